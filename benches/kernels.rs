@@ -1,0 +1,78 @@
+//! The kernels on one thread, by instruction set. Throughput is in multiply-adds, counted twice ("elements" are FLOP), to hold
+//! against the machine's fp32 peak.
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use trivec_kernels::{AttentionShape, Kernels, MatMut, MatRef, QUERY_BLOCK};
+
+/// Deterministic values around zero.
+fn values(len: usize) -> Vec<f32> {
+    (0..len).map(|i| ((i as u32).wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 24) as f32 - 0.5).collect()
+}
+
+fn linear(c: &mut Criterion) {
+    let mut group = c.benchmark_group("linear");
+    // rows x outputs x depth: few and many tokens through BGE-M3's matrices, a block of outputs each as a task takes it.
+    for (rows, outputs, depth) in [(1, 128, 1024), (8, 128, 1024), (96, 128, 1024), (96, 128, 4096)] {
+        let (x, w, bias) = (values(rows * depth), values(outputs * depth), values(outputs));
+        let mut out = vec![0.0; rows * outputs];
+        group.throughput(Throughput::Elements((2 * rows * outputs * depth) as u64));
+        for kernels in Kernels::all_supported() {
+            let shape = format!("{rows}x{outputs}x{depth}");
+            group.bench_function(BenchmarkId::new(kernels.isa().name(), shape), |b| {
+                b.iter(|| {
+                    let out = MatMut::dense(&mut out, outputs);
+                    kernels.linear(MatRef::dense(&x, depth), MatRef::dense(&w, depth), Some(&bias), out)
+                })
+            });
+        }
+    }
+    group.finish();
+}
+
+fn attention(c: &mut Criterion) {
+    let mut group = c.benchmark_group("attention");
+    let head_dim = 64;
+    for tokens in [128, 2048] {
+        let shape = AttentionShape { tokens, head_dim, scale: 0.125 };
+        let (q, k, v) = (values(QUERY_BLOCK * head_dim), values(tokens * head_dim), values(tokens * head_dim));
+        let (mut keys, mut scratch) = (vec![0.0; shape.packed_keys_len()], vec![0.0; shape.scratch_len()]);
+        let mut out = vec![0.0; QUERY_BLOCK * head_dim];
+        group.throughput(Throughput::Elements((4 * QUERY_BLOCK * tokens * head_dim) as u64));
+        for kernels in Kernels::all_supported() {
+            kernels.pack_keys(MatRef::dense(&k, head_dim), &mut keys);
+            group.bench_function(BenchmarkId::new(kernels.isa().name(), tokens), |b| {
+                b.iter(|| {
+                    let (q, v) = (MatRef::dense(&q, head_dim), MatRef::dense(&v, head_dim));
+                    kernels.attend(shape, q, &keys, v, &mut scratch, MatMut::dense(&mut out, head_dim))
+                })
+            });
+        }
+    }
+    group.finish();
+}
+
+fn rows(c: &mut Criterion) {
+    let mut group = c.benchmark_group("rows");
+    let (gain, bias) = (values(1024), values(1024));
+    for kernels in Kernels::all_supported() {
+        let isa = kernels.isa().name();
+        // A fresh row each time: repeated GELU drives values into the subnormal range, which is slow.
+        let (source, mut row) = (values(4096), values(4096));
+        group.throughput(Throughput::Elements(4096));
+        group.bench_function(BenchmarkId::new("gelu", isa), |b| {
+            b.iter(|| {
+                row.copy_from_slice(&source);
+                kernels.gelu(&mut row)
+            })
+        });
+        let mut row = values(1024);
+        group.throughput(Throughput::Elements(1024));
+        group.bench_function(BenchmarkId::new("layer_norm", isa), |b| {
+            b.iter(|| kernels.layer_norm(&mut row, &gain, &bias, 1e-5))
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, linear, attention, rows);
+criterion_main!(benches);

@@ -1,0 +1,25 @@
+//! The dot product of two vectors, and the sum it defines.
+
+use crate::simd::{LANES, Simd};
+
+/// `Σ a[i]·b[i]`: lane `i mod 16` gathers its products in ascending order, lanes are added by halves. Slices of unequal
+/// length are a caller's error: asserted.
+#[inline(always)]
+pub(crate) fn dot<S: Simd>(s: S, a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len(), "dot product of unequal lengths");
+    let mut acc = s.splat(0.0);
+    let mut i = 0;
+    while i + LANES <= a.len() {
+        // SAFETY: `i + 16 <= len` of both slices.
+        acc = unsafe { s.mul_add(s.load(a.as_ptr().add(i)), s.load(b.as_ptr().add(i)), acc) };
+        i += LANES;
+    }
+    if i < a.len() {
+        // SAFETY: `len - i < 16` elements are left in both slices.
+        acc = unsafe {
+            let left = a.len() - i;
+            s.mul_add(s.load_first(a.as_ptr().add(i), left), s.load_first(b.as_ptr().add(i), left), acc)
+        };
+    }
+    s.reduce(acc)
+}

@@ -1,0 +1,26 @@
+//! The compute kernels of trivec: pure functions over caller-owned memory. No I/O, no threads, no allocation.
+//!
+//! Read in this order: [`isa`](crate::Isa) (which instruction sets there are, and the tokens that prove one), `simd` (the
+//! vector of sixteen `f32` that everything is written over), `gemm` (the matrix product), `elementwise` (layer norm, GELU,
+//! normalisation), `attention`, and [`Kernels`] (the table a caller picks once).
+//!
+//! # Numeric contract
+//! Every kernel is one algorithm over sixteen lanes with fused multiply-add, written once and compiled for each instruction
+//! set. An element's value depends on its own inputs and nothing else: not on its tile, its neighbours or the thread that ran
+//! it, and it has the same bits on every instruction set. The tests hold both.
+
+mod attention;
+mod dispatch;
+mod dot;
+mod elementwise;
+mod gemm;
+mod isa;
+mod simd;
+mod view;
+
+pub use attention::{AttentionShape, KEY_TILE, QUERY_BLOCK};
+pub use dispatch::{Kernels, UnknownIsa};
+pub use gemm::DEPTH_BLOCK;
+pub use isa::Isa;
+pub use simd::LANES;
+pub use view::{MatMut, MatRef};

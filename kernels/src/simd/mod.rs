@@ -1,0 +1,87 @@
+//! The portable vector vocabulary: a vector of sixteen `f32`, whatever registers hold it.
+//!
+//! Sixteen lanes on every instruction set (one AVX-512 register, two AVX2 registers, an array): the lane that an element
+//! falls into decides in which order it is added, so equal lanes give equal bits. Operations are added when a kernel needs
+//! them. All are `#[inline(always)]`: they take on the features of the function they are inlined into (see `Isa::run`).
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+pub(crate) mod math;
+mod scalar;
+
+/// Lanes of a vector.
+pub const LANES: usize = 16;
+
+/// Operations on vectors of sixteen `f32`. The implementing value is the proof that the CPU can run them.
+///
+/// # Safety of loads and stores
+/// The four pointer operations demand that the lanes they touch are valid for reads (writes) of `f32`. No alignment beyond
+/// that of `f32` is needed.
+pub(crate) trait Simd: Copy {
+    /// Sixteen lanes.
+    type V: Copy;
+
+    /// Rows of the register tile of the matrix product whose both sides run along the depth (`gemm`).
+    const DOT_ROWS: usize;
+    /// Vectors in a row of the register tile of the products of attention (six rows, each `PANEL_VECTORS` wide).
+    const PANEL_VECTORS: usize;
+
+    /// All lanes `x`.
+    fn splat(self, x: f32) -> Self::V;
+    /// Lanes `p[0..16]`.
+    ///
+    /// # Safety
+    /// 16 elements at `p` are readable.
+    unsafe fn load(self, p: *const f32) -> Self::V;
+    /// Lanes `p[0..n]`, then zeros; `n <= 16`.
+    ///
+    /// # Safety
+    /// `n` elements at `p` are readable.
+    unsafe fn load_first(self, p: *const f32, n: usize) -> Self::V;
+    /// Writes all lanes.
+    ///
+    /// # Safety
+    /// 16 elements at `p` are writable.
+    unsafe fn store(self, p: *mut f32, v: Self::V);
+    /// Writes the first `n <= 16` lanes.
+    ///
+    /// # Safety
+    /// `n` elements at `p` are writable.
+    unsafe fn store_first(self, p: *mut f32, n: usize, v: Self::V);
+
+    /// `a + b`
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a - b`
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b`
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b + c`, rounded once.
+    fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `if a > b { a } else { b }`: `b` where either is NaN.
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `if a < b { a } else { b }`: `b` where either is NaN.
+    fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `|a|`
+    fn abs(self, a: Self::V) -> Self::V;
+    /// The magnitude of `a` with the sign of `sign`; `a` must not be negative.
+    fn with_sign_of(self, a: Self::V, sign: Self::V) -> Self::V;
+    /// `if a < b { then } else { otherwise }`
+    fn select_lt(self, a: Self::V, b: Self::V, then: Self::V, otherwise: Self::V) -> Self::V;
+    /// To the nearest integer, halves to even.
+    fn round(self, a: Self::V) -> Self::V;
+    /// `2^n` for integers `n` in -126 ..= 127.
+    fn exp2_int(self, n: Self::V) -> Self::V;
+    /// The sum of each of four vectors. Lanes are halved: `i + (i+8)`, then `i + (i+4)`, `i + (i+2)`, `i + (i+1)`.
+    fn reduce4(self, v: [Self::V; 4]) -> [f32; 4];
+    /// The largest lane (by `max`, halved as in `reduce4`).
+    fn reduce_max(self, v: Self::V) -> f32;
+
+    /// The sum of the lanes, in the order of `reduce4`.
+    #[inline(always)]
+    fn reduce(self, v: Self::V) -> f32 {
+        let zero = self.splat(0.0);
+        self.reduce4([v, zero, zero, zero])[0]
+    }
+}

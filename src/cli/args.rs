@@ -1,0 +1,303 @@
+//! Every option of the command line, each with its environment variable.
+
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+use crate::{Modes, SpecialTokens};
+
+const EXAMPLES: &str = "\
+Examples:
+  trivec score \"我喜欢阅读书籍\" \"I enjoy reading books\"
+  trivec explain \"苹果公司发布新手机\" \"Apple launched a new iPhone\"
+  trivec embed --input texts.txt --modes dense,sparse --output vectors.jsonl
+  trivec info --model path/to/bge-m3
+
+Exit codes: 0 done, 2 wrong use, 3 bad input, 4 bad model or missing head, 5 I/O error.
+Every option can be given by the environment variable that its help names.";
+
+/// Dense, lexical and ColBERT embeddings from one pass of an XLM-RoBERTa embedder, on the CPU.
+#[derive(Parser, Debug)]
+#[command(name = "trivec", version, after_help = EXAMPLES, max_term_width = 100)]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What all subcommands share.
+#[derive(Args, Debug)]
+pub(super) struct ModelArgs {
+    /// Model directory in Hugging Face layout; without it the built-in starter is used
+    #[arg(long, value_name = "DIR", env = "TRIVEC_MODEL", global = true)]
+    pub model: Option<PathBuf>,
+    /// Worker threads [default: the CPUs this process may use]
+    #[arg(long, value_name = "N", env = "TRIVEC_THREADS", global = true)]
+    pub threads: Option<usize>,
+    /// Instruction set: scalar, avx2 or avx512 [default: the best this CPU has]
+    #[arg(long, value_name = "NAME", env = "TRIVEC_ISA", global = true)]
+    pub isa: Option<String>,
+    /// Load without scanning the weights for NaN and infinities
+    #[arg(long, env = "TRIVEC_NO_CHECK", global = true)]
+    pub no_check: bool,
+    /// When to use colours
+    #[arg(long, value_name = "WHEN", env = "TRIVEC_COLOR", default_value = "auto", global = true)]
+    pub color: Color,
+    /// No progress bar and no notes on stderr
+    #[arg(long, short, env = "TRIVEC_QUIET", global = true)]
+    pub quiet: bool,
+}
+
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+impl Color {
+    /// Tells `anstream`, which decides "auto" by the terminal, NO_COLOR and CLICOLOR.
+    pub(super) fn apply(self) {
+        let choice = match self {
+            Color::Auto => anstream::ColorChoice::Auto,
+            Color::Always => anstream::ColorChoice::Always,
+            Color::Never => anstream::ColorChoice::Never,
+        };
+        choice.write_global();
+    }
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Command {
+    /// Embed texts: lines or JSONL in, JSONL, npy or safetensors out
+    Embed(EmbedArgs),
+    /// Score the similarity of two texts, or of many pairs
+    Score(ScoreArgs),
+    /// Show why two texts are similar: token weights, shared tokens, alignment
+    Explain(ExplainArgs),
+    /// Show a text's tokens
+    Tokens(TokensArgs),
+    /// Show the model, the instruction sets and the threads
+    Info(InfoArgs),
+}
+
+/// How texts become tokens.
+#[derive(Args, Debug)]
+pub(super) struct TextArgs {
+    /// Tokens kept of each text, <s> and </s> included [default: the model's maximum]
+    #[arg(long, value_name = "N", env = "TRIVEC_MAX_LENGTH")]
+    pub max_length: Option<usize>,
+    /// Whether <s>, </s>, <mask> … in a text are special tokens (as the reference does) or plain text
+    #[arg(long, value_name = "HOW", env = "TRIVEC_SPECIAL_TOKENS", default_value = "parse")]
+    pub special_tokens: Special,
+}
+
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Special {
+    Parse,
+    Literal,
+}
+
+impl From<Special> for SpecialTokens {
+    fn from(special: Special) -> Self {
+        match special {
+            Special::Parse => SpecialTokens::Parse,
+            Special::Literal => SpecialTokens::Literal,
+        }
+    }
+}
+
+const EMBED_EXAMPLES: &str = "\
+Examples:
+  trivec embed \"a text\" \"another\"
+  cat texts.txt | trivec embed --modes dense,sparse,colbert > vectors.jsonl
+  trivec embed --input texts.jsonl --format npy --output dense.npy
+
+Input is lines (each a text, empty ones too) or JSONL: {\"id\": …, \"text\": …} or {\"id\": …, \"input_ids\": […]}.
+Output records are in input order. Files are written whole or not at all.";
+
+#[derive(Args, Debug)]
+#[command(after_help = EMBED_EXAMPLES)]
+pub(super) struct EmbedArgs {
+    /// Texts to embed, instead of --input
+    #[arg(value_name = "TEXT")]
+    pub texts: Vec<String>,
+    /// File to read, - for standard input [default: standard input]
+    #[arg(long, short, value_name = "FILE", env = "TRIVEC_INPUT")]
+    pub input: Option<PathBuf>,
+    /// How the input is written; auto goes by the file's name and first line
+    #[arg(long, value_name = "FORM", env = "TRIVEC_INPUT_FORMAT", default_value = "auto")]
+    pub input_format: InputFormat,
+    /// Replace invalid UTF-8 instead of refusing it
+    #[arg(long, env = "TRIVEC_LOSSY")]
+    pub lossy: bool,
+    /// What to compute: dense, sparse, colbert, comma-separated, or all
+    #[arg(long, short, value_name = "LIST", env = "TRIVEC_MODES", default_value = "dense")]
+    pub modes: Modes,
+    /// Leading values of the dense vector to keep, before it is normalised
+    #[arg(long, value_name = "N", env = "TRIVEC_DIMENSIONS")]
+    pub dimensions: Option<usize>,
+    #[command(flatten)]
+    pub text: TextArgs,
+    /// Form of the output; npy holds dense vectors alone
+    #[arg(long, short, value_name = "FORM", env = "TRIVEC_FORMAT", default_value = "jsonl")]
+    pub format: OutputFormat,
+    /// File to write, - for standard output [default: standard output]
+    #[arg(long, short, value_name = "PATH", env = "TRIVEC_OUTPUT")]
+    pub output: Option<PathBuf>,
+    /// Records read and embedded at a time
+    #[arg(long, value_name = "N", env = "TRIVEC_BATCH_SIZE", default_value = "64", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub batch_size: u32,
+}
+
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum InputFormat {
+    Auto,
+    Lines,
+    Jsonl,
+}
+
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OutputFormat {
+    Jsonl,
+    Npy,
+    Safetensors,
+}
+
+const SCORE_EXAMPLES: &str = "\
+Examples:
+  trivec score \"我喜欢阅读书籍\" \"I enjoy reading books\"
+  trivec score --weights 0.4,0.2,0.4 --json \"a query\" \"a document\"
+  trivec score --pairs pairs.tsv --json > scores.jsonl
+
+A file of pairs has lines A<TAB>B, or JSONL: {\"a\": …, \"b\": …, \"id\": …} or [\"a\", \"b\"].
+The verdict is that of the dense cosine. Cosines differ between models: set the thresholds from your own data.";
+
+#[derive(Args, Debug)]
+#[command(after_help = SCORE_EXAMPLES)]
+pub(super) struct ScoreArgs {
+    /// The first text (the query)
+    #[arg(value_name = "A", requires = "b")]
+    pub a: Option<String>,
+    /// The second text (the document)
+    #[arg(value_name = "B")]
+    pub b: Option<String>,
+    /// File of pairs, - for standard input
+    #[arg(long, short, value_name = "FILE", env = "TRIVEC_PAIRS")]
+    pub pairs: Option<PathBuf>,
+    #[command(flatten)]
+    pub judge: JudgeArgs,
+    /// Print JSON
+    #[arg(long, env = "TRIVEC_JSON")]
+    pub json: bool,
+    #[command(flatten)]
+    pub text: TextArgs,
+}
+
+/// How scores are mixed and judged.
+#[derive(Args, Debug)]
+pub(super) struct JudgeArgs {
+    /// Weights of dense, sparse and colbert in the mixed scores
+    #[arg(
+        long,
+        value_name = "D,S,C",
+        env = "TRIVEC_WEIGHTS",
+        default_value = "1,1,1",
+        value_delimiter = ',',
+        allow_hyphen_values = true
+    )]
+    pub weights: Vec<f32>,
+    /// Cosines above which texts are near-identical, above which related, below which unrelated
+    #[arg(
+        long,
+        value_name = "N,R,U",
+        env = "TRIVEC_THRESHOLDS",
+        default_value = "0.85,0.60,0.30",
+        value_delimiter = ',',
+        allow_hyphen_values = true
+    )]
+    pub thresholds: Vec<f32>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ExplainArgs {
+    /// The first text (the query)
+    #[arg(value_name = "A")]
+    pub a: String,
+    /// The second text (the document)
+    #[arg(value_name = "B")]
+    pub b: String,
+    #[command(flatten)]
+    pub judge: JudgeArgs,
+    /// Print JSON
+    #[arg(long, env = "TRIVEC_JSON")]
+    pub json: bool,
+    #[command(flatten)]
+    pub text: TextArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct TokensArgs {
+    /// The text [default: all of standard input]
+    #[arg(value_name = "TEXT")]
+    pub text: Option<String>,
+    /// Print JSON
+    #[arg(long, env = "TRIVEC_JSON")]
+    pub json: bool,
+    #[command(flatten)]
+    pub options: TextArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct InfoArgs {
+    /// Print JSON
+    #[arg(long, env = "TRIVEC_JSON")]
+    pub json: bool,
+}
+
+/// The command as it is parsed: an empty environment variable counts as unset, and a flag's variable may say `1`, `yes`, `0`, `no` …
+pub(super) fn command() -> clap::Command {
+    let adapt = |arg: clap::Arg| {
+        let empty = arg.get_env().is_some_and(|name| std::env::var_os(name).is_some_and(|value| value.is_empty()));
+        let arg = if empty { arg.env(clap::builder::Resettable::Reset) } else { arg };
+        match arg.get_action() {
+            clap::ArgAction::SetTrue => arg.value_parser(clap::builder::FalseyValueParser::new()),
+            _ => arg,
+        }
+    };
+    Cli::command().mut_args(adapt).mut_subcommands(|subcommand| subcommand.mut_args(adapt))
+}
+
+/// Parses the arguments of this process.
+pub(super) fn parse() -> Result<Cli, clap::Error> {
+    Cli::from_arg_matches(&command().try_get_matches()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_is_sound() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn every_option_has_an_environment_variable_and_a_help_text() {
+        let command = Cli::command();
+        let mut seen = 0;
+        for command in std::iter::once(&command).chain(command.get_subcommands()) {
+            for arg in command.get_arguments().filter(|arg| !matches!(arg.get_id().as_str(), "help" | "version")) {
+                let name = format!("{} {}", command.get_name(), arg.get_id());
+                assert!(arg.get_help().is_some(), "{name} has no help");
+                if let Some(long) = arg.get_long() {
+                    let variable = format!("TRIVEC_{}", long.to_uppercase().replace('-', "_"));
+                    assert_eq!(arg.get_env(), Some(variable.as_ref()), "{name}");
+                    seen += 1;
+                }
+            }
+        }
+        assert!(seen > 25, "{seen} options");
+    }
+}

@@ -1,0 +1,187 @@
+//! `trivec embed`: a stream of texts to a stream of embeddings.
+
+use std::io::IsTerminal;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::args::{EmbedArgs, ModelArgs, TextArgs};
+use super::exit::{Failure, Result};
+use super::input::{self, Content, Lines, Record, Records};
+use super::output::{Writer, same_file};
+use crate::{Embedding, EncodeOptions, Error, Model};
+
+/// Bytes of text that are read ahead, whatever the batch size.
+const CHUNK_BYTES: usize = 4 << 20;
+
+impl TextArgs {
+    pub(super) fn options(&self) -> EncodeOptions {
+        EncodeOptions { max_length: self.max_length, special_tokens: self.special_tokens.into(), ..Default::default() }
+    }
+}
+
+pub(super) fn run(args: &EmbedArgs, model_args: &ModelArgs) -> Result<()> {
+    let input = input_path(args)?;
+    if let (Some(input), Some(output)) = (input, &args.output)
+        && same_file(input, output)
+    {
+        return Err(Failure::usage(format!("--output: {} is the input file", output.display())));
+    }
+    // Opened before the model is loaded: a wrong name is said at once.
+    let opened = input.map(input::open).transpose()?;
+    let model = super::load(model_args)?;
+    let options = EncodeOptions { modes: args.modes, dimensions: args.dimensions, ..args.text.options() };
+    // Options are checked before a file is made.
+    model.encode::<&str>(&[], &options)?;
+    let dense_dim = args.dimensions.unwrap_or(model.info().dense_dim);
+    let writer =
+        Writer::new(args.output.as_deref(), args.format, args.modes, dense_dim, model.info().colbert_dim.unwrap_or(0))?;
+    let mut job = Job { model, options, writer, progress: Progress::hidden() };
+    match opened {
+        None => {
+            let text = |text: &String| Record { id: None, content: Content::Text(text.clone()), line: 0 };
+            let records: Vec<Record> = args.texts.iter().map(text).collect();
+            records.chunks(args.batch_size as usize).try_for_each(|chunk| job.embed(chunk, "arguments"))?;
+        }
+        Some(opened) => {
+            job.progress = Progress::new(&opened, model_args.quiet);
+            let lines = Lines::new(opened.reader, opened.name, args.lossy);
+            let mut records = Records::new(lines, args.input_format, input);
+            loop {
+                let chunk = read_chunk(&mut records, args.batch_size as usize)?;
+                if chunk.is_empty() {
+                    break;
+                }
+                job.embed(&chunk, records.name())?;
+            }
+        }
+    }
+    job.progress.bar.finish_and_clear();
+    job.writer.finish()
+}
+
+/// The input's path, or `None` for texts on the command line.
+fn input_path(args: &EmbedArgs) -> Result<Option<&Path>> {
+    match (&args.input, args.texts.is_empty()) {
+        (Some(_), false) => Err(Failure::usage("give texts or --input, not both")),
+        (Some(path), true) => Ok(Some(path)),
+        (None, false) => Ok(None),
+        (None, true) if std::io::stdin().is_terminal() => Err(Failure::usage(
+            "nothing to embed: give texts, --input FILE, or pipe lines in (see trivec embed --help)",
+        )),
+        (None, true) => Ok(Some(Path::new("-"))),
+    }
+}
+
+fn read_chunk<R: std::io::BufRead>(records: &mut Records<R>, most: usize) -> Result<Vec<Record>> {
+    let mut chunk = Vec::new();
+    let mut bytes = 0;
+    while chunk.len() < most && bytes < CHUNK_BYTES {
+        let Some(record) = records.next()? else { break };
+        bytes += match &record.content {
+            Content::Text(text) => text.len(),
+            Content::Ids(ids) => ids.len() * 4,
+        };
+        chunk.push(record);
+    }
+    Ok(chunk)
+}
+
+struct Job {
+    model: Model,
+    options: EncodeOptions,
+    writer: Writer,
+    progress: Progress,
+}
+
+impl Job {
+    /// Embeds some records and writes them in order.
+    fn embed(&mut self, records: &[Record], input: &str) -> Result<()> {
+        let texts: Vec<&str> = records
+            .iter()
+            .filter_map(|r| if let Content::Text(t) = &r.content { Some(t.as_str()) } else { None })
+            .collect();
+        let with_ids: Vec<&Record> = records.iter().filter(|r| matches!(r.content, Content::Ids(_))).collect();
+        let ids: Vec<&[u32]> = with_ids
+            .iter()
+            .filter_map(|r| if let Content::Ids(ids) = &r.content { Some(ids.as_slice()) } else { None })
+            .collect();
+        let mut of_texts = self.model.encode(&texts, &self.options)?.into_iter();
+        let of_ids = self.model.encode_ids(&ids, &self.options).map_err(|error| match error {
+            Error::Input { index, what } => {
+                let line = with_ids.get(index).map_or(0, |record| record.line);
+                Failure::input(format!("{input}: line {line}: {what}"))
+            }
+            other => other.into(),
+        })?;
+        let mut of_ids = of_ids.into_iter();
+        for record in records {
+            let embedding: Option<Embedding> = match record.content {
+                Content::Text(_) => of_texts.next(),
+                Content::Ids(_) => of_ids.next(),
+            };
+            if let Some(embedding) = embedding {
+                self.progress.add(&embedding);
+                self.writer.push(record.id.as_deref(), &embedding)?;
+            }
+        }
+        self.progress.tick();
+        self.writer.flush()
+    }
+}
+
+/// A bar on stderr once the work has lasted a second, if stderr is a terminal.
+struct Progress {
+    bar: ProgressBar,
+    read: Arc<AtomicU64>,
+    records: u64,
+    tokens: u64,
+    /// Whether the bar may be shown and is not yet.
+    waiting: bool,
+}
+
+impl Progress {
+    fn hidden() -> Progress {
+        Progress { bar: ProgressBar::hidden(), read: Arc::default(), records: 0, tokens: 0, waiting: false }
+    }
+
+    fn new(input: &input::Opened, quiet: bool) -> Progress {
+        if quiet || !std::io::stderr().is_terminal() {
+            return Progress::hidden();
+        }
+        let (bar, template) = match input.length {
+            Some(length) => (ProgressBar::new(length), "{bar:30} {bytes}/{total_bytes} · {msg} · {eta} left"),
+            None => (ProgressBar::new_spinner(), "{spinner} {bytes} · {msg}"),
+        };
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        Progress { bar, read: Arc::clone(&input.count), records: 0, tokens: 0, waiting: true }
+    }
+
+    fn add(&mut self, embedding: &Embedding) {
+        self.records += 1;
+        self.tokens += embedding.tokens as u64;
+    }
+
+    fn tick(&mut self) {
+        let seconds = self.bar.elapsed().as_secs_f64();
+        if self.waiting && seconds > 1.0 {
+            self.waiting = false;
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+            self.bar.enable_steady_tick(Duration::from_millis(200));
+        }
+        self.bar.set_position(self.read.load(Ordering::Relaxed));
+        let rate = |count: u64| (count as f64 / seconds.max(1e-3)).round();
+        self.bar.set_message(format!(
+            "{} records, {}/s, {} tokens/s",
+            self.records,
+            rate(self.records),
+            rate(self.tokens)
+        ));
+    }
+}

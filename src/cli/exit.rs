@@ -1,0 +1,114 @@
+//! Exit codes, and the one line that says why.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::{Error, ErrorKind};
+
+/// The command line makes no sense.
+pub(super) const USAGE: u8 = 2;
+/// The input is not what it should be.
+pub(super) const INPUT: u8 = 3;
+/// The model is damaged, or cannot do what was asked.
+pub(super) const MODEL: u8 = 4;
+/// The operating system refused.
+pub(super) const IO: u8 = 5;
+
+pub(super) type Result<T> = std::result::Result<T, Failure>;
+
+/// Why the program ends early.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Somebody closed our standard output (`trivec … | head`): nothing is wrong, nothing is left to do.
+    ClosedPipe,
+    Message {
+        code: u8,
+        message: String,
+    },
+}
+
+impl Failure {
+    pub(super) fn usage(message: impl fmt::Display) -> Failure {
+        Failure::Message { code: USAGE, message: message.to_string() }
+    }
+
+    pub(super) fn input(message: impl fmt::Display) -> Failure {
+        Failure::Message { code: INPUT, message: message.to_string() }
+    }
+
+    /// An I/O error on `name`.
+    pub(super) fn io(name: impl fmt::Display, error: &io::Error) -> Failure {
+        Failure::Message { code: IO, message: format!("{name}: {error}") }
+    }
+
+    pub(super) fn io_path(path: &Path, error: &io::Error) -> Failure {
+        Failure::io(path.display(), error)
+    }
+
+    /// An error of writing to standard output.
+    pub(super) fn stdout(error: &io::Error) -> Failure {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Failure::ClosedPipe,
+            _ => Failure::io("standard output", error),
+        }
+    }
+
+    pub(super) fn report(self) -> ExitCode {
+        match self {
+            Failure::ClosedPipe => ExitCode::SUCCESS,
+            Failure::Message { code, message } => {
+                let error = super::style::ERROR;
+                anstream::eprintln!("trivec: {error}error:{error:#} {message}");
+                ExitCode::from(code)
+            }
+        }
+    }
+}
+
+/// The exit code of each kind of library error.
+fn code(kind: ErrorKind) -> u8 {
+    match kind {
+        ErrorKind::Usage => USAGE,
+        ErrorKind::Input => INPUT,
+        ErrorKind::Model | ErrorKind::ModeUnavailable => MODEL,
+        ErrorKind::Io => IO,
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let message = match &error {
+            // The library names its parameters, people type options.
+            Error::Option { option, what } => format!("--{}: {what}", option.replace('_', "-")),
+            _ => error.to_string(),
+        };
+        Failure::Message { code: code(error.kind()), message }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_its_code() {
+        let kinds = [
+            (ErrorKind::Usage, 2),
+            (ErrorKind::Input, 3),
+            (ErrorKind::Model, 4),
+            (ErrorKind::ModeUnavailable, 4),
+            (ErrorKind::Io, 5),
+        ];
+        for (kind, expected) in kinds {
+            assert_eq!(code(kind), expected, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_closed_pipe_is_no_failure() {
+        assert!(matches!(Failure::stdout(&io::ErrorKind::BrokenPipe.into()), Failure::ClosedPipe));
+        assert!(matches!(Failure::stdout(&io::ErrorKind::StorageFull.into()), Failure::Message { code: IO, .. }));
+    }
+}

@@ -1,0 +1,320 @@
+//! `trivec score`: the five numbers of a pair, and a verdict.
+
+use std::io::{self, BufRead, Write};
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::args::{JudgeArgs, ModelArgs, ScoreArgs};
+use super::exit::{Failure, Result};
+use super::input::{self, Lines, json_error};
+use super::style;
+use crate::similarity::{ScoreWeights, Scores, Thresholds, Verdict, score};
+use crate::{EncodeOptions, Model};
+
+/// Pairs that are read and scored at a time.
+const CHUNK: usize = 32;
+
+/// Weights and thresholds, checked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Judge {
+    pub weights: ScoreWeights,
+    thresholds: Thresholds,
+}
+
+impl Judge {
+    pub(super) fn new(args: &JudgeArgs) -> Result<Judge> {
+        let weights = ScoreWeights::from_slice(&args.weights).map_err(|e| Failure::usage(format!("--weights: {e}")))?;
+        let thresholds = match args.thresholds[..] {
+            [near_identical, related, unrelated] => Thresholds::new(near_identical, related, unrelated),
+            _ => {
+                return Err(Failure::usage(format!(
+                    "--thresholds: expected three numbers, found {}",
+                    args.thresholds.len()
+                )));
+            }
+        };
+        let thresholds = thresholds.map_err(|e| Failure::usage(format!("--thresholds: {e}")))?;
+        Ok(Judge { weights, thresholds })
+    }
+
+    /// The verdict on a cosine, and the cosine in percent with as many digits as it takes not to contradict the verdict: 84.999 % is
+    /// "related", and 85.00 % would not be.
+    pub(super) fn verdict(&self, cosine: f32) -> (Verdict, String) {
+        let verdict = self.thresholds.verdict(cosine);
+        let percent = f64::from(cosine) * 100.0;
+        let text = (2..=7).map(|digits| format!("{percent:.digits$}")).find(|text| {
+            let shown = text.parse::<f64>().map(|percent| self.thresholds.verdict((percent / 100.0) as f32));
+            shown == Ok(verdict)
+        });
+        (verdict, text.unwrap_or_else(|| format!("{percent}")))
+    }
+}
+
+/// The scores under FlagEmbedding's names, in its order.
+pub(super) fn named(scores: &Scores) -> [(&'static str, Option<f32>); 5] {
+    [
+        ("colbert", scores.colbert),
+        ("sparse", scores.sparse),
+        ("dense", scores.dense),
+        ("sparse+dense", scores.sparse_dense),
+        ("colbert+sparse+dense", scores.colbert_sparse_dense),
+    ]
+}
+
+/// A result as JSON. Numbers that are undefined, or whose head is missing, are `null`.
+#[derive(Serialize)]
+pub(super) struct JsonScores<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a RawValue>,
+    colbert: Option<f32>,
+    sparse: Option<f32>,
+    dense: Option<f32>,
+    #[serde(rename = "sparse+dense")]
+    sparse_dense: Option<f32>,
+    #[serde(rename = "colbert+sparse+dense")]
+    colbert_sparse_dense: Option<f32>,
+    verdict: &'static str,
+    percent: Option<f64>,
+}
+
+impl<'a> JsonScores<'a> {
+    pub(super) fn new(scores: &Scores, judge: &Judge, index: Option<u64>, id: Option<&'a RawValue>) -> Self {
+        let (verdict, percent) = judge.verdict(scores.dense.unwrap_or(f32::NAN));
+        JsonScores {
+            index,
+            id,
+            colbert: scores.colbert,
+            sparse: scores.sparse,
+            dense: scores.dense,
+            sparse_dense: scores.sparse_dense,
+            colbert_sparse_dense: scores.colbert_sparse_dense,
+            verdict: verdict.as_str(),
+            percent: percent.parse().ok().filter(|percent: &f64| percent.is_finite()),
+        }
+    }
+}
+
+pub(super) fn run(args: &ScoreArgs, model_args: &ModelArgs) -> Result<()> {
+    let judge = Judge::new(&args.judge)?;
+    match (&args.a, &args.b, &args.pairs) {
+        (Some(a), Some(b), None) => {
+            let model = super::load(model_args)?;
+            let scores = score_pairs(&model, &[(a, b)], &args.text.options(), &judge)?;
+            scores.iter().try_for_each(|scores| print_one(scores, &judge, args.json))
+        }
+        (None, None, Some(path)) => {
+            let opened = input::open(path)?;
+            let model = super::load(model_args)?;
+            let lines = Lines::new(opened.reader, opened.name.clone(), false);
+            run_pairs(lines, &opened.name, &model, args, &judge)
+        }
+        (None, None, None) => {
+            Err(Failure::usage("nothing to score: give two texts or --pairs FILE (see trivec score --help)"))
+        }
+        _ => Err(Failure::usage("give two texts or --pairs, not both")),
+    }
+}
+
+/// Scores of each pair, in every mode the model has.
+fn score_pairs(model: &Model, pairs: &[(&str, &str)], options: &EncodeOptions, judge: &Judge) -> Result<Vec<Scores>> {
+    let texts: Vec<&str> = pairs.iter().flat_map(|&(a, b)| [a, b]).collect();
+    let options = EncodeOptions { modes: model.info().modes, ..options.clone() };
+    let embeddings = model.encode(&texts, &options)?;
+    let scores = embeddings.as_chunks().0.iter().map(|[a, b]| score(a, b, &judge.weights));
+    Ok(scores.collect())
+}
+
+/// The line that the verdict takes.
+pub(super) fn verdict_line(scores: &Scores, judge: &Judge) -> String {
+    let (verdict, percent) = judge.verdict(scores.dense.unwrap_or(f32::NAN));
+    let style = style::of_verdict(verdict);
+    format!("{style}{percent} %  {verdict}{style:#}")
+}
+
+fn print_one(scores: &Scores, judge: &Judge, json: bool) -> Result<()> {
+    let mut out = anstream::stdout().lock();
+    write_one(&mut out, scores, judge, json).and_then(|()| out.flush()).map_err(|e| Failure::stdout(&e))
+}
+
+fn write_one(out: &mut impl Write, scores: &Scores, judge: &Judge, json: bool) -> io::Result<()> {
+    if json {
+        return writeln!(out, "{}", serde_json::to_string(&JsonScores::new(scores, judge, None, None))?);
+    }
+    writeln!(out, "{}", verdict_line(scores, judge))?;
+    for (name, value) in named(scores) {
+        match value {
+            Some(value) => writeln!(out, "  {name:<22}{value:>8.4}")?,
+            None => writeln!(out, "  {name:<22}{dim}{:>8}{dim:#}", "n/a", dim = style::DIM)?,
+        }
+    }
+    if let Some(reason) = why_not_available(scores) {
+        writeln!(out, "{dim}  n/a: not available, {reason}{dim:#}", dim = style::DIM)?;
+    }
+    Ok(())
+}
+
+/// Why a score is missing.
+pub(super) fn why_not_available(scores: &Scores) -> Option<&'static str> {
+    match (scores.sparse, scores.colbert) {
+        (None, None) => Some("the model has no sparse_linear and no colbert_linear head"),
+        (None, _) => Some("the model has no sparse_linear head"),
+        (_, None) => Some("the model has no colbert_linear head"),
+        _ if scores.sparse_dense.is_none() => Some("the weights of sparse and dense add up to 0"),
+        _ => None,
+    }
+}
+
+/// A pair of a file.
+struct Pair {
+    id: Option<Box<RawValue>>,
+    a: String,
+    b: String,
+}
+
+#[derive(Deserialize)]
+struct JsonPair {
+    id: Option<Box<RawValue>>,
+    a: String,
+    b: String,
+}
+
+/// A line as a pair: a JSON object, a JSON list of two, or two texts with a tab between them.
+fn parse_pair(line: &str) -> std::result::Result<Pair, String> {
+    let json = |e: serde_json::Error| format!("not a JSON pair: {}", json_error(&e));
+    match line.trim_start().chars().next() {
+        Some('{') => serde_json::from_str(line).map(|JsonPair { id, a, b }| Pair { id, a, b }).map_err(json),
+        Some('[') if !line.contains('\t') => {
+            serde_json::from_str(line).map(|(a, b)| Pair { id: None, a, b }).map_err(json)
+        }
+        _ => match line.split('\t').collect::<Vec<_>>()[..] {
+            [a, b] => Ok(Pair { id: None, a: a.to_owned(), b: b.to_owned() }),
+            ref fields => Err(format!("expected two texts with a tab between them, found {} fields", fields.len())),
+        },
+    }
+}
+
+fn run_pairs<R: BufRead>(
+    mut lines: Lines<R>,
+    name: &str,
+    model: &Model,
+    args: &ScoreArgs,
+    judge: &Judge,
+) -> Result<()> {
+    let options = args.text.options();
+    let mut out = anstream::stdout().lock();
+    let mut index = 0;
+    loop {
+        let mut pairs = Vec::new();
+        while pairs.len() < CHUNK {
+            let Some((number, line)) = lines.next()? else { break };
+            if !line.trim().is_empty() {
+                pairs.push(parse_pair(&line).map_err(|what| Failure::input(format!("{name}: line {number}: {what}")))?);
+            }
+        }
+        if pairs.is_empty() {
+            return out.flush().map_err(|e| Failure::stdout(&e));
+        }
+        let texts: Vec<(&str, &str)> = pairs.iter().map(|pair| (pair.a.as_str(), pair.b.as_str())).collect();
+        for (pair, scores) in pairs.iter().zip(score_pairs(model, &texts, &options, judge)?) {
+            let row = Row { index, pair, scores: &scores };
+            row.write(&mut out, judge, args.json).map_err(|e| Failure::stdout(&e))?;
+            index += 1;
+        }
+        out.flush().map_err(|e| Failure::stdout(&e))?;
+    }
+}
+
+/// A pair's result in a table.
+struct Row<'a> {
+    index: u64,
+    pair: &'a Pair,
+    scores: &'a Scores,
+}
+
+impl Row<'_> {
+    fn write(&self, out: &mut impl Write, judge: &Judge, json: bool) -> io::Result<()> {
+        if json {
+            let scores = JsonScores::new(self.scores, judge, Some(self.index), self.pair.id.as_deref());
+            return writeln!(out, "{}", serde_json::to_string(&scores)?);
+        }
+        if self.index == 0 {
+            let names = ["colbert", "sparse", "dense", "s+d", "c+s+d"].map(|name| format!("{name:>8}")).concat();
+            writeln!(
+                out,
+                "{dim}{:>6}{:>10}  {:<16}{names}  texts{dim:#}",
+                "index",
+                "percent",
+                "verdict",
+                dim = style::DIM
+            )?;
+        }
+        let (verdict, percent) = judge.verdict(self.scores.dense.unwrap_or(f32::NAN));
+        let style = style::of_verdict(verdict);
+        let numbers: String = named(self.scores)
+            .iter()
+            .map(|(_, value)| value.map_or_else(|| format!("{:>8}", "n/a"), |value| format!("{value:>8.4}")))
+            .collect();
+        let (a, b) = (excerpt(&self.pair.a), excerpt(&self.pair.b));
+        writeln!(out, "{:>6}{percent:>10}  {style}{verdict:<16}{style:#}{numbers}  {a} | {b}", self.index)
+    }
+}
+
+/// The beginning of a text, on one line.
+fn excerpt(text: &str) -> String {
+    const COLUMNS: usize = 24;
+    let mut shown = String::new();
+    for c in style::readable(text).chars() {
+        if style::width(&shown) >= COLUMNS {
+            shown.push('…');
+            // A text in right-to-left script was isolated; the isolation is closed again.
+            if shown.starts_with('\u{2068}') {
+                shown.push('\u{2069}');
+            }
+            break;
+        }
+        shown.push(c);
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judge() -> Judge {
+        Judge { weights: ScoreWeights::default(), thresholds: Thresholds::default() }
+    }
+
+    #[test]
+    fn a_percentage_never_contradicts_its_verdict() {
+        for (cosine, verdict, percent) in [
+            (0.8496, Verdict::Related, "84.96"),
+            (0.849_999, Verdict::Related, "85.00"),
+            (0.850_01, Verdict::NearIdentical, "85.001"),
+            (0.600_01, Verdict::Related, "60.001"),
+            (0.299_99, Verdict::Unrelated, "29.999"),
+            (-0.2, Verdict::Unrelated, "-20.00"),
+            (1.0, Verdict::NearIdentical, "100.00"),
+        ] {
+            assert_eq!(judge().verdict(cosine), (verdict, percent.to_owned()), "{cosine}");
+        }
+        // Exactly on a bound: the two-digit text is on the same side.
+        assert_eq!(judge().verdict(0.85).0, Verdict::Related);
+        assert_eq!(judge().verdict(f32::NAN).0, Verdict::Unclear);
+    }
+
+    #[test]
+    fn pairs_come_in_three_forms() {
+        for line in ["x y\tz", "{\"a\":\"x y\",\"b\":\"z\",\"more\":1}", "[\"x y\", \"z\"]"] {
+            let pair = parse_pair(line).unwrap();
+            assert_eq!((pair.a.as_str(), pair.b.as_str()), ("x y", "z"), "{line}");
+        }
+        assert_eq!(parse_pair("[draft]\tz").unwrap().a, "[draft]");
+        for line in ["x", "x\ty\tz", "{\"a\":\"x\"}", "[\"x\"]", "[1,2]"] {
+            assert!(parse_pair(line).is_err(), "{line}");
+        }
+    }
+}

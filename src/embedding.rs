@@ -1,0 +1,182 @@
+//! The output types: one [`Embedding`] a text, holding the parts that were asked for.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Which of the three representations to compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Modes {
+    /// One vector a text, pooled and normalised.
+    pub dense: bool,
+    /// One weight per distinct token id (FlagEmbedding's `lexical_weights`).
+    pub sparse: bool,
+    /// One normalised vector per token after `<s>`.
+    pub colbert: bool,
+}
+
+impl Modes {
+    /// The dense vector alone.
+    pub const DENSE: Modes = Modes { dense: true, sparse: false, colbert: false };
+    /// The lexical weights alone.
+    pub const SPARSE: Modes = Modes { dense: false, sparse: true, colbert: false };
+    /// The ColBERT vectors alone.
+    pub const COLBERT: Modes = Modes { dense: false, sparse: false, colbert: true };
+    /// All three, from one forward pass.
+    pub const ALL: Modes = Modes { dense: true, sparse: true, colbert: true };
+}
+
+impl Default for Modes {
+    /// FlagEmbedding's default: dense only.
+    fn default() -> Self {
+        Modes::DENSE
+    }
+}
+
+impl fmt::Display for Modes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = [(self.dense, "dense"), (self.sparse, "sparse"), (self.colbert, "colbert")];
+        let mut separator = "";
+        for (_, name) in names.into_iter().filter(|(on, _)| *on) {
+            write!(f, "{separator}{name}")?;
+            separator = ",";
+        }
+        Ok(())
+    }
+}
+
+/// A list of modes could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParseModesError(String);
+
+impl fmt::Display for ParseModesError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "unknown mode `{}`: expected a comma-separated list of dense, sparse, colbert, or all", self.0)
+    }
+}
+
+impl std::error::Error for ParseModesError {}
+
+impl FromStr for Modes {
+    type Err = ParseModesError;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        let mut modes = Modes { dense: false, sparse: false, colbert: false };
+        for name in s.split(',').map(str::trim) {
+            match name {
+                "dense" => modes.dense = true,
+                "sparse" | "lexical" => modes.sparse = true,
+                "colbert" => modes.colbert = true,
+                "all" => modes = Modes::ALL,
+                other => return Err(ParseModesError(other.to_owned())),
+            }
+        }
+        Ok(modes)
+    }
+}
+
+/// Everything computed for one text. A part that was not asked for is `None`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Embedding {
+    /// `[dim]`: the pooled vector, sliced to `dimensions` if asked, then L2-normalised.
+    pub dense: Option<Vec<f32>>,
+    /// Weight per token id.
+    pub lexical: Option<LexicalWeights>,
+    /// `[tokens - 1, dim]`: one L2-normalised row for every token after `<s>`, `</s>` included.
+    pub colbert: Option<TokenVectors>,
+    /// Tokens that went through the model, `<s>` and `</s>` included.
+    pub tokens: usize,
+    /// Whether the text was longer and was cut to the maximum length.
+    pub truncated: bool,
+}
+
+/// Sparse weights: token ids in ascending order, each once, each with a weight above zero.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LexicalWeights {
+    ids: Vec<u32>,
+    weights: Vec<f32>,
+}
+
+impl LexicalWeights {
+    /// Builds the vector from `(id, weight)` pairs in any order: repeated ids keep their largest weight
+    /// (the reference's `scatter_reduce(amax)`), weights that are not above zero are dropped.
+    pub fn from_pairs(mut pairs: Vec<(u32, f32)>) -> Self {
+        pairs.retain(|&(_, weight)| weight > 0.0);
+        pairs.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(b.1.total_cmp(&a.1)));
+        pairs.dedup_by_key(|&mut (id, _)| id);
+        let (ids, weights) = pairs.into_iter().unzip();
+        LexicalWeights { ids, weights }
+    }
+
+    /// Token ids, ascending and unique.
+    pub fn ids(&self) -> &[u32] {
+        &self.ids
+    }
+
+    /// Weights, in the order of [`LexicalWeights::ids`].
+    pub fn weights(&self) -> &[f32] {
+        &self.weights
+    }
+
+    /// How many ids have a weight.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether no id has a weight (an empty text, for one).
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// The weight of `id`, or 0 where it has none.
+    pub fn weight(&self, id: u32) -> f32 {
+        self.ids.binary_search(&id).map_or(0.0, |at| self.weights[at])
+    }
+
+    /// `(id, weight)` pairs, ids ascending.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (u32, f32)> + '_ {
+        self.ids.iter().copied().zip(self.weights.iter().copied())
+    }
+}
+
+/// ColBERT vectors of one text: `[rows, dim]`, row-major.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenVectors {
+    data: Vec<f32>,
+    dim: usize,
+}
+
+impl TokenVectors {
+    /// Wraps `data` as rows of `dim` values.
+    ///
+    /// # Panics
+    /// If `dim` is 0 or `data` is not a whole number of rows.
+    pub fn new(data: Vec<f32>, dim: usize) -> Self {
+        assert!(dim > 0 && data.len().is_multiple_of(dim), "{} values are no rows of {dim}", data.len());
+        TokenVectors { data, dim }
+    }
+
+    /// Number of vectors: the text's tokens less `<s>`.
+    pub fn rows(&self) -> usize {
+        self.data.len() / self.dim
+    }
+
+    /// Length of each vector.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// Vector `index`, which belongs to token `index + 1` of the text.
+    pub fn row(&self, index: usize) -> &[f32] {
+        &self.data[index * self.dim..][..self.dim]
+    }
+
+    /// The vectors in token order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &[f32]> + '_ {
+        self.data.chunks_exact(self.dim)
+    }
+
+    /// All values, `[rows, dim]` row-major.
+    pub fn as_slice(&self) -> &[f32] {
+        &self.data
+    }
+}

@@ -1,0 +1,435 @@
+//! The library's front door: [`Model`] turns texts into [`Embedding`]s.
+
+use std::path::Path;
+
+use trivec_kernels::{Isa, Kernels};
+
+use crate::compute::Compute;
+use crate::config::{DensePipeline, ModelConfig, Pooling, SentenceConfig, parse_json};
+use crate::embedding::{Embedding, Modes};
+use crate::error::{Error, Result};
+use crate::heads::{self, DenseHead};
+use crate::model::{Encoder, TextBatch};
+use crate::parallel::Team;
+use crate::text::{SpecialTokens, TokenIds, Tokenizer};
+use crate::weights::{Checkpoint, EncoderWeights, HeadWeights, Source};
+
+/// Most threads that can be asked for.
+const MAX_THREADS: usize = 1024;
+
+/// Tokens of a batch, counted in whole key tiles; a longer text is a batch of its own. Enough rows for the matrix products to run
+/// at full speed, little enough to keep the buffers of short texts small.
+const BATCH_TOKENS: usize = 4096;
+
+/// How to load a model.
+#[derive(Debug, Clone)]
+pub struct LoadOptions {
+    /// Worker threads, 1 to 1024; `None`: as many as CPUs this process may use.
+    pub threads: Option<usize>,
+    /// Instruction set by name (`scalar`, `avx2`, `avx512`); `None`: the best this CPU has.
+    pub isa: Option<String>,
+    /// Whether to scan every weight for NaN and infinities and refuse the model if there is one (default: yes).
+    pub check_finite: bool,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        LoadOptions { threads: None, isa: None, check_finite: true }
+    }
+}
+
+/// What to compute of each text.
+#[derive(Debug, Clone, Default)]
+pub struct EncodeOptions {
+    /// Which representations; dense alone by default.
+    pub modes: Modes,
+    /// Tokens kept of each text, `<s>` and `</s>` included: 2 to [`ModelInfo::max_length`]; `None`: the model's.
+    pub max_length: Option<usize>,
+    /// Leading values of the dense vector to keep before it is normalised: 1 to [`ModelInfo::dense_dim`]; `None`: all.
+    pub dimensions: Option<usize>,
+    /// How special tokens that are written out in a text are read.
+    pub special_tokens: SpecialTokens,
+}
+
+/// A token of a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    /// Its id.
+    pub id: u32,
+    /// Its piece of the vocabulary (`▁` marks the start of a word).
+    pub piece: String,
+}
+
+/// A text's tokens as the model sees them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tokens {
+    /// The tokens, `<s>` and `</s>` included.
+    pub tokens: Vec<Token>,
+    /// Whether the text was cut.
+    pub truncated: bool,
+}
+
+/// An embedding with what explains it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Inspection {
+    /// The tokens, `<s>` and `</s>` included. Row `i` of the ColBERT vectors belongs to token `i + 1`.
+    pub tokens: Vec<Token>,
+    /// Each token's lexical weight before repeated ids are merged and special ids dropped; `None` without a sparse head.
+    pub token_weights: Option<Vec<f32>>,
+    /// The embedding, with every part the model can give.
+    pub embedding: Embedding,
+}
+
+/// What a loaded model is.
+#[non_exhaustive]
+#[derive(Debug, Clone)]
+pub struct ModelInfo {
+    /// Where it came from: the directory, or `starter`.
+    pub name: String,
+    /// Encoder layers.
+    pub layers: usize,
+    /// Width of the token states.
+    pub hidden: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Width of the feed-forward layers.
+    pub ffn: usize,
+    /// Rows of the token table.
+    pub vocabulary: usize,
+    /// Weights of the encoder and its heads.
+    pub parameters: usize,
+    /// Longest input in tokens.
+    pub max_length: usize,
+    /// Which modes the model has.
+    pub modes: Modes,
+    /// Length of the dense vector.
+    pub dense_dim: usize,
+    /// Whether dense vectors are L2-normalised (a `modules.json` without `Normalize` says no).
+    pub dense_normalized: bool,
+    /// Length of the ColBERT vectors.
+    pub colbert_dim: Option<usize>,
+    /// `cls` or `mean`.
+    pub pooling: &'static str,
+    /// Types of the stored weights (`F32`, `F16`, `BF16`, `Q4_0`), comma-separated.
+    pub weights: String,
+    /// Instruction set the kernels use.
+    pub isa: &'static str,
+    /// Worker threads.
+    pub threads: usize,
+}
+
+/// A loaded model. Shared between threads freely; each call works on its own buffers.
+#[derive(Debug)]
+pub struct Model {
+    encoder: Encoder,
+    heads: HeadWeights,
+    pipeline: DensePipeline,
+    /// Absent if the directory has no `tokenizer.json`: then only token ids can be encoded.
+    tokenizer: Option<Tokenizer>,
+    kernels: &'static Kernels,
+    team: Team,
+    info: ModelInfo,
+}
+
+/// Names of the instruction sets this CPU runs, slowest first.
+pub fn instruction_sets() -> Vec<&'static str> {
+    Isa::ALL.into_iter().filter(|isa| isa.is_supported()).map(Isa::name).collect()
+}
+
+impl Model {
+    /// Loads a directory in Hugging Face layout with default options.
+    ///
+    /// Read are `config.json`, `model.safetensors` (or the shards of `model.safetensors.index.json`), `tokenizer.json`, the heads
+    /// `colbert_linear` and `sparse_linear` (in the main file or in `.safetensors` files of their own) and sentence-transformers'
+    /// `modules.json` with the folders it names. Weights are mapped: keep the files in place and unchanged while the model lives.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Model`](crate::ErrorKind::Model) names the file, the tensor, what was found and what was expected.
+    pub fn load(path: impl AsRef<Path>) -> Result<Model> {
+        Self::load_with(path, &LoadOptions::default())
+    }
+
+    /// Loads a directory, see [`Model::load`].
+    ///
+    /// # Errors
+    /// As [`Model::load`]; [`ErrorKind::Usage`](crate::ErrorKind::Usage) for options that cannot be met.
+    pub fn load_with(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Model> {
+        let path = path.as_ref();
+        Self::from_source(Source::directory(path)?, path.display().to_string(), options)
+    }
+
+    /// The model inside the binary: small, multilingual, trained; good for a first try, and not BGE-M3.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    #[cfg(feature = "starter")]
+    pub fn starter() -> Result<Model> {
+        Self::starter_with(&LoadOptions::default())
+    }
+
+    /// The model inside the binary, see [`Model::starter`].
+    ///
+    /// # Errors
+    /// As [`Model::load_with`].
+    #[cfg(feature = "starter")]
+    pub fn starter_with(options: &LoadOptions) -> Result<Model> {
+        Self::from_source(crate::starter::source(), "starter".to_owned(), options)
+    }
+
+    fn from_source(source: Source, name: String, options: &LoadOptions) -> Result<Model> {
+        let kernels = match &options.isa {
+            None => Kernels::best(),
+            Some(isa) => Kernels::by_name(isa).map_err(|e| Error::Option { option: "isa", what: e.to_string() })?,
+        };
+        if let Some(threads) = options.threads.filter(|threads| !(1..=MAX_THREADS).contains(threads)) {
+            return Err(Error::Option {
+                option: "threads",
+                what: format!("found {threads}, expected 1 to {MAX_THREADS}"),
+            });
+        }
+        let team = Team::new(options.threads).map_err(|e| Error::io(Path::new("threads"), e))?;
+
+        let config = ModelConfig::from_json(&source.require("config.json")?, &source.path("config.json"))?;
+        let pipeline = read_pipeline(&source)?;
+        let max_length = read_max_length(&source, &config)?;
+        let tokenizer = read_tokenizer(&source, &config)?;
+        let checkpoint = Checkpoint::open(source, options.check_finite)?;
+        let weights = EncoderWeights::read(&checkpoint, &config)?;
+        let heads = HeadWeights::read(&checkpoint, &config, &pipeline.dense)?;
+
+        let info = ModelInfo {
+            name,
+            layers: config.layers,
+            hidden: config.hidden,
+            heads: config.heads,
+            ffn: config.ffn,
+            vocabulary: config.vocabulary,
+            parameters: weights.parameters() + heads.parameters(),
+            max_length,
+            modes: Modes { dense: true, sparse: heads.sparse.is_some(), colbert: heads.colbert.is_some() },
+            dense_dim: heads.dense.last().map_or(config.hidden, |last| last.outputs),
+            dense_normalized: pipeline.normalize,
+            colbert_dim: heads.colbert.as_ref().map(|head| head.outputs),
+            pooling: match pipeline.pooling {
+                Pooling::Cls => "cls",
+                Pooling::Mean => "mean",
+            },
+            weights: checkpoint.dtypes().join(","),
+            isa: kernels.isa().name(),
+            threads: team.threads(),
+        };
+        Ok(Model { encoder: Encoder { config, weights }, heads, pipeline, tokenizer, kernels, team, info })
+    }
+
+    /// What the model is.
+    pub fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    /// One embedding a text, in the order of `texts`; an empty list gives an empty list.
+    ///
+    /// A text's result has the same bits whatever its neighbours, their order and the number of threads. An empty text is `<s></s>`,
+    /// as for the reference.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ModeUnavailable`](crate::ErrorKind::ModeUnavailable) if a mode's head is missing;
+    /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) for options out of range.
+    pub fn encode<S: AsRef<str> + Sync>(&self, texts: &[S], options: &EncodeOptions) -> Result<Vec<Embedding>> {
+        let max_length = self.check(options)?;
+        if texts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let tokenizer = self.tokenizer()?;
+        let ids = self.team.map(texts, |text| tokenizer.encode(text.as_ref(), max_length, options.special_tokens));
+        Ok(self.encode_checked(&ids, options))
+    }
+
+    /// One embedding a sequence of token ids, each complete with `<s>` and `</s>`: for texts that were tokenised elsewhere.
+    ///
+    /// # Errors
+    /// As [`Model::encode`]; [`ErrorKind::Input`](crate::ErrorKind::Input) if a sequence is empty, longer than the maximum length, or
+    /// has an id outside the vocabulary.
+    pub fn encode_ids<S: AsRef<[u32]> + Sync>(&self, ids: &[S], options: &EncodeOptions) -> Result<Vec<Embedding>> {
+        let max_length = self.check(options)?;
+        let vocabulary = self.info.vocabulary;
+        let check = |(index, ids): (usize, &S)| {
+            let ids = ids.as_ref();
+            let what = if ids.is_empty() {
+                "no token ids: expected at least one".to_owned()
+            } else if ids.len() > max_length {
+                format!("{} token ids, expected at most {max_length}", ids.len())
+            } else if let Some(id) = ids.iter().find(|&&id| id as usize >= vocabulary) {
+                format!("token id {id}, expected one below {vocabulary}")
+            } else {
+                return Ok(TokenIds { ids: ids.to_vec(), truncated: false });
+            };
+            Err(Error::Input { index, what })
+        };
+        let ids = ids.iter().enumerate().map(check).collect::<Result<Vec<_>>>()?;
+        Ok(self.encode_checked(&ids, options))
+    }
+
+    /// A text's tokens, as [`Model::encode`] cuts them.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Model`](crate::ErrorKind::Model) if the model has no tokenizer; [`ErrorKind::Usage`](crate::ErrorKind::Usage) for
+    /// options out of range.
+    pub fn tokenize(&self, text: &str, options: &EncodeOptions) -> Result<Tokens> {
+        let max_length = self.check(&EncodeOptions { modes: Modes::DENSE, ..options.clone() })?;
+        let tokenizer = self.tokenizer()?;
+        let TokenIds { ids, truncated } = tokenizer.encode(text, max_length, options.special_tokens);
+        Ok(Tokens { tokens: pieces(tokenizer, &ids), truncated })
+    }
+
+    /// A text's embedding with its tokens and their weights, in every mode the model has; `options.modes` is not read.
+    ///
+    /// # Errors
+    /// As [`Model::tokenize`].
+    pub fn inspect(&self, text: &str, options: &EncodeOptions) -> Result<Inspection> {
+        let options = EncodeOptions { modes: self.info.modes, ..options.clone() };
+        let max_length = self.check(&options)?;
+        let tokenizer = self.tokenizer()?;
+        let tokens = tokenizer.encode(text, max_length, options.special_tokens);
+        let mut token_weights = None;
+        let mut embeddings = self.run_batch(&[&tokens], &options, |weights| token_weights = weights.into_iter().next());
+        match embeddings.pop() {
+            Some(embedding) => Ok(Inspection { tokens: pieces(tokenizer, &tokens.ids), token_weights, embedding }),
+            None => Err(Error::Input { index: 0, what: "no embedding".to_owned() }),
+        }
+    }
+
+    fn tokenizer(&self) -> Result<&Tokenizer> {
+        let missing = || {
+            Error::format(
+                &Path::new(&self.info.name).join("tokenizer.json"),
+                "the file is missing: only token ids can be encoded",
+            )
+        };
+        self.tokenizer.as_ref().ok_or_else(missing)
+    }
+
+    /// Checks what a call asks against what the model has; returns the maximum length.
+    fn check(&self, options: &EncodeOptions) -> Result<usize> {
+        let info = &self.info;
+        if options.modes.sparse && !info.modes.sparse {
+            return Err(Error::ModeUnavailable { mode: "sparse", head: "sparse_linear" });
+        }
+        if options.modes.colbert && !info.modes.colbert {
+            return Err(Error::ModeUnavailable { mode: "colbert", head: "colbert_linear" });
+        }
+        let range = |option, value: Option<usize>, from: usize, to: usize| match value {
+            Some(value) if !(from..=to).contains(&value) => {
+                Err(Error::Option { option, what: format!("found {value}, expected {from} to {to}") })
+            }
+            _ => Ok(()),
+        };
+        range("max_length", options.max_length, 2, info.max_length)?;
+        range("dimensions", options.dimensions, 1, info.dense_dim)?;
+        Ok(options.max_length.unwrap_or(info.max_length))
+    }
+
+    /// Packs texts into batches, longest first, and puts the results back in order.
+    fn encode_checked(&self, texts: &[TokenIds], options: &EncodeOptions) -> Vec<Embedding> {
+        let mut order: Vec<usize> = (0..texts.len()).collect();
+        order.sort_by_key(|&index| std::cmp::Reverse(texts[index].ids.len()));
+        let mut embeddings: Vec<Option<Embedding>> = texts.iter().map(|_| None).collect();
+        let mut rest = order.as_slice();
+        while !rest.is_empty() {
+            let mut tokens = 0;
+            let fits = rest.iter().take_while(|&&index| {
+                tokens += texts[index].ids.len().next_multiple_of(trivec_kernels::KEY_TILE);
+                tokens <= BATCH_TOKENS
+            });
+            let (batch, others) = rest.split_at(fits.count().max(1));
+            let members: Vec<&TokenIds> = batch.iter().map(|&index| &texts[index]).collect();
+            for (&index, embedding) in batch.iter().zip(self.run_batch(&members, options, |_| ())) {
+                embeddings[index] = Some(embedding);
+            }
+            rest = others;
+        }
+        embeddings.into_iter().flatten().collect()
+    }
+
+    /// One forward pass. `weights` sees the lexical weight of every token of every text, if they were asked for.
+    fn run_batch(
+        &self,
+        texts: &[&TokenIds],
+        options: &EncodeOptions,
+        weights: impl FnOnce(Vec<Vec<f32>>),
+    ) -> Vec<Embedding> {
+        let compute = Compute { kernels: self.kernels, team: &self.team };
+        let mut batch = TextBatch::default();
+        texts.iter().for_each(|text| batch.push(&text.ids));
+        let ranges: Vec<_> = batch.ranges().collect();
+        let ws = self.encoder.forward(compute, &batch);
+
+        let head = DenseHead { pipeline: &self.pipeline, modules: &self.heads.dense, dimensions: options.dimensions };
+        let states_of = |range: &std::ops::Range<usize>| ws.states.view().rows_from(range.start, range.len());
+        let dense = options
+            .modes
+            .dense
+            .then(|| self.team.map(&ranges, |range| heads::dense(self.kernels, &head, states_of(range))));
+        let sparse = self.heads.sparse.as_ref().filter(|_| options.modes.sparse);
+        let token_weights = sparse
+            .map(|head| self.team.map(&ranges, |range| heads::token_weights(self.kernels, head, states_of(range))));
+        let lexical = token_weights.as_ref().map(|weights| {
+            texts.iter().zip(weights).map(|(text, weights)| heads::lexical(&text.ids, weights)).collect::<Vec<_>>()
+        });
+        let colbert = self.heads.colbert.as_ref().filter(|_| options.modes.colbert);
+        let colbert = colbert.map(|head| heads::colbert(compute, head, &ranges, &ws.states));
+        weights(token_weights.unwrap_or_default());
+
+        let mut dense = dense.into_iter().flatten();
+        let mut lexical = lexical.into_iter().flatten();
+        let mut colbert = colbert.into_iter().flatten();
+        let embedding = |text: &&TokenIds| Embedding {
+            dense: dense.next(),
+            lexical: lexical.next(),
+            colbert: colbert.next(),
+            tokens: text.ids.len(),
+            truncated: text.truncated,
+        };
+        texts.iter().map(embedding).collect()
+    }
+}
+
+fn pieces(tokenizer: &Tokenizer, ids: &[u32]) -> Vec<Token> {
+    ids.iter().map(|&id| Token { id, piece: tokenizer.piece(id).unwrap_or_default().to_owned() }).collect()
+}
+
+fn read_pipeline(source: &Source) -> Result<DensePipeline> {
+    let Some(modules) = source.open("modules.json")? else { return Ok(DensePipeline::default()) };
+    let read = |file: &str| Ok(Box::from(&source.require(file)?[..]));
+    DensePipeline::from_modules(&modules, &source.path("modules.json"), read)
+}
+
+/// The length that `sentence_bert_config.json` sets, within what the position table serves.
+fn read_max_length(source: &Source, config: &ModelConfig) -> Result<usize> {
+    let name = "sentence_bert_config.json";
+    let Some(bytes) = source.open(name)? else { return Ok(config.max_tokens()) };
+    let sentence: SentenceConfig = parse_json(&bytes, &source.path(name))?;
+    if sentence.do_lower_case {
+        return Err(Error::format(&source.path(name), "`do_lower_case` is true, which is not supported"));
+    }
+    match sentence.max_seq_length {
+        Some(length) if length < 2 => {
+            Err(Error::format(&source.path(name), format!("`max_seq_length` is {length}, expected 2 or more")))
+        }
+        length => Ok(length.unwrap_or(usize::MAX).min(config.max_tokens())),
+    }
+}
+
+fn read_tokenizer(source: &Source, config: &ModelConfig) -> Result<Option<Tokenizer>> {
+    let name = "tokenizer.json";
+    let Some(bytes) = source.open(name)? else { return Ok(None) };
+    let tokenizer = Tokenizer::from_json(&bytes, &source.path(name))?;
+    if tokenizer.vocab_size() != config.vocabulary {
+        let what = format!(
+            "the tokenizer has {} ids, but the model's token table has {} rows",
+            tokenizer.vocab_size(),
+            config.vocabulary
+        );
+        return Err(Error::format(&source.path(name), what));
+    }
+    Ok(Some(tokenizer))
+}

@@ -1,0 +1,113 @@
+//! What can go wrong, with the facts a caller needs: file, tensor, found, expected.
+
+use std::path::{Path, PathBuf};
+
+/// The result of every fallible call of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What kind of thing went wrong; decides how a program reacts (and the exit code of the command line).
+#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// An option or argument makes no sense (`dimensions` of 0, unknown instruction set).
+    Usage,
+    /// A text or token sequence cannot be processed.
+    Input,
+    /// A model file is damaged, incomplete, or of a kind this engine does not run.
+    Model,
+    /// The model is sound but has no head for the mode that was asked.
+    ModeUnavailable,
+    /// The operating system refused to read, map or write.
+    Io,
+}
+
+/// An error of the engine. [`Error::kind`] sorts it; the fields carry the facts.
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Reading, mapping or writing `path` failed.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// A file is shorter (or longer) than its own header says.
+    #[error("{}: the file has {actual} bytes, its header describes {expected}", path.display())]
+    FileLength {
+        /// The file.
+        path: PathBuf,
+        /// Bytes that the header describes.
+        expected: u64,
+        /// Bytes that are there.
+        actual: u64,
+    },
+    /// A file's content is not what its format demands.
+    #[error("{}: {what}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What was wrong, with what was found and expected.
+        what: String,
+    },
+    /// A tensor is missing, or has a wrong shape, type, extent or value.
+    #[error("{}: tensor `{tensor}`: {what}", path.display())]
+    Tensor {
+        /// The file (or directory, where no file holds the tensor).
+        path: PathBuf,
+        /// The tensor's name as the file (or the model family) spells it.
+        tensor: String,
+        /// What was wrong, with what was found and expected.
+        what: String,
+    },
+    /// The mode's head is not part of the loaded model.
+    #[error("mode unavailable: {mode} was asked, but the model has no `{head}` head")]
+    ModeUnavailable {
+        /// `sparse` or `colbert`.
+        mode: &'static str,
+        /// The head's tensor prefix.
+        head: &'static str,
+    },
+    /// An option's value cannot be used.
+    #[error("{option}: {what}")]
+    Option {
+        /// The option's name.
+        option: &'static str,
+        /// What was found and what is allowed.
+        what: String,
+    },
+    /// One input of a call cannot be processed.
+    #[error("input {index}: {what}")]
+    Input {
+        /// Position in the list that was passed.
+        index: usize,
+        /// What was found and what is allowed.
+        what: String,
+    },
+}
+
+impl Error {
+    /// Sorts the error by what a caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Io { .. } => ErrorKind::Io,
+            Error::FileLength { .. } | Error::Format { .. } | Error::Tensor { .. } => ErrorKind::Model,
+            Error::ModeUnavailable { .. } => ErrorKind::ModeUnavailable,
+            Error::Option { .. } => ErrorKind::Usage,
+            Error::Input { .. } => ErrorKind::Input,
+        }
+    }
+
+    pub(crate) fn io(path: &Path, source: std::io::Error) -> Error {
+        Error::Io { path: path.to_path_buf(), source }
+    }
+
+    pub(crate) fn format(path: &Path, what: impl Into<String>) -> Error {
+        Error::Format { path: path.to_path_buf(), what: what.into() }
+    }
+
+    pub(crate) fn tensor(path: &Path, tensor: &str, what: impl Into<String>) -> Error {
+        Error::Tensor { path: path.to_path_buf(), tensor: tensor.to_owned(), what: what.into() }
+    }
+}

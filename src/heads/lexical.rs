@@ -1,0 +1,38 @@
+use trivec_kernels::{Kernels, MatRef};
+
+use crate::embedding::LexicalWeights;
+use crate::weights::Linear;
+
+/// Ids that never carry a lexical weight: `<s>`, `<pad>`, `</s>`, `<unk>`. `<mask>` is not among them.
+const UNUSED_IDS: std::ops::RangeInclusive<u32> = 0..=3;
+
+/// `max(0, W_s h + b_s)` of every token, from states `[tokens, hidden]`.
+///
+/// Source: FlagEmbedding `_sparse_embedding`.
+pub(crate) fn token_weights(kernels: &Kernels, head: &Linear, states: MatRef<'_>) -> Vec<f32> {
+    let weight = head.weight();
+    let bias = head.bias().map_or(0.0, |bias| bias[0]);
+    // Not `f32::max`, which would turn NaN into 0.
+    let relu = |x: f32| if x < 0.0 { 0.0 } else { x };
+    (0..states.rows()).map(|token| relu(kernels.dot(states.row(token), weight.row(0)) + bias)).collect()
+}
+
+/// The largest weight of every id, without [`UNUSED_IDS`] and without weights of 0.
+///
+/// Source: FlagEmbedding `_process_token_weights`.
+pub(crate) fn lexical(ids: &[u32], token_weights: &[f32]) -> LexicalWeights {
+    let pairs = ids.iter().copied().zip(token_weights.iter().copied());
+    LexicalWeights::from_pairs(pairs.filter(|(id, _)| !UNUSED_IDS.contains(id)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_the_largest_of_an_id_and_drops_the_four() {
+        let weights = lexical(&[0, 250_001, 9, 1, 5, 9, 3, 7, 2], &[1.0, 0.3, 0.2, 1.0, 0.0, 0.5, 1.0, 0.1, 1.0]);
+        assert_eq!(weights.iter().collect::<Vec<_>>(), [(7, 0.1), (9, 0.5), (250_001, 0.3)]);
+        assert!(lexical(&[0, 2], &[1.0, 1.0]).is_empty());
+    }
+}

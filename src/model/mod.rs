@@ -1,0 +1,13 @@
+//! The encoder of XLM-RoBERTa: token ids in, token states out.
+//!
+//! Start at [`layer`], which reads beside the paper; [`encoder`] stacks layers on [`embeddings`]; [`attention`] and
+//! [`feed_forward`] are the two halves of a layer; [`workspace`] has every buffer with its shape.
+
+mod attention;
+mod embeddings;
+mod encoder;
+mod feed_forward;
+mod layer;
+mod workspace;
+
+pub(crate) use encoder::{Encoder, TextBatch};

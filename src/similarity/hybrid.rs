@@ -1,0 +1,152 @@
+use std::fmt;
+
+use super::{colbert, cosine, lexical};
+use crate::embedding::Embedding;
+
+/// The weights of the three scores in a mix, FlagEmbedding's `weights_for_different_modes`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ScoreWeights {
+    dense: f32,
+    sparse: f32,
+    colbert: f32,
+}
+
+/// Why three numbers are no weights.
+#[derive(Debug, Clone, PartialEq)]
+pub enum WeightsError {
+    /// There must be three: dense, sparse, ColBERT.
+    Count(usize),
+    /// A weight is not a finite number of at least 0.
+    Value {
+        /// `dense`, `sparse` or `colbert`.
+        mode: &'static str,
+        /// The number that was given.
+        found: f32,
+    },
+    /// All three are 0.
+    AllZero,
+}
+
+impl fmt::Display for WeightsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WeightsError::Count(found) => write!(f, "expected three weights (dense, sparse, colbert), found {found}"),
+            WeightsError::Value { mode, found } => {
+                write!(f, "the weight of {mode} is {found}: expected a finite number, 0 or above")
+            }
+            WeightsError::AllZero => write!(f, "all three weights are 0: at least one must be above"),
+        }
+    }
+}
+
+impl std::error::Error for WeightsError {}
+
+impl ScoreWeights {
+    /// Checks and takes the weights in FlagEmbedding's order: dense, sparse, ColBERT.
+    pub fn new(dense: f32, sparse: f32, colbert: f32) -> Result<Self, WeightsError> {
+        for (mode, found) in [("dense", dense), ("sparse", sparse), ("colbert", colbert)] {
+            if !found.is_finite() || found < 0.0 {
+                return Err(WeightsError::Value { mode, found });
+            }
+        }
+        if dense == 0.0 && sparse == 0.0 && colbert == 0.0 {
+            return Err(WeightsError::AllZero);
+        }
+        Ok(ScoreWeights { dense, sparse, colbert })
+    }
+
+    /// Reads a list of exactly three.
+    pub fn from_slice(weights: &[f32]) -> Result<Self, WeightsError> {
+        match *weights {
+            [dense, sparse, colbert] => Self::new(dense, sparse, colbert),
+            _ => Err(WeightsError::Count(weights.len())),
+        }
+    }
+}
+
+impl Default for ScoreWeights {
+    /// FlagEmbedding's default: 1, 1, 1.
+    fn default() -> Self {
+        ScoreWeights { dense: 1.0, sparse: 1.0, colbert: 1.0 }
+    }
+}
+
+/// The five numbers of FlagEmbedding's `compute_score`. `None` where an embedding lacks the part, or the mix is
+/// undefined because the weights of its parts add up to 0.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scores {
+    /// ColBERT MaxSim.
+    pub colbert: Option<f32>,
+    /// Lexical matching.
+    pub sparse: Option<f32>,
+    /// Dense cosine: FlagEmbedding's dot product of normalised vectors, and the same scale for models that do not normalise.
+    pub dense: Option<f32>,
+    /// `(w_s·sparse + w_d·dense) / (w_s + w_d)`.
+    pub sparse_dense: Option<f32>,
+    /// `(w_c·colbert + w_s·sparse + w_d·dense) / (w_c + w_s + w_d)`.
+    pub colbert_sparse_dense: Option<f32>,
+}
+
+/// All scores that the parts of `query` and `document` allow.
+pub fn score(query: &Embedding, document: &Embedding, weights: &ScoreWeights) -> Scores {
+    let of = |x: Option<f32>, weight: f32| x.map(|x| (f64::from(x), f64::from(weight)));
+    let dense = query.dense.as_deref().zip(document.dense.as_deref()).map(|(q, d)| cosine(q, d));
+    let sparse = query.lexical.as_ref().zip(document.lexical.as_ref()).map(|(q, d)| lexical(q, d));
+    let colbert = query.colbert.as_ref().zip(document.colbert.as_ref()).map(|(q, d)| colbert(q, d));
+    let (d, s, c) = (of(dense, weights.dense), of(sparse, weights.sparse), of(colbert, weights.colbert));
+    Scores { colbert, sparse, dense, sparse_dense: mix(&[s, d]), colbert_sparse_dense: mix(&[c, s, d]) }
+}
+
+/// Weighted mean of `(value, weight)` parts; undefined if a part is missing or the weights add up to 0.
+fn mix(parts: &[Option<(f64, f64)>]) -> Option<f32> {
+    let parts: Vec<(f64, f64)> = parts.iter().copied().collect::<Option<_>>()?;
+    let total: f64 = parts.iter().map(|(_, weight)| weight).sum();
+    (total > 0.0).then(|| (parts.iter().map(|(value, weight)| value * weight).sum::<f64>() / total) as f32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::embedding::{LexicalWeights, TokenVectors};
+
+    fn embedding(dense: [f32; 2], sparse: &[(u32, f32)], colbert: &[f32]) -> Embedding {
+        Embedding {
+            dense: Some(dense.to_vec()),
+            lexical: Some(LexicalWeights::from_pairs(sparse.to_vec())),
+            colbert: Some(TokenVectors::new(colbert.to_vec(), 2)),
+            tokens: 2,
+            truncated: false,
+        }
+    }
+
+    #[test]
+    fn mixes_like_the_reference() {
+        let q = embedding([1.0, 0.0], &[(7, 0.5)], &[1.0, 0.0]);
+        let d = embedding([0.6, 0.8], &[(7, 0.4)], &[0.8, 0.6]);
+        let weights = ScoreWeights::new(0.4, 0.2, 0.4).unwrap();
+        let scores = score(&q, &d, &weights);
+        let close = |x: Option<f32>, y: f32| assert!((x.unwrap() - y).abs() < 1e-6, "{x:?} is not {y}");
+        close(scores.dense, 0.6);
+        close(scores.sparse, 0.2);
+        close(scores.colbert, 0.8);
+        close(scores.sparse_dense, (0.2 * 0.2 + 0.4 * 0.6) / 0.6);
+        close(scores.colbert_sparse_dense, 0.4 * 0.8 + 0.2 * 0.2 + 0.4 * 0.6);
+    }
+
+    #[test]
+    fn undefined_mix_is_none_and_weights_are_checked() {
+        let e = embedding([1.0, 0.0], &[(7, 0.5)], &[1.0, 0.0]);
+        let scores = score(&e, &e, &ScoreWeights::new(0.0, 0.0, 1.0).unwrap());
+        assert_eq!(scores.sparse_dense, None);
+        assert!(scores.colbert_sparse_dense.is_some());
+        let no_colbert = Embedding { colbert: None, ..e.clone() };
+        let scores = score(&e, &no_colbert, &ScoreWeights::default());
+        assert!(scores.sparse_dense.is_some() && scores.colbert_sparse_dense.is_none() && scores.colbert.is_none());
+
+        assert_eq!(ScoreWeights::new(0.0, 0.0, 0.0), Err(WeightsError::AllZero));
+        assert_eq!(ScoreWeights::from_slice(&[1.0, 1.0]), Err(WeightsError::Count(2)));
+        for bad in [-1.0, f32::NAN, f32::INFINITY, 1e39_f64 as f32] {
+            assert!(matches!(ScoreWeights::new(1.0, bad, 1.0), Err(WeightsError::Value { mode: "sparse", .. })));
+        }
+    }
+}

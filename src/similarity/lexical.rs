@@ -1,0 +1,56 @@
+use crate::embedding::LexicalWeights;
+
+/// Lexical score: the sum over shared ids of the product of their weights. Not divided by anything, so a text's
+/// score with itself is not 1.
+///
+/// Source: FlagEmbedding `compute_lexical_matching_score`. Summed in f64, in ascending id order.
+pub fn score(a: &LexicalWeights, b: &LexicalWeights) -> f32 {
+    merge(a, b).fold(0.0, |sum, shared| sum + f64::from(shared.left) * f64::from(shared.right)) as f32
+}
+
+/// One token id that both texts have, with its weight in each.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SharedToken {
+    /// The token id.
+    pub id: u32,
+    /// Its weight in the first text.
+    pub left: f32,
+    /// Its weight in the second text.
+    pub right: f32,
+}
+
+impl SharedToken {
+    /// What the token adds to the lexical score.
+    pub fn product(&self) -> f32 {
+        self.left * self.right
+    }
+}
+
+/// The shared ids, ascending: the terms of the lexical score.
+pub fn shared(a: &LexicalWeights, b: &LexicalWeights) -> Vec<SharedToken> {
+    merge(a, b).collect()
+}
+
+/// Walks both ascending id lists once.
+fn merge<'a>(a: &'a LexicalWeights, b: &'a LexicalWeights) -> impl Iterator<Item = SharedToken> + 'a {
+    let mut right = b.iter().peekable();
+    a.iter().filter_map(move |(id, left)| {
+        while right.next_if(|&(other, _)| other < id).is_some() {}
+        right.next_if(|&(other, _)| other == id).map(|(_, right)| SharedToken { id, left, right })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_products_of_shared_ids_only() {
+        let a = LexicalWeights::from_pairs(vec![(9, 0.5), (5, 0.25), (700, 2.0)]);
+        let b = LexicalWeights::from_pairs(vec![(700, 0.5), (5, 4.0), (6, 100.0)]);
+        assert_eq!(score(&a, &b), 0.25 * 4.0 + 2.0 * 0.5);
+        assert_eq!(shared(&a, &b).iter().map(|s| s.id).collect::<Vec<_>>(), [5, 700]);
+        let nothing = score(&a, &LexicalWeights::default());
+        assert!(nothing == 0.0 && nothing.is_sign_positive(), "not -0, which an empty sum is");
+    }
+}

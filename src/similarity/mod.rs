@@ -1,0 +1,16 @@
+//! The scores between two embeddings, and the words for them.
+//!
+//! Formulas and names are FlagEmbedding's (`BGEM3FlagModel.compute_score`): see [`dense`], [`lexical`],
+//! [`colbert`] and [`hybrid`].
+
+mod colbert;
+mod dense;
+mod hybrid;
+mod lexical;
+mod verdict;
+
+pub use colbert::{Alignment, align, score as colbert};
+pub use dense::{cosine, score as dense};
+pub use hybrid::{ScoreWeights, Scores, WeightsError, score};
+pub use lexical::{SharedToken, score as lexical, shared};
+pub use verdict::{Thresholds, ThresholdsError, Verdict};

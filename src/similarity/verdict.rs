@@ -1,0 +1,120 @@
+use std::fmt;
+
+/// What a dense cosine says in a word. The bounds are strict and are compared with the unrounded value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// Above the upper threshold (85 %): the same text or a paraphrase of it.
+    NearIdentical,
+    /// Above the middle threshold (60 %).
+    Related,
+    /// Between the thresholds, on one of them, or not a number.
+    Unclear,
+    /// Below the lower threshold (30 %).
+    Unrelated,
+}
+
+impl Verdict {
+    /// The verdict's name: `near-identical`, `related`, `unclear` or `unrelated`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Verdict::NearIdentical => "near-identical",
+            Verdict::Related => "related",
+            Verdict::Unclear => "unclear",
+            Verdict::Unrelated => "unrelated",
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Where the verdicts begin, as cosines. Absolute cosines differ between models: choose them on your own data.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Thresholds {
+    near_identical: f32,
+    related: f32,
+    unrelated: f32,
+}
+
+/// Three numbers are not descending thresholds between -1 and 1.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ThresholdsError {
+    found: [f32; 3],
+}
+
+impl fmt::Display for ThresholdsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [near_identical, related, unrelated] = self.found;
+        write!(
+            f,
+            "expected cosines with 1 >= near-identical >= related >= unrelated >= -1, found {near_identical}, {related}, {unrelated}"
+        )
+    }
+}
+
+impl std::error::Error for ThresholdsError {}
+
+impl Thresholds {
+    /// Checks and takes the three bounds: `1 >= near_identical >= related >= unrelated >= -1`.
+    pub fn new(near_identical: f32, related: f32, unrelated: f32) -> Result<Self, ThresholdsError> {
+        let descending = [1.0, near_identical, related, unrelated, -1.0].windows(2).all(|pair| pair[0] >= pair[1]);
+        if descending {
+            Ok(Thresholds { near_identical, related, unrelated })
+        } else {
+            Err(ThresholdsError { found: [near_identical, related, unrelated] })
+        }
+    }
+
+    /// The verdict on a cosine.
+    pub fn verdict(&self, cosine: f32) -> Verdict {
+        if cosine > self.near_identical {
+            Verdict::NearIdentical
+        } else if cosine > self.related {
+            Verdict::Related
+        } else if cosine < self.unrelated {
+            Verdict::Unrelated
+        } else {
+            Verdict::Unclear
+        }
+    }
+}
+
+impl Default for Thresholds {
+    /// 85 %, 60 %, 30 %.
+    fn default() -> Self {
+        Thresholds { near_identical: 0.85, related: 0.60, unrelated: 0.30 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_are_strict_and_use_the_unrounded_value() {
+        let thresholds = Thresholds::default();
+        for (cosine, verdict) in [
+            (0.85001, Verdict::NearIdentical),
+            (0.85, Verdict::Related),
+            (0.8499, Verdict::Related),
+            (0.60, Verdict::Unclear),
+            (0.30, Verdict::Unclear),
+            (0.2999, Verdict::Unrelated),
+            (-0.2, Verdict::Unrelated),
+            (f32::NAN, Verdict::Unclear),
+        ] {
+            assert_eq!(thresholds.verdict(cosine), verdict, "{cosine}");
+        }
+    }
+
+    #[test]
+    fn thresholds_must_descend() {
+        assert!(Thresholds::new(0.5, 0.6, 0.3).is_err());
+        assert!(Thresholds::new(f32::NAN, 0.6, 0.3).is_err());
+        assert!(Thresholds::new(1.1, 0.6, 0.3).is_err());
+        assert!(Thresholds::new(0.9, 0.5, -0.1).is_ok());
+    }
+}

@@ -1,0 +1,141 @@
+//! Strings in, token ids out: the tokenizer of XLM-RoBERTa, read from Hugging Face's `tokenizer.json`.
+//!
+//! ```text
+//! text ─▶ added tokens (`<mask>` …) cut out ─▶ normaliser ─▶ words at ▁ ─▶ Unigram ─▶ <s> … </s>
+//!         added.rs                             normalizer.rs  words.rs      unigram.rs
+//! ```
+//! The ids are those of the `tokenizers` library on the same file (`tests/tokenizer.rs` compares the two); the work is linear in
+//! the text, and stops early once the tokens that are kept are certain.
+
+mod added;
+mod normalizer;
+mod spec;
+mod trie;
+mod unigram;
+mod words;
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use added::AddedTokens;
+use normalizer::Normalizer;
+use unigram::Unigram;
+use words::WordSplitter;
+
+use crate::error::{Error, Result};
+
+/// What becomes of `<s>`, `</s>`, `<mask>` … written out in a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SpecialTokens {
+    /// As the reference does: they become the special token itself.
+    #[default]
+    Parse,
+    /// They are plain text, cut into ordinary pieces.
+    Literal,
+}
+
+/// A text's token ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenIds {
+    /// `<s>`, the text's tokens, `</s>`.
+    pub ids: Vec<u32>,
+    /// Whether the text had more tokens.
+    pub truncated: bool,
+}
+
+/// A tokenizer, immutable once read.
+#[derive(Debug)]
+pub struct Tokenizer {
+    added: AddedTokens,
+    normalizer: Normalizer,
+    words: WordSplitter,
+    unigram: Unigram,
+    bos: u32,
+    eos: u32,
+    vocab_size: usize,
+}
+
+impl Tokenizer {
+    /// Reads `tokenizer.json`; `path` only names the file in errors.
+    ///
+    /// # Errors
+    /// [`Error::Format`] if the file is damaged, or has a normaliser, pre-tokenizer or model that XLM-RoBERTa's files do not have.
+    pub fn from_json(bytes: &[u8], path: &Path) -> Result<Tokenizer> {
+        let refuse = |what: String| Error::format(path, what);
+        let spec = spec::parse(bytes).map_err(refuse)?;
+        let normalizer = Normalizer::new(&spec.normalizer).map_err(refuse)?;
+        let words = WordSplitter::new(&spec.pre_tokenizer).map_err(refuse)?;
+        let unigram = Unigram::new(spec.model).map_err(refuse)?;
+        let added = AddedTokens::new(&spec.added_tokens, &normalizer).map_err(refuse)?;
+        let largest_added = spec.added_tokens.iter().map(|token| token.id as usize + 1).max().unwrap_or(0);
+        if largest_added > unigram.len() + spec.added_tokens.len() {
+            let what = format!("an added token has id {}, but there are {} pieces", largest_added - 1, unigram.len());
+            return Err(refuse(what));
+        }
+        let vocab_size = unigram.len().max(largest_added);
+        let (bos, eos) = spec.post_processor.bos_eos().map_err(refuse)?;
+        if [bos, eos].iter().any(|&id| id as usize >= vocab_size) {
+            return Err(refuse(format!(
+                "the post-processor adds ids {bos} and {eos}, expected ids below {vocab_size}"
+            )));
+        }
+        Ok(Tokenizer { added, normalizer, words, unigram, bos, eos, vocab_size })
+    }
+
+    /// Number of ids: the largest, plus one. Added tokens count.
+    pub fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    /// The piece or added token with this id.
+    pub fn piece(&self, id: u32) -> Option<&str> {
+        self.unigram.piece(id).or_else(|| self.added.content(id))
+    }
+
+    /// `<s> text </s>`. A text of more than `max_tokens` keeps its first `max_tokens - 2` and `</s>`; below 2 counts as 2.
+    pub fn encode(&self, text: &str, max_tokens: usize, special: SpecialTokens) -> TokenIds {
+        let kept = max_tokens.saturating_sub(2);
+        let mut ids = vec![self.bos];
+        // One token more than is kept tells that the text was longer.
+        let wanted = kept.saturating_add(1);
+        let _ = self.content(text, special, wanted, &mut ids);
+        let truncated = ids.len() - 1 > kept;
+        ids.truncate(kept + 1);
+        ids.push(self.eos);
+        TokenIds { ids, truncated }
+    }
+
+    /// Appends the text's own tokens behind the one that `ids` holds, at least `wanted` of them if there are so many.
+    fn content(&self, text: &str, special: SpecialTokens, wanted: usize, ids: &mut Vec<u32>) -> ControlFlow<()> {
+        let mut normalized = String::new();
+        self.added.split_raw(text, special, |part| {
+            let raw = match part {
+                added::Part::Token(id) => return push(ids, id, wanted),
+                added::Part::Text(raw) => raw,
+            };
+            normalized.clear();
+            self.normalizer.normalize(&text[raw.clone()], &mut normalized);
+            self.added.split_normalized(&normalized, special, |part| {
+                let range = match part {
+                    added::Part::Token(id) => return push(ids, id, wanted),
+                    added::Part::Text(range) => range,
+                };
+                let first = raw.start == 0 && range.start == 0;
+                self.words.split(&normalized[range], first, |word| {
+                    self.unigram.encode(word, special, (wanted + 1).saturating_sub(ids.len()), ids, &self.added);
+                    enough(ids, wanted)
+                })
+            })
+        })
+    }
+}
+
+fn push(ids: &mut Vec<u32>, id: u32, wanted: usize) -> ControlFlow<()> {
+    ids.push(id);
+    enough(ids, wanted)
+}
+
+/// Stops once `wanted` tokens stand behind `<s>`.
+fn enough(ids: &[u32], wanted: usize) -> ControlFlow<()> {
+    if ids.len() > wanted { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+}

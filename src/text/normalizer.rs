@@ -1,0 +1,210 @@
+//! The normaliser: SentencePiece's precompiled character map, as the `tokenizers` library applies it, and the small steps around it.
+
+use base64::Engine;
+use unicode_segmentation::UnicodeSegmentation;
+
+use super::spec::{NormalizerSpec, PatternSpec};
+
+/// The steps, in order.
+#[derive(Debug)]
+pub(super) struct Normalizer {
+    steps: Vec<Step>,
+}
+
+#[derive(Debug)]
+enum Step {
+    CharsMap(Box<CharsMap>),
+    /// Runs of two or more spaces become the content.
+    SpaceRuns(String),
+    Replace {
+        pattern: String,
+        content: String,
+    },
+    Strip {
+        left: bool,
+        right: bool,
+    },
+}
+
+impl Normalizer {
+    pub(super) fn new(spec: &Option<NormalizerSpec>) -> Result<Normalizer, String> {
+        let mut steps = Vec::new();
+        if let Some(spec) = spec {
+            collect(spec, &mut steps)?;
+        }
+        Ok(Normalizer { steps })
+    }
+
+    /// Appends the normalised text to `out`.
+    pub(super) fn normalize(&self, text: &str, out: &mut String) {
+        let Some((last, first)) = self.steps.split_last() else {
+            out.push_str(text);
+            return;
+        };
+        let mut current = std::borrow::Cow::Borrowed(text);
+        for step in first {
+            let mut next = String::with_capacity(current.len());
+            step.apply(&current, &mut next);
+            current = next.into();
+        }
+        last.apply(&current, out);
+    }
+}
+
+fn collect(spec: &NormalizerSpec, steps: &mut Vec<Step>) -> Result<(), String> {
+    match spec {
+        NormalizerSpec::Sequence { normalizers } => normalizers.iter().try_for_each(|spec| collect(spec, steps))?,
+        NormalizerSpec::Precompiled { precompiled_charsmap } => {
+            steps.push(Step::CharsMap(Box::new(CharsMap::from_base64(precompiled_charsmap)?)));
+        }
+        NormalizerSpec::Replace { pattern: PatternSpec::Regex(regex), content } if regex == " {2,}" => {
+            steps.push(Step::SpaceRuns(content.clone()));
+        }
+        NormalizerSpec::Replace { pattern: PatternSpec::Regex(regex), .. } => {
+            return Err(format!("the normaliser replaces by the pattern `{regex}`: only ` {{2,}}` is supported"));
+        }
+        NormalizerSpec::Replace { pattern: PatternSpec::String(pattern), content } => {
+            if pattern.is_empty() {
+                return Err("the normaliser replaces the empty string".to_owned());
+            }
+            steps.push(Step::Replace { pattern: pattern.clone(), content: content.clone() });
+        }
+        NormalizerSpec::Strip { strip_left, strip_right } => {
+            steps.push(Step::Strip { left: *strip_left, right: *strip_right })
+        }
+    }
+    Ok(())
+}
+
+impl Step {
+    fn apply(&self, text: &str, out: &mut String) {
+        match self {
+            Step::CharsMap(map) => map.apply(text, out),
+            Step::SpaceRuns(content) => collapse_spaces(text, content, out),
+            Step::Replace { pattern, content } => {
+                let mut rest = text;
+                while let Some(at) = rest.find(pattern.as_str()) {
+                    out.push_str(&rest[..at]);
+                    out.push_str(content);
+                    rest = &rest[at + pattern.len()..];
+                }
+                out.push_str(rest);
+            }
+            Step::Strip { left, right } => {
+                let text = if *left { text.trim_start() } else { text };
+                out.push_str(if *right { text.trim_end() } else { text });
+            }
+        }
+    }
+}
+
+fn collapse_spaces(text: &str, content: &str, out: &mut String) {
+    let mut rest = text;
+    while let Some(at) = rest.find("  ") {
+        out.push_str(&rest[..at]);
+        out.push_str(content);
+        rest = rest[at..].trim_start_matches(' ');
+    }
+    out.push_str(rest);
+}
+
+/// SentencePiece's character map: a double-array trie over bytes (darts-clone), whose values are offsets into a text of
+/// replacements that end with NUL.
+///
+/// The library does not apply it as SentencePiece does (longest match anywhere): it looks up each grapheme cluster of fewer than six
+/// bytes, else each character, and takes the *shortest* entry that is a prefix of it for the whole. XLM-RoBERTa's users have the
+/// library's ids, so that is the rule here.
+#[derive(Debug)]
+struct CharsMap {
+    units: Vec<u32>,
+    replacements: String,
+    /// `lookup` of every ASCII character, as a range of `replacements`.
+    ascii: Vec<Option<(u32, u32)>>,
+}
+
+/// Clusters of this many bytes or more are looked up by character.
+const LONG_CLUSTER: usize = 6;
+
+impl CharsMap {
+    fn from_base64(text: &str) -> Result<CharsMap, String> {
+        let bytes = base64::engine::general_purpose::STANDARD
+            .decode(text)
+            .map_err(|e| format!("the normaliser's character map is not base64: {e}"))?;
+        let trie_bytes = bytes.first_chunk::<4>().map(|b| u32::from_le_bytes(*b) as usize);
+        let damaged = |what: &str| format!("the normaliser's character map of {} bytes {what}", bytes.len());
+        let trie_bytes = trie_bytes.ok_or_else(|| damaged("is too short"))?;
+        let trie = bytes[4..].get(..trie_bytes).filter(|trie| trie.len() % 4 == 0 && !trie.is_empty());
+        let trie = trie.ok_or_else(|| damaged(&format!("announces a trie of {trie_bytes} bytes")))?;
+        let units = trie.as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b)).collect();
+        let replacements = String::from_utf8(bytes[4 + trie_bytes..].to_vec());
+        let replacements = replacements.map_err(|_| damaged("has replacements that are not UTF-8"))?;
+        let mut map = CharsMap { units, replacements, ascii: Vec::new() };
+        map.ascii = (0..128u8).map(|byte| map.lookup(&[byte])).collect();
+        Ok(map)
+    }
+
+    /// The replacement for the shortest prefix of `key` that has one. Every index is checked: a damaged trie finds nothing.
+    fn lookup(&self, key: &[u8]) -> Option<(u32, u32)> {
+        // Darts-clone's unit: offset in the upper bits (scaled by 256 if bit 9 is set), bit 8 "has a leaf", label below.
+        let offset = |unit: u32| ((unit >> 10) << ((unit & (1 << 9)) >> 6)) as usize;
+        let mut node = offset(*self.units.first()?);
+        for &byte in key {
+            if byte == 0 {
+                return None;
+            }
+            node ^= usize::from(byte);
+            let unit = *self.units.get(node)?;
+            if unit & (1 << 31 | 0xff) != u32::from(byte) {
+                return None;
+            }
+            node ^= offset(unit);
+            if unit & (1 << 8) != 0 {
+                let start = (*self.units.get(node)? & !(1 << 31)) as usize;
+                let rest = self.replacements.get(start..)?;
+                let end = start + rest.find('\0').unwrap_or(rest.len());
+                return Some((u32::try_from(start).ok()?, u32::try_from(end).ok()?));
+            }
+        }
+        None
+    }
+
+    fn push_replacement(&self, (start, end): (u32, u32), out: &mut String) {
+        out.push_str(&self.replacements[start as usize..end as usize]);
+    }
+
+    fn apply(&self, text: &str, out: &mut String) {
+        let bytes = text.as_bytes();
+        let is_ascii = |at: usize| bytes.get(at).is_none_or(u8::is_ascii);
+        let mut at = 0;
+        while at < bytes.len() {
+            // At a cluster's start, an ASCII character that another one follows is a cluster of its own; only CR LF is not.
+            let byte = bytes[at];
+            if byte.is_ascii() && is_ascii(at + 1) && !(byte == b'\r' && bytes.get(at + 1) == Some(&b'\n')) {
+                match self.ascii[usize::from(byte)] {
+                    Some(range) => self.push_replacement(range, out),
+                    None => out.push(char::from(byte)),
+                }
+                at += 1;
+                continue;
+            }
+            let cluster = text[at..].graphemes(true).next().unwrap_or_default();
+            self.apply_cluster(cluster, out);
+            at += cluster.len().max(1);
+        }
+    }
+
+    fn apply_cluster(&self, cluster: &str, out: &mut String) {
+        if cluster.len() < LONG_CLUSTER
+            && let Some(range) = self.lookup(cluster.as_bytes())
+        {
+            self.push_replacement(range, out);
+            return;
+        }
+        for c in cluster.chars() {
+            match self.lookup(c.encode_utf8(&mut [0; 4]).as_bytes()) {
+                Some(range) => self.push_replacement(range, out),
+                None => out.push(c),
+            }
+        }
+    }
+}

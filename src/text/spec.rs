@@ -1,0 +1,169 @@
+//! `tokenizer.json` as it is written. What this engine does not do is refused by name, never passed over.
+
+use serde::Deserialize;
+
+/// The parts of the file that decide ids. `truncation`, `padding` and `decoder` do not.
+#[derive(Deserialize)]
+pub(super) struct Spec {
+    #[serde(default)]
+    pub added_tokens: Vec<AddedTokenSpec>,
+    #[serde(default)]
+    pub normalizer: Option<NormalizerSpec>,
+    pub pre_tokenizer: PreTokenizerSpec,
+    #[serde(default)]
+    pub post_processor: PostProcessorSpec,
+    pub model: ModelSpec,
+}
+
+#[derive(Deserialize)]
+pub(super) struct AddedTokenSpec {
+    pub id: u32,
+    pub content: String,
+    #[serde(default)]
+    pub single_word: bool,
+    #[serde(default)]
+    pub lstrip: bool,
+    #[serde(default)]
+    pub rstrip: bool,
+    #[serde(default)]
+    pub normalized: bool,
+    #[serde(default)]
+    pub special: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "type")]
+pub(super) enum NormalizerSpec {
+    Sequence { normalizers: Vec<NormalizerSpec> },
+    Precompiled { precompiled_charsmap: String },
+    Replace { pattern: PatternSpec, content: String },
+    Strip { strip_left: bool, strip_right: bool },
+}
+
+#[derive(Deserialize)]
+pub(super) enum PatternSpec {
+    String(String),
+    Regex(String),
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "type")]
+pub(super) enum PreTokenizerSpec {
+    Sequence {
+        pretokenizers: Vec<PreTokenizerSpec>,
+    },
+    WhitespaceSplit,
+    Metaspace {
+        replacement: char,
+        add_prefix_space: Option<bool>,
+        prepend_scheme: Option<PrependScheme>,
+        split: Option<bool>,
+    },
+}
+
+#[derive(Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum PrependScheme {
+    First,
+    Never,
+    Always,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(tag = "type")]
+pub(super) enum PostProcessorSpec {
+    #[default]
+    Absent,
+    TemplateProcessing {
+        single: Vec<TemplatePiece>,
+        special_tokens: std::collections::BTreeMap<String, TemplateToken>,
+    },
+    RobertaProcessing {
+        sep: (String, u32),
+        cls: (String, u32),
+    },
+    BertProcessing {
+        sep: (String, u32),
+        cls: (String, u32),
+    },
+}
+
+#[derive(Deserialize)]
+pub(super) enum TemplatePiece {
+    SpecialToken { id: String },
+    Sequence { id: String },
+}
+
+#[derive(Deserialize)]
+pub(super) struct TemplateToken {
+    ids: Vec<u32>,
+}
+
+impl PostProcessorSpec {
+    /// The ids before and after a text.
+    pub(super) fn bos_eos(&self) -> Result<(u32, u32), String> {
+        match self {
+            PostProcessorSpec::Absent => Err("there is no post-processor that adds <s> and </s>".to_owned()),
+            PostProcessorSpec::RobertaProcessing { sep, cls } | PostProcessorSpec::BertProcessing { sep, cls } => {
+                Ok((cls.1, sep.1))
+            }
+            PostProcessorSpec::TemplateProcessing { single, special_tokens } => {
+                let token = |name: &str| match special_tokens.get(name).map(|token| &token.ids[..]) {
+                    Some(&[id]) => Ok(id),
+                    _ => Err(format!("the post-processor gives no single id for `{name}`")),
+                };
+                match &single[..] {
+                    [
+                        TemplatePiece::SpecialToken { id: bos },
+                        TemplatePiece::Sequence { id },
+                        TemplatePiece::SpecialToken { id: eos },
+                    ] if id == "A" => Ok((token(bos)?, token(eos)?)),
+                    _ => Err("the post-processor's template for one text is not `<s> A </s>`".to_owned()),
+                }
+            }
+        }
+    }
+}
+
+/// The Unigram model.
+#[derive(Deserialize)]
+pub(super) struct ModelSpec {
+    #[serde(rename = "type", default)]
+    kind: Option<String>,
+    pub unk_id: Option<usize>,
+    #[serde(default)]
+    byte_fallback: bool,
+    /// Pieces with their log-probabilities.
+    #[serde(default)]
+    pub vocab: Vec<(String, f64)>,
+}
+
+/// What is looked at first: a file of another model fails on its kind, not on the form of its vocabulary.
+#[derive(Deserialize)]
+struct Kind {
+    model: ModelKind,
+}
+
+#[derive(Deserialize)]
+struct ModelKind {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+}
+
+pub(super) fn parse(bytes: &[u8]) -> Result<Spec, String> {
+    let spec = serde_json::from_slice::<Spec>(bytes).map_err(|error| {
+        let kind = serde_json::from_slice::<Kind>(bytes).ok().and_then(|kind| kind.model.kind);
+        match kind {
+            Some(kind) if kind != "Unigram" => format!("the model is {kind}, expected Unigram"),
+            _ => format!("not a tokenizer of XLM-RoBERTa's kind: {error}"),
+        }
+    })?;
+    match spec.model.kind.as_deref() {
+        Some("Unigram") | None => {}
+        Some(kind) => return Err(format!("the model is {kind}, expected Unigram")),
+    }
+    if spec.model.byte_fallback {
+        return Err("the model's `byte_fallback` is true, which is not supported".to_owned());
+    }
+    Ok(spec)
+}

@@ -1,0 +1,161 @@
+//! Unigram segmentation: the most probable sequence of pieces (Kudo 2018, "Subword Regularization"), by Viterbi over bytes.
+
+use super::SpecialTokens;
+use super::added::AddedTokens;
+use super::spec::ModelSpec;
+use super::trie::Trie;
+
+/// What an unknown character costs more than the rarest piece.
+const UNKNOWN_PENALTY: f64 = 10.0;
+
+/// Bytes of a word after which it is first asked whether the wanted tokens are certain; doubled each time, so that asking stays
+/// linear.
+const FIRST_CHECK: usize = 64 << 10;
+
+/// A vocabulary with log-probabilities.
+#[derive(Debug)]
+pub(super) struct Unigram {
+    /// Pieces one after another; piece `i` ends at `ends[i]`.
+    text: String,
+    ends: Vec<u32>,
+    scores: Vec<f64>,
+    trie: Trie,
+    unknown: u32,
+    unknown_score: f64,
+}
+
+/// The best way to reach a byte of the word.
+#[derive(Clone, Copy)]
+struct Best {
+    score: f64,
+    /// Where its last piece begins; `UNREACHED` if nothing ends here.
+    from: u32,
+    id: u32,
+}
+
+const UNREACHED: u32 = u32::MAX;
+const NOTHING: Best = Best { score: 0.0, from: UNREACHED, id: 0 };
+
+impl Unigram {
+    pub(super) fn new(spec: ModelSpec) -> Result<Unigram, String> {
+        let pieces = spec.vocab.len();
+        let unknown = spec.unk_id.ok_or("the model has no `unk_id`")?;
+        if unknown >= pieces {
+            return Err(format!("`unk_id` is {unknown}, but there are {pieces} pieces"));
+        }
+        let bytes: usize = spec.vocab.iter().map(|(piece, _)| piece.len()).sum();
+        if u32::try_from(bytes.max(pieces)).is_err() {
+            return Err(format!("the vocabulary has {pieces} pieces of {bytes} bytes, which is too much"));
+        }
+        let (mut text, mut ends, mut scores) = (String::with_capacity(bytes), Vec::new(), Vec::new());
+        let mut lowest = f64::INFINITY;
+        for (id, (piece, score)) in spec.vocab.iter().enumerate() {
+            if !score.is_finite() {
+                return Err(format!("piece {id} (`{piece}`) has the score {score}"));
+            }
+            text.push_str(piece);
+            ends.push(text.len() as u32);
+            scores.push(*score);
+            lowest = lowest.min(*score);
+        }
+        let trie = Trie::new(spec.vocab.iter().map(|(piece, _)| piece.as_str()));
+        Ok(Unigram { text, ends, scores, trie, unknown: unknown as u32, unknown_score: lowest - UNKNOWN_PENALTY })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub(super) fn piece(&self, id: u32) -> Option<&str> {
+        let end = *self.ends.get(id as usize)? as usize;
+        let start = (id as usize).checked_sub(1).map_or(0, |before| self.ends[before] as usize);
+        self.text.get(start..end)
+    }
+
+    /// Appends the ids of a word's pieces: all of them, or at least the first `wanted` of a long word. Neighbouring unknown
+    /// characters are one token. With [`SpecialTokens::Literal`] the pieces of special tokens are never taken.
+    pub(super) fn encode(
+        &self,
+        word: &str,
+        special: SpecialTokens,
+        wanted: usize,
+        ids: &mut Vec<u32>,
+        added: &AddedTokens,
+    ) {
+        // Positions are kept in 32 bits; a longer word cannot be certain to fit and is far beyond any limit on tokens.
+        let word = if word.len() < UNREACHED as usize { word } else { word.get(..1 << 31).unwrap_or_default() };
+        let bytes = word.as_bytes();
+        let mut best = vec![NOTHING; bytes.len().min(FIRST_CHECK) + 1];
+        let mut next_check = FIRST_CHECK;
+        let mut end = bytes.len();
+        let mut at = 0;
+        for c in word.chars() {
+            if at >= next_check {
+                next_check *= 2;
+                if let Some(certain) = self.certain(&best, at, wanted) {
+                    end = certain;
+                    break;
+                }
+            }
+            let here = best[at].score;
+            let mut offer = |length: usize, score: f64, id: u32| {
+                let target = at + length;
+                if target >= best.len() {
+                    best.resize((target + 1).max(best.len() * 2).min(bytes.len() + 1), NOTHING);
+                }
+                let candidate = score + here;
+                if best[target].from == UNREACHED || candidate > best[target].score {
+                    best[target] = Best { score: candidate, from: at as u32, id };
+                }
+            };
+            let mut single = false;
+            self.trie.prefixes(&bytes[at..], |length, id| {
+                if special == SpecialTokens::Literal && added.is_special(id) {
+                    return;
+                }
+                offer(length, self.scores[id as usize], id);
+                single |= length == c.len_utf8();
+            });
+            if !single {
+                offer(c.len_utf8(), self.unknown_score, self.unknown);
+            }
+            at += c.len_utf8();
+        }
+        self.follow(&best, end, ids);
+    }
+
+    /// Appends the ids on the best path to `end`.
+    fn follow(&self, best: &[Best], end: usize, ids: &mut Vec<u32>) {
+        let first = ids.len();
+        let mut at = end;
+        while at > 0 {
+            let Best { from, id, .. } = best[at];
+            let fuses = id == self.unknown && ids.len() > first && ids.last() == Some(&self.unknown);
+            if !fuses {
+                ids.push(id);
+            }
+            at = from as usize;
+        }
+        ids[first..].reverse();
+    }
+
+    /// A byte before `at` through which every continuation goes, with at least `wanted` tokens before it; all pieces that begin
+    /// before `at` have been offered.
+    ///
+    /// Whatever follows, its path leaves the part before `at` at one of the reached bytes from `at` on. Their paths are walked back,
+    /// the latest first, until they are one.
+    fn certain(&self, best: &[Best], at: usize, wanted: usize) -> Option<usize> {
+        let mut open: Vec<usize> = (at..best.len()).filter(|&end| best[end].from != UNREACHED).collect();
+        while open.len() > 1 {
+            let latest = open.pop()?;
+            let from = best[latest].from as usize;
+            if let Err(place) = open.binary_search(&from) {
+                open.insert(place, from);
+            }
+        }
+        let meeting = open.pop()?;
+        let mut ids = Vec::new();
+        self.follow(best, meeting, &mut ids);
+        (ids.len() >= wanted).then_some(meeting)
+    }
+}

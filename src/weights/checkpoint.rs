@@ -1,0 +1,159 @@
+//! The tensors of a checkpoint by name, over one file or several.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::mmap::Bytes;
+use super::safetensors::{Header, TensorEntry, read_header};
+use super::source::Source;
+use crate::config::parse_json;
+use crate::error::{Error, Result};
+
+const MAIN: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// Metadata key of a file whose `U8` tensors `[rows, cols/32, 18]` are 4-bit blocks.
+const Q4_0_KEY: &str = "trivec.q4_0";
+
+/// One file, with its checked header.
+#[derive(Debug)]
+struct TensorFile {
+    name: String,
+    bytes: Arc<Bytes>,
+    header: Header,
+}
+
+/// A tensor as a file holds it.
+#[derive(Debug, Clone)]
+pub(crate) struct StoredTensor {
+    /// The file, for errors.
+    pub file: std::path::PathBuf,
+    /// The name in the file.
+    pub name: String,
+    pub entry: TensorEntry,
+    /// Whether the file's `U8` tensors are 4-bit blocks.
+    pub q4_0: bool,
+    /// Whether every value is to be checked for NaN and infinities.
+    pub check_finite: bool,
+    bytes: Arc<Bytes>,
+}
+
+impl StoredTensor {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes[self.entry.range.clone()]
+    }
+
+    pub(crate) fn refuse(&self, what: impl Into<String>) -> Error {
+        Error::tensor(&self.file, &self.name, what)
+    }
+}
+
+/// All tensors of a model's main files.
+#[derive(Debug)]
+pub(crate) struct Checkpoint {
+    source: Source,
+    files: Vec<TensorFile>,
+    check_finite: bool,
+}
+
+#[derive(Deserialize)]
+struct ShardIndex {
+    weight_map: BTreeMap<String, String>,
+}
+
+impl Checkpoint {
+    /// Opens `model.safetensors`, or every file that `model.safetensors.index.json` names.
+    pub(crate) fn open(source: Source, check_finite: bool) -> Result<Checkpoint> {
+        let mut checkpoint = Checkpoint { source, files: Vec::new(), check_finite };
+        if checkpoint.add(MAIN)? {
+            return Ok(checkpoint);
+        }
+        let Some(index) = checkpoint.source.open(INDEX)? else {
+            let what = format!("there is neither {MAIN} nor {INDEX}");
+            return Err(Error::format(&checkpoint.source.path(""), what));
+        };
+        let index_path = checkpoint.source.path(INDEX);
+        let index: ShardIndex = parse_json(&index, &index_path)?;
+        let shards: BTreeSet<&String> = index.weight_map.values().collect();
+        for &shard in &shards {
+            if !crate::config::is_plain_relative(shard) || shard.contains('/') {
+                return Err(Error::format(&index_path, format!("shard `{shard}` is not a file name")));
+            }
+            if !checkpoint.add(shard)? {
+                return Err(Error::format(&checkpoint.source.path(shard), "the shard is missing"));
+            }
+        }
+        for (tensor, shard) in &index.weight_map {
+            let file = checkpoint.files.iter().find(|file| file.name == *shard);
+            if !file.is_some_and(|file| file.header.tensors.contains_key(tensor)) {
+                return Err(Error::tensor(
+                    &checkpoint.source.path(shard),
+                    tensor,
+                    format!("{INDEX} puts it here, but it is missing"),
+                ));
+            }
+        }
+        Ok(checkpoint)
+    }
+
+    /// The tensors of another file of the same model, if there is one.
+    pub(crate) fn sibling(&self, name: &str) -> Result<Option<Checkpoint>> {
+        let mut own = Checkpoint { source: self.source.clone(), files: Vec::new(), check_finite: self.check_finite };
+        Ok(own.add(name)?.then_some(own))
+    }
+
+    /// Adds a file's tensors; `false` if there is no such file.
+    fn add(&mut self, name: &str) -> Result<bool> {
+        let Some(bytes) = self.source.open(name)? else { return Ok(false) };
+        let header = read_header(&bytes, &self.source.path(name))?;
+        self.files.push(TensorFile { name: name.to_owned(), bytes, header });
+        Ok(true)
+    }
+
+    pub(crate) fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// The tensor called one of `names`, in that order of preference.
+    pub(crate) fn find(&self, names: &[&str]) -> Option<StoredTensor> {
+        names.iter().find_map(|&name| {
+            self.files.iter().find_map(|file| {
+                let entry = file.header.tensors.get(name)?;
+                Some(StoredTensor {
+                    file: self.source.path(&file.name),
+                    name: name.to_owned(),
+                    entry: entry.clone(),
+                    q4_0: file.header.metadata.get(Q4_0_KEY).is_some_and(|version| version == "1"),
+                    check_finite: self.check_finite,
+                    bytes: Arc::clone(&file.bytes),
+                })
+            })
+        })
+    }
+
+    /// The encoder tensor `name`, with or without the prefix `roberta.`.
+    pub(crate) fn require(&self, name: &str) -> Result<StoredTensor> {
+        let prefixed = format!("roberta.{name}");
+        self.find(&[name, &prefixed]).ok_or_else(|| {
+            let path = match &self.files[..] {
+                [only] => self.source.path(&only.name),
+                _ => self.source.path(""),
+            };
+            Error::tensor(&path, name, "it is missing")
+        })
+    }
+
+    /// The types of all tensors that carry weights, in the words users know, without repeats.
+    pub(crate) fn dtypes(&self) -> Vec<String> {
+        let mut names = BTreeSet::new();
+        for file in &self.files {
+            let q4_0 = file.header.metadata.contains_key(Q4_0_KEY);
+            for entry in file.header.tensors.values() {
+                names.insert(if q4_0 && entry.dtype == "U8" { "Q4_0" } else { entry.dtype.as_str() });
+            }
+        }
+        names.into_iter().filter(|name| *name != "I64").map(str::to_owned).collect()
+    }
+}

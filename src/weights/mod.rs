@@ -1,0 +1,18 @@
+//! Model files: where they are, what they hold, and the typed weights made of them.
+
+mod checkpoint;
+mod mmap;
+mod names;
+mod safetensors;
+mod source;
+mod store;
+
+pub(crate) use checkpoint::Checkpoint;
+pub(crate) use names::{EncoderWeights, HeadWeights, LayerWeights};
+pub(crate) use source::Source;
+pub(crate) use store::{Linear, Norm};
+
+/// Whether `bytes` are a safetensors file that this engine would read.
+pub(crate) fn header_is_valid(bytes: &[u8]) -> bool {
+    safetensors::read_header(bytes, std::path::Path::new("fuzz")).is_ok()
+}

@@ -1,0 +1,175 @@
+//! Tensor name → field and shape: the one place that knows how checkpoints spell their weights.
+
+use super::checkpoint::Checkpoint;
+use super::store::{Linear, Norm, Table};
+use crate::config::{DenseModuleConfig, ModelConfig, parse_json};
+use crate::error::{Error, Result};
+
+/// Everything the encoder multiplies by.
+#[derive(Debug)]
+pub(crate) struct EncoderWeights {
+    /// `[vocabulary, hidden]`
+    pub words: Table,
+    /// `[positions, hidden]`
+    pub positions: Table,
+    /// `[token_types, hidden]`, of which row 0 is used.
+    pub token_types: Table,
+    pub embedding_norm: Norm,
+    pub layers: Vec<LayerWeights>,
+}
+
+/// One encoder layer; every matrix `[outputs, inputs]`.
+#[derive(Debug)]
+pub(crate) struct LayerWeights {
+    /// `[hidden, hidden]` each.
+    pub query: Linear,
+    pub key: Linear,
+    pub value: Linear,
+    pub attention_output: Linear,
+    pub attention_norm: Norm,
+    /// `[ffn, hidden]`
+    pub ffn_in: Linear,
+    /// `[hidden, ffn]`
+    pub ffn_out: Linear,
+    pub ffn_norm: Norm,
+}
+
+fn linear(checkpoint: &Checkpoint, name: &str, outputs: usize, inputs: usize) -> Result<Linear> {
+    let weight = checkpoint.require(&format!("{name}.weight"))?;
+    let bias = checkpoint.require(&format!("{name}.bias"))?;
+    Linear::read(weight, Some(bias), outputs, inputs)
+}
+
+fn norm(checkpoint: &Checkpoint, name: &str, hidden: usize) -> Result<Norm> {
+    let gain = checkpoint.require(&format!("{name}.weight"))?;
+    let bias = checkpoint.require(&format!("{name}.bias"))?;
+    Norm::read(gain, bias, hidden)
+}
+
+fn table(checkpoint: &Checkpoint, name: &str, rows: usize, cols: usize) -> Result<Table> {
+    Table::read(checkpoint.require(&format!("{name}.weight"))?, rows, cols)
+}
+
+impl EncoderWeights {
+    /// Reads an `XLMRobertaModel`. Further tensors (the pooler, stored position ids) are left alone.
+    pub(crate) fn read(checkpoint: &Checkpoint, config: &ModelConfig) -> Result<EncoderWeights> {
+        let hidden = config.hidden;
+        let mut layers = Vec::new();
+        for layer in 0..config.layers {
+            let name = |part: &str| format!("encoder.layer.{layer}.{part}");
+            let square = |part: &str| linear(checkpoint, &name(part), hidden, hidden);
+            layers.push(LayerWeights {
+                query: square("attention.self.query")?,
+                key: square("attention.self.key")?,
+                value: square("attention.self.value")?,
+                attention_output: square("attention.output.dense")?,
+                attention_norm: norm(checkpoint, &name("attention.output.LayerNorm"), hidden)?,
+                ffn_in: linear(checkpoint, &name("intermediate.dense"), config.ffn, hidden)?,
+                ffn_out: linear(checkpoint, &name("output.dense"), hidden, config.ffn)?,
+                ffn_norm: norm(checkpoint, &name("output.LayerNorm"), hidden)?,
+            });
+        }
+        Ok(EncoderWeights {
+            words: table(checkpoint, "embeddings.word_embeddings", config.vocabulary, hidden)?,
+            positions: table(checkpoint, "embeddings.position_embeddings", config.positions, hidden)?,
+            token_types: table(checkpoint, "embeddings.token_type_embeddings", config.token_types, hidden)?,
+            embedding_norm: norm(checkpoint, "embeddings.LayerNorm", hidden)?,
+            layers,
+        })
+    }
+
+    /// Number of weights.
+    pub(crate) fn parameters(&self) -> usize {
+        let norms = |norm: &Norm| norm.gain().len() + norm.bias().len();
+        let layer = |l: &LayerWeights| {
+            let linears = [&l.query, &l.key, &l.value, &l.attention_output, &l.ffn_in, &l.ffn_out];
+            linears.iter().map(|l| l.parameters()).sum::<usize>() + norms(&l.attention_norm) + norms(&l.ffn_norm)
+        };
+        self.words.parameters()
+            + self.positions.parameters()
+            + self.token_types.parameters()
+            + norms(&self.embedding_norm)
+            + self.layers.iter().map(layer).sum::<usize>()
+    }
+}
+
+/// The heads that a checkpoint has.
+#[derive(Debug)]
+pub(crate) struct HeadWeights {
+    /// sentence-transformers' `Dense` modules, in order.
+    pub dense: Vec<Linear>,
+    /// `[1, hidden]`
+    pub sparse: Option<Linear>,
+    /// `[colbert_dim, hidden]`
+    pub colbert: Option<Linear>,
+}
+
+/// A head `[outputs, hidden]`, with `None` for as many outputs as it has: in the main files under its name, or in a file of its
+/// own, there also as bare `weight` and `bias`.
+fn head(checkpoint: &Checkpoint, name: &str, outputs: Option<usize>, hidden: usize) -> Result<Option<Linear>> {
+    let (weight_name, bias_name) = (format!("{name}.weight"), format!("{name}.bias"));
+    let file = format!("{name}.safetensors");
+    let (weight, bias) = match checkpoint.find(&[&weight_name]) {
+        Some(weight) => (weight, checkpoint.find(&[&bias_name])),
+        None => {
+            let Some(own) = checkpoint.sibling(&file)? else { return Ok(None) };
+            let weight = own.find(&[&weight_name, "weight"]);
+            let missing = || Error::tensor(&own.source().path(&file), &weight_name, "it is missing");
+            (weight.ok_or_else(missing)?, own.find(&[&bias_name, "bias"]))
+        }
+    };
+    let bias = bias.ok_or_else(|| Error::tensor(&weight.file, &bias_name, "it is missing"))?;
+    let outputs = outputs.or(weight.entry.shape.first().copied()).filter(|&outputs| outputs > 0);
+    let outputs = outputs
+        .ok_or_else(|| weight.refuse(format!("its shape is {:?}, expected [dim, {hidden}]", weight.entry.shape)))?;
+    Linear::read(weight, Some(bias), outputs, hidden).map(Some)
+}
+
+/// sentence-transformers' `Dense` module in `folder`, which takes `inputs` values.
+fn dense_module(checkpoint: &Checkpoint, folder: &str, inputs: usize) -> Result<Linear> {
+    let source = checkpoint.source();
+    let config_name = format!("{folder}/config.json");
+    let config_path = source.path(&config_name);
+    let config: DenseModuleConfig = parse_json(&source.require(&config_name)?, &config_path)?;
+    let activation = config.activation_function.as_deref().unwrap_or("(absent)");
+    if activation.rsplit('.').next() != Some("Identity") {
+        let what = format!("`activation_function` is {activation}, expected torch.nn.modules.linear.Identity");
+        return Err(Error::format(&config_path, what));
+    }
+    if config.in_features != inputs || config.out_features == 0 {
+        let found = (config.in_features, config.out_features);
+        return Err(Error::format(
+            &config_path,
+            format!("maps {} to {} values, expected {inputs} to at least 1", found.0, found.1),
+        ));
+    }
+    let file = format!("{folder}/model.safetensors");
+    let own = checkpoint.sibling(&file)?;
+    let own = own.ok_or_else(|| Error::format(&source.path(&file), "the file is missing"))?;
+    let require =
+        |name: &str| own.find(&[name]).ok_or_else(|| Error::tensor(&source.path(&file), name, "it is missing"));
+    let weight = require("linear.weight")?;
+    let bias = if config.bias { Some(require("linear.bias")?) } else { None };
+    Linear::read(weight, bias, config.out_features, inputs)
+}
+
+impl HeadWeights {
+    /// Reads the heads that are there; `dense_folders` are the `Dense` modules of `modules.json`.
+    pub(crate) fn read(checkpoint: &Checkpoint, config: &ModelConfig, dense_folders: &[String]) -> Result<HeadWeights> {
+        let mut dense: Vec<Linear> = Vec::new();
+        for folder in dense_folders {
+            let inputs = dense.last().map_or(config.hidden, |last| last.outputs);
+            dense.push(dense_module(checkpoint, folder, inputs)?);
+        }
+        Ok(HeadWeights {
+            dense,
+            sparse: head(checkpoint, "sparse_linear", Some(1), config.hidden)?,
+            colbert: head(checkpoint, "colbert_linear", None, config.hidden)?,
+        })
+    }
+
+    /// Number of weights.
+    pub(crate) fn parameters(&self) -> usize {
+        self.dense.iter().chain(&self.sparse).chain(&self.colbert).map(Linear::parameters).sum()
+    }
+}

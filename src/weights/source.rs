@@ -1,0 +1,59 @@
+//! Where a model's files are: a directory, or the binary itself.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::mmap::Bytes;
+use crate::error::{Error, Result};
+
+/// A set of files by relative name.
+#[derive(Debug, Clone)]
+pub(crate) enum Source {
+    Directory(PathBuf),
+    Embedded { name: &'static str, files: &'static [(&'static str, &'static [u8])] },
+}
+
+impl Source {
+    /// A directory that exists.
+    pub(crate) fn directory(path: &Path) -> Result<Source> {
+        let metadata = std::fs::metadata(path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => Error::format(path, "there is no such model directory"),
+            _ => Error::io(path, e),
+        })?;
+        if !metadata.is_dir() {
+            return Err(Error::format(path, "expected a model directory in Hugging Face layout, found a file"));
+        }
+        Ok(Source::Directory(path.to_path_buf()))
+    }
+
+    /// The path that errors name.
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
+        match self {
+            Source::Directory(directory) => directory.join(file),
+            Source::Embedded { name, .. } => Path::new(name).join(file),
+        }
+    }
+
+    /// The file's bytes, or `None` if there is no such file.
+    pub(crate) fn open(&self, file: &str) -> Result<Option<Arc<Bytes>>> {
+        match self {
+            Source::Directory(_) => {
+                let path = self.path(file);
+                match Bytes::map(&path) {
+                    Ok(bytes) => Ok(Some(Arc::new(bytes))),
+                    Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+                    Err(e) => Err(e),
+                }
+            }
+            Source::Embedded { files, .. } => {
+                let found = files.iter().find(|(name, _)| *name == file);
+                Ok(found.map(|(_, bytes)| Arc::new(Bytes::Static(bytes))))
+            }
+        }
+    }
+
+    /// The file's bytes; a missing file is an error.
+    pub(crate) fn require(&self, file: &str) -> Result<Arc<Bytes>> {
+        self.open(file)?.ok_or_else(|| Error::format(&self.path(file), "the file is missing"))
+    }
+}

@@ -1,0 +1,304 @@
+//! Weights in memory: read in place from the map where the file has them as aligned `f32`, converted once otherwise. Every
+//! conversion here is exact: `f16`, `bf16` and 4-bit blocks all widen to `f32` without rounding.
+
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+use trivec_kernels::MatRef;
+
+use super::checkpoint::StoredTensor;
+use super::mmap::as_f32s;
+use crate::error::{Error, Result};
+
+/// Weights of a 4-bit block.
+const Q4_BLOCK: usize = 32;
+/// Bytes of a 4-bit block: an f16 scale, then 32 nibbles.
+const Q4_BLOCK_BYTES: usize = 18;
+
+/// How a tensor's values are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    F32,
+    F16,
+    Bf16,
+    /// Blocks of 32 weights: `(nibble - 8) · scale`; byte `j` holds weight `j` in its low nibble, `j + 16` in its high one.
+    Q4,
+}
+
+impl Format {
+    /// Bytes of a row of `cols` values. For Q4 `cols` is a multiple of 32.
+    fn row_bytes(self, cols: usize) -> usize {
+        match self {
+            Format::F32 => cols * 4,
+            Format::F16 | Format::Bf16 => cols * 2,
+            Format::Q4 => cols / Q4_BLOCK * Q4_BLOCK_BYTES,
+        }
+    }
+
+    /// Widens `bytes` into `out`, whose length says how many values there are.
+    fn widen(self, bytes: &[u8], out: &mut [f32]) {
+        match self {
+            Format::F32 => {
+                for (out, bytes) in out.iter_mut().zip(bytes.chunks_exact(4)) {
+                    *out = f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+                }
+            }
+            Format::F16 => {
+                // By runs through a small buffer: the bytes may lie at an odd address, and runs convert with F16C.
+                let mut run = [f16::ZERO; 256];
+                for (out, bytes) in out.chunks_mut(run.len()).zip(bytes.chunks(2 * run.len())) {
+                    for (half, bytes) in run.iter_mut().zip(bytes.chunks_exact(2)) {
+                        *half = f16::from_le_bytes([bytes[0], bytes[1]]);
+                    }
+                    run[..out.len()].convert_to_f32_slice(out);
+                }
+            }
+            Format::Bf16 => {
+                for (out, bytes) in out.iter_mut().zip(bytes.chunks_exact(2)) {
+                    *out = bf16::from_le_bytes([bytes[0], bytes[1]]).to_f32();
+                }
+            }
+            Format::Q4 => {
+                for (out, block) in out.chunks_exact_mut(Q4_BLOCK).zip(bytes.chunks_exact(Q4_BLOCK_BYTES)) {
+                    let scale = f16::from_le_bytes([block[0], block[1]]).to_f32();
+                    let (low, high) = out.split_at_mut(Q4_BLOCK / 2);
+                    for ((low, high), &byte) in low.iter_mut().zip(high).zip(&block[2..]) {
+                        *low = (f32::from(byte & 15) - 8.0) * scale;
+                        *high = (f32::from(byte >> 4) - 8.0) * scale;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Index of the first value (for Q4: of the first value of the block) that is NaN or infinite.
+    fn first_not_finite(self, bytes: &[u8]) -> Option<usize> {
+        // Exponent bits all ones. Blocks without a hit are passed over in a form the compiler vectorises.
+        fn find<const N: usize>(bytes: &[u8], exponent: impl Fn([u8; N]) -> bool) -> Option<usize> {
+            const RUN: usize = 4096;
+            bytes.chunks(RUN * N).enumerate().find_map(|(run, chunk)| {
+                let (values, _) = chunk.as_chunks::<N>();
+                let any = values.iter().fold(false, |any, &value| any | exponent(value));
+                let at = any.then(|| values.iter().position(|&value| exponent(value))).flatten();
+                at.map(|at| run * RUN + at)
+            })
+        }
+        const F32_EXPONENT: u32 = 0x7f80_0000;
+        const F16_EXPONENT: u16 = 0x7c00;
+        const BF16_EXPONENT: u16 = 0x7f80;
+        match self {
+            Format::F32 => find(bytes, |b: [u8; 4]| u32::from_le_bytes(b) & F32_EXPONENT == F32_EXPONENT),
+            Format::F16 => find(bytes, |b: [u8; 2]| u16::from_le_bytes(b) & F16_EXPONENT == F16_EXPONENT),
+            Format::Bf16 => find(bytes, |b: [u8; 2]| u16::from_le_bytes(b) & BF16_EXPONENT == BF16_EXPONENT),
+            Format::Q4 => {
+                let scale = |b: [u8; Q4_BLOCK_BYTES]| u16::from_le_bytes([b[0], b[1]]) & F16_EXPONENT == F16_EXPONENT;
+                find(bytes, scale).map(|block| block * Q4_BLOCK)
+            }
+        }
+    }
+}
+
+/// A tensor that has been found to be a float matrix `[rows, cols]` of the expected shape.
+#[derive(Debug, Clone)]
+struct FloatTensor {
+    stored: StoredTensor,
+    format: Format,
+    cols: usize,
+}
+
+impl FloatTensor {
+    /// Checks type, shape and (if the checkpoint is to be scanned) values. A vector is a matrix of one row.
+    fn check(stored: StoredTensor, shape: &[usize]) -> Result<FloatTensor> {
+        let dtype = stored.entry.dtype.as_str();
+        let format = match dtype {
+            "F32" => Format::F32,
+            "F16" => Format::F16,
+            "BF16" => Format::Bf16,
+            "U8" if stored.q4_0 => Format::Q4,
+            _ => return Err(stored.refuse(format!("its type is {dtype}, expected F32, F16 or BF16"))),
+        };
+        let cols = shape.last().copied().unwrap_or(1);
+        let stored_shape: Vec<usize> = match format {
+            Format::Q4 => {
+                shape[..shape.len() - 1].iter().copied().chain([cols.div_ceil(Q4_BLOCK), Q4_BLOCK_BYTES]).collect()
+            }
+            _ => shape.to_vec(),
+        };
+        if stored.entry.shape != stored_shape || (format == Format::Q4 && !cols.is_multiple_of(Q4_BLOCK)) {
+            return Err(stored.refuse(format!("its shape is {:?}, expected {stored_shape:?}", stored.entry.shape)));
+        }
+        let tensor = FloatTensor { stored, format, cols };
+        if tensor.stored.check_finite
+            && let Some(at) = format.first_not_finite(tensor.stored.bytes())
+        {
+            return Err(tensor.stored.refuse(format!(
+                "its value at {at} (row {}, column {}) is not finite",
+                at / cols,
+                at % cols
+            )));
+        }
+        Ok(tensor)
+    }
+
+    fn to_vec(&self) -> Vec<f32> {
+        let rows: usize = self.stored.bytes().len() / self.format.row_bytes(self.cols).max(1);
+        let mut values = vec![0.0; rows * self.cols];
+        self.format.widen(self.stored.bytes(), &mut values);
+        values
+    }
+}
+
+/// Values of a whole tensor.
+#[derive(Debug)]
+enum Floats {
+    /// In the map, aligned.
+    Mapped(FloatTensor),
+    Owned(Vec<f32>),
+}
+
+impl Floats {
+    fn new(tensor: FloatTensor) -> Floats {
+        if tensor.format == Format::F32 && as_f32s(tensor.stored.bytes()).is_some() {
+            Floats::Mapped(tensor)
+        } else {
+            Floats::Owned(tensor.to_vec())
+        }
+    }
+
+    fn as_slice(&self) -> &[f32] {
+        match self {
+            // `new` has seen that the cast works; the map does not move.
+            Floats::Mapped(tensor) => as_f32s(tensor.stored.bytes()).unwrap_or_default(),
+            Floats::Owned(values) => values,
+        }
+    }
+}
+
+/// `y = W x + b`, `W` `[outputs, inputs]`.
+#[derive(Debug)]
+pub(crate) struct Linear {
+    weight: Floats,
+    bias: Option<Floats>,
+    pub outputs: usize,
+    pub inputs: usize,
+}
+
+impl Linear {
+    /// Reads `weight` `[outputs, inputs]` and, if there is one, `bias` `[outputs]`.
+    pub(crate) fn read(
+        weight: StoredTensor,
+        bias: Option<StoredTensor>,
+        outputs: usize,
+        inputs: usize,
+    ) -> Result<Linear> {
+        let weight = Floats::new(FloatTensor::check(weight, &[outputs, inputs])?);
+        let bias = bias.map(|bias| FloatTensor::check(bias, &[outputs])).transpose()?.map(Floats::new);
+        Ok(Linear { weight, bias, outputs, inputs })
+    }
+
+    pub(crate) fn weight(&self) -> MatRef<'_> {
+        MatRef::new(self.weight.as_slice(), self.outputs, self.inputs, self.inputs)
+    }
+
+    pub(crate) fn bias(&self) -> Option<&[f32]> {
+        self.bias.as_ref().map(Floats::as_slice)
+    }
+
+    pub(crate) fn parameters(&self) -> usize {
+        self.outputs * self.inputs + self.bias().map_or(0, <[f32]>::len)
+    }
+}
+
+/// Gain and bias of a layer norm, `[hidden]` each.
+#[derive(Debug)]
+pub(crate) struct Norm {
+    gain: Floats,
+    bias: Floats,
+}
+
+impl Norm {
+    pub(crate) fn read(gain: StoredTensor, bias: StoredTensor, hidden: usize) -> Result<Norm> {
+        let read = |tensor| Ok::<_, Error>(Floats::new(FloatTensor::check(tensor, &[hidden])?));
+        Ok(Norm { gain: read(gain)?, bias: read(bias)? })
+    }
+
+    pub(crate) fn gain(&self) -> &[f32] {
+        self.gain.as_slice()
+    }
+
+    pub(crate) fn bias(&self) -> &[f32] {
+        self.bias.as_slice()
+    }
+}
+
+/// A table of rows `[rows, cols]`, read row by row from the map: only touched rows become resident.
+#[derive(Debug)]
+pub(crate) struct Table {
+    tensor: FloatTensor,
+    pub rows: usize,
+}
+
+impl Table {
+    pub(crate) fn read(tensor: StoredTensor, rows: usize, cols: usize) -> Result<Table> {
+        Ok(Table { tensor: FloatTensor::check(tensor, &[rows, cols])?, rows })
+    }
+
+    /// Writes row `row` into `out`. The caller has checked `row < rows`.
+    pub(crate) fn copy_row(&self, row: usize, out: &mut [f32]) {
+        let bytes = self.tensor.format.row_bytes(self.tensor.cols);
+        self.tensor.format.widen(&self.tensor.stored.bytes()[row * bytes..][..bytes], out);
+    }
+
+    pub(crate) fn parameters(&self) -> usize {
+        self.rows * self.tensor.cols
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn widening_is_exact() {
+        let values = [0.0f32, 1.0, -0.333_251_95, 65504.0, 5.960_464_5e-8];
+        let f16_bytes: Vec<u8> = values.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect();
+        let mut out = [0.0; 5];
+        Format::F16.widen(&f16_bytes, &mut out);
+        assert_eq!(out, values);
+        let bf16_bytes: Vec<u8> = [1.5f32, -3.0e38].iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes()).collect();
+        let mut out = [0.0; 2];
+        Format::Bf16.widen(&bf16_bytes, &mut out);
+        assert_eq!(out, [1.5, bf16::from_f32(-3.0e38).to_f32()]);
+
+        let mut block = f16::from_f32(0.5).to_le_bytes().to_vec();
+        block.extend((0..16u8).map(|j| j | (15 - j) << 4));
+        let mut out = [0.0; 32];
+        Format::Q4.widen(&block, &mut out);
+        for j in 0..16 {
+            assert_eq!((out[j], out[j + 16]), ((j as f32 - 8.0) * 0.5, (7.0 - j as f32) * 0.5));
+        }
+    }
+
+    #[test]
+    fn finds_the_first_value_that_is_not_finite() {
+        for at in [0, 1, 4095, 4096, 9_000] {
+            let mut values = vec![1.0f32; 9_001];
+            assert_eq!(
+                Format::F32.first_not_finite(&values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>()),
+                None
+            );
+            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                values[at] = bad;
+                let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+                assert_eq!(Format::F32.first_not_finite(&bytes), Some(at));
+                let bytes: Vec<u8> = values.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect();
+                assert_eq!(Format::F16.first_not_finite(&bytes), Some(at));
+                let bytes: Vec<u8> = values.iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes()).collect();
+                assert_eq!(Format::Bf16.first_not_finite(&bytes), Some(at));
+            }
+        }
+        let mut blocks = vec![0u8; 3 * Q4_BLOCK_BYTES];
+        assert_eq!(Format::Q4.first_not_finite(&blocks), None);
+        blocks[2 * Q4_BLOCK_BYTES..][..2].copy_from_slice(&f16::NAN.to_le_bytes());
+        assert_eq!(Format::Q4.first_not_finite(&blocks), Some(64));
+    }
+}

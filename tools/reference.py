@@ -1,0 +1,352 @@
+#!/usr/bin/env python3
+"""The reference that trivec is measured against: PyTorch fp32, transformers' XLM-RoBERTa, FlagEmbedding's formulas.
+
+Nothing here is needed to build or run trivec; it makes and remakes the fixtures of tests/data.
+
+    tools/reference.py make-models                     # tests/data/models: tiny random checkpoints
+    tools/reference.py golden                          # tests/data/golden/<model>.safetensors
+    tools/reference.py golden-starter                  # tests/data/golden/starter.safetensors
+    tools/reference.py tokenizer-ids --tokenizer FILE  # tests/data/golden/tokenizer_ids.json
+    tools/reference.py encode DIR --texts FILE         # JSONL for any checkpoint
+
+Needs: torch, transformers, tokenizers, safetensors, numpy (versions used: see the metadata of the golden files).
+
+Formulas (x: token ids of one text with <s> and </s>, H: last hidden states, one row a token):
+    dense    pool(H), then 2_Dense if the checkpoint has one, then the first `dimensions` values, then
+             d / max(|d|, 1e-12) unless modules.json lists no Normalize. pool is H[0] (cls) or the mean of all rows.
+    sparse   w_i = relu(W_s H_i + b_s); the largest w per id; ids 0, 1, 2, 3 dropped; only w > 0 kept.
+    colbert  W_c H_i + b_c for i = 1 .. n-1 (so </s> is kept), each row normalised like dense.
+One sequence runs at a time, so there is no padding: an id 1 in the input comes from a literal <pad> in the text, and
+FlagEmbedding attends to it as to any token. Its position id is 1, as transformers computes it.
+"""
+
+import argparse
+import gzip
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import tokenizers
+import torch
+import transformers
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+import tiny_models
+
+DATA = Path(__file__).resolve().parent.parent / "tests" / "data"
+STARTER = DATA.parent.parent / "models" / "starter"
+DROPPED_IDS = (0, 1, 2, 3)  # <s>, <pad>, </s>, <unk>; <mask> keeps its weight
+EPS = 1e-12
+
+
+# --- checkpoints ---
+
+
+def dequantize_q4_0(blocks):
+    """U8 [rows, blocks, 18] to F32 [rows, blocks * 32]: f16 scale, then 16 bytes; low nibbles are weights 0..15."""
+    blocks = blocks.numpy()
+    scale = np.ascontiguousarray(blocks[..., :2]).view("<f2").astype(np.float32)
+    packed = blocks[..., 2:]
+    nibbles = np.concatenate([packed & 15, packed >> 4], axis=-1).astype(np.float32)
+    return torch.from_numpy(((nibbles - 8) * scale).reshape(blocks.shape[0], -1))
+
+
+def read_tensors(path):
+    """All tensors of one file as F32; F16 and BF16 are widened exactly, 4-bit blocks are unpacked."""
+    tensors = {}
+    with safe_open(path, "pt") as file:
+        is_q4 = (file.metadata() or {}).get("trivec.q4_0") == "1"
+        for name in file.keys():
+            tensor = file.get_tensor(name)
+            if tensor.dtype == torch.uint8 and is_q4:
+                tensor = dequantize_q4_0(tensor)
+            tensors[name.removeprefix("roberta.")] = tensor.float() if tensor.is_floating_point() else tensor
+    return tensors
+
+
+def read_json(path):
+    return json.loads(Path(path).read_text("utf-8"))
+
+
+class Checkpoint:
+    """A model directory in Hugging Face layout."""
+
+    def __init__(self, directory):
+        self.directory = Path(directory)
+        config = transformers.XLMRobertaConfig(**read_json(self.directory / "config.json"))
+        self.max_length = config.max_position_embeddings - config.pad_token_id - 1
+        tensors = self._read_all()
+        self.heads = {}
+        for head in ("sparse_linear", "colbert_linear"):
+            if f"{head}.weight" in tensors:
+                self.heads[head] = [tensors.pop(f"{head}.weight"), tensors.pop(f"{head}.bias")]
+        extras = ("pooler.", "lm_head.", "embeddings.position_ids")
+        self.model = transformers.XLMRobertaModel(config, add_pooling_layer=False)
+        self.model.load_state_dict({n: t for n, t in tensors.items() if not n.startswith(extras)}, strict=True)
+        self.model.eval()
+        self._read_modules()
+
+    def _read_all(self):
+        index = self.directory / "model.safetensors.index.json"
+        files = sorted(set(read_json(index)["weight_map"].values())) if index.exists() else ["model.safetensors"]
+        tensors = {}
+        for file in files:
+            tensors |= read_tensors(self.directory / file)
+        for head in ("sparse_linear", "colbert_linear"):
+            path = self.directory / f"{head}.safetensors"
+            if path.exists():
+                # A file of its own may name its tensors `weight` and `bias`.
+                tensors |= {n if "." in n else f"{head}.{n}": t for n, t in read_tensors(path).items()}
+        return tensors
+
+    def _read_modules(self):
+        self.pooling, self.projection, self.activation, self.normalize = "cls", None, None, True
+        path = self.directory / "modules.json"
+        if not path.exists():
+            return  # BGE-M3 as FlagEmbedding runs it
+        self.normalize = False
+        for module in sorted(read_json(path), key=lambda module: module["idx"]):
+            kind, folder = module["type"].rsplit(".", 1)[-1], self.directory / module["path"]
+            if kind == "Pooling":
+                config = read_json(folder / "config.json")
+                modes = [k for k, v in config.items() if k.startswith("pooling_mode_") and v is True]
+                if modes not in (["pooling_mode_cls_token"], ["pooling_mode_mean_tokens"]):
+                    raise ValueError(f"{folder}: pooling {modes} is not supported")
+                self.pooling = "cls" if "cls" in modes[0] else "mean"
+            elif kind == "Dense":
+                config, tensors = read_json(folder / "config.json"), read_tensors(folder / "model.safetensors")
+                self.projection = [tensors["linear.weight"], tensors.get("linear.bias")]
+                name = config.get("activation_function", "torch.nn.modules.activation.Tanh").rsplit(".", 1)[-1]
+                self.activation = {"Identity": lambda x: x, "Tanh": torch.tanh}[name]
+            elif kind == "Normalize":
+                self.normalize = True
+            elif kind != "Transformer":
+                raise ValueError(f"{path}: module {module['type']} is not supported")
+
+    def double(self):
+        """Turns everything to float64, to measure how far the fp32 reference itself is off."""
+        self.model.double()
+        self.heads = {name: [t.double() for t in head] for name, head in self.heads.items()}
+        if self.projection:
+            self.projection = [t.double() if t is not None else None for t in self.projection]
+        return self
+
+    def dense_dim(self):
+        return len(self.projection[0]) if self.projection else self.model.config.hidden_size
+
+    def tokenizer(self, max_length=None):
+        tokenizer = tokenizers.Tokenizer.from_file(str(self.directory / "tokenizer.json"))
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(min(max_length or self.max_length, self.max_length))
+        return tokenizer
+
+    # --- formulas ---
+
+    @torch.no_grad()
+    def encode(self, ids, dimensions=None):
+        """Token ids of one text to {dense, dense_sliced?, sparse_ids?, sparse_weights?, colbert?}."""
+        row = torch.tensor([ids])
+        states = self.model(input_ids=row, attention_mask=torch.ones_like(row)).last_hidden_state[0]
+        pooled = states[0] if self.pooling == "cls" else states.mean(0)
+        if self.projection:
+            pooled = self.activation(torch.nn.functional.linear(pooled, *self.projection))
+        finish = self._normalized if self.normalize else (lambda x: x)
+        out = {"dense": finish(pooled)}
+        if dimensions:
+            out["dense_sliced"] = finish(pooled[:dimensions])
+        if "sparse_linear" in self.heads:
+            weights = torch.relu(torch.nn.functional.linear(states, *self.heads["sparse_linear"])).squeeze(-1)
+            best = torch.zeros(self.model.config.vocab_size, dtype=weights.dtype)
+            best.scatter_reduce_(0, row[0], weights, "amax")
+            best[list(DROPPED_IDS)] = 0
+            out["sparse_ids"] = best.nonzero().squeeze(-1)
+            out["sparse_weights"] = best[out["sparse_ids"]]
+        if "colbert_linear" in self.heads:
+            out["colbert"] = self._normalized(torch.nn.functional.linear(states[1:], *self.heads["colbert_linear"]))
+        return out
+
+    @staticmethod
+    def _normalized(x):
+        return torch.nn.functional.normalize(x, p=2, dim=-1, eps=EPS)
+
+
+# --- golden files ---
+
+
+def metadata(command, **more):
+    versions = {"torch": torch.__version__, "transformers": transformers.__version__}
+    versions |= {"tokenizers": tokenizers.__version__, "numpy": np.__version__}
+    return {"origin": f"tools/reference.py {command}: PyTorch fp32 on CPU", **versions, **more}
+
+
+def save_golden(path, tensors, meta):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # One metadata entry: the writer orders several at random, and the files would differ from run to run.
+    # Cloned, because a slice shares its storage and the writer refuses that.
+    save_file({name: tensor.clone() for name, tensor in tensors.items()}, path, metadata={"trivec.golden": json.dumps(meta)})
+    print(f"{path.name}: {len(tensors)} tensors, {path.stat().st_size} bytes")
+
+
+def keep_rows(out, rows):
+    """Replaces the ColBERT matrix by some of its rows and says which: long texts would make the fixture too large."""
+    if "colbert" in out and rows is not None:
+        out["colbert"], out["colbert_rows"] = out["colbert"][rows], torch.tensor(rows)
+
+
+def golden_models(args):
+    """One golden file a tiny model, at token-id level."""
+    for directory in sorted(path for path in args.models.iterdir() if (path / "config.json").exists()):
+        spec = tiny_models.MODELS[directory.name]
+        checkpoint, exact = Checkpoint(directory), Checkpoint(directory).double()
+        tensors, off = {}, {}
+        for case, ids in tiny_models.cases(spec).items():
+            dimensions = checkpoint.dense_dim() // 2
+            out = checkpoint.encode(ids, dimensions)
+            for name, tensor in exact.encode(ids, dimensions).items():
+                # Ids may differ where a weight is at the edge of 0; the f64 pass only measures, so compare what has one shape.
+                if tensor.is_floating_point() and tensor.shape == out[name].shape:
+                    off[name] = max(off.get(name, 0.0), (out[name].double() - tensor).abs().max().item() if len(tensor) else 0.0)
+            if len(ids) > 1000:
+                last = len(ids) - 2
+                keep_rows(out, sorted({*range(8), *range(last - 7, last + 1), *range(100, last, last // 48)}))
+            tensors |= {f"{case}.{name}": tensor for name, tensor in {"ids": torch.tensor(ids), **out}.items()}
+        print(f"{directory.name}: fp32 against float64, largest |difference|:", {k: f"{v:.1e}" for k, v in off.items()})
+        meta = metadata("golden", model=directory.name, seed=spec.seed, fp32_error=off)
+        save_golden(args.out / f"{directory.name}.safetensors", tensors, meta)
+
+
+def read_texts(path):
+    return [json.loads(line) for line in Path(path).read_text("utf-8").splitlines() if line]
+
+
+def golden_starter(args):
+    """Text-level golden: ids and all outputs, ColBERT rows in full for short texts, else the first and last 8."""
+    checkpoint = Checkpoint(args.model)
+    tokenizer = checkpoint.tokenizer()
+    tensors = {}
+    for text in read_texts(args.texts):
+        ids = tokenizer.encode(text["text"]).ids
+        out = checkpoint.encode(ids)
+        rows = len(ids) - 1
+        keep_rows(out, [*range(8), *range(rows - 8, rows)] if len(ids) > args.full_rows else None)
+        tensors |= {f"{text['id']}.{name}": tensor for name, tensor in {"ids": torch.tensor(ids), **out}.items()}
+    weights = hashlib.sha256((Path(args.model) / "model.safetensors").read_bytes()).hexdigest()
+    save_golden(args.out, tensors, metadata("golden-starter", model_sha256=weights))
+
+
+def golden_tokenizer(args):
+    """Ids of the full XLM-R tokenizer by the `tokenizers` library, for the texts and around the length limit."""
+    raw = args.tokenizer.read_bytes()
+    spec = json.loads(gzip.decompress(raw) if args.tokenizer.suffix == ".gz" else raw)
+    texts = read_texts(args.texts)
+    plain = tokenizers.Tokenizer.from_str(json.dumps(spec))
+    ids = {text["id"]: plain.encode(text["text"]).ids for text in texts}
+    # Tokenizer files of this family differ in a few settings; each variant lists only the texts that come out otherwise.
+    variants = []
+    for change in (
+        {"/pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, spec["pre_tokenizer"]]}},
+        {"/added_tokens/4/lstrip": True},
+        {"/normalizer": spec["normalizer"]["normalizers"][0]},
+    ):
+        changed = tokenizers.Tokenizer.from_str(json.dumps(with_change(spec, change)))
+        other = {text["id"]: changed.encode(text["text"]).ids for text in texts}
+        # The charsmap is large and the test has it: name its place instead of copying it.
+        stored = {k: "/normalizer/normalizers/0" for k in change} if "/normalizer" in change else change
+        copy = "/normalizer" in change
+        variants.append({"change": stored, "copy": copy, "ids": {k: v for k, v in other.items() if v != ids[k]}})
+    cuts = []
+    cut = tokenizers.Tokenizer.from_str(json.dumps(spec))
+    cut.enable_truncation(8192)
+    for unit in ("wort ", "水 и "):
+        per_unit = len(plain.encode(unit * 11).ids) - len(plain.encode(unit * 10).ids)
+        for total in range(8190, 8194):
+            # Whole units, then different words of one token up to the exact length, so that a wrong cut shows.
+            repeat = (total - 12) // per_unit
+            fill = total - len(plain.encode((unit * repeat).rstrip()).ids)
+            tail = " ".join("abcdefghijklmnopqrstuvwxyz"[:fill])
+            text = unit * repeat + tail
+            full, kept = plain.encode(text).ids, cut.encode(text).ids
+            assert len(full) == total, (unit, total, len(full))
+            cuts.append({"unit": unit, "repeat": repeat, "tail": tail, "tokens": total, "kept": len(kept),
+                         "truncated": len(full) > len(kept), "first": kept[:8], "last": kept[-8:]})
+    vocabulary = hashlib.sha256(json.dumps(spec["model"]["vocab"], separators=(",", ":")).encode()).hexdigest()
+    out = {"origin": metadata("tokenizer-ids", vocabulary_sha256=vocabulary), "ids": ids, "variants": variants, "cuts": cuts}
+    lines = ",\n".join(f"{json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in out.items())
+    args.out.write_text("{\n" + lines + "\n}\n", "utf-8")
+    print(f"{args.out.name}: {len(ids)} texts, {len(cuts)} cuts, {args.out.stat().st_size} bytes")
+    print("texts that differ by variant:", [len(v["ids"]) for v in variants])
+
+
+def with_change(spec, change):
+    """A copy of `spec` with the values at the given JSON pointers replaced."""
+    spec = json.loads(json.dumps(spec))
+    for pointer, value in change.items():
+        *path, last = [int(part) if part.isdigit() else part for part in pointer.split("/")[1:]]
+        node = spec
+        for part in path:
+            node = node[part]
+        node[last] = value
+    return spec
+
+
+def encode(args):
+    """Prints one JSON object a text: {id, ids, dense, sparse, colbert}. A line may hold `ids` instead of `text`."""
+    checkpoint = Checkpoint(args.directory)
+    tokenizer = None
+    for text in read_texts(args.texts):
+        if "ids" not in text:
+            tokenizer = tokenizer or checkpoint.tokenizer(args.max_length)
+            text["ids"] = tokenizer.encode(text["text"]).ids
+        out = checkpoint.encode(text["ids"], args.dimensions)
+        line = {"id": text.get("id"), "ids": text["ids"], "dense": out.get("dense_sliced", out["dense"]).tolist()}
+        if "sparse_ids" in out:
+            line["sparse"] = dict(zip(out["sparse_ids"].tolist(), out["sparse_weights"].tolist()))
+        if "colbert" in out:
+            line["colbert"] = out["colbert"].tolist()
+        print(json.dumps(line))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=1)
+    commands = parser.add_subparsers(required=True)
+
+    command = commands.add_parser("make-models", help="write the tiny random checkpoints")
+    command.add_argument("--out", type=Path, default=DATA / "models")
+    command.set_defaults(run=lambda args: tiny_models.write_all(args.out))
+
+    command = commands.add_parser("golden", help="write the golden values of the tiny checkpoints")
+    command.add_argument("--models", type=Path, default=DATA / "models")
+    command.add_argument("--out", type=Path, default=DATA / "golden")
+    command.set_defaults(run=golden_models)
+
+    command = commands.add_parser("golden-starter", help="write the golden values of the starter, text level")
+    command.add_argument("--model", type=Path, default=STARTER)
+    command.add_argument("--texts", type=Path, default=DATA / "texts.jsonl")
+    command.add_argument("--out", type=Path, default=DATA / "golden" / "starter.safetensors")
+    command.add_argument("--full-rows", type=int, default=24, help="texts up to this many tokens keep all ColBERT rows")
+    command.set_defaults(run=golden_starter)
+
+    command = commands.add_parser("tokenizer-ids", help="write the ids of the full XLM-R tokenizer")
+    command.add_argument("--tokenizer", type=Path, default=DATA / "xlmr-tokenizer.json.gz")
+    command.add_argument("--texts", type=Path, default=DATA / "texts.jsonl")
+    command.add_argument("--out", type=Path, default=DATA / "golden" / "tokenizer_ids.json")
+    command.set_defaults(run=golden_tokenizer)
+
+    command = commands.add_parser("encode", help="print the reference's embeddings of any checkpoint as JSONL")
+    command.add_argument("directory", type=Path)
+    command.add_argument("--texts", type=Path, required=True, help='JSONL: {"id", "text"} or {"id", "ids"}')
+    command.add_argument("--max-length", type=int)
+    command.add_argument("--dimensions", type=int)
+    command.set_defaults(run=encode)
+
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    args.run(args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
