@@ -1,4 +1,48 @@
-//! A from-scratch CPU engine for BGE-M3.
+//! A from-scratch CPU engine for BGE-M3 and other XLM-RoBERTa embedders: one forward pass gives a dense vector, lexical token weights
+//! and ColBERT token vectors, in fp32.
+//!
+//! ```
+//! # #[cfg(feature = "starter")]
+//! # fn main() -> trivec::Result<()> {
+//! use trivec::{EncodeOptions, Model, Modes, similarity};
+//!
+//! let model = Model::starter()?; // or Model::load("path/to/bge-m3")?
+//! let options = EncodeOptions { modes: Modes::ALL, ..Default::default() };
+//! let texts = model.encode(&["我喜欢阅读书籍", "I enjoy reading books", ""], &options)?;
+//!
+//! // [dim], L2-normalised
+//! let dense = texts[0].dense.as_ref().unwrap();
+//! assert_eq!(dense.len(), model.info().dense_dim);
+//! // token id -> weight, ids ascending
+//! let lexical = texts[0].lexical.as_ref().unwrap();
+//! assert!(lexical.iter().all(|(id, weight)| id > 3 && weight > 0.0));
+//! // [tokens - 1, dim]: one row for every token after <s>
+//! let colbert = texts[0].colbert.as_ref().unwrap();
+//! assert_eq!((colbert.rows(), colbert.dim()), (texts[0].tokens - 1, model.info().colbert_dim.unwrap()));
+//! // An empty text is <s></s>, as for the reference.
+//! assert_eq!((texts[2].tokens, texts[2].lexical.as_ref().unwrap().len()), (2, 0));
+//!
+//! let scores = similarity::score(&texts[0], &texts[1], &similarity::ScoreWeights::default());
+//! assert!(scores.dense.unwrap() > 0.5);
+//! assert_eq!(similarity::Thresholds::default().verdict(scores.dense.unwrap()), similarity::Verdict::Related);
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "starter"))]
+//! # fn main() {}
+//! ```
+//!
+//! # The way the data goes
+//! ```text
+//! text ─▶ tokens ─▶ embeddings ─▶ encoder layers ─▶ heads ─▶ Embedding{dense, lexical, colbert}
+//! text              model          model             heads     embedding
+//! ```
+//!
+//! # Errors
+//! Every fallible call returns [`Error`], whose [`kind`](Error::kind) says what a caller can do about it and whose text names the file,
+//! the tensor, what was found and what was expected. Bad input never panics.
+//!
+//! # Source
+//! Formulas and names follow FlagEmbedding's `BGEM3FlagModel`; each head and score cites the function it reproduces.
 #![deny(unsafe_code)]
 
 #[cfg(feature = "cli")]

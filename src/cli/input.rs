@@ -306,7 +306,7 @@ mod tests {
             ("{\"text\":1}", "column"),
             ("{}", "neither"),
             ("{\"text\":\"a\",\"input_ids\":[]}", "both"),
-            ("{\"text\":\"\\ud800\"}", "surrogate"),
+            ("{\"text\":\"\\ud800\"}", "hex escape"),
             ("{\"input_ids\":[-1]}", "-1"),
             ("{\"text\":\"a\"", "EOF"),
         ] {
