@@ -105,6 +105,23 @@ fn same_bits_sees_every_part() {
 }
 
 #[test]
+fn golden_values_agree_with_themselves() {
+    let golden = common::Golden::read("f32-h64");
+    for case in golden.cases() {
+        let (ids, weights) = golden.sparse(case).unwrap();
+        let (rows, values) = golden.colbert(case).unwrap();
+        let found = Embedding {
+            dense: Some(golden.dense(case).to_vec()),
+            lexical: Some(LexicalWeights::from_pairs(ids.iter().copied().zip(weights.iter().copied()).collect())),
+            colbert: Some(TokenVectors::new(values.to_vec(), values.len() / rows.len())),
+            tokens: golden.ids(case).len(),
+            truncated: false,
+        };
+        common::report(check(&found, &golden, case, 1.0));
+    }
+}
+
+#[test]
 fn check_sees_missing_and_unexpected_parts() {
     let golden = common::Golden::read("noheads-h64");
     let mut found = Embedding {

@@ -24,8 +24,6 @@ fn starter_agrees_with_pytorch() {
             failures.push(format!("{}: ids {ids:?}, expected {:?}", text.id, golden.ids(&text.id)));
             continue;
         }
-        // One text is longer than the starter's 512 tokens.
-        assert_eq!(embedding.truncated, text.id == "repeat", "{}", text.id);
         failures.extend(check(embedding, &golden, &text.id, 1.0));
     }
     report(failures);

@@ -10,11 +10,11 @@ checkpoint's bytes. Needs torch, transformers, safetensors.
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -50,11 +50,30 @@ def trivec(binary, directory, ids, threads):
     )
     process.stdin.write(text)
     process.stdin.close()
+    # The high-water mark of the process itself: `ru_maxrss` would begin with this one's, which it is forked from.
+    peak = [0]
+    reader = threading.Thread(target=watch, args=(process.pid, peak))
+    reader.start()
     out = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        sys.exit(f"trivec ended with {status}")
-    return time.perf_counter() - start, usage.ru_maxrss * 1024, torch.tensor(json.loads(out)["dense"])
+    seconds = time.perf_counter() - start
+    if process.wait():
+        sys.exit(f"trivec ended with {process.returncode}")
+    reader.join()
+    return seconds, peak[0], torch.tensor(json.loads(out)["dense"])
+
+
+def watch(pid, peak):
+    """Keeps the process's VmHWM in `peak` until it ends."""
+    while True:
+        try:
+            status = Path(f"/proc/{pid}/status").read_text()
+        except OSError:
+            return
+        marks = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")]
+        if not marks:
+            return
+        peak[0] = max(peak[0], int(marks[0]) * 1024)
+        time.sleep(0.02)
 
 
 def main():

@@ -179,14 +179,16 @@ class Checkpoint:
 def metadata(command, **more):
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
     versions |= {"tokenizers": tokenizers.__version__, "numpy": np.__version__}
-    return {"origin": f"tools/reference.py {command}: PyTorch fp32 on CPU", **versions, **more}
+    return {"origin": f"tools/reference.py {command} (fp32, CPU)", **versions, **more}
 
 
 def save_golden(path, tensors, meta):
     path.parent.mkdir(parents=True, exist_ok=True)
     # One metadata entry: the writer orders several at random, and the files would differ from run to run.
     # Cloned, because a slice shares its storage and the writer refuses that.
-    save_file({name: tensor.clone() for name, tensor in tensors.items()}, path, metadata={"trivec.golden": json.dumps(meta)})
+    tensors = {name: tensor.clone() for name, tensor in tensors.items()}
+    save_file(tensors, path, metadata={"trivec.golden": json.dumps(meta)})
+    path.chmod(0o644)
     print(f"{path.name}: {len(tensors)} tensors, {path.stat().st_size} bytes")
 
 
@@ -206,9 +208,9 @@ def golden_models(args):
             dimensions = checkpoint.dense_dim() // 2
             out = checkpoint.encode(ids, dimensions)
             for name, tensor in exact.encode(ids, dimensions).items():
-                # Ids may differ where a weight is at the edge of 0; the f64 pass only measures, so compare what has one shape.
-                if tensor.is_floating_point() and tensor.shape == out[name].shape:
-                    off[name] = max(off.get(name, 0.0), (out[name].double() - tensor).abs().max().item() if len(tensor) else 0.0)
+                # This pass only measures. Another number of ids (a weight at the edge of 0) has nothing to compare.
+                if tensor.is_floating_point() and tensor.shape == out[name].shape and tensor.numel():
+                    off[name] = max(off.get(name, 0.0), (out[name].double() - tensor).abs().max().item())
             if len(ids) > 1000:
                 last = len(ids) - 2
                 keep_rows(out, sorted({*range(8), *range(last - 7, last + 1), *range(100, last, last // 48)}))
@@ -228,11 +230,13 @@ def golden_starter(args):
     tokenizer = checkpoint.tokenizer()
     tensors = {}
     for text in read_texts(args.texts):
-        ids = tokenizer.encode(text["text"]).ids
+        encoding = tokenizer.encode(text["text"])
+        ids, is_cut = encoding.ids, len(encoding.overflowing) > 0
         out = checkpoint.encode(ids)
         rows = len(ids) - 1
         keep_rows(out, [*range(8), *range(rows - 8, rows)] if len(ids) > args.full_rows else None)
         tensors |= {f"{text['id']}.{name}": tensor for name, tensor in {"ids": torch.tensor(ids), **out}.items()}
+        tensors[f"{text['id']}.truncated"] = torch.tensor([int(is_cut)])
     weights = hashlib.sha256((Path(args.model) / "model.safetensors").read_bytes()).hexdigest()
     save_golden(args.out, tensors, metadata("golden-starter", model_sha256=weights))
 
@@ -244,7 +248,7 @@ def golden_tokenizer(args):
     texts = read_texts(args.texts)
     plain = tokenizers.Tokenizer.from_str(json.dumps(spec))
     ids = {text["id"]: plain.encode(text["text"]).ids for text in texts}
-    # Tokenizer files of this family differ in a few settings; each variant lists only the texts that come out otherwise.
+    # Tokenizer files of this family differ in a few settings; a variant lists only the texts that come out otherwise.
     variants = []
     for change in (
         {"/pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, spec["pre_tokenizer"]]}},
@@ -273,7 +277,8 @@ def golden_tokenizer(args):
             cuts.append({"unit": unit, "repeat": repeat, "tail": tail, "tokens": total, "kept": len(kept),
                          "truncated": len(full) > len(kept), "first": kept[:8], "last": kept[-8:]})
     vocabulary = hashlib.sha256(json.dumps(spec["model"]["vocab"], separators=(",", ":")).encode()).hexdigest()
-    out = {"origin": metadata("tokenizer-ids", vocabulary_sha256=vocabulary), "ids": ids, "variants": variants, "cuts": cuts}
+    origin = metadata("tokenizer-ids", vocabulary_sha256=vocabulary)
+    out = {"origin": origin, "ids": ids, "variants": variants, "cuts": cuts}
     lines = ",\n".join(f"{json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in out.items())
     args.out.write_text("{\n" + lines + "\n}\n", "utf-8")
     print(f"{args.out.name}: {len(ids)} texts, {len(cuts)} cuts, {args.out.stat().st_size} bytes")

@@ -118,8 +118,8 @@ def shapes(spec):
 
 
 def random_tensor(name, shape, generator):
-    """Values spread as in trained models: norms around 1, biases that matter, and states that differ from token to token
-    (what every token shares, positions and the feed-forward part, is smaller than what tells them apart)."""
+    """Values spread as in trained models: norms around 1, biases that matter, states that differ from token to token
+    (what all tokens share, positions and the feed-forward part, is smaller than what tells them apart)."""
     values = torch.randn(shape, generator=generator)
     if name.endswith("LayerNorm.weight"):
         return 1 + 0.2 * values
@@ -160,6 +160,8 @@ def write_json(path, value, **options):
 def write_all(out):
     for name, spec in MODELS.items():
         write(out / name, spec)
+        for file in (out / name).rglob("*.safetensors"):
+            file.chmod(0o644)  # the writer leaves them to their owner alone
         print(f"{name}: {sum(f.stat().st_size for f in (out / name).rglob('*') if f.is_file())} bytes")
 
 
