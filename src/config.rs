@@ -308,7 +308,7 @@ mod tests {
         let max = r#"{"pooling_mode_max_tokens":true}"#;
         assert!(pipeline(&all, max).unwrap_err().to_string().contains("max_tokens"));
         assert!(pipeline(&list(&[transformer.clone(), norm, pool]), mean).is_err());
-        assert!(pipeline(&list(&[transformer.clone()]), mean).is_err());
+        assert!(pipeline(&list(std::slice::from_ref(&transformer)), mean).is_err());
         let outside = list(&[transformer.clone(), module("../x", "Pooling")]);
         assert!(pipeline(&outside, mean).unwrap_err().to_string().contains("leaves"));
         assert!(

@@ -145,11 +145,11 @@ unsafe fn partial_sums<S: Simd, const R: usize, const C: usize>(
             // SAFETY: d + 16 <= depth.
             *wv = unsafe { s.load(w.add(c * ldw + d)) };
         }
-        for r in 0..R {
+        for (r, acc) in acc.iter_mut().enumerate() {
             // SAFETY: d + 16 <= depth.
             let xv = unsafe { s.load(x.add(r * ldx + d)) };
             for c in 0..C {
-                acc[r][c] = s.mul_add(xv, wv[c], acc[r][c]);
+                acc[c] = s.mul_add(xv, wv[c], acc[c]);
             }
         }
         d += LANES;
@@ -161,11 +161,11 @@ unsafe fn partial_sums<S: Simd, const R: usize, const C: usize>(
             // SAFETY: depth - d elements are left in each row.
             *wv = unsafe { s.load_first(w.add(c * ldw + d), left) };
         }
-        for r in 0..R {
+        for (r, acc) in acc.iter_mut().enumerate() {
             // SAFETY: as above.
             let xv = unsafe { s.load_first(x.add(r * ldx + d), left) };
             for c in 0..C {
-                acc[r][c] = s.mul_add(xv, wv[c], acc[r][c]);
+                acc[c] = s.mul_add(xv, wv[c], acc[c]);
             }
         }
     }

@@ -85,10 +85,10 @@ pub(super) enum Command {
 /// How texts become tokens.
 #[derive(Args, Debug)]
 pub(super) struct TextArgs {
-    /// Tokens kept of each text, <s> and </s> included [default: the model's maximum]
+    /// Tokens kept of each text, `<s>` and `</s>` included [default: the model's maximum]
     #[arg(long, value_name = "N", env = "TRIVEC_MAX_LENGTH")]
     pub max_length: Option<usize>,
-    /// Whether <s>, </s>, <mask> … in a text are special tokens (as the reference does) or plain text
+    /// Whether `<s>`, `</s>`, `<mask>` … in a text are special tokens (as the reference does) or plain text
     #[arg(long, value_name = "HOW", env = "TRIVEC_SPECIAL_TOKENS", default_value = "parse")]
     pub special_tokens: Special,
 }

@@ -1,7 +1,7 @@
 //! The scores between two embeddings, and the words for them.
 //!
 //! Formulas and names are FlagEmbedding's (`BGEM3FlagModel.compute_score`): see [`dense`], [`lexical`],
-//! [`colbert`] and [`hybrid`].
+//! [`colbert`] and [`score`].
 
 mod colbert;
 mod dense;

@@ -35,7 +35,7 @@ pub(crate) fn erf<S: Simd>(s: S, x: S::V) -> S::V {
 
     let x2 = s.mul(x, x);
     let mut p = s.splat(8.329_542e-5);
-    for c in [-8.133_056e-4, 5.200_176_5e-3, -2.685_905e-2, 1.128_368_9e-1, -3.761_263_2e-1, 1.283_791_66e-1] {
+    for c in [-8.133_056e-4, 5.200_176_5e-3, -2.685_905e-2, 1.128_368_9e-1, -3.761_263_2e-1, 1.283_791_7e-1] {
         p = s.mul_add(p, x2, s.splat(c));
     }
     let near = s.mul_add(p, x, x);
