@@ -1,6 +1,7 @@
 //! The library's front door: [`Model`] turns texts into [`Embedding`]s.
 
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use trivec_kernels::{Isa, Kernels};
 
@@ -9,7 +10,7 @@ use crate::config::{DensePipeline, ModelConfig, Pooling, SentenceConfig, parse_j
 use crate::embedding::{Embedding, Modes};
 use crate::error::{Error, Result};
 use crate::heads::{self, DenseHead};
-use crate::model::{Encoder, TextBatch};
+use crate::model::{Encoder, TextBatch, Wanted, Workspace};
 use crate::parallel::Team;
 use crate::text::{SpecialTokens, TokenIds, Tokenizer};
 use crate::weights::{Checkpoint, EncoderWeights, HeadWeights, Source};
@@ -20,6 +21,9 @@ const MAX_THREADS: usize = 1024;
 /// Tokens of a batch, counted in whole key tiles; a longer text is a batch of its own. Enough rows for the matrix products to run
 /// at full speed, little enough to keep the buffers of short texts small.
 const BATCH_TOKENS: usize = 4096;
+
+/// Largest workspace that is kept between calls: that of some 1,000 tokens of BGE-M3.
+const IDLE_BYTES: usize = 64 << 20;
 
 /// How to load a model.
 #[derive(Debug, Clone)]
@@ -129,6 +133,8 @@ pub struct Model {
     kernels: &'static Kernels,
     team: Team,
     info: ModelInfo,
+    /// Workspaces between calls.
+    idle: Mutex<Vec<Workspace>>,
 }
 
 /// Names of the instruction sets this CPU runs, slowest first.
@@ -218,7 +224,16 @@ impl Model {
             isa: kernels.isa().name(),
             threads: team.threads(),
         };
-        Ok(Model { encoder: Encoder { config, weights }, heads, pipeline, tokenizer, kernels, team, info })
+        Ok(Model {
+            encoder: Encoder { config, weights },
+            heads,
+            pipeline,
+            tokenizer,
+            kernels,
+            team,
+            info,
+            idle: Mutex::default(),
+        })
     }
 
     /// What the model is.
@@ -361,7 +376,12 @@ impl Model {
         let mut batch = TextBatch::default();
         texts.iter().for_each(|text| batch.push(&text.ids));
         let ranges: Vec<_> = batch.ranges().collect();
-        let ws = self.encoder.forward(compute, &batch);
+        let mut ws = self.take_workspace();
+        // CLS pooling alone reads one state a text.
+        let first_only = !options.modes.sparse && !options.modes.colbert && self.pipeline.pooling == Pooling::Cls;
+        let wanted = if first_only { Wanted::FirstTokens } else { Wanted::AllTokens };
+        self.encoder.forward(compute, &batch, wanted, &mut ws);
+        let ranges: Vec<_> = if first_only { (0..texts.len()).map(|text| text..text + 1).collect() } else { ranges };
 
         let head = DenseHead { pipeline: &self.pipeline, modules: &self.heads.dense, dimensions: options.dimensions };
         let states_of = |range: &std::ops::Range<usize>| ws.states.view().rows_from(range.start, range.len());
@@ -378,6 +398,7 @@ impl Model {
         let colbert = self.heads.colbert.as_ref().filter(|_| options.modes.colbert);
         let colbert = colbert.map(|head| heads::colbert(compute, head, &ranges, &ws.states));
         weights(token_weights.unwrap_or_default());
+        self.put_back(ws);
 
         let mut dense = dense.into_iter().flatten();
         let mut lexical = lexical.into_iter().flatten();
@@ -390,6 +411,17 @@ impl Model {
             truncated: text.truncated,
         };
         texts.iter().map(embedding).collect()
+    }
+
+    fn take_workspace(&self) -> Workspace {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    /// Keeps a workspace for the next call, unless it is large: memory beyond what short texts need is given back.
+    fn put_back(&self, ws: Workspace) {
+        if ws.bytes() <= IDLE_BYTES {
+            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(ws);
+        }
     }
 }
 

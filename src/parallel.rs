@@ -3,37 +3,24 @@
 //! Which thread runs a task, and when, never shows in a result: tasks own disjoint outputs.
 
 use std::io;
-
-use rayon::prelude::*;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A fixed number of threads that belong to one model.
 #[derive(Debug)]
 pub(crate) struct Team {
-    /// Absent for one thread: the caller's own does the work.
-    pool: Option<rayon::ThreadPool>,
-    threads: usize,
+    team: trivec_team::Team,
 }
 
 impl Team {
     /// `threads`, or as many as CPUs this process may use (its affinity and its cgroup's quota count).
     pub(crate) fn new(threads: Option<usize>) -> io::Result<Team> {
-        let threads = match threads {
-            Some(threads) => threads,
-            None => std::thread::available_parallelism().map_or(1, usize::from),
-        };
-        let build = || {
-            rayon::ThreadPoolBuilder::new()
-                .num_threads(threads)
-                .thread_name(|index| format!("trivec-{index}"))
-                .build()
-                .map_err(io::Error::other)
-        };
-        let pool = if threads > 1 { Some(build()?) } else { None };
-        Ok(Team { pool, threads })
+        let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+        Ok(Team { team: trivec_team::Team::new(threads)? })
     }
 
     pub(crate) fn threads(&self) -> usize {
-        self.threads
+        self.team.threads()
     }
 
     /// Runs `f` on every task, each exactly once; `scratch` makes what a thread keeps between its tasks.
@@ -43,30 +30,37 @@ impl Team {
         scratch: impl Fn() -> S + Sync + Send,
         f: impl Fn(&mut S, T) + Sync + Send,
     ) {
-        match &self.pool {
-            Some(pool) if tasks.len() > 1 => {
-                pool.install(|| tasks.into_par_iter().with_max_len(1).for_each_init(scratch, f));
-            }
-            _ => {
-                let mut scratch = scratch();
-                tasks.into_iter().for_each(|task| f(&mut scratch, task));
-            }
+        if tasks.len() <= 1 || self.threads() == 1 {
+            let mut own = None;
+            tasks.into_iter().for_each(|task| f(own.get_or_insert_with(&scratch), task));
+            return;
         }
+        // A task is taken out of its slot once; the lock is never contended, for every index is handed out once.
+        let slots: Vec<Mutex<Option<T>>> = tasks.into_iter().map(|task| Mutex::new(Some(task))).collect();
+        let next = AtomicUsize::new(0);
+        self.team.run(&|| {
+            let mut own = None;
+            while let Some(slot) = slots.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let task = slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+                if let Some(task) = task {
+                    f(own.get_or_insert_with(&scratch), task);
+                }
+            }
+        });
     }
 
     /// `f` of every item, in order.
     pub(crate) fn map<T: Sync, R: Send>(&self, items: &[T], f: impl Fn(&T) -> R + Sync + Send) -> Vec<R> {
-        match &self.pool {
-            Some(pool) if items.len() > 1 => pool.install(|| items.par_iter().map(f).collect()),
-            _ => items.iter().map(f).collect(),
-        }
+        let mut results: Vec<Option<R>> = items.iter().map(|_| None).collect();
+        let tasks = items.iter().zip(&mut results).collect();
+        self.for_each(tasks, || (), |(), (item, result): (&T, &mut Option<R>)| *result = Some(f(item)));
+        results.into_iter().flatten().collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
     fn every_task_runs_once() {

@@ -4,11 +4,14 @@ use std::fmt;
 use std::sync::OnceLock;
 
 use crate::attention::{self, AttentionShape};
+use crate::attention_int::{self, IntKeyValues, IntScratch};
+use crate::gemm::{self, Finish, I4_BLOCK, I4_BLOCK_BYTES, PANEL, Panels};
 #[cfg(target_arch = "x86_64")]
-use crate::isa::{Avx2, Avx512, for_avx2, for_avx512};
+use crate::isa::{Avx2, Avx512, for_each_simd};
 use crate::isa::{Isa, Scalar};
+use crate::rows8::{self, MAX_ROTATION, Prepare, Rows8, Rows8Kind, row8_stride};
 use crate::view::{MatMut, MatRef};
-use crate::{dot, elementwise, gemm};
+use crate::{dot, elementwise, probe};
 
 /// The kernels of one instruction set. To hold a `&'static Kernels` is to know that this CPU can run them.
 pub struct Kernels {
@@ -19,6 +22,18 @@ pub struct Kernels {
     layer_norm: fn(&mut [f32], &[f32], &[f32], f32),
     pack_keys: fn(MatRef<'_>, &mut [f32]),
     attend: fn(AttentionShape, MatRef<'_>, &[f32], MatRef<'_>, &mut [f32], MatMut<'_>),
+    gelu_fast: fn(&mut [f32]),
+    quantize_row: fn(Rows8Kind, Prepare<'_>, &[f32], &mut [f32], &mut [i8], &mut [f32], &mut [i32]),
+    prepare_row: fn(Prepare<'_>, &[f32], &mut [f32]),
+    round_bf16: fn(&[f32], &mut [u16]),
+    linear_i8: fn(Rows8<'_>, Panels<'_, u8>, Finish<'_>, MatMut<'_>),
+    linear_i4: fn(Rows8<'_>, Panels<'_, u8>, Finish<'_>, MatMut<'_>),
+    linear_f16: fn(MatRef<'_>, Panels<'_, u16>, Finish<'_>, MatMut<'_>),
+    linear_bf16: fn(&[u16], usize, Panels<'_, u16>, Finish<'_>, MatMut<'_>),
+    pack_int: fn(MatRef<'_>, MatRef<'_>, &mut IntScratch, &mut IntKeyValues),
+    attend_int: fn(f32, MatRef<'_>, &IntKeyValues, &mut IntScratch, MatMut<'_>),
+    probe: fn(probe::Probe, usize) -> f64,
+    read_memory: fn(&[u8]) -> u64,
 }
 
 impl fmt::Debug for Kernels {
@@ -64,7 +79,13 @@ impl Kernels {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => &AVX2,
             #[cfg(target_arch = "x86_64")]
+            Isa::AvxVnni => &AVX_VNNI,
+            #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => &AVX512,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Vnni => &AVX512_VNNI,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Bf16 => &AVX512_BF16,
             #[cfg(not(target_arch = "x86_64"))]
             _ => &SCALAR,
         })
@@ -158,11 +179,155 @@ impl Kernels {
         assert!(scratch.len() >= shape.scratch_len(), "length of the scratch");
         (self.attend)(shape, queries, packed_keys, values, scratch, out)
     }
+
+    /// GELU by one polynomial: for what is rounded to 8 or 16 bits next. Absolute error at most 6e-5.
+    pub fn gelu_fast(&self, values: &mut [f32]) {
+        (self.gelu_fast)(values)
+    }
+
+    /// Quantises a row for the integer products: `y = H (row ∘ inverse_smoothing)`, `scale = max |y| / 127` (of the row or a block),
+    /// `out = round(y / scale)`, halves to even. A group whose largest magnitude is below 1e-35 has scale 0 and zeros; one with NaN or an
+    /// infinity has scale NaN. `scratch` takes a row.
+    ///
+    /// # Panics
+    /// If the lengths do not fit each other or the kind.
+    #[allow(clippy::too_many_arguments)] // the row, its preparation, scratch, and the three parts of the result
+    pub fn quantize_row(
+        &self,
+        kind: Rows8Kind,
+        prepare: Prepare<'_>,
+        row: &[f32],
+        scratch: &mut [f32],
+        out: &mut [i8],
+        scales: &mut [f32],
+        offsets: &mut [i32],
+    ) {
+        let depth = row.len();
+        check_prepare(prepare, depth);
+        assert!(depth > 0 && depth <= gemm::MAX_INT_DEPTH, "a row of {depth} values");
+        assert!(scratch.len() >= depth && out.len() == row8_stride(depth), "lengths of scratch and out");
+        assert_eq!((scales.len(), offsets.len()), (kind.scales(depth), kind.offsets(depth)), "scales and corrections");
+        (self.quantize_row)(kind, prepare, row, scratch, out, scales, offsets)
+    }
+
+    /// The first half of [`Kernels::quantize_row`]: `out = H (row ∘ inverse_smoothing)`. `H` is symmetric and `H H = rotation`: weights
+    /// whose rows are multiplied by the smoothing, transformed likewise and divided by the rotation give the same products.
+    ///
+    /// # Panics
+    /// If the lengths do not fit each other.
+    pub fn prepare_row(&self, prepare: Prepare<'_>, row: &[f32], out: &mut [f32]) {
+        check_prepare(prepare, row.len());
+        assert_eq!(row.len(), out.len(), "lengths of row and out");
+        (self.prepare_row)(prepare, row, out)
+    }
+
+    /// `out = row` in bf16, halves to even.
+    ///
+    /// # Panics
+    /// If `out` is shorter than `row`.
+    pub fn round_bf16(&self, row: &[f32], out: &mut [u16]) {
+        assert!(out.len() >= row.len(), "lengths of row and out");
+        (self.round_bf16)(row, out)
+    }
+
+    /// `out[r, o] = (Σ_d a[r, d] · w[o, d]) · row_scale[r] · output_scale[o] + bias[o]` with exact integer sums: the same bits on every
+    /// instruction set. Weights as `gemm`'s table says, `w + 128` a byte.
+    ///
+    /// # Panics
+    /// If the shapes do not fit each other.
+    pub fn linear_i8(&self, x: Rows8<'_>, weight: Panels<'_, u8>, finish: Finish<'_>, out: MatMut<'_>) {
+        assert_eq!(x.kind(), Rows8Kind::Int8, "rows for int8 weights");
+        check_product(x.rows(), x.depth() * PANEL, &weight, finish, &out);
+        (self.linear_i8)(x, weight, finish, out)
+    }
+
+    /// `out[r, o] = Σ_blocks (Σ_d a · w) · block_scale[o] (· activation scale) + bias[o]`, blocks in ascending order with fused
+    /// multiply-adds: the same bits on every instruction set. `finish.scales` is not used.
+    ///
+    /// # Panics
+    /// If the shapes do not fit each other.
+    pub fn linear_i4(&self, x: Rows8<'_>, weight: Panels<'_, u8>, finish: Finish<'_>, out: MatMut<'_>) {
+        assert_ne!(x.kind(), Rows8Kind::Int8, "rows for int4 weights");
+        check_product(x.rows(), x.depth() / I4_BLOCK * I4_BLOCK_BYTES, &weight, finish, &out);
+        (self.linear_i4)(x, weight, finish, out)
+    }
+
+    /// `out = x Wᵀ + b` with weights in f16, widened exactly, and f32 sums in ascending order.
+    ///
+    /// # Panics
+    /// If the shapes do not fit each other.
+    pub fn linear_f16(&self, x: MatRef<'_>, weight: Panels<'_, u16>, finish: Finish<'_>, out: MatMut<'_>) {
+        check_product(x.rows(), x.cols() * PANEL, &weight, finish, &out);
+        (self.linear_f16)(x, weight, finish, out)
+    }
+
+    /// `out = x Wᵀ + b` with rows and weights in bf16 and f32 sums. `x` is `[rows, depth]`, `depth` even.
+    ///
+    /// # Panics
+    /// If the shapes do not fit each other.
+    pub fn linear_bf16(&self, x: &[u16], depth: usize, weight: Panels<'_, u16>, finish: Finish<'_>, out: MatMut<'_>) {
+        assert!(depth.is_multiple_of(2) && Some(x.len()) == depth.checked_mul(out.rows()), "shape of x");
+        check_product(out.rows(), depth * PANEL, &weight, finish, &out);
+        (self.linear_bf16)(x, depth, weight, finish, out)
+    }
+
+    /// Makes one head's keys and values `[tokens, head_dim]` ready for [`Kernels::attend_int`].
+    ///
+    /// # Panics
+    /// If the shapes differ or there is no token.
+    pub fn pack_int(&self, keys: MatRef<'_>, values: MatRef<'_>, scratch: &mut IntScratch, packed: &mut IntKeyValues) {
+        assert!(keys.rows() > 0 && keys.cols() > 0 && keys.cols() <= gemm::MAX_INT_DEPTH, "shape of the keys");
+        assert_eq!((keys.rows(), keys.cols()), (values.rows(), values.cols()), "keys and values");
+        (self.pack_int)(keys, values, scratch, packed)
+    }
+
+    /// `out = softmax(scale · Q Kᵀ) V` for one head and up to [`QUERY_BLOCK`](crate::QUERY_BLOCK) queries, with integer products and an
+    /// online softmax in f32: the same bits on every instruction set, and independent of the other queries.
+    ///
+    /// # Panics
+    /// If the shapes do not fit each other.
+    pub fn attend_int(
+        &self,
+        scale: f32,
+        queries: MatRef<'_>,
+        packed: &IntKeyValues,
+        scratch: &mut IntScratch,
+        out: MatMut<'_>,
+    ) {
+        assert!(queries.rows() <= attention::QUERY_BLOCK, "queries in a block");
+        assert_eq!(queries.cols(), packed.head_dim(), "dimensions of queries and keys");
+        assert_eq!((out.rows(), out.cols()), (queries.rows(), queries.cols()), "shape of out");
+        (self.attend_int)(scale, queries, packed, scratch, out)
+    }
+
+    /// Runs `rounds` of a register loop of the set's fastest products of a kind; returns the operations (two a multiply-add) of it. For
+    /// measuring a machine's peak.
+    pub fn probe(&self, probe: probe::Probe, rounds: usize) -> f64 {
+        (self.probe)(probe, rounds)
+    }
+
+    /// Reads all bytes with vector loads; returns a checksum. For measuring memory.
+    pub fn read_memory(&self, bytes: &[u8]) -> u64 {
+        (self.read_memory)(bytes)
+    }
+}
+
+fn check_prepare(prepare: Prepare<'_>, depth: usize) {
+    let Prepare { inverse_smoothing, rotation } = prepare;
+    assert!(inverse_smoothing.is_none_or(|inverse| inverse.len() == depth), "length of the smoothing");
+    let fits = rotation.is_power_of_two() && rotation <= MAX_ROTATION && depth.is_multiple_of(rotation);
+    assert!(fits, "a rotation of {rotation} over {depth} values");
+}
+
+fn check_product<T>(rows: usize, panel_len: usize, weight: &Panels<'_, T>, finish: Finish<'_>, out: &MatMut<'_>) {
+    assert_eq!(weight.panel_len(), panel_len, "depth of x and of the weight");
+    assert_eq!((out.rows(), out.cols()), (rows, weight.outputs()), "shape of out");
+    finish.check(weight.outputs());
 }
 
 static SCALAR: Kernels = Kernels {
     isa: Isa::Scalar,
-    linear: |x, weight, bias, out| gemm::linear(Scalar, x, weight, bias, out),
+    linear: |x, weight, bias, out| gemm::f32::linear(Scalar, x, weight, bias, out),
     dot: |a, b| dot::dot(Scalar, a, b),
     gelu: |values| elementwise::gelu(Scalar, values),
     layer_norm: |row, gain, bias, epsilon| elementwise::layer_norm(Scalar, row, gain, bias, epsilon),
@@ -170,45 +335,78 @@ static SCALAR: Kernels = Kernels {
     attend: |shape, queries, keys, values, scratch, out| {
         attention::attend(Scalar, shape, queries, keys, values, scratch, out)
     },
+    gelu_fast: |values| elementwise::gelu_fast(Scalar, values),
+    quantize_row: |kind, prepare, row, scratch, out, scales, offsets| {
+        rows8::quantize_row(Scalar, kind, prepare, row, scratch, out, scales, offsets)
+    },
+    prepare_row: |prepare, row, out| rows8::prepare_row(Scalar, prepare, row, out),
+    round_bf16: |row, out| rows8::round_bf16(Scalar, row, out),
+    linear_i8: |x, weight, finish, out| gemm::int8::linear(Scalar, x, weight, finish, out),
+    linear_i4: |x, weight, finish, out| gemm::int4::linear(Scalar, x, weight, finish, out),
+    linear_f16: |x, weight, finish, out| gemm::half::linear_f16(Scalar, x, weight, finish, out),
+    linear_bf16: |x, depth, weight, finish, out| gemm::half::linear_bf16(Scalar, x, depth, weight, finish, out),
+    pack_int: |keys, values, scratch, packed| attention_int::pack(Scalar, keys, values, scratch, packed),
+    attend_int: |scale, queries, packed, scratch, out| {
+        attention_int::attend(Scalar, scale, queries, packed, scratch, out)
+    },
+    probe: |probe, rounds| probe::run(Scalar, probe, rounds),
+    read_memory: |bytes| probe::read_memory(Scalar, bytes),
 };
 
 /// Compiles the generic kernel `$path` for a set's features, behind a function pointer's signature.
 #[cfg(target_arch = "x86_64")]
 macro_rules! compiled {
-    ($isa:ident, [$($feature:tt),+], $path:path, ($($arg:ident: $type:ty),+) $(-> $ret:ty)?) => {{
+    ($token:ty, [$($feature:tt),+], $path:path, ($($arg:ident: $type:ty),+) $(-> $ret:ty)?) => {{
         $(#[target_feature(enable = $feature)])+
-        fn with_features(token: $isa, $($arg: $type),+) $(-> $ret)? {
+        fn with_features(token: $token, $($arg: $type),+) $(-> $ret)? {
             $path(token, $($arg),+)
         }
         |$($arg: $type),+| {
             // SAFETY: this function is reachable through the set's table alone, which `for_isa` hands out only after `detect`
             // has found all of its features.
-            unsafe { with_features($isa::assume_detected(), $($arg),+) }
+            unsafe { with_features(<$token>::assume_detected(), $($arg),+) }
         }
     }};
 }
 
 #[cfg(target_arch = "x86_64")]
 macro_rules! define_table {
-    (Avx2, $features:tt) => { define_table!(AVX2, Avx2, $features); };
-    (Avx512, $features:tt) => { define_table!(AVX512, Avx512, $features); };
-    ($table:ident, $isa:ident, $features:tt) => {
+    ($table:ident, $isa:ident, $token:ty, $features:tt) => {
         static $table: Kernels = Kernels {
             isa: Isa::$isa,
-            linear: compiled!($isa, $features, gemm::linear,
+            linear: compiled!($token, $features, gemm::f32::linear,
                 (x: MatRef<'_>, weight: MatRef<'_>, bias: Option<&[f32]>, out: MatMut<'_>)),
-            dot: compiled!($isa, $features, dot::dot, (a: &[f32], b: &[f32]) -> f32),
-            gelu: compiled!($isa, $features, elementwise::gelu, (values: &mut [f32])),
-            layer_norm: compiled!($isa, $features, elementwise::layer_norm,
+            dot: compiled!($token, $features, dot::dot, (a: &[f32], b: &[f32]) -> f32),
+            gelu: compiled!($token, $features, elementwise::gelu, (values: &mut [f32])),
+            layer_norm: compiled!($token, $features, elementwise::layer_norm,
                 (row: &mut [f32], gain: &[f32], bias: &[f32], epsilon: f32)),
             pack_keys: |keys, packed| attention::pack_keys(keys, packed),
-            attend: compiled!($isa, $features, attention::attend,
+            attend: compiled!($token, $features, attention::attend,
                 (shape: AttentionShape, queries: MatRef<'_>, keys: &[f32], values: MatRef<'_>, scratch: &mut [f32],
                  out: MatMut<'_>)),
+            gelu_fast: compiled!($token, $features, elementwise::gelu_fast, (values: &mut [f32])),
+            quantize_row: compiled!($token, $features, rows8::quantize_row,
+                (kind: Rows8Kind, prepare: Prepare<'_>, row: &[f32], scratch: &mut [f32], out: &mut [i8],
+                 scales: &mut [f32], offsets: &mut [i32])),
+            prepare_row: compiled!($token, $features, rows8::prepare_row,
+                (prepare: Prepare<'_>, row: &[f32], out: &mut [f32])),
+            round_bf16: compiled!($token, $features, rows8::round_bf16, (row: &[f32], out: &mut [u16])),
+            linear_i8: compiled!($token, $features, gemm::int8::linear,
+                (x: Rows8<'_>, weight: Panels<'_, u8>, finish: Finish<'_>, out: MatMut<'_>)),
+            linear_i4: compiled!($token, $features, gemm::int4::linear,
+                (x: Rows8<'_>, weight: Panels<'_, u8>, finish: Finish<'_>, out: MatMut<'_>)),
+            linear_f16: compiled!($token, $features, gemm::half::linear_f16,
+                (x: MatRef<'_>, weight: Panels<'_, u16>, finish: Finish<'_>, out: MatMut<'_>)),
+            linear_bf16: compiled!($token, $features, gemm::half::linear_bf16,
+                (x: &[u16], depth: usize, weight: Panels<'_, u16>, finish: Finish<'_>, out: MatMut<'_>)),
+            pack_int: compiled!($token, $features, attention_int::pack,
+                (keys: MatRef<'_>, values: MatRef<'_>, scratch: &mut IntScratch, packed: &mut IntKeyValues)),
+            attend_int: compiled!($token, $features, attention_int::attend,
+                (scale: f32, queries: MatRef<'_>, packed: &IntKeyValues, scratch: &mut IntScratch, out: MatMut<'_>)),
+            probe: compiled!($token, $features, probe::run, (probe: probe::Probe, rounds: usize) -> f64),
+            read_memory: compiled!($token, $features, probe::read_memory, (bytes: &[u8]) -> u64),
         };
     };
 }
 #[cfg(target_arch = "x86_64")]
-for_avx2!(define_table);
-#[cfg(target_arch = "x86_64")]
-for_avx512!(define_table);
+for_each_simd!(define_table);

@@ -7,7 +7,7 @@ use crate::simd::{LANES, Simd, math};
 /// # Safety
 /// `at < row.len()`.
 #[inline(always)]
-unsafe fn load<S: Simd>(s: S, row: &[f32], at: usize) -> S::V {
+pub(crate) unsafe fn load<S: Simd>(s: S, row: &[f32], at: usize) -> S::V {
     let left = row.len() - at;
     // SAFETY: `left` elements remain from `at` on.
     unsafe {
@@ -21,7 +21,7 @@ unsafe fn load<S: Simd>(s: S, row: &[f32], at: usize) -> S::V {
 /// # Safety
 /// `at < row.len()`.
 #[inline(always)]
-unsafe fn store<S: Simd>(s: S, row: &mut [f32], at: usize, v: S::V) {
+pub(crate) unsafe fn store<S: Simd>(s: S, row: &mut [f32], at: usize, v: S::V) {
     let left = row.len() - at;
     // SAFETY: `left` elements remain from `at` on.
     unsafe {
@@ -38,6 +38,18 @@ pub(crate) fn gelu<S: Simd>(s: S, values: &mut [f32]) {
         let x = unsafe { load(s, values, at) };
         let erf = math::erf(s, s.mul(x, s.splat(std::f32::consts::FRAC_1_SQRT_2)));
         let y = s.mul(s.mul(x, s.splat(0.5)), s.add(s.splat(1.0), erf));
+        // SAFETY: as above.
+        unsafe { store(s, values, at, y) };
+    }
+}
+
+/// See [`crate::Kernels::gelu_fast`].
+#[inline(always)]
+pub(crate) fn gelu_fast<S: Simd>(s: S, values: &mut [f32]) {
+    for at in (0..values.len()).step_by(LANES) {
+        // SAFETY: `at` is below the length.
+        let x = unsafe { load(s, values, at) };
+        let y = math::gelu_fast(s, x);
         // SAFETY: as above.
         unsafe { store(s, values, at, y) };
     }

@@ -1,30 +1,39 @@
 //! Instruction sets, and the tokens that prove one is there.
 //!
-//! A token (`Avx2`, `Avx512`) comes from its `detect()`, which asks the CPU; whoever holds one may run the code that is
-//! compiled for it. The feature list of each set is written once (`for_avx2`, `for_avx512`); the check here and the attributes
-//! in `dispatch.rs` are made from it.
+//! A token (`Avx2<VNNI>`, `Avx512<LEVEL>`) comes from its `detect()`, which asks the CPU; whoever holds one may run the code that is
+//! compiled for it. The feature list of each set is written once (`for_each_simd`); the check here and the attributes in
+//! `dispatch.rs` are made from it.
 
 /// An instruction set that kernels are compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Isa {
     /// Portable code for any CPU.
     Scalar,
-    /// x86-64 with AVX2 and FMA.
+    /// x86-64 with AVX2, FMA and F16C.
     Avx2,
+    /// AVX2 and the 256-bit dot products of AVX-VNNI.
+    AvxVnni,
     /// x86-64 with AVX-512 F, BW, DQ and VL.
     Avx512,
+    /// AVX-512 and its dot products of bytes and 16-bit integers (VNNI).
+    Avx512Vnni,
+    /// AVX-512 with VNNI and the dot products of bf16.
+    Avx512Bf16,
 }
 
 impl Isa {
     /// All sets, slowest first.
-    pub const ALL: [Isa; 3] = [Isa::Scalar, Isa::Avx2, Isa::Avx512];
+    pub const ALL: [Isa; 6] = [Isa::Scalar, Isa::Avx2, Isa::AvxVnni, Isa::Avx512, Isa::Avx512Vnni, Isa::Avx512Bf16];
 
     /// The name users write.
     pub fn name(self) -> &'static str {
         match self {
             Isa::Scalar => "scalar",
             Isa::Avx2 => "avx2",
+            Isa::AvxVnni => "avxvnni",
             Isa::Avx512 => "avx512",
+            Isa::Avx512Vnni => "avx512vnni",
+            Isa::Avx512Bf16 => "avx512bf16",
         }
     }
 
@@ -33,9 +42,15 @@ impl Isa {
         match self {
             Isa::Scalar => true,
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => Avx2::detect().is_some(),
+            Isa::Avx2 => Avx2::<false>::detect().is_some(),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => Avx512::detect().is_some(),
+            Isa::AvxVnni => Avx2::<true>::detect().is_some(),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => Avx512::<0>::detect().is_some(),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Vnni => Avx512::<1>::detect().is_some(),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Bf16 => Avx512::<2>::detect().is_some(),
             #[cfg(not(target_arch = "x86_64"))]
             _ => false,
         }
@@ -46,35 +61,57 @@ impl Isa {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Scalar;
 
-/// Calls a macro with a set's token, its [`Isa`] and its list of features: the one place where the lists are written.
+/// Proof of AVX2, FMA and F16C, with `VNNI` of AVX-VNNI too.
 #[cfg(target_arch = "x86_64")]
-macro_rules! for_avx2 {
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Avx2<const VNNI: bool> {
+    _proof: (),
+}
+
+/// Proof of AVX-512 F, BW, DQ and VL; from `LEVEL` 1 on of VNNI, at 2 of BF16.
+#[cfg(target_arch = "x86_64")]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Avx512<const LEVEL: u8> {
+    _proof: (),
+}
+
+/// Calls a macro once a set with the name of its table, its [`Isa`], its token and its list of features: the one place where the
+/// lists are written.
+#[cfg(target_arch = "x86_64")]
+macro_rules! for_each_simd {
     ($callback:ident) => {
-        $callback!(Avx2, ["avx", "avx2", "fma"]);
+        $callback!(AVX2, Avx2, Avx2<false>, ["avx", "avx2", "fma", "f16c"]);
+        $callback!(AVX_VNNI, AvxVnni, Avx2<true>, ["avx", "avx2", "fma", "f16c", "avxvnni"]);
+        $callback!(
+            AVX512,
+            Avx512,
+            Avx512<0>,
+            ["avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl"]
+        );
+        $callback!(
+            AVX512_VNNI,
+            Avx512Vnni,
+            Avx512<1>,
+            ["avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni"]
+        );
+        $callback!(
+            AVX512_BF16,
+            Avx512Bf16,
+            Avx512<2>,
+            ["avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni", "avx512bf16"]
+        );
     };
 }
 #[cfg(target_arch = "x86_64")]
-macro_rules! for_avx512 {
-    ($callback:ident) => {
-        $callback!(Avx512, ["avx", "avx2", "fma", "avx512f", "avx512bw", "avx512dq", "avx512vl"]);
-    };
-}
-#[cfg(target_arch = "x86_64")]
-pub(crate) use {for_avx2, for_avx512};
+pub(crate) use for_each_simd;
 
 #[cfg(target_arch = "x86_64")]
 macro_rules! define_token {
-    ($isa:ident, [$($feature:tt),+]) => {
-        /// Proof that this CPU has every feature of the set.
-        #[derive(Debug, Clone, Copy)]
-        pub(crate) struct $isa {
-            _proof: (),
-        }
-
-        impl $isa {
+    ($table:ident, $isa:ident, $token:ty, [$($feature:tt),+]) => {
+        impl $token {
             /// The token, if this CPU (and operating system) has every feature of the set.
             pub(crate) fn detect() -> Option<Self> {
-                ($(std::arch::is_x86_feature_detected!($feature))&&+).then_some($isa { _proof: () })
+                ($(std::arch::is_x86_feature_detected!($feature))&&+).then_some(Self { _proof: () })
             }
 
             /// The token without asking.
@@ -82,12 +119,10 @@ macro_rules! define_token {
             /// # Safety
             /// `detect` has returned `Some` in this process.
             pub(crate) unsafe fn assume_detected() -> Self {
-                $isa { _proof: () }
+                Self { _proof: () }
             }
         }
     };
 }
 #[cfg(target_arch = "x86_64")]
-for_avx2!(define_token);
-#[cfg(target_arch = "x86_64")]
-for_avx512!(define_token);
+for_each_simd!(define_token);

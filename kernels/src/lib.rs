@@ -10,17 +10,24 @@
 //! it, and it has the same bits on every instruction set. The tests hold both.
 
 mod attention;
+mod attention_int;
 mod dispatch;
 mod dot;
 mod elementwise;
 mod gemm;
 mod isa;
+mod probe;
+mod rows8;
 mod simd;
 mod view;
 
 pub use attention::{AttentionShape, KEY_TILE, QUERY_BLOCK};
+pub use attention_int::{IntKeyValues, IntScratch};
 pub use dispatch::{Kernels, UnknownIsa};
-pub use gemm::DEPTH_BLOCK;
+pub use gemm::f32::DEPTH_BLOCK;
+pub use gemm::{Finish, I4_BLOCK, I4_BLOCK_BYTES, MAX_INT_DEPTH, PANEL, Panels};
 pub use isa::Isa;
+pub use probe::Probe;
+pub use rows8::{MAX_ROTATION, Prepare, Rows8, Rows8Kind, rotation_for, row8_stride};
 pub use simd::LANES;
-pub use view::{MatMut, MatRef};
+pub use view::{Block, MatMut, MatRef};

@@ -3,7 +3,7 @@ use std::ops::Range;
 use crate::compute::{Compute, LinearTask, run_linear};
 use crate::embedding::TokenVectors;
 use crate::tensor::{MatMut, Matrix};
-use crate::weights::Linear;
+use crate::weights::{Input, Linear};
 
 /// ColBERT vectors of every text (its rows in `texts`, at least one), from the states `[tokens, hidden]`: `W_c h + b_c` of all tokens but `<s>`, each row
 /// L2-normalised.
@@ -20,7 +20,7 @@ pub(crate) fn colbert(
     let mut tasks = Vec::new();
     for (range, out) in texts.iter().zip(&mut vectors) {
         let rows = states.view().rows_from(range.start + 1, range.len() - 1);
-        tasks.extend(LinearTask::cut(rows, head, 0, MatMut::dense(out, dim)));
+        tasks.extend(LinearTask::cut(Input::F32(rows), head, MatMut::dense(out, dim)));
     }
     run_linear(compute, tasks, |_| ());
     let rows = vectors.iter_mut().flat_map(|text| MatMut::dense(text, dim).into_blocks(64, dim)).collect();

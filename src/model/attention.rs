@@ -1,113 +1,241 @@
 //! Multi-head self-attention inside each text.
 
-use super::encoder::TextBatch;
+use std::ops::Range;
+
+use trivec_kernels::{AttentionShape, Block, IntKeyValues, IntScratch, QUERY_BLOCK};
+
+use super::encoder::{TextBatch, Wanted};
+use super::observe::Site;
 use super::workspace::{Workspace, attention_shape};
 use crate::compute::{Compute, LinearTask, run_linear};
 use crate::config::ModelConfig;
-use crate::tensor::{MatMut, MatRef};
-use crate::weights::LayerWeights;
-use trivec_kernels::{AttentionShape, QUERY_BLOCK};
+use crate::tensor::{MatMut, MatRef, Matrix};
+use crate::weights::{LayerWeights, WeightFormat};
 
-/// `branch ← Concat(softmax(Q Kᵀ / √head_dim) V) W_o + b_o` (Vaswani et al. 2017, §3.2), text by text.
+/// `branch ← Concat(softmax(Q Kᵀ / √head_dim) V) W_o + b_o` (Vaswani et al. 2017, §3.2), text by text. `ws.input` holds the states as
+/// the projections take them.
+///
+/// If only each text's first token is wanted, the states become those tokens' alone and nothing is computed for the others but their
+/// keys and values.
 pub(crate) fn attention(
     compute: Compute<'_>,
     config: &ModelConfig,
-    weights: &LayerWeights,
+    (index, weights): (usize, &LayerWeights),
     batch: &TextBatch,
+    wanted: Wanted,
     ws: &mut Workspace,
 ) {
-    project(compute, config, weights, ws);
-    pack_keys(compute, config, batch, ws);
-    attend(compute, config, batch, ws);
-    let tasks = LinearTask::cut(ws.context.view(), &weights.attention_output, 0, ws.branch.view_mut()).collect();
-    run_linear(compute, tasks, |_| ());
+    if let Some(observer) = &mut ws.observer {
+        observer.see(index, Site::Attention, &ws.states);
+    }
+    project(compute, weights, batch, wanted, ws);
+    if weights.query.format() == WeightFormat::Int8 || weights.query.format() == WeightFormat::Int4 {
+        attend_int(compute, config, batch, wanted, ws);
+    } else {
+        attend(compute, config, batch, wanted, ws);
+    }
+    if let Some(observer) = &mut ws.observer {
+        observer.see(index, Site::AttentionOutput, &ws.context);
+    }
+    let output = &weights.attention_output;
+    ws.input.fill(compute, output.input(), &ws.context);
+    let input = ws.input.input(output.input(), &ws.context);
+    run_linear(compute, LinearTask::cut(input, output, ws.branch.view_mut()).collect(), |_| ());
 }
 
 /// Queries, keys and values of all heads.
-fn project(compute: Compute<'_>, config: &ModelConfig, weights: &LayerWeights, ws: &mut Workspace) {
-    let states = ws.states.view();
+fn project(compute: Compute<'_>, weights: &LayerWeights, batch: &TextBatch, wanted: Wanted, ws: &mut Workspace) {
+    // The three share their input, so they share its form.
+    let form = weights.query.input();
+    let input = ws.input.input(form, &ws.states);
     let mut tasks = Vec::new();
-    let projections =
-        [(&weights.query, &mut ws.queries), (&weights.key, &mut ws.keys), (&weights.value, &mut ws.values)];
-    for (linear, panels) in projections {
-        for (head, panel) in panels.heads_mut().enumerate() {
-            tasks.extend(LinearTask::cut(states, linear, head * config.head_dim(), panel));
-        }
+    tasks.extend(LinearTask::cut(input, &weights.key, ws.keys.view_mut()));
+    tasks.extend(LinearTask::cut(input, &weights.value, ws.values.view_mut()));
+    if wanted == Wanted::AllTokens {
+        tasks.extend(LinearTask::cut(input, &weights.query, ws.queries.view_mut()));
     }
     run_linear(compute, tasks, |_| ());
-}
-
-/// One head of one text: the keys it owns in the packed buffer.
-struct HeadOfText<'a> {
-    head: usize,
-    /// First token of the text in the batch.
-    from: usize,
-    shape: AttentionShape,
-    packed: &'a mut [f32],
-}
-
-impl HeadOfText<'_> {
-    /// The text's rows in a head's panel.
-    fn rows<'p>(&self, panel: &'p [f32]) -> MatRef<'p> {
-        MatRef::dense(panel, self.shape.head_dim).rows_from(self.from, self.shape.tokens)
+    if wanted == Wanted::FirstTokens {
+        let (texts, hidden) = (batch.ranges().count(), ws.states.cols());
+        for matrix in [&mut ws.queries, &mut ws.context, &mut ws.branch] {
+            matrix.reshape(texts, hidden);
+        }
+        // The branch lends its room to the first tokens' states, then they change places.
+        for (text, range) in batch.ranges().enumerate() {
+            ws.branch.view_mut().row_mut(text).copy_from_slice(ws.states.row(range.start));
+        }
+        std::mem::swap(&mut ws.states, &mut ws.branch);
+        ws.branch.reshape(texts, hidden);
+        ws.input.fill(compute, form, &ws.states);
+        let input = ws.input.input(form, &ws.states);
+        run_linear(compute, LinearTask::cut(input, &weights.query, ws.queries.view_mut()).collect(), |_| ());
     }
 }
 
-fn pack_keys(compute: Compute<'_>, config: &ModelConfig, batch: &TextBatch, ws: &mut Workspace) {
+/// A head's columns of some rows of `[tokens, hidden]`.
+fn head_of(matrix: &Matrix, head: usize, head_dim: usize, rows: Range<usize>) -> MatRef<'_> {
+    let stride = matrix.cols();
+    MatRef::new(&matrix.as_slice()[rows.start * stride + head * head_dim..], rows.len(), head_dim, stride)
+}
+
+/// A text, and the rows of the queries (and of the context) that are its own.
+struct TextRows {
+    tokens: Range<usize>,
+    queries: Range<usize>,
+}
+
+fn texts(batch: &TextBatch, wanted: Wanted) -> Vec<TextRows> {
+    let rows = |(text, tokens): (usize, Range<usize>)| match wanted {
+        Wanted::AllTokens => TextRows { queries: tokens.clone(), tokens },
+        Wanted::FirstTokens => TextRows { tokens, queries: text..text + 1 },
+    };
+    batch.ranges().enumerate().map(rows).collect()
+}
+
+/// Cuts the context into a block for every text and head, `rows` of a text at a time.
+fn context_blocks<'a>(
+    texts: &[TextRows],
+    head_dim: usize,
+    rows: usize,
+    context: &'a mut Matrix,
+) -> Vec<(usize, Block<'a>)> {
+    let mut blocks = Vec::new();
+    let mut below = context.view_mut();
+    for (text, TextRows { queries, .. }) in texts.iter().enumerate() {
+        let (context, others) = below.split_rows(queries.len());
+        blocks.extend(context.into_blocks(rows, head_dim).into_iter().map(|block| (text, block)));
+        below = others;
+    }
+    blocks
+}
+
+/// Buffers of a thread.
+#[derive(Default)]
+struct HeadScratch {
+    int: IntScratch,
+    key_values: IntKeyValues,
+}
+
+/// Longest text whose heads are each the work of one task.
+const SHORT_TEXT: usize = 1024;
+
+/// Attention with integer products.
+fn attend_int(compute: Compute<'_>, config: &ModelConfig, batch: &TextBatch, wanted: Wanted, ws: &mut Workspace) {
+    let (head_dim, texts) = (config.head_dim(), texts(batch, wanted));
+    let longest = texts.iter().map(|text| text.tokens.len()).max().unwrap_or(0);
+    if longest <= SHORT_TEXT && texts.len() * config.heads >= 2 * compute.team.threads() {
+        let (queries, keys, values) = (&ws.queries, &ws.keys, &ws.values);
+        let tasks = context_blocks(&texts, head_dim, SHORT_TEXT, &mut ws.context);
+        compute.team.for_each(tasks, HeadScratch::default, |scratch, (text, block)| {
+            let (TextRows { tokens, queries: rows }, head) = (&texts[text], block.col / head_dim);
+            let (k, v) =
+                (head_of(keys, head, head_dim, tokens.clone()), head_of(values, head, head_dim, tokens.clone()));
+            compute.kernels.pack_int(k, v, &mut scratch.int, &mut scratch.key_values);
+            let q = head_of(queries, head, head_dim, rows.clone());
+            attend_rows(compute, config, q, &scratch.key_values, &mut scratch.int, block.view);
+        });
+        return;
+    }
+    // Text by text, so that a head's keys are packed once for all its blocks of queries.
+    let Workspace { queries, keys, values, context, key_values, .. } = ws;
+    key_values.resize_with(config.heads, Default::default);
+    let mut below = context.view_mut();
+    for TextRows { tokens, queries: rows } in &texts {
+        let packing = key_values.iter_mut().enumerate().collect();
+        compute.team.for_each(packing, IntScratch::default, |scratch, (head, packed): (usize, &mut IntKeyValues)| {
+            let (k, v) =
+                (head_of(keys, head, head_dim, tokens.clone()), head_of(values, head, head_dim, tokens.clone()));
+            compute.kernels.pack_int(k, v, scratch, packed);
+        });
+        let (own, others) = below.split_rows(rows.len());
+        let blocks = own.into_blocks(QUERY_BLOCK, head_dim);
+        let key_values = &*key_values;
+        compute.team.for_each(blocks, IntScratch::default, |scratch, block| {
+            let head = block.col / head_dim;
+            let first = rows.start + block.row;
+            let q = head_of(queries, head, head_dim, first..first + block.view.rows());
+            attend_rows(compute, config, q, &key_values[head], scratch, block.view);
+        });
+        below = others;
+    }
+}
+
+/// Some queries of one head, in the kernel's blocks.
+fn attend_rows(
+    compute: Compute<'_>,
+    config: &ModelConfig,
+    queries: MatRef<'_>,
+    key_values: &IntKeyValues,
+    scratch: &mut IntScratch,
+    out: MatMut<'_>,
+) {
+    let scale = attention_shape(config, 0).scale;
+    for block in out.into_blocks(QUERY_BLOCK, config.head_dim()) {
+        let q = queries.rows_from(block.row, block.view.rows());
+        compute.kernels.attend_int(scale, q, key_values, scratch, block.view);
+    }
+}
+
+/// Values of f32 that a head's packed keys and values take.
+fn packed_len(shape: AttentionShape) -> usize {
+    shape.packed_keys_len() + shape.tokens * shape.head_dim
+}
+
+/// Attention in f32.
+fn attend(compute: Compute<'_>, config: &ModelConfig, batch: &TextBatch, wanted: Wanted, ws: &mut Workspace) {
+    let (head_dim, texts) = (config.head_dim(), texts(batch, wanted));
+    let shape = |text: usize| attention_shape(config, texts[text].tokens.len());
+    // Where each text's heads begin in the packed buffer.
+    let mut begins = vec![0];
+    for text in 0..texts.len() {
+        begins.push(begins[text] + packed_len(shape(text)) * config.heads);
+    }
+    let needed = begins[texts.len()];
+    if ws.packed.len() < needed {
+        ws.packed.resize(needed, 0.0);
+    }
     let mut tasks = Vec::new();
-    let mut rest = ws.packed_keys.as_mut_slice();
-    for text in batch.ranges() {
-        let shape = attention_shape(config, text.len());
+    let mut rest = &mut ws.packed[..needed];
+    for text in 0..texts.len() {
         for head in 0..config.heads {
-            let (packed, tail) = rest.split_at_mut(shape.packed_keys_len());
-            tasks.push(HeadOfText { head, from: text.start, shape, packed });
-            rest = tail;
+            let (own, others) = std::mem::take(&mut rest).split_at_mut(packed_len(shape(text)));
+            tasks.push((text, head, own));
+            rest = others;
         }
     }
-    let keys = &ws.keys;
+    let (keys, values) = (&ws.keys, &ws.values);
     compute.team.for_each(
         tasks,
         || (),
-        |(), task| compute.kernels.pack_keys(task.rows(keys.head(task.head)), task.packed),
+        |(), (text, head, own): (usize, usize, &mut [f32])| {
+            let tokens = &texts[text].tokens;
+            let (packed_keys, packed_values) = own.split_at_mut(shape(text).packed_keys_len());
+            compute.kernels.pack_keys(head_of(keys, head, head_dim, tokens.clone()), packed_keys);
+            // A head's values side by side: rows a whole state apart would fall into a few cache sets.
+            let values = head_of(values, head, head_dim, tokens.clone());
+            for (row, packed) in packed_values.chunks_exact_mut(head_dim).enumerate() {
+                packed.copy_from_slice(values.row(row));
+            }
+        },
     );
-}
 
-/// A block of queries of one head of one text.
-struct QueryBlock<'a> {
-    head: usize,
-    text: std::ops::Range<usize>,
-    /// First query of the block in the text.
-    first: usize,
-    packed_keys: &'a [f32],
-    out: MatMut<'a>,
-}
-
-fn attend(compute: Compute<'_>, config: &ModelConfig, batch: &TextBatch, ws: &mut Workspace) {
-    let head_dim = config.head_dim();
-    let mut tasks = Vec::new();
-    let mut packed_keys = ws.packed_keys.as_slice();
-    let mut below = ws.context.view_mut();
-    for text in batch.ranges() {
-        let shape = attention_shape(config, text.len());
-        let (of_text, rest) = packed_keys.split_at(shape.packed_keys_len() * config.heads);
-        let (context, others) = below.split_rows(text.len());
-        for block in context.into_blocks(QUERY_BLOCK, head_dim) {
-            let head = block.col / head_dim;
-            let packed_keys = &of_text[head * shape.packed_keys_len()..][..shape.packed_keys_len()];
-            tasks.push(QueryBlock { head, text: text.clone(), first: block.row, packed_keys, out: block.view });
-        }
-        (packed_keys, below) = (rest, others);
-    }
-    let (queries, values) = (&ws.queries, &ws.values);
+    let (queries, packed) = (&ws.queries, &ws.packed);
+    let tasks = context_blocks(&texts, head_dim, QUERY_BLOCK, &mut ws.context);
     compute.team.for_each(
         tasks,
-        || vec![0.0; attention_shape(config, 0).scratch_len()],
-        |scratch, QueryBlock { head, text, first, packed_keys, out }| {
-            let shape = attention_shape(config, text.len());
-            let panel = |panel| MatRef::dense(panel, head_dim);
-            let q = panel(queries.head(head)).rows_from(text.start + first, out.rows());
-            let v = panel(values.head(head)).rows_from(text.start, text.len());
-            compute.kernels.attend(shape, q, packed_keys, v, scratch, out);
+        || (vec![0.0; attention_shape(config, 0).scratch_len()], vec![0.0; QUERY_BLOCK * head_dim]),
+        |(scratch, q), (text, block)| {
+            let (head, shape) = (block.col / head_dim, shape(text));
+            let own = &packed[begins[text] + head * packed_len(shape)..][..packed_len(shape)];
+            let (packed_keys, packed_values) = own.split_at(shape.packed_keys_len());
+            let (first, rows) = (texts[text].queries.start + block.row, block.view.rows());
+            let q = &mut q[..rows * head_dim];
+            let from = head_of(queries, head, head_dim, first..first + rows);
+            for (row, q) in q.chunks_exact_mut(head_dim).enumerate() {
+                q.copy_from_slice(from.row(row));
+            }
+            let (q, v) = (MatRef::dense(q, head_dim), MatRef::dense(packed_values, head_dim));
+            compute.kernels.attend(shape, q, packed_keys, v, scratch, block.view);
         },
     );
 }

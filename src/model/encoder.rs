@@ -7,7 +7,7 @@ use super::layer::layer;
 use super::workspace::Workspace;
 use crate::compute::Compute;
 use crate::config::ModelConfig;
-use crate::weights::EncoderWeights;
+use crate::weights::{EncoderWeights, InputForm};
 
 /// The token ids of several texts, one after another: no padding anywhere.
 #[derive(Debug, Default)]
@@ -51,6 +51,15 @@ impl TextBatch {
     }
 }
 
+/// Whose last hidden states are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    AllTokens,
+    /// Each text's first token: what CLS pooling reads. Everything before the last layer needs all tokens; in it, the others' queries,
+    /// attention outputs and feed-forward are left out. The bits of what is computed are the same.
+    FirstTokens,
+}
+
 /// An XLM-RoBERTa encoder.
 #[derive(Debug)]
 pub(crate) struct Encoder {
@@ -59,13 +68,20 @@ pub(crate) struct Encoder {
 }
 
 impl Encoder {
-    /// Leaves the last hidden state of every token in `states` of the workspace that it returns.
-    pub(crate) fn forward(&self, compute: Compute<'_>, batch: &TextBatch) -> Workspace {
-        let mut ws = Workspace::new(&self.config, batch);
+    /// Leaves the last hidden states in `states` of the workspace: of every token, or `[texts, hidden]` of each text's first.
+    pub(crate) fn forward(&self, compute: Compute<'_>, batch: &TextBatch, wanted: Wanted, ws: &mut Workspace) {
+        ws.fit(&self.config, batch.tokens());
         embed(compute, &self.config, &self.weights, batch, ws.states.view_mut());
-        for weights in &self.weights.layers {
-            layer(compute, &self.config, weights, batch, &mut ws);
+        let layers = &self.weights.layers;
+        if let Some(first) = layers.first() {
+            ws.input.fill(compute, first.query.input(), &ws.states);
         }
-        ws
+        for (index, weights) in layers.iter().enumerate() {
+            let (next, wanted) = match layers.get(index + 1) {
+                Some(next) => (next.query.input(), Wanted::AllTokens),
+                None => (&InputForm::F32, wanted),
+            };
+            layer(compute, &self.config, (index, weights), next, batch, wanted, ws);
+        }
     }
 }

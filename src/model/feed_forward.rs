@@ -1,22 +1,36 @@
 //! The position-wise feed-forward layers.
 
+use super::observe::Site;
 use super::workspace::{FFN_ROWS, Workspace};
 use crate::compute::{Compute, LinearTask, run_linear};
-use crate::weights::LayerWeights;
+use crate::weights::{InputForm, LayerWeights};
 
-/// `branch ← GELU(states W₁ + b₁) W₂ + b₂` (Vaswani et al. 2017, §3.3, with the exact GELU), `FFN_ROWS` tokens at a time.
-pub(crate) fn feed_forward(compute: Compute<'_>, weights: &LayerWeights, ws: &mut Workspace) {
-    let states = ws.states.view();
+/// `branch ← GELU(states W₁ + b₁) W₂ + b₂` (Vaswani et al. 2017, §3.3), `FFN_ROWS` tokens at a time. `ws.input` holds the states as the
+/// first layer takes them. GELU is exact; before bytes, which are coarser, it is a polynomial.
+pub(crate) fn feed_forward(compute: Compute<'_>, (index, weights): (usize, &LayerWeights), ws: &mut Workspace) {
+    if let Some(observer) = &mut ws.observer {
+        observer.see(index, Site::FfnIn, &ws.states);
+    }
+    let kernels = compute.kernels;
+    let form = weights.ffn_out.input();
+    let bytes_follow = matches!(form, InputForm::Rows8 { .. });
+    let gelu = |values: &mut [f32]| if bytes_follow { kernels.gelu_fast(values) } else { kernels.gelu(values) };
+    let states = ws.input.input(weights.ffn_in.input(), &ws.states);
     let mut below = ws.branch.view_mut();
     let mut row = 0;
     while below.rows() > 0 {
         let rows = below.rows().min(FFN_ROWS);
         let (branch, rest) = below.split_rows(rows);
-        let (inner, _) = ws.inner.view_mut().split_rows(rows);
-        let tasks = LinearTask::cut(states.rows_from(row, rows), &weights.ffn_in, 0, inner).collect();
-        run_linear(compute, tasks, |values| compute.kernels.gelu(values));
-        let tasks = LinearTask::cut(ws.inner.view().rows_from(0, rows), &weights.ffn_out, 0, branch).collect();
-        run_linear(compute, tasks, |_| ());
+        let ffn = ws.inner.cols();
+        ws.inner.reshape(rows, ffn);
+        let tasks = LinearTask::cut(states.rows_from(row, rows), &weights.ffn_in, ws.inner.view_mut()).collect();
+        run_linear(compute, tasks, gelu);
+        if let Some(observer) = &mut ws.observer {
+            observer.see(index, Site::FfnOut, &ws.inner);
+        }
+        ws.inner_input.fill(compute, form, &ws.inner);
+        let inner = ws.inner_input.input(form, &ws.inner);
+        run_linear(compute, LinearTask::cut(inner, &weights.ffn_out, branch).collect(), |_| ());
         row += rows;
         below = rest;
     }

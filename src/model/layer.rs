@@ -1,42 +1,49 @@
 //! One encoder layer, post-norm as in BERT and RoBERTa.
 
+use super::activations::rows_of_a_task;
 use super::attention::attention;
-use super::encoder::TextBatch;
+use super::encoder::{TextBatch, Wanted};
 use super::feed_forward::feed_forward;
 use super::workspace::Workspace;
 use crate::compute::Compute;
 use crate::config::ModelConfig;
-use crate::tensor::MatMut;
-use crate::weights::{LayerWeights, Norm};
+use crate::weights::{InputForm, LayerWeights, Norm};
 
-/// `states ← Norm(states + Attention(states))`, then `states ← Norm(states + FeedForward(states))`.
+/// `states ← Norm(states + Attention(states))`, then `states ← Norm(states + FeedForward(states))`; `next` is the form in which the
+/// following layer takes them.
 pub(crate) fn layer(
     compute: Compute<'_>,
     config: &ModelConfig,
-    weights: &LayerWeights,
+    (index, weights): (usize, &LayerWeights),
+    next: &InputForm,
     batch: &TextBatch,
+    wanted: Wanted,
     ws: &mut Workspace,
 ) {
-    attention(compute, config, weights, batch, ws);
-    add_and_norm(compute, config, &weights.attention_norm, ws);
-    feed_forward(compute, weights, ws);
-    add_and_norm(compute, config, &weights.ffn_norm, ws);
+    attention(compute, config, (index, weights), batch, wanted, ws);
+    add_and_norm(compute, config, &weights.attention_norm, weights.ffn_in.input(), ws);
+    feed_forward(compute, (index, weights), ws);
+    add_and_norm(compute, config, &weights.ffn_norm, next, ws);
 }
 
-/// `states ← LayerNorm(states + branch)`
-fn add_and_norm(compute: Compute<'_>, config: &ModelConfig, norm: &Norm, ws: &mut Workspace) {
+/// `states ← LayerNorm(states + branch)`, and `input` the same rows as `next` takes them, while they are in the cache.
+fn add_and_norm(compute: Compute<'_>, config: &ModelConfig, norm: &Norm, next: &InputForm, ws: &mut Workspace) {
+    let (rows, hidden) = (ws.states.rows(), config.hidden);
+    let block = rows_of_a_task(compute, rows);
     let branch = &ws.branch;
-    let blocks = MatMut::into_blocks(ws.states.view_mut(), 32, config.hidden);
+    let inputs = ws.input.blocks_mut(next, rows, hidden, block);
+    let tasks = ws.states.view_mut().into_blocks(block, hidden).into_iter().zip(inputs).collect();
     compute.team.for_each(
-        blocks,
-        || (),
-        |(), mut block| {
-            for row in 0..block.view.rows() {
-                let state = block.view.row_mut(row);
-                for (state, branch) in state.iter_mut().zip(branch.row(block.row + row)) {
+        tasks,
+        || vec![0.0; hidden],
+        |scratch, (mut states, mut input)| {
+            for row in 0..states.view.rows() {
+                let state = states.view.row_mut(row);
+                for (state, branch) in state.iter_mut().zip(branch.row(states.row + row)) {
                     *state += branch;
                 }
                 compute.kernels.layer_norm(state, norm.gain(), norm.bias(), config.layer_norm_eps);
+                input.write(compute, next, row, state, scratch);
             }
         },
     );

@@ -3,11 +3,15 @@
 //! Start at [`layer`], which reads beside the paper; [`encoder`] stacks layers on [`embeddings`]; [`attention`] and
 //! [`feed_forward`] are the two halves of a layer; [`workspace`] has every buffer with its shape.
 
+mod activations;
 mod attention;
 mod embeddings;
 mod encoder;
 mod feed_forward;
 mod layer;
+mod observe;
 mod workspace;
 
-pub(crate) use encoder::{Encoder, TextBatch};
+pub(crate) use encoder::{Encoder, TextBatch, Wanted};
+pub(crate) use observe::{Observer, Site};
+pub(crate) use workspace::Workspace;

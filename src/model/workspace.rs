@@ -1,74 +1,63 @@
 //! Every buffer of the forward pass, with its shape. `tokens` are those of all texts of a batch, one after another.
+//!
+//! A workspace takes any batch and keeps its memory for the next one: the engine holds a few and drops the large ones when idle.
 
-use trivec_kernels::{AttentionShape, MatMut};
+use trivec_kernels::{AttentionShape, IntKeyValues};
 
-use super::encoder::TextBatch;
+use super::activations::Activations;
+use super::observe::Observer;
 use crate::config::ModelConfig;
 use crate::tensor::Matrix;
 
-/// Rows of token states that go through the feed-forward layers at once: bounds the widest buffer of a long text (16 MB instead of
+/// Rows of token states that go through the feed-forward layers at once: bounds the widest buffer of a long text (8 MB instead of
 /// 128 MB for 8,192 tokens of BGE-M3).
-pub(crate) const FFN_ROWS: usize = 1024;
+pub(crate) const FFN_ROWS: usize = 512;
 
 /// The buffers of one batch.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Workspace {
-    /// `[tokens, hidden]`: what each layer reads and replaces.
+    /// `[tokens, hidden]`: what each layer reads and replaces. After a last layer that was asked for the first tokens alone,
+    /// `[texts, hidden]`.
     pub states: Matrix,
+    /// The states (or the context) as the next linear layer takes them.
+    pub input: Activations,
     /// `[tokens, hidden]`: the output of attention or feed-forward, before it is added to the states.
     pub branch: Matrix,
     /// `[tokens, hidden]`: the heads' outputs side by side.
     pub context: Matrix,
-    pub queries: HeadPanels,
-    pub keys: HeadPanels,
-    pub values: HeadPanels,
-    /// Keys laid out for the kernel: text by text, in each text head by head.
-    pub packed_keys: Vec<f32>,
+    /// `[tokens, hidden]` each.
+    pub queries: Matrix,
+    pub keys: Matrix,
+    pub values: Matrix,
+    /// f32 attention: keys and values laid out for the kernel, text by text, in each text head by head.
+    pub packed: Vec<f32>,
+    /// Integer attention over a long text: one a head.
+    pub key_values: Vec<IntKeyValues>,
     /// `[min(tokens, FFN_ROWS), ffn]`
     pub inner: Matrix,
-}
-
-/// `[heads, tokens, head_dim]`: a head's rows lie together, so that attention reads them without strides of whole states (which
-/// would fall into a few cache sets).
-#[derive(Debug)]
-pub(crate) struct HeadPanels {
-    data: Vec<f32>,
-    tokens: usize,
-    head_dim: usize,
-}
-
-impl HeadPanels {
-    fn new(heads: usize, tokens: usize, head_dim: usize) -> HeadPanels {
-        HeadPanels { data: vec![0.0; heads * tokens * head_dim], tokens, head_dim }
-    }
-
-    /// `[tokens, head_dim]` of head `head`.
-    pub(crate) fn head(&self, head: usize) -> &[f32] {
-        let len = self.tokens * self.head_dim;
-        &self.data[head * len..][..len]
-    }
-
-    /// The panels as one matrix a head.
-    pub(crate) fn heads_mut(&mut self) -> impl Iterator<Item = MatMut<'_>> {
-        let head_dim = self.head_dim;
-        self.data.chunks_exact_mut(self.tokens * head_dim).map(move |panel| MatMut::dense(panel, head_dim))
-    }
+    /// `inner` as the second feed-forward layer takes it.
+    pub inner_input: Activations,
+    /// Who looks at the inputs of the linear layers while a model is calibrated.
+    pub observer: Option<Observer>,
 }
 
 impl Workspace {
-    pub(crate) fn new(config: &ModelConfig, batch: &TextBatch) -> Workspace {
-        let (tokens, hidden, heads, head_dim) = (batch.tokens(), config.hidden, config.heads, config.head_dim());
-        let packed: usize = batch.lengths().map(|len| attention_shape(config, len).packed_keys_len() * heads).sum();
-        Workspace {
-            states: Matrix::zeros(tokens, hidden),
-            branch: Matrix::zeros(tokens, hidden),
-            context: Matrix::zeros(tokens, hidden),
-            queries: HeadPanels::new(heads, tokens, head_dim),
-            keys: HeadPanels::new(heads, tokens, head_dim),
-            values: HeadPanels::new(heads, tokens, head_dim),
-            packed_keys: vec![0.0; packed],
-            inner: Matrix::zeros(tokens.min(FFN_ROWS), config.ffn),
+    /// Makes room for a batch.
+    pub(crate) fn fit(&mut self, config: &ModelConfig, tokens: usize) {
+        let hidden = config.hidden;
+        for matrix in
+            [&mut self.states, &mut self.branch, &mut self.context, &mut self.queries, &mut self.keys, &mut self.values]
+        {
+            matrix.reshape(tokens, hidden);
         }
+        self.inner.reshape(tokens.min(FFN_ROWS), config.ffn);
+    }
+
+    /// Bytes of the largest buffers, which decide whether the workspace is worth keeping.
+    pub(crate) fn bytes(&self) -> usize {
+        let matrices =
+            [&self.states, &self.branch, &self.context, &self.queries, &self.keys, &self.values, &self.inner];
+        matrices.iter().map(|matrix| matrix.bytes()).sum::<usize>() + self.packed.capacity() * size_of::<f32>()
     }
 }
 

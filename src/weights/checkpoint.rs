@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use super::linear::WeightFormat;
 use super::mmap::Bytes;
 use super::safetensors::{Header, TensorEntry, read_header};
 use super::source::Source;
@@ -56,6 +57,18 @@ pub(crate) struct Checkpoint {
     source: Source,
     files: Vec<TensorFile>,
     check_finite: bool,
+    /// How a packed file's layers are stored; `None` for checkpoints of floats.
+    packed: Option<PackedScheme>,
+}
+
+/// How the layers of a packed file are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PackedScheme {
+    pub format: WeightFormat,
+    /// Whether integer weights carry the rotation.
+    pub rotated: bool,
+    /// Whether int4 activations have a scale for every block.
+    pub grouped: bool,
 }
 
 #[derive(Deserialize)]
@@ -66,7 +79,7 @@ struct ShardIndex {
 impl Checkpoint {
     /// Opens `model.safetensors`, or every file that `model.safetensors.index.json` names.
     pub(crate) fn open(source: Source, check_finite: bool) -> Result<Checkpoint> {
-        let mut checkpoint = Checkpoint { source, files: Vec::new(), check_finite };
+        let mut checkpoint = Checkpoint { source, files: Vec::new(), check_finite, packed: None };
         if checkpoint.add(MAIN)? {
             return Ok(checkpoint);
         }
@@ -98,9 +111,31 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
+    /// The tensors of a packed file, whose header has been read.
+    pub(crate) fn of_packed(
+        source: Source,
+        bytes: Arc<Bytes>,
+        header: Header,
+        scheme: PackedScheme,
+        check_finite: bool,
+    ) -> Checkpoint {
+        let file = TensorFile { name: String::new(), bytes, header };
+        Checkpoint { source, files: vec![file], check_finite, packed: Some(scheme) }
+    }
+
+    /// How a packed file's layers are stored.
+    pub(crate) fn packed(&self) -> Option<PackedScheme> {
+        self.packed
+    }
+
     /// The tensors of another file of the same model, if there is one.
     pub(crate) fn sibling(&self, name: &str) -> Result<Option<Checkpoint>> {
-        let mut own = Checkpoint { source: self.source.clone(), files: Vec::new(), check_finite: self.check_finite };
+        let mut own = Checkpoint {
+            source: self.source.clone(),
+            files: Vec::new(),
+            check_finite: self.check_finite,
+            packed: None,
+        };
         Ok(own.add(name)?.then_some(own))
     }
 

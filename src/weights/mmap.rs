@@ -22,6 +22,39 @@ pub(crate) enum Bytes {
     Mapped(Mmap),
     /// Part of the binary.
     Static(&'static [u8]),
+    /// Made in memory, in whole cache lines.
+    Owned(AlignedBytes),
+}
+
+/// Bytes in memory whose address suits every tensor.
+#[derive(Debug, Default)]
+pub(crate) struct AlignedBytes {
+    lines: Vec<Line>,
+    len: usize,
+}
+
+/// One cache line.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+impl AlignedBytes {
+    /// A copy of `bytes`.
+    pub(crate) fn new(bytes: &[u8]) -> AlignedBytes {
+        let (whole, rest) = bytes.as_chunks::<64>();
+        let mut lines: Vec<Line> = whole.iter().map(|line| Line(*line)).collect();
+        if !rest.is_empty() {
+            let mut last = [0; 64];
+            last[..rest.len()].copy_from_slice(rest);
+            lines.push(Line(last));
+        }
+        AlignedBytes { lines, len: bytes.len() }
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        // SAFETY: lines are 64 bytes each without padding, one after another, and `len` is at most their sum.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
+    }
 }
 
 impl Bytes {
@@ -50,15 +83,44 @@ impl Deref for Bytes {
         match self {
             Bytes::Mapped(map) => map,
             Bytes::Static(bytes) => bytes,
+            Bytes::Owned(bytes) => bytes.as_slice(),
         }
     }
 }
 
-/// The bytes as `f32`, if they are aligned for it and a whole number of them.
-pub(crate) fn as_f32s(bytes: &[u8]) -> Option<&[f32]> {
-    // SAFETY: every bit pattern is an f32, and the target is little-endian as the file is (checked above).
-    let (before, floats, after) = unsafe { bytes.align_to::<f32>() };
-    (before.is_empty() && after.is_empty()).then_some(floats)
+impl Bytes {
+    /// Brings all pages of a map into memory. `false` if the system does not do it (nothing is lost: they come when touched).
+    pub(crate) fn preload(&self) -> bool {
+        match self {
+            #[cfg(target_os = "linux")]
+            Bytes::Mapped(map) => map.advise(memmap2::Advice::PopulateRead).is_ok(),
+            #[cfg(not(target_os = "linux"))]
+            Bytes::Mapped(_) => false,
+            Bytes::Static(_) | Bytes::Owned(_) => true,
+        }
+    }
+}
+
+/// Numbers whose every bit pattern is a value.
+pub(crate) trait Plain: sealed::Sealed + Copy + Send + Sync + 'static {}
+
+mod sealed {
+    pub(crate) trait Sealed {}
+}
+
+macro_rules! plain {
+    ($($type:ty),+) => {$(
+        impl sealed::Sealed for $type {}
+        impl Plain for $type {}
+    )+};
+}
+plain!(u8, i8, u16, i32, u32, f32, f64);
+
+/// The bytes as numbers, if they are aligned for them and a whole number of them.
+pub(crate) fn as_numbers<T: Plain>(bytes: &[u8]) -> Option<&[T]> {
+    // SAFETY: every bit pattern is a `Plain` value, and the target is little-endian as the file is (checked above).
+    let (before, numbers, after) = unsafe { bytes.align_to::<T>() };
+    (before.is_empty() && after.is_empty()).then_some(numbers)
 }
 
 #[cfg(test)]
@@ -72,8 +134,18 @@ mod tests {
         let mut shifted = vec![0u8; bytes.len() + 8];
         let at = shifted.as_ptr().align_offset(4);
         shifted[at..][..bytes.len()].copy_from_slice(&bytes);
-        assert_eq!(as_f32s(&shifted[at..][..bytes.len()]), Some(&floats[..]));
-        assert_eq!(as_f32s(&shifted[at + 1..][..8]), None);
-        assert_eq!(as_f32s(&shifted[at..][..7]), None);
+        assert_eq!(as_numbers::<f32>(&shifted[at..][..bytes.len()]), Some(&floats[..]));
+        assert_eq!(as_numbers::<f32>(&shifted[at + 1..][..8]), None);
+        assert_eq!(as_numbers::<f32>(&shifted[at..][..7]), None);
+    }
+
+    #[test]
+    fn owned_bytes_are_the_same_bytes_in_aligned_memory() {
+        for len in [0, 1, 63, 64, 65, 1000] {
+            let bytes: Vec<u8> = (0..len).map(|i| i as u8).collect();
+            let owned = Bytes::Owned(AlignedBytes::new(&bytes));
+            assert_eq!(&owned[..], &bytes[..]);
+            assert!(len == 0 || owned.as_ptr().align_offset(64) == 0);
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Model files: where they are, what they hold, and the typed weights made of them.
 
 mod checkpoint;
+mod linear;
 mod mmap;
 mod names;
 mod safetensors;
@@ -8,9 +9,12 @@ mod source;
 mod store;
 
 pub(crate) use checkpoint::Checkpoint;
+pub use linear::WeightFormat;
+pub(crate) use linear::{Input, InputForm, Linear, PackedInput, panel_shape};
+pub(crate) use mmap::{AlignedBytes, Bytes, as_numbers};
 pub(crate) use names::{EncoderWeights, HeadWeights, LayerWeights};
 pub(crate) use source::Source;
-pub(crate) use store::{Linear, Norm};
+pub(crate) use store::Norm;
 
 /// Whether `bytes` are a safetensors file that this engine would read.
 pub(crate) fn header_is_valid(bytes: &[u8]) -> bool {

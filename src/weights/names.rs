@@ -1,7 +1,11 @@
 //! Tensor name → field and shape: the one place that knows how checkpoints spell their weights.
 
 use super::checkpoint::Checkpoint;
-use super::store::{Linear, Norm, Table};
+use std::sync::Arc;
+
+use super::checkpoint::StoredTensor;
+use super::linear::{Linear, PackedInput, WeightFormat};
+use super::store::{Norm, Table, floats};
 use crate::config::{DenseModuleConfig, ModelConfig, parse_json};
 use crate::error::{Error, Result};
 
@@ -34,10 +38,27 @@ pub(crate) struct LayerWeights {
     pub ffn_norm: Norm,
 }
 
-fn linear(checkpoint: &Checkpoint, name: &str, outputs: usize, inputs: usize) -> Result<Linear> {
+/// The layer `name`, whose input is that of `site` (a packed file has its smoothing as `{site}.input_scale`).
+fn linear(checkpoint: &Checkpoint, name: &str, input: &PackedInput, outputs: usize, inputs: usize) -> Result<Linear> {
     let weight = checkpoint.require(&format!("{name}.weight"))?;
     let bias = checkpoint.require(&format!("{name}.bias"))?;
-    Linear::read(weight, Some(bias), outputs, inputs)
+    match checkpoint.packed() {
+        Some(scheme) if scheme.format != WeightFormat::F32 => {
+            let scales = checkpoint.find(&[&format!("{name}.weight_scale")]);
+            Linear::read_packed(scheme.format, weight, scales, Some(bias), [outputs, inputs], input)
+        }
+        _ => Linear::read(weight, Some(bias), outputs, inputs),
+    }
+}
+
+/// How the layers at `site`, with `inputs` inputs, take them.
+fn packed_input(checkpoint: &Checkpoint, site: &str, inputs: usize) -> Result<PackedInput> {
+    let Some(scheme) = checkpoint.packed() else {
+        return Ok(PackedInput { rotated: false, grouped: false, inverse_smoothing: None });
+    };
+    let smoothing = checkpoint.find(&[&format!("{site}.input_scale")]);
+    let smoothing = smoothing.map(|tensor: StoredTensor| floats(tensor, inputs)).transpose()?;
+    Ok(PackedInput { rotated: scheme.rotated, grouped: scheme.grouped, inverse_smoothing: smoothing.map(Arc::new) })
 }
 
 fn norm(checkpoint: &Checkpoint, name: &str, hidden: usize) -> Result<Norm> {
@@ -47,7 +68,14 @@ fn norm(checkpoint: &Checkpoint, name: &str, hidden: usize) -> Result<Norm> {
 }
 
 fn table(checkpoint: &Checkpoint, name: &str, rows: usize, cols: usize) -> Result<Table> {
-    Table::read(checkpoint.require(&format!("{name}.weight"))?, rows, cols)
+    let weight = checkpoint.require(&format!("{name}.weight"))?;
+    match checkpoint.packed() {
+        Some(_) if weight.entry.dtype == "I8" => {
+            let scales = checkpoint.require(&format!("{name}.weight_scale"))?;
+            Table::read_int8(weight, scales, rows, cols)
+        }
+        _ => Table::read(weight, rows, cols),
+    }
 }
 
 impl EncoderWeights {
@@ -57,15 +85,29 @@ impl EncoderWeights {
         let mut layers = Vec::new();
         for layer in 0..config.layers {
             let name = |part: &str| format!("encoder.layer.{layer}.{part}");
-            let square = |part: &str| linear(checkpoint, &name(part), hidden, hidden);
+            let site = |part: &str, inputs: usize| packed_input(checkpoint, &name(part), inputs);
+            let of_states = site("attention.self", hidden)?;
+            let square = |part: &str, input: &PackedInput| linear(checkpoint, &name(part), input, hidden, hidden);
             layers.push(LayerWeights {
-                query: square("attention.self.query")?,
-                key: square("attention.self.key")?,
-                value: square("attention.self.value")?,
-                attention_output: square("attention.output.dense")?,
+                query: square("attention.self.query", &of_states)?,
+                key: square("attention.self.key", &of_states)?,
+                value: square("attention.self.value", &of_states)?,
+                attention_output: square("attention.output.dense", &site("attention.output.dense", hidden)?)?,
                 attention_norm: norm(checkpoint, &name("attention.output.LayerNorm"), hidden)?,
-                ffn_in: linear(checkpoint, &name("intermediate.dense"), config.ffn, hidden)?,
-                ffn_out: linear(checkpoint, &name("output.dense"), hidden, config.ffn)?,
+                ffn_in: linear(
+                    checkpoint,
+                    &name("intermediate.dense"),
+                    &site("intermediate.dense", hidden)?,
+                    config.ffn,
+                    hidden,
+                )?,
+                ffn_out: linear(
+                    checkpoint,
+                    &name("output.dense"),
+                    &site("output.dense", config.ffn)?,
+                    hidden,
+                    config.ffn,
+                )?,
                 ffn_norm: norm(checkpoint, &name("output.LayerNorm"), hidden)?,
             });
         }
@@ -153,13 +195,27 @@ fn dense_module(checkpoint: &Checkpoint, folder: &str, inputs: usize) -> Result<
     Linear::read(weight, bias, config.out_features, inputs)
 }
 
+/// A packed file's `Dense` module number `index`.
+fn packed_dense_module(checkpoint: &Checkpoint, index: usize, inputs: usize) -> Result<Linear> {
+    let weight = checkpoint.require(&format!("dense.{index}.weight"))?;
+    let bias = checkpoint.find(&[&format!("dense.{index}.bias")]);
+    let outputs = weight.entry.shape.first().copied().filter(|&outputs| outputs > 0);
+    let outputs = outputs
+        .ok_or_else(|| weight.refuse(format!("its shape is {:?}, expected [dim, {inputs}]", weight.entry.shape)))?;
+    Linear::read(weight, bias, outputs, inputs)
+}
+
 impl HeadWeights {
     /// Reads the heads that are there; `dense_folders` are the `Dense` modules of `modules.json`.
     pub(crate) fn read(checkpoint: &Checkpoint, config: &ModelConfig, dense_folders: &[String]) -> Result<HeadWeights> {
         let mut dense: Vec<Linear> = Vec::new();
-        for folder in dense_folders {
+        for (index, folder) in dense_folders.iter().enumerate() {
             let inputs = dense.last().map_or(config.hidden, |last| last.outputs);
-            dense.push(dense_module(checkpoint, folder, inputs)?);
+            let module = match checkpoint.packed() {
+                Some(_) => packed_dense_module(checkpoint, index, inputs)?,
+                None => dense_module(checkpoint, folder, inputs)?,
+            };
+            dense.push(module);
         }
         Ok(HeadWeights {
             dense,

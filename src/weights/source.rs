@@ -1,4 +1,4 @@
-//! Where a model's files are: a directory, or the binary itself.
+//! Where a model's files are: a directory, the binary itself, or one packed file.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +10,15 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone)]
 pub(crate) enum Source {
     Directory(PathBuf),
-    Embedded { name: &'static str, files: &'static [(&'static str, &'static [u8])] },
+    Embedded {
+        name: &'static str,
+        files: &'static [(&'static str, &'static [u8])],
+    },
+    /// One file, which has the name "".
+    Packed {
+        path: PathBuf,
+        bytes: Arc<Bytes>,
+    },
 }
 
 impl Source {
@@ -26,11 +34,23 @@ impl Source {
         Ok(Source::Directory(path.to_path_buf()))
     }
 
+    /// A packed file.
+    pub(crate) fn packed(path: &Path) -> Result<Source> {
+        let bytes = Bytes::map(path).map_err(|e| match e {
+            Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                Error::format(path, "there is no such model")
+            }
+            e => e,
+        })?;
+        Ok(Source::Packed { path: path.to_path_buf(), bytes: Arc::new(bytes) })
+    }
+
     /// The path that errors name.
     pub(crate) fn path(&self, file: &str) -> PathBuf {
         match self {
             Source::Directory(directory) => directory.join(file),
             Source::Embedded { name, .. } => Path::new(name).join(file),
+            Source::Packed { path, .. } => path.clone(),
         }
     }
 
@@ -49,6 +69,7 @@ impl Source {
                 let found = files.iter().find(|(name, _)| *name == file);
                 Ok(found.map(|(_, bytes)| Arc::new(Bytes::Static(bytes))))
             }
+            Source::Packed { bytes, .. } => Ok(file.is_empty().then(|| Arc::clone(bytes))),
         }
     }
 

@@ -3,10 +3,9 @@
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
-use trivec_kernels::MatRef;
 
 use super::checkpoint::StoredTensor;
-use super::mmap::as_f32s;
+use super::mmap::as_numbers;
 use crate::error::{Error, Result};
 
 /// Weights of a 4-bit block.
@@ -99,7 +98,7 @@ impl Format {
 
 /// A tensor that has been found to be a float matrix `[rows, cols]` of the expected shape.
 #[derive(Debug, Clone)]
-struct FloatTensor {
+pub(super) struct FloatTensor {
     stored: StoredTensor,
     format: Format,
     cols: usize,
@@ -107,7 +106,7 @@ struct FloatTensor {
 
 impl FloatTensor {
     /// Checks type, shape and (if the checkpoint is to be scanned) values. A vector is a matrix of one row.
-    fn check(stored: StoredTensor, shape: &[usize]) -> Result<FloatTensor> {
+    pub(super) fn check(stored: StoredTensor, shape: &[usize]) -> Result<FloatTensor> {
         let dtype = stored.entry.dtype.as_str();
         let format = match dtype {
             "F32" => Format::F32,
@@ -139,6 +138,11 @@ impl FloatTensor {
         Ok(tensor)
     }
 
+    /// The 4-bit blocks, if the tensor is stored so.
+    pub(super) fn q4_bytes(&self) -> Option<&[u8]> {
+        (self.format == Format::Q4).then(|| self.stored.bytes())
+    }
+
     fn to_vec(&self) -> Vec<f32> {
         let rows: usize = self.stored.bytes().len() / self.format.row_bytes(self.cols).max(1);
         let mut values = vec![0.0; rows * self.cols];
@@ -149,63 +153,42 @@ impl FloatTensor {
 
 /// Values of a whole tensor.
 #[derive(Debug)]
-enum Floats {
+pub(super) enum Floats {
     /// In the map, aligned.
     Mapped(FloatTensor),
-    Owned(Vec<f32>),
+    /// Widened, with what they were widened from.
+    Owned(Vec<f32>, FloatTensor),
 }
 
 impl Floats {
-    fn new(tensor: FloatTensor) -> Floats {
-        if tensor.format == Format::F32 && as_f32s(tensor.stored.bytes()).is_some() {
+    pub(super) fn new(tensor: FloatTensor) -> Floats {
+        if tensor.format == Format::F32 && as_numbers::<f32>(tensor.stored.bytes()).is_some() {
             Floats::Mapped(tensor)
         } else {
-            Floats::Owned(tensor.to_vec())
+            Floats::Owned(tensor.to_vec(), tensor)
         }
     }
 
-    fn as_slice(&self) -> &[f32] {
+    pub(super) fn as_slice(&self) -> &[f32] {
         match self {
             // `new` has seen that the cast works; the map does not move.
-            Floats::Mapped(tensor) => as_f32s(tensor.stored.bytes()).unwrap_or_default(),
-            Floats::Owned(values) => values,
+            Floats::Mapped(tensor) => as_numbers::<f32>(tensor.stored.bytes()).unwrap_or_default(),
+            Floats::Owned(values, _) => values,
+        }
+    }
+
+    /// The 4-bit blocks that the values were widened from.
+    pub(super) fn q4_bytes(&self) -> Option<&[u8]> {
+        match self {
+            Floats::Owned(_, tensor) => tensor.q4_bytes(),
+            Floats::Mapped(_) => None,
         }
     }
 }
 
-/// `y = W x + b`, `W` `[outputs, inputs]`.
-#[derive(Debug)]
-pub(crate) struct Linear {
-    weight: Floats,
-    bias: Option<Floats>,
-    pub outputs: usize,
-    pub inputs: usize,
-}
-
-impl Linear {
-    /// Reads `weight` `[outputs, inputs]` and, if there is one, `bias` `[outputs]`.
-    pub(crate) fn read(
-        weight: StoredTensor,
-        bias: Option<StoredTensor>,
-        outputs: usize,
-        inputs: usize,
-    ) -> Result<Linear> {
-        let weight = Floats::new(FloatTensor::check(weight, &[outputs, inputs])?);
-        let bias = bias.map(|bias| FloatTensor::check(bias, &[outputs])).transpose()?.map(Floats::new);
-        Ok(Linear { weight, bias, outputs, inputs })
-    }
-
-    pub(crate) fn weight(&self) -> MatRef<'_> {
-        MatRef::new(self.weight.as_slice(), self.outputs, self.inputs, self.inputs)
-    }
-
-    pub(crate) fn bias(&self) -> Option<&[f32]> {
-        self.bias.as_ref().map(Floats::as_slice)
-    }
-
-    pub(crate) fn parameters(&self) -> usize {
-        self.outputs * self.inputs + self.bias().map_or(0, <[f32]>::len)
-    }
+/// The values of a float tensor `[len]`.
+pub(super) fn floats(tensor: StoredTensor, len: usize) -> Result<Vec<f32>> {
+    Ok(FloatTensor::check(tensor, &[len])?.to_vec())
 }
 
 /// Gain and bias of a layer norm, `[hidden]` each.
@@ -233,23 +216,62 @@ impl Norm {
 /// A table of rows `[rows, cols]`, read row by row from the map: only touched rows become resident.
 #[derive(Debug)]
 pub(crate) struct Table {
-    tensor: FloatTensor,
-    pub rows: usize,
+    rows: Rows,
+    cols: usize,
+    pub len: usize,
+}
+
+#[derive(Debug)]
+enum Rows {
+    Floats(FloatTensor),
+    /// Bytes of -127 ..= 127 and a scale a row.
+    Int8 {
+        stored: StoredTensor,
+        scales: Floats,
+    },
 }
 
 impl Table {
     pub(crate) fn read(tensor: StoredTensor, rows: usize, cols: usize) -> Result<Table> {
-        Ok(Table { tensor: FloatTensor::check(tensor, &[rows, cols])?, rows })
+        Ok(Table { rows: Rows::Floats(FloatTensor::check(tensor, &[rows, cols])?), cols, len: rows })
     }
 
-    /// Writes row `row` into `out`. The caller has checked `row < rows`.
+    /// A table of type `I8` with its `scales` `[rows]`.
+    pub(crate) fn read_int8(tensor: StoredTensor, scales: StoredTensor, rows: usize, cols: usize) -> Result<Table> {
+        if tensor.entry.dtype != "I8" || tensor.entry.shape != [rows, cols] {
+            let (dtype, shape) = (&tensor.entry.dtype, &tensor.entry.shape);
+            return Err(tensor.refuse(format!("it is {dtype} {shape:?}, expected I8 [{rows}, {cols}]")));
+        }
+        let scales = Floats::new(FloatTensor::check(scales, &[rows])?);
+        Ok(Table { rows: Rows::Int8 { stored: tensor, scales }, cols, len: rows })
+    }
+
+    /// Writes row `row` into `out`. The caller has checked `row < len`.
     pub(crate) fn copy_row(&self, row: usize, out: &mut [f32]) {
-        let bytes = self.tensor.format.row_bytes(self.tensor.cols);
-        self.tensor.format.widen(&self.tensor.stored.bytes()[row * bytes..][..bytes], out);
+        match &self.rows {
+            Rows::Floats(tensor) => {
+                let bytes = tensor.format.row_bytes(tensor.cols);
+                tensor.format.widen(&tensor.stored.bytes()[row * bytes..][..bytes], out);
+            }
+            Rows::Int8 { stored, scales } => {
+                let scale = scales.as_slice()[row];
+                for (out, &byte) in out.iter_mut().zip(&stored.bytes()[row * self.cols..][..self.cols]) {
+                    *out = f32::from(byte as i8) * scale;
+                }
+            }
+        }
+    }
+
+    /// The 4-bit blocks of the whole table, if it is stored so.
+    pub(crate) fn q4_bytes(&self) -> Option<&[u8]> {
+        match &self.rows {
+            Rows::Floats(tensor) => tensor.q4_bytes(),
+            Rows::Int8 { .. } => None,
+        }
     }
 
     pub(crate) fn parameters(&self) -> usize {
-        self.rows * self.tensor.cols
+        self.len * self.cols
     }
 }
 

@@ -19,7 +19,7 @@ type V = [__m256; 2];
 
 /// All-ones in the first `n` of eight lanes (any `n`: more than eight is eight).
 #[inline(always)]
-fn first(_token: Avx2, n: usize) -> __m256i {
+fn first<const VNNI: bool>(_token: Avx2<VNNI>, n: usize) -> __m256i {
     let lanes = i32::try_from(n).unwrap_or(8);
     token!(_mm256_cmpgt_epi32(_mm256_set1_epi32(lanes), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)))
 }
@@ -34,7 +34,7 @@ macro_rules! both {
     };
 }
 
-impl Simd for Avx2 {
+impl<const VNNI: bool> Simd for Avx2<VNNI> {
     type V = V;
 
     // 1 x 4 vectors of two registers: 8 accumulators, 2 for the row, the other operand from memory. Wider tiles spill.
@@ -161,5 +161,10 @@ impl Simd for Avx2 {
             let pairs = _mm_max_ps(quarters, _mm_movehl_ps(quarters, quarters));
             _mm_cvtss_f32(_mm_max_ss(pairs, _mm_shuffle_ps::<1>(pairs, pairs)))
         })
+    }
+    #[inline(always)]
+    fn prefetch(self, p: *const u8) {
+        // SAFETY: a prefetch of any address is harmless.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
     }
 }

@@ -22,7 +22,7 @@ macro_rules! token {
     };
 }
 
-impl Simd for Avx512 {
+impl<const LEVEL: u8> Simd for Avx512<LEVEL> {
     type V = __m512;
 
     // 6 x 4 accumulators fill 24 of 32 registers; a depth step is 10 loads for 24 multiply-adds, so the tile is bound by
@@ -134,5 +134,10 @@ impl Simd for Avx512 {
             let pairs = _mm_max_ps(quarters, _mm_movehl_ps(quarters, quarters));
             _mm_cvtss_f32(_mm_max_ss(pairs, _mm_shuffle_ps::<1>(pairs, pairs)))
         })
+    }
+    #[inline(always)]
+    fn prefetch(self, p: *const u8) {
+        // SAFETY: a prefetch of any address is harmless.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
     }
 }

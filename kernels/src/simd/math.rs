@@ -52,3 +52,30 @@ pub(crate) fn erf<S: Simd>(s: S, x: S::V) -> S::V {
 
     s.select_lt(magnitude, s.splat(0.9277), near, far)
 }
+
+/// Coefficients of `P`, highest first: least squares on Chebyshev nodes, reweighted until the error of `x · Φ(x)` is level, with
+/// `P(4.25²) · 4.25 = ½`.
+const GELU_FAST: [f32; 9] = [
+    6.703_146e-11,
+    -6.286_479e-9,
+    2.593_169_5e-7,
+    -6.270_781e-6,
+    1.006_155_4e-4,
+    -1.155_967_1e-3,
+    9.991_542e-3,
+    -6.666_619e-2,
+    3.991_108e-1,
+];
+
+/// GELU by one polynomial, absolute error at most 6e-5: `x · Φ(x)` with `Φ(x) ≈ ½ + x P(x²)` on `|x| <= 4.25`, 0 or `x` beyond.
+#[inline(always)]
+pub(crate) fn gelu_fast<S: Simd>(s: S, x: S::V) -> S::V {
+    const LIMIT: f32 = 4.25;
+    let z = s.max(s.splat(-LIMIT), s.min(s.splat(LIMIT), x));
+    let z2 = s.mul(z, z);
+    let mut p = s.splat(GELU_FAST[0]);
+    for c in &GELU_FAST[1..] {
+        p = s.mul_add(p, z2, s.splat(*c));
+    }
+    s.mul(x, s.mul_add(p, z, s.splat(0.5)))
+}

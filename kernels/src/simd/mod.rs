@@ -7,9 +7,15 @@
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
+mod avx2_int;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avx512_int;
+pub(crate) mod int;
 pub(crate) mod math;
 mod scalar;
+mod scalar_int;
 
 /// Lanes of a vector.
 pub const LANES: usize = 16;
@@ -77,6 +83,12 @@ pub(crate) trait Simd: Copy {
     fn reduce4(self, v: [Self::V; 4]) -> [f32; 4];
     /// The largest lane (by `max`, halved as in `reduce4`).
     fn reduce_max(self, v: Self::V) -> f32;
+
+    /// Asks for the cache line at `p`, which need not be readable.
+    #[inline(always)]
+    fn prefetch(self, p: *const u8) {
+        let _ = p;
+    }
 
     /// The sum of the lanes, in the order of `reduce4`.
     #[inline(always)]

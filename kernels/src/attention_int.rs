@@ -1,0 +1,469 @@
+//! Attention of one head in integers: the same loop as `attention.rs`, its two products exact.
+//!
+//! ```text
+//! k ← k - mean(k)                       softmax does not see it; what all keys share would waste the range of a byte
+//! q, k → int8, a scale a row            S = acc · scale_q · scale_k
+//! P = e^(S - m) → 0 ..= 16,384          14 bits: attention may rest on many small weights beside one large one
+//! V → -2047 ..= 2047, a scale a tile    O = O·c + acc · scale_v / 16,384
+//! ```
+//! Bounds: `|q·k| <= head_dim · 127 · 255 < 2^31` up to a `head_dim` of 65,536; `|P·V| <= 64 · 16,384 · 2,047 < 2^31`.
+//! Keys lie as the weights of an int8 product (`[head_dim/4][64 keys][4]`, `k + 128`), values in pairs of keys
+//! (`[32 pairs][dims][2]`), so both products broadcast four bytes of a row and multiply them with a vector.
+
+use crate::LANES;
+use crate::attention::{KEY_TILE, QUERY_BLOCK};
+use crate::gemm::tile_rows;
+use crate::simd::int::SimdInt;
+use crate::simd::math;
+use crate::view::{MatMut, MatRef};
+
+/// Vectors of a tile's scores.
+const TILE_VECTORS: usize = KEY_TILE / LANES;
+/// What 1 becomes in `P`.
+const P_ONE: f32 = 16_384.0;
+/// Largest magnitude of a value.
+const V_MAX: f32 = 2047.0;
+
+/// Keys and values of one head of one text, as [`crate::Kernels::attend_int`] reads them.
+#[derive(Debug, Default)]
+pub struct IntKeyValues {
+    tokens: usize,
+    head_dim: usize,
+    /// `[tiles][head_dim/4][64][4]`
+    keys: Vec<u8>,
+    /// `[tiles · 64]`, 0 beyond the last token.
+    key_scales: Vec<f32>,
+    /// `[tiles][32][dims][2]`
+    values: Vec<i16>,
+    /// `[tiles]`, of `P · V` in units of `1 / 16,384`.
+    value_scales: Vec<f32>,
+}
+
+impl IntKeyValues {
+    pub(crate) fn head_dim(&self) -> usize {
+        self.head_dim
+    }
+
+    /// Dimensions of the queries and keys that the product runs over: whole quads.
+    fn quads(&self) -> usize {
+        self.head_dim.div_ceil(4)
+    }
+
+    /// Dimensions of values and outputs: whole vectors.
+    fn dims(&self) -> usize {
+        self.head_dim.next_multiple_of(LANES)
+    }
+
+    fn resize(&mut self, tokens: usize, head_dim: usize) {
+        (self.tokens, self.head_dim) = (tokens, head_dim);
+        let tiles = tokens.div_ceil(KEY_TILE);
+        // Bytes of missing keys and dimensions: 128 is a key of 0, and queries are 0 there as well.
+        self.keys.clear();
+        self.keys.resize(tiles * self.quads() * 4 * KEY_TILE, 128);
+        self.key_scales.clear();
+        self.key_scales.resize(tiles * KEY_TILE, 0.0);
+        self.values.clear();
+        self.values.resize(tiles * KEY_TILE * self.dims(), 0);
+        self.value_scales.clear();
+        self.value_scales.resize(tiles, 0.0);
+    }
+}
+
+/// Buffers of one thread for [`crate::Kernels::pack_int`] and [`crate::Kernels::attend_int`]; they grow as needed.
+#[derive(Debug, Default)]
+pub struct IntScratch {
+    /// `[48][64]`
+    scores: Vec<f32>,
+    /// `[48][64]`
+    p: Vec<i16>,
+    /// `[48][dims]`
+    output: Vec<f32>,
+    /// `[48][4 quads]`, and room for a whole vector.
+    queries: Vec<i8>,
+    query_scales: Vec<f32>,
+    offsets: Vec<i32>,
+    max: Vec<f32>,
+    sum: Vec<f32>,
+    rescale: Vec<f32>,
+    /// A row in f32, then one in i8: whole vectors.
+    row: Vec<f32>,
+    row8: Vec<i8>,
+    row16: Vec<i16>,
+}
+
+impl IntScratch {
+    fn resize(&mut self, head_dim: usize) {
+        let dims = head_dim.next_multiple_of(LANES);
+        self.scores.resize(QUERY_BLOCK * KEY_TILE, 0.0);
+        self.p.resize(QUERY_BLOCK * KEY_TILE, 0);
+        self.output.resize(QUERY_BLOCK * dims, 0.0);
+        self.queries.resize(QUERY_BLOCK * dims, 0);
+        self.query_scales.resize(QUERY_BLOCK, 0.0);
+        self.offsets.resize(QUERY_BLOCK, 0);
+        for state in [&mut self.max, &mut self.sum, &mut self.rescale] {
+            state.resize(QUERY_BLOCK, 0.0);
+        }
+        self.row.resize(dims, 0.0);
+        self.row8.resize(dims, 0);
+        self.row16.resize(dims, 0);
+    }
+}
+
+/// `out = round(row / scale)` with `scale = max |row| / 127`; returns the scale and the sum of `out`. Both hold whole vectors, zero
+/// beyond the row's end.
+#[inline(always)]
+fn quantize<S: SimdInt>(s: S, row: &[f32], out: &mut [i8]) -> (f32, i32) {
+    let mut max = s.splat(0.0);
+    let mut poison = s.splat(0.0);
+    let mut at = 0;
+    while at < row.len() {
+        // SAFETY: whole vectors.
+        let v = unsafe { s.load(row.as_ptr().add(at)) };
+        max = s.max(s.abs(v), max);
+        poison = s.mul_add(v, s.splat(0.0), poison);
+        at += LANES;
+    }
+    let max = s.reduce_max(max);
+    let zero = max < 1e-35;
+    let inverse = s.splat(if zero { 0.0 } else { 127.0 / max });
+    let mut sum = s.splat(0.0);
+    let mut at = 0;
+    while at < row.len() {
+        // SAFETY: whole vectors, as long as each other.
+        unsafe {
+            let v = s.round(s.mul(s.load(row.as_ptr().add(at)), inverse));
+            sum = s.add(sum, v);
+            s.store_i8(out.as_mut_ptr().add(at), v);
+        }
+        at += LANES;
+    }
+    (if zero { 0.0 } else { max / 127.0 } + s.reduce(poison), s.reduce(sum) as i32)
+}
+
+/// See [`crate::Kernels::pack_int`], which has checked the shapes.
+#[inline(always)]
+pub(crate) fn pack<S: SimdInt>(
+    s: S,
+    keys: MatRef<'_>,
+    values: MatRef<'_>,
+    scratch: &mut IntScratch,
+    packed: &mut IntKeyValues,
+) {
+    let (tokens, head_dim) = (keys.rows(), keys.cols());
+    packed.resize(tokens, head_dim);
+    scratch.resize(head_dim);
+    let (quads, dims) = (packed.quads(), packed.dims());
+
+    // The mean key, in the scratch's scores: summed in ascending order.
+    let mean = &mut scratch.scores[..dims.max(KEY_TILE)];
+    mean.fill(0.0);
+    let inverse = s.splat(1.0 / tokens as f32);
+    let mut at = 0;
+    while at < head_dim {
+        let lanes = (head_dim - at).min(LANES);
+        let mut sum = s.splat(0.0);
+        for token in 0..tokens {
+            // SAFETY: `lanes` elements of the row from `at` on.
+            sum = s.add(sum, unsafe { s.load_first(keys.row(token).as_ptr().add(at), lanes) });
+        }
+        // SAFETY: `mean` holds whole vectors up to `dims`.
+        unsafe { s.store(mean.as_mut_ptr().add(at), s.mul(sum, inverse)) };
+        at += LANES;
+    }
+    for token in 0..tokens {
+        let mut at = 0;
+        while at < head_dim {
+            let lanes = (head_dim - at).min(LANES);
+            // SAFETY: `lanes` elements of the row, whole vectors of the others.
+            unsafe {
+                let k = s.load_first(keys.row(token).as_ptr().add(at), lanes);
+                let k = s.sub(k, s.load(mean.as_ptr().add(at)));
+                s.store(scratch.row.as_mut_ptr().add(at), k);
+            }
+            at += LANES;
+        }
+        let (scale, _) = quantize(s, &scratch.row, &mut scratch.row8);
+        packed.key_scales[token] = scale;
+        let tile = &mut packed.keys[token / KEY_TILE * quads * 4 * KEY_TILE..][..quads * 4 * KEY_TILE];
+        let at = token % KEY_TILE * 4;
+        for (quad, bytes) in scratch.row8.as_chunks::<4>().0.iter().take(quads).enumerate() {
+            let to: &mut [u8; 4] = tile[quad * 4 * KEY_TILE + at..].first_chunk_mut().unwrap_or_else(|| unreachable!());
+            *to = (u32::from_le_bytes(bytes.map(|byte| byte as u8)) ^ 0x8080_8080).to_le_bytes();
+        }
+    }
+    for tile in 0..tokens.div_ceil(KEY_TILE) {
+        pack_values(s, values, tile, &mut scratch.row16, packed);
+    }
+}
+
+/// One tile of values: a common scale, then pairs of keys side by side.
+#[inline(always)]
+fn pack_values<S: SimdInt>(s: S, values: MatRef<'_>, tile: usize, row16: &mut [i16], packed: &mut IntKeyValues) {
+    let (head_dim, dims) = (packed.head_dim, packed.dims());
+    let from = tile * KEY_TILE;
+    let present = (packed.tokens - from).min(KEY_TILE);
+    let mut max = s.splat(0.0);
+    let mut poison = s.splat(0.0);
+    for token in from..from + present {
+        let mut at = 0;
+        while at < head_dim {
+            // SAFETY: as many elements as are left.
+            let v = unsafe { s.load_first(values.row(token).as_ptr().add(at), (head_dim - at).min(LANES)) };
+            max = s.max(s.abs(v), max);
+            poison = s.mul_add(v, s.splat(0.0), poison);
+            at += LANES;
+        }
+    }
+    let max = s.reduce_max(max);
+    let zero = max < 1e-30;
+    let inverse = s.splat(if zero { 0.0 } else { V_MAX / max });
+    packed.value_scales[tile] = if zero { 0.0 } else { max / (V_MAX * P_ONE) } + s.reduce(poison);
+    let tile_values = &mut packed.values[tile * KEY_TILE * dims..][..KEY_TILE * dims];
+    for key in 0..present {
+        let mut at = 0;
+        while at < head_dim {
+            // SAFETY: as many elements as are left; whole vectors of the row.
+            unsafe {
+                let v = s.load_first(values.row(from + key).as_ptr().add(at), (head_dim - at).min(LANES));
+                s.store_i16(row16.as_mut_ptr().add(at), s.mul(v, inverse));
+            }
+            at += LANES;
+        }
+        let pair = &mut tile_values[key / 2 * dims * 2..][..dims * 2];
+        for (slot, &value) in pair.iter_mut().skip(key % 2).step_by(2).zip(row16.iter()) {
+            *slot = value;
+        }
+    }
+}
+
+/// See [`crate::Kernels::attend_int`], which has checked the shapes.
+#[inline(always)]
+pub(crate) fn attend<S: SimdInt>(
+    s: S,
+    scale: f32,
+    queries: MatRef<'_>,
+    packed: &IntKeyValues,
+    scratch: &mut IntScratch,
+    mut out: MatMut<'_>,
+) {
+    let (head_dim, dims, quads, rows) = (packed.head_dim, packed.dims(), packed.quads(), queries.rows());
+    scratch.resize(head_dim);
+    let IntScratch { scores, p, output, queries: q8, query_scales, offsets, max, sum, rescale, row, .. } = scratch;
+    for query in 0..rows {
+        row[..head_dim].copy_from_slice(queries.row(query));
+        row[head_dim..].fill(0.0);
+        let (query_scale, total) = quantize(s, row, &mut q8[query * dims..][..dims]);
+        query_scales[query] = query_scale * scale;
+        offsets[query] = -128 * total;
+    }
+    output[..rows * dims].fill(0.0);
+    max[..rows].fill(f32::NEG_INFINITY);
+    sum[..rows].fill(0.0);
+
+    for tile in 0..packed.value_scales.len() {
+        let present = (packed.tokens - tile * KEY_TILE).min(KEY_TILE);
+        let keys = &packed.keys[tile * quads * 4 * KEY_TILE..][..quads * 4 * KEY_TILE];
+        let key_scales = &packed.key_scales[tile * KEY_TILE..][..KEY_TILE];
+        let mut query = 0;
+        while query < rows {
+            let n = tile_rows(rows - query, S::ATTEND_ROWS);
+            let q = Queries {
+                data: &q8[query * dims..],
+                stride: dims,
+                offsets: &offsets[query..],
+                scales: &query_scales[query..],
+            };
+            let to = &mut scores[query * KEY_TILE..][..n * KEY_TILE];
+            // `ATTEND_ROWS` is at most 6.
+            match n {
+                6 if S::ATTEND_ROWS >= 6 => scores_tile::<S, 6>(s, q, keys, key_scales, to),
+                5 if S::ATTEND_ROWS >= 5 => scores_tile::<S, 5>(s, q, keys, key_scales, to),
+                4 if S::ATTEND_ROWS >= 4 => scores_tile::<S, 4>(s, q, keys, key_scales, to),
+                3 if S::ATTEND_ROWS >= 3 => scores_tile::<S, 3>(s, q, keys, key_scales, to),
+                2 if S::ATTEND_ROWS >= 2 => scores_tile::<S, 2>(s, q, keys, key_scales, to),
+                _ => scores_tile::<S, 1>(s, q, keys, key_scales, to),
+            }
+            query += n;
+        }
+        for query in 0..rows {
+            let scores = &mut scores[query * KEY_TILE..][..KEY_TILE];
+            let p = &mut p[query * KEY_TILE..][..KEY_TILE];
+            scores[present..].fill(f32::NEG_INFINITY);
+            (max[query], sum[query], rescale[query]) = softmax_step(s, scores, p, max[query], sum[query]);
+        }
+        let values = &packed.values[tile * KEY_TILE * dims..][..KEY_TILE * dims];
+        let pairs = present.div_ceil(2);
+        let value_scale = packed.value_scales[tile];
+        let mut query = 0;
+        while query < rows {
+            let n = tile_rows(rows - query, S::ATTEND_ROWS);
+            let weights = Weights { p: &p[query * KEY_TILE..], rescale: &rescale[query..], pairs, scale: value_scale };
+            let to = &mut output[query * dims..][..n * dims];
+            match n {
+                6 if S::ATTEND_ROWS >= 6 => values_tile::<S, 6>(s, weights, values, dims, to),
+                5 if S::ATTEND_ROWS >= 5 => values_tile::<S, 5>(s, weights, values, dims, to),
+                4 if S::ATTEND_ROWS >= 4 => values_tile::<S, 4>(s, weights, values, dims, to),
+                3 if S::ATTEND_ROWS >= 3 => values_tile::<S, 3>(s, weights, values, dims, to),
+                2 if S::ATTEND_ROWS >= 2 => values_tile::<S, 2>(s, weights, values, dims, to),
+                _ => values_tile::<S, 1>(s, weights, values, dims, to),
+            }
+            query += n;
+        }
+    }
+    for query in 0..rows {
+        let scale = 1.0 / sum[query];
+        for (out, value) in out.row_mut(query).iter_mut().zip(&output[query * dims..][..head_dim]) {
+            *out = value * scale;
+        }
+    }
+}
+
+/// Quantised queries of a register tile.
+#[derive(Clone, Copy)]
+struct Queries<'a> {
+    data: &'a [i8],
+    stride: usize,
+    /// `-128 Σ q`
+    offsets: &'a [i32],
+    scales: &'a [f32],
+}
+
+/// `scores[R][64] = (q · k) · scale_q · scale_k`
+#[inline(always)]
+fn scores_tile<S: SimdInt, const R: usize>(s: S, q: Queries<'_>, keys: &[u8], key_scales: &[f32], scores: &mut [f32]) {
+    assert!(q.data.len() >= (R - 1) * q.stride + keys.len() / KEY_TILE && key_scales.len() == KEY_TILE);
+    assert!(scores.len() == R * KEY_TILE);
+    let mut acc = [[s.splat_i32(0); TILE_VECTORS]; R];
+    for r in 0..R {
+        acc[r] = [s.start8(q.offsets[r]); TILE_VECTORS];
+    }
+    for (quad, keys) in keys.chunks_exact(4 * KEY_TILE).enumerate() {
+        // SAFETY: 256 bytes of keys; four bytes of every query (asserted above).
+        unsafe {
+            let k = [
+                s.load_w8(keys.as_ptr()),
+                s.load_w8(keys.as_ptr().add(64)),
+                s.load_w8(keys.as_ptr().add(128)),
+                s.load_w8(keys.as_ptr().add(192)),
+            ];
+            for (r, acc) in acc.iter_mut().enumerate() {
+                let a = s.broadcast_a8(q.data.as_ptr().add(r * q.stride + quad * 4));
+                for n in 0..TILE_VECTORS {
+                    acc[n] = s.dot8(acc[n], k[n], a);
+                }
+            }
+        }
+    }
+    for (r, acc) in acc.into_iter().enumerate() {
+        let scale = s.splat(q.scales[r]);
+        for (n, acc) in acc.into_iter().enumerate() {
+            // SAFETY: 64 scales; 64 scores a row.
+            unsafe {
+                let key_scale = s.load(key_scales.as_ptr().add(n * LANES));
+                s.store(
+                    scores.as_mut_ptr().add(r * KEY_TILE + n * LANES),
+                    s.mul(s.mul(s.to_f32(acc), scale), key_scale),
+                );
+            }
+        }
+    }
+}
+
+/// Turns a query's scores into `P` in units of `1 / 16,384`; returns the new maximum and sum, and what earlier sums are multiplied by.
+#[inline(always)]
+fn softmax_step<S: SimdInt>(s: S, scores: &[f32], p: &mut [i16], before: f32, sum: f32) -> (f32, f32, f32) {
+    assert!(scores.len() == KEY_TILE && p.len() == KEY_TILE);
+    let mut v = [s.splat(0.0); TILE_VECTORS];
+    for (i, v) in v.iter_mut().enumerate() {
+        // SAFETY: 64 scores.
+        *v = unsafe { s.load(scores.as_ptr().add(i * LANES)) };
+    }
+    let tile_max = s.reduce_max(s.max(s.max(v[0], v[1]), s.max(v[2], v[3])));
+    let now = if before > tile_max { before } else { tile_max };
+    let now_v = s.splat(now);
+    for (i, v) in v.iter_mut().enumerate() {
+        *v = math::exp(s, s.sub(*v, now_v));
+        // SAFETY: 64 weights.
+        unsafe { s.store_i16(p.as_mut_ptr().add(i * LANES), s.mul(*v, s.splat(P_ONE))) };
+    }
+    let tile_sum = s.reduce(s.add(s.add(v[0], v[1]), s.add(v[2], v[3])));
+    let mut rescale = 0.0;
+    // SAFETY: one element.
+    unsafe { s.store_first(&mut rescale, 1, math::exp(s, s.splat(before - now))) };
+    (now, sum.mul_add(rescale, tile_sum), rescale)
+}
+
+/// The weights of a register tile's queries.
+#[derive(Clone, Copy)]
+struct Weights<'a> {
+    /// `[R][64]`
+    p: &'a [i16],
+    rescale: &'a [f32],
+    /// Pairs of keys that exist.
+    pairs: usize,
+    /// Of the products, `scale_v / 16,384`.
+    scale: f32,
+}
+
+/// `output[R][dims] = output · rescale + (P · V) · scale`
+#[inline(always)]
+fn values_tile<S: SimdInt, const R: usize>(
+    s: S,
+    weights: Weights<'_>,
+    values: &[i16],
+    dims: usize,
+    output: &mut [f32],
+) {
+    let mut col = 0;
+    while col < dims {
+        let vectors = ((dims - col) / LANES).min(TILE_VECTORS);
+        match vectors {
+            4 => values_columns::<S, R, 4>(s, weights, values, dims, col, output),
+            2 | 3 => values_columns::<S, R, 2>(s, weights, values, dims, col, output),
+            _ => values_columns::<S, R, 1>(s, weights, values, dims, col, output),
+        }
+        col += LANES * if vectors == 3 { 2 } else { vectors };
+    }
+}
+
+/// `N` vectors of the outputs from column `col` on.
+#[inline(always)]
+fn values_columns<S: SimdInt, const R: usize, const N: usize>(
+    s: S,
+    weights: Weights<'_>,
+    values: &[i16],
+    dims: usize,
+    col: usize,
+    output: &mut [f32],
+) {
+    assert!(weights.p.len() >= R * KEY_TILE && weights.pairs <= KEY_TILE / 2 && values.len() == KEY_TILE * dims);
+    assert!(col + N * LANES <= dims && output.len() == R * dims);
+    let mut acc = [[s.splat_i32(0); N]; R];
+    for pair in 0..weights.pairs {
+        // SAFETY: pair < 32 of the tile's rows of 2 · dims values, of which 32 N begin at column `col`; a pair of every row of P.
+        unsafe {
+            let row = values.as_ptr().add((pair * dims + col) * 2);
+            let mut v = [s.load_pairs(row); N];
+            for (n, v) in v.iter_mut().enumerate().skip(1) {
+                *v = s.load_pairs(row.add(n * 2 * LANES));
+            }
+            for (r, acc) in acc.iter_mut().enumerate() {
+                let p = s.broadcast_pair(weights.p.as_ptr().add(r * KEY_TILE + pair * 2));
+                for n in 0..N {
+                    acc[n] = s.dot16(acc[n], v[n], p);
+                }
+            }
+        }
+    }
+    let scale = s.splat(weights.scale);
+    for (r, acc) in acc.into_iter().enumerate() {
+        let rescale = s.splat(weights.rescale[r]);
+        for (n, acc) in acc.into_iter().enumerate() {
+            // SAFETY: inside the row, asserted above.
+            unsafe {
+                let at = output.as_mut_ptr().add(r * dims + col + n * LANES);
+                s.store(at, s.mul_add(s.to_f32(acc), scale, s.mul(s.load(at), rescale)));
+            }
+        }
+    }
+}

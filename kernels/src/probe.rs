@@ -1,0 +1,96 @@
+//! Loops that reach a machine's limits: products on registers alone, and reads of memory.
+
+use crate::simd::int::SimdInt;
+
+/// A kind of arithmetic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Probe {
+    /// Dot products of bytes, as the int8 product uses them.
+    Int8,
+    /// Dot products of 16-bit integers.
+    Int16,
+    /// Dot products of bf16, or what stands for them.
+    Bf16,
+    /// Fused multiply-adds of f32.
+    F32,
+}
+
+/// Independent accumulators: more than latency times throughput of any set.
+const CHAINS: usize = 12;
+
+/// See [`crate::Kernels::probe`].
+#[inline(always)]
+pub(crate) fn run<S: SimdInt>(s: S, probe: Probe, rounds: usize) -> f64 {
+    let (bytes, words) = ([129u8; 64], [1i16; 32]);
+    // SAFETY: 64 bytes each.
+    let (w, pairs, halves) =
+        unsafe { (s.load_w8(bytes.as_ptr()), s.load_pairs(words.as_ptr()), s.load_wb(words.as_ptr().cast())) };
+    let activations = [1i8; 4];
+    // SAFETY: four bytes each.
+    let (a, pair, half) = unsafe {
+        (s.broadcast_a8(activations.as_ptr()), s.broadcast_pair(words.as_ptr()), s.broadcast_ab(words.as_ptr().cast()))
+    };
+    let one = s.splat(1.0);
+    let mut ints = [s.splat_i32(0); CHAINS];
+    let mut floats = [s.splat(0.0); CHAINS];
+    match probe {
+        Probe::Int8 => {
+            for _ in 0..rounds {
+                for acc in &mut ints {
+                    *acc = s.dot8(*acc, w, a);
+                }
+            }
+        }
+        Probe::Int16 => {
+            for _ in 0..rounds {
+                for acc in &mut ints {
+                    *acc = s.dot16(*acc, pairs, pair);
+                }
+            }
+        }
+        Probe::Bf16 => {
+            for _ in 0..rounds {
+                for acc in &mut floats {
+                    *acc = s.dot_bf16(*acc, halves, half);
+                }
+            }
+        }
+        Probe::F32 => {
+            for _ in 0..rounds {
+                for acc in &mut floats {
+                    *acc = s.mul_add(one, one, *acc);
+                }
+            }
+        }
+    }
+    // The accumulators are used, so that the loop stays.
+    let mut total = s.splat(0.0);
+    for (int, float) in ints.into_iter().zip(floats) {
+        total = s.add(total, s.add(s.to_f32(int), float));
+    }
+    std::hint::black_box(s.reduce(total));
+    let products = match probe {
+        Probe::Int8 => 64,
+        Probe::Int16 | Probe::Bf16 => 32,
+        Probe::F32 => 16,
+    };
+    (rounds * CHAINS * products * 2) as f64
+}
+
+/// See [`crate::Kernels::read_memory`].
+#[inline(always)]
+pub(crate) fn read_memory<S: SimdInt>(s: S, bytes: &[u8]) -> u64 {
+    let mut max = [s.splat(0.0); 4];
+    for chunk in bytes.chunks_exact(256) {
+        s.prefetch(chunk.as_ptr().wrapping_add(2048));
+        s.prefetch(chunk.as_ptr().wrapping_add(2048 + 64));
+        s.prefetch(chunk.as_ptr().wrapping_add(2048 + 128));
+        s.prefetch(chunk.as_ptr().wrapping_add(2048 + 192));
+        for (i, max) in max.iter_mut().enumerate() {
+            // SAFETY: 64 bytes of the chunk; any bits are an f32, and loads need no alignment.
+            *max = s.max(*max, unsafe { s.load(chunk.as_ptr().add(i * 64).cast()) });
+        }
+    }
+    let [a, b, c, d] = max;
+    u64::from(s.reduce_max(s.max(s.max(a, b), s.max(c, d))).to_bits())
+}

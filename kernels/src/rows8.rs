@@ -1,0 +1,295 @@
+//! Rows of int8 activations, and how they are made: smoothed, rotated, rounded.
+//!
+//! ```text
+//! y = H (x ∘ inverse_smoothing)         blocks of 128: a Walsh-Hadamard transform spreads what a few channels hold
+//! scale = max |y| / 127,  a = round(y / scale)
+//! ```
+//! The weights carry the inverse of both steps (`pack` multiplies each of their rows likewise), so products do not change. After the
+//! rotation a row's values are close to normally distributed, where 127 steps serve best: on the starter's weights one scale a row then
+//! does better than a scale for every 64 values without it (README, "Fidelity"). Rotations for quantisation: Ashkboos et al. 2024,
+//! "QuaRot"; smoothing: Xiao et al. 2023, "SmoothQuant".
+
+use crate::elementwise::{load, store};
+use crate::gemm::I4_BLOCK;
+use crate::simd::int::SimdInt;
+use crate::simd::{LANES, Simd};
+
+/// Largest block of the rotation: eight vectors.
+pub const MAX_ROTATION: usize = 8 * LANES;
+
+/// Below this largest magnitude a group counts as zero: `127 / max` would overflow.
+const SMALLEST_MAX: f32 = 1e-35;
+
+/// Bytes between two rows of `depth` activations: whole cache lines, and one more so that rows do not fall into the same cache sets.
+pub fn row8_stride(depth: usize) -> usize {
+    depth.next_multiple_of(64) + 64
+}
+
+/// Which weights the rows are for: decides what the accumulators' corrections are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rows8Kind {
+    /// int8 weights: one scale and one correction (`-128 Σ a`) a row.
+    Int8,
+    /// int4 weights: one scale a row, a correction (`-8 Σ a`) for every block of 32.
+    Int4,
+    /// int4 weights: a scale and a correction for every block of 32.
+    Int4Grouped,
+}
+
+impl Rows8Kind {
+    /// Scales of a row of `depth` activations.
+    pub fn scales(self, depth: usize) -> usize {
+        if self == Rows8Kind::Int4Grouped { depth.div_ceil(I4_BLOCK) } else { 1 }
+    }
+
+    /// Corrections of a row of `depth` activations.
+    pub fn offsets(self, depth: usize) -> usize {
+        if self == Rows8Kind::Int8 { 1 } else { depth.div_ceil(I4_BLOCK) }
+    }
+
+    /// The depth that products run over: padded with zeros.
+    pub fn padded_depth(self, depth: usize) -> usize {
+        depth.next_multiple_of(if self == Rows8Kind::Int8 { 4 } else { I4_BLOCK })
+    }
+}
+
+/// Quantised rows `[rows, depth]`.
+#[derive(Debug, Clone, Copy)]
+pub struct Rows8<'a> {
+    data: &'a [i8],
+    scales: &'a [f32],
+    offsets: &'a [i32],
+    rows: usize,
+    depth: usize,
+    kind: Rows8Kind,
+}
+
+impl<'a> Rows8<'a> {
+    /// Rows that [`crate::Kernels::quantize_row`] has filled: `row8_stride(depth)` bytes and the kind's scales and corrections each.
+    ///
+    /// # Panics
+    /// If the slices are not as long as `rows` say.
+    pub fn new(
+        kind: Rows8Kind,
+        rows: usize,
+        depth: usize,
+        data: &'a [i8],
+        scales: &'a [f32],
+        offsets: &'a [i32],
+    ) -> Self {
+        assert_eq!(data.len(), rows * row8_stride(depth), "bytes of {rows} rows of {depth}");
+        assert_eq!(scales.len(), rows * kind.scales(depth), "scales of {rows} rows of {depth}");
+        assert_eq!(offsets.len(), rows * kind.offsets(depth), "corrections of {rows} rows of {depth}");
+        Rows8 { data, scales, offsets, rows, depth, kind }
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Rows `first .. first + rows`.
+    pub fn rows_from(&self, first: usize, rows: usize) -> Rows8<'a> {
+        assert!(first + rows <= self.rows, "rows {first} + {rows} of {}", self.rows);
+        let (stride, scales, offsets) =
+            (row8_stride(self.depth), self.kind.scales(self.depth), self.kind.offsets(self.depth));
+        Rows8 {
+            data: &self.data[first * stride..][..rows * stride],
+            scales: &self.scales[first * scales..][..rows * scales],
+            offsets: &self.offsets[first * offsets..][..rows * offsets],
+            rows,
+            ..*self
+        }
+    }
+
+    /// What the rows are for.
+    pub fn kind(&self) -> Rows8Kind {
+        self.kind
+    }
+
+    /// The depth that products run over.
+    pub fn depth(&self) -> usize {
+        self.kind.padded_depth(self.depth)
+    }
+
+    pub(crate) fn stride(&self) -> usize {
+        row8_stride(self.depth)
+    }
+
+    pub(crate) fn scales(&self) -> &'a [f32] {
+        self.scales
+    }
+
+    pub(crate) fn scale_groups(&self) -> usize {
+        self.kind.scales(self.depth)
+    }
+
+    pub(crate) fn offsets(&self) -> &'a [i32] {
+        self.offsets
+    }
+
+    pub(crate) fn row_ptr(&self, row: usize) -> *const i8 {
+        self.data[row * self.stride()..].as_ptr()
+    }
+}
+
+/// How a row is prepared before it is rounded.
+#[derive(Debug, Clone, Copy)]
+pub struct Prepare<'a> {
+    /// `[depth]`: what each value is multiplied by.
+    pub inverse_smoothing: Option<&'a [f32]>,
+    /// Length of the blocks that are rotated: a power of two up to [`MAX_ROTATION`] that divides the depth; 1 for none.
+    pub rotation: usize,
+}
+
+/// The longest rotation that suits rows of `depth`.
+pub fn rotation_for(depth: usize) -> usize {
+    1 << depth.trailing_zeros().min(MAX_ROTATION.trailing_zeros())
+}
+
+/// `out = H (row ∘ inverse_smoothing)`, `H` unscaled.
+#[inline(always)]
+pub(crate) fn prepare_row<S: SimdInt>(s: S, prepare: Prepare<'_>, row: &[f32], out: &mut [f32]) {
+    let rotation = prepare.rotation;
+    let mut from = 0;
+    while from < row.len() {
+        let vectors = (row.len() - from).min(MAX_ROTATION).div_ceil(LANES);
+        let mut v = [s.splat(0.0); 8];
+        for (i, v) in v.iter_mut().enumerate().take(vectors) {
+            let at = from + i * LANES;
+            // SAFETY: `at` is below the length, which `Kernels` has compared with the others.
+            unsafe {
+                *v = load(s, row, at);
+                if let Some(inverse) = prepare.inverse_smoothing {
+                    *v = s.mul(*v, load(s, inverse, at));
+                }
+            }
+        }
+        if rotation > 1 {
+            rotate(s, &mut v, rotation);
+        }
+        for (i, v) in v.iter().enumerate().take(vectors) {
+            // SAFETY: as above.
+            unsafe { store(s, out, from + i * LANES, *v) };
+        }
+        from += MAX_ROTATION;
+    }
+}
+
+/// The butterflies of eight vectors in blocks of `rotation`: strides 1 to 8 inside vectors, then 16 to 64 between them.
+#[inline(always)]
+fn rotate<S: SimdInt>(s: S, v: &mut [S::V; 8], rotation: usize) {
+    for v in v.iter_mut() {
+        *v = s.butterfly::<1>(*v);
+        if rotation > 2 {
+            *v = s.butterfly::<2>(*v);
+        }
+        if rotation > 4 {
+            *v = s.butterfly::<4>(*v);
+        }
+        if rotation > 8 {
+            *v = s.butterfly::<8>(*v);
+        }
+    }
+    if rotation > LANES {
+        stage::<S, 1>(s, v);
+    }
+    if rotation > 2 * LANES {
+        stage::<S, 2>(s, v);
+    }
+    if rotation > 4 * LANES {
+        stage::<S, 4>(s, v);
+    }
+}
+
+/// Sums and differences of vectors `STEP` apart.
+#[inline(always)]
+fn stage<S: Simd, const STEP: usize>(s: S, v: &mut [S::V; 8]) {
+    for i in 0..8 {
+        if i & STEP == 0 {
+            let (a, b) = (v[i], v[i + STEP]);
+            v[i] = s.add(a, b);
+            v[i + STEP] = s.sub(a, b);
+        }
+    }
+}
+
+/// See [`crate::Kernels::quantize_row`], which has checked the lengths.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)] // the row, its preparation, scratch, and the three parts of the result
+pub(crate) fn quantize_row<S: SimdInt>(
+    s: S,
+    kind: Rows8Kind,
+    prepare: Prepare<'_>,
+    row: &[f32],
+    scratch: &mut [f32],
+    out: &mut [i8],
+    scales: &mut [f32],
+    offsets: &mut [i32],
+) {
+    let depth = row.len();
+    prepare_row(s, prepare, row, scratch);
+    let scratch = &scratch[..depth];
+    let scale_group = if kind == Rows8Kind::Int4Grouped { I4_BLOCK } else { depth };
+    let offset_group = if kind == Rows8Kind::Int8 { depth } else { I4_BLOCK };
+    let bias = if kind == Rows8Kind::Int8 { -128.0 } else { -8.0 };
+    for (group, scale) in scales.iter_mut().enumerate() {
+        let from = group * scale_group;
+        let to = (from + scale_group).min(depth);
+        let mut max = s.splat(0.0);
+        // 0 · x is NaN where x is NaN or infinite: a row with such a value gets a scale that says so.
+        let mut poison = s.splat(0.0);
+        let mut at = from;
+        while at < to {
+            // SAFETY: `at` is below the length.
+            let v = unsafe { load(s, scratch, at) };
+            max = s.max(s.abs(v), max);
+            poison = s.mul_add(v, s.splat(0.0), poison);
+            at += LANES;
+        }
+        let max = s.reduce_max(max);
+        let zero = max < SMALLEST_MAX;
+        let inverse = s.splat(if zero { 0.0 } else { 127.0 / max });
+        *scale = if zero { 0.0 } else { max / 127.0 } + s.reduce(poison);
+        let mut at = from;
+        while at < to {
+            let end = (at + offset_group).min(to);
+            let index = at / offset_group;
+            let mut sum = s.splat(0.0);
+            while at < end {
+                // SAFETY: `at` is below the length; `out` has whole vectors beyond it.
+                unsafe {
+                    let v = s.round(s.mul(load(s, scratch, at), inverse));
+                    sum = s.add(sum, v);
+                    s.store_i8(out.as_mut_ptr().add(at), v);
+                }
+                at += LANES;
+            }
+            // A sum of at most 65,536 values of up to 127: exact in f32.
+            offsets[index] = (s.reduce(sum) * bias) as i32;
+        }
+    }
+    let written = depth.next_multiple_of(LANES);
+    out[written..].fill(0);
+}
+
+/// See [`crate::Kernels::round_bf16`], which has checked the lengths.
+#[inline(always)]
+pub(crate) fn round_bf16<S: SimdInt>(s: S, row: &[f32], out: &mut [u16]) {
+    let mut at = 0;
+    while at < row.len() {
+        let left = row.len() - at;
+        // SAFETY: `at` is below both lengths; a last part goes through sixteen elements of its own.
+        unsafe {
+            let v = load(s, row, at);
+            if left >= LANES {
+                s.store_bf16(out.as_mut_ptr().add(at), v);
+            } else {
+                let mut last = [0u16; LANES];
+                s.store_bf16(last.as_mut_ptr(), v);
+                out[at..at + left].copy_from_slice(&last[..left]);
+            }
+        }
+        at += LANES;
+    }
+}

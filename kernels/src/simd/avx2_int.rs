@@ -1,0 +1,245 @@
+//! The vocabulary of small numbers over pairs of AVX2 registers: lanes 0..8 and 8..16.
+//!
+//! Safety in this file: every method takes `self`, an `Avx2<VNNI>`, which exists only where the CPU has the features
+//! (`isa.rs`); "token" below cites that.
+
+use super::int::{SimdInt, butterfly_signs};
+use super::{LANES, Simd};
+use crate::isa::Avx2;
+use std::arch::x86_64::*;
+
+/// Wraps an intrinsic that touches no memory: the token is all its safety.
+macro_rules! token {
+    ($e:expr) => {
+        // SAFETY: token; the intrinsic works on registers alone.
+        unsafe { $e }
+    };
+}
+
+type I = [__m256i; 2];
+
+/// 64 signed weights, as multiplying unsigned by signed bytes needs them.
+#[derive(Clone, Copy)]
+pub(crate) struct W8 {
+    /// As stored (`w + 128`) with VNNI, else `|w|`.
+    unsigned: I,
+    /// `w`. Not used with VNNI.
+    signed: I,
+}
+
+/// One intrinsic on both registers. A macro, not a closure: a closure is compiled without the features.
+macro_rules! both {
+    ($f:expr, $a:expr) => {
+        [$f($a[0]), $f($a[1])]
+    };
+    ($f:expr, $a:expr, $b:expr) => {
+        [$f($a[0], $b[0]), $f($a[1], $b[1])]
+    };
+}
+
+/// `acc + Σ u·s` over four unsigned and signed bytes, where two products fit into 16 bits.
+macro_rules! dot_bytes {
+    ($acc:expr, $unsigned:expr, $signed:expr) => {
+        _mm256_add_epi32($acc, _mm256_madd_epi16(_mm256_maddubs_epi16($unsigned, $signed), _mm256_set1_epi16(1)))
+    };
+}
+
+impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
+    type I = I;
+    type W8 = W8;
+    type W4 = I;
+    type A8 = __m256i;
+    type P16 = I;
+    type WB = [[__m256; 2]; 2];
+    type AB = [__m256; 2];
+
+    // 2 x 2 vectors of two registers: 8 accumulators, 4 for a weight vector, 1 for the broadcast, 2 temporary: 15 of 16.
+    const I8_ROWS: usize = 2;
+    // 2 x 2 sums and 2 accumulators of two registers: 12, and 3 for weights and broadcast.
+    const I4_ROWS: usize = 2;
+    // 2 x 2 accumulators of two registers: 8, and the weights of one vector.
+    const HALF_ROWS: usize = 2;
+    // 1 x 4 vectors of two registers: 8 accumulators.
+    const ATTEND_ROWS: usize = 1;
+
+    #[inline(always)]
+    fn splat_i32(self, x: i32) -> I {
+        token!([_mm256_set1_epi32(x); 2])
+    }
+    #[inline(always)]
+    fn to_f32(self, x: I) -> Self::V {
+        token!(both!(_mm256_cvtepi32_ps, x))
+    }
+
+    #[inline(always)]
+    unsafe fn load_w8(self, p: *const u8) -> W8 {
+        // SAFETY: token; the caller vouches for 64 readable bytes.
+        unsafe {
+            let stored = [_mm256_loadu_si256(p.cast()), _mm256_loadu_si256(p.add(32).cast())];
+            if VNNI {
+                return W8 { unsigned: stored, signed: stored };
+            }
+            let bias = [_mm256_set1_epi8(-128); 2];
+            let signed: I = both!(_mm256_xor_si256, stored, bias);
+            W8 { unsigned: both!(_mm256_abs_epi8, signed), signed }
+        }
+    }
+    #[inline(always)]
+    fn start8(self, minus_128_sum: i32) -> I {
+        self.splat_i32(if VNNI { minus_128_sum } else { 0 })
+    }
+    #[inline(always)]
+    fn dot8(self, acc: I, w: W8, a: __m256i) -> I {
+        token!({
+            if VNNI {
+                return [
+                    _mm256_dpbusd_avx_epi32(acc[0], w.unsigned[0], a),
+                    _mm256_dpbusd_avx_epi32(acc[1], w.unsigned[1], a),
+                ];
+            }
+            // |w| <= 128 and |a| <= 127: two products are at most 32,512, which 16 bits hold.
+            [
+                dot_bytes!(acc[0], w.unsigned[0], _mm256_sign_epi8(a, w.signed[0])),
+                dot_bytes!(acc[1], w.unsigned[1], _mm256_sign_epi8(a, w.signed[1])),
+            ]
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn load_w4(self, p: *const u8) -> [I; 2] {
+        // SAFETY: token; the caller vouches for 64 readable bytes.
+        unsafe {
+            let bytes = [_mm256_loadu_si256(p.cast()), _mm256_loadu_si256(p.add(32).cast())];
+            let low = [_mm256_set1_epi8(15); 2];
+            let shifted = both!(_mm256_srli_epi16::<4>, bytes);
+            [both!(_mm256_and_si256, bytes, low), both!(_mm256_and_si256, shifted, low)]
+        }
+    }
+    #[inline(always)]
+    fn dot4(self, acc: I, w: I, a: __m256i) -> I {
+        token!({
+            if VNNI {
+                return [_mm256_dpbusd_avx_epi32(acc[0], w[0], a), _mm256_dpbusd_avx_epi32(acc[1], w[1], a)];
+            }
+            [dot_bytes!(acc[0], w[0], a), dot_bytes!(acc[1], w[1], a)]
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn broadcast_a8(self, p: *const i8) -> __m256i {
+        // SAFETY: token; the caller vouches for 4 readable bytes.
+        unsafe { _mm256_set1_epi32(p.cast::<i32>().read_unaligned()) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_pairs(self, p: *const i16) -> I {
+        // SAFETY: token; the caller vouches for 64 readable bytes.
+        unsafe { [_mm256_loadu_si256(p.cast()), _mm256_loadu_si256(p.add(16).cast())] }
+    }
+    #[inline(always)]
+    unsafe fn broadcast_pair(self, p: *const i16) -> I {
+        // SAFETY: token; the caller vouches for 4 readable bytes.
+        unsafe { [_mm256_set1_epi32(p.cast::<i32>().read_unaligned()); 2] }
+    }
+    #[inline(always)]
+    fn dot16(self, acc: I, a: I, b: I) -> I {
+        token!({
+            if VNNI {
+                return [_mm256_dpwssd_avx_epi32(acc[0], a[0], b[0]), _mm256_dpwssd_avx_epi32(acc[1], a[1], b[1])];
+            }
+            let products: I = both!(_mm256_madd_epi16, a, b);
+            both!(_mm256_add_epi32, acc, products)
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(self, p: *const u16) -> Self::V {
+        // SAFETY: token; the caller vouches for 32 readable bytes.
+        unsafe { [_mm256_cvtph_ps(_mm_loadu_si128(p.cast())), _mm256_cvtph_ps(_mm_loadu_si128(p.add(8).cast()))] }
+    }
+    #[inline(always)]
+    unsafe fn load_wb(self, p: *const u16) -> [[__m256; 2]; 2] {
+        // SAFETY: token; the caller vouches for 64 readable bytes.
+        unsafe {
+            let pairs = [_mm256_loadu_si256(p.cast()), _mm256_loadu_si256(p.add(16).cast())];
+            let even: I = both!(_mm256_slli_epi32::<16>, pairs);
+            let high = [_mm256_set1_epi32(0xffff_0000_u32 as i32); 2];
+            let odd: I = both!(_mm256_and_si256, pairs, high);
+            [both!(_mm256_castsi256_ps, even), both!(_mm256_castsi256_ps, odd)]
+        }
+    }
+    #[inline(always)]
+    unsafe fn broadcast_ab(self, p: *const u16) -> [__m256; 2] {
+        // SAFETY: the caller vouches for 2 readable elements.
+        let pair = unsafe { p.cast::<u32>().read_unaligned() };
+        token!([_mm256_set1_ps(f32::from_bits(pair << 16)), _mm256_set1_ps(f32::from_bits(pair & 0xffff_0000)),])
+    }
+    #[inline(always)]
+    fn dot_bf16(self, acc: Self::V, w: [[__m256; 2]; 2], a: [__m256; 2]) -> Self::V {
+        token!([
+            _mm256_fmadd_ps(w[1][0], a[1], _mm256_fmadd_ps(w[0][0], a[0], acc[0])),
+            _mm256_fmadd_ps(w[1][1], a[1], _mm256_fmadd_ps(w[0][1], a[0], acc[1])),
+        ])
+    }
+
+    #[inline(always)]
+    unsafe fn store_i8(self, p: *mut i8, v: Self::V) {
+        // SAFETY: token; the caller vouches for 16 writable bytes.
+        unsafe {
+            let halves_i16 = pack_i16(v);
+            let bytes = _mm_packs_epi16(_mm256_castsi256_si128(halves_i16), _mm256_extracti128_si256::<1>(halves_i16));
+            _mm_storeu_si128(p.cast(), bytes)
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_i16(self, p: *mut i16, v: Self::V) {
+        // SAFETY: token; the caller vouches for 32 writable bytes.
+        unsafe { _mm256_storeu_si256(p.cast(), pack_i16(v)) }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(self, p: *mut u16, v: Self::V) {
+        // SAFETY: token; the caller vouches for 32 writable bytes.
+        unsafe {
+            let mut rounded = [_mm256_setzero_si256(); 2];
+            for (rounded, v) in rounded.iter_mut().zip(v) {
+                let bits = _mm256_castps_si256(v);
+                let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+                let sum = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
+                *rounded = _mm256_srli_epi32::<16>(sum);
+            }
+            // The pack works by 128-bit halves: put its quarters in order.
+            let packed = _mm256_packus_epi32(rounded[0], rounded[1]);
+            _mm256_storeu_si256(p.cast(), _mm256_permute4x64_epi64::<0b11_01_10_00>(packed))
+        }
+    }
+
+    #[inline(always)]
+    fn butterfly<const STEP: usize>(self, v: Self::V) -> Self::V {
+        const SIGNS: [[f32; LANES]; 4] =
+            [butterfly_signs(1), butterfly_signs(2), butterfly_signs(4), butterfly_signs(8)];
+        // SAFETY: token; the signs are sixteen elements.
+        unsafe {
+            let swapped = match STEP {
+                1 => both!(_mm256_permute_ps::<0b10_11_00_01>, v),
+                2 => both!(_mm256_permute_ps::<0b01_00_11_10>, v),
+                4 => [_mm256_permute2f128_ps::<1>(v[0], v[0]), _mm256_permute2f128_ps::<1>(v[1], v[1])],
+                _ => [v[1], v[0]],
+            };
+            self.mul_add(v, self.load(SIGNS[STEP.trailing_zeros() as usize].as_ptr()), swapped)
+        }
+    }
+}
+
+/// Sixteen values rounded to `i16`, in order.
+///
+/// # Safety
+/// The CPU has AVX2.
+#[inline(always)]
+unsafe fn pack_i16(v: [__m256; 2]) -> __m256i {
+    // SAFETY: by the caller's word; registers alone.
+    unsafe {
+        let packed = _mm256_packs_epi32(_mm256_cvtps_epi32(v[0]), _mm256_cvtps_epi32(v[1]));
+        // The pack works by 128-bit halves: put its quarters in order.
+        _mm256_permute4x64_epi64::<0b11_01_10_00>(packed)
+    }
+}

@@ -1,0 +1,212 @@
+//! The vocabulary of small numbers over AVX-512 registers.
+//!
+//! Safety in this file: every method takes `self`, an `Avx512<LEVEL>`, which exists only where the CPU has the features of its
+//! level (`isa.rs`); "token" below cites that.
+
+use super::int::{SimdInt, butterfly_signs};
+use super::{LANES, Simd};
+use crate::isa::Avx512;
+use std::arch::x86_64::*;
+
+/// Wraps an intrinsic that touches no memory: the token is all its safety.
+macro_rules! token {
+    ($e:expr) => {
+        // SAFETY: token; the intrinsic works on registers alone.
+        unsafe { $e }
+    };
+}
+
+/// Which levels have the dot products of bytes and words, and of bf16.
+const VNNI: u8 = 1;
+const BF16: u8 = 2;
+
+/// 64 signed weights, and what multiplying unsigned by signed bytes needs without VNNI.
+#[derive(Clone, Copy)]
+pub(crate) struct W8 {
+    /// As stored (`w + 128`) with VNNI, else `|w|`.
+    unsigned: __m512i,
+    /// Which weights are negative. Not used with VNNI.
+    negative: __mmask64,
+}
+
+impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
+    type I = __m512i;
+    type W8 = W8;
+    type W4 = __m512i;
+    type A8 = __m512i;
+    type P16 = __m512i;
+    type WB = [__m512i; 2];
+    type AB = [__m512i; 2];
+
+    // 12 x 2 accumulators, 2 weight vectors, 1 broadcast: 27 of 32 registers. A step of 4 along the depth is 14 loads for 24 dot
+    // products of one a cycle (Zen 4).
+    const I8_ROWS: usize = 12;
+    // 8 x 2 accumulators, 4 weight vectors, 1 broadcast; the 8 x 2 sums go through the stack once a block (measured: 6 rows, which need no
+    // stack, are no faster, and 8 rows read the weights once).
+    const I4_ROWS: usize = 8;
+    // 12 x 2 accumulators, 2 weight vectors (4 without bf16 instructions), 1 or 2 broadcasts.
+    const HALF_ROWS: usize = 12;
+    // 6 x 4 accumulators, 4 vectors of keys or values, 1 broadcast: 29 registers.
+    const ATTEND_ROWS: usize = 6;
+
+    #[inline(always)]
+    fn splat_i32(self, x: i32) -> __m512i {
+        token!(_mm512_set1_epi32(x))
+    }
+    #[inline(always)]
+    fn to_f32(self, x: __m512i) -> Self::V {
+        token!(_mm512_cvtepi32_ps(x))
+    }
+
+    #[inline(always)]
+    unsafe fn load_w8(self, p: *const u8) -> W8 {
+        // SAFETY: token; the caller vouches for 64 readable bytes.
+        let stored = unsafe { _mm512_loadu_si512(p.cast()) };
+        if LEVEL >= VNNI {
+            return W8 { unsigned: stored, negative: 0 };
+        }
+        token!({
+            let w = _mm512_xor_si512(stored, _mm512_set1_epi8(-128));
+            W8 { unsigned: _mm512_abs_epi8(w), negative: _mm512_movepi8_mask(w) }
+        })
+    }
+    #[inline(always)]
+    fn start8(self, minus_128_sum: i32) -> __m512i {
+        self.splat_i32(if LEVEL >= VNNI { minus_128_sum } else { 0 })
+    }
+    #[inline(always)]
+    fn dot8(self, acc: __m512i, w: W8, a: __m512i) -> __m512i {
+        if LEVEL >= VNNI {
+            return token!(_mm512_dpbusd_epi32(acc, w.unsigned, a));
+        }
+        token!({
+            // |w| <= 128 and |a| <= 127: two products are at most 32,512, which 16 bits hold.
+            let signed = _mm512_mask_sub_epi8(a, w.negative, _mm512_setzero_si512(), a);
+            let pairs_i16 = _mm512_maddubs_epi16(w.unsigned, signed);
+            _mm512_add_epi32(acc, _mm512_madd_epi16(pairs_i16, _mm512_set1_epi16(1)))
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn load_w4(self, p: *const u8) -> [__m512i; 2] {
+        // SAFETY: token; the caller vouches for 64 readable bytes.
+        unsafe {
+            let bytes = _mm512_loadu_si512(p.cast());
+            let low = _mm512_set1_epi8(15);
+            [_mm512_and_si512(bytes, low), _mm512_and_si512(_mm512_srli_epi16::<4>(bytes), low)]
+        }
+    }
+    #[inline(always)]
+    fn dot4(self, acc: __m512i, w: __m512i, a: __m512i) -> __m512i {
+        if LEVEL >= VNNI {
+            return token!(_mm512_dpbusd_epi32(acc, w, a));
+        }
+        token!({
+            let pairs_i16 = _mm512_maddubs_epi16(w, a);
+            _mm512_add_epi32(acc, _mm512_madd_epi16(pairs_i16, _mm512_set1_epi16(1)))
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn broadcast_a8(self, p: *const i8) -> __m512i {
+        // SAFETY: token; the caller vouches for 4 readable bytes.
+        unsafe { _mm512_set1_epi32(p.cast::<i32>().read_unaligned()) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_pairs(self, p: *const i16) -> __m512i {
+        // SAFETY: token; the caller vouches for 64 readable bytes.
+        unsafe { _mm512_loadu_si512(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn broadcast_pair(self, p: *const i16) -> __m512i {
+        // SAFETY: token; the caller vouches for 4 readable bytes.
+        unsafe { _mm512_set1_epi32(p.cast::<i32>().read_unaligned()) }
+    }
+    #[inline(always)]
+    fn dot16(self, acc: __m512i, a: __m512i, b: __m512i) -> __m512i {
+        if LEVEL >= VNNI {
+            return token!(_mm512_dpwssd_epi32(acc, a, b));
+        }
+        token!(_mm512_add_epi32(acc, _mm512_madd_epi16(a, b)))
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(self, p: *const u16) -> Self::V {
+        // SAFETY: token; the caller vouches for 32 readable bytes.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(p.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn load_wb(self, p: *const u16) -> [__m512i; 2] {
+        // SAFETY: token; the caller vouches for 64 readable bytes.
+        let pairs = unsafe { _mm512_loadu_si512(p.cast()) };
+        if LEVEL >= BF16 {
+            return [pairs; 2];
+        }
+        token!([_mm512_slli_epi32::<16>(pairs), _mm512_and_si512(pairs, _mm512_set1_epi32(0xffff_0000_u32 as i32))])
+    }
+    #[inline(always)]
+    unsafe fn broadcast_ab(self, p: *const u16) -> [__m512i; 2] {
+        // SAFETY: the caller vouches for 2 readable elements.
+        let pair = unsafe { p.cast::<u32>().read_unaligned() };
+        if LEVEL >= BF16 {
+            return [self.splat_i32(pair as i32); 2];
+        }
+        [self.splat_i32((pair << 16) as i32), self.splat_i32((pair & 0xffff_0000) as i32)]
+    }
+    #[inline(always)]
+    fn dot_bf16(self, acc: Self::V, w: [__m512i; 2], a: [__m512i; 2]) -> Self::V {
+        if LEVEL >= BF16 {
+            // SAFETY: token; both types are 64 bytes of plain bits.
+            return unsafe {
+                _mm512_dpbf16_ps(
+                    acc,
+                    std::mem::transmute::<__m512i, __m512bh>(w[0]),
+                    std::mem::transmute::<__m512i, __m512bh>(a[0]),
+                )
+            };
+        }
+        token!({
+            let first = _mm512_fmadd_ps(_mm512_castsi512_ps(w[0]), _mm512_castsi512_ps(a[0]), acc);
+            _mm512_fmadd_ps(_mm512_castsi512_ps(w[1]), _mm512_castsi512_ps(a[1]), first)
+        })
+    }
+
+    #[inline(always)]
+    unsafe fn store_i8(self, p: *mut i8, v: Self::V) {
+        // SAFETY: token; the caller vouches for 16 writable bytes.
+        unsafe { _mm_storeu_si128(p.cast(), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(v))) }
+    }
+    #[inline(always)]
+    unsafe fn store_i16(self, p: *mut i16, v: Self::V) {
+        // SAFETY: token; the caller vouches for 32 writable bytes.
+        unsafe { _mm256_storeu_si256(p.cast(), _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(v))) }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(self, p: *mut u16, v: Self::V) {
+        // Integer rounding rather than the bf16 instruction, which flushes subnormals: the same bits as elsewhere.
+        // SAFETY: token; the caller vouches for 32 writable bytes.
+        unsafe {
+            let bits = _mm512_castps_si512(v);
+            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+            _mm256_storeu_si256(p.cast(), _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded)))
+        }
+    }
+
+    #[inline(always)]
+    fn butterfly<const STEP: usize>(self, v: Self::V) -> Self::V {
+        const SIGNS: [[f32; LANES]; 4] =
+            [butterfly_signs(1), butterfly_signs(2), butterfly_signs(4), butterfly_signs(8)];
+        // SAFETY: token; the signs are sixteen elements.
+        unsafe {
+            let swapped = match STEP {
+                1 => _mm512_permute_ps::<0b10_11_00_01>(v),
+                2 => _mm512_permute_ps::<0b01_00_11_10>(v),
+                4 => _mm512_shuffle_f32x4::<0b10_11_00_01>(v, v),
+                _ => _mm512_shuffle_f32x4::<0b01_00_11_10>(v, v),
+            };
+            self.mul_add(v, self.load(SIGNS[STEP.trailing_zeros() as usize].as_ptr()), swapped)
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! The vocabulary of small numbers: dot products of bytes and 16-bit integers, half precision, and rounding to them.
+//!
+//! Integer results are exact, so equal on every instruction set, as long as the values keep the ranges stated here. The
+//! accumulators are sixteen `i32`, one a lane; overflow is excluded by the callers' bounds on the depth.
+//!
+//! # Safety of loads and stores
+//! As for [`Simd`]: the bytes that a pointer operation touches are readable (writable); no alignment is needed.
+
+use super::Simd;
+
+/// Operations on vectors of small numbers.
+pub(crate) trait SimdInt: Simd {
+    /// Sixteen `i32`.
+    type I: Copy;
+    /// 16 outputs x 4 weights of -128 ..= 127, made ready to be multiplied by many rows.
+    type W8: Copy;
+    /// 16 outputs x 4 weights of 0 ..= 15.
+    type W4: Copy;
+    /// Four activations of -127 ..= 127, for all lanes.
+    type A8: Copy;
+    /// Sixteen pairs of `i16`.
+    type P16: Copy;
+    /// 16 outputs x 2 weights in bf16, made ready.
+    type WB: Copy;
+    /// Two activations in bf16, for all lanes.
+    type AB: Copy;
+
+    /// Rows of the register tile of the int8 product (two vectors wide).
+    const I8_ROWS: usize;
+    /// Rows of the register tile of the int4 product (two vectors of sums and one of accumulators wide).
+    const I4_ROWS: usize;
+    /// Rows of the register tile of the f16 and bf16 products (two vectors wide).
+    const HALF_ROWS: usize;
+    /// Rows of the register tiles of integer attention (four vectors wide).
+    const ATTEND_ROWS: usize;
+
+    /// All lanes `x`.
+    fn splat_i32(self, x: i32) -> Self::I;
+    /// Lane by lane.
+    fn to_f32(self, x: Self::I) -> Self::V;
+
+    /// 64 weights, each stored as `w + 128`: byte `4 o + i` is weight `i` of output `o`.
+    ///
+    /// # Safety
+    /// 64 bytes at `p` are readable.
+    unsafe fn load_w8(self, p: *const u8) -> Self::W8;
+    /// What an accumulator of [`dot8`](Self::dot8) begins with, given `-128 · Σ a` over the activations it will see: sets whose
+    /// products take the stored `w + 128` begin with that, the others with 0.
+    fn start8(self, minus_128_sum: i32) -> Self::I;
+    /// `acc[o] + Σᵢ w[o][i] · a[i]`, after [`start8`](Self::start8).
+    fn dot8(self, acc: Self::I, w: Self::W8, a: Self::A8) -> Self::I;
+
+    /// 128 weights of 0 ..= 15: the low nibbles, then the high nibbles of 64 bytes.
+    ///
+    /// # Safety
+    /// 64 bytes at `p` are readable.
+    unsafe fn load_w4(self, p: *const u8) -> [Self::W4; 2];
+    /// `acc[o] + Σᵢ w[o][i] · a[i]`
+    fn dot4(self, acc: Self::I, w: Self::W4, a: Self::A8) -> Self::I;
+
+    /// Four activations.
+    ///
+    /// # Safety
+    /// 4 bytes at `p` are readable.
+    unsafe fn broadcast_a8(self, p: *const i8) -> Self::A8;
+
+    /// Sixteen pairs.
+    ///
+    /// # Safety
+    /// 32 elements at `p` are readable.
+    unsafe fn load_pairs(self, p: *const i16) -> Self::P16;
+    /// One pair for all lanes.
+    ///
+    /// # Safety
+    /// 2 elements at `p` are readable.
+    unsafe fn broadcast_pair(self, p: *const i16) -> Self::P16;
+    /// `acc + a[0]·b[0] + a[1]·b[1]` in each lane. No `a` and `b` are both -32,768.
+    fn dot16(self, acc: Self::I, a: Self::P16, b: Self::P16) -> Self::I;
+
+    /// Sixteen half-precision numbers.
+    ///
+    /// # Safety
+    /// 16 elements at `p` are readable.
+    unsafe fn load_f16(self, p: *const u16) -> Self::V;
+    /// 16 outputs x 2 weights in bf16.
+    ///
+    /// # Safety
+    /// 32 elements at `p` are readable.
+    unsafe fn load_wb(self, p: *const u16) -> Self::WB;
+    /// Two activations in bf16.
+    ///
+    /// # Safety
+    /// 2 elements at `p` are readable.
+    unsafe fn broadcast_ab(self, p: *const u16) -> Self::AB;
+    /// `acc[o] + w[o][0]·a[0] + w[o][1]·a[1]`: fused, or (with bf16 instructions) rounded as those do.
+    fn dot_bf16(self, acc: Self::V, w: Self::WB, a: Self::AB) -> Self::V;
+
+    /// Rounds to the nearest integer, halves to even, and writes sixteen `i8`. Values beyond its range are a caller's error: they
+    /// saturate, NaN gives any value.
+    ///
+    /// # Safety
+    /// 16 bytes at `p` are writable.
+    unsafe fn store_i8(self, p: *mut i8, v: Self::V);
+    /// As [`store_i8`](Self::store_i8), for sixteen `i16`.
+    ///
+    /// # Safety
+    /// 16 elements at `p` are writable.
+    unsafe fn store_i16(self, p: *mut i16, v: Self::V);
+    /// Rounds to bf16, halves to even.
+    ///
+    /// # Safety
+    /// 16 elements at `p` are writable.
+    unsafe fn store_bf16(self, p: *mut u16, v: Self::V);
+
+    /// Lane `i` becomes `v[i ^ STEP] ± v[i]`, plus where bit `STEP` of `i` is 0, minus where it is 1; `STEP` is 1, 2, 4 or 8: one
+    /// stage of a Walsh-Hadamard transform inside a vector.
+    fn butterfly<const STEP: usize>(self, v: Self::V) -> Self::V;
+}
+
+/// Lane signs of a butterfly.
+pub(super) const fn butterfly_signs(step: usize) -> [f32; super::LANES] {
+    let mut signs = [1.0; super::LANES];
+    let mut lane = 0;
+    while lane < super::LANES {
+        if lane & step != 0 {
+            signs[lane] = -1.0;
+        }
+        lane += 1;
+    }
+    signs
+}

@@ -1,0 +1,124 @@
+//! The vocabulary of small numbers over arrays: the plain meaning of every operation.
+
+use super::LANES;
+use super::int::SimdInt;
+use crate::isa::Scalar;
+
+impl SimdInt for Scalar {
+    type I = [i32; LANES];
+    type W8 = [[i8; 4]; LANES];
+    type W4 = [[u8; 4]; LANES];
+    type A8 = [i8; 4];
+    type P16 = [[i16; 2]; LANES];
+    type WB = [[f32; 2]; LANES];
+    type AB = [f32; 2];
+
+    const I8_ROWS: usize = 1;
+    const I4_ROWS: usize = 1;
+    const HALF_ROWS: usize = 1;
+    const ATTEND_ROWS: usize = 1;
+
+    #[inline(always)]
+    fn splat_i32(self, x: i32) -> Self::I {
+        [x; LANES]
+    }
+    #[inline(always)]
+    fn to_f32(self, x: Self::I) -> Self::V {
+        x.map(|x| x as f32)
+    }
+
+    #[inline(always)]
+    unsafe fn load_w8(self, p: *const u8) -> Self::W8 {
+        // SAFETY: the caller vouches for 64 readable bytes.
+        let bytes = unsafe { p.cast::<[[u8; 4]; LANES]>().read() };
+        bytes.map(|of_output| of_output.map(|byte| (byte ^ 0x80) as i8))
+    }
+    #[inline(always)]
+    fn start8(self, _minus_128_sum: i32) -> Self::I {
+        [0; LANES]
+    }
+    #[inline(always)]
+    fn dot8(self, acc: Self::I, w: Self::W8, a: Self::A8) -> Self::I {
+        std::array::from_fn(|o| acc[o] + (0..4).map(|i| i32::from(w[o][i]) * i32::from(a[i])).sum::<i32>())
+    }
+
+    #[inline(always)]
+    unsafe fn load_w4(self, p: *const u8) -> [Self::W4; 2] {
+        // SAFETY: the caller vouches for 64 readable bytes.
+        let bytes = unsafe { p.cast::<[[u8; 4]; LANES]>().read() };
+        [bytes.map(|of_output| of_output.map(|byte| byte & 15)), bytes.map(|of_output| of_output.map(|byte| byte >> 4))]
+    }
+    #[inline(always)]
+    fn dot4(self, acc: Self::I, w: Self::W4, a: Self::A8) -> Self::I {
+        std::array::from_fn(|o| acc[o] + (0..4).map(|i| i32::from(w[o][i]) * i32::from(a[i])).sum::<i32>())
+    }
+
+    #[inline(always)]
+    unsafe fn broadcast_a8(self, p: *const i8) -> Self::A8 {
+        // SAFETY: the caller vouches for 4 readable bytes.
+        unsafe { p.cast::<[i8; 4]>().read() }
+    }
+
+    #[inline(always)]
+    unsafe fn load_pairs(self, p: *const i16) -> Self::P16 {
+        // SAFETY: the caller vouches for 32 readable elements.
+        unsafe { p.cast::<Self::P16>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn broadcast_pair(self, p: *const i16) -> Self::P16 {
+        // SAFETY: the caller vouches for 2 readable elements.
+        [unsafe { p.cast::<[i16; 2]>().read_unaligned() }; LANES]
+    }
+    #[inline(always)]
+    fn dot16(self, acc: Self::I, a: Self::P16, b: Self::P16) -> Self::I {
+        let product = |a: i16, b: i16| i32::from(a) * i32::from(b);
+        std::array::from_fn(|lane| acc[lane] + product(a[lane][0], b[lane][0]) + product(a[lane][1], b[lane][1]))
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(self, p: *const u16) -> Self::V {
+        // SAFETY: the caller vouches for 16 readable elements.
+        let bits = unsafe { p.cast::<[u16; LANES]>().read_unaligned() };
+        bits.map(|bits| half::f16::from_bits(bits).to_f32())
+    }
+    #[inline(always)]
+    unsafe fn load_wb(self, p: *const u16) -> Self::WB {
+        // SAFETY: the caller vouches for 32 readable elements.
+        let bits = unsafe { p.cast::<[[u16; 2]; LANES]>().read_unaligned() };
+        bits.map(|pair| pair.map(widen_bf16))
+    }
+    #[inline(always)]
+    unsafe fn broadcast_ab(self, p: *const u16) -> Self::AB {
+        // SAFETY: the caller vouches for 2 readable elements.
+        unsafe { p.cast::<[u16; 2]>().read_unaligned() }.map(widen_bf16)
+    }
+    #[inline(always)]
+    fn dot_bf16(self, acc: Self::V, w: Self::WB, a: Self::AB) -> Self::V {
+        std::array::from_fn(|o| w[o][1].mul_add(a[1], w[o][0].mul_add(a[0], acc[o])))
+    }
+
+    #[inline(always)]
+    unsafe fn store_i8(self, p: *mut i8, v: Self::V) {
+        // SAFETY: the caller vouches for 16 writable bytes.
+        unsafe { p.cast::<[i8; LANES]>().write(v.map(|x| x.round_ties_even() as i8)) }
+    }
+    #[inline(always)]
+    unsafe fn store_i16(self, p: *mut i16, v: Self::V) {
+        // SAFETY: the caller vouches for 16 writable elements.
+        unsafe { p.cast::<[i16; LANES]>().write_unaligned(v.map(|x| x.round_ties_even() as i16)) }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(self, p: *mut u16, v: Self::V) {
+        // SAFETY: the caller vouches for 16 writable elements.
+        unsafe { p.cast::<[u16; LANES]>().write_unaligned(v.map(|x| half::bf16::from_f32(x).to_bits())) }
+    }
+
+    #[inline(always)]
+    fn butterfly<const STEP: usize>(self, v: Self::V) -> Self::V {
+        std::array::from_fn(|i| if i & STEP == 0 { v[i ^ STEP] + v[i] } else { v[i ^ STEP] - v[i] })
+    }
+}
+
+fn widen_bf16(bits: u16) -> f32 {
+    f32::from_bits(u32::from(bits) << 16)
+}

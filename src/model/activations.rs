@@ -1,0 +1,138 @@
+//! Rows of states on their way into a linear layer, in the form its weights take.
+
+use trivec_kernels::{Rows8, Rows8Kind, row8_stride};
+
+use crate::compute::Compute;
+use crate::tensor::Matrix;
+use crate::weights::{Input, InputForm};
+
+/// Buffers for the input rows of one linear layer after another; they grow to the largest and stay.
+#[derive(Debug, Default)]
+pub(crate) struct Activations {
+    bytes: Vec<i8>,
+    scales: Vec<f32>,
+    offsets: Vec<i32>,
+    halves: Vec<u16>,
+}
+
+/// Rows that one task writes.
+#[derive(Debug)]
+pub(crate) enum RowsMut<'a> {
+    /// The states are taken as they are.
+    F32,
+    Bf16 {
+        data: &'a mut [u16],
+        depth: usize,
+    },
+    Rows8 {
+        kind: Rows8Kind,
+        data: &'a mut [i8],
+        scales: &'a mut [f32],
+        offsets: &'a mut [i32],
+    },
+}
+
+impl RowsMut<'_> {
+    /// Writes row `row` of these rows from `values`; `scratch` is as long as they.
+    pub(crate) fn write(
+        &mut self,
+        compute: Compute<'_>,
+        form: &InputForm,
+        row: usize,
+        values: &[f32],
+        scratch: &mut [f32],
+    ) {
+        match self {
+            RowsMut::F32 => {}
+            RowsMut::Bf16 { data, depth } => {
+                let out = &mut data[row * *depth..][..*depth];
+                compute.kernels.round_bf16(values, out);
+                out[values.len()..].fill(0);
+            }
+            RowsMut::Rows8 { kind, data, scales, offsets } => {
+                let depth = values.len();
+                let (stride, n, m) = (row8_stride(depth), kind.scales(depth), kind.offsets(depth));
+                let (data, scales) = (&mut data[row * stride..][..stride], &mut scales[row * n..][..n]);
+                let offsets = &mut offsets[row * m..][..m];
+                compute.kernels.quantize_row(*kind, form.prepare(), values, scratch, data, scales, offsets);
+            }
+        }
+    }
+}
+
+impl Activations {
+    /// Makes room for `[rows, depth]` in `form`, and hands it out in blocks of `block` rows.
+    pub(crate) fn blocks_mut(&mut self, form: &InputForm, rows: usize, depth: usize, block: usize) -> Vec<RowsMut<'_>> {
+        let blocks = rows.div_ceil(block);
+        match form {
+            InputForm::F32 => (0..blocks).map(|_| RowsMut::F32).collect(),
+            InputForm::Bf16 => {
+                let depth = depth.next_multiple_of(2);
+                grow(&mut self.halves, rows * depth);
+                let data = self.halves[..rows * depth].chunks_mut(block * depth);
+                data.map(|data| RowsMut::Bf16 { data, depth }).collect()
+            }
+            &InputForm::Rows8 { kind, .. } => {
+                let (stride, n, m) = (row8_stride(depth), kind.scales(depth), kind.offsets(depth));
+                grow(&mut self.bytes, rows * stride);
+                grow(&mut self.scales, rows * n);
+                grow(&mut self.offsets, rows * m);
+                let data = self.bytes[..rows * stride].chunks_mut(block * stride);
+                let scales = self.scales[..rows * n].chunks_mut(block * n);
+                let offsets = self.offsets[..rows * m].chunks_mut(block * m);
+                let parts = data.zip(scales).zip(offsets);
+                parts.map(|((data, scales), offsets)| RowsMut::Rows8 { kind, data, scales, offsets }).collect()
+            }
+        }
+    }
+
+    /// The rows that were written; for f32, `states` themselves, which are `[rows, depth]`.
+    pub(crate) fn input<'a>(&'a self, form: &InputForm, states: &'a Matrix) -> Input<'a> {
+        let (rows, depth) = (states.rows(), states.cols());
+        match form {
+            InputForm::F32 => Input::F32(states.view()),
+            InputForm::Bf16 => {
+                let depth = depth.next_multiple_of(2);
+                Input::Bf16 { data: &self.halves[..rows * depth], depth }
+            }
+            &InputForm::Rows8 { kind, .. } => Input::Rows8(Rows8::new(
+                kind,
+                rows,
+                depth,
+                &self.bytes[..rows * row8_stride(depth)],
+                &self.scales[..rows * kind.scales(depth)],
+                &self.offsets[..rows * kind.offsets(depth)],
+            )),
+        }
+    }
+
+    /// Writes all rows of `states` in the form that a layer takes.
+    pub(crate) fn fill(&mut self, compute: Compute<'_>, form: &InputForm, states: &Matrix) {
+        if matches!(form, InputForm::F32) {
+            return;
+        }
+        let (rows, depth) = (states.rows(), states.cols());
+        let block = rows_of_a_task(compute, rows);
+        let tasks = self.blocks_mut(form, rows, depth, block).into_iter().enumerate().collect();
+        compute.team.for_each(
+            tasks,
+            || vec![0.0; depth],
+            |scratch, (index, mut out): (usize, RowsMut<'_>)| {
+                for (row, at) in (index * block..rows.min((index + 1) * block)).enumerate() {
+                    out.write(compute, form, row, states.row(at), scratch);
+                }
+            },
+        );
+    }
+}
+
+/// Rows of a task that works row by row: a share for every thread of a short text, at most 32.
+pub(crate) fn rows_of_a_task(compute: Compute<'_>, rows: usize) -> usize {
+    rows.div_ceil(compute.team.threads()).clamp(1, 32)
+}
+
+fn grow<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) {
+    if buffer.len() < len {
+        buffer.resize(len, T::default());
+    }
+}

@@ -1,0 +1,292 @@
+//! A linear layer, `y = W x + b`, in whatever form its weights are stored, read in place from the map.
+
+use std::sync::Arc;
+
+use trivec_kernels::{
+    Finish, I4_BLOCK, I4_BLOCK_BYTES, Kernels, MAX_INT_DEPTH, MatMut, MatRef, PANEL, Panels, Prepare, Rows8, Rows8Kind,
+    rotation_for,
+};
+
+use super::checkpoint::StoredTensor;
+use super::mmap::as_numbers;
+use super::store::{FloatTensor, Floats};
+use crate::error::Result;
+
+/// How weights are stored; the name in a packed file's metadata and on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum WeightFormat {
+    /// 32-bit floats, as trained: the reference.
+    F32,
+    /// 16-bit floats (5 bits of exponent); products in f32.
+    F16,
+    /// bfloat16; products of bfloat16 with f32 sums.
+    Bf16,
+    /// Bytes with a scale for every output; activations in bytes with a scale for every token.
+    Int8,
+    /// 4 bits in blocks of 32 with an f16 scale each; activations in bytes.
+    Int4,
+}
+
+impl WeightFormat {
+    /// All formats.
+    pub const ALL: [WeightFormat; 5] =
+        [WeightFormat::F32, WeightFormat::F16, WeightFormat::Bf16, WeightFormat::Int8, WeightFormat::Int4];
+
+    /// The name users write.
+    pub fn name(self) -> &'static str {
+        match self {
+            WeightFormat::F32 => "f32",
+            WeightFormat::F16 => "f16",
+            WeightFormat::Bf16 => "bf16",
+            WeightFormat::Int8 => "int8",
+            WeightFormat::Int4 => "int4",
+        }
+    }
+
+    /// The format of that name.
+    pub fn by_name(name: &str) -> Option<WeightFormat> {
+        Self::ALL.into_iter().find(|format| format.name() == name)
+    }
+
+    /// Bytes that a layer streams for a weight, scales included.
+    pub fn bytes_per_weight(self) -> f64 {
+        match self {
+            WeightFormat::F32 => 4.0,
+            WeightFormat::F16 | WeightFormat::Bf16 => 2.0,
+            WeightFormat::Int8 => 1.0,
+            WeightFormat::Int4 => I4_BLOCK_BYTES as f64 / (PANEL * I4_BLOCK) as f64,
+        }
+    }
+}
+
+/// What a linear layer multiplies by.
+#[derive(Debug)]
+enum Weight {
+    /// `[outputs, inputs]`, row-major.
+    F32(Floats),
+    /// Panels of 16-bit numbers (`trivec_kernels`, "Matrix products").
+    F16(StoredTensor),
+    Bf16(StoredTensor),
+    /// Panels of bytes, and `[outputs]` scales.
+    Int8 {
+        panels: StoredTensor,
+        scales: Floats,
+    },
+    Int4 {
+        panels: StoredTensor,
+    },
+}
+
+/// `y = W x + b`, `W` `[outputs, inputs]`.
+#[derive(Debug)]
+pub(crate) struct Linear {
+    weight: Weight,
+    bias: Option<Floats>,
+    pub outputs: usize,
+    pub inputs: usize,
+    input: InputForm,
+}
+
+/// What a linear layer wants its input rows to be.
+#[derive(Debug, Clone)]
+pub(crate) enum InputForm {
+    F32,
+    Bf16,
+    Rows8 {
+        kind: Rows8Kind,
+        /// `[inputs]`: what each value is multiplied by before it is rotated and rounded.
+        inverse_smoothing: Option<Arc<Vec<f32>>>,
+        rotation: usize,
+    },
+}
+
+impl InputForm {
+    /// How rows are prepared before they are rounded to bytes.
+    pub(crate) fn prepare(&self) -> Prepare<'_> {
+        match self {
+            InputForm::Rows8 { inverse_smoothing, rotation, .. } => Prepare {
+                inverse_smoothing: inverse_smoothing.as_ref().map(|values| values.as_slice()),
+                rotation: *rotation,
+            },
+            InputForm::F32 | InputForm::Bf16 => Prepare { inverse_smoothing: None, rotation: 1 },
+        }
+    }
+}
+
+/// Rows in the form a linear layer takes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Input<'a> {
+    F32(MatRef<'a>),
+    /// `[rows, depth]`, `depth` even.
+    Bf16 {
+        data: &'a [u16],
+        depth: usize,
+    },
+    Rows8(Rows8<'a>),
+}
+
+impl<'a> Input<'a> {
+    pub(crate) fn rows_from(&self, first: usize, rows: usize) -> Input<'a> {
+        match self {
+            Input::F32(x) => Input::F32(x.rows_from(first, rows)),
+            Input::Bf16 { data, depth } => Input::Bf16 { data: &data[first * depth..][..rows * depth], depth: *depth },
+            Input::Rows8(x) => Input::Rows8(x.rows_from(first, rows)),
+        }
+    }
+}
+
+/// The panels' shape in a file, `[panels, bytes or elements of a panel]`, for a format.
+pub(crate) fn panel_shape(format: WeightFormat, outputs: usize, inputs: usize) -> [usize; 2] {
+    let panel = match format {
+        WeightFormat::F32 => inputs * PANEL,
+        WeightFormat::F16 => inputs * PANEL,
+        WeightFormat::Bf16 => inputs.next_multiple_of(2) * PANEL,
+        WeightFormat::Int8 => inputs.next_multiple_of(4) * PANEL,
+        WeightFormat::Int4 => inputs.div_ceil(I4_BLOCK) * I4_BLOCK_BYTES,
+    };
+    [outputs.div_ceil(PANEL), panel]
+}
+
+/// How a packed file's integer layers take their inputs.
+#[derive(Debug, Clone)]
+pub(crate) struct PackedInput {
+    /// Whether the weights carry the rotation.
+    pub rotated: bool,
+    /// Whether activations have a scale for every block of 32 (int4).
+    pub grouped: bool,
+    pub inverse_smoothing: Option<Arc<Vec<f32>>>,
+}
+
+impl Linear {
+    /// Reads `weight` `[outputs, inputs]` of floats and, if there is one, `bias` `[outputs]`.
+    pub(crate) fn read(
+        weight: StoredTensor,
+        bias: Option<StoredTensor>,
+        outputs: usize,
+        inputs: usize,
+    ) -> Result<Linear> {
+        let weight = Weight::F32(Floats::new(FloatTensor::check(weight, &[outputs, inputs])?));
+        let bias = bias.map(|bias| FloatTensor::check(bias, &[outputs])).transpose()?.map(Floats::new);
+        Ok(Linear { weight, bias, outputs, inputs, input: InputForm::F32 })
+    }
+
+    /// Reads panels in `format` (not f32) as a packed file holds them, with their `scales` `[outputs]` (int8).
+    pub(crate) fn read_packed(
+        format: WeightFormat,
+        panels: StoredTensor,
+        scales: Option<StoredTensor>,
+        bias: Option<StoredTensor>,
+        [outputs, inputs]: [usize; 2],
+        input: &PackedInput,
+    ) -> Result<Linear> {
+        let shape = panel_shape(format, outputs, inputs);
+        let dtype = match format {
+            WeightFormat::F16 => "F16",
+            WeightFormat::Bf16 => "BF16",
+            _ => "U8",
+        };
+        if panels.entry.dtype != dtype || panels.entry.shape != shape {
+            let (found, found_shape) = (&panels.entry.dtype, &panels.entry.shape);
+            return Err(panels.refuse(format!("it is {found} {found_shape:?}, expected {dtype} {shape:?}")));
+        }
+        if !panels.bytes().as_ptr().addr().is_multiple_of(64) {
+            return Err(panels.refuse("its data is not aligned to 64 bytes, as a packed file's is"));
+        }
+        let is_int = matches!(format, WeightFormat::Int8 | WeightFormat::Int4);
+        if is_int && inputs > MAX_INT_DEPTH {
+            return Err(panels.refuse(format!("{inputs} inputs, expected at most {MAX_INT_DEPTH}")));
+        }
+        let bias = bias.map(|bias| FloatTensor::check(bias, &[outputs])).transpose()?.map(Floats::new);
+        let rotation = if input.rotated { rotation_for(inputs) } else { 1 };
+        let rows8 = |kind| InputForm::Rows8 { kind, inverse_smoothing: input.inverse_smoothing.clone(), rotation };
+        let (weight, form) = match format {
+            WeightFormat::F32 => return Err(panels.refuse("f32 weights have no panels")),
+            WeightFormat::F16 => (Weight::F16(panels), InputForm::F32),
+            WeightFormat::Bf16 => (Weight::Bf16(panels), InputForm::Bf16),
+            WeightFormat::Int8 => {
+                let scales = scales.ok_or_else(|| panels.refuse("its scales are missing"))?;
+                let scales = Floats::new(FloatTensor::check(scales, &[outputs])?);
+                (Weight::Int8 { panels, scales }, rows8(Rows8Kind::Int8))
+            }
+            WeightFormat::Int4 => {
+                let kind = if input.grouped { Rows8Kind::Int4Grouped } else { Rows8Kind::Int4 };
+                (Weight::Int4 { panels }, rows8(kind))
+            }
+        };
+        Ok(Linear { weight, bias, outputs, inputs, input: form })
+    }
+
+    /// What the layer wants its input rows to be.
+    pub(crate) fn input(&self) -> &InputForm {
+        &self.input
+    }
+
+    /// How the weights are stored.
+    pub(crate) fn format(&self) -> WeightFormat {
+        match self.weight {
+            Weight::F32(_) => WeightFormat::F32,
+            Weight::F16(_) => WeightFormat::F16,
+            Weight::Bf16(_) => WeightFormat::Bf16,
+            Weight::Int8 { .. } => WeightFormat::Int8,
+            Weight::Int4 { .. } => WeightFormat::Int4,
+        }
+    }
+
+    /// The f32 weights `[outputs, inputs]`; none of another format.
+    pub(crate) fn weight(&self) -> MatRef<'_> {
+        match &self.weight {
+            Weight::F32(values) => MatRef::new(values.as_slice(), self.outputs, self.inputs, self.inputs),
+            _ => MatRef::new(&[], 0, self.inputs, self.inputs),
+        }
+    }
+
+    pub(crate) fn bias(&self) -> Option<&[f32]> {
+        self.bias.as_ref().map(Floats::as_slice)
+    }
+
+    /// `out = x Wᵀ + b` for outputs `first ..`, as many as `out` has columns. `first` begins a panel.
+    pub(crate) fn product(&self, kernels: &Kernels, x: Input<'_>, first: usize, out: MatMut<'_>) {
+        let outputs = out.cols();
+        let bias = self.bias().map(|bias| &bias[first..first + outputs]);
+        match (&self.weight, x) {
+            (Weight::F32(_), Input::F32(x)) => {
+                kernels.linear(x, self.weight().rows_from(first, outputs), bias, out);
+            }
+            (Weight::F16(panels), Input::F32(x)) => {
+                let data = as_numbers::<u16>(panels.bytes()).unwrap_or_default();
+                let panels = Panels::new(data, self.outputs, self.inputs * PANEL);
+                kernels.linear_f16(x, panels.outputs_from(first, outputs), Finish { scales: None, bias }, out);
+            }
+            (Weight::Bf16(panels), Input::Bf16 { data: x, depth }) => {
+                let data = as_numbers::<u16>(panels.bytes()).unwrap_or_default();
+                let panels = Panels::new(data, self.outputs, depth * PANEL);
+                kernels.linear_bf16(x, depth, panels.outputs_from(first, outputs), Finish { scales: None, bias }, out);
+            }
+            (Weight::Int8 { panels, scales }, Input::Rows8(x)) => {
+                let panels = Panels::new(panels.bytes(), self.outputs, x.depth() * PANEL);
+                let scales = scales.as_slice();
+                let finish = Finish { scales: Some(&scales[first..first + outputs]), bias };
+                kernels.linear_i8(x, panels.outputs_from(first, outputs), finish, out);
+            }
+            (Weight::Int4 { panels }, Input::Rows8(x)) => {
+                let panels = Panels::new(panels.bytes(), self.outputs, x.depth() / I4_BLOCK * I4_BLOCK_BYTES);
+                kernels.linear_i4(x, panels.outputs_from(first, outputs), Finish { scales: None, bias }, out);
+            }
+            // The workspace makes inputs in the form that `input` names.
+            (_, x) => debug_assert!(false, "an input of the wrong form: {x:?}"),
+        }
+    }
+
+    /// The source's 4-bit blocks, if the weights are stored so: `[outputs, inputs/32]` blocks of 18 bytes.
+    pub(crate) fn q4_bytes(&self) -> Option<&[u8]> {
+        match &self.weight {
+            Weight::F32(values) => values.q4_bytes(),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn parameters(&self) -> usize {
+        self.outputs * self.inputs + self.bias().map_or(0, <[f32]>::len)
+    }
+}
