@@ -13,12 +13,12 @@ pub(crate) struct Compute<'a> {
     pub team: &'a Team,
 }
 
-/// Rows of a task: sixteen register tiles of f32, eight of int8; the block of states (96 x 4 KB at a depth of 1,024) stays in the
-/// second-level cache.
-const TASK_ROWS: usize = 96;
+/// Rows of a task: thirty-two register tiles of f32, sixteen of int8. A block of bytes (192 x 4 KB at a depth of 4,096) stays in the
+/// second-level cache beside a panel of weights; more rows would not, fewer would read the weights more often.
+const TASK_ROWS: usize = 192;
 /// Outputs of a task: enough work (25 MFLOP at 96 rows and a depth of 1,024) to hide the cost of handing it out, little
 /// enough to share a single short text among threads.
-const TASK_OUTPUTS: usize = 128;
+const TASK_OUTPUTS: usize = 64;
 /// Outputs of a task of few rows, where the time is that of reading the weights: 64 KB to 256 KB of them.
 const TASK_OUTPUTS_FEW_ROWS: usize = 2 * PANEL;
 /// Up to so many rows are few.
@@ -48,14 +48,11 @@ impl<'a> LinearTask<'a> {
     }
 }
 
-/// Runs the tasks; `after` sees each finished row of a block while it is still in the cache.
-pub(crate) fn run_linear(compute: Compute<'_>, tasks: Vec<LinearTask<'_>>, after: impl Fn(&mut [f32]) + Sync + Send) {
+/// Runs the tasks; with `gelu` that of each output is taken while it is near.
+pub(crate) fn run_linear(compute: Compute<'_>, tasks: Vec<LinearTask<'_>>, gelu: bool) {
     compute.team.for_each(
         tasks,
         || (),
-        |(), LinearTask { x, linear, first, mut out }| {
-            linear.product(compute.kernels, x, first, out.reborrow());
-            (0..out.rows()).for_each(|row| after(out.row_mut(row)));
-        },
+        |(), LinearTask { x, linear, first, out }| linear.product(compute.kernels, x, first, gelu, out),
     );
 }

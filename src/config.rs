@@ -93,21 +93,39 @@ impl ModelConfig {
             layer_norm_eps: raw.layer_norm_eps as f32,
             pad_id: raw.pad_token_id,
         };
-        if !config.hidden.is_multiple_of(config.heads) {
-            let what = format!("hidden_size {} is no multiple of num_attention_heads {}", config.hidden, config.heads);
+        config.check(path)?;
+        Ok(config)
+    }
+
+    /// Whether the sizes fit each other.
+    pub(crate) fn check(&self, path: &Path) -> Result<()> {
+        let sizes = [
+            ("layers", self.layers),
+            ("hidden size", self.hidden),
+            ("heads", self.heads),
+            ("ffn size", self.ffn),
+            ("vocabulary", self.vocabulary),
+            ("positions", self.positions),
+            ("token types", self.token_types),
+        ];
+        if let Some((name, size)) = sizes.into_iter().find(|(_, size)| !(1..=i32::MAX as usize).contains(size)) {
+            return Err(Error::format(path, format!("{name} {size}, expected 1 to {}", i32::MAX)));
+        }
+        if !self.hidden.is_multiple_of(self.heads) {
+            let what = format!("hidden_size {} is no multiple of num_attention_heads {}", self.hidden, self.heads);
             return Err(Error::format(path, what));
         }
-        if !(config.layer_norm_eps >= 0.0 && config.layer_norm_eps.is_finite()) {
-            return Err(Error::format(path, format!("`layer_norm_eps` is {}", raw.layer_norm_eps)));
+        if !(self.layer_norm_eps >= 0.0 && self.layer_norm_eps.is_finite()) {
+            return Err(Error::format(path, format!("`layer_norm_eps` is {}", self.layer_norm_eps)));
         }
-        if config.max_tokens() < 2 {
+        if self.max_tokens() < 2 {
             let what = format!(
                 "max_position_embeddings {} leaves no room for <s> and </s> behind pad_token_id {}",
-                config.positions, config.pad_id
+                self.positions, self.pad_id
             );
             return Err(Error::format(path, what));
         }
-        Ok(config)
+        Ok(())
     }
 
     pub(crate) fn head_dim(&self) -> usize {
@@ -125,6 +143,16 @@ impl ModelConfig {
 pub(crate) enum Pooling {
     Cls,
     Mean,
+}
+
+impl Pooling {
+    /// The name users read.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Pooling::Cls => "cls",
+            Pooling::Mean => "mean",
+        }
+    }
 }
 
 /// What follows the encoder on the way to the dense vector: sentence-transformers' `modules.json`.

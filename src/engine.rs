@@ -10,10 +10,11 @@ use crate::config::{DensePipeline, ModelConfig, Pooling, SentenceConfig, parse_j
 use crate::embedding::{Embedding, Modes};
 use crate::error::{Error, Result};
 use crate::heads::{self, DenseHead};
-use crate::model::{Encoder, TextBatch, Wanted, Workspace};
+use crate::model::{Encoder, Observer, TextBatch, Wanted, Workspace};
 use crate::parallel::Team;
 use crate::text::{SpecialTokens, TokenIds, Tokenizer};
-use crate::weights::{Checkpoint, EncoderWeights, HeadWeights, Source};
+use crate::weights::packed::{self, PackedModel};
+use crate::weights::{Checkpoint, EncoderWeights, HeadWeights, Source, WeightFormat};
 
 /// Most threads that can be asked for.
 const MAX_THREADS: usize = 1024;
@@ -34,11 +35,13 @@ pub struct LoadOptions {
     pub isa: Option<String>,
     /// Whether to scan every weight for NaN and infinities and refuse the model if there is one (default: yes).
     pub check_finite: bool,
+    /// Whether to bring a packed file's pages into memory while it is loaded, instead of as they are touched (default: no).
+    pub preload: bool,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        LoadOptions { threads: None, isa: None, check_finite: true }
+        LoadOptions { threads: None, isa: None, check_finite: true, preload: false }
     }
 }
 
@@ -122,6 +125,16 @@ pub struct ModelInfo {
     pub threads: usize,
 }
 
+/// What a model is assembled from.
+struct Parts {
+    config: ModelConfig,
+    pipeline: DensePipeline,
+    max_length: usize,
+    tokenizer: Option<Tokenizer>,
+    checkpoint: Checkpoint,
+    packed: Option<WeightFormat>,
+}
+
 /// A loaded model. Shared between threads freely; each call works on its own buffers.
 #[derive(Debug)]
 pub struct Model {
@@ -133,6 +146,8 @@ pub struct Model {
     kernels: &'static Kernels,
     team: Team,
     info: ModelInfo,
+    /// The format of a packed file; `None` for a checkpoint.
+    packed: Option<WeightFormat>,
     /// Workspaces between calls.
     idle: Mutex<Vec<Workspace>>,
 }
@@ -143,7 +158,7 @@ pub fn instruction_sets() -> Vec<&'static str> {
 }
 
 impl Model {
-    /// Loads a directory in Hugging Face layout with default options.
+    /// Loads a directory in Hugging Face layout, or a packed file, with default options.
     ///
     /// Read are `config.json`, `model.safetensors` (or the shards of `model.safetensors.index.json`), `tokenizer.json`, the heads
     /// `colbert_linear` and `sparse_linear` (in the main file or in `.safetensors` files of their own) and sentence-transformers'
@@ -155,13 +170,17 @@ impl Model {
         Self::load_with(path, &LoadOptions::default())
     }
 
-    /// Loads a directory, see [`Model::load`].
+    /// Loads a directory or a packed file, see [`Model::load`].
     ///
     /// # Errors
     /// As [`Model::load`]; [`ErrorKind::Usage`](crate::ErrorKind::Usage) for options that cannot be met.
     pub fn load_with(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Model> {
         let path = path.as_ref();
-        Self::from_source(Source::directory(path)?, path.display().to_string(), options)
+        let name = path.display().to_string();
+        if path.is_file() {
+            return Self::from_packed(Source::packed(path)?, name, options);
+        }
+        Self::from_source(Source::directory(path)?, name, options)
     }
 
     /// The model inside the binary: small, multilingual, trained; good for a first try, and not BGE-M3.
@@ -183,6 +202,26 @@ impl Model {
     }
 
     fn from_source(source: Source, name: String, options: &LoadOptions) -> Result<Model> {
+        let config = ModelConfig::from_json(&source.require("config.json")?, &source.path("config.json"))?;
+        let pipeline = read_pipeline(&source)?;
+        let max_length = read_max_length(&source, &config)?;
+        let tokenizer = read_tokenizer(&source, &config)?;
+        let checkpoint = Checkpoint::open(source, options.check_finite)?;
+        Self::assemble(name, Parts { config, pipeline, max_length, tokenizer, checkpoint, packed: None }, options)
+    }
+
+    fn from_packed(source: Source, name: String, options: &LoadOptions) -> Result<Model> {
+        let PackedModel { config, pipeline, max_length, format, checkpoint, .. } =
+            packed::open(source, options.check_finite)?;
+        if options.preload {
+            checkpoint.preload();
+        }
+        let tokenizer = read_packed_tokenizer(&checkpoint, &config)?;
+        Self::assemble(name, Parts { config, pipeline, max_length, tokenizer, checkpoint, packed: Some(format) }, options)
+    }
+
+    fn assemble(name: String, parts: Parts, options: &LoadOptions) -> Result<Model> {
+        let Parts { config, pipeline, max_length, tokenizer, checkpoint, packed } = parts;
         let kernels = match &options.isa {
             None => Kernels::best(),
             Some(isa) => Kernels::by_name(isa).map_err(|e| Error::Option { option: "isa", what: e.to_string() })?,
@@ -194,15 +233,8 @@ impl Model {
             });
         }
         let team = Team::new(options.threads).map_err(|e| Error::io(Path::new("threads"), e))?;
-
-        let config = ModelConfig::from_json(&source.require("config.json")?, &source.path("config.json"))?;
-        let pipeline = read_pipeline(&source)?;
-        let max_length = read_max_length(&source, &config)?;
-        let tokenizer = read_tokenizer(&source, &config)?;
-        let checkpoint = Checkpoint::open(source, options.check_finite)?;
         let weights = EncoderWeights::read(&checkpoint, &config)?;
         let heads = HeadWeights::read(&checkpoint, &config, &pipeline.dense)?;
-
         let info = ModelInfo {
             name,
             layers: config.layers,
@@ -216,11 +248,8 @@ impl Model {
             dense_dim: heads.dense.last().map_or(config.hidden, |last| last.outputs),
             dense_normalized: pipeline.normalize,
             colbert_dim: heads.colbert.as_ref().map(|head| head.outputs),
-            pooling: match pipeline.pooling {
-                Pooling::Cls => "cls",
-                Pooling::Mean => "mean",
-            },
-            weights: checkpoint.dtypes().join(","),
+            pooling: pipeline.pooling.name(),
+            weights: packed.map_or_else(|| checkpoint.dtypes().join(","), |format| format.name().to_owned()),
             isa: kernels.isa().name(),
             threads: team.threads(),
         };
@@ -232,6 +261,7 @@ impl Model {
             kernels,
             team,
             info,
+            packed,
             idle: Mutex::default(),
         })
     }
@@ -425,6 +455,81 @@ impl Model {
     }
 }
 
+/// What a call has to do at the least.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Work {
+    /// Bytes of the layers' weights, each read once.
+    pub weight_bytes: u64,
+    /// Two for each multiply-add of the linear layers and of attention.
+    pub operations: f64,
+}
+
+/// What packing and measuring read of a model.
+impl Model {
+    /// What dense vectors of texts of these lengths take: with CLS pooling, the last layer computes the first token's queries, attention
+    /// output and feed-forward alone.
+    pub(crate) fn work(&self, lengths: &[usize]) -> Work {
+        let config = &self.encoder.config;
+        let (hidden, ffn) = (config.hidden as f64, config.ffn as f64);
+        let mut weight_bytes = 0.0;
+        for layer in &self.encoder.weights.layers {
+            for linear in layer.linears() {
+                weight_bytes += (linear.outputs * linear.inputs) as f64 * linear.format().bytes_per_weight();
+            }
+        }
+        let of_tokens = 4.0 * hidden * hidden + 2.0 * hidden * ffn;
+        let mut multiply_adds = 0.0;
+        for &length in lengths {
+            let tokens = length as f64;
+            let layer = tokens * of_tokens + 2.0 * tokens * tokens * hidden;
+            let last = match self.pipeline.pooling {
+                Pooling::Mean => layer,
+                Pooling::Cls => 2.0 * tokens * hidden * hidden + of_tokens - 2.0 * hidden * hidden + 2.0 * tokens * hidden,
+            };
+            multiply_adds += (config.layers - 1) as f64 * layer + last;
+        }
+        Work { weight_bytes: weight_bytes as u64, operations: 2.0 * multiply_adds }
+    }
+
+    pub(crate) fn encoder(&self) -> &Encoder {
+        &self.encoder
+    }
+
+    pub(crate) fn heads(&self) -> &HeadWeights {
+        &self.heads
+    }
+
+    pub(crate) fn pipeline(&self) -> &DensePipeline {
+        &self.pipeline
+    }
+
+    pub(crate) fn kernels(&self) -> &'static Kernels {
+        self.kernels
+    }
+
+    pub(crate) fn team(&self) -> &Team {
+        &self.team
+    }
+
+    pub(crate) fn packed_format(&self) -> Option<WeightFormat> {
+        self.packed
+    }
+
+    /// Runs the encoder over `texts` and returns the widest inputs of its layers.
+    pub(crate) fn observe(&self, texts: &[&str], options: &EncodeOptions) -> Result<Observer> {
+        let max_length = self.check(options)?;
+        let tokenizer = self.tokenizer()?;
+        let compute = Compute { kernels: self.kernels, team: &self.team };
+        let mut ws = Workspace { observer: Some(Observer::default()), ..Workspace::default() };
+        for text in texts {
+            let mut batch = TextBatch::default();
+            batch.push(&tokenizer.encode(text, max_length, options.special_tokens).ids);
+            self.encoder.forward(compute, &batch, Wanted::AllTokens, &mut ws);
+        }
+        Ok(ws.observer.take().unwrap_or_default())
+    }
+}
+
 fn pieces(tokenizer: &Tokenizer, ids: &[u32]) -> Vec<Token> {
     ids.iter().map(|&id| Token { id, piece: tokenizer.piece(id).unwrap_or_default().to_owned() }).collect()
 }
@@ -451,17 +556,29 @@ fn read_max_length(source: &Source, config: &ModelConfig) -> Result<usize> {
     }
 }
 
+fn read_packed_tokenizer(checkpoint: &Checkpoint, config: &ModelConfig) -> Result<Option<Tokenizer>> {
+    let Some(json) = checkpoint.find(&["tokenizer.json"]) else { return Ok(None) };
+    let tokenizer = Tokenizer::from_json(json.bytes(), &json.file)?;
+    check_vocabulary(&tokenizer, config, &json.file)?;
+    Ok(Some(tokenizer))
+}
+
 fn read_tokenizer(source: &Source, config: &ModelConfig) -> Result<Option<Tokenizer>> {
     let name = "tokenizer.json";
     let Some(bytes) = source.open(name)? else { return Ok(None) };
     let tokenizer = Tokenizer::from_json(&bytes, &source.path(name))?;
-    if tokenizer.vocab_size() != config.vocabulary {
-        let what = format!(
-            "the tokenizer has {} ids, but the model's token table has {} rows",
-            tokenizer.vocab_size(),
-            config.vocabulary
-        );
-        return Err(Error::format(&source.path(name), what));
-    }
+    check_vocabulary(&tokenizer, config, &source.path(name))?;
     Ok(Some(tokenizer))
+}
+
+fn check_vocabulary(tokenizer: &Tokenizer, config: &ModelConfig, path: &Path) -> Result<()> {
+    if tokenizer.vocab_size() == config.vocabulary {
+        return Ok(());
+    }
+    let what = format!(
+        "the tokenizer has {} ids, but the model's token table has {} rows",
+        tokenizer.vocab_size(),
+        config.vocabulary
+    );
+    Err(Error::format(path, what))
 }

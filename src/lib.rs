@@ -57,6 +57,7 @@ mod error;
 pub mod fuzzing;
 mod heads;
 mod model;
+pub mod pack;
 mod parallel;
 pub mod similarity;
 #[cfg(feature = "starter")]
@@ -69,3 +70,4 @@ pub use embedding::{Embedding, LexicalWeights, Modes, ParseModesError, TokenVect
 pub use engine::{EncodeOptions, Inspection, LoadOptions, Model, ModelInfo, Token, Tokens, instruction_sets};
 pub use error::{Error, ErrorKind, Result};
 pub use text::SpecialTokens;
+pub use weights::WeightFormat;

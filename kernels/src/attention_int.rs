@@ -57,15 +57,18 @@ impl IntKeyValues {
     fn resize(&mut self, tokens: usize, head_dim: usize) {
         (self.tokens, self.head_dim) = (tokens, head_dim);
         let tiles = tokens.div_ceil(KEY_TILE);
-        // Bytes of missing keys and dimensions: 128 is a key of 0, and queries are 0 there as well.
-        self.keys.clear();
-        self.keys.resize(tiles * self.quads() * 4 * KEY_TILE, 128);
-        self.key_scales.clear();
+        // What is beyond the last token must not hold what an earlier text left; all else is written.
+        let (keys, values) = (self.quads() * 4 * KEY_TILE, KEY_TILE * self.dims());
+        self.keys.resize(tiles * keys, 128);
         self.key_scales.resize(tiles * KEY_TILE, 0.0);
-        self.values.clear();
-        self.values.resize(tiles * KEY_TILE * self.dims(), 0);
-        self.value_scales.clear();
+        self.values.resize(tiles * values, 0);
         self.value_scales.resize(tiles, 0.0);
+        if !tokens.is_multiple_of(KEY_TILE) {
+            // 128 is a key of 0.
+            self.keys[(tiles - 1) * keys..].fill(128);
+            self.key_scales[(tiles - 1) * KEY_TILE..].fill(0.0);
+            self.values[(tiles - 1) * values..].fill(0);
+        }
     }
 }
 
@@ -88,7 +91,6 @@ pub struct IntScratch {
     /// A row in f32, then one in i8: whole vectors.
     row: Vec<f32>,
     row8: Vec<i8>,
-    row16: Vec<i16>,
 }
 
 impl IntScratch {
@@ -105,7 +107,6 @@ impl IntScratch {
         }
         self.row.resize(dims, 0.0);
         self.row8.resize(dims, 0);
-        self.row16.resize(dims, 0);
     }
 }
 
@@ -192,13 +193,13 @@ pub(crate) fn pack<S: SimdInt>(
         }
     }
     for tile in 0..tokens.div_ceil(KEY_TILE) {
-        pack_values(s, values, tile, &mut scratch.row16, packed);
+        pack_values(s, values, tile, packed);
     }
 }
 
 /// One tile of values: a common scale, then pairs of keys side by side.
 #[inline(always)]
-fn pack_values<S: SimdInt>(s: S, values: MatRef<'_>, tile: usize, row16: &mut [i16], packed: &mut IntKeyValues) {
+fn pack_values<S: SimdInt>(s: S, values: MatRef<'_>, tile: usize, packed: &mut IntKeyValues) {
     let (head_dim, dims) = (packed.head_dim, packed.dims());
     let from = tile * KEY_TILE;
     let present = (packed.tokens - from).min(KEY_TILE);
@@ -219,19 +220,19 @@ fn pack_values<S: SimdInt>(s: S, values: MatRef<'_>, tile: usize, row16: &mut [i
     let inverse = s.splat(if zero { 0.0 } else { V_MAX / max });
     packed.value_scales[tile] = if zero { 0.0 } else { max / (V_MAX * P_ONE) } + s.reduce(poison);
     let tile_values = &mut packed.values[tile * KEY_TILE * dims..][..KEY_TILE * dims];
-    for key in 0..present {
+    for (pair, out) in tile_values.chunks_exact_mut(2 * dims).enumerate().take(present.div_ceil(2)) {
+        let first = values.row(from + 2 * pair);
+        let second = if 2 * pair + 1 < present { values.row(from + 2 * pair + 1) } else { &[] };
         let mut at = 0;
         while at < head_dim {
-            // SAFETY: as many elements as are left; whole vectors of the row.
+            let lanes = (head_dim - at).min(LANES);
+            // SAFETY: as many elements as are left; 2 · dims elements of `out`, whole vectors.
             unsafe {
-                let v = s.load_first(values.row(from + key).as_ptr().add(at), (head_dim - at).min(LANES));
-                s.store_i16(row16.as_mut_ptr().add(at), s.mul(v, inverse));
+                let a = s.load_first(first.as_ptr().add(at), lanes);
+                let b = if second.is_empty() { s.splat(0.0) } else { s.load_first(second.as_ptr().add(at), lanes) };
+                s.store_i16_pairs(out.as_mut_ptr().add(2 * at), s.mul(a, inverse), s.mul(b, inverse));
             }
             at += LANES;
-        }
-        let pair = &mut tile_values[key / 2 * dims * 2..][..dims * 2];
-        for (slot, &value) in pair.iter_mut().skip(key % 2).step_by(2).zip(row16.iter()) {
-            *slot = value;
         }
     }
 }

@@ -22,6 +22,7 @@ pub struct Kernels {
     layer_norm: fn(&mut [f32], &[f32], &[f32], f32),
     pack_keys: fn(MatRef<'_>, &mut [f32]),
     attend: fn(AttentionShape, MatRef<'_>, &[f32], MatRef<'_>, &mut [f32], MatMut<'_>),
+    add_layer_norm: fn(&mut [f32], &[f32], &[f32], &[f32], f32),
     gelu_fast: fn(&mut [f32]),
     quantize_row: fn(Rows8Kind, Prepare<'_>, &[f32], &mut [f32], &mut [i8], &mut [f32], &mut [i32]),
     prepare_row: fn(Prepare<'_>, &[f32], &mut [f32]),
@@ -180,6 +181,16 @@ impl Kernels {
         (self.attend)(shape, queries, packed_keys, values, scratch, out)
     }
 
+    /// `row ← LayerNorm(row + branch)`, see [`Kernels::layer_norm`].
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn add_layer_norm(&self, row: &mut [f32], branch: &[f32], gain: &[f32], bias: &[f32], epsilon: f32) {
+        assert!(row.len() == branch.len(), "lengths of row and branch");
+        assert!(row.len() == gain.len() && row.len() == bias.len(), "lengths of row, gain and bias");
+        (self.add_layer_norm)(row, branch, gain, bias, epsilon)
+    }
+
     /// GELU by one polynomial: for what is rounded to 8 or 16 bits next. Absolute error at most 6e-5.
     pub fn gelu_fast(&self, values: &mut [f32]) {
         (self.gelu_fast)(values)
@@ -335,6 +346,9 @@ static SCALAR: Kernels = Kernels {
     attend: |shape, queries, keys, values, scratch, out| {
         attention::attend(Scalar, shape, queries, keys, values, scratch, out)
     },
+    add_layer_norm: |row, branch, gain, bias, epsilon| {
+        elementwise::add_layer_norm(Scalar, row, branch, gain, bias, epsilon)
+    },
     gelu_fast: |values| elementwise::gelu_fast(Scalar, values),
     quantize_row: |kind, prepare, row, scratch, out, scales, offsets| {
         rows8::quantize_row(Scalar, kind, prepare, row, scratch, out, scales, offsets)
@@ -384,6 +398,8 @@ macro_rules! define_table {
             attend: compiled!($token, $features, attention::attend,
                 (shape: AttentionShape, queries: MatRef<'_>, keys: &[f32], values: MatRef<'_>, scratch: &mut [f32],
                  out: MatMut<'_>)),
+            add_layer_norm: compiled!($token, $features, elementwise::add_layer_norm,
+                (row: &mut [f32], branch: &[f32], gain: &[f32], bias: &[f32], epsilon: f32)),
             gelu_fast: compiled!($token, $features, elementwise::gelu_fast, (values: &mut [f32])),
             quantize_row: compiled!($token, $features, rows8::quantize_row,
                 (kind: Rows8Kind, prepare: Prepare<'_>, row: &[f32], scratch: &mut [f32], out: &mut [i8],

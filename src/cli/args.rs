@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-use crate::{Modes, SpecialTokens};
+use crate::{Modes, SpecialTokens, WeightFormat};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -12,6 +12,7 @@ Examples:
   trivec explain \"苹果公司发布新手机\" \"Apple launched a new iPhone\"
   trivec embed --input texts.txt --modes dense,sparse --output vectors.jsonl
   trivec info --model path/to/bge-m3
+  trivec pack path/to/bge-m3 --weights int8 -o bge-m3-int8.safetensors
 
 Exit codes: 0 done, 2 wrong use, 3 bad input, 4 bad model or missing head, 5 I/O error.
 Every option can be given by the environment variable that its help names.";
@@ -29,18 +30,21 @@ pub(super) struct Cli {
 /// What all subcommands share.
 #[derive(Args, Debug)]
 pub(super) struct ModelArgs {
-    /// Model directory in Hugging Face layout; without it the built-in starter is used
-    #[arg(long, value_name = "DIR", env = "TRIVEC_MODEL", global = true)]
+    /// Model: a directory in Hugging Face layout or a packed file; without it the built-in starter is used
+    #[arg(long, value_name = "PATH", env = "TRIVEC_MODEL", global = true)]
     pub model: Option<PathBuf>,
     /// Worker threads [default: the CPUs this process may use]
     #[arg(long, value_name = "N", env = "TRIVEC_THREADS", global = true)]
     pub threads: Option<usize>,
-    /// Instruction set: scalar, avx2 or avx512 [default: the best this CPU has]
+    /// Instruction set by name, `trivec info` lists them [default: the best this CPU has]
     #[arg(long, value_name = "NAME", env = "TRIVEC_ISA", global = true)]
     pub isa: Option<String>,
     /// Load without scanning the weights for NaN and infinities
     #[arg(long, env = "TRIVEC_NO_CHECK", global = true)]
     pub no_check: bool,
+    /// Bring all of a packed model into memory at start instead of as it is touched
+    #[arg(long, env = "TRIVEC_PRELOAD", global = true)]
+    pub preload: bool,
     /// When to use colours
     #[arg(long, value_name = "WHEN", env = "TRIVEC_COLOR", default_value = "auto", global = true)]
     pub color: Color,
@@ -80,6 +84,10 @@ pub(super) enum Command {
     Tokens(TokensArgs),
     /// Show the model, the instruction sets and the threads
     Info(InfoArgs),
+    /// Pack a model into one file of int8, int4, f16, bf16 or f32 weights that is used in place
+    Pack(PackArgs),
+    /// Measure a model against the limits of this machine
+    Bench(BenchArgs),
 }
 
 /// How texts become tokens.
@@ -256,6 +264,91 @@ pub(super) struct InfoArgs {
     pub json: bool,
 }
 
+const PACK_EXAMPLES: &str = "\
+Examples:
+  trivec pack path/to/bge-m3 --weights int8 -o bge-m3-int8.safetensors
+  trivec pack --weights int4 -o starter-int4.safetensors
+  trivec score --model starter-int4.safetensors \"a text\" \"another\"
+
+The same model, weights and calibration give the same bytes. int8 and int4 are calibrated on 128 texts that come with the
+program, unless --calibration names a file of your own (a text a line) or is none.";
+
+#[derive(Args, Debug)]
+#[command(after_help = PACK_EXAMPLES)]
+pub(super) struct PackArgs {
+    /// Model directory in Hugging Face layout [default: --model, else the built-in starter]
+    #[arg(value_name = "MODEL")]
+    pub source: Option<PathBuf>,
+    /// How to store the layers' weights: int8, int4, f16, bf16 or f32
+    #[arg(long, short, value_name = "FORMAT", env = "TRIVEC_PACK_WEIGHTS", default_value = "int8", value_parser = parse_weights)]
+    pub weights: WeightFormat,
+    /// File to write
+    #[arg(long, short, value_name = "FILE", env = "TRIVEC_OUTPUT")]
+    pub output: PathBuf,
+    /// Texts to calibrate on: bundled, none, or a file with a text a line
+    #[arg(long, value_name = "TEXTS", env = "TRIVEC_CALIBRATION", default_value = "bundled")]
+    pub calibration: String,
+}
+
+const BENCH_EXAMPLES: &str = "\
+Examples:
+  trivec bench --synthetic bge-m3 --weights int8 --shapes 1x8,1x128,8x128
+  trivec bench --synthetic bge-m3 --weights int4 --json
+  trivec bench --model bge-m3-int8.safetensors --shapes 1x16,mixed
+  trivec bench --weights int8 --shapes 1x9                  the built-in starter
+
+A shape is BxL, B texts of L tokens, or `mixed`: 256 texts of 8 to 1,024 tokens (`--lengths` lists them). The limit of a shape is the
+larger of the time to read the layers' weights once and the time of its multiply-adds at the peak of the arithmetic used, both
+measured in the same run on as many threads.";
+
+#[derive(Args, Debug)]
+#[command(after_help = BENCH_EXAMPLES)]
+pub(super) struct BenchArgs {
+    /// A model of this shape with deterministic random weights, made in a file: bge-m3 (24 layers, hidden 1024)
+    #[arg(long, value_name = "SHAPE", env = "TRIVEC_SYNTHETIC", value_parser = ["bge-m3"])]
+    pub synthetic: Option<String>,
+    /// Weights of a synthetic model, or of --model or the starter, packed for the run: int8, int4, f16, bf16 or f32
+    #[arg(long, short, value_name = "FORMAT", env = "TRIVEC_PACK_WEIGHTS", value_parser = parse_weights)]
+    pub weights: Option<WeightFormat>,
+    /// Shapes to measure
+    #[arg(
+        long,
+        value_name = "LIST",
+        env = "TRIVEC_SHAPES",
+        default_value = "1x8,1x32,1x128,1x512,8x128,mixed",
+        value_delimiter = ','
+    )]
+    pub shapes: Vec<String>,
+    /// Where to keep the synthetic model's packed file; it is reused if it is there [default: a temporary file]
+    #[arg(long, value_name = "FILE", env = "TRIVEC_PATH")]
+    pub path: Option<PathBuf>,
+    /// Write the synthetic model as a checkpoint of f32 weights in Hugging Face layout, and do nothing else
+    #[arg(long, value_name = "DIR", env = "TRIVEC_EXPORT")]
+    pub export: Option<PathBuf>,
+    /// Seconds to spend on each shape, at least
+    #[arg(long, value_name = "S", env = "TRIVEC_SECONDS", default_value = "2")]
+    pub seconds: f64,
+    /// Print the token counts of the shape `mixed` as JSON, and do nothing else
+    #[arg(long, env = "TRIVEC_LENGTHS")]
+    pub lengths: bool,
+    /// Measure this machine's limits, print them as JSON, and do nothing else
+    #[arg(long, env = "TRIVEC_PROBE")]
+    pub probe: bool,
+    /// Answer requests on standard input, a line of JSON each: {"shape": [B, L], "runs": N}, {"lengths": […], "runs": N}, {"ids": [[…]]}
+    #[arg(long, env = "TRIVEC_WORKER")]
+    pub worker: bool,
+    /// Print JSON
+    #[arg(long, env = "TRIVEC_JSON")]
+    pub json: bool,
+}
+
+fn parse_weights(name: &str) -> Result<WeightFormat, String> {
+    WeightFormat::by_name(name).ok_or_else(|| {
+        let known: Vec<_> = WeightFormat::ALL.iter().map(|format| format.name()).collect();
+        format!("expected one of {}", known.join(", "))
+    })
+}
+
 /// The command as it is parsed: an empty environment variable counts as unset, and a flag's variable may say `1`, `yes`, `0`, `no` …
 pub(super) fn command() -> clap::Command {
     let adapt = |arg: clap::Arg| {
@@ -292,7 +385,13 @@ mod tests {
                 let name = format!("{} {}", command.get_name(), arg.get_id());
                 assert!(arg.get_help().is_some(), "{name} has no help");
                 if let Some(long) = arg.get_long() {
-                    let variable = format!("TRIVEC_{}", long.to_uppercase().replace('-', "_"));
+                    // `score --weights` mixes scores; the weights of a model must not share its variable.
+                    let prefix = if long == "weights" && command.get_name() != "score" && command.get_name() != "explain" {
+                        "TRIVEC_PACK"
+                    } else {
+                        "TRIVEC"
+                    };
+                    let variable = format!("{prefix}_{}", long.to_uppercase().replace('-', "_"));
                     assert_eq!(arg.get_env(), Some(variable.as_ref()), "{name}");
                     seen += 1;
                 }

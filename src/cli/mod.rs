@@ -1,12 +1,14 @@
 //! The command line: one file a subcommand, over the library's public calls.
 
 mod args;
+mod bench;
 mod embed;
 mod exit;
 mod explain;
 mod info;
 mod input;
 mod output;
+mod pack;
 mod score;
 mod style;
 mod tokens;
@@ -42,15 +44,26 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Explain(args) => explain::run(args, &cli.model),
         Command::Tokens(args) => tokens::run(args, &cli.model),
         Command::Info(args) => info::run(args, &cli.model),
+        Command::Pack(args) => pack::run(args, &cli.model),
+        Command::Bench(args) => bench::run(args, &cli.model),
     }
 }
 
 /// Loads the model that was asked for, else the starter.
 fn load(args: &ModelArgs) -> Result<Model> {
-    let options = LoadOptions { threads: args.threads, isa: args.isa.clone(), check_finite: !args.no_check };
+    let options = options(args);
     match &args.model {
         Some(directory) => Ok(Model::load_with(directory, &options)?),
         None => load_starter(args, &options),
+    }
+}
+
+fn options(args: &ModelArgs) -> LoadOptions {
+    LoadOptions {
+        threads: args.threads,
+        isa: args.isa.clone(),
+        check_finite: !args.no_check,
+        preload: args.preload,
     }
 }
 

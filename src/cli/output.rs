@@ -29,22 +29,8 @@ impl Target {
         let Some(path) = path.filter(|_| !is_stdout(path)) else {
             return Ok(Target::Stdout(BufWriter::new(io::stdout())));
         };
-        if path.is_dir() {
-            return Err(Failure::usage(format!("--output: {} is a directory", path.display())));
-        }
-        // A link is followed, so that the file it names is replaced and not the link.
-        let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".trivec-").suffix(".tmp");
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            // As any new file: the umask takes from it what it takes. An existing file keeps its own.
-            let permissions = std::fs::metadata(&path).map(|m| m.permissions());
-            builder.permissions(permissions.unwrap_or_else(|_| std::fs::Permissions::from_mode(0o666)));
-        }
-        let file = builder.tempfile_in(directory_of(&path)).map_err(|e| Failure::io_path(&path, &e))?;
-        Ok(Target::File { path, file: BufWriter::with_capacity(1 << 16, file) })
+        let (path, file) = create_beside(path)?;
+        Ok(Target::File { path, file })
     }
 
     fn failure(&self, error: &io::Error) -> Failure {
@@ -74,12 +60,37 @@ impl Target {
     fn finish(mut self) -> Result<()> {
         self.flush()?;
         let Target::File { path, file } = self else { return Ok(()) };
-        let fail = |e: io::Error| Failure::io_path(&path, &e);
-        let file = file.into_inner().map_err(|e| fail(e.into_error()))?;
-        file.as_file().sync_all().map_err(fail)?;
-        file.persist(&path).map_err(|e| fail(e.error))?;
-        Ok(())
+        move_into_place(&path, file)
     }
+}
+
+/// A temporary file beside `path`, with the path that it is to take.
+pub(super) fn create_beside(path: &Path) -> Result<(PathBuf, BufWriter<NamedTempFile>)> {
+    if path.is_dir() {
+        return Err(Failure::usage(format!("--output: {} is a directory", path.display())));
+    }
+    // A link is followed, so that the file it names is replaced and not the link.
+    let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".trivec-").suffix(".tmp");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // As any new file: the umask takes from it what it takes. An existing file keeps its own.
+        let permissions = std::fs::metadata(&path).map(|m| m.permissions());
+        builder.permissions(permissions.unwrap_or_else(|_| std::fs::Permissions::from_mode(0o666)));
+    }
+    let file = builder.tempfile_in(directory_of(&path)).map_err(|e| Failure::io_path(&path, &e))?;
+    Ok((path, BufWriter::with_capacity(1 << 16, file)))
+}
+
+/// Makes the file visible under its name, after its bytes have reached the disk.
+pub(super) fn move_into_place(path: &Path, file: BufWriter<NamedTempFile>) -> Result<()> {
+    let fail = |e: io::Error| Failure::io_path(path, &e);
+    let file = file.into_inner().map_err(|e| fail(e.into_error()))?;
+    file.as_file().sync_all().map_err(fail)?;
+    file.persist(path).map_err(|e| fail(e.error))?;
+    Ok(())
 }
 
 fn directory_of(path: &Path) -> &Path {

@@ -5,12 +5,11 @@ use std::ops::Range;
 use trivec_kernels::{AttentionShape, Block, IntKeyValues, IntScratch, QUERY_BLOCK};
 
 use super::encoder::{TextBatch, Wanted};
-use super::observe::Site;
 use super::workspace::{Workspace, attention_shape};
 use crate::compute::{Compute, LinearTask, run_linear};
 use crate::config::ModelConfig;
 use crate::tensor::{MatMut, MatRef, Matrix};
-use crate::weights::{LayerWeights, WeightFormat};
+use crate::weights::{LayerWeights, Site, WeightFormat};
 
 /// `branch ← Concat(softmax(Q Kᵀ / √head_dim) V) W_o + b_o` (Vaswani et al. 2017, §3.2), text by text. `ws.input` holds the states as
 /// the projections take them.
@@ -40,7 +39,7 @@ pub(crate) fn attention(
     let output = &weights.attention_output;
     ws.input.fill(compute, output.input(), &ws.context);
     let input = ws.input.input(output.input(), &ws.context);
-    run_linear(compute, LinearTask::cut(input, output, ws.branch.view_mut()).collect(), |_| ());
+    run_linear(compute, LinearTask::cut(input, output, ws.branch.view_mut()).collect(), false);
 }
 
 /// Queries, keys and values of all heads.
@@ -54,7 +53,7 @@ fn project(compute: Compute<'_>, weights: &LayerWeights, batch: &TextBatch, want
     if wanted == Wanted::AllTokens {
         tasks.extend(LinearTask::cut(input, &weights.query, ws.queries.view_mut()));
     }
-    run_linear(compute, tasks, |_| ());
+    run_linear(compute, tasks, false);
     if wanted == Wanted::FirstTokens {
         let (texts, hidden) = (batch.ranges().count(), ws.states.cols());
         for matrix in [&mut ws.queries, &mut ws.context, &mut ws.branch] {
@@ -68,13 +67,13 @@ fn project(compute: Compute<'_>, weights: &LayerWeights, batch: &TextBatch, want
         ws.branch.reshape(texts, hidden);
         ws.input.fill(compute, form, &ws.states);
         let input = ws.input.input(form, &ws.states);
-        run_linear(compute, LinearTask::cut(input, &weights.query, ws.queries.view_mut()).collect(), |_| ());
+        run_linear(compute, LinearTask::cut(input, &weights.query, ws.queries.view_mut()).collect(), false);
     }
 }
 
 /// A head's columns of some rows of `[tokens, hidden]`.
 fn head_of(matrix: &Matrix, head: usize, head_dim: usize, rows: Range<usize>) -> MatRef<'_> {
-    let stride = matrix.cols();
+    let stride = matrix.stride();
     MatRef::new(&matrix.as_slice()[rows.start * stride + head * head_dim..], rows.len(), head_dim, stride)
 }
 

@@ -1,20 +1,16 @@
 //! The position-wise feed-forward layers.
 
-use super::observe::Site;
 use super::workspace::{FFN_ROWS, Workspace};
 use crate::compute::{Compute, LinearTask, run_linear};
-use crate::weights::{InputForm, LayerWeights};
+use crate::weights::{LayerWeights, Site};
 
 /// `branch ← GELU(states W₁ + b₁) W₂ + b₂` (Vaswani et al. 2017, §3.3), `FFN_ROWS` tokens at a time. `ws.input` holds the states as the
-/// first layer takes them. GELU is exact; before bytes, which are coarser, it is a polynomial.
+/// first layer takes them.
 pub(crate) fn feed_forward(compute: Compute<'_>, (index, weights): (usize, &LayerWeights), ws: &mut Workspace) {
     if let Some(observer) = &mut ws.observer {
         observer.see(index, Site::FfnIn, &ws.states);
     }
-    let kernels = compute.kernels;
     let form = weights.ffn_out.input();
-    let bytes_follow = matches!(form, InputForm::Rows8 { .. });
-    let gelu = |values: &mut [f32]| if bytes_follow { kernels.gelu_fast(values) } else { kernels.gelu(values) };
     let states = ws.input.input(weights.ffn_in.input(), &ws.states);
     let mut below = ws.branch.view_mut();
     let mut row = 0;
@@ -24,13 +20,13 @@ pub(crate) fn feed_forward(compute: Compute<'_>, (index, weights): (usize, &Laye
         let ffn = ws.inner.cols();
         ws.inner.reshape(rows, ffn);
         let tasks = LinearTask::cut(states.rows_from(row, rows), &weights.ffn_in, ws.inner.view_mut()).collect();
-        run_linear(compute, tasks, gelu);
+        run_linear(compute, tasks, true);
         if let Some(observer) = &mut ws.observer {
             observer.see(index, Site::FfnOut, &ws.inner);
         }
         ws.inner_input.fill(compute, form, &ws.inner);
         let inner = ws.inner_input.input(form, &ws.inner);
-        run_linear(compute, LinearTask::cut(inner, &weights.ffn_out, branch).collect(), |_| ());
+        run_linear(compute, LinearTask::cut(inner, &weights.ffn_out, branch).collect(), false);
         row += rows;
         below = rest;
     }

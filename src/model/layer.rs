@@ -39,10 +39,8 @@ fn add_and_norm(compute: Compute<'_>, config: &ModelConfig, norm: &Norm, next: &
         |scratch, (mut states, mut input)| {
             for row in 0..states.view.rows() {
                 let state = states.view.row_mut(row);
-                for (state, branch) in state.iter_mut().zip(branch.row(states.row + row)) {
-                    *state += branch;
-                }
-                compute.kernels.layer_norm(state, norm.gain(), norm.bias(), config.layer_norm_eps);
+                let branch = branch.row(states.row + row);
+                compute.kernels.add_layer_norm(state, branch, norm.gain(), norm.bias(), config.layer_norm_eps);
                 input.write(compute, next, row, state, scratch);
             }
         },

@@ -1,16 +1,7 @@
 //! What calibration sees: the largest magnitude of every input channel of every linear layer.
 
 use crate::tensor::Matrix;
-
-/// Which linear layer's input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Site {
-    /// Queries, keys and values.
-    Attention,
-    AttentionOutput,
-    FfnIn,
-    FfnOut,
-}
+use crate::weights::Site;
 
 /// The largest magnitudes so far.
 #[derive(Debug, Default, Clone)]

@@ -46,6 +46,11 @@ impl StoredTensor {
         &self.bytes[self.entry.range.clone()]
     }
 
+    /// Tells that single rows of the tensor will be read.
+    pub(crate) fn read_sparsely(&self) {
+        self.bytes.read_sparsely(self.entry.range.clone());
+    }
+
     pub(crate) fn refuse(&self, what: impl Into<String>) -> Error {
         Error::tensor(&self.file, &self.name, what)
     }
@@ -121,6 +126,14 @@ impl Checkpoint {
     ) -> Checkpoint {
         let file = TensorFile { name: String::new(), bytes, header };
         Checkpoint { source, files: vec![file], check_finite, packed: Some(scheme) }
+    }
+
+    /// Brings all pages of the files into memory.
+    pub(crate) fn preload(&self) {
+        for file in &self.files {
+            // What the system does not bring now comes when it is touched.
+            let _ = file.bytes.preload();
+        }
     }
 
     /// How a packed file's layers are stored.

@@ -245,36 +245,45 @@ impl Linear {
         self.bias.as_ref().map(Floats::as_slice)
     }
 
-    /// `out = x Wᵀ + b` for outputs `first ..`, as many as `out` has columns. `first` begins a panel.
-    pub(crate) fn product(&self, kernels: &Kernels, x: Input<'_>, first: usize, out: MatMut<'_>) {
+    /// `out = x Wᵀ + b`, or its GELU, for outputs `first ..`, as many as `out` has columns. `first` begins a panel.
+    pub(crate) fn product(
+        &self,
+        kernels: &Kernels,
+        x: Input<'_>,
+        first: usize, gelu: bool, mut out: MatMut<'_>) {
         let outputs = out.cols();
         let bias = self.bias().map(|bias| &bias[first..first + outputs]);
         match (&self.weight, x) {
             (Weight::F32(_), Input::F32(x)) => {
-                kernels.linear(x, self.weight().rows_from(first, outputs), bias, out);
+                kernels.linear(x, self.weight().rows_from(first, outputs), bias, out.reborrow());
             }
             (Weight::F16(panels), Input::F32(x)) => {
                 let data = as_numbers::<u16>(panels.bytes()).unwrap_or_default();
                 let panels = Panels::new(data, self.outputs, self.inputs * PANEL);
-                kernels.linear_f16(x, panels.outputs_from(first, outputs), Finish { scales: None, bias }, out);
+                kernels.linear_f16(x, panels.outputs_from(first, outputs), Finish { bias, ..Finish::default() }, out.reborrow());
             }
             (Weight::Bf16(panels), Input::Bf16 { data: x, depth }) => {
                 let data = as_numbers::<u16>(panels.bytes()).unwrap_or_default();
                 let panels = Panels::new(data, self.outputs, depth * PANEL);
-                kernels.linear_bf16(x, depth, panels.outputs_from(first, outputs), Finish { scales: None, bias }, out);
+                kernels.linear_bf16(x, depth, panels.outputs_from(first, outputs), Finish { bias, ..Finish::default() }, out.reborrow());
             }
             (Weight::Int8 { panels, scales }, Input::Rows8(x)) => {
                 let panels = Panels::new(panels.bytes(), self.outputs, x.depth() * PANEL);
                 let scales = scales.as_slice();
-                let finish = Finish { scales: Some(&scales[first..first + outputs]), bias };
-                kernels.linear_i8(x, panels.outputs_from(first, outputs), finish, out);
+                let finish = Finish { scales: Some(&scales[first..first + outputs]), bias, gelu };
+                return kernels.linear_i8(x, panels.outputs_from(first, outputs), finish, out);
             }
             (Weight::Int4 { panels }, Input::Rows8(x)) => {
                 let panels = Panels::new(panels.bytes(), self.outputs, x.depth() / I4_BLOCK * I4_BLOCK_BYTES);
-                kernels.linear_i4(x, panels.outputs_from(first, outputs), Finish { scales: None, bias }, out);
+                let finish = Finish { scales: None, bias, gelu };
+                return kernels.linear_i4(x, panels.outputs_from(first, outputs), finish, out);
             }
             // The workspace makes inputs in the form that `input` names.
             (_, x) => debug_assert!(false, "an input of the wrong form: {x:?}"),
+        }
+        if gelu {
+            // The integer products have done it in registers, by a polynomial that is finer than their bytes.
+            (0..out.rows()).for_each(|row| kernels.gelu(out.row_mut(row)));
         }
     }
 

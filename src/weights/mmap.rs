@@ -89,6 +89,18 @@ impl Deref for Bytes {
 }
 
 impl Bytes {
+    /// Tells that single rows of `range` will be read: each then takes a few small pages of memory, where a map of large pages would take
+    /// megabytes.
+    pub(crate) fn read_sparsely(&self, range: std::ops::Range<usize>) {
+        #[cfg(target_os = "linux")]
+        if let Bytes::Mapped(map) = self {
+            // Only memory is saved: if the system refuses, nothing is lost.
+            let _ = map.advise_range(memmap2::Advice::NoHugePage, range.start, range.len());
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = range;
+    }
+
     /// Brings all pages of a map into memory. `false` if the system does not do it (nothing is lost: they come when touched).
     pub(crate) fn preload(&self) -> bool {
         match self {

@@ -4,17 +4,18 @@ mod checkpoint;
 mod linear;
 mod mmap;
 mod names;
+pub(crate) mod packed;
 mod safetensors;
 mod source;
 mod store;
 
 pub(crate) use checkpoint::Checkpoint;
 pub use linear::WeightFormat;
-pub(crate) use linear::{Input, InputForm, Linear, PackedInput, panel_shape};
+pub(crate) use linear::{Input, InputForm, Linear, panel_shape};
 pub(crate) use mmap::{AlignedBytes, Bytes, as_numbers};
-pub(crate) use names::{EncoderWeights, HeadWeights, LayerWeights};
+pub(crate) use names::{EncoderWeights, HeadWeights, LayerWeights, Site};
 pub(crate) use source::Source;
-pub(crate) use store::Norm;
+pub(crate) use store::{Norm, Table};
 
 /// Whether `bytes` are a safetensors file that this engine would read.
 pub(crate) fn header_is_valid(bytes: &[u8]) -> bool {

@@ -22,6 +22,16 @@ pub(crate) struct EncoderWeights {
     pub layers: Vec<LayerWeights>,
 }
 
+/// Which linear layer's input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Site {
+    /// Queries, keys and values.
+    Attention,
+    AttentionOutput,
+    FfnIn,
+    FfnOut,
+}
+
 /// One encoder layer; every matrix `[outputs, inputs]`.
 #[derive(Debug)]
 pub(crate) struct LayerWeights {
@@ -59,6 +69,23 @@ fn packed_input(checkpoint: &Checkpoint, site: &str, inputs: usize) -> Result<Pa
     let smoothing = checkpoint.find(&[&format!("{site}.input_scale")]);
     let smoothing = smoothing.map(|tensor: StoredTensor| floats(tensor, inputs)).transpose()?;
     Ok(PackedInput { rotated: scheme.rotated, grouped: scheme.grouped, inverse_smoothing: smoothing.map(Arc::new) })
+}
+
+impl LayerWeights {
+    /// All its linear layers.
+    pub(crate) fn linears(&self) -> [&Linear; 6] {
+        [&self.query, &self.key, &self.value, &self.attention_output, &self.ffn_in, &self.ffn_out]
+    }
+
+    /// Those that take the input of a site.
+    pub(crate) fn linears_at(&self, site: Site) -> Vec<&Linear> {
+        match site {
+            Site::Attention => vec![&self.query, &self.key, &self.value],
+            Site::AttentionOutput => vec![&self.attention_output],
+            Site::FfnIn => vec![&self.ffn_in],
+            Site::FfnOut => vec![&self.ffn_out],
+        }
+    }
 }
 
 fn norm(checkpoint: &Checkpoint, name: &str, hidden: usize) -> Result<Norm> {
@@ -124,8 +151,7 @@ impl EncoderWeights {
     pub(crate) fn parameters(&self) -> usize {
         let norms = |norm: &Norm| norm.gain().len() + norm.bias().len();
         let layer = |l: &LayerWeights| {
-            let linears = [&l.query, &l.key, &l.value, &l.attention_output, &l.ffn_in, &l.ffn_out];
-            linears.iter().map(|l| l.parameters()).sum::<usize>() + norms(&l.attention_norm) + norms(&l.ffn_norm)
+            l.linears().iter().map(|l| l.parameters()).sum::<usize>() + norms(&l.attention_norm) + norms(&l.ffn_norm)
         };
         self.words.parameters()
             + self.positions.parameters()

@@ -233,6 +233,7 @@ enum Rows {
 
 impl Table {
     pub(crate) fn read(tensor: StoredTensor, rows: usize, cols: usize) -> Result<Table> {
+        tensor.read_sparsely();
         Ok(Table { rows: Rows::Floats(FloatTensor::check(tensor, &[rows, cols])?), cols, len: rows })
     }
 
@@ -242,8 +243,13 @@ impl Table {
             let (dtype, shape) = (&tensor.entry.dtype, &tensor.entry.shape);
             return Err(tensor.refuse(format!("it is {dtype} {shape:?}, expected I8 [{rows}, {cols}]")));
         }
+        tensor.read_sparsely();
         let scales = Floats::new(FloatTensor::check(scales, &[rows])?);
         Ok(Table { rows: Rows::Int8 { stored: tensor, scales }, cols, len: rows })
+    }
+
+    pub(crate) fn cols(&self) -> usize {
+        self.cols
     }
 
     /// Writes row `row` into `out`. The caller has checked `row < len`.

@@ -1,6 +1,8 @@
 //! What the golden tests share: where the fixtures are, how to read them, and the comparators.
 #![allow(dead_code)] // every test crate compiles this file and uses a part of it
 
+pub mod outliers;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -17,6 +17,7 @@ use super::{
 use crate::LANES;
 use crate::rows8::Rows8;
 use crate::simd::int::SimdInt;
+use crate::simd::math;
 use crate::view::MatMut;
 
 /// See [`crate::Kernels::linear_i4`], which has checked the shapes.
@@ -43,7 +44,7 @@ pub(crate) fn linear<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: 
             unsafe {
                 let out = out.as_mut_ptr().add(row * stride + from);
                 let panel = w.panel(panel);
-                with_rows!(rows, S::I4_ROWS, tile_product::<S>(s, tile, panel, bias, cols, out, stride));
+                with_rows!(rows, S::I4_ROWS, tile_product::<S>(s, tile, panel, bias, cols, finish.gelu, out, stride));
             }
             row += rows;
         }
@@ -67,12 +68,14 @@ struct Tile<'a> {
 /// `tile` has `R` rows of `blocks · 32` activations with offsets and scales, `panel` as many blocks; `out` takes `R` rows of
 /// `cols <= 32`.
 #[inline(always)]
+#[allow(clippy::too_many_arguments)] // operands, finish, place: a struct would only rename them
 unsafe fn tile_product<S: SimdInt, const R: usize>(
     s: S,
     tile: Tile<'_>,
     panel: &[u8],
     bias: [S::V; 2],
     cols: usize,
+    gelu: bool,
     out: *mut f32,
     ldo: usize,
 ) {
@@ -120,7 +123,10 @@ unsafe fn tile_product<S: SimdInt, const R: usize>(
     }
     for (r, sums) in sums.into_iter().enumerate() {
         let scale = s.splat(if tile.grouped { 1.0 } else { row_scales[r] });
-        let values = [s.mul_add(sums[0], scale, bias[0]), s.mul_add(sums[1], scale, bias[1])];
+        let mut values = [s.mul_add(sums[0], scale, bias[0]), s.mul_add(sums[1], scale, bias[1])];
+        if gelu {
+            values = [math::gelu_fast(s, values[0]), math::gelu_fast(s, values[1])];
+        }
         // SAFETY: by the caller's word.
         unsafe { store_pair(s, out.add(r * ldo), cols, values) };
     }

@@ -15,6 +15,7 @@
 use super::{Finish, PANEL, PREFETCH_BYTES, Panels, load_pair, store_pair, tile_rows, with_rows};
 use crate::rows8::Rows8;
 use crate::simd::int::SimdInt;
+use crate::simd::math;
 use crate::view::MatMut;
 
 /// See [`crate::Kernels::linear_i8`], which has checked the shapes.
@@ -34,7 +35,7 @@ pub(crate) fn linear<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: 
             unsafe {
                 let out = out.as_mut_ptr().add(row * stride + from);
                 let panel = w.panel(panel);
-                with_rows!(rows, S::I8_ROWS, tile_product::<S>(s, tile, panel, scales, bias, cols, out, stride));
+                with_rows!(rows, S::I8_ROWS, tile_product::<S>(s, tile, panel, scales, bias, cols, finish.gelu, out, stride));
             }
             row += rows;
         }
@@ -62,6 +63,7 @@ unsafe fn tile_product<S: SimdInt, const R: usize>(
     scales: [S::V; 2],
     bias: [S::V; 2],
     cols: usize,
+    gelu: bool,
     out: *mut f32,
     ldo: usize,
 ) {
@@ -90,10 +92,13 @@ unsafe fn tile_product<S: SimdInt, const R: usize>(
     }
     for (r, acc) in acc.into_iter().enumerate() {
         let scale = s.splat(row_scales[r]);
-        let values = [
+        let mut values = [
             s.mul_add(s.mul(s.to_f32(acc[0]), scale), scales[0], bias[0]),
             s.mul_add(s.mul(s.to_f32(acc[1]), scale), scales[1], bias[1]),
         ];
+        if gelu {
+            values = [math::gelu_fast(s, values[0]), math::gelu_fast(s, values[1])];
+        }
         // SAFETY: by the caller's word.
         unsafe { store_pair(s, out.add(r * ldo), cols, values) };
     }

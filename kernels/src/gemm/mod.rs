@@ -31,7 +31,7 @@ pub const MAX_INT_DEPTH: usize = 1 << 16;
 
 /// How far ahead of the weights in use the stream is asked for: some 30 cache lines, about the time of a memory access at the
 /// speed of one core.
-const PREFETCH_BYTES: usize = 2048;
+const PREFETCH_BYTES: usize = 4096;
 
 /// Weights in panels of [`PANEL`] outputs: `T` is `u8` (int8 and int4) or `u16` (f16 and bf16).
 #[derive(Debug, Clone, Copy)]
@@ -80,13 +80,15 @@ impl<'a, T> Panels<'a, T> {
     }
 }
 
-/// What turns accumulators into outputs: `out[r, o] = acc · row_scale[r] · output_scale[o] + bias[o]`.
+/// What turns accumulators into outputs: `out[r, o] = acc · row_scale[r] · output_scale[o] + bias[o]`, then GELU if asked.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Finish<'a> {
     /// `[outputs]`; `None` is 1. Not for f16 and bf16 weights.
     pub scales: Option<&'a [f32]>,
     /// `[outputs]`; `None` is 0.
     pub bias: Option<&'a [f32]>,
+    /// Whether outputs go through [`crate::Kernels::gelu_fast`], while they are in registers. For int8 and int4 weights.
+    pub gelu: bool,
 }
 
 impl Finish<'_> {

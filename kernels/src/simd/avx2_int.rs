@@ -197,6 +197,17 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
         unsafe { _mm256_storeu_si256(p.cast(), pack_i16(v)) }
     }
     #[inline(always)]
+    unsafe fn store_i16_pairs(self, p: *mut i16, a: Self::V, b: Self::V) {
+        // SAFETY: token; the caller vouches for 64 writable bytes.
+        unsafe {
+            for half in 0..2 {
+                let low = _mm256_and_si256(_mm256_cvtps_epi32(a[half]), _mm256_set1_epi32(0xffff));
+                let high = _mm256_slli_epi32::<16>(_mm256_cvtps_epi32(b[half]));
+                _mm256_storeu_si256(p.add(16 * half).cast(), _mm256_or_si256(low, high));
+            }
+        }
+    }
+    #[inline(always)]
     unsafe fn store_bf16(self, p: *mut u16, v: Self::V) {
         // SAFETY: token; the caller vouches for 32 writable bytes.
         unsafe {

@@ -183,6 +183,15 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
         unsafe { _mm256_storeu_si256(p.cast(), _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(v))) }
     }
     #[inline(always)]
+    unsafe fn store_i16_pairs(self, p: *mut i16, a: Self::V, b: Self::V) {
+        // SAFETY: token; the caller vouches for 64 writable bytes.
+        unsafe {
+            let low = _mm512_and_si512(_mm512_cvtps_epi32(a), _mm512_set1_epi32(0xffff));
+            let high = _mm512_slli_epi32::<16>(_mm512_cvtps_epi32(b));
+            _mm512_storeu_si512(p.cast(), _mm512_or_si512(low, high));
+        }
+    }
+    #[inline(always)]
     unsafe fn store_bf16(self, p: *mut u16, v: Self::V) {
         // Integer rounding rather than the bf16 instruction, which flushes subnormals: the same bits as elsewhere.
         // SAFETY: token; the caller vouches for 32 writable bytes.

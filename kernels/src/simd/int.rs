@@ -106,6 +106,11 @@ pub(crate) trait SimdInt: Simd {
     /// # Safety
     /// 16 elements at `p` are writable.
     unsafe fn store_i16(self, p: *mut i16, v: Self::V);
+    /// As [`store_i16`](Self::store_i16), of two vectors: `a[0], b[0], a[1], b[1], …`.
+    ///
+    /// # Safety
+    /// 32 elements at `p` are writable.
+    unsafe fn store_i16_pairs(self, p: *mut i16, a: Self::V, b: Self::V);
     /// Rounds to bf16, halves to even.
     ///
     /// # Safety

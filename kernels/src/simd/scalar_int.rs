@@ -108,6 +108,13 @@ impl SimdInt for Scalar {
         unsafe { p.cast::<[i16; LANES]>().write_unaligned(v.map(|x| x.round_ties_even() as i16)) }
     }
     #[inline(always)]
+    unsafe fn store_i16_pairs(self, p: *mut i16, a: Self::V, b: Self::V) {
+        let round = |x: f32| x.round_ties_even() as i16;
+        let pairs: [[i16; 2]; LANES] = std::array::from_fn(|i| [round(a[i]), round(b[i])]);
+        // SAFETY: the caller vouches for 32 writable elements.
+        unsafe { p.cast::<[[i16; 2]; LANES]>().write_unaligned(pairs) }
+    }
+    #[inline(always)]
     unsafe fn store_bf16(self, p: *mut u16, v: Self::V) {
         // SAFETY: the caller vouches for 16 writable elements.
         unsafe { p.cast::<[u16; LANES]>().write_unaligned(v.map(|x| half::bf16::from_f32(x).to_bits())) }

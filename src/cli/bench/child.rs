@@ -1,0 +1,111 @@
+//! What is measured in processes of their own: this program, started again.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use super::super::args::ModelArgs;
+use super::super::exit::{Failure, Result};
+use super::machine::Machine;
+
+/// Cold starts; the median counts.
+const STARTS: usize = 7;
+
+/// What a fresh process showed.
+pub(super) struct Start {
+    pub cold_start_ms: f64,
+    pub peak_rss_mb: f64,
+}
+
+/// This program with the options that choose kernels and threads.
+fn program(args: &ModelArgs) -> Result<Command> {
+    let program = std::env::current_exe().map_err(|e| Failure::io("this program", &e))?;
+    let mut command = Command::new(program);
+    command.arg("--quiet").env_remove("TRIVEC_MODEL").stdout(Stdio::piped()).stderr(Stdio::inherit());
+    if let Some(isa) = &args.isa {
+        command.args(["--isa", isa]);
+    }
+    if let Some(threads) = args.threads {
+        command.args(["--threads", &threads.to_string()]);
+    }
+    if args.no_check {
+        command.arg("--no-check");
+    }
+    if args.preload {
+        command.arg("--preload");
+    }
+    Ok(command)
+}
+
+fn failed(e: impl std::fmt::Display) -> Failure {
+    Failure::io("a process of the bench", &std::io::Error::other(e.to_string()))
+}
+
+/// The machine's limits.
+pub(super) fn probe(args: &ModelArgs) -> Result<Machine> {
+    let output = program(args)?.args(["bench", "--probe"]).output().map_err(failed)?;
+    if !output.status.success() {
+        return Err(failed(format!("--probe ended with {}", output.status)));
+    }
+    serde_json::from_slice(&output.stdout).map_err(failed)
+}
+
+/// A process with pipes to it.
+struct Pipes {
+    child: Child,
+    answers: std::io::Lines<BufReader<std::process::ChildStdout>>,
+}
+
+impl Pipes {
+    fn open(mut command: Command) -> Result<Pipes> {
+        let mut child = command.stdin(Stdio::piped()).spawn().map_err(failed)?;
+        let stdout = child.stdout.take().ok_or_else(|| failed("no pipe"))?;
+        Ok(Pipes { child, answers: BufReader::new(stdout).lines() })
+    }
+
+    fn ask(&mut self, request: &str) -> Result<()> {
+        let stdin = self.child.stdin.as_mut().ok_or_else(|| failed("no pipe"))?;
+        stdin.write_all(request.as_bytes()).and_then(|()| stdin.flush()).map_err(failed)
+    }
+
+    fn answer(&mut self) -> Result<String> {
+        self.answers.next().ok_or_else(|| failed("it ended without an answer"))?.map_err(failed)
+    }
+
+    fn close(mut self) -> Result<()> {
+        drop(self.child.stdin.take());
+        self.child.wait().map_err(failed)?;
+        Ok(())
+    }
+}
+
+/// Cold start (the `embed` command, from its start to its first vector) and peak memory (the worker).
+pub(super) fn start(model: &Path, args: &ModelArgs) -> Result<Start> {
+    let mut times = Vec::new();
+    // One more start than counts: it warms the page cache.
+    for run in 0..=STARTS {
+        let mut command = program(args)?;
+        command.args(["embed", "--input-format", "jsonl", "--batch-size", "1", "--model"]).arg(model);
+        let begin = Instant::now();
+        let mut pipes = Pipes::open(command)?;
+        pipes.ask("{\"input_ids\":[0,10,20,30,40,50,60,2]}\n")?;
+        pipes.answer()?;
+        if run > 0 {
+            times.push(begin.elapsed().as_secs_f64() * 1e3);
+        }
+        pipes.close()?;
+    }
+    times.sort_by(f64::total_cmp);
+    let mut command = program(args)?;
+    command.args(["bench", "--worker", "--model"]).arg(model);
+    let mut pipes = Pipes::open(command)?;
+    pipes.answer()?;
+    pipes.ask("{\"shape\":[1,128],\"runs\":3}\n")?;
+    let answer: serde_json::Value = serde_json::from_str(&pipes.answer()?).map_err(failed)?;
+    pipes.close()?;
+    Ok(Start {
+        cold_start_ms: super::shapes::percentile(&times, 0.5),
+        peak_rss_mb: answer["peak_rss_mb"].as_f64().unwrap_or(0.0),
+    })
+}

@@ -1,0 +1,200 @@
+//! `trivec bench`: how fast a model is, beside what this machine allows.
+//!
+//! The machine's limits and everything that must not share this process (cold start, peak memory) are measured in processes of their own,
+//! in the same run.
+
+mod child;
+mod machine;
+mod shapes;
+mod worker;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde::Serialize;
+
+use self::machine::Machine;
+use self::shapes::{Measured, Shape};
+use super::args::{BenchArgs, ModelArgs};
+use super::exit::{Failure, Result};
+use super::output::{create_beside, move_into_place};
+use crate::pack::{PackOptions, synthetic};
+use crate::parallel::Team;
+use crate::{Model, WeightFormat};
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report {
+    machine: Machine,
+    weights: String,
+    results: Vec<Measured>,
+    /// From the start of a process to its first vector (1 x 8 tokens), page cache warm.
+    cold_start_ms: f64,
+    /// Loading alone.
+    load_ms: f64,
+    /// Of a process that loads the model and embeds 1 x 128 tokens.
+    peak_rss_mb: f64,
+}
+
+pub(super) fn run(args: &BenchArgs, model_args: &ModelArgs) -> Result<()> {
+    if args.lengths {
+        return print(&serde_json::to_string(&shapes::mixed_lengths()).map_err(|e| Failure::usage(e))?);
+    }
+    if args.probe {
+        let machine = machine::measure(model_args)?;
+        return print(&serde_json::to_string(&machine).map_err(|e| Failure::usage(e))?);
+    }
+    let team = || Team::new(model_args.threads).map_err(|e| Failure::io("threads", &e));
+    if let Some(directory) = &args.export {
+        return export(directory, &team()?, model_args.quiet);
+    }
+    let shapes = args.shapes.iter().map(|shape| shape.parse()).collect::<std::result::Result<Vec<Shape>, String>>();
+    let shapes = shapes.map_err(|e| Failure::usage(format!("--shapes: {e}")))?;
+    if !(args.seconds >= 0.0 && args.seconds <= 3600.0) {
+        return Err(Failure::usage(format!("--seconds: found {}, expected 0 to 3600", args.seconds)));
+    }
+    // A model that is made for this run lives in a file, as any model: what is not touched takes no memory.
+    let directory = tempfile::Builder::new().prefix("trivec-bench-").tempdir();
+    let directory = directory.map_err(|e| Failure::io("temporary directory", &e))?;
+    let made = make_model(args, model_args, &team()?, directory.path())?;
+    let Some(path) = made.or_else(|| model_args.model.clone()) else {
+        return Err(Failure::usage("no model: give --synthetic bge-m3, --model, or --weights to pack the starter"));
+    };
+    let options = super::options(model_args);
+    if args.worker {
+        return worker::run(&Model::load_with(&path, &options)?);
+    }
+
+    let note = |what: &str| {
+        if !model_args.quiet {
+            anstream::eprintln!("trivec bench: {what}");
+        }
+    };
+    note("measuring this machine");
+    let mut machine = child::probe(model_args)?;
+    note("measuring start and memory");
+    let start = child::start(&path, model_args)?;
+    let begin = Instant::now();
+    let model = Model::load_with(&path, &options)?;
+    let load_ms = begin.elapsed().as_secs_f64() * 1e3;
+    if let Some(longest) = shapes.iter().flat_map(Shape::lengths).find(|&length| length > model.info().max_length) {
+        let most = model.info().max_length;
+        return Err(Failure::usage(format!("--shapes: {longest} tokens, but the model takes at most {most}")));
+    }
+    let mut measured = Vec::new();
+    for shape in &shapes {
+        note(&format!("measuring {shape}"));
+        measured.push((shape, shapes::measure(&model, shape, args.seconds)?));
+    }
+    // Again at the end: a shared machine's speed changes, and its limit is the best it showed.
+    machine.take_best(child::probe(model_args)?);
+    let results =
+        measured.into_iter().map(|(shape, times)| Measured::new(&model, shape, times, &machine)).collect::<Vec<_>>();
+    let report = Report {
+        machine,
+        weights: model.info().weights.clone(),
+        results,
+        cold_start_ms: start.cold_start_ms,
+        load_ms,
+        peak_rss_mb: start.peak_rss_mb,
+    };
+    if args.json {
+        return print(&serde_json::to_string(&report).map_err(|e| Failure::usage(e))?);
+    }
+    print(&report.table())
+}
+
+fn print(text: &str) -> Result<()> {
+    let mut out = anstream::stdout().lock();
+    writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()).map_err(|e| Failure::stdout(&e))
+}
+
+/// Packs what is to be measured, if it is not a packed file already; returns where it is.
+fn make_model(args: &BenchArgs, model_args: &ModelArgs, team: &Team, directory: &Path) -> Result<Option<PathBuf>> {
+    let note = |what: String| {
+        if !model_args.quiet {
+            anstream::eprintln!("trivec bench: {what}");
+        }
+    };
+    if args.synthetic.is_some() {
+        let format = args.weights.unwrap_or(WeightFormat::Int8);
+        let path = args.path.clone().unwrap_or_else(|| directory.join("synthetic.safetensors"));
+        if path.is_file() {
+            return Ok(Some(path));
+        }
+        note(format!("making a synthetic model of BGE-M3's shape in {}", format.name()));
+        let (target, mut out) = create_beside(&path)?;
+        synthetic::write_packed(format, team, &path, &mut out)?;
+        move_into_place(&target, out)?;
+        return Ok(Some(path));
+    }
+    let from_file = model_args.model.as_ref().is_some_and(|path| path.is_file());
+    match args.weights {
+        Some(format) if !from_file => {
+            let options = super::options(model_args);
+            let model = match &model_args.model {
+                Some(path) => Model::load_with(path, &options)?,
+                None => super::load_starter(model_args, &options)?,
+            };
+            let path = directory.join("packed.safetensors");
+            note(format!("packing {} in {}", model.info().name, format.name()));
+            super::pack::write(&model, &PackOptions::new(format), &path)?;
+            Ok(Some(path))
+        }
+        Some(_) => Err(Failure::usage("--weights: the model is a packed file, whose weights are what they are")),
+        None => Ok(None),
+    }
+}
+
+/// Writes the synthetic model as a checkpoint.
+fn export(directory: &Path, team: &Team, quiet: bool) -> Result<()> {
+    std::fs::create_dir_all(directory).map_err(|e| Failure::io_path(directory, &e))?;
+    let path = directory.join("model.safetensors");
+    let (target, mut out) = create_beside(&path)?;
+    let bytes = synthetic::write_checkpoint(team, &path, &mut out)?;
+    move_into_place(&target, out)?;
+    let config = directory.join("config.json");
+    std::fs::write(&config, synthetic::config_json()).map_err(|e| Failure::io_path(&config, &e))?;
+    if !quiet {
+        anstream::eprintln!("{}: {:.0} MB of f32 weights", directory.display(), bytes as f64 / 1e6);
+    }
+    Ok(())
+}
+
+impl Report {
+    fn table(&self) -> String {
+        let m = &self.machine;
+        let mut lines = vec![
+            format!("{}, {}, {} threads, {} weights", m.cpu, m.isa, m.threads, self.weights),
+            format!(
+                "limits: memory {:.1} GB/s, int8 {:.0} GOP/s, bf16 {:.0} GFLOP/s, f32 {:.0} GFLOP/s",
+                m.read_gb_s, m.int8_gop_s, m.bf16_gflop_s, m.f32_gflop_s
+            ),
+            String::new(),
+            format!(
+                "{:>9} {:>11} {:>11} {:>10} {:>10} {:>11} {:>7} {:>7}",
+                "shape", "median ms", "p95 ms", "tokens/s", "MB read", "limit ms", "bound", "share"
+            ),
+        ];
+        lines.extend(self.results.iter().map(|r| {
+            format!(
+                "{:>9} {:>11.3} {:>11.3} {:>10.0} {:>10.0} {:>11.3} {:>7} {:>6.0}%",
+                r.shape,
+                r.median_ms,
+                r.p95_ms,
+                r.tokens_s,
+                r.weight_bytes as f64 / 1e6,
+                r.limit_ms,
+                r.bound,
+                r.share * 100.0
+            )
+        }));
+        lines.push(String::new());
+        lines.push(format!(
+            "cold start to first vector {:.1} ms, load {:.1} ms, peak memory at 1x128 {:.0} MB",
+            self.cold_start_ms, self.load_ms, self.peak_rss_mb
+        ));
+        lines.join("\n")
+    }
+}

@@ -1,0 +1,90 @@
+//! Writing a safetensors file whose tensors all begin at multiples of 64 bytes.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::error::{Error, Result};
+use crate::parallel::Team;
+
+/// Where tensors begin.
+const ALIGNMENT: usize = 64;
+
+/// Makes a tensor's bytes when they are to be written.
+pub(super) type Fill<'a> = Box<dyn Fn() -> Result<Vec<u8>> + Send + Sync + 'a>;
+
+struct Tensor<'a> {
+    name: String,
+    dtype: &'static str,
+    shape: Vec<usize>,
+    bytes: usize,
+    fill: Fill<'a>,
+}
+
+/// A file in the making: names and sizes first, bytes later.
+pub(super) struct PackedWriter<'a> {
+    metadata: BTreeMap<String, String>,
+    tensors: Vec<Tensor<'a>>,
+}
+
+impl<'a> PackedWriter<'a> {
+    pub(super) fn new() -> Self {
+        PackedWriter { metadata: BTreeMap::new(), tensors: Vec::new() }
+    }
+
+    pub(super) fn meta(&mut self, key: &str, value: String) {
+        self.metadata.insert(key.to_owned(), value);
+    }
+
+    /// Adds a tensor of `bytes` bytes, which `fill` makes.
+    pub(super) fn add(&mut self, name: String, dtype: &'static str, shape: Vec<usize>, bytes: usize, fill: Fill<'a>) {
+        self.tensors.push(Tensor { name, dtype, shape, bytes, fill });
+    }
+
+    /// The header and where the data ends: tensors in the order they were added, with padding tensors between them where needed.
+    fn header(&self) -> Result<Vec<u8>> {
+        let mut entries = serde_json::Map::new();
+        entries.insert("__metadata__".to_owned(), json!(self.metadata));
+        let mut at = 0;
+        for tensor in &self.tensors {
+            let end = at + tensor.bytes;
+            let entry = json!({"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": [at, end]});
+            if entries.insert(tensor.name.clone(), entry).is_some() {
+                let what = format!("two tensors are called `{}`", tensor.name);
+                return Err(Error::Option { option: "model", what });
+            }
+            at = end.next_multiple_of(ALIGNMENT);
+            if at > end {
+                let pad = json!({"dtype": "U8", "shape": [at - end], "data_offsets": [end, at]});
+                entries.insert(format!("pad.{end}"), pad);
+            }
+        }
+        let mut json = Value::Object(entries).to_string().into_bytes();
+        // Spaces behind the header put the data at a multiple of 64.
+        json.resize((8 + json.len()).next_multiple_of(ALIGNMENT) - 8, b' ');
+        Ok(json)
+    }
+
+    /// Writes the file; returns its length.
+    pub(super) fn write(&self, team: &Team, path: &Path, out: &mut dyn Write) -> Result<u64> {
+        let io = |e| Error::io(path, e);
+        let header = self.header()?;
+        out.write_all(&(header.len() as u64).to_le_bytes()).map_err(io)?;
+        out.write_all(&header).map_err(io)?;
+        let mut written = 8 + header.len() as u64;
+        // A few tensors at a time, so that memory holds no more than those.
+        for tensors in self.tensors.chunks(2 * team.threads()) {
+            for (bytes, tensor) in team.map(tensors, |tensor| (tensor.fill)()).into_iter().zip(tensors) {
+                let mut bytes = bytes?;
+                debug_assert_eq!(bytes.len(), tensor.bytes, "{}", tensor.name);
+                bytes.resize(tensor.bytes.next_multiple_of(ALIGNMENT), 0);
+                out.write_all(&bytes).map_err(io)?;
+                written += bytes.len() as u64;
+            }
+        }
+        out.flush().map_err(io)?;
+        Ok(written)
+    }
+}

@@ -1,0 +1,399 @@
+//! Every tensor of a packed file: which there are, and how each is made of the checkpoint's.
+
+use half::{bf16, f16};
+use trivec_kernels::{I4_BLOCK, I4_BLOCK_BYTES, Kernels, PANEL, Prepare, rotation_for};
+
+use super::calibrate::Smoothing;
+use super::file::{Fill, PackedWriter};
+use crate::engine::Model;
+use crate::error::{Error, Result};
+use crate::weights::{HeadWeights, Linear, Norm, Site, Table, WeightFormat, panel_shape};
+
+/// Bytes of a 4-bit block of a checkpoint.
+const Q4_BLOCK_BYTES: usize = 18;
+
+fn f32_bytes(values: impl IntoIterator<Item = f32>) -> Vec<u8> {
+    values.into_iter().flat_map(f32::to_le_bytes).collect()
+}
+
+/// Adds all tensors of `model`.
+pub(super) fn add_tensors<'a>(
+    writer: &mut PackedWriter<'a>,
+    model: &'a Model,
+    format: WeightFormat,
+    own_blocks: bool,
+    smoothing: &'a Smoothing,
+) -> Result<()> {
+    let kernels = model.kernels();
+    let (encoder, heads) = (model.encoder(), model.heads());
+    let weights = &encoder.weights;
+    // Small and always needed first, so that the first pages of the file hold them.
+    add_norm(writer, "embeddings.LayerNorm", &weights.embedding_norm);
+    for (index, layer) in weights.layers.iter().enumerate() {
+        let name = |part: &str| format!("encoder.layer.{index}.{part}");
+        add_norm(writer, &name("attention.output.LayerNorm"), &layer.attention_norm);
+        add_norm(writer, &name("output.LayerNorm"), &layer.ffn_norm);
+        for (part, linears, site) in [
+            (
+                "attention.self",
+                vec![
+                    ("attention.self.query", &layer.query),
+                    ("attention.self.key", &layer.key),
+                    ("attention.self.value", &layer.value),
+                ],
+                Site::Attention,
+            ),
+            (
+                "attention.output.dense",
+                vec![("attention.output.dense", &layer.attention_output)],
+                Site::AttentionOutput,
+            ),
+            ("intermediate.dense", vec![("intermediate.dense", &layer.ffn_in)], Site::FfnIn),
+            ("output.dense", vec![("output.dense", &layer.ffn_out)], Site::FfnOut),
+        ] {
+            let factors = smoothing.at(index, site);
+            if let Some(factors) = factors {
+                let inverse = f32_bytes(factors.iter().map(|factor| 1.0 / factor));
+                let fill: Fill<'a> = Box::new(move || Ok(inverse.clone()));
+                let inputs = factors.len();
+                writer.add(format!("{}.input_scale", name(part)), "F32", vec![inputs], inputs * 4, fill);
+            }
+            for (part, linear) in linears {
+                let layer = Layer { kernels, name: name(part), rows: linear, factors, own_blocks };
+                layer.add(writer, format);
+            }
+        }
+    }
+    add_heads(writer, heads);
+    let half = match format {
+        WeightFormat::F32 => WeightFormat::F32,
+        WeightFormat::Bf16 => WeightFormat::Bf16,
+        _ => WeightFormat::F16,
+    };
+    add_table(writer, "embeddings.token_type_embeddings", &weights.token_types, half);
+    add_table(writer, "embeddings.position_embeddings", &weights.positions, half);
+    let words = if format == WeightFormat::Int4 { WeightFormat::Int8 } else { format };
+    add_table(writer, "embeddings.word_embeddings", &weights.words, words);
+    if [&weights.words, &weights.positions, &weights.token_types].iter().any(|table| table.q4_bytes().is_some()) {
+        writer.meta(crate::weights::packed::keys::Q4_0, "1".to_owned());
+    }
+    Ok(())
+}
+
+fn add_floats<'a>(writer: &mut PackedWriter<'a>, name: String, shape: Vec<usize>, values: &'a [f32]) {
+    let fill: Fill<'a> = Box::new(move || Ok(f32_bytes(values.iter().copied())));
+    writer.add(name, "F32", shape, values.len() * 4, fill);
+}
+
+fn add_norm<'a>(writer: &mut PackedWriter<'a>, name: &str, norm: &'a Norm) {
+    add_floats(writer, format!("{name}.weight"), vec![norm.gain().len()], norm.gain());
+    add_floats(writer, format!("{name}.bias"), vec![norm.bias().len()], norm.bias());
+}
+
+/// The heads stay in f32: they are a thousandth of the work, and the last word on every value.
+fn add_heads<'a>(writer: &mut PackedWriter<'a>, heads: &'a HeadWeights) {
+    let dense = heads.dense.iter().enumerate().map(|(index, linear)| (format!("dense.{index}"), linear));
+    let sparse = heads.sparse.iter().map(|linear| ("sparse_linear".to_owned(), linear));
+    let colbert = heads.colbert.iter().map(|linear| ("colbert_linear".to_owned(), linear));
+    for (name, linear) in dense.chain(sparse).chain(colbert) {
+        let fill: Fill<'a> = Box::new(move || {
+            let rows = (0..linear.outputs).flat_map(|output| linear.weight().row(output));
+            Ok(f32_bytes(rows.copied()))
+        });
+        let (outputs, inputs) = (linear.outputs, linear.inputs);
+        writer.add(format!("{name}.weight"), "F32", vec![outputs, inputs], outputs * inputs * 4, fill);
+        if let Some(bias) = linear.bias() {
+            add_floats(writer, format!("{name}.bias"), vec![bias.len()], bias);
+        }
+    }
+}
+
+impl RowSource for Table {
+    fn shape(&self) -> [usize; 2] {
+        [self.len, self.cols()]
+    }
+
+    fn row(&self, row: usize, out: &mut [f32]) {
+        self.copy_row(row, out);
+    }
+
+    fn bias(&self) -> Option<&[f32]> {
+        None
+    }
+
+    fn q4_bytes(&self) -> Option<&[u8]> {
+        self.q4_bytes()
+    }
+}
+
+/// A table, by row in `format`; one of 4-bit blocks stays as it is.
+pub(super) fn add_table<'a, R: RowSource + ?Sized>(
+    writer: &mut PackedWriter<'a>,
+    name: &str,
+    table: &'a R,
+    format: WeightFormat,
+) {
+    let [rows, cols] = table.shape();
+    if let Some(blocks) = table.q4_bytes() {
+        let shape = vec![rows, cols / 32, Q4_BLOCK_BYTES];
+        let fill: Fill<'a> = Box::new(move || Ok(blocks.to_vec()));
+        writer.add(format!("{name}.weight"), "U8", shape, blocks.len(), fill);
+        return;
+    }
+    if format == WeightFormat::Int8 {
+        let scales: Fill<'a> = Box::new(move || {
+            let mut row = vec![0.0; cols];
+            Ok(f32_bytes((0..rows).map(|index| {
+                table.row(index, &mut row);
+                widest(&row) / 127.0
+            })))
+        });
+        writer.add(format!("{name}.weight_scale"), "F32", vec![rows], rows * 4, scales);
+    }
+    let (dtype, size) = match format {
+        WeightFormat::F32 => ("F32", 4),
+        WeightFormat::F16 => ("F16", 2),
+        WeightFormat::Bf16 => ("BF16", 2),
+        WeightFormat::Int8 | WeightFormat::Int4 => ("I8", 1),
+    };
+    let full_name = format!("{name}.weight");
+    let for_errors = full_name.clone();
+    let fill: Fill<'a> = Box::new(move || {
+        let mut row = vec![0.0; cols];
+        let mut bytes = Vec::with_capacity(rows * cols * size);
+        for index in 0..rows {
+            table.row(index, &mut row);
+            match format {
+                WeightFormat::F32 => bytes.extend(row.iter().flat_map(|x| x.to_le_bytes())),
+                WeightFormat::F16 => {
+                    for &x in &row {
+                        bytes.extend(to_f16(x, &for_errors)?.to_le_bytes());
+                    }
+                }
+                WeightFormat::Bf16 => bytes.extend(row.iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes())),
+                WeightFormat::Int8 | WeightFormat::Int4 => {
+                    let inverse = inverse_scale(widest(&row));
+                    bytes.extend(row.iter().map(|x| to_i8(*x, inverse) as u8));
+                }
+            }
+        }
+        Ok(bytes)
+    });
+    writer.add(full_name, dtype, vec![rows, cols], rows * cols * size, fill);
+}
+
+fn widest(row: &[f32]) -> f32 {
+    row.iter().fold(0.0, |widest, x| x.abs().max(widest))
+}
+
+/// `127 / widest`, 0 for a row of zeros.
+fn inverse_scale(widest: f32) -> f32 {
+    if widest > 1e-35 { 127.0 / widest } else { 0.0 }
+}
+
+fn to_i8(x: f32, inverse: f32) -> i8 {
+    (x * inverse).round_ties_even().clamp(-127.0, 127.0) as i8
+}
+
+fn to_f16(x: f32, tensor: &str) -> Result<f16> {
+    let half = f16::from_f32(x);
+    if half.is_finite() {
+        return Ok(half);
+    }
+    Err(Error::Option { option: "weights", what: format!("`{tensor}` has the value {x}, which f16 cannot hold: use bf16") })
+}
+
+/// Where a layer's weights come from.
+pub(super) trait RowSource: Sync {
+    /// `[outputs, inputs]`
+    fn shape(&self) -> [usize; 2];
+    /// Writes the weights of one output.
+    fn row(&self, output: usize, out: &mut [f32]);
+    fn bias(&self) -> Option<&[f32]>;
+    /// 4-bit blocks that are to be taken as they are.
+    fn q4_bytes(&self) -> Option<&[u8]> {
+        None
+    }
+}
+
+impl RowSource for Linear {
+    fn shape(&self) -> [usize; 2] {
+        [self.outputs, self.inputs]
+    }
+
+    fn row(&self, output: usize, out: &mut [f32]) {
+        out.copy_from_slice(self.weight().row(output));
+    }
+
+    fn bias(&self) -> Option<&[f32]> {
+        self.bias()
+    }
+
+    fn q4_bytes(&self) -> Option<&[u8]> {
+        self.q4_bytes()
+    }
+}
+
+/// A linear layer to be packed.
+pub(super) struct Layer<'a, R: ?Sized> {
+    pub kernels: &'static Kernels,
+    pub name: String,
+    pub rows: &'a R,
+    /// `[inputs]`: what the weights' columns are multiplied by.
+    pub factors: Option<&'a [f32]>,
+    pub own_blocks: bool,
+}
+
+impl<R: ?Sized> Clone for Layer<'_, R> {
+    fn clone(&self) -> Self {
+        Layer { name: self.name.clone(), ..*self }
+    }
+}
+
+impl<'a, R: RowSource + ?Sized> Layer<'a, R> {
+    pub(super) fn add(self, writer: &mut PackedWriter<'a>, format: WeightFormat) {
+        let [outputs, inputs] = self.rows.shape();
+        if let Some(bias) = self.rows.bias() {
+            add_floats(writer, format!("{}.bias", self.name), vec![outputs], bias);
+        }
+        let weight_name = format!("{}.weight", self.name);
+        if format == WeightFormat::F32 {
+            let fill: Fill<'a> = Box::new(move || {
+                let (mut row, mut bytes) = (vec![0.0; inputs], Vec::with_capacity(outputs * inputs * 4));
+                for output in 0..outputs {
+                    self.rows.row(output, &mut row);
+                    bytes.extend(row.iter().flat_map(|w| w.to_le_bytes()));
+                }
+                Ok(bytes)
+            });
+            writer.add(weight_name, "F32", vec![outputs, inputs], outputs * inputs * 4, fill);
+            return;
+        }
+        if format == WeightFormat::Int8 {
+            let layer = self.clone();
+            let fill: Fill<'a> = Box::new(move || {
+                let (mut row, mut scratch) = (vec![0.0; inputs], vec![0.0; inputs]);
+                Ok(f32_bytes((0..outputs).map(|output| {
+                    layer.row(output, &mut row, &mut scratch);
+                    widest(&row) / 127.0
+                })))
+            });
+            writer.add(format!("{}.weight_scale", self.name), "F32", vec![outputs], outputs * 4, fill);
+        }
+        let shape = panel_shape(format, outputs, inputs);
+        let (dtype, size) = match format {
+            WeightFormat::F16 => ("F16", 2),
+            WeightFormat::Bf16 => ("BF16", 2),
+            _ => ("U8", 1),
+        };
+        let fill: Fill<'a> = Box::new(move || {
+            let mut bytes = vec![if format == WeightFormat::Int8 { 128 } else { 0 }; shape[0] * shape[1] * size];
+            let (mut row, mut scratch) = (vec![0.0; inputs], vec![0.0; inputs]);
+            for output in 0..outputs {
+                let panel = &mut bytes[output / PANEL * shape[1] * size..][..shape[1] * size];
+                self.fill_output(format, output, panel, &mut row, &mut scratch)?;
+            }
+            Ok(bytes)
+        });
+        writer.add(weight_name, dtype, shape.to_vec(), shape[0] * shape[1] * size, fill);
+    }
+
+    /// An output's weights, smoothed and rotated: `H (w ∘ s) / rotation`.
+    fn row(&self, output: usize, row: &mut [f32], scratch: &mut [f32]) {
+        let prepare = Prepare { inverse_smoothing: self.factors, rotation: rotation_for(row.len()) };
+        self.rows.row(output, scratch);
+        self.kernels.prepare_row(prepare, scratch, row);
+        let rotation = prepare.rotation as f32;
+        row.iter_mut().for_each(|w| *w /= rotation);
+    }
+
+    /// Writes one output's weights to their places in its panel.
+    fn fill_output(
+        &self,
+        format: WeightFormat,
+        output: usize,
+        panel: &mut [u8],
+        row: &mut [f32],
+        scratch: &mut [f32],
+    ) -> Result<()> {
+        let inputs = row.len();
+        let lane = output % PANEL;
+        match format {
+            WeightFormat::F32 => {}
+            WeightFormat::F16 => {
+                self.rows.row(output, row);
+                for (d, &w) in row.iter().enumerate() {
+                    panel[(d * PANEL + lane) * 2..][..2].copy_from_slice(&to_f16(w, &self.name)?.to_le_bytes());
+                }
+            }
+            WeightFormat::Bf16 => {
+                self.rows.row(output, row);
+                for (d, &w) in row.iter().enumerate() {
+                    let at = (d / 2 * PANEL + lane) * 4 + d % 2 * 2;
+                    panel[at..at + 2].copy_from_slice(&bf16::from_f32(w).to_le_bytes());
+                }
+            }
+            WeightFormat::Int8 => {
+                self.row(output, row, scratch);
+                let inverse = inverse_scale(widest(row));
+                for (d, &w) in row.iter().enumerate() {
+                    panel[(d / 4 * PANEL + lane) * 4 + d % 4] = (to_i8(w, inverse) as u8) ^ 0x80;
+                }
+            }
+            WeightFormat::Int4 => match self.rows.q4_bytes().filter(|_| self.own_blocks) {
+                Some(blocks) => {
+                    let row_bytes = inputs / I4_BLOCK * Q4_BLOCK_BYTES;
+                    let row = &blocks[output * row_bytes..][..row_bytes];
+                    for (block, source) in row.chunks_exact(Q4_BLOCK_BYTES).enumerate() {
+                        let to = &mut panel[block * I4_BLOCK_BYTES..][..I4_BLOCK_BYTES];
+                        to[lane * 2..][..2].copy_from_slice(&source[..2]);
+                        for (j, &pair) in source[2..].iter().enumerate() {
+                            to[PANEL * 2 + (j / 4 * PANEL + lane) * 4 + j % 4] = pair;
+                        }
+                    }
+                }
+                None => {
+                    self.row(output, row, scratch);
+                    for (block, weights) in row.chunks(I4_BLOCK).enumerate() {
+                        let to = &mut panel[block * I4_BLOCK_BYTES..][..I4_BLOCK_BYTES];
+                        let scale = best_int4_scale(weights);
+                        to[lane * 2..][..2].copy_from_slice(&scale.to_le_bytes());
+                        for j in 0..16 {
+                            let nibble = |at: usize| to_nibble(weights.get(at).copied().unwrap_or(0.0), scale.to_f32());
+                            let pair = nibble(j) | nibble(j + 16) << 4;
+                            to[PANEL * 2 + (j / 4 * PANEL + lane) * 4 + j % 4] = pair;
+                        }
+                    }
+                }
+            },
+        }
+        Ok(())
+    }
+}
+
+/// `round(w / scale) + 8` within 0 ..= 15.
+fn to_nibble(w: f32, scale: f32) -> u8 {
+    let q = if scale == 0.0 { 0.0 } else { (w / scale).round_ties_even() };
+    (q.clamp(-8.0, 7.0) + 8.0) as u8
+}
+
+/// The f16 scale of 4-bit steps with the least squared error, among those that put the widest weight (with either sign) at 5.6 to 8.4
+/// steps.
+fn best_int4_scale(weights: &[f32]) -> f16 {
+    let widest = widest(weights);
+    let mut best = (f32::INFINITY, f16::ZERO);
+    for sign in [1.0, -1.0] {
+        for tenth in 0..15 {
+            let scale = f16::from_f32(sign * widest / (5.6 + 0.2 * tenth as f32));
+            let error = |&w: &f32| {
+                let rounded = (f32::from(to_nibble(w, scale.to_f32())) - 8.0) * scale.to_f32();
+                (w - rounded) * (w - rounded)
+            };
+            let error: f32 = weights.iter().map(error).sum();
+            if error < best.0 {
+                best = (error, scale);
+            }
+        }
+    }
+    best.1
+}

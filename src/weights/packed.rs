@@ -1,0 +1,160 @@
+//! Reading a packed file: one safetensors file with everything a model needs, used in place.
+//!
+//! Metadata, all text: the keys below. Tensors: the checkpoint's names; a layer's `weight` holds panels (`trivec_kernels`, "Matrix
+//! products"), beside it `weight_scale` (int8) and the site's `input_scale`; `dense.N`, `sparse_linear` and `colbert_linear` are the heads;
+//! `tokenizer.*` the compiled tokenizer; `pad.*` only fill up to multiples of 64 bytes.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::checkpoint::{Checkpoint, PackedScheme};
+use super::linear::WeightFormat;
+use super::safetensors::read_header;
+use super::source::Source;
+use crate::config::{DensePipeline, ModelConfig, Pooling};
+use crate::error::{Error, Result};
+
+/// The version of the layout that this engine writes and reads.
+pub(crate) const FORMAT_VERSION: &str = "1";
+
+/// Metadata keys.
+pub(crate) mod keys {
+    /// [`super::FORMAT_VERSION`]; its presence makes a safetensors file a packed one.
+    pub(crate) const VERSION: &str = "trivec.packed";
+    /// A [`super::WeightFormat`]'s name.
+    pub(crate) const WEIGHTS: &str = "trivec.weights";
+    pub(crate) const ROTATED: &str = "trivec.rotated";
+    pub(crate) const GROUPED: &str = "trivec.grouped";
+    pub(crate) const CALIBRATION: &str = "trivec.calibration";
+    /// Where the model comes from: a digest of its weights.
+    pub(crate) const SOURCE: &str = "trivec.source";
+    /// [`super::MetaModel`] as JSON.
+    pub(crate) const MODEL: &str = "trivec.model";
+    /// Tables of 4-bit blocks, as in `checkpoint.rs`.
+    pub(crate) const Q4_0: &str = "trivec.q4_0";
+}
+
+/// The sizes and switches of a packed model.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MetaModel {
+    layers: usize,
+    hidden: usize,
+    heads: usize,
+    ffn: usize,
+    vocabulary: usize,
+    positions: usize,
+    token_types: usize,
+    layer_norm_eps: f32,
+    pad_id: u32,
+    pooling: String,
+    dense_modules: usize,
+    normalize: bool,
+    max_length: usize,
+}
+
+impl MetaModel {
+    pub(crate) fn of(config: &ModelConfig, pipeline: &DensePipeline, max_length: usize) -> MetaModel {
+        MetaModel {
+            layers: config.layers,
+            hidden: config.hidden,
+            heads: config.heads,
+            ffn: config.ffn,
+            vocabulary: config.vocabulary,
+            positions: config.positions,
+            token_types: config.token_types,
+            layer_norm_eps: config.layer_norm_eps,
+            pad_id: config.pad_id,
+            pooling: pipeline.pooling.name().to_owned(),
+            dense_modules: pipeline.dense.len(),
+            normalize: pipeline.normalize,
+            max_length,
+        }
+    }
+
+    /// Checks the values as those of a `config.json` are.
+    fn into_parts(self, path: &Path) -> Result<(ModelConfig, DensePipeline, usize)> {
+        let config = ModelConfig {
+            layers: self.layers,
+            hidden: self.hidden,
+            heads: self.heads,
+            ffn: self.ffn,
+            vocabulary: self.vocabulary,
+            positions: self.positions,
+            token_types: self.token_types,
+            layer_norm_eps: self.layer_norm_eps,
+            pad_id: self.pad_id,
+        };
+        config.check(path)?;
+        let refuse = |what: String| Err(Error::format(path, what));
+        let pooling = match self.pooling.as_str() {
+            "cls" => Pooling::Cls,
+            "mean" => Pooling::Mean,
+            other => return refuse(format!("pooling is `{other}`, expected cls or mean")),
+        };
+        if !(2..=config.max_tokens()).contains(&self.max_length) {
+            return refuse(format!("the maximum length is {}, expected 2 to {}", self.max_length, config.max_tokens()));
+        }
+        if self.dense_modules > MAX_DENSE_MODULES {
+            return refuse(format!("{} dense modules, expected at most {MAX_DENSE_MODULES}", self.dense_modules));
+        }
+        let dense = (0..self.dense_modules).map(|index| format!("dense.{index}")).collect();
+        Ok((config, DensePipeline { pooling, dense, normalize: self.normalize }, self.max_length))
+    }
+}
+
+/// More `Dense` modules than any model has.
+const MAX_DENSE_MODULES: usize = 16;
+
+/// What a packed file holds beside its tensors.
+#[derive(Debug)]
+pub(crate) struct PackedModel {
+    pub config: ModelConfig,
+    pub pipeline: DensePipeline,
+    pub max_length: usize,
+    pub format: WeightFormat,
+    /// Texts it was calibrated on, as written by `pack`.
+    pub calibration: String,
+    pub checkpoint: Checkpoint,
+}
+
+/// Opens a packed file.
+pub(crate) fn open(source: Source, check_finite: bool) -> Result<PackedModel> {
+    let bytes = source.require("")?;
+    let path = source.path("");
+    let header = read_header(&bytes, &path)?;
+    let refuse = |what: String| Err(Error::format(&path, what));
+    let get = |key: &str| header.metadata.get(key).map(String::as_str);
+    match get(keys::VERSION) {
+        Some(FORMAT_VERSION) => {}
+        Some(other) => {
+            return refuse(format!("a packed file of format version `{other}`, expected {FORMAT_VERSION}: pack it again"));
+        }
+        None => {
+            return refuse(
+                "a safetensors file, but not a packed one: give the model's directory, or pack it with `trivec pack`".into(),
+            );
+        }
+    }
+    let require = |key: &str| {
+        get(key).ok_or_else(|| Error::format(&path, format!("a packed file without the metadata `{key}`")))
+    };
+    let flag = |key: &str| match require(key)? {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        other => Err(Error::format(&path, format!("`{key}` is `{other}`, expected true or false"))),
+    };
+    let name = require(keys::WEIGHTS)?;
+    let Some(format) = WeightFormat::by_name(name) else {
+        let known: Vec<_> = WeightFormat::ALL.iter().map(|format| format.name()).collect();
+        return refuse(format!("its weights are of the scheme `{name}`, expected one of {}", known.join(", ")));
+    };
+    let scheme = PackedScheme { format, rotated: flag(keys::ROTATED)?, grouped: flag(keys::GROUPED)? };
+    let meta: MetaModel = serde_json::from_str(require(keys::MODEL)?)
+        .map_err(|e| Error::format(&path, format!("`{}` is not what was expected: {e}", keys::MODEL)))?;
+    let (config, pipeline, max_length) = meta.into_parts(&path)?;
+    let calibration = get(keys::CALIBRATION).unwrap_or_default().to_owned();
+    let checkpoint = Checkpoint::of_packed(source, bytes, header, scheme, check_finite);
+    Ok(PackedModel { config, pipeline, max_length, format, calibration, checkpoint })
+}

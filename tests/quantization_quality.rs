@@ -1,0 +1,223 @@
+//! How close packed models stay to fp32: the starter's real weights over 300 texts that nothing was tuned on, and a random model with
+//! the outliers of real ones. The bounds are those the project promises; `cargo test --release --test quantization_quality -- --nocapture`
+//! prints the figures that the README shows.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use common::outliers;
+use trivec::pack::{Calibration, PackOptions, pack};
+use trivec::{EncodeOptions, Embedding, LoadOptions, Model, Modes, WeightFormat};
+
+/// The 300 texts.
+fn texts() -> Vec<String> {
+    let file = std::fs::read_to_string(common::data("fidelity.txt")).unwrap();
+    let texts: Vec<String> = file.lines().map(str::to_owned).collect();
+    assert_eq!(texts.len(), 300);
+    texts
+}
+
+/// What one format does to a model.
+#[derive(Debug)]
+struct Fidelity {
+    dense: Vec<f64>,
+    colbert: Vec<f64>,
+    lexical_error: Vec<f64>,
+    same_top5: f64,
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+fn least(values: &[f64]) -> f64 {
+    values.iter().copied().fold(f64::INFINITY, f64::min)
+}
+
+/// The value below which 5 % lie.
+fn p5(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 20]
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+fn top5(embedding: &Embedding) -> BTreeSet<u32> {
+    let mut weights: Vec<(u32, f32)> = embedding.lexical.as_ref().unwrap().iter().collect();
+    weights.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    weights.into_iter().take(5).map(|(id, _)| id).collect()
+}
+
+fn compare(expected: &[Embedding], found: &[Embedding]) -> Fidelity {
+    assert_eq!(expected.len(), found.len());
+    let mut fidelity =
+        Fidelity { dense: Vec::new(), colbert: Vec::new(), lexical_error: Vec::new(), same_top5: 0.0 };
+    for (a, b) in expected.iter().zip(found) {
+        fidelity.dense.push(cosine(a.dense.as_ref().unwrap(), b.dense.as_ref().unwrap()));
+        if let (Some(a), Some(b)) = (&a.colbert, &b.colbert) {
+            fidelity.colbert.extend((0..a.rows()).map(|row| cosine(a.row(row), b.row(row))));
+        }
+        if let (Some(x), Some(y)) = (&a.lexical, &b.lexical) {
+            let ids: BTreeSet<u32> = x.iter().chain(y.iter()).map(|(id, _)| id).collect();
+            let of = |weights: &trivec::LexicalWeights, id| {
+                f64::from(weights.iter().find(|(other, _)| *other == id).map_or(0.0, |(_, weight)| weight))
+            };
+            let error: f64 = ids.iter().map(|&id| (of(x, id) - of(y, id)).abs()).sum();
+            let size: f64 = ids.iter().map(|&id| of(x, id)).sum();
+            if size > 0.0 {
+                fidelity.lexical_error.push(error / size);
+            }
+            fidelity.same_top5 += f64::from(u8::from(top5(a) == top5(b))) / expected.len() as f64;
+        }
+    }
+    fidelity
+}
+
+impl Fidelity {
+    fn print(&self, what: &str) {
+        println!(
+            "{what}: dense mean {:.6} min {:.5}, ColBERT p5 {:.5}, lexical error {:.4}, same top 5 {:.3}",
+            mean(&self.dense),
+            least(&self.dense),
+            if self.colbert.is_empty() { f64::NAN } else { p5(&self.colbert) },
+            if self.lexical_error.is_empty() { f64::NAN } else { mean(&self.lexical_error) },
+            self.same_top5
+        );
+    }
+}
+
+/// Packs `model` into a file of `directory` and loads that.
+fn packed(model: &Model, format: WeightFormat, calibration: Calibration, directory: &Path) -> Model {
+    let path = directory.join(format!("{}.safetensors", format.name()));
+    let mut file = std::fs::File::create(&path).unwrap();
+    let options = PackOptions { calibration, ..PackOptions::new(format) };
+    pack(model, &options, &path, &mut file).unwrap();
+    Model::load_with(&path, &LoadOptions::default()).unwrap()
+}
+
+fn ids(model: &Model, texts: &[String]) -> Vec<Vec<u32>> {
+    let ids = |text: &String| {
+        let tokens = model.tokenize(text, &EncodeOptions::default()).unwrap();
+        tokens.tokens.iter().map(|token| token.id).collect()
+    };
+    texts.iter().map(ids).collect()
+}
+
+fn encode(model: &Model, ids: &[Vec<u32>], modes: Modes) -> Vec<Embedding> {
+    model.encode_ids(ids, &EncodeOptions { modes, ..EncodeOptions::default() }).unwrap()
+}
+
+/// The starter's files without what follows the pooling: its dense vectors are the raw means of the states.
+fn starter_without_whitening(directory: &Path) -> Model {
+    let starter = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/starter");
+    for file in ["config.json", "model.safetensors", "tokenizer.json", "sentence_bert_config.json"] {
+        std::fs::copy(starter.join(file), directory.join(file)).unwrap();
+    }
+    std::fs::create_dir(directory.join("1_Pooling")).unwrap();
+    std::fs::copy(starter.join("1_Pooling/config.json"), directory.join("1_Pooling/config.json")).unwrap();
+    let modules = r#"[{"idx":0,"name":"0","path":"","type":"sentence_transformers.models.Transformer"},
+        {"idx":1,"name":"1","path":"1_Pooling","type":"sentence_transformers.models.Pooling"}]"#;
+    std::fs::write(directory.join("modules.json"), modules).unwrap();
+    Model::load(directory).unwrap()
+}
+
+/// What is promised of a format on the starter.
+struct Promise {
+    dense: (f64, f64),
+    raw: f64,
+    colbert_p5: f64,
+    lexical_error: f64,
+    same_top5: f64,
+}
+
+#[test]
+fn the_starter_stays_close_in_every_format() {
+    let directory = tempfile::tempdir().unwrap();
+    let raw_directory = tempfile::tempdir().unwrap();
+    let starter = Model::starter().unwrap();
+    let raw = starter_without_whitening(raw_directory.path());
+    let ids = ids(&starter, &texts());
+    let expected = encode(&starter, &ids, Modes::ALL);
+    let expected_raw = encode(&raw, &ids, Modes::DENSE);
+    let as_int8 =
+        || Promise { dense: (0.999, 0.996), raw: 0.9998, colbert_p5: 0.998, lexical_error: 0.02, same_top5: 0.95 };
+    let as_half =
+        || Promise { dense: (0.9999, 0.9999), raw: 0.99999, colbert_p5: 0.9998, lexical_error: 0.003, same_top5: 0.95 };
+    for (format, promise) in [
+        (WeightFormat::Int8, as_int8()),
+        // The starter's own 4-bit blocks, taken as they are.
+        (WeightFormat::Int4, as_int8()),
+        (WeightFormat::F16, as_half()),
+        (WeightFormat::Bf16, as_half()),
+    ] {
+        let model = packed(&starter, format, Calibration::Bundled, directory.path());
+        let found = compare(&expected, &encode(&model, &ids, Modes::ALL));
+        found.print(&format!("starter, {}", format.name()));
+        let model = packed(&raw, format, Calibration::Bundled, raw_directory.path());
+        let found_raw = compare(&expected_raw, &encode(&model, &ids, Modes::DENSE));
+        found_raw.print(&format!("starter, {}, raw pooled states", format.name()));
+        let name = format.name();
+        assert!(mean(&found.dense) >= promise.dense.0, "{name}: dense mean {}", mean(&found.dense));
+        assert!(least(&found.dense) >= promise.dense.1, "{name}: dense min {}", least(&found.dense));
+        assert!(mean(&found_raw.dense) >= promise.raw, "{name}: raw mean {}", mean(&found_raw.dense));
+        assert!(p5(&found.colbert) >= promise.colbert_p5, "{name}: ColBERT p5 {}", p5(&found.colbert));
+        let error = mean(&found.lexical_error);
+        assert!(error <= promise.lexical_error, "{name}: lexical error {error}");
+        assert!(found.same_top5 >= promise.same_top5, "{name}: same top 5 in {}", found.same_top5);
+    }
+}
+
+#[test]
+fn f32_packed_is_the_checkpoint_to_the_bit() {
+    let directory = tempfile::tempdir().unwrap();
+    let starter = Model::starter().unwrap();
+    let ids = ids(&starter, &texts()[..40]);
+    let model = packed(&starter, WeightFormat::F32, Calibration::None, directory.path());
+    assert_eq!(encode(&starter, &ids, Modes::ALL), encode(&model, &ids, Modes::ALL));
+}
+
+#[test]
+fn a_model_with_outliers_stays_close() {
+    for seed in [1, 2] {
+        let directory = tempfile::tempdir().unwrap();
+        outliers::write(directory.path(), seed);
+        let model = Model::load(directory.path()).unwrap();
+        let ids = outliers::ids(seed + 100);
+        let expected = encode(&model, &ids, Modes::DENSE);
+        for (format, bound) in [
+            (WeightFormat::Int8, 0.9995),
+            (WeightFormat::F16, 0.9999),
+            (WeightFormat::Bf16, 0.9999),
+            (WeightFormat::Int4, 0.9),
+        ] {
+            // The layer norms tell the widths: the model has no tokenizer to calibrate with.
+            let packed = packed(&model, format, Calibration::None, directory.path());
+            let found = compare(&expected, &encode(&packed, &ids, Modes::DENSE));
+            found.print(&format!("outliers {seed}, {}", format.name()));
+            assert!(mean(&found.dense) >= bound, "{}: {}", format.name(), mean(&found.dense));
+        }
+    }
+}
+
+#[test]
+fn packing_is_deterministic() {
+    let starter = Model::starter().unwrap();
+    let pack_with = |threads: usize, isa: &str| {
+        let options = LoadOptions { threads: Some(threads), isa: Some(isa.to_owned()), ..LoadOptions::default() };
+        let model = Model::starter_with(&options).unwrap();
+        let mut bytes = Vec::new();
+        let texts = Calibration::Texts(vec!["Guten Morgen".to_owned(), "数据库连接超时".to_owned()]);
+        let options = PackOptions { calibration: texts, ..PackOptions::new(WeightFormat::Int8) };
+        pack(&model, &options, Path::new("out"), &mut bytes).unwrap();
+        bytes
+    };
+    let expected = pack_with(1, starter.info().isa);
+    assert!(expected == pack_with(2, starter.info().isa), "two threads");
+    assert!(expected == pack_with(1, "scalar"), "scalar kernels");
+}
