@@ -1,7 +1,7 @@
 //! The library's front door: [`Model`] turns texts into [`Embedding`]s.
 
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use trivec_kernels::{Isa, Kernels};
 
@@ -12,9 +12,9 @@ use crate::error::{Error, Result};
 use crate::heads::{self, DenseHead};
 use crate::model::{Encoder, Observer, TextBatch, Wanted, Workspace};
 use crate::parallel::Team;
-use crate::text::{SpecialTokens, TokenIds, Tokenizer};
+use crate::text::{CompiledArrays, SpecialTokens, TokenIds, Tokenizer};
 use crate::weights::packed::{self, PackedModel};
-use crate::weights::{Checkpoint, EncoderWeights, HeadWeights, Source, WeightFormat};
+use crate::weights::{Checkpoint, EncoderWeights, HeadWeights, Mapped, Source, WeightFormat};
 
 /// Most threads that can be asked for.
 const MAX_THREADS: usize = 1024;
@@ -217,7 +217,11 @@ impl Model {
             checkpoint.preload();
         }
         let tokenizer = read_packed_tokenizer(&checkpoint, &config)?;
-        Self::assemble(name, Parts { config, pipeline, max_length, tokenizer, checkpoint, packed: Some(format) }, options)
+        Self::assemble(
+            name,
+            Parts { config, pipeline, max_length, tokenizer, checkpoint, packed: Some(format) },
+            options,
+        )
     }
 
     fn assemble(name: String, parts: Parts, options: &LoadOptions) -> Result<Model> {
@@ -484,7 +488,9 @@ impl Model {
             let layer = tokens * of_tokens + 2.0 * tokens * tokens * hidden;
             let last = match self.pipeline.pooling {
                 Pooling::Mean => layer,
-                Pooling::Cls => 2.0 * tokens * hidden * hidden + of_tokens - 2.0 * hidden * hidden + 2.0 * tokens * hidden,
+                Pooling::Cls => {
+                    2.0 * tokens * hidden * hidden + of_tokens - 2.0 * hidden * hidden + 2.0 * tokens * hidden
+                }
             };
             multiply_adds += (config.layers - 1) as f64 * layer + last;
         }
@@ -513,6 +519,10 @@ impl Model {
 
     pub(crate) fn packed_format(&self) -> Option<WeightFormat> {
         self.packed
+    }
+
+    pub(crate) fn text_tokenizer(&self) -> Option<&Tokenizer> {
+        self.tokenizer.as_ref()
     }
 
     /// Runs the encoder over `texts` and returns the widest inputs of its layers.
@@ -557,9 +567,25 @@ fn read_max_length(source: &Source, config: &ModelConfig) -> Result<usize> {
 }
 
 fn read_packed_tokenizer(checkpoint: &Checkpoint, config: &ModelConfig) -> Result<Option<Tokenizer>> {
-    let Some(json) = checkpoint.find(&["tokenizer.json"]) else { return Ok(None) };
-    let tokenizer = Tokenizer::from_json(json.bytes(), &json.file)?;
-    check_vocabulary(&tokenizer, config, &json.file)?;
+    let Some(spec) = checkpoint.find(&["tokenizer.spec"]) else { return Ok(None) };
+    let path = spec.file.clone();
+    let text = std::str::from_utf8(spec.bytes()).map_err(|_| spec.refuse("it is not UTF-8"))?;
+    let require = |name: &str| {
+        let name = format!("tokenizer.{name}");
+        checkpoint.find(&[&name]).ok_or_else(|| Error::tensor(&path, &name, "it is missing"))
+    };
+    let u32s = |name: &str| Ok::<_, Error>(Arc::new(Mapped::<u32>::new(require(name)?, "U32")?));
+    let bytes = |name: &str| Ok::<_, Error>(Arc::new(Mapped::<u8>::new(require(name)?, "U8")?));
+    let arrays = CompiledArrays {
+        units: u32s("units")?,
+        scores: Arc::new(Mapped::<f64>::new(require("scores")?, "F64")?),
+        text: bytes("text")?,
+        ends: u32s("ends")?,
+        charsmap_units: u32s("charsmap_units")?,
+        charsmap_text: bytes("charsmap_text")?,
+    };
+    let tokenizer = Tokenizer::from_compiled(text, &arrays, &path)?;
+    check_vocabulary(&tokenizer, config, &path)?;
     Ok(Some(tokenizer))
 }
 

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use common::outliers;
 use trivec::pack::{Calibration, PackOptions, pack};
-use trivec::{EncodeOptions, Embedding, LoadOptions, Model, Modes, WeightFormat};
+use trivec::{Embedding, EncodeOptions, LoadOptions, Model, Modes, WeightFormat};
 
 /// The 300 texts.
 fn texts() -> Vec<String> {
@@ -56,8 +56,7 @@ fn top5(embedding: &Embedding) -> BTreeSet<u32> {
 
 fn compare(expected: &[Embedding], found: &[Embedding]) -> Fidelity {
     assert_eq!(expected.len(), found.len());
-    let mut fidelity =
-        Fidelity { dense: Vec::new(), colbert: Vec::new(), lexical_error: Vec::new(), same_top5: 0.0 };
+    let mut fidelity = Fidelity { dense: Vec::new(), colbert: Vec::new(), lexical_error: Vec::new(), same_top5: 0.0 };
     for (a, b) in expected.iter().zip(found) {
         fidelity.dense.push(cosine(a.dense.as_ref().unwrap(), b.dense.as_ref().unwrap()));
         if let (Some(a), Some(b)) = (&a.colbert, &b.colbert) {

@@ -88,14 +88,7 @@ fn keep_first<S: Simd>(s: S, v: S::V, n: usize) -> S::V {
 
 /// See [`crate::Kernels::add_layer_norm`], which has checked the lengths.
 #[inline(always)]
-pub(crate) fn add_layer_norm<S: Simd>(
-    s: S,
-    row: &mut [f32],
-    branch: &[f32],
-    gain: &[f32],
-    bias: &[f32],
-    epsilon: f32,
-) {
+pub(crate) fn add_layer_norm<S: Simd>(s: S, row: &mut [f32], branch: &[f32], gain: &[f32], bias: &[f32], epsilon: f32) {
     for at in (0..row.len()).step_by(LANES) {
         // SAFETY: `at` is below both lengths.
         unsafe { store(s, row, at, s.add(load(s, row, at), load(s, branch, at))) };

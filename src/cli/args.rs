@@ -386,11 +386,12 @@ mod tests {
                 assert!(arg.get_help().is_some(), "{name} has no help");
                 if let Some(long) = arg.get_long() {
                     // `score --weights` mixes scores; the weights of a model must not share its variable.
-                    let prefix = if long == "weights" && command.get_name() != "score" && command.get_name() != "explain" {
-                        "TRIVEC_PACK"
-                    } else {
-                        "TRIVEC"
-                    };
+                    let prefix =
+                        if long == "weights" && command.get_name() != "score" && command.get_name() != "explain" {
+                            "TRIVEC_PACK"
+                        } else {
+                            "TRIVEC"
+                        };
                     let variable = format!("{prefix}_{}", long.to_uppercase().replace('-', "_"));
                     assert_eq!(arg.get_env(), Some(variable.as_ref()), "{name}");
                     seen += 1;

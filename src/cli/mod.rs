@@ -59,12 +59,7 @@ fn load(args: &ModelArgs) -> Result<Model> {
 }
 
 fn options(args: &ModelArgs) -> LoadOptions {
-    LoadOptions {
-        threads: args.threads,
-        isa: args.isa.clone(),
-        check_finite: !args.no_check,
-        preload: args.preload,
-    }
+    LoadOptions { threads: args.threads, isa: args.isa.clone(), check_finite: !args.no_check, preload: args.preload }
 }
 
 #[cfg(feature = "starter")]

@@ -7,6 +7,7 @@ use super::calibrate::Smoothing;
 use super::file::{Fill, PackedWriter};
 use crate::engine::Model;
 use crate::error::{Error, Result};
+use crate::text::Tokenizer;
 use crate::weights::{HeadWeights, Linear, Norm, Site, Table, WeightFormat, panel_shape};
 
 /// Bytes of a 4-bit block of a checkpoint.
@@ -65,6 +66,9 @@ pub(super) fn add_tensors<'a>(
         }
     }
     add_heads(writer, heads);
+    if let Some(tokenizer) = model.text_tokenizer() {
+        add_tokenizer(writer, tokenizer)?;
+    }
     let half = match format {
         WeightFormat::F32 => WeightFormat::F32,
         WeightFormat::Bf16 => WeightFormat::Bf16,
@@ -88,6 +92,27 @@ fn add_floats<'a>(writer: &mut PackedWriter<'a>, name: String, shape: Vec<usize>
 fn add_norm<'a>(writer: &mut PackedWriter<'a>, name: &str, norm: &'a Norm) {
     add_floats(writer, format!("{name}.weight"), vec![norm.gain().len()], norm.gain());
     add_floats(writer, format!("{name}.bias"), vec![norm.bias().len()], norm.bias());
+}
+
+/// The compiled tokenizer's arrays.
+fn add_tokenizer<'a>(writer: &mut PackedWriter<'a>, tokenizer: &'a Tokenizer) -> Result<()> {
+    let parts = tokenizer.compile().map_err(|what| Error::Option { option: "model", what })?;
+    let mut add = |name: &str, dtype, len: usize, bytes: usize, fill: Fill<'a>| {
+        writer.add(format!("tokenizer.{name}"), dtype, vec![len], bytes, fill);
+    };
+    let spec = parts.spec.into_bytes();
+    add("spec", "U8", spec.len(), spec.len(), Box::new(move || Ok(spec.clone())));
+    for (name, values) in [("units", parts.units), ("ends", parts.ends), ("charsmap_units", parts.charsmap_units)] {
+        let fill: Fill<'a> = Box::new(move || Ok(values.iter().flat_map(|x| x.to_le_bytes()).collect()));
+        add(name, "U32", values.len(), values.len() * 4, fill);
+    }
+    for (name, bytes) in [("text", parts.text), ("charsmap_text", parts.charsmap_text)] {
+        add(name, "U8", bytes.len(), bytes.len(), Box::new(move || Ok(bytes.to_vec())));
+    }
+    let scores = parts.scores;
+    let fill: Fill<'a> = Box::new(move || Ok(scores.iter().flat_map(|x| x.to_le_bytes()).collect()));
+    add("scores", "F64", scores.len(), scores.len() * 8, fill);
+    Ok(())
 }
 
 /// The heads stay in f32: they are a thousandth of the work, and the last word on every value.
@@ -200,7 +225,10 @@ fn to_f16(x: f32, tensor: &str) -> Result<f16> {
     if half.is_finite() {
         return Ok(half);
     }
-    Err(Error::Option { option: "weights", what: format!("`{tensor}` has the value {x}, which f16 cannot hold: use bf16") })
+    Err(Error::Option {
+        option: "weights",
+        what: format!("`{tensor}` has the value {x}, which f16 cannot hold: use bf16"),
+    })
 }
 
 /// Where a layer's weights come from.

@@ -8,6 +8,7 @@
 //! the text, and stops early once the tokens that are kept are certain.
 
 mod added;
+mod compiled;
 mod normalizer;
 mod spec;
 mod trie;
@@ -22,7 +23,12 @@ use normalizer::Normalizer;
 use unigram::Unigram;
 use words::WordSplitter;
 
+pub(crate) use compiled::{CompiledArrays, CompiledSpec};
+
 use crate::error::{Error, Result};
+
+/// An array that is read in place, wherever it lies.
+pub(crate) type Numbers<T> = std::sync::Arc<dyn AsRef<[T]> + Send + Sync>;
 
 /// What becomes of `<s>`, `</s>`, `<mask>` … written out in a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -53,6 +59,8 @@ pub struct Tokenizer {
     bos: u32,
     eos: u32,
     vocab_size: usize,
+    /// What decides ids beside the arrays.
+    spec: CompiledSpec,
 }
 
 impl Tokenizer {
@@ -66,20 +74,35 @@ impl Tokenizer {
         let normalizer = Normalizer::new(&spec.normalizer).map_err(refuse)?;
         let words = WordSplitter::new(&spec.pre_tokenizer).map_err(refuse)?;
         let unigram = Unigram::new(spec.model).map_err(refuse)?;
-        let added = AddedTokens::new(&spec.added_tokens, &normalizer).map_err(refuse)?;
+        let (bos, eos) = spec.post_processor.bos_eos().map_err(refuse)?;
+        let compiled = CompiledSpec::new(
+            spec.added_tokens,
+            spec.normalizer.as_ref(),
+            spec.pre_tokenizer,
+            (bos, eos),
+            unigram.unknown(),
+        );
+        Self::assemble(compiled, normalizer, words, unigram).map_err(refuse)
+    }
+
+    fn assemble(
+        spec: CompiledSpec,
+        normalizer: Normalizer,
+        words: WordSplitter,
+        unigram: Unigram,
+    ) -> std::result::Result<Tokenizer, String> {
+        let added = AddedTokens::new(&spec.added_tokens, &normalizer)?;
         let largest_added = spec.added_tokens.iter().map(|token| token.id as usize + 1).max().unwrap_or(0);
         if largest_added > unigram.len() + spec.added_tokens.len() {
             let what = format!("an added token has id {}, but there are {} pieces", largest_added - 1, unigram.len());
-            return Err(refuse(what));
+            return Err(what);
         }
         let vocab_size = unigram.len().max(largest_added);
-        let (bos, eos) = spec.post_processor.bos_eos().map_err(refuse)?;
+        let (bos, eos) = (spec.bos, spec.eos);
         if [bos, eos].iter().any(|&id| id as usize >= vocab_size) {
-            return Err(refuse(format!(
-                "the post-processor adds ids {bos} and {eos}, expected ids below {vocab_size}"
-            )));
+            return Err(format!("the post-processor adds ids {bos} and {eos}, expected ids below {vocab_size}"));
         }
-        Ok(Tokenizer { added, normalizer, words, unigram, bos, eos, vocab_size })
+        Ok(Tokenizer { added, normalizer, words, unigram, bos, eos, vocab_size, spec })
     }
 
     /// Number of ids: the largest, plus one. Added tokens count.

@@ -1,8 +1,12 @@
 //! The normaliser: SentencePiece's precompiled character map, as the `tokenizers` library applies it, and the small steps around it.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use unicode_segmentation::UnicodeSegmentation;
 
+use super::Numbers;
+use super::compiled::CompiledArrays;
 use super::spec::{NormalizerSpec, PatternSpec};
 
 /// The steps, in order.
@@ -30,9 +34,34 @@ impl Normalizer {
     pub(super) fn new(spec: &Option<NormalizerSpec>) -> Result<Normalizer, String> {
         let mut steps = Vec::new();
         if let Some(spec) = spec {
-            collect(spec, &mut steps)?;
+            collect(spec, None, &mut steps)?;
         }
         Ok(Normalizer { steps })
+    }
+
+    /// The steps of `spec`, whose one character map lies in these arrays.
+    pub(super) fn in_place(spec: &Option<NormalizerSpec>, parts: &CompiledArrays) -> Result<Normalizer, String> {
+        let mut steps = Vec::new();
+        if let Some(spec) = spec {
+            collect(spec, Some(parts), &mut steps)?;
+        }
+        Ok(Normalizer { steps })
+    }
+
+    /// The arrays of the character map: empty without one.
+    ///
+    /// # Errors
+    /// If there are several.
+    pub(super) fn arrays(&self) -> Result<(&[u32], &[u8]), String> {
+        let mut maps = self.steps.iter().filter_map(|step| match step {
+            Step::CharsMap(map) => Some(((*map.units).as_ref(), (*map.replacements).as_ref())),
+            _ => None,
+        });
+        let first = maps.next().unwrap_or_default();
+        match maps.next() {
+            None => Ok(first),
+            Some(_) => Err("the normaliser has several character maps: only one can be packed".to_owned()),
+        }
     }
 
     /// Appends the normalised text to `out`.
@@ -51,11 +80,17 @@ impl Normalizer {
     }
 }
 
-fn collect(spec: &NormalizerSpec, steps: &mut Vec<Step>) -> Result<(), String> {
+fn collect(spec: &NormalizerSpec, parts: Option<&CompiledArrays>, steps: &mut Vec<Step>) -> Result<(), String> {
     match spec {
-        NormalizerSpec::Sequence { normalizers } => normalizers.iter().try_for_each(|spec| collect(spec, steps))?,
+        NormalizerSpec::Sequence { normalizers } => {
+            normalizers.iter().try_for_each(|spec| collect(spec, parts, steps))?;
+        }
         NormalizerSpec::Precompiled { precompiled_charsmap } => {
-            steps.push(Step::CharsMap(Box::new(CharsMap::from_base64(precompiled_charsmap)?)));
+            let map = match parts {
+                Some(parts) => CharsMap::in_place(Arc::clone(&parts.charsmap_units), Arc::clone(&parts.charsmap_text)),
+                None => CharsMap::from_base64(precompiled_charsmap)?,
+            };
+            steps.push(Step::CharsMap(Box::new(map)));
         }
         NormalizerSpec::Replace { pattern: PatternSpec::Regex(regex), content } if regex == " {2,}" => {
             steps.push(Step::SpaceRuns(content.clone()));
@@ -114,12 +149,18 @@ fn collapse_spaces(text: &str, content: &str, out: &mut String) {
 /// The library does not apply it as SentencePiece does (longest match anywhere): it looks up each grapheme cluster of fewer than six
 /// bytes, else each character, and takes the *shortest* entry that is a prefix of it for the whole. XLM-RoBERTa's users have the
 /// library's ids, so that is the rule here.
-#[derive(Debug)]
 struct CharsMap {
-    units: Vec<u32>,
-    replacements: String,
+    units: Numbers<u32>,
+    /// UTF-8.
+    replacements: Numbers<u8>,
     /// `lookup` of every ASCII character, as a range of `replacements`.
     ascii: Vec<Option<(u32, u32)>>,
+}
+
+impl std::fmt::Debug for CharsMap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "CharsMap({} units)", (*self.units).as_ref().len())
+    }
 }
 
 /// Clusters of this many bytes or more are looked up by character.
@@ -135,33 +176,40 @@ impl CharsMap {
         let trie_bytes = trie_bytes.ok_or_else(|| damaged("is too short"))?;
         let trie = bytes[4..].get(..trie_bytes).filter(|trie| trie.len() % 4 == 0 && !trie.is_empty());
         let trie = trie.ok_or_else(|| damaged(&format!("announces a trie of {trie_bytes} bytes")))?;
-        let units = trie.as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b)).collect();
+        let units: Vec<u32> = trie.as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b)).collect();
         let replacements = String::from_utf8(bytes[4 + trie_bytes..].to_vec());
         let replacements = replacements.map_err(|_| damaged("has replacements that are not UTF-8"))?;
+        Ok(CharsMap::in_place(Arc::new(units), Arc::new(replacements.into_bytes())))
+    }
+
+    fn in_place(units: Numbers<u32>, replacements: Numbers<u8>) -> CharsMap {
         let mut map = CharsMap { units, replacements, ascii: Vec::new() };
         map.ascii = (0..128u8).map(|byte| map.lookup(&[byte])).collect();
-        Ok(map)
+        map
     }
 
     /// The replacement for the shortest prefix of `key` that has one. Every index is checked: a damaged trie finds nothing.
     fn lookup(&self, key: &[u8]) -> Option<(u32, u32)> {
         // Darts-clone's unit: offset in the upper bits (scaled by 256 if bit 9 is set), bit 8 "has a leaf", label below.
+        let (units, replacements) = ((*self.units).as_ref(), (*self.replacements).as_ref());
         let offset = |unit: u32| ((unit >> 10) << ((unit & (1 << 9)) >> 6)) as usize;
-        let mut node = offset(*self.units.first()?);
+        let mut node = offset(*units.first()?);
         for &byte in key {
             if byte == 0 {
                 return None;
             }
             node ^= usize::from(byte);
-            let unit = *self.units.get(node)?;
+            let unit = *units.get(node)?;
             if unit & (1 << 31 | 0xff) != u32::from(byte) {
                 return None;
             }
             node ^= offset(unit);
             if unit & (1 << 8) != 0 {
-                let start = (*self.units.get(node)? & !(1 << 31)) as usize;
-                let rest = self.replacements.get(start..)?;
-                let end = start + rest.find('\0').unwrap_or(rest.len());
+                let start = (*units.get(node)? & !(1 << 31)) as usize;
+                let rest = replacements.get(start..)?;
+                let end = start + rest.iter().position(|&byte| byte == 0).unwrap_or(rest.len());
+                // A range that is no text comes from a damaged map.
+                std::str::from_utf8(&replacements[start..end]).ok()?;
                 return Some((u32::try_from(start).ok()?, u32::try_from(end).ok()?));
             }
         }
@@ -169,7 +217,9 @@ impl CharsMap {
     }
 
     fn push_replacement(&self, (start, end): (u32, u32), out: &mut String) {
-        out.push_str(&self.replacements[start as usize..end as usize]);
+        let bytes = &(*self.replacements).as_ref()[start as usize..end as usize];
+        // `lookup` has seen that it is text; a file that changes under its map must still not panic.
+        out.push_str(std::str::from_utf8(bytes).unwrap_or_default());
     }
 
     fn apply(&self, text: &str, out: &mut String) {

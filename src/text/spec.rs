@@ -1,6 +1,6 @@
 //! `tokenizer.json` as it is written. What this engine does not do is refused by name, never passed over.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The parts of the file that decide ids. `truncation`, `padding` and `decoder` do not.
 #[derive(Deserialize)]
@@ -15,7 +15,7 @@ pub(super) struct Spec {
     pub model: ModelSpec,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize, Serialize, Clone)]
 pub(super) struct AddedTokenSpec {
     pub id: u32,
     pub content: String,
@@ -31,7 +31,7 @@ pub(super) struct AddedTokenSpec {
     pub special: bool,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize, Serialize, Clone)]
 #[serde(tag = "type")]
 pub(super) enum NormalizerSpec {
     Sequence { normalizers: Vec<NormalizerSpec> },
@@ -40,13 +40,13 @@ pub(super) enum NormalizerSpec {
     Strip { strip_left: bool, strip_right: bool },
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize, Serialize, Clone)]
 pub(super) enum PatternSpec {
     String(String),
     Regex(String),
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize, Serialize, Clone)]
 #[serde(tag = "type")]
 pub(super) enum PreTokenizerSpec {
     Sequence {
@@ -61,7 +61,7 @@ pub(super) enum PreTokenizerSpec {
     },
 }
 
-#[derive(Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Deserialize, Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum PrependScheme {
     First,
@@ -97,6 +97,19 @@ pub(super) enum TemplatePiece {
 #[derive(Deserialize)]
 pub(super) struct TemplateToken {
     ids: Vec<u32>,
+}
+
+impl NormalizerSpec {
+    /// The same steps without the character map, which is stored beside them.
+    pub(super) fn without_map(&self) -> NormalizerSpec {
+        match self {
+            NormalizerSpec::Sequence { normalizers } => {
+                NormalizerSpec::Sequence { normalizers: normalizers.iter().map(Self::without_map).collect() }
+            }
+            NormalizerSpec::Precompiled { .. } => NormalizerSpec::Precompiled { precompiled_charsmap: String::new() },
+            other => other.clone(),
+        }
+    }
 }
 
 impl PostProcessorSpec {

@@ -1,94 +1,153 @@
-//! A trie over the bytes of the vocabulary's pieces, in three flat arrays.
+//! A double-array trie over the bytes of the vocabulary's pieces: one flat array, used in place wherever it lies.
+//!
+//! Unit `n` is two words: `base << 8 | label`, and the id of the piece that ends there. The child of a node with base `b` by byte `c` is
+//! unit `b ^ c`, and is there if that unit's label is `c`: no two nodes have the same base, so the label alone tells the parent.
+//! (Aoe 1989; the exclusive-or form is that of darts-clone.) Every index is checked when it is used: a damaged array finds wrong pieces,
+//! or none.
+
+use super::Numbers;
 
 /// No piece ends here.
 const NONE: u32 = u32::MAX;
+/// A unit that nobody uses. Its label, 0xff, is no byte of UTF-8.
+const FREE: u32 = u32::MAX;
+/// The base of a node without children: its "children" lie beyond every array.
+const NO_BASE: u32 = 0xff_ffff;
+/// Units that may be had.
+const MAX_UNITS: usize = NO_BASE as usize - 255;
+/// A byte's children fall into one block of this many units.
+const BLOCK: usize = 256;
+/// How often a block may have no room before it is no longer looked at.
+const MISSES: usize = 64;
 
-#[derive(Debug, Clone, Copy)]
-struct Node {
-    /// The node's edges are `first_edge .. first_edge + edges`; the child of edge `e` is node `e + 1`.
-    first_edge: u32,
-    edges: u32,
-    /// Id of the piece that ends here.
-    id: u32,
+/// A trie; its root is unit 0.
+pub(super) struct Trie {
+    units: Numbers<u32>,
 }
 
-/// Nodes in breadth-first order: a node's children follow one another, so an edge needs no target.
-#[derive(Debug)]
-pub(super) struct Trie {
-    nodes: Vec<Node>,
-    /// Byte of each edge, ascending within a node.
-    labels: Vec<u8>,
-    /// The root's children by byte, 0 for none.
-    roots: Vec<u32>,
+impl std::fmt::Debug for Trie {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Trie({} units)", self.units().len() / 2)
+    }
 }
 
 impl Trie {
-    /// Builds the trie of the pieces whose ids are their positions. Of equal pieces the last counts; the empty one is never found.
-    pub(super) fn new<'a>(pieces: impl Iterator<Item = &'a str>) -> Trie {
-        let mut sorted: Vec<(&[u8], u32)> = pieces.zip(0..).map(|(piece, id)| (piece.as_bytes(), id)).collect();
-        sorted.sort_unstable();
-        let mut nodes = vec![Node { first_edge: 0, edges: 0, id: NONE }];
-        let mut labels = Vec::new();
-        // Breadth first: each node stands for the range of sorted pieces that share its prefix of `depth` bytes.
-        let mut level = vec![(0usize, 0usize..sorted.len())];
-        let mut depth = 0;
-        while !level.is_empty() {
-            let mut next = Vec::new();
-            for (node, mut range) in level {
-                while range.start < range.end && sorted[range.start].0.len() == depth {
-                    if depth > 0 {
-                        nodes[node].id = sorted[range.start].1;
-                    }
-                    range.start += 1;
-                }
-                nodes[node].first_edge = labels.len() as u32;
-                while range.start < range.end {
-                    let byte = sorted[range.start].0[depth];
-                    let len = sorted[range.clone()].iter().take_while(|(piece, _)| piece[depth] == byte).count();
-                    labels.push(byte);
-                    next.push((nodes.len(), range.start..range.start + len));
-                    nodes.push(Node { first_edge: 0, edges: 0, id: NONE });
-                    range.start += len;
-                }
-                nodes[node].edges = labels.len() as u32 - nodes[node].first_edge;
-            }
-            level = next;
-            depth += 1;
-        }
-        let mut trie = Trie { nodes, labels, roots: Vec::new() };
-        trie.roots = (0..=255).map(|byte| trie.search(0, byte).unwrap_or(0)).collect();
-        trie
+    /// A trie in place.
+    pub(super) fn from_units(units: Numbers<u32>) -> Trie {
+        Trie { units }
     }
 
-    fn search(&self, node: u32, byte: u8) -> Option<u32> {
-        let Node { first_edge, edges, .. } = self.nodes[node as usize];
-        let labels = &self.labels[first_edge as usize..][..edges as usize];
-        // Most nodes have one or two edges; the few with many (first bytes of CJK) are searched by halves.
-        let at = if labels.len() <= 8 {
-            labels.iter().position(|&label| label == byte)
-        } else {
-            labels.binary_search(&byte).ok()
-        };
-        at.map(|at| first_edge + at as u32 + 1)
+    /// The array, as it may be stored.
+    pub(super) fn units(&self) -> &[u32] {
+        (*self.units).as_ref()
+    }
+
+    /// Builds the trie of the pieces whose ids are their positions. Of equal pieces the last counts; the empty one is never found.
+    pub(super) fn new<'a>(pieces: impl Iterator<Item = &'a str>) -> Result<Trie, String> {
+        let mut sorted: Vec<(&[u8], u32)> = pieces.zip(0..).map(|(piece, id)| (piece.as_bytes(), id)).collect();
+        sorted.sort_unstable();
+        let mut builder = Builder::default();
+        builder.grow()?;
+        builder.free[0][0] = false;
+        builder.units[0] = [NO_BASE << 8, NONE];
+        // Depth first over ranges of the sorted pieces that share a prefix of `depth` bytes.
+        let mut open = vec![(0usize, 0usize..sorted.len(), 0usize)];
+        let mut children: Vec<(u8, std::ops::Range<usize>)> = Vec::new();
+        while let Some((node, mut range, depth)) = open.pop() {
+            while range.start < range.end && sorted[range.start].0.len() == depth {
+                if depth > 0 {
+                    builder.units[node][1] = sorted[range.start].1;
+                }
+                range.start += 1;
+            }
+            children.clear();
+            while range.start < range.end {
+                let byte = sorted[range.start].0[depth];
+                let len = sorted[range.clone()].iter().take_while(|(piece, _)| piece[depth] == byte).count();
+                children.push((byte, range.start..range.start + len));
+                range.start += len;
+            }
+            if children.is_empty() {
+                continue;
+            }
+            let base = builder.place(&children)?;
+            builder.units[node][0] = base << 8 | builder.units[node][0] & 0xff;
+            for (byte, range) in children.drain(..) {
+                let child = (base ^ u32::from(byte)) as usize;
+                builder.units[child] = [NO_BASE << 8 | u32::from(byte), NONE];
+                open.push((child, range, depth + 1));
+            }
+        }
+        let units: Vec<u32> = builder.units.into_iter().flatten().collect();
+        Ok(Trie { units: std::sync::Arc::new(units) })
     }
 
     /// Calls `f(length, id)` for every piece that is a prefix of `bytes`, shortest first.
     #[inline]
     pub(super) fn prefixes(&self, bytes: &[u8], mut f: impl FnMut(usize, u32)) {
-        let Some((&first, rest)) = bytes.split_first() else { return };
-        let mut node = self.roots[usize::from(first)];
-        if node == 0 {
-            return;
-        }
-        let mut length = 1;
-        loop {
-            let id = self.nodes[node as usize].id;
-            if id != NONE {
-                f(length, id);
+        let (units, _) = self.units().as_chunks::<2>();
+        let Some([mut unit, _]) = units.first().copied() else { return };
+        for (at, &byte) in bytes.iter().enumerate() {
+            let child = (unit >> 8) ^ u32::from(byte);
+            let Some(&[next, id]) = units.get(child as usize) else { return };
+            if next & 0xff != u32::from(byte) {
+                return;
             }
-            let Some(child) = rest.get(length - 1).and_then(|&byte| self.search(node, byte)) else { return };
-            node = child;
-            length += 1;
+            if id != NONE {
+                f(at + 1, id);
+            }
+            unit = next;
+        }
+    }
+}
+
+/// The array in the making.
+#[derive(Default)]
+struct Builder {
+    units: Vec<[u32; 2]>,
+    /// By block, by unit: whether it is free, and whether a node has it as its base.
+    free: Vec<[bool; BLOCK]>,
+    based: Vec<[bool; BLOCK]>,
+    /// Blocks that are looked at, oldest first, each with how often it had no room.
+    open: Vec<(usize, usize)>,
+}
+
+impl Builder {
+    /// Adds a block of free units.
+    fn grow(&mut self) -> Result<(), String> {
+        let len = self.units.len() + BLOCK;
+        if len > MAX_UNITS {
+            return Err(format!("the vocabulary needs more than {MAX_UNITS} units of a trie"));
+        }
+        self.units.resize(len, [FREE, NONE]);
+        self.open.push((self.free.len(), 0));
+        self.free.push([true; BLOCK]);
+        self.based.push([false; BLOCK]);
+        Ok(())
+    }
+
+    /// Finds a base whose units for all children are free, and takes them.
+    fn place(&mut self, children: &[(u8, std::ops::Range<usize>)]) -> Result<u32, String> {
+        let labels: Vec<usize> = children.iter().map(|(byte, _)| usize::from(*byte)).collect();
+        loop {
+            for index in 0..self.open.len() {
+                let block = self.open[index].0;
+                let (free, based) = (&mut self.free[block], &mut self.based[block]);
+                // A base differs from its children's units in the last eight bits alone: all are in one block.
+                let fits = |unit: &usize| {
+                    let base = unit ^ labels[0];
+                    free[*unit] && !based[base] && labels.iter().all(|label| free[base ^ label])
+                };
+                if let Some(unit) = (0..BLOCK).find(fits) {
+                    let base = unit ^ labels[0];
+                    based[base] = true;
+                    labels.iter().for_each(|label| free[base ^ label] = false);
+                    return Ok((block * BLOCK + base) as u32);
+                }
+                self.open[index].1 += 1;
+            }
+            self.open.retain(|(_, misses)| *misses < MISSES);
+            self.grow()?;
         }
     }
 }
@@ -96,19 +155,42 @@ impl Trie {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    fn found(trie: &Trie, text: &str) -> Vec<(usize, u32)> {
+        let mut found = Vec::new();
+        trie.prefixes(text.as_bytes(), |length, id| found.push((length, id)));
+        found
+    }
 
     #[test]
     fn finds_all_prefixes_shortest_first() {
-        let trie = Trie::new(["b", "ab", "", "a", "abc", "ab", "苹果", "苹"].into_iter());
-        let found = |text: &str| {
-            let mut found = Vec::new();
-            trie.prefixes(text.as_bytes(), |length, id| found.push((length, id)));
-            found
-        };
-        assert_eq!(found("abcd"), [(1, 3), (2, 5), (3, 4)]);
-        assert_eq!(found("苹果汁"), [(3, 7), (6, 6)]);
-        assert_eq!(found("苹"), [(3, 7)]);
-        assert!(found("x").is_empty() && found("").is_empty());
-        assert!(Trie::new(std::iter::empty()).nodes.len() == 1);
+        let trie = Trie::new(["b", "ab", "", "a", "abc", "ab", "苹果", "苹", "a\0", "\0"].into_iter()).unwrap();
+        assert_eq!(found(&trie, "abcd"), [(1, 3), (2, 5), (3, 4)]);
+        assert_eq!(found(&trie, "苹果汁"), [(3, 7), (6, 6)]);
+        assert_eq!(found(&trie, "苹"), [(3, 7)]);
+        assert_eq!(found(&trie, "a\0b"), [(1, 3), (2, 8)]);
+        assert_eq!(found(&trie, "\0"), [(1, 9)]);
+        assert!(found(&trie, "x").is_empty() && found(&trie, "").is_empty());
+        assert!(found(&Trie::new(std::iter::empty()).unwrap(), "a").is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn finds_what_a_search_finds(pieces in prop::collection::vec("[a-dß苹\0]{0,6}", 0..200), text in "[a-dß苹\0]{0,12}") {
+            let trie = Trie::new(pieces.iter().map(String::as_str)).unwrap();
+            let last = |prefix: &str| pieces.iter().rposition(|piece| piece == prefix);
+            let expected: Vec<(usize, u32)> = (1..=text.len())
+                .filter(|&end| text.is_char_boundary(end))
+                .filter_map(|end| Some((end, last(&text[..end])? as u32)))
+                .collect();
+            prop_assert_eq!(found(&trie, &text), expected);
+        }
+
+        #[test]
+        fn any_array_is_harmless(units in prop::collection::vec(any::<u32>(), 0..600), text in ".{0,20}") {
+            let trie = Trie::from_units(std::sync::Arc::new(units));
+            prop_assert!(found(&trie, &text).len() <= text.len());
+        }
     }
 }

@@ -1,9 +1,12 @@
 //! Unigram segmentation: the most probable sequence of pieces (Kudo 2018, "Subword Regularization"), by Viterbi over bytes.
 
-use super::SpecialTokens;
+use std::sync::Arc;
+
 use super::added::AddedTokens;
+use super::compiled::CompiledArrays;
 use super::spec::ModelSpec;
 use super::trie::Trie;
+use super::{Numbers, SpecialTokens};
 
 /// What an unknown character costs more than the rarest piece.
 const UNKNOWN_PENALTY: f64 = 10.0;
@@ -12,16 +15,21 @@ const UNKNOWN_PENALTY: f64 = 10.0;
 /// linear.
 const FIRST_CHECK: usize = 64 << 10;
 
-/// A vocabulary with log-probabilities.
-#[derive(Debug)]
+/// A vocabulary with log-probabilities, in flat arrays that may lie in a mapped file. What is read of them is checked when it is used.
 pub(super) struct Unigram {
-    /// Pieces one after another; piece `i` ends at `ends[i]`.
-    text: String,
-    ends: Vec<u32>,
-    scores: Vec<f64>,
+    /// Pieces one after another, UTF-8; piece `i` ends at `ends[i]`.
+    text: Numbers<u8>,
+    ends: Numbers<u32>,
+    scores: Numbers<f64>,
     trie: Trie,
     unknown: u32,
     unknown_score: f64,
+}
+
+impl std::fmt::Debug for Unigram {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Unigram({} pieces)", self.len())
+    }
 }
 
 /// The best way to reach a byte of the word.
@@ -58,18 +66,61 @@ impl Unigram {
             scores.push(*score);
             lowest = lowest.min(*score);
         }
-        let trie = Trie::new(spec.vocab.iter().map(|(piece, _)| piece.as_str()));
-        Ok(Unigram { text, ends, scores, trie, unknown: unknown as u32, unknown_score: lowest - UNKNOWN_PENALTY })
+        let trie = Trie::new(spec.vocab.iter().map(|(piece, _)| piece.as_str()))?;
+        Ok(Unigram {
+            text: Arc::new(text.into_bytes()),
+            ends: Arc::new(ends),
+            scores: Arc::new(scores),
+            trie,
+            unknown: unknown as u32,
+            unknown_score: lowest - UNKNOWN_PENALTY,
+        })
+    }
+
+    /// A vocabulary in place. The arrays' lengths are compared; their content is checked as it is used.
+    pub(super) fn in_place(parts: &CompiledArrays, unknown: u32, unknown_score: f64) -> Result<Unigram, String> {
+        let (pieces, scores) = ((*parts.ends).as_ref().len(), (*parts.scores).as_ref().len());
+        if scores != pieces || unknown as usize >= pieces {
+            return Err(format!(
+                "{pieces} pieces, {scores} scores, and {unknown} as the unknown one do not fit each other"
+            ));
+        }
+        let (last, bytes) = ((*parts.ends).as_ref().last().copied().unwrap_or(0), (*parts.text).as_ref().len());
+        if last as usize != bytes {
+            return Err(format!("the pieces' text has {bytes} bytes, expected {last}"));
+        }
+        if !unknown_score.is_finite() {
+            return Err(format!("the unknown piece's score is {unknown_score}"));
+        }
+        Ok(Unigram {
+            text: Arc::clone(&parts.text),
+            ends: Arc::clone(&parts.ends),
+            scores: Arc::clone(&parts.scores),
+            trie: Trie::from_units(Arc::clone(&parts.units)),
+            unknown,
+            unknown_score,
+        })
+    }
+
+    /// What [`in_place`](Self::in_place) takes.
+    pub(super) fn arrays(&self) -> (&[u8], &[u32], &[f64], &[u32]) {
+        ((*self.text).as_ref(), (*self.ends).as_ref(), (*self.scores).as_ref(), self.trie.units())
+    }
+
+    /// The unknown piece's id, and what it costs.
+    pub(super) fn unknown(&self) -> (u32, f64) {
+        (self.unknown, self.unknown_score)
     }
 
     pub(super) fn len(&self) -> usize {
-        self.ends.len()
+        (*self.ends).as_ref().len()
     }
 
     pub(super) fn piece(&self, id: u32) -> Option<&str> {
-        let end = *self.ends.get(id as usize)? as usize;
-        let start = (id as usize).checked_sub(1).map_or(0, |before| self.ends[before] as usize);
-        self.text.get(start..end)
+        let ends = (*self.ends).as_ref();
+        let end = *ends.get(id as usize)? as usize;
+        let start = (id as usize).checked_sub(1).map_or(0, |before| ends[before] as usize);
+        std::str::from_utf8((*self.text).as_ref().get(start..end)?).ok()
     }
 
     /// Appends the ids of a word's pieces: all of them, or at least the first `wanted` of a long word. Neighbouring unknown
@@ -85,6 +136,7 @@ impl Unigram {
         // Positions are kept in 32 bits; a longer word cannot be certain to fit and is far beyond any limit on tokens.
         let word = if word.len() < UNREACHED as usize { word } else { word.get(..1 << 31).unwrap_or_default() };
         let bytes = word.as_bytes();
+        let scores = (*self.scores).as_ref();
         let mut best = vec![NOTHING; bytes.len().min(FIRST_CHECK) + 1];
         let mut next_check = FIRST_CHECK;
         let mut end = bytes.len();
@@ -113,7 +165,11 @@ impl Unigram {
                 if special == SpecialTokens::Literal && added.is_special(id) {
                     return;
                 }
-                offer(length, self.scores[id as usize], id);
+                // An id beyond the vocabulary comes from a damaged array, as does an end inside a character.
+                let Some(&score) = scores.get(id as usize).filter(|_| word.is_char_boundary(at + length)) else {
+                    return;
+                };
+                offer(length, score, id);
                 single |= length == c.len_utf8();
             });
             if !single {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::linear::WeightFormat;
-use super::mmap::Bytes;
+use super::mmap::{Bytes, Plain, as_numbers};
 use super::safetensors::{Header, TensorEntry, read_header};
 use super::source::Source;
 use crate::config::parse_json;
@@ -53,6 +53,33 @@ impl StoredTensor {
 
     pub(crate) fn refuse(&self, what: impl Into<String>) -> Error {
         Error::tensor(&self.file, &self.name, what)
+    }
+}
+
+/// A tensor's numbers, in place.
+#[derive(Debug)]
+pub(crate) struct Mapped<T> {
+    stored: StoredTensor,
+    kind: std::marker::PhantomData<T>,
+}
+
+impl<T: Plain> Mapped<T> {
+    /// The numbers of a tensor of type `dtype`.
+    pub(crate) fn new(stored: StoredTensor, dtype: &str) -> Result<Mapped<T>> {
+        if stored.entry.dtype != dtype {
+            return Err(stored.refuse(format!("its type is {}, expected {dtype}", stored.entry.dtype)));
+        }
+        if as_numbers::<T>(stored.bytes()).is_none() {
+            return Err(stored.refuse("its data is not aligned, as a packed file's is"));
+        }
+        Ok(Mapped { stored, kind: std::marker::PhantomData })
+    }
+}
+
+impl<T: Plain> AsRef<[T]> for Mapped<T> {
+    fn as_ref(&self) -> &[T] {
+        // `new` has seen that the cast works; the map does not move.
+        as_numbers(self.stored.bytes()).unwrap_or_default()
     }
 }
 

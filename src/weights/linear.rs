@@ -246,11 +246,7 @@ impl Linear {
     }
 
     /// `out = x Wᵀ + b`, or its GELU, for outputs `first ..`, as many as `out` has columns. `first` begins a panel.
-    pub(crate) fn product(
-        &self,
-        kernels: &Kernels,
-        x: Input<'_>,
-        first: usize, gelu: bool, mut out: MatMut<'_>) {
+    pub(crate) fn product(&self, kernels: &Kernels, x: Input<'_>, first: usize, gelu: bool, mut out: MatMut<'_>) {
         let outputs = out.cols();
         let bias = self.bias().map(|bias| &bias[first..first + outputs]);
         match (&self.weight, x) {
@@ -260,12 +256,23 @@ impl Linear {
             (Weight::F16(panels), Input::F32(x)) => {
                 let data = as_numbers::<u16>(panels.bytes()).unwrap_or_default();
                 let panels = Panels::new(data, self.outputs, self.inputs * PANEL);
-                kernels.linear_f16(x, panels.outputs_from(first, outputs), Finish { bias, ..Finish::default() }, out.reborrow());
+                kernels.linear_f16(
+                    x,
+                    panels.outputs_from(first, outputs),
+                    Finish { bias, ..Finish::default() },
+                    out.reborrow(),
+                );
             }
             (Weight::Bf16(panels), Input::Bf16 { data: x, depth }) => {
                 let data = as_numbers::<u16>(panels.bytes()).unwrap_or_default();
                 let panels = Panels::new(data, self.outputs, depth * PANEL);
-                kernels.linear_bf16(x, depth, panels.outputs_from(first, outputs), Finish { bias, ..Finish::default() }, out.reborrow());
+                kernels.linear_bf16(
+                    x,
+                    depth,
+                    panels.outputs_from(first, outputs),
+                    Finish { bias, ..Finish::default() },
+                    out.reborrow(),
+                );
             }
             (Weight::Int8 { panels, scales }, Input::Rows8(x)) => {
                 let panels = Panels::new(panels.bytes(), self.outputs, x.depth() * PANEL);

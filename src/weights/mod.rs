@@ -9,10 +9,9 @@ mod safetensors;
 mod source;
 mod store;
 
-pub(crate) use checkpoint::Checkpoint;
+pub(crate) use checkpoint::{Checkpoint, Mapped};
 pub use linear::WeightFormat;
 pub(crate) use linear::{Input, InputForm, Linear, panel_shape};
-pub(crate) use mmap::{AlignedBytes, Bytes, as_numbers};
 pub(crate) use names::{EncoderWeights, HeadWeights, LayerWeights, Site};
 pub(crate) use source::Source;
 pub(crate) use store::{Norm, Table};

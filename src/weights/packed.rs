@@ -129,17 +129,19 @@ pub(crate) fn open(source: Source, check_finite: bool) -> Result<PackedModel> {
     match get(keys::VERSION) {
         Some(FORMAT_VERSION) => {}
         Some(other) => {
-            return refuse(format!("a packed file of format version `{other}`, expected {FORMAT_VERSION}: pack it again"));
+            return refuse(format!(
+                "a packed file of format version `{other}`, expected {FORMAT_VERSION}: pack it again"
+            ));
         }
         None => {
             return refuse(
-                "a safetensors file, but not a packed one: give the model's directory, or pack it with `trivec pack`".into(),
+                "a safetensors file, but not a packed one: give the model's directory, or pack it with `trivec pack`"
+                    .into(),
             );
         }
     }
-    let require = |key: &str| {
-        get(key).ok_or_else(|| Error::format(&path, format!("a packed file without the metadata `{key}`")))
-    };
+    let require =
+        |key: &str| get(key).ok_or_else(|| Error::format(&path, format!("a packed file without the metadata `{key}`")));
     let flag = |key: &str| match require(key)? {
         "true" => Ok(true),
         "false" => Ok(false),

@@ -2,7 +2,7 @@
 //!
 //! An encoder of 24 layers is some two hundred short parallel sections. A general pool hands each of them through queues and wakes
 //! sleeping threads; here a helper that has finished waits for the next section by spinning for [`SPIN`], then sleeps. Starting and
-//! joining a section costs a few cache-line transfers; an idle team costs nothing.
+//! joining a section costs a few cache-line transfers; a helper that comes late is not waited for; an idle team costs nothing.
 //!
 //! This is the only crate beside the kernels with `unsafe`: the function that is run borrows from the caller's stack, which the type
 //! system cannot follow into threads that outlive the call. [`Team::run`] does not return before all of them have left it.
@@ -10,7 +10,7 @@
 use std::any::Any;
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, TryLockError};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
@@ -25,14 +25,22 @@ const SPINS_PER_LOOK: usize = 64;
 /// The function of a section, with its lifetime taken off.
 type Job = *const (dyn Fn() + Sync);
 
+/// In [`Shared::state`]: the section's number is above, the number of helpers inside it below.
+const SECTION: u64 = 1 << 32;
+/// In [`Shared::state`]: nobody may enter any more.
+const CLOSED: u64 = 1 << 31;
+/// In [`Shared::state`]: the helpers inside.
+const INSIDE: u64 = CLOSED - 1;
+
 /// What all threads see.
 struct Shared {
-    /// Counts sections; odd values are not special, a helper compares with the last it saw.
-    section: AtomicUsize,
-    /// The function of the current section. Written by the caller before `section` changes, read by helpers after.
+    /// The section's number, whether it is closed, and how many helpers are inside. A helper enters by counting itself while the section
+    /// is open; the caller closes it when its own call has returned and then waits for those inside alone. So a helper that comes late,
+    /// asleep or without a CPU, holds nobody up.
+    state: AtomicU64,
+    /// The function of the current section. Written by the caller while the section is closed and nobody is inside; read by helpers
+    /// inside.
     job: UnsafeCell<Option<Job>>,
-    /// Helpers that have not finished the current section.
-    running: AtomicUsize,
     stop: AtomicBool,
     /// Whether every thread can have a CPU: only then is spinning no theft.
     spin: bool,
@@ -42,8 +50,9 @@ struct Shared {
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
-// SAFETY: `job` is written only by the caller that holds `Team::caller`, while no helper is inside a section (`running` is 0), and read by
-// helpers only between a change of `section` (which they acquire) and their decrement of `running` (which the caller acquires).
+// SAFETY: `job` is written only by the caller that holds `Team::caller`, while the section is closed and no helper is inside, and read only
+// by helpers that have counted themselves into an open section (acquiring what the caller released by opening it) and have not left it
+// (which the caller acquires before it writes again).
 unsafe impl Sync for Shared {}
 // SAFETY: as above; the pointer is only dereferenced during a section, while the caller waits.
 unsafe impl Send for Shared {}
@@ -71,9 +80,8 @@ impl Team {
     pub fn new(threads: usize) -> std::io::Result<Team> {
         let helpers = threads.max(1) - 1;
         let shared = Arc::new(Shared {
-            section: AtomicUsize::new(0),
+            state: AtomicU64::new(CLOSED),
             job: UnsafeCell::new(None),
-            running: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
             spin: std::thread::available_parallelism().is_ok_and(|cpus| helpers < cpus.get()),
             asleep: (0..helpers).map(|_| AtomicBool::new(false)).collect(),
@@ -95,8 +103,8 @@ impl Team {
         self.helpers.len() + 1
     }
 
-    /// Calls `f` on every thread of the team at once and returns when all calls have returned. If the team is busy with another caller's
-    /// section, `f` is called on this thread alone: `f` must get all its work done by however few calls there are.
+    /// Calls `f` on this thread and at once on those of the team that come in time; returns when all calls have returned. `f` must get all
+    /// its work done by however few calls there are: a team that is busy with another caller's section adds none.
     ///
     /// # Panics
     /// If a call panics, with its panic, after all have returned.
@@ -111,12 +119,12 @@ impl Team {
             Err(TryLockError::Poisoned(guard)) => guard.into_inner(),
         };
         let shared = &*self.shared;
-        // SAFETY: only the lifetime changes. The helpers are done with the pointer before this function returns (see `wait` below).
+        // SAFETY: only the lifetime changes. No helper is inside the section when this function returns, and none can enter it.
         let job = unsafe { std::mem::transmute::<*const (dyn Fn() + Sync + '_), Job>(std::ptr::from_ref(f)) };
-        // SAFETY: this thread holds `caller` and no helper is inside a section: nobody reads the cell.
+        // SAFETY: this thread holds `caller`, and the last section was closed and left by all: nobody reads the cell.
         unsafe { *shared.job.get() = Some(job) };
-        shared.running.store(self.helpers.len(), Ordering::Relaxed);
-        shared.section.fetch_add(1, Ordering::SeqCst);
+        let number = (shared.state.load(Ordering::Relaxed) / SECTION).wrapping_add(1);
+        shared.state.store(number.wrapping_mul(SECTION), Ordering::SeqCst);
         for (asleep, helper) in shared.asleep.iter().zip(&self.handles) {
             if asleep.load(Ordering::SeqCst) && asleep.swap(false, Ordering::SeqCst) {
                 helper.unpark();
@@ -124,11 +132,12 @@ impl Team {
         }
         let own = catch_unwind(AssertUnwindSafe(f));
         // Whatever happened, no helper may be left inside `f`.
+        shared.state.fetch_or(CLOSED, Ordering::SeqCst);
         let mut spins = 0usize;
-        while shared.running.load(Ordering::Acquire) != 0 {
+        while shared.state.load(Ordering::Acquire) & INSIDE != 0 {
             spins += 1;
             // Even with a CPU for every thread, another process may have taken one: let the helper run.
-            if !shared.spin || spins.is_multiple_of(4096) { std::thread::yield_now() } else { std::hint::spin_loop() }
+            if !shared.spin || spins.is_multiple_of(1024) { std::thread::yield_now() } else { std::hint::spin_loop() }
         }
         let of_helper = shared.panic.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         if let Err(panic) = own {
@@ -143,7 +152,7 @@ impl Team {
 impl Drop for Team {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::SeqCst);
-        self.shared.section.fetch_add(1, Ordering::SeqCst);
+        self.shared.state.fetch_add(SECTION, Ordering::SeqCst);
         self.handles.iter().for_each(Thread::unpark);
         for helper in self.helpers.drain(..) {
             // A helper catches every panic; there is nothing to hear.
@@ -160,25 +169,40 @@ fn help(shared: &Shared, index: usize) {
         if shared.stop.load(Ordering::SeqCst) {
             return;
         }
-        // SAFETY: the section has begun (acquired in `wait_for_section`) and this helper has not left it: the cell is not written.
+        if !enter(shared, seen) {
+            continue;
+        }
+        // SAFETY: this helper is inside an open section: the cell was written before and is not written now.
         let job = unsafe { *shared.job.get() };
         if let Some(job) = job {
-            // SAFETY: the caller waits for `running` inside the borrow that the pointer was made of.
+            // SAFETY: the caller waits inside the borrow that the pointer was made of until this helper has left.
             let f = unsafe { &*job };
             if let Err(panic) = catch_unwind(AssertUnwindSafe(f)) {
                 shared.panic.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(panic);
             }
         }
-        shared.running.fetch_sub(1, Ordering::Release);
+        shared.state.fetch_sub(1, Ordering::Release);
     }
 }
 
+/// Counts this helper into section `number`; `false` if it is closed or over.
+fn enter(shared: &Shared, number: u64) -> bool {
+    let mut state = shared.state.load(Ordering::Relaxed);
+    while state / SECTION == number && state & CLOSED == 0 {
+        match shared.state.compare_exchange_weak(state, state + 1, Ordering::Acquire, Ordering::Relaxed) {
+            Ok(_) => return true,
+            Err(now) => state = now,
+        }
+    }
+    false
+}
+
 /// Waits until the section's number is not `seen`; returns it.
-fn wait_for_section(shared: &Shared, index: usize, seen: usize) -> usize {
+fn wait_for_section(shared: &Shared, index: usize, seen: u64) -> u64 {
     let begin = Instant::now();
     while shared.spin {
         for _ in 0..SPINS_PER_LOOK {
-            let now = shared.section.load(Ordering::Acquire);
+            let now = shared.state.load(Ordering::Acquire) / SECTION;
             if now != seen {
                 return now;
             }
@@ -189,9 +213,9 @@ fn wait_for_section(shared: &Shared, index: usize, seen: usize) -> usize {
         }
     }
     loop {
-        // Told before the last look: a caller that changes the section after it sees that this helper is to be woken.
+        // Told before the last look: a caller that opens a section after it sees that this helper is to be woken.
         shared.asleep[index].store(true, Ordering::SeqCst);
-        let now = shared.section.load(Ordering::SeqCst);
+        let now = shared.state.load(Ordering::SeqCst) / SECTION;
         if now != seen {
             shared.asleep[index].store(false, Ordering::SeqCst);
             return now;
@@ -203,36 +227,53 @@ fn wait_for_section(shared: &Shared, index: usize, seen: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::AtomicUsize;
+
+    /// A section that ends when every thread of the team has come.
+    fn meet(team: &Team) {
+        let here = AtomicUsize::new(0);
+        team.run(&|| {
+            here.fetch_add(1, Ordering::SeqCst);
+            while here.load(Ordering::SeqCst) < team.threads() {
+                std::thread::yield_now();
+            }
+        });
+        assert_eq!(here.load(Ordering::SeqCst), team.threads());
+    }
 
     #[test]
-    fn every_thread_takes_part_in_every_section() {
+    fn every_thread_can_take_part_in_every_section() {
         for threads in [1, 2, 5] {
             let team = Team::new(threads).unwrap();
             assert_eq!(team.threads(), threads);
-            let calls = AtomicUsize::new(0);
-            for section in 1..=500 {
-                team.run(&|| {
-                    calls.fetch_add(1, Ordering::Relaxed);
-                });
-                assert_eq!(calls.load(Ordering::Relaxed), section * threads);
-            }
+            (0..300).for_each(|_| meet(&team));
         }
     }
 
     #[test]
-    fn sections_begin_after_sleep() {
+    fn all_work_is_done_whoever_comes() {
         let team = Team::new(3).unwrap();
-        let calls = AtomicUsize::new(0);
-        let count = || {
-            calls.fetch_add(1, Ordering::Relaxed);
-        };
-        team.run(&count);
-        // All helpers have told that they sleep: not a matter of time, only of their getting there.
-        while !team.shared.asleep.iter().all(|asleep| asleep.load(Ordering::SeqCst)) {
-            std::thread::yield_now();
+        for _ in 0..2000 {
+            let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+            team.run(&|| {
+                while next.fetch_add(1, Ordering::Relaxed) < 5 {
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            assert_eq!(done.load(Ordering::Relaxed), 5);
         }
-        team.run(&count);
-        assert_eq!(calls.load(Ordering::Relaxed), 6);
+    }
+
+    #[test]
+    fn helpers_wake_from_sleep() {
+        let team = Team::new(3).unwrap();
+        for _ in 0..3 {
+            // All helpers have told that they sleep: not a matter of time, only of their getting there.
+            while !team.shared.asleep.iter().all(|asleep| asleep.load(Ordering::SeqCst)) {
+                std::thread::yield_now();
+            }
+            meet(&team);
+        }
     }
 
     #[test]
@@ -244,21 +285,30 @@ mod tests {
                 inner.fetch_add(1, Ordering::Relaxed);
             });
         });
-        assert_eq!(inner.load(Ordering::Relaxed), 2);
+        // One call inside each call: nobody else was free.
+        assert!((1..=2).contains(&inner.load(Ordering::Relaxed)));
     }
 
     #[test]
     fn panics_come_back_and_leave_the_team_usable() {
         let team = Team::new(3).unwrap();
-        for _ in 0..3 {
-            let result = catch_unwind(AssertUnwindSafe(|| team.run(&|| panic!("one"))));
+        let caller = std::thread::current().id();
+        for of_helper in [false, true, false] {
+            let here = AtomicUsize::new(0);
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                team.run(&|| {
+                    here.fetch_add(1, Ordering::SeqCst);
+                    while here.load(Ordering::SeqCst) < 3 {
+                        std::thread::yield_now();
+                    }
+                    if (std::thread::current().id() != caller) == of_helper {
+                        panic!("one");
+                    }
+                })
+            }));
             assert_eq!(result.unwrap_err().downcast_ref::<&str>(), Some(&"one"));
         }
-        let calls = AtomicUsize::new(0);
-        team.run(&|| {
-            calls.fetch_add(1, Ordering::Relaxed);
-        });
-        assert_eq!(calls.load(Ordering::Relaxed), 3);
+        meet(&team);
     }
 
     #[test]

@@ -87,8 +87,10 @@ pub fn write(directory: &Path, seed: u64) {
             ("output.dense", HIDDEN, FFN),
         ] {
             let mut weights = normal(&mut random, outputs * inputs, 0.04);
-            if matches!(part, "attention.self.query" | "attention.self.key" | "attention.self.value" | "intermediate.dense")
-            {
+            if matches!(
+                part,
+                "attention.self.query" | "attention.self.key" | "attention.self.value" | "intermediate.dense"
+            ) {
                 narrow_columns(&mut weights);
             }
             if part == "intermediate.dense" {

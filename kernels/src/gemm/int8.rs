@@ -35,7 +35,11 @@ pub(crate) fn linear<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: 
             unsafe {
                 let out = out.as_mut_ptr().add(row * stride + from);
                 let panel = w.panel(panel);
-                with_rows!(rows, S::I8_ROWS, tile_product::<S>(s, tile, panel, scales, bias, cols, finish.gelu, out, stride));
+                with_rows!(
+                    rows,
+                    S::I8_ROWS,
+                    tile_product::<S>(s, tile, panel, scales, bias, cols, finish.gelu, out, stride)
+                );
             }
             row += rows;
         }

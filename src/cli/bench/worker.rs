@@ -29,10 +29,11 @@ fn one() -> usize {
 
 pub(super) fn run(model: &Model) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    let mut answer = |value: serde_json::Value| {
-        writeln!(out, "{value}").and_then(|()| out.flush()).map_err(|e| Failure::stdout(&e))
-    };
-    answer(json!({"ready": true, "weights": model.info().weights, "isa": model.info().isa, "threads": model.info().threads}))?;
+    let mut answer =
+        |value: serde_json::Value| writeln!(out, "{value}").and_then(|()| out.flush()).map_err(|e| Failure::stdout(&e));
+    answer(
+        json!({"ready": true, "weights": model.info().weights, "isa": model.info().isa, "threads": model.info().threads}),
+    )?;
     for (index, line) in std::io::stdin().lock().lines().enumerate() {
         let line = line.map_err(|e| Failure::io("standard input", &e))?;
         let bad = |what: String| Failure::input(format!("standard input, line {}: {what}", index + 1));
@@ -66,6 +67,7 @@ pub(super) fn run(model: &Model) -> Result<()> {
 /// The most memory this process has held; 0 where the system does not tell.
 fn peak_rss_mb() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let kb = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB")?.trim().parse().ok());
+    let kb =
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB")?.trim().parse().ok());
     kb.map_or(0.0, |kb: f64| kb * 1024.0 / 1e6)
 }
