@@ -15,7 +15,7 @@ use super::{
     Finish, I4_BLOCK, I4_BLOCK_BYTES, PANEL, PREFETCH_BYTES, Panels, load_pair, store_pair, tile_rows, with_rows,
 };
 use crate::LANES;
-use crate::rows8::Rows8;
+use crate::rows8::{Rows8, Rows8Kind};
 use crate::simd::int::SimdInt;
 use crate::simd::math;
 use crate::view::MatMut;
@@ -38,7 +38,7 @@ pub(crate) fn linear<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: 
                 blocks,
                 offsets: &x.offsets()[row * blocks..],
                 scales: &x.scales()[row * groups..],
-                grouped: groups > 1,
+                grouped: x.kind() == Rows8Kind::Int4Grouped,
             };
             // SAFETY: `rows` rows of `x` from `row` on; a panel of their depth; `rows` x `cols` of `out`.
             unsafe {

@@ -1,0 +1,538 @@
+//! The kernels of small numbers, run on every instruction set this CPU has: integer products and everything around them equal to the bit
+//! among the sets and to a plain reference; bf16 within a bound. `TRIVEC_REQUIRE_ISA=avx512vnni` (a comma-separated list) makes a set that
+//! cannot run here a failure.
+
+use half::{bf16, f16};
+use trivec_kernels::{
+    Finish, I4_BLOCK, I4_BLOCK_BYTES, IntKeyValues, IntScratch, Isa, Kernels, MatMut, MatRef, PANEL, Panels, Prepare,
+    QUERY_BLOCK, Rows8, Rows8Kind, rotation_for, row8_stride,
+};
+
+/// xorshift64*.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        (self.next() >> 16) % n
+    }
+
+    fn normal(&mut self) -> f32 {
+        (0..4).map(|_| (self.next() >> 40) as f32 / (1u64 << 24) as f32 - 0.5).sum::<f32>() * 1.7
+    }
+
+    fn vec(&mut self, len: usize) -> Vec<f32> {
+        (0..len).map(|_| self.normal()).collect()
+    }
+
+    /// -127 ..= 127, the ends more often than their share.
+    fn i8(&mut self) -> i8 {
+        match self.below(8) {
+            0 => 127,
+            1 => -127,
+            _ => (self.below(255) as i32 - 127) as i8,
+        }
+    }
+}
+
+fn tables() -> Vec<&'static Kernels> {
+    let required = std::env::var("TRIVEC_REQUIRE_ISA").unwrap_or_default();
+    for isa in Isa::ALL.into_iter().filter(|isa| !isa.is_supported()) {
+        println!("SKIPPED: this CPU has no {}", isa.name());
+        assert!(!required.split(',').any(|name| name == isa.name()), "{} is required", isa.name());
+    }
+    Kernels::all_supported()
+}
+
+fn assert_same(what: &str, isa: &str, found: &[f32], expected: &[f32]) {
+    assert_eq!(found.len(), expected.len(), "{what}: lengths");
+    for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
+        assert!(found.to_bits() == expected.to_bits(), "{what} on {isa} at {i}: {found}, expected {expected}");
+    }
+}
+
+/// Quantised rows with their buffers.
+struct Rows {
+    kind: Rows8Kind,
+    rows: usize,
+    depth: usize,
+    data: Vec<i8>,
+    scales: Vec<f32>,
+    offsets: Vec<i32>,
+}
+
+impl Rows {
+    fn quantize(kernels: &Kernels, kind: Rows8Kind, prepare: Prepare<'_>, values: &[f32], depth: usize) -> Rows {
+        let rows = values.len() / depth;
+        let (stride, n, m) = (row8_stride(depth), kind.scales(depth), kind.offsets(depth));
+        // What an earlier use of the buffers left must not show.
+        let mut all = Rows {
+            kind,
+            rows,
+            depth,
+            data: vec![77; rows * stride],
+            scales: vec![f32::NAN; rows * n],
+            offsets: vec![-1; rows * m],
+        };
+        let mut scratch = vec![f32::NAN; depth];
+        for (row, values) in values.chunks_exact(depth).enumerate() {
+            let (data, scales) = (&mut all.data[row * stride..][..stride], &mut all.scales[row * n..][..n]);
+            let offsets = &mut all.offsets[row * m..][..m];
+            kernels.quantize_row(kind, prepare, values, &mut scratch, data, scales, offsets);
+        }
+        all
+    }
+
+    fn view(&self) -> Rows8<'_> {
+        Rows8::new(self.kind, self.rows, self.depth, &self.data, &self.scales, &self.offsets)
+    }
+
+    fn at(&self, row: usize, d: usize) -> i32 {
+        i32::from(self.data[row * row8_stride(self.depth) + d])
+    }
+}
+
+const PLAIN: Prepare<'static> = Prepare { inverse_smoothing: None, rotation: 1 };
+
+/// Weights `[outputs, depth]` of -127 ..= 127 in panels.
+fn int8_panels(weights: &[i8], outputs: usize, depth: usize) -> Vec<u8> {
+    let padded = depth.next_multiple_of(4);
+    let mut panels = vec![128u8; outputs.div_ceil(PANEL) * PANEL * padded];
+    for o in 0..outputs {
+        for d in 0..depth {
+            let at = o / PANEL * PANEL * padded + (d / 4 * PANEL + o % PANEL) * 4 + d % 4;
+            panels[at] = (weights[o * depth + d] as u8) ^ 0x80;
+        }
+    }
+    panels
+}
+
+#[test]
+fn int8_products_are_exact_on_every_set() {
+    let mut random = Random(11);
+    for depth in [1, 3, 4, 5, 16, 63, 64, 100, 260, 1024] {
+        for outputs in [1, 16, 31, 32, 33, 64, 70] {
+            let rows = if depth > 100 { 13 } else { 26 };
+            let weights: Vec<i8> = (0..outputs * depth).map(|_| random.i8()).collect();
+            let panels = int8_panels(&weights, outputs, depth);
+            let (values, scales, bias) = (random.vec(rows * depth), random.vec(outputs), random.vec(outputs));
+            for take in (0..=14).chain([rows]).filter(|&take| take <= rows) {
+                for (scales, bias) in [(Some(&scales[..]), Some(&bias[..])), (None, None)] {
+                    for kernels in tables() {
+                        let x = Rows::quantize(kernels, Rows8Kind::Int8, PLAIN, &values[..take * depth], depth);
+                        let mut expected = vec![-7.0; take * (outputs + 1)];
+                        for r in 0..take {
+                            for o in 0..outputs {
+                                let acc: i64 =
+                                    (0..depth).map(|d| i64::from(x.at(r, d)) * i64::from(weights[o * depth + d])).sum();
+                                let scaled = acc as f32 * x.scales[r];
+                                expected[r * (outputs + 1) + o] =
+                                    scaled.mul_add(scales.map_or(1.0, |s| s[o]), bias.map_or(0.0, |b| b[o]));
+                            }
+                        }
+                        // Rows lie one value further apart than needed: what is between them must stay.
+                        let mut out = vec![-7.0; take * (outputs + 1)];
+                        let view = MatMut::new(&mut out, take, outputs, outputs + 1);
+                        let w = Panels::new(&panels, outputs, depth.next_multiple_of(4) * PANEL);
+                        kernels.linear_i8(x.view(), w, Finish { scales, bias, gelu: false }, view);
+                        assert_same(
+                            &format!("int8 [{take}, {depth}] x {outputs}"),
+                            kernels.isa().name(),
+                            &out,
+                            &expected,
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn int8_products_of_extremes_do_not_saturate() {
+    let (depth, outputs) = (4096, 32);
+    for weight in [-127i8, 127] {
+        let panels = int8_panels(&vec![weight; outputs * depth], outputs, depth);
+        for value in [-3.0f32, 3.0] {
+            for kernels in tables() {
+                let x = Rows::quantize(kernels, Rows8Kind::Int8, PLAIN, &vec![value; depth], depth);
+                let mut out = vec![0.0; outputs];
+                let w = Panels::new(&panels, outputs, depth * PANEL);
+                kernels.linear_i8(x.view(), w, Finish::default(), MatMut::dense(&mut out, outputs));
+                let acc = 127.0 * value.signum() * f32::from(weight) * depth as f32;
+                assert_same("extremes", kernels.isa().name(), &out, &vec![acc * x.scales[0]; outputs]);
+            }
+        }
+    }
+}
+
+#[test]
+fn outputs_of_a_panel_can_be_asked_alone() {
+    let (depth, outputs) = (24, 100);
+    let mut random = Random(12);
+    let weights: Vec<i8> = (0..outputs * depth).map(|_| random.i8()).collect();
+    let panels = int8_panels(&weights, outputs, depth);
+    let values = random.vec(5 * depth);
+    for kernels in tables() {
+        let x = Rows::quantize(kernels, Rows8Kind::Int8, PLAIN, &values, depth);
+        let w = Panels::new(&panels, outputs, depth * PANEL);
+        let (mut all, mut part) = (vec![0.0; 5 * outputs], vec![0.0; 2 * 36]);
+        kernels.linear_i8(x.view(), w, Finish::default(), MatMut::dense(&mut all, outputs));
+        let rows = x.view().rows_from(3, 2);
+        kernels.linear_i8(rows, w.outputs_from(64, 36), Finish::default(), MatMut::dense(&mut part, 36));
+        for r in 0..2 {
+            assert_same("part", kernels.isa().name(), &part[r * 36..][..36], &all[(3 + r) * outputs + 64..][..36]);
+        }
+    }
+}
+
+#[test]
+fn int4_products_are_exact_on_every_set() {
+    let mut random = Random(13);
+    for blocks in [1, 2, 5] {
+        let depth = blocks * I4_BLOCK;
+        for outputs in [1, 32, 45] {
+            let weights: Vec<u8> = (0..outputs * depth).map(|_| random.below(16) as u8).collect();
+            let block_scales: Vec<f16> = (0..outputs * blocks).map(|_| f16::from_f32(random.normal() * 0.1)).collect();
+            let mut panels = vec![0u8; outputs.div_ceil(PANEL) * blocks * I4_BLOCK_BYTES];
+            for o in 0..outputs {
+                for block in 0..blocks {
+                    let to = &mut panels[(o / PANEL * blocks + block) * I4_BLOCK_BYTES..][..I4_BLOCK_BYTES];
+                    to[o % PANEL * 2..][..2].copy_from_slice(&block_scales[o * blocks + block].to_le_bytes());
+                    for j in 0..16 {
+                        let weight = |d: usize| weights[o * depth + block * I4_BLOCK + d];
+                        to[PANEL * 2 + (j / 4 * PANEL + o % PANEL) * 4 + j % 4] = weight(j) | weight(j + 16) << 4;
+                    }
+                }
+            }
+            let bias = random.vec(outputs);
+            for rows in 0..=17 {
+                let values = random.vec(rows * depth);
+                for kind in [Rows8Kind::Int4, Rows8Kind::Int4Grouped] {
+                    for kernels in tables() {
+                        let x = Rows::quantize(kernels, kind, PLAIN, &values, depth);
+                        let grouped = kind == Rows8Kind::Int4Grouped;
+                        let mut expected = Vec::new();
+                        for r in 0..rows {
+                            for o in 0..outputs {
+                                let mut sum = 0.0f32;
+                                for block in 0..blocks {
+                                    let from = block * I4_BLOCK;
+                                    let product = |d: usize| x.at(r, d) * (i32::from(weights[o * depth + d]) - 8);
+                                    let acc: i32 = (from..from + I4_BLOCK).map(product).sum();
+                                    let value = acc as f32 * if grouped { x.scales[r * blocks + block] } else { 1.0 };
+                                    sum = value.mul_add(block_scales[o * blocks + block].to_f32(), sum);
+                                }
+                                expected.push(sum.mul_add(if grouped { 1.0 } else { x.scales[r] }, bias[o]));
+                            }
+                        }
+                        let mut out = vec![0.0; rows * outputs];
+                        let w = Panels::new(&panels, outputs, blocks * I4_BLOCK_BYTES);
+                        let finish = Finish { bias: Some(&bias), ..Finish::default() };
+                        kernels.linear_i4(x.view(), w, finish, MatMut::dense(&mut out, outputs));
+                        assert_same(
+                            &format!("{kind:?} [{rows}, {depth}] x {outputs}"),
+                            kernels.isa().name(),
+                            &out,
+                            &expected,
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn quantised_rows_are_the_same_on_every_set_and_near_the_values() {
+    let mut random = Random(14);
+    for depth in [1, 8, 15, 16, 17, 32, 48, 64, 96, 128, 130, 384, 640, 1024] {
+        let rotation = rotation_for(depth);
+        assert!(depth % rotation == 0 && rotation <= 128);
+        let mut values = random.vec(depth);
+        values[depth / 2] *= 30.0;
+        let smoothing: Vec<f32> = (0..depth).map(|_| 0.5 + random.normal().abs()).collect();
+        for kind in [Rows8Kind::Int8, Rows8Kind::Int4, Rows8Kind::Int4Grouped] {
+            for prepare in [PLAIN, Prepare { inverse_smoothing: Some(&smoothing), rotation }] {
+                let expected = Rows::quantize(tables()[0], kind, prepare, &values, depth);
+                for kernels in &tables()[1..] {
+                    let found = Rows::quantize(kernels, kind, prepare, &values, depth);
+                    assert_same(&format!("scales of {depth}"), kernels.isa().name(), &found.scales, &expected.scales);
+                    assert_eq!(found.data, expected.data, "{} {depth}", kernels.isa().name());
+                    assert_eq!(found.offsets, expected.offsets, "{} {depth}", kernels.isa().name());
+                }
+                let mut prepared = vec![0.0; depth];
+                tables()[0].prepare_row(prepare, &values, &mut prepared);
+                for (d, &y) in prepared.iter().enumerate() {
+                    let scale = expected.scales[if kind == Rows8Kind::Int4Grouped { d / I4_BLOCK } else { 0 }];
+                    let q = expected.at(0, d);
+                    assert!((-127..=127).contains(&q));
+                    assert!((y - q as f32 * scale).abs() <= scale * 0.5001, "{y} as {q} x {scale}");
+                }
+                let group = if kind == Rows8Kind::Int8 { depth } else { I4_BLOCK };
+                let bias = if kind == Rows8Kind::Int8 { -128 } else { -8 };
+                for (index, offset) in expected.offsets.iter().enumerate() {
+                    let sum: i32 = (index * group..depth.min((index + 1) * group)).map(|d| expected.at(0, d)).sum();
+                    assert_eq!(*offset, bias * sum);
+                }
+                let padding = &expected.data[depth.next_multiple_of(16)..];
+                assert!(padding.iter().all(|&byte| byte == 0), "padding of {depth}");
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_without_a_scale_say_so() {
+    for kernels in tables() {
+        let zeros = Rows::quantize(kernels, Rows8Kind::Int8, PLAIN, &[0.0; 40], 40);
+        assert!(zeros.scales == [0.0] && zeros.offsets == [0] && zeros.data.iter().all(|&byte| byte == 0));
+        let tiny = Rows::quantize(kernels, Rows8Kind::Int8, PLAIN, &[f32::MIN_POSITIVE; 40], 40);
+        assert!(tiny.scales == [0.0] && tiny.data.iter().all(|&byte| byte == 0));
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for at in [0, 17, 39] {
+                let mut values = [1.0; 40];
+                values[at] = bad;
+                assert!(
+                    Rows::quantize(kernels, Rows8Kind::Int8, PLAIN, &values, 40).scales[0].is_nan(),
+                    "{bad} at {at}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_rotation_undoes_itself() {
+    let mut random = Random(15);
+    for depth in [2, 4, 8, 16, 32, 64, 128, 384, 1536] {
+        let prepare = Prepare { inverse_smoothing: None, rotation: rotation_for(depth) };
+        let values = random.vec(depth);
+        for kernels in tables() {
+            let (mut once, mut twice) = (vec![0.0; depth], vec![0.0; depth]);
+            kernels.prepare_row(prepare, &values, &mut once);
+            kernels.prepare_row(prepare, &once, &mut twice);
+            for (d, value) in values.iter().enumerate() {
+                let back = twice[d] / prepare.rotation as f32;
+                assert!((back - value).abs() < 1e-5, "{} {depth} at {d}: {back}, {value}", kernels.isa().name());
+            }
+        }
+    }
+}
+
+#[test]
+fn smoothed_and_rotated_products_are_the_plain_ones() {
+    let (depth, mut random) = (256, Random(16));
+    let (x, w) = (random.vec(depth), random.vec(depth));
+    let smoothing: Vec<f32> = (0..depth).map(|_| 0.5 + random.normal().abs()).collect();
+    let inverse: Vec<f32> = smoothing.iter().map(|s| 1.0 / s).collect();
+    let rotation = rotation_for(depth);
+    for kernels in tables() {
+        let (mut xr, mut wr) = (vec![0.0; depth], vec![0.0; depth]);
+        kernels.prepare_row(Prepare { inverse_smoothing: Some(&inverse), rotation }, &x, &mut xr);
+        kernels.prepare_row(Prepare { inverse_smoothing: Some(&smoothing), rotation }, &w, &mut wr);
+        let found = kernels.dot(&xr, &wr) / rotation as f32;
+        let expected = kernels.dot(&x, &w);
+        assert!((found - expected).abs() < 1e-3, "{found}, {expected}");
+    }
+}
+
+#[test]
+fn gelu_fast_keeps_its_bound_and_layer_norm_its_bits() {
+    let mut random = Random(17);
+    let values: Vec<f32> = (-4000..=4000).map(|i| i as f32 * 0.003).chain([f32::MIN, f32::MAX, -0.0]).collect();
+    let row = random.vec(100);
+    let (branch, gain, bias) = (random.vec(100), random.vec(100), random.vec(100));
+    let mut first: Option<Vec<f32>> = None;
+    for kernels in tables() {
+        let mut found = values.clone();
+        kernels.gelu_fast(&mut found);
+        let mut exact = values.clone();
+        kernels.gelu(&mut exact);
+        for ((x, found), exact) in values.iter().zip(&found).zip(&exact) {
+            let bound = 6e-5 + 1e-5 * x.max(0.0);
+            assert!((found - exact).abs() <= bound, "gelu({x}) = {found}, {exact}");
+        }
+        let mut nan = [f32::NAN; 3];
+        kernels.gelu_fast(&mut nan);
+        assert!(nan.iter().all(|x| x.is_nan()));
+        assert_same("gelu_fast", kernels.isa().name(), &found, first.get_or_insert_with(|| found.clone()));
+
+        let mut sum: Vec<f32> = row.iter().zip(&branch).map(|(a, b)| a + b).collect();
+        kernels.layer_norm(&mut sum, &gain, &bias, 1e-5);
+        let mut fused = row.clone();
+        kernels.add_layer_norm(&mut fused, &branch, &gain, &bias, 1e-5);
+        assert_same("add_layer_norm", kernels.isa().name(), &fused, &sum);
+    }
+}
+
+#[test]
+fn half_products_are_close() {
+    let mut random = Random(18);
+    for depth in [1, 2, 7, 64, 130] {
+        for outputs in [1, 32, 50] {
+            for rows in 0..=14 {
+                let (x, w, bias) = (random.vec(rows * depth), random.vec(outputs * depth), random.vec(outputs));
+                let padded = depth.next_multiple_of(2);
+                let mut f16s = vec![0u16; outputs.div_ceil(PANEL) * PANEL * depth];
+                let mut bf16s = vec![0u16; outputs.div_ceil(PANEL) * PANEL * padded];
+                for o in 0..outputs {
+                    for d in 0..depth {
+                        let weight = w[o * depth + d];
+                        f16s[o / PANEL * PANEL * depth + d * PANEL + o % PANEL] = f16::from_f32(weight).to_bits();
+                        let at = o / PANEL * PANEL * padded + (d / 2 * PANEL + o % PANEL) * 2 + d % 2;
+                        bf16s[at] = bf16::from_f32(weight).to_bits();
+                    }
+                }
+                let finish = Finish { bias: Some(&bias), ..Finish::default() };
+                let mut first: Option<Vec<f32>> = None;
+                for kernels in tables() {
+                    let mut found = vec![0.0; rows * outputs];
+                    let panels = Panels::new(&f16s, outputs, depth * PANEL);
+                    kernels.linear_f16(
+                        MatRef::new(&x, rows, depth, depth),
+                        panels,
+                        finish,
+                        MatMut::dense(&mut found, outputs),
+                    );
+                    let expected = first.get_or_insert_with(|| {
+                        let mut expected = Vec::new();
+                        for r in 0..rows {
+                            for o in 0..outputs {
+                                let weight = |d: usize| f16::from_f32(w[o * depth + d]).to_f32();
+                                let sum = (0..depth).fold(0.0, |sum, d| weight(d).mul_add(x[r * depth + d], sum));
+                                expected.push(sum + bias[o]);
+                            }
+                        }
+                        expected
+                    });
+                    assert_same(&format!("f16 [{rows}, {depth}]"), kernels.isa().name(), &found, expected);
+
+                    let mut x_bf16 = vec![0u16; rows * padded];
+                    for (x, out) in x.chunks(depth).zip(x_bf16.chunks_mut(padded)) {
+                        kernels.round_bf16(x, out);
+                        for (x, out) in x.iter().zip(out.iter()) {
+                            assert_eq!(bf16::from_f32(*x).to_bits(), *out, "{x} in bf16");
+                        }
+                    }
+                    let panels = Panels::new(&bf16s, outputs, padded * PANEL);
+                    kernels.linear_bf16(&x_bf16, padded, panels, finish, MatMut::dense(&mut found, outputs));
+                    for r in 0..rows {
+                        for o in 0..outputs {
+                            let value = |x: f32| f64::from(bf16::from_f32(x).to_f32());
+                            let products = (0..depth).map(|d| value(x[r * depth + d]) * value(w[o * depth + d]));
+                            let (sum, size) = products
+                                .fold((f64::from(bias[o]), f64::from(bias[o].abs())), |(sum, size), p| {
+                                    (sum + p, size + p.abs())
+                                });
+                            let error = (f64::from(found[r * outputs + o]) - sum).abs();
+                            // Each of `depth` additions rounds to 2^-24 of a partial sum; twice that, for pairs.
+                            assert!(
+                                error <= size * (depth as f64 + 2.0) * 2.0f64.powi(-23),
+                                "bf16 error {error:e} of {size}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Attention in f64.
+fn attention(q: &[f32], k: &[f32], v: &[f32], head_dim: usize, scale: f64) -> Vec<f64> {
+    let tokens = k.len() / head_dim;
+    let mut out = Vec::new();
+    for q in q.chunks_exact(head_dim) {
+        let dot = |k: &[f32]| q.iter().zip(k).map(|(&q, &k)| f64::from(q) * f64::from(k)).sum::<f64>() * scale;
+        let scores: Vec<f64> = k.chunks_exact(head_dim).map(dot).collect();
+        let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let weights: Vec<f64> = scores.iter().map(|s| (s - max).exp()).collect();
+        let total: f64 = weights.iter().sum();
+        for d in 0..head_dim {
+            let sum: f64 = (0..tokens).map(|t| weights[t] * f64::from(v[t * head_dim + d])).sum();
+            out.push(sum / total);
+        }
+    }
+    out
+}
+
+#[test]
+fn integer_attention_is_the_same_on_every_set_and_close() {
+    let mut random = Random(19);
+    for head_dim in [1, 4, 16, 24, 32, 64, 80, 128] {
+        let scale = 1.0 / (head_dim as f32).sqrt();
+        let mut packed: Vec<IntKeyValues> = Vec::new();
+        packed.resize_with(8, Default::default);
+        // Long before short: what a longer text left in the buffers must not show.
+        for tokens in [150, 1, 2, 63, 64, 65, 129] {
+            let queries = tokens.min(QUERY_BLOCK);
+            // All keys share a large part, as those of trained models do.
+            let shared = random.vec(head_dim);
+            let mut k = random.vec(tokens * head_dim);
+            k.chunks_exact_mut(head_dim).for_each(|k| k.iter_mut().zip(&shared).for_each(|(k, s)| *k += 8.0 * s));
+            let (q, v) = (random.vec(queries * head_dim), random.vec(tokens * head_dim));
+            let expected = attention(&q, &k, &v, head_dim, f64::from(scale));
+            let mut first: Option<Vec<f32>> = None;
+            for (kernels, packed) in tables().into_iter().zip(&mut packed) {
+                let mut scratch = IntScratch::default();
+                let view = |x| MatRef::dense(x, head_dim);
+                kernels.pack_int(view(&k), view(&v), &mut scratch, packed);
+                let mut out = vec![0.0; queries * head_dim];
+                kernels.attend_int(scale, view(&q), packed, &mut scratch, MatMut::dense(&mut out, head_dim));
+                let what = format!("attention {tokens} x {head_dim}");
+                assert_same(&what, kernels.isa().name(), &out, first.get_or_insert_with(|| out.clone()));
+                // A query alone gives what it gives among others.
+                let mut alone = vec![0.0; head_dim];
+                let last = &q[(queries - 1) * head_dim..];
+                kernels.attend_int(scale, view(last), packed, &mut scratch, MatMut::dense(&mut alone, head_dim));
+                assert_same(&what, kernels.isa().name(), &alone, &out[(queries - 1) * head_dim..]);
+                for (i, (found, expected)) in out.iter().zip(&expected).enumerate() {
+                    let error = (f64::from(*found) - expected).abs();
+                    assert!(error < 0.03, "{what} at {i}: {found}, {expected}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn integer_attention_passes_nan_on() {
+    let (tokens, head_dim) = (70, 32);
+    for kernels in tables() {
+        for place in 0..3 {
+            let mut all =
+                [vec![0.5f32; tokens * head_dim], vec![0.25; tokens * head_dim], vec![1.0; tokens * head_dim]];
+            all[place][3] = f32::NAN;
+            let [q, k, v] = &all;
+            let (mut scratch, mut packed) = (IntScratch::default(), IntKeyValues::default());
+            kernels.pack_int(MatRef::dense(k, head_dim), MatRef::dense(v, head_dim), &mut scratch, &mut packed);
+            let mut out = vec![0.0; head_dim];
+            let q = MatRef::new(&q[..head_dim], 1, head_dim, head_dim);
+            kernels.attend_int(0.2, q, &packed, &mut scratch, MatMut::dense(&mut out, head_dim));
+            assert!(out.iter().any(|x| x.is_nan()), "{} with NaN in {place}", kernels.isa().name());
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "depth of x and of the weight")]
+fn a_weight_of_another_depth_is_refused() {
+    let x = Rows::quantize(Kernels::best(), Rows8Kind::Int8, PLAIN, &[1.0; 64], 64);
+    let w = Panels::new(&[128u8; 32 * 60], 32, 32 * 60);
+    Kernels::best().linear_i8(x.view(), w, Finish::default(), MatMut::dense(&mut [0.0; 32], 32));
+}
+
+#[test]
+#[should_panic(expected = "rows for int8 weights")]
+fn rows_of_another_kind_are_refused() {
+    let x = Rows::quantize(Kernels::best(), Rows8Kind::Int4, PLAIN, &[1.0; 64], 64);
+    let w = Panels::new(&[128u8; 32 * 64], 32, 32 * 64);
+    Kernels::best().linear_i8(x.view(), w, Finish::default(), MatMut::dense(&mut [0.0; 32], 32));
+}
