@@ -211,7 +211,7 @@ impl Model {
     }
 
     fn from_packed(source: Source, name: String, options: &LoadOptions) -> Result<Model> {
-        let PackedModel { config, pipeline, max_length, format, checkpoint, .. } =
+        let PackedModel { config, pipeline, max_length, format, checkpoint } =
             packed::open(source, options.check_finite)?;
         if options.preload {
             checkpoint.preload();
@@ -460,6 +460,7 @@ impl Model {
 }
 
 /// What a call has to do at the least.
+#[cfg(feature = "cli")]
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Work {
     /// Bytes of the layers' weights, each read once.
@@ -472,6 +473,7 @@ pub(crate) struct Work {
 impl Model {
     /// What dense vectors of texts of these lengths take: with CLS pooling, the last layer computes the first token's queries, attention
     /// output and feed-forward alone.
+    #[cfg(feature = "cli")]
     pub(crate) fn work(&self, lengths: &[usize]) -> Work {
         let config = &self.encoder.config;
         let (hidden, ffn) = (config.hidden as f64, config.ffn as f64);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Module → what it may import of this crate; `kernels` is the crate `trivec-kernels`.
 ///
 /// `compute` (the chosen kernels, the threads, and the matrix product cut into tasks) is what `model` and `heads` share.
-const TABLE: [(&str, &[&str]); 16] = [
+const TABLE: [(&str, &[&str]); 17] = [
     ("error", &[]),
     ("embedding", &[]),
     ("parallel", &[]),
@@ -35,7 +35,9 @@ const TABLE: [(&str, &[&str]); 16] = [
         ],
     ),
     ("similarity", &["embedding", "kernels", "parallel", "error"]),
-    ("cli", &["engine", "similarity", "embedding", "error"]),
+    ("pack", &["engine", "text", "model", "weights", "tensor", "config", "embedding", "parallel", "kernels", "error"]),
+    // `parallel` and `kernels` for the bench, which measures what they can do.
+    ("cli", &["engine", "pack", "similarity", "embedding", "parallel", "kernels", "error"]),
     // The crate root and the fuzz entrances see everything.
     ("lib", &["*"]),
     ("fuzzing", &["*"]),
@@ -79,6 +81,8 @@ fn origin(name: &str) -> &str {
         | "instruction_sets" => "engine",
         // `SpecialTokens` is an option of the engine's calls.
         "SpecialTokens" => "engine",
+        // What `pack` offers, and `weights` defines.
+        "WeightFormat" => "pack",
         other => other,
     }
 }

@@ -335,8 +335,8 @@ fn scores_tile<S: SimdInt, const R: usize>(s: S, q: Queries<'_>, keys: &[u8], ke
     assert!(q.data.len() >= (R - 1) * q.stride + keys.len() / KEY_TILE && key_scales.len() == KEY_TILE);
     assert!(scores.len() == R * KEY_TILE);
     let mut acc = [[s.splat_i32(0); TILE_VECTORS]; R];
-    for r in 0..R {
-        acc[r] = [s.start8(q.offsets[r]); TILE_VECTORS];
+    for (acc, &offset) in acc.iter_mut().zip(q.offsets) {
+        *acc = [s.start8(offset); TILE_VECTORS];
     }
     for (quad, keys) in keys.chunks_exact(4 * KEY_TILE).enumerate() {
         // SAFETY: 256 bytes of keys; four bytes of every query (asserted above).

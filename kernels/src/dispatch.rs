@@ -14,6 +14,7 @@ use crate::view::{MatMut, MatRef};
 use crate::{dot, elementwise, probe};
 
 /// The kernels of one instruction set. To hold a `&'static Kernels` is to know that this CPU can run them.
+#[allow(clippy::type_complexity)] // the signatures of the methods below, each once
 pub struct Kernels {
     isa: Isa,
     linear: fn(MatRef<'_>, MatRef<'_>, Option<&[f32]>, MatMut<'_>),
@@ -191,7 +192,7 @@ impl Kernels {
         (self.add_layer_norm)(row, branch, gain, bias, epsilon)
     }
 
-    /// GELU by one polynomial: for what is rounded to 8 or 16 bits next. Error at most `6e-5 + 1e-5·max(x, 0)`.
+    /// GELU by one polynomial: for what is rounded to 8 or 16 bits next. Error at most `7e-5 + 1e-5·max(x, 0)`.
     pub fn gelu_fast(&self, values: &mut [f32]) {
         (self.gelu_fast)(values)
     }
@@ -372,6 +373,7 @@ static SCALAR: Kernels = Kernels {
 macro_rules! compiled {
     ($token:ty, [$($feature:tt),+], $path:path, ($($arg:ident: $type:ty),+) $(-> $ret:ty)?) => {{
         $(#[target_feature(enable = $feature)])+
+        #[allow(clippy::too_many_arguments)] // the token and the kernel's own
         fn with_features(token: $token, $($arg: $type),+) $(-> $ret)? {
             $path(token, $($arg),+)
         }

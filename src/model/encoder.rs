@@ -44,11 +44,6 @@ impl TextBatch {
     pub(crate) fn texts(&self) -> impl Iterator<Item = &[u32]> + '_ {
         self.ranges().map(|range| &self.ids[range])
     }
-
-    /// Each text's number of tokens.
-    pub(crate) fn lengths(&self) -> impl Iterator<Item = usize> + '_ {
-        self.ranges().map(|range| range.len())
-    }
 }
 
 /// Whose last hidden states are asked for.

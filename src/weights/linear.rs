@@ -9,7 +9,7 @@ use trivec_kernels::{
 
 use super::checkpoint::StoredTensor;
 use super::mmap::as_numbers;
-use super::store::{FloatTensor, Floats};
+use super::store::{FloatTensor, Floats, refuse_not_finite};
 use crate::error::Result;
 
 /// How weights are stored; the name in a packed file's metadata and on the command line.
@@ -193,6 +193,7 @@ impl Linear {
         if !panels.bytes().as_ptr().addr().is_multiple_of(64) {
             return Err(panels.refuse("its data is not aligned to 64 bytes, as a packed file's is"));
         }
+        refuse_not_finite(&panels, format)?;
         let is_int = matches!(format, WeightFormat::Int8 | WeightFormat::Int4);
         if is_int && inputs > MAX_INT_DEPTH {
             return Err(panels.refuse(format!("{inputs} inputs, expected at most {MAX_INT_DEPTH}")));

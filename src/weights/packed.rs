@@ -114,8 +114,6 @@ pub(crate) struct PackedModel {
     pub pipeline: DensePipeline,
     pub max_length: usize,
     pub format: WeightFormat,
-    /// Texts it was calibrated on, as written by `pack`.
-    pub calibration: String,
     pub checkpoint: Checkpoint,
 }
 
@@ -156,7 +154,6 @@ pub(crate) fn open(source: Source, check_finite: bool) -> Result<PackedModel> {
     let meta: MetaModel = serde_json::from_str(require(keys::MODEL)?)
         .map_err(|e| Error::format(&path, format!("`{}` is not what was expected: {e}", keys::MODEL)))?;
     let (config, pipeline, max_length) = meta.into_parts(&path)?;
-    let calibration = get(keys::CALIBRATION).unwrap_or_default().to_owned();
     let checkpoint = Checkpoint::of_packed(source, bytes, header, scheme, check_finite);
-    Ok(PackedModel { config, pipeline, max_length, format, calibration, checkpoint })
+    Ok(PackedModel { config, pipeline, max_length, format, checkpoint })
 }

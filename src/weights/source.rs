@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone)]
 pub(crate) enum Source {
     Directory(PathBuf),
+    #[cfg_attr(not(feature = "starter"), allow(dead_code))]
     Embedded {
         name: &'static str,
         files: &'static [(&'static str, &'static [u8])],

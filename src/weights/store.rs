@@ -5,6 +5,7 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use super::checkpoint::StoredTensor;
+use super::linear::WeightFormat;
 use super::mmap::as_numbers;
 use crate::error::{Error, Result};
 
@@ -183,6 +184,20 @@ impl Floats {
             Floats::Owned(_, tensor) => tensor.q4_bytes(),
             Floats::Mapped(_) => None,
         }
+    }
+}
+
+/// Scans panels of 16-bit floats, if the checkpoint is to be scanned.
+pub(super) fn refuse_not_finite(panels: &StoredTensor, format: WeightFormat) -> Result<()> {
+    let format = match format {
+        WeightFormat::F16 => Format::F16,
+        WeightFormat::Bf16 => Format::Bf16,
+        _ => return Ok(()),
+    };
+    let found = if panels.check_finite { format.first_not_finite(panels.bytes()) } else { None };
+    match found {
+        Some(at) => Err(panels.refuse(format!("its value at {at} (in panels) is not finite"))),
+        None => Ok(()),
     }
 }
 

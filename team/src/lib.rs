@@ -200,7 +200,8 @@ fn enter(shared: &Shared, number: u64) -> bool {
 /// Waits until the section's number is not `seen`; returns it.
 fn wait_for_section(shared: &Shared, index: usize, seen: u64) -> u64 {
     let begin = Instant::now();
-    while shared.spin {
+    // Without a CPU for every thread, spinning would take one from a thread that works: then only one look.
+    loop {
         for _ in 0..SPINS_PER_LOOK {
             let now = shared.state.load(Ordering::Acquire) / SECTION;
             if now != seen {
@@ -208,7 +209,7 @@ fn wait_for_section(shared: &Shared, index: usize, seen: u64) -> u64 {
             }
             std::hint::spin_loop();
         }
-        if begin.elapsed() > SPIN {
+        if !shared.spin || begin.elapsed() > SPIN {
             break;
         }
     }

@@ -88,9 +88,9 @@ unsafe fn tile_product<S: SimdInt, const R: usize>(
             s.prefetch(bytes.as_ptr().wrapping_add(PREFETCH_BYTES + line * 64));
         }
         let mut acc = [[s.splat_i32(0); 2]; R];
-        for r in 0..R {
+        for (r, acc) in acc.iter_mut().enumerate() {
             // SAFETY: block < blocks, r < R: inside the slice of R * blocks.
-            acc[r] = [s.splat_i32(unsafe { *offsets.get_unchecked(r * blocks + block) }); 2];
+            *acc = [s.splat_i32(unsafe { *offsets.get_unchecked(r * blocks + block) }); 2];
         }
         for step in 0..4 {
             // SAFETY: behind 64 bytes of scales, 128 bytes of nibbles a step; 32 activations of each row.

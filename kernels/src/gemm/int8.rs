@@ -73,8 +73,8 @@ unsafe fn tile_product<S: SimdInt, const R: usize>(
 ) {
     let (offsets, row_scales) = (&tile.offsets[..R], &tile.scales[..R]);
     let mut acc = [[s.splat_i32(0); 2]; R];
-    for r in 0..R {
-        acc[r] = [s.start8(offsets[r]); 2];
+    for (acc, &offset) in acc.iter_mut().zip(offsets) {
+        *acc = [s.start8(offset); 2];
     }
     let depth = panel.len() / PANEL;
     let mut w = panel.as_ptr();

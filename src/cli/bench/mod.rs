@@ -39,11 +39,11 @@ struct Report {
 
 pub(super) fn run(args: &BenchArgs, model_args: &ModelArgs) -> Result<()> {
     if args.lengths {
-        return print(&serde_json::to_string(&shapes::mixed_lengths()).map_err(|e| Failure::usage(e))?);
+        return print(&serde_json::to_string(&shapes::mixed_lengths()).map_err(Failure::usage)?);
     }
     if args.probe {
         let machine = machine::measure(model_args)?;
-        return print(&serde_json::to_string(&machine).map_err(|e| Failure::usage(e))?);
+        return print(&serde_json::to_string(&machine).map_err(Failure::usage)?);
     }
     let team = || Team::new(model_args.threads).map_err(|e| Failure::io("threads", &e));
     if let Some(directory) = &args.export {
@@ -100,7 +100,7 @@ pub(super) fn run(args: &BenchArgs, model_args: &ModelArgs) -> Result<()> {
         peak_rss_mb: start.peak_rss_mb,
     };
     if args.json {
-        return print(&serde_json::to_string(&report).map_err(|e| Failure::usage(e))?);
+        return print(&serde_json::to_string(&report).map_err(Failure::usage)?);
     }
     print(&report.table())
 }
