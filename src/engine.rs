@@ -201,6 +201,14 @@ impl Model {
         Self::from_source(crate::starter::source(), "starter".to_owned(), options)
     }
 
+    /// Loads a packed file's content, of which it keeps a copy: for a model that comes from elsewhere than a file.
+    ///
+    /// # Errors
+    /// As [`Model::load_with`].
+    pub fn from_packed_bytes(bytes: &[u8], options: &LoadOptions) -> Result<Model> {
+        Self::from_packed(Source::packed_bytes(bytes, "packed bytes"), "packed bytes".to_owned(), options)
+    }
+
     fn from_source(source: Source, name: String, options: &LoadOptions) -> Result<Model> {
         let config = ModelConfig::from_json(&source.require("config.json")?, &source.path("config.json"))?;
         let pipeline = read_pipeline(&source)?;

@@ -28,3 +28,26 @@ pub fn tokenizer(bytes: &[u8]) -> bool {
     }
     true
 }
+
+/// Reads `bytes` as a packed file and, if it is one, tokenises and embeds with it.
+pub fn packed(bytes: &[u8]) -> bool {
+    let options = crate::LoadOptions { threads: Some(1), ..Default::default() };
+    let Ok(model) = crate::Model::from_packed_bytes(bytes, &options) else { return false };
+    let info = model.info();
+    // A hostile file may describe a model that is sound and large: only small ones are run.
+    if info.parameters > 1 << 20 || info.layers > 4 {
+        return true;
+    }
+    let options =
+        crate::EncodeOptions { modes: info.modes, max_length: Some(info.max_length.min(8)), ..Default::default() };
+    let last = (info.vocabulary - 1) as u32;
+    let embedded = model.encode_ids(&[[0, last]], &options);
+    assert!(embedded.is_ok(), "{embedded:?}");
+    for text in ["", "a  b <mask> </s>c", "\u{30cf}\u{3099}e\u{301}\r\n\u{0}", "苹果公司 ｶﾞ"] {
+        if let Ok(tokens) = model.tokenize(text, &options) {
+            assert!(tokens.tokens.iter().all(|token| (token.id as usize) < info.vocabulary));
+            assert!(model.encode(&[text], &options).is_ok());
+        }
+    }
+    true
+}

@@ -28,3 +28,8 @@ fn config() {
 fn tokenizer() {
     replay("tokenizer", trivec::fuzzing::tokenizer);
 }
+
+#[test]
+fn packed() {
+    replay("packed", trivec::fuzzing::packed);
+}

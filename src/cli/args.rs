@@ -310,12 +310,12 @@ pub(super) struct BenchArgs {
     /// Weights of a synthetic model, or of --model or the starter, packed for the run: int8, int4, f16, bf16 or f32
     #[arg(long, short, value_name = "FORMAT", env = "TRIVEC_PACK_WEIGHTS", value_parser = parse_weights)]
     pub weights: Option<WeightFormat>,
-    /// Shapes to measure
+    /// Shapes to measure; none only makes the model
     #[arg(
         long,
         value_name = "LIST",
         env = "TRIVEC_SHAPES",
-        default_value = "1x8,1x32,1x128,1x512,8x128,mixed",
+        default_value = "1x8,1x32,1x128,1x512,8x128",
         value_delimiter = ','
     )]
     pub shapes: Vec<String>,

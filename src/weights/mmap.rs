@@ -22,6 +22,39 @@ pub(crate) enum Bytes {
     Mapped(Mmap),
     /// Part of the binary.
     Static(&'static [u8]),
+    /// A copy in memory.
+    Owned(AlignedBytes),
+}
+
+/// Bytes in memory whose address suits every tensor.
+#[derive(Debug, Default)]
+pub(crate) struct AlignedBytes {
+    lines: Vec<Line>,
+    len: usize,
+}
+
+/// One cache line.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+impl AlignedBytes {
+    /// A copy of `bytes`.
+    pub(crate) fn new(bytes: &[u8]) -> AlignedBytes {
+        let (whole, rest) = bytes.as_chunks::<64>();
+        let mut lines: Vec<Line> = whole.iter().map(|line| Line(*line)).collect();
+        if !rest.is_empty() {
+            let mut last = [0; 64];
+            last[..rest.len()].copy_from_slice(rest);
+            lines.push(Line(last));
+        }
+        AlignedBytes { lines, len: bytes.len() }
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        // SAFETY: lines are 64 bytes each without padding, one after another, and `len` is at most their sum.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
+    }
 }
 
 impl Bytes {
@@ -50,6 +83,7 @@ impl Deref for Bytes {
         match self {
             Bytes::Mapped(map) => map,
             Bytes::Static(bytes) => bytes,
+            Bytes::Owned(bytes) => bytes.as_slice(),
         }
     }
 }
@@ -74,7 +108,7 @@ impl Bytes {
             Bytes::Mapped(map) => map.advise(memmap2::Advice::PopulateRead).is_ok(),
             #[cfg(not(target_os = "linux"))]
             Bytes::Mapped(_) => false,
-            Bytes::Static(_) => true,
+            Bytes::Static(_) | Bytes::Owned(_) => true,
         }
     }
 }
@@ -115,5 +149,15 @@ mod tests {
         assert_eq!(as_numbers::<f32>(&shifted[at..][..bytes.len()]), Some(&floats[..]));
         assert_eq!(as_numbers::<f32>(&shifted[at + 1..][..8]), None);
         assert_eq!(as_numbers::<f32>(&shifted[at..][..7]), None);
+    }
+
+    #[test]
+    fn owned_bytes_are_the_same_bytes_in_aligned_memory() {
+        for len in [0, 1, 63, 64, 65, 1000] {
+            let bytes: Vec<u8> = (0..len).map(|i| i as u8).collect();
+            let owned = Bytes::Owned(AlignedBytes::new(&bytes));
+            assert_eq!(&owned[..], &bytes[..]);
+            assert!(len == 0 || owned.as_ptr().addr().is_multiple_of(64));
+        }
     }
 }

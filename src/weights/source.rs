@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::mmap::Bytes;
+use super::mmap::{AlignedBytes, Bytes};
 use crate::error::{Error, Result};
 
 /// A set of files by relative name.
@@ -44,6 +44,11 @@ impl Source {
             e => e,
         })?;
         Ok(Source::Packed { path: path.to_path_buf(), bytes: Arc::new(bytes) })
+    }
+
+    /// A packed file's content; `name` names it in errors.
+    pub(crate) fn packed_bytes(bytes: &[u8], name: &str) -> Source {
+        Source::Packed { path: PathBuf::from(name), bytes: Arc::new(Bytes::Owned(AlignedBytes::new(bytes))) }
     }
 
     /// The path that errors name.

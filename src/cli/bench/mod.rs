@@ -49,7 +49,9 @@ pub(super) fn run(args: &BenchArgs, model_args: &ModelArgs) -> Result<()> {
     if let Some(directory) = &args.export {
         return export(directory, &team()?, model_args.quiet);
     }
-    let shapes = args.shapes.iter().map(|shape| shape.parse()).collect::<std::result::Result<Vec<Shape>, String>>();
+    let none = args.shapes == ["none"];
+    let shapes = if none { &[][..] } else { &args.shapes[..] };
+    let shapes = shapes.iter().map(|shape| shape.parse()).collect::<std::result::Result<Vec<Shape>, String>>();
     let shapes = shapes.map_err(|e| Failure::usage(format!("--shapes: {e}")))?;
     if !(args.seconds >= 0.0 && args.seconds <= 3600.0) {
         return Err(Failure::usage(format!("--seconds: found {}, expected 0 to 3600", args.seconds)));
@@ -61,6 +63,9 @@ pub(super) fn run(args: &BenchArgs, model_args: &ModelArgs) -> Result<()> {
     let Some(path) = made.or_else(|| model_args.model.clone()) else {
         return Err(Failure::usage("no model: give --synthetic bge-m3, --model, or --weights to pack the starter"));
     };
+    if none && !args.worker {
+        return Ok(());
+    }
     let options = super::options(model_args);
     if args.worker {
         return worker::run(&Model::load_with(&path, &options)?);
