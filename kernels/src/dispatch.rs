@@ -192,7 +192,7 @@ impl Kernels {
         (self.add_layer_norm)(row, branch, gain, bias, epsilon)
     }
 
-    /// GELU by one polynomial: for what is rounded to 8 or 16 bits next. Error at most `7e-5 + 1e-5·max(x, 0)`.
+    /// GELU by one polynomial: for what is rounded to 8 or 16 bits next. Error at most `8e-5 + 1e-5·max(x, 0)`.
     pub fn gelu_fast(&self, values: &mut [f32]) {
         (self.gelu_fast)(values)
     }

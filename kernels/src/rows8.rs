@@ -147,10 +147,17 @@ pub fn rotation_for(depth: usize) -> usize {
     1 << depth.trailing_zeros().min(MAX_ROTATION.trailing_zeros())
 }
 
-/// `out = H (row ∘ inverse_smoothing)`, `H` unscaled.
+/// See [`crate::Kernels::prepare_row`].
 #[inline(always)]
 pub(crate) fn prepare_row<S: SimdInt>(s: S, prepare: Prepare<'_>, row: &[f32], out: &mut [f32]) {
+    let _ = prepare_and_measure(s, prepare, row, out);
+}
+
+/// `out = H (row ∘ inverse_smoothing)`, `H` unscaled; returns the largest magnitude and (see [`widest`]) the poison.
+#[inline(always)]
+fn prepare_and_measure<S: SimdInt>(s: S, prepare: Prepare<'_>, row: &[f32], out: &mut [f32]) -> (S::V, S::V) {
     let rotation = prepare.rotation;
+    let (mut max, mut poison) = (s.splat(0.0), s.splat(0.0));
     let mut from = 0;
     while from < row.len() {
         let vectors = (row.len() - from).min(MAX_ROTATION).div_ceil(LANES);
@@ -169,11 +176,30 @@ pub(crate) fn prepare_row<S: SimdInt>(s: S, prepare: Prepare<'_>, row: &[f32], o
             rotate(s, &mut v, rotation);
         }
         for (i, v) in v.iter().enumerate().take(vectors) {
+            max = s.max(s.abs(*v), max);
+            poison = s.mul_add(*v, s.splat(0.0), poison);
             // SAFETY: as above.
             unsafe { store(s, out, from + i * LANES, *v) };
         }
         from += MAX_ROTATION;
     }
+    (max, poison)
+}
+
+/// The largest magnitude of some values, and the sum of `0 · x`: NaN where an `x` is NaN or infinite, so that the group gets a scale that
+/// says so.
+#[inline(always)]
+fn widest<S: SimdInt>(s: S, values: &[f32]) -> (S::V, S::V) {
+    let (mut max, mut poison) = (s.splat(0.0), s.splat(0.0));
+    let mut at = 0;
+    while at < values.len() {
+        // SAFETY: `at` is below the length.
+        let v = unsafe { load(s, values, at) };
+        max = s.max(s.abs(v), max);
+        poison = s.mul_add(v, s.splat(0.0), poison);
+        at += LANES;
+    }
+    (max, poison)
 }
 
 /// The butterflies of eight vectors in blocks of `rotation`: strides 1 to 8 inside vectors, then 16 to 64 between them.
@@ -228,7 +254,7 @@ pub(crate) fn quantize_row<S: SimdInt>(
     offsets: &mut [i32],
 ) {
     let depth = row.len();
-    prepare_row(s, prepare, row, scratch);
+    let of_row = prepare_and_measure(s, prepare, row, scratch);
     let scratch = &scratch[..depth];
     let scale_group = if kind == Rows8Kind::Int4Grouped { I4_BLOCK } else { depth };
     let offset_group = if kind == Rows8Kind::Int8 { depth } else { I4_BLOCK };
@@ -236,17 +262,7 @@ pub(crate) fn quantize_row<S: SimdInt>(
     for (group, scale) in scales.iter_mut().enumerate() {
         let from = group * scale_group;
         let to = (from + scale_group).min(depth);
-        let mut max = s.splat(0.0);
-        // 0 · x is NaN where x is NaN or infinite: a row with such a value gets a scale that says so.
-        let mut poison = s.splat(0.0);
-        let mut at = from;
-        while at < to {
-            // SAFETY: `at` is below the length.
-            let v = unsafe { load(s, scratch, at) };
-            max = s.max(s.abs(v), max);
-            poison = s.mul_add(v, s.splat(0.0), poison);
-            at += LANES;
-        }
+        let (max, poison) = if kind == Rows8Kind::Int4Grouped { widest(s, &scratch[from..to]) } else { of_row };
         let max = s.reduce_max(max);
         let zero = max < SMALLEST_MAX;
         let inverse = s.splat(if zero { 0.0 } else { 127.0 / max });

@@ -326,7 +326,7 @@ pub(super) struct BenchArgs {
     #[arg(long, value_name = "DIR", env = "TRIVEC_EXPORT")]
     pub export: Option<PathBuf>,
     /// Seconds to spend on each shape, at least
-    #[arg(long, value_name = "S", env = "TRIVEC_SECONDS", default_value = "2")]
+    #[arg(long, value_name = "S", env = "TRIVEC_SECONDS", default_value = "2", allow_hyphen_values = true)]
     pub seconds: f64,
     /// Print the token counts of the shape `mixed` as JSON, and do nothing else
     #[arg(long, env = "TRIVEC_LENGTHS")]

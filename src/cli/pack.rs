@@ -75,6 +75,10 @@ fn read_texts(path: &Path) -> Result<Vec<String>> {
 /// SHA-256 over the model's weight files in the order of their names.
 fn digest(source: Option<&PathBuf>) -> Result<String> {
     let Some(directory) = source else { return Ok("starter".to_owned()) };
+    if directory.is_file() {
+        // A packed file, which `pack` refuses by name.
+        return Ok("unknown".to_owned());
+    }
     let failed = |e: std::io::Error| Failure::io_path(directory, &e);
     let mut files: Vec<PathBuf> = std::fs::read_dir(directory)
         .map_err(failed)?

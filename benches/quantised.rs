@@ -1,0 +1,166 @@
+//! The integer and 16-bit kernels on one thread, by instruction set, a layer's row operations, and the starter packed in each format end
+//! to end. "Elements" are operations, two a multiply-add, to hold against the peaks that `trivec bench --probe` prints.
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use trivec::pack::{Calibration, PackOptions, pack};
+use trivec::{EncodeOptions, LoadOptions, Model, WeightFormat};
+use trivec_kernels::{
+    Finish, I4_BLOCK_BYTES, IntKeyValues, IntScratch, Kernels, MatMut, MatRef, PANEL, Panels, Prepare, QUERY_BLOCK,
+    Rows8, Rows8Kind, rotation_for, row8_stride,
+};
+
+/// Deterministic values around zero.
+fn values(len: usize) -> Vec<f32> {
+    (0..len).map(|i| ((i as u32).wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 24) as f32 - 0.5).collect()
+}
+
+/// Few and many rows through BGE-M3's matrices, a block of outputs as a task takes it.
+const SHAPES: [(usize, usize, usize); 5] =
+    [(1, 64, 1024), (8, 64, 1024), (32, 64, 1024), (192, 64, 1024), (192, 64, 4096)];
+
+fn products(c: &mut Criterion) {
+    let mut group = c.benchmark_group("products");
+    for (rows, outputs, depth) in SHAPES {
+        group.throughput(Throughput::Elements((2 * rows * outputs * depth) as u64));
+        let x = values(rows * depth);
+        let mut out = vec![0.0; rows * outputs];
+        for kernels in Kernels::all_supported() {
+            let mut run = |name: &str, f: &mut dyn FnMut(&mut [f32])| {
+                let id =
+                    BenchmarkId::new(format!("{name} {}", kernels.isa().name()), format!("{rows}x{outputs}x{depth}"));
+                group.bench_function(id, |b| b.iter(|| f(&mut out)));
+            };
+            for kind in [Rows8Kind::Int8, Rows8Kind::Int4, Rows8Kind::Int4Grouped] {
+                let (stride, n, m) = (row8_stride(depth), kind.scales(depth), kind.offsets(depth));
+                let (mut data, mut scales) = (vec![0; rows * stride], vec![0.0; rows * n]);
+                let (mut offsets, mut scratch) = (vec![0; rows * m], vec![0.0; depth]);
+                for r in 0..rows {
+                    let (data, scales) = (&mut data[r * stride..][..stride], &mut scales[r * n..][..n]);
+                    let prepare = Prepare { inverse_smoothing: None, rotation: rotation_for(depth) };
+                    let offsets = &mut offsets[r * m..][..m];
+                    kernels.quantize_row(kind, prepare, &x[r * depth..][..depth], &mut scratch, data, scales, offsets);
+                }
+                let rows8 = Rows8::new(kind, rows, depth, &data, &scales, &offsets);
+                if kind == Rows8Kind::Int8 {
+                    let w = vec![140u8; outputs * depth];
+                    let panels = Panels::new(&w, outputs, depth * PANEL);
+                    run("int8", &mut |out| {
+                        kernels.linear_i8(rows8, panels, Finish::default(), MatMut::dense(out, outputs))
+                    });
+                } else {
+                    let w = vec![0x2au8; outputs / PANEL * depth / 32 * I4_BLOCK_BYTES];
+                    let panels = Panels::new(&w, outputs, depth / 32 * I4_BLOCK_BYTES);
+                    let name = if kind == Rows8Kind::Int4 { "int4" } else { "int4 by blocks" };
+                    run(name, &mut |out| {
+                        kernels.linear_i4(rows8, panels, Finish::default(), MatMut::dense(out, outputs))
+                    });
+                }
+            }
+            let w = vec![0x3c00u16; outputs * depth];
+            let panels = Panels::new(&w, outputs, depth * PANEL);
+            let x_view = MatRef::dense(&x, depth);
+            run("f16", &mut |out| kernels.linear_f16(x_view, panels, Finish::default(), MatMut::dense(out, outputs)));
+            let x_bf16 = vec![0x3f80u16; rows * depth];
+            run("bf16", &mut |out| {
+                kernels.linear_bf16(&x_bf16, depth, panels, Finish::default(), MatMut::dense(out, outputs));
+            });
+        }
+    }
+    group.finish();
+}
+
+fn attention(c: &mut Criterion) {
+    let mut group = c.benchmark_group("integer attention");
+    let head_dim = 64;
+    for tokens in [128, 512, 2048] {
+        let (q, k) = (values(QUERY_BLOCK * head_dim), values(tokens * head_dim));
+        let (mut scratch, mut packed) = (IntScratch::default(), IntKeyValues::default());
+        let mut out = vec![0.0; QUERY_BLOCK * head_dim];
+        group.throughput(Throughput::Elements((4 * QUERY_BLOCK * tokens * head_dim) as u64));
+        for kernels in Kernels::all_supported() {
+            let view = |x| MatRef::dense(x, head_dim);
+            kernels.pack_int(view(&k), view(&k), &mut scratch, &mut packed);
+            group.bench_function(BenchmarkId::new(kernels.isa().name(), tokens), |b| {
+                b.iter(|| kernels.attend_int(0.125, view(&q), &packed, &mut scratch, MatMut::dense(&mut out, head_dim)))
+            });
+        }
+    }
+    group.finish();
+}
+
+fn rows(c: &mut Criterion) {
+    let mut group = c.benchmark_group("rows");
+    let (x, ones) = (values(4096), vec![1.0; 1024]);
+    for kernels in Kernels::all_supported() {
+        let isa = kernels.isa().name();
+        for depth in [1024, 4096] {
+            let (mut data, mut scratch) = (vec![0; row8_stride(depth)], vec![0.0; depth]);
+            let prepare = Prepare { inverse_smoothing: Some(&x[..depth]), rotation: rotation_for(depth) };
+            group.bench_function(BenchmarkId::new(format!("quantise {isa}"), depth), |b| {
+                b.iter(|| {
+                    let (mut scale, mut offset) = ([0.0], [0]);
+                    let row = &x[..depth];
+                    kernels.quantize_row(
+                        Rows8Kind::Int8,
+                        prepare,
+                        row,
+                        &mut scratch,
+                        &mut data,
+                        &mut scale,
+                        &mut offset,
+                    );
+                    scale
+                })
+            });
+        }
+        let mut row = x[..1024].to_vec();
+        group.bench_function(BenchmarkId::new(format!("add and layer norm {isa}"), 1024), |b| {
+            b.iter(|| kernels.add_layer_norm(&mut row, &x[..1024], &ones, &ones, 1e-5))
+        });
+    }
+    group.finish();
+}
+
+/// The starter: 12 layers, hidden 384.
+fn end_to_end(c: &mut Criterion) {
+    let mut group = c.benchmark_group("starter");
+    let starter = Model::starter().expect("the starter loads");
+    for format in WeightFormat::ALL {
+        let mut bytes = Vec::new();
+        let options = PackOptions { calibration: Calibration::None, ..PackOptions::new(format) };
+        pack(&starter, &options, std::path::Path::new("memory"), &mut bytes).expect("the starter packs");
+        let model = Model::from_packed_bytes(&bytes, &LoadOptions::default()).expect("it loads");
+        for tokens in [9, 128, 512] {
+            let ids: Vec<u32> = (0..tokens).map(|i| i * 37 % 1000 + 4).collect();
+            group.throughput(Throughput::Elements(u64::from(tokens)));
+            group.bench_function(BenchmarkId::new(format.name(), tokens), |b| {
+                b.iter(|| model.encode_ids(&[&ids], &EncodeOptions::default()))
+            });
+        }
+    }
+    group.finish();
+}
+
+/// Texts to ids, and how the tokenizer is loaded.
+fn tokenizer(c: &mut Criterion) {
+    let mut group = c.benchmark_group("tokenizer");
+    let starter = Model::starter().expect("the starter loads");
+    let mut bytes = Vec::new();
+    let options = PackOptions { calibration: Calibration::None, ..PackOptions::new(WeightFormat::Int8) };
+    pack(&starter, &options, std::path::Path::new("memory"), &mut bytes).expect("the starter packs");
+    group.bench_function("load the starter, packed", |b| {
+        b.iter(|| Model::from_packed_bytes(&bytes, &LoadOptions { threads: Some(1), ..Default::default() }))
+    });
+    group.bench_function("load the starter, tokenizer.json", |b| {
+        b.iter(|| Model::starter_with(&LoadOptions { threads: Some(1), ..Default::default() }))
+    });
+    let options = EncodeOptions::default();
+    let short = "The quick brown fox jumps over the lazy dog. 敏捷的棕色狐狸";
+    group.bench_function("a sentence", |b| b.iter(|| starter.tokenize(short, &options)));
+    let long = short.repeat(40);
+    group.bench_function("forty sentences", |b| b.iter(|| starter.tokenize(&long, &options)));
+    group.finish();
+}
+
+criterion_group!(benches, products, attention, rows, end_to_end, tokenizer);
+criterion_main!(benches);
