@@ -6,8 +6,12 @@ use std::sync::OnceLock;
 use crate::attention::{self, AttentionShape};
 use crate::attention_int::{self, IntKeyValues, IntScratch};
 use crate::gemm::{self, Finish, I4_BLOCK, I4_BLOCK_BYTES, PANEL, Panels};
+#[cfg(target_arch = "aarch64")]
+use crate::isa::Neon;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+use crate::isa::for_each_simd;
 #[cfg(target_arch = "x86_64")]
-use crate::isa::{Avx2, Avx512, for_each_simd};
+use crate::isa::{Avx2, Avx512};
 use crate::isa::{Isa, Scalar};
 use crate::rows8::{self, MAX_ROTATION, Prepare, Rows8, Rows8Kind, row8_stride};
 use crate::view::{MatMut, MatRef};
@@ -78,6 +82,10 @@ impl Kernels {
     pub fn for_isa(isa: Isa) -> Option<&'static Kernels> {
         isa.is_supported().then_some(match isa {
             Isa::Scalar => &SCALAR,
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => &NEON,
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonDot => &NEON_DOT,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => &AVX2,
             #[cfg(target_arch = "x86_64")]
@@ -88,7 +96,7 @@ impl Kernels {
             Isa::Avx512Vnni => &AVX512_VNNI,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Bf16 => &AVX512_BF16,
-            #[cfg(not(target_arch = "x86_64"))]
+            // The sets of other architectures, which are not supported.
             _ => &SCALAR,
         })
     }
@@ -369,7 +377,7 @@ static SCALAR: Kernels = Kernels {
 };
 
 /// Compiles the generic kernel `$path` for a set's features, behind a function pointer's signature.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! compiled {
     ($token:ty, [$($feature:tt),+], $path:path, ($($arg:ident: $type:ty),+) $(-> $ret:ty)?) => {{
         $(#[target_feature(enable = $feature)])+
@@ -385,7 +393,7 @@ macro_rules! compiled {
     }};
 }
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! define_table {
     ($table:ident, $isa:ident, $token:ty, $features:tt) => {
         static $table: Kernels = Kernels {
@@ -426,5 +434,5 @@ macro_rules! define_table {
         };
     };
 }
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 for_each_simd!(define_table);

@@ -4,11 +4,20 @@
 //! compiled for it. The feature list of each set is written once (`for_each_simd`); the check here and the attributes in
 //! `dispatch.rs` are made from it.
 
+#[cfg(target_arch = "aarch64")]
+use std::arch::is_aarch64_feature_detected as is_detected;
+#[cfg(target_arch = "x86_64")]
+use std::arch::is_x86_feature_detected as is_detected;
+
 /// An instruction set that kernels are compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Isa {
     /// Portable code for any CPU.
     Scalar,
+    /// AArch64 with NEON (Advanced SIMD), which every such CPU with an operating system has.
+    Neon,
+    /// NEON and its dot products of bytes (`SDOT`).
+    NeonDot,
     /// x86-64 with AVX2, FMA and F16C.
     Avx2,
     /// AVX2 and the 256-bit dot products of AVX-VNNI.
@@ -23,12 +32,15 @@ pub enum Isa {
 
 impl Isa {
     /// All sets, slowest first.
-    pub const ALL: [Isa; 6] = [Isa::Scalar, Isa::Avx2, Isa::AvxVnni, Isa::Avx512, Isa::Avx512Vnni, Isa::Avx512Bf16];
+    pub const ALL: [Isa; 8] =
+        [Isa::Scalar, Isa::Neon, Isa::NeonDot, Isa::Avx2, Isa::AvxVnni, Isa::Avx512, Isa::Avx512Vnni, Isa::Avx512Bf16];
 
     /// The name users write.
     pub fn name(self) -> &'static str {
         match self {
             Isa::Scalar => "scalar",
+            Isa::Neon => "neon",
+            Isa::NeonDot => "neondot",
             Isa::Avx2 => "avx2",
             Isa::AvxVnni => "avxvnni",
             Isa::Avx512 => "avx512",
@@ -41,6 +53,10 @@ impl Isa {
     pub fn is_supported(self) -> bool {
         match self {
             Isa::Scalar => true,
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => Neon::<0>::detect().is_some(),
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonDot => Neon::<1>::detect().is_some(),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => Avx2::<false>::detect().is_some(),
             #[cfg(target_arch = "x86_64")]
@@ -51,7 +67,7 @@ impl Isa {
             Isa::Avx512Vnni => Avx512::<1>::detect().is_some(),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Bf16 => Avx512::<2>::detect().is_some(),
-            #[cfg(not(target_arch = "x86_64"))]
+            // The sets of other architectures.
             _ => false,
         }
     }
@@ -72,6 +88,13 @@ pub(crate) struct Avx2<const VNNI: bool> {
 #[cfg(target_arch = "x86_64")]
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Avx512<const LEVEL: u8> {
+    _proof: (),
+}
+
+/// Proof of NEON, at `LEVEL` 1 of its dot products too.
+#[cfg(target_arch = "aarch64")]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Neon<const LEVEL: u8> {
     _proof: (),
 }
 
@@ -102,16 +125,23 @@ macro_rules! for_each_simd {
         );
     };
 }
-#[cfg(target_arch = "x86_64")]
+#[cfg(target_arch = "aarch64")]
+macro_rules! for_each_simd {
+    ($callback:ident) => {
+        $callback!(NEON, Neon, Neon<0>, ["neon"]);
+        $callback!(NEON_DOT, NeonDot, Neon<1>, ["neon", "dotprod"]);
+    };
+}
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(crate) use for_each_simd;
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! define_token {
     ($table:ident, $isa:ident, $token:ty, [$($feature:tt),+]) => {
         impl $token {
             /// The token, if this CPU (and operating system) has every feature of the set.
             pub(crate) fn detect() -> Option<Self> {
-                ($(std::arch::is_x86_feature_detected!($feature))&&+).then_some(Self { _proof: () })
+                ($(is_detected!($feature))&&+).then_some(Self { _proof: () })
             }
 
             /// The token without asking.
@@ -124,5 +154,5 @@ macro_rules! define_token {
         }
     };
 }
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 for_each_simd!(define_token);

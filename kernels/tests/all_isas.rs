@@ -27,6 +27,9 @@ impl Random {
 
 fn tables() -> Vec<&'static Kernels> {
     let required = std::env::var("TRIVEC_REQUIRE_ISA").unwrap_or_default();
+    for name in required.split(',').filter(|name| !name.is_empty()) {
+        assert!(Isa::ALL.iter().any(|isa| isa.name() == name), "TRIVEC_REQUIRE_ISA: there is no `{name}`");
+    }
     for isa in Isa::ALL.into_iter().filter(|isa| !isa.is_supported()) {
         println!("SKIPPED: this CPU has no {}", isa.name());
         assert!(!required.split(',').any(|name| name == isa.name()), "{} is required", isa.name());
@@ -293,6 +296,37 @@ fn attention_over_tile_edges() {
     }
 }
 
+/// The other tests compare the sets of one CPU. This one compares CPUs: the number was computed on x86-64.
+#[test]
+fn bits_are_the_same_on_every_architecture() {
+    let mut random = Random(6);
+    let (rows, outputs, depth) = (7, 9, DEPTH_BLOCK + 21);
+    let (x, w, bias) = (random.vec(rows * depth), random.vec(outputs * depth), random.vec(outputs));
+    let shape = AttentionShape { tokens: KEY_TILE + 9, head_dim: 20, scale: 0.25 };
+    let mut matrix = || random.vec(shape.tokens * shape.head_dim);
+    let (q, k, v) = (matrix(), matrix(), matrix());
+    let values = same_on_all("every kernel", |kernels| {
+        let mut all = vec![0.0; rows * outputs];
+        let (x, w) = (MatRef::dense(&x, depth), MatRef::dense(&w, depth));
+        kernels.linear(x, w, Some(&bias), MatMut::dense(&mut all, outputs));
+        all.push(kernels.dot(x.row(0), w.row(0)));
+        let mut row = x.row(1).to_vec();
+        kernels.gelu(&mut row);
+        all.extend(&row);
+        kernels.layer_norm(&mut row, x.row(2), w.row(2), 1e-5);
+        all.extend(&row);
+        kernels.l2_normalize(&mut row);
+        all.extend(&row);
+        all.extend(attention(kernels, shape, &q, &k, &v));
+        all
+    });
+    // FNV-1a.
+    let hash = values.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, value| {
+        value.to_le_bytes().iter().fold(hash, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    });
+    assert_eq!(hash, 0xd78c_de84_9b70_0de9, "{hash:#018x}: another value means other bits in every embedding");
+}
+
 #[test]
 fn attention_survives_extreme_scores() {
     let (tokens, head_dim) = (KEY_TILE + 3, 4);
@@ -310,4 +344,15 @@ fn impossible_sets_are_named() {
     let error = Kernels::by_name("mmx").unwrap_err().to_string();
     assert!(error.contains("`mmx` is unknown") && error.contains("scalar"), "{error}");
     assert_eq!(Kernels::by_name("scalar").unwrap().isa(), Isa::Scalar);
+    let elsewhere: &[&str] = if cfg!(target_arch = "x86_64") {
+        &["neon"]
+    } else if cfg!(target_arch = "aarch64") {
+        &["avx2", "avx512", "avx512vnni"]
+    } else {
+        &["neon", "avx2", "avx512"]
+    };
+    for name in elsewhere {
+        let error = Kernels::by_name(name).unwrap_err().to_string();
+        assert!(error.contains(&format!("`{name}` is not supported by this CPU")), "{error}");
+    }
 }

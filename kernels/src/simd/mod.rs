@@ -1,6 +1,6 @@
 //! The portable vector vocabulary: a vector of sixteen `f32`, whatever registers hold it.
 //!
-//! Sixteen lanes on every instruction set (one AVX-512 register, two AVX2 registers, an array): the lane that an element
+//! Sixteen lanes on every instruction set (one AVX-512 register, two of AVX2, four of NEON, an array): the lane that an element
 //! falls into decides in which order it is added, so equal lanes give equal bits. Operations are added when a kernel needs
 //! them. All are `#[inline(always)]`: they take on the features of the function they are inlined into (see `Isa::run`).
 
@@ -14,8 +14,14 @@ mod avx512;
 mod avx512_int;
 pub(crate) mod int;
 pub(crate) mod math;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(target_arch = "aarch64")]
+mod neon_int;
 mod scalar;
 mod scalar_int;
+#[cfg(test)]
+mod tests;
 
 /// Lanes of a vector.
 pub const LANES: usize = 16;

@@ -1,0 +1,259 @@
+//! The vocabulary of small numbers over four NEON registers: lanes 0..4, 4..8, 8..12 and 12..16.
+//!
+//! Safety in this file: every method takes `self`, a `Neon<LEVEL>`, which exists only where the CPU has the features (`isa.rs`); "token"
+//! below cites that.
+
+use super::int::{SimdInt, butterfly_signs};
+use super::{LANES, Simd};
+use crate::isa::Neon;
+use std::arch::aarch64::*;
+use std::arch::asm;
+
+/// Wraps an intrinsic that touches no memory: the token is all its safety.
+macro_rules! token {
+    ($e:expr) => {
+        // SAFETY: token; the intrinsic works on registers alone.
+        unsafe { $e }
+    };
+}
+
+/// The level that has `SDOT`.
+const DOT: u8 = 1;
+
+type I = [int32x4_t; 4];
+type Bytes = [int8x16_t; 4];
+
+/// `acc[o] + Σ a[4 o + i] · b[4 o + i]` over four bytes.
+///
+/// `SDOT`'s intrinsic is not stable at this crate's minimum Rust, hence assembly; `.arch_extension` lets the assembler take it whatever the
+/// function around it is compiled for. Without it: exact as well, for two products of bytes of at most 128 and 127 fit into 16 bits each
+/// and are added in 32.
+#[inline(always)]
+fn dot_bytes<const LEVEL: u8>(_token: Neon<LEVEL>, acc: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
+    if LEVEL >= DOT {
+        let mut acc = acc;
+        // SAFETY: the token of this level proves `dotprod`; the instruction reads and writes its three registers alone.
+        unsafe {
+            asm!(
+                ".arch_extension dotprod",
+                "sdot {acc:v}.4s, {a:v}.16b, {b:v}.16b",
+                acc = inout(vreg) acc,
+                a = in(vreg) a,
+                b = in(vreg) b,
+                options(pure, nomem, nostack, preserves_flags)
+            );
+        }
+        return acc;
+    }
+    token!({
+        let low = vpaddlq_s16(vmull_s8(vget_low_s8(a), vget_low_s8(b)));
+        let high = vpaddlq_s16(vmull_high_s8(a, b));
+        vaddq_s32(acc, vpaddq_s32(low, high))
+    })
+}
+
+/// Sixteen bits a lane of four values, rounded to the nearest, halves to even.
+#[inline(always)]
+fn round_i16<const LEVEL: u8>(_token: Neon<LEVEL>, v: [float32x4_t; 4]) -> [int16x8_t; 2] {
+    token!([
+        vcombine_s16(vqmovn_s32(vcvtnq_s32_f32(v[0])), vqmovn_s32(vcvtnq_s32_f32(v[1]))),
+        vcombine_s16(vqmovn_s32(vcvtnq_s32_f32(v[2])), vqmovn_s32(vcvtnq_s32_f32(v[3]))),
+    ])
+}
+
+impl<const LEVEL: u8> SimdInt for Neon<LEVEL> {
+    type I = I;
+    type W8 = Bytes;
+    type W4 = Bytes;
+    type A8 = int8x16_t;
+    type P16 = [int16x8_t; 4];
+    type WB = [[float32x4_t; 4]; 2];
+    type AB = [float32x4_t; 2];
+
+    // 2 x 2 vectors of four registers: 16 accumulators, 8 for the weights, 1 for the broadcast: 25 of 32.
+    const I8_ROWS: usize = 2;
+    // 1 x 2 sums and accumulators: 16, 16 for the four vectors of weights on their way.
+    const I4_ROWS: usize = 1;
+    // 2 x 2 accumulators: 16, and the weights of a vector.
+    const HALF_ROWS: usize = 2;
+    // 1 x 4 vectors: 16 accumulators.
+    const ATTEND_ROWS: usize = 1;
+
+    #[inline(always)]
+    fn splat_i32(self, x: i32) -> I {
+        token!([vdupq_n_s32(x); 4])
+    }
+    #[inline(always)]
+    fn to_f32(self, x: I) -> Self::V {
+        token!([vcvtq_f32_s32(x[0]), vcvtq_f32_s32(x[1]), vcvtq_f32_s32(x[2]), vcvtq_f32_s32(x[3])])
+    }
+
+    #[inline(always)]
+    unsafe fn load_w8(self, p: *const u8) -> Bytes {
+        let mut w = [token!(vdupq_n_s8(0)); 4];
+        for (i, w) in w.iter_mut().enumerate() {
+            // Adding 128 to a byte flips its highest bit.
+            // SAFETY: token; the caller vouches for 64 readable bytes.
+            *w = unsafe { vreinterpretq_s8_u8(veorq_u8(vld1q_u8(p.add(16 * i)), vdupq_n_u8(128))) };
+        }
+        w
+    }
+    #[inline(always)]
+    fn start8(self, _minus_128_sum: i32) -> I {
+        self.splat_i32(0)
+    }
+    #[inline(always)]
+    fn dot8(self, acc: I, w: Bytes, a: int8x16_t) -> I {
+        [
+            dot_bytes(self, acc[0], w[0], a),
+            dot_bytes(self, acc[1], w[1], a),
+            dot_bytes(self, acc[2], w[2], a),
+            dot_bytes(self, acc[3], w[3], a),
+        ]
+    }
+
+    #[inline(always)]
+    unsafe fn load_w4(self, p: *const u8) -> [Bytes; 2] {
+        let zero = token!(vdupq_n_s8(0));
+        let mut w = [[zero; 4]; 2];
+        for i in 0..4 {
+            // SAFETY: token; the caller vouches for 64 readable bytes.
+            unsafe {
+                let bytes = vld1q_u8(p.add(16 * i));
+                w[0][i] = vreinterpretq_s8_u8(vandq_u8(bytes, vdupq_n_u8(15)));
+                w[1][i] = vreinterpretq_s8_u8(vshrq_n_u8::<4>(bytes));
+            }
+        }
+        w
+    }
+    #[inline(always)]
+    fn dot4(self, acc: I, w: Bytes, a: int8x16_t) -> I {
+        self.dot8(acc, w, a)
+    }
+
+    #[inline(always)]
+    unsafe fn broadcast_a8(self, p: *const i8) -> int8x16_t {
+        // SAFETY: token; the caller vouches for 4 readable bytes.
+        unsafe { vreinterpretq_s8_s32(vdupq_n_s32(p.cast::<i32>().read_unaligned())) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_pairs(self, p: *const i16) -> [int16x8_t; 4] {
+        // SAFETY: token; the caller vouches for 32 readable elements.
+        unsafe { [vld1q_s16(p), vld1q_s16(p.add(8)), vld1q_s16(p.add(16)), vld1q_s16(p.add(24))] }
+    }
+    #[inline(always)]
+    unsafe fn broadcast_pair(self, p: *const i16) -> [int16x8_t; 4] {
+        // SAFETY: token; the caller vouches for 2 readable elements.
+        unsafe { [vreinterpretq_s16_s32(vdupq_n_s32(p.cast::<i32>().read_unaligned())); 4] }
+    }
+    #[inline(always)]
+    fn dot16(self, acc: I, a: [int16x8_t; 4], b: [int16x8_t; 4]) -> I {
+        let mut out = acc;
+        for i in 0..4 {
+            out[i] = token!({
+                let low = vmull_s16(vget_low_s16(a[i]), vget_low_s16(b[i]));
+                vaddq_s32(acc[i], vpaddq_s32(low, vmull_high_s16(a[i], b[i])))
+            });
+        }
+        out
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(self, p: *const u16) -> Self::V {
+        // The conversion's intrinsics are not stable at this crate's minimum Rust.
+        let mut values = [0.0f32; LANES];
+        for (i, value) in values.iter_mut().enumerate() {
+            // SAFETY: the caller vouches for 16 readable elements.
+            *value = half::f16::from_bits(unsafe { p.add(i).read_unaligned() }).to_f32();
+        }
+        // SAFETY: sixteen elements.
+        unsafe { self.load(values.as_ptr()) }
+    }
+    #[inline(always)]
+    unsafe fn load_wb(self, p: *const u16) -> [[float32x4_t; 4]; 2] {
+        let mut w = [self.splat(0.0); 2];
+        for i in 0..4 {
+            // SAFETY: token; the caller vouches for 32 readable elements.
+            unsafe {
+                let pairs = vreinterpretq_u32_u16(vld1q_u16(p.add(8 * i)));
+                w[0][i] = vreinterpretq_f32_u32(vshlq_n_u32::<16>(pairs));
+                w[1][i] = vreinterpretq_f32_u32(vandq_u32(pairs, vdupq_n_u32(0xffff_0000)));
+            }
+        }
+        w
+    }
+    #[inline(always)]
+    unsafe fn broadcast_ab(self, p: *const u16) -> [float32x4_t; 2] {
+        // SAFETY: the caller vouches for 2 readable elements.
+        let pair = unsafe { p.cast::<u32>().read_unaligned() };
+        token!([vdupq_n_f32(f32::from_bits(pair << 16)), vdupq_n_f32(f32::from_bits(pair & 0xffff_0000))])
+    }
+    #[inline(always)]
+    fn dot_bf16(self, acc: Self::V, w: [[float32x4_t; 4]; 2], a: [float32x4_t; 2]) -> Self::V {
+        let mut out = acc;
+        for i in 0..4 {
+            out[i] = token!(vfmaq_f32(vfmaq_f32(acc[i], w[0][i], a[0]), w[1][i], a[1]));
+        }
+        out
+    }
+
+    #[inline(always)]
+    unsafe fn store_i8(self, p: *mut i8, v: Self::V) {
+        let [low, high] = round_i16(self, v);
+        // SAFETY: token; the caller vouches for 16 writable bytes.
+        unsafe { vst1q_s8(p, vcombine_s8(vqmovn_s16(low), vqmovn_s16(high))) }
+    }
+    #[inline(always)]
+    unsafe fn store_i16(self, p: *mut i16, v: Self::V) {
+        let [low, high] = round_i16(self, v);
+        // SAFETY: token; the caller vouches for 16 writable elements.
+        unsafe {
+            vst1q_s16(p, low);
+            vst1q_s16(p.add(8), high);
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_i16_pairs(self, p: *mut i16, a: Self::V, b: Self::V) {
+        let (a, b) = (round_i16(self, a), round_i16(self, b));
+        // SAFETY: token; the caller vouches for 32 writable elements.
+        unsafe {
+            for i in 0..2 {
+                vst1q_s16(p.add(16 * i), vzip1q_s16(a[i], b[i]));
+                vst1q_s16(p.add(16 * i + 8), vzip2q_s16(a[i], b[i]));
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(self, p: *mut u16, v: Self::V) {
+        for (i, v) in v.into_iter().enumerate() {
+            // SAFETY: token; the caller vouches for 16 writable elements.
+            unsafe {
+                let bits = vreinterpretq_u32_f32(v);
+                let odd = vandq_u32(vshrq_n_u32::<16>(bits), vdupq_n_u32(1));
+                let rounded = vaddq_u32(vaddq_u32(bits, vdupq_n_u32(0x7fff)), odd);
+                vst1_u16(p.add(4 * i), vshrn_n_u32::<16>(rounded));
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn butterfly<const STEP: usize>(self, v: Self::V) -> Self::V {
+        const SIGNS: [[f32; LANES]; 4] =
+            [butterfly_signs(1), butterfly_signs(2), butterfly_signs(4), butterfly_signs(8)];
+        let swapped = token!(match STEP {
+            1 => [vrev64q_f32(v[0]), vrev64q_f32(v[1]), vrev64q_f32(v[2]), vrev64q_f32(v[3])],
+            2 => [
+                vextq_f32::<2>(v[0], v[0]),
+                vextq_f32::<2>(v[1], v[1]),
+                vextq_f32::<2>(v[2], v[2]),
+                vextq_f32::<2>(v[3], v[3]),
+            ],
+            4 => [v[1], v[0], v[3], v[2]],
+            _ => [v[2], v[3], v[0], v[1]],
+        });
+        // SAFETY: the signs are sixteen elements.
+        let signs = unsafe { self.load(SIGNS[STEP.trailing_zeros() as usize].as_ptr()) };
+        self.mul_add(v, signs, swapped)
+    }
+}
