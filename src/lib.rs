@@ -1,5 +1,5 @@
 //! A from-scratch CPU engine for BGE-M3 and other XLM-RoBERTa embedders: one forward pass gives a dense vector, lexical token weights
-//! and ColBERT token vectors, in fp32.
+//! and ColBERT token vectors, in fp32 or from packed files of int8, int4, f16 or bf16 weights ([`pack`]).
 //!
 //! ```
 //! # #[cfg(feature = "starter")]

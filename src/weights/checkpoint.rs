@@ -46,9 +46,10 @@ impl StoredTensor {
         &self.bytes[self.entry.range.clone()]
     }
 
-    /// Tells that single rows of the tensor will be read.
-    pub(crate) fn read_sparsely(&self) {
-        self.bytes.read_sparsely(self.entry.range.clone());
+    /// Copies bytes of the tensor, from `from` on, into `out`; see [`Bytes::copy_to`].
+    pub(crate) fn copy_to(&self, from: usize, out: &mut [u8]) {
+        debug_assert!(from + out.len() <= self.entry.range.len());
+        self.bytes.copy_to(self.entry.range.start + from, out);
     }
 
     pub(crate) fn refuse(&self, what: impl Into<String>) -> Error {

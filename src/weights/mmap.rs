@@ -19,7 +19,7 @@ pub(crate) enum Bytes {
     ///
     /// Replacing the file by a rename leaves a map valid. Truncating a mapped file in place makes reads beyond its new end
     /// raise SIGBUS, as for any program that maps files.
-    Mapped(Mmap),
+    Mapped(Mmap, File),
     /// Part of the binary.
     Static(&'static [u8]),
     /// A copy in memory.
@@ -72,7 +72,7 @@ impl Bytes {
         // documented condition of loading a model (see `Mapped`): values read from it are numbers and text, checked before use,
         // never offsets that are trusted twice.
         let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
-        Ok(Bytes::Mapped(map))
+        Ok(Bytes::Mapped(map, file))
     }
 }
 
@@ -81,7 +81,7 @@ impl Deref for Bytes {
 
     fn deref(&self) -> &[u8] {
         match self {
-            Bytes::Mapped(map) => map,
+            Bytes::Mapped(map, _) => map,
             Bytes::Static(bytes) => bytes,
             Bytes::Owned(bytes) => bytes.as_slice(),
         }
@@ -89,25 +89,27 @@ impl Deref for Bytes {
 }
 
 impl Bytes {
-    /// Tells that single rows of `range` will be read: each then takes a few small pages of memory, where a map of large pages would take
-    /// megabytes.
-    pub(crate) fn read_sparsely(&self, range: std::ops::Range<usize>) {
-        #[cfg(target_os = "linux")]
-        if let Bytes::Mapped(map) = self {
-            // Only memory is saved: if the system refuses, nothing is lost.
-            let _ = map.advise_range(memmap2::Advice::NoHugePage, range.start, range.len());
+    /// Copies the bytes from `from` on into `out`.
+    ///
+    /// Of a file they are read, not taken from the map: touching a page of a map can bring megabytes around it into this process's memory
+    /// (Linux 6.18 maps whole large folios), and a table's rows are few and far between.
+    pub(crate) fn copy_to(&self, from: usize, out: &mut [u8]) {
+        #[cfg(unix)]
+        if let Bytes::Mapped(_, file) = self
+            && std::os::unix::fs::FileExt::read_exact_at(file, out, from as u64).is_ok()
+        {
+            return;
         }
-        #[cfg(not(target_os = "linux"))]
-        let _ = range;
+        out.copy_from_slice(&self[from..][..out.len()]);
     }
 
     /// Brings all pages of a map into memory. `false` if the system does not do it (nothing is lost: they come when touched).
     pub(crate) fn preload(&self) -> bool {
         match self {
             #[cfg(target_os = "linux")]
-            Bytes::Mapped(map) => map.advise(memmap2::Advice::PopulateRead).is_ok(),
+            Bytes::Mapped(map, _) => map.advise(memmap2::Advice::PopulateRead).is_ok(),
             #[cfg(not(target_os = "linux"))]
-            Bytes::Mapped(_) => false,
+            Bytes::Mapped(..) => false,
             Bytes::Static(_) | Bytes::Owned(_) => true,
         }
     }

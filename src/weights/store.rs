@@ -228,7 +228,7 @@ impl Norm {
     }
 }
 
-/// A table of rows `[rows, cols]`, read row by row from the map: only touched rows become resident.
+/// A table of rows `[rows, cols]`, read row by row: only touched rows become resident, and those only while they are used.
 #[derive(Debug)]
 pub(crate) struct Table {
     rows: Rows,
@@ -248,7 +248,6 @@ enum Rows {
 
 impl Table {
     pub(crate) fn read(tensor: StoredTensor, rows: usize, cols: usize) -> Result<Table> {
-        tensor.read_sparsely();
         Ok(Table { rows: Rows::Floats(FloatTensor::check(tensor, &[rows, cols])?), cols, len: rows })
     }
 
@@ -258,7 +257,6 @@ impl Table {
             let (dtype, shape) = (&tensor.entry.dtype, &tensor.entry.shape);
             return Err(tensor.refuse(format!("it is {dtype} {shape:?}, expected I8 [{rows}, {cols}]")));
         }
-        tensor.read_sparsely();
         let scales = Floats::new(FloatTensor::check(scales, &[rows])?);
         Ok(Table { rows: Rows::Int8 { stored: tensor, scales }, cols, len: rows })
     }
@@ -271,12 +269,15 @@ impl Table {
     pub(crate) fn copy_row(&self, row: usize, out: &mut [f32]) {
         match &self.rows {
             Rows::Floats(tensor) => {
-                let bytes = tensor.format.row_bytes(tensor.cols);
-                tensor.format.widen(&tensor.stored.bytes()[row * bytes..][..bytes], out);
+                let mut bytes = vec![0; tensor.format.row_bytes(tensor.cols)];
+                tensor.stored.copy_to(row * bytes.len(), &mut bytes);
+                tensor.format.widen(&bytes, out);
             }
             Rows::Int8 { stored, scales } => {
+                let mut bytes = vec![0; self.cols];
+                stored.copy_to(row * self.cols, &mut bytes);
                 let scale = scales.as_slice()[row];
-                for (out, &byte) in out.iter_mut().zip(&stored.bytes()[row * self.cols..][..self.cols]) {
+                for (out, byte) in out.iter_mut().zip(bytes) {
                     *out = f32::from(byte as i8) * scale;
                 }
             }

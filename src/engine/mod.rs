@@ -1,20 +1,23 @@
 //! The library's front door: [`Model`] turns texts into [`Embedding`]s.
 
+mod read;
+
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use trivec_kernels::{Isa, Kernels};
 
 use crate::compute::Compute;
-use crate::config::{DensePipeline, ModelConfig, Pooling, SentenceConfig, parse_json};
+use crate::config::{DensePipeline, ModelConfig, Pooling};
 use crate::embedding::{Embedding, Modes};
 use crate::error::{Error, Result};
 use crate::heads::{self, DenseHead};
 use crate::model::{Encoder, Observer, TextBatch, Wanted, Workspace};
 use crate::parallel::Team;
-use crate::text::{CompiledArrays, SpecialTokens, TokenIds, Tokenizer};
+use crate::text::{SpecialTokens, TokenIds, Tokenizer};
 use crate::weights::packed::{self, PackedModel};
-use crate::weights::{Checkpoint, EncoderWeights, HeadWeights, Mapped, Source, WeightFormat};
+use crate::weights::{Checkpoint, EncoderWeights, HeadWeights, Source, WeightFormat};
+use read::{read_max_length, read_packed_tokenizer, read_pipeline, read_tokenizer};
 
 /// Most threads that can be asked for.
 const MAX_THREADS: usize = 1024;
@@ -31,7 +34,7 @@ const IDLE_BYTES: usize = 64 << 20;
 pub struct LoadOptions {
     /// Worker threads, 1 to 1024; `None`: as many as CPUs this process may use.
     pub threads: Option<usize>,
-    /// Instruction set by name (`scalar`, `avx2`, `avx512`); `None`: the best this CPU has.
+    /// Instruction set by name, see [`instruction_sets`]; `None`: the best this CPU has.
     pub isa: Option<String>,
     /// Whether to scan every weight for NaN and infinities and refuse the model if there is one (default: yes).
     pub check_finite: bool,
@@ -552,69 +555,4 @@ impl Model {
 
 fn pieces(tokenizer: &Tokenizer, ids: &[u32]) -> Vec<Token> {
     ids.iter().map(|&id| Token { id, piece: tokenizer.piece(id).unwrap_or_default().to_owned() }).collect()
-}
-
-fn read_pipeline(source: &Source) -> Result<DensePipeline> {
-    let Some(modules) = source.open("modules.json")? else { return Ok(DensePipeline::default()) };
-    let read = |file: &str| Ok(Box::from(&source.require(file)?[..]));
-    DensePipeline::from_modules(&modules, &source.path("modules.json"), read)
-}
-
-/// The length that `sentence_bert_config.json` sets, within what the position table serves.
-fn read_max_length(source: &Source, config: &ModelConfig) -> Result<usize> {
-    let name = "sentence_bert_config.json";
-    let Some(bytes) = source.open(name)? else { return Ok(config.max_tokens()) };
-    let sentence: SentenceConfig = parse_json(&bytes, &source.path(name))?;
-    if sentence.do_lower_case {
-        return Err(Error::format(&source.path(name), "`do_lower_case` is true, which is not supported"));
-    }
-    match sentence.max_seq_length {
-        Some(length) if length < 2 => {
-            Err(Error::format(&source.path(name), format!("`max_seq_length` is {length}, expected 2 or more")))
-        }
-        length => Ok(length.unwrap_or(usize::MAX).min(config.max_tokens())),
-    }
-}
-
-fn read_packed_tokenizer(checkpoint: &Checkpoint, config: &ModelConfig) -> Result<Option<Tokenizer>> {
-    let Some(spec) = checkpoint.find(&["tokenizer.spec"]) else { return Ok(None) };
-    let path = spec.file.clone();
-    let text = std::str::from_utf8(spec.bytes()).map_err(|_| spec.refuse("it is not UTF-8"))?;
-    let require = |name: &str| {
-        let name = format!("tokenizer.{name}");
-        checkpoint.find(&[&name]).ok_or_else(|| Error::tensor(&path, &name, "it is missing"))
-    };
-    let u32s = |name: &str| Ok::<_, Error>(Arc::new(Mapped::<u32>::new(require(name)?, "U32")?));
-    let bytes = |name: &str| Ok::<_, Error>(Arc::new(Mapped::<u8>::new(require(name)?, "U8")?));
-    let arrays = CompiledArrays {
-        units: u32s("units")?,
-        scores: Arc::new(Mapped::<f64>::new(require("scores")?, "F64")?),
-        text: bytes("text")?,
-        ends: u32s("ends")?,
-        charsmap_units: u32s("charsmap_units")?,
-        charsmap_text: bytes("charsmap_text")?,
-    };
-    let tokenizer = Tokenizer::from_compiled(text, &arrays, &path)?;
-    check_vocabulary(&tokenizer, config, &path)?;
-    Ok(Some(tokenizer))
-}
-
-fn read_tokenizer(source: &Source, config: &ModelConfig) -> Result<Option<Tokenizer>> {
-    let name = "tokenizer.json";
-    let Some(bytes) = source.open(name)? else { return Ok(None) };
-    let tokenizer = Tokenizer::from_json(&bytes, &source.path(name))?;
-    check_vocabulary(&tokenizer, config, &source.path(name))?;
-    Ok(Some(tokenizer))
-}
-
-fn check_vocabulary(tokenizer: &Tokenizer, config: &ModelConfig, path: &Path) -> Result<()> {
-    if tokenizer.vocab_size() == config.vocabulary {
-        return Ok(());
-    }
-    let what = format!(
-        "the tokenizer has {} ids, but the model's token table has {} rows",
-        tokenizer.vocab_size(),
-        config.vocabulary
-    );
-    Err(Error::format(path, what))
 }
