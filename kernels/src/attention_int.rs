@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! k ← k - mean(k)                       softmax does not see it; what all keys share would waste the range of a byte
-//! q, k → int8, a scale a row            S = acc · scale_q · scale_k
-//! P = e^(S - m) → 0 ..= 16,384          14 bits: attention may rest on many small weights beside one large one
+//! q, k → int8, a scale a row            S = acc · scale_q · scale_k · log₂ e
+//! P = 2^(S - m) → 0 ..= 16,384          14 bits: attention may rest on many small weights beside one large one
 //! V → -2047 ..= 2047, a scale a tile    O = O·c + acc · scale_v / 16,384
 //! ```
 //! Bounds: `|q·k| <= head_dim · 127 · 255 < 2^31` up to a `head_dim` of 65,536; `|P·V| <= 64 · 16,384 · 2,047 < 2^31`.
@@ -21,6 +21,8 @@ use crate::view::{MatMut, MatRef};
 const TILE_VECTORS: usize = KEY_TILE / LANES;
 /// What 1 becomes in `P`.
 const P_ONE: f32 = 16_384.0;
+// The softmax of a block takes four queries, or sixteen, at a time.
+const _: () = assert!(QUERY_BLOCK.is_multiple_of(LANES));
 /// Largest magnitude of a value.
 const V_MAX: f32 = 2047.0;
 
@@ -87,6 +89,7 @@ pub struct IntScratch {
     offsets: Vec<i32>,
     max: Vec<f32>,
     sum: Vec<f32>,
+    tile_sum: Vec<f32>,
     rescale: Vec<f32>,
     /// A row in f32, then one in i8: whole vectors.
     row: Vec<f32>,
@@ -102,7 +105,7 @@ impl IntScratch {
         self.queries.resize(QUERY_BLOCK * dims, 0);
         self.query_scales.resize(QUERY_BLOCK, 0.0);
         self.offsets.resize(QUERY_BLOCK, 0);
-        for state in [&mut self.max, &mut self.sum, &mut self.rescale] {
+        for state in [&mut self.max, &mut self.sum, &mut self.tile_sum, &mut self.rescale] {
             state.resize(QUERY_BLOCK, 0.0);
         }
         self.row.resize(dims, 0.0);
@@ -249,12 +252,13 @@ pub(crate) fn attend<S: SimdInt>(
 ) {
     let (head_dim, dims, quads, rows) = (packed.head_dim, packed.dims(), packed.quads(), queries.rows());
     scratch.resize(head_dim);
-    let IntScratch { scores, p, output, queries: q8, query_scales, offsets, max, sum, rescale, row, .. } = scratch;
+    let IntScratch { scores, p, output, queries: q8, query_scales, offsets, max, sum, tile_sum, rescale, row, .. } =
+        scratch;
     for query in 0..rows {
         row[..head_dim].copy_from_slice(queries.row(query));
         row[head_dim..].fill(0.0);
         let (query_scale, total) = quantize(s, row, &mut q8[query * dims..][..dims]);
-        query_scales[query] = query_scale * scale;
+        query_scales[query] = query_scale * (scale * std::f32::consts::LOG2_E);
         offsets[query] = -128 * total;
     }
     output[..rows * dims].fill(0.0);
@@ -286,12 +290,17 @@ pub(crate) fn attend<S: SimdInt>(
             }
             query += n;
         }
-        for query in 0..rows {
-            let scores = &mut scores[query * KEY_TILE..][..KEY_TILE];
-            let p = &mut p[query * KEY_TILE..][..KEY_TILE];
-            scores[present..].fill(f32::NEG_INFINITY);
-            (max[query], sum[query], rescale[query]) = softmax_step(s, scores, p, max[query], sum[query]);
+        if present < KEY_TILE {
+            scores[..rows * KEY_TILE].chunks_exact_mut(KEY_TILE).for_each(|row| row[present..].fill(f32::NEG_INFINITY));
         }
+        // Four queries at a time; what the last four have beyond the last query is computed and not read.
+        for query in (0..rows).step_by(4) {
+            let block = query * KEY_TILE..(query + 4) * KEY_TILE;
+            let own = query..query + 4;
+            let (max, rescale) = (&mut max[own.clone()], &mut rescale[own.clone()]);
+            softmax_step(s, &scores[block.clone()], &mut p[block], max, rescale, &mut tile_sum[own]);
+        }
+        rescale_sums(s, rescale, sum, tile_sum);
         let values = &packed.values[tile * KEY_TILE * dims..][..KEY_TILE * dims];
         let pairs = present.div_ceil(2);
         let value_scale = packed.value_scales[tile];
@@ -370,28 +379,53 @@ fn scores_tile<S: SimdInt, const R: usize>(s: S, q: Queries<'_>, keys: &[u8], ke
     }
 }
 
-/// Turns a query's scores into `P` in units of `1 / 16,384`; returns the new maximum and sum, and what earlier sums are multiplied by.
+/// Turns the scores of four queries into `P` in units of `1 / 16,384`: `max` becomes the new maxima, `rescale` by how much they rose (as a
+/// negative number), `tile_sum` the sums of `P`.
 #[inline(always)]
-fn softmax_step<S: SimdInt>(s: S, scores: &[f32], p: &mut [i16], before: f32, sum: f32) -> (f32, f32, f32) {
-    assert!(scores.len() == KEY_TILE && p.len() == KEY_TILE);
-    let mut v = [s.splat(0.0); TILE_VECTORS];
-    for (i, v) in v.iter_mut().enumerate() {
-        // SAFETY: 64 scores.
-        *v = unsafe { s.load(scores.as_ptr().add(i * LANES)) };
+fn softmax_step<S: SimdInt>(
+    s: S,
+    scores: &[f32],
+    p: &mut [i16],
+    max: &mut [f32],
+    rescale: &mut [f32],
+    tile_sum: &mut [f32],
+) {
+    assert!(scores.len() == 4 * KEY_TILE && p.len() == 4 * KEY_TILE);
+    let mut sums = [s.splat(0.0); 4];
+    for (query, sum) in sums.iter_mut().enumerate() {
+        let mut v = [s.splat(0.0); TILE_VECTORS];
+        for (i, v) in v.iter_mut().enumerate() {
+            // SAFETY: 4 x 64 scores.
+            *v = unsafe { s.load(scores.as_ptr().add(query * KEY_TILE + i * LANES)) };
+        }
+        let tile_max = s.reduce_max(s.max(s.max(v[0], v[1]), s.max(v[2], v[3])));
+        let before = max[query];
+        let now = if before > tile_max { before } else { tile_max };
+        (max[query], rescale[query]) = (now, before - now);
+        let now = s.splat(now);
+        for (i, v) in v.iter_mut().enumerate() {
+            *v = math::exp2_fast(s, s.sub(*v, now));
+            // SAFETY: 4 x 64 weights.
+            unsafe { s.store_i16(p.as_mut_ptr().add(query * KEY_TILE + i * LANES), s.mul(*v, s.splat(P_ONE))) };
+        }
+        *sum = s.add(s.add(v[0], v[1]), s.add(v[2], v[3]));
     }
-    let tile_max = s.reduce_max(s.max(s.max(v[0], v[1]), s.max(v[2], v[3])));
-    let now = if before > tile_max { before } else { tile_max };
-    let now_v = s.splat(now);
-    for (i, v) in v.iter_mut().enumerate() {
-        *v = math::exp(s, s.sub(*v, now_v));
-        // SAFETY: 64 weights.
-        unsafe { s.store_i16(p.as_mut_ptr().add(i * LANES), s.mul(*v, s.splat(P_ONE))) };
+    tile_sum.copy_from_slice(&s.reduce4(sums));
+}
+
+/// Of every query: `rescale ← 2^rescale`, by which earlier sums and outputs are multiplied, and `sum ← sum · rescale + tile_sum`.
+#[inline(always)]
+fn rescale_sums<S: SimdInt>(s: S, rescale: &mut [f32], sum: &mut [f32], tile_sum: &[f32]) {
+    assert!(rescale.len() == QUERY_BLOCK && sum.len() == QUERY_BLOCK && tile_sum.len() == QUERY_BLOCK);
+    for at in (0..QUERY_BLOCK).step_by(LANES) {
+        // SAFETY: whole vectors of the three: a block of queries is a multiple of them.
+        unsafe {
+            let factor = math::exp2_fast(s, s.load(rescale.as_ptr().add(at)));
+            s.store(rescale.as_mut_ptr().add(at), factor);
+            let sums = s.mul_add(s.load(sum.as_ptr().add(at)), factor, s.load(tile_sum.as_ptr().add(at)));
+            s.store(sum.as_mut_ptr().add(at), sums);
+        }
     }
-    let tile_sum = s.reduce(s.add(s.add(v[0], v[1]), s.add(v[2], v[3])));
-    let mut rescale = 0.0;
-    // SAFETY: one element.
-    unsafe { s.store_first(&mut rescale, 1, math::exp(s, s.splat(before - now))) };
-    (now, sum.mul_add(rescale, tile_sum), rescale)
 }
 
 /// The weights of a register tile's queries.

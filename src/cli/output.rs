@@ -86,9 +86,26 @@ pub(super) fn create_beside(path: &Path) -> Result<(PathBuf, BufWriter<NamedTemp
 
 /// Makes the file visible under its name, after its bytes have reached the disk.
 pub(super) fn move_into_place(path: &Path, file: BufWriter<NamedTempFile>) -> Result<()> {
+    settle(path, file, |_| ())
+}
+
+/// As [`move_into_place`], for a packed model: its pages are let go of, so that whoever maps it first brings them back as huge pages
+/// (those of a file just written are small, and would stay so).
+pub(super) fn move_model_into_place(path: &Path, file: BufWriter<NamedTempFile>) -> Result<()> {
+    settle(path, file, |_file| {
+        #[cfg(target_os = "linux")]
+        {
+            // Advice: a file system that does not take it keeps the pages, and all works as well.
+            let _ = rustix::fs::fadvise(_file, 0, None, rustix::fs::Advice::DontNeed);
+        }
+    })
+}
+
+fn settle(path: &Path, file: BufWriter<NamedTempFile>, on_disk: impl Fn(&File)) -> Result<()> {
     let fail = |e: io::Error| Failure::io_path(path, &e);
     let file = file.into_inner().map_err(|e| fail(e.into_error()))?;
     file.as_file().sync_all().map_err(fail)?;
+    on_disk(file.as_file());
     file.persist(path).map_err(|e| fail(e.error))?;
     Ok(())
 }

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::args::{ModelArgs, PackArgs};
 use super::exit::{Failure, Result};
-use super::output::{create_beside, move_into_place, same_file};
+use super::output::{create_beside, move_model_into_place, same_file};
 use crate::pack::{Calibration, PackOptions, PackReport, pack};
 use crate::{Model, WeightFormat};
 
@@ -56,7 +56,7 @@ fn is_int(format: WeightFormat) -> bool {
 pub(super) fn write(model: &Model, options: &PackOptions, path: &Path) -> Result<PackReport> {
     let (target, mut out) = create_beside(path)?;
     let report = pack(model, options, path, &mut out)?;
-    move_into_place(&target, out)?;
+    move_model_into_place(&target, out)?;
     Ok(report)
 }
 

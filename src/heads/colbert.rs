@@ -20,7 +20,7 @@ pub(crate) fn colbert(
     let mut tasks = Vec::new();
     for (range, out) in texts.iter().zip(&mut vectors) {
         let rows = states.view().rows_from(range.start + 1, range.len() - 1);
-        tasks.extend(LinearTask::cut(Input::F32(rows), head, MatMut::dense(out, dim)));
+        tasks.extend(LinearTask::cut(compute, Input::F32(rows), head, MatMut::dense(out, dim)));
     }
     run_linear(compute, tasks, false);
     let rows = vectors.iter_mut().flat_map(|text| MatMut::dense(text, dim).into_blocks(64, dim)).collect();

@@ -39,7 +39,7 @@ pub(crate) fn attention(
     let output = &weights.attention_output;
     ws.input.fill(compute, output.input(), &ws.context);
     let input = ws.input.input(output.input(), &ws.context);
-    run_linear(compute, LinearTask::cut(input, output, ws.branch.view_mut()).collect(), false);
+    run_linear(compute, LinearTask::cut(compute, input, output, ws.branch.view_mut()), false);
 }
 
 /// Queries, keys and values of all heads.
@@ -48,10 +48,10 @@ fn project(compute: Compute<'_>, weights: &LayerWeights, batch: &TextBatch, want
     let form = weights.query.input();
     let input = ws.input.input(form, &ws.states);
     let mut tasks = Vec::new();
-    tasks.extend(LinearTask::cut(input, &weights.key, ws.keys.view_mut()));
-    tasks.extend(LinearTask::cut(input, &weights.value, ws.values.view_mut()));
+    tasks.extend(LinearTask::cut(compute, input, &weights.key, ws.keys.view_mut()));
+    tasks.extend(LinearTask::cut(compute, input, &weights.value, ws.values.view_mut()));
     if wanted == Wanted::AllTokens {
-        tasks.extend(LinearTask::cut(input, &weights.query, ws.queries.view_mut()));
+        tasks.extend(LinearTask::cut(compute, input, &weights.query, ws.queries.view_mut()));
     }
     run_linear(compute, tasks, false);
     if wanted == Wanted::FirstTokens {
@@ -67,7 +67,7 @@ fn project(compute: Compute<'_>, weights: &LayerWeights, batch: &TextBatch, want
         ws.branch.reshape(texts, hidden);
         ws.input.fill(compute, form, &ws.states);
         let input = ws.input.input(form, &ws.states);
-        run_linear(compute, LinearTask::cut(input, &weights.query, ws.queries.view_mut()).collect(), false);
+        run_linear(compute, LinearTask::cut(compute, input, &weights.query, ws.queries.view_mut()), false);
     }
 }
 

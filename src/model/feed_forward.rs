@@ -19,14 +19,14 @@ pub(crate) fn feed_forward(compute: Compute<'_>, (index, weights): (usize, &Laye
         let (branch, rest) = below.split_rows(rows);
         let ffn = ws.inner.cols();
         ws.inner.reshape(rows, ffn);
-        let tasks = LinearTask::cut(states.rows_from(row, rows), &weights.ffn_in, ws.inner.view_mut()).collect();
+        let tasks = LinearTask::cut(compute, states.rows_from(row, rows), &weights.ffn_in, ws.inner.view_mut());
         run_linear(compute, tasks, true);
         if let Some(observer) = &mut ws.observer {
             observer.see(index, Site::FfnOut, &ws.inner);
         }
         ws.inner_input.fill(compute, form, &ws.inner);
         let inner = ws.inner_input.input(form, &ws.inner);
-        run_linear(compute, LinearTask::cut(inner, &weights.ffn_out, branch).collect(), false);
+        run_linear(compute, LinearTask::cut(compute, inner, &weights.ffn_out, branch), false);
         row += rows;
         below = rest;
     }

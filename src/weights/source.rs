@@ -43,6 +43,7 @@ impl Source {
             }
             e => e,
         })?;
+        bytes.prefer_huge_pages();
         Ok(Source::Packed { path: path.to_path_buf(), bytes: Arc::new(bytes) })
     }
 

@@ -26,6 +26,25 @@ pub(crate) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
     s.select_lt(x, s.splat(LOWEST), s.splat(0.0), s.mul(e_r, s.exp2_int(n)))
 }
 
+/// `2^x` for `x <= 0`, to the precision of 16 bits: relative error at most 5e-6; below -126 it stays at `2^-126`. NaN gives NaN.
+///
+/// `x = n + r`, `|r| <= ½`, `2^r` by a polynomial of degree 4, scaled by `2^n`.
+#[inline(always)]
+pub(crate) fn exp2_fast<S: Simd>(s: S, x: S::V) -> S::V {
+    // NaN must pass: `max` returns its second operand for NaN.
+    let x = s.max(s.splat(-126.0), x);
+    let n = s.round(x);
+    let r = s.sub(x, n);
+    let mut p = s.splat(EXP2_FAST[0]);
+    for c in &EXP2_FAST[1..] {
+        p = s.mul_add(p, r, s.splat(*c));
+    }
+    s.mul(p, s.exp2_int(n))
+}
+
+/// Coefficients of `2^r`, highest first.
+const EXP2_FAST: [f32; 5] = [0.0095701003, 0.055917859, 0.24024744, 0.69312179, 0.99999928];
+
 /// The error function. Relative error at most 2.5e-7.
 ///
 /// `|x| < 0.9277`: `x + x P(x²)`; beyond: `1 - e^Q(|x|)` with `Q ≈ ln erfc`, constant from 4 on, where `erf` is 1 in f32.

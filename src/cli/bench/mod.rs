@@ -18,7 +18,7 @@ use self::machine::Machine;
 use self::shapes::{Measured, Shape};
 use super::args::{BenchArgs, ModelArgs};
 use super::exit::{Failure, Result};
-use super::output::{create_beside, move_into_place};
+use super::output::{create_beside, move_into_place, move_model_into_place};
 use crate::pack::{PackOptions, synthetic};
 use crate::parallel::Team;
 use crate::{Model, WeightFormat};
@@ -131,7 +131,7 @@ fn make_model(args: &BenchArgs, model_args: &ModelArgs, team: &Team, directory: 
         note(format!("making a synthetic model of BGE-M3's shape in {}", format.name()));
         let (target, mut out) = create_beside(&path)?;
         synthetic::write_packed(format, team, &path, &mut out)?;
-        move_into_place(&target, out)?;
+        move_model_into_place(&target, out)?;
         return Ok(Some(path));
     }
     let from_file = model_args.model.as_ref().is_some_and(|path| path.is_file());
