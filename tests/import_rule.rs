@@ -35,7 +35,23 @@ const TABLE: [(&str, &[&str]); 17] = [
         ],
     ),
     ("similarity", &["embedding", "kernels", "parallel", "error"]),
-    ("pack", &["engine", "text", "model", "weights", "tensor", "config", "embedding", "parallel", "kernels", "error"]),
+    // `similarity` because `verify` compares rankings.
+    (
+        "pack",
+        &[
+            "similarity",
+            "engine",
+            "text",
+            "model",
+            "weights",
+            "tensor",
+            "config",
+            "embedding",
+            "parallel",
+            "kernels",
+            "error",
+        ],
+    ),
     // `parallel` and `kernels` for the bench, which measures what they can do.
     ("cli", &["engine", "pack", "similarity", "embedding", "parallel", "kernels", "error"]),
     // The crate root and the fuzz entrances see everything.

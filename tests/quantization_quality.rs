@@ -13,8 +13,7 @@ use trivec::{Embedding, EncodeOptions, LoadOptions, Model, Modes, WeightFormat};
 
 /// The 300 texts.
 fn texts() -> Vec<String> {
-    let file = std::fs::read_to_string(common::data("fidelity.txt")).unwrap();
-    let texts: Vec<String> = file.lines().map(str::to_owned).collect();
+    let texts = trivec::pack::verify::bundled_texts();
     assert_eq!(texts.len(), 300);
     texts
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use super::verify::VerifyArgs;
 use crate::{Modes, SpecialTokens, WeightFormat};
 
 const EXAMPLES: &str = "\
@@ -86,6 +87,8 @@ pub(super) enum Command {
     Info(InfoArgs),
     /// Pack a model into one file of int8, int4, f16, bf16 or f32 weights that is used in place
     Pack(PackArgs),
+    /// Compare a packed file with its source, or any model with another
+    Verify(VerifyArgs),
     /// Measure a model against the limits of this machine
     Bench(BenchArgs),
 }

@@ -38,6 +38,10 @@ impl Failure {
         Failure::Message { code: INPUT, message: message.to_string() }
     }
 
+    pub(super) fn model(message: impl fmt::Display) -> Failure {
+        Failure::Message { code: MODEL, message: message.to_string() }
+    }
+
     /// An I/O error on `name`.
     pub(super) fn io(name: impl fmt::Display, error: &io::Error) -> Failure {
         Failure::Message { code: IO, message: format!("{name}: {error}") }

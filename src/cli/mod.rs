@@ -9,9 +9,11 @@ mod info;
 mod input;
 mod output;
 mod pack;
+mod plot;
 mod score;
 mod style;
 mod tokens;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -45,6 +47,7 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Tokens(args) => tokens::run(args, &cli.model),
         Command::Info(args) => info::run(args, &cli.model),
         Command::Pack(args) => pack::run(args, &cli.model),
+        Command::Verify(args) => verify::run(args, &cli.model),
         Command::Bench(args) => bench::run(args, &cli.model),
     }
 }

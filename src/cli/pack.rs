@@ -60,14 +60,15 @@ pub(super) fn write(model: &Model, options: &PackOptions, path: &Path) -> Result
     Ok(report)
 }
 
-fn read_texts(path: &Path) -> Result<Vec<String>> {
+/// The texts of a file, one a line; empty lines are left out.
+pub(super) fn read_texts(path: &Path) -> Result<Vec<String>> {
     let text = std::fs::read(path).map_err(|e| Failure::io_path(path, &e))?;
     let text = String::from_utf8(text).map_err(|e| {
         Failure::input(format!("{}: not UTF-8 at byte {}", path.display(), e.utf8_error().valid_up_to()))
     })?;
     let texts: Vec<String> = text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
     if texts.is_empty() {
-        return Err(Failure::input(format!("{}: no text to calibrate on", path.display())));
+        return Err(Failure::input(format!("{}: no text in it", path.display())));
     }
     Ok(texts)
 }

@@ -135,7 +135,8 @@ struct Parts {
     max_length: usize,
     tokenizer: Option<Tokenizer>,
     checkpoint: Checkpoint,
-    packed: Option<WeightFormat>,
+    /// Of a packed file: its format, and what it was packed from.
+    packed: Option<(WeightFormat, String)>,
 }
 
 /// A loaded model. Shared between threads freely; each call works on its own buffers.
@@ -149,8 +150,8 @@ pub struct Model {
     kernels: &'static Kernels,
     team: Team,
     info: ModelInfo,
-    /// The format of a packed file; `None` for a checkpoint.
-    packed: Option<WeightFormat>,
+    /// The format of a packed file and what it was packed from; `None` for a checkpoint.
+    packed: Option<(WeightFormat, String)>,
     /// Workspaces between calls.
     idle: Mutex<Vec<Workspace>>,
 }
@@ -222,7 +223,7 @@ impl Model {
     }
 
     fn from_packed(source: Source, name: String, options: &LoadOptions) -> Result<Model> {
-        let PackedModel { config, pipeline, max_length, format, checkpoint } =
+        let PackedModel { config, pipeline, max_length, format, packed_from, checkpoint } =
             packed::open(source, options.check_finite)?;
         if options.preload {
             checkpoint.preload();
@@ -230,7 +231,7 @@ impl Model {
         let tokenizer = read_packed_tokenizer(&checkpoint, &config)?;
         Self::assemble(
             name,
-            Parts { config, pipeline, max_length, tokenizer, checkpoint, packed: Some(format) },
+            Parts { config, pipeline, max_length, tokenizer, checkpoint, packed: Some((format, packed_from)) },
             options,
         )
     }
@@ -264,7 +265,10 @@ impl Model {
             dense_normalized: pipeline.normalize,
             colbert_dim: heads.colbert.as_ref().map(|head| head.outputs),
             pooling: pipeline.pooling.name(),
-            weights: packed.map_or_else(|| checkpoint.dtypes().join(","), |format| format.name().to_owned()),
+            weights: match &packed {
+                Some((format, _)) => format.name().to_owned(),
+                None => checkpoint.dtypes().join(","),
+            },
             isa: kernels.isa().name(),
             threads: team.threads(),
         };
@@ -530,8 +534,14 @@ impl Model {
         &self.team
     }
 
-    pub(crate) fn packed_format(&self) -> Option<WeightFormat> {
-        self.packed
+    /// Of a packed file, how its layers' weights are stored.
+    pub fn packed_format(&self) -> Option<WeightFormat> {
+        self.packed.as_ref().map(|(format, _)| *format)
+    }
+
+    /// Of a packed file, what it was packed from: a digest of the weights, `starter`, or `unknown`.
+    pub fn packed_source(&self) -> Option<&str> {
+        self.packed.as_ref().map(|(_, source)| source.as_str())
     }
 
     pub(crate) fn text_tokenizer(&self) -> Option<&Tokenizer> {

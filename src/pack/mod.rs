@@ -12,12 +12,19 @@
 mod calibrate;
 mod file;
 mod layout;
+mod published;
+mod rankings;
+mod statistics;
 #[cfg(feature = "cli")]
 pub(crate) mod synthetic;
+pub mod verify;
 
 use std::io::Write;
 use std::path::Path;
 
+pub use self::published::Published;
+pub use self::rankings::Ranking;
+pub use self::statistics::Cosines;
 pub use crate::weights::WeightFormat;
 
 use crate::engine::Model;

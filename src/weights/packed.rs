@@ -114,6 +114,8 @@ pub(crate) struct PackedModel {
     pub pipeline: DensePipeline,
     pub max_length: usize,
     pub format: WeightFormat,
+    /// A digest of the weights it was packed from, or `starter`, or `unknown`.
+    pub packed_from: String,
     pub checkpoint: Checkpoint,
 }
 
@@ -154,6 +156,7 @@ pub(crate) fn open(source: Source, check_finite: bool) -> Result<PackedModel> {
     let meta: MetaModel = serde_json::from_str(require(keys::MODEL)?)
         .map_err(|e| Error::format(&path, format!("`{}` is not what was expected: {e}", keys::MODEL)))?;
     let (config, pipeline, max_length) = meta.into_parts(&path)?;
+    let packed_from = get(keys::SOURCE).unwrap_or("unknown").to_owned();
     let checkpoint = Checkpoint::of_packed(source, bytes, header, scheme, check_finite);
-    Ok(PackedModel { config, pipeline, max_length, format, checkpoint })
+    Ok(PackedModel { config, pipeline, max_length, format, packed_from, checkpoint })
 }

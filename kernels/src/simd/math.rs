@@ -26,13 +26,13 @@ pub(crate) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
     s.select_lt(x, s.splat(LOWEST), s.splat(0.0), s.mul(e_r, s.exp2_int(n)))
 }
 
-/// `2^x` for `x <= 0`, to the precision of 16 bits: relative error at most 5e-6; below -126 it stays at `2^-126`. NaN gives NaN.
+/// `2^x` for `x <= 0`, to the precision of 16 bits: relative error at most 5e-6; below -125 it stays at about `2^-125`. NaN gives NaN.
 ///
 /// `x = n + r`, `|r| <= ½`, `2^r` by a polynomial of degree 4, scaled by `2^n`.
 #[inline(always)]
 pub(crate) fn exp2_fast<S: Simd>(s: S, x: S::V) -> S::V {
     // NaN must pass: `max` returns its second operand for NaN.
-    let x = s.max(s.splat(-126.0), x);
+    let x = s.max(s.splat(-125.0), x);
     let n = s.round(x);
     let r = s.sub(x, n);
     let mut p = s.splat(EXP2_FAST[0]);

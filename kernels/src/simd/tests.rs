@@ -105,6 +105,16 @@ fn has_the_meaning_of_scalar<S: Simd>(s: S) {
         let two_to_n = s.exp2_int(s.splat(n as f32));
         assert_same("exp2_int", &lanes(s, two_to_n), &[2f32.powi(n); LANES], true);
     }
+    for step in 0..40_000 {
+        let x = -(step as f32) * 0.0033;
+        let found = lanes(s, super::math::exp2_fast(s, s.splat(x)));
+        assert_same("exp2_fast", &found, &super::math::exp2_fast(Scalar, [x; LANES]), true);
+        let exact = f64::from(x.max(-125.0)).exp2();
+        let relative = (f64::from(found[0]) - exact).abs() / exact;
+        assert!(relative <= 5e-6, "2^{x} = {}, {relative:e} from {exact}", found[0]);
+    }
+    assert!(lanes(s, super::math::exp2_fast(s, s.splat(f32::NAN)))[0].is_nan());
+    assert!(lanes(s, super::math::exp2_fast(s, s.splat(f32::NEG_INFINITY)))[0] <= 2f32.powi(-125));
     let whole: [f32; LANES] = std::array::from_fn(|i| i as f32 + 1.0);
     for n in 0..=LANES {
         // The array goes on behind the `n` elements: hardware does not touch masked lanes, but qemu 7.2 does (`vmaskmovps`), and

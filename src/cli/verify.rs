@@ -1,0 +1,120 @@
+//! `trivec verify`: how close a packed file is to its source, or any model to another.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::args::ModelArgs;
+use super::exit::{Failure, Result};
+use super::output::{create_beside, move_into_place};
+use super::pack::read_texts;
+use super::plot;
+use crate::Model;
+use crate::pack::verify::{Promise, VerifyReport, bundled_texts, verify};
+
+const EXAMPLES: &str = "\
+Examples:
+  trivec verify bge-m3-int8.safetensors path/to/bge-m3
+  trivec verify bge-m3-int8.safetensors path/to/bge-m3 --json
+  trivec verify a.safetensors b.safetensors --texts mine.txt --plot cosines.svg
+  trivec verify starter-int8.safetensors                    against the built-in starter
+
+Texts are encoded by both models and compared: cosines of dense vectors and ColBERT rows, lexical weights, the order in which a small
+retrieval set is ranked and, for BGE-M3, the values that were published of it.";
+
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct VerifyArgs {
+    /// The model to judge: a packed file or a directory
+    #[arg(value_name = "MODEL")]
+    pub candidate: PathBuf,
+    /// The model that is taken for right [default: the built-in starter, if MODEL was packed from it]
+    #[arg(value_name = "REFERENCE")]
+    pub reference: Option<PathBuf>,
+    /// Texts to compare on, one a line [default: 300 that come with trivec, in some 80 languages]
+    #[arg(long, value_name = "FILE", env = "TRIVEC_TEXTS")]
+    pub texts: Option<PathBuf>,
+    /// Write a histogram of the dense cosines as SVG
+    #[arg(long, value_name = "FILE", env = "TRIVEC_PLOT")]
+    pub plot: Option<PathBuf>,
+    /// Exit with 4 if MODEL does not keep the promise of its format
+    #[arg(long, env = "TRIVEC_CHECK")]
+    pub check: bool,
+    /// Print JSON
+    #[arg(long, env = "TRIVEC_JSON")]
+    pub json: bool,
+}
+
+pub(super) fn run(args: &VerifyArgs, model_args: &ModelArgs) -> Result<()> {
+    let texts = match &args.texts {
+        Some(path) => read_texts(path)?,
+        None => bundled_texts(),
+    };
+    let options = super::options(model_args);
+    let candidate = Model::load_with(&args.candidate, &options)?;
+    let reference = match &args.reference {
+        Some(path) => Model::load_with(path, &options)?,
+        None if candidate.packed_source() == Some("starter") => super::load_starter(model_args, &options)?,
+        None => {
+            let what = "nothing to compare with: name the model that it was packed from (see trivec verify --help)";
+            return Err(Failure::usage(what));
+        }
+    };
+    let bar = bar(model_args.quiet);
+    let report = verify(&reference, &candidate, &texts, &|done, total| {
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
+    });
+    bar.finish_and_clear();
+    let report = report?;
+    if let Some(path) = &args.plot {
+        write_plot(path, &report)?;
+    }
+    let failures = failures(&report);
+    let mut out = anstream::stdout().lock();
+    let written = if args.json {
+        let mut json = serde_json::to_value(&report).map_err(|e| Failure::io("JSON", &e.into()))?;
+        json["failures"] = failures.clone().into();
+        writeln!(out, "{json}")
+    } else {
+        write!(out, "{report}").and_then(|()| match (report.format, failures.is_empty()) {
+            (None, _) => Ok(()),
+            (Some(format), true) => writeln!(out, "  the promise of {} is kept", format.name()),
+            (Some(format), false) => {
+                writeln!(out, "  the promise of {} is not kept:", format.name())?;
+                failures.iter().try_for_each(|failure| writeln!(out, "    {failure}"))
+            }
+        })
+    };
+    written.and_then(|()| out.flush()).map_err(|e| Failure::stdout(&e))?;
+    match (args.check, failures.first()) {
+        (true, Some(first)) => Err(Failure::model(format!("{}: {first}", args.candidate.display()))),
+        _ => Ok(()),
+    }
+}
+
+/// What the candidate, if it is packed, does not keep of its format's promise.
+fn failures(report: &VerifyReport) -> Vec<String> {
+    report.format.map_or_else(Vec::new, |format| report.failures(&Promise::of(format)))
+}
+
+/// A bar on a terminal, nothing elsewhere.
+pub(super) fn bar(quiet: bool) -> ProgressBar {
+    let bar = ProgressBar::new(0);
+    bar.set_draw_target(if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() });
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} texts · {eta} left") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+fn write_plot(path: &Path, report: &VerifyReport) -> Result<()> {
+    let title = format!("{} against {}: cosines of {} dense vectors", report.candidate, report.reference, report.texts);
+    let svg = plot::histogram(&title, &report.dense_cosines)
+        .map_err(|what| Failure::io(path.display(), &std::io::Error::other(what)))?;
+    let (target, mut out) = create_beside(path)?;
+    out.write_all(svg.as_bytes()).map_err(|e| Failure::io_path(path, &e))?;
+    move_into_place(&target, out)
+}

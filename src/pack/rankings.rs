@@ -1,0 +1,121 @@
+//! How two models rank a small retrieval set: 42 questions and as many passages in some 15 languages, three passages to a theme, written for
+//! this project (`retrieval.tsv`).
+
+use serde::Serialize;
+
+use super::statistics::{kendall_tau, ndcg10};
+use crate::embedding::Embedding;
+use crate::engine::{EncodeOptions, Model};
+use crate::error::Result;
+use crate::similarity::{ScoreWeights, Scores, score};
+
+/// `D`, id, passage; or `Q`, ids of the relevant passages, question; tabs between them.
+const SET: &str = include_str!("retrieval.tsv");
+
+/// How two models rank the passages by one score.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Ranking {
+    /// `dense`, `sparse`, `colbert` or `colbert+sparse+dense`.
+    pub by: &'static str,
+    /// nDCG at 10 of the candidate, mean over the questions.
+    pub ndcg10: f64,
+    /// That of the reference.
+    pub ndcg10_reference: f64,
+    /// Kendall's τ-b between the two orders of all passages, mean over the questions.
+    pub kendall_tau: f64,
+}
+
+/// The scores that passages are ranked by.
+type By = (&'static str, fn(&Scores) -> Option<f32>);
+
+const BY: [By; 4] = [
+    ("dense", |scores| scores.dense),
+    ("sparse", |scores| scores.sparse),
+    ("colbert", |scores| scores.colbert),
+    ("colbert+sparse+dense", |scores| scores.colbert_sparse_dense),
+];
+
+struct Set {
+    passages: Vec<&'static str>,
+    questions: Vec<&'static str>,
+    /// Of each question, the passages that answer it.
+    relevant: Vec<Vec<usize>>,
+}
+
+impl Set {
+    fn read() -> Set {
+        let rows: Vec<[&str; 3]> =
+            SET.lines().filter_map(|line| line.split('\t').collect::<Vec<_>>().try_into().ok()).collect();
+        let of = |kind: &'static str| rows.iter().filter(move |row| row[0] == kind);
+        let ids: Vec<&str> = of("D").map(|row| row[1]).collect();
+        let places =
+            |row: &[&str; 3]| row[1].split(' ').filter_map(|id| ids.iter().position(|other| *other == id)).collect();
+        Set {
+            passages: of("D").map(|row| row[2]).collect(),
+            questions: of("Q").map(|row| row[2]).collect(),
+            relevant: of("Q").map(places).collect(),
+        }
+    }
+}
+
+/// How many texts [`compare`] encodes with each model.
+pub(super) fn texts() -> usize {
+    let set = Set::read();
+    set.passages.len() + set.questions.len()
+}
+
+/// Ranks the set by every score that both models have; `progress` hears of texts done.
+pub(super) fn compare(
+    reference: &Model,
+    candidate: &Model,
+    options: &EncodeOptions,
+    progress: &dyn Fn(usize),
+) -> Result<Vec<Ranking>> {
+    let set = Set::read();
+    progress(0);
+    let passages = [reference.encode(&set.passages, options)?, candidate.encode(&set.passages, options)?];
+    progress(set.passages.len());
+    let questions = [reference.encode(&set.questions, options)?, candidate.encode(&set.questions, options)?];
+    let mut rankings = Vec::new();
+    for (by, value) in BY {
+        let scores_of = |model: usize, question: usize| -> Option<Vec<f64>> {
+            scores(&questions[model][question], &passages[model], value)
+        };
+        let (mut found, mut expected, mut tau) = (0.0, 0.0, 0.0);
+        let mut defined = true;
+        for (question, relevant) in set.relevant.iter().enumerate() {
+            let (Some(a), Some(b)) = (scores_of(0, question), scores_of(1, question)) else {
+                defined = false;
+                break;
+            };
+            expected += ndcg10(&a, relevant);
+            found += ndcg10(&b, relevant);
+            tau += kendall_tau(&a, &b);
+        }
+        if defined {
+            let mean = |sum: f64| sum / set.questions.len() as f64;
+            let (ndcg10, ndcg10_reference, kendall_tau) = (mean(found), mean(expected), mean(tau));
+            rankings.push(Ranking { by, ndcg10, ndcg10_reference, kendall_tau });
+        }
+    }
+    Ok(rankings)
+}
+
+/// The scores of all passages; `None` where the models do not have them.
+fn scores(question: &Embedding, passages: &[Embedding], value: fn(&Scores) -> Option<f32>) -> Option<Vec<f64>> {
+    let weights = ScoreWeights::default();
+    passages.iter().map(|passage| value(&score(question, passage, &weights)).map(f64::from)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_question_of_the_set_has_its_passages() {
+        let set = Set::read();
+        assert_eq!((set.passages.len(), set.questions.len()), (42, 42));
+        assert_eq!(SET.lines().count(), 84, "every line is read");
+        assert!(set.relevant.iter().all(|relevant| !relevant.is_empty()));
+    }
+}

@@ -1,0 +1,361 @@
+//! How close one model's outputs are to another's: a packed file against its source, or any two.
+//!
+//! Texts are encoded by both models, each with its own tokenizer, and compared part by part; a small retrieval set tells whether the
+//! differences matter to a ranking; for BGE-M3 the published values are compared as well.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::published::{self, Published};
+use super::rankings::{self, Ranking};
+use super::statistics::{self, Cosines};
+use crate::embedding::{Embedding, LexicalWeights, Modes};
+use crate::engine::{EncodeOptions, Model};
+use crate::error::{Error, Result};
+use crate::weights::WeightFormat;
+
+/// The texts that models are compared over unless others are given: 300 in some 80 languages, written for this project; nothing was fitted
+/// to them.
+const BUNDLED: &str = include_str!("verification.txt");
+
+/// Tokens of a text that are looked at.
+const MAX_TOKENS: usize = 512;
+
+/// Texts encoded at a time, between two reports of progress.
+const CHUNK: usize = 16;
+
+/// The texts that models are compared over unless others are given.
+pub fn bundled_texts() -> Vec<String> {
+    BUNDLED.lines().map(str::to_owned).collect()
+}
+
+/// How far the lexical weights lie apart.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LexicalDifference {
+    /// Mean over the texts of `Σ |a - b| / Σ a` over the token ids of either.
+    pub mean_relative_error: f64,
+    /// Share of the texts whose five heaviest ids are the same.
+    pub same_top5: f64,
+    /// The same where an id may take the place of another whose weight in the reference is within 2 %.
+    pub same_top5_or_tied: f64,
+}
+
+/// What [`verify`] found. Serialises to JSON under these names.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct VerifyReport {
+    /// The model that is taken for right.
+    pub reference: String,
+    /// The model that was compared with it.
+    pub candidate: String,
+    /// How the candidate's weights are stored.
+    pub weights: String,
+    /// The candidate's format, if it is packed.
+    #[serde(skip)]
+    pub format: Option<WeightFormat>,
+    /// Texts that were compared.
+    pub texts: usize,
+    /// Cosines of the dense vectors.
+    pub dense: Cosines,
+    /// `None` where either model has no sparse head.
+    pub lexical: Option<LexicalDifference>,
+    /// Cosines of ColBERT rows; `None` where either model has no such head.
+    pub colbert: Option<Cosines>,
+    /// How the two rank a small retrieval set.
+    pub rankings: Vec<Ranking>,
+    /// For BGE-M3: how far the candidate is from values that were published of it.
+    pub published: Option<Published>,
+    /// The dense cosine of every text, in their order.
+    #[serde(skip)]
+    pub dense_cosines: Vec<f64>,
+}
+
+/// What a packed file of a format has to keep to. [`VerifyReport::failures`] compares.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct Promise {
+    /// Least mean cosine of the dense vectors.
+    pub dense_mean: f64,
+    /// Least cosine of any dense vector.
+    pub dense_min: f64,
+    /// Least 5th percentile of the cosines of ColBERT rows.
+    pub colbert_p5: f64,
+    /// Largest mean relative error of lexical weights.
+    pub lexical_error: f64,
+    /// Largest distance from a published score.
+    pub published: f64,
+}
+
+impl Promise {
+    /// The promise of a format. That of int4 is for weights that were rounded to four bits by us; a source's own 4-bit blocks keep that of
+    /// int8.
+    pub fn of(format: WeightFormat) -> Promise {
+        let promise = |dense_mean, dense_min, colbert_p5, lexical_error, published| Promise {
+            dense_mean,
+            dense_min,
+            colbert_p5,
+            lexical_error,
+            published,
+        };
+        match format {
+            WeightFormat::F32 => promise(0.999_999, 0.999_99, 0.999_99, 1e-4, 1e-4),
+            WeightFormat::F16 => promise(0.9999, 0.9999, 0.9998, 0.003, 2e-3),
+            WeightFormat::Bf16 => promise(0.9999, 0.9995, 0.9998, 0.0035, 4e-3),
+            WeightFormat::Int8 => promise(0.999, 0.996, 0.998, 0.02, 0.02),
+            WeightFormat::Int4 => promise(0.98, 0.95, 0.95, 0.12, 0.1),
+        }
+    }
+}
+
+/// Compares what `candidate` and `reference` make of `texts`; `progress` hears of texts done and of all texts.
+///
+/// # Errors
+/// [`ErrorKind::Usage`](crate::ErrorKind::Usage) if there are no texts, or the models cannot be compared (dense vectors of different
+/// lengths, texts cut into different tokens); [`ErrorKind::Model`](crate::ErrorKind::Model) if one has no tokenizer.
+pub fn verify(
+    reference: &Model,
+    candidate: &Model,
+    texts: &[String],
+    progress: &dyn Fn(usize, usize),
+) -> Result<VerifyReport> {
+    if texts.is_empty() {
+        return Err(Error::Option { option: "texts", what: "no text to compare the models on".to_owned() });
+    }
+    let (a, b) = (reference.info(), candidate.info());
+    if a.dense_dim != b.dense_dim {
+        let what = format!("dense vectors of {} and {} values cannot be compared", a.dense_dim, b.dense_dim);
+        return Err(Error::Option { option: "model", what });
+    }
+    let modes = Modes {
+        dense: true,
+        sparse: a.modes.sparse && b.modes.sparse,
+        colbert: a.modes.colbert && b.modes.colbert && a.colbert_dim == b.colbert_dim,
+    };
+    let options = EncodeOptions {
+        modes,
+        max_length: Some(a.max_length.min(b.max_length).min(MAX_TOKENS)),
+        ..EncodeOptions::default()
+    };
+
+    let total = texts.len() + rankings::texts();
+    let (mut dense_cosines, mut colbert, mut lexical) = (Vec::new(), Vec::new(), LexicalSums::default());
+    for (chunk, texts) in texts.chunks(CHUNK).enumerate() {
+        progress(chunk * CHUNK, total);
+        let (expected, found) = (reference.encode(texts, &options)?, candidate.encode(texts, &options)?);
+        for (index, (a, b)) in expected.iter().zip(&found).enumerate() {
+            let index = chunk * CHUNK + index;
+            if a.tokens != b.tokens {
+                let what = format!("text {index} has {} tokens in one model and {} in the other", a.tokens, b.tokens);
+                return Err(Error::Option { option: "model", what });
+            }
+            dense_cosines.extend(dense_cosine(a, b));
+            if let (Some(a), Some(b)) = (&a.colbert, &b.colbert) {
+                colbert.extend(a.iter().zip(b.iter()).map(|(a, b)| statistics::cosine(a, b)));
+            }
+            if let (Some(a), Some(b)) = (&a.lexical, &b.lexical) {
+                lexical.add(a, b);
+            }
+        }
+    }
+    let done = |more: usize| progress(texts.len() + more, total);
+    let rankings = rankings::compare(reference, candidate, &options, &done)?;
+    progress(total, total);
+    Ok(VerifyReport {
+        reference: a.name.clone(),
+        candidate: b.name.clone(),
+        weights: b.weights.clone(),
+        format: candidate.packed_format(),
+        texts: texts.len(),
+        dense: Cosines::of(&dense_cosines),
+        lexical: modes.sparse.then(|| lexical.mean()),
+        colbert: modes.colbert.then(|| Cosines::of(&colbert)),
+        rankings,
+        published: published::compare(candidate)?,
+        dense_cosines,
+    })
+}
+
+fn dense_cosine(a: &Embedding, b: &Embedding) -> Option<f64> {
+    Some(statistics::cosine(a.dense.as_ref()?, b.dense.as_ref()?))
+}
+
+/// Sums over texts.
+#[derive(Default)]
+struct LexicalSums {
+    texts: usize,
+    /// Texts with any weight: the others have no relative error.
+    weighted: usize,
+    error: f64,
+    same: usize,
+    tied: usize,
+}
+
+impl LexicalSums {
+    fn add(&mut self, a: &LexicalWeights, b: &LexicalWeights) {
+        self.texts += 1;
+        let size: f64 = a.weights().iter().map(|&w| f64::from(w)).sum();
+        let of_a: f64 = a.iter().map(|(id, weight)| f64::from((weight - b.weight(id)).abs())).sum();
+        let of_b_alone: f64 =
+            b.iter().filter(|&(id, _)| a.weight(id) == 0.0).map(|(_, weight)| f64::from(weight)).sum();
+        if size > 0.0 {
+            self.weighted += 1;
+            self.error += (of_a + of_b_alone) / size;
+        }
+        let (top, found) = (top5(a), top5(b));
+        let least = top.iter().map(|&id| a.weight(id)).fold(f32::INFINITY, f32::min);
+        self.same += usize::from(top == found);
+        let tied = top.len() == found.len() && found.iter().all(|&id| a.weight(id) >= 0.98 * least);
+        self.tied += usize::from(tied);
+    }
+
+    fn mean(&self) -> LexicalDifference {
+        let share = |count: usize| count as f64 / self.texts as f64;
+        LexicalDifference {
+            mean_relative_error: if self.weighted == 0 { 0.0 } else { self.error / self.weighted as f64 },
+            same_top5: share(self.same),
+            same_top5_or_tied: share(self.tied),
+        }
+    }
+}
+
+/// The five heaviest ids (the lower id first where two weigh the same), ascending.
+fn top5(weights: &LexicalWeights) -> Vec<u32> {
+    let mut pairs: Vec<(u32, f32)> = weights.iter().collect();
+    pairs.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    let mut ids: Vec<u32> = pairs.into_iter().take(5).map(|(id, _)| id).collect();
+    ids.sort_unstable();
+    ids
+}
+
+impl VerifyReport {
+    /// What of `promise` is not kept, a line each; empty if all of it is. The published values are judged by
+    /// [`VerifyReport::published_failure`] alone, for a model may have BGE-M3's shape and not be it.
+    pub fn failures(&self, promise: &Promise) -> Vec<String> {
+        let at_least = |what: &str, found: f64, least: f64| {
+            // NaN is not at least anything.
+            (found.is_nan() || found < least).then(|| format!("{what} is {found:.6}, expected at least {least}"))
+        };
+        let error = self.lexical.as_ref().map(|lexical| lexical.mean_relative_error);
+        [
+            at_least("the mean cosine of dense vectors", self.dense.mean, promise.dense_mean),
+            at_least("the least cosine of a dense vector", self.dense.min, promise.dense_min),
+            self.colbert
+                .and_then(|c| at_least("the 5th percentile of ColBERT rows' cosines", c.p5, promise.colbert_p5)),
+            error.and_then(|found| at_most("the mean relative error of lexical weights", found, promise.lexical_error)),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    /// How a model that should be BGE-M3 misses the values published of it; `None` if it meets them, or has another shape.
+    pub fn published_failure(&self, promise: &Promise) -> Option<String> {
+        let published = self.published.as_ref()?;
+        let failure = at_most("the distance from a published score", published.largest_difference, promise.published)?;
+        Some(format!("{failure} ({})", published.worst))
+    }
+}
+
+fn at_most(what: &str, found: f64, most: f64) -> Option<String> {
+    (found.is_nan() || found > most).then(|| format!("{what} is {found:.6}, expected at most {most}"))
+}
+
+/// A table for people.
+impl fmt::Display for VerifyReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} ({}) against {}, {} texts", self.candidate, self.weights, self.reference, self.texts)?;
+        writeln!(f, "  {:<24}{:>10}{:>10}{:>10}", "cosine", "mean", "p5", "min")?;
+        let row = |f: &mut fmt::Formatter<'_>, name: &str, c: &Cosines| {
+            writeln!(f, "  {name:<24}{:>10.6}{:>10.6}{:>10.6}", c.mean, c.p5, c.min)
+        };
+        row(f, "dense", &self.dense)?;
+        if let Some(colbert) = &self.colbert {
+            row(f, "ColBERT rows", colbert)?;
+        }
+        if let Some(lexical) = &self.lexical {
+            writeln!(
+                f,
+                "  lexical weights: mean relative error {:.2} %, same five heaviest {:.1} % (ties within 2 % aside {:.1} %)",
+                100.0 * lexical.mean_relative_error,
+                100.0 * lexical.same_top5,
+                100.0 * lexical.same_top5_or_tied
+            )?;
+        }
+        writeln!(f, "  {:<24}{:>10}{:>10}{:>10}{:>10}", "ranking", "nDCG@10", "reference", "change", "Kendall τ")?;
+        for r in &self.rankings {
+            let change = r.ndcg10 - r.ndcg10_reference;
+            writeln!(
+                f,
+                "  {:<24}{:>10.4}{:>10.4}{change:>+10.4}{:>10.4}",
+                r.by, r.ndcg10, r.ndcg10_reference, r.kendall_tau
+            )?;
+        }
+        if let Some(published) = &self.published {
+            writeln!(
+                f,
+                "  published values of BGE-M3: {} compared, largest difference {:.2e} ({})",
+                published.values, published.largest_difference, published.worst
+            )?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn weights(pairs: &[(u32, f32)]) -> LexicalWeights {
+        LexicalWeights::from_pairs(pairs.to_vec())
+    }
+
+    #[test]
+    fn lexical_differences_are_counted_over_the_ids_of_either() {
+        let mut sums = LexicalSums::default();
+        let a = weights(&[(5, 1.0), (6, 0.5), (7, 0.5)]);
+        sums.add(&a, &a);
+        sums.add(&a, &weights(&[(5, 1.0), (6, 0.25), (8, 0.25)]));
+        // A text without weights has no relative error, and the same (no) ids.
+        sums.add(&weights(&[]), &weights(&[]));
+        let found = sums.mean();
+        // 0.25 of id 6, 0.5 of id 7, 0.25 of id 8, over 2.
+        assert!((found.mean_relative_error - 0.25).abs() < 1e-9, "{found:?}");
+        assert!((found.same_top5 - 2.0 / 3.0).abs() < 1e-9);
+
+        let of_six = |last: f32| weights(&[(1, 9.0), (2, 8.0), (3, 7.0), (4, 6.0), (5, 5.0), (6, last)]);
+        let swapped = |fifth: f32| weights(&[(1, 9.0), (2, 8.0), (3, 7.0), (4, 6.0), (5, fifth), (6, 5.0)]);
+        let mut sums = LexicalSums::default();
+        sums.add(&of_six(4.95), &swapped(4.9));
+        sums.add(&of_six(4.5), &swapped(4.9));
+        assert_eq!((sums.same, sums.tied), (0, 1), "only 4.95 is within 2 % of 5");
+    }
+
+    fn report(dense: Cosines) -> VerifyReport {
+        VerifyReport {
+            reference: "a".to_owned(),
+            candidate: "b".to_owned(),
+            weights: "int8".to_owned(),
+            format: Some(WeightFormat::Int8),
+            texts: 2,
+            dense,
+            lexical: Some(LexicalDifference { mean_relative_error: 0.01, same_top5: 1.0, same_top5_or_tied: 1.0 }),
+            colbert: Some(Cosines { mean: 1.0, p5: 1.0, min: 1.0 }),
+            rankings: Vec::new(),
+            published: Some(Published { values: 12, largest_difference: 0.3, worst: "there".to_owned() }),
+            dense_cosines: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_broken_promise_is_named() {
+        let promise = Promise::of(WeightFormat::Int8);
+        let good = report(Cosines { mean: 0.9995, p5: 0.999, min: 0.998 });
+        assert_eq!(good.failures(&promise), Vec::<String>::new());
+        assert!(good.published_failure(&promise).unwrap().contains("there"));
+        let bad = report(Cosines { mean: 0.9985, p5: 0.99, min: f64::NAN });
+        assert_eq!(bad.failures(&promise).len(), 2, "{:?}", bad.failures(&promise));
+        let tight = Promise { lexical_error: 0.005, colbert_p5: 1.5, ..promise };
+        assert_eq!(good.failures(&tight).len(), 2);
+    }
+}

@@ -1,0 +1,87 @@
+//! `trivec verify`: what it prints, what it refuses, what it exits with.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn trivec(args: &[&str], directory: &Path) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_trivec"));
+    command.args(args).current_dir(directory).env("TRIVEC_QUIET", "1").env_remove("TRIVEC_MODEL");
+    command.output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn a_packed_starter_is_compared_with_the_starter() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    stdout(&trivec(&["pack", "--weights", "int8", "-o", "int8.safetensors"], at));
+    std::fs::write(at.join("texts.txt"), "a small house\n\nein kleines Haus\n小房子\n").unwrap();
+
+    let table = stdout(&trivec(&["verify", "int8.safetensors", "--texts", "texts.txt", "--plot", "p.svg"], at));
+    assert!(table.contains("against starter, 3 texts") && table.contains("Kendall"), "{table}");
+    assert!(table.contains("the promise of int8 is kept"), "{table}");
+    let svg = std::fs::read_to_string(at.join("p.svg")).unwrap();
+    assert!(svg.contains("<svg") && svg.contains("cosines of 3 dense vectors"), "{svg}");
+
+    let json = stdout(&trivec(&["verify", "int8.safetensors", "--texts", "texts.txt", "--json"], at));
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let mean = json["dense"]["mean"].as_f64().unwrap();
+    assert!((0.999..0.999_999).contains(&mean), "{mean}: int8 is close to fp32, and not it");
+    assert_eq!((json["texts"].as_u64(), json["rankings"].as_array().unwrap().len()), (Some(3), 4));
+    assert_eq!(json["failures"].as_array().unwrap().len(), 0);
+
+    // A model beside itself.
+    let json = stdout(&trivec(&["verify", "int8.safetensors", "int8.safetensors", "--texts", "texts.txt", "--json"], at));
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert!(json["dense"]["min"].as_f64().unwrap() > 1.0 - 1e-12, "{json}");
+    assert_eq!(json["lexical"]["mean_relative_error"].as_f64(), Some(0.0));
+    let taus: Vec<_> = json["rankings"].as_array().unwrap().iter().map(|r| r["kendall_tau"].as_f64().unwrap()).collect();
+    assert!(taus.iter().all(|&tau| tau == 1.0), "{taus:?}");
+}
+
+#[test]
+fn a_model_that_misses_its_promise_fails_the_check() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/models");
+    let [a, b] = ["f32-h64", "unnormalized-h64"].map(|name| models.join(name).to_str().unwrap().to_owned());
+    stdout(&trivec(&["pack", &a, "--weights", "int8", "-o", "a.safetensors"], at));
+    // Another model's vectors: nothing like them.
+    let found = trivec(&["verify", "a.safetensors", &b, "--check"], at);
+    assert_eq!(found.status.code(), Some(4), "{}", stderr(&found));
+    assert!(stderr(&found).contains("mean cosine of dense vectors"), "{}", stderr(&found));
+    assert!(String::from_utf8_lossy(&found.stdout).contains("the promise of int8 is not kept"));
+    // Without the check it is a finding, not a failure.
+    stdout(&trivec(&["verify", "a.safetensors", &b], at));
+}
+
+#[test]
+fn what_cannot_be_compared_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/models/f32-h64");
+    let model = model.to_str().unwrap();
+    stdout(&trivec(&["pack", model, "--weights", "f16", "-o", "a.safetensors"], at));
+    stdout(&trivec(&["pack", "--weights", "f16", "-o", "starter.safetensors"], at));
+    std::fs::write(at.join("empty.txt"), "\n \n").unwrap();
+
+    for (args, code, what) in [
+        (&["verify", "a.safetensors"][..], 2, "name the model that it was packed from"),
+        (&["verify", "a.safetensors", "starter.safetensors"], 2, "cannot be compared"),
+        (&["verify", "a.safetensors", model, "--texts", "empty.txt"], 3, "no text"),
+        (&["verify", "a.safetensors", model, "--texts", "none.txt"], 5, "none.txt"),
+        (&["verify", "missing.safetensors", model], 4, "missing.safetensors"),
+    ] {
+        let found = trivec(args, at);
+        assert_eq!(found.status.code(), Some(code), "{args:?}: {}", stderr(&found));
+        assert!(stderr(&found).contains(what), "{args:?}: {}", stderr(&found));
+    }
+}
