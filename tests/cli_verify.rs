@@ -39,11 +39,13 @@ fn a_packed_starter_is_compared_with_the_starter() {
     assert_eq!(json["failures"].as_array().unwrap().len(), 0);
 
     // A model beside itself.
-    let json = stdout(&trivec(&["verify", "int8.safetensors", "int8.safetensors", "--texts", "texts.txt", "--json"], at));
+    let json =
+        stdout(&trivec(&["verify", "int8.safetensors", "int8.safetensors", "--texts", "texts.txt", "--json"], at));
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert!(json["dense"]["min"].as_f64().unwrap() > 1.0 - 1e-12, "{json}");
     assert_eq!(json["lexical"]["mean_relative_error"].as_f64(), Some(0.0));
-    let taus: Vec<_> = json["rankings"].as_array().unwrap().iter().map(|r| r["kendall_tau"].as_f64().unwrap()).collect();
+    let taus: Vec<_> =
+        json["rankings"].as_array().unwrap().iter().map(|r| r["kendall_tau"].as_f64().unwrap()).collect();
     assert!(taus.iter().all(|&tau| tau == 1.0), "{taus:?}");
 }
 

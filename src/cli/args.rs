@@ -15,7 +15,7 @@ Examples:
   trivec info --model path/to/bge-m3
   trivec pack path/to/bge-m3 --weights int8 -o bge-m3-int8.safetensors
 
-Exit codes: 0 done, 2 wrong use, 3 bad input, 4 bad model or missing head, 5 I/O error.
+Exit codes: 0 done, 2 wrong use, 3 bad input, 4 bad model or missing head, 5 I/O error, 6 in use by another process.
 Every option can be given by the environment variable that its help names.";
 
 /// Dense, lexical and ColBERT embeddings from one pass of an XLM-RoBERTa embedder, on the CPU.
@@ -271,10 +271,12 @@ const PACK_EXAMPLES: &str = "\
 Examples:
   trivec pack path/to/bge-m3 --weights int8 -o bge-m3-int8.safetensors
   trivec pack --weights int4 -o starter-int4.safetensors
+  trivec pack path/to/bge-m3 --weights int4 --mixed --budget-mb 520 -o bge-m3-mixed.safetensors
   trivec score --model starter-int4.safetensors \"a text\" \"another\"
 
 The same model, weights and calibration give the same bytes. int8 and int4 are calibrated on 128 texts that come with the
-program, unless --calibration names a file of your own (a text a line) or is none.";
+program, unless --calibration names a file of your own (a text a line) or is none. Interrupted, the same command goes on where it was
+(what it keeps until then is in .NAME.packing beside the output).";
 
 #[derive(Args, Debug)]
 #[command(after_help = PACK_EXAMPLES)]
@@ -291,6 +293,12 @@ pub(super) struct PackArgs {
     /// Texts to calibrate on: bundled, none, or a file with a text a line
     #[arg(long, value_name = "TEXTS", env = "TRIVEC_CALIBRATION", default_value = "bundled")]
     pub calibration: String,
+    /// Store the layers that rounding hurts most (it is measured) in the next better format, as far as --budget-mb allows
+    #[arg(long, env = "TRIVEC_MIXED", requires = "budget_mb")]
+    pub mixed: bool,
+    /// Megabytes (10^6 bytes) that a --mixed file may have
+    #[arg(long, value_name = "MB", env = "TRIVEC_BUDGET_MB", requires = "mixed")]
+    pub budget_mb: Option<f64>,
 }
 
 const BENCH_EXAMPLES: &str = "\

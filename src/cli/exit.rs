@@ -15,6 +15,8 @@ pub(super) const INPUT: u8 = 3;
 pub(super) const MODEL: u8 = 4;
 /// The operating system refused.
 pub(super) const IO: u8 = 5;
+/// Another process holds what is needed.
+pub(super) const BUSY: u8 = 6;
 
 pub(super) type Result<T> = std::result::Result<T, Failure>;
 
@@ -40,6 +42,10 @@ impl Failure {
 
     pub(super) fn model(message: impl fmt::Display) -> Failure {
         Failure::Message { code: MODEL, message: message.to_string() }
+    }
+
+    pub(super) fn busy(message: impl fmt::Display) -> Failure {
+        Failure::Message { code: BUSY, message: message.to_string() }
     }
 
     /// An I/O error on `name`.

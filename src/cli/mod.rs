@@ -11,6 +11,7 @@ mod output;
 mod pack;
 mod plot;
 mod score;
+mod stages;
 mod style;
 mod tokens;
 mod verify;

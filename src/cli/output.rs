@@ -64,13 +64,18 @@ impl Target {
     }
 }
 
-/// A temporary file beside `path`, with the path that it is to take.
-pub(super) fn create_beside(path: &Path) -> Result<(PathBuf, BufWriter<NamedTempFile>)> {
+/// The path of the file to write.
+pub(super) fn resolve_output(path: &Path) -> Result<PathBuf> {
     if path.is_dir() {
         return Err(Failure::usage(format!("--output: {} is a directory", path.display())));
     }
     // A link is followed, so that the file it names is replaced and not the link.
-    let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    Ok(std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf()))
+}
+
+/// A temporary file beside `path`, with the path that it is to take.
+pub(super) fn create_beside(path: &Path) -> Result<(PathBuf, BufWriter<NamedTempFile>)> {
+    let path = resolve_output(path)?;
     let mut builder = tempfile::Builder::new();
     builder.prefix(".trivec-").suffix(".tmp");
     #[cfg(unix)]
@@ -92,13 +97,18 @@ pub(super) fn move_into_place(path: &Path, file: BufWriter<NamedTempFile>) -> Re
 /// As [`move_into_place`], for a packed model: its pages are let go of, so that whoever maps it first brings them back as huge pages
 /// (those of a file just written are small, and would stay so).
 pub(super) fn move_model_into_place(path: &Path, file: BufWriter<NamedTempFile>) -> Result<()> {
-    settle(path, file, |_file| {
-        #[cfg(target_os = "linux")]
-        {
-            // Advice: a file system that does not take it keeps the pages, and all works as well.
-            let _ = rustix::fs::fadvise(_file, 0, None, rustix::fs::Advice::DontNeed);
-        }
-    })
+    settle(path, file, drop_from_cache)
+}
+
+/// Lets go of the pages of a packed model that is on disk.
+pub(super) fn drop_from_cache(file: &File) {
+    #[cfg(target_os = "linux")]
+    {
+        // Advice: a file system that does not take it keeps the pages, and all works as well.
+        let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = file;
 }
 
 fn settle(path: &Path, file: BufWriter<NamedTempFile>, on_disk: impl Fn(&File)) -> Result<()> {

@@ -4,12 +4,14 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
 
 use super::args::{ModelArgs, PackArgs};
 use super::exit::{Failure, Result};
-use super::output::{create_beside, move_model_into_place, same_file};
-use crate::pack::{Calibration, PackOptions, PackReport, pack};
+use super::output::same_file;
+use super::stages::{self, Watcher};
+use crate::pack::{Calibration, PackOptions, PackReport, Stage};
 use crate::{Model, WeightFormat};
 
 pub(super) fn run(args: &PackArgs, model_args: &ModelArgs) -> Result<()> {
@@ -29,35 +31,112 @@ pub(super) fn run(args: &PackArgs, model_args: &ModelArgs) -> Result<()> {
         Some(path) => Model::load_with(path, &options)?,
         None => super::load_starter(model_args, &options)?,
     };
-    let options = PackOptions { weights: args.weights, calibration, source: Some(digest(source)?) };
-    let report = write(&model, &options, &args.output)?;
+    let options = PackOptions {
+        calibration,
+        source: Some(digest(source)?),
+        mixed_budget: args.budget_mb.map(budget).transpose()?,
+        ..PackOptions::new(args.weights)
+    };
+    let watcher = Bar::new(model_args.quiet);
+    let report = stages::pack(&model, &options, &args.output, &watcher);
+    watcher.bar.finish_and_clear();
+    let report = report?;
     if !model_args.quiet {
-        let texts = match report.calibration_texts {
-            0 if report.own_blocks => "the model's own 4-bit blocks".to_owned(),
-            0 => "not calibrated".to_owned(),
-            n => format!("calibrated on {n} texts"),
-        };
-        let calibrated = if is_int(args.weights) { format!(", {texts}") } else { String::new() };
         anstream::eprintln!(
-            "{}: {:.1} MB, {}{calibrated}",
+            "{}: {:.1} MB, {}{}",
             args.output.display(),
             report.bytes as f64 / 1e6,
-            args.weights.name()
+            formats(&report),
+            calibrated(args.weights, &report)
         );
     }
     Ok(())
 }
 
-fn is_int(format: WeightFormat) -> bool {
-    matches!(format, WeightFormat::Int8 | WeightFormat::Int4)
+/// `int8`, or how many layers have which format.
+fn formats(report: &PackReport) -> String {
+    let count = |format: WeightFormat| (format, report.layers.iter().filter(|other| **other == format).count());
+    let counts: Vec<_> = WeightFormat::ALL.into_iter().map(count).filter(|(_, count)| *count > 0).collect();
+    match counts[..] {
+        [(format, _)] => format.name().to_owned(),
+        _ => counts.iter().map(|(format, n)| format!("{n} layers {}", format.name())).collect::<Vec<_>>().join(", "),
+    }
 }
 
-/// Writes the packed file beside its place and moves it there when it is whole.
-pub(super) fn write(model: &Model, options: &PackOptions, path: &Path) -> Result<PackReport> {
-    let (target, mut out) = create_beside(path)?;
-    let report = pack(model, options, path, &mut out)?;
-    move_model_into_place(&target, out)?;
-    Ok(report)
+fn calibrated(weights: WeightFormat, report: &PackReport) -> String {
+    match report.calibration_texts {
+        _ if !is_int(weights) => String::new(),
+        0 if report.own_blocks => ", the model's own 4-bit blocks".to_owned(),
+        0 => ", not calibrated".to_owned(),
+        n => format!(", calibrated on {n} texts"),
+    }
+}
+
+/// A bar on a terminal for one stage after the other; what was resumed, as a line.
+struct Bar {
+    bar: ProgressBar,
+    quiet: bool,
+}
+
+impl Bar {
+    fn new(quiet: bool) -> Bar {
+        let bar = super::verify::bar(quiet);
+        if let Ok(style) = ProgressStyle::with_template("{msg:12} {bar:30} {percent} % · {eta} left") {
+            bar.set_style(style);
+        }
+        Bar { bar, quiet }
+    }
+
+    fn set(&self, what: &'static str, done: u64, total: u64) {
+        if done == 0 {
+            self.bar.reset();
+        }
+        self.bar.set_message(what);
+        self.bar.set_length(total);
+        self.bar.set_position(done);
+    }
+}
+
+impl Watcher for Bar {
+    fn measuring(&self, stage: Stage, done: usize, total: usize) {
+        let what = match stage {
+            Stage::Calibration => "calibrating",
+            Stage::Layers => "measuring",
+        };
+        self.set(what, done as u64, total as u64);
+    }
+
+    fn writing(&self, done: u64, total: u64) {
+        self.set("writing", done, total);
+    }
+
+    fn resumed(&self, what: &str) {
+        if !self.quiet {
+            self.bar.suspend(|| anstream::eprintln!("trivec pack: going on with {what} of an interrupted run"));
+        }
+    }
+}
+
+/// Hears nothing.
+pub(super) struct Silent;
+
+impl Watcher for Silent {
+    fn measuring(&self, _: Stage, _: usize, _: usize) {}
+    fn writing(&self, _: u64, _: u64) {}
+    fn resumed(&self, _: &str) {}
+}
+
+/// Megabytes as bytes.
+fn budget(mb: f64) -> Result<u64> {
+    if mb.is_finite() && mb > 0.0 {
+        Ok((mb * 1e6) as u64)
+    } else {
+        Err(Failure::usage(format!("--budget-mb: found {mb}, expected a number above 0")))
+    }
+}
+
+fn is_int(format: WeightFormat) -> bool {
+    matches!(format, WeightFormat::Int8 | WeightFormat::Int4)
 }
 
 /// The texts of a file, one a line; empty lines are left out.

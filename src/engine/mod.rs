@@ -3,7 +3,7 @@
 mod read;
 
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use trivec_kernels::{Isa, Kernels};
 
@@ -16,7 +16,7 @@ use crate::model::{Encoder, Observer, TextBatch, Wanted, Workspace};
 use crate::parallel::Team;
 use crate::text::{SpecialTokens, TokenIds, Tokenizer};
 use crate::weights::packed::{self, PackedModel};
-use crate::weights::{Checkpoint, EncoderWeights, HeadWeights, Source, WeightFormat};
+use crate::weights::{Checkpoint, EncoderWeights, HeadWeights, LayerWeights, Source, WeightFormat};
 use read::{read_max_length, read_packed_tokenizer, read_pipeline, read_tokenizer};
 
 /// Most threads that can be asked for.
@@ -135,8 +135,27 @@ struct Parts {
     max_length: usize,
     tokenizer: Option<Tokenizer>,
     checkpoint: Checkpoint,
-    /// Of a packed file: its format, and what it was packed from.
-    packed: Option<(WeightFormat, String)>,
+    packed: Option<Packed>,
+}
+
+/// Of a packed file: how all and each of its layers are stored, and what it was packed from.
+#[derive(Debug)]
+struct Packed {
+    format: WeightFormat,
+    layers: Vec<WeightFormat>,
+    source: String,
+}
+
+impl Packed {
+    /// `int8`; or `int4 (3 layers), int8 (21 layers)`.
+    fn describe(&self) -> String {
+        if let Some(first) = self.layers.first().filter(|first| self.layers.iter().all(|format| format == *first)) {
+            return first.name().to_owned();
+        }
+        let count = |format: &WeightFormat| (*format, self.layers.iter().filter(|other| *other == format).count());
+        let counts = WeightFormat::ALL.iter().map(count).filter(|(_, count)| *count > 0);
+        counts.map(|(format, n)| format!("{} ({n} layers)", format.name())).collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// A loaded model. Shared between threads freely; each call works on its own buffers.
@@ -150,8 +169,8 @@ pub struct Model {
     kernels: &'static Kernels,
     team: Team,
     info: ModelInfo,
-    /// The format of a packed file and what it was packed from; `None` for a checkpoint.
-    packed: Option<(WeightFormat, String)>,
+    /// `None` for a checkpoint.
+    packed: Option<Packed>,
     /// Workspaces between calls.
     idle: Mutex<Vec<Workspace>>,
 }
@@ -223,7 +242,7 @@ impl Model {
     }
 
     fn from_packed(source: Source, name: String, options: &LoadOptions) -> Result<Model> {
-        let PackedModel { config, pipeline, max_length, format, packed_from, checkpoint } =
+        let PackedModel { config, pipeline, max_length, format, layers, packed_from, checkpoint } =
             packed::open(source, options.check_finite)?;
         if options.preload {
             checkpoint.preload();
@@ -231,7 +250,14 @@ impl Model {
         let tokenizer = read_packed_tokenizer(&checkpoint, &config)?;
         Self::assemble(
             name,
-            Parts { config, pipeline, max_length, tokenizer, checkpoint, packed: Some((format, packed_from)) },
+            Parts {
+                config,
+                pipeline,
+                max_length,
+                tokenizer,
+                checkpoint,
+                packed: Some(Packed { format, layers, source: packed_from }),
+            },
             options,
         )
     }
@@ -266,7 +292,7 @@ impl Model {
             colbert_dim: heads.colbert.as_ref().map(|head| head.outputs),
             pooling: pipeline.pooling.name(),
             weights: match &packed {
-                Some((format, _)) => format.name().to_owned(),
+                Some(packed) => packed.describe(),
                 None => checkpoint.dtypes().join(","),
             },
             isa: kernels.isa().name(),
@@ -534,14 +560,24 @@ impl Model {
         &self.team
     }
 
+    /// Puts `other`'s layer in the place of its own, which it returns: models of the same shape.
+    pub(crate) fn exchange_layer(&mut self, layer: usize, other: &Model) -> Arc<LayerWeights> {
+        std::mem::replace(&mut self.encoder.weights.layers[layer], Arc::clone(&other.encoder.weights.layers[layer]))
+    }
+
+    /// Puts a layer back.
+    pub(crate) fn put_layer(&mut self, layer: usize, weights: Arc<LayerWeights>) {
+        self.encoder.weights.layers[layer] = weights;
+    }
+
     /// Of a packed file, how its layers' weights are stored.
     pub fn packed_format(&self) -> Option<WeightFormat> {
-        self.packed.as_ref().map(|(format, _)| *format)
+        self.packed.as_ref().map(|packed| packed.format)
     }
 
     /// Of a packed file, what it was packed from: a digest of the weights, `starter`, or `unknown`.
     pub fn packed_source(&self) -> Option<&str> {
-        self.packed.as_ref().map(|(_, source)| source.as_str())
+        self.packed.as_ref().map(|packed| packed.source.as_str())
     }
 
     pub(crate) fn text_tokenizer(&self) -> Option<&Tokenizer> {
@@ -549,16 +585,23 @@ impl Model {
     }
 
     /// Runs the encoder over `texts` and returns the widest inputs of its layers.
-    pub(crate) fn observe(&self, texts: &[&str], options: &EncodeOptions) -> Result<Observer> {
+    pub(crate) fn observe(
+        &self,
+        texts: &[&str],
+        options: &EncodeOptions,
+        progress: &dyn Fn(usize),
+    ) -> Result<Observer> {
         let max_length = self.check(options)?;
         let tokenizer = self.tokenizer()?;
         let compute = Compute { kernels: self.kernels, team: &self.team };
         let mut ws = Workspace { observer: Some(Observer::default()), ..Workspace::default() };
-        for text in texts {
+        for (done, text) in texts.iter().enumerate() {
+            progress(done);
             let mut batch = TextBatch::default();
             batch.push(&tokenizer.encode(text, max_length, options.special_tokens).ids);
             self.encoder.forward(compute, &batch, Wanted::AllTokens, &mut ws);
         }
+        progress(texts.len());
         Ok(ws.observer.take().unwrap_or_default())
     }
 }

@@ -2,6 +2,12 @@
 //!
 //! `s_j = max|x_j|^α / max|w_:j|^(1-α)`; the layer takes `x_j / s_j` and weights `w_:j · s_j` (Xiao et al. 2023, "SmoothQuant").
 
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::Stage;
+use super::plan::Step;
 use crate::engine::{EncodeOptions, Model};
 use crate::error::Result;
 use crate::weights::{LayerWeights, Norm, Site};
@@ -21,8 +27,8 @@ const MAX_TOKENS: usize = 512;
 /// How many standard deviations of a layer norm's output count as its width, where no texts are given.
 const NORM_WIDTHS: f32 = 4.0;
 
-/// The smoothing of every layer's four inputs.
-#[derive(Debug)]
+/// The smoothing of every layer's four inputs. Factors have at most eight bits of mantissa, so that their decimal form is exact.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Smoothing {
     layers: Vec<[Option<Vec<f32>>; 4]>,
 }
@@ -34,12 +40,13 @@ impl Smoothing {
     }
 
     /// Runs `model` over `texts`; without texts the layer norms have to tell.
-    pub(super) fn measure(model: &Model, texts: &[&str]) -> Result<Smoothing> {
+    pub(super) fn measure(model: &Model, texts: &[&str], step: Step<'_>) -> Result<Smoothing> {
         let observer = if texts.is_empty() {
             None
         } else {
             let max_length = Some(model.info().max_length.min(MAX_TOKENS));
-            Some(model.observe(texts, &EncodeOptions { max_length, ..EncodeOptions::default() })?)
+            let options = EncodeOptions { max_length, ..EncodeOptions::default() };
+            Some(model.observe(texts, &options, &|done| step(Stage::Calibration, done, texts.len()))?)
         };
         let weights = &model.encoder().weights;
         let mut layers = Vec::new();
@@ -70,6 +77,20 @@ impl Smoothing {
             layers.push([site(Site::Attention), site(Site::AttentionOutput), site(Site::FfnIn), site(Site::FfnOut)]);
         }
         Ok(Smoothing { layers })
+    }
+
+    /// Whether it is for layers of these shapes: no smoothing is for any.
+    pub(super) fn fits(&self, layers: &[Arc<LayerWeights>]) -> bool {
+        let sites = [Site::Attention, Site::AttentionOutput, Site::FfnIn, Site::FfnOut];
+        let fits = |(own, layer): (&[Option<Vec<f32>>; 4], &Arc<LayerWeights>)| {
+            sites.iter().all(|&site| {
+                let inputs = layer.linears_at(site)[0].inputs;
+                own[site as usize].as_ref().is_none_or(|factors| {
+                    factors.len() == inputs && factors.iter().all(|factor| factor.is_finite() && *factor > 0.0)
+                })
+            })
+        };
+        self.layers.is_empty() || (self.layers.len() == layers.len() && self.layers.iter().zip(layers).all(fits))
     }
 
     /// The factors `s` of a site, `[inputs]`.

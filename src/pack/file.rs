@@ -23,6 +23,12 @@ struct Tensor<'a> {
     fill: Fill<'a>,
 }
 
+impl Tensor<'_> {
+    fn padded(&self) -> u64 {
+        self.bytes.next_multiple_of(ALIGNMENT) as u64
+    }
+}
+
 /// A file in the making: names and sizes first, bytes later.
 pub(super) struct PackedWriter<'a> {
     metadata: BTreeMap<String, String>,
@@ -67,15 +73,57 @@ impl<'a> PackedWriter<'a> {
         Ok(json)
     }
 
-    /// Writes the file; returns its length.
-    pub(super) fn write(&self, team: &Team, path: &Path, out: &mut dyn Write) -> Result<u64> {
-        let io = |e| Error::io(path, e);
+    /// What the file begins with: the header's length and the header.
+    pub(super) fn beginning(&self) -> Result<Vec<u8>> {
         let header = self.header()?;
-        out.write_all(&(header.len() as u64).to_le_bytes()).map_err(io)?;
-        out.write_all(&header).map_err(io)?;
-        let mut written = 8 + header.len() as u64;
+        Ok([&(header.len() as u64).to_le_bytes()[..], &header].concat())
+    }
+
+    /// Length of the file.
+    pub(super) fn bytes(&self) -> Result<u64> {
+        let tensors: u64 = self.tensors.iter().map(Tensor::padded).sum();
+        Ok(self.beginning()?.len() as u64 + tensors)
+    }
+
+    /// Where the file can be cut so that whole tensors remain: the last such place in its first `len` bytes, 0 if the header is not whole.
+    pub(super) fn last_boundary(&self, len: u64) -> Result<u64> {
+        let mut boundary = self.beginning()?.len() as u64;
+        if boundary > len {
+            return Ok(0);
+        }
+        for tensor in &self.tensors {
+            if boundary + tensor.padded() > len {
+                break;
+            }
+            boundary += tensor.padded();
+        }
+        Ok(boundary)
+    }
+
+    /// Writes what follows the first `from` bytes, which is a boundary; `progress` hears of the bytes of the file that are there, and of all.
+    /// Returns the file's length.
+    pub(super) fn write(
+        &self,
+        team: &Team,
+        path: &Path,
+        out: &mut dyn Write,
+        from: u64,
+        progress: &dyn Fn(u64, u64),
+    ) -> Result<u64> {
+        let io = |e| Error::io(path, e);
+        let (beginning, total) = (self.beginning()?, self.bytes()?);
+        if from == 0 {
+            out.write_all(&beginning).map_err(io)?;
+        }
+        let mut written = beginning.len() as u64;
+        let mut left = &self.tensors[..];
+        while let Some((first, others)) = left.split_first().filter(|_| written < from) {
+            written += first.padded();
+            left = others;
+        }
+        progress(written, total);
         // A few tensors at a time, so that memory holds no more than those.
-        for tensors in self.tensors.chunks(2 * team.threads()) {
+        for tensors in left.chunks(2 * team.threads()) {
             for (bytes, tensor) in team.map(tensors, |tensor| (tensor.fill)()).into_iter().zip(tensors) {
                 let mut bytes = bytes?;
                 debug_assert_eq!(bytes.len(), tensor.bytes, "{}", tensor.name);
@@ -83,6 +131,7 @@ impl<'a> PackedWriter<'a> {
                 out.write_all(&bytes).map_err(io)?;
                 written += bytes.len() as u64;
             }
+            progress(written, total);
         }
         out.flush().map_err(io)?;
         Ok(written)

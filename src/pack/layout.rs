@@ -3,8 +3,8 @@
 use half::{bf16, f16};
 use trivec_kernels::{I4_BLOCK, I4_BLOCK_BYTES, Kernels, PANEL, Prepare, rotation_for};
 
-use super::calibrate::Smoothing;
 use super::file::{Fill, PackedWriter};
+use super::plan::Plan;
 use crate::engine::Model;
 use crate::error::{Error, Result};
 use crate::text::Tokenizer;
@@ -22,9 +22,9 @@ pub(super) fn add_tensors<'a>(
     writer: &mut PackedWriter<'a>,
     model: &'a Model,
     format: WeightFormat,
-    own_blocks: bool,
-    smoothing: &'a Smoothing,
+    plan: &'a Plan,
 ) -> Result<()> {
+    let own_blocks = plan.own_blocks;
     let kernels = model.kernels();
     let (encoder, heads) = (model.encoder(), model.heads());
     let weights = &encoder.weights;
@@ -52,7 +52,9 @@ pub(super) fn add_tensors<'a>(
             ("intermediate.dense", vec![("intermediate.dense", &layer.ffn_in)], Site::FfnIn),
             ("output.dense", vec![("output.dense", &layer.ffn_out)], Site::FfnOut),
         ] {
-            let factors = smoothing.at(index, site);
+            let format = plan.layers[index];
+            let is_int = matches!(format, WeightFormat::Int8 | WeightFormat::Int4);
+            let factors = plan.smoothing.at(index, site).filter(|_| is_int);
             if let Some(factors) = factors {
                 let inverse = f32_bytes(factors.iter().map(|factor| 1.0 / factor));
                 let fill: Fill<'a> = Box::new(move || Ok(inverse.clone()));

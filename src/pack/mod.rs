@@ -12,6 +12,8 @@
 mod calibrate;
 mod file;
 mod layout;
+mod mixed;
+mod plan;
 mod published;
 mod rankings;
 mod statistics;
@@ -22,6 +24,7 @@ pub mod verify;
 use std::io::Write;
 use std::path::Path;
 
+pub use self::plan::Plan;
 pub use self::published::Published;
 pub use self::rankings::Ranking;
 pub use self::statistics::Cosines;
@@ -30,7 +33,6 @@ pub use crate::weights::WeightFormat;
 use crate::engine::Model;
 use crate::error::{Error, Result};
 use crate::weights::packed::{FORMAT_VERSION, MetaModel, keys};
-use calibrate::Smoothing;
 use file::PackedWriter;
 
 /// Texts that a model is calibrated on unless others are given: written for this project, 128 in 45 languages.
@@ -57,12 +59,15 @@ pub struct PackOptions {
     pub calibration: Calibration,
     /// What is known of where the model comes from, to be recorded in the file: a digest of its weights.
     pub source: Option<String>,
+    /// Bytes that the file may have: as many layers as that allows are stored in the next better format (int8 for int4, f16 for int8), those
+    /// first whose rounding was measured to hurt most.
+    pub mixed_budget: Option<u64>,
 }
 
 impl PackOptions {
     /// Packing to `weights` with the bundled calibration.
     pub fn new(weights: WeightFormat) -> PackOptions {
-        PackOptions { weights, calibration: Calibration::Bundled, source: None }
+        PackOptions { weights, calibration: Calibration::Bundled, source: None, mixed_budget: None }
     }
 }
 
@@ -76,50 +81,116 @@ pub struct PackReport {
     pub calibration_texts: usize,
     /// Whether the source's own 4-bit blocks were taken as they are.
     pub own_blocks: bool,
+    /// How each layer is stored.
+    pub layers: Vec<WeightFormat>,
+}
+
+/// What packing is busy with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stage {
+    /// Running the calibration texts.
+    Calibration,
+    /// Measuring what every layer's rounding does, for mixed precision.
+    Layers,
+}
+
+/// The texts that a model is calibrated on unless others are given.
+fn bundled_texts() -> impl Iterator<Item = &'static str> {
+    BUNDLED.lines()
 }
 
 /// Writes `model`, which was loaded from a checkpoint of floats, as a packed file.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`](crate::ErrorKind::Usage) if the model is packed already; [`ErrorKind::Model`](crate::ErrorKind::Model) if a weight
-/// does not fit the format; [`ErrorKind::Io`](crate::ErrorKind::Io) if `out` refuses. `path` only names the output in errors.
+/// [`ErrorKind::Usage`](crate::ErrorKind::Usage) if the model is packed already, or a size that was asked for is too small;
+/// [`ErrorKind::Model`](crate::ErrorKind::Model) if a weight does not fit the format; [`ErrorKind::Io`](crate::ErrorKind::Io) if `out`
+/// refuses. `path` only names the output in errors.
 pub fn pack(model: &Model, options: &PackOptions, path: &Path, out: &mut dyn Write) -> Result<PackReport> {
-    let refuse = |what: String| Error::Option { option: "model", what };
-    if let Some(format) = model.packed_format() {
-        return Err(refuse(format!("it is packed already ({}): pack the original", format.name())));
-    }
-    let weights = &model.encoder().weights;
-    let is_int = matches!(options.weights, WeightFormat::Int8 | WeightFormat::Int4);
-    let own_blocks = options.weights == WeightFormat::Int4
-        && weights.layers.iter().all(|layer| layer.linears().iter().all(|linear| linear.q4_bytes().is_some()));
-    let texts: Vec<&str> = match &options.calibration {
-        _ if !is_int || own_blocks => Vec::new(),
-        Calibration::Bundled => BUNDLED.lines().collect(),
-        Calibration::Texts(texts) => texts.iter().map(String::as_str).collect(),
-        Calibration::None => Vec::new(),
-    };
-    let smoothing = if is_int && !own_blocks { Smoothing::measure(model, &texts)? } else { Smoothing::none() };
+    let plan = plan(model, options, &|_, _, _| ())?;
+    Writing::new(model, options, &plan)?.write(path, out, 0, &|_, _| ())
+}
 
-    let calibration = match (&options.calibration, texts.len()) {
-        (_, 0) => "none".to_owned(),
-        (Calibration::Bundled, n) => format!("bundled, {n} texts"),
-        (_, n) => format!("{n} texts"),
-    };
+/// The first half of [`pack`]: measures, and decides how every layer is stored. `step` hears of the stage, what of it is done, and all of it.
+///
+/// # Errors
+/// As [`pack`].
+pub fn plan(model: &Model, options: &PackOptions, step: &dyn Fn(Stage, usize, usize)) -> Result<Plan> {
+    Plan::make(model, options, step)
+}
+
+/// The second half of [`pack`]: a file in the making, which can be written in parts.
+pub struct Writing<'a> {
+    model: &'a Model,
+    plan: &'a Plan,
+    writer: PackedWriter<'a>,
+}
+
+impl<'a> Writing<'a> {
+    /// A file of `model` as `plan` says.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) if the plan is for another model.
+    pub fn new(model: &'a Model, options: &PackOptions, plan: &'a Plan) -> Result<Writing<'a>> {
+        plan.check(model, options)?;
+        Ok(Writing { model, plan, writer: writer(model, options, plan)? })
+    }
+
+    /// What the file begins with: a file that begins otherwise is of another model or plan.
+    ///
+    /// # Errors
+    /// As [`pack`].
+    pub fn beginning(&self) -> Result<Vec<u8>> {
+        self.writer.beginning()
+    }
+
+    /// The last place in the file's first `len` bytes from which [`Writing::write`] can go on.
+    ///
+    /// # Errors
+    /// As [`pack`].
+    pub fn last_boundary(&self, len: u64) -> Result<u64> {
+        self.writer.last_boundary(len)
+    }
+
+    /// Writes what follows the file's first `from` bytes, which [`Writing::last_boundary`] gave; `progress` hears of the bytes that are there,
+    /// and of all.
+    ///
+    /// # Errors
+    /// As [`pack`].
+    pub fn write(
+        &self,
+        path: &Path,
+        out: &mut dyn Write,
+        from: u64,
+        progress: &dyn Fn(u64, u64),
+    ) -> Result<PackReport> {
+        let bytes = self.writer.write(self.model.team(), path, out, from, progress)?;
+        let Plan { calibration_texts, own_blocks, .. } = *self.plan;
+        Ok(PackReport { bytes, calibration_texts, own_blocks, layers: self.plan.layers.clone() })
+    }
+}
+
+fn writer<'a>(model: &'a Model, options: &PackOptions, plan: &'a Plan) -> Result<PackedWriter<'a>> {
+    let is_int = matches!(options.weights, WeightFormat::Int8 | WeightFormat::Int4);
     let meta = MetaModel::of(&model.encoder().config, model.pipeline(), model.info().max_length);
+    let meta = serde_json::to_string(&meta).map_err(|e| Error::Option { option: "model", what: e.to_string() })?;
     let mut writer = PackedWriter::new();
     for (key, value) in [
         (keys::VERSION, FORMAT_VERSION.to_owned()),
         (keys::WEIGHTS, options.weights.name().to_owned()),
-        (keys::ROTATED, (is_int && !own_blocks).to_string()),
-        (keys::GROUPED, own_blocks.to_string()),
-        (keys::CALIBRATION, calibration),
+        (keys::ROTATED, (is_int && !plan.own_blocks).to_string()),
+        (keys::GROUPED, plan.own_blocks.to_string()),
+        (keys::CALIBRATION, plan.calibration.clone()),
         (keys::SOURCE, options.source.clone().unwrap_or_else(|| "unknown".to_owned())),
-        (keys::MODEL, serde_json::to_string(&meta).map_err(|e| refuse(e.to_string()))?),
+        (keys::MODEL, meta),
         ("format", "pt".to_owned()),
     ] {
         writer.meta(key, value);
     }
-    layout::add_tensors(&mut writer, model, options.weights, own_blocks, &smoothing)?;
-    let bytes = writer.write(model.team(), path, out)?;
-    Ok(PackReport { bytes, calibration_texts: texts.len(), own_blocks })
+    if plan.layers.iter().any(|format| *format != options.weights) {
+        let names: Vec<&str> = plan.layers.iter().map(|format| format.name()).collect();
+        writer.meta(keys::LAYERS, names.join(","));
+    }
+    layout::add_tensors(&mut writer, model, options.weights, plan)?;
+    Ok(writer)
 }

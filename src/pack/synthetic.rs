@@ -152,7 +152,7 @@ pub(crate) fn write_packed(format: WeightFormat, team: &Team, path: &Path, out: 
         };
         add_table(&mut writer, &table.name, table, format);
     }
-    writer.write(team, path, out)
+    writer.write(team, path, out, 0, &|_, _| ())
 }
 
 /// Writes the model's f32 weights as a checkpoint's `model.safetensors`.
@@ -167,7 +167,7 @@ pub(crate) fn write_checkpoint(team: &Team, path: &Path, out: &mut dyn Write) ->
     for table in &all.tables {
         add_table(&mut writer, &table.name, table, WeightFormat::F32);
     }
-    writer.write(team, path, out)
+    writer.write(team, path, out, 0, &|_, _| ())
 }
 
 /// The checkpoint's `config.json`.

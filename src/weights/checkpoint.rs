@@ -95,9 +95,10 @@ pub(crate) struct Checkpoint {
 }
 
 /// How the layers of a packed file are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PackedScheme {
-    pub format: WeightFormat,
+    /// How the weights of each layer are stored.
+    pub layers: Vec<WeightFormat>,
     /// Whether integer weights carry the rotation.
     pub rotated: bool,
     /// Whether int4 activations have a scale for every block.
@@ -165,8 +166,8 @@ impl Checkpoint {
     }
 
     /// How a packed file's layers are stored.
-    pub(crate) fn packed(&self) -> Option<PackedScheme> {
-        self.packed
+    pub(crate) fn packed(&self) -> Option<&PackedScheme> {
+        self.packed.as_ref()
     }
 
     /// The tensors of another file of the same model, if there is one.

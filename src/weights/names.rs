@@ -19,7 +19,8 @@ pub(crate) struct EncoderWeights {
     /// `[token_types, hidden]`, of which row 0 is used.
     pub token_types: Table,
     pub embedding_norm: Norm,
-    pub layers: Vec<LayerWeights>,
+    /// Shared, so that one model's layer can stand in another.
+    pub layers: Vec<Arc<LayerWeights>>,
 }
 
 /// Which linear layer's input.
@@ -48,20 +49,26 @@ pub(crate) struct LayerWeights {
     pub ffn_norm: Norm,
 }
 
-/// The layer `name`, whose input is that of `site` (a packed file has its smoothing as `{site}.input_scale`).
-fn linear(checkpoint: &Checkpoint, name: &str, input: &PackedInput, outputs: usize, inputs: usize) -> Result<Linear> {
+/// The linear layer `name` of encoder layer `layer`, which takes its input as `input` says.
+fn linear(
+    checkpoint: &Checkpoint,
+    (layer, name): (usize, &str),
+    input: &PackedInput,
+    outputs: usize,
+    inputs: usize,
+) -> Result<Linear> {
     let weight = checkpoint.require(&format!("{name}.weight"))?;
     let bias = checkpoint.require(&format!("{name}.bias"))?;
-    match checkpoint.packed() {
-        Some(scheme) if scheme.format != WeightFormat::F32 => {
+    match checkpoint.packed().map(|scheme| scheme.layers[layer]) {
+        Some(format) if format != WeightFormat::F32 => {
             let scales = checkpoint.find(&[&format!("{name}.weight_scale")]);
-            Linear::read_packed(scheme.format, weight, scales, Some(bias), [outputs, inputs], input)
+            Linear::read_packed(format, weight, scales, Some(bias), [outputs, inputs], input)
         }
         _ => Linear::read(weight, Some(bias), outputs, inputs),
     }
 }
 
-/// How the layers at `site`, with `inputs` inputs, take them.
+/// How the linear layers at `site`, with `inputs` inputs, take them (a packed file has their smoothing as `{site}.input_scale`).
 fn packed_input(checkpoint: &Checkpoint, site: &str, inputs: usize) -> Result<PackedInput> {
     let Some(scheme) = checkpoint.packed() else {
         return Ok(PackedInput { rotated: false, grouped: false, inverse_smoothing: None });
@@ -112,31 +119,22 @@ impl EncoderWeights {
         let mut layers = Vec::new();
         for layer in 0..config.layers {
             let name = |part: &str| format!("encoder.layer.{layer}.{part}");
+            let linear = |part: &str, input: &PackedInput, outputs: usize, inputs: usize| {
+                linear(checkpoint, (layer, &name(part)), input, outputs, inputs)
+            };
             let site = |part: &str, inputs: usize| packed_input(checkpoint, &name(part), inputs);
             let of_states = site("attention.self", hidden)?;
-            let square = |part: &str, input: &PackedInput| linear(checkpoint, &name(part), input, hidden, hidden);
-            layers.push(LayerWeights {
+            let square = |part: &str, input: &PackedInput| linear(part, input, hidden, hidden);
+            layers.push(Arc::new(LayerWeights {
                 query: square("attention.self.query", &of_states)?,
                 key: square("attention.self.key", &of_states)?,
                 value: square("attention.self.value", &of_states)?,
                 attention_output: square("attention.output.dense", &site("attention.output.dense", hidden)?)?,
                 attention_norm: norm(checkpoint, &name("attention.output.LayerNorm"), hidden)?,
-                ffn_in: linear(
-                    checkpoint,
-                    &name("intermediate.dense"),
-                    &site("intermediate.dense", hidden)?,
-                    config.ffn,
-                    hidden,
-                )?,
-                ffn_out: linear(
-                    checkpoint,
-                    &name("output.dense"),
-                    &site("output.dense", config.ffn)?,
-                    hidden,
-                    config.ffn,
-                )?,
+                ffn_in: linear("intermediate.dense", &site("intermediate.dense", hidden)?, config.ffn, hidden)?,
+                ffn_out: linear("output.dense", &site("output.dense", config.ffn)?, hidden, config.ffn)?,
                 ffn_norm: norm(checkpoint, &name("output.LayerNorm"), hidden)?,
-            });
+            }));
         }
         Ok(EncoderWeights {
             words: table(checkpoint, "embeddings.word_embeddings", config.vocabulary, hidden)?,
@@ -150,7 +148,7 @@ impl EncoderWeights {
     /// Number of weights.
     pub(crate) fn parameters(&self) -> usize {
         let norms = |norm: &Norm| norm.gain().len() + norm.bias().len();
-        let layer = |l: &LayerWeights| {
+        let layer = |l: &Arc<LayerWeights>| {
             l.linears().iter().map(|l| l.parameters()).sum::<usize>() + norms(&l.attention_norm) + norms(&l.ffn_norm)
         };
         self.words.parameters()

@@ -24,6 +24,8 @@ pub(crate) mod keys {
     pub(crate) const VERSION: &str = "trivec.packed";
     /// A [`super::WeightFormat`]'s name.
     pub(crate) const WEIGHTS: &str = "trivec.weights";
+    /// Names for every layer, comma-separated, where they are not all stored alike.
+    pub(crate) const LAYERS: &str = "trivec.layers";
     pub(crate) const ROTATED: &str = "trivec.rotated";
     pub(crate) const GROUPED: &str = "trivec.grouped";
     pub(crate) const CALIBRATION: &str = "trivec.calibration";
@@ -114,6 +116,8 @@ pub(crate) struct PackedModel {
     pub pipeline: DensePipeline,
     pub max_length: usize,
     pub format: WeightFormat,
+    /// How the weights of each layer are stored.
+    pub layers: Vec<WeightFormat>,
     /// A digest of the weights it was packed from, or `starter`, or `unknown`.
     pub packed_from: String,
     pub checkpoint: Checkpoint,
@@ -148,15 +152,24 @@ pub(crate) fn open(source: Source, check_finite: bool) -> Result<PackedModel> {
         other => Err(Error::format(&path, format!("`{key}` is `{other}`, expected true or false"))),
     };
     let name = require(keys::WEIGHTS)?;
-    let Some(format) = WeightFormat::by_name(name) else {
-        let known: Vec<_> = WeightFormat::ALL.iter().map(|format| format.name()).collect();
-        return refuse(format!("its weights are of the scheme `{name}`, expected one of {}", known.join(", ")));
+    let format_of = |name: &str| {
+        let known = || WeightFormat::ALL.map(WeightFormat::name).join(", ");
+        let what = || format!("its weights are of the scheme `{name}`, expected one of {}", known());
+        WeightFormat::by_name(name).ok_or_else(|| Error::format(&path, what()))
     };
-    let scheme = PackedScheme { format, rotated: flag(keys::ROTATED)?, grouped: flag(keys::GROUPED)? };
+    let format = format_of(name)?;
     let meta: MetaModel = serde_json::from_str(require(keys::MODEL)?)
         .map_err(|e| Error::format(&path, format!("`{}` is not what was expected: {e}", keys::MODEL)))?;
     let (config, pipeline, max_length) = meta.into_parts(&path)?;
+    let layers = match get(keys::LAYERS) {
+        Some(names) => names.split(',').map(format_of).collect::<Result<Vec<_>>>()?,
+        None => vec![format; config.layers],
+    };
+    if layers.len() != config.layers {
+        return refuse(format!("`{}` names {} layers, expected {}", keys::LAYERS, layers.len(), config.layers));
+    }
+    let scheme = PackedScheme { layers: layers.clone(), rotated: flag(keys::ROTATED)?, grouped: flag(keys::GROUPED)? };
     let packed_from = get(keys::SOURCE).unwrap_or("unknown").to_owned();
     let checkpoint = Checkpoint::of_packed(source, bytes, header, scheme, check_finite);
-    Ok(PackedModel { config, pipeline, max_length, format, packed_from, checkpoint })
+    Ok(PackedModel { config, pipeline, max_length, format, layers, packed_from, checkpoint })
 }

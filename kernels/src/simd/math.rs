@@ -43,7 +43,7 @@ pub(crate) fn exp2_fast<S: Simd>(s: S, x: S::V) -> S::V {
 }
 
 /// Coefficients of `2^r`, highest first.
-const EXP2_FAST: [f32; 5] = [0.0095701003, 0.055917859, 0.24024744, 0.69312179, 0.99999928];
+const EXP2_FAST: [f32; 5] = [9.570_1e-3, 5.591_786e-2, 2.402_474_4e-1, 6.931_218e-1, 9.999_993e-1];
 
 /// The error function. Relative error at most 2.5e-7.
 ///

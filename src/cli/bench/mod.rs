@@ -144,7 +144,7 @@ fn make_model(args: &BenchArgs, model_args: &ModelArgs, team: &Team, directory: 
             };
             let path = directory.join("packed.safetensors");
             note(format!("packing {} in {}", model.info().name, format.name()));
-            super::pack::write(&model, &PackOptions::new(format), &path)?;
+            super::stages::pack(&model, &PackOptions::new(format), &path, &super::pack::Silent)?;
             Ok(Some(path))
         }
         Some(_) => Err(Failure::usage("--weights: the model is a packed file, whose weights are what they are")),
