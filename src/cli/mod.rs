@@ -9,6 +9,7 @@ mod info;
 mod input;
 mod output;
 mod pack;
+mod rerank;
 mod score;
 mod style;
 mod tokens;
@@ -41,6 +42,7 @@ fn run(cli: &Cli) -> Result<()> {
     match &cli.command {
         Command::Embed(args) => embed::run(args, &cli.model),
         Command::Score(args) => score::run(args, &cli.model),
+        Command::Rerank(args) => rerank::run(args, &cli.model),
         Command::Explain(args) => explain::run(args, &cli.model),
         Command::Tokens(args) => tokens::run(args, &cli.model),
         Command::Info(args) => info::run(args, &cli.model),

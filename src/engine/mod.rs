@@ -1,6 +1,7 @@
-//! The library's front door: [`Model`] turns texts into [`Embedding`]s.
+//! The library's front door: [`Model`] turns texts into [`Embedding`]s, or pairs of texts into scores (`rerank`).
 
 mod read;
+mod rerank;
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -8,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use trivec_kernels::{Isa, Kernels};
 
 use crate::compute::Compute;
-use crate::config::{DensePipeline, ModelConfig, Pooling};
+use crate::config::{DensePipeline, ModelConfig, ModelKind, Pooling};
 use crate::embedding::{Embedding, Modes};
 use crate::error::{Error, Result};
 use crate::heads::{self, DenseHead};
@@ -18,6 +19,7 @@ use crate::text::{SpecialTokens, TokenIds, Tokenizer};
 use crate::weights::packed::{self, PackedModel};
 use crate::weights::{Checkpoint, EncoderWeights, HeadWeights, Source, WeightFormat};
 use read::{read_max_length, read_packed_tokenizer, read_pipeline, read_tokenizer};
+pub use rerank::RerankOptions;
 
 /// Most threads that can be asked for.
 const MAX_THREADS: usize = 1024;
@@ -110,9 +112,11 @@ pub struct ModelInfo {
     pub parameters: usize,
     /// Longest input in tokens.
     pub max_length: usize,
-    /// Which modes the model has.
+    /// Which modes the model has: none, if it is a reranker.
     pub modes: Modes,
-    /// Length of the dense vector.
+    /// Whether the model is a reranker: it scores pairs of texts ([`Model::rerank`]) and embeds nothing.
+    pub rerank: bool,
+    /// Length of the dense vector; 0 for a reranker.
     pub dense_dim: usize,
     /// Whether dense vectors are L2-normalised (a `modules.json` without `Normalize` says no).
     pub dense_normalized: bool,
@@ -214,8 +218,11 @@ impl Model {
 
     fn from_source(source: Source, name: String, options: &LoadOptions) -> Result<Model> {
         let config = ModelConfig::from_json(&source.require("config.json")?, &source.path("config.json"))?;
-        let pipeline = read_pipeline(&source)?;
-        let max_length = read_max_length(&source, &config)?;
+        let (pipeline, max_length) = match config.kind {
+            ModelKind::Embedder => (read_pipeline(&source)?, read_max_length(&source, &config)?),
+            // Its classifier reads the first token's state; sentence-transformers' files say nothing about it.
+            ModelKind::Reranker => (DensePipeline { normalize: false, ..Default::default() }, config.max_tokens()),
+        };
         let tokenizer = read_tokenizer(&source, &config)?;
         let checkpoint = Checkpoint::open(source, options.check_finite)?;
         Self::assemble(name, Parts { config, pipeline, max_length, tokenizer, checkpoint, packed: None }, options)
@@ -250,6 +257,8 @@ impl Model {
         let team = Team::new(options.threads).map_err(|e| Error::io(Path::new("threads"), e))?;
         let weights = EncoderWeights::read(&checkpoint, &config)?;
         let heads = HeadWeights::read(&checkpoint, &config, &pipeline.dense)?;
+        let rerank = config.kind == ModelKind::Reranker;
+        let dense_dim = heads.dense.last().map_or(config.hidden, |last| last.outputs);
         let info = ModelInfo {
             name,
             layers: config.layers,
@@ -259,8 +268,9 @@ impl Model {
             vocabulary: config.vocabulary,
             parameters: weights.parameters() + heads.parameters(),
             max_length,
-            modes: Modes { dense: true, sparse: heads.sparse.is_some(), colbert: heads.colbert.is_some() },
-            dense_dim: heads.dense.last().map_or(config.hidden, |last| last.outputs),
+            modes: Modes { dense: !rerank, sparse: heads.sparse.is_some(), colbert: heads.colbert.is_some() },
+            rerank,
+            dense_dim: if rerank { 0 } else { dense_dim },
             dense_normalized: pipeline.normalize,
             colbert_dim: heads.colbert.as_ref().map(|head| head.outputs),
             pooling: pipeline.pooling.name(),
@@ -292,7 +302,7 @@ impl Model {
     /// as for the reference.
     ///
     /// # Errors
-    /// [`ErrorKind::ModeUnavailable`](crate::ErrorKind::ModeUnavailable) if a mode's head is missing;
+    /// [`ErrorKind::ModeUnavailable`](crate::ErrorKind::ModeUnavailable) if a mode's head is missing, or the model is a reranker;
     /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) for options out of range.
     pub fn encode<S: AsRef<str> + Sync>(&self, texts: &[S], options: &EncodeOptions) -> Result<Vec<Embedding>> {
         let max_length = self.check(options)?;
@@ -335,7 +345,7 @@ impl Model {
     /// [`ErrorKind::Model`](crate::ErrorKind::Model) if the model has no tokenizer; [`ErrorKind::Usage`](crate::ErrorKind::Usage) for
     /// options out of range.
     pub fn tokenize(&self, text: &str, options: &EncodeOptions) -> Result<Tokens> {
-        let max_length = self.check(&EncodeOptions { modes: Modes::DENSE, ..options.clone() })?;
+        let max_length = self.check_ranges(options)?;
         let tokenizer = self.tokenizer()?;
         let TokenIds { ids, truncated } = tokenizer.encode(text, max_length, options.special_tokens);
         Ok(Tokens { tokens: pieces(tokenizer, &ids), truncated })
@@ -344,7 +354,7 @@ impl Model {
     /// A text's embedding with its tokens and their weights, in every mode the model has; `options.modes` is not read.
     ///
     /// # Errors
-    /// As [`Model::tokenize`].
+    /// As [`Model::tokenize`]; [`ErrorKind::ModeUnavailable`](crate::ErrorKind::ModeUnavailable) if the model is a reranker.
     pub fn inspect(&self, text: &str, options: &EncodeOptions) -> Result<Inspection> {
         let options = EncodeOptions { modes: self.info.modes, ..options.clone() };
         let max_length = self.check(&options)?;
@@ -371,28 +381,38 @@ impl Model {
     /// Checks what a call asks against what the model has; returns the maximum length.
     fn check(&self, options: &EncodeOptions) -> Result<usize> {
         let info = &self.info;
+        if info.rerank {
+            let Modes { dense, sparse, colbert } = options.modes;
+            let names = [(dense, "dense"), (sparse, "sparse"), (colbert, "colbert")];
+            let mode = names.into_iter().find(|(asked, _)| *asked).map_or("embedding", |(_, name)| name);
+            return Err(Error::Reranker { mode });
+        }
         if options.modes.sparse && !info.modes.sparse {
             return Err(Error::ModeUnavailable { mode: "sparse", head: "sparse_linear" });
         }
         if options.modes.colbert && !info.modes.colbert {
             return Err(Error::ModeUnavailable { mode: "colbert", head: "colbert_linear" });
         }
-        let range = |option, value: Option<usize>, from: usize, to: usize| match value {
-            Some(value) if !(from..=to).contains(&value) => {
-                Err(Error::Option { option, what: format!("found {value}, expected {from} to {to}") })
-            }
-            _ => Ok(()),
-        };
-        range("max_length", options.max_length, 2, info.max_length)?;
-        range("dimensions", options.dimensions, 1, info.dense_dim)?;
+        self.check_ranges(options)
+    }
+
+    /// Checks the options' numbers; returns the maximum length.
+    fn check_ranges(&self, options: &EncodeOptions) -> Result<usize> {
+        let info = &self.info;
+        check_range("max_length", options.max_length, 2, info.max_length)?;
+        check_range("dimensions", options.dimensions, 1, info.dense_dim)?;
         Ok(options.max_length.unwrap_or(info.max_length))
     }
 
-    /// Packs texts into batches, longest first, and puts the results back in order.
     fn encode_checked(&self, texts: &[TokenIds], options: &EncodeOptions) -> Vec<Embedding> {
+        self.in_batches(texts, |batch| self.run_batch(batch, options, |_| ()))
+    }
+
+    /// Packs texts into batches, longest first, runs them, and puts the results, one a text, back in order.
+    fn in_batches<R>(&self, texts: &[TokenIds], run: impl Fn(&[&TokenIds]) -> Vec<R>) -> Vec<R> {
         let mut order: Vec<usize> = (0..texts.len()).collect();
         order.sort_by_key(|&index| std::cmp::Reverse(texts[index].ids.len()));
-        let mut embeddings: Vec<Option<Embedding>> = texts.iter().map(|_| None).collect();
+        let mut results: Vec<Option<R>> = texts.iter().map(|_| None).collect();
         let mut rest = order.as_slice();
         while !rest.is_empty() {
             let mut tokens = 0;
@@ -402,12 +422,12 @@ impl Model {
             });
             let (batch, others) = rest.split_at(fits.count().max(1));
             let members: Vec<&TokenIds> = batch.iter().map(|&index| &texts[index]).collect();
-            for (&index, embedding) in batch.iter().zip(self.run_batch(&members, options, |_| ())) {
-                embeddings[index] = Some(embedding);
+            for (&index, result) in batch.iter().zip(run(&members)) {
+                results[index] = Some(result);
             }
             rest = others;
         }
-        embeddings.into_iter().flatten().collect()
+        results.into_iter().flatten().collect()
     }
 
     /// One forward pass. `weights` sees the lexical weight of every token of every text, if they were asked for.
@@ -540,7 +560,7 @@ impl Model {
 
     /// Runs the encoder over `texts` and returns the widest inputs of its layers.
     pub(crate) fn observe(&self, texts: &[&str], options: &EncodeOptions) -> Result<Observer> {
-        let max_length = self.check(options)?;
+        let max_length = self.check_ranges(options)?;
         let tokenizer = self.tokenizer()?;
         let compute = Compute { kernels: self.kernels, team: &self.team };
         let mut ws = Workspace { observer: Some(Observer::default()), ..Workspace::default() };
@@ -550,6 +570,16 @@ impl Model {
             self.encoder.forward(compute, &batch, Wanted::AllTokens, &mut ws);
         }
         Ok(ws.observer.take().unwrap_or_default())
+    }
+}
+
+/// Whether an option's value, if there is one, lies in `from ..= to`.
+fn check_range(option: &'static str, value: Option<usize>, from: usize, to: usize) -> Result<()> {
+    match value {
+        Some(value) if !(from..=to).contains(&value) => {
+            Err(Error::Option { option, what: format!("found {value}, expected {from} to {to}") })
+        }
+        _ => Ok(()),
     }
 }
 
