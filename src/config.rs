@@ -2,13 +2,32 @@
 
 use std::path::Path;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+
+/// What a model is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ModelKind {
+    /// Texts in, vectors out: `XLMRobertaModel` and whatever else is not named here.
+    #[default]
+    Embedder,
+    /// Pairs of texts in, one score a pair out: `XLMRobertaForSequenceClassification` with one label.
+    Reranker,
+}
+
+/// The architecture that `config.json` of a reranker names.
+const RERANKER: &str = "XLMRobertaForSequenceClassification";
+
+/// Fewest tokens that a reranker must be able to take: three quarters of them for the query and four special tokens leave one for
+/// the document.
+pub(crate) const MIN_PAIR_TOKENS: usize = 17;
 
 /// The sizes of an XLM-RoBERTa encoder, from `config.json`.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ModelConfig {
+    pub kind: ModelKind,
     pub layers: usize,
     pub hidden: usize,
     pub heads: usize,
@@ -43,6 +62,28 @@ struct RawConfig {
     position_embedding_type: String,
     #[serde(default)]
     is_decoder: bool,
+    #[serde(default)]
+    architectures: Option<Vec<String>>,
+    // How many labels a classifier has: `transformers` writes their names, and reads either.
+    num_labels: Option<usize>,
+    id2label: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+impl RawConfig {
+    fn kind(&self, path: &Path) -> Result<ModelKind> {
+        if !self.architectures.as_ref().is_some_and(|names| names.iter().any(|name| name == RERANKER)) {
+            return Ok(ModelKind::Embedder);
+        }
+        let labels = [("num_labels", self.num_labels), ("id2label", self.id2label.as_ref().map(serde_json::Map::len))];
+        match labels.into_iter().find(|(_, labels)| labels.is_some_and(|labels| labels != 1)) {
+            None => Ok(ModelKind::Reranker),
+            Some((field, labels)) => {
+                let labels = labels.unwrap_or_default();
+                let what = format!("`{field}` says {labels} labels, expected 1: a reranker gives one score a pair");
+                Err(Error::format(path, what))
+            }
+        }
+    }
 }
 
 fn default_eps() -> f64 {
@@ -83,6 +124,7 @@ impl ModelConfig {
             None => Err(Error::format(path, format!("`{field}` is missing"))),
         };
         let config = ModelConfig {
+            kind: raw.kind(path)?,
             layers: size("num_hidden_layers", raw.num_hidden_layers)?,
             hidden: size("hidden_size", raw.hidden_size)?,
             heads: size("num_attention_heads", raw.num_attention_heads)?,
@@ -122,6 +164,15 @@ impl ModelConfig {
             let what = format!(
                 "max_position_embeddings {} leaves no room for <s> and </s> behind pad_token_id {}",
                 self.positions, self.pad_id
+            );
+            return Err(Error::format(path, what));
+        }
+        if self.kind == ModelKind::Reranker && self.max_tokens() < MIN_PAIR_TOKENS {
+            let what = format!(
+                "max_position_embeddings {} leaves room for {} tokens, expected {MIN_PAIR_TOKENS} or more: \
+                 a reranker takes a query, a document and four special tokens",
+                self.positions,
+                self.max_tokens()
             );
             return Err(Error::format(path, what));
         }
@@ -309,6 +360,28 @@ mod tests {
         assert!(error(&json(",\"layer_norm_eps\":-1")).contains("layer_norm_eps"));
         assert!(error("{").contains("not the JSON"));
         assert!(error(&"[".repeat(10_000)).contains("not the JSON"));
+    }
+
+    #[test]
+    fn a_reranker_has_one_label() {
+        let kind = |text: &str| ModelConfig::from_json(json(text).as_bytes(), Path::new("config.json")).map(|c| c.kind);
+        let names = r#","architectures":["XLMRobertaForSequenceClassification"]"#;
+        assert_eq!(kind("").unwrap(), ModelKind::Embedder);
+        assert_eq!(kind(r#","architectures":["XLMRobertaModel"],"num_labels":2"#).unwrap(), ModelKind::Embedder);
+        assert_eq!(kind(r#","architectures":null"#).unwrap(), ModelKind::Embedder);
+        for one in ["", r#","num_labels":1"#, r#","id2label":{"0":"LABEL_0"}"#] {
+            assert_eq!(kind(&format!("{names}{one}")).unwrap(), ModelKind::Reranker);
+        }
+        for (other, count) in [
+            (r#","num_labels":2"#, "2 labels"),
+            (r#","id2label":{"0":"a","1":"b","2":"c"}"#, "3 labels"),
+            (r#","num_labels":0"#, "0 labels"),
+        ] {
+            let message = kind(&format!("{names}{other}")).unwrap_err().to_string();
+            assert!(message.contains(count) && message.contains("expected 1"), "{message}");
+        }
+        let short = json(names).replace("514", "18");
+        assert!(error(&short).contains("16 tokens, expected 17 or more"), "{}", error(&short));
     }
 
     fn pipeline(modules: &str, pooling: &str) -> Result<DensePipeline> {

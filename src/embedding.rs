@@ -1,4 +1,4 @@
-//! The output types: one [`Embedding`] a text, holding the parts that were asked for.
+//! The output types: one [`Embedding`] a text, holding the parts that were asked for; a reranker's [`Reranked`], one a pair.
 
 use std::fmt;
 use std::str::FromStr;
@@ -86,6 +86,22 @@ pub struct Embedding {
     /// Tokens that went through the model, `<s>` and `</s>` included.
     pub tokens: usize,
     /// Whether the text was longer and was cut to the maximum length.
+    pub truncated: bool,
+}
+
+/// How well one document answers the query.
+#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Reranked {
+    /// Place of the document (or pair) in the call.
+    pub index: usize,
+    /// The model's raw output: any number, the larger the better. Its scale is the model's own.
+    pub logit: f32,
+    /// The logit's sigmoid: 0 to 1, in the same order.
+    pub score: f32,
+    /// Tokens of the pair that went through the model, the four special ones included.
+    pub tokens: usize,
+    /// Whether query or document were longer and were cut.
     pub truncated: bool,
 }
 

@@ -64,10 +64,18 @@ pub enum Error {
     /// The mode's head is not part of the loaded model.
     #[error("mode unavailable: {mode} was asked, but the model has no `{head}` head")]
     ModeUnavailable {
-        /// `sparse` or `colbert`.
+        /// `sparse`, `colbert` or `rerank`.
         mode: &'static str,
         /// The head's tensor prefix.
         head: &'static str,
+    },
+    /// An embedding was asked of a reranker, which gives scores of pairs alone.
+    #[error(
+        "mode unavailable: {mode} was asked, but the model is a reranker: it scores a query's documents (`trivec rerank`)"
+    )]
+    Reranker {
+        /// `dense`, `sparse`, `colbert` or, where no mode was named, `embedding`.
+        mode: &'static str,
     },
     /// An option's value cannot be used.
     #[error("{option}: {what}")]
@@ -93,7 +101,7 @@ impl Error {
         match self {
             Error::Io { .. } => ErrorKind::Io,
             Error::FileLength { .. } | Error::Format { .. } | Error::Tensor { .. } => ErrorKind::Model,
-            Error::ModeUnavailable { .. } => ErrorKind::ModeUnavailable,
+            Error::ModeUnavailable { .. } | Error::Reranker { .. } => ErrorKind::ModeUnavailable,
             Error::Option { .. } => ErrorKind::Usage,
             Error::Input { .. } => ErrorKind::Input,
         }

@@ -38,6 +38,17 @@ pub fn packed(bytes: &[u8]) -> bool {
     if info.parameters > 1 << 20 || info.layers > 4 {
         return true;
     }
+    if info.rerank {
+        let options = crate::RerankOptions { max_length: Some(info.max_length.min(17)), ..Default::default() };
+        for (query, document) in [("", ""), ("a  b <mask>", "</s>c e\u{301}\r\n"), ("苹果公司", "ｶﾞ a b c d e f g h")]
+        {
+            if let Ok(tokens) = model.tokenize_pair(query, document, &options) {
+                assert!(tokens.tokens.iter().all(|token| (token.id as usize) < info.vocabulary));
+                assert!(model.rerank(query, &[document], &options).is_ok());
+            }
+        }
+        return true;
+    }
     let options =
         crate::EncodeOptions { modes: info.modes, max_length: Some(info.max_length.min(8)), ..Default::default() };
     let last = (info.vocabulary - 1) as u32;

@@ -1,5 +1,6 @@
 //! A from-scratch CPU engine for BGE-M3 and other XLM-RoBERTa embedders: one forward pass gives a dense vector, lexical token weights
-//! and ColBERT token vectors, in fp32 or from packed files of int8, int4, f16 or bf16 weights ([`pack`]).
+//! and ColBERT token vectors, in fp32 or from packed files of int8, int4, f16 or bf16 weights ([`pack`]). XLM-RoBERTa rerankers score
+//! a query's documents ([`Model::rerank`]).
 //!
 //! ```
 //! # #[cfg(feature = "starter")]
@@ -66,8 +67,10 @@ mod tensor;
 pub mod text;
 mod weights;
 
-pub use embedding::{Embedding, LexicalWeights, Modes, ParseModesError, TokenVectors};
-pub use engine::{EncodeOptions, Inspection, LoadOptions, Model, ModelInfo, Token, Tokens, instruction_sets};
+pub use embedding::{Embedding, LexicalWeights, Modes, ParseModesError, Reranked, TokenVectors};
+pub use engine::{
+    EncodeOptions, Inspection, LoadOptions, Model, ModelInfo, RerankOptions, Token, Tokens, instruction_sets,
+};
 pub use error::{Error, ErrorKind, Result};
 pub use text::SpecialTokens;
 pub use weights::WeightFormat;

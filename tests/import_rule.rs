@@ -92,9 +92,9 @@ fn names_after(text: &str, prefix: &str) -> BTreeSet<String> {
 fn origin(name: &str) -> &str {
     match name {
         "Error" | "ErrorKind" | "Result" => "error",
-        "Embedding" | "LexicalWeights" | "Modes" | "TokenVectors" => "embedding",
-        "EncodeOptions" | "LoadOptions" | "Model" | "ModelInfo" | "Token" | "Tokens" | "Inspection"
-        | "instruction_sets" => "engine",
+        "Embedding" | "LexicalWeights" | "Modes" | "Reranked" | "TokenVectors" => "embedding",
+        "EncodeOptions" | "LoadOptions" | "Model" | "ModelInfo" | "RerankOptions" | "Token" | "Tokens"
+        | "Inspection" | "instruction_sets" => "engine",
         // `SpecialTokens` is an option of the engine's calls.
         "SpecialTokens" => "engine",
         // What `pack` offers, and `weights` defines.

@@ -5,6 +5,8 @@ Nothing here is needed to build or run trivec; it makes and remakes the fixtures
 
     tools/reference.py make-models                     # tests/data/models: tiny random checkpoints
     tools/reference.py golden                          # tests/data/golden/<model>.safetensors
+    tools/reference.py make-rerankers                  # tests/data/rerankers: tiny random rerankers
+    tools/reference.py golden-rerank                   # tests/data/golden/<reranker>.json
     tools/reference.py golden-starter                  # tests/data/golden/starter.safetensors
     tools/reference.py tokenizer-ids --tokenizer FILE  # tests/data/golden/tokenizer_ids.json
     tools/reference.py encode DIR --texts FILE         # JSONL for any checkpoint
@@ -16,6 +18,8 @@ Formulas (x: token ids of one text with <s> and </s>, H: last hidden states, one
              d / max(|d|, 1e-12) unless modules.json lists no Normalize. pool is H[0] (cls) or the mean of all rows.
     sparse   w_i = relu(W_s H_i + b_s); the largest w per id; ids 0, 1, 2, 3 dropped; only w > 0 kept.
     colbert  W_c H_i + b_c for i = 1 .. n-1 (so </s> is kept), each row normalised like dense.
+    rerank   transformers' XLMRobertaForSequenceClassification with one label on <s> q </s></s> d </s>: its logit. As FlagEmbedding's
+             FlagReranker, q keeps max_length * 3 // 4 tokens at most and d what then fits (`only_second`).
 One sequence runs at a time, so there is no padding: an id 1 in the input comes from a literal <pad> in the text, and
 FlagEmbedding attends to it as to any token. Its position id is 1, as transformers computes it.
 """
@@ -220,6 +224,59 @@ def golden_models(args):
         save_golden(args.out / f"{directory.name}.safetensors", tensors, meta)
 
 
+# --- rerankers ---
+
+FLAG_RERANKER_MAX_LENGTH = 512
+
+
+def pair_ids(tokenizer, query, document, max_length):
+    """A pair's ids as FlagReranker's compute_score makes them, by the `tokenizers` library's own cutting and template."""
+    parts = [tokenizer.encode(text, add_special_tokens=False) for text in (query, document)]
+    whole = sum(len(part) for part in parts) + 4
+    for part, most in zip(parts, (max_length * 3 // 4, max_length)):
+        part.truncate(most)
+    tokenizer.enable_truncation(max_length, strategy="only_second")
+    ids = tokenizer.post_process(*parts).ids
+    tokenizer.no_truncation()
+    assert len(ids) == min(len(ids), max_length)
+    return ids, len(ids) < whole
+
+
+def golden_rerank(args):
+    """Pairs of texts to ids and logits, one JSON file a tiny reranker."""
+    for directory in sorted(path for path in args.models.iterdir() if (path / "config.json").exists()):
+        load = transformers.XLMRobertaForSequenceClassification.from_pretrained
+        model = load(directory, dtype=torch.float32, attn_implementation="eager").eval()
+        exact = load(directory, dtype=torch.float64, attn_implementation="eager").eval()
+        tokenizer = tokenizers.Tokenizer.from_file(str(directory / "tokenizer.json"))
+        fast = transformers.PreTrainedTokenizerFast(
+            tokenizer_file=str(directory / "tokenizer.json"), bos_token="<s>", eos_token="</s>", unk_token="<unk>",
+            sep_token="</s>", cls_token="<s>", pad_token="<pad>", mask_token="<mask>")
+        cases, off = [], 0.0
+        for name, query, document, max_length in tiny_models.rerank_cases():
+            length = max_length or FLAG_RERANKER_MAX_LENGTH
+            ids, truncated = pair_ids(tokenizer, query, document, length)
+            if len(tokenizer.encode(query, add_special_tokens=False)) <= length * 3 // 4:
+                # Where the query is whole, a plain call of transformers' tokenizer cuts the same.
+                whole_pair = fast([[query, document]], truncation="only_second", max_length=length)["input_ids"][0]
+                assert whole_pair == ids, (name, whole_pair, ids)
+            row = torch.tensor([ids])
+            with torch.no_grad():
+                logit, wide = (m(input_ids=row, attention_mask=torch.ones_like(row)).logits for m in (model, exact))
+            assert logit.shape == (1, 1)
+            off = max(off, (logit.double() - wide).abs().item())
+            logit = logit.item()
+            cases.append({"name": name, "query": query, "document": document, "max_length": max_length, "ids": ids,
+                          "truncated": truncated, "logit": logit, "score": 1 / (1 + np.exp(-logit))})
+        logits = [case["logit"] for case in cases]
+        print(f"{directory.name}: logits {min(logits):.2f} to {max(logits):.2f}, fp32 against float64 {off:.1e}")
+        origin = metadata("golden-rerank", model=directory.name, fp32_error=off)
+        lines = ",\n".join(json.dumps(case, ensure_ascii=False) for case in cases)
+        path = args.out / f"{directory.name}.json"
+        path.write_text(f'{{"origin": {json.dumps(origin)}, "cases": [\n{lines}\n]}}\n', "utf-8")
+        print(f"{path.name}: {len(cases)} pairs, {path.stat().st_size} bytes")
+
+
 def read_texts(path):
     return [json.loads(line) for line in Path(path).read_text("utf-8").splitlines() if line]
 
@@ -327,6 +384,15 @@ def main():
     command.add_argument("--models", type=Path, default=DATA / "models")
     command.add_argument("--out", type=Path, default=DATA / "golden")
     command.set_defaults(run=golden_models)
+
+    command = commands.add_parser("make-rerankers", help="write the tiny random rerankers")
+    command.add_argument("--out", type=Path, default=DATA / "rerankers")
+    command.set_defaults(run=lambda args: tiny_models.write_rerankers(args.out))
+
+    command = commands.add_parser("golden-rerank", help="write the golden scores of the tiny rerankers")
+    command.add_argument("--models", type=Path, default=DATA / "rerankers")
+    command.add_argument("--out", type=Path, default=DATA / "golden")
+    command.set_defaults(run=golden_rerank)
 
     command = commands.add_parser("golden-starter", help="write the golden values of the starter, text level")
     command.add_argument("--model", type=Path, default=STARTER)

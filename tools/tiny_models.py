@@ -62,6 +62,29 @@ MODELS = {
 }
 
 
+@dataclass(frozen=True)
+class RerankerSpec:
+    """What a tiny reranker looks like; the architecture and the files are transformers' own."""
+
+    seed: int
+    hidden: int
+    heads: int
+    layers: int
+    ffn: int
+    vocab: int
+    dtype: torch.dtype
+    positions: int
+    gain: float  # of the last layer, and its bias: so that logits lie on both sides of 0, some of them far out
+    bias: float
+
+
+RERANKERS = {
+    # Nothing is a multiple of 32; 520 tokens, more than the default of 512.
+    "reranker-h48": RerankerSpec(31, 48, 2, 2, 96, 380, F16, 522, 14.0, 4.0),
+}
+LANGUAGES = "我喜欢阅读书籍天气很好北京是中国的首都ですのはкошасидтнвле한국어안녕كتابقطةשלוםΑθήναहिन्दीğışłő"
+
+
 # --- inputs ---
 
 
@@ -85,6 +108,38 @@ def cases(spec):
         # <pad> inside: attended, position 1, and the tokens after it do not count it.
         "pad": [0, 8, 1, 9, 1, 1, 10, 8, 2],
     }
+
+
+def rerank_cases():
+    """(name, query, document, max_length): pairs for the rerankers; None for the default of 512."""
+    query, document = "what is a panda?", "The giant panda is a bear species that lives in China."
+    words = "the cat sat on a mat and read one more old book about trees in the rain. "
+    return [
+        ("plain", query, document, None),
+        ("other", query, "hi", None),
+        ("swapped", document, query, None),
+        ("same", query, query, None),
+        ("chinese", "我喜欢阅读书籍", "I enjoy reading books", None),
+        ("chinese-both", "北京是中国的首都", "中国的首都是北京", None),
+        ("russian", "кошка сидит на столе", "The cat sits on the table.", None),
+        ("mixed", "天気です 한국어 كتاب", "שלום Αθήνα हिन्दी ğışłő 안녕", None),
+        ("empty-query", "", document, None),
+        ("empty-document", query, "", None),
+        ("empty-both", "", "", None),
+        ("spaces", "  what   is\u3000that ", " \t\n ", None),
+        # The special tokens that are written out become special tokens, as for the reference.
+        ("specials", "a <mask> b", "c </s> d <s> e <pad> f", None),
+        ("unknown", "𐍈𐍉𐍊 ☃", "☃☃ snow", None),
+        # Both sides of the cut, and at it: the pair has 43 tokens.
+        *((f"cut-{n}", "is it a cat?", "yes, it is a big old black cat on a mat.", n) for n in (17, 18, 31, 41, 42, 43, 44, 64)),
+        # The query is longer than three quarters.
+        *((f"long-query-{n}", words, document, n) for n in (17, 19, 24, 33, 64)),
+        ("long-query-empty-document", words * 3, "", 32),
+        ("long-query", words * 12, document, None),
+        ("long-document", query, words * 12, None),
+        ("long-both", words * 12, "我喜欢阅读书籍" * 100, None),
+        ("long-document-520", query, words * 12, 520),
+    ]
 
 
 # --- checkpoints ---
@@ -155,6 +210,36 @@ def store(spec, name, values):
 def write_json(path, value, **options):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value, ensure_ascii=False, **options) + "\n", "utf-8")
+
+
+def write_rerankers(out):
+    for name, spec in RERANKERS.items():
+        write_reranker(out / name, spec)
+        for file in (out / name).rglob("*.safetensors"):
+            file.chmod(0o644)
+        print(f"{name}: {sum(f.stat().st_size for f in (out / name).rglob('*') if f.is_file())} bytes")
+
+
+def write_reranker(directory, spec):
+    """A reranker as transformers saves it: its names, its config.json."""
+    from transformers import XLMRobertaConfig, XLMRobertaForSequenceClassification
+
+    config = XLMRobertaConfig(
+        vocab_size=spec.vocab, hidden_size=spec.hidden, num_hidden_layers=spec.layers,
+        num_attention_heads=spec.heads, intermediate_size=spec.ffn, max_position_embeddings=spec.positions,
+        type_vocab_size=1, layer_norm_eps=1e-5, bos_token_id=0, pad_token_id=1, eos_token_id=2, num_labels=1)
+    model = XLMRobertaForSequenceClassification(config)
+    generator = torch.Generator().manual_seed(spec.seed)
+    state = {}
+    for name, value in model.state_dict().items():
+        state[name] = random_tensor(name, value.shape, generator) if value.is_floating_point() else value
+        if name == "classifier.out_proj.weight":
+            state[name] *= spec.gain
+        if name == "classifier.out_proj.bias":
+            state[name] = torch.tensor([spec.bias])
+    model.load_state_dict(state, strict=True)
+    model.to(spec.dtype).save_pretrained(directory)
+    write_json(directory / "tokenizer.json", tokenizer(spec.vocab, LANGUAGES))
 
 
 def write_all(out):
@@ -253,10 +338,11 @@ def write_modules(directory, spec, generator):
     ], indent=2)
 
 
-def tokenizer(vocab):
-    """A tokenizer.json of XLM-R's form with `vocab` pieces: single characters, then pairs of letters."""
+def tokenizer(vocab, more=""):
+    """A tokenizer.json of XLM-R's form with `vocab` pieces: single characters (`more` among them), then pairs of letters."""
     letters = "eainostrludmcphvgbfkzwyjxq"
     pieces = ["▁", *letters, *"ETAOINSR.,!?'-0123456789äöüéèñçß", *(f"▁{a}" for a in letters)]
+    pieces += [c for c in dict.fromkeys(more) if c not in pieces]
     pieces += [a + b for a in letters for b in letters]
     pieces = pieces[: vocab - len(SPECIALS) - 1]
     entries = [[s, 0.0] for s in SPECIALS] + [[p, -3.0 - 0.03 * i] for i, p in enumerate(pieces)] + [["<mask>", 0.0]]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use super::rerank::RerankArgs;
 use super::verify::VerifyArgs;
 use crate::{Modes, SpecialTokens, WeightFormat};
 
@@ -79,6 +80,8 @@ pub(super) enum Command {
     Embed(EmbedArgs),
     /// Score the similarity of two texts, or of many pairs
     Score(ScoreArgs),
+    /// Sort documents by how well they answer a query, with a reranker
+    Rerank(RerankArgs),
     /// Show why two texts are similar: token weights, shared tokens, alignment
     Explain(ExplainArgs),
     /// Show a text's tokens

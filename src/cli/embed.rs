@@ -76,7 +76,8 @@ fn input_path(args: &EmbedArgs) -> Result<Option<&Path>> {
     }
 }
 
-fn read_chunk<R: std::io::BufRead>(records: &mut Records<R>, most: usize) -> Result<Vec<Record>> {
+/// The next records, `most` of them or some MB of text at most.
+pub(super) fn read_chunk<R: std::io::BufRead>(records: &mut Records<R>, most: usize) -> Result<Vec<Record>> {
     let mut chunk = Vec::new();
     let mut bytes = 0;
     while chunk.len() < most && bytes < CHUNK_BYTES {
@@ -124,7 +125,7 @@ impl Job {
                 Content::Ids(_) => of_ids.next(),
             };
             if let Some(embedding) = embedding {
-                self.progress.add(&embedding);
+                self.progress.add(embedding.tokens);
                 self.writer.push(record.id.as_deref(), &embedding)?;
             }
         }
@@ -134,8 +135,8 @@ impl Job {
 }
 
 /// A bar on stderr once the work has lasted a second, if stderr is a terminal.
-struct Progress {
-    bar: ProgressBar,
+pub(super) struct Progress {
+    pub bar: ProgressBar,
     read: Arc<AtomicU64>,
     records: u64,
     tokens: u64,
@@ -144,11 +145,11 @@ struct Progress {
 }
 
 impl Progress {
-    fn hidden() -> Progress {
+    pub(super) fn hidden() -> Progress {
         Progress { bar: ProgressBar::hidden(), read: Arc::default(), records: 0, tokens: 0, waiting: false }
     }
 
-    fn new(input: &input::Opened, quiet: bool) -> Progress {
+    pub(super) fn new(input: &input::Opened, quiet: bool) -> Progress {
         if quiet || !std::io::stderr().is_terminal() {
             return Progress::hidden();
         }
@@ -163,12 +164,13 @@ impl Progress {
         Progress { bar, read: Arc::clone(&input.count), records: 0, tokens: 0, waiting: true }
     }
 
-    fn add(&mut self, embedding: &Embedding) {
+    /// Counts a record that took `tokens` tokens.
+    pub(super) fn add(&mut self, tokens: usize) {
         self.records += 1;
-        self.tokens += embedding.tokens as u64;
+        self.tokens += tokens as u64;
     }
 
-    fn tick(&mut self) {
+    pub(super) fn tick(&mut self) {
         let seconds = self.bar.elapsed().as_secs_f64();
         if self.waiting && seconds > 1.0 {
             self.waiting = false;

@@ -32,6 +32,7 @@ struct Json<'a> {
     dense_dim: usize,
     colbert_dim: Option<usize>,
     modes: Vec<&'static str>,
+    rerank: bool,
     isa: &'a str,
     isa_supported: Vec<&'static str>,
     threads: usize,
@@ -56,6 +57,7 @@ fn write(out: &mut impl Write, info: &ModelInfo, json: bool) -> io::Result<()> {
             dense_dim: info.dense_dim,
             colbert_dim: info.colbert_dim,
             modes: modes.into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect(),
+            rerank: info.rerank,
             isa: info.isa,
             isa_supported: instruction_sets(),
             threads: info.threads,
@@ -64,6 +66,7 @@ fn write(out: &mut impl Write, info: &ModelInfo, json: bool) -> io::Result<()> {
     }
     let millions = info.parameters as f64 / 1e6;
     let unit = if info.dense_normalized { "normalised" } else { "not normalised" };
+    let dense = format!("{} values, {} pooling, {unit}", info.dense_dim, info.pooling);
     let rows = [
         ("trivec", env!("CARGO_PKG_VERSION").to_owned()),
         ("model", info.name.clone()),
@@ -71,9 +74,10 @@ fn write(out: &mut impl Write, info: &ModelInfo, json: bool) -> io::Result<()> {
         ("vocabulary", info.vocabulary.to_string()),
         ("parameters", format!("{millions:.1} M, stored as {}", info.weights)),
         ("max length", format!("{} tokens", info.max_length)),
-        ("dense", format!("{} values, {} pooling, {unit}", info.dense_dim, info.pooling)),
+        ("dense", if info.modes.dense { dense } else { "not available".to_owned() }),
         ("sparse", if info.modes.sparse { "one weight a token id".to_owned() } else { "not available".to_owned() }),
         ("colbert", info.colbert_dim.map_or("not available".to_owned(), |dim| format!("{dim} values a token"))),
+        ("rerank", if info.rerank { "one score a pair of texts".to_owned() } else { "not available".to_owned() }),
         ("kernels", format!("{} (this CPU runs {})", info.isa, instruction_sets().join(", "))),
         ("threads", info.threads.to_string()),
     ];

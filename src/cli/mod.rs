@@ -10,6 +10,7 @@ mod input;
 mod output;
 mod pack;
 mod plot;
+mod rerank;
 mod score;
 mod stages;
 mod style;
@@ -44,6 +45,7 @@ fn run(cli: &Cli) -> Result<()> {
     match &cli.command {
         Command::Embed(args) => embed::run(args, &cli.model),
         Command::Score(args) => score::run(args, &cli.model),
+        Command::Rerank(args) => rerank::run(args, &cli.model),
         Command::Explain(args) => explain::run(args, &cli.model),
         Command::Tokens(args) => tokens::run(args, &cli.model),
         Command::Info(args) => info::run(args, &cli.model),

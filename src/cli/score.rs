@@ -257,17 +257,19 @@ impl Row<'_> {
             .iter()
             .map(|(_, value)| value.map_or_else(|| format!("{:>8}", "n/a"), |value| format!("{value:>8.4}")))
             .collect();
-        let (a, b) = (excerpt(&self.pair.a), excerpt(&self.pair.b));
+        let (a, b) = (excerpt(&self.pair.a, EXCERPT), excerpt(&self.pair.b, EXCERPT));
         writeln!(out, "{:>6}{percent:>10}  {style}{verdict:<16}{style:#}{numbers}  {a} | {b}", self.index)
     }
 }
 
-/// The beginning of a text, on one line.
-fn excerpt(text: &str) -> String {
-    const COLUMNS: usize = 24;
+/// Columns that a table gives to each text of a pair.
+const EXCERPT: usize = 24;
+
+/// The beginning of a text, on one line of `columns` columns or so.
+pub(super) fn excerpt(text: &str, columns: usize) -> String {
     let mut shown = String::new();
     for c in style::readable(text).chars() {
-        if style::width(&shown) >= COLUMNS {
+        if style::width(&shown) >= columns {
             shown.push('…');
             // A text in right-to-left script was isolated; the isolation is closed again.
             if shown.starts_with('\u{2068}') {

@@ -1,23 +1,26 @@
-//! The library's front door: [`Model`] turns texts into [`Embedding`]s.
+//! The library's front door: [`Model`] turns texts into [`Embedding`]s, or pairs of texts into scores (`rerank`).
 
+mod inside;
 mod read;
+mod rerank;
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use trivec_kernels::{Isa, Kernels};
 
 use crate::compute::Compute;
-use crate::config::{DensePipeline, ModelConfig, Pooling};
+use crate::config::{DensePipeline, ModelConfig, ModelKind, Pooling};
 use crate::embedding::{Embedding, Modes};
 use crate::error::{Error, Result};
 use crate::heads::{self, DenseHead};
-use crate::model::{Encoder, Observer, TextBatch, Wanted, Workspace};
+use crate::model::{Encoder, TextBatch, Wanted, Workspace};
 use crate::parallel::Team;
 use crate::text::{SpecialTokens, TokenIds, Tokenizer};
 use crate::weights::packed::{self, PackedModel};
-use crate::weights::{Checkpoint, EncoderWeights, HeadWeights, LayerWeights, Source, WeightFormat};
+use crate::weights::{Checkpoint, EncoderWeights, HeadWeights, Source, WeightFormat};
 use read::{read_max_length, read_packed_tokenizer, read_pipeline, read_tokenizer};
+pub use rerank::RerankOptions;
 
 /// Most threads that can be asked for.
 const MAX_THREADS: usize = 1024;
@@ -110,9 +113,11 @@ pub struct ModelInfo {
     pub parameters: usize,
     /// Longest input in tokens.
     pub max_length: usize,
-    /// Which modes the model has.
+    /// Which modes the model has: none, if it is a reranker.
     pub modes: Modes,
-    /// Length of the dense vector.
+    /// Whether the model is a reranker: it scores pairs of texts ([`Model::rerank`]) and embeds nothing.
+    pub rerank: bool,
+    /// Length of the dense vector; 0 for a reranker.
     pub dense_dim: usize,
     /// Whether dense vectors are L2-normalised (a `modules.json` without `Normalize` says no).
     pub dense_normalized: bool,
@@ -234,8 +239,11 @@ impl Model {
 
     fn from_source(source: Source, name: String, options: &LoadOptions) -> Result<Model> {
         let config = ModelConfig::from_json(&source.require("config.json")?, &source.path("config.json"))?;
-        let pipeline = read_pipeline(&source)?;
-        let max_length = read_max_length(&source, &config)?;
+        let (pipeline, max_length) = match config.kind {
+            ModelKind::Embedder => (read_pipeline(&source)?, read_max_length(&source, &config)?),
+            // Its classifier reads the first token's state; sentence-transformers' files say nothing about it.
+            ModelKind::Reranker => (DensePipeline { normalize: false, ..Default::default() }, config.max_tokens()),
+        };
         let tokenizer = read_tokenizer(&source, &config)?;
         let checkpoint = Checkpoint::open(source, options.check_finite)?;
         Self::assemble(name, Parts { config, pipeline, max_length, tokenizer, checkpoint, packed: None }, options)
@@ -277,6 +285,8 @@ impl Model {
         let team = Team::new(options.threads).map_err(|e| Error::io(Path::new("threads"), e))?;
         let weights = EncoderWeights::read(&checkpoint, &config)?;
         let heads = HeadWeights::read(&checkpoint, &config, &pipeline.dense)?;
+        let rerank = config.kind == ModelKind::Reranker;
+        let dense_dim = heads.dense.last().map_or(config.hidden, |last| last.outputs);
         let info = ModelInfo {
             name,
             layers: config.layers,
@@ -286,8 +296,9 @@ impl Model {
             vocabulary: config.vocabulary,
             parameters: weights.parameters() + heads.parameters(),
             max_length,
-            modes: Modes { dense: true, sparse: heads.sparse.is_some(), colbert: heads.colbert.is_some() },
-            dense_dim: heads.dense.last().map_or(config.hidden, |last| last.outputs),
+            modes: Modes { dense: !rerank, sparse: heads.sparse.is_some(), colbert: heads.colbert.is_some() },
+            rerank,
+            dense_dim: if rerank { 0 } else { dense_dim },
             dense_normalized: pipeline.normalize,
             colbert_dim: heads.colbert.as_ref().map(|head| head.outputs),
             pooling: pipeline.pooling.name(),
@@ -322,7 +333,7 @@ impl Model {
     /// as for the reference.
     ///
     /// # Errors
-    /// [`ErrorKind::ModeUnavailable`](crate::ErrorKind::ModeUnavailable) if a mode's head is missing;
+    /// [`ErrorKind::ModeUnavailable`](crate::ErrorKind::ModeUnavailable) if a mode's head is missing, or the model is a reranker;
     /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) for options out of range.
     pub fn encode<S: AsRef<str> + Sync>(&self, texts: &[S], options: &EncodeOptions) -> Result<Vec<Embedding>> {
         let max_length = self.check(options)?;
@@ -365,7 +376,7 @@ impl Model {
     /// [`ErrorKind::Model`](crate::ErrorKind::Model) if the model has no tokenizer; [`ErrorKind::Usage`](crate::ErrorKind::Usage) for
     /// options out of range.
     pub fn tokenize(&self, text: &str, options: &EncodeOptions) -> Result<Tokens> {
-        let max_length = self.check(&EncodeOptions { modes: Modes::DENSE, ..options.clone() })?;
+        let max_length = self.check_ranges(options)?;
         let tokenizer = self.tokenizer()?;
         let TokenIds { ids, truncated } = tokenizer.encode(text, max_length, options.special_tokens);
         Ok(Tokens { tokens: pieces(tokenizer, &ids), truncated })
@@ -374,7 +385,7 @@ impl Model {
     /// A text's embedding with its tokens and their weights, in every mode the model has; `options.modes` is not read.
     ///
     /// # Errors
-    /// As [`Model::tokenize`].
+    /// As [`Model::tokenize`]; [`ErrorKind::ModeUnavailable`](crate::ErrorKind::ModeUnavailable) if the model is a reranker.
     pub fn inspect(&self, text: &str, options: &EncodeOptions) -> Result<Inspection> {
         let options = EncodeOptions { modes: self.info.modes, ..options.clone() };
         let max_length = self.check(&options)?;
@@ -401,28 +412,38 @@ impl Model {
     /// Checks what a call asks against what the model has; returns the maximum length.
     fn check(&self, options: &EncodeOptions) -> Result<usize> {
         let info = &self.info;
+        if info.rerank {
+            let Modes { dense, sparse, colbert } = options.modes;
+            let names = [(dense, "dense"), (sparse, "sparse"), (colbert, "colbert")];
+            let mode = names.into_iter().find(|(asked, _)| *asked).map_or("embedding", |(_, name)| name);
+            return Err(Error::Reranker { mode });
+        }
         if options.modes.sparse && !info.modes.sparse {
             return Err(Error::ModeUnavailable { mode: "sparse", head: "sparse_linear" });
         }
         if options.modes.colbert && !info.modes.colbert {
             return Err(Error::ModeUnavailable { mode: "colbert", head: "colbert_linear" });
         }
-        let range = |option, value: Option<usize>, from: usize, to: usize| match value {
-            Some(value) if !(from..=to).contains(&value) => {
-                Err(Error::Option { option, what: format!("found {value}, expected {from} to {to}") })
-            }
-            _ => Ok(()),
-        };
-        range("max_length", options.max_length, 2, info.max_length)?;
-        range("dimensions", options.dimensions, 1, info.dense_dim)?;
+        self.check_ranges(options)
+    }
+
+    /// Checks the options' numbers; returns the maximum length.
+    fn check_ranges(&self, options: &EncodeOptions) -> Result<usize> {
+        let info = &self.info;
+        check_range("max_length", options.max_length, 2, info.max_length)?;
+        check_range("dimensions", options.dimensions, 1, info.dense_dim)?;
         Ok(options.max_length.unwrap_or(info.max_length))
     }
 
-    /// Packs texts into batches, longest first, and puts the results back in order.
     fn encode_checked(&self, texts: &[TokenIds], options: &EncodeOptions) -> Vec<Embedding> {
+        self.in_batches(texts, |batch| self.run_batch(batch, options, |_| ()))
+    }
+
+    /// Packs texts into batches, longest first, runs them, and puts the results, one a text, back in order.
+    fn in_batches<R>(&self, texts: &[TokenIds], run: impl Fn(&[&TokenIds]) -> Vec<R>) -> Vec<R> {
         let mut order: Vec<usize> = (0..texts.len()).collect();
         order.sort_by_key(|&index| std::cmp::Reverse(texts[index].ids.len()));
-        let mut embeddings: Vec<Option<Embedding>> = texts.iter().map(|_| None).collect();
+        let mut results: Vec<Option<R>> = texts.iter().map(|_| None).collect();
         let mut rest = order.as_slice();
         while !rest.is_empty() {
             let mut tokens = 0;
@@ -432,12 +453,12 @@ impl Model {
             });
             let (batch, others) = rest.split_at(fits.count().max(1));
             let members: Vec<&TokenIds> = batch.iter().map(|&index| &texts[index]).collect();
-            for (&index, embedding) in batch.iter().zip(self.run_batch(&members, options, |_| ())) {
-                embeddings[index] = Some(embedding);
+            for (&index, result) in batch.iter().zip(run(&members)) {
+                results[index] = Some(result);
             }
             rest = others;
         }
-        embeddings.into_iter().flatten().collect()
+        results.into_iter().flatten().collect()
     }
 
     /// One forward pass. `weights` sees the lexical weight of every token of every text, if they were asked for.
@@ -500,109 +521,13 @@ impl Model {
     }
 }
 
-/// What a call has to do at the least.
-#[cfg(feature = "cli")]
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Work {
-    /// Bytes of the layers' weights, each read once.
-    pub weight_bytes: u64,
-    /// Two for each multiply-add of the linear layers and of attention.
-    pub operations: f64,
-}
-
-/// What packing and measuring read of a model.
-impl Model {
-    /// What dense vectors of texts of these lengths take: with CLS pooling, the last layer computes the first token's queries, attention
-    /// output and feed-forward alone.
-    #[cfg(feature = "cli")]
-    pub(crate) fn work(&self, lengths: &[usize]) -> Work {
-        let config = &self.encoder.config;
-        let (hidden, ffn) = (config.hidden as f64, config.ffn as f64);
-        let mut weight_bytes = 0.0;
-        for layer in &self.encoder.weights.layers {
-            for linear in layer.linears() {
-                weight_bytes += (linear.outputs * linear.inputs) as f64 * linear.format().bytes_per_weight();
-            }
+/// Whether an option's value, if there is one, lies in `from ..= to`.
+fn check_range(option: &'static str, value: Option<usize>, from: usize, to: usize) -> Result<()> {
+    match value {
+        Some(value) if !(from..=to).contains(&value) => {
+            Err(Error::Option { option, what: format!("found {value}, expected {from} to {to}") })
         }
-        let of_tokens = 4.0 * hidden * hidden + 2.0 * hidden * ffn;
-        let mut multiply_adds = 0.0;
-        for &length in lengths {
-            let tokens = length as f64;
-            let layer = tokens * of_tokens + 2.0 * tokens * tokens * hidden;
-            let last = match self.pipeline.pooling {
-                Pooling::Mean => layer,
-                Pooling::Cls => {
-                    2.0 * tokens * hidden * hidden + of_tokens - 2.0 * hidden * hidden + 2.0 * tokens * hidden
-                }
-            };
-            multiply_adds += (config.layers - 1) as f64 * layer + last;
-        }
-        Work { weight_bytes: weight_bytes as u64, operations: 2.0 * multiply_adds }
-    }
-
-    pub(crate) fn encoder(&self) -> &Encoder {
-        &self.encoder
-    }
-
-    pub(crate) fn heads(&self) -> &HeadWeights {
-        &self.heads
-    }
-
-    pub(crate) fn pipeline(&self) -> &DensePipeline {
-        &self.pipeline
-    }
-
-    pub(crate) fn kernels(&self) -> &'static Kernels {
-        self.kernels
-    }
-
-    pub(crate) fn team(&self) -> &Team {
-        &self.team
-    }
-
-    /// Puts `other`'s layer in the place of its own, which it returns: models of the same shape.
-    pub(crate) fn exchange_layer(&mut self, layer: usize, other: &Model) -> Arc<LayerWeights> {
-        std::mem::replace(&mut self.encoder.weights.layers[layer], Arc::clone(&other.encoder.weights.layers[layer]))
-    }
-
-    /// Puts a layer back.
-    pub(crate) fn put_layer(&mut self, layer: usize, weights: Arc<LayerWeights>) {
-        self.encoder.weights.layers[layer] = weights;
-    }
-
-    /// Of a packed file, how its layers' weights are stored.
-    pub fn packed_format(&self) -> Option<WeightFormat> {
-        self.packed.as_ref().map(|packed| packed.format)
-    }
-
-    /// Of a packed file, what it was packed from: a digest of the weights, `starter`, or `unknown`.
-    pub fn packed_source(&self) -> Option<&str> {
-        self.packed.as_ref().map(|packed| packed.source.as_str())
-    }
-
-    pub(crate) fn text_tokenizer(&self) -> Option<&Tokenizer> {
-        self.tokenizer.as_ref()
-    }
-
-    /// Runs the encoder over `texts` and returns the widest inputs of its layers.
-    pub(crate) fn observe(
-        &self,
-        texts: &[&str],
-        options: &EncodeOptions,
-        progress: &dyn Fn(usize),
-    ) -> Result<Observer> {
-        let max_length = self.check(options)?;
-        let tokenizer = self.tokenizer()?;
-        let compute = Compute { kernels: self.kernels, team: &self.team };
-        let mut ws = Workspace { observer: Some(Observer::default()), ..Workspace::default() };
-        for (done, text) in texts.iter().enumerate() {
-            progress(done);
-            let mut batch = TextBatch::default();
-            batch.push(&tokenizer.encode(text, max_length, options.special_tokens).ids);
-            self.encoder.forward(compute, &batch, Wanted::AllTokens, &mut ws);
-        }
-        progress(texts.len());
-        Ok(ws.observer.take().unwrap_or_default())
+        _ => Ok(()),
     }
 }
 

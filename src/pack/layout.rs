@@ -8,7 +8,7 @@ use super::plan::Plan;
 use crate::engine::Model;
 use crate::error::{Error, Result};
 use crate::text::Tokenizer;
-use crate::weights::{HeadWeights, Linear, Norm, Site, Table, WeightFormat, panel_shape};
+use crate::weights::{Classifier, HeadWeights, Linear, Norm, Site, Table, WeightFormat, panel_shape};
 
 /// Bytes of a 4-bit block of a checkpoint.
 const Q4_BLOCK_BYTES: usize = 18;
@@ -122,7 +122,9 @@ fn add_heads<'a>(writer: &mut PackedWriter<'a>, heads: &'a HeadWeights) {
     let dense = heads.dense.iter().enumerate().map(|(index, linear)| (format!("dense.{index}"), linear));
     let sparse = heads.sparse.iter().map(|linear| ("sparse_linear".to_owned(), linear));
     let colbert = heads.colbert.iter().map(|linear| ("colbert_linear".to_owned(), linear));
-    for (name, linear) in dense.chain(sparse).chain(colbert) {
+    let classifier =
+        heads.classifier.iter().flat_map(Classifier::named).map(|(name, linear)| (name.to_owned(), linear));
+    for (name, linear) in dense.chain(sparse).chain(colbert).chain(classifier) {
         let fill: Fill<'a> = Box::new(move || {
             let rows = (0..linear.outputs).flat_map(|output| linear.weight().row(output));
             Ok(f32_bytes(rows.copied()))

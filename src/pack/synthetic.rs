@@ -11,7 +11,7 @@ use trivec_kernels::Kernels;
 use super::file::{Fill, PackedWriter};
 use super::layout::{Layer, RowSource, add_table};
 use super::{FORMAT_VERSION, MetaModel, keys};
-use crate::config::{DensePipeline, ModelConfig};
+use crate::config::{DensePipeline, ModelConfig, ModelKind};
 use crate::error::{Error, Result};
 use crate::parallel::Team;
 use crate::weights::WeightFormat;
@@ -19,6 +19,7 @@ use crate::weights::WeightFormat;
 /// BGE-M3's sizes.
 pub(crate) fn bge_m3() -> ModelConfig {
     ModelConfig {
+        kind: ModelKind::Embedder,
         layers: 24,
         hidden: 1024,
         heads: 16,

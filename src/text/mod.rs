@@ -40,10 +40,13 @@ pub enum SpecialTokens {
     Literal,
 }
 
-/// A text's token ids.
+/// Fewest tokens of a pair: see [`Tokenizer::encode_pair`].
+pub(crate) const MIN_PAIR_TOKENS: usize = 17;
+
+/// A text's token ids, or a pair's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenIds {
-    /// `<s>`, the text's tokens, `</s>`.
+    /// `<s>`, the text's tokens, `</s>`; of a pair `<s>`, the query's, `</s></s>`, the document's, `</s>`.
     pub ids: Vec<u32>,
     /// Whether the text had more tokens.
     pub truncated: bool,
@@ -117,14 +120,38 @@ impl Tokenizer {
 
     /// `<s> text </s>`. A text of more than `max_tokens` keeps its first `max_tokens - 2` and `</s>`; below 2 counts as 2.
     pub fn encode(&self, text: &str, max_tokens: usize, special: SpecialTokens) -> TokenIds {
-        let kept = max_tokens.saturating_sub(2);
+        let TokenIds { mut ids, truncated } = self.begin(text, max_tokens.saturating_sub(2), special);
+        ids.push(self.eos);
+        TokenIds { ids, truncated }
+    }
+
+    /// `<s> query </s></s> document </s>`: a pair, as rerankers take it. The query keeps its first `max_tokens · 3 / 4` tokens at most,
+    /// the document as many of its first as then fit; below 17, which leave room for one, `max_tokens` counts as 17.
+    ///
+    /// Source: FlagEmbedding `FlagReranker.compute_score_single_gpu`. It also leaves a pair uncut where a query of that length and the
+    /// special tokens leave the document nothing, which needs a `max_tokens` below 17.
+    pub fn encode_pair(&self, query: &str, document: &str, max_tokens: usize, special: SpecialTokens) -> TokenIds {
+        let max_tokens = max_tokens.max(MIN_PAIR_TOKENS);
+        // Three quarters without a product that could overflow.
+        let most = max_tokens / 4 * 3 + max_tokens % 4 * 3 / 4;
+        let mut pair = self.begin(query, most, special);
+        pair.ids.extend([self.eos, self.eos]);
+        let room = max_tokens - pair.ids.len() - 1;
+        // What `begin` puts first belongs to the query alone.
+        let document = self.begin(document, room, special);
+        pair.ids.extend_from_slice(&document.ids[1..]);
+        pair.ids.push(self.eos);
+        TokenIds { ids: pair.ids, truncated: pair.truncated || document.truncated }
+    }
+
+    /// `<s>` and the text's own tokens, `kept` of them at most.
+    fn begin(&self, text: &str, kept: usize, special: SpecialTokens) -> TokenIds {
         let mut ids = vec![self.bos];
         // One token more than is kept tells that the text was longer.
         let wanted = kept.saturating_add(1);
         let _ = self.content(text, special, wanted, &mut ids);
         let truncated = ids.len() - 1 > kept;
-        ids.truncate(kept + 1);
-        ids.push(self.eos);
+        ids.truncate(kept.saturating_add(1));
         TokenIds { ids, truncated }
     }
 

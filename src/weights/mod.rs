@@ -12,7 +12,7 @@ mod store;
 pub(crate) use checkpoint::{Checkpoint, Mapped};
 pub use linear::WeightFormat;
 pub(crate) use linear::{Input, InputForm, Linear, panel_shape};
-pub(crate) use names::{EncoderWeights, HeadWeights, LayerWeights, Site};
+pub(crate) use names::{Classifier, EncoderWeights, HeadWeights, LayerWeights, Site};
 pub(crate) use source::Source;
 pub(crate) use store::{Norm, Table};
 

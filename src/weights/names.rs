@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::checkpoint::StoredTensor;
 use super::linear::{Linear, PackedInput, WeightFormat};
 use super::store::{Norm, Table, floats};
-use crate::config::{DenseModuleConfig, ModelConfig, parse_json};
+use crate::config::{DenseModuleConfig, ModelConfig, ModelKind, parse_json};
 use crate::error::{Error, Result};
 
 /// Everything the encoder multiplies by.
@@ -168,6 +168,34 @@ pub(crate) struct HeadWeights {
     pub sparse: Option<Linear>,
     /// `[colbert_dim, hidden]`
     pub colbert: Option<Linear>,
+    /// A reranker's only head.
+    pub classifier: Option<Classifier>,
+}
+
+/// The head of `XLMRobertaForSequenceClassification`.
+#[derive(Debug)]
+pub(crate) struct Classifier {
+    /// `[hidden, hidden]`
+    pub dense: Linear,
+    /// `[1, hidden]`
+    pub out_proj: Linear,
+}
+
+impl Classifier {
+    /// The two layers with the names that checkpoints and packed files give them.
+    pub(crate) fn named(&self) -> [(&'static str, &Linear); 2] {
+        [("classifier.dense", &self.dense), ("classifier.out_proj", &self.out_proj)]
+    }
+
+    fn read(checkpoint: &Checkpoint, hidden: usize) -> Result<Classifier> {
+        // Floats in packed files too.
+        let layer = |name: &str, outputs: usize| {
+            let weight = checkpoint.require(&format!("{name}.weight"))?;
+            let bias = checkpoint.require(&format!("{name}.bias"))?;
+            Linear::read(weight, Some(bias), outputs, hidden)
+        };
+        Ok(Classifier { dense: layer("classifier.dense", hidden)?, out_proj: layer("classifier.out_proj", 1)? })
+    }
 }
 
 /// A head `[outputs, hidden]`, with `None` for as many outputs as it has: in the main files under its name, or in a file of its
@@ -230,8 +258,12 @@ fn packed_dense_module(checkpoint: &Checkpoint, index: usize, inputs: usize) -> 
 }
 
 impl HeadWeights {
-    /// Reads the heads that are there; `dense_folders` are the `Dense` modules of `modules.json`.
+    /// Reads the heads that are there; `dense_folders` are the `Dense` modules of `modules.json`. A reranker has its classifier alone.
     pub(crate) fn read(checkpoint: &Checkpoint, config: &ModelConfig, dense_folders: &[String]) -> Result<HeadWeights> {
+        if config.kind == ModelKind::Reranker {
+            let classifier = Some(Classifier::read(checkpoint, config.hidden)?);
+            return Ok(HeadWeights { dense: Vec::new(), sparse: None, colbert: None, classifier });
+        }
         let mut dense: Vec<Linear> = Vec::new();
         for (index, folder) in dense_folders.iter().enumerate() {
             let inputs = dense.last().map_or(config.hidden, |last| last.outputs);
@@ -245,11 +277,13 @@ impl HeadWeights {
             dense,
             sparse: head(checkpoint, "sparse_linear", Some(1), config.hidden)?,
             colbert: head(checkpoint, "colbert_linear", None, config.hidden)?,
+            classifier: None,
         })
     }
 
     /// Number of weights.
     pub(crate) fn parameters(&self) -> usize {
-        self.dense.iter().chain(&self.sparse).chain(&self.colbert).map(Linear::parameters).sum()
+        let classifier = self.classifier.iter().flat_map(Classifier::named).map(|(_, linear)| linear);
+        self.dense.iter().chain(&self.sparse).chain(&self.colbert).chain(classifier).map(Linear::parameters).sum()
     }
 }

@@ -1,7 +1,8 @@
 //! Reading a packed file: one safetensors file with everything a model needs, used in place.
 //!
 //! Metadata, all text: the keys below. Tensors: the checkpoint's names; a layer's `weight` holds panels (`trivec_kernels`, "Matrix
-//! products"), beside it `weight_scale` (int8) and the site's `input_scale`; `dense.N`, `sparse_linear` and `colbert_linear` are the heads;
+//! products"), beside it `weight_scale` (int8) and the site's `input_scale`; `dense.N`, `sparse_linear` and `colbert_linear` are the heads,
+//! `classifier.dense` and `classifier.out_proj` a reranker's;
 //! `tokenizer.*` the compiled tokenizer; `pad.*` only fill up to multiples of 64 bytes.
 
 use std::path::Path;
@@ -12,7 +13,7 @@ use super::checkpoint::{Checkpoint, PackedScheme};
 use super::linear::WeightFormat;
 use super::safetensors::read_header;
 use super::source::Source;
-use crate::config::{DensePipeline, ModelConfig, Pooling};
+use crate::config::{DensePipeline, MIN_PAIR_TOKENS, ModelConfig, ModelKind, Pooling};
 use crate::error::{Error, Result};
 
 /// The version of the layout that this engine writes and reads.
@@ -41,6 +42,9 @@ pub(crate) mod keys {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct MetaModel {
+    /// Left out for embedders, so that their files are what they were before there were others.
+    #[serde(default, skip_serializing_if = "is_embedder")]
+    kind: ModelKind,
     layers: usize,
     hidden: usize,
     heads: usize,
@@ -56,9 +60,14 @@ pub(crate) struct MetaModel {
     max_length: usize,
 }
 
+fn is_embedder(kind: &ModelKind) -> bool {
+    *kind == ModelKind::Embedder
+}
+
 impl MetaModel {
     pub(crate) fn of(config: &ModelConfig, pipeline: &DensePipeline, max_length: usize) -> MetaModel {
         MetaModel {
+            kind: config.kind,
             layers: config.layers,
             hidden: config.hidden,
             heads: config.heads,
@@ -78,6 +87,7 @@ impl MetaModel {
     /// Checks the values as those of a `config.json` are.
     fn into_parts(self, path: &Path) -> Result<(ModelConfig, DensePipeline, usize)> {
         let config = ModelConfig {
+            kind: self.kind,
             layers: self.layers,
             hidden: self.hidden,
             heads: self.heads,
@@ -95,8 +105,10 @@ impl MetaModel {
             "mean" => Pooling::Mean,
             other => return refuse(format!("pooling is `{other}`, expected cls or mean")),
         };
-        if !(2..=config.max_tokens()).contains(&self.max_length) {
-            return refuse(format!("the maximum length is {}, expected 2 to {}", self.max_length, config.max_tokens()));
+        let least = if self.kind == ModelKind::Reranker { MIN_PAIR_TOKENS } else { 2 };
+        if !(least..=config.max_tokens()).contains(&self.max_length) {
+            let (found, most) = (self.max_length, config.max_tokens());
+            return refuse(format!("the maximum length is {found}, expected {least} to {most}"));
         }
         if self.dense_modules > MAX_DENSE_MODULES {
             return refuse(format!("{} dense modules, expected at most {MAX_DENSE_MODULES}", self.dense_modules));

@@ -1,0 +1,122 @@
+//! What the rest of the crate sees of a model: packing, the bench.
+
+use std::sync::Arc;
+
+use trivec_kernels::Kernels;
+
+use super::{EncodeOptions, Model};
+use crate::compute::Compute;
+use crate::config::DensePipeline;
+#[cfg(feature = "cli")]
+use crate::config::Pooling;
+use crate::error::Result;
+use crate::model::{Encoder, Observer, TextBatch, Wanted, Workspace};
+use crate::parallel::Team;
+use crate::text::Tokenizer;
+use crate::weights::{HeadWeights, LayerWeights, WeightFormat};
+
+/// What a call has to do at the least.
+#[cfg(feature = "cli")]
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Work {
+    /// Bytes of the layers' weights, each read once.
+    pub weight_bytes: u64,
+    /// Two for each multiply-add of the linear layers and of attention.
+    pub operations: f64,
+}
+
+/// What packing and measuring read of a model.
+impl Model {
+    /// What dense vectors of texts of these lengths take: with CLS pooling, the last layer computes the first token's queries, attention
+    /// output and feed-forward alone.
+    #[cfg(feature = "cli")]
+    pub(crate) fn work(&self, lengths: &[usize]) -> Work {
+        let config = &self.encoder.config;
+        let (hidden, ffn) = (config.hidden as f64, config.ffn as f64);
+        let mut weight_bytes = 0.0;
+        for layer in &self.encoder.weights.layers {
+            for linear in layer.linears() {
+                weight_bytes += (linear.outputs * linear.inputs) as f64 * linear.format().bytes_per_weight();
+            }
+        }
+        let of_tokens = 4.0 * hidden * hidden + 2.0 * hidden * ffn;
+        let mut multiply_adds = 0.0;
+        for &length in lengths {
+            let tokens = length as f64;
+            let layer = tokens * of_tokens + 2.0 * tokens * tokens * hidden;
+            let last = match self.pipeline.pooling {
+                Pooling::Mean => layer,
+                Pooling::Cls => {
+                    2.0 * tokens * hidden * hidden + of_tokens - 2.0 * hidden * hidden + 2.0 * tokens * hidden
+                }
+            };
+            multiply_adds += (config.layers - 1) as f64 * layer + last;
+        }
+        Work { weight_bytes: weight_bytes as u64, operations: 2.0 * multiply_adds }
+    }
+
+    pub(crate) fn encoder(&self) -> &Encoder {
+        &self.encoder
+    }
+
+    pub(crate) fn heads(&self) -> &HeadWeights {
+        &self.heads
+    }
+
+    pub(crate) fn pipeline(&self) -> &DensePipeline {
+        &self.pipeline
+    }
+
+    pub(crate) fn kernels(&self) -> &'static Kernels {
+        self.kernels
+    }
+
+    pub(crate) fn team(&self) -> &Team {
+        &self.team
+    }
+
+    /// Puts `other`'s layer in the place of its own, which it returns: models of the same shape.
+    pub(crate) fn exchange_layer(&mut self, layer: usize, other: &Model) -> Arc<LayerWeights> {
+        std::mem::replace(&mut self.encoder.weights.layers[layer], Arc::clone(&other.encoder.weights.layers[layer]))
+    }
+
+    /// Puts a layer back.
+    pub(crate) fn put_layer(&mut self, layer: usize, weights: Arc<LayerWeights>) {
+        self.encoder.weights.layers[layer] = weights;
+    }
+
+    /// Of a packed file, how its layers' weights are stored.
+    pub fn packed_format(&self) -> Option<WeightFormat> {
+        self.packed.as_ref().map(|packed| packed.format)
+    }
+
+    /// Of a packed file, what it was packed from: a digest of the weights, `starter`, or `unknown`.
+    pub fn packed_source(&self) -> Option<&str> {
+        self.packed.as_ref().map(|packed| packed.source.as_str())
+    }
+
+    pub(crate) fn text_tokenizer(&self) -> Option<&Tokenizer> {
+        self.tokenizer.as_ref()
+    }
+
+    /// Runs the encoder over `texts` and returns the widest inputs of its layers.
+    pub(crate) fn observe(
+        &self,
+        texts: &[&str],
+        options: &EncodeOptions,
+        progress: &dyn Fn(usize),
+    ) -> Result<Observer> {
+        let max_length = self.check_ranges(options)?;
+        let tokenizer = self.tokenizer()?;
+        let compute = Compute { kernels: self.kernels, team: &self.team };
+        let mut ws = Workspace { observer: Some(Observer::default()), ..Workspace::default() };
+        for (done, text) in texts.iter().enumerate() {
+            progress(done);
+            let mut batch = TextBatch::default();
+            batch.push(&tokenizer.encode(text, max_length, options.special_tokens).ids);
+            self.encoder.forward(compute, &batch, Wanted::AllTokens, &mut ws);
+        }
+        progress(texts.len());
+        Ok(ws.observer.take().unwrap_or_default())
+    }
+}

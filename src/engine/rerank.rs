@@ -1,0 +1,107 @@
+//! Reranking: a query and a document go through the encoder together, and a classifier says how well the one answers the other.
+
+use super::{Model, Tokens, check_range, pieces};
+use crate::compute::Compute;
+use crate::config::MIN_PAIR_TOKENS;
+use crate::embedding::Reranked;
+use crate::error::{Error, Result};
+use crate::heads;
+use crate::model::{TextBatch, Wanted};
+use crate::text::{SpecialTokens, TokenIds, Tokenizer};
+use crate::weights::Classifier;
+
+/// Tokens of a pair unless others are asked for: FlagReranker's default.
+const DEFAULT_MAX_LENGTH: usize = 512;
+
+// The tokenizer cuts by the same number that options and files are held against.
+const _: () = assert!(MIN_PAIR_TOKENS == crate::text::MIN_PAIR_TOKENS);
+
+/// How to rerank.
+#[derive(Debug, Clone, Default)]
+pub struct RerankOptions {
+    /// Tokens kept of each pair, its four special tokens included: 17 to [`ModelInfo::max_length`](crate::ModelInfo::max_length);
+    /// `None`: 512 as for the reference, or the model's maximum where that is less.
+    ///
+    /// The query keeps its first three quarters of so many at most, the document what then fits.
+    pub max_length: Option<usize>,
+    /// How special tokens that are written out in a text are read.
+    pub special_tokens: SpecialTokens,
+}
+
+impl Model {
+    /// How well each document answers the query: one result a document, in the order of `documents`; an empty list gives an empty list.
+    ///
+    /// A pair is `<s> query </s></s> document </s>`, cut as FlagEmbedding's `FlagReranker` cuts it: see [`RerankOptions::max_length`].
+    /// A pair's result has the same bits whatever its neighbours, their order and the number of threads.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ModeUnavailable`](crate::ErrorKind::ModeUnavailable) if the model is no reranker;
+    /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) for options out of range; [`ErrorKind::Model`](crate::ErrorKind::Model) if the model
+    /// has no tokenizer.
+    pub fn rerank<S: AsRef<str> + Sync>(
+        &self,
+        query: &str,
+        documents: &[S],
+        options: &RerankOptions,
+    ) -> Result<Vec<Reranked>> {
+        let pairs: Vec<(&str, &str)> = documents.iter().map(|document| (query, document.as_ref())).collect();
+        self.rerank_pairs(&pairs, options)
+    }
+
+    /// As [`Model::rerank`], of `(query, document)` pairs.
+    ///
+    /// # Errors
+    /// As [`Model::rerank`].
+    pub fn rerank_pairs<Q, D>(&self, pairs: &[(Q, D)], options: &RerankOptions) -> Result<Vec<Reranked>>
+    where
+        Q: AsRef<str> + Sync,
+        D: AsRef<str> + Sync,
+    {
+        let (classifier, tokenizer, max_length) = self.check_rerank(options)?;
+        let pairs = self.team.map(pairs, |(query, document)| {
+            tokenizer.encode_pair(query.as_ref(), document.as_ref(), max_length, options.special_tokens)
+        });
+        let logits = self.in_batches(&pairs, |batch| self.logits(classifier, batch));
+        let result = |(index, (pair, logit)): (usize, (&TokenIds, f32))| Reranked {
+            index,
+            logit,
+            score: heads::sigmoid(logit),
+            tokens: pair.ids.len(),
+            truncated: pair.truncated,
+        };
+        Ok(pairs.iter().zip(logits).enumerate().map(result).collect())
+    }
+
+    /// A pair's tokens, as [`Model::rerank`] cuts them.
+    ///
+    /// # Errors
+    /// As [`Model::rerank`].
+    pub fn tokenize_pair(&self, query: &str, document: &str, options: &RerankOptions) -> Result<Tokens> {
+        let (_, tokenizer, max_length) = self.check_rerank(options)?;
+        let TokenIds { ids, truncated } = tokenizer.encode_pair(query, document, max_length, options.special_tokens);
+        Ok(Tokens { tokens: pieces(tokenizer, &ids), truncated })
+    }
+
+    /// Checks what is asked against what the model has.
+    fn check_rerank(&self, options: &RerankOptions) -> Result<(&Classifier, &Tokenizer, usize)> {
+        let missing = Error::ModeUnavailable { mode: "rerank", head: "classifier" };
+        let classifier = self.heads.classifier.as_ref().ok_or(missing)?;
+        let most = self.info.max_length;
+        check_range("max_length", options.max_length, MIN_PAIR_TOKENS, most)?;
+        Ok((classifier, self.tokenizer()?, options.max_length.unwrap_or(DEFAULT_MAX_LENGTH.min(most))))
+    }
+
+    /// One forward pass.
+    fn logits(&self, classifier: &Classifier, pairs: &[&TokenIds]) -> Vec<f32> {
+        let compute = Compute { kernels: self.kernels, team: &self.team };
+        let mut batch = TextBatch::default();
+        pairs.iter().for_each(|pair| batch.push(&pair.ids));
+        let mut ws = self.take_workspace();
+        // The classifier reads one state a pair.
+        self.encoder.forward(compute, &batch, Wanted::FirstTokens, &mut ws);
+        let states: Vec<&[f32]> = (0..pairs.len()).map(|pair| ws.states.row(pair)).collect();
+        let logits = self.team.map(&states, |state| heads::logit(self.kernels, classifier, state));
+        self.put_back(ws);
+        logits
+    }
+}

@@ -1,0 +1,45 @@
+use trivec_kernels::{Kernels, MatMut, MatRef};
+
+use crate::weights::Classifier;
+
+/// How well a document answers a query, from the state of the pair's first token `[hidden]`: `W_o tanh(W_d h + b_d) + b_o`.
+///
+/// Source: transformers `XLMRobertaClassificationHead`, whose dropout rests outside training. There is no pooler before it.
+pub(crate) fn logit(kernels: &Kernels, head: &Classifier, state: &[f32]) -> f32 {
+    let (dense, out_proj) = (&head.dense, &head.out_proj);
+    let mut inner = vec![0.0; dense.outputs];
+    // A row alone, whatever else is in the batch: its bits do not depend on neighbours.
+    let out = MatMut::dense(&mut inner, dense.outputs);
+    kernels.linear(MatRef::dense(state, dense.inputs), dense.weight(), dense.bias(), out);
+    inner.iter_mut().for_each(|x| *x = tanh(*x));
+    kernels.dot(&inner, out_proj.weight().row(0)) + out_proj.bias().map_or(0.0, |bias| bias[0])
+}
+
+/// By way of f64: platforms' f64 functions differ in digits that f32 does not hold.
+fn tanh(x: f32) -> f32 {
+    f64::from(x).tanh() as f32
+}
+
+/// `1 / (1 + e^-x)`: a logit as a score of 0 to 1.
+///
+/// Source: FlagEmbedding `FlagReranker.compute_score(normalize=True)`.
+pub(crate) fn sigmoid(x: f32) -> f32 {
+    (1.0 / (1.0 + (-f64::from(x)).exp())) as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sigmoid_keeps_small_scores_and_ends_at_0_and_1() {
+        // The last two: logits and scores that BAAI publishes for bge-reranker-v2-m3.
+        for (x, expected) in
+            [(0.0, 0.5), (-20.0, 2.061_153_6e-9), (-8.1875, 0.000_278_030_97), (5.261_718_8, 0.994_840_4)]
+        {
+            assert!((sigmoid(x) / expected - 1.0).abs() < 1e-5, "{x}: {}", sigmoid(x));
+        }
+        assert_eq!((sigmoid(f32::MAX), sigmoid(f32::MIN)), (1.0, 0.0));
+        assert!(sigmoid(f32::NAN).is_nan());
+    }
+}
