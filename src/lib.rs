@@ -60,6 +60,9 @@ mod heads;
 mod model;
 pub mod pack;
 mod parallel;
+#[cfg(feature = "serve")]
+#[doc(hidden)]
+pub mod server;
 pub mod similarity;
 #[cfg(feature = "starter")]
 mod starter;

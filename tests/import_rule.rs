@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Module → what it may import of this crate; `kernels` is the crate `trivec-kernels`.
 ///
 /// `compute` (the chosen kernels, the threads, and the matrix product cut into tasks) is what `model` and `heads` share.
-const TABLE: [(&str, &[&str]); 17] = [
+const TABLE: [(&str, &[&str]); 18] = [
     ("error", &[]),
     ("embedding", &[]),
     ("parallel", &[]),
@@ -53,7 +53,8 @@ const TABLE: [(&str, &[&str]); 17] = [
         ],
     ),
     // `parallel` and `kernels` for the bench, which measures what they can do.
-    ("cli", &["engine", "pack", "similarity", "embedding", "parallel", "kernels", "error"]),
+    ("server", &["engine", "similarity", "embedding", "error"]),
+    ("cli", &["server", "engine", "pack", "similarity", "embedding", "parallel", "kernels", "error"]),
     // The crate root and the fuzz entrances see everything.
     ("lib", &["*"]),
     ("fuzzing", &["*"]),

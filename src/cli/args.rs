@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use super::rerank::RerankArgs;
+#[cfg(feature = "serve")]
+use super::serve::ServeArgs;
 use super::verify::VerifyArgs;
 use crate::{Modes, SpecialTokens, WeightFormat};
 
@@ -30,7 +32,7 @@ pub(super) struct Cli {
 }
 
 /// What all subcommands share.
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Clone)]
 pub(super) struct ModelArgs {
     /// Model: a directory in Hugging Face layout or a packed file; without it the built-in starter is used
     #[arg(long, value_name = "PATH", env = "TRIVEC_MODEL", global = true)]
@@ -92,6 +94,9 @@ pub(super) enum Command {
     Pack(PackArgs),
     /// Compare a packed file with its source, or any model with another
     Verify(VerifyArgs),
+    /// Serve the HTTP API and the page
+    #[cfg(feature = "serve")]
+    Serve(Box<ServeArgs>),
     /// Measure a model against the limits of this machine
     Bench(BenchArgs),
 }

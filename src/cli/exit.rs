@@ -48,6 +48,12 @@ impl Failure {
         Failure::Message { code: BUSY, message: message.to_string() }
     }
 
+    /// An I/O error that says itself what it is about.
+    #[cfg(feature = "serve")]
+    pub(super) fn io_text(message: &str) -> Failure {
+        Failure::Message { code: IO, message: message.to_owned() }
+    }
+
     /// An I/O error on `name`.
     pub(super) fn io(name: impl fmt::Display, error: &io::Error) -> Failure {
         Failure::Message { code: IO, message: format!("{name}: {error}") }
@@ -73,6 +79,15 @@ impl Failure {
                 anstream::eprintln!("trivec: {error}error:{error:#} {message}");
                 ExitCode::from(code)
             }
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::ClosedPipe => f.write_str("standard output is closed"),
+            Failure::Message { message, .. } => f.write_str(message),
         }
     }
 }

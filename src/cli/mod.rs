@@ -12,6 +12,8 @@ mod pack;
 mod plot;
 mod rerank;
 mod score;
+#[cfg(feature = "serve")]
+mod serve;
 mod stages;
 mod style;
 mod tokens;
@@ -51,6 +53,8 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Info(args) => info::run(args, &cli.model),
         Command::Pack(args) => pack::run(args, &cli.model),
         Command::Verify(args) => verify::run(args, &cli.model),
+        #[cfg(feature = "serve")]
+        Command::Serve(args) => serve::run(args, &cli.model),
         Command::Bench(args) => bench::run(args, &cli.model),
     }
 }

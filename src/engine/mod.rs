@@ -382,6 +382,21 @@ impl Model {
         Ok(Tokens { tokens: pieces(tokenizer, &ids), truncated })
     }
 
+    /// A text's token ids, as [`Model::encode`] cuts them, and whether it was cut.
+    ///
+    /// # Errors
+    /// As [`Model::tokenize`].
+    pub fn token_ids(&self, text: &str, options: &EncodeOptions) -> Result<(Vec<u32>, bool)> {
+        let max_length = self.check_ranges(options)?;
+        let TokenIds { ids, truncated } = self.tokenizer()?.encode(text, max_length, options.special_tokens);
+        Ok((ids, truncated))
+    }
+
+    /// A token's piece of the vocabulary; `None` for an id that has none, or without a tokenizer.
+    pub fn piece(&self, id: u32) -> Option<&str> {
+        self.tokenizer.as_ref()?.piece(id)
+    }
+
     /// A text's embedding with its tokens and their weights, in every mode the model has; `options.modes` is not read.
     ///
     /// # Errors

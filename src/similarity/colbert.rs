@@ -44,6 +44,15 @@ pub fn align(query: &TokenVectors, document: &TokenVectors) -> Vec<Alignment> {
         .collect()
 }
 
+/// Every dot product: `[query rows][document rows]`. Empty if the vectors differ in length.
+pub fn similarities(query: &TokenVectors, document: &TokenVectors) -> Vec<Vec<f32>> {
+    if query.dim() != document.dim() {
+        return Vec::new();
+    }
+    let kernels = trivec_kernels::Kernels::best();
+    query.iter().map(|q| document.iter().map(|p| kernels.dot(q, p)).collect()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,7 +9,7 @@ mod hybrid;
 mod lexical;
 mod verdict;
 
-pub use colbert::{Alignment, align, score as colbert};
+pub use colbert::{Alignment, align, score as colbert, similarities};
 pub use dense::{cosine, score as dense};
 pub use hybrid::{ScoreWeights, Scores, WeightsError, score};
 pub use lexical::{SharedToken, score as lexical, shared};

@@ -1,0 +1,323 @@
+//! `trivec serve`: the HTTP service and the page.
+
+use std::io::{IsTerminal, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use axum::http::HeaderValue;
+use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
+
+use super::args::ModelArgs;
+use super::exit::{Failure, Result};
+use crate::server::{Limits, Options, Server, Signal, Timeouts, runtime};
+
+const EXAMPLES: &str = "\
+Examples:
+  trivec serve                                              API and page at http://127.0.0.1:8737
+  trivec serve --model bge-m3-int8.safetensors --host 0.0.0.0 --api-key-file keys.txt
+  trivec serve --unix-socket /run/trivec.sock
+  trivec serve --config trivec.toml --print-config
+  curl http://127.0.0.1:8737/v1/embeddings -H 'content-type: application/json' -d '{\"input\": \"hello\"}'
+
+SIGTERM or SIGINT: no new connections, what is on its way is finished, exit 0; a second one ends at once. SIGHUP loads the model again.
+Options are read from --config (TOML, the names of the options with _ for -), then the environment, then the command line.";
+
+/// Every option is `None` where it is not given, so that the file can say.
+#[derive(Args, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct ServeArgs {
+    /// Address to listen on [default: 127.0.0.1]
+    #[arg(long, value_name = "IP", env = "TRIVEC_HOST")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<IpAddr>,
+    /// Port to listen on; 0 takes a free one [default: 8737]
+    #[arg(long, short, value_name = "N", env = "TRIVEC_PORT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Unix socket to listen on instead of an address
+    #[arg(long, value_name = "PATH", env = "TRIVEC_UNIX_SOCKET", conflicts_with_all = ["host", "port"])]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unix_socket: Option<PathBuf>,
+    /// Certificate chain (PEM): speak TLS
+    #[arg(long, value_name = "FILE", env = "TRIVEC_TLS_CERT", requires = "tls_key")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_cert: Option<PathBuf>,
+    /// Private key of the certificate (PEM)
+    #[arg(long, value_name = "FILE", env = "TRIVEC_TLS_KEY", requires = "tls_cert")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_key: Option<PathBuf>,
+    /// Key that requests have to show (others see it in the process list: prefer the environment or --api-key-file)
+    #[arg(long, value_name = "KEY", env = "TRIVEC_API_KEY", hide_env_values = true)]
+    #[serde(skip_serializing)]
+    pub api_key: Vec<String>,
+    /// File of keys, one a line; `#` begins a comment
+    #[arg(long, value_name = "FILE", env = "TRIVEC_API_KEY_FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_key_file: Option<PathBuf>,
+    /// Origin whose pages may read answers, as https://example.org (can be repeated) [default: none]
+    #[arg(long, value_name = "ORIGIN", env = "TRIVEC_CORS_ORIGIN")]
+    pub cors_origin: Vec<String>,
+    /// Largest body in bytes [default: 8388608]
+    #[arg(long, value_name = "BYTES", env = "TRIVEC_MAX_BODY")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_body: Option<usize>,
+    /// Most texts of a request [default: 2048]
+    #[arg(long, value_name = "N", env = "TRIVEC_MAX_TEXTS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_texts: Option<usize>,
+    /// Most that may wait, in tokens (n tokens cost n + n²/4096); beyond it, requests get 429 [default: 1048576]
+    #[arg(long, value_name = "COST", env = "TRIVEC_MAX_QUEUE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_queue: Option<u64>,
+    /// Most connections at a time [default: 1024]
+    #[arg(long, value_name = "N", env = "TRIVEC_MAX_CONNECTIONS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<usize>,
+    /// Seconds to send a request's head, and between requests of a connection [default: 10]
+    #[arg(long, value_name = "S", env = "TRIVEC_HEAD_TIMEOUT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head_timeout: Option<f64>,
+    /// Seconds that a body or an answer may stand still [default: 30]
+    #[arg(long, value_name = "S", env = "TRIVEC_IDLE_TIMEOUT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_timeout: Option<f64>,
+    /// Seconds to finish what is on its way when the service is told to end [default: 30]
+    #[arg(long, value_name = "S", env = "TRIVEC_DRAIN_TIMEOUT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drain_timeout: Option<f64>,
+    /// Form of the log on stderr
+    #[arg(long, value_name = "FORM", env = "TRIVEC_LOG_FORMAT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_format: Option<LogFormat>,
+    /// TOML file of options
+    #[arg(long, value_name = "FILE", env = "TRIVEC_CONFIG")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+    /// Print the options that would be used as TOML, without keys, and do nothing else
+    #[arg(long, env = "TRIVEC_PRINT_CONFIG")]
+    #[serde(skip)]
+    pub print_config: bool,
+}
+
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum LogFormat {
+    /// Lines for people
+    Text,
+    /// An object a line
+    Json,
+}
+
+impl ServeArgs {
+    /// These options over those of a file.
+    fn over(&self, file: ServeArgs) -> ServeArgs {
+        let list = |own: &[String], other: Vec<String>| if own.is_empty() { other } else { own.to_vec() };
+        ServeArgs {
+            host: self.host.or(file.host),
+            port: self.port.or(file.port),
+            unix_socket: self.unix_socket.clone().or(file.unix_socket),
+            tls_cert: self.tls_cert.clone().or(file.tls_cert),
+            tls_key: self.tls_key.clone().or(file.tls_key),
+            api_key: list(&self.api_key, file.api_key),
+            api_key_file: self.api_key_file.clone().or(file.api_key_file),
+            cors_origin: list(&self.cors_origin, file.cors_origin),
+            max_body: self.max_body.or(file.max_body),
+            max_texts: self.max_texts.or(file.max_texts),
+            max_queue: self.max_queue.or(file.max_queue),
+            max_connections: self.max_connections.or(file.max_connections),
+            head_timeout: self.head_timeout.or(file.head_timeout),
+            idle_timeout: self.idle_timeout.or(file.idle_timeout),
+            drain_timeout: self.drain_timeout.or(file.drain_timeout),
+            log_format: self.log_format.or(file.log_format),
+            config: None,
+            print_config: self.print_config,
+        }
+    }
+
+    /// With the file's options and the defaults filled in.
+    fn complete(&self) -> Result<ServeArgs> {
+        let file = match &self.config {
+            None => ServeArgs::default(),
+            Some(path) => {
+                let text = std::fs::read_to_string(path).map_err(|e| Failure::io_path(path, &e))?;
+                toml::from_str(&text).map_err(|e| Failure::usage(format!("{}: {e}", path.display())))?
+            }
+        };
+        let mut all = self.over(file);
+        let (limits, timeouts) = (Limits::default(), Timeouts::default());
+        if all.unix_socket.is_none() {
+            all.host.get_or_insert(IpAddr::V4(Ipv4Addr::LOCALHOST));
+            all.port.get_or_insert(8737);
+        }
+        all.max_body.get_or_insert(limits.body_bytes);
+        all.max_texts.get_or_insert(limits.texts);
+        all.max_queue.get_or_insert(limits.queue_cost);
+        all.max_connections.get_or_insert(1024);
+        all.head_timeout.get_or_insert(timeouts.head.as_secs_f64());
+        all.idle_timeout.get_or_insert(timeouts.idle.as_secs_f64());
+        all.drain_timeout.get_or_insert(timeouts.drain.as_secs_f64());
+        all.log_format.get_or_insert(LogFormat::Text);
+        Ok(all)
+    }
+
+    fn into_options(self) -> Result<Options> {
+        let (limits, timeouts) = (Limits::default(), Timeouts::default());
+        let mut api_keys = self.api_key;
+        if let Some(path) = &self.api_key_file {
+            api_keys.extend(keys(path)?);
+        }
+        if api_keys.iter().any(|key| key.trim().is_empty()) {
+            return Err(Failure::usage("--api-key: an empty key would let everybody in"));
+        }
+        let origin = |origin: &String| {
+            HeaderValue::from_str(origin)
+                .map_err(|_| Failure::usage(format!("--cors-origin: `{origin}` is no origin, as https://example.org")))
+        };
+        let seconds = |option: &str, value: Option<f64>, default: Duration| match value {
+            None => Ok(default),
+            Some(s) if s.is_finite() && (0.001..=86_400.0).contains(&s) => Ok(Duration::from_secs_f64(s)),
+            Some(s) => Err(Failure::usage(format!("--{option}: found {s}, expected seconds from 0.001 to 86400"))),
+        };
+        Ok(Options {
+            address: SocketAddr::new(self.host.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), self.port.unwrap_or(8737)),
+            unix_socket: self.unix_socket,
+            tls: self.tls_cert.zip(self.tls_key),
+            api_keys,
+            cors_origins: self.cors_origin.iter().map(origin).collect::<Result<_>>()?,
+            limits: Limits {
+                body_bytes: self.max_body.unwrap_or(limits.body_bytes),
+                texts: self.max_texts.unwrap_or(limits.texts),
+                queue_cost: self.max_queue.unwrap_or(limits.queue_cost),
+            },
+            timeouts: Timeouts {
+                head: seconds("head-timeout", self.head_timeout, timeouts.head)?,
+                idle: seconds("idle-timeout", self.idle_timeout, timeouts.idle)?,
+                drain: seconds("drain-timeout", self.drain_timeout, timeouts.drain)?,
+            },
+            connections: self.max_connections.unwrap_or(1024).max(1),
+            reload: None,
+        })
+    }
+}
+
+/// The keys of a file.
+fn keys(path: &Path) -> Result<Vec<String>> {
+    let text = std::fs::read_to_string(path).map_err(|e| Failure::io_path(path, &e))?;
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let keys: Vec<String> = lines.map(str::to_owned).collect();
+    if keys.is_empty() {
+        return Err(Failure::usage(format!("--api-key-file: no key in {}", path.display())));
+    }
+    Ok(keys)
+}
+
+pub(super) fn run(args: &ServeArgs, model_args: &ModelArgs) -> Result<()> {
+    let all = args.complete()?;
+    if args.print_config {
+        let text = toml::to_string(&all).map_err(|e| Failure::usage(e.to_string()))?;
+        let mut out = anstream::stdout().lock();
+        return write!(out, "{text}").and_then(|()| out.flush()).map_err(|e| Failure::stdout(&e));
+    }
+    log(all.log_format.unwrap_or(LogFormat::Text), model_args.quiet);
+    let mut options = all.into_options()?;
+    let own = model_args.clone();
+    options.reload = Some(Box::new(move || super::load(&own).map_err(|failure| failure.to_string())));
+    let model = super::load(model_args)?;
+    let runtime = runtime().map_err(|e| Failure::io("threads", &e))?;
+    let finished = runtime.block_on(async {
+        let server = Server::bind(model, options).await.map_err(|what| Failure::io_text(&what))?;
+        let signals = signals().map_err(|e| Failure::io("signals", &e))?;
+        if !model_args.quiet {
+            anstream::eprintln!("trivec serve: listening on {}", server.address());
+        }
+        Ok::<bool, Failure>(server.run(signals).await)
+    })?;
+    // Whatever a client still holds open does not keep the process.
+    runtime.shutdown_background();
+    if !finished {
+        tracing::warn!("not all requests were finished in time");
+    }
+    Ok(())
+}
+
+/// Turns the process's signals into what the service is told. The second one that ends it does so at once.
+fn signals() -> std::io::Result<tokio::sync::mpsc::Receiver<Signal>> {
+    let (told, signals) = tokio::sync::mpsc::channel(4);
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hang_up = signal(SignalKind::hangup())?;
+        tokio::spawn(async move {
+            let mut ending = false;
+            loop {
+                let code = tokio::select! {
+                    _ = terminate.recv() => 143,
+                    _ = interrupt.recv() => 130,
+                    _ = hang_up.recv() => {
+                        let _ = told.send(Signal::Reload).await;
+                        continue;
+                    }
+                };
+                if ending {
+                    std::process::exit(code);
+                }
+                ending = true;
+                let _ = told.send(Signal::End).await;
+            }
+        });
+    }
+    #[cfg(not(unix))]
+    tokio::spawn(async move {
+        let _ = tokio::signal::ctrl_c().await;
+        let _ = told.send(Signal::End).await;
+        let _ = tokio::signal::ctrl_c().await;
+        std::process::exit(130);
+    });
+    Ok(signals)
+}
+
+/// The log on stderr: levels by `RUST_LOG`-like `TRIVEC_LOG` are not needed; `--quiet` leaves warnings.
+fn log(format: LogFormat, quiet: bool) {
+    let level = if quiet { tracing::Level::WARN } else { tracing::Level::INFO };
+    let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false);
+    // Set once a process; a second call (in a test) keeps the first.
+    let _ = match format {
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_goes_before_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("trivec.toml");
+        std::fs::write(&path, "port = 9000\nmax_texts = 7\ncors_origin = [\"https://a.example\"]\n").unwrap();
+        let args = ServeArgs { port: Some(9001), config: Some(path.clone()), ..ServeArgs::default() };
+        let all = args.complete().unwrap();
+        assert_eq!((all.port, all.max_texts, all.cors_origin.len()), (Some(9001), Some(7), 1));
+        let text = toml::to_string(&all).unwrap();
+        let again: ServeArgs = toml::from_str(&text).unwrap();
+        assert_eq!((again.port, again.max_texts), (Some(9001), Some(7)), "what is printed can be read: {text}");
+        std::fs::write(&path, "porto = 9000\n").unwrap();
+        assert!(args.complete().is_err(), "an unknown name is refused");
+    }
+
+    #[test]
+    fn keys_are_not_printed_and_not_empty() {
+        let all = ServeArgs { api_key: vec!["secret".to_owned()], ..ServeArgs::default() }.complete().unwrap();
+        assert!(!toml::to_string(&all).unwrap().contains("secret"));
+        let empty = ServeArgs { api_key: vec![" ".to_owned()], ..ServeArgs::default() };
+        assert!(empty.complete().unwrap().into_options().is_err());
+        let never = ServeArgs { drain_timeout: Some(f64::NAN), ..ServeArgs::default() };
+        assert!(never.complete().unwrap().into_options().is_err());
+    }
+}

@@ -1,0 +1,149 @@
+//! What every route shares: the model in use, the queue, the limits, the keys, the counters.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
+
+use axum::http::StatusCode;
+use subtle::ConstantTimeEq;
+
+use super::error::{ApiError, Result};
+use super::metrics::Metrics;
+use super::scheduler::{Scheduler, Timing, cost};
+use crate::embedding::{Embedding, Modes};
+use crate::engine::{EncodeOptions, Model};
+
+/// What requests may ask for.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes of a body.
+    pub body_bytes: usize,
+    /// Texts of a request.
+    pub texts: usize,
+    /// Cost of what waits, in tokens of short texts.
+    pub queue_cost: u64,
+}
+
+/// Makes the model anew for a reload.
+pub type Reload = Box<dyn Fn() -> std::result::Result<Model, String> + Send + Sync>;
+
+pub(super) struct App {
+    model: RwLock<Arc<Model>>,
+    reload: Option<Reload>,
+    pub scheduler: Scheduler,
+    pub limits: Limits,
+    keys: Vec<String>,
+    pub metrics: Metrics,
+    pub started: Instant,
+    /// Set when the service ends: `/ready` says so.
+    pub ending: std::sync::atomic::AtomicBool,
+}
+
+/// A text as tokens.
+pub(super) struct Tokenized {
+    pub ids: Vec<u32>,
+    pub truncated: bool,
+}
+
+impl App {
+    pub(super) fn new(model: Model, reload: Option<Reload>, limits: Limits, keys: Vec<String>) -> std::io::Result<App> {
+        Ok(App {
+            model: RwLock::new(Arc::new(model)),
+            reload,
+            scheduler: Scheduler::new(limits.queue_cost)?,
+            limits,
+            keys,
+            metrics: Metrics::new(),
+            started: Instant::now(),
+            ending: false.into(),
+        })
+    }
+
+    /// The model in use. A request keeps the one it began with.
+    pub(super) fn model(&self) -> Arc<Model> {
+        Arc::clone(&self.model.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Loads the model anew and puts it into use; requests on their way keep the old one. Not for the runtime's threads: it takes a while.
+    pub(super) fn reload(&self) -> std::result::Result<Arc<Model>, String> {
+        let reload = self.reload.as_ref().ok_or("this service has no model to load again")?;
+        let model = Arc::new(reload()?);
+        *self.model.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&model);
+        Ok(model)
+    }
+
+    pub(super) fn needs_key(&self) -> bool {
+        !self.keys.is_empty()
+    }
+
+    /// Whether `key` is one of the keys. Every key is compared, each in a time that does not tell where it differs.
+    pub(super) fn knows_key(&self, key: &[u8]) -> bool {
+        let known = self.keys.iter().fold(subtle::Choice::from(0), |known, own| known | own.as_bytes().ct_eq(key));
+        known.into()
+    }
+
+    /// The number of texts must be within the limit.
+    pub(super) fn check_count(&self, texts: usize, param: &'static str) -> Result<()> {
+        if texts <= self.limits.texts {
+            return Ok(());
+        }
+        let what = format!("{texts} texts, expected at most {}", self.limits.texts);
+        Err(ApiError {
+            param: Some(param.to_owned()),
+            ..ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_many_inputs", what)
+        })
+    }
+
+    /// Tokens of texts, made beside the runtime's threads.
+    pub(super) async fn tokenize(
+        &self,
+        model: &Arc<Model>,
+        texts: Vec<String>,
+        max_length: Option<usize>,
+    ) -> Result<Vec<Tokenized>> {
+        let begin = Instant::now();
+        let options = EncodeOptions { modes: Modes::DENSE, max_length, ..EncodeOptions::default() };
+        let run = {
+            let model = Arc::clone(model);
+            move || -> crate::Result<Vec<Tokenized>> {
+                let tokens = |text: &String| {
+                    let (ids, truncated) = model.token_ids(text, &options)?;
+                    Ok(Tokenized { ids, truncated })
+                };
+                texts.iter().map(tokens).collect()
+            }
+        };
+        let tokenized = tokio::task::spawn_blocking(run).await;
+        let tokenized = tokenized
+            .map_err(|_| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "tokenizer", "the tokenizer failed"));
+        self.metrics.tokenize.observe(begin.elapsed().as_secs_f64());
+        Ok(tokenized??)
+    }
+
+    /// Embeddings of tokens, through the queue.
+    pub(super) async fn encode(
+        &self,
+        model: &Arc<Model>,
+        texts: &[Tokenized],
+        modes: Modes,
+        dimensions: Option<usize>,
+    ) -> Result<(Vec<Embedding>, Timing)> {
+        let total: u64 = texts.iter().map(|text| cost(text.ids.len())).sum();
+        if total > self.limits.queue_cost {
+            let what = format!(
+                "the texts cost {total} (tokens, and for long texts their squares), expected at most {}: send fewer at a time",
+                self.limits.queue_cost
+            );
+            return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", what));
+        }
+        let ids = texts.iter().map(|text| text.ids.clone()).collect();
+        let (embeddings, timing) = self.scheduler.encode(Arc::clone(model), ids, modes, dimensions).await?;
+        let tokens: usize = texts.iter().map(|text| text.ids.len()).sum();
+        self.metrics.encoded(tokens, timing);
+        Ok((embeddings, timing))
+    }
+}
+
+/// Milliseconds of a duration, to microseconds.
+pub(super) fn ms(duration: std::time::Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}

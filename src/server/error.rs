@@ -1,0 +1,134 @@
+//! Errors as clients expect them: OpenAI's shape, or text-embeddings-inference's on its routes.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use super::scheduler::Refused;
+use crate::error::{Error, ErrorKind};
+
+/// Whose shape an answer has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dialect {
+    /// `{"error": {"message", "type", "code", "param"}}`
+    OpenAi,
+    /// `{"error", "error_type"}`
+    Tei,
+}
+
+impl Dialect {
+    /// The dialect of a path.
+    pub(super) fn of(path: &str) -> Dialect {
+        match path {
+            "/embed" | "/embed_all" | "/embed_sparse" | "/similarity" | "/rerank" | "/tokenize" | "/decode"
+            | "/info" => Dialect::Tei,
+            _ => Dialect::OpenAi,
+        }
+    }
+}
+
+/// Why a request is refused.
+#[derive(Debug)]
+pub(super) struct ApiError {
+    pub status: StatusCode,
+    pub code: &'static str,
+    pub message: String,
+    pub param: Option<String>,
+    /// Seconds after which it is worth trying again.
+    pub retry_after: Option<u64>,
+}
+
+pub(super) type Result<T> = std::result::Result<T, ApiError>;
+
+impl ApiError {
+    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> ApiError {
+        ApiError { status, code, message: message.into(), param: None, retry_after: None }
+    }
+
+    /// A value that is not what it should be.
+    pub(super) fn invalid(param: impl Into<String>, message: impl Into<String>) -> ApiError {
+        ApiError { param: Some(param.into()), ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_value", message) }
+    }
+
+    pub(super) fn unauthorized() -> ApiError {
+        let what = "a valid API key is needed: send `Authorization: Bearer KEY`";
+        Self::new(StatusCode::UNAUTHORIZED, "invalid_api_key", what)
+    }
+
+    fn kind(&self) -> &'static str {
+        match self.status.as_u16() {
+            401 => "authentication_error",
+            429 => "rate_limit_error",
+            400..=499 => "invalid_request_error",
+            _ => "server_error",
+        }
+    }
+
+    /// The answer in a dialect.
+    pub(super) fn answer(self, dialect: Dialect) -> Response {
+        let body = match dialect {
+            Dialect::OpenAi => json!({"error": {
+                "message": self.message, "type": self.kind(), "code": self.code, "param": self.param,
+            }}),
+            Dialect::Tei => {
+                let kind = match self.status.as_u16() {
+                    429 => "overloaded",
+                    424 | 501 => "backend",
+                    503 => "unhealthy",
+                    500 => "backend",
+                    400 if self.code == "empty" => "empty",
+                    _ if self.code == "tokenizer" => "tokenizer",
+                    _ => "validation",
+                };
+                json!({"error": self.message, "error_type": kind})
+            }
+        };
+        let mut response = (self.status, Json(body)).into_response();
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+impl From<Error> for ApiError {
+    fn from(error: Error) -> ApiError {
+        let message = error.to_string();
+        match (error.kind(), &error) {
+            (ErrorKind::Usage, Error::Option { option, .. }) => ApiError::invalid(*option, message),
+            (ErrorKind::Usage | ErrorKind::Input, _) => ApiError::invalid("input", message),
+            (ErrorKind::ModeUnavailable, _) => {
+                ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "mode_unavailable", message)
+            }
+            _ => ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "engine_error", message),
+        }
+    }
+}
+
+impl From<Refused> for ApiError {
+    fn from(refused: Refused) -> ApiError {
+        match refused {
+            Refused::Full { queued, limit } => ApiError {
+                retry_after: Some(1),
+                ..ApiError::new(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "queue_full",
+                    format!("the queue is full: {queued} of {limit} tokens are waiting; try again"),
+                )
+            },
+            Refused::Ending => {
+                ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "shutting_down", "the service is shutting down")
+            }
+            Refused::Panicked => ApiError::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "engine_error",
+                "the engine failed on this request; others are not affected",
+            ),
+            Refused::Engine(error) => error.into(),
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Listening: TCP, TLS or a Unix socket, with timeouts that fire, a cap on connections, and an orderly end.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_io_timeout::TimeoutStream;
+use tokio_rustls::TlsAcceptor;
+
+use super::app::App;
+
+/// Largest head of a request: 64 KB, and 100 headers (hyper's own limit, 431 beyond).
+const HEAD_BYTES: usize = 64 << 10;
+
+/// What connections may take their time for.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    /// To send a whole head, from the connection's opening or the last answer on.
+    pub head: Duration,
+    /// Between two reads or writes that get on.
+    pub idle: Duration,
+    /// To finish what is on its way when the service ends.
+    pub drain: Duration,
+}
+
+/// Where to listen.
+pub(super) enum Listener {
+    Tcp(TcpListener, Option<TlsAcceptor>),
+    #[cfg(unix)]
+    Unix(tokio::net::UnixListener, PathBuf),
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        #[cfg(unix)]
+        if let Listener::Unix(_, path) = self {
+            // A socket's file outlives its listener; nobody could bind the path again.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+enum Accepted {
+    Tcp(TcpStream),
+    #[cfg(unix)]
+    Unix(tokio::net::UnixStream),
+}
+
+impl Listener {
+    async fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Listener::Tcp(listener, _) => {
+                let (stream, _) = listener.accept().await?;
+                // Answers are written whole: waiting for more to send only delays them.
+                let _ = stream.set_nodelay(true);
+                Ok(Accepted::Tcp(stream))
+            }
+            #[cfg(unix)]
+            Listener::Unix(listener, _) => Ok(Accepted::Unix(listener.accept().await?.0)),
+        }
+    }
+}
+
+/// What connections share.
+struct Connections {
+    app: Arc<App>,
+    service: TowerToHyperService<Router>,
+    timeouts: Timeouts,
+    graceful: GracefulShutdown,
+}
+
+/// Accepts until `ending` says so; then waits for what is on its way, `timeouts.drain` at most. Returns whether all of it was finished.
+pub(super) async fn serve(
+    listener: Listener,
+    app: Arc<App>,
+    router: Router,
+    timeouts: Timeouts,
+    connections: usize,
+    mut ending: watch::Receiver<bool>,
+) -> bool {
+    let places = Arc::new(Semaphore::new(connections));
+    let all = Connections {
+        app: Arc::clone(&app),
+        service: TowerToHyperService::new(router),
+        timeouts,
+        graceful: GracefulShutdown::new(),
+    };
+    loop {
+        // A place first: beyond the cap, connections wait in the system's queue.
+        let accepted = tokio::select! {
+            _ = ending.wait_for(|ending| *ending) => break,
+            accepted = async {
+                let place = Arc::clone(&places).acquire_owned().await;
+                (place, listener.accept().await)
+            } => accepted,
+        };
+        match accepted {
+            (Ok(place), Ok(stream)) => all.spawn(stream, &listener, place),
+            (_, Err(e)) => {
+                // No descriptors left, or a connection that was gone at once: the next may do better, a little later.
+                tracing::warn!(error = %e, "accept");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            (Err(_), _) => break,
+        }
+    }
+    drop(listener);
+    app.ending.store(true, Ordering::Relaxed);
+    let finished = tokio::time::timeout(timeouts.drain, all.graceful.shutdown()).await.is_ok();
+    app.scheduler.end();
+    finished
+}
+
+impl Connections {
+    fn spawn(&self, accepted: Accepted, listener: &Listener, place: OwnedSemaphorePermit) {
+        match (accepted, listener) {
+            (Accepted::Tcp(stream), Listener::Tcp(_, Some(tls))) => {
+                let (tls, head) = (tls.clone(), self.timeouts.head);
+                let handshake = async move { tokio::time::timeout(head, tls.accept(stream)).await.ok()?.ok() };
+                self.run(handshake, place);
+            }
+            (Accepted::Tcp(stream), _) => self.run(async { Some(stream) }, place),
+            #[cfg(unix)]
+            (Accepted::Unix(stream), _) => self.run(async { Some(stream) }, place),
+        }
+    }
+
+    fn run<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+        &self,
+        stream: impl Future<Output = Option<S>> + Send + 'static,
+        place: OwnedSemaphorePermit,
+    ) {
+        let (service, timeouts, app) = (self.service.clone(), self.timeouts, Arc::clone(&self.app));
+        let watcher = self.graceful.watcher();
+        tokio::spawn(async move {
+            let Some(stream) = stream.await else { return };
+            app.metrics.connections.inc();
+            let mut stream = TimeoutStream::new(stream);
+            stream.set_write_timeout(Some(timeouts.idle));
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(timeouts.head)
+                .max_buf_size(HEAD_BYTES)
+                .serve_connection(TokioIo::new(Box::pin(stream)), service);
+            // A client that goes away is no news.
+            if let Err(e) = watcher.watch(connection).await {
+                tracing::debug!(error = %e, "connection");
+            }
+            app.metrics.connections.dec();
+            drop(place);
+        });
+    }
+}
+
+/// A server's certificate and key, from PEM files.
+pub(super) fn tls(cert: &std::path::Path, key: &std::path::Path) -> Result<TlsAcceptor, String> {
+    use tokio_rustls::rustls::ServerConfig;
+    use tokio_rustls::rustls::pki_types::pem::PemObject;
+    use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+    let failed = |path: &std::path::Path, e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
+    let certs = CertificateDer::pem_file_iter(cert)
+        .and_then(|certs| certs.collect::<Result<Vec<_>, _>>())
+        .map_err(|e| failed(cert, &e))?;
+    if certs.is_empty() {
+        return Err(failed(cert, &"no certificate in it"));
+    }
+    let key_der = PrivateKeyDer::from_pem_file(key).map_err(|e| failed(key, &e))?;
+    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(certs, key_der);
+    Ok(TlsAcceptor::from(Arc::new(config.map_err(|e| failed(key, &e))?)))
+}

@@ -1,0 +1,173 @@
+//! The HTTP service: trivec's own routes, OpenAI's and text-embeddings-inference's, and the page.
+//!
+//! ```text
+//! listen.rs ─▶ routes/ ─▶ app.rs ─▶ scheduler.rs ─▶ one engine thread (with the model's own team)
+//!  sockets      JSON       tokens    queue, batches
+//! ```
+
+mod app;
+mod body;
+mod error;
+mod listen;
+mod metrics;
+mod routes;
+mod scheduler;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::HeaderValue;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+pub use self::app::{Limits, Reload};
+pub use self::listen::Timeouts;
+
+use self::app::App;
+use self::listen::Listener;
+use crate::engine::Model;
+
+/// Where and how to serve.
+pub struct Options {
+    /// Address to listen on; not read where there is a Unix socket.
+    pub address: SocketAddr,
+    /// Path of a Unix socket to listen on instead.
+    pub unix_socket: Option<PathBuf>,
+    /// Certificate and key (PEM): then the service speaks TLS.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// Keys of which a request has to show one; none: no request has to.
+    pub api_keys: Vec<String>,
+    /// Origins whose pages may read answers.
+    pub cors_origins: Vec<HeaderValue>,
+    /// What requests may ask for.
+    pub limits: Limits,
+    /// What connections may take their time for.
+    pub timeouts: Timeouts,
+    /// Connections at a time.
+    pub connections: usize,
+    /// Makes the model anew.
+    pub reload: Option<Reload>,
+}
+
+/// What the process is told from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// Finish what is on its way and end.
+    End,
+    /// Load the model again.
+    Reload,
+}
+
+/// A service that listens, and does not answer yet.
+pub struct Server {
+    app: Arc<App>,
+    listener: Listener,
+    router: axum::Router,
+    timeouts: Timeouts,
+    connections: usize,
+    address: String,
+}
+
+/// The runtime that a service runs on: two threads, for all that computes runs elsewhere.
+///
+/// # Errors
+/// What the operating system says.
+pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).max_blocking_threads(8).enable_all().build()
+}
+
+impl Server {
+    /// Binds the address or the socket.
+    ///
+    /// # Errors
+    /// A sentence that names the address, the socket or the file.
+    pub async fn bind(model: Model, options: Options) -> Result<Server, String> {
+        let tls = options.tls.as_ref().map(|(cert, key)| listen::tls(cert, key)).transpose()?;
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let (listener, address) = match options.unix_socket {
+            #[cfg(unix)]
+            Some(path) => {
+                let listener = bind_unix(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+                let address = format!("unix:{}", path.display());
+                (Listener::Unix(listener, path), address)
+            }
+            #[cfg(not(unix))]
+            Some(path) => return Err(format!("{}: this system has no Unix sockets", path.display())),
+            None => {
+                let failed = |e: std::io::Error| format!("{}: {e}", options.address);
+                let listener = TcpListener::bind(options.address).await.map_err(failed)?;
+                let address = format!("{scheme}://{}", listener.local_addr().map_err(failed)?);
+                (Listener::Tcp(listener, tls), address)
+            }
+        };
+        let app = App::new(model, options.reload, options.limits, options.api_keys).map_err(|e| e.to_string())?;
+        let app = Arc::new(app);
+        let router = routes::router(Arc::clone(&app), &options.cors_origins, options.timeouts.idle);
+        let Options { timeouts, connections, .. } = options;
+        Ok(Server { app, listener, router, timeouts, connections, address })
+    }
+
+    /// Where it listens: `http://127.0.0.1:8737`.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Answers until `signals` says to end or ends itself. Returns whether all that was on its way was finished in time.
+    pub async fn run(self, mut signals: tokio::sync::mpsc::Receiver<Signal>) -> bool {
+        let (end, ending) = watch::channel(false);
+        let app = Arc::clone(&self.app);
+        let listening =
+            listen::serve(self.listener, Arc::clone(&app), self.router, self.timeouts, self.connections, ending);
+        let told = async move {
+            while let Some(Signal::Reload) = signals.recv().await {
+                let own = Arc::clone(&app);
+                match tokio::task::spawn_blocking(move || own.reload().map(|_| ())).await {
+                    Ok(Ok(())) => tracing::info!("model loaded again"),
+                    Ok(Err(error)) => tracing::error!(error, "the model could not be loaded again; the old one stays"),
+                    Err(_) => tracing::error!("loading the model again failed"),
+                }
+            }
+            // The receiver lives as long as the service listens.
+            let _ = end.send(true);
+            // Kept alive, so that the watch is not taken for closed.
+            std::future::pending::<()>().await;
+            drop(end);
+        };
+        let finished = tokio::select! {
+            finished = listening => finished,
+            () = told => false,
+        };
+        let app = self.app;
+        if finished {
+            let _ = tokio::task::spawn_blocking(move || app.scheduler.join()).await;
+        }
+        finished
+    }
+}
+
+/// Binds a Unix socket; a socket that nobody listens on any more is taken over.
+#[cfg(unix)]
+fn bind_unix(path: &std::path::Path) -> std::io::Result<tokio::net::UnixListener> {
+    use std::os::unix::fs::FileTypeExt;
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
+    if is_socket && std::os::unix::net::UnixStream::connect(path).is_err() {
+        std::fs::remove_file(path)?;
+    }
+    tokio::net::UnixListener::bind(path)
+}
+
+/// Limits that suit a small server.
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { body_bytes: 8 << 20, texts: 2048, queue_cost: 1 << 20 }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        let s = Duration::from_secs;
+        Timeouts { head: s(10), idle: s(30), drain: s(30) }
+    }
+}

@@ -1,0 +1,157 @@
+//! The routes, and what every request passes through on its way to them.
+
+mod binary;
+mod native;
+mod openai;
+mod ops;
+mod tei;
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::routing::{get, post};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_http::timeout::RequestBodyTimeoutLayer;
+
+use super::app::App;
+use super::error::{ApiError, Dialect};
+use super::metrics::Route;
+use crate::engine::Model;
+
+/// The name that clients call a model by: the last part of where it came from.
+pub(super) fn model_id(model: &Model) -> String {
+    let name = &model.info().name;
+    let last = std::path::Path::new(name).file_name().map_or(name.as_str(), |last| last.to_str().unwrap_or(name));
+    last.strip_suffix(".safetensors").unwrap_or(last).to_owned()
+}
+
+/// Whether a client's name for the model is this one's: its id, with or without an organisation, in any case.
+fn same_model(model: &Model, name: &str) -> bool {
+    let id = model_id(model);
+    let last = name.rsplit('/').next().unwrap_or(name);
+    name == model.info().name || last.eq_ignore_ascii_case(&id) || last.eq_ignore_ascii_case("trivec")
+}
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// All routes over `app`.
+pub(super) fn router(app: Arc<App>, origins: &[HeaderValue], body_timeout: Duration) -> Router {
+    let mut router = Router::new()
+        .route("/v1/encode", post(native::encode))
+        .route("/v1/score", post(native::score_route))
+        .route("/v1/explain", post(native::explain))
+        .route("/v1/rerank", post(native::rerank))
+        .route("/v1/status", get(ops::status))
+        .route("/v1/embeddings", post(openai::embeddings))
+        .route("/v1/models", get(openai::models))
+        .route("/v1/models/{*id}", get(openai::model))
+        .route("/embed", post(tei::embed))
+        .route("/embed_all", post(tei::embed_all))
+        .route("/embed_sparse", post(tei::embed_sparse))
+        .route("/similarity", post(tei::similarity))
+        .route("/rerank", post(tei::rerank))
+        .route("/tokenize", post(tei::tokenize))
+        .route("/decode", post(tei::decode))
+        .route("/info", get(tei::info))
+        .route("/admin/reload", post(ops::reload))
+        .route("/health", get(ops::health))
+        .route("/ready", get(ops::ready))
+        .route("/metrics", get(ops::metrics))
+        .route("/openapi.json", get(ops::openapi))
+        .route("/docs", get(ops::docs))
+        .route("/", get(ops::index))
+        .route("/{file}", get(ops::asset))
+        .method_not_allowed_fallback(method_not_allowed)
+        .fallback(not_found)
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), check_key))
+        .layer(DefaultBodyLimit::max(app.limits.body_bytes))
+        .layer(RequestBodyTimeoutLayer::new(body_timeout))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), observe));
+    if !origins.is_empty() {
+        let cors = CorsLayer::new()
+            .allow_origin(AllowOrigin::list(origins.iter().cloned()))
+            .allow_methods([axum::http::Method::GET, axum::http::Method::POST])
+            .allow_headers([header::CONTENT_TYPE, header::AUTHORIZATION]);
+        router = router.layer(cors);
+    }
+    router.with_state(app)
+}
+
+async fn not_found(request: Request) -> Response {
+    let what = format!("there is nothing at {}; the API is described at /openapi.json", request.uri().path());
+    ApiError::new(StatusCode::NOT_FOUND, "not_found", what).answer(Dialect::OpenAi)
+}
+
+async fn method_not_allowed(request: Request) -> Response {
+    let what = format!("{} is not how {} is used", request.method(), request.uri().path());
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", what).answer(Dialect::of(request.uri().path()))
+}
+
+fn panicked(_: Box<dyn Any + Send>) -> Response {
+    tracing::error!("a request's handler panicked");
+    native::internal().answer(Dialect::OpenAi)
+}
+
+/// Paths that need no key: whether the service lives, and the page, which asks for the key itself.
+fn is_open(path: &str) -> bool {
+    matches!(path, "/health" | "/ready" | "/" | "/docs" | "/openapi.json") || {
+        let name = path.trim_start_matches('/');
+        [".js", ".css", ".svg", ".html"].iter().any(|suffix| name.ends_with(suffix)) && !name.contains('/')
+    }
+}
+
+async fn check_key(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    if app.needs_key() && !is_open(request.uri().path()) {
+        let given = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+        let key = given.and_then(|value| value.strip_prefix(b"Bearer ").or_else(|| value.strip_prefix(b"bearer ")));
+        if !key.is_some_and(|key| app.knows_key(key)) {
+            return ApiError::unauthorized().answer(Dialect::of(request.uri().path()));
+        }
+    }
+    next.run(request).await
+}
+
+/// Counts, times and logs a request, gives it an id, and sets the headers that every answer has.
+async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let begin = Instant::now();
+    let route = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
+    let method = request.method().clone();
+    let id = request_id(&request);
+    let trace = request.headers().get("traceparent").cloned();
+    let mut response = next.run(request).await;
+    let status = response.status().as_u16();
+    app.metrics.requests.get_or_create(&Route { route: route.clone(), status }).inc();
+    let ms = super::app::ms(begin.elapsed());
+    let traceparent = trace.as_ref().and_then(|value| value.to_str().ok());
+    tracing::info!(%method, route, status, ms, id = id.to_str().unwrap_or(""), traceparent, "request");
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID, id);
+    if let Some(trace) = trace {
+        headers.insert(HeaderName::from_static("traceparent"), trace);
+    }
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    response
+}
+
+/// The client's id of a request if it sent a plain one, else one of ours.
+fn request_id(request: &Request) -> HeaderValue {
+    static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+    if let Some(id) = request.headers().get(REQUEST_ID)
+        && id.len() <= 128
+        && id.to_str().is_ok_and(|id| id.chars().all(|c| c.is_ascii_graphic()))
+    {
+        return id.clone();
+    }
+    let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    HeaderValue::from_str(&format!("{}-{number}", std::process::id())).unwrap_or(HeaderValue::from_static("-"))
+}

@@ -1,0 +1,441 @@
+//! trivec's own routes: all three representations, the five scores, and what explains them.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::binary;
+use crate::embedding::{Embedding, Modes};
+use crate::engine::{EncodeOptions, Inspection, Model};
+use crate::server::app::{App, Tokenized, ms};
+use crate::server::body::Body;
+use crate::server::error::{ApiError, Dialect, Result};
+use crate::server::scheduler::{Timing, cost};
+use crate::similarity::{ScoreWeights, Scores, Thresholds, score, shared, similarities};
+
+/// A text, or several.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "expected a string or a list of strings")]
+pub(super) enum Texts {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Texts {
+    pub(super) fn into_vec(self) -> Vec<String> {
+        match self {
+            Texts::One(text) => vec![text],
+            Texts::Many(texts) => texts,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Encoding {
+    #[default]
+    Float,
+    Base64,
+}
+
+/// Little-endian f32 in base64, as OpenAI's clients read it.
+pub(super) fn base64_of(values: &[f32]) -> String {
+    let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EncodeRequest {
+    input: Texts,
+    #[serde(default = "yes")]
+    dense: bool,
+    #[serde(default)]
+    sparse: bool,
+    #[serde(default)]
+    colbert: bool,
+    max_length: Option<usize>,
+    dimensions: Option<usize>,
+    #[serde(default)]
+    encoding_format: Encoding,
+    /// Taken for the sake of clients that send it; there is one model.
+    model: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Encoded {
+    index: usize,
+    tokens: usize,
+    truncated: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dense: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sparse: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    colbert: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    colbert_shape: Option<[usize; 2]>,
+}
+
+fn numbers(values: &[f32], encoding: Encoding) -> Value {
+    match encoding {
+        Encoding::Float => json!(values),
+        Encoding::Base64 => json!(base64_of(values)),
+    }
+}
+
+impl Encoded {
+    fn new(index: usize, text: &Tokenized, embedding: &Embedding, encoding: Encoding) -> Encoded {
+        let colbert = embedding.colbert.as_ref();
+        Encoded {
+            index,
+            tokens: text.ids.len(),
+            truncated: text.truncated,
+            dense: embedding.dense.as_ref().map(|dense| numbers(dense, encoding)),
+            sparse: embedding
+                .lexical
+                .as_ref()
+                .map(|lexical| json!({"indices": lexical.ids(), "values": lexical.weights()})),
+            colbert: colbert.map(|rows| match encoding {
+                Encoding::Float => json!(rows.iter().collect::<Vec<_>>()),
+                Encoding::Base64 => json!(base64_of(rows.as_slice())),
+            }),
+            colbert_shape: colbert.filter(|_| encoding == Encoding::Base64).map(|rows| [rows.rows(), rows.dim()]),
+        }
+    }
+}
+
+/// What every answer ends with.
+fn timing_of(timing: Timing, tokenized: std::time::Duration, begin: Instant) -> Value {
+    json!({
+        "queue_ms": ms(timing.queued),
+        "tokenize_ms": ms(tokenized),
+        "encode_ms": ms(timing.computed),
+        "total_ms": ms(begin.elapsed()),
+    })
+}
+
+pub(super) fn usage(texts: &[Tokenized]) -> Value {
+    let tokens: usize = texts.iter().map(|text| text.ids.len()).sum();
+    json!({"prompt_tokens": tokens, "total_tokens": tokens})
+}
+
+/// The model that a request names must be the one there is.
+pub(super) fn check_model(model: &Model, named: Option<&str>) -> Result<()> {
+    match named {
+        Some(name) if !name.is_empty() && !super::same_model(model, name) => Err(ApiError {
+            param: Some("model".to_owned()),
+            ..ApiError::new(
+                StatusCode::NOT_FOUND,
+                "model_not_found",
+                format!("there is no model `{name}` here, expected `{}`", super::model_id(model)),
+            )
+        }),
+        _ => Ok(()),
+    }
+}
+
+pub(super) async fn encode(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Body(request): Body<EncodeRequest>,
+) -> Response {
+    encode_inner(&app, &headers, request).await.unwrap_or_else(|e| e.answer(Dialect::OpenAi))
+}
+
+async fn encode_inner(app: &App, headers: &HeaderMap, request: EncodeRequest) -> Result<Response> {
+    let begin = Instant::now();
+    let model = app.model();
+    check_model(&model, request.model.as_deref())?;
+    let texts = request.input.into_vec();
+    app.check_count(texts.len(), "input")?;
+    let modes = Modes { dense: request.dense, sparse: request.sparse, colbert: request.colbert };
+    if !(modes.dense || modes.sparse || modes.colbert) {
+        return Err(ApiError::invalid("dense", "nothing is asked for: set dense, sparse or colbert"));
+    }
+    let form = binary::Form::of(headers);
+    let tokenized = app.tokenize(&model, texts, request.max_length).await?;
+    let tokenize_time = begin.elapsed();
+    let (embeddings, timing) = app.encode(&model, &tokenized, modes, request.dimensions).await?;
+    if let Some(form) = form {
+        return form.answer(&embeddings, modes);
+    }
+    let written = Instant::now();
+    let encoded = |(index, (text, embedding)): (usize, (&Tokenized, &Embedding))| {
+        Encoded::new(index, text, embedding, request.encoding_format)
+    };
+    let data: Vec<Encoded> = tokenized.iter().zip(&embeddings).enumerate().map(encoded).collect();
+    let answer = json!({
+        "model": super::model_id(&model),
+        "data": data,
+        "usage": usage(&tokenized),
+        "timing": timing_of(timing, tokenize_time, begin),
+    });
+    let response = Json(answer).into_response();
+    app.metrics.serialize.observe(written.elapsed().as_secs_f64());
+    Ok(response)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ScoreRequest {
+    pairs: Option<Vec<(String, String)>>,
+    query: Option<String>,
+    documents: Option<Vec<String>>,
+    weights: Option<Vec<f32>>,
+    thresholds: Option<(f32, f32, f32)>,
+    max_length: Option<usize>,
+    model: Option<String>,
+}
+
+fn weights(weights: Option<&[f32]>) -> Result<ScoreWeights> {
+    weights
+        .map_or_else(|| Ok(ScoreWeights::default()), ScoreWeights::from_slice)
+        .map_err(|e| ApiError::invalid("weights", e.to_string()))
+}
+
+fn scores_of(scores: &Scores, thresholds: &Thresholds) -> serde_json::Map<String, Value> {
+    let cosine = scores.dense.unwrap_or(f32::NAN);
+    let mut map = serde_json::Map::new();
+    for (name, value) in [
+        ("colbert", scores.colbert),
+        ("sparse", scores.sparse),
+        ("dense", scores.dense),
+        ("sparse+dense", scores.sparse_dense),
+        ("colbert+sparse+dense", scores.colbert_sparse_dense),
+    ] {
+        map.insert(name.to_owned(), json!(value));
+    }
+    map.insert("percent".to_owned(), json!(scores.dense.map(|cosine| f64::from(cosine) * 100.0)));
+    map.insert("verdict".to_owned(), json!(thresholds.verdict(cosine).as_str()));
+    map
+}
+
+pub(super) async fn score_route(State(app): State<Arc<App>>, Body(request): Body<ScoreRequest>) -> Response {
+    score_inner(&app, request).await.map_or_else(|e| e.answer(Dialect::OpenAi), |answer| Json(answer).into_response())
+}
+
+async fn score_inner(app: &App, request: ScoreRequest) -> Result<Value> {
+    let begin = Instant::now();
+    let model = app.model();
+    check_model(&model, request.model.as_deref())?;
+    let weights = weights(request.weights.as_deref())?;
+    let thresholds = match request.thresholds {
+        None => Thresholds::default(),
+        Some((near, related, unrelated)) => {
+            Thresholds::new(near, related, unrelated).map_err(|e| ApiError::invalid("thresholds", e.to_string()))?
+        }
+    };
+    // Each text once; a pair is two places in the list.
+    let (texts, places): (Vec<String>, Vec<(usize, usize)>) = match (request.pairs, request.query, request.documents) {
+        (Some(pairs), None, None) => {
+            let places = (0..pairs.len()).map(|pair| (2 * pair, 2 * pair + 1)).collect();
+            (pairs.into_iter().flat_map(|(a, b)| [a, b]).collect(), places)
+        }
+        (None, Some(query), Some(documents)) => {
+            let places = (0..documents.len()).map(|document| (0, document + 1)).collect();
+            (std::iter::once(query).chain(documents).collect(), places)
+        }
+        _ => return Err(ApiError::invalid("pairs", "expected either `pairs`, or `query` and `documents`")),
+    };
+    app.check_count(texts.len(), "pairs")?;
+    let tokenized = app.tokenize(&model, texts, request.max_length).await?;
+    let tokenize_time = begin.elapsed();
+    let (embeddings, timing) = app.encode(&model, &tokenized, model.info().modes, None).await?;
+    // ColBERT scores of many long texts are work: not for the runtime's threads.
+    let data = tokio::task::spawn_blocking(move || {
+        let of = |(index, (a, b)): (usize, (usize, usize))| {
+            let scores = score(&embeddings[a], &embeddings[b], &weights);
+            let mut map = scores_of(&scores, &thresholds);
+            map.insert("index".to_owned(), json!(index));
+            map.insert("tokens".to_owned(), json!([embeddings[a].tokens, embeddings[b].tokens]));
+            (map, (a, b))
+        };
+        places.into_iter().enumerate().map(of).collect::<Vec<_>>()
+    });
+    let data = data.await.map_err(|_| internal())?;
+    let data: Vec<Value> = data
+        .into_iter()
+        .map(|(mut map, (a, b))| {
+            map.insert("truncated".to_owned(), json!([tokenized[a].truncated, tokenized[b].truncated]));
+            Value::Object(map)
+        })
+        .collect();
+    Ok(json!({
+        "model": super::model_id(&model),
+        "data": data,
+        "usage": usage(&tokenized),
+        "timing": timing_of(timing, tokenize_time, begin),
+    }))
+}
+
+pub(super) fn internal() -> ApiError {
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "engine_error", "the request failed; others are not affected")
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ExplainRequest {
+    a: String,
+    b: String,
+    weights: Option<Vec<f32>>,
+    max_length: Option<usize>,
+    model: Option<String>,
+}
+
+/// Numbers of an alignment matrix that are answered at most: 1,024 tokens by as many.
+const MOST_CELLS: usize = 1 << 20;
+
+fn side(side: &Inspection) -> Value {
+    let weights = side.token_weights.as_ref();
+    let tokens: Vec<Value> = side
+        .tokens
+        .iter()
+        .enumerate()
+        .map(|(at, token)| json!({"id": token.id, "piece": token.piece, "weight": weights.map(|w| w[at])}))
+        .collect();
+    json!({"tokens": tokens, "truncated": side.embedding.truncated})
+}
+
+/// All similarities of ColBERT rows, and where each row's best is.
+fn alignment(a: &Embedding, b: &Embedding, score: Option<f32>) -> Option<Value> {
+    let (a, b) = (a.colbert.as_ref()?, b.colbert.as_ref()?);
+    if a.rows() * b.rows() > MOST_CELLS {
+        return None;
+    }
+    let matrix = similarities(a, b);
+    let best: Vec<usize> = matrix
+        .iter()
+        .map(|row| (0..row.len()).fold(0, |best, at| if row[at] > row[best] { at } else { best }))
+        .collect();
+    Some(json!({"matrix": matrix, "best": best, "score": score}))
+}
+
+pub(super) async fn explain(State(app): State<Arc<App>>, Body(request): Body<ExplainRequest>) -> Response {
+    explain_inner(&app, request).await.map_or_else(|e| e.answer(Dialect::OpenAi), |answer| Json(answer).into_response())
+}
+
+async fn explain_inner(app: &App, request: ExplainRequest) -> Result<Value> {
+    let begin = Instant::now();
+    let model = app.model();
+    check_model(&model, request.model.as_deref())?;
+    let weights = weights(request.weights.as_deref())?;
+    let texts = vec![request.a.clone(), request.b.clone()];
+    let tokenized = app.tokenize(&model, texts, request.max_length).await?;
+    let tokenize_time = begin.elapsed();
+    let options = EncodeOptions { max_length: request.max_length, ..EncodeOptions::default() };
+    let own = Arc::clone(&model);
+    let both = move || Ok((own.inspect(&request.a, &options)?, own.inspect(&request.b, &options)?));
+    let work: u64 = tokenized.iter().map(|text| cost(text.ids.len())).sum();
+    let ((a, b), timing) = app.scheduler.call(work, both).await?;
+    app.metrics.encoded(tokenized.iter().map(|text| text.ids.len()).sum(), timing);
+    let name = super::model_id(&model);
+    let answer = tokio::task::spawn_blocking(move || {
+        let scores = score(&a.embedding, &b.embedding, &weights);
+        let mut named = scores_of(&scores, &Thresholds::default());
+        let (percent, verdict) = (named.remove("percent"), named.remove("verdict"));
+        let piece = |id: u32| a.tokens.iter().find(|token| token.id == id).map_or("", |token| token.piece.as_str());
+        let shared: Vec<Value> = match (&a.embedding.lexical, &b.embedding.lexical) {
+            (Some(left), Some(right)) => shared(left, right)
+                .iter()
+                .map(|s| json!({"id": s.id, "piece": piece(s.id), "weight_a": s.left, "weight_b": s.right, "product": s.product()}))
+                .collect(),
+            _ => Vec::new(),
+        };
+        json!({
+            "scores": named,
+            "percent": percent,
+            "verdict": verdict,
+            "a": side(&a),
+            "b": side(&b),
+            "shared": shared,
+            "alignment": alignment(&a.embedding, &b.embedding, scores.colbert),
+        })
+    });
+    let mut answer = answer.await.map_err(|_| internal())?;
+    answer["model"] = json!(name);
+    answer["usage"] = usage(&tokenized);
+    answer["timing"] = timing_of(timing, tokenize_time, begin);
+    Ok(answer)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RerankRequest {
+    query: String,
+    documents: Vec<String>,
+    top_n: Option<usize>,
+    #[serde(default)]
+    return_documents: bool,
+    max_length: Option<usize>,
+    model: Option<String>,
+}
+
+pub(super) async fn rerank(State(app): State<Arc<App>>, Body(request): Body<RerankRequest>) -> Response {
+    rerank_inner(&app, request).await.map_or_else(|e| e.answer(Dialect::OpenAi), |answer| Json(answer).into_response())
+}
+
+async fn rerank_inner(app: &App, request: RerankRequest) -> Result<Value> {
+    let begin = Instant::now();
+    let model = app.model();
+    check_model(&model, request.model.as_deref())?;
+    app.check_count(request.documents.len(), "documents")?;
+    if !model.info().rerank {
+        let what = "the model is no reranker: it has no classification head";
+        return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "mode_unavailable", what));
+    }
+    let documents = request.documents.clone();
+    let (ranked, timing) = rank(app, &model, request.query, documents, request.max_length).await?;
+    let tokens: usize = ranked.iter().map(|r| r.tokens).sum();
+    let mut order: Vec<_> = ranked.iter().collect();
+    order.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.index.cmp(&b.index)));
+    order.truncate(request.top_n.unwrap_or(usize::MAX));
+    let results: Vec<Value> = order
+        .iter()
+        .map(|r| {
+            let mut result =
+                json!({"index": r.index, "relevance_score": r.score, "logit": r.logit, "truncated": r.truncated});
+            if request.return_documents {
+                result["document"] = json!({"text": request.documents[r.index]});
+            }
+            result
+        })
+        .collect();
+    Ok(json!({
+        "model": super::model_id(&model),
+        "results": results,
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+        "timing": timing_of(timing, std::time::Duration::ZERO, begin),
+    }))
+}
+
+/// Documents beside a query, through the queue.
+pub(super) async fn rank(
+    app: &App,
+    model: &Arc<Model>,
+    query: String,
+    documents: Vec<String>,
+    max_length: Option<usize>,
+) -> Result<(Vec<crate::Reranked>, Timing)> {
+    let options = crate::RerankOptions { max_length, ..crate::RerankOptions::default() };
+    // Not tokenised yet: bytes are at least as many as tokens.
+    let work: u64 = documents.iter().map(|document| cost((document.len() + query.len()).min(512))).sum();
+    let own = Arc::clone(model);
+    Ok(app.scheduler.call(work, move || own.rerank(&query, &documents, &options)).await?)
+}
+
+/// Answers that are not JSON say what they are.
+pub(super) fn bytes_answer(bytes: Vec<u8>, kind: &'static str) -> Response {
+    ([(header::CONTENT_TYPE, kind)], bytes).into_response()
+}

@@ -1,0 +1,101 @@
+//! OpenAI's embeddings API.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::native::{Encoding, base64_of, check_model, usage};
+use crate::embedding::{Embedding, Modes};
+use crate::server::app::{App, Tokenized};
+use crate::server::body::Body;
+use crate::server::error::{ApiError, Dialect, Result};
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "expected a string, a list of strings, a list of token ids, or a list of such lists")]
+enum Input {
+    Text(String),
+    Texts(Vec<String>),
+    Ids(Vec<u32>),
+    IdLists(Vec<Vec<u32>>),
+}
+
+/// Fields that OpenAI's API has and this one has no use for (`user`) are passed over.
+#[derive(Debug, Deserialize)]
+pub(super) struct EmbeddingsRequest {
+    input: Input,
+    model: Option<String>,
+    dimensions: Option<usize>,
+    #[serde(default)]
+    encoding_format: Encoding,
+}
+
+pub(super) async fn embeddings(State(app): State<Arc<App>>, Body(request): Body<EmbeddingsRequest>) -> Response {
+    embeddings_inner(&app, request)
+        .await
+        .map_or_else(|e| e.answer(Dialect::OpenAi), |answer| Json(answer).into_response())
+}
+
+/// Ids given as such must be of the vocabulary, and not too many.
+fn check_ids(lists: Vec<Vec<u32>>, vocabulary: usize, max_length: usize) -> Result<Vec<Tokenized>> {
+    let check = |ids: Vec<u32>| {
+        if ids.is_empty() || ids.len() > max_length {
+            return Err(ApiError::invalid("input", format!("{} token ids, expected 1 to {max_length}", ids.len())));
+        }
+        match ids.iter().find(|&&id| id as usize >= vocabulary) {
+            Some(id) => Err(ApiError::invalid("input", format!("token id {id}, expected one below {vocabulary}"))),
+            None => Ok(Tokenized { ids, truncated: false }),
+        }
+    };
+    lists.into_iter().map(check).collect()
+}
+
+async fn embeddings_inner(app: &App, request: EmbeddingsRequest) -> Result<Value> {
+    let model = app.model();
+    check_model(&model, request.model.as_deref())?;
+    let info = model.info();
+    let tokenized = match request.input {
+        Input::Text(text) => app.tokenize(&model, vec![text], None).await?,
+        Input::Texts(texts) => {
+            app.check_count(texts.len(), "input")?;
+            app.tokenize(&model, texts, None).await?
+        }
+        Input::Ids(ids) => check_ids(vec![ids], info.vocabulary, info.max_length)?,
+        Input::IdLists(lists) => {
+            app.check_count(lists.len(), "input")?;
+            check_ids(lists, info.vocabulary, info.max_length)?
+        }
+    };
+    let (embeddings, _) = app.encode(&model, &tokenized, Modes::DENSE, request.dimensions).await?;
+    let entry = |(index, embedding): (usize, &Embedding)| {
+        let dense = embedding.dense.as_deref().unwrap_or_default();
+        let value = match request.encoding_format {
+            Encoding::Float => json!(dense),
+            Encoding::Base64 => json!(base64_of(dense)),
+        };
+        json!({"object": "embedding", "index": index, "embedding": value})
+    };
+    let data: Vec<Value> = embeddings.iter().enumerate().map(entry).collect();
+    Ok(json!({"object": "list", "data": data, "model": super::model_id(&model), "usage": usage(&tokenized)}))
+}
+
+fn entry(app: &App) -> Value {
+    let created = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |now| now.as_secs().saturating_sub(app.started.elapsed().as_secs()));
+    json!({"id": super::model_id(&app.model()), "object": "model", "created": created, "owned_by": "trivec"})
+}
+
+pub(super) async fn models(State(app): State<Arc<App>>) -> Response {
+    Json(json!({"object": "list", "data": [entry(&app)]})).into_response()
+}
+
+pub(super) async fn model(State(app): State<Arc<App>>, Path(id): Path<String>) -> Response {
+    match check_model(&app.model(), Some(&id)) {
+        Ok(()) => Json(entry(&app)).into_response(),
+        Err(e) => e.answer(Dialect::OpenAi),
+    }
+}
