@@ -57,6 +57,11 @@ def dequantize_q4_0(blocks):
 def read_tensors(path):
     """All tensors of one file as F32; F16 and BF16 are widened exactly, 4-bit blocks are unpacked."""
     tensors = {}
+    if path.suffix in (".bin", ".pt"):  # our own fixtures; `weights_only` knows no pickle protocol 4
+        for name, tensor in torch.load(path, weights_only=False).items():
+            name = name.removeprefix("module.").removeprefix("roberta.")
+            tensors[name] = tensor.float() if tensor.is_floating_point() else tensor
+        return tensors
     with safe_open(path, "pt") as file:
         is_q4 = (file.metadata() or {}).get("trivec.q4_0") == "1"
         for name in file.keys():
@@ -90,16 +95,18 @@ class Checkpoint:
         self._read_modules()
 
     def _read_all(self):
-        index = self.directory / "model.safetensors.index.json"
-        files = sorted(set(read_json(index)["weight_map"].values())) if index.exists() else ["model.safetensors"]
+        ending = "safetensors" if any(self.directory.glob("*.safetensors")) else "bin"
+        stem = "model" if ending == "safetensors" else "pytorch_model"
+        index = self.directory / f"{stem}.{ending}.index.json"
+        files = sorted(set(read_json(index)["weight_map"].values())) if index.exists() else [f"{stem}.{ending}"]
         tensors = {}
         for file in files:
             tensors |= read_tensors(self.directory / file)
         for head in ("sparse_linear", "colbert_linear"):
-            path = self.directory / f"{head}.safetensors"
-            if path.exists():
-                # A file of its own may name its tensors `weight` and `bias`.
-                tensors |= {n if "." in n else f"{head}.{n}": t for n, t in read_tensors(path).items()}
+            for path in (self.directory / f"{head}.safetensors", self.directory / f"{head}.pt"):
+                if path.exists():
+                    # A file of its own may name its tensors `weight` and `bias`.
+                    tensors |= {n if "." in n else f"{head}.{n}": t for n, t in read_tensors(path).items()}
         return tensors
 
     def _read_modules(self):
@@ -117,7 +124,8 @@ class Checkpoint:
                     raise ValueError(f"{folder}: pooling {modes} is not supported")
                 self.pooling = "cls" if "cls" in modes[0] else "mean"
             elif kind == "Dense":
-                config, tensors = read_json(folder / "config.json"), read_tensors(folder / "model.safetensors")
+                files = [folder / "model.safetensors", folder / "pytorch_model.bin"]
+                config, tensors = read_json(folder / "config.json"), read_tensors(next(f for f in files if f.exists()))
                 self.projection = [tensors["linear.weight"], tensors.get("linear.bias")]
                 name = config.get("activation_function", "torch.nn.modules.activation.Tanh").rsplit(".", 1)[-1]
                 self.activation = {"Identity": lambda x: x, "Tanh": torch.tanh}[name]

@@ -8,6 +8,7 @@ pub(crate) mod packed;
 mod safetensors;
 mod source;
 mod store;
+mod torch;
 
 pub(crate) use checkpoint::{Checkpoint, Mapped};
 pub use linear::WeightFormat;

@@ -172,15 +172,29 @@ pub(crate) struct HeadWeights {
     pub colbert: Option<Linear>,
 }
 
+/// How a head's own file may end: BAAI's are `.pt`.
+const HEAD_FILES: [&str; 2] = ["safetensors", "pt"];
+
+/// The first of these files that is there.
+fn first_sibling<const N: usize>(checkpoint: &Checkpoint, files: [String; N]) -> Result<Option<(String, Checkpoint)>> {
+    for file in files {
+        if let Some(own) = checkpoint.sibling(&file)? {
+            return Ok(Some((file, own)));
+        }
+    }
+    Ok(None)
+}
+
 /// A head `[outputs, hidden]`, with `None` for as many outputs as it has: in the main files under its name, or in a file of its
 /// own, there also as bare `weight` and `bias`.
 fn head(checkpoint: &Checkpoint, name: &str, outputs: Option<usize>, hidden: usize) -> Result<Option<Linear>> {
     let (weight_name, bias_name) = (format!("{name}.weight"), format!("{name}.bias"));
-    let file = format!("{name}.safetensors");
     let (weight, bias) = match checkpoint.find(&[&weight_name]) {
         Some(weight) => (weight, checkpoint.find(&[&bias_name])),
         None => {
-            let Some(own) = checkpoint.sibling(&file)? else { return Ok(None) };
+            let Some((file, own)) = first_sibling(checkpoint, HEAD_FILES.map(|end| format!("{name}.{end}")))? else {
+                return Ok(None);
+            };
             let weight = own.find(&[&weight_name, "weight"]);
             let missing = || Error::tensor(&own.source().path(&file), &weight_name, "it is missing");
             (weight.ok_or_else(missing)?, own.find(&[&bias_name, "bias"]))
@@ -211,9 +225,9 @@ fn dense_module(checkpoint: &Checkpoint, folder: &str, inputs: usize) -> Result<
             format!("maps {} to {} values, expected {inputs} to at least 1", found.0, found.1),
         ));
     }
-    let file = format!("{folder}/model.safetensors");
-    let own = checkpoint.sibling(&file)?;
-    let own = own.ok_or_else(|| Error::format(&source.path(&file), "the file is missing"))?;
+    let files = ["model.safetensors", "pytorch_model.bin"].map(|name| format!("{folder}/{name}"));
+    let missing = || Error::format(&source.path(&files[0]), "the file is missing");
+    let (file, own) = first_sibling(checkpoint, files.clone())?.ok_or_else(missing)?;
     let require =
         |name: &str| own.find(&[name]).ok_or_else(|| Error::tensor(&source.path(&file), name, "it is missing"));
     let weight = require("linear.weight")?;
