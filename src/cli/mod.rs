@@ -5,6 +5,7 @@ mod bench;
 mod embed;
 mod exit;
 mod explain;
+mod import;
 mod info;
 mod input;
 mod output;
@@ -45,6 +46,7 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Tokens(args) => tokens::run(args, &cli.model),
         Command::Info(args) => info::run(args, &cli.model),
         Command::Pack(args) => pack::run(args, &cli.model),
+        Command::Import(args) => import::run(args, &cli.model),
         Command::Bench(args) => bench::run(args, &cli.model),
     }
 }

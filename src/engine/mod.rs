@@ -1,6 +1,6 @@
 //! The library's front door: [`Model`] turns texts into [`Embedding`]s.
 
-mod read;
+pub(crate) mod read;
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};

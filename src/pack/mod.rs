@@ -11,7 +11,9 @@
 
 mod calibrate;
 mod file;
+mod import;
 mod layout;
+mod staging;
 #[cfg(feature = "cli")]
 pub(crate) mod synthetic;
 
@@ -19,6 +21,7 @@ use std::io::Write;
 use std::path::Path;
 
 pub use crate::weights::WeightFormat;
+pub use import::{ImportOptions, ImportReport, import};
 
 use crate::engine::Model;
 use crate::error::{Error, Result};

@@ -21,7 +21,7 @@ const MAIN: [(&str, &str); 2] =
 const PREFIXES: [&str; 4] = ["", "roberta.", "module.", "module.roberta."];
 
 /// Metadata key of a file whose `U8` tensors `[rows, cols/32, 18]` are 4-bit blocks.
-const Q4_0_KEY: &str = "trivec.q4_0";
+pub(crate) const Q4_0_KEY: &str = "trivec.q4_0";
 
 /// One file, with its checked header.
 #[derive(Debug)]
@@ -61,6 +61,37 @@ impl StoredTensor {
 
     pub(crate) fn refuse(&self, what: impl Into<String>) -> Error {
         Error::tensor(&self.file, &self.name, what)
+    }
+}
+
+/// A tensor whose bytes have not been gathered yet, if they have to be.
+#[derive(Debug, Clone)]
+pub(crate) struct UnreadTensor {
+    /// All but the bytes, if there is something to gather.
+    pub stored: StoredTensor,
+    strided: Option<Strided>,
+}
+
+impl UnreadTensor {
+    /// The tensor with its bytes.
+    pub(crate) fn read(&self) -> StoredTensor {
+        let mut stored = self.stored.clone();
+        if let Some(strided) = &self.strided {
+            stored.bytes = Arc::new(Bytes::Owned(strided.gather(&stored.bytes)));
+        }
+        stored
+    }
+
+    /// Whether its type is one of those that weights have.
+    pub(crate) fn holds_weights(&self) -> bool {
+        let dtype = self.stored.entry.dtype.as_str();
+        matches!(dtype, "F32" | "F16" | "BF16") || (dtype == "U8" && self.stored.q4_0)
+    }
+}
+
+impl From<StoredTensor> for UnreadTensor {
+    fn from(stored: StoredTensor) -> Self {
+        UnreadTensor { stored, strided: None }
     }
 }
 
@@ -114,6 +145,13 @@ pub(crate) struct PackedScheme {
 #[derive(Deserialize)]
 struct ShardIndex {
     weight_map: BTreeMap<String, String>,
+}
+
+/// A tensor's name without the prefix that another model around the encoder, or `DataParallel`, has put before it.
+pub(crate) fn without_prefix(name: &str) -> &str {
+    let name = name.strip_prefix("module.").unwrap_or(name);
+    let bare = name.strip_prefix("roberta.").unwrap_or(name);
+    if ["embeddings.", "encoder.", "pooler."].iter().any(|part| bare.starts_with(part)) { bare } else { name }
 }
 
 impl Checkpoint {
@@ -217,23 +255,27 @@ impl Checkpoint {
     /// The tensor called one of `names`, in that order of preference.
     pub(crate) fn find(&self, names: &[&str]) -> Option<StoredTensor> {
         names.iter().find_map(|&name| {
-            self.files.iter().find_map(|file| Some(self.stored(file, name, file.header.tensors.get(name)?)))
+            self.files.iter().find_map(|file| Some(self.unread(file, name, file.header.tensors.get(name)?).read()))
         })
     }
 
-    fn stored(&self, file: &TensorFile, name: &str, entry: &TensorEntry) -> StoredTensor {
-        let bytes = match file.strided.get(name) {
-            Some(strided) => Arc::new(Bytes::Owned(strided.gather(&file.bytes))),
-            None => Arc::clone(&file.bytes),
-        };
-        StoredTensor {
+    /// All tensors, file by file, in the order of their names.
+    pub(crate) fn tensors(&self) -> impl Iterator<Item = UnreadTensor> {
+        self.files
+            .iter()
+            .flat_map(move |file| file.header.tensors.iter().map(move |(name, entry)| self.unread(file, name, entry)))
+    }
+
+    fn unread(&self, file: &TensorFile, name: &str, entry: &TensorEntry) -> UnreadTensor {
+        let stored = StoredTensor {
             file: self.source.path(&file.name),
             name: name.to_owned(),
             entry: entry.clone(),
             q4_0: file.header.metadata.get(Q4_0_KEY).is_some_and(|version| version == "1"),
             check_finite: self.check_finite,
-            bytes,
-        }
+            bytes: Arc::clone(&file.bytes),
+        };
+        UnreadTensor { stored, strided: file.strided.get(name).cloned() }
     }
 
     /// The encoder tensor `name`, with or without one of the prefixes.

@@ -10,10 +10,12 @@ mod source;
 mod store;
 mod torch;
 
-pub(crate) use checkpoint::{Checkpoint, Mapped};
+pub(crate) use checkpoint::{Checkpoint, Mapped, Q4_0_KEY, UnreadTensor, without_prefix};
 pub use linear::WeightFormat;
 pub(crate) use linear::{Input, InputForm, Linear, panel_shape};
-pub(crate) use names::{EncoderWeights, HeadWeights, LayerWeights, Site};
+pub(crate) use names::{
+    EncoderWeights, HeadWeights, LayerWeights, Site, dense_module_tensors, encoder_shapes, head_tensors,
+};
 pub(crate) use source::Source;
 pub(crate) use store::{Norm, Table};
 

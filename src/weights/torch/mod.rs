@@ -205,7 +205,7 @@ impl Layout {
         let last = shape.iter().zip(strides).try_fold(*offset, |last, (&size, &stride)| {
             (size - 1).checked_mul(stride).and_then(|step| last.checked_add(step))
         });
-        if !last.is_some_and(|last| last < storage.elements) {
+        if last.is_none_or(|last| last >= storage.elements) {
             return Err(format!(
                 "shape {shape:?} with strides {strides:?} from {offset} reaches beyond its storage of {} elements",
                 storage.elements

@@ -205,10 +205,10 @@ impl<'a> Machine<'a> {
             b'j' => self.take().and_then(|key| self.get(u32::from_le_bytes(key)))?,
             b')' => self.tuple(0)?,
             0x85..=0x87 => self.tuple(usize::from(opcode - 0x84))?,
-            b't' => self.to_mark().and_then(|items| self.push_tuple(items))?,
+            b't' => self.pop_to_mark().and_then(|items| self.push_tuple(items))?,
             b']' => self.push(Value::List)?,
             b'a' => self.append()?,
-            b'e' => self.to_mark().and_then(|_| self.expect_list())?,
+            b'e' => self.pop_to_mark().and_then(|_| self.expect_list())?,
             b'}' => self.push_dict()?,
             b's' => self.set_item()?,
             b'u' => self.set_items()?,
@@ -265,7 +265,7 @@ impl<'a> Machine<'a> {
     }
 
     /// Everything above the last mark, which is taken away.
-    fn to_mark(&mut self) -> Step<Vec<Value<'a>>> {
+    fn pop_to_mark(&mut self) -> Step<Vec<Value<'a>>> {
         let height = self.marks.pop().ok_or("there is no mark")?;
         Ok(self.stack.split_off(height))
     }
@@ -364,7 +364,7 @@ impl<'a> Machine<'a> {
     }
 
     fn set_items(&mut self) -> Step<()> {
-        let items = self.to_mark()?;
+        let items = self.pop_to_mark()?;
         if items.len() % 2 != 0 {
             return Err("a key without a value".into());
         }
