@@ -7,6 +7,7 @@ Nothing here is needed to build or run trivec; it makes and remakes the fixtures
     tools/reference.py golden                          # tests/data/golden/<model>.safetensors
     tools/reference.py golden-starter                  # tests/data/golden/starter.safetensors
     tools/reference.py tokenizer-ids --tokenizer FILE  # tests/data/golden/tokenizer_ids.json
+    tools/reference.py sentencepiece-ids               # tests/data/golden/sentencepiece_ids.json
     tools/reference.py encode DIR --texts FILE         # JSONL for any checkpoint
 
 Needs: torch, transformers, tokenizers, safetensors, numpy (versions used: see the metadata of the golden files).
@@ -21,10 +22,12 @@ FlagEmbedding attends to it as to any token. Its position id is 1, as transforme
 """
 
 import argparse
+import base64
 import gzip
 import hashlib
 import json
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -293,6 +296,29 @@ def golden_tokenizer(args):
     print("texts that differ by variant:", [len(v["ids"]) for v in variants])
 
 
+def golden_sentencepiece(args):
+    """Ids of the tokenizer that transformers builds of a SentencePiece model with the full XLM-R vocabulary. Needs protobuf."""
+    spec = json.loads(gzip.decompress(args.tokenizer.read_bytes()))
+    charsmap = base64.b64decode(spec["normalizer"]["normalizers"][0]["precompiled_charsmap"])
+    with tempfile.TemporaryDirectory() as directory:
+        # The specials at both ends are not of the model.
+        model = tiny_models.sentencepiece_model(spec["model"]["vocab"][4:-1], charsmap)
+        (Path(directory) / "sentencepiece.bpe.model").write_bytes(model)
+        tokenizer = transformers.XLMRobertaTokenizerFast.from_pretrained(directory)
+    plain = tokenizers.Tokenizer.from_str(json.dumps(spec))
+    texts = [*read_texts(args.texts), *({"id": text, "text": text} for text in EDGES_OF_SPACE)]
+    ids = {text["id"]: tokenizer(text["text"])["input_ids"] for text in texts}
+    other = {text["id"]: ids[text["id"]] for text in texts
+             if ids[text["id"]] != plain.encode(text["text"]).ids or text["text"] in EDGES_OF_SPACE}
+    out = {"origin": metadata("sentencepiece-ids", model_sha256=hashlib.sha256(model).hexdigest()), "other": other}
+    args.out.write_text(json.dumps(out, ensure_ascii=False, indent=None) + "\n", "utf-8")
+    print(f"{args.out.name}: {len(other)} of {len(texts)} texts, {args.out.stat().st_size} bytes")
+
+
+# Where the pipelines of tokenizer.json and of transformers differ, or might.
+EDGES_OF_SPACE = ["a ", "a  ", " ", "a\n", " a", "a <mask> b", "<mask> ", "x\u0085y", "a\u3000", "▁ a▁", "a </s> b "]
+
+
 def with_change(spec, change):
     """A copy of `spec` with the values at the given JSON pointers replaced."""
     spec = json.loads(json.dumps(spec))
@@ -348,6 +374,12 @@ def main():
     command.add_argument("--texts", type=Path, default=DATA / "texts.jsonl")
     command.add_argument("--out", type=Path, default=DATA / "golden" / "tokenizer_ids.json")
     command.set_defaults(run=golden_tokenizer)
+
+    command = commands.add_parser("sentencepiece-ids", help="write the ids of XLM-R's SentencePiece model by transformers")
+    command.add_argument("--tokenizer", type=Path, default=DATA / "xlmr-tokenizer.json.gz")
+    command.add_argument("--texts", type=Path, default=DATA / "texts.jsonl")
+    command.add_argument("--out", type=Path, default=DATA / "golden" / "sentencepiece_ids.json")
+    command.set_defaults(run=golden_sentencepiece)
 
     command = commands.add_parser("encode", help="print the reference's embeddings of any checkpoint as JSONL")
     command.add_argument("directory", type=Path)

@@ -331,12 +331,11 @@ def vocabulary(vocab):
 
 def sentencepiece(vocab):
     """The same vocabulary as a SentencePiece model: <unk>, <s>, </s>, then the pieces; transformers shifts the ids."""
+    return sentencepiece_model(vocabulary(vocab), b"")
 
-    def field(number, value):
-        if isinstance(value, bytes):
-            return varint(number << 3 | 2) + varint(len(value)) + value
-        return varint(number << 3 | 5) + struct.pack("<f", value) if isinstance(value, float) else (
-            varint(number << 3) + varint(value))
+
+def sentencepiece_model(pieces, charsmap):
+    """A SentencePiece unigram model, in protobuf's wire format."""
 
     def varint(value):
         out = b""
@@ -344,14 +343,20 @@ def sentencepiece(vocab):
             out, value = out + bytes([value & 127 | 128]), value >> 7
         return out + bytes([value])
 
-    model = b""
-    for piece, score, kind in [("<unk>", 0.0, 2), ("<s>", 0.0, 3), ("</s>", 0.0, 3),
-                               *((piece, score, 1) for piece, score in vocabulary(vocab))]:
-        kind = field(3, kind) if kind != 1 else b""
-        model += field(1, field(1, piece.encode()) + field(2, score) + kind)
+    def field(number, value):
+        if isinstance(value, bytes):
+            return varint(number << 3 | 2) + varint(len(value)) + value
+        if isinstance(value, float):
+            return varint(number << 3 | 5) + struct.pack("<f", value)
+        return varint(number << 3) + varint(value)
+
+    model = []
+    first = [("<unk>", 0.0, field(3, 2)), ("<s>", 0.0, field(3, 3)), ("</s>", 0.0, field(3, 3))]
+    for piece, score, kind in first + [(piece, score, b"") for piece, score in pieces]:
+        model.append(field(1, field(1, piece.encode()) + field(2, score) + kind))
     trainer = field(3, 1)  # unigram
-    normalizer = field(1, b"identity") + field(3, 1) + field(4, 1) + field(5, 1)
-    return model + field(2, trainer) + field(3, normalizer)
+    name = field(1, b"nmt_nfkc") + field(2, charsmap) if charsmap else field(1, b"identity")
+    return b"".join(model) + field(2, trainer) + field(3, name + field(3, 1) + field(4, 1) + field(5, 1))
 
 
 def tokenizer(vocab):

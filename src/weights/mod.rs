@@ -23,3 +23,13 @@ pub(crate) use store::{Norm, Table};
 pub(crate) fn header_is_valid(bytes: &[u8]) -> bool {
     safetensors::read_header(bytes, std::path::Path::new("fuzz")).is_ok()
 }
+
+/// Whether `pickle` is a state dict's.
+pub(crate) fn pickle_is_valid(pickle: &[u8]) -> bool {
+    torch::pickle_is_valid(pickle)
+}
+
+/// Whether `bytes` are a file of `torch.save` that this engine would read.
+pub(crate) fn torch_is_valid(bytes: &[u8]) -> bool {
+    torch::is_valid(bytes)
+}

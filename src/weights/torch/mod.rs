@@ -263,5 +263,22 @@ pub(super) fn check_checksums(file: &Bytes, torch: &TorchFile, path: &Path) -> R
     Ok(())
 }
 
+/// Whether `pickle` is a state dict's; for fuzzing.
+pub(super) fn pickle_is_valid(pickle: &[u8]) -> bool {
+    pickle::read(pickle).is_ok()
+}
+
+/// Whether a file is sound, its tensors included; for fuzzing.
+pub(super) fn is_valid(file: &[u8]) -> bool {
+    let path = Path::new("fuzz");
+    let Ok(torch) = read(file, path) else { return false };
+    for strided in torch.strided.values() {
+        strided.gather(file);
+    }
+    check_checksums(&Bytes::Owned(AlignedBytes::new(file)), &torch, path).is_ok()
+}
+
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;
