@@ -172,6 +172,7 @@ fn user_defined_pieces_are_found_whole() {
 fn row_11_damaged_and_foreign_models_are_refused() {
     let good = model([("▁a", -1.0), ("b", -2.0)], &[]);
     let with = |more: Vec<u8>| [good.clone(), more].concat();
+    let with_specs = |pieces: Vec<u8>| [pieces, bytes(2, &number(3, 1)), bytes(3, &[])].concat();
     let cases = [
         (vec![], "it has no pieces"),
         (b"not a model".to_vec(), "not a SentencePiece model"),
@@ -197,8 +198,9 @@ fn row_11_damaged_and_foreign_models_are_refused() {
         (with(bytes(3, &bytes(2, &[0xff; 64]))), "character map"),
         (with(vec![0x0a, 0xff, 0xff, 0xff, 0xff, 0x7f]), "cut"),
         (with(vec![0x0b]), "wire type 3"),
-        (piece("<s>", Some(0.0), 3), "piece 0 is `<s>`, expected `<unk>`"),
-        (piece("<unk>", Some(0.0), 2), "piece 1 is `(nothing)`"),
+        (good[..good.len() - 20].to_vec(), "the file is cut"),
+        (with_specs(piece("<s>", Some(0.0), 3)), "piece 0 is `<s>`, expected `<unk>`"),
+        (with_specs(piece("<unk>", Some(0.0), 2)), "piece 1 is `(nothing)`"),
     ];
     for (bytes, expected) in cases {
         let message = refusal(&bytes);

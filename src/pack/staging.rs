@@ -7,9 +7,6 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
-/// What the hidden directory holds while somebody writes to it.
-const LOCK: &str = ".lock";
-
 /// A directory in the making. Dropped before [`finish`](Staging::finish), it is removed.
 #[derive(Debug)]
 pub(super) struct Staging {
@@ -17,6 +14,9 @@ pub(super) struct Staging {
     hidden: PathBuf,
     /// What was in the target's place, while the two change places.
     old: PathBuf,
+    force: bool,
+    /// A file beside them, locked while somebody writes here.
+    lock_path: PathBuf,
     lock: Option<File>,
 }
 
@@ -38,35 +38,30 @@ impl Staging {
             target: target.to_path_buf(),
             hidden: beside(".trivec-new"),
             old: beside(".trivec-old"),
+            force,
+            lock_path: beside(".trivec-lock"),
             lock: None,
         };
         check_target(target, force)?;
-        let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let parent = parent_of(target);
         fs::create_dir_all(parent).map_err(|e| Error::io(parent, e))?;
         staging.lock = Some(staging.take_lock()?);
         staging.clean().map_err(|e| Error::io(&staging.hidden, e))?;
+        // What was there before a killed run is there again.
+        check_target(target, force)?;
         Ok(staging)
     }
 
     fn take_lock(&self) -> Result<File> {
-        let path = self.hidden.join(LOCK);
-        // Between our opening the file and locking it, its owner may finish and move it away: then it is tried again.
+        let io = |e| Error::io(&self.lock_path, e);
+        // Between our opening the file and locking it, its owner may finish and remove it: then it is tried again.
         for _ in 0..100 {
-            match fs::create_dir(&self.hidden) {
-                Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(Error::io(&self.hidden, e)),
-                _ => {}
-            }
-            let opened = File::options().create(true).truncate(false).write(true).open(&path);
-            let file = match opened {
-                Ok(file) => file,
-                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-                Err(e) => return Err(Error::io(&path, e)),
-            };
+            let file = File::options().create(true).truncate(false).write(true).open(&self.lock_path).map_err(io)?;
             match file.try_lock() {
-                Ok(()) if path.exists() => return Ok(file),
+                Ok(()) if is_at(&file, &self.lock_path) => return Ok(file),
                 Ok(()) => continue,
                 Err(TryLockError::WouldBlock) => break,
-                Err(TryLockError::Error(e)) => return Err(Error::io(&path, e)),
+                Err(TryLockError::Error(e)) => return Err(io(e)),
             }
         }
         let busy = io::Error::new(io::ErrorKind::ResourceBusy, "another process is writing it");
@@ -75,12 +70,9 @@ impl Staging {
 
     /// Removes what a killed run has left, and puts back what it had moved away.
     fn clean(&self) -> io::Result<()> {
-        for entry in fs::read_dir(&self.hidden)? {
-            let entry = entry?;
-            if entry.file_name() == LOCK {
-                continue;
-            }
-            if entry.file_type()?.is_dir() { fs::remove_dir_all(entry.path())? } else { fs::remove_file(entry.path())? }
+        match fs::remove_dir_all(&self.hidden) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => fs::create_dir(&self.hidden)?,
         }
         match (self.old.exists(), self.target.exists()) {
             (true, true) => fs::remove_dir_all(&self.old),
@@ -104,19 +96,19 @@ impl Staging {
 
     /// Makes the directory visible.
     pub(super) fn finish(mut self) -> Result<()> {
+        // Something may have come in the meantime.
+        check_target(&self.target, self.force)?;
         let moved = self.exchange();
         moved.map_err(|e| Error::io(&self.target, e))
     }
 
     fn exchange(&mut self) -> io::Result<()> {
-        fs::remove_file(self.hidden.join(LOCK))?;
-        // Windows moves no directory with an open file in it; without the lock file nobody can take the lock.
-        self.lock = None;
-        let replaced = match fs::rename(&self.target, &self.old) {
-            Ok(()) => true,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => false,
-            Err(e) => return Err(e),
-        };
+        // An empty directory gives way; one that is not fails here, and again below.
+        let _ = fs::remove_dir(&self.target);
+        let replaced = self.force && self.target.exists();
+        if replaced {
+            fs::rename(&self.target, &self.old)?;
+        }
         if let Err(e) = fs::rename(&self.hidden, &self.target) {
             if replaced {
                 fs::rename(&self.old, &self.target)?;
@@ -124,20 +116,41 @@ impl Staging {
             return Err(e);
         }
         #[cfg(unix)]
-        if let Some(parent) = self.target.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            File::open(parent)?.sync_all()?;
-        }
+        File::open(parent_of(&self.target))?.sync_all()?;
         if replaced { fs::remove_dir_all(&self.old) } else { Ok(()) }
     }
 }
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        // Without the lock the directory is somebody else's, or has its place already.
+        // Without the lock they are somebody else's. The lock file goes while it is still locked.
         if self.lock.is_some() {
             let _ = fs::remove_dir_all(&self.hidden);
+            let _ = fs::remove_file(&self.lock_path);
         }
     }
+}
+
+/// Whether `path` is (still) this file.
+fn is_at(file: &File, path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        match (file.metadata(), fs::metadata(path)) {
+            (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
+            _ => false,
+        }
+    }
+    // Elsewhere a file that is open is not removed.
+    #[cfg(not(unix))]
+    {
+        let _ = file;
+        path.exists()
+    }
+}
+
+fn parent_of(target: &Path) -> &Path {
+    target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn refuse(target: &Path, what: &str) -> Error {

@@ -46,6 +46,9 @@ struct Piece<'a> {
 /// `ModelProto`, with the format's defaults.
 struct Model<'a> {
     pieces: Vec<Piece<'a>>,
+    /// Whether the specs of trainer and normaliser are there. They follow the pieces: a file cut between two fields has lost them.
+    has_trainer: bool,
+    has_normalizer: bool,
     /// 1 is unigram.
     model_type: u64,
     whitespace_as_suffix: bool,
@@ -67,6 +70,8 @@ impl<'a> Model<'a> {
     fn read(bytes: &'a [u8]) -> Result<Model<'a>, String> {
         let mut model = Model {
             pieces: Vec::new(),
+            has_trainer: false,
+            has_normalizer: false,
             model_type: 1,
             whitespace_as_suffix: false,
             byte_fallback: false,
@@ -85,12 +90,21 @@ impl<'a> Model<'a> {
                 model.pieces.push(piece);
                 Ok(())
             }
-            2 => protobuf::fields(value.bytes()?, |field, value| model.read_trainer(field, value)),
-            3 => protobuf::fields(value.bytes()?, |field, value| model.read_normalizer(field, value)),
+            2 => {
+                model.has_trainer = true;
+                protobuf::fields(value.bytes()?, |field, value| model.read_trainer(field, value))
+            }
+            3 => {
+                model.has_normalizer = true;
+                protobuf::fields(value.bytes()?, |field, value| model.read_normalizer(field, value))
+            }
             _ => Ok(()),
         })?;
         if model.pieces.is_empty() {
             return Err("it has no pieces".to_owned());
+        }
+        if !(model.has_trainer && model.has_normalizer) {
+            return Err("it has no trainer_spec or no normalizer_spec: the file is cut".to_owned());
         }
         Ok(model)
     }

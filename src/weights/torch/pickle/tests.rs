@@ -54,7 +54,7 @@ fn malicious_pickles_are_refused_by_name() {
         ("bad-deep", "nested deeper than 64"),
         ("bad-memo-loop", "holds a list"),
         ("bad-bomb-of-tuples", "DUP (0x32)"),
-        ("bad-doubling-memo", "the stack is empty"),
+        ("bad-doubling-memo", "holds a tuple"),
         ("bad-marks", "nested deeper than 64"),
         ("bad-empty-stack", "the stack is empty"),
         ("bad-get-nothing", "nothing in the memo at 7"),
