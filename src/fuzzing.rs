@@ -19,7 +19,16 @@ pub fn config(bytes: &[u8]) -> bool {
 
 /// Reads `bytes` as `tokenizer.json` and, if it is one, tokenises some text with it.
 pub fn tokenizer(bytes: &[u8]) -> bool {
-    let Ok(tokenizer) = Tokenizer::from_json(bytes, Path::new("fuzz")) else { return false };
+    tokenises(Tokenizer::from_json(bytes, Path::new("fuzz")))
+}
+
+/// Reads `bytes` as a SentencePiece model and, if it is one, tokenises some text with it.
+pub fn sentencepiece(bytes: &[u8]) -> bool {
+    tokenises(Tokenizer::from_sentencepiece(bytes, Path::new("fuzz")))
+}
+
+fn tokenises(tokenizer: crate::Result<Tokenizer>) -> bool {
+    let Ok(tokenizer) = tokenizer else { return false };
     for text in ["", "a  b <mask> </s>c", "\u{30cf}\u{3099}e\u{301}\r\n\u{0}", "苹果公司 ｶﾞ"] {
         for special in [SpecialTokens::Parse, SpecialTokens::Literal] {
             let tokens = tokenizer.encode(text, 8, special);
@@ -27,6 +36,16 @@ pub fn tokenizer(bytes: &[u8]) -> bool {
         }
     }
     true
+}
+
+/// Reads `bytes` as the pickle of a state dict.
+pub fn torch_pickle(bytes: &[u8]) -> bool {
+    crate::weights::pickle_is_valid(bytes)
+}
+
+/// Reads `bytes` as a file of `torch.save`: zip directory, pickle, tensors and checksums.
+pub fn torch_file(bytes: &[u8]) -> bool {
+    crate::weights::torch_is_valid(bytes)
 }
 
 /// Reads `bytes` as a packed file and, if it is one, tokenises and embeds with it.

@@ -33,3 +33,18 @@ fn tokenizer() {
 fn packed() {
     replay("packed", trivec::fuzzing::packed);
 }
+
+#[test]
+fn sentencepiece() {
+    replay("sentencepiece", trivec::fuzzing::sentencepiece);
+}
+
+#[test]
+fn torch_pickle() {
+    replay("torch_pickle", trivec::fuzzing::torch_pickle);
+}
+
+#[test]
+fn torch_file() {
+    replay("torch_file", trivec::fuzzing::torch_file);
+}

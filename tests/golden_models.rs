@@ -5,7 +5,7 @@ mod common;
 use common::{Golden, check, close, data, norm, report};
 use trivec::{EncodeOptions, ErrorKind, LoadOptions, Model, Modes};
 
-const MODELS: [&str; 9] = [
+const MODELS: [&str; 11] = [
     "f32-h64",
     "f16-h128",
     "bf16-h60",
@@ -15,6 +15,8 @@ const MODELS: [&str; 9] = [
     "unnormalized-h64",
     "q4-h64",
     "long-h32",
+    "torch-h24",
+    "mean-torch-h16",
 ];
 /// Longer cases have a test of their own: quadratic attention in plain scalar code takes too long.
 const LONG: usize = 1000;

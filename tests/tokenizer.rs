@@ -6,6 +6,7 @@ mod common;
 use std::path::Path;
 use std::sync::OnceLock;
 
+use common::random::Random;
 use serde_json::{Value, json};
 use trivec::SpecialTokens;
 use trivec::text::Tokenizer;
@@ -50,70 +51,6 @@ impl Pair {
 fn full() -> &'static Pair {
     static FULL: OnceLock<Pair> = OnceLock::new();
     FULL.get_or_init(|| Pair::new(full_json()))
-}
-
-/// Small generator with good bits (xorshift64*).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        ((self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize) % n
-    }
-
-    /// A character of some block; blocks change often, to meet at every kind of border.
-    fn char(&mut self) -> char {
-        const BLOCKS: [(u32, u32); 24] = [
-            (0x20, 0x5f),
-            (0x20, 1),
-            (0x61, 26),
-            (0x00, 0x20),
-            (0x80, 0x80),
-            (0x100, 0x150),
-            (0x300, 0x70),
-            (0x370, 0x190),
-            (0x590, 0x170),
-            (0x900, 0x180),
-            (0xe00, 0x80),
-            (0x1100, 0x100),
-            (0x1e00, 0x200),
-            (0x2000, 0x70),
-            (0x2100, 0x80),
-            (0x2581, 1),
-            (0x3000, 0x100),
-            (0x4e00, 0x5200),
-            (0xac00, 0x2ba4),
-            (0xfb00, 0x50),
-            (0xfe00, 0x200),
-            (0x1f1e6, 26),
-            (0x1f300, 0x400),
-            (0, 0x110000),
-        ];
-        loop {
-            let (from, len) = BLOCKS[self.below(BLOCKS.len())];
-            if let Some(c) = char::from_u32(from + self.below(len as usize) as u32) {
-                return c;
-            }
-        }
-    }
-
-    fn text(&mut self) -> String {
-        const PARTS: [&str; 14] = [
-            "<s>", "</s>", "<mask>", "<pad>", "<unk>", "<", "  ", "\r\n", "\u{200d}", "\u{301}", "\u{3099}", "ﾊﾟ",
-            "the ", "世界",
-        ];
-        let mut text = String::new();
-        for _ in 0..self.below(40) {
-            match self.below(8) {
-                0 => text.push_str(PARTS[self.below(PARTS.len())]),
-                1 => (0..self.below(8)).for_each(|_| text.push((b'a' + self.below(26) as u8) as char)),
-                _ => text.push(self.char()),
-            }
-        }
-        text
-    }
 }
 
 fn nasty() -> Vec<String> {

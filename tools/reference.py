@@ -9,6 +9,7 @@ Nothing here is needed to build or run trivec; it makes and remakes the fixtures
     tools/reference.py golden-rerank                   # tests/data/golden/<reranker>.json
     tools/reference.py golden-starter                  # tests/data/golden/starter.safetensors
     tools/reference.py tokenizer-ids --tokenizer FILE  # tests/data/golden/tokenizer_ids.json
+    tools/reference.py sentencepiece-ids               # tests/data/golden/sentencepiece_ids.json
     tools/reference.py encode DIR --texts FILE         # JSONL for any checkpoint
 
 Needs: torch, transformers, tokenizers, safetensors, numpy (versions used: see the metadata of the golden files).
@@ -25,10 +26,12 @@ FlagEmbedding attends to it as to any token. Its position id is 1, as transforme
 """
 
 import argparse
+import base64
 import gzip
 import hashlib
 import json
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +64,11 @@ def dequantize_q4_0(blocks):
 def read_tensors(path):
     """All tensors of one file as F32; F16 and BF16 are widened exactly, 4-bit blocks are unpacked."""
     tensors = {}
+    if path.suffix in (".bin", ".pt"):  # our own fixtures; `weights_only` knows no pickle protocol 4
+        for name, tensor in torch.load(path, weights_only=False).items():
+            name = name.removeprefix("module.").removeprefix("roberta.")
+            tensors[name] = tensor.float() if tensor.is_floating_point() else tensor
+        return tensors
     with safe_open(path, "pt") as file:
         is_q4 = (file.metadata() or {}).get("trivec.q4_0") == "1"
         for name in file.keys():
@@ -94,16 +102,18 @@ class Checkpoint:
         self._read_modules()
 
     def _read_all(self):
-        index = self.directory / "model.safetensors.index.json"
-        files = sorted(set(read_json(index)["weight_map"].values())) if index.exists() else ["model.safetensors"]
+        ending = "safetensors" if any(self.directory.glob("*.safetensors")) else "bin"
+        stem = "model" if ending == "safetensors" else "pytorch_model"
+        index = self.directory / f"{stem}.{ending}.index.json"
+        files = sorted(set(read_json(index)["weight_map"].values())) if index.exists() else [f"{stem}.{ending}"]
         tensors = {}
         for file in files:
             tensors |= read_tensors(self.directory / file)
         for head in ("sparse_linear", "colbert_linear"):
-            path = self.directory / f"{head}.safetensors"
-            if path.exists():
-                # A file of its own may name its tensors `weight` and `bias`.
-                tensors |= {n if "." in n else f"{head}.{n}": t for n, t in read_tensors(path).items()}
+            for path in (self.directory / f"{head}.safetensors", self.directory / f"{head}.pt"):
+                if path.exists():
+                    # A file of its own may name its tensors `weight` and `bias`.
+                    tensors |= {n if "." in n else f"{head}.{n}": t for n, t in read_tensors(path).items()}
         return tensors
 
     def _read_modules(self):
@@ -121,7 +131,8 @@ class Checkpoint:
                     raise ValueError(f"{folder}: pooling {modes} is not supported")
                 self.pooling = "cls" if "cls" in modes[0] else "mean"
             elif kind == "Dense":
-                config, tensors = read_json(folder / "config.json"), read_tensors(folder / "model.safetensors")
+                files = [folder / "model.safetensors", folder / "pytorch_model.bin"]
+                config, tensors = read_json(folder / "config.json"), read_tensors(next(f for f in files if f.exists()))
                 self.projection = [tensors["linear.weight"], tensors.get("linear.bias")]
                 name = config.get("activation_function", "torch.nn.modules.activation.Tanh").rsplit(".", 1)[-1]
                 self.activation = {"Identity": lambda x: x, "Tanh": torch.tanh}[name]
@@ -342,6 +353,29 @@ def golden_tokenizer(args):
     print("texts that differ by variant:", [len(v["ids"]) for v in variants])
 
 
+def golden_sentencepiece(args):
+    """Ids of the tokenizer that transformers builds of a SentencePiece model with the full XLM-R vocabulary. Needs protobuf."""
+    spec = json.loads(gzip.decompress(args.tokenizer.read_bytes()))
+    charsmap = base64.b64decode(spec["normalizer"]["normalizers"][0]["precompiled_charsmap"])
+    with tempfile.TemporaryDirectory() as directory:
+        # The specials at both ends are not of the model.
+        model = tiny_models.sentencepiece_model(spec["model"]["vocab"][4:-1], charsmap)
+        (Path(directory) / "sentencepiece.bpe.model").write_bytes(model)
+        tokenizer = transformers.XLMRobertaTokenizerFast.from_pretrained(directory)
+    plain = tokenizers.Tokenizer.from_str(json.dumps(spec))
+    texts = [*read_texts(args.texts), *({"id": text, "text": text} for text in EDGES_OF_SPACE)]
+    ids = {text["id"]: tokenizer(text["text"])["input_ids"] for text in texts}
+    other = {text["id"]: ids[text["id"]] for text in texts
+             if ids[text["id"]] != plain.encode(text["text"]).ids or text["text"] in EDGES_OF_SPACE}
+    out = {"origin": metadata("sentencepiece-ids", model_sha256=hashlib.sha256(model).hexdigest()), "other": other}
+    args.out.write_text(json.dumps(out, ensure_ascii=False, indent=None) + "\n", "utf-8")
+    print(f"{args.out.name}: {len(other)} of {len(texts)} texts, {args.out.stat().st_size} bytes")
+
+
+# Where the pipelines of tokenizer.json and of transformers differ, or might.
+EDGES_OF_SPACE = ["a ", "a  ", " ", "a\n", " a", "a <mask> b", "<mask> ", "x\u0085y", "a\u3000", "▁ a▁", "a </s> b "]
+
+
 def with_change(spec, change):
     """A copy of `spec` with the values at the given JSON pointers replaced."""
     spec = json.loads(json.dumps(spec))
@@ -406,6 +440,12 @@ def main():
     command.add_argument("--texts", type=Path, default=DATA / "texts.jsonl")
     command.add_argument("--out", type=Path, default=DATA / "golden" / "tokenizer_ids.json")
     command.set_defaults(run=golden_tokenizer)
+
+    command = commands.add_parser("sentencepiece-ids", help="write the ids of XLM-R's SentencePiece model by transformers")
+    command.add_argument("--tokenizer", type=Path, default=DATA / "xlmr-tokenizer.json.gz")
+    command.add_argument("--texts", type=Path, default=DATA / "texts.jsonl")
+    command.add_argument("--out", type=Path, default=DATA / "golden" / "sentencepiece_ids.json")
+    command.set_defaults(run=golden_sentencepiece)
 
     command = commands.add_parser("encode", help="print the reference's embeddings of any checkpoint as JSONL")
     command.add_argument("directory", type=Path)

@@ -3,6 +3,7 @@
 import json
 import struct
 from base64 import b64encode
+from collections import OrderedDict
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +37,9 @@ class Spec:
     q4: bool = False  # matrices as the starter's 4-bit blocks
     norm_dtype: torch.dtype | None = None
     modules: tuple = ()  # of modules.json: "cls" or "mean", ("dense", out_features), "normalize"
+    torch_files: bool = False  # weights as torch.save writes them (.bin, .pt), the tokenizer as a SentencePiece model
+    odd_storages: bool = False  # tensors that are transposed, strided, expanded, or share a storage
+    protocol: int = 2  # of pickle, for torch_files
 
 
 MODELS = {
@@ -59,6 +63,12 @@ MODELS = {
     "q4-h64": Spec(18, 64, 2, 2, 128, 320, sparse_bias=0.375, dtype=F16, q4=True, modules=("mean", "normalize")),
     # BGE-M3's position table, for 8,192 tokens.
     "long-h32": Spec(19, 32, 1, 2, 64, 150, sparse_bias=0.375, dtype=F16, positions=8194),
+    # BAAI's own layout: F32 in pytorch_model.bin, F16 heads in .pt files, a SentencePiece model; storages of every kind.
+    "torch-h24": Spec(20, 24, 2, 2, 40, 120, sparse_bias=0.25, head_files="own", head_dtype=F16, extras=True,
+                      torch_files=True, odd_storages=True),
+    # Shards of PyTorch's format, out of DataParallel, pickle protocol 4, a Dense module; BF16.
+    "mean-torch-h16": Spec(21, 16, 2, 1, 24, 100, dtype=BF16, prefix="module.roberta.", shards=2, head_files=None,
+                           modules=("mean", ("dense", 8), "normalize"), torch_files=True, protocol=4),
 }
 
 
@@ -262,11 +272,17 @@ def write(directory, spec):
         "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, "position_embedding_type": "absolute",
         "bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2,
     }, indent=2)
-    write_json(directory / "tokenizer.json", tokenizer(spec.vocab))
+    if spec.torch_files:
+        (directory / "sentencepiece.bpe.model").write_bytes(sentencepiece(spec.vocab))
+    else:
+        write_json(directory / "tokenizer.json", tokenizer(spec.vocab))
 
     tensors = {}
     for name, shape in shapes(spec):
-        tensors[spec.prefix + name] = store(spec, name, random_tensor(name, shape, generator))
+        values = random_tensor(name, shape, generator)
+        if spec.odd_storages and name.endswith("layer.1.output.LayerNorm.bias"):
+            values.fill_(0.125)  # one element, expanded
+        tensors[spec.prefix + name] = store(spec, name, values)
     if spec.extras:
         tensors[spec.prefix + "embeddings.position_ids"] = torch.arange(spec.positions).unsqueeze(0)
 
@@ -279,7 +295,9 @@ def write(directory, spec):
         if head == "sparse_linear":
             values[f"{head}.bias"] = torch.tensor([spec.sparse_bias])
         values = {name: value.to(spec.head_dtype or spec.dtype) for name, value in values.items()}
-        if spec.head_files == "own":
+        if spec.torch_files:
+            write_head(directory / f"{head}.pt", values[f"{head}.weight"], values[f"{head}.bias"])
+        elif spec.head_files == "own":
             save_file(values, directory / f"{head}.safetensors", metadata={"format": "pt"})
         else:
             tensors |= values
@@ -288,21 +306,67 @@ def write(directory, spec):
     write_modules(directory, spec, generator)
 
 
+def write_head(path, weight, bias):
+    """A head as BAAI saves it: the state dict of a Linear, with bare names and the `_metadata` that modules add."""
+    linear = torch.nn.Linear(weight.shape[1], weight.shape[0], dtype=weight.dtype)
+    linear.load_state_dict({"weight": weight, "bias": bias})
+    torch.save(linear.state_dict(), path)
+
+
+def with_odd_storages(tensors):
+    """The same values in storages of every kind that PyTorch saves."""
+    odd = dict(tensors)
+    for name, value in tensors.items():
+        if name.endswith("self.query.weight"):
+            # Three views of one storage.
+            parts = [name.replace("query", part) for part in ("query", "key", "value")]
+            fused = torch.cat([tensors[part] for part in parts])
+            odd |= dict(zip(parts, fused.split(len(value))))
+        elif name.endswith("attention.output.dense.weight"):
+            odd[name] = value.t().contiguous().t()  # column-major
+        elif name.endswith("intermediate.dense.weight"):
+            odd[name] = torch.stack([value, -value], dim=-1)[..., 0]  # every second element
+        elif name.endswith("word_embeddings.weight"):
+            odd[name] = torch.cat([torch.zeros(3, value.shape[1]), value])[3:]  # from an offset on
+        elif name.endswith("layer.1.output.LayerNorm.bias"):
+            odd[name] = torch.tensor([0.125]).expand(len(value))  # one element for all
+    return odd
+
+
+def write_torch(directory, spec, tensors):
+    """pytorch_model.bin, or its shards and their index."""
+    if spec.odd_storages:
+        tensors = with_odd_storages(tensors)
+    if spec.shards == 1:
+        torch.save(OrderedDict(tensors), directory / "pytorch_model.bin", pickle_protocol=spec.protocol)
+        return
+    write_shards(directory, spec, tensors, "pytorch_model", "bin",
+                 lambda part, path: torch.save(part, path, pickle_protocol=spec.protocol))
+
+
 def write_weights(directory, spec, tensors):
+    if spec.torch_files:
+        write_torch(directory, spec, tensors)
+        return
     # One entry at most: the writer orders several at random, and the files would differ from run to run.
     metadata = {"trivec.q4_0": "1"} if spec.q4 else {"format": "pt"}
     if spec.shards == 1:
         save_file(tensors, directory / "model.safetensors", metadata=metadata)
         return
+    write_shards(directory, spec, tensors, "model", "safetensors",
+                 lambda part, path: save_file(part, path, metadata=metadata))
+
+
+def write_shards(directory, spec, tensors, stem, ending, save):
     names = list(tensors)
     weight_map, total = {}, sum(t.nbytes for t in tensors.values())
     for shard in range(spec.shards):
-        file = f"model-{shard + 1:05}-of-{spec.shards:05}.safetensors"
+        file = f"{stem}-{shard + 1:05}-of-{spec.shards:05}.{ending}"
         part = names[len(names) * shard // spec.shards : len(names) * (shard + 1) // spec.shards]
-        save_file({name: tensors[name] for name in part}, directory / file, metadata=metadata)
+        save({name: tensors[name] for name in part}, directory / file)
         weight_map |= dict.fromkeys(part, file)
     index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-    write_json(directory / "model.safetensors.index.json", index, indent=2)
+    write_json(directory / f"{stem}.{ending}.index.json", index, indent=2)
 
 
 def write_modules(directory, spec, generator):
@@ -328,24 +392,63 @@ def write_modules(directory, spec, generator):
                 "in_features": spec.hidden, "out_features": out_features, "bias": True,
                 "activation_function": "torch.nn.modules.linear.Identity",
             }, indent=2)
-            save_file({
+            tensors = {
                 "linear.weight": random_tensor("", (out_features, spec.hidden), generator),
                 "linear.bias": random_tensor("bias", (out_features,), generator),
-            }, folder / "model.safetensors", metadata={"format": "pt"})
+            }
+            if spec.torch_files:
+                torch.save(tensors, folder / "pytorch_model.bin")
+            else:
+                save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     write_json(directory / "modules.json", [
         {"idx": at, "name": str(at), "path": path, "type": f"sentence_transformers.models.{kind}"}
         for at, (path, kind) in enumerate(modules)
     ], indent=2)
 
 
-def tokenizer(vocab, more=""):
-    """A tokenizer.json of XLM-R's form with `vocab` pieces: single characters (`more` among them), then pairs of letters."""
+def vocabulary(vocab, more=""):
+    """Pieces with scores, so many that with the specials and <mask> they are `vocab`: single characters (`more` among them), then
+    pairs of letters."""
     letters = "eainostrludmcphvgbfkzwyjxq"
     pieces = ["▁", *letters, *"ETAOINSR.,!?'-0123456789äöüéèñçß", *(f"▁{a}" for a in letters)]
     pieces += [c for c in dict.fromkeys(more) if c not in pieces]
     pieces += [a + b for a in letters for b in letters]
-    pieces = pieces[: vocab - len(SPECIALS) - 1]
-    entries = [[s, 0.0] for s in SPECIALS] + [[p, -3.0 - 0.03 * i] for i, p in enumerate(pieces)] + [["<mask>", 0.0]]
+    return [[p, -3.0 - 0.03 * i] for i, p in enumerate(pieces[: vocab - len(SPECIALS) - 1])]
+
+
+def sentencepiece(vocab):
+    """The same vocabulary as a SentencePiece model: <unk>, <s>, </s>, then the pieces; transformers shifts the ids."""
+    return sentencepiece_model(vocabulary(vocab), b"")
+
+
+def sentencepiece_model(pieces, charsmap):
+    """A SentencePiece unigram model, in protobuf's wire format."""
+
+    def varint(value):
+        out = b""
+        while value > 127:
+            out, value = out + bytes([value & 127 | 128]), value >> 7
+        return out + bytes([value])
+
+    def field(number, value):
+        if isinstance(value, bytes):
+            return varint(number << 3 | 2) + varint(len(value)) + value
+        if isinstance(value, float):
+            return varint(number << 3 | 5) + struct.pack("<f", value)
+        return varint(number << 3) + varint(value)
+
+    model = []
+    first = [("<unk>", 0.0, field(3, 2)), ("<s>", 0.0, field(3, 3)), ("</s>", 0.0, field(3, 3))]
+    for piece, score, kind in first + [(piece, score, b"") for piece, score in pieces]:
+        model.append(field(1, field(1, piece.encode()) + field(2, score) + kind))
+    trainer = field(3, 1)  # unigram
+    name = field(1, b"nmt_nfkc") + field(2, charsmap) if charsmap else field(1, b"identity")
+    return b"".join(model) + field(2, trainer) + field(3, name + field(3, 1) + field(4, 1) + field(5, 1))
+
+
+def tokenizer(vocab, more=""):
+    """A tokenizer.json of XLM-R's form with `vocab` pieces, `more` characters among them."""
+    entries = [[s, 0.0] for s in SPECIALS] + vocabulary(vocab, more) + [["<mask>", 0.0]]
     flags = {"single_word": False, "rstrip": False, "normalized": False, "special": True}
     added = [{"id": i, "content": s, "lstrip": s == "<mask>", **flags}
              for i, (s, _) in enumerate(entries) if s in SPECIALS or s == "<mask>"]

@@ -92,6 +92,8 @@ pub(super) enum Command {
     Info(InfoArgs),
     /// Pack a model into one file of int8, int4, f16, bf16 or f32 weights that is used in place
     Pack(PackArgs),
+    /// Write a model directory of any form (PyTorch's own files too) in safetensors
+    Import(super::import::ImportArgs),
     /// Compare a packed file with its source, or any model with another
     Verify(VerifyArgs),
     /// Serve the HTTP API and the page

@@ -109,7 +109,8 @@ impl From<Error> for Failure {
             Error::Option { option, what } => format!("--{}: {what}", option.replace('_', "-")),
             _ => error.to_string(),
         };
-        Failure::Message { code: code(error.kind()), message }
+        let busy = matches!(&error, Error::Io { source, .. } if source.kind() == io::ErrorKind::ResourceBusy);
+        Failure::Message { code: if busy { BUSY } else { code(error.kind()) }, message }
     }
 }
 

@@ -5,6 +5,7 @@ mod bench;
 mod embed;
 mod exit;
 mod explain;
+mod import;
 mod info;
 mod input;
 mod output;
@@ -52,6 +53,7 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Tokens(args) => tokens::run(args, &cli.model),
         Command::Info(args) => info::run(args, &cli.model),
         Command::Pack(args) => pack::run(args, &cli.model),
+        Command::Import(args) => import::run(args, &cli.model),
         Command::Verify(args) => verify::run(args, &cli.model),
         #[cfg(feature = "serve")]
         Command::Serve(args) => serve::run(args, &cli.model),

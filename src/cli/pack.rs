@@ -152,7 +152,7 @@ pub(super) fn read_texts(path: &Path) -> Result<Vec<String>> {
     Ok(texts)
 }
 
-/// SHA-256 over the model's weight files in the order of their names.
+/// SHA-256 over the model's weight files, PyTorch's included, in the order of their names.
 fn digest(source: Option<&PathBuf>) -> Result<String> {
     let Some(directory) = source else { return Ok("starter".to_owned()) };
     if directory.is_file() {
@@ -163,7 +163,10 @@ fn digest(source: Option<&PathBuf>) -> Result<String> {
     let mut files: Vec<PathBuf> = std::fs::read_dir(directory)
         .map_err(failed)?
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "safetensors"))
+        .filter(|path| {
+            let extension = path.extension().and_then(|extension| extension.to_str());
+            matches!(extension, Some("safetensors" | "bin" | "pt"))
+        })
         .collect();
     files.sort();
     let mut hasher = Sha256::new();

@@ -1,7 +1,7 @@
 //! The library's front door: [`Model`] turns texts into [`Embedding`]s, or pairs of texts into scores (`rerank`).
 
 mod inside;
-mod read;
+pub(crate) mod read;
 mod rerank;
 
 use std::path::Path;
@@ -169,7 +169,7 @@ pub struct Model {
     encoder: Encoder,
     heads: HeadWeights,
     pipeline: DensePipeline,
-    /// Absent if the directory has no `tokenizer.json`: then only token ids can be encoded.
+    /// Absent if the directory has neither `tokenizer.json` nor `sentencepiece.bpe.model`: then only token ids can be encoded.
     tokenizer: Option<Tokenizer>,
     kernels: &'static Kernels,
     team: Team,
@@ -188,9 +188,11 @@ pub fn instruction_sets() -> Vec<&'static str> {
 impl Model {
     /// Loads a directory in Hugging Face layout, or a packed file, with default options.
     ///
-    /// Read are `config.json`, `model.safetensors` (or the shards of `model.safetensors.index.json`), `tokenizer.json`, the heads
-    /// `colbert_linear` and `sparse_linear` (in the main file or in `.safetensors` files of their own) and sentence-transformers'
-    /// `modules.json` with the folders it names. Weights are mapped: keep the files in place and unchanged while the model lives.
+    /// Read are `config.json`, `model.safetensors` (or the shards of `model.safetensors.index.json`) or without it PyTorch's own
+    /// `pytorch_model.bin` (or its shards), `tokenizer.json` or without it `sentencepiece.bpe.model`, the heads `colbert_linear` and
+    /// `sparse_linear` (in the main file or in `.safetensors` or `.pt` files of their own) and sentence-transformers' `modules.json` with
+    /// the folders it names. Of PyTorch's files only numbers are taken: no code in them runs. Weights are mapped: keep the files in place
+    /// and unchanged while the model lives.
     ///
     /// # Errors
     /// [`ErrorKind::Model`](crate::ErrorKind::Model) names the file, the tensor, what was found and what was expected.

@@ -8,14 +8,14 @@ use crate::error::{Error, Result};
 use crate::text::{CompiledArrays, Tokenizer};
 use crate::weights::{Checkpoint, Mapped, Source};
 
-pub(super) fn read_pipeline(source: &Source) -> Result<DensePipeline> {
+pub(crate) fn read_pipeline(source: &Source) -> Result<DensePipeline> {
     let Some(modules) = source.open("modules.json")? else { return Ok(DensePipeline::default()) };
     let read = |file: &str| Ok(Box::from(&source.require(file)?[..]));
     DensePipeline::from_modules(&modules, &source.path("modules.json"), read)
 }
 
 /// The length that `sentence_bert_config.json` sets, within what the position table serves.
-pub(super) fn read_max_length(source: &Source, config: &ModelConfig) -> Result<usize> {
+pub(crate) fn read_max_length(source: &Source, config: &ModelConfig) -> Result<usize> {
     let name = "sentence_bert_config.json";
     let Some(bytes) = source.open(name)? else { return Ok(config.max_tokens()) };
     let sentence: SentenceConfig = parse_json(&bytes, &source.path(name))?;
@@ -53,10 +53,16 @@ pub(super) fn read_packed_tokenizer(checkpoint: &Checkpoint, config: &ModelConfi
     Ok(Some(tokenizer))
 }
 
-pub(super) fn read_tokenizer(source: &Source, config: &ModelConfig) -> Result<Option<Tokenizer>> {
-    let name = "tokenizer.json";
-    let Some(bytes) = source.open(name)? else { return Ok(None) };
-    let tokenizer = Tokenizer::from_json(&bytes, &source.path(name))?;
+/// `tokenizer.json`, or without it `sentencepiece.bpe.model`.
+pub(crate) fn read_tokenizer(source: &Source, config: &ModelConfig) -> Result<Option<Tokenizer>> {
+    let (json, model) = ("tokenizer.json", "sentencepiece.bpe.model");
+    let (name, tokenizer) = if let Some(bytes) = source.open(json)? {
+        (json, Tokenizer::from_json(&bytes, &source.path(json))?)
+    } else if let Some(bytes) = source.open(model)? {
+        (model, Tokenizer::from_sentencepiece(&bytes, &source.path(model))?)
+    } else {
+        return Ok(None);
+    };
     check_vocabulary(&tokenizer, config, &source.path(name))?;
     Ok(Some(tokenizer))
 }

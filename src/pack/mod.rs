@@ -11,11 +11,13 @@
 
 mod calibrate;
 mod file;
+mod import;
 mod layout;
 mod mixed;
 mod plan;
 mod published;
 mod rankings;
+mod staging;
 mod statistics;
 #[cfg(feature = "cli")]
 pub(crate) mod synthetic;
@@ -29,6 +31,7 @@ pub use self::published::Published;
 pub use self::rankings::Ranking;
 pub use self::statistics::Cosines;
 pub use crate::weights::WeightFormat;
+pub use import::{ImportOptions, ImportReport, import};
 
 use crate::engine::Model;
 use crate::error::{Error, Result};

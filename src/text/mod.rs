@@ -1,4 +1,4 @@
-//! Strings in, token ids out: the tokenizer of XLM-RoBERTa, read from Hugging Face's `tokenizer.json`.
+//! Strings in, token ids out: the tokenizer of XLM-RoBERTa, read from Hugging Face's `tokenizer.json` or a SentencePiece model.
 //!
 //! ```text
 //! text ─▶ added tokens (`<mask>` …) cut out ─▶ normaliser ─▶ words at ▁ ─▶ Unigram ─▶ <s> … </s>
@@ -10,6 +10,8 @@
 mod added;
 mod compiled;
 mod normalizer;
+mod protobuf;
+mod sentencepiece;
 mod spec;
 mod trie;
 mod unigram;
@@ -72,8 +74,22 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Format`] if the file is damaged, or has a normaliser, pre-tokenizer or model that XLM-RoBERTa's files do not have.
     pub fn from_json(bytes: &[u8], path: &Path) -> Result<Tokenizer> {
+        Self::from_spec(spec::parse(bytes), path)
+    }
+
+    /// Reads a SentencePiece unigram model of XLM-RoBERTa's kind (`sentencepiece.bpe.model`): the ids are those of the tokenizer that
+    /// `transformers` 5 builds of it (`XLMRobertaTokenizer`), in which white space at the end of a text is no token. `path` only names the
+    /// file in errors.
+    ///
+    /// # Errors
+    /// [`Error::Format`] if the file is damaged, or is a model of another kind.
+    pub fn from_sentencepiece(bytes: &[u8], path: &Path) -> Result<Tokenizer> {
+        Self::from_spec(sentencepiece::parse(bytes), path)
+    }
+
+    fn from_spec(spec: std::result::Result<spec::Spec, String>, path: &Path) -> Result<Tokenizer> {
         let refuse = |what: String| Error::format(path, what);
-        let spec = spec::parse(bytes).map_err(refuse)?;
+        let spec = spec.map_err(refuse)?;
         let normalizer = Normalizer::new(&spec.normalizer).map_err(refuse)?;
         let words = WordSplitter::new(&spec.pre_tokenizer).map_err(refuse)?;
         let unigram = Unigram::new(spec.model).map_err(refuse)?;

@@ -99,6 +99,14 @@ pub(super) struct TemplateToken {
     ids: Vec<u32>,
 }
 
+impl AddedTokenSpec {
+    /// A token that is taken as it stands.
+    pub(super) fn plain(id: u32, content: &str, special: bool) -> AddedTokenSpec {
+        let content = content.to_owned();
+        AddedTokenSpec { id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special }
+    }
+}
+
 impl NormalizerSpec {
     /// The same steps without the character map, which is stored beside them.
     pub(super) fn without_map(&self) -> NormalizerSpec {
@@ -149,6 +157,12 @@ pub(super) struct ModelSpec {
     /// Pieces with their log-probabilities.
     #[serde(default)]
     pub vocab: Vec<(String, f64)>,
+}
+
+impl ModelSpec {
+    pub(super) fn unigram(vocab: Vec<(String, f64)>, unk_id: usize) -> ModelSpec {
+        ModelSpec { kind: None, unk_id: Some(unk_id), byte_fallback: false, vocab }
+    }
 }
 
 /// What is looked at first: a file of another model fails on its kind, not on the form of its vocabulary.

@@ -9,14 +9,19 @@ use super::linear::WeightFormat;
 use super::mmap::{Bytes, Plain, as_numbers};
 use super::safetensors::{Header, TensorEntry, read_header};
 use super::source::Source;
+use super::torch::{self, Strided};
 use crate::config::parse_json;
 use crate::error::{Error, Result};
 
-const MAIN: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
+/// The main file, or the index of its shards, in order of preference: safetensors, then PyTorch's own format.
+const MAIN: [(&str, &str); 2] =
+    [("model.safetensors", "model.safetensors.index.json"), ("pytorch_model.bin", "pytorch_model.bin.index.json")];
+
+/// How names of tensors may begin: as in `XLMRobertaModel`, as in models that contain one, and either out of `DataParallel`.
+const PREFIXES: [&str; 4] = ["", "roberta.", "module.", "module.roberta."];
 
 /// Metadata key of a file whose `U8` tensors `[rows, cols/32, 18]` are 4-bit blocks.
-const Q4_0_KEY: &str = "trivec.q4_0";
+pub(crate) const Q4_0_KEY: &str = "trivec.q4_0";
 
 /// One file, with its checked header.
 #[derive(Debug)]
@@ -24,6 +29,8 @@ struct TensorFile {
     name: String,
     bytes: Arc<Bytes>,
     header: Header,
+    /// Tensors that have to be gathered; their ranges in the header count in what is gathered.
+    strided: BTreeMap<String, Strided>,
 }
 
 /// A tensor as a file holds it.
@@ -54,6 +61,37 @@ impl StoredTensor {
 
     pub(crate) fn refuse(&self, what: impl Into<String>) -> Error {
         Error::tensor(&self.file, &self.name, what)
+    }
+}
+
+/// A tensor whose bytes have not been gathered yet, if they have to be.
+#[derive(Debug, Clone)]
+pub(crate) struct UnreadTensor {
+    /// All but the bytes, if there is something to gather.
+    pub stored: StoredTensor,
+    strided: Option<Strided>,
+}
+
+impl UnreadTensor {
+    /// The tensor with its bytes.
+    pub(crate) fn read(&self) -> StoredTensor {
+        let mut stored = self.stored.clone();
+        if let Some(strided) = &self.strided {
+            stored.bytes = Arc::new(Bytes::Owned(strided.gather(&stored.bytes)));
+        }
+        stored
+    }
+
+    /// Whether its type is one of those that weights have.
+    pub(crate) fn holds_weights(&self) -> bool {
+        let dtype = self.stored.entry.dtype.as_str();
+        matches!(dtype, "F32" | "F16" | "BF16") || (dtype == "U8" && self.stored.q4_0)
+    }
+}
+
+impl From<StoredTensor> for UnreadTensor {
+    fn from(stored: StoredTensor) -> Self {
+        UnreadTensor { stored, strided: None }
     }
 }
 
@@ -110,39 +148,52 @@ struct ShardIndex {
     weight_map: BTreeMap<String, String>,
 }
 
+/// A tensor's name without the prefix that another model around the encoder, or `DataParallel`, has put before it.
+pub(crate) fn without_prefix(name: &str) -> &str {
+    let name = name.strip_prefix("module.").unwrap_or(name);
+    let bare = name.strip_prefix("roberta.").unwrap_or(name);
+    if ["embeddings.", "encoder.", "pooler."].iter().any(|part| bare.starts_with(part)) { bare } else { name }
+}
+
 impl Checkpoint {
-    /// Opens `model.safetensors`, or every file that `model.safetensors.index.json` names.
+    /// Opens the main file, or every file that its index names.
     pub(crate) fn open(source: Source, check_finite: bool) -> Result<Checkpoint> {
         let mut checkpoint = Checkpoint { source, files: Vec::new(), check_finite, packed: None };
-        if checkpoint.add(MAIN)? {
-            return Ok(checkpoint);
+        for (main, index) in MAIN {
+            if checkpoint.add(main)? || checkpoint.add_shards(index)? {
+                return Ok(checkpoint);
+            }
         }
-        let Some(index) = checkpoint.source.open(INDEX)? else {
-            let what = format!("there is neither {MAIN} nor {INDEX}");
-            return Err(Error::format(&checkpoint.source.path(""), what));
-        };
-        let index_path = checkpoint.source.path(INDEX);
-        let index: ShardIndex = parse_json(&index, &index_path)?;
-        let shards: BTreeSet<&String> = index.weight_map.values().collect();
+        let [(main, index), (torch, torch_index)] = MAIN;
+        let what = format!("there is neither {main} nor {torch} (nor {index}, nor {torch_index})");
+        Err(Error::format(&checkpoint.source.path(""), what))
+    }
+
+    /// Adds the files that `index` names; `false` if there is no such index.
+    fn add_shards(&mut self, index: &str) -> Result<bool> {
+        let Some(bytes) = self.source.open(index)? else { return Ok(false) };
+        let index_path = self.source.path(index);
+        let parsed: ShardIndex = parse_json(&bytes, &index_path)?;
+        let shards: BTreeSet<&String> = parsed.weight_map.values().collect();
         for &shard in &shards {
             if !crate::config::is_plain_relative(shard) || shard.contains('/') {
                 return Err(Error::format(&index_path, format!("shard `{shard}` is not a file name")));
             }
-            if !checkpoint.add(shard)? {
-                return Err(Error::format(&checkpoint.source.path(shard), "the shard is missing"));
+            if !self.add(shard)? {
+                return Err(Error::format(&self.source.path(shard), "the shard is missing"));
             }
         }
-        for (tensor, shard) in &index.weight_map {
-            let file = checkpoint.files.iter().find(|file| file.name == *shard);
+        for (tensor, shard) in &parsed.weight_map {
+            let file = self.files.iter().find(|file| file.name == *shard);
             if !file.is_some_and(|file| file.header.tensors.contains_key(tensor)) {
                 return Err(Error::tensor(
-                    &checkpoint.source.path(shard),
+                    &self.source.path(shard),
                     tensor,
-                    format!("{INDEX} puts it here, but it is missing"),
+                    format!("{index} puts it here, but it is missing"),
                 ));
             }
         }
-        Ok(checkpoint)
+        Ok(true)
     }
 
     /// The tensors of a packed file, whose header has been read.
@@ -153,7 +204,7 @@ impl Checkpoint {
         scheme: PackedScheme,
         check_finite: bool,
     ) -> Checkpoint {
-        let file = TensorFile { name: String::new(), bytes, header };
+        let file = TensorFile { name: String::new(), bytes, header, strided: BTreeMap::new() };
         Checkpoint { source, files: vec![file], check_finite, packed: Some(scheme) }
     }
 
@@ -184,8 +235,17 @@ impl Checkpoint {
     /// Adds a file's tensors; `false` if there is no such file.
     fn add(&mut self, name: &str) -> Result<bool> {
         let Some(bytes) = self.source.open(name)? else { return Ok(false) };
-        let header = read_header(&bytes, &self.source.path(name))?;
-        self.files.push(TensorFile { name: name.to_owned(), bytes, header });
+        let path = self.source.path(name);
+        let (header, strided) = if name.ends_with(".bin") || name.ends_with(".pt") {
+            let torch = torch::read(&bytes, &path)?;
+            if self.check_finite {
+                torch::check_checksums(&bytes, &torch, &path)?;
+            }
+            (torch.header, torch.strided)
+        } else {
+            (read_header(&bytes, &path)?, BTreeMap::new())
+        };
+        self.files.push(TensorFile { name: name.to_owned(), bytes, header, strided });
         Ok(true)
     }
 
@@ -196,24 +256,33 @@ impl Checkpoint {
     /// The tensor called one of `names`, in that order of preference.
     pub(crate) fn find(&self, names: &[&str]) -> Option<StoredTensor> {
         names.iter().find_map(|&name| {
-            self.files.iter().find_map(|file| {
-                let entry = file.header.tensors.get(name)?;
-                Some(StoredTensor {
-                    file: self.source.path(&file.name),
-                    name: name.to_owned(),
-                    entry: entry.clone(),
-                    q4_0: file.header.metadata.get(Q4_0_KEY).is_some_and(|version| version == "1"),
-                    check_finite: self.check_finite,
-                    bytes: Arc::clone(&file.bytes),
-                })
-            })
+            self.files.iter().find_map(|file| Some(self.unread(file, name, file.header.tensors.get(name)?).read()))
         })
     }
 
-    /// The encoder tensor `name`, with or without the prefix `roberta.`.
+    /// All tensors, file by file, in the order of their names.
+    pub(crate) fn tensors(&self) -> impl Iterator<Item = UnreadTensor> {
+        self.files
+            .iter()
+            .flat_map(move |file| file.header.tensors.iter().map(move |(name, entry)| self.unread(file, name, entry)))
+    }
+
+    fn unread(&self, file: &TensorFile, name: &str, entry: &TensorEntry) -> UnreadTensor {
+        let stored = StoredTensor {
+            file: self.source.path(&file.name),
+            name: name.to_owned(),
+            entry: entry.clone(),
+            q4_0: file.header.metadata.get(Q4_0_KEY).is_some_and(|version| version == "1"),
+            check_finite: self.check_finite,
+            bytes: Arc::clone(&file.bytes),
+        };
+        UnreadTensor { stored, strided: file.strided.get(name).cloned() }
+    }
+
+    /// The encoder tensor `name`, with or without one of the prefixes.
     pub(crate) fn require(&self, name: &str) -> Result<StoredTensor> {
-        let prefixed = format!("roberta.{name}");
-        self.find(&[name, &prefixed]).ok_or_else(|| {
+        let names = PREFIXES.map(|prefix| format!("{prefix}{name}"));
+        self.find(&names.each_ref().map(String::as_str)).ok_or_else(|| {
             let path = match &self.files[..] {
                 [only] => self.source.path(&only.name),
                 _ => self.source.path(""),

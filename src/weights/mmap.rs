@@ -51,6 +51,15 @@ impl AlignedBytes {
         AlignedBytes { lines, len: bytes.len() }
     }
 
+    /// `len` bytes that `fill` writes in order, 64 at a time and at last what is left.
+    pub(crate) fn filled(len: usize, mut fill: impl FnMut(&mut [u8])) -> AlignedBytes {
+        let mut lines = vec![Line([0; 64]); len.div_ceil(64)];
+        for (index, line) in lines.iter_mut().enumerate() {
+            fill(&mut line.0[..(len - 64 * index).min(64)]);
+        }
+        AlignedBytes { lines, len }
+    }
+
     fn as_slice(&self) -> &[u8] {
         // SAFETY: lines are 64 bytes each without padding, one after another, and `len` is at most their sum.
         unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }

@@ -8,15 +8,28 @@ pub(crate) mod packed;
 mod safetensors;
 mod source;
 mod store;
+mod torch;
 
-pub(crate) use checkpoint::{Checkpoint, Mapped};
+pub(crate) use checkpoint::{Checkpoint, Mapped, Q4_0_KEY, UnreadTensor, without_prefix};
 pub use linear::WeightFormat;
 pub(crate) use linear::{Input, InputForm, Linear, panel_shape};
-pub(crate) use names::{Classifier, EncoderWeights, HeadWeights, LayerWeights, Site};
+pub(crate) use names::{
+    Classifier, EncoderWeights, HeadWeights, LayerWeights, Site, dense_module_tensors, encoder_shapes, head_tensors,
+};
 pub(crate) use source::Source;
 pub(crate) use store::{Norm, Table};
 
 /// Whether `bytes` are a safetensors file that this engine would read.
 pub(crate) fn header_is_valid(bytes: &[u8]) -> bool {
     safetensors::read_header(bytes, std::path::Path::new("fuzz")).is_ok()
+}
+
+/// Whether `pickle` is a state dict's.
+pub(crate) fn pickle_is_valid(pickle: &[u8]) -> bool {
+    torch::pickle_is_valid(pickle)
+}
+
+/// Whether `bytes` are a file of `torch.save` that this engine would read.
+pub(crate) fn torch_is_valid(bytes: &[u8]) -> bool {
+    torch::is_valid(bytes)
 }

@@ -1,6 +1,7 @@
 //! Tensor name → field and shape: the one place that knows how checkpoints spell their weights.
 
 use super::checkpoint::Checkpoint;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::checkpoint::StoredTensor;
@@ -159,6 +160,34 @@ impl EncoderWeights {
     }
 }
 
+/// The tensors that [`EncoderWeights::read`] reads of a checkpoint of floats, with their shapes.
+pub(crate) fn encoder_shapes(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
+    let hidden = config.hidden;
+    let mut shapes = Vec::new();
+    let mut pair = |name: String, shape: &[usize]| {
+        shapes.push((format!("{name}.weight"), shape.to_vec()));
+        shapes.push((format!("{name}.bias"), shape[..1].to_vec()));
+    };
+    pair("embeddings.LayerNorm".to_owned(), &[hidden]);
+    for layer in 0..config.layers {
+        let mut part = |name: &str, shape: &[usize]| pair(format!("encoder.layer.{layer}.{name}"), shape);
+        for name in ["query", "key", "value"] {
+            part(&format!("attention.self.{name}"), &[hidden, hidden]);
+        }
+        part("attention.output.dense", &[hidden, hidden]);
+        part("attention.output.LayerNorm", &[hidden]);
+        part("intermediate.dense", &[config.ffn, hidden]);
+        part("output.dense", &[hidden, config.ffn]);
+        part("output.LayerNorm", &[hidden]);
+    }
+    for (table, rows) in
+        [("word", config.vocabulary), ("position", config.positions), ("token_type", config.token_types)]
+    {
+        shapes.push((format!("embeddings.{table}_embeddings.weight"), vec![rows, hidden]));
+    }
+    shapes
+}
+
 /// The heads that a checkpoint has.
 #[derive(Debug)]
 pub(crate) struct HeadWeights {
@@ -198,33 +227,70 @@ impl Classifier {
     }
 }
 
-/// A head `[outputs, hidden]`, with `None` for as many outputs as it has: in the main files under its name, or in a file of its
-/// own, there also as bare `weight` and `bias`.
-fn head(checkpoint: &Checkpoint, name: &str, outputs: Option<usize>, hidden: usize) -> Result<Option<Linear>> {
+/// How a head's own file may end: BAAI's are `.pt`.
+const HEAD_FILES: [&str; 2] = ["safetensors", "pt"];
+
+/// The first of these files that is there.
+fn first_sibling<const N: usize>(checkpoint: &Checkpoint, files: [String; N]) -> Result<Option<(String, Checkpoint)>> {
+    for file in files {
+        if let Some(own) = checkpoint.sibling(&file)? {
+            return Ok(Some((file, own)));
+        }
+    }
+    Ok(None)
+}
+
+/// A head's weight and bias, if the model has it: in the main files under its name, or in a file of its own, there also as bare
+/// `weight` and `bias`.
+pub(crate) fn head_tensors(checkpoint: &Checkpoint, name: &str) -> Result<Option<[StoredTensor; 2]>> {
     let (weight_name, bias_name) = (format!("{name}.weight"), format!("{name}.bias"));
-    let file = format!("{name}.safetensors");
     let (weight, bias) = match checkpoint.find(&[&weight_name]) {
         Some(weight) => (weight, checkpoint.find(&[&bias_name])),
         None => {
-            let Some(own) = checkpoint.sibling(&file)? else { return Ok(None) };
+            let Some((file, own)) = first_sibling(checkpoint, HEAD_FILES.map(|end| format!("{name}.{end}")))? else {
+                return Ok(None);
+            };
             let weight = own.find(&[&weight_name, "weight"]);
             let missing = || Error::tensor(&own.source().path(&file), &weight_name, "it is missing");
             (weight.ok_or_else(missing)?, own.find(&[&bias_name, "bias"]))
         }
     };
     let bias = bias.ok_or_else(|| Error::tensor(&weight.file, &bias_name, "it is missing"))?;
+    Ok(Some([weight, bias]))
+}
+
+/// A head `[outputs, hidden]`, with `None` for as many outputs as it has.
+fn head(checkpoint: &Checkpoint, name: &str, outputs: Option<usize>, hidden: usize) -> Result<Option<Linear>> {
+    let Some([weight, bias]) = head_tensors(checkpoint, name)? else { return Ok(None) };
     let outputs = outputs.or(weight.entry.shape.first().copied()).filter(|&outputs| outputs > 0);
     let outputs = outputs
         .ok_or_else(|| weight.refuse(format!("its shape is {:?}, expected [dim, {hidden}]", weight.entry.shape)))?;
     Linear::read(weight, Some(bias), outputs, hidden).map(Some)
 }
 
+fn dense_module_config(checkpoint: &Checkpoint, folder: &str) -> Result<(DenseModuleConfig, PathBuf)> {
+    let source = checkpoint.source();
+    let name = format!("{folder}/config.json");
+    let path = source.path(&name);
+    Ok((parse_json(&source.require(&name)?, &path)?, path))
+}
+
+/// The weight and, if its configuration says so, the bias of the `Dense` module in `folder`.
+pub(crate) fn dense_module_tensors(checkpoint: &Checkpoint, folder: &str) -> Result<Vec<StoredTensor>> {
+    let (config, _) = dense_module_config(checkpoint, folder)?;
+    let source = checkpoint.source();
+    let files = ["model.safetensors", "pytorch_model.bin"].map(|name| format!("{folder}/{name}"));
+    let missing = || Error::format(&source.path(&files[0]), "the file is missing");
+    let (file, own) = first_sibling(checkpoint, files.clone())?.ok_or_else(missing)?;
+    let names = if config.bias { &["linear.weight", "linear.bias"][..] } else { &["linear.weight"] };
+    let require =
+        |name: &&str| own.find(&[name]).ok_or_else(|| Error::tensor(&source.path(&file), name, "it is missing"));
+    names.iter().map(require).collect()
+}
+
 /// sentence-transformers' `Dense` module in `folder`, which takes `inputs` values.
 fn dense_module(checkpoint: &Checkpoint, folder: &str, inputs: usize) -> Result<Linear> {
-    let source = checkpoint.source();
-    let config_name = format!("{folder}/config.json");
-    let config_path = source.path(&config_name);
-    let config: DenseModuleConfig = parse_json(&source.require(&config_name)?, &config_path)?;
+    let (config, config_path) = dense_module_config(checkpoint, folder)?;
     let activation = config.activation_function.as_deref().unwrap_or("(absent)");
     if activation.rsplit('.').next() != Some("Identity") {
         let what = format!("`activation_function` is {activation}, expected torch.nn.modules.linear.Identity");
@@ -237,14 +303,9 @@ fn dense_module(checkpoint: &Checkpoint, folder: &str, inputs: usize) -> Result<
             format!("maps {} to {} values, expected {inputs} to at least 1", found.0, found.1),
         ));
     }
-    let file = format!("{folder}/model.safetensors");
-    let own = checkpoint.sibling(&file)?;
-    let own = own.ok_or_else(|| Error::format(&source.path(&file), "the file is missing"))?;
-    let require =
-        |name: &str| own.find(&[name]).ok_or_else(|| Error::tensor(&source.path(&file), name, "it is missing"));
-    let weight = require("linear.weight")?;
-    let bias = if config.bias { Some(require("linear.bias")?) } else { None };
-    Linear::read(weight, bias, config.out_features, inputs)
+    let mut tensors = dense_module_tensors(checkpoint, folder)?.into_iter();
+    let weight = tensors.next().ok_or_else(|| Error::format(&config_path, "the module has no weight"))?;
+    Linear::read(weight, tensors.next(), config.out_features, inputs)
 }
 
 /// A packed file's `Dense` module number `index`.

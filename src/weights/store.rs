@@ -25,6 +25,17 @@ enum Format {
 }
 
 impl Format {
+    /// How a tensor's values are stored, if they are weights.
+    fn of(stored: &StoredTensor) -> Option<Format> {
+        match stored.entry.dtype.as_str() {
+            "F32" => Some(Format::F32),
+            "F16" => Some(Format::F16),
+            "BF16" => Some(Format::Bf16),
+            "U8" if stored.q4_0 => Some(Format::Q4),
+            _ => None,
+        }
+    }
+
     /// Bytes of a row of `cols` values. For Q4 `cols` is a multiple of 32.
     fn row_bytes(self, cols: usize) -> usize {
         match self {
@@ -105,16 +116,39 @@ pub(super) struct FloatTensor {
     cols: usize,
 }
 
+impl StoredTensor {
+    /// Checks type and shape, not the values.
+    pub(crate) fn check_shape(&self, shape: &[usize]) -> Result<()> {
+        let mut unscanned = self.clone();
+        unscanned.check_finite = false;
+        FloatTensor::check(unscanned, shape).map(drop)
+    }
+
+    /// Checks that the values of a part of the tensor, `bytes` from `from` on, are finite. Both are whole numbers of elements.
+    pub(crate) fn check_part(&self, from: usize, bytes: &[u8]) -> Result<()> {
+        let Some(format) = Format::of(self) else { return Ok(()) };
+        let Some(at) = format.first_not_finite(bytes) else { return Ok(()) };
+        // Values before `from`: whole blocks of 32 and, where values have bytes of their own, those of the last block.
+        let block = format.row_bytes(Q4_BLOCK);
+        let at = from / block * Q4_BLOCK + from % block * Q4_BLOCK / block + at;
+        let cols = match self.entry.shape[..] {
+            [_, blocks, _] if format == Format::Q4 => blocks * Q4_BLOCK,
+            _ => self.entry.shape.last().copied().unwrap_or(1),
+        };
+        Err(self.refuse(not_finite(at, cols)))
+    }
+}
+
+/// Says where in a matrix of `cols` columns the value number `at` is.
+fn not_finite(at: usize, cols: usize) -> String {
+    format!("its value at {at} (row {}, column {}) is not finite", at / cols, at % cols)
+}
+
 impl FloatTensor {
     /// Checks type, shape and (if the checkpoint is to be scanned) values. A vector is a matrix of one row.
     pub(super) fn check(stored: StoredTensor, shape: &[usize]) -> Result<FloatTensor> {
-        let dtype = stored.entry.dtype.as_str();
-        let format = match dtype {
-            "F32" => Format::F32,
-            "F16" => Format::F16,
-            "BF16" => Format::Bf16,
-            "U8" if stored.q4_0 => Format::Q4,
-            _ => return Err(stored.refuse(format!("its type is {dtype}, expected F32, F16 or BF16"))),
+        let Some(format) = Format::of(&stored) else {
+            return Err(stored.refuse(format!("its type is {}, expected F32, F16 or BF16", stored.entry.dtype)));
         };
         let cols = shape.last().copied().unwrap_or(1);
         let stored_shape: Vec<usize> = match format {
@@ -130,11 +164,7 @@ impl FloatTensor {
         if tensor.stored.check_finite
             && let Some(at) = format.first_not_finite(tensor.stored.bytes())
         {
-            return Err(tensor.stored.refuse(format!(
-                "its value at {at} (row {}, column {}) is not finite",
-                at / cols,
-                at % cols
-            )));
+            return Err(tensor.stored.refuse(not_finite(at, cols)));
         }
         Ok(tensor)
     }

@@ -1,0 +1,260 @@
+//! A checkpoint of any form that can be loaded, written as a directory of safetensors: one `model.safetensors` with the heads in it, the
+//! names without prefixes, and the small files beside it as they were.
+//!
+//! Tensors go from file to file through one buffer, so memory does not grow with the model; every number is the same as before, in the
+//! same type. The same source gives the same bytes.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+
+use serde_json::json;
+
+use super::staging::Staging;
+use crate::config::{ModelConfig, is_plain_relative, parse_json};
+use crate::engine::read::{read_max_length, read_pipeline, read_tokenizer};
+use crate::error::{Error, Result};
+use crate::weights::{
+    Checkpoint, HeadWeights, Q4_0_KEY, Source, UnreadTensor, dense_module_tensors, encoder_shapes, head_tensors,
+    without_prefix,
+};
+
+/// Files that are copied where they are there; the folders of `modules.json` come to them.
+const COPIED: [&str; 11] = [
+    "config.json",
+    "tokenizer.json",
+    "sentencepiece.bpe.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "modules.json",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
+    "README.md",
+    "LICENSE",
+];
+
+/// Bytes that are read, checked and written at a time: a whole number of elements of every type, 4-bit blocks of 18 bytes included.
+const BUFFER: usize = 18 << 16;
+/// The data of a file begins at a multiple of this.
+const ALIGNMENT: usize = 64;
+
+/// How to import.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct ImportOptions {
+    /// Whether a model directory that is there already is replaced.
+    pub force: bool,
+}
+
+impl ImportOptions {
+    /// The same with `force`.
+    pub fn force(mut self, force: bool) -> ImportOptions {
+        self.force = force;
+        self
+    }
+}
+
+/// What was imported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ImportReport {
+    /// Bytes of all safetensors files.
+    pub bytes: u64,
+    /// Tensors that were written.
+    pub tensors: usize,
+    /// Tensors of the source that hold no weights (stored position ids), left out.
+    pub left_out: usize,
+    /// The files that were written, in that order.
+    pub files: Vec<String>,
+}
+
+/// Writes the model in the directory `source` to the directory `target`, which appears when it is whole. `progress` is told how many
+/// bytes of weights are written, and of how many.
+///
+/// # Errors
+/// [`ErrorKind::Model`](crate::ErrorKind::Model) if the source is no model that can be loaded: its weights, shapes, checksums and tokenizer
+/// are checked; [`ErrorKind::Usage`](crate::ErrorKind::Usage) if `target` is there already; [`ErrorKind::Io`](crate::ErrorKind::Io) if
+/// reading or writing fails. Nothing is left of the target in any of these cases, and what was there before stays.
+pub fn import(
+    source: &Path,
+    target: &Path,
+    options: &ImportOptions,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<ImportReport> {
+    refuse_inside(source, target)?;
+    let files = Source::directory(source)?;
+    let config = ModelConfig::from_json(&files.require("config.json")?, &files.path("config.json"))?;
+    let pipeline = read_pipeline(&files)?;
+    read_max_length(&files, &config)?;
+    read_tokenizer(&files, &config)?;
+    let checkpoint = Checkpoint::open(files.clone(), true)?;
+    // Small, and this checks them.
+    HeadWeights::read(&checkpoint, &config, &pipeline.dense)?;
+
+    let (main, left_out) = Output::main(&checkpoint, &config)?;
+    let mut outputs = vec![main];
+    for folder in &pipeline.dense {
+        outputs.push(Output::dense_module(&checkpoint, folder)?);
+    }
+    let staging = Staging::begin(target, options.force)?;
+    let mut report = ImportReport { bytes: 0, tensors: 0, left_out, files: Vec::new() };
+    for name in small_files(&files)? {
+        if let Some(bytes) = files.open(&name)? {
+            staging.file(&name, |out, path| out.write_all(&bytes).map_err(|e| Error::io(path, e)))?;
+            report.files.push(name);
+        }
+    }
+    let total = outputs.iter().map(Output::bytes).sum();
+    let mut done = 0;
+    let mut count = |bytes: u64| {
+        done += bytes;
+        progress(done, total);
+    };
+    for output in &outputs {
+        report.bytes += staging.file(&output.name, |out, path| output.write(out, path, &mut count))?;
+        report.tensors += output.tensors.len();
+        report.files.push(output.name.clone());
+    }
+    staging.finish()?;
+    Ok(report)
+}
+
+/// Refuses to replace a directory that the source is in.
+fn refuse_inside(source: &Path, target: &Path) -> Result<()> {
+    match (std::fs::canonicalize(source), std::fs::canonicalize(target)) {
+        (Ok(from), Ok(to)) if from.starts_with(&to) => {
+            let what = format!("{} holds the model that is to be imported", target.display());
+            Err(Error::Option { option: "output", what })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The names of files that are copied if they are there.
+fn small_files(source: &Source) -> Result<Vec<String>> {
+    let mut names = COPIED.map(str::to_owned).to_vec();
+    if let Some(modules) = source.open("modules.json")? {
+        #[derive(serde::Deserialize)]
+        struct Module {
+            path: String,
+        }
+        let modules: Vec<Module> = parse_json(&modules, &source.path("modules.json"))?;
+        let folders = modules.iter().filter(|module| is_plain_relative(&module.path));
+        names.extend(folders.map(|module| format!("{}/config.json", module.path)));
+    }
+    Ok(names)
+}
+
+/// A tensor to be written.
+struct Planned {
+    name: String,
+    tensor: UnreadTensor,
+    /// What its shape must be, where that is known.
+    expected: Option<Vec<usize>>,
+}
+
+/// A safetensors file to be written.
+struct Output {
+    name: String,
+    tensors: Vec<Planned>,
+}
+
+impl Output {
+    /// `model.safetensors`: everything of the main files that holds weights, and the heads. Also tells how many tensors hold none.
+    fn main(checkpoint: &Checkpoint, config: &ModelConfig) -> Result<(Output, usize)> {
+        let mut expected: BTreeMap<String, Vec<usize>> = encoder_shapes(config).into_iter().collect();
+        let mut tensors: BTreeMap<String, Planned> = BTreeMap::new();
+        let mut left_out = 0;
+        for tensor in checkpoint.tensors() {
+            if !tensor.holds_weights() {
+                left_out += 1;
+                continue;
+            }
+            let name = without_prefix(&tensor.stored.name).to_owned();
+            let planned = Planned { expected: expected.remove(&name), name: name.clone(), tensor };
+            if let Some(first) = tensors.insert(name, planned) {
+                let what = "it comes twice, with different prefixes";
+                return Err(Error::tensor(&first.tensor.stored.file, &first.name, what));
+            }
+        }
+        if let Some(name) = expected.keys().next() {
+            return Err(Error::tensor(&checkpoint.source().path(""), name, "it is missing"));
+        }
+        for head in ["sparse_linear", "colbert_linear"] {
+            if let Some(head_tensors) = head_tensors(checkpoint, head)? {
+                for (part, stored) in ["weight", "bias"].into_iter().zip(head_tensors) {
+                    let name = format!("{head}.{part}");
+                    tensors.insert(name.clone(), Planned { name, tensor: stored.into(), expected: None });
+                }
+            }
+        }
+        Ok((Output::new("model.safetensors".to_owned(), tensors.into_values().collect()), left_out))
+    }
+
+    /// A `Dense` module's file.
+    fn dense_module(checkpoint: &Checkpoint, folder: &str) -> Result<Output> {
+        let tensors = dense_module_tensors(checkpoint, folder)?.into_iter();
+        let planned =
+            tensors.map(|stored| Planned { name: stored.name.clone(), tensor: stored.into(), expected: None });
+        Ok(Output::new(format!("{folder}/model.safetensors"), planned.collect()))
+    }
+
+    /// Tensors of wide elements come first, so that all are aligned without gaps.
+    fn new(name: String, mut tensors: Vec<Planned>) -> Output {
+        let width = |planned: &Planned| match planned.tensor.stored.entry.dtype.as_str() {
+            "F32" => 4,
+            "F16" | "BF16" => 2,
+            _ => 1,
+        };
+        tensors.sort_by(|a, b| width(b).cmp(&width(a)).then_with(|| a.name.cmp(&b.name)));
+        Output { name, tensors }
+    }
+
+    /// Bytes of the tensors.
+    fn bytes(&self) -> u64 {
+        self.tensors.iter().map(|planned| planned.tensor.stored.entry.range.len() as u64).sum()
+    }
+
+    fn header(&self) -> Vec<u8> {
+        let q4_0 = self.tensors.iter().any(|planned| planned.tensor.stored.q4_0);
+        let metadata = if q4_0 { json!({Q4_0_KEY: "1"}) } else { json!({"format": "pt"}) };
+        let mut entries = serde_json::Map::new();
+        entries.insert("__metadata__".to_owned(), metadata);
+        let mut at = 0;
+        for Planned { name, tensor, .. } in &self.tensors {
+            let entry = &tensor.stored.entry;
+            let end = at + entry.range.len();
+            entries
+                .insert(name.clone(), json!({"dtype": entry.dtype, "shape": entry.shape, "data_offsets": [at, end]}));
+            at = end;
+        }
+        let mut json = serde_json::Value::Object(entries).to_string().into_bytes();
+        json.resize((8 + json.len()).next_multiple_of(ALIGNMENT) - 8, b' ');
+        json
+    }
+
+    /// Writes the file; returns its length. `count` is told the bytes of each step.
+    fn write(&self, out: &mut dyn Write, path: &Path, count: &mut dyn FnMut(u64)) -> Result<u64> {
+        let io = |e| Error::io(path, e);
+        let header = self.header();
+        out.write_all(&(header.len() as u64).to_le_bytes()).map_err(io)?;
+        out.write_all(&header).map_err(io)?;
+        let mut buffer = vec![0; BUFFER];
+        for Planned { tensor, expected, .. } in &self.tensors {
+            let stored = tensor.read();
+            if let Some(shape) = expected {
+                stored.check_shape(shape)?;
+            }
+            let len = stored.entry.range.len();
+            for from in (0..len).step_by(BUFFER) {
+                let part = &mut buffer[..BUFFER.min(len - from)];
+                stored.copy_to(from, part);
+                stored.check_part(from, part)?;
+                out.write_all(part).map_err(io)?;
+                count(part.len() as u64);
+            }
+        }
+        Ok(8 + header.len() as u64 + self.bytes())
+    }
+}

@@ -1,0 +1,176 @@
+//! A directory that appears whole or not at all: it is written beside its place under a hidden name, and moved there at the end.
+
+use std::ffi::OsString;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+/// A directory in the making. Dropped before [`finish`](Staging::finish), it is removed.
+#[derive(Debug)]
+pub(super) struct Staging {
+    target: PathBuf,
+    hidden: PathBuf,
+    /// What was in the target's place, while the two change places.
+    old: PathBuf,
+    force: bool,
+    /// A file beside them, locked while somebody writes here.
+    lock_path: PathBuf,
+    lock: Option<File>,
+}
+
+impl Staging {
+    /// Begins a directory that is to be called `target`. What a killed run has left behind is cleaned up first.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if something is there that may not be replaced; [`Error::Io`], of the kind `ResourceBusy` if another process is
+    /// writing the same directory.
+    pub(super) fn begin(target: &Path, force: bool) -> Result<Staging> {
+        let name = target.file_name().ok_or_else(|| refuse(target, "is not a name for a directory"))?;
+        let beside = |end: &str| {
+            let mut hidden = OsString::from(".");
+            hidden.push(name);
+            hidden.push(end);
+            target.with_file_name(hidden)
+        };
+        let mut staging = Staging {
+            target: target.to_path_buf(),
+            hidden: beside(".trivec-new"),
+            old: beside(".trivec-old"),
+            force,
+            lock_path: beside(".trivec-lock"),
+            lock: None,
+        };
+        check_target(target, force)?;
+        let parent = parent_of(target);
+        fs::create_dir_all(parent).map_err(|e| Error::io(parent, e))?;
+        staging.lock = Some(staging.take_lock()?);
+        staging.clean().map_err(|e| Error::io(&staging.hidden, e))?;
+        // What was there before a killed run is there again.
+        check_target(target, force)?;
+        Ok(staging)
+    }
+
+    fn take_lock(&self) -> Result<File> {
+        let io = |e| Error::io(&self.lock_path, e);
+        // Between our opening the file and locking it, its owner may finish and remove it: then it is tried again.
+        for _ in 0..100 {
+            let file = File::options().create(true).truncate(false).write(true).open(&self.lock_path).map_err(io)?;
+            match file.try_lock() {
+                Ok(()) if is_at(&file, &self.lock_path) => return Ok(file),
+                Ok(()) => continue,
+                Err(TryLockError::WouldBlock) => break,
+                Err(TryLockError::Error(e)) => return Err(io(e)),
+            }
+        }
+        let busy = io::Error::new(io::ErrorKind::ResourceBusy, "another process is writing it");
+        Err(Error::io(&self.target, busy))
+    }
+
+    /// Removes what a killed run has left, and puts back what it had moved away.
+    fn clean(&self) -> io::Result<()> {
+        match fs::remove_dir_all(&self.hidden) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => fs::create_dir(&self.hidden)?,
+        }
+        match (self.old.exists(), self.target.exists()) {
+            (true, true) => fs::remove_dir_all(&self.old),
+            (true, false) => fs::rename(&self.old, &self.target),
+            (false, _) => Ok(()),
+        }
+    }
+
+    /// Writes a file of the directory; `write` returns what it has made. The bytes are on the disk when this returns.
+    pub(super) fn file<T>(&self, name: &str, write: impl FnOnce(&mut dyn Write, &Path) -> Result<T>) -> Result<T> {
+        let path = self.hidden.join(name);
+        let io = |e| Error::io(&path, e);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(io)?;
+        }
+        let mut file = File::create(&path).map_err(io)?;
+        let made = write(&mut file, &path)?;
+        file.sync_all().map_err(io)?;
+        Ok(made)
+    }
+
+    /// Makes the directory visible.
+    pub(super) fn finish(mut self) -> Result<()> {
+        // Something may have come in the meantime.
+        check_target(&self.target, self.force)?;
+        let moved = self.exchange();
+        moved.map_err(|e| Error::io(&self.target, e))
+    }
+
+    fn exchange(&mut self) -> io::Result<()> {
+        // An empty directory gives way; one that is not fails here, and again below.
+        let _ = fs::remove_dir(&self.target);
+        let replaced = self.force && self.target.exists();
+        if replaced {
+            fs::rename(&self.target, &self.old)?;
+        }
+        if let Err(e) = fs::rename(&self.hidden, &self.target) {
+            if replaced {
+                fs::rename(&self.old, &self.target)?;
+            }
+            return Err(e);
+        }
+        #[cfg(unix)]
+        File::open(parent_of(&self.target))?.sync_all()?;
+        if replaced { fs::remove_dir_all(&self.old) } else { Ok(()) }
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // Without the lock they are somebody else's. The lock file goes while it is still locked.
+        if self.lock.is_some() {
+            let _ = fs::remove_dir_all(&self.hidden);
+            let _ = fs::remove_file(&self.lock_path);
+        }
+    }
+}
+
+/// Whether `path` is (still) this file.
+fn is_at(file: &File, path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        match (file.metadata(), fs::metadata(path)) {
+            (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
+            _ => false,
+        }
+    }
+    // Elsewhere a file that is open is not removed.
+    #[cfg(not(unix))]
+    {
+        let _ = file;
+        path.exists()
+    }
+}
+
+fn parent_of(target: &Path) -> &Path {
+    target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn refuse(target: &Path, what: &str) -> Error {
+    Error::Option { option: "output", what: format!("{} {what}", target.display()) }
+}
+
+/// Whether `target` may be (re)placed: nothing is there, or an empty directory, or with `force` a model directory.
+fn check_target(target: &Path, force: bool) -> Result<()> {
+    let metadata = match fs::symlink_metadata(target) {
+        Ok(metadata) => metadata,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(Error::io(target, e)),
+    };
+    if !metadata.is_dir() {
+        return Err(refuse(target, "is there and is not a directory"));
+    }
+    let mut entries = fs::read_dir(target).map_err(|e| Error::io(target, e))?;
+    match (entries.next().is_none(), force, target.join("config.json").is_file()) {
+        (true, _, _) | (_, true, true) => Ok(()),
+        (_, false, _) => Err(refuse(target, "is there already: give another name, or --force to replace it")),
+        (_, true, false) => Err(refuse(target, "is no model directory (it has no config.json): it is not replaced")),
+    }
+}

@@ -1,0 +1,284 @@
+//! PyTorch's own files (`torch.save`: `.bin`, `.pt`), read where they lie: the zip directory, the pickle, and each tensor checked
+//! against the bytes that its storage really has. No code of the file runs (`pickle.rs`).
+
+mod pickle;
+mod zip;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+
+use super::mmap::{AlignedBytes, Bytes};
+use super::safetensors::{Header, TensorEntry};
+use crate::error::{Error, Result};
+use zip::{Entries, Entry};
+
+/// A file's tensors together may be this many times as long as the file: views that share a storage are legal and rare.
+const MAX_SHARING: u64 = 4;
+/// What any file may hold: small files have proportionally large views.
+const MIN_TOTAL: u64 = 1 << 20;
+
+/// A tensor whose elements do not lie one after another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Strided {
+    /// Bytes of the file from the tensor's first element to the end of its storage.
+    range: Range<usize>,
+    element_bytes: usize,
+    shape: Vec<usize>,
+    /// In elements.
+    strides: Vec<usize>,
+}
+
+/// What a file holds.
+#[derive(Debug, Default)]
+pub(super) struct TorchFile {
+    /// All tensors. The range of those that are `strided` counts in their gathered bytes, the others' in the file.
+    pub header: Header,
+    pub strided: BTreeMap<String, Strided>,
+    /// The zip entries that tensors are in: what a checksum is worth checking of.
+    pub storages: BTreeMap<String, (Range<usize>, u32)>,
+}
+
+/// Reads and checks a file's directory and pickle. `path` names the file in errors.
+pub(super) fn read(file: &[u8], path: &Path) -> Result<TorchFile> {
+    if let Some(what) = foreign(file) {
+        return Err(Error::format(path, what));
+    }
+    let entries = zip::read(file).map_err(|what| Error::format(path, what))?;
+    let archive = Archive { file, path, prefix: prefix(&entries, path)?, entries };
+    archive.check_byte_order()?;
+    let (pickle_name, pickle) = archive.entry("data.pkl")?;
+    let pickle_bytes = &file[pickle.range.clone()];
+    // The pickle decides what all else means: its checksum is always checked.
+    if crc32fast::hash(pickle_bytes) != pickle.crc32 {
+        return Err(bad_checksum(path, &pickle_name));
+    }
+    let tensors = pickle::read(pickle_bytes).map_err(|what| Error::format(path, what))?;
+    let mut read = TorchFile::default();
+    let most = (file.len() as u64).saturating_mul(MAX_SHARING).max(MIN_TOTAL);
+    let mut total = 0u64;
+    for (name, tensor) in &tensors {
+        total = total.saturating_add(archive.add(name, tensor, &mut read)?);
+        if total > most {
+            let what = format!("with it the tensors have {total} bytes, but the file only {}", file.len());
+            return Err(Error::tensor(path, name, what));
+        }
+    }
+    Ok(read)
+}
+
+/// What a file is that is not an archive of `torch.save`, if its first bytes tell.
+fn foreign(file: &[u8]) -> Option<String> {
+    /// The first pickle of the format before PyTorch 1.6: a magic number.
+    const LEGACY: [u8; 14] = *b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
+    let start = file.trim_ascii_start();
+    let begins = |text: &str| start.get(..text.len()).is_some_and(|start| start.eq_ignore_ascii_case(text.as_bytes()));
+    if file.starts_with(b"PK") {
+        return None;
+    }
+    let what = if file.is_empty() {
+        "the file is empty".to_owned()
+    } else if file.starts_with(&LEGACY) {
+        "PyTorch's old format, from before 1.6: load it with a later PyTorch and torch.save it again".to_owned()
+    } else if file.starts_with(b"GGUF") {
+        "a GGUF file, expected PyTorch's zip archive (or safetensors)".to_owned()
+    } else if begins("<!doctype") || begins("<html") {
+        "an HTML page, not weights: the download went wrong".to_owned()
+    } else if begins("version https://git-lfs") {
+        "a Git LFS pointer, not the weights themselves: fetch them with `git lfs pull`".to_owned()
+    } else if file.get(8) == Some(&b'{') {
+        "a safetensors file by its content: rename it to .safetensors".to_owned()
+    } else if file.starts_with(&[0x80]) {
+        "a bare pickle, expected the zip archive that torch.save writes".to_owned()
+    } else {
+        "not a PyTorch file: it does not begin as a zip archive".to_owned()
+    };
+    Some(what)
+}
+
+/// The folder that everything in the archive is in, with its slash.
+fn prefix(entries: &Entries, path: &Path) -> Result<String> {
+    let mut pickles = entries.keys().filter(|name| name.as_str() == "data.pkl" || name.ends_with("/data.pkl"));
+    let (Some(pickle), None) = (pickles.next(), pickles.next()) else {
+        return Err(Error::format(
+            path,
+            "a zip archive, but not one of torch.save: there is no single `data.pkl` in it",
+        ));
+    };
+    let prefix = pickle.strip_suffix("data.pkl").unwrap_or_default();
+    let is_script = |name: &&String| {
+        name.strip_prefix(prefix).is_some_and(|name| name == "constants.pkl" || name.starts_with("code/"))
+    };
+    if entries.keys().any(|name| is_script(&name)) {
+        return Err(Error::format(
+            path,
+            "a TorchScript program: save the model's state_dict() with torch.save instead",
+        ));
+    }
+    Ok(prefix.to_owned())
+}
+
+fn bad_checksum(path: &Path, entry: &str) -> Error {
+    Error::format(path, format!("zip entry `{entry}`: its checksum is wrong, the file is damaged"))
+}
+
+struct Archive<'a> {
+    file: &'a [u8],
+    path: &'a Path,
+    prefix: String,
+    entries: Entries,
+}
+
+impl Archive<'_> {
+    fn entry(&self, name: &str) -> Result<(String, &Entry)> {
+        let name = format!("{}{name}", self.prefix);
+        match self.entries.get(&name) {
+            Some(entry) => Ok((name, entry)),
+            None => Err(Error::format(self.path, format!("zip entry `{name}` is missing"))),
+        }
+    }
+
+    fn check_byte_order(&self) -> Result<()> {
+        // Files from before PyTorch 2.1 do not say; they are little-endian but for rare machines.
+        let Ok((_, entry)) = self.entry("byteorder") else { return Ok(()) };
+        match &self.file[entry.range.clone()] {
+            b"little" => Ok(()),
+            _ => Err(Error::format(self.path, "its byte order is not `little`")),
+        }
+    }
+
+    /// Checks a tensor and adds it; returns its bytes.
+    fn add(&self, name: &str, tensor: &pickle::Tensor<'_>, read: &mut TorchFile) -> Result<u64> {
+        let refuse = |what: String| Error::tensor(self.path, name, what);
+        let pickle::Storage { key, element, elements } = tensor.storage;
+        let (entry_name, entry) = self.entry(&format!("data/{key}")).map_err(|e| refuse(e.to_string()))?;
+        let storage = entry.range.clone();
+        let width = element.bytes as u64;
+        if elements.checked_mul(width) != Some(storage.len() as u64) {
+            let found = storage.len();
+            let what = format!("its storage `{key}` of {elements} {} has {found} bytes in the file", element.dtype);
+            return Err(refuse(what));
+        }
+        let layout = Layout::check(tensor).map_err(refuse)?;
+        // In the storage's bytes, so these products fit.
+        let begin = storage.start + tensor.offset.min(elements) as usize * element.bytes;
+        let bytes = layout.elements.checked_mul(width).and_then(|bytes| usize::try_from(bytes).ok());
+        let bytes = bytes.ok_or_else(|| refuse(format!("the size of shape {:?} overflows", tensor.shape)))?;
+        let size = |sizes: &[u64]| sizes.iter().map(|&size| size as usize).collect::<Vec<_>>();
+        let shape = size(&tensor.shape);
+        let range = if layout.contiguous {
+            begin..begin + bytes
+        } else {
+            let strided = Strided {
+                range: begin..storage.end,
+                element_bytes: element.bytes,
+                shape: shape.clone(),
+                strides: size(&tensor.strides),
+            };
+            read.strided.insert(name.to_owned(), strided);
+            0..bytes
+        };
+        read.header.tensors.insert(name.to_owned(), TensorEntry { dtype: element.dtype.to_owned(), shape, range });
+        read.storages.insert(entry_name, (storage, entry.crc32));
+        Ok(bytes as u64)
+    }
+}
+
+/// What a tensor's sizes and strides come to.
+struct Layout {
+    elements: u64,
+    /// Whether the elements lie one after another in row-major order.
+    contiguous: bool,
+}
+
+impl Layout {
+    /// Checks that every element that the tensor reaches is in its storage.
+    fn check(tensor: &pickle::Tensor<'_>) -> std::result::Result<Layout, String> {
+        let pickle::Tensor { storage, offset, shape, strides } = tensor;
+        let overflow = || format!("the size of shape {shape:?} overflows");
+        let elements = shape.iter().try_fold(1u64, |product, &size| product.checked_mul(size)).ok_or_else(overflow)?;
+        // What would overflow with every size but the zero ones is hostile too.
+        shape.iter().filter(|&&size| size > 0).try_fold(8u64, |p, &size| p.checked_mul(size)).ok_or_else(overflow)?;
+        if elements == 0 {
+            return Ok(Layout { elements, contiguous: true });
+        }
+        let last = shape.iter().zip(strides).try_fold(*offset, |last, (&size, &stride)| {
+            (size - 1).checked_mul(stride).and_then(|step| last.checked_add(step))
+        });
+        if last.is_none_or(|last| last >= storage.elements) {
+            return Err(format!(
+                "shape {shape:?} with strides {strides:?} from {offset} reaches beyond its storage of {} elements",
+                storage.elements
+            ));
+        }
+        let mut next = 1;
+        let contiguous = shape.iter().zip(strides).rev().filter(|(size, _)| **size != 1).all(|(&size, &stride)| {
+            let follows = stride == next;
+            next *= size;
+            follows
+        });
+        Ok(Layout { elements, contiguous })
+    }
+}
+
+impl Strided {
+    /// The elements in row-major order, from the whole `file`.
+    pub(super) fn gather(&self, file: &[u8]) -> AlignedBytes {
+        let source = &file[self.range.clone()];
+        let len = self.shape.iter().product::<usize>() * self.element_bytes;
+        let mut index = vec![0usize; self.shape.len()];
+        let mut at = 0;
+        AlignedBytes::filled(len, |line| {
+            for out in line.chunks_exact_mut(self.element_bytes) {
+                out.copy_from_slice(&source[at * self.element_bytes..][..self.element_bytes]);
+                // On to the next element: the last dimension that is not at its end.
+                for dim in (0..index.len()).rev() {
+                    index[dim] += 1;
+                    at += self.strides[dim];
+                    if index[dim] < self.shape[dim] {
+                        break;
+                    }
+                    at -= index[dim] * self.strides[dim];
+                    index[dim] = 0;
+                }
+            }
+        })
+    }
+}
+
+/// Compares the checksum of everything that tensors are in, a buffer at a time.
+pub(super) fn check_checksums(file: &Bytes, torch: &TorchFile, path: &Path) -> Result<()> {
+    let mut buffer = vec![0; 1 << 20];
+    for (name, (range, expected)) in &torch.storages {
+        let mut hasher = crc32fast::Hasher::new();
+        for from in range.clone().step_by(buffer.len()) {
+            let part = (range.end - from).min(buffer.len());
+            file.copy_to(from, &mut buffer[..part]);
+            hasher.update(&buffer[..part]);
+        }
+        if hasher.finalize() != *expected {
+            return Err(bad_checksum(path, name));
+        }
+    }
+    Ok(())
+}
+
+/// Whether `pickle` is a state dict's; for fuzzing.
+pub(super) fn pickle_is_valid(pickle: &[u8]) -> bool {
+    pickle::read(pickle).is_ok()
+}
+
+/// Whether a file is sound, its tensors included; for fuzzing.
+pub(super) fn is_valid(file: &[u8]) -> bool {
+    let path = Path::new("fuzz");
+    let Ok(torch) = read(file, path) else { return false };
+    for strided in torch.strided.values() {
+        strided.gather(file);
+    }
+    check_checksums(&Bytes::Owned(AlignedBytes::new(file)), &torch, path).is_ok()
+}
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

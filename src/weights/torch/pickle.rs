@@ -1,0 +1,565 @@
+//! The pickle inside a `torch.save` archive, read as data: a program for a small machine of which only the steps exist that lists of
+//! tensors need. Three names can be referred to, two of them can be called, and both calls only describe; anything else is refused by
+//! its name before it has an effect.
+//!
+//! The opcodes are those that `torch.save` writes with protocols 2 to 5 for a `state_dict`, its `_metadata` attribute included (a
+//! `BUILD` on the dictionary, whose content is read and dropped). `torch._utils._rebuild_parameter` is not among the names: a state
+//! dict holds tensors, not parameters.
+//!
+//! Values are plain copies; lists, tuples and dictionaries are numbers of places in one arena. So nothing here recurses, and a value
+//! that contains itself is only a number that comes twice.
+
+use std::collections::{BTreeMap, HashMap};
+
+/// Bytes of a pickle; that of BGE-M3 has about 60,000. Memory is a small multiple of it: each opcode makes one value at most.
+const MAX_BYTES: usize = 4 << 20;
+/// Values on the stack, in the memo, and containers of a kind.
+const MAX_VALUES: usize = 1 << 19;
+/// Tensors.
+const MAX_TENSORS: usize = 1 << 17;
+/// Open marks: how deep values are nested.
+const MAX_DEPTH: usize = 64;
+/// Bytes of a string, and of a global's name.
+const MAX_TEXT: usize = 4096;
+/// Dimensions of a tensor.
+const MAX_RANK: usize = 8;
+
+/// The type of a storage's elements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Element {
+    /// As safetensors spells it.
+    pub dtype: &'static str,
+    pub bytes: usize,
+}
+
+/// Storages by the class that names them. Those that hold no weights are known too: old checkpoints carry `position_ids` of 64-bit
+/// integers, which are recorded under their type and not used.
+const STORAGES: [(&str, Element); 10] = [
+    ("FloatStorage", Element { dtype: "F32", bytes: 4 }),
+    ("HalfStorage", Element { dtype: "F16", bytes: 2 }),
+    ("BFloat16Storage", Element { dtype: "BF16", bytes: 2 }),
+    ("DoubleStorage", Element { dtype: "F64", bytes: 8 }),
+    ("LongStorage", Element { dtype: "I64", bytes: 8 }),
+    ("IntStorage", Element { dtype: "I32", bytes: 4 }),
+    ("ShortStorage", Element { dtype: "I16", bytes: 2 }),
+    ("CharStorage", Element { dtype: "I8", bytes: 1 }),
+    ("ByteStorage", Element { dtype: "U8", bytes: 1 }),
+    ("BoolStorage", Element { dtype: "BOOL", bytes: 1 }),
+];
+
+/// A run of elements in the entry `data/{key}` of the archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Storage<'a> {
+    pub key: &'a str,
+    pub element: Element,
+    pub elements: u64,
+}
+
+/// A tensor as the pickle describes it: nothing of it is compared with the file yet. Numbers count elements.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Tensor<'a> {
+    pub storage: Storage<'a>,
+    pub offset: u64,
+    pub shape: Vec<u64>,
+    pub strides: Vec<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Global {
+    OrderedDict,
+    RebuildTensor,
+    Storage(Element),
+}
+
+/// A value; containers are places in the arena.
+#[derive(Debug, Clone, Copy)]
+enum Value<'a> {
+    None,
+    Bool,
+    Int(i64),
+    Float,
+    Text(&'a str),
+    Global(Global),
+    Tuple(usize),
+    List,
+    Dict(usize),
+    Storage(usize),
+    Tensor(usize),
+}
+
+impl Value<'_> {
+    fn kind(self) -> &'static str {
+        match self {
+            Value::None => "None",
+            Value::Bool => "a bool",
+            Value::Int(_) => "an int",
+            Value::Float => "a float",
+            Value::Text(_) => "a string",
+            Value::Global(_) => "a global",
+            Value::Tuple(_) => "a tuple",
+            Value::List => "a list",
+            Value::Dict(_) => "a dict",
+            Value::Storage(_) => "a storage",
+            Value::Tensor(_) => "a tensor",
+        }
+    }
+}
+
+/// Reads the tensors of a state dict, by name.
+///
+/// # Errors
+/// What is wrong or refused, in words.
+pub(super) fn read(pickle: &[u8]) -> Result<BTreeMap<String, Tensor<'_>>, String> {
+    if pickle.len() > MAX_BYTES {
+        return Err(format!("the pickle has {} bytes, expected at most {MAX_BYTES}", pickle.len()));
+    }
+    let mut machine = Machine { pickle, ..Machine::default() };
+    let result = loop {
+        let at = machine.at;
+        let step = machine.step().map_err(|what| format!("the pickle, at byte {at}: {what}"))?;
+        if let Some(value) = step {
+            break value;
+        }
+    };
+    machine.state_dict(result)
+}
+
+/// Entries of a dictionary. Values that are no tensors are not kept: nothing asks for them.
+#[derive(Debug, Default)]
+struct Dict<'a> {
+    tensors: Vec<(&'a str, usize)>,
+    others: usize,
+    /// Whether one of the others is called `_metadata`: see [`Machine::build`].
+    is_metadata: bool,
+}
+
+impl Dict<'_> {
+    fn is_only_metadata(&self) -> bool {
+        self.is_metadata && self.others == 1 && self.tensors.is_empty()
+    }
+}
+
+#[derive(Default)]
+struct Machine<'a> {
+    pickle: &'a [u8],
+    at: usize,
+    stack: Vec<Value<'a>>,
+    /// Heights of the stack at the open marks.
+    marks: Vec<usize>,
+    memo: HashMap<u32, Value<'a>>,
+    tuples: Vec<Vec<Value<'a>>>,
+    dicts: Vec<Dict<'a>>,
+    storages: Vec<Storage<'a>>,
+    tensors: Vec<Tensor<'a>>,
+}
+
+type Step<T> = Result<T, String>;
+
+/// Whether there may be one more than `len`.
+fn room(len: usize, most: usize, what: &str) -> Step<()> {
+    if len < most { Ok(()) } else { Err(format!("more than {most} {what}")) }
+}
+
+impl<'a> Machine<'a> {
+    /// The tensors of the value at the end of the pickle.
+    fn state_dict(self, value: Value<'a>) -> Step<BTreeMap<String, Tensor<'a>>> {
+        let Value::Dict(dict) = value else {
+            return Err(format!("the pickle holds {}, expected a dict of tensors (a state_dict)", value.kind()));
+        };
+        let mut tensors = BTreeMap::new();
+        for &(name, tensor) in &self.dicts[dict].tensors {
+            if tensors.insert(name.to_owned(), self.tensors[tensor].clone()).is_some() {
+                return Err(format!("the tensor `{}` comes twice", name.escape_debug()));
+            }
+        }
+        let others = self.dicts[dict].others;
+        if tensors.is_empty() && others > 0 {
+            let what =
+                "the pickle's dict has no tensors, only other values: save the state_dict alone, not what contains it";
+            return Err(what.to_owned());
+        }
+        Ok(tensors)
+    }
+
+    /// Does one opcode; the value at the end.
+    fn step(&mut self) -> Step<Option<Value<'a>>> {
+        let [opcode] = self.take()?;
+        match opcode {
+            0x80 => self.protocol()?,
+            0x95 => self.frame()?,
+            b'(' => self.mark()?,
+            b'N' => self.push(Value::None)?,
+            0x88 | 0x89 => self.push(Value::Bool)?,
+            b'J' => self.int(|machine| Ok(i32::from_le_bytes(machine.take()?).into()))?,
+            b'K' => self.int(|machine| Ok(u8::from_le_bytes(machine.take()?).into()))?,
+            b'M' => self.int(|machine| Ok(u16::from_le_bytes(machine.take()?).into()))?,
+            0x8a => self.int(Self::long)?,
+            b'G' => self.take::<8>().and_then(|_| self.push(Value::Float))?,
+            b'X' => self.text(|machine| Ok(u32::from_le_bytes(machine.take()?).into()))?,
+            0x8c => self.text(|machine| Ok(u8::from_le_bytes(machine.take()?).into()))?,
+            0x8d => self.text(|machine| Ok(u64::from_le_bytes(machine.take()?)))?,
+            b'q' => self.take::<1>().and_then(|[key]| self.put(key.into()))?,
+            b'r' => self.take().and_then(|key| self.put(u32::from_le_bytes(key)))?,
+            0x94 => self.put(self.memo.len() as u32)?,
+            b'h' => self.take::<1>().and_then(|[key]| self.get(key.into()))?,
+            b'j' => self.take().and_then(|key| self.get(u32::from_le_bytes(key)))?,
+            b')' => self.tuple(0)?,
+            0x85..=0x87 => self.tuple(usize::from(opcode - 0x84))?,
+            b't' => self.pop_to_mark().and_then(|items| self.push_tuple(items))?,
+            b']' => self.push(Value::List)?,
+            b'a' => self.append()?,
+            b'e' => self.pop_to_mark().and_then(|_| self.expect_list())?,
+            b'}' => self.push_dict()?,
+            b's' => self.set_item()?,
+            b'u' => self.set_items()?,
+            b'c' => self.global()?,
+            0x93 => self.stack_global()?,
+            b'R' => self.reduce()?,
+            b'b' => self.build()?,
+            b'Q' => self.persistent()?,
+            b'.' => return self.stop().map(Some),
+            other => return Err(format!("the opcode {} is not needed for weights and is refused", opcode_name(other))),
+        }
+        Ok(None)
+    }
+
+    fn take<const N: usize>(&mut self) -> Step<[u8; N]> {
+        let bytes = self.pickle[self.at..].first_chunk::<N>().ok_or("it is cut")?;
+        self.at += N;
+        Ok(*bytes)
+    }
+
+    fn bytes(&mut self, len: u64) -> Step<&'a [u8]> {
+        let rest = &self.pickle[self.at..];
+        let bytes = usize::try_from(len).ok().and_then(|len| rest.get(..len)).ok_or("it is cut")?;
+        self.at += bytes.len();
+        Ok(bytes)
+    }
+
+    fn push(&mut self, value: Value<'a>) -> Step<()> {
+        room(self.stack.len(), MAX_VALUES, "values on the stack")?;
+        self.stack.push(value);
+        Ok(())
+    }
+
+    /// Takes the top value, which lies above the last mark.
+    fn pop(&mut self) -> Step<Value<'a>> {
+        let floor = self.marks.last().copied().unwrap_or(0);
+        if self.stack.len() <= floor {
+            return Err("the stack is empty".into());
+        }
+        self.stack.pop().ok_or_else(|| "the stack is empty".into())
+    }
+
+    fn top(&self) -> Step<Value<'a>> {
+        let floor = self.marks.last().copied().unwrap_or(0);
+        self.stack.get(floor..).and_then(|values| values.last()).copied().ok_or_else(|| "the stack is empty".into())
+    }
+
+    fn mark(&mut self) -> Step<()> {
+        if self.marks.len() >= MAX_DEPTH {
+            return Err(format!("values are nested deeper than {MAX_DEPTH}"));
+        }
+        self.marks.push(self.stack.len());
+        Ok(())
+    }
+
+    /// Everything above the last mark, which is taken away.
+    fn pop_to_mark(&mut self) -> Step<Vec<Value<'a>>> {
+        let height = self.marks.pop().ok_or("there is no mark")?;
+        Ok(self.stack.split_off(height))
+    }
+
+    fn protocol(&mut self) -> Step<()> {
+        let [version] = self.take()?;
+        if self.at != 2 || !(2..=5).contains(&version) {
+            return Err(format!("protocol {version} here, expected 2 to 5 at the start"));
+        }
+        Ok(())
+    }
+
+    fn frame(&mut self) -> Step<()> {
+        let len = u64::from_le_bytes(self.take()?);
+        if len > (self.pickle.len() - self.at) as u64 {
+            return Err(format!("a frame of {len} bytes is cut"));
+        }
+        Ok(())
+    }
+
+    fn int(&mut self, read: impl FnOnce(&mut Self) -> Step<i64>) -> Step<()> {
+        let value = read(self)?;
+        self.push(Value::Int(value))
+    }
+
+    /// A little-endian two's complement integer of up to 8 bytes.
+    fn long(&mut self) -> Step<i64> {
+        let [len] = self.take()?;
+        if len > 8 {
+            return Err(format!("an integer of {len} bytes, expected at most 8"));
+        }
+        let bytes = self.bytes(len.into())?;
+        let mut wide = [if bytes.last().is_some_and(|&byte| byte >= 0x80) { 0xff } else { 0 }; 8];
+        wide[..bytes.len()].copy_from_slice(bytes);
+        Ok(i64::from_le_bytes(wide))
+    }
+
+    fn text(&mut self, read: impl FnOnce(&mut Self) -> Step<u64>) -> Step<()> {
+        let len = read(self)?;
+        if len > MAX_TEXT as u64 {
+            return Err(format!("a string of {len} bytes, expected at most {MAX_TEXT}"));
+        }
+        let text = std::str::from_utf8(self.bytes(len)?).map_err(|_| "a string is not UTF-8")?;
+        self.push(Value::Text(text))
+    }
+
+    fn put(&mut self, key: u32) -> Step<()> {
+        let value = self.top()?;
+        room(self.memo.len(), MAX_VALUES, "values in the memo")?;
+        self.memo.insert(key, value);
+        Ok(())
+    }
+
+    fn get(&mut self, key: u32) -> Step<()> {
+        let value = *self.memo.get(&key).ok_or_else(|| format!("there is nothing in the memo at {key}"))?;
+        self.push(value)
+    }
+
+    fn tuple(&mut self, len: usize) -> Step<()> {
+        let mut items = Vec::with_capacity(len);
+        for _ in 0..len {
+            items.push(self.pop()?);
+        }
+        items.reverse();
+        self.push_tuple(items)
+    }
+
+    fn push_tuple(&mut self, items: Vec<Value<'a>>) -> Step<()> {
+        room(self.tuples.len(), MAX_VALUES, "tuples")?;
+        self.tuples.push(items);
+        self.push(Value::Tuple(self.tuples.len() - 1))
+    }
+
+    fn push_dict(&mut self) -> Step<()> {
+        room(self.dicts.len(), MAX_VALUES, "dicts")?;
+        self.dicts.push(Dict::default());
+        self.push(Value::Dict(self.dicts.len() - 1))
+    }
+
+    fn expect_list(&self) -> Step<()> {
+        match self.top()? {
+            Value::List => Ok(()),
+            other => Err(format!("an item is appended to {}", other.kind())),
+        }
+    }
+
+    fn append(&mut self) -> Step<()> {
+        self.pop()?;
+        self.expect_list()
+    }
+
+    fn set_item(&mut self) -> Step<()> {
+        let value = self.pop()?;
+        let key = self.pop()?;
+        self.insert(key, value)
+    }
+
+    fn set_items(&mut self) -> Step<()> {
+        let items = self.pop_to_mark()?;
+        if items.len() % 2 != 0 {
+            return Err("a key without a value".into());
+        }
+        items.chunks_exact(2).try_for_each(|pair| self.insert(pair[0], pair[1]))
+    }
+
+    /// Puts an entry into the dictionary on the top of the stack.
+    fn insert(&mut self, key: Value<'a>, value: Value<'a>) -> Step<()> {
+        let Value::Dict(dict) = self.top()? else {
+            return Err(format!("an entry is put into {}", self.top()?.kind()));
+        };
+        let dict = &mut self.dicts[dict];
+        match (key, value) {
+            (Value::Text(name), Value::Tensor(tensor)) => dict.tensors.push((name, tensor)),
+            (Value::Text(name), _) => {
+                dict.others += 1;
+                dict.is_metadata |= name == "_metadata";
+            }
+            (key, Value::Tensor(_)) => return Err(format!("a tensor's name is {}, expected a string", key.kind())),
+            _ => dict.others += 1,
+        }
+        Ok(())
+    }
+
+    /// Up to and including the next line feed.
+    fn line(&mut self) -> Step<&'a str> {
+        let rest = &self.pickle[self.at..];
+        let end = rest.iter().take(MAX_TEXT).position(|&byte| byte == b'\n');
+        let line = end.and_then(|end| std::str::from_utf8(&rest[..end]).ok()).ok_or("a global's name is damaged")?;
+        self.at += line.len() + 1;
+        Ok(line)
+    }
+
+    fn global(&mut self) -> Step<()> {
+        let (module, name) = (self.line()?, self.line()?);
+        self.push_global(module, name)
+    }
+
+    fn stack_global(&mut self) -> Step<()> {
+        match (self.pop()?, self.pop()?) {
+            (Value::Text(name), Value::Text(module)) => self.push_global(module, name),
+            _ => Err("a global's name is no string".into()),
+        }
+    }
+
+    /// The allow-list.
+    fn push_global(&mut self, module: &str, name: &str) -> Step<()> {
+        let storage = STORAGES.iter().find(|(class, _)| *class == name);
+        let global = match (module, name, storage) {
+            ("collections", "OrderedDict", _) => Global::OrderedDict,
+            ("torch._utils", "_rebuild_tensor_v2", _) => Global::RebuildTensor,
+            ("torch", _, Some((_, element))) => Global::Storage(*element),
+            _ => {
+                let (module, name) = (module.escape_debug(), name.escape_debug());
+                return Err(format!("it refers to `{module}.{name}`, which no weights need; nothing was run"));
+            }
+        };
+        self.push(Value::Global(global))
+    }
+
+    fn reduce(&mut self) -> Step<()> {
+        let (arguments, callable) = (self.pop()?, self.pop()?);
+        let Value::Tuple(arguments) = arguments else {
+            return Err(format!("a call's arguments are {}, expected a tuple", arguments.kind()));
+        };
+        match callable {
+            Value::Global(Global::OrderedDict) if self.tuples[arguments].is_empty() => self.push_dict(),
+            Value::Global(Global::OrderedDict) => Err("collections.OrderedDict is called with arguments".into()),
+            Value::Global(Global::RebuildTensor) => {
+                room(self.tensors.len(), MAX_TENSORS, "tensors")?;
+                let tensor = self.tensor(arguments)?;
+                self.tensors.push(tensor);
+                self.push(Value::Tensor(self.tensors.len() - 1))
+            }
+            Value::Global(Global::Storage(_)) => Err("a storage class is called, which no weights need".into()),
+            other => Err(format!("{} is called, which no weights need", other.kind())),
+        }
+    }
+
+    /// The tensor of `_rebuild_tensor_v2(storage, offset, size, stride, requires_grad, backward_hooks[, metadata])`.
+    fn tensor(&self, arguments: usize) -> Step<Tensor<'a>> {
+        let (storage, offset, shape, strides) = match self.tuples[arguments][..] {
+            [
+                Value::Storage(storage),
+                Value::Int(offset),
+                Value::Tuple(shape),
+                Value::Tuple(strides),
+                Value::Bool,
+                Value::Dict(hooks),
+            ] if self.dicts[hooks].tensors.is_empty() && self.dicts[hooks].others == 0 => {
+                (storage, offset, shape, strides)
+            }
+            _ => {
+                let kinds: Vec<_> = self.tuples[arguments].iter().take(8).map(|value| value.kind()).collect();
+                return Err(format!("torch._utils._rebuild_tensor_v2 is called with ({})", kinds.join(", ")));
+            }
+        };
+        let sizes = |tuple: usize, what: &str| {
+            let items = &self.tuples[tuple];
+            if items.len() > MAX_RANK {
+                return Err(format!("a tensor with {} dimensions, expected at most {MAX_RANK}", items.len()));
+            }
+            let size = |value: &Value<'_>| match *value {
+                Value::Int(size) => u64::try_from(size).map_err(|_| format!("a tensor's {what} is {size}")),
+                other => Err(format!("a tensor's {what} is {}", other.kind())),
+            };
+            items.iter().map(size).collect::<Step<Vec<u64>>>()
+        };
+        let (shape, strides) = (sizes(shape, "size")?, sizes(strides, "stride")?);
+        if shape.len() != strides.len() {
+            return Err(format!("a tensor with {} sizes and {} strides", shape.len(), strides.len()));
+        }
+        let offset = u64::try_from(offset).map_err(|_| format!("a tensor's offset is {offset}"))?;
+        Ok(Tensor { storage: self.storages[storage], offset, shape, strides })
+    }
+
+    /// State for an object: only that of a state dict, `{"_metadata": …}`, which is dropped.
+    fn build(&mut self) -> Step<()> {
+        let state = self.pop()?;
+        let target = self.top()?;
+        match (target, state) {
+            (Value::Dict(target), Value::Dict(state)) if target != state && self.dicts[state].is_only_metadata() => {
+                Ok(())
+            }
+            _ => Err(format!("BUILD sets the state of {}: only a state_dict's `_metadata` is known", target.kind())),
+        }
+    }
+
+    /// `("storage", class, key, location, elements)`: where the archive has the elements.
+    fn persistent(&mut self) -> Step<()> {
+        let Value::Tuple(id) = self.pop()? else { return Err("a persistent id that is no tuple".into()) };
+        let storage = match self.tuples[id][..] {
+            [
+                Value::Text("storage"),
+                Value::Global(Global::Storage(element)),
+                Value::Text(key),
+                Value::Text(_),
+                Value::Int(elements),
+            ] => {
+                let elements = u64::try_from(elements).map_err(|_| format!("a storage of {elements} elements"))?;
+                Storage { key, element, elements }
+            }
+            _ => return Err("a persistent id that is no storage".into()),
+        };
+        room(self.storages.len(), MAX_VALUES, "storages")?;
+        self.storages.push(storage);
+        self.push(Value::Storage(self.storages.len() - 1))
+    }
+
+    fn stop(&mut self) -> Step<Value<'a>> {
+        let value = self.pop()?;
+        if !self.stack.is_empty() || !self.marks.is_empty() || self.at != self.pickle.len() {
+            return Err("it ends with values left over".into());
+        }
+        Ok(value)
+    }
+}
+
+/// The name of an opcode that is not one of ours, for errors.
+fn opcode_name(opcode: u8) -> String {
+    let name = match opcode {
+        b'0' => "POP",
+        b'1' => "POP_MARK",
+        b'2' => "DUP",
+        b'F' => "FLOAT",
+        b'I' => "INT",
+        b'L' => "LONG",
+        b'P' => "PERSID",
+        b'S' => "STRING",
+        b'T' => "BINSTRING",
+        b'U' => "SHORT_BINSTRING",
+        b'V' => "UNICODE",
+        b'B' => "BINBYTES",
+        b'C' => "SHORT_BINBYTES",
+        b'd' => "DICT",
+        b'g' => "GET",
+        b'i' => "INST",
+        b'l' => "LIST",
+        b'o' => "OBJ",
+        b'p' => "PUT",
+        0x81 => "NEWOBJ",
+        0x82..=0x84 => "EXT",
+        0x8b => "LONG4",
+        0x8e => "BINBYTES8",
+        0x8f => "EMPTY_SET",
+        0x90 => "ADDITEMS",
+        0x91 => "FROZENSET",
+        0x92 => "NEWOBJ_EX",
+        0x96 => "BYTEARRAY8",
+        0x97 => "NEXT_BUFFER",
+        0x98 => "READONLY_BUFFER",
+        _ => return format!("{opcode:#04x}"),
+    };
+    format!("{name} ({opcode:#04x})")
+}
+
+#[cfg(test)]
+mod tests;

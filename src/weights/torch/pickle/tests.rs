@@ -1,0 +1,160 @@
+use super::super::testing::{Tensor as Made, int, state_dict};
+use super::*;
+
+fn refusal(pickle: &[u8]) -> String {
+    read(pickle).expect_err("it was read")
+}
+
+/// A file of the fuzz corpus, made by Python's pickle (`tools/torch_corpus.py`).
+fn corpus(name: &str) -> Vec<u8> {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/torch_pickle").join(name);
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn sound() -> Made<'static> {
+    Made { class: "FloatStorage", key: "0", elements: 6, offset: 0, shape: &[2, 3], strides: &[3, 1] }
+}
+
+#[test]
+fn a_state_dict_of_a_module_is_read_in_every_protocol() {
+    for protocol in 2..=5 {
+        let pickle = corpus(&format!("good-linear-{protocol}"));
+        let tensors = read(&pickle).unwrap();
+        assert_eq!(tensors.keys().collect::<Vec<_>>(), ["bias", "weight"]);
+        let weight = &tensors["weight"];
+        assert_eq!((&weight.shape[..], &weight.strides[..], weight.offset), (&[2, 3][..], &[3, 1][..], 0));
+        assert_eq!((weight.storage.key, weight.storage.elements, weight.storage.element.dtype), ("0", 6, "F16"));
+        assert_eq!((tensors["bias"].storage.key, &tensors["bias"].shape[..]), ("1", &[2][..]));
+    }
+    let odd = corpus("good-odd");
+    let tensors = read(&odd).unwrap();
+    assert_eq!((&tensors["t"].shape[..], &tensors["t"].strides[..]), (&[3, 2][..], &[1, 3][..]));
+    assert_eq!((tensors["ids"].storage.element.dtype, &tensors["e"].strides[..]), ("I64", &[0][..]));
+}
+
+#[test]
+fn malicious_pickles_are_refused_by_name() {
+    for (name, expected) in [
+        ("bad-os-system", "`posix.system`, which no weights need; nothing was run"),
+        ("bad-eval", "`__builtin__.eval`"),
+        ("bad-exec", "`__builtin__.exec`"),
+        ("bad-getattr", "`__builtin__.getattr`"),
+        ("bad-in-a-state-dict", "`posix.system`"),
+        ("bad-as-a-key", "`__builtin__.unicode`"),
+        ("bad-ordered-dict-with-arguments", "OrderedDict is called with arguments"),
+        ("bad-parameter", "`torch._utils._rebuild_parameter`"),
+        ("bad-module", "`torch.nn.modules.linear.Linear`"),
+        ("bad-new-object", "`__main__.Plain`"),
+        ("bad-set-state", "BUILD sets the state of a dict"),
+        ("bad-set-state-of-a-list", "BUILD sets the state of a dict"),
+        ("bad-bytes", "`_codecs.encode`"),
+        ("bad-set", "`__builtin__.set`"),
+        ("bad-a-list", "holds a list, expected a dict"),
+        ("bad-no-tensors", "save the state_dict alone"),
+        ("bad-deep", "nested deeper than 64"),
+        ("bad-memo-loop", "holds a list"),
+        ("bad-bomb-of-tuples", "DUP (0x32)"),
+        ("bad-doubling-memo", "holds a tuple"),
+        ("bad-marks", "nested deeper than 64"),
+        ("bad-empty-stack", "the stack is empty"),
+        ("bad-get-nothing", "nothing in the memo at 7"),
+        ("bad-ext", "EXT (0x82)"),
+        ("bad-inst", "INST (0x69)"),
+        ("bad-obj", "`os.system`"),
+        ("bad-persid", "PERSID (0x50)"),
+        ("bad-stack-global", "`os.system`"),
+        ("bad-module-with-dots", "`torch._util.s._rebuild_tensor_v2`"),
+        ("bad-huge-string", "a string of 4611686018427387904 bytes"),
+        ("bad-huge-frame", "is cut"),
+        ("bad-protocol-0", "`os.system`"),
+        ("bad-protocol-9", "protocol 9"),
+        ("bad-left-over", "left over"),
+        ("bad-behind-the-end", "left over"),
+        ("bad-empty", "it is cut"),
+    ] {
+        let message = refusal(&corpus(name));
+        assert!(message.contains(expected), "{name}: {message}");
+    }
+}
+
+#[test]
+fn an_object_that_is_built_by_newobj_or_called_by_a_string_is_refused() {
+    assert!(refusal(b"\x80\x02ccollections\nOrderedDict\n)\x81.").contains("NEWOBJ (0x81)"));
+    assert!(refusal(b"\x80\x02X\x01\x00\x00\x00x)R.").contains("a string is called"));
+    assert!(refusal(b"\x80\x02ctorch\nFloatStorage\n)R.").contains("a storage class is called"));
+    assert!(refusal(b"\x80\x02ccollections\nOrderedDict\nNR.").contains("arguments are None"));
+    // A dictionary whose state is itself.
+    assert!(refusal(b"\x80\x02}q\0X\x09\x00\x00\x00_metadataNsh\0b.").contains("BUILD"));
+    // A name with a line feed's worth of trouble, and one without an end.
+    assert!(refusal(b"\x80\x02c\n\n.").contains("`.`"));
+    assert!(refusal(b"\x80\x02ccollections").contains("name is damaged"));
+    assert!(refusal(&[b"\x80\x02c", &[b'x'; 10_000][..], b"\ny\n."].concat()).contains("name is damaged"));
+}
+
+#[test]
+fn hostile_numbers_are_refused() {
+    type Change = fn(&mut Made<'static>);
+    let changes: [(Change, &str); 8] = [
+        (|t| t.class = "ComplexFloatStorage", "torch.ComplexFloatStorage"),
+        (|t| t.class = "UntypedStorage", "torch.UntypedStorage"),
+        (|t| t.elements = -1, "a storage of -1 elements"),
+        (|t| t.offset = -1, "offset is -1"),
+        (|t| t.shape = &[2, -3], "size is -3"),
+        (|t| t.strides = &[i64::MIN, 1], "stride is -9223372036854775808"),
+        (|t| t.strides = &[1], "2 sizes and 1 strides"),
+        (|t| t.shape = &[1; 9], "9 dimensions"),
+    ];
+    for (change, expected) in changes {
+        let mut tensor = sound();
+        change(&mut tensor);
+        let message = refusal(&state_dict(&[("w", tensor)]));
+        assert!(message.contains(expected), "{expected}: {message}");
+    }
+    assert!(refusal(&state_dict(&[("w", sound()), ("w", sound())])).contains("`w` comes twice"));
+    // An integer of nine bytes.
+    assert!(refusal(b"\x80\x02\x8a\x09123456789.").contains("9 bytes"));
+}
+
+#[test]
+fn memory_is_bounded() {
+    let many = |start: &[u8], step: &[u8], times: usize| {
+        let mut pickle = start.to_vec();
+        (0..times).for_each(|_| pickle.extend_from_slice(step));
+        pickle
+    };
+    assert!(refusal(&vec![b'N'; MAX_BYTES + 1]).contains("expected at most"));
+    assert!(refusal(&many(b"\x80\x02", b"N", MAX_VALUES + 1)).contains("values on the stack"));
+    assert!(refusal(&many(b"\x80\x02N", b")aN", MAX_VALUES)).contains("appended to None"));
+    assert!(refusal(&many(b"\x80\x02]", b")a", MAX_VALUES + 1)).contains("tuples"));
+    assert!(refusal(&many(b"\x80\x02]", b"}a", MAX_VALUES + 1)).contains("dicts"));
+    let memo: Vec<u8> = (0..=MAX_VALUES as u32).flat_map(|key| [&b"r"[..], &key.to_le_bytes()].concat()).collect();
+    assert!(refusal(&[b"\x80\x02N", &memo[..]].concat()).contains("values in the memo"));
+}
+
+#[test]
+fn cut_or_flipped_it_never_panics() {
+    let mut pickles: Vec<Vec<u8>> = ["good-linear-2", "good-linear-4", "good-odd"].map(corpus).to_vec();
+    pickles.push(state_dict(&[("w", sound())]));
+    for pickle in pickles {
+        assert!(read(&pickle).is_ok());
+        for cut in 0..pickle.len() {
+            assert!(read(&pickle[..cut]).is_err(), "cut at {cut}");
+        }
+        for bit in 0..pickle.len() * 8 {
+            let mut flipped = pickle.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            let _ = read(&flipped);
+        }
+    }
+}
+
+#[test]
+fn integers_are_two_s_complement() {
+    for value in [0i64, 1, 127, 128, 255, 256, 65_535, 65_536, i64::MAX] {
+        let mut tensor = sound();
+        tensor.elements = value;
+        let pickle = state_dict(&[("w", tensor)]);
+        assert_eq!(read(&pickle).unwrap()["w"].storage.elements, value as u64);
+    }
+    assert_eq!(int(-1)[..2], [0x8a, 8]);
+}
