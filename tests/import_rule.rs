@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Module → what it may import of this crate; `kernels` is the crate `trivec-kernels`.
 ///
 /// `compute` (the chosen kernels, the threads, and the matrix product cut into tasks) is what `model` and `heads` share.
-const TABLE: [(&str, &[&str]); 17] = [
+const TABLE: [(&str, &[&str]); 18] = [
     ("error", &[]),
     ("embedding", &[]),
     ("parallel", &[]),
@@ -36,8 +36,9 @@ const TABLE: [(&str, &[&str]); 17] = [
     ),
     ("similarity", &["embedding", "kernels", "parallel", "error"]),
     ("pack", &["engine", "text", "model", "weights", "tensor", "config", "embedding", "parallel", "kernels", "error"]),
+    ("hub", &["pack", "weights", "config", "error"]),
     // `parallel` and `kernels` for the bench, which measures what they can do.
-    ("cli", &["engine", "pack", "similarity", "embedding", "parallel", "kernels", "error"]),
+    ("cli", &["engine", "pack", "hub", "similarity", "embedding", "parallel", "kernels", "error"]),
     // The crate root and the fuzz entrances see everything.
     ("lib", &["*"]),
     ("fuzzing", &["*"]),

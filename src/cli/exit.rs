@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
+use crate::hub::{HubError, HubErrorKind};
 use crate::{Error, ErrorKind};
 
 /// The command line makes no sense.
@@ -15,6 +16,8 @@ pub(super) const INPUT: u8 = 3;
 pub(super) const MODEL: u8 = 4;
 /// The operating system refused.
 pub(super) const IO: u8 = 5;
+/// Another process is at it.
+pub(super) const BUSY: u8 = 6;
 
 pub(super) type Result<T> = std::result::Result<T, Failure>;
 
@@ -85,6 +88,18 @@ impl From<Error> for Failure {
             _ => error.to_string(),
         };
         Failure::Message { code: code(error.kind()), message }
+    }
+}
+
+impl From<HubError> for Failure {
+    fn from(error: HubError) -> Self {
+        let code = match error.kind {
+            HubErrorKind::Usage => USAGE,
+            HubErrorKind::Model => MODEL,
+            HubErrorKind::Io | HubErrorKind::Network => IO,
+            HubErrorKind::Busy => BUSY,
+        };
+        Failure::Message { code, message: error.message }
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use super::Chosen;
 use super::args::{ModelArgs, PackArgs};
 use super::exit::{Failure, Result};
 use super::output::{create_beside, move_into_place, same_file};
@@ -13,7 +14,11 @@ use crate::pack::{Calibration, PackOptions, PackReport, pack};
 use crate::{Model, WeightFormat};
 
 pub(super) fn run(args: &PackArgs, model_args: &ModelArgs) -> Result<()> {
-    let source = args.source.as_ref().or(model_args.model.as_ref());
+    let chosen = args.source.as_ref().or(model_args.model.as_ref()).map(|source| super::named(source)).transpose()?;
+    let (asked, source) = match &chosen {
+        Some(Chosen::Path(path)) => (true, Some(path)),
+        other => (other.is_some(), None),
+    };
     let calibration = match args.calibration.as_str() {
         "bundled" => Calibration::Bundled,
         "none" => Calibration::None,
@@ -27,6 +32,7 @@ pub(super) fn run(args: &PackArgs, model_args: &ModelArgs) -> Result<()> {
     let options = super::options(model_args);
     let model = match source {
         Some(path) => Model::load_with(path, &options)?,
+        None if asked => super::starter(&options)?,
         None => super::load_starter(model_args, &options)?,
     };
     let options = PackOptions { weights: args.weights, calibration, source: Some(digest(source)?) };

@@ -14,6 +14,7 @@ mod file;
 mod layout;
 #[cfg(feature = "cli")]
 pub(crate) mod synthetic;
+pub mod verify;
 
 use std::io::Write;
 use std::path::Path;
