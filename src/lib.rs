@@ -57,6 +57,8 @@ mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod heads;
+#[cfg(feature = "cli")]
+mod hub;
 mod model;
 pub mod pack;
 mod parallel;

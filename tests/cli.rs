@@ -17,6 +17,8 @@ fn trivec(args: &[&str]) -> Command {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TRIVEC_")) {
         command.env_remove(name);
     }
+    // A home without models, whatever this machine has.
+    command.env("TRIVEC_HOME", common::data("no-home"));
     command.args(args).stdin(Stdio::null());
     command
 }
@@ -235,7 +237,7 @@ fn full_disks_and_closed_pipes() {
         let (code, message) = failure(&trivec(command).stdout(full).stderr(Stdio::piped()).output().unwrap());
         assert!(code == 5 && message.contains("standard output"), "{command:?}: {code} {message}");
     }
-    let mut child = trivec(&["embed", "--batch-size", "1"])
+    let mut child = trivec(&["embed", "--quiet", "--batch-size", "1"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -249,6 +251,19 @@ fn full_disks_and_closed_pipes() {
     writer.join().unwrap();
     assert!(first.starts_with("{\"index\":0"));
     assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+}
+
+#[test]
+fn the_model_that_was_chosen_for_the_user_is_said() {
+    for command in [&["embed", "a"][..], &["score", "a", "b"], &["explain", "a", "b"], &["tokens", "a"], &["info"]] {
+        let stderr = |more: &[&str]| String::from_utf8(run(&[command, more].concat()).stderr).unwrap();
+        assert!(stderr(&[]).contains("built-in starter model (not BGE-M3)"), "{command:?}");
+        assert_eq!(
+            (stderr(&["--quiet"]), stderr(&["--model", "starter"])),
+            (String::new(), String::new()),
+            "{command:?}"
+        );
+    }
 }
 
 #[test]

@@ -13,6 +13,8 @@ fn run(args: &[&str]) -> Output {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TRIVEC_")) {
         command.env_remove(name);
     }
+    // A home without models, whatever this machine has.
+    command.env("TRIVEC_HOME", Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/no-home"));
     command.args(args).stdin(Stdio::null()).output().unwrap()
 }
 

@@ -52,9 +52,10 @@ const TABLE: [(&str, &[&str]); 18] = [
             "error",
         ],
     ),
+    ("hub", &["pack", "weights", "config", "error"]),
     // `parallel` and `kernels` for the bench, which measures what they can do.
     ("server", &["engine", "similarity", "embedding", "error"]),
-    ("cli", &["server", "engine", "pack", "similarity", "embedding", "parallel", "kernels", "error"]),
+    ("cli", &["server", "engine", "pack", "hub", "similarity", "embedding", "parallel", "kernels", "error"]),
     // The crate root and the fuzz entrances see everything.
     ("lib", &["*"]),
     ("fuzzing", &["*"]),

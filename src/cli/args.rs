@@ -17,6 +17,10 @@ Examples:
   trivec embed --input texts.txt --modes dense,sparse --output vectors.jsonl
   trivec info --model path/to/bge-m3
   trivec pack path/to/bge-m3 --weights int8 -o bge-m3-int8.safetensors
+  trivec models
+
+Without --model, the model that was installed last (or chosen by `trivec models use`) is used, else the built-in starter.
+Models live in TRIVEC_HOME [default: trivec in XDG_DATA_HOME, else ~/.local/share/trivec].
 
 Exit codes: 0 done, 2 wrong use, 3 bad input, 4 bad model or missing head, 5 I/O error, 6 in use by another process.
 Every option can be given by the environment variable that its help names.";
@@ -34,8 +38,8 @@ pub(super) struct Cli {
 /// What all subcommands share.
 #[derive(Args, Debug, Clone)]
 pub(super) struct ModelArgs {
-    /// Model: a directory in Hugging Face layout or a packed file; without it the built-in starter is used
-    #[arg(long, value_name = "PATH", env = "TRIVEC_MODEL", global = true)]
+    /// Model: a directory in Hugging Face layout, a packed file, the name of an installed model, or `starter` [default: the model in use]
+    #[arg(long, value_name = "PATH|NAME", env = "TRIVEC_MODEL", global = true)]
     pub model: Option<PathBuf>,
     /// Worker threads [default: the CPUs this process may use]
     #[arg(long, value_name = "N", env = "TRIVEC_THREADS", global = true)]
@@ -101,6 +105,11 @@ pub(super) enum Command {
     Serve(Box<ServeArgs>),
     /// Measure a model against the limits of this machine
     Bench(BenchArgs),
+    /// Fetch a model, pack it, check it and make it the one in use
+    #[cfg(feature = "hub")]
+    Pull(super::pull::PullArgs),
+    /// List the installed models, choose the one in use, remove one
+    Models(super::models::ModelsArgs),
 }
 
 /// How texts become tokens.
@@ -363,7 +372,7 @@ pub(super) struct BenchArgs {
     pub json: bool,
 }
 
-fn parse_weights(name: &str) -> Result<WeightFormat, String> {
+pub(super) fn parse_weights(name: &str) -> Result<WeightFormat, String> {
     WeightFormat::by_name(name).ok_or_else(|| {
         let known: Vec<_> = WeightFormat::ALL.iter().map(|format| format.name()).collect();
         format!("expected one of {}", known.join(", "))

@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
+use crate::hub::{HubError, HubErrorKind};
 use crate::{Error, ErrorKind};
 
 /// The command line makes no sense.
@@ -111,6 +112,18 @@ impl From<Error> for Failure {
         };
         let busy = matches!(&error, Error::Io { source, .. } if source.kind() == io::ErrorKind::ResourceBusy);
         Failure::Message { code: if busy { BUSY } else { code(error.kind()) }, message }
+    }
+}
+
+impl From<HubError> for Failure {
+    fn from(error: HubError) -> Self {
+        let code = match error.kind {
+            HubErrorKind::Usage => USAGE,
+            HubErrorKind::Model => MODEL,
+            HubErrorKind::Io | HubErrorKind::Network => IO,
+            HubErrorKind::Busy => BUSY,
+        };
+        Failure::Message { code, message: error.message }
     }
 }
 

@@ -8,9 +8,14 @@ mod explain;
 mod import;
 mod info;
 mod input;
+mod models;
 mod output;
 mod pack;
 mod plot;
+#[cfg(feature = "hub")]
+mod pull;
+#[cfg(feature = "hub")]
+mod pull_progress;
 mod rerank;
 mod score;
 #[cfg(feature = "serve")]
@@ -20,11 +25,14 @@ mod style;
 mod tokens;
 mod verify;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use args::{Cli, Command, ModelArgs};
 use exit::Result;
 
+use crate::hub::names::{STARTER, Spec};
+use crate::hub::{Choice, HubError, Store};
 use crate::{LoadOptions, Model};
 
 /// Runs the program: parses the arguments, runs the subcommand, says what went wrong, returns the exit code.
@@ -58,15 +66,77 @@ fn run(cli: &Cli) -> Result<()> {
         #[cfg(feature = "serve")]
         Command::Serve(args) => serve::run(args, &cli.model),
         Command::Bench(args) => bench::run(args, &cli.model),
+        #[cfg(feature = "hub")]
+        Command::Pull(args) => pull::run(args, &cli.model),
+        Command::Models(args) => models::run(args, &cli.model),
     }
 }
 
-/// Loads the model that was asked for, else the starter.
+/// The model a command works with.
+enum Chosen {
+    /// A directory or a packed file.
+    Path(PathBuf),
+    Starter,
+}
+
+/// Loads the model that was asked for, else the one in use.
 fn load(args: &ModelArgs) -> Result<Model> {
+    load_chosen(choose(args)?, args)
+}
+
+fn load_chosen(chosen: Chosen, args: &ModelArgs) -> Result<Model> {
     let options = options(args);
-    match &args.model {
-        Some(directory) => Ok(Model::load_with(directory, &options)?),
-        None => load_starter(args, &options),
+    match chosen {
+        Chosen::Path(path) => Ok(Model::load_with(path, &options)?),
+        Chosen::Starter => starter(&options),
+    }
+}
+
+/// The model that was asked for, else the one in use, of which a line on stderr tells.
+fn choose(args: &ModelArgs) -> Result<Chosen> {
+    if let Some(model) = &args.model {
+        return named(model);
+    }
+    let note = |text: String| {
+        if !args.quiet {
+            anstream::eprintln!("trivec: {text}");
+        }
+    };
+    // Where there is no home to keep models in, there is none installed.
+    let default = Store::from_env().ok().map(|store| Ok::<_, HubError>((store.default_model()?, store))).transpose()?;
+    if let Some((Choice::Installed(record), store)) = default {
+        note(format!("using {} ({}); choose another with --model", record.name, record.weights));
+        return Ok(Chosen::Path(store.path(&record)));
+    }
+    if cfg!(feature = "starter") {
+        note("using the built-in starter model (not BGE-M3); choose another with --model".to_owned());
+    }
+    Ok(Chosen::Starter)
+}
+
+/// The model at a path or, where nothing is there, of a name.
+fn named(model: &Path) -> Result<Chosen> {
+    let path = || Ok(Chosen::Path(model.to_path_buf()));
+    if model.exists() {
+        return path();
+    }
+    let Some(name) = model.to_str() else { return path() };
+    if name == STARTER {
+        return Ok(Chosen::Starter);
+    }
+    if let Ok(store) = Store::from_env() {
+        // `BAAI/bge-m3` is installed as `bge-m3`.
+        let short = Spec::parse(name).map_or_else(|_| name.to_owned(), |spec| spec.name);
+        if let Some(record) = store.find(&short)? {
+            return Ok(Chosen::Path(store.path(&record)));
+        }
+    }
+    match Spec::parse(name) {
+        Ok(spec) if spec.known.is_some() => Err(exit::Failure::Message {
+            code: exit::MODEL,
+            message: format!("the model `{name}` is not installed: `trivec pull {name}` fetches it"),
+        }),
+        _ => path(),
     }
 }
 
@@ -74,18 +144,22 @@ fn options(args: &ModelArgs) -> LoadOptions {
     LoadOptions { threads: args.threads, isa: args.isa.clone(), check_finite: !args.no_check, preload: args.preload }
 }
 
-#[cfg(feature = "starter")]
+/// Loads the starter, for a command whose default it is.
 fn load_starter(args: &ModelArgs, options: &LoadOptions) -> Result<Model> {
-    use std::io::IsTerminal;
-    if !args.quiet && std::io::stderr().is_terminal() {
-        anstream::eprintln!("trivec: using the built-in starter model (not BGE-M3); choose another with --model DIR");
+    if !args.quiet && cfg!(feature = "starter") {
+        anstream::eprintln!("trivec: using the built-in starter model (not BGE-M3); choose another with --model");
     }
+    starter(options)
+}
+
+#[cfg(feature = "starter")]
+fn starter(options: &LoadOptions) -> Result<Model> {
     Ok(Model::starter_with(options)?)
 }
 
 #[cfg(not(feature = "starter"))]
-fn load_starter(_args: &ModelArgs, _options: &LoadOptions) -> Result<Model> {
+fn starter(_options: &LoadOptions) -> Result<Model> {
     Err(exit::Failure::usage(
-        "no model: this binary was built without the starter; give --model DIR or set TRIVEC_MODEL",
+        "no model: this binary was built without the starter; give --model PATH or the NAME of an installed model",
     ))
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
 
+use super::Chosen;
 use super::args::{ModelArgs, PackArgs};
 use super::exit::{Failure, Result};
 use super::output::same_file;
@@ -15,7 +16,11 @@ use crate::pack::{Calibration, PackOptions, PackReport, Stage};
 use crate::{Model, WeightFormat};
 
 pub(super) fn run(args: &PackArgs, model_args: &ModelArgs) -> Result<()> {
-    let source = args.source.as_ref().or(model_args.model.as_ref());
+    let chosen = args.source.as_ref().or(model_args.model.as_ref()).map(|source| super::named(source)).transpose()?;
+    let (asked, source) = match &chosen {
+        Some(Chosen::Path(path)) => (true, Some(path)),
+        other => (other.is_some(), None),
+    };
     let calibration = match args.calibration.as_str() {
         "bundled" => Calibration::Bundled,
         "none" => Calibration::None,
@@ -29,6 +34,7 @@ pub(super) fn run(args: &PackArgs, model_args: &ModelArgs) -> Result<()> {
     let options = super::options(model_args);
     let model = match source {
         Some(path) => Model::load_with(path, &options)?,
+        None if asked => super::starter(&options)?,
         None => super::load_starter(model_args, &options)?,
     };
     let options = PackOptions {
@@ -39,7 +45,7 @@ pub(super) fn run(args: &PackArgs, model_args: &ModelArgs) -> Result<()> {
     };
     let watcher = Bar::new(model_args.quiet);
     let report = stages::pack(&model, &options, &args.output, &watcher);
-    watcher.bar.finish_and_clear();
+    watcher.finish();
     let report = report?;
     if !model_args.quiet {
         anstream::eprintln!(
@@ -73,18 +79,22 @@ fn calibrated(weights: WeightFormat, report: &PackReport) -> String {
 }
 
 /// A bar on a terminal for one stage after the other; what was resumed, as a line.
-struct Bar {
+pub(super) struct Bar {
     bar: ProgressBar,
     quiet: bool,
 }
 
 impl Bar {
-    fn new(quiet: bool) -> Bar {
+    pub(super) fn new(quiet: bool) -> Bar {
         let bar = super::verify::bar(quiet);
         if let Ok(style) = ProgressStyle::with_template("{msg:12} {bar:30} {percent} % · {eta} left") {
             bar.set_style(style);
         }
         Bar { bar, quiet }
+    }
+
+    pub(super) fn finish(&self) {
+        self.bar.finish_and_clear();
     }
 
     fn set(&self, what: &'static str, done: u64, total: u64) {

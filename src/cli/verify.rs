@@ -11,7 +11,6 @@ use super::exit::{Failure, Result};
 use super::output::{create_beside, move_into_place};
 use super::pack::read_texts;
 use super::plot;
-use crate::Model;
 use crate::pack::verify::{Promise, VerifyReport, bundled_texts, verify};
 
 const EXAMPLES: &str = "\
@@ -27,7 +26,7 @@ retrieval set is ranked and, for BGE-M3, the values that were published of it.";
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct VerifyArgs {
-    /// The model to judge: a packed file or a directory
+    /// The model to judge: a packed file, a directory, or an installed model's name
     #[arg(value_name = "MODEL")]
     pub candidate: PathBuf,
     /// The model that is taken for right [default: the built-in starter, if MODEL was packed from it]
@@ -52,11 +51,11 @@ pub(super) fn run(args: &VerifyArgs, model_args: &ModelArgs) -> Result<()> {
         Some(path) => read_texts(path)?,
         None => bundled_texts(),
     };
-    let options = super::options(model_args);
-    let candidate = Model::load_with(&args.candidate, &options)?;
+    let load = |path: &Path| super::load_chosen(super::named(path)?, model_args);
+    let candidate = load(&args.candidate)?;
     let reference = match &args.reference {
-        Some(path) => Model::load_with(path, &options)?,
-        None if candidate.packed_source() == Some("starter") => super::load_starter(model_args, &options)?,
+        Some(path) => load(path)?,
+        None if candidate.packed_source() == Some("starter") => super::starter(&super::options(model_args))?,
         None => {
             let what = "nothing to compare with: name the model that it was packed from (see trivec verify --help)";
             return Err(Failure::usage(what));

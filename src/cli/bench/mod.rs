@@ -60,7 +60,8 @@ pub(super) fn run(args: &BenchArgs, model_args: &ModelArgs) -> Result<()> {
     let directory = tempfile::Builder::new().prefix("trivec-bench-").tempdir();
     let directory = directory.map_err(|e| Failure::io("temporary directory", &e))?;
     let made = make_model(args, model_args, &team()?, directory.path())?;
-    let Some(path) = made.or_else(|| model_args.model.clone()) else {
+    let model = asked_path(model_args)?;
+    let Some(path) = made.or(model) else {
         return Err(Failure::usage("no model: give --synthetic bge-m3, --model, or --weights to pack the starter"));
     };
     if none && !args.worker {
@@ -115,6 +116,14 @@ fn print(text: &str) -> Result<()> {
     writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()).map_err(|e| Failure::stdout(&e))
 }
 
+/// Where the model is that was asked for, unless it is the starter.
+fn asked_path(model_args: &ModelArgs) -> Result<Option<PathBuf>> {
+    Ok(match model_args.model.as_deref().map(super::named).transpose()? {
+        Some(super::Chosen::Path(path)) => Some(path),
+        _ => None,
+    })
+}
+
 /// Packs what is to be measured, if it is not a packed file already; returns where it is.
 fn make_model(args: &BenchArgs, model_args: &ModelArgs, team: &Team, directory: &Path) -> Result<Option<PathBuf>> {
     let note = |what: String| {
@@ -134,11 +143,12 @@ fn make_model(args: &BenchArgs, model_args: &ModelArgs, team: &Team, directory: 
         move_model_into_place(&target, out)?;
         return Ok(Some(path));
     }
-    let from_file = model_args.model.as_ref().is_some_and(|path| path.is_file());
+    let asked = asked_path(model_args)?;
+    let from_file = asked.as_ref().is_some_and(|path| path.is_file());
     match args.weights {
         Some(format) if !from_file => {
             let options = super::options(model_args);
-            let model = match &model_args.model {
+            let model = match &asked {
                 Some(path) => Model::load_with(path, &options)?,
                 None => super::load_starter(model_args, &options)?,
             };

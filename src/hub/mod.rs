@@ -1,0 +1,37 @@
+//! Where models come from and where they live.
+//!
+//! ```text
+//! NAME ─▶ files and hashes ─▶ downloads, verified ─▶ (load, pack, verify: cli/pull.rs) ─▶ store
+//! names.rs   remote.rs          download.rs                                              store.rs
+//! ```
+//! The store (names, records, locks) is part of `cli`; everything that speaks to a network is behind the feature `hub`.
+
+#[cfg(feature = "hub")]
+mod cache;
+#[cfg(feature = "hub")]
+mod client;
+#[cfg(feature = "hub")]
+mod download;
+mod error;
+#[cfg(feature = "hub")]
+mod fetch;
+#[cfg(feature = "hub")]
+mod hash;
+mod lock;
+pub(crate) mod names;
+#[cfg(feature = "hub")]
+mod remote;
+#[cfg(feature = "hub")]
+mod select;
+mod store;
+
+#[cfg(feature = "hub")]
+pub(crate) use client::Patience;
+#[cfg(feature = "hub")]
+pub(crate) use download::Progress;
+pub(crate) use error::{HubError, HubErrorKind};
+#[cfg(feature = "hub")]
+pub(crate) use fetch::{FetchOptions, Fetched, fetch};
+#[cfg(feature = "hub")]
+pub(crate) use remote::Hub;
+pub(crate) use store::{Choice, Record, Store};

@@ -1,0 +1,742 @@
+//! `trivec pull`, `trivec models` and `--model NAME`, against a hub on loopback that misbehaves in every way that is known of.
+#![cfg(all(feature = "hub", feature = "starter"))]
+
+#[path = "common/hub.rs"]
+mod hub;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use hub::{COMMIT, Fault, Hub, small_model};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Where nobody listens.
+const NOWHERE: &str = "http://127.0.0.1:9";
+
+/// A home of its own for every test, and a hub.
+struct World {
+    directory: TempDir,
+    hub: Hub,
+}
+
+impl World {
+    fn new() -> World {
+        World::serving(&small_model())
+    }
+
+    fn serving(model: &Path) -> World {
+        World { directory: tempfile::tempdir().unwrap(), hub: Hub::serve(model) }
+    }
+
+    fn home(&self) -> PathBuf {
+        self.directory.path().join("home")
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_trivec"));
+        for (name, _) in std::env::vars_os() {
+            let name = name.to_string_lossy().to_ascii_uppercase();
+            if ["TRIVEC_", "HF_", "MODELSCOPE_", "XDG_"].iter().any(|prefix| name.starts_with(prefix))
+                || name.ends_with("_PROXY")
+            {
+                command.env_remove(&name).env_remove(name.to_ascii_lowercase());
+            }
+        }
+        command
+            .args(args)
+            .stdin(Stdio::null())
+            .env("HOME", self.directory.path())
+            .env("TRIVEC_HOME", self.home())
+            .env("TRIVEC_THREADS", "1")
+            .env("TRIVEC_NO_PIN", "1")
+            .env("TRIVEC_RETRY_DELAY", "0.001")
+            .env("TRIVEC_STALL_TIMEOUT", "20")
+            .env("HF_ENDPOINT", &self.hub.url)
+            .env("MODELSCOPE_ENDPOINT", NOWHERE);
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    fn pull(&self, args: &[&str]) -> Output {
+        self.run(&[&["pull", "bge-m3", "--from", "hf"], args].concat())
+    }
+
+    fn models(&self) -> Value {
+        serde_json::from_str(&stdout(&self.run(&["models", "--json"]))).unwrap()
+    }
+
+    /// No model is there, and the starter answers.
+    fn assert_clean(&self) {
+        let models = self.models();
+        assert_eq!((models["models"].as_array().unwrap().len(), &models["in_use"]), (0, &"starter".into()), "{models}");
+        assert_eq!(models["damaged"], serde_json::json!([]));
+    }
+
+    /// bge-m3 is in use and answers as its source does.
+    fn assert_installed(&self) {
+        let models = self.models();
+        assert_eq!((&models["in_use"], &models["models"][0]["name"]), (&"bge-m3".into(), &"bge-m3".into()), "{models}");
+        let embed = |model: &[&str]| {
+            let output = self.run(&[&["embed", "some text"], model].concat());
+            let json: Value = serde_json::from_str(&stdout(&output)).unwrap();
+            json["dense"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect::<Vec<f64>>()
+        };
+        let (found, expected) = (embed(&[]), embed(&["--model", small_model().to_str().unwrap()]));
+        let cosine: f64 = found.iter().zip(&expected).map(|(a, b)| a * b).sum();
+        assert!(cosine > 0.99, "{cosine}");
+        let sources = self.home().join("sources");
+        let left: Vec<_> = fs::read_dir(&sources).into_iter().flatten().map(|e| e.unwrap().path()).collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+
+    fn source(&self, path: &str) -> PathBuf {
+        self.home().join("sources/huggingface--BAAI--bge-m3").join(COMMIT).join(path)
+    }
+
+    fn packed_directory(&self) -> PathBuf {
+        self.home().join("models/bge-m3")
+    }
+}
+
+fn stdout(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[track_caller]
+fn assert_fails(output: &Output, code: i32, parts: &[&str]) {
+    let message = stderr(output);
+    assert_eq!(output.status.code(), Some(code), "{message}");
+    for part in parts {
+        assert!(message.contains(part), "`{part}` is not in: {message}");
+    }
+    assert!(!message.contains("panicked"), "{message}");
+}
+
+/// Waits for what another process is about to do.
+#[track_caller]
+fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < Duration::from_secs(60), "{what} has not happened");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn kill(mut child: Child) {
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+fn spawn(mut command: Command) -> Child {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn length(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |metadata| metadata.len())
+}
+
+#[test]
+fn one_command_on_an_empty_home_ends_with_a_model_in_use() {
+    let world = World::new();
+    let output = world.run(&["pull", "bge-m3"]);
+    let text = stdout(&output);
+    assert!(
+        text.contains("fidelity")
+            && text.contains("dense mean")
+            && text.contains("bge-m3 (BAAI/bge-m3@0123456789ab, int8"),
+        "{text}"
+    );
+    world.assert_installed();
+    // Only what is needed was asked for, and all of it but once.
+    for unneeded in ["README.md", "model.onnx", "a.png"] {
+        assert_eq!(world.hub.requests_for(unneeded).len(), 0, "{unneeded}");
+    }
+    for needed in ["config.json", "model.safetensors", "tokenizer.json", "colbert_linear.safetensors"] {
+        assert_eq!(world.hub.requests_for(needed).len(), 1, "{needed}");
+    }
+    // Which model was chosen for the user is said, unless --quiet.
+    let embed = world.run(&["embed", "a"]);
+    assert!(stderr(&embed).contains("using bge-m3 (int8)"), "{}", stderr(&embed));
+    assert_eq!(stderr(&world.run(&["embed", "a", "--quiet"])), "");
+    // By name, too, in every spelling.
+    for name in ["bge-m3", "BAAI/bge-m3"] {
+        let by_name = world.run(&["embed", "a", "--model", name]);
+        assert_eq!((stdout(&by_name), stderr(&by_name)), (stdout(&embed), String::new()));
+    }
+    // A path wins over a name.
+    let info =
+        world.command(&["info", "--json", "--model", "bge-m3"]).current_dir(world.directory.path()).output().unwrap();
+    assert!(stdout(&info).contains("int8"));
+    fs::create_dir(world.directory.path().join("bge-m3")).unwrap();
+    let info = world.command(&["info", "--model", "bge-m3"]).current_dir(world.directory.path()).output().unwrap();
+    assert_fails(&info, 4, &["config.json"]);
+}
+
+#[test]
+fn a_second_pull_has_nothing_to_do_and_force_does_it_again() {
+    let world = World::new();
+    let first: Value = serde_json::from_str(&stdout(&world.pull(&["--json"]))).unwrap();
+    assert_eq!((&first["already_installed"], &first["weights"]), (&false.into(), &"int8".into()));
+    assert!(first["verification"]["dense"]["mean"].as_f64().unwrap() > 0.99);
+    // A revision that is a commit needs nobody to be asked.
+    let again =
+        world.command(&["pull", &format!("bge-m3@{COMMIT}"), "--json"]).env("HF_ENDPOINT", NOWHERE).output().unwrap();
+    let again: Value = serde_json::from_str(&stdout(&again)).unwrap();
+    assert_eq!(again["already_installed"], true);
+    let forced: Value = serde_json::from_str(&stdout(&world.pull(&["--json", "--force", "--keep-source"]))).unwrap();
+    assert_eq!(forced["already_installed"], false);
+    assert!(
+        Path::new(forced["path"].as_str().unwrap()).is_file() && !Path::new(first["path"].as_str().unwrap()).exists()
+    );
+    assert!(world.source("model.safetensors").is_file());
+    // Kept files make another precision without a download.
+    world.hub.forget_requests();
+    let other: Value = serde_json::from_str(&stdout(&world.pull(&["--json", "--weights", "f16"]))).unwrap();
+    assert_eq!(other["weights"], "f16");
+    assert_eq!(world.hub.requests_for("model.safetensors").len(), 0);
+    assert_eq!(fs::read_dir(world.packed_directory()).unwrap().count(), 1);
+    world.assert_installed();
+}
+
+#[test]
+fn passing_faults_are_passed_over() {
+    let world = World::new();
+    world
+        .hub
+        .fault("/revision/", 1, Fault::Status(503, vec![]))
+        .fault("/tree/", 1, Fault::Status(429, vec![("Retry-After", "0".into())]))
+        .fault("config.json", 2, Fault::Status(500, vec![]))
+        .fault("model.safetensors", 1, Fault::Cut(90))
+        .fault("model.safetensors", 1, Fault::Cut(50))
+        .fault("tokenizer.json", 1, Fault::Cut(10))
+        .fault("tokenizer.json", 1, Fault::IgnoreRange)
+        .fault("colbert_linear.safetensors", 1, Fault::Trickle)
+        .fault("sparse_linear.safetensors", 1, Fault::Cut(0));
+    world.hub.pages_of(3);
+    let output = world.pull(&[]);
+    stdout(&output);
+    world.assert_installed();
+    // What had come was not asked for again.
+    let ranges: Vec<_> = world
+        .hub
+        .requests_for("model.safetensors")
+        .iter()
+        .filter(|r| !r.path.contains("colbert") && !r.path.contains("sparse"))
+        .map(|r| r.headers.get("range").cloned())
+        .collect();
+    let total = world.hub.file("model.safetensors").len();
+    let (first, second) = (total * 90 / 100, total * 90 / 100 + (total - total * 90 / 100) * 50 / 100);
+    // (A closed connection may take bytes along that were on their way.)
+    assert_eq!(ranges.len(), 3, "{ranges:?}");
+    let starts: Vec<usize> = ranges[1..]
+        .iter()
+        .map(|r| r.as_ref().unwrap()["bytes=".len()..].trim_end_matches('-').parse().unwrap())
+        .collect();
+    assert!(starts[0] <= first && starts[1] <= second && starts[0] > 0 && starts[1] >= starts[0], "{starts:?}");
+    let resumed = &world.hub.requests_for("/model.safetensors")[1];
+    assert!(resumed.headers["if-range"].starts_with('"'), "{resumed:?}");
+}
+
+#[test]
+fn retry_after_is_kept_to_and_bounded() {
+    let world = World::new();
+    world.hub.fault("config.json", 1, Fault::Status(429, vec![("Retry-After", "1".into())]));
+    let start = Instant::now();
+    stdout(&world.pull(&[]));
+    assert!(start.elapsed() >= Duration::from_secs(1));
+    let world = World::new();
+    world.hub.fault("config.json", 1, Fault::Status(429, vec![("Retry-After", "86400".into())]));
+    assert_fails(&world.pull(&[]), 5, &["429", "86400 s", "try later"]);
+    world.assert_clean();
+    let world = World::new();
+    world.hub.fault("config.json", usize::MAX, Fault::Status(503, vec![]));
+    assert_fails(&world.pull(&["--retries", "3"]), 5, &["503", "hf-mirror.com", "--from modelscope"]);
+    assert_eq!(world.hub.requests_for("/config.json").len(), 4);
+    world.assert_clean();
+}
+
+#[test]
+fn a_page_for_people_is_no_file() {
+    for path in ["/revision/", "/tree/", "tokenizer.json", "/model.safetensors"] {
+        let world = World::new();
+        world.hub.fault(path, 1, Fault::Html);
+        assert_fails(&world.pull(&[]), 5, &["HTML", "proxy"]);
+        world.assert_clean();
+        assert!(!world.source("tokenizer.json").exists() || path != "tokenizer.json");
+        stdout(&world.pull(&[]));
+        world.assert_installed();
+    }
+}
+
+#[test]
+fn a_wrong_hash_is_never_kept() {
+    for path in ["model.safetensors", "config.json"] {
+        let world = World::new();
+        world.hub.fault(&format!("/{path}"), 1, Fault::Flip);
+        assert_fails(&world.pull(&[]), 4, &[path, "expected", "not kept"]);
+        world.assert_clean();
+        assert!(!world.source(path).exists() && !world.source(&format!("{path}.part")).exists());
+        stdout(&world.pull(&[]));
+        world.assert_installed();
+    }
+    // A part that was damaged on the disk: found out, and fetched from the start in the same run.
+    let world = World::new();
+    world.hub.fault("/model.safetensors", 1, Fault::Cut(90)).fault("/model.safetensors", 1, Fault::Status(404, vec![]));
+    assert_fails(&world.pull(&[]), 4, &["404"]);
+    let part = world.source("model.safetensors.part");
+    let mut bytes = fs::read(&part).unwrap();
+    bytes[100] ^= 1;
+    fs::write(&part, bytes).unwrap();
+    let output = world.pull(&[]);
+    stdout(&output);
+    assert!(stderr(&output).contains("again from the start"), "{}", stderr(&output));
+    world.assert_installed();
+    // The hub's own word counts.
+    let world = World::new();
+    world.hub.lie_about("model.safetensors", &"ab".repeat(32));
+    assert_fails(&world.pull(&[]), 4, &["SHA-256", "abab"]);
+    world.hub.lie_about("model.safetensors", "nonsense");
+    assert_fails(&world.pull(&[]), 5, &["no hash", "nonsense"]);
+    world.assert_clean();
+}
+
+#[test]
+fn ranges_that_do_not_fit_start_again() {
+    for (fault, expected) in [
+        (Fault::Status(416, vec![]), "416"),
+        (Fault::OtherRange, "expected `bytes"),
+        (Fault::Changed, "model.safetensors"),
+        (Fault::IgnoreRange, "model.safetensors"),
+    ] {
+        let world = World::new();
+        world.hub.fault("/model.safetensors", 1, Fault::Cut(60)).fault("/model.safetensors", 1, fault.clone());
+        let output = world.pull(&[]);
+        stdout(&output);
+        assert!(stderr(&output).contains(expected), "{fault:?}: {}", stderr(&output));
+        world.assert_installed();
+    }
+    // A part that is longer than the file.
+    let world = World::new();
+    world.hub.fault("/model.safetensors", 1, Fault::Cut(60)).fault("/model.safetensors", 1, Fault::Status(404, vec![]));
+    assert_fails(&world.pull(&[]), 4, &["404"]);
+    fs::write(world.source("model.safetensors.part"), vec![0; world.hub.file("model.safetensors").len() + 1]).unwrap();
+    stdout(&world.pull(&[]));
+    world.assert_installed();
+}
+
+#[test]
+fn refusals_say_what_to_do() {
+    for (path, code, exit, parts) in [
+        ("/revision/", 401, 5, ["HF_TOKEN", "gated"]),
+        ("/tree/", 403, 5, ["HF_TOKEN", "gated"]),
+        ("/revision/", 404, 4, ["404", "spelt right"]),
+        ("/config.json", 404, 4, ["404", "spelt right"]),
+        ("/revision/", 418, 5, ["418", "not expected"]),
+    ] {
+        let world = World::new();
+        world.hub.fault(path, usize::MAX, Fault::Status(code, vec![]));
+        assert_fails(&world.pull(&[]), exit, &parts);
+        world.assert_clean();
+    }
+    let world = World::new();
+    world.hub.fault("/revision/", usize::MAX, Fault::Status(403, vec![]));
+    let output = world.command(&["pull", "bge-m3"]).env("HF_TOKEN", "hf_secret").output().unwrap();
+    assert_fails(&output, 5, &["the token (HF_TOKEN) is not allowed"]);
+    assert!(!stderr(&output).contains("hf_secret"));
+    for (args, parts) in [
+        (vec!["pull", "nonsense"], ["no known name", "ORG/REPO"]),
+        (vec!["pull", "../x"], ["model's name", "ORG/REPO"]),
+        (vec!["pull", "multilingual-e5-small"], ["BERT", "multilingual-e5-base"]),
+        (vec!["pull", "bge-m3", "--weights", "int3"], ["int8", "int4"]),
+        (vec!["pull", "bge-m3", "--stall-timeout", "0"], ["0.001", "3600"]),
+        (vec!["pull"], ["NAME", "Usage"]),
+    ] {
+        assert_fails(&world.run(&args), 2, &parts);
+    }
+    assert_fails(&world.run(&["embed", "a", "--model", "arctic-embed-l-v2"]), 4, &["trivec pull arctic-embed-l-v2"]);
+    let list = stdout(&world.run(&["pull", "--list"]));
+    for part in ["bge-m3", "MIT", "arctic-embed-l-v2", "Apache-2.0", "2.3 GB", "multilingual-e5-small cannot"] {
+        assert!(list.contains(part), "{list}");
+    }
+    let list: Value = serde_json::from_str(&stdout(&world.run(&["pull", "--list", "--json"]))).unwrap();
+    assert_eq!(list.as_array().unwrap().len(), 4);
+}
+
+#[test]
+fn a_hub_that_hangs_is_given_up() {
+    for path in ["/revision/", "/model.safetensors"] {
+        let world = World::new();
+        world.hub.fault(path, usize::MAX, Fault::Hang);
+        assert_fails(&world.pull(&["--stall-timeout", "0.1", "--retries", "1"]), 5, &["hf-mirror.com"]);
+        world.assert_clean();
+    }
+    // In the middle of a file: the next attempt goes on from there.
+    let world = World::new();
+    let half = world.hub.file("model.safetensors").len() / 2;
+    world.hub.fault("/model.safetensors", 1, Fault::Stall(half));
+    stdout(&world.pull(&["--stall-timeout", "0.3"]));
+    let range = world.hub.requests_for("/model.safetensors")[1].headers["range"].clone();
+    assert_eq!(range, format!("bytes={half}-"));
+    world.assert_installed();
+}
+
+#[test]
+fn nobody_there_gives_the_mirror_hint() {
+    let world = World::new();
+    let output =
+        world.command(&["pull", "bge-m3"]).env("HF_ENDPOINT", NOWHERE).env("TRIVEC_RETRIES", "1").output().unwrap();
+    assert_fails(
+        &output,
+        5,
+        &["127.0.0.1:9", "trying modelscope", "HF_ENDPOINT=https://hf-mirror.com", "--from modelscope"],
+    );
+    world.assert_clean();
+    let output = world.command(&["pull", "bge-m3"]).env("HF_ENDPOINT", "nonsense").output().unwrap();
+    assert_fails(&output, 2, &["no address of a hub"]);
+}
+
+#[test]
+fn model_scope_serves_when_asked_and_when_the_other_cannot_be_reached() {
+    for from in ["modelscope", "auto"] {
+        let world = World::new();
+        let output = world
+            .command(&["pull", "bge-m3", "--json", "--from", from])
+            .env("HF_ENDPOINT", NOWHERE)
+            .env("MODELSCOPE_ENDPOINT", &world.hub.url)
+            .output()
+            .unwrap();
+        let json: Value = serde_json::from_str(&stdout(&output)).unwrap();
+        assert_eq!((&json["hub"], json["revision"].as_str().unwrap().len()), (&"modelscope".into(), 40));
+        assert!(world.hub.requests().iter().all(|request| request.path.starts_with("/api/v1/models/BAAI/bge-m3/repo")));
+        world.assert_installed();
+    }
+}
+
+#[test]
+fn the_token_goes_to_the_hub_alone() {
+    let world = World::new();
+    let cdn = Hub::serve(&small_model());
+    let to = |hub: &Hub, path: &str| vec![("Location", format!("{}/any/resolve/main/{path}", hub.url))];
+    world.hub.fault("/model.safetensors", 1, Fault::Status(302, to(&cdn, "model.safetensors"))).fault(
+        "/tokenizer.json",
+        1,
+        Fault::Status(307, vec![("Location", "/moved/resolve/main/tokenizer.json".into())]),
+    );
+    let output = world.command(&["pull", "bge-m3"]).env("HF_TOKEN", "hf_secret").output().unwrap();
+    stdout(&output);
+    let token = |request: &hub::Request| request.headers.get("authorization").cloned();
+    assert!(world.hub.requests().iter().all(|request| token(request).as_deref() == Some("Bearer hf_secret")));
+    assert_eq!(cdn.requests().len(), 1);
+    assert!(cdn.requests().iter().all(|request| token(request).is_none()));
+    world.assert_installed();
+
+    // From the file that Hugging Face's own tools keep it in.
+    let world = World::new();
+    let hf = world.directory.path().join("hf");
+    fs::create_dir(&hf).unwrap();
+    fs::write(hf.join("token"), "hf_file\n").unwrap();
+    stdout(&world.command(&["pull", "bge-m3"]).env("HF_HOME", &hf).output().unwrap());
+    assert_eq!(token(&world.hub.requests()[0]).as_deref(), Some("Bearer hf_file"));
+
+    for location in ["file:///etc/passwd", "nonsense"] {
+        let world = World::new();
+        world.hub.fault("/config.json", 1, Fault::Status(302, vec![("Location", location.into())]));
+        assert_fails(&world.pull(&[]), 5, &["redirect"]);
+    }
+    let world = World::new();
+    let round = world.hub.url.clone() + "/x/resolve/main/config.json";
+    world.hub.fault("config.json", usize::MAX, Fault::Status(302, vec![("Location", round)]));
+    assert_fails(&world.pull(&[]), 5, &["more than 10 redirects"]);
+}
+
+#[test]
+fn hostile_listings_do_no_harm() {
+    let world = World::new();
+    for path in ["../../outside", "/etc/outside", "..\\outside", "a/../../../outside", "C:outside"] {
+        world.hub.list_also(serde_json::json!({ "type": "file", "path": path, "size": 1, "oid": "0".repeat(40) }));
+    }
+    stdout(&world.pull(&[]));
+    world.assert_installed();
+    assert!(!world.directory.path().join("outside").exists() && !world.home().join("outside").exists());
+
+    // Sizes that cannot be, and that no disk holds: nothing is fetched.
+    let served = tempfile::tempdir().unwrap();
+    for file in ["config.json", "tokenizer.json"] {
+        fs::copy(small_model().join(file), served.path().join(file)).unwrap();
+    }
+    for size in [1u64 << 60, u64::MAX] {
+        let world = World::serving(served.path());
+        let lfs = serde_json::json!({ "oid": "00".repeat(32), "size": size });
+        world.hub.list_also(
+            serde_json::json!({ "type": "file", "path": "model.safetensors", "size": size, "oid": "", "lfs": lfs }),
+        );
+        assert_fails(&world.pull(&[]), 5, &["the disk has", "GB are needed", "TRIVEC_HOME"]);
+        assert_eq!(world.hub.requests().iter().filter(|request| request.path.contains("/resolve/")).count(), 0);
+        world.assert_clean();
+    }
+    // A module that leaves the directory.
+    fs::copy(small_model().join("model.safetensors"), served.path().join("model.safetensors")).unwrap();
+    fs::write(served.path().join("modules.json"), r#"[{"path":"../../x","type":"m.Pooling"}]"#).unwrap();
+    let world = World::serving(served.path());
+    assert_fails(&world.pull(&[]), 4, &["../../x", "leaves the directory"]);
+    fs::write(served.path().join("modules.json"), "{").unwrap();
+    assert_fails(&World::serving(served.path()).pull(&[]), 4, &["modules.json"]);
+    // Nothing that this program could load.
+    fs::remove_file(served.path().join("model.safetensors")).unwrap();
+    assert_fails(&World::serving(served.path()).pull(&[]), 4, &["pytorch_model.bin", "onnx/model.onnx"]);
+}
+
+#[test]
+fn what_hugging_faces_cache_has_is_not_fetched() {
+    let world = World::new();
+    let cache = world.directory.path().join("hf/hub");
+    let root = cache.join("models--BAAI--bge-m3");
+    let snapshot = root.join("snapshots").join(COMMIT);
+    fs::create_dir_all(&snapshot).unwrap();
+    fs::create_dir_all(root.join("refs")).unwrap();
+    fs::write(root.join("refs/main"), COMMIT).unwrap();
+    for entry in fs::read_dir(small_model()).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, snapshot.join(path.file_name().unwrap())).unwrap();
+    }
+    let pull = |offline: &str| {
+        let mut command = world.command(&["pull", "bge-m3", "--force"]);
+        command.env("HF_HUB_CACHE", &cache).env("HF_HUB_OFFLINE", offline).output().unwrap()
+    };
+    let output = pull("0");
+    stdout(&output);
+    assert!(stderr(&output).contains("from the cache of Hugging Face"), "{}", stderr(&output));
+    assert!(world.hub.requests().iter().all(|request| !request.path.contains("/resolve/")));
+    world.assert_installed();
+    assert!(snapshot.join("model.safetensors").is_file(), "the cache is not ours to empty");
+    // A damaged file of the cache is fetched.
+    let weights = snapshot.join("model.safetensors");
+    let good = fs::read(&weights).unwrap();
+    let mut bad = good.clone();
+    bad[5000] ^= 1;
+    fs::write(&weights, bad).unwrap();
+    let output = pull("0");
+    stdout(&output);
+    assert!(stderr(&output).contains("not used"), "{}", stderr(&output));
+    assert_eq!(world.hub.requests_for("/model.safetensors").len(), 1);
+    // Offline, nobody is asked.
+    fs::write(&weights, good).unwrap();
+    world.hub.forget_requests();
+    stdout(&pull("1"));
+    assert_eq!(world.hub.requests().len(), 0);
+    world.assert_installed();
+    fs::remove_dir_all(&root).unwrap();
+    assert_fails(&pull("1"), 5, &["HF_HUB_OFFLINE", "not in the cache"]);
+    world.assert_installed();
+}
+
+#[test]
+fn pinned_hashes_are_held() {
+    let world = World::new();
+    let output = world.command(&["pull", "bge-m3"]).env_remove("TRIVEC_NO_PIN").output().unwrap();
+    assert_fails(&output, 4, &["tokenizer.json", "21106b6d", "--no-pin"]);
+    assert!(world.hub.requests()[0].path.contains("5617a9f61b028005a4858fdac845db406aefb181"));
+    world.assert_clean();
+    // A revision of one's own is not the pinned one.
+    stdout(&world.command(&["pull", "bge-m3@main"]).env_remove("TRIVEC_NO_PIN").output().unwrap());
+    world.assert_installed();
+}
+
+#[test]
+fn two_at_once_are_one_after_the_other() {
+    let world = World::new();
+    world.hub.fault("/model.safetensors", 1, Fault::Stall(5000));
+    let first = spawn(world.command(&["pull", "bge-m3"]));
+    world.hub.wait_for_stall();
+    let pid = first.id().to_string();
+    assert_fails(&world.pull(&[]), 6, &["working on bge-m3", &pid, "--wait"]);
+    assert_fails(&world.run(&["models", "rm", "bge-m3"]), 6, &["working on bge-m3"]);
+    world.assert_clean();
+    let second = spawn(world.command(&["pull", "bge-m3", "--wait", "--json"]));
+    world.hub.release();
+    stdout(&first.wait_with_output().unwrap());
+    let second = second.wait_with_output().unwrap();
+    let json: Value = serde_json::from_str(&stdout(&second)).unwrap();
+    assert_eq!((json["already_installed"].clone(), json["name"].clone()), (true.into(), "bge-m3".into()));
+    world.assert_installed();
+}
+
+#[test]
+fn killed_while_it_asks() {
+    let world = World::new();
+    world.hub.fault("/tree/", 1, Fault::Hang);
+    let child = spawn(world.command(&["pull", "bge-m3"]));
+    wait_until("the listing is asked for", || {
+        world.hub.requests().iter().any(|request| request.path.contains("/tree/"))
+    });
+    kill(child);
+    world.assert_clean();
+    stdout(&world.pull(&[]));
+    world.assert_installed();
+}
+
+#[test]
+fn killed_while_it_fetches_it_goes_on_where_it_was() {
+    let world = World::new();
+    let at = world.hub.file("model.safetensors").len() * 2 / 3;
+    world.hub.fault("/model.safetensors", 1, Fault::Stall(at));
+    let child = spawn(world.command(&["pull", "bge-m3"]));
+    let part = world.source("model.safetensors.part");
+    wait_until("two thirds are there", || length(&part) == at as u64);
+    wait_until("the tokenizer is there", || world.source("tokenizer.json").exists());
+    kill(child);
+    world.assert_clean();
+    assert!(!world.source("model.safetensors").exists());
+    world.hub.forget_requests();
+    stdout(&world.pull(&[]));
+    let requests = world.hub.requests_for("/model.safetensors");
+    assert_eq!(requests[0].headers["range"], format!("bytes={at}-"));
+    assert_eq!(world.hub.requests_for("/tokenizer.json").len(), 0);
+    world.assert_installed();
+}
+
+#[test]
+fn killed_while_it_packs_or_compares() {
+    let world = World::new();
+    let in_directory = |wanted: &dyn Fn(&str) -> bool| {
+        let entries = fs::read_dir(world.packed_directory()).into_iter().flatten().flatten();
+        entries.filter(|entry| wanted(&entry.file_name().to_string_lossy())).count()
+    };
+    let temporary = |name: &str| name.starts_with(".trivec-");
+    let packed = |name: &str| name.ends_with("-int8-0.1.0.safetensors");
+    let child = spawn(world.command(&["pull", "bge-m3"]));
+    wait_until("packing has begun", || in_directory(&temporary) == 1);
+    kill(child);
+    world.assert_clean();
+    assert_eq!(in_directory(&packed), 0);
+
+    // Nothing is fetched again; with a commit nobody is even asked.
+    let commit = format!("bge-m3@{COMMIT}");
+    let pull = || {
+        let mut command = world.command(&["pull", &commit]);
+        command.env("HF_ENDPOINT", NOWHERE);
+        command
+    };
+    let child = spawn(pull());
+    wait_until("packing is done", || in_directory(&packed) == 1);
+    kill(child);
+    world.assert_clean();
+    assert_eq!(in_directory(&temporary), 0);
+
+    let output = pull().output().unwrap();
+    stdout(&output);
+    assert!(stderr(&output).contains("packed already"), "{}", stderr(&output));
+    world.assert_installed();
+}
+
+#[test]
+#[cfg(unix)]
+fn a_full_disk_keeps_what_has_come() {
+    // A limit on the size of files is a disk that refuses, at a known byte.
+    let world = World::new();
+    let mut limited = world.command(&[]);
+    limited = {
+        let mut shell = Command::new("sh");
+        shell
+            .arg("-c")
+            .arg("trap '' XFSZ; ulimit -f 200; exec \"$0\" pull bge-m3 --from hf")
+            .arg(env!("CARGO_BIN_EXE_trivec"));
+        for (name, value) in limited.get_envs() {
+            match value {
+                Some(value) => shell.env(name, value),
+                None => shell.env_remove(name),
+            };
+        }
+        shell
+    };
+    let output = limited.stdin(Stdio::null()).output().unwrap();
+    assert_fails(&output, 5, &["model.safetensors.part"]);
+    world.assert_clean();
+    assert!(length(&world.source("model.safetensors.part")) > 0 && !world.source("model.safetensors").exists());
+    stdout(&world.pull(&[]));
+    world.assert_installed();
+}
+
+#[test]
+fn models_are_listed_chosen_and_removed() {
+    let world = World::new();
+    let table = stdout(&world.run(&["models"]));
+    assert!(table.contains("* ") && table.contains("starter"), "{table}");
+    assert!(!world.home().exists(), "looking makes nothing");
+    assert_fails(&world.run(&["models", "rm", "bge-m3"]), 4, &["not installed"]);
+    assert_fails(&world.run(&["models", "use", "bge-m3"]), 4, &["not installed"]);
+    assert_fails(&world.run(&["models", "rm", "starter"]), 2, &["cannot be removed"]);
+    assert_fails(&world.run(&["models", "rm", "../.."]), 2, &["model's name"]);
+
+    stdout(&world.pull(&[]));
+    stdout(&world.run(&["pull", "some/other-model", "--weights", "f16"]));
+    let table = stdout(&world.run(&["models"]));
+    for part in ["* some/other-model", "  bge-m3", "int8", "f16", "BAAI/bge-m3@0123456789ab (huggingface)", "0.99"] {
+        assert!(table.contains(part), "`{part}` is not in\n{table}");
+    }
+    let used = |args: &[&str]| stderr(&world.run(args));
+    assert!(used(&["tokens", "a"]).contains("using some/other-model (f16)"));
+    assert_eq!(used(&["tokens", "a", "--model", "some/other-model"]), "");
+    assert!(used(&["models", "use", "bge-m3"]).contains("bge-m3 is in use now"));
+    for command in [&["tokens", "a"][..], &["info"], &["embed", "a"], &["score", "a", "b"], &["explain", "a", "b"]] {
+        assert!(used(command).contains("using bge-m3"), "{command:?}");
+    }
+    stdout(&world.run(&["models", "use", "starter"]));
+    assert!(used(&["tokens", "a"]).contains("starter"));
+    stdout(&world.run(&["models", "use", "bge-m3"]));
+    assert!(stdout(&world.run(&["info", "--model", "starter"])).contains("starter"));
+    // A model in use that goes leaves the one that was installed last.
+    let output = world.command(&["models", "rm", "bge-m3"]).env("TRIVEC_JSON", "1").output().unwrap();
+    stdout(&output);
+    assert!(stderr(&output).contains("some/other-model is in use now"), "{}", stderr(&output));
+    assert!(!world.packed_directory().exists());
+    stdout(&world.run(&["models", "rm", "some/other-model"]));
+    world.assert_clean();
+}
+
+#[test]
+fn damage_in_the_store_is_told_and_healed() {
+    let world = World::new();
+    stdout(&world.pull(&[]));
+    let record = world.home().join("models/bge-m3.json");
+    let file = fs::read_dir(world.packed_directory()).unwrap().next().unwrap().unwrap().path();
+    for damage in [
+        &|| fs::write(&record, "{\"format\":1").unwrap() as (),
+        &|| fs::write(&record, [0xff, 0xfe]).unwrap(),
+        &|| fs::write(&file, "short").unwrap(),
+        &|| fs::remove_file(&file).unwrap(),
+    ] as [&dyn Fn(); 4]
+    {
+        damage();
+        // Another model is not used in its place.
+        for args in [&["embed", "a"][..], &["embed", "a", "--model", "bge-m3"]] {
+            assert_fails(&world.run(args), 4, &["bge-m3", "trivec pull bge-m3 --force"]);
+        }
+        let list = world.run(&["models"]);
+        assert!(stdout(&list).contains("starter") && stderr(&list).contains("bge-m3 is damaged"), "{}", stderr(&list));
+        let json = world.models();
+        assert_eq!((&json["in_use"], &json["damaged"][0]["name"]), (&Value::Null, &"bge-m3".into()));
+        // The starter still works when it is asked for.
+        stdout(&world.run(&["embed", "a", "--model", "starter"]));
+        stdout(&world.pull(&[]));
+        world.assert_installed();
+    }
+    fs::write(&record, "").unwrap();
+    stdout(&world.run(&["models", "rm", "bge-m3"]));
+    world.assert_clean();
+    fs::write(world.home().join("default"), "\0").unwrap();
+    assert_fails(&world.run(&["embed", "a"]), 4, &["default", "trivec models use"]);
+    stdout(&world.run(&["models", "use", "starter"]));
+    stdout(&world.run(&["embed", "a"]));
+}
