@@ -68,6 +68,9 @@ export async function batch(guard) {
   const gap = await page.evaluate(() => { cancelAnimationFrame(window.raf); return window.gap; });
   const inDocument = await page.locator("#table .vt-body .vt-row").count();
   assert.ok(inDocument > 5 && inDocument < 80, `${inDocument} rows are in the document`);
+  await page.$eval("#table", (node) => { node.scrollTop = 5000; });
+  assert.ok(await page.evaluate(() => { const [box, head] = ["#table", ".vt-head"].map((s) => document.querySelector(s).getBoundingClientRect()); return Math.abs(head.top - box.top) < 3; }), "the headings stay in sight");
+  await page.$eval("#table", (node) => { node.scrollTop = 0; });
   assert.equal(await page.getAttribute("#table", "aria-rowcount"), String(ROWS + 1));
   const column = (i) => page.$$eval("#table .vt-body .vt-row", (rows, k) => rows.map((row) => row.children[k].textContent), i);
   const falling = (await column(3)).map(Number);

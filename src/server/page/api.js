@@ -57,7 +57,10 @@ async function request(path, options, asText) {
       throw new ApiError(t("error.network"));
     }
     if (response.status === 401 && !options.quiet) {
-      if (key && key === remembered.get("key", "sessionStorage")) remembered.set("key", null, "sessionStorage");
+      const current = remembered.get("key", "sessionStorage");
+      // Another request was given a new key meanwhile.
+      if (current && current !== key) continue;
+      remembered.set("key", null, "sessionStorage");
       if (await askKey()) continue;
     }
     const body = await response.text();

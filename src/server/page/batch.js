@@ -64,6 +64,7 @@ const mode = () => document.querySelector('input[name="mode"]:checked').value;
 
 function words() {
   $("data-label").textContent = t(`batch.data.${mode()}`);
+  $("data").placeholder = mode() === "pairs" ? "苹果公司发布新手机,Apple launched a new iPhone\n\"a text, with a comma\",another" : "Apple launched a new iPhone\n今天天气很好";
   $("query-field").hidden = mode() !== "documents";
 }
 
@@ -133,6 +134,7 @@ async function start() {
   $("csv").disabled = $("jsonl").disabled = false;
   table.resort();
   progress();
+  $("announce").textContent = $("batch-status").textContent;
 }
 
 function split(list) {

@@ -46,6 +46,7 @@ export function draw(canvas, series, now) {
       for (const point of points) { c.beginPath(); c.arc(x(point.at), y(point.ms), 3, 0, 7); c.fill(); }
       continue;
     }
+    if (points.length === 1) c.fillRect(x(points[0].at) - 3, y(points[0].ms) - 1, 6, 2);
     c.beginPath();
     points.forEach((point, i) => {
       // A gap in the readings is a gap in the line.

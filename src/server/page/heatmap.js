@@ -31,7 +31,7 @@ export class Heatmap {
     Object.assign(this, { box, onpoint, data: null, marked: null, cursor: null });
     this.canvas = el("canvas", { tabindex: "0", role: "img" });
     this.canvas.addEventListener("pointermove", (event) => this.#point(event));
-    this.canvas.addEventListener("pointerleave", () => { if (document.activeElement !== this.canvas) this.onpoint(null); });
+    this.canvas.addEventListener("pointerleave", () => this.onpoint(null));
     this.canvas.addEventListener("focus", () => this.#move(0, 0));
     this.canvas.addEventListener("blur", () => { this.cursor = null; this.onpoint(null); });
     this.canvas.addEventListener("keydown", (event) => {
@@ -113,8 +113,8 @@ export class Heatmap {
     this.left = roomy ? Math.ceil(widest(labels[0])) : 0;
     this.top = roomy ? Math.ceil(widest(labels[1])) : 0;
     const least = this.columns > 256 ? 1 : roomy ? 14 : 4;
-    this.cw = Math.min(58, Math.max(least, Math.floor((room - this.left) / this.columns)));
-    this.ch = Math.min(30, Math.max(least, roomy ? Math.min(this.cw, 30) : this.cw));
+    this.cw = Math.min(84, Math.max(least, Math.floor((room - this.left) / this.columns)));
+    this.ch = Math.min(34, Math.max(least, this.cw));
     const [width, height] = [this.left + this.cw * this.columns + 2, this.top + this.ch * this.rows + 2];
     const ratio = width * height > 4e6 ? 1 : window.devicePixelRatio || 1;
     [this.canvas.width, this.canvas.height] = [Math.round(width * ratio), Math.round(height * ratio)];

@@ -16,7 +16,7 @@ let visible = false;
 let timer = null;
 let last = null;
 let readings = [];
-let fromMetrics = false;
+let fromMetrics = true;
 const lines = { p50: [], p95: [] };
 
 export function initStatus() {
@@ -45,6 +45,8 @@ async function poll() {
     show();
   } catch (error) {
     notice($("status-error"), error.message);
+    // The key was refused or not given: asked for again when the view is opened again, not every two seconds.
+    if (error.status === 401) return;
   }
   clearTimeout(timer);
   if (visible && !document.hidden) timer = setTimeout(poll, EVERY_MS);
@@ -54,7 +56,8 @@ async function poll() {
 async function read() {
   const at = Date.now();
   let points = { p50: last.latency?.p50_ms, p95: last.latency?.p95_ms };
-  const histogram = await getText("metrics").then((text) => buckets(text, "trivec_encode_seconds"), () => null);
+  // Without metrics (an older server, or a key that may not read them) they are not asked for again.
+  const histogram = fromMetrics ? await getText("metrics").then((text) => buckets(text, "trivec_encode_seconds"), () => null) : null;
   fromMetrics = histogram !== null;
   if (histogram) {
     readings.push(histogram);

@@ -29,7 +29,7 @@ export class VirtualTable {
     });
     this.body = el("div", { class: "vt-body", role: "rowgroup" });
     this.box.replaceChildren(el("div", { class: "vt-inner", role: "presentation" },
-      el("div", { role: "rowgroup" }, el("div", { class: "vt-row vt-head", role: "row", "aria-rowindex": "1" }, ...this.heads)), this.body));
+      el("div", { role: "rowgroup", class: "vt-top" }, el("div", { class: "vt-row vt-head", role: "row", "aria-rowindex": "1" }, ...this.heads)), this.body));
     this.#name();
     this.render();
   }

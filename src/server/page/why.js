@@ -18,7 +18,7 @@ let heat = null;
 
 export function initWhy() {
   heat = new Heatmap($("heat"), (row, column) => {
-    if (row === null) light(null);
+    if (row === null) unhover();
     else light({ side: 0, index: row + 1, partner: column + 1 });
   });
   changes.addEventListener("lang", () => { if (shown) render(shown.answer); });
@@ -124,7 +124,7 @@ function tokenList(side) {
   }, chips)();
   const at = (event) => event.target.closest?.(".tok");
   chips.addEventListener("mouseover", (event) => { const chip = at(event); if (chip) light({ side, index: Number(chip.dataset.i) }); });
-  chips.addEventListener("mouseleave", () => { if (!chips.contains(document.activeElement)) light(null); });
+  chips.addEventListener("mouseleave", unhover);
   chips.addEventListener("focusin", (event) => { const chip = at(event); if (chip) light({ side, index: Number(chip.dataset.i) }); });
   chips.addEventListener("focusout", () => light(null));
   chips.addEventListener("keydown", (event) => {
@@ -139,6 +139,11 @@ function tokenList(side) {
     to.focus();
   });
   return box;
+}
+
+/** The pointer has left: dark again, unless the keyboard is at a token. */
+function unhover() {
+  if (!document.activeElement?.closest("#why-body .tok, #why-body canvas, #why-body tr")) light(null);
 }
 
 /** What is nearest to token `index` of `side`: indices on the other side, and for A the cosine. */
@@ -214,7 +219,7 @@ function renderShared(answer) {
     const first = [0, 1].map((side) => shown.tokens[side].findIndex((other) => other.id === token.id));
     const row = el("tr", {
       tabindex: "0", "data-id": String(token.id),
-      onmouseenter: () => lightShared(token.id), onfocus: () => lightShared(token.id), onmouseleave: () => light(null), onblur: () => light(null),
+      onmouseenter: () => lightShared(token.id), onfocus: () => lightShared(token.id), onmouseleave: unhover, onblur: () => light(null),
     },
       el("td", {}, bdi(readable(token.piece))), el("td", { class: "r num", text: token.weight_a.toFixed(3) }), el("td", { class: "r muted", text: "×" }),
       el("td", { class: "r num", text: token.weight_b.toFixed(3) }), el("td", { class: "r num", text: four(token.product) }));
@@ -244,7 +249,7 @@ function renderAlignment() {
     const value = matrix.values[i * matrix.m + column];
     const fill = el("div", { class: "fill" });
     fill.style.width = `${Math.min(1, Math.max(0, value)) * 100}%`;
-    const row = el("tr", { onmouseenter: () => light({ side: 0, index: i + 1 }), onmouseleave: () => light(null) },
+    const row = el("tr", { onmouseenter: () => light({ side: 0, index: i + 1 }), onmouseleave: unhover },
       el("td", {}, bdi(readable(tokens[0][i + 1]?.piece ?? ""))), el("td", {}, "→ ", bdi(readable(tokens[1][column + 1]?.piece ?? ""))),
       el("td", { class: "r num", text: value.toFixed(2) }), el("td", { class: "meter" }, el("div", { class: "track", "aria-hidden": "true" }, fill)));
     shown.rows[i] = row;

@@ -49,7 +49,7 @@ export const en = {
   "why": "Why?",
   "why.go": "Explain", "why.big": "The alignment of {a} × {b} tokens is large: {mb} MB to fetch.",
   "tokens.title": "Tokens, shaded by lexical weight",
-  "tokens.note": "The darker, the heavier. Underlined tokens are in both texts. Point at a token, or use the arrow keys: its ColBERT partner lights up.",
+  "tokens.note": "The stronger the shade, the heavier. Underlined tokens are in both texts. Point at a token, or use the arrow keys: its ColBERT partner lights up.",
   "tokens.of": "{side}: {n} tokens",
   "token.weight": "weight {w}", "token.best": "nearest in {side}: {piece} {sim}", "token.end": "end of text", "token.start": "start of text",
   "token.nearest.to": "nearest for: {pieces}",
