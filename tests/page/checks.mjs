@@ -150,6 +150,57 @@ async function long(guard) {
   return `${count} tokens`;
 }
 
+/** A matrix of millions is asked for first, then pooled; tokens come in pages. */
+async function large(guard) {
+  const page = await guard.open();
+  const [n, m] = [1500, 1300];
+  const tokens = (count) => Array.from({ length: count + 1 }, (_, i) => ({ id: i, piece: i === 0 ? "<s>" : i === count ? "</s>" : `▁w${i}`, weight: 0.1 }));
+  const answer = {
+    model: "x", scores: { colbert: 0.5, sparse: 0, dense: 0.5, "sparse+dense": 0.25, "colbert+sparse+dense": 0.3 }, percent: 50, verdict: "unclear",
+    a: { tokens: tokens(n), truncated: false }, b: { tokens: tokens(m), truncated: false }, shared: [],
+    alignment: { matrix: Array.from({ length: n }, (_, i) => Array.from({ length: m }, (_, j) => (i % m === j ? 1 : 0.2))), best: Array.from({ length: n }, (_, i) => i % m), score: 0.5 },
+  };
+  let asked = 0;
+  await page.route("**/v1/score", (route) => route.fulfill({ json: { model: "x", data: [{ index: 0, ...answer.scores, tokens: [n + 1, m + 1], truncated: [false, false] }], timing: {} } }));
+  await page.route("**/v1/explain", (route) => { asked++; return route.fulfill({ json: answer }); });
+  await page.click("#go");
+  await page.waitForSelector("#why-ask:not([hidden])");
+  assert.equal(asked, 0);
+  assert.match(await text(page, "#why-ask"), /1,501 × 1,301/);
+  await page.click("#why-go");
+  await page.waitForSelector("#why-body:not([hidden])");
+  assert.match(await text(page, "#heat"), /largest of 2 × 2/);
+  const chips = page.locator("#tokens .chips").nth(0);
+  assert.equal(await chips.locator(".tok").count(), 1000);
+  await page.locator("#tokens .tokens").nth(0).locator("button").click();
+  assert.equal(await chips.locator(".tok").count(), n + 1);
+  await chips.locator(".tok").nth(7).hover();
+  assert.deepEqual(await page.locator("#tokens .tok.lit").allTextContents(), ["w7"]);
+  assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth));
+}
+
+/** A model with a dense vector alone. */
+async function missing(guard) {
+  const page = await guard.open();
+  const scores = { colbert: null, sparse: null, dense: 0.7, "sparse+dense": null, "colbert+sparse+dense": null };
+  const side = { tokens: [{ id: 0, piece: "<s>", weight: null }, { id: 9, piece: "▁x", weight: null }, { id: 2, piece: "</s>", weight: null }], truncated: false };
+  await page.route("**/v1/score", (route) => route.fulfill({ json: { model: "x", data: [{ index: 0, ...scores, tokens: [3, 3], truncated: [false, false] }], timing: {} } }));
+  await page.route("**/v1/explain", (route) => route.fulfill({ json: { model: "x", scores, a: side, b: side, shared: [], alignment: null } }));
+  await page.click("#go");
+  await page.waitForSelector("#why-body:not([hidden])");
+  assert.deepEqual(Object.values(await bars(page)), ["–", "–", "0.7000", "–", "–"]);
+  assert.match(await text(page, "#shared"), /no lexical head/);
+  assert.match(await text(page, "#heat"), /no ColBERT head/);
+  await page.locator("#tokens .tok").nth(1).hover();
+  assert.equal(await text(page, "#readout"), "x");
+  // No dense vector either.
+  await page.unroute("**/v1/score");
+  await page.route("**/v1/score", (route) => route.fulfill({ json: { model: "x", data: [{ index: 0, ...scores, dense: null, tokens: [3, 3], truncated: [false, false] }], timing: {} } }));
+  await page.click("#go");
+  await page.waitForFunction(() => document.getElementById("percent").textContent === "–");
+  assert.match(await text(page, "#verdict-text"), /no dense vector/);
+}
+
 async function language(guard) {
   const page = await guard.open("", { locale: "zh-CN" });
   assert.equal(await text(page, "#h-compare"), "比较两段文本");
@@ -391,4 +442,4 @@ async function weight(guard) {
   return `${total} bytes`;
 }
 
-export const checks = { compare: compareCheck, thresholds, why, long, batch, language, keyboard, narrow, injection, contrast, status, docs, errors, weight };
+export const checks = { compare: compareCheck, thresholds, why, long, large, missing, batch, language, keyboard, narrow, injection, contrast, status, docs, errors, weight };
