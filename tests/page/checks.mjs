@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { readFile, readdir, stat } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
+import { createRequire } from "node:module";
 import path from "node:path";
 import { batch } from "./checks_batch.mjs";
 import { compare, poorContrast } from "./guard.mjs";
@@ -363,6 +364,33 @@ async function contrast(guard) {
   assert.equal((await page.evaluate(poorContrast)).length, 1);
 }
 
+/** axe-core, a judge that is not ours, on every view in both themes. */
+async function axe(guard) {
+  const source = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+  const judge = async (page, what) => {
+    await page.evaluate(source);
+    const { violations } = await page.evaluate(() => window.axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] }));
+    assert.deepEqual(violations.map((v) => `${v.id}: ${v.nodes.slice(0, 3).map((node) => node.html.slice(0, 160)).join(" | ")}`), [], what);
+  };
+  for (const theme of ["light", "dark"]) {
+    const page = await guard.open("", { colorScheme: theme });
+    await compare(page, "I enjoy reading books, 我喜欢", "Reading books is what I enjoy");
+    await page.click("#meaning summary");
+    await judge(page, `compare, ${theme}`);
+    await page.click("nav a[data-view=batch]");
+    await page.fill("#data", "one,two\nthe same,the same\nlonely\n");
+    await page.click("#batch-go");
+    await page.waitForFunction(() => /rows in/.test(document.getElementById("batch-status").textContent));
+    await judge(page, `batch, ${theme}`);
+    await page.click("nav a[data-view=status]");
+    await page.waitForSelector("#tiles .tile");
+    await judge(page, `status, ${theme}`);
+    const docsPage = await guard.open("docs.html", { colorScheme: theme });
+    await docsPage.waitForSelector("#ops details");
+    await judge(docsPage, `docs, ${theme}`);
+  }
+}
+
 async function status(guard) {
   const page = await guard.open("#status");
   await page.waitForSelector("#tiles .tile");
@@ -442,4 +470,4 @@ async function weight(guard) {
   return `${total} bytes`;
 }
 
-export const checks = { compare: compareCheck, thresholds, why, long, large, missing, batch, language, keyboard, narrow, injection, contrast, status, docs, errors, weight };
+export const checks = { compare: compareCheck, thresholds, why, long, large, missing, batch, language, keyboard, narrow, injection, contrast, axe, status, docs, errors, weight };

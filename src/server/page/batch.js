@@ -227,7 +227,7 @@ function columns() {
     number("colbert", (row) => row.scores?.colbert ?? null, () => t("col.colbert")),
     number("all", all, () => t("col.all")),
     {
-      key: "open", label: () => "",
+      key: "open", label: () => t("batch.open"),
       cell: (row) => el("button", { type: "button", text: t("batch.open"), "aria-label": t("batch.open.label", { n: row.index + 1 }), onclick: () => onOpen(row.a, row.b) }),
     },
   ];

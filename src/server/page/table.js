@@ -24,7 +24,7 @@ export class VirtualTable {
     this.box.setAttribute("aria-label", this.label());
     this.heads = this.columns.map((column) => {
       const head = el("div", { role: "columnheader", class: column.right ? "r" : null });
-      if (column.value) head.append(el("button", { type: "button", "data-key": column.key, onclick: () => this.sort(column.key) }));
+      head.append(column.value ? el("button", { type: "button", "data-key": column.key, onclick: () => this.sort(column.key) }) : el("span", { class: "sr" }));
       return head;
     });
     this.body = el("div", { class: "vt-body", role: "rowgroup" });
@@ -37,8 +37,7 @@ export class VirtualTable {
   #name() {
     this.columns.forEach((column, i) => {
       const on = column.key === this.key;
-      const button = this.heads[i].firstElementChild;
-      if (button) button.textContent = `${column.label()}${on ? (this.down ? " ↓" : " ↑") : ""}`;
+      this.heads[i].firstElementChild.textContent = `${column.label()}${on ? (this.down ? " ↓" : " ↑") : ""}`;
       if (on) this.heads[i].setAttribute("aria-sort", this.down ? "descending" : "ascending");
       else this.heads[i].removeAttribute("aria-sort");
     });

@@ -166,7 +166,9 @@ function partners(side, index) {
 function describe(side, index) {
   const list = shown.tokens[side];
   const token = list[index];
-  const parts = [isStart(list, index) ? t("token.start") : isEnd(list, index) ? t("token.end") : readable(token.piece)];
+  const parts = [readable(token.piece)];
+  if (isStart(list, index)) parts.push(t("token.start"));
+  if (isEnd(list, index)) parts.push(t("token.end"));
   if (token.weight !== null && token.weight !== undefined) parts.push(t("token.weight", { w: four(token.weight) }));
   const { indices, cosine } = partners(side, index);
   const pieces = indices.map((i) => readable(shown.tokens[1 - side][i]?.piece ?? "")).join(", ");
@@ -205,7 +207,7 @@ function light(what) {
 function table(heads, caption) {
   const body = el("tbody");
   const node = el("table", { class: "plain" }, el("caption", { class: "sr", text: caption }),
-    el("thead", {}, el("tr", {}, ...heads.map(([text, kind]) => el("th", { scope: "col", class: kind, text })))), body);
+    el("thead", {}, el("tr", {}, ...heads.map(([text, kind]) => (text ? el("th", { scope: "col", class: kind, text }) : el("td"))))), body);
   return { node, body };
 }
 

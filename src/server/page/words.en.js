@@ -80,7 +80,7 @@ export const en = {
   "batch.done": "{done} rows in {s} s.", "batch.failed": "{n} rows have an error.",
   "batch.cancelled": "Cancelled: {done} of {all} rows are scored and kept.",
   "batch.table": "Results, sortable by each heading",
-  "batch.open": "Open", "batch.open.label": "Compare row {n}",
+  "batch.open": "Open", "batch.open.label": "Open row {n}",
   "col.index": "#", "col.percent": "%", "col.verdict": "Verdict", "col.sparse": "Lexical", "col.colbert": "ColBERT", "col.all": "All three",
 
   "status.title": "The server",

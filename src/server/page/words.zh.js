@@ -80,7 +80,7 @@ export const zh = {
   "batch.done": "{done} 行，用时 {s} 秒。", "batch.failed": "{n} 行有错误。",
   "batch.cancelled": "已取消：{all} 行中有 {done} 行已打分并保留。",
   "batch.table": "结果，点击列名排序",
-  "batch.open": "打开", "batch.open.label": "比较第 {n} 行",
+  "batch.open": "打开", "batch.open.label": "打开第 {n} 行",
   "col.index": "#", "col.percent": "%", "col.verdict": "判断", "col.sparse": "词汇", "col.colbert": "ColBERT", "col.all": "三者合一",
 
   "status.title": "服务器",
