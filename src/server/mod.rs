@@ -6,6 +6,7 @@
 //! ```
 
 mod app;
+mod assets;
 mod body;
 mod error;
 mod listen;

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use crate::server::app::App;
+use crate::server::assets;
 use crate::server::error::{ApiError, Dialect};
 
 pub(super) async fn health() -> Response {
@@ -77,15 +78,12 @@ pub(super) async fn reload(State(app): State<Arc<App>>) -> Response {
     }
 }
 
-/// The page's files, by name.
-const PAGE: &[(&str, &str, &[u8])] = include!("../page/files.rs");
-
 /// The page may load nothing but its own files.
 const POLICY: &str = "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; \
                       frame-ancestors 'none'";
 
 fn file(name: &str, headers: &HeaderMap) -> Response {
-    let Some((_, kind, bytes)) = PAGE.iter().find(|(own, ..)| *own == name) else {
+    let Some((kind, bytes)) = assets::find(name) else {
         let what = format!("there is nothing at /{name}; the API is described at /openapi.json");
         return ApiError::new(StatusCode::NOT_FOUND, "not_found", what).answer(Dialect::OpenAi);
     };

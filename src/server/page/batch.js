@@ -1,0 +1,262 @@
+// Many pairs, or one query and many documents: sent in parts, shown as they come, kept when cancelled.
+
+import { $, bdi, download, el, notice, oneLine } from "./dom.js";
+import { post, wait } from "./api.js";
+import { int, t } from "./i18n.js";
+import { csvText, parseDocuments, parsePairs } from "./parse.js";
+import { four, mix, percent, verdict } from "./scores.js";
+import { changes, state } from "./state.js";
+import { VirtualTable } from "./table.js";
+
+const MAX_ROWS = 100_000;
+/** Rows of a request, and their characters: small enough for a steady bar and any server's body limit. */
+const PART_ROWS = 64;
+const PART_CHARS = 400_000;
+const LANES = 2;
+/** A text area with more than this is slow to lay out: larger pastes are held beside it. */
+const AREA_CHARS = 300_000;
+const ATTEMPTS = 8;
+
+let held = null;
+let run = null;
+let rows = [];
+let table = null;
+let onOpen = () => {};
+
+export function initBatch(open) {
+  onOpen = open;
+  $("batch-form").addEventListener("submit", (event) => { event.preventDefault(); start(); });
+  $("batch-cancel").addEventListener("click", () => run?.controller.abort());
+  $("batch-clear").addEventListener("click", () => { hold(null); $("data").value = ""; describe(); $("data").focus(); });
+  $("batch-file-button").addEventListener("click", () => $("batch-file").click());
+  $("batch-file").addEventListener("change", async (event) => {
+    if (event.target.files[0]) await take(event.target.files[0]);
+    event.target.value = "";
+  });
+  for (const radio of document.getElementsByName("mode")) radio.addEventListener("change", () => { words(); describe(); });
+  const data = $("data");
+  data.addEventListener("input", () => { if (data.value) hold(null); describe(); });
+  data.addEventListener("paste", (event) => {
+    const text = event.clipboardData?.getData("text/plain") ?? "";
+    if (data.value.length + text.length <= AREA_CHARS) return;
+    event.preventDefault();
+    const { selectionStart: from, selectionEnd: to, value } = data;
+    hold({ name: "", text: value.slice(0, from) + text + value.slice(to) });
+  });
+  const drop = $("drop");
+  for (const kind of ["dragenter", "dragover"]) drop.addEventListener(kind, (event) => { event.preventDefault(); drop.classList.add("over"); });
+  for (const kind of ["dragleave", "drop"]) drop.addEventListener(kind, () => drop.classList.remove("over"));
+  drop.addEventListener("drop", async (event) => {
+    event.preventDefault();
+    const file = event.dataTransfer.files[0];
+    if (file) await take(file);
+    else hold({ name: "", text: event.dataTransfer.getData("text/plain") });
+  });
+  $("csv").addEventListener("click", () => download("trivec-scores.csv", "text/csv;charset=utf-8", csv()));
+  $("jsonl").addEventListener("click", () => download("trivec-scores.jsonl", "application/x-ndjson", jsonl()));
+  changes.addEventListener("lang", () => { words(); describe(); table?.build(); progress(); });
+  changes.addEventListener("weights", () => table?.resort());
+  changes.addEventListener("thresholds", () => table?.resort());
+  words();
+}
+
+const mode = () => document.querySelector('input[name="mode"]:checked').value;
+
+function words() {
+  $("data-label").textContent = t(`batch.data.${mode()}`);
+  $("data").placeholder = mode() === "pairs" ? "苹果公司发布新手机,Apple launched a new iPhone\n\"a text, with a comma\",another" : "Apple launched a new iPhone\n今天天气很好";
+  $("query-field").hidden = mode() !== "documents";
+}
+
+async function take(file) {
+  hold({ name: file.name, text: await file.text() });
+}
+
+function hold(what) {
+  held = what;
+  if (held) {
+    const small = held.text.length <= AREA_CHARS && held.name === "";
+    $("data").value = small ? held.text : "";
+    if (small) held = null;
+  }
+  describe();
+}
+
+const size = (chars) => (chars < 1e6 ? `${Math.ceil(chars / 1e3)} kB` : `${(chars / 1e6).toFixed(1)} MB`);
+
+function parsed() {
+  const text = held?.text ?? $("data").value;
+  if (text.trim() === "") return { format: "", rows: [] };
+  return (mode() === "pairs" ? parsePairs : parseDocuments)(text, held?.name ?? "");
+}
+
+function describe() {
+  const { format, rows: found } = parsed();
+  if (held) $("data-note").textContent = t("batch.held", { name: held.name || format.toUpperCase(), rows: int(found.length), size: size(held.text.length) });
+  else $("data-note").textContent = found.length ? t("batch.read", { rows: int(found.length), format: format === "lines" ? "txt" : format.toUpperCase() }) : "";
+}
+
+async function start() {
+  notice($("batch-error"), "");
+  const isDocuments = mode() === "documents";
+  const query = $("query").value;
+  const { rows: found } = parsed();
+  const problem = found.length === 0 ? t("batch.none")
+    : isDocuments && query === "" ? t("batch.noquery")
+      : found.length > MAX_ROWS ? t("batch.toomany", { rows: int(found.length), max: int(MAX_ROWS) }) : null;
+  if (problem) { notice($("batch-error"), problem); return; }
+  run?.controller.abort();
+  rows = found.map((row, index) => ({ index, a: isDocuments ? query : row.a, b: row.b, error: row.error ? t(row.error, { line: row.line }) : null, scores: null }));
+  table ??= new VirtualTable($("table"), columns(), () => t("batch.table"));
+  table.setRows(rows);
+  const waiting = rows.filter((row) => !row.error);
+  const mine = run = {
+    controller: new AbortController(), started: performance.now(), all: rows.length, done: rows.length - waiting.length,
+    waitUntil: 0, state: "running", query: isDocuments ? query : null, drawn: 0,
+  };
+  $("batch-progress").hidden = false;
+  $("batch-cancel").disabled = false;
+  $("csv").disabled = $("jsonl").disabled = true;
+  progress();
+  const parts = split(waiting);
+  const lane = async () => { for (let part = parts.shift(); part; part = parts.shift()) await send(part, mine); };
+  try {
+    await Promise.all(Array.from({ length: LANES }, lane));
+    mine.state = "done";
+  } catch (error) {
+    mine.controller.abort();
+    mine.state = "cancelled";
+    if (error.name !== "AbortError") notice($("batch-error"), error.message);
+  }
+  if (run !== mine) return;
+  mine.seconds = (performance.now() - mine.started) / 1000;
+  $("batch-cancel").disabled = true;
+  $("csv").disabled = $("jsonl").disabled = false;
+  table.resort();
+  progress();
+  $("announce").textContent = $("batch-status").textContent;
+}
+
+function split(list) {
+  const parts = [];
+  let [part, chars] = [[], 0];
+  for (const row of list) {
+    const more = row.b.length + row.a.length;
+    if (part.length && (part.length === PART_ROWS || chars + more > PART_CHARS)) { parts.push(part); [part, chars] = [[], 0]; }
+    part.push(row);
+    chars += more;
+  }
+  if (part.length) parts.push(part);
+  return parts;
+}
+
+/** Scores a part. A busy server is waited for as long as it asks; a part that is refused is halved until the row at fault stands alone. */
+async function send(part, mine) {
+  const { signal } = mine.controller;
+  for (let attempt = 1; ; attempt++) {
+    const pause = (mine.waitUntil - performance.now()) / 1000;
+    if (pause > 0) { progress(); await wait(pause, signal); }
+    signal.throwIfAborted();
+    try {
+      const body = mine.query === null ? { pairs: part.map((row) => [row.a, row.b]) } : { query: mine.query, documents: part.map((row) => row.b) };
+      const { answer } = await post("v1/score", body, signal);
+      for (const scores of answer.data) if (part[scores.index]) part[scores.index].scores = scores;
+      break;
+    } catch (error) {
+      if (error.name === "AbortError") throw error;
+      const busy = error.status === 429 || error.status === 503;
+      if (busy && attempt < ATTEMPTS) {
+        mine.waitUntil = performance.now() + 1000 * Math.min(60, error.retryAfter ?? 2 ** attempt / 4);
+        continue;
+      }
+      const refused = error.status === 400 || error.status === 413 || error.status === 422;
+      if (refused && part.length > 1) {
+        const half = part.length >> 1;
+        await send(part.slice(0, half), mine);
+        await send(part.slice(half), mine);
+        return;
+      }
+      if (!refused) throw error;
+      part[0].error = error.message;
+      break;
+    }
+  }
+  mine.done += part.length;
+  if (performance.now() - mine.drawn > 250) {
+    mine.drawn = performance.now();
+    if (run === mine) { progress(); if (table.key) table.resort(); else table.render(); }
+  }
+}
+
+function progress() {
+  if (!run) return;
+  const { done, all } = run;
+  $("bar").value = all ? done / all : 1;
+  const seconds = (performance.now() - run.started) / 1000;
+  const rate = done / Math.max(seconds, 0.01);
+  const pause = Math.ceil((run.waitUntil - performance.now()) / 1000);
+  const failed = rows.filter((row) => row.error).length;
+  const extra = failed ? ` ${t("batch.failed", { n: int(failed) })}` : "";
+  let text;
+  if (run.state === "done") text = t("batch.done", { done: int(done), s: run.seconds?.toFixed(1) }) + extra;
+  else if (run.state === "cancelled") text = t("batch.cancelled", { done: int(rows.filter((row) => row.scores).length), all: int(all) }) + extra;
+  else if (pause > 0) text = t("batch.waiting", { done: int(done), all: int(all), s: pause });
+  else text = t("batch.running", { done: int(done), all: int(all), rate: int(Math.round(rate)), left: done ? int(Math.ceil((all - done) / rate)) : "–" });
+  $("batch-status").textContent = text;
+}
+
+const all = (row) => row.scores && mix(row.scores, state.weights)["colbert+sparse+dense"];
+const dense = (row) => row.scores?.dense ?? null;
+const word = (row) => (dense(row) === null ? null : verdict(dense(row), state.thresholds));
+
+function columns() {
+  const text = (key) => ({ key, label: () => t(`text.${key}`), value: (row) => row[key], cell: (row) => bdi(oneLine(row[key])) });
+  const number = (key, value, label) => ({ key, right: true, label, value, cell: (row) => (row.scores ? four(value(row)) : "") });
+  return [
+    { key: "index", right: true, label: () => t("col.index"), value: (row) => row.index, cell: (row) => String(row.index + 1) },
+    text("a"), text("b"),
+    {
+      key: "percent", right: true, label: () => t("col.percent"), value: dense, tone: (row) => word(row) ?? "",
+      cell: (row) => (dense(row) === null ? "" : percent(dense(row), state.thresholds)),
+    },
+    {
+      key: "verdict", label: () => t("col.verdict"), value: (row) => word(row), tone: (row) => (row.error ? "fail" : word(row) ?? ""),
+      title: (row) => row.error ?? "", cell: (row) => row.error ?? (word(row) ? t(`verdict.${word(row)}`) : ""),
+    },
+    number("sparse", (row) => row.scores?.sparse ?? null, () => t("col.sparse")),
+    number("colbert", (row) => row.scores?.colbert ?? null, () => t("col.colbert")),
+    number("all", all, () => t("col.all")),
+    {
+      key: "open", label: () => t("batch.open"),
+      cell: (row) => el("button", { type: "button", text: t("batch.open"), "aria-label": t("batch.open.label", { n: row.index + 1 }), onclick: () => onOpen(row.a, row.b) }),
+    },
+  ];
+}
+
+/** A row of the downloads, in the order that the table shows. */
+function record(row) {
+  const mixed = row.scores ? mix(row.scores, state.weights) : {};
+  return {
+    index: row.index, a: row.a, b: row.b,
+    percent: dense(row) === null ? null : Number(percent(dense(row), state.thresholds)), verdict: word(row),
+    dense: mixed.dense ?? null, sparse: mixed.sparse ?? null, colbert: mixed.colbert ?? null,
+    "sparse+dense": mixed["sparse+dense"] ?? null, "colbert+sparse+dense": mixed["colbert+sparse+dense"] ?? null,
+    tokens: row.scores?.tokens ?? null, truncated: row.scores?.truncated ?? null, error: row.error,
+  };
+}
+
+const records = () => table.order.map((i) => record(rows[i]));
+
+function* csv() {
+  const heads = ["index", "a", "b", "percent", "verdict", "dense", "sparse", "colbert", "sparse+dense", "colbert+sparse+dense", "tokens_a", "tokens_b", "truncated_a", "truncated_b", "error"];
+  // The mark tells spreadsheets that this is UTF-8.
+  yield `\ufeff${heads.join(",")}\r\n`;
+  for (const { tokens, truncated, ...row } of records()) {
+    const cells = [...heads.slice(0, 10).map((name) => row[name]), tokens?.[0], tokens?.[1], truncated?.[0], truncated?.[1], row.error];
+    yield `${cells.map((cell) => (cell === null || cell === undefined ? "" : typeof cell === "string" ? csvText(cell) : String(cell))).join(",")}\r\n`;
+  }
+}
+
+function* jsonl() {
+  for (const row of records()) yield `${JSON.stringify(row)}\n`;
+}

@@ -1,0 +1,98 @@
+// The page of `trivec serve`, tested in a real Chromium.
+//
+//   TRIVEC_BIN=target/release/trivec node run.mjs     against the binary, with the starter model
+//   node run.mjs --mock                               against mock.mjs, while working on the page alone
+//   node run.mjs batch why                            the named checks only
+//
+// CHROMIUM names the browser (else chromium, chromium-browser, google-chrome on the path). Without one the run fails, unless
+// TRIVEC_PAGE_TESTS=skip says that it may not run. Screenshots go to OUT (else ./out).
+
+import { spawn, spawnSync } from "node:child_process";
+import { mkdirSync } from "node:fs";
+import { createServer } from "node:net";
+import { fileURLToPath } from "node:url";
+import path from "node:path";
+
+if (process.env.TRIVEC_PAGE_TESTS === "skip") {
+  console.log("SKIPPED: the page tests, because TRIVEC_PAGE_TESTS=skip");
+  process.exit(0);
+}
+
+const args = process.argv.slice(2);
+const isMock = args.includes("--mock");
+const only = args.filter((arg) => !arg.startsWith("--"));
+const out = path.resolve(process.env.OUT ?? fileURLToPath(new URL("out", import.meta.url)));
+mkdirSync(out, { recursive: true });
+
+function stop(message) {
+  console.error(message);
+  process.exit(1);
+}
+
+function browserPath() {
+  const names = process.env.CHROMIUM ? [process.env.CHROMIUM] : ["chromium", "chromium-browser", "google-chrome"];
+  for (const name of names) {
+    const found = spawnSync("sh", ["-c", 'command -v "$1"', "sh", name], { encoding: "utf8" }).stdout.trim();
+    if (found) return found;
+  }
+  return stop("page tests: no Chromium found. Install Debian's `chromium`, or name one by CHROMIUM; TRIVEC_PAGE_TESTS=skip leaves these tests out.");
+}
+
+const freePort = () => new Promise((resolve) => {
+  const probe = createServer().listen(0, "127.0.0.1", () => {
+    const { port } = probe.address();
+    probe.close(() => resolve(port));
+  });
+});
+
+/** The binary on a free port, ready when `/health` answers. */
+async function startBinary(bin) {
+  const port = await freePort();
+  const child = spawn(bin, ["serve", "--port", String(port)], { stdio: ["ignore", "ignore", "pipe"] });
+  let log = "";
+  let exited = null;
+  child.stderr.on("data", (data) => { log = (log + data).slice(-4000); });
+  child.on("error", (error) => { exited = error.message; });
+  child.on("exit", (code) => { exited = `exit code ${code}`; });
+  const url = `http://127.0.0.1:${port}`;
+  for (let i = 0; i < 400; i++) {
+    if (exited !== null) stop(`page tests: the server ended (${exited}):\n${log}`);
+    const fine = await fetch(`${url}/health`).then((answer) => answer.ok, () => false);
+    if (fine) return { url, stop: () => child.kill("SIGTERM") };
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  child.kill("SIGKILL");
+  return stop(`page tests: the server was not ready in 20 s:\n${log}`);
+}
+
+const executablePath = browserPath();
+if (!isMock && !process.env.TRIVEC_BIN) stop("page tests: TRIVEC_BIN names the binary to test; --mock runs without one.");
+const [{ chromium }, { checks }, { Guard }] = await Promise.all([import("playwright-core"), import("./checks.mjs"), import("./guard.mjs")]);
+const server = isMock ? await (await import("./mock.mjs")).start() : await startBinary(path.resolve(process.env.TRIVEC_BIN));
+// Chromium's sandbox does not work for root, which is who containers run as.
+const browser = await chromium.launch({ executablePath, args: process.getuid?.() === 0 ? ["--no-sandbox"] : [] });
+console.log(`page tests: ${isMock ? "mock" : process.env.TRIVEC_BIN}, Chromium ${browser.version()}`);
+
+let failed = 0;
+let ran = 0;
+for (const [name, check] of Object.entries(checks)) {
+  if (only.length && !only.includes(name)) continue;
+  ran++;
+  const guard = new Guard(browser, server.url, out, isMock);
+  try {
+    const note = await check(guard);
+    await guard.violations();
+    guard.verify();
+    console.log(`  ok    ${name}${note ? ` (${note})` : ""}`);
+  } catch (error) {
+    failed++;
+    console.log(`  FAIL  ${name}: ${error.stack ?? error}`);
+    await guard.picture(`failed-${name}`).catch(() => {});
+  } finally {
+    await guard.close();
+  }
+}
+await browser.close();
+server.stop();
+console.log(`${ran - failed} of ${ran} passed; screenshots in ${out}`);
+process.exit(failed || ran === 0 ? 1 : 0);
