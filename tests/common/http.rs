@@ -1,0 +1,142 @@
+//! A served binary on loopback, and a client so plain that it can send what no client library would.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// `trivec serve` on a free port; killed when dropped.
+pub struct Server {
+    pub child: Child,
+    pub port: u16,
+}
+
+impl Server {
+    /// With the starter and these options.
+    pub fn start(args: &[&str]) -> Server {
+        let home = std::env::temp_dir().join("trivec-test-no-models");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_trivec"));
+        command.args(["serve", "--port", "0"]).args(args).env("TRIVEC_HOME", home).env_remove("TRIVEC_MODEL");
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        let port = loop {
+            line.clear();
+            assert!(log.read_line(&mut line).unwrap() > 0, "the service ended before it listened");
+            if let Some(at) = line.find("listening on http://127.0.0.1:") {
+                break line[at + "listening on http://127.0.0.1:".len()..].trim().parse().unwrap();
+            }
+        };
+        // The log must be read, or the service would stand still once the pipe is full.
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        Server { child, port }
+    }
+
+    pub fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream
+    }
+
+    /// Sends bytes as they are, and reads the answer.
+    pub fn raw(&self, bytes: &[u8]) -> Option<Answer> {
+        let mut stream = self.connect();
+        // A service that refuses early may have closed already.
+        let _ = stream.write_all(bytes);
+        Answer::read(&mut stream)
+    }
+
+    pub fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        let mut head =
+            format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
+        for (name, value) in headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str("\r\n");
+        let answer = self.raw(&[head.as_bytes(), body].concat());
+        answer.unwrap_or_else(|| panic!("no answer to {method} {path}"))
+    }
+
+    pub fn get(&self, path: &str) -> Answer {
+        self.request("GET", path, &[], b"")
+    }
+
+    pub fn post(&self, path: &str, body: &Value) -> Answer {
+        self.request("POST", path, &[("content-type", "application/json")], body.to_string().as_bytes())
+    }
+
+    /// Asks until `done`; the service's own time is not measured.
+    pub fn wait_for(&self, path: &str, done: impl Fn(&Value) -> bool) {
+        let begin = Instant::now();
+        while !done(&self.get(path).json()) {
+            assert!(begin.elapsed() < Duration::from_secs(60), "{path} did not become what was expected");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    #[cfg(unix)]
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// Reads one answer; `None` if the connection closes without one.
+    pub fn read(stream: &mut TcpStream) -> Option<Answer> {
+        let mut reader = BufReader::new(stream);
+        let mut head = String::new();
+        loop {
+            let mut line = String::new();
+            match reader.read_line(&mut line) {
+                Ok(0) | Err(_) => return None,
+                Ok(_) if line == "\r\n" => break,
+                Ok(_) => head.push_str(&line),
+            }
+        }
+        let status = head.split(' ').nth(1)?.parse().ok()?;
+        let field = |name: &str| {
+            head.lines()
+                .find_map(|line| line.to_ascii_lowercase().strip_prefix(name).map(|value| value.trim().to_owned()))
+        };
+        let mut body = Vec::new();
+        match field("content-length:") {
+            Some(length) => {
+                body.resize(length.parse().ok()?, 0);
+                reader.read_exact(&mut body).ok()?;
+            }
+            None => {
+                reader.read_to_end(&mut body).ok()?;
+            }
+        }
+        Some(Answer { status, head, body })
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|e| panic!("{e}: {} {}", self.status, String::from_utf8_lossy(&self.body)))
+    }
+
+    pub fn header(&self, name: &str) -> Option<String> {
+        let prefix = format!("{}:", name.to_ascii_lowercase());
+        self.head.lines().find_map(|line| {
+            line.to_ascii_lowercase().starts_with(&prefix).then(|| line[prefix.len()..].trim().to_owned())
+        })
+    }
+}
