@@ -482,7 +482,8 @@ fn hostile_listings_do_no_harm() {
             serde_json::json!({ "type": "file", "path": "model.safetensors", "size": size, "oid": "", "lfs": lfs }),
         );
         assert_fails(&world.pull(&[]), 5, &["the disk has", "GB are needed", "TRIVEC_HOME"]);
-        assert_eq!(world.hub.requests().iter().filter(|request| request.path.contains("/resolve/")).count(), 0);
+        let contents = world.hub.requests().into_iter().filter(|request| request.path.contains("/resolve/"));
+        assert!(contents.map(|request| request.path).all(|path| path.ends_with("/config.json")));
         world.assert_clean();
     }
     // A module that leaves the directory.
@@ -614,7 +615,7 @@ fn killed_while_it_packs_or_compares() {
         entries.filter(|entry| wanted(&entry.file_name().to_string_lossy())).count()
     };
     let temporary = |name: &str| name.starts_with(".trivec-");
-    let packed = |name: &str| name.ends_with("-int8-0.1.0.safetensors");
+    let packed = |name: &str| name.ends_with(concat!("-int8-", env!("CARGO_PKG_VERSION"), ".safetensors"));
     let child = spawn(world.command(&["pull", "bge-m3"]));
     wait_until("packing has begun", || in_directory(&temporary) == 1);
     kill(child);
@@ -666,6 +667,51 @@ fn a_full_disk_keeps_what_has_come() {
     assert!(length(&world.source("model.safetensors.part")) > 0 && !world.source("model.safetensors").exists());
     stdout(&world.pull(&[]));
     world.assert_installed();
+}
+
+#[test]
+fn a_packed_model_that_is_not_faithful_is_not_installed() {
+    let world = World::new();
+    // The model with half of its signs turned, packed, lies where an interrupted run would have left its own.
+    let other = world.directory.path().join("other");
+    fs::create_dir(&other).unwrap();
+    for entry in fs::read_dir(small_model()).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, other.join(path.file_name().unwrap())).unwrap();
+    }
+    let mut weights = fs::read(other.join("model.safetensors")).unwrap();
+    let data = 8 + u64::from_le_bytes(weights[..8].try_into().unwrap()) as usize;
+    for numbers in weights[data..].chunks_exact_mut(4) {
+        numbers[1] ^= 0x80;
+    }
+    fs::write(other.join("model.safetensors"), weights).unwrap();
+    fs::create_dir_all(world.packed_directory()).unwrap();
+    let planted = format!("{COMMIT:.12}-int8-{}.safetensors", env!("CARGO_PKG_VERSION"));
+    let planted = world.packed_directory().join(planted);
+    stdout(&world.run(&["pack", other.to_str().unwrap(), "-o", planted.to_str().unwrap()]));
+    for _ in 0..2 {
+        let kept = [planted.to_str().unwrap(), "not installed", "models rm bge-m3"];
+        assert_fails(&world.pull(&[]), 4, &kept);
+        world.assert_clean();
+        assert!(planted.is_file() && world.source("model.safetensors").is_file());
+    }
+    world.hub.forget_requests();
+    stdout(&world.pull(&["--force"]));
+    assert_eq!(world.hub.requests_for("/model.safetensors").len(), 0);
+    world.assert_installed();
+}
+
+#[test]
+fn another_architecture_is_refused_before_its_weights_are_fetched() {
+    let served = tempfile::tempdir().unwrap();
+    for file in ["config.json", "tokenizer.json", "model.safetensors"] {
+        fs::copy(small_model().join(file), served.path().join(file)).unwrap();
+    }
+    let config = fs::read_to_string(served.path().join("config.json")).unwrap().replace("xlm-roberta", "bert");
+    fs::write(served.path().join("config.json"), config).unwrap();
+    let world = World::serving(served.path());
+    assert_fails(&world.run(&["pull", "some/model"]), 4, &["`model_type` is \"bert\"", "xlm-roberta"]);
+    assert_eq!(world.hub.requests_for("/model.safetensors").len(), 0);
 }
 
 #[test]
