@@ -4,6 +4,8 @@
 set -euo pipefail
 export PATH="$PWD/target/release:$PATH"
 work=$(mktemp -d)
+# The README shows the starter, whatever model this machine has in use.
+export TRIVEC_HOME="$work/home"
 trap 'rm -rf "$work"' EXIT
 sed -n '/<!-- run -->/,/<!-- \/run -->/p' README.md | grep -v '<!--' | grep -v '```' > "$work/commands"
 root=$PWD

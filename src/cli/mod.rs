@@ -32,7 +32,7 @@ use args::{Cli, Command, ModelArgs};
 use exit::Result;
 
 use crate::hub::names::{STARTER, Spec};
-use crate::hub::{Choice, HubError, Store};
+use crate::hub::{Choice, Store};
 use crate::{LoadOptions, Model};
 
 /// Runs the program: parses the arguments, runs the subcommand, says what went wrong, returns the exit code.
@@ -97,21 +97,30 @@ fn choose(args: &ModelArgs) -> Result<Chosen> {
     if let Some(model) = &args.model {
         return named(model);
     }
-    let note = |text: String| {
-        if !args.quiet {
-            anstream::eprintln!("trivec: {text}");
+    Ok(match installed(args)? {
+        Some(path) => Chosen::Path(path),
+        None => {
+            note_starter(args);
+            Chosen::Starter
         }
-    };
+    })
+}
+
+/// The installed model in use, of which a line on stderr tells.
+fn installed(args: &ModelArgs) -> Result<Option<PathBuf>> {
     // Where there is no home to keep models in, there is none installed.
-    let default = Store::from_env().ok().map(|store| Ok::<_, HubError>((store.default_model()?, store))).transpose()?;
-    if let Some((Choice::Installed(record), store)) = default {
-        note(format!("using {} ({}); choose another with --model", record.name, record.weights));
-        return Ok(Chosen::Path(store.path(&record)));
+    let Ok(store) = Store::from_env() else { return Ok(None) };
+    let Choice::Installed(record) = store.default_model()? else { return Ok(None) };
+    if !args.quiet {
+        anstream::eprintln!("trivec: using {} ({}); choose another with --model", record.name, record.weights);
     }
-    if cfg!(feature = "starter") {
-        note("using the built-in starter model (not BGE-M3); choose another with --model".to_owned());
+    Ok(Some(store.path(&record)))
+}
+
+fn note_starter(args: &ModelArgs) {
+    if !args.quiet && cfg!(feature = "starter") {
+        anstream::eprintln!("trivec: using the built-in starter model (not BGE-M3); choose another with --model");
     }
-    Ok(Chosen::Starter)
 }
 
 /// The model at a path or, where nothing is there, of a name.
@@ -146,9 +155,7 @@ fn options(args: &ModelArgs) -> LoadOptions {
 
 /// Loads the starter, for a command whose default it is.
 fn load_starter(args: &ModelArgs, options: &LoadOptions) -> Result<Model> {
-    if !args.quiet && cfg!(feature = "starter") {
-        anstream::eprintln!("trivec: using the built-in starter model (not BGE-M3); choose another with --model");
-    }
+    note_starter(args);
     starter(options)
 }
 

@@ -108,13 +108,19 @@ pub(super) fn run(args: &PullArgs, model_args: &ModelArgs) -> Result<()> {
     if let Some(record) = installed.as_ref().filter(same)
         && wanted == Some(record.revision.as_str())
     {
+        if !record.keep_source && !args.keep_source {
+            // What a run left that was killed when the model was in place already.
+            remove_files(&store.source_directory(&record.hub, &record.repository).join(&record.revision));
+        }
         return already(&store, record, args.json);
     }
     let fetched = fetch(&spec, &fetch_options(args), &store, &show)?;
     if let Some(record) = installed.as_ref().filter(same)
         && (record.hub.as_str(), &record.revision) == (fetched.hub.name(), &fetched.revision)
     {
-        remove_source(&fetched, args.keep_source);
+        if !record.keep_source && !args.keep_source {
+            remove_files(&fetched.directory);
+        }
         return already(&store, record, args.json);
     }
     let packed = Packed::make(args, model_args, &spec, &store, installed.as_ref(), &fetched, &show)?;
@@ -129,11 +135,14 @@ pub(super) fn run(args: &PullArgs, model_args: &ModelArgs) -> Result<()> {
         bytes: fs::metadata(&packed.path).map_err(|e| Failure::io_path(&packed.path, &e))?.len(),
         fidelity: packed.verification.pointer("/dense/mean").and_then(Value::as_f64),
         verification: packed.verification.clone(),
+        keep_source: args.keep_source,
         installed: 0,
         installed_nanos: 0,
     };
     let record = store.install(record)?;
-    remove_source(&fetched, args.keep_source);
+    if !args.keep_source {
+        remove_files(&fetched.directory);
+    }
     if args.json {
         return print(&json_line(&store, &record, false));
     }
@@ -255,13 +264,10 @@ fn remove_temporary(directory: &Path) {
     }
 }
 
-fn remove_source(fetched: &Fetched, keep: bool) {
-    if keep {
-        return;
-    }
-    // The model is in place, whether its source goes or stays.
-    let _ = fs::remove_dir_all(&fetched.directory);
-    if let Some(parent) = fetched.directory.parent() {
+/// Removes downloaded files. The model is in place, whether they go or stay.
+fn remove_files(directory: &Path) {
+    let _ = fs::remove_dir_all(directory);
+    if let Some(parent) = directory.parent() {
         // Only if nothing else is in it.
         let _ = fs::remove_dir(parent);
     }

@@ -282,6 +282,7 @@ fn transport(uri: &Uri, error: &ureq::Error) -> Fault {
         ureq::Error::HostNotFound => format!("{host} is not known: is there a network?"),
         ureq::Error::ConnectionFailed => format!("{host} cannot be connected to"),
         ureq::Error::Timeout(_) => format!("{host} sends nothing"),
+        ureq::Error::Io(e) => format!("{host} cannot be reached: {e}"),
         error => format!("{host}: {error}"),
     };
     match error {

@@ -11,8 +11,9 @@ use super::hash::{Hash, check};
 use super::lock::Lock;
 use super::names::{Spec, is_commit};
 use super::remote::{Hub, Listing, RemoteFile, list};
-use super::select::{guides, needed};
+use super::select::{CONFIG, guides, needed};
 use super::store::{Store, write_whole};
+use crate::config::ModelConfig;
 
 /// The list of what a source directory is to hold, so that an interrupted pull needs to ask nobody.
 const MANIFEST: &str = ".trivec-files.json";
@@ -162,10 +163,14 @@ fn fetch_from(
     };
 
     fetch_missing(&place(&guides(&listing)?)?)?;
-    let files = needed(&listing, |name| {
+    let read = |name: &str| {
         let path = directory.join(name);
         fs::read(&path).map_err(|e| HubError::io(&path, &e))
-    })?;
+    };
+    let files = needed(&listing, read)?;
+    // A model of another kind is refused before gigabytes of it have come.
+    let config = directory.join(CONFIG);
+    ModelConfig::from_json(&read(CONFIG)?, &config).map_err(|e| HubError::model(e.to_string()))?;
     let kept = Listing { files: files.clone(), ..listing.clone() };
     let text = serde_json::to_vec(&kept).map_err(|e| HubError::model(e.to_string()))?;
     write_whole(&directory.join(MANIFEST), &text)?;
@@ -205,8 +210,9 @@ fn offline_listing(
     });
     found.filter(|listing| !listing.files.is_empty()).ok_or_else(|| {
         let at = revision.map(|revision| format!("@{revision}")).unwrap_or_default();
-        let message =
-            format!("HF_HUB_OFFLINE is set, and {}{at} is not in the cache of {}", spec.repository, hub.name());
+        let hint = if spec.revision.is_none() { " (--no-pin takes the revision that is)" } else { "" };
+        let (repository, hub) = (&spec.repository, hub.name());
+        let message = format!("HF_HUB_OFFLINE is set, and {repository}{at} is not in the cache of {hub}{hint}");
         HubError::new(HubErrorKind::Network, message)
     })
 }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::error::HubError;
 use super::remote::{Listing, RemoteFile, is_safe};
 
+pub(super) const CONFIG: &str = "config.json";
 const MODULES: &str = "modules.json";
 const INDEXES: [&str; 2] = ["model.safetensors.index.json", "pytorch_model.bin.index.json"];
 const SINGLES: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
@@ -54,7 +55,7 @@ fn weights(listing: &Listing) -> Result<Weights, HubError> {
 
 /// The files that tell which others are needed, and are fetched first.
 pub(super) fn guides(listing: &Listing) -> Result<Vec<&RemoteFile>, HubError> {
-    let mut names = vec![MODULES];
+    let mut names = vec![CONFIG, MODULES];
     if let Weights::Sharded(index) = weights(listing)? {
         names.push(index);
     }
@@ -82,7 +83,7 @@ pub(super) fn needed(
     let mut paths: BTreeSet<String> = BTreeSet::new();
     let one_of = |names: &[&str]| names.iter().find(|name| listing.file(name).is_some()).map(|name| (*name).to_owned());
 
-    paths.insert(one_of(&["config.json"]).ok_or_else(|| bad("config.json", "the repository has no such file".into()))?);
+    paths.insert(one_of(&[CONFIG]).ok_or_else(|| bad(CONFIG, "the repository has no such file".into()))?);
     let tokenizers = ["tokenizer.json", "sentencepiece.bpe.model"];
     let tokenizer = one_of(&tokenizers);
     paths.insert(tokenizer.ok_or_else(|| bad("tokenizer", format!("expected one of {}", tokenizers.join(", "))))?);

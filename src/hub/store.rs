@@ -46,6 +46,9 @@ pub(crate) struct Record {
     pub fidelity: Option<f64>,
     /// The whole report on fidelity.
     pub verification: serde_json::Value,
+    /// Whether the downloaded files are to stay.
+    #[serde(default)]
+    pub keep_source: bool,
     /// Seconds since 1970.
     pub installed: u64,
     /// Orders installations of one second.
@@ -371,6 +374,7 @@ mod tests {
             bytes: bytes.len() as u64,
             fidelity: Some(0.999),
             verification: serde_json::Value::Null,
+            keep_source: false,
             installed: 0,
             installed_nanos: 0,
         };

@@ -1,4 +1,5 @@
 //! A hub of the tests' own on loopback: serves a directory as Hugging Face and ModelScope serve a repository, and misbehaves on demand.
+#![allow(dead_code)] // every test crate compiles this file and uses a part of it
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead, BufReader, Read, Write};

@@ -60,8 +60,12 @@ pub(super) fn run(args: &BenchArgs, model_args: &ModelArgs) -> Result<()> {
     let directory = tempfile::Builder::new().prefix("trivec-bench-").tempdir();
     let directory = directory.map_err(|e| Failure::io("temporary directory", &e))?;
     let made = make_model(args, model_args, &team()?, directory.path())?;
-    let model = asked_path(model_args)?;
-    let Some(path) = made.or(model) else {
+    let asked = match made {
+        None if model_args.model.is_none() => super::installed(model_args)?,
+        None => asked_path(model_args)?,
+        made => made,
+    };
+    let Some(path) = asked else {
         return Err(Failure::usage("no model: give --synthetic bge-m3, --model, or --weights to pack the starter"));
     };
     if none && !args.worker {
