@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The page of `trivec serve` in a real Chromium: tools/check_page.sh [path of trivec]
+# The page of `trivec serve` in a real Chromium: bash tools/check_page.sh [path of trivec]
 # Needs Node 20 or newer and Chromium; as root on Debian the latter is installed. Without them this fails, unless TRIVEC_PAGE_TESTS=skip.
 set -euo pipefail
 cd "$(dirname "$0")/.."

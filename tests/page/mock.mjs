@@ -131,7 +131,7 @@ async function answer(request, response) {
   }
   if (pathname === "/health") return json(200, { status: "ok" });
   if (pathname === "/v1/status") return json(200, status());
-  if (pathname === "/openapi.json") return json(200, openapi);
+  if (pathname === "/openapi.json") return json(200, await readFile(path.join(PAGE, "../openapi.json"), "utf8").then(JSON.parse, () => openapi));
   if (pathname === "/metrics") return response.writeHead(200, { "Content-Type": "text/plain" }).end(metrics());
   const name = path.basename(pathname === "/" ? "index.html" : pathname);
   const file = await readFile(path.join(PAGE, name)).catch(() => null);

@@ -85,12 +85,12 @@ function show() {
   $("tiles").replaceChildren(
     tile(t("m.name"), String(model.name), String(model.weights)),
     tile("p50", ms(latency?.p50_ms), `p95 ${ms(latency?.p95_ms)} · ${t("status.requests", { n: int(latency?.count ?? 0) })}`),
-    tile(t("status.queue"), int(queue?.depth ?? 0), [queue?.limit != null ? t("status.queue.of", { limit: int(queue.limit) }) : "", queue?.cost != null ? t("status.cost", { cost: int(Math.round(queue.cost)) }) : ""].filter(Boolean).join(" · ")),
+    tile(t("status.queue"), int(queue?.depth ?? 0), t("status.cost", { cost: int(Math.round(queue?.cost ?? 0)), limit: int(Math.round(queue?.limit ?? 0)) })),
     tile(t("status.speed"), int(Math.round(last.tokens_s ?? 0)), t("status.tokens_s")),
     tile(t("m.threads"), int(last.threads), String(last.isa)),
     tile(t("status.uptime"), uptime(last.uptime_s), t("status.version", { v: last.version })),
   );
-  const modes = Object.entries(model.modes ?? {}).filter(([, has]) => has).map(([name]) => t(`score.${name}`)).join(", ");
+  const modes = (Array.isArray(model.modes) ? model.modes : Object.keys(model.modes ?? {}).filter((name) => model.modes[name])).map((name) => t(`score.${name}`)).join(", ");
   const facts = {
     "m.name": model.name, "m.weights": model.weights, "m.layers": model.layers, "m.hidden": model.hidden,
     "m.max_length": t("m.tokens", { n: int(model.max_length) }), "m.modes": modes, "m.dense_dim": model.dense_dim ?? "–",

@@ -84,7 +84,7 @@ export const en = {
   "col.index": "#", "col.percent": "%", "col.verdict": "Verdict", "col.sparse": "Lexical", "col.colbert": "ColBERT", "col.all": "All three",
 
   "status.title": "The server",
-  "status.queue": "Queue", "status.queue.of": "of {limit}", "status.cost": "cost {cost}", "status.speed": "Throughput", "status.tokens_s": "tokens/s",
+  "status.queue": "Queue", "status.cost": "waiting cost {cost} of {limit}", "status.speed": "Throughput", "status.tokens_s": "tokens/s",
   "status.requests": "{n} requests", "status.uptime": "Uptime", "status.version": "version {v}",
   "latency.title": "Latency, live",
   "latency.metrics": "Encoding over the last seconds, from /metrics; this page’s own requests as dots.",

@@ -84,7 +84,7 @@ export const zh = {
   "col.index": "#", "col.percent": "%", "col.verdict": "判断", "col.sparse": "词汇", "col.colbert": "ColBERT", "col.all": "三者合一",
 
   "status.title": "服务器",
-  "status.queue": "队列", "status.queue.of": "上限 {limit}", "status.cost": "开销 {cost}", "status.speed": "吞吐量", "status.tokens_s": "词元/秒",
+  "status.queue": "队列", "status.cost": "等待开销 {cost} / {limit}", "status.speed": "吞吐量", "status.tokens_s": "词元/秒",
   "status.requests": "{n} 个请求", "status.uptime": "运行时间", "status.version": "版本 {v}",
   "latency.title": "实时延迟",
   "latency.metrics": "最近几秒的编码延迟（来自 /metrics）；圆点是本页自己的请求。",
