@@ -151,7 +151,7 @@ pub(super) fn run(args: &PullArgs, model_args: &ModelArgs) -> Result<()> {
     } else {
         format!("the downloaded files ({:.1} MB) are removed", fetched.bytes as f64 / 1e6)
     });
-    print(&format!("{}\n{}", packed.table, summary(&record)))
+    print(&format!("fidelity to the source\n{}\n{}", packed.table, summary(&record)))
 }
 
 fn directory_name(path: &Path) -> String {
