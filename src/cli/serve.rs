@@ -57,7 +57,7 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "FILE", env = "TRIVEC_API_KEY_FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api_key_file: Option<PathBuf>,
-    /// Origin whose pages may read answers, as https://example.org (can be repeated) [default: none]
+    /// Origin whose pages may read answers, as `https://example.org` (can be repeated) [default: none]
     #[arg(long, value_name = "ORIGIN", env = "TRIVEC_CORS_ORIGIN")]
     pub cors_origin: Vec<String>,
     /// Largest body in bytes [default: 8388608]

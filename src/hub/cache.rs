@@ -58,6 +58,22 @@ pub(super) fn endpoint(hub: Hub) -> Endpoint {
     Endpoint { base: base.trim_end_matches('/').to_owned(), token }
 }
 
+/// Whether Hugging Face's address, as the environment gives it, is this machine's.
+pub(crate) fn endpoint_is_loopback() -> bool {
+    is_loopback(&endpoint(Hub::HuggingFace).base)
+}
+
+fn is_loopback(base: &str) -> bool {
+    let authority = base.split_once("://").map_or(base, |(_, rest)| rest).split('/').next().unwrap_or_default();
+    // `user@host` could put any name before the host that is asked.
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let host = match host.strip_prefix('[') {
+        Some(v6) => v6.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    host.eq_ignore_ascii_case("localhost") || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
 /// A repository in Hugging Face's cache.
 #[derive(Debug)]
 pub(super) struct CachedRepository {
@@ -127,6 +143,29 @@ impl CachedRepository {
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_this_machine_is_this_machine() {
+        for base in [
+            "http://127.0.0.1:8000",
+            "http://localhost",
+            "https://LOCALHOST:1/x",
+            "http://[::1]:80",
+            "http://127.9.9.9/a",
+        ] {
+            assert!(is_loopback(base), "{base}");
+        }
+        for base in [
+            "https://huggingface.co",
+            "http://localhost.example",
+            "http://127.0.0.1@evil.example",
+            "http://10.0.0.1",
+            "",
+            "http://",
+        ] {
+            assert!(!is_loopback(base), "{base}");
+        }
+    }
 
     #[test]
     fn a_cache_is_read() {

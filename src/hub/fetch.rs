@@ -121,7 +121,7 @@ fn fetch_from(
             let pinned = Hash::Sha256(pin.sha256.to_owned());
             if (file.bytes, &file.hash) != (pin.bytes, &pinned) && file.hash != Hash::Unknown {
                 return Err(HubError::model(format!(
-                    "{}: the hub offers {} bytes with the hash {}, expected {} with {}; --no-pin takes what the hub has",
+                    "{}: the hub offers {} bytes with the hash {}, expected {} with {}; --pin never takes what the hub has",
                     pin.path,
                     file.bytes,
                     file.hash.text(),
@@ -210,7 +210,7 @@ fn offline_listing(
     });
     found.filter(|listing| !listing.files.is_empty()).ok_or_else(|| {
         let at = revision.map(|revision| format!("@{revision}")).unwrap_or_default();
-        let hint = if spec.revision.is_none() { " (--no-pin takes the revision that is)" } else { "" };
+        let hint = if spec.revision.is_none() { " (--pin never takes the revision that is)" } else { "" };
         let (repository, hub) = (&spec.repository, hub.name());
         let message = format!("HF_HUB_OFFLINE is set, and {repository}{at} is not in the cache of {hub}{hint}");
         HubError::new(HubErrorKind::Network, message)

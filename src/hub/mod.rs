@@ -26,6 +26,8 @@ mod select;
 mod store;
 
 #[cfg(feature = "hub")]
+pub(crate) use cache::endpoint_is_loopback;
+#[cfg(feature = "hub")]
 pub(crate) use client::Patience;
 #[cfg(feature = "hub")]
 pub(crate) use download::Progress;

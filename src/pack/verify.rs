@@ -108,6 +108,20 @@ impl Promise {
     }
 }
 
+impl Promise {
+    /// What a packed model must keep to be used at all: less than the promise, for weights nobody has seen yet (of a small or little trained
+    /// model, lexical weights are small differences of large numbers), and more than any damaged file keeps.
+    pub fn least(format: WeightFormat) -> Promise {
+        let (dense_mean, dense_min, colbert_p5, lexical_error) = match format {
+            WeightFormat::F32 => return Promise::of(format),
+            WeightFormat::F16 | WeightFormat::Bf16 => (0.999, 0.995, 0.99, 0.05),
+            WeightFormat::Int8 => (0.995, 0.97, 0.98, 0.1),
+            WeightFormat::Int4 => (0.95, 0.85, 0.85, 0.5),
+        };
+        Promise { dense_mean, dense_min, colbert_p5, lexical_error, ..Promise::of(format) }
+    }
+}
+
 /// Compares what `candidate` and `reference` make of `texts`; `progress` hears of texts done and of all texts.
 ///
 /// # Errors

@@ -49,7 +49,6 @@ impl World {
             .env("HOME", self.directory.path())
             .env("TRIVEC_HOME", self.home())
             .env("TRIVEC_THREADS", "1")
-            .env("TRIVEC_NO_PIN", "1")
             .env("TRIVEC_RETRY_DELAY", "0.001")
             .env("TRIVEC_STALL_TIMEOUT", "20")
             .env("HF_ENDPOINT", &self.hub.url)
