@@ -12,7 +12,7 @@
 
 use crate::LANES;
 use crate::attention::{KEY_TILE, QUERY_BLOCK};
-use crate::gemm::tile_rows;
+use crate::gemm::{tile_rows, with_tile};
 use crate::simd::int::SimdInt;
 use crate::simd::math;
 use crate::view::{MatMut, MatRef};
@@ -271,7 +271,7 @@ pub(crate) fn attend<S: SimdInt>(
         let key_scales = &packed.key_scales[tile * KEY_TILE..][..KEY_TILE];
         let mut query = 0;
         while query < rows {
-            let n = tile_rows(rows - query, S::ATTEND_ROWS);
+            let n = tile_rows(rows - query, S::ATTEND_TILE.rows);
             let q = Queries {
                 data: &q8[query * dims..],
                 stride: dims,
@@ -279,14 +279,8 @@ pub(crate) fn attend<S: SimdInt>(
                 scales: &query_scales[query..],
             };
             let to = &mut scores[query * KEY_TILE..][..n * KEY_TILE];
-            // `ATTEND_ROWS` is at most 6.
-            match n {
-                6 if S::ATTEND_ROWS >= 6 => scores_tile::<S, 6>(s, q, keys, key_scales, to),
-                5 if S::ATTEND_ROWS >= 5 => scores_tile::<S, 5>(s, q, keys, key_scales, to),
-                4 if S::ATTEND_ROWS >= 4 => scores_tile::<S, 4>(s, q, keys, key_scales, to),
-                3 if S::ATTEND_ROWS >= 3 => scores_tile::<S, 3>(s, q, keys, key_scales, to),
-                2 if S::ATTEND_ROWS >= 2 => scores_tile::<S, 2>(s, q, keys, key_scales, to),
-                _ => scores_tile::<S, 1>(s, q, keys, key_scales, to),
+            for from in (0..TILE_VECTORS).step_by(S::ATTEND_TILE.vectors) {
+                with_tile!(n, S::ATTEND_TILE, scores_tile::<S>(s, q, keys, key_scales, from, to));
             }
             query += n;
         }
@@ -306,17 +300,10 @@ pub(crate) fn attend<S: SimdInt>(
         let value_scale = packed.value_scales[tile];
         let mut query = 0;
         while query < rows {
-            let n = tile_rows(rows - query, S::ATTEND_ROWS);
+            let n = tile_rows(rows - query, S::ATTEND_TILE.rows);
             let weights = Weights { p: &p[query * KEY_TILE..], rescale: &rescale[query..], pairs, scale: value_scale };
             let to = &mut output[query * dims..][..n * dims];
-            match n {
-                6 if S::ATTEND_ROWS >= 6 => values_tile::<S, 6>(s, weights, values, dims, to),
-                5 if S::ATTEND_ROWS >= 5 => values_tile::<S, 5>(s, weights, values, dims, to),
-                4 if S::ATTEND_ROWS >= 4 => values_tile::<S, 4>(s, weights, values, dims, to),
-                3 if S::ATTEND_ROWS >= 3 => values_tile::<S, 3>(s, weights, values, dims, to),
-                2 if S::ATTEND_ROWS >= 2 => values_tile::<S, 2>(s, weights, values, dims, to),
-                _ => values_tile::<S, 1>(s, weights, values, dims, to),
-            }
+            with_tile!(n, S::ATTEND_TILE, values_tile::<S>(s, weights, values, dims, to));
             query += n;
         }
     }
@@ -338,27 +325,33 @@ struct Queries<'a> {
     scales: &'a [f32],
 }
 
-/// `scores[R][64] = (q · k) · scale_q · scale_k`
+/// `scores[R][64] = (q · k) · scale_q · scale_k`, of which the `N` vectors of keys from vector `from` on.
 #[inline(always)]
-fn scores_tile<S: SimdInt, const R: usize>(s: S, q: Queries<'_>, keys: &[u8], key_scales: &[f32], scores: &mut [f32]) {
+fn scores_tile<S: SimdInt, const R: usize, const N: usize>(
+    s: S,
+    q: Queries<'_>,
+    keys: &[u8],
+    key_scales: &[f32],
+    from: usize,
+    scores: &mut [f32],
+) {
     assert!(q.data.len() >= (R - 1) * q.stride + keys.len() / KEY_TILE && key_scales.len() == KEY_TILE);
-    assert!(scores.len() == R * KEY_TILE);
-    let mut acc = [[s.splat_i32(0); TILE_VECTORS]; R];
+    assert!(scores.len() == R * KEY_TILE && from + N <= TILE_VECTORS);
+    let mut acc = [[s.splat_i32(0); N]; R];
     for (acc, &offset) in acc.iter_mut().zip(q.offsets) {
-        *acc = [s.start8(offset); TILE_VECTORS];
+        *acc = [s.start8(offset); N];
     }
     for (quad, keys) in keys.chunks_exact(4 * KEY_TILE).enumerate() {
         // SAFETY: 256 bytes of keys; four bytes of every query (asserted above).
         unsafe {
-            let k = [
-                s.load_w8(keys.as_ptr()),
-                s.load_w8(keys.as_ptr().add(64)),
-                s.load_w8(keys.as_ptr().add(128)),
-                s.load_w8(keys.as_ptr().add(192)),
-            ];
+            let keys = keys.as_ptr().add(64 * from);
+            let mut k = [s.load_w8(keys); N];
+            for (n, k) in k.iter_mut().enumerate().skip(1) {
+                *k = s.load_w8(keys.add(64 * n));
+            }
             for (r, acc) in acc.iter_mut().enumerate() {
                 let a = s.broadcast_a8(q.data.as_ptr().add(r * q.stride + quad * 4));
-                for n in 0..TILE_VECTORS {
+                for n in 0..N {
                     acc[n] = s.dot8(acc[n], k[n], a);
                 }
             }
@@ -367,13 +360,11 @@ fn scores_tile<S: SimdInt, const R: usize>(s: S, q: Queries<'_>, keys: &[u8], ke
     for (r, acc) in acc.into_iter().enumerate() {
         let scale = s.splat(q.scales[r]);
         for (n, acc) in acc.into_iter().enumerate() {
+            let at = (from + n) * LANES;
             // SAFETY: 64 scales; 64 scores a row.
             unsafe {
-                let key_scale = s.load(key_scales.as_ptr().add(n * LANES));
-                s.store(
-                    scores.as_mut_ptr().add(r * KEY_TILE + n * LANES),
-                    s.mul(s.mul(s.to_f32(acc), scale), key_scale),
-                );
+                let key_scale = s.load(key_scales.as_ptr().add(at));
+                s.store(scores.as_mut_ptr().add(r * KEY_TILE + at), s.mul(s.mul(s.to_f32(acc), scale), key_scale));
             }
         }
     }
@@ -440,9 +431,9 @@ struct Weights<'a> {
     scale: f32,
 }
 
-/// `output[R][dims] = output · rescale + (P · V) · scale`
+/// `output[R][dims] = output · rescale + (P · V) · scale`, `N` vectors at a time as long as there are so many.
 #[inline(always)]
-fn values_tile<S: SimdInt, const R: usize>(
+fn values_tile<S: SimdInt, const R: usize, const N: usize>(
     s: S,
     weights: Weights<'_>,
     values: &[i16],
@@ -450,14 +441,17 @@ fn values_tile<S: SimdInt, const R: usize>(
     output: &mut [f32],
 ) {
     let mut col = 0;
-    while col < dims {
-        let vectors = ((dims - col) / LANES).min(TILE_VECTORS);
-        match vectors {
-            4 => values_columns::<S, R, 4>(s, weights, values, dims, col, output),
-            2 | 3 => values_columns::<S, R, 2>(s, weights, values, dims, col, output),
-            _ => values_columns::<S, R, 1>(s, weights, values, dims, col, output),
-        }
-        col += LANES * if vectors == 3 { 2 } else { vectors };
+    while col + N * LANES <= dims {
+        values_columns::<S, R, N>(s, weights, values, dims, col, output);
+        col += N * LANES;
+    }
+    while N > 2 && col + 2 * LANES <= dims {
+        values_columns::<S, R, 2>(s, weights, values, dims, col, output);
+        col += 2 * LANES;
+    }
+    while N > 1 && col < dims {
+        values_columns::<S, R, 1>(s, weights, values, dims, col, output);
+        col += LANES;
     }
 }
 

@@ -1,5 +1,7 @@
 //! Loops that reach a machine's limits: products on registers alone, and reads of memory.
 
+use std::hint::black_box;
+
 use crate::simd::int::SimdInt;
 
 /// A kind of arithmetic.
@@ -15,8 +17,8 @@ pub enum Probe {
     F32,
 }
 
-/// Independent accumulators: more than latency times throughput of any set.
-const CHAINS: usize = 12;
+/// Most independent accumulators: more than latency times throughput of any set.
+const MAX_CHAINS: usize = 12;
 
 /// See [`crate::Kernels::probe`].
 #[inline(always)]
@@ -25,40 +27,31 @@ pub(crate) fn run<S: SimdInt>(s: S, probe: Probe, rounds: usize) -> f64 {
     // SAFETY: 64 bytes each.
     let (w, pairs, halves) =
         unsafe { (s.load_w8(bytes.as_ptr()), s.load_pairs(words.as_ptr()), s.load_wb(words.as_ptr().cast())) };
-    let activations = [1i8; 4];
-    // SAFETY: four bytes each.
-    let (a, pair, half) = unsafe {
-        (s.broadcast_a8(activations.as_ptr()), s.broadcast_pair(words.as_ptr()), s.broadcast_ab(words.as_ptr().cast()))
-    };
+    // Every product has an operand of its own, loaded where the compiler cannot know it: it would compute equal products once, and constant
+    // ones before the loop.
+    let (bytes, words, ones) = ([1i8; 4 * MAX_CHAINS], [1i16; 2 * MAX_CHAINS], [1.0f32; MAX_CHAINS]);
     let one = s.splat(1.0);
-    let mut ints = [s.splat_i32(0); CHAINS];
-    let mut floats = [s.splat(0.0); CHAINS];
-    match probe {
-        Probe::Int8 => {
-            for _ in 0..rounds {
-                for acc in &mut ints {
-                    *acc = s.dot8(*acc, w, a);
-                }
+    // As many as the products have in registers, where those are few.
+    let chains = (S::I8_TILE.rows * S::I8_TILE.vectors).clamp(4, MAX_CHAINS);
+    let mut ints = [s.splat_i32(0); MAX_CHAINS];
+    let mut floats = [s.splat(0.0); MAX_CHAINS];
+    for _ in 0..rounds {
+        let (bytes, words, ones) = (black_box(&bytes), black_box(&words), black_box(&ones));
+        for chain in 0..MAX_CHAINS {
+            // A constant of the set, so the loop is unrolled and the accumulators stay in registers.
+            if chain >= chains {
+                break;
             }
-        }
-        Probe::Int16 => {
-            for _ in 0..rounds {
-                for acc in &mut ints {
-                    *acc = s.dot16(*acc, pairs, pair);
-                }
-            }
-        }
-        Probe::Bf16 => {
-            for _ in 0..rounds {
-                for acc in &mut floats {
-                    *acc = s.dot_bf16(*acc, halves, half);
-                }
-            }
-        }
-        Probe::F32 => {
-            for _ in 0..rounds {
-                for acc in &mut floats {
-                    *acc = s.mul_add(one, one, *acc);
+            let (int, float) = (&mut ints[chain], &mut floats[chain]);
+            // SAFETY: four bytes, two words of the chain.
+            unsafe {
+                match probe {
+                    Probe::Int8 => *int = s.dot8(*int, w, s.broadcast_a8(bytes.as_ptr().add(4 * chain))),
+                    Probe::Int16 => *int = s.dot16(*int, pairs, s.broadcast_pair(words.as_ptr().add(2 * chain))),
+                    Probe::Bf16 => {
+                        *float = s.dot_bf16(*float, halves, s.broadcast_ab(words.as_ptr().add(2 * chain).cast()));
+                    }
+                    Probe::F32 => *float = s.mul_add(s.splat(ones[chain]), one, *float),
                 }
             }
         }
@@ -68,13 +61,13 @@ pub(crate) fn run<S: SimdInt>(s: S, probe: Probe, rounds: usize) -> f64 {
     for (int, float) in ints.into_iter().zip(floats) {
         total = s.add(total, s.add(s.to_f32(int), float));
     }
-    std::hint::black_box(s.reduce(total));
+    black_box(s.reduce(total));
     let products = match probe {
         Probe::Int8 => 64,
         Probe::Int16 | Probe::Bf16 => 32,
         Probe::F32 => 16,
     };
-    (rounds * CHAINS * products * 2) as f64
+    (rounds * chains * products * 2) as f64
 }
 
 /// See [`crate::Kernels::read_memory`].

@@ -249,6 +249,32 @@ fn int4_products_are_exact_on_every_set() {
     }
 }
 
+/// A block of the largest nibbles and activations: what sums in 16 bits have to hold.
+#[test]
+fn int4_products_of_extremes_do_not_overflow() {
+    let (blocks, outputs) = (3, PANEL);
+    let depth = blocks * I4_BLOCK;
+    for nibble in [0u8, 15] {
+        let mut panels = vec![nibble | nibble << 4; blocks * I4_BLOCK_BYTES];
+        for block in panels.chunks_exact_mut(I4_BLOCK_BYTES) {
+            block[..PANEL * 2].chunks_exact_mut(2).for_each(|scale| scale.copy_from_slice(&f16::ONE.to_le_bytes()));
+        }
+        for value in [-3.0f32, 3.0] {
+            for kernels in tables() {
+                for rows in 1..=9 {
+                    let x = Rows::quantize(kernels, Rows8Kind::Int4, PLAIN, &vec![value; rows * depth], depth);
+                    let mut out = vec![0.0; rows * outputs];
+                    let w = Panels::new(&panels, outputs, blocks * I4_BLOCK_BYTES);
+                    kernels.linear_i4(x.view(), w, Finish::default(), MatMut::dense(&mut out, outputs));
+                    let acc = 127.0 * value.signum() * (f32::from(nibble) - 8.0) * depth as f32;
+                    let expected: Vec<f32> = x.scales.iter().flat_map(|scale| vec![acc * scale; outputs]).collect();
+                    assert_same("extremes", kernels.isa().name(), &out, &expected);
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn quantised_rows_are_the_same_on_every_set_and_near_the_values() {
     let mut random = Random(14);

@@ -345,7 +345,7 @@ pub(super) struct BenchArgs {
         long,
         value_name = "LIST",
         env = "TRIVEC_SHAPES",
-        default_value = "1x8,1x32,1x128,1x512,8x128",
+        default_value = "1x8,1x32,1x128,1x512,8x128,1x2048,mixed",
         value_delimiter = ','
     )]
     pub shapes: Vec<String>,

@@ -5,7 +5,7 @@
 //!   for each 6 rows                    copied side by side: 12 KB that stay in the first-level cache
 //!     for each 4 outputs               their weights stream through, from the second-level cache after the first rows
 //!       acc[6][4] += x[row][d..d+16] * w[output][d..d+16]      24 vectors of 16 partial sums
-//!       out[6][4] += the sums of the 24 vectors
+//!       out[6][4] += the sums of the 24 vectors                (sets with few registers take smaller tiles)
 //! ```
 //! 1. Lanes run along the depth, so `W` is read in place: nothing is packed, and a mapped file is the weight matrix.
 //! 2. Rows of 1,024 or 4,096 values lie a multiple of 4 KB apart, where ten of them compete for the eight ways of one cache
@@ -20,10 +20,19 @@ use crate::view::{MatMut, MatRef};
 /// Depth summed in registers before the lanes are added. Part of the numeric contract: another value gives other bits.
 pub const DEPTH_BLOCK: usize = 512;
 
-/// Outputs of a register tile: what `reduce4` takes at once.
+/// The register tile: so many rows of `X` by so many outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DotTile {
+    /// 1 ..= 6.
+    pub rows: usize,
+    /// 2 or 4.
+    pub outputs: usize,
+}
+
+/// Most outputs of a register tile: what `reduce4` takes at once.
 const TILE_OUTPUTS: usize = 4;
 
-/// Rows of the largest register tile.
+/// Most rows of a register tile.
 const MAX_TILE_ROWS: usize = 6;
 
 /// Distance between the copied rows: one vector more than a block, so that equal depths fall into different cache sets.
@@ -40,30 +49,21 @@ pub(crate) fn linear<S: Simd>(s: S, x: MatRef<'_>, weight: MatRef<'_>, bias: Opt
         let (first, last) = (from == 0, from + block == depth);
         let mut row = 0;
         while row < rows {
-            let tile_rows = (rows - row).min(S::DOT_ROWS);
+            let tile_rows = (rows - row).min(S::DOT_TILE.rows);
             for r in 0..tile_rows {
                 strip[r * STRIP_STRIDE..][..block].copy_from_slice(&x.row(row + r)[from..from + block]);
             }
             let mut output = 0;
             while output < outputs {
-                let tile_outputs = if output + TILE_OUTPUTS <= outputs { TILE_OUTPUTS } else { 1 };
+                let tile_outputs = if output + S::DOT_TILE.outputs <= outputs { S::DOT_TILE.outputs } else { 1 };
                 let bias = bias.filter(|_| last).map(|bias| &bias[output..]);
                 let tile = Tile { strip: &strip, weight, from, block, row, output, first, bias };
                 // SAFETY: the tile's rows and outputs are inside the shapes that `Kernels::linear` compared.
                 unsafe {
-                    match (tile_rows, tile_outputs) {
-                        (6, TILE_OUTPUTS) => tile.run::<S, 6, TILE_OUTPUTS>(s, &mut out),
-                        (5, TILE_OUTPUTS) => tile.run::<S, 5, TILE_OUTPUTS>(s, &mut out),
-                        (4, TILE_OUTPUTS) => tile.run::<S, 4, TILE_OUTPUTS>(s, &mut out),
-                        (3, TILE_OUTPUTS) => tile.run::<S, 3, TILE_OUTPUTS>(s, &mut out),
-                        (2, TILE_OUTPUTS) => tile.run::<S, 2, TILE_OUTPUTS>(s, &mut out),
-                        (_, TILE_OUTPUTS) => tile.run::<S, 1, TILE_OUTPUTS>(s, &mut out),
-                        (6, _) => tile.run::<S, 6, 1>(s, &mut out),
-                        (5, _) => tile.run::<S, 5, 1>(s, &mut out),
-                        (4, _) => tile.run::<S, 4, 1>(s, &mut out),
-                        (3, _) => tile.run::<S, 3, 1>(s, &mut out),
-                        (2, _) => tile.run::<S, 2, 1>(s, &mut out),
-                        _ => tile.run::<S, 1, 1>(s, &mut out),
+                    match tile_outputs {
+                        4 => tile.rows::<S, 4>(s, tile_rows, &mut out),
+                        2 => tile.rows::<S, 2>(s, tile_rows, &mut out),
+                        _ => tile.rows::<S, 1>(s, tile_rows, &mut out),
                     }
                 }
                 output += tile_outputs;
@@ -93,6 +93,25 @@ struct Tile<'a> {
 }
 
 impl Tile<'_> {
+    /// [`Tile::run`] for a tile of `rows` rows.
+    ///
+    /// # Safety
+    /// As there, with `R` = `rows`.
+    #[inline(always)]
+    unsafe fn rows<S: Simd, const C: usize>(&self, s: S, rows: usize, out: &mut MatMut<'_>) {
+        // SAFETY: by the caller's word.
+        unsafe {
+            match rows {
+                6 if S::DOT_TILE.rows >= 6 => self.run::<S, 6, C>(s, out),
+                5 if S::DOT_TILE.rows >= 5 => self.run::<S, 5, C>(s, out),
+                4 if S::DOT_TILE.rows >= 4 => self.run::<S, 4, C>(s, out),
+                3 if S::DOT_TILE.rows >= 3 => self.run::<S, 3, C>(s, out),
+                2 if S::DOT_TILE.rows >= 2 => self.run::<S, 2, C>(s, out),
+                _ => self.run::<S, 1, C>(s, out),
+            }
+        }
+    }
+
     /// Adds one depth block to `R x C` outputs.
     ///
     /// # Safety

@@ -3,7 +3,8 @@
 //! The same loop as `int8.rs`: panels of 32 outputs, tiles of up to 12 rows. A sum runs over the whole depth in one f32 accumulator an
 //! output, in ascending order: its rounding error is at most `depth · 2^-24` of the sum of magnitudes.
 
-use super::{Finish, PANEL, PREFETCH_BYTES, Panels, load_pair, store_pair, tile_rows, with_rows};
+use super::{Finish, PANEL, PREFETCH_BYTES, Panels, load_vectors, store_vectors, tile_rows, with_tile};
+use crate::LANES;
 use crate::simd::int::SimdInt;
 use crate::view::{MatMut, MatRef};
 
@@ -14,22 +15,55 @@ struct Tile<T> {
     ldx: usize,
 }
 
+/// The outputs of a tile.
+#[derive(Clone, Copy)]
+struct Weights<'a> {
+    panel: &'a [u16],
+    /// Which of the panel's vectors is the tile's first.
+    vector: usize,
+    bias: Option<&'a [f32]>,
+    /// The tile's first output.
+    at: usize,
+    /// All outputs.
+    outputs: usize,
+}
+
+impl<'a> Weights<'a> {
+    fn new(w: Panels<'a, u16>, finish: Finish<'a>, at: usize) -> Self {
+        let vector = at % PANEL / LANES;
+        Weights { panel: w.panel(at / PANEL), vector, bias: finish.bias, at, outputs: w.outputs() }
+    }
+
+    /// Adds the bias to a row's sums and writes them.
+    ///
+    /// # Safety
+    /// The tile's outputs at `out` are writable: `16 N` from `at` on, or as many as there are.
+    #[inline(always)]
+    unsafe fn finish<S: SimdInt, const N: usize>(&self, s: S, sums: [S::V; N], out: *mut f32) {
+        let bias = load_vectors::<S, N>(s, self.bias, self.at, 0.0);
+        let mut values = sums;
+        for n in 0..N {
+            values[n] = s.add(sums[n], bias[n]);
+        }
+        // SAFETY: by the caller's word.
+        unsafe { store_vectors(s, out, self.outputs - self.at, values) };
+    }
+}
+
 /// See [`crate::Kernels::linear_f16`], which has checked the shapes.
 #[inline(always)]
 pub(crate) fn linear_f16<S: SimdInt>(s: S, x: MatRef<'_>, w: Panels<'_, u16>, finish: Finish<'_>, mut out: MatMut<'_>) {
     let stride = out.stride();
-    for (panel, from) in (0..w.outputs()).step_by(PANEL).enumerate() {
-        let cols = (w.outputs() - from).min(PANEL);
-        let bias = load_pair(s, finish.bias, from, 0.0);
+    for at in (0..w.outputs()).step_by(S::F16_TILE.vectors * LANES) {
+        let weights = Weights::new(w, finish, at);
         let mut row = 0;
         while row < x.rows() {
-            let rows = tile_rows(x.rows() - row, S::HALF_ROWS);
-            // SAFETY: `rows` rows of `x` from `row` on; a panel of their depth; `rows` x `cols` of `out`.
+            let rows = tile_rows(x.rows() - row, S::F16_TILE.rows);
+            // SAFETY: `rows` rows of `x` from `row` on; a panel of their depth; as many rows of `out`.
             unsafe {
                 let tile = Tile { x: x.as_ptr().add(row * x.stride()), ldx: x.stride() };
-                let out = out.as_mut_ptr().add(row * stride + from);
-                let panel = w.panel(panel);
-                with_rows!(rows, S::HALF_ROWS, f16_product::<S>(s, tile, panel, bias, cols, out, stride));
+                let out = out.as_mut_ptr().add(row * stride + at);
+                with_tile!(rows, S::F16_TILE, f16_product::<S>(s, tile, weights, out, stride));
             }
             row += rows;
         }
@@ -37,34 +71,37 @@ pub(crate) fn linear_f16<S: SimdInt>(s: S, x: MatRef<'_>, w: Panels<'_, u16>, fi
 }
 
 /// # Safety
-/// `tile` has `R` rows of `panel.len() / 32` values; `out` takes `R` rows of `cols <= 32`.
+/// `tile` has `R` rows of `panel.len() / 32` values; `out` takes `R` rows of the outputs from `weights.at` on, `16 N` or as many as there
+/// are; `weights.vector + N <= 2`.
 #[inline(always)]
-unsafe fn f16_product<S: SimdInt, const R: usize>(
+unsafe fn f16_product<S: SimdInt, const R: usize, const N: usize>(
     s: S,
     tile: Tile<f32>,
-    panel: &[u16],
-    bias: [S::V; 2],
-    cols: usize,
+    weights: Weights<'_>,
     out: *mut f32,
     ldo: usize,
 ) {
-    let mut acc = [[s.splat(0.0); 2]; R];
-    for (d, w) in panel.chunks_exact(PANEL).enumerate() {
+    let mut acc = [[s.splat(0.0); N]; R];
+    for (d, w) in weights.panel.chunks_exact(PANEL).enumerate() {
         // SAFETY: 32 weights; one value of every row.
         unsafe {
             s.prefetch(w.as_ptr().cast::<u8>().wrapping_add(PREFETCH_BYTES));
-            let wv = [s.load_f16(w.as_ptr()), s.load_f16(w.as_ptr().add(16))];
+            let w = w.as_ptr().add(weights.vector * LANES);
+            let mut wv = [s.load_f16(w); N];
+            for (n, wv) in wv.iter_mut().enumerate().skip(1) {
+                *wv = s.load_f16(w.add(n * LANES));
+            }
             for (r, acc) in acc.iter_mut().enumerate() {
                 let a = s.splat(*tile.x.add(r * tile.ldx + d));
-                acc[0] = s.mul_add(wv[0], a, acc[0]);
-                acc[1] = s.mul_add(wv[1], a, acc[1]);
+                for n in 0..N {
+                    acc[n] = s.mul_add(wv[n], a, acc[n]);
+                }
             }
         }
     }
     for (r, acc) in acc.into_iter().enumerate() {
-        let values = [s.add(acc[0], bias[0]), s.add(acc[1], bias[1])];
         // SAFETY: by the caller's word.
-        unsafe { store_pair(s, out.add(r * ldo), cols, values) };
+        unsafe { weights.finish(s, acc, out.add(r * ldo)) };
     }
 }
 
@@ -79,18 +116,16 @@ pub(crate) fn linear_bf16<S: SimdInt>(
     mut out: MatMut<'_>,
 ) {
     let (stride, all_rows) = (out.stride(), out.rows());
-    for (panel, from) in (0..w.outputs()).step_by(PANEL).enumerate() {
-        let cols = (w.outputs() - from).min(PANEL);
-        let bias = load_pair(s, finish.bias, from, 0.0);
+    for at in (0..w.outputs()).step_by(S::BF16_TILE.vectors * LANES) {
+        let weights = Weights::new(w, finish, at);
         let mut row = 0;
         while row < all_rows {
-            let rows = tile_rows(all_rows - row, S::HALF_ROWS);
-            // SAFETY: `rows` rows of `x` from `row` on; a panel of their depth; `rows` x `cols` of `out`.
+            let rows = tile_rows(all_rows - row, S::BF16_TILE.rows);
+            // SAFETY: `rows` rows of `x` from `row` on; a panel of their depth; as many rows of `out`.
             unsafe {
                 let tile = Tile { x: x.as_ptr().add(row * depth), ldx: depth };
-                let out = out.as_mut_ptr().add(row * stride + from);
-                let panel = w.panel(panel);
-                with_rows!(rows, S::HALF_ROWS, bf16_product::<S>(s, tile, panel, bias, cols, out, stride));
+                let out = out.as_mut_ptr().add(row * stride + at);
+                with_tile!(rows, S::BF16_TILE, bf16_product::<S>(s, tile, weights, out, stride));
             }
             row += rows;
         }
@@ -98,34 +133,36 @@ pub(crate) fn linear_bf16<S: SimdInt>(
 }
 
 /// # Safety
-/// `tile` has `R` rows of `panel.len() / 32` values; `out` takes `R` rows of `cols <= 32`.
+/// As for [`f16_product`].
 #[inline(always)]
-unsafe fn bf16_product<S: SimdInt, const R: usize>(
+unsafe fn bf16_product<S: SimdInt, const R: usize, const N: usize>(
     s: S,
     tile: Tile<u16>,
-    panel: &[u16],
-    bias: [S::V; 2],
-    cols: usize,
+    weights: Weights<'_>,
     out: *mut f32,
     ldo: usize,
 ) {
-    let mut acc = [[s.splat(0.0); 2]; R];
-    for (pair, w) in panel.chunks_exact(2 * PANEL).enumerate() {
+    let mut acc = [[s.splat(0.0); N]; R];
+    for (pair, w) in weights.panel.chunks_exact(2 * PANEL).enumerate() {
         // SAFETY: 32 pairs of weights; one pair of values of every row.
         unsafe {
             s.prefetch(w.as_ptr().cast::<u8>().wrapping_add(PREFETCH_BYTES));
             s.prefetch(w.as_ptr().cast::<u8>().wrapping_add(PREFETCH_BYTES + 64));
-            let wv = [s.load_wb(w.as_ptr()), s.load_wb(w.as_ptr().add(32))];
+            let w = w.as_ptr().add(weights.vector * 2 * LANES);
+            let mut wv = [s.load_wb(w); N];
+            for (n, wv) in wv.iter_mut().enumerate().skip(1) {
+                *wv = s.load_wb(w.add(n * 2 * LANES));
+            }
             for (r, acc) in acc.iter_mut().enumerate() {
                 let a = s.broadcast_ab(tile.x.add(r * tile.ldx + 2 * pair));
-                acc[0] = s.dot_bf16(acc[0], wv[0], a);
-                acc[1] = s.dot_bf16(acc[1], wv[1], a);
+                for n in 0..N {
+                    acc[n] = s.dot_bf16(acc[n], wv[n], a);
+                }
             }
         }
     }
     for (r, acc) in acc.into_iter().enumerate() {
-        let values = [s.add(acc[0], bias[0]), s.add(acc[1], bias[1])];
         // SAFETY: by the caller's word.
-        unsafe { store_pair(s, out.add(r * ldo), cols, values) };
+        unsafe { weights.finish(s, acc, out.add(r * ldo)) };
     }
 }

@@ -2,17 +2,18 @@
 //!
 //! ```text
 //! for each panel of 32 outputs
-//!   for each tile of up to 8 rows
-//!     for each block of 32 depths         576 bytes: 32 scales, 512 bytes of nibbles
-//!       for each 8 depths                 2 loads, 4 vectors of weights, 2 R broadcasts, 4 R dot products
-//!         acc[R][2] = Σ (w + 8) · a - 8 Σ a
-//!       sum[R][2] += acc · block scale (· activation scale of the block)
+//!   for each N of its 2 vectors             both at once, if there are registers for them
+//!     for each tile of up to 8 rows
+//!       for each block of 32 depths         576 bytes: 32 scales, 512 bytes of nibbles
+//!         for each 8 depths                 N loads, 2 N vectors of weights, 2 R broadcasts, 2 N R dot products
+//!           acc[R][N] = Σ (w + 8) · a - 8 Σ a
+//!         sum[R][N] += acc · block scale (· activation scale of the block)
 //! ```
 //! Nibbles are stored as `w + 8`, unsigned, and multiplied as such; the rows carry `-8 Σ a` of each block, exact.
 //! `|acc| <= 32 · 15 · 127 · 2`: far from overflow.
 
 use super::{
-    Finish, I4_BLOCK, I4_BLOCK_BYTES, PANEL, PREFETCH_BYTES, Panels, load_pair, store_pair, tile_rows, with_rows,
+    Finish, I4_BLOCK, I4_BLOCK_BYTES, PANEL, PREFETCH_BYTES, Panels, load_vectors, store_vectors, tile_rows, with_tile,
 };
 use crate::LANES;
 use crate::rows8::{Rows8, Rows8Kind};
@@ -26,12 +27,12 @@ pub(crate) fn linear<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: 
     let stride = out.stride();
     let blocks = x.depth() / I4_BLOCK;
     let groups = x.scale_groups();
-    for (panel, from) in (0..w.outputs()).step_by(PANEL).enumerate() {
-        let cols = (w.outputs() - from).min(PANEL);
-        let bias = load_pair(s, finish.bias, from, 0.0);
+    for at in (0..w.outputs()).step_by(S::I4_TILE.vectors * LANES) {
+        let vector = at % PANEL / LANES;
+        let weights = Weights { panel: w.panel(at / PANEL), vector, finish, at, outputs: w.outputs() };
         let mut row = 0;
         while row < x.rows() {
-            let rows = tile_rows(x.rows() - row, S::I4_ROWS);
+            let rows = tile_rows(x.rows() - row, S::I4_TILE.rows);
             let tile = Tile {
                 x: x.row_ptr(row),
                 ldx: x.stride(),
@@ -40,11 +41,10 @@ pub(crate) fn linear<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: 
                 scales: &x.scales()[row * groups..],
                 grouped: x.kind() == Rows8Kind::Int4Grouped,
             };
-            // SAFETY: `rows` rows of `x` from `row` on; a panel of their depth; `rows` x `cols` of `out`.
+            // SAFETY: `rows` rows of `x` from `row` on; a panel of their depth; as many rows of `out`.
             unsafe {
-                let out = out.as_mut_ptr().add(row * stride + from);
-                let panel = w.panel(panel);
-                with_rows!(rows, S::I4_ROWS, tile_product::<S>(s, tile, panel, bias, cols, finish.gelu, out, stride));
+                let out = out.as_mut_ptr().add(row * stride + at);
+                with_tile!(rows, S::I4_TILE, tile_product::<S>(s, tile, weights, out, stride));
             }
             row += rows;
         }
@@ -64,70 +64,94 @@ struct Tile<'a> {
     grouped: bool,
 }
 
+/// The outputs of a tile.
+#[derive(Clone, Copy)]
+struct Weights<'a> {
+    panel: &'a [u8],
+    /// Which of the panel's vectors is the tile's first.
+    vector: usize,
+    finish: Finish<'a>,
+    /// The tile's first output.
+    at: usize,
+    /// All outputs.
+    outputs: usize,
+}
+
 /// # Safety
-/// `tile` has `R` rows of `blocks · 32` activations with offsets and scales, `panel` as many blocks; `out` takes `R` rows of
-/// `cols <= 32`.
+/// `tile` has `R` rows of `blocks · 32` activations with offsets and scales, the panel as many blocks; `out` takes `R` rows of the
+/// outputs from `weights.at` on, `16 N` or as many as there are; `weights.vector + N <= 2`.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)] // operands, finish, place: a struct would only rename them
-unsafe fn tile_product<S: SimdInt, const R: usize>(
+unsafe fn tile_product<S: SimdInt, const R: usize, const N: usize>(
     s: S,
     tile: Tile<'_>,
-    panel: &[u8],
-    bias: [S::V; 2],
-    cols: usize,
-    gelu: bool,
+    weights: Weights<'_>,
     out: *mut f32,
     ldo: usize,
 ) {
     let blocks = tile.blocks;
+    let Weights { panel, vector, finish, at, outputs } = weights;
     let offsets = &tile.offsets[..R * blocks];
     let row_scales = &tile.scales[..R * if tile.grouped { blocks } else { 1 }];
-    let mut sums = [[s.splat(0.0); 2]; R];
+    let mut sums = [[s.splat(0.0); N]; R];
     for (block, bytes) in panel.chunks_exact(I4_BLOCK_BYTES).enumerate() {
         for line in 0..I4_BLOCK_BYTES / 64 {
             s.prefetch(bytes.as_ptr().wrapping_add(PREFETCH_BYTES + line * 64));
         }
-        let mut acc = [[s.splat_i32(0); 2]; R];
-        for (r, acc) in acc.iter_mut().enumerate() {
+        let mut minus_8_sums = [0; R];
+        for (r, sum) in minus_8_sums.iter_mut().enumerate() {
             // SAFETY: block < blocks, r < R: inside the slice of R * blocks.
-            *acc = [s.splat_i32(unsafe { *offsets.get_unchecked(r * blocks + block) }); 2];
+            *sum = unsafe { *offsets.get_unchecked(r * blocks + block) };
+        }
+        let mut acc = [[s.start4(0); N]; R];
+        for (acc, sum) in acc.iter_mut().zip(minus_8_sums) {
+            *acc = [s.start4(sum); N];
         }
         for step in 0..4 {
             // SAFETY: behind 64 bytes of scales, 128 bytes of nibbles a step; 32 activations of each row.
             unsafe {
-                let first = s.load_w4(bytes.as_ptr().add(64 + step * 128));
-                let second = s.load_w4(bytes.as_ptr().add(64 + step * 128 + 64));
+                let nibbles = bytes.as_ptr().add(64 + step * 128 + vector * 64);
+                let mut wv = [s.load_w4(nibbles); N];
+                for (n, wv) in wv.iter_mut().enumerate().skip(1) {
+                    *wv = s.load_w4(nibbles.add(64 * n));
+                }
                 for (r, acc) in acc.iter_mut().enumerate() {
                     let x = tile.x.add(r * tile.ldx + block * I4_BLOCK + step * 4);
-                    let a = s.broadcast_a8(x);
-                    acc[0] = s.dot4(acc[0], first[0], a);
-                    acc[1] = s.dot4(acc[1], second[0], a);
-                    let a = s.broadcast_a8(x.add(16));
-                    acc[0] = s.dot4(acc[0], first[1], a);
-                    acc[1] = s.dot4(acc[1], second[1], a);
+                    for half in 0..2 {
+                        let a = s.broadcast_a8(x.add(16 * half));
+                        for n in 0..N {
+                            acc[n] = s.dot4(acc[n], wv[n][half], a);
+                        }
+                    }
                 }
             }
         }
-        // SAFETY: 32 scales of two bytes begin the block.
-        let scale = unsafe { [s.load_f16(bytes.as_ptr().cast()), s.load_f16(bytes.as_ptr().add(LANES * 2).cast())] };
+        let mut scales = [s.splat(0.0); N];
+        for (n, scale) in scales.iter_mut().enumerate() {
+            // SAFETY: 32 scales of two bytes begin the block.
+            *scale = unsafe { s.load_f16(bytes.as_ptr().cast::<u16>().add((vector + n) * LANES)) };
+        }
         for (r, acc) in acc.into_iter().enumerate() {
-            let mut values = [s.to_f32(acc[0]), s.to_f32(acc[1])];
-            if tile.grouped {
-                // SAFETY: as above.
-                let of_block = s.splat(unsafe { *row_scales.get_unchecked(r * blocks + block) });
-                values = [s.mul(values[0], of_block), s.mul(values[1], of_block)];
+            for n in 0..N {
+                let mut value = s.to_f32(s.sum4(acc[n], minus_8_sums[r]));
+                if tile.grouped {
+                    // SAFETY: as for the offsets.
+                    value = s.mul(value, s.splat(unsafe { *row_scales.get_unchecked(r * blocks + block) }));
+                }
+                sums[r][n] = s.mul_add(value, scales[n], sums[r][n]);
             }
-            sums[r][0] = s.mul_add(values[0], scale[0], sums[r][0]);
-            sums[r][1] = s.mul_add(values[1], scale[1], sums[r][1]);
         }
     }
+    let bias = load_vectors::<S, N>(s, finish.bias, at, 0.0);
     for (r, sums) in sums.into_iter().enumerate() {
         let scale = s.splat(if tile.grouped { 1.0 } else { row_scales[r] });
-        let mut values = [s.mul_add(sums[0], scale, bias[0]), s.mul_add(sums[1], scale, bias[1])];
-        if gelu {
-            values = [math::gelu_fast(s, values[0]), math::gelu_fast(s, values[1])];
+        let mut values = [s.splat(0.0); N];
+        for n in 0..N {
+            values[n] = s.mul_add(sums[n], scale, bias[n]);
+            if finish.gelu {
+                values[n] = math::gelu_fast(s, values[n]);
+            }
         }
         // SAFETY: by the caller's word.
-        unsafe { store_pair(s, out.add(r * ldo), cols, values) };
+        unsafe { store_vectors(s, out.add(r * ldo), outputs - at, values) };
     }
 }

@@ -2,17 +2,19 @@
 //!
 //! ```text
 //! for each panel of 32 outputs            one stream of memory; 32 KB at a depth of 1,024, second-level cache at 4,096
-//!   for each tile of up to 12 rows        as equal as they can be
-//!     for each 4 depths                   2 loads of weights, R broadcasts, 2 R dot products
-//!       acc[R][2] += w[32][4] · x[R][4]
-//!     out[R][32] = acc · row scale · output scale + bias
+//!   for each N of its 2 vectors           both at once, if there are registers for them
+//!     for each tile of up to 12 rows      as equal as they can be
+//!       for each 4 depths                 N loads of weights, R broadcasts, N R dot products
+//!         acc[R][N] += w[16 N][4] · x[R][4]
+//!       out[R][16 N] = acc · row scale · output scale + bias
 //! ```
 //! 1. Few rows (up to a tile): every weight byte is read once, in the order it lies, with a prefetch ahead: memory speed.
-//! 2. Many rows: a panel is read from the second-level cache once a tile, 128 bytes for 24 dot products: arithmetic speed.
+//! 2. Many rows: a panel is read from the second-level cache once a tile, 128 bytes for 24 dot products (with 12 rows): arithmetic speed.
 //! 3. Accumulators are exact: `|acc| <= depth · 255 · 127` (the stored `w + 128` against `|a| <= 127`) is below 2^31 up to a depth of
 //!    65,536. The sets that multiply the stored bytes begin with `-128 Σ a`, which the rows carry.
 
-use super::{Finish, PANEL, PREFETCH_BYTES, Panels, load_pair, store_pair, tile_rows, with_rows};
+use super::{Finish, PANEL, PREFETCH_BYTES, Panels, load_vectors, store_vectors, tile_rows, with_tile};
+use crate::LANES;
 use crate::rows8::Rows8;
 use crate::simd::int::SimdInt;
 use crate::simd::math;
@@ -22,24 +24,17 @@ use crate::view::MatMut;
 #[inline(always)]
 pub(crate) fn linear<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: Finish<'_>, mut out: MatMut<'_>) {
     let stride = out.stride();
-    for (panel, from) in (0..w.outputs()).step_by(PANEL).enumerate() {
-        let cols = (w.outputs() - from).min(PANEL);
-        let scales = load_pair(s, finish.scales, from, 1.0);
-        let bias = load_pair(s, finish.bias, from, 0.0);
+    for at in (0..w.outputs()).step_by(S::I8_TILE.vectors * LANES) {
+        let weights = Weights { panel: w.panel(at / PANEL), from: at % PANEL * 4, finish, at, outputs: w.outputs() };
         let mut row = 0;
         while row < x.rows() {
-            let rows = tile_rows(x.rows() - row, S::I8_ROWS);
+            let rows = tile_rows(x.rows() - row, S::I8_TILE.rows);
             let tile =
                 Tile { x: x.row_ptr(row), ldx: x.stride(), offsets: &x.offsets()[row..], scales: &x.scales()[row..] };
-            // SAFETY: `rows` rows of `x` from `row` on; a panel of their depth; `rows` x `cols` of `out`.
+            // SAFETY: `rows` rows of `x` from `row` on; a panel of their depth; as many rows of `out`.
             unsafe {
-                let out = out.as_mut_ptr().add(row * stride + from);
-                let panel = w.panel(panel);
-                with_rows!(
-                    rows,
-                    S::I8_ROWS,
-                    tile_product::<S>(s, tile, panel, scales, bias, cols, finish.gelu, out, stride)
-                );
+                let out = out.as_mut_ptr().add(row * stride + at);
+                with_tile!(rows, S::I8_TILE, tile_product::<S>(s, tile, weights, out, stride));
             }
             row += rows;
         }
@@ -56,54 +51,70 @@ struct Tile<'a> {
     scales: &'a [f32],
 }
 
+/// The outputs of a tile.
+#[derive(Clone, Copy)]
+struct Weights<'a> {
+    panel: &'a [u8],
+    /// Where the tile's vectors begin in each 128 bytes of the panel.
+    from: usize,
+    finish: Finish<'a>,
+    /// The tile's first output.
+    at: usize,
+    /// All outputs.
+    outputs: usize,
+}
+
 /// # Safety
-/// `tile` has `R` rows of `panel.len() / 32` activations, and as many offsets and scales; `out` takes `R` rows of `cols <= 32`.
+/// `tile` has `R` rows of `panel.len() / 32` activations, and as many offsets and scales; `out` takes `R` rows of the outputs from
+/// `weights.at` on, `16 N` or as many as there are; `weights.from + 64 N <= 128`.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)] // operands, finish, place: a struct would only rename them
-unsafe fn tile_product<S: SimdInt, const R: usize>(
+unsafe fn tile_product<S: SimdInt, const R: usize, const N: usize>(
     s: S,
     tile: Tile<'_>,
-    panel: &[u8],
-    scales: [S::V; 2],
-    bias: [S::V; 2],
-    cols: usize,
-    gelu: bool,
+    weights: Weights<'_>,
     out: *mut f32,
     ldo: usize,
 ) {
     let (offsets, row_scales) = (&tile.offsets[..R], &tile.scales[..R]);
-    let mut acc = [[s.splat_i32(0); 2]; R];
+    let mut acc = [[s.splat_i32(0); N]; R];
     for (acc, &offset) in acc.iter_mut().zip(offsets) {
-        *acc = [s.start8(offset); 2];
+        *acc = [s.start8(offset); N];
     }
-    let depth = panel.len() / PANEL;
-    let mut w = panel.as_ptr();
+    let depth = weights.panel.len() / PANEL;
+    let mut w = weights.panel.as_ptr();
     let mut d = 0;
     while d < depth {
         // SAFETY: 128 bytes of the panel for every 4 of the depth; 4 activations of every row.
         unsafe {
             s.prefetch(w.wrapping_add(PREFETCH_BYTES));
             s.prefetch(w.wrapping_add(PREFETCH_BYTES + 64));
-            let wv = [s.load_w8(w), s.load_w8(w.add(64))];
+            let mut wv = [s.load_w8(w.add(weights.from)); N];
+            for (n, wv) in wv.iter_mut().enumerate().skip(1) {
+                *wv = s.load_w8(w.add(weights.from + 64 * n));
+            }
             for (r, acc) in acc.iter_mut().enumerate() {
                 let a = s.broadcast_a8(tile.x.add(r * tile.ldx + d));
-                acc[0] = s.dot8(acc[0], wv[0], a);
-                acc[1] = s.dot8(acc[1], wv[1], a);
+                for n in 0..N {
+                    acc[n] = s.dot8(acc[n], wv[n], a);
+                }
             }
-            w = w.add(128);
+            w = w.add(4 * PANEL);
         }
         d += 4;
     }
+    let Weights { finish, at, outputs, .. } = weights;
+    let scales = load_vectors::<S, N>(s, finish.scales, at, 1.0);
+    let bias = load_vectors::<S, N>(s, finish.bias, at, 0.0);
     for (r, acc) in acc.into_iter().enumerate() {
         let scale = s.splat(row_scales[r]);
-        let mut values = [
-            s.mul_add(s.mul(s.to_f32(acc[0]), scale), scales[0], bias[0]),
-            s.mul_add(s.mul(s.to_f32(acc[1]), scale), scales[1], bias[1]),
-        ];
-        if gelu {
-            values = [math::gelu_fast(s, values[0]), math::gelu_fast(s, values[1])];
+        let mut values = [s.splat(0.0); N];
+        for n in 0..N {
+            values[n] = s.mul_add(s.mul(s.to_f32(acc[n]), scale), scales[n], bias[n]);
+            if finish.gelu {
+                values[n] = math::gelu_fast(s, values[n]);
+            }
         }
         // SAFETY: by the caller's word.
-        unsafe { store_pair(s, out.add(r * ldo), cols, values) };
+        unsafe { store_vectors(s, out.add(r * ldo), outputs - at, values) };
     }
 }

@@ -12,6 +12,8 @@
 //! a register tile. Blocks of 16 outputs x 4 depths (64 bytes) suit every instruction set: one register of AVX-512, two of
 //! AVX2, four of NEON.
 
+use crate::simd::{LANES, Simd};
+
 pub(crate) mod f32;
 pub(crate) mod half;
 pub(crate) mod int4;
@@ -98,26 +100,42 @@ impl Finish<'_> {
     }
 }
 
-/// Calls `$f::<S, R>($args)` with `R` = `$rows`, which is 1 ..= `$max` <= 12.
-macro_rules! with_rows {
-    ($rows:expr, $max:expr, $f:ident::<$S:ident>($($arg:expr),* $(,)?)) => {
+/// The register tile of a product: so many rows by so many vectors of outputs (or keys, or dimensions).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TileShape {
+    /// 1 ..= 12.
+    pub rows: usize,
+    /// Of weights in panels: one of a panel's two, or both.
+    pub vectors: usize,
+}
+
+/// Calls `$f::<S, R, N>($args)` with `R` = `$rows`, which is 1 ..= `$tile.rows`, and `N` = `$tile.vectors`.
+macro_rules! with_tile {
+    ($rows:expr, $tile:expr, $f:ident::<$S:ident>($($arg:expr),* $(,)?)) => {
         match $rows {
-            12 if $max >= 12 => $f::<$S, 12>($($arg),*),
-            11 if $max >= 11 => $f::<$S, 11>($($arg),*),
-            10 if $max >= 10 => $f::<$S, 10>($($arg),*),
-            9 if $max >= 9 => $f::<$S, 9>($($arg),*),
-            8 if $max >= 8 => $f::<$S, 8>($($arg),*),
-            7 if $max >= 7 => $f::<$S, 7>($($arg),*),
-            6 if $max >= 6 => $f::<$S, 6>($($arg),*),
-            5 if $max >= 5 => $f::<$S, 5>($($arg),*),
-            4 if $max >= 4 => $f::<$S, 4>($($arg),*),
-            3 if $max >= 3 => $f::<$S, 3>($($arg),*),
-            2 if $max >= 2 => $f::<$S, 2>($($arg),*),
-            _ => $f::<$S, 1>($($arg),*),
+            12 if $tile.rows >= 12 => with_tile!(@vectors 12, $tile, $f::<$S>($($arg),*)),
+            11 if $tile.rows >= 11 => with_tile!(@vectors 11, $tile, $f::<$S>($($arg),*)),
+            10 if $tile.rows >= 10 => with_tile!(@vectors 10, $tile, $f::<$S>($($arg),*)),
+            9 if $tile.rows >= 9 => with_tile!(@vectors 9, $tile, $f::<$S>($($arg),*)),
+            8 if $tile.rows >= 8 => with_tile!(@vectors 8, $tile, $f::<$S>($($arg),*)),
+            7 if $tile.rows >= 7 => with_tile!(@vectors 7, $tile, $f::<$S>($($arg),*)),
+            6 if $tile.rows >= 6 => with_tile!(@vectors 6, $tile, $f::<$S>($($arg),*)),
+            5 if $tile.rows >= 5 => with_tile!(@vectors 5, $tile, $f::<$S>($($arg),*)),
+            4 if $tile.rows >= 4 => with_tile!(@vectors 4, $tile, $f::<$S>($($arg),*)),
+            3 if $tile.rows >= 3 => with_tile!(@vectors 3, $tile, $f::<$S>($($arg),*)),
+            2 if $tile.rows >= 2 => with_tile!(@vectors 2, $tile, $f::<$S>($($arg),*)),
+            _ => with_tile!(@vectors 1, $tile, $f::<$S>($($arg),*)),
+        }
+    };
+    (@vectors $R:literal, $tile:expr, $f:ident::<$S:ident>($($arg:expr),*)) => {
+        match $tile.vectors {
+            4 => $f::<$S, $R, 4>($($arg),*),
+            2 => $f::<$S, $R, 2>($($arg),*),
+            _ => $f::<$S, $R, 1>($($arg),*),
         }
     };
 }
-pub(crate) use with_rows;
+pub(crate) use with_tile;
 
 /// The rows of the next tile when `left` are left and a tile has at most `max`: as equal as they can be, for a tile of a few rows
 /// takes as long to load its weights as a full one.
@@ -125,37 +143,41 @@ pub(crate) fn tile_rows(left: usize, max: usize) -> usize {
     left.div_ceil(left.div_ceil(max))
 }
 
-/// Loads of two vectors of per-output numbers, of which `outputs` exist.
+/// Loads of `N` vectors of per-output numbers from `at` on; beyond their end, `default`.
 #[inline(always)]
-pub(crate) fn load_pair<S: crate::simd::Simd>(s: S, values: Option<&[f32]>, from: usize, default: f32) -> [S::V; 2] {
-    let Some(values) = values else { return [s.splat(default); 2] };
-    let mut pair = [s.splat(default); 2];
-    for (i, v) in pair.iter_mut().enumerate() {
-        let at = from + i * crate::LANES;
+pub(crate) fn load_vectors<S: Simd, const N: usize>(
+    s: S,
+    values: Option<&[f32]>,
+    at: usize,
+    default: f32,
+) -> [S::V; N] {
+    let mut vectors = [s.splat(default); N];
+    let Some(values) = values else { return vectors };
+    for (n, v) in vectors.iter_mut().enumerate() {
+        let at = at + n * LANES;
         if at < values.len() {
-            let left = (values.len() - at).min(crate::LANES);
+            let left = (values.len() - at).min(LANES);
             // SAFETY: `left` elements remain from `at` on.
             *v = unsafe { s.load_first(values.as_ptr().add(at), left) };
         }
     }
-    pair
+    vectors
 }
 
-/// Writes the first `cols <= 32` of two vectors.
+/// Writes the first `cols` of `N` vectors.
 ///
 /// # Safety
-/// `cols` elements at `p` are writable.
+/// `cols <= 16 N` elements at `p` are writable.
 #[inline(always)]
-pub(crate) unsafe fn store_pair<S: crate::simd::Simd>(s: S, p: *mut f32, cols: usize, v: [S::V; 2]) {
-    // SAFETY: by the caller's word.
-    unsafe {
-        if cols == PANEL {
-            s.store(p, v[0]);
-            s.store(p.add(crate::LANES), v[1]);
-        } else {
-            s.store_first(p, cols.min(crate::LANES), v[0]);
-            if cols > crate::LANES {
-                s.store_first(p.add(crate::LANES), cols - crate::LANES, v[1]);
+pub(crate) unsafe fn store_vectors<S: Simd, const N: usize>(s: S, p: *mut f32, cols: usize, vectors: [S::V; N]) {
+    for (n, v) in vectors.into_iter().enumerate() {
+        let at = n * LANES;
+        // SAFETY: by the caller's word.
+        unsafe {
+            if cols >= at + LANES {
+                s.store(p.add(at), v);
+            } else if cols > at {
+                s.store_first(p.add(at), cols - at, v);
             }
         }
     }

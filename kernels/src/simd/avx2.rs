@@ -4,6 +4,7 @@
 //! "token" below cites that.
 
 use super::Simd;
+use crate::gemm::f32::DotTile;
 use crate::isa::Avx2;
 use std::arch::x86_64::*;
 
@@ -37,8 +38,8 @@ macro_rules! both {
 impl<const VNNI: bool> Simd for Avx2<VNNI> {
     type V = V;
 
-    // 1 x 4 vectors of two registers: 8 accumulators, 2 for the row, the other operand from memory. Wider tiles spill.
-    const DOT_ROWS: usize = 1;
+    // 2 x 2 vectors of two registers: 8 accumulators, 4 of weights, 2 for a row: 8 loads for 8 multiply-adds, two of each a cycle.
+    const DOT_TILE: DotTile = DotTile { rows: 2, outputs: 2 };
     // 6 rows x 1 vector of two registers = 12 accumulators, 2 for the shared operand, 1 for the broadcast.
     const PANEL_VECTORS: usize = 1;
 

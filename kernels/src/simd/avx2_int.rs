@@ -5,6 +5,7 @@
 
 use super::int::{SimdInt, butterfly_signs};
 use super::{LANES, Simd};
+use crate::gemm::TileShape;
 use crate::isa::Avx2;
 use std::arch::x86_64::*;
 
@@ -50,17 +51,23 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
     type W4 = I;
     type A8 = __m256i;
     type P16 = I;
+    type I4 = I;
     type WB = [[__m256; 2]; 2];
     type AB = [__m256; 2];
 
-    // 2 x 2 vectors of two registers: 8 accumulators, 4 for a weight vector, 1 for the broadcast, 2 temporary: 15 of 16.
-    const I8_ROWS: usize = 2;
-    // 2 x 2 sums and 2 accumulators of two registers: 12, and 3 for weights and broadcast.
-    const I4_ROWS: usize = 2;
-    // 2 x 2 accumulators of two registers: 8, and the weights of one vector.
-    const HALF_ROWS: usize = 2;
-    // 1 x 4 vectors of two registers: 8 accumulators.
-    const ATTEND_ROWS: usize = 1;
+    // One vector is two registers: 4 x 1 vectors are 8 accumulators, 4 registers of weights (|w| and w), 1 broadcast and temporaries. A step
+    // of 4 along the depth is 6 loads, 6 operations that make the weights ready, and 8 times sign, multiply, add pairs, add (four a cycle on
+    // Zen 3). With VNNI: 3 x 2 vectors, 12 accumulators, 2 registers of a vector's weights, 1 broadcast.
+    const I8_TILE: TileShape = if VNNI { TileShape { rows: 3, vectors: 2 } } else { TileShape { rows: 4, vectors: 1 } };
+    // 4 x 1 accumulators: 8 registers, 4 of weights, 1 broadcast. The sums go through the stack once a block.
+    const I4_TILE: TileShape = TileShape { rows: 4, vectors: 1 };
+    // 2 x 2 accumulators: 8 registers, as many chains as multiply-adds are on their way (latency 4, two a cycle), even of one row half of
+    // them; 2 of a vector's weights, 1 broadcast.
+    const F16_TILE: TileShape = TileShape { rows: 2, vectors: 2 };
+    // 4 x 1 accumulators: 8 registers, 4 of weights (even and odd depths), 2 broadcasts.
+    const BF16_TILE: TileShape = TileShape { rows: 4, vectors: 1 };
+    // 4 x 1 accumulators: 8 registers, 4 of keys or 2 of values, 1 broadcast.
+    const ATTEND_TILE: TileShape = TileShape { rows: 4, vectors: 1 };
 
     #[inline(always)]
     fn splat_i32(self, x: i32) -> I {
@@ -116,12 +123,34 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
         }
     }
     #[inline(always)]
+    fn start4(self, minus_8_sum: i32) -> I {
+        self.splat_i32(if VNNI { minus_8_sum } else { 0 })
+    }
+    #[inline(always)]
     fn dot4(self, acc: I, w: I, a: __m256i) -> I {
         token!({
             if VNNI {
                 return [_mm256_dpbusd_avx_epi32(acc[0], w[0], a), _mm256_dpbusd_avx_epi32(acc[1], w[1], a)];
             }
-            [dot_bytes!(acc[0], w[0], a), dot_bytes!(acc[1], w[1], a)]
+            // Sums of pairs in 16 bits: two products are at most 2 · 15 · 127, eight times that is 30,480.
+            [
+                _mm256_add_epi16(acc[0], _mm256_maddubs_epi16(w[0], a)),
+                _mm256_add_epi16(acc[1], _mm256_maddubs_epi16(w[1], a)),
+            ]
+        })
+    }
+    #[inline(always)]
+    fn sum4(self, acc: I, minus_8_sum: i32) -> I {
+        if VNNI {
+            return acc;
+        }
+        token!({
+            let one = _mm256_set1_epi16(1);
+            let start = _mm256_set1_epi32(minus_8_sum);
+            [
+                _mm256_add_epi32(_mm256_madd_epi16(acc[0], one), start),
+                _mm256_add_epi32(_mm256_madd_epi16(acc[1], one), start),
+            ]
         })
     }
 
@@ -170,9 +199,13 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
     }
     #[inline(always)]
     unsafe fn broadcast_ab(self, p: *const u16) -> [__m256; 2] {
-        // SAFETY: the caller vouches for 2 readable elements.
-        let pair = unsafe { p.cast::<u32>().read_unaligned() };
-        token!([_mm256_set1_ps(f32::from_bits(pair << 16)), _mm256_set1_ps(f32::from_bits(pair & 0xffff_0000)),])
+        // SAFETY: token; the caller vouches for 2 readable elements.
+        unsafe {
+            // Broadcast first: a load does that, where a scalar would have to cross from the integer registers.
+            let pairs = _mm256_set1_epi32(p.cast::<i32>().read_unaligned());
+            let high = _mm256_set1_epi32(0xffff_0000_u32 as i32);
+            [_mm256_castsi256_ps(_mm256_slli_epi32::<16>(pairs)), _mm256_castsi256_ps(_mm256_and_si256(pairs, high))]
+        }
     }
     #[inline(always)]
     fn dot_bf16(self, acc: Self::V, w: [[__m256; 2]; 2], a: [__m256; 2]) -> Self::V {

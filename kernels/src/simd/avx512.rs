@@ -4,6 +4,7 @@
 //! "token" below cites that.
 
 use super::Simd;
+use crate::gemm::f32::DotTile;
 use crate::isa::Avx512;
 use std::arch::x86_64::*;
 
@@ -27,7 +28,7 @@ impl<const LEVEL: u8> Simd for Avx512<LEVEL> {
 
     // 6 x 4 accumulators fill 24 of 32 registers; a depth step is 10 loads for 24 multiply-adds, so the tile is bound by
     // arithmetic (one 512-bit multiply-add and one load a cycle on Zen 4, two and two on Intel servers).
-    const DOT_ROWS: usize = 6;
+    const DOT_TILE: DotTile = DotTile { rows: 6, outputs: 4 };
     // 6 rows x 4 vectors = 24 accumulators, 4 for the shared operand, 1 for the broadcast.
     const PANEL_VECTORS: usize = 4;
 

@@ -5,6 +5,7 @@
 
 use super::int::{SimdInt, butterfly_signs};
 use super::{LANES, Simd};
+use crate::gemm::TileShape;
 use crate::isa::Avx512;
 use std::arch::x86_64::*;
 
@@ -35,19 +36,21 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
     type W4 = __m512i;
     type A8 = __m512i;
     type P16 = __m512i;
+    type I4 = __m512i;
     type WB = [__m512i; 2];
     type AB = [__m512i; 2];
 
     // 12 x 2 accumulators, 2 weight vectors, 1 broadcast: 27 of 32 registers. A step of 4 along the depth is 14 loads for 24 dot
     // products of one a cycle (Zen 4).
-    const I8_ROWS: usize = 12;
+    const I8_TILE: TileShape = TileShape { rows: 12, vectors: 2 };
     // 8 x 2 accumulators, 4 weight vectors, 1 broadcast; the 8 x 2 sums go through the stack once a block (measured: 6 rows, which need no
     // stack, are no faster, and 8 rows read the weights once).
-    const I4_ROWS: usize = 8;
+    const I4_TILE: TileShape = TileShape { rows: 8, vectors: 2 };
     // 12 x 2 accumulators, 2 weight vectors (4 without bf16 instructions), 1 or 2 broadcasts.
-    const HALF_ROWS: usize = 12;
+    const F16_TILE: TileShape = TileShape { rows: 12, vectors: 2 };
+    const BF16_TILE: TileShape = TileShape { rows: 12, vectors: 2 };
     // 6 x 4 accumulators, 4 vectors of keys or values, 1 broadcast: 29 registers.
-    const ATTEND_ROWS: usize = 6;
+    const ATTEND_TILE: TileShape = TileShape { rows: 6, vectors: 4 };
 
     #[inline(always)]
     fn splat_i32(self, x: i32) -> __m512i {
@@ -97,6 +100,10 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
         }
     }
     #[inline(always)]
+    fn start4(self, minus_8_sum: i32) -> __m512i {
+        self.splat_i32(minus_8_sum)
+    }
+    #[inline(always)]
     fn dot4(self, acc: __m512i, w: __m512i, a: __m512i) -> __m512i {
         if LEVEL >= VNNI {
             return token!(_mm512_dpbusd_epi32(acc, w, a));
@@ -105,6 +112,11 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
             let pairs_i16 = _mm512_maddubs_epi16(w, a);
             _mm512_add_epi32(acc, _mm512_madd_epi16(pairs_i16, _mm512_set1_epi16(1)))
         })
+    }
+
+    #[inline(always)]
+    fn sum4(self, acc: __m512i, _minus_8_sum: i32) -> __m512i {
+        acc
     }
 
     #[inline(always)]

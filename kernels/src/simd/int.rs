@@ -7,6 +7,7 @@
 //! As for [`Simd`]: the bytes that a pointer operation touches are readable (writable); no alignment is needed.
 
 use super::Simd;
+use crate::gemm::TileShape;
 
 /// Operations on vectors of small numbers.
 pub(crate) trait SimdInt: Simd {
@@ -25,14 +26,19 @@ pub(crate) trait SimdInt: Simd {
     /// Two activations in bf16, for all lanes.
     type AB: Copy;
 
-    /// Rows of the register tile of the int8 product (two vectors wide).
-    const I8_ROWS: usize;
-    /// Rows of the register tile of the int4 product (two vectors of sums and one of accumulators wide).
-    const I4_ROWS: usize;
-    /// Rows of the register tile of the f16 and bf16 products (two vectors wide).
-    const HALF_ROWS: usize;
-    /// Rows of the register tiles of integer attention (four vectors wide).
-    const ATTEND_ROWS: usize;
+    /// Accumulators of a block of 4-bit weights.
+    type I4: Copy;
+
+    /// Register tile of the int8 product.
+    const I8_TILE: TileShape;
+    /// Register tile of the int4 product (of accumulators; there are as many sums).
+    const I4_TILE: TileShape;
+    /// Register tile of the f16 product.
+    const F16_TILE: TileShape;
+    /// Register tile of the bf16 product.
+    const BF16_TILE: TileShape;
+    /// Register tile of both products of integer attention: at most 6 rows, and 1, 2 or 4 vectors.
+    const ATTEND_TILE: TileShape;
 
     /// All lanes `x`.
     fn splat_i32(self, x: i32) -> Self::I;
@@ -55,8 +61,12 @@ pub(crate) trait SimdInt: Simd {
     /// # Safety
     /// 64 bytes at `p` are readable.
     unsafe fn load_w4(self, p: *const u8) -> [Self::W4; 2];
-    /// `acc[o] + Σᵢ w[o][i] · a[i]`
-    fn dot4(self, acc: Self::I, w: Self::W4, a: Self::A8) -> Self::I;
+    /// The accumulators of a block of 32 weights, of which `minus_8_sum` is `-8 · Σ a`.
+    fn start4(self, minus_8_sum: i32) -> Self::I4;
+    /// `acc[o] + Σᵢ w[o][i] · a[i]`, at most eight times after [`start4`](Self::start4).
+    fn dot4(self, acc: Self::I4, w: Self::W4, a: Self::A8) -> Self::I4;
+    /// The sums of a block, `minus_8_sum` (the same as at its start) in them once.
+    fn sum4(self, acc: Self::I4, minus_8_sum: i32) -> Self::I;
 
     /// Four activations.
     ///

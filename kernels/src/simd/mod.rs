@@ -23,6 +23,8 @@ mod scalar_int;
 #[cfg(test)]
 mod tests;
 
+use crate::gemm::f32::DotTile;
+
 /// Lanes of a vector.
 pub const LANES: usize = 16;
 
@@ -35,8 +37,8 @@ pub(crate) trait Simd: Copy {
     /// Sixteen lanes.
     type V: Copy;
 
-    /// Rows of the register tile of the matrix product whose both sides run along the depth (`gemm`).
-    const DOT_ROWS: usize;
+    /// Register tile of the matrix product whose both sides run along the depth (`gemm::f32`).
+    const DOT_TILE: DotTile;
     /// Vectors in a row of the register tile of the products of attention (six rows, each `PANEL_VECTORS` wide).
     const PANEL_VECTORS: usize;
 

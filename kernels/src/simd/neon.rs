@@ -4,6 +4,7 @@
 //! free functions. "token" below cites that.
 
 use super::Simd;
+use crate::gemm::f32::DotTile;
 use crate::isa::Neon;
 use std::arch::aarch64::*;
 
@@ -100,7 +101,7 @@ impl<const LEVEL: u8> Simd for Neon<LEVEL> {
 
     // 1 x 4 vectors of four registers: 16 of 32 registers accumulate, 4 hold the row, which leaves 12 for weights on their way
     // (each is used once). Two rows would need 32 for the sums alone.
-    const DOT_ROWS: usize = 1;
+    const DOT_TILE: DotTile = DotTile { rows: 1, outputs: 4 };
     // 6 rows x 1 vector of four registers = 24 accumulators, 4 for the shared operand, 1 for the broadcast: 29 of 32.
     const PANEL_VECTORS: usize = 1;
 

@@ -5,6 +5,7 @@
 
 use super::int::{SimdInt, butterfly_signs};
 use super::{LANES, Simd};
+use crate::gemm::TileShape;
 use crate::isa::Neon;
 use std::arch::aarch64::*;
 use std::arch::asm;
@@ -67,17 +68,19 @@ impl<const LEVEL: u8> SimdInt for Neon<LEVEL> {
     type W4 = Bytes;
     type A8 = int8x16_t;
     type P16 = [int16x8_t; 4];
+    type I4 = I;
     type WB = [[float32x4_t; 4]; 2];
     type AB = [float32x4_t; 2];
 
     // 2 x 2 vectors of four registers: 16 accumulators, 8 for the weights, 1 for the broadcast: 25 of 32.
-    const I8_ROWS: usize = 2;
+    const I8_TILE: TileShape = TileShape { rows: 2, vectors: 2 };
     // 1 x 2 sums and accumulators: 16, 16 for the four vectors of weights on their way.
-    const I4_ROWS: usize = 1;
+    const I4_TILE: TileShape = TileShape { rows: 1, vectors: 2 };
     // 2 x 2 accumulators: 16, and the weights of a vector.
-    const HALF_ROWS: usize = 2;
+    const F16_TILE: TileShape = TileShape { rows: 2, vectors: 2 };
+    const BF16_TILE: TileShape = TileShape { rows: 2, vectors: 2 };
     // 1 x 4 vectors: 16 accumulators.
-    const ATTEND_ROWS: usize = 1;
+    const ATTEND_TILE: TileShape = TileShape { rows: 1, vectors: 4 };
 
     #[inline(always)]
     fn splat_i32(self, x: i32) -> I {
@@ -127,8 +130,17 @@ impl<const LEVEL: u8> SimdInt for Neon<LEVEL> {
         w
     }
     #[inline(always)]
+    fn start4(self, minus_8_sum: i32) -> I {
+        self.splat_i32(minus_8_sum)
+    }
+    #[inline(always)]
     fn dot4(self, acc: I, w: Bytes, a: int8x16_t) -> I {
         self.dot8(acc, w, a)
+    }
+
+    #[inline(always)]
+    fn sum4(self, acc: I, _minus_8_sum: i32) -> I {
+        acc
     }
 
     #[inline(always)]

@@ -1,6 +1,7 @@
 //! The vocabulary over an array: the plain meaning of every operation, and the code of CPUs without AVX2.
 
 use super::{LANES, Simd};
+use crate::gemm::f32::DotTile;
 use crate::isa::Scalar;
 
 type V = [f32; LANES];
@@ -23,7 +24,7 @@ fn halve(mut v: V, f: impl Fn(f32, f32) -> f32) -> f32 {
 impl Simd for Scalar {
     type V = V;
 
-    const DOT_ROWS: usize = 1;
+    const DOT_TILE: DotTile = DotTile { rows: 1, outputs: 4 };
     const PANEL_VECTORS: usize = 1;
 
     #[inline(always)]

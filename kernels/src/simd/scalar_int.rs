@@ -2,6 +2,7 @@
 
 use super::LANES;
 use super::int::SimdInt;
+use crate::gemm::TileShape;
 use crate::isa::Scalar;
 
 impl SimdInt for Scalar {
@@ -10,13 +11,15 @@ impl SimdInt for Scalar {
     type W4 = [[u8; 4]; LANES];
     type A8 = [i8; 4];
     type P16 = [[i16; 2]; LANES];
+    type I4 = Self::I;
     type WB = [[f32; 2]; LANES];
     type AB = [f32; 2];
 
-    const I8_ROWS: usize = 1;
-    const I4_ROWS: usize = 1;
-    const HALF_ROWS: usize = 1;
-    const ATTEND_ROWS: usize = 1;
+    const I8_TILE: TileShape = TileShape { rows: 1, vectors: 2 };
+    const I4_TILE: TileShape = TileShape { rows: 1, vectors: 2 };
+    const F16_TILE: TileShape = TileShape { rows: 1, vectors: 2 };
+    const BF16_TILE: TileShape = TileShape { rows: 1, vectors: 2 };
+    const ATTEND_TILE: TileShape = TileShape { rows: 1, vectors: 4 };
 
     #[inline(always)]
     fn splat_i32(self, x: i32) -> Self::I {
@@ -49,8 +52,17 @@ impl SimdInt for Scalar {
         [bytes.map(|of_output| of_output.map(|byte| byte & 15)), bytes.map(|of_output| of_output.map(|byte| byte >> 4))]
     }
     #[inline(always)]
+    fn start4(self, minus_8_sum: i32) -> Self::I {
+        [minus_8_sum; LANES]
+    }
+    #[inline(always)]
     fn dot4(self, acc: Self::I, w: Self::W4, a: Self::A8) -> Self::I {
         std::array::from_fn(|o| acc[o] + (0..4).map(|i| i32::from(w[o][i]) * i32::from(a[i])).sum::<i32>())
+    }
+
+    #[inline(always)]
+    fn sum4(self, acc: Self::I, _minus_8_sum: i32) -> Self::I {
+        acc
     }
 
     #[inline(always)]
