@@ -30,7 +30,6 @@ pub(crate) fn run<S: SimdInt>(s: S, probe: Probe, rounds: usize) -> f64 {
     // Every product has an operand of its own, loaded where the compiler cannot know it: it would compute equal products once, and constant
     // ones before the loop.
     let (bytes, words, ones) = ([1i8; 4 * MAX_CHAINS], [1i16; 2 * MAX_CHAINS], [1.0f32; MAX_CHAINS]);
-    let one = s.splat(1.0);
     // As many as the products have in registers, where those are few.
     let chains = (S::I8_TILE.rows * S::I8_TILE.vectors).clamp(4, MAX_CHAINS);
     let mut ints = [s.splat_i32(0); MAX_CHAINS];
@@ -51,7 +50,10 @@ pub(crate) fn run<S: SimdInt>(s: S, probe: Probe, rounds: usize) -> f64 {
                     Probe::Bf16 => {
                         *float = s.dot_bf16(*float, halves, s.broadcast_ab(words.as_ptr().add(2 * chain).cast()));
                     }
-                    Probe::F32 => *float = s.mul_add(s.splat(ones[chain]), one, *float),
+                    Probe::F32 => {
+                        let a = s.splat(ones[chain]);
+                        *float = s.mul_add(a, a, *float);
+                    }
                 }
             }
         }

@@ -24,7 +24,8 @@ fn halve(mut v: V, f: impl Fn(f32, f32) -> f32) -> f32 {
 impl Simd for Scalar {
     type V = V;
 
-    const DOT_TILE: DotTile = DotTile { rows: 1, outputs: 4 };
+    // As AVX-512's (see `scalar_int.rs`).
+    const DOT_TILE: DotTile = DotTile { rows: 6, outputs: 4 };
     const PANEL_VECTORS: usize = 1;
 
     #[inline(always)]
