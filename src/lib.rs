@@ -47,6 +47,8 @@
 #![deny(unsafe_code)]
 
 #[cfg(feature = "cli")]
+mod cache;
+#[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
 mod compute;

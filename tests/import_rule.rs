@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Module → what it may import of this crate; `kernels` is the crate `trivec-kernels`.
 ///
 /// `compute` (the chosen kernels, the threads, and the matrix product cut into tasks) is what `model` and `heads` share.
-const TABLE: [(&str, &[&str]); 19] = [
+const TABLE: [(&str, &[&str]); 20] = [
     ("error", &[]),
     ("embedding", &[]),
     ("parallel", &[]),
@@ -53,9 +53,11 @@ const TABLE: [(&str, &[&str]); 19] = [
         ],
     ),
     ("hub", &["pack", "weights", "config", "error"]),
+    // `weights` for the model's files, whose content says which model it is.
+    ("cache", &["engine", "weights", "embedding", "error"]),
     // `parallel` and `kernels` for the bench, which measures what they can do.
-    ("server", &["engine", "similarity", "embedding", "error"]),
-    ("cli", &["server", "engine", "pack", "hub", "similarity", "embedding", "parallel", "kernels", "error"]),
+    ("server", &["cache", "engine", "similarity", "embedding", "error"]),
+    ("cli", &["server", "cache", "engine", "pack", "hub", "similarity", "embedding", "parallel", "kernels", "error"]),
     // The crate root and the fuzz entrances see everything.
     ("lib", &["*"]),
     ("fuzzing", &["*"]),

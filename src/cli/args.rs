@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use super::cache::CacheArgs;
 use super::rerank::RerankArgs;
 #[cfg(feature = "serve")]
 use super::serve::ServeArgs;
@@ -143,6 +144,7 @@ Examples:
   trivec embed \"a text\" \"another\"
   cat texts.txt | trivec embed --modes dense,sparse,colbert > vectors.jsonl
   trivec embed --input texts.jsonl --format npy --output dense.npy
+  trivec embed --input texts.txt --cache embeddings.cache --cache-size 2GiB
 
 Input is lines (each a text, empty ones too) or JSONL: {\"id\": …, \"text\": …} or {\"id\": …, \"input_ids\": […]}.
 Output records are in input order. Files are written whole or not at all.";
@@ -179,6 +181,8 @@ pub(super) struct EmbedArgs {
     /// Records read and embedded at a time
     #[arg(long, value_name = "N", env = "TRIVEC_BATCH_SIZE", default_value = "64", value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub batch_size: u32,
+    #[command(flatten)]
+    pub cache: CacheArgs,
 }
 
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,9 +9,11 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::args::{EmbedArgs, ModelArgs, TextArgs};
+use super::cache::warn;
 use super::exit::{Failure, Result};
 use super::input::{self, Content, Lines, Record, Records};
 use super::output::{Writer, same_file};
+use crate::cache::{Cache, Identity, Wanted, WhenBehind};
 use crate::{Embedding, EncodeOptions, Error, Model};
 
 /// Bytes of text that are read ahead, whatever the batch size.
@@ -39,7 +41,8 @@ pub(super) fn run(args: &EmbedArgs, model_args: &ModelArgs) -> Result<()> {
     let dense_dim = args.dimensions.unwrap_or(model.info().dense_dim);
     let writer =
         Writer::new(args.output.as_deref(), args.format, args.modes, dense_dim, model.info().colbert_dim.unwrap_or(0))?;
-    let mut job = Job { model, options, writer, progress: Progress::hidden() };
+    let kept = Kept::open(args, &model);
+    let mut job = Job { model, options, kept, writer, progress: Progress::hidden() };
     match opened {
         None => {
             let text = |text: &String| Record { id: None, content: Content::Text(text.clone()), line: 0 };
@@ -91,9 +94,29 @@ pub(super) fn read_chunk<R: std::io::BufRead>(records: &mut Records<R>, most: us
     Ok(chunk)
 }
 
+/// The cache, and which model's entries are read and written.
+struct Kept {
+    cache: Cache,
+    identity: Arc<Identity>,
+}
+
+impl Kept {
+    fn open(args: &EmbedArgs, model: &Model) -> Option<Kept> {
+        let cache = args.cache.open()?;
+        match cache.identify(model) {
+            Ok(identity) => Some(Kept { cache, identity: Arc::new(identity) }),
+            Err(what) => {
+                warn(&format!("no cache: {what}"));
+                None
+            }
+        }
+    }
+}
+
 struct Job {
     model: Model,
     options: EncodeOptions,
+    kept: Option<Kept>,
     writer: Writer,
     progress: Progress,
 }
@@ -101,36 +124,77 @@ struct Job {
 impl Job {
     /// Embeds some records and writes them in order.
     fn embed(&mut self, records: &[Record], input: &str) -> Result<()> {
-        let texts: Vec<&str> = records
-            .iter()
-            .filter_map(|r| if let Content::Text(t) = &r.content { Some(t.as_str()) } else { None })
-            .collect();
+        let embeddings = match &self.kept {
+            None => self.compute(records, input)?,
+            Some(kept) => self.look_up_or_compute(kept, records, input)?,
+        };
+        for (record, embedding) in records.iter().zip(embeddings) {
+            self.progress.add(embedding.tokens);
+            self.writer.push(record.id.as_deref(), &embedding)?;
+        }
+        self.progress.tick();
+        self.writer.flush()
+    }
+
+    fn compute(&self, records: &[Record], input: &str) -> Result<Vec<Embedding>> {
         let with_ids: Vec<&Record> = records.iter().filter(|r| matches!(r.content, Content::Ids(_))).collect();
         let ids: Vec<&[u32]> = with_ids
             .iter()
             .filter_map(|r| if let Content::Ids(ids) = &r.content { Some(ids.as_slice()) } else { None })
             .collect();
-        let mut of_texts = self.model.encode(&texts, &self.options)?.into_iter();
-        let of_ids = self.model.encode_ids(&ids, &self.options).map_err(|error| match error {
-            Error::Input { index, what } => {
-                let line = with_ids.get(index).map_or(0, |record| record.line);
-                Failure::input(format!("{input}: line {line}: {what}"))
-            }
-            other => other.into(),
-        })?;
+        let mut of_texts = self.model.encode(&texts(records), &self.options)?.into_iter();
+        let of_ids = self.model.encode_ids(&ids, &self.options).map_err(|e| at_line(e, &with_ids, input))?;
         let mut of_ids = of_ids.into_iter();
-        for record in records {
-            let embedding: Option<Embedding> = match record.content {
-                Content::Text(_) => of_texts.next(),
-                Content::Ids(_) => of_ids.next(),
-            };
-            if let Some(embedding) = embedding {
-                self.progress.add(embedding.tokens);
-                self.writer.push(record.id.as_deref(), &embedding)?;
-            }
+        let next = |record: &Record| match record.content {
+            Content::Text(_) => of_texts.next(),
+            Content::Ids(_) => of_ids.next(),
+        };
+        Ok(records.iter().filter_map(next).collect())
+    }
+
+    /// As [`Job::compute`], for what the cache does not have.
+    fn look_up_or_compute(&self, kept: &Kept, records: &[Record], input: &str) -> Result<Vec<Embedding>> {
+        let mut of_texts = self.model.token_ids_of(&texts(records), &self.options)?.into_iter();
+        let tokens = |record: &Record| match &record.content {
+            Content::Text(_) => of_texts.next(),
+            Content::Ids(ids) => Some((ids.clone(), false)),
+        };
+        let tokens: Vec<(Vec<u32>, bool)> = records.iter().filter_map(tokens).collect();
+        let ids: Vec<&[u32]> = tokens.iter().map(|(ids, _)| ids.as_slice()).collect();
+        let wanted = Wanted { modes: self.options.modes, dimensions: self.options.dimensions };
+        let mut found = kept.cache.lookup(&kept.identity, &wanted, &ids);
+        let missing: Vec<usize> = (0..ids.len()).filter(|&i| found[i].is_none()).collect();
+        let to_compute: Vec<&[u32]> = missing.iter().map(|&i| ids[i]).collect();
+        let computed = self.model.encode_ids(&to_compute, &self.options).map_err(|e| {
+            let records: Vec<&Record> = missing.iter().map(|&i| &records[i]).collect();
+            at_line(e, &records, input)
+        })?;
+        // The cache may be no faster than its disk: so is the output, and a text that is not kept is computed again next time.
+        kept.cache.insert(&kept.identity, &wanted, to_compute.iter().zip(&computed), WhenBehind::Wait);
+        for (at, embedding) in missing.into_iter().zip(computed) {
+            found[at] = Some(embedding);
         }
-        self.progress.tick();
-        self.writer.flush()
+        let truncated = tokens.iter().map(|(_, truncated)| *truncated);
+        Ok(found.into_iter().flatten().zip(truncated).map(|(e, truncated)| Embedding { truncated, ..e }).collect())
+    }
+}
+
+/// The texts among the records.
+fn texts(records: &[Record]) -> Vec<&str> {
+    records
+        .iter()
+        .filter_map(|r| if let Content::Text(text) = &r.content { Some(text.as_str()) } else { None })
+        .collect()
+}
+
+/// The error of a call whose inputs were `records`, with the line of the one it is about.
+fn at_line(error: Error, records: &[&Record], input: &str) -> Failure {
+    match error {
+        Error::Input { index, what } => {
+            let line = records.get(index).map_or(0, |record| record.line);
+            Failure::input(format!("{input}: line {line}: {what}"))
+        }
+        other => other.into(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod args;
 mod bench;
+mod cache;
 mod embed;
 mod exit;
 mod explain;

@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use super::args::ModelArgs;
+use super::cache::ByteSize;
 use super::exit::{Failure, Result};
 use crate::server::{Limits, Options, Server, Signal, Timeouts, runtime};
 
@@ -18,6 +19,7 @@ Examples:
   trivec serve                                              API and page at http://127.0.0.1:8737
   trivec serve --model bge-m3-int8.safetensors --host 0.0.0.0 --api-key-file keys.txt
   trivec serve --unix-socket /run/trivec.sock
+  trivec serve --cache /var/lib/trivec/embeddings.cache --cache-size 2GiB
   trivec serve --config trivec.toml --print-config
   curl http://127.0.0.1:8737/v1/embeddings -H 'content-type: application/json' -d '{\"input\": \"hello\"}'
 
@@ -88,6 +90,14 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "S", env = "TRIVEC_DRAIN_TIMEOUT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drain_timeout: Option<f64>,
+    /// File to keep embeddings in, so that a text is computed once [default: none]
+    #[arg(long, value_name = "PATH", env = "TRIVEC_CACHE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<PathBuf>,
+    /// Most bytes of the cache's file, as 512MB, 2GiB or bytes; what was not used for longest makes room [default: 1GiB]
+    #[arg(long, value_name = "SIZE", env = "TRIVEC_CACHE_SIZE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_size: Option<ByteSize>,
     /// Form of the log on stderr
     #[arg(long, value_name = "FORM", env = "TRIVEC_LOG_FORMAT")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -131,6 +141,8 @@ impl ServeArgs {
             head_timeout: self.head_timeout.or(file.head_timeout),
             idle_timeout: self.idle_timeout.or(file.idle_timeout),
             drain_timeout: self.drain_timeout.or(file.drain_timeout),
+            cache: self.cache.clone().or(file.cache),
+            cache_size: self.cache_size.or(file.cache_size),
             log_format: self.log_format.or(file.log_format),
             config: None,
             print_config: self.print_config,
@@ -159,6 +171,9 @@ impl ServeArgs {
         all.head_timeout.get_or_insert(timeouts.head.as_secs_f64());
         all.idle_timeout.get_or_insert(timeouts.idle.as_secs_f64());
         all.drain_timeout.get_or_insert(timeouts.drain.as_secs_f64());
+        if all.cache.is_some() {
+            all.cache_size.get_or_insert_default();
+        }
         all.log_format.get_or_insert(LogFormat::Text);
         Ok(all)
     }
@@ -198,6 +213,7 @@ impl ServeArgs {
                 drain: seconds("drain-timeout", self.drain_timeout, timeouts.drain)?,
             },
             connections: self.max_connections.unwrap_or(1024).max(1),
+            cache: self.cache.map(|path| (path, self.cache_size.unwrap_or_default().0)),
             reload: None,
         })
     }
@@ -300,13 +316,17 @@ mod tests {
     fn the_command_line_goes_before_the_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("trivec.toml");
-        std::fs::write(&path, "port = 9000\nmax_texts = 7\ncors_origin = [\"https://a.example\"]\n").unwrap();
+        let file = "port = 9000\nmax_texts = 7\ncors_origin = [\"https://a.example\"]\ncache = \"c\"\ncache_size = \"64MiB\"\n";
+        std::fs::write(&path, file).unwrap();
         let args = ServeArgs { port: Some(9001), config: Some(path.clone()), ..ServeArgs::default() };
         let all = args.complete().unwrap();
         assert_eq!((all.port, all.max_texts, all.cors_origin.len()), (Some(9001), Some(7), 1));
         let text = toml::to_string(&all).unwrap();
         let again: ServeArgs = toml::from_str(&text).unwrap();
         assert_eq!((again.port, again.max_texts), (Some(9001), Some(7)), "what is printed can be read: {text}");
+        assert_eq!((again.cache, again.cache_size), (Some("c".into()), Some(ByteSize(64 << 20))), "{text}");
+        std::fs::write(&path, "cache_size = \"much\"\n").unwrap();
+        assert!(args.complete().is_err(), "a size that is none");
         std::fs::write(&path, "porto = 9000\n").unwrap();
         assert!(args.complete().is_err(), "an unknown name is refused");
     }

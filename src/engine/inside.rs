@@ -13,6 +13,8 @@ use crate::error::Result;
 use crate::model::{Encoder, Observer, TextBatch, Wanted, Workspace};
 use crate::parallel::Team;
 use crate::text::Tokenizer;
+#[cfg(feature = "cli")]
+use crate::weights::Content;
 use crate::weights::{HeadWeights, LayerWeights, WeightFormat};
 
 /// What a call has to do at the least.
@@ -93,6 +95,30 @@ impl Model {
     /// Of a packed file, what it was packed from: a digest of the weights, `starter`, or `unknown`.
     pub fn packed_source(&self) -> Option<&str> {
         self.packed.as_ref().map(|packed| packed.source.as_str())
+    }
+
+    /// Everything the model was read from, by name. A packed file, wherever it lies, has the name "".
+    #[cfg(feature = "cli")]
+    pub(crate) fn contents(&self) -> Vec<(String, Content)> {
+        self.source.contents()
+    }
+
+    /// Tokens of many texts, as [`Model::token_ids`] makes those of one; on all threads.
+    #[cfg(feature = "cli")]
+    pub(crate) fn token_ids_of<S: AsRef<str> + Sync>(
+        &self,
+        texts: &[S],
+        options: &EncodeOptions,
+    ) -> Result<Vec<(Vec<u32>, bool)>> {
+        let max_length = self.check_ranges(options)?;
+        if texts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let tokenizer = self.tokenizer()?;
+        Ok(self.team.map(texts, |text| {
+            let tokens = tokenizer.encode(text.as_ref(), max_length, options.special_tokens);
+            (tokens.ids, tokens.truncated)
+        }))
     }
 
     pub(crate) fn text_tokenizer(&self) -> Option<&Tokenizer> {

@@ -176,6 +176,9 @@ pub struct Model {
     info: ModelInfo,
     /// `None` for a checkpoint.
     packed: Option<Packed>,
+    /// What it was read from.
+    #[cfg_attr(not(feature = "cli"), allow(dead_code))]
+    source: Source,
     /// Workspaces between calls.
     idle: Mutex<Vec<Workspace>>,
 }
@@ -311,6 +314,7 @@ impl Model {
             isa: kernels.isa().name(),
             threads: team.threads(),
         };
+        let source = checkpoint.source().clone();
         Ok(Model {
             encoder: Encoder { config, weights },
             heads,
@@ -320,6 +324,7 @@ impl Model {
             team,
             info,
             packed,
+            source,
             idle: Mutex::default(),
         })
     }

@@ -7,8 +7,10 @@ use axum::http::StatusCode;
 use subtle::ConstantTimeEq;
 
 use super::error::{ApiError, Result};
+use super::kept::{Kept, Open};
 use super::metrics::Metrics;
 use super::scheduler::{Scheduler, Timing, cost};
+use crate::cache::{Wanted, WhenBehind};
 use crate::embedding::{Embedding, Modes};
 use crate::engine::{EncodeOptions, Model};
 
@@ -33,6 +35,7 @@ pub(super) struct App {
     pub limits: Limits,
     keys: Vec<String>,
     pub metrics: Metrics,
+    pub kept: Option<Kept>,
     pub started: Instant,
     /// Set when the service ends: `/ready` says so.
     pub ending: std::sync::atomic::AtomicBool,
@@ -45,7 +48,13 @@ pub(super) struct Tokenized {
 }
 
 impl App {
-    pub(super) fn new(model: Model, reload: Option<Reload>, limits: Limits, keys: Vec<String>) -> std::io::Result<App> {
+    pub(super) fn new(
+        model: Model,
+        reload: Option<Reload>,
+        limits: Limits,
+        keys: Vec<String>,
+        kept: Option<Kept>,
+    ) -> std::io::Result<App> {
         Ok(App {
             model: RwLock::new(Arc::new(model)),
             reload,
@@ -53,6 +62,7 @@ impl App {
             limits,
             keys,
             metrics: Metrics::new(),
+            kept,
             started: Instant::now(),
             ending: false.into(),
         })
@@ -68,7 +78,31 @@ impl App {
         let reload = self.reload.as_ref().ok_or("this service has no model to load again")?;
         let model = Arc::new(reload()?);
         *self.model.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&model);
+        if let Some(kept) = &self.kept {
+            kept.follow(&model);
+        }
         Ok(model)
+    }
+
+    /// Opens the cache in a thread of its own; until it is open, everything is computed.
+    pub(super) fn open_cache(self: &Arc<Self>) -> std::io::Result<()> {
+        if self.kept.is_none() {
+            return Ok(());
+        }
+        let app = Arc::clone(self);
+        let run = move || {
+            let Some(kept) = &app.kept else { return };
+            kept.open();
+            loop {
+                let model = app.model();
+                kept.follow(&model);
+                // A reload that came meanwhile may have been overtaken.
+                if Arc::ptr_eq(&model, &app.model()) {
+                    return;
+                }
+            }
+        };
+        std::thread::Builder::new().name("trivec-identify".to_owned()).spawn(run).map(drop)
     }
 
     pub(super) fn needs_key(&self) -> bool {
@@ -119,7 +153,7 @@ impl App {
         Ok(tokenized??)
     }
 
-    /// Embeddings of tokens, through the queue.
+    /// Embeddings of tokens, from the cache or through the queue.
     pub(super) async fn encode(
         &self,
         model: &Arc<Model>,
@@ -136,10 +170,61 @@ impl App {
             return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", what));
         }
         let ids = texts.iter().map(|text| text.ids.clone()).collect();
-        let (embeddings, timing) = self.scheduler.encode(Arc::clone(model), ids, modes, dimensions).await?;
-        let tokens: usize = texts.iter().map(|text| text.ids.len()).sum();
+        let wanted = Wanted { modes, dimensions };
+        match self.kept.as_ref().and_then(|kept| kept.of(model)) {
+            None => self.compute(model, ids, &wanted).await,
+            Some(open) => self.look_up_or_compute(model, open, ids, wanted).await,
+        }
+    }
+
+    /// Embeddings of tokens, through the queue.
+    async fn compute(
+        &self,
+        model: &Arc<Model>,
+        ids: Vec<Vec<u32>>,
+        wanted: &Wanted,
+    ) -> Result<(Vec<Embedding>, Timing)> {
+        let tokens: usize = ids.iter().map(Vec::len).sum();
+        let (embeddings, timing) =
+            self.scheduler.encode(Arc::clone(model), ids, wanted.modes, wanted.dimensions).await?;
         self.metrics.encoded(tokens, timing);
         Ok((embeddings, timing))
+    }
+
+    /// What the cache has never enters the queue.
+    async fn look_up_or_compute(
+        &self,
+        model: &Arc<Model>,
+        (cache, identity): Open,
+        ids: Vec<Vec<u32>>,
+        wanted: Wanted,
+    ) -> Result<(Vec<Embedding>, Timing)> {
+        let begin = Instant::now();
+        let failed = |_| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "engine_error", "the cache failed");
+        let look_up = {
+            let (cache, identity) = (Arc::clone(&cache), Arc::clone(&identity));
+            move || (cache.lookup(&identity, &wanted, &ids), ids)
+        };
+        let (mut found, ids) = tokio::task::spawn_blocking(look_up).await.map_err(failed)?;
+        let missing: Vec<usize> = (0..ids.len()).filter(|&i| found[i].is_none()).collect();
+        if missing.is_empty() {
+            let timing = Timing { computed: begin.elapsed(), ..Timing::default() };
+            self.metrics.answered(0, timing);
+            return Ok((found.into_iter().flatten().collect(), timing));
+        }
+        let to_compute: Vec<Vec<u32>> = missing.iter().map(|&i| ids[i].clone()).collect();
+        let (computed, timing) = self.compute(model, to_compute.clone(), &wanted).await?;
+        let keep = move || {
+            cache.insert(&identity, &wanted, to_compute.iter().zip(&computed), WhenBehind::Drop);
+            computed
+        };
+        // A vector is copied at once; the many of a long text beside the runtime's threads.
+        let computed =
+            if wanted.modes.colbert { tokio::task::spawn_blocking(keep).await.map_err(failed)? } else { keep() };
+        for (at, embedding) in missing.into_iter().zip(computed) {
+            found[at] = Some(embedding);
+        }
+        Ok((found.into_iter().flatten().collect(), timing))
     }
 }
 

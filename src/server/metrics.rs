@@ -13,6 +13,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::scheduler::{Scheduler, Timing};
+use crate::cache::Stats;
 use crate::engine::ModelInfo;
 
 /// Latencies that are kept for medians.
@@ -68,6 +69,11 @@ impl Metrics {
         self.tokens.inc_by(tokens as u64);
         self.encode.observe(timing.computed.as_secs_f64());
         self.queue_wait.observe(timing.queued.as_secs_f64());
+        self.answered(tokens, timing);
+    }
+
+    /// A request has its embeddings, `tokens` of which were computed for it.
+    pub(super) fn answered(&self, tokens: usize, timing: Timing) {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         if recent.len() == KEPT {
             recent.pop_front();
@@ -88,7 +94,7 @@ impl Metrics {
     }
 
     /// Everything as Prometheus reads it.
-    pub(super) fn text(&self, scheduler: &Scheduler, model: &ModelInfo) -> String {
+    pub(super) fn text(&self, scheduler: &Scheduler, model: &ModelInfo, cache: Option<Stats>) -> String {
         let mut registry = Registry::with_prefix("trivec");
         registry.register("requests", "Requests by route and status", self.requests.clone());
         for (name, help, histogram) in [
@@ -104,22 +110,32 @@ impl Metrics {
         let (depth, cost) = scheduler.depth();
         let counters = scheduler.counters();
         let load = |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
+        let cached = |of: fn(&Stats) -> u64| cache.as_ref().map(of);
         for (name, help, value) in [
-            ("queue_depth", "Texts that wait", depth as i64),
-            ("queue_cost", "Cost of the texts that wait", cost as i64),
+            ("queue_depth", "Texts that wait", Some(depth as u64)),
+            ("queue_cost", "Cost of the texts that wait", Some(cost)),
+            ("cache_entries", "Representations in the cache", cached(|c| c.entries)),
+            ("cache_bytes", "Bytes of the cache's file in use", cached(|c| c.bytes)),
         ] {
+            let Some(value) = value else { continue };
             let gauge: Gauge = Gauge::default();
-            gauge.set(value);
+            gauge.set(value as i64);
             registry.register(name, help, gauge);
         }
         for (name, help, value) in [
-            ("batches", "Calls of the engine", load(&counters.batches)),
-            ("batch_tokens", "Tokens of all batches", load(&counters.batch_tokens)),
-            ("texts", "Texts that were computed", load(&counters.texts)),
-            ("cancelled", "Texts that nobody waited for any more", load(&counters.cancelled)),
-            ("panics", "Batches that the engine failed on", load(&counters.panics)),
-            ("busy_microseconds", "Time the engine was at work", load(&counters.busy_micros)),
+            ("batches", "Calls of the engine", Some(load(&counters.batches))),
+            ("batch_tokens", "Tokens of all batches", Some(load(&counters.batch_tokens))),
+            ("texts", "Texts that were computed", Some(load(&counters.texts))),
+            ("cancelled", "Texts that nobody waited for any more", Some(load(&counters.cancelled))),
+            ("panics", "Batches that the engine failed on", Some(load(&counters.panics))),
+            ("busy_microseconds", "Time the engine was at work", Some(load(&counters.busy_micros))),
+            ("cache_hits", "Texts that the cache had", cached(|c| c.hits)),
+            ("cache_misses", "Texts that the cache had not", cached(|c| c.misses)),
+            ("cache_evictions", "Representations that made room in the cache", cached(|c| c.evictions)),
+            ("cache_errors", "Damaged entries, failed reads and writes of the cache", cached(|c| c.errors)),
+            ("cache_dropped", "Texts that were not cached because its writer was behind", cached(|c| c.dropped)),
         ] {
+            let Some(value) = value else { continue };
             let counter: Counter = Counter::default();
             counter.inc_by(value);
             registry.register(name, help, counter);

@@ -3,12 +3,14 @@
 //! ```text
 //! listen.rs ─▶ routes/ ─▶ app.rs ─▶ scheduler.rs ─▶ one engine thread (with the model's own team)
 //!  sockets      JSON       tokens    queue, batches
+//!                            ╰─▶ kept.rs: the cache of embeddings, asked first
 //! ```
 
 mod app;
 mod assets;
 mod body;
 mod error;
+mod kept;
 mod listen;
 mod metrics;
 mod routes;
@@ -27,6 +29,7 @@ pub use self::app::{Limits, Reload};
 pub use self::listen::Timeouts;
 
 use self::app::App;
+use self::kept::Kept;
 use self::listen::Listener;
 use crate::engine::Model;
 
@@ -48,6 +51,8 @@ pub struct Options {
     pub timeouts: Timeouts,
     /// Connections at a time.
     pub connections: usize,
+    /// File to keep embeddings in, and the most bytes it may have.
+    pub cache: Option<(PathBuf, u64)>,
     /// Makes the model anew.
     pub reload: Option<Reload>,
 }
@@ -103,8 +108,10 @@ impl Server {
                 (Listener::Tcp(listener, tls), address)
             }
         };
-        let app = App::new(model, options.reload, options.limits, options.api_keys).map_err(|e| e.to_string())?;
+        let kept = options.cache.map(|(path, size)| Kept::new(path, size));
+        let app = App::new(model, options.reload, options.limits, options.api_keys, kept).map_err(|e| e.to_string())?;
         let app = Arc::new(app);
+        app.open_cache().map_err(|e| e.to_string())?;
         let router = routes::router(Arc::clone(&app), &options.cors_origins, options.timeouts.idle);
         let Options { timeouts, connections, .. } = options;
         Ok(Server { app, listener, router, timeouts, connections, address })
@@ -141,9 +148,15 @@ impl Server {
             () = told => false,
         };
         let app = self.app;
-        if finished {
-            let _ = tokio::task::spawn_blocking(move || app.scheduler.join()).await;
-        }
+        let end = move || {
+            if finished {
+                app.scheduler.join();
+            }
+            if let Some(kept) = &app.kept {
+                kept.close();
+            }
+        };
+        let _ = tokio::task::spawn_blocking(end).await;
         finished
     }
 }

@@ -1,6 +1,7 @@
 //! Model files: where they are, what they hold, and the typed weights made of them.
 
 mod checkpoint;
+mod content;
 mod linear;
 mod mmap;
 mod names;
@@ -11,6 +12,9 @@ mod store;
 mod torch;
 
 pub(crate) use checkpoint::{Checkpoint, Mapped, Q4_0_KEY, UnreadTensor, without_prefix};
+pub(crate) use content::Content;
+#[cfg(feature = "cli")]
+pub(crate) use content::{Stamp, read_through};
 pub use linear::WeightFormat;
 pub(crate) use linear::{Input, InputForm, Linear, panel_shape};
 pub(crate) use names::{

@@ -1,15 +1,19 @@
 //! Where a model's files are: a directory, the binary itself, or one packed file.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use super::content::Content;
 use super::mmap::{AlignedBytes, Bytes};
 use crate::error::{Error, Result};
+
+/// The files of a directory that have been opened, by name; copies of a source share them.
+pub(crate) type Opened = Arc<Mutex<Vec<(String, Content)>>>;
 
 /// A set of files by relative name.
 #[derive(Debug, Clone)]
 pub(crate) enum Source {
-    Directory(PathBuf),
+    Directory(PathBuf, Opened),
     #[cfg_attr(not(feature = "starter"), allow(dead_code))]
     Embedded {
         name: &'static str,
@@ -32,7 +36,7 @@ impl Source {
         if !metadata.is_dir() {
             return Err(Error::format(path, "expected a model directory in Hugging Face layout, found a file"));
         }
-        Ok(Source::Directory(path.to_path_buf()))
+        Ok(Source::Directory(path.to_path_buf(), Opened::default()))
     }
 
     /// A packed file.
@@ -55,7 +59,7 @@ impl Source {
     /// The path that errors name.
     pub(crate) fn path(&self, file: &str) -> PathBuf {
         match self {
-            Source::Directory(directory) => directory.join(file),
+            Source::Directory(directory, _) => directory.join(file),
             Source::Embedded { name, .. } => Path::new(name).join(file),
             Source::Packed { path, .. } => path.clone(),
         }
@@ -64,10 +68,16 @@ impl Source {
     /// The file's bytes, or `None` if there is no such file.
     pub(crate) fn open(&self, file: &str) -> Result<Option<Arc<Bytes>>> {
         match self {
-            Source::Directory(_) => {
+            Source::Directory(_, opened) => {
                 let path = self.path(file);
                 match Bytes::map(&path) {
-                    Ok(bytes) => Ok(Some(Arc::new(bytes))),
+                    Ok(bytes) => {
+                        let mut opened = opened.lock().unwrap_or_else(PoisonError::into_inner);
+                        if !opened.iter().any(|(name, _)| name == file) {
+                            opened.push((file.to_owned(), Content::of(&bytes)));
+                        }
+                        Ok(Some(Arc::new(bytes)))
+                    }
                     Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
                     Err(e) => Err(e),
                 }
@@ -83,5 +93,19 @@ impl Source {
     /// The file's bytes; a missing file is an error.
     pub(crate) fn require(&self, file: &str) -> Result<Arc<Bytes>> {
         self.open(file)?.ok_or_else(|| Error::format(&self.path(file), "the file is missing"))
+    }
+
+    /// Everything that was read of it until now, in the order of the names: the same content makes the same model.
+    #[cfg(feature = "cli")]
+    pub(crate) fn contents(&self) -> Vec<(String, Content)> {
+        let mut all = match self {
+            Source::Directory(_, opened) => opened.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            Source::Embedded { files, .. } => {
+                files.iter().map(|(name, bytes)| ((*name).to_owned(), Content::Static(bytes))).collect()
+            }
+            Source::Packed { bytes, .. } => vec![(String::new(), Content::of(bytes))],
+        };
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
     }
 }

@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::server::app::App;
 use crate::server::assets;
 use crate::server::error::{ApiError, Dialect};
+use crate::server::kept::Kept;
 
 pub(super) async fn health() -> Response {
     Json(json!({"status": "ok"})).into_response()
@@ -26,7 +27,7 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
 }
 
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
-    let text = app.metrics.text(&app.scheduler, app.model().info());
+    let text = app.metrics.text(&app.scheduler, app.model().info(), app.kept.as_ref().map(Kept::stats));
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
 }
 
@@ -54,6 +55,7 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
         "queue": {"depth": depth, "limit": app.scheduler.limit(), "cost": cost},
         "latency": {"p50_ms": recent.p50_ms, "p95_ms": recent.p95_ms, "count": recent.count},
         "tokens_s": recent.tokens_s,
+        "cache": app.kept.as_ref().map(Kept::describe),
     }))
     .into_response()
 }
