@@ -40,8 +40,8 @@ on_aarch64() {
 on_x86() {
   CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$prefix/bin/run-x86_64 X86_QEMU_CPU=$cpu cargo "$@"
 }
-# NEON with dot products of bytes, on two CPUs, and without. Then AVX2 without AVX-512, and SSE4.2.
-run neondot max on_aarch64
+# NEON with products of matrices of bytes, with dot products of bytes alone, and with neither. Then AVX2 without AVX-512, and SSE4.2.
+run neoni8mm max on_aarch64
 run neondot cortex-a76 on_aarch64
 run neon cortex-a72 on_aarch64
 run avx2 max on_x86

@@ -158,9 +158,8 @@ pub(crate) fn pack<S: SimdInt>(
     scratch.resize(head_dim);
     let (quads, dims) = (packed.quads(), packed.dims());
 
-    // The mean key, in the scratch's scores: summed in ascending order.
-    let mean = &mut scratch.scores[..dims.max(KEY_TILE)];
-    mean.fill(0.0);
+    // The mean key, in the scratch's output: summed in ascending order.
+    let mean = &mut scratch.output[..dims];
     let inverse = s.splat(1.0 / tokens as f32);
     let mut at = 0;
     while at < head_dim {
@@ -271,7 +270,7 @@ pub(crate) fn attend<S: SimdInt>(
         let key_scales = &packed.key_scales[tile * KEY_TILE..][..KEY_TILE];
         let mut query = 0;
         while query < rows {
-            let n = tile_rows(rows - query, S::ATTEND_ROWS);
+            let n = tile_rows(rows - query, S::SCORE_ROWS);
             let q = Queries {
                 data: &q8[query * dims..],
                 stride: dims,
@@ -279,13 +278,13 @@ pub(crate) fn attend<S: SimdInt>(
                 scales: &query_scales[query..],
             };
             let to = &mut scores[query * KEY_TILE..][..n * KEY_TILE];
-            // `ATTEND_ROWS` is at most 6.
+            // `SCORE_ROWS` and `VALUE_ROWS` are at most 6.
             match n {
-                6 if S::ATTEND_ROWS >= 6 => scores_tile::<S, 6>(s, q, keys, key_scales, to),
-                5 if S::ATTEND_ROWS >= 5 => scores_tile::<S, 5>(s, q, keys, key_scales, to),
-                4 if S::ATTEND_ROWS >= 4 => scores_tile::<S, 4>(s, q, keys, key_scales, to),
-                3 if S::ATTEND_ROWS >= 3 => scores_tile::<S, 3>(s, q, keys, key_scales, to),
-                2 if S::ATTEND_ROWS >= 2 => scores_tile::<S, 2>(s, q, keys, key_scales, to),
+                6 if S::SCORE_ROWS >= 6 => scores_tile::<S, 6>(s, q, keys, key_scales, to),
+                5 if S::SCORE_ROWS >= 5 => scores_tile::<S, 5>(s, q, keys, key_scales, to),
+                4 if S::SCORE_ROWS >= 4 => scores_tile::<S, 4>(s, q, keys, key_scales, to),
+                3 if S::SCORE_ROWS >= 3 => scores_tile::<S, 3>(s, q, keys, key_scales, to),
+                2 if S::SCORE_ROWS >= 2 => scores_tile::<S, 2>(s, q, keys, key_scales, to),
                 _ => scores_tile::<S, 1>(s, q, keys, key_scales, to),
             }
             query += n;
@@ -306,15 +305,15 @@ pub(crate) fn attend<S: SimdInt>(
         let value_scale = packed.value_scales[tile];
         let mut query = 0;
         while query < rows {
-            let n = tile_rows(rows - query, S::ATTEND_ROWS);
+            let n = tile_rows(rows - query, S::VALUE_ROWS);
             let weights = Weights { p: &p[query * KEY_TILE..], rescale: &rescale[query..], pairs, scale: value_scale };
             let to = &mut output[query * dims..][..n * dims];
             match n {
-                6 if S::ATTEND_ROWS >= 6 => values_tile::<S, 6>(s, weights, values, dims, to),
-                5 if S::ATTEND_ROWS >= 5 => values_tile::<S, 5>(s, weights, values, dims, to),
-                4 if S::ATTEND_ROWS >= 4 => values_tile::<S, 4>(s, weights, values, dims, to),
-                3 if S::ATTEND_ROWS >= 3 => values_tile::<S, 3>(s, weights, values, dims, to),
-                2 if S::ATTEND_ROWS >= 2 => values_tile::<S, 2>(s, weights, values, dims, to),
+                6 if S::VALUE_ROWS >= 6 => values_tile::<S, 6>(s, weights, values, dims, to),
+                5 if S::VALUE_ROWS >= 5 => values_tile::<S, 5>(s, weights, values, dims, to),
+                4 if S::VALUE_ROWS >= 4 => values_tile::<S, 4>(s, weights, values, dims, to),
+                3 if S::VALUE_ROWS >= 3 => values_tile::<S, 3>(s, weights, values, dims, to),
+                2 if S::VALUE_ROWS >= 2 => values_tile::<S, 2>(s, weights, values, dims, to),
                 _ => values_tile::<S, 1>(s, weights, values, dims, to),
             }
             query += n;
@@ -343,12 +342,41 @@ struct Queries<'a> {
 fn scores_tile<S: SimdInt, const R: usize>(s: S, q: Queries<'_>, keys: &[u8], key_scales: &[f32], scores: &mut [f32]) {
     assert!(q.data.len() >= (R - 1) * q.stride + keys.len() / KEY_TILE && key_scales.len() == KEY_TILE);
     assert!(scores.len() == R * KEY_TILE);
+    let quads = keys.len() / (4 * KEY_TILE);
+    // SAFETY: whole quads of keys; as many activations of every query (asserted above).
+    let acc = unsafe {
+        match s.matrix8(q.data.as_ptr(), q.stride, keys.as_ptr(), quads, q.offsets) {
+            Some(acc) => acc,
+            None => score_sums::<S, R>(s, q, keys),
+        }
+    };
+    for (r, acc) in acc.into_iter().enumerate() {
+        let scale = s.splat(q.scales[r]);
+        for (n, acc) in acc.into_iter().enumerate() {
+            // SAFETY: 64 scales; 64 scores a row.
+            unsafe {
+                let key_scale = s.load(key_scales.as_ptr().add(n * LANES));
+                s.store(
+                    scores.as_mut_ptr().add(r * KEY_TILE + n * LANES),
+                    s.mul(s.mul(s.to_f32(acc), scale), key_scale),
+                );
+            }
+        }
+    }
+}
+
+/// The sums of [`scores_tile`] by dot products.
+///
+/// # Safety
+/// `keys` are whole quads; `q` has `R` queries of as many activations.
+#[inline(always)]
+unsafe fn score_sums<S: SimdInt, const R: usize>(s: S, q: Queries<'_>, keys: &[u8]) -> [[S::I; TILE_VECTORS]; R] {
     let mut acc = [[s.splat_i32(0); TILE_VECTORS]; R];
     for (acc, &offset) in acc.iter_mut().zip(q.offsets) {
         *acc = [s.start8(offset); TILE_VECTORS];
     }
     for (quad, keys) in keys.chunks_exact(4 * KEY_TILE).enumerate() {
-        // SAFETY: 256 bytes of keys; four bytes of every query (asserted above).
+        // SAFETY: 256 bytes of keys; four bytes of every query.
         unsafe {
             let k = [
                 s.load_w8(keys.as_ptr()),
@@ -364,19 +392,7 @@ fn scores_tile<S: SimdInt, const R: usize>(s: S, q: Queries<'_>, keys: &[u8], ke
             }
         }
     }
-    for (r, acc) in acc.into_iter().enumerate() {
-        let scale = s.splat(q.scales[r]);
-        for (n, acc) in acc.into_iter().enumerate() {
-            // SAFETY: 64 scales; 64 scores a row.
-            unsafe {
-                let key_scale = s.load(key_scales.as_ptr().add(n * LANES));
-                s.store(
-                    scores.as_mut_ptr().add(r * KEY_TILE + n * LANES),
-                    s.mul(s.mul(s.to_f32(acc), scale), key_scale),
-                );
-            }
-        }
-    }
+    acc
 }
 
 /// Turns the scores of four queries into `P` in units of `1 / 16,384`: `max` becomes the new maxima, `rescale` by how much they rose (as a

@@ -1,5 +1,6 @@
 //! Loops that reach a machine's limits: products on registers alone, and reads of memory.
 
+use crate::LANES;
 use crate::simd::int::SimdInt;
 
 /// A kind of arithmetic.
@@ -80,15 +81,16 @@ pub(crate) fn run<S: SimdInt>(s: S, probe: Probe, rounds: usize) -> f64 {
 /// See [`crate::Kernels::read_memory`].
 #[inline(always)]
 pub(crate) fn read_memory<S: SimdInt>(s: S, bytes: &[u8]) -> u64 {
+    // SAFETY: any bits are an f32.
+    let (_, floats, _) = unsafe { bytes.align_to::<f32>() };
     let mut max = [s.splat(0.0); 4];
-    for chunk in bytes.chunks_exact(256) {
-        s.prefetch(chunk.as_ptr().wrapping_add(2048));
-        s.prefetch(chunk.as_ptr().wrapping_add(2048 + 64));
-        s.prefetch(chunk.as_ptr().wrapping_add(2048 + 128));
-        s.prefetch(chunk.as_ptr().wrapping_add(2048 + 192));
+    for chunk in floats.chunks_exact(4 * LANES) {
+        for line in 0..4 {
+            s.prefetch(chunk.as_ptr().cast::<u8>().wrapping_add(2048 + 64 * line));
+        }
         for (i, max) in max.iter_mut().enumerate() {
-            // SAFETY: 64 bytes of the chunk; any bits are an f32, and loads need no alignment.
-            *max = s.max(*max, unsafe { s.load(chunk.as_ptr().add(i * 64).cast()) });
+            // SAFETY: sixteen elements of the chunk.
+            *max = s.max(*max, unsafe { s.load(chunk.as_ptr().add(i * LANES)) });
         }
     }
     let [a, b, c, d] = max;

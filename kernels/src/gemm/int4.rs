@@ -87,27 +87,19 @@ unsafe fn tile_product<S: SimdInt, const R: usize>(
         for line in 0..I4_BLOCK_BYTES / 64 {
             s.prefetch(bytes.as_ptr().wrapping_add(PREFETCH_BYTES + line * 64));
         }
-        let mut acc = [[s.splat_i32(0); 2]; R];
-        for (r, acc) in acc.iter_mut().enumerate() {
+        let mut start = [0; R];
+        for (r, start) in start.iter_mut().enumerate() {
             // SAFETY: block < blocks, r < R: inside the slice of R * blocks.
-            *acc = [s.splat_i32(unsafe { *offsets.get_unchecked(r * blocks + block) }); 2];
+            *start = unsafe { *offsets.get_unchecked(r * blocks + block) };
         }
-        for step in 0..4 {
-            // SAFETY: behind 64 bytes of scales, 128 bytes of nibbles a step; 32 activations of each row.
-            unsafe {
-                let first = s.load_w4(bytes.as_ptr().add(64 + step * 128));
-                let second = s.load_w4(bytes.as_ptr().add(64 + step * 128 + 64));
-                for (r, acc) in acc.iter_mut().enumerate() {
-                    let x = tile.x.add(r * tile.ldx + block * I4_BLOCK + step * 4);
-                    let a = s.broadcast_a8(x);
-                    acc[0] = s.dot4(acc[0], first[0], a);
-                    acc[1] = s.dot4(acc[1], second[0], a);
-                    let a = s.broadcast_a8(x.add(16));
-                    acc[0] = s.dot4(acc[0], first[1], a);
-                    acc[1] = s.dot4(acc[1], second[1], a);
-                }
+        // SAFETY: 32 activations of each row; behind 64 bytes of scales, 512 of nibbles.
+        let acc = unsafe {
+            let (x, nibbles) = (tile.x.add(block * I4_BLOCK), bytes.as_ptr().add(64));
+            match s.matrix4(x, tile.ldx, nibbles, start) {
+                Some(acc) => acc,
+                None => dot_sums(s, x, tile.ldx, nibbles, start),
             }
-        }
+        };
         // SAFETY: 32 scales of two bytes begin the block.
         let scale = unsafe { [s.load_f16(bytes.as_ptr().cast()), s.load_f16(bytes.as_ptr().add(LANES * 2).cast())] };
         for (r, acc) in acc.into_iter().enumerate() {
@@ -130,4 +122,39 @@ unsafe fn tile_product<S: SimdInt, const R: usize>(
         // SAFETY: by the caller's word.
         unsafe { store_pair(s, out.add(r * ldo), cols, values) };
     }
+}
+
+/// Sums of a block.
+///
+/// # Safety
+/// `x` has `R` rows of 32 activations, `nibbles` 512 bytes.
+#[inline(always)]
+unsafe fn dot_sums<S: SimdInt, const R: usize>(
+    s: S,
+    x: *const i8,
+    ldx: usize,
+    nibbles: *const u8,
+    start: [i32; R],
+) -> [[S::I; 2]; R] {
+    let mut acc = [[s.splat_i32(0); 2]; R];
+    for (acc, start) in acc.iter_mut().zip(start) {
+        *acc = [s.splat_i32(start); 2];
+    }
+    for step in 0..4 {
+        // SAFETY: 128 bytes of nibbles a step; 32 activations of each row.
+        unsafe {
+            let first = s.load_w4(nibbles.add(step * 128));
+            let second = s.load_w4(nibbles.add(step * 128 + 64));
+            for (r, acc) in acc.iter_mut().enumerate() {
+                let x = x.add(r * ldx + step * 4);
+                let a = s.broadcast_a8(x);
+                acc[0] = s.dot4(acc[0], first[0], a);
+                acc[1] = s.dot4(acc[1], second[0], a);
+                let a = s.broadcast_a8(x.add(16));
+                acc[0] = s.dot4(acc[0], first[1], a);
+                acc[1] = s.dot4(acc[1], second[1], a);
+            }
+        }
+    }
+    acc
 }

@@ -9,7 +9,9 @@
 //! ```
 //! 1. Few rows (up to a tile): every weight byte is read once, in the order it lies, with a prefetch ahead: memory speed.
 //! 2. Many rows: a panel is read from the second-level cache once a tile, 128 bytes for 24 dot products: arithmetic speed.
-//! 3. Accumulators are exact: `|acc| <= depth · 255 · 127` (the stored `w + 128` against `|a| <= 127`) is below 2^31 up to a depth of
+//! 3. A set whose instructions multiply matrices of bytes (`SimdInt::matrix8`) takes a tile's whole sums in its own order. They are the
+//!    same integers, and what follows them is the same code.
+//! 4. Accumulators are exact: `|acc| <= depth · 255 · 127` (the stored `w + 128` against `|a| <= 127`) is below 2^31 up to a depth of
 //!    65,536. The sets that multiply the stored bytes begin with `-128 Σ a`, which the rows carry.
 
 use super::{Finish, PANEL, PREFETCH_BYTES, Panels, load_pair, store_pair, tile_rows, with_rows};
@@ -72,6 +74,31 @@ unsafe fn tile_product<S: SimdInt, const R: usize>(
     ldo: usize,
 ) {
     let (offsets, row_scales) = (&tile.offsets[..R], &tile.scales[..R]);
+    // SAFETY: by the caller's word.
+    let acc = unsafe {
+        match s.matrix8(tile.x, tile.ldx, panel.as_ptr(), panel.len() / (4 * PANEL), offsets) {
+            Some(acc) => acc,
+            None => dot_sums::<S, R>(s, tile, panel, offsets),
+        }
+    };
+    for (r, acc) in acc.into_iter().enumerate() {
+        let scale = s.splat(row_scales[r]);
+        let mut values = [
+            s.mul_add(s.mul(s.to_f32(acc[0]), scale), scales[0], bias[0]),
+            s.mul_add(s.mul(s.to_f32(acc[1]), scale), scales[1], bias[1]),
+        ];
+        if gelu {
+            values = [math::gelu_fast(s, values[0]), math::gelu_fast(s, values[1])];
+        }
+        // SAFETY: by the caller's word.
+        unsafe { store_pair(s, out.add(r * ldo), cols, values) };
+    }
+}
+
+/// # Safety
+/// As for [`tile_product`].
+#[inline(always)]
+unsafe fn dot_sums<S: SimdInt, const R: usize>(s: S, tile: Tile<'_>, panel: &[u8], offsets: &[i32]) -> [[S::I; 2]; R] {
     let mut acc = [[s.splat_i32(0); 2]; R];
     for (acc, &offset) in acc.iter_mut().zip(offsets) {
         *acc = [s.start8(offset); 2];
@@ -94,16 +121,5 @@ unsafe fn tile_product<S: SimdInt, const R: usize>(
         }
         d += 4;
     }
-    for (r, acc) in acc.into_iter().enumerate() {
-        let scale = s.splat(row_scales[r]);
-        let mut values = [
-            s.mul_add(s.mul(s.to_f32(acc[0]), scale), scales[0], bias[0]),
-            s.mul_add(s.mul(s.to_f32(acc[1]), scale), scales[1], bias[1]),
-        ];
-        if gelu {
-            values = [math::gelu_fast(s, values[0]), math::gelu_fast(s, values[1])];
-        }
-        // SAFETY: by the caller's word.
-        unsafe { store_pair(s, out.add(r * ldo), cols, values) };
-    }
+    acc
 }

@@ -60,7 +60,8 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
     // 2 x 2 accumulators of two registers: 8, and the weights of one vector.
     const HALF_ROWS: usize = 2;
     // 1 x 4 vectors of two registers: 8 accumulators.
-    const ATTEND_ROWS: usize = 1;
+    const SCORE_ROWS: usize = 1;
+    const VALUE_ROWS: usize = 1;
 
     #[inline(always)]
     fn splat_i32(self, x: i32) -> I {

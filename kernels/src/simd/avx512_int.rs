@@ -47,7 +47,8 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
     // 12 x 2 accumulators, 2 weight vectors (4 without bf16 instructions), 1 or 2 broadcasts.
     const HALF_ROWS: usize = 12;
     // 6 x 4 accumulators, 4 vectors of keys or values, 1 broadcast: 29 registers.
-    const ATTEND_ROWS: usize = 6;
+    const SCORE_ROWS: usize = 6;
+    const VALUE_ROWS: usize = 6;
 
     #[inline(always)]
     fn splat_i32(self, x: i32) -> __m512i {

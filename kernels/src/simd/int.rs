@@ -31,8 +31,10 @@ pub(crate) trait SimdInt: Simd {
     const I4_ROWS: usize;
     /// Rows of the register tile of the f16 and bf16 products (two vectors wide).
     const HALF_ROWS: usize;
-    /// Rows of the register tiles of integer attention (four vectors wide).
-    const ATTEND_ROWS: usize;
+    /// Rows of the register tile of integer attention's scores (four vectors wide).
+    const SCORE_ROWS: usize;
+    /// Rows of the register tile of integer attention's outputs (four vectors wide).
+    const VALUE_ROWS: usize;
 
     /// All lanes `x`.
     fn splat_i32(self, x: i32) -> Self::I;
@@ -63,6 +65,42 @@ pub(crate) trait SimdInt: Simd {
     /// # Safety
     /// 4 bytes at `p` are readable.
     unsafe fn broadcast_a8(self, p: *const i8) -> Self::A8;
+
+    /// Whole sums of a tile by instructions that multiply matrices of bytes, which take weights and rows in shapes of their own:
+    /// `sums[r][n][o] = start[r] + Σ_d stored(n, o, d) · x[r][d]` over `4 · quads` depths, weights stored as `w + 128` in
+    /// `[quads][N][16 outputs][4]`, `start[r]` as for [`start8`](Self::start8). `None` where the set has no such instructions or `R` is too
+    /// few rows to gain by them: then the loop over [`dot8`](Self::dot8) does it.
+    ///
+    /// # Safety
+    /// `4 · quads` activations are readable at `x + r · ldx` for `r < R`, `64 · N · quads` bytes at `w`.
+    #[inline(always)]
+    unsafe fn matrix8<const R: usize, const N: usize>(
+        self,
+        x: *const i8,
+        ldx: usize,
+        w: *const u8,
+        quads: usize,
+        start: &[i32],
+    ) -> Option<[[Self::I; N]; R]> {
+        let _ = (x, ldx, w, quads, start);
+        None
+    }
+    /// The same over the 32 depths of an int4 block and the 32 outputs of a panel: `nibbles` as [`load_w4`](Self::load_w4) reads them,
+    /// `[4][2][64]`, `start[r]` is `-8 Σ a`.
+    ///
+    /// # Safety
+    /// 32 activations are readable at `x + r · ldx` for `r < R`, 512 bytes at `nibbles`.
+    #[inline(always)]
+    unsafe fn matrix4<const R: usize>(
+        self,
+        x: *const i8,
+        ldx: usize,
+        nibbles: *const u8,
+        start: [i32; R],
+    ) -> Option<[[Self::I; 2]; R]> {
+        let _ = (x, ldx, nibbles, start);
+        None
+    }
 
     /// Sixteen pairs.
     ///

@@ -16,7 +16,8 @@ impl SimdInt for Scalar {
     const I8_ROWS: usize = 1;
     const I4_ROWS: usize = 1;
     const HALF_ROWS: usize = 1;
-    const ATTEND_ROWS: usize = 1;
+    const SCORE_ROWS: usize = 1;
+    const VALUE_ROWS: usize = 1;
 
     #[inline(always)]
     fn splat_i32(self, x: i32) -> Self::I {
