@@ -6,7 +6,7 @@ use crate::simd::int::SimdInt;
 /// A kind of arithmetic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Probe {
-    /// Dot products of bytes, as the int8 product uses them.
+    /// Products of bytes, as the int8 product of many rows uses them.
     Int8,
     /// Dot products of 16-bit integers.
     Int16,
@@ -16,8 +16,8 @@ pub enum Probe {
     F32,
 }
 
-/// Independent accumulators: more than latency times throughput of any set.
-const CHAINS: usize = 12;
+/// Most independent accumulators of a set.
+const MAX_CHAINS: usize = 12;
 
 /// See [`crate::Kernels::probe`].
 #[inline(always)]
@@ -32,33 +32,34 @@ pub(crate) fn run<S: SimdInt>(s: S, probe: Probe, rounds: usize) -> f64 {
         (s.broadcast_a8(activations.as_ptr()), s.broadcast_pair(words.as_ptr()), s.broadcast_ab(words.as_ptr().cast()))
     };
     let one = s.splat(1.0);
-    let mut ints = [s.splat_i32(0); CHAINS];
-    let mut floats = [s.splat(0.0); CHAINS];
+    const { assert!(S::PROBE_CHAINS <= MAX_CHAINS) };
+    let mut ints = [s.splat_i32(0); MAX_CHAINS];
+    let mut floats = [s.splat(0.0); MAX_CHAINS];
     match probe {
         Probe::Int8 => {
             for _ in 0..rounds {
-                for acc in &mut ints {
-                    *acc = s.dot8(*acc, w, a);
+                for acc in &mut ints[..S::PROBE_CHAINS] {
+                    *acc = s.fastest8(*acc, w, a);
                 }
             }
         }
         Probe::Int16 => {
             for _ in 0..rounds {
-                for acc in &mut ints {
+                for acc in &mut ints[..S::PROBE_CHAINS] {
                     *acc = s.dot16(*acc, pairs, pair);
                 }
             }
         }
         Probe::Bf16 => {
             for _ in 0..rounds {
-                for acc in &mut floats {
+                for acc in &mut floats[..S::PROBE_CHAINS] {
                     *acc = s.dot_bf16(*acc, halves, half);
                 }
             }
         }
         Probe::F32 => {
             for _ in 0..rounds {
-                for acc in &mut floats {
+                for acc in &mut floats[..S::PROBE_CHAINS] {
                     *acc = s.mul_add(one, one, *acc);
                 }
             }
@@ -71,11 +72,11 @@ pub(crate) fn run<S: SimdInt>(s: S, probe: Probe, rounds: usize) -> f64 {
     }
     std::hint::black_box(s.reduce(total));
     let products = match probe {
-        Probe::Int8 => 64,
+        Probe::Int8 => S::FASTEST8,
         Probe::Int16 | Probe::Bf16 => 32,
         Probe::F32 => 16,
     };
-    (rounds * CHAINS * products * 2) as f64
+    (rounds * S::PROBE_CHAINS * products * 2) as f64
 }
 
 /// See [`crate::Kernels::read_memory`].

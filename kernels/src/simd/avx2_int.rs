@@ -62,6 +62,8 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
     // 1 x 4 vectors of two registers: 8 accumulators.
     const SCORE_ROWS: usize = 1;
     const VALUE_ROWS: usize = 1;
+    // 5 x 2 registers: latency 5, two a cycle; 6 are left for the operands.
+    const PROBE_CHAINS: usize = 5;
 
     #[inline(always)]
     fn splat_i32(self, x: i32) -> I {

@@ -49,6 +49,8 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
     // 6 x 4 accumulators, 4 vectors of keys or values, 1 broadcast: 29 registers.
     const SCORE_ROWS: usize = 6;
     const VALUE_ROWS: usize = 6;
+    // More than latency times throughput.
+    const PROBE_CHAINS: usize = 12;
 
     #[inline(always)]
     fn splat_i32(self, x: i32) -> __m512i {

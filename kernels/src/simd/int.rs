@@ -36,6 +36,11 @@ pub(crate) trait SimdInt: Simd {
     /// Rows of the register tile of integer attention's outputs (four vectors wide).
     const VALUE_ROWS: usize;
 
+    /// Independent accumulators of [`crate::probe`]: enough to hide the latency of a product, few enough to stay in registers.
+    const PROBE_CHAINS: usize;
+    /// Products of a [`fastest8`](Self::fastest8).
+    const FASTEST8: usize = 64;
+
     /// All lanes `x`.
     fn splat_i32(self, x: i32) -> Self::I;
     /// Lane by lane.
@@ -100,6 +105,12 @@ pub(crate) trait SimdInt: Simd {
     ) -> Option<[[Self::I; 2]; R]> {
         let _ = (x, ldx, nibbles, start);
         None
+    }
+
+    /// A step of the instruction by which many rows are multiplied, whatever it makes of the operands: for [`crate::probe`].
+    #[inline(always)]
+    fn fastest8(self, acc: Self::I, w: Self::W8, a: Self::A8) -> Self::I {
+        self.dot8(acc, w, a)
     }
 
     /// Sixteen pairs.

@@ -1,7 +1,6 @@
 //! Every operation on small numbers of every set against the plain meaning in `scalar_int.rs`: all bytes, all half-precision numbers, the ends
 //! of the ranges, and every shape of a tile's sums.
 
-use super::Simd;
 use super::int::SimdInt;
 use super::tests::{assert_same, lanes, vector};
 use crate::LANES;

@@ -104,6 +104,9 @@ impl<const LEVEL: u8> SimdInt for Neon<LEVEL> {
     const SCORE_ROWS: usize = if LEVEL >= I8MM { neon_matrix::ROWS } else { 1 };
     // 1 x 4 vectors: 16 accumulators.
     const VALUE_ROWS: usize = 1;
+    // 5 x 4 registers: latency 4, up to four a cycle; 12 are left for the operands.
+    const PROBE_CHAINS: usize = 5;
+    const FASTEST8: usize = if LEVEL >= I8MM { 128 } else { 64 };
 
     #[inline(always)]
     fn splat_i32(self, x: i32) -> I {
@@ -204,6 +207,18 @@ impl<const LEVEL: u8> SimdInt for Neon<LEVEL> {
         }
         // SAFETY: as above.
         Some(unsafe { neon_matrix::sums4(x, ldx, nibbles, start) })
+    }
+    #[inline(always)]
+    fn fastest8(self, acc: I, w: Bytes, a: int8x16_t) -> I {
+        if LEVEL < I8MM {
+            return self.dot8(acc, w, a);
+        }
+        let mut out = acc;
+        for (out, w) in out.iter_mut().zip(w) {
+            // SAFETY: the token of this level proves i8mm.
+            *out = unsafe { neon_matrix::multiply(*out, vreinterpretq_u8_s8(w), a) };
+        }
+        out
     }
 
     #[inline(always)]

@@ -35,7 +35,7 @@ type Activations = [int8x16_t; PAIRS];
 /// # Safety
 /// The CPU has i8mm.
 #[inline(always)]
-unsafe fn multiply(square: int32x4_t, w: uint8x16_t, a: int8x16_t) -> int32x4_t {
+pub(super) unsafe fn multiply(square: int32x4_t, w: uint8x16_t, a: int8x16_t) -> int32x4_t {
     let mut square = square;
     // SAFETY: by the caller's word; the instruction reads and writes its three registers alone.
     unsafe {

@@ -18,6 +18,7 @@ impl SimdInt for Scalar {
     const HALF_ROWS: usize = 1;
     const SCORE_ROWS: usize = 1;
     const VALUE_ROWS: usize = 1;
+    const PROBE_CHAINS: usize = 4;
 
     #[inline(always)]
     fn splat_i32(self, x: i32) -> Self::I {
