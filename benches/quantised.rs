@@ -1,9 +1,10 @@
-//! The integer and 16-bit kernels on one thread, by instruction set, a layer's row operations, and the starter packed in each format end
-//! to end. "Elements" are operations, two a multiply-add, to hold against the peaks that `trivec bench --probe` prints.
+//! The integer and 16-bit kernels on one thread, by instruction set, a layer's row operations, one layer of BGE-M3's shape, and the
+//! starter packed in each format end to end. "Elements" are operations, two a multiply-add, to hold against the peaks that
+//! `trivec bench --probe` prints; tokens where a model runs.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use trivec::pack::{Calibration, PackOptions, pack};
-use trivec::{EncodeOptions, LoadOptions, Model, WeightFormat};
+use trivec::pack::{Calibration, PackOptions, pack, packed_layer};
+use trivec::{EncodeOptions, LoadOptions, Model, Modes, WeightFormat};
 use trivec_kernels::{
     Finish, I4_BLOCK_BYTES, IntKeyValues, IntScratch, Kernels, MatMut, MatRef, PANEL, Panels, Prepare, QUERY_BLOCK,
     Rows8, Rows8Kind, rotation_for, row8_stride,
@@ -121,6 +122,26 @@ fn rows(c: &mut Criterion) {
     group.finish();
 }
 
+/// One layer of BGE-M3's shape (hidden 1024, 16 heads of 64, feed-forward 4096) on all threads: few tokens, a text, a batch.
+fn layer(c: &mut Criterion) {
+    let mut group = c.benchmark_group("one layer");
+    // Lexical weights ask for every row of the layer's output (a dense vector for the first alone) and cost one product a row.
+    let options = EncodeOptions { modes: Modes::SPARSE, ..Default::default() };
+    for format in [WeightFormat::Int8, WeightFormat::Int4, WeightFormat::Bf16] {
+        let bytes = packed_layer(format).expect("a layer is made");
+        let model = Model::from_packed_bytes(&bytes, &LoadOptions::default()).expect("it loads");
+        for (texts, tokens) in [(1, 8), (1, 128), (8, 128)] {
+            let text: Vec<u32> = (0..tokens).map(|i| i * 37 % 900 + 4).collect();
+            let batch = vec![text; texts];
+            group.throughput(Throughput::Elements(u64::from(tokens) * texts as u64));
+            group.bench_function(BenchmarkId::new(format.name(), format!("{texts}x{tokens}")), |b| {
+                b.iter(|| model.encode_ids(&batch, &options).expect("it embeds"))
+            });
+        }
+    }
+    group.finish();
+}
+
 /// The starter: 12 layers, hidden 384.
 fn end_to_end(c: &mut Criterion) {
     let mut group = c.benchmark_group("starter");
@@ -162,5 +183,5 @@ fn tokenizer(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, products, attention, rows, end_to_end, tokenizer);
+criterion_group!(benches, products, attention, rows, layer, end_to_end, tokenizer);
 criterion_main!(benches);

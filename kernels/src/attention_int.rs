@@ -158,9 +158,8 @@ pub(crate) fn pack<S: SimdInt>(
     scratch.resize(head_dim);
     let (quads, dims) = (packed.quads(), packed.dims());
 
-    // The mean key, in the scratch's scores: summed in ascending order.
-    let mean = &mut scratch.scores[..dims.max(KEY_TILE)];
-    mean.fill(0.0);
+    // The mean key, in the scratch's output: summed in ascending order.
+    let mean = &mut scratch.output[..dims];
     let inverse = s.splat(1.0 / tokens as f32);
     let mut at = 0;
     while at < head_dim {
@@ -271,7 +270,7 @@ pub(crate) fn attend<S: SimdInt>(
         let key_scales = &packed.key_scales[tile * KEY_TILE..][..KEY_TILE];
         let mut query = 0;
         while query < rows {
-            let n = tile_rows(rows - query, S::ATTEND_TILE.rows);
+            let n = tile_rows(rows - query, S::SCORE_TILE.rows);
             let q = Queries {
                 data: &q8[query * dims..],
                 stride: dims,
@@ -279,8 +278,8 @@ pub(crate) fn attend<S: SimdInt>(
                 scales: &query_scales[query..],
             };
             let to = &mut scores[query * KEY_TILE..][..n * KEY_TILE];
-            for from in (0..TILE_VECTORS).step_by(S::ATTEND_TILE.vectors) {
-                with_tile!(n, S::ATTEND_TILE, scores_tile::<S>(s, q, keys, key_scales, from, to));
+            for from in (0..TILE_VECTORS).step_by(S::SCORE_TILE.vectors) {
+                with_tile!(n, S::SCORE_TILE, scores_tile::<S>(s, q, keys, key_scales, from, to));
             }
             query += n;
         }
@@ -300,10 +299,10 @@ pub(crate) fn attend<S: SimdInt>(
         let value_scale = packed.value_scales[tile];
         let mut query = 0;
         while query < rows {
-            let n = tile_rows(rows - query, S::ATTEND_TILE.rows);
+            let n = tile_rows(rows - query, S::VALUE_TILE.rows);
             let weights = Weights { p: &p[query * KEY_TILE..], rescale: &rescale[query..], pairs, scale: value_scale };
             let to = &mut output[query * dims..][..n * dims];
-            with_tile!(n, S::ATTEND_TILE, values_tile::<S>(s, weights, values, dims, to));
+            with_tile!(n, S::VALUE_TILE, values_tile::<S>(s, weights, values, dims, to));
             query += n;
         }
     }
@@ -337,12 +336,48 @@ fn scores_tile<S: SimdInt, const R: usize, const N: usize>(
 ) {
     assert!(q.data.len() >= (R - 1) * q.stride + keys.len() / KEY_TILE && key_scales.len() == KEY_TILE);
     assert!(scores.len() == R * KEY_TILE && from + N <= TILE_VECTORS);
+    let quads = keys.len() / (4 * KEY_TILE);
+    // SAFETY: whole quads of keys; as many activations of every query (asserted above); with all vectors, the tile begins where the keys do.
+    let acc = unsafe {
+        let whole = match N {
+            TILE_VECTORS => s.matrix8(q.data.as_ptr(), q.stride, keys.as_ptr(), quads, q.offsets),
+            _ => None,
+        };
+        match whole {
+            Some(acc) => acc,
+            None => score_sums::<S, R, N>(s, q, keys, from),
+        }
+    };
+    for (r, acc) in acc.into_iter().enumerate() {
+        let scale = s.splat(q.scales[r]);
+        for (n, acc) in acc.into_iter().enumerate() {
+            let at = (from + n) * LANES;
+            // SAFETY: 64 scales; 64 scores a row.
+            unsafe {
+                let key_scale = s.load(key_scales.as_ptr().add(at));
+                s.store(scores.as_mut_ptr().add(r * KEY_TILE + at), s.mul(s.mul(s.to_f32(acc), scale), key_scale));
+            }
+        }
+    }
+}
+
+/// The sums of [`scores_tile`] by dot products.
+///
+/// # Safety
+/// `keys` are whole quads; `q` has `R` queries of as many activations; `from + N <= 4`.
+#[inline(always)]
+unsafe fn score_sums<S: SimdInt, const R: usize, const N: usize>(
+    s: S,
+    q: Queries<'_>,
+    keys: &[u8],
+    from: usize,
+) -> [[S::I; N]; R] {
     let mut acc = [[s.splat_i32(0); N]; R];
     for (acc, &offset) in acc.iter_mut().zip(q.offsets) {
         *acc = [s.start8(offset); N];
     }
     for (quad, keys) in keys.chunks_exact(4 * KEY_TILE).enumerate() {
-        // SAFETY: 256 bytes of keys; four bytes of every query (asserted above).
+        // SAFETY: 256 bytes of keys; four bytes of every query.
         unsafe {
             let keys = keys.as_ptr().add(64 * from);
             let mut k = [s.load_w8(keys); N];
@@ -357,17 +392,7 @@ fn scores_tile<S: SimdInt, const R: usize, const N: usize>(
             }
         }
     }
-    for (r, acc) in acc.into_iter().enumerate() {
-        let scale = s.splat(q.scales[r]);
-        for (n, acc) in acc.into_iter().enumerate() {
-            let at = (from + n) * LANES;
-            // SAFETY: 64 scales; 64 scores a row.
-            unsafe {
-                let key_scale = s.load(key_scales.as_ptr().add(at));
-                s.store(scores.as_mut_ptr().add(r * KEY_TILE + at), s.mul(s.mul(s.to_f32(acc), scale), key_scale));
-            }
-        }
-    }
+    acc
 }
 
 /// Turns the scores of four queries into `P` in units of `1 / 16,384`: `max` becomes the new maxima, `rescale` by how much they rose (as a

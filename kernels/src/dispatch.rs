@@ -86,6 +86,8 @@ impl Kernels {
             Isa::Neon => &NEON,
             #[cfg(target_arch = "aarch64")]
             Isa::NeonDot => &NEON_DOT,
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonI8mm => &NEON_I8MM,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => &AVX2,
             #[cfg(target_arch = "x86_64")]

@@ -9,7 +9,8 @@ use std::arch::is_aarch64_feature_detected as is_detected;
 #[cfg(target_arch = "x86_64")]
 use std::arch::is_x86_feature_detected as is_detected;
 
-/// An instruction set that kernels are compiled for.
+/// An instruction set that kernels are compiled for. A name means that set and no more: `neon` forces NEON without the byte products of
+/// `neondot` and `neoni8mm`, on a CPU that has them too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Isa {
     /// Portable code for any CPU.
@@ -18,6 +19,8 @@ pub enum Isa {
     Neon,
     /// NEON and its dot products of bytes (`SDOT`).
     NeonDot,
+    /// NEON with `SDOT` and the products of matrices of bytes (`SMMLA` and its kin, the i8mm extension).
+    NeonI8mm,
     /// x86-64 with AVX2, FMA and F16C.
     Avx2,
     /// AVX2 and the 256-bit dot products of AVX-VNNI.
@@ -32,8 +35,17 @@ pub enum Isa {
 
 impl Isa {
     /// All sets, slowest first.
-    pub const ALL: [Isa; 8] =
-        [Isa::Scalar, Isa::Neon, Isa::NeonDot, Isa::Avx2, Isa::AvxVnni, Isa::Avx512, Isa::Avx512Vnni, Isa::Avx512Bf16];
+    pub const ALL: [Isa; 9] = [
+        Isa::Scalar,
+        Isa::Neon,
+        Isa::NeonDot,
+        Isa::NeonI8mm,
+        Isa::Avx2,
+        Isa::AvxVnni,
+        Isa::Avx512,
+        Isa::Avx512Vnni,
+        Isa::Avx512Bf16,
+    ];
 
     /// The name users write.
     pub fn name(self) -> &'static str {
@@ -41,6 +53,7 @@ impl Isa {
             Isa::Scalar => "scalar",
             Isa::Neon => "neon",
             Isa::NeonDot => "neondot",
+            Isa::NeonI8mm => "neoni8mm",
             Isa::Avx2 => "avx2",
             Isa::AvxVnni => "avxvnni",
             Isa::Avx512 => "avx512",
@@ -57,6 +70,8 @@ impl Isa {
             Isa::Neon => Neon::<0>::detect().is_some(),
             #[cfg(target_arch = "aarch64")]
             Isa::NeonDot => Neon::<1>::detect().is_some(),
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonI8mm => Neon::<2>::detect().is_some(),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => Avx2::<false>::detect().is_some(),
             #[cfg(target_arch = "x86_64")]
@@ -91,7 +106,7 @@ pub(crate) struct Avx512<const LEVEL: u8> {
     _proof: (),
 }
 
-/// Proof of NEON, at `LEVEL` 1 of its dot products too.
+/// Proof of NEON; from `LEVEL` 1 on of its dot products of bytes, at 2 of its products of matrices of bytes.
 #[cfg(target_arch = "aarch64")]
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Neon<const LEVEL: u8> {
@@ -130,6 +145,7 @@ macro_rules! for_each_simd {
     ($callback:ident) => {
         $callback!(NEON, Neon, Neon<0>, ["neon"]);
         $callback!(NEON_DOT, NeonDot, Neon<1>, ["neon", "dotprod"]);
+        $callback!(NEON_I8MM, NeonI8mm, Neon<2>, ["neon", "dotprod", "i8mm"]);
     };
 }
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]

@@ -2,12 +2,13 @@
 
 use std::hint::black_box;
 
+use crate::LANES;
 use crate::simd::int::SimdInt;
 
 /// A kind of arithmetic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Probe {
-    /// Dot products of bytes, as the int8 product uses them.
+    /// Products of bytes, as the int8 product of many rows uses them.
     Int8,
     /// Dot products of 16-bit integers.
     Int16,
@@ -17,7 +18,7 @@ pub enum Probe {
     F32,
 }
 
-/// Most independent accumulators: more than latency times throughput of any set.
+/// Most independent accumulators of a set.
 const MAX_CHAINS: usize = 12;
 
 /// See [`crate::Kernels::probe`].
@@ -30,22 +31,21 @@ pub(crate) fn run<S: SimdInt>(s: S, probe: Probe, rounds: usize) -> f64 {
     // Every product has an operand of its own, loaded where the compiler cannot know it: it would compute equal products once, and constant
     // ones before the loop.
     let (bytes, words, ones) = ([1i8; 4 * MAX_CHAINS], [1i16; 2 * MAX_CHAINS], [1.0f32; MAX_CHAINS]);
-    // As many as the products have in registers, where those are few.
-    let chains = (S::I8_TILE.rows * S::I8_TILE.vectors).clamp(4, MAX_CHAINS);
+    const { assert!(S::PROBE_CHAINS <= MAX_CHAINS) };
     let mut ints = [s.splat_i32(0); MAX_CHAINS];
     let mut floats = [s.splat(0.0); MAX_CHAINS];
     for _ in 0..rounds {
         let (bytes, words, ones) = (black_box(&bytes), black_box(&words), black_box(&ones));
         for chain in 0..MAX_CHAINS {
             // A constant of the set, so the loop is unrolled and the accumulators stay in registers.
-            if chain >= chains {
+            if chain >= S::PROBE_CHAINS {
                 break;
             }
             let (int, float) = (&mut ints[chain], &mut floats[chain]);
             // SAFETY: four bytes, two words of the chain.
             unsafe {
                 match probe {
-                    Probe::Int8 => *int = s.dot8(*int, w, s.broadcast_a8(bytes.as_ptr().add(4 * chain))),
+                    Probe::Int8 => *int = s.fastest8(*int, w, s.broadcast_a8(bytes.as_ptr().add(4 * chain))),
                     Probe::Int16 => *int = s.dot16(*int, pairs, s.broadcast_pair(words.as_ptr().add(2 * chain))),
                     Probe::Bf16 => {
                         *float = s.dot_bf16(*float, halves, s.broadcast_ab(words.as_ptr().add(2 * chain).cast()));
@@ -65,25 +65,26 @@ pub(crate) fn run<S: SimdInt>(s: S, probe: Probe, rounds: usize) -> f64 {
     }
     black_box(s.reduce(total));
     let products = match probe {
-        Probe::Int8 => 64,
+        Probe::Int8 => S::FASTEST8,
         Probe::Int16 | Probe::Bf16 => 32,
         Probe::F32 => 16,
     };
-    (rounds * chains * products * 2) as f64
+    (rounds * S::PROBE_CHAINS * products * 2) as f64
 }
 
 /// See [`crate::Kernels::read_memory`].
 #[inline(always)]
 pub(crate) fn read_memory<S: SimdInt>(s: S, bytes: &[u8]) -> u64 {
     let mut max = [s.splat(0.0); 4];
-    for chunk in bytes.chunks_exact(256) {
-        s.prefetch(chunk.as_ptr().wrapping_add(2048));
-        s.prefetch(chunk.as_ptr().wrapping_add(2048 + 64));
-        s.prefetch(chunk.as_ptr().wrapping_add(2048 + 128));
-        s.prefetch(chunk.as_ptr().wrapping_add(2048 + 192));
+    // SAFETY: any bits are an f32.
+    let (_, floats, _) = unsafe { bytes.align_to::<f32>() };
+    for chunk in floats.chunks_exact(4 * LANES) {
+        for line in 0..4 {
+            s.prefetch(chunk.as_ptr().cast::<u8>().wrapping_add(2048 + 64 * line));
+        }
         for (i, max) in max.iter_mut().enumerate() {
-            // SAFETY: 64 bytes of the chunk; any bits are an f32, and loads need no alignment.
-            *max = s.max(*max, unsafe { s.load(chunk.as_ptr().add(i * 64).cast()) });
+            // SAFETY: sixteen elements of the chunk.
+            *max = s.max(*max, unsafe { s.load(chunk.as_ptr().add(i * LANES)) });
         }
     }
     let [a, b, c, d] = max;

@@ -10,7 +10,7 @@
 //! "QuaRot"; smoothing: Xiao et al. 2023, "SmoothQuant".
 
 use crate::elementwise::{load, store};
-use crate::gemm::I4_BLOCK;
+use crate::gemm::{I4_BLOCK, MAX_INT_DEPTH};
 use crate::simd::int::SimdInt;
 use crate::simd::{LANES, Simd};
 
@@ -68,7 +68,7 @@ impl<'a> Rows8<'a> {
     /// Rows that [`crate::Kernels::quantize_row`] has filled: `row8_stride(depth)` bytes and the kind's scales and corrections each.
     ///
     /// # Panics
-    /// If the slices are not as long as `rows` say.
+    /// If the slices are not as long as `rows` say, or a row is empty or longer than [`MAX_INT_DEPTH`](crate::MAX_INT_DEPTH).
     pub fn new(
         kind: Rows8Kind,
         rows: usize,
@@ -77,9 +77,12 @@ impl<'a> Rows8<'a> {
         scales: &'a [f32],
         offsets: &'a [i32],
     ) -> Self {
-        assert_eq!(data.len(), rows * row8_stride(depth), "bytes of {rows} rows of {depth}");
-        assert_eq!(scales.len(), rows * kind.scales(depth), "scales of {rows} rows of {depth}");
-        assert_eq!(offsets.len(), rows * kind.offsets(depth), "corrections of {rows} rows of {depth}");
+        // Before anything is multiplied by it: a depth near 2^59 would wrap round to lengths that fit.
+        assert!((1..=MAX_INT_DEPTH).contains(&depth), "rows of {depth} values");
+        let of = |length: usize| rows.checked_mul(length);
+        assert_eq!(Some(data.len()), of(row8_stride(depth)), "bytes of {rows} rows of {depth}");
+        assert_eq!(Some(scales.len()), of(kind.scales(depth)), "scales of {rows} rows of {depth}");
+        assert_eq!(Some(offsets.len()), of(kind.offsets(depth)), "corrections of {rows} rows of {depth}");
         Rows8 { data, scales, offsets, rows, depth, kind }
     }
 

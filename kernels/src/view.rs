@@ -57,13 +57,16 @@ impl<'a> MatRef<'a> {
     /// Row `row`.
     pub fn row(&self, row: usize) -> &'a [f32] {
         assert!(row < self.rows, "row {row} of {}", self.rows);
+        if self.cols == 0 {
+            return &[];
+        }
         &self.data[row * self.stride..][..self.cols]
     }
 
     /// Rows `start .. start + rows`.
     pub fn rows_from(&self, start: usize, rows: usize) -> MatRef<'a> {
-        assert!(start + rows <= self.rows, "rows {start} + {rows} of {}", self.rows);
-        let data = if rows == 0 { &[] } else { &self.data[start * self.stride..] };
+        assert!(start <= self.rows && rows <= self.rows - start, "rows {start} + {rows} of {}", self.rows);
+        let data = if rows == 0 || self.cols == 0 { &[] } else { &self.data[start * self.stride..] };
         MatRef::new(data, rows, self.cols, self.stride)
     }
 
@@ -121,9 +124,11 @@ impl<'a> MatMut<'a> {
     /// Row `row`.
     pub fn row_mut(&mut self, row: usize) -> &mut [f32] {
         assert!(row < self.rows, "row {row} of {}", self.rows);
-        // SAFETY: the row lies inside the extent that the constructor checked, belongs to this view alone, and `&mut self`
-        // keeps a second reference away.
-        unsafe { std::slice::from_raw_parts_mut(self.data.add(row * self.stride), self.cols) }
+        // Rows without elements lie nowhere: the constructor checked no extent.
+        let offset = if self.cols == 0 { 0 } else { row * self.stride };
+        // SAFETY: the row lies inside the extent that the constructor checked (or is empty), belongs to this view alone, and
+        // `&mut self` keeps a second reference away.
+        unsafe { std::slice::from_raw_parts_mut(self.data.add(offset), self.cols) }
     }
 
     /// A shorter-lived view of the same elements.
@@ -134,7 +139,7 @@ impl<'a> MatMut<'a> {
     /// Cuts into rows `.. at` and rows `at ..`.
     pub fn split_rows(self, at: usize) -> (MatMut<'a>, MatMut<'a>) {
         assert!(at <= self.rows, "row {at} of {}", self.rows);
-        let offset = if at == self.rows { 0 } else { at * self.stride };
+        let offset = if at == self.rows || self.cols == 0 { 0 } else { at * self.stride };
         let part = |data, rows| MatMut { data, rows, cols: self.cols, stride: self.stride, _elements: PhantomData };
         // SAFETY: `offset` is that of a row inside the checked extent, or 0.
         (part(self.data, at), part(unsafe { self.data.add(offset) }, self.rows - at))
@@ -209,6 +214,14 @@ mod tests {
                 assert_eq!(*value, expected, "[{rows}, {cols}] by {stride} at {row}, {col}");
             }
         }
+    }
+
+    #[test]
+    fn rows_without_columns_lie_nowhere() {
+        let empty = MatRef::new(&[], 3, 0, 5);
+        assert!(empty.row(2).is_empty() && empty.rows_from(1, 2).row(1).is_empty());
+        let mut below = MatMut::new(&mut [], 3, 0, 5).split_rows(2).1;
+        assert!(below.rows() == 1 && below.row_mut(0).is_empty());
     }
 
     #[test]

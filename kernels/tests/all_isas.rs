@@ -345,7 +345,7 @@ fn impossible_sets_are_named() {
     assert!(error.contains("`mmx` is unknown") && error.contains("scalar"), "{error}");
     assert_eq!(Kernels::by_name("scalar").unwrap().isa(), Isa::Scalar);
     let elsewhere: &[&str] = if cfg!(target_arch = "x86_64") {
-        &["neon"]
+        &["neon", "neondot", "neoni8mm"]
     } else if cfg!(target_arch = "aarch64") {
         &["avx2", "avx512", "avx512vnni"]
     } else {

@@ -4,8 +4,8 @@
 
 use half::{bf16, f16};
 use trivec_kernels::{
-    Finish, I4_BLOCK, I4_BLOCK_BYTES, IntKeyValues, IntScratch, Isa, Kernels, MatMut, MatRef, PANEL, Panels, Prepare,
-    QUERY_BLOCK, Rows8, Rows8Kind, rotation_for, row8_stride,
+    Finish, I4_BLOCK, I4_BLOCK_BYTES, IntKeyValues, IntScratch, Isa, Kernels, MAX_INT_DEPTH, MatMut, MatRef, PANEL,
+    Panels, Prepare, QUERY_BLOCK, Rows8, Rows8Kind, rotation_for, row8_stride,
 };
 
 /// xorshift64*.
@@ -167,6 +167,43 @@ fn int8_products_of_extremes_do_not_saturate() {
                 kernels.linear_i8(x.view(), w, Finish::default(), MatMut::dense(&mut out, outputs));
                 let acc = 127.0 * value.signum() * f32::from(weight) * depth as f32;
                 assert_same("extremes", kernels.isa().name(), &out, &vec![acc * x.scales[0]; outputs]);
+            }
+        }
+    }
+}
+
+/// All bytes that weights can be stored as, -128 (a byte of 0) too, against rows of the largest activations, to the largest depth; rows
+/// one to seven, so that every shape of tile meets them.
+#[test]
+fn int8_products_of_all_bytes_are_exact() {
+    let outputs = 32;
+    for depth in [4, 8, 12, 36, 4100, MAX_INT_DEPTH] {
+        let rows = if depth == MAX_INT_DEPTH { 2 } else { 7 };
+        let stride = row8_stride(depth);
+        // What lies between rows must not count.
+        let mut data = vec![99i8; rows * stride];
+        for (r, row) in data.chunks_exact_mut(stride).enumerate() {
+            let sign = |d: usize| if r % 2 == 0 || d.is_multiple_of(3) { 127 } else { -127 };
+            row[..depth].iter_mut().enumerate().for_each(|(d, a)| *a = sign(d));
+        }
+        let sum = |row: &[i8]| row[..depth].iter().map(|&a| i32::from(a)).sum::<i32>();
+        let offsets: Vec<i32> = data.chunks_exact(stride).map(|row| -128 * sum(row)).collect();
+        let scales = vec![1.0; rows];
+        // Outputs of one weight each: the ends first.
+        let weight = |o: usize| [0u8, 255, 1, 128, 127, 129][o % 6];
+        let panel: Vec<u8> = (0..depth * outputs).map(|i| weight(i / 4 % outputs)).collect();
+        for take in 1..=rows {
+            let x = Rows8::new(Rows8Kind::Int8, take, depth, &data[..take * stride], &scales[..take], &offsets[..take]);
+            for kernels in tables() {
+                let mut out = vec![0.0; take * outputs];
+                let w = Panels::new(&panel, outputs, depth * PANEL);
+                kernels.linear_i8(x, w, Finish::default(), MatMut::dense(&mut out, outputs));
+                for (r, out) in out.chunks_exact(outputs).enumerate() {
+                    let total = sum(&data[r * stride..]);
+                    let expected: Vec<f32> =
+                        (0..outputs).map(|o| ((i32::from(weight(o)) - 128) * total) as f32).collect();
+                    assert_same(&format!("[{take}, {depth}] row {r}"), kernels.isa().name(), out, &expected);
+                }
             }
         }
     }
@@ -495,7 +532,7 @@ fn integer_attention_is_the_same_on_every_set_and_close() {
     for head_dim in [1, 4, 16, 24, 32, 64, 80, 128] {
         let scale = 1.0 / (head_dim as f32).sqrt();
         let mut packed: Vec<IntKeyValues> = Vec::new();
-        packed.resize_with(8, Default::default);
+        packed.resize_with(Isa::ALL.len(), Default::default);
         // Long before short: what a longer text left in the buffers must not show.
         for tokens in [150, 1, 2, 63, 64, 65, 129] {
             let queries = tokens.min(QUERY_BLOCK);
@@ -545,6 +582,48 @@ fn integer_attention_passes_nan_on() {
             assert!(out.iter().any(|x| x.is_nan()), "{} with NaN in {place}", kernels.isa().name());
         }
     }
+}
+
+#[test]
+fn heads_of_any_width_are_taken() {
+    // Wider than the scores of a block of queries: no buffer may stand in for another.
+    let (tokens, head_dim) = (3, 64 * QUERY_BLOCK + 20);
+    let mut random = Random(20);
+    let (k, v) = (random.vec(tokens * head_dim), random.vec(tokens * head_dim));
+    let scale = 1.0 / (head_dim as f32).sqrt();
+    let expected = attention(&k, &k, &v, head_dim, f64::from(scale));
+    let mut first: Option<Vec<f32>> = None;
+    for kernels in tables() {
+        let (mut scratch, mut packed) = (IntScratch::default(), IntKeyValues::default());
+        let view = |x| MatRef::dense(x, head_dim);
+        kernels.pack_int(view(&k), view(&v), &mut scratch, &mut packed);
+        let mut out = vec![0.0; tokens * head_dim];
+        kernels.attend_int(scale, view(&k), &packed, &mut scratch, MatMut::dense(&mut out, head_dim));
+        assert_same("a wide head", kernels.isa().name(), &out, first.get_or_insert_with(|| out.clone()));
+        for (found, expected) in out.iter().zip(&expected) {
+            assert!((f64::from(*found) - expected).abs() < 0.03, "{found}, {expected}");
+        }
+    }
+}
+
+#[test]
+fn memory_is_read_at_any_address() {
+    let bytes = vec![1u8; 5000];
+    for kernels in tables() {
+        for from in 0..8 {
+            // Four bytes of 1 are a small positive number.
+            let max = kernels.read_memory(&bytes[from..]);
+            assert_eq!(max, 0x0101_0101, "{} from {from}", kernels.isa().name());
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "rows of 576460752303423492 values")]
+#[cfg(target_pointer_width = "64")]
+fn a_depth_that_wraps_round_is_refused() {
+    // 32 rows of 2^59 + 4 would be 4,096 bytes modulo 2^64.
+    Rows8::new(Rows8Kind::Int8, 32, (1 << 59) + 4, &[0; 4096], &[0.0; 32], &[0; 32]);
 }
 
 #[test]

@@ -32,6 +32,9 @@ pub use self::rankings::Ranking;
 pub use self::statistics::Cosines;
 pub use crate::weights::WeightFormat;
 pub use import::{ImportOptions, ImportReport, import};
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub use synthetic::packed_layer;
 
 use crate::engine::Model;
 use crate::error::{Error, Result};

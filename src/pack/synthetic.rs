@@ -1,4 +1,5 @@
-//! A model of BGE-M3's shape with deterministic random weights: for measuring speed and memory where the real weights are not needed.
+//! A model of BGE-M3's shape, or of one of its layers, with deterministic random weights: for measuring speed and memory where the real
+//! weights are not needed.
 //!
 //! Weights are roughly normal with a standard deviation of 0.03, biases and layer norms are 0 and 1. Every row is a function of its
 //! tensor's name and its number, so no more than a row is ever held, and the packed file and the exported checkpoint agree.
@@ -30,6 +31,11 @@ pub(crate) fn bge_m3() -> ModelConfig {
         layer_norm_eps: 1e-5,
         pad_id: 1,
     }
+}
+
+/// One layer of BGE-M3's shape, with few words and positions: what it takes to time the layer.
+fn one_layer() -> ModelConfig {
+    ModelConfig { layers: 1, vocabulary: 1000, positions: 514, ..bge_m3() }
 }
 
 /// A random matrix with its name.
@@ -115,11 +121,29 @@ fn matrices(config: &ModelConfig) -> Matrices {
 
 /// Writes the model as a packed file.
 pub(crate) fn write_packed(format: WeightFormat, team: &Team, path: &Path, out: &mut dyn Write) -> Result<u64> {
-    let config = bge_m3();
-    let all = matrices(&config);
+    write_packed_as(&bge_m3(), format, team, path, out)
+}
+
+/// A packed model of one layer of BGE-M3's shape, for `benches/`.
+pub fn packed_layer(format: WeightFormat) -> Result<Vec<u8>> {
+    let path = Path::new("one layer");
+    let team = Team::new(Some(1)).map_err(|e| Error::io(path, e))?;
+    let mut bytes = Vec::new();
+    write_packed_as(&one_layer(), format, &team, path, &mut bytes)?;
+    Ok(bytes)
+}
+
+fn write_packed_as(
+    config: &ModelConfig,
+    format: WeightFormat,
+    team: &Team,
+    path: &Path,
+    out: &mut dyn Write,
+) -> Result<u64> {
+    let all = matrices(config);
     let is_int = matches!(format, WeightFormat::Int8 | WeightFormat::Int4);
     let mut writer = PackedWriter::new();
-    let meta = MetaModel::of(&config, &DensePipeline::default(), config.max_tokens());
+    let meta = MetaModel::of(config, &DensePipeline::default(), config.max_tokens());
     let meta = serde_json::to_string(&meta).map_err(|e| Error::Option { option: "synthetic", what: e.to_string() })?;
     for (key, value) in [
         (keys::VERSION, FORMAT_VERSION),

@@ -102,29 +102,18 @@ unsafe fn tile_product<S: SimdInt, const R: usize, const N: usize>(
             // SAFETY: block < blocks, r < R: inside the slice of R * blocks.
             *sum = unsafe { *offsets.get_unchecked(r * blocks + block) };
         }
-        let mut acc = [[s.start4(0); N]; R];
-        for (acc, sum) in acc.iter_mut().zip(minus_8_sums) {
-            *acc = [s.start4(sum); N];
-        }
-        for step in 0..4 {
-            // SAFETY: behind 64 bytes of scales, 128 bytes of nibbles a step; 32 activations of each row.
-            unsafe {
-                let nibbles = bytes.as_ptr().add(64 + step * 128 + vector * 64);
-                let mut wv = [s.load_w4(nibbles); N];
-                for (n, wv) in wv.iter_mut().enumerate().skip(1) {
-                    *wv = s.load_w4(nibbles.add(64 * n));
-                }
-                for (r, acc) in acc.iter_mut().enumerate() {
-                    let x = tile.x.add(r * tile.ldx + block * I4_BLOCK + step * 4);
-                    for half in 0..2 {
-                        let a = s.broadcast_a8(x.add(16 * half));
-                        for n in 0..N {
-                            acc[n] = s.dot4(acc[n], wv[n][half], a);
-                        }
-                    }
-                }
+        // SAFETY: 32 activations of each row; behind 64 bytes of scales, 512 of nibbles.
+        let acc = unsafe {
+            let (x, nibbles) = (tile.x.add(block * I4_BLOCK), bytes.as_ptr().add(64));
+            let whole = match N * LANES {
+                PANEL => s.matrix4(x, tile.ldx, nibbles, minus_8_sums),
+                _ => None,
+            };
+            match whole {
+                Some(acc) => acc,
+                None => dot_sums::<S, R, N>(s, x, tile.ldx, nibbles.add(vector * 64), minus_8_sums),
             }
-        }
+        };
         let mut scales = [s.splat(0.0); N];
         for (n, scale) in scales.iter_mut().enumerate() {
             // SAFETY: 32 scales of two bytes begin the block.
@@ -132,7 +121,7 @@ unsafe fn tile_product<S: SimdInt, const R: usize, const N: usize>(
         }
         for (r, acc) in acc.into_iter().enumerate() {
             for n in 0..N {
-                let mut value = s.to_f32(s.sum4(acc[n], minus_8_sums[r]));
+                let mut value = s.to_f32(acc[n]);
                 if tile.grouped {
                     // SAFETY: as for the offsets.
                     value = s.mul(value, s.splat(unsafe { *row_scales.get_unchecked(r * blocks + block) }));
@@ -154,4 +143,48 @@ unsafe fn tile_product<S: SimdInt, const R: usize, const N: usize>(
         // SAFETY: by the caller's word.
         unsafe { store_vectors(s, out.add(r * ldo), outputs - at, values) };
     }
+}
+
+/// Sums of a block by dot products.
+///
+/// # Safety
+/// `x` has `R` rows of 32 activations; at `nibbles` are `64 N` bytes, 128 apart four times.
+#[inline(always)]
+unsafe fn dot_sums<S: SimdInt, const R: usize, const N: usize>(
+    s: S,
+    x: *const i8,
+    ldx: usize,
+    nibbles: *const u8,
+    minus_8_sums: [i32; R],
+) -> [[S::I; N]; R] {
+    let mut acc = [[s.start4(0); N]; R];
+    for (acc, sum) in acc.iter_mut().zip(minus_8_sums) {
+        *acc = [s.start4(sum); N];
+    }
+    for step in 0..4 {
+        // SAFETY: by the caller's word.
+        unsafe {
+            let nibbles = nibbles.add(step * 128);
+            let mut wv = [s.load_w4(nibbles); N];
+            for (n, wv) in wv.iter_mut().enumerate().skip(1) {
+                *wv = s.load_w4(nibbles.add(64 * n));
+            }
+            for (r, acc) in acc.iter_mut().enumerate() {
+                let x = x.add(r * ldx + step * 4);
+                for half in 0..2 {
+                    let a = s.broadcast_a8(x.add(16 * half));
+                    for n in 0..N {
+                        acc[n] = s.dot4(acc[n], wv[n][half], a);
+                    }
+                }
+            }
+        }
+    }
+    let mut sums = [[s.splat_i32(0); N]; R];
+    for r in 0..R {
+        for n in 0..N {
+            sums[r][n] = s.sum4(acc[r][n], minus_8_sums[r]);
+        }
+    }
+    sums
 }

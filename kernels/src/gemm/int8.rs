@@ -10,7 +10,9 @@
 //! ```
 //! 1. Few rows (up to a tile): every weight byte is read once, in the order it lies, with a prefetch ahead: memory speed.
 //! 2. Many rows: a panel is read from the second-level cache once a tile, 128 bytes for 24 dot products (with 12 rows): arithmetic speed.
-//! 3. Accumulators are exact: `|acc| <= depth · 255 · 127` (the stored `w + 128` against `|a| <= 127`) is below 2^31 up to a depth of
+//! 3. A set whose instructions multiply matrices of bytes (`SimdInt::matrix8`) takes a tile's whole sums in its own order. They are the
+//!    same integers, and what follows them is the same code.
+//! 4. Accumulators are exact: `|acc| <= depth · 255 · 127` (the stored `w + 128` against `|a| <= 127`) is below 2^31 up to a depth of
 //!    65,536. The sets that multiply the stored bytes begin with `-128 Σ a`, which the rows carry.
 
 use super::{Finish, PANEL, PREFETCH_BYTES, Panels, load_vectors, store_vectors, tile_rows, with_tile};
@@ -76,6 +78,46 @@ unsafe fn tile_product<S: SimdInt, const R: usize, const N: usize>(
     ldo: usize,
 ) {
     let (offsets, row_scales) = (&tile.offsets[..R], &tile.scales[..R]);
+    let quads = weights.panel.len() / (4 * PANEL);
+    // SAFETY: by the caller's word; with all of a panel's vectors, the tile begins where the panel does.
+    let acc = unsafe {
+        let whole = match N * LANES {
+            PANEL => s.matrix8(tile.x, tile.ldx, weights.panel.as_ptr(), quads, offsets),
+            _ => None,
+        };
+        match whole {
+            Some(acc) => acc,
+            None => dot_sums::<S, R, N>(s, tile, weights, offsets),
+        }
+    };
+    let Weights { finish, at, outputs, .. } = weights;
+    let scales = load_vectors::<S, N>(s, finish.scales, at, 1.0);
+    let bias = load_vectors::<S, N>(s, finish.bias, at, 0.0);
+    for (r, acc) in acc.into_iter().enumerate() {
+        let scale = s.splat(row_scales[r]);
+        let mut values = [s.splat(0.0); N];
+        for n in 0..N {
+            values[n] = s.mul_add(s.mul(s.to_f32(acc[n]), scale), scales[n], bias[n]);
+            if finish.gelu {
+                values[n] = math::gelu_fast(s, values[n]);
+            }
+        }
+        // SAFETY: by the caller's word.
+        unsafe { store_vectors(s, out.add(r * ldo), outputs - at, values) };
+    }
+}
+
+/// A tile's sums by dot products.
+///
+/// # Safety
+/// As for [`tile_product`].
+#[inline(always)]
+unsafe fn dot_sums<S: SimdInt, const R: usize, const N: usize>(
+    s: S,
+    tile: Tile<'_>,
+    weights: Weights<'_>,
+    offsets: &[i32],
+) -> [[S::I; N]; R] {
     let mut acc = [[s.splat_i32(0); N]; R];
     for (acc, &offset) in acc.iter_mut().zip(offsets) {
         *acc = [s.start8(offset); N];
@@ -102,19 +144,5 @@ unsafe fn tile_product<S: SimdInt, const R: usize, const N: usize>(
         }
         d += 4;
     }
-    let Weights { finish, at, outputs, .. } = weights;
-    let scales = load_vectors::<S, N>(s, finish.scales, at, 1.0);
-    let bias = load_vectors::<S, N>(s, finish.bias, at, 0.0);
-    for (r, acc) in acc.into_iter().enumerate() {
-        let scale = s.splat(row_scales[r]);
-        let mut values = [s.splat(0.0); N];
-        for n in 0..N {
-            values[n] = s.mul_add(s.mul(s.to_f32(acc[n]), scale), scales[n], bias[n]);
-            if finish.gelu {
-                values[n] = math::gelu_fast(s, values[n]);
-            }
-        }
-        // SAFETY: by the caller's word.
-        unsafe { store_vectors(s, out.add(r * ldo), outputs - at, values) };
-    }
+    acc
 }

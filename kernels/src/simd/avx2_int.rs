@@ -67,7 +67,10 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
     // 4 x 1 accumulators: 8 registers, 4 of weights (even and odd depths), 2 broadcasts.
     const BF16_TILE: TileShape = TileShape { rows: 4, vectors: 1 };
     // 4 x 1 accumulators: 8 registers, 4 of keys or 2 of values, 1 broadcast.
-    const ATTEND_TILE: TileShape = TileShape { rows: 4, vectors: 1 };
+    const SCORE_TILE: TileShape = TileShape { rows: 4, vectors: 1 };
+    const VALUE_TILE: TileShape = TileShape { rows: 4, vectors: 1 };
+    // 4 x 2 registers: latency of a multiply-add 4, two a cycle; the rest is for operands and what stands between.
+    const PROBE_CHAINS: usize = 4;
 
     #[inline(always)]
     fn splat_i32(self, x: i32) -> I {

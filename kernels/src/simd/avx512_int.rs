@@ -50,7 +50,10 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
     const F16_TILE: TileShape = TileShape { rows: 12, vectors: 2 };
     const BF16_TILE: TileShape = TileShape { rows: 12, vectors: 2 };
     // 6 x 4 accumulators, 4 vectors of keys or values, 1 broadcast: 29 registers.
-    const ATTEND_TILE: TileShape = TileShape { rows: 6, vectors: 4 };
+    const SCORE_TILE: TileShape = TileShape { rows: 6, vectors: 4 };
+    const VALUE_TILE: TileShape = TileShape { rows: 6, vectors: 4 };
+    // More than latency times throughput.
+    const PROBE_CHAINS: usize = 12;
 
     #[inline(always)]
     fn splat_i32(self, x: i32) -> __m512i {

@@ -37,8 +37,15 @@ pub(crate) trait SimdInt: Simd {
     const F16_TILE: TileShape;
     /// Register tile of the bf16 product.
     const BF16_TILE: TileShape;
-    /// Register tile of both products of integer attention: at most 6 rows, and 1, 2 or 4 vectors.
-    const ATTEND_TILE: TileShape;
+    /// Register tile of integer attention's scores: 1, 2 or 4 vectors.
+    const SCORE_TILE: TileShape;
+    /// Register tile of integer attention's outputs: 1, 2 or 4 vectors.
+    const VALUE_TILE: TileShape;
+
+    /// Independent accumulators of [`crate::probe`]: enough to hide the latency of a product, few enough to stay in registers.
+    const PROBE_CHAINS: usize;
+    /// Products of a [`fastest8`](Self::fastest8).
+    const FASTEST8: usize = 64;
 
     /// All lanes `x`.
     fn splat_i32(self, x: i32) -> Self::I;
@@ -73,6 +80,48 @@ pub(crate) trait SimdInt: Simd {
     /// # Safety
     /// 4 bytes at `p` are readable.
     unsafe fn broadcast_a8(self, p: *const i8) -> Self::A8;
+
+    /// Whole sums of a tile by instructions that multiply matrices of bytes, which take weights and rows in shapes of their own:
+    /// `sums[r][n][o] = start[r] + Σ_d stored(n, o, d) · x[r][d]` over `4 · quads` depths, weights stored as `w + 128` in
+    /// `[quads][N][16 outputs][4]`, `start[r]` as for [`start8`](Self::start8). `None` where the set has no such instructions or `R` is too
+    /// few rows to gain by them: then the loop over [`dot8`](Self::dot8) does it.
+    ///
+    /// # Safety
+    /// `4 · quads` activations are readable at `x + r · ldx` for `r < R`, `64 · N · quads` bytes at `w`.
+    #[inline(always)]
+    unsafe fn matrix8<const R: usize, const N: usize>(
+        self,
+        x: *const i8,
+        ldx: usize,
+        w: *const u8,
+        quads: usize,
+        start: &[i32],
+    ) -> Option<[[Self::I; N]; R]> {
+        let _ = (x, ldx, w, quads, start);
+        None
+    }
+    /// The same over the 32 depths of an int4 block and the 32 outputs of a panel: `nibbles` as [`load_w4`](Self::load_w4) reads them,
+    /// `[4][2][64]`, `start[r]` is `-8 Σ a`. `None` too where `N` is not a panel's two vectors.
+    ///
+    /// # Safety
+    /// 32 activations are readable at `x + r · ldx` for `r < R`, 512 bytes at `nibbles`.
+    #[inline(always)]
+    unsafe fn matrix4<const R: usize, const N: usize>(
+        self,
+        x: *const i8,
+        ldx: usize,
+        nibbles: *const u8,
+        start: [i32; R],
+    ) -> Option<[[Self::I; N]; R]> {
+        let _ = (x, ldx, nibbles, start);
+        None
+    }
+
+    /// A step of the instruction by which many rows are multiplied, whatever it makes of the operands: for [`crate::probe`].
+    #[inline(always)]
+    fn fastest8(self, acc: Self::I, w: Self::W8, a: Self::A8) -> Self::I {
+        self.dot8(acc, w, a)
+    }
 
     /// Sixteen pairs.
     ///

@@ -13,11 +13,15 @@ mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avx512_int;
 pub(crate) mod int;
+#[cfg(test)]
+mod int_tests;
 pub(crate) mod math;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 #[cfg(target_arch = "aarch64")]
 mod neon_int;
+#[cfg(target_arch = "aarch64")]
+mod neon_matrix;
 mod scalar;
 mod scalar_int;
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! below cites that.
 
 use super::int::{SimdInt, butterfly_signs};
-use super::{LANES, Simd};
+use super::{LANES, Simd, neon_matrix};
 use crate::gemm::TileShape;
 use crate::isa::Neon;
 use std::arch::aarch64::*;
@@ -18,8 +18,9 @@ macro_rules! token {
     };
 }
 
-/// The level that has `SDOT`.
+/// The levels that have `SDOT`, and `USDOT` and the products of matrices.
 const DOT: u8 = 1;
+const I8MM: u8 = 2;
 
 type I = [int32x4_t; 4];
 type Bytes = [int8x16_t; 4];
@@ -53,6 +54,27 @@ fn dot_bytes<const LEVEL: u8>(_token: Neon<LEVEL>, acc: int32x4_t, a: int8x16_t,
     })
 }
 
+/// `acc[o] + Σ w[4 o + i] · a[4 o + i]` over four bytes, `w` unsigned. As for `dot_bytes`, by assembly.
+///
+/// # Safety
+/// The CPU has i8mm.
+#[inline(always)]
+unsafe fn dot_stored(acc: int32x4_t, w: int8x16_t, a: int8x16_t) -> int32x4_t {
+    let mut acc = acc;
+    // SAFETY: by the caller's word; the instruction reads and writes its three registers alone.
+    unsafe {
+        asm!(
+            ".arch_extension i8mm",
+            "usdot {acc:v}.4s, {w:v}.16b, {a:v}.16b",
+            acc = inout(vreg) acc,
+            w = in(vreg) w,
+            a = in(vreg) a,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    acc
+}
+
 /// Sixteen bits a lane of four values, rounded to the nearest, halves to even.
 #[inline(always)]
 fn round_i16<const LEVEL: u8>(_token: Neon<LEVEL>, v: [float32x4_t; 4]) -> [int16x8_t; 2] {
@@ -72,15 +94,22 @@ impl<const LEVEL: u8> SimdInt for Neon<LEVEL> {
     type WB = [[float32x4_t; 4]; 2];
     type AB = [float32x4_t; 2];
 
-    // 2 x 2 vectors of four registers: 16 accumulators, 8 for the weights, 1 for the broadcast: 25 of 32.
-    const I8_TILE: TileShape = TileShape { rows: 2, vectors: 2 };
-    // 1 x 2 sums and accumulators: 16, 16 for the four vectors of weights on their way.
-    const I4_TILE: TileShape = TileShape { rows: 1, vectors: 2 };
+    // By dot products: 2 x 2 vectors of four registers: 16 accumulators, 8 for the weights, 1 for the broadcast: 25 of 32. By products of
+    // matrices: see `neon_matrix.rs`.
+    const I8_TILE: TileShape = TileShape { rows: if LEVEL >= I8MM { neon_matrix::ROWS } else { 2 }, vectors: 2 };
+    // By dot products: 1 x 2 sums and accumulators: 16, 16 for the four vectors of weights on their way. By products of matrices the
+    // sums go through the stack once a block, as with AVX-512.
+    const I4_TILE: TileShape = TileShape { rows: if LEVEL >= I8MM { neon_matrix::ROWS } else { 1 }, vectors: 2 };
     // 2 x 2 accumulators: 16, and the weights of a vector.
     const F16_TILE: TileShape = TileShape { rows: 2, vectors: 2 };
     const BF16_TILE: TileShape = TileShape { rows: 2, vectors: 2 };
+    // By dot products 1 x 4 vectors: 16 accumulators.
+    const SCORE_TILE: TileShape = TileShape { rows: if LEVEL >= I8MM { neon_matrix::ROWS } else { 1 }, vectors: 4 };
     // 1 x 4 vectors: 16 accumulators.
-    const ATTEND_TILE: TileShape = TileShape { rows: 1, vectors: 4 };
+    const VALUE_TILE: TileShape = TileShape { rows: 1, vectors: 4 };
+    // 5 x 4 registers: latency 4, up to four a cycle; 12 are left for the operands.
+    const PROBE_CHAINS: usize = 5;
+    const FASTEST8: usize = if LEVEL >= I8MM { 128 } else { 64 };
 
     #[inline(always)]
     fn splat_i32(self, x: i32) -> I {
@@ -95,18 +124,40 @@ impl<const LEVEL: u8> SimdInt for Neon<LEVEL> {
     unsafe fn load_w8(self, p: *const u8) -> Bytes {
         let mut w = [token!(vdupq_n_s8(0)); 4];
         for (i, w) in w.iter_mut().enumerate() {
-            // Adding 128 to a byte flips its highest bit.
             // SAFETY: token; the caller vouches for 64 readable bytes.
-            *w = unsafe { vreinterpretq_s8_u8(veorq_u8(vld1q_u8(p.add(16 * i)), vdupq_n_u8(128))) };
+            let stored = unsafe { vld1q_u8(p.add(16 * i)) };
+            // `USDOT` takes the stored bytes, `SDOT` the weights: adding 128 to a byte flips its highest bit.
+            let flip = if LEVEL >= I8MM { 0 } else { 128 };
+            *w = token!(vreinterpretq_s8_u8(veorq_u8(stored, vdupq_n_u8(flip))));
         }
         w
     }
     #[inline(always)]
-    fn start8(self, _minus_128_sum: i32) -> I {
-        self.splat_i32(0)
+    fn start8(self, minus_128_sum: i32) -> I {
+        self.splat_i32(if LEVEL >= I8MM { minus_128_sum } else { 0 })
     }
     #[inline(always)]
     fn dot8(self, acc: I, w: Bytes, a: int8x16_t) -> I {
+        if LEVEL >= I8MM {
+            // SAFETY: the token of this level proves i8mm.
+            return unsafe {
+                [
+                    dot_stored(acc[0], w[0], a),
+                    dot_stored(acc[1], w[1], a),
+                    dot_stored(acc[2], w[2], a),
+                    dot_stored(acc[3], w[3], a),
+                ]
+            };
+        }
+        self.dot4(acc, w, a)
+    }
+
+    #[inline(always)]
+    fn start4(self, minus_8_sum: i32) -> I {
+        self.splat_i32(minus_8_sum)
+    }
+    #[inline(always)]
+    fn dot4(self, acc: I, w: Bytes, a: int8x16_t) -> I {
         [
             dot_bytes(self, acc[0], w[0], a),
             dot_bytes(self, acc[1], w[1], a),
@@ -130,23 +181,60 @@ impl<const LEVEL: u8> SimdInt for Neon<LEVEL> {
         w
     }
     #[inline(always)]
-    fn start4(self, minus_8_sum: i32) -> I {
-        self.splat_i32(minus_8_sum)
-    }
-    #[inline(always)]
-    fn dot4(self, acc: I, w: Bytes, a: int8x16_t) -> I {
-        self.dot8(acc, w, a)
-    }
-
-    #[inline(always)]
     fn sum4(self, acc: I, _minus_8_sum: i32) -> I {
         acc
     }
-
     #[inline(always)]
     unsafe fn broadcast_a8(self, p: *const i8) -> int8x16_t {
         // SAFETY: token; the caller vouches for 4 readable bytes.
         unsafe { vreinterpretq_s8_s32(vdupq_n_s32(p.cast::<i32>().read_unaligned())) }
+    }
+
+    #[inline(always)]
+    unsafe fn matrix8<const R: usize, const N: usize>(
+        self,
+        x: *const i8,
+        ldx: usize,
+        w: *const u8,
+        quads: usize,
+        start: &[i32],
+    ) -> Option<[[I; N]; R]> {
+        if LEVEL < I8MM || !(2..=neon_matrix::ROWS).contains(&R) {
+            return None;
+        }
+        // SAFETY: the token of this level proves i8mm; the caller vouches for the memory.
+        Some(unsafe { neon_matrix::sums8(x, ldx, w, quads, start) })
+    }
+    #[inline(always)]
+    unsafe fn matrix4<const R: usize, const N: usize>(
+        self,
+        x: *const i8,
+        ldx: usize,
+        nibbles: *const u8,
+        start: [i32; R],
+    ) -> Option<[[I; N]; R]> {
+        if LEVEL < I8MM || !(2..=neon_matrix::ROWS).contains(&R) || N != 2 {
+            return None;
+        }
+        // SAFETY: as above.
+        let sums: [[I; 2]; R] = unsafe { neon_matrix::sums4(x, ldx, nibbles, start) };
+        let mut of_tile = [[self.splat_i32(0); N]; R];
+        for (to, from) in of_tile.iter_mut().zip(sums) {
+            to.copy_from_slice(&from);
+        }
+        Some(of_tile)
+    }
+    #[inline(always)]
+    fn fastest8(self, acc: I, w: Bytes, a: int8x16_t) -> I {
+        if LEVEL < I8MM {
+            return self.dot8(acc, w, a);
+        }
+        let mut out = acc;
+        for (out, w) in out.iter_mut().zip(w) {
+            // SAFETY: the token of this level proves i8mm.
+            *out = unsafe { neon_matrix::multiply(*out, vreinterpretq_u8_s8(w), a) };
+        }
+        out
     }
 
     #[inline(always)]
@@ -173,14 +261,21 @@ impl<const LEVEL: u8> SimdInt for Neon<LEVEL> {
 
     #[inline(always)]
     unsafe fn load_f16(self, p: *const u16) -> Self::V {
-        // The conversion's intrinsics are not stable at this crate's minimum Rust.
-        let mut values = [0.0f32; LANES];
+        let mut values = self.splat(0.0);
         for (i, value) in values.iter_mut().enumerate() {
-            // SAFETY: the caller vouches for 16 readable elements.
-            *value = half::f16::from_bits(unsafe { p.add(i).read_unaligned() }).to_f32();
+            // `FCVTL` belongs to every NEON; its intrinsic is not stable at this crate's minimum Rust, hence assembly.
+            // SAFETY: token; the caller vouches for 16 readable elements; the instruction reads and writes its two registers alone.
+            unsafe {
+                let halves = vld1_u16(p.add(4 * i));
+                asm!(
+                    "fcvtl {value:v}.4s, {halves:v}.4h",
+                    value = lateout(vreg) *value,
+                    halves = in(vreg) halves,
+                    options(pure, nomem, nostack, preserves_flags)
+                );
+            }
         }
-        // SAFETY: sixteen elements.
-        unsafe { self.load(values.as_ptr()) }
+        values
     }
     #[inline(always)]
     unsafe fn load_wb(self, p: *const u16) -> [[float32x4_t; 4]; 2] {

@@ -21,7 +21,9 @@ impl SimdInt for Scalar {
     const I4_TILE: TileShape = TileShape { rows: 8, vectors: 2 };
     const F16_TILE: TileShape = TileShape { rows: 12, vectors: 2 };
     const BF16_TILE: TileShape = TileShape { rows: 12, vectors: 2 };
-    const ATTEND_TILE: TileShape = TileShape { rows: 6, vectors: 4 };
+    const SCORE_TILE: TileShape = TileShape { rows: 6, vectors: 4 };
+    const VALUE_TILE: TileShape = TileShape { rows: 6, vectors: 4 };
+    const PROBE_CHAINS: usize = 4;
 
     #[inline(always)]
     fn splat_i32(self, x: i32) -> Self::I {

@@ -31,20 +31,20 @@ const SPECIAL: [f32; 20] = [
     std::f32::consts::PI,
 ];
 
-fn lanes<S: Simd>(s: S, v: S::V) -> [f32; LANES] {
+pub(super) fn lanes<S: Simd>(s: S, v: S::V) -> [f32; LANES] {
     let mut out = [0.0; LANES];
     // SAFETY: sixteen elements.
     unsafe { s.store(out.as_mut_ptr(), v) };
     out
 }
 
-fn vector<S: Simd>(s: S, lanes: [f32; LANES]) -> S::V {
+pub(super) fn vector<S: Simd>(s: S, lanes: [f32; LANES]) -> S::V {
     // SAFETY: sixteen elements.
     unsafe { s.load(lanes.as_ptr()) }
 }
 
 /// The same bits; where the operation computes a NaN, any NaN (which one is the CPU's choice, and no kernel looks).
-fn assert_same(what: &str, found: &[f32], expected: &[f32], nan_bits: bool) {
+pub(super) fn assert_same(what: &str, found: &[f32], expected: &[f32], nan_bits: bool) {
     assert_eq!(found.len(), expected.len(), "{what}");
     for (lane, (found, expected)) in found.iter().zip(expected).enumerate() {
         let same = found.to_bits() == expected.to_bits() || (!nan_bits && found.is_nan() && expected.is_nan());

@@ -1,0 +1,213 @@
+//! Every operation on small numbers of every set against the plain meaning in `scalar_int.rs`: all bytes, all half-precision numbers, the ends
+//! of the ranges, and every shape of a tile's sums.
+
+use super::int::SimdInt;
+use super::tests::{assert_same, lanes, vector};
+use crate::LANES;
+#[cfg(target_arch = "aarch64")]
+use crate::isa::Neon;
+use crate::isa::Scalar;
+#[cfg(target_arch = "x86_64")]
+use crate::isa::{Avx2, Avx512};
+
+/// Bytes that look random; the ends of the range more often than their share.
+fn bytes(seed: u32, len: usize) -> Vec<u8> {
+    let byte = |i: u32| {
+        let bits =
+            (seed.wrapping_mul(7919) + i + 1).wrapping_mul(0x9E37_79B1).rotate_left(13).wrapping_mul(0x85EB_CA6B);
+        match bits >> 29 {
+            0 => 0,
+            1 => 255,
+            _ => (bits >> 8) as u8,
+        }
+    };
+    (0..len as u32).map(byte).collect()
+}
+
+/// Activations: -127 ..= 127.
+fn activations(seed: u32, len: usize) -> Vec<i8> {
+    bytes(seed, len).into_iter().map(|byte| (byte as i8).max(-127)).collect()
+}
+
+/// Sixteen sums, which small inputs keep exact in f32.
+fn sums<S: SimdInt>(s: S, x: S::I) -> [f32; LANES] {
+    lanes(s, s.to_f32(x))
+}
+
+fn dot_products<S: SimdInt>(s: S) {
+    for seed in 0..200 {
+        let (w, a) = (bytes(seed, 64), activations(seed + 500, 4));
+        let total: i32 = a.iter().map(|&a| i32::from(a)).sum();
+        // SAFETY: 64 bytes of weights, four of activations.
+        unsafe {
+            let expected =
+                Scalar.dot8(Scalar.splat_i32(0), Scalar.load_w8(w.as_ptr()), Scalar.broadcast_a8(a.as_ptr()));
+            let found = s.dot8(s.start8(-128 * total), s.load_w8(w.as_ptr()), s.broadcast_a8(a.as_ptr()));
+            assert_same("dot8", &sums(s, found), &sums(Scalar, expected), true);
+            let (expected, found) = (Scalar.load_w4(w.as_ptr()), s.load_w4(w.as_ptr()));
+            for (expected, found) in expected.into_iter().zip(found) {
+                let expected = Scalar.dot4(Scalar.start4(-9), expected, Scalar.broadcast_a8(a.as_ptr()));
+                let expected = Scalar.sum4(expected, -9);
+                let found = s.sum4(s.dot4(s.start4(-9), found, s.broadcast_a8(a.as_ptr())), -9);
+                assert_same("dot4", &sums(s, found), &sums(Scalar, expected), true);
+            }
+        }
+    }
+    let words = |seed: u32, len: usize| -> Vec<i16> {
+        bytes(seed, 2 * len).as_chunks::<2>().0.iter().map(|&word| i16::from_le_bytes(word).max(-32_767)).collect()
+    };
+    for seed in 0..200 {
+        let (a, b) = (words(seed, 32), words(seed + 500, 2));
+        // SAFETY: sixteen pairs, and one.
+        unsafe {
+            let expected =
+                Scalar.dot16(Scalar.splat_i32(5), Scalar.load_pairs(a.as_ptr()), Scalar.broadcast_pair(b.as_ptr()));
+            let found = s.dot16(s.splat_i32(5), s.load_pairs(a.as_ptr()), s.broadcast_pair(b.as_ptr()));
+            assert_same("dot16", &sums(s, found), &sums(Scalar, expected), true);
+        }
+    }
+}
+
+/// Sums of whole tiles by a set's products of matrices, if it has them for `R` rows: against sums one by one.
+fn tiles<S: SimdInt, const R: usize, const N: usize>(s: S) {
+    for quads in [0, 1, 2, 3, 4, 7, 16] {
+        // Rows lie further apart than needed, with no bytes behind the last.
+        let (depth, ldx) = (4 * quads, 4 * quads + 3);
+        let x = activations(quads as u32, (R - 1) * ldx + depth);
+        let w = bytes(quads as u32 + 900, 64 * N * quads);
+        let start: [i32; R] = std::array::from_fn(|r| r as i32 * 1000 - 500);
+        // SAFETY: as many activations and weights.
+        let Some(found) = (unsafe { s.matrix8::<R, N>(x.as_ptr(), ldx, w.as_ptr(), quads, &start) }) else { return };
+        for (r, found) in found.into_iter().enumerate() {
+            for (n, found) in found.into_iter().enumerate() {
+                let product =
+                    |o: usize, d: usize| i32::from(w[(d / 4 * N + n) * 64 + 4 * o + d % 4]) * i32::from(x[r * ldx + d]);
+                let expected: [f32; LANES] =
+                    std::array::from_fn(|o| (start[r] + (0..depth).map(|d| product(o, d)).sum::<i32>()) as f32);
+                assert_same(&format!("matrix8 {R} {quads} {n}"), &sums(s, found), &expected, true);
+            }
+        }
+    }
+    let ldx = 35;
+    let (x, nibbles) = (activations(77, (R - 1) * ldx + 32), bytes(78, 512));
+    let start: [i32; R] = std::array::from_fn(|r| 7 - 1000 * r as i32);
+    // SAFETY: 32 activations a row, 512 bytes.
+    let Some(found) = (unsafe { s.matrix4::<R, 2>(x.as_ptr(), ldx, nibbles.as_ptr(), start) }) else { return };
+    for (r, found) in found.into_iter().enumerate() {
+        for (n, found) in found.into_iter().enumerate() {
+            let product = |o: usize, d: usize| {
+                let byte = nibbles[(d % 16 / 4 * 2 + n) * 64 + 4 * o + d % 4];
+                i32::from(if d < 16 { byte & 15 } else { byte >> 4 }) * i32::from(x[r * ldx + d])
+            };
+            let expected: [f32; LANES] =
+                std::array::from_fn(|o| (start[r] + (0..32).map(|d| product(o, d)).sum::<i32>()) as f32);
+            assert_same(&format!("matrix4 {R} {n}"), &sums(s, found), &expected, true);
+        }
+    }
+}
+
+fn halves<S: SimdInt>(s: S) {
+    // All 65,536, through memory without alignment.
+    let mut stored = [0u8; 2 * LANES + 1];
+    for first in (0..=u16::MAX).step_by(LANES) {
+        let bits: [u16; LANES] = std::array::from_fn(|i| first + i as u16);
+        for (to, bits) in stored[1..].as_chunks_mut::<2>().0.iter_mut().zip(bits) {
+            *to = bits.to_ne_bytes();
+        }
+        // SAFETY: sixteen elements, for which the operation asks no alignment.
+        let found = unsafe { s.load_f16(stored.as_ptr().add(1).cast()) };
+        let expected = bits.map(|bits| half::f16::from_bits(bits).to_f32());
+        assert_same("load_f16", &lanes(s, found), &expected, false);
+    }
+    for seed in 0..200 {
+        // Numbers of every size; no NaN, which rounding in integers may turn into another NaN or an infinity.
+        let values: [f32; LANES] = std::array::from_fn(|i| {
+            let word = bytes(seed, 4 * LANES).as_chunks::<4>().0[i];
+            let value = f32::from_le_bytes(word);
+            if value.is_nan() { f32::from_bits(0x3f80_8000 + i as u32) } else { value }
+        });
+        let (mut found, mut expected) = ([0u16; LANES], [0u16; LANES]);
+        // SAFETY: sixteen elements each.
+        unsafe {
+            s.store_bf16(found.as_mut_ptr(), vector(s, values));
+            Scalar.store_bf16(expected.as_mut_ptr(), values);
+        }
+        assert_eq!(found, expected, "bf16 of {values:?}");
+    }
+}
+
+fn rounding<S: SimdInt>(s: S) {
+    let ends =
+        [-127.0, 127.0, 126.5, -126.5, 0.5, -0.5, 1.5, 2.5, -0.0, 0.49999997, 3.0, -3.0, 63.5, 64.5, 1e-40, -1.0];
+    for turn in 0..LANES {
+        let v: [f32; LANES] = std::array::from_fn(|i| ends[(i + turn) % LANES]);
+        let wide = v.map(|x| x * 128.0);
+        let (mut i8s, mut i16s, mut pairs) = ([[0i8; LANES]; 2], [[0i16; LANES]; 2], [[0i16; 2 * LANES]; 2]);
+        // SAFETY: sixteen elements, or thirty-two for pairs.
+        unsafe {
+            s.store_i8(i8s[0].as_mut_ptr(), vector(s, v));
+            Scalar.store_i8(i8s[1].as_mut_ptr(), v);
+            s.store_i16(i16s[0].as_mut_ptr(), vector(s, wide));
+            Scalar.store_i16(i16s[1].as_mut_ptr(), wide);
+            s.store_i16_pairs(pairs[0].as_mut_ptr(), vector(s, wide), vector(s, v));
+            Scalar.store_i16_pairs(pairs[1].as_mut_ptr(), wide, v);
+        }
+        assert_eq!(i8s[0], i8s[1]);
+        assert_eq!(i16s[0], i16s[1]);
+        assert_eq!(pairs[0], pairs[1]);
+        let butterflies = [s.butterfly::<1>(vector(s, v)), s.butterfly::<2>(vector(s, v))];
+        assert_same("butterfly 1", &lanes(s, butterflies[0]), &Scalar.butterfly::<1>(v), true);
+        assert_same("butterfly 2", &lanes(s, butterflies[1]), &Scalar.butterfly::<2>(v), true);
+        let butterflies = [s.butterfly::<4>(vector(s, v)), s.butterfly::<8>(vector(s, v))];
+        assert_same("butterfly 4", &lanes(s, butterflies[0]), &Scalar.butterfly::<4>(v), true);
+        assert_same("butterfly 8", &lanes(s, butterflies[1]), &Scalar.butterfly::<8>(v), true);
+    }
+}
+
+fn has_the_meaning_of_scalar<S: SimdInt>(s: S) {
+    dot_products(s);
+    halves(s);
+    rounding(s);
+    tiles::<S, 1, 2>(s);
+    tiles::<S, 2, 2>(s);
+    tiles::<S, 3, 2>(s);
+    tiles::<S, 4, 2>(s);
+    tiles::<S, 5, 2>(s);
+    tiles::<S, 6, 2>(s);
+    tiles::<S, 2, 4>(s);
+    tiles::<S, 5, 4>(s);
+}
+
+/// Runs the check on a set, if this CPU has it.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! check_set {
+    ($table:ident, $isa:ident, $token:ty, $features:tt) => {
+        match <$token>::detect() {
+            Some(token) => has_the_meaning_of_scalar(token),
+            None => println!("SKIPPED: this CPU has no {}", crate::Isa::$isa.name()),
+        }
+    };
+}
+
+#[test]
+fn every_set_has_the_meaning_of_scalar() {
+    has_the_meaning_of_scalar(Scalar);
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    crate::isa::for_each_simd!(check_set);
+}
+
+/// Only one level of NEON multiplies matrices, and that one does: the sums above were not passed over.
+#[cfg(target_arch = "aarch64")]
+#[test]
+fn products_of_matrices_are_there() {
+    fn has<S: SimdInt, const R: usize>(s: S) -> bool {
+        // SAFETY: no depth, so no memory is touched.
+        unsafe { s.matrix8::<R, 2>([].as_ptr(), 0, [].as_ptr(), 0, &[0; R]).is_some() }
+    }
+    if let Some(token) = Neon::<2>::detect() {
+        assert!(!has::<_, 1>(token) && has::<_, 2>(token) && has::<_, 6>(token));
+    }
+    if let Some(token) = Neon::<1>::detect() {
+        assert!(!has::<_, 6>(token));
+    }
+}
