@@ -5,10 +5,14 @@ mod bench;
 mod embed;
 mod exit;
 mod explain;
+#[cfg(feature = "serve")]
+mod health;
 mod import;
 mod info;
 mod input;
 mod models;
+#[cfg(feature = "otel")]
+mod otel;
 mod output;
 mod pack;
 mod plot;

@@ -13,6 +13,7 @@ mod listen;
 mod metrics;
 mod routes;
 mod scheduler;
+mod work;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ use tokio::sync::watch;
 
 pub use self::app::{Limits, Reload};
 pub use self::listen::Timeouts;
+pub use self::work::{Answered, Observer, Work};
 
 use self::app::App;
 use self::listen::Listener;
@@ -50,6 +52,10 @@ pub struct Options {
     pub connections: usize,
     /// Makes the model anew.
     pub reload: Option<Reload>,
+    /// Whether the log holds the texts of requests.
+    pub log_texts: bool,
+    /// Who is told of every request.
+    pub observer: Option<Arc<dyn Observer>>,
 }
 
 /// What the process is told from outside.
@@ -103,9 +109,12 @@ impl Server {
                 (Listener::Tcp(listener, tls), address)
             }
         };
-        let app = App::new(model, options.reload, options.limits, options.api_keys).map_err(|e| e.to_string())?;
+        let mut app = App::new(model, options.reload, options.limits, options.api_keys).map_err(|e| e.to_string())?;
+        app.log_texts = options.log_texts;
+        app.observer = options.observer;
+        app.body_idle = options.timeouts.idle;
         let app = Arc::new(app);
-        let router = routes::router(Arc::clone(&app), &options.cors_origins, options.timeouts.idle);
+        let router = routes::router(Arc::clone(&app), &options.cors_origins);
         let Options { timeouts, connections, .. } = options;
         Ok(Server { app, listener, router, timeouts, connections, address })
     }
