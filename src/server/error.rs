@@ -21,7 +21,7 @@ impl Dialect {
     /// The dialect of a path.
     pub(super) fn of(path: &str) -> Dialect {
         match path {
-            "/embed" | "/embed_all" | "/embed_sparse" | "/similarity" | "/rerank" | "/tokenize" | "/decode"
+            "/" | "/embed" | "/embed_all" | "/embed_sparse" | "/similarity" | "/rerank" | "/tokenize" | "/decode"
             | "/info" => Dialect::Tei,
             _ => Dialect::OpenAi,
         }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Real clients (openai, langchain, llama-index, huggingface_hub, curl) against `trivec serve` with the starter, every vector beside
-# `trivec embed`'s: bash tools/clients/run.sh [path of trivec]
+# `trivec embed`'s: bash tools/clients/run.sh [path of trivec [CLIENT…]]
 # Needs Python 3.10 or newer and PyPI; the environment is kept in TRIVEC_CLIENTS_VENV (default: beside the temporary files).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -30,4 +30,4 @@ start() { # NAME OPTIONS…: starts a service on a free port; its address comes 
 start open
 open=$address
 start keyed --api-key of-a-client --max-queue 2500
-"$venv/bin/python" tools/clients/check.py "$open" "$address" of-a-client "$binary"
+"$venv/bin/python" tools/clients/check.py "$open" "$address" of-a-client "$binary" "${@:2}"

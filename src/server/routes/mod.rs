@@ -67,7 +67,7 @@ pub(super) fn router(app: Arc<App>, origins: &[HeaderValue]) -> Router {
         .route("/metrics", get(ops::metrics))
         .route("/openapi.json", get(ops::openapi))
         .route("/docs", get(ops::docs))
-        .route("/", get(ops::index))
+        .route("/", get(ops::index).post(tei::root))
         .route("/{file}", get(ops::asset))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
@@ -99,8 +99,12 @@ fn panicked(_: Box<dyn Any + Send>) -> Response {
     native::internal().answer(Dialect::OpenAi)
 }
 
-/// Paths that need no key: whether the service lives, and the page, which asks for the key itself.
-fn is_open(path: &str) -> bool {
+/// What needs no key: whether the service lives, and the page, which asks for the key itself.
+fn is_open(method: &Method, path: &str) -> bool {
+    // A POST to the page's own address is text-embeddings-inference's.
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        return false;
+    }
     matches!(path, "/health" | "/ready" | "/" | "/docs" | "/openapi.json") || {
         let name = path.trim_start_matches('/');
         [".js", ".css", ".svg", ".html"].iter().any(|suffix| name.ends_with(suffix)) && !name.contains('/')
@@ -108,7 +112,7 @@ fn is_open(path: &str) -> bool {
 }
 
 async fn check_key(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    if app.needs_key() && !is_open(request.uri().path()) {
+    if app.needs_key() && !is_open(request.method(), request.uri().path()) {
         let given = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
         let key = given.and_then(|value| value.strip_prefix(b"Bearer ").or_else(|| value.strip_prefix(b"bearer ")));
         if !key.is_some_and(|key| app.knows_key(key)) {

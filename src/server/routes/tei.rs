@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{FromRequest, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -45,6 +45,21 @@ pub(super) struct EmbedRequest {
     truncation_direction: Direction,
     dimensions: Option<usize>,
     prompt_name: Option<String>,
+}
+
+/// TEI's root, which is where `huggingface_hub` and what is built on it send to: a reranker's is `/rerank`, any other model's `/embed`.
+pub(super) async fn root(State(app): State<Arc<App>>, request: Request) -> Response {
+    if app.model().info().rerank {
+        match Body::from_request(request, &app).await {
+            Ok(body) => rerank(State(app), body).await,
+            Err(bad) => bad.into_response(),
+        }
+    } else {
+        match Body::from_request(request, &app).await {
+            Ok(body) => embed(State(app), body).await,
+            Err(bad) => bad.into_response(),
+        }
+    }
 }
 
 fn not_empty(texts: usize) -> Result<()> {
