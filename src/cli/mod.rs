@@ -6,10 +6,14 @@ mod cache;
 mod embed;
 mod exit;
 mod explain;
+#[cfg(feature = "serve")]
+mod health;
 mod import;
 mod info;
 mod input;
 mod models;
+#[cfg(feature = "otel")]
+mod otel;
 mod output;
 mod pack;
 mod plot;

@@ -102,6 +102,26 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "FORM", env = "TRIVEC_LOG_FORMAT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_format: Option<LogFormat>,
+    /// Least weight of what is logged; probes are `debug`
+    #[arg(long, value_name = "LEVEL", env = "TRIVEC_LOG_LEVEL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_level: Option<LogLevel>,
+    /// Log the texts of requests too
+    #[arg(long, env = "TRIVEC_LOG_TEXTS")]
+    pub log_texts: bool,
+    /// OpenTelemetry collector that spans of requests are sent to (OTLP over HTTP), as http://127.0.0.1:4318 [default: what
+    /// OTEL_EXPORTER_OTLP_ENDPOINT says, or none]
+    #[arg(long, value_name = "URL", env = "TRIVEC_OTLP_ENDPOINT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otlp_endpoint: Option<String>,
+    /// Name of this service in spans [default: what OTEL_SERVICE_NAME says, or trivec]
+    #[arg(long, value_name = "NAME", env = "TRIVEC_OTLP_SERVICE_NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otlp_service_name: Option<String>,
+    /// Ask the service that runs with the same options whether it is ready, and do nothing else: exit 0 if it is
+    #[arg(long, env = "TRIVEC_HEALTHCHECK")]
+    #[serde(skip)]
+    pub healthcheck: bool,
     /// TOML file of options
     #[arg(long, value_name = "FILE", env = "TRIVEC_CONFIG")]
     #[serde(skip)]
@@ -119,6 +139,28 @@ pub(super) enum LogFormat {
     Text,
     /// An object a line
     Json,
+}
+
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl From<LogLevel> for tracing::Level {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Error => Self::ERROR,
+            LogLevel::Warn => Self::WARN,
+            LogLevel::Info => Self::INFO,
+            LogLevel::Debug => Self::DEBUG,
+            LogLevel::Trace => Self::TRACE,
+        }
+    }
 }
 
 impl ServeArgs {
@@ -144,6 +186,11 @@ impl ServeArgs {
             cache: self.cache.clone().or(file.cache),
             cache_size: self.cache_size.or(file.cache_size),
             log_format: self.log_format.or(file.log_format),
+            log_level: self.log_level.or(file.log_level),
+            log_texts: self.log_texts || file.log_texts,
+            otlp_endpoint: self.otlp_endpoint.clone().or(file.otlp_endpoint),
+            otlp_service_name: self.otlp_service_name.clone().or(file.otlp_service_name),
+            healthcheck: self.healthcheck,
             config: None,
             print_config: self.print_config,
         }
@@ -215,6 +262,8 @@ impl ServeArgs {
             connections: self.max_connections.unwrap_or(1024).max(1),
             cache: self.cache.map(|path| (path, self.cache_size.unwrap_or_default().0)),
             reload: None,
+            log_texts: self.log_texts,
+            observer: None,
         })
     }
 }
@@ -237,8 +286,30 @@ pub(super) fn run(args: &ServeArgs, model_args: &ModelArgs) -> Result<()> {
         let mut out = anstream::stdout().lock();
         return write!(out, "{text}").and_then(|()| out.flush()).map_err(|e| Failure::stdout(&e));
     }
-    log(all.log_format.unwrap_or(LogFormat::Text), model_args.quiet);
+    // `--quiet` leaves warnings.
+    let default_level = if model_args.quiet { LogLevel::Warn } else { LogLevel::Info };
+    let (format, level) = (all.log_format.unwrap_or(LogFormat::Text), all.log_level.unwrap_or(default_level));
+    let otlp_endpoint = all.otlp_endpoint.clone();
+    #[cfg(feature = "otel")]
+    let otlp_service = all.otlp_service_name.clone();
     let mut options = all.into_options()?;
+    if args.healthcheck {
+        return super::health::check(&options);
+    }
+    log(format, level.into());
+    raise_descriptor_limit();
+    #[cfg(not(feature = "otel"))]
+    if let Some(endpoint) = otlp_endpoint {
+        let what =
+            format!("--otlp-endpoint {endpoint}: this trivec was built without OpenTelemetry (cargo feature `otel`)");
+        return Err(Failure::usage(what));
+    }
+    #[cfg(feature = "otel")]
+    let spans = super::otel::start(otlp_endpoint, otlp_service)?;
+    #[cfg(feature = "otel")]
+    {
+        options.observer = spans.clone().map(|spans| spans as std::sync::Arc<dyn crate::server::Observer>);
+    }
     let own = model_args.clone();
     options.reload = Some(Box::new(move || super::load(&own).map_err(|failure| failure.to_string())));
     let model = super::load(model_args)?;
@@ -253,6 +324,10 @@ pub(super) fn run(args: &ServeArgs, model_args: &ModelArgs) -> Result<()> {
     })?;
     // Whatever a client still holds open does not keep the process.
     runtime.shutdown_background();
+    #[cfg(feature = "otel")]
+    if let Some(spans) = spans {
+        spans.end();
+    }
     if !finished {
         tracing::warn!("not all requests were finished in time");
     }
@@ -297,9 +372,20 @@ fn signals() -> std::io::Result<tokio::sync::mpsc::Receiver<Signal>> {
     Ok(signals)
 }
 
-/// The log on stderr: levels by `RUST_LOG`-like `TRIVEC_LOG` are not needed; `--quiet` leaves warnings.
-fn log(format: LogFormat, quiet: bool) {
-    let level = if quiet { tracing::Level::WARN } else { tracing::Level::INFO };
+/// A connection is a descriptor, and the customary limit of 1,024 is below what `--max-connections` allows with the model's own files:
+/// the process may raise it to what its administrator set as the highest.
+fn raise_descriptor_limit() {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let limit = getrlimit(Resource::Nofile);
+        // Refused, it stays as it is, and the accept loop waits where it does not suffice.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    }
+}
+
+/// The log on stderr.
+fn log(format: LogFormat, level: tracing::Level) {
     let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false);
     // Set once a process; a second call (in a test) keeps the first.
     let _ = match format {

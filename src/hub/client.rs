@@ -89,17 +89,22 @@ pub(super) struct Client {
     pub patience: Patience,
 }
 
+/// TLS by the system's certificates, so that a company's own authority and `SSL_CERT_FILE` count; and whether there are any.
+pub(crate) fn system_tls() -> (TlsConfig, bool) {
+    let roots = rustls_native_certs::load_native_certs().certs;
+    let has_roots = !roots.is_empty();
+    let roots: Vec<Certificate<'static>> =
+        roots.iter().map(|certificate| Certificate::from_der(certificate).to_owned()).collect();
+    let tls = TlsConfig::builder()
+        .root_certs(RootCerts::Specific(Arc::new(roots)))
+        .unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()))
+        .build();
+    (tls, has_roots)
+}
+
 impl Client {
     pub(super) fn new(patience: Patience) -> Client {
-        // The system's certificates, so that a company's own authority and `SSL_CERT_FILE` count.
-        let roots = rustls_native_certs::load_native_certs().certs;
-        let has_roots = !roots.is_empty();
-        let roots: Vec<Certificate<'static>> =
-            roots.iter().map(|certificate| Certificate::from_der(certificate).to_owned()).collect();
-        let tls = TlsConfig::builder()
-            .root_certs(RootCerts::Specific(Arc::new(roots)))
-            .unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()))
-            .build();
+        let (tls, has_roots) = system_tls();
         let agent = Agent::config_builder()
             .tls_config(tls)
             .user_agent(concat!("trivec/", env!("CARGO_PKG_VERSION")))

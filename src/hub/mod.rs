@@ -29,6 +29,8 @@ mod store;
 pub(crate) use cache::endpoint_is_loopback;
 #[cfg(feature = "hub")]
 pub(crate) use client::Patience;
+#[cfg(feature = "otel")]
+pub(crate) use client::system_tls;
 #[cfg(feature = "hub")]
 pub(crate) use download::Progress;
 pub(crate) use error::{HubError, HubErrorKind};

@@ -1,15 +1,19 @@
 //! What every route shares: the model in use, the queue, the limits, the keys, the counters.
 
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use axum::Json;
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
 use subtle::ConstantTimeEq;
 
 use super::error::{ApiError, Result};
 use super::kept::{Kept, Open};
 use super::metrics::Metrics;
 use super::scheduler::{Scheduler, Timing, cost};
+use super::work::{Observer, note};
 use crate::cache::{Wanted, WhenBehind};
 use crate::embedding::{Embedding, Modes};
 use crate::engine::{EncodeOptions, Model};
@@ -37,6 +41,10 @@ pub(super) struct App {
     pub metrics: Metrics,
     pub kept: Option<Kept>,
     pub started: Instant,
+    /// How long a body may stand still.
+    pub body_idle: Duration,
+    pub log_texts: bool,
+    pub observer: Option<Arc<dyn Observer>>,
     /// Set when the service ends: `/ready` says so.
     pub ending: std::sync::atomic::AtomicBool,
 }
@@ -64,6 +72,9 @@ impl App {
             metrics: Metrics::new(),
             kept,
             started: Instant::now(),
+            body_idle: super::Timeouts::default().idle,
+            log_texts: false,
+            observer: None,
             ending: false.into(),
         })
     }
@@ -127,6 +138,26 @@ impl App {
         })
     }
 
+    /// A request must not be dearer than the whole queue.
+    pub(super) fn check_cost(&self, total: u64) -> Result<()> {
+        if total <= self.limits.queue_cost {
+            return Ok(());
+        }
+        let what = format!(
+            "the texts cost {total} (tokens, and for long texts their squares), expected at most {}: send fewer at a time",
+            self.limits.queue_cost
+        );
+        Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", what))
+    }
+
+    /// Answers with what `answer` makes, as JSON, and takes the time.
+    pub(super) fn written<T: Serialize>(&self, answer: impl FnOnce() -> T) -> Response {
+        let begin = Instant::now();
+        let response = Json(answer()).into_response();
+        self.metrics.serialize.observe(begin.elapsed().as_secs_f64());
+        response
+    }
+
     /// Tokens of texts, made beside the runtime's threads.
     pub(super) async fn tokenize(
         &self,
@@ -135,6 +166,7 @@ impl App {
         max_length: Option<usize>,
     ) -> Result<Vec<Tokenized>> {
         let begin = Instant::now();
+        self.note_texts(&texts);
         let options = EncodeOptions { modes: Modes::DENSE, max_length, ..EncodeOptions::default() };
         let run = {
             let model = Arc::clone(model);
@@ -150,7 +182,29 @@ impl App {
         let tokenized = tokenized
             .map_err(|_| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "tokenizer", "the tokenizer failed"));
         self.metrics.tokenize.observe(begin.elapsed().as_secs_f64());
+        note(|work| work.tokenize += begin.elapsed());
         Ok(tokenized??)
+    }
+
+    /// Writes the texts of a request down.
+    pub(super) fn note_texts(&self, texts: &[String]) {
+        note(|work| {
+            work.texts += texts.len();
+            work.characters += texts.iter().map(|text| text.chars().count()).sum::<usize>();
+            if self.log_texts {
+                work.contents.extend_from_slice(texts);
+            }
+        });
+    }
+
+    /// Tokens of a request have been computed.
+    pub(super) fn computed(&self, tokens: usize, timing: Timing) {
+        note(|work| {
+            work.tokens += tokens;
+            work.queue = work.queue.max(timing.queued);
+            work.encode = work.encode.max(timing.computed);
+        });
+        self.metrics.encoded(tokens, timing);
     }
 
     /// Embeddings of tokens, from the cache or through the queue.
@@ -161,14 +215,7 @@ impl App {
         modes: Modes,
         dimensions: Option<usize>,
     ) -> Result<(Vec<Embedding>, Timing)> {
-        let total: u64 = texts.iter().map(|text| cost(text.ids.len())).sum();
-        if total > self.limits.queue_cost {
-            let what = format!(
-                "the texts cost {total} (tokens, and for long texts their squares), expected at most {}: send fewer at a time",
-                self.limits.queue_cost
-            );
-            return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", what));
-        }
+        self.check_cost(texts.iter().map(|text| cost(text.ids.len())).sum())?;
         let ids = texts.iter().map(|text| text.ids.clone()).collect();
         let wanted = Wanted { modes, dimensions };
         match self.kept.as_ref().and_then(|kept| kept.of(model)) {
@@ -187,7 +234,7 @@ impl App {
         let tokens: usize = ids.iter().map(Vec::len).sum();
         let (embeddings, timing) =
             self.scheduler.encode(Arc::clone(model), ids, wanted.modes, wanted.dimensions).await?;
-        self.metrics.encoded(tokens, timing);
+        self.computed(tokens, timing);
         Ok((embeddings, timing))
     }
 
@@ -229,6 +276,6 @@ impl App {
 }
 
 /// Milliseconds of a duration, to microseconds.
-pub(super) fn ms(duration: std::time::Duration) -> f64 {
+pub(super) fn ms(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }

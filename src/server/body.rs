@@ -1,10 +1,16 @@
 //! Reading JSON bodies, with errors that say where.
 
-use axum::body::Bytes;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::HttpBody;
 use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
+use super::app::App;
 use super::error::{ApiError, Dialect};
 
 /// A JSON body as a value of type `T`.
@@ -19,21 +25,54 @@ impl axum::response::IntoResponse for BadBody {
     }
 }
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
     type Rejection = BadBody;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, BadBody> {
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, BadBody> {
         let dialect = Dialect::of(request.uri().path());
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
-            let status = rejection.status();
-            let code = match status {
-                StatusCode::PAYLOAD_TOO_LARGE => "body_too_large",
-                StatusCode::REQUEST_TIMEOUT => "timeout",
-                _ => "bad_body",
-            };
-            BadBody(ApiError::new(status, code, rejection.body_text()), dialect)
-        })?;
-        parse(&bytes).map(Body).map_err(|e| BadBody(e, dialect))
+        let read = read(request.into_body(), app.limits.body_bytes, app.body_idle).await;
+        read.and_then(|bytes| parse(&bytes)).map(Body).map_err(|e| BadBody(e, dialect))
+    }
+}
+
+/// Bytes a second below which a body is too slow to wait for: less than any link that still works.
+const SLOWEST: f64 = 8192.0;
+
+/// All bytes of a body, of which there may be `most`. It may stand still for `idle`, and in all so much longer than [`SLOWEST`] needs:
+/// a byte now and then does not hold a connection for ever.
+async fn read(mut body: axum::body::Body, most: usize, idle: Duration) -> Result<Vec<u8>, ApiError> {
+    let too_large = || {
+        let what = format!("the body is larger than {most} bytes");
+        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", what)
+    };
+    // What it says of its length, before a byte of it is read.
+    if body.size_hint().lower() > most as u64 {
+        return Err(too_large());
+    }
+    let begin = Instant::now();
+    let mut bytes = Vec::new();
+    loop {
+        let deadline = begin + idle + Duration::from_secs_f64(bytes.len() as f64 / SLOWEST);
+        let deadline = deadline.min(Instant::now() + idle);
+        let next = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context));
+        let frame = match tokio::time::timeout_at(deadline, next).await {
+            Ok(None) => return Ok(bytes),
+            Ok(Some(Ok(frame))) => frame,
+            Ok(Some(Err(e))) => {
+                let what = format!("the body cannot be read: {e}");
+                return Err(ApiError::new(StatusCode::BAD_REQUEST, "bad_body", what));
+            }
+            Err(_) => {
+                let what = format!("the body did not come in time: {} bytes of it did", bytes.len());
+                return Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "timeout", what));
+            }
+        };
+        // Trailers say nothing here.
+        let data = frame.into_data().unwrap_or_default();
+        if bytes.len() + data.len() > most {
+            return Err(too_large());
+        }
+        bytes.extend_from_slice(&data);
     }
 }
 

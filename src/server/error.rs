@@ -21,7 +21,7 @@ impl Dialect {
     /// The dialect of a path.
     pub(super) fn of(path: &str) -> Dialect {
         match path {
-            "/embed" | "/embed_all" | "/embed_sparse" | "/similarity" | "/rerank" | "/tokenize" | "/decode"
+            "/" | "/embed" | "/embed_all" | "/embed_sparse" | "/similarity" | "/rerank" | "/tokenize" | "/decode"
             | "/info" => Dialect::Tei,
             _ => Dialect::OpenAi,
         }
@@ -112,8 +112,9 @@ impl From<Error> for ApiError {
 impl From<Refused> for ApiError {
     fn from(refused: Refused) -> ApiError {
         match refused {
-            Refused::Full { queued, limit } => ApiError {
-                retry_after: Some(1),
+            Refused::Full { queued, limit, busy } => ApiError {
+                // When about half of it will be done.
+                retry_after: Some((busy.as_secs() / 2).clamp(1, 60)),
                 ..ApiError::new(
                     StatusCode::TOO_MANY_REQUESTS,
                     "queue_full",

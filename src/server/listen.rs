@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use hyper::server::conn::http1;
@@ -21,6 +21,9 @@ use super::app::App;
 
 /// Largest head of a request: 64 KB, and 100 headers (hyper's own limit, 431 beyond).
 const HEAD_BYTES: usize = 64 << 10;
+
+/// How often a connection that cannot be accepted is worth a line of the log.
+const WARN_EVERY: Duration = Duration::from_secs(5);
 
 /// What connections may take their time for.
 #[derive(Debug, Clone, Copy)]
@@ -95,6 +98,7 @@ pub(super) async fn serve(
         timeouts,
         graceful: GracefulShutdown::new(),
     };
+    let mut warned = None;
     loop {
         // A place first: beyond the cap, connections wait in the system's queue.
         let accepted = tokio::select! {
@@ -107,8 +111,12 @@ pub(super) async fn serve(
         match accepted {
             (Ok(place), Ok(stream)) => all.spawn(stream, &listener, place),
             (_, Err(e)) => {
-                // No descriptors left, or a connection that was gone at once: the next may do better, a little later.
-                tracing::warn!(error = %e, "accept");
+                // No descriptors left, or a connection that was gone at once: the next may do better, a little later. Said once in a while:
+                // without descriptors it would be said fifty times a second.
+                if warned.is_none_or(|last: Instant| last.elapsed() > WARN_EVERY) {
+                    warned = Some(Instant::now());
+                    tracing::warn!(error = %e, "accept");
+                }
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             (Err(_), _) => break,

@@ -1,8 +1,9 @@
 //! Counters and histograms for Prometheus, and the last latencies for the page.
 
 use std::collections::VecDeque;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -20,13 +21,19 @@ use crate::engine::ModelInfo;
 const KEPT: usize = 512;
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct Route {
-    pub route: String,
-    pub status: u16,
+struct Route {
+    route: String,
+    status: u16,
+}
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Timed {
+    route: String,
 }
 
 pub(super) struct Metrics {
-    pub requests: Family<Route, Counter>,
+    requests: Family<Route, Counter>,
+    durations: Family<Timed, Histogram, fn() -> Histogram>,
     pub tokenize: Histogram,
     pub encode: Histogram,
     pub queue_wait: Histogram,
@@ -54,6 +61,7 @@ impl Metrics {
     pub(super) fn new() -> Metrics {
         Metrics {
             requests: Family::default(),
+            durations: Family::new_with_constructor(seconds),
             tokenize: seconds(),
             encode: seconds(),
             queue_wait: seconds(),
@@ -62,6 +70,12 @@ impl Metrics {
             connections: Gauge::default(),
             recent: Mutex::default(),
         }
+    }
+
+    /// A request is over.
+    pub(super) fn request(&self, route: &str, status: u16, took: Duration) {
+        self.requests.get_or_create(&Route { route: route.to_owned(), status }).inc();
+        self.durations.get_or_create(&Timed { route: route.to_owned() }).observe(took.as_secs_f64());
     }
 
     /// A request's texts have been computed.
@@ -97,6 +111,8 @@ impl Metrics {
     pub(super) fn text(&self, scheduler: &Scheduler, model: &ModelInfo, cache: Option<Stats>) -> String {
         let mut registry = Registry::with_prefix("trivec");
         registry.register("requests", "Requests by route and status", self.requests.clone());
+        let durations = self.durations.clone();
+        registry.register_with_unit("request", "Time of a request, by route", Unit::Seconds, durations);
         for (name, help, histogram) in [
             ("tokenize", "Time to tokenise a request's texts", &self.tokenize),
             ("encode", "Time of the batches that held a request's texts", &self.encode),
@@ -107,10 +123,14 @@ impl Metrics {
         }
         registry.register("tokens", "Tokens that were computed", self.tokens.clone());
         registry.register("connections", "Open connections", self.connections.clone());
+        let rate: Gauge<f64, AtomicU64> = Gauge::default();
+        rate.set(self.recent().tokens_s);
+        registry.register("tokens_per_second", "Tokens that were computed a second, over the last ten", rate);
         let (depth, cost) = scheduler.depth();
         let counters = scheduler.counters();
-        let load = |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
         let cached = |of: fn(&Stats) -> u64| cache.as_ref().map(of);
+        registry.register("batch_size_tokens", "Tokens of a batch", counters.batch_sizes.clone());
+        let load = |counter: &AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
         for (name, help, value) in [
             ("queue_depth", "Texts that wait", Some(depth as u64)),
             ("queue_cost", "Cost of the texts that wait", Some(cost)),

@@ -15,6 +15,7 @@ mod listen;
 mod metrics;
 mod routes;
 mod scheduler;
+mod work;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -27,6 +28,7 @@ use tokio::sync::watch;
 
 pub use self::app::{Limits, Reload};
 pub use self::listen::Timeouts;
+pub use self::work::{Answered, Observer, Work};
 
 use self::app::App;
 use self::kept::Kept;
@@ -55,6 +57,10 @@ pub struct Options {
     pub cache: Option<(PathBuf, u64)>,
     /// Makes the model anew.
     pub reload: Option<Reload>,
+    /// Whether the log holds the texts of requests.
+    pub log_texts: bool,
+    /// Who is told of every request.
+    pub observer: Option<Arc<dyn Observer>>,
 }
 
 /// What the process is told from outside.
@@ -109,10 +115,14 @@ impl Server {
             }
         };
         let kept = options.cache.map(|(path, size)| Kept::new(path, size));
-        let app = App::new(model, options.reload, options.limits, options.api_keys, kept).map_err(|e| e.to_string())?;
+        let mut app =
+            App::new(model, options.reload, options.limits, options.api_keys, kept).map_err(|e| e.to_string())?;
+        app.log_texts = options.log_texts;
+        app.observer = options.observer;
+        app.body_idle = options.timeouts.idle;
         let app = Arc::new(app);
         app.open_cache().map_err(|e| e.to_string())?;
-        let router = routes::router(Arc::clone(&app), &options.cors_origins, options.timeouts.idle);
+        let router = routes::router(Arc::clone(&app), &options.cors_origins);
         let Options { timeouts, connections, .. } = options;
         Ok(Server { app, listener, router, timeouts, connections, address })
     }

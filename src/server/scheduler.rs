@@ -14,6 +14,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::oneshot;
 
 use crate::embedding::{Embedding, Modes};
@@ -21,7 +22,7 @@ use crate::engine::{EncodeOptions, Model};
 use crate::error::Error;
 
 /// Tokens of a batch: what the engine's own batches take.
-const BATCH_TOKENS: usize = 4096;
+pub(super) const BATCH_TOKENS: usize = 4096;
 
 /// How long a long text can be passed over by shorter ones.
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
@@ -35,8 +36,8 @@ pub(super) fn cost(tokens: usize) -> u64 {
 /// Why there is no result.
 #[derive(Debug)]
 pub(super) enum Refused {
-    /// The queue is full; its cost, and the most it may be.
-    Full { queued: u64, limit: u64 },
+    /// The queue is full; its cost, the most it may be, and how long what waits will take.
+    Full { queued: u64, limit: u64, busy: Duration },
     /// The service is ending.
     Ending,
     /// The engine failed on this request alone.
@@ -118,14 +119,41 @@ struct Queue {
 }
 
 /// What `/metrics` and `/v1/status` say of the queue.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Counters {
     pub batches: AtomicU64,
     pub batch_tokens: AtomicU64,
+    pub batch_sizes: Histogram,
     pub texts: AtomicU64,
     pub cancelled: AtomicU64,
     pub panics: AtomicU64,
     pub busy_micros: AtomicU64,
+}
+
+impl Default for Counters {
+    fn default() -> Counters {
+        let zero = AtomicU64::default;
+        Counters {
+            batches: zero(),
+            batch_tokens: zero(),
+            // 4 to 65,536 tokens: a batch can be one text of any length.
+            batch_sizes: Histogram::new((2..=16).map(|i| f64::from(1 << i))),
+            texts: zero(),
+            cancelled: zero(),
+            panics: zero(),
+            busy_micros: zero(),
+        }
+    }
+}
+
+impl Counters {
+    /// How long the engine takes for a cost, going by all that it has computed; zero before it has.
+    fn time_for(&self, cost: u64) -> Duration {
+        let (tokens, micros) = (self.batch_tokens.load(Ordering::Relaxed), self.busy_micros.load(Ordering::Relaxed));
+        Duration::from_micros(
+            u128::from(cost).saturating_mul(micros.into()).checked_div(tokens.into()).unwrap_or(0) as u64
+        )
+    }
 }
 
 struct Shared {
@@ -217,28 +245,44 @@ impl Scheduler {
         result.await.unwrap_or(Err(Refused::Ending))
     }
 
-    /// Runs `call` on the engine thread; `cost` is what it takes of the queue.
-    pub(super) async fn call<R: Send + 'static>(
+    /// Runs calls on the engine thread, each with what it takes of the queue; between them others get their turn. Their results, in order.
+    pub(super) async fn calls<R: Send + 'static>(
         &self,
-        cost: u64,
-        call: impl FnOnce() -> Result<R, Error> + Send + 'static,
-    ) -> Result<(R, Timing), Refused> {
-        let (reply, result) = oneshot::channel();
+        calls: Vec<(u64, impl FnOnce() -> Result<R, Error> + Send + 'static)>,
+    ) -> Result<(Vec<R>, Timing), Refused> {
         let cancelled = Arc::new(AtomicBool::new(false));
         let since = Instant::now();
-        let run = move || {
-            let begin = Instant::now();
-            let outcome = catch_unwind(AssertUnwindSafe(call));
-            let timing = Timing { queued: begin - since, computed: begin.elapsed() };
-            let _ = reply.send(match outcome {
-                Ok(Ok(value)) => Ok((value, timing)),
-                Ok(Err(e)) => Err(Refused::Engine(e)),
-                Err(_) => Err(Refused::Panicked),
-            });
-        };
-        self.push(vec![Item { work: Work::Call(Box::new(run), Arc::clone(&cancelled)), cost, since }])?;
+        let (mut items, mut results) = (Vec::new(), Vec::new());
+        for (cost, call) in calls {
+            let (reply, result) = oneshot::channel();
+            let shared = Arc::clone(&self.shared);
+            let run = move || {
+                let begin = Instant::now();
+                let outcome = catch_unwind(AssertUnwindSafe(call));
+                let timing = Timing { queued: begin - since, computed: begin.elapsed() };
+                // Nobody may be waiting any more.
+                let _ = reply.send(match outcome {
+                    Ok(Ok(value)) => Ok((value, timing)),
+                    Ok(Err(e)) => Err(Refused::Engine(e)),
+                    Err(_) => {
+                        shared.counters.panics.fetch_add(1, Ordering::Relaxed);
+                        Err(Refused::Panicked)
+                    }
+                });
+            };
+            items.push(Item { work: Work::Call(Box::new(run), Arc::clone(&cancelled)), cost, since });
+            results.push(result);
+        }
+        self.push(items)?;
         let _give_up = GiveUp(move || cancelled.store(true, Ordering::Relaxed));
-        result.await.unwrap_or(Err(Refused::Ending))
+        let (mut values, mut timing) = (Vec::new(), Timing::default());
+        for result in results {
+            let (value, own) = result.await.unwrap_or(Err(Refused::Ending))?;
+            values.push(value);
+            timing.queued = timing.queued.max(own.queued);
+            timing.computed += own.computed;
+        }
+        Ok((values, timing))
     }
 
     /// Takes items in, all or none. A request that is dearer than the whole queue is taken when nothing else waits.
@@ -249,7 +293,8 @@ impl Scheduler {
             return Err(Refused::Ending);
         }
         if queue.cost > 0 && queue.cost + cost > self.shared.limit {
-            return Err(Refused::Full { queued: queue.cost, limit: self.shared.limit });
+            let busy = self.shared.counters.time_for(queue.cost);
+            return Err(Refused::Full { queued: queue.cost, limit: self.shared.limit, busy });
         }
         queue.cost += cost;
         queue.items.extend(items);
@@ -419,6 +464,7 @@ fn finish(shared: &Shared, texts: Vec<Text>, outcome: Option<Result<Vec<Embeddin
     let computed = begin.elapsed();
     let tokens: usize = texts.iter().map(|text| text.ids.len()).sum();
     counters.batch_tokens.fetch_add(tokens as u64, Ordering::Relaxed);
+    counters.batch_sizes.observe(tokens as f64);
     counters.texts.fetch_add(texts.len() as u64, Ordering::Relaxed);
     for (text, mut embedding) in texts.into_iter().zip(embeddings) {
         let modes = text.request.modes;
@@ -438,5 +484,82 @@ fn finish(shared: &Shared, texts: Vec<Text>, outcome: Option<Result<Vec<Embeddin
                 let _ = reply.send(Ok((results, timing)));
             }
         }
+    }
+}
+
+#[cfg(all(test, feature = "starter"))]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap()
+    }
+
+    /// A call that holds the engine until it is told to go on.
+    fn hold() -> (mpsc::Sender<()>, impl FnOnce() -> Result<(), Error> + Send) {
+        let (go, wait) = mpsc::channel();
+        let call = move || {
+            let _ = wait.recv();
+            Ok(())
+        };
+        (go, call)
+    }
+
+    #[test]
+    fn a_failure_is_its_own_requests_alone() {
+        let scheduler = Scheduler::new(1 << 20).unwrap();
+        let model = Arc::new(Model::starter().unwrap());
+        let none = model.info().vocabulary as u32 + 5;
+        runtime().block_on(async {
+            let (go, call) = hold();
+            let encode = |ids: Vec<u32>| scheduler.encode(Arc::clone(&model), vec![ids], Modes::DENSE, None);
+            // While the engine is held, both wait, and are one batch after it.
+            let release = async {
+                while scheduler.depth().0 < 2 {
+                    tokio::task::yield_now().await;
+                }
+                go.send(()).unwrap();
+            };
+            let (held, good, bad, ()) = tokio::join!(
+                scheduler.calls(vec![(1, call)]),
+                encode(vec![0, 5, 2]),
+                encode(vec![0, none, 2]),
+                release
+            );
+            held.unwrap();
+            assert!(matches!(bad, Err(Refused::Engine(_) | Refused::Panicked)), "{bad:?}");
+            let alone = model.encode_ids(&[[0, 5, 2].as_slice()], &EncodeOptions::default()).unwrap();
+            assert_eq!(good.unwrap().0[0].dense, alone[0].dense);
+        });
+    }
+
+    #[test]
+    fn a_panic_is_counted_and_the_engine_goes_on() {
+        let scheduler = Scheduler::new(1 << 20).unwrap();
+        runtime().block_on(async {
+            let calls = [true, false].map(|fails| {
+                let call = move || -> Result<(), Error> {
+                    assert!(!fails, "as a defect would");
+                    Ok(())
+                };
+                (1, call)
+            });
+            assert!(matches!(scheduler.calls(calls.into()).await, Err(Refused::Panicked)));
+            let calls = [2, 3].map(|value| (1, move || Ok(value)));
+            assert_eq!(scheduler.calls(calls.into()).await.unwrap().0, [2, 3]);
+        });
+        assert_eq!(scheduler.counters().panics.load(Ordering::Relaxed), 1);
+        assert_eq!(scheduler.depth(), (0, 0));
+    }
+
+    #[test]
+    fn the_wait_goes_by_what_was_measured() {
+        let counters = Counters::default();
+        assert_eq!(counters.time_for(1000), Duration::ZERO, "nothing is known yet");
+        counters.batch_tokens.store(500, Ordering::Relaxed);
+        counters.busy_micros.store(1_000_000, Ordering::Relaxed);
+        assert_eq!(counters.time_for(1000), Duration::from_secs(2));
     }
 }

@@ -1,8 +1,10 @@
 //! A served binary on loopback, and a client so plain that it can send what no client library would.
+#![allow(dead_code)] // every test crate compiles this file and uses a part of it
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -11,27 +13,63 @@ use serde_json::Value;
 pub struct Server {
     pub child: Child,
     pub port: u16,
+    log: Arc<Mutex<String>>,
+}
+
+/// The binary as a user has it who has installed nothing and set nothing.
+pub fn trivec() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_trivec"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TRIVEC_")) {
+        command.env_remove(name);
+    }
+    command.env("TRIVEC_HOME", std::env::temp_dir().join("trivec-test-no-models"));
+    command
 }
 
 impl Server {
     /// With the starter and these options.
     pub fn start(args: &[&str]) -> Server {
-        let home = std::env::temp_dir().join("trivec-test-no-models");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_trivec"));
-        command.args(["serve", "--port", "0"]).args(args).env("TRIVEC_HOME", home).env_remove("TRIVEC_MODEL");
+        let mut command = trivec();
+        command.args(["serve", "--port", "0"]).args(args);
+        Server::run(command)
+    }
+
+    /// A command that ends in `trivec serve`.
+    pub fn run(mut command: Command) -> Server {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
         let port = loop {
             line.clear();
-            assert!(log.read_line(&mut line).unwrap() > 0, "the service ended before it listened");
-            if let Some(at) = line.find("listening on http://127.0.0.1:") {
-                break line[at + "listening on http://127.0.0.1:".len()..].trim().parse().unwrap();
+            assert!(stderr.read_line(&mut line).unwrap() > 0, "the service ended before it listened");
+            if let Some((_, port)) = line.split_once("listening on ").and_then(|(_, at)| at.rsplit_once(':')) {
+                break port.trim().parse().unwrap();
             }
         };
         // The log must be read, or the service would stand still once the pipe is full.
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        Server { child, port }
+        let log = Arc::new(Mutex::new(String::new()));
+        let own = Arc::clone(&log);
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                let mut log = own.lock().unwrap();
+                log.push_str(&line);
+                log.push('\n');
+            }
+        });
+        Server { child, port, log }
+    }
+
+    /// What it has logged, once that contains `expected`.
+    pub fn log_with(&self, expected: &str) -> String {
+        let begin = Instant::now();
+        loop {
+            let log = self.log.lock().unwrap().clone();
+            if log.contains(expected) {
+                return log;
+            }
+            assert!(begin.elapsed() < Duration::from_secs(60), "`{expected}` was not logged:\n{log}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     pub fn connect(&self) -> TcpStream {
@@ -65,6 +103,12 @@ impl Server {
 
     pub fn post(&self, path: &str, body: &Value) -> Answer {
         self.request("POST", path, &[("content-type", "application/json")], body.to_string().as_bytes())
+    }
+
+    /// A number of `/metrics`, by the start of its line.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        let text = String::from_utf8(self.get("/metrics").body).unwrap();
+        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
     }
 
     /// Asks until `done`; the service's own time is not measured.

@@ -18,7 +18,8 @@ function resolve(spec, node, hops = 0) {
 function shape(spec, schema, depth = 0) {
   const it = resolve(spec, schema);
   if (depth > DEPTH) return "…";
-  const many = it.oneOf ?? it.anyOf;
+  // Beside properties they say which go together, which a person reads in the descriptions.
+  const many = it.properties ? null : it.oneOf ?? it.anyOf;
   if (many) return many.map((one) => shape(spec, one, depth + 1)).join(" | ");
   if (it.enum) return it.enum.map((value) => JSON.stringify(value)).join(" | ");
   if (it.type === "array") return `[${shape(spec, it.items, depth + 1)}]`;

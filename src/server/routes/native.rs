@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -17,7 +16,7 @@ use crate::engine::{EncodeOptions, Inspection, Model};
 use crate::server::app::{App, Tokenized, ms};
 use crate::server::body::Body;
 use crate::server::error::{ApiError, Dialect, Result};
-use crate::server::scheduler::{Timing, cost};
+use crate::server::scheduler::{BATCH_TOKENS, Timing, cost};
 use crate::similarity::{ScoreWeights, Scores, Thresholds, score, shared, similarities};
 
 /// A text, or several.
@@ -73,43 +72,68 @@ pub(super) struct EncodeRequest {
     model: Option<String>,
 }
 
+/// Numbers of an answer. They are written as f32: through a [`Value`] they would become f64, with twice the digits.
 #[derive(Serialize)]
-struct Encoded {
+#[serde(untagged)]
+pub(super) enum Numbers<'a> {
+    Float(&'a [f32]),
+    Rows(Vec<&'a [f32]>),
+    Base64(String),
+}
+
+impl<'a> Numbers<'a> {
+    pub(super) fn new(values: &'a [f32], encoding: Encoding) -> Numbers<'a> {
+        match encoding {
+            Encoding::Float => Numbers::Float(values),
+            Encoding::Base64 => Numbers::Base64(base64_of(values)),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Sparse<'a> {
+    indices: &'a [u32],
+    values: &'a [f32],
+}
+
+#[derive(Serialize)]
+struct Encoded<'a> {
     index: usize,
     tokens: usize,
     truncated: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    dense: Option<Value>,
+    dense: Option<Numbers<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    sparse: Option<Value>,
+    sparse: Option<Sparse<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    colbert: Option<Value>,
+    colbert: Option<Numbers<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     colbert_shape: Option<[usize; 2]>,
 }
 
-fn numbers(values: &[f32], encoding: Encoding) -> Value {
-    match encoding {
-        Encoding::Float => json!(values),
-        Encoding::Base64 => json!(base64_of(values)),
-    }
+#[derive(Serialize)]
+struct EncodeAnswer<'a> {
+    model: String,
+    data: Vec<Encoded<'a>>,
+    usage: Value,
+    timing: Value,
 }
 
-impl Encoded {
-    fn new(index: usize, text: &Tokenized, embedding: &Embedding, encoding: Encoding) -> Encoded {
+impl<'a> Encoded<'a> {
+    fn new(index: usize, text: &Tokenized, embedding: &'a Embedding, encoding: Encoding) -> Encoded<'a> {
         let colbert = embedding.colbert.as_ref();
         Encoded {
             index,
             tokens: text.ids.len(),
             truncated: text.truncated,
-            dense: embedding.dense.as_ref().map(|dense| numbers(dense, encoding)),
+            dense: embedding.dense.as_ref().map(|dense| Numbers::new(dense, encoding)),
             sparse: embedding
                 .lexical
                 .as_ref()
-                .map(|lexical| json!({"indices": lexical.ids(), "values": lexical.weights()})),
+                .map(|lexical| Sparse { indices: lexical.ids(), values: lexical.weights() }),
             colbert: colbert.map(|rows| match encoding {
-                Encoding::Float => json!(rows.iter().collect::<Vec<_>>()),
-                Encoding::Base64 => json!(base64_of(rows.as_slice())),
+                Encoding::Float => Numbers::Rows(rows.iter().collect()),
+                Encoding::Base64 => Numbers::Base64(base64_of(rows.as_slice())),
             }),
             colbert_shape: colbert.filter(|_| encoding == Encoding::Base64).map(|rows| [rows.rows(), rows.dim()]),
         }
@@ -171,20 +195,17 @@ async fn encode_inner(app: &App, headers: &HeaderMap, request: EncodeRequest) ->
     if let Some(form) = form {
         return form.answer(&embeddings, modes);
     }
-    let written = Instant::now();
-    let encoded = |(index, (text, embedding)): (usize, (&Tokenized, &Embedding))| {
-        Encoded::new(index, text, embedding, request.encoding_format)
-    };
-    let data: Vec<Encoded> = tokenized.iter().zip(&embeddings).enumerate().map(encoded).collect();
-    let answer = json!({
-        "model": super::model_id(&model),
-        "data": data,
-        "usage": usage(&tokenized),
-        "timing": timing_of(timing, tokenize_time, begin),
-    });
-    let response = Json(answer).into_response();
-    app.metrics.serialize.observe(written.elapsed().as_secs_f64());
-    Ok(response)
+    Ok(app.written(|| {
+        let data = tokenized.iter().zip(&embeddings).enumerate();
+        EncodeAnswer {
+            model: super::model_id(&model),
+            data: data
+                .map(|(at, (text, embedding))| Encoded::new(at, text, embedding, request.encoding_format))
+                .collect(),
+            usage: usage(&tokenized),
+            timing: timing_of(timing, tokenize_time, begin),
+        }
+    }))
 }
 
 #[derive(Debug, Deserialize)]
@@ -223,7 +244,7 @@ fn scores_of(scores: &Scores, thresholds: &Thresholds) -> serde_json::Map<String
 }
 
 pub(super) async fn score_route(State(app): State<Arc<App>>, Body(request): Body<ScoreRequest>) -> Response {
-    score_inner(&app, request).await.map_or_else(|e| e.answer(Dialect::OpenAi), |answer| Json(answer).into_response())
+    score_inner(&app, request).await.map_or_else(|e| e.answer(Dialect::OpenAi), |answer| app.written(|| answer))
 }
 
 async fn score_inner(app: &App, request: ScoreRequest) -> Result<Value> {
@@ -323,7 +344,7 @@ fn alignment(a: &Embedding, b: &Embedding, score: Option<f32>) -> Option<Value> 
 }
 
 pub(super) async fn explain(State(app): State<Arc<App>>, Body(request): Body<ExplainRequest>) -> Response {
-    explain_inner(&app, request).await.map_or_else(|e| e.answer(Dialect::OpenAi), |answer| Json(answer).into_response())
+    explain_inner(&app, request).await.map_or_else(|e| e.answer(Dialect::OpenAi), |answer| app.written(|| answer))
 }
 
 async fn explain_inner(app: &App, request: ExplainRequest) -> Result<Value> {
@@ -335,11 +356,14 @@ async fn explain_inner(app: &App, request: ExplainRequest) -> Result<Value> {
     let tokenized = app.tokenize(&model, texts, request.max_length).await?;
     let tokenize_time = begin.elapsed();
     let options = EncodeOptions { max_length: request.max_length, ..EncodeOptions::default() };
-    let own = Arc::clone(&model);
-    let both = move || Ok((own.inspect(&request.a, &options)?, own.inspect(&request.b, &options)?));
-    let work: u64 = tokenized.iter().map(|text| cost(text.ids.len())).sum();
-    let ((a, b), timing) = app.scheduler.call(work, both).await?;
-    app.metrics.encoded(tokenized.iter().map(|text| text.ids.len()).sum(), timing);
+    let inspect = |(text, tokens): (String, &Tokenized)| {
+        let (own, options) = (Arc::clone(&model), options.clone());
+        (cost(tokens.ids.len()), move || own.inspect(&text, &options))
+    };
+    let calls = [request.a, request.b].into_iter().zip(&tokenized).map(inspect).collect();
+    let (both, timing) = app.scheduler.calls(calls).await?;
+    let [a, b] = both.try_into().map_err(|_| internal())?;
+    app.computed(tokenized.iter().map(|text| text.ids.len()).sum(), timing);
     let name = super::model_id(&model);
     let answer = tokio::task::spawn_blocking(move || {
         let scores = score(&a.embedding, &b.embedding, &weights);
@@ -383,7 +407,7 @@ pub(super) struct RerankRequest {
 }
 
 pub(super) async fn rerank(State(app): State<Arc<App>>, Body(request): Body<RerankRequest>) -> Response {
-    rerank_inner(&app, request).await.map_or_else(|e| e.answer(Dialect::OpenAi), |answer| Json(answer).into_response())
+    rerank_inner(&app, request).await.map_or_else(|e| e.answer(Dialect::OpenAi), |answer| app.written(|| answer))
 }
 
 async fn rerank_inner(app: &App, request: RerankRequest) -> Result<Value> {
@@ -430,9 +454,33 @@ pub(super) async fn rank(
 ) -> Result<(Vec<crate::Reranked>, Timing)> {
     let options = crate::RerankOptions { max_length, ..crate::RerankOptions::default() };
     // Not tokenised yet: bytes are at least as many as tokens.
-    let work: u64 = documents.iter().map(|document| cost((document.len() + query.len()).min(512))).sum();
-    let own = Arc::clone(model);
-    Ok(app.scheduler.call(work, move || own.rerank(&query, &documents, &options)).await?)
+    let most = max_length.unwrap_or(512).min(model.info().max_length);
+    app.check_cost(documents.iter().map(|document| pair_cost(&query, document, most)).sum())?;
+    app.note_texts(std::slice::from_ref(&query));
+    app.note_texts(&documents);
+    // A call holds the engine until it is done: as many documents as a batch has, and others in between. The results are the same.
+    let query: Arc<str> = query.into();
+    let (mut calls, mut part, mut work) = (Vec::new(), Vec::new(), 0);
+    let mut documents = documents.into_iter().peekable();
+    while let Some(document) = documents.next() {
+        work += pair_cost(&query, &document, most);
+        part.push(document);
+        if work >= BATCH_TOKENS as u64 || documents.peek().is_none() {
+            let (own, query, options) = (Arc::clone(model), Arc::clone(&query), options.clone());
+            let part = std::mem::take(&mut part);
+            calls.push((std::mem::take(&mut work), move || own.rerank(&query, &part, &options)));
+        }
+    }
+    let (parts, timing) = app.scheduler.calls(calls).await?;
+    let mut ranked: Vec<crate::Reranked> = parts.into_iter().flatten().collect();
+    ranked.iter_mut().enumerate().for_each(|(index, result)| result.index = index);
+    app.computed(ranked.iter().map(|result| result.tokens).sum(), timing);
+    Ok((ranked, timing))
+}
+
+/// At most what a pair costs: it has as many tokens as bytes, and no more than `most`.
+fn pair_cost(query: &str, document: &str, most: usize) -> u64 {
+    cost((document.len() + query.len()).min(most))
 }
 
 /// Answers that are not JSON say what they are.

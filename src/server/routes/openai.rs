@@ -5,14 +5,15 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::native::{Encoding, base64_of, check_model, usage};
+use super::native::{Encoding, Numbers, check_model, usage};
 use crate::embedding::{Embedding, Modes};
 use crate::server::app::{App, Tokenized};
 use crate::server::body::Body;
 use crate::server::error::{ApiError, Dialect, Result};
+use crate::server::work::note;
 
 #[derive(Debug, Deserialize)]
 #[serde(untagged, expecting = "expected a string, a list of strings, a list of token ids, or a list of such lists")]
@@ -23,7 +24,7 @@ enum Input {
     IdLists(Vec<Vec<u32>>),
 }
 
-/// Fields that OpenAI's API has and this one has no use for (`user`) are passed over.
+/// Fields that OpenAI's API gets later are passed over.
 #[derive(Debug, Deserialize)]
 pub(super) struct EmbeddingsRequest {
     input: Input,
@@ -31,12 +32,13 @@ pub(super) struct EmbeddingsRequest {
     dimensions: Option<usize>,
     #[serde(default)]
     encoding_format: Encoding,
+    /// Who asks, for OpenAI's own use.
+    #[serde(rename = "user")]
+    _user: Option<String>,
 }
 
 pub(super) async fn embeddings(State(app): State<Arc<App>>, Body(request): Body<EmbeddingsRequest>) -> Response {
-    embeddings_inner(&app, request)
-        .await
-        .map_or_else(|e| e.answer(Dialect::OpenAi), |answer| Json(answer).into_response())
+    embeddings_inner(&app, request).await.unwrap_or_else(|e| e.answer(Dialect::OpenAi))
 }
 
 /// Ids given as such must be of the vocabulary, and not too many.
@@ -53,7 +55,7 @@ fn check_ids(lists: Vec<Vec<u32>>, vocabulary: usize, max_length: usize) -> Resu
     lists.into_iter().map(check).collect()
 }
 
-async fn embeddings_inner(app: &App, request: EmbeddingsRequest) -> Result<Value> {
+async fn embeddings_inner(app: &App, request: EmbeddingsRequest) -> Result<Response> {
     let model = app.model();
     check_model(&model, request.model.as_deref())?;
     let info = model.info();
@@ -69,17 +71,40 @@ async fn embeddings_inner(app: &App, request: EmbeddingsRequest) -> Result<Value
             check_ids(lists, info.vocabulary, info.max_length)?
         }
     };
+    note(|work| work.texts = tokenized.len());
     let (embeddings, _) = app.encode(&model, &tokenized, Modes::DENSE, request.dimensions).await?;
-    let entry = |(index, embedding): (usize, &Embedding)| {
+    Ok(app.written(|| EmbeddingsAnswer {
+        object: "list",
+        data: embeddings
+            .iter()
+            .enumerate()
+            .map(|(at, of)| EmbeddingEntry::new(at, of, request.encoding_format))
+            .collect(),
+        model: super::model_id(&model),
+        usage: usage(&tokenized),
+    }))
+}
+
+#[derive(Serialize)]
+struct EmbeddingEntry<'a> {
+    object: &'static str,
+    index: usize,
+    embedding: Numbers<'a>,
+}
+
+impl<'a> EmbeddingEntry<'a> {
+    fn new(index: usize, embedding: &'a Embedding, encoding: Encoding) -> EmbeddingEntry<'a> {
         let dense = embedding.dense.as_deref().unwrap_or_default();
-        let value = match request.encoding_format {
-            Encoding::Float => json!(dense),
-            Encoding::Base64 => json!(base64_of(dense)),
-        };
-        json!({"object": "embedding", "index": index, "embedding": value})
-    };
-    let data: Vec<Value> = embeddings.iter().enumerate().map(entry).collect();
-    Ok(json!({"object": "list", "data": data, "model": super::model_id(&model), "usage": usage(&tokenized)}))
+        EmbeddingEntry { object: "embedding", index, embedding: Numbers::new(dense, encoding) }
+    }
+}
+
+#[derive(Serialize)]
+struct EmbeddingsAnswer<'a> {
+    object: &'static str,
+    data: Vec<EmbeddingEntry<'a>>,
+    model: String,
+    usage: Value,
 }
 
 fn entry(app: &App) -> Value {

@@ -121,6 +121,18 @@ pub(super) async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Respo
     file(&name, &headers)
 }
 
-pub(super) async fn openapi() -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], include_str!("../openapi.json")).into_response()
+/// The description, with what the model in use can take. As text: read and written again, its order would be lost.
+pub(super) async fn openapi(State(app): State<Arc<App>>) -> Response {
+    let model = app.model();
+    let info = model.info();
+    let of_model = [
+        ("TokenId", info.vocabulary.saturating_sub(1)),
+        ("Dimensions", info.dense_dim),
+        ("MaxLength", info.max_length),
+        ("PairLength", info.max_length),
+    ];
+    let description = of_model.iter().fold(include_str!("../openapi.json").to_owned(), |text, (name, most)| {
+        text.replacen(&format!("\"{name}\": {{"), &format!("\"{name}\": {{ \"maximum\": {most},"), 1)
+    });
+    ([(header::CONTENT_TYPE, "application/json")], description).into_response()
 }

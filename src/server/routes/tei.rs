@@ -3,22 +3,22 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{FromRequest, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::native::{Texts, rank};
-use crate::embedding::{Embedding, Modes};
+use crate::embedding::{Embedding, Modes, TokenVectors};
 use crate::engine::Model;
 use crate::server::app::{App, Tokenized};
 use crate::server::body::Body;
 use crate::server::error::{ApiError, Dialect, Result};
 use crate::similarity;
 
-fn answer(result: Result<Value>) -> Response {
-    result.map_or_else(|e| e.answer(Dialect::Tei), |value| Json(value).into_response())
+fn answer(result: Result<Response>) -> Response {
+    result.unwrap_or_else(|e| e.answer(Dialect::Tei))
 }
 
 /// Where a text is cut when it is too long. Only the right end can be cut here.
@@ -45,6 +45,21 @@ pub(super) struct EmbedRequest {
     truncation_direction: Direction,
     dimensions: Option<usize>,
     prompt_name: Option<String>,
+}
+
+/// TEI's root, which is where `huggingface_hub` and what is built on it send to: a reranker's is `/rerank`, any other model's `/embed`.
+pub(super) async fn root(State(app): State<Arc<App>>, request: Request) -> Response {
+    if app.model().info().rerank {
+        match Body::from_request(request, &app).await {
+            Ok(body) => rerank(State(app), body).await,
+            Err(bad) => bad.into_response(),
+        }
+    } else {
+        match Body::from_request(request, &app).await {
+            Ok(body) => embed(State(app), body).await,
+            Err(bad) => bad.into_response(),
+        }
+    }
 }
 
 fn not_empty(texts: usize) -> Result<()> {
@@ -83,7 +98,7 @@ pub(super) async fn embed(State(app): State<Arc<App>>, Body(request): Body<Embed
     answer(embed_inner(&app, request).await)
 }
 
-async fn embed_inner(app: &App, request: EmbedRequest) -> Result<Value> {
+async fn embed_inner(app: &App, request: EmbedRequest) -> Result<Response> {
     let model = app.model();
     if let Some(name) = request.prompt_name {
         return Err(ApiError::invalid("prompt_name", format!("the model has no prompt `{name}`")));
@@ -94,7 +109,7 @@ async fn embed_inner(app: &App, request: EmbedRequest) -> Result<Value> {
     let tokenized =
         tokens(app, &model, request.inputs.into_vec(), request.truncate, request.truncation_direction).await?;
     let (embeddings, _) = app.encode(&model, &tokenized, Modes::DENSE, request.dimensions).await?;
-    Ok(json!(embeddings.iter().map(|e| e.dense.as_deref().unwrap_or_default()).collect::<Vec<_>>()))
+    Ok(app.written(|| embeddings.iter().map(|e| e.dense.as_deref().unwrap_or_default()).collect::<Vec<_>>()))
 }
 
 #[derive(Debug, Deserialize)]
@@ -107,31 +122,30 @@ pub(super) struct TokenStatesRequest {
 
 /// One vector a token. TEI answers raw states here; this gives BGE-M3's ColBERT vectors, which are what late interaction takes.
 pub(super) async fn embed_all(State(app): State<Arc<App>>, Body(request): Body<TokenStatesRequest>) -> Response {
-    answer(
-        with_modes(&app, request, Modes::COLBERT, |e| {
-            let rows = e.colbert.as_ref().map(|rows| rows.iter().map(<[f32]>::to_vec).collect::<Vec<_>>());
-            json!(rows.unwrap_or_default())
-        })
-        .await,
-    )
+    let rows = |e: &Embedding| e.colbert.iter().flat_map(TokenVectors::iter).map(<[f32]>::to_vec).collect::<Vec<_>>();
+    answer(with_modes(&app, request, Modes::COLBERT, rows).await)
+}
+
+#[derive(Serialize)]
+struct SparseValue {
+    index: u32,
+    value: f32,
 }
 
 pub(super) async fn embed_sparse(State(app): State<Arc<App>>, Body(request): Body<TokenStatesRequest>) -> Response {
-    answer(
-        with_modes(&app, request, Modes::SPARSE, |e| {
-            let pairs = e.lexical.iter().flat_map(|weights| weights.iter());
-            json!(pairs.map(|(index, value)| json!({"index": index, "value": value})).collect::<Vec<_>>())
-        })
-        .await,
-    )
+    let pairs = |e: &Embedding| {
+        let pairs = e.lexical.iter().flat_map(|weights| weights.iter());
+        pairs.map(|(index, value)| SparseValue { index, value }).collect::<Vec<_>>()
+    };
+    answer(with_modes(&app, request, Modes::SPARSE, pairs).await)
 }
 
-async fn with_modes(
+async fn with_modes<T: Serialize>(
     app: &App,
     request: TokenStatesRequest,
     modes: Modes,
-    of: impl Fn(&Embedding) -> Value,
-) -> Result<Value> {
+    of: impl Fn(&Embedding) -> T,
+) -> Result<Response> {
     let model = app.model();
     let (texts, truncate) = (request.inputs.into_vec(), request.truncate);
     let tokenized = tokens(app, &model, texts, truncate, request.truncation_direction).await?;
@@ -141,7 +155,7 @@ async fn with_modes(
         "mode_unavailable" => ApiError { status: StatusCode::FAILED_DEPENDENCY, ..e },
         _ => e,
     })?;
-    Ok(embeddings.iter().map(of).collect())
+    Ok(app.written(|| embeddings.iter().map(of).collect::<Vec<_>>()))
 }
 
 #[derive(Debug, Deserialize)]
@@ -167,7 +181,7 @@ pub(super) async fn similarity(State(app): State<Arc<App>>, Body(request): Body<
     answer(similarity_inner(&app, request).await)
 }
 
-async fn similarity_inner(app: &App, request: SimilarityRequest) -> Result<Value> {
+async fn similarity_inner(app: &App, request: SimilarityRequest) -> Result<Response> {
     let model = app.model();
     let parameters = request.parameters.unwrap_or_default();
     not_empty(request.inputs.sentences.len())?;
@@ -176,7 +190,7 @@ async fn similarity_inner(app: &App, request: SimilarityRequest) -> Result<Value
     let (embeddings, _) = app.encode(&model, &tokenized, Modes::DENSE, None).await?;
     let mut vectors = embeddings.iter().filter_map(|e| e.dense.as_deref());
     let source = vectors.next().unwrap_or_default();
-    Ok(json!(vectors.map(|vector| similarity::cosine(source, vector)).collect::<Vec<f32>>()))
+    Ok(app.written(|| vectors.map(|vector| similarity::cosine(source, vector)).collect::<Vec<f32>>()))
 }
 
 #[derive(Debug, Deserialize)]
@@ -196,7 +210,7 @@ pub(super) async fn rerank(State(app): State<Arc<App>>, Body(request): Body<Rera
     answer(rerank_inner(&app, request).await)
 }
 
-async fn rerank_inner(app: &App, request: RerankRequest) -> Result<Value> {
+async fn rerank_inner(app: &App, request: RerankRequest) -> Result<Response> {
     let model = app.model();
     if !model.info().rerank {
         let what = "model is not a re-ranker model";
@@ -213,14 +227,20 @@ async fn rerank_inner(app: &App, request: RerankRequest) -> Result<Value> {
     }
     let mut order: Vec<_> = ranked.iter().collect();
     order.sort_by(|a, b| b.logit.total_cmp(&a.logit).then(a.index.cmp(&b.index)));
-    let entry = |r: &&crate::Reranked| {
-        let mut entry = json!({"index": r.index, "score": if request.raw_scores { r.logit } else { r.score }});
-        if request.return_text {
-            entry["text"] = json!(request.texts[r.index]);
-        }
-        entry
+    let entry = |r: &&crate::Reranked| Ranked {
+        index: r.index,
+        score: if request.raw_scores { r.logit } else { r.score },
+        text: request.return_text.then(|| request.texts[r.index].as_str()),
     };
-    Ok(order.iter().map(entry).collect())
+    Ok(app.written(|| order.iter().map(entry).collect::<Vec<_>>()))
+}
+
+#[derive(Serialize)]
+struct Ranked<'a> {
+    index: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
+    score: f32,
 }
 
 #[derive(Debug, Deserialize)]
@@ -231,7 +251,7 @@ pub(super) struct TokenizeRequest {
 }
 
 pub(super) async fn tokenize(State(app): State<Arc<App>>, Body(request): Body<TokenizeRequest>) -> Response {
-    answer(tokenize_inner(&app, request).await)
+    answer(tokenize_inner(&app, request).await.map(|value| app.written(|| value)))
 }
 
 async fn tokenize_inner(app: &App, request: TokenizeRequest) -> Result<Value> {
@@ -270,7 +290,7 @@ pub(super) struct DecodeRequest {
 }
 
 pub(super) async fn decode(State(app): State<Arc<App>>, Body(request): Body<DecodeRequest>) -> Response {
-    answer(decode_inner(&app, request))
+    answer(decode_inner(&app, request).map(|value| app.written(|| value)))
 }
 
 fn decode_inner(app: &App, request: DecodeRequest) -> Result<Value> {

@@ -1,0 +1,80 @@
+//! What a request took: written down on its way, read at its end by the log, the answer's headers and whoever observes the service.
+
+use std::cell::RefCell;
+use std::time::{Duration, SystemTime};
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+
+/// What the texts of a request were, and took.
+#[derive(Debug, Clone, Default)]
+pub struct Work {
+    /// Number of texts.
+    pub texts: usize,
+    /// Their characters.
+    pub characters: usize,
+    /// Their tokens, after truncation.
+    pub tokens: usize,
+    /// Time to make tokens of them.
+    pub tokenize: Duration,
+    /// Longest time that one of them waited.
+    pub queue: Duration,
+    /// Longest time of a batch that held one of them.
+    pub encode: Duration,
+    /// The texts themselves, where the log is to hold them.
+    pub contents: Vec<String>,
+}
+
+/// A request and its answer.
+#[derive(Debug)]
+pub struct Answered<'a> {
+    /// Method, as `POST`.
+    pub method: &'a str,
+    /// The route that took it, as `/v1/models/{*id}`; `other` if none did.
+    pub route: &'a str,
+    /// Status of the answer; 499 if the client went away before it.
+    pub status: u16,
+    /// The request's id, from its client or from us.
+    pub id: &'a str,
+    /// The header `traceparent`, as it came.
+    pub traceparent: Option<&'a str>,
+    /// When its head had been read.
+    pub begin: SystemTime,
+    /// How long the answer took.
+    pub took: Duration,
+    /// What was done for it.
+    pub work: &'a Work,
+}
+
+/// Is told of every request that is over; may not block.
+pub trait Observer: Send + Sync {
+    /// A request was answered, or given up by its client.
+    fn answered(&self, request: &Answered<'_>);
+}
+
+tokio::task_local! {
+    // A request is one task from its head to its answer: what it took needs no way through every function.
+    pub(super) static WORK: RefCell<Work>;
+}
+
+/// Writes down what the request of this task took. Outside a request (in a test) there is nothing to write to.
+pub(super) fn note(write: impl FnOnce(&mut Work)) {
+    let _ = WORK.try_with(|work| write(&mut work.borrow_mut()));
+}
+
+impl Work {
+    /// What text-embeddings-inference says in its answers' headers: whole milliseconds.
+    pub(super) fn headers(&self, took: Duration, headers: &mut HeaderMap) {
+        headers.insert(HeaderName::from_static("x-compute-type"), HeaderValue::from_static("cpu"));
+        for (name, value) in [
+            ("x-compute-time", took.as_millis() as u64),
+            ("x-compute-characters", self.characters as u64),
+            ("x-compute-tokens", self.tokens as u64),
+            ("x-total-time", took.as_millis() as u64),
+            ("x-tokenization-time", self.tokenize.as_millis() as u64),
+            ("x-queue-time", self.queue.as_millis() as u64),
+            ("x-inference-time", self.encode.as_millis() as u64),
+        ] {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from(value));
+        }
+    }
+}

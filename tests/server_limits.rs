@@ -1,0 +1,333 @@
+//! `trivec serve` as its operator sees it: what it logs and counts, what it does without descriptors, with clients that trickle or do not
+//! read, behind TLS, asked for its health, with models that cannot do everything.
+#![cfg(all(feature = "serve", target_os = "linux"))]
+
+#[path = "common/http.rs"]
+mod http;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use http::{Answer, Server, trivec};
+use rustix::process::{Resource, getrlimit, setrlimit};
+use serde_json::{Value, json};
+use trivec::{Model, RerankOptions};
+
+fn data(name: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name).to_str().unwrap().to_owned()
+}
+
+/// The line of a JSON log for a route.
+fn logged(log: &str, route: &str) -> Value {
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines.into_iter().find(|line| line["route"] == route).unwrap_or_else(|| panic!("no {route} in {log}"))
+}
+
+#[test]
+fn the_log_has_numbers_and_no_texts_unless_asked() {
+    let ask = |server: &Server| {
+        let body = json!({"input": ["a secret text", "another"], "model": "starter"}).to_string();
+        let headers = [("authorization", "Bearer my-key"), ("x-request-id", "r-1")];
+        assert_eq!(server.request("POST", "/v1/embeddings", &headers, body.as_bytes()).status, 200);
+        server.get("/health");
+        server.get("/v1/nothing");
+    };
+    let server = Server::start(&["--log-format", "json", "--api-key", "my-key"]);
+    ask(&server);
+    let log = server.log_with("\"other\"");
+    let line = logged(&log, "/v1/embeddings");
+    assert_eq!((&line["status"], &line["texts"], &line["id"]), (&json!(200), &json!(2), &json!("r-1")), "{line}");
+    assert!(line["tokens"].as_u64() > Some(4), "{line}");
+    for name in ["ms", "tokenize_ms", "queue_ms", "encode_ms"] {
+        assert!(line[name].as_f64() >= Some(0.0), "{name}: {line}");
+    }
+    assert!(line["encode_ms"].as_f64() > Some(0.0) && line["ms"].as_f64() >= line["encode_ms"].as_f64(), "{line}");
+    assert!(!log.contains("secret") && !log.contains("another") && !log.contains("my-key"), "{log}");
+    assert!(!log.contains("/health"), "probes are no news: {log}");
+
+    let server = Server::start(&["--log-format", "json", "--log-texts", "--log-level", "debug", "--api-key", "my-key"]);
+    ask(&server);
+    let log = server.log_with("\"other\"");
+    assert_eq!(logged(&log, "/v1/embeddings")["contents"], json!(r#"["a secret text","another"]"#));
+    assert!(log.contains("/health") && !log.contains("my-key"), "{log}");
+
+    let server = Server::start(&["--log-level", "error", "--api-key", "my-key"]);
+    ask(&server);
+    assert_eq!(server.get("/metrics").status, 401);
+    assert_eq!(server.log_with(""), "");
+}
+
+#[test]
+fn a_client_that_went_away_is_logged_and_counted() {
+    let server = Server::start(&["--log-format", "json"]);
+    let body = json!({"input": vec!["word ".repeat(300); 40]}).to_string();
+    let mut stream = server.connect();
+    let head = format!("POST /v1/encode HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    stream.write_all(head.as_bytes()).unwrap();
+    server.wait_for("/v1/status", |status| status["queue"]["depth"].as_u64() > Some(0));
+    drop(stream);
+    assert_eq!(logged(&server.log_with("499"), "/v1/encode")["status"], 499);
+    assert_eq!(server.metric("trivec_requests_total{route=\"/v1/encode\",status=\"499\"}"), Some(1.0));
+}
+
+#[test]
+fn metrics_tell_what_the_service_does() {
+    let server = Server::start(&[]);
+    let answer = server.post("/embed", &json!({"inputs": ["one", "two words"]}));
+    for name in [
+        "x-compute-time",
+        "x-compute-tokens",
+        "x-total-time",
+        "x-tokenization-time",
+        "x-queue-time",
+        "x-inference-time",
+    ] {
+        assert!(answer.header(name).is_some_and(|value| value.parse::<u64>().is_ok()), "{name}: {}", answer.head);
+    }
+    assert_eq!(answer.header("x-compute-characters").as_deref(), Some("12"));
+    let tokens: f64 = answer.header("x-compute-tokens").unwrap().parse().unwrap();
+    for (name, value) in [
+        ("trivec_requests_total{route=\"/embed\",status=\"200\"}", 1.0),
+        ("trivec_request_seconds_count{route=\"/embed\"}", 1.0),
+        ("trivec_tokenize_seconds_count", 1.0),
+        ("trivec_encode_seconds_count", 1.0),
+        ("trivec_queue_wait_seconds_count", 1.0),
+        ("trivec_serialize_seconds_count", 1.0),
+        ("trivec_batch_size_tokens_sum", tokens),
+        ("trivec_tokens_total", tokens),
+        ("trivec_texts_total", 2.0),
+        ("trivec_queue_depth", 0.0),
+        ("trivec_queue_cost", 0.0),
+        ("trivec_panics_total", 0.0),
+        ("trivec_cancelled_total", 0.0),
+    ] {
+        assert_eq!(server.metric(name), Some(value), "{name}");
+    }
+    assert!(server.metric("trivec_resident_memory_bytes") > Some(1e6));
+    assert!(server.metric("trivec_tokens_per_second") > Some(0.0));
+    let text = String::from_utf8(server.get("/metrics").body).unwrap();
+    let info = text.lines().find(|line| line.starts_with("trivec_model_info{")).unwrap();
+    assert!(["model=\"", "weights=\"", "isa=\"", "version=\""].iter().all(|label| info.contains(label)), "{info}");
+    assert!(text.ends_with("# EOF\n"), "the format's own end");
+}
+
+#[test]
+fn a_body_that_trickles_is_cut() {
+    let server = Server::start(&["--idle-timeout", "1"]);
+    let mut stream = server.connect();
+    stream.write_all(b"POST /v1/encode HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n").unwrap();
+    // A byte every 50 ms never stands still for a second; the wait is for an answer.
+    stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    let (begin, mut head) = (Instant::now(), [0; 12]);
+    let answered = loop {
+        if stream.write_all(b" ").is_err() {
+            break 0;
+        }
+        match stream.read(&mut head) {
+            Ok(read) => break read,
+            Err(e) => {
+                assert!(matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::ConnectionReset))
+            }
+        }
+        assert!(begin.elapsed() < Duration::from_secs(60), "it was never cut");
+    };
+    assert!(answered == 0 || &head == b"HTTP/1.1 408", "{}", String::from_utf8_lossy(&head));
+    assert_eq!(server.metric("trivec_requests_total{route=\"/v1/encode\",status=\"408\"}"), Some(1.0));
+}
+
+#[test]
+fn a_client_that_does_not_read_is_let_go() {
+    let server = Server::start(&["--idle-timeout", "1"]);
+    let body = json!({"input": vec!["word ".repeat(100); 50], "colbert": true}).to_string();
+    let mut stream = server.connect();
+    let head = format!("POST /v1/encode HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    stream.write_all(head.as_bytes()).unwrap();
+    let route = "trivec_requests_total{route=\"/v1/encode\",status=\"200\"}";
+    let wait = |what: &str, done: &dyn Fn() -> bool| {
+        let begin = Instant::now();
+        while !done() {
+            assert!(begin.elapsed() < Duration::from_secs(60), "{what}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    wait("it was not answered", &|| server.metric(route) == Some(1.0));
+    // The one that asks is open too.
+    wait("it was not let go", &|| server.metric("trivec_connections") == Some(1.0));
+    // More than the system's buffers hold, so that it stood still; what is left of it ends short of its length.
+    let mut rest = Vec::new();
+    let read = stream.read_to_end(&mut rest);
+    let head = String::from_utf8_lossy(&rest[..rest.len().min(2000)]).to_lowercase();
+    let length = head.split("content-length: ").nth(1).and_then(|at| at.split('\r').next()).unwrap().parse::<usize>();
+    assert!(read.is_err() || rest.len() < length.unwrap(), "{read:?}");
+}
+
+#[test]
+fn a_thousand_slow_sockets_do_not_slow_health() {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, rustix::process::Rlimit { current: limit.maximum, ..limit }).unwrap();
+    let server = Server::start(&["--head-timeout", "60"]);
+    let slow: Vec<TcpStream> = (0..1000)
+        .map(|i| {
+            let mut stream = server.connect();
+            if i % 2 == 0 {
+                stream.write_all(b"GET /health HT").unwrap();
+            }
+            stream
+        })
+        .collect();
+    server.wait_for("/v1/status", |_| server.metric("trivec_connections") > Some(1000.0));
+    let fastest = (0..20).map(|_| {
+        let begin = Instant::now();
+        assert_eq!(server.get("/health").status, 200);
+        begin.elapsed()
+    });
+    // The fastest: a busy machine is no fault of the service.
+    let fastest = fastest.min().unwrap();
+    assert!(fastest < Duration::from_millis(50), "{fastest:?}");
+    drop(slow);
+}
+
+#[test]
+fn without_descriptors_it_waits_and_comes_back() {
+    let mut command = std::process::Command::new("sh");
+    let script = "ulimit -n 40 && exec \"$0\" serve --port 0 --head-timeout 1";
+    command.args(["-c", script, env!("CARGO_BIN_EXE_trivec")]).env("TRIVEC_HOME", data("no-home"));
+    let server = Server::run(command);
+    let held: Vec<TcpStream> = (0..60).map(|_| server.connect()).collect();
+    let log = server.log_with("accept");
+    assert!(log.matches("accept").count() < 10, "it does not flood its log: {log}");
+    // As those that say nothing are let go, there is room again.
+    assert_eq!(server.get("/health").status, 200);
+    drop(held);
+}
+
+#[test]
+fn a_pipeline_goes_on_after_an_error() {
+    let server = Server::start(&[]);
+    let post =
+        |body: &str| format!("POST /v1/encode HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let last = "GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let mut stream = server.connect();
+    let all = [post("{\"input\":\"a\"}"), post("{"), post("{\"input\":5}"), post("{\"input\":\"b\"}"), last.to_owned()]
+        .concat();
+    stream.write_all(all.as_bytes()).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let statuses: Vec<&str> = text.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
+    assert_eq!(statuses, ["200", "400", "422", "200", "200"]);
+}
+
+#[test]
+fn deep_json_is_refused_on_every_route() {
+    let server = Server::start(&[]);
+    for (open, close) in [("[", "]"), ("{\"input\":", "}"), ("{\"inputs\":[", "]}")] {
+        let deep = format!("{}1{}", open.repeat(100_000), close.repeat(100_000));
+        for route in
+            ["/v1/encode", "/v1/score", "/v1/explain", "/v1/rerank", "/v1/embeddings", "/embed", "/rerank", "/decode"]
+        {
+            let answer = server.request("POST", route, &[], deep.as_bytes());
+            assert!(matches!(answer.status, 400 | 422), "{route}: {answer:?}");
+        }
+    }
+    let ignored = format!("{{\"input\":\"a\",\"x\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
+    assert!(server.request("POST", "/v1/embeddings", &[], ignored.as_bytes()).status < 500);
+    assert_eq!(server.get("/health").status, 200);
+}
+
+#[test]
+fn what_a_model_cannot_do_is_said() {
+    let model = data("models/noheads-h64");
+    let server = Server::start(&["--model", &model]);
+    let answer = server.post("/v1/encode", &json!({"input": "a", "sparse": true}));
+    assert_eq!((answer.status, &answer.json()["error"]["code"]), (422, &json!("mode_unavailable")));
+    assert_eq!(server.post("/v1/encode", &json!({"input": "a"})).status, 200);
+    for route in ["/embed_sparse", "/embed_all"] {
+        let answer = server.post(route, &json!({"inputs": "a"}));
+        assert_eq!((answer.status, &answer.json()["error_type"]), (424, &json!("backend")), "{route}");
+    }
+    assert_eq!(
+        server.get("/v1/status").json()["model"]["modes"],
+        json!({"dense": true, "sparse": false, "colbert": false})
+    );
+    let described = server.get("/openapi.json").json();
+    let loaded = Model::load(&model).unwrap();
+    let maximum = |name: &str| described["components"]["schemas"][name]["maximum"].as_u64().map(|most| most as usize);
+    assert_eq!(maximum("TokenId"), Some(loaded.info().vocabulary - 1));
+    assert_eq!(maximum("Dimensions"), Some(loaded.info().dense_dim));
+    assert_eq!(maximum("MaxLength"), Some(loaded.info().max_length));
+}
+
+#[test]
+fn many_documents_are_ranked_in_parts_with_the_same_results() {
+    let model = data("rerankers/reranker-h48");
+    let server = Server::start(&["--model", &model]);
+    // Enough for several batches.
+    let documents: Vec<String> = (0..300).map(|i| format!("document {i} {}", "word ".repeat(i % 60))).collect();
+    let expected = Model::load(&model).unwrap();
+    let expected = expected.rerank("which word", &documents, &RerankOptions::default()).unwrap();
+    let answer = server.post("/v1/rerank", &json!({"query": "which word", "documents": documents})).json();
+    let results = answer["results"].as_array().unwrap();
+    assert_eq!(results.len(), documents.len());
+    for result in results {
+        let index = result["index"].as_u64().unwrap() as usize;
+        assert_eq!(result["logit"].as_f64().map(|x| x as f32), Some(expected[index].logit), "{index}");
+    }
+    let batches = server.metric("trivec_batches_total").unwrap();
+    assert!(batches > 1.0, "{batches}");
+    let tokens: usize = expected.iter().map(|result| result.tokens).sum();
+    assert_eq!(answer["usage"]["total_tokens"].as_u64(), Some(tokens as u64));
+    let answer = server.post("/rerank", &json!({"query": "which word", "texts": documents, "raw_scores": true})).json();
+    let best = expected.iter().max_by(|a, b| a.logit.total_cmp(&b.logit)).unwrap();
+    assert_eq!(answer[0]["score"].as_f64().map(|x| x as f32), Some(best.logit));
+}
+
+/// The exit code and the message of `trivec serve --healthcheck`.
+fn health(args: &[&str]) -> (Option<i32>, String) {
+    let out = trivec().args(["serve", "--healthcheck"]).args(args).output().unwrap();
+    (out.status.code(), String::from_utf8_lossy(&out.stderr).into_owned())
+}
+
+#[test]
+fn it_can_ask_itself_for_its_health() {
+    let server = Server::start(&[]);
+    let port = server.port.to_string();
+    assert_eq!(health(&["--port", &port]), (Some(0), String::new()));
+    assert_eq!(health(&["--port", &port, "--host", "0.0.0.0"]).0, Some(0), "what listens everywhere is asked here");
+    drop(server);
+    let (code, why) = health(&["--port", &port]);
+    assert_eq!(code, Some(5));
+    assert!(why.contains(&format!("127.0.0.1:{port}")), "{why}");
+    assert_eq!(health(&["--unix-socket", "/nonexistent/socket"]).0, Some(5));
+}
+
+#[test]
+fn tls_with_its_own_certificate() {
+    let (cert, key) = (data("tls/cert.pem"), data("tls/key.pem"));
+    let options = ["--tls-cert", &cert, "--tls-key", &key, "--head-timeout", "1"];
+    let server = Server::start(&options);
+    let port = server.port.to_string();
+    // A real handshake and a real answer, by a client that takes this certificate alone.
+    assert_eq!(health(&[&["--port", &port], &options[..]].concat()), (Some(0), String::new()));
+    // Plain HTTP is no handshake.
+    assert!(server.raw(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n").is_none());
+    // A client that never begins one is let go.
+    let mut silent = server.connect();
+    assert!(Answer::read(&mut silent).is_none());
+    assert_eq!(health(&[&["--port", &port], &options[..]].concat()).0, Some(0));
+    let wrong = trivec().args(["serve", "--port", "0", "--tls-cert", &key, "--tls-key", &key]).output().unwrap();
+    assert_eq!(wrong.status.code(), Some(5), "{}", String::from_utf8_lossy(&wrong.stderr));
+}
+
+#[test]
+fn threads_follow_the_cpus_it_may_use() {
+    let mut command = std::process::Command::new("taskset");
+    let first = rustix::thread::sched_getaffinity(None).unwrap();
+    let cpu = (0..1024).find(|&cpu| first.is_set(cpu)).unwrap().to_string();
+    command
+        .args(["-c", &cpu, env!("CARGO_BIN_EXE_trivec"), "serve", "--port", "0"])
+        .env("TRIVEC_HOME", data("no-home"));
+    let server = Server::run(command);
+    assert_eq!(server.get("/v1/status").json()["threads"], 1);
+}

@@ -1,0 +1,199 @@
+"""Real clients against a running `trivec serve`, every vector beside what `trivec embed` prints.
+
+Started by run.sh; by hand: check.py URL KEYED_URL KEY TRIVEC_BINARY [CLIENT…]
+URL is a service without keys, KEYED_URL one with KEY and a queue so small that it is soon full.
+"""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+# No client may look for a model or a vocabulary on the internet.
+os.environ.update(HF_HUB_DISABLE_TELEMETRY="1", LANGCHAIN_TRACING_V2="false")
+
+import numpy as np
+
+URL, KEYED_URL, KEY, BINARY = sys.argv[1:5]
+TEXTS = ["苹果公司发布新手机", "Apple launched a new iPhone", "", "¿Dónde está la biblioteca? 🎉\nline two"]
+LONG = "word " * 100
+checks = 0
+
+
+def embed(*options):
+    """What `trivec embed` prints for TEXTS: the truth of every check."""
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in TEXTS)
+    command = [BINARY, "-q", "embed", "--input-format", "jsonl", *options]
+    out = subprocess.run(command, input=lines, capture_output=True, text=True, check=True).stdout
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def same(what, found, expected):
+    """The same numbers: the service writes what the command writes; a client may hold them as float64."""
+    global checks
+    found, expected = np.asarray(found, np.float32), np.asarray(expected, np.float32)
+    assert found.shape == expected.shape, f"{what}: shape {found.shape}, expected {expected.shape}"
+    worst = float(np.abs(found - expected).max(initial=0))
+    assert worst <= 1e-6, f"{what}: differs by {worst}"
+    checks += 1
+    print(f"  ok  {what}")
+
+
+def holds(what, condition, shown=None):
+    global checks
+    assert condition, f"{what}: {shown!r}"
+    checks += 1
+    print(f"  ok  {what}")
+
+
+EXPECTED = embed("--modes", "dense,sparse,colbert")
+DENSE = [line["dense"] for line in EXPECTED]
+CUT = [line["dense"] for line in embed("--dimensions", "64")]
+
+
+def openai_package():
+    import openai
+
+    client = openai.OpenAI(base_url=f"{URL}/v1", api_key="none", max_retries=0)
+    model = client.models.list().data[0].id
+    holds("openai: models.list, models.retrieve", client.models.retrieve(model).id == model, model)
+    answer = client.embeddings.create(model=model, input=TEXTS)  # base64, its default
+    same("openai: a list, base64", [entry.embedding for entry in answer.data], DENSE)
+    holds("openai: usage and order", answer.usage.total_tokens > 0 and [e.index for e in answer.data] == list(range(len(TEXTS))))
+    same("openai: one string", client.embeddings.create(model=model, input=TEXTS[0]).data[0].embedding, DENSE[0])
+    floats = client.embeddings.create(model=model, input=TEXTS, encoding_format="float")
+    same("openai: floats", [entry.embedding for entry in floats.data], DENSE)
+    cut = client.embeddings.create(model=model, input=TEXTS, dimensions=64, user="somebody")
+    same("openai: dimensions", [entry.embedding for entry in cut.data], CUT)
+    import httpx
+
+    ids = [[token["id"] for token in text] for text in httpx.post(f"{URL}/tokenize", json={"inputs": TEXTS}).json()]
+    answer = client.embeddings.create(model=model, input=ids)
+    same("openai: lists of token ids", [entry.embedding for entry in answer.data], DENSE)
+    same("openai: token ids", client.embeddings.create(model=model, input=ids[0]).data[0].embedding, DENSE[0])
+
+    async def run():
+        async with openai.AsyncOpenAI(base_url=f"{URL}/v1", api_key="none") as client:
+            return await client.embeddings.create(model=model, input=TEXTS)
+
+    import asyncio
+
+    same("openai: the asynchronous client", [entry.embedding for entry in asyncio.run(run()).data], DENSE)
+
+    def refused(what, kind, status, call):
+        try:
+            call()
+        except openai.APIStatusError as error:
+            body = error.body or {}
+            fits = isinstance(error, kind) and error.status_code == status and {"message", "type", "code", "param"} <= set(body)
+            holds(f"openai: {what} is a {kind.__name__}", fits, (type(error), error.status_code, body))
+        else:
+            raise AssertionError(f"openai: {what} was taken")
+
+    create = client.embeddings.create
+    refused("another model", openai.NotFoundError, 404, lambda: create(model="text-embedding-3-small", input="a"))
+    refused("a number as input", openai.UnprocessableEntityError, 422, lambda: create(model=model, input=5))
+    refused("too many dimensions", openai.UnprocessableEntityError, 422, lambda: create(model=model, input="a", dimensions=10**6))
+    refused("a body that is no JSON", openai.BadRequestError, 400, lambda: client.post("/embeddings", cast_to=object))
+    keyed = openai.OpenAI(base_url=f"{KEYED_URL}/v1", api_key=KEY, max_retries=0)
+    same("openai: with a key", keyed.embeddings.create(model=model, input=TEXTS[0]).data[0].embedding, DENSE[0])
+    wrong = keyed.with_options(api_key="wrong")
+    refused("a wrong key", openai.AuthenticationError, 401, lambda: wrong.embeddings.create(model=model, input="a"))
+
+    def flood(_):
+        try:
+            return keyed.embeddings.create(model=model, input=[LONG] * 8)
+        except openai.RateLimitError as error:
+            return error
+
+    with ThreadPoolExecutor(12) as pool:
+        outcomes = list(pool.map(flood, range(36)))
+    full = [outcome for outcome in outcomes if isinstance(outcome, openai.RateLimitError)]
+    holds("openai: a full queue is a RateLimitError with Retry-After", full and all(e.response.headers.get("retry-after") for e in full), len(full))
+    holds("openai: the others were answered", len(full) < len(outcomes))
+    patient = keyed.with_options(max_retries=20)
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda _: patient.embeddings.create(model=model, input=[LONG] * 8), range(6)))
+    holds("openai: with its own retries all are", all(len(answer.data) == 8 for answer in answers))
+
+
+def langchain():
+    from langchain_huggingface import HuggingFaceEndpointEmbeddings
+    from langchain_openai import OpenAIEmbeddings
+
+    # It would cut texts by OpenAI's own tokenizer (tiktoken, from the internet) and send OpenAI's token ids: switch that off.
+    client = OpenAIEmbeddings(base_url=f"{URL}/v1", api_key="none", model="starter", check_embedding_ctx_length=False)
+    same("langchain OpenAIEmbeddings: documents", client.embed_documents(TEXTS), DENSE)
+    same("langchain OpenAIEmbeddings: a query", client.embed_query(TEXTS[0]), DENSE[0])
+    cut = OpenAIEmbeddings(base_url=f"{URL}/v1", api_key="none", model="starter", check_embedding_ctx_length=False, dimensions=64)
+    same("langchain OpenAIEmbeddings: dimensions", cut.embed_documents(TEXTS), CUT)
+    client = HuggingFaceEndpointEmbeddings(model=URL)
+    # It puts spaces where texts have line ends.
+    plain = [i for i, text in enumerate(TEXTS) if "\n" not in text]
+    same("langchain HuggingFaceEndpointEmbeddings (TEI): documents", client.embed_documents([TEXTS[i] for i in plain]), [DENSE[i] for i in plain])
+    same("langchain HuggingFaceEndpointEmbeddings (TEI): a query", client.embed_query(TEXTS[0]), DENSE[0])
+
+
+def llama_index():
+    from llama_index.embeddings.openai_like import OpenAILikeEmbedding
+    from llama_index.embeddings.text_embeddings_inference import TextEmbeddingsInference
+
+    client = OpenAILikeEmbedding(model_name="starter", api_base=f"{URL}/v1", api_key="none", embed_batch_size=2)
+    some = [i for i, text in enumerate(TEXTS) if text and "\n" not in text]
+    same("llama-index OpenAILikeEmbedding: texts", client.get_text_embedding_batch([TEXTS[i] for i in some]), [DENSE[i] for i in some])
+    same("llama-index OpenAILikeEmbedding: a query", client.get_query_embedding(TEXTS[0]), DENSE[0])
+    for keyed in (False, True):
+        client = TextEmbeddingsInference(
+            model_name="starter", base_url=KEYED_URL if keyed else URL, auth_token=f"Bearer {KEY}" if keyed else None,
+            text_instruction="", query_instruction="", timeout=60,
+        )
+        name = "llama-index TextEmbeddingsInference" + (" with a key" if keyed else "")
+        same(f"{name}: texts", client.get_text_embedding_batch([TEXTS[i] for i in some]), [DENSE[i] for i in some])
+        same(f"{name}: a query", client.get_query_embedding(TEXTS[0]), DENSE[0])
+
+
+def hugging_face_hub():
+    from huggingface_hub import InferenceClient
+    from huggingface_hub.errors import HfHubHTTPError
+
+    client = InferenceClient(model=URL)
+    same("huggingface_hub InferenceClient: feature_extraction", [client.feature_extraction(text)[0] for text in TEXTS], DENSE)
+    same("huggingface_hub InferenceClient: a list", client.feature_extraction(TEXTS), DENSE)
+    # TEI has one root, and it embeds: its other routes are named.
+    similar = InferenceClient(model=f"{URL}/similarity").sentence_similarity(TEXTS[0], other_sentences=TEXTS[1:])
+    cosine = lambda a, b: float(np.dot(a, b) / math.sqrt(np.dot(a, a) * np.dot(b, b)))
+    same("huggingface_hub InferenceClient: sentence_similarity", similar, [cosine(np.asarray(DENSE[0]), np.asarray(d)) for d in DENSE[1:]])
+    try:
+        InferenceClient(model=KEYED_URL, token="wrong").feature_extraction("a")
+    except HfHubHTTPError as error:
+        holds("huggingface_hub InferenceClient: a wrong key is a 401", error.response.status_code == 401, error)
+    else:
+        raise AssertionError("huggingface_hub InferenceClient: a wrong key was taken")
+    same("huggingface_hub InferenceClient: a key", InferenceClient(model=KEYED_URL, token=KEY).feature_extraction(TEXTS[0])[0], DENSE[0])
+
+
+def curl():
+    def ask(path, body, *options):
+        command = ["curl", "-sS", "--fail-with-body", f"{URL}{path}", "-d", json.dumps(body), *options]
+        return subprocess.run(command, capture_output=True, check=True).stdout
+
+    same("curl: /v1/embeddings", [e["embedding"] for e in json.loads(ask("/v1/embeddings", {"input": TEXTS}))["data"]], DENSE)
+    same("curl: /embed", json.loads(ask("/embed", {"inputs": TEXTS})), DENSE)
+    raw = ask("/v1/encode", {"input": TEXTS}, "-H", "accept: application/octet-stream")
+    same("curl: /v1/encode as bytes", np.frombuffer(raw, "<f4").reshape(len(TEXTS), -1), DENSE)
+    all_three = json.loads(ask("/v1/encode", {"input": TEXTS, "sparse": True, "colbert": True}))["data"]
+    same("curl: /v1/encode, ColBERT", sum([entry["colbert"] for entry in all_three], []), sum([line["colbert"] for line in EXPECTED], []))
+    sparse = json.loads(ask("/embed_sparse", {"inputs": TEXTS}))
+    for text, (found, line) in enumerate(zip(sparse, EXPECTED)):
+        expected = line["sparse"]
+        same(f"curl: /embed_sparse, text {text}: ids", [e["index"] for e in found], expected["indices"])
+        same(f"curl: /embed_sparse, text {text}: weights", [e["value"] for e in found], expected["values"])
+
+
+CLIENTS = {client.__name__: client for client in (openai_package, langchain, llama_index, hugging_face_hub, curl)}
+for name in sys.argv[5:] or CLIENTS:
+    print(name)
+    CLIENTS[name]()
+print(f"{checks} checks passed")

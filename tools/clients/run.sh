@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Real clients (openai, langchain, llama-index, huggingface_hub, curl) against `trivec serve` with the starter, every vector beside
+# `trivec embed`'s: bash tools/clients/run.sh [path of trivec [CLIENT…]]
+# Needs Python 3.10 or newer and PyPI; the environment is kept in TRIVEC_CLIENTS_VENV (default: beside the temporary files).
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+binary=$(realpath "${1:-target/release/trivec}")
+venv=${TRIVEC_CLIENTS_VENV:-${TMPDIR:-/tmp}/trivec-clients-venv}
+if [ ! -x "$venv/bin/python" ]; then python3 -m venv "$venv"; fi
+"$venv/bin/pip" install --quiet --disable-pip-version-check -r tools/clients/requirements.txt
+
+work=$(mktemp -d)
+pids=()
+trap 'for pid in "${pids[@]}"; do kill "$pid" 2> /dev/null || true; done; wait 2> /dev/null || true; rm -rf "$work"' EXIT
+export TRIVEC_HOME="$work/home"
+unset TRIVEC_MODEL TRIVEC_API_KEY TRIVEC_API_KEY_FILE TRIVEC_CONFIG
+start() { # NAME OPTIONS…: starts a service on a free port; its address comes into `address`
+    local log="$work/$1.log"
+    "$binary" serve --port 0 --model starter "${@:2}" 2> "$log" &
+    pids+=($!)
+    for _ in $(seq 200); do
+        address=$(sed -n 's/.*listening on \(http[^ ]*\).*/\1/p' "$log")
+        if [ -n "$address" ]; then return; fi
+        sleep 0.05
+    done
+    echo "the service did not start:" >&2
+    cat "$log" >&2
+    exit 1
+}
+start open
+open=$address
+start keyed --api-key of-a-client --max-queue 2500
+"$venv/bin/python" tools/clients/check.py "$open" "$address" of-a-client "$binary" "${@:2}"
