@@ -101,6 +101,17 @@ fn killed_while_it_packs_or_compares() {
 }
 
 #[test]
+fn what_was_begun_in_another_format_goes_when_the_model_is_in_place() {
+    let world = World::new();
+    let begun = world.packed_directory().join(".0123456789ab-int4-0.0.0.safetensors.packing");
+    fs::create_dir_all(&begun).unwrap();
+    fs::write(begun.join("data"), [0; 100]).unwrap();
+    stdout(&world.pull(&[]));
+    assert_eq!(fs::read_dir(world.packed_directory()).unwrap().count(), 1);
+    world.assert_installed();
+}
+
+#[test]
 #[cfg(unix)]
 fn a_full_disk_keeps_what_has_come() {
     // A limit on the size of files is a disk that refuses, at a known byte.

@@ -119,7 +119,7 @@ impl From<HubError> for Failure {
     fn from(error: HubError) -> Self {
         let code = match error.kind {
             HubErrorKind::Usage => USAGE,
-            HubErrorKind::Model => MODEL,
+            HubErrorKind::Model | HubErrorKind::NotFound => MODEL,
             HubErrorKind::Io | HubErrorKind::Network => IO,
             HubErrorKind::Busy => BUSY,
         };

@@ -63,7 +63,8 @@ pub(crate) fn endpoint_is_loopback() -> bool {
     is_loopback(&endpoint(Hub::HuggingFace).base)
 }
 
-fn is_loopback(base: &str) -> bool {
+/// Whether an address, with its scheme or without, is this machine's.
+pub(super) fn is_loopback(base: &str) -> bool {
     let authority = base.split_once("://").map_or(base, |(_, rest)| rest).split('/').next().unwrap_or_default();
     // `user@host` could put any name before the host that is asked.
     let host = authority.rsplit('@').next().unwrap_or_default();

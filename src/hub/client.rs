@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use rustls::crypto::ring;
 use serde::de::DeserializeOwned;
-use ureq::http::{HeaderMap, Response, StatusCode, Uri, header};
+use ureq::http::{HeaderMap, Method, Response, StatusCode, Uri, header};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body, BodyReader};
 
+use super::cache::is_loopback;
 use super::error::{HubError, HubErrorKind};
+use super::hash::Hash;
+use super::names::is_commit;
 
 /// Redirects that are followed.
 const MAX_REDIRECTS: usize = 10;
@@ -81,6 +84,35 @@ impl Answer {
     }
 }
 
+/// What Hugging Face says of a file before it redirects to where the content lies: names of headers.
+const LINKED_SIZE: &str = "x-linked-size";
+const LINKED_ETAG: &str = "x-linked-etag";
+const REPO_COMMIT: &str = "x-repo-commit";
+
+/// What a hub says of a file without sending it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    pub commit: Option<String>,
+    pub bytes: Option<u64>,
+    pub hash: Hash,
+}
+
+impl Head {
+    fn of(answer: &Answer) -> Head {
+        let text = |name: &str| answer.headers.get(name).and_then(|value| value.to_str().ok());
+        let commit = text(REPO_COMMIT).filter(|commit| is_commit(commit)).map(str::to_owned);
+        // Hugging Face's tags are hashes; those of a server that does not speak as it does may be anything.
+        let tag = text(LINKED_ETAG).or_else(|| text(header::ETAG.as_str()).filter(|_| commit.is_some()));
+        let tag = tag.map(|tag| tag.trim_start_matches("W/").trim_matches('"'));
+        let length = if answer.status.is_redirection() { None } else { text(header::CONTENT_LENGTH.as_str()) };
+        Head {
+            commit,
+            bytes: text(LINKED_SIZE).or(length).and_then(|bytes| bytes.parse().ok()),
+            hash: tag.and_then(Hash::parse).unwrap_or(Hash::Unknown),
+        }
+    }
+}
+
 /// Makes requests. Shared by threads.
 #[derive(Debug)]
 pub(super) struct Client {
@@ -129,12 +161,41 @@ impl Client {
         url: &str,
         headers: &[(header::HeaderName, String)],
     ) -> Result<Answer, Fault> {
+        let (uri, answer) = self.follow(Method::GET, endpoint, url, headers, &|_| false)?;
+        check_status(endpoint, &uri, answer)
+    }
+
+    /// What the answers to a HEAD with its redirects say of a file. Every status but the good ones is a fault.
+    pub(super) fn head(&self, endpoint: &Endpoint, url: &str) -> Result<Head, Fault> {
+        // The hub itself knows its file; where the content lies, little may be told of it.
+        let tells = |answer: &Answer| answer.headers.contains_key(LINKED_SIZE);
+        let (mut uri, mut answer) = self.follow(Method::HEAD, endpoint, url, &[], &tells)?;
+        if matches!(answer.status.as_u16(), 405 | 501) {
+            // Simple servers know GET alone. The body is not read.
+            (uri, answer) = self.follow(Method::GET, endpoint, url, &[], &tells)?;
+        }
+        if !answer.status.is_redirection() {
+            answer = check_status(endpoint, &uri, answer)?;
+            refuse_html(&answer, url)?;
+        }
+        Ok(Head::of(&answer))
+    }
+
+    /// One request with its redirects, up to the first answer that is none or is `enough`; and whence that came.
+    fn follow(
+        &self,
+        method: Method,
+        endpoint: &Endpoint,
+        url: &str,
+        headers: &[(header::HeaderName, String)],
+        enough: &dyn Fn(&Answer) -> bool,
+    ) -> Result<(Uri, Answer), Fault> {
         let home = parse(&endpoint.base)?;
         let mut uri = parse(url)?;
         for _ in 0..=MAX_REDIRECTS {
-            let answer = self.send(endpoint, &home, &uri, headers)?;
-            if !answer.status.is_redirection() {
-                return check_status(endpoint, &uri, answer);
+            let answer = self.send(&method, endpoint, &home, &uri, headers)?;
+            if !answer.status.is_redirection() || enough(&answer) {
+                return Ok((uri, answer));
             }
             let next = answer.header(header::LOCATION).and_then(|location| resolve(&uri, location));
             let Some(next) = next else {
@@ -150,6 +211,7 @@ impl Client {
 
     fn send(
         &self,
+        method: &Method,
         endpoint: &Endpoint,
         home: &Uri,
         uri: &Uri,
@@ -160,7 +222,11 @@ impl Client {
                         `ca-certificates`, or set SSL_CERT_FILE";
             return Err(Fault::Fatal(HubError::new(HubErrorKind::Io, what)));
         }
-        let mut request = self.agent.get(uri);
+        let mut request = if *method == Method::HEAD { self.agent.head(uri) } else { self.agent.get(uri) };
+        if uri.authority().is_some_and(|authority| is_loopback(authority.as_str())) {
+            // A proxy's own loopback is not this machine's.
+            request = request.config().proxy(None).build();
+        }
         for (name, value) in headers {
             request = request.header(name, value);
         }
@@ -268,7 +334,7 @@ fn check_status(endpoint: &Endpoint, uri: &Uri, answer: Answer) -> Result<Answer
             fatal(HubErrorKind::Io, format!("{url}: the hub refuses ({code}): {hint}"))
         }
         404 => fatal(
-            HubErrorKind::Model,
+            HubErrorKind::NotFound,
             format!("{url}: not found (404): is the name ORG/REPO, with its revision, spelt right?"),
         ),
         code @ (408 | 425 | 429 | 500..=599) => {
@@ -307,14 +373,34 @@ fn parse(url: &str) -> Result<Uri, Fault> {
     }
 }
 
-/// Where a `Location` leads from `from`.
+/// Where a `Location` leads from `from` (RFC 3986, 5.2).
 fn resolve(from: &Uri, location: &str) -> Option<Uri> {
+    let here = || Some(format!("{}://{}", from.scheme_str()?, from.authority()?));
+    let has_scheme = location.split(['/', '?', '#']).next().is_some_and(|start| start.contains(':'));
     let text = if location.starts_with("//") {
         format!("{}:{location}", from.scheme_str()?)
     } else if location.starts_with('/') {
-        format!("{}://{}{location}", from.scheme_str()?, from.authority()?)
-    } else {
+        format!("{}{location}", here()?)
+    } else if has_scheme {
         location.to_owned()
+    } else if location.is_empty() || location.starts_with('#') {
+        return None;
+    } else if location.starts_with('?') {
+        format!("{}{}{location}", here()?, from.path())
+    } else {
+        let (path, query) = location.split_at(location.find(['?', '#']).unwrap_or(location.len()));
+        let mut parts: Vec<&str> = from.path().split('/').collect();
+        parts.pop();
+        for part in path.split('/') {
+            match part {
+                "." => {}
+                // Above the root is the root.
+                ".." if parts.len() > 1 => drop(parts.pop()),
+                ".." => {}
+                part => parts.push(part),
+            }
+        }
+        format!("{}{}{query}", here()?, parts.join("/"))
     };
     text.parse().ok().filter(|uri: &Uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some())
 }
@@ -374,7 +460,10 @@ mod tests {
         assert_eq!(to("/x?y").as_deref(), Some("https://a:8/x?y"));
         assert_eq!(to("//h/x").as_deref(), Some("https://h/x"));
         assert_eq!(to("http://h/x").as_deref(), Some("http://h/x"));
-        assert_eq!((to("file:///etc/passwd"), to("relative"), to("")), (None, None, None));
+        assert_eq!((to("file:///etc/passwd"), to("mailto:a"), to("")), (None, None, None));
+        assert_eq!(to("x?y").as_deref(), Some("https://a:8/b/x?y"));
+        assert_eq!(to("?y:z").as_deref(), Some("https://a:8/b/c?y:z"));
+        assert_eq!(to("./../../../x/./y").as_deref(), Some("https://a:8/x/y"));
     }
 
     #[test]

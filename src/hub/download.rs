@@ -12,7 +12,7 @@ use ureq::http::header;
 
 use super::client::{Answer, Client, Endpoint, Fault, refuse, refuse_html};
 use super::error::{HubError, HubErrorKind};
-use super::hash::check;
+use super::hash::{Hash, check};
 use super::remote::{Listing, RemoteFile};
 use super::store::sync_directory;
 
@@ -144,7 +144,8 @@ impl Job<'_> {
         let io = |e: std::io::Error| Fault::Fatal(HubError::io(&part, &e));
         let mut have = length(&part);
         let etag = fs::read_to_string(etag_path(path)).ok().filter(|etag| is_strong_etag(etag));
-        if have > file.bytes {
+        // Where nothing tells whether a part is of the file that is there now, it is of no use.
+        if have > file.bytes || (file.hash == Hash::Unknown && etag.is_none()) {
             self.discard(path).map_err(Fault::Fatal)?;
             have = 0;
         }

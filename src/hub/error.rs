@@ -10,6 +10,9 @@ pub(crate) enum HubErrorKind {
     Usage,
     /// A model, a record, or what a hub sent, is damaged, missing or not what was promised.
     Model,
+    /// A hub does not have what was asked for.
+    #[cfg_attr(not(feature = "hub"), allow(dead_code))]
+    NotFound,
     /// The operating system refused.
     Io,
     /// A hub cannot be reached, or does not answer as a hub does: another one may.

@@ -9,7 +9,7 @@ use super::download::{Job, Progress, part_path};
 use super::error::{HubError, HubErrorKind};
 use super::hash::{Hash, check};
 use super::lock::Lock;
-use super::names::{Spec, is_commit};
+use super::names::{KnownModel, Spec, is_commit};
 use super::remote::{Hub, Listing, RemoteFile, list};
 use super::select::{CONFIG, guides, needed};
 use super::store::{Store, write_whole};
@@ -110,27 +110,15 @@ fn fetch_from(
     let cached = if hub == Hub::HuggingFace { CachedRepository::find(&spec.repository) } else { None };
 
     let remembered = revision.filter(|revision| is_commit(revision)).and_then(|commit| manifest(&home.join(commit)));
-    let listing = match remembered {
+    let mut listing = match remembered {
         Some(listing) => listing,
         None if offline() => offline_listing(cached.as_ref(), &home, hub, spec, revision)?,
         None => list(client, &endpoint, hub, &spec.repository, revision, &note)?,
     };
     if let Some(known) = known {
-        for pin in known.pinned {
-            let Some(file) = listing.file(pin.path) else { continue };
-            let pinned = Hash::Sha256(pin.sha256.to_owned());
-            if (file.bytes, &file.hash) != (pin.bytes, &pinned) && file.hash != Hash::Unknown {
-                return Err(HubError::model(format!(
-                    "{}: the hub offers {} bytes with the hash {}, expected {} with {}; --pin never takes what the hub has",
-                    pin.path,
-                    file.bytes,
-                    file.hash.text(),
-                    pin.bytes,
-                    pin.sha256
-                )));
-            }
-        }
+        hold_pins(known, &mut listing)?;
     }
+    let listing = listing;
 
     let directory = home.join(&listing.revision);
     fs::create_dir_all(&directory).map_err(|e| HubError::io(&directory, &e))?;
@@ -171,6 +159,7 @@ fn fetch_from(
     // A model of another kind is refused before gigabytes of it have come.
     let config = directory.join(CONFIG);
     ModelConfig::from_json(&read(CONFIG)?, &config).map_err(|e| HubError::model(e.to_string()))?;
+    without_hash(&files, options.pinned, &note)?;
     let kept = Listing { files: files.clone(), ..listing.clone() };
     let text = serde_json::to_vec(&kept).map_err(|e| HubError::model(e.to_string()))?;
     write_whole(&directory.join(MANIFEST), &text)?;
@@ -186,6 +175,44 @@ fn fetch_from(
         directory,
         _lock: lock,
     })
+}
+
+/// Refuses files that are not those that are known of a model. Of those whose hash nobody tells, the known one is the one to check.
+fn hold_pins(known: &KnownModel, listing: &mut Listing) -> Result<(), HubError> {
+    for pin in known.pinned {
+        let Some(file) = listing.files.iter_mut().find(|file| file.path == pin.path) else { continue };
+        let pinned = Hash::Sha256(pin.sha256.to_owned());
+        if file.hash == Hash::Unknown && file.bytes == pin.bytes {
+            file.hash = pinned;
+        } else if (file.bytes, &file.hash) != (pin.bytes, &pinned) {
+            return Err(HubError::model(format!(
+                "{}: the hub offers {} bytes with the hash {}, expected {} with {}; --pin never takes what the hub has",
+                pin.path,
+                file.bytes,
+                if file.hash == Hash::Unknown { "unknown" } else { file.hash.text() },
+                pin.bytes,
+                pin.sha256
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Of files that no hash is told of, only the length can be checked: that is for hubs that are the user's own, and for the cache.
+fn without_hash(files: &[RemoteFile], pinned: bool, note: &dyn Fn(&str)) -> Result<(), HubError> {
+    let names: Vec<&str> =
+        files.iter().filter(|file| file.hash == Hash::Unknown).map(|file| file.path.as_str()).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let what = format!("no hash is told of {}", names.join(", "));
+    if pinned && !offline() {
+        return Err(HubError::model(format!(
+            "{what}; --pin never takes files of which only the length can be checked"
+        )));
+    }
+    note(&format!("{what}: only the length is checked"));
+    Ok(())
 }
 
 /// What an earlier run found out about a source directory.

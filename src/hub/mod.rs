@@ -23,6 +23,8 @@ pub(crate) mod names;
 mod remote;
 #[cfg(feature = "hub")]
 mod select;
+#[cfg(feature = "hub")]
+mod siblings;
 mod store;
 
 #[cfg(feature = "hub")]

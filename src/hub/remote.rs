@@ -8,6 +8,7 @@ use super::client::{Client, Endpoint, encode};
 use super::error::{HubError, HubErrorKind};
 use super::hash::{Hash, hex};
 use super::names::is_commit;
+use super::siblings::Names;
 
 /// More pages or files than any model's repository has.
 const MAX_PAGES: usize = 50;
@@ -31,7 +32,7 @@ impl Hub {
     }
 
     /// The revision that is meant when none is given.
-    fn default_revision(self) -> &'static str {
+    pub(super) fn default_revision(self) -> &'static str {
         match self {
             Hub::HuggingFace => "main",
             Hub::ModelScope => "master",
@@ -163,6 +164,21 @@ fn list_hugging_face(
     revision: &str,
     note: &dyn Fn(&str),
 ) -> Result<Listing, HubError> {
+    let names = Names { client, endpoint, repository, note };
+    match list_tree(client, endpoint, repository, revision, note) {
+        // Mirrors know less of the API than Hugging Face itself.
+        Err(error) if error.kind == HubErrorKind::NotFound => names.list(revision)?.ok_or(error),
+        listing => names.complete(listing?),
+    }
+}
+
+fn list_tree(
+    client: &Client,
+    endpoint: &Endpoint,
+    repository: &str,
+    revision: &str,
+    note: &dyn Fn(&str),
+) -> Result<Listing, HubError> {
     let base = &endpoint.base;
     let answered = |what: String| HubError::new(HubErrorKind::Network, format!("{base}: {what}"));
     let commit = if is_commit(revision) {
@@ -178,8 +194,7 @@ fn list_hugging_face(
         let (entries, headers) = client.json::<Vec<HfEntry>>(endpoint, &url, note)?;
         for entry in entries.into_iter().filter(|entry| entry.kind == "file" && is_safe(&entry.path)) {
             let (bytes, oid) = entry.lfs.map_or((entry.size, entry.oid), |lfs| (lfs.size, lfs.oid));
-            let oid = oid.trim_start_matches("sha256:");
-            let hash = Hash::parse(oid).ok_or_else(|| answered(format!("{}: no hash, found `{oid}`", entry.path)))?;
+            let hash = hash_of(&oid).map_err(|what| answered(format!("{}: {what}", entry.path)))?;
             files.push(RemoteFile { path: entry.path, bytes, hash });
         }
         let next = headers.get(header::LINK).and_then(|link| next_page(link.to_str().ok()?));
@@ -198,6 +213,14 @@ fn list_hugging_face(
         address: commit,
         files,
     })
+}
+
+/// A hash as a listing writes it; none is none, and nonsense is refused.
+pub(super) fn hash_of(oid: &str) -> Result<Hash, String> {
+    match oid.trim_start_matches("sha256:") {
+        "" => Ok(Hash::Unknown),
+        oid => Hash::parse(oid).ok_or_else(|| format!("no hash, found `{oid}`")),
+    }
 }
 
 /// The address with `rel="next"` in a `Link` header.
@@ -227,11 +250,7 @@ fn list_model_scope(
         files.push(RemoteFile { path: file.path, bytes: file.size, hash });
     }
     files.sort_by(|a, b| a.path.cmp(&b.path));
-    let mut digest = Sha256::new();
-    for file in &files {
-        digest.update(format!("{}\0{}\0{}\n", file.path, file.bytes, file.hash.text()));
-    }
-    let revision_digest = hex(&digest.finalize())[..40].to_owned();
+    let revision_digest = digest(&files);
     Ok(Listing {
         hub: Hub::ModelScope,
         repository: repository.to_owned(),
@@ -239,6 +258,15 @@ fn list_model_scope(
         address: revision.to_owned(),
         files,
     })
+}
+
+/// What the files of a repository are known by where a hub names no commit.
+pub(super) fn digest(files: &[RemoteFile]) -> String {
+    let mut digest = Sha256::new();
+    for file in files {
+        digest.update(format!("{}\0{}\0{}\n", file.path, file.bytes, file.hash.text()));
+    }
+    hex(&digest.finalize())[..40].to_owned()
 }
 
 #[cfg(test)]

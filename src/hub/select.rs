@@ -21,6 +21,40 @@ const SMALL: [&str; 5] = [
     "generation_config.json",
 ];
 
+const TOKENIZERS: [&str; 2] = ["tokenizer.json", "sentencepiece.bpe.model"];
+
+/// The files that are asked for where a hub does not list them; one comes with every model, and is the first.
+pub(super) const USUAL: [&str; 18] = [
+    CONFIG,
+    MODULES,
+    SINGLES[0],
+    SINGLES[1],
+    INDEXES[0],
+    INDEXES[1],
+    TOKENIZERS[0],
+    TOKENIZERS[1],
+    SMALL[0],
+    SMALL[1],
+    SMALL[2],
+    SMALL[3],
+    SMALL[4],
+    "colbert_linear.safetensors",
+    "colbert_linear.pt",
+    "sparse_linear.safetensors",
+    "sparse_linear.pt",
+    "1_Pooling/config.json",
+];
+
+/// Whether a file may be one of those that [`needed`] finds, before the guides are read.
+pub(super) fn may_be_needed(path: &str) -> bool {
+    let is_shard = |path: &str| path.ends_with(".safetensors") || path.ends_with(".bin");
+    let of_module = |name: &str| [CONFIG, SINGLES[0], SINGLES[1]].contains(&name);
+    match path.split_once('/') {
+        None => USUAL.contains(&path) || is_shard(path),
+        Some((_, name)) => of_module(name),
+    }
+}
+
 /// More shards or modules than any model has.
 const MAX_NAMED: usize = 1000;
 
@@ -84,9 +118,8 @@ pub(super) fn needed(
     let one_of = |names: &[&str]| names.iter().find(|name| listing.file(name).is_some()).map(|name| (*name).to_owned());
 
     paths.insert(one_of(&[CONFIG]).ok_or_else(|| bad(CONFIG, "the repository has no such file".into()))?);
-    let tokenizers = ["tokenizer.json", "sentencepiece.bpe.model"];
-    let tokenizer = one_of(&tokenizers);
-    paths.insert(tokenizer.ok_or_else(|| bad("tokenizer", format!("expected one of {}", tokenizers.join(", "))))?);
+    let tokenizer = one_of(&TOKENIZERS);
+    paths.insert(tokenizer.ok_or_else(|| bad("tokenizer", format!("expected one of {}", TOKENIZERS.join(", "))))?);
     paths.extend(SMALL.iter().filter_map(|name| one_of(&[name])));
     for head in ["colbert_linear", "sparse_linear"] {
         paths.extend(one_of(&[&format!("{head}.safetensors"), &format!("{head}.pt")]));

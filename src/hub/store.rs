@@ -240,10 +240,9 @@ impl Store {
         self.set_default(Some(&record.name))?;
         // What an earlier installation left. The model is in place whether that can be removed or not.
         let kept = self.path(&record);
-        for path in files_of(&self.model_directory(&record.name)) {
-            if path != kept {
-                let _ = fs::remove_file(path);
-            }
+        for path in entries_of(&self.model_directory(&record.name)).into_iter().filter(|path| *path != kept) {
+            // A directory is what was measured and packed by a run that was killed, in a format that is not wanted any more.
+            let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
         }
         Ok(record)
     }
@@ -332,9 +331,8 @@ pub(super) fn sync_directory(directory: &Path) {
     let _ = directory;
 }
 
-fn files_of(directory: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).filter(|path| path.is_file()).collect()
+fn entries_of(directory: &Path) -> Vec<PathBuf> {
+    fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
 
 /// Bytes of the files below `directory`; links count nothing.
@@ -447,8 +445,12 @@ mod tests {
         let (_directory, store) = store();
         install(&store, "a", b"1");
         fs::write(store.model_directory("a").join("old.safetensors"), b"old").unwrap();
+        // And what a killed run has begun to pack.
+        let begun = store.model_directory("a").join(".old.safetensors.packing");
+        fs::create_dir(&begun).unwrap();
+        fs::write(begun.join("data"), b"half").unwrap();
         install(&store, "a", b"2");
-        assert_eq!(files_of(&store.model_directory("a")).len(), 1);
+        assert_eq!(entries_of(&store.model_directory("a")), [store.model_directory("a").join("a.safetensors")]);
     }
 
     #[test]

@@ -42,9 +42,23 @@ pub enum Fault {
     Changed,
 }
 
+/// How much of Hugging Face's API a hub has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Api {
+    #[default]
+    All,
+    /// Its answer about a revision names the files; there is no tree.
+    Revision,
+    /// The files' names alone, and of the usual revision only.
+    Names,
+    /// Only the files.
+    Files,
+}
+
 /// A request as it came.
 #[derive(Debug, Clone)]
 pub struct Request {
+    pub method: String,
     pub path: String,
     pub headers: HashMap<String, String>,
 }
@@ -58,6 +72,9 @@ struct State {
     extra: Vec<Value>,
     hashes: HashMap<String, String>,
     page_size: Option<usize>,
+    api: Api,
+    secretive: bool,
+    gets_only: bool,
 }
 
 struct Shared {
@@ -138,6 +155,22 @@ impl Hub {
         self.shared.state.lock().unwrap().page_size = Some(entries);
     }
 
+    /// Has only a part of the API.
+    pub fn knows(&self, api: Api) -> &Hub {
+        self.shared.state.lock().unwrap().api = api;
+        self
+    }
+
+    /// Tells no hash, no ETag and no commit of anything.
+    pub fn tell_no_hashes(&self) {
+        self.shared.state.lock().unwrap().secretive = true;
+    }
+
+    /// Refuses every HEAD.
+    pub fn know_get_alone(&self) {
+        self.shared.state.lock().unwrap().gets_only = true;
+    }
+
     pub fn requests(&self) -> Vec<Request> {
         self.shared.state.lock().unwrap().requests.clone()
     }
@@ -178,7 +211,9 @@ fn serve(shared: &Shared, stream: TcpStream) -> std::io::Result<()> {
         if reader.read_line(&mut line)? == 0 {
             return Ok(());
         }
-        let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
+        let mut words = line.split(' ');
+        let method = words.next().unwrap_or_default().to_owned();
+        let path = words.next().unwrap_or_default().to_owned();
         let mut headers = HashMap::new();
         loop {
             let mut header = String::new();
@@ -186,7 +221,7 @@ fn serve(shared: &Shared, stream: TcpStream) -> std::io::Result<()> {
             let Some((name, value)) = header.trim().split_once(':') else { break };
             headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
         }
-        let request = Request { path, headers };
+        let request = Request { method, path, headers };
         shared.state.lock().unwrap().requests.push(request.clone());
         if !answer(shared, &request, &mut out)? {
             return Ok(());
@@ -214,10 +249,23 @@ fn answer(shared: &Shared, request: &Request, out: &mut TcpStream) -> std::io::R
     }
     let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
     let value = |name: &str| query.split('&').find_map(|part| part.strip_prefix(name)?.strip_prefix('=')).unwrap_or("");
-    if path.contains("/api/models/") && path.contains("/revision/") {
-        return json_answer(out, &json!({ "sha": COMMIT }), &[]);
+    let (api, gets_only) = {
+        let state = shared.state.lock().unwrap();
+        (state.api, state.gets_only)
+    };
+    if request.method == "HEAD" && gets_only {
+        return head(out, 501, &[], 0).map(|()| true);
     }
-    if path.contains("/api/models/") && path.contains("/tree/") {
+    let of_repository = path.strip_prefix("/api/models/").map(|rest| rest.matches('/').count() == 1);
+    match (api, of_repository) {
+        (Api::All, Some(false)) if path.contains("/revision/") => {
+            return json_answer(out, &json!({ "sha": COMMIT }), &[]);
+        }
+        (Api::Revision, Some(false)) if path.contains("/revision/") => return siblings(shared, query, out),
+        (Api::Names, Some(true)) => return siblings(shared, "", out),
+        _ => {}
+    }
+    if api == Api::All && path.contains("/api/models/") && path.contains("/tree/") {
         return tree(shared, path, value("cursor").parse().unwrap_or(0), out);
     }
     if path.ends_with("/repo/files") {
@@ -236,6 +284,28 @@ fn answer(shared: &Shared, request: &Request, out: &mut TcpStream) -> std::io::R
         Some(bytes) => content(shared, request, bytes, fault, out),
         None => head(out, 404, &[], 0).map(|()| true),
     }
+}
+
+/// What Hugging Face says of a model: its files by name and, if `blobs` are asked for, their sizes and hashes.
+fn siblings(shared: &Shared, query: &str, out: &mut TcpStream) -> std::io::Result<bool> {
+    let secretive = shared.state.lock().unwrap().secretive;
+    let entry = |(path, bytes): (&String, &Vec<u8>)| {
+        let mut entry = json!({ "rfilename": path });
+        if query.contains("blobs=true") && !secretive {
+            entry["size"] = bytes.len().into();
+            entry["blobId"] = git_hash(bytes).into();
+            if bytes.len() >= LFS_BYTES {
+                entry["lfs"] = json!({ "sha256": sha256(bytes), "size": bytes.len(), "pointerSize": 135 });
+            }
+        }
+        entry
+    };
+    let files: Vec<Value> = shared.files.iter().map(entry).collect();
+    let mut answer = json!({ "id": "BAAI/bge-m3", "siblings": files });
+    if !secretive {
+        answer["sha"] = COMMIT.into();
+    }
+    json_answer(out, &answer, &[])
 }
 
 fn take_fault(shared: &Shared, path: &str) -> Option<Fault> {
@@ -302,7 +372,14 @@ fn content(
         request.headers.get("range").and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
     let same = request.headers.get("if-range").is_none_or(|tag| *tag == etag);
     let range: Option<usize> = range.filter(|_| same && !matches!(fault, Some(Fault::IgnoreRange)));
-    let mut headers = vec![("ETag", etag), ("Content-Type", "application/octet-stream".to_owned())];
+    let mut headers = vec![("Content-Type", "application/octet-stream".to_owned())];
+    if !shared.state.lock().unwrap().secretive {
+        headers.extend([("ETag", etag), ("X-Repo-Commit", COMMIT.to_owned())]);
+        if bytes.len() >= LFS_BYTES {
+            headers.push(("X-Linked-Etag", format!("\"{}\"", sha256(bytes))));
+            headers.push(("X-Linked-Size", bytes.len().to_string()));
+        }
+    }
     let (code, from) = match range {
         Some(from) if from >= bytes.len() => return head(out, 416, &headers, 0).map(|()| true),
         Some(from) => {
@@ -314,6 +391,9 @@ fn content(
     };
     let mut body = bytes[from..].to_vec();
     head(out, code, &headers, body.len())?;
+    if request.method == "HEAD" {
+        return Ok(true);
+    }
     match fault {
         Some(Fault::Cut(percent)) => {
             out.write_all(&body[..body.len() * percent / 100])?;
@@ -342,6 +422,11 @@ fn content(
         _ => {}
     }
     out.write_all(&body).map(|()| true)
+}
+
+/// A small model in BAAI's own layout: pytorch_model.bin, heads in .pt files, sentencepiece.bpe.model.
+pub fn model_of_pytorch() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/models/torch-h24")
 }
 
 /// Where the tests' small model with both heads is.

@@ -18,6 +18,8 @@ pub const NOWHERE: &str = "http://127.0.0.1:9";
 pub struct World {
     pub directory: TempDir,
     pub hub: Hub,
+    /// What the hub serves.
+    pub model: PathBuf,
 }
 
 impl World {
@@ -26,7 +28,7 @@ impl World {
     }
 
     pub fn serving(model: &Path) -> World {
-        World { directory: tempfile::tempdir().unwrap(), hub: Hub::serve(model) }
+        World { directory: tempfile::tempdir().unwrap(), hub: Hub::serve(model), model: model.to_path_buf() }
     }
 
     pub fn home(&self) -> PathBuf {
@@ -84,7 +86,7 @@ impl World {
             let json: Value = serde_json::from_str(&stdout(&output)).unwrap();
             json["dense"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect::<Vec<f64>>()
         };
-        let (found, expected) = (embed(&[]), embed(&["--model", small_model().to_str().unwrap()]));
+        let (found, expected) = (embed(&[]), embed(&["--model", self.model.to_str().unwrap()]));
         let cosine: f64 = found.iter().zip(&expected).map(|(a, b)| a * b).sum();
         assert!(cosine > 0.99, "{cosine}");
         let sources = self.home().join("sources");
