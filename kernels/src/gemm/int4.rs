@@ -171,11 +171,9 @@ unsafe fn dot_sums<S: SimdInt, const R: usize, const N: usize>(
             }
             for (r, acc) in acc.iter_mut().enumerate() {
                 let x = x.add(r * ldx + step * 4);
-                for half in 0..2 {
-                    let a = s.broadcast_a8(x.add(16 * half));
-                    for n in 0..N {
-                        acc[n] = s.dot4(acc[n], wv[n][half], a);
-                    }
+                let (low, high) = (s.broadcast_a8(x), s.broadcast_a8(x.add(16)));
+                for (acc, [w_low, w_high]) in acc.iter_mut().zip(wv) {
+                    *acc = s.dot4(s.dot4(*acc, w_low, low), w_high, high);
                 }
             }
         }
