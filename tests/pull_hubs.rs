@@ -45,9 +45,14 @@ fn mirrors_with_a_part_of_the_api_are_asked_for_the_rest() {
         // Their hashes count as those of any hub.
         let world = World::new();
         world.hub.knows(api);
-        if api != Api::Revision {
-            // For the HEAD.
-            world.hub.fault("/model.safetensors", 1, Fault::Trickle);
+        // The HEADs before it, of model.safetensors and of its index, get what a HEAD does not see.
+        let heads = match api {
+            Api::All | Api::Revision => 0,
+            Api::Names => 1,
+            Api::Files => 2,
+        };
+        if heads > 0 {
+            world.hub.fault("/model.safetensors", heads, Fault::Trickle);
         }
         world.hub.fault("/model.safetensors", 1, Fault::Flip);
         assert_fails(&world.pull(&[]), 4, &["model.safetensors", "SHA-256", "not kept"]);
@@ -72,6 +77,8 @@ fn without_hashes_only_a_hub_of_one_s_own_is_believed() {
         world.hub.requests_for("/model.safetensors").iter().filter(|request| request.method == "GET").count(),
         0
     );
+    let world = World::new();
+    world.hub.knows(Api::Names).tell_no_hashes();
     // Nothing tells what a part is a part of: it is not gone on with.
     world.hub.fault("/model.safetensors", 1, Fault::Trickle).fault("/model.safetensors", 1, Fault::Cut(70));
     let output = world.pull(&[]);

@@ -109,13 +109,14 @@ impl Promise {
 }
 
 impl Promise {
-    /// What a packed model must keep to be used at all: less than the promise, for weights nobody has seen yet (of a small or little trained
-    /// model, lexical weights are small differences of large numbers), and more than any damaged file keeps.
+    /// What a packed model must keep to be used at all: less than the promise, for weights nobody has seen yet, and more than any damaged
+    /// file keeps. Lexical weights of a little trained model are small differences of large numbers: of 32 random ones in int8, one had
+    /// a relative error of 0.43 with all dense cosines above 0.9995. A head that is not the model's own has 1 and more.
     pub fn least(format: WeightFormat) -> Promise {
         let (dense_mean, dense_min, colbert_p5, lexical_error) = match format {
             WeightFormat::F32 => return Promise::of(format),
             WeightFormat::F16 | WeightFormat::Bf16 => (0.999, 0.995, 0.99, 0.05),
-            WeightFormat::Int8 => (0.995, 0.97, 0.98, 0.1),
+            WeightFormat::Int8 => (0.995, 0.97, 0.98, 0.5),
             WeightFormat::Int4 => (0.95, 0.85, 0.85, 0.5),
         };
         Promise { dense_mean, dense_min, colbert_p5, lexical_error, ..Promise::of(format) }
