@@ -125,10 +125,14 @@ impl Cache {
     ) -> rusqlite::Result<Option<Embedding>> {
         let mut embedding =
             Embedding { dense: None, lexical: None, colbert: None, tokens: ids.len(), truncated: false };
-        // A sequence without tokens, or a call that wants nothing, is the engine's to answer.
-        let mut complete = !ids.is_empty() && wanted.parts().next().is_some();
+        let in_range = |n| (1..=identity.widths.dense).contains(&n);
+        // A sequence without tokens, a call that wants nothing, or a length that no vector has: the engine's to answer.
+        if ids.is_empty() || wanted.parts().next().is_none() || !wanted.dimensions.is_none_or(in_range) {
+            return Ok(None);
+        }
+        let mut complete = true;
         let digest = digest_of_ids(&identity.digest, ids);
-        for part in wanted.parts().take_while(|_| !ids.is_empty()) {
+        for part in wanted.parts() {
             let key = key(&digest, part, wanted);
             let open = |stored: &[u8]| entry::open(stored, &key, part, wanted, identity.widths, &mut embedding);
             match reader.get(&key, open)? {

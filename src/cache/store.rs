@@ -163,8 +163,14 @@ fn refuse_others(path: &Path) -> Result<(), CacheError> {
     if head.is_empty() {
         return Ok(());
     }
+    let length = file.metadata().map_err(io)?.len();
     let number = |at: usize| head.get(at..at + 4).and_then(|b| b.try_into().ok()).map(i32::from_be_bytes);
-    if !head.starts_with(b"SQLite format 3\0") || number(68) != Some(APPLICATION) {
+    let sqlite = head.starts_with(b"SQLite format 3\0");
+    if sqlite && length == PAGE_BYTES && number(68) == Some(0) && number(60) == Some(0) {
+        // Perhaps a page with nothing in it, which a disk that was full when a cache was made can leave; whether it is, SQLite tells.
+        return Ok(());
+    }
+    if !sqlite || number(68) != Some(APPLICATION) {
         return refuse("not a cache of embeddings".to_owned());
     }
     match number(60) {
@@ -189,6 +195,9 @@ impl Store {
             let new = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
             // Two processes may make it at once.
             if number(&new, "application_id")? == 0 {
+                if new.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))? != 0 {
+                    return Err(damage("another program's tables"));
+                }
                 for table in TABLES.iter().rev() {
                     new.execute_batch(table)?;
                 }

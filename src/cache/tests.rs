@@ -122,6 +122,11 @@ fn what_was_computed_comes_back_to_the_bit_and_modes_are_kept_apart() {
     let nothing = Wanted { modes: Modes { dense: false, sparse: false, colbert: false }, dimensions: None };
     assert!(cache.lookup(&own, &nothing, &ids[..1])[0].is_none(), "what wants nothing is the engine's to answer");
     assert!(cache.lookup(&own, &ALL, &[Vec::new()])[0].is_none());
+    for dimensions in [0, 65, usize::MAX] {
+        let wanted = Wanted { dimensions: Some(dimensions), ..ALL };
+        assert!(cache.lookup(&own, &wanted, &ids[..1])[0].is_none(), "{dimensions}");
+    }
+    assert_eq!((cache.stats().errors, cache.stats().entries), (0, 120), "a wrong question takes no entry for damaged");
     assert_eq!(warnings.load(Ordering::Relaxed), 0);
 }
 
@@ -279,7 +284,7 @@ fn two_at_once_share_the_file() {
 #[test]
 fn damage_is_a_refusal_or_a_miss_and_never_another_vector() {
     let directory = tempfile::tempdir().unwrap();
-    let model = model("noheads-h64");
+    let model = model("f32-h64");
     let wanted = Wanted { modes: Modes::DENSE, dimensions: None };
     let ids: Vec<Vec<u32>> = (0..60).map(sequence).collect();
     let computed = compute(&model, &wanted, &ids);
@@ -396,9 +401,14 @@ fn what_is_no_cache_is_refused_and_left_as_it_is() {
     db.execute_batch("PRAGMA user_version=1; PRAGMA application_id=0x74726976; CREATE TABLE entries(id)").unwrap();
     drop(db);
     assert!(matches!(open(&at("half"), MB).0, Err(CacheError::Damaged { .. })));
-    // A file made and not yet filled is taken.
+    // A file made and not yet filled is taken: without a byte, or a page with nothing in it (a disk that was full can leave one).
     std::fs::write(at("empty"), "").unwrap();
     open(&at("empty"), MB).0.unwrap();
+    let db = Connection::open(at("page")).unwrap();
+    db.execute_batch("PRAGMA auto_vacuum=INCREMENTAL; BEGIN IMMEDIATE; COMMIT; VACUUM").unwrap();
+    drop(db);
+    assert_eq!(std::fs::metadata(at("page")).unwrap().len(), 4096);
+    open(&at("page"), MB).0.unwrap();
 }
 
 #[test]
