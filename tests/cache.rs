@@ -2,7 +2,6 @@
 #![cfg(feature = "serve")]
 
 #[path = "common/http.rs"]
-#[allow(dead_code)]
 mod http;
 
 use std::path::{Path, PathBuf};
