@@ -36,9 +36,10 @@ mkdir -p "$state"/{sources,lists/partial,cache/archives/partial,sources-of-rust}
 
 # ---- apt with its own lists, cache and status -------------------------------------------------------------------------------
 mirror=$(apt-get indextargets --format '$(RELEASE) $(REPO_URI)' 'Created-By: Packages' | sed -n "s/^$VERSION_CODENAME //p" | head -1) || true
+[ -n "$mirror" ] || impossible "apt has no source of $VERSION_CODENAME"
 add_suites() {
   printf 'Types: deb\nURIs: %s\nSuites: %s\nComponents: main\nArchitectures: amd64\nSigned-By: %s\n' \
-    "${mirror:-http://deb.debian.org/debian}" "$1" /usr/share/keyrings/debian-archive-keyring.gpg >"$state/sources/$2.sources"
+    "$mirror" "$1" /usr/share/keyrings/debian-archive-keyring.gpg >"$state/sources/$2.sources"
 }
 # Packages of the toolchain that the machine has already are to be fetched all the same.
 awk 'BEGIN { RS = ""; ORS = "\n\n" } !/^Package: [^\n]*(aarch64-linux-gnu|arm64-cross|-cross-base)/' /var/lib/dpkg/status >"$state/status"

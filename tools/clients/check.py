@@ -120,6 +120,7 @@ def openai_package():
 
 
 def langchain():
+    from huggingface_hub import InferenceClient
     from langchain_huggingface import HuggingFaceEndpointEmbeddings
     from langchain_openai import OpenAIEmbeddings
 
@@ -129,7 +130,9 @@ def langchain():
     same("langchain OpenAIEmbeddings: a query", client.embed_query(TEXTS[0]), DENSE[0])
     cut = OpenAIEmbeddings(base_url=f"{URL}/v1", api_key="none", model="starter", check_embedding_ctx_length=False, dimensions=64)
     same("langchain OpenAIEmbeddings: dimensions", cut.embed_documents(TEXTS), CUT)
-    client = HuggingFaceEndpointEmbeddings(model=URL)
+    # This version takes names of repositories alone, no addresses; older ones took them. What it would do with one is this.
+    client = HuggingFaceEndpointEmbeddings(model="starter")
+    client.client = InferenceClient(model=URL)
     # It puts spaces where texts have line ends.
     plain = [i for i, text in enumerate(TEXTS) if "\n" not in text]
     same("langchain HuggingFaceEndpointEmbeddings (TEI): documents", client.embed_documents([TEXTS[i] for i in plain]), [DENSE[i] for i in plain])
@@ -146,7 +149,7 @@ def llama_index():
     same("llama-index OpenAILikeEmbedding: a query", client.get_query_embedding(TEXTS[0]), DENSE[0])
     for keyed in (False, True):
         client = TextEmbeddingsInference(
-            model_name="starter", base_url=KEYED_URL if keyed else URL, auth_token=f"Bearer {KEY}" if keyed else None,
+            model_name="starter", base_url=KEYED_URL if keyed else URL, auth_token=KEY if keyed else None,
             text_instruction="", query_instruction="", timeout=60,
         )
         name = "llama-index TextEmbeddingsInference" + (" with a key" if keyed else "")

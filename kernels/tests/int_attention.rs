@@ -1,0 +1,117 @@
+//! Attention in integers, run on every instruction set this CPU has: equal to the bit among the sets, and close to attention in f64; and the
+//! memory that the probes read. `TRIVEC_REQUIRE_ISA` as in `int_kernels.rs`.
+
+mod common;
+
+use common::{Random, assert_same, tables};
+use trivec_kernels::{IntKeyValues, IntScratch, Isa, MatMut, MatRef, QUERY_BLOCK};
+
+/// Attention in f64.
+fn attention(q: &[f32], k: &[f32], v: &[f32], head_dim: usize, scale: f64) -> Vec<f64> {
+    let tokens = k.len() / head_dim;
+    let mut out = Vec::new();
+    for q in q.chunks_exact(head_dim) {
+        let dot = |k: &[f32]| q.iter().zip(k).map(|(&q, &k)| f64::from(q) * f64::from(k)).sum::<f64>() * scale;
+        let scores: Vec<f64> = k.chunks_exact(head_dim).map(dot).collect();
+        let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let weights: Vec<f64> = scores.iter().map(|s| (s - max).exp()).collect();
+        let total: f64 = weights.iter().sum();
+        for d in 0..head_dim {
+            let sum: f64 = (0..tokens).map(|t| weights[t] * f64::from(v[t * head_dim + d])).sum();
+            out.push(sum / total);
+        }
+    }
+    out
+}
+
+#[test]
+fn integer_attention_is_the_same_on_every_set_and_close() {
+    let mut random = Random(19);
+    for head_dim in [1, 4, 16, 24, 32, 64, 80, 128] {
+        let scale = 1.0 / (head_dim as f32).sqrt();
+        let mut packed: Vec<IntKeyValues> = Vec::new();
+        packed.resize_with(Isa::ALL.len(), Default::default);
+        // Long before short: what a longer text left in the buffers must not show.
+        for tokens in [150, 1, 2, 63, 64, 65, 129] {
+            let queries = tokens.min(QUERY_BLOCK);
+            // All keys share a large part, as those of trained models do.
+            let shared = random.vec(head_dim);
+            let mut k = random.vec(tokens * head_dim);
+            k.chunks_exact_mut(head_dim).for_each(|k| k.iter_mut().zip(&shared).for_each(|(k, s)| *k += 8.0 * s));
+            let (q, v) = (random.vec(queries * head_dim), random.vec(tokens * head_dim));
+            let expected = attention(&q, &k, &v, head_dim, f64::from(scale));
+            let mut first: Option<Vec<f32>> = None;
+            for (kernels, packed) in tables().into_iter().zip(&mut packed) {
+                let mut scratch = IntScratch::default();
+                let view = |x| MatRef::dense(x, head_dim);
+                kernels.pack_int(view(&k), view(&v), &mut scratch, packed);
+                let mut out = vec![0.0; queries * head_dim];
+                kernels.attend_int(scale, view(&q), packed, &mut scratch, MatMut::dense(&mut out, head_dim));
+                let what = format!("attention {tokens} x {head_dim}");
+                assert_same(&what, kernels.isa().name(), &out, first.get_or_insert_with(|| out.clone()));
+                // A query alone gives what it gives among others.
+                let mut alone = vec![0.0; head_dim];
+                let last = &q[(queries - 1) * head_dim..];
+                kernels.attend_int(scale, view(last), packed, &mut scratch, MatMut::dense(&mut alone, head_dim));
+                assert_same(&what, kernels.isa().name(), &alone, &out[(queries - 1) * head_dim..]);
+                for (i, (found, expected)) in out.iter().zip(&expected).enumerate() {
+                    let error = (f64::from(*found) - expected).abs();
+                    assert!(error < 0.03, "{what} at {i}: {found}, {expected}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn integer_attention_passes_nan_on() {
+    let (tokens, head_dim) = (70, 32);
+    for kernels in tables() {
+        for place in 0..3 {
+            let mut all =
+                [vec![0.5f32; tokens * head_dim], vec![0.25; tokens * head_dim], vec![1.0; tokens * head_dim]];
+            all[place][3] = f32::NAN;
+            let [q, k, v] = &all;
+            let (mut scratch, mut packed) = (IntScratch::default(), IntKeyValues::default());
+            kernels.pack_int(MatRef::dense(k, head_dim), MatRef::dense(v, head_dim), &mut scratch, &mut packed);
+            let mut out = vec![0.0; head_dim];
+            let q = MatRef::new(&q[..head_dim], 1, head_dim, head_dim);
+            kernels.attend_int(0.2, q, &packed, &mut scratch, MatMut::dense(&mut out, head_dim));
+            assert!(out.iter().any(|x| x.is_nan()), "{} with NaN in {place}", kernels.isa().name());
+        }
+    }
+}
+
+#[test]
+fn heads_of_any_width_are_taken() {
+    // Wider than the scores of a block of queries: no buffer may stand in for another.
+    let (tokens, head_dim) = (3, 64 * QUERY_BLOCK + 20);
+    let mut random = Random(20);
+    let (k, v) = (random.vec(tokens * head_dim), random.vec(tokens * head_dim));
+    let scale = 1.0 / (head_dim as f32).sqrt();
+    let expected = attention(&k, &k, &v, head_dim, f64::from(scale));
+    let mut first: Option<Vec<f32>> = None;
+    for kernels in tables() {
+        let (mut scratch, mut packed) = (IntScratch::default(), IntKeyValues::default());
+        let view = |x| MatRef::dense(x, head_dim);
+        kernels.pack_int(view(&k), view(&v), &mut scratch, &mut packed);
+        let mut out = vec![0.0; tokens * head_dim];
+        kernels.attend_int(scale, view(&k), &packed, &mut scratch, MatMut::dense(&mut out, head_dim));
+        assert_same("a wide head", kernels.isa().name(), &out, first.get_or_insert_with(|| out.clone()));
+        for (found, expected) in out.iter().zip(&expected) {
+            assert!((f64::from(*found) - expected).abs() < 0.03, "{found}, {expected}");
+        }
+    }
+}
+
+#[test]
+fn memory_is_read_at_any_address() {
+    let bytes = vec![1u8; 5000];
+    for kernels in tables() {
+        for from in 0..8 {
+            // Four bytes of 1 are a small positive number.
+            let max = kernels.read_memory(&bytes[from..]);
+            assert_eq!(max, 0x0101_0101, "{} from {from}", kernels.isa().name());
+        }
+    }
+}
