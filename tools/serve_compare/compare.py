@@ -8,14 +8,19 @@ import http.client
 import json
 import math
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import soak
+from reference import dequantize_q4_0
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 options = argparse.ArgumentParser(description=__doc__)
 options.add_argument("--binary", required=True, help="trivec")
@@ -28,11 +33,27 @@ texts = soak.texts_of([int(words) for words in args.words.split(",")])
 threads = len(os.sched_getaffinity(0))
 
 
+def plain(directory, target):
+    """The model's directory with 4-bit blocks, which PyTorch does not know, as f32: the same numbers."""
+    shutil.copytree(directory, target)
+    for path in Path(target).rglob("*.safetensors"):
+        with safe_open(path, "pt") as file:
+            is_q4 = (file.metadata() or {}).get("trivec.q4_0") == "1"
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        if is_q4:
+            widen = lambda t: dequantize_q4_0(t) if str(t.dtype) == "torch.uint8" else t.float()
+            save_file({name: widen(t).contiguous() for name, t in tensors.items()}, path, {"format": "pt"})
+
+
+work = tempfile.TemporaryDirectory()
+plain(args.model, f"{work.name}/model")
+
+
 def python_server():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, str(Path(__file__).parent / "server.py"), args.model, str(port), str(threads)]
+    command = [sys.executable, str(Path(__file__).parent / "server.py"), f"{work.name}/model", str(port), str(threads)]
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     server = subprocess.Popen(command, env=environment)
     for _ in range(3000):
