@@ -37,7 +37,7 @@ fn products(c: &mut Criterion) {
                 let (mut offsets, mut scratch) = (vec![0; rows * m], vec![0.0; depth]);
                 for r in 0..rows {
                     let (data, scales) = (&mut data[r * stride..][..stride], &mut scales[r * n..][..n]);
-                    let prepare = Prepare { inverse_smoothing: None, rotation: rotation_for(depth) };
+                    let prepare = Prepare { centre: None, inverse_smoothing: None, rotation: rotation_for(depth) };
                     let offsets = &mut offsets[r * m..][..m];
                     kernels.quantize_row(kind, prepare, &x[r * depth..][..depth], &mut scratch, data, scales, offsets);
                 }
@@ -96,7 +96,7 @@ fn rows(c: &mut Criterion) {
         let isa = kernels.isa().name();
         for depth in [1024, 4096] {
             let (mut data, mut scratch) = (vec![0; row8_stride(depth)], vec![0.0; depth]);
-            let prepare = Prepare { inverse_smoothing: Some(&x[..depth]), rotation: rotation_for(depth) };
+            let prepare = Prepare { centre: None, inverse_smoothing: Some(&x[..depth]), rotation: rotation_for(depth) };
             group.bench_function(BenchmarkId::new(format!("quantise {isa}"), depth), |b| {
                 b.iter(|| {
                     let (mut scale, mut offset) = ([0.0], [0]);

@@ -130,6 +130,9 @@ fn dimensions_are_cut_before_the_norm() {
     let norm = whole[..64].iter().map(|x| x * x).sum::<f32>().sqrt();
     assert_eq!(cut.len(), 64);
     assert!(cut.iter().zip(&whole).all(|(cut, whole)| (cut - whole / norm).abs() < 1e-6));
+    let raw = floats(&records(&run(&["embed", "a text", "--no-normalize"]))[0]["dense"]);
+    let length = raw.iter().map(|x| x * x).sum::<f32>().sqrt();
+    assert!((length - 1.0).abs() > 0.01 && raw.iter().zip(&whole).all(|(x, y)| (x / length - y).abs() < 1e-6));
 }
 
 #[test]

@@ -9,6 +9,7 @@ const ALL: EncodeOptions = EncodeOptions {
     modes: Modes::ALL,
     max_length: None,
     dimensions: None,
+    normalize: None,
     special_tokens: trivec::SpecialTokens::Parse,
 };
 const THREADS: [usize; 3] = [1, 2, 8];

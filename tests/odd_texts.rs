@@ -10,6 +10,7 @@ const ALL: EncodeOptions = EncodeOptions {
     modes: Modes::ALL,
     max_length: None,
     dimensions: None,
+    normalize: None,
     special_tokens: trivec::SpecialTokens::Parse,
 };
 

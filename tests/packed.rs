@@ -13,6 +13,7 @@ const ALL: EncodeOptions = EncodeOptions {
     modes: Modes::ALL,
     max_length: None,
     dimensions: None,
+    normalize: None,
     special_tokens: trivec::SpecialTokens::Parse,
 };
 
@@ -141,8 +142,8 @@ fn damaged_packed_files_are_refused_by_name() {
         assert!(matches!(error, Error::FileLength { .. }), "cut at {cut}: {error}");
     }
     for (from, to, expected) in [
-        (r#""trivec.packed":"1""#, r#""trivec.packed":"2""#, "format version `2`, expected 1"),
-        (r#""trivec.packed":"1","#, "", "not a packed one"),
+        (r#""trivec.packed":"2""#, r#""trivec.packed":"3""#, "format version `3`, expected 2"),
+        (r#""trivec.packed":"2","#, "", "not a packed one"),
         (r#""trivec.weights":"int8""#, r#""trivec.weights":"int3""#, "scheme `int3`"),
         (r#""trivec.weights":"int8""#, r#""trivec.weights":"int4""#, "expected U8"),
         (r#""trivec.weights":"int8""#, r#""trivec.weights":"f16""#, "expected F16"),

@@ -83,6 +83,14 @@ fn every_route_gives_what_the_library_gives() {
     for route in ["/embed", "/"] {
         assert_eq!(floats(&server.post(route, &json!({"inputs": A})).json()[0]), dense(0));
     }
+    // The vector before its normalisation, in both dialects, and its direction is the normalised one's.
+    let raw = EncodeOptions { normalize: Some(false), ..EncodeOptions::default() };
+    let raw = model.encode(&[A], &raw).unwrap().remove(0).dense.unwrap();
+    assert_ne!(raw, dense(0));
+    assert!(similarity::cosine(&raw, &dense(0)) > 0.999_999);
+    assert_eq!(floats(&server.post("/embed", &json!({"inputs": A, "normalize": false})).json()[0]), raw);
+    let asked = server.post("/v1/encode", &json!({"input": A, "normalize": false, "max_length": 32.0})).json();
+    assert_eq!(floats(&asked["data"][0]["dense"]), raw);
     assert_eq!(
         server.post("/embed_all", &json!({"inputs": [A]})).json()[0].as_array().unwrap().len(),
         expected[0].tokens - 1
@@ -161,6 +169,9 @@ fn bad_requests_are_told_what_is_wrong() {
         ("/v1/score", json!({"pairs": [["a", "b"]], "weights": [0, 0, 0]}), 422),
         ("/v1/score", json!({"pairs": [["a", "b"]], "weights": [-1, 1, 1]}), 422),
         ("/v1/score", json!({"pairs": [["a", "b"]], "weights": [1e39, 1, 1]}), 422),
+        ("/v1/explain", json!({"a": "a", "b": "b", "weights": [1.000_000_000_000_001e30, 0, 0]}), 422),
+        ("/embed", json!({"inputs": "a", "prompt_name": "query"}), 422),
+        ("/v1/encode", json!({"input": "a", "max_length": 8.5}), 422),
         ("/v1/score", json!({"pairs": [["a", "b"]], "weights": [1, 1]}), 422),
         ("/v1/score", json!({"pairs": [["a", "b"]], "thresholds": [0.1, 0.5, 0.9]}), 422),
         ("/v1/rerank", json!({"query": "a", "documents": ["b"]}), 422),

@@ -207,7 +207,7 @@ impl Kernels {
         (self.gelu_fast)(values)
     }
 
-    /// Quantises a row for the integer products: `y = H (row ∘ inverse_smoothing)`, `scale = max |y| / 127` (of the row or a block),
+    /// Quantises a row for the integer products: `y = H ((row - centre) ∘ inverse_smoothing)`, `scale = max |y| / 127` (of the row or a block),
     /// `out = round(y / scale)`, halves to even. A group whose largest magnitude is below 1e-35 has scale 0 and zeros; one with NaN or an
     /// infinity has scale NaN. `scratch` takes a row.
     ///
@@ -232,7 +232,7 @@ impl Kernels {
         (self.quantize_row)(kind, prepare, row, scratch, out, scales, offsets)
     }
 
-    /// The first half of [`Kernels::quantize_row`]: `out = H (row ∘ inverse_smoothing)`. `H` is symmetric and `H H = rotation`: weights
+    /// The first half of [`Kernels::quantize_row`]: `out = H ((row - centre) ∘ inverse_smoothing)`. `H` is symmetric and `H H = rotation`: weights
     /// whose rows are multiplied by the smoothing, transformed likewise and divided by the rotation give the same products.
     ///
     /// # Panics
@@ -335,7 +335,8 @@ impl Kernels {
 }
 
 fn check_prepare(prepare: Prepare<'_>, depth: usize) {
-    let Prepare { inverse_smoothing, rotation } = prepare;
+    let Prepare { centre, inverse_smoothing, rotation } = prepare;
+    assert!(centre.is_none_or(|centre| centre.len() == depth), "length of the centre");
     assert!(inverse_smoothing.is_none_or(|inverse| inverse.len() == depth), "length of the smoothing");
     let fits = rotation.is_power_of_two() && rotation <= MAX_ROTATION && depth.is_multiple_of(rotation);
     assert!(fits, "a rotation of {rotation} over {depth} values");

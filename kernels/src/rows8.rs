@@ -1,10 +1,11 @@
 //! Rows of int8 activations, and how they are made: smoothed, rotated, rounded.
 //!
 //! ```text
-//! y = H (x ∘ inverse_smoothing)         blocks of 128: a Walsh-Hadamard transform spreads what a few channels hold
+//! y = H ((x - centre) ∘ inverse_smoothing)   blocks of 128: a Walsh-Hadamard transform spreads what a few channels hold
 //! scale = max |y| / 127,  a = round(y / scale)
 //! ```
-//! The weights carry the inverse of both steps (`pack` multiplies each of their rows likewise), so products do not change. After the
+//! The weights carry the inverse of the last two steps (`pack` multiplies each of their rows likewise) and the bias what the centre takes
+//! away (`W centre`), so products do not change: what all tokens have in common is never rounded. After the
 //! rotation a row's values are close to normally distributed, where 127 steps serve best: on the starter's weights one scale a row then
 //! does better than a scale for every 64 values without it (README, "Fidelity"). Rotations for quantisation: Ashkboos et al. 2024,
 //! "QuaRot"; smoothing: Xiao et al. 2023, "SmoothQuant".
@@ -139,6 +140,8 @@ impl<'a> Rows8<'a> {
 /// How a row is prepared before it is rounded.
 #[derive(Debug, Clone, Copy)]
 pub struct Prepare<'a> {
+    /// `[depth]`: what is taken from each value first.
+    pub centre: Option<&'a [f32]>,
     /// `[depth]`: what each value is multiplied by.
     pub inverse_smoothing: Option<&'a [f32]>,
     /// Length of the blocks that are rotated: a power of two up to [`MAX_ROTATION`] that divides the depth; 1 for none.
@@ -156,7 +159,7 @@ pub(crate) fn prepare_row<S: SimdInt>(s: S, prepare: Prepare<'_>, row: &[f32], o
     let _ = prepare_and_measure(s, prepare, row, out);
 }
 
-/// `out = H (row ∘ inverse_smoothing)`, `H` unscaled; returns the largest magnitude and (see [`widest`]) the poison.
+/// `out = H ((row - centre) ∘ inverse_smoothing)`, `H` unscaled; returns the largest magnitude and (see [`widest`]) the poison.
 #[inline(always)]
 fn prepare_and_measure<S: SimdInt>(s: S, prepare: Prepare<'_>, row: &[f32], out: &mut [f32]) -> (S::V, S::V) {
     let rotation = prepare.rotation;
@@ -170,6 +173,9 @@ fn prepare_and_measure<S: SimdInt>(s: S, prepare: Prepare<'_>, row: &[f32], out:
             // SAFETY: `at` is below the length, which `Kernels` has compared with the others.
             unsafe {
                 *v = load(s, row, at);
+                if let Some(centre) = prepare.centre {
+                    *v = s.sub(*v, load(s, centre, at));
+                }
                 if let Some(inverse) = prepare.inverse_smoothing {
                     *v = s.mul(*v, load(s, inverse, at));
                 }

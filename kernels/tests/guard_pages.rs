@@ -117,7 +117,7 @@ fn rows() {
             kernels.add_layer_norm(&mut a, &bias, &gain, &bias, 1e-5);
             kernels.l2_normalize(&mut a);
             kernels.round_bf16(&a, &mut Guarded::new(side, &vec![0u16; len]));
-            let prepare = Prepare { inverse_smoothing: Some(&gain), rotation: rotation_for(len) };
+            let prepare = Prepare { centre: Some(&bias), inverse_smoothing: Some(&gain), rotation: rotation_for(len) };
             kernels.prepare_row(prepare, &a, &mut row());
             for kind in [Rows8Kind::Int8, Rows8Kind::Int4, Rows8Kind::Int4Grouped] {
                 let mut out = Guarded::new(side, &vec![0i8; row8_stride(len)]);

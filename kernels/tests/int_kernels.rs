@@ -52,7 +52,7 @@ impl Rows {
     }
 }
 
-const PLAIN: Prepare<'static> = Prepare { inverse_smoothing: None, rotation: 1 };
+const PLAIN: Prepare<'static> = Prepare { centre: None, inverse_smoothing: None, rotation: 1 };
 
 /// Weights `[outputs, depth]` of -127 ..= 127 in panels.
 fn int8_panels(weights: &[i8], outputs: usize, depth: usize) -> Vec<u8> {
@@ -275,8 +275,9 @@ fn quantised_rows_are_the_same_on_every_set_and_near_the_values() {
         let mut values = random.vec(depth);
         values[depth / 2] *= 30.0;
         let smoothing: Vec<f32> = (0..depth).map(|_| 0.5 + random.normal().abs()).collect();
+        let centre = random.vec(depth);
         for kind in [Rows8Kind::Int8, Rows8Kind::Int4, Rows8Kind::Int4Grouped] {
-            for prepare in [PLAIN, Prepare { inverse_smoothing: Some(&smoothing), rotation }] {
+            for prepare in [PLAIN, Prepare { centre: Some(&centre), inverse_smoothing: Some(&smoothing), rotation }] {
                 let expected = Rows::quantize(tables()[0], kind, prepare, &values, depth);
                 for kernels in &tables()[1..] {
                     let found = Rows::quantize(kernels, kind, prepare, &values, depth);
@@ -329,7 +330,7 @@ fn rows_without_a_scale_say_so() {
 fn the_rotation_undoes_itself() {
     let mut random = Random(15);
     for depth in [2, 4, 8, 16, 32, 64, 128, 384, 1536] {
-        let prepare = Prepare { inverse_smoothing: None, rotation: rotation_for(depth) };
+        let prepare = Prepare { centre: None, inverse_smoothing: None, rotation: rotation_for(depth) };
         let values = random.vec(depth);
         for kernels in tables() {
             let (mut once, mut twice) = (vec![0.0; depth], vec![0.0; depth]);
@@ -352,8 +353,8 @@ fn smoothed_and_rotated_products_are_the_plain_ones() {
     let rotation = rotation_for(depth);
     for kernels in tables() {
         let (mut xr, mut wr) = (vec![0.0; depth], vec![0.0; depth]);
-        kernels.prepare_row(Prepare { inverse_smoothing: Some(&inverse), rotation }, &x, &mut xr);
-        kernels.prepare_row(Prepare { inverse_smoothing: Some(&smoothing), rotation }, &w, &mut wr);
+        kernels.prepare_row(Prepare { centre: None, inverse_smoothing: Some(&inverse), rotation }, &x, &mut xr);
+        kernels.prepare_row(Prepare { centre: None, inverse_smoothing: Some(&smoothing), rotation }, &w, &mut wr);
         let found = kernels.dot(&xr, &wr) / rotation as f32;
         let expected = kernels.dot(&x, &w);
         assert!((found - expected).abs() < 1e-3, "{found}, {expected}");

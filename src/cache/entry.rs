@@ -20,7 +20,10 @@ pub(super) type Key = [u8; KEY_BYTES];
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Wanted {
     pub modes: Modes,
+    /// Leading values of a dense vector; `None`: all.
     pub dimensions: Option<usize>,
+    /// Whether a dense vector gets the length 1; `None`: as the model says.
+    pub normalize: Option<bool>,
 }
 
 /// The lengths that a model's vectors have.
@@ -35,6 +38,13 @@ pub(super) enum Part {
     Dense,
     Lexical,
     Colbert,
+}
+
+impl From<Modes> for Wanted {
+    /// These, as the model gives them.
+    fn from(modes: Modes) -> Wanted {
+        Wanted { modes, dimensions: None, normalize: None }
+    }
 }
 
 impl Wanted {
@@ -60,7 +70,10 @@ pub(super) fn digest_of_ids(model: &[u8; 32], ids: &[u32]) -> [u8; 32] {
 pub(super) fn key(digest: &[u8; 32], part: Part, wanted: &Wanted) -> Key {
     let (tag, dimensions) = match part {
         // No length of a vector comes near 2^32.
-        Part::Dense => (b'd', wanted.dimensions.map_or(0, |n| u32::try_from(n).unwrap_or(u32::MAX))),
+        Part::Dense => (
+            wanted.normalize.map_or(b'd', |yes| if yes { b'n' } else { b'r' }),
+            wanted.dimensions.map_or(0, |n| u32::try_from(n).unwrap_or(u32::MAX)),
+        ),
         Part::Lexical => (b'l', 0),
         Part::Colbert => (b'c', 0),
     };
@@ -145,7 +158,7 @@ mod tests {
     use super::*;
 
     const WIDTHS: Widths = Widths { dense: 3, colbert: 2 };
-    const ALL: Wanted = Wanted { modes: Modes::ALL, dimensions: None };
+    const ALL: Wanted = Wanted { modes: Modes::ALL, dimensions: None, normalize: None };
 
     fn example() -> Embedding {
         Embedding {

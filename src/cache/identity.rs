@@ -112,7 +112,7 @@ fn is_settled(stamp: &Stamp) -> bool {
 fn probe(model: &Model) -> Result<[u8; 32], String> {
     let info = model.info();
     let ids: Vec<u32> = (0..8).map(|i| (i * info.vocabulary / 8) as u32).take(info.max_length).collect();
-    let wanted = Wanted { modes: info.modes, dimensions: None };
+    let wanted = Wanted::from(info.modes);
     let options = EncodeOptions { modes: info.modes, ..EncodeOptions::default() };
     let embedding = model.encode_ids(&[ids], &options).map_err(|e| e.to_string())?;
     let mut hash = Sha256::new();

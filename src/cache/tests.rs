@@ -11,8 +11,8 @@ use super::*;
 use crate::embedding::Modes;
 use crate::engine::EncodeOptions;
 
-const ALL: Wanted = Wanted { modes: Modes::ALL, dimensions: None };
-const COLBERT: Wanted = Wanted { modes: Modes::COLBERT, dimensions: None };
+const ALL: Wanted = Wanted { modes: Modes::ALL, dimensions: None, normalize: None };
+const COLBERT: Wanted = Wanted { modes: Modes::COLBERT, dimensions: None, normalize: None };
 const MB: u64 = 1 << 20;
 
 fn model_path(name: &str) -> PathBuf {
@@ -119,7 +119,7 @@ fn what_was_computed_comes_back_to_the_bit_and_modes_are_kept_apart() {
         }
     }
     assert_eq!((cache.stats().hits, cache.stats().entries), (160, 120));
-    let nothing = Wanted { modes: Modes { dense: false, sparse: false, colbert: false }, dimensions: None };
+    let nothing = Wanted { modes: Modes { dense: false, sparse: false, colbert: false }, ..ALL };
     assert!(cache.lookup(&own, &nothing, &ids[..1])[0].is_none(), "what wants nothing is the engine's to answer");
     assert!(cache.lookup(&own, &ALL, &[Vec::new()])[0].is_none());
     for dimensions in [0, 65, usize::MAX] {
@@ -166,13 +166,17 @@ fn another_model_or_length_never_hits() {
     }
     assert_eq!(identity(&cache, &same).digest, identities[2].digest, "the same files elsewhere are the same model");
 
-    let dense = |dimensions| Wanted { modes: Modes::DENSE, dimensions };
+    let dense = |dimensions| Wanted { modes: Modes::DENSE, dimensions, normalize: None };
     fill(&cache, &identities[2], &dense(None), &ids, &compute(&models[2], &dense(None), &ids));
     for (i, other) in identities.iter().enumerate().filter(|(i, _)| *i != 2) {
         assert!(cache.lookup(other, &dense(None), &ids).iter().all(Option::is_none), "model {i}");
     }
     for dimensions in [1, 32, 63] {
         assert!(cache.lookup(&identities[2], &dense(Some(dimensions)), &ids).iter().all(Option::is_none));
+    }
+    for normalize in [Some(true), Some(false)] {
+        let other = Wanted { normalize, ..dense(None) };
+        assert!(cache.lookup(&identities[2], &other, &ids).iter().all(Option::is_none), "{normalize:?}");
     }
     let cut: Vec<Vec<u32>> = ids.iter().map(|ids| [&ids[..3], &[2]].concat()).collect();
     assert!(cache.lookup(&identities[2], &dense(None), &cut).iter().all(Option::is_none), "cut shorter");
@@ -286,7 +290,7 @@ fn two_at_once_share_the_file() {
 fn damage_is_a_refusal_or_a_miss_and_never_another_vector() {
     let directory = tempfile::tempdir().unwrap();
     let model = model("f32-h64");
-    let wanted = Wanted { modes: Modes::DENSE, dimensions: None };
+    let wanted = Wanted { modes: Modes::DENSE, ..ALL };
     let ids: Vec<Vec<u32>> = (0..60).map(sequence).collect();
     let computed = compute(&model, &wanted, &ids);
     let (path, cache) = fresh(&directory, 16 * MB);

@@ -170,6 +170,9 @@ pub(super) struct EmbedArgs {
     /// Leading values of the dense vector to keep, before it is normalised
     #[arg(long, value_name = "N", env = "TRIVEC_DIMENSIONS")]
     pub dimensions: Option<usize>,
+    /// Leave the dense vector as long as it is, also where the model normalises it
+    #[arg(long, env = "TRIVEC_NO_NORMALIZE")]
+    pub no_normalize: bool,
     #[command(flatten)]
     pub text: TextArgs,
     /// Form of the output; npy holds dense vectors alone

@@ -35,7 +35,8 @@ pub(super) fn run(args: &EmbedArgs, model_args: &ModelArgs) -> Result<()> {
     // Opened before the model is loaded: a wrong name is said at once.
     let opened = input.map(input::open).transpose()?;
     let model = super::load(model_args)?;
-    let options = EncodeOptions { modes: args.modes, dimensions: args.dimensions, ..args.text.options() };
+    let normalize = args.no_normalize.then_some(false);
+    let options = EncodeOptions { modes: args.modes, dimensions: args.dimensions, normalize, ..args.text.options() };
     // Options are checked before a file is made.
     model.encode::<&str>(&[], &options)?;
     let dense_dim = args.dimensions.unwrap_or(model.info().dense_dim);
@@ -161,7 +162,8 @@ impl Job {
         };
         let tokens: Vec<(Vec<u32>, bool)> = records.iter().filter_map(tokens).collect();
         let ids: Vec<&[u32]> = tokens.iter().map(|(ids, _)| ids.as_slice()).collect();
-        let wanted = Wanted { modes: self.options.modes, dimensions: self.options.dimensions };
+        let EncodeOptions { modes, dimensions, normalize, .. } = self.options;
+        let wanted = Wanted { modes, dimensions, normalize };
         let mut found = kept.cache.lookup(&kept.identity, &wanted, &ids);
         let missing: Vec<usize> = (0..ids.len()).filter(|&i| found[i].is_none()).collect();
         let to_compute: Vec<&[u32]> = missing.iter().map(|&i| ids[i]).collect();

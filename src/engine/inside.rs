@@ -125,7 +125,7 @@ impl Model {
         self.tokenizer.as_ref()
     }
 
-    /// Runs the encoder over `texts` and returns the widest inputs of its layers.
+    /// Runs the encoder over `texts` and returns what the inputs of its layers are.
     pub(crate) fn observe(
         &self,
         texts: &[&str],

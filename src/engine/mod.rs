@@ -60,6 +60,8 @@ pub struct EncodeOptions {
     pub max_length: Option<usize>,
     /// Leading values of the dense vector to keep before it is normalised: 1 to [`ModelInfo::dense_dim`]; `None`: all.
     pub dimensions: Option<usize>,
+    /// Whether the dense vector is given the length 1 (FlagEmbedding's `normalize_embeddings`); `None`: as the model's own files say.
+    pub normalize: Option<bool>,
     /// How special tokens that are written out in a text are read.
     pub special_tokens: SpecialTokens,
 }
@@ -501,7 +503,12 @@ impl Model {
         self.encoder.forward(compute, &batch, wanted, &mut ws);
         let ranges: Vec<_> = if first_only { (0..texts.len()).map(|text| text..text + 1).collect() } else { ranges };
 
-        let head = DenseHead { pipeline: &self.pipeline, modules: &self.heads.dense, dimensions: options.dimensions };
+        let head = DenseHead {
+            pipeline: &self.pipeline,
+            modules: &self.heads.dense,
+            dimensions: options.dimensions,
+            normalize: options.normalize,
+        };
         let states_of = |range: &std::ops::Range<usize>| ws.states.view().rows_from(range.start, range.len());
         let dense = options
             .modes

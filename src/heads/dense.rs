@@ -11,6 +11,8 @@ pub(crate) struct DenseHead<'a> {
     pub modules: &'a [Linear],
     /// Leading values to keep.
     pub dimensions: Option<usize>,
+    /// Whether to give it length 1; `None`: as the pipeline says.
+    pub normalize: Option<bool>,
 }
 
 /// Dense vector of one text from its states `[tokens, hidden]`: pool, map, slice, normalise.
@@ -28,7 +30,7 @@ pub(crate) fn dense(kernels: &Kernels, head: &DenseHead<'_>, states: MatRef<'_>)
         vector = mapped;
     }
     vector.truncate(head.dimensions.unwrap_or(vector.len()));
-    if head.pipeline.normalize {
+    if head.normalize.unwrap_or(head.pipeline.normalize) {
         kernels.l2_normalize(&mut vector);
     }
     vector

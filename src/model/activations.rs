@@ -46,6 +46,14 @@ impl RowsMut<'_> {
             RowsMut::F32 => {}
             RowsMut::Bf16 { data, depth } => {
                 let out = &mut data[row * *depth..][..*depth];
+                let prepare = form.prepare();
+                let values = match prepare.centre {
+                    None => values,
+                    Some(_) => {
+                        compute.kernels.prepare_row(prepare, values, scratch);
+                        &*scratch
+                    }
+                };
                 compute.kernels.round_bf16(values, out);
                 out[values.len()..].fill(0);
             }
@@ -66,7 +74,7 @@ impl Activations {
         let blocks = rows.div_ceil(block);
         match form {
             InputForm::F32 => (0..blocks).map(|_| RowsMut::F32).collect(),
-            InputForm::Bf16 => {
+            InputForm::Bf16 { .. } => {
                 let depth = depth.next_multiple_of(2);
                 grow(&mut self.halves, rows * depth);
                 let data = self.halves[..rows * depth].chunks_mut(block * depth);
@@ -91,7 +99,7 @@ impl Activations {
         let (rows, depth) = (states.rows(), states.cols());
         match form {
             InputForm::F32 => Input::F32(states.view()),
-            InputForm::Bf16 => {
+            InputForm::Bf16 { .. } => {
                 let depth = depth.next_multiple_of(2);
                 Input::Bf16 { data: &self.halves[..rows * depth], depth }
             }

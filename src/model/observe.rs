@@ -1,13 +1,33 @@
-//! What calibration sees: the largest magnitude of every input channel of every linear layer.
+//! What calibration sees: the range and the mean of every input channel of every linear layer.
 
 use crate::tensor::Matrix;
 use crate::weights::Site;
 
-/// The largest magnitudes so far.
+/// What was seen of a channel.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Channel {
+    pub least: f32,
+    pub greatest: f32,
+    /// In f64: thousands of rows would lose digits otherwise.
+    pub sum: f64,
+}
+
+impl Channel {
+    const NOTHING: Channel = Channel { least: f32::INFINITY, greatest: f32::NEG_INFINITY, sum: 0.0 };
+}
+
+/// The channels of one site, after `rows` rows.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Seen {
+    pub channels: Vec<Channel>,
+    pub rows: usize,
+}
+
+/// What was seen so far.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Observer {
-    /// By layer, by site: `[inputs]`, empty before anything was seen.
-    layers: Vec<[Vec<f32>; 4]>,
+    /// By layer, by site.
+    layers: Vec<[Seen; 4]>,
 }
 
 impl Observer {
@@ -16,17 +36,20 @@ impl Observer {
         if self.layers.len() <= layer {
             self.layers.resize_with(layer + 1, Default::default);
         }
-        let widest = &mut self.layers[layer][site as usize];
-        widest.resize(rows.cols(), 0.0);
+        let seen = &mut self.layers[layer][site as usize];
+        seen.channels.resize(rows.cols(), Channel::NOTHING);
+        seen.rows += rows.rows();
         for row in 0..rows.rows() {
-            for (widest, x) in widest.iter_mut().zip(rows.row(row)) {
-                *widest = widest.max(x.abs());
+            for (channel, &x) in seen.channels.iter_mut().zip(rows.row(row)) {
+                channel.least = channel.least.min(x);
+                channel.greatest = channel.greatest.max(x);
+                channel.sum += f64::from(x);
             }
         }
     }
 
-    /// The largest magnitudes at a site; `None` if it was not seen.
-    pub(crate) fn widest(&self, layer: usize, site: Site) -> Option<&[f32]> {
-        self.layers.get(layer).map(|sites| sites[site as usize].as_slice()).filter(|widest| !widest.is_empty())
+    /// What was seen at a site; `None` if nothing was.
+    pub(crate) fn at(&self, layer: usize, site: Site) -> Option<&Seen> {
+        self.layers.get(layer).map(|sites| &sites[site as usize]).filter(|seen| seen.rows > 0)
     }
 }

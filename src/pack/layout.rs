@@ -54,7 +54,11 @@ pub(super) fn add_tensors<'a>(
         ] {
             let format = plan.layers[index];
             let is_int = matches!(format, WeightFormat::Int8 | WeightFormat::Int4);
-            let factors = plan.smoothing.at(index, site).filter(|_| is_int);
+            let centre = plan.inputs.centre(index, site).filter(|_| is_int || format == WeightFormat::Bf16);
+            if let Some(centre) = centre {
+                add_floats(writer, format!("{}.input_centre", name(part)), vec![centre.len()], centre);
+            }
+            let factors = plan.inputs.at(index, site).filter(|_| is_int);
             if let Some(factors) = factors {
                 let inverse = f32_bytes(factors.iter().map(|factor| 1.0 / factor));
                 let fill: Fill<'a> = Box::new(move || Ok(inverse.clone()));
@@ -62,7 +66,7 @@ pub(super) fn add_tensors<'a>(
                 writer.add(format!("{}.input_scale", name(part)), "F32", vec![inputs], inputs * 4, fill);
             }
             for (part, linear) in linears {
-                let layer = Layer { kernels, name: name(part), rows: linear, factors, own_blocks };
+                let layer = Layer { kernels, name: name(part), rows: linear, centre, factors, own_blocks };
                 layer.add(writer, format);
             }
         }
@@ -271,6 +275,8 @@ pub(super) struct Layer<'a, R: ?Sized> {
     pub kernels: &'static Kernels,
     pub name: String,
     pub rows: &'a R,
+    /// `[inputs]`: what is taken from the inputs; the bias makes up for it.
+    pub centre: Option<&'a [f32]>,
     /// `[inputs]`: what the weights' columns are multiplied by.
     pub factors: Option<&'a [f32]>,
     pub own_blocks: bool,
@@ -285,9 +291,7 @@ impl<R: ?Sized> Clone for Layer<'_, R> {
 impl<'a, R: RowSource + ?Sized> Layer<'a, R> {
     pub(super) fn add(self, writer: &mut PackedWriter<'a>, format: WeightFormat) {
         let [outputs, inputs] = self.rows.shape();
-        if let Some(bias) = self.rows.bias() {
-            add_floats(writer, format!("{}.bias", self.name), vec![outputs], bias);
-        }
+        self.add_bias(writer);
         let weight_name = format!("{}.weight", self.name);
         if format == WeightFormat::F32 {
             let fill: Fill<'a> = Box::new(move || {
@@ -330,9 +334,30 @@ impl<'a, R: RowSource + ?Sized> Layer<'a, R> {
         writer.add(weight_name, dtype, shape.to_vec(), shape[0] * shape[1] * size, fill);
     }
 
+    /// `b + W c`, with the weights as they were before they are rounded.
+    fn add_bias(&self, writer: &mut PackedWriter<'a>) {
+        let [outputs, inputs] = self.rows.shape();
+        let name = format!("{}.bias", self.name);
+        let (Some(centre), rows) = (self.centre, self.rows) else {
+            if let Some(bias) = self.rows.bias() {
+                add_floats(writer, name, vec![outputs], bias);
+            }
+            return;
+        };
+        let fill: Fill<'a> = Box::new(move || {
+            let mut row = vec![0.0; inputs];
+            Ok(f32_bytes((0..outputs).map(|output| {
+                rows.row(output, &mut row);
+                let product: f64 = row.iter().zip(centre).map(|(&w, &c)| f64::from(w) * f64::from(c)).sum();
+                (f64::from(rows.bias().map_or(0.0, |bias| bias[output])) + product) as f32
+            })))
+        });
+        writer.add(name, "F32", vec![outputs], outputs * 4, fill);
+    }
+
     /// An output's weights, smoothed and rotated: `H (w ∘ s) / rotation`.
     fn row(&self, output: usize, row: &mut [f32], scratch: &mut [f32]) {
-        let prepare = Prepare { inverse_smoothing: self.factors, rotation: rotation_for(row.len()) };
+        let prepare = Prepare { centre: None, inverse_smoothing: self.factors, rotation: rotation_for(row.len()) };
         self.rows.row(output, scratch);
         self.kernels.prepare_row(prepare, scratch, row);
         let rotation = prepare.rotation as f32;

@@ -2,10 +2,10 @@
 //! file. Offline work; loading such a file is in `weights::packed`.
 //!
 //! ```text
-//! texts ─▶ widest inputs of every layer ─▶ smoothing ─┐
-//!          calibrate.rs                               ▼
-//! checkpoint ────────────────────────▶ rotate, round, lay out ─▶ packed file
-//!                                      layout.rs                 file.rs
+//! texts ─▶ inputs of every layer ─▶ centre, smoothing ─┐
+//!          calibrate.rs                                 ▼
+//! checkpoint ──────────────────────────▶ rotate, round, lay out ─▶ packed file
+//!                                        layout.rs                 file.rs
 //! ```
 //! The same model, options and texts give the same bytes, on any machine.
 

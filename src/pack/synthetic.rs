@@ -158,7 +158,14 @@ fn write_packed_as(
     }
     add_norms(&mut writer, &all.norms, config.hidden);
     for rows in &all.layers {
-        let layer = Layer { kernels: Kernels::best(), name: rows.name.clone(), rows, factors: None, own_blocks: false };
+        let layer = Layer {
+            kernels: Kernels::best(),
+            name: rows.name.clone(),
+            rows,
+            centre: None,
+            factors: None,
+            own_blocks: false,
+        };
         layer.add(&mut writer, format);
     }
     add_plain(&mut writer, &all.heads);
@@ -219,7 +226,14 @@ fn add_norms(writer: &mut PackedWriter<'_>, names: &[String], hidden: usize) {
 
 fn add_plain<'a>(writer: &mut PackedWriter<'a>, all: &'a [RandomRows]) {
     for rows in all {
-        let layer = Layer { kernels: Kernels::best(), name: rows.name.clone(), rows, factors: None, own_blocks: false };
+        let layer = Layer {
+            kernels: Kernels::best(),
+            name: rows.name.clone(),
+            rows,
+            centre: None,
+            factors: None,
+            own_blocks: false,
+        };
         layer.add(writer, WeightFormat::F32);
     }
 }

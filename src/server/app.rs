@@ -212,12 +212,10 @@ impl App {
         &self,
         model: &Arc<Model>,
         texts: &[Tokenized],
-        modes: Modes,
-        dimensions: Option<usize>,
+        wanted: Wanted,
     ) -> Result<(Vec<Embedding>, Timing)> {
         self.check_cost(texts.iter().map(|text| cost(text.ids.len())).sum())?;
         let ids = texts.iter().map(|text| text.ids.clone()).collect();
-        let wanted = Wanted { modes, dimensions };
         match self.kept.as_ref().and_then(|kept| kept.of(model)) {
             None => self.compute(model, ids, &wanted).await,
             Some(open) => self.look_up_or_compute(model, open, ids, wanted).await,
@@ -232,8 +230,7 @@ impl App {
         wanted: &Wanted,
     ) -> Result<(Vec<Embedding>, Timing)> {
         let tokens: usize = ids.iter().map(Vec::len).sum();
-        let (embeddings, timing) =
-            self.scheduler.encode(Arc::clone(model), ids, wanted.modes, wanted.dimensions).await?;
+        let (embeddings, timing) = self.scheduler.encode(Arc::clone(model), ids, *wanted).await?;
         self.computed(tokens, timing);
         Ok((embeddings, timing))
     }

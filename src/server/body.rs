@@ -1,5 +1,7 @@
 //! Reading JSON bodies, with errors that say where.
 
+use std::fmt;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +9,8 @@ use std::time::Duration;
 use axum::body::HttpBody;
 use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
-use serde::de::DeserializeOwned;
+use serde::de::{self, DeserializeOwned, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer};
 use tokio::time::Instant;
 
 use super::app::App;
@@ -76,6 +79,47 @@ async fn read(mut body: axum::body::Body, most: usize, idle: Duration) -> Result
     }
 }
 
+/// A whole number, also when it is written `301.0`: that is an integer in JSON Schema, and what some clients write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Whole<T>(pub T);
+
+impl<T> Whole<T> {
+    pub(super) fn plain(numbers: Vec<Whole<T>>) -> Vec<T> {
+        numbers.into_iter().map(|Whole(number)| number).collect()
+    }
+}
+
+impl<'de, T: TryFrom<u64>> Deserialize<'de> for Whole<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Number<T>(PhantomData<T>);
+        impl<T: TryFrom<u64>> Visitor<'_> for Number<T> {
+            type Value = Whole<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number, not negative")
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Whole<T>, E> {
+                T::try_from(number).map(Whole).map_err(|_| E::invalid_value(Unexpected::Unsigned(number), &self))
+            }
+
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Whole<T>, E> {
+                // Above 2^53 neighbouring whole numbers are one f64.
+                if number.fract() == 0.0 && (0.0..=9_007_199_254_740_992.0).contains(&number) {
+                    return self.visit_u64(number as u64);
+                }
+                Err(E::invalid_value(Unexpected::Float(number), &self))
+            }
+        }
+        deserializer.deserialize_any(Number(PhantomData))
+    }
+}
+
+/// A field that is a [`Whole`] number, `null` or absent.
+pub(super) fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+    Ok(Option::<Whole<usize>>::deserialize(deserializer)?.map(|Whole(number)| number))
+}
+
 /// A value of JSON. Syntax errors are 400, values of the wrong kind 422.
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     if let Err(e) = std::str::from_utf8(bytes) {
@@ -115,6 +159,26 @@ mod tests {
     fn refused(body: &[u8]) -> (u16, Option<String>) {
         let e = parse::<Example>(body).unwrap_err();
         (e.status.as_u16(), e.param)
+    }
+
+    #[test]
+    fn whole_numbers_may_be_written_with_a_point() {
+        #[derive(serde::Deserialize)]
+        struct Numbers {
+            ids: Vec<Whole<u32>>,
+            #[serde(default, deserialize_with = "whole")]
+            most: Option<usize>,
+        }
+        let read = |body: &str| parse::<Numbers>(body.as_bytes()).map(|n| (Whole::plain(n.ids), n.most));
+        assert_eq!(
+            read(r#"{"ids":[1, 101.0, 4294967295.0],"most":301.0}"#).unwrap(),
+            (vec![1, 101, u32::MAX], Some(301))
+        );
+        assert_eq!(read(r#"{"ids":[],"most":null}"#).unwrap(), (vec![], None));
+        assert_eq!(read(r#"{"ids":[]}"#).unwrap(), (vec![], None));
+        for bad in ["-1", "-0.5", "1.5", "4294967296", "4294967296.0", "1e300", "\"1\"", "null", "true", "-1e9"] {
+            assert_eq!(read(&format!(r#"{{"ids":[{bad}]}}"#)).unwrap_err().status, 422, "{bad}");
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::oneshot;
 
+use crate::cache::Wanted;
 use crate::embedding::{Embedding, Modes};
 use crate::engine::{EncodeOptions, Model};
 use crate::error::Error;
@@ -59,8 +60,7 @@ type Encoded = Result<(Vec<Embedding>, Timing), Refused>;
 /// Texts of a request on their way.
 struct Request {
     model: Arc<Model>,
-    modes: Modes,
-    dimensions: Option<usize>,
+    wanted: Wanted,
     cancelled: AtomicBool,
     state: Mutex<Progress>,
 }
@@ -209,13 +209,7 @@ impl Scheduler {
     }
 
     /// Embeddings of texts given as token ids, in their order.
-    pub(super) async fn encode(
-        &self,
-        model: Arc<Model>,
-        texts: Vec<Vec<u32>>,
-        modes: Modes,
-        dimensions: Option<usize>,
-    ) -> Encoded {
+    pub(super) async fn encode(&self, model: Arc<Model>, texts: Vec<Vec<u32>>, wanted: Wanted) -> Encoded {
         if texts.is_empty() {
             return Ok((Vec::new(), Timing::default()));
         }
@@ -223,8 +217,7 @@ impl Scheduler {
         let count = texts.len();
         let request = Arc::new(Request {
             model,
-            modes,
-            dimensions,
+            wanted,
             cancelled: AtomicBool::new(false),
             state: Mutex::new(Progress {
                 results: (0..count).map(|_| None).collect(),
@@ -390,8 +383,9 @@ fn take_batch(queue: &mut Queue) -> Option<Batch> {
     for (_, _, at) in order {
         let Work::Text { request, ids, .. } = &queue.items[at].work else { continue };
         let of = &texts[0].request;
-        // One call of the engine has one model and one length of dense vectors.
-        if !Arc::ptr_eq(&request.model, &of.model) || request.dimensions != of.dimensions {
+        // One call of the engine has one model and one form of dense vectors.
+        let form = |wanted: &Wanted| (wanted.dimensions, wanted.normalize);
+        if !Arc::ptr_eq(&request.model, &of.model) || form(&request.wanted) != form(&of.wanted) {
             continue;
         }
         if tokens + ids.len() > BATCH_TOKENS {
@@ -430,7 +424,7 @@ fn encode(shared: &Shared, texts: Vec<Text>, begin: Instant) {
 /// `None` if the engine panicked.
 fn encode_together(texts: &[Text]) -> Option<Result<Vec<Embedding>, Error>> {
     let union = texts.iter().fold(Modes { dense: false, sparse: false, colbert: false }, |union, text| {
-        let modes = text.request.modes;
+        let modes = text.request.wanted.modes;
         Modes {
             dense: union.dense || modes.dense,
             sparse: union.sparse || modes.sparse,
@@ -438,7 +432,8 @@ fn encode_together(texts: &[Text]) -> Option<Result<Vec<Embedding>, Error>> {
         }
     });
     let request = &texts[0].request;
-    let options = EncodeOptions { modes: union, dimensions: request.dimensions, ..EncodeOptions::default() };
+    let Wanted { dimensions, normalize, .. } = request.wanted;
+    let options = EncodeOptions { modes: union, dimensions, normalize, ..EncodeOptions::default() };
     let ids: Vec<&[u32]> = texts.iter().map(|text| text.ids.as_slice()).collect();
     catch_unwind(AssertUnwindSafe(|| request.model.encode_ids(&ids, &options))).ok()
 }
@@ -467,7 +462,7 @@ fn finish(shared: &Shared, texts: Vec<Text>, outcome: Option<Result<Vec<Embeddin
     counters.batch_sizes.observe(tokens as f64);
     counters.texts.fetch_add(texts.len() as u64, Ordering::Relaxed);
     for (text, mut embedding) in texts.into_iter().zip(embeddings) {
-        let modes = text.request.modes;
+        let modes = text.request.wanted.modes;
         // What only a neighbour asked for.
         embedding.dense = embedding.dense.filter(|_| modes.dense);
         embedding.lexical = embedding.lexical.filter(|_| modes.sparse);
@@ -514,7 +509,7 @@ mod tests {
         let none = model.info().vocabulary as u32 + 5;
         runtime().block_on(async {
             let (go, call) = hold();
-            let encode = |ids: Vec<u32>| scheduler.encode(Arc::clone(&model), vec![ids], Modes::DENSE, None);
+            let encode = |ids: Vec<u32>| scheduler.encode(Arc::clone(&model), vec![ids], Modes::DENSE.into());
             // While the engine is held, both wait, and are one batch after it.
             let release = async {
                 while scheduler.depth().0 < 2 {

@@ -32,7 +32,7 @@ impl fmt::Display for WeightsError {
         match self {
             WeightsError::Count(found) => write!(f, "expected three weights (dense, sparse, colbert), found {found}"),
             WeightsError::Value { mode, found } => {
-                write!(f, "the weight of {mode} is {found}: expected a finite number, 0 or above")
+                write!(f, "the weight of {mode} is {found}: expected a number from 0 to {MOST_WEIGHT:e}")
             }
             WeightsError::AllZero => write!(f, "all three weights are 0: at least one must be above"),
         }
@@ -41,11 +41,14 @@ impl fmt::Display for WeightsError {
 
 impl std::error::Error for WeightsError {}
 
+/// The largest weight: the sums of all three with their scores stay finite in f32.
+pub const MOST_WEIGHT: f64 = 1e30;
+
 impl ScoreWeights {
     /// Checks and takes the weights in FlagEmbedding's order: dense, sparse, ColBERT.
     pub fn new(dense: f32, sparse: f32, colbert: f32) -> Result<Self, WeightsError> {
         for (mode, found) in [("dense", dense), ("sparse", sparse), ("colbert", colbert)] {
-            if !found.is_finite() || found < 0.0 {
+            if !(0.0..=MOST_WEIGHT).contains(&f64::from(found)) {
                 return Err(WeightsError::Value { mode, found });
             }
         }

@@ -11,6 +11,6 @@ mod verdict;
 
 pub use colbert::{Alignment, align, score as colbert, similarities};
 pub use dense::{cosine, score as dense};
-pub use hybrid::{ScoreWeights, Scores, WeightsError, score};
+pub use hybrid::{MOST_WEIGHT, ScoreWeights, Scores, WeightsError, score};
 pub use lexical::{SharedToken, score as lexical, shared};
 pub use verdict::{Thresholds, ThresholdsError, Verdict};

@@ -92,9 +92,14 @@ pub(crate) struct Linear {
 #[derive(Debug, Clone)]
 pub(crate) enum InputForm {
     F32,
-    Bf16,
+    Bf16 {
+        /// As of `Rows8`.
+        centre: Option<Arc<Vec<f32>>>,
+    },
     Rows8 {
         kind: Rows8Kind,
+        /// `[inputs]`: what is taken from each value first.
+        centre: Option<Arc<Vec<f32>>>,
         /// `[inputs]`: what each value is multiplied by before it is rotated and rounded.
         inverse_smoothing: Option<Arc<Vec<f32>>>,
         rotation: usize,
@@ -102,14 +107,20 @@ pub(crate) enum InputForm {
 }
 
 impl InputForm {
-    /// How rows are prepared before they are rounded to bytes.
+    /// How rows are prepared before they are rounded.
     pub(crate) fn prepare(&self) -> Prepare<'_> {
         match self {
-            InputForm::Rows8 { inverse_smoothing, rotation, .. } => Prepare {
+            InputForm::Rows8 { centre, inverse_smoothing, rotation, .. } => Prepare {
+                centre: centre.as_ref().map(|values| values.as_slice()),
                 inverse_smoothing: inverse_smoothing.as_ref().map(|values| values.as_slice()),
                 rotation: *rotation,
             },
-            InputForm::F32 | InputForm::Bf16 => Prepare { inverse_smoothing: None, rotation: 1 },
+            InputForm::Bf16 { centre } => Prepare {
+                centre: centre.as_ref().map(|values| values.as_slice()),
+                inverse_smoothing: None,
+                rotation: 1,
+            },
+            InputForm::F32 => Prepare { centre: None, inverse_smoothing: None, rotation: 1 },
         }
     }
 }
@@ -155,6 +166,7 @@ pub(crate) struct PackedInput {
     pub rotated: bool,
     /// Whether activations have a scale for every block of 32 (int4).
     pub grouped: bool,
+    pub centre: Option<Arc<Vec<f32>>>,
     pub inverse_smoothing: Option<Arc<Vec<f32>>>,
 }
 
@@ -200,11 +212,16 @@ impl Linear {
         }
         let bias = bias.map(|bias| FloatTensor::check(bias, &[outputs])).transpose()?.map(Floats::new);
         let rotation = if input.rotated { rotation_for(inputs) } else { 1 };
-        let rows8 = |kind| InputForm::Rows8 { kind, inverse_smoothing: input.inverse_smoothing.clone(), rotation };
+        let rows8 = |kind| InputForm::Rows8 {
+            kind,
+            centre: input.centre.clone(),
+            inverse_smoothing: input.inverse_smoothing.clone(),
+            rotation,
+        };
         let (weight, form) = match format {
             WeightFormat::F32 => return Err(panels.refuse("f32 weights have no panels")),
             WeightFormat::F16 => (Weight::F16(panels), InputForm::F32),
-            WeightFormat::Bf16 => (Weight::Bf16(panels), InputForm::Bf16),
+            WeightFormat::Bf16 => (Weight::Bf16(panels), InputForm::Bf16 { centre: input.centre.clone() }),
             WeightFormat::Int8 => {
                 let scales = scales.ok_or_else(|| panels.refuse("its scales are missing"))?;
                 let scales = Floats::new(FloatTensor::check(scales, &[outputs])?);

@@ -69,14 +69,18 @@ fn linear(
     }
 }
 
-/// How the linear layers at `site`, with `inputs` inputs, take them (a packed file has their smoothing as `{site}.input_scale`).
+/// How the linear layers at `site`, with `inputs` inputs, take them (a packed file has their centre as `{site}.input_centre` and
+/// their smoothing as `{site}.input_scale`).
 fn packed_input(checkpoint: &Checkpoint, site: &str, inputs: usize) -> Result<PackedInput> {
     let Some(scheme) = checkpoint.packed() else {
-        return Ok(PackedInput { rotated: false, grouped: false, inverse_smoothing: None });
+        return Ok(PackedInput { rotated: false, grouped: false, centre: None, inverse_smoothing: None });
     };
-    let smoothing = checkpoint.find(&[&format!("{site}.input_scale")]);
-    let smoothing = smoothing.map(|tensor: StoredTensor| floats(tensor, inputs)).transpose()?;
-    Ok(PackedInput { rotated: scheme.rotated, grouped: scheme.grouped, inverse_smoothing: smoothing.map(Arc::new) })
+    let of_inputs = |part: &str| -> Result<Option<Arc<Vec<f32>>>> {
+        let tensor = checkpoint.find(&[&format!("{site}.{part}")]);
+        Ok(tensor.map(|tensor: StoredTensor| floats(tensor, inputs)).transpose()?.map(Arc::new))
+    };
+    let (centre, inverse_smoothing) = (of_inputs("input_centre")?, of_inputs("input_scale")?);
+    Ok(PackedInput { rotated: scheme.rotated, grouped: scheme.grouped, centre, inverse_smoothing })
 }
 
 impl LayerWeights {

@@ -145,6 +145,9 @@ impl Tile<'_> {
 
 /// `acc[r][c]` lane `l` = Σ over `d ≡ l mod 16`, `d < depth`, of `x[r, d] · w[c, d]`.
 ///
+/// A vector's registers are summed one after another: no lane meets another before `reduce4`, so the bits are those of whole vectors,
+/// and a tile needs no more accumulators than it has registers. The depth block is in the first-level cache after the first.
+///
 /// # Safety
 /// `depth` elements are readable at `x + r·ldx` for `r < R` and at `w + c·ldw` for `c < C`.
 #[inline(always)]
@@ -156,37 +159,100 @@ unsafe fn partial_sums<S: Simd, const R: usize, const C: usize>(
     ldw: usize,
     depth: usize,
 ) -> [[S::V; C]; R] {
-    let mut acc = [[s.splat(0.0); C]; R];
-    let mut d = 0;
-    while d + LANES <= depth {
-        let mut wv = [s.splat(0.0); C];
-        for (c, wv) in wv.iter_mut().enumerate() {
-            // SAFETY: d + 16 <= depth.
-            *wv = unsafe { s.load(w.add(c * ldw + d)) };
-        }
-        for (r, acc) in acc.iter_mut().enumerate() {
-            // SAFETY: d + 16 <= depth.
-            let xv = unsafe { s.load(x.add(r * ldx + d)) };
-            for c in 0..C {
-                acc[c] = s.mul_add(xv, wv[c], acc[c]);
+    let mut lanes = [[[0.0f32; LANES]; C]; R];
+    let mut from = 0;
+    while from < LANES {
+        // SAFETY: by the caller's word.
+        let acc = unsafe { sums_of_part::<S, R, C>(s, x, ldx, w, ldw, depth, from) };
+        for (lanes, acc) in lanes.iter_mut().zip(acc) {
+            for (lanes, acc) in lanes.iter_mut().zip(acc) {
+                // SAFETY: a register's lanes from `from` on, of sixteen.
+                unsafe { s.store_part(lanes.as_mut_ptr().add(from), acc) };
             }
         }
-        d += LANES;
+        from += S::PART_LANES;
     }
-    if d < depth {
-        let left = depth - d;
-        let mut wv = [s.splat(0.0); C];
-        for (c, wv) in wv.iter_mut().enumerate() {
-            // SAFETY: depth - d elements are left in each row.
-            *wv = unsafe { s.load_first(w.add(c * ldw + d), left) };
-        }
-        for (r, acc) in acc.iter_mut().enumerate() {
-            // SAFETY: as above.
-            let xv = unsafe { s.load_first(x.add(r * ldx + d), left) };
-            for c in 0..C {
-                acc[c] = s.mul_add(xv, wv[c], acc[c]);
-            }
+    let mut acc = [[s.splat(0.0); C]; R];
+    for (acc, lanes) in acc.iter_mut().zip(&lanes) {
+        for (acc, lanes) in acc.iter_mut().zip(lanes) {
+            // SAFETY: sixteen elements.
+            *acc = unsafe { s.load(lanes.as_ptr()) };
         }
     }
     acc
+}
+
+/// Lanes `from .. from + PART_LANES` of [`partial_sums`].
+///
+/// # Safety
+/// As there; `from + PART_LANES <= 16`.
+#[inline(always)]
+unsafe fn sums_of_part<S: Simd, const R: usize, const C: usize>(
+    s: S,
+    x: *const f32,
+    ldx: usize,
+    w: *const f32,
+    ldw: usize,
+    depth: usize,
+    from: usize,
+) -> [[S::P; C]; R] {
+    let mut acc = [[s.zero_part(); C]; R];
+    // The last step may begin beyond the rows' ends, where it reads nothing.
+    let (x, w) = (x.wrapping_add(from), w.wrapping_add(from));
+    let mut d = 0;
+    while d + LANES <= depth {
+        // SAFETY: 16 elements are left of each row from `d` on.
+        unsafe { add_step::<S, R, C>(s, &mut acc, x.wrapping_add(d), ldx, w.wrapping_add(d), ldw, S::PART_LANES) };
+        d += LANES;
+    }
+    if d < depth {
+        let lanes = (depth - d).saturating_sub(from);
+        // SAFETY: `lanes` elements are left of each row from `d + from` on.
+        unsafe { add_step::<S, R, C>(s, &mut acc, x.wrapping_add(d), ldx, w.wrapping_add(d), ldw, lanes) };
+    }
+    acc
+}
+
+/// `acc[r][c] += x[r] · w[c]` for a register of lanes, of which `lanes` are there and the others 0.
+///
+/// # Safety
+/// `lanes`, or `PART_LANES` if that is less, elements are readable at `x + r·ldx` and `w + c·ldw`.
+#[inline(always)]
+unsafe fn add_step<S: Simd, const R: usize, const C: usize>(
+    s: S,
+    acc: &mut [[S::P; C]; R],
+    x: *const f32,
+    ldx: usize,
+    w: *const f32,
+    ldw: usize,
+    lanes: usize,
+) {
+    // The fewer stay in registers, the others pass by.
+    if R < C {
+        let mut rows = [s.zero_part(); R];
+        for (r, row) in rows.iter_mut().enumerate() {
+            // SAFETY: by the caller's word.
+            *row = unsafe { s.load_part(x.wrapping_add(r * ldx), lanes) };
+        }
+        for c in 0..C {
+            // SAFETY: by the caller's word.
+            let weight = unsafe { s.load_part(w.wrapping_add(c * ldw), lanes) };
+            for (acc, row) in acc.iter_mut().zip(rows) {
+                acc[c] = s.mul_add_part(row, weight, acc[c]);
+            }
+        }
+    } else {
+        let mut weights = [s.zero_part(); C];
+        for (c, weight) in weights.iter_mut().enumerate() {
+            // SAFETY: by the caller's word.
+            *weight = unsafe { s.load_part(w.wrapping_add(c * ldw), lanes) };
+        }
+        for (r, acc) in acc.iter_mut().enumerate() {
+            // SAFETY: by the caller's word.
+            let row = unsafe { s.load_part(x.wrapping_add(r * ldx), lanes) };
+            for (acc, weight) in acc.iter_mut().zip(weights) {
+                *acc = s.mul_add_part(row, weight, *acc);
+            }
+        }
+    }
 }

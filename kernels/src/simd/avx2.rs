@@ -37,9 +37,11 @@ macro_rules! both {
 
 impl<const VNNI: bool> Simd for Avx2<VNNI> {
     type V = V;
+    type P = __m256;
+    const PART_LANES: usize = 8;
 
-    // 2 x 2 vectors of two registers: 8 accumulators, 4 of weights, 2 for a row: 8 loads for 8 multiply-adds, two of each a cycle.
-    const DOT_TILE: DotTile = DotTile { rows: 2, outputs: 2 };
+    // 3 x 4 registers accumulate one half of the lanes, 3 hold the rows, 1 a weight: 7 loads for 12 multiply-adds, two of each a cycle.
+    const DOT_TILE: DotTile = DotTile { rows: 3, outputs: 4 };
     // 6 rows x 1 vector of two registers = 12 accumulators, 2 for the shared operand, 1 for the broadcast.
     const PANEL_VECTORS: usize = 1;
 
@@ -79,6 +81,25 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
             _mm256_maskstore_ps(p, first(self, n), v[0]);
             _mm256_maskstore_ps(p.wrapping_add(8), first(self, n.saturating_sub(8)), v[1]);
         }
+    }
+
+    #[inline(always)]
+    fn zero_part(self) -> __m256 {
+        token!(_mm256_setzero_ps())
+    }
+    #[inline(always)]
+    unsafe fn load_part(self, p: *const f32, n: usize) -> __m256 {
+        // SAFETY: token; the caller vouches for eight elements, or for the first `n`: masked lanes are not read.
+        unsafe { if n >= 8 { _mm256_loadu_ps(p) } else { _mm256_maskload_ps(p, first(self, n)) } }
+    }
+    #[inline(always)]
+    unsafe fn store_part(self, p: *mut f32, v: __m256) {
+        // SAFETY: token; the caller vouches for eight writable elements.
+        unsafe { _mm256_storeu_ps(p, v) }
+    }
+    #[inline(always)]
+    fn mul_add_part(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        token!(_mm256_fmadd_ps(a, b, c))
     }
 
     #[inline(always)]

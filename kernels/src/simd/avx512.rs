@@ -3,7 +3,7 @@
 //! Safety in this file: every method takes `self`, an `Avx512`, which exists only where the CPU has the features (`isa.rs`);
 //! "token" below cites that.
 
-use super::Simd;
+use super::{LANES, Simd};
 use crate::gemm::f32::DotTile;
 use crate::isa::Avx512;
 use std::arch::x86_64::*;
@@ -25,6 +25,8 @@ macro_rules! token {
 
 impl<const LEVEL: u8> Simd for Avx512<LEVEL> {
     type V = __m512;
+    type P = __m512;
+    const PART_LANES: usize = LANES;
 
     // 6 x 4 accumulators fill 24 of 32 registers; a depth step is 10 loads for 24 multiply-adds, so the tile is bound by
     // arithmetic (one 512-bit multiply-add and one load a cycle on Zen 4, two and two on Intel servers).
@@ -55,6 +57,25 @@ impl<const LEVEL: u8> Simd for Avx512<LEVEL> {
     unsafe fn store_first(self, p: *mut f32, n: usize, v: __m512) {
         // SAFETY: token; masked lanes are not written, the caller vouches for the first `n`.
         unsafe { _mm512_mask_storeu_ps(p, first(n), v) }
+    }
+
+    #[inline(always)]
+    fn zero_part(self) -> __m512 {
+        token!(_mm512_setzero_ps())
+    }
+    #[inline(always)]
+    unsafe fn load_part(self, p: *const f32, n: usize) -> __m512 {
+        // SAFETY: by the caller's word.
+        unsafe { if n >= LANES { self.load(p) } else { self.load_first(p, n) } }
+    }
+    #[inline(always)]
+    unsafe fn store_part(self, p: *mut f32, v: __m512) {
+        // SAFETY: by the caller's word.
+        unsafe { self.store(p, v) }
+    }
+    #[inline(always)]
+    fn mul_add_part(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        self.mul_add(a, b, c)
     }
 
     #[inline(always)]

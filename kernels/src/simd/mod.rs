@@ -40,6 +40,10 @@ pub const LANES: usize = 16;
 pub(crate) trait Simd: Copy {
     /// Sixteen lanes.
     type V: Copy;
+    /// One register of those that make a vector.
+    type P: Copy;
+    /// Lanes of a register.
+    const PART_LANES: usize;
 
     /// Register tile of the matrix product whose both sides run along the depth (`gemm::f32`).
     const DOT_TILE: DotTile;
@@ -93,6 +97,20 @@ pub(crate) trait Simd: Copy {
     fn exp2_int(self, n: Self::V) -> Self::V;
     /// The sum of each of four vectors. Lanes are halved: `i + (i+8)`, then `i + (i+4)`, `i + (i+2)`, `i + (i+1)`.
     fn reduce4(self, v: [Self::V; 4]) -> [f32; 4];
+    /// All lanes 0.
+    fn zero_part(self) -> Self::P;
+    /// Lanes `p[0..n]`, then zeros; beyond `PART_LANES` nothing is read.
+    ///
+    /// # Safety
+    /// The first `n` or `PART_LANES` elements at `p`, whichever are fewer, are readable.
+    unsafe fn load_part(self, p: *const f32, n: usize) -> Self::P;
+    /// Writes all lanes.
+    ///
+    /// # Safety
+    /// `PART_LANES` elements at `p` are writable.
+    unsafe fn store_part(self, p: *mut f32, v: Self::P);
+    /// `a * b + c`, rounded once.
+    fn mul_add_part(self, a: Self::P, b: Self::P, c: Self::P) -> Self::P;
     /// The largest lane (by `max`, halved as in `reduce4`).
     fn reduce_max(self, v: Self::V) -> f32;
 

@@ -98,10 +98,11 @@ fn high_pairs<const LEVEL: u8>(_token: Neon<LEVEL>, a: float32x4_t, b: float32x4
 
 impl<const LEVEL: u8> Simd for Neon<LEVEL> {
     type V = V;
+    type P = float32x4_t;
+    const PART_LANES: usize = WIDTH;
 
-    // 1 x 4 vectors of four registers: 16 of 32 registers accumulate, 4 hold the row, which leaves 12 for weights on their way
-    // (each is used once). Two rows would need 32 for the sums alone.
-    const DOT_TILE: DotTile = DotTile { rows: 1, outputs: 4 };
+    // 6 x 4 registers accumulate one quarter of the lanes, 4 hold weights, 1 a row: 29 of 32, and 10 loads for 24 multiply-adds.
+    const DOT_TILE: DotTile = DotTile { rows: 6, outputs: 4 };
     // 6 rows x 1 vector of four registers = 24 accumulators, 4 for the shared operand, 1 for the broadcast: 29 of 32.
     const PANEL_VECTORS: usize = 1;
 
@@ -146,6 +147,25 @@ impl<const LEVEL: u8> Simd for Neon<LEVEL> {
             store_part(self, p.wrapping_add(2 * WIDTH), n.saturating_sub(2 * WIDTH), v[2]);
             store_part(self, p.wrapping_add(3 * WIDTH), n.saturating_sub(3 * WIDTH), v[3]);
         }
+    }
+
+    #[inline(always)]
+    fn zero_part(self) -> float32x4_t {
+        token!(vdupq_n_f32(0.0))
+    }
+    #[inline(always)]
+    unsafe fn load_part(self, p: *const f32, n: usize) -> float32x4_t {
+        // SAFETY: token; the caller vouches for a register's lanes, or for the first `n`.
+        unsafe { load_part(self, p, n) }
+    }
+    #[inline(always)]
+    unsafe fn store_part(self, p: *mut f32, v: float32x4_t) {
+        // SAFETY: token; the caller vouches for a register's lanes.
+        unsafe { vst1q_f32(p, v) }
+    }
+    #[inline(always)]
+    fn mul_add_part(self, a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
+        token!(vfmaq_f32(c, a, b))
     }
 
     #[inline(always)]

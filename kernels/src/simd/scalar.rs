@@ -23,6 +23,8 @@ fn halve(mut v: V, f: impl Fn(f32, f32) -> f32) -> f32 {
 
 impl Simd for Scalar {
     type V = V;
+    type P = V;
+    const PART_LANES: usize = LANES;
 
     // As AVX-512's (see `scalar_int.rs`).
     const DOT_TILE: DotTile = DotTile { rows: 6, outputs: 4 };
@@ -53,6 +55,25 @@ impl Simd for Scalar {
             // SAFETY: only lanes below `n` are written, for which the caller vouches.
             unsafe { p.add(i).write(x) }
         }
+    }
+
+    #[inline(always)]
+    fn zero_part(self) -> V {
+        [0.0; LANES]
+    }
+    #[inline(always)]
+    unsafe fn load_part(self, p: *const f32, n: usize) -> V {
+        // SAFETY: by the caller's word.
+        unsafe { if n >= LANES { self.load(p) } else { self.load_first(p, n) } }
+    }
+    #[inline(always)]
+    unsafe fn store_part(self, p: *mut f32, v: V) {
+        // SAFETY: by the caller's word.
+        unsafe { self.store(p, v) }
+    }
+    #[inline(always)]
+    fn mul_add_part(self, a: V, b: V, c: V) -> V {
+        self.mul_add(a, b, c)
     }
 
     #[inline(always)]

@@ -11,13 +11,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::binary;
+use crate::cache::Wanted;
 use crate::embedding::{Embedding, Modes};
 use crate::engine::{EncodeOptions, Inspection, Model};
 use crate::server::app::{App, Tokenized, ms};
-use crate::server::body::Body;
+use crate::server::body::{Body, whole};
 use crate::server::error::{ApiError, Dialect, Result};
 use crate::server::scheduler::{BATCH_TOKENS, Timing, cost};
-use crate::similarity::{ScoreWeights, Scores, Thresholds, score, shared, similarities};
+use crate::similarity::{MOST_WEIGHT, ScoreWeights, Scores, Thresholds, score, shared, similarities};
 
 /// A text, or several.
 #[derive(Debug, Deserialize)]
@@ -64,8 +65,11 @@ pub(super) struct EncodeRequest {
     sparse: bool,
     #[serde(default)]
     colbert: bool,
+    #[serde(default, deserialize_with = "whole")]
     max_length: Option<usize>,
+    #[serde(default, deserialize_with = "whole")]
     dimensions: Option<usize>,
+    normalize: Option<bool>,
     #[serde(default)]
     encoding_format: Encoding,
     /// Taken for the sake of clients that send it; there is one model.
@@ -191,7 +195,8 @@ async fn encode_inner(app: &App, headers: &HeaderMap, request: EncodeRequest) ->
     let form = binary::Form::of(headers);
     let tokenized = app.tokenize(&model, texts, request.max_length).await?;
     let tokenize_time = begin.elapsed();
-    let (embeddings, timing) = app.encode(&model, &tokenized, modes, request.dimensions).await?;
+    let wanted = Wanted { modes, dimensions: request.dimensions, normalize: request.normalize };
+    let (embeddings, timing) = app.encode(&model, &tokenized, wanted).await?;
     if let Some(form) = form {
         return form.answer(&embeddings, modes);
     }
@@ -214,15 +219,18 @@ pub(super) struct ScoreRequest {
     pairs: Option<Vec<(String, String)>>,
     query: Option<String>,
     documents: Option<Vec<String>>,
-    weights: Option<Vec<f32>>,
+    weights: Option<Vec<f64>>,
     thresholds: Option<(f32, f32, f32)>,
+    #[serde(default, deserialize_with = "whole")]
     max_length: Option<usize>,
     model: Option<String>,
 }
 
-fn weights(weights: Option<&[f32]>) -> Result<ScoreWeights> {
-    weights
-        .map_or_else(|| Ok(ScoreWeights::default()), ScoreWeights::from_slice)
+fn weights(weights: Option<&[f64]>) -> Result<ScoreWeights> {
+    let Some(weights) = weights else { return Ok(ScoreWeights::default()) };
+    // A number just above the limit would be rounded to it.
+    let narrow = |&x: &f64| if x > MOST_WEIGHT { f32::INFINITY } else { x as f32 };
+    ScoreWeights::from_slice(&weights.iter().map(narrow).collect::<Vec<f32>>())
         .map_err(|e| ApiError::invalid("weights", e.to_string()))
 }
 
@@ -273,7 +281,7 @@ async fn score_inner(app: &App, request: ScoreRequest) -> Result<Value> {
     app.check_count(texts.len(), "pairs")?;
     let tokenized = app.tokenize(&model, texts, request.max_length).await?;
     let tokenize_time = begin.elapsed();
-    let (embeddings, timing) = app.encode(&model, &tokenized, model.info().modes, None).await?;
+    let (embeddings, timing) = app.encode(&model, &tokenized, model.info().modes.into()).await?;
     // ColBERT scores of many long texts are work: not for the runtime's threads.
     let data = tokio::task::spawn_blocking(move || {
         let of = |(index, (a, b)): (usize, (usize, usize))| {
@@ -310,7 +318,8 @@ pub(super) fn internal() -> ApiError {
 pub(super) struct ExplainRequest {
     a: String,
     b: String,
-    weights: Option<Vec<f32>>,
+    weights: Option<Vec<f64>>,
+    #[serde(default, deserialize_with = "whole")]
     max_length: Option<usize>,
     model: Option<String>,
 }
@@ -399,9 +408,11 @@ async fn explain_inner(app: &App, request: ExplainRequest) -> Result<Value> {
 pub(super) struct RerankRequest {
     query: String,
     documents: Vec<String>,
+    #[serde(default, deserialize_with = "whole")]
     top_n: Option<usize>,
     #[serde(default)]
     return_documents: bool,
+    #[serde(default, deserialize_with = "whole")]
     max_length: Option<usize>,
     model: Option<String>,
 }
@@ -453,6 +464,8 @@ pub(super) async fn rank(
     max_length: Option<usize>,
 ) -> Result<(Vec<crate::Reranked>, Timing)> {
     let options = crate::RerankOptions { max_length, ..crate::RerankOptions::default() };
+    // Options are held against the model also where there is nothing to do.
+    model.rerank::<&str>(&query, &[], &options)?;
     // Not tokenised yet: bytes are at least as many as tokens.
     let most = max_length.unwrap_or(512).min(model.info().max_length);
     app.check_cost(documents.iter().map(|document| pair_cost(&query, document, most)).sum())?;

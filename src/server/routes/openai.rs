@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::native::{Encoding, Numbers, check_model, usage};
+use crate::cache::Wanted;
 use crate::embedding::{Embedding, Modes};
 use crate::server::app::{App, Tokenized};
-use crate::server::body::Body;
+use crate::server::body::{Body, Whole, whole};
 use crate::server::error::{ApiError, Dialect, Result};
 use crate::server::work::note;
 
@@ -20,8 +21,8 @@ use crate::server::work::note;
 enum Input {
     Text(String),
     Texts(Vec<String>),
-    Ids(Vec<u32>),
-    IdLists(Vec<Vec<u32>>),
+    Ids(Vec<Whole<u32>>),
+    IdLists(Vec<Vec<Whole<u32>>>),
 }
 
 /// Fields that OpenAI's API gets later are passed over.
@@ -29,6 +30,7 @@ enum Input {
 pub(super) struct EmbeddingsRequest {
     input: Input,
     model: Option<String>,
+    #[serde(default, deserialize_with = "whole")]
     dimensions: Option<usize>,
     #[serde(default)]
     encoding_format: Encoding,
@@ -42,8 +44,9 @@ pub(super) async fn embeddings(State(app): State<Arc<App>>, Body(request): Body<
 }
 
 /// Ids given as such must be of the vocabulary, and not too many.
-fn check_ids(lists: Vec<Vec<u32>>, vocabulary: usize, max_length: usize) -> Result<Vec<Tokenized>> {
-    let check = |ids: Vec<u32>| {
+fn check_ids(lists: Vec<Vec<Whole<u32>>>, vocabulary: usize, max_length: usize) -> Result<Vec<Tokenized>> {
+    let check = |ids: Vec<Whole<u32>>| {
+        let ids = Whole::plain(ids);
         if ids.is_empty() || ids.len() > max_length {
             return Err(ApiError::invalid("input", format!("{} token ids, expected 1 to {max_length}", ids.len())));
         }
@@ -72,7 +75,8 @@ async fn embeddings_inner(app: &App, request: EmbeddingsRequest) -> Result<Respo
         }
     };
     note(|work| work.texts = tokenized.len());
-    let (embeddings, _) = app.encode(&model, &tokenized, Modes::DENSE, request.dimensions).await?;
+    let wanted = Wanted { dimensions: request.dimensions, ..Modes::DENSE.into() };
+    let (embeddings, _) = app.encode(&model, &tokenized, wanted).await?;
     Ok(app.written(|| EmbeddingsAnswer {
         object: "list",
         data: embeddings

@@ -10,10 +10,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::native::{Texts, rank};
+use crate::cache::Wanted;
 use crate::embedding::{Embedding, Modes, TokenVectors};
 use crate::engine::Model;
 use crate::server::app::{App, Tokenized};
-use crate::server::body::Body;
+use crate::server::body::{Body, Whole, whole};
 use crate::server::error::{ApiError, Dialect, Result};
 use crate::similarity;
 
@@ -43,6 +44,7 @@ pub(super) struct EmbedRequest {
     truncate: Option<bool>,
     #[serde(default)]
     truncation_direction: Direction,
+    #[serde(default, deserialize_with = "whole")]
     dimensions: Option<usize>,
     prompt_name: Option<String>,
 }
@@ -103,12 +105,11 @@ async fn embed_inner(app: &App, request: EmbedRequest) -> Result<Response> {
     if let Some(name) = request.prompt_name {
         return Err(ApiError::invalid("prompt_name", format!("the model has no prompt `{name}`")));
     }
-    if !request.normalize && model.info().dense_normalized {
-        return Err(ApiError::invalid("normalize", "the model's vectors are normalised; false is not supported"));
-    }
     let tokenized =
         tokens(app, &model, request.inputs.into_vec(), request.truncate, request.truncation_direction).await?;
-    let (embeddings, _) = app.encode(&model, &tokenized, Modes::DENSE, request.dimensions).await?;
+    let normalize = Some(request.normalize);
+    let wanted = Wanted { modes: Modes::DENSE, dimensions: request.dimensions, normalize };
+    let (embeddings, _) = app.encode(&model, &tokenized, wanted).await?;
     Ok(app.written(|| embeddings.iter().map(|e| e.dense.as_deref().unwrap_or_default()).collect::<Vec<_>>()))
 }
 
@@ -149,7 +150,7 @@ async fn with_modes<T: Serialize>(
     let model = app.model();
     let (texts, truncate) = (request.inputs.into_vec(), request.truncate);
     let tokenized = tokens(app, &model, texts, truncate, request.truncation_direction).await?;
-    let encoded = app.encode(&model, &tokenized, modes, None).await;
+    let encoded = app.encode(&model, &tokenized, modes.into()).await;
     let (embeddings, _) = encoded.map_err(|e| match e.code {
         // TEI's status for a model that cannot do what is asked.
         "mode_unavailable" => ApiError { status: StatusCode::FAILED_DEPENDENCY, ..e },
@@ -187,7 +188,7 @@ async fn similarity_inner(app: &App, request: SimilarityRequest) -> Result<Respo
     not_empty(request.inputs.sentences.len())?;
     let texts = std::iter::once(request.inputs.source_sentence).chain(request.inputs.sentences).collect();
     let tokenized = tokens(app, &model, texts, parameters.truncate, parameters.truncation_direction).await?;
-    let (embeddings, _) = app.encode(&model, &tokenized, Modes::DENSE, None).await?;
+    let (embeddings, _) = app.encode(&model, &tokenized, Modes::DENSE.into()).await?;
     let mut vectors = embeddings.iter().filter_map(|e| e.dense.as_deref());
     let source = vectors.next().unwrap_or_default();
     Ok(app.written(|| vectors.map(|vector| similarity::cosine(source, vector)).collect::<Vec<f32>>()))
@@ -278,8 +279,8 @@ fn is_special(id: u32) -> bool {
 #[derive(Debug, Deserialize)]
 #[serde(untagged, expecting = "expected a list of token ids, or a list of such lists")]
 enum IdLists {
-    One(Vec<u32>),
-    Many(Vec<Vec<u32>>),
+    One(Vec<Whole<u32>>),
+    Many(Vec<Vec<Whole<u32>>>),
 }
 
 #[derive(Debug, Deserialize)]
@@ -301,9 +302,9 @@ fn decode_inner(app: &App, request: DecodeRequest) -> Result<Value> {
     };
     not_empty(lists.len())?;
     app.check_count(lists.len(), "ids")?;
-    let text = |ids: &Vec<u32>| -> Result<String> {
+    let text = |ids: &Vec<Whole<u32>>| -> Result<String> {
         let mut text = String::new();
-        for &id in ids {
+        for &Whole(id) in ids {
             let piece = model.piece(id).ok_or_else(|| tokenizer(format!("there is no token id {id}")))?;
             if !(request.skip_special_tokens && is_special(id)) {
                 text.push_str(&piece.replace('▁', " "));
