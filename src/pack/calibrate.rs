@@ -118,8 +118,7 @@ impl Inputs {
 }
 
 /// Centres and widths of channels that were seen. The width is that of the values themselves: about the centre, a channel that is the same
-/// in all of the texts would look narrow and be widened, and in another text, where it is not at its centre, decide the scale of its row
-/// (measured: a text of 300 at a cosine of 0.967).
+/// in all of the texts would look narrow and be widened, and in another text, where it is not at its centre, decide the scale of its row.
 fn of_texts(seen: &Seen) -> (Vec<f32>, Vec<f32>) {
     let of =
         |channel: &Channel| (rounded((channel.sum / seen.rows as f64) as f32), channel.greatest.max(-channel.least));

@@ -158,15 +158,7 @@ fn write_packed_as(
     }
     add_norms(&mut writer, &all.norms, config.hidden);
     for rows in &all.layers {
-        let layer = Layer {
-            kernels: Kernels::best(),
-            name: rows.name.clone(),
-            rows,
-            centre: None,
-            factors: None,
-            own_blocks: false,
-        };
-        layer.add(&mut writer, format);
+        as_layer(rows).add(&mut writer, format);
     }
     add_plain(&mut writer, &all.heads);
     let half = match format {
@@ -224,16 +216,13 @@ fn add_norms(writer: &mut PackedWriter<'_>, names: &[String], hidden: usize) {
     }
 }
 
+/// Random weights, to be packed as they are.
+fn as_layer(rows: &RandomRows) -> Layer<'_, RandomRows> {
+    Layer { kernels: Kernels::best(), name: rows.name.clone(), rows, centre: None, factors: None, own_blocks: false }
+}
+
 fn add_plain<'a>(writer: &mut PackedWriter<'a>, all: &'a [RandomRows]) {
     for rows in all {
-        let layer = Layer {
-            kernels: Kernels::best(),
-            name: rows.name.clone(),
-            rows,
-            centre: None,
-            factors: None,
-            own_blocks: false,
-        };
-        layer.add(writer, WeightFormat::F32);
+        as_layer(rows).add(writer, WeightFormat::F32);
     }
 }
