@@ -19,10 +19,6 @@ const TASK_ROWS: usize = 192;
 /// Outputs of a task: enough work (25 MFLOP at 96 rows and a depth of 1,024) to hide the cost of handing it out, little
 /// enough to share a single short text among threads.
 const TASK_OUTPUTS: usize = 64;
-/// Fewest outputs of a task of few rows, where the time is that of reading the weights: 64 KB to 256 KB of them.
-const TASK_OUTPUTS_FEW_ROWS: usize = 2 * PANEL;
-/// Up to so many rows are few.
-const FEW_ROWS: usize = 32;
 
 /// `out = x Wᵀ + b` for some rows and outputs.
 pub(crate) struct LinearTask<'a> {
@@ -39,7 +35,7 @@ impl<'a> LinearTask<'a> {
     /// The tasks of `out = x Wᵀ + b` over all outputs of `linear`.
     pub(crate) fn cut(compute: Compute<'_>, x: Input<'a>, linear: &'a Linear, out: MatMut<'a>) -> Vec<LinearTask<'a>> {
         let blocks =
-            if out.rows() <= FEW_ROWS { shrinking(compute, out) } else { out.into_blocks(TASK_ROWS, TASK_OUTPUTS) };
+            if out.rows() <= TASK_ROWS { shares(compute, out) } else { out.into_blocks(TASK_ROWS, TASK_OUTPUTS) };
         let task = |block: Block<'a>| LinearTask {
             x: x.rows_from(block.row, block.view.rows()),
             linear,
@@ -50,18 +46,20 @@ impl<'a> LinearTask<'a> {
     }
 }
 
-/// Blocks of few rows, each a third of a thread's share of what is left: long streams through memory first, then ever shorter ones, so that
-/// all threads end together.
-fn shrinking<'a>(compute: Compute<'_>, out: MatMut<'a>) -> Vec<Block<'a>> {
+/// Blocks of all rows: an equal share of the outputs for every thread, cut into halves of what is left of it. Each thread has one stream
+/// through memory and few tasks to take; the last ones are small, so that all threads end together.
+fn shares<'a>(compute: Compute<'_>, out: MatMut<'a>) -> Vec<Block<'a>> {
+    let share = out.cols().div_ceil(compute.team.threads()).next_multiple_of(PANEL);
     let mut blocks = Vec::new();
-    let (mut right, mut col) = (out, 0);
-    while right.cols() > 0 {
-        let share = (right.cols() / (3 * compute.team.threads())).next_multiple_of(PANEL);
-        let cols = share.max(TASK_OUTPUTS_FEW_ROWS).min(right.cols());
-        let (view, rest) = right.split_cols(cols);
-        blocks.push(Block { row: 0, col, view });
-        col += cols;
-        right = rest;
+    for Block { row, col, view } in out.into_blocks(TASK_ROWS, share) {
+        let (mut right, mut at) = (view, 0);
+        while right.cols() > 0 {
+            let cols = (right.cols() / 2).next_multiple_of(PANEL).min(right.cols());
+            let (view, rest) = right.split_cols(cols);
+            blocks.push(Block { row, col: col + at, view });
+            at += cols;
+            right = rest;
+        }
     }
     blocks
 }

@@ -4,7 +4,7 @@
 
 use std::io;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// A fixed number of threads that belong to one model.
 #[derive(Debug)]
@@ -23,7 +23,8 @@ impl Team {
         self.team.threads()
     }
 
-    /// Runs `f` on every task, each exactly once; `scratch` makes what a thread keeps between its tasks.
+    /// Runs `f` on every task, each exactly once; `scratch` makes what a thread keeps between its tasks. Tasks that follow each other are
+    /// mostly run by one thread, one after another: what they read in sequence is a stream of that thread's.
     pub(crate) fn for_each<T: Send, S>(
         &self,
         tasks: Vec<T>,
@@ -37,11 +38,13 @@ impl Team {
         }
         // A task is taken out of its slot once; the lock is never contended, for every index is handed out once.
         let slots: Vec<Mutex<Option<T>>> = tasks.into_iter().map(|task| Mutex::new(Some(task))).collect();
-        let next = AtomicUsize::new(0);
+        let runs = Runs::new(slots.len(), self.threads());
+        let joined = AtomicUsize::new(0);
         self.team.run(&|| {
+            let run = joined.fetch_add(1, Ordering::Relaxed);
             let mut own = None;
-            while let Some(slot) = slots.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let task = slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+            while let Some(index) = runs.next(run) {
+                let task = slots[index].lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
                 if let Some(task) = task {
                     f(own.get_or_insert_with(&scratch), task);
                 }
@@ -55,6 +58,44 @@ impl Team {
         let tasks = items.iter().zip(&mut results).collect();
         self.for_each(tasks, || (), |(), (item, result): (&T, &mut Option<R>)| *result = Some(f(item)));
         results.into_iter().flatten().collect()
+    }
+}
+
+/// The indices of a list of tasks in as many runs as threads. A thread goes through a run of its own from the front, then takes from the
+/// back of the longest that is left: of threads that are late, or slower.
+struct Runs {
+    /// The run's first index that is left, and the one behind its last: in the upper and the lower half.
+    left: Vec<AtomicU64>,
+}
+
+impl Runs {
+    fn new(tasks: usize, threads: usize) -> Runs {
+        let bound = |run: usize| (run * tasks / threads) as u64;
+        Runs { left: (0..threads).map(|run| AtomicU64::new(bound(run) << 32 | bound(run + 1))).collect() }
+    }
+
+    fn next(&self, own: usize) -> Option<usize> {
+        let split = |run: u64| (run >> 32, run & u64::from(u32::MAX));
+        let take = |run: &AtomicU64, front: bool| {
+            run.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |state| {
+                let (first, end) = split(state);
+                let rest = if front { (first + 1) << 32 | end } else { first << 32 | end.wrapping_sub(1) };
+                (first < end).then_some(rest)
+            })
+        };
+        if let Some(state) = self.left.get(own).and_then(|run| take(run, true).ok()) {
+            return Some(split(state).0 as usize);
+        }
+        loop {
+            let length = |run: &&AtomicU64| {
+                let (first, end) = split(run.load(Ordering::Relaxed));
+                end - first
+            };
+            let longest = self.left.iter().max_by_key(length).filter(|run| length(run) > 0)?;
+            if let Ok(state) = take(longest, false) {
+                return Some(split(state).1 as usize - 1);
+            }
+        }
     }
 }
 

@@ -162,37 +162,66 @@ pub(crate) fn prepare_row<S: SimdInt>(s: S, prepare: Prepare<'_>, row: &[f32], o
 /// `out = H ((row - centre) ∘ inverse_smoothing)`, `H` unscaled; returns the largest magnitude and (see [`widest`]) the poison.
 #[inline(always)]
 fn prepare_and_measure<S: SimdInt>(s: S, prepare: Prepare<'_>, row: &[f32], out: &mut [f32]) -> (S::V, S::V) {
-    let rotation = prepare.rotation;
-    let (mut max, mut poison) = (s.splat(0.0), s.splat(0.0));
+    let mut seen = (s.splat(0.0), s.splat(0.0));
     let mut from = 0;
     while from < row.len() {
-        let vectors = (row.len() - from).min(MAX_ROTATION).div_ceil(LANES);
-        let mut v = [s.splat(0.0); 8];
-        for (i, v) in v.iter_mut().enumerate().take(vectors) {
-            let at = from + i * LANES;
-            // SAFETY: `at` is below the length, which `Kernels` has compared with the others.
-            unsafe {
-                *v = load(s, row, at);
-                if let Some(centre) = prepare.centre {
-                    *v = s.sub(*v, load(s, centre, at));
-                }
-                if let Some(inverse) = prepare.inverse_smoothing {
-                    *v = s.mul(*v, load(s, inverse, at));
-                }
-            }
-        }
-        if rotation > 1 {
-            rotate(s, &mut v, rotation);
-        }
-        for (i, v) in v.iter().enumerate().take(vectors) {
-            max = s.max(s.abs(*v), max);
-            poison = s.mul_add(*v, s.splat(0.0), poison);
-            // SAFETY: as above.
-            unsafe { store(s, out, from + i * LANES, *v) };
+        let left = row.len() - from;
+        if left >= MAX_ROTATION && prepare.rotation == MAX_ROTATION {
+            prepare_block::<S, true>(s, prepare, row, from, out, &mut seen);
+        } else {
+            prepare_block::<S, false>(s, prepare, row, from, out, &mut seen);
         }
         from += MAX_ROTATION;
     }
-    (max, poison)
+    seen
+}
+
+/// One block of [`MAX_ROTATION`] values, or what is left of the row; `WHOLE` says that it is all there and rotated as one, so that it
+/// stays in registers.
+#[inline(always)]
+fn prepare_block<S: SimdInt, const WHOLE: bool>(
+    s: S,
+    prepare: Prepare<'_>,
+    row: &[f32],
+    from: usize,
+    out: &mut [f32],
+    (max, poison): &mut (S::V, S::V),
+) {
+    let len = if WHOLE { MAX_ROTATION } else { (row.len() - from).min(MAX_ROTATION) };
+    let rotation = if WHOLE { MAX_ROTATION } else { prepare.rotation };
+    let (row, out) = (&row[from..][..len], &mut out[from..][..len]);
+    let centre = prepare.centre.map(|values| &values[from..][..len]);
+    let inverse = prepare.inverse_smoothing.map(|values| &values[from..][..len]);
+    let mut v = [s.splat(0.0); 8];
+    for (i, v) in v.iter_mut().enumerate() {
+        let at = i * LANES;
+        if at >= len {
+            break;
+        }
+        // SAFETY: `at` is below the length of all.
+        unsafe {
+            *v = load(s, row, at);
+            if let Some(centre) = centre {
+                *v = s.sub(*v, load(s, centre, at));
+            }
+            if let Some(inverse) = inverse {
+                *v = s.mul(*v, load(s, inverse, at));
+            }
+        }
+    }
+    if rotation > 1 {
+        rotate(s, &mut v, rotation);
+    }
+    for (i, v) in v.iter().enumerate() {
+        let at = i * LANES;
+        if at >= len {
+            break;
+        }
+        *max = s.max(s.abs(*v), *max);
+        *poison = s.mul_add(*v, s.splat(0.0), *poison);
+        // SAFETY: as above.
+        unsafe { store(s, out, at, *v) };
+    }
 }
 
 /// The largest magnitude of some values, and the sum of `0 · x`: NaN where an `x` is NaN or infinite, so that the group gets a scale that
@@ -282,9 +311,12 @@ pub(crate) fn quantize_row<S: SimdInt>(
             let index = at / offset_group;
             let mut sum = s.splat(0.0);
             while at < end {
-                // SAFETY: `at` is below the length; `out` has whole vectors beyond it.
+                let left = end - at;
+                // SAFETY: `left` values remain; `out` has whole vectors beyond them.
                 unsafe {
-                    let v = s.round(s.mul(load(s, scratch, at), inverse));
+                    let p = scratch.as_ptr().add(at);
+                    let v = if left >= LANES { s.load(p) } else { s.load_first(p, left) };
+                    let v = s.round(s.mul(v, inverse));
                     sum = s.add(sum, v);
                     s.store_i8(out.as_mut_ptr().add(at), v);
                 }

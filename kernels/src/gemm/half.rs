@@ -3,7 +3,7 @@
 //! The same loop as `int8.rs`: panels of 32 outputs, tiles of up to 12 rows. A sum runs over the whole depth in one f32 accumulator an
 //! output, in ascending order: its rounding error is at most `depth · 2^-24` of the sum of magnitudes.
 
-use super::{Finish, PANEL, PREFETCH_BYTES, Panels, load_vectors, store_vectors, tile_rows, with_tile};
+use super::{Ahead, Finish, PANEL, Panels, load_vectors, store_vectors, tile_rows, with_tile};
 use crate::LANES;
 use crate::simd::int::SimdInt;
 use crate::view::{MatMut, MatRef};
@@ -26,12 +26,15 @@ struct Weights<'a> {
     at: usize,
     /// All outputs.
     outputs: usize,
+    ahead: Ahead,
 }
 
 impl<'a> Weights<'a> {
-    fn new(w: Panels<'a, u16>, finish: Finish<'a>, at: usize) -> Self {
-        let vector = at % PANEL / LANES;
-        Weights { panel: w.panel(at / PANEL), vector, bias: finish.bias, at, outputs: w.outputs() }
+    /// For the tile `index` of `tiles` with outputs from `at` on; a step of it reads `step` bytes.
+    fn new(w: Panels<'a, u16>, finish: Finish<'a>, at: usize, step: usize, (index, tiles): (usize, usize)) -> Self {
+        let (panel, vector) = (w.panel(at / PANEL), at % PANEL / LANES);
+        let ahead = Ahead::of(panel, step, index, tiles);
+        Weights { panel, vector, bias: finish.bias, at, outputs: w.outputs(), ahead }
     }
 
     /// Adds the bias to a row's sums and writes them.
@@ -55,10 +58,11 @@ impl<'a> Weights<'a> {
 pub(crate) fn linear_f16<S: SimdInt>(s: S, x: MatRef<'_>, w: Panels<'_, u16>, finish: Finish<'_>, mut out: MatMut<'_>) {
     let stride = out.stride();
     for at in (0..w.outputs()).step_by(S::F16_TILE.vectors * LANES) {
-        let weights = Weights::new(w, finish, at);
-        let mut row = 0;
+        let tiles = x.rows().div_ceil(S::F16_TILE.rows);
+        let (mut row, mut index) = (0, 0);
         while row < x.rows() {
             let rows = tile_rows(x.rows() - row, S::F16_TILE.rows);
+            let weights = Weights::new(w, finish, at, 2 * PANEL, (index, tiles));
             // SAFETY: `rows` rows of `x` from `row` on; a panel of their depth; as many rows of `out`.
             unsafe {
                 let tile = Tile { x: x.as_ptr().add(row * x.stride()), ldx: x.stride() };
@@ -66,6 +70,7 @@ pub(crate) fn linear_f16<S: SimdInt>(s: S, x: MatRef<'_>, w: Panels<'_, u16>, fi
                 with_tile!(rows, S::F16_TILE, f16_product::<S>(s, tile, weights, out, stride));
             }
             row += rows;
+            index += 1;
         }
     }
 }
@@ -83,9 +88,9 @@ unsafe fn f16_product<S: SimdInt, const R: usize, const N: usize>(
 ) {
     let mut acc = [[s.splat(0.0); N]; R];
     for (d, w) in weights.panel.chunks_exact(PANEL).enumerate() {
+        s.prefetch(weights.ahead.first.wrapping_add(d * weights.ahead.step));
         // SAFETY: 32 weights; one value of every row.
         unsafe {
-            s.prefetch(w.as_ptr().cast::<u8>().wrapping_add(PREFETCH_BYTES));
             let w = w.as_ptr().add(weights.vector * LANES);
             let mut wv = [s.load_f16(w); N];
             for (n, wv) in wv.iter_mut().enumerate().skip(1) {
@@ -117,10 +122,11 @@ pub(crate) fn linear_bf16<S: SimdInt>(
 ) {
     let (stride, all_rows) = (out.stride(), out.rows());
     for at in (0..w.outputs()).step_by(S::BF16_TILE.vectors * LANES) {
-        let weights = Weights::new(w, finish, at);
-        let mut row = 0;
+        let tiles = all_rows.div_ceil(S::BF16_TILE.rows);
+        let (mut row, mut index) = (0, 0);
         while row < all_rows {
             let rows = tile_rows(all_rows - row, S::BF16_TILE.rows);
+            let weights = Weights::new(w, finish, at, 4 * PANEL, (index, tiles));
             // SAFETY: `rows` rows of `x` from `row` on; a panel of their depth; as many rows of `out`.
             unsafe {
                 let tile = Tile { x: x.as_ptr().add(row * depth), ldx: depth };
@@ -128,6 +134,7 @@ pub(crate) fn linear_bf16<S: SimdInt>(
                 with_tile!(rows, S::BF16_TILE, bf16_product::<S>(s, tile, weights, out, stride));
             }
             row += rows;
+            index += 1;
         }
     }
 }
@@ -144,10 +151,11 @@ unsafe fn bf16_product<S: SimdInt, const R: usize, const N: usize>(
 ) {
     let mut acc = [[s.splat(0.0); N]; R];
     for (pair, w) in weights.panel.chunks_exact(2 * PANEL).enumerate() {
+        let ahead = weights.ahead.first.wrapping_add(pair * weights.ahead.step);
+        s.prefetch(ahead);
+        s.prefetch(ahead.wrapping_add(64));
         // SAFETY: 32 pairs of weights; one pair of values of every row.
         unsafe {
-            s.prefetch(w.as_ptr().cast::<u8>().wrapping_add(PREFETCH_BYTES));
-            s.prefetch(w.as_ptr().cast::<u8>().wrapping_add(PREFETCH_BYTES + 64));
             let w = w.as_ptr().add(weights.vector * 2 * LANES);
             let mut wv = [s.load_wb(w); N];
             for (n, wv) in wv.iter_mut().enumerate().skip(1) {

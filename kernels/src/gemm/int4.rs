@@ -13,7 +13,7 @@
 //! `|acc| <= 32 · 15 · 127 · 2`: far from overflow.
 
 use super::{
-    Finish, I4_BLOCK, I4_BLOCK_BYTES, PANEL, PREFETCH_BYTES, Panels, load_vectors, store_vectors, tile_rows, with_tile,
+    Ahead, Finish, I4_BLOCK, I4_BLOCK_BYTES, PANEL, Panels, load_vectors, store_vectors, tile_rows, with_tile,
 };
 use crate::LANES;
 use crate::rows8::{Rows8, Rows8Kind};
@@ -29,10 +29,13 @@ pub(crate) fn linear<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: 
     let groups = x.scale_groups();
     for at in (0..w.outputs()).step_by(S::I4_TILE.vectors * LANES) {
         let vector = at % PANEL / LANES;
-        let weights = Weights { panel: w.panel(at / PANEL), vector, finish, at, outputs: w.outputs() };
-        let mut row = 0;
+        let panel = w.panel(at / PANEL);
+        let tiles = x.rows().div_ceil(S::I4_TILE.rows);
+        let (mut row, mut index) = (0, 0);
         while row < x.rows() {
             let rows = tile_rows(x.rows() - row, S::I4_TILE.rows);
+            let ahead = Ahead::of(panel, I4_BLOCK_BYTES, index, tiles);
+            let weights = Weights { panel, vector, finish, at, outputs: w.outputs(), ahead };
             let tile = Tile {
                 x: x.row_ptr(row),
                 ldx: x.stride(),
@@ -47,6 +50,7 @@ pub(crate) fn linear<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: 
                 with_tile!(rows, S::I4_TILE, tile_product::<S>(s, tile, weights, out, stride));
             }
             row += rows;
+            index += 1;
         }
     }
 }
@@ -75,6 +79,7 @@ struct Weights<'a> {
     at: usize,
     /// All outputs.
     outputs: usize,
+    ahead: Ahead,
 }
 
 /// # Safety
@@ -89,13 +94,14 @@ unsafe fn tile_product<S: SimdInt, const R: usize, const N: usize>(
     ldo: usize,
 ) {
     let blocks = tile.blocks;
-    let Weights { panel, vector, finish, at, outputs } = weights;
+    let Weights { panel, vector, finish, at, outputs, ahead } = weights;
     let offsets = &tile.offsets[..R * blocks];
     let row_scales = &tile.scales[..R * if tile.grouped { blocks } else { 1 }];
     let mut sums = [[s.splat(0.0); N]; R];
     for (block, bytes) in panel.chunks_exact(I4_BLOCK_BYTES).enumerate() {
-        for line in 0..I4_BLOCK_BYTES / 64 {
-            s.prefetch(bytes.as_ptr().wrapping_add(PREFETCH_BYTES + line * 64));
+        let begin = ahead.first.wrapping_add(block * ahead.step);
+        for line in 0..ahead.step.div_ceil(64) {
+            s.prefetch(begin.wrapping_add(line * 64));
         }
         let mut minus_8_sums = [0; R];
         for (r, sum) in minus_8_sums.iter_mut().enumerate() {

@@ -10,12 +10,14 @@
 //! ```
 //! 1. Few rows (up to a tile): every weight byte is read once, in the order it lies, with a prefetch ahead: memory speed.
 //! 2. Many rows: a panel is read from the second-level cache once a tile, 128 bytes for 24 dot products (with 12 rows): arithmetic speed.
+//!    Each of its tiles asks memory for its share of the next panel, so that the first of those does not wait for all of it
+//!    (measured with AVX-512 on two threads: 32 rows 1.1 times as fast, 128 rows 1.03).
 //! 3. A set whose instructions multiply matrices of bytes (`SimdInt::matrix8`) takes a tile's whole sums in its own order. They are the
 //!    same integers, and what follows them is the same code.
 //! 4. Accumulators are exact: `|acc| <= depth · 255 · 127` (the stored `w + 128` against `|a| <= 127`) is below 2^31 up to a depth of
 //!    65,536. The sets that multiply the stored bytes begin with `-128 Σ a`, which the rows carry.
 
-use super::{Finish, PANEL, PREFETCH_BYTES, Panels, load_vectors, store_vectors, tile_rows, with_tile};
+use super::{Ahead, Finish, PANEL, Panels, load_vectors, store_vectors, tile_rows, with_tile};
 use crate::LANES;
 use crate::rows8::Rows8;
 use crate::simd::int::SimdInt;
@@ -27,10 +29,13 @@ use crate::view::MatMut;
 pub(crate) fn linear<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: Finish<'_>, mut out: MatMut<'_>) {
     let stride = out.stride();
     for at in (0..w.outputs()).step_by(S::I8_TILE.vectors * LANES) {
-        let weights = Weights { panel: w.panel(at / PANEL), from: at % PANEL * 4, finish, at, outputs: w.outputs() };
-        let mut row = 0;
+        let panel = w.panel(at / PANEL);
+        let tiles = x.rows().div_ceil(S::I8_TILE.rows);
+        let (mut row, mut index) = (0, 0);
         while row < x.rows() {
             let rows = tile_rows(x.rows() - row, S::I8_TILE.rows);
+            let ahead = Ahead::of(panel, 4 * PANEL, index, tiles);
+            let weights = Weights { panel, from: at % PANEL * 4, finish, at, outputs: w.outputs(), ahead };
             let tile =
                 Tile { x: x.row_ptr(row), ldx: x.stride(), offsets: &x.offsets()[row..], scales: &x.scales()[row..] };
             // SAFETY: `rows` rows of `x` from `row` on; a panel of their depth; as many rows of `out`.
@@ -39,6 +44,7 @@ pub(crate) fn linear<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: 
                 with_tile!(rows, S::I8_TILE, tile_product::<S>(s, tile, weights, out, stride));
             }
             row += rows;
+            index += 1;
         }
     }
 }
@@ -64,6 +70,7 @@ struct Weights<'a> {
     at: usize,
     /// All outputs.
     outputs: usize,
+    ahead: Ahead,
 }
 
 /// # Safety
@@ -124,12 +131,14 @@ unsafe fn dot_sums<S: SimdInt, const R: usize, const N: usize>(
     }
     let depth = weights.panel.len() / PANEL;
     let mut w = weights.panel.as_ptr();
+    let mut ahead = weights.ahead.first;
     let mut d = 0;
     while d < depth {
+        s.prefetch(ahead);
+        s.prefetch(ahead.wrapping_add(64));
+        ahead = ahead.wrapping_add(weights.ahead.step);
         // SAFETY: 128 bytes of the panel for every 4 of the depth; 4 activations of every row.
         unsafe {
-            s.prefetch(w.wrapping_add(PREFETCH_BYTES));
-            s.prefetch(w.wrapping_add(PREFETCH_BYTES + 64));
             let mut wv = [s.load_w8(w.add(weights.from)); N];
             for (n, wv) in wv.iter_mut().enumerate().skip(1) {
                 *wv = s.load_w8(w.add(weights.from + 64 * n));

@@ -35,6 +35,26 @@ pub const MAX_INT_DEPTH: usize = 1 << 16;
 /// speed of one core.
 const PREFETCH_BYTES: usize = 4096;
 
+/// What a tile asks of memory while it is computed: as many cache lines as its panel's for a panel's only tile, else its share of the next
+/// panel's. Addresses only, they may lie beyond the weights.
+#[derive(Clone, Copy)]
+pub(crate) struct Ahead {
+    pub first: *const u8,
+    /// How far it moves with every step of the tile.
+    pub step: usize,
+}
+
+impl Ahead {
+    /// For the tile `index` of `tiles` over a panel that is read `step` bytes at a time.
+    pub fn of<T>(panel: &[T], step: usize, index: usize, tiles: usize) -> Ahead {
+        let (bytes, begin) = (size_of_val(panel), panel.as_ptr().cast::<u8>());
+        if tiles <= 1 {
+            return Ahead { first: begin.wrapping_add(PREFETCH_BYTES), step };
+        }
+        Ahead { first: begin.wrapping_add(bytes + index * (bytes / tiles)), step: step / tiles }
+    }
+}
+
 /// Weights in panels of [`PANEL`] outputs: `T` is `u8` (int8 and int4) or `u16` (f16 and bf16).
 #[derive(Debug, Clone, Copy)]
 pub struct Panels<'a, T> {
