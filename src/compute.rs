@@ -34,8 +34,14 @@ pub(crate) struct LinearTask<'a> {
 impl<'a> LinearTask<'a> {
     /// The tasks of `out = x Wᵀ + b` over all outputs of `linear`.
     pub(crate) fn cut(compute: Compute<'_>, x: Input<'a>, linear: &'a Linear, out: MatMut<'a>) -> Vec<LinearTask<'a>> {
-        let blocks =
-            if out.rows() <= TASK_ROWS { shares(compute, out) } else { out.into_blocks(TASK_ROWS, TASK_OUTPUTS) };
+        let blocks = match out.rows().div_ceil(TASK_ROWS) {
+            0 | 1 => shares(compute, out),
+            // As equal as they can be: 512 rows are three of 171.
+            n => {
+                let rows = out.rows().div_ceil(n);
+                out.into_blocks(rows, TASK_OUTPUTS)
+            }
+        };
         let task = |block: Block<'a>| LinearTask {
             x: x.rows_from(block.row, block.view.rows()),
             linear,

@@ -104,6 +104,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_run_is_gone_through_in_order_then_the_longest_is_taken_from_behind() {
+        let runs = Runs::new(10, 3);
+        assert_eq!([0, 1, 2].map(|run| runs.next(run)), [Some(0), Some(3), Some(6)]);
+        assert_eq!([runs.next(0), runs.next(0)], [Some(1), Some(2)]);
+        // Two are left of the second run, three of the third.
+        assert_eq!([runs.next(0), runs.next(1), runs.next(0)], [Some(9), Some(4), Some(8)]);
+        // A thread without a run, as one that nobody expected, takes from the others.
+        let mut rest = [runs.next(7), runs.next(7)];
+        rest.sort();
+        assert_eq!((rest, runs.next(2)), ([Some(5), Some(7)], None));
+        // Fewer tasks than threads.
+        let runs = Runs::new(1, 4);
+        assert_eq!([runs.next(0), runs.next(3)], [Some(0), None]);
+    }
+
+    #[test]
     fn every_task_runs_once() {
         for threads in [1, 2, 8] {
             let team = Team::new(Some(threads)).unwrap();

@@ -12,6 +12,7 @@
 
 use crate::LANES;
 use crate::attention::{KEY_TILE, QUERY_BLOCK};
+use crate::elementwise::load;
 use crate::gemm::{tile_rows, with_tile};
 use crate::simd::int::SimdInt;
 use crate::simd::math;
@@ -163,11 +164,10 @@ pub(crate) fn pack<S: SimdInt>(
     let inverse = s.splat(1.0 / tokens as f32);
     let mut at = 0;
     while at < head_dim {
-        let lanes = (head_dim - at).min(LANES);
         let mut sum = s.splat(0.0);
         for token in 0..tokens {
-            // SAFETY: `lanes` elements of the row from `at` on.
-            sum = s.add(sum, unsafe { s.load_first(keys.row(token).as_ptr().add(at), lanes) });
+            // SAFETY: `at` is below the row's length.
+            sum = s.add(sum, unsafe { load(s, keys.row(token), at) });
         }
         // SAFETY: `mean` holds whole vectors up to `dims`.
         unsafe { s.store(mean.as_mut_ptr().add(at), s.mul(sum, inverse)) };
@@ -176,11 +176,9 @@ pub(crate) fn pack<S: SimdInt>(
     for token in 0..tokens {
         let mut at = 0;
         while at < head_dim {
-            let lanes = (head_dim - at).min(LANES);
-            // SAFETY: `lanes` elements of the row, whole vectors of the others.
+            // SAFETY: `at` is below the row's length; whole vectors of the others.
             unsafe {
-                let k = s.load_first(keys.row(token).as_ptr().add(at), lanes);
-                let k = s.sub(k, s.load(mean.as_ptr().add(at)));
+                let k = s.sub(load(s, keys.row(token), at), s.load(mean.as_ptr().add(at)));
                 s.store(scratch.row.as_mut_ptr().add(at), k);
             }
             at += LANES;
@@ -210,8 +208,8 @@ fn pack_values<S: SimdInt>(s: S, values: MatRef<'_>, tile: usize, packed: &mut I
     for token in from..from + present {
         let mut at = 0;
         while at < head_dim {
-            // SAFETY: as many elements as are left.
-            let v = unsafe { s.load_first(values.row(token).as_ptr().add(at), (head_dim - at).min(LANES)) };
+            // SAFETY: `at` is below the row's length.
+            let v = unsafe { load(s, values.row(token), at) };
             max = s.max(s.abs(v), max);
             poison = s.mul_add(v, s.splat(0.0), poison);
             at += LANES;
@@ -227,11 +225,10 @@ fn pack_values<S: SimdInt>(s: S, values: MatRef<'_>, tile: usize, packed: &mut I
         let second = if 2 * pair + 1 < present { values.row(from + 2 * pair + 1) } else { &[] };
         let mut at = 0;
         while at < head_dim {
-            let lanes = (head_dim - at).min(LANES);
-            // SAFETY: as many elements as are left; 2 · dims elements of `out`, whole vectors.
+            // SAFETY: `at` is below the rows' length; 2 · dims elements of `out`, whole vectors.
             unsafe {
-                let a = s.load_first(first.as_ptr().add(at), lanes);
-                let b = if second.is_empty() { s.splat(0.0) } else { s.load_first(second.as_ptr().add(at), lanes) };
+                let a = load(s, first, at);
+                let b = if second.is_empty() { s.splat(0.0) } else { load(s, second, at) };
                 s.store_i16_pairs(out.as_mut_ptr().add(2 * at), s.mul(a, inverse), s.mul(b, inverse));
             }
             at += LANES;
@@ -254,9 +251,13 @@ pub(crate) fn attend<S: SimdInt>(
     let IntScratch { scores, p, output, queries: q8, query_scales, offsets, max, sum, tile_sum, rescale, row, .. } =
         scratch;
     for query in 0..rows {
-        row[..head_dim].copy_from_slice(queries.row(query));
-        row[head_dim..].fill(0.0);
-        let (query_scale, total) = quantize(s, row, &mut q8[query * dims..][..dims]);
+        let mut own = queries.row(query);
+        if head_dim < dims {
+            row[..head_dim].copy_from_slice(own);
+            row[head_dim..].fill(0.0);
+            own = row;
+        }
+        let (query_scale, total) = quantize(s, own, &mut q8[query * dims..][..dims]);
         query_scales[query] = query_scale * (scale * std::f32::consts::LOG2_E);
         offsets[query] = -128 * total;
     }

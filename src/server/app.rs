@@ -1,6 +1,6 @@
 //! What every route shares: the model in use, the queue, the limits, the keys, the counters.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use axum::Json;
@@ -35,6 +35,8 @@ pub type Reload = Box<dyn Fn() -> std::result::Result<Model, String> + Send + Sy
 pub(super) struct App {
     model: RwLock<Arc<Model>>,
     reload: Option<Reload>,
+    /// Held by a reload: of two at once, the later one puts its model into use last.
+    reloading: Mutex<()>,
     pub scheduler: Scheduler,
     pub limits: Limits,
     keys: Vec<String>,
@@ -48,6 +50,9 @@ pub(super) struct App {
     /// Set when the service ends: `/ready` says so.
     pub ending: std::sync::atomic::AtomicBool,
 }
+
+/// Bytes of text that are made into tokens at once: tens of microseconds, less than handing them to another thread takes.
+const TOKENIZED_AT_ONCE: usize = 2048;
 
 /// A text as tokens.
 pub(super) struct Tokenized {
@@ -66,6 +71,7 @@ impl App {
         Ok(App {
             model: RwLock::new(Arc::new(model)),
             reload,
+            reloading: Mutex::new(()),
             scheduler: Scheduler::new(limits.queue_cost)?,
             limits,
             keys,
@@ -87,6 +93,7 @@ impl App {
     /// Loads the model anew and puts it into use; requests on their way keep the old one. Not for the runtime's threads: it takes a while.
     pub(super) fn reload(&self) -> std::result::Result<Arc<Model>, String> {
         let reload = self.reload.as_ref().ok_or("this service has no model to load again")?;
+        let _one = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let model = Arc::new(reload()?);
         *self.model.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&model);
         if let Some(kept) = &self.kept {
@@ -158,7 +165,7 @@ impl App {
         response
     }
 
-    /// Tokens of texts, made beside the runtime's threads.
+    /// Tokens of texts; of more than a few lines beside the runtime's threads.
     pub(super) async fn tokenize(
         &self,
         model: &Arc<Model>,
@@ -167,6 +174,7 @@ impl App {
     ) -> Result<Vec<Tokenized>> {
         let begin = Instant::now();
         self.note_texts(&texts);
+        let texts_len: usize = texts.iter().map(String::len).sum();
         let options = EncodeOptions { modes: Modes::DENSE, max_length, ..EncodeOptions::default() };
         let run = {
             let model = Arc::clone(model);
@@ -178,12 +186,15 @@ impl App {
                 texts.iter().map(tokens).collect()
             }
         };
-        let tokenized = tokio::task::spawn_blocking(run).await;
-        let tokenized = tokenized
-            .map_err(|_| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "tokenizer", "the tokenizer failed"));
+        let tokenized = if texts_len <= TOKENIZED_AT_ONCE {
+            run()
+        } else {
+            let failed = |_| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "tokenizer", "the tokenizer failed");
+            tokio::task::spawn_blocking(run).await.map_err(failed)?
+        };
         self.metrics.tokenize.observe(begin.elapsed().as_secs_f64());
         note(|work| work.tokenize += begin.elapsed());
-        Ok(tokenized??)
+        Ok(tokenized?)
     }
 
     /// Writes the texts of a request down.
