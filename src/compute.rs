@@ -60,7 +60,7 @@ fn shares<'a>(compute: Compute<'_>, out: MatMut<'a>) -> Vec<Block<'a>> {
     for Block { row, col, view } in out.into_blocks(TASK_ROWS, share) {
         let (mut right, mut at) = (view, 0);
         while right.cols() > 0 {
-            let cols = (right.cols() / 2).next_multiple_of(PANEL).min(right.cols());
+            let cols = right.cols().div_ceil(2).next_multiple_of(PANEL).min(right.cols());
             let (view, rest) = right.split_cols(cols);
             blocks.push(Block { row, col: col + at, view });
             at += cols;
@@ -77,4 +77,33 @@ pub(crate) fn run_linear(compute: Compute<'_>, tasks: Vec<LinearTask<'_>>, gelu:
         || (),
         |(), LinearTask { x, linear, first, out }| linear.product(compute.kernels, x, first, gelu, out),
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::Matrix;
+
+    #[test]
+    fn shares_cover_every_output_once() {
+        for threads in [1, 2, 3, 5] {
+            let team = Team::new(Some(threads)).unwrap();
+            let compute = Compute { kernels: Kernels::best(), team: &team };
+            for cols in (1..200).chain([1024, 4096, 4097]) {
+                let mut out = Matrix::default();
+                out.reshape(3, cols);
+                let mut next = 0;
+                for block in shares(compute, out.view_mut()) {
+                    assert_eq!(
+                        (block.row, block.view.rows(), block.col),
+                        (0, 3, next),
+                        "{cols} outputs, {threads} threads"
+                    );
+                    assert!(block.view.cols() > 0 && block.col.is_multiple_of(PANEL));
+                    next += block.view.cols();
+                }
+                assert_eq!(next, cols);
+            }
+        }
+    }
 }

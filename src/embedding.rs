@@ -114,9 +114,11 @@ pub struct LexicalWeights {
 
 impl LexicalWeights {
     /// Builds the vector from `(id, weight)` pairs in any order: repeated ids keep their largest weight
-    /// (the reference's `scatter_reduce(amax)`), weights that are not above zero are dropped.
+    /// (the reference's `scatter_reduce(amax)`), weights that are not above zero are dropped. A NaN stays, and counts as the largest: what
+    /// went wrong must show.
     pub fn from_pairs(mut pairs: Vec<(u32, f32)>) -> Self {
-        pairs.retain(|&(_, weight)| weight > 0.0);
+        pairs.retain(|&(_, weight)| weight > 0.0 || weight.is_nan());
+        pairs.iter_mut().filter(|(_, weight)| weight.is_nan()).for_each(|(_, weight)| *weight = f32::NAN);
         pairs.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(b.1.total_cmp(&a.1)));
         pairs.dedup_by_key(|&mut (id, _)| id);
         let (ids, weights) = pairs.into_iter().unzip();

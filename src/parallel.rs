@@ -87,11 +87,14 @@ impl Runs {
             return Some(split(state).0 as usize);
         }
         loop {
-            let length = |run: &&AtomicU64| {
-                let (first, end) = split(run.load(Ordering::Relaxed));
-                end - first
+            let with_length = |run| {
+                let (first, end) = split(AtomicU64::load(run, Ordering::Relaxed));
+                (run, end - first)
             };
-            let longest = self.left.iter().max_by_key(length).filter(|run| length(run) > 0)?;
+            let (longest, length) = self.left.iter().map(with_length).max_by_key(|&(_, length)| length)?;
+            if length == 0 {
+                return None;
+            }
             if let Ok(state) = take(longest, false) {
                 return Some(split(state).1 as usize - 1);
             }

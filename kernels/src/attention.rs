@@ -157,7 +157,10 @@ fn softmax_step<S: Simd>(s: S, state: &mut State<'_>, query: usize, present: usi
             // SAFETY: as above.
             unsafe { s.store(p.add(i * LANES), *v) };
         }
-        scores[present..].fill(f32::NEG_INFINITY);
+        for key in present..KEY_TILE {
+            // SAFETY: an element of the row; through `p`, which a borrow of the scores would end.
+            unsafe { p.add(key).write(f32::NEG_INFINITY) };
+        }
         for (i, v) in v.iter_mut().enumerate() {
             // SAFETY: as above.
             *v = unsafe { s.load(p.add(i * LANES)) };

@@ -3,8 +3,10 @@
 //! ```text
 //! k ← k - mean(k)                       softmax does not see it; what all keys share would waste the range of a byte
 //! q, k → int8, a scale a row            S = acc · scale_q · scale_k · log₂ e
-//! P = 2^(S - m) → 0 ..= 16,384          14 bits: attention may rest on many small weights beside one large one
-//! V → -2047 ..= 2047, a scale a tile    O = O·c + acc · scale_v / 16,384
+//! P = 2^(S - m_t) → 0 ..= 16,384        14 bits below the maximum of the tile of keys: attention may rest on many small weights far below
+//!                                       one large one in another tile
+//! V → -2047 ..= 2047, a scale a tile    O = O·c + acc · 2^(m_t - m) · scale_v / 16,384
+//!                                       sum = sum·c + Σ P · 2^(m_t - m) / 16,384, of P before it is rounded
 //! ```
 //! Bounds: `|q·k| <= head_dim · 127 · 255 < 2^31` up to a `head_dim` of 65,536; `|P·V| <= 64 · 16,384 · 2,047 < 2^31`.
 //! Keys lie as the weights of an int8 product (`[head_dim/4][64 keys][4]`, `k + 128`), values in pairs of keys
@@ -38,7 +40,7 @@ pub struct IntKeyValues {
     key_scales: Vec<f32>,
     /// `[tiles][32][dims][2]`
     values: Vec<i16>,
-    /// `[tiles]`, of `P · V` in units of `1 / 16,384`.
+    /// `[tiles]`
     value_scales: Vec<f32>,
 }
 
@@ -91,6 +93,7 @@ pub struct IntScratch {
     max: Vec<f32>,
     sum: Vec<f32>,
     tile_sum: Vec<f32>,
+    tile_scale: Vec<f32>,
     rescale: Vec<f32>,
     /// A row in f32, then one in i8: whole vectors.
     row: Vec<f32>,
@@ -106,7 +109,7 @@ impl IntScratch {
         self.queries.resize(QUERY_BLOCK * dims, 0);
         self.query_scales.resize(QUERY_BLOCK, 0.0);
         self.offsets.resize(QUERY_BLOCK, 0);
-        for state in [&mut self.max, &mut self.sum, &mut self.tile_sum, &mut self.rescale] {
+        for state in [&mut self.max, &mut self.sum, &mut self.tile_sum, &mut self.tile_scale, &mut self.rescale] {
             state.resize(QUERY_BLOCK, 0.0);
         }
         self.row.resize(dims, 0.0);
@@ -218,7 +221,7 @@ fn pack_values<S: SimdInt>(s: S, values: MatRef<'_>, tile: usize, packed: &mut I
     let max = s.reduce_max(max);
     let zero = max < 1e-30;
     let inverse = s.splat(if zero { 0.0 } else { V_MAX / max });
-    packed.value_scales[tile] = if zero { 0.0 } else { max / (V_MAX * P_ONE) } + s.reduce(poison);
+    packed.value_scales[tile] = if zero { 0.0 } else { max / V_MAX } + s.reduce(poison);
     let tile_values = &mut packed.values[tile * KEY_TILE * dims..][..KEY_TILE * dims];
     for (pair, out) in tile_values.chunks_exact_mut(2 * dims).enumerate().take(present.div_ceil(2)) {
         let first = values.row(from + 2 * pair);
@@ -248,8 +251,9 @@ pub(crate) fn attend<S: SimdInt>(
 ) {
     let (head_dim, dims, quads, rows) = (packed.head_dim, packed.dims(), packed.quads(), queries.rows());
     scratch.resize(head_dim);
-    let IntScratch { scores, p, output, queries: q8, query_scales, offsets, max, sum, tile_sum, rescale, row, .. } =
-        scratch;
+    let IntScratch { scores, p, output, queries: q8, query_scales, offsets, row, .. } = scratch;
+    let (max, sum, rescale) = (&mut scratch.max, &mut scratch.sum, &mut scratch.rescale);
+    let (tile_sum, tile_scale) = (&mut scratch.tile_sum, &mut scratch.tile_scale);
     for query in 0..rows {
         let mut own = queries.row(query);
         if head_dim < dims {
@@ -291,17 +295,17 @@ pub(crate) fn attend<S: SimdInt>(
         for query in (0..rows).step_by(4) {
             let block = query * KEY_TILE..(query + 4) * KEY_TILE;
             let own = query..query + 4;
-            let (max, rescale) = (&mut max[own.clone()], &mut rescale[own.clone()]);
-            softmax_step(s, &scores[block.clone()], &mut p[block], max, rescale, &mut tile_sum[own]);
+            softmax_step(s, &scores[block.clone()], &mut p[block], &mut tile_scale[own.clone()], &mut tile_sum[own]);
         }
-        rescale_sums(s, rescale, sum, tile_sum);
+        rescale_sums(s, max, rescale, tile_scale, sum, tile_sum);
         let values = &packed.values[tile * KEY_TILE * dims..][..KEY_TILE * dims];
         let pairs = present.div_ceil(2);
         let value_scale = packed.value_scales[tile];
         let mut query = 0;
         while query < rows {
             let n = tile_rows(rows - query, S::VALUE_TILE.rows);
-            let weights = Weights { p: &p[query * KEY_TILE..], rescale: &rescale[query..], pairs, scale: value_scale };
+            let (rescale, scales) = (&rescale[query..], &tile_scale[query..]);
+            let weights = Weights { p: &p[query * KEY_TILE..], rescale, scales, pairs, scale: value_scale };
             let to = &mut output[query * dims..][..n * dims];
             with_tile!(n, S::VALUE_TILE, values_tile::<S>(s, weights, values, dims, to));
             query += n;
@@ -396,17 +400,10 @@ unsafe fn score_sums<S: SimdInt, const R: usize, const N: usize>(
     acc
 }
 
-/// Turns the scores of four queries into `P` in units of `1 / 16,384`: `max` becomes the new maxima, `rescale` by how much they rose (as a
-/// negative number), `tile_sum` the sums of `P`.
+/// Turns the scores of four queries into `P` in units of `1 / 16,384` of the largest; `tile_max` becomes their maxima, `tile_sum` the sums
+/// of `P`.
 #[inline(always)]
-fn softmax_step<S: SimdInt>(
-    s: S,
-    scores: &[f32],
-    p: &mut [i16],
-    max: &mut [f32],
-    rescale: &mut [f32],
-    tile_sum: &mut [f32],
-) {
+fn softmax_step<S: SimdInt>(s: S, scores: &[f32], p: &mut [i16], tile_max: &mut [f32], tile_sum: &mut [f32]) {
     assert!(scores.len() == 4 * KEY_TILE && p.len() == 4 * KEY_TILE);
     let mut sums = [s.splat(0.0); 4];
     for (query, sum) in sums.iter_mut().enumerate() {
@@ -415,32 +412,43 @@ fn softmax_step<S: SimdInt>(
             // SAFETY: 4 x 64 scores.
             *v = unsafe { s.load(scores.as_ptr().add(query * KEY_TILE + i * LANES)) };
         }
-        let tile_max = s.reduce_max(s.max(s.max(v[0], v[1]), s.max(v[2], v[3])));
-        let before = max[query];
-        let now = if before > tile_max { before } else { tile_max };
-        (max[query], rescale[query]) = (now, before - now);
-        let now = s.splat(now);
+        let max = s.reduce_max(s.max(s.max(v[0], v[1]), s.max(v[2], v[3])));
+        tile_max[query] = max;
+        let max = s.splat(max);
         for (i, v) in v.iter_mut().enumerate() {
-            *v = math::exp2_fast(s, s.sub(*v, now));
+            *v = s.mul(math::exp2_fast(s, s.sub(*v, max)), s.splat(P_ONE));
             // SAFETY: 4 x 64 weights.
-            unsafe { s.store_i16(p.as_mut_ptr().add(query * KEY_TILE + i * LANES), s.mul(*v, s.splat(P_ONE))) };
+            unsafe { s.store_i16(p.as_mut_ptr().add(query * KEY_TILE + i * LANES), *v) };
         }
         *sum = s.add(s.add(v[0], v[1]), s.add(v[2], v[3]));
     }
     tile_sum.copy_from_slice(&s.reduce4(sums));
 }
 
-/// Of every query: `rescale ← 2^rescale`, by which earlier sums and outputs are multiplied, and `sum ← sum · rescale + tile_sum`.
+/// Of every query: `max` takes in the tile's, which `tile` holds; `rescale ← 2^(max before - max)`, by which earlier sums and outputs are
+/// multiplied; `tile ← 2^(tile - max) / 16,384`, by which the tile's are; and `sum ← sum · rescale + tile_sum · tile`.
 #[inline(always)]
-fn rescale_sums<S: SimdInt>(s: S, rescale: &mut [f32], sum: &mut [f32], tile_sum: &[f32]) {
-    assert!(rescale.len() == QUERY_BLOCK && sum.len() == QUERY_BLOCK && tile_sum.len() == QUERY_BLOCK);
+fn rescale_sums<S: SimdInt>(
+    s: S,
+    max: &mut [f32],
+    rescale: &mut [f32],
+    tile: &mut [f32],
+    sum: &mut [f32],
+    tile_sum: &[f32],
+) {
+    assert!([max.len(), rescale.len(), tile.len(), sum.len(), tile_sum.len()] == [QUERY_BLOCK; 5]);
     for at in (0..QUERY_BLOCK).step_by(LANES) {
-        // SAFETY: whole vectors of the three: a block of queries is a multiple of them.
+        // SAFETY: whole vectors of the five: a block of queries is a multiple of them.
         unsafe {
-            let factor = math::exp2_fast(s, s.load(rescale.as_ptr().add(at)));
+            let (before, own) = (s.load(max.as_ptr().add(at)), s.load(tile.as_ptr().add(at)));
+            let now = s.max(before, own);
+            let factor = math::exp2_fast(s, s.sub(before, now));
+            let own = s.mul(math::exp2_fast(s, s.sub(own, now)), s.splat(1.0 / P_ONE));
+            s.store(max.as_mut_ptr().add(at), now);
             s.store(rescale.as_mut_ptr().add(at), factor);
-            let sums = s.mul_add(s.load(sum.as_ptr().add(at)), factor, s.load(tile_sum.as_ptr().add(at)));
-            s.store(sum.as_mut_ptr().add(at), sums);
+            s.store(tile.as_mut_ptr().add(at), own);
+            let earlier = s.mul(s.load(sum.as_ptr().add(at)), factor);
+            s.store(sum.as_mut_ptr().add(at), s.mul_add(s.load(tile_sum.as_ptr().add(at)), own, earlier));
         }
     }
 }
@@ -451,13 +459,15 @@ struct Weights<'a> {
     /// `[R][64]`
     p: &'a [i16],
     rescale: &'a [f32],
+    /// Of the products, `2^(m_t - m) / 16,384`.
+    scales: &'a [f32],
     /// Pairs of keys that exist.
     pairs: usize,
-    /// Of the products, `scale_v / 16,384`.
+    /// Of the values.
     scale: f32,
 }
 
-/// `output[R][dims] = output · rescale + (P · V) · scale`, `N` vectors at a time as long as there are so many.
+/// `output[R][dims] = output · rescale + (P · V) · scales · scale`, `N` vectors at a time as long as there are so many.
 #[inline(always)]
 fn values_tile<S: SimdInt, const R: usize, const N: usize>(
     s: S,
@@ -510,9 +520,8 @@ fn values_columns<S: SimdInt, const R: usize, const N: usize>(
             }
         }
     }
-    let scale = s.splat(weights.scale);
     for (r, acc) in acc.into_iter().enumerate() {
-        let rescale = s.splat(weights.rescale[r]);
+        let (rescale, scale) = (s.splat(weights.rescale[r]), s.splat(weights.scales[r] * weights.scale));
         for (n, acc) in acc.into_iter().enumerate() {
             // SAFETY: inside the row, asserted above.
             unsafe {

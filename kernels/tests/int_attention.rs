@@ -63,6 +63,40 @@ fn integer_attention_is_the_same_on_every_set_and_close() {
     }
 }
 
+/// One key far above all others, as the first or last token of a trained model can be: many small weights together still count.
+#[test]
+fn many_small_weights_beside_a_large_one_are_kept() {
+    let (head_dim, queries) = (64, 2);
+    let mut random = Random(23);
+    for (tokens, place) in [(512, 0), (2048, 2047), (8192, 0)] {
+        for gap in [8.0, 10.4, 11.0, 13.0] {
+            // The first dimension makes the gap, the others do nothing to the scores.
+            let mut k = vec![0.0; tokens * head_dim];
+            k[place * head_dim] = gap;
+            let mut q = vec![0.0; queries * head_dim];
+            q.chunks_exact_mut(head_dim).for_each(|q| q[0] = 1.0);
+            // Values that agree in the many, so that their sum does not vanish.
+            let mut v = random.vec(tokens * head_dim);
+            v.iter_mut().for_each(|v| *v = 0.25 * *v + 1.0);
+            v[place * head_dim..][..head_dim].fill(0.0);
+            let expected = attention(&q, &k, &v, head_dim, 1.0);
+            for kernels in tables() {
+                let (mut scratch, mut packed) = (IntScratch::default(), IntKeyValues::default());
+                let view = |x| MatRef::dense(x, head_dim);
+                kernels.pack_int(view(&k), view(&v), &mut scratch, &mut packed);
+                let mut out = vec![0.0; queries * head_dim];
+                kernels.attend_int(1.0, view(&q), &packed, &mut scratch, MatMut::dense(&mut out, head_dim));
+                for (found, expected) in out.iter().zip(&expected) {
+                    let error = (f64::from(*found) - expected).abs();
+                    // What is lost are weights below 2^-15 in the large one's own tile of 64 keys.
+                    let most = 0.03 * expected + 64.0 / 32_768.0;
+                    assert!(error < most, "{tokens} tokens, gap {gap}, {}: {found}, {expected}", kernels.isa().name());
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn integer_attention_passes_nan_on() {
     let (tokens, head_dim) = (70, 32);

@@ -118,6 +118,16 @@ struct Queue {
     ending: bool,
 }
 
+impl Queue {
+    /// Drops what nobody waits for any more.
+    fn drop_cancelled(&mut self, counters: &Counters) {
+        let before = self.items.len();
+        self.items.retain(|item| !item.is_cancelled());
+        counters.cancelled.fetch_add((before - self.items.len()) as u64, Ordering::Relaxed);
+        self.cost = self.items.iter().map(|item| item.cost).sum();
+    }
+}
+
 /// What `/metrics` and `/v1/status` say of the queue.
 #[derive(Debug)]
 pub(super) struct Counters {
@@ -286,6 +296,10 @@ impl Scheduler {
             return Err(Refused::Ending);
         }
         if queue.cost > 0 && queue.cost + cost > self.shared.limit {
+            // Those whose clients have gone take no room from others.
+            queue.drop_cancelled(&self.shared.counters);
+        }
+        if queue.cost > 0 && queue.cost + cost > self.shared.limit {
             let busy = self.shared.counters.time_for(queue.cost);
             return Err(Refused::Full { queued: queue.cost, limit: self.shared.limit, busy });
         }
@@ -341,7 +355,7 @@ enum Batch {
 fn next_batch(shared: &Shared) -> Option<Batch> {
     let mut queue = shared.queue();
     loop {
-        drop_cancelled(&mut queue, &shared.counters);
+        queue.drop_cancelled(&shared.counters);
         if !queue.items.is_empty() {
             return take_batch(&mut queue);
         }
@@ -350,13 +364,6 @@ fn next_batch(shared: &Shared) -> Option<Batch> {
         }
         queue = shared.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
     }
-}
-
-fn drop_cancelled(queue: &mut Queue, counters: &Counters) {
-    let before = queue.items.len();
-    queue.items.retain(|item| !item.is_cancelled());
-    counters.cancelled.fetch_add((before - queue.items.len()) as u64, Ordering::Relaxed);
-    queue.cost = queue.items.iter().map(|item| item.cost).sum();
 }
 
 /// The cheapest item, or the oldest if it has waited too long; then, cheapest first, those that can be computed with it.

@@ -35,7 +35,8 @@ pub fn align(query: &TokenVectors, document: &TokenVectors) -> Vec<Alignment> {
             let mut best = Alignment { document_row: 0, similarity: f32::NEG_INFINITY };
             for (document_row, p) in document.iter().enumerate() {
                 let similarity = kernels.dot(q, p);
-                if similarity > best.similarity {
+                // A NaN is kept: a score of what is broken must not look like one.
+                if similarity > best.similarity || similarity.is_nan() {
                     best = Alignment { document_row, similarity };
                 }
             }

@@ -173,6 +173,10 @@ pub(crate) fn open(source: Source, check_finite: bool) -> Result<PackedModel> {
     let meta: MetaModel = serde_json::from_str(require(keys::MODEL)?)
         .map_err(|e| Error::format(&path, format!("`{}` is not what was expected: {e}", keys::MODEL)))?;
     let (config, pipeline, max_length) = meta.into_parts(&path)?;
+    // Every layer has tensors: a list as long as a number that nothing stands behind is not made.
+    if config.layers > header.tensors.len() {
+        return refuse(format!("it tells of {} layers, but has {} tensors", config.layers, header.tensors.len()));
+    }
     let layers = match get(keys::LAYERS) {
         Some(names) => names.split(',').map(format_of).collect::<Result<Vec<_>>>()?,
         None => vec![format; config.layers],

@@ -178,7 +178,12 @@ fn help(shared: &Shared, index: usize) {
             // SAFETY: the caller waits inside the borrow that the pointer was made of until this helper has left.
             let f = unsafe { &*job };
             if let Err(panic) = catch_unwind(AssertUnwindSafe(f)) {
-                shared.panic.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(panic);
+                let mut first = shared.panic.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                match *first {
+                    None => *first = Some(panic),
+                    // Dropping it could panic again, and this helper would be counted as inside for ever.
+                    Some(_) => std::mem::forget(panic),
+                }
             }
         }
         shared.state.fetch_sub(1, Ordering::Release);

@@ -122,7 +122,8 @@ impl Tile<'_> {
         let x = self.strip.as_ptr();
         // SAFETY: C rows of the weight have `block` elements left from `from` on, by the caller's word; the strip has R rows.
         let acc = unsafe {
-            let w = self.weight.as_ptr().add(self.output * self.weight.stride() + self.from);
+            // Without a depth there are no elements that it could point to.
+            let w = self.weight.as_ptr().wrapping_add(self.output * self.weight.stride() + self.from);
             partial_sums::<S, R, C>(s, x, STRIP_STRIDE, w, self.weight.stride(), self.block)
         };
         let stride = out.stride();

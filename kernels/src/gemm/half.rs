@@ -65,7 +65,7 @@ pub(crate) fn linear_f16<S: SimdInt>(s: S, x: MatRef<'_>, w: Panels<'_, u16>, fi
             let weights = Weights::new(w, finish, at, 2 * PANEL, (index, tiles));
             // SAFETY: `rows` rows of `x` from `row` on; a panel of their depth; as many rows of `out`.
             unsafe {
-                let tile = Tile { x: x.as_ptr().add(row * x.stride()), ldx: x.stride() };
+                let tile = Tile { x: x.as_ptr().wrapping_add(row * x.stride()), ldx: x.stride() };
                 let out = out.as_mut_ptr().add(row * stride + at);
                 with_tile!(rows, S::F16_TILE, f16_product::<S>(s, tile, weights, out, stride));
             }

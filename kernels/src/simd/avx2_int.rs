@@ -252,7 +252,10 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
                 let bits = _mm256_castps_si256(v);
                 let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
                 let sum = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
-                *rounded = _mm256_srli_epi32::<16>(sum);
+                // The sum of a NaN could be anything: it becomes a quiet one.
+                let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x40_0000));
+                let is_nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(v, v));
+                *rounded = _mm256_srli_epi32::<16>(_mm256_blendv_epi8(sum, quiet, is_nan));
             }
             // The pack works by 128-bit halves: put its quarters in order.
             let packed = _mm256_packus_epi32(rounded[0], rounded[1]);
