@@ -232,7 +232,7 @@ fn directories_that_are_no_models() {
     let empty = TempDir::new().unwrap();
     assert!(refusal(empty.path()).1.contains("config.json"));
     let (kind, message) = refusal(&empty.path().join("nowhere"));
-    assert!(kind == ErrorKind::Model && message.contains("no such model directory"), "{message}");
+    assert!(kind == ErrorKind::Model && message.contains("no such model file or directory"), "{message}");
     let file = empty.path().join("file");
     fs::write(&file, "x").unwrap();
     // A file is read as a packed model.

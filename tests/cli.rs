@@ -233,6 +233,30 @@ fn a_file_appears_whole_or_not_at_all() {
 }
 
 #[test]
+#[cfg(unix)]
+fn a_pipe_is_written_to_and_never_replaced() {
+    use std::os::unix::fs::FileTypeExt;
+    let directory = TempDir::new().unwrap();
+    let fifo = directory.path().join("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let is_fifo = || fs::symlink_metadata(&fifo).unwrap().file_type().is_fifo();
+    let reader = Command::new("cat").arg(&fifo).stdout(Stdio::piped()).spawn().unwrap();
+    let path = fifo.display().to_string();
+    assert!(run(&["embed", "a", "-o", &path]).status.success());
+    assert_eq!(records(&reader.wait_with_output().unwrap()).len(), 1);
+    assert!(is_fifo());
+    let (code, err) = failure(&run(&["pack", "--weights", "int4", "-o", &path]));
+    assert!(code == 2 && err.contains("is not a file"), "{err}");
+    assert!(is_fifo());
+    assert_eq!(names(directory.path()), ["fifo"]);
+    // A link to where standard output goes, as /dev/stdout is.
+    let link = directory.path().join("out");
+    std::os::unix::fs::symlink("/dev/fd/1", &link).unwrap();
+    assert_eq!(records(&run(&["embed", "a", "-o", &link.display().to_string()])).len(), 1);
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+}
+
+#[test]
 #[cfg(target_os = "linux")]
 fn full_disks_and_closed_pipes() {
     for command in [&["embed", "a"][..], &["score", "a", "b"], &["explain", "a", "b"], &["tokens", "a"], &["info"]] {

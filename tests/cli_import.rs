@@ -56,7 +56,7 @@ fn exit_codes_tell_what_was_wrong() {
     let (code, _, err) = parts(&run(&["import", "-o", &target]));
     assert!(code == 2 && err.contains("no model"), "{err}");
     let (code, _, err) = parts(&run(&["import", &source.display().to_string(), "-o", &target]));
-    assert!(code == 4 && err.contains("no such model directory"), "{err}");
+    assert!(code == 4 && err.contains("no such model file or directory"), "{err}");
     fs::create_dir(&source).unwrap();
     fs::copy(Path::new(&small("torch-h24")).join("config.json"), source.join("config.json")).unwrap();
     fs::write(source.join("pytorch_model.bin"), b"\x80\x02cposix\nsystem\n.").unwrap();

@@ -38,6 +38,7 @@ pub(super) struct Cli {
 
 /// What all subcommands share.
 #[derive(Args, Debug, Clone)]
+#[command(next_help_heading = "Options of every command")]
 pub(super) struct ModelArgs {
     /// Model: a directory in Hugging Face layout, a packed file, the name of an installed model, or `starter` [default: the model in use]
     #[arg(long, value_name = "PATH|NAME", env = "TRIVEC_MODEL", global = true)]

@@ -1,6 +1,6 @@
 //! Where embeddings go: JSONL, npy or safetensors, to standard output or to a file that appears whole or not at all.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, IsTerminal, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -69,11 +69,19 @@ pub(super) fn resolve_output(path: &Path) -> Result<PathBuf> {
     if path.is_dir() {
         return Err(Failure::usage(format!("--output: {} is a directory", path.display())));
     }
-    // A link is followed, so that the file it names is replaced and not the link.
+    // A link is followed, so that the file it names is replaced and not the link. The name that a pipe's link has is no path.
+    if is_special(path) {
+        return Ok(path.to_path_buf());
+    }
     Ok(std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf()))
 }
 
-/// A temporary file beside `path`, with the path that it is to take.
+/// Whether something other than a file is there: a device, a pipe, a terminal. It is written to, never replaced.
+pub(super) fn is_special(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
+}
+
+/// A temporary file beside `path`, with the path that it is to take; in the directory for such files if `path` is not one itself.
 pub(super) fn create_beside(path: &Path) -> Result<(PathBuf, BufWriter<NamedTempFile>)> {
     let path = resolve_output(path)?;
     let mut builder = tempfile::Builder::new();
@@ -85,7 +93,9 @@ pub(super) fn create_beside(path: &Path) -> Result<(PathBuf, BufWriter<NamedTemp
         let permissions = std::fs::metadata(&path).map(|m| m.permissions());
         builder.permissions(permissions.unwrap_or_else(|_| std::fs::Permissions::from_mode(0o666)));
     }
-    let file = builder.tempfile_in(directory_of(&path)).map_err(|e| Failure::io_path(&path, &e))?;
+    let temporary = std::env::temp_dir();
+    let directory = if is_special(&path) { &temporary } else { directory_of(&path) };
+    let file = builder.tempfile_in(directory).map_err(|e| Failure::io_path(&path, &e))?;
     Ok((path, BufWriter::with_capacity(1 << 16, file)))
 }
 
@@ -113,7 +123,16 @@ pub(super) fn drop_from_cache(file: &File) {
 
 fn settle(path: &Path, file: BufWriter<NamedTempFile>, on_disk: impl Fn(&File)) -> Result<()> {
     let fail = |e: io::Error| Failure::io_path(path, &e);
-    let file = file.into_inner().map_err(|e| fail(e.into_error()))?;
+    let mut file = file.into_inner().map_err(|e| fail(e.into_error()))?;
+    if is_special(path) {
+        let mut to = OpenOptions::new().write(true).open(path).map_err(fail)?;
+        file.rewind().map_err(fail)?;
+        return match io::copy(&mut file, &mut to) {
+            // A reader that has seen enough, as on standard output.
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            copied => copied.map(|_| ()).map_err(fail),
+        };
+    }
     file.as_file().sync_all().map_err(fail)?;
     on_disk(file.as_file());
     file.persist(path).map_err(|e| fail(e.error))?;

@@ -24,7 +24,7 @@ Examples:
   curl http://127.0.0.1:8737/v1/embeddings -H 'content-type: application/json' -d '{\"input\": \"hello\"}'
 
 SIGTERM or SIGINT: no new connections, what is on its way is finished, exit 0; a second one ends at once. SIGHUP loads the model again.
-Options are read from --config (TOML, the names of the options with _ for -), then the environment, then the command line.";
+Options are read from --config (TOML, the names of the options with _ for -, those of the model too), then the environment, then the command line.";
 
 /// Every option is `None` where it is not given, so that the file can say.
 #[derive(Args, Debug, Default, Serialize, Deserialize)]
@@ -122,6 +122,20 @@ pub(super) struct ServeArgs {
     #[arg(long, env = "TRIVEC_HEALTHCHECK")]
     #[serde(skip)]
     pub healthcheck: bool,
+    // What every command takes, for the file; on the command line they are `ModelArgs`.
+    #[arg(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<PathBuf>,
+    #[arg(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threads: Option<usize>,
+    #[arg(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub isa: Option<String>,
+    #[arg(skip)]
+    pub no_check: bool,
+    #[arg(skip)]
+    pub preload: bool,
     /// TOML file of options
     #[arg(long, value_name = "FILE", env = "TRIVEC_CONFIG")]
     #[serde(skip)]
@@ -190,6 +204,11 @@ impl ServeArgs {
             log_texts: self.log_texts || file.log_texts,
             otlp_endpoint: self.otlp_endpoint.clone().or(file.otlp_endpoint),
             otlp_service_name: self.otlp_service_name.clone().or(file.otlp_service_name),
+            model: file.model,
+            threads: file.threads,
+            isa: file.isa,
+            no_check: file.no_check,
+            preload: file.preload,
             healthcheck: self.healthcheck,
             config: None,
             print_config: self.print_config,
@@ -223,6 +242,17 @@ impl ServeArgs {
         }
         all.log_format.get_or_insert(LogFormat::Text);
         Ok(all)
+    }
+
+    /// What the command line and the environment say of the model, over what the file says.
+    fn model_args(&mut self, own: &ModelArgs) -> ModelArgs {
+        self.model = own.model.clone().or(self.model.take());
+        self.threads = own.threads.or(self.threads);
+        self.isa = own.isa.clone().or(self.isa.take());
+        self.no_check |= own.no_check;
+        self.preload |= own.preload;
+        let (model, threads, isa) = (self.model.clone(), self.threads, self.isa.clone());
+        ModelArgs { model, threads, isa, no_check: self.no_check, preload: self.preload, ..own.clone() }
     }
 
     fn into_options(self) -> Result<Options> {
@@ -280,7 +310,8 @@ fn keys(path: &Path) -> Result<Vec<String>> {
 }
 
 pub(super) fn run(args: &ServeArgs, model_args: &ModelArgs) -> Result<()> {
-    let all = args.complete()?;
+    let mut all = args.complete()?;
+    let model_args = &all.model_args(model_args);
     if args.print_config {
         let text = toml::to_string(&all).map_err(|e| Failure::usage(e.to_string()))?;
         let mut out = anstream::stdout().lock();
@@ -413,6 +444,18 @@ mod tests {
         assert_eq!((again.cache, again.cache_size), (Some("c".into()), Some(ByteSize(64 << 20))), "{text}");
         std::fs::write(&path, "cache_size = \"much\"\n").unwrap();
         assert!(args.complete().is_err(), "a size that is none");
+        std::fs::write(&path, "model = \"starter\"\nthreads = 2\npreload = true\n").unwrap();
+        let own = ModelArgs {
+            model: None,
+            threads: Some(1),
+            isa: None,
+            no_check: false,
+            preload: false,
+            color: super::super::args::Color::Auto,
+            quiet: false,
+        };
+        let model = args.complete().unwrap().model_args(&own);
+        assert_eq!((model.model, model.threads, model.preload), (Some("starter".into()), Some(1), true));
         std::fs::write(&path, "porto = 9000\n").unwrap();
         assert!(args.complete().is_err(), "an unknown name is refused");
     }

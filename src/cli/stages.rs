@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::exit::{Failure, Result};
-use super::output::{drop_from_cache, resolve_output};
+use super::output::{drop_from_cache, is_special, resolve_output};
 use crate::Model;
 use crate::pack::{Calibration, PackOptions, PackReport, Plan, Stage, Writing};
 
@@ -45,11 +45,29 @@ struct Key<'a> {
 /// Packs `model` to `path`, going on where an interrupted call with the same model and options stopped.
 pub(super) fn pack(model: &Model, options: &PackOptions, path: &Path, watcher: &dyn Watcher) -> Result<PackReport> {
     let target = resolve_output(path)?;
+    if is_special(&target) {
+        return Err(Failure::usage(format!("--output: {} is not a file, and a packed model is one", target.display())));
+    }
     let directory = directory_of(&target)?;
+    let key = key(model, options)?;
     fs::create_dir_all(&directory).map_err(|e| Failure::io_path(&directory, &e))?;
     let _lock = lock(&directory, &target)?;
+    let packed = pack_in(&directory, &target, &key, (model, options), watcher);
+    if packed.is_err() && !directory.join("plan").exists() {
+        // Nothing was measured that a further call could go on with.
+        let _ = fs::remove_dir_all(&directory);
+    }
+    packed
+}
 
-    let key = key(model, options)?;
+/// The same in `directory`, which is locked.
+fn pack_in(
+    directory: &Path,
+    target: &Path,
+    key: &str,
+    (model, options): (&Model, &PackOptions),
+    watcher: &dyn Watcher,
+) -> Result<PackReport> {
     let key_path = directory.join("key");
     if fs::read(&key_path).ok().as_deref() != Some(key.as_bytes()) {
         for part in ["plan", "synced", "data"] {
@@ -63,12 +81,12 @@ pub(super) fn pack(model: &Model, options: &PackOptions, path: &Path, watcher: &
     let data = directory.join("data");
     let report = write(&writing, &data, &directory.join("synced"), watcher)?;
 
-    if let Ok(metadata) = fs::metadata(&target) {
+    if let Ok(metadata) = fs::metadata(target) {
         // A file that is replaced keeps its permissions, as for every output.
-        fs::set_permissions(&data, metadata.permissions()).map_err(|e| Failure::io_path(&target, &e))?;
+        fs::set_permissions(&data, metadata.permissions()).map_err(|e| Failure::io_path(target, &e))?;
     }
-    fs::rename(&data, &target).map_err(|e| Failure::io_path(&target, &e))?;
-    fs::remove_dir_all(&directory).map_err(|e| Failure::io_path(&directory, &e))?;
+    fs::rename(&data, target).map_err(|e| Failure::io_path(target, &e))?;
+    fs::remove_dir_all(directory).map_err(|e| Failure::io_path(directory, &e))?;
     Ok(report)
 }
 

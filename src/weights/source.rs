@@ -30,7 +30,7 @@ impl Source {
     /// A directory that exists.
     pub(crate) fn directory(path: &Path) -> Result<Source> {
         let metadata = std::fs::metadata(path).map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => Error::format(path, "there is no such model directory"),
+            std::io::ErrorKind::NotFound => Error::format(path, "there is no such model file or directory"),
             _ => Error::io(path, e),
         })?;
         if !metadata.is_dir() {
