@@ -150,6 +150,7 @@ fn damaged_packed_files_are_refused_by_name() {
         (r#""trivec.rotated":"true""#, r#""trivec.rotated":"yes""#, "expected true or false"),
         (r#"\"hidden\":60"#, r#"\"hidden\":63"#, "expected [63]"),
         (r#"\"hidden\":60"#, r#"\"hidden\":0"#, "hidden size 0"),
+        (r#"\"layers\":"#, r#"\"layers\":2147483"#, "layers, but has"),
         (r#"\"heads\":"#, r#"\"heds\":"#, "trivec.model"),
         ("attention.self.query.weight_scale", "attention.self.query.weight_scole", "scales are missing"),
         ("encoder.layer.0.output.dense.weight\"", "encoder.layer.0.output.dense.waight\"", "it is missing"),

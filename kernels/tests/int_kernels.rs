@@ -486,3 +486,17 @@ fn rows_of_another_kind_are_refused() {
     let w = Panels::new(&[128u8; 32 * 64], 32, 32 * 64);
     Kernels::best().linear_i8(x.view(), w, Finish::default(), MatMut::dense(&mut [0.0; 32], 32));
 }
+
+#[test]
+fn a_nan_stays_one_in_bf16() {
+    let bits =
+        [0x7fff_ffffu32, 0xffff_ffff, 0x7f80_0001, 0xff80_0001, 0x7fc0_0000, 0x7f80_0000, 0xff80_0000, 0x7f7f_ffff, 1];
+    let row: Vec<f32> = bits.iter().cycle().take(37).map(|&bits| f32::from_bits(bits)).collect();
+    for kernels in tables() {
+        let mut out = vec![0u16; row.len()];
+        kernels.round_bf16(&row, &mut out);
+        for (x, out) in row.iter().zip(&out) {
+            assert_eq!(bf16::from_f32(*x).to_bits(), *out, "{:x} in bf16 on {}", x.to_bits(), kernels.isa().name());
+        }
+    }
+}

@@ -34,5 +34,8 @@ mod tests {
         let weights = lexical(&[0, 250_001, 9, 1, 5, 9, 3, 7, 2], &[1.0, 0.3, 0.2, 1.0, 0.0, 0.5, 1.0, 0.1, 1.0]);
         assert_eq!(weights.iter().collect::<Vec<_>>(), [(7, 0.1), (9, 0.5), (250_001, 0.3)]);
         assert!(lexical(&[0, 2], &[1.0, 1.0]).is_empty());
+        // NaN is no weight of 0.
+        let broken = lexical(&[7, 9, 7], &[0.5, 0.2, -f32::NAN]);
+        assert!(broken.ids() == [7, 9] && broken.weights()[0].is_nan());
     }
 }

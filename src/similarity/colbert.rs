@@ -68,4 +68,13 @@ mod tests {
         assert_eq!(align(&query, &document)[0].document_row, 1);
         assert!(score(&query, &TokenVectors::new(vec![1.0; 3], 3)).is_nan());
     }
+
+    #[test]
+    fn what_is_broken_has_no_score() {
+        let good = TokenVectors::new(vec![1.0, 0.0, 0.0, 1.0], 2);
+        for broken in [vec![f32::NAN, 0.0, 0.0, 1.0], vec![0.0, 1.0, f32::NAN, 0.0], vec![f32::NAN; 4]] {
+            let broken = TokenVectors::new(broken, 2);
+            assert!(score(&good, &broken).is_nan() && score(&broken, &good).is_nan());
+        }
+    }
 }
