@@ -98,6 +98,8 @@ impl Kernels {
             Isa::Avx512Vnni => &AVX512_VNNI,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Bf16 => &AVX512_BF16,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Amx => &AMX,
             // The sets of other architectures, which are not supported.
             _ => &SCALAR,
         })
@@ -398,7 +400,7 @@ macro_rules! compiled {
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! define_table {
-    ($table:ident, $isa:ident, $token:ty, $features:tt) => {
+    ($table:ident, $isa:ident, $token:ty, $features:tt $(, $and:path)?) => {
         static $table: Kernels = Kernels {
             isa: Isa::$isa,
             linear: compiled!($token, $features, gemm::f32::linear,

@@ -31,11 +31,13 @@ pub enum Isa {
     Avx512Vnni,
     /// AVX-512 with VNNI and the dot products of bf16.
     Avx512Bf16,
+    /// These, and the matrix registers of AMX for int8 and bf16, where the operating system allows them (Linux from 5.16 on).
+    Amx,
 }
 
 impl Isa {
     /// All sets, slowest first.
-    pub const ALL: [Isa; 9] = [
+    pub const ALL: [Isa; 10] = [
         Isa::Scalar,
         Isa::Neon,
         Isa::NeonDot,
@@ -45,6 +47,7 @@ impl Isa {
         Isa::Avx512,
         Isa::Avx512Vnni,
         Isa::Avx512Bf16,
+        Isa::Amx,
     ];
 
     /// The name users write.
@@ -59,6 +62,7 @@ impl Isa {
             Isa::Avx512 => "avx512",
             Isa::Avx512Vnni => "avx512vnni",
             Isa::Avx512Bf16 => "avx512bf16",
+            Isa::Amx => "amx",
         }
     }
 
@@ -82,6 +86,8 @@ impl Isa {
             Isa::Avx512Vnni => Avx512::<1>::detect().is_some(),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Bf16 => Avx512::<2>::detect().is_some(),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Amx => Avx512::<3>::detect().is_some(),
             // The sets of other architectures.
             _ => false,
         }
@@ -99,7 +105,7 @@ pub(crate) struct Avx2<const VNNI: bool> {
     _proof: (),
 }
 
-/// Proof of AVX-512 F, BW, DQ and VL; from `LEVEL` 1 on of VNNI, at 2 of BF16.
+/// Proof of AVX-512 F, BW, DQ and VL; from `LEVEL` 1 on of VNNI, from 2 on of BF16, at 3 of AMX and the leave to use it.
 #[cfg(target_arch = "x86_64")]
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Avx512<const LEVEL: u8> {
@@ -114,7 +120,7 @@ pub(crate) struct Neon<const LEVEL: u8> {
 }
 
 /// Calls a macro once a set with the name of its table, its [`Isa`], its token and its list of features: the one place where the
-/// lists are written.
+/// lists are written. Behind a list may stand a function that must return true as well.
 #[cfg(target_arch = "x86_64")]
 macro_rules! for_each_simd {
     ($callback:ident) => {
@@ -138,6 +144,14 @@ macro_rules! for_each_simd {
             Avx512<2>,
             ["avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni", "avx512bf16"]
         );
+        // AMX has no stable feature name; its instructions are written in assembly.
+        $callback!(
+            AMX,
+            Amx,
+            Avx512<3>,
+            ["avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni", "avx512bf16"],
+            crate::simd::amx::permitted
+        );
     };
 }
 #[cfg(target_arch = "aarch64")]
@@ -153,11 +167,11 @@ pub(crate) use for_each_simd;
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! define_token {
-    ($table:ident, $isa:ident, $token:ty, [$($feature:tt),+]) => {
+    ($table:ident, $isa:ident, $token:ty, [$($feature:tt),+] $(, $and:path)?) => {
         impl $token {
             /// The token, if this CPU (and operating system) has every feature of the set.
             pub(crate) fn detect() -> Option<Self> {
-                ($(is_detected!($feature))&&+).then_some(Self { _proof: () })
+                ($(is_detected!($feature))&&+ $(&& $and())?).then_some(Self { _proof: () })
             }
 
             /// The token without asking.

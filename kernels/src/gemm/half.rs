@@ -3,7 +3,7 @@
 //! The same loop as `int8.rs`: panels of 32 outputs, tiles of up to 12 rows. A sum runs over the whole depth in one f32 accumulator an
 //! output, in ascending order: its rounding error is at most `depth · 2^-24` of the sum of magnitudes.
 
-use super::{Ahead, Finish, PANEL, Panels, load_vectors, store_vectors, tile_rows, with_tile};
+use super::{Ahead, Finish, PANEL, Panels, load_vectors, matrix, store_vectors, tile_rows, with_tile};
 use crate::LANES;
 use crate::simd::int::SimdInt;
 use crate::view::{MatMut, MatRef};
@@ -120,6 +120,9 @@ pub(crate) fn linear_bf16<S: SimdInt>(
     finish: Finish<'_>,
     mut out: MatMut<'_>,
 ) {
+    if S::MATRICES {
+        return matrix::linear_bf16(s, x, depth, w, finish, out);
+    }
     let (stride, all_rows) = (out.stride(), out.rows());
     for at in (0..w.outputs()).step_by(S::BF16_TILE.vectors * LANES) {
         let tiles = all_rows.div_ceil(S::BF16_TILE.rows);

@@ -17,7 +17,7 @@
 //! 4. Accumulators are exact: `|acc| <= depth · 255 · 127` (the stored `w + 128` against `|a| <= 127`) is below 2^31 up to a depth of
 //!    65,536. The sets that multiply the stored bytes begin with `-128 Σ a`, which the rows carry.
 
-use super::{Ahead, Finish, PANEL, Panels, load_vectors, store_vectors, tile_rows, with_tile};
+use super::{Ahead, Finish, PANEL, Panels, load_vectors, matrix, store_vectors, tile_rows, with_tile};
 use crate::LANES;
 use crate::rows8::Rows8;
 use crate::simd::int::SimdInt;
@@ -27,6 +27,9 @@ use crate::view::MatMut;
 /// See [`crate::Kernels::linear_i8`], which has checked the shapes.
 #[inline(always)]
 pub(crate) fn linear<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: Finish<'_>, mut out: MatMut<'_>) {
+    if S::MATRICES {
+        return matrix::linear_i8(s, x, w, finish, out);
+    }
     let stride = out.stride();
     for at in (0..w.outputs()).step_by(S::I8_TILE.vectors * LANES) {
         let panel = w.panel(at / PANEL);
@@ -101,17 +104,31 @@ unsafe fn tile_product<S: SimdInt, const R: usize, const N: usize>(
     let scales = load_vectors::<S, N>(s, finish.scales, at, 1.0);
     let bias = load_vectors::<S, N>(s, finish.bias, at, 0.0);
     for (r, acc) in acc.into_iter().enumerate() {
-        let scale = s.splat(row_scales[r]);
-        let mut values = [s.splat(0.0); N];
-        for n in 0..N {
-            values[n] = s.mul_add(s.mul(s.to_f32(acc[n]), scale), scales[n], bias[n]);
-            if finish.gelu {
-                values[n] = math::gelu_fast(s, values[n]);
-            }
-        }
+        let values = finish_row(s, acc, row_scales[r], scales, bias, finish.gelu);
         // SAFETY: by the caller's word.
         unsafe { store_vectors(s, out.add(r * ldo), outputs - at, values) };
     }
+}
+
+/// A row's outputs from its sums.
+#[inline(always)]
+pub(super) fn finish_row<S: SimdInt, const N: usize>(
+    s: S,
+    sums: [S::I; N],
+    row_scale: f32,
+    scales: [S::V; N],
+    bias: [S::V; N],
+    gelu: bool,
+) -> [S::V; N] {
+    let row_scale = s.splat(row_scale);
+    let mut values = [s.splat(0.0); N];
+    for n in 0..N {
+        values[n] = s.mul_add(s.mul(s.to_f32(sums[n]), row_scale), scales[n], bias[n]);
+        if gelu {
+            values[n] = math::gelu_fast(s, values[n]);
+        }
+    }
+    values
 }
 
 /// A tile's sums by dot products.

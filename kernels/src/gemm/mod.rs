@@ -18,6 +18,7 @@ pub(crate) mod f32;
 pub(crate) mod half;
 pub(crate) mod int4;
 pub(crate) mod int8;
+pub(crate) mod matrix;
 
 /// Outputs of a panel: two vectors.
 pub const PANEL: usize = 32;

@@ -80,6 +80,15 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
     fn to_f32(self, x: I) -> Self::V {
         token!(both!(_mm256_cvtepi32_ps, x))
     }
+    #[inline(always)]
+    unsafe fn load_i32(self, p: *const i32) -> I {
+        // SAFETY: token; the caller vouches for 16 readable elements.
+        unsafe { [_mm256_loadu_si256(p.cast()), _mm256_loadu_si256(p.add(8).cast())] }
+    }
+    #[inline(always)]
+    fn add_i32(self, a: I, b: I) -> I {
+        token!(both!(_mm256_add_epi32, a, b))
+    }
 
     #[inline(always)]
     unsafe fn load_w8(self, p: *const u8) -> W8 {

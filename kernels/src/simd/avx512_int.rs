@@ -4,8 +4,9 @@
 //! level (`isa.rs`); "token" below cites that.
 
 use super::int::{SimdInt, butterfly_signs};
-use super::{LANES, Simd};
+use super::{LANES, Simd, amx};
 use crate::gemm::TileShape;
+use crate::gemm::matrix::{Operands, Sums};
 use crate::isa::Avx512;
 use std::arch::x86_64::*;
 
@@ -17,9 +18,10 @@ macro_rules! token {
     };
 }
 
-/// Which levels have the dot products of bytes and words, and of bf16.
+/// Which levels have the dot products of bytes and words, and of bf16, and matrix registers.
 const VNNI: u8 = 1;
 const BF16: u8 = 2;
+const AMX: u8 = 3;
 
 /// 64 signed weights, and what multiplying unsigned by signed bytes needs without VNNI.
 #[derive(Clone, Copy)]
@@ -54,6 +56,7 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
     const VALUE_TILE: TileShape = TileShape { rows: 6, vectors: 4 };
     // More than latency times throughput.
     const PROBE_CHAINS: usize = 12;
+    const MATRICES: bool = LEVEL >= AMX;
 
     #[inline(always)]
     fn splat_i32(self, x: i32) -> __m512i {
@@ -62,6 +65,40 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
     #[inline(always)]
     fn to_f32(self, x: __m512i) -> Self::V {
         token!(_mm512_cvtepi32_ps(x))
+    }
+    #[inline(always)]
+    unsafe fn load_i32(self, p: *const i32) -> __m512i {
+        // SAFETY: token; the caller vouches for 16 readable elements.
+        unsafe { _mm512_loadu_si512(p.cast()) }
+    }
+    #[inline(always)]
+    fn add_i32(self, a: __m512i, b: __m512i) -> __m512i {
+        token!(_mm512_add_epi32(a, b))
+    }
+
+    #[inline(always)]
+    fn begin_matrices(self, rows: usize) {
+        if LEVEL >= AMX {
+            // SAFETY: token, which is only there where `permitted` has returned true.
+            unsafe { amx::configure(rows) }
+        }
+    }
+    #[inline(always)]
+    fn end_matrices(self) {
+        if LEVEL >= AMX {
+            // SAFETY: token, as above.
+            unsafe { amx::release() }
+        }
+    }
+    #[inline(always)]
+    unsafe fn matrix_sums<const INT8: bool, const PAIR: bool>(self, operands: Operands, sums: &mut Sums) {
+        // SAFETY: token, as above: none below that level has MATRICES; the caller vouches for the operands.
+        unsafe { amx::sums::<INT8, PAIR>(operands, sums) }
+    }
+    fn probe_matrices(self, int8: bool, rounds: usize) -> Option<usize> {
+        // SAFETY: token, as above.
+        (LEVEL >= AMX)
+            .then(|| unsafe { if int8 { amx::probe::<true>(rounds) } else { amx::probe::<false>(rounds) } })
     }
 
     #[inline(always)]

@@ -8,6 +8,7 @@
 
 use super::Simd;
 use crate::gemm::TileShape;
+use crate::gemm::matrix::{Operands, Sums};
 
 /// Operations on vectors of small numbers.
 pub(crate) trait SimdInt: Simd {
@@ -47,8 +48,18 @@ pub(crate) trait SimdInt: Simd {
     /// Products of a [`fastest8`](Self::fastest8).
     const FASTEST8: usize = 64;
 
+    /// Whether the set has registers that hold matrices: then the int8 and bf16 products are those of `gemm::matrix`.
+    const MATRICES: bool = false;
+
     /// All lanes `x`.
     fn splat_i32(self, x: i32) -> Self::I;
+    /// Sixteen integers.
+    ///
+    /// # Safety
+    /// 16 elements at `p` are readable.
+    unsafe fn load_i32(self, p: *const i32) -> Self::I;
+    /// `a + b`, which do not overflow.
+    fn add_i32(self, a: Self::I, b: Self::I) -> Self::I;
     /// Lane by lane.
     fn to_f32(self, x: Self::I) -> Self::V;
 
@@ -114,6 +125,33 @@ pub(crate) trait SimdInt: Simd {
         start: [i32; R],
     ) -> Option<[[Self::I; N]; R]> {
         let _ = (x, ldx, nibbles, start);
+        None
+    }
+
+    /// Prepares this thread's matrix registers for sums of `rows` rows each, 1 ..= 16, until [`end_matrices`](Self::end_matrices).
+    #[inline(always)]
+    fn begin_matrices(self, rows: usize) {
+        let _ = rows;
+    }
+    /// Gives the matrix registers back.
+    #[inline(always)]
+    fn end_matrices(self) {}
+    /// `sums[r][o] = Σ stored(o, d) · x[r][d]` over the operands' steps, for the rows of one register or of a `PAIR`. `INT8`: exact, weights
+    /// stored as `w + 128` and multiplied so. Else bf16, in an order that depends on the steps alone. Sets with [`MATRICES`](Self::MATRICES)
+    /// only.
+    ///
+    /// # Safety
+    /// [`begin_matrices`](Self::begin_matrices) has prepared registers for as many rows as begin at each of `operands.rows` that is read.
+    /// `64 · steps` bytes of each row are readable, and `2,048 · steps` of the weights. There is a step and a line.
+    #[inline(always)]
+    unsafe fn matrix_sums<const INT8: bool, const PAIR: bool>(self, operands: Operands, sums: &mut Sums) {
+        let _ = (operands, sums);
+        unreachable!("a set without matrix registers")
+    }
+    /// `rounds` times the fastest products of matrices, for [`crate::probe`]: how many multiply-adds they were, of bytes or of bf16. `None`
+    /// where there are none.
+    fn probe_matrices(self, int8: bool, rounds: usize) -> Option<usize> {
+        let _ = (int8, rounds);
         None
     }
 

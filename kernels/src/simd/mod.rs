@@ -5,6 +5,8 @@
 //! them. All are `#[inline(always)]`: they take on the features of the function they are inlined into (see `Isa::run`).
 
 #[cfg(target_arch = "x86_64")]
+pub(crate) mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx2_int;

@@ -119,6 +119,15 @@ impl<const LEVEL: u8> SimdInt for Neon<LEVEL> {
     fn to_f32(self, x: I) -> Self::V {
         token!([vcvtq_f32_s32(x[0]), vcvtq_f32_s32(x[1]), vcvtq_f32_s32(x[2]), vcvtq_f32_s32(x[3])])
     }
+    #[inline(always)]
+    unsafe fn load_i32(self, p: *const i32) -> I {
+        // SAFETY: token; the caller vouches for 16 readable elements.
+        unsafe { [vld1q_s32(p), vld1q_s32(p.add(4)), vld1q_s32(p.add(8)), vld1q_s32(p.add(12))] }
+    }
+    #[inline(always)]
+    fn add_i32(self, a: I, b: I) -> I {
+        token!([vaddq_s32(a[0], b[0]), vaddq_s32(a[1], b[1]), vaddq_s32(a[2], b[2]), vaddq_s32(a[3], b[3])])
+    }
 
     #[inline(always)]
     unsafe fn load_w8(self, p: *const u8) -> Bytes {

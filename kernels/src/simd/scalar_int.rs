@@ -33,6 +33,15 @@ impl SimdInt for Scalar {
     fn to_f32(self, x: Self::I) -> Self::V {
         x.map(|x| x as f32)
     }
+    #[inline(always)]
+    unsafe fn load_i32(self, p: *const i32) -> Self::I {
+        // SAFETY: the caller vouches for 16 readable elements.
+        unsafe { p.cast::<Self::I>().read_unaligned() }
+    }
+    #[inline(always)]
+    fn add_i32(self, a: Self::I, b: Self::I) -> Self::I {
+        std::array::from_fn(|lane| a[lane] + b[lane])
+    }
 
     #[inline(always)]
     unsafe fn load_w8(self, p: *const u8) -> Self::W8 {

@@ -147,7 +147,7 @@ fn scalar_has_the_documented_meaning() {
 /// Runs the check on a set, if this CPU has it.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! check_set {
-    ($table:ident, $isa:ident, $token:ty, $features:tt) => {
+    ($table:ident, $isa:ident, $token:ty, $features:tt $(, $and:path)?) => {
         match <$token>::detect() {
             Some(token) => has_the_meaning_of_scalar(token),
             None => println!("SKIPPED: this CPU has no {}", crate::Isa::$isa.name()),

@@ -1,0 +1,229 @@
+//! The int8 and bf16 products on sets whose registers hold matrices (`SimdInt::MATRICES`).
+//!
+//! ```text
+//! for each panel of 32 outputs
+//!   for each 32 rows                       two registers of 16; the last one begins 16 rows before the end, and what it has in common with
+//!     for each 64 bytes of depth           the one before is computed twice and finished once
+//!       sums[32][32] += rows · panel       2 + 2 loads, 4 products
+//!     out[32][32] = the sums, finished     as on every other set
+//! ```
+//! A depth that is no multiple of 64 bytes ends in a step over copies that are filled up with zeros, added to the sums behind the others.
+
+use super::int8::finish_row;
+use super::{Ahead, Finish, PANEL, Panels, load_vectors, store_vectors};
+use crate::LANES;
+use crate::rows8::Rows8;
+use crate::simd::int::SimdInt;
+use crate::view::MatMut;
+
+/// Rows of a register, and outputs of one.
+pub(crate) const TILE: usize = 16;
+/// Bytes of a row in a step.
+pub(crate) const STEP: usize = 64;
+/// Bytes of a line of a panel: 32 outputs by 4 bytes of depth.
+const LINE: usize = 4 * PANEL;
+/// Bytes of a panel in a step.
+const PANEL_STEP: usize = STEP / 4 * LINE;
+
+/// The operands of a block of sums.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Operands {
+    /// The first row of each register of rows; the second is not read if there is but one.
+    pub rows: [*const u8; 2],
+    /// Bytes between rows.
+    pub row_stride: usize,
+    /// The panel from here on.
+    pub weights: *const u8,
+    /// Steps of 64 bytes of a row and 2,048 of the panel.
+    pub steps: usize,
+    /// What to ask of memory, for later: any address.
+    pub ahead: *const u8,
+    /// Cache lines of that with every step, at least one.
+    pub lines: usize,
+}
+
+/// Sums of 32 rows by 32 outputs: integers, or the bits of f32.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(crate) struct Sums(pub [[i32; PANEL]; 2 * TILE]);
+
+/// The registers, configured for as many rows as a register of a product has.
+struct Registers<S: SimdInt>(S);
+
+impl<S: SimdInt> Registers<S> {
+    fn configure(s: S, rows: usize) -> Self {
+        s.begin_matrices(rows);
+        Registers(s)
+    }
+}
+
+impl<S: SimdInt> Drop for Registers<S> {
+    fn drop(&mut self) {
+        self.0.end_matrices();
+    }
+}
+
+/// The rows of a product.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    data: *const u8,
+    /// Bytes between rows.
+    stride: usize,
+    rows: usize,
+    /// Bytes of a row.
+    bytes: usize,
+    /// int8: `-128 Σ a` and the scale of each row.
+    offsets: &'a [i32],
+    scales: &'a [f32],
+}
+
+/// See [`crate::Kernels::linear_i8`], which has checked the shapes.
+#[inline(always)]
+pub(crate) fn linear_i8<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: Finish<'_>, out: MatMut<'_>) {
+    let (data, offsets, scales) = (x.row_ptr(0).cast(), x.offsets(), x.scales());
+    let rows = Rows { data, stride: x.stride(), rows: x.rows(), bytes: x.depth(), offsets, scales };
+    // SAFETY: rows and panels of one depth, as checked: a panel has 32 bytes for each byte of a row.
+    unsafe { linear::<S, true, u8>(s, rows, w, finish, out) }
+}
+
+/// See [`crate::Kernels::linear_bf16`], which has checked the shapes.
+#[inline(always)]
+pub(crate) fn linear_bf16<S: SimdInt>(
+    s: S,
+    x: &[u16],
+    depth: usize,
+    w: Panels<'_, u16>,
+    finish: Finish<'_>,
+    out: MatMut<'_>,
+) {
+    let (data, bytes) = (x.as_ptr().cast(), 2 * depth);
+    let rows = Rows { data, stride: bytes, rows: out.rows(), bytes, offsets: &[], scales: &[] };
+    // SAFETY: as above.
+    unsafe { linear::<S, false, u16>(s, rows, w, finish, out) }
+}
+
+/// # Safety
+/// `x` are as many rows as `out` has, of `x.bytes`, with scales and offsets if `INT8`; a panel has 32 times as many bytes.
+#[inline(always)]
+unsafe fn linear<S: SimdInt, const INT8: bool, T>(
+    s: S,
+    x: Rows<'_>,
+    w: Panels<'_, T>,
+    finish: Finish<'_>,
+    mut out: MatMut<'_>,
+) {
+    if x.rows == 0 || w.outputs() == 0 {
+        return;
+    }
+    let (stride, out) = (out.stride(), out.as_mut_ptr());
+    let height = x.rows.min(TILE);
+    let registers = x.rows.div_ceil(TILE);
+    let first_row = |register: usize| (register * TILE).min(x.rows - height);
+    let blocks = registers.div_ceil(2);
+    let _configured = Registers::configure(s, height);
+    let mut sums = Sums([[0; PANEL]; 2 * TILE]);
+    for at in (0..w.outputs()).step_by(PANEL) {
+        let panel = w.panel(at / PANEL);
+        let scales = load_vectors::<S, 2>(s, finish.scales, at, 1.0);
+        let bias = load_vectors::<S, 2>(s, finish.bias, at, 0.0);
+        for block in 0..blocks {
+            let own = [first_row(2 * block), first_row(2 * block + 1)];
+            let pair = 2 * block + 1 < registers;
+            // SAFETY: the rows of both registers are rows of `x`, `height` each; the panel is as deep as they.
+            unsafe { sums_of_block::<S, INT8, T>(s, x, own, pair, height, panel, (block, blocks), &mut sums) };
+            let mut row = 2 * block * TILE;
+            for (register, first) in own.into_iter().enumerate().take(1 + usize::from(pair)) {
+                while row < first + height {
+                    let values = &sums.0[register * TILE + row - first];
+                    let values = if INT8 {
+                        let start = s.splat_i32(x.offsets[row]);
+                        // SAFETY: 32 sums.
+                        let sums = unsafe { [s.load_i32(values.as_ptr()), s.load_i32(values.as_ptr().add(LANES))] };
+                        let sums = [s.add_i32(sums[0], start), s.add_i32(sums[1], start)];
+                        finish_row(s, sums, x.scales[row], scales, bias, finish.gelu)
+                    } else {
+                        let values = values.as_ptr().cast::<f32>();
+                        // SAFETY: 32 sums, the bits of f32.
+                        let [low, high] = unsafe { [s.load(values), s.load(values.add(LANES))] };
+                        [s.add(low, bias[0]), s.add(high, bias[1])]
+                    };
+                    // SAFETY: row `row` of `out`, outputs from `at` on.
+                    unsafe { store_vectors(s, out.add(row * stride + at), w.outputs() - at, values) };
+                    row += 1;
+                }
+            }
+        }
+    }
+}
+
+/// The sums of one register of rows, or of two.
+///
+/// # Safety
+/// The registers are configured for `height` rows; so many of `x` begin at each of `first`; the panel is as deep as they.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)] // the two operands, which part of each, where to, and what comes next
+unsafe fn sums_of_block<S: SimdInt, const INT8: bool, T>(
+    s: S,
+    x: Rows<'_>,
+    first: [usize; 2],
+    pair: bool,
+    height: usize,
+    panel: &[T],
+    (index, blocks): (usize, usize),
+    sums: &mut Sums,
+) {
+    let (whole, left) = (x.bytes / STEP, x.bytes % STEP);
+    let ahead = Ahead::of(panel, PANEL_STEP, index, blocks);
+    // SAFETY: by the caller's word. The last step's copies hold whole steps; their ends stay zero.
+    unsafe {
+        let rows = first.map(|row| x.data.add(row * x.stride));
+        let weights = panel.as_ptr().cast::<u8>();
+        let lines = ahead.step.div_ceil(64).max(1);
+        let operands = Operands { rows, row_stride: x.stride, weights, steps: whole, ahead: ahead.first, lines };
+        if left == 0 {
+            multiply::<S, INT8>(s, operands, pair, sums);
+            return;
+        }
+        let mut last_rows = Aligned([[0u8; STEP]; 2 * TILE]);
+        let mut last_weights = Aligned([0u8; PANEL_STEP]);
+        for (register, from) in rows.into_iter().enumerate().take(1 + usize::from(pair)) {
+            for row in 0..height {
+                let to = last_rows.0[register * TILE + row].as_mut_ptr();
+                to.copy_from_nonoverlapping(from.add(row * x.stride + whole * STEP), left);
+            }
+        }
+        last_weights.0.as_mut_ptr().copy_from_nonoverlapping(weights.add(whole * PANEL_STEP), left / 4 * LINE);
+        let rows = [last_rows.0[0].as_ptr(), last_rows.0[TILE].as_ptr()];
+        let end = Operands { rows, row_stride: STEP, weights: last_weights.0.as_ptr(), steps: 1, ..operands };
+        if whole == 0 {
+            multiply::<S, INT8>(s, end, pair, sums);
+            return;
+        }
+        multiply::<S, INT8>(s, operands, pair, sums);
+        let mut more = Sums([[0; PANEL]; 2 * TILE]);
+        multiply::<S, INT8>(s, end, pair, &mut more);
+        for (sum, more) in sums.0.as_flattened_mut().iter_mut().zip(more.0.as_flattened()) {
+            *sum = match INT8 {
+                true => sum.wrapping_add(*more),
+                false => (f32::from_bits(*sum as u32) + f32::from_bits(*more as u32)).to_bits() as i32,
+            };
+        }
+    }
+}
+
+/// # Safety
+/// As for [`SimdInt::matrix_sums`].
+#[inline(always)]
+unsafe fn multiply<S: SimdInt, const INT8: bool>(s: S, operands: Operands, pair: bool, sums: &mut Sums) {
+    // SAFETY: by the caller's word.
+    unsafe {
+        match pair {
+            true => s.matrix_sums::<INT8, true>(operands, sums),
+            false => s.matrix_sums::<INT8, false>(operands, sums),
+        }
+    }
+}
+
+/// Of whole cache lines.
+#[repr(C, align(64))]
+struct Aligned<T>(T);

@@ -1,0 +1,235 @@
+//! Sums of products by AMX: eight registers that hold matrices of 16 rows x 64 bytes, and one instruction that adds to 16 x 16 sums the
+//! products of 16 rows by 16 outputs over 64 bytes of depth (64 activations of int8, 32 of bf16).
+//!
+//! ```text
+//! tmm0 tmm1      sums of rows 0 .. 16 by the panel's outputs 0 .. 16 and 16 .. 32       4 x 16 cycles of products for
+//! tmm2 tmm3      sums of rows 16 .. 32                                                  4 x 8 cycles of loads; a sum waits 52
+//! tmm4 tmm5      weights: 16 lines of the panel, 128 bytes apart                        cycles for the one before, so four sums
+//! tmm6 tmm7      rows, as they lie                                                      in turn keep the multiplier busy
+//! ```
+//! The panels are what the instruction takes: a line of 64 bytes is 16 outputs x 4 depths of int8 or 2 of bf16. Nothing is laid out anew.
+//!
+//! int8 sums are exact. Those of bf16 are added as the instruction does (even and odd depths of a step apart, then to the sum; subnormals
+//! are zero), in the same order whatever the number of rows.
+//!
+//! Functions here are unsafe for want of a token: the CPU must have AMX, and the system have allowed it (`permitted`). Each block of
+//! assembly begins with sums of zero and names all matrix registers as overwritten; only their configuration (how many rows they have),
+//! which no compiled code touches, stays from [`configure`] to [`release`].
+
+use std::arch::asm;
+use std::arch::x86_64::__cpuid_count;
+
+use crate::gemm::PANEL;
+use crate::gemm::matrix::{Operands, STEP, Sums, TILE};
+
+/// Whether this CPU has AMX for int8 and bf16, and Linux lets this process use it. The first call asks for that: memory for the registers of each
+/// thread is only set aside then.
+pub(crate) fn permitted() -> bool {
+    static PERMITTED: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    *PERMITTED.get_or_init(|| has_amx() && request())
+}
+
+fn has_amx() -> bool {
+    const BF16_TILE_INT8: u32 = 1 << 22 | 1 << 24 | 1 << 25;
+    // Leaves are asked for only where the CPU has them.
+    __cpuid_count(0, 0).eax >= 7 && __cpuid_count(7, 0).edx & BF16_TILE_INT8 == BF16_TILE_INT8
+}
+
+/// Asks Linux for the registers' state (`ARCH_REQ_XCOMP_PERM` of `XFEATURE_XTILEDATA`). It refuses where the CPU's registers are not enabled, so XCR0
+/// need not be read.
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+fn request() -> bool {
+    const ARCH_PRCTL: i64 = 158;
+    const ARCH_REQ_XCOMP_PERM: u64 = 0x1023;
+    const XFEATURE_XTILEDATA: u64 = 18;
+    let result: i64;
+    // SAFETY: a system call that touches no memory of this process; it overwrites `rcx` and `r11`.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") ARCH_PRCTL => result,
+            in("rdi") ARCH_REQ_XCOMP_PERM,
+            in("rsi") XFEATURE_XTILEDATA,
+            out("rcx") _,
+            out("r11") _,
+            options(nostack)
+        );
+    }
+    result == 0
+}
+#[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
+fn request() -> bool {
+    false
+}
+
+/// What `ldtilecfg` reads.
+#[repr(C, align(64))]
+struct Configuration {
+    palette: u8,
+    start_row: u8,
+    reserved: [u8; 14],
+    bytes_of_row: [u16; 16],
+    rows: [u8; 16],
+}
+
+/// Gives this thread's matrix registers their shapes: sums and activations of `rows` rows, 1 ..= 16.
+///
+/// # Safety
+/// `permitted()` has returned true. [`release`] follows.
+#[inline(always)]
+pub(crate) unsafe fn configure(rows: usize) {
+    debug_assert!((1..=TILE).contains(&rows));
+    let mut configuration =
+        Configuration { palette: 1, start_row: 0, reserved: [0; 14], bytes_of_row: [0; 16], rows: [0; 16] };
+    for register in 0..8 {
+        configuration.bytes_of_row[register] = STEP as u16;
+        configuration.rows[register] = if matches!(register, 4 | 5) { TILE as u8 } else { rows as u8 };
+    }
+    // SAFETY: by the caller's word; it reads the 64 bytes.
+    unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const configuration, options(nostack, preserves_flags, readonly)) }
+}
+
+/// Gives the matrix registers back: a switch of threads need not save them.
+///
+/// # Safety
+/// `permitted()` has returned true.
+#[inline(always)]
+pub(crate) unsafe fn release() {
+    // SAFETY: by the caller's word.
+    unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) }
+}
+
+/// The sums of one register of rows or of two: zeros, the steps, and they are stored.
+macro_rules! multiply {
+    ($dot:literal, $o:expr, $sums:expr, PAIR) => {
+        asm!(
+            "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
+            "2:",
+            "tileloadd tmm4, [{w} + {line}*1]",
+            // The rows are read once a panel from the second-level cache: they need not push the panel out of the first.
+            "tileloaddt1 tmm6, [{x} + {stride}*1]",
+            concat!($dot, " tmm0, tmm6, tmm4"),
+            "tileloadd tmm5, [{w} + {line}*1 + 64]",
+            concat!($dot, " tmm1, tmm6, tmm5"),
+            "tileloaddt1 tmm7, [{y} + {stride}*1]",
+            concat!($dot, " tmm2, tmm7, tmm4"),
+            concat!($dot, " tmm3, tmm7, tmm5"),
+            "mov {i}, {lines}",
+            "3:",
+            "prefetcht0 [{ahead}]",
+            "add {ahead}, 64",
+            "dec {i}",
+            "jnz 3b",
+            "add {w}, 2048", "add {x}, 64", "add {y}, 64",
+            "dec {n}",
+            "jnz 2b",
+            "tilestored [{out} + {line}*1], tmm0",
+            "tilestored [{out} + {line}*1 + 64], tmm1",
+            "tilestored [{out} + {line}*1 + 2048], tmm2",
+            "tilestored [{out} + {line}*1 + 2112], tmm3",
+            w = inout(reg) $o.weights => _,
+            x = inout(reg) $o.rows[0] => _,
+            y = inout(reg) $o.rows[1] => _,
+            stride = in(reg) $o.row_stride,
+            line = in(reg) 128usize,
+            n = inout(reg) $o.steps => _,
+            i = out(reg) _,
+            lines = in(reg) $o.lines,
+            ahead = inout(reg) $o.ahead => _,
+            out = in(reg) $sums,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack)
+        )
+    };
+    ($dot:literal, $o:expr, $sums:expr, SINGLE) => {
+        asm!(
+            "tilezero tmm0", "tilezero tmm1",
+            "2:",
+            "tileloadd tmm6, [{x} + {stride}*1]",
+            "tileloadd tmm4, [{w} + {line}*1]",
+            concat!($dot, " tmm0, tmm6, tmm4"),
+            "tileloadd tmm5, [{w} + {line}*1 + 64]",
+            concat!($dot, " tmm1, tmm6, tmm5"),
+            "mov {i}, {lines}",
+            "3:",
+            "prefetcht0 [{ahead}]",
+            "add {ahead}, 64",
+            "dec {i}",
+            "jnz 3b",
+            "add {w}, 2048", "add {x}, 64",
+            "dec {n}",
+            "jnz 2b",
+            "tilestored [{out} + {line}*1], tmm0",
+            "tilestored [{out} + {line}*1 + 64], tmm1",
+            w = inout(reg) $o.weights => _,
+            x = inout(reg) $o.rows[0] => _,
+            stride = in(reg) $o.row_stride,
+            line = in(reg) 128usize,
+            n = inout(reg) $o.steps => _,
+            i = out(reg) _,
+            lines = in(reg) $o.lines,
+            ahead = inout(reg) $o.ahead => _,
+            out = in(reg) $sums,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack)
+        )
+    };
+}
+
+/// See [`super::int::SimdInt::matrix_sums`].
+///
+/// # Safety
+/// As there; `permitted()` has returned true.
+#[inline(always)]
+pub(crate) unsafe fn sums<const INT8: bool, const PAIR: bool>(o: Operands, sums: &mut Sums) {
+    debug_assert!(o.steps > 0 && o.lines > 0);
+    let out = sums.0.as_mut_ptr();
+    // SAFETY: by the caller's word; prefetches may have any address; the sums are 4,096 bytes. The stack is not used.
+    unsafe {
+        match (INT8, PAIR) {
+            (true, true) => multiply!("tdpbsud", o, out, PAIR),
+            (true, false) => multiply!("tdpbsud", o, out, SINGLE),
+            (false, true) => multiply!("tdpbf16ps", o, out, PAIR),
+            (false, false) => multiply!("tdpbf16ps", o, out, SINGLE),
+        }
+    }
+}
+
+/// `rounds` times four products on registers alone; returns the multiply-adds. For [`crate::probe`].
+///
+/// # Safety
+/// `permitted()` has returned true.
+pub(crate) unsafe fn probe<const INT8: bool>(rounds: usize) -> usize {
+    macro_rules! turn {
+        ($dot:literal) => {
+            asm!(
+                "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
+                "tilezero tmm4", "tilezero tmm5", "tilezero tmm6", "tilezero tmm7",
+                "2:",
+                concat!($dot, " tmm0, tmm6, tmm4"),
+                concat!($dot, " tmm1, tmm6, tmm5"),
+                concat!($dot, " tmm2, tmm7, tmm4"),
+                concat!($dot, " tmm3, tmm7, tmm5"),
+                "dec {n}",
+                "jnz 2b",
+                n = inout(reg) rounds.max(1) => _,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack, nomem)
+            )
+        };
+    }
+    // SAFETY: by the caller's word; registers alone.
+    unsafe {
+        configure(TILE);
+        match INT8 {
+            true => turn!("tdpbsud"),
+            false => turn!("tdpbf16ps"),
+        }
+        release();
+    }
+    let depth = if INT8 { STEP } else { STEP / 2 };
+    rounds.max(1) * 4 * TILE * (PANEL / 2) * depth
+}
