@@ -13,12 +13,9 @@ pub(crate) struct Compute<'a> {
     pub team: &'a Team,
 }
 
-/// Rows of a task: thirty-two register tiles of f32, sixteen of int8. A block of bytes (192 x 4 KB at a depth of 4,096) stays in the
-/// second-level cache beside a panel of weights; more rows would not, fewer would read the weights more often.
-const TASK_ROWS: usize = 192;
 /// Outputs of a task: enough work (25 MFLOP at 96 rows and a depth of 1,024) to hide the cost of handing it out, little
 /// enough to share a single short text among threads.
-const TASK_OUTPUTS: usize = 64;
+const TASK_OUTPUTS: usize = 128;
 
 /// `out = x Wᵀ + b` for some rows and outputs.
 pub(crate) struct LinearTask<'a> {
@@ -34,7 +31,8 @@ pub(crate) struct LinearTask<'a> {
 impl<'a> LinearTask<'a> {
     /// The tasks of `out = x Wᵀ + b` over all outputs of `linear`.
     pub(crate) fn cut(compute: Compute<'_>, x: Input<'a>, linear: &'a Linear, out: MatMut<'a>) -> Vec<LinearTask<'a>> {
-        let blocks = match out.rows().div_ceil(TASK_ROWS) {
+        let task_rows = compute.kernels.product_rows(x.row_bytes());
+        let blocks = match out.rows().div_ceil(task_rows) {
             0 | 1 => shares(compute, out),
             // As equal as they can be: 512 rows are three of 171.
             n => {
@@ -56,8 +54,9 @@ impl<'a> LinearTask<'a> {
 /// through memory and few tasks to take; the last ones are small, so that all threads end together.
 fn shares<'a>(compute: Compute<'_>, out: MatMut<'a>) -> Vec<Block<'a>> {
     let share = out.cols().div_ceil(compute.team.threads()).next_multiple_of(PANEL);
+    let rows = out.rows().max(1);
     let mut blocks = Vec::new();
-    for Block { row, col, view } in out.into_blocks(TASK_ROWS, share) {
+    for Block { row, col, view } in out.into_blocks(rows, share) {
         let (mut right, mut at) = (view, 0);
         while right.cols() > 0 {
             let cols = right.cols().div_ceil(2).next_multiple_of(PANEL).min(right.cols());

@@ -1,12 +1,13 @@
 //! Two-dimensional views and the owned matrix behind them. Two dimensions, no broadcasting.
 
+use trivec_kernels::Buffer;
 pub(crate) use trivec_kernels::{MatMut, MatRef};
 
 /// A matrix `[rows, cols]`, row-major, that can change its shape and keeps its memory.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Matrix {
     /// At least `rows · stride`.
-    data: Vec<f32>,
+    data: Buffer<f32>,
     rows: usize,
     cols: usize,
 }
@@ -22,10 +23,7 @@ impl Matrix {
     /// Takes another shape. What the values are afterwards is not said.
     pub(crate) fn reshape(&mut self, rows: usize, cols: usize) {
         (self.rows, self.cols) = (rows, cols);
-        let len = rows * stride_of(cols);
-        if self.data.len() < len {
-            self.data.resize(len, 0.0);
-        }
+        self.data.grow(rows * stride_of(cols));
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -38,7 +36,7 @@ impl Matrix {
 
     /// Bytes held.
     pub(crate) fn bytes(&self) -> usize {
-        self.data.capacity() * size_of::<f32>()
+        self.data.bytes()
     }
 
     /// Values between the beginnings of two rows.

@@ -14,6 +14,7 @@
 
 use crate::LANES;
 use crate::attention::{KEY_TILE, QUERY_BLOCK};
+use crate::buffer::Buffer;
 use crate::elementwise::load;
 use crate::gemm::{tile_rows, with_tile};
 use crate::simd::int::SimdInt;
@@ -35,11 +36,11 @@ pub struct IntKeyValues {
     tokens: usize,
     head_dim: usize,
     /// `[tiles][head_dim/4][64][4]`
-    keys: Vec<u8>,
+    keys: Buffer<u8>,
     /// `[tiles · 64]`, 0 beyond the last token.
     key_scales: Vec<f32>,
     /// `[tiles][32][dims][2]`
-    values: Vec<i16>,
+    values: Buffer<i16>,
     /// `[tiles]`
     value_scales: Vec<f32>,
 }
@@ -64,15 +65,15 @@ impl IntKeyValues {
         let tiles = tokens.div_ceil(KEY_TILE);
         // What is beyond the last token must not hold what an earlier text left; all else is written.
         let (keys, values) = (self.quads() * 4 * KEY_TILE, KEY_TILE * self.dims());
-        self.keys.resize(tiles * keys, 128);
+        self.keys.grow(tiles * keys);
         self.key_scales.resize(tiles * KEY_TILE, 0.0);
-        self.values.resize(tiles * values, 0);
+        self.values.grow(tiles * values);
         self.value_scales.resize(tiles, 0.0);
         if !tokens.is_multiple_of(KEY_TILE) {
             // 128 is a key of 0.
-            self.keys[(tiles - 1) * keys..].fill(128);
+            self.keys[(tiles - 1) * keys..][..keys].fill(128);
             self.key_scales[(tiles - 1) * KEY_TILE..].fill(0.0);
-            self.values[(tiles - 1) * values..].fill(0);
+            self.values[(tiles - 1) * values..][..values].fill(0);
         }
     }
 }
@@ -81,13 +82,13 @@ impl IntKeyValues {
 #[derive(Debug, Default)]
 pub struct IntScratch {
     /// `[48][64]`
-    scores: Vec<f32>,
+    scores: Buffer<f32>,
     /// `[48][64]`
-    p: Vec<i16>,
+    p: Buffer<i16>,
     /// `[48][dims]`
-    output: Vec<f32>,
+    output: Buffer<f32>,
     /// `[48][4 quads]`, and room for a whole vector.
-    queries: Vec<i8>,
+    queries: Buffer<i8>,
     query_scales: Vec<f32>,
     offsets: Vec<i32>,
     max: Vec<f32>,
@@ -103,10 +104,10 @@ pub struct IntScratch {
 impl IntScratch {
     fn resize(&mut self, head_dim: usize) {
         let dims = head_dim.next_multiple_of(LANES);
-        self.scores.resize(QUERY_BLOCK * KEY_TILE, 0.0);
-        self.p.resize(QUERY_BLOCK * KEY_TILE, 0);
-        self.output.resize(QUERY_BLOCK * dims, 0.0);
-        self.queries.resize(QUERY_BLOCK * dims, 0);
+        self.scores.grow(QUERY_BLOCK * KEY_TILE);
+        self.p.grow(QUERY_BLOCK * KEY_TILE);
+        self.output.grow(QUERY_BLOCK * dims);
+        self.queries.grow(QUERY_BLOCK * dims);
         self.query_scales.resize(QUERY_BLOCK, 0.0);
         self.offsets.resize(QUERY_BLOCK, 0);
         for state in [&mut self.max, &mut self.sum, &mut self.tile_sum, &mut self.tile_scale, &mut self.rescale] {

@@ -11,6 +11,7 @@
 
 mod attention;
 mod attention_int;
+mod buffer;
 mod dispatch;
 mod dot;
 mod elementwise;
@@ -23,6 +24,7 @@ mod view;
 
 pub use attention::{AttentionShape, KEY_TILE, QUERY_BLOCK};
 pub use attention_int::{IntKeyValues, IntScratch};
+pub use buffer::Buffer;
 pub use dispatch::{Kernels, UnknownIsa};
 pub use gemm::f32::DEPTH_BLOCK;
 pub use gemm::{Finish, I4_BLOCK, I4_BLOCK_BYTES, MAX_INT_DEPTH, PANEL, Panels};

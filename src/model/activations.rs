@@ -1,6 +1,6 @@
 //! Rows of states on their way into a linear layer, in the form its weights take.
 
-use trivec_kernels::{Rows8, Rows8Kind, row8_stride};
+use trivec_kernels::{Buffer, Rows8, Rows8Kind, row8_stride};
 
 use crate::compute::Compute;
 use crate::tensor::Matrix;
@@ -9,10 +9,10 @@ use crate::weights::{Input, InputForm};
 /// Buffers for the input rows of one linear layer after another; they grow to the largest and stay.
 #[derive(Debug, Default)]
 pub(crate) struct Activations {
-    bytes: Vec<i8>,
-    scales: Vec<f32>,
-    offsets: Vec<i32>,
-    halves: Vec<u16>,
+    bytes: Buffer<i8>,
+    scales: Buffer<f32>,
+    offsets: Buffer<i32>,
+    halves: Buffer<u16>,
 }
 
 /// Rows that one task writes.
@@ -76,15 +76,15 @@ impl Activations {
             InputForm::F32 => (0..blocks).map(|_| RowsMut::F32).collect(),
             InputForm::Bf16 { .. } => {
                 let depth = depth.next_multiple_of(2);
-                grow(&mut self.halves, rows * depth);
+                self.halves.grow(rows * depth);
                 let data = self.halves[..rows * depth].chunks_mut(block * depth);
                 data.map(|data| RowsMut::Bf16 { data, depth }).collect()
             }
             &InputForm::Rows8 { kind, .. } => {
                 let (stride, n, m) = (row8_stride(depth), kind.scales(depth), kind.offsets(depth));
-                grow(&mut self.bytes, rows * stride);
-                grow(&mut self.scales, rows * n);
-                grow(&mut self.offsets, rows * m);
+                self.bytes.grow(rows * stride);
+                self.scales.grow(rows * n);
+                self.offsets.grow(rows * m);
                 let data = self.bytes[..rows * stride].chunks_mut(block * stride);
                 let scales = self.scales[..rows * n].chunks_mut(block * n);
                 let offsets = self.offsets[..rows * m].chunks_mut(block * m);
@@ -137,10 +137,4 @@ impl Activations {
 /// Rows of a task that works row by row: a share for every thread of a short text, at most 32.
 pub(crate) fn rows_of_a_task(compute: Compute<'_>, rows: usize) -> usize {
     rows.div_ceil(compute.team.threads()).clamp(1, 32)
-}
-
-fn grow<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) {
-    if buffer.len() < len {
-        buffer.resize(len, T::default());
-    }
 }

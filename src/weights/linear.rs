@@ -138,6 +138,15 @@ pub(crate) enum Input<'a> {
 }
 
 impl<'a> Input<'a> {
+    /// Bytes of a row.
+    pub(crate) fn row_bytes(&self) -> usize {
+        match self {
+            Input::F32(x) => x.cols() * size_of::<f32>(),
+            Input::Bf16 { depth, .. } => depth * size_of::<u16>(),
+            Input::Rows8(x) => x.depth(),
+        }
+    }
+
     pub(crate) fn rows_from(&self, first: usize, rows: usize) -> Input<'a> {
         match self {
             Input::F32(x) => Input::F32(x.rows_from(first, rows)),

@@ -32,9 +32,9 @@ pub(crate) struct Operands {
     pub rows: [*const u8; 2],
     /// Bytes between rows.
     pub row_stride: usize,
-    /// The panel from here on.
+    /// The panel from here on: lines of 128 bytes, 32 outputs by 4 bytes of depth.
     pub weights: *const u8,
-    /// Steps of 64 bytes of a row and 2,048 of the panel.
+    /// Steps of 64 bytes of a row and 16 lines.
     pub steps: usize,
     /// What to ask of memory, for later: any address.
     pub ahead: *const u8,
@@ -46,6 +46,12 @@ pub(crate) struct Operands {
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Sums(pub [[i32; PANEL]; 2 * TILE]);
+
+impl Default for Sums {
+    fn default() -> Self {
+        Sums([[0; PANEL]; 2 * TILE])
+    }
+}
 
 /// The registers, configured for as many rows as a register of a product has.
 struct Registers<S: SimdInt>(S);
@@ -117,18 +123,15 @@ unsafe fn linear<S: SimdInt, const INT8: bool, T>(
     }
     let (stride, out) = (out.stride(), out.as_mut_ptr());
     let height = x.rows.min(TILE);
-    let registers = x.rows.div_ceil(TILE);
-    let first_row = |register: usize| (register * TILE).min(x.rows - height);
-    let blocks = registers.div_ceil(2);
+    let blocks = x.rows.div_ceil(2 * TILE);
     let _configured = Registers::configure(s, height);
-    let mut sums = Sums([[0; PANEL]; 2 * TILE]);
+    let mut sums = Sums::default();
     for at in (0..w.outputs()).step_by(PANEL) {
         let panel = w.panel(at / PANEL);
         let scales = load_vectors::<S, 2>(s, finish.scales, at, 1.0);
         let bias = load_vectors::<S, 2>(s, finish.bias, at, 0.0);
         for block in 0..blocks {
-            let own = [first_row(2 * block), first_row(2 * block + 1)];
-            let pair = 2 * block + 1 < registers;
+            let (own, pair) = registers_of(block, x.rows);
             // SAFETY: the rows of both registers are rows of `x`, `height` each; the panel is as deep as they.
             unsafe { sums_of_block::<S, INT8, T>(s, x, own, pair, height, panel, (block, blocks), &mut sums) };
             let mut row = 2 * block * TILE;
@@ -173,6 +176,10 @@ unsafe fn sums_of_block<S: SimdInt, const INT8: bool, T>(
     sums: &mut Sums,
 ) {
     let (whole, left) = (x.bytes / STEP, x.bytes % STEP);
+    if x.bytes == 0 {
+        *sums = Sums::default();
+        return;
+    }
     let ahead = Ahead::of(panel, PANEL_STEP, index, blocks);
     // SAFETY: by the caller's word. The last step's copies hold whole steps; their ends stay zero.
     unsafe {
@@ -200,7 +207,7 @@ unsafe fn sums_of_block<S: SimdInt, const INT8: bool, T>(
             return;
         }
         multiply::<S, INT8>(s, operands, pair, sums);
-        let mut more = Sums([[0; PANEL]; 2 * TILE]);
+        let mut more = Sums::default();
         multiply::<S, INT8>(s, end, pair, &mut more);
         for (sum, more) in sums.0.as_flattened_mut().iter_mut().zip(more.0.as_flattened()) {
             *sum = match INT8 {
@@ -209,6 +216,14 @@ unsafe fn sums_of_block<S: SimdInt, const INT8: bool, T>(
             };
         }
     }
+}
+
+/// Of two registers of rows, the block `index` of them: where each begins, and whether the second is needed. The last register begins 16 rows
+/// before the end.
+#[inline(always)]
+fn registers_of(index: usize, rows: usize) -> ([usize; 2], bool) {
+    let (row, last) = (index * 2 * TILE, rows - rows.min(TILE));
+    ([row.min(last), (row + TILE).min(last)], row + TILE < rows)
 }
 
 /// # Safety

@@ -97,8 +97,7 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
     }
     fn probe_matrices(self, int8: bool, rounds: usize) -> Option<usize> {
         // SAFETY: token, as above.
-        (LEVEL >= AMX)
-            .then(|| unsafe { if int8 { amx::probe::<true>(rounds) } else { amx::probe::<false>(rounds) } })
+        (LEVEL >= AMX).then(|| unsafe { if int8 { amx::probe::<true>(rounds) } else { amx::probe::<false>(rounds) } })
     }
 
     #[inline(always)]

