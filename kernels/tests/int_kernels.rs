@@ -186,7 +186,7 @@ fn outputs_of_a_panel_can_be_asked_alone() {
 #[test]
 fn int4_products_are_exact_on_every_set() {
     let mut random = Random(13);
-    for blocks in [1, 2, 5] {
+    for blocks in [1, 2, 5, 32, 37] {
         let depth = blocks * I4_BLOCK;
         for outputs in [1, 32, 45] {
             let weights: Vec<u8> = (0..outputs * depth).map(|_| random.below(16) as u8).collect();
@@ -203,7 +203,7 @@ fn int4_products_are_exact_on_every_set() {
                 }
             }
             let bias = random.vec(outputs);
-            for rows in 0..=17 {
+            for rows in (0..=17).chain([33, 48, 63]) {
                 let values = random.vec(rows * depth);
                 for kind in [Rows8Kind::Int4, Rows8Kind::Int4Grouped] {
                     for kernels in tables() {

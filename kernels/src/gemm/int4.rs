@@ -13,7 +13,7 @@
 //! `|acc| <= 32 · 15 · 127 · 2`: far from overflow.
 
 use super::{
-    Ahead, Finish, I4_BLOCK, I4_BLOCK_BYTES, PANEL, Panels, load_vectors, store_vectors, tile_rows, with_tile,
+    Ahead, Finish, I4_BLOCK, I4_BLOCK_BYTES, PANEL, Panels, load_vectors, matrix4, store_vectors, tile_rows, with_tile,
 };
 use crate::LANES;
 use crate::rows8::{Rows8, Rows8Kind};
@@ -24,6 +24,9 @@ use crate::view::MatMut;
 /// See [`crate::Kernels::linear_i4`], which has checked the shapes.
 #[inline(always)]
 pub(crate) fn linear<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: Finish<'_>, mut out: MatMut<'_>) {
+    if S::MATRICES && x.rows() >= matrix4::FEWEST_ROWS {
+        return matrix4::linear(s, x, w, finish, out);
+    }
     let stride = out.stride();
     let blocks = x.depth() / I4_BLOCK;
     let groups = x.scale_groups();
@@ -138,17 +141,30 @@ unsafe fn tile_product<S: SimdInt, const R: usize, const N: usize>(
     }
     let bias = load_vectors::<S, N>(s, finish.bias, at, 0.0);
     for (r, sums) in sums.into_iter().enumerate() {
-        let scale = s.splat(if tile.grouped { 1.0 } else { row_scales[r] });
-        let mut values = [s.splat(0.0); N];
-        for n in 0..N {
-            values[n] = s.mul_add(sums[n], scale, bias[n]);
-            if finish.gelu {
-                values[n] = math::gelu_fast(s, values[n]);
-            }
-        }
+        let values = finish_row(s, sums, if tile.grouped { 1.0 } else { row_scales[r] }, bias, finish.gelu);
         // SAFETY: by the caller's word.
         unsafe { store_vectors(s, out.add(r * ldo), outputs - at, values) };
     }
+}
+
+/// A row's outputs from its sums.
+#[inline(always)]
+pub(super) fn finish_row<S: SimdInt, const N: usize>(
+    s: S,
+    sums: [S::V; N],
+    row_scale: f32,
+    bias: [S::V; N],
+    gelu: bool,
+) -> [S::V; N] {
+    let row_scale = s.splat(row_scale);
+    let mut values = [s.splat(0.0); N];
+    for n in 0..N {
+        values[n] = s.mul_add(sums[n], row_scale, bias[n]);
+        if gelu {
+            values[n] = math::gelu_fast(s, values[n]);
+        }
+    }
+    values
 }
 
 /// Sums of a block by dot products.

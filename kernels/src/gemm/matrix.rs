@@ -53,12 +53,12 @@ impl Default for Sums {
     }
 }
 
-/// The registers, configured for as many rows as a register of a product has.
-struct Registers<S: SimdInt>(S);
+/// The registers, configured for as many rows as a register of a product has, and bytes of depth.
+pub(super) struct Registers<S: SimdInt>(S);
 
 impl<S: SimdInt> Registers<S> {
-    fn configure(s: S, rows: usize) -> Self {
-        s.begin_matrices(rows);
+    pub(super) fn configure(s: S, rows: usize, depth_bytes: usize) -> Self {
+        s.begin_matrices(rows, depth_bytes);
         Registers(s)
     }
 }
@@ -124,7 +124,7 @@ unsafe fn linear<S: SimdInt, const INT8: bool, T>(
     let (stride, out) = (out.stride(), out.as_mut_ptr());
     let height = x.rows.min(TILE);
     let blocks = x.rows.div_ceil(2 * TILE);
-    let _configured = Registers::configure(s, height);
+    let _configured = Registers::configure(s, height, STEP);
     let mut sums = Sums::default();
     for at in (0..w.outputs()).step_by(PANEL) {
         let panel = w.panel(at / PANEL);

@@ -19,6 +19,7 @@ pub(crate) mod half;
 pub(crate) mod int4;
 pub(crate) mod int8;
 pub(crate) mod matrix;
+pub(crate) mod matrix4;
 
 /// Outputs of a panel: two vectors.
 pub const PANEL: usize = 32;

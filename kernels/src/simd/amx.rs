@@ -21,6 +21,7 @@ use std::arch::x86_64::__cpuid_count;
 
 use crate::gemm::PANEL;
 use crate::gemm::matrix::{Operands, STEP, Sums, TILE};
+use crate::gemm::matrix4::GroupSums;
 
 /// Whether this CPU has AMX for int8 and bf16, and Linux lets this process use it. The first call asks for that: memory for the registers of each
 /// thread is only set aside then.
@@ -72,18 +73,23 @@ struct Configuration {
     rows: [u8; 16],
 }
 
-/// Gives this thread's matrix registers their shapes: sums and activations of `rows` rows, 1 ..= 16.
+/// Gives this thread's matrix registers their shapes: sums and activations of `rows` rows, 1 ..= 16, of `depth_bytes`, a multiple of 4 up to 64.
 ///
 /// # Safety
 /// `permitted()` has returned true. [`release`] follows.
 #[inline(always)]
-pub(crate) unsafe fn configure(rows: usize) {
-    debug_assert!((1..=TILE).contains(&rows));
+pub(crate) unsafe fn configure(rows: usize, depth_bytes: usize) {
+    debug_assert!((1..=TILE).contains(&rows) && (4..=STEP).contains(&depth_bytes) && depth_bytes.is_multiple_of(4));
     let mut configuration =
         Configuration { palette: 1, start_row: 0, reserved: [0; 14], bytes_of_row: [0; 16], rows: [0; 16] };
     for register in 0..8 {
-        configuration.bytes_of_row[register] = STEP as u16;
-        configuration.rows[register] = if matches!(register, 4 | 5) { TILE as u8 } else { rows as u8 };
+        let (rows, bytes) = match register {
+            4 | 5 => (depth_bytes / 4, STEP),
+            6 | 7 => (rows, depth_bytes),
+            _ => (rows, STEP),
+        };
+        configuration.rows[register] = rows as u8;
+        configuration.bytes_of_row[register] = bytes as u16;
     }
     // SAFETY: by the caller's word; it reads the 64 bytes.
     unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const configuration, options(nostack, preserves_flags, readonly)) }
@@ -197,6 +203,44 @@ pub(crate) unsafe fn sums<const INT8: bool, const PAIR: bool>(o: Operands, sums:
     }
 }
 
+/// See [`super::int::SimdInt::matrix_blocks4`].
+///
+/// # Safety
+/// As there; `permitted()` has returned true.
+#[inline(always)]
+pub(crate) unsafe fn blocks4(x: *const i8, ldx: usize, w: *const i8, sums: &mut GroupSums) {
+    // SAFETY: by the caller's word; the sums of a block are 1,024 bytes.
+    unsafe {
+        asm!(
+            "tileloadd tmm6, [{x} + {ldx}*1]",
+            "tileloadd tmm4, [{w} + {line}*1]",
+            "tilezero tmm0",
+            "tdpbssd tmm0, tmm6, tmm4",
+            "tileloadd tmm7, [{x} + {ldx}*1 + 32]",
+            "tileloadd tmm5, [{w} + {line}*1 + 1024]",
+            "tilezero tmm1",
+            "tdpbssd tmm1, tmm7, tmm5",
+            "tileloadd tmm6, [{x} + {ldx}*1 + 64]",
+            "tileloadd tmm4, [{w} + {line}*1 + 2048]",
+            "tilezero tmm2",
+            "tdpbssd tmm2, tmm6, tmm4",
+            "tileloadd tmm7, [{x} + {ldx}*1 + 96]",
+            "tileloadd tmm5, [{w} + {line}*1 + 3072]",
+            "tilezero tmm3",
+            "tdpbssd tmm3, tmm7, tmm5",
+            "tilestored [{sums} + {row}*1], tmm0",
+            "tilestored [{sums} + {row}*1 + 1024], tmm1",
+            "tilestored [{sums} + {row}*1 + 2048], tmm2",
+            "tilestored [{sums} + {row}*1 + 3072], tmm3",
+            x = in(reg) x, ldx = in(reg) ldx, w = in(reg) w, sums = in(reg) sums.0.as_mut_ptr(),
+            line = in(reg) 128usize, row = in(reg) 64usize,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack, preserves_flags)
+        );
+    }
+}
+
 /// `rounds` times four products on registers alone; returns the multiply-adds. For [`crate::probe`].
 ///
 /// # Safety
@@ -223,7 +267,7 @@ pub(crate) unsafe fn probe<const INT8: bool>(rounds: usize) -> usize {
     }
     // SAFETY: by the caller's word; registers alone.
     unsafe {
-        configure(TILE);
+        configure(TILE, STEP);
         match INT8 {
             true => turn!("tdpbsud"),
             false => turn!("tdpbf16ps"),

@@ -7,6 +7,7 @@ use super::int::{SimdInt, butterfly_signs};
 use super::{LANES, Simd, amx};
 use crate::gemm::TileShape;
 use crate::gemm::matrix::{Operands, Sums};
+use crate::gemm::matrix4::GroupSums;
 use crate::isa::Avx512;
 use std::arch::x86_64::*;
 
@@ -77,10 +78,10 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
     }
 
     #[inline(always)]
-    fn begin_matrices(self, rows: usize) {
+    fn begin_matrices(self, rows: usize, depth_bytes: usize) {
         if LEVEL >= AMX {
             // SAFETY: token, which is only there where `permitted` has returned true.
-            unsafe { amx::configure(rows) }
+            unsafe { amx::configure(rows, depth_bytes) }
         }
     }
     #[inline(always)]
@@ -94,6 +95,24 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
     unsafe fn matrix_sums<const INT8: bool, const PAIR: bool>(self, operands: Operands, sums: &mut Sums) {
         // SAFETY: token, as above: none below that level has MATRICES; the caller vouches for the operands.
         unsafe { amx::sums::<INT8, PAIR>(operands, sums) }
+    }
+    #[inline(always)]
+    unsafe fn matrix_blocks4(self, x: *const i8, ldx: usize, w: *const i8, sums: &mut GroupSums) {
+        // SAFETY: token, as above; the caller vouches for the operands.
+        unsafe { amx::blocks4(x, ldx, w, sums) }
+    }
+    #[inline(always)]
+    unsafe fn unpack_w4(self, nibbles: *const u8, vector: usize, to: *mut i8) {
+        for quad in 0..4 {
+            // SAFETY: token; the caller vouches for 512 bytes to read and 1,024 to write.
+            unsafe {
+                let eights = _mm512_set1_epi8(8);
+                let [low, high] = self.load_w4(nibbles.add(quad * 128 + vector * 64));
+                let to = to.add(quad * 128 + vector * 64);
+                _mm512_storeu_si512(to.cast(), _mm512_sub_epi8(low, eights));
+                _mm512_storeu_si512(to.add(512).cast(), _mm512_sub_epi8(high, eights));
+            }
+        }
     }
     fn probe_matrices(self, int8: bool, rounds: usize) -> Option<usize> {
         // SAFETY: token, as above.

@@ -9,6 +9,7 @@
 use super::Simd;
 use crate::gemm::TileShape;
 use crate::gemm::matrix::{Operands, Sums};
+use crate::gemm::matrix4::GroupSums;
 
 /// Operations on vectors of small numbers.
 pub(crate) trait SimdInt: Simd {
@@ -128,10 +129,11 @@ pub(crate) trait SimdInt: Simd {
         None
     }
 
-    /// Prepares this thread's matrix registers for sums of `rows` rows each, 1 ..= 16, until [`end_matrices`](Self::end_matrices).
+    /// Prepares this thread's matrix registers for sums of `rows` rows each, 1 ..= 16, and steps of 4 ..= 64 bytes of depth, a multiple of 4,
+    /// until [`end_matrices`](Self::end_matrices).
     #[inline(always)]
-    fn begin_matrices(self, rows: usize) {
-        let _ = rows;
+    fn begin_matrices(self, rows: usize, depth_bytes: usize) {
+        let _ = (rows, depth_bytes);
     }
     /// Gives the matrix registers back.
     #[inline(always)]
@@ -141,11 +143,32 @@ pub(crate) trait SimdInt: Simd {
     /// only.
     ///
     /// # Safety
-    /// [`begin_matrices`](Self::begin_matrices) has prepared registers for as many rows as begin at each of `operands.rows` that is read.
+    /// [`begin_matrices`](Self::begin_matrices) has prepared registers for 64 bytes and as many rows as begin at each of `operands.rows` that is read.
     /// `64 · steps` bytes of each row are readable, and `16 · steps` lines of the weights. There is a step, and a line to ask for.
     #[inline(always)]
     unsafe fn matrix_sums<const INT8: bool, const PAIR: bool>(self, operands: Operands, sums: &mut Sums) {
         let _ = (operands, sums);
+        unreachable!("a set without matrix registers")
+    }
+    /// `sums[b][r][o] = Σ w[b][o][d] · x[r][32 b + d]` over the 32 depths of each of four int4 blocks, for 16 rows and one vector of weights as
+    /// [`unpack_w4`](Self::unpack_w4) leaves them. Exact. Sets with [`MATRICES`](Self::MATRICES) only.
+    ///
+    /// # Safety
+    /// [`begin_matrices`](Self::begin_matrices) has prepared registers for 16 rows and 32 bytes; 128 bytes of each row are readable, `ldx` apart;
+    /// 32 lines of 64 bytes at `w`, 128 apart.
+    #[inline(always)]
+    unsafe fn matrix_blocks4(self, x: *const i8, ldx: usize, w: *const i8, sums: &mut GroupSums) {
+        let _ = (x, ldx, w, sums);
+        unreachable!("a set without matrix registers")
+    }
+    /// The weights of one of the two vectors of an int4 block, as `w`: `to[8 quads][2 vectors][16 outputs][4]` from nibbles as
+    /// [`load_w4`](Self::load_w4) reads them. Sets with [`MATRICES`](Self::MATRICES) only.
+    ///
+    /// # Safety
+    /// 512 bytes at `nibbles` are readable, 1,024 at `to` writable; `vector` is 0 or 1.
+    #[inline(always)]
+    unsafe fn unpack_w4(self, nibbles: *const u8, vector: usize, to: *mut i8) {
+        let _ = (nibbles, vector, to);
         unreachable!("a set without matrix registers")
     }
     /// `rounds` times the fastest products of matrices, for [`crate::probe`]: how many multiply-adds they were, of bytes or of bf16. `None`

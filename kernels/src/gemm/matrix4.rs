@@ -1,0 +1,176 @@
+//! The int4 product of many rows on sets whose registers hold matrices: the sums of a block of 32 depths are one step of them.
+//!
+//! ```text
+//! for each panel of 32 outputs
+//!   for each 1,024 depths                          unpacked to bytes once for all rows
+//!     for each 16 rows by 16 outputs
+//!       for each 4 blocks of 32 depths             4 x 2 loads, 4 products, 4 stores: each waits for nothing but its own loads
+//!         sum[16] += acc · block scale             (· activation scale of the block)
+//! ```
+//! What a block adds goes through memory, from matrix to vector registers, so 16 sums of 16 outputs stay in registers from one block to the
+//! next, and in `out` from one piece of the depth to the next. Weights are unpacked to `w`, signed: rows need no correction. The same integers,
+//! added in the same order, as in `int4.rs`.
+
+use super::int4::finish_row;
+use super::matrix::{Registers, TILE};
+use super::{Ahead, Finish, I4_BLOCK, I4_BLOCK_BYTES, PANEL, Panels, load_vectors, store_vectors};
+use crate::LANES;
+use crate::rows8::{Rows8, Rows8Kind};
+use crate::simd::int::SimdInt;
+use crate::view::MatMut;
+
+/// Bytes of a block of one panel, unpacked: `[8 quads][32 outputs][4]`.
+const UNPACKED: usize = PANEL * I4_BLOCK;
+/// Blocks that are unpacked at once: 32 KB, a depth of 1,024.
+const PIECE: usize = 32;
+/// Blocks that are multiplied at once.
+pub(crate) const GROUP: usize = 4;
+const _: () = assert!(PIECE.is_multiple_of(GROUP));
+
+/// Unpacked blocks.
+#[repr(C, align(64))]
+struct Weights8([[i8; UNPACKED]; PIECE]);
+
+/// Sums of each block of a group: 16 rows by 16 outputs.
+#[repr(C, align(64))]
+pub(crate) struct GroupSums(pub [[i32; TILE * LANES]; GROUP]);
+
+/// Fewest rows for which this is faster than the dot products of `int4.rs` (measured: 16 rows are
+/// not, 32 are 1.2 times, 128 are 1.6 times as fast).
+pub(crate) const FEWEST_ROWS: usize = 2 * TILE + 1;
+
+/// See [`crate::Kernels::linear_i4`], which has checked the shapes; there are at least 16 rows.
+#[inline(always)]
+pub(crate) fn linear<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: Finish<'_>, mut out: MatMut<'_>) {
+    let (stride, to) = (out.stride(), out.as_mut_ptr());
+    let registers = x.rows().div_ceil(TILE);
+    let _configured = Registers::configure(s, TILE, I4_BLOCK);
+    let mut unpacked = Weights8([[0; UNPACKED]; PIECE]);
+    let mut sums = GroupSums([[0; TILE * LANES]; GROUP]);
+    for at in (0..w.outputs()).step_by(PANEL) {
+        let panel = w.panel(at / PANEL);
+        for (piece, bytes) in panel.chunks(PIECE * I4_BLOCK_BYTES).enumerate() {
+            for (block, to) in bytes.chunks_exact(I4_BLOCK_BYTES).zip(&mut unpacked.0) {
+                for vector in 0..2 {
+                    // SAFETY: 512 bytes of nibbles behind the scales, 1,024 to write.
+                    unsafe { s.unpack_w4(block.as_ptr().add(2 * PANEL), vector, to.as_mut_ptr()) };
+                }
+            }
+            for register in 0..registers {
+                let ahead = Ahead::of(bytes, I4_BLOCK_BYTES, register, registers);
+                for line in 0..(PIECE * ahead.step).div_ceil(64) {
+                    s.prefetch(ahead.first.wrapping_add(line * 64));
+                }
+                // The last register begins 16 rows before the end: what it has in common with the one before is written again, not added to.
+                let (row, again) = ((register * TILE).min(x.rows() - TILE), piece > 0);
+                let skip = register * TILE - row;
+                let tile =
+                    Tile { x, row, skip, finish, outputs: w.outputs(), first: piece * PIECE, blocks: bytes, again };
+                for vector in 0..2 {
+                    let at = at + vector * LANES;
+                    if at >= w.outputs() {
+                        break;
+                    }
+                    // SAFETY: 16 rows from `row` on, of the panel's depth; the blocks of the piece are unpacked.
+                    unsafe {
+                        let out = to.add(row * stride + at);
+                        let weights = unpacked.0.as_ptr().cast::<i8>().add(vector * 4 * LANES);
+                        let end = piece * PIECE + bytes.len() / I4_BLOCK_BYTES == x.depth() / I4_BLOCK;
+                        match (x.kind() == Rows8Kind::Int4Grouped, end) {
+                            (true, true) => {
+                                tile_product::<S, true, true>(s, tile, weights, (vector, at), &mut sums, out, stride)
+                            }
+                            (true, false) => {
+                                tile_product::<S, true, false>(s, tile, weights, (vector, at), &mut sums, out, stride)
+                            }
+                            (false, true) => {
+                                tile_product::<S, false, true>(s, tile, weights, (vector, at), &mut sums, out, stride)
+                            }
+                            (false, false) => {
+                                tile_product::<S, false, false>(s, tile, weights, (vector, at), &mut sums, out, stride)
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Sixteen rows and a piece of a panel.
+#[derive(Clone, Copy)]
+struct Tile<'a> {
+    x: Rows8<'a>,
+    /// The first row.
+    row: usize,
+    /// Rows that another tile has written.
+    skip: usize,
+    finish: Finish<'a>,
+    /// All outputs.
+    outputs: usize,
+    /// The first block of the piece.
+    first: usize,
+    /// The piece, for its scales.
+    blocks: &'a [u8],
+    /// Whether earlier pieces are summed in `out`.
+    again: bool,
+}
+
+/// One vector of a panel's outputs, `vector`, which begins at output `at`; the sums of a depth's `LAST` piece are finished.
+///
+/// # Safety
+/// The registers are configured for 16 rows and 32 bytes of depth; 16 rows of `tile.x`, from `tile.row` on, have the panel's depth; `weights` are the
+/// piece's blocks, unpacked, of this vector; `out` takes the rows.
+#[inline(always)]
+unsafe fn tile_product<S: SimdInt, const GROUPED: bool, const LAST: bool>(
+    s: S,
+    tile: Tile<'_>,
+    weights: *const i8,
+    (vector, at): (usize, usize),
+    products: &mut GroupSums,
+    out: *mut f32,
+    stride: usize,
+) {
+    let Tile { x, row, skip, finish, outputs, first, .. } = tile;
+    let groups = x.scale_groups();
+    let scales = &x.scales()[row * groups..][..TILE * groups];
+    let mut sums = [s.splat(0.0); TILE];
+    if tile.again {
+        for (r, sum) in sums.iter_mut().enumerate() {
+            // SAFETY: what this tile wrote for the piece before.
+            *sum = unsafe { s.load_first(out.wrapping_add(r * stride), (outputs - at).min(LANES)) };
+        }
+    }
+    for (group, blocks) in tile.blocks.chunks(GROUP * I4_BLOCK_BYTES).enumerate() {
+        let block = first + group * GROUP;
+        // SAFETY: 32 activations of each row and, for blocks that do not exist, what fills the row up to its stride, a multiple of 64 and
+        // at least 64 more; a group of unpacked blocks.
+        unsafe {
+            let rows = x.row_ptr(row).add(block * I4_BLOCK);
+            s.matrix_blocks4(rows, x.stride(), weights.add(group * GROUP * UNPACKED), products);
+        }
+        for (index, bytes) in blocks.chunks_exact(I4_BLOCK_BYTES).enumerate() {
+            // SAFETY: 32 scales of two bytes begin the block.
+            let block_scale = unsafe { s.load_f16(bytes.as_ptr().cast::<u16>().add(vector * LANES)) };
+            for (r, sum) in sums.iter_mut().enumerate() {
+                // SAFETY: 16 sums of row `r < 16`; a scale for each block of 16 rows.
+                unsafe {
+                    let mut value = s.to_f32(s.load_i32(products.0[index].as_ptr().add(r * LANES)));
+                    if GROUPED {
+                        value = s.mul(value, s.splat(*scales.get_unchecked(r * groups + block + index)));
+                    }
+                    *sum = s.mul_add(value, block_scale, *sum);
+                }
+            }
+        }
+    }
+    let bias = load_vectors::<S, 1>(s, finish.bias, at, 0.0);
+    for (r, sum) in sums.into_iter().enumerate().skip(skip) {
+        let values = match LAST {
+            true => finish_row(s, [sum], if GROUPED { 1.0 } else { scales[r] }, bias, finish.gelu),
+            false => [sum],
+        };
+        // SAFETY: by the caller's word.
+        unsafe { store_vectors(s, out.wrapping_add(r * stride), outputs - at, values) };
+    }
+}
