@@ -36,7 +36,7 @@ fn the_budget_buys_the_layer_that_hurts_most() {
         json["layers"][better] = "int8".into();
         let plan = serde_json::from_value(json).unwrap();
         let mut bytes = Vec::new();
-        let writing = Writing::new(&model, &mixed, &plan).unwrap();
+        let writing = Writing::new(&model, &mixed, &plan, &|_, _, _| ()).unwrap();
         writing.write(Path::new("out"), &mut bytes, 0, &|_, _| ()).unwrap();
         let rounded = Model::from_packed_bytes(&bytes, &LoadOptions::default()).unwrap();
         let found = rounded.encode(&texts, &options).unwrap();

@@ -18,7 +18,10 @@ impl<T: Copy + Default> Buffer<T> {
     /// Makes it at least `len` long. What its elements are afterwards is not said, but that they are some.
     pub fn grow(&mut self, len: usize) {
         if self.len() < len {
-            // Nothing is kept, so nothing need be copied.
+            // A quarter more than before, at least: lengths that rise by little each time must not cost an allocation each time.
+            let len = len.max(self.len() + self.len() / 4);
+            // Nothing is kept, so nothing need be copied, and the old elements can go first.
+            (self.data, self.start) = (Vec::new(), 0);
             self.data = vec![T::default(); len + LINE / size_of::<T>().clamp(1, LINE)];
             self.start = self.data.as_ptr().align_offset(LINE).min(self.data.len() - len);
         }

@@ -132,7 +132,8 @@ fn rows() {
 
 /// Shapes of products: every remainder of a panel, tiles of one row to more than the largest.
 fn shapes() -> impl Iterator<Item = (usize, usize)> {
-    [1, 2, 3, 4, 6, 7, 13].into_iter().flat_map(|rows| [1, 31, 32, 33].map(|outputs| (rows, outputs)))
+    // From 17 rows on matrix registers take them in pairs, from 33 on they take int4; the last of them begins 16 rows before the end.
+    [1, 2, 3, 4, 6, 7, 13, 17, 33, 34].into_iter().flat_map(|rows| [1, 31, 32, 33].map(|outputs| (rows, outputs)))
 }
 
 #[test]
@@ -142,7 +143,7 @@ fn integer_products() {
             let numbers = || Guarded::new(side, &values(outputs));
             let (scales, bias) = (numbers(), numbers());
             let mut out = Guarded::new(side, &vec![0.0; rows * outputs]);
-            for depth in [1, 3, 4, 5, 8, 12, 31, 32, 33, 64, 96] {
+            for depth in [1, 3, 4, 5, 8, 12, 31, 32, 33, 64, 96, 128, 129, 193, 1056] {
                 for kind in [Rows8Kind::Int8, Rows8Kind::Int4, Rows8Kind::Int4Grouped] {
                     let data = Guarded::new(side, &vec![3i8; rows * row8_stride(depth)]);
                     let row_scales = Guarded::new(side, &vec![0.5; rows * kind.scales(depth)]);

@@ -112,6 +112,7 @@ impl Watcher for Bar {
         let what = match stage {
             Stage::Calibration => "calibrating",
             Stage::Layers => "measuring",
+            Stage::Moments => "calibrating",
         };
         self.set(what, done as u64, total as u64);
     }

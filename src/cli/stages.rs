@@ -77,7 +77,8 @@ fn pack_in(
     }
 
     let plan = plan(model, options, &directory.join("plan"), watcher)?;
-    let writing = Writing::new(model, options, &plan)?;
+    let step = |stage, done, total| watcher.measuring(stage, done, total);
+    let writing = Writing::new(model, options, &plan, &step)?;
     let data = directory.join("data");
     let report = write(&writing, &data, &directory.join("synced"), watcher)?;
 
@@ -150,7 +151,7 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
 fn plan(model: &Model, options: &PackOptions, path: &Path, watcher: &dyn Watcher) -> Result<Plan> {
     // Whatever cannot be read as a plan for this model is made anew.
     let kept = fs::read(path).ok().and_then(|bytes| serde_json::from_slice::<Plan>(&bytes).ok());
-    if let Some(plan) = kept.filter(|plan| Writing::new(model, options, plan).is_ok()) {
+    if let Some(plan) = kept.filter(|plan| plan.fits(model, options)) {
         watcher.resumed("what was measured");
         return Ok(plan);
     }
@@ -273,7 +274,7 @@ mod tests {
         assert_eq!(fs::read(&target).unwrap(), expected);
         assert!(!stages.exists());
         let heard = script.heard.into_inner();
-        assert!(heard[0] == "resumed: what was measured" && heard[1].contains("MB"), "{heard:?}");
+        assert!(heard[..2] == ["resumed: what was measured", "Moments"] && heard[2].contains("MB"), "{heard:?}");
     }
 
     #[test]
@@ -297,7 +298,7 @@ mod tests {
             let script = Script::default();
             pack(&model, &options, &target, &script).unwrap();
             assert_eq!(fs::read(&target).unwrap(), expected);
-            assert_eq!(script.heard.into_inner(), ["Calibration"], "all is made anew");
+            assert_eq!(script.heard.into_inner(), ["Calibration", "Moments"], "all is made anew");
         }
     }
 

@@ -1,6 +1,6 @@
 //! What the rest of the crate sees of a model: packing, the bench.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use trivec_kernels::Kernels;
 
@@ -10,7 +10,7 @@ use crate::config::DensePipeline;
 #[cfg(feature = "cli")]
 use crate::config::Pooling;
 use crate::error::Result;
-use crate::model::{Encoder, Observer, TextBatch, Wanted, Workspace};
+use crate::model::{Encoder, Observe, TextBatch, Wanted, Workspace};
 use crate::parallel::Team;
 use crate::text::Tokenizer;
 #[cfg(feature = "cli")]
@@ -125,17 +125,18 @@ impl Model {
         self.tokenizer.as_ref()
     }
 
-    /// Runs the encoder over `texts` and returns what the inputs of its layers are.
+    /// Runs the encoder over `texts` and shows `observer` what the inputs of its layers are.
     pub(crate) fn observe(
         &self,
         texts: &[&str],
         options: &EncodeOptions,
+        observer: Arc<Mutex<dyn Observe>>,
         progress: &dyn Fn(usize),
-    ) -> Result<Observer> {
+    ) -> Result<()> {
         let max_length = self.check_ranges(options)?;
         let tokenizer = self.tokenizer()?;
         let compute = Compute { kernels: self.kernels, team: &self.team };
-        let mut ws = Workspace { observer: Some(Observer::default()), ..Workspace::default() };
+        let mut ws = Workspace { observer: Some(observer), ..Workspace::default() };
         for (done, text) in texts.iter().enumerate() {
             progress(done);
             let mut batch = TextBatch::default();
@@ -143,6 +144,6 @@ impl Model {
             self.encoder.forward(compute, &batch, Wanted::AllTokens, &mut ws);
         }
         progress(texts.len());
-        Ok(ws.observer.take().unwrap_or_default())
+        Ok(())
     }
 }

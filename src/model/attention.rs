@@ -5,6 +5,7 @@ use std::ops::Range;
 use trivec_kernels::{AttentionShape, Block, IntKeyValues, IntScratch, QUERY_BLOCK};
 
 use super::encoder::{TextBatch, Wanted};
+use super::observe::show;
 use super::workspace::{Workspace, attention_shape};
 use crate::compute::{Compute, LinearTask, run_linear};
 use crate::config::ModelConfig;
@@ -24,18 +25,14 @@ pub(crate) fn attention(
     wanted: Wanted,
     ws: &mut Workspace,
 ) {
-    if let Some(observer) = &mut ws.observer {
-        observer.see(index, Site::Attention, &ws.states);
-    }
+    show(&ws.observer, compute.team, (index, Site::Attention), &ws.states);
     project(compute, weights, batch, wanted, ws);
     if weights.query.format() == WeightFormat::Int8 || weights.query.format() == WeightFormat::Int4 {
         attend_int(compute, config, batch, wanted, ws);
     } else {
         attend(compute, config, batch, wanted, ws);
     }
-    if let Some(observer) = &mut ws.observer {
-        observer.see(index, Site::AttentionOutput, &ws.context);
-    }
+    show(&ws.observer, compute.team, (index, Site::AttentionOutput), &ws.context);
     let output = &weights.attention_output;
     ws.input.fill(compute, output.input(), &ws.context);
     let input = ws.input.input(output.input(), &ws.context);

@@ -1,5 +1,6 @@
 //! The position-wise feed-forward layers.
 
+use super::observe::show;
 use super::workspace::{FFN_ROWS, Workspace};
 use crate::compute::{Compute, LinearTask, run_linear};
 use crate::weights::{LayerWeights, Site};
@@ -7,9 +8,7 @@ use crate::weights::{LayerWeights, Site};
 /// `branch ← GELU(states W₁ + b₁) W₂ + b₂` (Vaswani et al. 2017, §3.3), `FFN_ROWS` tokens at a time. `ws.input` holds the states as the
 /// first layer takes them.
 pub(crate) fn feed_forward(compute: Compute<'_>, (index, weights): (usize, &LayerWeights), ws: &mut Workspace) {
-    if let Some(observer) = &mut ws.observer {
-        observer.see(index, Site::FfnIn, &ws.states);
-    }
+    show(&ws.observer, compute.team, (index, Site::FfnIn), &ws.states);
     let form = weights.ffn_out.input();
     let states = ws.input.input(weights.ffn_in.input(), &ws.states);
     let mut below = ws.branch.view_mut();
@@ -21,9 +20,7 @@ pub(crate) fn feed_forward(compute: Compute<'_>, (index, weights): (usize, &Laye
         ws.inner.reshape(rows, ffn);
         let tasks = LinearTask::cut(compute, states.rows_from(row, rows), &weights.ffn_in, ws.inner.view_mut());
         run_linear(compute, tasks, true);
-        if let Some(observer) = &mut ws.observer {
-            observer.see(index, Site::FfnOut, &ws.inner);
-        }
+        show(&ws.observer, compute.team, (index, Site::FfnOut), &ws.inner);
         ws.inner_input.fill(compute, form, &ws.inner);
         let inner = ws.inner_input.input(form, &ws.inner);
         run_linear(compute, LinearTask::cut(compute, inner, &weights.ffn_out, branch), false);

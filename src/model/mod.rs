@@ -13,5 +13,5 @@ mod observe;
 mod workspace;
 
 pub(crate) use encoder::{Encoder, TextBatch, Wanted};
-pub(crate) use observe::{Channel, Observer, Seen};
+pub(crate) use observe::{Channel, Observe, Observer, Seen};
 pub(crate) use workspace::Workspace;

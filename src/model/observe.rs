@@ -1,7 +1,28 @@
 //! What calibration sees: the range and the mean of every input channel of every linear layer.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::parallel::Team;
 use crate::tensor::Matrix;
 use crate::weights::Site;
+
+/// Who looks at the inputs of the linear layers while a model runs.
+pub(crate) trait Observe: std::fmt::Debug + Send {
+    /// Takes the rows that enter a layer; `team` has nothing else to do meanwhile.
+    fn see(&mut self, team: &Team, layer: usize, site: Site, rows: &Matrix);
+}
+
+/// Shows the observer, if there is one, what enters a layer.
+pub(super) fn show(
+    observer: &Option<Arc<Mutex<dyn Observe>>>,
+    team: &Team,
+    (layer, site): (usize, Site),
+    rows: &Matrix,
+) {
+    if let Some(observer) = observer {
+        observer.lock().unwrap_or_else(PoisonError::into_inner).see(team, layer, site, rows);
+    }
+}
 
 /// What was seen of a channel.
 #[derive(Debug, Clone, Copy)]
@@ -30,9 +51,8 @@ pub(crate) struct Observer {
     layers: Vec<[Seen; 4]>,
 }
 
-impl Observer {
-    /// Takes the rows that enter a layer.
-    pub(crate) fn see(&mut self, layer: usize, site: Site, rows: &Matrix) {
+impl Observe for Observer {
+    fn see(&mut self, _team: &Team, layer: usize, site: Site, rows: &Matrix) {
         if self.layers.len() <= layer {
             self.layers.resize_with(layer + 1, Default::default);
         }
@@ -47,7 +67,9 @@ impl Observer {
             }
         }
     }
+}
 
+impl Observer {
     /// What was seen at a site; `None` if nothing was.
     pub(crate) fn at(&self, layer: usize, site: Site) -> Option<&Seen> {
         self.layers.get(layer).map(|sites| &sites[site as usize]).filter(|seen| seen.rows > 0)

@@ -2,10 +2,12 @@
 //!
 //! A workspace takes any batch and keeps its memory for the next one: the engine holds a few and drops the large ones when idle.
 
+use std::sync::{Arc, Mutex};
+
 use trivec_kernels::{AttentionShape, IntKeyValues};
 
 use super::activations::Activations;
-use super::observe::Observer;
+use super::observe::Observe;
 use crate::config::ModelConfig;
 use crate::tensor::Matrix;
 
@@ -38,7 +40,7 @@ pub(crate) struct Workspace {
     /// `inner` as the second feed-forward layer takes it.
     pub inner_input: Activations,
     /// Who looks at the inputs of the linear layers while a model is calibrated.
-    pub observer: Option<Observer>,
+    pub observer: Option<Arc<Mutex<dyn Observe>>>,
 }
 
 impl Workspace {

@@ -4,7 +4,7 @@
 //! `s_j = max|x_j|^α / max|w_:j|^(1-α)`; the layer takes `(x_j - c_j) / s_j` and weights `w_:j · s_j` (Xiao et al. 2023,
 //! "SmoothQuant").
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,7 @@ use super::Stage;
 use super::plan::Step;
 use crate::engine::{EncodeOptions, Model};
 use crate::error::Result;
-use crate::model::{Channel, Seen};
+use crate::model::{Channel, Observer, Seen};
 use crate::weights::{LayerWeights, Norm, Site};
 
 /// How much of the width the weights take over. 0.4 and 0.5 did best in simulation on the starter's weights (with the rotation); the
@@ -57,9 +57,11 @@ impl Inputs {
         let observer = if texts.is_empty() {
             None
         } else {
-            let max_length = Some(model.info().max_length.min(MAX_TOKENS));
-            let options = EncodeOptions { max_length, ..EncodeOptions::default() };
-            Some(model.observe(texts, &options, &|done| step(Stage::Calibration, done, texts.len()))?)
+            let observer = Arc::new(Mutex::new(Observer::default()));
+            model.observe(texts, &reading(model), observer.clone(), &|done| {
+                step(Stage::Calibration, done, texts.len())
+            })?;
+            Some(std::mem::take(&mut *observer.lock().unwrap_or_else(PoisonError::into_inner)))
         };
         let weights = &model.encoder().weights;
         let mut layers = Vec::new();
@@ -115,6 +117,12 @@ impl Inputs {
     pub(super) fn centre(&self, layer: usize, site: Site) -> Option<&[f32]> {
         self.layers.get(layer).and_then(|sites| sites[site as usize].centre.as_deref())
     }
+}
+
+/// How calibration texts are read.
+pub(super) fn reading(model: &Model) -> EncodeOptions {
+    let max_length = Some(model.info().max_length.min(MAX_TOKENS));
+    EncodeOptions { max_length, ..EncodeOptions::default() }
 }
 
 /// Centres and widths of channels that were seen. The width is that of the values themselves: about the centre, a channel that is the same

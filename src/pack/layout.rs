@@ -1,9 +1,12 @@
 //! Every tensor of a packed file: which there are, and how each is made of the checkpoint's.
 
+use std::sync::Arc;
+
 use half::{bf16, f16};
 use trivec_kernels::{I4_BLOCK, I4_BLOCK_BYTES, Kernels, PANEL, Prepare, rotation_for};
 
 use super::file::{Fill, PackedWriter};
+use super::moments::{Rounding, Roundings};
 use super::plan::Plan;
 use crate::engine::Model;
 use crate::error::{Error, Result};
@@ -23,6 +26,7 @@ pub(super) fn add_tensors<'a>(
     model: &'a Model,
     format: WeightFormat,
     plan: &'a Plan,
+    rounding: Option<&Roundings>,
 ) -> Result<()> {
     let own_blocks = plan.own_blocks;
     let kernels = model.kernels();
@@ -66,7 +70,8 @@ pub(super) fn add_tensors<'a>(
                 writer.add(format!("{}.input_scale", name(part)), "F32", vec![inputs], inputs * 4, fill);
             }
             for (part, linear) in linears {
-                let layer = Layer { kernels, name: name(part), rows: linear, centre, factors, own_blocks };
+                let rounding = rounding.and_then(|layers| layers.get(index)).map(|sites| sites[site as usize].clone());
+                let layer = Layer { kernels, name: name(part), rows: linear, centre, factors, rounding, own_blocks };
                 layer.add(writer, format);
             }
         }
@@ -279,12 +284,14 @@ pub(super) struct Layer<'a, R: ?Sized> {
     pub centre: Option<&'a [f32]>,
     /// `[inputs]`: what the weights' columns are multiplied by.
     pub factors: Option<&'a [f32]>,
+    /// How int8 and int4 weights are rounded; `None` rounds each by itself.
+    pub rounding: Option<Arc<Rounding>>,
     pub own_blocks: bool,
 }
 
 impl<R: ?Sized> Clone for Layer<'_, R> {
     fn clone(&self) -> Self {
-        Layer { name: self.name.clone(), ..*self }
+        Layer { name: self.name.clone(), rounding: self.rounding.clone(), ..*self }
     }
 }
 
@@ -364,6 +371,16 @@ impl<'a, R: RowSource + ?Sized> Layer<'a, R> {
         row.iter_mut().for_each(|w| *w /= rotation);
     }
 
+    /// See [`Rounding::each`].
+    fn round_each(&self, row: &[f32], errors: &mut [f32], mut round: impl FnMut(usize, f32) -> f32) {
+        match &self.rounding {
+            Some(rounding) => rounding.each(self.kernels, row, errors, round),
+            None => row.iter().enumerate().for_each(|(d, &w)| {
+                round(d, w);
+            }),
+        }
+    }
+
     /// Writes one output's weights to their places in its panel.
     fn fill_output(
         &self,
@@ -392,10 +409,12 @@ impl<'a, R: RowSource + ?Sized> Layer<'a, R> {
             }
             WeightFormat::Int8 => {
                 self.row(output, row, scratch);
-                let inverse = inverse_scale(widest(row));
-                for (d, &w) in row.iter().enumerate() {
-                    panel[(d / 4 * PANEL + lane) * 4 + d % 4] = (to_i8(w, inverse) as u8) ^ 0x80;
-                }
+                let (scale, inverse) = (widest(row) / 127.0, inverse_scale(widest(row)));
+                self.round_each(row, scratch, |d, target| {
+                    let w = to_i8(target, inverse);
+                    panel[(d / 4 * PANEL + lane) * 4 + d % 4] = w as u8 ^ 0x80;
+                    f32::from(w) * scale
+                });
             }
             WeightFormat::Int4 => match self.rows.q4_bytes().filter(|_| self.own_blocks) {
                 Some(blocks) => {
@@ -411,16 +430,21 @@ impl<'a, R: RowSource + ?Sized> Layer<'a, R> {
                 }
                 None => {
                     self.row(output, row, scratch);
-                    for (block, weights) in row.chunks(I4_BLOCK).enumerate() {
-                        let to = &mut panel[block * I4_BLOCK_BYTES..][..I4_BLOCK_BYTES];
-                        let scale = best_int4_scale(weights);
+                    let scales: Vec<f16> = row.chunks(I4_BLOCK).map(best_int4_scale).collect();
+                    let pair = |j: usize| PANEL * 2 + (j / 4 * PANEL + lane) * 4 + j % 4;
+                    for (to, scale) in panel.chunks_exact_mut(I4_BLOCK_BYTES).zip(&scales) {
                         to[lane * 2..][..2].copy_from_slice(&scale.to_le_bytes());
-                        for j in 0..16 {
-                            let nibble = |at: usize| to_nibble(weights.get(at).copied().unwrap_or(0.0), scale.to_f32());
-                            let pair = nibble(j) | nibble(j + 16) << 4;
-                            to[PANEL * 2 + (j / 4 * PANEL + lane) * 4 + j % 4] = pair;
-                        }
+                        // What lies beyond the last weight stays 0.
+                        (0..16).for_each(|j| to[pair(j)] = 0x88);
                     }
+                    self.round_each(row, scratch, |d, target| {
+                        let (block, j) = (d / I4_BLOCK, d % I4_BLOCK);
+                        let scale = scales[block].to_f32();
+                        let nibble = to_nibble(target, scale);
+                        let byte = &mut panel[block * I4_BLOCK_BYTES + pair(j % 16)];
+                        *byte = if j < 16 { *byte & 0xf0 | nibble } else { *byte & 0x0f | nibble << 4 };
+                        (f32::from(nibble) - 8.0) * scale
+                    });
                 }
             },
         }

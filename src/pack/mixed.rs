@@ -43,7 +43,7 @@ pub(super) fn choose(
         let what = "the model's own 4-bit blocks are taken as they are: there is nothing to choose".to_owned();
         return Err(Error::Option { option: "mixed", what });
     }
-    let size = |plan: &Plan| -> Result<u64> { writer(model, options, plan)?.bytes() };
+    let size = |plan: &Plan| -> Result<u64> { writer(model, options, plan, None)?.bytes() };
     let least = size(plan)?;
     if least > budget {
         let (least, budget) = (least as f64 / 1e6, budget as f64 / 1e6);
@@ -76,7 +76,13 @@ fn harms(model: &Model, options: &PackOptions, plan: &Plan, texts: &[&str], step
     };
     let mut rounded = {
         let mut bytes = Vec::new();
-        writer(model, options, plan)?.write(model.team(), std::path::Path::new("memory"), &mut bytes, 0, &|_, _| ())?;
+        writer(model, options, plan, None)?.write(
+            model.team(),
+            std::path::Path::new("memory"),
+            &mut bytes,
+            0,
+            &|_, _| (),
+        )?;
         let load = LoadOptions {
             threads: Some(model.info().threads),
             isa: Some(model.info().isa.to_owned()),

@@ -2,10 +2,10 @@
 //! file. Offline work; loading such a file is in `weights::packed`.
 //!
 //! ```text
-//! texts ─▶ inputs of every layer ─▶ centre, smoothing ─┐
-//!          calibrate.rs                                 ▼
-//! checkpoint ──────────────────────────▶ rotate, round, lay out ─▶ packed file
-//!                                        layout.rs                 file.rs
+//! texts ─▶ inputs of every layer ─▶ centre, smoothing ─▶ what inputs have in common ─┐
+//!          calibrate.rs                                  moments.rs                  ▼
+//! checkpoint ───────────────────────────────────────────────────────▶ rotate, round, lay out ─▶ packed file
+//!                                                                     layout.rs                 file.rs
 //! ```
 //! The same model, options and texts give the same bytes, on any machine.
 
@@ -14,6 +14,7 @@ mod file;
 mod import;
 mod layout;
 mod mixed;
+mod moments;
 mod plan;
 mod published;
 mod rankings;
@@ -40,6 +41,7 @@ use crate::engine::Model;
 use crate::error::{Error, Result};
 use crate::weights::packed::{FORMAT_VERSION, MetaModel, keys};
 use file::PackedWriter;
+use moments::Roundings;
 
 /// Texts that a model is calibrated on unless others are given: written for this project, 128 in 45 languages.
 const BUNDLED: &str = include_str!("calibration.txt");
@@ -99,6 +101,8 @@ pub enum Stage {
     Calibration,
     /// Measuring what every layer's rounding does, for mixed precision.
     Layers,
+    /// Running the calibration texts again, for what the inputs of every layer have in common.
+    Moments,
 }
 
 /// The texts that a model is calibrated on unless others are given.
@@ -114,7 +118,7 @@ fn bundled_texts() -> impl Iterator<Item = &'static str> {
 /// refuses. `path` only names the output in errors.
 pub fn pack(model: &Model, options: &PackOptions, path: &Path, out: &mut dyn Write) -> Result<PackReport> {
     let plan = plan(model, options, &|_, _, _| ())?;
-    Writing::new(model, options, &plan)?.write(path, out, 0, &|_, _| ())
+    Writing::new(model, options, &plan, &|_, _, _| ())?.write(path, out, 0, &|_, _| ())
 }
 
 /// The first half of [`pack`]: measures, and decides how every layer is stored. `step` hears of the stage, what of it is done, and all of it.
@@ -133,13 +137,19 @@ pub struct Writing<'a> {
 }
 
 impl<'a> Writing<'a> {
-    /// A file of `model` as `plan` says.
+    /// A file of `model` as `plan` says. For int8 and int4 the calibration texts are run again, of which `step` hears.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) if the plan is for another model.
-    pub fn new(model: &'a Model, options: &PackOptions, plan: &'a Plan) -> Result<Writing<'a>> {
+    pub fn new(
+        model: &'a Model,
+        options: &PackOptions,
+        plan: &'a Plan,
+        step: &dyn Fn(Stage, usize, usize),
+    ) -> Result<Writing<'a>> {
         plan.check(model, options)?;
-        Ok(Writing { model, plan, writer: writer(model, options, plan)? })
+        let rounding = plan.rounding(model, options, step)?;
+        Ok(Writing { model, plan, writer: writer(model, options, plan, rounding.as_ref())? })
     }
 
     /// What the file begins with: a file that begins otherwise is of another model or plan.
@@ -176,7 +186,12 @@ impl<'a> Writing<'a> {
     }
 }
 
-fn writer<'a>(model: &'a Model, options: &PackOptions, plan: &'a Plan) -> Result<PackedWriter<'a>> {
+fn writer<'a>(
+    model: &'a Model,
+    options: &PackOptions,
+    plan: &'a Plan,
+    rounding: Option<&Roundings>,
+) -> Result<PackedWriter<'a>> {
     let is_int = matches!(options.weights, WeightFormat::Int8 | WeightFormat::Int4);
     let meta = MetaModel::of(&model.encoder().config, model.pipeline(), model.info().max_length);
     let meta = serde_json::to_string(&meta).map_err(|e| Error::Option { option: "model", what: e.to_string() })?;
@@ -197,6 +212,6 @@ fn writer<'a>(model: &'a Model, options: &PackOptions, plan: &'a Plan) -> Result
         let names: Vec<&str> = plan.layers.iter().map(|format| format.name()).collect();
         writer.meta(keys::LAYERS, names.join(","));
     }
-    layout::add_tensors(&mut writer, model, options.weights, plan)?;
+    layout::add_tensors(&mut writer, model, options.weights, plan, rounding)?;
     Ok(writer)
 }

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::calibrate::Inputs;
+use super::moments::{self, Roundings};
 use super::{Calibration, PackOptions, Stage, bundled_texts, mixed};
 use crate::engine::Model;
 use crate::error::{Error, Result};
@@ -37,10 +38,7 @@ impl Plan {
         let is_int = matches!(options.weights, WeightFormat::Int8 | WeightFormat::Int4);
         let own_blocks = options.weights == WeightFormat::Int4
             && weights.layers.iter().all(|layer| layer.linears().iter().all(|linear| linear.q4_bytes().is_some()));
-        let given: Vec<&str> = match &options.calibration {
-            Calibration::Bundled | Calibration::None => bundled_texts().collect(),
-            Calibration::Texts(texts) => texts.iter().map(String::as_str).collect(),
-        };
+        let given = given_texts(options);
         // The source's own blocks are taken as they are, and so are their inputs: with a centre, one text of 300 fell to a cosine of 0.962
         // (a unit of the starter's fifth layer is near its threshold there), and the mean was no better.
         let smooth = is_int && !own_blocks;
@@ -61,7 +59,21 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Refuses a plan, read from a file, that was made for another model.
+    /// How the weights are rounded, by what their inputs have in common; `None` where each is rounded by itself.
+    pub(super) fn rounding(&self, model: &Model, options: &PackOptions, step: Step<'_>) -> Result<Option<Roundings>> {
+        let is_int = |format: &WeightFormat| matches!(format, WeightFormat::Int8 | WeightFormat::Int4);
+        if self.own_blocks || self.calibration_texts == 0 || !self.layers.iter().any(is_int) {
+            return Ok(None);
+        }
+        moments::measure(model, &self.inputs, &given_texts(options), step).map(Some)
+    }
+
+    /// Whether it is for this model and these options: a plan that was read from a file may be for others.
+    pub fn fits(&self, model: &Model, options: &PackOptions) -> bool {
+        self.check(model, options).is_ok()
+    }
+
+    /// Refuses a plan that was made for another model.
     pub(super) fn check(&self, model: &Model, options: &PackOptions) -> Result<()> {
         let layers = &model.encoder().weights.layers;
         let fits = self.layers.len() == layers.len()
@@ -72,6 +84,14 @@ impl Plan {
         } else {
             Err(Error::Option { option: "plan", what: "it was made for another model".to_owned() })
         }
+    }
+}
+
+/// The texts that the options give for measuring.
+fn given_texts(options: &PackOptions) -> Vec<&str> {
+    match &options.calibration {
+        Calibration::Bundled | Calibration::None => bundled_texts().collect(),
+        Calibration::Texts(texts) => texts.iter().map(String::as_str).collect(),
     }
 }
 

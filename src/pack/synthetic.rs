@@ -218,7 +218,15 @@ fn add_norms(writer: &mut PackedWriter<'_>, names: &[String], hidden: usize) {
 
 /// Random weights, to be packed as they are.
 fn as_layer(rows: &RandomRows) -> Layer<'_, RandomRows> {
-    Layer { kernels: Kernels::best(), name: rows.name.clone(), rows, centre: None, factors: None, own_blocks: false }
+    Layer {
+        kernels: Kernels::best(),
+        name: rows.name.clone(),
+        rows,
+        centre: None,
+        factors: None,
+        rounding: None,
+        own_blocks: false,
+    }
 }
 
 fn add_plain<'a>(writer: &mut PackedWriter<'a>, all: &'a [RandomRows]) {

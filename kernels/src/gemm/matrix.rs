@@ -7,7 +7,8 @@
 //!       sums[32][32] += rows · panel       2 + 2 loads, 4 products
 //!     out[32][32] = the sums, finished     as on every other set
 //! ```
-//! A depth that is no multiple of 64 bytes ends in a step over copies that are filled up with zeros, added to the sums behind the others.
+//! A depth that is no multiple of 64 bytes ends in a step over copies that are filled up with zeros, added to the sums behind the others (there
+//! bf16's subnormals count).
 
 use super::int8::finish_row;
 use super::{Ahead, Finish, PANEL, Panels, load_vectors, store_vectors};

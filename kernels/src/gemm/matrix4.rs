@@ -39,9 +39,10 @@ pub(crate) struct GroupSums(pub [[i32; TILE * LANES]; GROUP]);
 /// not, 32 are 1.2 times, 128 are 1.6 times as fast).
 pub(crate) const FEWEST_ROWS: usize = 2 * TILE + 1;
 
-/// See [`crate::Kernels::linear_i4`], which has checked the shapes; there are at least 16 rows.
+/// See [`crate::Kernels::linear_i4`], which has checked the shapes.
 #[inline(always)]
 pub(crate) fn linear<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: Finish<'_>, mut out: MatMut<'_>) {
+    assert!(x.rows() >= TILE, "{} rows", x.rows());
     let (stride, to) = (out.stride(), out.as_mut_ptr());
     let registers = x.rows().div_ceil(TILE);
     let _configured = Registers::configure(s, TILE, I4_BLOCK);

@@ -10,7 +10,7 @@
 //! The panels are what the instruction takes: a line of 64 bytes is 16 outputs x 4 depths of int8 or 2 of bf16. Nothing is laid out anew.
 //!
 //! int8 sums are exact. Those of bf16 are added as the instruction does (even and odd depths of a step apart, then to the sum; subnormals
-//! are zero), in the same order whatever the number of rows.
+//! are zero; sums that overflow both ways become NaN), in the same order whatever the number of rows.
 //!
 //! Functions here are unsafe for want of a token: the CPU must have AMX, and the system have allowed it (`permitted`). Each block of
 //! assembly begins with sums of zero and names all matrix registers as overwritten; only their configuration (how many rows they have),
@@ -18,16 +18,25 @@
 
 use std::arch::asm;
 use std::arch::x86_64::__cpuid_count;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::gemm::PANEL;
 use crate::gemm::matrix::{Operands, STEP, Sums, TILE};
 use crate::gemm::matrix4::GroupSums;
 
-/// Whether this CPU has AMX for int8 and bf16, and Linux lets this process use it. The first call asks for that: memory for the registers of each
-/// thread is only set aside then.
+/// Whether this CPU has AMX for int8 and bf16, and Linux lets this process use it. Asking makes the request; once granted it holds for all threads
+/// of the process and for its children. From then on the state that a signal saves is 8 KB larger: Linux refuses alternate signal stacks that
+/// could not hold it (and the request, as long as a thread has such a one), and on a thread that has used the registers the standard library's
+/// own stack is too small for its report of a stack overflow: such a process ends by SIGSEGV without the message.
 pub(crate) fn permitted() -> bool {
-    static PERMITTED: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
-    *PERMITTED.get_or_init(|| has_amx() && request())
+    static GRANTED: AtomicBool = AtomicBool::new(false);
+    // A refusal is not kept: its reason may pass.
+    if GRANTED.load(Ordering::Relaxed) {
+        return true;
+    }
+    let granted = has_amx() && request();
+    GRANTED.store(granted, Ordering::Relaxed);
+    granted
 }
 
 fn has_amx() -> bool {
@@ -92,7 +101,15 @@ pub(crate) unsafe fn configure(rows: usize, depth_bytes: usize) {
         configuration.bytes_of_row[register] = bytes as u16;
     }
     // SAFETY: by the caller's word; it reads the 64 bytes.
-    unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const configuration, options(nostack, preserves_flags, readonly)) }
+    unsafe {
+        asm!(
+            "ldtilecfg [{}]",
+            in(reg) &raw const configuration,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack, preserves_flags, readonly)
+        );
+    }
 }
 
 /// Gives the matrix registers back: a switch of threads need not save them.
@@ -102,7 +119,14 @@ pub(crate) unsafe fn configure(rows: usize, depth_bytes: usize) {
 #[inline(always)]
 pub(crate) unsafe fn release() {
     // SAFETY: by the caller's word.
-    unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) }
+    unsafe {
+        asm!(
+            "tilerelease",
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack, nomem, preserves_flags)
+        );
+    }
 }
 
 /// The sums of one register of rows or of two: zeros, the steps, and they are stored.
