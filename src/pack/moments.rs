@@ -8,7 +8,7 @@
 //! q_d = round(w_d + Σ_{j>d} R_dj / R_dd · (w_j - q_j))
 //! ```
 //! That is Babai's nearest plane (1986), and GPTQ (Frantar et al. 2022) in another order. Moments are taken in blocks of 512 inputs: those of
-//! 4,096 would need more memory than the model, and more tokens than a calibration has to tell them from chance.
+//! 4,096 would need more memory than the packed model, and more tokens than a calibration has to tell them from chance.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -30,8 +30,9 @@ const BLOCK: usize = 512;
 /// Rows that are gathered before their products are added.
 const WAITING_ROWS: usize = 128;
 
-/// What is added to the diagonal, relative to its mean: what a few thousand tokens have in common by chance should not be believed (measured:
-/// 0.001 to 0.3 make no difference on texts that were not seen).
+/// What is added to the diagonal, relative to its mean: what a few thousand tokens have in common by chance should not be believed. From
+/// 0.001 to 0.3 the mean cosine of the starter's 300 texts is the same within 1.5e-5; the least one, which hangs on one text, is 0.9990 and 0.9991
+/// but at 0.01, where it is 0.9971.
 const DAMPING: f32 = 0.05;
 
 /// The sums of products of one site's inputs, in blocks.

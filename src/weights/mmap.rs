@@ -18,7 +18,7 @@ pub(crate) enum Bytes {
     /// Mapped read-only: pages come from the file as they are touched.
     ///
     /// Replacing the file by a rename leaves a map valid. Truncating a mapped file in place makes reads beyond its new end
-    /// raise SIGBUS, as for any program that maps files.
+    /// raise SIGBUS, as for any program that maps files (it ends as SIGSEGV on a thread that has used AMX: `kernels/src/simd/amx.rs`).
     Mapped(Mmap, File),
     /// Part of the binary.
     Static(&'static [u8]),
