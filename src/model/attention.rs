@@ -144,10 +144,13 @@ fn attend_int(compute: Compute<'_>, config: &ModelConfig, batch: &TextBatch, wan
             compute.kernels.pack_int(k, v, scratch, packed);
         });
         let (own, others) = below.split_rows(rows.len());
-        let blocks = own.into_blocks(QUERY_BLOCK, head_dim);
+        // Head by head: one head's keys and values fit the second-level cache, those of all do not.
+        let heads = own.into_blocks(rows.len().max(1), head_dim).into_iter();
+        let blocks = heads.flat_map(|head| {
+            head.view.into_blocks(QUERY_BLOCK, head_dim).into_iter().map(move |block| (head.col / head_dim, block))
+        });
         let key_values = &*key_values;
-        compute.team.for_each(blocks, IntScratch::default, |scratch, block| {
-            let head = block.col / head_dim;
+        compute.team.for_each(blocks.collect(), IntScratch::default, |scratch, (head, block)| {
             let first = rows.start + block.row;
             let q = head_of(queries, head, head_dim, first..first + block.view.rows());
             attend_rows(compute, config, q, &key_values[head], scratch, block.view);

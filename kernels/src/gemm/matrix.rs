@@ -55,10 +55,10 @@ impl Default for Sums {
 }
 
 /// The registers, configured for as many rows as a register of a product has, and bytes of depth.
-pub(super) struct Registers<S: SimdInt>(S);
+pub(crate) struct Registers<S: SimdInt>(S);
 
 impl<S: SimdInt> Registers<S> {
-    pub(super) fn configure(s: S, rows: usize, depth_bytes: usize) -> Self {
+    pub(crate) fn configure(s: S, rows: usize, depth_bytes: usize) -> Self {
         s.begin_matrices(rows, depth_bytes);
         Registers(s)
     }

@@ -158,6 +158,19 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
         })
     }
     #[inline(always)]
+    fn scale_exp2(self, v: V, magic: V) -> V {
+        token!({
+            let exponents: [__m256i; 2] = [
+                _mm256_slli_epi32::<23>(_mm256_castps_si256(magic[0])),
+                _mm256_slli_epi32::<23>(_mm256_castps_si256(magic[1])),
+            ];
+            [
+                _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(v[0]), exponents[0])),
+                _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(v[1]), exponents[1])),
+            ]
+        })
+    }
+    #[inline(always)]
     fn reduce4(self, v: [V; 4]) -> [f32; 4] {
         token!({
             let mut quarters = [_mm_setzero_ps(); 4];

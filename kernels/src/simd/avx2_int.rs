@@ -86,6 +86,14 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
         unsafe { [_mm256_loadu_si256(p.cast()), _mm256_loadu_si256(p.add(8).cast())] }
     }
     #[inline(always)]
+    unsafe fn store_i32(self, p: *mut i32, v: I) {
+        // SAFETY: token; the caller vouches for 16 writable elements.
+        unsafe {
+            _mm256_storeu_si256(p.cast(), v[0]);
+            _mm256_storeu_si256(p.add(8).cast(), v[1]);
+        }
+    }
+    #[inline(always)]
     fn add_i32(self, a: I, b: I) -> I {
         token!(both!(_mm256_add_epi32, a, b))
     }

@@ -23,6 +23,31 @@ macro_rules! token {
     };
 }
 
+/// Halves four vectors until one value of each is left.
+macro_rules! reduce4 {
+    ($v:expr, $two:ident) => {{
+        const LOW_HALVES: i32 = 0b01_00_01_00;
+        const HIGH_HALVES: i32 = 0b11_10_11_10;
+        let [a, b, c, d] = $v;
+        token!({
+            // Halves of two vectors side by side, put together: [a 0..8 | b 0..8] and [a 8..16 | b 8..16].
+            let ab = $two(_mm512_shuffle_f32x4::<LOW_HALVES>(a, b), _mm512_shuffle_f32x4::<HIGH_HALVES>(a, b));
+            let cd = $two(_mm512_shuffle_f32x4::<LOW_HALVES>(c, d), _mm512_shuffle_f32x4::<HIGH_HALVES>(c, d));
+            // Quarters: each 128-bit group now belongs to one vector, in the order a, b, c, d.
+            let quarters =
+                $two(_mm512_shuffle_f32x4::<0b10_00_10_00>(ab, cd), _mm512_shuffle_f32x4::<0b11_01_11_01>(ab, cd));
+            let pairs = $two(quarters, _mm512_permute_ps::<0b11_10_11_10>(quarters));
+            let sums = $two(pairs, _mm512_permute_ps::<0b01_01_01_01>(pairs));
+            // Lane 0 of each group, gathered into one register: one store instead of four extracts.
+            let first_of_groups = _mm512_set_epi32(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 12, 8, 4, 0);
+            let four = _mm512_castps512_ps128(_mm512_permutexvar_ps(first_of_groups, sums));
+            let mut out = [0.0; 4];
+            _mm_storeu_ps(out.as_mut_ptr(), four);
+            out
+        })
+    }};
+}
+
 impl<const LEVEL: u8> Simd for Avx512<LEVEL> {
     type V = __m512;
     type P = __m512;
@@ -126,27 +151,19 @@ impl<const LEVEL: u8> Simd for Avx512<LEVEL> {
         })
     }
     #[inline(always)]
-    fn reduce4(self, [a, b, c, d]: [__m512; 4]) -> [f32; 4] {
-        const LOW_HALVES: i32 = 0b01_00_01_00;
-        const HIGH_HALVES: i32 = 0b11_10_11_10;
+    fn scale_exp2(self, v: __m512, magic: __m512) -> __m512 {
         token!({
-            // Halves of two vectors side by side, added: [a 0..8 | b 0..8] + [a 8..16 | b 8..16].
-            let ab = _mm512_add_ps(_mm512_shuffle_f32x4::<LOW_HALVES>(a, b), _mm512_shuffle_f32x4::<HIGH_HALVES>(a, b));
-            let cd = _mm512_add_ps(_mm512_shuffle_f32x4::<LOW_HALVES>(c, d), _mm512_shuffle_f32x4::<HIGH_HALVES>(c, d));
-            // Quarters: each 128-bit group now belongs to one vector, in the order a, b, c, d.
-            let quarters = _mm512_add_ps(
-                _mm512_shuffle_f32x4::<0b10_00_10_00>(ab, cd),
-                _mm512_shuffle_f32x4::<0b11_01_11_01>(ab, cd),
-            );
-            let pairs = _mm512_add_ps(quarters, _mm512_permute_ps::<0b11_10_11_10>(quarters));
-            let sums = _mm512_add_ps(pairs, _mm512_permute_ps::<0b01_01_01_01>(pairs));
-            // Lane 0 of each group, gathered into one register: one store instead of four extracts.
-            let first_of_groups = _mm512_set_epi32(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 12, 8, 4, 0);
-            let four = _mm512_castps512_ps128(_mm512_permutexvar_ps(first_of_groups, sums));
-            let mut out = [0.0; 4];
-            _mm_storeu_ps(out.as_mut_ptr(), four);
-            out
+            let exponent = _mm512_slli_epi32::<23>(_mm512_castps_si512(magic));
+            _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(v), exponent))
         })
+    }
+    #[inline(always)]
+    fn reduce4(self, v: [__m512; 4]) -> [f32; 4] {
+        reduce4!(v, _mm512_add_ps)
+    }
+    #[inline(always)]
+    fn reduce_max4(self, v: [__m512; 4]) -> [f32; 4] {
+        reduce4!(v, _mm512_max_ps)
     }
     #[inline(always)]
     fn reduce_max(self, v: __m512) -> f32 {

@@ -59,6 +59,11 @@ pub(crate) trait SimdInt: Simd {
     /// # Safety
     /// 16 elements at `p` are readable.
     unsafe fn load_i32(self, p: *const i32) -> Self::I;
+    /// Writes sixteen integers.
+    ///
+    /// # Safety
+    /// 16 elements at `p` are writable.
+    unsafe fn store_i32(self, p: *mut i32, v: Self::I);
     /// `a + b`, which do not overflow.
     fn add_i32(self, a: Self::I, b: Self::I) -> Self::I;
     /// Lane by lane.
@@ -161,6 +166,48 @@ pub(crate) trait SimdInt: Simd {
         let _ = (x, ldx, w, sums);
         unreachable!("a set without matrix registers")
     }
+    /// The products of 16 queries with the 64 keys of a tile of attention: `sums[16][64]`, over `64 · steps` dimensions; keys `[quads][64][4]`.
+    /// Sets with [`MATRICES`](Self::MATRICES) only, as the next three.
+    ///
+    /// # Safety
+    /// [`begin_matrices`](Self::begin_matrices) has prepared registers for 16 rows and 64 bytes. `64 · steps` bytes of 16 queries, `stride` apart,
+    /// and `4,096 · steps` bytes of keys are readable, 1,024 elements at `sums` writable. There is a step.
+    #[inline(always)]
+    unsafe fn matrix_scores(self, q: *const i8, stride: usize, keys: *const u8, steps: usize, sums: *mut i32) {
+        let _ = (q, stride, keys, steps, sums);
+        unreachable!("a set without matrix registers")
+    }
+    /// The products of the digits of 16 queries' weights, as [`store_weights`](Self::store_weights) leaves them, with those of 64 values in
+    /// `groups` of 16 dimensions, `[groups][2 digits][16 lines of keys][16][4 keys]`, the high digits first: `sums[groups][3][16 queries][16]`, of
+    /// high digits, of a high and a low one, and of low digits.
+    ///
+    /// # Safety
+    /// Registers as for [`matrix_scores`](Self::matrix_scores); 2,048 bytes at `p` and for each group at `v` are readable, 768 elements for each
+    /// group at `sums` writable. There is a group.
+    #[inline(always)]
+    unsafe fn matrix_values(self, p: *const u8, v: *const i8, groups: usize, sums: *mut i32) {
+        let _ = (p, v, groups, sums);
+        unreachable!("a set without matrix registers")
+    }
+    /// `128² a + 128 b + c` of three sums, `stride` elements apart.
+    ///
+    /// # Safety
+    /// 16 elements of each are readable.
+    #[inline(always)]
+    unsafe fn sum_digits(self, p: *const i32, stride: usize) -> Self::I {
+        let _ = (p, stride);
+        unreachable!("a set without matrix registers")
+    }
+    /// Sixteen dimensions of four keys' values, rounded to integers of two digits, `128 high + low` with `low` in -64 ..= 63: a line of
+    /// [`matrix_values`](Self::matrix_values) each. Keys `4 i ..` of a tile are line `i % 4 · 4 + i / 4`.
+    ///
+    /// # Safety
+    /// 64 bytes at `high` and `low` are writable.
+    #[inline(always)]
+    unsafe fn store_value_digits(self, high: *mut i8, low: *mut i8, v: [Self::V; 4]) {
+        let _ = (high, low, v);
+        unreachable!("a set without matrix registers")
+    }
     /// The weights of one of the two vectors of an int4 block, as `w`: `to[8 quads][2 vectors][16 outputs][4]` from nibbles as
     /// [`load_w4`](Self::load_w4) reads them. Sets with [`MATRICES`](Self::MATRICES) only.
     ///
@@ -226,6 +273,20 @@ pub(crate) trait SimdInt: Simd {
     /// # Safety
     /// 16 elements at `p` are writable.
     unsafe fn store_i16(self, p: *mut i16, v: Self::V);
+    /// Rounds the attention weights of 64 keys, 0 ..= 16,384, to integers: as [`store_i16`](Self::store_i16) does; with matrix registers to two
+    /// digits of 7 bits, those of 64 keys behind each other, the high ones first.
+    ///
+    /// # Safety
+    /// 64 elements at `p` are writable.
+    #[inline(always)]
+    unsafe fn store_weights(self, p: *mut i16, v: [Self::V; 4]) {
+        // SAFETY: by the caller's word.
+        unsafe {
+            for (i, v) in v.into_iter().enumerate() {
+                self.store_i16(p.add(i * super::LANES), v);
+            }
+        }
+    }
     /// As [`store_i16`](Self::store_i16), of two vectors: `a[0], b[0], a[1], b[1], …`.
     ///
     /// # Safety

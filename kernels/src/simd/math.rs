@@ -42,6 +42,34 @@ pub(crate) fn exp2_fast<S: Simd>(s: S, x: S::V) -> S::V {
     s.mul(p, s.exp2_int(n))
 }
 
+/// `2^(x + MORE)` for each `x <= 0`, as [`exp2_fast`], and with it below -125. What rounds `x` to an integer has the bits that scale by it; NaN
+/// must have none of its low nine bits set.
+///
+/// Step by step for all: each of the chains alone is longer than what a CPU looks ahead.
+#[inline(always)]
+pub(crate) fn exp2_scaled<S: Simd, const MORE: u32, const N: usize>(s: S, mut x: [S::V; N]) -> [S::V; N] {
+    let magic = s.splat((3 << 22) as f32 + MORE as f32);
+    let (mut rounded, mut p) = (x, [s.splat(EXP2_FAST[0]); N]);
+    for x in &mut x {
+        *x = s.max(s.splat(-125.0), *x);
+    }
+    for i in 0..N {
+        rounded[i] = s.add(x[i], magic);
+    }
+    for i in 0..N {
+        x[i] = s.sub(x[i], s.sub(rounded[i], magic));
+    }
+    for c in &EXP2_FAST[1..] {
+        for i in 0..N {
+            p[i] = s.mul_add(p[i], x[i], s.splat(*c));
+        }
+    }
+    for i in 0..N {
+        p[i] = s.scale_exp2(p[i], rounded[i]);
+    }
+    p
+}
+
 /// Coefficients of `2^r`, highest first.
 const EXP2_FAST: [f32; 5] = [9.570_1e-3, 5.591_786e-2, 2.402_474_4e-1, 6.931_218e-1, 9.999_993e-1];
 

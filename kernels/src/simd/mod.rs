@@ -97,6 +97,8 @@ pub(crate) trait Simd: Copy {
     fn round(self, a: Self::V) -> Self::V;
     /// `2^n` for integers `n` in -126 ..= 127.
     fn exp2_int(self, n: Self::V) -> Self::V;
+    /// `v · 2^n` for integers `n`, where `v` and the result are normal; `magic` is `1.5 · 2^23 + n`.
+    fn scale_exp2(self, v: Self::V, magic: Self::V) -> Self::V;
     /// The sum of each of four vectors. Lanes are halved: `i + (i+8)`, then `i + (i+4)`, `i + (i+2)`, `i + (i+1)`.
     fn reduce4(self, v: [Self::V; 4]) -> [f32; 4];
     /// All lanes 0.
@@ -115,6 +117,12 @@ pub(crate) trait Simd: Copy {
     fn mul_add_part(self, a: Self::P, b: Self::P, c: Self::P) -> Self::P;
     /// The largest lane (by `max`, halved as in `reduce4`).
     fn reduce_max(self, v: Self::V) -> f32;
+
+    /// [`reduce_max`](Self::reduce_max) of four vectors.
+    #[inline(always)]
+    fn reduce_max4(self, v: [Self::V; 4]) -> [f32; 4] {
+        [self.reduce_max(v[0]), self.reduce_max(v[1]), self.reduce_max(v[2]), self.reduce_max(v[3])]
+    }
 
     /// Asks for the cache line at `p`, which need not be readable.
     #[inline(always)]

@@ -221,6 +221,11 @@ impl<const LEVEL: u8> Simd for Neon<LEVEL> {
         each!(vreinterpretq_f32_s32, shifted)
     }
     #[inline(always)]
+    fn scale_exp2(self, v: V, magic: V) -> V {
+        let exponents = each!(vshlq_n_s32::<23>, each!(vreinterpretq_s32_f32, magic));
+        each!(vreinterpretq_f32_s32, each!(vaddq_s32, each!(vreinterpretq_s32_f32, v), exponents))
+    }
+    #[inline(always)]
     fn reduce4(self, v: [V; 4]) -> [f32; 4] {
         token!({
             let mut quarters = [vdupq_n_f32(0.0); 4];

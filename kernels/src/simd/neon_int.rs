@@ -125,6 +125,15 @@ impl<const LEVEL: u8> SimdInt for Neon<LEVEL> {
         unsafe { [vld1q_s32(p), vld1q_s32(p.add(4)), vld1q_s32(p.add(8)), vld1q_s32(p.add(12))] }
     }
     #[inline(always)]
+    unsafe fn store_i32(self, p: *mut i32, v: I) {
+        // SAFETY: token; the caller vouches for 16 writable elements.
+        unsafe {
+            for (part, v) in v.into_iter().enumerate() {
+                vst1q_s32(p.add(4 * part), v);
+            }
+        }
+    }
+    #[inline(always)]
     fn add_i32(self, a: I, b: I) -> I {
         token!([vaddq_s32(a[0], b[0]), vaddq_s32(a[1], b[1]), vaddq_s32(a[2], b[2]), vaddq_s32(a[3], b[3])])
     }

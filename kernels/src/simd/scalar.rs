@@ -121,6 +121,10 @@ impl Simd for Scalar {
         n.map(|n| f32::from_bits(((n as i32).wrapping_add(127) as u32) << 23))
     }
     #[inline(always)]
+    fn scale_exp2(self, v: V, magic: V) -> V {
+        std::array::from_fn(|lane| f32::from_bits(v[lane].to_bits().wrapping_add(magic[lane].to_bits() << 23)))
+    }
+    #[inline(always)]
     fn reduce4(self, v: [V; 4]) -> [f32; 4] {
         v.map(|v| halve(v, |a, b| a + b))
     }

@@ -39,6 +39,11 @@ impl SimdInt for Scalar {
         unsafe { p.cast::<Self::I>().read_unaligned() }
     }
     #[inline(always)]
+    unsafe fn store_i32(self, p: *mut i32, v: Self::I) {
+        // SAFETY: the caller vouches for 16 writable elements.
+        unsafe { p.cast::<Self::I>().write_unaligned(v) }
+    }
+    #[inline(always)]
     fn add_i32(self, a: Self::I, b: Self::I) -> Self::I {
         std::array::from_fn(|lane| a[lane] + b[lane])
     }

@@ -1,0 +1,203 @@
+//! Keys and values in integers, laid out as the two products of attention read them.
+
+use super::{IntScratch, V_MAX, quantize};
+use crate::LANES;
+use crate::attention::KEY_TILE;
+use crate::buffer::Buffer;
+use crate::elementwise::load;
+use crate::gemm::matrix::STEP;
+use crate::simd::int::SimdInt;
+use crate::view::MatRef;
+
+/// Keys and values of one head of one text, as [`crate::Kernels::attend_int`] of the same instruction set reads them.
+#[derive(Debug, Default)]
+pub struct IntKeyValues {
+    tokens: usize,
+    head_dim: usize,
+    /// Whether they lie as matrix registers take them.
+    matrices: bool,
+    /// `[tiles][quads][64 keys][4 dimensions]`: `k + 128`, or `k` for matrix registers.
+    keys: Buffer<u8>,
+    /// `[tiles · 64]`, 0 beyond the last token.
+    key_scales: Vec<f32>,
+    /// `[tiles][32][dims][2 keys]`, or as [`SimdInt::matrix_values`] takes them.
+    values: Buffer<i16>,
+    /// `[tiles]`
+    value_scales: Vec<f32>,
+}
+
+/// What 64 tokens have of each.
+#[derive(Clone, Copy)]
+pub(super) struct Tile<'a> {
+    pub keys: &'a [u8],
+    pub key_scales: &'a [f32],
+    pub values: &'a [i16],
+    /// Of the values.
+    pub scale: f32,
+    /// Tokens that exist.
+    pub present: usize,
+}
+
+impl IntKeyValues {
+    pub(crate) fn head_dim(&self) -> usize {
+        self.head_dim
+    }
+
+    /// Whether they were packed for registers that hold matrices.
+    pub(crate) fn for_matrices(&self) -> bool {
+        self.matrices
+    }
+
+    /// Quads of dimensions that the product of queries and keys runs over.
+    pub(super) fn quads(&self) -> usize {
+        match self.matrices {
+            true => self.head_dim.div_ceil(STEP) * (STEP / 4),
+            false => self.head_dim.div_ceil(4),
+        }
+    }
+
+    /// Dimensions of values and outputs: whole vectors.
+    pub(super) fn dims(&self) -> usize {
+        self.head_dim.next_multiple_of(LANES)
+    }
+
+    pub(super) fn tile(&self, tile: usize) -> Tile<'_> {
+        let (keys, values) = (self.quads() * 4 * KEY_TILE, KEY_TILE * self.dims());
+        Tile {
+            keys: &self.keys[tile * keys..][..keys],
+            key_scales: &self.key_scales[tile * KEY_TILE..][..KEY_TILE],
+            values: &self.values[tile * values..][..values],
+            scale: self.value_scales[tile],
+            present: (self.tokens - tile * KEY_TILE).min(KEY_TILE),
+        }
+    }
+
+    pub(super) fn tiles(&self) -> impl ExactSizeIterator<Item = Tile<'_>> {
+        (0..self.value_scales.len()).map(|tile| self.tile(tile))
+    }
+
+    fn resize(&mut self, tokens: usize, head_dim: usize, matrices: bool) {
+        (self.tokens, self.head_dim, self.matrices) = (tokens, head_dim, matrices);
+        let tiles = tokens.div_ceil(KEY_TILE);
+        // What is beyond the last token, or the last dimension, must not hold what an earlier text left; all else is written.
+        let (keys, values) = (self.quads() * 4 * KEY_TILE, KEY_TILE * self.dims());
+        self.keys.grow(tiles * keys);
+        self.key_scales.resize(tiles * KEY_TILE, 0.0);
+        self.values.grow(tiles * values);
+        self.value_scales.resize(tiles, 0.0);
+        let last = tiles - usize::from(!tokens.is_multiple_of(KEY_TILE));
+        let first = if self.quads() > head_dim.div_ceil(4) { 0 } else { last };
+        // A key of 0.
+        self.keys[first * keys..tiles * keys].fill(if matrices { 0 } else { 128 });
+        self.key_scales[last * KEY_TILE..].fill(0.0);
+        self.values[last * values..tiles * values].fill(0);
+    }
+}
+
+/// See [`crate::Kernels::pack_int`], which has checked the shapes.
+#[inline(always)]
+pub(crate) fn pack<S: SimdInt>(
+    s: S,
+    keys: MatRef<'_>,
+    values: MatRef<'_>,
+    scratch: &mut IntScratch,
+    packed: &mut IntKeyValues,
+) {
+    let (tokens, head_dim) = (keys.rows(), keys.cols());
+    packed.resize(tokens, head_dim, S::MATRICES);
+    let (quads, dims) = (packed.quads(), packed.dims());
+    scratch.resize(head_dim, 4 * quads);
+
+    // The mean key, in the scratch's output: summed in ascending order.
+    let mean = &mut scratch.output[..dims];
+    let inverse = s.splat(1.0 / tokens as f32);
+    let mut at = 0;
+    while at < head_dim {
+        let mut sum = s.splat(0.0);
+        for token in 0..tokens {
+            // SAFETY: `at` is below the row's length.
+            sum = s.add(sum, unsafe { load(s, keys.row(token), at) });
+        }
+        // SAFETY: `mean` holds whole vectors up to `dims`.
+        unsafe { s.store(mean.as_mut_ptr().add(at), s.mul(sum, inverse)) };
+        at += LANES;
+    }
+    // Stored as `k + 128`, but for matrix registers, which multiply signed bytes.
+    let sign = if S::MATRICES { 0 } else { 0x8080_8080 };
+    for token in 0..tokens {
+        let mut at = 0;
+        while at < head_dim {
+            // SAFETY: `at` is below the row's length; whole vectors of the others.
+            unsafe {
+                let k = s.sub(load(s, keys.row(token), at), s.load(mean.as_ptr().add(at)));
+                s.store(scratch.row.as_mut_ptr().add(at), k);
+            }
+            at += LANES;
+        }
+        let (scale, _) = quantize(s, &scratch.row, &mut scratch.row8);
+        packed.key_scales[token] = scale;
+        let tile = &mut packed.keys[token / KEY_TILE * quads * 4 * KEY_TILE..][..quads * 4 * KEY_TILE];
+        let at = token % KEY_TILE * 4;
+        for (quad, bytes) in scratch.row8.as_chunks::<4>().0.iter().take(head_dim.div_ceil(4)).enumerate() {
+            let to: &mut [u8; 4] = tile[quad * 4 * KEY_TILE + at..].first_chunk_mut().unwrap_or_else(|| unreachable!());
+            *to = (u32::from_le_bytes(bytes.map(|byte| byte as u8)) ^ sign).to_le_bytes();
+        }
+    }
+    for tile in 0..tokens.div_ceil(KEY_TILE) {
+        pack_values(s, values, tile, packed);
+    }
+}
+
+/// One tile of values: a common scale, then pairs of keys side by side, or quads of them in two digits.
+#[inline(always)]
+fn pack_values<S: SimdInt>(s: S, values: MatRef<'_>, tile: usize, packed: &mut IntKeyValues) {
+    let (head_dim, dims) = (packed.head_dim, packed.dims());
+    let from = tile * KEY_TILE;
+    let present = (packed.tokens - from).min(KEY_TILE);
+    let mut max = s.splat(0.0);
+    let mut poison = s.splat(0.0);
+    for token in from..from + present {
+        let mut at = 0;
+        while at < head_dim {
+            // SAFETY: `at` is below the row's length.
+            let v = unsafe { load(s, values.row(token), at) };
+            max = s.max(s.abs(v), max);
+            poison = s.mul_add(v, s.splat(0.0), poison);
+            at += LANES;
+        }
+    }
+    let max = s.reduce_max(max);
+    let zero = max < 1e-30;
+    let inverse = s.splat(if zero { 0.0 } else { V_MAX / max });
+    packed.value_scales[tile] = if zero { 0.0 } else { max / V_MAX } + s.reduce(poison);
+    let tile_values = &mut packed.values[tile * KEY_TILE * dims..][..KEY_TILE * dims];
+    let row = |key: usize| if key < present { values.row(from + key) } else { &[] };
+    let per_step = if S::MATRICES { 4 } else { 2 };
+    for first in (0..present).step_by(per_step) {
+        let rows: [&[f32]; 4] = std::array::from_fn(|key| row(first + key));
+        let mut at = 0;
+        while at < head_dim {
+            // SAFETY: `at` is below the rows' length; of the tile, `2 · dims` elements for a pair of keys, or two blocks of 1,024 bytes
+            // for sixteen dimensions, of which 64 belong to the four keys: whole vectors.
+            unsafe {
+                let to = tile_values.as_mut_ptr();
+                let mut v = [s.splat(0.0); 4];
+                for (row, v) in rows.iter().zip(&mut v).take(per_step) {
+                    if !row.is_empty() {
+                        *v = s.mul(load(s, row, at), inverse);
+                    }
+                }
+                if S::MATRICES {
+                    let quad = first / 4;
+                    // As `store_weights` orders the keys.
+                    let line = quad % 4 * 4 + quad / 4;
+                    let to = to.cast::<i8>().add(at / LANES * 2048 + line * 64);
+                    s.store_value_digits(to, to.add(1024), v);
+                } else {
+                    s.store_i16_pairs(to.add(first * dims + 2 * at), v[0], v[1]);
+                }
+            }
+            at += LANES;
+        }
+    }
+}

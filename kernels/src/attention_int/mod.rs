@@ -1,0 +1,197 @@
+//! Attention of one head in integers: the same loop as `attention.rs`, its two products exact.
+//!
+//! ```text
+//! k ← k - mean(k)                       softmax does not see it; what all keys share would waste the range of a byte
+//! q, k → int8, a scale a row            S = acc · scale_q · scale_k · log₂ e
+//! P = 2^(S - m_t) → 0 ..= 16,384        14 bits below the maximum of the tile of keys: attention may rest on many small weights far below
+//!                                       one large one in another tile
+//! V → -2047 ..= 2047, a scale a tile    O = O·c + acc · 2^(m_t - m) · scale_v / 16,384
+//!                                       sum = sum·c + Σ P · 2^(m_t - m) / 16,384, of P before it is rounded
+//! ```
+//! Bounds: `|q·k| <= head_dim · 127 · 255 < 2^31` up to a `head_dim` of 65,536; `|P·V| <= 64 · 16,384 · 2,047 < 2^31`.
+//! Keys lie as the weights of an int8 product (`[head_dim/4][64 keys][4]`, `k + 128`), values in pairs of keys
+//! (`[32 pairs][dims][2]`), so both products broadcast four bytes of a row and multiply them with a vector.
+//!
+//! Registers that hold matrices multiply bytes alone. Scores are bytes already; `P = 128 p₁ + p₀` and `V = 128 v₁ + v₀` (`v₀` in -64 ..= 63)
+//! are two digits each: `P V = 128² p₁v₁ + 128 (p₁v₀ + p₀v₁) + p₀v₀`, the same integers.
+
+mod dots;
+mod key_values;
+mod matrices;
+mod softmax;
+
+pub use key_values::IntKeyValues;
+pub(crate) use key_values::pack;
+
+use crate::LANES;
+use crate::attention::{KEY_TILE, QUERY_BLOCK};
+use crate::buffer::Buffer;
+use crate::simd::int::SimdInt;
+use crate::view::{MatMut, MatRef};
+
+/// Vectors of a tile's scores.
+const TILE_VECTORS: usize = KEY_TILE / LANES;
+/// What 1 becomes in `P`.
+const P_ONE: u32 = 16_384;
+// The softmax of a block takes four queries, or sixteen, at a time.
+const _: () = assert!(QUERY_BLOCK.is_multiple_of(LANES));
+/// Largest magnitude of a value.
+const V_MAX: f32 = 2047.0;
+
+/// Buffers of one thread for [`crate::Kernels::pack_int`] and [`crate::Kernels::attend_int`]; they grow as needed.
+#[derive(Debug, Default)]
+pub struct IntScratch {
+    /// `[48][64]`: products, then the bits of f32.
+    scores: Buffer<i32>,
+    /// `[48][64]`
+    p: Buffer<i16>,
+    /// `[48][dims]`
+    output: Buffer<f32>,
+    /// `[48][query_stride]`
+    queries: Buffer<i8>,
+    /// Products of digits: `[dims/16][3][16 queries][16]`.
+    digits: Buffer<i32>,
+    query_scales: Vec<f32>,
+    offsets: Vec<i32>,
+    max: Vec<f32>,
+    sum: Vec<f32>,
+    tile_sum: Vec<f32>,
+    tile_scale: Vec<f32>,
+    rescale: Vec<f32>,
+    /// A row in f32, then one in i8: whole vectors.
+    row: Vec<f32>,
+    row8: Vec<i8>,
+}
+
+impl IntScratch {
+    /// For heads of `head_dim` dimensions, of which a query's product runs over `depth`.
+    fn resize(&mut self, head_dim: usize, depth: usize) {
+        let dims = head_dim.next_multiple_of(LANES);
+        self.scores.grow(QUERY_BLOCK * KEY_TILE);
+        self.p.grow(QUERY_BLOCK * KEY_TILE);
+        self.output.grow(QUERY_BLOCK * dims);
+        self.queries.grow(QUERY_BLOCK * query_stride(dims, depth));
+        self.query_scales.resize(QUERY_BLOCK, 0.0);
+        self.offsets.resize(QUERY_BLOCK, 0);
+        for state in [&mut self.max, &mut self.sum, &mut self.tile_sum, &mut self.tile_scale, &mut self.rescale] {
+            state.resize(QUERY_BLOCK, 0.0);
+        }
+        self.row.resize(dims, 0.0);
+        self.row8.resize(dims, 0);
+    }
+}
+
+/// Bytes from a query to the next: whole vectors, and all that its product runs over.
+fn query_stride(dims: usize, depth: usize) -> usize {
+    dims.max(depth)
+}
+
+/// `out = round(row / scale)` with `scale = max |row| / 127`; returns the scale and the sum of `out`. Both hold whole vectors, zero
+/// beyond the row's end.
+#[inline(always)]
+fn quantize<S: SimdInt>(s: S, row: &[f32], out: &mut [i8]) -> (f32, i32) {
+    let mut max = s.splat(0.0);
+    let mut poison = s.splat(0.0);
+    let mut at = 0;
+    while at < row.len() {
+        // SAFETY: whole vectors.
+        let v = unsafe { s.load(row.as_ptr().add(at)) };
+        max = s.max(s.abs(v), max);
+        poison = s.mul_add(v, s.splat(0.0), poison);
+        at += LANES;
+    }
+    let max = s.reduce_max(max);
+    let zero = max < 1e-35;
+    let inverse = s.splat(if zero { 0.0 } else { 127.0 / max });
+    let mut sum = s.splat(0.0);
+    let mut at = 0;
+    while at < row.len() {
+        // SAFETY: whole vectors, as long as each other.
+        unsafe {
+            let v = s.round(s.mul(s.load(row.as_ptr().add(at)), inverse));
+            sum = s.add(sum, v);
+            s.store_i8(out.as_mut_ptr().add(at), v);
+        }
+        at += LANES;
+    }
+    let scale = if zero { 0.0 } else { max / 127.0 } + s.reduce(poison);
+    // One NaN for all: softmax adds to the exponents of what it makes of it, and a payload there would end NaN.
+    (if scale.is_nan() { f32::NAN } else { scale }, s.reduce(sum) as i32)
+}
+
+/// Quantised queries and where their outputs are gathered.
+struct Block<'a> {
+    /// `[rows][stride]`
+    queries: &'a [i8],
+    stride: usize,
+    /// `-128 Σ q`
+    offsets: &'a [i32],
+    /// Of the scores, with log₂ e in them: whole vectors.
+    scales: &'a [f32],
+    /// `[rows][dims]`
+    output: &'a mut [f32],
+    rows: usize,
+    dims: usize,
+    /// The softmax's state: whole vectors.
+    max: &'a mut [f32],
+    sum: &'a mut [f32],
+}
+
+/// What the tiles of a block are computed in: whole vectors of queries.
+struct Steps<'a> {
+    /// `[48][64]`
+    scores: &'a mut [i32],
+    p: &'a mut [i16],
+    /// `[dims/16][3][16][16]`, with matrix registers.
+    digits: &'a mut [i32],
+    tile_sum: &'a mut [f32],
+    tile_scale: &'a mut [f32],
+    rescale: &'a mut [f32],
+}
+
+/// See [`crate::Kernels::attend_int`], which has checked the shapes.
+#[inline(always)]
+pub(crate) fn attend<S: SimdInt>(
+    s: S,
+    scale: f32,
+    queries: MatRef<'_>,
+    packed: &IntKeyValues,
+    scratch: &mut IntScratch,
+    mut out: MatMut<'_>,
+) {
+    let (head_dim, dims, depth, rows) = (packed.head_dim(), packed.dims(), 4 * packed.quads(), queries.rows());
+    let stride = query_stride(dims, depth);
+    scratch.resize(head_dim, depth);
+    if S::MATRICES {
+        scratch.digits.grow(dims / LANES * matrices::DIGIT_SUMS);
+    }
+    let IntScratch { scores, p, output, queries: q8, digits, query_scales, offsets, row, max, sum, .. } = scratch;
+    let (tile_sum, tile_scale, rescale) = (&mut scratch.tile_sum, &mut scratch.tile_scale, &mut scratch.rescale);
+    for query in 0..rows {
+        let mut own = queries.row(query);
+        if head_dim < dims {
+            row[..head_dim].copy_from_slice(own);
+            row[head_dim..].fill(0.0);
+            own = row;
+        }
+        let (query_scale, total) = quantize(s, own, &mut q8[query * stride..][..dims]);
+        query_scales[query] = query_scale * (scale * std::f32::consts::LOG2_E);
+        offsets[query] = -128 * total;
+    }
+    output[..rows * dims].fill(0.0);
+    max.fill(f32::NEG_INFINITY);
+    sum.fill(0.0);
+    let block = Block { queries: q8, stride, offsets, scales: query_scales, output, rows, dims, max, sum };
+    let steps = Steps { scores, p, digits, tile_sum, tile_scale, rescale };
+    if S::MATRICES {
+        matrices::attend(s, packed, block, steps);
+    } else {
+        dots::attend(s, packed, block, steps);
+    }
+    for query in 0..rows {
+        let scale = 1.0 / sum[query];
+        for (out, value) in out.row_mut(query).iter_mut().zip(&output[query * dims..][..head_dim]) {
+            *out = value * scale;
+        }
+    }
+}
