@@ -212,18 +212,24 @@ fn a_model_with_outliers_stays_close() {
         outliers::write(directory.path(), seed);
         let model = Model::load(directory.path()).unwrap();
         let ids = outliers::ids(seed + 100);
-        let expected = encode(&model, &ids, Modes::DENSE);
-        for (format, bound) in [
-            (WeightFormat::Int8, 0.9995),
-            (WeightFormat::F16, 0.9999),
-            (WeightFormat::Bf16, 0.9999),
-            (WeightFormat::Int4, 0.9),
+        let modes = Modes { sparse: true, ..Modes::DENSE };
+        let expected = encode(&model, &ids, modes);
+        // Dense mean, lexical error, same five heaviest ids. A random head weighs most tokens nearly alike: with the five that int8 gives, all
+        // weights are within 1.5 %, but 95 % of texts with exactly the same five is not reached (README, "Fidelity").
+        for (format, (dense, lexical, top5)) in [
+            (WeightFormat::Int8, (0.9995, 0.02, 0.75)),
+            (WeightFormat::F16, (0.9999, 0.003, 0.95)),
+            (WeightFormat::Bf16, (0.9999, 0.005, 0.9)),
+            (WeightFormat::Int4, (0.9, 0.1, 0.3)),
         ] {
             // The layer norms tell the widths: the model has no tokenizer to calibrate with.
             let packed = packed(&model, format, Calibration::None, directory.path());
-            let found = compare(&expected, &encode(&packed, &ids, Modes::DENSE));
-            found.print(&format!("outliers {seed}, {}", format.name()));
-            assert!(mean(&found.dense) >= bound, "{}: {}", format.name(), mean(&found.dense));
+            let found = compare(&expected, &encode(&packed, &ids, modes));
+            let name = format.name();
+            found.print(&format!("outliers {seed}, {name}"));
+            assert!(mean(&found.dense) >= dense, "{name}: {}", mean(&found.dense));
+            assert!(mean(&found.lexical_error) <= lexical, "{name}: lexical error {}", mean(&found.lexical_error));
+            assert!(found.same_top5 >= top5, "{name}: same top 5 in {}", found.same_top5);
         }
     }
 }

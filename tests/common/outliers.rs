@@ -108,6 +108,9 @@ pub fn write(directory: &Path, seed: u64) {
             add(format!("{}.bias", name(part)), vec![HIDDEN], normal(&mut random, HIDDEN, 0.05));
         }
     }
+    // A head for lexical weights, as BGE-M3's: half of the tokens weigh something.
+    add("sparse_linear.weight".into(), vec![1, HIDDEN], normal(&mut random, HIDDEN, 0.1));
+    add("sparse_linear.bias".into(), vec![1], vec![0.0]);
     let bytes: BTreeMap<&String, (Vec<usize>, Vec<u8>)> = tensors
         .iter()
         .map(|(name, (shape, values))| (name, (shape.clone(), values.iter().flat_map(|x| x.to_le_bytes()).collect())))
