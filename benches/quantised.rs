@@ -6,8 +6,8 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use trivec::pack::{Calibration, PackOptions, pack, packed_layer};
 use trivec::{EncodeOptions, LoadOptions, Model, Modes, WeightFormat};
 use trivec_kernels::{
-    Finish, I4_BLOCK_BYTES, IntKeyValues, IntScratch, Kernels, MatMut, MatRef, PANEL, Panels, Prepare, QUERY_BLOCK,
-    Rows8, Rows8Kind, rotation_for, row8_stride,
+    Finish, I4_BLOCK, I4_BLOCK_BYTES, I4_GROUP, I4_GROUP_BYTES, IntKeyValues, IntScratch, Kernels, MatMut, MatRef,
+    PANEL, Panels, Prepare, QUERY_BLOCK, Rows8, Rows8Kind, rotation_for, row8_stride,
 };
 
 /// Deterministic values around zero.
@@ -31,7 +31,7 @@ fn products(c: &mut Criterion) {
                     BenchmarkId::new(format!("{name} {}", kernels.isa().name()), format!("{rows}x{outputs}x{depth}"));
                 group.bench_function(id, |b| b.iter(|| f(&mut out)));
             };
-            for kind in [Rows8Kind::Int8, Rows8Kind::Int4, Rows8Kind::Int4Grouped] {
+            for kind in [Rows8Kind::Int8, Rows8Kind::Int4Grouped] {
                 let (stride, n, m) = (row8_stride(depth), kind.scales(depth), kind.offsets(depth));
                 let (mut data, mut scales) = (vec![0; rows * stride], vec![0.0; rows * n]);
                 let (mut offsets, mut scratch) = (vec![0; rows * m], vec![0.0; depth]);
@@ -48,12 +48,18 @@ fn products(c: &mut Criterion) {
                     run("int8", &mut |out| {
                         kernels.linear_i8(rows8, panels, Finish::default(), MatMut::dense(out, outputs))
                     });
-                } else {
-                    let w = vec![0x2au8; outputs / PANEL * depth / 32 * I4_BLOCK_BYTES];
-                    let panels = Panels::new(&w, outputs, depth / 32 * I4_BLOCK_BYTES);
-                    let name = if kind == Rows8Kind::Int4 { "int4" } else { "int4 by blocks" };
-                    run(name, &mut |out| {
+                    let panel = depth / I4_GROUP * I4_GROUP_BYTES;
+                    let w = vec![0x84u8; outputs / PANEL * panel];
+                    let panels = Panels::new(&w, outputs, panel);
+                    run("int4", &mut |out| {
                         kernels.linear_i4(rows8, panels, Finish::default(), MatMut::dense(out, outputs))
+                    });
+                } else {
+                    let panel = depth / I4_BLOCK * I4_BLOCK_BYTES;
+                    let w = vec![0x2au8; outputs / PANEL * panel];
+                    let panels = Panels::new(&w, outputs, panel);
+                    run("4-bit blocks", &mut |out| {
+                        kernels.linear_blocks4(rows8, panels, Finish::default(), MatMut::dense(out, outputs))
                     });
                 }
             }

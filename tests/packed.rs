@@ -142,8 +142,8 @@ fn damaged_packed_files_are_refused_by_name() {
         assert!(matches!(error, Error::FileLength { .. }), "cut at {cut}: {error}");
     }
     for (from, to, expected) in [
-        (r#""trivec.packed":"2""#, r#""trivec.packed":"3""#, "format version `3`, expected 2"),
-        (r#""trivec.packed":"2","#, "", "not a packed one"),
+        (r#""trivec.packed":"3""#, r#""trivec.packed":"4""#, "format version `4`, expected 3"),
+        (r#""trivec.packed":"3","#, "", "not a packed one"),
         (r#""trivec.weights":"int8""#, r#""trivec.weights":"int3""#, "scheme `int3`"),
         (r#""trivec.weights":"int8""#, r#""trivec.weights":"int4""#, "expected U8"),
         (r#""trivec.weights":"int8""#, r#""trivec.weights":"f16""#, "expected F16"),
@@ -162,6 +162,21 @@ fn damaged_packed_files_are_refused_by_name() {
         let error = refusal(&path, &bad);
         assert_eq!(error.kind(), ErrorKind::Model, "{error}");
         assert!(error.to_string().contains(expected) && error.to_string().contains("bad.safetensors"), "{error}");
+    }
+    // int4 has been laid out anew since version 2: such a file says what to do, whatever its tensors are.
+    let int4 = std::fs::read(pack_small(WeightFormat::Int4, directory.path())).unwrap();
+    for (from, to, expected) in [
+        (r#""trivec.packed":"3""#, r#""trivec.packed":"2""#, "format version `2`, expected 3: pack it again"),
+        (r#""trivec.grouped":"false""#, r#""trivec.grouped":"true""#, "expected U8"),
+        (r#""trivec.weights":"int4""#, r#""trivec.weights":"int8""#, "expected U8"),
+        ("layer.1.output.dense.weight_scale", "layer.1.output.dense.weight_scole", "scales are missing"),
+    ] {
+        let bad = with_header(&int4, |header| {
+            assert!(header.contains(from), "{from} is not in the header");
+            header.replacen(from, to, 1)
+        });
+        let error = refusal(&path, &bad);
+        assert!(error.kind() == ErrorKind::Model && error.to_string().contains(expected), "{error}");
     }
     // Data that do not begin at a multiple of 64 bytes.
     let length = u64::from_le_bytes(good[..8].try_into().unwrap());
@@ -183,6 +198,7 @@ fn values_that_are_not_finite_are_refused_by_name() {
     for (format, tensor, nan) in [
         (WeightFormat::Int8, "encoder.layer.1.intermediate.dense.weight_scale", &f32::NAN.to_le_bytes()[..]),
         (WeightFormat::Int8, "encoder.layer.0.attention.self.input_scale", &f32::INFINITY.to_le_bytes()),
+        (WeightFormat::Int4, "encoder.layer.1.output.dense.weight_scale", &f32::NAN.to_le_bytes()),
         (WeightFormat::F32, "encoder.layer.0.output.dense.weight", &f32::NAN.to_le_bytes()),
         (WeightFormat::F16, "encoder.layer.0.output.dense.weight", &[0x00, 0x7c]),
         (WeightFormat::Bf16, "encoder.layer.0.output.dense.weight", &[0xc0, 0x7f]),
@@ -237,6 +253,39 @@ fn flipped_bits_never_panic() {
                 assert!(tokens.tokens.iter().all(|token| (token.id as usize) < model.info().vocabulary));
                 model.encode(&[text], &ALL).unwrap();
             }
+        }
+    }
+}
+
+/// Whatever the bytes of int4 panels are, they are weights: a model with any of them runs, and gives the same bits on every set.
+#[test]
+fn any_bytes_are_int4_weights() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut bytes = std::fs::read(pack_small(WeightFormat::Int4, directory.path())).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    let mut state = 99u64;
+    let mut panels = 0;
+    for (_, entry) in header.as_object().unwrap().iter().filter(|(name, _)| name.ends_with("dense.weight")) {
+        if entry["dtype"] == "U8" {
+            let [from, to] = [0, 1].map(|i| entry["data_offsets"][i].as_u64().unwrap() as usize + 8 + length);
+            for byte in &mut bytes[from..to] {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                *byte = (state >> 56) as u8;
+            }
+            panels += 1;
+        }
+    }
+    assert_eq!(panels, 6);
+    let path = directory.path().join("any.safetensors");
+    std::fs::write(&path, bytes).unwrap();
+    let mut expected = None;
+    for isa in trivec::instruction_sets() {
+        let model = load(&path, 2, isa);
+        let texts = sequences(model.info().vocabulary as u32);
+        let found = model.encode_ids(&texts[..40], &ALL).unwrap();
+        for (found, expected) in found.iter().zip(expected.get_or_insert_with(|| found.clone())) {
+            same_bits(found, expected).unwrap_or_else(|what| panic!("{isa}: {what}"));
         }
     }
 }

@@ -46,6 +46,6 @@ run neoni8mm max on_aarch64
 run neondot cortex-a76 on_aarch64
 run neon cortex-a72 on_aarch64
 # Without guard_pages: this qemu touches what AVX2's masked loads and stores leave out, which faults there and on no CPU.
-tests=(--test all_isas --test int_kernels --test int_attention)
+tests=(--test all_isas --test int_kernels --test int4_kernels --test int_attention)
 run avx2 max on_x86
 run scalar Nehalem on_x86

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use crate::attention::{self, AttentionShape};
 use crate::attention_int::{self, IntKeyValues, IntScratch};
-use crate::gemm::{self, Finish, I4_BLOCK, I4_BLOCK_BYTES, PANEL, Panels};
+use crate::gemm::{self, Finish, I4_BLOCK, I4_BLOCK_BYTES, I4_GROUP, I4_GROUP_BYTES, PANEL, Panels};
 #[cfg(target_arch = "aarch64")]
 use crate::isa::Neon;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -34,6 +34,7 @@ pub struct Kernels {
     round_bf16: fn(&[f32], &mut [u16]),
     linear_i8: fn(Rows8<'_>, Panels<'_, u8>, Finish<'_>, MatMut<'_>),
     linear_i4: fn(Rows8<'_>, Panels<'_, u8>, Finish<'_>, MatMut<'_>),
+    linear_blocks4: fn(Rows8<'_>, Panels<'_, u8>, Finish<'_>, MatMut<'_>),
     linear_f16: fn(MatRef<'_>, Panels<'_, u16>, Finish<'_>, MatMut<'_>),
     linear_bf16: fn(&[u16], usize, Panels<'_, u16>, Finish<'_>, MatMut<'_>),
     pack_int: fn(MatRef<'_>, MatRef<'_>, &mut IntScratch, &mut IntKeyValues),
@@ -265,15 +266,26 @@ impl Kernels {
         (self.linear_i8)(x, weight, finish, out)
     }
 
-    /// `out[r, o] = Σ_blocks (Σ_d a · w) · block_scale[o] (· activation scale) + bias[o]`, blocks in ascending order with fused
-    /// multiply-adds: the same bits on every instruction set. `finish.scales` is not used.
+    /// [`linear_i8`](Self::linear_i8) with weights of four bits, which `gemm`'s int4 panels are unpacked to: the same bits as with those
+    /// integers in int8.
     ///
     /// # Panics
     /// If the shapes do not fit each other.
     pub fn linear_i4(&self, x: Rows8<'_>, weight: Panels<'_, u8>, finish: Finish<'_>, out: MatMut<'_>) {
-        assert_ne!(x.kind(), Rows8Kind::Int8, "rows for int4 weights");
-        check_product(x.rows(), x.depth() / I4_BLOCK * I4_BLOCK_BYTES, &weight, finish, &out);
+        assert_eq!(x.kind(), Rows8Kind::Int8, "rows for int4 weights");
+        check_product(x.rows(), x.depth().div_ceil(I4_GROUP) * I4_GROUP_BYTES, &weight, finish, &out);
         (self.linear_i4)(x, weight, finish, out)
+    }
+
+    /// `out[r, o] = Σ_blocks (Σ_d a · w) · activation_scale[r] · block_scale[o] + bias[o]` with 4-bit blocks as `gemm`'s table says, in
+    /// ascending order with fused multiply-adds: the same bits on every instruction set. `finish.scales` is not used.
+    ///
+    /// # Panics
+    /// If the shapes do not fit each other.
+    pub fn linear_blocks4(&self, x: Rows8<'_>, weight: Panels<'_, u8>, finish: Finish<'_>, out: MatMut<'_>) {
+        assert_eq!(x.kind(), Rows8Kind::Int4Grouped, "rows for 4-bit blocks");
+        check_product(x.rows(), x.depth() / I4_BLOCK * I4_BLOCK_BYTES, &weight, finish, &out);
+        (self.linear_blocks4)(x, weight, finish, out)
     }
 
     /// `out = x Wᵀ + b` with weights in f16, widened exactly, and f32 sums in ascending order.
@@ -385,6 +397,7 @@ static SCALAR: Kernels = Kernels {
     round_bf16: |row, out| rows8::round_bf16(Scalar, row, out),
     linear_i8: |x, weight, finish, out| gemm::int8::linear(Scalar, x, weight, finish, out),
     linear_i4: |x, weight, finish, out| gemm::int4::linear(Scalar, x, weight, finish, out),
+    linear_blocks4: |x, weight, finish, out| gemm::blocks4::linear(Scalar, x, weight, finish, out),
     linear_f16: |x, weight, finish, out| gemm::half::linear_f16(Scalar, x, weight, finish, out),
     linear_bf16: |x, depth, weight, finish, out| gemm::half::linear_bf16(Scalar, x, depth, weight, finish, out),
     pack_int: |keys, values, scratch, packed| attention_int::pack(Scalar, keys, values, scratch, packed),
@@ -439,6 +452,8 @@ macro_rules! define_table {
             linear_i8: compiled!($token, $features, gemm::int8::linear,
                 (x: Rows8<'_>, weight: Panels<'_, u8>, finish: Finish<'_>, out: MatMut<'_>)),
             linear_i4: compiled!($token, $features, gemm::int4::linear,
+                (x: Rows8<'_>, weight: Panels<'_, u8>, finish: Finish<'_>, out: MatMut<'_>)),
+            linear_blocks4: compiled!($token, $features, gemm::blocks4::linear,
                 (x: Rows8<'_>, weight: Panels<'_, u8>, finish: Finish<'_>, out: MatMut<'_>)),
             linear_f16: compiled!($token, $features, gemm::half::linear_f16,
                 (x: MatRef<'_>, weight: Panels<'_, u16>, finish: Finish<'_>, out: MatMut<'_>)),

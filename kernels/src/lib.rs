@@ -1,4 +1,5 @@
-//! The compute kernels of trivec: pure functions over caller-owned memory. No I/O, no threads, no allocation.
+//! The compute kernels of trivec: pure functions over caller-owned memory. No I/O, no threads, no allocation (but a panel that a thread
+//! unpacks int4 weights to, `gemm/int4.rs`).
 //!
 //! Read in this order: [`isa`](crate::Isa) (which instruction sets there are, and the tokens that prove one), `simd` (the
 //! vector of sixteen `f32` that everything is written over), `gemm` (the matrix product), `elementwise` (layer norm, GELU,
@@ -27,7 +28,7 @@ pub use attention_int::{IntKeyValues, IntScratch};
 pub use buffer::Buffer;
 pub use dispatch::{Kernels, UnknownIsa};
 pub use gemm::f32::DEPTH_BLOCK;
-pub use gemm::{Finish, I4_BLOCK, I4_BLOCK_BYTES, MAX_INT_DEPTH, PANEL, Panels};
+pub use gemm::{Finish, I4_BLOCK, I4_BLOCK_BYTES, I4_GROUP, I4_GROUP_BYTES, MAX_INT_DEPTH, PANEL, Panels};
 pub use isa::Isa;
 pub use probe::Probe;
 pub use rows8::{MAX_ROTATION, Prepare, Rows8, Rows8Kind, rotation_for, row8_stride};

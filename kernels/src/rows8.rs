@@ -29,23 +29,21 @@ pub fn row8_stride(depth: usize) -> usize {
 /// Which weights the rows are for: decides what the accumulators' corrections are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rows8Kind {
-    /// int8 weights: one scale and one correction (`-128 Σ a`) a row.
+    /// int8 and int4 weights: one scale and one correction (`-128 Σ a`) a row.
     Int8,
-    /// int4 weights: one scale a row, a correction (`-8 Σ a`) for every block of 32.
-    Int4,
-    /// int4 weights: a scale and a correction for every block of 32.
+    /// A source's own 4-bit blocks: a scale and a correction (`-8 Σ a`) for every block of 32.
     Int4Grouped,
 }
 
 impl Rows8Kind {
     /// Scales of a row of `depth` activations.
     pub fn scales(self, depth: usize) -> usize {
-        if self == Rows8Kind::Int4Grouped { depth.div_ceil(I4_BLOCK) } else { 1 }
+        if self == Rows8Kind::Int8 { 1 } else { depth.div_ceil(I4_BLOCK) }
     }
 
     /// Corrections of a row of `depth` activations.
     pub fn offsets(self, depth: usize) -> usize {
-        if self == Rows8Kind::Int8 { 1 } else { depth.div_ceil(I4_BLOCK) }
+        self.scales(depth)
     }
 
     /// The depth that products run over: padded with zeros.
@@ -294,37 +292,30 @@ pub(crate) fn quantize_row<S: SimdInt>(
     let depth = row.len();
     let of_row = prepare_and_measure(s, prepare, row, scratch);
     let scratch = &scratch[..depth];
-    let scale_group = if kind == Rows8Kind::Int4Grouped { I4_BLOCK } else { depth };
-    let offset_group = if kind == Rows8Kind::Int8 { depth } else { I4_BLOCK };
-    let bias = if kind == Rows8Kind::Int8 { -128.0 } else { -8.0 };
-    for (group, scale) in scales.iter_mut().enumerate() {
-        let from = group * scale_group;
-        let to = (from + scale_group).min(depth);
-        let (max, poison) = if kind == Rows8Kind::Int4Grouped { widest(s, &scratch[from..to]) } else { of_row };
+    let (group, bias) = if kind == Rows8Kind::Int8 { (depth, -128.0) } else { (I4_BLOCK, -8.0) };
+    for (index, (scale, offset)) in scales.iter_mut().zip(offsets).enumerate() {
+        let from = index * group;
+        let to = (from + group).min(depth);
+        let (max, poison) = if kind == Rows8Kind::Int8 { of_row } else { widest(s, &scratch[from..to]) };
         let max = s.reduce_max(max);
         let zero = max < SMALLEST_MAX;
         let inverse = s.splat(if zero { 0.0 } else { 127.0 / max });
         *scale = if zero { 0.0 } else { max / 127.0 } + s.reduce(poison);
-        let mut at = from;
+        let (mut at, mut sum) = (from, s.splat(0.0));
         while at < to {
-            let end = (at + offset_group).min(to);
-            let index = at / offset_group;
-            let mut sum = s.splat(0.0);
-            while at < end {
-                let left = end - at;
-                // SAFETY: `left` values remain; `out` has whole vectors beyond them.
-                unsafe {
-                    let p = scratch.as_ptr().add(at);
-                    let v = if left >= LANES { s.load(p) } else { s.load_first(p, left) };
-                    let v = s.round(s.mul(v, inverse));
-                    sum = s.add(sum, v);
-                    s.store_i8(out.as_mut_ptr().add(at), v);
-                }
-                at += LANES;
+            let left = to - at;
+            // SAFETY: `left` values remain; `out` has whole vectors beyond them.
+            unsafe {
+                let p = scratch.as_ptr().add(at);
+                let v = if left >= LANES { s.load(p) } else { s.load_first(p, left) };
+                let v = s.round(s.mul(v, inverse));
+                sum = s.add(sum, v);
+                s.store_i8(out.as_mut_ptr().add(at), v);
             }
-            // A sum of at most 65,536 values of up to 127: exact in f32.
-            offsets[index] = (s.reduce(sum) * bias) as i32;
+            at += LANES;
         }
+        // A sum of at most 65,536 values of up to 127: exact in f32.
+        *offset = (s.reduce(sum) * bias) as i32;
     }
     let written = depth.next_multiple_of(LANES);
     out[written..].fill(0);

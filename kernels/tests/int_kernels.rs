@@ -4,68 +4,12 @@
 
 mod common;
 
-use common::{Random, assert_same, tables};
+use common::{PLAIN, Random, Rows, assert_same, int8_panels, tables};
 use half::{bf16, f16};
 use trivec_kernels::{
-    Finish, I4_BLOCK, I4_BLOCK_BYTES, Kernels, MAX_INT_DEPTH, MatMut, MatRef, PANEL, Panels, Prepare, Rows8, Rows8Kind,
-    rotation_for, row8_stride,
+    Finish, I4_BLOCK, Kernels, MAX_INT_DEPTH, MatMut, MatRef, PANEL, Panels, Prepare, Rows8, Rows8Kind, rotation_for,
+    row8_stride,
 };
-
-/// Quantised rows with their buffers.
-struct Rows {
-    kind: Rows8Kind,
-    rows: usize,
-    depth: usize,
-    data: Vec<i8>,
-    scales: Vec<f32>,
-    offsets: Vec<i32>,
-}
-
-impl Rows {
-    fn quantize(kernels: &Kernels, kind: Rows8Kind, prepare: Prepare<'_>, values: &[f32], depth: usize) -> Rows {
-        let rows = values.len() / depth;
-        let (stride, n, m) = (row8_stride(depth), kind.scales(depth), kind.offsets(depth));
-        // What an earlier use of the buffers left must not show.
-        let mut all = Rows {
-            kind,
-            rows,
-            depth,
-            data: vec![77; rows * stride],
-            scales: vec![f32::NAN; rows * n],
-            offsets: vec![-1; rows * m],
-        };
-        let mut scratch = vec![f32::NAN; depth];
-        for (row, values) in values.chunks_exact(depth).enumerate() {
-            let (data, scales) = (&mut all.data[row * stride..][..stride], &mut all.scales[row * n..][..n]);
-            let offsets = &mut all.offsets[row * m..][..m];
-            kernels.quantize_row(kind, prepare, values, &mut scratch, data, scales, offsets);
-        }
-        all
-    }
-
-    fn view(&self) -> Rows8<'_> {
-        Rows8::new(self.kind, self.rows, self.depth, &self.data, &self.scales, &self.offsets)
-    }
-
-    fn at(&self, row: usize, d: usize) -> i32 {
-        i32::from(self.data[row * row8_stride(self.depth) + d])
-    }
-}
-
-const PLAIN: Prepare<'static> = Prepare { centre: None, inverse_smoothing: None, rotation: 1 };
-
-/// Weights `[outputs, depth]` of -127 ..= 127 in panels.
-fn int8_panels(weights: &[i8], outputs: usize, depth: usize) -> Vec<u8> {
-    let padded = depth.next_multiple_of(4);
-    let mut panels = vec![128u8; outputs.div_ceil(PANEL) * PANEL * padded];
-    for o in 0..outputs {
-        for d in 0..depth {
-            let at = o / PANEL * PANEL * padded + (d / 4 * PANEL + o % PANEL) * 4 + d % 4;
-            panels[at] = (weights[o * depth + d] as u8) ^ 0x80;
-        }
-    }
-    panels
-}
 
 #[test]
 fn int8_products_are_exact_on_every_set() {
@@ -184,89 +128,6 @@ fn outputs_of_a_panel_can_be_asked_alone() {
 }
 
 #[test]
-fn int4_products_are_exact_on_every_set() {
-    let mut random = Random(13);
-    for blocks in [1, 2, 5, 32, 37] {
-        let depth = blocks * I4_BLOCK;
-        for outputs in [1, 32, 45] {
-            let weights: Vec<u8> = (0..outputs * depth).map(|_| random.below(16) as u8).collect();
-            let block_scales: Vec<f16> = (0..outputs * blocks).map(|_| f16::from_f32(random.normal() * 0.1)).collect();
-            let mut panels = vec![0u8; outputs.div_ceil(PANEL) * blocks * I4_BLOCK_BYTES];
-            for o in 0..outputs {
-                for block in 0..blocks {
-                    let to = &mut panels[(o / PANEL * blocks + block) * I4_BLOCK_BYTES..][..I4_BLOCK_BYTES];
-                    to[o % PANEL * 2..][..2].copy_from_slice(&block_scales[o * blocks + block].to_le_bytes());
-                    for j in 0..16 {
-                        let weight = |d: usize| weights[o * depth + block * I4_BLOCK + d];
-                        to[PANEL * 2 + (j / 4 * PANEL + o % PANEL) * 4 + j % 4] = weight(j) | weight(j + 16) << 4;
-                    }
-                }
-            }
-            let bias = random.vec(outputs);
-            for rows in (0..=17).chain([33, 48, 63]) {
-                let values = random.vec(rows * depth);
-                for kind in [Rows8Kind::Int4, Rows8Kind::Int4Grouped] {
-                    for kernels in tables() {
-                        let x = Rows::quantize(kernels, kind, PLAIN, &values, depth);
-                        let grouped = kind == Rows8Kind::Int4Grouped;
-                        let mut expected = Vec::new();
-                        for r in 0..rows {
-                            for o in 0..outputs {
-                                let mut sum = 0.0f32;
-                                for block in 0..blocks {
-                                    let from = block * I4_BLOCK;
-                                    let product = |d: usize| x.at(r, d) * (i32::from(weights[o * depth + d]) - 8);
-                                    let acc: i32 = (from..from + I4_BLOCK).map(product).sum();
-                                    let value = acc as f32 * if grouped { x.scales[r * blocks + block] } else { 1.0 };
-                                    sum = value.mul_add(block_scales[o * blocks + block].to_f32(), sum);
-                                }
-                                expected.push(sum.mul_add(if grouped { 1.0 } else { x.scales[r] }, bias[o]));
-                            }
-                        }
-                        let mut out = vec![0.0; rows * outputs];
-                        let w = Panels::new(&panels, outputs, blocks * I4_BLOCK_BYTES);
-                        let finish = Finish { bias: Some(&bias), ..Finish::default() };
-                        kernels.linear_i4(x.view(), w, finish, MatMut::dense(&mut out, outputs));
-                        assert_same(
-                            &format!("{kind:?} [{rows}, {depth}] x {outputs}"),
-                            kernels.isa().name(),
-                            &out,
-                            &expected,
-                        );
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// A block of the largest nibbles and activations: what sums in 16 bits have to hold.
-#[test]
-fn int4_products_of_extremes_do_not_overflow() {
-    let (blocks, outputs) = (3, PANEL);
-    let depth = blocks * I4_BLOCK;
-    for nibble in [0u8, 15] {
-        let mut panels = vec![nibble | nibble << 4; blocks * I4_BLOCK_BYTES];
-        for block in panels.chunks_exact_mut(I4_BLOCK_BYTES) {
-            block[..PANEL * 2].chunks_exact_mut(2).for_each(|scale| scale.copy_from_slice(&f16::ONE.to_le_bytes()));
-        }
-        for value in [-3.0f32, 3.0] {
-            for kernels in tables() {
-                for rows in 1..=9 {
-                    let x = Rows::quantize(kernels, Rows8Kind::Int4, PLAIN, &vec![value; rows * depth], depth);
-                    let mut out = vec![0.0; rows * outputs];
-                    let w = Panels::new(&panels, outputs, blocks * I4_BLOCK_BYTES);
-                    kernels.linear_i4(x.view(), w, Finish::default(), MatMut::dense(&mut out, outputs));
-                    let acc = 127.0 * value.signum() * (f32::from(nibble) - 8.0) * depth as f32;
-                    let expected: Vec<f32> = x.scales.iter().flat_map(|scale| vec![acc * scale; outputs]).collect();
-                    assert_same("extremes", kernels.isa().name(), &out, &expected);
-                }
-            }
-        }
-    }
-}
-
-#[test]
 fn quantised_rows_are_the_same_on_every_set_and_near_the_values() {
     let mut random = Random(14);
     for depth in [1, 8, 15, 16, 17, 32, 48, 64, 96, 128, 130, 384, 640, 1024] {
@@ -276,7 +137,7 @@ fn quantised_rows_are_the_same_on_every_set_and_near_the_values() {
         values[depth / 2] *= 30.0;
         let smoothing: Vec<f32> = (0..depth).map(|_| 0.5 + random.normal().abs()).collect();
         let centre = random.vec(depth);
-        for kind in [Rows8Kind::Int8, Rows8Kind::Int4, Rows8Kind::Int4Grouped] {
+        for kind in [Rows8Kind::Int8, Rows8Kind::Int4Grouped] {
             for prepare in [PLAIN, Prepare { centre: Some(&centre), inverse_smoothing: Some(&smoothing), rotation }] {
                 let expected = Rows::quantize(tables()[0], kind, prepare, &values, depth);
                 for kernels in &tables()[1..] {
@@ -482,7 +343,7 @@ fn a_weight_of_another_depth_is_refused() {
 #[test]
 #[should_panic(expected = "rows for int8 weights")]
 fn rows_of_another_kind_are_refused() {
-    let x = Rows::quantize(Kernels::best(), Rows8Kind::Int4, PLAIN, &[1.0; 64], 64);
+    let x = Rows::quantize(Kernels::best(), Rows8Kind::Int4Grouped, PLAIN, &[1.0; 64], 64);
     let w = Panels::new(&[128u8; 32 * 64], 32, 32 * 64);
     Kernels::best().linear_i8(x.view(), w, Finish::default(), MatMut::dense(&mut [0.0; 32], 32));
 }

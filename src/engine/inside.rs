@@ -38,7 +38,7 @@ impl Model {
         let mut weight_bytes = 0.0;
         for layer in &self.encoder.weights.layers {
             for linear in layer.linears() {
-                weight_bytes += (linear.outputs * linear.inputs) as f64 * linear.format().bytes_per_weight();
+                weight_bytes += (linear.outputs * linear.inputs) as f64 * linear.bytes_per_weight();
             }
         }
         let of_tokens = 4.0 * hidden * hidden + 2.0 * hidden * ffn;

@@ -6,6 +6,7 @@ use half::{bf16, f16};
 use trivec_kernels::{I4_BLOCK, I4_BLOCK_BYTES, Kernels, PANEL, Prepare, rotation_for};
 
 use super::file::{Fill, PackedWriter};
+use super::int4::{self, Grids};
 use super::moments::{Rounding, Roundings};
 use super::plan::Plan;
 use crate::engine::Model;
@@ -312,25 +313,33 @@ impl<'a, R: RowSource + ?Sized> Layer<'a, R> {
             writer.add(weight_name, "F32", vec![outputs, inputs], outputs * inputs * 4, fill);
             return;
         }
-        if format == WeightFormat::Int8 {
+        let blocks = format == WeightFormat::Int4 && self.own_blocks().is_some();
+        if format == WeightFormat::Int8 || (format == WeightFormat::Int4 && !blocks) {
             let layer = self.clone();
+            let scale = if format == WeightFormat::Int8 { |widest| widest / 127.0 } else { int4::scale };
             let fill: Fill<'a> = Box::new(move || {
                 let (mut row, mut scratch) = (vec![0.0; inputs], vec![0.0; inputs]);
                 Ok(f32_bytes((0..outputs).map(|output| {
                     layer.row(output, &mut row, &mut scratch);
-                    widest(&row) / 127.0
+                    scale(widest(&row))
                 })))
             });
             writer.add(format!("{}.weight_scale", self.name), "F32", vec![outputs], outputs * 4, fill);
         }
-        let shape = panel_shape(format, outputs, inputs);
+        let shape = panel_shape(format, blocks, outputs, inputs);
+        // What lies beyond the last weights is 0.
+        let no_weights = match format {
+            WeightFormat::Int8 => 128,
+            WeightFormat::Int4 if !blocks => int4::NO_WEIGHTS,
+            _ => 0,
+        };
         let (dtype, size) = match format {
             WeightFormat::F16 => ("F16", 2),
             WeightFormat::Bf16 => ("BF16", 2),
             _ => ("U8", 1),
         };
         let fill: Fill<'a> = Box::new(move || {
-            let mut bytes = vec![if format == WeightFormat::Int8 { 128 } else { 0 }; shape[0] * shape[1] * size];
+            let mut bytes = vec![no_weights; shape[0] * shape[1] * size];
             let (mut row, mut scratch) = (vec![0.0; inputs], vec![0.0; inputs]);
             for output in 0..outputs {
                 let panel = &mut bytes[output / PANEL * shape[1] * size..][..shape[1] * size];
@@ -369,6 +378,11 @@ impl<'a, R: RowSource + ?Sized> Layer<'a, R> {
         self.kernels.prepare_row(prepare, scratch, row);
         let rotation = prepare.rotation as f32;
         row.iter_mut().for_each(|w| *w /= rotation);
+    }
+
+    /// The source's 4-bit blocks, if they are to be taken as they are.
+    fn own_blocks(&self) -> Option<&[u8]> {
+        self.rows.q4_bytes().filter(|_| self.own_blocks)
     }
 
     /// See [`Rounding::each`].
@@ -416,7 +430,7 @@ impl<'a, R: RowSource + ?Sized> Layer<'a, R> {
                     f32::from(w) * scale
                 });
             }
-            WeightFormat::Int4 => match self.rows.q4_bytes().filter(|_| self.own_blocks) {
+            WeightFormat::Int4 => match self.own_blocks() {
                 Some(blocks) => {
                     let row_bytes = inputs / I4_BLOCK * Q4_BLOCK_BYTES;
                     let row = &blocks[output * row_bytes..][..row_bytes];
@@ -430,51 +444,12 @@ impl<'a, R: RowSource + ?Sized> Layer<'a, R> {
                 }
                 None => {
                     self.row(output, row, scratch);
-                    let scales: Vec<f16> = row.chunks(I4_BLOCK).map(best_int4_scale).collect();
-                    let pair = |j: usize| PANEL * 2 + (j / 4 * PANEL + lane) * 4 + j % 4;
-                    for (to, scale) in panel.chunks_exact_mut(I4_BLOCK_BYTES).zip(&scales) {
-                        to[lane * 2..][..2].copy_from_slice(&scale.to_le_bytes());
-                        // What lies beyond the last weight stays 0.
-                        (0..16).for_each(|j| to[pair(j)] = 0x88);
-                    }
-                    self.round_each(row, scratch, |d, target| {
-                        let (block, j) = (d / I4_BLOCK, d % I4_BLOCK);
-                        let scale = scales[block].to_f32();
-                        let nibble = to_nibble(target, scale);
-                        let byte = &mut panel[block * I4_BLOCK_BYTES + pair(j % 16)];
-                        *byte = if j < 16 { *byte & 0xf0 | nibble } else { *byte & 0x0f | nibble << 4 };
-                        (f32::from(nibble) - 8.0) * scale
-                    });
+                    let grids = Grids::of(row, widest(row));
+                    grids.begin(panel, lane);
+                    self.round_each(row, scratch, |d, target| grids.put(panel, lane, d, target));
                 }
             },
         }
         Ok(())
     }
-}
-
-/// `round(w / scale) + 8` within 0 ..= 15.
-fn to_nibble(w: f32, scale: f32) -> u8 {
-    let q = if scale == 0.0 { 0.0 } else { (w / scale).round_ties_even() };
-    (q.clamp(-8.0, 7.0) + 8.0) as u8
-}
-
-/// The f16 scale of 4-bit steps with the least squared error, among those that put the widest weight (with either sign) at 5.6 to 8.4
-/// steps.
-fn best_int4_scale(weights: &[f32]) -> f16 {
-    let widest = widest(weights);
-    let mut best = (f32::INFINITY, f16::ZERO);
-    for sign in [1.0, -1.0] {
-        for tenth in 0..15 {
-            let scale = f16::from_f32(sign * widest / (5.6 + 0.2 * tenth as f32));
-            let error = |&w: &f32| {
-                let rounded = (f32::from(to_nibble(w, scale.to_f32())) - 8.0) * scale.to_f32();
-                (w - rounded) * (w - rounded)
-            };
-            let error: f32 = weights.iter().map(error).sum();
-            if error < best.0 {
-                best = (error, scale);
-            }
-        }
-    }
-    best.1
 }

@@ -76,7 +76,9 @@ fn harms(model: &Model, options: &PackOptions, plan: &Plan, texts: &[&str], step
     };
     let mut rounded = {
         let mut bytes = Vec::new();
-        writer(model, options, plan, None)?.write(
+        // Rounded as they will be in the file: which layer hurts most hangs on that too.
+        let rounding = plan.rounding(model, options, step)?;
+        writer(model, options, plan, rounding.as_ref())?.write(
             model.team(),
             std::path::Path::new("memory"),
             &mut bytes,

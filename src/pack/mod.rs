@@ -5,13 +5,14 @@
 //! texts ─▶ inputs of every layer ─▶ centre, smoothing ─▶ what inputs have in common ─┐
 //!          calibrate.rs                                  moments.rs                  ▼
 //! checkpoint ───────────────────────────────────────────────────────▶ rotate, round, lay out ─▶ packed file
-//!                                                                     layout.rs                 file.rs
+//!                                                                     layout.rs, int4.rs        file.rs
 //! ```
 //! The same model, options and texts give the same bytes, on any machine.
 
 mod calibrate;
 mod file;
 mod import;
+mod int4;
 mod layout;
 mod mixed;
 mod moments;

@@ -36,8 +36,7 @@ impl Plan {
         }
         let weights = &model.encoder().weights;
         let is_int = matches!(options.weights, WeightFormat::Int8 | WeightFormat::Int4);
-        let own_blocks = options.weights == WeightFormat::Int4
-            && weights.layers.iter().all(|layer| layer.linears().iter().all(|linear| linear.q4_bytes().is_some()));
+        let own_blocks = options.weights == WeightFormat::Int4 && has_blocks(model);
         let given = given_texts(options);
         // The source's own blocks are taken as they are, and so are their inputs: with a centre, one text of 300 fell to a cosine of 0.962
         // (a unit of the starter's fifth layer is near its threshold there), and the mean was no better.
@@ -78,6 +77,7 @@ impl Plan {
         let layers = &model.encoder().weights.layers;
         let fits = self.layers.len() == layers.len()
             && self.inputs.fits(layers)
+            && (!self.own_blocks || has_blocks(model))
             && (options.mixed_budget.is_some() || self.layers.iter().all(|format| *format == options.weights));
         if fits {
             Ok(())
@@ -85,6 +85,12 @@ impl Plan {
             Err(Error::Option { option: "plan", what: "it was made for another model".to_owned() })
         }
     }
+}
+
+/// Whether all layers of the source are 4-bit blocks.
+fn has_blocks(model: &Model) -> bool {
+    let layers = &model.encoder().weights.layers;
+    layers.iter().all(|layer| layer.linears().iter().all(|linear| linear.q4_bytes().is_some()))
 }
 
 /// The texts that the options give for measuring.

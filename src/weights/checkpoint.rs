@@ -139,7 +139,7 @@ pub(crate) struct PackedScheme {
     pub layers: Vec<WeightFormat>,
     /// Whether integer weights carry the rotation.
     pub rotated: bool,
-    /// Whether int4 activations have a scale for every block.
+    /// Whether int4 layers are 4-bit blocks with a scale each, and their activations too.
     pub grouped: bool,
 }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use trivec_kernels::{
-    Finish, I4_BLOCK, I4_BLOCK_BYTES, Kernels, MAX_INT_DEPTH, MatMut, MatRef, PANEL, Panels, Prepare, Rows8, Rows8Kind,
-    rotation_for,
+    Finish, I4_BLOCK, I4_BLOCK_BYTES, I4_GROUP, I4_GROUP_BYTES, Kernels, MAX_INT_DEPTH, MatMut, MatRef, PANEL, Panels,
+    Prepare, Rows8, Rows8Kind, rotation_for,
 };
 
 use super::checkpoint::StoredTensor;
@@ -24,7 +24,7 @@ pub enum WeightFormat {
     Bf16,
     /// Bytes with a scale for every output; activations in bytes with a scale for every token.
     Int8,
-    /// 4 bits in blocks of 32 with an f16 scale each; activations in bytes.
+    /// 4 bits on a grid for every 32 weights and a scale for every output, or a source's own 4-bit blocks; activations in bytes.
     Int4,
 }
 
@@ -49,13 +49,13 @@ impl WeightFormat {
         Self::ALL.into_iter().find(|format| format.name() == name)
     }
 
-    /// Bytes that a layer streams for a weight, scales included.
+    /// Bytes that a layer streams for a weight, grids included (of a source's own 4-bit blocks some more).
     pub fn bytes_per_weight(self) -> f64 {
         match self {
             WeightFormat::F32 => 4.0,
             WeightFormat::F16 | WeightFormat::Bf16 => 2.0,
             WeightFormat::Int8 => 1.0,
-            WeightFormat::Int4 => I4_BLOCK_BYTES as f64 / (PANEL * I4_BLOCK) as f64,
+            WeightFormat::Int4 => I4_GROUP_BYTES as f64 / (PANEL * I4_GROUP) as f64,
         }
     }
 }
@@ -75,7 +75,10 @@ enum Weight {
     },
     Int4 {
         panels: StoredTensor,
+        scales: Floats,
     },
+    /// Panels of a source's own 4-bit blocks.
+    Blocks4(StoredTensor),
 }
 
 /// `y = W x + b`, `W` `[outputs, inputs]`.
@@ -156,14 +159,15 @@ impl<'a> Input<'a> {
     }
 }
 
-/// The panels' shape in a file, `[panels, bytes or elements of a panel]`, for a format.
-pub(crate) fn panel_shape(format: WeightFormat, outputs: usize, inputs: usize) -> [usize; 2] {
+/// The panels' shape in a file, `[panels, bytes or elements of a panel]`, for a format; of int4, for the source's own `blocks` or not.
+pub(crate) fn panel_shape(format: WeightFormat, blocks: bool, outputs: usize, inputs: usize) -> [usize; 2] {
     let panel = match format {
         WeightFormat::F32 => inputs * PANEL,
         WeightFormat::F16 => inputs * PANEL,
         WeightFormat::Bf16 => inputs.next_multiple_of(2) * PANEL,
         WeightFormat::Int8 => inputs.next_multiple_of(4) * PANEL,
-        WeightFormat::Int4 => inputs.div_ceil(I4_BLOCK) * I4_BLOCK_BYTES,
+        WeightFormat::Int4 if blocks => inputs.div_ceil(I4_BLOCK) * I4_BLOCK_BYTES,
+        WeightFormat::Int4 => inputs.div_ceil(I4_GROUP) * I4_GROUP_BYTES,
     };
     [outputs.div_ceil(PANEL), panel]
 }
@@ -173,7 +177,7 @@ pub(crate) fn panel_shape(format: WeightFormat, outputs: usize, inputs: usize) -
 pub(crate) struct PackedInput {
     /// Whether the weights carry the rotation.
     pub rotated: bool,
-    /// Whether activations have a scale for every block of 32 (int4).
+    /// Whether int4 weights are 4-bit blocks with a scale each, and activations have one for every 32.
     pub grouped: bool,
     pub centre: Option<Arc<Vec<f32>>>,
     pub inverse_smoothing: Option<Arc<Vec<f32>>>,
@@ -192,7 +196,7 @@ impl Linear {
         Ok(Linear { weight, bias, outputs, inputs, input: InputForm::F32 })
     }
 
-    /// Reads panels in `format` (not f32) as a packed file holds them, with their `scales` `[outputs]` (int8).
+    /// Reads panels in `format` (not f32) as a packed file holds them, with their `scales` `[outputs]` (int8 and int4).
     pub(crate) fn read_packed(
         format: WeightFormat,
         panels: StoredTensor,
@@ -201,7 +205,7 @@ impl Linear {
         [outputs, inputs]: [usize; 2],
         input: &PackedInput,
     ) -> Result<Linear> {
-        let shape = panel_shape(format, outputs, inputs);
+        let shape = panel_shape(format, input.grouped, outputs, inputs);
         let dtype = match format {
             WeightFormat::F16 => "F16",
             WeightFormat::Bf16 => "BF16",
@@ -231,14 +235,15 @@ impl Linear {
             WeightFormat::F32 => return Err(panels.refuse("f32 weights have no panels")),
             WeightFormat::F16 => (Weight::F16(panels), InputForm::F32),
             WeightFormat::Bf16 => (Weight::Bf16(panels), InputForm::Bf16 { centre: input.centre.clone() }),
-            WeightFormat::Int8 => {
+            WeightFormat::Int4 if input.grouped => (Weight::Blocks4(panels), rows8(Rows8Kind::Int4Grouped)),
+            WeightFormat::Int8 | WeightFormat::Int4 => {
                 let scales = scales.ok_or_else(|| panels.refuse("its scales are missing"))?;
                 let scales = Floats::new(FloatTensor::check(scales, &[outputs])?);
-                (Weight::Int8 { panels, scales }, rows8(Rows8Kind::Int8))
-            }
-            WeightFormat::Int4 => {
-                let kind = if input.grouped { Rows8Kind::Int4Grouped } else { Rows8Kind::Int4 };
-                (Weight::Int4 { panels }, rows8(kind))
+                let weight = match format {
+                    WeightFormat::Int8 => Weight::Int8 { panels, scales },
+                    _ => Weight::Int4 { panels, scales },
+                };
+                (weight, rows8(Rows8Kind::Int8))
             }
         };
         Ok(Linear { weight, bias, outputs, inputs, input: form })
@@ -256,7 +261,16 @@ impl Linear {
             Weight::F16(_) => WeightFormat::F16,
             Weight::Bf16(_) => WeightFormat::Bf16,
             Weight::Int8 { .. } => WeightFormat::Int8,
-            Weight::Int4 { .. } => WeightFormat::Int4,
+            Weight::Int4 { .. } | Weight::Blocks4(_) => WeightFormat::Int4,
+        }
+    }
+
+    /// Bytes that the layer streams for a weight.
+    #[cfg(feature = "cli")]
+    pub(crate) fn bytes_per_weight(&self) -> f64 {
+        match self.weight {
+            Weight::Blocks4(_) => I4_BLOCK_BYTES as f64 / (PANEL * I4_BLOCK) as f64,
+            _ => self.format().bytes_per_weight(),
         }
     }
 
@@ -307,10 +321,16 @@ impl Linear {
                 let finish = Finish { scales: Some(&scales[first..first + outputs]), bias, gelu };
                 return kernels.linear_i8(x, panels.outputs_from(first, outputs), finish, out);
             }
-            (Weight::Int4 { panels }, Input::Rows8(x)) => {
+            (Weight::Int4 { panels, scales }, Input::Rows8(x)) => {
+                let panels = Panels::new(panels.bytes(), self.outputs, x.depth().div_ceil(I4_GROUP) * I4_GROUP_BYTES);
+                let scales = scales.as_slice();
+                let finish = Finish { scales: Some(&scales[first..first + outputs]), bias, gelu };
+                return kernels.linear_i4(x, panels.outputs_from(first, outputs), finish, out);
+            }
+            (Weight::Blocks4(panels), Input::Rows8(x)) => {
                 let panels = Panels::new(panels.bytes(), self.outputs, x.depth() / I4_BLOCK * I4_BLOCK_BYTES);
                 let finish = Finish { scales: None, bias, gelu };
-                return kernels.linear_i4(x, panels.outputs_from(first, outputs), finish, out);
+                return kernels.linear_blocks4(x, panels.outputs_from(first, outputs), finish, out);
             }
             // The workspace makes inputs in the form that `input` names.
             (_, x) => debug_assert!(false, "an input of the wrong form: {x:?}"),

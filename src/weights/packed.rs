@@ -1,7 +1,7 @@
 //! Reading a packed file: one safetensors file with everything a model needs, used in place.
 //!
 //! Metadata, all text: the keys below. Tensors: the checkpoint's names; a layer's `weight` holds panels (`trivec_kernels`, "Matrix
-//! products"), beside it `weight_scale` (int8) and the site's `input_centre` and `input_scale`; `dense.N`, `sparse_linear` and `colbert_linear` are the heads,
+//! products"), beside it `weight_scale` (int8 and int4) and the site's `input_centre` and `input_scale`; `dense.N`, `sparse_linear` and `colbert_linear` are the heads,
 //! `classifier.dense` and `classifier.out_proj` a reranker's;
 //! `tokenizer.*` the compiled tokenizer; `pad.*` only fill up to multiples of 64 bytes.
 
@@ -17,7 +17,7 @@ use crate::config::{DensePipeline, MIN_PAIR_TOKENS, ModelConfig, ModelKind, Pool
 use crate::error::{Error, Result};
 
 /// The version of the layout that this engine writes and reads.
-pub(crate) const FORMAT_VERSION: &str = "2";
+pub(crate) const FORMAT_VERSION: &str = "3";
 
 /// Metadata keys.
 pub(crate) mod keys {
@@ -28,6 +28,7 @@ pub(crate) mod keys {
     /// Names for every layer, comma-separated, where they are not all stored alike.
     pub(crate) const LAYERS: &str = "trivec.layers";
     pub(crate) const ROTATED: &str = "trivec.rotated";
+    /// Whether int4 layers are the source's own 4-bit blocks, which have a scale each, and take rows with as many.
     pub(crate) const GROUPED: &str = "trivec.grouped";
     pub(crate) const CALIBRATION: &str = "trivec.calibration";
     /// Where the model comes from: a digest of its weights.

@@ -42,7 +42,7 @@ PEERS = [
     Row("openvino", "bf16", 16, "bf16_gflop_s"),
     Row("onnxruntime", "fp32", 32, "f32_gflop_s"),
 ]
-TRIVEC = [Row("trivec", "int8", 8, "int8_gop_s"), Row("trivec", "int4", 4, "int8_gop_s")]
+TRIVEC = [Row("trivec", "int8", 8, "int8_gop_s"), Row("trivec", "int4", 4.25, "int8_gop_s")]
 
 
 class Failed(Exception):

@@ -17,37 +17,42 @@
 //! 4. Accumulators are exact: `|acc| <= depth · 255 · 127` (the stored `w + 128` against `|a| <= 127`) is below 2^31 up to a depth of
 //!    65,536. The sets that multiply the stored bytes begin with `-128 Σ a`, which the rows carry.
 
-use super::{Ahead, Finish, PANEL, Panels, load_vectors, matrix, store_vectors, tile_rows, with_tile};
+use super::{Ahead, Finish, PANEL, Source, load_vectors, matrix, store_vectors, tile_rows, with_tile};
 use crate::LANES;
 use crate::rows8::Rows8;
 use crate::simd::int::SimdInt;
 use crate::simd::math;
 use crate::view::MatMut;
 
-/// See [`crate::Kernels::linear_i8`], which has checked the shapes.
+/// See [`crate::Kernels::linear_i8`], which has checked the shapes; int4 panels are unpacked to what these are.
 #[inline(always)]
-pub(crate) fn linear<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: Finish<'_>, mut out: MatMut<'_>) {
+pub(crate) fn linear<S: SimdInt, W: Source<u8>>(s: S, x: Rows8<'_>, mut w: W, finish: Finish<'_>, mut out: MatMut<'_>) {
     if S::MATRICES {
         return matrix::linear_i8(s, x, w, finish, out);
     }
-    let stride = out.stride();
-    for at in (0..w.outputs()).step_by(S::I8_TILE.vectors * LANES) {
-        let panel = w.panel(at / PANEL);
-        let tiles = x.rows().div_ceil(S::I8_TILE.rows);
-        let (mut row, mut index) = (0, 0);
-        while row < x.rows() {
-            let rows = tile_rows(x.rows() - row, S::I8_TILE.rows);
-            let ahead = Ahead::of(panel, 4 * PANEL, index, tiles);
-            let weights = Weights { panel, from: at % PANEL * 4, finish, at, outputs: w.outputs(), ahead };
-            let tile =
-                Tile { x: x.row_ptr(row), ldx: x.stride(), offsets: &x.offsets()[row..], scales: &x.scales()[row..] };
-            // SAFETY: `rows` rows of `x` from `row` on; a panel of their depth; as many rows of `out`.
-            unsafe {
-                let out = out.as_mut_ptr().add(row * stride + at);
-                with_tile!(rows, S::I8_TILE, tile_product::<S>(s, tile, weights, out, stride));
+    let (stride, outputs) = (out.stride(), w.outputs());
+    let tiles = x.rows().div_ceil(S::I8_TILE.rows);
+    if tiles == 0 {
+        return;
+    }
+    for first in (0..outputs).step_by(PANEL) {
+        let (panel, coming) = w.ready(s, first / PANEL, tiles);
+        for at in (first..outputs.min(first + PANEL)).step_by(S::I8_TILE.vectors * LANES) {
+            let (mut row, mut index) = (0, 0);
+            while row < x.rows() {
+                let rows = tile_rows(x.rows() - row, S::I8_TILE.rows);
+                let ahead = coming.share(panel.len() / (4 * PANEL), index, tiles);
+                let weights = Weights { panel, from: at % PANEL * 4, finish, at, outputs, ahead };
+                let (offsets, scales) = (&x.offsets()[row..], &x.scales()[row..]);
+                let tile = Tile { x: x.row_ptr(row), ldx: x.stride(), offsets, scales };
+                // SAFETY: `rows` rows of `x` from `row` on; a panel of their depth; as many rows of `out`.
+                unsafe {
+                    let out = out.as_mut_ptr().add(row * stride + at);
+                    with_tile!(rows, S::I8_TILE, tile_product::<S>(s, tile, weights, out, stride));
+                }
+                row += rows;
+                index += 1;
             }
-            row += rows;
-            index += 1;
         }
     }
 }
@@ -100,7 +105,24 @@ unsafe fn tile_product<S: SimdInt, const R: usize, const N: usize>(
             None => dot_sums::<S, R, N>(s, tile, weights, offsets),
         }
     };
-    let Weights { finish, at, outputs, .. } = weights;
+    // SAFETY: by the caller's word.
+    unsafe { finish_tile(s, acc, row_scales, weights.finish, (weights.at, weights.outputs), out, ldo) };
+}
+
+/// A tile's outputs from its sums: those from `at` on, of `outputs`.
+///
+/// # Safety
+/// `out` takes `R` rows of `16 N` outputs, or as many as there are.
+#[inline(always)]
+pub(super) unsafe fn finish_tile<S: SimdInt, const R: usize, const N: usize>(
+    s: S,
+    acc: [[S::I; N]; R],
+    row_scales: &[f32],
+    finish: Finish<'_>,
+    (at, outputs): (usize, usize),
+    out: *mut f32,
+    ldo: usize,
+) {
     let scales = load_vectors::<S, N>(s, finish.scales, at, 1.0);
     let bias = load_vectors::<S, N>(s, finish.bias, at, 0.0);
     for (r, acc) in acc.into_iter().enumerate() {
@@ -142,33 +164,57 @@ unsafe fn dot_sums<S: SimdInt, const R: usize, const N: usize>(
     weights: Weights<'_>,
     offsets: &[i32],
 ) -> [[S::I; N]; R] {
+    let mut acc = begin_sums::<S, R, N>(s, offsets);
+    let depth = weights.panel.len() / PANEL;
+    // SAFETY: by the caller's word.
+    unsafe { add_dots(s, &mut acc, tile.x, tile.ldx, weights.panel.as_ptr().add(weights.from), depth, weights.ahead) };
+    acc
+}
+
+/// What sums by dot products begin with.
+#[inline(always)]
+pub(super) fn begin_sums<S: SimdInt, const R: usize, const N: usize>(s: S, offsets: &[i32]) -> [[S::I; N]; R] {
     let mut acc = [[s.splat_i32(0); N]; R];
     for (acc, &offset) in acc.iter_mut().zip(offsets) {
         *acc = [s.start8(offset); N];
     }
-    let depth = weights.panel.len() / PANEL;
-    let mut w = weights.panel.as_ptr();
-    let mut ahead = weights.ahead.first;
+    acc
+}
+
+/// Adds the dot products over `depth` activations of each row, a multiple of 4.
+///
+/// # Safety
+/// As many are readable at `x + r · ldx` for `r < R`; `w` has 128 bytes for every 4 of them, of which the first `64 N` are readable.
+#[inline(always)]
+pub(super) unsafe fn add_dots<S: SimdInt, const R: usize, const N: usize>(
+    s: S,
+    acc: &mut [[S::I; N]; R],
+    x: *const i8,
+    ldx: usize,
+    w: *const u8,
+    depth: usize,
+    ahead: Ahead,
+) {
+    let (mut w, mut first) = (w, ahead.first);
     let mut d = 0;
     while d < depth {
-        s.prefetch(ahead);
-        s.prefetch(ahead.wrapping_add(64));
-        ahead = ahead.wrapping_add(weights.ahead.step);
-        // SAFETY: 128 bytes of the panel for every 4 of the depth; 4 activations of every row.
+        s.prefetch(first);
+        s.prefetch(first.wrapping_add(64));
+        first = first.wrapping_add(ahead.step);
+        // SAFETY: by the caller's word.
         unsafe {
-            let mut wv = [s.load_w8(w.add(weights.from)); N];
+            let mut wv = [s.load_w8(w); N];
             for (n, wv) in wv.iter_mut().enumerate().skip(1) {
-                *wv = s.load_w8(w.add(weights.from + 64 * n));
+                *wv = s.load_w8(w.add(64 * n));
             }
             for (r, acc) in acc.iter_mut().enumerate() {
-                let a = s.broadcast_a8(tile.x.add(r * tile.ldx + d));
+                let a = s.broadcast_a8(x.add(r * ldx + d));
                 for n in 0..N {
                     acc[n] = s.dot8(acc[n], wv[n], a);
                 }
             }
-            w = w.add(4 * PANEL);
         }
+        w = w.wrapping_add(4 * PANEL);
         d += 4;
     }
-    acc
 }

@@ -11,7 +11,7 @@
 //! bf16's subnormals count).
 
 use super::int8::finish_row;
-use super::{Ahead, Finish, PANEL, Panels, load_vectors, store_vectors};
+use super::{Ahead, Finish, PANEL, Panels, Source, load_vectors, store_vectors};
 use crate::LANES;
 use crate::rows8::Rows8;
 use crate::simd::int::SimdInt;
@@ -86,11 +86,11 @@ struct Rows<'a> {
 
 /// See [`crate::Kernels::linear_i8`], which has checked the shapes.
 #[inline(always)]
-pub(crate) fn linear_i8<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: Finish<'_>, out: MatMut<'_>) {
+pub(crate) fn linear_i8<S: SimdInt, W: Source<u8>>(s: S, x: Rows8<'_>, w: W, finish: Finish<'_>, out: MatMut<'_>) {
     let (data, offsets, scales) = (x.row_ptr(0).cast(), x.offsets(), x.scales());
     let rows = Rows { data, stride: x.stride(), rows: x.rows(), bytes: x.depth(), offsets, scales };
     // SAFETY: rows and panels of one depth, as checked: a panel has 32 bytes for each byte of a row.
-    unsafe { linear::<S, true, u8>(s, rows, w, finish, out) }
+    unsafe { linear::<S, true, u8, W>(s, rows, w, finish, out) }
 }
 
 /// See [`crate::Kernels::linear_bf16`], which has checked the shapes.
@@ -106,20 +106,21 @@ pub(crate) fn linear_bf16<S: SimdInt>(
     let (data, bytes) = (x.as_ptr().cast(), 2 * depth);
     let rows = Rows { data, stride: bytes, rows: out.rows(), bytes, offsets: &[], scales: &[] };
     // SAFETY: as above.
-    unsafe { linear::<S, false, u16>(s, rows, w, finish, out) }
+    unsafe { linear::<S, false, u16, _>(s, rows, w, finish, out) }
 }
 
 /// # Safety
 /// `x` are as many rows as `out` has, of `x.bytes`, with scales and offsets if `INT8`; a panel has 32 times as many bytes.
 #[inline(always)]
-unsafe fn linear<S: SimdInt, const INT8: bool, T>(
+unsafe fn linear<S: SimdInt, const INT8: bool, T, W: Source<T>>(
     s: S,
     x: Rows<'_>,
-    w: Panels<'_, T>,
+    mut w: W,
     finish: Finish<'_>,
     mut out: MatMut<'_>,
 ) {
-    if x.rows == 0 || w.outputs() == 0 {
+    let outputs = w.outputs();
+    if x.rows == 0 || outputs == 0 {
         return;
     }
     let (stride, out) = (out.stride(), out.as_mut_ptr());
@@ -127,14 +128,15 @@ unsafe fn linear<S: SimdInt, const INT8: bool, T>(
     let blocks = x.rows.div_ceil(2 * TILE);
     let _configured = Registers::configure(s, height, STEP);
     let mut sums = Sums::default();
-    for at in (0..w.outputs()).step_by(PANEL) {
-        let panel = w.panel(at / PANEL);
+    for at in (0..outputs).step_by(PANEL) {
+        let (panel, coming) = w.ready(s, at / PANEL, blocks);
         let scales = load_vectors::<S, 2>(s, finish.scales, at, 1.0);
         let bias = load_vectors::<S, 2>(s, finish.bias, at, 0.0);
         for block in 0..blocks {
             let (own, pair) = registers_of(block, x.rows);
+            let ahead = coming.share(x.bytes / STEP, block, blocks);
             // SAFETY: the rows of both registers are rows of `x`, `height` each; the panel is as deep as they.
-            unsafe { sums_of_block::<S, INT8, T>(s, x, own, pair, height, panel, (block, blocks), &mut sums) };
+            unsafe { sums_of_block::<S, INT8, T>(s, x, own, pair, height, panel, ahead, &mut sums) };
             let mut row = 2 * block * TILE;
             for (register, first) in own.into_iter().enumerate().take(1 + usize::from(pair)) {
                 while row < first + height {
@@ -152,7 +154,7 @@ unsafe fn linear<S: SimdInt, const INT8: bool, T>(
                         [s.add(low, bias[0]), s.add(high, bias[1])]
                     };
                     // SAFETY: row `row` of `out`, outputs from `at` on.
-                    unsafe { store_vectors(s, out.add(row * stride + at), w.outputs() - at, values) };
+                    unsafe { store_vectors(s, out.add(row * stride + at), outputs - at, values) };
                     row += 1;
                 }
             }
@@ -173,7 +175,7 @@ unsafe fn sums_of_block<S: SimdInt, const INT8: bool, T>(
     pair: bool,
     height: usize,
     panel: &[T],
-    (index, blocks): (usize, usize),
+    ahead: Ahead,
     sums: &mut Sums,
 ) {
     let (whole, left) = (x.bytes / STEP, x.bytes % STEP);
@@ -181,7 +183,6 @@ unsafe fn sums_of_block<S: SimdInt, const INT8: bool, T>(
         *sums = Sums::default();
         return;
     }
-    let ahead = Ahead::of(panel, PANEL_STEP, index, blocks);
     // SAFETY: by the caller's word. The last step's copies hold whole steps; their ends stay zero.
     unsafe {
         let rows = first.map(|row| x.data.add(row * x.stride));

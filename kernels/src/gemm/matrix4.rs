@@ -1,21 +1,21 @@
-//! The int4 product of many rows on sets whose registers hold matrices: the sums of a block of 32 depths are one step of them.
+//! The product of many rows with a source's own 4-bit blocks on sets whose registers hold matrices: the sums of a block of 32 depths are one step of them.
 //!
 //! ```text
 //! for each panel of 32 outputs
 //!   for each 1,024 depths                          unpacked to bytes once for all rows
 //!     for each 16 rows by 16 outputs
 //!       for each 4 blocks of 32 depths             4 x 2 loads, 4 products, 4 stores: each waits for nothing but its own loads
-//!         sum[16] += acc · block scale             (· activation scale of the block)
+//!         sum[16] += acc · activation scale · block scale
 //! ```
 //! What a block adds goes through memory, from matrix to vector registers, so 16 sums of 16 outputs stay in registers from one block to the
 //! next, and in `out` from one piece of the depth to the next. Weights are unpacked to `w`, signed: rows need no correction. The same integers,
-//! added in the same order, as in `int4.rs`.
+//! added in the same order, as in `blocks4.rs`.
 
-use super::int4::finish_row;
+use super::blocks4::finish_row;
 use super::matrix::{Registers, TILE};
 use super::{Ahead, Finish, I4_BLOCK, I4_BLOCK_BYTES, PANEL, Panels, load_vectors, store_vectors};
 use crate::LANES;
-use crate::rows8::{Rows8, Rows8Kind};
+use crate::rows8::Rows8;
 use crate::simd::int::SimdInt;
 use crate::view::MatMut;
 
@@ -35,11 +35,11 @@ struct Weights8([[i8; UNPACKED]; PIECE]);
 #[repr(C, align(64))]
 pub(crate) struct GroupSums(pub [[i32; TILE * LANES]; GROUP]);
 
-/// Fewest rows for which this is faster than the dot products of `int4.rs` (measured: the product
+/// Fewest rows for which this is faster than the dot products of `blocks4.rs` (measured: the product
 /// alone of 16 rows is not, of 32 it is 1.2 times, of 128 1.6 times as fast; a whole pass over 32 tokens was 3 % slower).
 pub(crate) const FEWEST_ROWS: usize = 2 * TILE + 1;
 
-/// See [`crate::Kernels::linear_i4`], which has checked the shapes.
+/// See [`crate::Kernels::linear_blocks4`], which has checked the shapes.
 #[inline(always)]
 pub(crate) fn linear<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: Finish<'_>, mut out: MatMut<'_>) {
     assert!(x.rows() >= TILE, "{} rows", x.rows());
@@ -77,19 +77,10 @@ pub(crate) fn linear<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: 
                         let out = to.add(row * stride + at);
                         let weights = unpacked.0.as_ptr().cast::<i8>().add(vector * 4 * LANES);
                         let end = piece * PIECE + bytes.len() / I4_BLOCK_BYTES == x.depth() / I4_BLOCK;
-                        match (x.kind() == Rows8Kind::Int4Grouped, end) {
-                            (true, true) => {
-                                tile_product::<S, true, true>(s, tile, weights, (vector, at), &mut sums, out, stride)
-                            }
-                            (true, false) => {
-                                tile_product::<S, true, false>(s, tile, weights, (vector, at), &mut sums, out, stride)
-                            }
-                            (false, true) => {
-                                tile_product::<S, false, true>(s, tile, weights, (vector, at), &mut sums, out, stride)
-                            }
-                            (false, false) => {
-                                tile_product::<S, false, false>(s, tile, weights, (vector, at), &mut sums, out, stride)
-                            }
+                        if end {
+                            tile_product::<S, true>(s, tile, weights, (vector, at), &mut sums, out, stride);
+                        } else {
+                            tile_product::<S, false>(s, tile, weights, (vector, at), &mut sums, out, stride);
                         }
                     }
                 }
@@ -123,7 +114,7 @@ struct Tile<'a> {
 /// The registers are configured for 16 rows and 32 bytes of depth; 16 rows of `tile.x`, from `tile.row` on, have the panel's depth; `weights` are the
 /// piece's blocks, unpacked, of this vector; `out` takes the rows.
 #[inline(always)]
-unsafe fn tile_product<S: SimdInt, const GROUPED: bool, const LAST: bool>(
+unsafe fn tile_product<S: SimdInt, const LAST: bool>(
     s: S,
     tile: Tile<'_>,
     weights: *const i8,
@@ -156,11 +147,9 @@ unsafe fn tile_product<S: SimdInt, const GROUPED: bool, const LAST: bool>(
             for (r, sum) in sums.iter_mut().enumerate() {
                 // SAFETY: 16 sums of row `r < 16`; a scale for each block of 16 rows.
                 unsafe {
-                    let mut value = s.to_f32(s.load_i32(products.0[index].as_ptr().add(r * LANES)));
-                    if GROUPED {
-                        value = s.mul(value, s.splat(*scales.get_unchecked(r * groups + block + index)));
-                    }
-                    *sum = s.mul_add(value, block_scale, *sum);
+                    let product = s.to_f32(s.load_i32(products.0[index].as_ptr().add(r * LANES)));
+                    let row_scale = s.splat(*scales.get_unchecked(r * groups + block + index));
+                    *sum = s.mul_add(s.mul(product, row_scale), block_scale, *sum);
                 }
             }
         }
@@ -168,7 +157,7 @@ unsafe fn tile_product<S: SimdInt, const GROUPED: bool, const LAST: bool>(
     let bias = load_vectors::<S, 1>(s, finish.bias, at, 0.0);
     for (r, sum) in sums.into_iter().enumerate().skip(skip) {
         let values = match LAST {
-            true => finish_row(s, [sum], if GROUPED { 1.0 } else { scales[r] }, bias, finish.gelu),
+            true => finish_row(s, [sum], bias, finish.gelu),
             false => [sum],
         };
         // SAFETY: by the caller's word.

@@ -4,7 +4,8 @@
 //! |---|---|---|---|
 //! | f32 | f32 | row-major, as in a checkpoint | `f32.rs` |
 //! | int8 | int8, a scale a row | panels of 32 outputs: `[depth/4][32 outputs][4]` bytes `w + 128` | `int8.rs` |
-//! | int4 | int8, a scale a row or 32 values | panels of 32 outputs: `[depth/32]` blocks of 32 f16 scales and 512 bytes of nibbles | `int4.rs` |
+//! | int4 | int8, a scale a row | int8 panels, compressed: `[depth/64]` groups of 64 bytes of grids and 1,024 bytes of nibbles | `int4.rs` |
+//! | 4-bit blocks | int8, a scale for 32 values | panels of 32 outputs: `[depth/32]` blocks of 32 f16 scales and 512 bytes of nibbles | `blocks4.rs` |
 //! | f16 | f32 | panels of 32 outputs: `[depth][32 outputs]` | `half.rs` |
 //! | bf16 | bf16 | panels of 32 outputs: `[depth/2][32 outputs][2]` | `half.rs` |
 //!
@@ -12,8 +13,10 @@
 //! a register tile. Blocks of 16 outputs x 4 depths (64 bytes) suit every instruction set: one register of AVX-512, two of
 //! AVX2, four of NEON.
 
+use crate::simd::int::SimdInt;
 use crate::simd::{LANES, Simd};
 
+pub(crate) mod blocks4;
 pub(crate) mod f32;
 pub(crate) mod half;
 pub(crate) mod int4;
@@ -24,11 +27,17 @@ pub(crate) mod matrix4;
 /// Outputs of a panel: two vectors.
 pub const PANEL: usize = 32;
 
-/// Depth of a block of 4-bit weights that share a scale.
+/// Depth of a block of 4-bit weights that share a scale or a grid.
 pub const I4_BLOCK: usize = 32;
 
-/// Bytes of a block of 4-bit weights of one panel: 32 scales in f16, then 512 bytes of nibbles.
+/// Bytes of a block of a source's own 4-bit weights of one panel: 32 scales in f16, then 512 bytes of nibbles.
 pub const I4_BLOCK_BYTES: usize = PANEL * 2 + PANEL * I4_BLOCK / 2;
+
+/// Depth of a group of int4 weights: as many blocks as have a cache line of grids.
+pub const I4_GROUP: usize = 2 * I4_BLOCK;
+
+/// Bytes of a group of int4 weights of one panel: 2 x 32 bytes of grids, then 2 x 512 bytes of nibbles. Seventeen cache lines.
+pub const I4_GROUP_BYTES: usize = PANEL * (2 + I4_GROUP / 2);
 
 /// Largest depth of an integer product: `depth · 255 · 128` stays below 2^31.
 pub const MAX_INT_DEPTH: usize = 1 << 16;
@@ -49,11 +58,50 @@ pub(crate) struct Ahead {
 impl Ahead {
     /// For the tile `index` of `tiles` over a panel that is read `step` bytes at a time.
     pub fn of<T>(panel: &[T], step: usize, index: usize, tiles: usize) -> Ahead {
-        let (bytes, begin) = (size_of_val(panel), panel.as_ptr().cast::<u8>());
-        if tiles <= 1 {
-            return Ahead { first: begin.wrapping_add(PREFETCH_BYTES), step };
-        }
-        Ahead { first: begin.wrapping_add(bytes + index * (bytes / tiles)), step: step / tiles }
+        Coming::behind(panel, tiles).share(size_of_val(panel) / step, index, tiles)
+    }
+}
+
+/// Bytes that are wanted next: what all tiles over a panel ask for together.
+#[derive(Clone, Copy)]
+pub(crate) struct Coming {
+    first: *const u8,
+    bytes: usize,
+}
+
+impl Coming {
+    /// For `tiles` over a panel that is read from where it lies.
+    fn behind<T>(panel: &[T], tiles: usize) -> Coming {
+        let bytes = size_of_val(panel);
+        let ahead = if tiles <= 1 { PREFETCH_BYTES } else { bytes };
+        Coming { first: panel.as_ptr().cast::<u8>().wrapping_add(ahead), bytes }
+    }
+
+    /// The share of the tile `index` of `tiles`, each of `steps`.
+    fn share(self, steps: usize, index: usize, tiles: usize) -> Ahead {
+        let of_tile = self.bytes / tiles.max(1);
+        Ahead { first: self.first.wrapping_add(index * of_tile), step: of_tile / steps.max(1) }
+    }
+}
+
+/// Weights whose panels are made ready one after the other, in the form that a product takes.
+pub(crate) trait Source<T> {
+    /// Number of outputs.
+    fn outputs(&self) -> usize;
+    /// Panel `index`, and what its `tiles` should ask for.
+    fn ready<S: SimdInt>(&mut self, s: S, index: usize, tiles: usize) -> (&[T], Coming);
+}
+
+/// Those that can be read from where they lie.
+impl<T> Source<T> for Panels<'_, T> {
+    #[inline(always)]
+    fn outputs(&self) -> usize {
+        self.outputs
+    }
+    #[inline(always)]
+    fn ready<S: SimdInt>(&mut self, _s: S, index: usize, tiles: usize) -> (&[T], Coming) {
+        let panel = self.panel(index);
+        (panel, Coming::behind(panel, tiles))
     }
 }
 

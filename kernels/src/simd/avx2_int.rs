@@ -61,6 +61,9 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
     const I8_TILE: TileShape = if VNNI { TileShape { rows: 3, vectors: 2 } } else { TileShape { rows: 4, vectors: 1 } };
     // 4 x 1 accumulators: 8 registers, 4 of weights, 1 broadcast. The sums go through the stack once a block.
     const I4_TILE: TileShape = TileShape { rows: 4, vectors: 1 };
+    // 2 x 2 registers of sums for a row, 8 for the weights without VNNI, 4 with it.
+    const FEW_I4_TILE: TileShape = TileShape { rows: if VNNI { 3 } else { 1 }, vectors: 2 };
+    const FEW_I4_ROWS: usize = Self::FEW_I4_TILE.rows;
     // 2 x 2 accumulators: 8 registers, as many chains as multiply-adds are on their way (latency 4, two a cycle), even of one row half of
     // them; 2 of a vector's weights, 1 broadcast.
     const F16_TILE: TileShape = TileShape { rows: 2, vectors: 2 };
@@ -172,6 +175,34 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
                 _mm256_add_epi32(_mm256_madd_epi16(acc[1], one), start),
             ]
         })
+    }
+
+    #[inline(always)]
+    unsafe fn unpack4(self, group: *const u8, to: *mut u8) {
+        // SAFETY: token; the caller vouches for 1,088 bytes to read and 2,048 to write.
+        unsafe {
+            let nibble = _mm256_set1_epi8(15);
+            for block in 0..2 {
+                // Eight outputs are a register.
+                for part in 0..4 {
+                    let grids = _mm256_cvtepu8_epi32(_mm_loadl_epi64(group.add(block * 32 + part * 8).cast()));
+                    let (m, z) = (_mm256_and_si256(grids, nibble), _mm256_srli_epi32::<4>(grids));
+                    // No product of a nibble and `m` goes beyond its byte, so a word multiplies two at once.
+                    let m = _mm256_or_si256(m, _mm256_slli_epi32::<16>(m));
+                    let z = _mm256_or_si256(z, _mm256_slli_epi32::<16>(z));
+                    let z = _mm256_or_si256(z, _mm256_slli_epi16::<8>(z));
+                    let begin = _mm256_sub_epi8(_mm256_set1_epi8(-128), _mm256_mullo_epi16(z, m));
+                    for step in 0..4 {
+                        let bytes = _mm256_loadu_si256(group.add(64 + block * 512 + step * 128 + part * 32).cast());
+                        let (low, high) = (_mm256_and_si256(bytes, nibble), _mm256_srli_epi16::<4>(bytes));
+                        let high = _mm256_and_si256(high, nibble);
+                        let to = to.add(block * 1024 + step * 128 + part * 32);
+                        _mm256_storeu_si256(to.cast(), _mm256_add_epi8(_mm256_mullo_epi16(low, m), begin));
+                        _mm256_storeu_si256(to.add(512).cast(), _mm256_add_epi8(_mm256_mullo_epi16(high, m), begin));
+                    }
+                }
+            }
+        }
     }
 
     #[inline(always)]

@@ -33,8 +33,12 @@ pub(crate) trait SimdInt: Simd {
 
     /// Register tile of the int8 product.
     const I8_TILE: TileShape;
-    /// Register tile of the int4 product (of accumulators; there are as many sums).
+    /// Register tile of the product with 4-bit blocks (of accumulators; there are as many sums).
     const I4_TILE: TileShape;
+    /// Register tile of the int4 product with few rows: both vectors of a panel.
+    const FEW_I4_TILE: TileShape;
+    /// How many rows are few: more are multiplied as int8 is.
+    const FEW_I4_ROWS: usize;
     /// Register tile of the f16 product.
     const F16_TILE: TileShape;
     /// Register tile of the bf16 product.
@@ -92,6 +96,13 @@ pub(crate) trait SimdInt: Simd {
     /// The sums of a block, `minus_8_sum` (the same as at its start) in them once.
     fn sum4(self, acc: Self::I4, minus_8_sum: i32) -> Self::I;
 
+    /// Unpacks a group of int4 weights as `gemm::int4` lays it out: byte `4 o + i` of quad `q` becomes `u · m + 128 - z · m` modulo 256, the
+    /// weight of output `o` at depth `4 q + i`.
+    ///
+    /// # Safety
+    /// 1,088 bytes at `group` are readable, 2,048 at `to` writable.
+    unsafe fn unpack4(self, group: *const u8, to: *mut u8);
+
     /// Four activations.
     ///
     /// # Safety
@@ -117,7 +128,7 @@ pub(crate) trait SimdInt: Simd {
         let _ = (x, ldx, w, quads, start);
         None
     }
-    /// The same over the 32 depths of an int4 block and the 32 outputs of a panel: `nibbles` as [`load_w4`](Self::load_w4) reads them,
+    /// The same over the 32 depths of a 4-bit block and the 32 outputs of a panel: `nibbles` as [`load_w4`](Self::load_w4) reads them,
     /// `[4][2][64]`, `start[r]` is `-8 Σ a`. `None` too where `N` is not a panel's two vectors.
     ///
     /// # Safety
@@ -155,7 +166,7 @@ pub(crate) trait SimdInt: Simd {
         let _ = (operands, sums);
         unreachable!("a set without matrix registers")
     }
-    /// `sums[b][r][o] = Σ w[b][o][d] · x[r][32 b + d]` over the 32 depths of each of four int4 blocks, for 16 rows and one vector of weights as
+    /// `sums[b][r][o] = Σ w[b][o][d] · x[r][32 b + d]` over the 32 depths of each of four 4-bit blocks, for 16 rows and one vector of weights as
     /// [`unpack_w4`](Self::unpack_w4) leaves them. Exact. Sets with [`MATRICES`](Self::MATRICES) only.
     ///
     /// # Safety
@@ -208,7 +219,7 @@ pub(crate) trait SimdInt: Simd {
         let _ = (high, low, v);
         unreachable!("a set without matrix registers")
     }
-    /// The weights of one of the two vectors of an int4 block, as `w`: `to[8 quads][2 vectors][16 outputs][4]` from nibbles as
+    /// The weights of one of the two vectors of a 4-bit block, as `w`: `to[8 quads][2 vectors][16 outputs][4]` from nibbles as
     /// [`load_w4`](Self::load_w4) reads them. Sets with [`MATRICES`](Self::MATRICES) only.
     ///
     /// # Safety

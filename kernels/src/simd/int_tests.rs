@@ -4,6 +4,7 @@
 use super::int::SimdInt;
 use super::tests::{assert_same, lanes, vector};
 use crate::LANES;
+use crate::gemm::{I4_GROUP, I4_GROUP_BYTES, PANEL};
 #[cfg(target_arch = "aarch64")]
 use crate::isa::Neon;
 use crate::isa::Scalar;
@@ -106,6 +107,35 @@ fn tiles<S: SimdInt, const R: usize, const N: usize>(s: S) {
     }
 }
 
+/// Every byte of a grid with every nibble, into memory without alignment.
+fn unpacking<S: SimdInt>(s: S) {
+    for first in (0..=255u8).step_by(2 * PANEL) {
+        let mut group = bytes(u32::from(first) + 40, I4_GROUP_BYTES + 1);
+        let group = &mut group[1..];
+        (0..2 * PANEL).for_each(|i| group[i] = first + i as u8);
+        // Sixteen depths in a row of an output are sixteen nibbles, from another one on in each block.
+        let u = |o: usize, d: usize| ((d + o + d / 32 * 5) % 16) as u8;
+        for o in 0..PANEL {
+            for d in (0..I4_GROUP).filter(|d| d % 32 < 16) {
+                let at = 2 * PANEL + d / 32 * 512 + (d % 16 / 4 * PANEL + o) * 4 + d % 4;
+                group[at] = u(o, d) | u(o, d + 16) << 4;
+            }
+        }
+        let mut to = vec![0xeeu8; PANEL * I4_GROUP + 2];
+        // SAFETY: a group, and room for its weights.
+        unsafe { s.unpack4(group.as_ptr(), to.as_mut_ptr().add(1)) };
+        assert!(to[0] == 0xee && to[PANEL * I4_GROUP + 1] == 0xee, "written beside the weights");
+        for o in 0..PANEL {
+            for d in 0..I4_GROUP {
+                let grid = i32::from(first) + (d / 32 * PANEL + o) as i32;
+                let expected = (i32::from(u(o, d)) - grid / 16) * (grid % 16) + 128;
+                let found = to[1 + (d / 4 * PANEL + o) * 4 + d % 4];
+                assert_eq!(i32::from(found), expected.rem_euclid(256), "grid {grid:x}, output {o}, depth {d}");
+            }
+        }
+    }
+}
+
 fn halves<S: SimdInt>(s: S) {
     // All 65,536, through memory without alignment.
     let mut stored = [0u8; 2 * LANES + 1];
@@ -166,6 +196,7 @@ fn rounding<S: SimdInt>(s: S) {
 
 fn has_the_meaning_of_scalar<S: SimdInt>(s: S) {
     dot_products(s);
+    unpacking(s);
     halves(s);
     rounding(s);
     tiles::<S, 1, 2>(s);

@@ -100,6 +100,9 @@ impl<const LEVEL: u8> SimdInt for Neon<LEVEL> {
     // By dot products: 1 x 2 sums and accumulators: 16, 16 for the four vectors of weights on their way. By products of matrices the
     // sums go through the stack once a block, as with AVX-512.
     const I4_TILE: TileShape = TileShape { rows: if LEVEL >= I8MM { neon_matrix::ROWS } else { 1 }, vectors: 2 };
+    // By dot products, as for int8; products of matrices take more than one row.
+    const FEW_I4_TILE: TileShape = TileShape { rows: if LEVEL >= I8MM { 1 } else { 2 }, vectors: 2 };
+    const FEW_I4_ROWS: usize = Self::FEW_I4_TILE.rows;
     // 2 x 2 accumulators: 16, and the weights of a vector.
     const F16_TILE: TileShape = TileShape { rows: 2, vectors: 2 };
     const BF16_TILE: TileShape = TileShape { rows: 2, vectors: 2 };
@@ -201,6 +204,30 @@ impl<const LEVEL: u8> SimdInt for Neon<LEVEL> {
     #[inline(always)]
     fn sum4(self, acc: I, _minus_8_sum: i32) -> I {
         acc
+    }
+    #[inline(always)]
+    unsafe fn unpack4(self, group: *const u8, to: *mut u8) {
+        // Where the grids of four outputs are taken from: each for the four weights of its output.
+        const FOUR_EACH: [u8; 16] = [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3];
+        // SAFETY: token; the caller vouches for 1,088 bytes to read and 2,048 to write.
+        unsafe {
+            let four_each = vld1q_u8(FOUR_EACH.as_ptr());
+            let nibble = vdupq_n_u8(15);
+            for block in 0..2 {
+                for part in 0..8 {
+                    let grids = vld1q_u8(group.add(block * 32 + part / 4 * 16));
+                    let grids = vqtbl1q_u8(grids, vaddq_u8(four_each, vdupq_n_u8(part as u8 % 4 * 4)));
+                    let m = vandq_u8(grids, nibble);
+                    let begin = vmlsq_u8(vdupq_n_u8(128), vshrq_n_u8::<4>(grids), m);
+                    for step in 0..4 {
+                        let bytes = vld1q_u8(group.add(64 + block * 512 + step * 128 + part * 16));
+                        let to = to.add(block * 1024 + step * 128 + part * 16);
+                        vst1q_u8(to, vmlaq_u8(begin, vandq_u8(bytes, nibble), m));
+                        vst1q_u8(to.add(512), vmlaq_u8(begin, vshrq_n_u8::<4>(bytes), m));
+                    }
+                }
+            }
+        }
     }
     #[inline(always)]
     unsafe fn broadcast_a8(self, p: *const i8) -> int8x16_t {

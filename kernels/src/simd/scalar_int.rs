@@ -2,7 +2,7 @@
 
 use super::LANES;
 use super::int::SimdInt;
-use crate::gemm::TileShape;
+use crate::gemm::{I4_GROUP, I4_GROUP_BYTES, PANEL, TileShape};
 use crate::isa::Scalar;
 
 impl SimdInt for Scalar {
@@ -19,6 +19,8 @@ impl SimdInt for Scalar {
     // on every machine that tests it.
     const I8_TILE: TileShape = TileShape { rows: 12, vectors: 2 };
     const I4_TILE: TileShape = TileShape { rows: 8, vectors: 2 };
+    const FEW_I4_TILE: TileShape = TileShape { rows: 12, vectors: 2 };
+    const FEW_I4_ROWS: usize = 24;
     const F16_TILE: TileShape = TileShape { rows: 12, vectors: 2 };
     const BF16_TILE: TileShape = TileShape { rows: 12, vectors: 2 };
     const SCORE_TILE: TileShape = TileShape { rows: 6, vectors: 4 };
@@ -81,6 +83,26 @@ impl SimdInt for Scalar {
     #[inline(always)]
     fn sum4(self, acc: Self::I, _minus_8_sum: i32) -> Self::I {
         acc
+    }
+
+    #[inline(always)]
+    unsafe fn unpack4(self, group: *const u8, to: *mut u8) {
+        // SAFETY: the caller vouches for a group to read and its weights to write.
+        let (group, to) =
+            unsafe { (&*group.cast::<[u8; I4_GROUP_BYTES]>(), &mut *to.cast::<[[[u8; 4]; PANEL]; I4_GROUP / 4]>()) };
+        let (grids, nibbles) = group.split_at(2 * PANEL);
+        for (quad, outputs) in to.iter_mut().enumerate() {
+            // Eight quads are a block: four of low nibbles, four of high ones.
+            let (block, step, high) = (quad / 8, quad % 4, quad % 8 / 4);
+            for (o, weights) in outputs.iter_mut().enumerate() {
+                let grid = grids[block * PANEL + o];
+                let (m, z) = (grid & 15, grid >> 4);
+                for (i, weight) in weights.iter_mut().enumerate() {
+                    let u = nibbles[((block * 4 + step) * PANEL + o) * 4 + i] >> (4 * high) & 15;
+                    *weight = (u * m).wrapping_add(128).wrapping_sub(z * m);
+                }
+            }
+        }
     }
 
     #[inline(always)]

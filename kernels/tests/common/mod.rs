@@ -1,7 +1,7 @@
 //! What the tests of small numbers share.
 #![allow(dead_code)] // every test crate compiles this file and uses a part of it
 
-use trivec_kernels::{Isa, Kernels};
+use trivec_kernels::{Isa, Kernels, PANEL, Prepare, Rows8, Rows8Kind, row8_stride};
 
 /// xorshift64*.
 pub struct Random(pub u64);
@@ -50,4 +50,60 @@ pub fn assert_same(what: &str, isa: &str, found: &[f32], expected: &[f32]) {
     for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
         assert!(found.to_bits() == expected.to_bits(), "{what} on {isa} at {i}: {found}, expected {expected}");
     }
+}
+
+/// Quantised rows with their buffers.
+pub struct Rows {
+    pub kind: Rows8Kind,
+    pub rows: usize,
+    pub depth: usize,
+    pub data: Vec<i8>,
+    pub scales: Vec<f32>,
+    pub offsets: Vec<i32>,
+}
+
+impl Rows {
+    pub fn quantize(kernels: &Kernels, kind: Rows8Kind, prepare: Prepare<'_>, values: &[f32], depth: usize) -> Rows {
+        let rows = values.len() / depth;
+        let (stride, n, m) = (row8_stride(depth), kind.scales(depth), kind.offsets(depth));
+        // What an earlier use of the buffers left must not show.
+        let mut all = Rows {
+            kind,
+            rows,
+            depth,
+            data: vec![77; rows * stride],
+            scales: vec![f32::NAN; rows * n],
+            offsets: vec![-1; rows * m],
+        };
+        let mut scratch = vec![f32::NAN; depth];
+        for (row, values) in values.chunks_exact(depth).enumerate() {
+            let (data, scales) = (&mut all.data[row * stride..][..stride], &mut all.scales[row * n..][..n]);
+            let offsets = &mut all.offsets[row * m..][..m];
+            kernels.quantize_row(kind, prepare, values, &mut scratch, data, scales, offsets);
+        }
+        all
+    }
+
+    pub fn view(&self) -> Rows8<'_> {
+        Rows8::new(self.kind, self.rows, self.depth, &self.data, &self.scales, &self.offsets)
+    }
+
+    pub fn at(&self, row: usize, d: usize) -> i32 {
+        i32::from(self.data[row * row8_stride(self.depth) + d])
+    }
+}
+
+pub const PLAIN: Prepare<'static> = Prepare { centre: None, inverse_smoothing: None, rotation: 1 };
+
+/// Weights `[outputs, depth]` in panels.
+pub fn int8_panels(weights: &[i8], outputs: usize, depth: usize) -> Vec<u8> {
+    let padded = depth.next_multiple_of(4);
+    let mut panels = vec![128u8; outputs.div_ceil(PANEL) * PANEL * padded];
+    for o in 0..outputs {
+        for d in 0..depth {
+            let at = o / PANEL * PANEL * padded + (d / 4 * PANEL + o % PANEL) * 4 + d % 4;
+            panels[at] = (weights[o * depth + d] as u8) ^ 0x80;
+        }
+    }
+    panels
 }

@@ -1,0 +1,197 @@
+//! The product with a source's own 4-bit blocks (`Q4_0`): rows of bytes with a scale for every 32 values times blocks of 32 weights of 4
+//! bits with an f16 scale each.
+//!
+//! ```text
+//! for each panel of 32 outputs
+//!   for each N of its 2 vectors             both at once, if there are registers for them
+//!     for each tile of up to 8 rows
+//!       for each block of 32 depths         576 bytes: 32 scales, 512 bytes of nibbles
+//!         for each 8 depths                 N loads, 2 N vectors of weights, 2 R broadcasts, 2 N R dot products
+//!           acc[R][N] = Σ (w + 8) · a - 8 Σ a
+//!         sum[R][N] += acc · activation scale · block scale
+//! ```
+//! Nibbles are stored as `w + 8`, unsigned, and multiplied as such; the rows carry `-8 Σ a` of each block, exact.
+//! `|acc| <= 32 · 15 · 127 · 2`: far from overflow.
+
+use super::{
+    Ahead, Finish, I4_BLOCK, I4_BLOCK_BYTES, PANEL, Panels, load_vectors, matrix4, store_vectors, tile_rows, with_tile,
+};
+use crate::LANES;
+use crate::rows8::Rows8;
+use crate::simd::int::SimdInt;
+use crate::simd::math;
+use crate::view::MatMut;
+
+/// See [`crate::Kernels::linear_blocks4`], which has checked the shapes.
+#[inline(always)]
+pub(crate) fn linear<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: Finish<'_>, mut out: MatMut<'_>) {
+    if S::MATRICES && x.rows() >= matrix4::FEWEST_ROWS {
+        return matrix4::linear(s, x, w, finish, out);
+    }
+    let stride = out.stride();
+    let blocks = x.depth() / I4_BLOCK;
+    for at in (0..w.outputs()).step_by(S::I4_TILE.vectors * LANES) {
+        let vector = at % PANEL / LANES;
+        let panel = w.panel(at / PANEL);
+        let tiles = x.rows().div_ceil(S::I4_TILE.rows);
+        let (mut row, mut index) = (0, 0);
+        while row < x.rows() {
+            let rows = tile_rows(x.rows() - row, S::I4_TILE.rows);
+            let ahead = Ahead::of(panel, I4_BLOCK_BYTES, index, tiles);
+            let weights = Weights { panel, vector, finish, at, outputs: w.outputs(), ahead };
+            let tile = Tile {
+                x: x.row_ptr(row),
+                ldx: x.stride(),
+                blocks,
+                offsets: &x.offsets()[row * blocks..],
+                scales: &x.scales()[row * blocks..],
+            };
+            // SAFETY: `rows` rows of `x` from `row` on; a panel of their depth; as many rows of `out`.
+            unsafe {
+                let out = out.as_mut_ptr().add(row * stride + at);
+                with_tile!(rows, S::I4_TILE, tile_product::<S>(s, tile, weights, out, stride));
+            }
+            row += rows;
+            index += 1;
+        }
+    }
+}
+
+/// The rows of a tile.
+#[derive(Clone, Copy)]
+struct Tile<'a> {
+    x: *const i8,
+    ldx: usize,
+    blocks: usize,
+    /// `-8 Σ a` and the scale of each block of each row.
+    offsets: &'a [i32],
+    scales: &'a [f32],
+}
+
+/// The outputs of a tile.
+#[derive(Clone, Copy)]
+struct Weights<'a> {
+    panel: &'a [u8],
+    /// Which of the panel's vectors is the tile's first.
+    vector: usize,
+    finish: Finish<'a>,
+    /// The tile's first output.
+    at: usize,
+    /// All outputs.
+    outputs: usize,
+    ahead: Ahead,
+}
+
+/// # Safety
+/// `tile` has `R` rows of `blocks · 32` activations with offsets and scales, the panel as many blocks; `out` takes `R` rows of the
+/// outputs from `weights.at` on, `16 N` or as many as there are; `weights.vector + N <= 2`.
+#[inline(always)]
+unsafe fn tile_product<S: SimdInt, const R: usize, const N: usize>(
+    s: S,
+    tile: Tile<'_>,
+    weights: Weights<'_>,
+    out: *mut f32,
+    ldo: usize,
+) {
+    let blocks = tile.blocks;
+    let Weights { panel, vector, finish, at, outputs, ahead } = weights;
+    let offsets = &tile.offsets[..R * blocks];
+    let row_scales = &tile.scales[..R * blocks];
+    let mut sums = [[s.splat(0.0); N]; R];
+    for (block, bytes) in panel.chunks_exact(I4_BLOCK_BYTES).enumerate() {
+        let begin = ahead.first.wrapping_add(block * ahead.step);
+        for line in 0..ahead.step.div_ceil(64) {
+            s.prefetch(begin.wrapping_add(line * 64));
+        }
+        let mut minus_8_sums = [0; R];
+        for (r, sum) in minus_8_sums.iter_mut().enumerate() {
+            // SAFETY: block < blocks, r < R: inside the slice of R * blocks.
+            *sum = unsafe { *offsets.get_unchecked(r * blocks + block) };
+        }
+        // SAFETY: 32 activations of each row; behind 64 bytes of scales, 512 of nibbles.
+        let acc = unsafe {
+            let (x, nibbles) = (tile.x.add(block * I4_BLOCK), bytes.as_ptr().add(64));
+            let whole = match N * LANES {
+                PANEL => s.matrix4(x, tile.ldx, nibbles, minus_8_sums),
+                _ => None,
+            };
+            match whole {
+                Some(acc) => acc,
+                None => dot_sums::<S, R, N>(s, x, tile.ldx, nibbles.add(vector * 64), minus_8_sums),
+            }
+        };
+        let mut scales = [s.splat(0.0); N];
+        for (n, scale) in scales.iter_mut().enumerate() {
+            // SAFETY: 32 scales of two bytes begin the block.
+            *scale = unsafe { s.load_f16(bytes.as_ptr().cast::<u16>().add((vector + n) * LANES)) };
+        }
+        for (r, acc) in acc.into_iter().enumerate() {
+            for n in 0..N {
+                // SAFETY: as for the offsets.
+                let row_scale = s.splat(unsafe { *row_scales.get_unchecked(r * blocks + block) });
+                sums[r][n] = s.mul_add(s.mul(s.to_f32(acc[n]), row_scale), scales[n], sums[r][n]);
+            }
+        }
+    }
+    let bias = load_vectors::<S, N>(s, finish.bias, at, 0.0);
+    for (r, sums) in sums.into_iter().enumerate() {
+        let values = finish_row(s, sums, bias, finish.gelu);
+        // SAFETY: by the caller's word.
+        unsafe { store_vectors(s, out.add(r * ldo), outputs - at, values) };
+    }
+}
+
+/// A row's outputs from its sums.
+#[inline(always)]
+pub(super) fn finish_row<S: SimdInt, const N: usize>(s: S, sums: [S::V; N], bias: [S::V; N], gelu: bool) -> [S::V; N] {
+    let mut values = [s.splat(0.0); N];
+    for n in 0..N {
+        values[n] = s.add(sums[n], bias[n]);
+        if gelu {
+            values[n] = math::gelu_fast(s, values[n]);
+        }
+    }
+    values
+}
+
+/// Sums of a block by dot products.
+///
+/// # Safety
+/// `x` has `R` rows of 32 activations; at `nibbles` are `64 N` bytes, 128 apart four times.
+#[inline(always)]
+unsafe fn dot_sums<S: SimdInt, const R: usize, const N: usize>(
+    s: S,
+    x: *const i8,
+    ldx: usize,
+    nibbles: *const u8,
+    minus_8_sums: [i32; R],
+) -> [[S::I; N]; R] {
+    let mut acc = [[s.start4(0); N]; R];
+    for (acc, sum) in acc.iter_mut().zip(minus_8_sums) {
+        *acc = [s.start4(sum); N];
+    }
+    for step in 0..4 {
+        // SAFETY: by the caller's word.
+        unsafe {
+            let nibbles = nibbles.add(step * 128);
+            let mut wv = [s.load_w4(nibbles); N];
+            for (n, wv) in wv.iter_mut().enumerate().skip(1) {
+                *wv = s.load_w4(nibbles.add(64 * n));
+            }
+            for (r, acc) in acc.iter_mut().enumerate() {
+                let x = x.add(r * ldx + step * 4);
+                let (low, high) = (s.broadcast_a8(x), s.broadcast_a8(x.add(16)));
+                for (acc, [w_low, w_high]) in acc.iter_mut().zip(wv) {
+                    *acc = s.dot4(s.dot4(*acc, w_low, low), w_high, high);
+                }
+            }
+        }
+    }
+    let mut sums = [[s.splat_i32(0); N]; R];
+    for r in 0..R {
+        for n in 0..N {
+            sums[r][n] = s.sum4(acc[r][n], minus_8_sums[r]);
+        }
+    }
+    sums
+}
