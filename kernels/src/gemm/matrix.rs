@@ -10,8 +10,9 @@
 //! A depth that is no multiple of 64 bytes ends in a step over copies that are filled up with zeros, added to the sums behind the others (there
 //! bf16's subnormals count).
 
+use super::int4::UNPACKED;
 use super::int8::finish_row;
-use super::{Ahead, Finish, PANEL, Panels, Source, load_vectors, store_vectors};
+use super::{Ahead, Finish, I4_GROUP_BYTES, PANEL, Panels, Source, load_vectors, store_vectors};
 use crate::LANES;
 use crate::rows8::Rows8;
 use crate::simd::int::SimdInt;
@@ -137,27 +138,128 @@ unsafe fn linear<S: SimdInt, const INT8: bool, T, W: Source<T>>(
             let ahead = coming.share(x.bytes / STEP, block, blocks);
             // SAFETY: the rows of both registers are rows of `x`, `height` each; the panel is as deep as they.
             unsafe { sums_of_block::<S, INT8, T>(s, x, own, pair, height, panel, ahead, &mut sums) };
-            let mut row = 2 * block * TILE;
-            for (register, first) in own.into_iter().enumerate().take(1 + usize::from(pair)) {
-                while row < first + height {
-                    let values = &sums.0[register * TILE + row - first];
-                    let values = if INT8 {
-                        let start = s.splat_i32(x.offsets[row]);
-                        // SAFETY: 32 sums.
-                        let sums = unsafe { [s.load_i32(values.as_ptr()), s.load_i32(values.as_ptr().add(LANES))] };
-                        let sums = [s.add_i32(sums[0], start), s.add_i32(sums[1], start)];
-                        finish_row(s, sums, x.scales[row], scales, bias, finish.gelu)
-                    } else {
-                        let values = values.as_ptr().cast::<f32>();
-                        // SAFETY: 32 sums, the bits of f32.
-                        let [low, high] = unsafe { [s.load(values), s.load(values.add(LANES))] };
-                        [s.add(low, bias[0]), s.add(high, bias[1])]
-                    };
-                    // SAFETY: row `row` of `out`, outputs from `at` on.
-                    unsafe { store_vectors(s, out.add(row * stride + at), outputs - at, values) };
-                    row += 1;
+            let sums = Block { sums: &sums, first: own, pair, height, row: 2 * block * TILE };
+            // SAFETY: those rows; `out` has as many, outputs from `at` on.
+            unsafe {
+                finish_block::<S, INT8>(s, x, sums, scales, bias, finish.gelu, out.add(at), stride, outputs - at)
+            };
+        }
+    }
+}
+
+/// Sums of some rows.
+#[derive(Clone, Copy)]
+struct Block<'a> {
+    sums: &'a Sums,
+    /// Where each register's rows begin.
+    first: [usize; 2],
+    /// Whether there are two.
+    pair: bool,
+    /// Rows of a register.
+    height: usize,
+    /// The first row that no other block has.
+    row: usize,
+}
+
+/// Writes the outputs of a block's rows.
+///
+/// # Safety
+/// `out` takes all rows of `x`, `stride` apart, with 32 outputs or as many as are `left`.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)] // the sums, what finishes them, and where to
+unsafe fn finish_block<S: SimdInt, const INT8: bool>(
+    s: S,
+    x: Rows<'_>,
+    block: Block<'_>,
+    scales: [S::V; 2],
+    bias: [S::V; 2],
+    gelu: bool,
+    out: *mut f32,
+    stride: usize,
+    left: usize,
+) {
+    let mut row = block.row;
+    for (register, first) in block.first.into_iter().enumerate().take(1 + usize::from(block.pair)) {
+        while row < first + block.height {
+            let values = &block.sums.0[register * TILE + row - first];
+            let values = if INT8 {
+                let start = s.splat_i32(x.offsets[row]);
+                // SAFETY: 32 sums.
+                let sums = unsafe { [s.load_i32(values.as_ptr()), s.load_i32(values.as_ptr().add(LANES))] };
+                let sums = [s.add_i32(sums[0], start), s.add_i32(sums[1], start)];
+                finish_row(s, sums, x.scales[row], scales, bias, gelu)
+            } else {
+                let values = values.as_ptr().cast::<f32>();
+                // SAFETY: 32 sums, the bits of f32.
+                let [low, high] = unsafe { [s.load(values), s.load(values.add(LANES))] };
+                [s.add(low, bias[0]), s.add(high, bias[1])]
+            };
+            // SAFETY: by the caller's word.
+            unsafe { store_vectors(s, out.add(row * stride), left, values) };
+            row += 1;
+        }
+    }
+}
+
+/// Groups of an int4 panel that are unpacked together: 16 KB, which stay in the first-level cache beside what they come from.
+const GROUPS: usize = 8;
+/// Cache lines that are half of a group.
+const LINES: usize = (I4_GROUP_BYTES / 2).div_ceil(64);
+
+/// The product of up to 16 rows with int4 weights: each piece of a panel is unpacked and used up at once.
+#[inline(always)]
+pub(crate) fn linear_few_i4<S: SimdInt>(
+    s: S,
+    x: Rows8<'_>,
+    w: Panels<'_, u8>,
+    finish: Finish<'_>,
+    mut out: MatMut<'_>,
+) {
+    assert!((1..=TILE).contains(&x.rows()), "{} rows", x.rows());
+    let (data, offsets, scales) = (x.row_ptr(0).cast(), x.offsets(), x.scales());
+    let rows = Rows { data, stride: x.stride(), rows: x.rows(), bytes: x.depth(), offsets, scales };
+    let (stride, out) = (out.stride(), out.as_mut_ptr());
+    let (height, first, pair) = (x.rows(), [0; 2], false);
+    let _configured = Registers::configure(s, height, STEP);
+    let mut bytes = Aligned([[0u8; UNPACKED]; GROUPS]);
+    let (mut sums, mut more) = (Sums::default(), Sums::default());
+    for at in (0..w.outputs()).step_by(PANEL) {
+        for (piece, groups) in w.panel(at / PANEL).chunks(GROUPS * I4_GROUP_BYTES).enumerate() {
+            // Half of the piece behind is asked for now, the other half while this one is used up: memory has work all the time.
+            let (next, half) = (groups.as_ptr().wrapping_add(groups.len()), groups.len() / 2);
+            for (index, (group, to)) in groups.chunks_exact(I4_GROUP_BYTES).zip(&mut bytes.0).enumerate() {
+                let ahead = next.wrapping_add(index * (I4_GROUP_BYTES / 2));
+                for line in 0..LINES {
+                    s.prefetch(ahead.wrapping_add(line * 64));
+                }
+                // SAFETY: a group, and room for what it becomes.
+                unsafe { s.unpack4(group.as_ptr(), to.as_mut_ptr()) };
+            }
+            let steps = groups.len() / I4_GROUP_BYTES;
+            // SAFETY: the rows of `x`; behind their depth they are filled up with zeros to whole steps of 64 bytes. As many groups have been
+            // unpacked.
+            unsafe {
+                let rows = [rows.data.add(piece * GROUPS * STEP); 2];
+                let weights = bytes.0.as_ptr().cast();
+                let ahead = next.wrapping_add(half);
+                let operands = Operands { rows, row_stride: x.stride(), weights, steps, ahead, lines: LINES };
+                multiply::<S, true>(s, operands, pair, if piece == 0 { &mut sums } else { &mut more });
+            }
+            if piece > 0 {
+                for (sum, more) in sums.0[..x.rows()].iter_mut().zip(&more.0) {
+                    for (sum, more) in sum.iter_mut().zip(more) {
+                        *sum = sum.wrapping_add(*more);
+                    }
                 }
             }
+        }
+        let scales = load_vectors::<S, 2>(s, finish.scales, at, 1.0);
+        let bias = load_vectors::<S, 2>(s, finish.bias, at, 0.0);
+        let block = Block { sums: &sums, first, pair, height, row: 0 };
+        // SAFETY: all rows of `x`; `out` has as many, outputs from `at` on.
+        unsafe {
+            let left = w.outputs() - at;
+            finish_block::<S, true>(s, rows, block, scales, bias, finish.gelu, out.add(at), stride, left);
         }
     }
 }
