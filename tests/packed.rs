@@ -163,7 +163,13 @@ fn damaged_packed_files_are_refused_by_name() {
         assert_eq!(error.kind(), ErrorKind::Model, "{error}");
         assert!(error.to_string().contains(expected) && error.to_string().contains("bad.safetensors"), "{error}");
     }
-    // int4 has been laid out anew since version 2: such a file says what to do, whatever its tensors are.
+    // int4 has been laid out anew since version 2: such a file says what to do, whatever its tensors are. All else is as it was.
+    std::fs::write(
+        &path,
+        with_header(&good, |header| header.replacen(r#""trivec.packed":"3""#, r#""trivec.packed":"2""#, 1)),
+    )
+    .unwrap();
+    assert_eq!(Model::load(&path).unwrap().packed_format(), Some(WeightFormat::Int8));
     let int4 = std::fs::read(pack_small(WeightFormat::Int4, directory.path())).unwrap();
     for (from, to, expected) in [
         (r#""trivec.packed":"3""#, r#""trivec.packed":"2""#, "format version `2`, expected 3: pack it again"),

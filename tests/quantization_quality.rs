@@ -8,6 +8,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use common::outliers;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors, serialize_to_file};
 use trivec::pack::{Calibration, PackOptions, pack};
 use trivec::{Embedding, EncodeOptions, LoadOptions, Model, Modes, WeightFormat};
 
@@ -134,6 +136,47 @@ fn starter_without_whitening(directory: &Path) -> Model {
     Model::load(directory).unwrap()
 }
 
+/// The starter with its 4-bit blocks as the floats they stand for.
+fn starter_in_floats(directory: &Path) -> Model {
+    let starter = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/starter");
+    for file in
+        ["config.json", "tokenizer.json", "modules.json", "sentence_bert_config.json", "sparse_linear.safetensors"]
+    {
+        std::fs::copy(starter.join(file), directory.join(file)).unwrap();
+    }
+    std::fs::copy(starter.join("colbert_linear.safetensors"), directory.join("colbert_linear.safetensors")).unwrap();
+    for part in ["1_Pooling", "2_Dense"] {
+        std::fs::create_dir(directory.join(part)).unwrap();
+        for file in std::fs::read_dir(starter.join(part)).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), directory.join(part).join(file.file_name())).unwrap();
+        }
+    }
+    let bytes = std::fs::read(starter.join("model.safetensors")).unwrap();
+    let source = SafeTensors::deserialize(&bytes).unwrap();
+    let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = source
+        .iter()
+        .map(|(name, tensor)| {
+            let (shape, data) = (tensor.shape(), tensor.data());
+            if tensor.dtype() == Dtype::F32 {
+                return (name.to_owned(), shape.to_vec(), data.to_vec());
+            }
+            // Blocks of 32: a scale in f16, then the low and the high nibbles of 16 bytes.
+            let floats = data.chunks_exact(18).flat_map(|block| {
+                let scale = half::f16::from_le_bytes([block[0], block[1]]).to_f32();
+                let nibbles = block[2..].iter().map(|pair| pair & 15).chain(block[2..].iter().map(|pair| pair >> 4));
+                nibbles.flat_map(move |nibble| ((f32::from(nibble) - 8.0) * scale).to_le_bytes()).collect::<Vec<u8>>()
+            });
+            (name.to_owned(), vec![shape[0], shape[1] * 32], floats.collect())
+        })
+        .collect();
+    let views = tensors
+        .iter()
+        .map(|(name, shape, data)| (name.as_str(), TensorView::new(Dtype::F32, shape.clone(), data).unwrap()));
+    serialize_to_file(views, None, &directory.join("model.safetensors")).unwrap();
+    Model::load(directory).unwrap()
+}
+
 /// What is promised of a format on the starter.
 struct Promise {
     dense: (f64, f64),
@@ -194,6 +237,24 @@ fn the_starter_stays_close_in_every_format() {
         assert!(found.near_top5 >= promise.near_top5, "{name}: near top 5 in {}", found.near_top5);
         assert!(found.same_top5 >= promise.same_top5, "{name}: same top 5 in {}", found.same_top5);
     }
+}
+
+/// Weights that are rounded to four bits here, from floats.
+#[test]
+fn int4_from_floats_stays_near() {
+    let directory = tempfile::tempdir().unwrap();
+    let floats = starter_in_floats(directory.path());
+    let ids = ids(&floats, &texts());
+    let expected = encode(&floats, &ids, Modes::ALL);
+    assert_eq!(expected[..3], encode(&Model::starter().unwrap(), &ids[..3], Modes::ALL)[..], "the same numbers");
+    let model = packed(&floats, WeightFormat::Int4, Calibration::Bundled, directory.path());
+    let found = compare(&expected, &encode(&model, &ids, Modes::ALL));
+    found.print("starter in floats, int4");
+    assert!(mean(&found.dense) >= 0.985, "dense mean {}", mean(&found.dense));
+    assert!(least(&found.dense) >= 0.93, "dense min {}", least(&found.dense));
+    assert!(p5(&found.colbert) >= 0.975, "ColBERT p5 {}", p5(&found.colbert));
+    assert!(mean(&found.lexical_error) <= 0.07, "lexical error {}", mean(&found.lexical_error));
+    assert!(found.same_top5 >= 0.6, "same top 5 in {}", found.same_top5);
 }
 
 #[test]

@@ -19,6 +19,9 @@ use crate::error::{Error, Result};
 /// The version of the layout that this engine writes and reads.
 pub(crate) const FORMAT_VERSION: &str = "3";
 
+/// The version before: the same but for int4 weights that were rounded here, which had other panels.
+const BEFORE_INT4: &str = "2";
+
 /// Metadata keys.
 pub(crate) mod keys {
     /// [`super::FORMAT_VERSION`]; its presence makes a safetensors file a packed one.
@@ -136,6 +139,14 @@ pub(crate) struct PackedModel {
     pub checkpoint: Checkpoint,
 }
 
+/// What is said of a file of another version.
+fn of_version(found: &str) -> String {
+    format!(
+        "a packed file of format version `{found}`, expected {FORMAT_VERSION}: pack it again (an installed model: \
+         `trivec pull NAME --force`)"
+    )
+}
+
 /// Opens a packed file.
 pub(crate) fn open(source: Source, check_finite: bool) -> Result<PackedModel> {
     let bytes = source.require("")?;
@@ -144,12 +155,8 @@ pub(crate) fn open(source: Source, check_finite: bool) -> Result<PackedModel> {
     let refuse = |what: String| Err(Error::format(&path, what));
     let get = |key: &str| header.metadata.get(key).map(String::as_str);
     match get(keys::VERSION) {
-        Some(FORMAT_VERSION) => {}
-        Some(other) => {
-            return refuse(format!(
-                "a packed file of format version `{other}`, expected {FORMAT_VERSION}: pack it again"
-            ));
-        }
+        Some(FORMAT_VERSION | BEFORE_INT4) => {}
+        Some(other) => return refuse(of_version(other)),
         None => {
             return refuse(
                 "a safetensors file, but not a packed one: give the model's directory, or pack it with `trivec pack`"
@@ -186,6 +193,9 @@ pub(crate) fn open(source: Source, check_finite: bool) -> Result<PackedModel> {
         return refuse(format!("`{}` names {} layers, expected {}", keys::LAYERS, layers.len(), config.layers));
     }
     let scheme = PackedScheme { layers: layers.clone(), rotated: flag(keys::ROTATED)?, grouped: flag(keys::GROUPED)? };
+    if get(keys::VERSION) == Some(BEFORE_INT4) && layers.contains(&WeightFormat::Int4) && !scheme.grouped {
+        return refuse(of_version(BEFORE_INT4));
+    }
     let packed_from = get(keys::SOURCE).unwrap_or("unknown").to_owned();
     let checkpoint = Checkpoint::of_packed(source, bytes, header, scheme, check_finite);
     Ok(PackedModel { config, pipeline, max_length, format, layers, packed_from, checkpoint })
