@@ -120,6 +120,12 @@ fn bench_refuses_what_it_cannot_measure() {
     assert!(code == 2 && message.contains("int8"), "{message}");
     let (code, message) = failure(&run(&["bench"]));
     assert!(code == 2 && message.contains("no model"), "{message}");
+    // A file of another model is not measured in place of the synthetic one.
+    let directory = tempfile::tempdir().unwrap();
+    let other = directory.path().join("other.safetensors").to_str().unwrap().to_owned();
+    stdout(&run(&["pack", &small("bf16-h60"), "--weights", "int8", "-q", "-o", &other]));
+    let (code, message) = failure(&run(&["bench", "--synthetic", "bge-m3", "--path", &other, "--shapes", "none"]));
+    assert!(code == 2 && message.contains("expected int8 ones of `synthetic bge-m3`"), "{message}");
     let lengths: Vec<usize> = serde_json::from_str(&stdout(&run(&["bench", "--lengths"]))).unwrap();
     assert_eq!(lengths.len(), 256);
 }

@@ -142,7 +142,11 @@ fn damaged_packed_files_are_refused_by_name() {
         assert!(matches!(error, Error::FileLength { .. }), "cut at {cut}: {error}");
     }
     for (from, to, expected) in [
-        (r#""trivec.packed":"3""#, r#""trivec.packed":"4""#, "format version `4`, expected 3"),
+        (
+            r#""trivec.packed":"3""#,
+            r#""trivec.packed":"4""#,
+            "format version `4`, expected 3: it was packed by a newer",
+        ),
         (r#""trivec.packed":"3","#, "", "not a packed one"),
         (r#""trivec.weights":"int8""#, r#""trivec.weights":"int3""#, "scheme `int3`"),
         (r#""trivec.weights":"int8""#, r#""trivec.weights":"int4""#, "expected U8"),
@@ -172,7 +176,11 @@ fn damaged_packed_files_are_refused_by_name() {
     assert_eq!(Model::load(&path).unwrap().packed_format(), Some(WeightFormat::Int8));
     let int4 = std::fs::read(pack_small(WeightFormat::Int4, directory.path())).unwrap();
     for (from, to, expected) in [
-        (r#""trivec.packed":"3""#, r#""trivec.packed":"2""#, "format version `2`, expected 3: pack it again"),
+        (
+            r#""trivec.packed":"3""#,
+            r#""trivec.packed":"2""#,
+            "format version `2`, expected 3: its int4 weights lie otherwise: pack it again",
+        ),
         (r#""trivec.grouped":"false""#, r#""trivec.grouped":"true""#, "expected U8"),
         (r#""trivec.weights":"int4""#, r#""trivec.weights":"int8""#, "expected U8"),
         ("layer.1.output.dense.weight_scale", "layer.1.output.dense.weight_scole", "scales are missing"),
@@ -197,6 +205,14 @@ fn damaged_packed_files_are_refused_by_name() {
     assert!(Model::load(directory.path().join("absent.safetensors")).unwrap_err().to_string().contains("no such"));
 }
 
+/// Writes over the beginning of a tensor.
+fn overwrite(file: &mut [u8], tensor: &str, with: &[u8]) {
+    let length = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
+    let header: serde_json::Value = serde_json::from_slice(&file[8..8 + length]).unwrap();
+    let begin = header[tensor]["data_offsets"][0].as_u64().unwrap() as usize + 8 + length;
+    file[begin..begin + with.len()].copy_from_slice(with);
+}
+
 #[test]
 fn values_that_are_not_finite_are_refused_by_name() {
     let directory = tempfile::tempdir().unwrap();
@@ -210,13 +226,18 @@ fn values_that_are_not_finite_are_refused_by_name() {
         (WeightFormat::Bf16, "encoder.layer.0.output.dense.weight", &[0xc0, 0x7f]),
     ] {
         let mut bytes = std::fs::read(pack_small(format, directory.path())).unwrap();
-        let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-        let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
-        let begin = header[tensor]["data_offsets"][0].as_u64().unwrap() as usize + 8 + length;
-        bytes[begin..begin + nan.len()].copy_from_slice(nan);
+        overwrite(&mut bytes, tensor, nan);
         let error = refusal(&path, &bytes);
         assert!(error.to_string().contains(tensor) && error.to_string().contains("not finite"), "{error}");
     }
+    // A scale of a source's own 4-bit blocks.
+    let mut bytes = Vec::new();
+    let model = Model::load(data("models/q4-h64")).unwrap();
+    pack(&model, &PackOptions::new(WeightFormat::Int4), &path, &mut bytes).unwrap();
+    let tensor = "encoder.layer.1.output.dense.weight";
+    overwrite(&mut bytes, tensor, &[0x00, 0x7e]);
+    let error = refusal(&path, &bytes);
+    assert!(error.to_string().contains(tensor) && error.to_string().contains("not finite"), "{error}");
 }
 
 #[cfg(feature = "starter")]

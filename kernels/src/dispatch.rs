@@ -331,10 +331,11 @@ impl Kernels {
     }
 
     /// `out = softmax(scale · Q Kᵀ) V` for one head and up to [`QUERY_BLOCK`](crate::QUERY_BLOCK) queries, with integer products and an
-    /// online softmax in f32: the same bits on every instruction set, and independent of the other queries.
+    /// online softmax in f32: the same bits on every instruction set, and independent of the other queries. Scores beyond f32, of keys near 1e36
+    /// and more, give NaN.
     ///
     /// # Panics
-    /// If the shapes do not fit each other.
+    /// If the shapes do not fit each other, `packed` was made by another instruction set, or `scale` is negative or NaN.
     pub fn attend_int(
         &self,
         scale: f32,
@@ -345,6 +346,8 @@ impl Kernels {
     ) {
         assert!(queries.rows() <= attention::QUERY_BLOCK, "queries in a block");
         assert_eq!(queries.cols(), packed.head_dim(), "dimensions of queries and keys");
+        // The largest score is looked for before queries are scaled.
+        assert!(scale >= 0.0, "a factor of the scores of {scale}");
         assert_eq!(self.isa == Isa::Amx, packed.for_matrices(), "packed for another instruction set");
         assert_eq!((out.rows(), out.cols()), (queries.rows(), queries.cols()), "shape of out");
         (self.attend_int)(scale, queries, packed, scratch, out)

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Random, assert_same, tables};
-use trivec_kernels::{IntKeyValues, IntScratch, Isa, MatMut, MatRef, QUERY_BLOCK};
+use trivec_kernels::{IntKeyValues, IntScratch, Isa, Kernels, MatMut, MatRef, QUERY_BLOCK};
 
 /// Attention in f64.
 fn attention(q: &[f32], k: &[f32], v: &[f32], head_dim: usize, scale: f64) -> Vec<f64> {
@@ -27,11 +27,11 @@ fn attention(q: &[f32], k: &[f32], v: &[f32], head_dim: usize, scale: f64) -> Ve
 #[test]
 fn integer_attention_is_the_same_on_every_set_and_close() {
     let mut random = Random(19);
-    for head_dim in [1, 4, 16, 24, 32, 64, 80, 128] {
+    let mut buffers: Vec<(IntKeyValues, IntScratch)> = Vec::new();
+    buffers.resize_with(Isa::ALL.len(), Default::default);
+    // Wide before narrow and back, long before short: what another head or a longer text left in the buffers must not show.
+    for head_dim in [128, 80, 64, 32, 24, 16, 4, 1, 24, 80] {
         let scale = 1.0 / (head_dim as f32).sqrt();
-        let mut packed: Vec<IntKeyValues> = Vec::new();
-        packed.resize_with(Isa::ALL.len(), Default::default);
-        // Long before short: what a longer text left in the buffers must not show.
         for tokens in [150, 1, 2, 63, 64, 65, 129] {
             let queries = tokens.min(QUERY_BLOCK);
             // All keys share a large part, as those of trained models do.
@@ -41,18 +41,17 @@ fn integer_attention_is_the_same_on_every_set_and_close() {
             let (q, v) = (random.vec(queries * head_dim), random.vec(tokens * head_dim));
             let expected = attention(&q, &k, &v, head_dim, f64::from(scale));
             let mut first: Option<Vec<f32>> = None;
-            for (kernels, packed) in tables().into_iter().zip(&mut packed) {
-                let mut scratch = IntScratch::default();
+            for (kernels, (packed, scratch)) in tables().into_iter().zip(&mut buffers) {
                 let view = |x| MatRef::dense(x, head_dim);
-                kernels.pack_int(view(&k), view(&v), &mut scratch, packed);
+                kernels.pack_int(view(&k), view(&v), scratch, packed);
                 let mut out = vec![0.0; queries * head_dim];
-                kernels.attend_int(scale, view(&q), packed, &mut scratch, MatMut::dense(&mut out, head_dim));
+                kernels.attend_int(scale, view(&q), packed, scratch, MatMut::dense(&mut out, head_dim));
                 let what = format!("attention {tokens} x {head_dim}");
                 assert_same(&what, kernels.isa().name(), &out, first.get_or_insert_with(|| out.clone()));
                 // A query alone gives what it gives among others.
                 let mut alone = vec![0.0; head_dim];
                 let last = &q[(queries - 1) * head_dim..];
-                kernels.attend_int(scale, view(last), packed, &mut scratch, MatMut::dense(&mut alone, head_dim));
+                kernels.attend_int(scale, view(last), packed, scratch, MatMut::dense(&mut alone, head_dim));
                 assert_same(&what, kernels.isa().name(), &alone, &out[(queries - 1) * head_dim..]);
                 for (i, (found, expected)) in out.iter().zip(&expected).enumerate() {
                     let error = (f64::from(*found) - expected).abs();
@@ -95,6 +94,39 @@ fn many_small_weights_beside_a_large_one_are_kept() {
             }
         }
     }
+}
+
+/// The key that a query is nearest to, however large the scores.
+#[test]
+fn huge_scores_leave_the_largest() {
+    let (tokens, head_dim) = (70, 64);
+    for magnitude in [1.0, 1e3, 3e3, 1e6, 1e12, 1e15] {
+        let mut random = Random(29);
+        let k: Vec<f32> = random.vec(tokens * head_dim).iter().map(|x| x * magnitude).collect();
+        let v: Vec<f32> = (0..tokens * head_dim).map(|i| (i / head_dim + 1) as f32).collect();
+        let q = &k[3 * head_dim..][..head_dim];
+        for kernels in tables() {
+            let (mut scratch, mut packed) = (IntScratch::default(), IntKeyValues::default());
+            let view = |x| MatRef::dense(x, head_dim);
+            kernels.pack_int(view(&k), view(&v), &mut scratch, &mut packed);
+            let mut out = vec![0.0; head_dim];
+            // Ten times as large where they are small: one key has all the weight.
+            let scale = if magnitude == 1.0 { 10.0 } else { 0.125 };
+            kernels.attend_int(scale, view(q), &packed, &mut scratch, MatMut::dense(&mut out, head_dim));
+            let (least, most) = out.iter().fold((f32::MAX, f32::MIN), |(a, b), &x| (a.min(x), b.max(x)));
+            assert!(least > 3.97 && most < 4.03, "{} at {magnitude}: {least} to {most}", kernels.isa().name());
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "a factor of the scores")]
+fn a_negative_factor_is_refused() {
+    let (x, mut out) = ([1.0; 16], [0.0; 16]);
+    let (mut scratch, mut packed) = (IntScratch::default(), IntKeyValues::default());
+    let view = MatRef::dense(&x, 16);
+    Kernels::best().pack_int(view, view, &mut scratch, &mut packed);
+    Kernels::best().attend_int(-0.5, view, &packed, &mut scratch, MatMut::dense(&mut out, 16));
 }
 
 #[test]

@@ -17,6 +17,9 @@ use crate::error::{Error, Result};
 use crate::parallel::Team;
 use crate::weights::WeightFormat;
 
+/// What a packed synthetic model says it was packed from.
+pub(crate) const SOURCE: &str = "synthetic bge-m3";
+
 /// BGE-M3's sizes.
 pub(crate) fn bge_m3() -> ModelConfig {
     ModelConfig {
@@ -151,7 +154,7 @@ fn write_packed_as(
         (keys::ROTATED, if is_int { "true" } else { "false" }),
         (keys::GROUPED, "false"),
         (keys::CALIBRATION, "none"),
-        (keys::SOURCE, "synthetic bge-m3"),
+        (keys::SOURCE, SOURCE),
         (keys::MODEL, &meta),
     ] {
         writer.meta(key, value.to_owned());

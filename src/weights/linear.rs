@@ -218,7 +218,7 @@ impl Linear {
         if !panels.bytes().as_ptr().addr().is_multiple_of(64) {
             return Err(panels.refuse("its data is not aligned to 64 bytes, as a packed file's is"));
         }
-        refuse_not_finite(&panels, format)?;
+        refuse_not_finite(&panels, format, input.grouped)?;
         let is_int = matches!(format, WeightFormat::Int8 | WeightFormat::Int4);
         if is_int && inputs > MAX_INT_DEPTH {
             return Err(panels.refuse(format!("{inputs} inputs, expected at most {MAX_INT_DEPTH}")));
@@ -235,7 +235,13 @@ impl Linear {
             WeightFormat::F32 => return Err(panels.refuse("f32 weights have no panels")),
             WeightFormat::F16 => (Weight::F16(panels), InputForm::F32),
             WeightFormat::Bf16 => (Weight::Bf16(panels), InputForm::Bf16 { centre: input.centre.clone() }),
-            WeightFormat::Int4 if input.grouped => (Weight::Blocks4(panels), rows8(Rows8Kind::Int4Grouped)),
+            WeightFormat::Int4 if input.grouped => {
+                // At some depths the two forms of int4 are as long as each other.
+                if scales.is_some() {
+                    return Err(panels.refuse("it has scales for outputs, but is told to be of 4-bit blocks"));
+                }
+                (Weight::Blocks4(panels), rows8(Rows8Kind::Int4Grouped))
+            }
             WeightFormat::Int8 | WeightFormat::Int4 => {
                 let scales = scales.ok_or_else(|| panels.refuse("its scales are missing"))?;
                 let scales = Floats::new(FloatTensor::check(scales, &[outputs])?);

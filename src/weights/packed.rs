@@ -141,10 +141,13 @@ pub(crate) struct PackedModel {
 
 /// What is said of a file of another version.
 fn of_version(found: &str) -> String {
-    format!(
-        "a packed file of format version `{found}`, expected {FORMAT_VERSION}: pack it again (an installed model: \
-         `trivec pull NAME --force`)"
-    )
+    let is_newer = found.parse::<u32>().is_ok_and(|found| FORMAT_VERSION.parse().is_ok_and(|own: u32| found > own));
+    let what_to_do = match found {
+        _ if is_newer => "it was packed by a newer trivec",
+        BEFORE_INT4 => "its int4 weights lie otherwise: pack it again (an installed model: `trivec pull NAME --force`)",
+        _ => "pack it again (an installed model: `trivec pull NAME --force`)",
+    };
+    format!("a packed file of format version `{found}`, expected {FORMAT_VERSION}: {what_to_do}")
 }
 
 /// Opens a packed file.

@@ -3,6 +3,7 @@
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
+use trivec_kernels::{I4_BLOCK_BYTES, PANEL};
 
 use super::checkpoint::StoredTensor;
 use super::linear::WeightFormat;
@@ -218,13 +219,23 @@ impl Floats {
 }
 
 /// Scans panels of 16-bit floats, if the checkpoint is to be scanned.
-pub(super) fn refuse_not_finite(panels: &StoredTensor, format: WeightFormat) -> Result<()> {
-    let format = match format {
-        WeightFormat::F16 => Format::F16,
-        WeightFormat::Bf16 => Format::Bf16,
-        _ => return Ok(()),
+pub(super) fn refuse_not_finite(panels: &StoredTensor, format: WeightFormat, blocks: bool) -> Result<()> {
+    if !panels.check_finite {
+        return Ok(());
+    }
+    let found = match format {
+        WeightFormat::F16 => Format::F16.first_not_finite(panels.bytes()),
+        WeightFormat::Bf16 => Format::Bf16.first_not_finite(panels.bytes()),
+        // Each block begins with its scales.
+        WeightFormat::Int4 if blocks => {
+            let mut blocks = panels.bytes().chunks_exact(I4_BLOCK_BYTES);
+            if blocks.any(|block| Format::F16.first_not_finite(&block[..2 * PANEL]).is_some()) {
+                return Err(panels.refuse("a scale of its 4-bit blocks is not finite"));
+            }
+            None
+        }
+        _ => None,
     };
-    let found = if panels.check_finite { format.first_not_finite(panels.bytes()) } else { None };
     match found {
         Some(at) => Err(panels.refuse(format!("its value at {at} (in panels) is not finite"))),
         None => Ok(()),

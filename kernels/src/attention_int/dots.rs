@@ -24,17 +24,18 @@ pub(super) fn attend<S: SimdInt>(s: S, packed: &IntKeyValues, block: Block<'_>, 
             }
             query += n;
         }
-        softmax::maxima(s, scores, rows, &scales[..whole], tile, &mut tile_scale[..whole]);
+        softmax::maxima(s, scores, rows, tile, tile_scale);
         for query in (0..rows).step_by(4) {
             let (block, own) = (query * KEY_TILE..(query + 4) * KEY_TILE, query..query + 4);
-            let (scales, max) = (&scales[own.clone()], &tile_scale[own.clone()]);
-            softmax::weights(s, &scores[block.clone()], scales, max, tile, &mut p[block], &mut tile_sum[own]);
+            let (scales, largest) = (&scales[own.clone()], &tile_scale[own.clone()]);
+            softmax::weights(s, &scores[block.clone()], scales, largest, tile, &mut p[block], &mut tile_sum[own]);
         }
         let state = softmax::State {
             max: &mut max[..whole],
             sum: &mut sum[..whole],
             rescale: &mut rescale[..whole],
             tile: &mut tile_scale[..whole],
+            query_scales: &scales[..whole],
             tile_sum: &tile_sum[..whole],
         };
         softmax::rescale(s, state);

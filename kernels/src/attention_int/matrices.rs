@@ -53,15 +53,16 @@ pub(super) fn attend<S: SimdInt>(s: S, packed: &IntKeyValues, block: Block<'_>, 
             // What the last four have beyond the last query is computed and not read.
             for query in (0..queries).step_by(4) {
                 let at = (own + query) * KEY_TILE..(own + query + 4) * KEY_TILE;
-                let (scales, max) = (&scales[first + query..][..4], &tile_scale[own + query..][..4]);
+                let (scales, largest) = (&scales[first + query..][..4], &tile_scale[own + query..][..4]);
                 let (scores, p, sums) = (&scores[at.clone()], &mut p[at], &mut tile_sum[query..query + 4]);
-                softmax::weights(s, scores, scales, max, tile, p, sums);
+                softmax::weights(s, scores, scales, largest, tile, p, sums);
             }
             let state = softmax::State {
                 max: &mut max[first..first + TILE],
                 sum: &mut sum[first..first + TILE],
                 rescale: &mut rescale[own..own + TILE],
                 tile: &mut tile_scale[own..own + TILE],
+                query_scales: &scales[first..first + TILE],
                 tile_sum: &tile_sum[..TILE],
             };
             softmax::rescale(s, state);
@@ -71,10 +72,9 @@ pub(super) fn attend<S: SimdInt>(s: S, packed: &IntKeyValues, block: Block<'_>, 
             let (rescale, scales) = (&rescale[other..other + TILE], &tile_scale[other..other + TILE]);
             add_values(s, digits, rescale, scales, tile.scale, dims, output);
         }
-        if let Some(Place { tile, first, queries }) = next {
+        if let Some(Place { tile, queries, .. }) = next {
             let scores = &mut scores[other * KEY_TILE..][..STEP_SCORES];
-            let max = &mut tile_scale[other..other + TILE];
-            softmax::maxima(s, scores, queries, &scales[first..first + TILE], tile, max);
+            softmax::maxima(s, scores, queries, tile, &mut tile_scale[other..other + TILE]);
         }
         (before, now, next) = (now, next, (step + 1 < steps).then(|| place(step + 1)));
     }

@@ -19,21 +19,14 @@ static BEYOND: [f32; 2 * KEY_TILE] = {
 };
 
 /// Multiplies the products `[rows][64]` of queries and keys with the keys' scales, in place: they become the bits of f32, those of keys that do
-/// not exist -∞. `max`, whole vectors, becomes the largest score of each query, with its scale in `query_scales`, or a little more.
+/// not exist -∞. `largest` becomes the largest of each query, whose own scale is not in it yet.
 ///
 /// A pass of its own: what takes long here, from a row's values to their largest, would keep the exponentials of the next step waiting.
 #[inline(always)]
-pub(super) fn maxima<S: SimdInt>(
-    s: S,
-    products: &mut [i32],
-    rows: usize,
-    query_scales: &[f32],
-    tile: Tile<'_>,
-    max: &mut [f32],
-) {
+pub(super) fn maxima<S: SimdInt>(s: S, products: &mut [i32], rows: usize, tile: Tile<'_>, largest: &mut [f32]) {
     match tile.present {
-        KEY_TILE => maxima_of::<S, false>(s, products, rows, query_scales, tile, max),
-        _ => maxima_of::<S, true>(s, products, rows, query_scales, tile, max),
+        KEY_TILE => maxima_of::<S, false>(s, products, rows, tile, largest),
+        _ => maxima_of::<S, true>(s, products, rows, tile, largest),
     }
 }
 
@@ -42,18 +35,16 @@ fn maxima_of<S: SimdInt, const PART: bool>(
     s: S,
     products: &mut [i32],
     rows: usize,
-    query_scales: &[f32],
     tile: Tile<'_>,
-    max: &mut [f32],
+    largest: &mut [f32],
 ) {
-    let queries = max.len();
-    assert!(queries.is_multiple_of(LANES) && query_scales.len() == queries && products.len() >= queries * KEY_TILE);
-    assert!(tile.key_scales.len() == KEY_TILE && rows <= queries);
+    let queries = rows.next_multiple_of(4);
+    assert!(largest.len() >= queries && products.len() >= queries * KEY_TILE && tile.key_scales.len() == KEY_TILE);
     let beyond = &BEYOND[KEY_TILE - tile.present..][..KEY_TILE];
     // What the last four have beyond the last query is computed and not read.
     for query in (0..rows).step_by(4) {
-        let mut largest = [s.splat(0.0); 4];
-        for (row, largest) in largest.iter_mut().enumerate() {
+        let mut widest = [s.splat(0.0); 4];
+        for (row, widest) in widest.iter_mut().enumerate() {
             let mut v = [s.splat(0.0); TILE_VECTORS];
             for (i, v) in v.iter_mut().enumerate() {
                 // SAFETY: 64 products of a row, 64 scales, 64 of the mask.
@@ -66,18 +57,9 @@ fn maxima_of<S: SimdInt, const PART: bool>(
                     s.store(at.cast(), *v);
                 }
             }
-            *largest = s.max(s.max(v[0], v[1]), s.max(v[2], v[3]));
+            *widest = s.max(s.max(v[0], v[1]), s.max(v[2], v[3]));
         }
-        max[query..query + 4].copy_from_slice(&s.reduce_max4(largest));
-    }
-    for at in (0..queries).step_by(LANES) {
-        // SAFETY: whole vectors of both.
-        unsafe {
-            let m = s.mul(s.load(max.as_ptr().add(at)), s.load(query_scales.as_ptr().add(at)));
-            // A little above, by more than the product is rounded: no exponent of `weights` is positive.
-            let m = s.mul_add(s.abs(m), s.splat(2.0 * f32::EPSILON), m);
-            s.store(max.as_mut_ptr().add(at), m);
-        }
+        largest[query..query + 4].copy_from_slice(&s.reduce_max4(widest));
     }
 }
 
@@ -88,14 +70,14 @@ pub(super) fn weights<S: SimdInt>(
     s: S,
     scores: &[i32],
     query_scales: &[f32],
-    max: &[f32],
+    largest: &[f32],
     tile: Tile<'_>,
     p: &mut [i16],
     sums: &mut [f32],
 ) {
     match tile.present {
-        KEY_TILE => weights_of::<S, false>(s, scores, query_scales, max, p, sums),
-        _ => weights_of::<S, true>(s, scores, query_scales, max, p, sums),
+        KEY_TILE => weights_of::<S, false>(s, scores, query_scales, largest, p, sums),
+        _ => weights_of::<S, true>(s, scores, query_scales, largest, p, sums),
     }
 }
 
@@ -104,19 +86,20 @@ fn weights_of<S: SimdInt, const PART: bool>(
     s: S,
     scores: &[i32],
     query_scales: &[f32],
-    max: &[f32],
+    largest: &[f32],
     p: &mut [i16],
     sums: &mut [f32],
 ) {
     assert!(scores.len() == 4 * KEY_TILE && p.len() == 4 * KEY_TILE);
     let mut totals = [s.splat(0.0); 4];
     for (query, total) in totals.iter_mut().enumerate() {
-        let (scale, minus_max) = (s.splat(query_scales[query]), s.splat(-max[query]));
+        let (scale, largest) = (s.splat(query_scales[query]), s.splat(largest[query]));
         let mut x = [s.splat(0.0); TILE_VECTORS];
         for (i, x) in x.iter_mut().enumerate() {
             // SAFETY: 4 x 64 scores, the bits of f32.
             let score = unsafe { s.load(scores.as_ptr().add(query * KEY_TILE + i * LANES).cast()) };
-            *x = s.mul_add(score, scale, minus_max);
+            // First the difference: 0 for the largest, however large it is, and for none above.
+            *x = s.mul(s.sub(score, largest), scale);
             if PART {
                 // A scale of 0 has made NaN of the -∞ of a key that does not exist.
                 *x = s.select_lt(score, s.splat(f32::MIN), score, *x);
@@ -138,22 +121,24 @@ pub(super) struct State<'a> {
     pub sum: &'a mut [f32],
     /// Becomes `2^(max before - max)`, by which earlier sums and outputs are multiplied.
     pub rescale: &'a mut [f32],
-    /// The tile's largest score; becomes `2^(tile - max) / 16,384`, by which the tile's are.
+    /// The tile's largest without the queries' scales; becomes `2^(largest · scale - max) / 16,384`, by which the tile's are multiplied.
     pub tile: &'a mut [f32],
+    pub query_scales: &'a [f32],
     pub tile_sum: &'a [f32],
 }
 
 /// `max` takes in the tile's, and `sum ← sum · rescale + tile_sum · tile`.
 #[inline(always)]
 pub(super) fn rescale<S: SimdInt>(s: S, state: State<'_>) {
-    let State { max, sum, rescale, tile, tile_sum } = state;
+    let State { max, sum, rescale, tile, query_scales, tile_sum } = state;
     let len = max.len();
     assert!(len.is_multiple_of(LANES) && len <= QUERY_BLOCK);
-    assert!([rescale.len(), tile.len(), sum.len(), tile_sum.len()] == [len; 4]);
+    assert!([rescale.len(), tile.len(), sum.len(), tile_sum.len(), query_scales.len()] == [len; 5]);
     for at in (0..len).step_by(LANES) {
-        // SAFETY: whole vectors of the five.
+        // SAFETY: whole vectors of the six.
         unsafe {
-            let (before, own) = (s.load(max.as_ptr().add(at)), s.load(tile.as_ptr().add(at)));
+            let own = s.mul(s.load(tile.as_ptr().add(at)), s.load(query_scales.as_ptr().add(at)));
+            let before = s.load(max.as_ptr().add(at));
             let now = s.max(before, own);
             let factor = math::exp2_fast(s, s.sub(before, now));
             let own = s.mul(math::exp2_fast(s, s.sub(own, now)), s.splat(1.0 / P_ONE as f32));

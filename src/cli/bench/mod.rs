@@ -139,6 +139,20 @@ fn make_model(args: &BenchArgs, model_args: &ModelArgs, team: &Team, directory: 
         let format = args.weights.unwrap_or(WeightFormat::Int8);
         let path = args.path.clone().unwrap_or_else(|| directory.join("synthetic.safetensors"));
         if path.is_file() {
+            let model = Model::load_with(&path, &super::options(model_args))?;
+            let is_wanted = model.packed_source() == Some(synthetic::SOURCE)
+                && args.weights.is_none_or(|w| model.packed_format() == Some(w));
+            if !is_wanted {
+                let found = model.packed_format().map_or("no packed", WeightFormat::name);
+                let what = format!(
+                    "--path: {} is there and holds {found} weights of `{}`, expected {} ones of `{}`",
+                    path.display(),
+                    model.packed_source().unwrap_or("unknown"),
+                    format.name(),
+                    synthetic::SOURCE
+                );
+                return Err(Failure::usage(what));
+            }
             return Ok(Some(path));
         }
         note(format!("making a synthetic model of BGE-M3's shape in {}", format.name()));
