@@ -222,8 +222,10 @@ impl<const LEVEL: u8> Simd for Neon<LEVEL> {
     }
     #[inline(always)]
     fn scale_exp2(self, v: V, magic: V) -> V {
-        let exponents = each!(vshlq_n_s32::<23>, each!(vreinterpretq_s32_f32, magic));
-        each!(vreinterpretq_f32_s32, each!(vaddq_s32, each!(vreinterpretq_s32_f32, v), exponents))
+        let (v_i32, magic_i32) = (each!(vreinterpretq_s32_f32, v), each!(vreinterpretq_s32_f32, magic));
+        let exponents = each!(vshlq_n_s32::<23>, magic_i32);
+        let scaled = each!(vaddq_s32, v_i32, exponents);
+        each!(vreinterpretq_f32_s32, scaled)
     }
     #[inline(always)]
     fn reduce4(self, v: [V; 4]) -> [f32; 4] {
