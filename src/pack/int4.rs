@@ -261,20 +261,4 @@ mod tests {
             assert!(unpack(&panel).iter().flatten().all(|w| (-127..=127).contains(w)));
         }
     }
-
-    /// `cargo test --release --lib int4 -- --ignored --nocapture`: the time that grids take.
-    #[test]
-    #[ignore = "prints a time, decides nothing"]
-    fn speed() {
-        let weights = normal(4096);
-        let mut panel = vec![NO_WEIGHTS; 4096 / I4_GROUP * I4_GROUP_BYTES];
-        let begin = std::time::Instant::now();
-        for output in 0..1024 {
-            let grids = Grids::of(&weights, widest(&weights));
-            grids.begin(&mut panel, output % PANEL);
-            weights.iter().enumerate().for_each(|(d, &w)| _ = grids.put(&mut panel, output % PANEL, d, w));
-        }
-        let of_weight = begin.elapsed().as_secs_f64() / (1024.0 * 4096.0);
-        println!("{:.2} ns a weight, {:.1} s for the 302 million of BGE-M3", of_weight * 1e9, of_weight * 302e6);
-    }
 }
