@@ -18,7 +18,8 @@
 use std::cell::Cell;
 
 use super::{
-    Ahead, Coming, Finish, I4_GROUP, I4_GROUP_BYTES, PANEL, Panels, Source, int8, matrix, tile_rows, with_tile,
+    Ahead, Coming, Finish, I4_GROUP, I4_GROUP_BYTES, PANEL, PREFETCH_BYTES, Panels, Source, int8, matrix, tile_rows,
+    with_tile,
 };
 use crate::buffer::Buffer;
 use crate::rows8::Rows8;
@@ -68,7 +69,7 @@ fn few_rows<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: Finish<'_
         while row < x.rows() {
             let rows = tile_rows(x.rows() - row, S::FEW_I4_TILE.rows);
             let ahead = Ahead::of(panel, I4_GROUP_BYTES, index, tiles);
-            let tile = Tile { x, row, panel, finish, at, outputs, ahead };
+            let tile = Tile { x, row, panel, finish, at, outputs, ahead, streams: tiles == 1 };
             // SAFETY: `rows` rows of `x` from `row` on; a panel of their depth; as many rows of `out`.
             unsafe {
                 let out = out.as_mut_ptr().add(row * stride + at);
@@ -93,7 +94,14 @@ struct Tile<'a> {
     /// All outputs.
     outputs: usize,
     ahead: Ahead,
+    /// Whether the panel comes from memory for this tile alone.
+    streams: bool,
 }
+
+/// Steps of a group's dot products.
+const STEPS: usize = I4_GROUP / 4;
+/// Groups that a stream is asked for ahead: as many bytes as with int8, or a little more.
+const GROUPS_AHEAD: usize = PREFETCH_BYTES.div_ceil(I4_GROUP_BYTES);
 
 /// A group, unpacked.
 #[repr(C, align(64))]
@@ -104,17 +112,32 @@ struct Group([u8; UNPACKED]);
 /// are; `N` is 2.
 #[inline(always)]
 unsafe fn tile_product<S: SimdInt, const R: usize, const N: usize>(s: S, tile: Tile<'_>, out: *mut f32, ldo: usize) {
-    let Tile { x, row, panel, finish, at, outputs, ahead } = tile;
+    let Tile { x, row, panel, finish, at, outputs, ahead, streams } = tile;
     let mut acc = int8::begin_sums::<S, R, N>(s, &x.offsets()[row..][..R]);
     let mut bytes = Group([0; UNPACKED]);
-    for (index, group) in panel.chunks_exact(I4_GROUP_BYTES).enumerate() {
-        let first = index * I4_GROUP;
-        let ahead = Ahead { first: ahead.first.wrapping_add(index * ahead.step), step: ahead.step / (I4_GROUP / 4) };
-        // SAFETY: a group and room for it; `x.depth()` activations of each row.
-        unsafe {
-            s.unpack4(group.as_ptr(), bytes.0.as_mut_ptr());
-            let depth = (x.depth() - first).min(I4_GROUP);
-            int8::add_dots(s, &mut acc, x.row_ptr(row).add(first), x.stride(), bytes.0.as_ptr(), depth, ahead);
+    let groups = panel.len() / I4_GROUP_BYTES;
+    // The only tile reads the two halves in turn, as `int8.rs` does; the first of an odd number has one group more.
+    let half = if streams { groups.div_ceil(2) } else { groups };
+    for index in 0..half {
+        for group in (index..groups).step_by(half) {
+            let from = panel.as_ptr().wrapping_add(group * I4_GROUP_BYTES);
+            let mut ahead = Ahead { first: ahead.first.wrapping_add(group * ahead.step), step: ahead.step / STEPS };
+            if streams {
+                // Behind its half, a stream goes on with that half of the next panel.
+                let skip = if index + GROUPS_AHEAD < half { 0 } else { groups - half };
+                ahead = Ahead {
+                    first: from.wrapping_add((GROUPS_AHEAD + skip) * I4_GROUP_BYTES),
+                    step: I4_GROUP_BYTES / STEPS,
+                };
+            }
+            let first = group * I4_GROUP;
+            // SAFETY: a group and room for it; `x.depth()` activations of each row.
+            unsafe {
+                s.unpack4(from, bytes.0.as_mut_ptr());
+                let depth = (x.depth() - first).min(I4_GROUP);
+                let x = x.row_ptr(row).add(first);
+                int8::add_dots::<S, R, N, 1>(s, &mut acc, x, tile.x.stride(), bytes.0.as_ptr(), depth, ahead);
+            }
         }
     }
     // SAFETY: by the caller's word.
@@ -131,6 +154,8 @@ struct Packed<'a> {
 }
 
 impl Source<u8> for Packed<'_> {
+    const IN_PLACE: bool = false;
+
     #[inline(always)]
     fn outputs(&self) -> usize {
         self.panels.outputs()

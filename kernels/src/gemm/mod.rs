@@ -86,6 +86,8 @@ impl Coming {
 
 /// Weights whose panels are made ready one after the other, in the form that a product takes.
 pub(crate) trait Source<T> {
+    /// Whether panels are read from where they lie.
+    const IN_PLACE: bool;
     /// Number of outputs.
     fn outputs(&self) -> usize;
     /// Panel `index`, and what its `tiles` should ask for.
@@ -94,6 +96,7 @@ pub(crate) trait Source<T> {
 
 /// Those that can be read from where they lie.
 impl<T> Source<T> for Panels<'_, T> {
+    const IN_PLACE: bool = true;
     #[inline(always)]
     fn outputs(&self) -> usize {
         self.outputs
