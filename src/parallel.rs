@@ -3,6 +3,7 @@
 //! Which thread runs a task, and when, never shows in a result: tasks own disjoint outputs.
 
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -58,6 +59,45 @@ impl Team {
         let tasks = items.iter().zip(&mut results).collect();
         self.for_each(tasks, || (), |(), (item, result): (&T, &mut Option<R>)| *result = Some(f(item)));
         results.into_iter().flatten().collect()
+    }
+}
+
+/// What threads work with in one section after another: made once for as many threads as ask at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Pool<T>(Mutex<Vec<T>>);
+
+impl<T: Default> Pool<T> {
+    /// One that nobody has; it comes back when it is dropped.
+    pub(crate) fn take(&self) -> Pooled<'_, T> {
+        let mut free = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        Pooled { item: free.pop().unwrap_or_default(), pool: self }
+    }
+}
+
+/// One of a [`Pool`].
+#[derive(Debug)]
+pub(crate) struct Pooled<'a, T: Default> {
+    item: T,
+    pool: &'a Pool<T>,
+}
+
+impl<T: Default> Deref for Pooled<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.item
+    }
+}
+
+impl<T: Default> DerefMut for Pooled<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.item
+    }
+}
+
+impl<T: Default> Drop for Pooled<'_, T> {
+    fn drop(&mut self) {
+        let item = std::mem::take(&mut self.item);
+        self.pool.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(item);
     }
 }
 
@@ -120,6 +160,19 @@ mod tests {
         // Fewer tasks than threads.
         let runs = Runs::new(1, 4);
         assert_eq!([runs.next(0), runs.next(3)], [Some(0), None]);
+    }
+
+    #[test]
+    fn a_pool_gives_back_what_was_used() {
+        let pool = Pool::<Vec<u32>>::default();
+        {
+            let (mut first, second) = (pool.take(), pool.take());
+            first.push(7);
+            assert!(second.is_empty());
+        }
+        let (one, other) = (pool.take(), pool.take());
+        assert_eq!(one.len() + other.len(), 1);
+        assert!(pool.take().is_empty());
     }
 
     #[test]

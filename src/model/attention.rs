@@ -6,7 +6,7 @@ use trivec_kernels::{AttentionShape, Block, IntKeyValues, IntScratch, QUERY_BLOC
 
 use super::encoder::{TextBatch, Wanted};
 use super::observe::show;
-use super::workspace::{Workspace, attention_shape};
+use super::workspace::{HeadScratch, Workspace, attention_shape};
 use crate::compute::{Compute, LinearTask, run_linear};
 use crate::config::ModelConfig;
 use crate::tensor::{MatMut, MatRef, Matrix};
@@ -105,13 +105,6 @@ fn context_blocks<'a>(
     blocks
 }
 
-/// Buffers of a thread.
-#[derive(Default)]
-struct HeadScratch {
-    int: IntScratch,
-    key_values: IntKeyValues,
-}
-
 /// Longest text whose heads are each the work of one task.
 const SHORT_TEXT: usize = 1024;
 
@@ -120,41 +113,54 @@ fn attend_int(compute: Compute<'_>, config: &ModelConfig, batch: &TextBatch, wan
     let (head_dim, texts) = (config.head_dim(), texts(batch, wanted));
     let longest = texts.iter().map(|text| text.tokens.len()).max().unwrap_or(0);
     if longest <= SHORT_TEXT && texts.len() * config.heads >= 2 * compute.team.threads() {
-        let (queries, keys, values) = (&ws.queries, &ws.keys, &ws.values);
-        let tasks = context_blocks(&texts, head_dim, SHORT_TEXT, &mut ws.context);
-        compute.team.for_each(tasks, HeadScratch::default, |scratch, (text, block)| {
-            let (TextRows { tokens, queries: rows }, head) = (&texts[text], block.col / head_dim);
-            let (k, v) =
-                (head_of(keys, head, head_dim, tokens.clone()), head_of(values, head, head_dim, tokens.clone()));
-            compute.kernels.pack_int(k, v, &mut scratch.int, &mut scratch.key_values);
-            let q = head_of(queries, head, head_dim, rows.clone());
-            attend_rows(compute, config, q, &scratch.key_values, &mut scratch.int, block.view);
-        });
+        let Workspace { queries, keys, values, context, heads, .. } = ws;
+        let tasks = context_blocks(&texts, head_dim, SHORT_TEXT, context);
+        compute.team.for_each(
+            tasks,
+            || heads.take(),
+            |scratch, (text, block)| {
+                let HeadScratch { int, key_values } = &mut **scratch;
+                let (TextRows { tokens, queries: rows }, head) = (&texts[text], block.col / head_dim);
+                let (k, v) =
+                    (head_of(keys, head, head_dim, tokens.clone()), head_of(values, head, head_dim, tokens.clone()));
+                compute.kernels.pack_int(k, v, int, key_values);
+                let q = head_of(queries, head, head_dim, rows.clone());
+                attend_rows(compute, config, q, key_values, int, block.view);
+            },
+        );
         return;
     }
     // Text by text, so that a head's keys are packed once for all its blocks of queries.
-    let Workspace { queries, keys, values, context, key_values, .. } = ws;
+    let Workspace { queries, keys, values, context, key_values, heads, .. } = ws;
     key_values.resize_with(config.heads, Default::default);
     let mut below = context.view_mut();
     for TextRows { tokens, queries: rows } in &texts {
         let packing = key_values.iter_mut().enumerate().collect();
-        compute.team.for_each(packing, IntScratch::default, |scratch, (head, packed): (usize, &mut IntKeyValues)| {
-            let (k, v) =
-                (head_of(keys, head, head_dim, tokens.clone()), head_of(values, head, head_dim, tokens.clone()));
-            compute.kernels.pack_int(k, v, scratch, packed);
-        });
+        compute.team.for_each(
+            packing,
+            || heads.take(),
+            |scratch, (head, packed): (usize, &mut IntKeyValues)| {
+                let (k, v) =
+                    (head_of(keys, head, head_dim, tokens.clone()), head_of(values, head, head_dim, tokens.clone()));
+                compute.kernels.pack_int(k, v, &mut scratch.int, packed);
+            },
+        );
         let (own, others) = below.split_rows(rows.len());
         // Head by head: one head's keys and values fit the second-level cache, those of all do not.
-        let heads = own.into_blocks(rows.len().max(1), head_dim).into_iter();
-        let blocks = heads.flat_map(|head| {
+        let columns = own.into_blocks(rows.len().max(1), head_dim).into_iter();
+        let blocks = columns.flat_map(|head| {
             head.view.into_blocks(QUERY_BLOCK, head_dim).into_iter().map(move |block| (head.col / head_dim, block))
         });
         let key_values = &*key_values;
-        compute.team.for_each(blocks.collect(), IntScratch::default, |scratch, (head, block)| {
-            let first = rows.start + block.row;
-            let q = head_of(queries, head, head_dim, first..first + block.view.rows());
-            attend_rows(compute, config, q, &key_values[head], scratch, block.view);
-        });
+        compute.team.for_each(
+            blocks.collect(),
+            || heads.take(),
+            |scratch, (head, block)| {
+                let first = rows.start + block.row;
+                let q = head_of(queries, head, head_dim, first..first + block.view.rows());
+                attend_rows(compute, config, q, &key_values[head], &mut scratch.int, block.view);
+            },
+        );
         below = others;
     }
 }

@@ -4,11 +4,12 @@
 
 use std::sync::{Arc, Mutex};
 
-use trivec_kernels::{AttentionShape, IntKeyValues};
+use trivec_kernels::{AttentionShape, IntKeyValues, IntScratch};
 
 use super::activations::Activations;
 use super::observe::Observe;
 use crate::config::ModelConfig;
+use crate::parallel::Pool;
 use crate::tensor::Matrix;
 
 /// Rows of token states that go through the feed-forward layers at once: bounds the widest buffer of a long text (8 MB instead of
@@ -35,12 +36,21 @@ pub(crate) struct Workspace {
     pub packed: Vec<f32>,
     /// Integer attention over a long text: one a head.
     pub key_values: Vec<IntKeyValues>,
+    /// Integer attention: what each thread computes heads in.
+    pub heads: Pool<HeadScratch>,
     /// `[min(tokens, FFN_ROWS), ffn]`
     pub inner: Matrix,
     /// `inner` as the second feed-forward layer takes it.
     pub inner_input: Activations,
     /// Who looks at the inputs of the linear layers while a model is calibrated.
     pub observer: Option<Arc<Mutex<dyn Observe>>>,
+}
+
+/// What a thread computes a head of integer attention in; its keys and values if the text is short.
+#[derive(Debug, Default)]
+pub(crate) struct HeadScratch {
+    pub int: IntScratch,
+    pub key_values: IntKeyValues,
 }
 
 impl Workspace {

@@ -28,7 +28,15 @@ pub(super) fn attend<S: SimdInt>(s: S, packed: &IntKeyValues, block: Block<'_>, 
         for query in (0..rows).step_by(4) {
             let (block, own) = (query * KEY_TILE..(query + 4) * KEY_TILE, query..query + 4);
             let (scales, largest) = (&scales[own.clone()], &tile_scale[own.clone()]);
-            softmax::weights(s, &scores[block.clone()], scales, largest, tile, &mut p[block], &mut tile_sum[own]);
+            softmax::weights::<S, false>(
+                s,
+                &scores[block.clone()],
+                scales,
+                largest,
+                tile,
+                &mut p[block],
+                &mut tile_sum[own],
+            );
         }
         let state = softmax::State {
             max: &mut max[..whole],

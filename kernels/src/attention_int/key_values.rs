@@ -26,6 +26,9 @@ pub struct IntKeyValues {
     value_scales: Vec<f32>,
 }
 
+/// Fewest keys for which matrix registers are faster than dot products.
+const FEWEST_FOR_MATRICES: usize = 17;
+
 /// What 64 tokens have of each.
 #[derive(Clone, Copy)]
 pub(super) struct Tile<'a> {
@@ -104,7 +107,8 @@ pub(crate) fn pack<S: SimdInt>(
     packed: &mut IntKeyValues,
 ) {
     let (tokens, head_dim) = (keys.rows(), keys.cols());
-    packed.resize(tokens, head_dim, S::MATRICES);
+    let matrices = S::MATRICES && tokens >= FEWEST_FOR_MATRICES;
+    packed.resize(tokens, head_dim, matrices);
     let (quads, dims) = (packed.quads(), packed.dims());
     scratch.resize(head_dim, 4 * quads);
 
@@ -123,7 +127,7 @@ pub(crate) fn pack<S: SimdInt>(
         at += LANES;
     }
     // Stored as `k + 128`, but for matrix registers, which multiply signed bytes.
-    let sign = if S::MATRICES { 0 } else { 0x8080_8080 };
+    let sign = if matrices { 0 } else { 0x8080_8080 };
     for token in 0..tokens {
         let mut at = 0;
         while at < head_dim {
@@ -172,7 +176,8 @@ fn pack_values<S: SimdInt>(s: S, values: MatRef<'_>, tile: usize, packed: &mut I
     packed.value_scales[tile] = if zero { 0.0 } else { max / V_MAX } + s.reduce(poison);
     let tile_values = &mut packed.values[tile * KEY_TILE * dims..][..KEY_TILE * dims];
     let row = |key: usize| if key < present { values.row(from + key) } else { &[] };
-    let per_step = if S::MATRICES { 4 } else { 2 };
+    let matrices = S::MATRICES && packed.matrices;
+    let per_step = if matrices { 4 } else { 2 };
     for first in (0..present).step_by(per_step) {
         let rows: [&[f32]; 4] = std::array::from_fn(|key| row(first + key));
         let mut at = 0;
@@ -187,7 +192,7 @@ fn pack_values<S: SimdInt>(s: S, values: MatRef<'_>, tile: usize, packed: &mut I
                         *v = s.mul(load(s, row, at), inverse);
                     }
                 }
-                if S::MATRICES {
+                if matrices {
                     let quad = first / 4;
                     // As `store_weights` orders the keys.
                     let line = quad % 4 * 4 + quad / 4;

@@ -55,7 +55,7 @@ pub(super) fn attend<S: SimdInt>(s: S, packed: &IntKeyValues, block: Block<'_>, 
                 let at = (own + query) * KEY_TILE..(own + query + 4) * KEY_TILE;
                 let (scales, largest) = (&scales[first + query..][..4], &tile_scale[own + query..][..4]);
                 let (scores, p, sums) = (&scores[at.clone()], &mut p[at], &mut tile_sum[query..query + 4]);
-                softmax::weights(s, scores, scales, largest, tile, p, sums);
+                softmax::weights::<S, true>(s, scores, scales, largest, tile, p, sums);
             }
             let state = softmax::State {
                 max: &mut max[first..first + TILE],

@@ -162,7 +162,8 @@ pub(crate) fn attend<S: SimdInt>(
     let (head_dim, dims, depth, rows) = (packed.head_dim(), packed.dims(), 4 * packed.quads(), queries.rows());
     let stride = query_stride(dims, depth);
     scratch.resize(head_dim, depth);
-    if S::MATRICES {
+    let matrices = S::MATRICES && packed.for_matrices();
+    if matrices {
         scratch.digits.grow(dims / LANES * matrices::DIGIT_SUMS);
     }
     let IntScratch { scores, p, output, queries: q8, digits, query_scales, offsets, row, max, sum, .. } = scratch;
@@ -183,7 +184,7 @@ pub(crate) fn attend<S: SimdInt>(
     sum.fill(0.0);
     let block = Block { queries: q8, stride, offsets, scales: query_scales, output, rows, dims, max, sum };
     let steps = Steps { scores, p, digits, tile_sum, tile_scale, rescale };
-    if S::MATRICES {
+    if matrices {
         matrices::attend(s, packed, block, steps);
     } else {
         dots::attend(s, packed, block, steps);

@@ -64,9 +64,9 @@ fn maxima_of<S: SimdInt, const PART: bool>(
 }
 
 /// Turns what [`maxima`] has left of four queries into `P` in units of `1 / 16,384` of the largest, as the product with the values takes them;
-/// `sums` become those of `P`.
+/// `sums` become those of `P`. `DIGITS`: for matrix registers.
 #[inline(always)]
-pub(super) fn weights<S: SimdInt>(
+pub(super) fn weights<S: SimdInt, const DIGITS: bool>(
     s: S,
     scores: &[i32],
     query_scales: &[f32],
@@ -76,13 +76,13 @@ pub(super) fn weights<S: SimdInt>(
     sums: &mut [f32],
 ) {
     match tile.present {
-        KEY_TILE => weights_of::<S, false>(s, scores, query_scales, largest, p, sums),
-        _ => weights_of::<S, true>(s, scores, query_scales, largest, p, sums),
+        KEY_TILE => weights_of::<S, DIGITS, false>(s, scores, query_scales, largest, p, sums),
+        _ => weights_of::<S, DIGITS, true>(s, scores, query_scales, largest, p, sums),
     }
 }
 
 #[inline(always)]
-fn weights_of<S: SimdInt, const PART: bool>(
+fn weights_of<S: SimdInt, const DIGITS: bool, const PART: bool>(
     s: S,
     scores: &[i32],
     query_scales: &[f32],
@@ -107,7 +107,7 @@ fn weights_of<S: SimdInt, const PART: bool>(
         }
         let v = math::exp2_scaled::<S, { P_ONE.ilog2() }, TILE_VECTORS>(s, x);
         // SAFETY: 4 x 64 weights.
-        unsafe { s.store_weights(p.as_mut_ptr().add(query * KEY_TILE), v) };
+        unsafe { s.store_weights::<DIGITS>(p.as_mut_ptr().add(query * KEY_TILE), v) };
         *total = s.add(s.add(v[0], v[1]), s.add(v[2], v[3]));
     }
     sums.copy_from_slice(&s.reduce4(totals));

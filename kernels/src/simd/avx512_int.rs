@@ -337,10 +337,10 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
         unsafe { _mm256_storeu_si256(p.cast(), _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(v))) }
     }
     #[inline(always)]
-    unsafe fn store_weights(self, p: *mut i16, v: [Self::V; 4]) {
+    unsafe fn store_weights<const DIGITS: bool>(self, p: *mut i16, v: [Self::V; 4]) {
         // SAFETY: token; the caller vouches for 64 writable elements.
         unsafe {
-            if LEVEL < AMX {
+            if !DIGITS {
                 for (i, v) in v.into_iter().enumerate() {
                     self.store_i16(p.add(i * LANES), v);
                 }

@@ -284,13 +284,13 @@ pub(crate) trait SimdInt: Simd {
     /// # Safety
     /// 16 elements at `p` are writable.
     unsafe fn store_i16(self, p: *mut i16, v: Self::V);
-    /// Rounds the attention weights of 64 keys, 0 ..= 16,384, to integers: as [`store_i16`](Self::store_i16) does; with matrix registers to two
-    /// digits of 7 bits, those of 64 keys behind each other, the high ones first.
+    /// Rounds the attention weights of 64 keys, 0 ..= 16,384, to integers: as [`store_i16`](Self::store_i16) does; or, for matrix registers, to two
+    /// `DIGITS` of 7 bits, those of 64 keys behind each other, the high ones first (sets with [`MATRICES`](Self::MATRICES) only).
     ///
     /// # Safety
     /// 64 elements at `p` are writable.
     #[inline(always)]
-    unsafe fn store_weights(self, p: *mut i16, v: [Self::V; 4]) {
+    unsafe fn store_weights<const DIGITS: bool>(self, p: *mut i16, v: [Self::V; 4]) {
         // SAFETY: by the caller's word.
         unsafe {
             for (i, v) in v.into_iter().enumerate() {
