@@ -14,13 +14,13 @@ use trivec_kernels::{
 #[test]
 fn int8_products_are_exact_on_every_set() {
     let mut random = Random(11);
-    for depth in [1, 3, 4, 5, 16, 63, 64, 100, 260, 1024] {
+    for depth in [1, 3, 4, 5, 16, 63, 64, 100, 128, 260, 384, 1024] {
         for outputs in [1, 16, 31, 32, 33, 64, 70] {
             let rows = if depth > 100 { 35 } else { 50 };
             let weights: Vec<i8> = (0..outputs * depth).map(|_| random.i8()).collect();
             let panels = int8_panels(&weights, outputs, depth);
             let (values, scales, bias) = (random.vec(rows * depth), random.vec(outputs), random.vec(outputs));
-            for take in (0..=14).chain([17, 32, 33, rows]) {
+            for take in (0..=14).chain([16, 17, 32, 33, rows]) {
                 for (scales, bias) in [(Some(&scales[..]), Some(&bias[..])), (None, None)] {
                     for kernels in tables() {
                         let x = Rows::quantize(kernels, Rows8Kind::Int8, PLAIN, &values[..take * depth], depth);

@@ -17,6 +17,7 @@ mod layout;
 mod mixed;
 mod moments;
 mod plan;
+mod predicted;
 mod published;
 mod rankings;
 mod staging;

@@ -208,6 +208,100 @@ macro_rules! multiply {
     };
 }
 
+/// Asks for sixteen cache lines from `$at` on, an address without its displacement, `$from` bytes further.
+macro_rules! sixteen_lines {
+    ($at:literal, $from:literal) => {
+        concat!(
+            lines!(@four $at, $from, "0", "64", "128", "192"),
+            lines!(@four $at, $from, "256", "320", "384", "448"),
+            lines!(@four $at, $from, "512", "576", "640", "704"),
+            lines!(@four $at, $from, "768", "832", "896", "960"),
+        )
+    };
+}
+macro_rules! lines {
+    (@four $at:literal, $from:literal, $($line:literal),*) => {
+        concat!($("prefetcht1 [", $at, " + ", $from, " + ", $line, "]\n"),*)
+    };
+}
+
+/// How far ahead of a stream's weights the second-level cache is asked: one step.
+const STREAM_AHEAD: usize = STEP / 4 * 4 * PANEL;
+
+/// The sums of one register of rows or of two, exact, over two halves of the depth in turn.
+macro_rules! multiply_halves {
+    ($o:expr, $sums:expr, [$($pair:literal),*], [$($next:literal),*], [$($back:literal),*], [$($store:literal),*]) => {
+        asm!(
+            "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
+            "2:",
+            "cmp {n}, 1",
+            "jne 3f",
+            // The last step of a half goes on with that half of the next panel.
+            "add {d}, {half}",
+            "3:",
+            multiply_halves!(@step $($pair),*),
+            "add {w}, {half}", "add {x}, {depth}", $($next,)*
+            multiply_halves!(@step $($pair),*),
+            "sub {w}, {half}", "sub {x}, {depth}", $($back,)*
+            "add {w}, 2048", "add {x}, 64",
+            "dec {n}",
+            "jnz 2b",
+            "tilestored [{out} + {line}*1], tmm0",
+            "tilestored [{out} + {line}*1 + 64], tmm1",
+            $($store,)*
+            w = inout(reg) $o.weights => _,
+            x = inout(reg) $o.rows[0] => _,
+            y = inout(reg) $o.rows[1] => _,
+            stride = in(reg) $o.row_stride,
+            line = in(reg) 128usize,
+            n = inout(reg) $o.steps / 2 => _,
+            d = inout(reg) STREAM_AHEAD => _,
+            half = in(reg) $o.steps / 2 * 4 * PANEL * STEP / 4,
+            depth = in(reg) $o.steps / 2 * STEP,
+            out = in(reg) $sums,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack)
+        )
+    };
+    (@step $($pair:literal),*) => {
+        concat!(
+            "tileloadd tmm4, [{w} + {line}*1]\n",
+            sixteen_lines!("{w} + {d}", "0"),
+            "tileloadd tmm6, [{x} + {stride}*1]\n",
+            "tdpbsud tmm0, tmm6, tmm4\n",
+            "tileloadd tmm5, [{w} + {line}*1 + 64]\n",
+            "tdpbsud tmm1, tmm6, tmm5\n",
+            sixteen_lines!("{w} + {d}", "1024"),
+            $($pair, "\n"),*
+        )
+    };
+}
+
+/// See [`super::int::SimdInt::matrix_halves`].
+///
+/// # Safety
+/// As there; `permitted()` has returned true.
+#[inline(always)]
+pub(crate) unsafe fn halves<const PAIR: bool>(o: Operands, sums: &mut Sums) {
+    debug_assert!(o.steps >= 2 && o.steps.is_multiple_of(2));
+    let out = sums.0.as_mut_ptr();
+    // SAFETY: by the caller's word; prefetches may have any address; the sums are 4,096 bytes. The stack is not used.
+    unsafe {
+        match PAIR {
+            true => multiply_halves!(
+                o,
+                out,
+                ["tileloadd tmm7, [{y} + {stride}*1]", "tdpbsud tmm2, tmm7, tmm4", "tdpbsud tmm3, tmm7, tmm5"],
+                ["add {y}, {depth}"],
+                ["sub {y}, {depth}", "add {y}, 64"],
+                ["tilestored [{out} + {line}*1 + 2048], tmm2", "tilestored [{out} + {line}*1 + 2112], tmm3"]
+            ),
+            false => multiply_halves!(o, out, ["/* {y} */"], [], [], []),
+        }
+    }
+}
+
 /// See [`super::int::SimdInt::matrix_sums`].
 ///
 /// # Safety

@@ -122,6 +122,11 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
         unsafe { amx::sums::<INT8, PAIR>(operands, sums) }
     }
     #[inline(always)]
+    unsafe fn matrix_halves<const PAIR: bool>(self, operands: Operands, sums: &mut Sums) {
+        // SAFETY: as above.
+        unsafe { amx::halves::<PAIR>(operands, sums) }
+    }
+    #[inline(always)]
     unsafe fn matrix_blocks4(self, x: *const i8, ldx: usize, w: *const i8, sums: &mut GroupSums) {
         // SAFETY: token, as above; the caller vouches for the operands.
         unsafe { amx::blocks4(x, ldx, w, sums) }

@@ -166,6 +166,16 @@ pub(crate) trait SimdInt: Simd {
         let _ = (operands, sums);
         unreachable!("a set without matrix registers")
     }
+    /// The int8 sums of [`matrix_sums`](Self::matrix_sums), by streams: the two halves of an even number of steps in turn, with requests ahead of both,
+    /// and not by `operands.ahead`.
+    ///
+    /// # Safety
+    /// As there.
+    #[inline(always)]
+    unsafe fn matrix_halves<const PAIR: bool>(self, operands: Operands, sums: &mut Sums) {
+        let _ = (operands, sums);
+        unreachable!("a set without matrix registers")
+    }
     /// `sums[b][r][o] = Σ w[b][o][d] · x[r][32 b + d]` over the 32 depths of each of four 4-bit blocks, for 16 rows and one vector of weights as
     /// [`unpack_w4`](Self::unpack_w4) leaves them. Exact. Sets with [`MATRICES`](Self::MATRICES) only.
     ///
