@@ -335,7 +335,7 @@ impl Kernels {
     /// and more, give NaN.
     ///
     /// # Panics
-    /// If the shapes do not fit each other, `packed` was made by another instruction set, or `scale` is negative or NaN.
+    /// If the shapes do not fit each other, `packed` was made by [`Isa::Amx`] and this is another set, or `scale` is negative or NaN.
     pub fn attend_int(
         &self,
         scale: f32,
@@ -348,7 +348,7 @@ impl Kernels {
         assert_eq!(queries.cols(), packed.head_dim(), "dimensions of queries and keys");
         // The largest score is looked for before queries are scaled.
         assert!(scale >= 0.0, "a factor of the scores of {scale}");
-        assert!(self.isa == Isa::Amx || !packed.for_matrices(), "packed for another instruction set");
+        assert!(self.isa == Isa::Amx || !packed.for_matrices(), "packed for matrix registers");
         assert_eq!((out.rows(), out.cols()), (queries.rows(), queries.cols()), "shape of out");
         (self.attend_int)(scale, queries, packed, scratch, out)
     }
@@ -359,7 +359,7 @@ impl Kernels {
         (self.probe)(probe, rounds)
     }
 
-    /// Reads all bytes with vector loads; returns a checksum. For measuring memory.
+    /// Reads the bytes, but for a few behind each half, with vector loads; returns a checksum. For measuring memory.
     pub fn read_memory(&self, bytes: &[u8]) -> u64 {
         (self.read_memory)(bytes)
     }

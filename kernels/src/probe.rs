@@ -84,7 +84,8 @@ pub(crate) fn read_memory<S: SimdInt>(s: S, bytes: &[u8]) -> u64 {
     let mut max = [s.splat(0.0); 4];
     // SAFETY: any bits are an f32.
     let (_, floats, _) = unsafe { bytes.align_to::<f32>() };
-    let (first, second) = floats.split_at(floats.len() / 2);
+    // Where a line begins, if the first half does.
+    let (first, second) = floats.split_at(floats.len() / 2 / LANES * LANES);
     for (first, second) in first.chunks_exact(2 * LANES).zip(second.chunks_exact(2 * LANES)) {
         let lines = [first, second, &first[LANES..], &second[LANES..]];
         for (line, max) in lines.into_iter().zip(&mut max) {

@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use super::Stage;
 use super::plan::Step;
-use super::{Stage, predicted};
 use crate::engine::{EncodeOptions, Model};
 use crate::error::Result;
 use crate::model::{Channel, Observer, Seen};
-use crate::weights::{LayerWeights, Site};
+use crate::weights::{LayerWeights, Norm, Site};
 
 /// How much of the width the weights take over. 0.4 and 0.5 did best in simulation on the starter's weights (with the rotation); the
 /// larger one takes more of what outliers bring.
@@ -26,6 +26,9 @@ const MOST_BY_TEXTS: f32 = 4.0;
 
 /// Tokens of a calibration text that are looked at.
 const MAX_TOKENS: usize = 512;
+
+/// How many standard deviations of a layer norm's output count as its width, where no texts are given.
+const NORM_WIDTHS: f32 = 4.0;
 
 /// The centre and the smoothing of every layer's four inputs. Numbers have at most eight bits of mantissa, so that their decimal form is
 /// exact.
@@ -48,7 +51,7 @@ impl Inputs {
         Inputs { layers: Vec::new() }
     }
 
-    /// Runs `model` over `texts`; without texts the weights have to tell. Without `smooth` weights stay as they are, and inputs get a
+    /// Runs `model` over `texts`; without texts the layer norms have to tell. Without `smooth` weights stay as they are, and inputs get a
     /// centre alone.
     pub(super) fn measure(model: &Model, texts: &[&str], smooth: bool, step: Step<'_>) -> Result<Inputs> {
         let observer = if texts.is_empty() {
@@ -67,21 +70,19 @@ impl Inputs {
                 None => &weights.embedding_norm,
                 Some(before) => &weights.layers[before].ffn_norm,
             };
-            let predicted = |site: Site| match site {
-                Site::Attention => predicted::of_norm(before),
-                Site::AttentionOutput => predicted::of_attention(before, &layer.value),
-                Site::FfnIn => predicted::of_norm(&layer.attention_norm),
-                Site::FfnOut => predicted::of_gelu(&layer.attention_norm, &layer.ffn_in),
-            };
             let site = |site: Site| {
-                let narrowed = match &observer {
-                    Some(observer) => observer.at(index, site).map(of_texts),
-                    None => Some(predicted(site)),
+                let norm = match site {
+                    Site::Attention => Some(before),
+                    Site::FfnIn => Some(&layer.attention_norm),
+                    Site::AttentionOutput | Site::FfnOut => None,
+                };
+                let narrowed = match (&observer, norm) {
+                    (Some(observer), _) => observer.at(index, site).map(of_texts),
+                    (None, Some(norm)) => Some(of_norm(norm)),
+                    (None, None) => None,
                 };
                 let Some((centre, widths)) = narrowed else { return Prepared::default() };
-                let centre = centre.into_iter().map(rounded).collect();
-                let of_norm = matches!(site, Site::Attention | Site::FfnIn);
-                let most = if of_norm || observer.is_none() { f32::INFINITY } else { MOST_BY_TEXTS };
+                let most = if norm.is_some() { f32::INFINITY } else { MOST_BY_TEXTS };
                 let factors = smooth.then(|| smoothing(&widths, layer, site, most));
                 Prepared { centre: Some(centre), factors }
             };
@@ -127,8 +128,15 @@ pub(super) fn reading(model: &Model) -> EncodeOptions {
 /// Centres and widths of channels that were seen. The width is that of the values themselves: about the centre, a channel that is the same
 /// in all of the texts would look narrow and be widened, and in another text, where it is not at its centre, decide the scale of its row.
 fn of_texts(seen: &Seen) -> (Vec<f32>, Vec<f32>) {
-    let of = |channel: &Channel| ((channel.sum / seen.rows as f64) as f32, channel.greatest.max(-channel.least));
+    let of =
+        |channel: &Channel| (rounded((channel.sum / seen.rows as f64) as f32), channel.greatest.max(-channel.least));
     seen.channels.iter().map(of).unzip()
+}
+
+/// The same of what a layer norm gives: its bias is the mean of normalised values of mean 0.
+fn of_norm(norm: &Norm) -> (Vec<f32>, Vec<f32>) {
+    let of = |(gain, bias): (&f32, &f32)| (rounded(*bias), NORM_WIDTHS * gain.abs() + bias.abs());
+    norm.gain().iter().zip(norm.bias()).map(of).unzip()
 }
 
 /// A neighbour of eight bits of mantissa: near enough, and bits must not depend on a platform's `powf`.

@@ -17,7 +17,6 @@ mod layout;
 mod mixed;
 mod moments;
 mod plan;
-mod predicted;
 mod published;
 mod rankings;
 mod staging;

@@ -13,7 +13,7 @@
 //! (`[32 pairs][dims][2]`), so both products broadcast four bytes of a row and multiply them with a vector.
 //!
 //! Registers that hold matrices multiply bytes alone. Scores are bytes already; `P = 128 p₁ + p₀` and `V = 128 v₁ + v₀` (`v₀` in -64 ..= 63)
-//! are two digits each: `P V = 128² p₁v₁ + 128 (p₁v₀ + p₀v₁) + p₀v₀`, the same integers.
+//! are two digits each (but for texts of a few keys, which stay with dot products): `P V = 128² p₁v₁ + 128 (p₁v₀ + p₀v₁) + p₀v₀`, the same integers.
 
 mod dots;
 mod key_values;

@@ -7,7 +7,7 @@
 //!       sums[32][32] += rows · panel       2 + 2 loads, 4 products
 //!     out[32][32] = the sums, finished     as on every other set
 //! ```
-//! If the first 32 rows are all, weights come from memory at their pace: int8 then takes the two halves of the depth in turn, with requests ahead of
+//! If the first 32 rows are all, weights come from memory at their pace: int8 then takes the two halves of an even number of steps in turn, with requests ahead of
 //! both (`SimdInt::matrix_halves`; measured: whole passes over 24 and 32 tokens 1.1 times as fast), and few rows are left to dot products (`int8.rs`).
 //!
 //! A depth that is no multiple of 64 bytes ends in a step over copies that are filled up with zeros, added to the sums behind the others (there
