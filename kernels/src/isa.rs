@@ -94,6 +94,24 @@ impl Isa {
     }
 }
 
+/// Whether a core of this CPU reads memory fastest in one stream with requests into its second-level cache, rather than in two with requests into
+/// the first. AMD's do (measured on Zen 4, two threads, 8 rows of 1,024 and 4,096 int8 weights: 33 GB/s for 23; on a Xeon two streams had 35 for
+/// 24).
+pub(crate) fn reads_one_stream() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        static ONE: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+        *ONE.get_or_init(|| {
+            // SAFETY: every CPU of this architecture has the instruction and its leaf 0.
+            #[allow(unused_unsafe)]
+            let leaf = unsafe { std::arch::x86_64::__cpuid(0) };
+            [leaf.ebx, leaf.edx, leaf.ecx].map(u32::to_le_bytes).as_flattened() == b"AuthenticAMD"
+        })
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
 /// Proof of nothing: portable code runs everywhere.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Scalar;

@@ -3,6 +3,7 @@
 use std::hint::black_box;
 
 use crate::LANES;
+use crate::isa::reads_one_stream;
 use crate::simd::int::SimdInt;
 
 /// A kind of arithmetic.
@@ -77,15 +78,27 @@ pub(crate) fn run<S: SimdInt>(s: S, probe: Probe, rounds: usize) -> f64 {
     (rounds * S::PROBE_CHAINS * products * 2) as f64
 }
 
-/// See [`crate::Kernels::read_memory`]. Two halves in turn: a core's prefetchers follow both, and get more out of memory than from one.
+/// See [`crate::Kernels::read_memory`]. Two halves in turn where a core's prefetchers follow both and get more out of memory than from one.
 #[inline(always)]
 pub(crate) fn read_memory<S: SimdInt>(s: S, bytes: &[u8]) -> u64 {
     const AHEAD: usize = 4096;
+    let one_stream = reads_one_stream();
     let mut max = [s.splat(0.0); 4];
     // SAFETY: any bits are an f32.
     let (_, floats, _) = unsafe { bytes.align_to::<f32>() };
     // Where a line begins, if the first half does.
     let (first, second) = floats.split_at(floats.len() / 2 / LANES * LANES);
+    if one_stream {
+        for four in floats.chunks_exact(4 * LANES) {
+            for (line, max) in four.chunks_exact(LANES).zip(&mut max) {
+                s.prefetch_far(line.as_ptr().cast::<u8>().wrapping_add(AHEAD));
+                // SAFETY: sixteen elements of the chunk.
+                *max = s.max(*max, unsafe { s.load(line.as_ptr()) });
+            }
+        }
+        let [a, b, c, d] = max;
+        return u64::from(s.reduce_max(s.max(s.max(a, b), s.max(c, d))).to_bits());
+    }
     for (first, second) in first.chunks_exact(2 * LANES).zip(second.chunks_exact(2 * LANES)) {
         let lines = [first, second, &first[LANES..], &second[LANES..]];
         for (line, max) in lines.into_iter().zip(&mut max) {

@@ -99,9 +99,8 @@ unsafe fn tile_product<S: SimdInt, const R: usize, const N: usize>(
     let row_scales = &tile.scales[..R * blocks];
     let mut sums = [[s.splat(0.0); N]; R];
     for (block, bytes) in panel.chunks_exact(I4_BLOCK_BYTES).enumerate() {
-        let begin = ahead.first.wrapping_add(block * ahead.step);
         for line in 0..ahead.step.div_ceil(64) {
-            s.prefetch(begin.wrapping_add(line * 64));
+            ahead.ask(s, block * ahead.step + line * 64);
         }
         let mut minus_8_sums = [0; R];
         for (r, sum) in minus_8_sums.iter_mut().enumerate() {

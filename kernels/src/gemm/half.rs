@@ -88,7 +88,7 @@ unsafe fn f16_product<S: SimdInt, const R: usize, const N: usize>(
 ) {
     let mut acc = [[s.splat(0.0); N]; R];
     for (d, w) in weights.panel.chunks_exact(PANEL).enumerate() {
-        s.prefetch(weights.ahead.first.wrapping_add(d * weights.ahead.step));
+        weights.ahead.ask(s, d * weights.ahead.step);
         // SAFETY: 32 weights; one value of every row.
         unsafe {
             let w = w.as_ptr().add(weights.vector * LANES);
@@ -154,9 +154,9 @@ unsafe fn bf16_product<S: SimdInt, const R: usize, const N: usize>(
 ) {
     let mut acc = [[s.splat(0.0); N]; R];
     for (pair, w) in weights.panel.chunks_exact(2 * PANEL).enumerate() {
-        let ahead = weights.ahead.first.wrapping_add(pair * weights.ahead.step);
-        s.prefetch(ahead);
-        s.prefetch(ahead.wrapping_add(64));
+        let at = pair * weights.ahead.step;
+        weights.ahead.ask(s, at);
+        weights.ahead.ask(s, at + 64);
         // SAFETY: 32 pairs of weights; one pair of values of every row.
         unsafe {
             let w = w.as_ptr().add(weights.vector * 2 * LANES);

@@ -121,13 +121,15 @@ unsafe fn tile_product<S: SimdInt, const R: usize, const N: usize>(s: S, tile: T
     for index in 0..half {
         for group in (index..groups).step_by(half) {
             let from = panel.as_ptr().wrapping_add(group * I4_GROUP_BYTES);
-            let mut ahead = Ahead { first: ahead.first.wrapping_add(group * ahead.step), step: ahead.step / STEPS };
+            let mut ahead =
+                Ahead { first: ahead.first.wrapping_add(group * ahead.step), step: ahead.step / STEPS, far: false };
             if streams {
                 // Behind its half, a stream goes on with that half of the next panel.
                 let skip = if index + GROUPS_AHEAD < half { 0 } else { groups - half };
                 ahead = Ahead {
                     first: from.wrapping_add((GROUPS_AHEAD + skip) * I4_GROUP_BYTES),
                     step: I4_GROUP_BYTES / STEPS,
+                    far: false,
                 };
             }
             let first = group * I4_GROUP;
@@ -177,6 +179,6 @@ impl Source<u8> for Packed<'_> {
             // SAFETY: a group, and what it becomes.
             unsafe { s.unpack4(group.as_ptr(), to.as_mut_ptr()) };
         }
-        (&self.bytes[..self.depth * PANEL], Coming { first: next.wrapping_add(half), bytes: half })
+        (&self.bytes[..self.depth * PANEL], Coming { first: next.wrapping_add(half), bytes: half, far: false })
     }
 }

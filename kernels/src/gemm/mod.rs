@@ -13,6 +13,7 @@
 //! a register tile. Blocks of 16 outputs x 4 depths (64 bytes) suit every instruction set: one register of AVX-512, two of
 //! AVX2, four of NEON.
 
+use crate::isa::reads_one_stream;
 use crate::simd::int::SimdInt;
 use crate::simd::{LANES, Simd};
 
@@ -46,6 +47,9 @@ pub const MAX_INT_DEPTH: usize = 1 << 16;
 /// speed of one core.
 const PREFETCH_BYTES: usize = 4096;
 
+/// The same of a stream that is a core's only one (measured on Zen 4, 8 rows: 33.5 GB/s, with 4,096 31.5, with 8,192 32.5).
+const ONE_STREAM_BYTES: usize = 6144;
+
 /// What a tile asks of memory while it is computed: as many cache lines as its panel's for a panel's only tile, else its share of the next
 /// panel's. Addresses only, they may lie beyond the weights.
 #[derive(Clone, Copy)]
@@ -53,12 +57,24 @@ pub(crate) struct Ahead {
     pub first: *const u8,
     /// How far it moves with every step of the tile.
     pub step: usize,
+    /// Whether the second-level cache is asked.
+    pub far: bool,
 }
 
 impl Ahead {
     /// For the tile `index` of `tiles` over a panel that is read `step` bytes at a time.
     pub fn of<T>(panel: &[T], step: usize, index: usize, tiles: usize) -> Ahead {
         Coming::behind(panel, tiles).share(size_of_val(panel) / step, index, tiles)
+    }
+
+    /// Asks for the cache line that lies `at` bytes behind the first.
+    #[inline(always)]
+    pub fn ask<S: Simd>(self, s: S, at: usize) {
+        let line = self.first.wrapping_add(at);
+        match self.far {
+            true => s.prefetch_far(line),
+            false => s.prefetch(line),
+        }
     }
 }
 
@@ -67,20 +83,26 @@ impl Ahead {
 pub(crate) struct Coming {
     first: *const u8,
     bytes: usize,
+    far: bool,
 }
 
 impl Coming {
     /// For `tiles` over a panel that is read from where it lies.
     fn behind<T>(panel: &[T], tiles: usize) -> Coming {
         let bytes = size_of_val(panel);
-        let ahead = if tiles <= 1 { PREFETCH_BYTES } else { bytes };
-        Coming { first: panel.as_ptr().cast::<u8>().wrapping_add(ahead), bytes }
+        let one_stream = reads_one_stream();
+        let ahead = match tiles {
+            0 | 1 if one_stream => ONE_STREAM_BYTES,
+            0 | 1 => PREFETCH_BYTES,
+            _ => bytes,
+        };
+        Coming { first: panel.as_ptr().cast::<u8>().wrapping_add(ahead), bytes, far: one_stream && tiles <= 1 }
     }
 
     /// The share of the tile `index` of `tiles`, each of `steps`.
     fn share(self, steps: usize, index: usize, tiles: usize) -> Ahead {
         let of_tile = self.bytes / tiles.max(1);
-        Ahead { first: self.first.wrapping_add(index * of_tile), step: of_tile / steps.max(1) }
+        Ahead { first: self.first.wrapping_add(index * of_tile), step: of_tile / steps.max(1), far: self.far }
     }
 }
 

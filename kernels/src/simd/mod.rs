@@ -129,6 +129,11 @@ pub(crate) trait Simd: Copy {
     fn prefetch(self, p: *const u8) {
         let _ = p;
     }
+    /// Asks for it in the second-level cache.
+    #[inline(always)]
+    fn prefetch_far(self, p: *const u8) {
+        let _ = p;
+    }
 
     /// The sum of the lanes, in the order of `reduce4`.
     #[inline(always)]
