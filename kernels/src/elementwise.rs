@@ -89,21 +89,40 @@ fn keep_first<S: Simd>(s: S, v: S::V, n: usize) -> S::V {
 /// See [`crate::Kernels::add_layer_norm`], which has checked the lengths.
 #[inline(always)]
 pub(crate) fn add_layer_norm<S: Simd>(s: S, row: &mut [f32], branch: &[f32], gain: &[f32], bias: &[f32], epsilon: f32) {
+    let mut acc = s.splat(0.0);
     for at in (0..row.len()).step_by(LANES) {
+        // Rows mostly follow each other, and have been written by other threads.
+        prefetch_below(s, row, at);
+        prefetch_below(s, branch, at);
         // SAFETY: `at` is below both lengths.
-        unsafe { store(s, row, at, s.add(load(s, row, at), load(s, branch, at))) };
+        let x = unsafe { s.add(load(s, row, at), load(s, branch, at)) };
+        acc = s.add(acc, x);
+        // SAFETY: as above.
+        unsafe { store(s, row, at, x) };
     }
-    layer_norm(s, row, gain, bias, epsilon);
+    norm_of_sum(s, row, s.reduce(acc), gain, bias, epsilon);
+}
+
+/// Asks for what lies below the lanes of `row` from `at` on, in the next row of a matrix.
+#[inline(always)]
+pub(crate) fn prefetch_below<S: Simd>(s: S, row: &[f32], at: usize) {
+    s.prefetch(row.as_ptr().wrapping_add(row.len() + LANES + at).cast());
 }
 
 /// See [`crate::Kernels::layer_norm`], which has checked the lengths.
 #[inline(always)]
 pub(crate) fn layer_norm<S: Simd>(s: S, row: &mut [f32], gain: &[f32], bias: &[f32], epsilon: f32) {
+    norm_of_sum(s, row, sum(s, row, None), gain, bias, epsilon);
+}
+
+/// [`layer_norm`] of a row whose sum is known.
+#[inline(always)]
+fn norm_of_sum<S: Simd>(s: S, row: &mut [f32], total: f32, gain: &[f32], bias: &[f32], epsilon: f32) {
     if row.is_empty() {
         return;
     }
     let n = row.len() as f32;
-    let mean = s.splat(sum(s, row, None) / n);
+    let mean = s.splat(total / n);
     let variance = sum(s, row, Some(mean)) / n;
     let scale = s.splat(1.0 / (variance + epsilon).sqrt());
     for at in (0..row.len()).step_by(LANES) {

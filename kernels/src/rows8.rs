@@ -187,6 +187,8 @@ fn prepare_block<S: SimdInt, const WHOLE: bool>(
 ) {
     let len = if WHOLE { MAX_ROTATION } else { (row.len() - from).min(MAX_ROTATION) };
     let rotation = if WHOLE { MAX_ROTATION } else { prepare.rotation };
+    // The next row of a matrix, which other threads may have written.
+    let below = row.as_ptr().wrapping_add(row.len() + LANES + from);
     let (row, out) = (&row[from..][..len], &mut out[from..][..len]);
     let centre = prepare.centre.map(|values| &values[from..][..len]);
     let inverse = prepare.inverse_smoothing.map(|values| &values[from..][..len]);
@@ -199,6 +201,9 @@ fn prepare_block<S: SimdInt, const WHOLE: bool>(
         // SAFETY: `at` is below the length of all.
         unsafe {
             *v = load(s, row, at);
+            if WHOLE {
+                s.prefetch(below.wrapping_add(at).cast());
+            }
             if let Some(centre) = centre {
                 *v = s.sub(*v, load(s, centre, at));
             }
