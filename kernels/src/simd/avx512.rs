@@ -180,6 +180,11 @@ impl<const LEVEL: u8> Simd for Avx512<LEVEL> {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
     }
     #[inline(always)]
+    fn prefetch_to_write(self, p: *mut u8) {
+        // SAFETY: as above; every CPU with AVX-512 has the instruction, which writes nothing.
+        unsafe { std::arch::asm!("prefetchw [{}]", in(reg) p, options(nostack, preserves_flags, readonly)) }
+    }
+    #[inline(always)]
     fn prefetch_far(self, p: *const u8) {
         // SAFETY: as above.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }

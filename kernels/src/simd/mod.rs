@@ -129,7 +129,12 @@ pub(crate) trait Simd: Copy {
     fn prefetch(self, p: *const u8) {
         let _ = p;
     }
-    /// Asks for it in the second-level cache.
+    /// Asks for the cache line at `p`, to be written.
+    #[inline(always)]
+    fn prefetch_to_write(self, p: *mut u8) {
+        let _ = p;
+    }
+    /// Asks for the cache line at `p` in the second-level cache.
     #[inline(always)]
     fn prefetch_far(self, p: *const u8) {
         let _ = p;
