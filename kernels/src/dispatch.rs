@@ -359,7 +359,7 @@ impl Kernels {
         (self.probe)(probe, rounds)
     }
 
-    /// Reads the bytes, but for a few behind each half, with vector loads; returns a checksum. For measuring memory.
+    /// Reads the bytes, but for a few at the end or behind each half, with vector loads; returns a checksum. For measuring memory.
     pub fn read_memory(&self, bytes: &[u8]) -> u64 {
         (self.read_memory)(bytes)
     }

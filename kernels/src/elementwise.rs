@@ -103,7 +103,8 @@ pub(crate) fn add_layer_norm<S: Simd>(s: S, row: &mut [f32], branch: &[f32], gai
     norm_of_sum(s, row, s.reduce(acc), gain, bias, epsilon);
 }
 
-/// Asks for what lies below the lanes of `row` from `at` on, in the next row of a matrix.
+/// Asks for what lies below the lanes of `row` from `at` on, in a matrix whose rows lie a cache line further apart than they are long (the
+/// encoder's).
 #[inline(always)]
 pub(crate) fn prefetch_below<S: Simd>(s: S, row: &[f32], at: usize) {
     s.prefetch(row.as_ptr().wrapping_add(row.len() + LANES + at).cast());

@@ -3,6 +3,7 @@
 use std::hint::black_box;
 
 use crate::LANES;
+use crate::gemm::ONE_STREAM_BYTES;
 use crate::isa::reads_one_stream;
 use crate::simd::int::SimdInt;
 
@@ -91,7 +92,7 @@ pub(crate) fn read_memory<S: SimdInt>(s: S, bytes: &[u8]) -> u64 {
     if one_stream {
         for four in floats.chunks_exact(4 * LANES) {
             for (line, max) in four.chunks_exact(LANES).zip(&mut max) {
-                s.prefetch_far(line.as_ptr().cast::<u8>().wrapping_add(AHEAD));
+                s.prefetch_far(line.as_ptr().cast::<u8>().wrapping_add(ONE_STREAM_BYTES));
                 // SAFETY: sixteen elements of the chunk.
                 *max = s.max(*max, unsafe { s.load(line.as_ptr()) });
             }

@@ -187,7 +187,7 @@ fn prepare_block<S: SimdInt, const WHOLE: bool>(
 ) {
     let len = if WHOLE { MAX_ROTATION } else { (row.len() - from).min(MAX_ROTATION) };
     let rotation = if WHOLE { MAX_ROTATION } else { prepare.rotation };
-    // The next row of a matrix, which other threads may have written.
+    // The next row of the encoder's matrices (see `prefetch_below`), which other threads may have written.
     let below = row.as_ptr().wrapping_add(row.len() + LANES + from);
     let (row, out) = (&row[from..][..len], &mut out[from..][..len]);
     let centre = prepare.centre.map(|values| &values[from..][..len]);

@@ -10,7 +10,7 @@
 //! ```
 //! 1. Few rows (up to a tile): every weight byte is read once: memory speed. The two halves of a panel's depth are read in turn
 //!    ([`add_dots_of_halves`]), with requests ahead of both; on sets with matrix registers too, whose loads of whole blocks wait longer. CPUs
-//!    that read one stream faster than two ([`reads_one_stream`]) take it as it lies, and ask the second-level cache.
+//!    that read one stream faster than two ([`reads_one_stream`]) take it as it lies, and ask the second-level cache, up to [`FAR_ROWS`].
 //! 2. Many rows: a panel is read from the second-level cache once a tile, 128 bytes for 24 dot products (with 12 rows): arithmetic speed.
 //!    Each of its tiles asks memory for its share of the next panel, so that the first of those does not wait for all of it
 //!    (measured with AVX-512 on two threads: 32 rows 1.1 times as fast, 128 rows 1.03).
@@ -29,8 +29,9 @@ use crate::simd::int::SimdInt;
 use crate::simd::math;
 use crate::view::MatMut;
 
-/// Most rows for which a CPU that reads one stream is asked for all weights in the second-level cache: beyond, arithmetic takes longer than memory,
-/// and the next panel is wanted nearer (measured on Zen 4: 16 rows 1.05 to 1.14 times as fast, 20 rows 0.94 to 0.99, 24 rows 0.92 to 0.95).
+/// Most rows, in two tiles, for which a CPU that reads one stream asks its second-level cache for the weights: beyond, arithmetic takes longer than
+/// memory, and the next panel is wanted nearer (measured on Zen 4 with VNNI: 16 rows 1.05 to 1.14 times as fast, 20 rows 0.94 to 0.99, 24 rows 0.92
+/// to 0.95; with AVX2, whose tiles are smaller, 12 rows 0.9).
 const FAR_ROWS: usize = 16;
 
 /// See [`crate::Kernels::linear_i8`], which has checked the shapes; int4 panels are unpacked to what these are.
@@ -46,7 +47,7 @@ pub(crate) fn linear<S: SimdInt, W: Source<u8>>(s: S, x: Rows8<'_>, mut w: W, fi
         return;
     }
     let streams = only && !reads_one_stream();
-    let far = reads_one_stream() && x.rows() <= FAR_ROWS;
+    let far = W::IN_PLACE && reads_one_stream() && tiles <= 2 && x.rows() <= FAR_ROWS;
     for first in (0..outputs).step_by(PANEL) {
         let (panel, coming) = w.ready(s, first / PANEL, tiles);
         for at in (first..outputs.min(first + PANEL)).step_by(S::I8_TILE.vectors * LANES) {
@@ -110,7 +111,7 @@ unsafe fn tile_product<S: SimdInt, const R: usize, const N: usize>(
     let (offsets, row_scales) = (&tile.offsets[..R], &tile.scales[..R]);
     let quads = weights.panel.len() / (4 * PANEL);
     if !weights.streams && !weights.ahead.far {
-        // Where the results go: they would wait for their lines at the end (measured on Zen 4, whole passes: 1x512 1.01 to 1.03, 8x128 1.02).
+        // Where the results of many rows go: they would wait for their lines at the end (measured on Zen 4, whole passes: 1x512 1.01 to 1.03, 8x128 1.02).
         for r in 0..R {
             for n in 0..N {
                 s.prefetch_to_write(out.wrapping_add(r * ldo + n * LANES).cast());

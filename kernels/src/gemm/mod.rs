@@ -48,7 +48,7 @@ pub const MAX_INT_DEPTH: usize = 1 << 16;
 const PREFETCH_BYTES: usize = 4096;
 
 /// The same of a stream that is a core's only one (measured on Zen 4, 8 rows: 33.5 GB/s, with 4,096 31.5, with 8,192 32.5).
-const ONE_STREAM_BYTES: usize = 6144;
+pub(crate) const ONE_STREAM_BYTES: usize = 6144;
 
 /// What a tile asks of memory while it is computed: as many cache lines as its panel's for a panel's only tile, else its share of the next
 /// panel's. Addresses only, they may lie beyond the weights.
