@@ -111,7 +111,8 @@ unsafe fn tile_product<S: SimdInt, const R: usize, const N: usize>(
     let (offsets, row_scales) = (&tile.offsets[..R], &tile.scales[..R]);
     let quads = weights.panel.len() / (4 * PANEL);
     if !weights.streams && !weights.ahead.far {
-        // Where the results of many rows go: they would wait for their lines at the end (measured on Zen 4, whole passes: 1x512 1.01 to 1.03, 8x128 1.02).
+        // Where the results of many rows go: they would wait for their lines at the end (measured on Zen 4, whole passes: 1x512 1.01 to
+        // 1.03, 8x128 1.02).
         for r in 0..R {
             for n in 0..N {
                 s.prefetch_to_write(out.wrapping_add(r * ldo + n * LANES).cast());
