@@ -55,24 +55,71 @@ pub(crate) fn gelu_fast<S: Simd>(s: S, values: &mut [f32]) {
     }
 }
 
-/// The sum of the values (of the squares of their differences to `mean`, if given): lane `i mod 16` in ascending order, lanes by
-/// halves.
+/// Sums that are taken side by side: one would wait for itself (an addition takes three or four cycles).
+const CHAINS: usize = 4;
+
+/// Four vectors of `row` from `at` on.
+///
+/// # Safety
+/// There are as many.
 #[inline(always)]
-fn sum<S: Simd>(s: S, row: &[f32], mean: Option<S::V>) -> f32 {
-    let mut acc = s.splat(0.0);
-    for at in (0..row.len()).step_by(LANES) {
-        // SAFETY: `at` is below the length.
-        let x = unsafe { load(s, row, at) };
-        acc = match mean {
-            None => s.add(acc, x),
-            Some(mean) => {
-                let d = s.sub(x, mean);
-                let d = if row.len() - at >= LANES { d } else { keep_first(s, d, row.len() - at) };
-                s.mul_add(d, d, acc)
-            }
-        };
+unsafe fn load4<S: Simd>(s: S, row: &[f32], at: usize) -> [S::V; CHAINS] {
+    // SAFETY: by the caller's word.
+    unsafe {
+        let p = row.as_ptr().add(at);
+        [s.load(p), s.load(p.add(LANES)), s.load(p.add(2 * LANES)), s.load(p.add(3 * LANES))]
     }
-    s.reduce(acc)
+}
+
+/// The sum of four chains, then of their lanes.
+#[inline(always)]
+fn reduce_chains<S: Simd>(s: S, sums: [S::V; CHAINS]) -> f32 {
+    s.reduce(s.add(s.add(sums[0], sums[1]), s.add(sums[2], sums[3])))
+}
+
+/// Where the whole groups of four vectors of a row end.
+#[inline(always)]
+fn grouped(len: usize) -> usize {
+    len - len % (CHAINS * LANES)
+}
+
+/// The sum of the values: value `i` in lane `i mod 16` of chain `i / 16 mod 4` (of the first chain behind the last whole group), in ascending order.
+#[inline(always)]
+fn sum<S: Simd>(s: S, row: &[f32]) -> f32 {
+    let mut sums = [s.splat(0.0); CHAINS];
+    for at in (0..grouped(row.len())).step_by(CHAINS * LANES) {
+        // SAFETY: a whole group.
+        let x = unsafe { load4(s, row, at) };
+        for (sum, x) in sums.iter_mut().zip(x) {
+            *sum = s.add(*sum, x);
+        }
+    }
+    for at in (grouped(row.len())..row.len()).step_by(LANES) {
+        // SAFETY: `at` is below the length.
+        sums[0] = s.add(sums[0], unsafe { load(s, row, at) });
+    }
+    reduce_chains(s, sums)
+}
+
+/// The sum of the squares of the values' differences to `mean`, in the order of [`sum`].
+#[inline(always)]
+fn sum_of_squares<S: Simd>(s: S, row: &[f32], mean: S::V) -> f32 {
+    let mut sums = [s.splat(0.0); CHAINS];
+    for at in (0..grouped(row.len())).step_by(CHAINS * LANES) {
+        // SAFETY: a whole group.
+        let x = unsafe { load4(s, row, at) };
+        for (sum, x) in sums.iter_mut().zip(x) {
+            let d = s.sub(x, mean);
+            *sum = s.mul_add(d, d, *sum);
+        }
+    }
+    for at in (grouped(row.len())..row.len()).step_by(LANES) {
+        // SAFETY: `at` is below the length.
+        let d = s.sub(unsafe { load(s, row, at) }, mean);
+        let d = if row.len() - at >= LANES { d } else { keep_first(s, d, row.len() - at) };
+        sums[0] = s.mul_add(d, d, sums[0]);
+    }
+    reduce_chains(s, sums)
 }
 
 /// The first `n` lanes, then zeros.
@@ -89,18 +136,29 @@ fn keep_first<S: Simd>(s: S, v: S::V, n: usize) -> S::V {
 /// See [`crate::Kernels::add_layer_norm`], which has checked the lengths.
 #[inline(always)]
 pub(crate) fn add_layer_norm<S: Simd>(s: S, row: &mut [f32], branch: &[f32], gain: &[f32], bias: &[f32], epsilon: f32) {
-    let mut acc = s.splat(0.0);
-    for at in (0..row.len()).step_by(LANES) {
-        // Rows mostly follow each other, and have been written by other threads.
-        prefetch_below(s, row, at);
-        prefetch_below(s, branch, at);
+    let mut sums = [s.splat(0.0); CHAINS];
+    for at in (0..grouped(row.len())).step_by(CHAINS * LANES) {
+        // SAFETY: a whole group of both.
+        let (x, added) = unsafe { (load4(s, row, at), load4(s, branch, at)) };
+        for chain in 0..CHAINS {
+            let at = at + chain * LANES;
+            // Rows mostly follow each other, and have been written by other threads.
+            prefetch_below(s, row, at);
+            prefetch_below(s, branch, at);
+            let x = s.add(x[chain], added[chain]);
+            sums[chain] = s.add(sums[chain], x);
+            // SAFETY: as above.
+            unsafe { s.store(row.as_mut_ptr().add(at), x) };
+        }
+    }
+    for at in (grouped(row.len())..row.len()).step_by(LANES) {
         // SAFETY: `at` is below both lengths.
         let x = unsafe { s.add(load(s, row, at), load(s, branch, at)) };
-        acc = s.add(acc, x);
+        sums[0] = s.add(sums[0], x);
         // SAFETY: as above.
         unsafe { store(s, row, at, x) };
     }
-    norm_of_sum(s, row, s.reduce(acc), gain, bias, epsilon);
+    norm_of_sum(s, row, reduce_chains(s, sums), gain, bias, epsilon);
 }
 
 /// Asks for what lies below the lanes of `row` from `at` on, in a matrix whose rows lie a cache line further apart than they are long (the
@@ -113,7 +171,7 @@ pub(crate) fn prefetch_below<S: Simd>(s: S, row: &[f32], at: usize) {
 /// See [`crate::Kernels::layer_norm`], which has checked the lengths.
 #[inline(always)]
 pub(crate) fn layer_norm<S: Simd>(s: S, row: &mut [f32], gain: &[f32], bias: &[f32], epsilon: f32) {
-    norm_of_sum(s, row, sum(s, row, None), gain, bias, epsilon);
+    norm_of_sum(s, row, sum(s, row), gain, bias, epsilon);
 }
 
 /// [`layer_norm`] of a row whose sum is known.
@@ -124,7 +182,7 @@ fn norm_of_sum<S: Simd>(s: S, row: &mut [f32], total: f32, gain: &[f32], bias: &
     }
     let n = row.len() as f32;
     let mean = s.splat(total / n);
-    let variance = sum(s, row, Some(mean)) / n;
+    let variance = sum_of_squares(s, row, mean) / n;
     let scale = s.splat(1.0 / (variance + epsilon).sqrt());
     for at in (0..row.len()).step_by(LANES) {
         // SAFETY: `at` is below the length, which `Kernels::layer_norm` compared with the other two.

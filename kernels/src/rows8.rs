@@ -157,10 +157,10 @@ pub(crate) fn prepare_row<S: SimdInt>(s: S, prepare: Prepare<'_>, row: &[f32], o
     let _ = prepare_and_measure(s, prepare, row, out);
 }
 
-/// `out = H ((row - centre) ∘ inverse_smoothing)`, `H` unscaled; returns the largest magnitude and (see [`widest`]) the poison.
+/// `out = H ((row - centre) ∘ inverse_smoothing)`, `H` unscaled; returns the largest magnitudes, by bits.
 #[inline(always)]
-fn prepare_and_measure<S: SimdInt>(s: S, prepare: Prepare<'_>, row: &[f32], out: &mut [f32]) -> (S::V, S::V) {
-    let mut seen = (s.splat(0.0), s.splat(0.0));
+fn prepare_and_measure<S: SimdInt>(s: S, prepare: Prepare<'_>, row: &[f32], out: &mut [f32]) -> S::V {
+    let mut seen = s.splat(0.0);
     let mut from = 0;
     while from < row.len() {
         let left = row.len() - from;
@@ -183,7 +183,7 @@ fn prepare_block<S: SimdInt, const WHOLE: bool>(
     row: &[f32],
     from: usize,
     out: &mut [f32],
-    (max, poison): &mut (S::V, S::V),
+    seen: &mut S::V,
 ) {
     let len = if WHOLE { MAX_ROTATION } else { (row.len() - from).min(MAX_ROTATION) };
     let rotation = if WHOLE { MAX_ROTATION } else { prepare.rotation };
@@ -220,27 +220,34 @@ fn prepare_block<S: SimdInt, const WHOLE: bool>(
         if at >= len {
             break;
         }
-        *max = s.max(s.abs(*v), *max);
-        *poison = s.mul_add(*v, s.splat(0.0), *poison);
+        *seen = s.max_magnitude(s.abs(*v), *seen);
         // SAFETY: as above.
         unsafe { store(s, out, at, *v) };
     }
 }
 
-/// The largest magnitude of some values, and the sum of `0 · x`: NaN where an `x` is NaN or infinite, so that the group gets a scale that
-/// says so.
+/// The largest magnitudes of some values, by bits.
 #[inline(always)]
-fn widest<S: SimdInt>(s: S, values: &[f32]) -> (S::V, S::V) {
-    let (mut max, mut poison) = (s.splat(0.0), s.splat(0.0));
+fn widest<S: SimdInt>(s: S, values: &[f32]) -> S::V {
+    let mut seen = s.splat(0.0);
     let mut at = 0;
     while at < values.len() {
         // SAFETY: `at` is below the length.
-        let v = unsafe { load(s, values, at) };
-        max = s.max(s.abs(v), max);
-        poison = s.mul_add(v, s.splat(0.0), poison);
+        seen = s.max_magnitude(s.abs(unsafe { load(s, values, at) }), seen);
         at += LANES;
     }
-    (max, poison)
+    seen
+}
+
+/// What values of this largest magnitude (NaN and infinity being larger than any) are multiplied by to become bytes, and what bytes to become
+/// values: `127 / largest` and its inverse; two zeros if it is below `smallest`; NaN as the second if it is not finite.
+#[inline(always)]
+pub(crate) fn byte_scales(largest: f32, smallest: f32) -> (f32, f32) {
+    if largest < smallest {
+        return (0.0, 0.0);
+    }
+    // One NaN for all: the softmax adds to the exponents of what it makes of it, and a payload there would end NaN.
+    (127.0 / largest, if largest.is_finite() { largest / 127.0 } else { f32::NAN })
 }
 
 /// The butterflies of eight vectors in blocks of `rotation`: strides 1 to 8 inside vectors, then 16 to 64 between them.
@@ -301,12 +308,23 @@ pub(crate) fn quantize_row<S: SimdInt>(
     for (index, (scale, offset)) in scales.iter_mut().zip(offsets).enumerate() {
         let from = index * group;
         let to = (from + group).min(depth);
-        let (max, poison) = if kind == Rows8Kind::Int8 { of_row } else { widest(s, &scratch[from..to]) };
-        let max = s.reduce_max(max);
-        let zero = max < SMALLEST_MAX;
-        let inverse = s.splat(if zero { 0.0 } else { 127.0 / max });
-        *scale = if zero { 0.0 } else { max / 127.0 } + s.reduce(poison);
-        let (mut at, mut sum) = (from, s.splat(0.0));
+        let seen = if kind == Rows8Kind::Int8 { of_row } else { widest(s, &scratch[from..to]) };
+        let zero = s.splat(0.0);
+        let (inverse, of_bytes) = byte_scales(s.reduce_magnitude4([seen, zero, zero, zero])[0], SMALLEST_MAX);
+        *scale = of_bytes;
+        let inverse = s.splat(inverse);
+        let (mut at, mut sum) = (from, zero);
+        while at + 4 * LANES <= to {
+            // SAFETY: 64 values remain, and as many bytes.
+            unsafe {
+                let mut v = [zero; 4];
+                for (i, v) in v.iter_mut().enumerate() {
+                    *v = s.mul(s.load(scratch.as_ptr().add(at + i * LANES)), inverse);
+                }
+                sum = s.add(sum, s.store_i8x64(out.as_mut_ptr().add(at), v));
+            }
+            at += 4 * LANES;
+        }
         while at < to {
             let left = to - at;
             // SAFETY: `left` values remain; `out` has whole vectors beyond them.

@@ -1,6 +1,6 @@
 //! Keys and values in integers, laid out as the two products of attention read them.
 
-use super::{IntScratch, V_MAX, quantize};
+use super::{IntScratch, ROWS, V_MAX, four_rows, quantize};
 use crate::LANES;
 use crate::attention::KEY_TILE;
 use crate::buffer::Buffer;
@@ -28,6 +28,9 @@ pub struct IntKeyValues {
 
 /// Fewest keys for which matrix registers are faster than dot products (measured: 8 keys 0.8 times as fast, 32 as fast, 64 1.1 times).
 const FEWEST_FOR_MATRICES: usize = 17;
+
+/// Vectors of the mean key that are summed side by side.
+const MEAN_VECTORS: usize = 4;
 
 /// What 64 tokens have of each.
 #[derive(Clone, Copy)]
@@ -112,43 +115,72 @@ pub(crate) fn pack<S: SimdInt>(
     let (quads, dims) = (packed.quads(), packed.dims());
     scratch.resize(head_dim, 4 * quads);
 
-    // The mean key, in the scratch's output: summed in ascending order.
+    // The mean key, in the scratch's output.
     let mean = &mut scratch.output[..dims];
-    let inverse = s.splat(1.0 / tokens as f32);
     let mut at = 0;
     while at < head_dim {
-        let mut sum = s.splat(0.0);
-        for token in 0..tokens {
-            // SAFETY: `at` is below the row's length.
-            sum = s.add(sum, unsafe { load(s, keys.row(token), at) });
+        // Side by side: one sum would wait for itself.
+        if at + MEAN_VECTORS * LANES <= head_dim {
+            mean_of::<S, MEAN_VECTORS>(s, keys, at, mean);
+            at += MEAN_VECTORS * LANES;
+        } else {
+            mean_of::<S, 1>(s, keys, at, mean);
+            at += LANES;
         }
-        // SAFETY: `mean` holds whole vectors up to `dims`.
-        unsafe { s.store(mean.as_mut_ptr().add(at), s.mul(sum, inverse)) };
-        at += LANES;
     }
     // Stored as `k + 128`, but for matrix registers, which multiply signed bytes.
     let sign = if matrices { 0 } else { 0x8080_8080 };
-    for token in 0..tokens {
-        let mut at = 0;
-        while at < head_dim {
-            // SAFETY: `at` is below the row's length; whole vectors of the others.
-            unsafe {
-                let k = s.sub(load(s, keys.row(token), at), s.load(mean.as_ptr().add(at)));
-                s.store(scratch.row.as_mut_ptr().add(at), k);
+    for first in (0..tokens).step_by(ROWS) {
+        for (key, row) in scratch.row.chunks_exact_mut(dims).enumerate() {
+            if first + key >= tokens {
+                row.fill(0.0);
+                continue;
             }
-            at += LANES;
+            let own = keys.row(first + key);
+            let mut at = 0;
+            while at < head_dim {
+                // SAFETY: `at` is below the row's length; whole vectors of the others.
+                unsafe {
+                    let k = s.sub(load(s, own, at), s.load(mean.as_ptr().add(at)));
+                    s.store(row.as_mut_ptr().add(at), k);
+                }
+                at += LANES;
+            }
         }
-        let (scale, _) = quantize(s, &scratch.row, &mut scratch.row8);
-        packed.key_scales[token] = scale;
-        let tile = &mut packed.keys[token / KEY_TILE * quads * 4 * KEY_TILE..][..quads * 4 * KEY_TILE];
-        let at = token % KEY_TILE * 4;
-        for (quad, bytes) in scratch.row8.as_chunks::<4>().0.iter().take(head_dim.div_ceil(4)).enumerate() {
-            let to: &mut [u8; 4] = tile[quad * 4 * KEY_TILE + at..].first_chunk_mut().unwrap_or_else(|| unreachable!());
-            *to = (u32::from_le_bytes(bytes.map(|byte| byte as u8)) ^ sign).to_le_bytes();
+        let (scales, _) = quantize(s, four_rows(&scratch.row, dims), &mut scratch.row8, dims);
+        packed.key_scales[first..first + ROWS].copy_from_slice(&scales);
+        let tile = &mut packed.keys[first / KEY_TILE * quads * 4 * KEY_TILE..][..quads * 4 * KEY_TILE];
+        // The four keys' bytes of a quad lie side by side.
+        let at = first % KEY_TILE * 4;
+        let [a, b, c, d] = four_rows(&scratch.row8, dims).map(|row| row.as_chunks::<4>().0.iter());
+        let to = tile.as_chunks_mut::<{ 4 * KEY_TILE }>().0.iter_mut().take(head_dim.div_ceil(4));
+        for ((((to, a), b), c), d) in to.zip(a).zip(b).zip(c).zip(d) {
+            for (to, own) in to[at..at + 4 * ROWS].as_chunks_mut::<4>().0.iter_mut().zip([a, b, c, d]) {
+                *to = (u32::from_ne_bytes(own.map(|byte| byte as u8)) ^ sign).to_ne_bytes();
+            }
         }
     }
     for tile in 0..tokens.div_ceil(KEY_TILE) {
         pack_values(s, values, tile, packed);
+    }
+}
+
+/// `mean[at ..]`, `N` vectors: the sum of the keys in ascending order, times the inverse of their number.
+#[inline(always)]
+fn mean_of<S: SimdInt, const N: usize>(s: S, keys: MatRef<'_>, at: usize, mean: &mut [f32]) {
+    let mut sums = [s.splat(0.0); N];
+    for token in 0..keys.rows() {
+        let row = keys.row(token);
+        for (n, sum) in sums.iter_mut().enumerate() {
+            // SAFETY: `at` and the vectors behind it are below the row's length.
+            *sum = s.add(*sum, unsafe { load(s, row, at + n * LANES) });
+        }
+    }
+    let inverse = s.splat(1.0 / keys.rows() as f32);
+    let mean = &mut mean[at..][..N * LANES];
+    for (n, sum) in sums.into_iter().enumerate() {
+        // SAFETY: as many vectors.
+        unsafe { s.store(mean.as_mut_ptr().add(n * LANES), s.mul(sum, inverse)) };
     }
 }
 
@@ -158,22 +190,25 @@ fn pack_values<S: SimdInt>(s: S, values: MatRef<'_>, tile: usize, packed: &mut I
     let (head_dim, dims) = (packed.head_dim, packed.dims());
     let from = tile * KEY_TILE;
     let present = (packed.tokens - from).min(KEY_TILE);
-    let mut max = s.splat(0.0);
-    let mut poison = s.splat(0.0);
+    let mut seen = s.splat(0.0);
     for token in from..from + present {
+        let row = values.row(token);
         let mut at = 0;
         while at < head_dim {
             // SAFETY: `at` is below the row's length.
-            let v = unsafe { load(s, values.row(token), at) };
-            max = s.max(s.abs(v), max);
-            poison = s.mul_add(v, s.splat(0.0), poison);
+            seen = s.max_magnitude(s.abs(unsafe { load(s, row, at) }), seen);
             at += LANES;
         }
     }
-    let max = s.reduce_max(max);
-    let zero = max < 1e-30;
-    let inverse = s.splat(if zero { 0.0 } else { V_MAX / max });
-    packed.value_scales[tile] = if zero { 0.0 } else { max / V_MAX } + s.reduce(poison);
+    let zero = s.splat(0.0);
+    let max = s.reduce_magnitude4([seen, zero, zero, zero])[0];
+    let small = max < 1e-30;
+    let inverse = s.splat(if small { 0.0 } else { V_MAX / max });
+    packed.value_scales[tile] = match small {
+        true => 0.0,
+        false if max.is_finite() => max / V_MAX,
+        false => f32::NAN,
+    };
     let tile_values = &mut packed.values[tile * KEY_TILE * dims..][..KEY_TILE * dims];
     let row = |key: usize| if key < present { values.row(from + key) } else { &[] };
     let matrices = S::MATRICES && packed.matrices;

@@ -26,6 +26,7 @@ pub(crate) use key_values::pack;
 use crate::LANES;
 use crate::attention::{KEY_TILE, QUERY_BLOCK};
 use crate::buffer::Buffer;
+use crate::rows8::byte_scales;
 use crate::simd::int::SimdInt;
 use crate::view::{MatMut, MatRef};
 
@@ -58,7 +59,7 @@ pub struct IntScratch {
     tile_sum: Vec<f32>,
     tile_scale: Vec<f32>,
     rescale: Vec<f32>,
-    /// A row in f32, then one in i8: whole vectors.
+    /// Four rows in f32, then in i8: whole vectors.
     row: Vec<f32>,
     row8: Vec<i8>,
 }
@@ -76,8 +77,8 @@ impl IntScratch {
         for state in [&mut self.max, &mut self.sum, &mut self.tile_sum, &mut self.tile_scale, &mut self.rescale] {
             state.resize(QUERY_BLOCK, 0.0);
         }
-        self.row.resize(dims, 0.0);
-        self.row8.resize(dims, 0);
+        self.row.resize(ROWS * dims, 0.0);
+        self.row8.resize(ROWS * dims, 0);
     }
 }
 
@@ -86,37 +87,61 @@ fn query_stride(dims: usize, depth: usize) -> usize {
     dims.max(depth)
 }
 
-/// `out = round(row / scale)` with `scale = max |row| / 127`; returns the scale and the sum of `out`. Both hold whole vectors, zero
-/// beyond the row's end.
+/// Rows that are quantised together.
+const ROWS: usize = 4;
+
+/// `out = round(row / scale)` with `scale = max |row| / 127`, `stride` apart; the scales and the sums of `out`. The rows hold whole vectors, zero
+/// beyond their end.
 #[inline(always)]
-fn quantize<S: SimdInt>(s: S, row: &[f32], out: &mut [i8]) -> (f32, i32) {
-    let mut max = s.splat(0.0);
-    let mut poison = s.splat(0.0);
-    let mut at = 0;
-    while at < row.len() {
-        // SAFETY: whole vectors.
-        let v = unsafe { s.load(row.as_ptr().add(at)) };
-        max = s.max(s.abs(v), max);
-        poison = s.mul_add(v, s.splat(0.0), poison);
-        at += LANES;
-    }
-    let max = s.reduce_max(max);
-    let zero = max < 1e-35;
-    let inverse = s.splat(if zero { 0.0 } else { 127.0 / max });
-    let mut sum = s.splat(0.0);
-    let mut at = 0;
-    while at < row.len() {
-        // SAFETY: whole vectors, as long as each other.
-        unsafe {
-            let v = s.round(s.mul(s.load(row.as_ptr().add(at)), inverse));
-            sum = s.add(sum, v);
-            s.store_i8(out.as_mut_ptr().add(at), v);
+fn quantize<S: SimdInt>(s: S, rows: [&[f32]; ROWS], out: &mut [i8], stride: usize) -> ([f32; ROWS], [i32; ROWS]) {
+    let dims = rows[0].len();
+    assert!(dims.is_multiple_of(LANES) && rows.iter().all(|row| row.len() == dims));
+    assert!(stride >= dims && out.len() >= (ROWS - 1) * stride + dims);
+    let zero = s.splat(0.0);
+    let mut seen = [zero; ROWS];
+    for (row, seen) in rows.iter().zip(&mut seen) {
+        for at in (0..dims).step_by(LANES) {
+            // SAFETY: whole vectors.
+            *seen = s.max_magnitude(s.abs(unsafe { s.load(row.as_ptr().add(at)) }), *seen);
         }
-        at += LANES;
     }
-    let scale = if zero { 0.0 } else { max / 127.0 } + s.reduce(poison);
-    // One NaN for all: softmax adds to the exponents of what it makes of it, and a payload there would end NaN.
-    (if scale.is_nan() { f32::NAN } else { scale }, s.reduce(sum) as i32)
+    let (mut scales, mut sums) = (s.reduce_magnitude4(seen), [zero; ROWS]);
+    for (r, ((row, scale), sum)) in rows.iter().zip(&mut scales).zip(&mut sums).enumerate() {
+        let (inverse, of_bytes) = byte_scales(*scale, 1e-35);
+        *scale = of_bytes;
+        let inverse = s.splat(inverse);
+        let mut at = 0;
+        // SAFETY: whole vectors of the row, and as many bytes.
+        unsafe {
+            let (row, out) = (row.as_ptr(), out.as_mut_ptr().add(r * stride));
+            while at + 4 * LANES <= dims {
+                let mut v = [zero; 4];
+                for (i, v) in v.iter_mut().enumerate() {
+                    *v = s.mul(s.load(row.add(at + i * LANES)), inverse);
+                }
+                *sum = s.add(*sum, s.store_i8x64(out.add(at), v));
+                at += 4 * LANES;
+            }
+            while at < dims {
+                let v = s.round(s.mul(s.load(row.add(at)), inverse));
+                *sum = s.add(*sum, v);
+                s.store_i8(out.add(at), v);
+                at += LANES;
+            }
+        }
+    }
+    let mut totals = [0; ROWS];
+    for (total, sum) in totals.iter_mut().zip(s.reduce4(sums)) {
+        *total = sum as i32;
+    }
+    (scales, totals)
+}
+
+/// Four rows of `dims` values.
+#[inline(always)]
+fn four_rows<T>(rows: &[T], dims: usize) -> [&[T]; ROWS] {
+    let (first, second) = rows.split_at(2 * dims);
+    [&first[..dims], &first[dims..], &second[..dims], &second[dims..2 * dims]]
 }
 
 /// Quantised queries and where their outputs are gathered.
@@ -168,16 +193,24 @@ pub(crate) fn attend<S: SimdInt>(
     }
     let IntScratch { scores, p, output, queries: q8, digits, query_scales, offsets, row, max, sum, .. } = scratch;
     let (tile_sum, tile_scale, rescale) = (&mut scratch.tile_sum, &mut scratch.tile_scale, &mut scratch.rescale);
-    for query in 0..rows {
-        let mut own = queries.row(query);
-        if head_dim < dims {
-            row[..head_dim].copy_from_slice(own);
-            row[head_dim..].fill(0.0);
-            own = row;
+    for first in (0..rows).step_by(ROWS) {
+        let present = (rows - first).min(ROWS);
+        if head_dim < dims || present < ROWS {
+            row.fill(0.0);
+            for query in 0..present {
+                row[query * dims..][..head_dim].copy_from_slice(queries.row(first + query));
+            }
         }
-        let (query_scale, total) = quantize(s, own, &mut q8[query * stride..][..dims]);
-        query_scales[query] = query_scale * (scale * std::f32::consts::LOG2_E);
-        offsets[query] = -128 * total;
+        let own = match head_dim < dims || present < ROWS {
+            true => four_rows(row, dims),
+            false => [0, 1, 2, 3].map(|query| queries.row(first + query)),
+        };
+        // What the last four have beyond the last query is computed and not read.
+        let (of_rows, totals) = quantize(s, own, &mut q8[first * stride..], stride);
+        for query in 0..ROWS {
+            query_scales[first + query] = of_rows[query] * (scale * std::f32::consts::LOG2_E);
+            offsets[first + query] = -128 * totals[query];
+        }
     }
     output[..rows * dims].fill(0.0);
     max.fill(f32::NEG_INFINITY);

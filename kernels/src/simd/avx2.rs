@@ -189,6 +189,16 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
         })
     }
     #[inline(always)]
+    fn max_magnitude(self, a: V, b: V) -> V {
+        token!({
+            let larger = [
+                _mm256_max_epi32(_mm256_castps_si256(a[0]), _mm256_castps_si256(b[0])),
+                _mm256_max_epi32(_mm256_castps_si256(a[1]), _mm256_castps_si256(b[1])),
+            ];
+            [_mm256_castsi256_ps(larger[0]), _mm256_castsi256_ps(larger[1])]
+        })
+    }
+    #[inline(always)]
     fn reduce_max(self, v: V) -> f32 {
         token!({
             let halves = _mm256_max_ps(v[0], v[1]);

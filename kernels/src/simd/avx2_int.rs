@@ -276,6 +276,24 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
         }
     }
     #[inline(always)]
+    unsafe fn store_i8x64(self, p: *mut i8, v: [Self::V; 4]) -> Self::V {
+        // SAFETY: token; the caller vouches for 64 writable bytes.
+        unsafe {
+            let mut sums = [_mm256_setzero_si256(); 2];
+            for (half, sums) in sums.iter_mut().enumerate() {
+                let [a, b] = [v[2 * half], v[2 * half + 1]];
+                // Packing goes by halves of a register: half j becomes lanes 4j .. 4j+4 of each of the four registers.
+                let a = _mm256_packs_epi32(_mm256_cvtps_epi32(a[0]), _mm256_cvtps_epi32(a[1]));
+                let b = _mm256_packs_epi32(_mm256_cvtps_epi32(b[0]), _mm256_cvtps_epi32(b[1]));
+                let bytes = _mm256_packs_epi16(a, b);
+                let in_order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+                _mm256_storeu_si256(p.add(32 * half).cast(), _mm256_permutevar8x32_epi32(bytes, in_order));
+                *sums = _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_set1_epi8(1), bytes), _mm256_set1_epi16(1));
+            }
+            both!(_mm256_cvtepi32_ps, sums)
+        }
+    }
+    #[inline(always)]
     unsafe fn store_i16(self, p: *mut i16, v: Self::V) {
         // SAFETY: token; the caller vouches for 32 writable bytes.
         unsafe { _mm256_storeu_si256(p.cast(), pack_i16(v)) }

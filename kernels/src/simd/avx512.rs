@@ -23,6 +23,16 @@ macro_rules! token {
     };
 }
 
+/// The larger of two numbers without sign bits, by their bits.
+///
+/// # Safety
+/// The CPU has AVX-512.
+#[inline(always)]
+unsafe fn max_of_bits(a: __m512, b: __m512) -> __m512 {
+    // SAFETY: by the caller's word.
+    unsafe { _mm512_castsi512_ps(_mm512_max_epi32(_mm512_castps_si512(a), _mm512_castps_si512(b))) }
+}
+
 /// Halves four vectors until one value of each is left.
 macro_rules! reduce4 {
     ($v:expr, $two:ident) => {{
@@ -164,6 +174,14 @@ impl<const LEVEL: u8> Simd for Avx512<LEVEL> {
     #[inline(always)]
     fn reduce_max4(self, v: [__m512; 4]) -> [f32; 4] {
         reduce4!(v, _mm512_max_ps)
+    }
+    #[inline(always)]
+    fn max_magnitude(self, a: __m512, b: __m512) -> __m512 {
+        token!(max_of_bits(a, b))
+    }
+    #[inline(always)]
+    fn reduce_magnitude4(self, v: [__m512; 4]) -> [f32; 4] {
+        reduce4!(v, max_of_bits)
     }
     #[inline(always)]
     fn reduce_max(self, v: __m512) -> f32 {

@@ -337,6 +337,24 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
         unsafe { _mm_storeu_si128(p.cast(), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(v))) }
     }
     #[inline(always)]
+    unsafe fn store_i8x64(self, p: *mut i8, v: [Self::V; 4]) -> Self::V {
+        // SAFETY: token; the caller vouches for 64 writable bytes.
+        unsafe {
+            // Packing goes by quarters of a register: quarter j becomes lanes 4j .. 4j+4 of each of the four vectors.
+            let ab = _mm512_packs_epi32(_mm512_cvtps_epi32(v[0]), _mm512_cvtps_epi32(v[1]));
+            let cd = _mm512_packs_epi32(_mm512_cvtps_epi32(v[2]), _mm512_cvtps_epi32(v[3]));
+            let bytes = _mm512_packs_epi16(ab, cd);
+            let in_order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+            _mm512_storeu_si512(p.cast(), _mm512_permutexvar_epi32(in_order, bytes));
+            let ones = _mm512_set1_epi8(1);
+            let sums = match LEVEL >= VNNI {
+                true => _mm512_dpbusd_epi32(_mm512_setzero_si512(), ones, bytes),
+                false => _mm512_madd_epi16(_mm512_maddubs_epi16(ones, bytes), _mm512_set1_epi16(1)),
+            };
+            _mm512_cvtepi32_ps(sums)
+        }
+    }
+    #[inline(always)]
     unsafe fn store_i16(self, p: *mut i16, v: Self::V) {
         // SAFETY: token; the caller vouches for 32 writable bytes.
         unsafe { _mm256_storeu_si256(p.cast(), _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(v))) }

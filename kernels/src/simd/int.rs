@@ -289,6 +289,21 @@ pub(crate) trait SimdInt: Simd {
     /// # Safety
     /// 16 bytes at `p` are writable.
     unsafe fn store_i8(self, p: *mut i8, v: Self::V);
+    /// [`store_i8`](Self::store_i8) of four vectors, 64 bytes; what is returned are sixteen parts of their sum (which parts, differs from set to
+    /// set), exact.
+    ///
+    /// # Safety
+    /// 64 bytes at `p` are writable.
+    #[inline(always)]
+    unsafe fn store_i8x64(self, p: *mut i8, v: [Self::V; 4]) -> Self::V {
+        let mut sum = self.splat(0.0);
+        for (i, v) in v.into_iter().enumerate() {
+            // SAFETY: by the caller's word.
+            unsafe { self.store_i8(p.add(i * super::LANES), v) };
+            sum = self.add(sum, self.round(v));
+        }
+        sum
+    }
     /// As [`store_i8`](Self::store_i8), for sixteen `i16`.
     ///
     /// # Safety

@@ -183,6 +183,18 @@ fn rounding<S: SimdInt>(s: S) {
             Scalar.store_i16_pairs(pairs[1].as_mut_ptr(), wide, v);
         }
         assert_eq!(i8s[0], i8s[1]);
+        let four: [[f32; LANES]; 4] =
+            std::array::from_fn(|i| std::array::from_fn(|lane| ends[(lane * 3 + 5 * i + turn) % LANES]));
+        let mut bytes = [[0i8; 4 * LANES]; 2];
+        // SAFETY: 64 elements.
+        let (found, expected) = unsafe {
+            let vectors = [vector(s, four[0]), vector(s, four[1]), vector(s, four[2]), vector(s, four[3])];
+            (s.store_i8x64(bytes[0].as_mut_ptr(), vectors), Scalar.store_i8x64(bytes[1].as_mut_ptr(), four))
+        };
+        assert_eq!(bytes[0], bytes[1]);
+        let total: i32 = bytes[0].iter().map(|&byte| i32::from(byte)).sum();
+        let sums = [lanes(s, found).iter().sum::<f32>(), expected.iter().sum()];
+        assert_eq!(sums, [total as f32; 2], "sum of {four:?}");
         assert_eq!(i16s[0], i16s[1]);
         assert_eq!(pairs[0], pairs[1]);
         let butterflies = [s.butterfly::<1>(vector(s, v)), s.butterfly::<2>(vector(s, v))];

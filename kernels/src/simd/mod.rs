@@ -124,6 +124,24 @@ pub(crate) trait Simd: Copy {
         [self.reduce_max(v[0]), self.reduce_max(v[1]), self.reduce_max(v[2]), self.reduce_max(v[3])]
     }
 
+    /// The larger of two magnitudes (no sign bits) by their bits: infinity is larger than any number, NaN than infinity.
+    fn max_magnitude(self, a: Self::V, b: Self::V) -> Self::V;
+    /// The largest lane of each of four vectors of magnitudes, as [`max_magnitude`](Self::max_magnitude) has it.
+    #[inline(always)]
+    fn reduce_magnitude4(self, v: [Self::V; 4]) -> [f32; 4] {
+        let mut largest = [0.0; 4];
+        for (largest, v) in largest.iter_mut().zip(v) {
+            let (mut lanes, mut bits) = ([0.0; LANES], 0);
+            // SAFETY: sixteen elements.
+            unsafe { self.store(lanes.as_mut_ptr(), v) };
+            for lane in lanes {
+                bits = bits.max(lane.to_bits());
+            }
+            *largest = f32::from_bits(bits);
+        }
+        largest
+    }
+
     /// Asks for the cache line at `p`, which need not be readable.
     #[inline(always)]
     fn prefetch(self, p: *const u8) {

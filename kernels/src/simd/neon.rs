@@ -244,6 +244,12 @@ impl<const LEVEL: u8> Simd for Neon<LEVEL> {
         })
     }
     #[inline(always)]
+    fn max_magnitude(self, a: V, b: V) -> V {
+        let (a, b) = (each!(vreinterpretq_u32_f32, a), each!(vreinterpretq_u32_f32, b));
+        let larger = each!(vmaxq_u32, a, b);
+        each!(vreinterpretq_f32_u32, larger)
+    }
+    #[inline(always)]
     fn reduce_max(self, v: V) -> f32 {
         let quarters = greater(self, greater(self, v[0], v[2]), greater(self, v[1], v[3]));
         let pairs = greater(self, quarters, high_pairs(self, quarters, quarters));

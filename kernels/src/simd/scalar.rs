@@ -129,6 +129,10 @@ impl Simd for Scalar {
         v.map(|v| halve(v, |a, b| a + b))
     }
     #[inline(always)]
+    fn max_magnitude(self, a: V, b: V) -> V {
+        zip(a, b, |a, b| if a.to_bits() > b.to_bits() { a } else { b })
+    }
+    #[inline(always)]
     fn reduce_max(self, v: V) -> f32 {
         halve(v, |a, b| if a > b { a } else { b })
     }

@@ -86,6 +86,12 @@ fn has_the_meaning_of_scalar<S: Simd>(s: S) {
             check("abs", s.abs(va), Scalar.abs(a), true);
             check("with_sign_of", s.with_sign_of(s.abs(va), vb), Scalar.with_sign_of(Scalar.abs(a), b), true);
             check("select_lt", s.select_lt(va, vb, vc, va), Scalar.select_lt(a, b, c, a), true);
+            // Magnitudes have no sign bits; NaN is the largest, its bits are kept.
+            let (ma, mb) = (Scalar.abs(a), Scalar.abs(b));
+            check("max_magnitude", s.max_magnitude(s.abs(va), s.abs(vb)), Scalar.max_magnitude(ma, mb), true);
+            let largest = s.reduce_magnitude4([s.abs(va), s.abs(vb), s.abs(vc), s.splat(0.0)]);
+            let expected = Scalar.reduce_magnitude4([ma, mb, Scalar.abs(c), [0.0; LANES]]);
+            assert_same(&format!("reduce_magnitude4 of {a:?}, {b:?}, {c:?}"), &largest, &expected, true);
             assert_same(&format!("reduce_max of {a:?}"), &[s.reduce_max(va)], &[Scalar.reduce_max(a)], true);
             let sums = s.reduce4([va, vb, vc, va]);
             assert_same(&format!("reduce4 of {a:?}, {b:?}, {c:?}"), &sums, &Scalar.reduce4([a, b, c, a]), false);
