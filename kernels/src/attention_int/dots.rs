@@ -4,7 +4,7 @@ use super::key_values::{IntKeyValues, Tile};
 use super::{Block, Steps, TILE_VECTORS, softmax};
 use crate::LANES;
 use crate::attention::KEY_TILE;
-use crate::gemm::{tile_rows, with_tile};
+use crate::gemm::{of_this_tile, tile_rows, with_tile};
 use crate::simd::int::SimdInt;
 
 /// Gathers the outputs of all tiles.
@@ -17,7 +17,8 @@ pub(super) fn attend<S: SimdInt>(s: S, packed: &IntKeyValues, block: Block<'_>, 
         let mut query = 0;
         while query < rows {
             let n = tile_rows(rows - query, S::SCORE_TILE.rows);
-            let q = Queries { data: &queries[query * stride..], stride, offsets: &offsets[query..] };
+            let q =
+                Queries { data: &queries[query * stride..], stride: of_this_tile(stride), offsets: &offsets[query..] };
             let to = &mut scores[query * KEY_TILE..][..n * KEY_TILE];
             for from in (0..TILE_VECTORS).step_by(S::SCORE_TILE.vectors) {
                 with_tile!(n, S::SCORE_TILE, scores_tile::<S>(s, q, tile.keys, from, to));

@@ -14,7 +14,8 @@
 //! `|acc| <= 32 · 15 · 127 · 2`: far from overflow.
 
 use super::{
-    Ahead, Finish, I4_BLOCK, I4_BLOCK_BYTES, PANEL, Panels, load_vectors, matrix4, store_vectors, tile_rows, with_tile,
+    Ahead, Finish, I4_BLOCK, I4_BLOCK_BYTES, PANEL, Panels, load_vectors, matrix4, of_this_tile, store_vectors,
+    tile_rows, with_tile,
 };
 use crate::LANES;
 use crate::rows8::Rows8;
@@ -41,13 +42,14 @@ pub(crate) fn linear<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: 
             let weights = Weights { panel, vector, finish, at, outputs: w.outputs(), ahead };
             let tile = Tile {
                 x: x.row_ptr(row),
-                ldx: x.stride(),
+                ldx: of_this_tile(x.stride()),
                 blocks,
                 offsets: &x.offsets()[row * blocks..],
                 scales: &x.scales()[row * blocks..],
             };
             // SAFETY: `rows` rows of `x` from `row` on; a panel of their depth; as many rows of `out`.
             unsafe {
+                let stride = of_this_tile(stride);
                 let out = out.as_mut_ptr().add(row * stride + at);
                 with_tile!(rows, S::I4_TILE, tile_product::<S>(s, tile, weights, out, stride));
             }
@@ -97,6 +99,7 @@ unsafe fn tile_product<S: SimdInt, const R: usize, const N: usize>(
     let Weights { panel, vector, finish, at, outputs, ahead } = weights;
     let offsets = &tile.offsets[..R * blocks];
     let row_scales = &tile.scales[..R * blocks];
+    finish.ask::<S, N>(s, at);
     let mut sums = [[s.splat(0.0); N]; R];
     for (block, bytes) in panel.chunks_exact(I4_BLOCK_BYTES).enumerate() {
         for line in 0..ahead.step.div_ceil(64) {

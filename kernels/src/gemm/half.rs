@@ -3,7 +3,8 @@
 //! The same loop as `int8.rs`: panels of 32 outputs, tiles of up to 12 rows. A sum runs over the whole depth in one f32 accumulator an
 //! output, in ascending order: its rounding error is at most `depth · 2^-24` of the sum of magnitudes.
 
-use super::{Ahead, Finish, PANEL, Panels, load_vectors, matrix, store_vectors, tile_rows, with_tile};
+use super::{Ahead, Finish, PANEL, Panels, load_vectors, matrix};
+use super::{of_this_tile, store_vectors, tile_rows, with_tile};
 use crate::LANES;
 use crate::simd::int::SimdInt;
 use crate::view::{MatMut, MatRef};
@@ -63,9 +64,11 @@ pub(crate) fn linear_f16<S: SimdInt>(s: S, x: MatRef<'_>, w: Panels<'_, u16>, fi
         while row < x.rows() {
             let rows = tile_rows(x.rows() - row, S::F16_TILE.rows);
             let weights = Weights::new(w, finish, at, 2 * PANEL, (index, tiles));
+            finish.ask::<S, 2>(s, at);
             // SAFETY: `rows` rows of `x` from `row` on; a panel of their depth; as many rows of `out`.
             unsafe {
-                let tile = Tile { x: x.as_ptr().wrapping_add(row * x.stride()), ldx: x.stride() };
+                let tile = Tile { x: x.as_ptr().wrapping_add(row * x.stride()), ldx: of_this_tile(x.stride()) };
+                let stride = of_this_tile(stride);
                 let out = out.as_mut_ptr().add(row * stride + at);
                 with_tile!(rows, S::F16_TILE, f16_product::<S>(s, tile, weights, out, stride));
             }
@@ -130,9 +133,11 @@ pub(crate) fn linear_bf16<S: SimdInt>(
         while row < all_rows {
             let rows = tile_rows(all_rows - row, S::BF16_TILE.rows);
             let weights = Weights::new(w, finish, at, 4 * PANEL, (index, tiles));
+            finish.ask::<S, 2>(s, at);
             // SAFETY: `rows` rows of `x` from `row` on; a panel of their depth; as many rows of `out`.
             unsafe {
-                let tile = Tile { x: x.as_ptr().add(row * depth), ldx: depth };
+                let tile = Tile { x: x.as_ptr().add(row * depth), ldx: of_this_tile(depth) };
+                let stride = of_this_tile(stride);
                 let out = out.as_mut_ptr().add(row * stride + at);
                 with_tile!(rows, S::BF16_TILE, bf16_product::<S>(s, tile, weights, out, stride));
             }

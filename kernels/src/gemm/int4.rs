@@ -18,8 +18,8 @@
 use std::cell::Cell;
 
 use super::{
-    Ahead, Coming, Finish, I4_GROUP, I4_GROUP_BYTES, PANEL, PREFETCH_BYTES, Panels, Source, int8, matrix, tile_rows,
-    with_tile,
+    Ahead, Coming, Finish, I4_GROUP, I4_GROUP_BYTES, PANEL, PREFETCH_BYTES, Panels, Source, int8, matrix, of_this_tile,
+    tile_rows, with_tile,
 };
 use crate::buffer::Buffer;
 use crate::rows8::Rows8;
@@ -69,7 +69,9 @@ fn few_rows<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: Finish<'_
         while row < x.rows() {
             let rows = tile_rows(x.rows() - row, S::FEW_I4_TILE.rows);
             let ahead = Ahead::of(panel, I4_GROUP_BYTES, index, tiles);
-            let tile = Tile { x, row, panel, finish, at, outputs, ahead, streams: tiles == 1 };
+            let ldx = of_this_tile(x.stride());
+            let tile = Tile { x, row, ldx, panel, finish, at, outputs, ahead, streams: tiles == 1 };
+            let stride = of_this_tile(stride);
             // SAFETY: `rows` rows of `x` from `row` on; a panel of their depth; as many rows of `out`.
             unsafe {
                 let out = out.as_mut_ptr().add(row * stride + at);
@@ -87,6 +89,8 @@ struct Tile<'a> {
     x: Rows8<'a>,
     /// The first row.
     row: usize,
+    /// Bytes between rows.
+    ldx: usize,
     panel: &'a [u8],
     finish: Finish<'a>,
     /// The panel's first output.
@@ -112,7 +116,8 @@ struct Group([u8; UNPACKED]);
 /// are; `N` is 2.
 #[inline(always)]
 unsafe fn tile_product<S: SimdInt, const R: usize, const N: usize>(s: S, tile: Tile<'_>, out: *mut f32, ldo: usize) {
-    let Tile { x, row, panel, finish, at, outputs, ahead, streams } = tile;
+    let Tile { x, row, ldx, panel, finish, at, outputs, ahead, streams } = tile;
+    finish.ask::<S, N>(s, at);
     let mut acc = int8::begin_sums::<S, R, N>(s, &x.offsets()[row..][..R]);
     let mut bytes = Group([0; UNPACKED]);
     let groups = panel.len() / I4_GROUP_BYTES;
@@ -139,7 +144,7 @@ unsafe fn tile_product<S: SimdInt, const R: usize, const N: usize>(s: S, tile: T
                 s.unpack4(from, bytes.0.as_mut_ptr());
                 let depth = (x.depth() - first).min(I4_GROUP);
                 let x = x.row_ptr(row).add(first);
-                int8::add_dots::<S, R, N, 1>(s, &mut acc, x, tile.x.stride(), bytes.0.as_ptr(), depth, ahead);
+                int8::add_dots::<S, R, N, 1>(s, &mut acc, x, ldx, bytes.0.as_ptr(), depth, ahead);
             }
         }
     }

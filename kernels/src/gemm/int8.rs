@@ -21,7 +21,8 @@
 
 use std::sync::atomic::{Ordering, compiler_fence};
 
-use super::{Ahead, Finish, PANEL, PREFETCH_BYTES, Source, load_vectors, matrix, store_vectors, tile_rows, with_tile};
+use super::{Ahead, Finish, PANEL, PREFETCH_BYTES, Source};
+use super::{load_vectors, matrix, of_this_tile, store_vectors, tile_rows, with_tile};
 use crate::LANES;
 use crate::isa::reads_one_stream;
 use crate::rows8::Rows8;
@@ -58,7 +59,8 @@ pub(crate) fn linear<S: SimdInt, W: Source<u8>>(s: S, x: Rows8<'_>, mut w: W, fi
                 ahead.far |= far;
                 let weights = Weights { panel, from: at % PANEL * 4, finish, at, outputs, ahead, streams };
                 let (offsets, scales) = (&x.offsets()[row..], &x.scales()[row..]);
-                let tile = Tile { x: x.row_ptr(row), ldx: x.stride(), offsets, scales };
+                let tile = Tile { x: x.row_ptr(row), ldx: of_this_tile(x.stride()), offsets, scales };
+                let stride = of_this_tile(stride);
                 // SAFETY: `rows` rows of `x` from `row` on; a panel of their depth; as many rows of `out`.
                 unsafe {
                     let out = out.as_mut_ptr().add(row * stride + at);
@@ -110,6 +112,7 @@ unsafe fn tile_product<S: SimdInt, const R: usize, const N: usize>(
 ) {
     let (offsets, row_scales) = (&tile.offsets[..R], &tile.scales[..R]);
     let quads = weights.panel.len() / (4 * PANEL);
+    weights.finish.ask::<S, N>(s, weights.at);
     if !weights.streams && !weights.ahead.far {
         // Where the results of many rows go: they would wait for their lines at the end (measured on Zen 4, whole passes: 1x512 1.01 to
         // 1.03, 8x128 1.02).

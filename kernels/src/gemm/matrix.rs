@@ -136,6 +136,7 @@ unsafe fn linear<S: SimdInt, const INT8: bool, T, W: Source<T>>(
         let (panel, coming) = w.ready(s, at / PANEL, blocks);
         let scales = load_vectors::<S, 2>(s, finish.scales, at, 1.0);
         let bias = load_vectors::<S, 2>(s, finish.bias, at, 0.0);
+        finish.ask::<S, 2>(s, at + PANEL);
         for block in 0..blocks {
             let (own, pair) = registers_of(block, x.rows);
             let ahead = coming.share(x.bytes / STEP, block, blocks);
@@ -232,6 +233,7 @@ pub(crate) fn linear_few_i4<S: SimdInt>(
     let mut bytes = Aligned([[0u8; UNPACKED]; GROUPS]);
     let (mut sums, mut more) = (Sums::default(), Sums::default());
     for at in (0..w.outputs()).step_by(PANEL) {
+        finish.ask::<S, 2>(s, at);
         for (piece, groups) in w.panel(at / PANEL).chunks(GROUPS * I4_GROUP_BYTES).enumerate() {
             // Half of the piece behind is asked for now, the other half while this one is used up: memory has work all the time.
             let (next, half) = (groups.as_ptr().wrapping_add(groups.len()), groups.len() / 2);
