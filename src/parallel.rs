@@ -5,7 +5,7 @@
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A fixed number of threads that belong to one model.
 #[derive(Debug)]
@@ -25,7 +25,8 @@ impl Team {
     }
 
     /// Runs `f` on every task, each exactly once; `scratch` makes what a thread keeps between its tasks. Tasks that follow each other are
-    /// mostly run by one thread, one after another: what they read in sequence is a stream of that thread's.
+    /// mostly run by one thread, one after another: what they read in sequence is a stream of that thread's. The first ones are those of the thread
+    /// that calls, and so on: lists that are cut alike find in each thread's caches what the list before has left there.
     pub(crate) fn for_each<T: Send, S>(
         &self,
         tasks: Vec<T>,
@@ -40,9 +41,7 @@ impl Team {
         // A task is taken out of its slot once; the lock is never contended, for every index is handed out once.
         let slots: Vec<Mutex<Option<T>>> = tasks.into_iter().map(|task| Mutex::new(Some(task))).collect();
         let runs = Runs::new(slots.len(), self.threads());
-        let joined = AtomicUsize::new(0);
-        self.team.run(&|| {
-            let run = joined.fetch_add(1, Ordering::Relaxed);
+        self.team.run(&|run| {
             let mut own = None;
             while let Some(index) = runs.next(run) {
                 let task = slots[index].lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
@@ -145,6 +144,7 @@ impl Runs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::AtomicUsize;
 
     #[test]
     fn a_run_is_gone_through_in_order_then_the_longest_is_taken_from_behind() {

@@ -12,7 +12,7 @@ const ALL: EncodeOptions = EncodeOptions {
     normalize: None,
     special_tokens: trivec::SpecialTokens::Parse,
 };
-const THREADS: [usize; 3] = [1, 2, 8];
+const THREADS: [usize; 4] = [1, 2, 3, 8];
 const NEIGHBOURS: usize = 64;
 
 fn options(threads: usize, isa: Option<&str>) -> LoadOptions {

@@ -134,7 +134,8 @@ impl Activations {
     }
 }
 
-/// Rows of a task that works row by row: a share for every thread of a short text, at most 32.
+/// Rows of a task that works row by row: a share for every thread, in equal parts of at most 32.
 pub(crate) fn rows_of_a_task(compute: Compute<'_>, rows: usize) -> usize {
-    rows.div_ceil(compute.team.threads()).clamp(1, 32)
+    let share = rows.div_ceil(compute.team.threads());
+    share.div_ceil(share.div_ceil(32).max(1)).max(1)
 }

@@ -44,13 +44,17 @@ fn project(compute: Compute<'_>, weights: &LayerWeights, batch: &TextBatch, want
     // The three share their input, so they share its form.
     let form = weights.query.input();
     let input = ws.input.input(form, &ws.states);
-    let mut tasks = Vec::new();
-    tasks.extend(LinearTask::cut(compute, input, &weights.key, ws.keys.view_mut()));
-    tasks.extend(LinearTask::cut(compute, input, &weights.value, ws.values.view_mut()));
+    // A thread takes the texts, or the heads, whose attention is its own.
+    let cut = match batch.ranges().count() >= compute.team.threads() {
+        true => LinearTask::cut,
+        false => LinearTask::cut_outputs,
+    };
+    let mut tasks = cut(compute, input, &weights.key, ws.keys.view_mut());
+    tasks.extend(cut(compute, input, &weights.value, ws.values.view_mut()));
     if wanted == Wanted::AllTokens {
-        tasks.extend(LinearTask::cut(compute, input, &weights.query, ws.queries.view_mut()));
+        tasks.extend(cut(compute, input, &weights.query, ws.queries.view_mut()));
     }
-    run_linear(compute, tasks, false);
+    run_linear(compute, LinearTask::in_turns(tasks), false);
     if wanted == Wanted::FirstTokens {
         let (texts, hidden) = (batch.ranges().count(), ws.states.cols());
         for matrix in [&mut ws.queries, &mut ws.context, &mut ws.branch] {

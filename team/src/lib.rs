@@ -23,7 +23,7 @@ pub const SPIN: Duration = Duration::from_micros(60);
 const SPINS_PER_LOOK: usize = 64;
 
 /// The function of a section, with its lifetime taken off.
-type Job = *const (dyn Fn() + Sync);
+type Job = *const (dyn Fn(usize) + Sync);
 
 /// In [`Shared::state`]: the section's number is above, the number of helpers inside it below.
 const SECTION: u64 = 1 << 32;
@@ -103,24 +103,25 @@ impl Team {
         self.helpers.len() + 1
     }
 
-    /// Calls `f` on this thread and at once on those of the team that come in time; returns when all calls have returned. `f` must get all
-    /// its work done by however few calls there are: a team that is busy with another caller's section adds none.
+    /// Calls `f` on this thread and at once on those of the team that come in time; returns when all calls have returned. `f` is told whose call
+    /// it is, 0 for this thread's and always the same number for each of the others', so that a thread can find what it had in its caches. It must
+    /// get all its work done by however few calls there are: a team that is busy with another caller's section adds none.
     ///
     /// # Panics
     /// If a call panics, with its panic, after all have returned.
-    pub fn run(&self, f: &(dyn Fn() + Sync)) {
+    pub fn run(&self, f: &(dyn Fn(usize) + Sync)) {
         if self.helpers.is_empty() {
-            return f();
+            return f(0);
         }
         let _caller = match self.caller.try_lock() {
             Ok(guard) => guard,
-            Err(TryLockError::WouldBlock) => return f(),
+            Err(TryLockError::WouldBlock) => return f(0),
             // A panic in `f` poisons the lock; it guards no data.
             Err(TryLockError::Poisoned(guard)) => guard.into_inner(),
         };
         let shared = &*self.shared;
         // SAFETY: only the lifetime changes. No helper is inside the section when this function returns, and none can enter it.
-        let job = unsafe { std::mem::transmute::<*const (dyn Fn() + Sync + '_), Job>(std::ptr::from_ref(f)) };
+        let job = unsafe { std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), Job>(std::ptr::from_ref(f)) };
         // SAFETY: this thread holds `caller`, and the last section was closed and left by all: nobody reads the cell.
         unsafe { *shared.job.get() = Some(job) };
         let number = (shared.state.load(Ordering::Relaxed) / SECTION).wrapping_add(1);
@@ -130,7 +131,7 @@ impl Team {
                 helper.unpark();
             }
         }
-        let own = catch_unwind(AssertUnwindSafe(f));
+        let own = catch_unwind(AssertUnwindSafe(|| f(0)));
         // Whatever happened, no helper may be left inside `f`.
         shared.state.fetch_or(CLOSED, Ordering::SeqCst);
         let mut spins = 0usize;
@@ -177,7 +178,7 @@ fn help(shared: &Shared, index: usize) {
         if let Some(job) = job {
             // SAFETY: the caller waits inside the borrow that the pointer was made of until this helper has left.
             let f = unsafe { &*job };
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(f)) {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| f(index + 1))) {
                 let mut first = shared.panic.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 match *first {
                     None => *first = Some(panic),
@@ -238,7 +239,7 @@ mod tests {
     /// A section that ends when every thread of the team has come.
     fn meet(team: &Team) {
         let here = AtomicUsize::new(0);
-        team.run(&|| {
+        team.run(&|_| {
             here.fetch_add(1, Ordering::SeqCst);
             while here.load(Ordering::SeqCst) < team.threads() {
                 std::thread::yield_now();
@@ -257,11 +258,31 @@ mod tests {
     }
 
     #[test]
+    fn every_thread_has_a_number_of_its_own() {
+        let team = Team::new(3).unwrap();
+        let threads: Vec<Mutex<Option<std::thread::ThreadId>>> = (0..3).map(|_| Mutex::new(None)).collect();
+        for _ in 0..300 {
+            let here = AtomicUsize::new(0);
+            team.run(&|number| {
+                let own = std::thread::current().id();
+                assert_eq!(*threads[number].lock().unwrap().get_or_insert(own), own);
+                here.fetch_add(1, Ordering::SeqCst);
+                while here.load(Ordering::SeqCst) < 3 {
+                    std::thread::yield_now();
+                }
+            });
+        }
+        assert_eq!(*threads[0].lock().unwrap(), Some(std::thread::current().id()));
+        let seen: std::collections::HashSet<_> = threads.iter().map(|thread| *thread.lock().unwrap()).collect();
+        assert_eq!(seen.len(), 3);
+    }
+
+    #[test]
     fn all_work_is_done_whoever_comes() {
         let team = Team::new(3).unwrap();
         for _ in 0..2000 {
             let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
-            team.run(&|| {
+            team.run(&|_| {
                 while next.fetch_add(1, Ordering::Relaxed) < 5 {
                     done.fetch_add(1, Ordering::Relaxed);
                 }
@@ -286,8 +307,8 @@ mod tests {
     fn a_busy_team_leaves_the_work_to_the_caller() {
         let team = Team::new(2).unwrap();
         let inner = AtomicUsize::new(0);
-        team.run(&|| {
-            team.run(&|| {
+        team.run(&|_| {
+            team.run(&|_| {
                 inner.fetch_add(1, Ordering::Relaxed);
             });
         });
@@ -302,7 +323,7 @@ mod tests {
         for of_helper in [false, true, false] {
             let here = AtomicUsize::new(0);
             let result = catch_unwind(AssertUnwindSafe(|| {
-                team.run(&|| {
+                team.run(&|_| {
                     here.fetch_add(1, Ordering::SeqCst);
                     while here.load(Ordering::SeqCst) < 3 {
                         std::thread::yield_now();
@@ -326,7 +347,7 @@ mod tests {
                 scope.spawn(|| {
                     for _ in 0..200 {
                         let next = AtomicUsize::new(0);
-                        team.run(&|| {
+                        team.run(&|_| {
                             while next.fetch_add(1, Ordering::Relaxed) < 10 {
                                 total.fetch_add(1, Ordering::Relaxed);
                             }
