@@ -13,6 +13,13 @@ pub(crate) struct Compute<'a> {
     pub team: &'a Team,
 }
 
+impl<'a> Compute<'a> {
+    /// This thread alone.
+    pub(crate) fn alone(self) -> Compute<'a> {
+        Compute { team: Team::alone(), ..self }
+    }
+}
+
 /// `out = x Wᵀ + b` for some rows and outputs.
 pub(crate) struct LinearTask<'a> {
     /// `[rows, inputs]`
@@ -37,7 +44,7 @@ impl<'a> LinearTask<'a> {
         Self::of_blocks(x, linear, cut_shares(out, blocks, 1), |block| block.row)
     }
 
-    /// A share of the outputs for each thread after the other's.
+    /// A share of the outputs for each thread after the other's, however many rows there are.
     pub(crate) fn cut_outputs(
         compute: Compute<'_>,
         x: Input<'a>,
@@ -45,19 +52,16 @@ impl<'a> LinearTask<'a> {
         out: MatMut<'a>,
     ) -> Vec<LinearTask<'a>> {
         let (blocks, threads) = (row_blocks(compute, x, &out), compute.team.threads());
+        let (rows, cols) = (out.rows().div_ceil(blocks).max(1), out.cols());
+        if threads == 1 {
+            return Self::of_blocks(x, linear, out.into_blocks(rows, cols.max(1)), |_| 0);
+        }
+        if blocks > 1 && !rows_are_shared(compute, out.rows()) {
+            // Enough for all, and small enough to be shared.
+            return Self::of_blocks(x, linear, out.into_blocks(rows, TASK_OUTPUTS), |block| block.row);
+        }
         let share = share_of_outputs(&out, threads);
         Self::of_blocks(x, linear, cut_shares(out, blocks, threads), |block| block.col / share)
-    }
-
-    /// The tasks of one thread, for all of `out`.
-    pub(crate) fn of_one_thread(
-        compute: Compute<'_>,
-        x: Input<'a>,
-        linear: &'a Linear,
-        out: MatMut<'a>,
-    ) -> Vec<LinearTask<'a>> {
-        let blocks = row_blocks(compute, x, &out);
-        Self::of_blocks(x, linear, cut_shares(out, blocks, 1), |_| 0)
     }
 
     /// The tasks of several layers over the same rows, all of a turn after each other.
@@ -92,6 +96,10 @@ fn row_blocks(compute: Compute<'_>, x: Input<'_>, out: &MatMut<'_>) -> usize {
 fn share_of_outputs(out: &MatMut<'_>, shares: usize) -> usize {
     out.cols().div_ceil(shares).next_multiple_of(PANEL)
 }
+
+/// Outputs of a task of many rows that all threads share: enough work (25 MFLOP at 96 rows and a depth of 1,024) to hide the cost of handing it out,
+/// little enough to share.
+const TASK_OUTPUTS: usize = 128;
 
 /// Fewest rows of a thread, for each thread there is, that make it worth that every thread reads all weights: memory has to bring them for all of
 /// them in the time that the rows' products take.

@@ -4,8 +4,8 @@
 
 use std::io;
 use std::ops::{Deref, DerefMut};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 /// A fixed number of threads that belong to one model.
 #[derive(Debug)]
@@ -18,6 +18,12 @@ impl Team {
     pub(crate) fn new(threads: Option<usize>) -> io::Result<Team> {
         let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
         Ok(Team { team: trivec_team::Team::new(threads)? })
+    }
+
+    /// The calling thread and no other.
+    pub(crate) fn alone() -> &'static Team {
+        static ALONE: OnceLock<Team> = OnceLock::new();
+        ALONE.get_or_init(|| Team { team: trivec_team::Team::alone() })
     }
 
     pub(crate) fn threads(&self) -> usize {
@@ -70,6 +76,11 @@ impl<T: Default> Pool<T> {
     pub(crate) fn take(&self) -> Pooled<'_, T> {
         let mut free = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         Pooled { item: free.pop().unwrap_or_default(), pool: self }
+    }
+
+    /// The sum of `f` over what nobody has.
+    pub(crate) fn sum(&self, f: impl Fn(&T) -> usize) -> usize {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).iter().map(f).sum()
     }
 }
 

@@ -60,4 +60,40 @@ impl Matrix {
     pub(crate) fn row(&self, row: usize) -> &[f32] {
         &self.data[row * self.stride()..][..self.cols]
     }
+
+    /// All rows.
+    pub(crate) fn rows_mut(&mut self) -> RowsMut<'_> {
+        let (rows, cols, stride) = (self.rows, self.cols, self.stride());
+        RowsMut { data: &mut self.data[..rows * stride], rows, cols, stride }
+    }
+}
+
+/// Whole consecutive rows of a matrix, to be read and written.
+#[derive(Debug)]
+pub(crate) struct RowsMut<'a> {
+    data: &'a mut [f32],
+    rows: usize,
+    cols: usize,
+    stride: usize,
+}
+
+impl<'a> RowsMut<'a> {
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(crate) fn view(&self) -> MatRef<'_> {
+        MatRef::new(self.data, self.rows, self.cols, self.stride)
+    }
+
+    pub(crate) fn view_mut(&mut self) -> MatMut<'_> {
+        MatMut::new(self.data, self.rows, self.cols, self.stride)
+    }
+
+    /// So many rows at a time, and where each block begins.
+    pub(crate) fn into_blocks(self, rows: usize) -> impl Iterator<Item = (usize, RowsMut<'a>)> {
+        let (cols, stride) = (self.cols, self.stride);
+        let blocks = self.data.chunks_mut(rows * stride).enumerate();
+        blocks.map(move |(index, data)| (index * rows, RowsMut { rows: data.len() / stride, data, cols, stride }))
+    }
 }

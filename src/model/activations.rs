@@ -3,7 +3,7 @@
 use trivec_kernels::{Buffer, Rows8, Rows8Kind, row8_stride};
 
 use crate::compute::Compute;
-use crate::tensor::Matrix;
+use crate::tensor::MatRef;
 use crate::weights::{Input, InputForm};
 
 /// Buffers for the input rows of one linear layer after another; they grow to the largest and stay.
@@ -17,7 +17,7 @@ pub(crate) struct Activations {
 
 /// Rows that one task writes.
 #[derive(Debug)]
-pub(crate) enum RowsMut<'a> {
+pub(crate) enum InputRows<'a> {
     /// The states are taken as they are.
     F32,
     Bf16 {
@@ -32,7 +32,7 @@ pub(crate) enum RowsMut<'a> {
     },
 }
 
-impl RowsMut<'_> {
+impl InputRows<'_> {
     /// Writes row `row` of these rows from `values`; `scratch` is as long as they.
     pub(crate) fn write(
         &mut self,
@@ -43,8 +43,8 @@ impl RowsMut<'_> {
         scratch: &mut [f32],
     ) {
         match self {
-            RowsMut::F32 => {}
-            RowsMut::Bf16 { data, depth } => {
+            InputRows::F32 => {}
+            InputRows::Bf16 { data, depth } => {
                 let out = &mut data[row * *depth..][..*depth];
                 let prepare = form.prepare();
                 let values = match prepare.centre {
@@ -57,7 +57,7 @@ impl RowsMut<'_> {
                 compute.kernels.round_bf16(values, out);
                 out[values.len()..].fill(0);
             }
-            RowsMut::Rows8 { kind, data, scales, offsets } => {
+            InputRows::Rows8 { kind, data, scales, offsets } => {
                 let depth = values.len();
                 let (stride, n, m) = (row8_stride(depth), kind.scales(depth), kind.offsets(depth));
                 let (data, scales) = (&mut data[row * stride..][..stride], &mut scales[row * n..][..n]);
@@ -70,15 +70,21 @@ impl RowsMut<'_> {
 
 impl Activations {
     /// Makes room for `[rows, depth]` in `form`, and hands it out in blocks of `block` rows.
-    pub(crate) fn blocks_mut(&mut self, form: &InputForm, rows: usize, depth: usize, block: usize) -> Vec<RowsMut<'_>> {
+    pub(crate) fn blocks_mut(
+        &mut self,
+        form: &InputForm,
+        rows: usize,
+        depth: usize,
+        block: usize,
+    ) -> Vec<InputRows<'_>> {
         let blocks = rows.div_ceil(block);
         match form {
-            InputForm::F32 => (0..blocks).map(|_| RowsMut::F32).collect(),
+            InputForm::F32 => (0..blocks).map(|_| InputRows::F32).collect(),
             InputForm::Bf16 { .. } => {
                 let depth = depth.next_multiple_of(2);
                 self.halves.grow(rows * depth);
                 let data = self.halves[..rows * depth].chunks_mut(block * depth);
-                data.map(|data| RowsMut::Bf16 { data, depth }).collect()
+                data.map(|data| InputRows::Bf16 { data, depth }).collect()
             }
             &InputForm::Rows8 { kind, .. } => {
                 let (stride, n, m) = (row8_stride(depth), kind.scales(depth), kind.offsets(depth));
@@ -89,16 +95,16 @@ impl Activations {
                 let scales = self.scales[..rows * n].chunks_mut(block * n);
                 let offsets = self.offsets[..rows * m].chunks_mut(block * m);
                 let parts = data.zip(scales).zip(offsets);
-                parts.map(|((data, scales), offsets)| RowsMut::Rows8 { kind, data, scales, offsets }).collect()
+                parts.map(|((data, scales), offsets)| InputRows::Rows8 { kind, data, scales, offsets }).collect()
             }
         }
     }
 
     /// The rows that were written; for f32, `states` themselves, which are `[rows, depth]`.
-    pub(crate) fn input<'a>(&'a self, form: &InputForm, states: &'a Matrix) -> Input<'a> {
+    pub(crate) fn input<'a>(&'a self, form: &InputForm, states: MatRef<'a>) -> Input<'a> {
         let (rows, depth) = (states.rows(), states.cols());
         match form {
-            InputForm::F32 => Input::F32(states.view()),
+            InputForm::F32 => Input::F32(states),
             InputForm::Bf16 { .. } => {
                 let depth = depth.next_multiple_of(2);
                 Input::Bf16 { data: &self.halves[..rows * depth], depth }
@@ -115,7 +121,7 @@ impl Activations {
     }
 
     /// Writes all rows of `states` in the form that a layer takes.
-    pub(crate) fn fill(&mut self, compute: Compute<'_>, form: &InputForm, states: &Matrix) {
+    pub(crate) fn fill(&mut self, compute: Compute<'_>, form: &InputForm, states: MatRef<'_>) {
         if matches!(form, InputForm::F32) {
             return;
         }
@@ -125,7 +131,7 @@ impl Activations {
         compute.team.for_each(
             tasks,
             || vec![0.0; depth],
-            |scratch, (index, mut out): (usize, RowsMut<'_>)| {
+            |scratch, (index, mut out): (usize, InputRows<'_>)| {
                 for (row, at) in (index * block..rows.min((index + 1) * block)).enumerate() {
                     out.write(compute, form, row, states.row(at), scratch);
                 }

@@ -12,8 +12,8 @@ use crate::config::ModelConfig;
 use crate::tensor::{MatMut, MatRef, Matrix};
 use crate::weights::{LayerWeights, Site, WeightFormat};
 
-/// `branch ← Concat(softmax(Q Kᵀ / √head_dim) V) W_o + b_o` (Vaswani et al. 2017, §3.2), text by text. `ws.input` holds the states as
-/// the projections take them.
+/// `context ← Concat(softmax(Q Kᵀ / √head_dim) V)` (Vaswani et al. 2017, §3.2), text by text. `ws.input` holds the states as the projections
+/// take them.
 ///
 /// If only each text's first token is wanted, the states become those tokens' alone and nothing is computed for the others but their
 /// keys and values.
@@ -25,25 +25,21 @@ pub(crate) fn attention(
     wanted: Wanted,
     ws: &mut Workspace,
 ) {
-    show(&ws.observer, compute.team, (index, Site::Attention), &ws.states);
+    show(&ws.observer, compute.team, (index, Site::Attention), ws.states.view());
     project(compute, weights, batch, wanted, ws);
     if weights.query.format() == WeightFormat::Int8 || weights.query.format() == WeightFormat::Int4 {
         attend_int(compute, config, batch, wanted, ws);
     } else {
         attend(compute, config, batch, wanted, ws);
     }
-    show(&ws.observer, compute.team, (index, Site::AttentionOutput), &ws.context);
-    let output = &weights.attention_output;
-    ws.input.fill(compute, output.input(), &ws.context);
-    let input = ws.input.input(output.input(), &ws.context);
-    run_linear(compute, LinearTask::cut(compute, input, output, ws.branch.view_mut()), false);
+    show(&ws.observer, compute.team, (index, Site::AttentionOutput), ws.context.view());
 }
 
 /// Queries, keys and values of all heads.
 fn project(compute: Compute<'_>, weights: &LayerWeights, batch: &TextBatch, wanted: Wanted, ws: &mut Workspace) {
     // The three share their input, so they share its form.
     let form = weights.query.input();
-    let input = ws.input.input(form, &ws.states);
+    let input = ws.input.input(form, ws.states.view());
     // A thread takes the texts, or the heads, whose attention is its own.
     let cut = match batch.ranges().count() >= compute.team.threads() {
         true => LinearTask::cut,
@@ -57,17 +53,16 @@ fn project(compute: Compute<'_>, weights: &LayerWeights, batch: &TextBatch, want
     run_linear(compute, LinearTask::in_turns(tasks), false);
     if wanted == Wanted::FirstTokens {
         let (texts, hidden) = (batch.ranges().count(), ws.states.cols());
-        for matrix in [&mut ws.queries, &mut ws.context, &mut ws.branch] {
+        for matrix in [&mut ws.queries, &mut ws.context, &mut ws.spare] {
             matrix.reshape(texts, hidden);
         }
-        // The branch lends its room to the first tokens' states, then they change places.
+        // The first tokens' states, which then change places with all.
         for (text, range) in batch.ranges().enumerate() {
-            ws.branch.view_mut().row_mut(text).copy_from_slice(ws.states.row(range.start));
+            ws.spare.view_mut().row_mut(text).copy_from_slice(ws.states.row(range.start));
         }
-        std::mem::swap(&mut ws.states, &mut ws.branch);
-        ws.branch.reshape(texts, hidden);
-        ws.input.fill(compute, form, &ws.states);
-        let input = ws.input.input(form, &ws.states);
+        std::mem::swap(&mut ws.states, &mut ws.spare);
+        ws.input.fill(compute, form, ws.states.view());
+        let input = ws.input.input(form, ws.states.view());
         run_linear(compute, LinearTask::cut(compute, input, &weights.query, ws.queries.view_mut()), false);
     }
 }

@@ -69,7 +69,7 @@ impl Encoder {
         embed(compute, &self.config, &self.weights, batch, ws.states.view_mut());
         let layers = &self.weights.layers;
         if let Some(first) = layers.first() {
-            ws.input.fill(compute, first.query.input(), &ws.states);
+            ws.input.fill(compute, first.query.input(), ws.states.view());
         }
         for (index, weights) in layers.iter().enumerate() {
             let (next, wanted) = match layers.get(index + 1) {

@@ -3,22 +3,20 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::parallel::Team;
-use crate::tensor::Matrix;
+use crate::tensor::MatRef;
 use crate::weights::Site;
 
 /// Who looks at the inputs of the linear layers while a model runs.
 pub(crate) trait Observe: std::fmt::Debug + Send {
     /// Takes the rows that enter a layer; `team` has nothing else to do meanwhile.
-    fn see(&mut self, team: &Team, layer: usize, site: Site, rows: &Matrix);
+    fn see(&mut self, team: &Team, layer: usize, site: Site, rows: MatRef<'_>);
 }
 
+/// The observer, if there is one.
+pub(crate) type Watch = Option<Arc<Mutex<dyn Observe>>>;
+
 /// Shows the observer, if there is one, what enters a layer.
-pub(super) fn show(
-    observer: &Option<Arc<Mutex<dyn Observe>>>,
-    team: &Team,
-    (layer, site): (usize, Site),
-    rows: &Matrix,
-) {
+pub(super) fn show(observer: &Watch, team: &Team, (layer, site): (usize, Site), rows: MatRef<'_>) {
     if let Some(observer) = observer {
         observer.lock().unwrap_or_else(PoisonError::into_inner).see(team, layer, site, rows);
     }
@@ -52,7 +50,7 @@ pub(crate) struct Observer {
 }
 
 impl Observe for Observer {
-    fn see(&mut self, _team: &Team, layer: usize, site: Site, rows: &Matrix) {
+    fn see(&mut self, _team: &Team, layer: usize, site: Site, rows: MatRef<'_>) {
         if self.layers.len() <= layer {
             self.layers.resize_with(layer + 1, Default::default);
         }

@@ -2,12 +2,10 @@
 //!
 //! A workspace takes any batch and keeps its memory for the next one: the engine holds a few and drops the large ones when idle.
 
-use std::sync::{Arc, Mutex};
-
 use trivec_kernels::{AttentionShape, IntKeyValues, IntScratch};
 
 use super::activations::Activations;
-use super::observe::Observe;
+use super::observe::Watch;
 use crate::config::ModelConfig;
 use crate::parallel::Pool;
 use crate::tensor::Matrix;
@@ -22,10 +20,10 @@ pub(crate) struct Workspace {
     /// `[tokens, hidden]`: what each layer reads and replaces. After a last layer that was asked for the first tokens alone,
     /// `[texts, hidden]`.
     pub states: Matrix,
-    /// The states (or the context) as the next linear layer takes them.
+    /// The states as the projections of the next attention take them.
     pub input: Activations,
-    /// `[tokens, hidden]`: the output of attention or feed-forward, before it is added to the states.
-    pub branch: Matrix,
+    /// `[texts, hidden]`: room for the states of each text's first token.
+    pub spare: Matrix,
     /// `[tokens, hidden]`: the heads' outputs side by side.
     pub context: Matrix,
     /// `[tokens, hidden]` each.
@@ -38,12 +36,29 @@ pub(crate) struct Workspace {
     pub key_values: Vec<IntKeyValues>,
     /// Integer attention: what each thread computes heads in.
     pub heads: Pool<HeadScratch>,
-    /// `[min(tokens, FFN_ROWS), ffn]`
+    /// What lies behind attention: one for all threads together, or one for each.
+    pub scratch: Pool<RowScratch>,
+    /// Who looks at the inputs of the linear layers while a model is calibrated.
+    pub observer: Watch,
+}
+
+/// What the part of a layer behind attention is computed in, of `rows` tokens.
+#[derive(Debug, Default)]
+pub(crate) struct RowScratch {
+    /// The context, then the states, as the next linear layer takes them.
+    pub input: Activations,
+    /// `[rows, hidden]`: the output of attention or feed-forward, before it is added to the states.
+    pub branch: Matrix,
+    /// `[min(rows, FFN_ROWS), ffn]`
     pub inner: Matrix,
     /// `inner` as the second feed-forward layer takes it.
     pub inner_input: Activations,
-    /// Who looks at the inputs of the linear layers while a model is calibrated.
-    pub observer: Option<Arc<Mutex<dyn Observe>>>,
+}
+
+impl RowScratch {
+    fn bytes(&self) -> usize {
+        self.branch.bytes() + self.inner.bytes()
+    }
 }
 
 /// What a thread computes a head of integer attention in; its keys and values if the text is short.
@@ -57,19 +72,17 @@ impl Workspace {
     /// Makes room for a batch.
     pub(crate) fn fit(&mut self, config: &ModelConfig, tokens: usize) {
         let hidden = config.hidden;
-        for matrix in
-            [&mut self.states, &mut self.branch, &mut self.context, &mut self.queries, &mut self.keys, &mut self.values]
-        {
+        for matrix in [&mut self.states, &mut self.context, &mut self.queries, &mut self.keys, &mut self.values] {
             matrix.reshape(tokens, hidden);
         }
-        self.inner.reshape(tokens.min(FFN_ROWS), config.ffn);
     }
 
     /// Bytes of the largest buffers, which decide whether the workspace is worth keeping.
     pub(crate) fn bytes(&self) -> usize {
-        let matrices =
-            [&self.states, &self.branch, &self.context, &self.queries, &self.keys, &self.values, &self.inner];
-        matrices.iter().map(|matrix| matrix.bytes()).sum::<usize>() + self.packed.capacity() * size_of::<f32>()
+        let matrices = [&self.states, &self.spare, &self.context, &self.queries, &self.keys, &self.values];
+        matrices.iter().map(|matrix| matrix.bytes()).sum::<usize>()
+            + self.packed.capacity() * size_of::<f32>()
+            + self.scratch.sum(RowScratch::bytes)
     }
 }
 

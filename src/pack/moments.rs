@@ -21,7 +21,6 @@ use crate::engine::Model;
 use crate::error::Result;
 use crate::model::Observe;
 use crate::parallel::Team;
-use crate::tensor::Matrix;
 use crate::weights::Site;
 
 /// Inputs whose moments are known of each other.
@@ -54,7 +53,7 @@ struct Moments {
 }
 
 impl Observe for Moments {
-    fn see(&mut self, team: &Team, layer: usize, site: Site, rows: &Matrix) {
+    fn see(&mut self, team: &Team, layer: usize, site: Site, rows: MatRef<'_>) {
         if self.layers.len() <= layer {
             self.layers.resize_with(layer + 1, Default::default);
         }

@@ -79,15 +79,7 @@ impl Team {
     /// What the operating system says if it does not give so many.
     pub fn new(threads: usize) -> std::io::Result<Team> {
         let helpers = threads.max(1) - 1;
-        let shared = Arc::new(Shared {
-            state: AtomicU64::new(CLOSED),
-            job: UnsafeCell::new(None),
-            stop: AtomicBool::new(false),
-            spin: std::thread::available_parallelism().is_ok_and(|cpus| helpers < cpus.get()),
-            asleep: (0..helpers).map(|_| AtomicBool::new(false)).collect(),
-            panic: Mutex::new(None),
-        });
-        let mut team = Team { shared, helpers: Vec::new(), handles: Vec::new(), caller: Mutex::new(()) };
+        let mut team = Team::for_helpers(helpers);
         for index in 0..helpers {
             let shared = Arc::clone(&team.shared);
             let name = format!("trivec-{}", index + 1);
@@ -96,6 +88,24 @@ impl Team {
             team.helpers.push(helper);
         }
         Ok(team)
+    }
+
+    /// The caller's thread alone.
+    pub fn alone() -> Team {
+        Team::for_helpers(0)
+    }
+
+    /// A team that its helpers have yet to join.
+    fn for_helpers(helpers: usize) -> Team {
+        let shared = Arc::new(Shared {
+            state: AtomicU64::new(CLOSED),
+            job: UnsafeCell::new(None),
+            stop: AtomicBool::new(false),
+            spin: std::thread::available_parallelism().is_ok_and(|cpus| helpers < cpus.get()),
+            asleep: (0..helpers).map(|_| AtomicBool::new(false)).collect(),
+            panic: Mutex::new(None),
+        });
+        Team { shared, helpers: Vec::new(), handles: Vec::new(), caller: Mutex::new(()) }
     }
 
     /// Threads that take part, the caller's included.
