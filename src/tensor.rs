@@ -61,6 +61,18 @@ impl Matrix {
         &self.data[row * self.stride()..][..self.cols]
     }
 
+    /// Keeps these rows, which ascend, and no others.
+    pub(crate) fn keep_rows(&mut self, rows: impl Iterator<Item = usize>) {
+        let (cols, stride) = (self.cols, self.stride());
+        let mut kept = 0;
+        for row in rows {
+            assert!(kept <= row && row < self.rows, "row {row} of {} behind {kept} others", self.rows);
+            self.data.copy_within(row * stride..row * stride + cols, kept * stride);
+            kept += 1;
+        }
+        self.rows = kept;
+    }
+
     /// All rows.
     pub(crate) fn rows_mut(&mut self) -> RowsMut<'_> {
         let (rows, cols, stride) = (self.rows, self.cols, self.stride());
@@ -95,5 +107,32 @@ impl<'a> RowsMut<'a> {
         let (cols, stride) = (self.cols, self.stride);
         let blocks = self.data.chunks_mut(rows * stride).enumerate();
         blocks.map(move |(index, data)| (index * rows, RowsMut { rows: data.len() / stride, data, cols, stride }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_kept_and_cut() {
+        let mut matrix = Matrix::default();
+        matrix.reshape(7, 3);
+        for row in 0..7 {
+            matrix.view_mut().row_mut(row).fill(row as f32);
+        }
+        matrix.keep_rows([0, 2, 3, 6].into_iter());
+        let mut seen = Vec::new();
+        for (first, mut block) in matrix.rows_mut().into_blocks(3) {
+            assert_eq!(block.view().rows(), block.rows());
+            let rows = block.rows();
+            for row in 0..rows {
+                seen.push((first + row, block.view().row(row).to_vec()));
+                block.view_mut().row_mut(row).fill(-1.0);
+            }
+        }
+        let expected = [0.0, 2.0, 3.0, 6.0].map(|value| vec![value; 3]);
+        assert_eq!(seen, expected.into_iter().enumerate().collect::<Vec<_>>());
+        assert!((0..4).all(|row| matrix.row(row) == [-1.0; 3]));
     }
 }

@@ -53,14 +53,10 @@ fn project(compute: Compute<'_>, weights: &LayerWeights, batch: &TextBatch, want
     run_linear(compute, LinearTask::in_turns(tasks), false);
     if wanted == Wanted::FirstTokens {
         let (texts, hidden) = (batch.ranges().count(), ws.states.cols());
-        for matrix in [&mut ws.queries, &mut ws.context, &mut ws.spare] {
+        ws.states.keep_rows(batch.ranges().map(|range| range.start));
+        for matrix in [&mut ws.queries, &mut ws.context] {
             matrix.reshape(texts, hidden);
         }
-        // The first tokens' states, which then change places with all.
-        for (text, range) in batch.ranges().enumerate() {
-            ws.spare.view_mut().row_mut(text).copy_from_slice(ws.states.row(range.start));
-        }
-        std::mem::swap(&mut ws.states, &mut ws.spare);
         ws.input.fill(compute, form, ws.states.view());
         let input = ws.input.input(form, ws.states.view());
         run_linear(compute, LinearTask::cut(compute, input, &weights.query, ws.queries.view_mut()), false);

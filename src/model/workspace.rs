@@ -22,8 +22,6 @@ pub(crate) struct Workspace {
     pub states: Matrix,
     /// The states as the projections of the next attention take them.
     pub input: Activations,
-    /// `[texts, hidden]`: room for the states of each text's first token.
-    pub spare: Matrix,
     /// `[tokens, hidden]`: the heads' outputs side by side.
     pub context: Matrix,
     /// `[tokens, hidden]` each.
@@ -79,7 +77,7 @@ impl Workspace {
 
     /// Bytes of the largest buffers, which decide whether the workspace is worth keeping.
     pub(crate) fn bytes(&self) -> usize {
-        let matrices = [&self.states, &self.spare, &self.context, &self.queries, &self.keys, &self.values];
+        let matrices = [&self.states, &self.context, &self.queries, &self.keys, &self.values];
         matrices.iter().map(|matrix| matrix.bytes()).sum::<usize>()
             + self.packed.capacity() * size_of::<f32>()
             + self.scratch.sum(RowScratch::bytes)
