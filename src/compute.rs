@@ -143,7 +143,7 @@ fn cut_shares(out: MatMut<'_>, blocks: usize, shares: usize) -> Vec<Block<'_>> {
 pub(crate) fn run_linear(compute: Compute<'_>, tasks: Vec<LinearTask<'_>>, gelu: bool) {
     compute.team.for_each(
         tasks,
-        || (),
+        |_| (),
         |(), LinearTask { x, linear, first, out, .. }| linear.product(compute.kernels, x, first, gelu, out),
     );
 }

@@ -5,7 +5,7 @@
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// A fixed number of threads that belong to one model.
 #[derive(Debug)]
@@ -30,18 +30,18 @@ impl Team {
         self.team.threads()
     }
 
-    /// Runs `f` on every task, each exactly once; `scratch` makes what a thread keeps between its tasks. Tasks that follow each other are
+    /// Runs `f` on every task, each exactly once; `scratch` makes what a thread, whose number it is told, keeps between its tasks. Tasks that follow each other are
     /// mostly run by one thread, one after another: what they read in sequence is a stream of that thread's. The first ones are those of the thread
     /// that calls, and so on: lists that are cut alike find in each thread's caches what the list before has left there.
     pub(crate) fn for_each<T: Send, S>(
         &self,
         tasks: Vec<T>,
-        scratch: impl Fn() -> S + Sync + Send,
+        scratch: impl Fn(usize) -> S + Sync + Send,
         f: impl Fn(&mut S, T) + Sync + Send,
     ) {
         if tasks.len() <= 1 || self.threads() == 1 {
             let mut own = None;
-            tasks.into_iter().for_each(|task| f(own.get_or_insert_with(&scratch), task));
+            tasks.into_iter().for_each(|task| f(own.get_or_insert_with(|| scratch(0)), task));
             return;
         }
         // A task is taken out of its slot once; the lock is never contended, for every index is handed out once.
@@ -50,9 +50,9 @@ impl Team {
         self.team.run(&|run| {
             let mut own = None;
             while let Some(index) = runs.next(run) {
-                let task = slots[index].lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+                let task = slots[index].lock().unwrap_or_else(PoisonError::into_inner).take();
                 if let Some(task) = task {
-                    f(own.get_or_insert_with(&scratch), task);
+                    f(own.get_or_insert_with(|| scratch(run)), task);
                 }
             }
         });
@@ -62,31 +62,41 @@ impl Team {
     pub(crate) fn map<T: Sync, R: Send>(&self, items: &[T], f: impl Fn(&T) -> R + Sync + Send) -> Vec<R> {
         let mut results: Vec<Option<R>> = items.iter().map(|_| None).collect();
         let tasks = items.iter().zip(&mut results).collect();
-        self.for_each(tasks, || (), |(), (item, result): (&T, &mut Option<R>)| *result = Some(f(item)));
+        self.for_each(tasks, |_| (), |(), (item, result): (&T, &mut Option<R>)| *result = Some(f(item)));
         results.into_iter().flatten().collect()
     }
 }
 
 /// What threads work with in one section after another: made once for as many threads as ask at a time.
 #[derive(Debug, Default)]
-pub(crate) struct Pool<T>(Mutex<Vec<T>>);
+pub(crate) struct Pool<T>(Mutex<Vec<(usize, T)>>);
 
 impl<T: Default> Pool<T> {
-    /// One that nobody has; it comes back when it is dropped.
-    pub(crate) fn take(&self) -> Pooled<'_, T> {
-        let mut free = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        Pooled { item: free.pop().unwrap_or_default(), pool: self }
+    /// One that nobody has, that which the thread of this number had last if there is a choice: it may be in its caches. It comes back when it
+    /// is dropped.
+    pub(crate) fn take(&self, thread: usize) -> Pooled<'_, T> {
+        let mut free = self.free();
+        let own = free.iter().position(|&(had, _)| had == thread);
+        let item = own.map(|own| free.swap_remove(own)).or_else(|| free.pop());
+        Pooled { thread, item: item.map(|(_, item)| item).unwrap_or_default(), pool: self }
     }
 
     /// The sum of `f` over what nobody has.
     pub(crate) fn sum(&self, f: impl Fn(&T) -> usize) -> usize {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).iter().map(f).sum()
+        self.free().iter().map(|(_, item)| f(item)).sum()
+    }
+}
+
+impl<T> Pool<T> {
+    fn free(&self) -> MutexGuard<'_, Vec<(usize, T)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// One of a [`Pool`].
 #[derive(Debug)]
 pub(crate) struct Pooled<'a, T: Default> {
+    thread: usize,
     item: T,
     pool: &'a Pool<T>,
 }
@@ -107,7 +117,7 @@ impl<T: Default> DerefMut for Pooled<'_, T> {
 impl<T: Default> Drop for Pooled<'_, T> {
     fn drop(&mut self) {
         let item = std::mem::take(&mut self.item);
-        self.pool.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(item);
+        self.pool.free().push((self.thread, item));
     }
 }
 
@@ -174,16 +184,24 @@ mod tests {
     }
 
     #[test]
-    fn a_pool_gives_back_what_was_used() {
+    fn a_pool_gives_each_thread_what_it_had() {
         let pool = Pool::<Vec<u32>>::default();
         {
-            let (mut first, second) = (pool.take(), pool.take());
+            let (mut first, mut second) = (pool.take(0), pool.take(1));
+            assert!(first.is_empty() && second.is_empty());
             first.push(7);
-            assert!(second.is_empty());
+            second.extend([8, 9]);
         }
-        let (one, other) = (pool.take(), pool.take());
-        assert_eq!(one.len() + other.len(), 1);
-        assert!(pool.take().is_empty());
+        assert_eq!(pool.sum(Vec::len), 3);
+        {
+            let (second, first) = (pool.take(1), pool.take(0));
+            assert_eq!((&*first, &*second), (&vec![7], &vec![8, 9]));
+            assert!(pool.take(1).is_empty());
+        }
+        // A thread that had none takes another's.
+        let taken = [pool.take(5), pool.take(5), pool.take(5)];
+        assert_eq!(taken.iter().map(|item| item.len()).sum::<usize>(), 3);
+        assert!(pool.take(0).is_empty());
     }
 
     #[test]
@@ -193,7 +211,7 @@ mod tests {
             let counts: Vec<AtomicUsize> = (0..100).map(|_| AtomicUsize::new(0)).collect();
             team.for_each(
                 (0..100).collect(),
-                || (),
+                |_| (),
                 |_, i: usize| {
                     counts[i].fetch_add(1, Ordering::Relaxed);
                 },

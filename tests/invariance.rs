@@ -89,6 +89,23 @@ fn odd_sizes_give_the_same_bits_on_every_instruction_set() {
     report(failures);
 }
 
+/// A batch of so many texts that the first tokens alone are enough for two threads to have rows of their own.
+#[test]
+fn many_first_tokens_have_the_bits_of_one() {
+    let (single, two) = (options(1, None), options(2, None));
+    let load = |options| Model::load_with(data("models/bf16-h60"), options).unwrap();
+    let (single, two) = (load(&single), load(&two));
+    let texts: Vec<Vec<u32>> = sequences(single.info().vocabulary as u32).into_iter().take(63).collect();
+    let dense = EncodeOptions { modes: Modes::DENSE, ..ALL };
+    for count in [64, 5, 65, 1, 64, 130] {
+        let batch: Vec<&[u32]> = (0..count).map(|i| texts[i % texts.len()].as_slice()).collect();
+        for (text, found) in batch.iter().zip(two.encode_ids(&batch, &dense).unwrap()) {
+            let alone = single.encode_ids(&[text], &dense).unwrap();
+            same_bits(&found, &alone[0]).map_err(|what| format!("{count} texts: {what}")).unwrap();
+        }
+    }
+}
+
 #[test]
 fn a_mode_has_the_same_bits_whatever_else_is_asked() {
     let model = Model::load_with(data("models/bf16-h60"), &options(2, None)).unwrap();

@@ -240,14 +240,13 @@ fn widest<S: SimdInt>(s: S, values: &[f32]) -> S::V {
 }
 
 /// What values of this largest magnitude (NaN and infinity being larger than any) are multiplied by to become bytes, and what bytes to become
-/// values: `127 / largest` and its inverse; two zeros if it is below `smallest`; NaN as the second if it is not finite.
+/// values: `127 / largest` and its inverse; two zeros if it is below `smallest`; `None` if it is not finite: then bytes are zeros of scale NaN.
 #[inline(always)]
-pub(crate) fn byte_scales(largest: f32, smallest: f32) -> (f32, f32) {
+pub(crate) fn byte_scales(largest: f32, smallest: f32) -> Option<(f32, f32)> {
     if largest < smallest {
-        return (0.0, 0.0);
+        return Some((0.0, 0.0));
     }
-    // One NaN for all: the softmax adds to the exponents of what it makes of it, and a payload there would end NaN.
-    (127.0 / largest, if largest.is_finite() { largest / 127.0 } else { f32::NAN })
+    largest.is_finite().then_some((127.0 / largest, largest / 127.0))
 }
 
 /// The butterflies of eight vectors in blocks of `rotation`: strides 1 to 8 inside vectors, then 16 to 64 between them.
@@ -310,7 +309,13 @@ pub(crate) fn quantize_row<S: SimdInt>(
         let to = (from + group).min(depth);
         let seen = if kind == Rows8Kind::Int8 { of_row } else { widest(s, &scratch[from..to]) };
         let zero = s.splat(0.0);
-        let (inverse, of_bytes) = byte_scales(s.reduce_magnitude4([seen, zero, zero, zero])[0], SMALLEST_MAX);
+        let largest = s.reduce_magnitude4([seen, zero, zero, zero])[0];
+        let Some((inverse, of_bytes)) = byte_scales(largest, SMALLEST_MAX) else {
+            // What instruction sets make bytes of NaN differs.
+            out[from..to.next_multiple_of(LANES)].fill(0);
+            (*scale, *offset) = (f32::NAN, 0);
+            continue;
+        };
         *scale = of_bytes;
         let inverse = s.splat(inverse);
         let (mut at, mut sum) = (from, zero);

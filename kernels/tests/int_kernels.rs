@@ -183,6 +183,19 @@ fn rows_without_a_scale_say_so() {
                     "{bad} at {at}"
                 );
             }
+            // One scale for what is not finite, and no bytes, which instruction sets would make differently.
+            for depth in [1, 31, 64, 96, 130] {
+                for kind in [Rows8Kind::Int8, Rows8Kind::Int4Grouped] {
+                    let mut values = vec![1.0; depth];
+                    values[0] = bad;
+                    let found = Rows::quantize(kernels, kind, PLAIN, &values, depth);
+                    let group = if kind == Rows8Kind::Int8 { depth } else { I4_BLOCK.min(depth) };
+                    assert_eq!((found.scales[0].to_bits(), found.offsets[0]), (f32::NAN.to_bits(), 0), "{depth}");
+                    assert!(found.data[..group].iter().all(|&byte| byte == 0), "{depth}");
+                    assert!(found.data[depth.next_multiple_of(16)..].iter().all(|&byte| byte == 0), "{depth}");
+                    assert!(found.scales[1..].iter().all(|scale| scale.is_finite()), "{depth}");
+                }
+            }
         }
     }
 }

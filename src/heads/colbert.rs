@@ -26,7 +26,7 @@ pub(crate) fn colbert(
     let rows = vectors.iter_mut().flat_map(|text| MatMut::dense(text, dim).into_blocks(64, dim)).collect();
     compute.team.for_each(
         rows,
-        || (),
+        |_| (),
         |(), mut block| (0..block.view.rows()).for_each(|row| compute.kernels.l2_normalize(block.view.row_mut(row))),
     );
     vectors.into_iter().map(|data| TokenVectors::new(data, dim)).collect()

@@ -130,7 +130,7 @@ impl Activations {
         let tasks = self.blocks_mut(form, rows, depth, block).into_iter().enumerate().collect();
         compute.team.for_each(
             tasks,
-            || vec![0.0; depth],
+            |_| vec![0.0; depth],
             |scratch, (index, mut out): (usize, InputRows<'_>)| {
                 for (row, at) in (index * block..rows.min((index + 1) * block)).enumerate() {
                     out.write(compute, form, row, states.row(at), scratch);

@@ -112,7 +112,7 @@ fn attend_int(compute: Compute<'_>, config: &ModelConfig, batch: &TextBatch, wan
         let tasks = context_blocks(&texts, head_dim, SHORT_TEXT, context);
         compute.team.for_each(
             tasks,
-            || heads.take(),
+            |thread| heads.take(thread),
             |scratch, (text, block)| {
                 let HeadScratch { int, key_values } = &mut **scratch;
                 let (TextRows { tokens, queries: rows }, head) = (&texts[text], block.col / head_dim);
@@ -133,7 +133,7 @@ fn attend_int(compute: Compute<'_>, config: &ModelConfig, batch: &TextBatch, wan
         let packing = key_values.iter_mut().enumerate().collect();
         compute.team.for_each(
             packing,
-            || heads.take(),
+            |thread| heads.take(thread),
             |scratch, (head, packed): (usize, &mut IntKeyValues)| {
                 let (k, v) =
                     (head_of(keys, head, head_dim, tokens.clone()), head_of(values, head, head_dim, tokens.clone()));
@@ -149,7 +149,7 @@ fn attend_int(compute: Compute<'_>, config: &ModelConfig, batch: &TextBatch, wan
         let key_values = &*key_values;
         compute.team.for_each(
             blocks.collect(),
-            || heads.take(),
+            |thread| heads.take(thread),
             |scratch, (head, block)| {
                 let first = rows.start + block.row;
                 let q = head_of(queries, head, head_dim, first..first + block.view.rows());
@@ -206,7 +206,7 @@ fn attend(compute: Compute<'_>, config: &ModelConfig, batch: &TextBatch, wanted:
     let (keys, values) = (&ws.keys, &ws.values);
     compute.team.for_each(
         tasks,
-        || (),
+        |_| (),
         |(), (text, head, own): (usize, usize, &mut [f32])| {
             let tokens = &texts[text].tokens;
             let (packed_keys, packed_values) = own.split_at_mut(shape(text).packed_keys_len());
@@ -223,7 +223,7 @@ fn attend(compute: Compute<'_>, config: &ModelConfig, batch: &TextBatch, wanted:
     let tasks = context_blocks(&texts, head_dim, QUERY_BLOCK, &mut ws.context);
     compute.team.for_each(
         tasks,
-        || (vec![0.0; attention_shape(config, 0).scratch_len()], vec![0.0; QUERY_BLOCK * head_dim]),
+        |_| (vec![0.0; attention_shape(config, 0).scratch_len()], vec![0.0; QUERY_BLOCK * head_dim]),
         |(scratch, q), (text, block)| {
             let (head, shape) = (block.col / head_dim, shape(text));
             let own = &packed[begins[text] + head * packed_len(shape)..][..packed_len(shape)];

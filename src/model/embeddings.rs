@@ -35,7 +35,7 @@ pub(crate) fn embed(
     let rows = states.into_blocks(64, hidden);
     compute.team.for_each(
         rows,
-        || vec![0.0; hidden],
+        |_| vec![0.0; hidden],
         |position, mut block| {
             for row in 0..block.view.rows() {
                 let token = block.row + row;

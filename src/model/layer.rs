@@ -28,14 +28,14 @@ pub(crate) fn layer(
     ws: &mut Workspace,
 ) {
     attention(compute, config, (index, weights), batch, wanted, ws);
-    let Workspace { states, input, context, scratch, observer, .. } = ws;
+    let Workspace { states, input, context, together, scratch, observer, .. } = ws;
     let behind = BehindAttention { config, index, weights, next, observer };
     let (rows, threads) = (states.rows(), compute.team.threads());
     // Who observes sees all tokens in their order.
     if observer.is_some() || !rows_are_shared(compute, rows) {
         let block = rows_of_a_task(compute, rows);
         let inputs = input.blocks_mut(next, rows, config.hidden, block);
-        return behind.run(compute, context.view(), states.rows_mut(), (inputs, block), &mut scratch.take());
+        return behind.run(compute, context.view(), states.rows_mut(), (inputs, block), together);
     }
     // Each thread goes through all steps with rows of its own.
     let share = rows.div_ceil(threads);
@@ -44,7 +44,7 @@ pub(crate) fn layer(
     let tasks = states.rows_mut().into_blocks(block).zip(inputs).collect();
     compute.team.for_each(
         tasks,
-        || scratch.take(),
+        |thread| scratch.take(thread),
         |scratch, ((first, states), input)| {
             let context = context.view().rows_from(first, states.rows());
             behind.run(compute.alone(), context, states, (vec![input], block), scratch);
@@ -107,7 +107,7 @@ fn add_and_norm(
     let tasks = states.into_blocks(block, hidden).into_iter().zip(inputs).collect();
     compute.team.for_each(
         tasks,
-        || vec![0.0; hidden],
+        |_| vec![0.0; hidden],
         |scratch, (mut states, mut input)| {
             for row in 0..states.view.rows() {
                 let state = states.view.row_mut(row);

@@ -10,8 +10,8 @@ use crate::config::ModelConfig;
 use crate::parallel::Pool;
 use crate::tensor::Matrix;
 
-/// Rows of token states that go through the feed-forward layers at once: bounds the widest buffer of a long text (8 MB instead of
-/// 128 MB for 8,192 tokens of BGE-M3).
+/// Rows of token states that all threads together take through the feed-forward layers at once: bounds the widest buffer of a long text (8 MB instead of
+/// 128 MB for 8,192 tokens of BGE-M3). Where each thread has rows of its own, it has a buffer of its own for a smaller number (`layer.rs`).
 pub(crate) const FFN_ROWS: usize = 512;
 
 /// The buffers of one batch.
@@ -34,7 +34,8 @@ pub(crate) struct Workspace {
     pub key_values: Vec<IntKeyValues>,
     /// Integer attention: what each thread computes heads in.
     pub heads: Pool<HeadScratch>,
-    /// What lies behind attention: one for all threads together, or one for each.
+    /// What lies behind attention is computed in: by all threads together, or by each for rows of its own.
+    pub together: RowScratch,
     pub scratch: Pool<RowScratch>,
     /// Who looks at the inputs of the linear layers while a model is calibrated.
     pub observer: Watch,
@@ -80,6 +81,7 @@ impl Workspace {
         let matrices = [&self.states, &self.context, &self.queries, &self.keys, &self.values];
         matrices.iter().map(|matrix| matrix.bytes()).sum::<usize>()
             + self.packed.capacity() * size_of::<f32>()
+            + self.together.bytes()
             + self.scratch.sum(RowScratch::bytes)
     }
 }

@@ -88,7 +88,7 @@ impl Sums {
         let waiting = &self.waiting;
         team.for_each(
             self.blocks.iter_mut().enumerate().collect(),
-            || (),
+            |_| (),
             |(), (index, sums): (usize, &mut Vec<f32>)| {
                 let (first, len) = (index * BLOCK, (inputs - index * BLOCK).min(BLOCK));
                 let columns: Vec<f32> = (first..first + len)
@@ -129,7 +129,7 @@ pub(super) fn measure(model: &Model, inputs: &Inputs, texts: &[&str], step: Step
         }
     }
     let blocks = sites.into_iter().flat_map(|sums| &mut sums.blocks).collect();
-    team.for_each(blocks, || (), |(), block: &mut Vec<f32>| factor(kernels, block));
+    team.for_each(blocks, |_| (), |(), block: &mut Vec<f32>| factor(kernels, block));
     let rounding = |sums: &mut Sums| Arc::new(Rounding { blocks: std::mem::take(&mut sums.blocks) });
     Ok(moments.layers.iter_mut().map(|sites| sites.each_mut().map(rounding)).collect())
 }

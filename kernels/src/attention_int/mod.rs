@@ -107,7 +107,12 @@ fn quantize<S: SimdInt>(s: S, rows: [&[f32]; ROWS], out: &mut [i8], stride: usiz
     }
     let (mut scales, mut sums) = (s.reduce_magnitude4(seen), [zero; ROWS]);
     for (r, ((row, scale), sum)) in rows.iter().zip(&mut scales).zip(&mut sums).enumerate() {
-        let (inverse, of_bytes) = byte_scales(*scale, 1e-35);
+        let Some((inverse, of_bytes)) = byte_scales(*scale, 1e-35) else {
+            out[r * stride..][..dims].fill(0);
+            // One NaN for all: the softmax adds to the exponents of what it makes of it, and a payload there would end NaN.
+            *scale = f32::NAN;
+            continue;
+        };
         *scale = of_bytes;
         let inverse = s.splat(inverse);
         let mut at = 0;
@@ -205,7 +210,7 @@ pub(crate) fn attend<S: SimdInt>(
             true => four_rows(row, dims),
             false => [0, 1, 2, 3].map(|query| queries.row(first + query)),
         };
-        // What the last four have beyond the last query is computed and not read.
+        // What the last four have beyond the last query is zeros, of which nothing is read in the end.
         let (of_rows, totals) = quantize(s, own, &mut q8[first * stride..], stride);
         for query in 0..ROWS {
             query_scales[first + query] = of_rows[query] * (scale * std::f32::consts::LOG2_E);

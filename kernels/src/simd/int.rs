@@ -290,7 +290,7 @@ pub(crate) trait SimdInt: Simd {
     /// 16 bytes at `p` are writable.
     unsafe fn store_i8(self, p: *mut i8, v: Self::V);
     /// [`store_i8`](Self::store_i8) of four vectors, 64 bytes; what is returned are sixteen parts of their sum (which parts, differs from set to
-    /// set), exact.
+    /// set), exact if the values are in the range of `i8`.
     ///
     /// # Safety
     /// 64 bytes at `p` are writable.
