@@ -30,9 +30,9 @@ impl Team {
         self.team.threads()
     }
 
-    /// Runs `f` on every task, each exactly once; `scratch` makes what a thread, whose number it is told, keeps between its tasks. Tasks that follow each other are
-    /// mostly run by one thread, one after another: what they read in sequence is a stream of that thread's. The first ones are those of the thread
-    /// that calls, and so on: lists that are cut alike find in each thread's caches what the list before has left there.
+    /// Runs `f` on every task, each exactly once; `scratch` makes what a thread, whose number it is told, keeps between its tasks. Tasks that follow
+    /// each other are mostly run by one thread, one after another: what they read in sequence is a stream of that thread's. The first ones are those
+    /// of the thread that calls, and so on: lists that are cut alike find in each thread's caches what the list before has left there.
     pub(crate) fn for_each<T: Send, S>(
         &self,
         tasks: Vec<T>,

@@ -13,7 +13,7 @@ use crate::weights::{InputForm, LayerWeights, Norm, Site};
 
 /// Most rows that a thread takes through all that lies behind attention at a time: as many as a product takes at once, so that what lies between
 /// the steps (16 KB a row between the feed-forward layers of BGE-M3) is bounded and no step waits for another thread. Measured on a Zen 4, against
-/// a section of all threads for each step: 8 texts of 128 tokens 1.01 times as fast, of the starter 1.03; 24 to 192 rows are equally fast.
+/// a section of all threads for each step: 8 texts of 128 tokens 1.01 times as fast, of the starter 1.03; 36 to 192 rows are equally fast (24: one text of 128 0.97).
 const ROWS_AT_ONCE: usize = 192;
 
 /// `states ← Norm(states + Attention(states))`, then `states ← Norm(states + FeedForward(states))`; `next` is the form in which the
