@@ -12,8 +12,6 @@ use crate::simd::int::SimdInt;
 pub enum Probe {
     /// Products of bytes, as the int8 product of many rows uses them.
     Int8,
-    /// Dot products of 16-bit integers.
-    Int16,
     /// Dot products of bf16, or what stands for them.
     Bf16,
     /// Fused multiply-adds of f32.
@@ -33,8 +31,7 @@ pub(crate) fn run<S: SimdInt>(s: S, probe: Probe, rounds: usize) -> f64 {
     }
     let (bytes, words) = ([129u8; 64], [1i16; 32]);
     // SAFETY: 64 bytes each.
-    let (w, pairs, halves) =
-        unsafe { (s.load_w8(bytes.as_ptr()), s.load_pairs(words.as_ptr()), s.load_wb(words.as_ptr().cast())) };
+    let (w, halves) = unsafe { (s.load_w8(bytes.as_ptr()), s.load_wb(words.as_ptr().cast())) };
     // Every product has an operand of its own, loaded where the compiler cannot know it: it would compute equal products once, and constant
     // ones before the loop.
     let (bytes, words, ones) = ([1i8; 4 * MAX_CHAINS], [1i16; 2 * MAX_CHAINS], [1.0f32; MAX_CHAINS]);
@@ -53,7 +50,6 @@ pub(crate) fn run<S: SimdInt>(s: S, probe: Probe, rounds: usize) -> f64 {
             unsafe {
                 match probe {
                     Probe::Int8 => *int = s.fastest8(*int, w, s.broadcast_a8(bytes.as_ptr().add(4 * chain))),
-                    Probe::Int16 => *int = s.dot16(*int, pairs, s.broadcast_pair(words.as_ptr().add(2 * chain))),
                     Probe::Bf16 => {
                         *float = s.dot_bf16(*float, halves, s.broadcast_ab(words.as_ptr().add(2 * chain).cast()));
                     }
@@ -73,7 +69,7 @@ pub(crate) fn run<S: SimdInt>(s: S, probe: Probe, rounds: usize) -> f64 {
     black_box(s.reduce(total));
     let products = match probe {
         Probe::Int8 => S::FASTEST8,
-        Probe::Int16 | Probe::Bf16 => 32,
+        Probe::Bf16 => 32,
         Probe::F32 => 16,
     };
     (rounds * S::PROBE_CHAINS * products * 2) as f64

@@ -1,7 +1,7 @@
-//! The tiles of integer attention by dot products: all queries of a block at a time, so that register tiles are whole.
+//! The two products of integer attention by dot products: all queries of a block at a time, so that register tiles are whole.
 
 use super::key_values::{IntKeyValues, Tile};
-use super::{Block, Steps, TILE_VECTORS, softmax};
+use super::{Block, GROUP, Steps, TILE_VECTORS, softmax};
 use crate::LANES;
 use crate::attention::KEY_TILE;
 use crate::gemm::{of_this_tile, tile_rows, with_tile};
@@ -11,123 +11,131 @@ use crate::simd::int::SimdInt;
 #[inline(always)]
 pub(super) fn attend<S: SimdInt>(s: S, packed: &IntKeyValues, block: Block<'_>, steps: Steps<'_>) {
     let Block { queries, stride, offsets, scales, output, rows, dims, max, sum } = block;
-    let Steps { scores, p, tile_sum, tile_scale, rescale, .. } = steps;
+    let Steps { exponents, p, p_offsets, tile_sum, tile_scale, rescale, .. } = steps;
     let whole = rows.next_multiple_of(LANES);
     for tile in packed.tiles() {
         let mut query = 0;
         while query < rows {
             let n = tile_rows(rows - query, S::SCORE_TILE.rows);
-            let q =
-                Queries { data: &queries[query * stride..], stride: of_this_tile(stride), offsets: &offsets[query..] };
-            let to = &mut scores[query * KEY_TILE..][..n * KEY_TILE];
+            let q = Rows { data: &queries[query * stride..], stride: of_this_tile(stride), offsets: &offsets[query..] };
+            let to = &mut exponents[query * KEY_TILE..][..n * KEY_TILE];
             for from in (0..TILE_VECTORS).step_by(S::SCORE_TILE.vectors) {
-                with_tile!(n, S::SCORE_TILE, scores_tile::<S>(s, q, tile.keys, from, to));
+                with_tile!(n, S::SCORE_TILE, scores_tile::<S>(s, q, tile, &scales[query..], from, to));
             }
             query += n;
         }
-        softmax::maxima(s, scores, rows, tile, tile_scale);
+        softmax::maxima(s, exponents, rows, tile_scale);
         for query in (0..rows).step_by(4) {
             let (block, own) = (query * KEY_TILE..(query + 4) * KEY_TILE, query..query + 4);
-            let (scales, largest) = (&scales[own.clone()], &tile_scale[own.clone()]);
-            softmax::weights::<S, false>(
-                s,
-                &scores[block.clone()],
-                scales,
-                largest,
-                tile,
-                &mut p[block],
-                &mut tile_sum[own],
-            );
+            let (sums, offsets) = (&mut tile_sum[own.clone()], &mut p_offsets[own.clone()]);
+            let (exponents, p) = (&exponents[block.clone()], &mut p[block]);
+            softmax::weights::<S, true>(s, exponents, &tile_scale[own], tile, p, sums, offsets);
         }
         let state = softmax::State {
             max: &mut max[..whole],
             sum: &mut sum[..whole],
             rescale: &mut rescale[..whole],
             tile: &mut tile_scale[..whole],
-            query_scales: &scales[..whole],
             tile_sum: &tile_sum[..whole],
         };
         softmax::rescale(s, state);
         let mut query = 0;
         while query < rows {
-            let n = tile_rows(rows - query, S::VALUE_TILE.rows);
-            let (rescale, scales) = (&rescale[query..], &tile_scale[query..]);
-            let weights = Weights { p: &p[query * KEY_TILE..], rescale, scales };
+            let n = tile_rows(rows - query, S::SCORE_TILE.rows);
+            let p = Rows { data: &p[query * KEY_TILE..], stride: of_this_tile(KEY_TILE), offsets: &p_offsets[query..] };
+            let weights = Weights { p, rescale: &rescale[query..], scales: &tile_scale[query..] };
             let to = &mut output[query * dims..][..n * dims];
-            with_tile!(n, S::VALUE_TILE, values_tile::<S>(s, weights, tile, dims, to));
+            with_tile!(n, S::SCORE_TILE, values_tile::<S>(s, weights, tile, dims, to));
             query += n;
         }
     }
 }
 
-/// Quantised queries of a register tile.
+/// Rows of bytes of a register tile: queries, or weights.
 #[derive(Clone, Copy)]
-struct Queries<'a> {
+struct Rows<'a> {
     data: &'a [i8],
     stride: usize,
-    /// `-128 Σ q`
+    /// -128 times the sum of each.
     offsets: &'a [i32],
 }
 
-/// `sums[R][64] = q · k`, of which the `N` vectors of keys from vector `from` on.
+/// The exponents `[R][64]` of the products of queries and keys, of which the `N` vectors of keys from vector `from` on.
 #[inline(always)]
 fn scores_tile<S: SimdInt, const R: usize, const N: usize>(
     s: S,
-    q: Queries<'_>,
-    keys: &[u8],
+    q: Rows<'_>,
+    tile: Tile<'_>,
+    query_scales: &[f32],
     from: usize,
-    sums: &mut [i32],
+    exponents: &mut [f32],
 ) {
-    assert!(q.data.len() >= (R - 1) * q.stride + keys.len() / KEY_TILE && q.offsets.len() >= R);
-    assert!(sums.len() == R * KEY_TILE && from + N <= TILE_VECTORS);
-    let quads = keys.len() / (4 * KEY_TILE);
-    // SAFETY: whole quads of keys; as many activations of every query (asserted above); with all vectors, the tile begins where the keys do.
-    let acc = unsafe {
+    assert!(exponents.len() == R * KEY_TILE && query_scales.len() >= R);
+    let acc = products::<S, R, N>(s, q, tile.keys, from);
+    // By reference: by value, the accumulators went through memory (measured: 1.6 times as slow).
+    for (r, acc) in acc.iter().enumerate() {
+        let scales = softmax::Scales::new(tile, query_scales[r]);
+        for (n, acc) in acc.iter().enumerate() {
+            // SAFETY: 64 exponents a row.
+            unsafe {
+                let at = exponents.as_mut_ptr().add(r * KEY_TILE + (from + n) * LANES);
+                s.store(at, scales.exponents(s, *acc, from + n));
+            }
+        }
+    }
+}
+
+/// The sums `[R][16 N]` of rows with the `N` vectors from vector `from` on of `[quads][64][4]`.
+#[inline(always)]
+fn products<S: SimdInt, const R: usize, const N: usize>(
+    s: S,
+    rows: Rows<'_>,
+    stored: &[u8],
+    from: usize,
+) -> [[S::I; N]; R] {
+    let quads = stored.len() / (4 * KEY_TILE);
+    assert!(rows.data.len() >= (R - 1) * rows.stride + 4 * quads && rows.offsets.len() >= R);
+    assert!(from + N <= TILE_VECTORS);
+    // SAFETY: whole quads; as many bytes of every row (asserted above); with all vectors, the tile begins where the quads do.
+    unsafe {
         let whole = match N {
-            TILE_VECTORS => s.matrix8(q.data.as_ptr(), q.stride, keys.as_ptr(), quads, q.offsets),
+            TILE_VECTORS => s.matrix8(rows.data.as_ptr(), rows.stride, stored.as_ptr(), quads, rows.offsets),
             _ => None,
         };
         match whole {
             Some(acc) => acc,
-            None => score_sums::<S, R, N>(s, q, keys, from),
-        }
-    };
-    // By reference: by value, the accumulators went through memory (measured: 1.6 times as slow).
-    for (r, acc) in acc.iter().enumerate() {
-        for (n, acc) in acc.iter().enumerate() {
-            // SAFETY: 64 sums a row.
-            unsafe { s.store_i32(sums.as_mut_ptr().add(r * KEY_TILE + (from + n) * LANES), *acc) };
+            None => dot_products::<S, R, N>(s, rows, stored, from),
         }
     }
 }
 
-/// The sums of [`scores_tile`] by dot products.
+/// The sums of [`products`] by dot products.
 ///
 /// # Safety
-/// `keys` are whole quads; `q` has `R` queries of as many activations; `from + N <= 4`.
+/// `stored` are whole quads; there are `R` rows of as many bytes; `from + N <= 4`.
 #[inline(always)]
-unsafe fn score_sums<S: SimdInt, const R: usize, const N: usize>(
+unsafe fn dot_products<S: SimdInt, const R: usize, const N: usize>(
     s: S,
-    q: Queries<'_>,
-    keys: &[u8],
+    rows: Rows<'_>,
+    stored: &[u8],
     from: usize,
 ) -> [[S::I; N]; R] {
     let mut acc = [[s.splat_i32(0); N]; R];
-    for (acc, &offset) in acc.iter_mut().zip(q.offsets) {
+    for (acc, &offset) in acc.iter_mut().zip(rows.offsets) {
         *acc = [s.start8(offset); N];
     }
-    for (quad, keys) in keys.chunks_exact(4 * KEY_TILE).enumerate() {
-        // SAFETY: 256 bytes of keys; four bytes of every query.
+    for (quad, stored) in stored.chunks_exact(4 * KEY_TILE).enumerate() {
+        // SAFETY: 256 bytes; four bytes of every row.
         unsafe {
-            let keys = keys.as_ptr().add(64 * from);
-            let mut k = [s.load_w8(keys); N];
-            for (n, k) in k.iter_mut().enumerate().skip(1) {
-                *k = s.load_w8(keys.add(64 * n));
+            let stored = stored.as_ptr().add(64 * from);
+            let mut w = [s.load_w8(stored); N];
+            for (n, w) in w.iter_mut().enumerate().skip(1) {
+                *w = s.load_w8(stored.add(64 * n));
             }
             for (r, acc) in acc.iter_mut().enumerate() {
-                let a = s.broadcast_a8(q.data.as_ptr().add(r * q.stride + quad * 4));
+                let a = s.broadcast_a8(rows.data.as_ptr().add(r * rows.stride + quad * 4));
                 for n in 0..N {
-                    acc[n] = s.dot8(acc[n], k[n], a);
+                    acc[n] = s.dot8(acc[n], w[n], a);
                 }
             }
         }
@@ -138,14 +146,14 @@ unsafe fn score_sums<S: SimdInt, const R: usize, const N: usize>(
 /// The weights of a register tile's queries.
 #[derive(Clone, Copy)]
 struct Weights<'a> {
-    /// `[R][64]`
-    p: &'a [i16],
+    /// `P - 127`, `[R][64]`
+    p: Rows<'a>,
     rescale: &'a [f32],
-    /// Of the products, `2^(m_t - m) / 16,384`.
+    /// Of the products, `2^(m_t - m) / 254`.
     scales: &'a [f32],
 }
 
-/// `output[R][dims] = output · rescale + (P · V) · scales · scale`, `N` vectors at a time as long as there are so many.
+/// `output[R][dims] = output · rescale + (P · V) · scales`, `N` vectors at a time as long as there are so many.
 #[inline(always)]
 fn values_tile<S: SimdInt, const R: usize, const N: usize>(
     s: S,
@@ -169,7 +177,7 @@ fn values_tile<S: SimdInt, const R: usize, const N: usize>(
     }
 }
 
-/// `N` vectors of the outputs from column `col` on.
+/// `N` vectors of the outputs from column `col` on: of one group.
 #[inline(always)]
 fn values_columns<S: SimdInt, const R: usize, const N: usize>(
     s: S,
@@ -179,33 +187,19 @@ fn values_columns<S: SimdInt, const R: usize, const N: usize>(
     col: usize,
     output: &mut [f32],
 ) {
-    let (values, pairs) = (tile.values, tile.present.div_ceil(2));
-    assert!(weights.p.len() >= R * KEY_TILE && pairs <= KEY_TILE / 2 && values.len() == KEY_TILE * dims);
-    assert!(col + N * LANES <= dims && output.len() == R * dims);
-    let mut acc = [[s.splat_i32(0); N]; R];
-    for pair in 0..pairs {
-        // SAFETY: pair < 32 of the tile's rows of 2 · dims values, of which 32 N begin at column `col`; a pair of every row of P.
-        unsafe {
-            let row = values.as_ptr().add((pair * dims + col) * 2);
-            let mut v = [s.load_pairs(row); N];
-            for (n, v) in v.iter_mut().enumerate().skip(1) {
-                *v = s.load_pairs(row.add(n * 2 * LANES));
-            }
-            for (r, acc) in acc.iter_mut().enumerate() {
-                let p = s.broadcast_pair(weights.p.as_ptr().add(r * KEY_TILE + pair * 2));
-                for n in 0..N {
-                    acc[n] = s.dot16(acc[n], v[n], p);
-                }
-            }
-        }
-    }
-    for (r, acc) in acc.into_iter().enumerate() {
-        let (rescale, scale) = (s.splat(weights.rescale[r]), s.splat(weights.scales[r] * tile.scale));
-        for (n, acc) in acc.into_iter().enumerate() {
-            // SAFETY: inside the row, asserted above.
+    let quads = tile.present.div_ceil(4);
+    let group = &tile.values[col / GROUP * KEY_TILE * GROUP..][..quads * 4 * GROUP];
+    assert!(col + N * LANES <= dims && output.len() == R * dims && tile.value_sums.len() >= dims);
+    let acc = products::<S, R, N>(s, weights.p, group, col % GROUP / LANES);
+    for (r, acc) in acc.iter().enumerate() {
+        let (rescale, scale) = (s.splat(weights.rescale[r]), s.splat(weights.scales[r]));
+        for (n, acc) in acc.iter().enumerate() {
+            // SAFETY: inside the row and the sums, asserted above.
             unsafe {
+                let of_middle = s.load_i32(tile.value_sums.as_ptr().add(col + n * LANES));
                 let at = output.as_mut_ptr().add(r * dims + col + n * LANES);
-                s.store(at, s.mul_add(s.to_f32(acc), scale, s.mul(s.load(at), rescale)));
+                let own = s.to_f32(s.add_i32(*acc, of_middle));
+                s.store(at, s.mul_add(own, scale, s.mul(s.load(at), rescale)));
             }
         }
     }

@@ -1,12 +1,13 @@
 //! Keys and values in integers, laid out as the two products of attention read them.
 
-use super::{IntScratch, ROWS, V_MAX, four_rows, quantize};
+use super::{GROUP, IntScratch, P_MIDDLE, ROWS, four_rows, quantize};
 use crate::LANES;
 use crate::attention::KEY_TILE;
 use crate::buffer::Buffer;
 use crate::elementwise::load;
 use crate::gemm::matrix::STEP;
 use crate::simd::int::SimdInt;
+use crate::simd::math;
 use crate::view::MatRef;
 
 /// Keys and values of one head of one text, as [`crate::Kernels::attend_int`] reads them; those of [`crate::Isa::Amx`] only by that set.
@@ -20,16 +21,24 @@ pub struct IntKeyValues {
     keys: Buffer<u8>,
     /// `[tiles · 64]`, 0 beyond the last token.
     key_scales: Vec<f32>,
-    /// `[tiles][32][dims][2 keys]`, or as [`SimdInt::matrix_values`] takes them.
-    values: Buffer<i16>,
-    /// `[tiles]`
-    value_scales: Vec<f32>,
+    /// `[tiles][groups][16 quads][64 dimensions][4 keys]`: `v + 128`, or `v` for matrix registers.
+    values: Buffer<u8>,
+    /// `[tiles][groups][64]`: 127 times the sum of the tile's values.
+    value_sums: Vec<i32>,
+    /// `[tiles · 64]`: of the values' scales, in parts of the largest; -∞ beyond the last token.
+    value_logs: Vec<f32>,
+    /// `[tiles · 64]`: what the logarithm is of, inverted; 0 beyond the last token.
+    value_inverses: Vec<f32>,
+    /// Of the values.
+    value_mean: Vec<f32>,
+    /// The largest scale of a value; NaN if one is not finite.
+    value_scale: f32,
 }
 
 /// Fewest keys for which matrix registers are faster than dot products (measured: 8 keys 0.8 times as fast, 32 as fast, 64 1.1 times).
 const FEWEST_FOR_MATRICES: usize = 17;
 
-/// Vectors of the mean key that are summed side by side.
+/// Vectors of a mean that are summed side by side.
 const MEAN_VECTORS: usize = 4;
 
 /// What 64 tokens have of each.
@@ -37,9 +46,12 @@ const MEAN_VECTORS: usize = 4;
 pub(super) struct Tile<'a> {
     pub keys: &'a [u8],
     pub key_scales: &'a [f32],
-    pub values: &'a [i16],
-    /// Of the values.
-    pub scale: f32,
+    /// `[groups][16 quads][64][4]`
+    pub values: &'a [u8],
+    /// `[groups][64]`
+    pub value_sums: &'a [i32],
+    pub value_logs: &'a [f32],
+    pub value_inverses: &'a [f32],
     /// Tokens that exist.
     pub present: usize,
 }
@@ -67,36 +79,58 @@ impl IntKeyValues {
         self.head_dim.next_multiple_of(LANES)
     }
 
+    /// Groups of [`GROUP`] dimensions of the values.
+    pub(super) fn groups(&self) -> usize {
+        self.head_dim.div_ceil(GROUP)
+    }
+
+    pub(super) fn value_scale(&self) -> f32 {
+        self.value_scale
+    }
+
+    pub(super) fn value_mean(&self) -> &[f32] {
+        &self.value_mean
+    }
+
     pub(super) fn tile(&self, tile: usize) -> Tile<'_> {
-        let (keys, values) = (self.quads() * 4 * KEY_TILE, KEY_TILE * self.dims());
+        let (keys, values) = (self.quads() * 4 * KEY_TILE, KEY_TILE * GROUP * self.groups());
+        let own = tile * KEY_TILE..(tile + 1) * KEY_TILE;
         Tile {
             keys: &self.keys[tile * keys..][..keys],
-            key_scales: &self.key_scales[tile * KEY_TILE..][..KEY_TILE],
+            key_scales: &self.key_scales[own.clone()],
             values: &self.values[tile * values..][..values],
-            scale: self.value_scales[tile],
+            value_sums: &self.value_sums[tile * values / KEY_TILE..][..values / KEY_TILE],
+            value_logs: &self.value_logs[own.clone()],
+            value_inverses: &self.value_inverses[own],
             present: (self.tokens - tile * KEY_TILE).min(KEY_TILE),
         }
     }
 
     pub(super) fn tiles(&self) -> impl ExactSizeIterator<Item = Tile<'_>> {
-        (0..self.value_scales.len()).map(|tile| self.tile(tile))
+        (0..self.tokens.div_ceil(KEY_TILE)).map(|tile| self.tile(tile))
     }
 
     fn resize(&mut self, tokens: usize, head_dim: usize, matrices: bool) {
         (self.tokens, self.head_dim, self.matrices) = (tokens, head_dim, matrices);
         let tiles = tokens.div_ceil(KEY_TILE);
         // What is beyond the last token, or the last dimension, must not hold what an earlier text left; all else is written.
-        let (keys, values) = (self.quads() * 4 * KEY_TILE, KEY_TILE * self.dims());
+        let (keys, values) = (self.quads() * 4 * KEY_TILE, KEY_TILE * GROUP * self.groups());
         self.keys.grow(tiles * keys);
-        self.key_scales.resize(tiles * KEY_TILE, 0.0);
         self.values.grow(tiles * values);
-        self.value_scales.resize(tiles, 0.0);
+        for rows in [&mut self.key_scales, &mut self.value_logs, &mut self.value_inverses] {
+            rows.resize(tiles * KEY_TILE, 0.0);
+        }
+        self.value_mean.resize(self.dims(), 0.0);
+        self.value_sums.clear();
+        self.value_sums.resize(tiles * values / KEY_TILE, 0);
         let last = tiles - usize::from(!tokens.is_multiple_of(KEY_TILE));
         let first = if self.quads() > head_dim.div_ceil(4) { 0 } else { last };
-        // A key of 0.
-        self.keys[first * keys..tiles * keys].fill(if matrices { 0 } else { 128 });
+        // A key and a value of 0.
+        let zero = if matrices { 0 } else { 128 };
+        self.keys[first * keys..tiles * keys].fill(zero);
         self.key_scales[last * KEY_TILE..].fill(0.0);
-        self.values[last * values..tiles * values].fill(0);
+        let first = if head_dim.is_multiple_of(GROUP) { last } else { 0 };
+        self.values[first * values..tiles * values].fill(zero);
     }
 }
 
@@ -112,132 +146,143 @@ pub(crate) fn pack<S: SimdInt>(
     let (tokens, head_dim) = (keys.rows(), keys.cols());
     let matrices = S::MATRICES && tokens >= FEWEST_FOR_MATRICES;
     packed.resize(tokens, head_dim, matrices);
-    let (quads, dims) = (packed.quads(), packed.dims());
+    let (quads, dims, groups) = (packed.quads(), packed.dims(), packed.groups());
     scratch.resize(head_dim, 4 * quads);
-
-    // The mean key, in the scratch's output.
-    let mean = &mut scratch.output[..dims];
-    let mut at = 0;
-    while at < head_dim {
-        // Side by side: one sum would wait for itself.
-        if at + MEAN_VECTORS * LANES <= head_dim {
-            mean_of::<S, MEAN_VECTORS>(s, keys, at, mean);
-            at += MEAN_VECTORS * LANES;
-        } else {
-            mean_of::<S, 1>(s, keys, at, mean);
-            at += LANES;
-        }
-    }
-    // Stored as `k + 128`, but for matrix registers, which multiply signed bytes.
+    let IntScratch { output, row, row8, .. } = scratch;
+    // Stored as `+ 128`, but for matrix registers, which multiply signed bytes.
     let sign = if matrices { 0 } else { 0x8080_8080 };
+
+    let mean = &mut output[..dims];
+    mean_row(s, keys, mean);
     for first in (0..tokens).step_by(ROWS) {
-        for (key, row) in scratch.row.chunks_exact_mut(dims).enumerate() {
-            if first + key >= tokens {
-                row.fill(0.0);
-                continue;
-            }
-            let own = keys.row(first + key);
-            let mut at = 0;
-            while at < head_dim {
-                // SAFETY: `at` is below the row's length; whole vectors of the others.
-                unsafe {
-                    let k = s.sub(load(s, own, at), s.load(mean.as_ptr().add(at)));
-                    s.store(row.as_mut_ptr().add(at), k);
-                }
-                at += LANES;
-            }
-        }
-        let (scales, _) = quantize(s, four_rows(&scratch.row, dims), &mut scratch.row8, dims);
+        let scales = quantize_less(s, keys, first, mean, row, row8);
         packed.key_scales[first..first + ROWS].copy_from_slice(&scales);
         let tile = &mut packed.keys[first / KEY_TILE * quads * 4 * KEY_TILE..][..quads * 4 * KEY_TILE];
         // The four keys' bytes of a quad lie side by side.
         let at = first % KEY_TILE * 4;
-        let [a, b, c, d] = four_rows(&scratch.row8, dims).map(|row| row.as_chunks::<4>().0.iter());
+        let [a, b, c, d] = four_rows(row8, dims);
+        let (a, b, c, d) = (a.as_chunks::<4>().0, b.as_chunks::<4>().0, c.as_chunks::<4>().0, d.as_chunks::<4>().0);
         let to = tile.as_chunks_mut::<{ 4 * KEY_TILE }>().0.iter_mut().take(head_dim.div_ceil(4));
         for ((((to, a), b), c), d) in to.zip(a).zip(b).zip(c).zip(d) {
-            for (to, own) in to[at..at + 4 * ROWS].as_chunks_mut::<4>().0.iter_mut().zip([a, b, c, d]) {
-                *to = (u32::from_ne_bytes(own.map(|byte| byte as u8)) ^ sign).to_ne_bytes();
+            for (to, [a, b, c, d]) in to[at..at + 4 * ROWS].as_chunks_mut::<4>().0.iter_mut().zip([a, b, c, d]) {
+                *to = (u32::from_ne_bytes([*a as u8, *b as u8, *c as u8, *d as u8]) ^ sign).to_ne_bytes();
             }
         }
     }
-    for tile in 0..tokens.div_ceil(KEY_TILE) {
-        pack_values(s, values, tile, packed);
+
+    let mut mean = std::mem::take(&mut packed.value_mean);
+    mean_row(s, values, &mut mean);
+    for first in (0..tokens).step_by(ROWS) {
+        let scales = quantize_less(s, values, first, &mean, row, row8);
+        packed.value_logs[first..first + ROWS].copy_from_slice(&scales);
+        let tile = first / KEY_TILE * groups;
+        for (group, from) in (0..dims).step_by(GROUP).enumerate() {
+            let to = (tile + group) * KEY_TILE * GROUP + first % KEY_TILE * GROUP;
+            let to = packed.values[to..][..ROWS * GROUP].as_chunks_mut::<ROWS>().0;
+            let sums = &mut packed.value_sums[(tile + group) * GROUP..][..GROUP];
+            let own = from..dims.min(from + GROUP);
+            let [a, b, c, d] = four_rows(row8, dims);
+            let (a, b, c, d) = (&a[own.clone()], &b[own.clone()], &c[own.clone()], &d[own]);
+            // The four keys' bytes of a dimension lie side by side: written as sums of shifted bytes, which compilers make vectors of.
+            for ((((to, a), b), c), d) in to.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+                let [low, high] =
+                    [u32::from(*a as u8) | u32::from(*b as u8) << 8, u32::from(*c as u8) | u32::from(*d as u8) << 8];
+                *to = ((low | high << 16) ^ sign).to_le_bytes();
+            }
+            for ((((sum, a), b), c), d) in sums.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+                *sum += P_MIDDLE as i32 * (i32::from(*a) + i32::from(*b) + i32::from(*c) + i32::from(*d));
+            }
+        }
+    }
+    packed.value_mean = mean;
+    relate_scales(packed);
+}
+
+/// What the values' scales, which are in `value_logs`, are to the largest.
+#[inline(always)]
+fn relate_scales(packed: &mut IntKeyValues) {
+    /// A value this much smaller than the largest is taken for as large: what it adds is nothing beside the largest's rounding.
+    const LEAST: f32 = 1.0 / (1u64 << 40) as f32;
+    let (scales, beyond) = packed.value_logs.split_at_mut(packed.tokens);
+    let (inverses, none) = packed.value_inverses.split_at_mut(packed.tokens);
+    beyond.fill(f32::NEG_INFINITY);
+    none.fill(0.0);
+    // By their bits NaN is the largest.
+    let largest = scales.iter().fold(0, |largest, scale| scale.to_bits().max(largest));
+    packed.value_scale = f32::from_bits(largest);
+    if packed.value_scale.is_nan() || largest == 0 {
+        // Nothing is to be weighed up: all values are the mean, or all results are NaN.
+        scales.fill(0.0);
+        inverses.fill(1.0);
+        return;
+    }
+    for (scale, inverse) in scales.iter_mut().zip(inverses) {
+        let part = (*scale / packed.value_scale).max(LEAST);
+        (*scale, *inverse) = (math::log2(part), 1.0 / part);
     }
 }
 
-/// `mean[at ..]`, `N` vectors: the sum of the keys in ascending order, times the inverse of their number.
+/// Four rows from `first` on, less `mean`, in bytes: `row8`; those beyond the last are zeros. Their scales.
 #[inline(always)]
-fn mean_of<S: SimdInt, const N: usize>(s: S, keys: MatRef<'_>, at: usize, mean: &mut [f32]) {
+fn quantize_less<S: SimdInt>(
+    s: S,
+    matrix: MatRef<'_>,
+    first: usize,
+    mean: &[f32],
+    rows: &mut [f32],
+    row8: &mut [i8],
+) -> [f32; ROWS] {
+    let dims = mean.len();
+    for (key, row) in rows.chunks_exact_mut(dims).enumerate() {
+        if first + key >= matrix.rows() {
+            row.fill(0.0);
+            continue;
+        }
+        let own = matrix.row(first + key);
+        let mut at = 0;
+        while at < own.len() {
+            // SAFETY: `at` is below the row's length; whole vectors of the others.
+            unsafe {
+                let k = s.sub(load(s, own, at), s.load(mean.as_ptr().add(at)));
+                s.store(row.as_mut_ptr().add(at), k);
+            }
+            at += LANES;
+        }
+    }
+    quantize(s, four_rows(rows, dims), row8, dims).0
+}
+
+/// The mean of the rows: `mean` holds whole vectors.
+#[inline(always)]
+fn mean_row<S: SimdInt>(s: S, rows: MatRef<'_>, mean: &mut [f32]) {
+    let mut at = 0;
+    while at < rows.cols() {
+        // Side by side: one sum would wait for itself.
+        if at + MEAN_VECTORS * LANES <= rows.cols() {
+            mean_of::<S, MEAN_VECTORS>(s, rows, at, mean);
+            at += MEAN_VECTORS * LANES;
+        } else {
+            mean_of::<S, 1>(s, rows, at, mean);
+            at += LANES;
+        }
+    }
+}
+
+/// `mean[at ..]`, `N` vectors: the sum of the rows in ascending order, times the inverse of their number.
+#[inline(always)]
+fn mean_of<S: SimdInt, const N: usize>(s: S, rows: MatRef<'_>, at: usize, mean: &mut [f32]) {
     let mut sums = [s.splat(0.0); N];
-    for token in 0..keys.rows() {
-        let row = keys.row(token);
+    for token in 0..rows.rows() {
+        let row = rows.row(token);
         for (n, sum) in sums.iter_mut().enumerate() {
             // SAFETY: `at` and the vectors behind it are below the row's length.
             *sum = s.add(*sum, unsafe { load(s, row, at + n * LANES) });
         }
     }
-    let inverse = s.splat(1.0 / keys.rows() as f32);
+    let inverse = s.splat(1.0 / rows.rows() as f32);
     let mean = &mut mean[at..][..N * LANES];
     for (n, sum) in sums.into_iter().enumerate() {
         // SAFETY: as many vectors.
         unsafe { s.store(mean.as_mut_ptr().add(n * LANES), s.mul(sum, inverse)) };
-    }
-}
-
-/// One tile of values: a common scale, then pairs of keys side by side, or quads of them in two digits.
-#[inline(always)]
-fn pack_values<S: SimdInt>(s: S, values: MatRef<'_>, tile: usize, packed: &mut IntKeyValues) {
-    let (head_dim, dims) = (packed.head_dim, packed.dims());
-    let from = tile * KEY_TILE;
-    let present = (packed.tokens - from).min(KEY_TILE);
-    let mut seen = s.splat(0.0);
-    for token in from..from + present {
-        let row = values.row(token);
-        let mut at = 0;
-        while at < head_dim {
-            // SAFETY: `at` is below the row's length.
-            seen = s.max_magnitude(s.abs(unsafe { load(s, row, at) }), seen);
-            at += LANES;
-        }
-    }
-    let zero = s.splat(0.0);
-    let max = s.reduce_magnitude4([seen, zero, zero, zero])[0];
-    let small = max < 1e-30;
-    let inverse = s.splat(if small { 0.0 } else { V_MAX / max });
-    packed.value_scales[tile] = match small {
-        true => 0.0,
-        false if max.is_finite() => max / V_MAX,
-        false => f32::NAN,
-    };
-    let tile_values = &mut packed.values[tile * KEY_TILE * dims..][..KEY_TILE * dims];
-    let row = |key: usize| if key < present { values.row(from + key) } else { &[] };
-    let matrices = S::MATRICES && packed.matrices;
-    let per_step = if matrices { 4 } else { 2 };
-    for first in (0..present).step_by(per_step) {
-        let rows: [&[f32]; 4] = std::array::from_fn(|key| row(first + key));
-        let mut at = 0;
-        while at < head_dim {
-            // SAFETY: `at` is below the rows' length; of the tile, `2 · dims` elements for a pair of keys, or two blocks of 1,024 bytes
-            // for sixteen dimensions, of which 64 belong to the four keys: whole vectors.
-            unsafe {
-                let to = tile_values.as_mut_ptr();
-                let mut v = [s.splat(0.0); 4];
-                for (row, v) in rows.iter().zip(&mut v).take(per_step) {
-                    if !row.is_empty() {
-                        *v = s.mul(load(s, row, at), inverse);
-                    }
-                }
-                if matrices {
-                    let quad = first / 4;
-                    // As `store_weights` orders the keys.
-                    let line = quad % 4 * 4 + quad / 4;
-                    let to = to.cast::<i8>().add(at / LANES * 2048 + line * 64);
-                    s.store_value_digits(to, to.add(1024), v);
-                } else {
-                    s.store_i16_pairs(to.add(first * dims + 2 * at), v[0], v[1]);
-                }
-            }
-            at += LANES;
-        }
     }
 }

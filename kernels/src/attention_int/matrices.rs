@@ -12,26 +12,22 @@
 //! ```
 
 use super::key_values::{IntKeyValues, Tile};
-use super::{Block, Steps, softmax};
+use super::{Block, GROUP, Steps, TILE_VECTORS, softmax};
 use crate::LANES;
 use crate::attention::{KEY_TILE, QUERY_BLOCK};
 use crate::gemm::matrix::{Registers, STEP, TILE};
 use crate::simd::int::SimdInt;
 
-/// Sums of products of digits for 16 queries and 16 dimensions.
-pub(super) const DIGIT_SUMS: usize = 3 * TILE * LANES;
-/// Elements of the digits of 64 values in 16 dimensions.
-const GROUP_VALUES: usize = KEY_TILE * LANES;
-/// Elements of a step's scores, and of its weights.
-const STEP_SCORES: usize = TILE * KEY_TILE;
-// Steps go by vectors of queries, and two are at work at a time.
-const _: () = assert!(TILE == LANES && 2 * TILE <= QUERY_BLOCK);
+/// Elements of a step's scores, of its weights, and of its products with a group of values.
+pub(super) const STEP_SCORES: usize = TILE * KEY_TILE;
+// Steps go by vectors of queries, and two are at work at a time; the keys of a tile are the depth of a register.
+const _: () = assert!(TILE == LANES && 2 * TILE <= QUERY_BLOCK && STEP == KEY_TILE && GROUP == KEY_TILE);
 
 /// Gathers the outputs of all tiles.
 #[inline(always)]
 pub(super) fn attend<S: SimdInt>(s: S, packed: &IntKeyValues, block: Block<'_>, at_work: Steps<'_>) {
     let Block { queries, stride, scales, output, rows, dims, max, sum, .. } = block;
-    let Steps { scores, p, digits, tile_sum, tile_scale, rescale } = at_work;
+    let Steps { exponents, p, p_offsets, products: (of_keys, of_values), tile_sum, tile_scale, rescale } = at_work;
     let blocks = rows.div_ceil(TILE);
     let place = |step: usize| {
         let first = step % blocks * TILE;
@@ -44,25 +40,28 @@ pub(super) fn attend<S: SimdInt>(s: S, packed: &IntKeyValues, block: Block<'_>, 
         // Which half of the buffers belongs to the step `now`, and which to those before and behind.
         let (own, other) = (step % 2 * TILE, (step + 1) % 2 * TILE);
         if let Some(Place { tile, .. }) = before {
-            digit_products(s, &p[other * KEY_TILE..][..STEP_SCORES], tile, dims / LANES, digits);
+            let p = &p[other * KEY_TILE..][..STEP_SCORES];
+            let groups = tile.values.chunks_exact(KEY_TILE * GROUP);
+            for (values, sums) in groups.zip(of_values.chunks_exact_mut(STEP_SCORES)) {
+                products(s, p, KEY_TILE, values, sums);
+            }
         }
         if let Some(Place { tile, first, .. }) = next {
-            products(s, &queries[first * stride..], stride, tile, &mut scores[other * KEY_TILE..][..STEP_SCORES]);
+            products(s, &queries[first * stride..], stride, tile.keys, &mut of_keys[..STEP_SCORES]);
         }
         if let Some(Place { tile, first, queries }) = now {
             // What the last four have beyond the last query is computed and not read.
             for query in (0..queries).step_by(4) {
                 let at = (own + query) * KEY_TILE..(own + query + 4) * KEY_TILE;
-                let (scales, largest) = (&scales[first + query..][..4], &tile_scale[own + query..][..4]);
-                let (scores, p, sums) = (&scores[at.clone()], &mut p[at], &mut tile_sum[query..query + 4]);
-                softmax::weights::<S, true>(s, scores, scales, largest, tile, p, sums);
+                let (exponents, p, sums) = (&exponents[at.clone()], &mut p[at], &mut tile_sum[query..query + 4]);
+                let largest = &tile_scale[own + query..][..4];
+                softmax::weights::<S, false>(s, exponents, largest, tile, p, sums, p_offsets);
             }
             let state = softmax::State {
                 max: &mut max[first..first + TILE],
                 sum: &mut sum[first..first + TILE],
                 rescale: &mut rescale[own..own + TILE],
                 tile: &mut tile_scale[own..own + TILE],
-                query_scales: &scales[first..first + TILE],
                 tile_sum: &tile_sum[..TILE],
             };
             softmax::rescale(s, state);
@@ -70,11 +69,12 @@ pub(super) fn attend<S: SimdInt>(s: S, packed: &IntKeyValues, block: Block<'_>, 
         if let Some(Place { tile, first, queries }) = before {
             let output = &mut output[first * dims..][..queries * dims];
             let (rescale, scales) = (&rescale[other..other + TILE], &tile_scale[other..other + TILE]);
-            add_values(s, digits, rescale, scales, tile.scale, dims, output);
+            add_values(s, of_values, rescale, scales, tile.value_sums, dims, output);
         }
-        if let Some(Place { tile, queries, .. }) = next {
-            let scores = &mut scores[other * KEY_TILE..][..STEP_SCORES];
-            softmax::maxima(s, scores, queries, tile, &mut tile_scale[other..other + TILE]);
+        if let Some(Place { tile, first, queries }) = next {
+            let exponents = &mut exponents[other * KEY_TILE..][..STEP_SCORES];
+            to_exponents(s, of_keys, &scales[first..first + TILE], queries, tile, exponents);
+            softmax::maxima(s, exponents, queries, &mut tile_scale[other..other + TILE]);
         }
         (before, now, next) = (now, next, (step + 1 < steps).then(|| place(step + 1)));
     }
@@ -88,46 +88,62 @@ struct Place<'a> {
     queries: usize,
 }
 
-/// The products of 16 queries with the keys of a tile: `sums[16][64]`.
+/// The products of 16 rows of bytes, `stride` apart, with what lies as the weights of an int8 product, `[quads][64][4]`: `sums[16][64]`.
 #[inline(always)]
-fn products<S: SimdInt>(s: S, queries: &[i8], stride: usize, tile: Tile<'_>, sums: &mut [i32]) {
-    let depth = tile.keys.len() / KEY_TILE;
-    assert!(depth > 0 && depth.is_multiple_of(STEP) && queries.len() >= (TILE - 1) * stride + depth);
+fn products<S: SimdInt>(s: S, rows: &[i8], stride: usize, stored: &[u8], sums: &mut [i32]) {
+    let depth = stored.len() / KEY_TILE;
+    assert!(depth > 0 && depth.is_multiple_of(STEP) && rows.len() >= (TILE - 1) * stride + depth);
     assert!(sums.len() == STEP_SCORES);
-    // SAFETY: the registers are configured by the caller; 16 queries of that depth, as many keys, and room for the sums.
-    unsafe { s.matrix_scores(queries.as_ptr(), stride, tile.keys.as_ptr(), depth / STEP, sums.as_mut_ptr()) }
+    // SAFETY: the registers are configured by the caller; 16 rows of that depth, as much of the stored, and room for the sums.
+    unsafe { s.matrix_scores(rows.as_ptr(), stride, stored.as_ptr(), depth / STEP, sums.as_mut_ptr()) }
 }
 
-/// The products of the digits of 16 queries' weights with those of the values, in `groups` of 16 dimensions.
+/// The exponents `[16][64]` of the products of as many queries with the keys of a tile.
 #[inline(always)]
-fn digit_products<S: SimdInt>(s: S, p: &[i16], tile: Tile<'_>, groups: usize, sums: &mut [i32]) {
-    assert!(p.len() == STEP_SCORES && groups > 0 && tile.values.len() == groups * GROUP_VALUES);
-    assert!(sums.len() >= groups * DIGIT_SUMS);
-    // SAFETY: the registers are configured by the caller; 16 rows of weights and 64 values of those dimensions in two digits; room for the sums.
-    unsafe { s.matrix_values(p.as_ptr().cast(), tile.values.as_ptr().cast(), groups, sums.as_mut_ptr()) }
+fn to_exponents<S: SimdInt>(
+    s: S,
+    products: &[i32],
+    query_scales: &[f32],
+    queries: usize,
+    tile: Tile<'_>,
+    exponents: &mut [f32],
+) {
+    assert!(products.len() >= STEP_SCORES && exponents.len() == STEP_SCORES && queries <= TILE);
+    for (query, scale) in query_scales.iter().enumerate().take(queries) {
+        let scales = softmax::Scales::new(tile, *scale);
+        for vector in 0..TILE_VECTORS {
+            let at = query * KEY_TILE + vector * LANES;
+            // SAFETY: 16 x 64 of both.
+            unsafe {
+                let products = s.load_i32(products.as_ptr().add(at));
+                s.store(exponents.as_mut_ptr().add(at), scales.exponents(s, products, vector));
+            }
+        }
+    }
 }
 
-/// `output[n][dims] = output · rescale + (P · V) · scales · scale`, of the products of digits.
+/// `output[n][dims] = output · rescale + (P · V) · scales`, of the products `[groups][16][64]` with `P - 127`.
 #[inline(always)]
 fn add_values<S: SimdInt>(
     s: S,
-    digits: &[i32],
+    products: &[i32],
     rescale: &[f32],
     scales: &[f32],
-    scale: f32,
+    value_sums: &[i32],
     dims: usize,
     output: &mut [f32],
 ) {
-    let groups = dims / LANES;
-    assert!(digits.len() >= groups * DIGIT_SUMS && output.len() <= TILE * dims);
+    assert!(products.len() >= dims.div_ceil(GROUP) * STEP_SCORES && output.len() <= TILE * dims);
+    assert!(value_sums.len() >= dims);
     for (r, row) in output.chunks_exact_mut(dims).enumerate() {
-        let (rescale, scale) = (s.splat(rescale[r]), s.splat(scales[r] * scale));
-        for group in 0..groups {
-            // SAFETY: a row of each of the group's three sums; a vector of the outputs.
+        let (rescale, scale) = (s.splat(rescale[r]), s.splat(scales[r]));
+        for col in (0..dims).step_by(LANES) {
+            // SAFETY: a vector of the row's products in its group, of the sums and of the outputs.
             unsafe {
-                let sum = s.sum_digits(digits.as_ptr().add(group * DIGIT_SUMS + r * LANES), TILE * LANES);
-                let at = row.as_mut_ptr().add(group * LANES);
-                s.store(at, s.mul_add(s.to_f32(sum), scale, s.mul(s.load(at), rescale)));
+                let own = products.as_ptr().add(col / GROUP * STEP_SCORES + r * GROUP + col % GROUP);
+                let own = s.add_i32(s.load_i32(own), s.load_i32(value_sums.as_ptr().add(col)));
+                let at = row.as_mut_ptr().add(col);
+                s.store(at, s.mul_add(s.to_f32(own), scale, s.mul(s.load(at), rescale)));
             }
         }
     }

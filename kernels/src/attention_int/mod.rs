@@ -1,19 +1,18 @@
-//! Attention of one head in integers: the same loop as `attention.rs`, its two products exact.
+//! Attention of one head in integers: the same loop as `attention.rs`, its two products exact, of bytes.
 //!
 //! ```text
 //! k ← k - mean(k)                       softmax does not see it; what all keys share would waste the range of a byte
-//! q, k → int8, a scale a row            S = acc · scale_q · scale_k · log₂ e
-//! P = 2^(S - m_t) → 0 ..= 16,384        14 bits below the maximum of the tile of keys: attention may rest on many small weights far below
-//!                                       one large one in another tile
-//! V → -2047 ..= 2047, a scale a tile    O = O·c + acc · 2^(m_t - m) · scale_v / 16,384
-//!                                       sum = sum·c + Σ P · 2^(m_t - m) / 16,384, of P before it is rounded
+//! v ← v - mean(v)                       weights sum to 1, so the mean is added to the output; weights that are rounded off take nothing of it away
+//! q, k, v → int8, a scale a row         y = acc · scale_q · scale_k · log₂ e + log₂ (scale_v / max scale_v)
+//! P = 2^(y - m_t) → 0 ..= 254           8 bits below the maximum of the tile of keys, a value's scale being in its weight; attention may rest on
+//!                                       many small weights far below one large one in another tile
+//! O = O·c + acc · 2^(m_t - m) / 254     sum = sum·c + Σ P / (scale_v / max scale_v) · 2^(m_t - m), of P before it is rounded
+//! out = O · max scale_v / sum + mean(v)
 //! ```
-//! Bounds: `|q·k| <= head_dim · 127 · 255 < 2^31` up to a `head_dim` of 65,536; `|P·V| <= 64 · 16,384 · 2,047 < 2^31`.
-//! Keys lie as the weights of an int8 product (`[head_dim/4][64 keys][4]`, `k + 128`), values in pairs of keys
-//! (`[32 pairs][dims][2]`), so both products broadcast four bytes of a row and multiply them with a vector.
-//!
-//! Registers that hold matrices multiply bytes alone. Scores are bytes already; `P = 128 p₁ + p₀` and `V = 128 v₁ + v₀` (`v₀` in -64 ..= 63)
-//! are two digits each (but for texts of a few keys, which stay with dot products): `P V = 128² p₁v₁ + 128 (p₁v₀ + p₀v₁) + p₀v₀`, the same integers.
+//! Keys and values both lie as the weights of an int8 product (`[quads][64][4]`, stored as `+ 128`): keys in quads of dimensions, values in quads of
+//! keys for 64 dimensions. So both products are that of [`dots`] or of the registers that hold matrices. `P` takes part as `P - 127`, a signed
+//! byte; `127 Σ v` of a tile is added.
+//! Bounds: `|q·k| <= head_dim · 127 · 255 < 2^31` up to a `head_dim` of 65,536; `|P·V| <= 64 · 254 · 127`.
 
 mod dots;
 mod key_values;
@@ -32,28 +31,31 @@ use crate::view::{MatMut, MatRef};
 
 /// Vectors of a tile's scores.
 const TILE_VECTORS: usize = KEY_TILE / LANES;
-/// What 1 becomes in `P`.
-const P_ONE: u32 = 16_384;
+/// What 1 becomes in `P`, and what is taken off so that it fits a signed byte.
+const P_ONE: f32 = 254.0;
+const P_MIDDLE: f32 = 127.0;
 // The softmax of a block takes four queries, or sixteen, at a time.
 const _: () = assert!(QUERY_BLOCK.is_multiple_of(LANES));
-/// Largest magnitude of a value.
-const V_MAX: f32 = 2047.0;
+/// Dimensions of values that lie together: as many as a tile has keys, so that both products are of one shape.
+const GROUP: usize = KEY_TILE;
 
 /// Buffers of one thread for [`crate::Kernels::pack_int`] and [`crate::Kernels::attend_int`]; they grow as needed.
 #[derive(Debug, Default)]
 pub struct IntScratch {
-    /// `[48][64]`: products, then the bits of f32.
-    scores: Buffer<i32>,
     /// `[48][64]`
-    p: Buffer<i16>,
+    exponents: Buffer<f32>,
+    /// `[48][64]`: `P - 127`
+    p: Buffer<i8>,
     /// `[48][dims]`
     output: Buffer<f32>,
     /// `[48][query_stride]`
     queries: Buffer<i8>,
-    /// Products of digits: `[dims/16][3][16 queries][16]`.
-    digits: Buffer<i32>,
+    /// With matrix registers, products with the keys, `[16 queries][64]`, and with the values, `[groups][16 queries][64]`.
+    products: Buffer<i32>,
     query_scales: Vec<f32>,
     offsets: Vec<i32>,
+    /// `-128 Σ (P - 127)`
+    p_offsets: Vec<i32>,
     max: Vec<f32>,
     sum: Vec<f32>,
     tile_sum: Vec<f32>,
@@ -68,12 +70,13 @@ impl IntScratch {
     /// For heads of `head_dim` dimensions, of which a query's product runs over `depth`.
     fn resize(&mut self, head_dim: usize, depth: usize) {
         let dims = head_dim.next_multiple_of(LANES);
-        self.scores.grow(QUERY_BLOCK * KEY_TILE);
+        self.exponents.grow(QUERY_BLOCK * KEY_TILE);
         self.p.grow(QUERY_BLOCK * KEY_TILE);
         self.output.grow(QUERY_BLOCK * dims);
         self.queries.grow(QUERY_BLOCK * query_stride(dims, depth));
         self.query_scales.resize(QUERY_BLOCK, 0.0);
         self.offsets.resize(QUERY_BLOCK, 0);
+        self.p_offsets.resize(QUERY_BLOCK, 0);
         for state in [&mut self.max, &mut self.sum, &mut self.tile_sum, &mut self.tile_scale, &mut self.rescale] {
             state.resize(QUERY_BLOCK, 0.0);
         }
@@ -170,10 +173,11 @@ struct Block<'a> {
 /// What the tiles of a block are computed in: whole vectors of queries.
 struct Steps<'a> {
     /// `[48][64]`
-    scores: &'a mut [i32],
-    p: &'a mut [i16],
-    /// `[dims/16][3][16][16]`, with matrix registers.
-    digits: &'a mut [i32],
+    exponents: &'a mut [f32],
+    p: &'a mut [i8],
+    p_offsets: &'a mut [i32],
+    /// With matrix registers: `[16][64]` and `[groups][16][64]`.
+    products: (&'a mut [i32], &'a mut [i32]),
     tile_sum: &'a mut [f32],
     tile_scale: &'a mut [f32],
     rescale: &'a mut [f32],
@@ -194,10 +198,11 @@ pub(crate) fn attend<S: SimdInt>(
     scratch.resize(head_dim, depth);
     let matrices = S::MATRICES && packed.for_matrices();
     if matrices {
-        scratch.digits.grow(dims / LANES * matrices::DIGIT_SUMS);
+        scratch.products.grow((1 + dims.div_ceil(GROUP)) * matrices::STEP_SCORES);
     }
-    let IntScratch { scores, p, output, queries: q8, digits, query_scales, offsets, row, max, sum, .. } = scratch;
-    let (tile_sum, tile_scale, rescale) = (&mut scratch.tile_sum, &mut scratch.tile_scale, &mut scratch.rescale);
+    let IntScratch { exponents, p, output, queries: q8, products, query_scales, offsets, row, max, sum, .. } = scratch;
+    let (p_offsets, tile_sum) = (&mut scratch.p_offsets, &mut scratch.tile_sum);
+    let (tile_scale, rescale) = (&mut scratch.tile_scale, &mut scratch.rescale);
     for first in (0..rows).step_by(ROWS) {
         let present = (rows - first).min(ROWS);
         if head_dim < dims || present < ROWS {
@@ -208,7 +213,7 @@ pub(crate) fn attend<S: SimdInt>(
         }
         let own = match head_dim < dims || present < ROWS {
             true => four_rows(row, dims),
-            false => [0, 1, 2, 3].map(|query| queries.row(first + query)),
+            false => [queries.row(first), queries.row(first + 1), queries.row(first + 2), queries.row(first + 3)],
         };
         // What the last four have beyond the last query is zeros, of which nothing is read in the end.
         let (of_rows, totals) = quantize(s, own, &mut q8[first * stride..], stride);
@@ -221,16 +226,18 @@ pub(crate) fn attend<S: SimdInt>(
     max.fill(f32::NEG_INFINITY);
     sum.fill(0.0);
     let block = Block { queries: q8, stride, offsets, scales: query_scales, output, rows, dims, max, sum };
-    let steps = Steps { scores, p, digits, tile_sum, tile_scale, rescale };
+    let products = products.split_at_mut(if matrices { matrices::STEP_SCORES } else { 0 });
+    let steps = Steps { exponents, p, p_offsets, products, tile_sum, tile_scale, rescale };
     if matrices {
         matrices::attend(s, packed, block, steps);
     } else {
         dots::attend(s, packed, block, steps);
     }
     for query in 0..rows {
-        let scale = 1.0 / sum[query];
-        for (out, value) in out.row_mut(query).iter_mut().zip(&output[query * dims..][..head_dim]) {
-            *out = value * scale;
+        let scale = packed.value_scale() / sum[query];
+        let own = &output[query * dims..][..head_dim];
+        for ((out, value), mean) in out.row_mut(query).iter_mut().zip(own).zip(packed.value_mean()) {
+            *out = value * scale + mean;
         }
     }
 }

@@ -1,116 +1,108 @@
 //! The online softmax of integer attention.
 
 use super::key_values::Tile;
-use super::{P_ONE, TILE_VECTORS};
+use super::{P_MIDDLE, P_ONE, TILE_VECTORS};
 use crate::LANES;
 use crate::attention::{KEY_TILE, QUERY_BLOCK};
 use crate::simd::int::SimdInt;
 use crate::simd::math;
 
-/// 0, then -∞: from `64 - n` on a mask of `n` keys.
-static BEYOND: [f32; 2 * KEY_TILE] = {
-    let mut mask = [0.0; 2 * KEY_TILE];
-    let mut key = KEY_TILE;
-    while key < mask.len() {
-        mask[key] = f32::NEG_INFINITY;
-        key += 1;
-    }
-    mask
-};
+/// What makes exponents of products: of the 64 keys of a tile, and of a query.
+#[derive(Clone, Copy)]
+pub(super) struct Scales<'a> {
+    pub keys: &'a [f32],
+    /// -∞ for keys that do not exist.
+    pub value_logs: &'a [f32],
+    pub query: f32,
+}
 
-/// Multiplies the products `[rows][64]` of queries and keys with the keys' scales, in place: they become the bits of f32, those of keys that do
-/// not exist -∞. `largest` becomes the largest of each query, whose own scale is not in it yet.
-///
-/// A pass of its own: what takes long here, from a row's values to their largest, would keep the exponentials of the next step waiting.
-#[inline(always)]
-pub(super) fn maxima<S: SimdInt>(s: S, products: &mut [i32], rows: usize, tile: Tile<'_>, largest: &mut [f32]) {
-    match tile.present {
-        KEY_TILE => maxima_of::<S, false>(s, products, rows, tile, largest),
-        _ => maxima_of::<S, true>(s, products, rows, tile, largest),
+impl<'a> Scales<'a> {
+    #[inline(always)]
+    pub(super) fn new(tile: Tile<'a>, query: f32) -> Self {
+        assert!([tile.key_scales.len(), tile.value_logs.len()] == [KEY_TILE; 2]);
+        Scales { keys: tile.key_scales, value_logs: tile.value_logs, query }
+    }
+
+    /// The exponents `y` of a query's products with the keys of vector `vector`, below [`TILE_VECTORS`].
+    #[inline(always)]
+    pub(super) fn exponents<S: SimdInt>(self, s: S, products: S::I, vector: usize) -> S::V {
+        debug_assert!(vector < TILE_VECTORS);
+        // SAFETY: 64 of each, by `new`.
+        unsafe {
+            let of_keys = s.mul(s.to_f32(products), s.load(self.keys.as_ptr().add(vector * LANES)));
+            s.mul_add(of_keys, s.splat(self.query), s.load(self.value_logs.as_ptr().add(vector * LANES)))
+        }
     }
 }
 
+/// The largest of the exponents `[rows][64]` of each query.
+///
+/// A pass of its own: what takes long here, from a row's values to their largest, would keep the exponentials of the next step waiting.
 #[inline(always)]
-fn maxima_of<S: SimdInt, const PART: bool>(
-    s: S,
-    products: &mut [i32],
-    rows: usize,
-    tile: Tile<'_>,
-    largest: &mut [f32],
-) {
+pub(super) fn maxima<S: SimdInt>(s: S, exponents: &[f32], rows: usize, largest: &mut [f32]) {
     let queries = rows.next_multiple_of(4);
-    assert!(largest.len() >= queries && products.len() >= queries * KEY_TILE && tile.key_scales.len() == KEY_TILE);
-    let beyond = &BEYOND[KEY_TILE - tile.present..][..KEY_TILE];
+    assert!(largest.len() >= queries && exponents.len() >= queries * KEY_TILE);
     // What the last four have beyond the last query is computed and not read.
     for query in (0..rows).step_by(4) {
         let mut widest = [s.splat(0.0); 4];
         for (row, widest) in widest.iter_mut().enumerate() {
-            let mut v = [s.splat(0.0); TILE_VECTORS];
-            for (i, v) in v.iter_mut().enumerate() {
-                // SAFETY: 64 products of a row, 64 scales, 64 of the mask.
-                unsafe {
-                    let at = products.as_mut_ptr().add((query + row) * KEY_TILE + i * LANES);
-                    *v = s.mul(s.to_f32(s.load_i32(at)), s.load(tile.key_scales.as_ptr().add(i * LANES)));
-                    if PART {
-                        *v = s.add(*v, s.load(beyond.as_ptr().add(i * LANES)));
-                    }
-                    s.store(at.cast(), *v);
-                }
+            let mut y = [s.splat(0.0); TILE_VECTORS];
+            for (i, y) in y.iter_mut().enumerate() {
+                // SAFETY: 64 exponents of a row.
+                *y = unsafe { s.load(exponents.as_ptr().add((query + row) * KEY_TILE + i * LANES)) };
             }
-            *widest = s.max(s.max(v[0], v[1]), s.max(v[2], v[3]));
+            *widest = s.max(s.max(y[0], y[1]), s.max(y[2], y[3]));
         }
         largest[query..query + 4].copy_from_slice(&s.reduce_max4(widest));
     }
 }
 
-/// Turns what [`maxima`] has left of four queries into `P` in units of `1 / 16,384` of the largest, as the product with the values takes them;
-/// `sums` become those of `P`. `DIGITS`: for matrix registers.
+/// Turns the exponents of four queries into `P - 127` in units of `1 / 254` of the largest; `sums` become those of the weights
+/// without the values' scales, `offsets` -128 times the sums of `P - 127` (`OFFSETS`; else they stay).
 #[inline(always)]
-pub(super) fn weights<S: SimdInt, const DIGITS: bool>(
+pub(super) fn weights<S: SimdInt, const OFFSETS: bool>(
     s: S,
-    scores: &[i32],
-    query_scales: &[f32],
+    exponents: &[f32],
     largest: &[f32],
     tile: Tile<'_>,
-    p: &mut [i16],
+    p: &mut [i8],
     sums: &mut [f32],
+    offsets: &mut [i32],
 ) {
-    match tile.present {
-        KEY_TILE => weights_of::<S, DIGITS, false>(s, scores, query_scales, largest, p, sums),
-        _ => weights_of::<S, DIGITS, true>(s, scores, query_scales, largest, p, sums),
-    }
-}
-
-#[inline(always)]
-fn weights_of<S: SimdInt, const DIGITS: bool, const PART: bool>(
-    s: S,
-    scores: &[i32],
-    query_scales: &[f32],
-    largest: &[f32],
-    p: &mut [i16],
-    sums: &mut [f32],
-) {
-    assert!(scores.len() == 4 * KEY_TILE && p.len() == 4 * KEY_TILE);
-    let mut totals = [s.splat(0.0); 4];
-    for (query, total) in totals.iter_mut().enumerate() {
-        let (scale, largest) = (s.splat(query_scales[query]), s.splat(largest[query]));
+    assert!(exponents.len() == 4 * KEY_TILE && p.len() == 4 * KEY_TILE && tile.value_inverses.len() == KEY_TILE);
+    let (mut totals, mut bytes) = ([s.splat(0.0); 4], [s.splat(0.0); 4]);
+    let (one, middle) = (s.splat(P_ONE), s.splat(-P_MIDDLE));
+    for (query, (total, bytes)) in totals.iter_mut().zip(&mut bytes).enumerate() {
+        let largest = s.splat(largest[query]);
         let mut x = [s.splat(0.0); TILE_VECTORS];
         for (i, x) in x.iter_mut().enumerate() {
-            // SAFETY: 4 x 64 scores, the bits of f32.
-            let score = unsafe { s.load(scores.as_ptr().add(query * KEY_TILE + i * LANES).cast()) };
-            // First the difference: 0 for the largest, however large it is, and for none above.
-            *x = s.mul(s.sub(score, largest), scale);
-            if PART {
-                // A scale of 0 has made NaN of the -∞ of a key that does not exist.
-                *x = s.select_lt(score, s.splat(f32::MIN), score, *x);
-            }
+            // SAFETY: 4 x 64 exponents.
+            let y = unsafe { s.load(exponents.as_ptr().add(query * KEY_TILE + i * LANES)) };
+            *x = s.sub(y, largest);
         }
-        let v = math::exp2_scaled::<S, { P_ONE.ilog2() }, TILE_VECTORS>(s, x);
-        // SAFETY: 4 x 64 weights.
-        unsafe { s.store_weights::<DIGITS>(p.as_mut_ptr().add(query * KEY_TILE), v) };
-        *total = s.add(s.add(v[0], v[1]), s.add(v[2], v[3]));
+        let v = math::exp2_fast_each(s, x);
+        let mut centred = v;
+        for (centred, v) in centred.iter_mut().zip(v) {
+            *centred = s.mul_add(v, one, middle);
+        }
+        // SAFETY: 4 x 64 weights, 64 of the values' scales.
+        unsafe {
+            *bytes = s.store_i8x64(p.as_mut_ptr().add(query * KEY_TILE), centred);
+            let inverses = tile.value_inverses.as_ptr();
+            let pair = [s.mul(v[0], s.load(inverses)), s.mul(v[1], s.load(inverses.add(LANES)))];
+            let first = s.mul_add(v[2], s.load(inverses.add(2 * LANES)), pair[0]);
+            let second = s.mul_add(v[3], s.load(inverses.add(3 * LANES)), pair[1]);
+            *total = s.add(first, second);
+        }
     }
     sums.copy_from_slice(&s.reduce4(totals));
+    if OFFSETS {
+        // What is beyond the last quad of keys is no part of the product.
+        let beyond = (KEY_TILE - tile.present.next_multiple_of(4)) as f32 * P_MIDDLE;
+        for (offset, sum) in offsets.iter_mut().zip(s.reduce4(bytes)) {
+            *offset = -128 * (sum + beyond) as i32;
+        }
+    }
 }
 
 /// What a query block carries from tile to tile, and what a tile adds: `[queries]`, whole vectors of them.
@@ -121,30 +113,29 @@ pub(super) struct State<'a> {
     pub sum: &'a mut [f32],
     /// Becomes `2^(max before - max)`, by which earlier sums and outputs are multiplied.
     pub rescale: &'a mut [f32],
-    /// The tile's largest without the queries' scales; becomes `2^(largest · scale - max) / 16,384`, by which the tile's are multiplied.
+    /// The tile's largest; becomes `2^(largest - max) / 254`, by which the tile's products are multiplied.
     pub tile: &'a mut [f32],
-    pub query_scales: &'a [f32],
     pub tile_sum: &'a [f32],
 }
 
-/// `max` takes in the tile's, and `sum ← sum · rescale + tile_sum · tile`.
+/// `max` takes in the tile's, and `sum ← sum · rescale + tile_sum · 2^(largest - max)`.
 #[inline(always)]
 pub(super) fn rescale<S: SimdInt>(s: S, state: State<'_>) {
-    let State { max, sum, rescale, tile, query_scales, tile_sum } = state;
+    let State { max, sum, rescale, tile, tile_sum } = state;
     let len = max.len();
     assert!(len.is_multiple_of(LANES) && len <= QUERY_BLOCK);
-    assert!([rescale.len(), tile.len(), sum.len(), tile_sum.len(), query_scales.len()] == [len; 5]);
+    assert!([rescale.len(), tile.len(), sum.len(), tile_sum.len()] == [len; 4]);
     for at in (0..len).step_by(LANES) {
-        // SAFETY: whole vectors of the six.
+        // SAFETY: whole vectors of the five.
         unsafe {
-            let own = s.mul(s.load(tile.as_ptr().add(at)), s.load(query_scales.as_ptr().add(at)));
+            let own = s.load(tile.as_ptr().add(at));
             let before = s.load(max.as_ptr().add(at));
             let now = s.max(before, own);
             let factor = math::exp2_fast(s, s.sub(before, now));
-            let own = s.mul(math::exp2_fast(s, s.sub(own, now)), s.splat(1.0 / P_ONE as f32));
+            let own = math::exp2_fast(s, s.sub(own, now));
             s.store(max.as_mut_ptr().add(at), now);
             s.store(rescale.as_mut_ptr().add(at), factor);
-            s.store(tile.as_mut_ptr().add(at), own);
+            s.store(tile.as_mut_ptr().add(at), s.mul(own, s.splat(1.0 / P_ONE)));
             let earlier = s.mul(s.load(sum.as_ptr().add(at)), factor);
             s.store(sum.as_mut_ptr().add(at), s.mul_add(s.load(tile_sum.as_ptr().add(at)), own, earlier));
         }

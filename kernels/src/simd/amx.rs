@@ -396,43 +396,6 @@ pub(crate) unsafe fn scores(q: *const i8, stride: usize, keys: *const u8, steps:
     }
 }
 
-/// See [`super::int::SimdInt::matrix_values`].
-///
-/// # Safety
-/// As there; `permitted()` has returned true.
-#[inline(always)]
-pub(crate) unsafe fn values(p: *const u8, v: *const i8, groups: usize, sums: *mut i32) {
-    debug_assert!(groups > 0);
-    // SAFETY: by the caller's word.
-    unsafe {
-        asm!(
-            "tileloadd tmm6, [{p} + {row}*2]",
-            "tileloadd tmm7, [{p} + {row}*2 + 64]",
-            "2:",
-            "tileloadd tmm4, [{v} + {row}*1]",
-            "tileloadd tmm5, [{v} + {row}*1 + 1024]",
-            "tilezero tmm0",
-            "tdpbusd tmm0, tmm6, tmm4",
-            "tilezero tmm1",
-            "tdpbusd tmm1, tmm6, tmm5",
-            "tilezero tmm2",
-            "tdpbusd tmm2, tmm7, tmm5",
-            "tdpbusd tmm1, tmm7, tmm4",
-            "tilestored [{sums} + {row}*1], tmm0",
-            "tilestored [{sums} + {row}*1 + 2048], tmm2",
-            "tilestored [{sums} + {row}*1 + 1024], tmm1",
-            "add {v}, 2048", "add {sums}, 3072",
-            "dec {n}",
-            "jnz 2b",
-            p = in(reg) p, v = inout(reg) v => _, n = inout(reg) groups => _,
-            sums = inout(reg) sums => _, row = in(reg) 64usize,
-            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-            options(nostack)
-        );
-    }
-}
-
 /// `rounds` times four products on registers alone; returns the multiply-adds. For [`crate::probe`].
 ///
 /// # Safety

@@ -50,7 +50,6 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
     type W8 = W8;
     type W4 = I;
     type A8 = __m256i;
-    type P16 = I;
     type I4 = I;
     type WB = [[__m256; 2]; 2];
     type AB = [__m256; 2];
@@ -71,7 +70,6 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
     const BF16_TILE: TileShape = TileShape { rows: 4, vectors: 1 };
     // 4 x 1 accumulators: 8 registers, 4 of keys or 2 of values, 1 broadcast.
     const SCORE_TILE: TileShape = TileShape { rows: 4, vectors: 1 };
-    const VALUE_TILE: TileShape = TileShape { rows: 4, vectors: 1 };
     // 4 x 2 registers: latency of a multiply-add 4, two a cycle; the rest is for operands and what stands between.
     const PROBE_CHAINS: usize = 4;
 
@@ -87,14 +85,6 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
     unsafe fn load_i32(self, p: *const i32) -> I {
         // SAFETY: token; the caller vouches for 16 readable elements.
         unsafe { [_mm256_loadu_si256(p.cast()), _mm256_loadu_si256(p.add(8).cast())] }
-    }
-    #[inline(always)]
-    unsafe fn store_i32(self, p: *mut i32, v: I) {
-        // SAFETY: token; the caller vouches for 16 writable elements.
-        unsafe {
-            _mm256_storeu_si256(p.cast(), v[0]);
-            _mm256_storeu_si256(p.add(8).cast(), v[1]);
-        }
     }
     #[inline(always)]
     fn add_i32(self, a: I, b: I) -> I {
@@ -212,27 +202,6 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
     }
 
     #[inline(always)]
-    unsafe fn load_pairs(self, p: *const i16) -> I {
-        // SAFETY: token; the caller vouches for 64 readable bytes.
-        unsafe { [_mm256_loadu_si256(p.cast()), _mm256_loadu_si256(p.add(16).cast())] }
-    }
-    #[inline(always)]
-    unsafe fn broadcast_pair(self, p: *const i16) -> I {
-        // SAFETY: token; the caller vouches for 4 readable bytes.
-        unsafe { [_mm256_set1_epi32(p.cast::<i32>().read_unaligned()); 2] }
-    }
-    #[inline(always)]
-    fn dot16(self, acc: I, a: I, b: I) -> I {
-        token!({
-            if VNNI {
-                return [_mm256_dpwssd_avx_epi32(acc[0], a[0], b[0]), _mm256_dpwssd_avx_epi32(acc[1], a[1], b[1])];
-            }
-            let products: I = both!(_mm256_madd_epi16, a, b);
-            both!(_mm256_add_epi32, acc, products)
-        })
-    }
-
-    #[inline(always)]
     unsafe fn load_f16(self, p: *const u16) -> Self::V {
         // SAFETY: token; the caller vouches for 32 readable bytes.
         unsafe { [_mm256_cvtph_ps(_mm_loadu_si128(p.cast())), _mm256_cvtph_ps(_mm_loadu_si128(p.add(8).cast()))] }
@@ -291,22 +260,6 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
                 *sums = _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_set1_epi8(1), bytes), _mm256_set1_epi16(1));
             }
             both!(_mm256_cvtepi32_ps, sums)
-        }
-    }
-    #[inline(always)]
-    unsafe fn store_i16(self, p: *mut i16, v: Self::V) {
-        // SAFETY: token; the caller vouches for 32 writable bytes.
-        unsafe { _mm256_storeu_si256(p.cast(), pack_i16(v)) }
-    }
-    #[inline(always)]
-    unsafe fn store_i16_pairs(self, p: *mut i16, a: Self::V, b: Self::V) {
-        // SAFETY: token; the caller vouches for 64 writable bytes.
-        unsafe {
-            for half in 0..2 {
-                let low = _mm256_and_si256(_mm256_cvtps_epi32(a[half]), _mm256_set1_epi32(0xffff));
-                let high = _mm256_slli_epi32::<16>(_mm256_cvtps_epi32(b[half]));
-                _mm256_storeu_si256(p.add(16 * half).cast(), _mm256_or_si256(low, high));
-            }
         }
     }
     #[inline(always)]

@@ -33,28 +33,11 @@ pub(crate) struct W8 {
     negative: __mmask64,
 }
 
-/// The low bytes of four vectors of `i32`, lane by lane side by side.
-///
-/// # Safety
-/// The CPU has AVX-512.
-#[inline(always)]
-unsafe fn bytes_of_quads(v: [__m512i; 4]) -> __m512i {
-    // SAFETY: by the caller's word.
-    unsafe {
-        let byte = _mm512_set1_epi32(0xff);
-        let first = _mm512_and_si512(v[0], byte);
-        let second = _mm512_slli_epi32::<8>(_mm512_and_si512(v[1], byte));
-        let third = _mm512_slli_epi32::<16>(_mm512_and_si512(v[2], byte));
-        _mm512_or_si512(_mm512_or_si512(first, second), _mm512_or_si512(third, _mm512_slli_epi32::<24>(v[3])))
-    }
-}
-
 impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
     type I = __m512i;
     type W8 = W8;
     type W4 = __m512i;
     type A8 = __m512i;
-    type P16 = __m512i;
     type I4 = __m512i;
     type WB = [__m512i; 2];
     type AB = [__m512i; 2];
@@ -74,7 +57,6 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
     const BF16_TILE: TileShape = TileShape { rows: 12, vectors: 2 };
     // 6 x 4 accumulators, 4 vectors of keys or values, 1 broadcast: 29 registers.
     const SCORE_TILE: TileShape = TileShape { rows: 6, vectors: 4 };
-    const VALUE_TILE: TileShape = TileShape { rows: 6, vectors: 4 };
     // More than latency times throughput.
     const PROBE_CHAINS: usize = 12;
     const MATRICES: bool = LEVEL >= AMX;
@@ -91,11 +73,6 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
     unsafe fn load_i32(self, p: *const i32) -> __m512i {
         // SAFETY: token; the caller vouches for 16 readable elements.
         unsafe { _mm512_loadu_si512(p.cast()) }
-    }
-    #[inline(always)]
-    unsafe fn store_i32(self, p: *mut i32, v: __m512i) {
-        // SAFETY: token; the caller vouches for 16 writable elements.
-        unsafe { _mm512_storeu_si512(p.cast(), v) }
     }
     #[inline(always)]
     fn add_i32(self, a: __m512i, b: __m512i) -> __m512i {
@@ -135,35 +112,6 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
     unsafe fn matrix_scores(self, q: *const i8, stride: usize, keys: *const u8, steps: usize, sums: *mut i32) {
         // SAFETY: token, as above; the caller vouches for the operands.
         unsafe { amx::scores(q, stride, keys, steps, sums) }
-    }
-    #[inline(always)]
-    unsafe fn matrix_values(self, p: *const u8, v: *const i8, groups: usize, sums: *mut i32) {
-        // SAFETY: token, as above; the caller vouches for the operands.
-        unsafe { amx::values(p, v, groups, sums) }
-    }
-    #[inline(always)]
-    unsafe fn sum_digits(self, p: *const i32, stride: usize) -> __m512i {
-        // SAFETY: token; the caller vouches for the three sums.
-        unsafe {
-            let (middle, low) = (self.load_i32(p.add(stride)), self.load_i32(p.add(2 * stride)));
-            let sum = _mm512_add_epi32(_mm512_slli_epi32::<7>(self.load_i32(p)), middle);
-            _mm512_add_epi32(_mm512_slli_epi32::<7>(sum), low)
-        }
-    }
-    #[inline(always)]
-    unsafe fn store_value_digits(self, high: *mut i8, low: *mut i8, v: [Self::V; 4]) {
-        // SAFETY: token; the caller vouches for 64 writable bytes each.
-        unsafe {
-            let (mut digit, mut rest) = ([_mm512_setzero_si512(); 4], [_mm512_setzero_si512(); 4]);
-            for key in 0..4 {
-                // (v + 64) / 128, rounded down, and what is left: -64 ..= 63.
-                let v = _mm512_cvtps_epi32(v[key]);
-                digit[key] = _mm512_srai_epi32::<7>(_mm512_add_epi32(v, _mm512_set1_epi32(64)));
-                rest[key] = _mm512_sub_epi32(v, _mm512_slli_epi32::<7>(digit[key]));
-            }
-            _mm512_storeu_si512(high.cast(), bytes_of_quads(digit));
-            _mm512_storeu_si512(low.cast(), bytes_of_quads(rest));
-        }
     }
     #[inline(always)]
     unsafe fn unpack_w4(self, nibbles: *const u8, vector: usize, to: *mut i8) {
@@ -273,24 +221,6 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
     }
 
     #[inline(always)]
-    unsafe fn load_pairs(self, p: *const i16) -> __m512i {
-        // SAFETY: token; the caller vouches for 64 readable bytes.
-        unsafe { _mm512_loadu_si512(p.cast()) }
-    }
-    #[inline(always)]
-    unsafe fn broadcast_pair(self, p: *const i16) -> __m512i {
-        // SAFETY: token; the caller vouches for 4 readable bytes.
-        unsafe { _mm512_set1_epi32(p.cast::<i32>().read_unaligned()) }
-    }
-    #[inline(always)]
-    fn dot16(self, acc: __m512i, a: __m512i, b: __m512i) -> __m512i {
-        if LEVEL >= VNNI {
-            return token!(_mm512_dpwssd_epi32(acc, a, b));
-        }
-        token!(_mm512_add_epi32(acc, _mm512_madd_epi16(a, b)))
-    }
-
-    #[inline(always)]
     unsafe fn load_f16(self, p: *const u16) -> Self::V {
         // SAFETY: token; the caller vouches for 32 readable bytes.
         unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(p.cast())) }
@@ -352,41 +282,6 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
                 false => _mm512_madd_epi16(_mm512_maddubs_epi16(ones, bytes), _mm512_set1_epi16(1)),
             };
             _mm512_cvtepi32_ps(sums)
-        }
-    }
-    #[inline(always)]
-    unsafe fn store_i16(self, p: *mut i16, v: Self::V) {
-        // SAFETY: token; the caller vouches for 32 writable bytes.
-        unsafe { _mm256_storeu_si256(p.cast(), _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(v))) }
-    }
-    #[inline(always)]
-    unsafe fn store_weights<const DIGITS: bool>(self, p: *mut i16, v: [Self::V; 4]) {
-        // SAFETY: token; the caller vouches for 64 writable elements.
-        unsafe {
-            if !DIGITS {
-                for (i, v) in v.into_iter().enumerate() {
-                    self.store_i16(p.add(i * LANES), v);
-                }
-                return;
-            }
-            // Packing goes by quarters of a register: the bytes of quarter j are keys 4j .. 4j+4 of each of the four vectors. The sum over
-            // keys does not mind, and `store_value_digits` is asked for lines in the same order.
-            let ab = _mm512_packus_epi32(_mm512_cvtps_epi32(v[0]), _mm512_cvtps_epi32(v[1]));
-            let cd = _mm512_packus_epi32(_mm512_cvtps_epi32(v[2]), _mm512_cvtps_epi32(v[3]));
-            let low = _mm512_set1_epi16(127);
-            let high = _mm512_packus_epi16(_mm512_srli_epi16::<7>(ab), _mm512_srli_epi16::<7>(cd));
-            let low = _mm512_packus_epi16(_mm512_and_si512(ab, low), _mm512_and_si512(cd, low));
-            _mm512_storeu_si512(p.cast(), high);
-            _mm512_storeu_si512(p.add(32).cast(), low);
-        }
-    }
-    #[inline(always)]
-    unsafe fn store_i16_pairs(self, p: *mut i16, a: Self::V, b: Self::V) {
-        // SAFETY: token; the caller vouches for 64 writable bytes.
-        unsafe {
-            let low = _mm512_and_si512(_mm512_cvtps_epi32(a), _mm512_set1_epi32(0xffff));
-            let high = _mm512_slli_epi32::<16>(_mm512_cvtps_epi32(b));
-            _mm512_storeu_si512(p.cast(), _mm512_or_si512(low, high));
         }
     }
     #[inline(always)]

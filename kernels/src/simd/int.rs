@@ -21,8 +21,6 @@ pub(crate) trait SimdInt: Simd {
     type W4: Copy;
     /// Four activations of -127 ..= 127, for all lanes.
     type A8: Copy;
-    /// Sixteen pairs of `i16`.
-    type P16: Copy;
     /// 16 outputs x 2 weights in bf16, made ready.
     type WB: Copy;
     /// Two activations in bf16, for all lanes.
@@ -45,8 +43,6 @@ pub(crate) trait SimdInt: Simd {
     const BF16_TILE: TileShape;
     /// Register tile of integer attention's scores: 1, 2 or 4 vectors.
     const SCORE_TILE: TileShape;
-    /// Register tile of integer attention's outputs: 1, 2 or 4 vectors.
-    const VALUE_TILE: TileShape;
 
     /// Independent accumulators of [`crate::probe`]: enough to hide the latency of a product, few enough to stay in registers.
     const PROBE_CHAINS: usize;
@@ -63,11 +59,6 @@ pub(crate) trait SimdInt: Simd {
     /// # Safety
     /// 16 elements at `p` are readable.
     unsafe fn load_i32(self, p: *const i32) -> Self::I;
-    /// Writes sixteen integers.
-    ///
-    /// # Safety
-    /// 16 elements at `p` are writable.
-    unsafe fn store_i32(self, p: *mut i32, v: Self::I);
     /// `a + b`, which do not overflow.
     fn add_i32(self, a: Self::I, b: Self::I) -> Self::I;
     /// Lane by lane.
@@ -198,37 +189,6 @@ pub(crate) trait SimdInt: Simd {
         let _ = (q, stride, keys, steps, sums);
         unreachable!("a set without matrix registers")
     }
-    /// The products of the digits of 16 queries' weights, as [`store_weights`](Self::store_weights) leaves them, with those of 64 values in
-    /// `groups` of 16 dimensions, `[groups][2 digits][16 lines of keys][16][4 keys]`, the high digits first: `sums[groups][3][16 queries][16]`, of
-    /// high digits, of a high and a low one, and of low digits.
-    ///
-    /// # Safety
-    /// Registers as for [`matrix_scores`](Self::matrix_scores); 2,048 bytes at `p` and for each group at `v` are readable, 768 elements for each
-    /// group at `sums` writable. There is a group.
-    #[inline(always)]
-    unsafe fn matrix_values(self, p: *const u8, v: *const i8, groups: usize, sums: *mut i32) {
-        let _ = (p, v, groups, sums);
-        unreachable!("a set without matrix registers")
-    }
-    /// `128² a + 128 b + c` of three sums, `stride` elements apart.
-    ///
-    /// # Safety
-    /// 16 elements of each are readable.
-    #[inline(always)]
-    unsafe fn sum_digits(self, p: *const i32, stride: usize) -> Self::I {
-        let _ = (p, stride);
-        unreachable!("a set without matrix registers")
-    }
-    /// Sixteen dimensions of four keys' values, rounded to integers of two digits, `128 high + low` with `low` in -64 ..= 63: a line of
-    /// [`matrix_values`](Self::matrix_values) each. Keys `4 i ..` of a tile are line `i % 4 · 4 + i / 4`.
-    ///
-    /// # Safety
-    /// 64 bytes at `high` and `low` are writable.
-    #[inline(always)]
-    unsafe fn store_value_digits(self, high: *mut i8, low: *mut i8, v: [Self::V; 4]) {
-        let _ = (high, low, v);
-        unreachable!("a set without matrix registers")
-    }
     /// The weights of one of the two vectors of a 4-bit block, as `w`: `to[8 quads][2 vectors][16 outputs][4]` from nibbles as
     /// [`load_w4`](Self::load_w4) reads them. Sets with [`MATRICES`](Self::MATRICES) only.
     ///
@@ -251,19 +211,6 @@ pub(crate) trait SimdInt: Simd {
     fn fastest8(self, acc: Self::I, w: Self::W8, a: Self::A8) -> Self::I {
         self.dot8(acc, w, a)
     }
-
-    /// Sixteen pairs.
-    ///
-    /// # Safety
-    /// 32 elements at `p` are readable.
-    unsafe fn load_pairs(self, p: *const i16) -> Self::P16;
-    /// One pair for all lanes.
-    ///
-    /// # Safety
-    /// 2 elements at `p` are readable.
-    unsafe fn broadcast_pair(self, p: *const i16) -> Self::P16;
-    /// `acc + a[0]·b[0] + a[1]·b[1]` in each lane. No `a` and `b` are both -32,768.
-    fn dot16(self, acc: Self::I, a: Self::P16, b: Self::P16) -> Self::I;
 
     /// Sixteen half-precision numbers.
     ///
@@ -304,30 +251,6 @@ pub(crate) trait SimdInt: Simd {
         }
         sum
     }
-    /// As [`store_i8`](Self::store_i8), for sixteen `i16`.
-    ///
-    /// # Safety
-    /// 16 elements at `p` are writable.
-    unsafe fn store_i16(self, p: *mut i16, v: Self::V);
-    /// Rounds the attention weights of 64 keys, 0 ..= 16,384, to integers: as [`store_i16`](Self::store_i16) does; or, for matrix registers, to two
-    /// `DIGITS` of 7 bits, those of 64 keys behind each other, the high ones first (sets with [`MATRICES`](Self::MATRICES) only).
-    ///
-    /// # Safety
-    /// 64 elements at `p` are writable.
-    #[inline(always)]
-    unsafe fn store_weights<const DIGITS: bool>(self, p: *mut i16, v: [Self::V; 4]) {
-        // SAFETY: by the caller's word.
-        unsafe {
-            for (i, v) in v.into_iter().enumerate() {
-                self.store_i16(p.add(i * super::LANES), v);
-            }
-        }
-    }
-    /// As [`store_i16`](Self::store_i16), of two vectors: `a[0], b[0], a[1], b[1], …`.
-    ///
-    /// # Safety
-    /// 32 elements at `p` are writable.
-    unsafe fn store_i16_pairs(self, p: *mut i16, a: Self::V, b: Self::V);
     /// Rounds to bf16, halves to even.
     ///
     /// # Safety

@@ -54,19 +54,6 @@ fn dot_products<S: SimdInt>(s: S) {
             }
         }
     }
-    let words = |seed: u32, len: usize| -> Vec<i16> {
-        bytes(seed, 2 * len).as_chunks::<2>().0.iter().map(|&word| i16::from_le_bytes(word).max(-32_767)).collect()
-    };
-    for seed in 0..200 {
-        let (a, b) = (words(seed, 32), words(seed + 500, 2));
-        // SAFETY: sixteen pairs, and one.
-        unsafe {
-            let expected =
-                Scalar.dot16(Scalar.splat_i32(5), Scalar.load_pairs(a.as_ptr()), Scalar.broadcast_pair(b.as_ptr()));
-            let found = s.dot16(s.splat_i32(5), s.load_pairs(a.as_ptr()), s.broadcast_pair(b.as_ptr()));
-            assert_same("dot16", &sums(s, found), &sums(Scalar, expected), true);
-        }
-    }
 }
 
 /// Sums of whole tiles by a set's products of matrices, if it has them for `R` rows: against sums one by one.
@@ -171,16 +158,11 @@ fn rounding<S: SimdInt>(s: S) {
         [-127.0, 127.0, 126.5, -126.5, 0.5, -0.5, 1.5, 2.5, -0.0, 0.49999997, 3.0, -3.0, 63.5, 64.5, 1e-40, -1.0];
     for turn in 0..LANES {
         let v: [f32; LANES] = std::array::from_fn(|i| ends[(i + turn) % LANES]);
-        let wide = v.map(|x| x * 128.0);
-        let (mut i8s, mut i16s, mut pairs) = ([[0i8; LANES]; 2], [[0i16; LANES]; 2], [[0i16; 2 * LANES]; 2]);
-        // SAFETY: sixteen elements, or thirty-two for pairs.
+        let mut i8s = [[0i8; LANES]; 2];
+        // SAFETY: sixteen elements.
         unsafe {
             s.store_i8(i8s[0].as_mut_ptr(), vector(s, v));
             Scalar.store_i8(i8s[1].as_mut_ptr(), v);
-            s.store_i16(i16s[0].as_mut_ptr(), vector(s, wide));
-            Scalar.store_i16(i16s[1].as_mut_ptr(), wide);
-            s.store_i16_pairs(pairs[0].as_mut_ptr(), vector(s, wide), vector(s, v));
-            Scalar.store_i16_pairs(pairs[1].as_mut_ptr(), wide, v);
         }
         assert_eq!(i8s[0], i8s[1]);
         let four: [[f32; LANES]; 4] =
@@ -195,8 +177,6 @@ fn rounding<S: SimdInt>(s: S) {
         let total: i32 = bytes[0].iter().map(|&byte| i32::from(byte)).sum();
         let sums = [lanes(s, found).iter().sum::<f32>(), expected.iter().sum()];
         assert_eq!(sums, [total as f32; 2], "sum of {four:?}");
-        assert_eq!(i16s[0], i16s[1]);
-        assert_eq!(pairs[0], pairs[1]);
         let butterflies = [s.butterfly::<1>(vector(s, v)), s.butterfly::<2>(vector(s, v))];
         assert_same("butterfly 1", &lanes(s, butterflies[0]), &Scalar.butterfly::<1>(v), true);
         assert_same("butterfly 2", &lanes(s, butterflies[1]), &Scalar.butterfly::<2>(v), true);

@@ -42,13 +42,13 @@ pub(crate) fn exp2_fast<S: Simd>(s: S, x: S::V) -> S::V {
     s.mul(p, s.exp2_int(n))
 }
 
-/// `2^(x + MORE)` for each `x <= 0`, as [`exp2_fast`], and with it below -125. What rounds `x` to an integer has the bits that scale by it; NaN
-/// must have none of its low nine bits set.
+/// [`exp2_fast`] of each, with other bits: what rounds `x` to an integer has the bits that scale by it. NaN must have none of its low nine bits
+/// set.
 ///
 /// Step by step for all: each of the chains alone is longer than what a CPU looks ahead.
 #[inline(always)]
-pub(crate) fn exp2_scaled<S: Simd, const MORE: u32, const N: usize>(s: S, mut x: [S::V; N]) -> [S::V; N] {
-    let magic = s.splat((3 << 22) as f32 + MORE as f32);
+pub(crate) fn exp2_fast_each<S: Simd, const N: usize>(s: S, mut x: [S::V; N]) -> [S::V; N] {
+    let magic = s.splat((3 << 22) as f32);
     let (mut rounded, mut p) = (x, [s.splat(EXP2_FAST[0]); N]);
     for x in &mut x {
         *x = s.max(s.splat(-125.0), *x);
@@ -68,6 +68,20 @@ pub(crate) fn exp2_scaled<S: Simd, const MORE: u32, const N: usize>(s: S, mut x:
         p[i] = s.scale_exp2(p[i], rounded[i]);
     }
     p
+}
+
+/// `log₂ x` of a normal number, absolute error at most 1e-7 and the rounding of the result: `x = 2^e m`, `m` in `1/√2 .. √2`, and
+/// `log₂ m = 2 / ln 2 · artanh((m - 1) / (m + 1))` by four terms of its series. Plain operations, so the same bits everywhere.
+#[inline(always)]
+pub(crate) fn log2(x: f32) -> f32 {
+    let bits = x.to_bits();
+    // How far above 1/√2: whole steps of the exponent.
+    let exponent = bits.wrapping_sub(std::f32::consts::FRAC_1_SQRT_2.to_bits()) as i32 >> 23;
+    let m = f32::from_bits(bits.wrapping_sub((exponent << 23) as u32));
+    let t = (m - 1.0) / (m + 1.0);
+    let t2 = t * t;
+    let series = 2.885_39 + t2 * (0.961_796_7 + t2 * (0.577_078_04 + t2 * 0.412_198_6));
+    exponent as f32 + t * series
 }
 
 /// Coefficients of `2^r`, highest first.

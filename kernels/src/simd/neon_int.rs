@@ -89,7 +89,6 @@ impl<const LEVEL: u8> SimdInt for Neon<LEVEL> {
     type W8 = Bytes;
     type W4 = Bytes;
     type A8 = int8x16_t;
-    type P16 = [int16x8_t; 4];
     type I4 = I;
     type WB = [[float32x4_t; 4]; 2];
     type AB = [float32x4_t; 2];
@@ -109,7 +108,6 @@ impl<const LEVEL: u8> SimdInt for Neon<LEVEL> {
     // By dot products 1 x 4 vectors: 16 accumulators.
     const SCORE_TILE: TileShape = TileShape { rows: if LEVEL >= I8MM { neon_matrix::ROWS } else { 1 }, vectors: 4 };
     // 1 x 4 vectors: 16 accumulators.
-    const VALUE_TILE: TileShape = TileShape { rows: 1, vectors: 4 };
     // 5 x 4 registers: latency 4, up to four a cycle; 12 are left for the operands.
     const PROBE_CHAINS: usize = 5;
     const FASTEST8: usize = if LEVEL >= I8MM { 128 } else { 64 };
@@ -126,15 +124,6 @@ impl<const LEVEL: u8> SimdInt for Neon<LEVEL> {
     unsafe fn load_i32(self, p: *const i32) -> I {
         // SAFETY: token; the caller vouches for 16 readable elements.
         unsafe { [vld1q_s32(p), vld1q_s32(p.add(4)), vld1q_s32(p.add(8)), vld1q_s32(p.add(12))] }
-    }
-    #[inline(always)]
-    unsafe fn store_i32(self, p: *mut i32, v: I) {
-        // SAFETY: token; the caller vouches for 16 writable elements.
-        unsafe {
-            for (part, v) in v.into_iter().enumerate() {
-                vst1q_s32(p.add(4 * part), v);
-            }
-        }
     }
     #[inline(always)]
     fn add_i32(self, a: I, b: I) -> I {
@@ -283,28 +272,6 @@ impl<const LEVEL: u8> SimdInt for Neon<LEVEL> {
     }
 
     #[inline(always)]
-    unsafe fn load_pairs(self, p: *const i16) -> [int16x8_t; 4] {
-        // SAFETY: token; the caller vouches for 32 readable elements.
-        unsafe { [vld1q_s16(p), vld1q_s16(p.add(8)), vld1q_s16(p.add(16)), vld1q_s16(p.add(24))] }
-    }
-    #[inline(always)]
-    unsafe fn broadcast_pair(self, p: *const i16) -> [int16x8_t; 4] {
-        // SAFETY: token; the caller vouches for 2 readable elements.
-        unsafe { [vreinterpretq_s16_s32(vdupq_n_s32(p.cast::<i32>().read_unaligned())); 4] }
-    }
-    #[inline(always)]
-    fn dot16(self, acc: I, a: [int16x8_t; 4], b: [int16x8_t; 4]) -> I {
-        let mut out = acc;
-        for i in 0..4 {
-            out[i] = token!({
-                let low = vmull_s16(vget_low_s16(a[i]), vget_low_s16(b[i]));
-                vaddq_s32(acc[i], vpaddq_s32(low, vmull_high_s16(a[i], b[i])))
-            });
-        }
-        out
-    }
-
-    #[inline(always)]
     unsafe fn load_f16(self, p: *const u16) -> Self::V {
         let mut values = self.splat(0.0);
         for (i, value) in values.iter_mut().enumerate() {
@@ -355,26 +322,6 @@ impl<const LEVEL: u8> SimdInt for Neon<LEVEL> {
         let [low, high] = round_i16(self, v);
         // SAFETY: token; the caller vouches for 16 writable bytes.
         unsafe { vst1q_s8(p, vcombine_s8(vqmovn_s16(low), vqmovn_s16(high))) }
-    }
-    #[inline(always)]
-    unsafe fn store_i16(self, p: *mut i16, v: Self::V) {
-        let [low, high] = round_i16(self, v);
-        // SAFETY: token; the caller vouches for 16 writable elements.
-        unsafe {
-            vst1q_s16(p, low);
-            vst1q_s16(p.add(8), high);
-        }
-    }
-    #[inline(always)]
-    unsafe fn store_i16_pairs(self, p: *mut i16, a: Self::V, b: Self::V) {
-        let (a, b) = (round_i16(self, a), round_i16(self, b));
-        // SAFETY: token; the caller vouches for 32 writable elements.
-        unsafe {
-            for i in 0..2 {
-                vst1q_s16(p.add(16 * i), vzip1q_s16(a[i], b[i]));
-                vst1q_s16(p.add(16 * i + 8), vzip2q_s16(a[i], b[i]));
-            }
-        }
     }
     #[inline(always)]
     unsafe fn store_bf16(self, p: *mut u16, v: Self::V) {

@@ -10,7 +10,6 @@ impl SimdInt for Scalar {
     type W8 = [[i8; 4]; LANES];
     type W4 = [[u8; 4]; LANES];
     type A8 = [i8; 4];
-    type P16 = [[i16; 2]; LANES];
     type I4 = Self::I;
     type WB = [[f32; 2]; LANES];
     type AB = [f32; 2];
@@ -24,7 +23,6 @@ impl SimdInt for Scalar {
     const F16_TILE: TileShape = TileShape { rows: 12, vectors: 2 };
     const BF16_TILE: TileShape = TileShape { rows: 12, vectors: 2 };
     const SCORE_TILE: TileShape = TileShape { rows: 6, vectors: 4 };
-    const VALUE_TILE: TileShape = TileShape { rows: 6, vectors: 4 };
     const PROBE_CHAINS: usize = 4;
 
     #[inline(always)]
@@ -39,11 +37,6 @@ impl SimdInt for Scalar {
     unsafe fn load_i32(self, p: *const i32) -> Self::I {
         // SAFETY: the caller vouches for 16 readable elements.
         unsafe { p.cast::<Self::I>().read_unaligned() }
-    }
-    #[inline(always)]
-    unsafe fn store_i32(self, p: *mut i32, v: Self::I) {
-        // SAFETY: the caller vouches for 16 writable elements.
-        unsafe { p.cast::<Self::I>().write_unaligned(v) }
     }
     #[inline(always)]
     fn add_i32(self, a: Self::I, b: Self::I) -> Self::I {
@@ -112,22 +105,6 @@ impl SimdInt for Scalar {
     }
 
     #[inline(always)]
-    unsafe fn load_pairs(self, p: *const i16) -> Self::P16 {
-        // SAFETY: the caller vouches for 32 readable elements.
-        unsafe { p.cast::<Self::P16>().read_unaligned() }
-    }
-    #[inline(always)]
-    unsafe fn broadcast_pair(self, p: *const i16) -> Self::P16 {
-        // SAFETY: the caller vouches for 2 readable elements.
-        [unsafe { p.cast::<[i16; 2]>().read_unaligned() }; LANES]
-    }
-    #[inline(always)]
-    fn dot16(self, acc: Self::I, a: Self::P16, b: Self::P16) -> Self::I {
-        let product = |a: i16, b: i16| i32::from(a) * i32::from(b);
-        std::array::from_fn(|lane| acc[lane] + product(a[lane][0], b[lane][0]) + product(a[lane][1], b[lane][1]))
-    }
-
-    #[inline(always)]
     unsafe fn load_f16(self, p: *const u16) -> Self::V {
         // SAFETY: the caller vouches for 16 readable elements.
         let bits = unsafe { p.cast::<[u16; LANES]>().read_unaligned() };
@@ -153,18 +130,6 @@ impl SimdInt for Scalar {
     unsafe fn store_i8(self, p: *mut i8, v: Self::V) {
         // SAFETY: the caller vouches for 16 writable bytes.
         unsafe { p.cast::<[i8; LANES]>().write(v.map(|x| x.round_ties_even() as i8)) }
-    }
-    #[inline(always)]
-    unsafe fn store_i16(self, p: *mut i16, v: Self::V) {
-        // SAFETY: the caller vouches for 16 writable elements.
-        unsafe { p.cast::<[i16; LANES]>().write_unaligned(v.map(|x| x.round_ties_even() as i16)) }
-    }
-    #[inline(always)]
-    unsafe fn store_i16_pairs(self, p: *mut i16, a: Self::V, b: Self::V) {
-        let round = |x: f32| x.round_ties_even() as i16;
-        let pairs: [[i16; 2]; LANES] = std::array::from_fn(|i| [round(a[i]), round(b[i])]);
-        // SAFETY: the caller vouches for 32 writable elements.
-        unsafe { p.cast::<[[i16; 2]; LANES]>().write_unaligned(pairs) }
     }
     #[inline(always)]
     unsafe fn store_bf16(self, p: *mut u16, v: Self::V) {

@@ -57,6 +57,19 @@ pub(super) fn assert_same(what: &str, found: &[f32], expected: &[f32], nan_bits:
     }
 }
 
+#[test]
+fn log2_is_close_to_its_definition() {
+    // All sizes, and more closely what attention takes it of: 2^-40 ..= 1.
+    let sizes = (8..2040).map(|eighths| f32::from_bits(eighths << 20));
+    let parts = (0..400_000).map(|step| f32::from_bits(0x2b80_0000 + step * 839));
+    for x in sizes.chain(parts) {
+        let (found, exact) = (super::math::log2(x), f64::from(x).log2());
+        let error = (f64::from(found) - exact).abs();
+        assert!(error <= 1.3e-7 + exact.abs() * 6e-8, "log2 {x:e} = {found}, {error:e} from {exact}");
+    }
+    assert_eq!(super::math::log2(1.0), 0.0);
+}
+
 /// Sixteen lanes of values whose sum depends on the order of addition.
 fn uneven(seed: u32) -> [f32; LANES] {
     std::array::from_fn(|i| {
@@ -115,6 +128,8 @@ fn has_the_meaning_of_scalar<S: Simd>(s: S) {
         let x = -(step as f32) * 0.0033;
         let found = lanes(s, super::math::exp2_fast(s, s.splat(x)));
         assert_same("exp2_fast", &found, &super::math::exp2_fast(Scalar, [x; LANES]), true);
+        let [_, each] = super::math::exp2_fast_each(s, [s.splat(-1.5), s.splat(x)]);
+        assert_same("exp2_fast_each", &lanes(s, each), &found, true);
         let exact = f64::from(x.max(-125.0)).exp2();
         let relative = (f64::from(found[0]) - exact).abs() / exact;
         assert!(relative <= 5e-6, "2^{x} = {}, {relative:e} from {exact}", found[0]);
