@@ -335,7 +335,7 @@ impl Kernels {
     /// and more, give NaN.
     ///
     /// # Panics
-    /// If the shapes do not fit each other, `packed` was made by [`Isa::Amx`] and this is another set, or `scale` is negative or NaN.
+    /// If the shapes do not fit each other, or `packed` was made by [`Isa::Amx`], of more than a few keys, and this is another set.
     pub fn attend_int(
         &self,
         scale: f32,
@@ -346,8 +346,6 @@ impl Kernels {
     ) {
         assert!(queries.rows() <= attention::QUERY_BLOCK, "queries in a block");
         assert_eq!(queries.cols(), packed.head_dim(), "dimensions of queries and keys");
-        // The largest score is looked for before queries are scaled.
-        assert!(scale >= 0.0, "a factor of the scores of {scale}");
         assert!(self.isa == Isa::Amx || !packed.for_matrices(), "packed for matrix registers");
         assert_eq!((out.rows(), out.cols()), (queries.rows(), queries.cols()), "shape of out");
         (self.attend_int)(scale, queries, packed, scratch, out)

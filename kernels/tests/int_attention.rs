@@ -184,13 +184,21 @@ fn huge_scores_leave_the_largest() {
 }
 
 #[test]
-#[should_panic(expected = "a factor of the scores")]
-fn a_negative_factor_is_refused() {
-    let (x, mut out) = ([1.0; 16], [0.0; 16]);
-    let (mut scratch, mut packed) = (IntScratch::default(), IntKeyValues::default());
-    let view = MatRef::dense(&x, 16);
-    Kernels::best().pack_int(view, view, &mut scratch, &mut packed);
-    Kernels::best().attend_int(-0.5, view, &packed, &mut scratch, MatMut::dense(&mut out, 16));
+fn a_negative_factor_is_that_of_the_queries() {
+    let (tokens, head_dim) = (70, 32);
+    let mut random = Random(41);
+    let (q, kv) = (random.vec(4 * head_dim), random.vec(tokens * head_dim));
+    let negated: Vec<f32> = q.iter().map(|x| -x).collect();
+    for kernels in tables() {
+        let (mut scratch, mut packed) = (IntScratch::default(), IntKeyValues::default());
+        let view = |x| MatRef::dense(x, head_dim);
+        kernels.pack_int(view(&kv), view(&kv), &mut scratch, &mut packed);
+        let mut out = [(); 2].map(|()| vec![0.0; 4 * head_dim]);
+        for ((out, q), scale) in out.iter_mut().zip([&q, &negated]).zip([-0.5, 0.5]) {
+            kernels.attend_int(scale, view(q), &packed, &mut scratch, MatMut::dense(out, head_dim));
+        }
+        assert_same("negative", kernels.isa().name(), &out[0], &out[1]);
+    }
 }
 
 #[test]
