@@ -1,6 +1,6 @@
 //! Keys and values in integers, laid out as the two products of attention read them.
 
-use super::{GROUP, IntScratch, P_MIDDLE, ROWS, four_rows, quantize};
+use super::{GROUP, IntScratch, P_MIDDLE, ROWS, ROWS_AHEAD, four_rows, quantize};
 use crate::LANES;
 use crate::attention::KEY_TILE;
 use crate::buffer::Buffer;
@@ -273,7 +273,10 @@ fn mean_row<S: SimdInt>(s: S, rows: MatRef<'_>, mean: &mut [f32]) {
 fn mean_of<S: SimdInt, const N: usize>(s: S, rows: MatRef<'_>, at: usize, mean: &mut [f32]) {
     let mut sums = [s.splat(0.0); N];
     for token in 0..rows.rows() {
-        let row = rows.row(token);
+        let (row, next) = (rows.row(token), rows.row((token + ROWS_AHEAD).min(rows.rows() - 1)));
+        for n in 0..N {
+            s.prefetch(next.as_ptr().wrapping_add(at + n * LANES).cast());
+        }
         for (n, sum) in sums.iter_mut().enumerate() {
             // SAFETY: `at` and the vectors behind it are below the row's length.
             *sum = s.add(*sum, unsafe { load(s, row, at + n * LANES) });

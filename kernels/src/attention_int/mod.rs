@@ -92,6 +92,8 @@ fn query_stride(dims: usize, depth: usize) -> usize {
 
 /// Rows that are quantised together.
 const ROWS: usize = 4;
+/// How many rows ahead of those that are read others are asked for.
+const ROWS_AHEAD: usize = 8;
 
 /// `out = round(row / scale)` with `scale = max |row| / 127`, `stride` apart; the scales and the sums of `out`. The rows hold whole vectors, zero
 /// beyond their end.
@@ -205,6 +207,14 @@ pub(crate) fn attend<S: SimdInt>(
     let (tile_scale, rescale) = (&mut scratch.tile_scale, &mut scratch.rescale);
     for first in (0..rows).step_by(ROWS) {
         let present = (rows - first).min(ROWS);
+        for query in first..first + present {
+            // Rows of one head lie far apart, each in lines that no prefetcher expects.
+            let (next, out) = (queries.row((query + ROWS_AHEAD).min(rows - 1)), out.row_mut(query));
+            for at in (0..head_dim).step_by(LANES) {
+                s.prefetch(next.as_ptr().wrapping_add(at).cast());
+                s.prefetch_to_write(out.as_mut_ptr().wrapping_add(at).cast());
+            }
+        }
         if head_dim < dims || present < ROWS {
             row.fill(0.0);
             for query in 0..present {
