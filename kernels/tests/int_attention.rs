@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Random, assert_same, tables};
-use trivec_kernels::{IntKeyValues, IntScratch, Isa, Kernels, MatMut, MatRef, QUERY_BLOCK};
+use trivec_kernels::{IntKeyValues, IntScratch, Isa, MatMut, MatRef, QUERY_BLOCK};
 
 /// Attention in f64.
 fn attention(q: &[f32], k: &[f32], v: &[f32], head_dim: usize, scale: f64) -> Vec<f64> {
