@@ -331,8 +331,11 @@ impl Kernels {
     }
 
     /// `out = softmax(scale · Q Kᵀ) V` for one head and up to [`QUERY_BLOCK`](crate::QUERY_BLOCK) queries, with integer products and an
-    /// online softmax in f32: the same bits on every instruction set, and independent of the other queries. Scores beyond f32, of keys near 1e36
-    /// and more, give NaN.
+    /// online softmax in f32: the same bits on every instruction set (but which NaN a NaN is), and independent of the other queries. Scores beyond f32
+    /// give NaN. Rows of which the largest magnitude is below 1e-35 count as zeros, as do keys and values that are 2^80 times as small as the text's
+    /// largest.
+    ///
+    /// Values are rounded to 1/254 of what a token's are away from a mean of the text's, weights to 1/508 of the largest of 64 tokens.
     ///
     /// # Panics
     /// If the shapes do not fit each other, or `packed` was made by [`Isa::Amx`], of more than a few keys, and this is another set.

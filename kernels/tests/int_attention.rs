@@ -139,6 +139,45 @@ fn values_of_all_sizes_are_weighed() {
     }
 }
 
+/// What a query does not attend to must not cost what it attends to its digits, however large.
+#[test]
+fn values_without_weight_have_none() {
+    let head_dim = 32;
+    let value = |token: usize| (1 + token % 7) as f32;
+    for tokens in [3, 64, 70] {
+        for big in [1e2, 1e6, 1e12, 1e20, 1e28] {
+            // One large value, or two of which the sum is 0.
+            for large in [&[big][..], &[big, -big]] {
+                let mut q = vec![0.0; head_dim];
+                q[0] = 10.0;
+                let (mut k, mut v) = (vec![0.0; tokens * head_dim], vec![0.0; tokens * head_dim]);
+                for (token, (k, v)) in k.chunks_exact_mut(head_dim).zip(v.chunks_exact_mut(head_dim)).enumerate() {
+                    k[0] = if token < large.len() { -10.0 } else { 10.0 };
+                    v.fill(large.get(token).copied().unwrap_or(value(token)));
+                }
+                let attended = large.len()..tokens;
+                let expected = attended.clone().map(value).sum::<f32>() / attended.len() as f32;
+                for kernels in tables() {
+                    let (mut scratch, mut packed) = (IntScratch::default(), IntKeyValues::default());
+                    let view = |x| MatRef::dense(x, head_dim);
+                    kernels.pack_int(view(&k), view(&v), &mut scratch, &mut packed);
+                    let mut out = vec![0.0; head_dim];
+                    kernels.attend_int(1.0, view(&q), &packed, &mut scratch, MatMut::dense(&mut out, head_dim));
+                    for found in out {
+                        let isa = kernels.isa().name();
+                        // Beyond 2^80 times as large, the others are taken for what they are in the mean.
+                        let most = if big < 1e24 { 0.1 } else { 7.0 };
+                        assert!(
+                            (found - expected).abs() < most,
+                            "{isa}, {tokens} tokens, {large:?}: {found}, {expected}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// Values that are all alike come out as they went in: the mean is not rounded.
 #[test]
 fn equal_values_are_kept() {
@@ -198,6 +237,21 @@ fn a_negative_factor_is_that_of_the_queries() {
             kernels.attend_int(scale, view(q), &packed, &mut scratch, MatMut::dense(out, head_dim));
         }
         assert_same("negative", kernels.isa().name(), &out[0], &out[1]);
+    }
+}
+
+#[test]
+fn a_factor_that_is_nan_gives_nan() {
+    let x = Random(43).vec(3 * 64);
+    for kernels in tables() {
+        for bits in [0x7fc0_0000, 0x7fc0_01ff, 0xffff_ffff] {
+            let (mut scratch, mut packed, mut out) = (IntScratch::default(), IntKeyValues::default(), [0.0; 3 * 64]);
+            let view = MatRef::dense(&x, 64);
+            kernels.pack_int(view, view, &mut scratch, &mut packed);
+            let scale = f32::from_bits(bits);
+            kernels.attend_int(scale, view, &packed, &mut scratch, MatMut::dense(&mut out, 64));
+            assert!(out.iter().all(|x| x.is_nan()), "{} by {bits:x}", kernels.isa().name());
+        }
     }
 }
 

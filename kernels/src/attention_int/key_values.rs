@@ -1,6 +1,6 @@
 //! Keys and values in integers, laid out as the two products of attention read them.
 
-use super::{GROUP, IntScratch, P_MIDDLE, ROWS, ROWS_AHEAD, four_rows, quantize};
+use super::{GROUP, IntScratch, P_MIDDLE, ROWS, ROWS_AHEAD, SMALLEST, four_rows, quantize};
 use crate::LANES;
 use crate::attention::KEY_TILE;
 use crate::buffer::Buffer;
@@ -148,14 +148,14 @@ pub(crate) fn pack<S: SimdInt>(
     packed.resize(tokens, head_dim, matrices);
     let (quads, dims, groups) = (packed.quads(), packed.dims(), packed.groups());
     scratch.resize(head_dim, 4 * quads);
-    let IntScratch { output, row, row8, .. } = scratch;
+    let IntScratch { output, row, row8, shares, .. } = scratch;
     // Stored as `+ 128`, but for matrix registers, which multiply signed bytes.
     let sign = if matrices { 0 } else { 0x8080_8080 };
 
     let mean = &mut output[..dims];
-    mean_row(s, keys, mean);
+    let smallest = mean_row(s, keys, shares, mean);
     for first in (0..tokens).step_by(ROWS) {
-        let scales = quantize_less(s, keys, first, mean, row, row8);
+        let scales = quantize_less(s, keys, first, (mean, smallest), row, row8);
         packed.key_scales[first..first + ROWS].copy_from_slice(&scales);
         let tile = &mut packed.keys[first / KEY_TILE * quads * 4 * KEY_TILE..][..quads * 4 * KEY_TILE];
         // The four keys' bytes of a quad lie side by side.
@@ -171,9 +171,9 @@ pub(crate) fn pack<S: SimdInt>(
     }
 
     let mut mean = std::mem::take(&mut packed.value_mean);
-    mean_row(s, values, &mut mean);
+    let smallest = mean_row(s, values, shares, &mut mean);
     for first in (0..tokens).step_by(ROWS) {
-        let scales = quantize_less(s, values, first, &mean, row, row8);
+        let scales = quantize_less(s, values, first, (&mean, smallest), row, row8);
         packed.value_logs[first..first + ROWS].copy_from_slice(&scales);
         let tile = first / KEY_TILE * groups;
         for (group, from) in (0..dims).step_by(GROUP).enumerate() {
@@ -201,8 +201,8 @@ pub(crate) fn pack<S: SimdInt>(
 /// What the values' scales, which are in `value_logs`, are to the largest.
 #[inline(always)]
 fn relate_scales(packed: &mut IntKeyValues) {
-    /// A value this much smaller than the largest is taken for as large: what it adds is nothing beside the largest's rounding.
-    const LEAST: f32 = 1.0 / (1u64 << 40) as f32;
+    /// Below all parts but those of values that are zeros: their distance to the mean has up to twice the magnitude of the largest.
+    const LEAST: f32 = SMALLEST_PART / 4.0;
     let (scales, beyond) = packed.value_logs.split_at_mut(packed.tokens);
     let (inverses, none) = packed.value_inverses.split_at_mut(packed.tokens);
     beyond.fill(f32::NEG_INFINITY);
@@ -222,13 +222,13 @@ fn relate_scales(packed: &mut IntKeyValues) {
     }
 }
 
-/// Four rows from `first` on, less `mean`, in bytes: `row8`; those beyond the last are zeros. Their scales.
+/// Four rows from `first` on, less `mean`, in bytes: `row8`; those beyond the last, or nearer to it than `smallest`, are zeros. Their scales.
 #[inline(always)]
 fn quantize_less<S: SimdInt>(
     s: S,
     matrix: MatRef<'_>,
     first: usize,
-    mean: &[f32],
+    (mean, smallest): (&[f32], f32),
     rows: &mut [f32],
     row8: &mut [i8],
 ) -> [f32; ROWS] {
@@ -249,43 +249,96 @@ fn quantize_less<S: SimdInt>(
             at += LANES;
         }
     }
-    quantize(s, four_rows(rows, dims), row8, dims).0
+    quantize(s, four_rows(rows, dims), smallest, row8, dims).0
 }
 
-/// The mean of the rows: `mean` holds whole vectors.
+/// A row this much smaller than the largest of a text is taken for zeros.
+const SMALLEST_PART: f32 = 1.0 / (1u128 << 80) as f32;
+
+/// A mean of the rows, in which a large one counts for no more than one of usual size: any row may be taken off all, and what a large one adds
+/// would be taken off those that have all the attention. `mean` holds whole vectors, and what is returned is the magnitude below which a row is
+/// taken for zeros.
 #[inline(always)]
-fn mean_row<S: SimdInt>(s: S, rows: MatRef<'_>, mean: &mut [f32]) {
+fn mean_row<S: SimdInt>(s: S, rows: MatRef<'_>, shares: &mut Vec<f32>, mean: &mut [f32]) -> f32 {
+    let largest = shares_of_rows(s, rows, shares);
     let mut at = 0;
     while at < rows.cols() {
         // Side by side: one sum would wait for itself.
         if at + MEAN_VECTORS * LANES <= rows.cols() {
-            mean_of::<S, MEAN_VECTORS>(s, rows, at, mean);
+            mean_of::<S, MEAN_VECTORS>(s, rows, shares, at, mean);
             at += MEAN_VECTORS * LANES;
         } else {
-            mean_of::<S, 1>(s, rows, at, mean);
+            mean_of::<S, 1>(s, rows, shares, at, mean);
             at += LANES;
         }
     }
+    (largest * SMALLEST_PART).max(SMALLEST)
 }
 
-/// `mean[at ..]`, `N` vectors: the sum of the rows in ascending order, times the inverse of their number.
+/// What each row adds to the mean: shares of 1 in all, `min(1, h / a)` to each other where `a` is a row's largest magnitude and `h` the harmonic mean
+/// of all. The largest magnitude of all.
 #[inline(always)]
-fn mean_of<S: SimdInt, const N: usize>(s: S, rows: MatRef<'_>, at: usize, mean: &mut [f32]) {
-    let mut sums = [s.splat(0.0); N];
-    for token in 0..rows.rows() {
-        let (row, next) = (rows.row(token), rows.row((token + ROWS_AHEAD).min(rows.rows() - 1)));
-        for n in 0..N {
-            s.prefetch(next.as_ptr().wrapping_add(at + n * LANES).cast());
+fn shares_of_rows<S: SimdInt>(s: S, rows: MatRef<'_>, shares: &mut Vec<f32>) -> f32 {
+    /// How many times as large as another a row may be and still count for no more: a sum of as many as there are tokens is a number.
+    const MOST: f32 = (1u128 << 100) as f32;
+    let tokens = rows.rows();
+    shares.clear();
+    shares.resize(tokens.next_multiple_of(LANES), 0.0);
+    let last = tokens - 1;
+    for first in (0..tokens).step_by(ROWS) {
+        let mut seen = [s.splat(0.0); ROWS];
+        for (token, seen) in (first..tokens).zip(&mut seen) {
+            let (row, next) = (rows.row(token), rows.row((token + ROWS_AHEAD).min(last)));
+            let mut at = 0;
+            while at < row.len() {
+                s.prefetch(next.as_ptr().wrapping_add(at).cast());
+                // SAFETY: `at` is below the row's length.
+                *seen = s.max_magnitude(s.abs(unsafe { load(s, row, at) }), *seen);
+                at += LANES;
+            }
         }
+        shares[first..first + ROWS].copy_from_slice(&s.reduce_magnitude4(seen));
+    }
+    // By their bits NaN is the largest.
+    let largest = f32::from_bits(shares.iter().fold(0, |largest, magnitude| magnitude.to_bits().max(largest)));
+    for share in shares[..tokens].iter_mut() {
+        // `min` leaves NaN out, which rows of zeros alone give.
+        *share = (largest / *share).min(MOST);
+    }
+    let usual = tokens as f32 / sum_of(s, shares);
+    for share in shares[..tokens].iter_mut() {
+        *share = (*share * usual).min(1.0);
+    }
+    let inverse = 1.0 / sum_of(s, shares);
+    shares.iter_mut().for_each(|share| *share *= inverse);
+    largest
+}
+
+/// The sum of whole vectors.
+#[inline(always)]
+fn sum_of<S: SimdInt>(s: S, values: &[f32]) -> f32 {
+    let mut sum = s.splat(0.0);
+    for vector in values.chunks_exact(LANES) {
+        // SAFETY: sixteen elements.
+        sum = s.add(sum, unsafe { s.load(vector.as_ptr()) });
+    }
+    s.reduce(sum)
+}
+
+/// `mean[at ..]`, `N` vectors: the sum of the rows' shares in ascending order.
+#[inline(always)]
+fn mean_of<S: SimdInt, const N: usize>(s: S, rows: MatRef<'_>, shares: &[f32], at: usize, mean: &mut [f32]) {
+    let mut sums = [s.splat(0.0); N];
+    for (token, share) in (0..rows.rows()).zip(shares) {
+        let (row, share) = (rows.row(token), s.splat(*share));
         for (n, sum) in sums.iter_mut().enumerate() {
             // SAFETY: `at` and the vectors behind it are below the row's length.
-            *sum = s.add(*sum, unsafe { load(s, row, at + n * LANES) });
+            *sum = s.mul_add(unsafe { load(s, row, at + n * LANES) }, share, *sum);
         }
     }
-    let inverse = s.splat(1.0 / rows.rows() as f32);
     let mean = &mut mean[at..][..N * LANES];
     for (n, sum) in sums.into_iter().enumerate() {
         // SAFETY: as many vectors.
-        unsafe { s.store(mean.as_mut_ptr().add(n * LANES), s.mul(sum, inverse)) };
+        unsafe { s.store(mean.as_mut_ptr().add(n * LANES), sum) };
     }
 }

@@ -4,11 +4,11 @@
 //! values are added while the step behind is.
 //!
 //! ```text
-//! for each step, all tiles of sixteen queries after each other
+//! for each tile of keys, for each sixteen queries of the block
 //!   P V of the step before; Q Kᵀ of the step behind      matrix registers
 //!   P of this step                                       vectors from here on
 //!   output += P V of the step before
-//!   the largest scores of the step behind
+//!   the exponents of the step behind, and their largest
 //! ```
 
 use super::key_values::{IntKeyValues, Tile};

@@ -3,9 +3,11 @@
 //! ```text
 //! k ← k - mean(k)                       softmax does not see it; what all keys share would waste the range of a byte
 //! v ← v - mean(v)                       weights sum to 1, so the mean is added to the output; weights that are rounded off take nothing of it away
+//!                                       (both means: any row will do; one in which large rows count no more than others)
 //! q, k, v → int8, a scale a row         y = acc · scale_q · scale_k · log₂ e + log₂ (scale_v / max scale_v)
 //! P = 2^(y - m_t) → 0 ..= 254           8 bits below the maximum of the tile of keys, a value's scale being in its weight; attention may rest on
-//!                                       many small weights far below one large one in another tile
+//!                                       many small weights far below one large one in another tile. In its own, those below 1/508 of it
+//!                                       count as the mean
 //! O = O·c + acc · 2^(m_t - m) / 254     sum = sum·c + Σ P / (scale_v / max scale_v) · 2^(m_t - m), of P before it is rounded
 //! out = O · max scale_v / sum + mean(v)
 //! ```
@@ -64,6 +66,8 @@ pub struct IntScratch {
     /// Four rows in f32, then in i8: whole vectors.
     row: Vec<f32>,
     row8: Vec<i8>,
+    /// Of each token in a mean: whole vectors.
+    shares: Vec<f32>,
 }
 
 impl IntScratch {
@@ -90,15 +94,23 @@ fn query_stride(dims: usize, depth: usize) -> usize {
     dims.max(depth)
 }
 
+/// A row whose values are all nearer to 0 is zeros.
+const SMALLEST: f32 = 1e-35;
 /// Rows that are quantised together.
 const ROWS: usize = 4;
 /// How many rows ahead of those that are read others are asked for.
 const ROWS_AHEAD: usize = 8;
 
-/// `out = round(row / scale)` with `scale = max |row| / 127`, `stride` apart; the scales and the sums of `out`. The rows hold whole vectors, zero
-/// beyond their end.
+/// `out = round(row / scale)` with `scale = max |row| / 127`, or zeros where that maximum is below `smallest`, `stride` apart; the scales and the sums
+/// of `out`. The rows hold whole vectors, zero beyond their end.
 #[inline(always)]
-fn quantize<S: SimdInt>(s: S, rows: [&[f32]; ROWS], out: &mut [i8], stride: usize) -> ([f32; ROWS], [i32; ROWS]) {
+fn quantize<S: SimdInt>(
+    s: S,
+    rows: [&[f32]; ROWS],
+    smallest: f32,
+    out: &mut [i8],
+    stride: usize,
+) -> ([f32; ROWS], [i32; ROWS]) {
     let dims = rows[0].len();
     assert!(dims.is_multiple_of(LANES) && rows.iter().all(|row| row.len() == dims));
     assert!(stride >= dims && out.len() >= (ROWS - 1) * stride + dims);
@@ -112,7 +124,7 @@ fn quantize<S: SimdInt>(s: S, rows: [&[f32]; ROWS], out: &mut [i8], stride: usiz
     }
     let (mut scales, mut sums) = (s.reduce_magnitude4(seen), [zero; ROWS]);
     for (r, ((row, scale), sum)) in rows.iter().zip(&mut scales).zip(&mut sums).enumerate() {
-        let Some((inverse, of_bytes)) = byte_scales(*scale, 1e-35) else {
+        let Some((inverse, of_bytes)) = byte_scales(*scale, smallest) else {
             out[r * stride..][..dims].fill(0);
             // One NaN for all: the softmax adds to the exponents of what it makes of it, and a payload there would end NaN.
             *scale = f32::NAN;
@@ -197,6 +209,8 @@ pub(crate) fn attend<S: SimdInt>(
 ) {
     let (head_dim, dims, depth, rows) = (packed.head_dim(), packed.dims(), 4 * packed.quads(), queries.rows());
     let stride = query_stride(dims, depth);
+    // One NaN for all, as in `quantize`.
+    let scale = if scale.is_nan() { f32::NAN } else { scale };
     scratch.resize(head_dim, depth);
     let matrices = S::MATRICES && packed.for_matrices();
     if matrices {
@@ -226,7 +240,7 @@ pub(crate) fn attend<S: SimdInt>(
             false => [queries.row(first), queries.row(first + 1), queries.row(first + 2), queries.row(first + 3)],
         };
         // What the last four have beyond the last query is zeros, of which nothing is read in the end.
-        let (of_rows, totals) = quantize(s, own, &mut q8[first * stride..], stride);
+        let (of_rows, totals) = quantize(s, own, SMALLEST, &mut q8[first * stride..], stride);
         for query in 0..ROWS {
             query_scales[first + query] = of_rows[query] * (scale * std::f32::consts::LOG2_E);
             offsets[first + query] = -128 * totals[query];

@@ -107,9 +107,9 @@ pub(super) fn weights<S: SimdInt, const OFFSETS: bool>(
 
 /// What a query block carries from tile to tile, and what a tile adds: `[queries]`, whole vectors of them.
 pub(super) struct State<'a> {
-    /// The largest score so far.
+    /// The largest exponent so far, its value's scale in it.
     pub max: &'a mut [f32],
-    /// `Σ P`, relative to it.
+    /// The weights' sum relative to it, the values' scales divided out.
     pub sum: &'a mut [f32],
     /// Becomes `2^(max before - max)`, by which earlier sums and outputs are multiplied.
     pub rescale: &'a mut [f32],

@@ -68,7 +68,7 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
     const F16_TILE: TileShape = TileShape { rows: 2, vectors: 2 };
     // 4 x 1 accumulators: 8 registers, 4 of weights (even and odd depths), 2 broadcasts.
     const BF16_TILE: TileShape = TileShape { rows: 4, vectors: 1 };
-    // 4 x 1 accumulators: 8 registers, 4 of keys or 2 of values, 1 broadcast.
+    // 4 x 1 accumulators: 8 registers, 4 of keys or values, 1 broadcast.
     const SCORE_TILE: TileShape = TileShape { rows: 4, vectors: 1 };
     // 4 x 2 registers: latency of a multiply-add 4, two a cycle; the rest is for operands and what stands between.
     const PROBE_CHAINS: usize = 4;

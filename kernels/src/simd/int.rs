@@ -41,7 +41,7 @@ pub(crate) trait SimdInt: Simd {
     const F16_TILE: TileShape;
     /// Register tile of the bf16 product.
     const BF16_TILE: TileShape;
-    /// Register tile of integer attention's scores: 1, 2 or 4 vectors.
+    /// Register tile of both products of integer attention: 1, 2 or 4 vectors.
     const SCORE_TILE: TileShape;
 
     /// Independent accumulators of [`crate::probe`]: enough to hide the latency of a product, few enough to stay in registers.
@@ -178,12 +178,13 @@ pub(crate) trait SimdInt: Simd {
         let _ = (x, ldx, w, sums);
         unreachable!("a set without matrix registers")
     }
-    /// The products of 16 queries with the 64 keys of a tile of attention: `sums[16][64]`, over `64 · steps` dimensions; keys `[quads][64][4]`.
-    /// Sets with [`MATRICES`](Self::MATRICES) only, as the next three.
+    /// The products of 16 rows of bytes with what lies as `[quads][64][4]`, over `64 · steps` bytes: `sums[16][64]`. In attention, of queries with the
+    /// 64 keys of a tile, and of weights with 64 dimensions of its values. Sets with [`MATRICES`](Self::MATRICES) only, as
+    /// [`unpack_w4`](Self::unpack_w4).
     ///
     /// # Safety
-    /// [`begin_matrices`](Self::begin_matrices) has prepared registers for 16 rows and 64 bytes. `64 · steps` bytes of 16 queries, `stride` apart,
-    /// and `4,096 · steps` bytes of keys are readable, 1,024 elements at `sums` writable. There is a step.
+    /// [`begin_matrices`](Self::begin_matrices) has prepared registers for 16 rows and 64 bytes. `64 · steps` bytes of 16 rows, `stride` apart,
+    /// and `4,096 · steps` of the other are readable, 1,024 elements at `sums` writable. There is a step.
     #[inline(always)]
     unsafe fn matrix_scores(self, q: *const i8, stride: usize, keys: *const u8, steps: usize, sums: *mut i32) {
         let _ = (q, stride, keys, steps, sums);

@@ -107,7 +107,6 @@ impl<const LEVEL: u8> SimdInt for Neon<LEVEL> {
     const BF16_TILE: TileShape = TileShape { rows: 2, vectors: 2 };
     // By dot products 1 x 4 vectors: 16 accumulators.
     const SCORE_TILE: TileShape = TileShape { rows: if LEVEL >= I8MM { neon_matrix::ROWS } else { 1 }, vectors: 4 };
-    // 1 x 4 vectors: 16 accumulators.
     // 5 x 4 registers: latency 4, up to four a cycle; 12 are left for the operands.
     const PROBE_CHAINS: usize = 5;
     const FASTEST8: usize = if LEVEL >= I8MM { 128 } else { 64 };
