@@ -302,8 +302,8 @@ Examples:
   trivec score --model starter-int4.safetensors \"a text\" \"another\"
 
 The same model, weights and calibration give the same bytes. int8 and int4 are calibrated on 128 texts that come with the
-program, unless --calibration names a file of your own (a text a line) or is none. Interrupted, the same command goes on where it was
-(what it keeps until then is in .NAME.packing beside the output).";
+program, unless --calibration names a file of your own (a text a line) or is none. Interrupted, the same command does not measure again
+what was measured to the end, nor pack what was packed (it is in .NAME.packing beside the output).";
 
 #[derive(Args, Debug)]
 #[command(after_help = PACK_EXAMPLES)]
