@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Random, assert_same, tables};
-use trivec_kernels::{IntKeyValues, IntScratch, Isa, MatMut, MatRef, QUERY_BLOCK};
+use trivec_kernels::{IntKeyValues, IntScratch, Isa, Kernels, MatMut, MatRef, QUERY_BLOCK};
 
 /// Attention in f64.
 fn attention(q: &[f32], k: &[f32], v: &[f32], head_dim: usize, scale: f64) -> Vec<f64> {
@@ -21,6 +21,16 @@ fn attention(q: &[f32], k: &[f32], v: &[f32], head_dim: usize, scale: f64) -> Ve
             out.push(sum / total);
         }
     }
+    out
+}
+
+/// What a set makes of queries, keys and values, with buffers of its own.
+fn attend(kernels: &Kernels, scale: f32, [q, k, v]: [&[f32]; 3], head_dim: usize) -> Vec<f32> {
+    let (mut scratch, mut packed) = (IntScratch::default(), IntKeyValues::default());
+    let view = |x| MatRef::dense(x, head_dim);
+    kernels.pack_int(view(k), view(v), &mut scratch, &mut packed);
+    let mut out = vec![0.0; q.len()];
+    kernels.attend_int(scale, view(q), &packed, &mut scratch, MatMut::dense(&mut out, head_dim));
     out
 }
 
@@ -80,11 +90,7 @@ fn many_small_weights_beside_a_large_one_are_kept() {
             v[place * head_dim..][..head_dim].fill(0.0);
             let expected = attention(&q, &k, &v, head_dim, 1.0);
             for kernels in tables() {
-                let (mut scratch, mut packed) = (IntScratch::default(), IntKeyValues::default());
-                let view = |x| MatRef::dense(x, head_dim);
-                kernels.pack_int(view(&k), view(&v), &mut scratch, &mut packed);
-                let mut out = vec![0.0; queries * head_dim];
-                kernels.attend_int(1.0, view(&q), &packed, &mut scratch, MatMut::dense(&mut out, head_dim));
+                let out = attend(kernels, 1.0, [&q, &k, &v], head_dim);
                 for (found, expected) in out.iter().zip(&expected) {
                     let error = (f64::from(*found) - expected).abs();
                     // The bytes of the large one's values, which are 1 and a quarter away from the mean: half of a step of 1.25 / 127.
@@ -119,11 +125,7 @@ fn values_of_all_sizes_are_weighed() {
             let expected = attention(&q, &k, &v, head_dim, 0.125);
             let mut first: Option<Vec<f32>> = None;
             for kernels in tables() {
-                let (mut scratch, mut packed) = (IntScratch::default(), IntKeyValues::default());
-                let view = |x| MatRef::dense(x, head_dim);
-                kernels.pack_int(view(&k), view(&v), &mut scratch, &mut packed);
-                let mut out = vec![0.0; queries * head_dim];
-                kernels.attend_int(0.125, view(&q), &packed, &mut scratch, MatMut::dense(&mut out, head_dim));
+                let out = attend(kernels, 0.125, [&q, &k, &v], head_dim);
                 let what = format!("{tokens} tokens, spread {spread}");
                 assert_same(&what, kernels.isa().name(), &out, first.get_or_insert_with(|| out.clone()));
                 for (i, (found, expected)) in out.iter().zip(&expected).enumerate() {
@@ -158,11 +160,7 @@ fn values_without_weight_have_none() {
                 let attended = large.len()..tokens;
                 let expected = attended.clone().map(value).sum::<f32>() / attended.len() as f32;
                 for kernels in tables() {
-                    let (mut scratch, mut packed) = (IntScratch::default(), IntKeyValues::default());
-                    let view = |x| MatRef::dense(x, head_dim);
-                    kernels.pack_int(view(&k), view(&v), &mut scratch, &mut packed);
-                    let mut out = vec![0.0; head_dim];
-                    kernels.attend_int(1.0, view(&q), &packed, &mut scratch, MatMut::dense(&mut out, head_dim));
+                    let out = attend(kernels, 1.0, [&q, &k, &v], head_dim);
                     for found in out {
                         let isa = kernels.isa().name();
                         // Beyond 2^80 times as large, the others are taken for what they are in the mean.
@@ -187,11 +185,7 @@ fn equal_values_are_kept() {
     for tokens in [1, 2, 65] {
         let (k, v) = (random.vec(tokens * head_dim), one.repeat(tokens));
         for kernels in tables() {
-            let (mut scratch, mut packed) = (IntScratch::default(), IntKeyValues::default());
-            let view = |x| MatRef::dense(x, head_dim);
-            kernels.pack_int(view(&k), view(&v), &mut scratch, &mut packed);
-            let mut out = vec![0.0; head_dim];
-            kernels.attend_int(0.2, view(&k[..head_dim]), &packed, &mut scratch, MatMut::dense(&mut out, head_dim));
+            let out = attend(kernels, 0.2, [&k[..head_dim], &k, &v], head_dim);
             for (found, expected) in out.iter().zip(&one) {
                 assert!((found - expected).abs() <= 1e-6, "{tokens} tokens, {}: {found}", kernels.isa().name());
             }
@@ -209,13 +203,9 @@ fn huge_scores_leave_the_largest() {
         let v: Vec<f32> = (0..tokens * head_dim).map(|i| (i / head_dim + 1) as f32).collect();
         let q = &k[3 * head_dim..][..head_dim];
         for kernels in tables() {
-            let (mut scratch, mut packed) = (IntScratch::default(), IntKeyValues::default());
-            let view = |x| MatRef::dense(x, head_dim);
-            kernels.pack_int(view(&k), view(&v), &mut scratch, &mut packed);
-            let mut out = vec![0.0; head_dim];
             // Ten times as large where they are small: one key has all the weight.
             let scale = if magnitude == 1.0 { 10.0 } else { 0.125 };
-            kernels.attend_int(scale, view(q), &packed, &mut scratch, MatMut::dense(&mut out, head_dim));
+            let out = attend(kernels, scale, [q, &k, &v], head_dim);
             let (least, most) = out.iter().fold((f32::MAX, f32::MIN), |(a, b), &x| (a.min(x), b.max(x)));
             assert!(least > 3.97 && most < 4.03, "{} at {magnitude}: {least} to {most}", kernels.isa().name());
         }
@@ -284,11 +274,7 @@ fn heads_of_any_width_are_taken() {
     let expected = attention(&k, &k, &v, head_dim, f64::from(scale));
     let mut first: Option<Vec<f32>> = None;
     for kernels in tables() {
-        let (mut scratch, mut packed) = (IntScratch::default(), IntKeyValues::default());
-        let view = |x| MatRef::dense(x, head_dim);
-        kernels.pack_int(view(&k), view(&v), &mut scratch, &mut packed);
-        let mut out = vec![0.0; tokens * head_dim];
-        kernels.attend_int(scale, view(&k), &packed, &mut scratch, MatMut::dense(&mut out, head_dim));
+        let out = attend(kernels, scale, [&k, &k, &v], head_dim);
         assert_same("a wide head", kernels.isa().name(), &out, first.get_or_insert_with(|| out.clone()));
         for (found, expected) in out.iter().zip(&expected) {
             assert!((f64::from(*found) - expected).abs() < 0.03, "{found}, {expected}");
