@@ -9,9 +9,11 @@
 //! unpacked           [16 quads][32 outputs][4]       (u - z) · m + 128 modulo 256: what `int8.rs` and `matrix.rs` take
 //! ```
 //! 1. Results are to the bit those of int8 weights with the same integers, on every set: rows are the same, and so is what follows.
-//! 2. Few rows (a tile or two): each tile group by group, 2 KB that stay in the first-level cache, the sums in registers. Many: the whole
-//!    panel, and then all tiles over it. Unpacking takes some four instructions for 64 weights; but a whole panel does not stay in the
-//!    first-level cache (measured with AVX-512, panels of 1,024 depths: 0.2 against 0.6 microseconds).
+//! 2. Few rows (a tile or a few): each tile group by group, 2 KB that stay in the first-level cache, the sums in registers; with AVX-512 a group
+//!    is unpacked between the dot products of the one before it, by units that these leave idle (measured on Zen 4, one thread, in the cache: 4 rows 1.3
+//!    times as fast as one after the other, 8 to 24 rows 1.1 to 1.2 times). Many: the whole panel, and then all tiles over it. Unpacking takes
+//!    some four instructions for 64 weights; but a whole panel does not stay in the first-level cache (measured with AVX-512, panels of 1,024
+//!    depths: 0.2 against 0.6 microseconds).
 //! 3. Any bytes are weights: `pack` keeps `|w| <= 127`, and of others the sums are those of the bytes that come of them. A depth beyond the
 //!    last weight is unpacked, but not multiplied.
 
@@ -22,7 +24,9 @@ use super::{
     tile_rows, with_tile,
 };
 use crate::buffer::Buffer;
+use crate::isa::reads_one_stream;
 use crate::rows8::Rows8;
+use crate::simd::LANES;
 use crate::simd::int::SimdInt;
 use crate::view::MatMut;
 
@@ -63,6 +67,7 @@ pub(crate) fn linear<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: 
 fn few_rows<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: Finish<'_>, mut out: MatMut<'_>) {
     let (stride, outputs) = (out.stride(), w.outputs());
     let tiles = x.rows().div_ceil(S::FEW_I4_TILE.rows);
+    let mut unpacked = Unpacked { groups: [[0; UNPACKED]; 2], own: 0, ready: false };
     for at in (0..outputs).step_by(PANEL) {
         let panel = w.panel(at / PANEL);
         let (mut row, mut index) = (0, 0);
@@ -70,12 +75,28 @@ fn few_rows<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: Finish<'_
             let rows = tile_rows(x.rows() - row, S::FEW_I4_TILE.rows);
             let ahead = Ahead::of(panel, I4_GROUP_BYTES, index, tiles);
             let ldx = of_this_tile(x.stride());
-            let tile = Tile { x, row, ldx, panel, finish, at, outputs, ahead, streams: tiles == 1 };
+            let next = match row + rows < x.rows() {
+                true => Some(panel),
+                false if at + PANEL < outputs => Some(w.panel(at / PANEL + 1)),
+                false => None,
+            };
+            let tile = Tile {
+                x,
+                row,
+                ldx,
+                panel,
+                finish,
+                at,
+                outputs,
+                ahead,
+                streams: tiles == 1 && !reads_one_stream(),
+                next,
+            };
             let stride = of_this_tile(stride);
             // SAFETY: `rows` rows of `x` from `row` on; a panel of their depth; as many rows of `out`.
             unsafe {
                 let out = out.as_mut_ptr().add(row * stride + at);
-                with_tile!(rows, S::FEW_I4_TILE, tile_product::<S>(s, tile, out, stride));
+                with_tile!(rows, S::FEW_I4_TILE, tile_product::<S>(s, tile, &mut unpacked, out, stride));
             }
             row += rows;
             index += 1;
@@ -98,8 +119,10 @@ struct Tile<'a> {
     /// All outputs.
     outputs: usize,
     ahead: Ahead,
-    /// Whether the panel comes from memory for this tile alone.
+    /// Whether the panel comes from memory for this tile alone, in two streams.
     streams: bool,
+    /// What the tile behind this one is of.
+    next: Option<&'a [u8]>,
 }
 
 /// Steps of a group's dot products.
@@ -107,49 +130,111 @@ const STEPS: usize = I4_GROUP / 4;
 /// Groups that a stream is asked for ahead: as many bytes as with int8 in two streams, or a little more.
 const GROUPS_AHEAD: usize = PREFETCH_BYTES.div_ceil(I4_GROUP_BYTES);
 
-/// A group, unpacked.
+/// Two groups: the one that is multiplied, and the one behind it.
 #[repr(C, align(64))]
-struct Group([u8; UNPACKED]);
+struct Unpacked {
+    groups: [[u8; UNPACKED]; 2],
+    /// Which is multiplied.
+    own: usize,
+    /// Whether that is unpacked.
+    ready: bool,
+}
 
 /// # Safety
 /// `tile.x` has `R` rows of the panel's depth from `tile.row` on; `out` takes `R` rows of the outputs from `tile.at` on, 32 or as many as there
-/// are; `N` is 2.
+/// are; `N` is 2; `unpacked` is that of the tile before, whose `next` was this panel.
 #[inline(always)]
-unsafe fn tile_product<S: SimdInt, const R: usize, const N: usize>(s: S, tile: Tile<'_>, out: *mut f32, ldo: usize) {
-    let Tile { x, row, ldx, panel, finish, at, outputs, ahead, streams } = tile;
+unsafe fn tile_product<S: SimdInt, const R: usize, const N: usize>(
+    s: S,
+    tile: Tile<'_>,
+    unpacked: &mut Unpacked,
+    out: *mut f32,
+    ldo: usize,
+) {
+    let Tile { x, row, ldx, panel, finish, at, outputs, ahead, streams, next } = tile;
     finish.ask::<S, N>(s, at);
     let mut acc = int8::begin_sums::<S, R, N>(s, &x.offsets()[row..][..R]);
-    let mut bytes = Group([0; UNPACKED]);
     let groups = panel.len() / I4_GROUP_BYTES;
-    // The only tile reads the two halves in turn, as `int8.rs` does; the first of an odd number has one group more. On every CPU: arithmetic
-    // takes longer than memory here (measured on Zen 4: one stream by the second-level cache, 4 and 8 rows 0.8 times as fast).
+    // Two streams are the two halves in turn, as in `int8.rs`; the first of an odd number has one group more. A stream alone is asked for into the
+    // first-level cache here, where arithmetic takes longer than memory (measured on Zen 4: by the second-level cache 4 and 8 rows 0.8 times as
+    // fast; in two streams 0.91 and 0.99 times).
     let half = if streams { groups.div_ceil(2) } else { groups };
-    for index in 0..half {
-        for group in (index..groups).step_by(half) {
-            let from = panel.as_ptr().wrapping_add(group * I4_GROUP_BYTES);
-            let mut ahead =
-                Ahead { first: ahead.first.wrapping_add(group * ahead.step), step: ahead.step / STEPS, far: false };
-            if streams {
-                // Behind its half, a stream goes on with that half of the next panel.
-                let skip = if index + GROUPS_AHEAD < half { 0 } else { groups - half };
-                ahead = Ahead {
-                    first: from.wrapping_add((GROUPS_AHEAD + skip) * I4_GROUP_BYTES),
-                    step: I4_GROUP_BYTES / STEPS,
-                    far: false,
-                };
+    let in_turn = |turn: usize| if streams { turn / 2 + turn % 2 * half } else { turn };
+    for turn in 0..groups {
+        let group = in_turn(turn);
+        let from = panel.as_ptr().wrapping_add(group * I4_GROUP_BYTES);
+        let mut ahead =
+            Ahead { first: ahead.first.wrapping_add(group * ahead.step), step: ahead.step / STEPS, far: false };
+        if streams {
+            // Behind its half, a stream goes on with that half of the next panel.
+            let skip = if group % half + GROUPS_AHEAD < half { 0 } else { groups - half };
+            ahead = Ahead {
+                first: from.wrapping_add((GROUPS_AHEAD + skip) * I4_GROUP_BYTES),
+                step: I4_GROUP_BYTES / STEPS,
+                far: false,
+            };
+        }
+        let first = group * I4_GROUP;
+        let [a, b] = &mut unpacked.groups;
+        let (own, other) = if unpacked.own == 0 { (a, b) } else { (b, a) };
+        let behind = match turn + 1 < groups {
+            true => Some(panel.as_ptr().wrapping_add(in_turn(turn + 1) * I4_GROUP_BYTES)),
+            false => next.map(<[u8]>::as_ptr),
+        };
+        // SAFETY: groups, and room for them; `x.depth()` activations of each row.
+        unsafe {
+            if !unpacked.ready {
+                s.unpack4(from, own.as_mut_ptr());
             }
-            let first = group * I4_GROUP;
-            // SAFETY: a group and room for it; `x.depth()` activations of each row.
-            unsafe {
-                s.unpack4(from, bytes.0.as_mut_ptr());
-                let depth = (x.depth() - first).min(I4_GROUP);
-                let x = x.row_ptr(row).add(first);
-                int8::add_dots::<S, R, N, 1>(s, &mut acc, x, ldx, bytes.0.as_ptr(), depth, ahead);
+            let depth = (x.depth() - first).min(I4_GROUP);
+            let x = x.row_ptr(row).add(first);
+            match behind {
+                Some(behind) if S::UNPACKS_BETWEEN && depth == I4_GROUP => {
+                    dots_and_unpack::<S, R, N>(s, &mut acc, x, ldx, own.as_ptr(), ahead, behind, other.as_mut_ptr());
+                    (unpacked.own, unpacked.ready) = (1 - unpacked.own, true);
+                }
+                _ => {
+                    int8::add_dots::<S, R, N, 1>(s, &mut acc, x, ldx, own.as_ptr(), depth, ahead);
+                    unpacked.ready = false;
+                }
             }
         }
     }
     // SAFETY: by the caller's word.
     unsafe { int8::finish_tile(s, acc, &x.scales()[row..], finish, (at, outputs), out, ldo) };
+}
+
+/// Adds the dot products of a group, and between them unpacks the one behind it.
+///
+/// # Safety
+/// 64 activations are readable at `x + r · ldx` for `r < R`, an unpacked group at `w`, a group at `behind`; `to` takes it.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+unsafe fn dots_and_unpack<S: SimdInt, const R: usize, const N: usize>(
+    s: S,
+    acc: &mut [[S::I; N]; R],
+    x: *const i8,
+    ldx: usize,
+    w: *const u8,
+    ahead: Ahead,
+    behind: *const u8,
+    to: *mut u8,
+) {
+    let mut quad = 0;
+    for (block, vector) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        // SAFETY: by the caller's word: both blocks' grids, four steps of both vectors, and sixteen quads.
+        unsafe {
+            let grids = s.load_grids(behind.add(block * PANEL + vector * LANES));
+            // A number of steps that the compiler does not know: it would unroll them, do all unpacking first, and run out of registers.
+            for step in 0..std::hint::black_box(4) {
+                ahead.ask(s, quad * ahead.step);
+                let nibbles = behind.add(2 * PANEL + block * 512 + step * 128 + vector * 64);
+                s.unpack_step(grids, nibbles, to.add(block * 1024 + step * 128 + vector * 64));
+                int8::add_quad::<S, R, N>(s, acc, x.add(4 * quad), ldx, w.add(quad * 4 * PANEL));
+                quad += 1;
+            }
+        }
+    }
 }
 
 /// Panels that are unpacked one after the other.

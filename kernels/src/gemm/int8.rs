@@ -324,7 +324,7 @@ unsafe fn add_quads<S: SimdInt, const R: usize, const N: usize>(
 /// # Safety
 /// As for [`add_dots`], with a depth of 4.
 #[inline(always)]
-unsafe fn add_quad<S: SimdInt, const R: usize, const N: usize>(
+pub(super) unsafe fn add_quad<S: SimdInt, const R: usize, const N: usize>(
     s: S,
     acc: &mut [[S::I; N]; R],
     x: *const i8,

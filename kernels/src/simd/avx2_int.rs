@@ -51,6 +51,8 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
     type W4 = I;
     type A8 = __m256i;
     type I4 = I;
+    /// Of eight outputs each: `m` of each byte's output in words, and `128 - z · m` in bytes.
+    type Grids = [[__m256i; 2]; 2];
     type WB = [[__m256; 2]; 2];
     type AB = [__m256; 2];
 
@@ -168,29 +170,35 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
     }
 
     #[inline(always)]
-    unsafe fn unpack4(self, group: *const u8, to: *mut u8) {
-        // SAFETY: token; the caller vouches for 1,088 bytes to read and 2,048 to write.
+    unsafe fn load_grids(self, p: *const u8) -> [[__m256i; 2]; 2] {
+        // SAFETY: token; the caller vouches for 16 readable bytes.
+        unsafe {
+            let zero = _mm256_setzero_si256();
+            let mut halves = [[zero; 2]; 2];
+            for (part, half) in halves.iter_mut().enumerate() {
+                let grids = _mm256_cvtepu8_epi32(_mm_loadl_epi64(p.add(part * 8).cast()));
+                let (m, z) = (_mm256_and_si256(grids, _mm256_set1_epi8(15)), _mm256_srli_epi32::<4>(grids));
+                let m = _mm256_or_si256(m, _mm256_slli_epi32::<16>(m));
+                let z = _mm256_or_si256(z, _mm256_slli_epi32::<16>(z));
+                let z = _mm256_or_si256(z, _mm256_slli_epi16::<8>(z));
+                // No product of a nibble and `m` goes beyond its byte, so a word multiplies two at once.
+                *half = [m, _mm256_sub_epi8(_mm256_set1_epi8(-128), _mm256_mullo_epi16(z, m))];
+            }
+            halves
+        }
+    }
+    #[inline(always)]
+    unsafe fn unpack_step(self, grids: [[__m256i; 2]; 2], nibbles: *const u8, to: *mut u8) {
+        // SAFETY: token; the caller vouches for 64 bytes to read and twice 64 to write.
         unsafe {
             let nibble = _mm256_set1_epi8(15);
-            for block in 0..2 {
-                // Eight outputs are a register.
-                for part in 0..4 {
-                    let grids = _mm256_cvtepu8_epi32(_mm_loadl_epi64(group.add(block * 32 + part * 8).cast()));
-                    let (m, z) = (_mm256_and_si256(grids, nibble), _mm256_srli_epi32::<4>(grids));
-                    // No product of a nibble and `m` goes beyond its byte, so a word multiplies two at once.
-                    let m = _mm256_or_si256(m, _mm256_slli_epi32::<16>(m));
-                    let z = _mm256_or_si256(z, _mm256_slli_epi32::<16>(z));
-                    let z = _mm256_or_si256(z, _mm256_slli_epi16::<8>(z));
-                    let begin = _mm256_sub_epi8(_mm256_set1_epi8(-128), _mm256_mullo_epi16(z, m));
-                    for step in 0..4 {
-                        let bytes = _mm256_loadu_si256(group.add(64 + block * 512 + step * 128 + part * 32).cast());
-                        let (low, high) = (_mm256_and_si256(bytes, nibble), _mm256_srli_epi16::<4>(bytes));
-                        let high = _mm256_and_si256(high, nibble);
-                        let to = to.add(block * 1024 + step * 128 + part * 32);
-                        _mm256_storeu_si256(to.cast(), _mm256_add_epi8(_mm256_mullo_epi16(low, m), begin));
-                        _mm256_storeu_si256(to.add(512).cast(), _mm256_add_epi8(_mm256_mullo_epi16(high, m), begin));
-                    }
-                }
+            for (part, [m, begin]) in grids.into_iter().enumerate() {
+                let bytes = _mm256_loadu_si256(nibbles.add(part * 32).cast());
+                let (low, high) = (_mm256_and_si256(bytes, nibble), _mm256_srli_epi16::<4>(bytes));
+                let high = _mm256_and_si256(high, nibble);
+                let to = to.add(part * 32);
+                _mm256_storeu_si256(to.cast(), _mm256_add_epi8(_mm256_mullo_epi16(low, m), begin));
+                _mm256_storeu_si256(to.add(512).cast(), _mm256_add_epi8(_mm256_mullo_epi16(high, m), begin));
             }
         }
     }

@@ -6,10 +6,10 @@
 //! # Safety of loads and stores
 //! As for [`Simd`]: the bytes that a pointer operation touches are readable (writable); no alignment is needed.
 
-use super::Simd;
-use crate::gemm::TileShape;
+use super::{LANES, Simd};
 use crate::gemm::matrix::{Operands, Sums};
 use crate::gemm::matrix4::GroupSums;
+use crate::gemm::{PANEL, TileShape};
 
 /// Operations on vectors of small numbers.
 pub(crate) trait SimdInt: Simd {
@@ -28,6 +28,8 @@ pub(crate) trait SimdInt: Simd {
 
     /// Accumulators of a block of 4-bit weights.
     type I4: Copy;
+    /// The grids of a block of int4 weights, of sixteen outputs.
+    type Grids: Copy;
 
     /// Register tile of the int8 product.
     const I8_TILE: TileShape;
@@ -37,6 +39,9 @@ pub(crate) trait SimdInt: Simd {
     const FEW_I4_TILE: TileShape;
     /// How many rows are few: more are multiplied as int8 is.
     const FEW_I4_ROWS: usize;
+    /// Whether weights of few rows are unpacked between the dot products of those before them, by units that these leave idle, instead of behind
+    /// them: takes registers for both.
+    const UNPACKS_BETWEEN: bool = false;
     /// Register tile of the f16 product.
     const F16_TILE: TileShape;
     /// Register tile of the bf16 product.
@@ -87,12 +92,34 @@ pub(crate) trait SimdInt: Simd {
     /// The sums of a block, `minus_8_sum` (the same as at its start) in them once.
     fn sum4(self, acc: Self::I4, minus_8_sum: i32) -> Self::I;
 
-    /// Unpacks a group of int4 weights as `gemm::int4` lays it out: byte `4 o + i` of quad `q` becomes `u · m + 128 - z · m` modulo 256, the
-    /// weight of output `o` at depth `4 q + i`.
+    /// Grids of int4 weights, `m | z << 4` of sixteen outputs.
+    ///
+    /// # Safety
+    /// 16 bytes at `p` are readable.
+    unsafe fn load_grids(self, p: *const u8) -> Self::Grids;
+    /// Unpacks int4 weights of sixteen outputs: of the nibbles `u` of four depths, low and high, to `[2 halves][16 outputs][4]` bytes
+    /// `u · m + 128 - z · m` modulo 256. The halves lie 512 bytes apart: four steps of 32 outputs.
+    ///
+    /// # Safety
+    /// 64 bytes at `nibbles` are readable, 64 at `to` and at `to + 512` writable.
+    unsafe fn unpack_step(self, grids: Self::Grids, nibbles: *const u8, to: *mut u8);
+    /// Unpacks a group of int4 weights as `gemm::int4` lays it out: byte `4 o + i` of quad `q` becomes the weight of output `o` at depth `4 q + i`.
     ///
     /// # Safety
     /// 1,088 bytes at `group` are readable, 2,048 at `to` writable.
-    unsafe fn unpack4(self, group: *const u8, to: *mut u8);
+    #[inline(always)]
+    unsafe fn unpack4(self, group: *const u8, to: *mut u8) {
+        for (block, vector) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            // SAFETY: by the caller's word: both blocks' grids, and four steps of both vectors.
+            unsafe {
+                let grids = self.load_grids(group.add(block * PANEL + vector * LANES));
+                for step in 0..4 {
+                    let nibbles = group.add(2 * PANEL + block * 512 + step * 128 + vector * 64);
+                    self.unpack_step(grids, nibbles, to.add(block * 1024 + step * 128 + vector * 64));
+                }
+            }
+        }
+    }
 
     /// Four activations.
     ///
@@ -247,7 +274,7 @@ pub(crate) trait SimdInt: Simd {
         let mut sum = self.splat(0.0);
         for (i, v) in v.into_iter().enumerate() {
             // SAFETY: by the caller's word.
-            unsafe { self.store_i8(p.add(i * super::LANES), v) };
+            unsafe { self.store_i8(p.add(i * LANES), v) };
             sum = self.add(sum, self.round(v));
         }
         sum
@@ -264,10 +291,10 @@ pub(crate) trait SimdInt: Simd {
 }
 
 /// Lane signs of a butterfly.
-pub(super) const fn butterfly_signs(step: usize) -> [f32; super::LANES] {
-    let mut signs = [1.0; super::LANES];
+pub(super) const fn butterfly_signs(step: usize) -> [f32; LANES] {
+    let mut signs = [1.0; LANES];
     let mut lane = 0;
-    while lane < super::LANES {
+    while lane < LANES {
         if lane & step != 0 {
             signs[lane] = -1.0;
         }

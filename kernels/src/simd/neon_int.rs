@@ -90,6 +90,8 @@ impl<const LEVEL: u8> SimdInt for Neon<LEVEL> {
     type W4 = Bytes;
     type A8 = int8x16_t;
     type I4 = I;
+    /// Of four outputs each: `m`, and `128 - z · m`, of each byte's output.
+    type Grids = [[uint8x16_t; 2]; 4];
     type WB = [[float32x4_t; 4]; 2];
     type AB = [float32x4_t; 2];
 
@@ -194,26 +196,30 @@ impl<const LEVEL: u8> SimdInt for Neon<LEVEL> {
         acc
     }
     #[inline(always)]
-    unsafe fn unpack4(self, group: *const u8, to: *mut u8) {
+    unsafe fn load_grids(self, p: *const u8) -> [[uint8x16_t; 2]; 4] {
         // Where the grids of four outputs are taken from: each for the four weights of its output.
         const FOUR_EACH: [u8; 16] = [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3];
-        // SAFETY: token; the caller vouches for 1,088 bytes to read and 2,048 to write.
+        // SAFETY: token; the caller vouches for 16 readable bytes.
         unsafe {
-            let four_each = vld1q_u8(FOUR_EACH.as_ptr());
-            let nibble = vdupq_n_u8(15);
-            for block in 0..2 {
-                for part in 0..8 {
-                    let grids = vld1q_u8(group.add(block * 32 + part / 4 * 16));
-                    let grids = vqtbl1q_u8(grids, vaddq_u8(four_each, vdupq_n_u8(part as u8 % 4 * 4)));
-                    let m = vandq_u8(grids, nibble);
-                    let begin = vmlsq_u8(vdupq_n_u8(128), vshrq_n_u8::<4>(grids), m);
-                    for step in 0..4 {
-                        let bytes = vld1q_u8(group.add(64 + block * 512 + step * 128 + part * 16));
-                        let to = to.add(block * 1024 + step * 128 + part * 16);
-                        vst1q_u8(to, vmlaq_u8(begin, vandq_u8(bytes, nibble), m));
-                        vst1q_u8(to.add(512), vmlaq_u8(begin, vshrq_n_u8::<4>(bytes), m));
-                    }
-                }
+            let (all, four_each) = (vld1q_u8(p), vld1q_u8(FOUR_EACH.as_ptr()));
+            let mut parts = [[all; 2]; 4];
+            for (part, of_part) in parts.iter_mut().enumerate() {
+                let grids = vqtbl1q_u8(all, vaddq_u8(four_each, vdupq_n_u8(part as u8 * 4)));
+                let m = vandq_u8(grids, vdupq_n_u8(15));
+                *of_part = [m, vmlsq_u8(vdupq_n_u8(128), vshrq_n_u8::<4>(grids), m)];
+            }
+            parts
+        }
+    }
+    #[inline(always)]
+    unsafe fn unpack_step(self, grids: [[uint8x16_t; 2]; 4], nibbles: *const u8, to: *mut u8) {
+        // SAFETY: token; the caller vouches for 64 bytes to read and twice 64 to write.
+        unsafe {
+            for (part, [m, begin]) in grids.into_iter().enumerate() {
+                let bytes = vld1q_u8(nibbles.add(part * 16));
+                let to = to.add(part * 16);
+                vst1q_u8(to, vmlaq_u8(begin, vandq_u8(bytes, vdupq_n_u8(15)), m));
+                vst1q_u8(to.add(512), vmlaq_u8(begin, vshrq_n_u8::<4>(bytes), m));
             }
         }
     }

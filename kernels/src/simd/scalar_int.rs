@@ -2,7 +2,7 @@
 
 use super::LANES;
 use super::int::SimdInt;
-use crate::gemm::{I4_GROUP, I4_GROUP_BYTES, PANEL, TileShape};
+use crate::gemm::TileShape;
 use crate::isa::Scalar;
 
 impl SimdInt for Scalar {
@@ -11,6 +11,7 @@ impl SimdInt for Scalar {
     type W4 = [[u8; 4]; LANES];
     type A8 = [i8; 4];
     type I4 = Self::I;
+    type Grids = [u8; LANES];
     type WB = [[f32; 2]; LANES];
     type AB = [f32; 2];
 
@@ -79,22 +80,22 @@ impl SimdInt for Scalar {
     }
 
     #[inline(always)]
-    unsafe fn unpack4(self, group: *const u8, to: *mut u8) {
-        // SAFETY: the caller vouches for a group to read and its weights to write.
-        let (group, to) =
-            unsafe { (&*group.cast::<[u8; I4_GROUP_BYTES]>(), &mut *to.cast::<[[[u8; 4]; PANEL]; I4_GROUP / 4]>()) };
-        let (grids, nibbles) = group.split_at(2 * PANEL);
-        for (quad, outputs) in to.iter_mut().enumerate() {
-            // Eight quads are a block: four of low nibbles, four of high ones.
-            let (block, step, high) = (quad / 8, quad % 4, quad % 8 / 4);
-            for (o, weights) in outputs.iter_mut().enumerate() {
-                let grid = grids[block * PANEL + o];
-                let (m, z) = (grid & 15, grid >> 4);
-                for (i, weight) in weights.iter_mut().enumerate() {
-                    let u = nibbles[((block * 4 + step) * PANEL + o) * 4 + i] >> (4 * high) & 15;
-                    *weight = (u * m).wrapping_add(128).wrapping_sub(z * m);
-                }
-            }
+    unsafe fn load_grids(self, p: *const u8) -> Self::Grids {
+        // SAFETY: the caller vouches for 16 readable bytes.
+        unsafe { p.cast::<Self::Grids>().read() }
+    }
+    #[inline(always)]
+    unsafe fn unpack_step(self, grids: Self::Grids, nibbles: *const u8, to: *mut u8) {
+        // SAFETY: the caller vouches for the nibbles of four depths to read, and twice their weights to write.
+        let (nibbles, low, high) = unsafe {
+            let to = to.cast::<[[u8; 4]; LANES]>();
+            (nibbles.cast::<[[u8; 4]; LANES]>().read(), &mut *to, &mut *to.byte_add(512))
+        };
+        for (o, grid) in grids.into_iter().enumerate() {
+            let (m, z) = (grid & 15, grid >> 4);
+            let weight = |u: u8| (u * m).wrapping_add(128).wrapping_sub(z * m);
+            low[o] = nibbles[o].map(|pair| weight(pair & 15));
+            high[o] = nibbles[o].map(|pair| weight(pair >> 4));
         }
     }
 
