@@ -103,6 +103,36 @@ fn bench_prints_what_scripts_read() {
     assert!(["cold_start_ms", "load_ms", "peak_rss_mb"].iter().all(|key| json[key].as_f64().unwrap() > 0.0));
 }
 
+/// Each layer's operations count at the peak of its own arithmetic.
+#[test]
+fn the_limit_of_a_mixed_file_is_that_of_its_layers() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let bytes = |weights: &str| {
+        stdout(&run(&["pack", &small("f32-h64"), "--weights", weights, "--quiet", "-o", &at(weights)]));
+        fs::metadata(at(weights)).unwrap().len()
+    };
+    // 32,768 weights a layer: f16 has a byte more of each, and no scales.
+    let (_, budget) = (bytes("f16"), bytes("int8") + 34_000);
+    let budget = (budget as f64 / 1e6).to_string();
+    let args = ["pack", &small("f32-h64"), "--weights", "int8", "--mixed", "--budget-mb", &budget, "--quiet"];
+    stdout(&run(&[&args[..], &["-o", &at("mixed")]].concat()));
+    let info: Value = serde_json::from_str(&stdout(&run(&["info", "--model", &at("mixed"), "--json"]))).unwrap();
+    assert_eq!(info["weights"], "f16 (1 layer), int8 (1 layer)");
+
+    // Of the last layer only the first token's query, attention output and feed-forward are computed.
+    let tokens = 256.0;
+    let layer = 2.0 * (tokens * 32_768.0 + 2.0 * tokens * tokens * 64.0);
+    let last = 2.0 * (2.0 * tokens * 4096.0 + 32_768.0 - 8192.0 + 2.0 * tokens * 64.0);
+    let bench = ["bench", "--model", &at("mixed"), "--shapes", "1x256", "--seconds", "0", "--json", "--quiet"];
+    let json: Value = serde_json::from_str(&stdout(&run(&bench))).unwrap();
+    let machine = |key: &str| json["machine"][key].as_f64().unwrap() * 1e6;
+    let (int8, f32) = (machine("int8_gop_s"), machine("f32_gflop_s"));
+    let found = json["results"][0]["limit_ms"].as_f64().unwrap();
+    let either = [layer / int8 + last / f32, layer / f32 + last / int8];
+    assert!(either.iter().any(|expected| (found / expected - 1.0).abs() < 1e-6), "{found}, expected one of {either:?}");
+}
+
 #[test]
 fn bench_refuses_what_it_cannot_measure() {
     let model = small("bf16-h60");

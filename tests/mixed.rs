@@ -70,7 +70,7 @@ fn a_mixed_file_keeps_its_budget_and_loads() {
     assert_eq!(found, bytes(&model, &mixed).unwrap().0, "the same bytes again");
 
     let loaded = Model::from_packed_bytes(&found, &LoadOptions::default()).unwrap();
-    assert_eq!(loaded.info().weights, "int8 (1 layers), int4 (1 layers)");
+    assert_eq!(loaded.info().weights, "int8 (1 layer), int4 (1 layer)");
     let texts = ["one text", "another, somewhat longer text"];
     let together = loaded.encode(&texts, &EncodeOptions::default()).unwrap();
     let alone = loaded.encode(&texts[1..], &EncodeOptions::default()).unwrap();
@@ -92,7 +92,7 @@ fn a_mixed_file_keeps_its_budget_and_loads() {
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     assert!(std::fs::metadata(&out).unwrap().len() <= between);
     let loaded = Model::load(&out).unwrap();
-    assert_eq!(loaded.info().weights, "int8 (1 layers), int4 (1 layers)");
+    assert_eq!(loaded.info().weights, "int8 (1 layer), int4 (1 layer)");
 }
 
 #[test]

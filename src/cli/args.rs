@@ -20,7 +20,8 @@ Examples:
   trivec pack path/to/bge-m3 --weights int8 -o bge-m3-int8.safetensors
   trivec models
 
-Without --model, the model that was installed last (or chosen by `trivec models use`) is used, else the built-in starter.
+Without --model, the model that was installed last (or chosen by `trivec models use`) is used, else the built-in starter; `bench` and
+`import` want theirs named.
 Models live in TRIVEC_HOME [default: trivec in XDG_DATA_HOME, else ~/.local/share/trivec].
 
 Exit codes: 0 done, 2 wrong use, 3 bad input, 4 bad model or missing head, 5 I/O error, 6 in use by another process.
@@ -258,7 +259,16 @@ pub(super) struct JudgeArgs {
     pub thresholds: Vec<f32>,
 }
 
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  trivec explain \"苹果公司发布新手机\" \"Apple launched a new iPhone\"
+  trivec explain --json \"a query\" \"a document\" | jq .shared
+  trivec explain --thresholds 0.9,0.7,0.4 \"a query\" \"a document\"
+
+The percentage and the verdict are those of the dense cosine; of lexical weights and ColBERT rows a model may have none.";
+
 #[derive(Args, Debug)]
+#[command(after_help = EXPLAIN_EXAMPLES)]
 pub(super) struct ExplainArgs {
     /// The first text (the query)
     #[arg(value_name = "A")]
@@ -275,7 +285,16 @@ pub(super) struct ExplainArgs {
     pub text: TextArgs,
 }
 
+const TOKENS_EXAMPLES: &str = "\
+Examples:
+  trivec tokens \"Hello, 世界\"
+  trivec tokens --json < text.txt
+  trivec tokens --special-tokens literal \"what does <s> mean?\"
+
+One text: of standard input, all lines are one.";
+
 #[derive(Args, Debug)]
+#[command(after_help = TOKENS_EXAMPLES)]
 pub(super) struct TokensArgs {
     /// The text [default: all of standard input]
     #[arg(value_name = "TEXT")]

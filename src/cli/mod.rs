@@ -45,9 +45,13 @@ pub fn main() -> ExitCode {
     let cli = match args::parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version go to stdout and are no errors; clap knows which is which. A closed pipe is not worth a word.
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { exit::USAGE } else { 0 });
+            // Help and version go to stdout and are no errors; clap knows which is which.
+            let printed = error.print();
+            return match printed {
+                _ if error.use_stderr() => ExitCode::from(exit::USAGE),
+                Ok(()) => ExitCode::SUCCESS,
+                Err(e) => exit::Failure::stdout(&e).report(),
+            };
         }
     };
     cli.model.color.apply();
@@ -91,10 +95,16 @@ fn load(args: &ModelArgs) -> Result<Model> {
 
 fn load_chosen(chosen: Chosen, args: &ModelArgs) -> Result<Model> {
     let options = options(args);
-    match chosen {
-        Chosen::Path(path) => Ok(Model::load_with(path, &options)?),
-        Chosen::Starter => starter(&options),
+    let model = match chosen {
+        Chosen::Path(path) => Model::load_with(path, &options)?,
+        Chosen::Starter => starter(&options)?,
+    };
+    if !args.quiet && model.info().isa == "scalar" {
+        anstream::eprintln!(
+            "trivec: running without vector instructions, many times slower; `trivec info` lists what this CPU has"
+        );
     }
+    Ok(model)
 }
 
 /// The model that was asked for, else the one in use, of which a line on stderr tells.

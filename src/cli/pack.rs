@@ -65,8 +65,17 @@ fn formats(report: &PackReport) -> String {
     let counts: Vec<_> = WeightFormat::ALL.into_iter().map(count).filter(|(_, count)| *count > 0).collect();
     match counts[..] {
         [(format, _)] => format.name().to_owned(),
-        _ => counts.iter().map(|(format, n)| format!("{n} layers {}", format.name())).collect::<Vec<_>>().join(", "),
+        _ => counts
+            .iter()
+            .map(|(format, n)| format!("{} in {}", counted(*n, "layer"), format.name()))
+            .collect::<Vec<_>>()
+            .join(", "),
     }
+}
+
+/// `1 layer`, `3 layers`.
+fn counted(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 fn calibrated(weights: WeightFormat, report: &PackReport) -> String {
@@ -74,7 +83,7 @@ fn calibrated(weights: WeightFormat, report: &PackReport) -> String {
         _ if !is_int(weights) => String::new(),
         0 if report.own_blocks => ", the model's own 4-bit blocks".to_owned(),
         0 => ", not calibrated".to_owned(),
-        n => format!(", calibrated on {n} texts"),
+        n => format!(", calibrated on {}", counted(n, "text")),
     }
 }
 

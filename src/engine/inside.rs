@@ -19,12 +19,12 @@ use crate::weights::{HeadWeights, LayerWeights, WeightFormat};
 
 /// What a call has to do at the least.
 #[cfg(feature = "cli")]
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Work {
     /// Bytes of the layers' weights, each read once.
     pub weight_bytes: u64,
-    /// Two for each multiply-add of the linear layers and of attention.
-    pub operations: f64,
+    /// Of each layer: how its weights are stored, and two for each multiply-add of its linear layers and its attention.
+    pub operations: Vec<(WeightFormat, f64)>,
 }
 
 /// What packing and measuring read of a model.
@@ -42,19 +42,24 @@ impl Model {
             }
         }
         let of_tokens = 4.0 * hidden * hidden + 2.0 * hidden * ffn;
-        let mut multiply_adds = 0.0;
+        let (mut of_layer, mut of_last) = (0.0, 0.0);
         for &length in lengths {
             let tokens = length as f64;
             let layer = tokens * of_tokens + 2.0 * tokens * tokens * hidden;
-            let last = match self.pipeline.pooling {
-                Pooling::Mean => layer,
-                Pooling::Cls => {
-                    2.0 * tokens * hidden * hidden + of_tokens - 2.0 * hidden * hidden + 2.0 * tokens * hidden
-                }
-            };
-            multiply_adds += (config.layers - 1) as f64 * layer + last;
+            of_layer += 2.0 * layer;
+            of_last += 2.0
+                * match self.pipeline.pooling {
+                    Pooling::Mean => layer,
+                    Pooling::Cls => {
+                        2.0 * tokens * hidden * hidden + of_tokens - 2.0 * hidden * hidden + 2.0 * tokens * hidden
+                    }
+                };
         }
-        Work { weight_bytes: weight_bytes as u64, operations: 2.0 * multiply_adds }
+        let layers = &self.encoder.weights.layers;
+        let operations = |(index, layer): (usize, &Arc<LayerWeights>)| {
+            (layer.query.format(), if index + 1 == layers.len() { of_last } else { of_layer })
+        };
+        Work { weight_bytes: weight_bytes as u64, operations: layers.iter().enumerate().map(operations).collect() }
     }
 
     pub(crate) fn encoder(&self) -> &Encoder {

@@ -162,7 +162,8 @@ impl Packed {
         }
         let count = |format: &WeightFormat| (*format, self.layers.iter().filter(|other| *other == format).count());
         let counts = WeightFormat::ALL.iter().map(count).filter(|(_, count)| *count > 0);
-        counts.map(|(format, n)| format!("{} ({n} layers)", format.name())).collect::<Vec<_>>().join(", ")
+        let layers = |n| if n == 1 { "layer" } else { "layers" };
+        counts.map(|(format, n)| format!("{} ({n} {})", format.name(), layers(n))).collect::<Vec<_>>().join(", ")
     }
 }
 

@@ -9,6 +9,7 @@ use trivec_kernels::{Kernels, Probe};
 use super::super::args::ModelArgs;
 use super::super::exit::{Failure, Result};
 use crate::parallel::Team;
+use crate::weights::WeightFormat;
 
 /// Bytes that are read: far more than any cache.
 const MEMORY: usize = 512 << 20;
@@ -30,6 +31,15 @@ pub(super) struct Machine {
 }
 
 impl Machine {
+    /// 10^9 operations a second of the arithmetic that layers with such weights use.
+    pub(super) fn peak(&self, format: WeightFormat) -> f64 {
+        match format {
+            WeightFormat::Int8 | WeightFormat::Int4 => self.int8_gop_s,
+            WeightFormat::Bf16 => self.bf16_gflop_s,
+            WeightFormat::F16 | WeightFormat::F32 => self.f32_gflop_s,
+        }
+    }
+
     /// Keeps the better of two measurements of the same machine.
     pub(super) fn take_best(&mut self, other: Machine) {
         self.read_gb_s = self.read_gb_s.max(other.read_gb_s);

@@ -135,13 +135,9 @@ impl Measured {
         let median_ms = percentile(&times, 0.5);
         let lengths = shape.lengths();
         let work = model.work(&lengths);
-        let peak = match model.info().weights.as_str() {
-            "int8" | "int4" => machine.int8_gop_s,
-            "bf16" => machine.bf16_gflop_s,
-            _ => machine.f32_gflop_s,
-        };
         let memory_ms = work.weight_bytes as f64 / (machine.read_gb_s * 1e6);
-        let arithmetic_ms = work.operations / (peak * 1e6);
+        let arithmetic_ms: f64 =
+            work.operations.iter().map(|&(format, count)| count / (machine.peak(format) * 1e6)).sum();
         let limit_ms = memory_ms.max(arithmetic_ms);
         Measured {
             shape: shape.to_string(),
