@@ -250,6 +250,26 @@ fn the_starter_stays_close_in_every_format() {
     }
 }
 
+/// A third of the layers in f16 is what the same five heaviest ids in 95 % of the texts take.
+#[test]
+fn with_some_layers_in_f16_the_heaviest_ids_are_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let starter = Model::starter().unwrap();
+    let ids = ids(&starter, &texts());
+    let expected = encode(&starter, &ids, Modes::ALL);
+    let options = PackOptions { mixed_budget: Some(58_000_000), ..PackOptions::new(WeightFormat::Int8) };
+    let path = directory.path().join("mixed.safetensors");
+    let report = pack(&starter, &options, &path, &mut std::fs::File::create(&path).unwrap()).unwrap();
+    let in_f16 = report.layers.iter().filter(|format| **format == WeightFormat::F16).count();
+    assert_eq!((in_f16, report.layers.len()), (4, 12));
+    let model = Model::load_with(&path, &LoadOptions::default()).unwrap();
+    let found = compare(&expected, &encode(&model, &ids, Modes::ALL));
+    found.print("starter, int8, 4 of 12 layers f16");
+    assert!(mean(&found.dense) >= 0.9998 && least(&found.dense) >= 0.999);
+    assert!(mean(&found.lexical_error) <= 0.007, "lexical error {}", mean(&found.lexical_error));
+    assert!(found.same_top5 >= 0.95 && found.near_top5 >= 0.99, "same top 5 in {}", found.same_top5);
+}
+
 /// Weights that are rounded to four bits here, from floats.
 #[test]
 fn int4_from_floats_stays_near() {
