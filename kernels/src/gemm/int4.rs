@@ -93,7 +93,8 @@ fn few_rows<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: Finish<'_
                 next,
             };
             let stride = of_this_tile(stride);
-            // SAFETY: `rows` rows of `x` from `row` on; a panel of their depth; as many rows of `out`.
+            // SAFETY: `rows` rows of `x` from `row` on; a panel of their depth, which is not 0, and the next tile's, which `unpacked` is handed on to;
+            // as many rows of `out`.
             unsafe {
                 let out = out.as_mut_ptr().add(row * stride + at);
                 with_tile!(rows, S::FEW_I4_TILE, tile_product::<S>(s, tile, &mut unpacked, out, stride));
@@ -142,7 +143,8 @@ struct Unpacked {
 
 /// # Safety
 /// `tile.x` has `R` rows of the panel's depth from `tile.row` on; `out` takes `R` rows of the outputs from `tile.at` on, 32 or as many as there
-/// are; `N` is 2; `unpacked` is that of the tile before, whose `next` was this panel.
+/// are; `N` is 2; `tile.next` has a group at least. Where `unpacked.ready`, its `own` is this panel's first group: it comes from the tile before,
+/// whose `next` was this panel.
 #[inline(always)]
 unsafe fn tile_product<S: SimdInt, const R: usize, const N: usize>(
     s: S,
@@ -155,13 +157,12 @@ unsafe fn tile_product<S: SimdInt, const R: usize, const N: usize>(
     finish.ask::<S, N>(s, at);
     let mut acc = int8::begin_sums::<S, R, N>(s, &x.offsets()[row..][..R]);
     let groups = panel.len() / I4_GROUP_BYTES;
-    // Two streams are the two halves in turn, as in `int8.rs`; the first of an odd number has one group more. A stream alone is asked for into the
-    // first-level cache here, where arithmetic takes longer than memory (measured on Zen 4: by the second-level cache 4 and 8 rows 0.8 times as
+    // Two streams are the two halves in turn, as in `int8.rs`; the first of an odd number has one group more. Unlike there, one stream too is asked
+    // for into the first-level cache: arithmetic takes longer than memory here (measured on Zen 4: by the second-level cache 4 and 8 rows 0.8 times as
     // fast; in two streams 0.91 and 0.99 times).
     let half = if streams { groups.div_ceil(2) } else { groups };
-    let in_turn = |turn: usize| if streams { turn / 2 + turn % 2 * half } else { turn };
     for turn in 0..groups {
-        let group = in_turn(turn);
+        let group = in_turn(turn, half, streams);
         let from = panel.as_ptr().wrapping_add(group * I4_GROUP_BYTES);
         let mut ahead =
             Ahead { first: ahead.first.wrapping_add(group * ahead.step), step: ahead.step / STEPS, far: false };
@@ -178,7 +179,7 @@ unsafe fn tile_product<S: SimdInt, const R: usize, const N: usize>(
         let [a, b] = &mut unpacked.groups;
         let (own, other) = if unpacked.own == 0 { (a, b) } else { (b, a) };
         let behind = match turn + 1 < groups {
-            true => Some(panel.as_ptr().wrapping_add(in_turn(turn + 1) * I4_GROUP_BYTES)),
+            true => Some(panel.as_ptr().wrapping_add(in_turn(turn + 1, half, streams) * I4_GROUP_BYTES)),
             false => next.map(<[u8]>::as_ptr),
         };
         // SAFETY: groups, and room for them; `x.depth()` activations of each row.
@@ -202,6 +203,12 @@ unsafe fn tile_product<S: SimdInt, const R: usize, const N: usize>(
     }
     // SAFETY: by the caller's word.
     unsafe { int8::finish_tile(s, acc, &x.scales()[row..], finish, (at, outputs), out, ldo) };
+}
+
+/// The group that is multiplied in this turn.
+#[inline(always)]
+fn in_turn(turn: usize, half: usize, streams: bool) -> usize {
+    if streams { turn / 2 + turn % 2 * half } else { turn }
 }
 
 /// Adds the dot products of a group, and between them unpacks the one behind it.

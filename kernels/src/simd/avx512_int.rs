@@ -50,11 +50,12 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
     // 8 x 2 accumulators, 4 weight vectors, 1 broadcast; the 8 x 2 sums go through the stack once a block (measured: 6 rows, which need no
     // stack, are no faster, and 8 rows read the weights once).
     const I4_TILE: TileShape = TileShape { rows: 8, vectors: 2 };
-    // As for int8; a step of unpacking needs six registers beside the sums. Three tiles (measured on Zen 4, against whole panels: 24 rows 1.15 times
-    // as fast, 32 1.05, 36 1.02, 48 0.97); with matrix registers two (24 about as fast as whole panels).
+    // As for int8; a step of unpacking needs six registers beside the sums. Three tiles (measured on Zen 4, in the cache, against whole panels: 25
+    // rows 1.01 times as fast, 32 1.05, 36 1.02, 48 0.98); with matrix registers two (24 about as fast as whole panels).
     const FEW_I4_TILE: TileShape = TileShape { rows: 12, vectors: 2 };
     const FEW_I4_ROWS: usize = if LEVEL >= AMX { 24 } else { 36 };
     const UNPACKS_BETWEEN: bool = true;
+    // 12 x 2 accumulators, 2 weight vectors (4 without bf16 instructions), 1 or 2 broadcasts.
     const F16_TILE: TileShape = TileShape { rows: 12, vectors: 2 };
     const BF16_TILE: TileShape = TileShape { rows: 12, vectors: 2 };
     // 6 x 4 accumulators, 4 vectors of keys or values, 1 broadcast: 29 registers.

@@ -39,8 +39,8 @@ pub(crate) trait SimdInt: Simd {
     const FEW_I4_TILE: TileShape;
     /// How many rows are few: more are multiplied as int8 is.
     const FEW_I4_ROWS: usize;
-    /// Whether weights of few rows are unpacked between the dot products of those before them, by units that these leave idle, instead of behind
-    /// them: takes registers for both.
+    /// Whether the next group of few rows' weights is unpacked while the dot products of one are computed, step by step, by units that these leave
+    /// idle; else once they are done. Takes registers for both.
     const UNPACKS_BETWEEN: bool = false;
     /// Register tile of the f16 product.
     const F16_TILE: TileShape;
