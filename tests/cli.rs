@@ -396,3 +396,19 @@ fn models_that_lack_something() {
     assert!(human.contains("not available") && human.contains("sparse_linear"), "{human}");
     assert!(stdout(&run(&["explain", "a", "b", "--model", no_heads])).contains("not available"));
 }
+
+/// What cannot be said on stderr is lost; the work and the exit code are not.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_stderr_ends_nothing() {
+    let full = || Stdio::from(fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+    // A note that the starter is used, and a result.
+    let output = trivec(&["embed", "a"]).stderr(full()).output().unwrap();
+    assert_eq!((output.status.code(), records(&output).len()), (Some(0), 1));
+    let output = trivec(&["embed", "--model", "nowhere", "a"]).stderr(full()).output().unwrap();
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(4), 0));
+    // Help goes to stdout.
+    let output = trivec(&["--help"]).stdout(full()).output().unwrap();
+    assert_eq!(output.status.code(), Some(5));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("standard output"));
+}

@@ -103,6 +103,15 @@ fn bench_prints_what_scripts_read() {
     assert!(["cold_start_ms", "load_ms", "peak_rss_mb"].iter().all(|key| json[key].as_f64().unwrap() > 0.0));
 }
 
+/// A model of 512 tokens takes neither texts of 2,048 nor of 1,024: they are measured by default, not by force.
+#[test]
+fn bench_measures_by_default_what_the_model_takes() {
+    let output = run(&["bench", "--model", &small("bf16-h60"), "--seconds", "0", "--json", "--quiet"]);
+    let json: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    let shapes: Vec<&str> = json["results"].as_array().unwrap().iter().map(|r| r["shape"].as_str().unwrap()).collect();
+    assert_eq!(shapes, ["1x8", "1x32", "1x128", "1x512", "8x128"]);
+}
+
 /// Each layer's operations count at the peak of its own arithmetic.
 #[test]
 fn the_limit_of_a_mixed_file_is_that_of_its_layers() {

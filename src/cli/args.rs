@@ -20,8 +20,7 @@ Examples:
   trivec pack path/to/bge-m3 --weights int8 -o bge-m3-int8.safetensors
   trivec models
 
-Without --model, the model that was installed last (or chosen by `trivec models use`) is used, else the built-in starter; `bench` and
-`import` want theirs named.
+Without --model, most commands use the model that was installed last (or chosen by `trivec models use`), else the built-in starter.
 Models live in TRIVEC_HOME [default: trivec in XDG_DATA_HOME, else ~/.local/share/trivec].
 
 Exit codes: 0 done, 2 wrong use, 3 bad input, 4 bad model or missing head, 5 I/O error, 6 in use by another process.
@@ -320,7 +319,7 @@ Examples:
   trivec pack path/to/bge-m3 --weights int4 --mixed --budget-mb 520 -o bge-m3-mixed.safetensors
   trivec score --model starter-int4.safetensors \"a text\" \"another\"
 
-The same model, weights and calibration give the same bytes. int8 and int4 are calibrated on 128 texts that come with the
+The same model, weights and calibration give the same bytes. int8, int4 and bf16 are calibrated on 128 texts that come with the
 program, unless --calibration names a file of your own (a text a line) or is none. Interrupted, the same command does not measure again
 what was measured to the end, nor pack what was packed (it is in .NAME.packing beside the output).";
 
@@ -347,6 +346,9 @@ pub(super) struct PackArgs {
     pub budget_mb: Option<f64>,
 }
 
+/// What `bench` measures unless it is told.
+pub(super) const DEFAULT_SHAPES: &str = "1x8,1x32,1x128,1x512,8x128,1x2048,mixed";
+
 const BENCH_EXAMPLES: &str = "\
 Examples:
   trivec bench --synthetic bge-m3 --weights int8 --shapes 1x8,1x128,8x128
@@ -367,12 +369,12 @@ pub(super) struct BenchArgs {
     /// Weights of a synthetic model, or of --model or the starter, packed for the run: int8, int4, f16, bf16 or f32
     #[arg(long, short, value_name = "FORMAT", env = "TRIVEC_PACK_WEIGHTS", value_parser = parse_weights)]
     pub weights: Option<WeightFormat>,
-    /// Shapes to measure; none only makes the model
+    /// Shapes to measure; none only makes the model. Of the default ones, those that the model takes
     #[arg(
         long,
         value_name = "LIST",
         env = "TRIVEC_SHAPES",
-        default_value = "1x8,1x32,1x128,1x512,8x128,1x2048,mixed",
+        default_value = DEFAULT_SHAPES,
         value_delimiter = ','
     )]
     pub shapes: Vec<String>,

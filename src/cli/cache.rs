@@ -40,7 +40,7 @@ fn open(path: &Path, size: ByteSize) -> Option<Cache> {
 
 /// A warning, which `--quiet` does not silence.
 pub(super) fn warn(what: &str) {
-    anstream::eprintln!("trivec: warning: {what}");
+    say!("trivec: warning: {what}");
 }
 
 /// A number of bytes as people write it.

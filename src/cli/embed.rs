@@ -52,7 +52,7 @@ pub(super) fn run(args: &EmbedArgs, model_args: &ModelArgs) -> Result<()> {
         }
         Some(opened) => {
             job.progress = Progress::new(&opened, model_args.quiet);
-            let lines = Lines::new(opened.reader, opened.name, args.lossy);
+            let lines = Lines::new(opened.reader, opened.name, Some(args.lossy));
             let mut records = Records::new(lines, args.input_format, input);
             loop {
                 let chunk = read_chunk(&mut records, args.batch_size as usize)?;

@@ -77,7 +77,7 @@ impl Failure {
             Failure::ClosedPipe => ExitCode::SUCCESS,
             Failure::Message { code, message } => {
                 let error = super::style::ERROR;
-                anstream::eprintln!("trivec: {error}error:{error:#} {message}");
+                say!("trivec: {error}error:{error:#} {message}");
                 ExitCode::from(code)
             }
         }

@@ -58,7 +58,7 @@ pub(super) fn run(args: &ImportArgs, model: &ModelArgs) -> Result<()> {
         print_json(args, &report)?;
     }
     if !model.quiet {
-        anstream::eprintln!(
+        say!(
             "{}: {:.1} MB in {} tensors{}; {}",
             args.output.display(),
             report.bytes as f64 / 1e6,

@@ -36,7 +36,8 @@ pub(super) struct Record {
 pub(super) struct Lines<R> {
     reader: R,
     name: String,
-    lossy: bool,
+    /// `None`: the command does not have that option.
+    lossy: Option<bool>,
     line: u64,
     /// Bytes read before the current line.
     offset: u64,
@@ -45,7 +46,7 @@ pub(super) struct Lines<R> {
 }
 
 impl<R: BufRead> Lines<R> {
-    pub(super) fn new(reader: R, name: String, lossy: bool) -> Self {
+    pub(super) fn new(reader: R, name: String, lossy: Option<bool>) -> Self {
         Lines { reader, name, lossy, line: 0, offset: 0, after_cr: false }
     }
 
@@ -59,11 +60,13 @@ impl<R: BufRead> Lines<R> {
         let line = self.line;
         match String::from_utf8(bytes) {
             Ok(text) => Ok(Some((line, text))),
-            Err(error) if self.lossy => Ok(Some((line, String::from_utf8_lossy(error.as_bytes()).into_owned()))),
+            Err(error) if self.lossy == Some(true) => {
+                Ok(Some((line, String::from_utf8_lossy(error.as_bytes()).into_owned())))
+            }
             Err(error) => {
                 let at = start + error.utf8_error().valid_up_to() as u64;
-                let name = &self.name;
-                Err(Failure::input(format!("{name}: line {line}, byte {at}: invalid UTF-8 (--lossy replaces it)")))
+                let advice = if self.lossy.is_some() { " (--lossy replaces it)" } else { "" };
+                Err(Failure::input(format!("{}: line {line}, byte {at}: invalid UTF-8{advice}", self.name)))
             }
         }
     }
@@ -244,7 +247,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn lines(bytes: &[u8], capacity: usize, lossy: bool) -> Result<Vec<(u64, String)>> {
-        let mut lines = Lines::new(BufReader::with_capacity(capacity, bytes), "in".into(), lossy);
+        let mut lines = Lines::new(BufReader::with_capacity(capacity, bytes), "in".into(), Some(lossy));
         let mut all = Vec::new();
         while let Some(line) = lines.next()? {
             all.push(line);
@@ -274,7 +277,7 @@ mod tests {
     }
 
     fn records(text: &str, format: InputFormat) -> Result<Vec<Record>> {
-        let mut records = Records::new(Lines::new(text.as_bytes(), "in".into(), false), format, None);
+        let mut records = Records::new(Lines::new(text.as_bytes(), "in".into(), Some(false)), format, None);
         let mut all = Vec::new();
         while let Some(record) = records.next()? {
             all.push(record);

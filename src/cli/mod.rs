@@ -1,5 +1,13 @@
 //! The command line: one file a subcommand, over the library's public calls.
 
+/// A line on stderr. One that cannot be written is lost: `eprintln!` would end the program over it.
+macro_rules! say {
+    ($($arg:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(anstream::stderr(), $($arg)*);
+    }};
+}
+
 mod args;
 mod bench;
 mod cache;
@@ -100,9 +108,7 @@ fn load_chosen(chosen: Chosen, args: &ModelArgs) -> Result<Model> {
         Chosen::Starter => starter(&options)?,
     };
     if !args.quiet && model.info().isa == "scalar" {
-        anstream::eprintln!(
-            "trivec: running without vector instructions, many times slower; `trivec info` lists what this CPU has"
-        );
+        say!("trivec: running without vector instructions, many times slower; `trivec info` lists what this CPU has");
     }
     Ok(model)
 }
@@ -127,14 +133,14 @@ fn installed(args: &ModelArgs) -> Result<Option<PathBuf>> {
     let Ok(store) = Store::from_env() else { return Ok(None) };
     let Choice::Installed(record) = store.default_model()? else { return Ok(None) };
     if !args.quiet {
-        anstream::eprintln!("trivec: using {} ({}); choose another with --model", record.name, record.weights);
+        say!("trivec: using {} ({}); choose another with --model", record.name, record.weights);
     }
     Ok(Some(store.path(&record)))
 }
 
 fn note_starter(args: &ModelArgs) {
     if !args.quiet && cfg!(feature = "starter") {
-        anstream::eprintln!("trivec: using the built-in starter model (not BGE-M3); choose another with --model");
+        say!("trivec: using the built-in starter model (not BGE-M3); choose another with --model");
     }
 }
 

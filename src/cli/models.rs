@@ -107,12 +107,12 @@ fn list(store: &Store, json: bool) -> Result<()> {
         writeln!(out, "{text}")
     } else {
         for model in &damaged {
-            anstream::eprintln!("trivec: {} is damaged and cannot be used: {}", model.name, model.what);
+            say!("trivec: {} is damaged and cannot be used: {}", model.name, model.what);
         }
         if let Err(error) = &default
             && damaged.is_empty()
         {
-            anstream::eprintln!("trivec: {error}");
+            say!("trivec: {error}");
         }
         out.write_all(table(&records, in_use).as_bytes())
     };
@@ -170,7 +170,7 @@ fn choose(store: &Store, name: &str, quiet: bool) -> Result<()> {
     }
     store.set_default(Some(name))?;
     if !quiet {
-        anstream::eprintln!("trivec: {name} is in use now");
+        say!("trivec: {name} is in use now");
     }
     Ok(())
 }
@@ -203,7 +203,7 @@ fn remove(store: &Store, asked: &str, quiet: bool) -> Result<()> {
             Ok(Choice::Installed(record)) => record.name,
             _ => STARTER.to_owned(),
         };
-        anstream::eprintln!("trivec: removed {name} ({:.1} MB); {now} is in use now", freed as f64 / 1e6);
+        say!("trivec: removed {name} ({:.1} MB); {now} is in use now", freed as f64 / 1e6);
     }
     Ok(())
 }

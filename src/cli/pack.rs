@@ -12,6 +12,7 @@ use super::args::{ModelArgs, PackArgs};
 use super::exit::{Failure, Result};
 use super::output::same_file;
 use super::stages::{self, Watcher};
+use super::style::counted;
 use crate::pack::{Calibration, PackOptions, PackReport, Stage};
 use crate::{Model, WeightFormat};
 
@@ -48,7 +49,7 @@ pub(super) fn run(args: &PackArgs, model_args: &ModelArgs) -> Result<()> {
     watcher.finish();
     let report = report?;
     if !model_args.quiet {
-        anstream::eprintln!(
+        say!(
             "{}: {:.1} MB, {}{}",
             args.output.display(),
             report.bytes as f64 / 1e6,
@@ -73,14 +74,9 @@ fn formats(report: &PackReport) -> String {
     }
 }
 
-/// `1 layer`, `3 layers`.
-fn counted(n: usize, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
-}
-
 fn calibrated(weights: WeightFormat, report: &PackReport) -> String {
     match report.calibration_texts {
-        _ if !is_int(weights) => String::new(),
+        _ if matches!(weights, WeightFormat::F16 | WeightFormat::F32) => String::new(),
         0 if report.own_blocks => ", the model's own 4-bit blocks".to_owned(),
         0 => ", not calibrated".to_owned(),
         n => format!(", calibrated on {}", counted(n, "text")),
@@ -132,7 +128,7 @@ impl Watcher for Bar {
 
     fn resumed(&self, what: &str) {
         if !self.quiet {
-            self.bar.suspend(|| anstream::eprintln!("trivec pack: going on with {what} of an interrupted run"));
+            self.bar.suspend(|| say!("trivec pack: going on with {what} of an interrupted run"));
         }
     }
 }
@@ -153,10 +149,6 @@ fn budget(mb: f64) -> Result<u64> {
     } else {
         Err(Failure::usage(format!("--budget-mb: found {mb}, expected a number above 0")))
     }
-}
-
-fn is_int(format: WeightFormat) -> bool {
-    matches!(format, WeightFormat::Int8 | WeightFormat::Int4)
 }
 
 /// The texts of a file, one a line; empty lines are left out.

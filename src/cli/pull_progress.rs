@@ -40,8 +40,8 @@ impl Show {
     fn say(&self, text: &str) {
         match &self.bars {
             _ if self.quiet => {}
-            Some(bars) => bars.suspend(|| anstream::eprintln!("trivec: {text}")),
-            None => anstream::eprintln!("trivec: {text}"),
+            Some(bars) => bars.suspend(|| say!("trivec: {text}")),
+            None => say!("trivec: {text}"),
         }
     }
 

@@ -125,7 +125,7 @@ fn score_input(
     quiet: bool,
 ) -> Result<Vec<Scored>> {
     let mut progress = Progress::new(&opened, quiet);
-    let lines = Lines::new(opened.reader, opened.name, args.lossy);
+    let lines = Lines::new(opened.reader, opened.name, Some(args.lossy));
     let mut records = Records::new(lines, args.input_format, args.input.as_deref());
     let mut all = Vec::new();
     loop {

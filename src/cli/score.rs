@@ -108,7 +108,7 @@ pub(super) fn run(args: &ScoreArgs, model_args: &ModelArgs) -> Result<()> {
         (None, None, Some(path)) => {
             let opened = input::open(path)?;
             let model = super::load(model_args)?;
-            let lines = Lines::new(opened.reader, opened.name.clone(), false);
+            let lines = Lines::new(opened.reader, opened.name.clone(), None);
             run_pairs(lines, &opened.name, &model, args, &judge)
         }
         (None, None, None) => {
@@ -191,7 +191,10 @@ fn parse_pair(line: &str) -> std::result::Result<Pair, String> {
         }
         _ => match line.split('\t').collect::<Vec<_>>()[..] {
             [a, b] => Ok(Pair { id: None, a: a.to_owned(), b: b.to_owned() }),
-            ref fields => Err(format!("expected two texts with a tab between them, found {} fields", fields.len())),
+            ref fields => Err(format!(
+                "expected two texts with a tab between them, found {}",
+                style::counted(fields.len(), "field")
+            )),
         },
     }
 }

@@ -349,7 +349,7 @@ pub(super) fn run(args: &ServeArgs, model_args: &ModelArgs) -> Result<()> {
         let server = Server::bind(model, options).await.map_err(|what| Failure::io_text(&what))?;
         let signals = signals().map_err(|e| Failure::io("signals", &e))?;
         if !model_args.quiet {
-            anstream::eprintln!("trivec serve: listening on {}", server.address());
+            say!("trivec serve: listening on {}", server.address());
         }
         Ok::<bool, Failure>(server.run(signals).await)
     })?;
@@ -417,7 +417,12 @@ fn raise_descriptor_limit() {
 
 /// The log on stderr.
 fn log(format: LogFormat, level: tracing::Level) {
-    let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false);
+    let builder = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        // It would say on stderr that stderr takes nothing, and end the program over that.
+        .log_internal_errors(false);
     // Set once a process; a second call (in a test) keeps the first.
     let _ = match format {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),

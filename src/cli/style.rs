@@ -61,9 +61,19 @@ pub(super) fn bar(fraction: f32, columns: usize) -> String {
     format!("{}{}", "█".repeat(eighths / 8), EIGHTHS[eighths % 8])
 }
 
+/// `1 layer`, `3 layers`.
+pub(super) fn counted(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counts_are_words() {
+        assert_eq!((counted(1, "layer"), counted(0, "text")), ("1 layer".into(), "0 texts".into()));
+    }
 
     #[test]
     fn pads_by_display_width() {

@@ -279,7 +279,8 @@ fn at_most(what: &str, found: f64, most: f64) -> Option<String> {
 /// A table for people.
 impl fmt::Display for VerifyReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} ({}) against {}, {} texts", self.candidate, self.weights, self.reference, self.texts)?;
+        let texts = if self.texts == 1 { "text" } else { "texts" };
+        writeln!(f, "{} ({}) against {}, {} {texts}", self.candidate, self.weights, self.reference, self.texts)?;
         writeln!(f, "  {:<24}{:>10}{:>10}{:>10}", "cosine", "mean", "p5", "min")?;
         let row = |f: &mut fmt::Formatter<'_>, name: &str, c: &Cosines| {
             writeln!(f, "  {name:<24}{:>10.6}{:>10.6}{:>10.6}", c.mean, c.p5, c.min)

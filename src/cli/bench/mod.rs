@@ -16,9 +16,10 @@ use serde::Serialize;
 
 use self::machine::Machine;
 use self::shapes::{Measured, Shape};
-use super::args::{BenchArgs, ModelArgs};
+use super::args::{BenchArgs, DEFAULT_SHAPES, ModelArgs};
 use super::exit::{Failure, Result};
 use super::output::{create_beside, move_into_place, move_model_into_place};
+use super::style::counted;
 use crate::pack::{PackOptions, synthetic};
 use crate::parallel::Team;
 use crate::{Model, WeightFormat};
@@ -59,7 +60,8 @@ pub(super) fn run(args: &BenchArgs, model_args: &ModelArgs) -> Result<()> {
     // A model that is made for this run lives in a file, as any model: what is not touched takes no memory.
     let directory = tempfile::Builder::new().prefix("trivec-bench-").tempdir();
     let directory = directory.map_err(|e| Failure::io("temporary directory", &e))?;
-    let made = make_model(args, model_args, &team()?, directory.path())?;
+    let mut shapes = shapes;
+    let made = make_model(args, model_args, &team()?, directory.path(), &mut |model| fit(&mut shapes, args, model))?;
     let asked = match made {
         None if model_args.model.is_none() => super::installed(model_args)?,
         None => asked_path(model_args)?,
@@ -78,9 +80,10 @@ pub(super) fn run(args: &BenchArgs, model_args: &ModelArgs) -> Result<()> {
 
     let note = |what: &str| {
         if !model_args.quiet {
-            anstream::eprintln!("trivec bench: {what}");
+            say!("trivec bench: {what}");
         }
     };
+    fit(&mut shapes, args, &Model::load_with(&path, &options)?)?;
     note("measuring this machine");
     let mut machine = child::probe(model_args)?;
     note("measuring start and memory");
@@ -88,10 +91,6 @@ pub(super) fn run(args: &BenchArgs, model_args: &ModelArgs) -> Result<()> {
     let begin = Instant::now();
     let model = Model::load_with(&path, &options)?;
     let load_ms = begin.elapsed().as_secs_f64() * 1e3;
-    if let Some(longest) = shapes.iter().flat_map(Shape::lengths).find(|&length| length > model.info().max_length) {
-        let most = model.info().max_length;
-        return Err(Failure::usage(format!("--shapes: {longest} tokens, but the model takes at most {most}")));
-    }
     let mut measured = Vec::new();
     for shape in &shapes {
         note(&format!("measuring {shape}"));
@@ -115,6 +114,19 @@ pub(super) fn run(args: &BenchArgs, model_args: &ModelArgs) -> Result<()> {
     print(&report.table())
 }
 
+/// Refuses shapes that the model does not take, before anything is measured; of those that are measured by default, leaves them out.
+fn fit(shapes: &mut Vec<Shape>, args: &BenchArgs, model: &Model) -> Result<()> {
+    let most = model.info().max_length;
+    let longest = |shape: &Shape| shape.lengths().into_iter().max().unwrap_or(0);
+    if args.shapes.join(",") == DEFAULT_SHAPES {
+        shapes.retain(|shape| longest(shape) <= most);
+    }
+    match shapes.iter().map(longest).find(|&longest| longest > most) {
+        Some(longest) => Err(Failure::usage(format!("--shapes: {longest} tokens, but the model takes at most {most}"))),
+        None => Ok(()),
+    }
+}
+
 fn print(text: &str) -> Result<()> {
     let mut out = anstream::stdout().lock();
     writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()).map_err(|e| Failure::stdout(&e))
@@ -128,11 +140,17 @@ fn asked_path(model_args: &ModelArgs) -> Result<Option<PathBuf>> {
     })
 }
 
-/// Packs what is to be measured, if it is not a packed file already; returns where it is.
-fn make_model(args: &BenchArgs, model_args: &ModelArgs, team: &Team, directory: &Path) -> Result<Option<PathBuf>> {
+/// Packs what is to be measured, if it is not a packed file already; returns where it is. `check` sees a model before it is packed.
+fn make_model(
+    args: &BenchArgs,
+    model_args: &ModelArgs,
+    team: &Team,
+    directory: &Path,
+    check: &mut dyn FnMut(&Model) -> Result<()>,
+) -> Result<Option<PathBuf>> {
     let note = |what: String| {
         if !model_args.quiet {
-            anstream::eprintln!("trivec bench: {what}");
+            say!("trivec bench: {what}");
         }
     };
     if args.synthetic.is_some() {
@@ -170,6 +188,7 @@ fn make_model(args: &BenchArgs, model_args: &ModelArgs, team: &Team, directory: 
                 Some(path) => Model::load_with(path, &options)?,
                 None => super::load_starter(model_args, &options)?,
             };
+            check(&model)?;
             let path = directory.join("packed.safetensors");
             note(format!("packing {} in {}", model.info().name, format.name()));
             super::stages::pack(&model, &PackOptions::new(format), &path, &super::pack::Silent)?;
@@ -190,7 +209,7 @@ fn export(directory: &Path, team: &Team, quiet: bool) -> Result<()> {
     let config = directory.join("config.json");
     std::fs::write(&config, synthetic::config_json()).map_err(|e| Failure::io_path(&config, &e))?;
     if !quiet {
-        anstream::eprintln!("{}: {:.0} MB of f32 weights", directory.display(), bytes as f64 / 1e6);
+        say!("{}: {:.0} MB of f32 weights", directory.display(), bytes as f64 / 1e6);
     }
     Ok(())
 }
@@ -199,7 +218,7 @@ impl Report {
     fn table(&self) -> String {
         let m = &self.machine;
         let mut lines = vec![
-            format!("{}, {}, {} threads, {} weights", m.cpu, m.isa, m.threads, self.weights),
+            format!("{}, {}, {}, {} weights", m.cpu, m.isa, counted(m.threads, "thread"), self.weights),
             format!(
                 "limits: memory {:.1} GB/s, int8 {:.0} GOP/s, bf16 {:.0} GFLOP/s, f32 {:.0} GFLOP/s",
                 m.read_gb_s, m.int8_gop_s, m.bf16_gflop_s, m.f32_gflop_s
