@@ -8,8 +8,8 @@ use trivec_kernels::{Kernels, Probe};
 
 use super::super::args::ModelArgs;
 use super::super::exit::{Failure, Result};
+use crate::WeightFormat;
 use crate::parallel::Team;
-use crate::weights::WeightFormat;
 
 /// Bytes that are read: far more than any cache.
 const MEMORY: usize = 512 << 20;
