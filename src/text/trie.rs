@@ -1,7 +1,8 @@
 //! A double-array trie over the bytes of the vocabulary's pieces: one flat array, used in place wherever it lies.
 //!
 //! Unit `n` is two words: `base << 8 | label`, and the id of the piece that ends there. The child of a node with base `b` by byte `c` is
-//! unit `b ^ c`, and is there if that unit's label is `c`: no two nodes have the same base, so the label alone tells the parent.
+//! unit `b ^ c`, and is there if that unit's label is `c`: no two nodes have the same base, so the label alone tells the parent (the root is
+//! no child of any: its label is that of a free unit).
 //! (Aoe 1989; the exclusive-or form is that of darts-clone.) Every index is checked when it is used: a damaged array finds wrong pieces,
 //! or none.
 
@@ -9,8 +10,10 @@ use super::Numbers;
 
 /// No piece ends here.
 const NONE: u32 = u32::MAX;
-/// A unit that nobody uses. Its label, 0xff, is no byte of UTF-8.
-const FREE: u32 = u32::MAX;
+/// A unit that nobody uses. Its label is no byte of UTF-8.
+const FREE: u32 = NO_BASE << 8 | NO_BYTE;
+/// The label of what is no child.
+const NO_BYTE: u32 = 0xff;
 /// The base of a node without children: its "children" lie beyond every array.
 const NO_BASE: u32 = 0xff_ffff;
 /// Units that may be had.
@@ -49,7 +52,7 @@ impl Trie {
         let mut builder = Builder::default();
         builder.grow()?;
         builder.free[0][0] = false;
-        builder.units[0] = [NO_BASE << 8, NONE];
+        builder.units[0] = [NO_BASE << 8 | NO_BYTE, NONE];
         // Depth first over ranges of the sorted pieces that share a prefix of `depth` bytes.
         let mut open = vec![(0usize, 0usize..sorted.len(), 0usize)];
         let mut children: Vec<(u8, std::ops::Range<usize>)> = Vec::new();
@@ -173,6 +176,14 @@ mod tests {
         assert_eq!(found(&trie, "\0"), [(1, 9)]);
         assert!(found(&trie, "x").is_empty() && found(&trie, "").is_empty());
         assert!(found(&Trie::new(std::iter::empty()).unwrap(), "a").is_empty());
+    }
+
+    #[test]
+    fn a_nul_does_not_lead_back_to_the_root() {
+        // The node of "a" gets the base 0: its child by 2 takes unit 2.
+        let trie = Trie::new(["\0", "a\u{2}"].into_iter()).unwrap();
+        assert_eq!(found(&trie, "a\0\0"), []);
+        assert_eq!(found(&trie, "a\u{2}"), [(2, 1)]);
     }
 
     proptest! {
