@@ -34,7 +34,8 @@ pub(crate) fn permitted() -> bool {
     if GRANTED.load(Ordering::Relaxed) {
         return true;
     }
-    let granted = has_amx() && request();
+    // Under tools/check_amx.sh the instructions are done in software: there is nobody to ask.
+    let granted = cfg!(trivec_emulated_amx) || (has_amx() && request());
     GRANTED.store(granted, Ordering::Relaxed);
     granted
 }

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# The kernels' tests with AMX in software (emulate_amx.c), on a CPU that has all that the set "amx" takes but AMX: every instruction raises a
+# signal there, whose handler does what the manual says. What the tests then run is the product's own assembly.
+#
+# Where the CPU has AMX, the tests of all its sets have run it. Where it lacks AVX-512 BF16, or no C compiler is there, a line "NOT RUN: ..."
+# says so; TRIVEC_REQUIRE_EMULATION=1 makes it a failure.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+not_run() {
+  echo "NOT RUN: tests with AMX in software: $1"
+  [ -z "${TRIVEC_REQUIRE_EMULATION:-}" ]
+  exit
+}
+flags=" $(grep -m1 '^flags' /proc/cpuinfo 2>/dev/null || true) "
+case $flags in
+*" amx_int8 "*) echo "this CPU has AMX: the tests of all its sets have run it" && exit ;;
+*" avx512_bf16 "*) ;;
+*) not_run "this CPU has no AVX-512 BF16" ;;
+esac
+cc=${CC:-cc}
+command -v "$cc" >/dev/null || not_run "there is no C compiler"
+
+target=${CARGO_TARGET_DIR:-$PWD/target}/amx
+mkdir -p "$target"
+build() { "$cc" -O2 -Wall -Wextra -Werror -ffp-contract=off -fno-strict-aliasing -mfma -shared -fPIC "${@:2}" -o "$target/$1.so" tools/emulate_amx.c; }
+build right
+build wrong -DWRONG_SIGNS
+# run LIBRARY TESTS...: the kernels' tests must find the set.
+run() {
+  RUSTFLAGS="--cfg trivec_emulated_amx" CARGO_TARGET_DIR=$target TRIVEC_REQUIRE_ISA=amx \
+    CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="env LD_PRELOAD=$target/$1.so" \
+    cargo test --quiet --release -p trivec-kernels "${@:2}"
+}
+run right --lib --tests
+if run wrong --test int_attention >/dev/null 2>&1; then
+  echo "the tests pass with products of wrong signs: they have not run AMX" >&2
+  exit 1
+fi
+echo "with products of wrong signs they fail, as they must"
