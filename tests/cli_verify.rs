@@ -31,6 +31,12 @@ fn a_packed_starter_is_compared_with_the_starter() {
     let svg = std::fs::read_to_string(at.join("p.svg")).unwrap();
     assert!(svg.contains("<svg") && svg.contains("cosines of 3 dense vectors"), "{svg}");
 
+    // A place that cannot be written to is told before anything is measured, by its own name.
+    let nowhere = trivec(&["verify", "int8.safetensors", "--texts", "texts.txt", "--plot", "none/p.svg"], at);
+    assert_eq!((nowhere.status.code(), nowhere.stdout.len()), (Some(5), 0));
+    let said = stderr(&nowhere);
+    assert!(said.contains("none/p.svg: ") && !said.contains(".tmp"), "{said}");
+
     let json = stdout(&trivec(&["verify", "int8.safetensors", "--texts", "texts.txt", "--json"], at));
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     let mean = json["dense"]["mean"].as_f64().unwrap();

@@ -201,6 +201,8 @@ fn bad_requests_are_told_what_is_wrong() {
         ("POST", "/health", 405),
         ("GET", "/nothing/here", 404),
         ("GET", "/nothing.js", 404),
+        ("POST", "/nothing", 404),
+        ("POST", "/docs", 405),
         ("GET", "/v1/models/none", 404),
         ("POST", "/admin/reload", 403),
     ] {

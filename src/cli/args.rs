@@ -316,11 +316,11 @@ const PACK_EXAMPLES: &str = "\
 Examples:
   trivec pack path/to/bge-m3 --weights int8 -o bge-m3-int8.safetensors
   trivec pack --weights int4 -o starter-int4.safetensors
-  trivec pack path/to/bge-m3 --weights int4 --mixed --budget-mb 520 -o bge-m3-mixed.safetensors
+  trivec pack path/to/bge-m3 --weights int4 --mixed --budget-mb 520 -o mixed.st
   trivec score --model starter-int4.safetensors \"a text\" \"another\"
 
-The same model, weights and calibration give the same bytes. int8, int4 and bf16 are calibrated on 128 texts that come with the
-program, unless --calibration names a file of your own (a text a line) or is none. Interrupted, the same command does not measure again
+The same model, weights and calibration give the same bytes. int8, int4 and bf16 are calibrated on 128 texts that come with the \
+program, unless --calibration names a file of your own (a text a line) or is none. Interrupted, the same command does not measure again \
 what was measured to the end, nor pack what was packed (it is in .NAME.packing beside the output).";
 
 #[derive(Args, Debug)]
@@ -356,8 +356,8 @@ Examples:
   trivec bench --model bge-m3-int8.safetensors --shapes 1x16,mixed
   trivec bench --weights int8 --shapes 1x9                  the built-in starter
 
-A shape is BxL, B texts of L tokens, or `mixed`: 256 texts of 8 to 1,024 tokens (`--lengths` lists them). The limit of a shape is the
-larger of the time to read the layers' weights once and the time of its multiply-adds at the peak of the arithmetic used, both
+A shape is BxL, B texts of L tokens, or `mixed`: 256 texts of 8 to 1,024 tokens (`--lengths` lists them). The limit of a shape is the \
+larger of the time to read the layers' weights once and the time of its multiply-adds at the peak of the arithmetic used, both \
 measured in the same run on as many threads.";
 
 #[derive(Args, Debug)]

@@ -16,8 +16,8 @@ Examples:
   trivec import path/to/bge-m3 -o bge-m3-safetensors
   trivec import path/to/bge-m3 -o models/bge-m3 --force --json
 
-Reads what `--model` reads: BAAI's own layout (pytorch_model.bin, colbert_linear.pt, sparse_linear.pt, tokenizer.json or
-sentencepiece.bpe.model) as well as safetensors. No code in those files runs. Weights keep their values and types. The directory appears
+Reads what `--model` reads: BAAI's own layout (pytorch_model.bin, colbert_linear.pt, sparse_linear.pt, tokenizer.json or \
+sentencepiece.bpe.model) as well as safetensors. No code in those files runs. Weights keep their values and types. The directory appears \
 when it is whole; a run that was killed leaves nothing that the next one does not clean up.";
 
 /// Arguments of `trivec import`.

@@ -95,7 +95,10 @@ pub(super) fn create_beside(path: &Path) -> Result<(PathBuf, BufWriter<NamedTemp
     }
     let temporary = std::env::temp_dir();
     let directory = if is_special(&path) { &temporary } else { directory_of(&path) };
-    let file = builder.tempfile_in(directory).map_err(|e| Failure::io_path(&path, &e))?;
+    let file = builder.tempfile_in(directory).map_err(|e| {
+        // Of a directory that is not there, what the system says of it, without the hidden file's name.
+        Failure::io_path(&path, &std::fs::metadata(directory).err().unwrap_or(e))
+    })?;
     Ok((path, BufWriter::with_capacity(1 << 16, file)))
 }
 

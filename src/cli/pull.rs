@@ -29,9 +29,9 @@ Examples:
   HF_ENDPOINT=https://hf-mirror.com trivec pull bge-m3
   trivec pull --list
 
-Fetches the files that are needed, checks their hashes, packs them, compares the packed model with the source, and makes it the one
-that is used without --model. Run again after an interruption, it goes on where it was. The downloaded files are removed at the end,
-unless --keep-source. HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_CACHE and HF_HUB_OFFLINE count as for Hugging Face's own tools, and what is
+Fetches the files that are needed, checks their hashes, packs them, compares the packed model with the source, and makes it the one \
+that is used without --model. Run again after an interruption, it goes on where it was. The downloaded files are removed at the end, \
+unless --keep-source. HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_CACHE and HF_HUB_OFFLINE count as for Hugging Face's own tools, and what is \
 in their cache is not downloaded again; MODELSCOPE_ENDPOINT is ModelScope's address.
 
 Exit codes: 0 done, 2 wrong use, 4 not what was promised (hash, fidelity, no such model), 5 network or disk, 6 another pull is at it.";

@@ -23,11 +23,12 @@ const EXCERPT: usize = 72;
 
 const EXAMPLES: &str = "\
 Examples:
-  trivec rerank --model path/to/bge-reranker-v2-m3 \"what is a panda?\" \"hi\" \"The giant panda is a bear of China.\"
-  trivec rerank --model path/to/bge-reranker-v2-m3 \"what is a panda?\" --input candidates.txt --top 5
-  cat hits.jsonl | trivec rerank --model path/to/bge-reranker-v2-m3 \"what is a panda?\" --json | jq -r .id
+  export TRIVEC_MODEL=path/to/bge-reranker-v2-m3
+  trivec rerank \"what is a panda?\" \"hi\" \"The giant panda is a bear.\"
+  trivec rerank \"what is a panda?\" --input candidates.txt --top 5
+  cat hits.jsonl | trivec rerank \"what is a panda?\" --json | jq -r .id
 
-Input is lines (each a document, empty ones too) or JSONL: {\"id\": …, \"text\": …}. The output is sorted, best first; an index counts
+Input is lines (each a document, empty ones too) or JSONL: {\"id\": …, \"text\": …}. The output is sorted, best first; an index counts \
 documents from 0. The model is a reranker: a directory or packed file of XLMRobertaForSequenceClassification with one label.";
 
 #[derive(Args, Debug)]

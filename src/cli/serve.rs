@@ -17,11 +17,11 @@ use crate::server::{Limits, Options, Server, Signal, Timeouts, runtime};
 const EXAMPLES: &str = "\
 Examples:
   trivec serve                                              API and page at http://127.0.0.1:8737
-  trivec serve --model bge-m3-int8.safetensors --host 0.0.0.0 --api-key-file keys.txt
+  trivec serve --model m3.safetensors --host 0.0.0.0 --api-key-file keys.txt
   trivec serve --unix-socket /run/trivec.sock
   trivec serve --cache /var/lib/trivec/embeddings.cache --cache-size 2GiB
   trivec serve --config trivec.toml --print-config
-  curl http://127.0.0.1:8737/v1/embeddings -H 'content-type: application/json' -d '{\"input\": \"hello\"}'
+  curl localhost:8737/v1/embeddings --json '{\"input\": \"hello\"}'
 
 SIGTERM or SIGINT: no new connections, what is on its way is finished, exit 0; a second one ends at once. SIGHUP loads the model again.
 Options are read from --config (TOML, the names of the options with _ for -, those of the model too), then the environment, then the command line.";
@@ -111,11 +111,11 @@ pub(super) struct ServeArgs {
     pub log_texts: bool,
     /// OpenTelemetry collector that spans of requests are sent to (OTLP over HTTP), as http://127.0.0.1:4318 [default: what
     /// OTEL_EXPORTER_OTLP_ENDPOINT says, or none]
-    #[arg(long, value_name = "URL", env = "TRIVEC_OTLP_ENDPOINT")]
+    #[arg(long, value_name = "URL", env = "TRIVEC_OTLP_ENDPOINT", hide = cfg!(not(feature = "otel")))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub otlp_endpoint: Option<String>,
     /// Name of this service in spans [default: what OTEL_SERVICE_NAME says, or trivec]
-    #[arg(long, value_name = "NAME", env = "TRIVEC_OTLP_SERVICE_NAME")]
+    #[arg(long, value_name = "NAME", env = "TRIVEC_OTLP_SERVICE_NAME", hide = cfg!(not(feature = "otel")))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub otlp_service_name: Option<String>,
     /// Ask the service that runs with the same options whether it is ready, and do nothing else: exit 0 if it is

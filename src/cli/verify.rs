@@ -1,10 +1,11 @@
 //! `trivec verify`: how close a packed file is to its source, or any model to another.
 
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tempfile::NamedTempFile;
 
 use super::args::ModelArgs;
 use super::exit::{Failure, Result};
@@ -17,10 +18,10 @@ const EXAMPLES: &str = "\
 Examples:
   trivec verify bge-m3-int8.safetensors path/to/bge-m3
   trivec verify bge-m3-int8.safetensors path/to/bge-m3 --json
-  trivec verify a.safetensors b.safetensors --texts mine.txt --plot cosines.svg
+  trivec verify a.safetensors b.safetensors --texts mine.txt --plot cos.svg
   trivec verify starter-int8.safetensors                    against the built-in starter
 
-Texts are encoded by both models and compared: cosines of dense vectors and ColBERT rows, lexical weights, the order in which a small
+Texts are encoded by both models and compared: cosines of dense vectors and ColBERT rows, lexical weights, the order in which a small \
 retrieval set is ranked and, for BGE-M3, the values that were published of it.";
 
 #[derive(Args, Debug)]
@@ -61,6 +62,8 @@ pub(super) fn run(args: &VerifyArgs, model_args: &ModelArgs) -> Result<()> {
             return Err(Failure::usage(what));
         }
     };
+    // Before anything is measured: a place that cannot be written to is told at once.
+    let mut plot = args.plot.as_deref().map(create_beside).transpose()?;
     let bar = bar(model_args.quiet);
     let report = verify(&reference, &candidate, &texts, &|done, total| {
         bar.set_length(total as u64);
@@ -68,8 +71,8 @@ pub(super) fn run(args: &VerifyArgs, model_args: &ModelArgs) -> Result<()> {
     });
     bar.finish_and_clear();
     let report = report?;
-    if let Some(path) = &args.plot {
-        write_plot(path, &report)?;
+    if let (Some(path), Some((target, file))) = (&args.plot, plot.take()) {
+        write_plot(path, target, file, &report)?;
     }
     let failures = failures(&report);
     let mut out = anstream::stdout().lock();
@@ -109,11 +112,10 @@ pub(super) fn bar(quiet: bool) -> ProgressBar {
     bar
 }
 
-fn write_plot(path: &Path, report: &VerifyReport) -> Result<()> {
+fn write_plot(path: &Path, target: PathBuf, mut file: BufWriter<NamedTempFile>, report: &VerifyReport) -> Result<()> {
     let title = format!("{} against {}: cosines of {} dense vectors", report.candidate, report.reference, report.texts);
     let svg = plot::histogram(&title, &report.dense_cosines)
         .map_err(|what| Failure::io(path.display(), &std::io::Error::other(what)))?;
-    let (target, mut out) = create_beside(path)?;
-    out.write_all(svg.as_bytes()).map_err(|e| Failure::io_path(path, &e))?;
-    move_into_place(&target, out)
+    file.write_all(svg.as_bytes()).map_err(|e| Failure::io_path(path, &e))?;
+    move_into_place(&target, file)
 }

@@ -99,7 +99,7 @@ pub(crate) fn read_header(file: &[u8], path: &Path) -> Result<Header> {
     if length > MAX_HEADER_BYTES {
         return Err(Error::format(
             path,
-            format!("the header's length is {length}, expected at most {MAX_HEADER_BYTES}"),
+            format!("no safetensors file: the header's length is {length}, expected at most {MAX_HEADER_BYTES}"),
         ));
     }
     let data_start = 8 + length;

@@ -9,19 +9,21 @@
 //! unpacked           [16 quads][32 outputs][4]       (u - z) · m + 128 modulo 256: what `int8.rs` and `matrix.rs` take
 //! ```
 //! 1. Results are to the bit those of int8 weights with the same integers, on every set: rows are the same, and so is what follows.
-//! 2. Few rows (a tile or a few): each tile group by group, 2 KB that stay in the first-level cache, the sums in registers; with AVX-512 a group
-//!    is unpacked between the dot products of the one before it, by units that these leave idle (measured on Zen 4, one thread, in the cache: 4 rows 1.3
-//!    times as fast as one after the other, 8 to 24 rows 1.1 to 1.2 times). Many: the whole panel, and then all tiles over it. Unpacking takes
-//!    some four instructions for 64 weights; but a whole panel does not stay in the first-level cache (measured with AVX-512, panels of 1,024
-//!    depths: 0.2 against 0.6 microseconds).
+//! 2. Few rows (a tile or a few): each tile group by group, 2 KB that stay in the first-level cache, the sums in registers. With AVX-512 groups are
+//!    unpacked beside dot products, by units that these leave idle: up to 8 rows leave registers for what was unpacked ([`dots_of_registers`]);
+//!    more take the group before from memory ([`dots_and_unpack`]; measured on Zen 4, one thread, in the cache: 8 to 24 rows 1.1 to 1.2 times as fast
+//!    as one after the other). With registers and requests to both caches whole passes of 1 row are 1.15 to 1.7 times as fast as that way, of 4
+//!    rows 1.12 to 1.22, of 8 rows 1.05 to 1.07. Many: the whole panel, and then all tiles over it. Unpacking takes some four instructions for 64 weights; but a
+//!    whole panel does not stay in the first-level cache (measured with AVX-512, panels of 1,024 depths: 0.2 against 0.6 microseconds).
 //! 3. Any bytes are weights: `pack` keeps `|w| <= 127`, and of others the sums are those of the bytes that come of them. A depth beyond the
 //!    last weight is unpacked, but not multiplied.
 
 use std::cell::Cell;
+use std::mem::MaybeUninit;
 
 use super::{
-    Ahead, Coming, Finish, I4_GROUP, I4_GROUP_BYTES, PANEL, PREFETCH_BYTES, Panels, Source, int8, matrix, of_this_tile,
-    tile_rows, with_tile,
+    Ahead, Coming, Finish, I4_BLOCK, I4_GROUP, I4_GROUP_BYTES, PANEL, PREFETCH_BYTES, Panels, Source, int8, matrix,
+    of_this_tile, tile_rows, with_tile,
 };
 use crate::buffer::Buffer;
 use crate::isa::reads_one_stream;
@@ -67,7 +69,7 @@ pub(crate) fn linear<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: 
 fn few_rows<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: Finish<'_>, mut out: MatMut<'_>) {
     let (stride, outputs) = (out.stride(), w.outputs());
     let tiles = x.rows().div_ceil(S::FEW_I4_TILE.rows);
-    let mut unpacked = Unpacked { groups: [[0; UNPACKED]; 2], own: 0, ready: false };
+    let mut unpacked = Unpacked { groups: [[MaybeUninit::uninit(); UNPACKED]; 2], own: 0, ready: false };
     for at in (0..outputs).step_by(PANEL) {
         let panel = w.panel(at / PANEL);
         let (mut row, mut index) = (0, 0);
@@ -80,18 +82,7 @@ fn few_rows<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: Finish<'_
                 false if at + PANEL < outputs => Some(w.panel(at / PANEL + 1)),
                 false => None,
             };
-            let tile = Tile {
-                x,
-                row,
-                ldx,
-                panel,
-                finish,
-                at,
-                outputs,
-                ahead,
-                streams: tiles == 1 && !reads_one_stream(),
-                next,
-            };
+            let tile = Tile { x, row, ldx, panel, finish, at, outputs, ahead, only: tiles == 1, next };
             let stride = of_this_tile(stride);
             // SAFETY: `rows` rows of `x` from `row` on; a panel of their depth, which is not 0, and the next tile's, which `unpacked` is handed on to;
             // as many rows of `out`.
@@ -120,8 +111,8 @@ struct Tile<'a> {
     /// All outputs.
     outputs: usize,
     ahead: Ahead,
-    /// Whether the panel comes from memory for this tile alone, in two streams.
-    streams: bool,
+    /// Whether the panel comes from memory for this tile alone.
+    only: bool,
     /// What the tile behind this one is of.
     next: Option<&'a [u8]>,
 }
@@ -130,11 +121,18 @@ struct Tile<'a> {
 const STEPS: usize = I4_GROUP / 4;
 /// Groups that a stream is asked for ahead: as many bytes as with int8 in two streams, or a little more.
 const GROUPS_AHEAD: usize = PREFETCH_BYTES.div_ceil(I4_GROUP_BYTES);
+/// The same of the second-level cache.
+const GROUPS_FAR_AHEAD: usize = 12;
+/// Bytes of a cache line.
+const LINE: usize = 64;
+/// Most rows whose sums leave registers for a step of weights, both vectors and both halves, and its grids: 16 + 4 + 4 of 32, and three more.
+const REGISTER_ROWS: usize = 8;
 
-/// Two groups: the one that is multiplied, and the one behind it.
+/// Two groups: the one that is multiplied, and the one behind it. Nothing in them is read before a group was unpacked there: up to 8 rows may need
+/// neither (zeros for both took 0.4 % of the time at 8).
 #[repr(C, align(64))]
 struct Unpacked {
-    groups: [[u8; UNPACKED]; 2],
+    groups: [[MaybeUninit<u8>; UNPACKED]; 2],
     /// Which is multiplied.
     own: usize,
     /// Whether that is unpacked.
@@ -153,13 +151,14 @@ unsafe fn tile_product<S: SimdInt, const R: usize, const N: usize>(
     out: *mut f32,
     ldo: usize,
 ) {
-    let Tile { x, row, ldx, panel, finish, at, outputs, ahead, streams, next } = tile;
+    let Tile { x, row, ldx, panel, finish, at, outputs, ahead, only, next } = tile;
+    let streams = only && !reads_one_stream();
     finish.ask::<S, N>(s, at);
     let mut acc = int8::begin_sums::<S, R, N>(s, &x.offsets()[row..][..R]);
     let groups = panel.len() / I4_GROUP_BYTES;
     // Two streams are the two halves in turn, as in `int8.rs`; the first of an odd number has one group more. Unlike there, one stream too is asked
-    // for into the first-level cache: arithmetic takes longer than memory here (measured on Zen 4: by the second-level cache 4 and 8 rows 0.8 times as
-    // fast; in two streams 0.91 and 0.99 times).
+    // for into the first-level cache: arithmetic takes longer than memory here (measured on Zen 4: by the second-level cache alone 4 and 8 rows 0.8
+    // times as fast; in two streams 0.91 and 0.99 times).
     let half = if streams { groups.div_ceil(2) } else { groups };
     for turn in 0..groups {
         let group = in_turn(turn, half, streams);
@@ -178,24 +177,31 @@ unsafe fn tile_product<S: SimdInt, const R: usize, const N: usize>(
         let first = group * I4_GROUP;
         let [a, b] = &mut unpacked.groups;
         let (own, other) = if unpacked.own == 0 { (a, b) } else { (b, a) };
+        let (own, other) = (own.as_mut_ptr().cast::<u8>(), other.as_mut_ptr().cast::<u8>());
         let behind = match turn + 1 < groups {
             true => Some(panel.as_ptr().wrapping_add(in_turn(turn + 1, half, streams) * I4_GROUP_BYTES)),
             false => next.map(<[u8]>::as_ptr),
         };
         // SAFETY: groups, and room for them; `x.depth()` activations of each row.
         unsafe {
-            if !unpacked.ready {
-                s.unpack4(from, own.as_mut_ptr());
-            }
             let depth = (x.depth() - first).min(I4_GROUP);
             let x = x.row_ptr(row).add(first);
+            if S::UNPACKS_BETWEEN && R <= REGISTER_ROWS && depth == I4_GROUP {
+                dots_of_registers::<S, R, N>(s, &mut acc, x, ldx, from, ahead, only && !streams);
+                // A tile of more rows may have left a group that is not this tile's next.
+                unpacked.ready = false;
+                continue;
+            }
+            if !unpacked.ready {
+                s.unpack4(from, own);
+            }
             match behind {
                 Some(behind) if S::UNPACKS_BETWEEN && depth == I4_GROUP => {
-                    dots_and_unpack::<S, R, N>(s, &mut acc, x, ldx, own.as_ptr(), ahead, behind, other.as_mut_ptr());
+                    dots_and_unpack::<S, R, N>(s, &mut acc, x, ldx, own, ahead, behind, other);
                     (unpacked.own, unpacked.ready) = (1 - unpacked.own, true);
                 }
                 _ => {
-                    int8::add_dots::<S, R, N, 1>(s, &mut acc, x, ldx, own.as_ptr(), depth, ahead);
+                    int8::add_dots::<S, R, N, 1>(s, &mut acc, x, ldx, own, depth, ahead);
                     unpacked.ready = false;
                 }
             }
@@ -209,6 +215,61 @@ unsafe fn tile_product<S: SimdInt, const R: usize, const N: usize>(
 #[inline(always)]
 fn in_turn(turn: usize, half: usize, streams: bool) -> usize {
     if streams { turn / 2 + turn % 2 * half } else { turn }
+}
+
+/// Adds the dot products of a group, whose weights are unpacked to registers. Out of order, a step is unpacked during the products of those before
+/// it. With `far` the second-level cache is asked for what comes farther ahead.
+///
+/// # Safety
+/// 64 activations are readable at `x + r · ldx` for `r < R`, a group at `group`.
+#[inline(always)]
+unsafe fn dots_of_registers<S: SimdInt, const R: usize, const N: usize>(
+    s: S,
+    acc: &mut [[S::I; N]; R],
+    x: *const i8,
+    ldx: usize,
+    group: *const u8,
+    ahead: Ahead,
+    far: bool,
+) {
+    // A group has a line more than there are requests below (measured on Zen 4: asked for too, 8 rows 1.025 times as fast, and 4 rows 1.06 times
+    // together with what is far ahead; without that 0.93 times).
+    let step = ahead.step.min(LINE);
+    ahead.ask(s, STEPS * step);
+    for block in 0..2 {
+        // SAFETY: by the caller's word: both blocks' grids, and four steps of both vectors; 32 activations of each row for each block.
+        unsafe {
+            let mut grids = [s.load_grids(group.add(block * PANEL)); N];
+            for (n, grids) in grids.iter_mut().enumerate().skip(1) {
+                *grids = s.load_grids(group.add(block * PANEL + n * LANES));
+            }
+            // A number that the compiler does not know: unrolled, 4 rows are 0.95 times as fast.
+            for quad in 0..std::hint::black_box(4) {
+                let line = (block * 4 + quad) * 2;
+                ahead.ask(s, line * step);
+                ahead.ask(s, (line + 1) * step);
+                if far {
+                    let line = group.wrapping_add(GROUPS_FAR_AHEAD * I4_GROUP_BYTES + line * LINE);
+                    s.prefetch_far(line);
+                    s.prefetch_far(line.wrapping_add(LINE));
+                }
+                let nibbles = group.add(2 * PANEL + block * 512 + quad * 128);
+                let mut w = [s.unpacked_step(grids[0], nibbles); N];
+                for (n, w) in w.iter_mut().enumerate().skip(1) {
+                    *w = s.unpacked_step(grids[n], nibbles.add(64 * n));
+                }
+                let x = x.add(block * I4_BLOCK + quad * 4);
+                for (r, acc) in acc.iter_mut().enumerate() {
+                    for (half, at) in [0, I4_BLOCK / 2].into_iter().enumerate() {
+                        let a = s.broadcast_a8(x.add(r * ldx + at));
+                        for n in 0..N {
+                            acc[n] = s.dot8(acc[n], w[n][half], a);
+                        }
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// Adds the dot products of a group, and between them unpacks the one behind it.

@@ -39,8 +39,8 @@ pub(crate) trait SimdInt: Simd {
     const FEW_I4_TILE: TileShape;
     /// How many rows are few: more are multiplied as int8 is.
     const FEW_I4_ROWS: usize;
-    /// Whether the next group of few rows' weights is unpacked while the dot products of one are computed, step by step, by units that these leave
-    /// idle; else once they are done. Takes registers for both.
+    /// Whether int4 weights of few rows are unpacked beside dot products, step by step, by units that these leave idle; else in turn with them. Takes
+    /// registers for both.
     const UNPACKS_BETWEEN: bool = false;
     /// Register tile of the f16 product.
     const F16_TILE: TileShape;
@@ -103,6 +103,19 @@ pub(crate) trait SimdInt: Simd {
     /// # Safety
     /// 64 bytes at `nibbles` are readable, 64 at `to` and at `to + 512` writable.
     unsafe fn unpack_step(self, grids: Self::Grids, nibbles: *const u8, to: *mut u8);
+    /// What [`unpack_step`](Self::unpack_step) writes, low and high, as [`load_w8`](Self::load_w8) would read it.
+    ///
+    /// # Safety
+    /// 64 bytes at `nibbles` are readable.
+    #[inline(always)]
+    unsafe fn unpacked_step(self, grids: Self::Grids, nibbles: *const u8) -> [Self::W8; 2] {
+        let mut to = [0u8; 512 + 64];
+        // SAFETY: by the caller's word; both halves are there.
+        unsafe {
+            self.unpack_step(grids, nibbles, to.as_mut_ptr());
+            [self.load_w8(to.as_ptr()), self.load_w8(to.as_ptr().add(512))]
+        }
+    }
     /// Unpacks a group of int4 weights as `gemm::int4` lays it out: byte `4 o + i` of quad `q` becomes the weight of output `o` at depth `4 q + i`.
     ///
     /// # Safety

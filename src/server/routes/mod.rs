@@ -25,6 +25,7 @@ use super::app::{App, ms};
 use super::error::{ApiError, Dialect};
 use super::work::{Answered, WORK, note};
 use crate::engine::Model;
+use crate::server::assets;
 
 /// The name that clients call a model by: the last part of where it came from.
 pub(super) fn model_id(model: &Model) -> String {
@@ -41,6 +42,9 @@ fn same_model(model: &Model, name: &str) -> bool {
 }
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The route of the page's files.
+const FILE: &str = "/{file}";
 
 /// All routes over `app`.
 pub(super) fn router(app: Arc<App>, origins: &[HeaderValue]) -> Router {
@@ -68,7 +72,7 @@ pub(super) fn router(app: Arc<App>, origins: &[HeaderValue]) -> Router {
         .route("/openapi.json", get(ops::openapi))
         .route("/docs", get(ops::docs))
         .route("/", get(ops::index).post(tei::root))
-        .route("/{file}", get(ops::asset))
+        .route(FILE, get(ops::asset))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
         .layer(middleware::from_fn_with_state(Arc::clone(&app), check_key))
@@ -90,6 +94,10 @@ async fn not_found(request: Request) -> Response {
 }
 
 async fn method_not_allowed(request: Request) -> Response {
+    let of_a_file = request.extensions().get::<MatchedPath>().is_some_and(|route| route.as_str() == FILE);
+    if of_a_file && assets::find(request.uri().path().trim_start_matches('/')).is_none() {
+        return not_found(request).await;
+    }
     let what = format!("{} is not how {} is used", request.method(), request.uri().path());
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", what).answer(Dialect::of(request.uri().path()))
 }
