@@ -1,8 +1,8 @@
 // AMX in software, for tests on CPUs without it: preloaded into a process, it catches the signal that each instruction raises there, does what
 // Intel's manual says the instruction does, and goes on behind it. What the manual forbids (shapes that do not fit, registers used before
-// they are configured) ends the process.
+// they are configured or without a shape) or the kernels have no use for ends the process.
 //
-// Built and used by check_amx.sh. With -DWRONG_SIGNS it multiplies as the hardware does not: tests that pass then have not used it.
+// Built and used by check_amx.sh. With -DWRONG it multiplies as the hardware does not: tests that pass then have not used it.
 #define _GNU_SOURCE
 #include <math.h>
 #include <signal.h>
@@ -103,7 +103,7 @@ static void multiply(int sums, int rows, int weights, uint8_t opcode, int prefix
     refuse("shapes that do not fit", at);
   for (int m = 0; m < tiles.rows[sums]; m++) {
     if (opcode == 0x5e) {
-#ifdef WRONG_SIGNS
+#ifdef WRONG
       const int signed_rows = 0;
 #else
       const int signed_rows = prefix >= 2;
@@ -130,7 +130,11 @@ static void multiply(int sums, int rows, int weights, uint8_t opcode, int prefix
         }
         float sum;
         memcpy(&sum, &tiles.data[sums][m][4 * n], 4);
+#ifdef WRONG
+        const volatile float both = even - odd;
+#else
         const volatile float both = even + odd;
+#endif
         sum = sum + both;
         memcpy(&tiles.data[sums][m][4 * n], &sum, 4);
       }
@@ -150,7 +154,9 @@ static void on_signal(int number, siginfo_t *info, void *context) {
   const uint8_t opcode = at[3], modrm = at[4];
   const int prefix = at[2] & 3, third = ~at[2] >> 3 & 15, is_register = modrm >> 6 == 3, reg = modrm >> 3 & 7, rm = modrm & 7;
   int length = 5;
-  if (opcode != 0x49 && !tiles.configured) refuse("a register before it is configured", at);
+  // Registers are eight; the third operand is that of products alone.
+  if (!(at[1] & 0x80) || (is_register && !(at[1] & 0x20)) || (third && opcode < 0x50)) refuse("a register that is not there", at);
+  if ((opcode != 0x49 || prefix == 3) && !(tiles.configured && tiles.rows[reg])) refuse("a register without a shape", at);
   if (opcode == 0x49 && prefix == 0 && !is_register && reg == 0) {
     const struct operand from = memory(at + 4, at[1], registers);
     configure(from.base + from.stride, at);
@@ -158,7 +164,6 @@ static void on_signal(int number, siginfo_t *info, void *context) {
   } else if (opcode == 0x49 && prefix == 0 && modrm == 0xc0) {
     memset(&tiles, 0, sizeof tiles);
   } else if (opcode == 0x49 && prefix == 3 && is_register && rm == 0) {
-    if (!tiles.configured) refuse("a register before it is configured", at);
     memset(tiles.data[reg], 0, sizeof tiles.data[reg]);
   } else if (opcode == 0x4b && prefix != 0 && !is_register && rm == 4) {
     const struct operand place = memory(at + 4, at[1], registers);

@@ -96,7 +96,7 @@ impl Isa {
 
 /// Whether a core of this CPU reads memory fastest in one stream with requests into its second-level cache, rather than in two with requests
 /// into the first. AMD's do (measured on Zen 4, two threads, 8 rows of 1,024 and 4,096 int8 weights: 33 GB/s for 23; on a Xeon two streams had
-/// 35 for 24). int4 of few rows, which arithmetic limits, takes one stream too, but asks both caches (`gemm/int4.rs`).
+/// 35 for 24). int4 of few rows, which arithmetic limits, takes one stream too, but asks the first-level cache, or both (`gemm/int4.rs`).
 pub(crate) fn reads_one_stream() -> bool {
     #[cfg(target_arch = "x86_64")]
     {

@@ -10,8 +10,8 @@
 //! ```
 //! 1. Results are to the bit those of int8 weights with the same integers, on every set: rows are the same, and so is what follows.
 //! 2. Few rows (a tile or a few): each tile group by group, 2 KB that stay in the first-level cache, the sums in registers. With AVX-512 groups are
-//!    unpacked beside dot products, by units that these leave idle: up to 8 rows leave registers for what was unpacked ([`dots_of_registers`]);
-//!    more take the group before from memory ([`dots_and_unpack`]; measured on Zen 4, one thread, in the cache: 8 to 24 rows 1.1 to 1.2 times as fast
+//!    unpacked beside dot products, by units that these leave idle: tiles of up to 8 rows leave registers for what was unpacked ([`dots_of_registers`]);
+//!    larger ones take the group before from memory ([`dots_and_unpack`]; measured on Zen 4, one thread, in the cache: 24 rows 1.2 times as fast
 //!    as one after the other). With registers and requests to both caches whole passes of 1 row are 1.15 to 1.7 times as fast as that way, of 4
 //!    rows 1.12 to 1.22, of 8 rows 1.05 to 1.07. Many: the whole panel, and then all tiles over it. Unpacking takes some four instructions for 64 weights; but a
 //!    whole panel does not stay in the first-level cache (measured with AVX-512, panels of 1,024 depths: 0.2 against 0.6 microseconds).
@@ -232,8 +232,8 @@ unsafe fn dots_of_registers<S: SimdInt, const R: usize, const N: usize>(
     ahead: Ahead,
     far: bool,
 ) {
-    // A group has a line more than there are requests below (measured on Zen 4: asked for too, 8 rows 1.025 times as fast, and 4 rows 1.06 times
-    // together with what is far ahead; without that 0.93 times).
+    // A panel's only tile asks for groups of a line more than there are requests below (measured on Zen 4: asked for too, 8 rows 1.025 times as fast,
+    // and 4 rows 1.06 times together with what is far ahead, which leaves that line out; without what is far ahead 0.93 times).
     let step = ahead.step.min(LINE);
     ahead.ask(s, STEPS * step);
     for block in 0..2 {

@@ -101,7 +101,7 @@ pub(crate) trait SimdInt: Simd {
     /// `u · m + 128 - z · m` modulo 256. The halves lie 512 bytes apart: four steps of 32 outputs.
     ///
     /// # Safety
-    /// 64 bytes at `nibbles` are readable, 64 at `to` and at `to + 512` writable.
+    /// 64 bytes at `nibbles` are readable, 64 at `to` and at `to + 512` writable, which nothing need have been written to.
     unsafe fn unpack_step(self, grids: Self::Grids, nibbles: *const u8, to: *mut u8);
     /// What [`unpack_step`](Self::unpack_step) writes, low and high, as [`load_w8`](Self::load_w8) would read it.
     ///

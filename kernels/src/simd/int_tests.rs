@@ -112,12 +112,39 @@ fn unpacking<S: SimdInt>(s: S) {
         // SAFETY: a group, and room for its weights.
         unsafe { s.unpack4(group.as_ptr(), to.as_mut_ptr().add(1)) };
         assert!(to[0] == 0xee && to[PANEL * I4_GROUP + 1] == 0xee, "written beside the weights");
+        in_registers(s, group, &to[1..]);
         for o in 0..PANEL {
             for d in 0..I4_GROUP {
                 let grid = i32::from(first) + (d / 32 * PANEL + o) as i32;
                 let expected = (i32::from(u(o, d)) - grid / 16) * (grid % 16) + 128;
                 let found = to[1 + (d / 4 * PANEL + o) * 4 + d % 4];
                 assert_eq!(i32::from(found), expected.rem_euclid(256), "grid {grid:x}, output {o}, depth {d}");
+            }
+        }
+    }
+}
+
+/// Steps that are unpacked to registers are those that were unpacked to memory.
+fn in_registers<S: SimdInt>(s: S, group: &[u8], unpacked: &[u8]) {
+    for (block, vector) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        for step in 0..4 {
+            // SAFETY: sixteen grids and four depths of as many outputs.
+            let halves = unsafe {
+                let grids = s.load_grids(group[block * PANEL + vector * LANES..].as_ptr());
+                s.unpacked_step(grids, group[2 * PANEL + block * 512 + step * 128 + vector * 64..].as_ptr())
+            };
+            for (half, w) in halves.into_iter().enumerate() {
+                for depth in 0..4 {
+                    let mut one = [0i8; 4];
+                    one[depth] = 1;
+                    // SAFETY: four activations.
+                    let a = unsafe { s.broadcast_a8(one.as_ptr()) };
+                    let found = sums(s, s.dot8(s.start8(-128), w, a));
+                    let quad = block * 8 + half * 4 + step;
+                    let stored = |o: usize| unpacked[(quad * PANEL + vector * LANES + o) * 4 + depth];
+                    let expected: [f32; LANES] = std::array::from_fn(|o| f32::from(stored(o)) - 128.0);
+                    assert_eq!(found, expected, "quad {quad}, vector {vector}, depth {depth}");
+                }
             }
         }
     }

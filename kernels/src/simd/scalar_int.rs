@@ -87,15 +87,15 @@ impl SimdInt for Scalar {
     #[inline(always)]
     unsafe fn unpack_step(self, grids: Self::Grids, nibbles: *const u8, to: *mut u8) {
         // SAFETY: the caller vouches for the nibbles of four depths to read, and twice their weights to write.
-        let (nibbles, low, high) = unsafe {
-            let to = to.cast::<[[u8; 4]; LANES]>();
-            (nibbles.cast::<[[u8; 4]; LANES]>().read(), &mut *to, &mut *to.byte_add(512))
-        };
-        for (o, grid) in grids.into_iter().enumerate() {
-            let (m, z) = (grid & 15, grid >> 4);
-            let weight = |u: u8| (u * m).wrapping_add(128).wrapping_sub(z * m);
-            low[o] = nibbles[o].map(|pair| weight(pair & 15));
-            high[o] = nibbles[o].map(|pair| weight(pair >> 4));
+        unsafe {
+            let nibbles = nibbles.cast::<[[u8; 4]; LANES]>().read();
+            let to = to.cast::<[u8; 4]>();
+            for (o, grid) in grids.into_iter().enumerate() {
+                let (m, z) = (grid & 15, grid >> 4);
+                let weight = |u: u8| (u * m).wrapping_add(128).wrapping_sub(z * m);
+                to.add(o).write(nibbles[o].map(|pair| weight(pair & 15)));
+                to.byte_add(512).add(o).write(nibbles[o].map(|pair| weight(pair >> 4)));
+            }
         }
     }
 
