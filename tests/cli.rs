@@ -380,6 +380,12 @@ fn options_come_from_the_environment_too() {
     let json = trivec(&["info"]).env("TRIVEC_JSON", "1").output().unwrap();
     assert_eq!(records(&json).len(), 1);
     assert_eq!(failure(&trivec(&["info"]).env("TRIVEC_ISA", "mmx").output().unwrap()).0, 2);
+    let no = trivec(&["info"]).env("TRIVEC_JSON", "off").output().unwrap();
+    assert!(stdout(&no).contains("starter") && !stdout(&no).starts_with('{'));
+    assert_eq!(failure(&trivec(&["info"]).env("TRIVEC_JSON", "disabled").output().unwrap()).0, 2);
+    // Of a key, empty is not unset: the service would be open.
+    let (code, said) = failure(&trivec(&["serve", "--port", "0"]).env("TRIVEC_API_KEY", "").output().unwrap());
+    assert!(code == 2 && said.contains("empty key"), "{said}");
 }
 
 #[test]

@@ -49,6 +49,8 @@ fn a_packed_starter_answers_as_the_starter_does() {
     // What is packed is not packed again, and a model is not written over.
     let (code, message) = failure(&run(&["pack", &file, "-o", &format!("{file}.2")]));
     assert!(code == 2 && message.contains("packed already"), "{message}");
+    let (code, message) = failure(&run(&["pack", "-o", "-"]));
+    assert!(code == 2 && message.contains("not standard output"), "{message}");
     let (code, message) = failure(&run(&["pack", &file, "-o", &file]));
     assert!(code == 2 && message.contains("the model itself"), "{message}");
 }

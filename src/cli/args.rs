@@ -354,7 +354,7 @@ Examples:
   trivec bench --synthetic bge-m3 --weights int8 --shapes 1x8,1x128,8x128
   trivec bench --synthetic bge-m3 --weights int4 --json
   trivec bench --model bge-m3-int8.safetensors --shapes 1x16,mixed
-  trivec bench --weights int8 --shapes 1x9                  the built-in starter
+  trivec bench --weights int8 --shapes 1x9     # the built-in starter
 
 A shape is BxL, B texts of L tokens, or `mixed`: 256 texts of 8 to 1,024 tokens (`--lengths` lists them). The limit of a shape is the \
 larger of the time to read the layers' weights once and the time of its multiply-adds at the peak of the arithmetic used, both \
@@ -408,13 +408,16 @@ pub(super) fn parse_weights(name: &str) -> Result<WeightFormat, String> {
     })
 }
 
-/// The command as it is parsed: an empty environment variable counts as unset, and a flag's variable may say `1`, `yes`, `0`, `no` …
+/// The command as it is parsed: an empty environment variable counts as unset, but for that of a key, which would leave a service open; a flag's
+/// variable says `1`, `yes`, `0`, `no` …, and nothing else.
 pub(super) fn command() -> clap::Command {
     let adapt = |arg: clap::Arg| {
-        let empty = arg.get_env().is_some_and(|name| std::env::var_os(name).is_some_and(|value| value.is_empty()));
+        let is_key = arg.get_id() == "api_key";
+        let empty =
+            !is_key && arg.get_env().is_some_and(|name| std::env::var_os(name).is_some_and(|value| value.is_empty()));
         let arg = if empty { arg.env(clap::builder::Resettable::Reset) } else { arg };
         match arg.get_action() {
-            clap::ArgAction::SetTrue => arg.value_parser(clap::builder::FalseyValueParser::new()),
+            clap::ArgAction::SetTrue => arg.value_parser(clap::builder::BoolishValueParser::new()),
             _ => arg,
         }
     };

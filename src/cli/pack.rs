@@ -32,6 +32,9 @@ pub(super) fn run(args: &PackArgs, model_args: &ModelArgs) -> Result<()> {
     {
         return Err(Failure::usage(format!("--output: {} is the model itself", args.output.display())));
     }
+    if args.output.as_os_str() == "-" {
+        return Err(Failure::usage("--output: a packed model is a file, not standard output"));
+    }
     let options = super::options(model_args);
     let model = match source {
         Some(path) => Model::load_with(path, &options)?,

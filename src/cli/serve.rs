@@ -16,7 +16,7 @@ use crate::server::{Limits, Options, Server, Signal, Timeouts, runtime};
 
 const EXAMPLES: &str = "\
 Examples:
-  trivec serve                                              API and page at http://127.0.0.1:8737
+  trivec serve        # API and page at http://127.0.0.1:8737
   trivec serve --model m3.safetensors --host 0.0.0.0 --api-key-file keys.txt
   trivec serve --unix-socket /run/trivec.sock
   trivec serve --cache /var/lib/trivec/embeddings.cache --cache-size 2GiB

@@ -19,7 +19,7 @@ Examples:
   trivec verify bge-m3-int8.safetensors path/to/bge-m3
   trivec verify bge-m3-int8.safetensors path/to/bge-m3 --json
   trivec verify a.safetensors b.safetensors --texts mine.txt --plot cos.svg
-  trivec verify starter-int8.safetensors                    against the built-in starter
+  trivec verify starter-int8.safetensors    # against the built-in starter
 
 Texts are encoded by both models and compared: cosines of dense vectors and ColBERT rows, lexical weights, the order in which a small \
 retrieval set is ranked and, for BGE-M3, the values that were published of it.";
