@@ -184,6 +184,9 @@ mod tests {
         let trie = Trie::new(["\0", "a\u{2}"].into_iter()).unwrap();
         assert_eq!(found(&trie, "a\0\0"), []);
         assert_eq!(found(&trie, "a\u{2}"), [(2, 1)]);
+        // Nor to a piece that has no NUL: the same with unit 3, which "b" leaves.
+        let trie = Trie::new(["b", "a\u{3}"].into_iter()).unwrap();
+        assert_eq!(found(&trie, "a\0b"), []);
     }
 
     proptest! {
