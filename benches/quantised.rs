@@ -151,7 +151,7 @@ fn layer(c: &mut Criterion) {
 /// The starter: 12 layers, hidden 384.
 fn end_to_end(c: &mut Criterion) {
     let mut group = c.benchmark_group("starter");
-    let starter = Model::starter().expect("the starter loads");
+    let starter = Model::load("models/starter").expect("the starter's checkpoint loads");
     for format in WeightFormat::ALL {
         let mut bytes = Vec::new();
         let options = PackOptions { calibration: Calibration::None, ..PackOptions::new(format) };
@@ -171,7 +171,7 @@ fn end_to_end(c: &mut Criterion) {
 /// Texts to ids, and how the tokenizer is loaded.
 fn tokenizer(c: &mut Criterion) {
     let mut group = c.benchmark_group("tokenizer");
-    let starter = Model::starter().expect("the starter loads");
+    let starter = Model::load("models/starter").expect("the starter's checkpoint loads");
     let mut bytes = Vec::new();
     let options = PackOptions { calibration: Calibration::None, ..PackOptions::new(WeightFormat::Int8) };
     pack(&starter, &options, std::path::Path::new("memory"), &mut bytes).expect("the starter packs");

@@ -1,4 +1,5 @@
-//! The starter model's files, inside the binary. What it is and where it comes from: `models/starter/README.md`.
+//! The starter model, inside the binary: a packed file that is read in place from the executable's map. What the model is and how the
+//! file is made: `models/starter/README.md`.
 
 use crate::weights::Source;
 
@@ -6,30 +7,9 @@ use crate::weights::Source;
 #[repr(C, align(64))]
 struct Aligned<T: ?Sized>(T);
 
-macro_rules! embedded {
-    ($($file:literal),+ $(,)?) => {
-        /// The model's files by name.
-        static FILES: &[(&str, &[u8])] = &[$(($file, {
-            static FILE: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!("../models/starter/", $file)));
-            &FILE.0
-        })),+];
-    };
-}
-
-embedded![
-    "config.json",
-    "model.safetensors",
-    "tokenizer.json",
-    "modules.json",
-    "sentence_bert_config.json",
-    "1_Pooling/config.json",
-    "2_Dense/config.json",
-    "2_Dense/model.safetensors",
-    "colbert_linear.safetensors",
-    "sparse_linear.safetensors",
-];
+static PACKED: &Aligned<[u8]> = &Aligned(*include_bytes!("../models/starter.safetensors"));
 
 /// Where the engine reads the starter from.
 pub(crate) fn source() -> Source {
-    Source::Embedded { name: "starter", files: FILES }
+    Source::embedded(&PACKED.0, "starter")
 }

@@ -86,7 +86,7 @@ fn every_format_gives_the_same_bits_whatever_runs_beside() {
 #[test]
 fn the_tokens_are_those_of_the_checkpoint() {
     let directory = tempfile::tempdir().unwrap();
-    let starter = Model::starter().unwrap();
+    let starter = common::starter_checkpoint();
     let path = directory.path().join("f16.safetensors");
     let report =
         pack(&starter, &PackOptions::new(WeightFormat::F16), &path, &mut std::fs::File::create(&path).unwrap())
@@ -246,7 +246,7 @@ fn flipped_bits_never_panic() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("flipped.safetensors");
     let mut good = Vec::new();
-    pack(&Model::starter().unwrap(), &PackOptions::new(WeightFormat::Int4), &path, &mut good).unwrap();
+    pack(&common::starter_checkpoint(), &PackOptions::new(WeightFormat::Int4), &path, &mut good).unwrap();
     let length = u64::from_le_bytes(good[..8].try_into().unwrap()) as usize;
     let header: serde_json::Value = serde_json::from_slice(&good[8..8 + length]).unwrap();
     let mut state = 0x1234_5678_9abc_def1u64;

@@ -197,7 +197,7 @@ struct Promise {
 fn the_starter_stays_close_in_every_format() {
     let directory = tempfile::tempdir().unwrap();
     let raw_directory = tempfile::tempdir().unwrap();
-    let starter = Model::starter().unwrap();
+    let starter = common::starter_checkpoint();
     let raw = starter_without_whitening(raw_directory.path());
     let (ids, long_ids) = (ids(&starter, &texts()), ids(&starter, &long_texts(&texts())));
     assert!(long_ids.iter().all(|ids| ids.len() > 300), "{:?}", long_ids.iter().map(Vec::len));
@@ -254,7 +254,7 @@ fn the_starter_stays_close_in_every_format() {
 #[test]
 fn with_some_layers_in_f16_the_heaviest_ids_are_the_same() {
     let directory = tempfile::tempdir().unwrap();
-    let starter = Model::starter().unwrap();
+    let starter = common::starter_checkpoint();
     let ids = ids(&starter, &texts());
     let expected = encode(&starter, &ids, Modes::ALL);
     let options = PackOptions { mixed_budget: Some(58_000_000), ..PackOptions::new(WeightFormat::Int8) };
@@ -277,7 +277,7 @@ fn int4_from_floats_stays_near() {
     let floats = starter_in_floats(directory.path());
     let ids = ids(&floats, &texts());
     let expected = encode(&floats, &ids, Modes::ALL);
-    assert_eq!(expected[..3], encode(&Model::starter().unwrap(), &ids[..3], Modes::ALL)[..], "the same numbers");
+    assert_eq!(expected[..3], encode(&common::starter_checkpoint(), &ids[..3], Modes::ALL)[..], "the same numbers");
     let model = packed(&floats, WeightFormat::Int4, Calibration::Bundled, directory.path());
     let found = compare(&expected, &encode(&model, &ids, Modes::ALL));
     found.print("starter in floats, int4");
@@ -291,7 +291,7 @@ fn int4_from_floats_stays_near() {
 #[test]
 fn f32_packed_is_the_checkpoint_to_the_bit() {
     let directory = tempfile::tempdir().unwrap();
-    let starter = Model::starter().unwrap();
+    let starter = common::starter_checkpoint();
     let ids = ids(&starter, &texts()[..40]);
     let model = packed(&starter, WeightFormat::F32, Calibration::None, directory.path());
     assert_eq!(encode(&starter, &ids, Modes::ALL), encode(&model, &ids, Modes::ALL));
@@ -328,7 +328,7 @@ fn a_model_with_outliers_stays_close() {
 
 #[test]
 fn packing_is_deterministic() {
-    let starter = Model::starter().unwrap();
+    let starter = common::starter_checkpoint();
     let pack_with = |threads: usize, isa: &str| {
         let options = LoadOptions { threads: Some(threads), isa: Some(isa.to_owned()), ..LoadOptions::default() };
         let model = Model::starter_with(&options).unwrap();

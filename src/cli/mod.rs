@@ -171,13 +171,18 @@ fn named(model: &Path) -> Result<Chosen> {
 }
 
 fn options(args: &ModelArgs) -> LoadOptions {
-    LoadOptions { threads: args.threads, isa: args.isa.clone(), check_finite: !args.no_check, preload: args.preload }
+    LoadOptions {
+        threads: args.threads,
+        isa: args.isa.clone(),
+        check_finite: !args.no_check,
+        preload: args.preload,
+        ..LoadOptions::default()
+    }
 }
 
-/// Loads the starter, for a command whose default it is.
-fn load_starter(args: &ModelArgs, options: &LoadOptions) -> Result<Model> {
-    note_starter(args);
-    starter(options)
+/// Loads the starter to be packed or compared with: in f32, as the checkpoint computes that it was made of.
+fn exact_starter(args: &ModelArgs) -> Result<Model> {
+    starter(&LoadOptions { exact: true, ..options(args) })
 }
 
 #[cfg(feature = "starter")]

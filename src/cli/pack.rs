@@ -38,8 +38,12 @@ pub(super) fn run(args: &PackArgs, model_args: &ModelArgs) -> Result<()> {
     let options = super::options(model_args);
     let model = match source {
         Some(path) => Model::load_with(path, &options)?,
-        None if asked => super::starter(&options)?,
-        None => super::load_starter(model_args, &options)?,
+        None => {
+            if !asked {
+                super::note_starter(model_args);
+            }
+            super::exact_starter(model_args)?
+        }
     };
     let options = PackOptions {
         calibration,

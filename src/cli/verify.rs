@@ -56,7 +56,7 @@ pub(super) fn run(args: &VerifyArgs, model_args: &ModelArgs) -> Result<()> {
     let candidate = load(&args.candidate)?;
     let reference = match &args.reference {
         Some(path) => load(path)?,
-        None if candidate.packed_source() == Some("starter") => super::starter(&super::options(model_args))?,
+        None if candidate.packed_source() == Some("starter") => super::exact_starter(model_args)?,
         None => {
             let what = "nothing to compare with: name the model that it was packed from (see trivec verify --help)";
             return Err(Failure::usage(what));

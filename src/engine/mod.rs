@@ -44,11 +44,15 @@ pub struct LoadOptions {
     pub check_finite: bool,
     /// Whether to bring a packed file's pages into memory while it is loaded, instead of as they are touched (default: no).
     pub preload: bool,
+    /// Whether a packed file's own 4-bit blocks (the starter's) are widened to f32 and multiplied as such, which is what PyTorch computes
+    /// with the checkpoint, instead of with activations in bytes (default: no). It takes many times the time and the memory; packing and
+    /// verifying need it. A file whose layers' weights are rounded is refused; a checkpoint is always computed so.
+    pub exact: bool,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        LoadOptions { threads: None, isa: None, check_finite: true, preload: false }
+        LoadOptions { threads: None, isa: None, check_finite: true, preload: false, exact: false }
     }
 }
 
@@ -235,7 +239,7 @@ impl Model {
     /// As [`Model::load_with`].
     #[cfg(feature = "starter")]
     pub fn starter_with(options: &LoadOptions) -> Result<Model> {
-        Self::from_source(crate::starter::source(), "starter".to_owned(), options)
+        Self::from_packed(crate::starter::source(), "starter".to_owned(), options)
     }
 
     /// Loads a packed file's content, of which it keeps a copy: for a model that comes from elsewhere than a file.
@@ -260,7 +264,7 @@ impl Model {
 
     fn from_packed(source: Source, name: String, options: &LoadOptions) -> Result<Model> {
         let PackedModel { config, pipeline, max_length, format, layers, packed_from, checkpoint } =
-            packed::open(source, options.check_finite)?;
+            packed::open(source, options.check_finite, options.exact)?;
         if options.preload {
             checkpoint.preload();
         }
@@ -273,7 +277,8 @@ impl Model {
                 max_length,
                 tokenizer,
                 checkpoint,
-                packed: Some(Packed { format, layers, source: packed_from }),
+                // Computed exactly, it is what the checkpoint is.
+                packed: (!options.exact).then_some(Packed { format, layers, source: packed_from }),
             },
             options,
         )

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::linear::WeightFormat;
-use super::mmap::{Bytes, Plain, as_numbers};
+use super::mmap::{AlignedBytes, Bytes, Plain, as_numbers};
 use super::safetensors::{Header, TensorEntry, read_header};
 use super::source::Source;
 use super::torch::{self, Strided};
@@ -89,6 +89,14 @@ impl UnreadTensor {
     }
 }
 
+impl StoredTensor {
+    /// A tensor of 4-bit blocks, `bytes` in `shape`, which were made of this one's.
+    pub(crate) fn as_blocks(&self, shape: Vec<usize>, bytes: &[u8]) -> StoredTensor {
+        let entry = TensorEntry { dtype: "U8".to_owned(), shape, range: 0..bytes.len() };
+        StoredTensor { entry, q4_0: true, bytes: Arc::new(Bytes::Owned(AlignedBytes::new(bytes))), ..self.clone() }
+    }
+}
+
 impl From<StoredTensor> for UnreadTensor {
     fn from(stored: StoredTensor) -> Self {
         UnreadTensor { stored, strided: None }
@@ -141,6 +149,8 @@ pub(crate) struct PackedScheme {
     pub rotated: bool,
     /// Whether int4 layers are 4-bit blocks with a scale each, and their activations too.
     pub grouped: bool,
+    /// Whether those blocks are widened to f32 and multiplied as such: the source's own arithmetic.
+    pub exact: bool,
 }
 
 #[derive(Deserialize)]
@@ -296,7 +306,9 @@ impl Checkpoint {
         let mut names = BTreeSet::new();
         for file in &self.files {
             let q4_0 = file.header.metadata.contains_key(Q4_0_KEY);
-            for entry in file.header.tensors.values() {
+            // A packed file's tokenizer and padding are no weights.
+            let is_weight = |name: &&String| !name.starts_with("tokenizer.") && !name.starts_with("pad.");
+            for (_, entry) in file.header.tensors.iter().filter(|(name, _)| is_weight(name)) {
                 names.insert(if q4_0 && entry.dtype == "U8" { "Q4_0" } else { entry.dtype.as_str() });
             }
         }

@@ -1,5 +1,6 @@
 //! Model files: where they are, what they hold, and the typed weights made of them.
 
+mod blocks;
 mod checkpoint;
 mod content;
 mod linear;

@@ -4,6 +4,7 @@ use super::checkpoint::Checkpoint;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::blocks::unpack_blocks;
 use super::checkpoint::StoredTensor;
 use super::linear::{Linear, PackedInput, WeightFormat};
 use super::store::{Norm, Table, floats};
@@ -60,8 +61,11 @@ fn linear(
 ) -> Result<Linear> {
     let weight = checkpoint.require(&format!("{name}.weight"))?;
     let bias = checkpoint.require(&format!("{name}.bias"))?;
-    match checkpoint.packed().map(|scheme| scheme.layers[layer]) {
-        Some(format) if format != WeightFormat::F32 => {
+    match checkpoint.packed().map(|scheme| (scheme, scheme.layers[layer])) {
+        Some((scheme, WeightFormat::Int4)) if scheme.exact => {
+            Linear::read(unpack_blocks(&weight, outputs, inputs)?, Some(bias), outputs, inputs)
+        }
+        Some((_, format)) if format != WeightFormat::F32 => {
             let scales = checkpoint.find(&[&format!("{name}.weight_scale")]);
             Linear::read_packed(format, weight, scales, Some(bias), [outputs, inputs], input)
         }

@@ -150,8 +150,8 @@ fn of_version(found: &str) -> String {
     format!("a packed file of format version `{found}`, expected {FORMAT_VERSION}: {what_to_do}")
 }
 
-/// Opens a packed file.
-pub(crate) fn open(source: Source, check_finite: bool) -> Result<PackedModel> {
+/// Opens a packed file. `exact` asks for the arithmetic of the model it was packed from, which only weights that were not rounded have.
+pub(crate) fn open(source: Source, check_finite: bool, exact: bool) -> Result<PackedModel> {
     let bytes = source.require("")?;
     let path = source.path("");
     let header = read_header(&bytes, &path)?;
@@ -195,7 +195,15 @@ pub(crate) fn open(source: Source, check_finite: bool) -> Result<PackedModel> {
     if layers.len() != config.layers {
         return refuse(format!("`{}` names {} layers, expected {}", keys::LAYERS, layers.len(), config.layers));
     }
-    let scheme = PackedScheme { layers: layers.clone(), rotated: flag(keys::ROTATED)?, grouped: flag(keys::GROUPED)? };
+    let (rotated, grouped) = (flag(keys::ROTATED)?, flag(keys::GROUPED)?);
+    let is_rounded =
+        |layer: &&WeightFormat| !(**layer == WeightFormat::F32 || **layer == WeightFormat::Int4 && grouped);
+    if let Some(rounded) = layers.iter().find(is_rounded).filter(|_| exact) {
+        let what =
+            format!("{} has weights rounded to {}: load the model it was packed from", path.display(), rounded.name());
+        return Err(Error::Option { option: "exact", what });
+    }
+    let scheme = PackedScheme { layers: layers.clone(), rotated, grouped, exact };
     if get(keys::VERSION) == Some(BEFORE_INT4) && layers.contains(&WeightFormat::Int4) && !scheme.grouped {
         return refuse(of_version(BEFORE_INT4));
     }

@@ -1,4 +1,4 @@
-//! Where a model's files are: a directory, the binary itself, or one packed file.
+//! Where a model's files are: a directory, or one packed file, which may be part of the binary.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,11 +14,6 @@ pub(crate) type Opened = Arc<Mutex<Vec<(String, Content)>>>;
 #[derive(Debug, Clone)]
 pub(crate) enum Source {
     Directory(PathBuf, Opened),
-    #[cfg_attr(not(feature = "starter"), allow(dead_code))]
-    Embedded {
-        name: &'static str,
-        files: &'static [(&'static str, &'static [u8])],
-    },
     /// One file, which has the name "".
     Packed {
         path: PathBuf,
@@ -56,11 +51,16 @@ impl Source {
         Source::Packed { path: PathBuf::from(name), bytes: Arc::new(Bytes::Owned(AlignedBytes::new(bytes))) }
     }
 
+    /// A packed file that is part of the binary; `name` names it in errors.
+    #[cfg(feature = "starter")]
+    pub(crate) fn embedded(bytes: &'static [u8], name: &str) -> Source {
+        Source::Packed { path: PathBuf::from(name), bytes: Arc::new(Bytes::Static(bytes)) }
+    }
+
     /// The path that errors name.
     pub(crate) fn path(&self, file: &str) -> PathBuf {
         match self {
             Source::Directory(directory, _) => directory.join(file),
-            Source::Embedded { name, .. } => Path::new(name).join(file),
             Source::Packed { path, .. } => path.clone(),
         }
     }
@@ -82,10 +82,6 @@ impl Source {
                     Err(e) => Err(e),
                 }
             }
-            Source::Embedded { files, .. } => {
-                let found = files.iter().find(|(name, _)| *name == file);
-                Ok(found.map(|(_, bytes)| Arc::new(Bytes::Static(bytes))))
-            }
             Source::Packed { bytes, .. } => Ok(file.is_empty().then(|| Arc::clone(bytes))),
         }
     }
@@ -100,9 +96,6 @@ impl Source {
     pub(crate) fn contents(&self) -> Vec<(String, Content)> {
         let mut all = match self {
             Source::Directory(_, opened) => opened.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            Source::Embedded { files, .. } => {
-                files.iter().map(|(name, bytes)| ((*name).to_owned(), Content::Static(bytes))).collect()
-            }
             Source::Packed { bytes, .. } => vec![(String::new(), Content::of(bytes))],
         };
         all.sort_by(|a, b| a.0.cmp(&b.0));

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 /// Weights of a 4-bit block.
 const Q4_BLOCK: usize = 32;
 /// Bytes of a 4-bit block: an f16 scale, then 32 nibbles.
-const Q4_BLOCK_BYTES: usize = 18;
+pub(super) const Q4_BLOCK_BYTES: usize = 18;
 
 /// How a tensor's values are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

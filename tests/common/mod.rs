@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use safetensors::{Dtype, SafeTensors};
-use trivec::{Embedding, LexicalWeights, TokenVectors};
+use trivec::{Embedding, LexicalWeights, Model, TokenVectors};
 
 /// Largest allowed |difference| from the fp32 reference. tests/data/README.md has the reasons.
 pub const DENSE: f32 = 2e-6;
@@ -20,6 +20,16 @@ pub const LEXICAL_EDGE: f32 = 1e-5;
 /// A path below tests/data.
 pub fn data(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(path)
+}
+
+/// A path in the repository.
+pub fn root(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// The checkpoint that the starter inside the binary was packed from, computed in f32.
+pub fn starter_checkpoint() -> Model {
+    Model::load(root("models/starter")).unwrap()
 }
 
 /// A text of tests/data/texts.jsonl.

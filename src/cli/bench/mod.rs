@@ -186,7 +186,10 @@ fn make_model(
             let options = super::options(model_args);
             let model = match &asked {
                 Some(path) => Model::load_with(path, &options)?,
-                None => super::load_starter(model_args, &options)?,
+                None => {
+                    super::note_starter(model_args);
+                    super::exact_starter(model_args)?
+                }
             };
             check(&model)?;
             let path = directory.join("packed.safetensors");
