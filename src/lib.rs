@@ -61,6 +61,7 @@ pub mod fuzzing;
 mod heads;
 #[cfg(feature = "cli")]
 mod hub;
+mod lock_file;
 mod model;
 pub mod pack;
 mod parallel;

@@ -1,11 +1,12 @@
 //! A directory that appears whole or not at all: it is written beside its place under a hidden name, and moved there at the end.
 
 use std::ffi::OsString;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::lock_file::LockFile;
 
 /// A directory in the making. Dropped before [`finish`](Staging::finish), it is removed.
 #[derive(Debug)]
@@ -17,7 +18,7 @@ pub(super) struct Staging {
     force: bool,
     /// A file beside them, locked while somebody writes here.
     lock_path: PathBuf,
-    lock: Option<File>,
+    lock: Option<LockFile>,
 }
 
 impl Staging {
@@ -52,20 +53,10 @@ impl Staging {
         Ok(staging)
     }
 
-    fn take_lock(&self) -> Result<File> {
-        let io = |e| Error::io(&self.lock_path, e);
-        // Between our opening the file and locking it, its owner may finish and remove it: then it is tried again.
-        for _ in 0..100 {
-            let file = File::options().create(true).truncate(false).write(true).open(&self.lock_path).map_err(io)?;
-            match file.try_lock() {
-                Ok(()) if is_at(&file, &self.lock_path) => return Ok(file),
-                Ok(()) => continue,
-                Err(TryLockError::WouldBlock) => break,
-                Err(TryLockError::Error(e)) => return Err(io(e)),
-            }
-        }
-        let busy = io::Error::new(io::ErrorKind::ResourceBusy, "another process is writing it");
-        Err(Error::io(&self.target, busy))
+    fn take_lock(&self) -> Result<LockFile> {
+        let busy = || io::Error::new(io::ErrorKind::ResourceBusy, "another process is writing it");
+        let taken = LockFile::take(&self.lock_path).map_err(|e| Error::io(&self.lock_path, e))?;
+        taken.ok_or_else(|| Error::io(&self.target, busy()))
     }
 
     /// Removes what a killed run has left, and puts back what it had moved away.
@@ -123,29 +114,10 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        // Without the lock they are somebody else's. The lock file goes while it is still locked.
+        // Without the lock it is somebody else's. The lock goes after it.
         if self.lock.is_some() {
             let _ = fs::remove_dir_all(&self.hidden);
-            let _ = fs::remove_file(&self.lock_path);
         }
-    }
-}
-
-/// Whether `path` is (still) this file.
-fn is_at(file: &File, path: &Path) -> bool {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt;
-        match (file.metadata(), fs::metadata(path)) {
-            (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
-            _ => false,
-        }
-    }
-    // Elsewhere a file that is open is not removed.
-    #[cfg(not(unix))]
-    {
-        let _ = file;
-        path.exists()
     }
 }
 
