@@ -62,6 +62,7 @@ mod heads;
 #[cfg(feature = "cli")]
 mod hub;
 mod lock_file;
+mod magic;
 mod model;
 pub mod pack;
 mod parallel;

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 
 use crate::error::{Error, Result};
+use crate::magic;
 
 /// Longest header that is read, the format's own limit.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
@@ -91,9 +92,53 @@ fn element_bytes(dtype: &str) -> Option<u64> {
     })
 }
 
+/// Bytes of a file that are looked at to tell a text.
+const LOOKED_AT: usize = 256;
+
+/// What a file is, if that can be told and it is no safetensors file.
+fn something_else(file: &[u8]) -> Option<&'static str> {
+    // A length and a header's beginning.
+    if file.get(4..9) == Some(b"\0\0\0\0{") {
+        return None;
+    }
+    let head = &file[..file.len().min(LOOKED_AT)];
+    match magic::kind(&head[..head.len().min(magic::HEAD)]) {
+        Some("a zip archive") => {
+            return Some("a zip archive (PyTorch's own files are such: give the directory they are in)");
+        }
+        Some("GGUF") => return Some("a GGUF file, which trivec does not read"),
+        Some(kind) => return Some(kind),
+        None => {}
+    }
+    // A header's length never has bytes that are all of a text: the last is always 0.
+    let text = match std::str::from_utf8(head) {
+        Ok(text) => text,
+        // The last character may be cut.
+        Err(e) if e.error_len().is_none() => std::str::from_utf8(&head[..e.valid_up_to()]).unwrap_or_default(),
+        Err(_) => return None,
+    };
+    if text.len() < 8 || text.chars().any(|c| c.is_control() && !c.is_whitespace()) {
+        return None;
+    }
+    let begins =
+        |begin: &str| text.trim_start().get(..begin.len()).is_some_and(|text| text.eq_ignore_ascii_case(begin));
+    Some(if begins("version https://git-lfs") {
+        "a pointer of Git LFS and not the file itself (`git lfs pull` fetches that)"
+    } else if begins("<!doctype html") || begins("<html") {
+        "a web page"
+    } else if begins("{") || begins("[") {
+        "JSON (a model is given by its directory)"
+    } else {
+        "text"
+    })
+}
+
 /// Reads and checks a file's header. `path` names the file in errors.
 pub(crate) fn read_header(file: &[u8], path: &Path) -> Result<Header> {
     let actual = file.len() as u64;
+    if let Some(found) = something_else(file) {
+        return Err(Error::format(path, format!("this is {found}, expected a safetensors file")));
+    }
     let short = |expected: u64| Error::FileLength { path: path.to_path_buf(), expected, actual };
     let length = file.first_chunk::<8>().map(|bytes| u64::from_le_bytes(*bytes)).ok_or_else(|| short(8))?;
     if length > MAX_HEADER_BYTES {

@@ -1,0 +1,131 @@
+//! What a file is that was expected to be something else: told by its first bytes, so that a message can name it.
+#![cfg_attr(not(feature = "cli"), allow(dead_code))]
+
+/// A signature, where in the file it stands, and what has it.
+type Signature = (usize, &'static [u8], &'static str);
+
+/// Signatures that no text begins with.
+const SIGNATURES: [Signature; 29] = [
+    (0, b"\x1f\x8b", "gzip"),
+    (0, b"\x28\xb5\x2f\xfd", "Zstandard"),
+    (0, b"\xfd7zXZ\0", "xz"),
+    (0, b"\x04\x22\x4d\x18", "LZ4"),
+    (0, b"BZh11AY&SY", "bzip2"),
+    (0, b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
+    (0, b"Rar!\x1a\x07", "a RAR archive"),
+    (0, b"PK\x03\x04", "a zip archive"),
+    (0, b"PK\x05\x06", "an empty zip archive"),
+    (0, b"PAR1", "Parquet"),
+    (0, b"ARROW1\0\0", "an Arrow file"),
+    (0, b"Obj\x01", "Avro"),
+    (0, b"ORC\x0a", "ORC"),
+    (0, b"\x89HDF\r\n\x1a\n", "HDF5"),
+    (0, b"SQLite format 3\0", "an SQLite database"),
+    (0, b"\x93NUMPY", "an array of NumPy"),
+    (0, b"%PDF-", "a PDF document"),
+    (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Office document"),
+    (0, b"{\\rtf", "an RTF document"),
+    (0, b"\x89PNG\r\n\x1a\n", "a PNG image"),
+    (0, b"\xff\xd8\xff", "a JPEG image"),
+    (0, b"GIF8", "a GIF image"),
+    (0, b"\x7fELF", "a program"),
+    (0, b"OggS", "an Ogg recording"),
+    (0, b"ID3", "an MP3 recording"),
+    (0, b"GGUF", "GGUF"),
+    (0, b"\x80\x02", "a pickle of Python"),
+    (0, b"\x80\x04", "a pickle of Python"),
+    (8, b"{\"", "safetensors"),
+];
+
+/// Bytes that [`kind`] looks at, at most.
+pub(crate) const HEAD: usize = 64;
+
+/// What a file that begins with `head` is, if that can be told. `head` should have [`HEAD`] bytes if the file has as many.
+pub(crate) fn kind(head: &[u8]) -> Option<&'static str> {
+    let found = SIGNATURES.iter().find(|(at, bytes, _)| head.get(*at..).is_some_and(|rest| rest.starts_with(bytes)));
+    let (_, signature, name) = found?;
+    Some(match *name {
+        "a zip archive" => zip(head),
+        // The length of a header stands before it: 8 bytes, of which the last are always 0.
+        "safetensors" if head[4..8] != [0; 4] => return None,
+        // Letters that a text may begin with: they count where no text goes on like that.
+        "Parquet" | "GIF8" | "an MP3 recording" | "an Ogg recording" | "GGUF" | "a GIF image" | "ORC"
+            if !goes_on_binary(&head[signature.len()..]) =>
+        {
+            return None;
+        }
+        name => name,
+    })
+}
+
+/// Whether bytes that follow a signature of letters are not those of a text.
+fn goes_on_binary(rest: &[u8]) -> bool {
+    let control = |byte: &u8| *byte < 0x20 && !matches!(byte, b'\t' | b'\n' | b'\r');
+    rest.iter().take(16).any(control) || std::str::from_utf8(rest).is_err_and(|e| e.error_len().is_some())
+}
+
+/// What a zip archive is, by the name of its first file.
+fn zip(head: &[u8]) -> &'static str {
+    let name = head.get(30..).unwrap_or_default();
+    if name.starts_with(b"[Content_Types].xml") || name.starts_with(b"_rels/") || name.starts_with(b"docProps/") {
+        return "an Office document (a zip archive, such as .docx and .xlsx)";
+    }
+    if name.starts_with(b"mimetype") {
+        return "a document in a zip archive (such as .odt and .epub)";
+    }
+    "a zip archive"
+}
+
+/// Whether more bytes are needed to tell what begins with `head`.
+pub(crate) fn is_undecided(head: &[u8]) -> bool {
+    let begins = |signature: &[u8]| signature.len() > head.len() && signature.starts_with(head);
+    // A zip archive's first name, and what follows letters, decide more than the signature.
+    let wants_more = |signature: &[u8]| head.starts_with(signature) && head.len() < HEAD && !head.contains(&b'\n');
+    SIGNATURES.iter().filter(|(at, ..)| *at == 0).any(|(_, signature, _)| begins(signature) || wants_more(signature))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_known_by_their_beginning() {
+        for (head, expected) in [
+            (&b"\x1f\x8b\x08\x00"[..], "gzip"),
+            (b"\x28\xb5\x2f\xfd\x04", "Zstandard"),
+            (b"PAR1\x15\x04\x15", "Parquet"),
+            (b"%PDF-1.7\n", "a PDF document"),
+            (b"\x93NUMPY\x01\0", "an array of NumPy"),
+            (
+                b"PK\x03\x04\x14\0\x06\0\x08\0\0\0!\0\0\0\0\0\0\0\0\0\0\0\0\0\x13\0\0\0[Content_Types].xml",
+                "an Office document (a zip archive, such as .docx and .xlsx)",
+            ),
+            (b"PK\x03\x04\x14\0\0\0\0\0\0\0!\0\0\0\0\0\0\0\0\0\0\0\0\0\x07\0\0\0arr_0.npy", "a zip archive"),
+            (b"\x80\x02}q\0", "a pickle of Python"),
+            (b"\x40\0\0\0\0\0\0\0{\"__metadata__\"", "safetensors"),
+            (b"GGUF\x03\0\0\0", "GGUF"),
+        ] {
+            assert_eq!(kind(head), Some(expected), "{head:?}");
+        }
+    }
+
+    #[test]
+    fn texts_are_nothing_else() {
+        for text in [
+            "",
+            "P",
+            "PK",
+            "PAR1 is a magic number",
+            "ID3 tags",
+            "GIF89a is a format",
+            "ORC\nelf",
+            "BZh",
+            "{\"a\":1}",
+            "12345678{\"a\"",
+        ] {
+            assert_eq!(kind(text.as_bytes()), None, "{text}");
+        }
+        // A line that has ended is looked at no longer: a program at the other end of the pipe may wait for its answer.
+        assert!(!is_undecided(b"hello\n") && !is_undecided(b"P\n") && is_undecided(b"P") && is_undecided(b"\x1f"));
+    }
+}
