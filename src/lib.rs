@@ -56,6 +56,7 @@ mod config;
 mod embedding;
 mod engine;
 mod error;
+mod escape;
 #[doc(hidden)]
 pub mod fuzzing;
 mod heads;
@@ -64,6 +65,8 @@ mod hub;
 mod lock_file;
 mod magic;
 mod model;
+#[cfg(feature = "cli")]
+mod output_path;
 pub mod pack;
 mod parallel;
 #[cfg(feature = "serve")]

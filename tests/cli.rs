@@ -143,7 +143,7 @@ fn bad_input_names_its_line() {
     for (line, what) in [
         ("{\"text\":1}", "line 2"),
         ("nonsense", "line 2"),
-        ("{\"text\":\"\\ud800\"}", "hex escape"),
+        ("{\"text\":\"\\ud800\"}", "half of a character"),
         ("{\"input_ids\":[]}", "line 2"),
         ("{\"input_ids\":[999999]}", "999999"),
     ] {

@@ -14,6 +14,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, params};
 
 use super::entry::{CHECK_BYTES, KEY_BYTES, Key, seal};
+use crate::output_path::missing_directory;
 use crate::weights::Stamp;
 
 /// In the header of every cache: `triv`.
@@ -184,6 +185,9 @@ impl Store {
     /// Opens the file, or makes it. It never becomes larger than `size` bytes.
     pub(super) fn open(path: &Path, size: u64) -> Result<Store, CacheError> {
         refuse_others(path)?;
+        if let Some(what) = missing_directory(path) {
+            return Err(CacheError::Io { path: path.to_path_buf(), what });
+        }
         Self::open_sqlite(path, size).map_err(|e| CacheError::of(path, &e))
     }
 

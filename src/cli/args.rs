@@ -8,7 +8,9 @@ use super::cache::CacheArgs;
 use super::rerank::RerankArgs;
 #[cfg(feature = "serve")]
 use super::serve::ServeArgs;
+use super::usage::with_whole_examples;
 use super::verify::VerifyArgs;
+use crate::escape::is_needed;
 use crate::{Modes, SpecialTokens, WeightFormat};
 
 const EXAMPLES: &str = "\
@@ -145,9 +147,11 @@ Examples:
   trivec embed \"a text\" \"another\"
   cat texts.txt | trivec embed --modes dense,sparse,colbert > vectors.jsonl
   trivec embed --input texts.jsonl --format npy --output dense.npy
+  trivec embed --input rows.csv --column body
   trivec embed --input texts.txt --cache embeddings.cache --cache-size 2GiB
 
-Input is lines (each a text, empty ones too) or JSONL: {\"id\": …, \"text\": …} or {\"id\": …, \"input_ids\": […]}.
+Input is lines (each a text, empty ones too), JSONL or JSON ({\"id\": …, \"text\": …} or {\"id\": …, \"input_ids\": […]}), CSV or TSV with \
+a header; UTF-8, or UTF-16 and UTF-32 with a byte order mark.
 Output records are in input order. Files are written whole or not at all.";
 
 #[derive(Args, Debug)]
@@ -159,12 +163,8 @@ pub(super) struct EmbedArgs {
     /// File to read, - for standard input [default: standard input]
     #[arg(long, short, value_name = "FILE", env = "TRIVEC_INPUT")]
     pub input: Option<PathBuf>,
-    /// How the input is written; auto goes by the file's name and first line
-    #[arg(long, value_name = "FORM", env = "TRIVEC_INPUT_FORMAT", default_value = "auto")]
-    pub input_format: InputFormat,
-    /// Replace invalid UTF-8 instead of refusing it
-    #[arg(long, env = "TRIVEC_LOSSY")]
-    pub lossy: bool,
+    #[command(flatten)]
+    pub form: InputArgs,
     /// What to compute: dense, sparse, colbert, comma-separated, or all
     #[arg(long, short, value_name = "LIST", env = "TRIVEC_MODES", default_value = "dense")]
     pub modes: Modes,
@@ -189,11 +189,34 @@ pub(super) struct EmbedArgs {
     pub cache: CacheArgs,
 }
 
+/// How an input of records is read.
+#[derive(Args, Debug)]
+pub(super) struct InputArgs {
+    /// How the input is written; auto goes by the file's name and first line
+    #[arg(long, value_name = "FORM", env = "TRIVEC_INPUT_FORMAT", default_value = "auto")]
+    pub input_format: InputFormat,
+    /// Field (JSON) or column (CSV, TSV) that holds the text [default: text]
+    #[arg(long, value_name = "NAME", env = "TRIVEC_COLUMN")]
+    pub column: Option<String>,
+    /// Replace what is no text (invalid UTF-8 or UTF-16, halves of characters in JSON, NUL) by U+FFFD instead of refusing it
+    #[arg(long, env = "TRIVEC_LOSSY")]
+    pub lossy: bool,
+}
+
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum InputFormat {
+    /// By the file's name and first line
     Auto,
+    /// A text a line
     Lines,
+    /// A JSON value a line
     Jsonl,
+    /// A list, or values one after another over any number of lines
+    Json,
+    /// Comma-separated, with a header
+    Csv,
+    /// Tab-separated, with a header
+    Tsv,
 }
 
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
@@ -208,8 +231,9 @@ Examples:
   trivec score \"我喜欢阅读书籍\" \"I enjoy reading books\"
   trivec score --weights 0.4,0.2,0.4 --json \"a query\" \"a document\"
   trivec score --pairs pairs.tsv --json > scores.jsonl
+  trivec score --pairs faq.csv --columns question,answer
 
-A file of pairs has lines A<TAB>B, or JSONL: {\"a\": …, \"b\": …, \"id\": …} or [\"a\", \"b\"].
+A file of pairs has lines A<TAB>B, JSONL or JSON ({\"a\": …, \"b\": …, \"id\": …} or [\"a\", \"b\"]), or is CSV or TSV with a header.
 The verdict is that of the dense cosine. Cosines differ between models: set the thresholds from your own data.";
 
 #[derive(Args, Debug)]
@@ -224,6 +248,15 @@ pub(super) struct ScoreArgs {
     /// File of pairs, - for standard input
     #[arg(long, short, value_name = "FILE", env = "TRIVEC_PAIRS")]
     pub pairs: Option<PathBuf>,
+    /// How --pairs is written; auto goes by the file's name and first line
+    #[arg(long, value_name = "FORM", env = "TRIVEC_INPUT_FORMAT", default_value = "auto")]
+    pub input_format: InputFormat,
+    /// Fields (JSON) or columns (CSV, TSV) that hold the two texts of a pair
+    #[arg(long, value_name = "A,B", env = "TRIVEC_COLUMNS", default_value = "a,b", value_delimiter = ',')]
+    pub columns: Vec<String>,
+    /// Replace what is no text (invalid UTF-8 or UTF-16, halves of characters in JSON, NUL) by U+FFFD instead of refusing it
+    #[arg(long, env = "TRIVEC_LOSSY")]
+    pub lossy: bool,
     #[command(flatten)]
     pub judge: JudgeArgs,
     /// Print JSON
@@ -320,7 +353,7 @@ Examples:
   trivec score --model starter-int4.safetensors \"a text\" \"another\"
 
 The same model, weights and calibration give the same bytes. int8, int4 and bf16 are calibrated on 128 texts that come with the \
-program, unless --calibration names a file of your own (a text a line) or is none. Interrupted, the same command does not measure again \
+program, unless --calibration names a file of your own (lines, JSONL, JSON, CSV or TSV, as for embed) or is none. Interrupted, the same command does not measure again \
 what was measured to the end, nor pack what was packed (it is in .NAME.packing beside the output).";
 
 #[derive(Args, Debug)]
@@ -335,7 +368,7 @@ pub(super) struct PackArgs {
     /// File to write
     #[arg(long, short, value_name = "FILE", env = "TRIVEC_OUTPUT")]
     pub output: PathBuf,
-    /// Texts to calibrate on: bundled, none, or a file with a text a line
+    /// Texts to calibrate on: bundled, none, or a file of texts
     #[arg(long, value_name = "TEXTS", env = "TRIVEC_CALIBRATION", default_value = "bundled")]
     pub calibration: String,
     /// Store the layers that rounding hurts most (it is measured) in the next better format, as far as --budget-mb allows
@@ -416,12 +449,22 @@ pub(super) fn command() -> clap::Command {
         let empty =
             !is_key && arg.get_env().is_some_and(|name| std::env::var_os(name).is_some_and(|value| value.is_empty()));
         let arg = if empty { arg.env(clap::builder::Resettable::Reset) } else { arg };
+        // The help shows what a variable holds, unless that would act on the terminal.
+        let shown = arg.get_env().and_then(std::env::var_os).is_none_or(|value| !is_needed(&value.to_string_lossy()));
+        let arg = if shown { arg } else { arg.hide_env_values(true) };
         match arg.get_action() {
             clap::ArgAction::SetTrue => arg.value_parser(clap::builder::BoolishValueParser::new()),
             _ => arg,
         }
     };
-    Cli::command().mut_args(adapt).mut_subcommands(|subcommand| subcommand.mut_args(adapt))
+    let whole =
+        |command: clap::Command| match command.get_after_help().map(|help| with_whole_examples(&help.to_string())) {
+            Some(help) => command.after_help(help),
+            None => command,
+        };
+    // By its own name, whatever name it was started under.
+    let command = whole(Cli::command().bin_name("trivec")).mut_args(adapt);
+    command.mut_subcommands(|subcommand| whole(subcommand).mut_args(adapt))
 }
 
 /// Parses the arguments of this process.

@@ -8,16 +8,24 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::args::{EmbedArgs, ModelArgs, TextArgs};
+use super::args::{EmbedArgs, InputArgs, ModelArgs, TextArgs};
 use super::cache::warn;
 use super::exit::{Failure, Result};
-use super::input::{self, Content, Lines, Record, Records};
-use super::output::{Writer, same_file};
+use super::input::{self, Content, Reading, Record, Records};
+use super::output::Writer;
+use super::pending::{resolve_output, same_file};
 use crate::cache::{Cache, Identity, Wanted, WhenBehind};
 use crate::{Embedding, EncodeOptions, Error, Model};
 
 /// Bytes of text that are read ahead, whatever the batch size.
 const CHUNK_BYTES: usize = 4 << 20;
+
+impl InputArgs {
+    /// How the input at `path` is read.
+    pub(super) fn reading<'a>(&'a self, path: Option<&'a Path>) -> Reading<'a> {
+        Reading { format: self.input_format, path, lossy: Some(self.lossy), column: self.column.as_deref() }
+    }
+}
 
 impl TextArgs {
     pub(super) fn options(&self) -> EncodeOptions {
@@ -31,6 +39,9 @@ pub(super) fn run(args: &EmbedArgs, model_args: &ModelArgs) -> Result<()> {
         && same_file(input, output)
     {
         return Err(Failure::usage(format!("--output: {} is the input file", output.display())));
+    }
+    if let Some(output) = args.output.as_deref().filter(|path| path.as_os_str() != "-") {
+        resolve_output(output, "--output")?;
     }
     // Opened before the model is loaded: a wrong name is said at once.
     let opened = input.map(input::open).transpose()?;
@@ -52,8 +63,7 @@ pub(super) fn run(args: &EmbedArgs, model_args: &ModelArgs) -> Result<()> {
         }
         Some(opened) => {
             job.progress = Progress::new(&opened, model_args.quiet);
-            let lines = Lines::new(opened.reader, opened.name, Some(args.lossy));
-            let mut records = Records::new(lines, args.input_format, input);
+            let mut records = Records::new(opened.reader, opened.name, args.form.reading(input))?;
             loop {
                 let chunk = read_chunk(&mut records, args.batch_size as usize)?;
                 if chunk.is_empty() {

@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
+use crate::escape::Escaped;
 use crate::hub::{HubError, HubErrorKind};
 use crate::{Error, ErrorKind};
 
@@ -19,7 +20,7 @@ pub(super) const IO: u8 = 5;
 /// Another process holds what is needed.
 pub(super) const BUSY: u8 = 6;
 
-pub(super) type Result<T> = std::result::Result<T, Failure>;
+pub(super) type Result<T, E = Failure> = std::result::Result<T, E>;
 
 /// Why the program ends early.
 #[derive(Debug)]
@@ -76,8 +77,10 @@ impl Failure {
         match self {
             Failure::ClosedPipe => ExitCode::SUCCESS,
             Failure::Message { code, message } => {
+                use io::Write;
                 let error = super::style::ERROR;
-                say!("trivec: {error}error:{error:#} {message}");
+                // As `say!` does it, with a colour. A line that cannot be written is lost.
+                let _ = writeln!(anstream::stderr(), "trivec: {error}error:{error:#} {}", Escaped(message));
                 ExitCode::from(code)
             }
         }

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::args::ModelArgs;
 use super::exit::{Failure, Result};
+use super::pending::check_directory;
 use crate::pack::{ImportOptions, ImportReport, import};
 
 const EXAMPLES: &str = "\
@@ -42,6 +43,7 @@ pub(super) fn run(args: &ImportArgs, model: &ModelArgs) -> Result<()> {
     let Some(source) = args.source.as_ref().or(model.model.as_ref()) else {
         return Err(Failure::usage("no model: give its directory, as in `trivec import path/to/bge-m3 -o DIR`"));
     };
+    check_directory(&args.output)?;
     let bar = (!model.quiet && std::io::stderr().is_terminal()).then(progress_bar);
     let mut progress = |done, total| {
         if let Some(bar) = &bar {

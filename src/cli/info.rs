@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::args::{InfoArgs, ModelArgs};
 use super::exit::{Failure, Result};
+use crate::escape::Escaped;
 use crate::{ModelInfo, instruction_sets};
 
 pub(super) fn run(args: &InfoArgs, model_args: &ModelArgs) -> Result<()> {
@@ -81,5 +82,5 @@ fn write(out: &mut impl Write, info: &ModelInfo, json: bool) -> io::Result<()> {
         ("kernels", format!("{} (this CPU runs {})", info.isa, instruction_sets().join(", "))),
         ("threads", info.threads.to_string()),
     ];
-    rows.iter().try_for_each(|(name, value)| writeln!(out, "{name:<12}{value}"))
+    rows.iter().try_for_each(|(name, value)| writeln!(out, "{name:<12}{}", Escaped(value)))
 }

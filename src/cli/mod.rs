@@ -1,10 +1,10 @@
 //! The command line: one file a subcommand, over the library's public calls.
 
-/// A line on stderr. One that cannot be written is lost: `eprintln!` would end the program over it.
+/// One line on stderr, escaped for the terminal. A line that cannot be written is lost: `eprintln!` would end the program over it.
 macro_rules! say {
     ($($arg:tt)*) => {{
         use std::io::Write as _;
-        let _ = writeln!(anstream::stderr(), $($arg)*);
+        let _ = writeln!(anstream::stderr(), "{}", crate::escape::Escaped(format_args!($($arg)*)));
     }};
 }
 
@@ -24,6 +24,7 @@ mod models;
 mod otel;
 mod output;
 mod pack;
+mod pending;
 mod plot;
 #[cfg(feature = "hub")]
 mod pull;
@@ -36,6 +37,7 @@ mod serve;
 mod stages;
 mod style;
 mod tokens;
+mod usage;
 mod verify;
 
 use std::path::{Path, PathBuf};
@@ -54,10 +56,9 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version go to stdout and are no errors; clap knows which is which.
-            let printed = error.print();
+            let printed = usage::print(error);
             return match printed {
-                _ if error.use_stderr() => ExitCode::from(exit::USAGE),
-                Ok(()) => ExitCode::SUCCESS,
+                Ok(code) => code,
                 Err(e) => exit::Failure::stdout(&e).report(),
             };
         }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::args::ModelArgs;
 use super::exit::{Failure, Result};
 use super::style;
+use crate::escape::Escaped;
 use crate::hub::names::{STARTER, Spec, check_name};
 use crate::hub::{Choice, Record, Store};
 
@@ -139,13 +140,15 @@ fn table(records: &[Record], in_use: Option<&str>) -> String {
     let header = ["  name", "weights", "size", "fidelity", "from"].map(str::to_owned);
     let mut rows = vec![header.to_vec()];
     rows.extend(records.iter().map(|record| {
-        vec![
+        [
             marked(&record.name),
             record.weights.clone(),
             format!("{:.1} MB", record.bytes as f64 / 1e6),
             record.fidelity.map_or("-".to_owned(), |mean| format!("{mean:.5}")),
             format!("{}@{:.12} ({})", record.repository, record.revision, record.hub),
         ]
+        .map(|cell| Escaped(cell).to_string())
+        .to_vec()
     }));
     if cfg!(feature = "starter") {
         let built_in = ["int4", "built in", "-", "a small model for first tries, not BGE-M3"].map(str::to_owned);

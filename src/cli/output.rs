@@ -1,22 +1,23 @@
 //! Where embeddings go: JSONL, npy or safetensors, to standard output or to a file that appears whole or not at all.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tempfile::NamedTempFile;
 
 use super::args::OutputFormat;
 use super::exit::{Failure, Result};
+use super::pending::{Aside, Pending, create_beside, move_into_place, of_system};
 use crate::{Embedding, Modes};
 
 /// The end of the road: standard output, or a temporary file beside the one that it becomes.
 enum Target {
     Stdout(BufWriter<io::Stdout>),
-    File { path: PathBuf, file: BufWriter<NamedTempFile> },
+    File { path: PathBuf, file: BufWriter<Pending> },
 }
 
 /// Whether a path means standard output.
@@ -29,8 +30,16 @@ impl Target {
         let Some(path) = path.filter(|_| !is_stdout(path)) else {
             return Ok(Target::Stdout(BufWriter::new(io::stdout())));
         };
-        let (path, file) = create_beside(path)?;
+        let (path, file) = create_beside(path, "--output")?;
         Ok(Target::File { path, file })
+    }
+
+    /// Where the parts of the output are kept until it is complete.
+    fn aside(&self) -> Aside {
+        match self {
+            Target::Stdout(_) => Aside::of(None),
+            Target::File { path, .. } => Aside::of(Some(path)),
+        }
     }
 
     fn failure(&self, error: &io::Error) -> Failure {
@@ -64,119 +73,22 @@ impl Target {
     }
 }
 
-/// The path of the file to write.
-pub(super) fn resolve_output(path: &Path) -> Result<PathBuf> {
-    if path.is_dir() {
-        return Err(Failure::usage(format!("--output: {} is a directory", path.display())));
-    }
-    // A link is followed, so that the file it names is replaced and not the link. The name that a pipe's link has is no path.
-    if is_special(path) {
-        return Ok(path.to_path_buf());
-    }
-    Ok(std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf()))
-}
-
-/// Whether something other than a file is there: a device, a pipe, a terminal. It is written to, never replaced.
-pub(super) fn is_special(path: &Path) -> bool {
-    std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
-}
-
-/// A temporary file beside `path`, with the path that it is to take; in the directory for such files if `path` is not one itself.
-pub(super) fn create_beside(path: &Path) -> Result<(PathBuf, BufWriter<NamedTempFile>)> {
-    let path = resolve_output(path)?;
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".trivec-").suffix(".tmp");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // As any new file: the umask takes from it what it takes. An existing file keeps its own.
-        let permissions = std::fs::metadata(&path).map(|m| m.permissions());
-        builder.permissions(permissions.unwrap_or_else(|_| std::fs::Permissions::from_mode(0o666)));
-    }
-    let temporary = std::env::temp_dir();
-    let directory = if is_special(&path) { &temporary } else { directory_of(&path) };
-    let file = builder.tempfile_in(directory).map_err(|e| {
-        // Of a directory that is not there, what the system says of it, without the hidden file's name.
-        Failure::io_path(&path, &std::fs::metadata(directory).err().unwrap_or(e))
-    })?;
-    Ok((path, BufWriter::with_capacity(1 << 16, file)))
-}
-
-/// Makes the file visible under its name, after its bytes have reached the disk.
-pub(super) fn move_into_place(path: &Path, file: BufWriter<NamedTempFile>) -> Result<()> {
-    settle(path, file, |_| ())
-}
-
-/// As [`move_into_place`], for a packed model: its pages are let go of, so that whoever maps it first brings them back as huge pages
-/// (those of a file just written are small, and would stay so).
-pub(super) fn move_model_into_place(path: &Path, file: BufWriter<NamedTempFile>) -> Result<()> {
-    settle(path, file, drop_from_cache)
-}
-
-/// Lets go of the pages of a packed model that is on disk.
-pub(super) fn drop_from_cache(file: &File) {
-    #[cfg(target_os = "linux")]
-    {
-        // Advice: a file system that does not take it keeps the pages, and all works as well.
-        let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = file;
-}
-
-fn settle(path: &Path, file: BufWriter<NamedTempFile>, on_disk: impl Fn(&File)) -> Result<()> {
-    let fail = |e: io::Error| Failure::io_path(path, &e);
-    let mut file = file.into_inner().map_err(|e| fail(e.into_error()))?;
-    if is_special(path) {
-        let mut to = OpenOptions::new().write(true).open(path).map_err(fail)?;
-        file.rewind().map_err(fail)?;
-        return match io::copy(&mut file, &mut to) {
-            // A reader that has seen enough, as on standard output.
-            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            copied => copied.map(|_| ()).map_err(fail),
-        };
-    }
-    file.as_file().sync_all().map_err(fail)?;
-    on_disk(file.as_file());
-    file.persist(path).map_err(|e| fail(e.error))?;
-    Ok(())
-}
-
-fn directory_of(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Whether both paths are the same file, whatever they are called.
-pub(super) fn same_file(a: &Path, b: &Path) -> bool {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt;
-        match (std::fs::metadata(a), std::fs::metadata(b)) {
-            (Ok(a), Ok(b)) => a.is_file() && (a.dev(), a.ino()) == (b.dev(), b.ino()),
-            _ => false,
-        }
-    }
-    #[cfg(not(unix))]
-    {
-        matches!((std::fs::canonicalize(a), std::fs::canonicalize(b)), (Ok(a), Ok(b)) if a == b)
-    }
-}
-
-/// Bytes put aside until it is known how many there are, in a file without a name.
+/// Bytes put aside until it is known how many there are, in a file without a name: it is gone when the program ends, however it ends.
 struct Spool {
     file: BufWriter<File>,
     bytes: u64,
+    aside: Rc<Aside>,
 }
 
 impl Spool {
-    fn new() -> Result<Spool> {
-        let file = tempfile::tempfile().map_err(|e| Failure::io(std::env::temp_dir().display(), &e))?;
-        Ok(Spool { file: BufWriter::with_capacity(1 << 16, file), bytes: 0 })
+    fn new(aside: &Rc<Aside>) -> Result<Spool> {
+        let file = tempfile::tempfile_in(&aside.directory).map_err(|e| aside.failure(&of_system(e)))?;
+        Ok(Spool { file: BufWriter::with_capacity(1 << 16, file), bytes: 0, aside: Rc::clone(aside) })
     }
 
     fn push(&mut self, bytes: &[u8]) -> Result<()> {
         self.bytes += bytes.len() as u64;
-        self.file.write_all(bytes).map_err(|e| Failure::io("temporary file", &e))
+        self.file.write_all(bytes).map_err(|e| self.aside.failure(&e))
     }
 
     fn push_floats(&mut self, values: &[f32]) -> Result<()> {
@@ -184,7 +96,7 @@ impl Spool {
     }
 
     fn drain_into(self, target: &mut Target) -> Result<()> {
-        let fail = |e: io::Error| Failure::io("temporary file", &e);
+        let fail = |e: io::Error| self.aside.failure(&e);
         let mut file = self.file.into_inner().map_err(|e| fail(e.into_error()))?;
         file.seek(SeekFrom::Start(0)).map_err(fail)?;
         let mut buffer = vec![0; 1 << 16];
@@ -226,8 +138,8 @@ struct Ragged {
 }
 
 impl Ragged {
-    fn new() -> Result<Ragged> {
-        let mut indptr = Spool::new()?;
+    fn new(aside: &Rc<Aside>) -> Result<Ragged> {
+        let mut indptr = Spool::new(aside)?;
         indptr.push(&0i64.to_le_bytes())?;
         Ok(Ragged { indptr, rows: 0 })
     }
@@ -275,23 +187,26 @@ impl Writer {
         if format != OutputFormat::Jsonl && is_stdout(path) && io::stdout().is_terminal() {
             return Err(Failure::usage("binary output does not go to a terminal: give --output FILE or a pipe"));
         }
+        if format == OutputFormat::Npy && modes != Modes::DENSE {
+            return Err(Failure::usage(format!(
+                "--format npy holds dense vectors alone, found --modes {modes}: use safetensors"
+            )));
+        }
+        let target = Target::open(path)?;
+        let aside = Rc::new(target.aside());
+        let spool = || Spool::new(&aside);
         let form = match format {
             OutputFormat::Jsonl => Form::Jsonl,
-            OutputFormat::Npy if modes != Modes::DENSE => {
-                return Err(Failure::usage(format!(
-                    "--format npy holds dense vectors alone, found --modes {modes}: use safetensors"
-                )));
-            }
-            OutputFormat::Npy => Form::Npy(Spool::new()?),
+            OutputFormat::Npy => Form::Npy(spool()?),
             OutputFormat::Safetensors => Form::Safetensors(Box::new(Columns {
-                tokens: Spool::new()?,
-                truncated: Spool::new()?,
-                dense: modes.dense.then(Spool::new).transpose()?,
-                sparse: if modes.sparse { Some((Ragged::new()?, Spool::new()?, Spool::new()?)) } else { None },
-                colbert: if modes.colbert { Some((Ragged::new()?, Spool::new()?)) } else { None },
+                tokens: spool()?,
+                truncated: spool()?,
+                dense: modes.dense.then(spool).transpose()?,
+                sparse: if modes.sparse { Some((Ragged::new(&aside)?, spool()?, spool()?)) } else { None },
+                colbert: if modes.colbert { Some((Ragged::new(&aside)?, spool()?)) } else { None },
             })),
         };
-        Ok(Writer { target: Target::open(path)?, form, records: 0, dense_dim, colbert_dim })
+        Ok(Writer { target, form, records: 0, dense_dim, colbert_dim })
     }
 
     pub(super) fn push(&mut self, id: Option<&RawValue>, embedding: &Embedding) -> Result<()> {

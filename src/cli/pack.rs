@@ -10,7 +10,8 @@ use sha2::{Digest, Sha256};
 use super::Chosen;
 use super::args::{ModelArgs, PackArgs};
 use super::exit::{Failure, Result};
-use super::output::same_file;
+use super::input::read_texts;
+use super::pending::{check_directory, same_file};
 use super::stages::{self, Watcher};
 use super::style::counted;
 use crate::pack::{Calibration, PackOptions, PackReport, Stage};
@@ -35,6 +36,7 @@ pub(super) fn run(args: &PackArgs, model_args: &ModelArgs) -> Result<()> {
     if args.output.as_os_str() == "-" {
         return Err(Failure::usage("--output: a packed model is a file, not standard output"));
     }
+    check_directory(&args.output)?;
     let options = super::options(model_args);
     let model = match source {
         Some(path) => Model::load_with(path, &options)?,
@@ -156,19 +158,6 @@ fn budget(mb: f64) -> Result<u64> {
     } else {
         Err(Failure::usage(format!("--budget-mb: found {mb}, expected a number above 0")))
     }
-}
-
-/// The texts of a file, one a line; empty lines are left out.
-pub(super) fn read_texts(path: &Path) -> Result<Vec<String>> {
-    let text = std::fs::read(path).map_err(|e| Failure::io_path(path, &e))?;
-    let text = String::from_utf8(text).map_err(|e| {
-        Failure::input(format!("{}: not UTF-8 at byte {}", path.display(), e.utf8_error().valid_up_to()))
-    })?;
-    let texts: Vec<String> = text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
-    if texts.is_empty() {
-        return Err(Failure::input(format!("{}: no text in it", path.display())));
-    }
-    Ok(texts)
 }
 
 /// SHA-256 over the model's weight files, PyTorch's included, in the order of their names.

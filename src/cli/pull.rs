@@ -14,6 +14,7 @@ use super::exit::{self, Failure, Result};
 use super::pack::Bar;
 use super::pull_progress::Show;
 use super::stages;
+use crate::escape::Escaped;
 use crate::hub::names::{KNOWN, Spec, UNSUPPORTED};
 use crate::hub::{FetchOptions, Fetched, Hub, Patience, Progress, Record, Store, endpoint_is_loopback, fetch};
 use crate::pack::PackOptions;
@@ -169,7 +170,7 @@ pub(super) fn run(args: &PullArgs, model_args: &ModelArgs) -> Result<()> {
     } else {
         format!("the downloaded files ({:.1} MB) are removed", fetched.bytes as f64 / 1e6)
     });
-    print(&format!("fidelity to the source\n{}\n{}", packed.table, summary(&record)))
+    print(&format!("fidelity to the source\n{}\n{}", packed.table, Escaped(summary(&record))))
 }
 
 fn directory_name(path: &Path) -> String {
@@ -257,7 +258,7 @@ impl Packed {
         let verification = serde_json::to_value(&report).map_err(Failure::usage)?;
         if !failures.is_empty() {
             let message = format!(
-                "the packed model is not faithful enough and is not installed: {}\nkept are the packed model, {}, and the \
+                "the packed model is not faithful enough and is not installed: {}. Kept are the packed model, {}, and the \
                  downloaded files, {}; `trivec models rm {}` removes them",
                 failures.join("; "),
                 path.display(),
@@ -303,7 +304,7 @@ fn already(store: &Store, record: &Record, json: bool) -> Result<()> {
     if json {
         return print(&json_line(store, record, true));
     }
-    print(&format!("{} is installed already; --force fetches it again", summary(record)))
+    print(&format!("{} is installed already; --force fetches it again", Escaped(summary(record))))
 }
 
 fn summary(record: &Record) -> String {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::escape::Escaped;
 use crate::hub::Progress;
 
 /// A line is printed each time that much more of a file is there, where there is no terminal.
@@ -82,7 +83,7 @@ impl Progress for Show {
             if let Ok(style) = ProgressStyle::with_template(template) {
                 bar.set_style(style.progress_chars("=> "));
             }
-            bar.set_message(path.to_owned());
+            bar.set_message(Escaped(path).to_string());
             Some(bar)
         });
         if let Some(bar) = &bar {

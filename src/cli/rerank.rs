@@ -7,10 +7,10 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::args::{InputFormat, ModelArgs, Special};
+use super::args::{InputArgs, ModelArgs, Special};
 use super::embed::{Progress, read_chunk};
 use super::exit::{Failure, MODEL, Result};
-use super::input::{self, Content, Lines, Records};
+use super::input::{self, Content, Records};
 use super::score::excerpt;
 use super::style;
 use crate::{ErrorKind, Model, RerankOptions, Reranked};
@@ -28,7 +28,7 @@ Examples:
   trivec rerank \"what is a panda?\" --input candidates.txt --top 5
   cat hits.jsonl | trivec rerank \"what is a panda?\" --json | jq -r .id
 
-Input is lines (each a document, empty ones too) or JSONL: {\"id\": …, \"text\": …}. The output is sorted, best first; an index counts \
+Input is lines (each a document, empty ones too), JSONL or JSON ({\"id\": …, \"text\": …}), CSV or TSV with a header. The output is sorted, best first; an index counts \
 documents from 0. The model is a reranker: a directory or packed file of XLMRobertaForSequenceClassification with one label.";
 
 #[derive(Args, Debug)]
@@ -43,12 +43,8 @@ pub(super) struct RerankArgs {
     /// File of documents, - for standard input [default: standard input]
     #[arg(long, short, value_name = "FILE", env = "TRIVEC_INPUT")]
     pub input: Option<PathBuf>,
-    /// How the input is written; auto goes by the file's name and first line
-    #[arg(long, value_name = "FORM", env = "TRIVEC_INPUT_FORMAT", default_value = "auto")]
-    pub input_format: InputFormat,
-    /// Replace invalid UTF-8 instead of refusing it
-    #[arg(long, env = "TRIVEC_LOSSY")]
-    pub lossy: bool,
+    #[command(flatten)]
+    pub form: InputArgs,
     /// How many of the best to print [default: all]
     #[arg(long, value_name = "N", env = "TRIVEC_TOP", value_parser = clap::value_parser!(u32).range(1..))]
     pub top: Option<u32>,
@@ -126,8 +122,7 @@ fn score_input(
     quiet: bool,
 ) -> Result<Vec<Scored>> {
     let mut progress = Progress::new(&opened, quiet);
-    let lines = Lines::new(opened.reader, opened.name, Some(args.lossy));
-    let mut records = Records::new(lines, args.input_format, args.input.as_deref());
+    let mut records = Records::new(opened.reader, opened.name, args.form.reading(args.input.as_deref()))?;
     let mut all = Vec::new();
     loop {
         let chunk = read_chunk(&mut records, CHUNK)?;

@@ -2,12 +2,13 @@
 
 use std::io::{self, BufRead, Write};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::args::{JudgeArgs, ModelArgs, ScoreArgs};
 use super::exit::{Failure, Result};
-use super::input::{self, Lines, json_error};
+use super::input::pairs::{Pair, Pairs};
+use super::input::{self, Reading};
 use super::style;
 use crate::similarity::{ScoreWeights, Scores, Thresholds, Verdict, score};
 use crate::{EncodeOptions, Model};
@@ -99,6 +100,9 @@ impl<'a> JsonScores<'a> {
 
 pub(super) fn run(args: &ScoreArgs, model_args: &ModelArgs) -> Result<()> {
     let judge = Judge::new(&args.judge)?;
+    let [column_a, column_b] = &args.columns[..] else {
+        return Err(Failure::usage(format!("--columns: expected two names, found {}", args.columns.len())));
+    };
     match (&args.a, &args.b, &args.pairs) {
         (Some(a), Some(b), None) => {
             let model = super::load(model_args)?;
@@ -108,8 +112,10 @@ pub(super) fn run(args: &ScoreArgs, model_args: &ModelArgs) -> Result<()> {
         (None, None, Some(path)) => {
             let opened = input::open(path)?;
             let model = super::load(model_args)?;
-            let lines = Lines::new(opened.reader, opened.name.clone(), None);
-            run_pairs(lines, &opened.name, &model, args, &judge)
+            let reading =
+                Reading { format: args.input_format, path: Some(path), lossy: Some(args.lossy), column: None };
+            let pairs = Pairs::new(opened.reader, opened.name, reading, [column_a, column_b])?;
+            run_pairs(pairs, &model, args, &judge)
         }
         (None, None, None) => {
             Err(Failure::usage("nothing to score: give two texts or --pairs FILE (see trivec score --help)"))
@@ -167,55 +173,15 @@ pub(super) fn why_not_available(scores: &Scores) -> Option<&'static str> {
     }
 }
 
-/// A pair of a file.
-struct Pair {
-    id: Option<Box<RawValue>>,
-    a: String,
-    b: String,
-}
-
-#[derive(Deserialize)]
-struct JsonPair {
-    id: Option<Box<RawValue>>,
-    a: String,
-    b: String,
-}
-
-/// A line as a pair: a JSON object, a JSON list of two, or two texts with a tab between them.
-fn parse_pair(line: &str) -> std::result::Result<Pair, String> {
-    let json = |e: serde_json::Error| format!("not a JSON pair: {}", json_error(&e));
-    match line.trim_start().chars().next() {
-        Some('{') => serde_json::from_str(line).map(|JsonPair { id, a, b }| Pair { id, a, b }).map_err(json),
-        Some('[') if !line.contains('\t') => {
-            serde_json::from_str(line).map(|(a, b)| Pair { id: None, a, b }).map_err(json)
-        }
-        _ => match line.split('\t').collect::<Vec<_>>()[..] {
-            [a, b] => Ok(Pair { id: None, a: a.to_owned(), b: b.to_owned() }),
-            ref fields => Err(format!(
-                "expected two texts with a tab between them, found {}",
-                style::counted(fields.len(), "field")
-            )),
-        },
-    }
-}
-
-fn run_pairs<R: BufRead>(
-    mut lines: Lines<R>,
-    name: &str,
-    model: &Model,
-    args: &ScoreArgs,
-    judge: &Judge,
-) -> Result<()> {
+fn run_pairs<R: BufRead>(mut input: Pairs<R>, model: &Model, args: &ScoreArgs, judge: &Judge) -> Result<()> {
     let options = args.text.options();
     let mut out = anstream::stdout().lock();
     let mut index = 0;
     loop {
         let mut pairs = Vec::new();
         while pairs.len() < CHUNK {
-            let Some((number, line)) = lines.next()? else { break };
-            if !line.trim().is_empty() {
-                pairs.push(parse_pair(&line).map_err(|what| Failure::input(format!("{name}: line {number}: {what}")))?);
-            }
+            let Some(pair) = input.next()? else { break };
+            pairs.push(pair);
         }
         if pairs.is_empty() {
             return out.flush().map_err(|e| Failure::stdout(&e));
@@ -309,17 +275,5 @@ mod tests {
         // Exactly on a bound: the two-digit text is on the same side.
         assert_eq!(judge().verdict(0.85).0, Verdict::Related);
         assert_eq!(judge().verdict(f32::NAN).0, Verdict::Unclear);
-    }
-
-    #[test]
-    fn pairs_come_in_three_forms() {
-        for line in ["x y\tz", "{\"a\":\"x y\",\"b\":\"z\",\"more\":1}", "[\"x y\", \"z\"]"] {
-            let pair = parse_pair(line).unwrap();
-            assert_eq!((pair.a.as_str(), pair.b.as_str()), ("x y", "z"), "{line}");
-        }
-        assert_eq!(parse_pair("[draft]\tz").unwrap().a, "[draft]");
-        for line in ["x", "x\ty\tz", "{\"a\":\"x\"}", "[\"x\"]", "[1,2]"] {
-            assert!(parse_pair(line).is_err(), "{line}");
-        }
     }
 }

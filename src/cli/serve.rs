@@ -8,10 +8,13 @@ use std::time::Duration;
 use axum::http::HeaderValue;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
+use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 
 use super::args::ModelArgs;
 use super::cache::ByteSize;
 use super::exit::{Failure, Result};
+use crate::escape::Escaped;
 use crate::server::{Limits, Options, Server, Signal, Timeouts, runtime};
 
 const EXAMPLES: &str = "\
@@ -426,8 +429,24 @@ fn log(format: LogFormat, level: tracing::Level) {
     // Set once a process; a second call (in a test) keeps the first.
     let _ = match format {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        LogFormat::Text => {
+            let fields = debug_fn(write_field).delimited(" ");
+            builder.with_ansi(std::io::stderr().is_terminal()).fmt_fields(fields).try_init()
+        }
     };
+}
+
+/// A field of a line of text: what requests, files and hubs send is escaped for the terminal.
+fn write_field(
+    writer: &mut Writer<'_>,
+    field: &tracing::field::Field,
+    value: &dyn std::fmt::Debug,
+) -> std::fmt::Result {
+    let value = Escaped(format_args!("{value:?}"));
+    match field.name() {
+        "message" => write!(writer, "{value}"),
+        name => write!(writer, "{name}={value}"),
+    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::exit::{Failure, Result};
-use super::output::{drop_from_cache, is_special, resolve_output};
+use super::pending::{drop_from_cache, is_special, resolve_output};
 use crate::Model;
 use crate::pack::{Calibration, PackOptions, PackReport, Plan, Stage, Writing};
 
@@ -44,7 +44,7 @@ struct Key<'a> {
 
 /// Packs `model` to `path`, going on where an interrupted call with the same model and options stopped.
 pub(super) fn pack(model: &Model, options: &PackOptions, path: &Path, watcher: &dyn Watcher) -> Result<PackReport> {
-    let target = resolve_output(path)?;
+    let target = resolve_output(path, "--output")?;
     if is_special(&target) {
         return Err(Failure::usage(format!("--output: {} is not a file, and a packed model is one", target.display())));
     }

@@ -3,6 +3,7 @@
 use anstyle::{AnsiColor, Style};
 use unicode_width::UnicodeWidthStr;
 
+use crate::escape::Escaped;
 use crate::similarity::Verdict;
 
 pub(super) const ERROR: Style = AnsiColor::Red.on_default().bold();
@@ -29,24 +30,12 @@ pub(super) fn pad(text: &str, columns: usize) -> String {
     format!("{text}{}", " ".repeat(columns.saturating_sub(width(text))))
 }
 
-/// A piece as people read it: without the mark of a word's start, control characters escaped, and right-to-left script isolated, so
-/// that it does not turn the rest of its line around.
+/// A piece as people read it: without the mark of a word's start, escaped for the terminal, and right-to-left script isolated, so that it
+/// does not turn the rest of its line around.
 pub(super) fn readable(piece: &str) -> String {
     let body = piece.strip_prefix('▁').filter(|body| !body.is_empty()).unwrap_or(piece);
-    let mut text = String::new();
-    for c in body.chars() {
-        // Format characters (bidi marks, joiners) have no width and act on their neighbours: escaped like controls.
-        if c.is_control() || width(c.encode_utf8(&mut [0; 4])) == 0 && !c.is_alphanumeric() && is_format(c) {
-            text.extend(c.escape_unicode());
-        } else {
-            text.push(c);
-        }
-    }
+    let text = Escaped(body).to_string();
     if text.chars().any(is_right_to_left) { format!("\u{2068}{text}\u{2069}") } else { text }
-}
-
-fn is_format(c: char) -> bool {
-    matches!(u32::from(c), 0xad | 0x600..=0x605 | 0x61c | 0x200b..=0x200f | 0x202a..=0x202e | 0x2060..=0x206f | 0xfeff)
 }
 
 /// Hebrew, Arabic and the scripts beside them.

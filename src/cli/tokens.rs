@@ -1,13 +1,15 @@
 //! `trivec tokens`: what a text becomes before the model sees it.
 
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
 
 use super::args::{ModelArgs, TokensArgs};
 use super::exit::{Failure, Result};
+use super::input::whole_text;
 use super::style::DIM;
 use crate::Tokens;
+use crate::escape::Escaped;
 
 pub(super) fn run(args: &TokensArgs, model_args: &ModelArgs) -> Result<()> {
     let text = match &args.text {
@@ -23,10 +25,7 @@ pub(super) fn run(args: &TokensArgs, model_args: &ModelArgs) -> Result<()> {
 
 /// All of standard input, without the end of its last line.
 fn read_stdin() -> Result<String> {
-    let mut bytes = Vec::new();
-    io::stdin().lock().read_to_end(&mut bytes).map_err(|e| Failure::io("standard input", &e))?;
-    let mut text = String::from_utf8(bytes)
-        .map_err(|e| Failure::input(format!("standard input: byte {}: invalid UTF-8", e.utf8_error().valid_up_to())))?;
+    let mut text = whole_text(io::stdin().lock(), "standard input")?;
     if text.ends_with('\n') {
         text.pop();
     }
@@ -53,12 +52,7 @@ fn write(out: &mut impl Write, tokens: &Tokens, json: bool) -> io::Result<()> {
     }
     for (index, token) in tokens.tokens.iter().enumerate() {
         // Escaped, but with its ▁: here the piece itself is what is looked at.
-        let piece: String = token
-            .piece
-            .chars()
-            .map(|c| if c.is_control() { c.escape_unicode().to_string() } else { c.to_string() })
-            .collect();
-        writeln!(out, "{DIM}{index:>5}{DIM:#}  {:>6}  {piece}", token.id)?;
+        writeln!(out, "{DIM}{index:>5}{DIM:#}  {:>6}  {}", token.id, Escaped(&token.piece))?;
     }
     if tokens.truncated {
         writeln!(out, "{DIM}cut: the text has more tokens{DIM:#}")?;

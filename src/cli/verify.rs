@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use tempfile::NamedTempFile;
 
 use super::args::ModelArgs;
 use super::exit::{Failure, Result};
-use super::output::{create_beside, move_into_place};
-use super::pack::read_texts;
+use super::input::read_texts;
+use super::pending::{Pending, create_beside, move_into_place};
 use super::plot;
+use crate::escape::Escaped;
 use crate::pack::verify::{Promise, VerifyReport, bundled_texts, verify};
 
 const EXAMPLES: &str = "\
@@ -48,6 +48,8 @@ pub(super) struct VerifyArgs {
 }
 
 pub(super) fn run(args: &VerifyArgs, model_args: &ModelArgs) -> Result<()> {
+    // Before anything is loaded: a place that cannot be written to is told at once.
+    let plot = args.plot.as_deref().map(|path| create_beside(path, "--plot")).transpose()?;
     let texts = match &args.texts {
         Some(path) => read_texts(path)?,
         None => bundled_texts(),
@@ -62,8 +64,6 @@ pub(super) fn run(args: &VerifyArgs, model_args: &ModelArgs) -> Result<()> {
             return Err(Failure::usage(what));
         }
     };
-    // Before anything is measured: a place that cannot be written to is told at once.
-    let mut plot = args.plot.as_deref().map(create_beside).transpose()?;
     let bar = bar(model_args.quiet);
     let report = verify(&reference, &candidate, &texts, &|done, total| {
         bar.set_length(total as u64);
@@ -71,7 +71,7 @@ pub(super) fn run(args: &VerifyArgs, model_args: &ModelArgs) -> Result<()> {
     });
     bar.finish_and_clear();
     let report = report?;
-    if let (Some(path), Some((target, file))) = (&args.plot, plot.take()) {
+    if let (Some(path), Some((target, file))) = (&args.plot, plot) {
         write_plot(path, target, file, &report)?;
     }
     let failures = failures(&report);
@@ -112,8 +112,9 @@ pub(super) fn bar(quiet: bool) -> ProgressBar {
     bar
 }
 
-fn write_plot(path: &Path, target: PathBuf, mut file: BufWriter<NamedTempFile>, report: &VerifyReport) -> Result<()> {
-    let title = format!("{} against {}: cosines of {} dense vectors", report.candidate, report.reference, report.texts);
+fn write_plot(path: &Path, target: PathBuf, mut file: BufWriter<Pending>, report: &VerifyReport) -> Result<()> {
+    let (candidate, reference) = (Escaped(&report.candidate), Escaped(&report.reference));
+    let title = format!("{candidate} against {reference}: cosines of {} dense vectors", report.texts);
     let svg = plot::histogram(&title, &report.dense_cosines)
         .map_err(|what| Failure::io(path.display(), &std::io::Error::other(what)))?;
     file.write_all(svg.as_bytes()).map_err(|e| Failure::io_path(path, &e))?;

@@ -82,7 +82,7 @@ pub(crate) fn fetch(
     let mut message = failures.iter().map(|error| error.message.as_str()).collect::<Vec<_>>().join("; ");
     if !offline() {
         message.push_str(
-            "\nnothing that was fetched is lost: run the same command again. Where huggingface.co cannot be reached, a mirror may \
+            ". Nothing that was fetched is lost: run the same command again. Where huggingface.co cannot be reached, a mirror may \
              be: set HF_ENDPOINT=https://hf-mirror.com, or give --from modelscope",
         );
     }

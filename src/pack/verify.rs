@@ -13,6 +13,7 @@ use super::statistics::{self, Cosines};
 use crate::embedding::{Embedding, LexicalWeights, Modes};
 use crate::engine::{EncodeOptions, Model};
 use crate::error::{Error, Result};
+use crate::escape::Escaped;
 use crate::weights::WeightFormat;
 
 /// The texts that models are compared over unless others are given: 300 in some 80 languages, written for this project; nothing was fitted
@@ -280,7 +281,8 @@ fn at_most(what: &str, found: f64, most: f64) -> Option<String> {
 impl fmt::Display for VerifyReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let texts = if self.texts == 1 { "text" } else { "texts" };
-        writeln!(f, "{} ({}) against {}, {} {texts}", self.candidate, self.weights, self.reference, self.texts)?;
+        let (candidate, reference) = (Escaped(&self.candidate), Escaped(&self.reference));
+        writeln!(f, "{candidate} ({}) against {reference}, {} {texts}", self.weights, self.texts)?;
         writeln!(f, "  {:<24}{:>10}{:>10}{:>10}", "cosine", "mean", "p5", "min")?;
         let row = |f: &mut fmt::Formatter<'_>, name: &str, c: &Cosines| {
             writeln!(f, "  {name:<24}{:>10.6}{:>10.6}{:>10.6}", c.mean, c.p5, c.min)

@@ -8,18 +8,21 @@ mod machine;
 mod shapes;
 mod worker;
 
+use std::cell::OnceCell;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde::Serialize;
+use tempfile::TempDir;
 
 use self::machine::Machine;
 use self::shapes::{Measured, Shape};
 use super::args::{BenchArgs, DEFAULT_SHAPES, ModelArgs};
 use super::exit::{Failure, Result};
-use super::output::{create_beside, move_into_place, move_model_into_place};
+use super::pending::{check_directory, create_beside, move_into_place, move_model_into_place, of_system};
 use super::style::counted;
+use crate::escape::Escaped;
 use crate::pack::{PackOptions, synthetic};
 use crate::parallel::Team;
 use crate::{Model, WeightFormat};
@@ -57,11 +60,9 @@ pub(super) fn run(args: &BenchArgs, model_args: &ModelArgs) -> Result<()> {
     if !(args.seconds >= 0.0 && args.seconds <= 3600.0) {
         return Err(Failure::usage(format!("--seconds: found {}, expected 0 to 3600", args.seconds)));
     }
-    // A model that is made for this run lives in a file, as any model: what is not touched takes no memory.
-    let directory = tempfile::Builder::new().prefix("trivec-bench-").tempdir();
-    let directory = directory.map_err(|e| Failure::io("temporary directory", &e))?;
+    let scratch = Scratch::default();
     let mut shapes = shapes;
-    let made = make_model(args, model_args, &team()?, directory.path(), &mut |model| fit(&mut shapes, args, model))?;
+    let made = make_model(args, model_args, &team()?, &scratch, &mut |model| fit(&mut shapes, args, model))?;
     let asked = match made {
         None if model_args.model.is_none() => super::installed(model_args)?,
         None => asked_path(model_args)?,
@@ -140,12 +141,33 @@ fn asked_path(model_args: &ModelArgs) -> Result<Option<PathBuf>> {
     })
 }
 
+/// A directory for a model that is made for this run: it lives in a file, as any model, so that what is not touched takes no memory. The
+/// directory is made when it is needed, and removed at the end.
+#[derive(Default)]
+struct Scratch(OnceCell<TempDir>);
+
+impl Scratch {
+    fn file(&self, name: &str) -> Result<PathBuf> {
+        if let Some(directory) = self.0.get() {
+            return Ok(directory.path().join(name));
+        }
+        let made = tempfile::Builder::new().prefix("trivec-bench-").tempdir();
+        let made = made.map_err(|e| {
+            let e = of_system(e);
+            let what = "a directory for the model that is made for this run";
+            let advice = std::io::Error::new(e.kind(), format!("{e}; set TMPDIR to a directory with room for it"));
+            Failure::io(format!("{}: {what}", std::env::temp_dir().display()), &advice)
+        })?;
+        Ok(self.0.get_or_init(|| made).path().join(name))
+    }
+}
+
 /// Packs what is to be measured, if it is not a packed file already; returns where it is. `check` sees a model before it is packed.
 fn make_model(
     args: &BenchArgs,
     model_args: &ModelArgs,
     team: &Team,
-    directory: &Path,
+    scratch: &Scratch,
     check: &mut dyn FnMut(&Model) -> Result<()>,
 ) -> Result<Option<PathBuf>> {
     let note = |what: String| {
@@ -155,7 +177,10 @@ fn make_model(
     };
     if args.synthetic.is_some() {
         let format = args.weights.unwrap_or(WeightFormat::Int8);
-        let path = args.path.clone().unwrap_or_else(|| directory.join("synthetic.safetensors"));
+        let path = match &args.path {
+            Some(path) => path.clone(),
+            None => scratch.file("synthetic.safetensors")?,
+        };
         if path.is_file() {
             let model = Model::load_with(&path, &super::options(model_args))?;
             let is_wanted = model.packed_source() == Some(synthetic::SOURCE)
@@ -174,7 +199,7 @@ fn make_model(
             return Ok(Some(path));
         }
         note(format!("making a synthetic model of BGE-M3's shape in {}", format.name()));
-        let (target, mut out) = create_beside(&path)?;
+        let (target, mut out) = create_beside(&path, "--path")?;
         synthetic::write_packed(format, team, &path, &mut out)?;
         move_model_into_place(&target, out)?;
         return Ok(Some(path));
@@ -192,7 +217,7 @@ fn make_model(
                 }
             };
             check(&model)?;
-            let path = directory.join("packed.safetensors");
+            let path = scratch.file("packed.safetensors")?;
             note(format!("packing {} in {}", model.info().name, format.name()));
             super::stages::pack(&model, &PackOptions::new(format), &path, &super::pack::Silent)?;
             Ok(Some(path))
@@ -204,9 +229,10 @@ fn make_model(
 
 /// Writes the synthetic model as a checkpoint.
 fn export(directory: &Path, team: &Team, quiet: bool) -> Result<()> {
+    check_directory(directory)?;
     std::fs::create_dir_all(directory).map_err(|e| Failure::io_path(directory, &e))?;
     let path = directory.join("model.safetensors");
-    let (target, mut out) = create_beside(&path)?;
+    let (target, mut out) = create_beside(&path, "--export")?;
     let bytes = synthetic::write_checkpoint(team, &path, &mut out)?;
     move_into_place(&target, out)?;
     let config = directory.join("config.json");
@@ -221,7 +247,7 @@ impl Report {
     fn table(&self) -> String {
         let m = &self.machine;
         let mut lines = vec![
-            format!("{}, {}, {}, {} weights", m.cpu, m.isa, counted(m.threads, "thread"), self.weights),
+            format!("{}, {}, {}, {} weights", Escaped(&m.cpu), m.isa, counted(m.threads, "thread"), self.weights),
             format!(
                 "limits: memory {:.1} GB/s, int8 {:.0} GOP/s, bf16 {:.0} GFLOP/s, f32 {:.0} GFLOP/s",
                 m.read_gb_s, m.int8_gop_s, m.bf16_gflop_s, m.f32_gflop_s

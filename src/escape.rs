@@ -1,0 +1,137 @@
+//! Untrusted text on a terminal. Whoever wrote a file, a path or a request must not be able to move the cursor, set the window's title,
+//! or hide and reorder what the program prints.
+#![cfg_attr(not(feature = "cli"), allow(dead_code))]
+
+use std::fmt::{self, Display, Write};
+
+/// Shows a value with every character escaped that acts on a terminal instead of standing in it: controls, line ends included, format
+/// characters (bidi controls, joiners, tags), and characters that nobody can see.
+pub(crate) struct Escaped<T>(pub T);
+
+impl<T: Display> Display for Escaped<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(Escaping(f), "{}", self.0)
+    }
+}
+
+/// Escapes what is written through it.
+pub(crate) struct Escaping<W>(pub W);
+
+impl<W: Write> Write for Escaping<W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        // Nearly always all of it is harmless, and goes through in one piece.
+        let mut rest = text;
+        while let Some((at, c)) = rest.char_indices().find(|(_, c)| is_active(*c)) {
+            self.0.write_str(&rest[..at])?;
+            match c {
+                '\n' => self.0.write_str("\\n")?,
+                '\r' => self.0.write_str("\\r")?,
+                '\t' => self.0.write_str("\\t")?,
+                _ => write!(self.0, "{}", c.escape_unicode())?,
+            }
+            rest = &rest[at + c.len_utf8()..];
+        }
+        self.0.write_str(rest)
+    }
+}
+
+/// Whether any character of `text` would be escaped.
+pub(crate) fn is_needed(text: &str) -> bool {
+    text.chars().any(is_active)
+}
+
+/// Whether a character is escaped: all that are not for reading. Spaces of any width and combining marks stay.
+pub(crate) fn is_active(c: char) -> bool {
+    if c.is_ascii() || c.is_control() {
+        return c.is_control();
+    }
+    if c.is_whitespace() {
+        return matches!(c, '\u{2028}' | '\u{2029}');
+    }
+    is_invisible(c) || is_unprintable(c)
+}
+
+/// Letters and marks that show nothing: fillers, and selectors of variants that no font has. The ones that choose between text and
+/// emoji (U+FE0F) stay.
+fn is_invisible(c: char) -> bool {
+    let invisible =
+        [0x34f..=0x34f, 0x115f..=0x1160, 0x17b4..=0x17b5, 0x180b..=0x180f, 0x3164..=0x3164, 0xffa0..=0xffa0];
+    invisible.iter().any(|range| range.contains(&u32::from(c))) || (0xe0100..=0xe01ef).contains(&u32::from(c))
+}
+
+/// Format characters, private ones and those that are not assigned, by the table in the standard library. After another character, since
+/// combining marks count as unprintable only at the beginning of a text.
+fn is_unprintable(c: char) -> bool {
+    let mut bytes = *b"a\0\0\0\0";
+    let length = c.encode_utf8(&mut bytes[1..]).len();
+    let text = std::str::from_utf8(&bytes[..=length]).unwrap_or_default();
+    text.escape_debug().nth(1) == Some('\\')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_acts_on_a_terminal_is_escaped() {
+        for (text, shown) in [
+            ("\u{1b}]0;title\u{7}", "\\u{1b}]0;title\\u{7}"),
+            ("a\nb\r\tc", "a\\nb\\r\\tc"),
+            ("\u{7f}\u{85}\u{9b}31m", "\\u{7f}\\u{85}\\u{9b}31m"),
+            ("\u{2028}\u{2029}", "\\u{2028}\\u{2029}"),
+            ("\u{3164}\u{115f}\u{e0100}", "\\u{3164}\\u{115f}\\u{e0100}"),
+            ("\u{e000}\u{378}\u{10fffe}", "\\u{e000}\\u{378}\\u{10fffe}"),
+        ] {
+            assert_eq!(Escaped(text).to_string(), shown);
+            assert!(is_needed(text));
+        }
+    }
+
+    /// Every assigned character of the category Cf, as Unicode 16 lists them.
+    #[test]
+    fn format_characters_are_escaped() {
+        let ranges = [
+            0xad..=0xad,
+            0x600..=0x605,
+            0x61c..=0x61c,
+            0x6dd..=0x6dd,
+            0x70f..=0x70f,
+            0x890..=0x891,
+            0x8e2..=0x8e2,
+            0x180e..=0x180e,
+            0x200b..=0x200f,
+            0x202a..=0x202e,
+            0x2060..=0x2064,
+            0x2066..=0x206f,
+            0xfeff..=0xfeff,
+            0xfff9..=0xfffb,
+            0x110bd..=0x110bd,
+            0x110cd..=0x110cd,
+            0x13430..=0x1343f,
+            0x1bca0..=0x1bca3,
+            0x1d173..=0x1d17a,
+            0xe0001..=0xe0001,
+            0xe0020..=0xe007f,
+        ];
+        for c in ranges.into_iter().flatten().filter_map(char::from_u32) {
+            assert!(is_active(c), "{:x}", u32::from(c));
+        }
+    }
+
+    #[test]
+    fn what_is_for_reading_stays() {
+        for text in [
+            "plain ASCII ~",
+            "苹果\u{3000}公司",
+            "e\u{301} \u{a0}x",
+            "नमस्ते",
+            "שלום",
+            "❤\u{fe0f}🏽",
+            "C:\\new\\u{1b}",
+            "naïve �",
+        ] {
+            assert_eq!(Escaped(text).to_string(), text);
+            assert!(!is_needed(text));
+        }
+    }
+}
