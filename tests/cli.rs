@@ -361,6 +361,8 @@ fn unicode_width(text: &str) -> usize {
 fn tokens_and_info() {
     let tokens = &records(&run(&["tokens", "--json", "a </s> b"]))[0];
     assert_eq!(tokens["ids"].as_array().unwrap().iter().filter(|id| **id == 2).count(), 2);
+    let masked = &records(&run(&["tokens", "--json", "a<mask>"]))[0];
+    assert_eq!(masked["special"], serde_json::json!([true, false, true, true]));
     let literal = &records(&run(&["tokens", "--json", "--special-tokens", "literal", "a </s> b"]))[0];
     assert_eq!(literal["ids"].as_array().unwrap().iter().filter(|id| **id == 2).count(), 1);
     assert_eq!(stdout(&with_stdin(&["tokens"], b"hello\n")), stdout(&run(&["tokens", "hello"])));

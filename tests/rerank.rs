@@ -335,6 +335,32 @@ fn without_a_tokenizer_nothing_is_reranked() {
     assert!(error.kind() == ErrorKind::Model && error.to_string().contains("tokenizer.json"), "{error}");
 }
 
+#[test]
+fn a_query_and_documents_may_have_limits_of_their_own() {
+    let model = load(&data(RERANKER), 1, None);
+    let (query, document) = ("what is a panda and where", "The giant panda is a bear of China");
+    let ids = |options: &RerankOptions| {
+        let pair = model.tokenize_pair(query, document, options).unwrap();
+        (pair.tokens.iter().map(|token| token.id).collect::<Vec<_>>(), pair.truncated)
+    };
+    let (whole, cut) = ids(&RerankOptions::default());
+    assert!(!cut);
+    let query_end = whole.iter().position(|&id| id == 2).unwrap();
+    let (query_ids, document_ids) = (&whole[1..query_end], &whole[query_end + 2..whole.len() - 1]);
+    let plenty = query_ids.len().max(document_ids.len());
+    for (max_query, max_document) in
+        [(None, Some(3)), (Some(2), None), (Some(2), Some(3)), (Some(plenty), Some(plenty))]
+    {
+        let options = RerankOptions { max_query, max_document, ..Default::default() };
+        let kept = |ids: &[u32], most: Option<usize>| ids[..most.unwrap_or(ids.len()).min(ids.len())].to_vec();
+        let expected =
+            [vec![0], kept(query_ids, max_query), vec![2, 2], kept(document_ids, max_document), vec![2]].concat();
+        assert_eq!(ids(&options), (expected.clone(), expected.len() < whole.len()), "{max_query:?} {max_document:?}");
+        let found = model.rerank(query, &[document], &options).unwrap();
+        assert_eq!((found[0].tokens, found[0].truncated), (expected.len(), expected.len() < whole.len()));
+    }
+}
+
 /// Random pairs, cut by the `tokenizers` library as FlagReranker cuts them: each text by itself first, then the document alone.
 #[test]
 fn random_pairs_are_cut_as_the_tokenizers_library_does() {

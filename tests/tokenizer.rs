@@ -289,6 +289,47 @@ fn row_21_special_tokens_can_be_plain_text() {
 }
 
 #[test]
+fn special_tokens_and_decoding_are_the_librarys() {
+    let mut json = small_json();
+    // A fine-tuned model's own tokens: special ones and others, found in the text as it is or after normalisation.
+    let more = [("<query>", true, false), ("[DOC]", true, true), ("<ent>", false, false), ("ＡＢ", false, true)];
+    let first = json["model"]["vocab"].as_array().unwrap().len();
+    for (id, (content, special, normalized)) in (first..).zip(more) {
+        json["added_tokens"].as_array_mut().unwrap().push(json!({
+            "id": id, "content": content, "special": special, "normalized": normalized, "single_word": false, "lstrip": false,
+            "rstrip": false,
+        }));
+    }
+    for json in [&json, full_json()] {
+        let Pair { ours, library } = Pair::new(json);
+        let added: Vec<u32> = library.get_added_tokens_decoder().into_keys().collect();
+        assert!(added.len() >= 5);
+        for (id, token) in library.get_added_tokens_decoder() {
+            assert_eq!(ours.is_special(id), token.special, "{}", token.content);
+            assert_eq!(ours.piece(id).map(str::to_owned), library.id_to_token(id), "{}", token.content);
+        }
+        assert!(!ours.is_special(10) && !ours.is_special(u32::MAX));
+        let mut random = Random(5);
+        for round in 0..3000 {
+            let id = |random: &mut Random| match random.below(3) {
+                0 => added[random.below(added.len())],
+                _ => random.below(ours.vocab_size()) as u32,
+            };
+            let mut ids: Vec<u32> = (0..random.below(8)).map(|_| id(&mut random)).collect();
+            if round % 2 == 0 {
+                ids = ours.encode(&random.text(), 40, SpecialTokens::Parse).ids;
+            }
+            for skip in [true, false] {
+                let expected = library.decode(&ids, skip).unwrap();
+                assert_eq!(ours.decode(&ids, skip), Ok(expected), "{ids:?} {skip}");
+            }
+        }
+        let none = ours.vocab_size() as u32;
+        assert_eq!(ours.decode(&[0, none, none + 1], true), Err(none));
+    }
+}
+
+#[test]
 fn row_11_damaged_files_are_refused() {
     let good = small_json();
     let refuse = |json: &Value| {

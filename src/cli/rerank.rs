@@ -75,7 +75,11 @@ pub(super) fn run(args: &RerankArgs, model_args: &ModelArgs) -> Result<()> {
     // Opened before the model is loaded: a wrong name is said at once.
     let opened = path.map(input::open).transpose()?;
     let model = super::load(model_args)?;
-    let options = RerankOptions { max_length: args.max_length, special_tokens: args.special_tokens.into() };
+    let options = RerankOptions {
+        max_length: args.max_length,
+        special_tokens: args.special_tokens.into(),
+        ..RerankOptions::default()
+    };
     // Options are checked before input is read.
     model.rerank::<&str>("", &[], &options).map_err(|error| match error.kind() {
         ErrorKind::ModeUnavailable => Failure::Message {

@@ -40,12 +40,14 @@ fn write(out: &mut impl Write, tokens: &Tokens, json: bool) -> io::Result<()> {
     struct Json<'a> {
         ids: Vec<u32>,
         pieces: Vec<&'a str>,
+        special: Vec<bool>,
         truncated: bool,
     }
     if json {
         let json = Json {
             ids: tokens.tokens.iter().map(|token| token.id).collect(),
             pieces: tokens.tokens.iter().map(|token| token.piece.as_str()).collect(),
+            special: tokens.tokens.iter().map(|token| token.special).collect(),
             truncated: tokens.truncated,
         };
         return writeln!(out, "{}", serde_json::to_string(&json)?);

@@ -78,6 +78,8 @@ pub struct Token {
     pub id: u32,
     /// Its piece of the vocabulary (`▁` marks the start of a word).
     pub piece: String,
+    /// Whether it is one of the model's special tokens (`<s>`, `<mask>` …).
+    pub special: bool,
 }
 
 /// A text's tokens as the model sees them.
@@ -413,6 +415,11 @@ impl Model {
         self.tokenizer.as_ref()?.piece(id)
     }
 
+    /// Whether a token is special: see [`Tokenizer::is_special`](crate::text::Tokenizer::is_special). Without a tokenizer, none is.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.tokenizer.as_ref().is_some_and(|tokenizer| tokenizer.is_special(id))
+    }
+
     /// A text's embedding with its tokens and their weights, in every mode the model has; `options.modes` is not read.
     ///
     /// # Errors
@@ -568,5 +575,10 @@ fn check_range(option: &'static str, value: Option<usize>, from: usize, to: usiz
 }
 
 fn pieces(tokenizer: &Tokenizer, ids: &[u32]) -> Vec<Token> {
-    ids.iter().map(|&id| Token { id, piece: tokenizer.piece(id).unwrap_or_default().to_owned() }).collect()
+    let token = |&id: &u32| Token {
+        id,
+        piece: tokenizer.piece(id).unwrap_or_default().to_owned(),
+        special: tokenizer.is_special(id),
+    };
+    ids.iter().map(token).collect()
 }

@@ -24,6 +24,10 @@ pub struct RerankOptions {
     ///
     /// The query keeps its first three quarters of so many at most, the document what then fits.
     pub max_length: Option<usize>,
+    /// Tokens kept of the query at most, beside what `max_length` leaves it.
+    pub max_query: Option<usize>,
+    /// Tokens kept of each document at most, beside what `max_length` leaves it.
+    pub max_document: Option<usize>,
     /// How special tokens that are written out in a text are read.
     pub special_tokens: SpecialTokens,
 }
@@ -59,7 +63,7 @@ impl Model {
     {
         let (classifier, tokenizer, max_length) = self.check_rerank(options)?;
         let pairs = self.team.map(pairs, |(query, document)| {
-            tokenizer.encode_pair(query.as_ref(), document.as_ref(), max_length, options.special_tokens)
+            encode_pair(tokenizer, query.as_ref(), document.as_ref(), max_length, options)
         });
         let logits = self.in_batches(&pairs, |batch| self.logits(classifier, batch));
         let result = |(index, (pair, logit)): (usize, (&TokenIds, f32))| Reranked {
@@ -78,7 +82,7 @@ impl Model {
     /// As [`Model::rerank`].
     pub fn tokenize_pair(&self, query: &str, document: &str, options: &RerankOptions) -> Result<Tokens> {
         let (_, tokenizer, max_length) = self.check_rerank(options)?;
-        let TokenIds { ids, truncated } = tokenizer.encode_pair(query, document, max_length, options.special_tokens);
+        let TokenIds { ids, truncated } = encode_pair(tokenizer, query, document, max_length, options);
         Ok(Tokens { tokens: pieces(tokenizer, &ids), truncated })
     }
 
@@ -104,4 +108,16 @@ impl Model {
         self.put_back(ws);
         logits
     }
+}
+
+/// A pair's tokens, of which `max_length` are kept.
+fn encode_pair(
+    tokenizer: &Tokenizer,
+    query: &str,
+    document: &str,
+    max_length: usize,
+    options: &RerankOptions,
+) -> TokenIds {
+    let each = (options.max_query.unwrap_or(usize::MAX), options.max_document.unwrap_or(usize::MAX));
+    tokenizer.encode_pair_within(query, document, max_length, each, options.special_tokens)
 }

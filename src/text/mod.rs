@@ -134,6 +134,33 @@ impl Tokenizer {
         self.unigram.piece(id).or_else(|| self.added.content(id))
     }
 
+    /// Whether `id` is an added token that is special: `<s>`, `<mask>`, and those that a model brings besides.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.added.is_special(id)
+    }
+
+    /// The text of tokens, as the `tokenizers` library's `decode` gives it: `▁` is a space, and none in the first token.
+    ///
+    /// # Errors
+    /// The first id that there is no token of.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> std::result::Result<String, u32> {
+        let mut text = String::new();
+        let mut first = true;
+        for &id in ids {
+            let piece = self.piece(id).ok_or(id)?;
+            if skip_special && self.is_special(id) {
+                continue;
+            }
+            if first {
+                text.extend(piece.chars().filter(|&c| c != '▁'));
+            } else {
+                text.extend(piece.chars().map(|c| if c == '▁' { ' ' } else { c }));
+            }
+            first = false;
+        }
+        Ok(text)
+    }
+
     /// `<s> text </s>`. A text of more than `max_tokens` keeps its first `max_tokens - 2` and `</s>`; below 2 counts as 2.
     pub fn encode(&self, text: &str, max_tokens: usize, special: SpecialTokens) -> TokenIds {
         let TokenIds { mut ids, truncated } = self.begin(text, max_tokens.saturating_sub(2), special);
@@ -147,12 +174,24 @@ impl Tokenizer {
     /// Source: FlagEmbedding `FlagReranker.compute_score_single_gpu`. It also leaves a pair uncut where a query of that length and the
     /// special tokens leave the document nothing, which needs a `max_tokens` below 17.
     pub fn encode_pair(&self, query: &str, document: &str, max_tokens: usize, special: SpecialTokens) -> TokenIds {
+        self.encode_pair_within(query, document, max_tokens, (usize::MAX, usize::MAX), special)
+    }
+
+    /// As [`Tokenizer::encode_pair`], with no more than so many tokens of the query and of the document.
+    pub(crate) fn encode_pair_within(
+        &self,
+        query: &str,
+        document: &str,
+        max_tokens: usize,
+        (max_query, max_document): (usize, usize),
+        special: SpecialTokens,
+    ) -> TokenIds {
         let max_tokens = max_tokens.max(MIN_PAIR_TOKENS);
         // Three quarters without a product that could overflow.
         let most = max_tokens / 4 * 3 + max_tokens % 4 * 3 / 4;
-        let mut pair = self.begin(query, most, special);
+        let mut pair = self.begin(query, most.min(max_query), special);
         pair.ids.extend([self.eos, self.eos]);
-        let room = max_tokens - pair.ids.len() - 1;
+        let room = (max_tokens - pair.ids.len() - 1).min(max_document);
         // What `begin` puts first belongs to the query alone.
         let document = self.begin(document, room, special);
         pair.ids.extend_from_slice(&document.ids[1..]);
