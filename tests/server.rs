@@ -157,11 +157,9 @@ fn bad_requests_are_told_what_is_wrong() {
         ("/v1/encode", json!({"input": "a", "dimensions": 3.5}), 422),
         ("/v1/encode", json!({"input": "a", "max_length": 1}), 422),
         ("/v1/encode", json!({"input": "a", "dense": false}), 422),
-        ("/v1/encode", json!({"input": "a", "model": "gpt"}), 404),
         ("/v1/encode", json!({"input": ["a", "b", "c", "d", "e"]}), 413),
         ("/v1/encode", json!({"input": "x".repeat(30_000)}), 413),
         ("/v1/embeddings", json!({"input": "a", "encoding_format": "hex"}), 422),
-        ("/v1/embeddings", json!({"input": "a", "model": "text-embedding-3-small"}), 404),
         ("/v1/embeddings", json!({"input": [4_000_000]}), 422),
         ("/v1/embeddings", json!({"input": [[]]}), 422),
         ("/v1/score", json!({"pairs": [["a"]]}), 422),
@@ -189,11 +187,11 @@ fn bad_requests_are_told_what_is_wrong() {
     let (_, code) = refused(&server.post("/v1/encode", &json!({"input": ["a", 5]})), false);
     assert_eq!(code, "invalid_value");
     let deep = [vec![b'['; 9_000], vec![b']'; 9_000]].concat();
-    for body in [&b"{"[..], b"", b"\xff\xfe", br#"{"input":"\ud800"}"#, br#"{"input":NaN}"#, br#"{"input":"a"} {}"#] {
+    for body in [&b"{"[..], b"", b"\xff\xfe", br#"{"input":NaN}"#, br#"{"input":"a"} {}"#] {
         let answer = server.request("POST", "/v1/encode", &[], body);
         assert_eq!(refused(&answer, false), (400, "invalid_json".to_owned()), "{}", String::from_utf8_lossy(body));
     }
-    assert!(matches!(server.request("POST", "/v1/encode", &[], &deep).status, 400 | 422));
+    assert_eq!(server.request("POST", "/v1/encode", &[], &deep).status, 422);
     assert_eq!(server.request("POST", "/v1/encode", &[], br#"{"input":"a","input":"b"}"#).status, 422);
     for (method, path, status) in [
         ("GET", "/v1/encode", 405),
@@ -435,6 +433,7 @@ fn no_bytes_and_no_json_make_it_fail() {
         "/v1/score",
         "/v1/explain",
         "/v1/rerank",
+        "/v2/rerank",
         "/v1/embeddings",
         "/embed",
         "/embed_all",

@@ -65,6 +65,13 @@ pub(super) struct ServeArgs {
     /// Origin whose pages may read answers, as `https://example.org` (can be repeated) [default: none]
     #[arg(long, value_name = "ORIGIN", env = "TRIVEC_CORS_ORIGIN")]
     pub cors_origin: Vec<String>,
+    /// Name of the model in answers and /v1/models; can be repeated, the first stands in answers [default: made of where it came from]
+    #[arg(long, value_name = "NAME", env = "TRIVEC_SERVED_MODEL_NAME", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub served_model_name: Vec<String>,
+    /// Refuse requests that name another model, instead of answering them with this one
+    #[arg(long, env = "TRIVEC_STRICT_MODEL")]
+    pub strict_model: bool,
     /// Largest body in bytes [default: 8388608]
     #[arg(long, value_name = "BYTES", env = "TRIVEC_MAX_BODY")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -193,6 +200,8 @@ impl ServeArgs {
             api_key: list(&self.api_key, file.api_key),
             api_key_file: self.api_key_file.clone().or(file.api_key_file),
             cors_origin: list(&self.cors_origin, file.cors_origin),
+            served_model_name: list(&self.served_model_name, file.served_model_name),
+            strict_model: self.strict_model || file.strict_model,
             max_body: self.max_body.or(file.max_body),
             max_texts: self.max_texts.or(file.max_texts),
             max_queue: self.max_queue.or(file.max_queue),
@@ -267,6 +276,9 @@ impl ServeArgs {
         if api_keys.iter().any(|key| key.trim().is_empty()) {
             return Err(Failure::usage("--api-key: an empty key would let everybody in"));
         }
+        if self.served_model_name.iter().any(|name| name.trim().is_empty()) {
+            return Err(Failure::usage("--served-model-name: a name is empty"));
+        }
         let origin = |origin: &String| {
             HeaderValue::from_str(origin)
                 .map_err(|_| Failure::usage(format!("--cors-origin: `{origin}` is no origin, as https://example.org")))
@@ -282,6 +294,8 @@ impl ServeArgs {
             tls: self.tls_cert.zip(self.tls_key),
             api_keys,
             cors_origins: self.cors_origin.iter().map(origin).collect::<Result<_>>()?,
+            model_names: self.served_model_name,
+            strict_model: self.strict_model,
             limits: Limits {
                 body_bytes: self.max_body.unwrap_or(limits.body_bytes),
                 texts: self.max_texts.unwrap_or(limits.texts),

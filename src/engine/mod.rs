@@ -420,6 +420,18 @@ impl Model {
         self.tokenizer.as_ref().is_some_and(|tokenizer| tokenizer.is_special(id))
     }
 
+    /// The text of tokens: see [`Tokenizer::decode`](crate::text::Tokenizer::decode).
+    ///
+    /// # Errors
+    /// The first id that there is no token of.
+    #[cfg(feature = "serve")]
+    pub(crate) fn decode(&self, ids: &[u32], skip_special: bool) -> std::result::Result<String, u32> {
+        match &self.tokenizer {
+            Some(tokenizer) => tokenizer.decode(ids, skip_special),
+            None => ids.first().map_or(Ok(String::new()), |&id| Err(id)),
+        }
+    }
+
     /// A text's embedding with its tokens and their weights, in every mode the model has; `options.modes` is not read.
     ///
     /// # Errors

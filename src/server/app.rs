@@ -10,8 +10,10 @@ use serde::Serialize;
 use subtle::ConstantTimeEq;
 
 use super::error::{ApiError, Result};
+use super::inputs::Input;
 use super::kept::{Kept, Open};
 use super::metrics::Metrics;
+use super::names::Names;
 use super::scheduler::{Scheduler, Timing, cost};
 use super::work::{Observer, note};
 use crate::cache::{Wanted, WhenBehind};
@@ -34,6 +36,7 @@ pub type Reload = Box<dyn Fn() -> std::result::Result<Model, String> + Send + Sy
 
 pub(super) struct App {
     model: RwLock<Arc<Model>>,
+    pub names: Names,
     reload: Option<Reload>,
     /// Held by a reload: of two at once, the later one puts its model into use last.
     reloading: Mutex<()>,
@@ -63,6 +66,7 @@ pub(super) struct Tokenized {
 impl App {
     pub(super) fn new(
         model: Model,
+        names: Names,
         reload: Option<Reload>,
         limits: Limits,
         keys: Vec<String>,
@@ -70,6 +74,7 @@ impl App {
     ) -> std::io::Result<App> {
         Ok(App {
             model: RwLock::new(Arc::new(model)),
+            names,
             reload,
             reloading: Mutex::new(()),
             scheduler: Scheduler::new(limits.queue_cost)?,
@@ -91,15 +96,16 @@ impl App {
     }
 
     /// Loads the model anew and puts it into use; requests on their way keep the old one. Not for the runtime's threads: it takes a while.
-    pub(super) fn reload(&self) -> std::result::Result<Arc<Model>, String> {
+    pub(super) fn reload(&self) -> std::result::Result<(), String> {
         let reload = self.reload.as_ref().ok_or("this service has no model to load again")?;
         let _one = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let model = Arc::new(reload()?);
         *self.model.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&model);
+        self.names.follow(&model);
         if let Some(kept) = &self.kept {
             kept.follow(&model);
         }
-        Ok(model)
+        Ok(())
     }
 
     /// Opens the cache in a thread of its own; until it is open, everything is computed.
@@ -197,6 +203,31 @@ impl App {
         Ok(tokenized?)
     }
 
+    /// Tokens of texts, and of what came as tokens, each at its place of the field `name`.
+    pub(super) async fn tokenize_inputs(
+        &self,
+        model: &Arc<Model>,
+        inputs: Vec<Input>,
+        name: &'static str,
+        max_length: Option<usize>,
+    ) -> Result<Vec<Tokenized>> {
+        self.check_count(inputs.len(), name)?;
+        let info = model.info();
+        let most = max_length.unwrap_or(info.max_length);
+        let (mut texts, mut ids) = (Vec::new(), Vec::new());
+        for (at, input) in inputs.into_iter().enumerate() {
+            ids.push(match input {
+                Input::Text(text) => {
+                    texts.push(text);
+                    None
+                }
+                Input::Ids(ids) => Some(check_ids(ids, info.vocabulary, most, &format!("{name}[{at}]"))?),
+            });
+        }
+        let mut texts = self.tokenize(model, texts, max_length).await?.into_iter();
+        Ok(ids.into_iter().filter_map(|given| given.or_else(|| texts.next())).collect())
+    }
+
     /// Writes the texts of a request down.
     pub(super) fn note_texts(&self, texts: &[String]) {
         note(|work| {
@@ -280,6 +311,17 @@ impl App {
             found[at] = Some(embedding);
         }
         Ok((found.into_iter().flatten().collect(), timing))
+    }
+}
+
+/// Ids given as such must be of the vocabulary, and not too many; `place` names them.
+fn check_ids(ids: Vec<u32>, vocabulary: usize, most: usize, place: &str) -> Result<Tokenized> {
+    if ids.is_empty() || ids.len() > most {
+        return Err(ApiError::invalid(place, format!("{} token ids, expected 1 to {most}", ids.len())));
+    }
+    match ids.iter().find(|&&id| id as usize >= vocabulary) {
+        Some(id) => Err(ApiError::invalid(place, format!("token id {id}, expected one below {vocabulary}"))),
+        None => Ok(Tokenized { ids, truncated: false }),
     }
 }
 

@@ -1,7 +1,5 @@
 //! Reading JSON bodies, with errors that say where.
 
-use std::fmt;
-use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,12 +7,12 @@ use std::time::Duration;
 use axum::body::HttpBody;
 use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
-use serde::de::{self, DeserializeOwned, Unexpected, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::de::{DeserializeOwned, IgnoredAny};
 use tokio::time::Instant;
 
 use super::app::App;
 use super::error::{ApiError, Dialect};
+use super::fields::Object;
 
 /// A JSON body as a value of type `T`.
 pub(super) struct Body<T>(pub T);
@@ -79,48 +77,7 @@ async fn read(mut body: axum::body::Body, most: usize, idle: Duration) -> Result
     }
 }
 
-/// A whole number, also when it is written `301.0`: that is an integer in JSON Schema, and what some clients write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Whole<T>(pub T);
-
-impl<T> Whole<T> {
-    pub(super) fn plain(numbers: Vec<Whole<T>>) -> Vec<T> {
-        numbers.into_iter().map(|Whole(number)| number).collect()
-    }
-}
-
-impl<'de, T: TryFrom<u64>> Deserialize<'de> for Whole<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Number<T>(PhantomData<T>);
-        impl<T: TryFrom<u64>> Visitor<'_> for Number<T> {
-            type Value = Whole<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a whole number, not negative")
-            }
-
-            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Whole<T>, E> {
-                T::try_from(number).map(Whole).map_err(|_| E::invalid_value(Unexpected::Unsigned(number), &self))
-            }
-
-            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Whole<T>, E> {
-                // Above 2^53 neighbouring whole numbers are one f64.
-                if number.fract() == 0.0 && (0.0..=9_007_199_254_740_992.0).contains(&number) {
-                    return self.visit_u64(number as u64);
-                }
-                Err(E::invalid_value(Unexpected::Float(number), &self))
-            }
-        }
-        deserializer.deserialize_any(Number(PhantomData))
-    }
-}
-
-/// A field that is a [`Whole`] number, `null` or absent.
-pub(super) fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
-    Ok(Option::<Whole<usize>>::deserialize(deserializer)?.map(|Whole(number)| number))
-}
-
-/// A value of JSON. Syntax errors are 400, values of the wrong kind 422.
+/// A JSON object. What is not well-formed is 400; well-formed JSON with a value that is not what it should be is 422, with its place.
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     if let Err(e) = std::str::from_utf8(bytes) {
         let what = format!("the body is not UTF-8 at byte {}", e.valid_up_to());
@@ -129,31 +86,91 @@ pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     // The parser's own limit of 128 levels keeps deep nesting off the stack.
     let mut parser = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut parser).map_err(|e| {
-        let path = e.path().to_string();
-        let inner = e.inner();
-        let message = format!("{inner}");
-        if inner.is_data() {
-            let param = if path == "." { None } else { Some(path) };
-            ApiError { param, ..ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_value", message) }
-        } else {
-            ApiError::new(StatusCode::BAD_REQUEST, "invalid_json", format!("the body is not JSON: {message}"))
-        }
+        let place = e.path().to_string();
+        let found = e.into_inner();
+        syntax_error(bytes).unwrap_or_else(|| invalid_value(&place, &found))
     })?;
-    parser
-        .end()
-        .map_err(|e| ApiError::new(StatusCode::BAD_REQUEST, "invalid_json", format!("the body is not JSON: {e}")))?;
+    parser.end().map_err(|e| not_json(&e))?;
+    let Object(value) = value;
     Ok(value)
+}
+
+fn not_json(error: &serde_json::Error) -> ApiError {
+    ApiError::new(StatusCode::BAD_REQUEST, "invalid_json", format!("the body is not JSON: {error}"))
+}
+
+/// What is wrong with the syntax, if anything is. The parser's own category of an error does not say: among its syntax errors are a number
+/// where an enum's name is expected, numbers beyond f64, and escapes of half a character.
+fn syntax_error(bytes: &[u8]) -> Option<ApiError> {
+    serde_json::from_slice::<IgnoredAny>(bytes).err().map(|e| not_json(&e))
+}
+
+/// Characters of an error's message that are answered: it quotes values, which may be long.
+const MESSAGE_CHARS: usize = 400;
+
+/// The error of a value in well-formed JSON, at `place`.
+fn invalid_value(place: &str, error: &serde_json::Error) -> ApiError {
+    let mut message = error.to_string();
+    if message.contains("hex escape") {
+        // The parser's words for it: `lone leading surrogate in hex escape`, `unexpected end of hex escape`.
+        let at = message.find(" at line").map_or("", |at| &message[at..]);
+        message = format!("a surrogate escape without its other half is no character{at}");
+    }
+    if let Some((end, _)) = message.char_indices().nth(MESSAGE_CHARS) {
+        message.truncate(end);
+        message.push('…');
+    }
+    // A field that is missing, or there twice, is an error of the object around it.
+    let field = ["missing field `", "duplicate field `"].iter().find_map(|kind| message.strip_prefix(kind));
+    let field = field.and_then(|rest| rest.split('`').next());
+    let param = match (place, field) {
+        (".", None) => None,
+        (".", Some(field)) => Some(field.to_owned()),
+        (place, None) => Some(place.to_owned()),
+        (place, Some(field)) => Some(format!("{place}.{field}")),
+    };
+    ApiError { param, ..ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_value", message) }
+}
+
+/// Where `body` is refused as a `T`, or `None` if it is none.
+#[cfg(test)]
+pub(super) fn place<T: DeserializeOwned>(body: &str) -> Option<String> {
+    let error = parse::<T>(body.as_bytes()).err()?;
+    assert_eq!(error.status, 422, "{body}: {error:?}");
+    Some(error.param.unwrap_or_default())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::fields::{Word, Words};
+    use crate::server::inputs::Pair;
 
     #[derive(Debug, serde::Deserialize)]
     #[serde(deny_unknown_fields)]
+    #[allow(dead_code)] // read in part
     struct Example {
-        #[allow(dead_code)]
         input: Vec<String>,
+        #[serde(default)]
+        pairs: Vec<Pair>,
+        form: Option<Word<Form>>,
+        inner: Option<Object<Inner>>,
+    }
+
+    #[derive(Debug, serde::Deserialize)]
+    #[allow(dead_code)]
+    struct Inner {
+        x: f64,
+    }
+
+    #[derive(Debug, Clone, Copy)]
+    enum Form {
+        A,
+        B,
+    }
+
+    impl Words for Form {
+        const WORDS: &'static [(&'static str, Form)] = &[("a", Form::A), ("b", Form::B)];
     }
 
     fn refused(body: &[u8]) -> (u16, Option<String>) {
@@ -162,36 +179,62 @@ mod tests {
     }
 
     #[test]
-    fn whole_numbers_may_be_written_with_a_point() {
-        #[derive(serde::Deserialize)]
-        struct Numbers {
-            ids: Vec<Whole<u32>>,
-            #[serde(default, deserialize_with = "whole")]
-            most: Option<usize>,
-        }
-        let read = |body: &str| parse::<Numbers>(body.as_bytes()).map(|n| (Whole::plain(n.ids), n.most));
-        assert_eq!(
-            read(r#"{"ids":[1, 101.0, 4294967295.0],"most":301.0}"#).unwrap(),
-            (vec![1, 101, u32::MAX], Some(301))
-        );
-        assert_eq!(read(r#"{"ids":[],"most":null}"#).unwrap(), (vec![], None));
-        assert_eq!(read(r#"{"ids":[]}"#).unwrap(), (vec![], None));
-        for bad in ["-1", "-0.5", "1.5", "4294967296", "4294967296.0", "1e300", "\"1\"", "null", "true", "-1e9"] {
-            assert_eq!(read(&format!(r#"{{"ids":[{bad}]}}"#)).unwrap_err().status, 422, "{bad}");
-        }
+    fn errors_say_where() {
+        assert_eq!(parse::<Example>(br#"{"input":["a","\u00e9"]}"#).unwrap().input.len(), 2);
+        let at = |place: &str| (422, Some(place.to_owned()));
+        assert_eq!(refused(br#"{"input":["a",5]}"#), at("input[1]"));
+        assert_eq!(refused(br#"{"input":[],"more":1}"#), at("more"));
+        assert_eq!(refused(br#"{"input":[],"input":[]}"#), at("input"));
+        assert_eq!(refused(b"{}"), at("input"));
+        assert_eq!(refused(br#"{"input":["a"],"pairs":[["a","b"],["a","b","c"]]}"#), at("pairs[1]"));
+        assert_eq!(refused(br#"{"input":["a"],"form":5}"#), at("form"));
+        assert_eq!(refused(br#"{"input":["a"],"form":{"b":null}}"#), at("form"));
+        assert_eq!(refused(br#"{"input":["a"],"inner":{}}"#), at("inner.x"));
+        assert_eq!(refused(br#"{"input":["a"],"inner":[1]}"#), at("inner"));
+        assert_eq!(refused(br#"{"input":["a"],"inner":{"x":1e999}}"#), at("inner.x"));
+        assert_eq!(refused(br#"{"input":["a"],"inner":{"x":"5"}}"#), at("inner.x"));
     }
 
     #[test]
-    fn errors_say_where() {
-        assert_eq!(parse::<Example>(br#"{"input":["a","\u00e9"]}"#).unwrap().input.len(), 2);
-        assert_eq!(refused(br#"{"input":["a",5]}"#), (422, Some("input[1]".to_owned())));
-        assert_eq!(refused(br#"{"input":[],"more":1}"#).0, 422);
-        assert_eq!(refused(br#"{"input":[],"input":[]}"#).0, 422);
-        assert_eq!(refused(b"{").0, 400);
-        assert_eq!(refused(br#"{"input":[]} x"#).0, 400);
+    fn well_formed_json_is_called_json() {
+        // Half a character: the escape is JSON's, the value no string.
+        for half in [r"\ud83d", r"\ud83d!", r"\ude00", r"\ud83d\ud83d", r"\ud83d\u0041"] {
+            let body = format!(r#"{{"input":["fine","cut {half}"]}}"#);
+            assert_eq!(refused(body.as_bytes()), (422, Some("input[1]".to_owned())), "{half}");
+        }
+        // A list in the order of the fields is no body, nor is anything but an object.
+        for body in [r#"[["a"]]"#, "null", "5", r#""a""#, " []"] {
+            assert_eq!(refused(body.as_bytes()), (422, None), "{body}");
+        }
+        // However deep it is, and wherever the parser gave up.
+        let deep = |before: &str, after: &str| {
+            [before.as_bytes(), &[b'['; 100_000], &[b']'; 100_000], after.as_bytes()].concat()
+        };
+        assert_eq!(refused(&deep("", "")), (422, None));
+        assert_eq!(refused(&deep(r#"{"input":"#, "}")), (422, Some("input[0]".to_owned())));
+        for body in [
+            "",
+            " ",
+            "{",
+            r#"{"input":[]} x"#,
+            r#"{"input":5"#,
+            r#"{"input":["\ud8"]}"#,
+            r#"{"input":NaN}"#,
+            r#"{"input":[01]}"#,
+            "{'input':[]}",
+            r#"{"input":[],}"#,
+            "{\"input\":[\"a\nb\"]}",
+            r#"{"input":[-Infinity]}"#,
+        ] {
+            assert_eq!(refused(body.as_bytes()).0, 400, "{body}");
+        }
         assert_eq!(refused(b"\xff").0, 400);
-        assert_eq!(refused(br#"{"input":["\ud800"]}"#).0, 400);
-        let deep = [vec![b'['; 100_000], vec![b']'; 100_000]].concat();
-        assert!(matches!(refused(&deep).0, 400 | 422));
+    }
+
+    #[test]
+    fn a_message_is_short_whatever_it_quotes() {
+        let body = format!(r#"{{"input":["a"],"form":"{}"}}"#, "ü".repeat(100_000));
+        let message = parse::<Example>(body.as_bytes()).unwrap_err().message;
+        assert!(message.starts_with("invalid value: string \"üü") && message.len() < 1000, "{message}");
     }
 }

@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind};
 pub(super) enum Dialect {
     /// `{"error": {"message", "type", "code", "param"}}`
     OpenAi,
-    /// `{"error", "error_type"}`
+    /// `{"error", "error_type"}`, and the `param` that is wrong
     Tei,
 }
 
@@ -81,7 +81,12 @@ impl ApiError {
                     _ if self.code == "tokenizer" => "tokenizer",
                     _ => "validation",
                 };
-                json!({"error": self.message, "error_type": kind})
+                let mut body = json!({"error": self.message, "error_type": kind});
+                // Their errors have no such field, and their clients pass it over.
+                if let Some(param) = self.param {
+                    body["param"] = json!(param);
+                }
+                body
             }
         };
         let mut response = (self.status, Json(body)).into_response();

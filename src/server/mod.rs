@@ -10,9 +10,12 @@ mod app;
 mod assets;
 mod body;
 mod error;
+mod fields;
+mod inputs;
 mod kept;
 mod listen;
 mod metrics;
+mod names;
 mod routes;
 mod scheduler;
 mod work;
@@ -33,6 +36,7 @@ pub use self::work::{Answered, Observer, Work};
 use self::app::App;
 use self::kept::Kept;
 use self::listen::Listener;
+use self::names::Names;
 use crate::engine::Model;
 
 /// Where and how to serve.
@@ -47,6 +51,10 @@ pub struct Options {
     pub api_keys: Vec<String>,
     /// Origins whose pages may read answers.
     pub cors_origins: Vec<HeaderValue>,
+    /// Names of the model, of which the first stands in answers; none: a name made of where the model came from.
+    pub model_names: Vec<String>,
+    /// Whether a request that names another model is refused.
+    pub strict_model: bool,
     /// What requests may ask for.
     pub limits: Limits,
     /// What connections may take their time for.
@@ -115,8 +123,9 @@ impl Server {
             }
         };
         let kept = options.cache.map(|(path, size)| Kept::new(path, size));
-        let mut app =
-            App::new(model, options.reload, options.limits, options.api_keys, kept).map_err(|e| e.to_string())?;
+        let names = Names::new(options.model_names, options.strict_model, &model);
+        let mut app = App::new(model, names, options.reload, options.limits, options.api_keys, kept)
+            .map_err(|e| e.to_string())?;
         app.log_texts = options.log_texts;
         app.observer = options.observer;
         app.body_idle = options.timeouts.idle;
@@ -141,7 +150,7 @@ impl Server {
         let told = async move {
             while let Some(Signal::Reload) = signals.recv().await {
                 let own = Arc::clone(&app);
-                match tokio::task::spawn_blocking(move || own.reload().map(|_| ())).await {
+                match tokio::task::spawn_blocking(move || own.reload()).await {
                     Ok(Ok(())) => tracing::info!("model loaded again"),
                     Ok(Err(error)) => tracing::error!(error, "the model could not be loaded again; the old one stays"),
                     Err(_) => tracing::error!("loading the model again failed"),

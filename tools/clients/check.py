@@ -1,7 +1,7 @@
 """Real clients against a running `trivec serve`, every vector beside what `trivec embed` prints.
 
-Started by run.sh; by hand: check.py URL KEYED_URL KEY TRIVEC_BINARY [CLIENT…]
-URL is a service without keys, KEYED_URL one with KEY and a queue so small that it is soon full.
+Started by run.sh; by hand: check.py URL KEYED_URL RERANK_URL KEY TRIVEC_BINARY RERANKER [CLIENT…]
+URL is a service without keys, KEYED_URL one with KEY and a queue so small that it is soon full, RERANK_URL one with the model RERANKER.
 """
 
 import json
@@ -12,11 +12,11 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 # No client may look for a model or a vocabulary on the internet.
-os.environ.update(HF_HUB_DISABLE_TELEMETRY="1", LANGCHAIN_TRACING_V2="false")
+os.environ.update(HF_HUB_DISABLE_TELEMETRY="1", LANGCHAIN_TRACING_V2="false", LITELLM_LOCAL_MODEL_COST_MAP="True")
 
 import numpy as np
 
-URL, KEYED_URL, KEY, BINARY = sys.argv[1:5]
+URL, KEYED_URL, RERANK_URL, KEY, BINARY, RERANKER = sys.argv[1:7]
 TEXTS = ["苹果公司发布新手机", "Apple launched a new iPhone", "", "¿Dónde está la biblioteca? 🎉\nline two"]
 LONG = "word " * 100
 checks = 0
@@ -93,7 +93,8 @@ def openai_package():
             raise AssertionError(f"openai: {what} was taken")
 
     create = client.embeddings.create
-    refused("another model", openai.NotFoundError, 404, lambda: create(model="text-embedding-3-small", input="a"))
+    other = create(model="text-embedding-3-small", input=TEXTS[0])
+    holds("openai: another model's name is answered by this one", other.model == model, other.model)
     refused("a number as input", openai.UnprocessableEntityError, 422, lambda: create(model=model, input=5))
     refused("too many dimensions", openai.UnprocessableEntityError, 422, lambda: create(model=model, input="a", dimensions=10**6))
     refused("a body that is no JSON", openai.BadRequestError, 400, lambda: client.post("/embeddings", cast_to=object))
@@ -195,8 +196,96 @@ def curl():
         same(f"curl: /embed_sparse, text {text}: weights", [e["value"] for e in found], expected["values"])
 
 
-CLIENTS = {client.__name__: client for client in (openai_package, langchain, llama_index, hugging_face_hub, curl)}
-for name in sys.argv[5:] or CLIENTS:
+QUERY = "what is a panda?"
+DOCUMENTS = ["hi there", "The giant panda is a bear that lives in China.", "pandas eat bamboo", ""]
+
+
+def rerank(*options):
+    """What `trivec rerank` prints, best first: the truth of every check of a reranker's clients."""
+    command = [BINARY, "-q", "rerank", "--model", RERANKER, "--json", *options, QUERY, *DOCUMENTS]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def ranked(what, found, top=len(DOCUMENTS)):
+    """Pairs of an index and a score."""
+    expected = [(line["index"], line["score"]) for line in rerank()][:top]
+    holds(f"{what}: order", [index for index, _ in found] == [index for index, _ in expected], found)
+    same(f"{what}: scores", [score for _, score in found], [score for _, score in expected])
+
+
+def cohere_package():
+    import cohere
+
+    def pairs(answer):
+        return [(result.index, result.relevance_score) for result in answer.results]
+
+    client = cohere.ClientV2(api_key="none", base_url=RERANK_URL)
+    ask = dict(model="rerank-v3.5", query=QUERY, documents=DOCUMENTS)
+    ranked("cohere ClientV2: rerank", pairs(client.rerank(**ask)))
+    ranked("cohere ClientV2: top_n", pairs(client.rerank(**ask, top_n=2)), 2)
+    ranked("cohere ClientV2: max_tokens_per_doc", pairs(client.rerank(**ask, max_tokens_per_doc=4096)))
+    client = cohere.Client(api_key="none", base_url=RERANK_URL)
+    answer = client.rerank(**{**ask, "documents": [{"text": text, "title": "x"} for text in DOCUMENTS]}, return_documents=True, max_chunks_per_doc=10)
+    ranked("cohere Client: documents as objects", pairs(answer))
+    holds("cohere Client: return_documents", all(r.document.text == DOCUMENTS[r.index] for r in answer.results), answer)
+    try:
+        client.rerank(**ask, rank_fields=["title"])
+    except cohere.UnprocessableEntityError as error:
+        holds("cohere Client: other fields of documents are refused", error.body["error"]["param"] == "rank_fields", error.body)
+    else:
+        raise AssertionError("cohere Client: other fields of documents were taken")
+
+
+def voyage_package():
+    import voyageai
+
+    client = voyageai.Client(api_key="none", base_url=f"{RERANK_URL}/v1")
+    for top in (None, 2):
+        answer = client.rerank(QUERY, DOCUMENTS, model="rerank-2.5", top_k=top)
+        ranked(f"voyageai: rerank, top_k {top}", [(r.index, r.relevance_score) for r in answer.results], top or len(DOCUMENTS))
+    client = voyageai.Client(api_key="none", base_url=f"{URL}/v1")
+    for kind in (None, "query", "document"):
+        same(f"voyageai: embed, input_type {kind}", client.embed(TEXTS, model="voyage-3", input_type=kind).embeddings, DENSE)
+    same("voyageai: embed, output_dimension", client.embed(TEXTS, model="voyage-3", output_dimension=64).embeddings, CUT)
+    try:
+        client.embed(TEXTS, model="voyage-3", output_dtype="int8")
+    except voyageai.error.VoyageError as error:
+        holds("voyageai: other types of numbers are refused", error.http_status == 422, error)
+    else:
+        raise AssertionError("voyageai: another type of numbers was taken")
+
+
+def litellm_package():
+    import litellm
+
+    for model, kind in (
+        ("cohere/rerank-v3.5", str), ("jina_ai/rerank", str), ("jina_ai/rerank", dict), ("voyage/rerank-2", str), ("hosted_vllm/m", str),
+        ("infinity/m", str), ("huggingface/m", str),
+    ):
+        documents = DOCUMENTS if kind is str else [{"text": text} for text in DOCUMENTS]
+        for top in (None, 2):
+            # The address as each of them wants it.
+            base = f"{RERANK_URL}/v1/rerank" if model.startswith("jina_ai") else RERANK_URL
+            # It would have Infinity's documents as strings, where all others have objects.
+            texts = False if model.startswith("infinity") else None
+            answer = litellm.rerank(model=model, query=QUERY, documents=documents, top_n=top, return_documents=texts, api_base=base, api_key="none")
+            pairs = [(result["index"], result["relevance_score"]) for result in answer.results]
+            ranked(f"litellm {model}, documents as {kind.__name__}, top_n {top}", pairs, top or len(DOCUMENTS))
+    answer = litellm.rerank(model="hosted_vllm/m", query=QUERY, documents=DOCUMENTS, return_documents=True, api_base=RERANK_URL)
+    texts = [result["document"]["text"] for result in answer.results]
+    holds("litellm hosted_vllm: return_documents", texts == [DOCUMENTS[r["index"]] for r in answer.results], texts)
+    for model in ("openai/m", "hosted_vllm/m", "jina_ai/m", "voyage/m", "infinity/m"):
+        base = {"jina_ai/m": f"{URL}/v1/embeddings", "voyage/m": f"{URL}/v1/embeddings", "infinity/m": f"{URL}/v1/embeddings"}.get(model, f"{URL}/v1")
+        answer = litellm.embedding(model=model, input=TEXTS, api_base=base, api_key="none")
+        same(f"litellm {model}: embedding", [entry["embedding"] for entry in answer.data], DENSE)
+    answer = litellm.embedding(model="openai/m", input=TEXTS, api_base=f"{URL}/v1", api_key="none", encoding_format=None)
+    same("litellm openai: encoding_format null", [entry["embedding"] for entry in answer.data], DENSE)
+
+
+PACKAGES = (openai_package, langchain, llama_index, hugging_face_hub, cohere_package, voyage_package, litellm_package, curl)
+CLIENTS = {client.__name__: client for client in PACKAGES}
+for name in sys.argv[7:] or CLIENTS:
     print(name)
     CLIENTS[name]()
 print(f"{checks} checks passed")

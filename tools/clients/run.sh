@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Real clients (openai, langchain, llama-index, huggingface_hub, curl) against `trivec serve` with the starter, every vector beside
-# `trivec embed`'s: bash tools/clients/run.sh [path of trivec [CLIENT…]]
+# Real clients (openai, langchain, llama-index, huggingface_hub, cohere, voyageai, litellm, curl) against `trivec serve` with the starter
+# and with a reranker, every vector and score beside those of `trivec embed` and `trivec rerank`: bash tools/clients/run.sh [path of trivec [CLIENT…]]
 # Needs Python 3.10 or newer and PyPI; the environment is kept in TRIVEC_CLIENTS_VENV (default: beside the temporary files).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -14,9 +14,9 @@ pids=()
 trap 'for pid in "${pids[@]}"; do kill "$pid" 2> /dev/null || true; done; wait 2> /dev/null || true; rm -rf "$work"' EXIT
 export TRIVEC_HOME="$work/home"
 unset TRIVEC_MODEL TRIVEC_API_KEY TRIVEC_API_KEY_FILE TRIVEC_CONFIG
-start() { # NAME OPTIONS…: starts a service on a free port; its address comes into `address`
+start() { # NAME MODEL OPTIONS…: starts a service on a free port; its address comes into `address`
     local log="$work/$1.log"
-    "$binary" serve --port 0 --model starter "${@:2}" 2> "$log" &
+    "$binary" serve --port 0 --model "$2" "${@:3}" 2> "$log" &
     pids+=($!)
     for _ in $(seq 200); do
         address=$(sed -n 's/.*listening on \(http[^ ]*\).*/\1/p' "$log")
@@ -27,7 +27,10 @@ start() { # NAME OPTIONS…: starts a service on a free port; its address comes 
     cat "$log" >&2
     exit 1
 }
-start open
+reranker=tests/data/rerankers/reranker-h48
+start open starter
 open=$address
-start keyed --api-key of-a-client --max-queue 2500
-"$venv/bin/python" tools/clients/check.py "$open" "$address" of-a-client "$binary" "${@:2}"
+start reranker "$reranker"
+ranks=$address
+start keyed starter --api-key of-a-client --max-queue 2500
+"$venv/bin/python" tools/clients/check.py "$open" "$address" "$ranks" of-a-client "$binary" "$reranker" "${@:2}"

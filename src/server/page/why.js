@@ -111,14 +111,15 @@ function tokenList(side) {
   const box = el("div", { class: "tokens" }, el("h4", { text: t("tokens.of", { side: name, n: int(list.length) }) }));
   box.append(chips);
   paged(list, (token, i) => {
-    const special = isStart(list, i) || isEnd(list, i);
+    const edge = isStart(list, i) || isEnd(list, i);
+    const special = edge || token.special;
     const word = token.piece.startsWith("▁");
     const chip = el("bdi", {
-      class: `tok${special ? " special" : ""}${word && !special ? " word" : ""}${!special && shown.shared.has(token.id) ? " shared" : ""}`,
+      class: `tok${special ? " special" : ""}${word && !special ? " word" : ""}${!edge && shown.shared.has(token.id) ? " shared" : ""}`,
       role: "option", "aria-selected": "false", tabindex: i === Math.min(1, list.length - 1) ? "0" : "-1", dir: "auto",
       "data-i": String(i), "aria-label": describe(side, i), text: readable(token.piece),
     });
-    if (!special && token.weight) chip.style.setProperty("--w", (token.weight / heaviest).toFixed(3));
+    if (!edge && token.weight) chip.style.setProperty("--w", (token.weight / heaviest).toFixed(3));
     shown.chips[side][i] = chip;
     return chip;
   }, chips)();

@@ -4,6 +4,7 @@ mod binary;
 mod native;
 mod openai;
 mod ops;
+mod rerank;
 mod tei;
 
 use std::any::Any;
@@ -24,22 +25,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use super::app::{App, ms};
 use super::error::{ApiError, Dialect};
 use super::work::{Answered, WORK, note};
-use crate::engine::Model;
 use crate::server::assets;
-
-/// The name that clients call a model by: the last part of where it came from.
-pub(super) fn model_id(model: &Model) -> String {
-    let name = &model.info().name;
-    let last = std::path::Path::new(name).file_name().map_or(name.as_str(), |last| last.to_str().unwrap_or(name));
-    last.strip_suffix(".safetensors").unwrap_or(last).to_owned()
-}
-
-/// Whether a client's name for the model is this one's: its id, with or without an organisation, in any case.
-fn same_model(model: &Model, name: &str) -> bool {
-    let id = model_id(model);
-    let last = name.rsplit('/').next().unwrap_or(name);
-    name == model.info().name || last.eq_ignore_ascii_case(&id) || last.eq_ignore_ascii_case("trivec")
-}
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -52,7 +38,8 @@ pub(super) fn router(app: Arc<App>, origins: &[HeaderValue]) -> Router {
         .route("/v1/encode", post(native::encode))
         .route("/v1/score", post(native::score_route))
         .route("/v1/explain", post(native::explain))
-        .route("/v1/rerank", post(native::rerank))
+        .route("/v1/rerank", post(rerank::v1))
+        .route("/v2/rerank", post(rerank::v2))
         .route("/v1/status", get(ops::status))
         .route("/v1/embeddings", post(openai::embeddings))
         .route("/v1/models", get(openai::models))
@@ -61,7 +48,7 @@ pub(super) fn router(app: Arc<App>, origins: &[HeaderValue]) -> Router {
         .route("/embed_all", post(tei::embed_all))
         .route("/embed_sparse", post(tei::embed_sparse))
         .route("/similarity", post(tei::similarity))
-        .route("/rerank", post(tei::rerank))
+        .route("/rerank", post(rerank::tei))
         .route("/tokenize", post(tei::tokenize))
         .route("/decode", post(tei::decode))
         .route("/info", get(tei::info))

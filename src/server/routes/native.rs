@@ -13,36 +13,24 @@ use serde_json::{Value, json};
 use super::binary;
 use crate::cache::Wanted;
 use crate::embedding::{Embedding, Modes};
-use crate::engine::{EncodeOptions, Inspection, Model};
+use crate::engine::{EncodeOptions, Inspection};
 use crate::server::app::{App, Tokenized, ms};
-use crate::server::body::{Body, whole};
+use crate::server::body::Body;
 use crate::server::error::{ApiError, Dialect, Result};
-use crate::server::scheduler::{BATCH_TOKENS, Timing, cost};
+use crate::server::fields::{Word, Words, whole};
+use crate::server::inputs::{Pair, Texts};
+use crate::server::scheduler::{Timing, cost};
 use crate::similarity::{MOST_WEIGHT, ScoreWeights, Scores, Thresholds, score, shared, similarities};
 
-/// A text, or several.
-#[derive(Debug, Deserialize)]
-#[serde(untagged, expecting = "expected a string or a list of strings")]
-pub(super) enum Texts {
-    One(String),
-    Many(Vec<String>),
-}
-
-impl Texts {
-    pub(super) fn into_vec(self) -> Vec<String> {
-        match self {
-            Texts::One(text) => vec![text],
-            Texts::Many(texts) => texts,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Encoding {
     #[default]
     Float,
     Base64,
+}
+
+impl Words for Encoding {
+    const WORDS: &'static [(&'static str, Encoding)] = &[("float", Encoding::Float), ("base64", Encoding::Base64)];
 }
 
 /// Little-endian f32 in base64, as OpenAI's clients read it.
@@ -51,28 +39,19 @@ pub(super) fn base64_of(values: &[f32]) -> String {
     base64::engine::general_purpose::STANDARD.encode(bytes)
 }
 
-fn yes() -> bool {
-    true
-}
-
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct EncodeRequest {
     input: Texts,
-    #[serde(default = "yes")]
-    dense: bool,
-    #[serde(default)]
-    sparse: bool,
-    #[serde(default)]
-    colbert: bool,
+    dense: Option<bool>,
+    sparse: Option<bool>,
+    colbert: Option<bool>,
     #[serde(default, deserialize_with = "whole")]
     max_length: Option<usize>,
     #[serde(default, deserialize_with = "whole")]
     dimensions: Option<usize>,
     normalize: Option<bool>,
-    #[serde(default)]
-    encoding_format: Encoding,
-    /// Taken for the sake of clients that send it; there is one model.
+    encoding_format: Option<Word<Encoding>>,
     model: Option<String>,
 }
 
@@ -145,7 +124,7 @@ impl<'a> Encoded<'a> {
 }
 
 /// What every answer ends with.
-fn timing_of(timing: Timing, tokenized: std::time::Duration, begin: Instant) -> Value {
+pub(super) fn timing_of(timing: Timing, tokenized: std::time::Duration, begin: Instant) -> Value {
     json!({
         "queue_ms": ms(timing.queued),
         "tokenize_ms": ms(tokenized),
@@ -159,21 +138,6 @@ pub(super) fn usage(texts: &[Tokenized]) -> Value {
     json!({"prompt_tokens": tokens, "total_tokens": tokens})
 }
 
-/// The model that a request names must be the one there is.
-pub(super) fn check_model(model: &Model, named: Option<&str>) -> Result<()> {
-    match named {
-        Some(name) if !name.is_empty() && !super::same_model(model, name) => Err(ApiError {
-            param: Some("model".to_owned()),
-            ..ApiError::new(
-                StatusCode::NOT_FOUND,
-                "model_not_found",
-                format!("there is no model `{name}` here, expected `{}`", super::model_id(model)),
-            )
-        }),
-        _ => Ok(()),
-    }
-}
-
 pub(super) async fn encode(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
@@ -185,14 +149,17 @@ pub(super) async fn encode(
 async fn encode_inner(app: &App, headers: &HeaderMap, request: EncodeRequest) -> Result<Response> {
     let begin = Instant::now();
     let model = app.model();
-    check_model(&model, request.model.as_deref())?;
+    app.names.check(request.model.as_deref())?;
     let texts = request.input.into_vec();
     app.check_count(texts.len(), "input")?;
-    let modes = Modes { dense: request.dense, sparse: request.sparse, colbert: request.colbert };
+    let asked = |mode: Option<bool>| mode.unwrap_or(false);
+    let modes =
+        Modes { dense: request.dense.unwrap_or(true), sparse: asked(request.sparse), colbert: asked(request.colbert) };
     if !(modes.dense || modes.sparse || modes.colbert) {
         return Err(ApiError::invalid("dense", "nothing is asked for: set dense, sparse or colbert"));
     }
     let form = binary::Form::of(headers);
+    let Word(encoding) = request.encoding_format.unwrap_or_default();
     let tokenized = app.tokenize(&model, texts, request.max_length).await?;
     let tokenize_time = begin.elapsed();
     let wanted = Wanted { modes, dimensions: request.dimensions, normalize: request.normalize };
@@ -203,10 +170,8 @@ async fn encode_inner(app: &App, headers: &HeaderMap, request: EncodeRequest) ->
     Ok(app.written(|| {
         let data = tokenized.iter().zip(&embeddings).enumerate();
         EncodeAnswer {
-            model: super::model_id(&model),
-            data: data
-                .map(|(at, (text, embedding))| Encoded::new(at, text, embedding, request.encoding_format))
-                .collect(),
+            model: app.names.first(),
+            data: data.map(|(at, (text, embedding))| Encoded::new(at, text, embedding, encoding)).collect(),
             usage: usage(&tokenized),
             timing: timing_of(timing, tokenize_time, begin),
         }
@@ -216,11 +181,11 @@ async fn encode_inner(app: &App, headers: &HeaderMap, request: EncodeRequest) ->
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ScoreRequest {
-    pairs: Option<Vec<(String, String)>>,
+    pairs: Option<Vec<Pair>>,
     query: Option<String>,
     documents: Option<Vec<String>>,
     weights: Option<Vec<f64>>,
-    thresholds: Option<(f32, f32, f32)>,
+    thresholds: Option<Vec<f32>>,
     #[serde(default, deserialize_with = "whole")]
     max_length: Option<usize>,
     model: Option<String>,
@@ -258,19 +223,22 @@ pub(super) async fn score_route(State(app): State<Arc<App>>, Body(request): Body
 async fn score_inner(app: &App, request: ScoreRequest) -> Result<Value> {
     let begin = Instant::now();
     let model = app.model();
-    check_model(&model, request.model.as_deref())?;
+    app.names.check(request.model.as_deref())?;
     let weights = weights(request.weights.as_deref())?;
-    let thresholds = match request.thresholds {
+    let thresholds = match request.thresholds.as_deref() {
         None => Thresholds::default(),
-        Some((near, related, unrelated)) => {
+        Some(&[near, related, unrelated]) => {
             Thresholds::new(near, related, unrelated).map_err(|e| ApiError::invalid("thresholds", e.to_string()))?
+        }
+        Some(other) => {
+            return Err(ApiError::invalid("thresholds", format!("{} thresholds, expected 3", other.len())));
         }
     };
     // Each text once; a pair is two places in the list.
     let (texts, places): (Vec<String>, Vec<(usize, usize)>) = match (request.pairs, request.query, request.documents) {
         (Some(pairs), None, None) => {
             let places = (0..pairs.len()).map(|pair| (2 * pair, 2 * pair + 1)).collect();
-            (pairs.into_iter().flat_map(|(a, b)| [a, b]).collect(), places)
+            (pairs.into_iter().flat_map(|Pair(a, b)| [a, b]).collect(), places)
         }
         (None, Some(query), Some(documents)) => {
             let places = (0..documents.len()).map(|document| (0, document + 1)).collect();
@@ -302,7 +270,7 @@ async fn score_inner(app: &App, request: ScoreRequest) -> Result<Value> {
         })
         .collect();
     Ok(json!({
-        "model": super::model_id(&model),
+        "model": app.names.first(),
         "data": data,
         "usage": usage(&tokenized),
         "timing": timing_of(timing, tokenize_time, begin),
@@ -333,7 +301,7 @@ fn side(side: &Inspection) -> Value {
         .tokens
         .iter()
         .enumerate()
-        .map(|(at, token)| json!({"id": token.id, "piece": token.piece, "weight": weights.map(|w| w[at])}))
+        .map(|(at, token)| json!({"id": token.id, "piece": token.piece, "special": token.special, "weight": weights.map(|w| w[at])}))
         .collect();
     json!({"tokens": tokens, "truncated": side.embedding.truncated})
 }
@@ -359,7 +327,7 @@ pub(super) async fn explain(State(app): State<Arc<App>>, Body(request): Body<Exp
 async fn explain_inner(app: &App, request: ExplainRequest) -> Result<Value> {
     let begin = Instant::now();
     let model = app.model();
-    check_model(&model, request.model.as_deref())?;
+    app.names.check(request.model.as_deref())?;
     let weights = weights(request.weights.as_deref())?;
     let texts = vec![request.a.clone(), request.b.clone()];
     let tokenized = app.tokenize(&model, texts, request.max_length).await?;
@@ -373,7 +341,7 @@ async fn explain_inner(app: &App, request: ExplainRequest) -> Result<Value> {
     let (both, timing) = app.scheduler.calls(calls).await?;
     let [a, b] = both.try_into().map_err(|_| internal())?;
     app.computed(tokenized.iter().map(|text| text.ids.len()).sum(), timing);
-    let name = super::model_id(&model);
+    let name = app.names.first();
     let answer = tokio::task::spawn_blocking(move || {
         let scores = score(&a.embedding, &b.embedding, &weights);
         let mut named = scores_of(&scores, &Thresholds::default());
@@ -401,99 +369,6 @@ async fn explain_inner(app: &App, request: ExplainRequest) -> Result<Value> {
     answer["usage"] = usage(&tokenized);
     answer["timing"] = timing_of(timing, tokenize_time, begin);
     Ok(answer)
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RerankRequest {
-    query: String,
-    documents: Vec<String>,
-    #[serde(default, deserialize_with = "whole")]
-    top_n: Option<usize>,
-    #[serde(default)]
-    return_documents: bool,
-    #[serde(default, deserialize_with = "whole")]
-    max_length: Option<usize>,
-    model: Option<String>,
-}
-
-pub(super) async fn rerank(State(app): State<Arc<App>>, Body(request): Body<RerankRequest>) -> Response {
-    rerank_inner(&app, request).await.map_or_else(|e| e.answer(Dialect::OpenAi), |answer| app.written(|| answer))
-}
-
-async fn rerank_inner(app: &App, request: RerankRequest) -> Result<Value> {
-    let begin = Instant::now();
-    let model = app.model();
-    check_model(&model, request.model.as_deref())?;
-    app.check_count(request.documents.len(), "documents")?;
-    if !model.info().rerank {
-        let what = "the model is no reranker: it has no classification head";
-        return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "mode_unavailable", what));
-    }
-    let documents = request.documents.clone();
-    let (ranked, timing) = rank(app, &model, request.query, documents, request.max_length).await?;
-    let tokens: usize = ranked.iter().map(|r| r.tokens).sum();
-    let mut order: Vec<_> = ranked.iter().collect();
-    order.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.index.cmp(&b.index)));
-    order.truncate(request.top_n.unwrap_or(usize::MAX));
-    let results: Vec<Value> = order
-        .iter()
-        .map(|r| {
-            let mut result =
-                json!({"index": r.index, "relevance_score": r.score, "logit": r.logit, "truncated": r.truncated});
-            if request.return_documents {
-                result["document"] = json!({"text": request.documents[r.index]});
-            }
-            result
-        })
-        .collect();
-    Ok(json!({
-        "model": super::model_id(&model),
-        "results": results,
-        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-        "timing": timing_of(timing, std::time::Duration::ZERO, begin),
-    }))
-}
-
-/// Documents beside a query, through the queue.
-pub(super) async fn rank(
-    app: &App,
-    model: &Arc<Model>,
-    query: String,
-    documents: Vec<String>,
-    max_length: Option<usize>,
-) -> Result<(Vec<crate::Reranked>, Timing)> {
-    let options = crate::RerankOptions { max_length, ..crate::RerankOptions::default() };
-    // Options are held against the model also where there is nothing to do.
-    model.rerank::<&str>(&query, &[], &options)?;
-    // Not tokenised yet: bytes are at least as many as tokens.
-    let most = max_length.unwrap_or(512).min(model.info().max_length);
-    app.check_cost(documents.iter().map(|document| pair_cost(&query, document, most)).sum())?;
-    app.note_texts(std::slice::from_ref(&query));
-    app.note_texts(&documents);
-    // A call holds the engine until it is done: as many documents as a batch has, and others in between. The results are the same.
-    let query: Arc<str> = query.into();
-    let (mut calls, mut part, mut work) = (Vec::new(), Vec::new(), 0);
-    let mut documents = documents.into_iter().peekable();
-    while let Some(document) = documents.next() {
-        work += pair_cost(&query, &document, most);
-        part.push(document);
-        if work >= BATCH_TOKENS as u64 || documents.peek().is_none() {
-            let (own, query, options) = (Arc::clone(model), Arc::clone(&query), options.clone());
-            let part = std::mem::take(&mut part);
-            calls.push((std::mem::take(&mut work), move || own.rerank(&query, &part, &options)));
-        }
-    }
-    let (parts, timing) = app.scheduler.calls(calls).await?;
-    let mut ranked: Vec<crate::Reranked> = parts.into_iter().flatten().collect();
-    ranked.iter_mut().enumerate().for_each(|(index, result)| result.index = index);
-    app.computed(ranked.iter().map(|result| result.tokens).sum(), timing);
-    Ok((ranked, timing))
-}
-
-/// At most what a pair costs: it has as many tokens as bytes, and no more than `most`.
-fn pair_cost(query: &str, document: &str, most: usize) -> u64 {
-    cost((document.len() + query.len()).min(most))
 }
 
 /// Answers that are not JSON say what they are.

@@ -8,83 +8,131 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::native::{Encoding, Numbers, check_model, usage};
+use super::native::{Encoding, Numbers, usage};
+use super::tei::refuse_cut;
 use crate::cache::Wanted;
 use crate::embedding::{Embedding, Modes};
-use crate::server::app::{App, Tokenized};
-use crate::server::body::{Body, Whole, whole};
+use crate::server::app::App;
+use crate::server::body::Body;
 use crate::server::error::{ApiError, Dialect, Result};
+use crate::server::fields::{Direction, Listed, Truncate, Word, Words, agreed, prompt_tokens, whole};
+use crate::server::inputs::Inputs;
 use crate::server::work::note;
 
-#[derive(Debug, Deserialize)]
-#[serde(untagged, expecting = "expected a string, a list of strings, a list of token ids, or a list of such lists")]
-enum Input {
-    Text(String),
-    Texts(Vec<String>),
-    Ids(Vec<Whole<u32>>),
-    IdLists(Vec<Vec<Whole<u32>>>),
-}
-
-/// Fields that OpenAI's API gets later are passed over.
+/// OpenAI's fields, and those that Cohere, Jina, Mixedbread, NVIDIA, vLLM and Voyage have beside them on the same route. What would change
+/// the vectors is obeyed or refused; fields that change nothing here, as `user`, `input_type` and `task`, are passed over, and so are those
+/// that nobody has yet.
 #[derive(Debug, Deserialize)]
 pub(super) struct EmbeddingsRequest {
-    input: Input,
+    input: Inputs,
     model: Option<String>,
     #[serde(default, deserialize_with = "whole")]
     dimensions: Option<usize>,
-    #[serde(default)]
-    encoding_format: Encoding,
-    /// Who asks, for OpenAI's own use.
-    #[serde(rename = "user")]
-    _user: Option<String>,
+    /// `dimensions` as Voyage calls them.
+    #[serde(default, deserialize_with = "whole")]
+    output_dimension: Option<usize>,
+    encoding_format: Option<Listed<Encoding>>,
+    /// `encoding_format` as Jina calls it, and Cohere.
+    embedding_type: Option<Listed<Encoding>>,
+    embedding_types: Option<Listed<Encoding>>,
+    /// The type of the numbers: as Voyage calls it, and vLLM.
+    #[serde(rename = "output_dtype")]
+    _output_dtype: Option<Word<Float>>,
+    #[serde(rename = "embed_dtype")]
+    _embed_dtype: Option<Word<Float>>,
+    #[serde(rename = "endianness")]
+    _endianness: Option<Word<Endianness>>,
+    /// As vLLM calls it; `normalized` is Jina's and Mixedbread's name.
+    normalize: Option<bool>,
+    normalized: Option<bool>,
+    #[serde(default, deserialize_with = "whole")]
+    max_length: Option<usize>,
+    /// `max_length` as vLLM calls it; -1 is the model's own.
+    truncate_prompt_tokens: Option<i64>,
+    truncate: Option<Truncate>,
+    /// `truncate` as Voyage calls it.
+    truncation: Option<bool>,
+    truncation_side: Option<Word<Direction>>,
+    add_special_tokens: Option<bool>,
+    late_chunking: Option<bool>,
+    return_multivector: Option<bool>,
+    prompt: Option<String>,
+}
+
+/// The type of an answer's numbers; there is one.
+#[derive(Debug, Clone, Copy)]
+struct Float;
+
+impl Words for Float {
+    const WORDS: &'static [(&'static str, Float)] = &[("float", Float), ("float32", Float)];
+}
+
+/// The order of bytes in base64; there is one.
+#[derive(Debug, Clone, Copy)]
+struct Endianness;
+
+impl Words for Endianness {
+    const WORDS: &'static [(&'static str, Endianness)] = &[("little", Endianness), ("native", Endianness)];
+}
+
+impl EmbeddingsRequest {
+    /// Refuses what is asked for and cannot be done.
+    fn check(&self) -> Result<()> {
+        Direction::check("truncation_side", self.truncation_side)?;
+        for (name, asked) in [("late_chunking", self.late_chunking), ("return_multivector", self.return_multivector)] {
+            if asked == Some(true) {
+                return Err(ApiError::invalid(name, format!("`{name}` is not supported here, expected false")));
+            }
+        }
+        if self.add_special_tokens == Some(false) {
+            let what = "the model reads no text without its special tokens, expected true";
+            return Err(ApiError::invalid("add_special_tokens", what));
+        }
+        if self.prompt.as_ref().is_some_and(|prompt| !prompt.is_empty()) {
+            let what = "a prompt is not put before texts here: send texts that begin with it";
+            return Err(ApiError::invalid("prompt", what));
+        }
+        Ok(())
+    }
 }
 
 pub(super) async fn embeddings(State(app): State<Arc<App>>, Body(request): Body<EmbeddingsRequest>) -> Response {
     embeddings_inner(&app, request).await.unwrap_or_else(|e| e.answer(Dialect::OpenAi))
 }
 
-/// Ids given as such must be of the vocabulary, and not too many.
-fn check_ids(lists: Vec<Vec<Whole<u32>>>, vocabulary: usize, max_length: usize) -> Result<Vec<Tokenized>> {
-    let check = |ids: Vec<Whole<u32>>| {
-        let ids = Whole::plain(ids);
-        if ids.is_empty() || ids.len() > max_length {
-            return Err(ApiError::invalid("input", format!("{} token ids, expected 1 to {max_length}", ids.len())));
-        }
-        match ids.iter().find(|&&id| id as usize >= vocabulary) {
-            Some(id) => Err(ApiError::invalid("input", format!("token id {id}, expected one below {vocabulary}"))),
-            None => Ok(Tokenized { ids, truncated: false }),
-        }
-    };
-    lists.into_iter().map(check).collect()
-}
-
 async fn embeddings_inner(app: &App, request: EmbeddingsRequest) -> Result<Response> {
     let model = app.model();
-    check_model(&model, request.model.as_deref())?;
-    let info = model.info();
-    let tokenized = match request.input {
-        Input::Text(text) => app.tokenize(&model, vec![text], None).await?,
-        Input::Texts(texts) => {
-            app.check_count(texts.len(), "input")?;
-            app.tokenize(&model, texts, None).await?
-        }
-        Input::Ids(ids) => check_ids(vec![ids], info.vocabulary, info.max_length)?,
-        Input::IdLists(lists) => {
-            app.check_count(lists.len(), "input")?;
-            check_ids(lists, info.vocabulary, info.max_length)?
-        }
+    app.names.check(request.model.as_deref())?;
+    request.check()?;
+    let most = model.info().max_length;
+    let prompt = prompt_tokens(request.truncate_prompt_tokens, most)?;
+    let lengths = [("max_length", request.max_length), ("truncate_prompt_tokens", prompt)];
+    if let Some((name, _)) = lengths.iter().find(|(_, n)| n.is_some_and(|n| !(2..=most).contains(&n))) {
+        return Err(ApiError::invalid(*name, format!("expected 2 to {most} tokens")));
+    }
+    let max_length = agreed(lengths)?;
+    let truncate = request.truncate.map(|Truncate(cut)| cut);
+    let truncate = agreed([("truncate", truncate), ("truncation", request.truncation)])?;
+    let form = |form: Option<Listed<Encoding>>| form.map(|Listed(encoding)| encoding);
+    let encoding = agreed([
+        ("encoding_format", form(request.encoding_format)),
+        ("embedding_type", form(request.embedding_type)),
+        ("embedding_types", form(request.embedding_types)),
+    ])?
+    .unwrap_or_default();
+    let wanted = Wanted {
+        dimensions: agreed([("dimensions", request.dimensions), ("output_dimension", request.output_dimension)])?,
+        normalize: agreed([("normalize", request.normalize), ("normalized", request.normalized)])?,
+        ..Modes::DENSE.into()
     };
+    let tokenized = app.tokenize_inputs(&model, request.input.0, "input", max_length).await?;
+    refuse_cut(&tokenized, "input", truncate, max_length.unwrap_or(most))?;
     note(|work| work.texts = tokenized.len());
-    let wanted = Wanted { dimensions: request.dimensions, ..Modes::DENSE.into() };
     let (embeddings, _) = app.encode(&model, &tokenized, wanted).await?;
     Ok(app.written(|| EmbeddingsAnswer {
         object: "list",
-        data: embeddings
-            .iter()
-            .enumerate()
-            .map(|(at, of)| EmbeddingEntry::new(at, of, request.encoding_format))
-            .collect(),
-        model: super::model_id(&model),
+        data: embeddings.iter().enumerate().map(|(at, of)| EmbeddingEntry::new(at, of, encoding)).collect(),
+        model: app.names.first(),
         usage: usage(&tokenized),
     }))
 }
@@ -111,20 +159,21 @@ struct EmbeddingsAnswer<'a> {
     usage: Value,
 }
 
-fn entry(app: &App) -> Value {
+fn entry(app: &App, id: &str) -> Value {
     let created = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |now| now.as_secs().saturating_sub(app.started.elapsed().as_secs()));
-    json!({"id": super::model_id(&app.model()), "object": "model", "created": created, "owned_by": "trivec"})
+    json!({"id": id, "object": "model", "created": created, "owned_by": "trivec"})
 }
 
 pub(super) async fn models(State(app): State<Arc<App>>) -> Response {
-    Json(json!({"object": "list", "data": [entry(&app)]})).into_response()
+    let entries: Vec<Value> = app.names.all().iter().map(|id| entry(&app, id)).collect();
+    Json(json!({"object": "list", "data": entries})).into_response()
 }
 
 pub(super) async fn model(State(app): State<Arc<App>>, Path(id): Path<String>) -> Response {
-    match check_model(&app.model(), Some(&id)) {
-        Ok(()) => Json(entry(&app)).into_response(),
+    match app.names.known(&id) {
+        Ok(id) => Json(entry(&app, &id)).into_response(),
         Err(e) => e.answer(Dialect::OpenAi),
     }
 }

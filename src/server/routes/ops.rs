@@ -23,7 +23,7 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
         let what = "the service is shutting down";
         return ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "shutting_down", what).answer(Dialect::OpenAi);
     }
-    Json(json!({"status": "ready", "model": super::model_id(&app.model())})).into_response()
+    Json(json!({"status": "ready", "model": app.names.first()})).into_response()
 }
 
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
@@ -38,7 +38,7 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
     let recent = app.metrics.recent();
     Json(json!({
         "model": {
-            "name": super::model_id(&model),
+            "name": app.names.first(),
             "weights": info.weights,
             "layers": info.layers,
             "hidden": info.hidden,
@@ -68,9 +68,10 @@ pub(super) async fn reload(State(app): State<Arc<App>>) -> Response {
     }
     let own = Arc::clone(&app);
     match tokio::task::spawn_blocking(move || own.reload()).await {
-        Ok(Ok(model)) => {
-            tracing::info!(model = super::model_id(&model), "model loaded again");
-            Json(json!({"status": "ok", "model": super::model_id(&model)})).into_response()
+        Ok(Ok(())) => {
+            let model = app.names.first();
+            tracing::info!(model, "model loaded again");
+            Json(json!({"status": "ok", "model": model})).into_response()
         }
         Ok(Err(what)) => {
             tracing::error!(error = what, "the model could not be loaded again; the old one stays");

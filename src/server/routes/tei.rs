@@ -9,41 +9,26 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::native::{Texts, rank};
 use crate::cache::Wanted;
 use crate::embedding::{Embedding, Modes, TokenVectors};
 use crate::engine::Model;
 use crate::server::app::{App, Tokenized};
-use crate::server::body::{Body, Whole, whole};
+use crate::server::body::Body;
 use crate::server::error::{ApiError, Dialect, Result};
+use crate::server::fields::{Direction, Object, Word, whole};
+use crate::server::inputs::{IdLists, Input, Inputs, Texts};
 use crate::similarity;
 
 fn answer(result: Result<Response>) -> Response {
     result.unwrap_or_else(|e| e.answer(Dialect::Tei))
 }
 
-/// Where a text is cut when it is too long. Only the right end can be cut here.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-enum Direction {
-    #[default]
-    #[serde(alias = "right")]
-    Right,
-    #[serde(alias = "left")]
-    Left,
-}
-
-fn yes() -> bool {
-    true
-}
-
 #[derive(Debug, Deserialize)]
 pub(super) struct EmbedRequest {
-    inputs: Texts,
-    #[serde(default = "yes")]
-    normalize: bool,
+    inputs: Inputs,
+    normalize: Option<bool>,
     truncate: Option<bool>,
-    #[serde(default)]
-    truncation_direction: Direction,
+    truncation_direction: Option<Word<Direction>>,
     #[serde(default, deserialize_with = "whole")]
     dimensions: Option<usize>,
     prompt_name: Option<String>,
@@ -53,7 +38,7 @@ pub(super) struct EmbedRequest {
 pub(super) async fn root(State(app): State<Arc<App>>, request: Request) -> Response {
     if app.model().info().rerank {
         match Body::from_request(request, &app).await {
-            Ok(body) => rerank(State(app), body).await,
+            Ok(body) => super::rerank::tei(State(app), body).await,
             Err(bad) => bad.into_response(),
         }
     } else {
@@ -64,7 +49,7 @@ pub(super) async fn root(State(app): State<Arc<App>>, request: Request) -> Respo
     }
 }
 
-fn not_empty(texts: usize) -> Result<()> {
+pub(super) fn not_empty(texts: usize) -> Result<()> {
     if texts > 0 {
         return Ok(());
     }
@@ -75,25 +60,39 @@ fn tokenizer(what: String) -> ApiError {
     ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "tokenizer", what)
 }
 
-/// The texts' tokens; with `truncate: false` a text that is too long is refused.
+/// A text that would have to be cut, where that is not wanted.
+pub(super) fn too_long(place: &str, what: impl Into<String>) -> ApiError {
+    ApiError { param: Some(place.to_owned()), ..tokenizer(what.into()) }
+}
+
+/// The inputs' tokens; with `truncate: false` a text that is too long is refused.
 async fn tokens(
     app: &App,
     model: &Arc<Model>,
-    texts: Vec<String>,
+    inputs: Vec<Input>,
     truncate: Option<bool>,
-    direction: Direction,
+    direction: Option<Word<Direction>>,
 ) -> Result<Vec<Tokenized>> {
-    not_empty(texts.len())?;
-    app.check_count(texts.len(), "inputs")?;
-    if direction == Direction::Left {
-        return Err(ApiError::invalid("truncation_direction", "`Left` is not supported: texts are cut at their end"));
-    }
-    let tokenized = app.tokenize(model, texts, None).await?;
-    let most = model.info().max_length;
-    if truncate == Some(false) && tokenized.iter().any(|text| text.truncated) {
-        return Err(tokenizer(format!("a text has more than {most} tokens; set `truncate` to cut it")));
-    }
+    not_empty(inputs.len())?;
+    Direction::check("truncation_direction", direction)?;
+    let tokenized = app.tokenize_inputs(model, inputs, "inputs", None).await?;
+    refuse_cut(&tokenized, "inputs", truncate, model.info().max_length)?;
     Ok(tokenized)
+}
+
+/// With `truncate: false`, no text may have had to be cut to `most` tokens.
+pub(super) fn refuse_cut(tokenized: &[Tokenized], name: &str, truncate: Option<bool>, most: usize) -> Result<()> {
+    match tokenized.iter().position(|text| text.truncated).filter(|_| truncate == Some(false)) {
+        Some(at) => {
+            let what = format!("a text has more than {most} tokens; set `truncate` to cut it");
+            Err(too_long(&format!("{name}[{at}]"), what))
+        }
+        None => Ok(()),
+    }
+}
+
+fn texts(texts: Vec<String>) -> Vec<Input> {
+    texts.into_iter().map(Input::Text).collect()
 }
 
 pub(super) async fn embed(State(app): State<Arc<App>>, Body(request): Body<EmbedRequest>) -> Response {
@@ -105,9 +104,8 @@ async fn embed_inner(app: &App, request: EmbedRequest) -> Result<Response> {
     if let Some(name) = request.prompt_name {
         return Err(ApiError::invalid("prompt_name", format!("the model has no prompt `{name}`")));
     }
-    let tokenized =
-        tokens(app, &model, request.inputs.into_vec(), request.truncate, request.truncation_direction).await?;
-    let normalize = Some(request.normalize);
+    let tokenized = tokens(app, &model, request.inputs.0, request.truncate, request.truncation_direction).await?;
+    let normalize = Some(request.normalize.unwrap_or(true));
     let wanted = Wanted { modes: Modes::DENSE, dimensions: request.dimensions, normalize };
     let (embeddings, _) = app.encode(&model, &tokenized, wanted).await?;
     Ok(app.written(|| embeddings.iter().map(|e| e.dense.as_deref().unwrap_or_default()).collect::<Vec<_>>()))
@@ -115,10 +113,9 @@ async fn embed_inner(app: &App, request: EmbedRequest) -> Result<Response> {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct TokenStatesRequest {
-    inputs: Texts,
+    inputs: Inputs,
     truncate: Option<bool>,
-    #[serde(default)]
-    truncation_direction: Direction,
+    truncation_direction: Option<Word<Direction>>,
 }
 
 /// One vector a token. TEI answers raw states here; this gives BGE-M3's ColBERT vectors, which are what late interaction takes.
@@ -148,8 +145,7 @@ async fn with_modes<T: Serialize>(
     of: impl Fn(&Embedding) -> T,
 ) -> Result<Response> {
     let model = app.model();
-    let (texts, truncate) = (request.inputs.into_vec(), request.truncate);
-    let tokenized = tokens(app, &model, texts, truncate, request.truncation_direction).await?;
+    let tokenized = tokens(app, &model, request.inputs.0, request.truncate, request.truncation_direction).await?;
     let encoded = app.encode(&model, &tokenized, modes.into()).await;
     let (embeddings, _) = encoded.map_err(|e| match e.code {
         // TEI's status for a model that cannot do what is asked.
@@ -161,8 +157,8 @@ async fn with_modes<T: Serialize>(
 
 #[derive(Debug, Deserialize)]
 pub(super) struct SimilarityRequest {
-    inputs: SimilarityInputs,
-    parameters: Option<SimilarityParameters>,
+    inputs: Object<SimilarityInputs>,
+    parameters: Option<Object<SimilarityParameters>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -174,8 +170,7 @@ struct SimilarityInputs {
 #[derive(Debug, Default, Deserialize)]
 struct SimilarityParameters {
     truncate: Option<bool>,
-    #[serde(default)]
-    truncation_direction: Direction,
+    truncation_direction: Option<Word<Direction>>,
 }
 
 pub(super) async fn similarity(State(app): State<Arc<App>>, Body(request): Body<SimilarityRequest>) -> Response {
@@ -184,10 +179,11 @@ pub(super) async fn similarity(State(app): State<Arc<App>>, Body(request): Body<
 
 async fn similarity_inner(app: &App, request: SimilarityRequest) -> Result<Response> {
     let model = app.model();
-    let parameters = request.parameters.unwrap_or_default();
-    not_empty(request.inputs.sentences.len())?;
-    let texts = std::iter::once(request.inputs.source_sentence).chain(request.inputs.sentences).collect();
-    let tokenized = tokens(app, &model, texts, parameters.truncate, parameters.truncation_direction).await?;
+    let Object(parameters) = request.parameters.unwrap_or_default();
+    let Object(SimilarityInputs { source_sentence, sentences }) = request.inputs;
+    not_empty(sentences.len())?;
+    let all = texts(std::iter::once(source_sentence).chain(sentences).collect());
+    let tokenized = tokens(app, &model, all, parameters.truncate, parameters.truncation_direction).await?;
     let (embeddings, _) = app.encode(&model, &tokenized, Modes::DENSE.into()).await?;
     let mut vectors = embeddings.iter().filter_map(|e| e.dense.as_deref());
     let source = vectors.next().unwrap_or_default();
@@ -195,60 +191,9 @@ async fn similarity_inner(app: &App, request: SimilarityRequest) -> Result<Respo
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct RerankRequest {
-    query: String,
-    texts: Vec<String>,
-    #[serde(default)]
-    raw_scores: bool,
-    #[serde(default)]
-    return_text: bool,
-    truncate: Option<bool>,
-    #[serde(default)]
-    truncation_direction: Direction,
-}
-
-pub(super) async fn rerank(State(app): State<Arc<App>>, Body(request): Body<RerankRequest>) -> Response {
-    answer(rerank_inner(&app, request).await)
-}
-
-async fn rerank_inner(app: &App, request: RerankRequest) -> Result<Response> {
-    let model = app.model();
-    if !model.info().rerank {
-        let what = "model is not a re-ranker model";
-        return Err(ApiError::new(StatusCode::FAILED_DEPENDENCY, "backend", what));
-    }
-    not_empty(request.texts.len())?;
-    app.check_count(request.texts.len(), "texts")?;
-    if request.truncation_direction == Direction::Left {
-        return Err(ApiError::invalid("truncation_direction", "`Left` is not supported: texts are cut at their end"));
-    }
-    let (ranked, _) = rank(app, &model, request.query, request.texts.clone(), None).await?;
-    if request.truncate == Some(false) && ranked.iter().any(|r| r.truncated) {
-        return Err(tokenizer("a pair has too many tokens; set `truncate` to cut it".to_owned()));
-    }
-    let mut order: Vec<_> = ranked.iter().collect();
-    order.sort_by(|a, b| b.logit.total_cmp(&a.logit).then(a.index.cmp(&b.index)));
-    let entry = |r: &&crate::Reranked| Ranked {
-        index: r.index,
-        score: if request.raw_scores { r.logit } else { r.score },
-        text: request.return_text.then(|| request.texts[r.index].as_str()),
-    };
-    Ok(app.written(|| order.iter().map(entry).collect::<Vec<_>>()))
-}
-
-#[derive(Serialize)]
-struct Ranked<'a> {
-    index: usize,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    text: Option<&'a str>,
-    score: f32,
-}
-
-#[derive(Debug, Deserialize)]
 pub(super) struct TokenizeRequest {
     inputs: Texts,
-    #[serde(default = "yes")]
-    add_special_tokens: bool,
+    add_special_tokens: Option<bool>,
 }
 
 pub(super) async fn tokenize(State(app): State<Arc<App>>, Body(request): Body<TokenizeRequest>) -> Response {
@@ -257,37 +202,25 @@ pub(super) async fn tokenize(State(app): State<Arc<App>>, Body(request): Body<To
 
 async fn tokenize_inner(app: &App, request: TokenizeRequest) -> Result<Value> {
     let model = app.model();
-    let tokenized = tokens(app, &model, request.inputs.into_vec(), None, Direction::Right).await?;
+    let tokenized = tokens(app, &model, texts(request.inputs.into_vec()), None, None).await?;
+    let special = request.add_special_tokens.unwrap_or(true);
     let lists = tokenized.iter().map(|text| {
-        let inner = match request.add_special_tokens {
+        let inner = match special {
             true => &text.ids[..],
             false => text.ids.get(1..text.ids.len().saturating_sub(1)).unwrap_or_default(),
         };
-        let token = |id: &u32| {
-            json!({"id": id, "text": model.piece(*id), "special": is_special(*id), "start": null, "stop": null})
+        let token = |&id: &u32| {
+            json!({"id": id, "text": model.piece(id), "special": model.is_special(id), "start": null, "stop": null})
         };
         inner.iter().map(token).collect::<Value>()
     });
     Ok(lists.collect())
 }
 
-/// `<s>`, `<pad>`, `</s>`, `<unk>` of XLM-RoBERTa.
-fn is_special(id: u32) -> bool {
-    id <= 3
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged, expecting = "expected a list of token ids, or a list of such lists")]
-enum IdLists {
-    One(Vec<Whole<u32>>),
-    Many(Vec<Vec<Whole<u32>>>),
-}
-
 #[derive(Debug, Deserialize)]
 pub(super) struct DecodeRequest {
     ids: IdLists,
-    #[serde(default = "yes")]
-    skip_special_tokens: bool,
+    skip_special_tokens: Option<bool>,
 }
 
 pub(super) async fn decode(State(app): State<Arc<App>>, Body(request): Body<DecodeRequest>) -> Response {
@@ -296,21 +229,14 @@ pub(super) async fn decode(State(app): State<Arc<App>>, Body(request): Body<Deco
 
 fn decode_inner(app: &App, request: DecodeRequest) -> Result<Value> {
     let model = app.model();
-    let lists = match request.ids {
-        IdLists::One(ids) => vec![ids],
-        IdLists::Many(lists) => lists,
-    };
+    let IdLists(lists) = request.ids;
     not_empty(lists.len())?;
     app.check_count(lists.len(), "ids")?;
-    let text = |ids: &Vec<Whole<u32>>| -> Result<String> {
-        let mut text = String::new();
-        for &Whole(id) in ids {
-            let piece = model.piece(id).ok_or_else(|| tokenizer(format!("there is no token id {id}")))?;
-            if !(request.skip_special_tokens && is_special(id)) {
-                text.push_str(&piece.replace('▁', " "));
-            }
-        }
-        Ok(text.strip_prefix(' ').map_or_else(|| text.clone(), str::to_owned))
+    let skip = request.skip_special_tokens.unwrap_or(true);
+    let text = |ids: &Vec<u32>| {
+        model
+            .decode(ids, skip)
+            .map_err(|id| ApiError { param: Some("ids".to_owned()), ..tokenizer(format!("there is no token id {id}")) })
     };
     lists.iter().map(text).collect::<Result<Vec<_>>>().map(|texts| json!(texts))
 }
@@ -324,7 +250,7 @@ pub(super) async fn info(State(app): State<Arc<App>>) -> Response {
         json!({"embedding": {"pooling": info.pooling}})
     };
     Json(json!({
-        "model_id": super::model_id(&model),
+        "model_id": app.names.first(),
         "model_sha": model.packed_source(),
         "model_dtype": info.weights,
         "model_type": model_type,
