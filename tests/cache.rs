@@ -4,7 +4,7 @@
 #[path = "common/http.rs"]
 mod http;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use http::Server;
@@ -17,12 +17,7 @@ const TEXTS: [&str; 5] =
     ["苹果公司发布新手机", "Apple launched a new iPhone", "", "a b c d e f g h i j k l", "<s> ok </s>"];
 
 fn trivec(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_trivec"));
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TRIVEC_")) {
-        command.env_remove(name);
-    }
-    // A home without models, whatever this machine has.
-    command.env("TRIVEC_HOME", Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/no-home"));
+    let mut command = http::trivec();
     command.arg("-q").args(args).stdin(Stdio::null());
     command
 }
@@ -297,8 +292,7 @@ fn the_service_answers_from_the_cache_with_the_same_numbers() {
 
     // What waits is written when the service ends; `embed` reads the same file, and fills it for the next service.
     assert!(data(&server, &json!({"input": "the last words"}))[0]["tokens"].as_u64() > Some(2));
-    server.signal("TERM");
-    assert_eq!(server.child.wait().unwrap().code(), Some(0));
+    server.end();
     output(&["embed", "from the command line", "--cache", &cache], None);
     let server = serve(&["--cache", &cache, "--cache-size", "32MiB"]);
     for (n, text) in ["the last words", "from the command line", TEXTS[0]].into_iter().enumerate() {

@@ -13,12 +13,7 @@ use tempfile::TempDir;
 
 /// The program, in an environment without our variables.
 fn trivec(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_trivec"));
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TRIVEC_")) {
-        command.env_remove(name);
-    }
-    // A home without models, whatever this machine has.
-    command.env("TRIVEC_HOME", common::data("no-home"));
+    let mut command = common::program::trivec();
     command.args(args).stdin(Stdio::null());
     command
 }

@@ -1,19 +1,18 @@
 //! `trivec import` as a person meets it.
 #![cfg(feature = "cli")]
 
+#[path = "common/program.rs"]
+mod program;
+
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 fn run(args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_trivec"));
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TRIVEC_")) {
-        command.env_remove(name);
-    }
-    command.args(args).stdin(Stdio::null()).output().unwrap()
+    program::trivec().args(args).stdin(Stdio::null()).output().unwrap()
 }
 
 fn parts(output: &Output) -> (i32, String, String) {

@@ -1,21 +1,18 @@
 //! `trivec pack` and `trivec bench` as a person meets them.
 #![cfg(all(feature = "cli", feature = "starter"))]
 
+#[path = "common/program.rs"]
+mod program;
+
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
 use serde_json::Value;
 
 /// The program, in an environment without our variables.
 fn run(args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_trivec"));
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TRIVEC_")) {
-        command.env_remove(name);
-    }
-    // A home without models, whatever this machine has.
-    command.env("TRIVEC_HOME", Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/no-home"));
-    command.args(args).stdin(Stdio::null()).output().unwrap()
+    program::trivec().args(args).stdin(Stdio::null()).output().unwrap()
 }
 
 fn stdout(output: &Output) -> String {
@@ -174,7 +171,7 @@ fn bench_refuses_what_it_cannot_measure() {
 #[test]
 fn the_worker_answers_line_by_line() {
     use std::io::Write;
-    let mut command = Command::new(env!("CARGO_BIN_EXE_trivec"));
+    let mut command = program::trivec();
     command.args(["bench", "--worker", "--quiet", "--threads", "1", "--weights", "f16", "--model", &small("bf16-h60")]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let requests = "{\"shape\":[2,5],\"runs\":2}\n{\"lengths\":[3,4]}\n{\"ids\":[[0,9,2]]}\n{\"shape\":[1,100000]}\n";

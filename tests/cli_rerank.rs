@@ -11,10 +11,7 @@ use serde_json::Value;
 
 /// The program with the tiny reranker, in an environment without our variables.
 fn trivec(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_trivec"));
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TRIVEC_")) {
-        command.env_remove(name);
-    }
+    let mut command = common::program::trivec();
     command.env("TRIVEC_MODEL", common::data("rerankers/reranker-h48")).env("TRIVEC_THREADS", "1");
     command.args(args).stdin(Stdio::null());
     command

@@ -1,12 +1,13 @@
 //! `trivec verify`: what it prints, what it refuses, what it exits with.
 
+#[path = "common/program.rs"]
+mod program;
+
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 fn trivec(args: &[&str], directory: &Path) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_trivec"));
-    command.args(args).current_dir(directory).env("TRIVEC_QUIET", "1").env_remove("TRIVEC_MODEL");
-    command.output().unwrap()
+    program::trivec().args(args).current_dir(directory).env("TRIVEC_QUIET", "1").output().unwrap()
 }
 
 fn stdout(output: &Output) -> String {

@@ -1,7 +1,9 @@
 //! Mixed precision: the budget is kept, the layers that get more bits are those that need them, and the file is like any other.
 
+#[path = "common/program.rs"]
+mod program;
+
 use std::path::Path;
-use std::process::Command;
 
 use trivec::pack::{Calibration, PackOptions, Writing, pack, plan};
 use trivec::{EncodeOptions, LoadOptions, Model, WeightFormat};
@@ -86,7 +88,7 @@ fn a_mixed_file_keeps_its_budget_and_loads() {
 
     // The same by the command line.
     let out = at.join("mixed.safetensors");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_trivec"));
+    let mut command = program::trivec();
     command.args(["pack", source.to_str().unwrap(), "--weights", "int4", "--mixed", "-q", "-o", out.to_str().unwrap()]);
     let done = command.args(["--budget-mb", &format!("{}", between as f64 / 1e6)]).output().unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));

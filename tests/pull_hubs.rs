@@ -8,7 +8,7 @@ mod world;
 
 use hub::{Api, COMMIT, Fault, Hub, model_of_pytorch, small_model};
 use serde_json::Value;
-use world::{NOWHERE, World, assert_fails, stderr, stdout};
+use world::{World, assert_fails, nowhere, stderr, stdout};
 
 /// The issue's own words: a hub with BAAI's layout, an empty home, one command.
 #[test]
@@ -123,6 +123,13 @@ fn redirects_may_be_relative_and_lead_elsewhere() {
 fn a_proxy_is_not_asked_for_this_machine() {
     let world = World::new();
     let mut command = world.command(&["pull", "bge-m3"]);
-    stdout(&command.env("HTTP_PROXY", NOWHERE).env("http_proxy", NOWHERE).env("ALL_PROXY", NOWHERE).output().unwrap());
+    stdout(
+        &command
+            .env("HTTP_PROXY", nowhere())
+            .env("http_proxy", nowhere())
+            .env("ALL_PROXY", nowhere())
+            .output()
+            .unwrap(),
+    );
     world.assert_installed();
 }

@@ -7,11 +7,12 @@ mod hub;
 mod world;
 
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use hub::{COMMIT, Fault, small_model};
 use serde_json::Value;
-use world::{NOWHERE, World, assert_fails, kill, length, spawn, stderr, stdout, wait_until};
+use world::wait::wait_until;
+use world::{World, assert_fails, kill, length, nowhere, spawn, stderr, stdout};
 
 #[test]
 fn two_at_once_are_one_after_the_other() {
@@ -66,39 +67,79 @@ fn killed_while_it_fetches_it_goes_on_where_it_was() {
     world.assert_installed();
 }
 
-#[test]
-fn killed_while_it_packs_or_compares() {
-    let world = World::new();
-    let in_directory = |wanted: &dyn Fn(&str) -> bool| {
-        let entries = fs::read_dir(world.packed_directory()).into_iter().flatten().flatten();
-        entries.filter(|entry| wanted(&entry.file_name().to_string_lossy())).count()
-    };
-    let stages = |name: &str| name.ends_with(".packing");
-    let packed = |name: &str| name.ends_with(concat!("-int8-", env!("CARGO_PKG_VERSION"), ".safetensors"));
-    let child = spawn(world.command(&["pull", "bge-m3"]));
-    wait_until("packing has begun", || in_directory(&stages) == 1);
-    kill(child);
-    world.assert_clean();
-    assert_eq!(in_directory(&packed), 0);
+/// The packed files of bge-m3 and what is in the making whose names `wanted` takes.
+fn packed(world: &World, wanted: impl Fn(&str) -> bool) -> usize {
+    let entries = fs::read_dir(world.packed_directory()).into_iter().flatten().flatten();
+    entries.filter(|entry| wanted(&entry.file_name().to_string_lossy())).count()
+}
 
+fn is_stage(name: &str) -> bool {
+    name.ends_with(".packing")
+}
+
+fn is_packed(name: &str) -> bool {
+    name.ends_with(concat!("-int8-", env!("CARGO_PKG_VERSION"), ".safetensors"))
+}
+
+/// `command` with a limit on the size of files, in blocks of 512 bytes; `before` is what the shell does first.
+#[cfg(unix)]
+fn limited(command: &Command, blocks: u32, before: &str) -> Output {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("{before} ulimit -c 0; ulimit -f {blocks}; exec \"$0\" \"$@\"")]);
+    shell.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    shell.stdin(Stdio::null()).output().unwrap()
+}
+
+#[test]
+#[cfg(unix)]
+fn killed_while_it_packs_or_compares() {
+    use std::os::unix::process::ExitStatusExt;
+    let world = World::new();
     // Nothing is fetched again; with a commit nobody is even asked.
     let commit = format!("bge-m3@{COMMIT}");
-    let pull = || {
-        let mut command = world.command(&["pull", &commit]);
-        command.env("HF_ENDPOINT", NOWHERE);
+    let pull = |source: &str| {
+        let mut command = world.command(&["pull", &commit, "--keep-source"]);
+        command.env("HF_ENDPOINT", source);
         command
     };
-    let child = spawn(pull());
-    wait_until("packing is done", || in_directory(&packed) == 1);
-    kill(child);
+    // A process can be through before this one is given a processor to see its packed file in: then it is done once more.
+    let kill_while_it_compares = |source: &str| {
+        wait_until("a kill while it compares", || {
+            let mut child = spawn(pull(source));
+            let exists = || packed(&world, is_packed) == 1;
+            wait_until("packing is done", || exists() || child.try_wait().unwrap().is_some());
+            kill(child);
+            let hit = exists() && world.models()["models"] == serde_json::json!([]);
+            if !hit {
+                world.run(&["models", "rm", "bge-m3"]);
+            }
+            hit
+        });
+        world.assert_clean();
+    };
+    kill_while_it_compares(&world.hub.url);
+    fs::remove_dir_all(world.packed_directory()).unwrap();
+
+    // The system kills it at the first byte beyond the limit, which is one of the packed file's.
+    let killed = limited(&pull(&nowhere()), 8, "");
+    assert!(killed.status.signal().is_some(), "{killed:?}");
+    assert_eq!((packed(&world, is_stage), packed(&world, is_packed)), (1, 0));
     world.assert_clean();
 
-    let output = pull().output().unwrap();
+    kill_while_it_compares(&nowhere());
+    let output = pull(&nowhere()).output().unwrap();
     stdout(&output);
     assert!(stderr(&output).contains("packed already"), "{}", stderr(&output));
-    world.assert_installed();
     // Of all that was begun, only the model is left.
-    assert_eq!((in_directory(&|_| true), in_directory(&packed)), (1, 1));
+    assert_eq!((packed(&world, |_| true), packed(&world, is_packed)), (1, 1));
+    stdout(&world.run(&["pull", "bge-m3", "--force"]));
+    world.assert_installed();
 }
 
 #[test]
@@ -117,22 +158,7 @@ fn what_was_begun_in_another_format_goes_when_the_model_is_in_place() {
 fn a_full_disk_keeps_what_has_come() {
     // A limit on the size of files is a disk that refuses, at a known byte.
     let world = World::new();
-    let mut limited = world.command(&[]);
-    limited = {
-        let mut shell = Command::new("sh");
-        shell
-            .arg("-c")
-            .arg("trap '' XFSZ; ulimit -f 200; exec \"$0\" pull bge-m3 --from hf")
-            .arg(env!("CARGO_BIN_EXE_trivec"));
-        for (name, value) in limited.get_envs() {
-            match value {
-                Some(value) => shell.env(name, value),
-                None => shell.env_remove(name),
-            };
-        }
-        shell
-    };
-    let output = limited.stdin(Stdio::null()).output().unwrap();
+    let output = limited(&world.command(&["pull", "bge-m3", "--from", "hf"]), 200, "trap '' XFSZ;");
     assert_fails(&output, 5, &["model.safetensors.part"]);
     world.assert_clean();
     assert!(length(&world.source("model.safetensors.part")) > 0 && !world.source("model.safetensors").exists());

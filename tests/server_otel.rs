@@ -9,6 +9,8 @@ use std::net::TcpListener;
 use std::sync::mpsc;
 
 use http::Server;
+use http::closed_port::ClosedPort;
+use http::wait::DEADLINE;
 use serde_json::json;
 
 /// A collector that takes one export, and what it was sent: its request's head and its body, an `ExportTraceServiceRequest` in protobuf.
@@ -70,9 +72,8 @@ fn a_collector_gets_the_spans() {
     assert_eq!(answer.header("traceparent").as_deref(), Some(trace));
     server.get("/health");
     // Its end sends what is left.
-    server.signal("TERM");
-    assert_eq!(server.child.wait().unwrap().code(), Some(0));
-    let (head, body) = exports.recv().unwrap();
+    server.end();
+    let (head, body) = exports.recv_timeout(DEADLINE).unwrap();
     assert!(head.starts_with("POST /v1/traces "), "{head}");
     assert!(head.to_ascii_lowercase().contains("content-type: application/x-protobuf"), "{head}");
     for part in [
@@ -102,13 +103,12 @@ fn a_collector_gets_the_spans() {
 
 #[test]
 fn a_collector_that_is_away_harms_nobody() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let endpoint = format!("http://127.0.0.1:{port}");
+    let away = ClosedPort::new();
+    let endpoint = format!("http://127.0.0.1:{}", away.port);
     let mut server = Server::start(&["--otlp-endpoint", &endpoint]);
     assert_eq!(server.post("/embed", &json!({"inputs": "a"})).status, 200);
-    server.signal("TERM");
-    server.log_with("spans could not be sent");
-    assert_eq!(server.child.wait().unwrap().code(), Some(0));
+    let log = server.end();
+    assert!(log.contains("spans could not be sent"), "{log}");
     let wrong = http::trivec().args(["serve", "--port", "0", "--otlp-endpoint", "collector:4318"]).output().unwrap();
     assert_eq!(wrong.status.code(), Some(2));
 }
@@ -120,8 +120,7 @@ fn the_standard_variable_names_a_collector_too() {
     command.args(["serve", "--port", "0"]).env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://127.0.0.1:{port}"));
     let mut server = Server::run(command);
     assert_eq!(server.post("/embed", &json!({"inputs": "a"})).status, 200);
-    server.signal("TERM");
-    assert_eq!(server.child.wait().unwrap().code(), Some(0));
-    let (head, body) = exports.recv().unwrap();
+    server.end();
+    let (head, body) = exports.recv_timeout(DEADLINE).unwrap();
     assert!(head.starts_with("POST /v1/traces ") && contains(&body, &text("service.name", "trivec")), "{head}");
 }

@@ -22,9 +22,10 @@ check() { # MODEL OPTIONS…
     "$binary" serve --port 0 --log-level warn --model "$1" 2> "$log" &
     pid=$!
     local address=
-    for _ in $(seq 200); do
+    # As long as it lives, however busy the machine is; two minutes at most.
+    for _ in $(seq 2400); do
         address=$(sed -n 's/.*listening on \(http[^ ]*\).*/\1/p' "$log")
-        if [ -n "$address" ]; then break; fi
+        if [ -n "$address" ] || ! kill -0 "$pid" 2> /dev/null; then break; fi
         sleep 0.05
     done
     if [ -z "$address" ]; then cat "$log" >&2; exit 1; fi

@@ -16,10 +16,13 @@ import multiprocessing
 import os
 import random
 import re
+import resource
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -142,6 +145,26 @@ def run(url, clients, seconds, pid=None, path="/embed", field="inputs", texts=No
     return report | growth(rss)
 
 
+def health_beside(url, count):
+    """The time of 20 answers of /health while `count` connections are open, half of them silent and half of them with half a request."""
+    where = urlsplit(url)
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+    slow = [socket.create_connection((where.hostname, where.port)) for _ in range(count)]
+    for connection in slow[::2]:
+        connection.sendall(b"GET /health HT")
+    times = []
+    for _ in range(20):
+        begin = time.perf_counter()
+        with urllib.request.urlopen(f"{url}/health") as answer:
+            answer.read()
+        times.append((time.perf_counter() - begin) * 1e3)
+    for connection in slow:
+        connection.close()
+    times.sort()
+    return {"slow_connections": count, "health_min_ms": round(times[0], 3), "health_median_ms": round(times[10], 3)}
+
+
 def start(binary, *options):
     """`trivec serve` on a free port: the process and its address."""
     errors = tempfile.TemporaryFile("w+")
@@ -183,6 +206,7 @@ def main():
     options.add_argument("--field", default="inputs", help="name of the texts in its body [default: inputs]")
     options.add_argument("--words", default=",".join(map(str, MIX)), help="words of a text, chosen among evenly")
     options.add_argument("--wrk", action="store_true", help="let wrk send the requests")
+    options.add_argument("--slow", type=int, metavar="N", help="before the load, also time /health beside N slow connections")
     args = options.parse_args()
     if bool(args.url) == bool(args.binary):
         options.error("either --url or --binary")
@@ -193,12 +217,14 @@ def main():
     try:
         if server:
             rate = engine_rate(args.binary, url, texts, args.model)
+        health = health_beside(url, args.slow) if args.slow else {}
         drive = run_wrk if args.wrk else run
         report = drive(url, args.clients, args.seconds, server.pid if server else args.pid, args.path, args.field, texts)
     finally:
         if server:
             server.terminate()
             code = server.wait(60)
+    report |= health
     if rate:
         report |= {"engine_texts_s": round(rate, 1), "share_of_engine": round(report["requests_s"] / rate, 3), "exit": code}
     print(json.dumps(report, indent=1))

@@ -1,29 +1,30 @@
 //! A served binary on loopback, and a client so plain that it can send what no client library would.
 #![allow(dead_code)] // every test crate compiles this file and uses a part of it
 
+#[path = "closed_port.rs"]
+pub mod closed_port;
+#[path = "program.rs"]
+pub mod program;
+#[path = "wait.rs"]
+pub mod wait;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::thread::JoinHandle;
 
 use serde_json::Value;
+
+pub use program::trivec;
+use wait::{DEADLINE, wait_for, wait_until};
 
 /// `trivec serve` on a free port; killed when dropped.
 pub struct Server {
     pub child: Child,
     pub port: u16,
     log: Arc<Mutex<String>>,
-}
-
-/// The binary as a user has it who has installed nothing and set nothing.
-pub fn trivec() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_trivec"));
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TRIVEC_")) {
-        command.env_remove(name);
-    }
-    command.env("TRIVEC_HOME", std::env::temp_dir().join("trivec-test-no-models"));
-    command
+    reader: Option<JoinHandle<()>>,
 }
 
 impl Server {
@@ -49,32 +50,55 @@ impl Server {
         // The log must be read, or the service would stand still once the pipe is full.
         let log = Arc::new(Mutex::new(String::new()));
         let own = Arc::clone(&log);
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
                 let mut log = own.lock().unwrap();
                 log.push_str(&line);
                 log.push('\n');
             }
         });
-        Server { child, port, log }
+        Server { child, port, log, reader: Some(reader) }
     }
 
     /// What it has logged, once that contains `expected`.
+    #[track_caller]
     pub fn log_with(&self, expected: &str) -> String {
-        let begin = Instant::now();
-        loop {
+        wait_for(&format!("`{expected}` in the log"), || {
             let log = self.log.lock().unwrap().clone();
-            if log.contains(expected) {
-                return log;
-            }
-            assert!(begin.elapsed() < Duration::from_secs(60), "`{expected}` was not logged:\n{log}");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+            log.contains(expected).then_some(log)
+        })
+    }
+
+    /// The line of a JSON log about a request to `route` that ended with `status`, once it is there.
+    #[track_caller]
+    pub fn logged(&self, route: &str, status: u16) -> Value {
+        wait_for(&format!("a line about {route} with {status} in the log"), || {
+            let log = self.log.lock().unwrap();
+            let mut lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            lines.find(|line| line["route"] == route && line["status"] == status)
+        })
+    }
+
+    /// Ends it as an operator does; everything that it has logged.
+    #[cfg(unix)]
+    #[track_caller]
+    pub fn end(&mut self) -> String {
+        self.signal("TERM");
+        assert_eq!(self.exit_code(), Some(0));
+        // The log's end comes with the process's.
+        self.reader.take().unwrap().join().unwrap();
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Its exit code, once it has ended.
+    #[track_caller]
+    pub fn exit_code(&mut self) -> Option<i32> {
+        wait_for("the service's end", || self.child.try_wait().unwrap()).code()
     }
 
     pub fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream
     }
 
@@ -112,12 +136,15 @@ impl Server {
     }
 
     /// Asks until `done`; the service's own time is not measured.
+    #[track_caller]
     pub fn wait_for(&self, path: &str, done: impl Fn(&Value) -> bool) {
-        let begin = Instant::now();
-        while !done(&self.get(path).json()) {
-            assert!(begin.elapsed() < Duration::from_secs(60), "{path} did not become what was expected");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        wait_until(path, || done(&self.get(path).json()));
+    }
+
+    /// Asks until a number of `/metrics` is `value`: a request is counted when it is over, which its client can see first.
+    #[track_caller]
+    pub fn wait_for_metric(&self, name: &str, value: f64) {
+        wait_until(&format!("{name} {value}"), || self.metric(name) == Some(value));
     }
 
     #[cfg(unix)]

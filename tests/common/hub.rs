@@ -6,7 +6,6 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use sha1::Sha1;
@@ -191,8 +190,11 @@ impl Hub {
     /// Waits until an answer has stalled.
     pub fn wait_for_stall(&self) {
         let state = self.shared.state.lock().unwrap();
-        let (state, timeout) =
-            self.shared.changed.wait_timeout_while(state, Duration::from_secs(60), |state| state.stalled == 0).unwrap();
+        let (state, timeout) = self
+            .shared
+            .changed
+            .wait_timeout_while(state, crate::world::wait::DEADLINE, |state| state.stalled == 0)
+            .unwrap();
         assert!(!timeout.timed_out(), "no answer has stalled: {:?}", state.requests);
     }
 

@@ -2,6 +2,7 @@
 #![allow(dead_code)] // every test crate compiles this file and uses a part of it
 
 pub mod outliers;
+pub mod program;
 pub mod random;
 
 use std::collections::BTreeMap;

@@ -1,18 +1,28 @@
 //! What the tests of `trivec pull` share: a home of its own for every test, a hub, and how its outcome is read.
 #![allow(dead_code)] // every test crate compiles this file and uses a part of it
 
+#[path = "closed_port.rs"]
+mod closed_port;
+#[path = "wait.rs"]
+pub mod wait;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::sync::LazyLock;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
+use closed_port::ClosedPort;
+
 use crate::hub::{COMMIT, Hub, small_model};
 
-/// Where nobody listens.
-pub const NOWHERE: &str = "http://127.0.0.1:9";
+/// An address where nobody listens.
+pub fn nowhere() -> String {
+    static PORT: LazyLock<ClosedPort> = LazyLock::new(ClosedPort::new);
+    format!("http://127.0.0.1:{}", PORT.port)
+}
 
 /// A home of its own for every test, and a hub.
 pub struct World {
@@ -52,9 +62,10 @@ impl World {
             .env("TRIVEC_HOME", self.home())
             .env("TRIVEC_THREADS", "1")
             .env("TRIVEC_RETRY_DELAY", "0.001")
-            .env("TRIVEC_STALL_TIMEOUT", "20")
+            // Whoever wants a stall to be noticed sets less; what merely has to wait for a processor is no stall.
+            .env("TRIVEC_STALL_TIMEOUT", "600")
             .env("HF_ENDPOINT", &self.hub.url)
-            .env("MODELSCOPE_ENDPOINT", NOWHERE);
+            .env("MODELSCOPE_ENDPOINT", nowhere());
         command
     }
 
@@ -120,16 +131,6 @@ pub fn assert_fails(output: &Output, code: i32, parts: &[&str]) {
         assert!(message.contains(part), "`{part}` is not in: {message}");
     }
     assert!(!message.contains("panicked"), "{message}");
-}
-
-/// Waits for what another process is about to do.
-#[track_caller]
-pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < Duration::from_secs(60), "{what} has not happened");
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }
 
 pub fn kill(mut child: Child) {

@@ -18,9 +18,11 @@ start() { # NAME MODEL OPTIONS…: starts a service on a free port; its address 
     local log="$work/$1.log"
     "$binary" serve --port 0 --model "$2" "${@:3}" 2> "$log" &
     pids+=($!)
-    for _ in $(seq 200); do
+    # As long as it lives, however busy the machine is; two minutes at most.
+    for _ in $(seq 2400); do
         address=$(sed -n 's/.*listening on \(http[^ ]*\).*/\1/p' "$log")
         if [ -n "$address" ]; then return; fi
+        kill -0 "${pids[-1]}" 2> /dev/null || break
         sleep 0.05
     done
     echo "the service did not start:" >&2

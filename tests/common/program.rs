@@ -1,0 +1,31 @@
+//! The binary as someone has it who has installed no model and set no variable.
+#![allow(dead_code)] // every test crate compiles this file and uses a part of it
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The environment of `command` without trivec's own variables, and with a home in which no model is installed.
+pub fn clean(command: &mut Command) -> &mut Command {
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TRIVEC_")) {
+        command.env_remove(name);
+    }
+    command.env("TRIVEC_HOME", empty_home())
+}
+
+/// `trivec` in such an environment.
+pub fn trivec() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_trivec"));
+    clean(&mut command);
+    command
+}
+
+/// A home that does not exist yet. No two calls get the same, so that no test can find what another one has put there.
+pub fn empty_home() -> PathBuf {
+    static CALLS: AtomicUsize = AtomicUsize::new(0);
+    let call = CALLS.fetch_add(1, Ordering::Relaxed);
+    let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("home-{}-{call}", std::process::id()));
+    // An earlier run can have had the same process id.
+    let _ = std::fs::remove_dir_all(&home);
+    home
+}
