@@ -7,7 +7,7 @@ import { buckets, quantile, since } from "../../src/server/page/metrics.js";
 
 const ROWS = Number(process.env.PAGE_ROWS ?? 10_000);
 const text = (page, selector) => page.textContent(selector);
-const finished = (page) => page.waitForFunction(() => / rows? in |Cancelled/.test(document.getElementById("batch-status").textContent), null, { timeout: 600_000 });
+const finished = (page) => page.waitForFunction(() => / rows? in |Cancelled|Stopped/.test(document.getElementById("batch-status").textContent), null, { timeout: 600_000 });
 
 function readers() {
   assert.deepEqual(delimited('a,"b ""x"", y"\r\n"line\nbreak",2\n\n', ","), [["a", 'b "x", y'], ["line\nbreak", "2"]]);
@@ -15,6 +15,12 @@ function readers() {
   assert.deepEqual(delimited("\ufeffx,", ","), [["x", ""]]);
   assert.deepEqual(delimited('"",x', ","), [["", "x"]]);
   assert.deepEqual(parsePairs("query\tpassage\n1\t2\n3").rows, [{ a: "1", b: "2" }, { a: "3", b: "", error: "batch.short" }]);
+  assert.deepEqual(parsePairs("x\ty\r1\t2", "a.csv").rows, [{ a: "x", b: "y" }, { a: "1", b: "2" }]);
+  assert.deepEqual([parsePairs("x,y,z\n1,2").columns, parsePairs("a,b,z\n1,2,3").columns, parseDocuments("x,y", "d.csv").columns], [3, undefined, 2]);
+  assert.deepEqual(parsePairs('[\n  {"a": "x", "b": "y"},\n  {"a": "x"}\n]'), { format: "json", rows: [{ a: "x", b: "y" }, { a: '{"a":"x"}', b: "", error: "batch.badentry", entry: 2 }] });
+  assert.deepEqual(parsePairs('{\n  "a": "x",\n  "b": "y"\n}'), { format: "json", rows: [{ a: "x", b: "y" }] });
+  assert.deepEqual(parseDocuments('["x","y"]').rows, [{ b: "x" }, { b: "y" }]);
+  assert.deepEqual(parseDocuments('["x","y"]\n["z"]').rows, [{ b: '["x","y"]', error: "batch.badjson", line: 1 }, { b: "z" }]);
   assert.deepEqual(parsePairs("id,b,a\n7,B,A").rows, [{ a: "A", b: "B" }]);
   assert.deepEqual(parsePairs("x;y\n1;2").rows, [{ a: "x", b: "y" }, { a: "1", b: "2" }]);
   assert.deepEqual(parsePairs('["x","y"]\n{"query":"q","document":"d"}\nnonsense\n[1,2]').rows.map((row) => row.error ?? `${row.a}|${row.b}`), ["x|y", "q|d", "batch.badjson", "batch.badjson"]);
@@ -41,12 +47,24 @@ export async function batch(guard) {
   await page.keyboard.press("Control+V");
   await page.waitForFunction((n) => document.getElementById("data-note").textContent.includes(n), new Intl.NumberFormat("en-US").format(ROWS));
 
-  // Cancelled half-way: what is scored stays, and can be taken.
-  let busy = 0;
-  await page.route("**/v1/score", (route) => (busy++ === 2 ? route.fulfill({ status: 429, headers: { "Retry-After": "1" }, contentType: "application/json", body: '{"error":{"message":"busy"}}' }) : route.fallback()));
+  // Cancelled half-way: what is scored stays, and can be taken. The third answer is that the server is busy; from the tenth on none comes.
+  await page.evaluate(() => {
+    window.statuses = [];
+    new MutationObserver(() => window.statuses.push(document.getElementById("batch-status").textContent)).observe(document.getElementById("batch-status"), { childList: true });
+  });
+  let asked = 0;
+  let stand;
+  const still = new Promise((resolve) => { stand = resolve; });
+  await page.route("**/v1/score", (route) => {
+    asked++;
+    if (asked === 3) return route.fulfill({ status: 429, headers: { "Retry-After": "1" }, contentType: "application/json", body: '{"error":{"message":"busy"}}' });
+    if (asked < 10) return route.fallback();
+    // Both of the page's requests wait now.
+    return asked === 11 ? stand() : null;
+  });
   await page.click("#batch-go");
-  await page.waitForFunction(() => /waiting 1 s/.test(document.getElementById("batch-status").textContent));
-  await page.waitForFunction(() => document.getElementById("bar").value > 0.03, null, { timeout: 120_000 });
+  await page.waitForFunction(() => window.statuses.some((status) => /waiting 1 s/.test(status)));
+  await still;
   await page.click("#batch-cancel");
   await page.waitForFunction(() => /Cancelled/.test(document.getElementById("batch-status").textContent));
   const kept = Number((await text(page, "#batch-status")).match(/Cancelled: ([\d,]+) of/)[1].replaceAll(",", ""));
@@ -89,7 +107,9 @@ export async function batch(guard) {
     const [download] = await Promise.all([page.waitForEvent("download"), page.click(button)]);
     return readFile(await download.path(), "utf8");
   };
-  const csv = delimited(await take("#csv"), ",");
+  const written = await take("#csv");
+  assert.equal(written[0], "\ufeff", "spreadsheets see that it is UTF-8");
+  const csv = delimited(written, ",");
   assert.equal(csv.length, ROWS + 1);
   assert.deepEqual(csv[0].slice(0, 5), ["index", "a", "b", "percent", "verdict"]);
   assert.ok(csv.every((row) => row.length === csv[0].length));

@@ -3,6 +3,9 @@
 import assert from "node:assert/strict";
 import path from "node:path";
 
+/** How long Playwright waits for what must come: long enough for a machine that has much else to do. */
+const DEADLINE_MS = 180_000;
+
 export class Guard {
   constructor(browser, url, out, isMock) {
     Object.assign(this, { browser, url, out, isMock, faults: [], allowed: [], contexts: [], page: null });
@@ -11,6 +14,7 @@ export class Guard {
   /** A fresh page in a fresh profile, opened at `hash`. `options` are Playwright's context options. */
   async open(hash = "", options = {}, prepare = null) {
     const context = await this.browser.newContext({ viewport: { width: 1280, height: 900 }, locale: "en-US", reducedMotion: "reduce", ...options });
+    context.setDefaultTimeout(DEADLINE_MS);
     this.contexts.push(context);
     context.on("request", (request) => {
       const { origin, protocol } = new URL(request.url());
@@ -57,6 +61,8 @@ export class Guard {
 
 /** Compares two texts by hand and waits for everything to be shown. */
 export async function compare(page, a, b) {
+  // What is shown already is not waited for.
+  await page.evaluate(() => document.querySelectorAll("#tokens .tok").forEach((token) => { token.dataset.old = ""; }));
   await page.fill("#a", a);
   await page.fill("#b", b);
   const explained = page.waitForResponse((response) => response.url().endsWith("/v1/explain"));
@@ -64,7 +70,7 @@ export async function compare(page, a, b) {
   await page.keyboard.press("Control+Enter");
   await explained;
   await page.waitForSelector("#why-body:not([hidden])");
-  await page.waitForSelector("#tokens .tok");
+  await page.waitForSelector("#tokens .tok:not([data-old])");
 }
 
 /**

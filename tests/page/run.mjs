@@ -8,8 +8,8 @@
 // TRIVEC_PAGE_TESTS=skip says that it may not run. Screenshots go to OUT (else ./out).
 
 import { spawn, spawnSync } from "node:child_process";
-import { mkdirSync } from "node:fs";
-import { createServer } from "node:net";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { fileURLToPath } from "node:url";
 import path from "node:path";
 
@@ -38,31 +38,22 @@ function browserPath() {
   return stop("page tests: no Chromium found. Install Debian's `chromium`, or name one by CHROMIUM; TRIVEC_PAGE_TESTS=skip leaves these tests out.");
 }
 
-const freePort = () => new Promise((resolve) => {
-  const probe = createServer().listen(0, "127.0.0.1", () => {
-    const { port } = probe.address();
-    probe.close(() => resolve(port));
-  });
-});
-
-/** The binary on a free port, ready when `/health` answers. */
-async function startBinary(bin) {
-  const port = await freePort();
-  const child = spawn(bin, ["serve", "--port", String(port)], { stdio: ["ignore", "ignore", "pipe"] });
+/** The binary with no models and no settings of this machine, on a port that it chose, once it says that it listens. */
+function startBinary(bin) {
+  const home = mkdtempSync(path.join(tmpdir(), "trivec-page-"));
+  const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("TRIVEC_")));
+  const child = spawn(bin, ["serve", "--port", "0"], { stdio: ["ignore", "ignore", "pipe"], env: { ...env, TRIVEC_HOME: home } });
+  process.on("exit", () => { child.kill("SIGKILL"); rmSync(home, { recursive: true, force: true }); });
   let log = "";
-  let exited = null;
-  child.stderr.on("data", (data) => { log = (log + data).slice(-4000); });
-  child.on("error", (error) => { exited = error.message; });
-  child.on("exit", (code) => { exited = `exit code ${code}`; });
-  const url = `http://127.0.0.1:${port}`;
-  for (let i = 0; i < 400; i++) {
-    if (exited !== null) stop(`page tests: the server ended (${exited}):\n${log}`);
-    const fine = await fetch(`${url}/health`).then((answer) => answer.ok, () => false);
-    if (fine) return { url, stop: () => child.kill("SIGTERM") };
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  child.kill("SIGKILL");
-  return stop(`page tests: the server was not ready in 20 s:\n${log}`);
+  return new Promise((resolve) => {
+    child.stderr.on("data", (data) => {
+      log = (log + data).slice(-4000);
+      const url = /listening on (http:[^\s]+)/.exec(log)?.[1];
+      if (url) resolve({ url, stop: () => child.kill("SIGTERM") });
+    });
+    child.on("error", (error) => stop(`page tests: ${error.message}`));
+    child.on("exit", (code) => { if (!/listening on/.test(log)) stop(`page tests: the server ended (exit code ${code}):\n${log}`); });
+  });
 }
 
 const executablePath = browserPath();
@@ -70,7 +61,7 @@ if (!isMock && !process.env.TRIVEC_BIN) stop("page tests: TRIVEC_BIN names the b
 const [{ chromium }, { checks }, { Guard }] = await Promise.all([import("playwright-core"), import("./checks.mjs"), import("./guard.mjs")]);
 const server = isMock ? await (await import("./mock.mjs")).start() : await startBinary(path.resolve(process.env.TRIVEC_BIN));
 // Chromium's sandbox does not work for root, which is who containers run as.
-const browser = await chromium.launch({ executablePath, args: process.getuid?.() === 0 ? ["--no-sandbox"] : [] });
+const browser = await chromium.launch({ executablePath, timeout: 180_000, args: process.getuid?.() === 0 ? ["--no-sandbox"] : [] });
 console.log(`page tests: ${isMock ? "mock" : process.env.TRIVEC_BIN}, Chromium ${browser.version()}`);
 
 let failed = 0;

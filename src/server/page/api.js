@@ -2,7 +2,7 @@
 
 import { $ } from "./dom.js";
 import { remembered } from "./state.js";
-import { t } from "./i18n.js";
+import { has, t } from "./i18n.js";
 
 export class ApiError extends Error {
   constructor(message, { status = 0, code = null, param = null, retryAfter = null } = {}) {
@@ -44,6 +44,14 @@ function retryAfter(header) {
   return Number.isNaN(date) ? null : Math.max(0, (date - Date.now()) / 1000);
 }
 
+/** What the service said, in the page's language where that has words for it; the service's own words have the details. */
+function said(found, status) {
+  const message = typeof found === "string" ? found : found.message;
+  if (!message) return t("error.status", { status });
+  const key = `error.code.${found.code}`;
+  return has(key) ? t("error.said", { what: t(key), message }) : message;
+}
+
 async function request(path, options, asText) {
   for (;;) {
     const key = remembered.get("key", "sessionStorage");
@@ -63,14 +71,20 @@ async function request(path, options, asText) {
       remembered.set("key", null, "sessionStorage");
       if (await askKey()) continue;
     }
-    const body = await response.text();
+    let body;
+    try {
+      body = await response.text();
+    } catch (error) {
+      if (error.name === "AbortError") throw error;
+      throw new ApiError(t("error.cut"));
+    }
     if (response.ok && asText) return body;
     let json = null;
     try { json = JSON.parse(body); } catch { /* told below */ }
     if (response.ok && json !== null) return json;
+    if (response.ok) throw new ApiError(t("error.answer"));
     const found = json?.error ?? {};
-    const message = typeof found === "string" ? found : found.message;
-    throw new ApiError(message || t("error.status", { status: response.status }), {
+    throw new ApiError(said(found, response.status), {
       status: response.status, code: found.code, param: found.param, retryAfter: retryAfter(response.headers.get("Retry-After")),
     });
   }

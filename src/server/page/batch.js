@@ -1,8 +1,9 @@
 // Many pairs, or one query and many documents: sent in parts, shown as they come, kept when cancelled.
 
-import { $, bdi, download, el, notice, oneLine } from "./dom.js";
+import { $, bdi, download, el, isBroken, isLost, notice, oneLine } from "./dom.js";
 import { post, wait } from "./api.js";
-import { int, t } from "./i18n.js";
+import { answer, initFile, isAsking, openFile } from "./file.js";
+import { int, many, size, t } from "./i18n.js";
 import { csvText, parseDocuments, parsePairs } from "./parse.js";
 import { four, mix, percent, verdict } from "./scores.js";
 import { changes, state } from "./state.js";
@@ -13,11 +14,17 @@ const MAX_ROWS = 100_000;
 const PART_ROWS = 64;
 const PART_CHARS = 400_000;
 const LANES = 2;
-/** A text area with more than this is slow to lay out: larger pastes are held beside it. */
+/** A text area with more than this is slow to lay out: larger texts are held beside it. */
 const AREA_CHARS = 300_000;
 const ATTEMPTS = 8;
 
+/**
+ * Where the texts come from, if not from what was typed: `{name, size, encoding?, text, shown, edited}`. `name` is empty for what was
+ * pasted; what is `shown` is in the field too, and once it is `edited` the field counts.
+ */
 let held = null;
+/** Counts files that were chosen: of two, the later one counts, however long the earlier one takes to read. */
+let chosen = 0;
 let run = null;
 let rows = [];
 let table = null;
@@ -27,20 +34,28 @@ export function initBatch(open) {
   onOpen = open;
   $("batch-form").addEventListener("submit", (event) => { event.preventDefault(); start(); });
   $("batch-cancel").addEventListener("click", () => run?.controller.abort());
-  $("batch-clear").addEventListener("click", () => { hold(null); $("data").value = ""; describe(); $("data").focus(); });
+  initFile();
+  $("batch-clear").addEventListener("click", () => { clear(); $("data").focus(); });
   $("batch-file-button").addEventListener("click", () => $("batch-file").click());
   $("batch-file").addEventListener("change", async (event) => {
-    if (event.target.files[0]) await take(event.target.files[0]);
+    const files = [...event.target.files];
     event.target.value = "";
+    if (files.length) await take(files);
   });
   for (const radio of document.getElementsByName("mode")) radio.addEventListener("change", () => { words(); describe(); });
   const data = $("data");
-  data.addEventListener("input", () => { if (data.value) hold(null); describe(); });
+  data.addEventListener("input", () => {
+    if (held?.shown) held.edited = true;
+    if (held && (held.shown ? data.value === "" : data.value !== "")) held = null;
+    answer(null);
+    describe();
+  });
   data.addEventListener("paste", (event) => {
     const text = event.clipboardData?.getData("text/plain") ?? "";
     if (data.value.length + text.length <= AREA_CHARS) return;
     event.preventDefault();
     const { selectionStart: from, selectionEnd: to, value } = data;
+    answer(null);
     hold({ name: "", text: value.slice(0, from) + text + value.slice(to) });
   });
   const drop = $("drop");
@@ -48,12 +63,13 @@ export function initBatch(open) {
   for (const kind of ["dragleave", "drop"]) drop.addEventListener(kind, () => drop.classList.remove("over"));
   drop.addEventListener("drop", async (event) => {
     event.preventDefault();
-    const file = event.dataTransfer.files[0];
-    if (file) await take(file);
-    else hold({ name: "", text: event.dataTransfer.getData("text/plain") });
+    const files = [...event.dataTransfer.files];
+    if (files.length) await take(files);
+    else { answer(null); hold({ name: "", text: event.dataTransfer.getData("text/plain") }); }
   });
   $("csv").addEventListener("click", () => download("trivec-scores.csv", "text/csv;charset=utf-8", csv()));
   $("jsonl").addEventListener("click", () => download("trivec-scores.jsonl", "application/x-ndjson", jsonl()));
+  $("query").addEventListener("input", describe);
   changes.addEventListener("lang", () => { words(); describe(); table?.build(); progress(); });
   changes.addEventListener("weights", () => table?.resort());
   changes.addEventListener("thresholds", () => table?.resort());
@@ -68,32 +84,54 @@ function words() {
   $("query-field").hidden = mode() !== "documents";
 }
 
-async function take(file) {
-  hold({ name: file.name, text: await file.text() });
-}
-
-function hold(what) {
-  held = what;
-  if (held) {
-    const small = held.text.length <= AREA_CHARS && held.name === "";
-    $("data").value = small ? held.text : "";
-    if (small) held = null;
-  }
+function clear() {
+  answer(null);
+  held = null;
+  $("data").value = "";
+  notice($("batch-error"), "");
   describe();
 }
 
-const size = (chars) => (chars < 1e6 ? `${Math.ceil(chars / 1e3)} kB` : `${(chars / 1e6).toFixed(1)} MB`);
+/** Reads the first file in the place of what was there. */
+async function take(files) {
+  clear();
+  const turn = ++chosen;
+  if (files.length > 1) notice($("batch-error"), t("file.first", { n: int(files.length), name: oneLine(files[0].name) }));
+  const found = await openFile(files[0], (problem) => { if (turn === chosen) notice($("batch-error"), problem); });
+  if (found && turn === chosen) hold(found);
+}
+
+function hold(what) {
+  held = { ...what, shown: what.text.length <= AREA_CHARS, edited: false };
+  $("data").value = held.shown ? held.text : "";
+  describe();
+}
+
+/** What a text area makes of line ends is no part of what a file says, until someone edits it there. */
+const source = () => (held && !held.edited ? held.text : $("data").value);
 
 function parsed() {
-  const text = held?.text ?? $("data").value;
+  const text = source();
   if (text.trim() === "") return { format: "", rows: [] };
   return (mode() === "pairs" ? parsePairs : parseDocuments)(text, held?.name ?? "");
 }
 
+/** Says under the field what is there, where it comes from, and what about it a person should know. */
 function describe() {
-  const { format, rows: found } = parsed();
-  if (held) $("data-note").textContent = t("batch.held", { name: held.name || format.toUpperCase(), rows: int(found.length), size: size(held.text.length) });
-  else $("data-note").textContent = found.length ? t("batch.read", { rows: int(found.length), format: format === "lines" ? "txt" : format.toUpperCase() }) : "";
+  const { format, rows: found, columns } = parsed();
+  const parts = [];
+  if (held?.name) {
+    parts.push(many("batch.file.rows", found.length, { name: held.name, size: size(held.size) }));
+    if (held.encoding) parts.push(t("batch.decoded", { encoding: t(`encoding.${held.encoding}`) }));
+    if (held.edited) parts.push(t("batch.edited"));
+  } else if (format) parts.push(many("batch.rows", found.length));
+  if (format) parts.push(t("batch.read", { format: t(`format.${format}`) }));
+  if (columns) parts.push(t(`batch.columns.${mode()}`, { n: int(columns) }));
+  if (held && !held.shown) parts.push(t("batch.held", { n: int(held.text.length), max: int(AREA_CHARS) }));
+  $("data-note").textContent = parts.join(t("sentence"));
+  const lost = found.filter((row) => isLost(row.b) || (row.a !== undefined && isLost(row.a))).length;
+  const ofQuery = mode() === "documents" && isLost($("query").value) ? t("lost", { which: t("batch.query") }) : "";
+  notice($("batch-lost"), lost ? many("batch.lost", lost) : ofQuery);
 }
 
 async function start() {
@@ -101,17 +139,21 @@ async function start() {
   const isDocuments = mode() === "documents";
   const query = $("query").value;
   const { rows: found } = parsed();
-  const problem = found.length === 0 ? t("batch.none")
+  const problem = isAsking() ? t("encoding.first") : found.length === 0 ? t("batch.none")
     : isDocuments && query === "" ? t("batch.noquery")
-      : found.length > MAX_ROWS ? t("batch.toomany", { rows: int(found.length), max: int(MAX_ROWS) }) : null;
+      : found.length > MAX_ROWS ? t(`batch.toomany.${mode()}`, { rows: int(found.length), max: int(MAX_ROWS) }) : null;
   if (problem) { notice($("batch-error"), problem); return; }
   run?.controller.abort();
-  rows = found.map((row, index) => ({ index, a: isDocuments ? query : row.a, b: row.b, error: row.error ? t(row.error, { line: row.line }) : null, scores: null }));
+  rows = found.map((row, index) => {
+    const a = isDocuments ? query : row.a;
+    const error = row.error ?? (isBroken(a) || isBroken(row.b) ? "batch.broken" : null);
+    return { index, a, b: row.b, lost: isLost(a) || isLost(row.b), error: error && t(error, { line: row.line, entry: row.entry }), scores: null };
+  });
   table ??= new VirtualTable($("table"), columns(), () => t("batch.table"));
   table.setRows(rows);
   const waiting = rows.filter((row) => !row.error);
   const mine = run = {
-    controller: new AbortController(), started: performance.now(), all: rows.length, done: rows.length - waiting.length,
+    controller: new AbortController(), started: performance.now(), all: rows.length, done: rows.length - waiting.length, unscorable: rows.length - waiting.length,
     waitUntil: 0, state: "running", query: isDocuments ? query : null, drawn: 0,
   };
   $("batch-progress").hidden = false;
@@ -125,7 +167,7 @@ async function start() {
     mine.state = "done";
   } catch (error) {
     mine.controller.abort();
-    mine.state = "cancelled";
+    mine.state = error.name === "AbortError" ? "cancelled" : "stopped";
     if (error.name !== "AbortError") notice($("batch-error"), error.message);
   }
   if (run !== mine) return;
@@ -193,15 +235,17 @@ function progress() {
   const { done, all } = run;
   $("bar").value = all ? done / all : 1;
   const seconds = (performance.now() - run.started) / 1000;
-  const rate = done / Math.max(seconds, 0.01);
+  // Rows that could not be scored took no time.
+  const rate = (done - run.unscorable) / Math.max(seconds, 0.01);
   const pause = Math.ceil((run.waitUntil - performance.now()) / 1000);
   const failed = rows.filter((row) => row.error).length;
-  const extra = failed ? ` ${t("batch.failed", { n: int(failed) })}` : "";
+  const lost = rows.filter((row) => row.lost && row.scores).length;
+  const extra = [failed ? many("batch.failed", failed) : null, lost ? many("batch.lost", lost) : null].filter(Boolean).map((part) => t("sentence") + part).join("");
   let text;
-  if (run.state === "done") text = t("batch.done", { done: int(done), s: run.seconds?.toFixed(1) }) + extra;
-  else if (run.state === "cancelled") text = t("batch.cancelled", { done: int(rows.filter((row) => row.scores).length), all: int(all) }) + extra;
+  if (run.state === "done") text = many("batch.done", done, { s: run.seconds?.toFixed(1) }) + extra;
+  else if (run.state !== "running") text = t(`batch.${run.state}`, { done: int(rows.filter((row) => row.scores).length), all: int(all) }) + extra;
   else if (pause > 0) text = t("batch.waiting", { done: int(done), all: int(all), s: pause });
-  else text = t("batch.running", { done: int(done), all: int(all), rate: int(Math.round(rate)), left: done ? int(Math.ceil((all - done) / rate)) : "–" });
+  else text = t("batch.running", { done: int(done), all: int(all), rate: int(Math.round(rate)), left: rate > 0 ? int(Math.ceil((all - done) / rate)) : "–" });
   $("batch-status").textContent = text;
 }
 
@@ -221,7 +265,8 @@ function columns() {
     },
     {
       key: "verdict", label: () => t("col.verdict"), value: (row) => word(row), tone: (row) => (row.error ? "fail" : word(row) ?? ""),
-      title: (row) => row.error ?? "", cell: (row) => row.error ?? (word(row) ? t(`verdict.${word(row)}`) : ""),
+      title: (row) => row.error ?? (row.lost ? t("batch.lost.row") : ""),
+      cell: (row) => row.error ?? (word(row) ? `${t(`verdict.${word(row)}`)}${row.lost ? " \ufffd" : ""}` : ""),
     },
     number("sparse", (row) => row.scores?.sparse ?? null, () => t("col.sparse")),
     number("colbert", (row) => row.scores?.colbert ?? null, () => t("col.colbert")),
@@ -242,17 +287,18 @@ function record(row) {
     dense: mixed.dense ?? null, sparse: mixed.sparse ?? null, colbert: mixed.colbert ?? null,
     "sparse+dense": mixed["sparse+dense"] ?? null, "colbert+sparse+dense": mixed["colbert+sparse+dense"] ?? null,
     tokens: row.scores?.tokens ?? null, truncated: row.scores?.truncated ?? null, error: row.error,
+    note: row.lost ? t("batch.lost.row") : null,
   };
 }
 
 const records = () => table.order.map((i) => record(rows[i]));
 
 function* csv() {
-  const heads = ["index", "a", "b", "percent", "verdict", "dense", "sparse", "colbert", "sparse+dense", "colbert+sparse+dense", "tokens_a", "tokens_b", "truncated_a", "truncated_b", "error"];
+  const heads = ["index", "a", "b", "percent", "verdict", "dense", "sparse", "colbert", "sparse+dense", "colbert+sparse+dense", "tokens_a", "tokens_b", "truncated_a", "truncated_b", "error", "note"];
   // The mark tells spreadsheets that this is UTF-8.
   yield `\ufeff${heads.join(",")}\r\n`;
   for (const { tokens, truncated, ...row } of records()) {
-    const cells = [...heads.slice(0, 10).map((name) => row[name]), tokens?.[0], tokens?.[1], truncated?.[0], truncated?.[1], row.error];
+    const cells = [...heads.slice(0, 10).map((name) => row[name]), tokens?.[0], tokens?.[1], truncated?.[0], truncated?.[1], row.error, row.note];
     yield `${cells.map((cell) => (cell === null || cell === undefined ? "" : typeof cell === "string" ? csvText(cell) : String(cell))).join(",")}\r\n`;
   }
 }

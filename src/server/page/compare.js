@@ -1,6 +1,6 @@
 // Two texts, their scores, and what is said about them.
 
-import { $, bdi, cut, el, MAX_CHARS, notice } from "./dom.js";
+import { $, bdi, cut, el, isBroken, isLost, MAX_CHARS, notice } from "./dom.js";
 import { ApiError, post } from "./api.js";
 import { int, t } from "./i18n.js";
 import { four, mix, ms, NAMES, percent, verdict } from "./scores.js";
@@ -41,29 +41,40 @@ export function initCompare() {
   [$("a").value, $("b").value] = FIRST;
   changes.addEventListener("weights", () => { showWeights(); showBars(); });
   changes.addEventListener("thresholds", () => { showThresholds(); showVerdict(); });
-  changes.addEventListener("lang", () => { nameSliders(); nameThresholds(); show(); });
+  changes.addEventListener("lang", () => { nameSliders(); nameThresholds(); show(); warnOfLost(); });
 }
 
-/** Keeps a pasted book from freezing the text area: what no model reads is not inserted, and the page says so. */
+/** Puts a text into a field. A book would freeze it: what is beyond `MAX_CHARS` is left out, and the page says so. */
+function fill(area, text) {
+  const kept = cut(text);
+  if (area.value !== kept) area.value = kept;
+  notice($("cut"), kept.length < text.length ? t("cut", { n: int(kept.length), all: int(text.length) }) : "");
+}
+
 function guard(area) {
   area.addEventListener("paste", (event) => {
     const pasted = event.clipboardData?.getData("text/plain") ?? "";
     const { selectionStart: from, selectionEnd: to, value } = area;
-    if (value.length - (to - from) + pasted.length <= MAX_CHARS) { notice($("cut"), ""); return; }
+    if (value.length - (to - from) + pasted.length <= MAX_CHARS) return;
     event.preventDefault();
-    area.value = cut(value.slice(0, from) + pasted.slice(0, MAX_CHARS) + value.slice(to));
-    notice($("cut"), t("cut", { n: int(MAX_CHARS) }));
+    fill(area, value.slice(0, from) + pasted + value.slice(to));
+    warnOfLost();
   });
-  area.addEventListener("input", () => {
-    const long = area.value.length > MAX_CHARS;
-    if (long) area.value = cut(area.value);
-    notice($("cut"), long ? t("cut", { n: int(MAX_CHARS) }) : "");
-  });
+  area.addEventListener("input", () => { fill(area, area.value); warnOfLost(); });
+}
+
+/** Characters that were lost before the texts came here are in no score. */
+function warnOfLost() {
+  const sides = ["a", "b"].filter((side) => isLost($(side).value)).map((side) => t(`text.${side}`));
+  notice($("lost"), sides.length ? t("lost", { which: sides.join(t("and")) }) : "");
 }
 
 /** Fills in two texts and compares them. */
 export function compare(a, b) {
-  [$("a").value, $("b").value] = [cut(a), cut(b)];
+  fill($("a"), a);
+  const first = $("cut").textContent;
+  fill($("b"), b);
+  if ($("cut").hidden) notice($("cut"), first);
   return analyse();
 }
 
@@ -109,6 +120,9 @@ async function analyse() {
   const [a, b] = [$("a").value, $("b").value];
   notice($("compare-error"), "");
   if (a === "" || b === "") { notice($("compare-error"), t("empty")); $(a === "" ? "a" : "b").focus(); return; }
+  warnOfLost();
+  const broken = ["a", "b"].find((side) => isBroken($(side).value));
+  if (broken) { notice($("compare-error"), t("broken", { which: t(`text.${broken}`) })); $(broken).focus(); return; }
   controller?.abort();
   const mine = controller = new AbortController();
   $("view-compare").setAttribute("aria-busy", "true");
@@ -126,7 +140,7 @@ async function analyse() {
     $("result").hidden = true;
     clearWhy();
     const busy = error instanceof ApiError && error.status === 429 && error.retryAfter !== null;
-    notice($("compare-error"), busy ? `${error.message} ${t("error.busy", { s: Math.ceil(error.retryAfter) })}` : error.message);
+    notice($("compare-error"), busy ? t("error.busy", { s: Math.ceil(error.retryAfter), message: error.message }) : error.message);
   } finally {
     if (controller === mine) {
       $("view-compare").removeAttribute("aria-busy");

@@ -41,6 +41,12 @@ export function oneLine(text, limit = 240) {
   return head.replace(HIDDEN, " ");
 }
 
+/** The character that stands where bytes could not be read: what was there is lost. */
+export const isLost = (text) => text.includes("\ufffd");
+
+/** Half of a character that takes two UTF-16 units, without its other half: no text that can be sent. */
+export const isBroken = (text) => /\p{Surrogate}/u.test(text);
+
 /** The texts that models read are far shorter (8,192 tokens): what is longer is cut, and said so. */
 export const MAX_CHARS = 200_000;
 

@@ -54,18 +54,27 @@ function quoted(text, start) {
   }
 }
 
-/** `jsonl`, `tsv`, `csv` or `lines`: by the file's name, else by the first line. */
+const LINES = /\r\n?|\n/;
+
+/** `json`, `jsonl`, `tsv`, `csv` or `lines`: by the file's name, else by the text. */
 export function formatOf(text, name = "", documents = false) {
-  const ending = /\.(csv|tsv|jsonl|ndjson|json|txt)$/i.exec(name)?.[1].toLowerCase();
-  if (ending === "ndjson" || ending === "json") return "jsonl";
-  if (ending && ending !== "txt") return ending;
-  const first = text.slice(0, 100_000).split(/\r?\n/).find((line) => line.trim() !== "")?.replace(/^\ufeff/, "") ?? "";
-  if (/^\s*[{[]/.test(first)) {
-    try { JSON.parse(first); return "jsonl"; } catch { if (first.trim() === "[") return "jsonl"; }
+  const ending = /\.(csv|tsv|jsonl|ndjson|json)$/i.exec(name)?.[1].toLowerCase();
+  if (ending === "csv" || ending === "tsv") return ending;
+  const start = text.slice(0, 100_000).replace(/^\ufeff/, "");
+  const first = start.split(LINES).find((line) => line.trim() !== "") ?? "";
+  if (ending || /^\s*[{[]/.test(first)) {
+    const line = isJson(first);
+    // A whole text of several lines, or a beginning that is none of a line of its own: `[` or `{`.
+    if (!line && (isJson(text) || /^\s*[[{]\s*$/.test(first))) return "json";
+    if (ending || line) return "jsonl";
   }
   if (documents) return "lines";
   if (first.includes("\t")) return "tsv";
   return "csv";
+}
+
+function isJson(text) {
+  try { JSON.parse(text.replace(/^\ufeff/, "")); return true; } catch { return false; }
 }
 
 const pick = (object, names) => {
@@ -73,24 +82,26 @@ const pick = (object, names) => {
   return null;
 };
 
-function jsonValues(text) {
+/** Values with their place: `{line, value}` of one a line, `{entry, value}` of an array; `{line, raw}` for what is no JSON. */
+function jsonValues(text, documents) {
   const body = text.replace(/^\ufeff/, "");
-  if (body.trimStart().startsWith("[")) {
-    try {
-      const whole = JSON.parse(body);
-      // A file with the single line ["a","b"] is one pair, not a list of two documents' worth of rows.
-      if (!(whole.length === 2 && whole.every((x) => typeof x === "string") && !body.trim().includes("\n"))) {
-        return whole.map((value, i) => ({ line: i + 1, value }));
-      }
-    } catch { /* one value a line */ }
+  if (isJson(body)) {
+    const whole = JSON.parse(body);
+    // A single line `["a","b"]` is one pair, and two documents.
+    const isPair = !documents && whole.length === 2 && whole.every?.((x) => typeof x === "string") && !/[\r\n]/.test(body.trim());
+    if (Array.isArray(whole) && !isPair) return whole.map((value, i) => ({ entry: i + 1, value }));
+    return [{ line: 1, value: whole }];
   }
   const values = [];
-  body.split(/\r?\n/).forEach((line, i) => {
+  body.split(LINES).forEach((line, i) => {
     if (line.trim() === "") return;
     try { values.push({ line: i + 1, value: JSON.parse(line) }); } catch { values.push({ line: i + 1, raw: line }); }
   });
   return values;
 }
+
+/** Where in a JSON text a value without the texts stands, for its error. */
+const place = ({ line, entry }) => (entry ? { error: "batch.badentry", entry } : { error: "batch.badjson", line });
 
 function pairOf(value) {
   if (Array.isArray(value)) return typeof value[0] === "string" && typeof value[1] === "string" ? [value[0], value[1]] : null;
@@ -101,17 +112,20 @@ function pairOf(value) {
 
 function documentOf(value) {
   if (typeof value === "string") return value;
-  if (Array.isArray(value)) return typeof value[0] === "string" ? value[0] : null;
+  if (Array.isArray(value)) return value.length === 1 && typeof value[0] === "string" ? value[0] : null;
   return value !== null && typeof value === "object" ? pick(value, NAMES_TEXT) : null;
 }
 
-/** `{format, rows: [{a, b, error?}]}`. `error` is a key of the page's words, with `line` where it has one. */
+/**
+ * `{format, rows: [{a, b, error?}], columns?}`. `error` is a key of the page's words, with `line` or `entry` where it has one. `columns`
+ * says how many a table has whose headings do not say which of them are meant: then the first are taken.
+ */
 export function parsePairs(text, name = "") {
   const format = formatOf(text, name);
-  if (format === "jsonl") {
-    const rows = jsonValues(text).map(({ line, value, raw }) => {
-      const pair = raw === undefined ? pairOf(value) : null;
-      return pair ? { a: pair[0], b: pair[1] } : { a: raw ?? JSON.stringify(value), b: "", error: "batch.badjson", line };
+  if (format === "jsonl" || format === "json") {
+    const rows = jsonValues(text, false).map((at) => {
+      const pair = at.raw === undefined ? pairOf(at.value) : null;
+      return pair ? { a: pair[0], b: pair[1] } : { a: at.raw ?? JSON.stringify(at.value), b: "", ...place(at) };
     });
     return { format, rows };
   }
@@ -119,39 +133,44 @@ export function parsePairs(text, name = "") {
   let [left, right] = [0, 1];
   const head = (records[0] ?? []).map((cell) => cell.trim().toLowerCase());
   const [ha, hb] = [head.findIndex((cell) => NAMES_A.includes(cell)), head.findIndex((cell) => NAMES_B.includes(cell))];
-  if (ha >= 0 && hb >= 0) {
+  const named = ha >= 0 && hb >= 0;
+  if (named) {
     [left, right] = [ha, hb];
     records.shift();
   }
-  return { format, rows: records.map((record) => pairRow(record[left] ?? "", record[right])) };
+  const rows = records.map((record) => pairRow(record[left] ?? "", record[right]));
+  return { format, rows, columns: !named && widest(records) > 2 ? widest(records) : undefined };
 }
 
 const pairRow = (a, b) => (b === undefined ? { a, b: "", error: "batch.short" } : { a, b });
 
-/** Spreadsheets of many countries write semicolons. */
+const widest = (records) => records.reduce((most, record) => Math.max(most, record.length), 0);
+
+/** Spreadsheets of many countries write semicolons, and some write tabs whatever the file's name says. */
 function separatorOf(text) {
   const first = delimited(text.slice(0, 20_000), ",")[0] ?? [];
-  return first.length === 1 && first[0].includes(";") ? ";" : ",";
+  return first.length > 1 ? "," : [";", "\t"].find((separator) => first[0]?.includes(separator)) ?? ",";
 }
 
 /** The same for documents: `rows` of `{b}`. */
 export function parseDocuments(text, name = "") {
   const format = formatOf(text, name, true);
-  if (format === "jsonl") {
-    const rows = jsonValues(text).map(({ line, value, raw }) => {
-      const document = raw === undefined ? documentOf(value) : null;
-      return document === null ? { b: raw ?? JSON.stringify(value), error: "batch.badjson", line } : { b: document };
+  if (format === "jsonl" || format === "json") {
+    const rows = jsonValues(text, true).map((at) => {
+      const document = at.raw === undefined ? documentOf(at.value) : null;
+      return document === null ? { b: at.raw ?? JSON.stringify(at.value), ...place(at) } : { b: document };
     });
     return { format, rows };
   }
-  if (format === "lines" || format === "txt") {
-    return { format: "lines", rows: text.replace(/^\ufeff/, "").split(/\r?\n/).filter((line) => line.trim() !== "").map((b) => ({ b })) };
+  if (format === "lines") {
+    return { format, rows: text.replace(/^\ufeff/, "").split(LINES).filter((line) => line.trim() !== "").map((b) => ({ b })) };
   }
   const records = delimited(text, format === "tsv" ? "\t" : separatorOf(text));
   const head = (records[0] ?? []).map((cell) => cell.trim().toLowerCase());
   const named = head.findIndex((cell) => NAMES_TEXT.includes(cell));
   if (named >= 0) records.shift();
-  return { format, rows: records.map((record) => ({ b: record[Math.max(0, named)] ?? "" })) };
+  const rows = records.map((record) => ({ b: record[Math.max(0, named)] ?? "" }));
+  return { format, rows, columns: named < 0 && widest(records) > 1 ? widest(records) : undefined };
 }
 
 /** A CSV field. Text that a spreadsheet would run as a formula gets an apostrophe before it. */
