@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 /// How long an event may take before its test fails.
-pub const DEADLINE: Duration = Duration::from_secs(120);
+pub const DEADLINE: Duration = Duration::from_secs(300);
 
 /// Between two looks. Shorter ones would take time from what is waited for.
 const LOOK: Duration = Duration::from_millis(2);
