@@ -78,7 +78,11 @@ fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
         let target = to.join(entry.file_name());
-        if entry.path().is_dir() { copy(&entry.path(), &target) } else { drop(fs::copy(entry.path(), target).unwrap()) }
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
     }
 }
 
@@ -161,7 +165,7 @@ fn names_of_tensors_and_of_files() {
     let packed = model.join(format!("{HOSTILE}.safetensors"));
     let packed = packed.to_str().unwrap();
     harmless(&run(&["pack", path, "-o", packed, "--calibration", "none"]), "pack");
-    for args in [&["info", "--model", packed][..], &["verify", packed, path], &["pack", packed, "-o", "x"]] {
+    for args in [&["info", "--model", packed][..], &["verify", packed, path]] {
         let said = harmless(&run(args), &format!("{args:?}"));
         assert!(said.contains("\\u{1b}]0;pwned"), "{args:?}: {said}");
     }
@@ -251,7 +255,8 @@ fn arguments_and_variables() {
 
 #[test]
 fn texts_and_what_is_said_of_inputs() {
-    let tokens = harmless(&with_stdin(&["tokens"], "x\u{202e}y\u{2066}z".as_bytes()), "tokens");
+    // The small model knows none of these characters, and shows nothing of them.
+    let tokens = harmless(&with_stdin(&["--model", "starter", "tokens"], "x\u{202e}y\u{2066}z".as_bytes()), "tokens");
     assert!(tokens.contains("\\u{202e}") || tokens.contains("\\u{2066}"), "{tokens}");
     harmless(&with_stdin(&["tokens"], HOSTILE.as_bytes()), "tokens");
     for args in [&["score", HOSTILE, HOSTILE][..], &["explain", HOSTILE, "plain"]] {

@@ -56,7 +56,7 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version go to stdout and are no errors; clap knows which is which.
-            let printed = usage::print(error);
+            let printed = usage::print(error, &mut args::command());
             return match printed {
                 Ok(code) => code,
                 Err(e) => exit::Failure::stdout(&e).report(),

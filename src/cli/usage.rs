@@ -4,6 +4,7 @@ use std::error::Error as _;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue};
 
 use super::exit;
@@ -25,19 +26,24 @@ pub(super) fn with_whole_examples(help: &str) -> String {
 }
 
 /// Prints it where it belongs, and returns the exit code.
-pub(super) fn print(error: clap::Error) -> io::Result<ExitCode> {
+pub(super) fn print(error: clap::Error, command: &mut clap::Command) -> io::Result<ExitCode> {
     if !error.use_stderr() {
         let mut out = anstream::stdout().lock();
         out.write_all(error.render().ansi().to_string().replace(UNBROKEN, " ").as_bytes())?;
         return out.flush().map(|()| ExitCode::SUCCESS);
     }
     // A message that nobody can read is lost; the exit code says what there is to say.
-    let _ = anstream::stderr().write_all(message(error).as_bytes());
+    let _ = anstream::stderr().write_all(message(error, command).as_bytes());
     Ok(ExitCode::from(exit::USAGE))
 }
 
 /// An error's text, with clap's colours and nobody else's.
-fn message(mut error: clap::Error) -> String {
+fn message(mut error: clap::Error, command: &mut clap::Command) -> String {
+    // The usage of an error names every option that was given, those of variables too, as if they were required.
+    if let Some(ContextValue::StyledStr(usage)) = error.get(ContextKind::Usage) {
+        let plain = plain_usage(command, &usage.to_string());
+        error.insert(ContextKind::Usage, ContextValue::StyledStr(plain));
+    }
     let untrusted: Vec<_> = error
         .context()
         .filter_map(|(kind, value)| match value {
@@ -65,6 +71,19 @@ fn message(mut error: clap::Error) -> String {
     text.replace(UNBROKEN, " ")
 }
 
+/// The usage of the subcommand that `usage` (`Usage: trivec pack …`) is of, as its help has it.
+fn plain_usage(command: &mut clap::Command, usage: &str) -> StyledStr {
+    command.build();
+    let mut current: &clap::Command = command;
+    for word in usage.split_whitespace().skip(2) {
+        match current.find_subcommand(word) {
+            Some(subcommand) => current = subcommand,
+            None => break,
+        }
+    }
+    current.clone().render_usage()
+}
+
 fn escaped(text: &str) -> String {
     Escaped(text).to_string()
 }
@@ -75,7 +94,7 @@ mod tests {
     use super::*;
 
     fn refused(args: &[&str]) -> String {
-        message(command().try_get_matches_from([&["trivec"][..], args].concat()).unwrap_err())
+        message(command().try_get_matches_from([&["trivec"][..], args].concat()).unwrap_err(), &mut command())
     }
 
     /// The text without the sequences that clap writes for its colours.
@@ -109,6 +128,19 @@ mod tests {
             // Clap's own colours are the only sequences: none is left that is no colour, and nothing is hidden (8).
             assert!(plain.chars().all(|c| c == '\n' || !crate::escape::is_active(c)), "{args:?}: {plain:?}");
             assert!(!text.contains("\u{1b}[8m") && !plain.contains("\nforged"), "{args:?}: {text:?}");
+        }
+    }
+
+    #[test]
+    fn the_usage_names_what_is_required_alone() {
+        for (args, usage) in [
+            (&["--threads", "2", "pack"][..], "Usage: trivec pack [OPTIONS] --output <FILE> [MODEL]"),
+            (&["explain", "--json", "a"], "Usage: trivec explain [OPTIONS] <A> <B>"),
+            (&["models", "use"], "Usage: trivec models use [OPTIONS] <NAME>"),
+            (&["--json"], "Usage: trivec [OPTIONS] <COMMAND>"),
+        ] {
+            let text = without_colours(&refused(args));
+            assert!(text.lines().any(|line| line == usage), "{args:?}: {text}");
         }
     }
 
