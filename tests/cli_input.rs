@@ -2,7 +2,6 @@
 //! kept until it is complete.
 #![cfg(feature = "cli")]
 
-mod common;
 #[path = "common/http.rs"]
 mod http;
 
@@ -14,10 +13,15 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
+/// A path below tests/data.
+fn data(path: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(path)
+}
+
 fn trivec(args: &[&str]) -> Command {
     let mut command = http::trivec();
     // A model that is loaded at once: what it finds does not matter here.
-    command.env("TRIVEC_MODEL", common::data("models/f32-h64"));
+    command.env("TRIVEC_MODEL", data("models/f32-h64"));
     command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -51,7 +55,7 @@ fn utf16(text: &str) -> Vec<u8> {
 }
 
 fn reranker() -> std::path::PathBuf {
-    let mut entries = fs::read_dir(common::data("rerankers")).unwrap().map(|entry| entry.unwrap().path());
+    let mut entries = fs::read_dir(data("rerankers")).unwrap().map(|entry| entry.unwrap().path());
     entries.find(|path| path.is_dir()).unwrap()
 }
 
@@ -209,7 +213,7 @@ fn what_is_not_complete_lies_beside_the_output() {
         &["pack", "--weights", "f16", "-o", &packed][..],
         &["verify", &packed, MODEL, "--texts", &at("texts.txt"), "--plot", &at("plot.svg")],
         &["bench", "--model", &packed, "--shapes", "none"],
-        &["import", common::data("models/f32-h64").to_str().unwrap(), "-o", &at("imported")],
+        &["import", data("models/f32-h64").to_str().unwrap(), "-o", &at("imported")],
         &["embed", "a", "--cache", &at("cache")],
     ] {
         fs::write(at("texts.txt"), "a text\n").unwrap();
@@ -224,7 +228,7 @@ fn a_missing_directory_is_said_in_one_way() {
     let missing = directory.path().join("no/such");
     let shown = missing.display().to_string();
     let below = missing.join("x").display().to_string();
-    let model = common::data("models/f32-h64");
+    let model = data("models/f32-h64");
     let model = model.to_str().unwrap();
     for args in [
         &["embed", "a", "-o", &below][..],

@@ -2,7 +2,6 @@
 //! people. JSON stays exact.
 #![cfg(all(feature = "cli", feature = "serve", feature = "starter", unix))]
 
-mod common;
 #[path = "common/http.rs"]
 mod http;
 
@@ -14,6 +13,11 @@ use std::process::{Command, Output, Stdio};
 use http::{Server, trivec};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+/// A path below tests/data.
+fn data(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(path)
+}
 
 /// The window's title, hidden text, a C1 sequence, a line that looks like the program's own, and characters that reorder or hide.
 const HOSTILE: &str = "\u{1b}]0;pwned\u{7}\u{1b}[8m\u{9b}31m\nforged: line\r\t\u{7f}\u{202e}\u{2066}\u{200f}\u{200b}\u{2028}\u{61c}\u{feff}\u{e0041}\u{ad}\u{3164}";
@@ -56,7 +60,7 @@ fn is_format(c: char) -> bool {
 /// The program with a model that is loaded at once.
 fn small() -> Command {
     let mut command = trivec();
-    command.env("TRIVEC_MODEL", common::data("models/f32-h64"));
+    command.env("TRIVEC_MODEL", data("models/f32-h64"));
     command
 }
 
@@ -135,7 +139,7 @@ fn every_field_of_a_model_directory() {
     let (mut tried, mut shown) = (0, 0);
     for model in ["mean-dense-h64", "sharded-h96"] {
         let path = directory.path().join(model);
-        copy(&common::data("models").join(model), &path);
+        copy(&data("models").join(model), &path);
         let mut files = Vec::new();
         json_files(&path, &mut files);
         assert!(files.len() > 2);
@@ -158,7 +162,7 @@ fn names_of_tensors_and_of_files() {
     let directory = TempDir::new().unwrap();
     // A directory and a file with such a name; the tensors of the file have them, too.
     let model = directory.path().join(HOSTILE);
-    copy(&common::data("models/f32-h64"), &model);
+    copy(&data("models/f32-h64"), &model);
     let path = model.to_str().unwrap();
     let info = harmless(&run(&["info", "--model", path]), "info of a directory");
     assert!(info.contains("\\u{1b}]0;pwned"), "{info}");
@@ -270,7 +274,7 @@ fn texts_and_what_is_said_of_inputs() {
     let header = format!("\"{HOSTILE}\",b\n1,2\n");
     let said = harmless(&with_stdin(&["embed", "--input-format", "csv"], header.as_bytes()), "a column's name");
     assert!(said.contains("\\u{1b}]0;pwned"), "{said}");
-    let reranker = common::data("rerankers");
+    let reranker = data("rerankers");
     let reranker =
         fs::read_dir(reranker).unwrap().map(|entry| entry.unwrap().path()).find(|path| path.is_dir()).unwrap();
     let reranked = run(&["--model", reranker.to_str().unwrap(), "rerank", "query", HOSTILE, "plain"]);
