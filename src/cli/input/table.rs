@@ -29,10 +29,9 @@ impl<R: BufRead> Table<R> {
     /// Reads the header: where the columns of these names are. `None`: the table is empty.
     pub(super) fn columns<const N: usize>(&mut self, names: [&str; N]) -> Result<Option<[Option<usize>; N]>> {
         if self.separator == b',' {
-            let is_end = |byte: &u8| matches!(byte, b'\n' | b'\r');
-            let looked = self.source.look(|bytes| bytes.iter().any(is_end) || bytes.len() > MAX_RECORD_BYTES)?;
-            let first_line = looked.split(is_end).next().unwrap_or_default();
-            if first_line.contains(&b';') && !first_line.contains(&b',') {
+            let looked = self.source.look(|bytes| outside_quotes(bytes).1 || bytes.len() > MAX_RECORD_BYTES)?;
+            let (header, _) = outside_quotes(looked);
+            if header.contains(&b';') && !header.contains(&b',') {
                 self.separator = b';';
             }
         }
@@ -155,6 +154,21 @@ impl<R: BufRead> Table<R> {
     fn too_long(&self) -> Failure {
         self.source.refuse(self.source.place().line, format!("a row longer than {} MiB", MAX_RECORD_BYTES >> 20))
     }
+}
+
+/// What of the first row stands outside quotes, and whether the row's end is among `bytes`.
+fn outside_quotes(bytes: &[u8]) -> (Vec<u8>, bool) {
+    let mut quoted = false;
+    let mut outside = Vec::new();
+    for &byte in bytes {
+        match byte {
+            b'"' => quoted = !quoted,
+            b'\n' | b'\r' if !quoted => return (outside, true),
+            _ if !quoted => outside.push(byte),
+            _ => {}
+        }
+    }
+    (outside, false)
 }
 
 /// What ended a field.

@@ -206,6 +206,9 @@ fn tables_have_a_header() {
     let rows = read(b"id,body,text\n\"a \"\"b\",x,y\n", InputFormat::Csv, "-", false, Some("body")).unwrap();
     assert_eq!((rows[0].id.as_ref().unwrap().get(), rows[0].line), ("\"a \\\"b\"", 2));
     assert_eq!(rows[0].content, Content::Text("x".into()));
+    // A semicolon or a line end in quotes is part of a name.
+    let rows = read(b"\"a;\nb\",text\n1,x;y\n", InputFormat::Csv, "-", false, None);
+    assert_eq!(contents(rows), ["x;y"]);
     let found = message(read(b"name,body\na,b\n", InputFormat::Auto, "x.csv", false, None));
     assert!(found.contains("`text`") && found.contains("`name`, `body`") && found.contains("--column"), "{found}");
     let found = message(read(b"id,text\n1,a\n2,b,c\n", InputFormat::Csv, "-", false, None));
