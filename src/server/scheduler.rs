@@ -50,8 +50,18 @@ pub(super) enum Refused {
 /// How long a request's parts took.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Timing {
+    /// Until the engine began with the first of its parts.
     pub queued: Duration,
+    /// Of all batches and calls that held a part of it.
     pub computed: Duration,
+}
+
+impl Timing {
+    /// Counts in a part that waited for `queued` and took `computed`.
+    fn add(&mut self, is_first: bool, queued: Duration, computed: Duration) {
+        self.queued = if is_first { queued } else { self.queued.min(queued) };
+        self.computed += computed;
+    }
 }
 
 /// The embeddings of a request's texts, in their order.
@@ -69,6 +79,8 @@ struct Progress {
     results: Vec<Option<Embedding>>,
     left: usize,
     timing: Timing,
+    /// When the last batch began that held one of its texts.
+    batch: Option<Instant>,
     reply: Option<oneshot::Sender<Encoded>>,
 }
 
@@ -233,6 +245,7 @@ impl Scheduler {
                 results: (0..count).map(|_| None).collect(),
                 left: count,
                 timing: Timing::default(),
+                batch: None,
                 reply: Some(reply),
             }),
         });
@@ -282,8 +295,7 @@ impl Scheduler {
         for result in results {
             let (value, own) = result.await.unwrap_or(Err(Refused::Ending))?;
             values.push(value);
-            timing.queued = timing.queued.max(own.queued);
-            timing.computed += own.computed;
+            timing.add(values.len() == 1, own.queued, own.computed);
         }
         Ok((values, timing))
     }
@@ -477,8 +489,11 @@ fn finish(shared: &Shared, texts: Vec<Text>, outcome: Option<Result<Vec<Embeddin
         let mut progress = text.request.progress();
         progress.results[text.index] = Some(embedding);
         progress.left -= 1;
-        progress.timing.queued = progress.timing.queued.max(begin - text.since);
-        progress.timing.computed = progress.timing.computed.max(computed);
+        // Several texts of a request are in a batch, which counts once.
+        if progress.batch != Some(begin) {
+            let is_first = progress.batch.replace(begin).is_none();
+            progress.timing.add(is_first, begin - text.since, computed);
+        }
         if progress.left == 0 {
             let results = std::mem::take(&mut progress.results).into_iter().flatten().collect();
             let timing = progress.timing;
@@ -554,6 +569,24 @@ mod tests {
         });
         assert_eq!(scheduler.counters().panics.load(Ordering::Relaxed), 1);
         assert_eq!(scheduler.depth(), (0, 0));
+    }
+
+    #[test]
+    fn a_request_does_not_wait_for_its_own_batches() {
+        let model = Arc::new(Model::starter().unwrap());
+        let embeddings = model.encode_ids(&[[0, 5, 2].as_slice(); 3], &EncodeOptions::default()).unwrap();
+        let shared = Shared { queue: Mutex::default(), wake: Condvar::new(), limit: 1, counters: Counters::default() };
+        let (reply, mut result) = oneshot::channel();
+        let (results, timing, reply) = (vec![None; 3], Timing::default(), Some(reply));
+        let state = Mutex::new(Progress { results, left: 3, timing, batch: None, reply });
+        let request = Arc::new(Request { model, wanted: Modes::DENSE.into(), cancelled: false.into(), state });
+        let (s, since) = (Duration::from_secs, Instant::now() - Duration::from_secs(1000));
+        let text = |index| Text { request: Arc::clone(&request), index, ids: vec![], since };
+        finish(&shared, vec![text(0), text(1)], Some(Ok(embeddings[..2].to_vec())), since + s(100));
+        finish(&shared, vec![text(2)], Some(Ok(embeddings[2..].to_vec())), since + s(600));
+        let Timing { queued, computed } = result.try_recv().unwrap().unwrap().1;
+        // The batches began 900 and 400 s ago; counted once a text they would be 2,200.
+        assert!(queued == s(100) && (s(1300)..s(2100)).contains(&computed), "{queued:?} {computed:?}");
     }
 
     #[test]
