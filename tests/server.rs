@@ -211,14 +211,14 @@ fn bad_requests_are_told_what_is_wrong() {
 #[test]
 fn bytes_that_are_no_request_are_refused_and_close_the_connection() {
     let server = Server::start(&["--head-timeout", "5", "--idle-timeout", "5", "--max-body", "1000"]);
-    let long_header = format!("GET /health HTTP/1.1\r\nhost: x\r\nbig: {}\r\n\r\n", "x".repeat(1 << 20));
-    let many = format!("GET /health HTTP/1.1\r\nhost: x\r\n{}\r\n", "a: b\r\n".repeat(10_000));
+    let long_header = format!("GET /health HTTP/1.1\r\nhost: localhost\r\nbig: {}\r\n\r\n", "x".repeat(1 << 20));
+    let many = format!("GET /health HTTP/1.1\r\nhost: localhost\r\n{}\r\n", "a: b\r\n".repeat(10_000));
     for (bytes, statuses) in [
-        (&b"POST /v1/encode HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999\r\n\r\n"[..], &[413][..]),
-        (b"POST /v1/encode HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nabcde", &[400]),
-        (b"POST /v1/encode HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n", &[400]),
-        (b"POST /v1/encode HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", &[400]),
-        (b"BREW /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", &[405]),
+        (&b"POST /v1/encode HTTP/1.1\r\nhost: localhost\r\ncontent-length: 99999999999\r\n\r\n"[..], &[413][..]),
+        (b"POST /v1/encode HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nabcde", &[400]),
+        (b"POST /v1/encode HTTP/1.1\r\nhost: localhost\r\ncontent-length: -1\r\n\r\n", &[400]),
+        (b"POST /v1/encode HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", &[400]),
+        (b"BREW /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n", &[405]),
         (b"GET /health\r\n\r\n", &[400]),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", &[400]),
         (b"\x00\x00\x00\x00\r\n\r\n", &[400]),
@@ -233,7 +233,7 @@ fn bytes_that_are_no_request_are_refused_and_close_the_connection() {
         }
     }
     // Both a length and chunks: never two requests out of one.
-    let smuggled = b"POST /v1/encode HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nGET /health HTTP/1.1\r\nhost: x\r\n\r\n";
+    let smuggled = b"POST /v1/encode HTTP/1.1\r\nhost: localhost\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nGET /health HTTP/1.1\r\nhost: localhost\r\n\r\n";
     assert!(server.raw(smuggled).is_none_or(|answer| answer.status == 400 || answer.status == 422));
     assert_eq!(server.get("/health").status, 200);
 }
@@ -247,7 +247,7 @@ fn slow_clients_are_let_go_and_hold_nobody_up() {
         let (server, part) = match i % 3 {
             0 => (&heads, &b""[..]),
             1 => (&heads, &b"GET /health HT"[..]),
-            _ => (&bodies, &b"POST /v1/encode HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{\"in"[..]),
+            _ => (&bodies, &b"POST /v1/encode HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{\"in"[..]),
         };
         let mut stream = server.connect();
         stream.write_all(part).unwrap();
@@ -275,7 +275,7 @@ fn a_full_queue_says_when_to_come_again_and_gone_clients_leave_it() {
     let server = Server::start(&["--max-queue", "6000"]);
     let long = "word ".repeat(400);
     let body = json!({"input": vec![long.as_str(); 10]}).to_string();
-    let head = format!("POST /v1/encode HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let head = format!("POST /v1/encode HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}", body.len());
     // Six at once are more than the queue takes, unless it is worked off faster than they come: then they come again.
     let full = wait::wait_for("a full queue", || {
         let mut clients: Vec<_> = (0..6).map(|_| server.connect()).collect();
@@ -377,8 +377,9 @@ fn the_description_names_every_route() {
 fn begun(server: &Server, length: usize) -> std::net::TcpStream {
     use std::io::Read;
     let mut stream = server.connect();
-    let head =
-        format!("POST /v1/encode HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: {length}\r\n\r\n");
+    let head = format!(
+        "POST /v1/encode HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: {length}\r\n\r\n"
+    );
     stream.write_all(head.as_bytes()).unwrap();
     let mut go_on = [0; 25];
     stream.read_exact(&mut go_on).unwrap();
@@ -391,7 +392,7 @@ fn begun(server: &Server, length: usize) -> std::net::TcpStream {
 fn begin_to_end(server: &Server) {
     use std::io::Read;
     let mut idle = server.connect();
-    idle.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    idle.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
     assert_eq!(Answer::read(&mut idle).unwrap().status, 200);
     server.signal("TERM");
     assert_eq!(idle.read(&mut [0]).unwrap_or(0), 0);
@@ -434,7 +435,7 @@ fn a_unix_socket_and_a_taken_port() {
     let path = directory.path().join("s");
     let mut child = trivec().args(["serve", "-q", "--unix-socket", path.to_str().unwrap()]).spawn().unwrap();
     let mut stream = wait::wait_for("a socket that answers", || UnixStream::connect(&path).ok());
-    stream.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    stream.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
     let mut text = String::new();
     std::io::Read::read_to_string(&mut stream, &mut text).unwrap();
     assert!(text.starts_with("HTTP/1.1 200"), "{text}");

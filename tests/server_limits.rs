@@ -64,7 +64,7 @@ fn a_client_that_went_away_is_logged_and_counted() {
     // So much that the client is gone long before it is done.
     let body = json!({"input": vec!["word ".repeat(300); 1000]}).to_string();
     let mut stream = server.connect();
-    let head = format!("POST /v1/encode HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let head = format!("POST /v1/encode HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}", body.len());
     stream.write_all(head.as_bytes()).unwrap();
     server.wait_for("/v1/status", |status| status["queue"]["depth"].as_u64() > Some(0));
     drop(stream);
@@ -118,7 +118,7 @@ fn metrics_tell_what_the_service_does() {
 fn a_body_that_trickles_is_cut() {
     let server = Server::start(&["--idle-timeout", "1"]);
     let mut stream = server.connect();
-    stream.write_all(b"POST /v1/encode HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n").unwrap();
+    stream.write_all(b"POST /v1/encode HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100000\r\n\r\n").unwrap();
     // The read timeout is this client's pace: a byte every 50 ms never stands still for a second.
     stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
     let mut answer = Vec::new();
@@ -140,7 +140,7 @@ fn a_client_that_does_not_read_is_let_go() {
     let server = Server::start(&["--idle-timeout", "1"]);
     let body = json!({"input": vec!["word ".repeat(100); 50], "colbert": true}).to_string();
     let mut stream = server.connect();
-    let head = format!("POST /v1/encode HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let head = format!("POST /v1/encode HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}", body.len());
     stream.write_all(head.as_bytes()).unwrap();
     server.wait_for_metric("trivec_requests_total{route=\"/v1/encode\",status=\"200\"}", 1.0);
     // The one that asks is open too.
@@ -194,9 +194,10 @@ fn without_descriptors_it_waits_and_comes_back() {
 #[test]
 fn a_pipeline_goes_on_after_an_error() {
     let server = Server::start(&[]);
-    let post =
-        |body: &str| format!("POST /v1/encode HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len());
-    let last = "GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let post = |body: &str| {
+        format!("POST /v1/encode HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+    };
+    let last = "GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
     let mut stream = server.connect();
     let all = [post("{\"input\":\"a\"}"), post("{"), post("{\"input\":5}"), post("{\"input\":\"b\"}"), last.to_owned()]
         .concat();
@@ -303,7 +304,7 @@ fn tls_with_its_own_certificate() {
     let ask = || health(&[&["--port", &port], &options[..]].concat());
     wait_until("it is healthy", || ask() == (Some(0), String::new()));
     // Plain HTTP is no handshake.
-    assert!(server.raw(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n").is_none());
+    assert!(server.raw(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n").is_none());
     // A client that never begins one is let go.
     let mut silent = server.connect();
     assert!(Answer::read(&mut silent).is_none());

@@ -32,7 +32,7 @@ def once():
         while True:
             try:
                 with socket.create_connection(("127.0.0.1", port)) as stream:
-                    stream.sendall(b"GET /ready HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+                    stream.sendall(b"GET /ready HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
                     if stream.recv(64).startswith(b"HTTP/1.1 200"):
                         return time.perf_counter() - begin
             except ConnectionRefusedError:

@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use axum::http::HeaderValue;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::field::MakeExt;
@@ -15,7 +14,7 @@ use super::args::ModelArgs;
 use super::cache::ByteSize;
 use super::exit::{Failure, Result};
 use crate::escape::Escaped;
-use crate::server::{Limits, Options, Server, Signal, Timeouts, runtime};
+use crate::server::{AllowedHosts, AllowedOrigins, Limits, Options, Server, Signal, Timeouts, runtime};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -25,6 +24,9 @@ Examples:
   trivec serve --cache /var/lib/trivec/embeddings.cache --cache-size 2GiB
   trivec serve --config trivec.toml --print-config
   curl localhost:8737/v1/embeddings --json '{\"input\": \"hello\"}'
+
+Without a key, a service on a loopback address answers to localhost and loopback addresses alone (--allowed-host adds names), and other \
+sites' pages are refused (--cors-origin allows an origin). Bodies have to say that they are JSON.
 
 SIGTERM or SIGINT: no new connections, what is on its way is finished, exit 0; a second one ends at once. SIGHUP loads the model again.
 Options are read from --config (TOML, the names of the options with _ for -, those of the model too), then the environment, then the command line.";
@@ -62,9 +64,13 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "FILE", env = "TRIVEC_API_KEY_FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api_key_file: Option<PathBuf>,
-    /// Origin whose pages may read answers, as `https://example.org` (can be repeated) [default: none]
+    /// Origin of another site whose pages may use the service, as `https://example.org` (can be repeated), or * for all [default: none]
     #[arg(long, value_name = "ORIGIN", env = "TRIVEC_CORS_ORIGIN")]
     pub cors_origin: Vec<String>,
+    /// Name that requests may call the service by, without a port (can be repeated), or * for any [default: localhost and loopback
+    /// addresses on a loopback address without a key, else any]
+    #[arg(long, value_name = "NAME", env = "TRIVEC_ALLOWED_HOST")]
+    pub allowed_host: Vec<String>,
     /// Name of the model in answers and /v1/models; can be repeated, the first stands in answers [default: made of where it came from]
     #[arg(long, value_name = "NAME", env = "TRIVEC_SERVED_MODEL_NAME", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -200,6 +206,7 @@ impl ServeArgs {
             api_key: list(&self.api_key, file.api_key),
             api_key_file: self.api_key_file.clone().or(file.api_key_file),
             cors_origin: list(&self.cors_origin, file.cors_origin),
+            allowed_host: list(&self.allowed_host, file.allowed_host),
             served_model_name: list(&self.served_model_name, file.served_model_name),
             strict_model: self.strict_model || file.strict_model,
             max_body: self.max_body.or(file.max_body),
@@ -279,10 +286,6 @@ impl ServeArgs {
         if self.served_model_name.iter().any(|name| name.trim().is_empty()) {
             return Err(Failure::usage("--served-model-name: a name is empty"));
         }
-        let origin = |origin: &String| {
-            HeaderValue::from_str(origin)
-                .map_err(|_| Failure::usage(format!("--cors-origin: `{origin}` is no origin, as https://example.org")))
-        };
         let seconds = |option: &str, value: Option<f64>, default: Duration| match value {
             None => Ok(default),
             Some(s) if s.is_finite() && (0.001..=86_400.0).contains(&s) => Ok(Duration::from_secs_f64(s)),
@@ -293,7 +296,10 @@ impl ServeArgs {
             unix_socket: self.unix_socket,
             tls: self.tls_cert.zip(self.tls_key),
             api_keys,
-            cors_origins: self.cors_origin.iter().map(origin).collect::<Result<_>>()?,
+            cors_origins: AllowedOrigins::parse(&self.cors_origin)
+                .map_err(|e| Failure::usage(format!("--cors-origin: {e}")))?,
+            allowed_hosts: AllowedHosts::parse(&self.allowed_host)
+                .map_err(|e| Failure::usage(format!("--allowed-host: {e}")))?,
             model_names: self.served_model_name,
             strict_model: self.strict_model,
             limits: Limits {

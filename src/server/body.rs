@@ -1,38 +1,62 @@
-//! Reading JSON bodies, with errors that say where.
+//! Reading JSON bodies and parts of paths, with errors that say where.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::HttpBody;
-use axum::extract::{FromRequest, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use tokio::time::Instant;
 
 use super::app::App;
 use super::error::{ApiError, Dialect};
 use super::fields::Object;
+use super::header_fields;
 
 /// A JSON body as a value of type `T`.
 pub(super) struct Body<T>(pub T);
 
-/// The answer to a body that cannot be taken, in the dialect of its route.
-pub(super) struct BadBody(ApiError, Dialect);
+/// The parameter of a route's path, without its percent-encoding.
+pub(super) struct PathPart(pub String);
 
-impl axum::response::IntoResponse for BadBody {
-    fn into_response(self) -> axum::response::Response {
+/// The answer to a request that cannot be read, in the dialect of its route.
+pub(super) struct Unreadable(ApiError, Dialect);
+
+impl IntoResponse for Unreadable {
+    fn into_response(self) -> Response {
         self.0.answer(self.1)
     }
 }
 
 impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
-    type Rejection = BadBody;
+    type Rejection = Unreadable;
 
-    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, BadBody> {
-        let dialect = Dialect::of(request.uri().path());
-        let read = read(request.into_body(), app.limits.body_bytes, app.body_idle).await;
-        read.and_then(|bytes| parse(&bytes)).map(Body).map_err(|e| BadBody(e, dialect))
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Unreadable> {
+        let dialect = Dialect::of(request.extensions());
+        let read = async {
+            header_fields::check_json(request.headers())?;
+            let bytes = read(request.into_body(), app.limits.body_bytes, app.body_idle).await?;
+            parse(&bytes).map(Body)
+        };
+        read.await.map_err(|e| Unreadable(e, dialect))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for PathPart {
+    type Rejection = Unreadable;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Unreadable> {
+        let dialect = Dialect::of(&parts.extensions);
+        // A route with one parameter: it can fail on bytes that are not UTF-8 alone.
+        let part = Path::<String>::from_request_parts(parts, state).await;
+        part.map(|Path(part)| PathPart(part)).map_err(|e| {
+            let what = format!("the path `{}` cannot be read: {}", parts.uri.path(), e.body_text());
+            Unreadable(ApiError::new(StatusCode::BAD_REQUEST, "bad_path", what), dialect)
+        })
     }
 }
 

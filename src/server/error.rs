@@ -1,14 +1,15 @@
 //! Errors as clients expect them: OpenAI's shape, or text-embeddings-inference's on its routes.
 
 use axum::Json;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{Extensions, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
+use super::header_fields::UNSUPPORTED_ENCODING;
 use super::scheduler::Refused;
 use crate::error::{Error, ErrorKind};
 
-/// Whose shape an answer has.
+/// Whose shape an answer has. Every route is declared with its own, and its requests carry it as an extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dialect {
     /// `{"error": {"message", "type", "code", "param"}}`
@@ -18,13 +19,9 @@ pub(super) enum Dialect {
 }
 
 impl Dialect {
-    /// The dialect of a path.
-    pub(super) fn of(path: &str) -> Dialect {
-        match path {
-            "/" | "/embed" | "/embed_all" | "/embed_sparse" | "/similarity" | "/rerank" | "/tokenize" | "/decode"
-            | "/info" => Dialect::Tei,
-            _ => Dialect::OpenAi,
-        }
+    /// The dialect of the route that a request has come to.
+    pub(super) fn of(extensions: &Extensions) -> Dialect {
+        extensions.get().copied().unwrap_or(Dialect::OpenAi)
     }
 }
 
@@ -95,6 +92,9 @@ impl ApiError {
         }
         if self.status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if self.code == UNSUPPORTED_ENCODING {
+            response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         response
     }

@@ -3,6 +3,7 @@
 //! ```text
 //! listen.rs ─▶ routes/ ─▶ app.rs ─▶ scheduler.rs ─▶ one engine thread (with the model's own team)
 //!  sockets      JSON       tokens    queue, batches
+//!                 ╰─▶ guard.rs: whose requests are answered; header_fields.rs
 //!                            ╰─▶ kept.rs: the cache of embeddings, asked first
 //! ```
 
@@ -11,6 +12,8 @@ mod assets;
 mod body;
 mod error;
 mod fields;
+mod guard;
+mod header_fields;
 mod inputs;
 mod kept;
 mod listen;
@@ -25,15 +28,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::HeaderValue;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 pub use self::app::{Limits, Reload};
+pub use self::guard::{AllowedHosts, AllowedOrigins};
 pub use self::listen::Timeouts;
 pub use self::work::{Answered, Observer, Work};
 
 use self::app::App;
+use self::guard::Guard;
 use self::kept::Kept;
 use self::listen::Listener;
 use self::names::Names;
@@ -49,8 +53,10 @@ pub struct Options {
     pub tls: Option<(PathBuf, PathBuf)>,
     /// Keys of which a request has to show one; none: no request has to.
     pub api_keys: Vec<String>,
-    /// Origins whose pages may read answers.
-    pub cors_origins: Vec<HeaderValue>,
+    /// Names that requests may call the service by, beside those of the loopback.
+    pub allowed_hosts: AllowedHosts,
+    /// Origins of other sites whose pages may use the service and read its answers.
+    pub cors_origins: AllowedOrigins,
     /// Names of the model, of which the first stands in answers; none: a name made of where the model came from.
     pub model_names: Vec<String>,
     /// Whether a request that names another model is refused.
@@ -104,6 +110,8 @@ impl Server {
     /// # Errors
     /// A sentence that names the address, the socket or the file.
     pub async fn bind(model: Model, options: Options) -> Result<Server, String> {
+        let ip = options.unix_socket.is_none().then(|| options.address.ip());
+        let guard = Guard::new(ip, !options.api_keys.is_empty(), options.allowed_hosts, options.cors_origins);
         let tls = options.tls.as_ref().map(|(cert, key)| listen::tls(cert, key)).transpose()?;
         let scheme = if tls.is_some() { "https" } else { "http" };
         let (listener, address) = match options.unix_socket {
@@ -131,7 +139,7 @@ impl Server {
         app.body_idle = options.timeouts.idle;
         let app = Arc::new(app);
         app.open_cache().map_err(|e| e.to_string())?;
-        let router = routes::router(Arc::clone(&app), &options.cors_origins);
+        let router = routes::router(Arc::clone(&app), Arc::new(guard));
         let Options { timeouts, connections, .. } = options;
         Ok(Server { app, listener, router, timeouts, connections, address })
     }

@@ -7,6 +7,7 @@ import { createRequire } from "node:module";
 import path from "node:path";
 import { batch } from "./checks_batch.mjs";
 import { files, guesses } from "./checks_files.mjs";
+import { sites } from "./checks_sites.mjs";
 import { compare, poorContrast } from "./guard.mjs";
 import { mix, percent, verdict } from "../../src/server/page/scores.js";
 
@@ -490,4 +491,4 @@ async function picture(guard) {
   await guard.picture("page", { fullPage: true });
 }
 
-export const checks = { compare: compareCheck, thresholds, why, long, large, missing, batch, files, guesses, language, keyboard, narrow, injection, contrast, axe, status, docs, errors, weight, picture };
+export const checks = { compare: compareCheck, thresholds, why, long, large, missing, batch, files, guesses, language, keyboard, narrow, injection, contrast, axe, status, docs, errors, sites, weight, picture };

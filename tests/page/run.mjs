@@ -58,10 +58,10 @@ function startBinary(bin) {
 
 const executablePath = browserPath();
 if (!isMock && !process.env.TRIVEC_BIN) stop("page tests: TRIVEC_BIN names the binary to test; --mock runs without one.");
-const [{ chromium }, { checks }, { Guard }] = await Promise.all([import("playwright-core"), import("./checks.mjs"), import("./guard.mjs")]);
+const [{ chromium }, { checks }, { RULES }, { Guard }] = await Promise.all([import("playwright-core"), import("./checks.mjs"), import("./checks_sites.mjs"), import("./guard.mjs")]);
 const server = isMock ? await (await import("./mock.mjs")).start() : await startBinary(path.resolve(process.env.TRIVEC_BIN));
 // Chromium's sandbox does not work for root, which is who containers run as.
-const browser = await chromium.launch({ executablePath, timeout: 180_000, args: process.getuid?.() === 0 ? ["--no-sandbox"] : [] });
+const browser = await chromium.launch({ executablePath, timeout: 180_000, args: [RULES, ...(process.getuid?.() === 0 ? ["--no-sandbox"] : [])] });
 console.log(`page tests: ${isMock ? "mock" : process.env.TRIVEC_BIN}, Chromium ${browser.version()}`);
 
 let failed = 0;

@@ -1,6 +1,6 @@
 //! Answers without JSON: raw f32, npy, or safetensors.
 
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
@@ -8,6 +8,7 @@ use safetensors::tensor::TensorView;
 use super::native::bytes_answer;
 use crate::embedding::{Embedding, Modes};
 use crate::server::error::{ApiError, Result};
+use crate::server::header_fields;
 
 /// What the client accepts instead of JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,17 +20,21 @@ pub(super) enum Form {
 }
 
 impl Form {
-    pub(super) fn of(headers: &HeaderMap) -> Option<Form> {
-        let accepted = headers.get(header::ACCEPT)?.to_str().ok()?;
-        let kinds = accepted.split(',').map(|kind| kind.split(';').next().unwrap_or_default().trim());
-        kinds
-            .filter_map(|kind| match kind {
-                "application/octet-stream" => Some(Form::Raw),
-                "application/x-npy" | "application/npy" => Some(Form::Npy),
-                "application/x-safetensors" | "application/safetensors" => Some(Form::Safetensors),
-                _ => None,
-            })
-            .next()
+    /// The one that `Accept` prefers to JSON, which is `None`.
+    pub(super) fn of(headers: &HeaderMap) -> Result<Option<Form>> {
+        let offers = [
+            ("application/json", None),
+            ("application/octet-stream", Some(Form::Raw)),
+            ("application/x-npy", Some(Form::Npy)),
+            ("application/npy", Some(Form::Npy)),
+            ("application/x-safetensors", Some(Form::Safetensors)),
+            ("application/safetensors", Some(Form::Safetensors)),
+        ];
+        header_fields::preferred(headers, &offers).ok_or_else(|| {
+            let what = "`Accept` excludes every form there is, expected one of application/json, application/octet-stream, \
+                        application/x-npy and application/x-safetensors";
+            ApiError::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", what)
+        })
     }
 
     /// Dense vectors, or ColBERT rows where those alone are asked for; safetensors takes both.

@@ -7,34 +7,31 @@ mod ops;
 mod rerank;
 mod tei;
 
-use std::any::Any;
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
+use axum::{Extension, Router};
 use serde_json::json;
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use super::app::{App, ms};
-use super::error::{ApiError, Dialect};
+use super::error::{ApiError, Dialect, Result};
+use super::guard::{AllowedOrigins, Guard};
+use super::header_fields;
 use super::work::{Answered, WORK, note};
-use crate::server::assets;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The route of the page's files.
-const FILE: &str = "/{file}";
-
-/// All routes over `app`.
-pub(super) fn router(app: Arc<App>, origins: &[HeaderValue]) -> Router {
-    let mut router = Router::new()
+/// All routes over `app`, each with the dialect of its errors.
+pub(super) fn router(app: Arc<App>, guard: Arc<Guard>) -> Router {
+    let own = Router::new()
         .route("/v1/encode", post(native::encode))
         .route("/v1/score", post(native::score_route))
         .route("/v1/explain", post(native::explain))
@@ -44,6 +41,16 @@ pub(super) fn router(app: Arc<App>, origins: &[HeaderValue]) -> Router {
         .route("/v1/embeddings", post(openai::embeddings))
         .route("/v1/models", get(openai::models))
         .route("/v1/models/{*id}", get(openai::model))
+        .route("/admin/reload", post(ops::reload))
+        .route("/health", get(ops::health))
+        .route("/ready", get(ops::ready))
+        .route("/metrics", get(ops::metrics))
+        .route("/openapi.json", get(ops::openapi))
+        .route("/docs", get(ops::docs))
+        // Of any method: what is not there is 404, and has no methods.
+        .route("/{file}", any(ops::asset))
+        .fallback(not_found);
+    let tei = Router::new()
         .route("/embed", post(tei::embed))
         .route("/embed_all", post(tei::embed_all))
         .route("/embed_sparse", post(tei::embed_sparse))
@@ -52,46 +59,81 @@ pub(super) fn router(app: Arc<App>, origins: &[HeaderValue]) -> Router {
         .route("/tokenize", post(tei::tokenize))
         .route("/decode", post(tei::decode))
         .route("/info", get(tei::info))
-        .route("/admin/reload", post(ops::reload))
-        .route("/health", get(ops::health))
-        .route("/ready", get(ops::ready))
-        .route("/metrics", get(ops::metrics))
-        .route("/openapi.json", get(ops::openapi))
-        .route("/docs", get(ops::docs))
-        .route("/", get(ops::index).post(tei::root))
-        .route(FILE, get(ops::asset))
-        .method_not_allowed_fallback(method_not_allowed)
-        .fallback(not_found)
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), check_key))
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), observe));
-    if !origins.is_empty() {
-        let cors = CorsLayer::new()
-            .allow_origin(AllowOrigin::list(origins.iter().cloned()))
-            .allow_methods([Method::GET, Method::POST])
-            .allow_headers([header::CONTENT_TYPE, header::AUTHORIZATION]);
-        router = router.layer(cors);
+        .route("/", get(ops::index).post(tei::root));
+    let way = |dialect| Way { app: Arc::clone(&app), guard: Arc::clone(&guard), dialect };
+    let router = way(Dialect::OpenAi).to(own).merge(way(Dialect::Tei).to(tei));
+    cors(router, &guard.origins).with_state(app)
+}
+
+/// What the routes of a dialect share on the way to them.
+#[derive(Clone)]
+struct Way {
+    app: Arc<App>,
+    guard: Arc<Guard>,
+    dialect: Dialect,
+}
+
+impl Way {
+    fn check(&self, request: &Request) -> Result<()> {
+        self.guard.check(request)?;
+        if !self.app.needs_key() || is_open(request.method(), request.uri().path()) {
+            return Ok(());
+        }
+        match header_fields::bearer(request.headers()) {
+            Some(key) if self.app.knows_key(key) => Ok(()),
+            _ => Err(ApiError::unauthorized()),
+        }
     }
-    router.with_state(app)
+
+    /// Has every request to `routes` pass the checks, be counted, and know its dialect.
+    fn to(self, routes: Router<Arc<App>>) -> Router<Arc<App>> {
+        let (app, dialect) = (Arc::clone(&self.app), self.dialect);
+        routes
+            .method_not_allowed_fallback(method_not_allowed)
+            .layer(Extension(dialect))
+            .layer(middleware::from_fn_with_state(self, check_access))
+            .layer(CatchPanicLayer::custom(move |_| panicked(dialect)))
+            .layer(middleware::from_fn_with_state(app, observe))
+    }
+}
+
+/// Lets pages of the allowed origins read answers. What headers they send is their affair: keys, and what their libraries add.
+fn cors(router: Router<Arc<App>>, origins: &AllowedOrigins) -> Router<Arc<App>> {
+    let allowed = match origins.list() {
+        _ if origins.any() => AllowOrigin::any(),
+        [] => return router,
+        list => AllowOrigin::list(list.iter().cloned()),
+    };
+    let cors = CorsLayer::new()
+        .allow_origin(allowed)
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers(AllowHeaders::mirror_request())
+        .expose_headers([REQUEST_ID, header::RETRY_AFTER]);
+    router.layer(cors)
 }
 
 async fn not_found(request: Request) -> Response {
-    let what = format!("there is nothing at {}; the API is described at /openapi.json", request.uri().path());
-    ApiError::new(StatusCode::NOT_FOUND, "not_found", what).answer(Dialect::OpenAi)
+    nothing_at(request.uri().path()).answer(Dialect::of(request.extensions()))
+}
+
+/// The error of a path that there is nothing at.
+fn nothing_at(path: &str) -> ApiError {
+    let what = format!("there is nothing at {path}; the API is described at /openapi.json");
+    ApiError::new(StatusCode::NOT_FOUND, "not_found", what)
 }
 
 async fn method_not_allowed(request: Request) -> Response {
-    let of_a_file = request.extensions().get::<MatchedPath>().is_some_and(|route| route.as_str() == FILE);
-    if of_a_file && assets::find(request.uri().path().trim_start_matches('/')).is_none() {
-        return not_found(request).await;
-    }
-    let what = format!("{} is not how {} is used", request.method(), request.uri().path());
-    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", what).answer(Dialect::of(request.uri().path()))
+    not_how(request.method(), request.uri().path()).answer(Dialect::of(request.extensions()))
 }
 
-fn panicked(_: Box<dyn Any + Send>) -> Response {
+/// The error of a method that a path does not have.
+fn not_how(method: &Method, path: &str) -> ApiError {
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", format!("{method} is not how {path} is used"))
+}
+
+fn panicked(dialect: Dialect) -> Response {
     tracing::error!("a request's handler panicked");
-    native::internal().answer(Dialect::OpenAi)
+    native::internal().answer(dialect)
 }
 
 /// What needs no key: whether the service lives, and the page, which asks for the key itself.
@@ -106,15 +148,12 @@ fn is_open(method: &Method, path: &str) -> bool {
     }
 }
 
-async fn check_key(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    if app.needs_key() && !is_open(request.method(), request.uri().path()) {
-        let given = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
-        let key = given.and_then(|value| value.strip_prefix(b"Bearer ").or_else(|| value.strip_prefix(b"bearer ")));
-        if !key.is_some_and(|key| app.knows_key(key)) {
-            return ApiError::unauthorized().answer(Dialect::of(request.uri().path()));
-        }
+/// Lets through what comes from whom it may, with a key where one is needed.
+async fn check_access(State(way): State<Way>, request: Request, next: Next) -> Response {
+    match way.check(&request) {
+        Ok(()) => next.run(request).await,
+        Err(e) => e.answer(way.dialect),
     }
-    next.run(request).await
 }
 
 /// Counts, times and logs a request, gives it an id, and sets the headers that every answer has.

@@ -158,7 +158,7 @@ async fn encode_inner(app: &App, headers: &HeaderMap, request: EncodeRequest) ->
     if !(modes.dense || modes.sparse || modes.colbert) {
         return Err(ApiError::invalid("dense", "nothing is asked for: set dense, sparse or colbert"));
     }
-    let form = binary::Form::of(headers);
+    let form = binary::Form::of(headers)?;
     let Word(encoding) = request.encoding_format.unwrap_or_default();
     let tokenized = app.tokenize(&model, texts, request.max_length).await?;
     let tokenize_time = begin.elapsed();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ use super::tei::refuse_cut;
 use crate::cache::Wanted;
 use crate::embedding::{Embedding, Modes};
 use crate::server::app::App;
-use crate::server::body::Body;
+use crate::server::body::{Body, PathPart};
 use crate::server::error::{ApiError, Dialect, Result};
 use crate::server::fields::{Direction, Listed, Truncate, Word, Words, agreed, prompt_tokens, whole};
 use crate::server::inputs::Inputs;
@@ -171,7 +171,7 @@ pub(super) async fn models(State(app): State<Arc<App>>) -> Response {
     Json(json!({"object": "list", "data": entries})).into_response()
 }
 
-pub(super) async fn model(State(app): State<Arc<App>>, Path(id): Path<String>) -> Response {
+pub(super) async fn model(State(app): State<Arc<App>>, PathPart(id): PathPart) -> Response {
     match app.names.known(&id) {
         Ok(id) => Json(entry(&app, &id)).into_response(),
         Err(e) => e.answer(Dialect::OpenAi),

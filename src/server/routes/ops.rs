@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::Json;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use crate::server::app::App;
 use crate::server::assets;
+use crate::server::body::PathPart;
 use crate::server::error::{ApiError, Dialect};
+use crate::server::header_fields;
 use crate::server::kept::Kept;
 
 pub(super) async fn health() -> Response {
@@ -87,12 +89,11 @@ const POLICY: &str = "default-src 'self'; img-src 'self' data:; object-src 'none
 
 fn file(name: &str, headers: &HeaderMap) -> Response {
     let Some((kind, bytes)) = assets::find(name) else {
-        let what = format!("there is nothing at /{name}; the API is described at /openapi.json");
-        return ApiError::new(StatusCode::NOT_FOUND, "not_found", what).answer(Dialect::OpenAi);
+        return super::nothing_at(&format!("/{name}")).answer(Dialect::OpenAi);
     };
     // The files change with the program alone.
     let tag = format!("\"{}-{}\"", env!("CARGO_PKG_VERSION"), fingerprint(bytes));
-    let fresh = headers.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes());
+    let fresh = header_fields::none_match(headers, &tag);
     let mut response = if fresh { StatusCode::NOT_MODIFIED.into_response() } else { bytes.to_vec().into_response() };
     let own = response.headers_mut();
     own.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -118,8 +119,13 @@ pub(super) async fn docs(headers: HeaderMap) -> Response {
     file("docs.html", &headers)
 }
 
-pub(super) async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Response {
-    file(&name, &headers)
+pub(super) async fn asset(method: Method, PathPart(name): PathPart, headers: HeaderMap) -> Response {
+    if matches!(method, Method::GET | Method::HEAD) || assets::find(&name).is_none() {
+        return file(&name, &headers);
+    }
+    let mut response = super::not_how(&method, &format!("/{name}")).answer(Dialect::OpenAi);
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET,HEAD"));
+    response
 }
 
 /// The description, with what the model in use can take. As text: read and written again, its order would be lost.
