@@ -1,13 +1,17 @@
 //! Every option of the command line, each with its environment variable.
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use super::cache::CacheArgs;
+use super::effects;
 use super::rerank::RerankArgs;
 #[cfg(feature = "serve")]
 use super::serve::ServeArgs;
+use super::sources::{self, Sources, platform_variable};
 use super::usage::with_whole_examples;
 use super::verify::VerifyArgs;
 use crate::escape::is_needed;
@@ -375,7 +379,7 @@ pub(super) struct PackArgs {
     #[arg(long, env = "TRIVEC_MIXED", requires = "budget_mb")]
     pub mixed: bool,
     /// Megabytes (10^6 bytes) that a --mixed file may have
-    #[arg(long, value_name = "MB", env = "TRIVEC_BUDGET_MB", requires = "mixed")]
+    #[arg(long, value_name = "MB", env = "TRIVEC_BUDGET_MB")]
     pub budget_mb: Option<f64>,
 }
 
@@ -441,14 +445,23 @@ pub(super) fn parse_weights(name: &str) -> Result<WeightFormat, String> {
     })
 }
 
-/// The command as it is parsed: an empty environment variable counts as unset, but for that of a key, which would leave a service open; a flag's
-/// variable says `1`, `yes`, `0`, `no` …, and nothing else.
+/// The command as it is parsed: an empty environment variable counts as unset, but for that of a key, which would leave a service open; so
+/// does one that a container platform has set; a flag's variable says `1`, `yes`, `0`, `no` …, and nothing else.
 pub(super) fn command() -> clap::Command {
+    command_without(None)
+}
+
+/// The same without the variable of one option.
+fn command_without(variable: Option<&OsStr>) -> clap::Command {
     let adapt = |arg: clap::Arg| {
         let is_key = arg.get_id() == "api_key";
-        let empty =
-            !is_key && arg.get_env().is_some_and(|name| std::env::var_os(name).is_some_and(|value| value.is_empty()));
-        let arg = if empty { arg.env(clap::builder::Resettable::Reset) } else { arg };
+        let value = arg.get_env().and_then(std::env::var_os);
+        let is_empty = !is_key && value.is_some_and(|value| value.is_empty());
+        let is_left_out = variable.is_some() && arg.get_env() == variable;
+        let arg = match is_empty || is_left_out || platform_variable(&arg).is_some() {
+            true => arg.env(clap::builder::Resettable::Reset),
+            false => arg,
+        };
         // The help shows what a variable holds, unless that would act on the terminal.
         let shown = arg.get_env().and_then(std::env::var_os).is_none_or(|value| !is_needed(&value.to_string_lossy()));
         let arg = if shown { arg } else { arg.hide_env_values(true) };
@@ -468,8 +481,45 @@ pub(super) fn command() -> clap::Command {
 }
 
 /// Parses the arguments of this process.
-pub(super) fn parse() -> Result<Cli, clap::Error> {
-    Cli::from_arg_matches(&command().try_get_matches()?)
+pub(super) fn parse() -> Result<(Cli, Sources), clap::Error> {
+    let mut command = command();
+    let matches = command.try_get_matches_from_mut(std::env::args_os()).map_err(name_variable)?;
+    let sources = Sources::of(&matches, &command);
+    let mut cli = Cli::from_arg_matches(&matches)?;
+    if !cli.model.quiet {
+        for note in sources::notes(&Cli::command(), matches.subcommand_name(), &sources) {
+            say!("trivec: {note}");
+        }
+    }
+    effects::settle(&mut cli, &sources);
+    Ok((cli, sources))
+}
+
+/// Has an error about an option's value name the variable, if one gave it.
+fn name_variable(mut error: clap::Error) -> clap::Error {
+    use clap::error::{ContextKind, ContextValue};
+    let argument = |error: &clap::Error| match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(argument)) => Some(argument.clone()),
+        _ => None,
+    };
+    let Some(option) = argument(&error) else { return error };
+    let mut command = command();
+    // Arguments can be shown once they are built.
+    command.build();
+    let all = command.get_subcommands().chain([&command]).flat_map(clap::Command::get_arguments);
+    let variables: BTreeSet<&OsStr> =
+        all.filter(|arg| arg.to_string() == option).filter_map(clap::Arg::get_env).collect();
+    let without = |variable: &OsStr| command_without(Some(variable)).try_get_matches();
+    // The value is the variable's if the error goes with it.
+    let is_cause = |variable: &&OsStr| {
+        std::env::var_os(variable).is_some()
+            && without(variable).err().and_then(|e| argument(&e)) != Some(option.clone())
+    };
+    if let Some(variable) = variables.into_iter().find(is_cause) {
+        let named = format!("{} ({option})", variable.display());
+        error.insert(ContextKind::InvalidArg, ContextValue::String(named));
+    }
+    error
 }
 
 #[cfg(test)]

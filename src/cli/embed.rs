@@ -38,7 +38,7 @@ pub(super) fn run(args: &EmbedArgs, model_args: &ModelArgs) -> Result<()> {
     if let (Some(input), Some(output)) = (input, &args.output)
         && same_file(input, output)
     {
-        return Err(Failure::usage(format!("--output: {} is the input file", output.display())));
+        return Err(Failure::option("output", format!("{} is the input file", output.display())));
     }
     if let Some(output) = args.output.as_deref().filter(|path| path.as_os_str() != "-") {
         resolve_output(output, "--output")?;

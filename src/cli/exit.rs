@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
+use super::sources::Sources;
 use crate::escape::Escaped;
 use crate::hub::{HubError, HubErrorKind};
 use crate::{Error, ErrorKind};
@@ -31,11 +32,21 @@ pub(super) enum Failure {
         code: u8,
         message: String,
     },
+    /// The value of an option, by its long name, makes no sense.
+    Option {
+        option: String,
+        what: String,
+    },
 }
 
 impl Failure {
     pub(super) fn usage(message: impl fmt::Display) -> Failure {
         Failure::Message { code: USAGE, message: message.to_string() }
+    }
+
+    /// The value of an option (by its long name) makes no sense. What is said names the variable or the file if one gave it.
+    pub(super) fn option(option: &str, what: impl fmt::Display) -> Failure {
+        Failure::Option { option: option.to_owned(), what: what.to_string() }
     }
 
     pub(super) fn input(message: impl fmt::Display) -> Failure {
@@ -73,17 +84,18 @@ impl Failure {
         }
     }
 
-    pub(super) fn report(self) -> ExitCode {
-        match self {
-            Failure::ClosedPipe => ExitCode::SUCCESS,
-            Failure::Message { code, message } => {
-                use io::Write;
-                let error = super::style::ERROR;
-                // As `say!` does it, with a colour. A line that cannot be written is lost.
-                let _ = writeln!(anstream::stderr(), "trivec: {error}error:{error:#} {}", Escaped(message));
-                ExitCode::from(code)
-            }
-        }
+    /// Says it on stderr; `sources` know who gave an option its value.
+    pub(super) fn report(self, sources: &Sources) -> ExitCode {
+        let (code, message) = match self {
+            Failure::ClosedPipe => return ExitCode::SUCCESS,
+            Failure::Message { code, message } => (code, message),
+            Failure::Option { option, what } => (USAGE, format!("{}: {what}", sources.name(&option))),
+        };
+        use io::Write;
+        let error = super::style::ERROR;
+        // As `say!` does it, with a colour. A line that cannot be written is lost.
+        let _ = writeln!(anstream::stderr(), "trivec: {error}error:{error:#} {}", Escaped(message));
+        ExitCode::from(code)
     }
 }
 
@@ -92,6 +104,7 @@ impl fmt::Display for Failure {
         match self {
             Failure::ClosedPipe => f.write_str("standard output is closed"),
             Failure::Message { message, .. } => f.write_str(message),
+            Failure::Option { option, what } => write!(f, "--{option}: {what}"),
         }
     }
 }
@@ -108,11 +121,11 @@ fn code(kind: ErrorKind) -> u8 {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let message = match &error {
-            // The library names its parameters, people type options.
-            Error::Option { option, what } => format!("--{}: {what}", option.replace('_', "-")),
-            _ => error.to_string(),
-        };
+        // The library names its parameters, people type options.
+        if let Error::Option { option, what } = &error {
+            return Failure::option(&option.replace('_', "-"), what);
+        }
+        let message = error.to_string();
         let busy = matches!(&error, Error::Io { source, .. } if source.kind() == io::ErrorKind::ResourceBusy);
         Failure::Message { code: if busy { BUSY } else { code(error.kind()) }, message }
     }

@@ -11,6 +11,9 @@ macro_rules! say {
 mod args;
 mod bench;
 mod cache;
+#[cfg(feature = "serve")]
+mod config_file;
+mod effects;
 mod embed;
 mod exit;
 mod explain;
@@ -26,6 +29,8 @@ mod output;
 mod pack;
 mod pending;
 mod plot;
+#[cfg(feature = "serve")]
+mod process;
 #[cfg(feature = "hub")]
 mod pull;
 #[cfg(feature = "hub")]
@@ -34,6 +39,7 @@ mod rerank;
 mod score;
 #[cfg(feature = "serve")]
 mod serve;
+mod sources;
 mod stages;
 mod style;
 mod tokens;
@@ -45,6 +51,7 @@ use std::process::ExitCode;
 
 use args::{Cli, Command, ModelArgs};
 use exit::Result;
+use sources::Sources;
 
 use crate::hub::names::{STARTER, Spec};
 use crate::hub::{Choice, Store};
@@ -52,25 +59,26 @@ use crate::{LoadOptions, Model};
 
 /// Runs the program: parses the arguments, runs the subcommand, says what went wrong, returns the exit code.
 pub fn main() -> ExitCode {
-    let cli = match args::parse() {
-        Ok(cli) => cli,
+    let (cli, mut sources) = match args::parse() {
+        Ok(parsed) => parsed,
         Err(error) => {
             // Help and version go to stdout and are no errors; clap knows which is which.
             let printed = usage::print(error, &mut args::command());
             return match printed {
                 Ok(code) => code,
-                Err(e) => exit::Failure::stdout(&e).report(),
+                Err(e) => exit::Failure::stdout(&e).report(&Sources::default()),
             };
         }
     };
     cli.model.color.apply();
-    match run(&cli) {
+    match run(&cli, &mut sources) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
+        Err(failure) => failure.report(&sources),
     }
 }
 
-fn run(cli: &Cli) -> Result<()> {
+fn run(cli: &Cli, sources: &mut Sources) -> Result<()> {
+    effects::check(cli, sources)?;
     match &cli.command {
         Command::Embed(args) => embed::run(args, &cli.model),
         Command::Score(args) => score::run(args, &cli.model),
@@ -82,7 +90,7 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Import(args) => import::run(args, &cli.model),
         Command::Verify(args) => verify::run(args, &cli.model),
         #[cfg(feature = "serve")]
-        Command::Serve(args) => serve::run(args, &cli.model),
+        Command::Serve(args) => serve::run(args, &cli.model, sources),
         Command::Bench(args) => bench::run(args, &cli.model),
         #[cfg(feature = "hub")]
         Command::Pull(args) => pull::run(args, &cli.model),

@@ -40,7 +40,7 @@ pub(super) fn start(endpoint: Option<String>, service: Option<String>) -> Result
     if disabled || (endpoint.is_none() && !from_environment) {
         return Ok(None);
     }
-    let failed = |e: &dyn std::fmt::Display| Failure::usage(format!("--otlp-endpoint: {e}"));
+    let failed = |e: &dyn std::fmt::Display| Failure::option("otlp-endpoint", e);
     let mut builder = SpanExporter::builder().with_http().with_http_client(Client::new()).with_timeout(TIMEOUT);
     if let Some(endpoint) = &endpoint {
         if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {

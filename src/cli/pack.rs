@@ -31,10 +31,10 @@ pub(super) fn run(args: &PackArgs, model_args: &ModelArgs) -> Result<()> {
     if let Some(source) = source
         && same_file(source, &args.output)
     {
-        return Err(Failure::usage(format!("--output: {} is the model itself", args.output.display())));
+        return Err(Failure::option("output", format!("{} is the model itself", args.output.display())));
     }
     if args.output.as_os_str() == "-" {
-        return Err(Failure::usage("--output: a packed model is a file, not standard output"));
+        return Err(Failure::option("output", "a packed model is a file, not standard output"));
     }
     check_directory(&args.output)?;
     let options = super::options(model_args);
@@ -156,7 +156,7 @@ fn budget(mb: f64) -> Result<u64> {
     if mb.is_finite() && mb > 0.0 {
         Ok((mb * 1e6) as u64)
     } else {
-        Err(Failure::usage(format!("--budget-mb: found {mb}, expected a number above 0")))
+        Err(Failure::option("budget-mb", format!("found {mb}, expected a number above 0")))
     }
 }
 

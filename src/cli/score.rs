@@ -25,17 +25,17 @@ pub(super) struct Judge {
 
 impl Judge {
     pub(super) fn new(args: &JudgeArgs) -> Result<Judge> {
-        let weights = ScoreWeights::from_slice(&args.weights).map_err(|e| Failure::usage(format!("--weights: {e}")))?;
+        let weights = ScoreWeights::from_slice(&args.weights).map_err(|e| Failure::option("weights", e))?;
         let thresholds = match args.thresholds[..] {
             [near_identical, related, unrelated] => Thresholds::new(near_identical, related, unrelated),
             _ => {
-                return Err(Failure::usage(format!(
-                    "--thresholds: expected three numbers, found {}",
-                    args.thresholds.len()
-                )));
+                return Err(Failure::option(
+                    "thresholds",
+                    format!("expected three numbers, found {}", args.thresholds.len()),
+                ));
             }
         };
-        let thresholds = thresholds.map_err(|e| Failure::usage(format!("--thresholds: {e}")))?;
+        let thresholds = thresholds.map_err(|e| Failure::option("thresholds", e))?;
         Ok(Judge { weights, thresholds })
     }
 
@@ -101,7 +101,7 @@ impl<'a> JsonScores<'a> {
 pub(super) fn run(args: &ScoreArgs, model_args: &ModelArgs) -> Result<()> {
     let judge = Judge::new(&args.judge)?;
     let [column_a, column_b] = &args.columns[..] else {
-        return Err(Failure::usage(format!("--columns: expected two names, found {}", args.columns.len())));
+        return Err(Failure::option("columns", format!("expected two names, found {}", args.columns.len())));
     };
     match (&args.a, &args.b, &args.pairs) {
         (Some(a), Some(b), None) => {

@@ -1,20 +1,21 @@
 //! `trivec serve`: the HTTP service and the page.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::field::MakeExt;
-use tracing_subscriber::fmt::format::{Writer, debug_fn};
 
 use super::args::ModelArgs;
 use super::cache::ByteSize;
+use super::config_file::{self, strings};
+use super::effects;
 use super::exit::{Failure, Result};
-use crate::escape::Escaped;
-use crate::server::{AllowedHosts, AllowedOrigins, Limits, Options, Server, Signal, Timeouts, runtime};
+use super::process;
+use super::sources::Sources;
+use crate::server::{AllowedHosts, AllowedOrigins, Limits, Options, Server, Timeouts, runtime};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -45,20 +46,20 @@ pub(super) struct ServeArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
     /// Unix socket to listen on instead of an address
-    #[arg(long, value_name = "PATH", env = "TRIVEC_UNIX_SOCKET", conflicts_with_all = ["host", "port"])]
+    #[arg(long, value_name = "PATH", env = "TRIVEC_UNIX_SOCKET")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unix_socket: Option<PathBuf>,
     /// Certificate chain (PEM): speak TLS
-    #[arg(long, value_name = "FILE", env = "TRIVEC_TLS_CERT", requires = "tls_key")]
+    #[arg(long, value_name = "FILE", env = "TRIVEC_TLS_CERT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls_cert: Option<PathBuf>,
     /// Private key of the certificate (PEM)
-    #[arg(long, value_name = "FILE", env = "TRIVEC_TLS_KEY", requires = "tls_cert")]
+    #[arg(long, value_name = "FILE", env = "TRIVEC_TLS_KEY")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls_key: Option<PathBuf>,
     /// Key that requests have to show (others see it in the process list: prefer the environment or --api-key-file)
     #[arg(long, value_name = "KEY", env = "TRIVEC_API_KEY", hide_env_values = true)]
-    #[serde(skip_serializing)]
+    #[serde(skip_serializing, deserialize_with = "strings")]
     pub api_key: Vec<String>,
     /// File of keys, one a line; `#` begins a comment
     #[arg(long, value_name = "FILE", env = "TRIVEC_API_KEY_FILE")]
@@ -66,19 +67,21 @@ pub(super) struct ServeArgs {
     pub api_key_file: Option<PathBuf>,
     /// Origin of another site whose pages may use the service, as `https://example.org` (can be repeated), or * for all [default: none]
     #[arg(long, value_name = "ORIGIN", env = "TRIVEC_CORS_ORIGIN")]
+    #[serde(deserialize_with = "strings")]
     pub cors_origin: Vec<String>,
     /// Name that requests may call the service by, without a port (can be repeated), or * for any [default: localhost and loopback
     /// addresses on a loopback address without a key, else any]
     #[arg(long, value_name = "NAME", env = "TRIVEC_ALLOWED_HOST")]
+    #[serde(deserialize_with = "strings")]
     pub allowed_host: Vec<String>,
     /// Name of the model in answers and /v1/models; can be repeated, the first stands in answers [default: made of where it came from]
     #[arg(long, value_name = "NAME", env = "TRIVEC_SERVED_MODEL_NAME", value_delimiter = ',')]
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "strings")]
     pub served_model_name: Vec<String>,
     /// Refuse requests that name another model, instead of answering them with this one
     #[arg(long, env = "TRIVEC_STRICT_MODEL")]
     pub strict_model: bool,
-    /// Largest body in bytes [default: 8388608]
+    /// Largest body in bytes, 1 GiB at most [default: 8388608]
     #[arg(long, value_name = "BYTES", env = "TRIVEC_MAX_BODY")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_body: Option<usize>,
@@ -118,7 +121,7 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "FORM", env = "TRIVEC_LOG_FORMAT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_format: Option<LogFormat>,
-    /// Least weight of what is logged; probes are `debug`
+    /// Least weight of what is logged; probes are `debug` [default: info, with --quiet warn]
     #[arg(long, value_name = "LEVEL", env = "TRIVEC_LOG_LEVEL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_level: Option<LogLevel>,
@@ -235,12 +238,13 @@ impl ServeArgs {
     }
 
     /// With the file's options and the defaults filled in.
-    fn complete(&self) -> Result<ServeArgs> {
+    fn complete(&self, sources: &mut Sources) -> Result<ServeArgs> {
         let file = match &self.config {
             None => ServeArgs::default(),
             Some(path) => {
-                let text = std::fs::read_to_string(path).map_err(|e| Failure::io_path(path, &e))?;
-                toml::from_str(&text).map_err(|e| Failure::usage(format!("{}: {e}", path.display())))?
+                let (file, names) = config_file::read(path)?;
+                sources.add_file(path, names.iter().map(String::as_str));
+                file
             }
         };
         let mut all = self.over(file);
@@ -260,7 +264,57 @@ impl ServeArgs {
             all.cache_size.get_or_insert_default();
         }
         all.log_format.get_or_insert(LogFormat::Text);
+        all.check()?;
         Ok(all)
+    }
+
+    /// Refuses values that make no sense, whoever gave them.
+    fn check(&self) -> Result<()> {
+        let limits = [
+            ("max-body", self.max_body.map(|bytes| bytes as u64), 1 << 30),
+            ("max-texts", self.max_texts.map(|texts| texts as u64), 1_000_000),
+            ("max-queue", self.max_queue, 1 << 40),
+            ("max-connections", self.max_connections.map(|connections| connections as u64), 1_000_000),
+        ];
+        for (option, value, most) in limits {
+            if let Some(value) = value.filter(|value| !(1..=most).contains(value)) {
+                return Err(Failure::option(option, format!("found {value}, expected 1 to {most}")));
+            }
+        }
+        let timeouts = [
+            ("head-timeout", self.head_timeout),
+            ("idle-timeout", self.idle_timeout),
+            ("drain-timeout", self.drain_timeout),
+        ];
+        for (option, seconds) in timeouts {
+            // NaN is in no range.
+            if let Some(seconds) = seconds.filter(|seconds| !(0.001..=86_400.0).contains(seconds)) {
+                return Err(Failure::option(option, format!("found {seconds}, expected seconds from 0.001 to 86400")));
+            }
+        }
+        let paths = [
+            ("unix-socket", &self.unix_socket),
+            ("tls-cert", &self.tls_cert),
+            ("tls-key", &self.tls_key),
+            ("api-key-file", &self.api_key_file),
+            ("cache", &self.cache),
+            ("model", &self.model),
+        ];
+        for (option, path) in paths {
+            if path.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
+                return Err(Failure::option(option, "found an empty path, expected one of a file"));
+            }
+        }
+        if self.served_model_name.iter().any(|name| name.trim().is_empty()) {
+            return Err(Failure::option("served-model-name", "found an empty name"));
+        }
+        match (&self.tls_cert, &self.tls_key) {
+            (Some(_), None) => Err(Failure::option("tls-cert", "found no --tls-key beside it, expected both or none")),
+            (None, Some(_)) => Err(Failure::option("tls-key", "found no --tls-cert beside it, expected both or none")),
+            _ => {
+                self.api_key.iter().try_for_each(|key| check_key(key).map_err(|what| Failure::option("api-key", what)))
+            }
+        }
     }
 
     /// What the command line and the environment say of the model, over what the file says.
@@ -280,26 +334,14 @@ impl ServeArgs {
         if let Some(path) = &self.api_key_file {
             api_keys.extend(keys(path)?);
         }
-        if api_keys.iter().any(|key| key.trim().is_empty()) {
-            return Err(Failure::usage("--api-key: an empty key would let everybody in"));
-        }
-        if self.served_model_name.iter().any(|name| name.trim().is_empty()) {
-            return Err(Failure::usage("--served-model-name: a name is empty"));
-        }
-        let seconds = |option: &str, value: Option<f64>, default: Duration| match value {
-            None => Ok(default),
-            Some(s) if s.is_finite() && (0.001..=86_400.0).contains(&s) => Ok(Duration::from_secs_f64(s)),
-            Some(s) => Err(Failure::usage(format!("--{option}: found {s}, expected seconds from 0.001 to 86400"))),
-        };
+        let seconds = |value: Option<f64>, default: Duration| value.map_or(default, Duration::from_secs_f64);
         Ok(Options {
             address: SocketAddr::new(self.host.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), self.port.unwrap_or(8737)),
             unix_socket: self.unix_socket,
             tls: self.tls_cert.zip(self.tls_key),
             api_keys,
-            cors_origins: AllowedOrigins::parse(&self.cors_origin)
-                .map_err(|e| Failure::usage(format!("--cors-origin: {e}")))?,
-            allowed_hosts: AllowedHosts::parse(&self.allowed_host)
-                .map_err(|e| Failure::usage(format!("--allowed-host: {e}")))?,
+            cors_origins: AllowedOrigins::parse(&self.cors_origin).map_err(|e| Failure::option("cors-origin", e))?,
+            allowed_hosts: AllowedHosts::parse(&self.allowed_host).map_err(|e| Failure::option("allowed-host", e))?,
             model_names: self.served_model_name,
             strict_model: self.strict_model,
             limits: Limits {
@@ -308,11 +350,11 @@ impl ServeArgs {
                 queue_cost: self.max_queue.unwrap_or(limits.queue_cost),
             },
             timeouts: Timeouts {
-                head: seconds("head-timeout", self.head_timeout, timeouts.head)?,
-                idle: seconds("idle-timeout", self.idle_timeout, timeouts.idle)?,
-                drain: seconds("drain-timeout", self.drain_timeout, timeouts.drain)?,
+                head: seconds(self.head_timeout, timeouts.head),
+                idle: seconds(self.idle_timeout, timeouts.idle),
+                drain: seconds(self.drain_timeout, timeouts.drain),
             },
-            connections: self.max_connections.unwrap_or(1024).max(1),
+            connections: self.max_connections.unwrap_or(1024),
             cache: self.cache.map(|path| (path, self.cache_size.unwrap_or_default().0)),
             reload: None,
             log_texts: self.log_texts,
@@ -321,28 +363,48 @@ impl ServeArgs {
     }
 }
 
+/// A key must not be empty, which would let everybody in, and must be one that a header field can hold.
+fn check_key(key: &str) -> std::result::Result<(), &'static str> {
+    if key.trim().is_empty() {
+        return Err("an empty key would let everybody in");
+    }
+    match key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        true => Ok(()),
+        false => Err("a key that no request can show, expected visible ASCII characters without spaces"),
+    }
+}
+
 /// The keys of a file.
 fn keys(path: &Path) -> Result<Vec<String>> {
     let text = std::fs::read_to_string(path).map_err(|e| Failure::io_path(path, &e))?;
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let keys: Vec<String> = lines.map(str::to_owned).collect();
+    let lines = text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+    let mut keys = Vec::new();
+    for (number, line) in lines {
+        check_key(line).map_err(|what| {
+            Failure::option("api-key-file", format!("{}: line {}: {what}", path.display(), number + 1))
+        })?;
+        keys.push(line.to_owned());
+    }
     if keys.is_empty() {
-        return Err(Failure::usage(format!("--api-key-file: no key in {}", path.display())));
+        return Err(Failure::option("api-key-file", format!("no key in {}", path.display())));
     }
     Ok(keys)
 }
 
-pub(super) fn run(args: &ServeArgs, model_args: &ModelArgs) -> Result<()> {
-    let mut all = args.complete()?;
+pub(super) fn run(args: &ServeArgs, model_args: &ModelArgs, sources: &mut Sources) -> Result<()> {
+    let mut all = args.complete(sources)?;
     let model_args = &all.model_args(model_args);
-    if args.print_config {
-        let text = toml::to_string(&all).map_err(|e| Failure::usage(e.to_string()))?;
-        let mut out = anstream::stdout().lock();
-        return write!(out, "{text}").and_then(|()| out.flush()).map_err(|e| Failure::stdout(&e));
-    }
     // `--quiet` leaves warnings.
     let default_level = if model_args.quiet { LogLevel::Warn } else { LogLevel::Info };
     let (format, level) = (all.log_format.unwrap_or(LogFormat::Text), all.log_level.unwrap_or(default_level));
+    effects::check_serve(sources, matches!(level, LogLevel::Error | LogLevel::Warn))?;
+    if args.print_config {
+        let text = config_file::print(&all, &super::args::command())?;
+        // What would be refused is refused here too.
+        all.into_options()?;
+        let mut out = anstream::stdout().lock();
+        return write!(out, "{text}").and_then(|()| out.flush()).map_err(|e| Failure::stdout(&e));
+    }
     let otlp_endpoint = all.otlp_endpoint.clone();
     #[cfg(feature = "otel")]
     let otlp_service = all.otlp_service_name.clone();
@@ -350,13 +412,12 @@ pub(super) fn run(args: &ServeArgs, model_args: &ModelArgs) -> Result<()> {
     if args.healthcheck {
         return super::health::check(&options);
     }
-    log(format, level.into());
-    raise_descriptor_limit();
+    process::log(format, level.into());
+    process::raise_descriptor_limit();
     #[cfg(not(feature = "otel"))]
-    if let Some(endpoint) = otlp_endpoint {
-        let what =
-            format!("--otlp-endpoint {endpoint}: this trivec was built without OpenTelemetry (cargo feature `otel`)");
-        return Err(Failure::usage(what));
+    if otlp_endpoint.is_some() {
+        let what = "this trivec was built without OpenTelemetry (cargo feature `otel`)";
+        return Err(Failure::option("otlp-endpoint", what));
     }
     #[cfg(feature = "otel")]
     let spans = super::otel::start(otlp_endpoint, otlp_service)?;
@@ -366,12 +427,14 @@ pub(super) fn run(args: &ServeArgs, model_args: &ModelArgs) -> Result<()> {
     }
     let own = model_args.clone();
     options.reload = Some(Box::new(move || super::load(&own).map_err(|failure| failure.to_string())));
+    let takes_a_free_port = options.unix_socket.is_none() && options.address.port() == 0;
     let model = super::load(model_args)?;
     let runtime = runtime().map_err(|e| Failure::io("threads", &e))?;
     let finished = runtime.block_on(async {
         let server = Server::bind(model, options).await.map_err(|what| Failure::io_text(&what))?;
-        let signals = signals().map_err(|e| Failure::io("signals", &e))?;
-        if !model_args.quiet {
+        let signals = process::signals().map_err(|e| Failure::io("signals", &e))?;
+        // A port that the system chose is known by this line alone.
+        if !model_args.quiet || takes_a_free_port {
             say!("trivec serve: listening on {}", server.address());
         }
         Ok::<bool, Failure>(server.run(signals).await)
@@ -388,87 +451,6 @@ pub(super) fn run(args: &ServeArgs, model_args: &ModelArgs) -> Result<()> {
     Ok(())
 }
 
-/// Turns the process's signals into what the service is told. The second one that ends it does so at once.
-fn signals() -> std::io::Result<tokio::sync::mpsc::Receiver<Signal>> {
-    let (told, signals) = tokio::sync::mpsc::channel(4);
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut hang_up = signal(SignalKind::hangup())?;
-        tokio::spawn(async move {
-            let mut ending = false;
-            loop {
-                let code = tokio::select! {
-                    _ = terminate.recv() => 143,
-                    _ = interrupt.recv() => 130,
-                    _ = hang_up.recv() => {
-                        let _ = told.send(Signal::Reload).await;
-                        continue;
-                    }
-                };
-                if ending {
-                    std::process::exit(code);
-                }
-                ending = true;
-                let _ = told.send(Signal::End).await;
-            }
-        });
-    }
-    #[cfg(not(unix))]
-    tokio::spawn(async move {
-        let _ = tokio::signal::ctrl_c().await;
-        let _ = told.send(Signal::End).await;
-        let _ = tokio::signal::ctrl_c().await;
-        std::process::exit(130);
-    });
-    Ok(signals)
-}
-
-/// A connection is a descriptor, and the customary limit of 1,024 is below what `--max-connections` allows with the model's own files:
-/// the process may raise it to what its administrator set as the highest.
-fn raise_descriptor_limit() {
-    #[cfg(target_os = "linux")]
-    {
-        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-        let limit = getrlimit(Resource::Nofile);
-        // Refused, it stays as it is, and the accept loop waits where it does not suffice.
-        let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
-    }
-}
-
-/// The log on stderr.
-fn log(format: LogFormat, level: tracing::Level) {
-    let builder = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        // It would say on stderr that stderr takes nothing, and end the program over that.
-        .log_internal_errors(false);
-    // Set once a process; a second call (in a test) keeps the first.
-    let _ = match format {
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
-        LogFormat::Text => {
-            let fields = debug_fn(write_field).delimited(" ");
-            builder.with_ansi(std::io::stderr().is_terminal()).fmt_fields(fields).try_init()
-        }
-    };
-}
-
-/// A field of a line of text: what requests, files and hubs send is escaped for the terminal.
-fn write_field(
-    writer: &mut Writer<'_>,
-    field: &tracing::field::Field,
-    value: &dyn std::fmt::Debug,
-) -> std::fmt::Result {
-    let value = Escaped(format_args!("{value:?}"));
-    match field.name() {
-        "message" => write!(writer, "{value}"),
-        name => write!(writer, "{name}={value}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -480,14 +462,14 @@ mod tests {
         let file = "port = 9000\nmax_texts = 7\ncors_origin = [\"https://a.example\"]\ncache = \"c\"\ncache_size = \"64MiB\"\n";
         std::fs::write(&path, file).unwrap();
         let args = ServeArgs { port: Some(9001), config: Some(path.clone()), ..ServeArgs::default() };
-        let all = args.complete().unwrap();
+        let all = args.complete(&mut Sources::default()).unwrap();
         assert_eq!((all.port, all.max_texts, all.cors_origin.len()), (Some(9001), Some(7), 1));
         let text = toml::to_string(&all).unwrap();
         let again: ServeArgs = toml::from_str(&text).unwrap();
         assert_eq!((again.port, again.max_texts), (Some(9001), Some(7)), "what is printed can be read: {text}");
         assert_eq!((again.cache, again.cache_size), (Some("c".into()), Some(ByteSize(64 << 20))), "{text}");
         std::fs::write(&path, "cache_size = \"much\"\n").unwrap();
-        assert!(args.complete().is_err(), "a size that is none");
+        assert!(args.complete(&mut Sources::default()).is_err(), "a size that is none");
         std::fs::write(&path, "model = \"starter\"\nthreads = 2\npreload = true\n").unwrap();
         let own = ModelArgs {
             model: None,
@@ -498,19 +480,39 @@ mod tests {
             color: super::super::args::Color::Auto,
             quiet: false,
         };
-        let model = args.complete().unwrap().model_args(&own);
+        let model = args.complete(&mut Sources::default()).unwrap().model_args(&own);
         assert_eq!((model.model, model.threads, model.preload), (Some("starter".into()), Some(1), true));
         std::fs::write(&path, "porto = 9000\n").unwrap();
-        assert!(args.complete().is_err(), "an unknown name is refused");
+        assert!(args.complete(&mut Sources::default()).is_err(), "an unknown name is refused");
     }
 
     #[test]
-    fn keys_are_not_printed_and_not_empty() {
-        let all = ServeArgs { api_key: vec!["secret".to_owned()], ..ServeArgs::default() }.complete().unwrap();
+    fn keys_are_not_printed_and_values_are_checked() {
+        let complete = |args: ServeArgs| args.complete(&mut Sources::default());
+        let all = complete(ServeArgs { api_key: vec!["secret".to_owned()], ..ServeArgs::default() }).unwrap();
         assert!(!toml::to_string(&all).unwrap().contains("secret"));
-        let empty = ServeArgs { api_key: vec![" ".to_owned()], ..ServeArgs::default() };
-        assert!(empty.complete().unwrap().into_options().is_err());
-        let never = ServeArgs { drain_timeout: Some(f64::NAN), ..ServeArgs::default() };
-        assert!(never.complete().unwrap().into_options().is_err());
+        for key in [" ", "", "a b", "a\nb", "schlüssel", "a\u{7f}"] {
+            let refused = complete(ServeArgs { api_key: vec![key.to_owned()], ..ServeArgs::default() }).unwrap_err();
+            assert!(key.trim().is_empty() || !refused.to_string().contains(key), "{refused}");
+        }
+        for seconds in [f64::NAN, f64::INFINITY, -1.0, 0.0, 1e300, 86_401.0] {
+            let refused = complete(ServeArgs { drain_timeout: Some(seconds), ..ServeArgs::default() }).unwrap_err();
+            assert!(refused.to_string().starts_with("--drain-timeout: found"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_set_is_printed_as_a_comment() {
+        let args = ServeArgs { api_key: vec!["secret".to_owned()], port: Some(1), ..ServeArgs::default() };
+        let all = args.complete(&mut Sources::default()).unwrap();
+        let text = config_file::print(&all, &super::super::args::command()).unwrap();
+        for line in
+            ["port = 1", "# cache: not set [default: none]", "# unix_socket: not set", "# api_key: 1 given, not shown"]
+        {
+            assert!(text.lines().any(|own| own.starts_with(line)), "{line}: {text}");
+        }
+        assert!(text.contains("# threads: not set [default: the CPUs this process may use]"), "{text}");
+        assert!(!text.contains("secret") && !text.contains("# port"), "{text}");
+        assert_eq!(toml::from_str::<ServeArgs>(&text).unwrap().port, Some(1));
     }
 }

@@ -46,7 +46,10 @@ struct Key<'a> {
 pub(super) fn pack(model: &Model, options: &PackOptions, path: &Path, watcher: &dyn Watcher) -> Result<PackReport> {
     let target = resolve_output(path, "--output")?;
     if is_special(&target) {
-        return Err(Failure::usage(format!("--output: {} is not a file, and a packed model is one", target.display())));
+        return Err(Failure::option(
+            "output",
+            format!("{} is not a file, and a packed model is one", target.display()),
+        ));
     }
     let directory = directory_of(&target)?;
     let key = key(model, options)?;
@@ -93,7 +96,7 @@ fn pack_in(
 
 fn directory_of(target: &Path) -> Result<PathBuf> {
     let name =
-        target.file_name().ok_or_else(|| Failure::usage(format!("--output: {} names no file", target.display())))?;
+        target.file_name().ok_or_else(|| Failure::option("output", format!("{} names no file", target.display())))?;
     let mut hidden = std::ffi::OsString::from(".");
     hidden.push(name);
     hidden.push(".packing");

@@ -53,7 +53,7 @@ impl Machine {
 pub(super) fn measure(args: &ModelArgs) -> Result<Machine> {
     let kernels = match &args.isa {
         None => Kernels::best(),
-        Some(isa) => Kernels::by_name(isa).map_err(|e| Failure::usage(format!("--isa: {e}")))?,
+        Some(isa) => Kernels::by_name(isa).map_err(|e| Failure::option("isa", e))?,
     };
     let team = Team::new(args.threads).map_err(|e| Failure::io("threads", &e))?;
     let peak = |probe| arithmetic(kernels, &team, probe) / 1e9;

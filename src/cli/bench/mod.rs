@@ -56,9 +56,9 @@ pub(super) fn run(args: &BenchArgs, model_args: &ModelArgs) -> Result<()> {
     let none = args.shapes == ["none"];
     let shapes = if none { &[][..] } else { &args.shapes[..] };
     let shapes = shapes.iter().map(|shape| shape.parse()).collect::<std::result::Result<Vec<Shape>, String>>();
-    let shapes = shapes.map_err(|e| Failure::usage(format!("--shapes: {e}")))?;
+    let shapes = shapes.map_err(|e| Failure::option("shapes", e))?;
     if !(args.seconds >= 0.0 && args.seconds <= 3600.0) {
-        return Err(Failure::usage(format!("--seconds: found {}, expected 0 to 3600", args.seconds)));
+        return Err(Failure::option("seconds", format!("found {}, expected 0 to 3600", args.seconds)));
     }
     let scratch = Scratch::default();
     let mut shapes = shapes;
@@ -123,7 +123,9 @@ fn fit(shapes: &mut Vec<Shape>, args: &BenchArgs, model: &Model) -> Result<()> {
         shapes.retain(|shape| longest(shape) <= most);
     }
     match shapes.iter().map(longest).find(|&longest| longest > most) {
-        Some(longest) => Err(Failure::usage(format!("--shapes: {longest} tokens, but the model takes at most {most}"))),
+        Some(longest) => {
+            Err(Failure::option("shapes", format!("{longest} tokens, but the model takes at most {most}")))
+        }
         None => Ok(()),
     }
 }
@@ -222,7 +224,7 @@ fn make_model(
             super::stages::pack(&model, &PackOptions::new(format), &path, &super::pack::Silent)?;
             Ok(Some(path))
         }
-        Some(_) => Err(Failure::usage("--weights: the model is a packed file, whose weights are what they are")),
+        Some(_) => Err(Failure::option("weights", "the model is a packed file, whose weights are what they are")),
         None => Ok(None),
     }
 }
