@@ -13,7 +13,7 @@ pub enum ErrorKind {
     Usage,
     /// A text or token sequence cannot be processed.
     Input,
-    /// A model file is damaged, incomplete, or of a kind this engine does not run.
+    /// A model file is damaged, incomplete, or of a kind this engine does not run; or the model's results are not finite numbers.
     Model,
     /// The model is sound but has no head for the mode that was asked.
     ModeUnavailable,
@@ -93,6 +93,28 @@ pub enum Error {
         /// What was found and what is allowed.
         what: String,
     },
+    /// What the model computed of one input is NaN or infinite: its weights are damaged (finite, and so large that a layer overflows), or
+    /// they were loaded unchecked.
+    #[error("input {index}: {}", not_finite(mode, *at))]
+    NotFinite {
+        /// Position in the list that was passed.
+        index: usize,
+        /// `dense`, `sparse`, `colbert` or `rerank`.
+        mode: &'static str,
+        /// Where: of a dense vector the first such value, of the others the first such token; 0 for a logit.
+        at: usize,
+    },
+}
+
+/// Says which result is not finite, for [`Error::NotFinite`].
+fn not_finite(mode: &str, at: usize) -> String {
+    let what = match mode {
+        "dense" => format!("value {at} of the dense vector"),
+        "sparse" => format!("the lexical weight of token {at}"),
+        "colbert" => format!("the ColBERT vector of token {at}"),
+        _ => "the logit".to_owned(),
+    };
+    format!("{what} is not a finite number: the model's weights are damaged, or too large for its layers on this text")
 }
 
 impl Error {
@@ -100,11 +122,31 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Io { .. } => ErrorKind::Io,
-            Error::FileLength { .. } | Error::Format { .. } | Error::Tensor { .. } => ErrorKind::Model,
+            Error::FileLength { .. } | Error::Format { .. } | Error::Tensor { .. } | Error::NotFinite { .. } => {
+                ErrorKind::Model
+            }
             Error::ModeUnavailable { .. } | Error::Reranker { .. } => ErrorKind::ModeUnavailable,
             Error::Option { .. } => ErrorKind::Usage,
             Error::Input { .. } => ErrorKind::Input,
         }
+    }
+
+    /// Of an error of one input of a call: which input, and what is wrong with it.
+    pub(crate) fn of_input(&self) -> Option<(usize, String)> {
+        match self {
+            Error::Input { index, what } => Some((*index, what.clone())),
+            Error::NotFinite { index, mode, at } => Some((*index, not_finite(mode, *at))),
+            _ => None,
+        }
+    }
+
+    /// The same error where the inputs of the call were a part of a longer list: `place` says which of that list an input of the part is.
+    #[cfg_attr(not(feature = "serve"), allow(dead_code))]
+    pub(crate) fn at_input(mut self, place: impl Fn(usize) -> usize) -> Error {
+        if let Error::Input { index, .. } | Error::NotFinite { index, .. } = &mut self {
+            *index = place(*index);
+        }
+        self
     }
 
     pub(crate) fn io(path: &Path, source: std::io::Error) -> Error {

@@ -63,7 +63,7 @@ pub fn packed(bytes: &[u8]) -> bool {
         {
             if let Ok(tokens) = model.tokenize_pair(query, document, &options) {
                 assert!(tokens.tokens.iter().all(|token| (token.id as usize) < info.vocabulary));
-                assert!(model.rerank(query, &[document], &options).is_ok());
+                assert!(works(&model.rerank(query, &[document], &options)));
             }
         }
         return true;
@@ -72,12 +72,17 @@ pub fn packed(bytes: &[u8]) -> bool {
         crate::EncodeOptions { modes: info.modes, max_length: Some(info.max_length.min(8)), ..Default::default() };
     let last = (info.vocabulary - 1) as u32;
     let embedded = model.encode_ids(&[[0, last]], &options);
-    assert!(embedded.is_ok(), "{embedded:?}");
+    assert!(works(&embedded), "{embedded:?}");
     for text in ["", "a  b <mask> </s>c", "\u{30cf}\u{3099}e\u{301}\r\n\u{0}", "苹果公司 ｶﾞ"] {
         if let Ok(tokens) = model.tokenize(text, &options) {
             assert!(tokens.tokens.iter().all(|token| (token.id as usize) < info.vocabulary));
-            assert!(model.encode(&[text], &options).is_ok());
+            assert!(works(&model.encode(&[text], &options)));
         }
     }
     true
+}
+
+/// Whether a sound model answers so: with a result, or, where its weights are large, with the error that it is not finite.
+fn works<T>(result: &crate::Result<T>) -> bool {
+    matches!(result, Ok(_) | Err(crate::Error::NotFinite { .. }))
 }

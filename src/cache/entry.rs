@@ -131,22 +131,26 @@ pub(super) fn open(
         return None;
     }
     let (words, rest) = payload.as_chunks::<4>();
-    let floats = |words: &[[u8; 4]]| words.iter().map(|x| f32::from_le_bytes(*x)).collect::<Vec<f32>>();
+    let floats = |words: &[[u8; 4]]| {
+        let values: Vec<f32> = words.iter().map(|x| f32::from_le_bytes(*x)).collect();
+        // No embedding has others; a file of an earlier build may.
+        values.iter().all(|x| x.is_finite()).then_some(values)
+    };
     match part {
         _ if !rest.is_empty() => return None,
         Part::Dense if words.len() == wanted.dimensions.unwrap_or(widths.dense) => {
-            embedding.dense = Some(floats(words));
+            embedding.dense = Some(floats(words)?);
         }
         Part::Lexical if words.len().is_multiple_of(2) => {
             let (ids, weights) = words.split_at(words.len() / 2);
             let ids = ids.iter().map(|x| u32::from_le_bytes(*x));
-            let lexical = LexicalWeights::from_pairs(ids.zip(floats(weights)).collect());
+            let lexical = LexicalWeights::from_pairs(ids.zip(floats(weights)?).collect());
             // Fewer would mean that ids were repeated or weights not above zero, which no embedding has.
             (lexical.len() == weights.len()).then_some(())?;
             embedding.lexical = Some(lexical);
         }
         Part::Colbert if widths.colbert > 0 && words.len() == (embedding.tokens - 1) * widths.colbert => {
-            embedding.colbert = Some(TokenVectors::new(floats(words), widths.colbert));
+            embedding.colbert = Some(TokenVectors::new(floats(words)?, widths.colbert));
         }
         _ => return None,
     }
@@ -200,6 +204,7 @@ mod tests {
     #[test]
     fn a_sound_entry_that_cannot_be_this_texts_is_refused() {
         let digest = [1; 32];
+        let bytes_of = |values: &[f32]| values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
         let seal = |part, bytes: &[u8]| (key(&digest, part, &ALL), seal(&key(&digest, part, &ALL), bytes));
         for (part, bytes) in [
             (Part::Dense, vec![0; 8]),
@@ -207,6 +212,9 @@ mod tests {
             (Part::Lexical, vec![0; 12]),
             (Part::Lexical, vec![0; 8]), // a weight of zero
             (Part::Colbert, vec![0; 8]),
+            (Part::Dense, bytes_of(&[0.5, f32::NAN, 0.5])),
+            (Part::Lexical, [&7u32.to_le_bytes()[..], &f32::INFINITY.to_le_bytes()].concat()),
+            (Part::Colbert, bytes_of(&[0.1, 0.2, f32::NEG_INFINITY, 0.4])),
         ] {
             let (key, stored) = seal(part, &bytes);
             assert_eq!(open(&stored, &key, part, &ALL, WIDTHS, &mut empty(3)), None, "{part:?} {}", bytes.len());

@@ -57,9 +57,9 @@ pub(super) fn run(args: &EmbedArgs, model_args: &ModelArgs) -> Result<()> {
     let mut job = Job { model, options, kept, writer, progress: Progress::hidden() };
     match opened {
         None => {
-            let text = |text: &String| Record { id: None, content: Content::Text(text.clone()), line: 0 };
-            let records: Vec<Record> = args.texts.iter().map(text).collect();
-            records.chunks(args.batch_size as usize).try_for_each(|chunk| job.embed(chunk, "arguments"))?;
+            let text = |(line, text): (u64, &String)| Record { id: None, content: Content::Text(text.clone()), line };
+            let records: Vec<Record> = (1..).zip(&args.texts).map(text).collect();
+            records.chunks(args.batch_size as usize).try_for_each(|chunk| job.embed(chunk, None))?;
         }
         Some(opened) => {
             job.progress = Progress::new(&opened, model_args.quiet);
@@ -69,7 +69,7 @@ pub(super) fn run(args: &EmbedArgs, model_args: &ModelArgs) -> Result<()> {
                 if chunk.is_empty() {
                     break;
                 }
-                job.embed(&chunk, records.name())?;
+                job.embed(&chunk, Some(records.name()))?;
             }
         }
     }
@@ -133,8 +133,8 @@ struct Job {
 }
 
 impl Job {
-    /// Embeds some records and writes them in order.
-    fn embed(&mut self, records: &[Record], input: &str) -> Result<()> {
+    /// Embeds some records of `input` (`None`: the command line's texts) and writes them in order.
+    fn embed(&mut self, records: &[Record], input: Option<&str>) -> Result<()> {
         let embeddings = match &self.kept {
             None => self.compute(records, input)?,
             Some(kept) => self.look_up_or_compute(kept, records, input)?,
@@ -147,13 +147,17 @@ impl Job {
         self.writer.flush()
     }
 
-    fn compute(&self, records: &[Record], input: &str) -> Result<Vec<Embedding>> {
+    fn compute(&self, records: &[Record], input: Option<&str>) -> Result<Vec<Embedding>> {
         let with_ids: Vec<&Record> = records.iter().filter(|r| matches!(r.content, Content::Ids(_))).collect();
         let ids: Vec<&[u32]> = with_ids
             .iter()
             .filter_map(|r| if let Content::Ids(ids) = &r.content { Some(ids.as_slice()) } else { None })
             .collect();
-        let mut of_texts = self.model.encode(&texts(records), &self.options)?.into_iter();
+        let of_texts = self.model.encode(&texts(records), &self.options).map_err(|e| {
+            let with_text: Vec<&Record> = records.iter().filter(|r| matches!(r.content, Content::Text(_))).collect();
+            at_line(e, &with_text, input)
+        })?;
+        let mut of_texts = of_texts.into_iter();
         let of_ids = self.model.encode_ids(&ids, &self.options).map_err(|e| at_line(e, &with_ids, input))?;
         let mut of_ids = of_ids.into_iter();
         let next = |record: &Record| match record.content {
@@ -164,7 +168,7 @@ impl Job {
     }
 
     /// As [`Job::compute`], for what the cache does not have.
-    fn look_up_or_compute(&self, kept: &Kept, records: &[Record], input: &str) -> Result<Vec<Embedding>> {
+    fn look_up_or_compute(&self, kept: &Kept, records: &[Record], input: Option<&str>) -> Result<Vec<Embedding>> {
         let mut of_texts = self.model.token_ids_of(&texts(records), &self.options)?.into_iter();
         let tokens = |record: &Record| match &record.content {
             Content::Text(_) => of_texts.next(),
@@ -200,14 +204,11 @@ fn texts(records: &[Record]) -> Vec<&str> {
 }
 
 /// The error of a call whose inputs were `records`, with the line of the one it is about.
-fn at_line(error: Error, records: &[&Record], input: &str) -> Failure {
-    match error {
-        Error::Input { index, what } => {
-            let line = records.get(index).map_or(0, |record| record.line);
-            Failure::input(format!("{input}: line {line}: {what}"))
-        }
-        other => other.into(),
-    }
+fn at_line(error: Error, records: &[&Record], input: Option<&str>) -> Failure {
+    Failure::of_input(error, |index| {
+        let line = records.get(index).map_or(0, |record| record.line);
+        input.map_or_else(|| format!("text {line}"), |input| format!("{input}: line {line}"))
+    })
 }
 
 /// A bar on stderr once the work has lasted a second, if stderr is a terminal.

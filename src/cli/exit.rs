@@ -84,6 +84,16 @@ impl Failure {
         }
     }
 
+    /// An error of one of a call's inputs says by `place` where that input was; any other error says what it says.
+    pub(super) fn of_input(error: Error, place: impl FnOnce(usize) -> String) -> Failure {
+        match error.of_input() {
+            Some((index, what)) => {
+                Failure::Message { code: code(error.kind()), message: format!("{}: {what}", place(index)) }
+            }
+            None => error.into(),
+        }
+    }
+
     /// Says it on stderr; `sources` know who gave an option its value.
     pub(super) fn report(self, sources: &Sources) -> ExitCode {
         let (code, message) = match self {

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::args::{ExplainArgs, ModelArgs};
 use super::exit::{Failure, Result};
-use super::score::{JsonScores, Judge, named, verdict_line, why_not_available};
+use super::score::{JsonScores, Judge, checked, named, verdict_line, why_not_available};
 use super::style::{BOLD, DIM, bar, pad, readable, width};
 use crate::similarity::{Scores, align, score, shared};
 use crate::{EncodeOptions, Inspection, Model, Token};
@@ -67,8 +67,11 @@ fn inner<T>(tokens: &[T]) -> &[T] {
 
 impl Explanation {
     fn new(model: &Model, a: &str, b: &str, options: &EncodeOptions, judge: &Judge) -> Result<Explanation> {
-        let (a, b) = (model.inspect(a, options)?, model.inspect(b, options)?);
-        let scores = score(&a.embedding, &b.embedding, &judge.weights);
+        let inspect = |name: &str, text| {
+            model.inspect(text, options).map_err(|e| Failure::of_input(e, |_| format!("text {name}")))
+        };
+        let (a, b) = (inspect("A", a)?, inspect("B", b)?);
+        let scores = checked(score(&a.embedding, &b.embedding, &judge.weights), String::new)?;
         Ok(Explanation { a, b, scores })
     }
 

@@ -90,15 +90,15 @@ pub(super) fn run(args: &RerankArgs, model_args: &ModelArgs) -> Result<()> {
     })?;
     let mut scored = match opened {
         None => {
-            let results = model.rerank(&args.query, &args.documents, &options)?;
+            let results = model.rerank(&args.query, &args.documents, &options);
+            let results = results.map_err(|e| Failure::of_input(e, |index| format!("document {}", index + 1)))?;
             let of = |(text, result): (&String, Reranked)| Scored { id: None, text: text.clone(), result };
             args.documents.iter().zip(results).map(of).collect()
         }
         Some(opened) => score_input(&model, args, &options, opened, model_args.quiet)?,
     };
-    // Stable: equal ones stay in the order of the input. What is no number comes last.
-    let key = |scored: &Scored| if scored.result.logit.is_nan() { f32::NEG_INFINITY } else { scored.result.logit };
-    scored.sort_by(|a, b| key(b).total_cmp(&key(a)));
+    // Stable: equal ones stay in the order of the input.
+    scored.sort_by(|a, b| b.result.logit.total_cmp(&a.result.logit));
     scored.truncate(args.top.map_or(usize::MAX, |top| top as usize));
     let mut out = anstream::stdout().lock();
     write(&mut out, &scored, args).and_then(|()| out.flush()).map_err(|e| Failure::stdout(&e))
@@ -134,18 +134,21 @@ fn score_input(
             progress.bar.finish_and_clear();
             return Ok(all);
         }
-        let mut documents = Vec::new();
+        let name = records.name();
+        let (mut documents, mut lines) = (Vec::new(), Vec::new());
         for record in chunk {
+            lines.push(record.line);
             match record.content {
                 Content::Text(text) => documents.push((record.id, text)),
                 Content::Ids(_) => {
-                    let (name, line) = (records.name(), record.line);
+                    let line = record.line;
                     return Err(Failure::input(format!("{name}: line {line}: `input_ids`, expected `text`")));
                 }
             }
         }
         let texts: Vec<&str> = documents.iter().map(|(_, text)| text.as_str()).collect();
-        let results = model.rerank(&args.query, &texts, options)?;
+        let results = model.rerank(&args.query, &texts, options);
+        let results = results.map_err(|e| Failure::of_input(e, |index| format!("{name}: line {}", lines[index])))?;
         for ((id, text), mut result) in documents.into_iter().zip(results) {
             progress.add(result.tokens);
             result.index = all.len();
@@ -155,7 +158,7 @@ fn score_input(
     }
 }
 
-/// A document as JSON. A score that is no number is `null`.
+/// A document as JSON.
 #[derive(Serialize)]
 struct JsonScored<'a> {
     index: usize,

@@ -1,6 +1,7 @@
 //! `trivec score`: the five numbers of a pair, and a verdict.
 
 use std::io::{self, BufRead, Write};
+use std::path::Path;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -63,7 +64,7 @@ pub(super) fn named(scores: &Scores) -> [(&'static str, Option<f32>); 5] {
     ]
 }
 
-/// A result as JSON. Numbers that are undefined, or whose head is missing, are `null`.
+/// A result as JSON. Numbers whose head is missing, and mixes whose weights add up to 0, are `null`.
 #[derive(Serialize)]
 pub(super) struct JsonScores<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -106,7 +107,7 @@ pub(super) fn run(args: &ScoreArgs, model_args: &ModelArgs) -> Result<()> {
     match (&args.a, &args.b, &args.pairs) {
         (Some(a), Some(b), None) => {
             let model = super::load(model_args)?;
-            let scores = score_pairs(&model, &[(a, b)], &args.text.options(), &judge)?;
+            let scores = score_pairs(&model, &[(a, b)], &args.text.options(), &judge, |_| String::new())?;
             scores.iter().try_for_each(|scores| print_one(scores, &judge, args.json))
         }
         (None, None, Some(path)) => {
@@ -124,13 +125,28 @@ pub(super) fn run(args: &ScoreArgs, model_args: &ModelArgs) -> Result<()> {
     }
 }
 
-/// Scores of each pair, in every mode the model has.
-fn score_pairs(model: &Model, pairs: &[(&str, &str)], options: &EncodeOptions, judge: &Judge) -> Result<Vec<Scores>> {
+/// Scores of each pair, in every mode the model has. What an error says of a pair begins with `place` of it.
+fn score_pairs(
+    model: &Model,
+    pairs: &[(&str, &str)],
+    options: &EncodeOptions,
+    judge: &Judge,
+    place: impl Fn(usize) -> String,
+) -> Result<Vec<Scores>> {
     let texts: Vec<&str> = pairs.iter().flat_map(|&(a, b)| [a, b]).collect();
     let options = EncodeOptions { modes: model.info().modes, ..options.clone() };
-    let embeddings = model.encode(&texts, &options)?;
-    let scores = embeddings.as_chunks().0.iter().map(|[a, b]| score(a, b, &judge.weights));
-    Ok(scores.collect())
+    let side = |index: usize| format!("{}text {}", place(index / 2), ["A", "B"][index % 2]);
+    let embeddings = model.encode(&texts, &options).map_err(|e| Failure::of_input(e, side))?;
+    let pairs = embeddings.as_chunks().0.iter().enumerate();
+    pairs.map(|(index, [a, b])| checked(score(a, b, &judge.weights), || place(index))).collect()
+}
+
+/// Scores that are numbers.
+pub(super) fn checked(scores: Scores, place: impl FnOnce() -> String) -> Result<Scores> {
+    match scores.not_finite() {
+        Some(name) => Err(Failure::model(format!("{}the {name} score is not a finite number", place()))),
+        None => Ok(scores),
+    }
 }
 
 /// The line that the verdict takes.
@@ -175,6 +191,7 @@ pub(super) fn why_not_available(scores: &Scores) -> Option<&'static str> {
 
 fn run_pairs<R: BufRead>(mut input: Pairs<R>, model: &Model, args: &ScoreArgs, judge: &Judge) -> Result<()> {
     let options = args.text.options();
+    let file = args.pairs.as_deref().unwrap_or(Path::new("-")).display();
     let mut out = anstream::stdout().lock();
     let mut index = 0;
     loop {
@@ -187,7 +204,9 @@ fn run_pairs<R: BufRead>(mut input: Pairs<R>, model: &Model, args: &ScoreArgs, j
             return out.flush().map_err(|e| Failure::stdout(&e));
         }
         let texts: Vec<(&str, &str)> = pairs.iter().map(|pair| (pair.a.as_str(), pair.b.as_str())).collect();
-        for (pair, scores) in pairs.iter().zip(score_pairs(model, &texts, &options, judge)?) {
+        let place = |at: usize| format!("{file}: pair {}: ", index + at as u64 + 1);
+        let scores = score_pairs(model, &texts, &options, judge, place)?;
+        for (pair, scores) in pairs.iter().zip(scores) {
             let row = Row { index, pair, scores: &scores };
             row.write(&mut out, judge, args.json).map_err(|e| Failure::stdout(&e))?;
             index += 1;

@@ -13,7 +13,7 @@ use crate::compute::Compute;
 use crate::config::{DensePipeline, ModelConfig, ModelKind, Pooling};
 use crate::embedding::{Embedding, Modes};
 use crate::error::{Error, Result};
-use crate::heads::{self, DenseHead};
+use crate::heads::{self, DenseHead, NotFinite};
 use crate::model::{Encoder, TextBatch, Wanted, Workspace};
 use crate::parallel::Team;
 use crate::text::{SpecialTokens, TokenIds, Tokenizer};
@@ -40,7 +40,8 @@ pub struct LoadOptions {
     /// Instruction set by name, see [`instruction_sets`]; `None`: the best this CPU has.
     pub isa: Option<String>,
     /// Whether to scan every weight for NaN and infinities and refuse the model if there is one (default: yes). Not scanned are the f16
-    /// scales between a packed file's 4-bit weights: that would read all of it. A NaN there shows in every result.
+    /// scales between a packed file's 4-bit weights: that would read all of it. Whatever is scanned, a result that is not finite is an
+    /// error of its text ([`Error::NotFinite`]).
     pub check_finite: bool,
     /// Whether to bring a packed file's pages into memory while it is loaded, instead of as they are touched (default: no).
     pub preload: bool,
@@ -352,7 +353,8 @@ impl Model {
     ///
     /// # Errors
     /// [`ErrorKind::ModeUnavailable`](crate::ErrorKind::ModeUnavailable) if a mode's head is missing, or the model is a reranker;
-    /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) for options out of range.
+    /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) for options out of range; [`Error::NotFinite`] names the first text of which the model
+    /// computes NaN or infinity.
     pub fn encode<S: AsRef<str> + Sync>(&self, texts: &[S], options: &EncodeOptions) -> Result<Vec<Embedding>> {
         let max_length = self.check(options)?;
         if texts.is_empty() {
@@ -360,7 +362,7 @@ impl Model {
         }
         let tokenizer = self.tokenizer()?;
         let ids = self.team.map(texts, |text| tokenizer.encode(text.as_ref(), max_length, options.special_tokens));
-        Ok(self.encode_checked(&ids, options))
+        self.encode_checked(&ids, options)
     }
 
     /// One embedding a sequence of token ids, each complete with `<s>` and `</s>`: for texts that were tokenised elsewhere.
@@ -385,7 +387,7 @@ impl Model {
             Err(Error::Input { index, what })
         };
         let ids = ids.iter().enumerate().map(check).collect::<Result<Vec<_>>>()?;
-        Ok(self.encode_checked(&ids, options))
+        self.encode_checked(&ids, options)
     }
 
     /// A text's tokens, as [`Model::encode`] cuts them.
@@ -435,7 +437,8 @@ impl Model {
     /// A text's embedding with its tokens and their weights, in every mode the model has; `options.modes` is not read.
     ///
     /// # Errors
-    /// As [`Model::tokenize`]; [`ErrorKind::ModeUnavailable`](crate::ErrorKind::ModeUnavailable) if the model is a reranker.
+    /// As [`Model::tokenize`]; [`ErrorKind::ModeUnavailable`](crate::ErrorKind::ModeUnavailable) if the model is a reranker;
+    /// [`Error::NotFinite`] if the model computes NaN or infinity of the text.
     pub fn inspect(&self, text: &str, options: &EncodeOptions) -> Result<Inspection> {
         let options = EncodeOptions { modes: self.info.modes, ..options.clone() };
         let max_length = self.check(&options)?;
@@ -443,7 +446,7 @@ impl Model {
         let tokens = tokenizer.encode(text, max_length, options.special_tokens);
         let mut token_weights = None;
         let mut embeddings = self.run_batch(&[&tokens], &options, |weights| token_weights = weights.into_iter().next());
-        match embeddings.pop() {
+        match embeddings.pop().transpose().map_err(|bad| bad.of_input(0))? {
             Some(embedding) => Ok(Inspection { tokens: pieces(tokenizer, &tokens.ids), token_weights, embedding }),
             None => Err(Error::Input { index: 0, what: "no embedding".to_owned() }),
         }
@@ -485,8 +488,9 @@ impl Model {
         Ok(options.max_length.unwrap_or(info.max_length))
     }
 
-    fn encode_checked(&self, texts: &[TokenIds], options: &EncodeOptions) -> Vec<Embedding> {
-        self.in_batches(texts, |batch| self.run_batch(batch, options, |_| ()))
+    fn encode_checked(&self, texts: &[TokenIds], options: &EncodeOptions) -> Result<Vec<Embedding>> {
+        let results = self.in_batches(texts, |batch| self.run_batch(batch, options, |_| ()));
+        results.into_iter().enumerate().map(|(index, result)| result.map_err(|bad| bad.of_input(index))).collect()
     }
 
     /// Packs texts into batches, longest first, runs them, and puts the results, one a text, back in order.
@@ -511,13 +515,13 @@ impl Model {
         results.into_iter().flatten().collect()
     }
 
-    /// One forward pass. `weights` sees the lexical weight of every token of every text, if they were asked for.
+    /// One forward pass. `weights` sees the lexical weight of every token of every text, if they were asked for and are finite.
     fn run_batch(
         &self,
         texts: &[&TokenIds],
         options: &EncodeOptions,
         weights: impl FnOnce(Vec<Vec<f32>>),
-    ) -> Vec<Embedding> {
+    ) -> Vec<Result<Embedding, NotFinite>> {
         let compute = Compute { kernels: self.kernels, team: &self.team };
         let mut batch = TextBatch::default();
         texts.iter().for_each(|text| batch.push(&text.ids));
@@ -543,25 +547,30 @@ impl Model {
         let sparse = self.heads.sparse.as_ref().filter(|_| options.modes.sparse);
         let token_weights = sparse
             .map(|head| self.team.map(&ranges, |range| heads::token_weights(self.kernels, head, states_of(range))));
-        let lexical = token_weights.as_ref().map(|weights| {
-            texts.iter().zip(weights).map(|(text, weights)| heads::lexical(&text.ids, weights)).collect::<Vec<_>>()
-        });
         let colbert = self.heads.colbert.as_ref().filter(|_| options.modes.colbert);
         let colbert = colbert.map(|head| heads::colbert(compute, head, &ranges, &ws.states));
-        weights(token_weights.unwrap_or_default());
         self.put_back(ws);
 
         let mut dense = dense.into_iter().flatten();
-        let mut lexical = lexical.into_iter().flatten();
-        let mut colbert = colbert.into_iter().flatten();
-        let embedding = |text: &&TokenIds| Embedding {
-            dense: dense.next(),
-            lexical: lexical.next(),
-            colbert: colbert.next(),
-            tokens: text.ids.len(),
-            truncated: text.truncated,
+        let lexical = |(text, weights): (&&TokenIds, &Result<Vec<f32>, NotFinite>)| match weights {
+            Ok(weights) => Ok(heads::lexical(&text.ids, weights)),
+            Err(bad) => Err(*bad),
         };
-        texts.iter().map(embedding).collect()
+        let mut lexical = token_weights.iter().flat_map(|weights| texts.iter().zip(weights).map(lexical));
+        let mut colbert = colbert.into_iter().flatten();
+        let embedding = |text: &&TokenIds| {
+            let (dense, lexical, colbert) = (dense.next(), lexical.next(), colbert.next());
+            Ok(Embedding {
+                dense: dense.transpose()?,
+                lexical: lexical.transpose()?,
+                colbert: colbert.transpose()?,
+                tokens: text.ids.len(),
+                truncated: text.truncated,
+            })
+        };
+        let embeddings = texts.iter().map(embedding).collect();
+        weights(token_weights.into_iter().flatten().flatten().collect());
+        embeddings
     }
 
     fn take_workspace(&self) -> Workspace {

@@ -41,7 +41,7 @@ impl Model {
     /// # Errors
     /// [`ErrorKind::ModeUnavailable`](crate::ErrorKind::ModeUnavailable) if the model is no reranker;
     /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) for options out of range; [`ErrorKind::Model`](crate::ErrorKind::Model) if the model
-    /// has no tokenizer.
+    /// has no tokenizer; [`Error::NotFinite`] names the first document whose logit is NaN or infinite.
     pub fn rerank<S: AsRef<str> + Sync>(
         &self,
         query: &str,
@@ -66,14 +66,14 @@ impl Model {
             encode_pair(tokenizer, query.as_ref(), document.as_ref(), max_length, options)
         });
         let logits = self.in_batches(&pairs, |batch| self.logits(classifier, batch));
-        let result = |(index, (pair, logit)): (usize, (&TokenIds, f32))| Reranked {
-            index,
-            logit,
-            score: heads::sigmoid(logit),
-            tokens: pair.ids.len(),
-            truncated: pair.truncated,
+        let result = |(index, (pair, logit)): (usize, (&TokenIds, f32))| {
+            if !logit.is_finite() {
+                return Err(Error::NotFinite { index, mode: "rerank", at: 0 });
+            }
+            let (tokens, truncated) = (pair.ids.len(), pair.truncated);
+            Ok(Reranked { index, logit, score: heads::sigmoid(logit), tokens, truncated })
         };
-        Ok(pairs.iter().zip(logits).enumerate().map(result).collect())
+        pairs.iter().zip(logits).enumerate().map(result).collect()
     }
 
     /// A pair's tokens, as [`Model::rerank`] cuts them.

@@ -1,5 +1,9 @@
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use trivec_kernels::Block;
+
+use super::{NotFinite, normalize};
 use crate::compute::{Compute, LinearTask, run_linear};
 use crate::embedding::TokenVectors;
 use crate::tensor::{MatMut, Matrix};
@@ -14,7 +18,7 @@ pub(crate) fn colbert(
     head: &Linear,
     texts: &[Range<usize>],
     states: &Matrix,
-) -> Vec<TokenVectors> {
+) -> Vec<Result<TokenVectors, NotFinite>> {
     let dim = head.outputs;
     let mut vectors: Vec<Vec<f32>> = texts.iter().map(|text| vec![0.0; (text.len() - 1) * dim]).collect();
     let mut tasks = Vec::new();
@@ -23,11 +27,27 @@ pub(crate) fn colbert(
         tasks.extend(LinearTask::cut(compute, Input::F32(rows), head, MatMut::dense(out, dim)));
     }
     run_linear(compute, tasks, false);
-    let rows = vectors.iter_mut().flat_map(|text| MatMut::dense(text, dim).into_blocks(64, dim)).collect();
+    // Of each text, the first row that is not finite.
+    let broken: Vec<AtomicUsize> = texts.iter().map(|_| AtomicUsize::new(usize::MAX)).collect();
+    let mut rows: Vec<(Block<'_>, &AtomicUsize)> = Vec::new();
+    for (text, broken) in vectors.iter_mut().zip(&broken) {
+        rows.extend(MatMut::dense(text, dim).into_blocks(64, dim).into_iter().map(|block| (block, broken)));
+    }
     compute.team.for_each(
         rows,
         |_| (),
-        |(), mut block| (0..block.view.rows()).for_each(|row| compute.kernels.l2_normalize(block.view.row_mut(row))),
+        |(), (mut block, broken)| {
+            for row in 0..block.view.rows() {
+                if !normalize(compute.kernels, block.view.row_mut(row)) {
+                    broken.fetch_min(block.row + row, Ordering::Relaxed);
+                }
+            }
+        },
     );
-    vectors.into_iter().map(|data| TokenVectors::new(data, dim)).collect()
+    // Row i belongs to token i + 1.
+    let result = |(data, broken): (Vec<f32>, AtomicUsize)| match broken.into_inner() {
+        usize::MAX => Ok(TokenVectors::new(data, dim)),
+        row => Err(NotFinite { mode: "colbert", at: row + 1 }),
+    };
+    vectors.into_iter().zip(broken).map(result).collect()
 }

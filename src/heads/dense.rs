@@ -1,5 +1,6 @@
 use trivec_kernels::{Kernels, MatMut, MatRef};
 
+use super::{NotFinite, normalize};
 use crate::config::{DensePipeline, Pooling};
 use crate::weights::Linear;
 
@@ -18,7 +19,7 @@ pub(crate) struct DenseHead<'a> {
 /// Dense vector of one text from its states `[tokens, hidden]`: pool, map, slice, normalise.
 ///
 /// Source: FlagEmbedding `_dense_embedding` (`truncate_dim` before `normalize`), sentence-transformers `Pooling` and `Dense`.
-pub(crate) fn dense(kernels: &Kernels, head: &DenseHead<'_>, states: MatRef<'_>) -> Vec<f32> {
+pub(crate) fn dense(kernels: &Kernels, head: &DenseHead<'_>, states: MatRef<'_>) -> Result<Vec<f32>, NotFinite> {
     let mut vector = match head.pipeline.pooling {
         Pooling::Cls => states.row(0).to_vec(),
         Pooling::Mean => mean(states),
@@ -30,10 +31,13 @@ pub(crate) fn dense(kernels: &Kernels, head: &DenseHead<'_>, states: MatRef<'_>)
         vector = mapped;
     }
     vector.truncate(head.dimensions.unwrap_or(vector.len()));
-    if head.normalize.unwrap_or(head.pipeline.normalize) {
-        kernels.l2_normalize(&mut vector);
+    if let Some(at) = vector.iter().position(|x| !x.is_finite()) {
+        return Err(NotFinite { mode: "dense", at });
     }
-    vector
+    if head.normalize.unwrap_or(head.pipeline.normalize) && !normalize(kernels, &mut vector) {
+        return Err(NotFinite { mode: "dense", at: 0 });
+    }
+    Ok(vector)
 }
 
 /// The mean over all tokens, `<s>` and `</s>` included; summed in f64, as thousands of rows would otherwise lose digits.

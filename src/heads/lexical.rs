@@ -1,5 +1,6 @@
 use trivec_kernels::{Kernels, MatRef};
 
+use super::NotFinite;
 use crate::embedding::LexicalWeights;
 use crate::weights::Linear;
 
@@ -9,12 +10,15 @@ const UNUSED_IDS: std::ops::RangeInclusive<u32> = 0..=3;
 /// `max(0, W_s h + b_s)` of every token, from states `[tokens, hidden]`.
 ///
 /// Source: FlagEmbedding `_sparse_embedding`.
-pub(crate) fn token_weights(kernels: &Kernels, head: &Linear, states: MatRef<'_>) -> Vec<f32> {
+pub(crate) fn token_weights(kernels: &Kernels, head: &Linear, states: MatRef<'_>) -> Result<Vec<f32>, NotFinite> {
     let weight = head.weight();
     let bias = head.bias().map_or(0.0, |bias| bias[0]);
-    // Not `f32::max`, which would turn NaN into 0.
-    let relu = |x: f32| if x < 0.0 { 0.0 } else { x };
-    (0..states.rows()).map(|token| relu(kernels.dot(states.row(token), weight.row(0)) + bias)).collect()
+    let of = |token: usize| {
+        let x = kernels.dot(states.row(token), weight.row(0)) + bias;
+        // Before negative ones become 0, which minus infinity must not.
+        if x.is_finite() { Ok(if x < 0.0 { 0.0 } else { x }) } else { Err(NotFinite { mode: "sparse", at: token }) }
+    };
+    (0..states.rows()).map(of).collect()
 }
 
 /// The largest weight of every id, without [`UNUSED_IDS`] and without weights of 0.

@@ -4,6 +4,7 @@
 
 use serde::Serialize;
 
+use super::verify::embeddings;
 use crate::embedding::{Embedding, Modes};
 use crate::engine::{EncodeOptions, Model, ModelInfo};
 use crate::error::Result;
@@ -46,7 +47,8 @@ pub(super) fn compare(model: &Model) -> Result<Option<Published>> {
         return Ok(None);
     }
     let options = EncodeOptions { modes: Modes::ALL, ..EncodeOptions::default() };
-    let (queries, passages) = (model.encode(&QUERIES, &options)?, model.encode(&PASSAGES, &options)?);
+    let encode = |texts: &[&str], what| embeddings(model, texts, &options, |index| format!("published {what} {index}"));
+    let (queries, passages) = (encode(&QUERIES, "query")?, encode(&PASSAGES, "passage")?);
     Ok(Some(largest(|query, passage| scores(&queries[query], &passages[passage]))))
 }
 

@@ -4,6 +4,7 @@
 use serde::Serialize;
 
 use super::statistics::{kendall_tau, ndcg10};
+use super::verify::embeddings;
 use crate::embedding::Embedding;
 use crate::engine::{EncodeOptions, Model};
 use crate::error::Result;
@@ -73,9 +74,14 @@ pub(super) fn compare(
 ) -> Result<Vec<Ranking>> {
     let set = Set::read();
     progress(0);
-    let passages = [reference.encode(&set.passages, options)?, candidate.encode(&set.passages, options)?];
+    let encode = |model, texts: &[&str], what: &str| {
+        embeddings(model, texts, options, |index| format!("{what} {} of the retrieval set", index + 1))
+    };
+    let of_passages = |model| encode(model, &set.passages, "passage");
+    let passages = [of_passages(reference)?, of_passages(candidate)?];
     progress(set.passages.len());
-    let questions = [reference.encode(&set.questions, options)?, candidate.encode(&set.questions, options)?];
+    let of_questions = |model| encode(model, &set.questions, "question");
+    let questions = [of_questions(reference)?, of_questions(candidate)?];
     let mut rankings = Vec::new();
     for (by, value) in BY {
         let scores_of = |model: usize, question: usize| -> Option<Vec<f64>> {

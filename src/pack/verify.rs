@@ -4,6 +4,7 @@
 //! differences matter to a ranking; for BGE-M3 the published values are compared as well.
 
 use std::fmt;
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -154,11 +155,13 @@ pub fn verify(
         ..EncodeOptions::default()
     };
 
-    let total = texts.len() + rankings::texts();
+    let (total_texts, total) = (texts.len(), texts.len() + rankings::texts());
     let (mut dense_cosines, mut colbert, mut lexical) = (Vec::new(), Vec::new(), LexicalSums::default());
     for (chunk, texts) in texts.chunks(CHUNK).enumerate() {
         progress(chunk * CHUNK, total);
-        let (expected, found) = (reference.encode(texts, &options)?, candidate.encode(texts, &options)?);
+        let name = |index: usize| format!("text {} of {}", chunk * CHUNK + index + 1, total_texts);
+        let expected = embeddings(reference, texts, &options, name)?;
+        let found = embeddings(candidate, texts, &options, name)?;
         for (index, (a, b)) in expected.iter().zip(&found).enumerate() {
             let index = chunk * CHUNK + index;
             if a.tokens != b.tokens {
@@ -174,7 +177,7 @@ pub fn verify(
             }
         }
     }
-    let done = |more: usize| progress(texts.len() + more, total);
+    let done = |more: usize| progress(total_texts + more, total);
     let rankings = rankings::compare(reference, candidate, &options, &done)?;
     progress(total, total);
     Ok(VerifyReport {
@@ -182,13 +185,26 @@ pub fn verify(
         candidate: b.name.clone(),
         weights: b.weights.clone(),
         format: candidate.packed_format(),
-        texts: texts.len(),
+        texts: total_texts,
         dense: Cosines::of(&dense_cosines),
         lexical: modes.sparse.then(|| lexical.mean()),
         colbert: modes.colbert.then(|| Cosines::of(&colbert)),
         rankings,
         published: published::compare(candidate)?,
         dense_cosines,
+    })
+}
+
+/// Embeddings of texts. An error of one of them says which model's it is, and which text `name` says it is.
+pub(super) fn embeddings<S: AsRef<str> + Sync>(
+    model: &Model,
+    texts: &[S],
+    options: &EncodeOptions,
+    name: impl Fn(usize) -> String,
+) -> Result<Vec<Embedding>> {
+    model.encode(texts, options).map_err(|error| match error.of_input() {
+        Some((index, what)) => Error::format(Path::new(&model.info().name), format!("{}: {what}", name(index))),
+        None => error,
     })
 }
 

@@ -299,7 +299,8 @@ impl App {
             return Ok((found.into_iter().flatten().collect(), timing));
         }
         let to_compute: Vec<Vec<u32>> = missing.iter().map(|&i| ids[i].clone()).collect();
-        let (computed, timing) = self.compute(model, to_compute.clone(), &wanted).await?;
+        let computed = self.compute(model, to_compute.clone(), &wanted).await;
+        let (computed, timing) = computed.map_err(|e| e.at_text(|index| missing[index]))?;
         let keep = move || {
             cache.insert(&identity, &wanted, to_compute.iter().zip(&computed), WhenBehind::Drop);
             computed

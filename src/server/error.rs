@@ -34,13 +34,15 @@ pub(super) struct ApiError {
     pub param: Option<String>,
     /// Seconds after which it is worth trying again.
     pub retry_after: Option<u64>,
+    /// Of an error of one of the request's texts: which text, and what is wrong with it.
+    pub text: Option<(usize, String)>,
 }
 
 pub(super) type Result<T> = std::result::Result<T, ApiError>;
 
 impl ApiError {
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> ApiError {
-        ApiError { status, code, message: message.into(), param: None, retry_after: None }
+        ApiError { status, code, message: message.into(), param: None, retry_after: None, text: None }
     }
 
     /// A value that is not what it should be.
@@ -51,6 +53,23 @@ impl ApiError {
     pub(super) fn unauthorized() -> ApiError {
         let what = "a valid API key is needed: send `Authorization: Bearer KEY`";
         Self::new(StatusCode::UNAUTHORIZED, "invalid_api_key", what)
+    }
+
+    /// The same, where the texts were a part of a longer list: `place` says which of that list a text of the part is.
+    pub(super) fn at_text(mut self, place: impl Fn(usize) -> usize) -> ApiError {
+        self.text = self.text.map(|(index, what)| (place(index), what));
+        self.named(input)
+    }
+
+    /// An error of one of the request's texts says which one as `name` has it: a route's own names for its texts.
+    pub(super) fn named(self, name: impl Fn(usize) -> String) -> ApiError {
+        match &self.text {
+            Some((index, what)) => {
+                let name = name(*index);
+                ApiError { message: format!("{name}: {what}"), param: Some(name), ..self }
+            }
+            None => self,
+        }
     }
 
     fn kind(&self) -> &'static str {
@@ -100,9 +119,18 @@ impl ApiError {
     }
 }
 
+/// What most routes call a text.
+fn input(index: usize) -> String {
+    format!("input[{index}]")
+}
+
 impl From<Error> for ApiError {
     fn from(error: Error) -> ApiError {
         let message = error.to_string();
+        if let Error::NotFinite { .. } = error {
+            let engine = ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "not_finite", message);
+            return ApiError { text: error.of_input(), ..engine }.named(input);
+        }
         match (error.kind(), &error) {
             (ErrorKind::Usage, Error::Option { option, .. }) => ApiError::invalid(*option, message),
             (ErrorKind::Usage | ErrorKind::Input, _) => ApiError::invalid("input", message),

@@ -430,8 +430,8 @@ fn take_batch(queue: &mut Queue) -> Option<Batch> {
 fn encode(shared: &Shared, texts: Vec<Text>, begin: Instant) {
     let outcome = encode_together(&texts);
     if texts.len() > 1 && !matches!(outcome, Some(Ok(_))) {
-        // One text's failure is its own request's: each alone.
-        for text in texts {
+        // One text's failure is its own request's: each alone, but for those of which another has failed.
+        for text in texts.into_iter().filter(|text| !text.request.cancelled.load(Ordering::Relaxed)) {
             let outcome = encode_together(std::slice::from_ref(&text));
             finish(shared, vec![text], outcome, begin);
         }
@@ -464,8 +464,8 @@ fn finish(shared: &Shared, texts: Vec<Text>, outcome: Option<Result<Vec<Embeddin
         Some(Err(error)) => {
             let mut error = Some(error);
             for text in &texts {
-                let own = error.take().map_or(Refused::Panicked, Refused::Engine);
-                text.request.fail(own);
+                let engine = |error: Error| Refused::Engine(error.at_input(|_| text.index));
+                text.request.fail(error.take().map_or(Refused::Panicked, engine));
             }
             return;
         }

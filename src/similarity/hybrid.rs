@@ -90,7 +90,23 @@ pub struct Scores {
     pub colbert_sparse_dense: Option<f32>,
 }
 
-/// All scores that the parts of `query` and `document` allow.
+impl Scores {
+    /// The name of a score that is NaN or infinite, as one of an embedding that holds such a value is: a sum of numbers that are too large, or
+    /// vectors of different lengths. `None` if all that are defined are finite.
+    pub fn not_finite(&self) -> Option<&'static str> {
+        let named = [
+            ("colbert", self.colbert),
+            ("sparse", self.sparse),
+            ("dense", self.dense),
+            ("sparse+dense", self.sparse_dense),
+            ("colbert+sparse+dense", self.colbert_sparse_dense),
+        ];
+        named.into_iter().find(|(_, score)| score.is_some_and(|score| !score.is_finite())).map(|(name, _)| name)
+    }
+}
+
+/// All scores that the parts of `query` and `document` allow. Where an embedding holds NaN or infinity, its scores are NaN or infinite:
+/// [`Scores::not_finite`] finds them. (Of [`Model::encode`](crate::Model::encode) no such embedding comes.)
 pub fn score(query: &Embedding, document: &Embedding, weights: &ScoreWeights) -> Scores {
     let of = |x: Option<f32>, weight: f32| x.map(|x| (f64::from(x), f64::from(weight)));
     let dense = query.dense.as_deref().zip(document.dense.as_deref()).map(|(q, d)| cosine(q, d));
@@ -134,6 +150,33 @@ mod tests {
         close(scores.colbert, 0.8);
         close(scores.sparse_dense, (0.2 * 0.2 + 0.4 * 0.6) / 0.6);
         close(scores.colbert_sparse_dense, 0.4 * 0.8 + 0.2 * 0.2 + 0.4 * 0.6);
+    }
+
+    #[test]
+    fn a_score_of_what_is_broken_is_found() {
+        let good = embedding([1.0, 0.0], &[(7, 0.5)], &[1.0, 0.0]);
+        let zero_weights = [ScoreWeights::default(), ScoreWeights::new(1.0, 0.0, 0.0).unwrap()];
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            // A weight of minus infinity is none: weights are above zero.
+            let sparse = if bad == f32::NEG_INFINITY { f32::INFINITY } else { bad };
+            for (name, broken) in [
+                ("dense", embedding([bad, 0.0], &[(7, 0.5)], &[1.0, 0.0])),
+                ("dense", embedding([0.0, bad], &[(7, 0.5)], &[1.0, 0.0])),
+                ("sparse", embedding([1.0, 0.0], &[(7, sparse)], &[1.0, 0.0])),
+                ("sparse", embedding([1.0, 0.0], &[(8, sparse)], &[1.0, 0.0])),
+                ("colbert", embedding([1.0, 0.0], &[(7, 0.5)], &[bad, 0.0])),
+            ] {
+                for weights in &zero_weights {
+                    for scores in [score(&good, &broken, weights), score(&broken, &good, weights)] {
+                        let found = scores.not_finite();
+                        assert_eq!(found, Some(name), "{bad}: {scores:?}");
+                    }
+                }
+            }
+        }
+        let large = embedding([1.0, 0.0], &[(7, 1e30)], &[1.0, 0.0]);
+        assert_eq!(score(&large, &large, &ScoreWeights::default()).not_finite(), Some("sparse"));
+        assert_eq!(score(&good, &good, &ScoreWeights::default()).not_finite(), None);
     }
 
     #[test]

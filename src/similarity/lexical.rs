@@ -1,10 +1,13 @@
 use crate::embedding::LexicalWeights;
 
 /// Lexical score: the sum over shared ids of the product of their weights. Not divided by anything, so a text's
-/// score with itself is not 1.
+/// score with itself is not 1. `NaN` if a weight is not finite, whether its id is shared or not.
 ///
 /// Source: FlagEmbedding `compute_lexical_matching_score`. Summed in f64, in ascending id order.
 pub fn score(a: &LexicalWeights, b: &LexicalWeights) -> f32 {
+    if a.weights().iter().chain(b.weights()).any(|weight| !weight.is_finite()) {
+        return f32::NAN;
+    }
     merge(a, b).fold(0.0, |sum, shared| sum + f64::from(shared.left) * f64::from(shared.right)) as f32
 }
 
@@ -52,5 +55,9 @@ mod tests {
         assert_eq!(shared(&a, &b).iter().map(|s| s.id).collect::<Vec<_>>(), [5, 700]);
         let nothing = score(&a, &LexicalWeights::default());
         assert!(nothing == 0.0 && nothing.is_sign_positive(), "not -0, which an empty sum is");
+        for (bad, id) in [(f32::NAN, 9), (f32::INFINITY, 9), (f32::NAN, 8), (f32::INFINITY, 8)] {
+            let broken = LexicalWeights::from_pairs(vec![(id, bad), (5, 1.0)]);
+            assert!(score(&a, &broken).is_nan() && score(&broken, &a).is_nan(), "{bad} of {id}");
+        }
     }
 }

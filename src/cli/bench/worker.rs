@@ -40,7 +40,8 @@ pub(super) fn run(model: &Model) -> Result<()> {
         let request: Request = serde_json::from_str(&line).map_err(|e| bad(e.to_string()))?;
         let options = EncodeOptions::default();
         if let Some(ids) = request.ids {
-            let vectors = model.encode_ids(&ids, &options)?;
+            let place = |at: usize| format!("standard input, line {}: ids {at}", index + 1);
+            let vectors = model.encode_ids(&ids, &options).map_err(|e| Failure::of_input(e, place))?;
             answer(json!({"cls": vectors.into_iter().map(|embedding| embedding.dense).collect::<Vec<_>>()}))?;
             continue;
         }

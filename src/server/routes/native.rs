@@ -216,6 +216,14 @@ fn scores_of(scores: &Scores, thresholds: &Thresholds) -> serde_json::Map<String
     map
 }
 
+/// Scores must be numbers: JSON has no others. `name` says whose they are.
+fn check_scores(scores: &Scores, name: impl FnOnce() -> String) -> Result<()> {
+    let Some(score) = scores.not_finite() else { return Ok(()) };
+    let name = name();
+    let what = format!("{name}: the {score} score is not a finite number");
+    Err(ApiError { param: Some(name), ..ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "not_finite", what) })
+}
+
 pub(super) async fn score_route(State(app): State<Arc<App>>, Body(request): Body<ScoreRequest>) -> Response {
     score_inner(&app, request).await.map_or_else(|e| e.answer(Dialect::OpenAi), |answer| app.written(|| answer))
 }
@@ -234,6 +242,7 @@ async fn score_inner(app: &App, request: ScoreRequest) -> Result<Value> {
             return Err(ApiError::invalid("thresholds", format!("{} thresholds, expected 3", other.len())));
         }
     };
+    let of_pairs = request.pairs.is_some();
     // Each text once; a pair is two places in the list.
     let (texts, places): (Vec<String>, Vec<(usize, usize)>) = match (request.pairs, request.query, request.documents) {
         (Some(pairs), None, None) => {
@@ -249,19 +258,26 @@ async fn score_inner(app: &App, request: ScoreRequest) -> Result<Value> {
     app.check_count(texts.len(), "pairs")?;
     let tokenized = app.tokenize(&model, texts, request.max_length).await?;
     let tokenize_time = begin.elapsed();
-    let (embeddings, timing) = app.encode(&model, &tokenized, model.info().modes.into()).await?;
+    let text = |index: usize| match (of_pairs, index) {
+        (true, _) => format!("pairs[{}][{}]", index / 2, index % 2),
+        (false, 0) => "query".to_owned(),
+        (false, _) => format!("documents[{}]", index - 1),
+    };
+    let encoded = app.encode(&model, &tokenized, model.info().modes.into()).await;
+    let (embeddings, timing) = encoded.map_err(|e| e.named(text))?;
     // ColBERT scores of many long texts are work: not for the runtime's threads.
     let data = tokio::task::spawn_blocking(move || {
         let of = |(index, (a, b)): (usize, (usize, usize))| {
             let scores = score(&embeddings[a], &embeddings[b], &weights);
+            check_scores(&scores, || if of_pairs { format!("pairs[{index}]") } else { format!("documents[{index}]") })?;
             let mut map = scores_of(&scores, &thresholds);
             map.insert("index".to_owned(), json!(index));
             map.insert("tokens".to_owned(), json!([embeddings[a].tokens, embeddings[b].tokens]));
-            (map, (a, b))
+            Ok((map, (a, b)))
         };
-        places.into_iter().enumerate().map(of).collect::<Vec<_>>()
+        places.into_iter().enumerate().map(of).collect::<Result<Vec<_>>>()
     });
-    let data = data.await.map_err(|_| internal())?;
+    let data = data.await.map_err(|_| internal())??;
     let data: Vec<Value> = data
         .into_iter()
         .map(|(mut map, (a, b))| {
@@ -333,17 +349,19 @@ async fn explain_inner(app: &App, request: ExplainRequest) -> Result<Value> {
     let tokenized = app.tokenize(&model, texts, request.max_length).await?;
     let tokenize_time = begin.elapsed();
     let options = EncodeOptions { max_length: request.max_length, ..EncodeOptions::default() };
-    let inspect = |(text, tokens): (String, &Tokenized)| {
+    let inspect = |(index, (text, tokens)): (usize, (String, &Tokenized))| {
         let (own, options) = (Arc::clone(&model), options.clone());
-        (cost(tokens.ids.len()), move || own.inspect(&text, &options))
+        (cost(tokens.ids.len()), move || own.inspect(&text, &options).map_err(|e| e.at_input(|_| index)))
     };
-    let calls = [request.a, request.b].into_iter().zip(&tokenized).map(inspect).collect();
-    let (both, timing) = app.scheduler.calls(calls).await?;
+    let calls = [request.a, request.b].into_iter().zip(&tokenized).enumerate().map(inspect).collect();
+    let both = app.scheduler.calls(calls).await;
+    let (both, timing) = both.map_err(|e| ApiError::from(e).named(|index| ["a", "b"][index % 2].to_owned()))?;
     let [a, b] = both.try_into().map_err(|_| internal())?;
     app.computed(tokenized.iter().map(|text| text.ids.len()).sum(), timing);
     let name = app.names.first();
     let answer = tokio::task::spawn_blocking(move || {
         let scores = score(&a.embedding, &b.embedding, &weights);
+        check_scores(&scores, || "a, b".to_owned())?;
         let mut named = scores_of(&scores, &Thresholds::default());
         let (percent, verdict) = (named.remove("percent"), named.remove("verdict"));
         let piece = |id: u32| a.tokens.iter().find(|token| token.id == id).map_or("", |token| token.piece.as_str());
@@ -354,7 +372,7 @@ async fn explain_inner(app: &App, request: ExplainRequest) -> Result<Value> {
                 .collect(),
             _ => Vec::new(),
         };
-        json!({
+        Ok::<Value, ApiError>(json!({
             "scores": named,
             "percent": percent,
             "verdict": verdict,
@@ -362,9 +380,9 @@ async fn explain_inner(app: &App, request: ExplainRequest) -> Result<Value> {
             "b": side(&b),
             "shared": shared,
             "alignment": alignment(&a.embedding, &b.embedding, scores.colbert),
-        })
+        }))
     });
-    let mut answer = answer.await.map_err(|_| internal())?;
+    let mut answer = answer.await.map_err(|_| internal())??;
     answer["model"] = json!(name);
     answer["usage"] = usage(&tokenized);
     answer["timing"] = timing_of(timing, tokenize_time, begin);

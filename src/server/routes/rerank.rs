@@ -294,7 +294,7 @@ async fn rank(app: &App, model: &Arc<Model>, asked: &Asked) -> Result<(Vec<Reran
     app.note_texts(documents);
     // A call holds the engine until it is done: as many documents as a batch has, and others in between. The results are the same.
     let query: Arc<str> = query.as_str().into();
-    let (mut calls, mut part, mut work) = (Vec::new(), Vec::new(), 0);
+    let (mut calls, mut part, mut work, mut first) = (Vec::new(), Vec::new(), 0, 0);
     let mut documents = documents.iter().peekable();
     while let Some(document) = documents.next() {
         work += pair_cost(&query, document, most);
@@ -302,10 +302,14 @@ async fn rank(app: &App, model: &Arc<Model>, asked: &Asked) -> Result<(Vec<Reran
         if work >= BATCH_TOKENS as u64 || documents.peek().is_none() {
             let (own, query, options) = (Arc::clone(model), Arc::clone(&query), options.clone());
             let part = std::mem::take(&mut part);
-            calls.push((std::mem::take(&mut work), move || own.rerank(&query, &part, &options)));
+            let from = first;
+            first += part.len();
+            let call = move || own.rerank(&query, &part, &options).map_err(|e| e.at_input(|index| from + index));
+            calls.push((std::mem::take(&mut work), call));
         }
     }
-    let (parts, timing) = app.scheduler.calls(calls).await?;
+    let parts = app.scheduler.calls(calls).await;
+    let (parts, timing) = parts.map_err(|e| ApiError::from(e).named(|index| format!("{}[{index}]", asked.name)))?;
     let mut ranked: Vec<Reranked> = parts.into_iter().flatten().collect();
     ranked.iter_mut().enumerate().for_each(|(index, result)| result.index = index);
     app.computed(ranked.iter().map(|result| result.tokens).sum(), timing);

@@ -49,6 +49,11 @@ pub(super) async fn root(State(app): State<Arc<App>>, request: Request) -> Respo
     }
 }
 
+/// What these routes call a text.
+fn input(index: usize) -> String {
+    format!("inputs[{index}]")
+}
+
 pub(super) fn not_empty(texts: usize) -> Result<()> {
     if texts > 0 {
         return Ok(());
@@ -107,7 +112,7 @@ async fn embed_inner(app: &App, request: EmbedRequest) -> Result<Response> {
     let tokenized = tokens(app, &model, request.inputs.0, request.truncate, request.truncation_direction).await?;
     let normalize = Some(request.normalize.unwrap_or(true));
     let wanted = Wanted { modes: Modes::DENSE, dimensions: request.dimensions, normalize };
-    let (embeddings, _) = app.encode(&model, &tokenized, wanted).await?;
+    let (embeddings, _) = app.encode(&model, &tokenized, wanted).await.map_err(|e| e.named(input))?;
     Ok(app.written(|| embeddings.iter().map(|e| e.dense.as_deref().unwrap_or_default()).collect::<Vec<_>>()))
 }
 
@@ -150,7 +155,7 @@ async fn with_modes<T: Serialize>(
     let (embeddings, _) = encoded.map_err(|e| match e.code {
         // TEI's status for a model that cannot do what is asked.
         "mode_unavailable" => ApiError { status: StatusCode::FAILED_DEPENDENCY, ..e },
-        _ => e,
+        _ => e.named(input),
     })?;
     Ok(app.written(|| embeddings.iter().map(of).collect::<Vec<_>>()))
 }
@@ -184,7 +189,13 @@ async fn similarity_inner(app: &App, request: SimilarityRequest) -> Result<Respo
     not_empty(sentences.len())?;
     let all = texts(std::iter::once(source_sentence).chain(sentences).collect());
     let tokenized = tokens(app, &model, all, parameters.truncate, parameters.truncation_direction).await?;
-    let (embeddings, _) = app.encode(&model, &tokenized, Modes::DENSE.into()).await?;
+    let encoded = app.encode(&model, &tokenized, Modes::DENSE.into()).await;
+    let (embeddings, _) = encoded.map_err(|e| {
+        e.named(|index| match index {
+            0 => "inputs.source_sentence".to_owned(),
+            _ => format!("inputs.sentences[{}]", index - 1),
+        })
+    })?;
     let mut vectors = embeddings.iter().filter_map(|e| e.dense.as_deref());
     let source = vectors.next().unwrap_or_default();
     Ok(app.written(|| vectors.map(|vector| similarity::cosine(source, vector)).collect::<Vec<f32>>()))
