@@ -66,10 +66,64 @@ fn a_model_that_misses_its_promise_fails_the_check() {
     // Another model's vectors: nothing like them.
     let found = trivec(&["verify", "a.safetensors", &b, "--check"], at);
     assert_eq!(found.status.code(), Some(4), "{}", stderr(&found));
-    assert!(stderr(&found).contains("mean cosine of dense vectors"), "{}", stderr(&found));
-    assert!(String::from_utf8_lossy(&found.stdout).contains("the promise of int8 is not kept"));
+    assert!(stderr(&found).contains("the promise of int8 is not kept for dense vectors"), "{}", stderr(&found));
+    assert!(String::from_utf8_lossy(&found.stdout).contains("the promise of int8 is not kept for dense vectors"));
     // Without the check it is a finding, not a failure.
     stdout(&trivec(&["verify", "a.safetensors", &b], at));
+}
+
+/// A copy of the small model in which the weight and the bias of the lexical head are changed.
+fn with_head(directory: &Path, weight: impl Fn(usize, f32) -> f32, bias: impl Fn(f32) -> f32) {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/models/f32-h64");
+    std::fs::create_dir(directory).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), directory.join(entry.file_name())).unwrap();
+    }
+    let path = directory.join("model.safetensors");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    for (name, change) in
+        [("sparse_linear.weight", &weight as &dyn Fn(usize, f32) -> f32), ("sparse_linear.bias", &|_, x| bias(x))]
+    {
+        let offsets = [0, 1].map(|end| header[name]["data_offsets"][end].as_u64().unwrap() as usize + 8 + length);
+        for (at, value) in bytes[offsets[0]..offsets[1]].as_chunks_mut::<4>().0.iter_mut().enumerate() {
+            *value = change(at, f32::from_le_bytes(*value)).to_le_bytes();
+        }
+    }
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn small_lexical_weights_are_judged_by_the_scores_they_make() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    // Of the same head at every scale, and of heads that are not the packed model's: negated, without weights, of another order.
+    for scale in [1.0, 1e-3] {
+        let name = |what: &str| format!("{what}-{scale}");
+        with_head(&at.join(name("own")), |_, x| x * scale, |x| x * scale);
+        stdout(&trivec(&["pack", &name("own"), "--weights", "int8", "-o", &name("packed.st")], at));
+        let table = stdout(&trivec(&["verify", &name("packed.st"), &name("own"), "--check"], at));
+        assert!(table.contains("the promise of int8 is kept"), "{scale}: {table}");
+        with_head(&at.join(name("negated")), |_, x| -x * scale, |x| -x * scale);
+        with_head(&at.join(name("half")), |_, x| x * scale * 0.3, |x| x * scale * 0.3);
+        with_head(&at.join(name("turned")), |at, x| if at % 2 == 0 { -x * scale } else { x * scale }, |x| x * scale);
+        for other in ["negated", "half", "turned"] {
+            let found = trivec(&["verify", &name("packed.st"), &name(other), "--check"], at);
+            let (table, said) = (String::from_utf8_lossy(&found.stdout), stderr(&found));
+            assert_eq!(found.status.code(), Some(4), "{scale}, {other}: {table}{said}");
+            let expected = "the promise of int8 is not kept for lexical weights";
+            assert!(said.contains(expected), "{scale}, {other}: {said}");
+            let whole = format!("{expected}; it is kept for dense vectors and ColBERT rows");
+            assert!(table.contains(&whole), "{scale}, {other}: {table}");
+        }
+    }
+    let json = stdout(&trivec(&["verify", "packed.st-1", "negated-1", "--json"], at));
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let kept = |part: &str| json["promise_kept"][part].as_bool();
+    let expected = (Some(true), Some(true), Some(false));
+    assert_eq!((kept("dense vectors"), kept("ColBERT rows"), kept("lexical weights")), expected, "{json}");
 }
 
 #[test]

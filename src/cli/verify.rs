@@ -5,14 +5,16 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::Value;
 
 use super::args::ModelArgs;
 use super::exit::{Failure, Result};
 use super::input::read_texts;
 use super::pending::{Pending, create_beside, move_into_place};
 use super::plot;
+use crate::WeightFormat;
 use crate::escape::Escaped;
-use crate::pack::verify::{Promise, VerifyReport, bundled_texts, verify};
+use crate::pack::verify::{Kept, Promise, VerifyReport, bundled_texts, verify};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -74,32 +76,62 @@ pub(super) fn run(args: &VerifyArgs, model_args: &ModelArgs) -> Result<()> {
     if let (Some(path), Some((target, file))) = (&args.plot, plot) {
         write_plot(path, target, file, &report)?;
     }
-    let failures = failures(&report);
+    let judged = report.format.map(|format| (format, report.judge(&Promise::of(format))));
     let mut out = anstream::stdout().lock();
-    let written = if args.json {
-        let mut json = serde_json::to_value(&report).map_err(|e| Failure::io("JSON", &e.into()))?;
-        json["failures"] = failures.clone().into();
-        writeln!(out, "{json}")
-    } else {
-        write!(out, "{report}").and_then(|()| match (report.format, failures.is_empty()) {
-            (None, _) => Ok(()),
-            (Some(format), true) => writeln!(out, "  the promise of {} is kept", format.name()),
-            (Some(format), false) => {
-                writeln!(out, "  the promise of {} is not kept:", format.name())?;
-                failures.iter().try_for_each(|failure| writeln!(out, "    {failure}"))
-            }
-        })
+    let written = match (&judged, args.json) {
+        (_, true) => {
+            let json = json(&report, judged.as_ref().map_or(&[], |(_, kept)| kept));
+            json.and_then(|json| writeln!(out, "{json}"))
+        }
+        (None, false) => write!(out, "{report}"),
+        (Some((format, kept)), false) => write!(out, "{report}").and_then(|()| write_judged(&mut out, *format, kept)),
     };
     written.and_then(|()| out.flush()).map_err(|e| Failure::stdout(&e))?;
-    match (args.check, failures.first()) {
-        (true, Some(first)) => Err(Failure::model(format!("{}: {first}", args.candidate.display()))),
-        _ => Ok(()),
+    match judged.filter(|_| args.check).and_then(|(format, kept)| Some((format, broken(&kept).next()?.clone()))) {
+        Some((format, Kept { part, broken })) => Err(Failure::model(format!(
+            "{}: the promise of {} is not kept for {part}: {}",
+            args.candidate.display(),
+            format.name(),
+            broken.join(", ")
+        ))),
+        None => Ok(()),
     }
 }
 
-/// What the candidate, if it is packed, does not keep of its format's promise.
-fn failures(report: &VerifyReport) -> Vec<String> {
-    report.format.map_or_else(Vec::new, |format| report.failures(&Promise::of(format)))
+/// The parts of the promise that are not kept.
+fn broken(kept: &[Kept]) -> impl Iterator<Item = &Kept> {
+    kept.iter().filter(|kept| !kept.broken.is_empty())
+}
+
+/// The report with what is not kept of its format's promise, and by part whether that is kept.
+fn json(report: &VerifyReport, kept: &[Kept]) -> std::io::Result<Value> {
+    let mut json = serde_json::to_value(report)?;
+    let lines = |kept: &Kept| kept.broken.iter().map(|what| format!("{}: {what}", kept.part)).collect::<Vec<_>>();
+    json["failures"] = broken(kept).flat_map(lines).collect::<Vec<String>>().into();
+    json["promise_kept"] =
+        kept.iter().map(|kept| (kept.part.to_owned(), Value::from(kept.broken.is_empty()))).collect();
+    Ok(json)
+}
+
+/// Says which parts of a format's promise are kept.
+fn write_judged(out: &mut impl Write, format: WeightFormat, kept: &[Kept]) -> std::io::Result<()> {
+    let parts = |is_kept: bool| {
+        let parts: Vec<&str> = kept.iter().filter(|k| k.broken.is_empty() == is_kept).map(|k| k.part).collect();
+        match parts.split_last() {
+            Some((last, others)) if !others.is_empty() => format!("{} and {last}", others.join(", ")),
+            _ => parts.concat(),
+        }
+    };
+    let (name, good, bad) = (format.name(), parts(true), parts(false));
+    if bad.is_empty() {
+        return writeln!(out, "  the promise of {name} is kept");
+    }
+    let for_others = if good.is_empty() { String::new() } else { format!("; it is kept for {good}") };
+    writeln!(out, "  the promise of {name} is not kept for {bad}{for_others}")?;
+    for Kept { part, broken } in broken(kept) {
+        broken.iter().try_for_each(|what| writeln!(out, "    {part}: {what}"))?;
+    }
+    Ok(())
 }
 
 /// A bar on a terminal, nothing elsewhere.

@@ -35,6 +35,11 @@ pub fn bundled_texts() -> Vec<String> {
 /// How far the lexical weights lie apart.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LexicalDifference {
+    /// What the differences change of the lexical scores of the texts with themselves: `Σ max(a, b) |a - b| / Σ a²` over the token ids of
+    /// either, over all texts. So a weight counts by its share of the score that it makes, and one near zero hardly counts.
+    pub score_error: f64,
+    /// The mean lexical score of a text with itself in the reference, `Σ a²`: how large the weights are.
+    pub self_score: f64,
     /// Mean over the texts of `Σ |a - b| / Σ a` over the token ids of either.
     pub mean_relative_error: f64,
     /// Share of the texts whose five heaviest ids are the same.
@@ -83,7 +88,7 @@ pub struct Promise {
     pub dense_min: f64,
     /// Least 5th percentile of the cosines of ColBERT rows.
     pub colbert_p5: f64,
-    /// Largest mean relative error of lexical weights.
+    /// Largest change of the lexical scores, [`LexicalDifference::score_error`]; up to ten times as much where the weights are near zero.
     pub lexical_error: f64,
     /// Largest distance from a published score.
     pub published: f64,
@@ -112,17 +117,40 @@ impl Promise {
 
 impl Promise {
     /// What a packed model must keep to be used at all: less than the promise, for weights nobody has seen yet, and more than any damaged
-    /// file keeps. Lexical weights of a little trained model are small differences of large numbers: of 32 random ones in int8, one had
-    /// a relative error of 0.43 with all dense cosines above 0.9995. A head that is not the model's own has 1 and more.
+    /// file keeps. Lexical scores of random heads change by up to 0.03 in int8 and 0.2 in int4; those of a head that is not the model's own
+    /// change by 1 and more.
     pub fn least(format: WeightFormat) -> Promise {
         let (dense_mean, dense_min, colbert_p5, lexical_error) = match format {
             WeightFormat::F32 => return Promise::of(format),
             WeightFormat::F16 | WeightFormat::Bf16 => (0.999, 0.995, 0.99, 0.05),
-            WeightFormat::Int8 => (0.995, 0.97, 0.98, 0.5),
-            WeightFormat::Int4 => (0.95, 0.85, 0.85, 0.5),
+            WeightFormat::Int8 => (0.995, 0.97, 0.98, 0.1),
+            WeightFormat::Int4 => (0.95, 0.85, 0.85, 0.3),
         };
         Promise { dense_mean, dense_min, colbert_p5, lexical_error, ..Promise::of(format) }
     }
+
+    /// How much the lexical scores may change. Weights near zero are small differences of large numbers, which rounding changes by a larger
+    /// share, and they add next to nothing to a score: below a mean score of [`SMALL_SCORE`] the change is held against that score instead
+    /// of their own. A head that is not the model's own is found whatever its weights are: it changes scores by more than [`MOST_CHANGE`].
+    fn lexical_limit(&self, self_score: f64) -> f64 {
+        let wider = (SMALL_SCORE / self_score).clamp(1.0, 10.0);
+        (self.lexical_error * wider).min(MOST_CHANGE.max(self.lexical_error))
+    }
+}
+
+/// The lexical score of a text with itself below which its weights count as near zero: a hundredth of its dense score.
+const SMALL_SCORE: f64 = 0.01;
+
+/// The change of lexical scores that is never allowed, however small the weights are.
+const MOST_CHANGE: f64 = 0.4;
+
+/// Whether one part of a promise is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Kept {
+    /// `dense vectors`, `ColBERT rows` or `lexical weights`.
+    pub part: &'static str,
+    /// What is not kept of it: found and expected; empty if all is.
+    pub broken: Vec<String>,
 }
 
 /// Compares what `candidate` and `reference` make of `texts`; `progress` hears of texts done and of all texts.
@@ -219,6 +247,9 @@ struct LexicalSums {
     /// Texts with any weight: the others have no relative error.
     weighted: usize,
     error: f64,
+    /// `Σ a²`, and what the differences change of it.
+    score: f64,
+    change: f64,
     same: usize,
     tied: usize,
 }
@@ -230,6 +261,12 @@ impl LexicalSums {
         let of_a: f64 = a.iter().map(|(id, weight)| f64::from((weight - b.weight(id)).abs())).sum();
         let of_b_alone: f64 =
             b.iter().filter(|&(id, _)| a.weight(id) == 0.0).map(|(_, weight)| f64::from(weight)).sum();
+        let product = |x: f32, y: f32| f64::from(x) * f64::from(y);
+        self.score += a.weights().iter().map(|&w| product(w, w)).sum::<f64>();
+        let of_both = a.iter().map(|(id, weight)| (weight, b.weight(id)));
+        self.change += of_both.map(|(a, b)| product(a.max(b), (a - b).abs())).sum::<f64>();
+        self.change +=
+            b.iter().filter(|&(id, _)| a.weight(id) == 0.0).map(|(_, weight)| product(weight, weight)).sum::<f64>();
         if size > 0.0 {
             self.weighted += 1;
             self.error += (of_a + of_b_alone) / size;
@@ -244,6 +281,9 @@ impl LexicalSums {
     fn mean(&self) -> LexicalDifference {
         let share = |count: usize| count as f64 / self.texts as f64;
         LexicalDifference {
+            // Weights of none that become some are as wrong as can be.
+            score_error: if self.change == 0.0 { 0.0 } else { self.change / self.score.max(self.change * 1e-3) },
+            self_score: self.score / self.texts as f64,
             mean_relative_error: if self.weighted == 0 { 0.0 } else { self.error / self.weighted as f64 },
             same_top5: share(self.same),
             same_top5_or_tied: share(self.tied),
@@ -261,24 +301,32 @@ fn top5(weights: &LexicalWeights) -> Vec<u32> {
 }
 
 impl VerifyReport {
-    /// What of `promise` is not kept, a line each; empty if all of it is. The published values are judged by
-    /// [`VerifyReport::published_failure`] alone, for a model may have BGE-M3's shape and not be it.
+    /// What of `promise` is not kept, a line each, which begins with the part of the outputs that it is about; empty if all is kept. The
+    /// published values are judged by [`VerifyReport::published_failure`] alone, for a model may have BGE-M3's shape and not be it.
     pub fn failures(&self, promise: &Promise) -> Vec<String> {
-        let at_least = |what: &str, found: f64, least: f64| {
-            // NaN is not at least anything.
-            (found.is_nan() || found < least).then(|| format!("{what} is {found:.6}, expected at least {least}"))
-        };
-        let error = self.lexical.as_ref().map(|lexical| lexical.mean_relative_error);
-        [
-            at_least("the mean cosine of dense vectors", self.dense.mean, promise.dense_mean),
-            at_least("the least cosine of a dense vector", self.dense.min, promise.dense_min),
-            self.colbert
-                .and_then(|c| at_least("the 5th percentile of ColBERT rows' cosines", c.p5, promise.colbert_p5)),
-            error.and_then(|found| at_most("the mean relative error of lexical weights", found, promise.lexical_error)),
-        ]
-        .into_iter()
-        .flatten()
-        .collect()
+        let lines = |kept: Kept| kept.broken.into_iter().map(move |what| format!("{}: {what}", kept.part));
+        self.judge(promise).into_iter().flat_map(lines).collect()
+    }
+
+    /// Which parts of `promise` are kept.
+    pub fn judge(&self, promise: &Promise) -> Vec<Kept> {
+        let kept = |part, broken: Vec<Option<String>>| Kept { part, broken: broken.into_iter().flatten().collect() };
+        let mut all = vec![kept(
+            "dense vectors",
+            vec![
+                at_least("the mean cosine", self.dense.mean, promise.dense_mean),
+                at_least("the least cosine", self.dense.min, promise.dense_min),
+            ],
+        )];
+        if let Some(colbert) = &self.colbert {
+            let broken = at_least("the 5th percentile of the cosines", colbert.p5, promise.colbert_p5);
+            all.push(kept("ColBERT rows", vec![broken]));
+        }
+        if let Some(LexicalDifference { score_error, self_score, .. }) = self.lexical {
+            let limit = promise.lexical_limit(self_score);
+            all.push(kept("lexical weights", vec![at_most("the change of the scores they make", score_error, limit)]));
+        }
+        all
     }
 
     /// How a model that should be BGE-M3 misses the values published of it; `None` if it meets them, or has another shape.
@@ -287,6 +335,11 @@ impl VerifyReport {
         let failure = at_most("the distance from a published score", published.largest_difference, promise.published)?;
         Some(format!("{failure} ({})", published.worst))
     }
+}
+
+/// NaN is not at least anything.
+fn at_least(what: &str, found: f64, least: f64) -> Option<String> {
+    (found.is_nan() || found < least).then(|| format!("{what} is {found:.6}, expected at least {least}"))
 }
 
 fn at_most(what: &str, found: f64, most: f64) -> Option<String> {
@@ -310,7 +363,9 @@ impl fmt::Display for VerifyReport {
         if let Some(lexical) = &self.lexical {
             writeln!(
                 f,
-                "  lexical weights: mean relative error {:.2} %, same five heaviest {:.1} % (ties within 2 % aside {:.1} %)",
+                "  lexical weights: scores change by {:.2} %, mean relative error {:.2} %, same five heaviest {:.1} % (ties within \
+                 2 % aside {:.1} %)",
+                100.0 * lexical.score_error,
                 100.0 * lexical.mean_relative_error,
                 100.0 * lexical.same_top5,
                 100.0 * lexical.same_top5_or_tied
@@ -356,6 +411,8 @@ mod tests {
         // 0.25 of id 6, 0.5 of id 7, 0.25 of id 8, over 2.
         assert!((found.mean_relative_error - 0.25).abs() < 1e-9, "{found:?}");
         assert!((found.same_top5 - 2.0 / 3.0).abs() < 1e-9);
+        // 0.5 · 0.25 of id 6, 0.5 · 0.5 of id 7, 0.25 · 0.25 of id 8, over twice 1 + 0.25 + 0.25.
+        assert!((found.score_error - 0.4375 / 3.0).abs() < 1e-9 && (found.self_score - 1.0).abs() < 1e-9, "{found:?}");
 
         let of_six = |last: f32| weights(&[(1, 9.0), (2, 8.0), (3, 7.0), (4, 6.0), (5, 5.0), (6, last)]);
         let swapped = |fifth: f32| weights(&[(1, 9.0), (2, 8.0), (3, 7.0), (4, 6.0), (5, fifth), (6, 5.0)]);
@@ -363,6 +420,63 @@ mod tests {
         sums.add(&of_six(4.95), &swapped(4.9));
         sums.add(&of_six(4.5), &swapped(4.9));
         assert_eq!((sums.same, sums.tied), (0, 1), "only 4.95 is within 2 % of 5");
+    }
+
+    fn lexical(score_error: f64, self_score: f64) -> LexicalDifference {
+        LexicalDifference { score_error, self_score, mean_relative_error: 0.3, same_top5: 1.0, same_top5_or_tied: 1.0 }
+    }
+
+    #[test]
+    fn lexical_weights_count_by_the_score_they_make() {
+        let change = |a: &LexicalWeights, b: &LexicalWeights| {
+            let mut sums = LexicalSums::default();
+            sums.add(a, b);
+            sums.mean().score_error
+        };
+        // One weight that matters, and many near zero that rounding doubles or drops.
+        let pairs = |small: f32| -> Vec<(u32, f32)> { (5..25).map(|id| (id, small)).chain([(4, 0.3)]).collect() };
+        let (a, doubled) = (weights(&pairs(0.001)), weights(&pairs(0.002)));
+        assert!(change(&a, &doubled) < 5e-4 && change(&a, &weights(&[(4, 0.3)])) < 3e-4);
+        // The scale of all weights does not matter.
+        let scaled =
+            |pairs: &[(u32, f32)], by: f32| weights(&pairs.iter().map(|&(id, w)| (id, w * by)).collect::<Vec<_>>());
+        let (of_a, of_b) = (pairs(0.1), pairs(0.11));
+        for by in [1e-6, 1e-3, 1.0, 1e3] {
+            let found = change(&scaled(&of_a, by), &scaled(&of_b, by));
+            assert!((found / change(&weights(&of_a), &weights(&of_b)) - 1.0).abs() < 1e-3, "{by}: {found}");
+        }
+        // What is not the model's own: other ids, all weights halved, none, or some where there were none.
+        assert!(change(&a, &weights(&[(40, 0.3)])) > 1.9);
+        assert!((change(&weights(&of_a), &scaled(&of_a, 0.5)) - 0.5).abs() < 1e-3);
+        assert!((change(&a, &weights(&[])) - 1.0).abs() < 1e-9);
+        assert!(change(&weights(&[]), &a) > 100.0);
+        assert_eq!(change(&weights(&[]), &weights(&[])), 0.0);
+    }
+
+    #[test]
+    fn weights_near_zero_may_change_by_more_but_not_be_others() {
+        for (promise, most) in [
+            (Promise::of(WeightFormat::Int8), 0.2),
+            (Promise::of(WeightFormat::Int4), 0.4),
+            (Promise::least(WeightFormat::Int8), 0.4),
+            (Promise::least(WeightFormat::Int4), 0.4),
+        ] {
+            assert_eq!(promise.lexical_limit(0.3), promise.lexical_error);
+            assert_eq!(promise.lexical_limit(SMALL_SCORE), promise.lexical_error);
+            for small in [1e-3, 1e-9, 0.0] {
+                assert!(
+                    (promise.lexical_limit(small) - most).abs() < 1e-9,
+                    "{small}: {}",
+                    promise.lexical_limit(small)
+                );
+            }
+            let good = report(Cosines { mean: 0.9995, p5: 0.999, min: 0.998 });
+            let with = |lexical| VerifyReport { lexical: Some(lexical), ..good.clone() };
+            assert!(with(lexical(1.0, 1e-9)).failures(&promise)[0].starts_with("lexical weights: "));
+            assert_eq!(with(lexical(promise.lexical_error * 0.9, 0.3)).failures(&promise), Vec::<String>::new());
+            assert_eq!(with(lexical(promise.lexical_error * 1.1, 0.3)).failures(&promise).len(), 1);
+            assert_eq!(with(lexical(f64::NAN, 0.3)).failures(&promise).len(), 1);
+        }
     }
 
     fn report(dense: Cosines) -> VerifyReport {
@@ -373,7 +487,7 @@ mod tests {
             format: Some(WeightFormat::Int8),
             texts: 2,
             dense,
-            lexical: Some(LexicalDifference { mean_relative_error: 0.01, same_top5: 1.0, same_top5_or_tied: 1.0 }),
+            lexical: Some(lexical(0.01, 0.3)),
             colbert: Some(Cosines { mean: 1.0, p5: 1.0, min: 1.0 }),
             rankings: Vec::new(),
             published: Some(Published { values: 12, largest_difference: 0.3, worst: "there".to_owned() }),
@@ -389,6 +503,9 @@ mod tests {
         assert!(good.published_failure(&promise).unwrap().contains("there"));
         let bad = report(Cosines { mean: 0.9985, p5: 0.99, min: f64::NAN });
         assert_eq!(bad.failures(&promise).len(), 2, "{:?}", bad.failures(&promise));
+        let parts: Vec<(&str, bool)> =
+            bad.judge(&promise).iter().map(|kept| (kept.part, kept.broken.is_empty())).collect();
+        assert_eq!(parts, [("dense vectors", false), ("ColBERT rows", true), ("lexical weights", true)]);
         let tight = Promise { lexical_error: 0.005, colbert_p5: 1.5, ..promise };
         assert_eq!(good.failures(&tight).len(), 2);
     }
