@@ -28,8 +28,11 @@ fn list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &
     headers.get_all(name).iter().filter_map(|line| line.to_str().ok()).flat_map(|line| elements(line, ','))
 }
 
-/// `type/subtype` and what follows it, parameter by parameter, names and values without quotes.
-fn media_type(element: &str) -> Option<(&str, &str, Vec<(&str, &str)>)> {
+/// The parameters of a media type: names and values, without quotes.
+type Parameters<'a> = Vec<(&'a str, &'a str)>;
+
+/// `type/subtype`, and the parameters that follow it.
+fn media_type(element: &str) -> Option<(&str, &str, Parameters<'_>)> {
     let mut parts = elements(element, ';');
     let (kind, subtype) = parts.next()?.split_once('/')?;
     let parameters = parts.filter_map(|part| part.split_once('='));
