@@ -16,9 +16,6 @@ use super::store::FileDigest;
 use crate::engine::{EncodeOptions, Model};
 use crate::weights::{Content, Stamp, read_through};
 
-/// A file changed less than so many nanoseconds ago could change again within the same tick of the file system's clock.
-const SETTLED_NS: i128 = 2_000_000_000;
-
 /// What a model's entries are found by.
 #[derive(Debug)]
 pub(crate) struct Identity {
@@ -94,18 +91,12 @@ fn digest_of(
         return Err(format!("`{name}` was changed while it was read"));
     }
     if let Some(stamp) = before {
-        if is_settled(&stamp) {
+        if stamp.is_settled(SystemTime::now()) {
             remember(FileDigest { stamp, digest });
         }
         files.push((file, stamp));
     }
     Ok(digest)
-}
-
-/// Whether a later change would show in the stamp.
-fn is_settled(stamp: &Stamp) -> bool {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_nanos() as i128);
-    stamp.changed.max(stamp.modified) + SETTLED_NS < now
 }
 
 /// The bits of some tokens' embeddings, in every mode the model has.

@@ -1,11 +1,15 @@
 //! What a model was read from, for whoever has to know whether two models are the same one.
 #![cfg_attr(not(feature = "cli"), allow(dead_code))]
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::mmap::Bytes;
+
+/// A file changed less than so many nanoseconds ago could change again within the same tick of the file system's clock.
+const SETTLED_NS: i128 = 2_000_000_000;
 
 /// The content of a model's file.
 #[derive(Debug, Clone)]
@@ -20,7 +24,7 @@ pub(crate) enum Content {
 
 /// What changes when a file's content changes: device, inode, length, and the times of the last change of its content and of itself, in
 /// nanoseconds. Nobody can set the last one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Stamp {
     pub device: u64,
     pub inode: u64,
@@ -43,24 +47,34 @@ impl Content {
 impl Stamp {
     /// The stamp of a file as it is now; `None` where the system has no such thing.
     pub(crate) fn of(file: &File) -> io::Result<Option<Stamp>> {
+        Ok(Stamp::of_metadata(&file.metadata()?))
+    }
+
+    /// The stamp of a file of which this is known; `None` where the system has no such thing.
+    pub(crate) fn of_metadata(metadata: &Metadata) -> Option<Stamp> {
         #[cfg(unix)]
         {
             use std::os::unix::fs::MetadataExt;
-            let metadata = file.metadata()?;
             let time = |s: i64, ns: i64| i128::from(s) * 1_000_000_000 + i128::from(ns);
-            Ok(Some(Stamp {
+            Some(Stamp {
                 device: metadata.dev(),
                 inode: metadata.ino(),
                 bytes: metadata.len(),
                 modified: time(metadata.mtime(), metadata.mtime_nsec()),
                 changed: time(metadata.ctime(), metadata.ctime_nsec()),
-            }))
+            })
         }
         #[cfg(not(unix))]
         {
-            let _ = file;
-            Ok(None)
+            let _ = metadata;
+            None
         }
+    }
+
+    /// Whether a change after `now` would show in the stamp.
+    pub(crate) fn is_settled(&self, now: SystemTime) -> bool {
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_nanos() as i128);
+        self.changed.max(self.modified) + SETTLED_NS < now
     }
 }
 
