@@ -48,6 +48,15 @@ fn options() -> Vec<String> {
     options
 }
 
+/// The variable of an option of `trivec serve`.
+fn variable(option: &str) -> String {
+    match option {
+        // TRIVEC_WEIGHTS is that of `score`.
+        "weights" => "TRIVEC_MODEL_WEIGHTS".to_owned(),
+        _ => format!("TRIVEC_{}", option.replace('-', "_").to_uppercase()),
+    }
+}
+
 const HOSTILE: [&str; 18] = [
     "",
     " ",
@@ -77,7 +86,7 @@ fn no_value_of_any_option_panics() {
     let config = file.to_str().unwrap();
     let file_name = file.display().to_string();
     for option in options().iter().filter(|option| *option != "config") {
-        let (key, variable) = (option.replace('-', "_"), format!("TRIVEC_{}", option.replace('-', "_").to_uppercase()));
+        let (key, variable) = (option.replace('-', "_"), variable(option));
         let is_of_file = option != "color";
         for value in HOSTILE {
             let shown = format!("--{option} {value:?}");
@@ -259,7 +268,7 @@ fn variables_of_a_container_platform_are_passed_over() {
         assert!(code == Some(0) && said.contains("TRIVEC_PORT"), "{value}: {said}");
     }
     // Whatever the option, in whatever command.
-    let all = options().into_iter().map(|option| format!("TRIVEC_{}", option.replace('-', "_").to_uppercase()));
+    let all = options().into_iter().map(|option| variable(&option));
     let all = all.filter(|name| !["TRIVEC_CORS_ORIGIN", "TRIVEC_OTLP_ENDPOINT"].contains(&name.as_str()));
     let all: Vec<(String, &str)> = all.map(|name| (name, address)).collect();
     let (code, said) =

@@ -120,6 +120,14 @@ pub(super) enum Command {
     Models(super::models::ModelsArgs),
 }
 
+/// The format a checkpoint is packed to before it is used.
+#[derive(Args, Debug, Default, Clone, Copy)]
+pub(super) struct WeightsArgs {
+    /// Pack a checkpoint that is not packed, once, and use the copy (`trivec models` lists it): int8, int4, f16, bf16 or f32
+    #[arg(long, value_name = "FORMAT", env = "TRIVEC_MODEL_WEIGHTS", value_parser = parse_weights)]
+    pub weights: Option<WeightFormat>,
+}
+
 /// How texts become tokens.
 #[derive(Args, Debug)]
 pub(super) struct TextArgs {
@@ -153,6 +161,7 @@ Examples:
   trivec embed --input texts.jsonl --format npy --output dense.npy
   trivec embed --input rows.csv --column body
   trivec embed --input texts.txt --cache embeddings.cache --cache-size 2GiB
+  trivec embed --input texts.txt --model path/to/bge-m3 --weights int8
 
 Input is lines (each a text, empty ones too), JSONL or JSON ({\"id\": …, \"text\": …} or {\"id\": …, \"input_ids\": […]}), CSV or TSV with \
 a header; UTF-8, or UTF-16 and UTF-32 with a byte order mark.
@@ -191,6 +200,8 @@ pub(super) struct EmbedArgs {
     pub batch_size: u32,
     #[command(flatten)]
     pub cache: CacheArgs,
+    #[command(flatten)]
+    pub packed: WeightsArgs,
 }
 
 /// How an input of records is read.
@@ -540,13 +551,12 @@ mod tests {
                 let name = format!("{} {}", command.get_name(), arg.get_id());
                 assert!(arg.get_help().is_some(), "{name} has no help");
                 if let Some(long) = arg.get_long() {
-                    // `score --weights` mixes scores; the weights of a model must not share its variable.
-                    let prefix =
-                        if long == "weights" && command.get_name() != "score" && command.get_name() != "explain" {
-                            "TRIVEC_PACK"
-                        } else {
-                            "TRIVEC"
-                        };
+                    // `score --weights` mixes scores; the weights a model is packed to, and those it is used in, are others.
+                    let prefix = match (long, command.get_name()) {
+                        ("weights", "embed" | "rerank" | "serve") => "TRIVEC_MODEL",
+                        ("weights", "pack" | "pull" | "bench") => "TRIVEC_PACK",
+                        _ => "TRIVEC",
+                    };
                     let variable = format!("{prefix}_{}", long.to_uppercase().replace('-', "_"));
                     assert_eq!(arg.get_env(), Some(variable.as_ref()), "{name}");
                     seen += 1;

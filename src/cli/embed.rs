@@ -45,7 +45,7 @@ pub(super) fn run(args: &EmbedArgs, model_args: &ModelArgs) -> Result<()> {
     }
     // Opened before the model is loaded: a wrong name is said at once.
     let opened = input.map(input::open).transpose()?;
-    let model = super::load(model_args)?;
+    let model = super::load_as(args.packed.weights, model_args)?;
     let normalize = args.no_normalize.then_some(false);
     let options = EncodeOptions { modes: args.modes, dimensions: args.dimensions, normalize, ..args.text.options() };
     // Options are checked before a file is made.

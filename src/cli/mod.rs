@@ -13,6 +13,7 @@ mod bench;
 mod cache;
 #[cfg(feature = "serve")]
 mod config_file;
+mod copies;
 mod effects;
 mod embed;
 mod exit;
@@ -55,7 +56,7 @@ use sources::Sources;
 
 use crate::hub::names::{STARTER, Spec};
 use crate::hub::{Choice, Store};
-use crate::{LoadOptions, Model};
+use crate::{LoadOptions, Model, WeightFormat};
 
 /// Runs the program: parses the arguments, runs the subcommand, says what went wrong, returns the exit code.
 pub fn main() -> ExitCode {
@@ -110,16 +111,59 @@ fn load(args: &ModelArgs) -> Result<Model> {
     load_chosen(choose(args)?, args)
 }
 
+/// Loads the model for a command that takes `--weights`: a checkpoint that is not packed in its packed copy.
+fn load_as(weights: Option<WeightFormat>, args: &ModelArgs) -> Result<Model> {
+    let chosen = choose(args)?;
+    let directory = match &chosen {
+        Chosen::Path(path) if path.is_dir() => Some(path.clone()),
+        _ => None,
+    };
+    match (weights, directory) {
+        (Some(weights), Some(directory)) => {
+            let model = copies::load(&directory, weights, args)?;
+            note_scalar(&model, args);
+            Ok(model)
+        }
+        (Some(weights), None) => {
+            let model = load_chosen(chosen, args)?;
+            check_weights(&model, weights)?;
+            Ok(model)
+        }
+        (None, _) => load_chosen(chosen, args),
+    }
+}
+
+/// A model that is not packed anew must have the format that was asked for.
+fn check_weights(model: &Model, weights: WeightFormat) -> Result<()> {
+    let (asked, info) = (weights.name(), model.info());
+    let what = match model.packed_format() {
+        Some(format) if format == weights => return Ok(()),
+        Some(_) => format!(
+            "found {asked}, but {} is packed already, as {}: leave the option out, or give the checkpoint that it was packed from",
+            info.name, info.weights
+        ),
+        None => format!(
+            "found {asked}, but {} is used as it is ({}); `trivec pack --weights {asked} -o FILE` packs it",
+            info.name, info.weights
+        ),
+    };
+    Err(exit::Failure::option("weights", what))
+}
+
 fn load_chosen(chosen: Chosen, args: &ModelArgs) -> Result<Model> {
     let options = options(args);
     let model = match chosen {
         Chosen::Path(path) => Model::load_with(path, &options)?,
         Chosen::Starter => starter(&options)?,
     };
+    note_scalar(&model, args);
+    Ok(model)
+}
+
+fn note_scalar(model: &Model, args: &ModelArgs) {
     if !args.quiet && model.info().isa == "scalar" {
         say!("trivec: running without vector instructions, many times slower; `trivec info` lists what this CPU has");
     }
-    Ok(model)
 }
 
 /// The model that was asked for, else the one in use, of which a line on stderr tells.

@@ -10,7 +10,7 @@ use super::exit::{Failure, Result};
 use super::style;
 use crate::escape::Escaped;
 use crate::hub::names::{STARTER, Spec, check_name};
-use crate::hub::{Choice, Record, Store};
+use crate::hub::{Choice, Copies, PackedCopy, Record, Store};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -18,6 +18,7 @@ Examples:
   trivec models use bge-m3
   trivec models use starter
   trivec models rm bge-m3
+  trivec models rm path/to/bge-m3    # the packed copies that --weights made of a checkpoint; --packed removes those of all
 
 Models live in TRIVEC_HOME [default: trivec in XDG_DATA_HOME, else ~/.local/share/trivec].";
 
@@ -35,8 +36,18 @@ pub(super) struct ModelsArgs {
 pub(super) enum ModelsCommand {
     /// Make an installed model, or `starter`, the one that is used without --model
     Use(NameArgs),
-    /// Remove a model, and what was downloaded for it
-    Rm(NameArgs),
+    /// Remove a model and what was downloaded for it, or packed copies of a checkpoint
+    Rm(RmArgs),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct RmArgs {
+    /// The model's name, as `trivec models` lists it, or the directory of a checkpoint whose packed copies are to go
+    #[arg(value_name = "NAME|PATH", required_unless_present = "packed")]
+    pub name: Option<String>,
+    /// Remove the packed copies of all checkpoints
+    #[arg(long, env = "TRIVEC_PACKED", conflicts_with = "name")]
+    pub packed: bool,
 }
 
 #[derive(Args, Debug)]
@@ -51,7 +62,8 @@ pub(super) fn run(args: &ModelsArgs, model_args: &ModelArgs) -> Result<()> {
     match &args.command {
         None => list(&store, args.json),
         Some(ModelsCommand::Use(args)) => choose(&store, &installed_name(&args.name), model_args.quiet),
-        Some(ModelsCommand::Rm(args)) => remove(&store, &args.name, model_args.quiet),
+        Some(ModelsCommand::Rm(RmArgs { name: Some(name), .. })) => remove(&store, name, model_args.quiet),
+        Some(ModelsCommand::Rm(_)) => remove_copies(&store, model_args.quiet),
     }
 }
 
@@ -68,6 +80,17 @@ struct Json<'a> {
     in_use: Option<&'a str>,
     models: Vec<JsonModel<'a>>,
     damaged: Vec<JsonDamaged<'a>>,
+    packed: Vec<JsonPacked<'a>>,
+}
+
+/// A packed copy of checkpoints.
+#[derive(Serialize)]
+struct JsonPacked<'a> {
+    sources: Vec<String>,
+    weights: &'a str,
+    bytes: u64,
+    path: String,
+    fidelity: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -92,6 +115,8 @@ struct JsonDamaged<'a> {
 
 fn list(store: &Store, json: bool) -> Result<()> {
     let (records, damaged) = store.list()?;
+    let copies = Copies::of(store);
+    let packed = copies.list();
     let default = store.default_model();
     let in_use = match &default {
         Ok(Choice::Starter) => Some(STARTER),
@@ -103,7 +128,8 @@ fn list(store: &Store, json: bool) -> Result<()> {
         let model = |record| json_model(store, record, in_use);
         let damaged = damaged.iter().map(|model| JsonDamaged { name: &model.name, error: &model.what }).collect();
         let home = store.home().display().to_string();
-        let json = Json { home, in_use, models: records.iter().map(model).collect(), damaged };
+        let packed = packed.iter().map(|copy| json_packed(&copies, copy)).collect();
+        let json = Json { home, in_use, models: records.iter().map(model).collect(), damaged, packed };
         let text = serde_json::to_string(&json).map_err(Failure::usage)?;
         writeln!(out, "{text}")
     } else {
@@ -115,7 +141,7 @@ fn list(store: &Store, json: bool) -> Result<()> {
         {
             say!("trivec: {error}");
         }
-        out.write_all(table(&records, in_use).as_bytes())
+        out.write_all((table(&records, in_use) + &table_of_copies(&packed)).as_bytes())
     };
     written.and_then(|()| out.flush()).map_err(|e| Failure::stdout(&e))
 }
@@ -133,6 +159,31 @@ fn json_model<'a>(store: &Store, record: &'a Record, in_use: Option<&str>) -> Js
         verification: &record.verification,
         in_use: in_use == Some(&record.name),
     }
+}
+
+fn json_packed<'a>(copies: &Copies, copy: &'a PackedCopy) -> JsonPacked<'a> {
+    JsonPacked {
+        sources: copy.sources.iter().map(|source| source.display().to_string()).collect(),
+        weights: &copy.weights,
+        bytes: copy.bytes,
+        path: copies.path(&copy.key).display().to_string(),
+        fidelity: copy.fidelity,
+    }
+}
+
+/// What `--weights` has packed; nothing if that is nothing.
+fn table_of_copies(copies: &[PackedCopy]) -> String {
+    if copies.is_empty() {
+        return String::new();
+    }
+    let mut text = "\npacked copies of checkpoints, made by --weights:\n".to_owned();
+    for copy in copies {
+        let sources: Vec<String> = copy.sources.iter().map(|s| style::readable(&s.display().to_string())).collect();
+        let fidelity = copy.fidelity.map_or("-".to_owned(), |mean| format!("{mean:.5}"));
+        let (weights, size) = (&copy.weights, format!("{:.1} MB", copy.bytes as f64 / 1e6));
+        text.push_str(&format!("  {weights:<5} {size:>10}  {fidelity:<7}  {}\n", sources.join(", ")));
+    }
+    text
 }
 
 fn table(records: &[Record], in_use: Option<&str>) -> String {
@@ -185,7 +236,33 @@ fn not_installed(name: &str) -> Failure {
     }
 }
 
+/// Removes all packed copies of checkpoints.
+fn remove_copies(store: &Store, quiet: bool) -> Result<()> {
+    let freed = Copies::of(store).remove_all()?;
+    if !quiet {
+        say!("trivec: removed the packed copies of checkpoints ({:.1} MB)", freed as f64 / 1e6);
+    }
+    Ok(())
+}
+
+/// Removes the packed copies of the checkpoint in a directory, if there are any; whether there were.
+fn remove_copies_of(store: &Store, directory: &str, quiet: bool) -> Result<bool> {
+    let asked = std::path::absolute(directory).unwrap_or_else(|_| directory.into());
+    let source = std::fs::canonicalize(directory).unwrap_or(asked);
+    let copies = Copies::of(store);
+    let of_source: Vec<PackedCopy> = copies.list().into_iter().filter(|copy| copy.sources.contains(&source)).collect();
+    of_source.iter().try_for_each(|copy| copies.remove(copy))?;
+    let freed: u64 = of_source.iter().map(|copy| copy.bytes).sum();
+    if !quiet && !of_source.is_empty() {
+        say!("trivec: removed the packed copies of {} ({:.1} MB)", source.display(), freed as f64 / 1e6);
+    }
+    Ok(!of_source.is_empty())
+}
+
 fn remove(store: &Store, asked: &str, quiet: bool) -> Result<()> {
+    if remove_copies_of(store, asked, quiet)? {
+        return Ok(());
+    }
     let spec = Spec::parse(asked).ok();
     let name = installed_name(asked);
     if name == STARTER {

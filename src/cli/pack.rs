@@ -111,7 +111,7 @@ impl Bar {
         self.bar.finish_and_clear();
     }
 
-    fn set(&self, what: &'static str, done: u64, total: u64) {
+    pub(super) fn set(&self, what: &'static str, done: u64, total: u64) {
         if done == 0 {
             self.bar.reset();
         }

@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::args::{InputArgs, ModelArgs, Special};
+use super::args::{InputArgs, ModelArgs, Special, WeightsArgs};
 use super::embed::{Progress, read_chunk};
 use super::exit::{Failure, MODEL, Result};
 use super::input::{self, Content, Records};
@@ -61,6 +61,8 @@ pub(super) struct RerankArgs {
     /// Whether `<s>`, `</s>`, `<mask>` … in a text are special tokens (as the reference does) or plain text
     #[arg(long, value_name = "HOW", env = "TRIVEC_SPECIAL_TOKENS", default_value = "parse")]
     pub special_tokens: Special,
+    #[command(flatten)]
+    pub packed: WeightsArgs,
 }
 
 /// A document with what the model says of it.
@@ -74,7 +76,7 @@ pub(super) fn run(args: &RerankArgs, model_args: &ModelArgs) -> Result<()> {
     let path = input_path(args)?;
     // Opened before the model is loaded: a wrong name is said at once.
     let opened = path.map(input::open).transpose()?;
-    let model = super::load(model_args)?;
+    let model = super::load_as(args.packed.weights, model_args)?;
     let options = RerankOptions {
         max_length: args.max_length,
         special_tokens: args.special_tokens.into(),

@@ -8,13 +8,14 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use super::args::ModelArgs;
+use super::args::{ModelArgs, parse_weights};
 use super::cache::ByteSize;
 use super::config_file::{self, strings};
 use super::effects;
 use super::exit::{Failure, Result};
 use super::process;
 use super::sources::Sources;
+use crate::WeightFormat;
 use crate::server::{AllowedHosts, AllowedOrigins, Limits, Options, Server, Timeouts, runtime};
 
 const EXAMPLES: &str = "\
@@ -155,6 +156,10 @@ pub(super) struct ServeArgs {
     pub no_check: bool,
     #[arg(skip)]
     pub preload: bool,
+    /// Pack a checkpoint that is not packed, once, and serve the copy (`trivec models` lists it): int8, int4, f16, bf16 or f32
+    #[arg(long, value_name = "FORMAT", env = "TRIVEC_MODEL_WEIGHTS", value_parser = parse_weights)]
+    #[serde(skip_serializing_if = "Option::is_none", with = "weights")]
+    pub weights: Option<WeightFormat>,
     /// TOML file of options
     #[arg(long, value_name = "FILE", env = "TRIVEC_CONFIG")]
     #[serde(skip)]
@@ -231,6 +236,7 @@ impl ServeArgs {
             isa: file.isa,
             no_check: file.no_check,
             preload: file.preload,
+            weights: self.weights.or(file.weights),
             healthcheck: self.healthcheck,
             config: None,
             print_config: self.print_config,
@@ -374,6 +380,21 @@ fn check_key(key: &str) -> std::result::Result<(), &'static str> {
     }
 }
 
+/// A format of weights by its name.
+mod weights {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    use super::{WeightFormat, parse_weights};
+
+    pub(super) fn serialize<S: Serializer>(weights: &Option<WeightFormat>, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(weights.map_or("", WeightFormat::name))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<WeightFormat>, D::Error> {
+        parse_weights(&String::deserialize(from)?).map(Some).map_err(D::Error::custom)
+    }
+}
+
 /// The keys of a file.
 fn keys(path: &Path) -> Result<Vec<String>> {
     let text = std::fs::read_to_string(path).map_err(|e| Failure::io_path(path, &e))?;
@@ -408,6 +429,7 @@ pub(super) fn run(args: &ServeArgs, model_args: &ModelArgs, sources: &mut Source
     let otlp_endpoint = all.otlp_endpoint.clone();
     #[cfg(feature = "otel")]
     let otlp_service = all.otlp_service_name.clone();
+    let weights = all.weights;
     let mut options = all.into_options()?;
     if args.healthcheck {
         return super::health::check(&options);
@@ -425,10 +447,10 @@ pub(super) fn run(args: &ServeArgs, model_args: &ModelArgs, sources: &mut Source
     {
         options.observer = spans.clone().map(|spans| spans as std::sync::Arc<dyn crate::server::Observer>);
     }
-    let own = model_args.clone();
-    options.reload = Some(Box::new(move || super::load(&own).map_err(|failure| failure.to_string())));
+    let own = ModelArgs { quiet: true, ..model_args.clone() };
+    options.reload = Some(Box::new(move || super::load_as(weights, &own).map_err(|failure| failure.to_string())));
     let takes_a_free_port = options.unix_socket.is_none() && options.address.port() == 0;
-    let model = super::load(model_args)?;
+    let model = super::load_as(weights, model_args)?;
     let runtime = runtime().map_err(|e| Failure::io("threads", &e))?;
     let finished = runtime.block_on(async {
         let server = Server::bind(model, options).await.map_err(|what| Failure::io_text(&what))?;

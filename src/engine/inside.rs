@@ -102,6 +102,13 @@ impl Model {
         self.packed.as_ref().map(|packed| packed.source.as_str())
     }
 
+    /// The same model under another name than that of the file it was read from.
+    #[cfg(feature = "cli")]
+    pub(crate) fn called(mut self, name: String) -> Model {
+        self.info.name = name;
+        self
+    }
+
     /// Everything the model was read from, by name. A packed file, wherever it lies, has the name "".
     #[cfg(feature = "cli")]
     pub(crate) fn contents(&self) -> Vec<(String, Content)> {

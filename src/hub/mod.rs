@@ -10,6 +10,7 @@
 mod cache;
 #[cfg(feature = "hub")]
 mod client;
+mod copies;
 #[cfg(feature = "hub")]
 mod download;
 mod error;
@@ -33,6 +34,7 @@ pub(crate) use cache::endpoint_is_loopback;
 pub(crate) use client::Patience;
 #[cfg(feature = "otel")]
 pub(crate) use client::system_tls;
+pub(crate) use copies::{Copies, Listing, PackedCopy};
 #[cfg(feature = "hub")]
 pub(crate) use download::Progress;
 pub(crate) use error::{HubError, HubErrorKind};

@@ -6,6 +6,7 @@
 //!   models/NAME.json                 a record: what is installed, and which file it is. A model is there when its record is
 //!   models/NAME/*.safetensors        packed files
 //!   sources/HUB--ORG--REPO/REVISION/ downloaded files, removed when the model is in place
+//!   packed/                          packed copies of checkpoints that lie elsewhere (`copies.rs`)
 //!   locks/
 //! ```
 //! Records and `default` are replaced by renaming a whole new file over them.
@@ -292,7 +293,7 @@ fn home(variable: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     absolute("HOME").map(|home| home.join(".local/share/trivec"))
 }
 
-fn read_small(path: &Path) -> io::Result<Vec<u8>> {
+pub(super) fn read_small(path: &Path) -> io::Result<Vec<u8>> {
     let metadata = fs::metadata(path)?;
     if !metadata.is_file() || metadata.len() > MAX_RECORD_BYTES {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "not a small file"));
@@ -336,7 +337,7 @@ fn entries_of(directory: &Path) -> Vec<PathBuf> {
 }
 
 /// Bytes of the files below `directory`; links count nothing.
-fn size_of(directory: &Path) -> u64 {
+pub(super) fn size_of(directory: &Path) -> u64 {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     entries
         .map(|entry| match entry.metadata() {
