@@ -97,6 +97,18 @@ fn a_checkpoint_is_packed_once_and_never_taken_for_another() {
 }
 
 #[test]
+fn what_packing_would_bring_is_said_once_and_not_to_the_quiet() {
+    let place = Place::new();
+    let (_, said) = place.done(&EMBED);
+    assert!(said.contains("model is not packed: ") && said.contains("`--weights int8`"), "{said}");
+    assert_eq!(said.lines().filter(|line| line.contains("not packed")).count(), 1);
+    let (_, said) = place.done(&[&EMBED[..], &["-q"]].concat());
+    assert_eq!(said, "");
+    let (_, said) = place.done(&["import", "model", "-o", "imported"]);
+    assert!(said.contains("`trivec pack imported --weights int8 -o imported-int8.safetensors`"), "{said}");
+}
+
+#[test]
 fn what_cannot_be_is_refused_by_name() {
     let place = Place::new();
     place.done(&["pack", "model", "--weights", "int8", "-o", "own.st", "-q"]);

@@ -12,8 +12,8 @@ use super::exit::{self, Failure, Result};
 use super::pack::Bar;
 use super::stages;
 use crate::hub::{Copies, Listing, PackedCopy, Store};
-use crate::pack::PackOptions;
 use crate::pack::verify::{Promise, bundled_texts, verify};
+use crate::pack::{PackOptions, advised_format, estimated_bytes};
 use crate::weights::{Content, Stamp, read_through};
 use crate::{ErrorKind, Model, RerankOptions, WeightFormat};
 
@@ -249,4 +249,29 @@ fn command(directory: &Path, weights: WeightFormat) -> String {
         weights.name(),
         weights.name()
     )
+}
+
+/// How to have a checkpoint packed.
+pub(super) enum Advice {
+    /// The command at hand takes `--weights`.
+    Option,
+    Command,
+}
+
+/// Says in one line what packing the checkpoint in `directory`, which is `model`, would bring; nothing if that is no smaller file.
+pub(super) fn advise(model: &Model, directory: &Path, how: Advice) {
+    let weights = advised_format(model);
+    let is_weights = |name: &str| [".safetensors", ".bin", ".pt"].iter().any(|suffix| name.ends_with(suffix));
+    let from: u64 = model.contents().iter().filter(|(name, _)| is_weights(name)).map(|(_, c)| bytes_of(c)).sum();
+    let Ok(to) = estimated_bytes(model, weights) else { return };
+    if to >= from {
+        return;
+    }
+    let name = weights.name();
+    let how = match how {
+        Advice::Option => format!("`--weights {name}` packs it once and uses the copy"),
+        Advice::Command => format!("{} packs it", command(directory, weights)),
+    };
+    let (from, to) = (from as f64 / 1e6, to as f64 / 1e6);
+    say!("trivec: {} is not packed: {from:.1} MB of weights, {to:.1} MB as {name}; {how}", directory.display());
 }

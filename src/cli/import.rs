@@ -8,9 +8,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::args::ModelArgs;
+use super::copies::{self, Advice};
 use super::exit::{Failure, Result};
 use super::pending::check_directory;
 use crate::pack::{ImportOptions, ImportReport, import};
+use crate::{LoadOptions, Model};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -72,6 +74,11 @@ pub(super) fn run(args: &ImportArgs, model: &ModelArgs) -> Result<()> {
             },
             report.files.join(", ")
         );
+        // The weights were not scanned to be written, and need not be for their number.
+        let options = LoadOptions { check_finite: false, ..super::options(model) };
+        if let Ok(imported) = Model::load_with(&args.output, &options) {
+            copies::advise(&imported, &args.output, Advice::Command);
+        }
     }
     Ok(())
 }

@@ -111,7 +111,8 @@ fn load(args: &ModelArgs) -> Result<Model> {
     load_chosen(choose(args)?, args)
 }
 
-/// Loads the model for a command that takes `--weights`: a checkpoint that is not packed in its packed copy.
+/// Loads the model for a command that takes `--weights`: a checkpoint that is not packed in its packed copy, or, without the option, with
+/// a line on stderr that says what that would bring.
 fn load_as(weights: Option<WeightFormat>, args: &ModelArgs) -> Result<Model> {
     let chosen = choose(args)?;
     let directory = match &chosen {
@@ -129,7 +130,13 @@ fn load_as(weights: Option<WeightFormat>, args: &ModelArgs) -> Result<Model> {
             check_weights(&model, weights)?;
             Ok(model)
         }
-        (None, _) => load_chosen(chosen, args),
+        (None, directory) => {
+            let model = load_chosen(chosen, args)?;
+            if let Some(directory) = directory.filter(|_| !args.quiet) {
+                copies::advise(&model, &directory, copies::Advice::Option);
+            }
+            Ok(model)
+        }
     }
 }
 

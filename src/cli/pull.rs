@@ -165,6 +165,12 @@ pub(super) fn run(args: &PullArgs, model_args: &ModelArgs) -> Result<()> {
     if args.json {
         return print(&json_line(&store, &record, false));
     }
+    show.note(&format!(
+        "the model's files have {:.1} MB, packed to {} they have {:.1} MB",
+        fetched.bytes as f64 / 1e6,
+        record.weights,
+        record.bytes as f64 / 1e6
+    ));
     show.note(&if args.keep_source {
         format!("the downloaded files are in {}", fetched.directory.display())
     } else {

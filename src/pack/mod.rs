@@ -187,6 +187,18 @@ impl<'a> Writing<'a> {
     }
 }
 
+/// The format that packing a checkpoint is advised in: int4 for one of 4-bit blocks, which are taken as they are, int8 for others.
+#[cfg(feature = "cli")]
+pub(crate) fn advised_format(model: &Model) -> WeightFormat {
+    if plan::has_blocks(model) { WeightFormat::Int4 } else { WeightFormat::Int8 }
+}
+
+/// About how many bytes `model` packed to `weights` has, without calibrating it: what calibration adds is a few hundredths of a per cent.
+#[cfg(feature = "cli")]
+pub(crate) fn estimated_bytes(model: &Model, weights: WeightFormat) -> Result<u64> {
+    writer(model, &PackOptions::new(weights), &Plan::uncalibrated(model, weights), None)?.bytes()
+}
+
 fn writer<'a>(
     model: &'a Model,
     options: &PackOptions,

@@ -58,6 +58,18 @@ impl Plan {
         Ok(plan)
     }
 
+    /// All layers in one format, with nothing measured.
+    #[cfg(feature = "cli")]
+    pub(super) fn uncalibrated(model: &Model, weights: WeightFormat) -> Plan {
+        Plan {
+            inputs: Inputs::plain(),
+            layers: vec![weights; model.encoder().weights.layers.len()],
+            own_blocks: weights == WeightFormat::Int4 && has_blocks(model),
+            calibration: "none".to_owned(),
+            calibration_texts: 0,
+        }
+    }
+
     /// How the weights are rounded, by what their inputs have in common; `None` where each is rounded by itself.
     pub(super) fn rounding(&self, model: &Model, options: &PackOptions, step: Step<'_>) -> Result<Option<Roundings>> {
         let is_int = |format: &WeightFormat| matches!(format, WeightFormat::Int8 | WeightFormat::Int4);
@@ -88,7 +100,7 @@ impl Plan {
 }
 
 /// Whether all layers of the source are 4-bit blocks.
-fn has_blocks(model: &Model) -> bool {
+pub(super) fn has_blocks(model: &Model) -> bool {
     let layers = &model.encoder().weights.layers;
     layers.iter().all(|layer| layer.linears().iter().all(|linear| linear.q4_bytes().is_some()))
 }
