@@ -145,12 +145,10 @@ fn a_client_that_does_not_read_is_let_go() {
     server.wait_for_metric("trivec_requests_total{route=\"/v1/encode\",status=\"200\"}", 1.0);
     // The one that asks is open too.
     server.wait_for_metric("trivec_connections", 1.0);
-    // More than the system's buffers hold, so that it stood still; what is left of it ends short of its length.
+    // More than the system's buffers hold, so that it stood still; what is left of it ends without the last chunk.
     let mut rest = Vec::new();
     let read = stream.read_to_end(&mut rest);
-    let head = String::from_utf8_lossy(&rest[..rest.len().min(2000)]).to_lowercase();
-    let length = head.split("content-length: ").nth(1).and_then(|at| at.split('\r').next()).unwrap().parse::<usize>();
-    assert!(read.is_err() || rest.len() < length.unwrap(), "{read:?}");
+    assert!(read.is_err() || !rest.ends_with(b"0\r\n\r\n"), "{read:?}");
 }
 
 #[test]

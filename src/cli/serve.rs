@@ -16,7 +16,7 @@ use super::exit::{Failure, Result};
 use super::process;
 use super::sources::Sources;
 use crate::WeightFormat;
-use crate::server::{AllowedHosts, AllowedOrigins, Limits, Options, Server, Timeouts, runtime};
+use crate::server::{AllowedHosts, AllowedOrigins, Limits, Options, Server, Timeouts, memory, runtime};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -94,6 +94,11 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "COST", env = "TRIVEC_MAX_QUEUE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_queue: Option<u64>,
+    /// Most memory that all requests together hold, from their bodies to the last of their answers, as 512MB, 2GiB or bytes; beyond it,
+    /// requests get 429, and one that alone would need more than three quarters of it 413 [default: 384MiB, or eight times --max-body]
+    #[arg(long, value_name = "SIZE", env = "TRIVEC_MAX_MEMORY")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_memory: Option<ByteSize>,
     /// Most connections at a time [default: 1024]
     #[arg(long, value_name = "N", env = "TRIVEC_MAX_CONNECTIONS")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -220,6 +225,7 @@ impl ServeArgs {
             max_body: self.max_body.or(file.max_body),
             max_texts: self.max_texts.or(file.max_texts),
             max_queue: self.max_queue.or(file.max_queue),
+            max_memory: self.max_memory.or(file.max_memory),
             max_connections: self.max_connections.or(file.max_connections),
             head_timeout: self.head_timeout.or(file.head_timeout),
             idle_timeout: self.idle_timeout.or(file.idle_timeout),
@@ -262,6 +268,8 @@ impl ServeArgs {
         all.max_body.get_or_insert(limits.body_bytes);
         all.max_texts.get_or_insert(limits.texts);
         all.max_queue.get_or_insert(limits.queue_cost);
+        let body = all.max_body.unwrap_or(limits.body_bytes);
+        all.max_memory.get_or_insert(ByteSize(memory::default_budget(body)));
         all.max_connections.get_or_insert(1024);
         all.head_timeout.get_or_insert(timeouts.head.as_secs_f64());
         all.idle_timeout.get_or_insert(timeouts.idle.as_secs_f64());
@@ -286,6 +294,14 @@ impl ServeArgs {
             if let Some(value) = value.filter(|value| !(1..=most).contains(value)) {
                 return Err(Failure::option(option, format!("found {value}, expected 1 to {most}")));
             }
+        }
+        if let (Some(ByteSize(memory)), Some(body)) = (self.max_memory, self.max_body)
+            && memory < memory::least(body)
+        {
+            let least = memory::least(body);
+            let what =
+                format!("found {memory} bytes, expected {least} or more, which a body of --max-body {body} takes");
+            return Err(Failure::option("max-memory", what));
         }
         let timeouts = [
             ("head-timeout", self.head_timeout),
@@ -341,6 +357,8 @@ impl ServeArgs {
             api_keys.extend(keys(path)?);
         }
         let seconds = |value: Option<f64>, default: Duration| value.map_or(default, Duration::from_secs_f64);
+        let body_bytes = self.max_body.unwrap_or(limits.body_bytes);
+        let memory = self.max_memory.map_or(memory::default_budget(body_bytes), |ByteSize(bytes)| bytes);
         Ok(Options {
             address: SocketAddr::new(self.host.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), self.port.unwrap_or(8737)),
             unix_socket: self.unix_socket,
@@ -351,9 +369,10 @@ impl ServeArgs {
             model_names: self.served_model_name,
             strict_model: self.strict_model,
             limits: Limits {
-                body_bytes: self.max_body.unwrap_or(limits.body_bytes),
+                body_bytes,
                 texts: self.max_texts.unwrap_or(limits.texts),
                 queue_cost: self.max_queue.unwrap_or(limits.queue_cost),
+                memory,
             },
             timeouts: Timeouts {
                 head: seconds(self.head_timeout, timeouts.head),

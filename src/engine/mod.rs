@@ -422,14 +422,19 @@ impl Model {
         self.tokenizer.as_ref().is_some_and(|tokenizer| tokenizer.is_special(id))
     }
 
-    /// The text of tokens: see [`Tokenizer::decode`](crate::text::Tokenizer::decode).
+    /// The text of tokens behind others: see [`Tokenizer::decode_part`](crate::text::Tokenizer::decode_part).
     ///
     /// # Errors
     /// The first id that there is no token of.
     #[cfg(feature = "serve")]
-    pub(crate) fn decode(&self, ids: &[u32], skip_special: bool) -> std::result::Result<String, u32> {
+    pub(crate) fn decode_part(
+        &self,
+        ids: &[u32],
+        skip_special: bool,
+        first: &mut bool,
+    ) -> std::result::Result<String, u32> {
         match &self.tokenizer {
-            Some(tokenizer) => tokenizer.decode(ids, skip_special),
+            Some(tokenizer) => tokenizer.decode_part(ids, skip_special, first),
             None => ids.first().map_or(Ok(String::new()), |&id| Err(id)),
         }
     }

@@ -3,15 +3,14 @@
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use axum::Json;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
-use serde::Serialize;
 use subtle::ConstantTimeEq;
+use tokio::sync::Semaphore;
 
 use super::error::{ApiError, Result};
 use super::inputs::Input;
 use super::kept::{Kept, Open};
+use super::memory::{self, Budget, HELD, Held, Part};
 use super::metrics::Metrics;
 use super::names::Names;
 use super::scheduler::{Scheduler, Timing, cost};
@@ -29,6 +28,8 @@ pub struct Limits {
     pub texts: usize,
     /// Cost of what waits, in tokens of short texts.
     pub queue_cost: u64,
+    /// Bytes that all requests together hold, from their bodies to the last of their answers.
+    pub memory: u64,
 }
 
 /// Makes the model anew for a reload.
@@ -42,6 +43,9 @@ pub(super) struct App {
     reloading: Mutex<()>,
     pub scheduler: Scheduler,
     pub limits: Limits,
+    pub budget: Arc<Budget>,
+    /// Turns to work beside the runtime's threads.
+    pub jobs: Arc<Semaphore>,
     keys: Vec<String>,
     pub metrics: Metrics,
     pub kept: Option<Kept>,
@@ -54,8 +58,19 @@ pub(super) struct App {
     pub ending: std::sync::atomic::AtomicBool,
 }
 
+/// Jobs beside the runtime's threads at a time: parsing, making tokens, writing answers. As many as the runtime has threads; more would take
+/// CPUs from the engine and gain nothing.
+const JOBS: usize = 2;
+
+/// Bytes of text that one job makes into tokens, before others have their turn.
+const TOKENIZED_IN_A_JOB: usize = 256 << 10;
+
 /// Bytes of text that are made into tokens at once: tens of microseconds, less than handing them to another thread takes.
 const TOKENIZED_AT_ONCE: usize = 2048;
+
+fn bytes_of(texts: &[String]) -> usize {
+    texts.iter().map(String::len).sum()
+}
 
 /// A text as tokens.
 pub(super) struct Tokenized {
@@ -79,6 +94,8 @@ impl App {
             reloading: Mutex::new(()),
             scheduler: Scheduler::new(limits.queue_cost)?,
             limits,
+            budget: Budget::new(limits.memory),
+            jobs: Arc::new(Semaphore::new(JOBS)),
             keys,
             metrics: Metrics::new(),
             kept,
@@ -163,44 +180,90 @@ impl App {
         Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", what))
     }
 
-    /// Answers with what `answer` makes, as JSON, and takes the time.
-    pub(super) fn written<T: Serialize>(&self, answer: impl FnOnce() -> T) -> Response {
-        let begin = Instant::now();
-        let response = Json(answer()).into_response();
-        self.metrics.serialize.observe(begin.elapsed().as_secs_f64());
-        response
+    /// What the request of this task holds in memory; outside a request (in a test), of nobody's.
+    pub(super) fn held(&self) -> Arc<Held> {
+        HELD.try_with(Arc::clone).unwrap_or_else(|_| Held::new(&self.budget))
     }
 
-    /// Tokens of texts; of more than a few lines beside the runtime's threads.
+    /// Runs a job beside the runtime's threads, when it is its turn. Its memory is counted until it ends, whether or not anybody waits for it.
+    pub(super) async fn beside<R: Send + 'static>(&self, job: impl FnOnce() -> R + Send + 'static) -> Result<R> {
+        let failed = || ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "engine_error", "the request failed");
+        let turn = Arc::clone(&self.jobs).acquire_owned().await.map_err(|_| failed())?;
+        let held = self.held();
+        let run = move || {
+            let result = job();
+            drop((turn, held));
+            result
+        };
+        tokio::task::spawn_blocking(run).await.map_err(|_| failed())
+    }
+
+    /// Tokens of texts, which are dropped.
     pub(super) async fn tokenize(
         &self,
         model: &Arc<Model>,
         texts: Vec<String>,
         max_length: Option<usize>,
     ) -> Result<Vec<Tokenized>> {
+        let tokenized = self.tokenize_kept(model, &Arc::new(texts), max_length).await?;
+        self.held().free(Part::Body);
+        Ok(tokenized)
+    }
+
+    /// Tokens of texts; of more than a few lines beside the runtime's threads.
+    pub(super) async fn tokenize_kept(
+        &self,
+        model: &Arc<Model>,
+        texts: &Arc<Vec<String>>,
+        max_length: Option<usize>,
+    ) -> Result<Vec<Tokenized>> {
+        self.tokenize_beside(model, texts, max_length, 0).await
+    }
+
+    /// Tokens of texts, where the request holds `counted` bytes of token ids already.
+    async fn tokenize_beside(
+        &self,
+        model: &Arc<Model>,
+        texts: &Arc<Vec<String>>,
+        max_length: Option<usize>,
+        mut counted: u64,
+    ) -> Result<Vec<Tokenized>> {
         let begin = Instant::now();
-        self.note_texts(&texts);
-        let texts_len: usize = texts.iter().map(String::len).sum();
+        self.note_texts(texts)?;
+        let held = self.held();
+        held.set(Part::Tokens, counted)?;
         let options = EncodeOptions { modes: Modes::DENSE, max_length, ..EncodeOptions::default() };
-        let run = {
-            let model = Arc::clone(model);
-            move || -> crate::Result<Vec<Tokenized>> {
+        let mut tokenized = Vec::with_capacity(texts.len());
+        let mut at = 0;
+        while at < texts.len() {
+            // As many as a job takes, or one that is longer.
+            let mut bytes = texts[at].len();
+            let more = texts[at + 1..].iter().take_while(|text| {
+                bytes += text.len();
+                bytes <= TOKENIZED_IN_A_JOB
+            });
+            let part = at..at + 1 + more.count();
+            // There are at most as many tokens as bytes, and two more.
+            let most = |text: &String| memory::token_ids((text.len() + 2).min(model.info().max_length));
+            let ids: u64 = texts[part.clone()].iter().map(most).sum();
+            held.set(Part::Tokens, counted + ids + memory::normalized(bytes_of(&texts[part.clone()])))?;
+            at = part.end;
+            let (texts, model, options) = (Arc::clone(texts), Arc::clone(model), options.clone());
+            let run = move || -> crate::Result<Vec<Tokenized>> {
                 let tokens = |text: &String| {
                     let (ids, truncated) = model.token_ids(text, &options)?;
                     Ok(Tokenized { ids, truncated })
                 };
-                texts.iter().map(tokens).collect()
-            }
-        };
-        let tokenized = if texts_len <= TOKENIZED_AT_ONCE {
-            run()
-        } else {
-            let failed = |_| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "tokenizer", "the tokenizer failed");
-            tokio::task::spawn_blocking(run).await.map_err(failed)?
-        };
+                texts[part].iter().map(tokens).collect()
+            };
+            let own = if bytes <= TOKENIZED_AT_ONCE { run()? } else { self.beside(run).await?? };
+            counted += own.iter().map(|text| memory::token_ids(text.ids.len())).sum::<u64>();
+            held.set(Part::Tokens, counted)?;
+            tokenized.extend(own);
+        }
         self.metrics.tokenize.observe(begin.elapsed().as_secs_f64());
         note(|work| work.tokenize += begin.elapsed());
-        Ok(tokenized?)
+        Ok(tokenized)
     }
 
     /// Tokens of texts, and of what came as tokens, each at its place of the field `name`.
@@ -224,12 +287,18 @@ impl App {
                 Input::Ids(ids) => Some(check_ids(ids, info.vocabulary, most, &format!("{name}[{at}]"))?),
             });
         }
-        let mut texts = self.tokenize(model, texts, max_length).await?.into_iter();
+        let given = ids.iter().flatten().map(|given| memory::token_ids(given.ids.len())).sum();
+        let mut texts = self.tokenize_beside(model, &Arc::new(texts), max_length, given).await?.into_iter();
+        self.held().free(Part::Body);
         Ok(ids.into_iter().filter_map(|given| given.or_else(|| texts.next())).collect())
     }
 
     /// Writes the texts of a request down.
-    pub(super) fn note_texts(&self, texts: &[String]) {
+    pub(super) fn note_texts(&self, texts: &[String]) -> Result<()> {
+        if self.log_texts {
+            // A copy, and the line of the log.
+            self.held().add(Part::Log, 4 * bytes_of(texts) as u64)?;
+        }
         note(|work| {
             work.texts += texts.len();
             work.characters += texts.iter().map(|text| text.chars().count()).sum::<usize>();
@@ -237,6 +306,7 @@ impl App {
                 work.contents.extend_from_slice(texts);
             }
         });
+        Ok(())
     }
 
     /// Tokens of a request have been computed.
@@ -257,6 +327,8 @@ impl App {
         wanted: Wanted,
     ) -> Result<(Vec<Embedding>, Timing)> {
         self.check_cost(texts.iter().map(|text| cost(text.ids.len())).sum())?;
+        let results = |text: &Tokenized| memory::embedding(model.info(), wanted.modes, text.ids.len());
+        self.held().set(Part::Results, texts.iter().map(results).sum())?;
         let ids = texts.iter().map(|text| text.ids.clone()).collect();
         match self.kept.as_ref().and_then(|kept| kept.of(model)) {
             None => self.compute(model, ids, &wanted).await,
@@ -272,7 +344,7 @@ impl App {
         wanted: &Wanted,
     ) -> Result<(Vec<Embedding>, Timing)> {
         let tokens: usize = ids.iter().map(Vec::len).sum();
-        let (embeddings, timing) = self.scheduler.encode(Arc::clone(model), ids, *wanted).await?;
+        let (embeddings, timing) = self.scheduler.encode(Arc::clone(model), ids, *wanted, self.held()).await?;
         self.computed(tokens, timing);
         Ok((embeddings, timing))
     }

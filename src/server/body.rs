@@ -16,6 +16,7 @@ use super::app::App;
 use super::error::{ApiError, Dialect};
 use super::fields::Object;
 use super::header_fields;
+use super::memory::{self, Held, Part};
 
 /// A JSON body as a value of type `T`.
 pub(super) struct Body<T>(pub T);
@@ -32,15 +33,16 @@ impl IntoResponse for Unreadable {
     }
 }
 
-impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
+impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<App>> for Body<T> {
     type Rejection = Unreadable;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Unreadable> {
         let dialect = Dialect::of(request.extensions());
+        let held = app.held();
         let read = async {
             header_fields::check_json(request.headers())?;
-            let bytes = read(request.into_body(), app.limits.body_bytes, app.body_idle).await?;
-            parse(&bytes).map(Body)
+            let bytes = read(request.into_body(), app.limits.body_bytes, app.body_idle, &held).await?;
+            counted_and_parsed(app, Arc::clone(&held), bytes).await.map(Body)
         };
         read.await.map_err(|e| Unreadable(e, dialect))
     }
@@ -60,12 +62,29 @@ impl<S: Send + Sync> FromRequestParts<S> for PathPart {
     }
 }
 
-/// Bytes a second below which a body is too slow to wait for: less than any link that still works.
-const SLOWEST: f64 = 8192.0;
+/// Bytes of a body that are parsed at once: less work than handing them to another thread.
+const PARSED_AT_ONCE: usize = 16 << 10;
 
-/// All bytes of a body, of which there may be `most`. It may stand still for `idle`, and in all so much longer than [`SLOWEST`] needs:
-/// a byte now and then does not hold a connection for ever.
-async fn read(mut body: axum::body::Body, most: usize, idle: Duration) -> Result<Vec<u8>, ApiError> {
+/// The value of a body, once there is memory for it; a large body is parsed beside the runtime's threads.
+async fn counted_and_parsed<T: DeserializeOwned + Send + 'static>(
+    app: &App,
+    held: Arc<Held>,
+    bytes: Vec<u8>,
+) -> Result<T, ApiError> {
+    let at_once = bytes.len() <= PARSED_AT_ONCE;
+    let run = move || {
+        held.set(Part::Body, memory::parsed(&bytes))?;
+        parse(&bytes)
+    };
+    if at_once { run() } else { app.beside(run).await? }
+}
+
+/// Bytes a second below which a body is too slow to wait for, and an answer's reader too: less than any link that still works.
+pub(super) const SLOWEST: f64 = 8192.0;
+
+/// All bytes of a body, of which there may be `most`, and which `held` counts as they come. It may stand still for `idle`, and in all so
+/// much longer than [`SLOWEST`] needs: a byte now and then does not hold a connection for ever.
+async fn read(mut body: axum::body::Body, most: usize, idle: Duration, held: &Held) -> Result<Vec<u8>, ApiError> {
     let too_large = || {
         let what = format!("the body is larger than {most} bytes");
         ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", what)
@@ -97,6 +116,7 @@ async fn read(mut body: axum::body::Body, most: usize, idle: Duration) -> Result
         if bytes.len() + data.len() > most {
             return Err(too_large());
         }
+        held.set(Part::Body, (bytes.len() + data.len()) as u64)?;
         bytes.extend_from_slice(&data);
     }
 }

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use super::header_fields::UNSUPPORTED_ENCODING;
+use super::memory::NoMemory;
 use super::scheduler::Refused;
 use crate::error::{Error, ErrorKind};
 
@@ -163,6 +164,31 @@ impl From<Refused> for ApiError {
                 "the engine failed on this request; others are not affected",
             ),
             Refused::Engine(error) => error.into(),
+        }
+    }
+}
+
+impl From<NoMemory> for ApiError {
+    fn from(none: NoMemory) -> ApiError {
+        match none {
+            NoMemory::Full { in_flight, most } => ApiError {
+                retry_after: Some(2),
+                ..ApiError::new(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "memory_full",
+                    format!(
+                        "requests hold {in_flight} of {most} bytes of memory, too many to take this one; try again"
+                    ),
+                )
+            },
+            NoMemory::TooMuch { needed, most } => ApiError::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "request_too_large",
+                format!(
+                    "the request needs up to {needed} bytes of memory, expected at most {most}: send less at a time, or \
+                     start the service with a larger --max-memory"
+                ),
+            ),
         }
     }
 }

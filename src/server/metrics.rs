@@ -13,6 +13,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::memory::Budget;
 use super::scheduler::{Scheduler, Timing};
 use crate::cache::Stats;
 use crate::engine::ModelInfo;
@@ -108,7 +109,13 @@ impl Metrics {
     }
 
     /// Everything as Prometheus reads it.
-    pub(super) fn text(&self, scheduler: &Scheduler, model: &ModelInfo, cache: Option<Stats>) -> String {
+    pub(super) fn text(
+        &self,
+        scheduler: &Scheduler,
+        budget: &Budget,
+        model: &ModelInfo,
+        cache: Option<Stats>,
+    ) -> String {
         let mut registry = Registry::with_prefix("trivec");
         registry.register("requests", "Requests by route and status", self.requests.clone());
         let durations = self.durations.clone();
@@ -134,6 +141,8 @@ impl Metrics {
         for (name, help, value) in [
             ("queue_depth", "Texts that wait", Some(depth as u64)),
             ("queue_cost", "Cost of the texts that wait", Some(cost)),
+            ("requests_in_flight_bytes", "Memory that requests hold, by estimate", Some(budget.in_flight())),
+            ("requests_most_bytes", "Memory that requests may hold", Some(budget.most())),
             ("cache_entries", "Representations in the cache", cached(|c| c.entries)),
             ("cache_bytes", "Bytes of the cache's file in use", cached(|c| c.bytes)),
         ] {

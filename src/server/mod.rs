@@ -7,6 +7,7 @@
 //!                            ╰─▶ kept.rs: the cache of embeddings, asked first
 //! ```
 
+mod answer;
 mod app;
 mod assets;
 mod body;
@@ -17,6 +18,7 @@ mod header_fields;
 mod inputs;
 mod kept;
 mod listen;
+pub(crate) mod memory;
 mod metrics;
 mod names;
 mod routes;
@@ -153,6 +155,8 @@ impl Server {
     pub async fn run(self, mut signals: tokio::sync::mpsc::Receiver<Signal>) -> bool {
         let (end, ending) = watch::channel(false);
         let app = Arc::clone(&self.app);
+        let budget = Arc::clone(&app.budget);
+        let giving_back = tokio::spawn(async move { budget.give_back_after_peaks().await });
         let listening =
             listen::serve(self.listener, Arc::clone(&app), self.router, self.timeouts, self.connections, ending);
         let told = async move {
@@ -174,6 +178,7 @@ impl Server {
             finished = listening => finished,
             () = told => false,
         };
+        giving_back.abort();
         let app = self.app;
         let end = move || {
             if finished {
@@ -202,7 +207,7 @@ fn bind_unix(path: &std::path::Path) -> std::io::Result<tokio::net::UnixListener
 /// Limits that suit a small server.
 impl Default for Limits {
     fn default() -> Self {
-        Limits { body_bytes: 8 << 20, texts: 2048, queue_cost: 1 << 20 }
+        Limits { body_bytes: 8 << 20, texts: 2048, queue_cost: 1 << 20, memory: memory::default_budget(8 << 20) }
     }
 }
 

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::oneshot;
 
+use super::memory::Held;
 use crate::cache::Wanted;
 use crate::embedding::{Embedding, Modes};
 use crate::engine::{EncodeOptions, Model};
@@ -73,6 +74,8 @@ struct Request {
     wanted: Wanted,
     cancelled: AtomicBool,
     state: Mutex<Progress>,
+    /// Counts the memory of texts and results until the last of them is gone.
+    _held: Arc<Held>,
 }
 
 struct Progress {
@@ -197,12 +200,19 @@ pub(super) struct Scheduler {
     engine: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// Marks a request as given up when it is dropped before its result has come: its client has gone.
-struct GiveUp<F: Fn()>(F);
+/// Takes a request's texts out of the queue when it is dropped before its result has come: its client has gone.
+struct GiveUp<'a, F: Fn()> {
+    cancel: F,
+    shared: &'a Shared,
+    done: bool,
+}
 
-impl<F: Fn()> Drop for GiveUp<F> {
+impl<F: Fn()> Drop for GiveUp<'_, F> {
     fn drop(&mut self) {
-        (self.0)();
+        if !self.done {
+            (self.cancel)();
+            self.shared.queue().drop_cancelled(&self.shared.counters);
+        }
     }
 }
 
@@ -231,7 +241,13 @@ impl Scheduler {
     }
 
     /// Embeddings of texts given as token ids, in their order.
-    pub(super) async fn encode(&self, model: Arc<Model>, texts: Vec<Vec<u32>>, wanted: Wanted) -> Encoded {
+    pub(super) async fn encode(
+        &self,
+        model: Arc<Model>,
+        texts: Vec<Vec<u32>>,
+        wanted: Wanted,
+        held: Arc<Held>,
+    ) -> Encoded {
         if texts.is_empty() {
             return Ok((Vec::new(), Timing::default()));
         }
@@ -248,6 +264,7 @@ impl Scheduler {
                 batch: None,
                 reply: Some(reply),
             }),
+            _held: held,
         });
         let since = Instant::now();
         let items = texts.into_iter().enumerate().map(|(index, ids)| Item {
@@ -257,8 +274,11 @@ impl Scheduler {
         });
         self.push(items.collect())?;
         let given_up = Arc::clone(&request);
-        let _give_up = GiveUp(move || given_up.cancelled.store(true, Ordering::Relaxed));
-        result.await.unwrap_or(Err(Refused::Ending))
+        let cancel = move || given_up.cancelled.store(true, Ordering::Relaxed);
+        let mut give_up = GiveUp { cancel, shared: &self.shared, done: false };
+        let result = result.await;
+        give_up.done = true;
+        result.unwrap_or(Err(Refused::Ending))
     }
 
     /// Runs calls on the engine thread, each with what it takes of the queue; between them others get their turn. Their results, in order.
@@ -290,13 +310,16 @@ impl Scheduler {
             results.push(result);
         }
         self.push(items)?;
-        let _give_up = GiveUp(move || cancelled.store(true, Ordering::Relaxed));
+        // Where one fails, nobody waits for the others.
+        let cancel = move || cancelled.store(true, Ordering::Relaxed);
+        let mut give_up = GiveUp { cancel, shared: &self.shared, done: false };
         let (mut values, mut timing) = (Vec::new(), Timing::default());
         for result in results {
             let (value, own) = result.await.unwrap_or(Err(Refused::Ending))?;
             values.push(value);
             timing.add(values.len() == 1, own.queued, own.computed);
         }
+        give_up.done = true;
         Ok((values, timing))
     }
 
@@ -509,6 +532,7 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
+    use crate::server::memory::Budget;
 
     fn runtime() -> tokio::runtime::Runtime {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap()
@@ -531,7 +555,10 @@ mod tests {
         let none = model.info().vocabulary as u32 + 5;
         runtime().block_on(async {
             let (go, call) = hold();
-            let encode = |ids: Vec<u32>| scheduler.encode(Arc::clone(&model), vec![ids], Modes::DENSE.into());
+            let encode = |ids: Vec<u32>| {
+                let held = Held::new(&Budget::new(0));
+                scheduler.encode(Arc::clone(&model), vec![ids], Modes::DENSE.into(), held)
+            };
             // While the engine is held, both wait, and are one batch after it.
             let release = async {
                 while scheduler.depth().0 < 2 {
@@ -579,7 +606,8 @@ mod tests {
         let (reply, mut result) = oneshot::channel();
         let (results, timing, reply) = (vec![None; 3], Timing::default(), Some(reply));
         let state = Mutex::new(Progress { results, left: 3, timing, batch: None, reply });
-        let request = Arc::new(Request { model, wanted: Modes::DENSE.into(), cancelled: false.into(), state });
+        let (cancelled, held) = (false.into(), Held::new(&Budget::new(0)));
+        let request = Arc::new(Request { model, wanted: Modes::DENSE.into(), cancelled, state, _held: held });
         let (s, since) = (Duration::from_secs, Instant::now() - Duration::from_secs(1000));
         let text = |index| Text { request: Arc::clone(&request), index, ids: vec![], since };
         finish(&shared, vec![text(0), text(1)], Some(Ok(embeddings[..2].to_vec())), since + s(100));

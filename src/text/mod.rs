@@ -144,19 +144,28 @@ impl Tokenizer {
     /// # Errors
     /// The first id that there is no token of.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> std::result::Result<String, u32> {
+        self.decode_part(ids, skip_special, &mut true)
+    }
+
+    /// As [`Tokenizer::decode`], of tokens behind others; `first` is whether none of those before is part of the text, and then these.
+    pub(crate) fn decode_part(
+        &self,
+        ids: &[u32],
+        skip_special: bool,
+        first: &mut bool,
+    ) -> std::result::Result<String, u32> {
         let mut text = String::new();
-        let mut first = true;
         for &id in ids {
             let piece = self.piece(id).ok_or(id)?;
             if skip_special && self.is_special(id) {
                 continue;
             }
-            if first {
+            if *first {
                 text.extend(piece.chars().filter(|&c| c != '▁'));
             } else {
                 text.extend(piece.chars().map(|c| if c == '▁' { ' ' } else { c }));
             }
-            first = false;
+            *first = false;
         }
         Ok(text)
     }

@@ -5,7 +5,10 @@
 //! joining a section costs a few cache-line transfers; a helper that comes late is not waited for; an idle team costs nothing.
 //!
 //! This is the only crate beside the kernels with `unsafe`: the function that is run borrows from the caller's stack, which the type
-//! system cannot follow into threads that outlive the call. [`Team::run`] does not return before all of them have left it.
+//! system cannot follow into threads that outlive the call. [`Team::run`] does not return before all of them have left it. And
+//! [`allocator`] calls into C.
+
+pub mod allocator;
 
 use std::any::Any;
 use std::cell::UnsafeCell;

@@ -194,6 +194,18 @@ impl Answer {
                 body.resize(length.parse().ok()?, 0);
                 reader.read_exact(&mut body).ok()?;
             }
+            None if field("transfer-encoding:").as_deref() == Some("chunked") => loop {
+                let mut line = String::new();
+                reader.read_line(&mut line).ok()?;
+                let from = body.len();
+                body.resize(from + usize::from_str_radix(line.trim(), 16).ok()?, 0);
+                reader.read_exact(&mut body[from..]).ok()?;
+                // The line end behind a chunk; behind the last one, there are no trailers.
+                reader.read_line(&mut String::new()).ok()?;
+                if from == body.len() {
+                    break;
+                }
+            },
             None => {
                 reader.read_to_end(&mut body).ok()?;
             }

@@ -3,10 +3,13 @@
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use safetensors::Dtype;
-use safetensors::tensor::TensorView;
+use serde_json::json;
 
-use super::native::bytes_answer;
+use super::native::internal;
+use super::rows;
 use crate::embedding::{Embedding, Modes};
+use crate::server::answer::{self, Step, Steps};
+use crate::server::app::App;
 use crate::server::error::{ApiError, Result};
 use crate::server::header_fields;
 
@@ -37,32 +40,63 @@ impl Form {
         })
     }
 
-    /// Dense vectors, or ColBERT rows where those alone are asked for; safetensors takes both.
-    pub(super) fn answer(self, embeddings: &[Embedding], modes: Modes) -> Result<Response> {
+    /// Refuses what has no such form: lexical weights; and two arrays, but in safetensors.
+    pub(super) fn check(self, modes: Modes) -> Result<()> {
         if modes.sparse {
             return Err(ApiError::invalid("sparse", "lexical weights have no binary form: ask for JSON"));
         }
-        let dense: Vec<f32> = embeddings.iter().flat_map(|e| e.dense.iter().flatten()).copied().collect();
-        let colbert: Vec<f32> =
-            embeddings.iter().flat_map(|e| e.colbert.iter().flat_map(|rows| rows.as_slice())).copied().collect();
-        let dense_dim = embeddings.first().and_then(|e| e.dense.as_ref()).map_or(0, Vec::len);
-        let colbert_dim = embeddings.first().and_then(|e| e.colbert.as_ref()).map_or(0, |rows| rows.dim());
-        if self == Form::Safetensors {
-            return safetensors_answer(embeddings, modes, (&dense, dense_dim), (&colbert, colbert_dim));
-        }
-        if modes.dense && modes.colbert {
+        if self != Form::Safetensors && modes.dense && modes.colbert {
             let what = "raw and npy answers hold one array: ask for dense or for colbert, or accept safetensors";
             return Err(ApiError::invalid("colbert", what));
         }
-        let (values, dim) = if modes.dense { (dense, dense_dim) } else { (colbert, colbert_dim) };
-        let bytes = values.iter().flat_map(|x| x.to_le_bytes());
-        Ok(match self {
+        Ok(())
+    }
+
+    /// Dense vectors, or ColBERT rows where those alone are asked for; safetensors takes both.
+    pub(super) fn answer(self, app: &App, embeddings: Vec<Embedding>, modes: Modes) -> Result<Response> {
+        let arrays = Arrays::of(&embeddings, modes);
+        let (kind, head) = match self {
+            Form::Raw => ("application/octet-stream", Vec::new()),
             Form::Npy => {
-                let rows = values.len().checked_div(dim).unwrap_or(0);
-                bytes_answer(npy_header(rows, dim).into_iter().chain(bytes).collect(), "application/x-npy")
+                let (rows, dim) = if modes.dense { arrays.dense } else { arrays.colbert };
+                ("application/x-npy", npy_header(rows, dim))
             }
-            _ => bytes_answer(bytes.collect(), "application/octet-stream"),
-        })
+            Form::Safetensors => ("application/x-safetensors", safetensors_head(&embeddings, modes, &arrays)?),
+        };
+        let length = (head.len() + arrays.bytes()) as u64;
+        // The arrays one after another, each text by text.
+        let dense = answer::steps(vec![if modes.dense { embeddings.len() } else { 0 }], 1).map(|step| (false, step));
+        let steps = dense.chain(rows::steps(&embeddings).map(|step| (true, step)));
+        let write = move |(colbert, step): (bool, Step), out: &mut Vec<u8>| match step {
+            Step::Rows(text, range) if colbert => rows::append_bytes(&embeddings[text], range, out),
+            Step::Rows(_, texts) => {
+                for text in texts {
+                    rows::append_f32(embeddings[text].dense.as_deref().unwrap_or_default(), out);
+                }
+            }
+            _ => {}
+        };
+        app.answer(kind, Some(length), Steps::begun_by(move |out| out.extend_from_slice(&head), steps, write))
+    }
+}
+
+/// Rows and width of the arrays of an answer; 0 of what is not in it.
+struct Arrays {
+    dense: (usize, usize),
+    colbert: (usize, usize),
+}
+
+impl Arrays {
+    fn of(embeddings: &[Embedding], modes: Modes) -> Arrays {
+        let dense = embeddings.first().and_then(|e| e.dense.as_ref()).filter(|_| modes.dense).map_or(0, Vec::len);
+        let rows = embeddings.iter().flat_map(|e| e.colbert.as_ref()).map(|rows| rows.rows()).sum();
+        let colbert = embeddings.first().and_then(|e| e.colbert.as_ref()).map_or(0, |rows| rows.dim());
+        Arrays { dense: (if modes.dense { embeddings.len() } else { 0 }, dense), colbert: (rows, colbert) }
+    }
+
+    /// Bytes of all values.
+    fn bytes(&self) -> usize {
+        4 * (self.dense.0 * self.dense.1 + self.colbert.0 * self.colbert.1)
     }
 }
 
@@ -79,37 +113,42 @@ fn npy_header(rows: usize, dim: usize) -> Vec<u8> {
     header
 }
 
-/// `dense` `[texts, dim]`; `colbert` `[rows, dim]` with `colbert_offsets` `[texts + 1]`, where each text's rows begin.
-fn safetensors_answer(
-    embeddings: &[Embedding],
-    modes: Modes,
-    (dense, dense_dim): (&[f32], usize),
-    (colbert, colbert_dim): (&[f32], usize),
-) -> Result<Response> {
-    let failed = |e: safetensors::SafeTensorError| {
-        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "engine_error", e.to_string())
-    };
-    let bytes = |values: &[f32]| values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
-    let mut parts: Vec<(&str, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
-    if modes.dense {
-        parts.push(("dense", Dtype::F32, vec![embeddings.len(), dense_dim], bytes(dense)));
-    }
+/// The head of a safetensors file and what comes before its f32 arrays: `colbert_offsets` `[texts + 1]`, where each text's rows begin, then
+/// `dense` `[texts, dim]` and `colbert` `[rows, dim]`, which are written behind it.
+fn safetensors_head(embeddings: &[Embedding], modes: Modes, arrays: &Arrays) -> Result<Vec<u8>> {
+    let mut offsets = vec![0i64];
     if modes.colbert {
-        let mut offsets = vec![0i64];
         for e in embeddings {
             offsets.push(offsets[offsets.len() - 1] + e.colbert.as_ref().map_or(0, |rows| rows.rows()) as i64);
         }
-        let rows = colbert.len().checked_div(colbert_dim).unwrap_or(0);
-        parts.push(("colbert", Dtype::F32, vec![rows, colbert_dim], bytes(colbert)));
-        let offsets_bytes = offsets.iter().flat_map(|x| x.to_le_bytes()).collect();
-        parts.push(("colbert_offsets", Dtype::I64, vec![offsets.len()], offsets_bytes));
     }
-    let mut views = Vec::new();
-    for (name, dtype, shape, bytes) in &parts {
-        views.push((*name, TensorView::new(*dtype, shape.clone(), bytes).map_err(failed)?));
+    let mut names: Vec<(&str, Dtype, Vec<usize>, usize)> = Vec::new();
+    if modes.colbert {
+        names.push(("colbert_offsets", Dtype::I64, vec![offsets.len()], 8 * offsets.len()));
     }
-    let file = safetensors::serialize(views, None).map_err(failed)?;
-    Ok(bytes_answer(file, "application/x-safetensors"))
+    let f32_array = |name, (rows, dim): (usize, usize)| (name, Dtype::F32, vec![rows, dim], 4 * rows * dim);
+    if modes.dense {
+        names.push(f32_array("dense", arrays.dense));
+    }
+    if modes.colbert {
+        names.push(f32_array("colbert", arrays.colbert));
+    }
+    let mut header = serde_json::Map::new();
+    let mut at = 0;
+    for (name, dtype, shape, bytes) in names {
+        let of = json!({"dtype": dtype, "shape": shape, "data_offsets": [at, at + bytes]});
+        header.insert(name.to_owned(), of);
+        at += bytes;
+    }
+    let mut header = serde_json::to_vec(&header).map_err(|_| internal())?;
+    // Spaces put the arrays at a multiple of 8.
+    header.resize(header.len().next_multiple_of(8), b' ');
+    let mut head = (header.len() as u64).to_le_bytes().to_vec();
+    head.extend(header);
+    if modes.colbert {
+        head.extend(offsets.iter().flat_map(|x| x.to_le_bytes()));
+    }
+    Ok(head)
 }
 
 #[cfg(test)]

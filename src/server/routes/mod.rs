@@ -1,10 +1,12 @@
 //! The routes, and what every request passes through on its way to them.
 
 mod binary;
+mod explain;
 mod native;
 mod openai;
 mod ops;
 mod rerank;
+mod rows;
 mod tei;
 
 use std::cell::RefCell;
@@ -25,6 +27,7 @@ use super::app::{App, ms};
 use super::error::{ApiError, Dialect, Result};
 use super::guard::{AllowedOrigins, Guard};
 use super::header_fields;
+use super::memory::{HELD, Held};
 use super::work::{Answered, WORK, note};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -34,9 +37,9 @@ pub(super) fn router(app: Arc<App>, guard: Arc<Guard>) -> Router {
     let own = Router::new()
         .route("/v1/encode", post(native::encode))
         .route("/v1/score", post(native::score_route))
-        .route("/v1/explain", post(native::explain))
         .route("/v1/rerank", post(rerank::v1))
         .route("/v2/rerank", post(rerank::v2))
+        .route("/v1/explain", post(explain::explain))
         .route("/v1/status", get(ops::status))
         .route("/v1/embeddings", post(openai::embeddings))
         .route("/v1/models", get(openai::models))
@@ -170,7 +173,8 @@ async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> R
         begin: Instant::now(),
         status: None,
     };
-    WORK.scope(RefCell::default(), async move {
+    let held = Held::new(&record.app.budget);
+    let answered = WORK.scope(RefCell::default(), async move {
         let mut response = next.run(request).await;
         record.status = Some(response.status().as_u16());
         let headers = response.headers_mut();
@@ -187,8 +191,8 @@ async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> R
         headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
         headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
         response
-    })
-    .await
+    });
+    HELD.scope(held, answered).await
 }
 
 /// The status that stands for an answer that nobody waited for, as proxies write it.

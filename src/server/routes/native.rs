@@ -4,23 +4,24 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use base64::Engine;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::binary;
+use super::rows::base64_of;
+use super::{binary, rows};
 use crate::cache::Wanted;
 use crate::embedding::{Embedding, Modes};
-use crate::engine::{EncodeOptions, Inspection};
+use crate::server::answer::{JSON, Step, Steps, json};
 use crate::server::app::{App, Tokenized, ms};
 use crate::server::body::Body;
 use crate::server::error::{ApiError, Dialect, Result};
 use crate::server::fields::{Word, Words, whole};
 use crate::server::inputs::{Pair, Texts};
-use crate::server::scheduler::{Timing, cost};
-use crate::similarity::{MOST_WEIGHT, ScoreWeights, Scores, Thresholds, score, shared, similarities};
+use crate::server::memory::Part;
+use crate::server::scheduler::Timing;
+use crate::similarity::{MOST_WEIGHT, ScoreWeights, Scores, Thresholds, score};
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Encoding {
@@ -31,12 +32,6 @@ pub(super) enum Encoding {
 
 impl Words for Encoding {
     const WORDS: &'static [(&'static str, Encoding)] = &[("float", Encoding::Float), ("base64", Encoding::Base64)];
-}
-
-/// Little-endian f32 in base64, as OpenAI's clients read it.
-pub(super) fn base64_of(values: &[f32]) -> String {
-    let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
-    base64::engine::general_purpose::STANDARD.encode(bytes)
 }
 
 #[derive(Debug, Deserialize)]
@@ -60,7 +55,6 @@ pub(super) struct EncodeRequest {
 #[serde(untagged)]
 pub(super) enum Numbers<'a> {
     Float(&'a [f32]),
-    Rows(Vec<&'a [f32]>),
     Base64(String),
 }
 
@@ -79,6 +73,7 @@ struct Sparse<'a> {
     values: &'a [f32],
 }
 
+/// What an answer says of a text, but for its ColBERT rows, which are written behind it.
 #[derive(Serialize)]
 struct Encoded<'a> {
     index: usize,
@@ -88,38 +83,82 @@ struct Encoded<'a> {
     dense: Option<Numbers<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sparse: Option<Sparse<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    colbert: Option<Numbers<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    colbert_shape: Option<[usize; 2]>,
-}
-
-#[derive(Serialize)]
-struct EncodeAnswer<'a> {
-    model: String,
-    data: Vec<Encoded<'a>>,
-    usage: Value,
-    timing: Value,
 }
 
 impl<'a> Encoded<'a> {
-    fn new(index: usize, text: &Tokenized, embedding: &'a Embedding, encoding: Encoding) -> Encoded<'a> {
-        let colbert = embedding.colbert.as_ref();
+    fn new(index: usize, truncated: bool, embedding: &'a Embedding, encoding: Encoding) -> Encoded<'a> {
         Encoded {
             index,
-            tokens: text.ids.len(),
-            truncated: text.truncated,
+            tokens: embedding.tokens,
+            truncated,
             dense: embedding.dense.as_ref().map(|dense| Numbers::new(dense, encoding)),
             sparse: embedding
                 .lexical
                 .as_ref()
                 .map(|lexical| Sparse { indices: lexical.ids(), values: lexical.weights() }),
-            colbert: colbert.map(|rows| match encoding {
-                Encoding::Float => Numbers::Rows(rows.iter().collect()),
-                Encoding::Base64 => Numbers::Base64(base64_of(rows.as_slice())),
-            }),
-            colbert_shape: colbert.filter(|_| encoding == Encoding::Base64).map(|rows| [rows.rows(), rows.dim()]),
         }
+    }
+}
+
+/// Appends a step of the elements of `data`.
+fn append_encoded(step: Step, embeddings: &[Embedding], truncated: &[bool], encoding: Encoding, out: &mut Vec<u8>) {
+    let float = encoding == Encoding::Float;
+    match step {
+        Step::Begin(at) => {
+            if at > 0 {
+                out.push(b',');
+            }
+            json(out, &Encoded::new(at, truncated[at], &embeddings[at], encoding));
+            if embeddings[at].colbert.is_some() {
+                // The rows are one more field of the object.
+                out.pop();
+                out.extend_from_slice(if float { b",\"colbert\":[" } else { b",\"colbert\":\"" });
+            }
+        }
+        Step::Rows(at, range) if float => rows::append_json(&embeddings[at], range, out),
+        Step::Rows(at, range) => rows::append_base64(&embeddings[at], range, out),
+        Step::End(at) => match &embeddings[at].colbert {
+            Some(_) if float => out.extend_from_slice(b"]}"),
+            Some(rows) => {
+                out.extend_from_slice(b"\",\"colbert_shape\":");
+                json(out, &[rows.rows(), rows.dim()]);
+                out.push(b'}');
+            }
+            None => {}
+        },
+        Step::Last => {}
+    }
+}
+
+/// Begins an object with the fields of `head`, and its list `name`.
+pub(super) fn begin_list(head: &Value, name: &str, out: &mut Vec<u8>) {
+    json(out, head);
+    out.pop();
+    out.push(b',');
+    json(out, &name);
+    out.extend_from_slice(b":[");
+}
+
+/// What stands behind them.
+#[derive(Serialize)]
+pub(super) struct Behind {
+    pub usage: Value,
+    pub timing: Value,
+}
+
+impl Behind {
+    /// Ends the list.
+    pub(super) fn append(&self, out: &mut Vec<u8>) {
+        out.push(b']');
+        self.append_fields(out);
+    }
+
+    /// Ends the object.
+    pub(super) fn append_fields(&self, out: &mut Vec<u8>) {
+        let from = out.len();
+        json(out, self);
+        // They are more fields of the object that has been begun.
+        out[from] = b',';
     }
 }
 
@@ -159,23 +198,26 @@ async fn encode_inner(app: &App, headers: &HeaderMap, request: EncodeRequest) ->
         return Err(ApiError::invalid("dense", "nothing is asked for: set dense, sparse or colbert"));
     }
     let form = binary::Form::of(headers)?;
+    if let Some(form) = form {
+        form.check(modes)?;
+    }
     let Word(encoding) = request.encoding_format.unwrap_or_default();
     let tokenized = app.tokenize(&model, texts, request.max_length).await?;
     let tokenize_time = begin.elapsed();
     let wanted = Wanted { modes, dimensions: request.dimensions, normalize: request.normalize };
     let (embeddings, timing) = app.encode(&model, &tokenized, wanted).await?;
     if let Some(form) = form {
-        return form.answer(&embeddings, modes);
+        return form.answer(app, embeddings, modes);
     }
-    Ok(app.written(|| {
-        let data = tokenized.iter().zip(&embeddings).enumerate();
-        EncodeAnswer {
-            model: app.names.first(),
-            data: data.map(|(at, (text, embedding))| Encoded::new(at, text, embedding, encoding)).collect(),
-            usage: usage(&tokenized),
-            timing: timing_of(timing, tokenize_time, begin),
-        }
-    }))
+    let end = Behind { usage: usage(&tokenized), timing: timing_of(timing, tokenize_time, begin) };
+    let head = json!({"model": app.names.first()});
+    let truncated: Vec<bool> = tokenized.iter().map(|text| text.truncated).collect();
+    let steps = rows::steps(&embeddings);
+    let write = move |step: Step, out: &mut Vec<u8>| match step {
+        Step::Last => end.append(out),
+        step => append_encoded(step, &embeddings, &truncated, encoding, out),
+    };
+    app.answer(JSON, None, Steps::begun_by(move |out| begin_list(&head, "data", out), steps, write))
 }
 
 #[derive(Debug, Deserialize)]
@@ -191,7 +233,7 @@ pub(super) struct ScoreRequest {
     model: Option<String>,
 }
 
-fn weights(weights: Option<&[f64]>) -> Result<ScoreWeights> {
+pub(super) fn weights(weights: Option<&[f64]>) -> Result<ScoreWeights> {
     let Some(weights) = weights else { return Ok(ScoreWeights::default()) };
     // A number just above the limit would be rounded to it.
     let narrow = |&x: &f64| if x > MOST_WEIGHT { f32::INFINITY } else { x as f32 };
@@ -199,7 +241,7 @@ fn weights(weights: Option<&[f64]>) -> Result<ScoreWeights> {
         .map_err(|e| ApiError::invalid("weights", e.to_string()))
 }
 
-fn scores_of(scores: &Scores, thresholds: &Thresholds) -> serde_json::Map<String, Value> {
+pub(super) fn scores_of(scores: &Scores, thresholds: &Thresholds) -> serde_json::Map<String, Value> {
     let cosine = scores.dense.unwrap_or(f32::NAN);
     let mut map = serde_json::Map::new();
     for (name, value) in [
@@ -217,7 +259,7 @@ fn scores_of(scores: &Scores, thresholds: &Thresholds) -> serde_json::Map<String
 }
 
 /// Scores must be numbers: JSON has no others. `name` says whose they are.
-fn check_scores(scores: &Scores, name: impl FnOnce() -> String) -> Result<()> {
+pub(super) fn check_scores(scores: &Scores, name: impl FnOnce() -> String) -> Result<()> {
     let Some(score) = scores.not_finite() else { return Ok(()) };
     let name = name();
     let what = format!("{name}: the {score} score is not a finite number");
@@ -225,10 +267,10 @@ fn check_scores(scores: &Scores, name: impl FnOnce() -> String) -> Result<()> {
 }
 
 pub(super) async fn score_route(State(app): State<Arc<App>>, Body(request): Body<ScoreRequest>) -> Response {
-    score_inner(&app, request).await.map_or_else(|e| e.answer(Dialect::OpenAi), |answer| app.written(|| answer))
+    score_inner(&app, request).await.unwrap_or_else(|e| e.answer(Dialect::OpenAi))
 }
 
-async fn score_inner(app: &App, request: ScoreRequest) -> Result<Value> {
+async fn score_inner(app: &App, request: ScoreRequest) -> Result<Response> {
     let begin = Instant::now();
     let model = app.model();
     app.names.check(request.model.as_deref())?;
@@ -256,6 +298,7 @@ async fn score_inner(app: &App, request: ScoreRequest) -> Result<Value> {
         _ => return Err(ApiError::invalid("pairs", "expected either `pairs`, or `query` and `documents`")),
     };
     app.check_count(texts.len(), "pairs")?;
+    let pairs = places.len();
     let tokenized = app.tokenize(&model, texts, request.max_length).await?;
     let tokenize_time = begin.elapsed();
     let text = |index: usize| match (of_pairs, index) {
@@ -265,131 +308,44 @@ async fn score_inner(app: &App, request: ScoreRequest) -> Result<Value> {
     };
     let encoded = app.encode(&model, &tokenized, model.info().modes.into()).await;
     let (embeddings, timing) = encoded.map_err(|e| e.named(text))?;
-    // ColBERT scores of many long texts are work: not for the runtime's threads.
-    let data = tokio::task::spawn_blocking(move || {
-        let of = |(index, (a, b)): (usize, (usize, usize))| {
-            let scores = score(&embeddings[a], &embeddings[b], &weights);
-            check_scores(&scores, || if of_pairs { format!("pairs[{index}]") } else { format!("documents[{index}]") })?;
-            let mut map = scores_of(&scores, &thresholds);
-            map.insert("index".to_owned(), json!(index));
-            map.insert("tokens".to_owned(), json!([embeddings[a].tokens, embeddings[b].tokens]));
-            Ok((map, (a, b)))
-        };
-        places.into_iter().enumerate().map(of).collect::<Result<Vec<_>>>()
-    });
-    let data = data.await.map_err(|_| internal())??;
-    let data: Vec<Value> = data
-        .into_iter()
-        .map(|(mut map, (a, b))| {
-            map.insert("truncated".to_owned(), json!([tokenized[a].truncated, tokenized[b].truncated]));
-            Value::Object(map)
-        })
-        .collect();
-    Ok(json!({
-        "model": app.names.first(),
-        "data": data,
-        "usage": usage(&tokenized),
-        "timing": timing_of(timing, tokenize_time, begin),
-    }))
+    // ColBERT scores of many long texts are work: not for the runtime's threads, and a few pairs at a time.
+    let embeddings = Arc::new(embeddings);
+    let mut scores = Vec::with_capacity(pairs);
+    for part in places.chunks(PAIRS_OF_A_JOB) {
+        let (own, part) = (Arc::clone(&embeddings), part.to_vec());
+        let of = move || part.iter().map(|&(a, b)| score(&own[a], &own[b], &weights)).collect::<Vec<Scores>>();
+        scores.extend(app.beside(of).await?);
+    }
+    drop(embeddings);
+    for (pair, scores) in scores.iter().enumerate() {
+        check_scores(scores, || if of_pairs { format!("pairs[{pair}]") } else { format!("documents[{pair}]") })?;
+    }
+    app.held().set(Part::Results, SCORED * pairs as u64)?;
+    let end = Behind { usage: usage(&tokenized), timing: timing_of(timing, tokenize_time, begin) };
+    let head = json!({"model": app.names.first()});
+    let write = move |pair: usize, out: &mut Vec<u8>| {
+        if pair == pairs {
+            return end.append(out);
+        }
+        let (a, b) = places[pair];
+        let mut map = scores_of(&scores[pair], &thresholds);
+        map.insert("index".to_owned(), json!(pair));
+        map.insert("tokens".to_owned(), json!([tokenized[a].ids.len(), tokenized[b].ids.len()]));
+        map.insert("truncated".to_owned(), json!([tokenized[a].truncated, tokenized[b].truncated]));
+        if pair > 0 {
+            out.push(b',');
+        }
+        json(out, &map);
+    };
+    app.answer(JSON, None, Steps::begun_by(move |out| begin_list(&head, "data", out), 0..=pairs, write))
 }
+
+/// Pairs whose scores are computed before others have their turn.
+const PAIRS_OF_A_JOB: usize = 32;
+
+/// Bytes that a pair's places and scores take.
+const SCORED: u64 = 128;
 
 pub(super) fn internal() -> ApiError {
     ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "engine_error", "the request failed; others are not affected")
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ExplainRequest {
-    a: String,
-    b: String,
-    weights: Option<Vec<f64>>,
-    #[serde(default, deserialize_with = "whole")]
-    max_length: Option<usize>,
-    model: Option<String>,
-}
-
-/// Numbers of an alignment matrix that are answered at most: 1,024 tokens by as many.
-const MOST_CELLS: usize = 1 << 20;
-
-fn side(side: &Inspection) -> Value {
-    let weights = side.token_weights.as_ref();
-    let tokens: Vec<Value> = side
-        .tokens
-        .iter()
-        .enumerate()
-        .map(|(at, token)| json!({"id": token.id, "piece": token.piece, "special": token.special, "weight": weights.map(|w| w[at])}))
-        .collect();
-    json!({"tokens": tokens, "truncated": side.embedding.truncated})
-}
-
-/// All similarities of ColBERT rows, and where each row's best is.
-fn alignment(a: &Embedding, b: &Embedding, score: Option<f32>) -> Option<Value> {
-    let (a, b) = (a.colbert.as_ref()?, b.colbert.as_ref()?);
-    if a.rows() * b.rows() > MOST_CELLS {
-        return None;
-    }
-    let matrix = similarities(a, b);
-    let best: Vec<usize> = matrix
-        .iter()
-        .map(|row| (0..row.len()).fold(0, |best, at| if row[at] > row[best] { at } else { best }))
-        .collect();
-    Some(json!({"matrix": matrix, "best": best, "score": score}))
-}
-
-pub(super) async fn explain(State(app): State<Arc<App>>, Body(request): Body<ExplainRequest>) -> Response {
-    explain_inner(&app, request).await.map_or_else(|e| e.answer(Dialect::OpenAi), |answer| app.written(|| answer))
-}
-
-async fn explain_inner(app: &App, request: ExplainRequest) -> Result<Value> {
-    let begin = Instant::now();
-    let model = app.model();
-    app.names.check(request.model.as_deref())?;
-    let weights = weights(request.weights.as_deref())?;
-    let texts = vec![request.a.clone(), request.b.clone()];
-    let tokenized = app.tokenize(&model, texts, request.max_length).await?;
-    let tokenize_time = begin.elapsed();
-    let options = EncodeOptions { max_length: request.max_length, ..EncodeOptions::default() };
-    let inspect = |(index, (text, tokens)): (usize, (String, &Tokenized))| {
-        let (own, options) = (Arc::clone(&model), options.clone());
-        (cost(tokens.ids.len()), move || own.inspect(&text, &options).map_err(|e| e.at_input(|_| index)))
-    };
-    let calls = [request.a, request.b].into_iter().zip(&tokenized).enumerate().map(inspect).collect();
-    let both = app.scheduler.calls(calls).await;
-    let (both, timing) = both.map_err(|e| ApiError::from(e).named(|index| ["a", "b"][index % 2].to_owned()))?;
-    let [a, b] = both.try_into().map_err(|_| internal())?;
-    app.computed(tokenized.iter().map(|text| text.ids.len()).sum(), timing);
-    let name = app.names.first();
-    let answer = tokio::task::spawn_blocking(move || {
-        let scores = score(&a.embedding, &b.embedding, &weights);
-        check_scores(&scores, || "a, b".to_owned())?;
-        let mut named = scores_of(&scores, &Thresholds::default());
-        let (percent, verdict) = (named.remove("percent"), named.remove("verdict"));
-        let piece = |id: u32| a.tokens.iter().find(|token| token.id == id).map_or("", |token| token.piece.as_str());
-        let shared: Vec<Value> = match (&a.embedding.lexical, &b.embedding.lexical) {
-            (Some(left), Some(right)) => shared(left, right)
-                .iter()
-                .map(|s| json!({"id": s.id, "piece": piece(s.id), "weight_a": s.left, "weight_b": s.right, "product": s.product()}))
-                .collect(),
-            _ => Vec::new(),
-        };
-        Ok::<Value, ApiError>(json!({
-            "scores": named,
-            "percent": percent,
-            "verdict": verdict,
-            "a": side(&a),
-            "b": side(&b),
-            "shared": shared,
-            "alignment": alignment(&a.embedding, &b.embedding, scores.colbert),
-        }))
-    });
-    let mut answer = answer.await.map_err(|_| internal())??;
-    answer["model"] = json!(name);
-    answer["usage"] = usage(&tokenized);
-    answer["timing"] = timing_of(timing, tokenize_time, begin);
-    Ok(answer)
-}
-
-/// Answers that are not JSON say what they are.
-pub(super) fn bytes_answer(bytes: Vec<u8>, kind: &'static str) -> Response {
-    ([(header::CONTENT_TYPE, kind)], bytes).into_response()
 }

@@ -12,6 +12,7 @@ use super::native::{Encoding, Numbers, usage};
 use super::tei::refuse_cut;
 use crate::cache::Wanted;
 use crate::embedding::{Embedding, Modes};
+use crate::server::answer::{JSON, Steps, json};
 use crate::server::app::App;
 use crate::server::body::{Body, PathPart};
 use crate::server::error::{ApiError, Dialect, Result};
@@ -129,12 +130,24 @@ async fn embeddings_inner(app: &App, request: EmbeddingsRequest) -> Result<Respo
     refuse_cut(&tokenized, "input", truncate, max_length.unwrap_or(most))?;
     note(|work| work.texts = tokenized.len());
     let (embeddings, _) = app.encode(&model, &tokenized, wanted).await?;
-    Ok(app.written(|| EmbeddingsAnswer {
-        object: "list",
-        data: embeddings.iter().enumerate().map(|(at, of)| EmbeddingEntry::new(at, of, encoding)).collect(),
-        model: app.names.first(),
-        usage: usage(&tokenized),
-    }))
+    let count = embeddings.len();
+    let (model, usage) = (app.names.first(), usage(&tokenized));
+    let write = move |at: usize, out: &mut Vec<u8>| {
+        if at == count {
+            out.extend_from_slice(b"],\"model\":");
+            json(out, &model);
+            out.extend_from_slice(b",\"usage\":");
+            json(out, &usage);
+            out.push(b'}');
+            return;
+        }
+        if at > 0 {
+            out.push(b',');
+        }
+        json(out, &EmbeddingEntry::new(at, &embeddings[at], encoding));
+    };
+    let before = |out: &mut Vec<u8>| out.extend_from_slice(b"{\"object\":\"list\",\"data\":[");
+    app.answer(JSON, None, Steps::begun_by(before, 0..=count, write))
 }
 
 #[derive(Serialize)]
@@ -149,14 +162,6 @@ impl<'a> EmbeddingEntry<'a> {
         let dense = embedding.dense.as_deref().unwrap_or_default();
         EmbeddingEntry { object: "embedding", index, embedding: Numbers::new(dense, encoding) }
     }
-}
-
-#[derive(Serialize)]
-struct EmbeddingsAnswer<'a> {
-    object: &'static str,
-    data: Vec<EmbeddingEntry<'a>>,
-    model: String,
-    usage: Value,
 }
 
 fn entry(app: &App, id: &str) -> Value {

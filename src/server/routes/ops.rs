@@ -29,7 +29,7 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
 }
 
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
-    let text = app.metrics.text(&app.scheduler, app.model().info(), app.kept.as_ref().map(Kept::stats));
+    let text = app.metrics.text(&app.scheduler, &app.budget, app.model().info(), app.kept.as_ref().map(Kept::stats));
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
 }
 
@@ -55,6 +55,7 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_s": app.started.elapsed().as_secs(),
         "queue": {"depth": depth, "limit": app.scheduler.limit(), "cost": cost},
+        "memory": {"in_flight": app.budget.in_flight(), "limit": app.budget.most()},
         "latency": {"p50_ms": recent.p50_ms, "p95_ms": recent.p95_ms, "count": recent.count},
         "tokens_s": recent.tokens_s,
         "cache": app.kept.as_ref().map(Kept::describe),

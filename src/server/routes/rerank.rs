@@ -3,23 +3,25 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::native::timing_of;
+use super::native::{Behind, begin_list, timing_of};
 use crate::config::MIN_PAIR_TOKENS;
 use crate::engine::Model;
+use crate::server::answer::{self, JSON, Step, Steps};
 use crate::server::app::App;
 use crate::server::body::Body;
 use crate::server::error::{ApiError, Dialect, Result};
 use crate::server::fields::{Direction, Truncate, Word, agreed, prompt_tokens, whole};
 use crate::server::inputs::Document;
+use crate::server::memory::{self, Part};
 use crate::server::scheduler::{BATCH_TOKENS, Timing, cost};
 use crate::{RerankOptions, Reranked};
 
@@ -63,7 +65,7 @@ pub(super) struct RerankRequest {
 /// A request that has been checked.
 struct Asked {
     query: String,
-    documents: Vec<String>,
+    documents: Arc<Vec<String>>,
     /// What the request calls its documents.
     name: &'static str,
     options: RerankOptions,
@@ -93,7 +95,7 @@ impl RerankRequest {
         Ok(Asked {
             options: self.options(model.info().max_length)?,
             query: self.query.0,
-            documents: documents.into_iter().map(|Document(text)| text).collect(),
+            documents: Arc::new(documents.into_iter().map(|Document(text)| text).collect()),
             name,
             top: top.filter(|&top| top > 0).unwrap_or(usize::MAX),
             truncate: truncate.unwrap_or(true),
@@ -177,47 +179,50 @@ async fn documents(app: &App, mut request: RerankRequest, version: Version) -> R
     let asked = request.asked(documents, "documents", app, &model)?;
     let (ranked, timing) = rank(app, &model, &asked).await?;
     let tokens: usize = ranked.iter().map(|r| r.tokens).sum();
-    let best = best(&ranked, asked.top);
-    let text = |r: &Reranked| with_text.then(|| asked.documents[r.index].as_str());
-    let score = |r: &Reranked| if raw { r.logit } else { r.score };
-    Ok(app.written(|| Answer {
-        id: answer_id(),
-        model: app.names.first(),
-        results: best
-            .iter()
-            .map(|r| Entry {
-                index: r.index,
-                relevance_score: score(r),
-                logit: r.logit,
-                truncated: r.truncated,
-                document: text(r).map(|text| Text { text }),
-            })
-            .collect(),
-        // Voyage's clients look for the results here.
-        data: (version == Version::One).then(|| {
-            let entry = |r: &&Reranked| VoyageEntry { index: r.index, relevance_score: score(r), document: text(r) };
-            best.iter().map(entry).collect()
-        }),
+    let best = best(ranked, asked.top);
+    let of = move |r: &Reranked| if raw { r.logit } else { r.score };
+    let end = Behind {
         usage: json!({"prompt_tokens": tokens, "total_tokens": tokens}),
-        meta: json!({
-            "api_version": {"version": if version == Version::One { "1" } else { "2" }},
-            "billed_units": {"search_units": 1},
-            "tokens": {"input_tokens": tokens},
-        }),
-        timing: timing_of(timing, std::time::Duration::ZERO, begin),
-    }))
-}
-
-#[derive(Serialize)]
-struct Answer<'a> {
-    id: String,
-    model: String,
-    results: Vec<Entry<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<Vec<VoyageEntry<'a>>>,
-    usage: Value,
-    meta: Value,
-    timing: Value,
+        timing: timing_of(timing, Duration::ZERO, begin),
+    };
+    let before = {
+        let head = json!({
+            "id": answer_id(),
+            "model": app.names.first(),
+            "meta": {
+                "api_version": {"version": if version == Version::One { "1" } else { "2" }},
+                "billed_units": {"search_units": 1},
+                "tokens": {"input_tokens": tokens},
+            },
+        });
+        move |out: &mut Vec<u8>| begin_list(&head, "results", out)
+    };
+    // Voyage's clients look for the results once more, as `data`.
+    let lists = if version == Version::One { vec![best.len(); 2] } else { vec![best.len()] };
+    let write = move |step: Step, out: &mut Vec<u8>| match step {
+        Step::Begin(0) | Step::End(_) => {}
+        Step::Begin(_) => out.extend_from_slice(b"],\"data\":["),
+        Step::Rows(list, range) => {
+            for at in range {
+                let r = &best[at];
+                let text = with_text.then(|| asked.documents[r.index].as_str());
+                if at > 0 {
+                    out.push(b',');
+                }
+                if list == 0 {
+                    let (relevance_score, document) = (of(r), text.map(|text| Text { text }));
+                    answer::json(
+                        out,
+                        &Entry { index: r.index, relevance_score, logit: r.logit, truncated: r.truncated, document },
+                    );
+                } else {
+                    answer::json(out, &VoyageEntry { index: r.index, relevance_score: of(r), document: text });
+                }
+            }
+        }
+        Step::Last => end.append(out),
+    };
+    app.answer(JSON, None, Steps::begun_by(before, answer::steps(lists, 1), write))
 }
 
 #[derive(Serialize)]
@@ -258,12 +263,14 @@ async fn texts_in_order(app: &App, request: RerankRequest, texts: Vec<Document>)
     let with_text = request.return_text.or(request.return_documents).unwrap_or(false);
     let asked = request.asked(texts, "texts", app, &model)?;
     let (ranked, _) = rank(app, &model, &asked).await?;
-    let entry = |r: &&Reranked| TeiEntry {
-        index: r.index,
-        text: with_text.then(|| asked.documents[r.index].as_str()),
-        score: if raw { r.logit } else { r.score },
+    let best = best(ranked, asked.top);
+    let entries = best.len();
+    let entry = move |at: usize, out: &mut Vec<u8>| {
+        let r = &best[at];
+        let text = with_text.then(|| asked.documents[r.index].as_str());
+        answer::json(out, &TeiEntry { index: r.index, text, score: if raw { r.logit } else { r.score } });
     };
-    Ok(app.written(|| best(&ranked, asked.top).iter().map(entry).collect::<Vec<_>>()))
+    app.answer(JSON, None, answer::list(entries, entry))
 }
 
 #[derive(Serialize)]
@@ -275,11 +282,10 @@ struct TeiEntry<'a> {
 }
 
 /// The best so many, in their order. Scores are 1 for many logits, so logits decide.
-fn best(ranked: &[Reranked], top: usize) -> Vec<&Reranked> {
-    let mut order: Vec<_> = ranked.iter().collect();
-    order.sort_by(|a, b| b.logit.total_cmp(&a.logit).then(a.index.cmp(&b.index)));
-    order.truncate(top);
-    order
+fn best(mut ranked: Vec<Reranked>, top: usize) -> Vec<Reranked> {
+    ranked.sort_by(|a, b| b.logit.total_cmp(&a.logit).then(a.index.cmp(&b.index)));
+    ranked.truncate(top);
+    ranked
 }
 
 /// Documents beside a query, through the queue.
@@ -289,22 +295,28 @@ async fn rank(app: &App, model: &Arc<Model>, asked: &Asked) -> Result<(Vec<Reran
     model.rerank::<&str>(query, &[], options)?;
     // Not tokenised yet: bytes are at least as many as tokens.
     let most = options.max_length.unwrap_or(512).min(model.info().max_length);
-    app.check_cost(documents.iter().map(|document| pair_cost(query, document, most)).sum())?;
-    app.note_texts(std::slice::from_ref(query));
-    app.note_texts(documents);
+    let costs: Vec<u64> = documents.iter().map(|document| pair_cost(query, document, most)).collect();
+    app.check_cost(costs.iter().sum())?;
+    app.note_texts(std::slice::from_ref(query))?;
+    app.note_texts(documents)?;
+    let held = app.held();
+    // A pair has four special tokens.
+    let tokens = |document: &String| memory::token_ids((query.len() + document.len() + 4).min(most));
+    held.set(Part::Results, documents.iter().map(tokens).sum())?;
     // A call holds the engine until it is done: as many documents as a batch has, and others in between. The results are the same.
     let query: Arc<str> = query.as_str().into();
-    let (mut calls, mut part, mut work, mut first) = (Vec::new(), Vec::new(), 0, 0);
-    let mut documents = documents.iter().peekable();
-    while let Some(document) = documents.next() {
-        work += pair_cost(&query, document, most);
-        part.push(document.clone());
-        if work >= BATCH_TOKENS as u64 || documents.peek().is_none() {
-            let (own, query, options) = (Arc::clone(model), Arc::clone(&query), options.clone());
-            let part = std::mem::take(&mut part);
-            let from = first;
-            first += part.len();
-            let call = move || own.rerank(&query, &part, &options).map_err(|e| e.at_input(|index| from + index));
+    let (mut calls, mut from, mut work) = (Vec::new(), 0, 0);
+    for (at, cost) in costs.iter().enumerate() {
+        work += cost;
+        if work >= BATCH_TOKENS as u64 || at + 1 == documents.len() {
+            let (own, query, options, held) =
+                (Arc::clone(model), Arc::clone(&query), options.clone(), Arc::clone(&held));
+            let first = std::mem::replace(&mut from, at + 1);
+            let documents = Arc::clone(documents);
+            let call = move || {
+                let _held = held;
+                own.rerank(&query, &documents[first..=at], &options).map_err(|e| e.at_input(|index| first + index))
+            };
             calls.push((std::mem::take(&mut work), call));
         }
     }

@@ -7,19 +7,22 @@ use axum::extract::{FromRequest, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::rows;
 use crate::cache::Wanted;
-use crate::embedding::{Embedding, Modes, TokenVectors};
-use crate::engine::Model;
+use crate::embedding::{Embedding, Modes};
+use crate::engine::{EncodeOptions, Model};
+use crate::server::answer::{self, Pieces, Step, Steps};
 use crate::server::app::{App, Tokenized};
 use crate::server::body::Body;
 use crate::server::error::{ApiError, Dialect, Result};
 use crate::server::fields::{Direction, Object, Word, whole};
 use crate::server::inputs::{IdLists, Input, Inputs, Texts};
+use crate::server::memory::{self, Part};
 use crate::similarity;
 
-fn answer(result: Result<Response>) -> Response {
+fn respond(result: Result<Response>) -> Response {
     result.unwrap_or_else(|e| e.answer(Dialect::Tei))
 }
 
@@ -101,7 +104,7 @@ fn texts(texts: Vec<String>) -> Vec<Input> {
 }
 
 pub(super) async fn embed(State(app): State<Arc<App>>, Body(request): Body<EmbedRequest>) -> Response {
-    answer(embed_inner(&app, request).await)
+    respond(embed_inner(&app, request).await)
 }
 
 async fn embed_inner(app: &App, request: EmbedRequest) -> Result<Response> {
@@ -113,7 +116,9 @@ async fn embed_inner(app: &App, request: EmbedRequest) -> Result<Response> {
     let normalize = Some(request.normalize.unwrap_or(true));
     let wanted = Wanted { modes: Modes::DENSE, dimensions: request.dimensions, normalize };
     let (embeddings, _) = app.encode(&model, &tokenized, wanted).await.map_err(|e| e.named(input))?;
-    Ok(app.written(|| embeddings.iter().map(|e| e.dense.as_deref().unwrap_or_default()).collect::<Vec<_>>()))
+    let vector =
+        move |at: usize, out: &mut Vec<u8>| answer::json(out, &embeddings[at].dense.as_deref().unwrap_or_default());
+    app.answer(answer::JSON, None, answer::list(tokenized.len(), vector))
 }
 
 #[derive(Debug, Deserialize)]
@@ -125,8 +130,18 @@ pub(super) struct TokenStatesRequest {
 
 /// One vector a token. TEI answers raw states here; this gives BGE-M3's ColBERT vectors, which are what late interaction takes.
 pub(super) async fn embed_all(State(app): State<Arc<App>>, Body(request): Body<TokenStatesRequest>) -> Response {
-    let rows = |e: &Embedding| e.colbert.iter().flat_map(TokenVectors::iter).map(<[f32]>::to_vec).collect::<Vec<_>>();
-    answer(with_modes(&app, request, Modes::COLBERT, rows).await)
+    let answered = with_modes(&app, request, Modes::COLBERT).await.and_then(|embeddings| {
+        let steps = rows::steps(&embeddings);
+        let write = move |step: Step, out: &mut Vec<u8>| match step {
+            Step::Begin(0) => out.extend_from_slice(b"[["),
+            Step::Begin(_) => out.extend_from_slice(b",["),
+            Step::Rows(text, range) => rows::append_json(&embeddings[text], range, out),
+            Step::End(_) => out.push(b']'),
+            Step::Last => out.push(b']'),
+        };
+        app.answer(answer::JSON, None, Steps::new(steps, write))
+    });
+    respond(answered)
 }
 
 #[derive(Serialize)]
@@ -136,19 +151,18 @@ struct SparseValue {
 }
 
 pub(super) async fn embed_sparse(State(app): State<Arc<App>>, Body(request): Body<TokenStatesRequest>) -> Response {
-    let pairs = |e: &Embedding| {
-        let pairs = e.lexical.iter().flat_map(|weights| weights.iter());
-        pairs.map(|(index, value)| SparseValue { index, value }).collect::<Vec<_>>()
-    };
-    answer(with_modes(&app, request, Modes::SPARSE, pairs).await)
+    let answered = with_modes(&app, request, Modes::SPARSE).await.and_then(|embeddings| {
+        let texts = embeddings.len();
+        let pairs = move |at: usize, out: &mut Vec<u8>| {
+            let pairs = embeddings[at].lexical.iter().flat_map(|weights| weights.iter());
+            answer::json(out, &pairs.map(|(index, value)| SparseValue { index, value }).collect::<Vec<_>>());
+        };
+        app.answer(answer::JSON, None, answer::list(texts, pairs))
+    });
+    respond(answered)
 }
 
-async fn with_modes<T: Serialize>(
-    app: &App,
-    request: TokenStatesRequest,
-    modes: Modes,
-    of: impl Fn(&Embedding) -> T,
-) -> Result<Response> {
+async fn with_modes(app: &App, request: TokenStatesRequest, modes: Modes) -> Result<Vec<Embedding>> {
     let model = app.model();
     let tokenized = tokens(app, &model, request.inputs.0, request.truncate, request.truncation_direction).await?;
     let encoded = app.encode(&model, &tokenized, modes.into()).await;
@@ -157,7 +171,7 @@ async fn with_modes<T: Serialize>(
         "mode_unavailable" => ApiError { status: StatusCode::FAILED_DEPENDENCY, ..e },
         _ => e.named(input),
     })?;
-    Ok(app.written(|| embeddings.iter().map(of).collect::<Vec<_>>()))
+    Ok(embeddings)
 }
 
 #[derive(Debug, Deserialize)]
@@ -179,7 +193,7 @@ struct SimilarityParameters {
 }
 
 pub(super) async fn similarity(State(app): State<Arc<App>>, Body(request): Body<SimilarityRequest>) -> Response {
-    answer(similarity_inner(&app, request).await)
+    respond(similarity_inner(&app, request).await)
 }
 
 async fn similarity_inner(app: &App, request: SimilarityRequest) -> Result<Response> {
@@ -198,7 +212,8 @@ async fn similarity_inner(app: &App, request: SimilarityRequest) -> Result<Respo
     })?;
     let mut vectors = embeddings.iter().filter_map(|e| e.dense.as_deref());
     let source = vectors.next().unwrap_or_default();
-    Ok(app.written(|| vectors.map(|vector| similarity::cosine(source, vector)).collect::<Vec<f32>>()))
+    let cosines: Vec<f32> = vectors.map(|vector| similarity::cosine(source, vector)).collect();
+    app.answer(answer::JSON, None, answer::list(cosines.len(), move |at, out| answer::json(out, &cosines[at])))
 }
 
 #[derive(Debug, Deserialize)]
@@ -208,24 +223,95 @@ pub(super) struct TokenizeRequest {
 }
 
 pub(super) async fn tokenize(State(app): State<Arc<App>>, Body(request): Body<TokenizeRequest>) -> Response {
-    answer(tokenize_inner(&app, request).await.map(|value| app.written(|| value)))
+    respond(tokenize_inner(&app, request))
 }
 
-async fn tokenize_inner(app: &App, request: TokenizeRequest) -> Result<Value> {
+fn tokenize_inner(app: &App, request: TokenizeRequest) -> Result<Response> {
     let model = app.model();
-    let tokenized = tokens(app, &model, texts(request.inputs.into_vec()), None, None).await?;
+    let texts = request.inputs.into_vec();
+    not_empty(texts.len())?;
+    app.check_count(texts.len(), "inputs")?;
+    app.note_texts(&texts)?;
+    let options = EncodeOptions::default();
+    // Refused here if the model has no tokenizer; from here on it cannot fail.
+    model.token_ids("", &options)?;
+    // One text's tokens are made at a time.
+    let longest = texts.iter().map(String::len).max().unwrap_or(0);
+    let ids = memory::token_ids((longest + 2).min(model.info().max_length));
+    app.held().set(Part::Tokens, ids + memory::normalized(longest))?;
     let special = request.add_special_tokens.unwrap_or(true);
-    let lists = tokenized.iter().map(|text| {
-        let inner = match special {
-            true => &text.ids[..],
-            false => text.ids.get(1..text.ids.len().saturating_sub(1)).unwrap_or_default(),
+    let lists = TokenLists { model, texts, options, special, at: 0, now: None };
+    app.answer(answer::JSON, None, lists)
+}
+
+/// Tokens of a text that are written at a time.
+const TOKENS_OF_A_PIECE: usize = 512;
+
+/// The texts' tokens as lists, which are made one by one as they are written.
+struct TokenLists {
+    model: Arc<Model>,
+    texts: Vec<String>,
+    options: EncodeOptions,
+    special: bool,
+    at: usize,
+    /// The ids of text `at`, and how many of them are written.
+    now: Option<(Vec<u32>, usize)>,
+}
+
+#[derive(Serialize)]
+struct WrittenToken<'a> {
+    id: u32,
+    text: Option<&'a str>,
+    special: bool,
+    start: Option<usize>,
+    stop: Option<usize>,
+}
+
+impl TokenLists {
+    /// The ids of text `at` that are shown.
+    fn ids(&self) -> Vec<u32> {
+        let mut ids = self.model.token_ids(&self.texts[self.at], &self.options).map(|(ids, _)| ids).unwrap_or_default();
+        if !self.special {
+            ids.pop();
+            ids = ids.split_off(1.min(ids.len()));
+        }
+        ids
+    }
+}
+
+impl Pieces for TokenLists {
+    fn append(&mut self, out: &mut Vec<u8>) -> bool {
+        if self.at > self.texts.len() {
+            return false;
+        }
+        if self.at == self.texts.len() {
+            out.push(b']');
+            self.at += 1;
+            return true;
+        }
+        let (ids, written) = match self.now.take() {
+            Some(now) => now,
+            None => {
+                out.extend_from_slice(if self.at == 0 { b"[[" } else { b",[" });
+                (self.ids(), 0)
+            }
         };
-        let token = |&id: &u32| {
-            json!({"id": id, "text": model.piece(id), "special": model.is_special(id), "start": null, "stop": null})
-        };
-        inner.iter().map(token).collect::<Value>()
-    });
-    Ok(lists.collect())
+        let end = ids.len().min(written + TOKENS_OF_A_PIECE);
+        for (at, &id) in ids[written..end].iter().enumerate() {
+            if written + at > 0 {
+                out.push(b',');
+            }
+            let (text, special) = (self.model.piece(id), self.model.is_special(id));
+            answer::json(out, &WrittenToken { id, text, special, start: None, stop: None });
+        }
+        if end < ids.len() {
+            self.now = Some((ids, end));
+        } else {
+            out.push(b']');
+            self.at += 1;
+        }
+        true
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -235,21 +321,35 @@ pub(super) struct DecodeRequest {
 }
 
 pub(super) async fn decode(State(app): State<Arc<App>>, Body(request): Body<DecodeRequest>) -> Response {
-    answer(decode_inner(&app, request).map(|value| app.written(|| value)))
+    respond(decode_inner(&app, request))
 }
 
-fn decode_inner(app: &App, request: DecodeRequest) -> Result<Value> {
+fn decode_inner(app: &App, request: DecodeRequest) -> Result<Response> {
     let model = app.model();
     let IdLists(lists) = request.ids;
     not_empty(lists.len())?;
     app.check_count(lists.len(), "ids")?;
+    // Refused here; from here on it cannot fail.
+    if let Some(id) = lists.iter().flatten().find(|&&id| model.piece(id).is_none()) {
+        let unknown = tokenizer(format!("there is no token id {id}"));
+        return Err(ApiError { param: Some("ids".to_owned()), ..unknown });
+    }
     let skip = request.skip_special_tokens.unwrap_or(true);
-    let text = |ids: &Vec<u32>| {
-        model
-            .decode(ids, skip)
-            .map_err(|id| ApiError { param: Some("ids".to_owned()), ..tokenizer(format!("there is no token id {id}")) })
+    let steps = answer::steps(lists.iter().map(Vec::len).collect(), TOKENS_OF_A_PIECE);
+    let mut first = true;
+    let write = move |step: Step, out: &mut Vec<u8>| match step {
+        Step::Begin(list) => {
+            first = true;
+            out.extend_from_slice(if list == 0 { b"[\"" } else { b",\"" });
+        }
+        Step::Rows(list, range) => {
+            let text = model.decode_part(&lists[list][range], skip, &mut first);
+            answer::inside_string(out, &text.unwrap_or_default());
+        }
+        Step::End(_) => out.push(b'"'),
+        Step::Last => out.push(b']'),
     };
-    lists.iter().map(text).collect::<Result<Vec<_>>>().map(|texts| json!(texts))
+    app.answer(answer::JSON, None, Steps::new(steps, write))
 }
 
 pub(super) async fn info(State(app): State<Arc<App>>) -> Response {
@@ -277,6 +377,7 @@ pub(super) async fn info(State(app): State<Arc<App>>) -> Response {
         "docker_label": null,
         "limits": {
             "body_bytes": app.limits.body_bytes, "texts": app.limits.texts, "queue_cost": app.limits.queue_cost,
+            "memory": app.limits.memory,
         },
     }))
     .into_response()

@@ -1,0 +1,239 @@
+//! Answers on their way out. A short one is written at once; a long one in chunks beside the runtime's threads, each when the one before
+//! it is on its way: however long it is and however slowly it is read, a few chunks of it are in memory.
+
+use std::iter::once;
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use hyper::body::{Frame, SizeHint};
+use serde::Serialize;
+use tokio::sync::Semaphore;
+
+use super::app::App;
+use super::body::SLOWEST;
+use super::error::Result;
+use super::memory::{ANSWER, Held, Part};
+
+/// Bytes after which a chunk is full. What does not reach it is answered whole, with its length.
+const CHUNK: usize = 64 << 10;
+
+pub(super) const JSON: &str = "application/json";
+
+/// Writes an answer piece by piece.
+pub(super) trait Pieces: Send + 'static {
+    /// Appends the next piece, of some kilobytes; `false` if there was none left.
+    fn append(&mut self, out: &mut Vec<u8>) -> bool;
+}
+
+/// Writes what an answer begins with.
+type Begin = Box<dyn FnOnce(&mut Vec<u8>) + Send>;
+
+/// An answer as what it begins with, then steps and what writes each of them.
+pub(super) struct Steps<I, F> {
+    before: Option<Begin>,
+    steps: I,
+    write: F,
+}
+
+impl<I: Iterator, F: FnMut(I::Item, &mut Vec<u8>)> Steps<I, F> {
+    pub(super) fn new(steps: I, write: F) -> Steps<I, F> {
+        Steps { before: None, steps, write }
+    }
+
+    pub(super) fn begun_by(before: impl FnOnce(&mut Vec<u8>) + Send + 'static, steps: I, write: F) -> Steps<I, F> {
+        Steps { before: Some(Box::new(before)), steps, write }
+    }
+}
+
+impl<I, F> Pieces for Steps<I, F>
+where
+    I: Iterator + Send + 'static,
+    F: FnMut(I::Item, &mut Vec<u8>) + Send + 'static,
+{
+    fn append(&mut self, out: &mut Vec<u8>) -> bool {
+        if let Some(before) = self.before.take() {
+            before(out);
+            return true;
+        }
+        let Some(step) = self.steps.next() else { return false };
+        (self.write)(step, out);
+        true
+    }
+}
+
+/// Appends a value as JSON.
+pub(super) fn json(out: &mut Vec<u8>, value: &impl Serialize) {
+    // Writing to memory does not fail, and what is answered has no keys that are not strings.
+    let _ = serde_json::to_writer(out, value);
+}
+
+/// Appends a text as it stands between the quotes of a JSON string.
+pub(super) fn inside_string(out: &mut Vec<u8>, text: &str) {
+    let from = out.len();
+    json(out, &text);
+    out.remove(from);
+    out.pop();
+}
+
+/// A JSON list of `count` elements, each of which is written by `write`.
+pub(super) fn list(count: usize, mut write: impl FnMut(usize, &mut Vec<u8>) + Send + 'static) -> impl Pieces {
+    Steps::new(0..=count, move |at, out| {
+        if at == count {
+            out.extend_from_slice(if at == 0 { b"[]" } else { b"]" });
+        } else {
+            out.push(if at == 0 { b'[' } else { b',' });
+            write(at, out);
+        }
+    })
+}
+
+/// What an answer of texts with rows (vectors, ids) consists of, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Step {
+    Begin(usize),
+    /// Some rows of a text.
+    Rows(usize, Range<usize>),
+    End(usize),
+    /// Behind all texts.
+    Last,
+}
+
+/// The steps of texts that have so many rows, `together` at a time.
+pub(super) fn steps(rows: Vec<usize>, together: usize) -> impl Iterator<Item = Step> + Send + 'static {
+    let of_text = move |(text, rows): (usize, usize)| {
+        let parts =
+            (0..rows).step_by(together.max(1)).map(move |from| Step::Rows(text, from..rows.min(from + together)));
+        once(Step::Begin(text)).chain(parts).chain(once(Step::End(text)))
+    };
+    rows.into_iter().enumerate().flat_map(of_text).chain(once(Step::Last))
+}
+
+impl App {
+    /// An answer of `kind`. With a `length`, a long one is announced by it.
+    pub(super) fn answer(&self, kind: &'static str, length: Option<u64>, mut pieces: impl Pieces) -> Result<Response> {
+        let begin = Instant::now();
+        let (mut chunk, mut more) = (Vec::new(), true);
+        while more && chunk.len() < CHUNK {
+            more = pieces.append(&mut chunk);
+        }
+        self.metrics.serialize.observe(begin.elapsed().as_secs_f64());
+        let body = if more {
+            let held = self.held();
+            held.set(Part::Answer, ANSWER)?;
+            Body::new(Chunks {
+                first: Some(chunk),
+                next: None,
+                rest: Some(Box::new(pieces)),
+                writers: Writers { jobs: Arc::clone(&self.jobs), held },
+                left: length,
+                sent: 0,
+                reader: Duration::ZERO,
+                since: None,
+                idle: self.body_idle,
+            })
+        } else {
+            Body::from(chunk)
+        };
+        let mut response = body.into_response();
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        Ok(response)
+    }
+}
+
+/// What writing beside the runtime's threads takes.
+struct Writers {
+    jobs: Arc<Semaphore>,
+    held: Arc<Held>,
+}
+
+type Rest = Box<dyn Pieces>;
+type Written = std::io::Result<(Vec<u8>, Option<Rest>)>;
+type Next = Pin<Box<dyn Future<Output = Written> + Send>>;
+
+impl Writers {
+    /// Writes a chunk when it is its turn.
+    fn write(&self, mut pieces: Rest) -> Next {
+        let (jobs, held) = (Arc::clone(&self.jobs), Arc::clone(&self.held));
+        Box::pin(async move {
+            let turn = jobs.acquire_owned().await.map_err(std::io::Error::other)?;
+            let write = move || {
+                let mut chunk = Vec::with_capacity(CHUNK + CHUNK / 4);
+                let mut more = true;
+                while more && chunk.len() < CHUNK {
+                    more = pieces.append(&mut chunk);
+                }
+                drop((turn, held));
+                (chunk, more.then_some(pieces))
+            };
+            tokio::task::spawn_blocking(write).await.map_err(std::io::Error::other)
+        })
+    }
+}
+
+/// The body of a long answer.
+struct Chunks {
+    first: Option<Vec<u8>>,
+    /// The chunk that is being written.
+    next: Option<Next>,
+    /// What is not being written yet.
+    rest: Option<Rest>,
+    writers: Writers,
+    /// Bytes that were announced and are not sent.
+    left: Option<u64>,
+    sent: u64,
+    /// How long the client has let the answer wait, in all; and since when it does.
+    reader: Duration,
+    since: Option<Instant>,
+    /// How long it may, beyond what [`SLOWEST`] takes.
+    idle: Duration,
+}
+
+impl Chunks {
+    /// Hands a chunk out, and has the next one written.
+    fn hand_out(&mut self, chunk: Vec<u8>) -> Poll<Option<std::io::Result<Frame<Bytes>>>> {
+        self.next = self.rest.take().map(|rest| self.writers.write(rest));
+        self.sent += chunk.len() as u64;
+        self.left = self.left.map(|left| left.saturating_sub(chunk.len() as u64));
+        self.since = Some(Instant::now());
+        Poll::Ready(Some(Ok(Frame::data(chunk.into()))))
+    }
+}
+
+impl hyper::body::Body for Chunks {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<std::io::Result<Frame<Bytes>>>> {
+        let this = self.get_mut();
+        // A chunk is asked for when the client has taken most of those before.
+        this.reader += this.since.take().map_or(Duration::ZERO, |since| since.elapsed());
+        if this.reader > this.idle + Duration::from_secs_f64(this.sent as f64 / SLOWEST) {
+            return Poll::Ready(Some(Err(std::io::ErrorKind::TimedOut.into())));
+        }
+        if let Some(first) = this.first.take() {
+            return this.hand_out(first);
+        }
+        let Some(next) = &mut this.next else { return Poll::Ready(None) };
+        match next.as_mut().poll(context) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(e)) => Poll::Ready(Some(Err(e))),
+            Poll::Ready(Ok((chunk, rest))) => {
+                (this.next, this.rest) = (None, rest);
+                if chunk.is_empty() { Poll::Ready(None) } else { this.hand_out(chunk) }
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.left {
+            Some(left) => SizeHint::with_exact(left),
+            None => SizeHint::default(),
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! What this process asks of the system's allocator beyond memory. It lies in this crate because a call into C is `unsafe`, which the engine
+//! and the service are free of.
+
+/// Gives memory that the allocator keeps for later back to the system.
+///
+/// glibc keeps what was freed: between pieces that are still in use, and at the end of each thread's own region. After requests of hundreds of
+/// megabytes that is most of them, and nothing but this call gives it back. It takes some milliseconds, in which other threads wait for the
+/// allocator now and then. Other allocators give back by themselves; for them this does nothing.
+pub fn give_back() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        unsafe extern "C" {
+            fn malloc_trim(pad: usize) -> std::ffi::c_int;
+        }
+        // SAFETY: the declaration is that of glibc's <malloc.h>; any thread may call it at any time, and it touches no memory in use. What it
+        // returns says whether anything was given back, which nobody needs to know.
+        unsafe {
+            malloc_trim(0);
+        }
+    }
+}
+
+#[cfg(all(test, target_os = "linux", target_env = "gnu"))]
+mod tests {
+    fn resident() -> usize {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
+    }
+
+    #[test]
+    fn memory_between_pieces_in_use_is_given_back() {
+        let pieces: Vec<Vec<u8>> = (0..10_000).map(|_| vec![1; 10_000]).collect();
+        // One in a hundred stays, so that no region is free as a whole.
+        let kept: Vec<Vec<u8>> = pieces.into_iter().step_by(100).collect();
+        let before = resident();
+        super::give_back();
+        let after = resident();
+        assert!(before > after + (50 << 20), "{before} {after}");
+        assert!(kept.iter().flatten().all(|&byte| byte == 1));
+    }
+}
