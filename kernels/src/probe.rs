@@ -22,6 +22,10 @@ pub enum Probe {
 const MAX_CHAINS: usize = 12;
 
 /// See [`crate::Kernels::probe`].
+///
+/// A limit is what a product with this set's bits can reach: all that is done for each row counts, and what is done once for many rows does not. So
+/// bytes are multiplied by weights that the compiler does not know: without VNNI it would leave out giving them their signs, and claim more than any
+/// product of int8 weights can have. Loads and the making ready of weights are left out: rows share them.
 #[inline(always)]
 pub(crate) fn run<S: SimdInt>(s: S, probe: Probe, rounds: usize) -> f64 {
     if matches!(probe, Probe::Int8 | Probe::Bf16)
@@ -29,50 +33,71 @@ pub(crate) fn run<S: SimdInt>(s: S, probe: Probe, rounds: usize) -> f64 {
     {
         return 2.0 * products as f64;
     }
-    let (bytes, words) = ([129u8; 64], [1i16; 32]);
-    // SAFETY: 64 bytes each.
-    let (w, halves) = unsafe { (s.load_w8(bytes.as_ptr()), s.load_wb(words.as_ptr().cast())) };
-    // Every product has an operand of its own, loaded where the compiler cannot know it: it would compute equal products once, and constant
-    // ones before the loop.
-    let (bytes, words, ones) = ([1i8; 4 * MAX_CHAINS], [1i16; 2 * MAX_CHAINS], [1.0f32; MAX_CHAINS]);
-    const { assert!(S::PROBE_CHAINS <= MAX_CHAINS) };
-    let mut ints = [s.splat_i32(0); MAX_CHAINS];
-    let mut floats = [s.splat(0.0); MAX_CHAINS];
+    match probe {
+        Probe::Int8 => int8(s, rounds),
+        Probe::Bf16 => floats::<S, true>(s, rounds),
+        Probe::F32 => floats::<S, false>(s, rounds),
+    }
+}
+
+/// Products of bytes. Every product has an operand of its own, loaded where the compiler cannot know it: it would compute equal products once,
+/// and constant ones before the loop.
+#[inline(always)]
+fn int8<S: SimdInt>(s: S, rounds: usize) -> f64 {
+    const { assert!(S::INT8_PROBE_CHAINS <= MAX_CHAINS) };
+    let (weights, bytes) = (black_box([129u8; 64]), [1i8; 4 * MAX_CHAINS]);
+    // SAFETY: 64 bytes.
+    let w = unsafe { s.load_w8(weights.as_ptr()) };
+    let mut sums = [s.splat_i32(0); MAX_CHAINS];
     for _ in 0..rounds {
-        let (bytes, words, ones) = (black_box(&bytes), black_box(&words), black_box(&ones));
-        for chain in 0..MAX_CHAINS {
+        let bytes = black_box(&bytes);
+        for (chain, sum) in sums.iter_mut().enumerate() {
             // A constant of the set, so the loop is unrolled and the accumulators stay in registers.
-            if chain >= S::PROBE_CHAINS {
+            if chain >= S::INT8_PROBE_CHAINS {
                 break;
             }
-            let (int, float) = (&mut ints[chain], &mut floats[chain]);
-            // SAFETY: four bytes, two words of the chain.
-            unsafe {
-                match probe {
-                    Probe::Int8 => *int = s.fastest8(*int, w, s.broadcast_a8(bytes.as_ptr().add(4 * chain))),
-                    Probe::Bf16 => {
-                        *float = s.dot_bf16(*float, halves, s.broadcast_ab(words.as_ptr().add(2 * chain).cast()));
-                    }
-                    Probe::F32 => {
-                        let a = s.splat(ones[chain]);
-                        *float = s.mul_add(a, a, *float);
-                    }
-                }
-            }
+            // SAFETY: four bytes of the chain.
+            *sum = s.fastest8(*sum, w, unsafe { s.broadcast_a8(bytes.as_ptr().add(4 * chain)) });
         }
     }
     // The accumulators are used, so that the loop stays.
     let mut total = s.splat(0.0);
-    for (int, float) in ints.into_iter().zip(floats) {
-        total = s.add(total, s.add(s.to_f32(int), float));
+    for sum in sums {
+        total = s.add(total, s.to_f32(sum));
     }
     black_box(s.reduce(total));
-    let products = match probe {
-        Probe::Int8 => S::FASTEST8,
-        Probe::Bf16 => 32,
-        Probe::F32 => 16,
-    };
-    (rounds * S::PROBE_CHAINS * products * 2) as f64
+    (rounds * S::INT8_PROBE_CHAINS * S::FASTEST8 * 2) as f64
+}
+
+/// Dot products of `BF16`, or multiply-adds of f32; as for [`int8`].
+#[inline(always)]
+fn floats<S: SimdInt, const BF16: bool>(s: S, rounds: usize) -> f64 {
+    const { assert!(S::PROBE_CHAINS <= MAX_CHAINS) };
+    let (halves, words, ones) = ([1i16; 32], [1i16; 2 * MAX_CHAINS], [1.0f32; MAX_CHAINS]);
+    // SAFETY: 64 bytes.
+    let w = unsafe { s.load_wb(halves.as_ptr().cast()) };
+    let mut sums = [s.splat(0.0); MAX_CHAINS];
+    for _ in 0..rounds {
+        let (words, ones) = (black_box(&words), black_box(&ones));
+        for (chain, sum) in sums.iter_mut().enumerate() {
+            if chain >= S::PROBE_CHAINS {
+                break;
+            }
+            if BF16 {
+                // SAFETY: two words of the chain.
+                *sum = s.dot_bf16(*sum, w, unsafe { s.broadcast_ab(words.as_ptr().add(2 * chain).cast()) });
+            } else {
+                let a = s.splat(ones[chain]);
+                *sum = s.mul_add(a, a, *sum);
+            }
+        }
+    }
+    let mut total = s.splat(0.0);
+    for sum in sums {
+        total = s.add(total, sum);
+    }
+    black_box(s.reduce(total));
+    (rounds * S::PROBE_CHAINS * if BF16 { 32 } else { 16 } * 2) as f64
 }
 
 /// See [`crate::Kernels::read_memory`]. Two halves in turn where a core's prefetchers follow both and get more out of memory than from one.

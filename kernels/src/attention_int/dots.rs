@@ -127,17 +127,7 @@ unsafe fn dot_products<S: SimdInt, const R: usize, const N: usize>(
     for (quad, stored) in stored.chunks_exact(4 * KEY_TILE).enumerate() {
         // SAFETY: 256 bytes; four bytes of every row.
         unsafe {
-            let stored = stored.as_ptr().add(64 * from);
-            let mut w = [s.load_w8(stored); N];
-            for (n, w) in w.iter_mut().enumerate().skip(1) {
-                *w = s.load_w8(stored.add(64 * n));
-            }
-            for (r, acc) in acc.iter_mut().enumerate() {
-                let a = s.broadcast_a8(rows.data.as_ptr().add(r * rows.stride + quad * 4));
-                for n in 0..N {
-                    acc[n] = s.dot8(acc[n], w[n], a);
-                }
-            }
+            s.add_quad8(&mut acc, rows.data.as_ptr().add(quad * 4), rows.stride, stored.as_ptr().add(64 * from));
         }
     }
     acc

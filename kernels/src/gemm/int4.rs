@@ -298,7 +298,7 @@ unsafe fn dots_and_unpack<S: SimdInt, const R: usize, const N: usize>(
                 ahead.ask(s, quad * ahead.step);
                 let nibbles = behind.add(2 * PANEL + block * 512 + step * 128 + vector * 64);
                 s.unpack_step(grids, nibbles, to.add(block * 1024 + step * 128 + vector * 64));
-                int8::add_quad::<S, R, N>(s, acc, x.add(4 * quad), ldx, w.add(quad * 4 * PANEL));
+                s.add_quad8(acc, x.add(4 * quad), ldx, w.add(quad * 4 * PANEL));
                 quad += 1;
             }
         }

@@ -22,7 +22,7 @@
 use std::sync::atomic::{Ordering, compiler_fence};
 
 use super::{Ahead, Finish, PANEL, PREFETCH_BYTES, Source};
-use super::{load_vectors, matrix, of_this_tile, store_vectors, tile_rows, with_tile};
+use super::{TileShape, load_vectors, matrix, of_this_tile, store_vectors, tile_rows, with_tile};
 use crate::LANES;
 use crate::isa::reads_one_stream;
 use crate::rows8::Rows8;
@@ -37,25 +37,49 @@ const FAR_ROWS: usize = 16;
 
 /// See [`crate::Kernels::linear_i8`], which has checked the shapes; int4 panels are unpacked to what these are.
 #[inline(always)]
-pub(crate) fn linear<S: SimdInt, W: Source<u8>>(s: S, x: Rows8<'_>, mut w: W, finish: Finish<'_>, mut out: MatMut<'_>) {
-    let (stride, outputs) = (out.stride(), w.outputs());
-    let tiles = x.rows().div_ceil(S::I8_TILE.rows);
-    let only = W::IN_PLACE && tiles == 1;
+pub(crate) fn linear<S: SimdInt, W: Source<u8>>(s: S, x: Rows8<'_>, w: W, finish: Finish<'_>, out: MatMut<'_>) {
+    if x.rows() == 0 {
+        return;
+    }
+    let only = W::IN_PLACE && x.rows() <= tile_shape::<S, false>().rows;
     if S::MATRICES && !only {
         return matrix::linear_i8(s, x, w, finish, out);
     }
-    if tiles == 0 {
-        return;
+    if const { S::FEW_I8_ROWS > 0 } && x.rows() <= S::FEW_I8_ROWS {
+        return by_tiles::<S, W, true>(s, x, w, finish, out);
     }
-    let streams = only && !reads_one_stream();
+    by_tiles::<S, W, false>(s, x, w, finish, out);
+}
+
+/// The register tile of few rows, or of many.
+const fn tile_shape<S: SimdInt, const FEW: bool>() -> TileShape {
+    if FEW { S::FEW_I8_TILE } else { S::I8_TILE }
+}
+
+/// The product by register tiles.
+#[inline(always)]
+fn by_tiles<S: SimdInt, W: Source<u8>, const FEW: bool>(
+    s: S,
+    x: Rows8<'_>,
+    mut w: W,
+    finish: Finish<'_>,
+    mut out: MatMut<'_>,
+) {
+    let tile = tile_shape::<S, FEW>();
+    let (stride, outputs) = (out.stride(), w.outputs());
+    let tiles = x.rows().div_ceil(tile.rows);
+    // Tiles of one vector pass over a panel twice.
+    let passes = tiles * (PANEL / LANES / tile.vectors);
+    let streams = W::IN_PLACE && passes == 1 && !reads_one_stream();
     let far = W::IN_PLACE && reads_one_stream() && tiles <= 2 && x.rows() <= FAR_ROWS;
     for first in (0..outputs).step_by(PANEL) {
-        let (panel, coming) = w.ready(s, first / PANEL, tiles);
-        for at in (first..outputs.min(first + PANEL)).step_by(S::I8_TILE.vectors * LANES) {
-            let (mut row, mut index) = (0, 0);
+        let (panel, coming) = w.ready(s, first / PANEL, passes);
+        let mut index = 0;
+        for at in (first..outputs.min(first + PANEL)).step_by(tile.vectors * LANES) {
+            let mut row = 0;
             while row < x.rows() {
-                let rows = tile_rows(x.rows() - row, S::I8_TILE.rows);
-                let mut ahead = coming.share(panel.len() / (4 * PANEL), index, tiles);
+                let rows = tile_rows(x.rows() - row, tile.rows);
+                let mut ahead = coming.share(panel.len() / (4 * PANEL), index, passes);
                 ahead.far |= far;
                 let weights = Weights { panel, from: at % PANEL * 4, finish, at, outputs, ahead, streams };
                 let (offsets, scales) = (&x.offsets()[row..], &x.scales()[row..]);
@@ -64,7 +88,7 @@ pub(crate) fn linear<S: SimdInt, W: Source<u8>>(s: S, x: Rows8<'_>, mut w: W, fi
                 // SAFETY: `rows` rows of `x` from `row` on; a panel of their depth; as many rows of `out`.
                 unsafe {
                     let out = out.as_mut_ptr().add(row * stride + at);
-                    with_tile!(rows, S::I8_TILE, tile_product::<S>(s, tile, weights, out, stride));
+                    with_tile!(rows, tile_shape::<S, FEW>(), tile_product::<S>(s, tile, weights, out, stride));
                 }
                 row += rows;
                 index += 1;
@@ -199,7 +223,7 @@ unsafe fn dot_sums<S: SimdInt, const R: usize, const N: usize>(
         let w = weights.panel.as_ptr().add(weights.from);
         match weights.streams {
             true => add_dots_of_halves(s, &mut acc, tile.x, tile.ldx, w, depth),
-            false => add_dots::<S, R, N, 2>(s, &mut acc, tile.x, tile.ldx, w, depth, weights.ahead),
+            false => add_dots::<S, R, N, N>(s, &mut acc, tile.x, tile.ldx, w, depth, weights.ahead),
         }
     }
     acc
@@ -237,7 +261,7 @@ pub(super) unsafe fn add_dots<S: SimdInt, const R: usize, const N: usize, const 
         }
         from += ahead.step;
         // SAFETY: by the caller's word.
-        unsafe { add_quad(s, acc, x.add(d), ldx, w) };
+        unsafe { s.add_quad8(acc, x.add(d), ldx, w) };
         w = w.wrapping_add(4 * PANEL);
         d += 4;
     }
@@ -271,7 +295,7 @@ unsafe fn add_dots_of_halves<S: SimdInt, const R: usize, const N: usize>(
     }
     if depth > 2 * half {
         // SAFETY: as above, the last four.
-        unsafe { add_quad(s, acc, x.add(2 * half), ldx, w.wrapping_add(2 * half * PANEL)) };
+        unsafe { s.add_quad8(acc, x.add(2 * half), ldx, w.wrapping_add(2 * half * PANEL)) };
     }
 }
 
@@ -291,6 +315,16 @@ unsafe fn add_quads<S: SimdInt, const R: usize, const N: usize>(
     apart: usize,
     ahead: usize,
 ) {
+    if S::ONE_VECTOR_AT_A_TIME {
+        for (x, w) in x.into_iter().zip([w, w.wrapping_add(apart)]) {
+            for line in 0..N {
+                s.prefetch(w.wrapping_add(ahead + 64 * line));
+            }
+            // SAFETY: by the caller's word.
+            unsafe { s.add_quad8(acc, x, ldx, w) };
+        }
+        return;
+    }
     // SAFETY: by the caller's word.
     unsafe {
         let second = w.add(apart);
@@ -307,11 +341,11 @@ unsafe fn add_quads<S: SimdInt, const R: usize, const N: usize>(
             while 4 * row < (quarter + 1) * R {
                 let a = s.broadcast_a8(x[0].add(row * ldx));
                 for n in 0..N {
-                    acc[row][n] = s.dot8(acc[row][n], first_w[n], a);
+                    acc[row][n] = in_order::<S, R>(s, s.dot8(acc[row][n], first_w[n], a));
                 }
                 let a = s.broadcast_a8(x[1].add(row * ldx));
                 for n in 0..N {
-                    acc[row][n] = s.dot8(acc[row][n], second_w[n], a);
+                    acc[row][n] = in_order::<S, R>(s, s.dot8(acc[row][n], second_w[n], a));
                 }
                 row += 1;
             }
@@ -319,29 +353,8 @@ unsafe fn add_quads<S: SimdInt, const R: usize, const N: usize>(
     }
 }
 
-/// Adds the dot products over four activations of each row.
-///
-/// # Safety
-/// As for [`add_dots`], with a depth of 4.
+/// [`SimdInt::sums_in_order`] for tiles of so many rows that they need it.
 #[inline(always)]
-pub(super) unsafe fn add_quad<S: SimdInt, const R: usize, const N: usize>(
-    s: S,
-    acc: &mut [[S::I; N]; R],
-    x: *const i8,
-    ldx: usize,
-    w: *const u8,
-) {
-    // SAFETY: by the caller's word.
-    unsafe {
-        let mut wv = [s.load_w8(w); N];
-        for (n, wv) in wv.iter_mut().enumerate().skip(1) {
-            *wv = s.load_w8(w.add(64 * n));
-        }
-        for (r, acc) in acc.iter_mut().enumerate() {
-            let a = s.broadcast_a8(x.add(r * ldx));
-            for n in 0..N {
-                acc[n] = s.dot8(acc[n], wv[n], a);
-            }
-        }
-    }
+fn in_order<S: SimdInt, const R: usize>(s: S, sums: S::I) -> S::I {
+    if R > 8 { s.sums_in_order(sums) } else { sums }
 }

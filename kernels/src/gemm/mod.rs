@@ -215,26 +215,27 @@ pub(crate) struct TileShape {
     pub vectors: usize,
 }
 
-/// Calls `$f::<S, R, N>($args)` with `R` = `$rows`, which is 1 ..= `$tile.rows`, and `N` = `$tile.vectors`.
+/// Calls `$f::<S, R, N>($args)` with `R` = `$rows`, which is 1 ..= `$tile.rows`, and `N` = `$tile.vectors`. Constants, so that other shapes
+/// are not compiled.
 macro_rules! with_tile {
     ($rows:expr, $tile:expr, $f:ident::<$S:ident>($($arg:expr),* $(,)?)) => {
         match $rows {
-            12 if $tile.rows >= 12 => with_tile!(@vectors 12, $tile, $f::<$S>($($arg),*)),
-            11 if $tile.rows >= 11 => with_tile!(@vectors 11, $tile, $f::<$S>($($arg),*)),
-            10 if $tile.rows >= 10 => with_tile!(@vectors 10, $tile, $f::<$S>($($arg),*)),
-            9 if $tile.rows >= 9 => with_tile!(@vectors 9, $tile, $f::<$S>($($arg),*)),
-            8 if $tile.rows >= 8 => with_tile!(@vectors 8, $tile, $f::<$S>($($arg),*)),
-            7 if $tile.rows >= 7 => with_tile!(@vectors 7, $tile, $f::<$S>($($arg),*)),
-            6 if $tile.rows >= 6 => with_tile!(@vectors 6, $tile, $f::<$S>($($arg),*)),
-            5 if $tile.rows >= 5 => with_tile!(@vectors 5, $tile, $f::<$S>($($arg),*)),
-            4 if $tile.rows >= 4 => with_tile!(@vectors 4, $tile, $f::<$S>($($arg),*)),
-            3 if $tile.rows >= 3 => with_tile!(@vectors 3, $tile, $f::<$S>($($arg),*)),
-            2 if $tile.rows >= 2 => with_tile!(@vectors 2, $tile, $f::<$S>($($arg),*)),
+            12 if const { $tile.rows >= 12 } => with_tile!(@vectors 12, $tile, $f::<$S>($($arg),*)),
+            11 if const { $tile.rows >= 11 } => with_tile!(@vectors 11, $tile, $f::<$S>($($arg),*)),
+            10 if const { $tile.rows >= 10 } => with_tile!(@vectors 10, $tile, $f::<$S>($($arg),*)),
+            9 if const { $tile.rows >= 9 } => with_tile!(@vectors 9, $tile, $f::<$S>($($arg),*)),
+            8 if const { $tile.rows >= 8 } => with_tile!(@vectors 8, $tile, $f::<$S>($($arg),*)),
+            7 if const { $tile.rows >= 7 } => with_tile!(@vectors 7, $tile, $f::<$S>($($arg),*)),
+            6 if const { $tile.rows >= 6 } => with_tile!(@vectors 6, $tile, $f::<$S>($($arg),*)),
+            5 if const { $tile.rows >= 5 } => with_tile!(@vectors 5, $tile, $f::<$S>($($arg),*)),
+            4 if const { $tile.rows >= 4 } => with_tile!(@vectors 4, $tile, $f::<$S>($($arg),*)),
+            3 if const { $tile.rows >= 3 } => with_tile!(@vectors 3, $tile, $f::<$S>($($arg),*)),
+            2 if const { $tile.rows >= 2 } => with_tile!(@vectors 2, $tile, $f::<$S>($($arg),*)),
             _ => with_tile!(@vectors 1, $tile, $f::<$S>($($arg),*)),
         }
     };
     (@vectors $R:literal, $tile:expr, $f:ident::<$S:ident>($($arg:expr),*)) => {
-        match $tile.vectors {
+        match const { $tile.vectors } {
             4 => $f::<$S, $R, 4>($($arg),*),
             2 => $f::<$S, $R, 2>($($arg),*),
             _ => $f::<$S, $R, 1>($($arg),*),

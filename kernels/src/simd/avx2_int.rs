@@ -7,6 +7,7 @@ use super::int::{SimdInt, butterfly_signs};
 use super::{LANES, Simd};
 use crate::gemm::TileShape;
 use crate::isa::Avx2;
+use std::arch::asm;
 use std::arch::x86_64::*;
 
 /// Wraps an intrinsic that touches no memory: the token is all its safety.
@@ -56,10 +57,14 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
     type WB = [[__m256; 2]; 2];
     type AB = [__m256; 2];
 
-    // One vector is two registers: 4 x 1 vectors are 8 accumulators, 4 registers of weights (|w| and w), 1 broadcast and temporaries. A step
-    // of 4 along the depth is 6 loads, 6 operations that make the weights ready, and 8 times sign, multiply, add pairs, add (four a cycle on
-    // Zen 3). With VNNI: 3 x 2 vectors, 12 accumulators, 2 registers of a vector's weights, 1 broadcast.
-    const I8_TILE: TileShape = if VNNI { TileShape { rows: 3, vectors: 2 } } else { TileShape { rows: 4, vectors: 1 } };
+    // One vector is two registers. With VNNI: 6 x 1 vectors are 12 accumulators, 2 for a vector's weights, 1 broadcast. Without: 5 x 1 are 10, 2 for
+    // a register's weights (|w| and w), 1 broadcast, 1 of ones.
+    const I8_TILE: TileShape = TileShape { rows: if VNNI { 6 } else { 5 }, vectors: 1 };
+    // Two vectors: a panel is read as it lies. With VNNI, 3 x 2 are 12 accumulators; fewer than ten wait for each other (latency 5, two a cycle on
+    // Golden Cove): 3 + 3 + 2 rows of two vectors are 17 cycles a step of depth, 4 + 4 rows of one vector twice 20. Without: 2 x 2 are 8.
+    const FEW_I8_TILE: TileShape = TileShape { rows: if VNNI { 3 } else { 2 }, vectors: 2 };
+    const FEW_I8_ROWS: usize = if VNNI { 9 } else { 2 };
+    const ONE_VECTOR_AT_A_TIME: bool = true;
     // 4 x 1 accumulators: 8 registers, 4 of weights, 1 broadcast. The sums go through the stack once a block.
     const I4_TILE: TileShape = TileShape { rows: 4, vectors: 1 };
     // 2 x 2 registers of sums for a row, 8 for the weights without VNNI, 4 with it.
@@ -72,8 +77,10 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
     const BF16_TILE: TileShape = TileShape { rows: 4, vectors: 1 };
     // 4 x 1 accumulators: 8 registers, 4 of keys or values, 1 broadcast.
     const SCORE_TILE: TileShape = TileShape { rows: 4, vectors: 1 };
-    // 4 x 2 registers: latency of a multiply-add 4, two a cycle; the rest is for operands and what stands between.
+    // 4 x 2 registers: latency of a multiply-add 4, two a cycle; the rest is for operands and what stands between. Products of bytes: of a latency of 5
+    // with VNNI, with two registers of weights and one of activations.
     const PROBE_CHAINS: usize = 4;
+    const INT8_PROBE_CHAINS: usize = if VNNI { 6 } else { 4 };
 
     #[inline(always)]
     fn splat_i32(self, x: i32) -> I {
@@ -91,6 +98,11 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
     #[inline(always)]
     fn add_i32(self, a: I, b: I) -> I {
         token!(both!(_mm256_add_epi32, a, b))
+    }
+
+    #[inline(always)]
+    fn sums_in_order(self, sums: I) -> I {
+        token!(both!(in_order, sums))
     }
 
     #[inline(always)]
@@ -145,7 +157,8 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
     fn dot4(self, acc: I, w: I, a: __m256i) -> I {
         token!({
             if VNNI {
-                return [_mm256_dpbusd_avx_epi32(acc[0], w[0], a), _mm256_dpbusd_avx_epi32(acc[1], w[1], a)];
+                let sums = [_mm256_dpbusd_avx_epi32(acc[0], w[0], a), _mm256_dpbusd_avx_epi32(acc[1], w[1], a)];
+                return self.sums_in_order(sums);
             }
             // Sums of pairs in 16 bits: two products are at most 2 · 15 · 127, eight times that is 30,480.
             [
@@ -207,6 +220,44 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
     unsafe fn broadcast_a8(self, p: *const i8) -> __m256i {
         // SAFETY: token; the caller vouches for 4 readable bytes.
         unsafe { _mm256_set1_epi32(p.cast::<i32>().read_unaligned()) }
+    }
+
+    /// The weights of one vector at a time, or of one register where each takes two, and the activations once for each of them: sixteen
+    /// registers do not hold a tile's sums and all of its weights.
+    #[inline(always)]
+    unsafe fn add_quad8<const R: usize, const N: usize>(
+        self,
+        acc: &mut [[I; N]; R],
+        x: *const i8,
+        ldx: usize,
+        w: *const u8,
+    ) {
+        for n in 0..N {
+            if VNNI {
+                // SAFETY: token; by the caller's word.
+                unsafe {
+                    let wv = self.load_w8(w.add(64 * n));
+                    for (r, acc) in acc.iter_mut().enumerate() {
+                        acc[n] = self.sums_in_order(self.dot8(acc[n], wv, self.broadcast_a8(x.add(r * ldx))));
+                    }
+                }
+                continue;
+            }
+            for half in 0..2 {
+                // SAFETY: token; by the caller's word.
+                unsafe {
+                    let stored = _mm256_loadu_si256(w.add(64 * n + 32 * half).cast());
+                    let signed = _mm256_xor_si256(stored, _mm256_set1_epi8(-128));
+                    let unsigned = _mm256_abs_epi8(signed);
+                    for (r, acc) in acc.iter_mut().enumerate() {
+                        let a = self.broadcast_a8(x.add(r * ldx));
+                        // As in `dot8`.
+                        let sum = dot_bytes!(acc[n][half], unsigned, _mm256_sign_epi8(a, signed));
+                        acc[n][half] = in_order(sum);
+                    }
+                }
+            }
+        }
     }
 
     #[inline(always)]
@@ -305,6 +356,19 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
             self.mul_add(v, self.load(SIGNS[STEP.trailing_zeros() as usize].as_ptr()), swapped)
         }
     }
+}
+
+/// The register as it is, in the order of the code: see [`SimdInt::sums_in_order`].
+///
+/// # Safety
+/// The CPU has AVX2.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn in_order(register: __m256i) -> __m256i {
+    let mut register = register;
+    // SAFETY: a comment, no instruction. To the compiler it may read memory, so that loads stay in order too.
+    unsafe { asm!("/* {0} */", inout(ymm_reg) register, options(nostack, preserves_flags)) };
+    register
 }
 
 /// Sixteen values rounded to `i16`, in order.

@@ -9,6 +9,7 @@ use crate::gemm::TileShape;
 use crate::gemm::matrix::{Operands, Sums};
 use crate::gemm::matrix4::GroupSums;
 use crate::isa::Avx512;
+use std::arch::asm;
 use std::arch::x86_64::*;
 
 /// Wraps an intrinsic that touches no memory: the token is all its safety.
@@ -95,6 +96,12 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
     #[inline(always)]
     fn add_i32(self, a: __m512i, b: __m512i) -> __m512i {
         token!(_mm512_add_epi32(a, b))
+    }
+
+    #[inline(always)]
+    fn sums_in_order(self, sums: __m512i) -> __m512i {
+        // Without VNNI a product needs registers of its own, and in that order more of them (EXPERIMENTS.md).
+        if LEVEL >= VNNI { token!(in_order(sums)) } else { sums }
     }
 
     #[inline(always)]
@@ -187,7 +194,7 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
     #[inline(always)]
     fn dot4(self, acc: __m512i, w: __m512i, a: __m512i) -> __m512i {
         if LEVEL >= VNNI {
-            return token!(_mm512_dpbusd_epi32(acc, w, a));
+            return token!(in_order(_mm512_dpbusd_epi32(acc, w, a)));
         }
         token!({
             let pairs_i16 = _mm512_maddubs_epi16(w, a);
@@ -333,4 +340,17 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
             self.mul_add(v, self.load(SIGNS[STEP.trailing_zeros() as usize].as_ptr()), swapped)
         }
     }
+}
+
+/// The register as it is, in the order of the code: see [`SimdInt::sums_in_order`].
+///
+/// # Safety
+/// The CPU has AVX-512 F.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn in_order(register: __m512i) -> __m512i {
+    let mut register = register;
+    // SAFETY: a comment, no instruction. To the compiler it may read memory, so that loads stay in order too.
+    unsafe { asm!("/* {0} */", inout(zmm_reg) register, options(nostack, preserves_flags)) };
+    register
 }

@@ -33,6 +33,11 @@ pub(crate) trait SimdInt: Simd {
 
     /// Register tile of the int8 product.
     const I8_TILE: TileShape;
+    /// The same of few rows, where those take another shape: up to `FEW_I8_ROWS`.
+    const FEW_I8_TILE: TileShape = Self::I8_TILE;
+    const FEW_I8_ROWS: usize = 0;
+    /// Whether [`add_quad8`](Self::add_quad8) holds the weights of one vector alone, for want of registers.
+    const ONE_VECTOR_AT_A_TIME: bool = false;
     /// Register tile of the product with 4-bit blocks (of accumulators; there are as many sums).
     const I4_TILE: TileShape;
     /// Register tile of the int4 product with few rows: both vectors of a panel.
@@ -51,6 +56,8 @@ pub(crate) trait SimdInt: Simd {
 
     /// Independent accumulators of [`crate::probe`]: enough to hide the latency of a product, few enough to stay in registers.
     const PROBE_CHAINS: usize;
+    /// The same of products of bytes.
+    const INT8_PROBE_CHAINS: usize = Self::PROBE_CHAINS;
     /// Products of a [`fastest8`](Self::fastest8).
     const FASTEST8: usize = 64;
 
@@ -68,6 +75,13 @@ pub(crate) trait SimdInt: Simd {
     fn add_i32(self, a: Self::I, b: Self::I) -> Self::I;
     /// Lane by lane.
     fn to_f32(self, x: Self::I) -> Self::V;
+
+    /// The sums as they are. Where a tile takes almost all of a set's registers, nothing that stands behind is computed or loaded before: free to
+    /// do so, the compiler has more values at hand than registers.
+    #[inline(always)]
+    fn sums_in_order(self, sums: Self::I) -> Self::I {
+        sums
+    }
 
     /// 64 weights, each stored as `w + 128`: byte `4 o + i` is weight `i` of output `o`.
     ///
@@ -139,6 +153,33 @@ pub(crate) trait SimdInt: Simd {
     /// # Safety
     /// 4 bytes at `p` are readable.
     unsafe fn broadcast_a8(self, p: *const i8) -> Self::A8;
+
+    /// A step of a tile's dot products: `acc[r][n][o] += Σᵢ w[n][o][i] · x[r][i]` over four activations of each row.
+    ///
+    /// # Safety
+    /// 4 activations are readable at `x + r · ldx` for `r < R`, `64 N` bytes at `w`.
+    #[inline(always)]
+    unsafe fn add_quad8<const R: usize, const N: usize>(
+        self,
+        acc: &mut [[Self::I; N]; R],
+        x: *const i8,
+        ldx: usize,
+        w: *const u8,
+    ) {
+        // SAFETY: by the caller's word.
+        unsafe {
+            let mut wv = [self.load_w8(w); N];
+            for (n, wv) in wv.iter_mut().enumerate().skip(1) {
+                *wv = self.load_w8(w.add(64 * n));
+            }
+            for (r, acc) in acc.iter_mut().enumerate() {
+                let a = self.broadcast_a8(x.add(r * ldx));
+                for n in 0..N {
+                    acc[n] = self.dot8(acc[n], wv[n], a);
+                }
+            }
+        }
+    }
 
     /// Whole sums of a tile by instructions that multiply matrices of bytes, which take weights and rows in shapes of their own:
     /// `sums[r][n][o] = start[r] + Σ_d stored(n, o, d) · x[r][d]` over `4 · quads` depths, weights stored as `w + 128` in

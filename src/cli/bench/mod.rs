@@ -254,6 +254,8 @@ impl Report {
                 "limits: memory {:.1} GB/s, int8 {:.0} GOP/s, bf16 {:.0} GFLOP/s, f32 {:.0} GFLOP/s",
                 m.read_gb_s, m.int8_gop_s, m.bf16_gflop_s, m.f32_gflop_s
             ),
+            "(arithmetic: what a product does for each row, on registers, without loads and without what rows share)"
+                .to_owned(),
             String::new(),
             format!(
                 "{:>9} {:>11} {:>11} {:>10} {:>10} {:>11} {:>7} {:>7}",
