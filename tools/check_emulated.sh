@@ -10,7 +10,7 @@ prefix=${AARCH64_PREFIX:-${XDG_CACHE_HOME:-$HOME/.cache}/trivec-aarch64}
 
 target=aarch64-unknown-linux-gnu
 ready() {
-  [ -x "$prefix/bin/run-x86_64" ] && [ "$("$prefix/bin/rustc" -vV)" = "$(rustc -vV)" ] &&
+  [ -x "$prefix/bin/run-x86_64" ] && [ -x "$prefix/bin/aarch64-linux-gnu-objdump" ] && [ "$("$prefix/bin/rustc" -vV)" = "$(rustc -vV)" ] &&
     ls "$("$prefix/bin/rustc" --print target-libdir --target $target)"/libstd-*.rlib >/dev/null
 }
 if ! ready 2>/dev/null; then

@@ -8,6 +8,7 @@
 #
 #   PREFIX/bin/rustc                       this rustc, with that standard library
 #   PREFIX/bin/aarch64-linux-gnu-gcc       the linker
+#   PREFIX/bin/aarch64-linux-gnu-objdump   the disassembler
 #   PREFIX/bin/run-aarch64 PROGRAM ...     on the CPU that AARCH64_QEMU_CPU names (max)
 #   PREFIX/bin/run-x86_64 PROGRAM ...      on the CPU that X86_QEMU_CPU names (max: AVX2, no AVX-512)
 set -euo pipefail
@@ -79,9 +80,11 @@ wrapper() {
   { echo '#!/bin/sh'; cat; } >"$bin/$1"
   chmod +x "$bin/$1"
 }
-wrapper aarch64-linux-gnu-gcc <<END
-LD_LIBRARY_PATH=$root/usr/lib/x86_64-linux-gnu exec $root/usr/bin/aarch64-linux-gnu-gcc "\$@"
+for tool in gcc objdump; do
+  wrapper aarch64-linux-gnu-$tool <<END
+LD_LIBRARY_PATH=$root/usr/lib/x86_64-linux-gnu exec $root/usr/bin/aarch64-linux-gnu-$tool "\$@"
 END
+done
 wrapper run-aarch64 <<END
 exec $root/usr/bin/qemu-aarch64-static -cpu "\${AARCH64_QEMU_CPU:-max}" -L $root/usr/aarch64-linux-gnu "\$@"
 END

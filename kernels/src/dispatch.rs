@@ -355,7 +355,7 @@ impl Kernels {
     }
 
     /// Runs `rounds` of a register loop of the set's fastest products of a kind; returns the operations (two a multiply-add) of it. For
-    /// measuring a machine's peak.
+    /// measuring a machine's peak: what a product with this set's bits could reach (for int8 without VNNI, with weights' signs given and pairs added).
     pub fn probe(&self, probe: probe::Probe, rounds: usize) -> f64 {
         (self.probe)(probe, rounds)
     }
@@ -412,19 +412,21 @@ static SCALAR: Kernels = Kernels {
     read_memory: |bytes| probe::read_memory(Scalar, bytes),
 };
 
-/// Compiles the generic kernel `$path` for a set's features, behind a function pointer's signature.
+/// Compiles the generic kernel `$path` for a set's features, behind a function pointer's signature. The function is called `$name` inside its
+/// table, where `tools/check_spills` looks for it.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! compiled {
-    ($token:ty, [$($feature:tt),+], $path:path, ($($arg:ident: $type:ty),+) $(-> $ret:ty)?) => {{
+    ($name:ident, $token:ty, [$($feature:tt),+], $path:path, ($($arg:ident: $type:ty),+) $(-> $ret:ty)?) => {{
         $(#[target_feature(enable = $feature)])+
+        #[inline(never)] // NEON's features are those of every function: it would be a part of the closure below
         #[allow(clippy::too_many_arguments)] // the token and the kernel's own
-        fn with_features(token: $token, $($arg: $type),+) $(-> $ret)? {
+        fn $name(token: $token, $($arg: $type),+) $(-> $ret)? {
             $path(token, $($arg),+)
         }
         |$($arg: $type),+| {
             // SAFETY: this function is reachable through the set's table alone, which `for_isa` hands out only after `detect`
             // has found all of its features.
-            unsafe { with_features(<$token>::assume_detected(), $($arg),+) }
+            unsafe { $name(<$token>::assume_detected(), $($arg),+) }
         }
     }};
 }
@@ -434,41 +436,41 @@ macro_rules! define_table {
     ($table:ident, $isa:ident, $token:ty, $features:tt $(, $and:path)?) => {
         static $table: Kernels = Kernels {
             isa: Isa::$isa,
-            linear: compiled!($token, $features, gemm::f32::linear,
+            linear: compiled!(linear, $token, $features, gemm::f32::linear,
                 (x: MatRef<'_>, weight: MatRef<'_>, bias: Option<&[f32]>, out: MatMut<'_>)),
-            dot: compiled!($token, $features, dot::dot, (a: &[f32], b: &[f32]) -> f32),
-            gelu: compiled!($token, $features, elementwise::gelu, (values: &mut [f32])),
-            layer_norm: compiled!($token, $features, elementwise::layer_norm,
+            dot: compiled!(dot, $token, $features, dot::dot, (a: &[f32], b: &[f32]) -> f32),
+            gelu: compiled!(gelu, $token, $features, elementwise::gelu, (values: &mut [f32])),
+            layer_norm: compiled!(layer_norm, $token, $features, elementwise::layer_norm,
                 (row: &mut [f32], gain: &[f32], bias: &[f32], epsilon: f32)),
             pack_keys: |keys, packed| attention::pack_keys(keys, packed),
-            attend: compiled!($token, $features, attention::attend,
+            attend: compiled!(attend, $token, $features, attention::attend,
                 (shape: AttentionShape, queries: MatRef<'_>, keys: &[f32], values: MatRef<'_>, scratch: &mut [f32],
                  out: MatMut<'_>)),
-            add_layer_norm: compiled!($token, $features, elementwise::add_layer_norm,
+            add_layer_norm: compiled!(add_layer_norm, $token, $features, elementwise::add_layer_norm,
                 (row: &mut [f32], branch: &[f32], gain: &[f32], bias: &[f32], epsilon: f32)),
-            gelu_fast: compiled!($token, $features, elementwise::gelu_fast, (values: &mut [f32])),
-            quantize_row: compiled!($token, $features, rows8::quantize_row,
+            gelu_fast: compiled!(gelu_fast, $token, $features, elementwise::gelu_fast, (values: &mut [f32])),
+            quantize_row: compiled!(quantize_row, $token, $features, rows8::quantize_row,
                 (kind: Rows8Kind, prepare: Prepare<'_>, row: &[f32], scratch: &mut [f32], out: &mut [i8],
                  scales: &mut [f32], offsets: &mut [i32])),
-            prepare_row: compiled!($token, $features, rows8::prepare_row,
+            prepare_row: compiled!(prepare_row, $token, $features, rows8::prepare_row,
                 (prepare: Prepare<'_>, row: &[f32], out: &mut [f32])),
-            round_bf16: compiled!($token, $features, rows8::round_bf16, (row: &[f32], out: &mut [u16])),
-            linear_i8: compiled!($token, $features, gemm::int8::linear,
+            round_bf16: compiled!(round_bf16, $token, $features, rows8::round_bf16, (row: &[f32], out: &mut [u16])),
+            linear_i8: compiled!(linear_i8, $token, $features, gemm::int8::linear,
                 (x: Rows8<'_>, weight: Panels<'_, u8>, finish: Finish<'_>, out: MatMut<'_>)),
-            linear_i4: compiled!($token, $features, gemm::int4::linear,
+            linear_i4: compiled!(linear_i4, $token, $features, gemm::int4::linear,
                 (x: Rows8<'_>, weight: Panels<'_, u8>, finish: Finish<'_>, out: MatMut<'_>)),
-            linear_blocks4: compiled!($token, $features, gemm::blocks4::linear,
+            linear_blocks4: compiled!(linear_blocks4, $token, $features, gemm::blocks4::linear,
                 (x: Rows8<'_>, weight: Panels<'_, u8>, finish: Finish<'_>, out: MatMut<'_>)),
-            linear_f16: compiled!($token, $features, gemm::half::linear_f16,
+            linear_f16: compiled!(linear_f16, $token, $features, gemm::half::linear_f16,
                 (x: MatRef<'_>, weight: Panels<'_, u16>, finish: Finish<'_>, out: MatMut<'_>)),
-            linear_bf16: compiled!($token, $features, gemm::half::linear_bf16,
+            linear_bf16: compiled!(linear_bf16, $token, $features, gemm::half::linear_bf16,
                 (x: &[u16], depth: usize, weight: Panels<'_, u16>, finish: Finish<'_>, out: MatMut<'_>)),
-            pack_int: compiled!($token, $features, attention_int::pack,
+            pack_int: compiled!(pack_int, $token, $features, attention_int::pack,
                 (keys: MatRef<'_>, values: MatRef<'_>, scratch: &mut IntScratch, packed: &mut IntKeyValues)),
-            attend_int: compiled!($token, $features, attention_int::attend,
+            attend_int: compiled!(attend_int, $token, $features, attention_int::attend,
                 (scale: f32, queries: MatRef<'_>, packed: &IntKeyValues, scratch: &mut IntScratch, out: MatMut<'_>)),
-            probe: compiled!($token, $features, probe::run, (probe: probe::Probe, rounds: usize) -> f64),
-            read_memory: compiled!($token, $features, probe::read_memory, (bytes: &[u8]) -> u64),
+            probe: compiled!(probe, $token, $features, probe::run, (which: probe::Probe, rounds: usize) -> f64),
+            read_memory: compiled!(read_memory, $token, $features, probe::read_memory, (bytes: &[u8]) -> u64),
         };
     };
 }
