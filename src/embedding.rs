@@ -97,7 +97,7 @@ pub struct Reranked {
     pub index: usize,
     /// The model's raw output: any number, the larger the better. Its scale is the model's own.
     pub logit: f32,
-    /// The logit's sigmoid: 0 to 1, in the same order.
+    /// The logit's sigmoid, 0 to 1, in the same order; or the logit itself, where the model's files say so (`activation_fn`).
     pub score: f32,
     /// Tokens of the pair that went through the model, the four special ones included.
     pub tokens: usize,

@@ -13,7 +13,7 @@ pub fn safetensors_header(bytes: &[u8]) -> bool {
 /// Reads `bytes` as `config.json`, and as `modules.json` whose pooling module they also are.
 pub fn config(bytes: &[u8]) -> bool {
     let path = Path::new("fuzz");
-    let modules = DensePipeline::from_modules(bytes, path, |_| Ok(bytes.into()));
+    let modules = DensePipeline::from_modules(bytes, path, |_| Ok(Some(bytes.into())));
     ModelConfig::from_json(bytes, path).is_ok() | modules.is_ok()
 }
 

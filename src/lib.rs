@@ -81,7 +81,7 @@ mod weights;
 
 pub use embedding::{Embedding, LexicalWeights, Modes, ParseModesError, Reranked, TokenVectors};
 pub use engine::{
-    EncodeOptions, Inspection, LoadOptions, Model, ModelInfo, RerankOptions, Token, Tokens, instruction_sets,
+    EncodeOptions, Inspection, LoadOptions, Model, ModelInfo, Prompt, RerankOptions, Token, Tokens, instruction_sets,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use text::SpecialTokens;

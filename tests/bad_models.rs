@@ -176,6 +176,15 @@ fn a_head_without_bias_or_of_wrong_width_is_refused() {
     };
     write(&[("weight", &[1, 128]), ("bias", &[1])]);
     assert!(Model::load(model.path()).unwrap().info().modes.sparse, "bare names in a head's own file are read");
+    // One output may be written in any shape, and a training script may have wrapped the layer.
+    for (weight, bias, names) in [
+        (&[128][..], &[][..], ["weight", "bias"]),
+        (&[128, 1], &[1, 1], ["module.weight", "module.bias"]),
+        (&[1, 128], &[1], ["_orig_mod.sparse_linear.weight", "_orig_mod.sparse_linear.bias"]),
+    ] {
+        write(&[(names[0], weight), (names[1], bias)]);
+        assert!(Model::load(model.path()).unwrap().info().modes.sparse, "{names:?}");
+    }
     write(&[("weight", &[1, 128])]);
     assert!(refusal(model.path()).1.contains("sparse_linear.bias"));
     write(&[("weight", &[1, 127]), ("bias", &[1])]);
@@ -208,10 +217,95 @@ fn row_11_a_corrupt_tokenizer_is_refused_at_load() {
     }
 }
 
+/// The dense vector of some ids.
+fn dense(directory: &Path) -> Vec<f32> {
+    let model = Model::load(directory).unwrap_or_else(|error| panic!("{error}"));
+    model.encode_ids(&[[0, 5, 9, 2]], &EncodeOptions::default()).unwrap().remove(0).dense.unwrap()
+}
+
+#[test]
+fn an_encoder_is_found_in_whatever_contains_it() {
+    let expected = dense(&common::data("models/f32-h64"));
+    for prefix in [
+        "roberta.",
+        "module.",
+        "_orig_mod.",
+        "0.auto_model.",
+        "auto_model.",
+        "model.",
+        "encoder.model.",
+        "module._orig_mod.model.roberta.",
+        "student.backbone.",
+    ] {
+        let model = copy_of("f32-h64");
+        rewrite(model.path(), |tensors| {
+            let renamed = tensors.drain().map(|(name, tensor)| (format!("{prefix}{name}"), tensor)).collect();
+            *tensors = renamed;
+            // What nobody needs.
+            for extra in ["lm_head.bias", "optimizer.step", "pooler.dense.weight", "embeddings.position_ids"] {
+                tensors.insert(format!("{prefix}{extra}x"), (Dtype::I64, vec![1], vec![0; 8]));
+            }
+        });
+        assert_eq!(dense(model.path()), expected, "{prefix}");
+        // Heads are part of the model that contains the encoder.
+        assert_eq!(Model::load(model.path()).unwrap().info().modes, Modes::ALL, "{prefix}");
+    }
+    let model = copy_of("f32-h64");
+    rewrite(model.path(), |tensors| {
+        let renamed = tensors.drain().flat_map(|(name, tensor)| {
+            [(format!("query.{name}"), tensor.clone()), (format!("document.{name}"), tensor)]
+        });
+        *tensors = renamed.collect();
+    });
+    let message = refusal(model.path()).1;
+    assert!(message.contains("several encoders") && message.contains("`document.`, `query.`"), "{message}");
+}
+
+#[test]
+fn layer_norms_have_tensorflow_s_names_too() {
+    let model = copy_of("f32-h64");
+    rewrite(model.path(), |tensors| {
+        let old = |name: String| {
+            name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
+        };
+        let renamed = tensors.drain().map(|(name, tensor)| (old(name), tensor)).collect();
+        *tensors = renamed;
+    });
+    assert_eq!(dense(model.path()), dense(&common::data("models/f32-h64")));
+}
+
+#[test]
+fn a_table_may_have_more_rows_than_there_are_ids() {
+    let model = copy_of("f32-h64");
+    let words = "embeddings.word_embeddings.weight";
+    rewrite(model.path(), |tensors| {
+        let (_, shape, data) = tensors.get_mut(words).unwrap();
+        shape[0] += 64;
+        data.resize(shape[0] * shape[1] * 4, 0);
+    });
+    let path = model.path().join("config.json");
+    let config = fs::read_to_string(&path).unwrap();
+    // The table's size is what config.json says.
+    assert!(refusal(model.path()).1.contains("its shape is [364, 64], expected [300, 64]"));
+    fs::write(&path, config.replace("\"vocab_size\": 300", "\"vocab_size\": 364")).unwrap();
+    assert_eq!(dense(model.path()), dense(&common::data("models/f32-h64")));
+    let loaded = Model::load(model.path()).unwrap();
+    assert_eq!(loaded.info().vocabulary, 364);
+    assert_eq!(loaded.encode(&["a text"], &EncodeOptions::default()).unwrap().len(), 1);
+    // Packed, too.
+    let packed = model.path().join("packed.safetensors");
+    let options = trivec::pack::PackOptions {
+        calibration: trivec::pack::Calibration::None,
+        ..trivec::pack::PackOptions::new(trivec::WeightFormat::Int8)
+    };
+    trivec::pack::pack(&loaded, &options, &packed, &mut fs::File::create(&packed).unwrap()).unwrap();
+    assert_eq!(Model::load(&packed).unwrap().info().vocabulary, 364);
+}
+
 #[test]
 fn row_11_a_tokenizer_of_another_vocabulary_is_refused() {
-    let model = copy_of("f32-h64");
-    let other = common::data("models/f16-h128/tokenizer.json");
+    let model = copy_of("f16-h128");
+    let other = common::data("models/f32-h64/tokenizer.json");
     fs::copy(other, model.path().join("tokenizer.json")).unwrap();
     let message = refusal(model.path()).1;
     assert!(message.contains("the tokenizer has") && message.contains("rows"), "{message}");

@@ -11,6 +11,8 @@ const ALL: EncodeOptions = EncodeOptions {
     dimensions: None,
     normalize: None,
     special_tokens: trivec::SpecialTokens::Parse,
+    prompt: trivec::Prompt::Default,
+    prompt_tokens: 0,
 };
 const THREADS: [usize; 4] = [1, 2, 3, 8];
 const NEIGHBOURS: usize = 64;

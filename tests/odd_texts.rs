@@ -12,6 +12,8 @@ const ALL: EncodeOptions = EncodeOptions {
     dimensions: None,
     normalize: None,
     special_tokens: trivec::SpecialTokens::Parse,
+    prompt: trivec::Prompt::Default,
+    prompt_tokens: 0,
 };
 
 #[test]

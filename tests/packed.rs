@@ -15,6 +15,8 @@ const ALL: EncodeOptions = EncodeOptions {
     dimensions: None,
     normalize: None,
     special_tokens: trivec::SpecialTokens::Parse,
+    prompt: trivec::Prompt::Default,
+    prompt_tokens: 0,
 };
 
 /// A packed file of a small model of odd sizes (hidden 60).
@@ -98,7 +100,7 @@ fn the_tokens_are_those_of_the_checkpoint() {
         (found.modes, found.max_length, found.dense_dim),
         (expected.modes, expected.max_length, expected.dense_dim)
     );
-    assert_eq!((found.weights.as_str(), found.pooling), ("f16", expected.pooling));
+    assert_eq!((found.weights.as_str(), &found.pooling), ("f16", &expected.pooling));
     let mut state = 88_172_645_463_325_252u64;
     let mut random = move || {
         state ^= state << 13;

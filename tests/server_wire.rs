@@ -243,7 +243,7 @@ fn what_cannot_be_obeyed_is_refused() {
         ("/v1/embeddings", "late_chunking", json!(true)),
         ("/v1/embeddings", "return_multivector", json!(true)),
         ("/v1/embeddings", "add_special_tokens", json!(false)),
-        ("/v1/embeddings", "prompt", json!("query: ")),
+        ("/v1/embeddings", "prompt_name", json!("query")),
         ("/v1/embeddings", "truncate", json!("START")),
         ("/v1/embeddings", "truncation_side", json!("left")),
         ("/v1/embeddings", "truncate_prompt_tokens", json!(-2)),

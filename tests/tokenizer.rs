@@ -237,6 +237,80 @@ fn other_forms_of_the_file() {
     }
 }
 
+/// Fields that the library numbers anew, or that decide nothing.
+fn numbered_anew() -> Vec<Value> {
+    let base = small_json();
+    let pieces = base["model"]["vocab"].as_array().unwrap().len() as u64;
+    let token = |id: u64, content: &str, special: bool| json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": special});
+    let with = |change: &dyn Fn(&mut Vec<Value>)| {
+        let mut json = base.clone();
+        change(json["added_tokens"].as_array_mut().unwrap());
+        json
+    };
+    let piece = base["model"]["vocab"][200][0].as_str().unwrap().to_owned();
+    let mut files = vec![
+        // Ids that do not follow the vocabulary, that lie in it, that are far beyond, in any order.
+        with(&|tokens| tokens.push(token(pieces + 1, "<ent>", false))),
+        with(&|tokens| tokens.push(token(7, "<ent>", false))),
+        with(&|tokens| tokens.push(token(4_000_000_000, "<ent>", true))),
+        with(&|tokens| {
+            tokens.extend([token(pieces + 1, "<b>", false), token(pieces, "<ent>", false), token(5, "<c>", true)])
+        }),
+        with(&|tokens| tokens.insert(0, token(pieces, "<ent>", false))),
+        with(&|tokens| tokens.reverse()),
+        with(&|tokens| tokens.iter_mut().for_each(|token| token["id"] = 0.into())),
+        // A piece of the vocabulary keeps its id.
+        with(&|tokens| tokens.push(token(pieces, &piece, false))),
+        with(&|tokens| tokens.push(token(pieces, &piece, true))),
+        // Twice: the last properties count.
+        with(&|tokens| {
+            tokens.extend([token(pieces, "<ent>", true), token(pieces + 1, "<ent>", false)]);
+            tokens.last_mut().unwrap()["lstrip"] = true.into();
+        }),
+        with(&|tokens| {
+            let mask = tokens.last().unwrap().clone();
+            tokens.push(json!({"rstrip": true, "id": pieces, "content": mask["content"], "single_word": false, "lstrip": false, "normalized": false, "special": true}));
+        }),
+        with(&|tokens| tokens.push(token(pieces, "", false))),
+        with(&|tokens| tokens.extend([token(pieces, "", false), token(pieces + 1, "<ent>", false)])),
+        with(&|tokens| tokens.clear()),
+    ];
+    let mut json = base.clone();
+    json.as_object_mut().unwrap().remove("added_tokens");
+    files.push(json);
+    for (field, value) in
+        [("truncation", json!(null)), ("padding", json!(null)), ("decoder", json!(null)), ("version", json!("1.0"))]
+    {
+        let mut json = base.clone();
+        json[field] = value;
+        files.push(json);
+    }
+    let mut json = base.clone();
+    json["model"]["byte_fallback"] = true.into();
+    files.push(json);
+    let mut json = base.clone();
+    json["normalizer"] = json!({"type": "Sequence", "normalizers": [{"type": "Lowercase"}, base["normalizer"]]});
+    files.push(json);
+    files
+}
+
+#[test]
+fn added_tokens_have_the_ids_that_the_library_gives_them() {
+    for (index, json) in numbered_anew().iter().enumerate() {
+        println!("file {index}");
+        let pair = Pair::new(json);
+        let texts =
+            ["a<ent>b", "<b><ent> <c>", " <ent> ", "<ENT>", "<s><mask>x</s> <mask> ", "ΟΔΥΣΣΕΥΣ İI", "Ａ<ent>ｂ"];
+        texts.iter().for_each(|text| pair.assert_same(text));
+        nasty().iter().filter(|text| text.len() < 500).for_each(|text| pair.assert_same(text));
+        for content in ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "<ent>", "<b>", "<c>"] {
+            if let Some(id) = pair.library.token_to_id(content) {
+                assert_eq!(pair.ours.piece(id), Some(content), "file {index}");
+            }
+        }
+    }
+}
+
 #[test]
 fn row_20_the_cut_is_exact() {
     let tokenizer = &full().ours;
@@ -349,9 +423,20 @@ fn row_11_damaged_files_are_refused() {
     assert!(with(&|json| json["model"]["vocab"][9] = json!(["x"])).contains("invalid length"));
     assert!(with(&|json| json["model"]["unk_id"] = Value::Null).contains("unk_id"));
     assert!(with(&|json| json["model"]["unk_id"] = 1_000_000.into()).contains("1000000"));
-    assert!(with(&|json| json["model"]["byte_fallback"] = true.into()).contains("byte_fallback"));
-    assert!(with(&|json| json["added_tokens"][4]["id"] = 4_000_000_000_u32.into()).contains("4000000000"));
-    assert!(with(&|json| json["added_tokens"][4]["content"] = "".into()).contains("empty"));
+    assert!(
+        with(&|json| {
+            json["model"]["byte_fallback"] = true.into();
+            json["model"]["vocab"][9] = json!(["<0x41>", -3.0]);
+        })
+        .contains("byte_fallback")
+    );
+    for field in ["id", "content"] {
+        let message = with(&|json| drop(json["added_tokens"][4].as_object_mut().unwrap().remove(field)));
+        assert!(message.contains(&format!("missing field `{field}`")), "{message}");
+    }
+    assert!(with(&|json| json["version"] = "2.0".into()).contains("`version` is \"2.0\""));
+    let left = json!({"direction": "Left", "max_length": 8, "strategy": "LongestFirst", "stride": 0});
+    assert!(with(&|json| json["truncation"] = left.clone()).contains("at their beginning"));
     assert!(with(&|json| json["added_tokens"][4]["single_word"] = true.into()).contains("single_word"));
     assert!(with(&|json| json["normalizer"] = json!({"type": "BertNormalizer"})).contains("BertNormalizer"));
     assert!(

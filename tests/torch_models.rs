@@ -150,6 +150,17 @@ fn row_8_heads_in_pt_files_come_and_go_by_themselves() {
 }
 
 #[test]
+fn a_head_of_parameters_is_read() {
+    let model = copy_of(PLAIN);
+    fs::write(model.path().join("sparse_linear.pt"), corpus("good-parameters")).unwrap();
+    let model = Model::load(model.path()).unwrap();
+    let options = EncodeOptions { modes: Modes::SPARSE, ..Default::default() };
+    let lexical = model.encode_ids(&[[0, 5, 9, 2]], &options).unwrap().remove(0).lexical.unwrap();
+    // Weights of zero and a bias of one half.
+    assert_eq!(lexical.iter().collect::<Vec<_>>(), [(5, 0.5), (9, 0.5)]);
+}
+
+#[test]
 fn row_9_a_malicious_pickle_is_refused_as_a_model_and_as_a_head() {
     for file in [BIN, "colbert_linear.pt"] {
         let model = copy_of(PLAIN);
@@ -225,9 +236,10 @@ fn row_11_a_sentencepiece_model_of_another_vocabulary_or_damaged_is_refused_and_
     let model = copy_of(PLAIN);
     let path = model.path().join(name);
     let whole = fs::read(&path).unwrap();
-    fs::copy(common::data("models").join(SHARDED).join(name), &path).unwrap();
-    let message = refusal(model.path());
-    assert!(message.contains(name) && message.contains("100 ids") && message.contains("120 rows"), "{message}");
+    let smaller = copy_of(SHARDED);
+    fs::copy(&path, smaller.path().join(name)).unwrap();
+    let message = refusal(smaller.path());
+    assert!(message.contains(name) && message.contains("120 ids") && message.contains("100 rows"), "{message}");
     for cut in 0..whole.len() {
         fs::write(&path, &whole[..cut]).unwrap();
         assert!(refusal(model.path()).contains(name), "cut at {cut}");

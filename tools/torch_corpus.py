@@ -63,7 +63,6 @@ def malicious():
     yield "in-a-state-dict", collections.OrderedDict(weight=tensor, bias=Calls(os.system, "echo pwned"))
     yield "as-a-key", {Calls(str, "weight"): tensor}
     yield "ordered-dict-with-arguments", Calls(collections.OrderedDict, [("weight", tensor)])
-    yield "parameter", {"weight": torch.nn.Parameter(tensor)}
     yield "module", torch.nn.Linear(1, 1)
     yield "new-object", Plain()
     yield "set-state", WithState(collections.OrderedDict, (), {"__class__": 1, "_metadata": 2})
@@ -71,12 +70,36 @@ def malicious():
     yield "bytes", {"weight": b"bytes"}
     yield "set", {1, 2}
     yield "a-list", [tensor]
-    yield "no-tensors", {"state_dict": {"weight": tensor}}
+    yield "no-tensors", {"net": {"weight": tensor}}
+    yield "two-models", {"state_dict": {"weight": tensor}, "model": {"weight": tensor}}
+    yield "negated", {"weight": torch.tensor(1j).conj().imag.reshape(1)}
     yield "backward-hooks", {"weight": hooked()}
     deep = ()
     for _ in range(100):
         deep = (deep, 1, 2, 3)
     yield "deep", deep
+
+
+def from_training():
+    """What torch.load(weights_only=True) reads beside plain state dicts, and only lists of tensors are in."""
+    tensor = torch.ones(2)
+    parameter = torch.nn.Parameter(tensor.clone())
+    noted = torch.nn.Parameter(tensor.clone())
+    noted.note = "an attribute"
+    with_note = tensor.clone()
+    with_note.note = 1
+    yield "parameter", {"weight": parameter, "bias": noted, "other": with_note}
+    yield "nested", {"state_dict": {"weight": tensor}}
+    optimizer = torch.optim.AdamW([parameter])
+    parameter.sum().backward()
+    optimizer.step()
+    linear = torch.nn.Linear(3, 2)
+    yield "checkpoint", {
+        "epoch": 3, "loss": 0.5, "rng": torch.arange(4, dtype=torch.uint8), "device": torch.device("cpu"),
+        "dtype": torch.float16, "shape": tensor.shape, "steps": {0: tensor}, "optimizer": optimizer.state_dict(),
+        "model": {"module": linear.state_dict()},
+    }
+    yield "unsigned", {"weight": tensor, "ids": torch.tensor([0, 1, 2], dtype=torch.uint16)}
 
 
 def hooked():
@@ -152,15 +175,17 @@ def main():
     torch.manual_seed(1)
     linear = torch.nn.Linear(3, 2).half().state_dict()
     odd = {"t": torch.arange(6.0).view(2, 3).t(), "ids": torch.arange(3), "e": torch.ones(1).expand(4)}
+    head = {"weight": torch.nn.Parameter(torch.zeros(1, 24)), "bias": torch.nn.Parameter(torch.full((1,), 0.5))}
     pickles = {f"bad-{name}": saved(value)[1] for name, value in malicious()}
     pickles |= {f"bad-{name}": content for name, content in by_hand()}
     pickles |= {f"good-linear-{protocol}": saved(linear, protocol)[1] for protocol in (2, 3, 4, 5)}
     pickles["good-odd"] = saved(odd)[1]
+    pickles |= {f"good-{name}": saved(value)[1] for name, value in from_training()}
     write("torch_pickle", pickles)
 
     good = saved(linear)[0]
     write("torch_file", {
-        "good-linear": good, "good-odd": saved(odd)[0], "bad-cut": good[: len(good) // 2], "bad-legacy": legacy(linear),
+        "good-linear": good, "good-odd": saved(odd)[0], "good-parameters": saved(head)[0], "bad-cut": good[: len(good) // 2], "bad-legacy": legacy(linear),
         "bad-deflated": deflated(good), "bad-script": script(), "bad-gguf": b"GGUF\x03\0\0\0" + bytes(24),
         "bad-html": b"<!DOCTYPE html>\n<html><body>404</body></html>\n",
         "bad-lfs": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n",

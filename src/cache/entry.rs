@@ -2,7 +2,8 @@
 //!
 //! An entry is one representation of one sequence of token ids: `dense`, `lexical` or `colbert`. So a text embedded with `dense` today and
 //! with `dense,sparse` tomorrow lacks one entry then and not two. The ids are those that the encoder saw, after normalisation,
-//! truncation and special tokens: none of these needs a place in the key.
+//! truncation, prompt and special tokens: none of these needs a place in the key, but for how many of them a dense vector leaves out as a
+//! prompt's.
 
 use sha2::{Digest, Sha256};
 
@@ -24,6 +25,8 @@ pub(crate) struct Wanted {
     pub dimensions: Option<usize>,
     /// Whether a dense vector gets the length 1; `None`: as the model says.
     pub normalize: Option<bool>,
+    /// Tokens at the start of each text that its dense vector leaves out.
+    pub prompt_tokens: usize,
 }
 
 /// The lengths that a model's vectors have.
@@ -43,7 +46,7 @@ pub(super) enum Part {
 impl From<Modes> for Wanted {
     /// These, as the model gives them.
     fn from(modes: Modes) -> Wanted {
-        Wanted { modes, dimensions: None, normalize: None }
+        Wanted { modes, dimensions: None, normalize: None, prompt_tokens: 0 }
     }
 }
 
@@ -79,6 +82,13 @@ pub(super) fn key(digest: &[u8; 32], part: Part, wanted: &Wanted) -> Key {
     };
     let mut key = [0; KEY_BYTES];
     key[..32].copy_from_slice(digest);
+    if part == Part::Dense && wanted.prompt_tokens > 0 {
+        // The same ids give another vector where some of them are a prompt that does not count.
+        let mut hash = Sha256::new();
+        hash.update(digest);
+        hash.update((wanted.prompt_tokens as u64).to_le_bytes());
+        key[..32].copy_from_slice(&hash.finalize());
+    }
     key[32] = tag;
     key[33..].copy_from_slice(&dimensions.to_le_bytes());
     key
@@ -162,7 +172,7 @@ mod tests {
     use super::*;
 
     const WIDTHS: Widths = Widths { dense: 3, colbert: 2 };
-    const ALL: Wanted = Wanted { modes: Modes::ALL, dimensions: None, normalize: None };
+    const ALL: Wanted = Wanted { modes: Modes::ALL, dimensions: None, normalize: None, prompt_tokens: 0 };
 
     fn example() -> Embedding {
         Embedding {
@@ -229,6 +239,8 @@ mod tests {
             key(&base, Part::Dense, &ALL),
             key(&base, Part::Dense, &wanted(Some(2))),
             key(&base, Part::Dense, &wanted(Some(1))),
+            key(&base, Part::Dense, &Wanted { prompt_tokens: 2, ..ALL }),
+            key(&base, Part::Dense, &Wanted { prompt_tokens: 3, ..ALL }),
             key(&base, Part::Lexical, &ALL),
             key(&base, Part::Colbert, &ALL),
             key(&digest_of_ids(&[2; 32], &[0, 5, 2]), Part::Dense, &ALL),

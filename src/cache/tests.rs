@@ -15,8 +15,8 @@ mod wait;
 
 use wait::wait_until;
 
-const ALL: Wanted = Wanted { modes: Modes::ALL, dimensions: None, normalize: None };
-const COLBERT: Wanted = Wanted { modes: Modes::COLBERT, dimensions: None, normalize: None };
+const ALL: Wanted = Wanted { modes: Modes::ALL, dimensions: None, normalize: None, prompt_tokens: 0 };
+const COLBERT: Wanted = Wanted { modes: Modes::COLBERT, ..ALL };
 const MB: u64 = 1 << 20;
 
 fn model_path(name: &str) -> PathBuf {
@@ -162,7 +162,7 @@ fn another_model_or_length_never_hits() {
     }
     assert_eq!(identity(&cache, &same).digest, identities[2].digest, "the same files elsewhere are the same model");
 
-    let dense = |dimensions| Wanted { modes: Modes::DENSE, dimensions, normalize: None };
+    let dense = |dimensions| Wanted { modes: Modes::DENSE, dimensions, ..ALL };
     fill(&cache, &identities[2], &dense(None), &ids, &compute(&models[2], &dense(None), &ids));
     for (i, other) in identities.iter().enumerate().filter(|(i, _)| *i != 2) {
         assert!(cache.lookup(other, &dense(None), &ids).iter().all(Option::is_none), "model {i}");

@@ -8,6 +8,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use super::cache::CacheArgs;
 use super::effects;
+use super::prompt::SideArgs;
 use super::rerank::RerankArgs;
 #[cfg(feature = "serve")]
 use super::serve::ServeArgs;
@@ -137,6 +138,10 @@ pub(super) struct TextArgs {
     /// Whether `<s>`, `</s>`, `<mask>` … in a text are special tokens (as the reference does) or plain text
     #[arg(long, value_name = "HOW", env = "TRIVEC_SPECIAL_TOKENS", default_value = "parse")]
     pub special_tokens: Special,
+    /// What is put before each text: the name of one of the model's prompts (`trivec info` lists them), or a text, as "query: "; "" for
+    /// none [default: the model's default prompt, if it has one]
+    #[arg(long, value_name = "NAME|TEXT", env = "TRIVEC_PROMPT")]
+    pub prompt: Option<String>,
 }
 
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,6 +167,7 @@ Examples:
   trivec embed --input rows.csv --column body
   trivec embed --input texts.txt --cache embeddings.cache --cache-size 2GiB
   trivec embed --input texts.txt --model path/to/bge-m3 --weights int8
+  trivec embed --prompt \"query: \" \"how do I reset my password?\"
 
 Input is lines (each a text, empty ones too), JSONL or JSON ({\"id\": …, \"text\": …} or {\"id\": …, \"input_ids\": […]}), CSV or TSV with \
 a header; UTF-8, or UTF-16 and UTF-32 with a byte order mark.
@@ -247,6 +253,7 @@ Examples:
   trivec score --weights 0.4,0.2,0.4 --json \"a query\" \"a document\"
   trivec score --pairs pairs.tsv --json > scores.jsonl
   trivec score --pairs faq.csv --columns question,answer
+  trivec score --query-prompt query --document-prompt \"passage: \" \"a query\" \"a document\"
 
 A file of pairs has lines A<TAB>B, JSONL or JSON ({\"a\": …, \"b\": …, \"id\": …} or [\"a\", \"b\"]), or is CSV or TSV with a header.
 The verdict is that of the dense cosine. Cosines differ between models: set the thresholds from your own data.";
@@ -277,6 +284,8 @@ pub(super) struct ScoreArgs {
     /// Print JSON
     #[arg(long, env = "TRIVEC_JSON")]
     pub json: bool,
+    #[command(flatten)]
+    pub sides: SideArgs,
     #[command(flatten)]
     pub text: TextArgs,
 }
@@ -328,6 +337,8 @@ pub(super) struct ExplainArgs {
     /// Print JSON
     #[arg(long, env = "TRIVEC_JSON")]
     pub json: bool,
+    #[command(flatten)]
+    pub sides: SideArgs,
     #[command(flatten)]
     pub text: TextArgs,
 }

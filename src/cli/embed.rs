@@ -14,6 +14,7 @@ use super::exit::{Failure, Result};
 use super::input::{self, Content, Reading, Record, Records};
 use super::output::Writer;
 use super::pending::{resolve_output, same_file};
+use super::prompt;
 use crate::cache::{Cache, Identity, Wanted, WhenBehind};
 use crate::{Embedding, EncodeOptions, Error, Model};
 
@@ -28,8 +29,14 @@ impl InputArgs {
 }
 
 impl TextArgs {
-    pub(super) fn options(&self) -> EncodeOptions {
-        EncodeOptions { max_length: self.max_length, special_tokens: self.special_tokens.into(), ..Default::default() }
+    pub(super) fn options(&self, model: &Model) -> Result<EncodeOptions> {
+        let prompt = self.prompt.as_ref().map(|given| prompt::parse(given, "--prompt", model)).transpose()?;
+        Ok(EncodeOptions {
+            max_length: self.max_length,
+            special_tokens: self.special_tokens.into(),
+            prompt: prompt.unwrap_or_default(),
+            ..Default::default()
+        })
     }
 }
 
@@ -47,7 +54,8 @@ pub(super) fn run(args: &EmbedArgs, model_args: &ModelArgs) -> Result<()> {
     let opened = input.map(input::open).transpose()?;
     let model = super::load_as(args.packed.weights, model_args)?;
     let normalize = args.no_normalize.then_some(false);
-    let options = EncodeOptions { modes: args.modes, dimensions: args.dimensions, normalize, ..args.text.options() };
+    let options =
+        EncodeOptions { modes: args.modes, dimensions: args.dimensions, normalize, ..args.text.options(&model)? };
     // Options are checked before a file is made.
     model.encode::<&str>(&[], &options)?;
     let dense_dim = args.dimensions.unwrap_or(model.info().dense_dim);
@@ -177,11 +185,18 @@ impl Job {
         let tokens: Vec<(Vec<u32>, bool)> = records.iter().filter_map(tokens).collect();
         let ids: Vec<&[u32]> = tokens.iter().map(|(ids, _)| ids.as_slice()).collect();
         let EncodeOptions { modes, dimensions, normalize, .. } = self.options;
-        let wanted = Wanted { modes, dimensions, normalize };
+        let has_texts = records.iter().any(|record| matches!(record.content, Content::Text(_)));
+        let prompt_tokens = if has_texts { self.model.prompt_tokens(&self.options)? } else { 0 };
+        if prompt_tokens > 0 && records.iter().any(|record| matches!(record.content, Content::Ids(_))) {
+            // Ids have no prompt to be left out: they are not of the texts' kind.
+            return self.compute(records, input);
+        }
+        let wanted = Wanted { modes, dimensions, normalize, prompt_tokens };
         let mut found = kept.cache.lookup(&kept.identity, &wanted, &ids);
         let missing: Vec<usize> = (0..ids.len()).filter(|&i| found[i].is_none()).collect();
         let to_compute: Vec<&[u32]> = missing.iter().map(|&i| ids[i]).collect();
-        let computed = self.model.encode_ids(&to_compute, &self.options).map_err(|e| {
+        let options = EncodeOptions { prompt_tokens, ..self.options.clone() };
+        let computed = self.model.encode_ids(&to_compute, &options).map_err(|e| {
             let records: Vec<&Record> = missing.iter().map(|&i| &records[i]).collect();
             at_line(e, &records, input)
         })?;

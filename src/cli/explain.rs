@@ -17,7 +17,7 @@ const BAR: usize = 16;
 pub(super) fn run(args: &ExplainArgs, model_args: &ModelArgs) -> Result<()> {
     let judge = Judge::new(&args.judge)?;
     let model = super::load(model_args)?;
-    let options = args.text.options();
+    let options = args.sides.options(args.text.options(&model)?, &model)?;
     let explanation = Explanation::new(&model, &args.a, &args.b, &options, &judge)?;
     let mut out = anstream::stdout().lock();
     let written =
@@ -66,11 +66,11 @@ fn inner<T>(tokens: &[T]) -> &[T] {
 }
 
 impl Explanation {
-    fn new(model: &Model, a: &str, b: &str, options: &EncodeOptions, judge: &Judge) -> Result<Explanation> {
-        let inspect = |name: &str, text| {
+    fn new(model: &Model, a: &str, b: &str, options: &[EncodeOptions; 2], judge: &Judge) -> Result<Explanation> {
+        let inspect = |name: &str, text, options| {
             model.inspect(text, options).map_err(|e| Failure::of_input(e, |_| format!("text {name}")))
         };
-        let (a, b) = (inspect("A", a)?, inspect("B", b)?);
+        let (a, b) = (inspect("A", a, &options[0])?, inspect("B", b, &options[1])?);
         let scores = checked(score(&a.embedding, &b.embedding, &judge.weights), String::new)?;
         Ok(Explanation { a, b, scores })
     }

@@ -1,5 +1,6 @@
 //! `trivec info`: what is loaded and what runs it.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use serde::Serialize;
@@ -28,6 +29,10 @@ struct Json<'a> {
     parameters: usize,
     weights: &'a str,
     max_length: usize,
+    max_length_from: &'a str,
+    prompts: &'a BTreeMap<String, String>,
+    default_prompt: Option<&'a str>,
+    similarity: Option<&'a str>,
     pooling: &'a str,
     normalized: bool,
     dense_dim: usize,
@@ -53,7 +58,11 @@ fn write(out: &mut impl Write, info: &ModelInfo, json: bool) -> io::Result<()> {
             parameters: info.parameters,
             weights: &info.weights,
             max_length: info.max_length,
-            pooling: info.pooling,
+            max_length_from: &info.max_length_from,
+            prompts: &info.prompts,
+            default_prompt: info.default_prompt.as_deref(),
+            similarity: info.similarity.as_deref(),
+            pooling: &info.pooling,
             normalized: info.dense_normalized,
             dense_dim: info.dense_dim,
             colbert_dim: info.colbert_dim,
@@ -74,7 +83,8 @@ fn write(out: &mut impl Write, info: &ModelInfo, json: bool) -> io::Result<()> {
         ("encoder", format!("{} layers, hidden {}, {} heads, ffn {}", info.layers, info.hidden, info.heads, info.ffn)),
         ("vocabulary", info.vocabulary.to_string()),
         ("parameters", format!("{millions:.1} M, stored as {}", info.weights)),
-        ("max length", format!("{} tokens", info.max_length)),
+        ("max length", format!("{} tokens, by {}", info.max_length, info.max_length_from)),
+        ("prompts", prompts(info)),
         ("dense", if info.modes.dense { dense } else { "not available".to_owned() }),
         ("sparse", if info.modes.sparse { "one weight a token id".to_owned() } else { "not available".to_owned() }),
         ("colbert", info.colbert_dim.map_or("not available".to_owned(), |dim| format!("{dim} values a token"))),
@@ -83,4 +93,14 @@ fn write(out: &mut impl Write, info: &ModelInfo, json: bool) -> io::Result<()> {
         ("threads", info.threads.to_string()),
     ];
     rows.iter().try_for_each(|(name, value)| writeln!(out, "{name:<12}{}", Escaped(value)))
+}
+
+/// Every prompt with its text; the default one is marked.
+fn prompts(info: &ModelInfo) -> String {
+    let shown = |(name, text): (&String, &String)| {
+        let mark = if info.default_prompt.as_ref() == Some(name) { " (before every text)" } else { "" };
+        format!("{} \"{}\"{mark}", name.escape_debug(), text.escape_debug())
+    };
+    let all: Vec<String> = info.prompts.iter().map(shown).collect();
+    if all.is_empty() { "none".to_owned() } else { all.join(", ") }
 }

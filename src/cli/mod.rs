@@ -32,6 +32,7 @@ mod pending;
 mod plot;
 #[cfg(feature = "serve")]
 mod process;
+mod prompt;
 #[cfg(feature = "hub")]
 mod pull;
 #[cfg(feature = "hub")]

@@ -11,6 +11,7 @@ use super::args::{InputArgs, ModelArgs, Special, WeightsArgs};
 use super::embed::{Progress, read_chunk};
 use super::exit::{Failure, MODEL, Result};
 use super::input::{self, Content, Records};
+use super::prompt;
 use super::score::excerpt;
 use super::style;
 use crate::{ErrorKind, Model, RerankOptions, Reranked};
@@ -48,7 +49,7 @@ pub(super) struct RerankArgs {
     /// How many of the best to print [default: all]
     #[arg(long, value_name = "N", env = "TRIVEC_TOP", value_parser = clap::value_parser!(u32).range(1..))]
     pub top: Option<u32>,
-    /// Show the model's raw output instead of its sigmoid, 0 to 1 (--json has both)
+    /// Show the model's raw output instead of the score, its sigmoid for most models (--json has both)
     #[arg(long, env = "TRIVEC_RAW")]
     pub raw: bool,
     /// Print JSON, a document a line
@@ -61,6 +62,10 @@ pub(super) struct RerankArgs {
     /// Whether `<s>`, `</s>`, `<mask>` … in a text are special tokens (as the reference does) or plain text
     #[arg(long, value_name = "HOW", env = "TRIVEC_SPECIAL_TOKENS", default_value = "parse")]
     pub special_tokens: Special,
+    /// What is put before the query: the name of one of the model's prompts, or a text; "" for none [default: the model's default prompt,
+    /// if it has one]
+    #[arg(long, value_name = "NAME|TEXT", env = "TRIVEC_PROMPT")]
+    pub prompt: Option<String>,
     #[command(flatten)]
     pub packed: WeightsArgs,
 }
@@ -77,9 +82,11 @@ pub(super) fn run(args: &RerankArgs, model_args: &ModelArgs) -> Result<()> {
     // Opened before the model is loaded: a wrong name is said at once.
     let opened = path.map(input::open).transpose()?;
     let model = super::load_as(args.packed.weights, model_args)?;
+    let prompt = args.prompt.as_ref().map(|given| prompt::parse(given, "--prompt", &model)).transpose()?;
     let options = RerankOptions {
         max_length: args.max_length,
         special_tokens: args.special_tokens.into(),
+        prompt: prompt.unwrap_or_default(),
         ..RerankOptions::default()
     };
     // Options are checked before input is read.

@@ -12,7 +12,7 @@ use super::input::pairs::{Pair, Pairs};
 use super::input::{self, Reading};
 use super::style;
 use crate::similarity::{ScoreWeights, Scores, Thresholds, Verdict, score};
-use crate::{EncodeOptions, Model};
+use crate::{Embedding, EncodeOptions, Model};
 
 /// Pairs that are read and scored at a time.
 const CHUNK: usize = 32;
@@ -107,7 +107,8 @@ pub(super) fn run(args: &ScoreArgs, model_args: &ModelArgs) -> Result<()> {
     match (&args.a, &args.b, &args.pairs) {
         (Some(a), Some(b), None) => {
             let model = super::load(model_args)?;
-            let scores = score_pairs(&model, &[(a, b)], &args.text.options(), &judge, |_| String::new())?;
+            let options = args.sides.options(args.text.options(&model)?, &model)?;
+            let scores = score_pairs(&model, &[(a, b)], &options, &judge, |_| String::new())?;
             scores.iter().try_for_each(|scores| print_one(scores, &judge, args.json))
         }
         (None, None, Some(path)) => {
@@ -129,16 +130,26 @@ pub(super) fn run(args: &ScoreArgs, model_args: &ModelArgs) -> Result<()> {
 fn score_pairs(
     model: &Model,
     pairs: &[(&str, &str)],
-    options: &EncodeOptions,
+    options: &[EncodeOptions; 2],
     judge: &Judge,
     place: impl Fn(usize) -> String,
 ) -> Result<Vec<Scores>> {
-    let texts: Vec<&str> = pairs.iter().flat_map(|&(a, b)| [a, b]).collect();
-    let options = EncodeOptions { modes: model.info().modes, ..options.clone() };
-    let side = |index: usize| format!("{}text {}", place(index / 2), ["A", "B"][index % 2]);
-    let embeddings = model.encode(&texts, &options).map_err(|e| Failure::of_input(e, side))?;
-    let pairs = embeddings.as_chunks().0.iter().enumerate();
-    pairs.map(|(index, [a, b])| checked(score(a, b, &judge.weights), || place(index))).collect()
+    let of_model = |options: &EncodeOptions| EncodeOptions { modes: model.info().modes, ..options.clone() };
+    let [left, right] = [&options[0], &options[1]].map(of_model);
+    let of_pair = |index: usize, a: &Embedding, b: &Embedding| checked(score(a, b, &judge.weights), || place(index));
+    if left.prompt == right.prompt {
+        // Both sides at once: larger batches.
+        let texts: Vec<&str> = pairs.iter().flat_map(|&(a, b)| [a, b]).collect();
+        let side = |index: usize| format!("{}text {}", place(index / 2), ["A", "B"][index % 2]);
+        let embeddings = model.encode(&texts, &left).map_err(|e| Failure::of_input(e, side))?;
+        return embeddings.as_chunks().0.iter().enumerate().map(|(index, [a, b])| of_pair(index, a, b)).collect();
+    }
+    let (a, b): (Vec<&str>, Vec<&str>) = pairs.iter().copied().unzip();
+    let encode = |texts: &[&str], options: &EncodeOptions, name: &str| {
+        model.encode(texts, options).map_err(|e| Failure::of_input(e, |index| format!("{}text {name}", place(index))))
+    };
+    let (a, b) = (encode(&a, &left, "A")?, encode(&b, &right, "B")?);
+    a.iter().zip(&b).enumerate().map(|(index, (a, b))| of_pair(index, a, b)).collect()
 }
 
 /// Scores that are numbers.
@@ -190,7 +201,7 @@ pub(super) fn why_not_available(scores: &Scores) -> Option<&'static str> {
 }
 
 fn run_pairs<R: BufRead>(mut input: Pairs<R>, model: &Model, args: &ScoreArgs, judge: &Judge) -> Result<()> {
-    let options = args.text.options();
+    let options = args.sides.options(args.text.options(model)?, model)?;
     let file = args.pairs.as_deref().unwrap_or(Path::new("-")).display();
     let mut out = anstream::stdout().lock();
     let mut index = 0;

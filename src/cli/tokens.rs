@@ -18,7 +18,7 @@ pub(super) fn run(args: &TokensArgs, model_args: &ModelArgs) -> Result<()> {
         None => read_stdin()?,
     };
     let model = super::load(model_args)?;
-    let tokens = model.tokenize(&text, &args.options.options())?;
+    let tokens = model.tokenize(&text, &args.options.options(&model)?)?;
     let mut out = anstream::stdout().lock();
     write(&mut out, &tokens, args.json).and_then(|()| out.flush()).map_err(|e| Failure::stdout(&e))
 }

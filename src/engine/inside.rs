@@ -6,9 +6,7 @@ use trivec_kernels::Kernels;
 
 use super::{EncodeOptions, Model};
 use crate::compute::Compute;
-use crate::config::DensePipeline;
-#[cfg(feature = "cli")]
-use crate::config::Pooling;
+use crate::config::{DensePipeline, Prompts};
 use crate::error::Result;
 use crate::model::{Encoder, Observe, TextBatch, Wanted, Workspace};
 use crate::parallel::Team;
@@ -48,11 +46,10 @@ impl Model {
             let layer = tokens * of_tokens + 2.0 * tokens * tokens * hidden;
             of_layer += 2.0 * layer;
             of_last += 2.0
-                * match self.pipeline.pooling {
-                    Pooling::Mean => layer,
-                    Pooling::Cls => {
-                        2.0 * tokens * hidden * hidden + of_tokens - 2.0 * hidden * hidden + 2.0 * tokens * hidden
-                    }
+                * if self.pipeline.pooling.is_first_token() {
+                    2.0 * tokens * hidden * hidden + of_tokens - 2.0 * hidden * hidden + 2.0 * tokens * hidden
+                } else {
+                    layer
                 };
         }
         let layers = &self.encoder.weights.layers;
@@ -72,6 +69,10 @@ impl Model {
 
     pub(crate) fn pipeline(&self) -> &DensePipeline {
         &self.pipeline
+    }
+
+    pub(crate) fn prompts(&self) -> &Prompts {
+        &self.prompts
     }
 
     pub(crate) fn kernels(&self) -> &'static Kernels {
@@ -126,9 +127,9 @@ impl Model {
         if texts.is_empty() {
             return Ok(Vec::new());
         }
-        let tokenizer = self.tokenizer()?;
+        let applied = self.applied(options, max_length)?;
         Ok(self.team.map(texts, |text| {
-            let tokens = tokenizer.encode(text.as_ref(), max_length, options.special_tokens);
+            let tokens = applied.encode(text.as_ref());
             (tokens.ids, tokens.truncated)
         }))
     }
@@ -146,13 +147,13 @@ impl Model {
         progress: &dyn Fn(usize),
     ) -> Result<()> {
         let max_length = self.check_ranges(options)?;
-        let tokenizer = self.tokenizer()?;
+        let applied = self.applied(options, max_length)?;
         let compute = Compute { kernels: self.kernels, team: &self.team };
         let mut ws = Workspace { observer: Some(observer), ..Workspace::default() };
         for (done, text) in texts.iter().enumerate() {
             progress(done);
             let mut batch = TextBatch::default();
-            batch.push(&tokenizer.encode(text, max_length, options.special_tokens).ids);
+            batch.push(&applied.encode(text).ids);
             self.encoder.forward(compute, &batch, Wanted::AllTokens, &mut ws);
         }
         progress(texts.len());

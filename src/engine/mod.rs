@@ -1,25 +1,30 @@
 //! The library's front door: [`Model`] turns texts into [`Embedding`]s, or pairs of texts into scores (`rerank`).
 
 mod inside;
+mod packing;
+mod prompt;
 pub(crate) mod read;
 mod rerank;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use trivec_kernels::{Isa, Kernels};
 
 use crate::compute::Compute;
-use crate::config::{DensePipeline, ModelConfig, ModelKind, Pooling};
+use crate::config::{DensePipeline, ModelConfig, ModelKind, PoolingMode, Prompts};
 use crate::embedding::{Embedding, Modes};
 use crate::error::{Error, Result};
 use crate::heads::{self, DenseHead, NotFinite};
 use crate::model::{Encoder, TextBatch, Wanted, Workspace};
 use crate::parallel::Team;
 use crate::text::{SpecialTokens, TokenIds, Tokenizer};
-use crate::weights::packed::{self, PackedModel};
-use crate::weights::{Checkpoint, EncoderWeights, HeadWeights, Source, WeightFormat};
-use read::{read_max_length, read_packed_tokenizer, read_pipeline, read_tokenizer};
+use crate::weights::packed::{self, MetaParts, PackedModel};
+use crate::weights::{Checkpoint, EncoderWeights, HeadWeights, Source};
+use packing::Packed;
+pub use prompt::Prompt;
+use read::{Settings, read_packed_tokenizer, read_settings, read_tokenizer};
 pub use rerank::RerankOptions;
 
 /// Most threads that can be asked for.
@@ -70,6 +75,11 @@ pub struct EncodeOptions {
     pub normalize: Option<bool>,
     /// How special tokens that are written out in a text are read.
     pub special_tokens: SpecialTokens,
+    /// What is put before each text: the model's default prompt, unless another is named or given. Token ids get none.
+    pub prompt: Prompt,
+    /// For [`Model::encode_ids`] alone: how many ids at the start of each sequence are a prompt's, `<s>` among them. A model whose pooling
+    /// leaves prompts out does not count them; see [`Model::prompt_tokens`].
+    pub prompt_tokens: usize,
 }
 
 /// A token of a text.
@@ -123,18 +133,26 @@ pub struct ModelInfo {
     pub parameters: usize,
     /// Longest input in tokens.
     pub max_length: usize,
+    /// The field that sets it, and its file: `max_seq_length of sentence_bert_config.json`; or `the packed file`.
+    pub max_length_from: String,
+    /// The model's prompts by name: what is put before texts of a kind, as queries and documents.
+    pub prompts: BTreeMap<String, String>,
+    /// The name of the prompt that every text gets unless another is asked for ([`EncodeOptions::prompt`]).
+    pub default_prompt: Option<String>,
+    /// How sentence-transformers compares the model's vectors (`cosine`, `dot`, …), if its files say; nothing here depends on it.
+    pub similarity: Option<String>,
     /// Which modes the model has: none, if it is a reranker.
     pub modes: Modes,
     /// Whether the model is a reranker: it scores pairs of texts ([`Model::rerank`]) and embeds nothing.
     pub rerank: bool,
     /// Length of the dense vector; 0 for a reranker.
     pub dense_dim: usize,
-    /// Whether dense vectors are L2-normalised (a `modules.json` without `Normalize` says no).
+    /// Whether dense vectors are L2-normalised (a `modules.json` without `Normalize` says no, as does a `truncate_dim` that cuts them after).
     pub dense_normalized: bool,
     /// Length of the ColBERT vectors.
     pub colbert_dim: Option<usize>,
-    /// `cls` or `mean`.
-    pub pooling: &'static str,
+    /// `cls`, `mean`, or another of sentence-transformers' modes; several are joined by `+`.
+    pub pooling: String,
     /// Types of the stored weights (`F32`, `F16`, `BF16`, `Q4_0`), comma-separated.
     pub weights: String,
     /// Instruction set the kernels use.
@@ -146,32 +164,10 @@ pub struct ModelInfo {
 /// What a model is assembled from.
 struct Parts {
     config: ModelConfig,
-    pipeline: DensePipeline,
-    max_length: usize,
+    settings: Settings,
     tokenizer: Option<Tokenizer>,
     checkpoint: Checkpoint,
     packed: Option<Packed>,
-}
-
-/// Of a packed file: how all and each of its layers are stored, and what it was packed from.
-#[derive(Debug)]
-struct Packed {
-    format: WeightFormat,
-    layers: Vec<WeightFormat>,
-    source: String,
-}
-
-impl Packed {
-    /// `int8`; or `int4 (3 layers), int8 (21 layers)`.
-    fn describe(&self) -> String {
-        if let Some(first) = self.layers.first().filter(|first| self.layers.iter().all(|format| format == *first)) {
-            return first.name().to_owned();
-        }
-        let count = |format: &WeightFormat| (*format, self.layers.iter().filter(|other| *other == format).count());
-        let counts = WeightFormat::ALL.iter().map(count).filter(|(_, count)| *count > 0);
-        let layers = |n| if n == 1 { "layer" } else { "layers" };
-        counts.map(|(format, n)| format!("{} ({n} {})", format.name(), layers(n))).collect::<Vec<_>>().join(", ")
-    }
 }
 
 /// A loaded model. Shared between threads freely; each call works on its own buffers.
@@ -180,6 +176,7 @@ pub struct Model {
     encoder: Encoder,
     heads: HeadWeights,
     pipeline: DensePipeline,
+    prompts: Prompts,
     /// Absent if the directory has neither `tokenizer.json` nor `sentencepiece.bpe.model`: then only token ids can be encoded.
     tokenizer: Option<Tokenizer>,
     kernels: &'static Kernels,
@@ -254,20 +251,19 @@ impl Model {
     }
 
     fn from_source(source: Source, name: String, options: &LoadOptions) -> Result<Model> {
-        let config = ModelConfig::from_json(&source.require("config.json")?, &source.path("config.json"))?;
-        let (pipeline, max_length) = match config.kind {
-            ModelKind::Embedder => (read_pipeline(&source)?, read_max_length(&source, &config)?),
-            // Its classifier reads the first token's state; sentence-transformers' files say nothing about it.
-            ModelKind::Reranker => (DensePipeline { normalize: false, ..Default::default() }, config.max_tokens()),
-        };
-        let tokenizer = read_tokenizer(&source, &config)?;
+        let mut config = ModelConfig::from_json(&source.require("config.json")?, &source.path("config.json"))?;
+        let (settings, beside) = read_settings(&source, &mut config)?;
+        let tokenizer = read_tokenizer(&source, &beside, &config)?;
         let checkpoint = Checkpoint::open(source, options.check_finite)?;
-        Self::assemble(name, Parts { config, pipeline, max_length, tokenizer, checkpoint, packed: None }, options)
+        Self::assemble(name, Parts { config, settings, tokenizer, checkpoint, packed: None }, options)
     }
 
     fn from_packed(source: Source, name: String, options: &LoadOptions) -> Result<Model> {
-        let PackedModel { config, pipeline, max_length, format, layers, packed_from, checkpoint } =
+        let PackedModel { parts, format, layers, packed_from, checkpoint } =
             packed::open(source, options.check_finite, options.exact)?;
+        let MetaParts { config, pipeline, max_length, prompts, similarity } = parts;
+        let max_length_from = "the packed file".to_owned();
+        let settings = Settings { pipeline, max_length, max_length_from, prompts, similarity };
         if options.preload {
             checkpoint.preload();
         }
@@ -276,8 +272,7 @@ impl Model {
             name,
             Parts {
                 config,
-                pipeline,
-                max_length,
+                settings,
                 tokenizer,
                 checkpoint,
                 // Computed exactly, it is what the checkpoint is.
@@ -288,7 +283,8 @@ impl Model {
     }
 
     fn assemble(name: String, parts: Parts, options: &LoadOptions) -> Result<Model> {
-        let Parts { config, pipeline, max_length, tokenizer, checkpoint, packed } = parts;
+        let Parts { config, settings, tokenizer, checkpoint, packed } = parts;
+        let Settings { pipeline, max_length, max_length_from, prompts, similarity } = settings;
         let kernels = match &options.isa {
             None => Kernels::best(),
             Some(isa) => Kernels::by_name(isa).map_err(|e| Error::Option { option: "isa", what: e.to_string() })?,
@@ -301,9 +297,10 @@ impl Model {
         }
         let team = Team::new(options.threads).map_err(|e| Error::io(Path::new("threads"), e))?;
         let weights = EncoderWeights::read(&checkpoint, &config)?;
-        let heads = HeadWeights::read(&checkpoint, &config, &pipeline.dense)?;
+        let heads = HeadWeights::read(&checkpoint, &config, &pipeline)?;
         let rerank = config.kind == ModelKind::Reranker;
-        let dense_dim = heads.dense.last().map_or(config.hidden, |last| last.outputs);
+        let full_dim = heads.dense.last().map_or(pipeline.pooled(config.hidden), |last| last.outputs);
+        let dense_dim = pipeline.truncate_dim.map_or(full_dim, |dim| dim.min(full_dim));
         let info = ModelInfo {
             name,
             layers: config.layers,
@@ -313,10 +310,14 @@ impl Model {
             vocabulary: config.vocabulary,
             parameters: weights.parameters() + heads.parameters(),
             max_length,
+            max_length_from,
+            prompts: prompts.named.clone(),
+            default_prompt: prompts.default.clone(),
+            similarity,
             modes: Modes { dense: !rerank, sparse: heads.sparse.is_some(), colbert: heads.colbert.is_some() },
             rerank,
             dense_dim: if rerank { 0 } else { dense_dim },
-            dense_normalized: pipeline.normalize,
+            dense_normalized: pipeline.normalize && dense_dim == full_dim,
             colbert_dim: heads.colbert.as_ref().map(|head| head.outputs),
             pooling: pipeline.pooling.name(),
             weights: match &packed {
@@ -331,6 +332,7 @@ impl Model {
             encoder: Encoder { config, weights },
             heads,
             pipeline,
+            prompts,
             tokenizer,
             kernels,
             team,
@@ -360,12 +362,12 @@ impl Model {
         if texts.is_empty() {
             return Ok(Vec::new());
         }
-        let tokenizer = self.tokenizer()?;
-        let ids = self.team.map(texts, |text| tokenizer.encode(text.as_ref(), max_length, options.special_tokens));
-        self.encode_checked(&ids, options)
+        let applied = self.applied(options, max_length)?;
+        let ids = self.team.map(texts, |text| applied.encode(text.as_ref()));
+        self.encode_checked(&ids, options, applied.skipped)
     }
 
-    /// One embedding a sequence of token ids, each complete with `<s>` and `</s>`: for texts that were tokenised elsewhere.
+    /// One embedding a sequence of token ids, each complete with `<s>`, `</s>` and its prompt: for texts that were tokenised elsewhere.
     ///
     /// # Errors
     /// As [`Model::encode`]; [`ErrorKind::Input`](crate::ErrorKind::Input) if a sequence is empty, longer than the maximum length, or
@@ -387,7 +389,8 @@ impl Model {
             Err(Error::Input { index, what })
         };
         let ids = ids.iter().enumerate().map(check).collect::<Result<Vec<_>>>()?;
-        self.encode_checked(&ids, options)
+        let skipped = if self.pipeline.pooling.include_prompt { 0 } else { options.prompt_tokens };
+        self.encode_checked(&ids, options, skipped)
     }
 
     /// A text's tokens, as [`Model::encode`] cuts them.
@@ -397,9 +400,9 @@ impl Model {
     /// options out of range.
     pub fn tokenize(&self, text: &str, options: &EncodeOptions) -> Result<Tokens> {
         let max_length = self.check_ranges(options)?;
-        let tokenizer = self.tokenizer()?;
-        let TokenIds { ids, truncated } = tokenizer.encode(text, max_length, options.special_tokens);
-        Ok(Tokens { tokens: pieces(tokenizer, &ids), truncated })
+        let applied = self.applied(options, max_length)?;
+        let TokenIds { ids, truncated } = applied.encode(text);
+        Ok(Tokens { tokens: pieces(applied.tokenizer, &ids), truncated })
     }
 
     /// A text's token ids, as [`Model::encode`] cuts them, and whether it was cut.
@@ -408,7 +411,7 @@ impl Model {
     /// As [`Model::tokenize`].
     pub fn token_ids(&self, text: &str, options: &EncodeOptions) -> Result<(Vec<u32>, bool)> {
         let max_length = self.check_ranges(options)?;
-        let TokenIds { ids, truncated } = self.tokenizer()?.encode(text, max_length, options.special_tokens);
+        let TokenIds { ids, truncated } = self.applied(options, max_length)?.encode(text);
         Ok((ids, truncated))
     }
 
@@ -447,12 +450,15 @@ impl Model {
     pub fn inspect(&self, text: &str, options: &EncodeOptions) -> Result<Inspection> {
         let options = EncodeOptions { modes: self.info.modes, ..options.clone() };
         let max_length = self.check(&options)?;
-        let tokenizer = self.tokenizer()?;
-        let tokens = tokenizer.encode(text, max_length, options.special_tokens);
+        let applied = self.applied(&options, max_length)?;
+        let tokens = applied.encode(text);
         let mut token_weights = None;
-        let mut embeddings = self.run_batch(&[&tokens], &options, |weights| token_weights = weights.into_iter().next());
+        let keep = |weights: Vec<Vec<f32>>| token_weights = weights.into_iter().next();
+        let mut embeddings = self.run_batch(&[&tokens], &options, applied.skipped, keep);
         match embeddings.pop().transpose().map_err(|bad| bad.of_input(0))? {
-            Some(embedding) => Ok(Inspection { tokens: pieces(tokenizer, &tokens.ids), token_weights, embedding }),
+            Some(embedding) => {
+                Ok(Inspection { tokens: pieces(applied.tokenizer, &tokens.ids), token_weights, embedding })
+            }
             None => Err(Error::Input { index: 0, what: "no embedding".to_owned() }),
         }
     }
@@ -493,8 +499,8 @@ impl Model {
         Ok(options.max_length.unwrap_or(info.max_length))
     }
 
-    fn encode_checked(&self, texts: &[TokenIds], options: &EncodeOptions) -> Result<Vec<Embedding>> {
-        let results = self.in_batches(texts, |batch| self.run_batch(batch, options, |_| ()));
+    fn encode_checked(&self, texts: &[TokenIds], options: &EncodeOptions, skipped: usize) -> Result<Vec<Embedding>> {
+        let results = self.in_batches(texts, |batch| self.run_batch(batch, options, skipped, |_| ()));
         results.into_iter().enumerate().map(|(index, result)| result.map_err(|bad| bad.of_input(index))).collect()
     }
 
@@ -520,11 +526,13 @@ impl Model {
         results.into_iter().flatten().collect()
     }
 
-    /// One forward pass. `weights` sees the lexical weight of every token of every text, if they were asked for and are finite.
+    /// One forward pass. The first `skipped` tokens of each text are left out of its dense vector. `weights` sees the lexical weight of
+    /// every token of every text, if they were asked for and are finite.
     fn run_batch(
         &self,
         texts: &[&TokenIds],
         options: &EncodeOptions,
+        skipped: usize,
         weights: impl FnOnce(Vec<Vec<f32>>),
     ) -> Vec<Result<Embedding, NotFinite>> {
         let compute = Compute { kernels: self.kernels, team: &self.team };
@@ -533,7 +541,8 @@ impl Model {
         let ranges: Vec<_> = batch.ranges().collect();
         let mut ws = self.take_workspace();
         // CLS pooling alone reads one state a text.
-        let first_only = !options.modes.sparse && !options.modes.colbert && self.pipeline.pooling == Pooling::Cls;
+        let first_pooled = self.pipeline.pooling.modes == [PoolingMode::Cls] && skipped == 0;
+        let first_only = !options.modes.sparse && !options.modes.colbert && first_pooled;
         let wanted = if first_only { Wanted::FirstTokens } else { Wanted::AllTokens };
         self.encoder.forward(compute, &batch, wanted, &mut ws);
         let ranges: Vec<_> = if first_only { (0..texts.len()).map(|text| text..text + 1).collect() } else { ranges };
@@ -543,6 +552,7 @@ impl Model {
             modules: &self.heads.dense,
             dimensions: options.dimensions,
             normalize: options.normalize,
+            skipped,
         };
         let states_of = |range: &std::ops::Range<usize>| ws.states.view().rows_from(range.start, range.len());
         let dense = options

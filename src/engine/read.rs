@@ -3,31 +3,125 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::config::{DensePipeline, ModelConfig, SentenceConfig, parse_json};
+use crate::config::{
+    DensePipeline, Length, MIN_PAIR_TOKENS, ModelConfig, ModelKind, ModelSettings, Prompts, SENTENCE_FILES,
+    SentenceSettings, TokenizerSettings, only_transformer,
+};
 use crate::error::{Error, Result};
-use crate::text::{CompiledArrays, Tokenizer};
+use crate::text::{Beside, CompiledArrays, ExtraTokens, Tokenizer};
 use crate::weights::{Checkpoint, Mapped, Source};
 
-pub(crate) fn read_pipeline(source: &Source) -> Result<DensePipeline> {
-    let Some(modules) = source.open("modules.json")? else { return Ok(DensePipeline::default()) };
-    let read = |file: &str| Ok(Box::from(&source.require(file)?[..]));
-    DensePipeline::from_modules(&modules, &source.path("modules.json"), read)
+/// Every setting of a model that is no size of its encoder.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub pipeline: DensePipeline,
+    /// Longest input in tokens, and the field that sets it.
+    pub max_length: usize,
+    pub max_length_from: String,
+    pub prompts: Prompts,
+    /// How sentence-transformers compares the vectors.
+    pub similarity: Option<String>,
 }
 
-/// The length that `sentence_bert_config.json` sets, within what the position table serves.
-pub(crate) fn read_max_length(source: &Source, config: &ModelConfig) -> Result<usize> {
-    let name = "sentence_bert_config.json";
-    let Some(bytes) = source.open(name)? else { return Ok(config.max_tokens()) };
-    let sentence: SentenceConfig = parse_json(&bytes, &source.path(name))?;
-    if sentence.do_lower_case {
-        return Err(Error::format(&source.path(name), "`do_lower_case` is true, which is not supported"));
+const MODULES: &str = "modules.json";
+const MODEL_SETTINGS: &str = "config_sentence_transformers.json";
+const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+const ADAPTER: &str = "adapter_config.json";
+
+/// Reads the files around `config.json`, which holds `config`. The score of a reranker is set in it too. Also tells what they say about
+/// the tokenizer.
+pub(crate) fn read_settings(source: &Source, config: &mut ModelConfig) -> Result<(Settings, Beside)> {
+    if source.open(ADAPTER)?.is_some() {
+        let what =
+            "the weights of an adapter belong to the model: merge them into it (`merge_and_unload()`) and save that";
+        return Err(Error::format(&source.path(ADAPTER), what));
     }
-    match sentence.max_seq_length {
-        Some(length) if length < 2 => {
-            Err(Error::format(&source.path(name), format!("`max_seq_length` is {length}, expected 2 or more")))
+    let mut pipeline = read_pipeline(source, config.kind)?;
+    let model = match source.open(MODEL_SETTINGS)? {
+        Some(bytes) => ModelSettings::from_json(&bytes, &source.path(MODEL_SETTINGS), config.kind)?,
+        None => ModelSettings::default(),
+    };
+    if config.kind == ModelKind::Embedder {
+        pipeline.truncate_dim = model.truncate_dim;
+    }
+    config.activation = model.activation.unwrap_or(config.activation);
+    let sentence = read_sentence_settings(source, config.kind)?;
+    let tokenizer = match source.open(TOKENIZER_CONFIG)? {
+        Some(bytes) => TokenizerSettings::from_json(&bytes, &source.path(TOKENIZER_CONFIG))?,
+        None => TokenizerSettings::default(),
+    };
+    let sentence_length = sentence.as_ref().and_then(|(file, of)| Some((*file, of.max_length?)));
+    let (max_length, max_length_from) = match (sentence_length, tokenizer.max_length) {
+        (Some((file, (field, length))), _) => within(length, field, file, source, config)?,
+        (None, Some(length)) => within(length, "model_max_length", TOKENIZER_CONFIG, source, config)?,
+        (None, None) => (config.max_tokens(), OF_POSITIONS.to_owned()),
+    };
+    let beside = Beside {
+        tokens: read_extra_tokens(source)?,
+        lower_case: sentence.is_some_and(|(_, of)| of.lower_case),
+        cuts_right: tokenizer.cuts_right,
+    };
+    let settings =
+        Settings { pipeline, max_length, max_length_from, prompts: model.prompts, similarity: model.similarity };
+    Ok((settings, beside))
+}
+
+/// What sets the maximum length where nothing else does.
+const OF_POSITIONS: &str = "max_position_embeddings of config.json";
+
+fn read_pipeline(source: &Source, kind: ModelKind) -> Result<DensePipeline> {
+    let modules = source.open(MODULES)?;
+    let path = source.path(MODULES);
+    match (kind, modules) {
+        (ModelKind::Embedder, None) => Ok(DensePipeline::of_bge_m3()),
+        (ModelKind::Embedder, Some(modules)) => DensePipeline::from_modules(&modules, &path, |file| {
+            Ok(source.open(file)?.map(|bytes| Box::from(&bytes[..])))
+        }),
+        // The classifier reads the first token's state.
+        (ModelKind::Reranker, modules) => {
+            modules.map_or(Ok(()), |modules| only_transformer(&modules, &path))?;
+            Ok(DensePipeline::default())
         }
-        length => Ok(length.unwrap_or(usize::MAX).min(config.max_tokens())),
     }
+}
+
+/// The first of the files that is there and not empty, with its name.
+fn read_sentence_settings(source: &Source, kind: ModelKind) -> Result<Option<(&'static str, SentenceSettings)>> {
+    for file in SENTENCE_FILES {
+        if let Some(bytes) = source.open(file)?
+            && let Some(settings) = SentenceSettings::from_json(&bytes, &source.path(file), kind)?
+        {
+            return Ok(Some((file, settings)));
+        }
+    }
+    Ok(None)
+}
+
+/// A length that a file sets, within what the position table serves; and what set it.
+fn within(length: Length, field: &str, file: &str, source: &Source, config: &ModelConfig) -> Result<(usize, String)> {
+    match length {
+        Length::Tokens(tokens) if tokens <= config.max_tokens() => {
+            if config.kind == ModelKind::Reranker && tokens < MIN_PAIR_TOKENS {
+                let what = format!("`{field}` is {tokens}, expected {MIN_PAIR_TOKENS} or more for a reranker's pairs");
+                return Err(Error::format(&source.path(file), what));
+            }
+            Ok((tokens, format!("{field} of {file}")))
+        }
+        _ => Ok((config.max_tokens(), OF_POSITIONS.to_owned())),
+    }
+}
+
+fn read_extra_tokens(source: &Source) -> Result<ExtraTokens> {
+    let names = [TOKENIZER_CONFIG, "special_tokens_map.json", "added_tokens.json"];
+    let mut files = Vec::new();
+    for name in names {
+        files.push((source.open(name)?, source.path(name)));
+    }
+    let file = |at: usize| {
+        let (bytes, path) = &files[at];
+        bytes.as_ref().map(|bytes| (&bytes[..], path.as_path()))
+    };
+    ExtraTokens::read(file(0), file(1), file(2))
 }
 
 pub(super) fn read_packed_tokenizer(checkpoint: &Checkpoint, config: &ModelConfig) -> Result<Option<Tokenizer>> {
@@ -54,12 +148,12 @@ pub(super) fn read_packed_tokenizer(checkpoint: &Checkpoint, config: &ModelConfi
 }
 
 /// `tokenizer.json`, or without it `sentencepiece.bpe.model`.
-pub(crate) fn read_tokenizer(source: &Source, config: &ModelConfig) -> Result<Option<Tokenizer>> {
+pub(crate) fn read_tokenizer(source: &Source, beside: &Beside, config: &ModelConfig) -> Result<Option<Tokenizer>> {
     let (json, model) = ("tokenizer.json", "sentencepiece.bpe.model");
     let (name, tokenizer) = if let Some(bytes) = source.open(json)? {
-        (json, Tokenizer::from_json(&bytes, &source.path(json))?)
+        (json, Tokenizer::from_json_beside(&bytes, beside, &source.path(json))?)
     } else if let Some(bytes) = source.open(model)? {
-        (model, Tokenizer::from_sentencepiece(&bytes, &source.path(model))?)
+        (model, Tokenizer::from_sentencepiece_beside(&bytes, beside, &source.path(model))?)
     } else {
         return Ok(None);
     };
@@ -67,14 +161,15 @@ pub(crate) fn read_tokenizer(source: &Source, config: &ModelConfig) -> Result<Op
     Ok(Some(tokenizer))
 }
 
+/// Every id must have its row. Rows without an id are harmless: tables are padded to round numbers, and nothing leads to such a row.
 fn check_vocabulary(tokenizer: &Tokenizer, config: &ModelConfig, path: &Path) -> Result<()> {
-    if tokenizer.vocab_size() == config.vocabulary {
+    let (ids, rows) = (tokenizer.vocab_size(), config.vocabulary);
+    if ids <= rows {
         return Ok(());
     }
     let what = format!(
-        "the tokenizer has {} ids, but the model's token table has {} rows",
-        tokenizer.vocab_size(),
-        config.vocabulary
+        "the tokenizer has {ids} ids, but the model's token table has {rows} rows: it is another model's, or the table has to be \
+         enlarged with the tokens (`resize_token_embeddings`)"
     );
     Err(Error::format(path, what))
 }

@@ -1,6 +1,7 @@
 //! Reranking: a query and a document go through the encoder together, and a classifier says how well the one answers the other.
 
-use super::{Model, Tokens, check_range, pieces};
+use super::prompt::before;
+use super::{Model, Prompt, Tokens, check_range, pieces};
 use crate::compute::Compute;
 use crate::config::MIN_PAIR_TOKENS;
 use crate::embedding::Reranked;
@@ -30,6 +31,8 @@ pub struct RerankOptions {
     pub max_document: Option<usize>,
     /// How special tokens that are written out in a text are read.
     pub special_tokens: SpecialTokens,
+    /// What is put before the query: the model's default prompt, unless another is named or given.
+    pub prompt: Prompt,
 }
 
 impl Model {
@@ -62,16 +65,19 @@ impl Model {
         D: AsRef<str> + Sync,
     {
         let (classifier, tokenizer, max_length) = self.check_rerank(options)?;
+        let prompt = self.prompt_text(&options.prompt)?;
         let pairs = self.team.map(pairs, |(query, document)| {
-            encode_pair(tokenizer, query.as_ref(), document.as_ref(), max_length, options)
+            let query = before(prompt, query.as_ref());
+            encode_pair(tokenizer, &query, document.as_ref(), max_length, options)
         });
         let logits = self.in_batches(&pairs, |batch| self.logits(classifier, batch));
+        let activation = self.encoder.config.activation;
         let result = |(index, (pair, logit)): (usize, (&TokenIds, f32))| {
             if !logit.is_finite() {
                 return Err(Error::NotFinite { index, mode: "rerank", at: 0 });
             }
             let (tokens, truncated) = (pair.ids.len(), pair.truncated);
-            Ok(Reranked { index, logit, score: heads::sigmoid(logit), tokens, truncated })
+            Ok(Reranked { index, logit, score: heads::score(activation, logit), tokens, truncated })
         };
         pairs.iter().zip(logits).enumerate().map(result).collect()
     }
@@ -82,7 +88,8 @@ impl Model {
     /// As [`Model::rerank`].
     pub fn tokenize_pair(&self, query: &str, document: &str, options: &RerankOptions) -> Result<Tokens> {
         let (_, tokenizer, max_length) = self.check_rerank(options)?;
-        let TokenIds { ids, truncated } = encode_pair(tokenizer, query, document, max_length, options);
+        let query = before(self.prompt_text(&options.prompt)?, query);
+        let TokenIds { ids, truncated } = encode_pair(tokenizer, &query, document, max_length, options);
         Ok(Tokens { tokens: pieces(tokenizer, &ids), truncated })
     }
 

@@ -14,7 +14,7 @@ use crate::error::Error;
 pub(crate) use colbert::colbert;
 pub(crate) use dense::{DenseHead, dense};
 pub(crate) use lexical::{lexical, token_weights};
-pub(crate) use rerank::{logit, sigmoid};
+pub(crate) use rerank::{logit, score};
 
 /// Which of a text's results is NaN or infinite, as [`Error::NotFinite`] has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

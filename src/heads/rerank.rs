@@ -1,5 +1,6 @@
 use trivec_kernels::{Kernels, MatMut, MatRef};
 
+use crate::config::ScoreActivation;
 use crate::weights::Classifier;
 
 /// How well a document answers a query, from the state of the pair's first token `[hidden]`: `W_o tanh(W_d h + b_d) + b_o`.
@@ -20,10 +21,18 @@ fn tanh(x: f32) -> f32 {
     f64::from(x).tanh() as f32
 }
 
-/// `1 / (1 + e^-x)`: a logit as a score of 0 to 1.
+/// A logit as a score: of 0 to 1, unless the model's files say that the logit itself is the score.
 ///
-/// Source: FlagEmbedding `FlagReranker.compute_score(normalize=True)`.
-pub(crate) fn sigmoid(x: f32) -> f32 {
+/// Source: FlagEmbedding `FlagReranker.compute_score(normalize=True)`, sentence-transformers `CrossEncoder.activation_fn`.
+pub(crate) fn score(activation: ScoreActivation, logit: f32) -> f32 {
+    match activation {
+        ScoreActivation::Sigmoid => sigmoid(logit),
+        ScoreActivation::Identity => logit,
+    }
+}
+
+/// `1 / (1 + e^-x)`
+fn sigmoid(x: f32) -> f32 {
     (1.0 / (1.0 + (-f64::from(x)).exp())) as f32
 }
 

@@ -12,19 +12,26 @@ const MODULES: &str = "modules.json";
 const INDEXES: [&str; 2] = ["model.safetensors.index.json", "pytorch_model.bin.index.json"];
 const SINGLES: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
 
-/// Small files beside the weights; taken where they are.
-const SMALL: [&str; 5] = [
+/// Small files beside the weights; taken where they are. sentence-transformers' older names too.
+const SMALL: [&str; 12] = [
     "sentence_bert_config.json",
     "config_sentence_transformers.json",
     "special_tokens_map.json",
     "tokenizer_config.json",
     "generation_config.json",
+    "added_tokens.json",
+    "sentence_roberta_config.json",
+    "sentence_distilbert_config.json",
+    "sentence_camembert_config.json",
+    "sentence_albert_config.json",
+    "sentence_xlm-roberta_config.json",
+    "sentence_xlnet_config.json",
 ];
 
 const TOKENIZERS: [&str; 2] = ["tokenizer.json", "sentencepiece.bpe.model"];
 
 /// The files that are asked for where a hub does not list them; one comes with every model, and is the first.
-pub(super) const USUAL: [&str; 18] = [
+pub(super) const USUAL: [&str; 25] = [
     CONFIG,
     MODULES,
     SINGLES[0],
@@ -38,6 +45,13 @@ pub(super) const USUAL: [&str; 18] = [
     SMALL[2],
     SMALL[3],
     SMALL[4],
+    SMALL[5],
+    SMALL[6],
+    SMALL[7],
+    SMALL[8],
+    SMALL[9],
+    SMALL[10],
+    SMALL[11],
     "colbert_linear.safetensors",
     "colbert_linear.pt",
     "sparse_linear.safetensors",

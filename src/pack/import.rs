@@ -11,16 +11,15 @@ use std::path::Path;
 use serde_json::json;
 
 use super::staging::Staging;
-use crate::config::{ModelConfig, is_plain_relative, parse_json};
-use crate::engine::read::{read_max_length, read_pipeline, read_tokenizer};
+use crate::config::{ModelConfig, SENTENCE_FILES, is_plain_relative, parse_json};
+use crate::engine::read::{read_settings, read_tokenizer};
 use crate::error::{Error, Result};
 use crate::weights::{
     Checkpoint, HeadWeights, Q4_0_KEY, Source, UnreadTensor, dense_module_tensors, encoder_shapes, head_tensors,
-    without_prefix,
 };
 
 /// Files that are copied where they are there; the folders of `modules.json` come to them.
-const COPIED: [&str; 11] = [
+const COPIED: [&str; 10] = [
     "config.json",
     "tokenizer.json",
     "sentencepiece.bpe.model",
@@ -28,7 +27,6 @@ const COPIED: [&str; 11] = [
     "special_tokens_map.json",
     "added_tokens.json",
     "modules.json",
-    "sentence_bert_config.json",
     "config_sentence_transformers.json",
     "README.md",
     "LICENSE",
@@ -84,18 +82,18 @@ pub fn import(
 ) -> Result<ImportReport> {
     refuse_inside(source, target)?;
     let files = Source::directory(source)?;
-    let config = ModelConfig::from_json(&files.require("config.json")?, &files.path("config.json"))?;
-    let pipeline = read_pipeline(&files)?;
-    read_max_length(&files, &config)?;
-    read_tokenizer(&files, &config)?;
+    let mut config = ModelConfig::from_json(&files.require("config.json")?, &files.path("config.json"))?;
+    let (settings, beside) = read_settings(&files, &mut config)?;
+    read_tokenizer(&files, &beside, &config)?;
+    let pipeline = settings.pipeline;
     let checkpoint = Checkpoint::open(files.clone(), true)?;
     // Small, and this checks them.
-    HeadWeights::read(&checkpoint, &config, &pipeline.dense)?;
+    HeadWeights::read(&checkpoint, &config, &pipeline)?;
 
     let (main, left_out) = Output::main(&checkpoint, &config)?;
     let mut outputs = vec![main];
-    for folder in &pipeline.dense {
-        outputs.push(Output::dense_module(&checkpoint, folder)?);
+    for module in &pipeline.dense {
+        outputs.push(Output::dense_module(&checkpoint, &module.folder)?);
     }
     let staging = Staging::begin(target, options.force)?;
     let mut report = ImportReport { bytes: 0, tensors: 0, left_out, files: Vec::new() };
@@ -133,7 +131,7 @@ fn refuse_inside(source: &Path, target: &Path) -> Result<()> {
 
 /// The names of files that are copied if they are there.
 fn small_files(source: &Source) -> Result<Vec<String>> {
-    let mut names = COPIED.map(str::to_owned).to_vec();
+    let mut names: Vec<String> = COPIED.iter().chain(&SENTENCE_FILES).map(|name| (*name).to_owned()).collect();
     if let Some(modules) = source.open("modules.json")? {
         #[derive(serde::Deserialize)]
         struct Module {
@@ -171,7 +169,7 @@ impl Output {
                 left_out += 1;
                 continue;
             }
-            let name = without_prefix(&tensor.stored.name).to_owned();
+            let name = checkpoint.without_prefix(&tensor.stored.name);
             let planned = Planned { expected: expected.remove(&name), name: name.clone(), tensor };
             if let Some(first) = tensors.insert(name, planned) {
                 let what = "it comes twice, with different prefixes";

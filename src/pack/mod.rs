@@ -40,7 +40,7 @@ pub use synthetic::packed_layer;
 
 use crate::engine::Model;
 use crate::error::{Error, Result};
-use crate::weights::packed::{FORMAT_VERSION, MetaModel, keys};
+use crate::weights::packed::{FORMAT_VERSION, MetaModel, MetaParts, keys};
 use file::PackedWriter;
 use moments::Roundings;
 
@@ -206,7 +206,14 @@ fn writer<'a>(
     rounding: Option<&Roundings>,
 ) -> Result<PackedWriter<'a>> {
     let is_int = matches!(options.weights, WeightFormat::Int8 | WeightFormat::Int4);
-    let meta = MetaModel::of(&model.encoder().config, model.pipeline(), model.info().max_length);
+    let info = model.info();
+    let meta = MetaModel::of(&MetaParts {
+        config: model.encoder().config.clone(),
+        pipeline: model.pipeline().clone(),
+        max_length: info.max_length,
+        prompts: model.prompts().clone(),
+        similarity: info.similarity.clone(),
+    });
     let meta = serde_json::to_string(&meta).map_err(|e| Error::Option { option: "model", what: e.to_string() })?;
     let mut writer = PackedWriter::new();
     for (key, value) in [

@@ -11,8 +11,8 @@ use trivec_kernels::Kernels;
 
 use super::file::{Fill, PackedWriter};
 use super::layout::{Layer, RowSource, add_table};
-use super::{FORMAT_VERSION, MetaModel, keys};
-use crate::config::{DensePipeline, ModelConfig, ModelKind};
+use super::{FORMAT_VERSION, MetaModel, MetaParts, keys};
+use crate::config::{DensePipeline, ModelConfig, ModelKind, Prompts, ScoreActivation};
 use crate::error::{Error, Result};
 use crate::parallel::Team;
 use crate::weights::WeightFormat;
@@ -33,6 +33,7 @@ pub(crate) fn bge_m3() -> ModelConfig {
         token_types: 1,
         layer_norm_eps: 1e-5,
         pad_id: 1,
+        activation: ScoreActivation::Sigmoid,
     }
 }
 
@@ -146,7 +147,13 @@ fn write_packed_as(
     let all = matrices(config);
     let is_int = matches!(format, WeightFormat::Int8 | WeightFormat::Int4);
     let mut writer = PackedWriter::new();
-    let meta = MetaModel::of(config, &DensePipeline::default(), config.max_tokens());
+    let meta = MetaModel::of(&MetaParts {
+        config: config.clone(),
+        pipeline: DensePipeline::of_bge_m3(),
+        max_length: config.max_tokens(),
+        prompts: Prompts::default(),
+        similarity: None,
+    });
     let meta = serde_json::to_string(&meta).map_err(|e| Error::Option { option: "synthetic", what: e.to_string() })?;
     for (key, value) in [
         (keys::VERSION, FORMAT_VERSION),

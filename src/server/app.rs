@@ -1,5 +1,6 @@
 //! What every route shares: the model in use, the queue, the limits, the keys, the counters.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use super::scheduler::{Scheduler, Timing, cost};
 use super::work::{Observer, note};
 use crate::cache::{Wanted, WhenBehind};
 use crate::embedding::{Embedding, Modes};
-use crate::engine::{EncodeOptions, Model};
+use crate::engine::{EncodeOptions, Model, Prompt};
 
 /// What requests may ask for.
 #[derive(Debug, Clone, Copy)]
@@ -76,6 +77,8 @@ fn bytes_of(texts: &[String]) -> usize {
 pub(super) struct Tokenized {
     pub ids: Vec<u32>,
     pub truncated: bool,
+    /// How many of them are a prompt's that the dense vector leaves out.
+    pub prompt_tokens: usize,
 }
 
 impl App {
@@ -198,41 +201,36 @@ impl App {
         tokio::task::spawn_blocking(run).await.map_err(|_| failed())
     }
 
-    /// Tokens of texts, which are dropped.
+    /// Tokens of texts behind `prompt`; the texts are dropped.
     pub(super) async fn tokenize(
         &self,
         model: &Arc<Model>,
         texts: Vec<String>,
         max_length: Option<usize>,
+        prompt: Prompt,
     ) -> Result<Vec<Tokenized>> {
-        let tokenized = self.tokenize_kept(model, &Arc::new(texts), max_length).await?;
+        let tokenized = self.tokenize_beside(model, &Arc::new(texts), max_length, prompt, 0).await?;
         self.held().free(Part::Body);
         Ok(tokenized)
     }
 
-    /// Tokens of texts; of more than a few lines beside the runtime's threads.
-    pub(super) async fn tokenize_kept(
+    /// Tokens of texts behind `prompt`, where the request holds `counted` bytes of token ids already; of more than a few lines beside the
+    /// runtime's threads.
+    pub(super) async fn tokenize_beside(
         &self,
         model: &Arc<Model>,
         texts: &Arc<Vec<String>>,
         max_length: Option<usize>,
-    ) -> Result<Vec<Tokenized>> {
-        self.tokenize_beside(model, texts, max_length, 0).await
-    }
-
-    /// Tokens of texts, where the request holds `counted` bytes of token ids already.
-    async fn tokenize_beside(
-        &self,
-        model: &Arc<Model>,
-        texts: &Arc<Vec<String>>,
-        max_length: Option<usize>,
+        prompt: Prompt,
         mut counted: u64,
     ) -> Result<Vec<Tokenized>> {
         let begin = Instant::now();
         self.note_texts(texts)?;
         let held = self.held();
         held.set(Part::Tokens, counted)?;
-        let options = EncodeOptions { modes: Modes::DENSE, max_length, ..EncodeOptions::default() };
+        let prompt_bytes = model.prompt_text(&prompt)?.len();
+        let options = EncodeOptions { modes: Modes::DENSE, max_length, prompt, ..EncodeOptions::default() };
+        let prompt_tokens = model.prompt_tokens(&options)?;
         let mut tokenized = Vec::with_capacity(texts.len());
         let mut at = 0;
         while at < texts.len() {
@@ -244,7 +242,7 @@ impl App {
             });
             let part = at..at + 1 + more.count();
             // There are at most as many tokens as bytes, and two more.
-            let most = |text: &String| memory::token_ids((text.len() + 2).min(model.info().max_length));
+            let most = |text: &String| memory::token_ids((prompt_bytes + text.len() + 2).min(model.info().max_length));
             let ids: u64 = texts[part.clone()].iter().map(most).sum();
             held.set(Part::Tokens, counted + ids + memory::normalized(bytes_of(&texts[part.clone()])))?;
             at = part.end;
@@ -252,7 +250,7 @@ impl App {
             let run = move || -> crate::Result<Vec<Tokenized>> {
                 let tokens = |text: &String| {
                     let (ids, truncated) = model.token_ids(text, &options)?;
-                    Ok(Tokenized { ids, truncated })
+                    Ok(Tokenized { ids, truncated, prompt_tokens })
                 };
                 texts[part].iter().map(tokens).collect()
             };
@@ -273,7 +271,10 @@ impl App {
         inputs: Vec<Input>,
         name: &'static str,
         max_length: Option<usize>,
+        prompt: Prompt,
     ) -> Result<Vec<Tokenized>> {
+        // A name is refused also where there are ids alone, which get no prompt.
+        model.prompt_text(&prompt)?;
         self.check_count(inputs.len(), name)?;
         let info = model.info();
         let most = max_length.unwrap_or(info.max_length);
@@ -288,7 +289,8 @@ impl App {
             });
         }
         let given = ids.iter().flatten().map(|given| memory::token_ids(given.ids.len())).sum();
-        let mut texts = self.tokenize_beside(model, &Arc::new(texts), max_length, given).await?.into_iter();
+        let texts = self.tokenize_beside(model, &Arc::new(texts), max_length, prompt, given).await?;
+        let mut texts = texts.into_iter();
         self.held().free(Part::Body);
         Ok(ids.into_iter().filter_map(|given| given.or_else(|| texts.next())).collect())
     }
@@ -329,11 +331,25 @@ impl App {
         self.check_cost(texts.iter().map(|text| cost(text.ids.len())).sum())?;
         let results = |text: &Tokenized| memory::embedding(model.info(), wanted.modes, text.ids.len());
         self.held().set(Part::Results, texts.iter().map(results).sum())?;
-        let ids = texts.iter().map(|text| text.ids.clone()).collect();
-        match self.kept.as_ref().and_then(|kept| kept.of(model)) {
-            None => self.compute(model, ids, &wanted).await,
-            Some(open) => self.look_up_or_compute(model, open, ids, wanted).await,
+        let prompts: BTreeSet<usize> = texts.iter().map(|text| text.prompt_tokens).collect();
+        let mut embeddings: Vec<Option<Embedding>> = texts.iter().map(|_| None).collect();
+        let mut timing = Timing::default();
+        // One round for all texts, unless queries and documents have prompts that do not count.
+        for prompt_tokens in prompts {
+            let places: Vec<usize> =
+                (0..texts.len()).filter(|&text| texts[text].prompt_tokens == prompt_tokens).collect();
+            let ids = places.iter().map(|&text| texts[text].ids.clone()).collect();
+            let wanted = Wanted { prompt_tokens, ..wanted };
+            let round = match self.kept.as_ref().and_then(|kept| kept.of(model)) {
+                None => self.compute(model, ids, &wanted).await,
+                Some(open) => self.look_up_or_compute(model, open, ids, wanted).await,
+            };
+            let (computed, took) = round.map_err(|e| e.at_text(|index| places[index]))?;
+            places.into_iter().zip(computed).for_each(|(text, embedding)| embeddings[text] = Some(embedding));
+            timing.queued = timing.queued.max(took.queued);
+            timing.computed += took.computed;
         }
+        Ok((embeddings.into_iter().flatten().collect(), timing))
     }
 
     /// Embeddings of tokens, through the queue.
@@ -394,7 +410,7 @@ fn check_ids(ids: Vec<u32>, vocabulary: usize, most: usize, place: &str) -> Resu
     }
     match ids.iter().find(|&&id| id as usize >= vocabulary) {
         Some(id) => Err(ApiError::invalid(place, format!("token id {id}, expected one below {vocabulary}"))),
-        None => Ok(Tokenized { ids, truncated: false }),
+        None => Ok(Tokenized { ids, truncated: false, prompt_tokens: 0 }),
     }
 }
 

@@ -426,7 +426,7 @@ fn take_batch(queue: &mut Queue) -> Option<Batch> {
         let Work::Text { request, ids, .. } = &queue.items[at].work else { continue };
         let of = &texts[0].request;
         // One call of the engine has one model and one form of dense vectors.
-        let form = |wanted: &Wanted| (wanted.dimensions, wanted.normalize);
+        let form = |wanted: &Wanted| (wanted.dimensions, wanted.normalize, wanted.prompt_tokens);
         if !Arc::ptr_eq(&request.model, &of.model) || form(&request.wanted) != form(&of.wanted) {
             continue;
         }
@@ -474,8 +474,8 @@ fn encode_together(texts: &[Text]) -> Option<Result<Vec<Embedding>, Error>> {
         }
     });
     let request = &texts[0].request;
-    let Wanted { dimensions, normalize, .. } = request.wanted;
-    let options = EncodeOptions { modes: union, dimensions, normalize, ..EncodeOptions::default() };
+    let Wanted { dimensions, normalize, prompt_tokens, .. } = request.wanted;
+    let options = EncodeOptions { modes: union, dimensions, normalize, prompt_tokens, ..EncodeOptions::default() };
     let ids: Vec<&[u32]> = texts.iter().map(|text| text.ids.as_slice()).collect();
     catch_unwind(AssertUnwindSafe(|| request.model.encode_ids(&ids, &options))).ok()
 }

@@ -9,6 +9,7 @@
 
 mod added;
 mod compiled;
+mod extra;
 mod normalizer;
 mod protobuf;
 mod sentencepiece;
@@ -22,10 +23,12 @@ use std::path::Path;
 
 use added::AddedTokens;
 use normalizer::Normalizer;
+use spec::NormalizerSpec;
 use unigram::Unigram;
 use words::WordSplitter;
 
 pub(crate) use compiled::{CompiledArrays, CompiledSpec};
+pub(crate) use extra::ExtraTokens;
 
 use crate::error::{Error, Result};
 
@@ -44,6 +47,16 @@ pub enum SpecialTokens {
 
 /// Fewest tokens of a pair: see [`Tokenizer::encode_pair`].
 pub(crate) const MIN_PAIR_TOKENS: usize = 17;
+
+/// What other files than the tokenizer's own say about it.
+#[derive(Debug, Default)]
+pub(crate) struct Beside {
+    pub tokens: ExtraTokens,
+    /// Whether texts are made lower case before all else.
+    pub lower_case: bool,
+    /// Whether texts are said to be cut at their end, whatever the tokenizer's file says.
+    pub cuts_right: bool,
+}
 
 /// A text's token ids, or a pair's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +87,12 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Format`] if the file is damaged, or has a normaliser, pre-tokenizer or model that XLM-RoBERTa's files do not have.
     pub fn from_json(bytes: &[u8], path: &Path) -> Result<Tokenizer> {
-        Self::from_spec(spec::parse(bytes), path)
+        Self::from_spec(spec::parse(bytes), &Beside::default(), path)
+    }
+
+    /// As [`Tokenizer::from_json`], with what the files beside it say.
+    pub(crate) fn from_json_beside(bytes: &[u8], beside: &Beside, path: &Path) -> Result<Tokenizer> {
+        Self::from_spec(spec::parse(bytes), beside, path)
     }
 
     /// Reads a SentencePiece unigram model of XLM-RoBERTa's kind (`sentencepiece.bpe.model`): the ids are those of the tokenizer that
@@ -84,18 +102,32 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Format`] if the file is damaged, or is a model of another kind.
     pub fn from_sentencepiece(bytes: &[u8], path: &Path) -> Result<Tokenizer> {
-        Self::from_spec(sentencepiece::parse(bytes), path)
+        Self::from_spec(sentencepiece::parse(bytes), &Beside::default(), path)
     }
 
-    fn from_spec(spec: std::result::Result<spec::Spec, String>, path: &Path) -> Result<Tokenizer> {
+    /// As [`Tokenizer::from_sentencepiece`], with what the files beside it say.
+    pub(crate) fn from_sentencepiece_beside(bytes: &[u8], beside: &Beside, path: &Path) -> Result<Tokenizer> {
+        Self::from_spec(sentencepiece::parse(bytes), beside, path)
+    }
+
+    fn from_spec(spec: std::result::Result<spec::Spec, String>, beside: &Beside, path: &Path) -> Result<Tokenizer> {
         let refuse = |what: String| Error::format(path, what);
-        let spec = spec.map_err(refuse)?;
+        let mut spec = spec.map_err(refuse)?;
+        if spec.truncation.is_some_and(|truncation| truncation.cuts_left()) && !beside.cuts_right {
+            return Err(refuse(
+                "`truncation` cuts texts at their beginning, expected \"direction\": \"Right\"".to_owned(),
+            ));
+        }
+        if beside.lower_case {
+            spec.normalizer = Some(NormalizerSpec::lower_cased(spec.normalizer));
+        }
         let normalizer = Normalizer::new(&spec.normalizer).map_err(refuse)?;
         let words = WordSplitter::new(&spec.pre_tokenizer).map_err(refuse)?;
         let unigram = Unigram::new(spec.model).map_err(refuse)?;
         let (bos, eos) = spec.post_processor.bos_eos().map_err(refuse)?;
+        beside.tokens.add_to(&mut spec.added_tokens);
         let compiled = CompiledSpec::new(
-            spec.added_tokens,
+            added::number(spec.added_tokens, &unigram),
             spec.normalizer.as_ref(),
             spec.pre_tokenizer,
             (bos, eos),

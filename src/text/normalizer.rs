@@ -28,6 +28,8 @@ enum Step {
         left: bool,
         right: bool,
     },
+    /// Each character by itself: a sigma at the end of a word is one like any other, as for the library.
+    Lowercase,
 }
 
 impl Normalizer {
@@ -107,6 +109,7 @@ fn collect(spec: &NormalizerSpec, parts: Option<&CompiledArrays>, steps: &mut Ve
         NormalizerSpec::Strip { strip_left, strip_right } => {
             steps.push(Step::Strip { left: *strip_left, right: *strip_right })
         }
+        NormalizerSpec::Lowercase => steps.push(Step::Lowercase),
     }
     Ok(())
 }
@@ -129,6 +132,7 @@ impl Step {
                 let text = if *left { text.trim_start() } else { text };
                 out.push_str(if *right { text.trim_end() } else { text });
             }
+            Step::Lowercase => out.extend(text.chars().flat_map(char::to_lowercase)),
         }
     }
 }

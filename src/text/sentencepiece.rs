@@ -206,7 +206,15 @@ impl<'a> Model<'a> {
             PreTokenizerSpec::Sequence { pretokenizers: vec![PreTokenizerSpec::WhitespaceSplit, metaspace] };
         let post_processor =
             PostProcessorSpec::RobertaProcessing { cls: ("<s>".to_owned(), 0), sep: ("</s>".to_owned(), 2) };
-        Ok(Spec { added_tokens: added, normalizer, pre_tokenizer, post_processor, model: ModelSpec::unigram(vocab, 3) })
+        Ok(Spec {
+            version: None,
+            truncation: None,
+            added_tokens: added,
+            normalizer,
+            pre_tokenizer,
+            post_processor,
+            model: ModelSpec::unigram(vocab, 3),
+        })
     }
 }
 

@@ -2,9 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The parts of the file that decide ids. `truncation`, `padding` and `decoder` do not.
+/// The parts of the file that decide ids. `padding` and `decoder` do not, and of `truncation` only the side: whoever calls the reference
+/// gives the length.
 #[derive(Deserialize)]
 pub(super) struct Spec {
+    #[serde(default)]
+    pub version: Option<String>,
+    #[serde(default)]
+    pub truncation: Option<TruncationSpec>,
     #[serde(default)]
     pub added_tokens: Vec<AddedTokenSpec>,
     #[serde(default)]
@@ -15,8 +20,23 @@ pub(super) struct Spec {
     pub model: ModelSpec,
 }
 
+#[derive(Deserialize)]
+pub(super) struct TruncationSpec {
+    #[serde(default)]
+    direction: Option<String>,
+}
+
+impl TruncationSpec {
+    /// Whether texts are cut at their beginning.
+    pub(super) fn cuts_left(&self) -> bool {
+        self.direction.as_deref().is_some_and(|direction| direction != "Right")
+    }
+}
+
+/// Fields that the library demands have a default here: a file written by hand without them can mean nothing else.
 #[derive(Debug, Deserialize, Serialize, Clone)]
 pub(super) struct AddedTokenSpec {
+    /// As the file has it; the library numbers anew, see `added::number`.
     pub id: u32,
     pub content: String,
     #[serde(default)]
@@ -38,6 +58,7 @@ pub(super) enum NormalizerSpec {
     Precompiled { precompiled_charsmap: String },
     Replace { pattern: PatternSpec, content: String },
     Strip { strip_left: bool, strip_right: bool },
+    Lowercase,
 }
 
 #[derive(Debug, Deserialize, Serialize, Clone)]
@@ -108,6 +129,13 @@ impl AddedTokenSpec {
 }
 
 impl NormalizerSpec {
+    /// The steps of `spec` on text in lower case.
+    pub(super) fn lower_cased(spec: Option<NormalizerSpec>) -> NormalizerSpec {
+        let mut normalizers = vec![NormalizerSpec::Lowercase];
+        normalizers.extend(spec);
+        NormalizerSpec::Sequence { normalizers }
+    }
+
     /// The same steps without the character map, which is stored beside them.
     pub(super) fn without_map(&self) -> NormalizerSpec {
         match self {
@@ -189,8 +217,15 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Spec, String> {
         Some("Unigram") | None => {}
         Some(kind) => return Err(format!("the model is {kind}, expected Unigram")),
     }
-    if spec.model.byte_fallback {
-        return Err("the model's `byte_fallback` is true, which is not supported".to_owned());
+    // Without pieces for bytes nothing can fall back to them.
+    let is_byte = |piece: &str| piece.len() == 6 && piece.starts_with("<0x") && piece.ends_with('>');
+    if spec.model.byte_fallback && spec.model.vocab.iter().any(|(piece, _)| is_byte(piece)) {
+        return Err(
+            "the model's `byte_fallback` is true, and it has pieces for bytes: that is not supported".to_owned()
+        );
     }
-    Ok(spec)
+    match spec.version.as_deref() {
+        Some("1.0") | None => Ok(spec),
+        Some(version) => Err(format!("`version` is \"{version}\", expected \"1.0\"")),
+    }
 }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::linear::WeightFormat;
 use super::mmap::{AlignedBytes, Bytes, Plain, as_numbers};
+use super::prefix;
 use super::safetensors::{Header, TensorEntry, read_header};
 use super::source::Source;
 use super::torch::{self, Strided};
@@ -16,9 +17,6 @@ use crate::error::{Error, Result};
 /// The main file, or the index of its shards, in order of preference: safetensors, then PyTorch's own format.
 const MAIN: [(&str, &str); 2] =
     [("model.safetensors", "model.safetensors.index.json"), ("pytorch_model.bin", "pytorch_model.bin.index.json")];
-
-/// How names of tensors may begin: as in `XLMRobertaModel`, as in models that contain one, and either out of `DataParallel`.
-const PREFIXES: [&str; 4] = ["", "roberta.", "module.", "module.roberta."];
 
 /// Metadata key of a file whose `U8` tensors `[rows, cols/32, 18]` are 4-bit blocks.
 pub(crate) const Q4_0_KEY: &str = "trivec.q4_0";
@@ -57,6 +55,15 @@ impl StoredTensor {
     pub(crate) fn copy_to(&self, from: usize, out: &mut [u8]) {
         debug_assert!(from + out.len() <= self.entry.range.len());
         self.bytes.copy_to(self.entry.range.start + from, out);
+    }
+
+    /// Gives a tensor that is one line of numbers another shape of as many.
+    pub(crate) fn reshape_line(&mut self, shape: &[usize]) {
+        let found = &self.entry.shape;
+        let is_line = !self.q4_0 && found.iter().filter(|&&size| size != 1).count() <= 1;
+        if is_line && found.iter().product::<usize>() == shape.iter().product::<usize>() {
+            self.entry.shape = shape.to_vec();
+        }
     }
 
     pub(crate) fn refuse(&self, what: impl Into<String>) -> Error {
@@ -135,6 +142,8 @@ impl<T: Plain> AsRef<[T]> for Mapped<T> {
 pub(crate) struct Checkpoint {
     source: Source,
     files: Vec<TensorFile>,
+    /// What the names of the encoder's tensors begin with.
+    prefix: String,
     check_finite: bool,
     /// How a packed file's layers are stored; `None` for checkpoints of floats.
     packed: Option<PackedScheme>,
@@ -158,25 +167,38 @@ struct ShardIndex {
     weight_map: BTreeMap<String, String>,
 }
 
-/// A tensor's name without the prefix that another model around the encoder, or `DataParallel`, has put before it.
-pub(crate) fn without_prefix(name: &str) -> &str {
-    let name = name.strip_prefix("module.").unwrap_or(name);
-    let bare = name.strip_prefix("roberta.").unwrap_or(name);
-    if ["embeddings.", "encoder.", "pooler."].iter().any(|part| bare.starts_with(part)) { bare } else { name }
-}
-
 impl Checkpoint {
     /// Opens the main file, or every file that its index names.
     pub(crate) fn open(source: Source, check_finite: bool) -> Result<Checkpoint> {
-        let mut checkpoint = Checkpoint { source, files: Vec::new(), check_finite, packed: None };
+        let mut checkpoint = Checkpoint::empty(source, check_finite);
         for (main, index) in MAIN {
             if checkpoint.add(main)? || checkpoint.add_shards(index)? {
+                let names = checkpoint.files.iter().flat_map(|file| file.header.tensors.keys());
+                let prefix = prefix::of_encoder(names.map(String::as_str));
+                checkpoint.prefix = prefix.map_err(|what| Error::format(&checkpoint.path(), what))?;
                 return Ok(checkpoint);
             }
         }
         let [(main, index), (torch, torch_index)] = MAIN;
         let what = format!("there is neither {main} nor {torch} (nor {index}, nor {torch_index})");
         Err(Error::format(&checkpoint.source.path(""), what))
+    }
+
+    fn empty(source: Source, check_finite: bool) -> Checkpoint {
+        Checkpoint { source, files: Vec::new(), prefix: String::new(), check_finite, packed: None }
+    }
+
+    /// The file that the tensors are in, or the directory of several.
+    fn path(&self) -> std::path::PathBuf {
+        match &self.files[..] {
+            [only] => self.source.path(&only.name),
+            _ => self.source.path(""),
+        }
+    }
+
+    /// A tensor's name without what other models around the encoder have put before it.
+    pub(crate) fn without_prefix(&self, name: &str) -> String {
+        prefix::without(name, &self.prefix)
     }
 
     /// Adds the files that `index` names; `false` if there is no such index.
@@ -215,7 +237,7 @@ impl Checkpoint {
         check_finite: bool,
     ) -> Checkpoint {
         let file = TensorFile { name: String::new(), bytes, header, strided: BTreeMap::new() };
-        Checkpoint { source, files: vec![file], check_finite, packed: Some(scheme) }
+        Checkpoint { files: vec![file], packed: Some(scheme), ..Checkpoint::empty(source, check_finite) }
     }
 
     /// Brings all pages of the files into memory.
@@ -233,12 +255,7 @@ impl Checkpoint {
 
     /// The tensors of another file of the same model, if there is one.
     pub(crate) fn sibling(&self, name: &str) -> Result<Option<Checkpoint>> {
-        let mut own = Checkpoint {
-            source: self.source.clone(),
-            files: Vec::new(),
-            check_finite: self.check_finite,
-            packed: None,
-        };
+        let mut own = Checkpoint::empty(self.source.clone(), self.check_finite);
         Ok(own.add(name)?.then_some(own))
     }
 
@@ -270,6 +287,14 @@ impl Checkpoint {
         })
     }
 
+    /// The tensor of a small file of its own that is called one of `names`, whatever a training script has wrapped around it.
+    pub(crate) fn find_unwrapped(&self, names: &[&str]) -> Option<StoredTensor> {
+        self.find(names).or_else(|| {
+            let tensors = || self.files.iter().flat_map(|file| file.header.tensors.keys());
+            names.iter().find_map(|&name| self.find(&[tensors().find(|full| prefix::without_wrappers(full) == name)?]))
+        })
+    }
+
     /// All tensors, file by file, in the order of their names.
     pub(crate) fn tensors(&self) -> impl Iterator<Item = UnreadTensor> {
         self.files
@@ -289,16 +314,15 @@ impl Checkpoint {
         UnreadTensor { stored, strided: file.strided.get(name).cloned() }
     }
 
-    /// The encoder tensor `name`, with or without one of the prefixes.
+    /// The tensor `name` of the encoder, or of a model around it.
+    pub(crate) fn within(&self, name: &str) -> Option<StoredTensor> {
+        let found = prefix::around(&self.prefix).find_map(|prefix| self.find(&[&format!("{prefix}{name}")]));
+        found.or_else(|| self.find(&[&format!("{}{}", self.prefix, prefix::of_tensorflow(name)?)]))
+    }
+
+    /// As [`Checkpoint::within`]; a missing tensor is an error.
     pub(crate) fn require(&self, name: &str) -> Result<StoredTensor> {
-        let names = PREFIXES.map(|prefix| format!("{prefix}{name}"));
-        self.find(&names.each_ref().map(String::as_str)).ok_or_else(|| {
-            let path = match &self.files[..] {
-                [only] => self.source.path(&only.name),
-                _ => self.source.path(""),
-            };
-            Error::tensor(&path, name, "it is missing")
-        })
+        self.within(name).ok_or_else(|| Error::tensor(&self.path(), name, "it is missing"))
     }
 
     /// The types of all tensors that carry weights, in the words users know, without repeats.

@@ -7,12 +7,13 @@ mod linear;
 mod mmap;
 mod names;
 pub(crate) mod packed;
+mod prefix;
 mod safetensors;
 mod source;
 mod store;
 mod torch;
 
-pub(crate) use checkpoint::{Checkpoint, Mapped, Q4_0_KEY, UnreadTensor, without_prefix};
+pub(crate) use checkpoint::{Checkpoint, Mapped, Q4_0_KEY, UnreadTensor};
 #[cfg(feature = "cli")]
 pub(crate) use content::{Content, Stamp, read_through};
 pub use linear::WeightFormat;

@@ -8,7 +8,7 @@ use super::blocks::unpack_blocks;
 use super::checkpoint::StoredTensor;
 use super::linear::{Linear, PackedInput, WeightFormat};
 use super::store::{Norm, Table, floats};
-use crate::config::{DenseModuleConfig, ModelConfig, ModelKind, parse_json};
+use crate::config::{DenseModuleConfig, DensePipeline, ModelConfig, ModelKind};
 use crate::error::{Error, Result};
 
 /// Everything the encoder multiplies by.
@@ -252,15 +252,15 @@ fn first_sibling<const N: usize>(checkpoint: &Checkpoint, files: [String; N]) ->
 /// `weight` and `bias`.
 pub(crate) fn head_tensors(checkpoint: &Checkpoint, name: &str) -> Result<Option<[StoredTensor; 2]>> {
     let (weight_name, bias_name) = (format!("{name}.weight"), format!("{name}.bias"));
-    let (weight, bias) = match checkpoint.find(&[&weight_name]) {
-        Some(weight) => (weight, checkpoint.find(&[&bias_name])),
+    let (weight, bias) = match checkpoint.within(&weight_name) {
+        Some(weight) => (weight, checkpoint.within(&bias_name)),
         None => {
             let Some((file, own)) = first_sibling(checkpoint, HEAD_FILES.map(|end| format!("{name}.{end}")))? else {
                 return Ok(None);
             };
-            let weight = own.find(&[&weight_name, "weight"]);
+            let weight = own.find_unwrapped(&[&weight_name, "weight"]);
             let missing = || Error::tensor(&own.source().path(&file), &weight_name, "it is missing");
-            (weight.ok_or_else(missing)?, own.find(&[&bias_name, "bias"]))
+            (weight.ok_or_else(missing)?, own.find_unwrapped(&[&bias_name, "bias"]))
         }
     };
     let bias = bias.ok_or_else(|| Error::tensor(&weight.file, &bias_name, "it is missing"))?;
@@ -269,7 +269,12 @@ pub(crate) fn head_tensors(checkpoint: &Checkpoint, name: &str) -> Result<Option
 
 /// A head `[outputs, hidden]`, with `None` for as many outputs as it has.
 fn head(checkpoint: &Checkpoint, name: &str, outputs: Option<usize>, hidden: usize) -> Result<Option<Linear>> {
-    let Some([weight, bias]) = head_tensors(checkpoint, name)? else { return Ok(None) };
+    let Some([mut weight, mut bias]) = head_tensors(checkpoint, name)? else { return Ok(None) };
+    if outputs == Some(1) {
+        // One output: its numbers are the same as a row, a column or a list.
+        weight.reshape_line(&[1, hidden]);
+        bias.reshape_line(&[1]);
+    }
     let outputs = outputs.or(weight.entry.shape.first().copied()).filter(|&outputs| outputs > 0);
     let outputs = outputs
         .ok_or_else(|| weight.refuse(format!("its shape is {:?}, expected [dim, {hidden}]", weight.entry.shape)))?;
@@ -280,7 +285,7 @@ fn dense_module_config(checkpoint: &Checkpoint, folder: &str) -> Result<(DenseMo
     let source = checkpoint.source();
     let name = format!("{folder}/config.json");
     let path = source.path(&name);
-    Ok((parse_json(&source.require(&name)?, &path)?, path))
+    Ok((DenseModuleConfig::from_json(&source.require(&name)?, &path)?, path))
 }
 
 /// The weight and, if its configuration says so, the bias of the `Dense` module in `folder`.
@@ -290,20 +295,21 @@ pub(crate) fn dense_module_tensors(checkpoint: &Checkpoint, folder: &str) -> Res
     let files = ["model.safetensors", "pytorch_model.bin"].map(|name| format!("{folder}/{name}"));
     let missing = || Error::format(&source.path(&files[0]), "the file is missing");
     let (file, own) = first_sibling(checkpoint, files.clone())?.ok_or_else(missing)?;
+    if !config.bias
+        && let Some(bias) = own.find_unwrapped(&["linear.bias"])
+    {
+        return Err(bias.refuse(format!("{folder}/config.json says that `bias` is false, but the file has a bias")));
+    }
     let names = if config.bias { &["linear.weight", "linear.bias"][..] } else { &["linear.weight"] };
-    let require =
-        |name: &&str| own.find(&[name]).ok_or_else(|| Error::tensor(&source.path(&file), name, "it is missing"));
+    let require = |name: &&str| {
+        own.find_unwrapped(&[name]).ok_or_else(|| Error::tensor(&source.path(&file), name, "it is missing"))
+    };
     names.iter().map(require).collect()
 }
 
 /// sentence-transformers' `Dense` module in `folder`, which takes `inputs` values.
 fn dense_module(checkpoint: &Checkpoint, folder: &str, inputs: usize) -> Result<Linear> {
     let (config, config_path) = dense_module_config(checkpoint, folder)?;
-    let activation = config.activation_function.as_deref().unwrap_or("(absent)");
-    if activation.rsplit('.').next() != Some("Identity") {
-        let what = format!("`activation_function` is {activation}, expected torch.nn.modules.linear.Identity");
-        return Err(Error::format(&config_path, what));
-    }
     if config.in_features != inputs || config.out_features == 0 {
         let found = (config.in_features, config.out_features);
         return Err(Error::format(
@@ -327,18 +333,18 @@ fn packed_dense_module(checkpoint: &Checkpoint, index: usize, inputs: usize) -> 
 }
 
 impl HeadWeights {
-    /// Reads the heads that are there; `dense_folders` are the `Dense` modules of `modules.json`. A reranker has its classifier alone.
-    pub(crate) fn read(checkpoint: &Checkpoint, config: &ModelConfig, dense_folders: &[String]) -> Result<HeadWeights> {
+    /// Reads the heads that are there, and the `Dense` modules of the pipeline. A reranker has its classifier alone.
+    pub(crate) fn read(checkpoint: &Checkpoint, config: &ModelConfig, pipeline: &DensePipeline) -> Result<HeadWeights> {
         if config.kind == ModelKind::Reranker {
             let classifier = Some(Classifier::read(checkpoint, config.hidden)?);
             return Ok(HeadWeights { dense: Vec::new(), sparse: None, colbert: None, classifier });
         }
         let mut dense: Vec<Linear> = Vec::new();
-        for (index, folder) in dense_folders.iter().enumerate() {
-            let inputs = dense.last().map_or(config.hidden, |last| last.outputs);
+        for (index, module) in pipeline.dense.iter().enumerate() {
+            let inputs = dense.last().map_or(pipeline.pooled(config.hidden), |last| last.outputs);
             let module = match checkpoint.packed() {
                 Some(_) => packed_dense_module(checkpoint, index, inputs)?,
-                None => dense_module(checkpoint, folder, inputs)?,
+                None => dense_module(checkpoint, &module.folder, inputs)?,
             };
             dense.push(module);
         }

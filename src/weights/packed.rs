@@ -5,6 +5,7 @@
 //! `classifier.dense` and `classifier.out_proj` a reranker's;
 //! `tokenizer.*` the compiled tokenizer; `pad.*` only fill up to multiples of 64 bytes.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -13,7 +14,10 @@ use super::checkpoint::{Checkpoint, PackedScheme};
 use super::linear::WeightFormat;
 use super::safetensors::read_header;
 use super::source::Source;
-use crate::config::{DensePipeline, MIN_PAIR_TOKENS, ModelConfig, ModelKind, Pooling};
+use crate::config::{
+    Activation, DenseModule, DensePipeline, MIN_PAIR_TOKENS, ModelConfig, ModelKind, ModelSettings, Pooling, Prompts,
+    ScoreActivation,
+};
 use crate::error::{Error, Result};
 
 /// The version of the layout that this engine writes and reads.
@@ -62,14 +66,53 @@ pub(crate) struct MetaModel {
     dense_modules: usize,
     normalize: bool,
     max_length: usize,
+    // What follows is left out where it says nothing, for the same reason: an engine that does not know a field refuses the file.
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    include_prompt: bool,
+    /// Of the `Dense` modules; none: all are identities.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    dense_activations: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    truncate_dim: Option<usize>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    prompts: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    default_prompt: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    similarity: Option<String>,
+    #[serde(default, skip_serializing_if = "is_sigmoid")]
+    activation: ScoreActivation,
 }
 
 fn is_embedder(kind: &ModelKind) -> bool {
     *kind == ModelKind::Embedder
 }
+fn yes() -> bool {
+    true
+}
+fn is_true(value: &bool) -> bool {
+    *value
+}
+fn is_sigmoid(activation: &ScoreActivation) -> bool {
+    *activation == ScoreActivation::Sigmoid
+}
+
+/// What a packed file says beside its tensors.
+#[derive(Debug)]
+pub(crate) struct MetaParts {
+    pub config: ModelConfig,
+    pub pipeline: DensePipeline,
+    pub max_length: usize,
+    pub prompts: Prompts,
+    pub similarity: Option<String>,
+}
 
 impl MetaModel {
-    pub(crate) fn of(config: &ModelConfig, pipeline: &DensePipeline, max_length: usize) -> MetaModel {
+    pub(crate) fn of(parts: &MetaParts) -> MetaModel {
+        let MetaParts { config, pipeline, max_length, prompts, similarity } = parts;
+        let is_identity = pipeline.dense.iter().all(|module| module.activation == Activation::Identity);
+        let activations =
+            pipeline.dense.iter().filter(|_| !is_identity).map(|module| module.activation.name().to_owned());
         MetaModel {
             kind: config.kind,
             layers: config.layers,
@@ -81,15 +124,22 @@ impl MetaModel {
             token_types: config.token_types,
             layer_norm_eps: config.layer_norm_eps,
             pad_id: config.pad_id,
-            pooling: pipeline.pooling.name().to_owned(),
+            pooling: pipeline.pooling.name(),
             dense_modules: pipeline.dense.len(),
             normalize: pipeline.normalize,
-            max_length,
+            max_length: *max_length,
+            include_prompt: pipeline.pooling.include_prompt,
+            dense_activations: activations.collect(),
+            truncate_dim: pipeline.truncate_dim,
+            prompts: prompts.named.clone(),
+            default_prompt: prompts.default.clone(),
+            similarity: similarity.clone(),
+            activation: config.activation,
         }
     }
 
     /// Checks the values as those of a `config.json` are.
-    fn into_parts(self, path: &Path) -> Result<(ModelConfig, DensePipeline, usize)> {
+    fn into_parts(self, path: &Path) -> Result<MetaParts> {
         let config = ModelConfig {
             kind: self.kind,
             layers: self.layers,
@@ -101,13 +151,12 @@ impl MetaModel {
             token_types: self.token_types,
             layer_norm_eps: self.layer_norm_eps,
             pad_id: self.pad_id,
+            activation: self.activation,
         };
         config.check(path)?;
         let refuse = |what: String| Err(Error::format(path, what));
-        let pooling = match self.pooling.as_str() {
-            "cls" => Pooling::Cls,
-            "mean" => Pooling::Mean,
-            other => return refuse(format!("pooling is `{other}`, expected cls or mean")),
+        let Some(modes) = Pooling::modes_of(&self.pooling) else {
+            return refuse(format!("pooling is `{}`, expected one that is known, as cls or mean", self.pooling));
         };
         let least = if self.kind == ModelKind::Reranker { MIN_PAIR_TOKENS } else { 2 };
         if !(least..=config.max_tokens()).contains(&self.max_length) {
@@ -117,8 +166,35 @@ impl MetaModel {
         if self.dense_modules > MAX_DENSE_MODULES {
             return refuse(format!("{} dense modules, expected at most {MAX_DENSE_MODULES}", self.dense_modules));
         }
-        let dense = (0..self.dense_modules).map(|index| format!("dense.{index}")).collect();
-        Ok((config, DensePipeline { pooling, dense, normalize: self.normalize }, self.max_length))
+        let activations = match self.dense_activations.len() {
+            0 => vec![Activation::Identity; self.dense_modules],
+            _ => {
+                let known =
+                    self.dense_activations.iter().map(|name| Activation::by_name(name)).collect::<Option<Vec<_>>>();
+                match known.filter(|known| known.len() == self.dense_modules) {
+                    Some(known) => known,
+                    None => {
+                        return refuse(format!(
+                            "the activations of its dense modules are {:?}",
+                            self.dense_activations
+                        ));
+                    }
+                }
+            }
+        };
+        if self.truncate_dim == Some(0) {
+            return refuse("`truncate_dim` is 0, expected 1 or more".to_owned());
+        }
+        let prompts = Prompts { named: self.prompts, default: self.default_prompt };
+        ModelSettings::check_prompts(&prompts, path)?;
+        let module = |(index, activation)| DenseModule { folder: format!("dense.{index}"), activation };
+        let pipeline = DensePipeline {
+            pooling: Pooling { modes, include_prompt: self.include_prompt },
+            dense: activations.into_iter().enumerate().map(module).collect(),
+            normalize: self.normalize,
+            truncate_dim: self.truncate_dim,
+        };
+        Ok(MetaParts { config, pipeline, max_length: self.max_length, prompts, similarity: self.similarity })
     }
 }
 
@@ -128,9 +204,7 @@ const MAX_DENSE_MODULES: usize = 16;
 /// What a packed file holds beside its tensors.
 #[derive(Debug)]
 pub(crate) struct PackedModel {
-    pub config: ModelConfig,
-    pub pipeline: DensePipeline,
-    pub max_length: usize,
+    pub parts: MetaParts,
     pub format: WeightFormat,
     /// How the weights of each layer are stored.
     pub layers: Vec<WeightFormat>,
@@ -183,7 +257,8 @@ pub(crate) fn open(source: Source, check_finite: bool, exact: bool) -> Result<Pa
     let format = format_of(name)?;
     let meta: MetaModel = serde_json::from_str(require(keys::MODEL)?)
         .map_err(|e| Error::format(&path, format!("`{}` is not what was expected: {e}", keys::MODEL)))?;
-    let (config, pipeline, max_length) = meta.into_parts(&path)?;
+    let parts = meta.into_parts(&path)?;
+    let config = &parts.config;
     // Every layer has tensors: a list as long as a number that nothing stands behind is not made.
     if config.layers > header.tensors.len() {
         return refuse(format!("it tells of {} layers, but has {} tensors", config.layers, header.tensors.len()));
@@ -209,5 +284,5 @@ pub(crate) fn open(source: Source, check_finite: bool, exact: bool) -> Result<Pa
     }
     let packed_from = get(keys::SOURCE).unwrap_or("unknown").to_owned();
     let checkpoint = Checkpoint::of_packed(source, bytes, header, scheme, check_finite);
-    Ok(PackedModel { config, pipeline, max_length, format, layers, packed_from, checkpoint })
+    Ok(PackedModel { parts, format, layers, packed_from, checkpoint })
 }

@@ -9,7 +9,7 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::native::{Behind, check_scores, internal, scores_of, timing_of, usage, weights};
+use super::native::{Behind, both_sides, check_scores, internal, prompt_of, scores_of, timing_of, usage, weights};
 use crate::embedding::Embedding;
 use crate::engine::{EncodeOptions, Inspection};
 use crate::server::answer::{self, JSON, Step, Steps, json};
@@ -30,6 +30,11 @@ pub(super) struct ExplainRequest {
     #[serde(default, deserialize_with = "whole")]
     max_length: Option<usize>,
     model: Option<String>,
+    // Of `a` and of `b`, as in `ScoreRequest`.
+    query_prompt_name: Option<String>,
+    query_prompt: Option<String>,
+    document_prompt_name: Option<String>,
+    document_prompt: Option<String>,
 }
 
 /// Numbers of an alignment matrix that are answered at most: 1,024 tokens by as many.
@@ -104,10 +109,13 @@ async fn explain_inner(app: &App, request: ExplainRequest) -> Result<Response> {
     let model = app.model();
     app.names.check(request.model.as_deref())?;
     let weights = weights(request.weights.as_deref())?;
-    let texts = Arc::new(vec![request.a, request.b]);
-    let tokenized = app.tokenize_kept(&model, &texts, request.max_length).await?;
+    let sides = [
+        prompt_of("query_", request.query_prompt_name, request.query_prompt)?,
+        prompt_of("document_", request.document_prompt_name, request.document_prompt)?,
+    ];
+    let texts = [request.a, request.b].map(|text| Arc::new(vec![text]));
+    let tokenized = both_sides(app, &model, texts.each_ref(), request.max_length, sides.clone()).await?;
     let tokenize_time = begin.elapsed();
-    let options = EncodeOptions { max_length: request.max_length, ..EncodeOptions::default() };
     let held = app.held();
     let results = |text: &Tokenized| {
         let tokens = text.ids.len();
@@ -116,10 +124,12 @@ async fn explain_inner(app: &App, request: ExplainRequest) -> Result<Response> {
     let cells = tokenized.iter().map(|text| text.ids.len()).product::<usize>().min(MOST_CELLS);
     held.set(Part::Results, tokenized.iter().map(results).sum::<u64>() + 4 * cells as u64)?;
     let inspect = |(at, tokens): (usize, &Tokenized)| {
-        let (own, texts, options, held) = (Arc::clone(&model), Arc::clone(&texts), options.clone(), Arc::clone(&held));
+        let options =
+            EncodeOptions { max_length: request.max_length, prompt: sides[at].clone(), ..EncodeOptions::default() };
+        let (own, text, held) = (Arc::clone(&model), Arc::clone(&texts[at]), Arc::clone(&held));
         let call = move || {
             let _held = held;
-            own.inspect(&texts[at], &options).map_err(|e| e.at_input(|_| at))
+            own.inspect(&text[0], &options).map_err(|e| e.at_input(|_| at))
         };
         (cost(tokens.ids.len()), call)
     };

@@ -13,13 +13,14 @@ use super::rows::base64_of;
 use super::{binary, rows};
 use crate::cache::Wanted;
 use crate::embedding::{Embedding, Modes};
+use crate::engine::{Model, Prompt};
 use crate::server::answer::{JSON, Step, Steps, json};
 use crate::server::app::{App, Tokenized, ms};
 use crate::server::body::Body;
 use crate::server::error::{ApiError, Dialect, Result};
 use crate::server::fields::{Word, Words, whole};
 use crate::server::inputs::{Pair, Texts};
-use crate::server::memory::Part;
+use crate::server::memory::{self, Part};
 use crate::server::scheduler::Timing;
 use crate::similarity::{MOST_WEIGHT, ScoreWeights, Scores, Thresholds, score};
 
@@ -48,6 +49,22 @@ pub(super) struct EncodeRequest {
     normalize: Option<bool>,
     encoding_format: Option<Word<Encoding>>,
     model: Option<String>,
+    /// The name of one of the model's prompts, or a prompt as it stands; the model's default prompt without both.
+    prompt_name: Option<String>,
+    prompt: Option<String>,
+}
+
+/// What a request puts before its texts. `side` begins the names of its two fields.
+pub(super) fn prompt_of(side: &str, name: Option<String>, text: Option<String>) -> Result<Prompt> {
+    match (name, text) {
+        (None, None) => Ok(Prompt::Default),
+        (Some(name), None) => Ok(Prompt::Name(name)),
+        (None, Some(text)) => Ok(Prompt::Text(text)),
+        (Some(_), Some(_)) => {
+            let what = format!("give `{side}prompt_name` or `{side}prompt`, not both");
+            Err(ApiError::invalid(format!("{side}prompt_name"), what))
+        }
+    }
 }
 
 /// Numbers of an answer. They are written as f32: through a [`Value`] they would become f64, with twice the digits.
@@ -202,9 +219,10 @@ async fn encode_inner(app: &App, headers: &HeaderMap, request: EncodeRequest) ->
         form.check(modes)?;
     }
     let Word(encoding) = request.encoding_format.unwrap_or_default();
-    let tokenized = app.tokenize(&model, texts, request.max_length).await?;
+    let prompt = prompt_of("", request.prompt_name, request.prompt)?;
+    let tokenized = app.tokenize(&model, texts, request.max_length, prompt).await?;
     let tokenize_time = begin.elapsed();
-    let wanted = Wanted { modes, dimensions: request.dimensions, normalize: request.normalize };
+    let wanted = Wanted { dimensions: request.dimensions, normalize: request.normalize, ..modes.into() };
     let (embeddings, timing) = app.encode(&model, &tokenized, wanted).await?;
     if let Some(form) = form {
         return form.answer(app, embeddings, modes);
@@ -231,6 +249,11 @@ pub(super) struct ScoreRequest {
     #[serde(default, deserialize_with = "whole")]
     max_length: Option<usize>,
     model: Option<String>,
+    // Of queries and the first texts of pairs, and of documents and the second ones, as in `EncodeRequest`.
+    query_prompt_name: Option<String>,
+    query_prompt: Option<String>,
+    document_prompt_name: Option<String>,
+    document_prompt: Option<String>,
 }
 
 pub(super) fn weights(weights: Option<&[f64]>) -> Result<ScoreWeights> {
@@ -270,6 +293,20 @@ pub(super) async fn score_route(State(app): State<Arc<App>>, Body(request): Body
     score_inner(&app, request).await.unwrap_or_else(|e| e.answer(Dialect::OpenAi))
 }
 
+/// Tokens of queries and, behind them, of documents, each with the prompt of its side.
+pub(super) async fn both_sides(
+    app: &App,
+    model: &Arc<Model>,
+    [queries, documents]: [&Arc<Vec<String>>; 2],
+    max_length: Option<usize>,
+    [of_queries, of_documents]: [Prompt; 2],
+) -> Result<Vec<Tokenized>> {
+    let mut tokenized = app.tokenize_beside(model, queries, max_length, of_queries, 0).await?;
+    let counted = tokenized.iter().map(|text| memory::token_ids(text.ids.len())).sum();
+    tokenized.extend(app.tokenize_beside(model, documents, max_length, of_documents, counted).await?);
+    Ok(tokenized)
+}
+
 async fn score_inner(app: &App, request: ScoreRequest) -> Result<Response> {
     let begin = Instant::now();
     let model = app.model();
@@ -285,24 +322,30 @@ async fn score_inner(app: &App, request: ScoreRequest) -> Result<Response> {
         }
     };
     let of_pairs = request.pairs.is_some();
-    // Each text once; a pair is two places in the list.
-    let (texts, places): (Vec<String>, Vec<(usize, usize)>) = match (request.pairs, request.query, request.documents) {
+    let sides = [
+        prompt_of("query_", request.query_prompt_name, request.query_prompt)?,
+        prompt_of("document_", request.document_prompt_name, request.document_prompt)?,
+    ];
+    // Each text once, queries before documents; a pair is two places in the list.
+    let (queries, documents, is_one) = match (request.pairs, request.query, request.documents) {
         (Some(pairs), None, None) => {
-            let places = (0..pairs.len()).map(|pair| (2 * pair, 2 * pair + 1)).collect();
-            (pairs.into_iter().flat_map(|Pair(a, b)| [a, b]).collect(), places)
+            let (queries, documents): (Vec<_>, Vec<_>) = pairs.into_iter().map(|Pair(a, b)| (a, b)).unzip();
+            (queries, documents, false)
         }
-        (None, Some(query), Some(documents)) => {
-            let places = (0..documents.len()).map(|document| (0, document + 1)).collect();
-            (std::iter::once(query).chain(documents).collect(), places)
-        }
+        (None, Some(query), Some(documents)) => (vec![query], documents, true),
         _ => return Err(ApiError::invalid("pairs", "expected either `pairs`, or `query` and `documents`")),
     };
-    app.check_count(texts.len(), "pairs")?;
-    let pairs = places.len();
-    let tokenized = app.tokenize(&model, texts, request.max_length).await?;
+    app.check_count(queries.len() + documents.len(), "pairs")?;
+    let (first, pairs) = (queries.len(), documents.len());
+    let place = |document: usize| (if is_one { 0 } else { document }, first + document);
+    let places: Vec<(usize, usize)> = (0..pairs).map(place).collect();
+    let (queries, documents) = (Arc::new(queries), Arc::new(documents));
+    let tokenized = both_sides(app, &model, [&queries, &documents], request.max_length, sides).await?;
+    drop((queries, documents));
+    app.held().free(Part::Body);
     let tokenize_time = begin.elapsed();
     let text = |index: usize| match (of_pairs, index) {
-        (true, _) => format!("pairs[{}][{}]", index / 2, index % 2),
+        (true, _) => format!("pairs[{}][{}]", index % first.max(1), index / first.max(1)),
         (false, 0) => "query".to_owned(),
         (false, _) => format!("documents[{}]", index - 1),
     };

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::native::{Encoding, Numbers, usage};
+use super::native::{Encoding, Numbers, prompt_of, usage};
 use super::tei::refuse_cut;
 use crate::cache::Wanted;
 use crate::embedding::{Embedding, Modes};
@@ -58,6 +58,8 @@ pub(super) struct EmbeddingsRequest {
     late_chunking: Option<bool>,
     return_multivector: Option<bool>,
     prompt: Option<String>,
+    /// The name of one of the model's prompts; its default prompt without both. Token ids get none.
+    prompt_name: Option<String>,
 }
 
 /// The type of an answer's numbers; there is one.
@@ -88,10 +90,6 @@ impl EmbeddingsRequest {
         if self.add_special_tokens == Some(false) {
             let what = "the model reads no text without its special tokens, expected true";
             return Err(ApiError::invalid("add_special_tokens", what));
-        }
-        if self.prompt.as_ref().is_some_and(|prompt| !prompt.is_empty()) {
-            let what = "a prompt is not put before texts here: send texts that begin with it";
-            return Err(ApiError::invalid("prompt", what));
         }
         Ok(())
     }
@@ -126,7 +124,8 @@ async fn embeddings_inner(app: &App, request: EmbeddingsRequest) -> Result<Respo
         normalize: agreed([("normalize", request.normalize), ("normalized", request.normalized)])?,
         ..Modes::DENSE.into()
     };
-    let tokenized = app.tokenize_inputs(&model, request.input.0, "input", max_length).await?;
+    let prompt = prompt_of("", request.prompt_name, request.prompt)?;
+    let tokenized = app.tokenize_inputs(&model, request.input.0, "input", max_length, prompt).await?;
     refuse_cut(&tokenized, "input", truncate, max_length.unwrap_or(most))?;
     note(|work| work.texts = tokenized.len());
     let (embeddings, _) = app.encode(&model, &tokenized, wanted).await?;

@@ -295,13 +295,15 @@ async fn rank(app: &App, model: &Arc<Model>, asked: &Asked) -> Result<(Vec<Reran
     model.rerank::<&str>(query, &[], options)?;
     // Not tokenised yet: bytes are at least as many as tokens.
     let most = options.max_length.unwrap_or(512).min(model.info().max_length);
-    let costs: Vec<u64> = documents.iter().map(|document| pair_cost(query, document, most)).collect();
+    // The model's default prompt counts as the query does.
+    let query_bytes = model.prompt_text(&options.prompt)?.len() + query.len();
+    let costs: Vec<u64> = documents.iter().map(|document| pair_cost(query_bytes, document, most)).collect();
     app.check_cost(costs.iter().sum())?;
     app.note_texts(std::slice::from_ref(query))?;
     app.note_texts(documents)?;
     let held = app.held();
     // A pair has four special tokens.
-    let tokens = |document: &String| memory::token_ids((query.len() + document.len() + 4).min(most));
+    let tokens = |document: &String| memory::token_ids((query_bytes + document.len() + 4).min(most));
     held.set(Part::Results, documents.iter().map(tokens).sum())?;
     // A call holds the engine until it is done: as many documents as a batch has, and others in between. The results are the same.
     let query: Arc<str> = query.as_str().into();
@@ -335,6 +337,6 @@ async fn rank(app: &App, model: &Arc<Model>, asked: &Asked) -> Result<(Vec<Reran
 }
 
 /// At most what a pair costs: it has as many tokens as bytes, and no more than `most`.
-fn pair_cost(query: &str, document: &str, most: usize) -> u64 {
-    cost((document.len() + query.len()).min(most))
+fn pair_cost(query_bytes: usize, document: &str, most: usize) -> u64 {
+    cost((document.len() + query_bytes).min(most))
 }

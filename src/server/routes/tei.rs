@@ -12,7 +12,7 @@ use serde_json::json;
 use super::rows;
 use crate::cache::Wanted;
 use crate::embedding::{Embedding, Modes};
-use crate::engine::{EncodeOptions, Model};
+use crate::engine::{EncodeOptions, Model, Prompt};
 use crate::server::answer::{self, Pieces, Step, Steps};
 use crate::server::app::{App, Tokenized};
 use crate::server::body::Body;
@@ -73,17 +73,18 @@ pub(super) fn too_long(place: &str, what: impl Into<String>) -> ApiError {
     ApiError { param: Some(place.to_owned()), ..tokenizer(what.into()) }
 }
 
-/// The inputs' tokens; with `truncate: false` a text that is too long is refused.
+/// The inputs' tokens, behind the model's default prompt or the one that is named; with `truncate: false` a text that is too long is refused.
 async fn tokens(
     app: &App,
     model: &Arc<Model>,
     inputs: Vec<Input>,
-    truncate: Option<bool>,
-    direction: Option<Word<Direction>>,
+    (truncate, direction): (Option<bool>, Option<Word<Direction>>),
+    prompt_name: Option<String>,
 ) -> Result<Vec<Tokenized>> {
     not_empty(inputs.len())?;
     Direction::check("truncation_direction", direction)?;
-    let tokenized = app.tokenize_inputs(model, inputs, "inputs", None).await?;
+    let prompt = prompt_name.map_or(Prompt::Default, Prompt::Name);
+    let tokenized = app.tokenize_inputs(model, inputs, "inputs", None, prompt).await?;
     refuse_cut(&tokenized, "inputs", truncate, model.info().max_length)?;
     Ok(tokenized)
 }
@@ -109,12 +110,10 @@ pub(super) async fn embed(State(app): State<Arc<App>>, Body(request): Body<Embed
 
 async fn embed_inner(app: &App, request: EmbedRequest) -> Result<Response> {
     let model = app.model();
-    if let Some(name) = request.prompt_name {
-        return Err(ApiError::invalid("prompt_name", format!("the model has no prompt `{name}`")));
-    }
-    let tokenized = tokens(app, &model, request.inputs.0, request.truncate, request.truncation_direction).await?;
+    let cut = (request.truncate, request.truncation_direction);
+    let tokenized = tokens(app, &model, request.inputs.0, cut, request.prompt_name).await?;
     let normalize = Some(request.normalize.unwrap_or(true));
-    let wanted = Wanted { modes: Modes::DENSE, dimensions: request.dimensions, normalize };
+    let wanted = Wanted { dimensions: request.dimensions, normalize, ..Modes::DENSE.into() };
     let (embeddings, _) = app.encode(&model, &tokenized, wanted).await.map_err(|e| e.named(input))?;
     let vector =
         move |at: usize, out: &mut Vec<u8>| answer::json(out, &embeddings[at].dense.as_deref().unwrap_or_default());
@@ -126,6 +125,7 @@ pub(super) struct TokenStatesRequest {
     inputs: Inputs,
     truncate: Option<bool>,
     truncation_direction: Option<Word<Direction>>,
+    prompt_name: Option<String>,
 }
 
 /// One vector a token. TEI answers raw states here; this gives BGE-M3's ColBERT vectors, which are what late interaction takes.
@@ -164,7 +164,8 @@ pub(super) async fn embed_sparse(State(app): State<Arc<App>>, Body(request): Bod
 
 async fn with_modes(app: &App, request: TokenStatesRequest, modes: Modes) -> Result<Vec<Embedding>> {
     let model = app.model();
-    let tokenized = tokens(app, &model, request.inputs.0, request.truncate, request.truncation_direction).await?;
+    let cut = (request.truncate, request.truncation_direction);
+    let tokenized = tokens(app, &model, request.inputs.0, cut, request.prompt_name).await?;
     let encoded = app.encode(&model, &tokenized, modes.into()).await;
     let (embeddings, _) = encoded.map_err(|e| match e.code {
         // TEI's status for a model that cannot do what is asked.
@@ -190,6 +191,7 @@ struct SimilarityInputs {
 struct SimilarityParameters {
     truncate: Option<bool>,
     truncation_direction: Option<Word<Direction>>,
+    prompt_name: Option<String>,
 }
 
 pub(super) async fn similarity(State(app): State<Arc<App>>, Body(request): Body<SimilarityRequest>) -> Response {
@@ -202,7 +204,8 @@ async fn similarity_inner(app: &App, request: SimilarityRequest) -> Result<Respo
     let Object(SimilarityInputs { source_sentence, sentences }) = request.inputs;
     not_empty(sentences.len())?;
     let all = texts(std::iter::once(source_sentence).chain(sentences).collect());
-    let tokenized = tokens(app, &model, all, parameters.truncate, parameters.truncation_direction).await?;
+    let cut = (parameters.truncate, parameters.truncation_direction);
+    let tokenized = tokens(app, &model, all, cut, parameters.prompt_name).await?;
     let encoded = app.encode(&model, &tokenized, Modes::DENSE.into()).await;
     let (embeddings, _) = encoded.map_err(|e| {
         e.named(|index| match index {
@@ -220,6 +223,7 @@ async fn similarity_inner(app: &App, request: SimilarityRequest) -> Result<Respo
 pub(super) struct TokenizeRequest {
     inputs: Texts,
     add_special_tokens: Option<bool>,
+    prompt_name: Option<String>,
 }
 
 pub(super) async fn tokenize(State(app): State<Arc<App>>, Body(request): Body<TokenizeRequest>) -> Response {
@@ -232,11 +236,13 @@ fn tokenize_inner(app: &App, request: TokenizeRequest) -> Result<Response> {
     not_empty(texts.len())?;
     app.check_count(texts.len(), "inputs")?;
     app.note_texts(&texts)?;
-    let options = EncodeOptions::default();
+    let prompt = request.prompt_name.map_or(Prompt::Default, Prompt::Name);
+    let prompt_bytes = model.prompt_text(&prompt)?.len();
+    let options = EncodeOptions { prompt, ..EncodeOptions::default() };
     // Refused here if the model has no tokenizer; from here on it cannot fail.
     model.token_ids("", &options)?;
     // One text's tokens are made at a time.
-    let longest = texts.iter().map(String::len).max().unwrap_or(0);
+    let longest = prompt_bytes + texts.iter().map(String::len).max().unwrap_or(0);
     let ids = memory::token_ids((longest + 2).min(model.info().max_length));
     app.held().set(Part::Tokens, ids + memory::normalized(longest))?;
     let special = request.add_special_tokens.unwrap_or(true);

@@ -150,7 +150,7 @@ impl Archive<'_> {
     /// Checks a tensor and adds it; returns its bytes.
     fn add(&self, name: &str, tensor: &pickle::Tensor<'_>, read: &mut TorchFile) -> Result<u64> {
         let refuse = |what: String| Error::tensor(self.path, name, what);
-        let pickle::Storage { key, element, elements } = tensor.storage;
+        let pickle::Storage { key, element, elements, .. } = tensor.storage;
         let (entry_name, entry) = self.entry(&format!("data/{key}")).map_err(|e| refuse(e.to_string()))?;
         let storage = entry.range.clone();
         let width = element.bytes as u64;

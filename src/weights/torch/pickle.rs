@@ -1,15 +1,20 @@
 //! The pickle inside a `torch.save` archive, read as data: a program for a small machine of which only the steps exist that lists of
-//! tensors need. Three names can be referred to, two of them can be called, and both calls only describe; anything else is refused by
-//! its name before it has an effect.
+//! tensors need. The names it may refer to are listed in `globals.rs`; those that can be called only describe a tensor or a container.
+//! Anything else is refused by its name before it has an effect.
 //!
 //! The opcodes are those that `torch.save` writes with protocols 2 to 5 for a `state_dict`, its `_metadata` attribute included (a
-//! `BUILD` on the dictionary, whose content is read and dropped). `torch._utils._rebuild_parameter` is not among the names: a state
-//! dict holds tensors, not parameters.
+//! `BUILD` on the dictionary, whose content is read and dropped). A state dict may lie in a training script's checkpoint
+//! (`{"state_dict": …, "epoch": 3}`): `choose.rs` finds it.
 //!
 //! Values are plain copies; lists, tuples and dictionaries are numbers of places in one arena. So nothing here recurses, and a value
 //! that contains itself is only a number that comes twice.
 
+mod choose;
+mod globals;
+
 use std::collections::{BTreeMap, HashMap};
+
+use globals::Global;
 
 /// Bytes of a pickle; that of BGE-M3 has about 60,000. Memory is a small multiple of it: each opcode makes one value at most.
 const MAX_BYTES: usize = 4 << 20;
@@ -32,27 +37,14 @@ pub(super) struct Element {
     pub bytes: usize,
 }
 
-/// Storages by the class that names them. Those that hold no weights are known too: old checkpoints carry `position_ids` of 64-bit
-/// integers, which are recorded under their type and not used.
-const STORAGES: [(&str, Element); 10] = [
-    ("FloatStorage", Element { dtype: "F32", bytes: 4 }),
-    ("HalfStorage", Element { dtype: "F16", bytes: 2 }),
-    ("BFloat16Storage", Element { dtype: "BF16", bytes: 2 }),
-    ("DoubleStorage", Element { dtype: "F64", bytes: 8 }),
-    ("LongStorage", Element { dtype: "I64", bytes: 8 }),
-    ("IntStorage", Element { dtype: "I32", bytes: 4 }),
-    ("ShortStorage", Element { dtype: "I16", bytes: 2 }),
-    ("CharStorage", Element { dtype: "I8", bytes: 1 }),
-    ("ByteStorage", Element { dtype: "U8", bytes: 1 }),
-    ("BoolStorage", Element { dtype: "BOOL", bytes: 1 }),
-];
-
 /// A run of elements in the entry `data/{key}` of the archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Storage<'a> {
     pub key: &'a str,
     pub element: Element,
     pub elements: u64,
+    /// Whether the elements are plain bytes, whose type the tensor gives.
+    pub untyped: bool,
 }
 
 /// A tensor as the pickle describes it: nothing of it is compared with the file yet. Numbers count elements.
@@ -62,13 +54,6 @@ pub(super) struct Tensor<'a> {
     pub offset: u64,
     pub shape: Vec<u64>,
     pub strides: Vec<u64>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Global {
-    OrderedDict,
-    RebuildTensor,
-    Storage(Element),
 }
 
 /// A value; containers are places in the arena.
@@ -124,16 +109,25 @@ pub(super) fn read(pickle: &[u8]) -> Result<BTreeMap<String, Tensor<'_>>, String
     machine.state_dict(result)
 }
 
-/// Entries of a dictionary. Values that are no tensors are not kept: nothing asks for them.
+/// Entries of a dictionary. Values that are neither tensors nor dictionaries are not kept: nothing asks for them.
 #[derive(Debug, Default)]
 struct Dict<'a> {
     tensors: Vec<(&'a str, usize)>,
+    /// Dictionaries by name, as places in the arena.
+    dicts: Vec<(&'a str, usize)>,
+    /// All values that are no tensors.
     others: usize,
+    /// What the key of a tensor is that is no string.
+    odd_key: Option<&'static str>,
     /// Whether one of the others is called `_metadata`: see [`Machine::build`].
     is_metadata: bool,
 }
 
 impl Dict<'_> {
+    fn is_empty(&self) -> bool {
+        self.tensors.is_empty() && self.others == 0 && self.odd_key.is_none()
+    }
+
     fn is_only_metadata(&self) -> bool {
         self.is_metadata && self.others == 1 && self.tensors.is_empty()
     }
@@ -161,26 +155,6 @@ fn room(len: usize, most: usize, what: &str) -> Step<()> {
 }
 
 impl<'a> Machine<'a> {
-    /// The tensors of the value at the end of the pickle.
-    fn state_dict(self, value: Value<'a>) -> Step<BTreeMap<String, Tensor<'a>>> {
-        let Value::Dict(dict) = value else {
-            return Err(format!("the pickle holds {}, expected a dict of tensors (a state_dict)", value.kind()));
-        };
-        let mut tensors = BTreeMap::new();
-        for &(name, tensor) in &self.dicts[dict].tensors {
-            if tensors.insert(name.to_owned(), self.tensors[tensor].clone()).is_some() {
-                return Err(format!("the tensor `{}` comes twice", name.escape_debug()));
-            }
-        }
-        let others = self.dicts[dict].others;
-        if tensors.is_empty() && others > 0 {
-            let what =
-                "the pickle's dict has no tensors, only other values: save the state_dict alone, not what contains it";
-            return Err(what.to_owned());
-        }
-        Ok(tensors)
-    }
-
     /// Does one opcode; the value at the end.
     fn step(&mut self) -> Step<Option<Value<'a>>> {
         let [opcode] = self.take()?;
@@ -379,11 +353,15 @@ impl<'a> Machine<'a> {
         let dict = &mut self.dicts[dict];
         match (key, value) {
             (Value::Text(name), Value::Tensor(tensor)) => dict.tensors.push((name, tensor)),
-            (Value::Text(name), _) => {
+            (Value::Text(name), value) => {
                 dict.others += 1;
                 dict.is_metadata |= name == "_metadata";
+                if let Value::Dict(inner) = value {
+                    dict.dicts.push((name, inner));
+                }
             }
-            (key, Value::Tensor(_)) => return Err(format!("a tensor's name is {}, expected a string", key.kind())),
+            // An optimizer numbers its parameters. That is refused only if weights are looked for here.
+            (key, Value::Tensor(_)) => dict.odd_key = Some(key.kind()),
             _ => dict.others += 1,
         }
         Ok(())
@@ -410,77 +388,6 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// The allow-list.
-    fn push_global(&mut self, module: &str, name: &str) -> Step<()> {
-        let storage = STORAGES.iter().find(|(class, _)| *class == name);
-        let global = match (module, name, storage) {
-            ("collections", "OrderedDict", _) => Global::OrderedDict,
-            ("torch._utils", "_rebuild_tensor_v2", _) => Global::RebuildTensor,
-            ("torch", _, Some((_, element))) => Global::Storage(*element),
-            _ => {
-                let (module, name) = (module.escape_debug(), name.escape_debug());
-                return Err(format!("it refers to `{module}.{name}`, which no weights need; nothing was run"));
-            }
-        };
-        self.push(Value::Global(global))
-    }
-
-    fn reduce(&mut self) -> Step<()> {
-        let (arguments, callable) = (self.pop()?, self.pop()?);
-        let Value::Tuple(arguments) = arguments else {
-            return Err(format!("a call's arguments are {}, expected a tuple", arguments.kind()));
-        };
-        match callable {
-            Value::Global(Global::OrderedDict) if self.tuples[arguments].is_empty() => self.push_dict(),
-            Value::Global(Global::OrderedDict) => Err("collections.OrderedDict is called with arguments".into()),
-            Value::Global(Global::RebuildTensor) => {
-                room(self.tensors.len(), MAX_TENSORS, "tensors")?;
-                let tensor = self.tensor(arguments)?;
-                self.tensors.push(tensor);
-                self.push(Value::Tensor(self.tensors.len() - 1))
-            }
-            Value::Global(Global::Storage(_)) => Err("a storage class is called, which no weights need".into()),
-            other => Err(format!("{} is called, which no weights need", other.kind())),
-        }
-    }
-
-    /// The tensor of `_rebuild_tensor_v2(storage, offset, size, stride, requires_grad, backward_hooks[, metadata])`.
-    fn tensor(&self, arguments: usize) -> Step<Tensor<'a>> {
-        let (storage, offset, shape, strides) = match self.tuples[arguments][..] {
-            [
-                Value::Storage(storage),
-                Value::Int(offset),
-                Value::Tuple(shape),
-                Value::Tuple(strides),
-                Value::Bool,
-                Value::Dict(hooks),
-            ] if self.dicts[hooks].tensors.is_empty() && self.dicts[hooks].others == 0 => {
-                (storage, offset, shape, strides)
-            }
-            _ => {
-                let kinds: Vec<_> = self.tuples[arguments].iter().take(8).map(|value| value.kind()).collect();
-                return Err(format!("torch._utils._rebuild_tensor_v2 is called with ({})", kinds.join(", ")));
-            }
-        };
-        let sizes = |tuple: usize, what: &str| {
-            let items = &self.tuples[tuple];
-            if items.len() > MAX_RANK {
-                return Err(format!("a tensor with {} dimensions, expected at most {MAX_RANK}", items.len()));
-            }
-            let size = |value: &Value<'_>| match *value {
-                Value::Int(size) => u64::try_from(size).map_err(|_| format!("a tensor's {what} is {size}")),
-                other => Err(format!("a tensor's {what} is {}", other.kind())),
-            };
-            items.iter().map(size).collect::<Step<Vec<u64>>>()
-        };
-        let (shape, strides) = (sizes(shape, "size")?, sizes(strides, "stride")?);
-        if shape.len() != strides.len() {
-            return Err(format!("a tensor with {} sizes and {} strides", shape.len(), strides.len()));
-        }
-        let offset = u64::try_from(offset).map_err(|_| format!("a tensor's offset is {offset}"))?;
-        Ok(Tensor { storage: self.storages[storage], offset, shape, strides })
-    }
-
     /// State for an object: only that of a state dict, `{"_metadata": …}`, which is dropped.
     fn build(&mut self) -> Step<()> {
         let state = self.pop()?;
@@ -499,13 +406,13 @@ impl<'a> Machine<'a> {
         let storage = match self.tuples[id][..] {
             [
                 Value::Text("storage"),
-                Value::Global(Global::Storage(element)),
+                Value::Global(Global::Storage { element, untyped }),
                 Value::Text(key),
                 Value::Text(_),
                 Value::Int(elements),
             ] => {
                 let elements = u64::try_from(elements).map_err(|_| format!("a storage of {elements} elements"))?;
-                Storage { key, element, elements }
+                Storage { key, element, elements, untyped }
             }
             _ => return Err("a persistent id that is no storage".into()),
         };

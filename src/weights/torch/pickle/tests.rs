@@ -33,6 +33,35 @@ fn a_state_dict_of_a_module_is_read_in_every_protocol() {
 }
 
 #[test]
+fn what_training_scripts_save_is_read_as_far_as_it_is_tensors() {
+    let names = |name: &str| {
+        let pickle = corpus(name);
+        let tensors = read(&pickle).unwrap_or_else(|what| panic!("{name}: {what}"));
+        tensors.into_iter().map(|(name, tensor)| (name, tensor.shape.clone())).collect::<Vec<_>>()
+    };
+    let two = |name: &str| (name.to_owned(), vec![2]);
+    // A parameter, one with an attribute, and a tensor with one.
+    assert_eq!(names("good-parameter"), [two("bias"), two("other"), two("weight")]);
+    assert_eq!(names("good-nested"), [two("weight")]);
+    // The random state and the optimizer's tensors stand beside the model's.
+    assert_eq!(names("good-checkpoint"), [two("bias"), ("weight".to_owned(), vec![2, 3])]);
+    let pickle = corpus("good-unsigned");
+    let tensors = read(&pickle).unwrap();
+    assert_eq!((tensors["ids"].storage.element.dtype, tensors["ids"].storage.elements), ("U16", 3));
+}
+
+#[test]
+fn a_dict_in_itself_is_looked_through_a_few_times() {
+    // {"model": itself, "state_dict": itself, "weight": tensor}
+    let entry = |name: &str| [b"X", &(name.len() as u32).to_le_bytes()[..], name.as_bytes(), b"h\0s"].concat();
+    let tensor = [b"X\x06\0\0\0weight".to_vec(), sound().opcodes(), b"s".to_vec()].concat();
+    let pickle = [&b"\x80\x02}q\0"[..], &entry("model"), &entry("state_dict"), &tensor, b"."].concat();
+    assert!(refusal(&pickle).contains("under `state_dict` and under `model`"));
+    let pickle = [&b"\x80\x02}q\0"[..], &entry("model"), &tensor, b"."].concat();
+    assert_eq!(read(&pickle).unwrap().len(), 1);
+}
+
+#[test]
 fn malicious_pickles_are_refused_by_name() {
     for (name, expected) in [
         ("bad-os-system", "`posix.system`, which no weights need; nothing was run"),
@@ -42,7 +71,8 @@ fn malicious_pickles_are_refused_by_name() {
         ("bad-in-a-state-dict", "`posix.system`"),
         ("bad-as-a-key", "`__builtin__.unicode`"),
         ("bad-ordered-dict-with-arguments", "OrderedDict is called with arguments"),
-        ("bad-parameter", "`torch._utils._rebuild_parameter`"),
+        ("bad-two-models", "has tensors under `state_dict` and under `model`"),
+        ("bad-negated", "_rebuild_tensor_v2 is called with"),
         ("bad-module", "`torch.nn.modules.linear.Linear`"),
         ("bad-new-object", "`__main__.Plain`"),
         ("bad-set-state", "BUILD sets the state of a dict"),
@@ -50,7 +80,7 @@ fn malicious_pickles_are_refused_by_name() {
         ("bad-bytes", "`_codecs.encode`"),
         ("bad-set", "`__builtin__.set`"),
         ("bad-a-list", "holds a list, expected a dict"),
-        ("bad-no-tensors", "save the state_dict alone"),
+        ("bad-no-tensors", "save the model's state_dict() alone"),
         ("bad-deep", "nested deeper than 64"),
         ("bad-memo-loop", "holds a list"),
         ("bad-bomb-of-tuples", "DUP (0x32)"),
@@ -96,7 +126,7 @@ fn hostile_numbers_are_refused() {
     type Change = fn(&mut Made<'static>);
     let changes: [(Change, &str); 8] = [
         (|t| t.class = "ComplexFloatStorage", "torch.ComplexFloatStorage"),
-        (|t| t.class = "UntypedStorage", "torch.UntypedStorage"),
+        (|t| t.class = "UntypedStorage", "a torch.UntypedStorage has no type"),
         (|t| t.elements = -1, "a storage of -1 elements"),
         (|t| t.offset = -1, "offset is -1"),
         (|t| t.shape = &[2, -3], "size is -3"),

@@ -1,9 +1,21 @@
-//! `config.json` and the sentence-transformers files around it: every size and switch of a model, read and checked once.
+//! `config.json` and the files around it: every size and switch of a model, read and checked once. `docs/model-files.md` lists what becomes
+//! of each field.
+
+mod pipeline;
+mod sentence;
+mod tokenizer;
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+pub(crate) use self::pipeline::{
+    Activation, DenseModule, DenseModuleConfig, DensePipeline, Pooling, PoolingMode, is_plain_relative,
+    only_transformer,
+};
+pub(crate) use self::sentence::{ModelSettings, Prompts, SENTENCE_FILES, SentenceSettings};
+pub(crate) use self::tokenizer::{Length, TokenizerSettings};
 use crate::error::{Error, Result};
 
 /// What a model is for.
@@ -15,6 +27,37 @@ pub(crate) enum ModelKind {
     Embedder,
     /// Pairs of texts in, one score a pair out: `XLMRobertaForSequenceClassification` with one label.
     Reranker,
+}
+
+/// What becomes of a reranker's logit to be its score: sentence-transformers' `activation_fn`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ScoreActivation {
+    #[default]
+    Sigmoid,
+    Identity,
+}
+
+impl ScoreActivation {
+    /// By the class that a file names.
+    pub(crate) fn by_class(class: &str, field: &str, path: &Path) -> Result<ScoreActivation> {
+        match torch_class(class) {
+            Some("Sigmoid") => Ok(ScoreActivation::Sigmoid),
+            Some("Identity") => Ok(ScoreActivation::Identity),
+            _ => {
+                let what = format!(
+                    "`{field}` is \"{class}\", expected torch's Sigmoid or Identity: set one of them, scores are to be read as that"
+                );
+                Err(Error::format(path, what))
+            }
+        }
+    }
+}
+
+/// The name of a class of `torch.nn`: `Tanh` of `torch.nn.modules.activation.Tanh`.
+fn torch_class(path: &str) -> Option<&str> {
+    let (module, class) = path.rsplit_once('.')?;
+    (module == "torch.nn" || module.starts_with("torch.nn.")).then_some(class)
 }
 
 /// The architecture that `config.json` of a reranker names.
@@ -38,6 +81,8 @@ pub(crate) struct ModelConfig {
     pub token_types: usize,
     pub layer_norm_eps: f32,
     pub pad_id: u32,
+    /// Of a reranker.
+    pub activation: ScoreActivation,
 }
 
 /// `config.json` as it is written. Sizes have no defaults: a file without them is not a model's.
@@ -55,21 +100,70 @@ struct RawConfig {
     #[serde(default = "default_eps")]
     layer_norm_eps: f64,
     #[serde(default = "default_pad")]
-    pad_token_id: u32,
+    pad_token_id: Option<u32>,
     #[serde(default = "default_act")]
     hidden_act: String,
-    #[serde(default = "default_position_type")]
-    position_embedding_type: String,
-    #[serde(default)]
-    is_decoder: bool,
+    position_embedding_type: Option<String>,
+    is_decoder: Option<bool>,
+    add_cross_attention: Option<bool>,
+    quantization_config: Option<Value>,
+    pruned_heads: Option<Value>,
+    // What sentence-transformers' `CrossEncoder` keeps here, and kept before its release 4.
+    sentence_transformers: Option<OfSentenceTransformers>,
+    sbert_ce_default_activation_function: Option<String>,
     #[serde(default)]
     architectures: Option<Vec<String>>,
     // How many labels a classifier has: `transformers` writes their names, and reads either.
     num_labels: Option<usize>,
-    id2label: Option<serde_json::Map<String, serde_json::Value>>,
+    id2label: Option<serde_json::Map<String, Value>>,
+}
+
+#[derive(Deserialize)]
+struct OfSentenceTransformers {
+    activation_fn: Option<String>,
 }
 
 impl RawConfig {
+    /// Refuses what would make another encoder.
+    fn check_switches(&self, path: &Path) -> Result<()> {
+        let expect = |field: &str, found: &str, expected: &str| {
+            if found == expected {
+                return Ok(());
+            }
+            Err(Error::format(path, format!("`{field}` is \"{found}\", expected \"{expected}\"")))
+        };
+        expect("model_type", self.model_type.as_deref().unwrap_or("(absent)"), "xlm-roberta")?;
+        // Its relatives (`gelu_new`, `gelu_pytorch_tanh`, `quick_gelu`) are other functions.
+        expect("hidden_act", &self.hidden_act, "gelu")?;
+        expect("position_embedding_type", self.position_embedding_type.as_deref().unwrap_or("absolute"), "absolute")?;
+        for (field, value) in [("is_decoder", self.is_decoder), ("add_cross_attention", self.add_cross_attention)] {
+            if value == Some(true) {
+                return Err(Error::format(path, format!("`{field}` is true, expected an encoder")));
+            }
+        }
+        if self.quantization_config.is_some() {
+            let what = "`quantization_config` is set: dequantize the weights and save them as floats (`trivec pack` makes int8 and int4)";
+            return Err(Error::format(path, what));
+        }
+        let is_empty = |heads: &Value| heads.as_object().is_some_and(serde_json::Map::is_empty);
+        if self.pruned_heads.as_ref().is_some_and(|heads| !is_empty(heads)) {
+            return Err(Error::format(path, "`pruned_heads` is set: layers of different sizes are not supported"));
+        }
+        Ok(())
+    }
+
+    fn activation(&self, path: &Path) -> Result<ScoreActivation> {
+        let newer = self.sentence_transformers.as_ref().and_then(|of| of.activation_fn.as_ref());
+        let named = [
+            ("sentence_transformers.activation_fn", newer),
+            ("sbert_ce_default_activation_function", self.sbert_ce_default_activation_function.as_ref()),
+        ];
+        match named.into_iter().find_map(|(field, class)| Some((field, class?))) {
+            None => Ok(ScoreActivation::default()),
+            Some((field, class)) => ScoreActivation::by_class(class, field, path),
+        }
+    }
+
     fn kind(&self, path: &Path) -> Result<ModelKind> {
         if !self.architectures.as_ref().is_some_and(|names| names.iter().any(|name| name == RERANKER)) {
             return Ok(ModelKind::Embedder);
@@ -89,14 +183,11 @@ impl RawConfig {
 fn default_eps() -> f64 {
     1e-12
 }
-fn default_pad() -> u32 {
-    1
+fn default_pad() -> Option<u32> {
+    Some(1)
 }
 fn default_act() -> String {
     "gelu".into()
-}
-fn default_position_type() -> String {
-    "absolute".into()
 }
 
 pub(crate) fn parse_json<'a, T: Deserialize<'a>>(bytes: &'a [u8], path: &Path) -> Result<T> {
@@ -106,18 +197,7 @@ pub(crate) fn parse_json<'a, T: Deserialize<'a>>(bytes: &'a [u8], path: &Path) -
 impl ModelConfig {
     pub(crate) fn from_json(bytes: &[u8], path: &Path) -> Result<Self> {
         let raw: RawConfig = parse_json(bytes, path)?;
-        let expect = |field: &str, found: &str, expected: &str| {
-            if found == expected {
-                return Ok(());
-            }
-            Err(Error::format(path, format!("`{field}` is \"{found}\", expected \"{expected}\"")))
-        };
-        expect("model_type", raw.model_type.as_deref().unwrap_or("(absent)"), "xlm-roberta")?;
-        expect("hidden_act", &raw.hidden_act, "gelu")?;
-        expect("position_embedding_type", &raw.position_embedding_type, "absolute")?;
-        if raw.is_decoder {
-            return Err(Error::format(path, "`is_decoder` is true, expected an encoder"));
-        }
+        raw.check_switches(path)?;
         let size = |field: &str, value: Option<usize>| match value {
             Some(value) if (1..=i32::MAX as usize).contains(&value) => Ok(value),
             Some(value) => Err(Error::format(path, format!("`{field}` is {value}, expected 1 to {}", i32::MAX))),
@@ -133,7 +213,12 @@ impl ModelConfig {
             positions: size("max_position_embeddings", raw.max_position_embeddings)?,
             token_types: size("type_vocab_size", raw.type_vocab_size)?,
             layer_norm_eps: raw.layer_norm_eps as f32,
-            pad_id: raw.pad_token_id,
+            pad_id: raw.pad_token_id.ok_or_else(|| {
+                let what =
+                    "`pad_token_id` is null, expected the id that positions are counted from (1 for XLM-RoBERTa)";
+                Error::format(path, what)
+            })?,
+            activation: raw.activation(path)?,
         };
         config.check(path)?;
         Ok(config)
@@ -187,145 +272,6 @@ impl ModelConfig {
     pub(crate) fn max_tokens(&self) -> usize {
         self.positions.saturating_sub(self.pad_id as usize + 1)
     }
-}
-
-/// How token states become one vector.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Pooling {
-    Cls,
-    Mean,
-}
-
-impl Pooling {
-    /// The name users read.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Pooling::Cls => "cls",
-            Pooling::Mean => "mean",
-        }
-    }
-}
-
-/// What follows the encoder on the way to the dense vector: sentence-transformers' `modules.json`.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct DensePipeline {
-    pub pooling: Pooling,
-    /// Folders of `Dense` modules, in order.
-    pub dense: Vec<String>,
-    pub normalize: bool,
-}
-
-impl Default for DensePipeline {
-    /// BGE-M3's own way, for a directory without `modules.json`: CLS, then L2.
-    fn default() -> Self {
-        DensePipeline { pooling: Pooling::Cls, dense: Vec::new(), normalize: true }
-    }
-}
-
-#[derive(Deserialize)]
-struct RawModule {
-    path: String,
-    #[serde(rename = "type")]
-    kind: String,
-}
-
-#[derive(Deserialize)]
-struct RawPooling {
-    // Older files have one switch a mode, newer ones a name.
-    pooling_mode: Option<String>,
-    #[serde(flatten)]
-    switches: serde_json::Map<String, serde_json::Value>,
-}
-
-/// `2_Dense/config.json`.
-#[derive(Deserialize)]
-pub(crate) struct DenseModuleConfig {
-    pub in_features: usize,
-    pub out_features: usize,
-    #[serde(default = "default_true")]
-    pub bias: bool,
-    pub activation_function: Option<String>,
-}
-
-fn default_true() -> bool {
-    true
-}
-
-/// A folder named by a model's file must lie inside the model's directory.
-pub(crate) fn is_plain_relative(path: &str) -> bool {
-    !path.is_empty()
-        && !path.contains('\\')
-        && Path::new(path).components().all(|part| matches!(part, std::path::Component::Normal(_)))
-}
-
-impl DensePipeline {
-    /// Reads `modules.json`; `read` fetches the pooling module's `config.json` by its relative path.
-    pub(crate) fn from_modules(
-        bytes: &[u8],
-        path: &Path,
-        read: impl Fn(&str) -> Result<Box<[u8]>>,
-    ) -> Result<DensePipeline> {
-        let modules: Vec<RawModule> = parse_json(bytes, path)?;
-        let mut pipeline = DensePipeline { pooling: Pooling::Cls, dense: Vec::new(), normalize: false };
-        // The order is fixed: Transformer, Pooling, any Dense, at most one Normalize at the end.
-        let mut stage = 0;
-        for module in modules {
-            let kind = module.kind.rsplit('.').next().unwrap_or_default();
-            let next = match kind {
-                "Transformer" => 1,
-                "Pooling" => 2,
-                "Dense" => 3,
-                "Normalize" => 4,
-                other => return Err(Error::format(path, format!("module type `{other}` is not supported"))),
-            };
-            if next < stage || (next == stage && kind != "Dense") || next > stage + 1 && stage < 2 {
-                return Err(Error::format(path, format!("module `{kind}` stands where it cannot")));
-            }
-            stage = next;
-            if next > 1 && next < 4 && !is_plain_relative(&module.path) {
-                return Err(Error::format(path, format!("module path `{}` leaves the directory", module.path)));
-            }
-            match kind {
-                "Pooling" => {
-                    let file = format!("{}/config.json", module.path);
-                    pipeline.pooling = parse_pooling(&read(&file)?, &path.with_file_name(&file))?;
-                }
-                "Dense" => pipeline.dense.push(module.path),
-                "Normalize" => pipeline.normalize = true,
-                _ => {}
-            }
-        }
-        if stage < 2 {
-            return Err(Error::format(path, "there is no Pooling module"));
-        }
-        Ok(pipeline)
-    }
-}
-
-fn parse_pooling(bytes: &[u8], path: &Path) -> Result<Pooling> {
-    let raw: RawPooling = parse_json(bytes, path)?;
-    let on: Vec<&str> = match &raw.pooling_mode {
-        Some(mode) => vec![mode.as_str()],
-        None => raw
-            .switches
-            .iter()
-            .filter(|(key, value)| key.starts_with("pooling_mode_") && value.as_bool() == Some(true))
-            .map(|(key, _)| key.trim_start_matches("pooling_mode_"))
-            .collect(),
-    };
-    match on[..] {
-        ["cls" | "cls_token"] => Ok(Pooling::Cls),
-        ["mean" | "mean_tokens"] => Ok(Pooling::Mean),
-        _ => Err(Error::format(path, format!("pooling is {on:?}, expected exactly one of cls and mean"))),
-    }
-}
-
-/// `sentence_bert_config.json`.
-#[derive(Deserialize, Default)]
-pub(crate) struct SentenceConfig {
-    pub max_seq_length: Option<usize>,
-    #[serde(default)]
-    pub do_lower_case: bool,
 }
 
 #[cfg(test)]
@@ -382,38 +328,5 @@ mod tests {
         }
         let short = json(names).replace("514", "18");
         assert!(error(&short).contains("16 tokens, expected 17 or more"), "{}", error(&short));
-    }
-
-    fn pipeline(modules: &str, pooling: &str) -> Result<DensePipeline> {
-        DensePipeline::from_modules(modules.as_bytes(), Path::new("modules.json"), |file| {
-            assert_eq!(file, "1_Pooling/config.json");
-            Ok(pooling.as_bytes().into())
-        })
-    }
-
-    #[test]
-    fn reads_sentence_transformers_modules() {
-        let module = |path: &str, kind: &str| format!(r#"{{"idx":0,"name":"","path":"{path}","type":"{kind}"}}"#);
-        let list = |modules: &[String]| format!("[{}]", modules.join(","));
-        let transformer = module("", "sentence_transformers.models.Transformer");
-        let pool = module("1_Pooling", "sentence_transformers.models.Pooling");
-        let dense = module("2_Dense", "sentence_transformers.models.Dense");
-        let norm = module("3_Normalize", "sentence_transformers.models.Normalize");
-        let mean = r#"{"word_embedding_dimension":64,"pooling_mode_cls_token":false,"pooling_mode_mean_tokens":true}"#;
-        let all = list(&[transformer.clone(), pool.clone(), dense.clone(), norm.clone()]);
-        let expected = DensePipeline { pooling: Pooling::Mean, dense: vec!["2_Dense".into()], normalize: true };
-        assert_eq!(pipeline(&all, mean).unwrap(), expected);
-        let short = list(&[transformer.clone(), pool.clone()]);
-        assert!(!pipeline(&short, r#"{"pooling_mode":"cls"}"#).unwrap().normalize);
-
-        let max = r#"{"pooling_mode_max_tokens":true}"#;
-        assert!(pipeline(&all, max).unwrap_err().to_string().contains("max_tokens"));
-        assert!(pipeline(&list(&[transformer.clone(), norm, pool]), mean).is_err());
-        assert!(pipeline(&list(std::slice::from_ref(&transformer)), mean).is_err());
-        let outside = list(&[transformer.clone(), module("../x", "Pooling")]);
-        assert!(pipeline(&outside, mean).unwrap_err().to_string().contains("leaves"));
-        assert!(
-            pipeline(&list(&[transformer, module("1", "models.LSTM")]), mean).unwrap_err().to_string().contains("LSTM")
-        );
     }
 }

@@ -1,0 +1,63 @@
+//! Which of a pickle's dictionaries holds the weights.
+
+use std::collections::BTreeMap;
+
+use super::{Machine, Step, Tensor, Value};
+
+/// The keys under which training scripts save a state dict beside what else they keep.
+const WRAPPERS: [&str; 4] = ["state_dict", "model_state_dict", "model", "module"];
+
+/// How many such dictionaries may lie in each other.
+const MAX_WRAPPERS: usize = 4;
+
+impl<'a> Machine<'a> {
+    /// The tensors of the value at the end of the pickle: a state dict, or a dict that has one under a key of [`WRAPPERS`].
+    pub(super) fn state_dict(self, value: Value<'a>) -> Step<BTreeMap<String, Tensor<'a>>> {
+        let Value::Dict(outermost) = value else {
+            return Err(format!("the pickle holds {}, expected a dict of tensors (a state_dict)", value.kind()));
+        };
+        let chosen = self.choose(outermost, MAX_WRAPPERS)?.unwrap_or(outermost);
+        let dict = &self.dicts[chosen];
+        if let Some(kind) = dict.odd_key {
+            return Err(format!("a tensor's name is {kind}, expected a string"));
+        }
+        let mut tensors = BTreeMap::new();
+        for &(name, tensor) in &dict.tensors {
+            if tensors.insert(name.to_owned(), self.tensors[tensor].clone()).is_some() {
+                return Err(format!("the tensor `{}` comes twice", name.escape_debug()));
+            }
+        }
+        if tensors.is_empty() && dict.others > 0 {
+            let what = "the pickle's dict has no tensors, nor a dict of tensors under `state_dict`, `model_state_dict`, `model` or \
+                        `module`: save the model's state_dict() alone";
+            return Err(what.to_owned());
+        }
+        Ok(tensors)
+    }
+
+    /// The dictionary of tensors in `dict`, or `dict` itself; `None` if there is none within `depth` steps.
+    fn choose(&self, dict: usize, depth: usize) -> Step<Option<usize>> {
+        if depth > 0 {
+            let mut found = Vec::new();
+            // Of a key that comes twice the last value counts, as in Python: a few steps each, however often a dict is in itself.
+            for wrapper in WRAPPERS {
+                let inner = self.dicts[dict].dicts.iter().rev().find(|(name, _)| *name == wrapper);
+                if let Some(&(name, inner)) = inner
+                    && let Some(chosen) = self.choose(inner, depth - 1)?
+                {
+                    found.push((name, chosen));
+                }
+            }
+            match found[..] {
+                [] => {}
+                [(_, chosen)] => return Ok(Some(chosen)),
+                [(first, _), (second, _), ..] => {
+                    return Err(format!(
+                        "the pickle's dict has tensors under `{first}` and under `{second}`: save the model's state_dict() alone"
+                    ));
+                }
+            }
+        }
+        Ok((!self.dicts[dict].tensors.is_empty()).then_some(dict))
+    }
+}
