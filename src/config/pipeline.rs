@@ -71,6 +71,7 @@ impl Pooling {
     }
 
     /// Whether the first token's state is all that is read.
+    #[cfg(feature = "cli")]
     pub(crate) fn is_first_token(&self) -> bool {
         self.modes == [PoolingMode::Cls] && self.include_prompt
     }

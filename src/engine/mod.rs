@@ -1,6 +1,7 @@
 //! The library's front door: [`Model`] turns texts into [`Embedding`]s, or pairs of texts into scores (`rerank`).
 
 mod inside;
+mod options;
 mod packing;
 mod prompt;
 pub(crate) mod read;
@@ -19,9 +20,10 @@ use crate::error::{Error, Result};
 use crate::heads::{self, DenseHead, NotFinite};
 use crate::model::{Encoder, TextBatch, Wanted, Workspace};
 use crate::parallel::Team;
-use crate::text::{SpecialTokens, TokenIds, Tokenizer};
+use crate::text::{TokenIds, Tokenizer};
 use crate::weights::packed::{self, MetaParts, PackedModel};
 use crate::weights::{Checkpoint, EncoderWeights, HeadWeights, Source};
+pub use options::{EncodeOptions, LoadOptions};
 use packing::Packed;
 pub use prompt::Prompt;
 use read::{Settings, read_packed_tokenizer, read_settings, read_tokenizer};
@@ -36,51 +38,6 @@ const BATCH_TOKENS: usize = 4096;
 
 /// Largest workspace that is kept between calls: that of some 1,000 tokens of BGE-M3.
 const IDLE_BYTES: usize = 64 << 20;
-
-/// How to load a model.
-#[derive(Debug, Clone)]
-pub struct LoadOptions {
-    /// Worker threads, 1 to 1024; `None`: as many as CPUs this process may use.
-    pub threads: Option<usize>,
-    /// Instruction set by name, see [`instruction_sets`]; `None`: the best this CPU has.
-    pub isa: Option<String>,
-    /// Whether to scan every weight for NaN and infinities and refuse the model if there is one (default: yes). Not scanned are the f16
-    /// scales between a packed file's 4-bit weights: that would read all of it. Whatever is scanned, a result that is not finite is an
-    /// error of its text ([`Error::NotFinite`]).
-    pub check_finite: bool,
-    /// Whether to bring a packed file's pages into memory while it is loaded, instead of as they are touched (default: no).
-    pub preload: bool,
-    /// Whether a packed file's own 4-bit blocks (the starter's) are widened to f32 and multiplied as such, which is what PyTorch computes
-    /// with the checkpoint, instead of with activations in bytes (default: no). It takes many times the time and the memory; packing and
-    /// verifying need it. A file whose layers' weights are rounded is refused; a checkpoint is always computed so.
-    pub exact: bool,
-}
-
-impl Default for LoadOptions {
-    fn default() -> Self {
-        LoadOptions { threads: None, isa: None, check_finite: true, preload: false, exact: false }
-    }
-}
-
-/// What to compute of each text.
-#[derive(Debug, Clone, Default)]
-pub struct EncodeOptions {
-    /// Which representations; dense alone by default.
-    pub modes: Modes,
-    /// Tokens kept of each text, `<s>` and `</s>` included: 2 to [`ModelInfo::max_length`]; `None`: the model's.
-    pub max_length: Option<usize>,
-    /// Leading values of the dense vector to keep before it is normalised: 1 to [`ModelInfo::dense_dim`]; `None`: all.
-    pub dimensions: Option<usize>,
-    /// Whether the dense vector is given the length 1 (FlagEmbedding's `normalize_embeddings`); `None`: as the model's own files say.
-    pub normalize: Option<bool>,
-    /// How special tokens that are written out in a text are read.
-    pub special_tokens: SpecialTokens,
-    /// What is put before each text: the model's default prompt, unless another is named or given. Token ids get none.
-    pub prompt: Prompt,
-    /// For [`Model::encode_ids`] alone: how many ids at the start of each sequence are a prompt's, `<s>` among them. A model whose pooling
-    /// leaves prompts out does not count them; see [`Model::prompt_tokens`].
-    pub prompt_tokens: usize,
-}
 
 /// A token of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,0 +1,50 @@
+//! What callers choose: how a model is loaded, and what is computed of a text.
+
+use super::Prompt;
+use crate::embedding::Modes;
+use crate::text::SpecialTokens;
+
+/// How to load a model.
+#[derive(Debug, Clone)]
+pub struct LoadOptions {
+    /// Worker threads, 1 to 1024; `None`: as many as CPUs this process may use.
+    pub threads: Option<usize>,
+    /// Instruction set by name, see [`instruction_sets`](super::instruction_sets); `None`: the best this CPU has.
+    pub isa: Option<String>,
+    /// Whether to scan every weight for NaN and infinities and refuse the model if there is one (default: yes). Not scanned are the f16
+    /// scales between a packed file's 4-bit weights: that would read all of it. Whatever is scanned, a result that is not finite is an
+    /// error of its text ([`Error::NotFinite`](crate::Error::NotFinite)).
+    pub check_finite: bool,
+    /// Whether to bring a packed file's pages into memory while it is loaded, instead of as they are touched (default: no).
+    pub preload: bool,
+    /// Whether a packed file's own 4-bit blocks (the starter's) are widened to f32 and multiplied as such, which is what PyTorch computes
+    /// with the checkpoint, instead of with activations in bytes (default: no). It takes many times the time and the memory; packing and
+    /// verifying need it. A file whose layers' weights are rounded is refused; a checkpoint is always computed so.
+    pub exact: bool,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        LoadOptions { threads: None, isa: None, check_finite: true, preload: false, exact: false }
+    }
+}
+
+/// What to compute of each text.
+#[derive(Debug, Clone, Default)]
+pub struct EncodeOptions {
+    /// Which representations; dense alone by default.
+    pub modes: Modes,
+    /// Tokens kept of each text, `<s>` and `</s>` included: 2 to [`ModelInfo::max_length`](super::ModelInfo::max_length); `None`: the model's.
+    pub max_length: Option<usize>,
+    /// Leading values of the dense vector to keep before it is normalised: 1 to [`ModelInfo::dense_dim`](super::ModelInfo::dense_dim); `None`: all.
+    pub dimensions: Option<usize>,
+    /// Whether the dense vector is given the length 1 (FlagEmbedding's `normalize_embeddings`); `None`: as the model's own files say.
+    pub normalize: Option<bool>,
+    /// How special tokens that are written out in a text are read.
+    pub special_tokens: SpecialTokens,
+    /// What is put before each text: the model's default prompt, unless another is named or given. Token ids get none.
+    pub prompt: Prompt,
+    /// For [`Model::encode_ids`](super::Model::encode_ids) alone: how many ids at the start of each sequence are a prompt's, `<s>` among them. A model whose pooling
+    /// leaves prompts out does not count them; see [`Model::prompt_tokens`](super::Model::prompt_tokens).
+    pub prompt_tokens: usize,
+}
