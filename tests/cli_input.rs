@@ -152,7 +152,7 @@ fn pairs_and_documents_come_in_the_same_forms() {
         let scores = records(&run(&args));
         assert_eq!((scores.len(), &scores[0]["dense"]), (1, &one), "{name}: {text}");
     }
-    let (code, said) = failure(&run(&["score", "--columns", "a", "x", "y"]));
+    let (code, said) = failure(&with_stdin(&["score", "--columns", "a", "--pairs", "-"], b"x\ty\n"));
     assert!(code == 2 && said.contains("--columns: expected two names, found 1"), "{said}");
     let cut = b"{\"a\":\"cut \\ud83d\",\"b\":\"x\xff\"}\n";
     assert_eq!(failure(&with_stdin(&["score", "--pairs", "-"], cut)).0, 3);
