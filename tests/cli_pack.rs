@@ -66,7 +66,7 @@ fn packing_is_the_same_bytes_and_leaves_nothing_behind_when_it_fails() {
     fs::write(at("latin1.txt"), b"caf\xe9\n").unwrap();
     for (args, code, expected) in [
         (vec!["--calibration".to_owned(), at("empty.txt")], 3, "no text"),
-        (vec!["--calibration".to_owned(), at("latin1.txt")], 3, "not UTF-8 at byte 3"),
+        (vec!["--calibration".to_owned(), at("latin1.txt")], 3, "line 1, byte 3: invalid UTF-8"),
         (vec!["--calibration".to_owned(), at("absent.txt")], 5, "absent.txt"),
         (vec!["--weights".to_owned(), "int2".to_owned()], 2, "int8"),
     ] {
