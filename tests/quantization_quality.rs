@@ -330,7 +330,8 @@ fn a_model_with_outliers_stays_close() {
 fn packing_is_deterministic() {
     let starter = common::starter_checkpoint();
     let pack_with = |threads: usize, isa: &str| {
-        let options = LoadOptions { threads: Some(threads), isa: Some(isa.to_owned()), ..LoadOptions::default() };
+        let options =
+            LoadOptions { threads: Some(threads), isa: Some(isa.to_owned()), exact: true, ..LoadOptions::default() };
         let model = Model::starter_with(&options).unwrap();
         let mut bytes = Vec::new();
         let texts = Calibration::Texts(vec!["Guten Morgen".to_owned(), "数据库连接超时".to_owned()]);
