@@ -49,9 +49,9 @@ ALLOWED = {
     ("linear_i8", "AVX512", True): (1.0, OPEN),
     ("linear_i4", "AVX512", True): (1.0, OPEN),
     ("attend_int", "AVX512", True): (1.0, OPEN),
-    ("linear_i8", "AVX512_VNNI", True): (0.33, EIGHT),
-    ("linear_i8", "AVX512_BF16", True): (0.33, EIGHT),
-    ("linear_i8", "AMX", True): (0.33, EIGHT),
+    ("linear_i8", "AVX512_VNNI", True): (0.6, EIGHT),
+    ("linear_i8", "AVX512_BF16", True): (0.6, EIGHT),
+    ("linear_i8", "AMX", True): (0.6, EIGHT),
     ("linear_i8", "AVX2", False): (0.13, "the polynomial of GELU behind a tile's sums"),
     ("linear_i8", "AVX_VNNI", False): (0.13, "the polynomial of GELU behind a tile's sums"),
 }
