@@ -9,7 +9,7 @@ use super::serve::LogFormat;
 use crate::escape::Escaped;
 use crate::server::Signal;
 
-/// Turns the process's signals into what the service is told. The second one that ends it does so at once.
+/// Passes the process's signals on to the service. A second signal to end stops the process at once.
 pub(super) fn signals() -> std::io::Result<tokio::sync::mpsc::Receiver<Signal>> {
     let (told, signals) = tokio::sync::mpsc::channel(4);
     #[cfg(unix)]

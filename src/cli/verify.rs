@@ -50,7 +50,7 @@ pub(super) struct VerifyArgs {
 }
 
 pub(super) fn run(args: &VerifyArgs, model_args: &ModelArgs) -> Result<()> {
-    // Before anything is loaded: a place that cannot be written to is told at once.
+    // Before anything is loaded: an output that cannot be written is refused at once.
     let plot = args.plot.as_deref().map(|path| create_beside(path, "--plot")).transpose()?;
     let texts = match &args.texts {
         Some(path) => read_texts(path)?,

@@ -84,7 +84,7 @@ pub(super) fn agreed<T: PartialEq + Copy, const N: usize>(
     }
 }
 
-/// vLLM's `truncate_prompt_tokens`: the tokens kept, of which -1 is as many as the model takes.
+/// vLLM's `truncate_prompt_tokens`: how many tokens are kept, -1 for as many as the model takes.
 pub(super) fn prompt_tokens(value: Option<i64>, most: usize) -> super::error::Result<Option<usize>> {
     let wrong =
         |n| ApiError::invalid("truncate_prompt_tokens", format!("found {n}, expected -1 or a number of tokens"));

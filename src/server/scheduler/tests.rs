@@ -7,7 +7,7 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap()
 }
 
-/// A call that holds the engine until it is told to go on.
+/// A call that holds the engine until the sender lets it go on.
 fn hold() -> (mpsc::Sender<()>, impl FnOnce() -> Result<(), Error> + Send) {
     let (go, wait) = mpsc::channel();
     let call = move || {
