@@ -431,47 +431,123 @@ macro_rules! compiled {
     }};
 }
 
+/// How one operation is compiled for a set.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-macro_rules! define_table {
-    ($table:ident, $isa:ident, $token:ty, $features:tt $(, $and:path)?) => {
+macro_rules! operation {
+    (linear, $token:ty, $features:tt) => {
+        compiled!(linear, $token, $features, gemm::f32::linear,
+            (x: MatRef<'_>, weight: MatRef<'_>, bias: Option<&[f32]>, out: MatMut<'_>))
+    };
+    (dot, $token:ty, $features:tt) => {
+        compiled!(dot, $token, $features, dot::dot, (a: &[f32], b: &[f32]) -> f32)
+    };
+    (gelu, $token:ty, $features:tt) => {
+        compiled!(gelu, $token, $features, elementwise::gelu, (values: &mut [f32]))
+    };
+    (layer_norm, $token:ty, $features:tt) => {
+        compiled!(layer_norm, $token, $features, elementwise::layer_norm,
+            (row: &mut [f32], gain: &[f32], bias: &[f32], epsilon: f32))
+    };
+    (pack_keys, $token:ty, $features:tt) => {
+        |keys, packed| attention::pack_keys(keys, packed)
+    };
+    (attend, $token:ty, $features:tt) => {
+        compiled!(attend, $token, $features, attention::attend,
+            (shape: AttentionShape, queries: MatRef<'_>, keys: &[f32], values: MatRef<'_>, scratch: &mut [f32],
+             out: MatMut<'_>))
+    };
+    (add_layer_norm, $token:ty, $features:tt) => {
+        compiled!(add_layer_norm, $token, $features, elementwise::add_layer_norm,
+            (row: &mut [f32], branch: &[f32], gain: &[f32], bias: &[f32], epsilon: f32))
+    };
+    (gelu_fast, $token:ty, $features:tt) => {
+        compiled!(gelu_fast, $token, $features, elementwise::gelu_fast, (values: &mut [f32]))
+    };
+    (quantize_row, $token:ty, $features:tt) => {
+        compiled!(quantize_row, $token, $features, rows8::quantize_row,
+            (kind: Rows8Kind, prepare: Prepare<'_>, row: &[f32], scratch: &mut [f32], out: &mut [i8],
+             scales: &mut [f32], offsets: &mut [i32]))
+    };
+    (prepare_row, $token:ty, $features:tt) => {
+        compiled!(prepare_row, $token, $features, rows8::prepare_row,
+            (prepare: Prepare<'_>, row: &[f32], out: &mut [f32]))
+    };
+    (round_bf16, $token:ty, $features:tt) => {
+        compiled!(round_bf16, $token, $features, rows8::round_bf16, (row: &[f32], out: &mut [u16]))
+    };
+    (linear_i8, $token:ty, $features:tt) => {
+        compiled!(linear_i8, $token, $features, gemm::int8::linear,
+            (x: Rows8<'_>, weight: Panels<'_, u8>, finish: Finish<'_>, out: MatMut<'_>))
+    };
+    (linear_i4, $token:ty, $features:tt) => {
+        compiled!(linear_i4, $token, $features, gemm::int4::linear,
+            (x: Rows8<'_>, weight: Panels<'_, u8>, finish: Finish<'_>, out: MatMut<'_>))
+    };
+    (linear_blocks4, $token:ty, $features:tt) => {
+        compiled!(linear_blocks4, $token, $features, gemm::blocks4::linear,
+            (x: Rows8<'_>, weight: Panels<'_, u8>, finish: Finish<'_>, out: MatMut<'_>))
+    };
+    (linear_f16, $token:ty, $features:tt) => {
+        compiled!(linear_f16, $token, $features, gemm::half::linear_f16,
+            (x: MatRef<'_>, weight: Panels<'_, u16>, finish: Finish<'_>, out: MatMut<'_>))
+    };
+    (linear_bf16, $token:ty, $features:tt) => {
+        compiled!(linear_bf16, $token, $features, gemm::half::linear_bf16,
+            (x: &[u16], depth: usize, weight: Panels<'_, u16>, finish: Finish<'_>, out: MatMut<'_>))
+    };
+    (pack_int, $token:ty, $features:tt) => {
+        compiled!(pack_int, $token, $features, attention_int::pack,
+            (keys: MatRef<'_>, values: MatRef<'_>, scratch: &mut IntScratch, packed: &mut IntKeyValues))
+    };
+    (attend_int, $token:ty, $features:tt) => {
+        compiled!(attend_int, $token, $features, attention_int::attend,
+            (scale: f32, queries: MatRef<'_>, packed: &IntKeyValues, scratch: &mut IntScratch, out: MatMut<'_>))
+    };
+    (probe, $token:ty, $features:tt) => {
+        compiled!(probe, $token, $features, probe::run, (which: probe::Probe, rounds: usize) -> f64)
+    };
+    (read_memory, $token:ty, $features:tt) => {
+        compiled!(read_memory, $token, $features, probe::read_memory, (bytes: &[u8]) -> u64)
+    };
+}
+
+/// A set's table: the operations that are compiled for it, and those of the set that it extends.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! table {
+    ($table:ident, $isa:ident, $token:ty, $features:tt, [$($operation:ident),+] $(, extends $base:ident)?) => {
         static $table: Kernels = Kernels {
             isa: Isa::$isa,
-            linear: compiled!(linear, $token, $features, gemm::f32::linear,
-                (x: MatRef<'_>, weight: MatRef<'_>, bias: Option<&[f32]>, out: MatMut<'_>)),
-            dot: compiled!(dot, $token, $features, dot::dot, (a: &[f32], b: &[f32]) -> f32),
-            gelu: compiled!(gelu, $token, $features, elementwise::gelu, (values: &mut [f32])),
-            layer_norm: compiled!(layer_norm, $token, $features, elementwise::layer_norm,
-                (row: &mut [f32], gain: &[f32], bias: &[f32], epsilon: f32)),
-            pack_keys: |keys, packed| attention::pack_keys(keys, packed),
-            attend: compiled!(attend, $token, $features, attention::attend,
-                (shape: AttentionShape, queries: MatRef<'_>, keys: &[f32], values: MatRef<'_>, scratch: &mut [f32],
-                 out: MatMut<'_>)),
-            add_layer_norm: compiled!(add_layer_norm, $token, $features, elementwise::add_layer_norm,
-                (row: &mut [f32], branch: &[f32], gain: &[f32], bias: &[f32], epsilon: f32)),
-            gelu_fast: compiled!(gelu_fast, $token, $features, elementwise::gelu_fast, (values: &mut [f32])),
-            quantize_row: compiled!(quantize_row, $token, $features, rows8::quantize_row,
-                (kind: Rows8Kind, prepare: Prepare<'_>, row: &[f32], scratch: &mut [f32], out: &mut [i8],
-                 scales: &mut [f32], offsets: &mut [i32])),
-            prepare_row: compiled!(prepare_row, $token, $features, rows8::prepare_row,
-                (prepare: Prepare<'_>, row: &[f32], out: &mut [f32])),
-            round_bf16: compiled!(round_bf16, $token, $features, rows8::round_bf16, (row: &[f32], out: &mut [u16])),
-            linear_i8: compiled!(linear_i8, $token, $features, gemm::int8::linear,
-                (x: Rows8<'_>, weight: Panels<'_, u8>, finish: Finish<'_>, out: MatMut<'_>)),
-            linear_i4: compiled!(linear_i4, $token, $features, gemm::int4::linear,
-                (x: Rows8<'_>, weight: Panels<'_, u8>, finish: Finish<'_>, out: MatMut<'_>)),
-            linear_blocks4: compiled!(linear_blocks4, $token, $features, gemm::blocks4::linear,
-                (x: Rows8<'_>, weight: Panels<'_, u8>, finish: Finish<'_>, out: MatMut<'_>)),
-            linear_f16: compiled!(linear_f16, $token, $features, gemm::half::linear_f16,
-                (x: MatRef<'_>, weight: Panels<'_, u16>, finish: Finish<'_>, out: MatMut<'_>)),
-            linear_bf16: compiled!(linear_bf16, $token, $features, gemm::half::linear_bf16,
-                (x: &[u16], depth: usize, weight: Panels<'_, u16>, finish: Finish<'_>, out: MatMut<'_>)),
-            pack_int: compiled!(pack_int, $token, $features, attention_int::pack,
-                (keys: MatRef<'_>, values: MatRef<'_>, scratch: &mut IntScratch, packed: &mut IntKeyValues)),
-            attend_int: compiled!(attend_int, $token, $features, attention_int::attend,
-                (scale: f32, queries: MatRef<'_>, packed: &IntKeyValues, scratch: &mut IntScratch, out: MatMut<'_>)),
-            probe: compiled!(probe, $token, $features, probe::run, (which: probe::Probe, rounds: usize) -> f64),
-            read_memory: compiled!(read_memory, $token, $features, probe::read_memory, (bytes: &[u8]) -> u64),
+            $($operation: operation!($operation, $token, $features),)+
+            $(..$base)?
         };
+    };
+}
+
+/// Which operations a set has of its own. A set that adds instructions to another compiles what uses them anew and takes the other's functions
+/// for the rest: the code would be the same.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! define_table {
+    (AVX_VNNI, $($row:tt)+) => { define_table!(dots AVX2, AVX_VNNI, $($row)+); };
+    (AVX512_VNNI, $($row:tt)+) => { define_table!(dots AVX512, AVX512_VNNI, $($row)+); };
+    (NEON_DOT, $($row:tt)+) => { define_table!(dots NEON, NEON_DOT, $($row)+); };
+    (NEON_I8MM, $($row:tt)+) => { define_table!(dots NEON_DOT, NEON_I8MM, $($row)+); };
+    (AVX512_BF16, $isa:ident, $token:ty, $features:tt) => {
+        table!(AVX512_BF16, $isa, $token, $features, [round_bf16, linear_bf16, probe], extends AVX512_VNNI);
+    };
+    (AMX, $isa:ident, $token:ty, $features:tt, $and:path) => {
+        table!(AMX, $isa, $token, $features,
+            [linear_i8, linear_i4, linear_blocks4, linear_bf16, pack_int, attend_int, probe], extends AVX512_BF16);
+    };
+    // Products of bytes.
+    (dots $base:ident, $table:ident, $isa:ident, $token:ty, $features:tt) => {
+        table!($table, $isa, $token, $features,
+            [quantize_row, linear_i8, linear_i4, linear_blocks4, pack_int, attend_int, probe], extends $base);
+    };
+    ($table:ident, $isa:ident, $token:ty, $features:tt) => {
+        table!($table, $isa, $token, $features, [
+            linear, dot, gelu, layer_norm, pack_keys, attend, add_layer_norm, gelu_fast, quantize_row, prepare_row, round_bf16,
+            linear_i8, linear_i4, linear_blocks4, linear_f16, linear_bf16, pack_int, attend_int, probe, read_memory
+        ]);
     };
 }
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
