@@ -132,7 +132,8 @@ impl Error {
     }
 
     /// Of an error of one input of a call: which input, and what is wrong with it.
-    pub(crate) fn of_input(&self) -> Option<(usize, String)> {
+    #[doc(hidden)]
+    pub fn of_input(&self) -> Option<(usize, String)> {
         match self {
             Error::Input { index, what } => Some((*index, what.clone())),
             Error::NotFinite { index, mode, at } => Some((*index, not_finite(mode, *at))),
@@ -141,8 +142,8 @@ impl Error {
     }
 
     /// The same error where the inputs of the call were a part of a longer list: `place` says which of that list an input of the part is.
-    #[cfg_attr(not(feature = "serve"), allow(dead_code))]
-    pub(crate) fn at_input(mut self, place: impl Fn(usize) -> usize) -> Error {
+    #[doc(hidden)]
+    pub fn at_input(mut self, place: impl Fn(usize) -> usize) -> Error {
         if let Error::Input { index, .. } | Error::NotFinite { index, .. } = &mut self {
             *index = place(*index);
         }

@@ -1,12 +1,11 @@
 //! Untrusted text on a terminal. Whoever wrote a file, a path or a request must not be able to move the cursor, set the window's title,
 //! or hide and reorder what the program prints.
-#![cfg_attr(not(feature = "cli"), allow(dead_code))]
 
 use std::fmt::{self, Display, Write};
 
 /// Shows a value with every character escaped that acts on a terminal instead of standing in it: controls, line ends included, format
 /// characters (bidi controls, joiners, tags), and characters that nobody can see.
-pub(crate) struct Escaped<T>(pub T);
+pub struct Escaped<T>(pub T);
 
 impl<T: Display> Display for Escaped<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -15,7 +14,7 @@ impl<T: Display> Display for Escaped<T> {
 }
 
 /// Escapes what is written through it.
-pub(crate) struct Escaping<W>(pub W);
+pub struct Escaping<W>(pub W);
 
 impl<W: Write> Write for Escaping<W> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
@@ -36,12 +35,12 @@ impl<W: Write> Write for Escaping<W> {
 }
 
 /// Whether any character of `text` would be escaped.
-pub(crate) fn is_needed(text: &str) -> bool {
+pub fn is_needed(text: &str) -> bool {
     text.chars().any(is_active)
 }
 
 /// Whether a character is escaped: all that are not for reading. Spaces of any width and combining marks stay.
-pub(crate) fn is_active(c: char) -> bool {
+pub fn is_active(c: char) -> bool {
     if c.is_ascii() || c.is_control() {
         return c.is_control();
     }

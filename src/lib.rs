@@ -46,38 +46,40 @@
 //! Formulas and names follow FlagEmbedding's `BGEM3FlagModel`; each head and score cites the function it reproduces.
 #![deny(unsafe_code)]
 
-#[cfg(feature = "cli")]
-mod cache;
-#[cfg(feature = "cli")]
-#[doc(hidden)]
-pub mod cli;
 mod compute;
 mod config;
 mod embedding;
 mod engine;
 mod error;
-mod escape;
+#[doc(hidden)]
+pub mod escape;
 #[doc(hidden)]
 pub mod fuzzing;
 mod heads;
-#[cfg(feature = "cli")]
-mod hub;
-mod lock_file;
-mod magic;
-mod model;
-#[cfg(feature = "cli")]
-mod output_path;
-pub mod pack;
-mod parallel;
-#[cfg(feature = "serve")]
 #[doc(hidden)]
-pub mod server;
+pub mod lock_file;
+#[doc(hidden)]
+pub mod magic;
+mod model;
+#[doc(hidden)]
+pub mod output_path;
+pub mod pack;
+#[doc(hidden)]
+pub mod parallel;
 pub mod similarity;
 #[cfg(feature = "starter")]
 mod starter;
 mod tensor;
 pub mod text;
 mod weights;
+
+/// What the other crates of this workspace share with the engine and nobody else should build on: it changes without notice.
+#[doc(hidden)]
+pub mod internal {
+    pub use crate::config::{MIN_PAIR_TOKENS, check_config, is_plain_relative};
+    pub use crate::engine::Work;
+    pub use crate::weights::{Content, Stamp, read_through};
+}
 
 pub use embedding::{Embedding, LexicalWeights, Modes, ParseModesError, Reranked, TokenVectors};
 pub use engine::{

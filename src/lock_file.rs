@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 
 /// A lock that is held until this is dropped.
 #[derive(Debug)]
-pub(crate) struct LockFile {
+pub struct LockFile {
     file: File,
     path: PathBuf,
 }
 
 impl LockFile {
     /// Takes the lock. `None`: another process has it.
-    pub(crate) fn take(path: &Path) -> io::Result<Option<LockFile>> {
+    pub fn take(path: &Path) -> io::Result<Option<LockFile>> {
         loop {
             let file = open(path)?;
             match file.try_lock() {
@@ -28,8 +28,7 @@ impl LockFile {
     }
 
     /// Takes the lock, as soon as nobody has it.
-    #[cfg_attr(not(feature = "cli"), allow(dead_code))]
-    pub(crate) fn wait(path: &Path) -> io::Result<LockFile> {
+    pub fn wait(path: &Path) -> io::Result<LockFile> {
         loop {
             let file = open(path)?;
             file.lock()?;
@@ -39,8 +38,7 @@ impl LockFile {
         }
     }
 
-    #[cfg_attr(not(feature = "cli"), allow(dead_code))]
-    pub(crate) fn file(&mut self) -> &mut File {
+    pub fn file(&mut self) -> &mut File {
         &mut self.file
     }
 }

@@ -1,5 +1,4 @@
 //! What a file is that was expected to be something else: told by its first bytes, so that a message can name it.
-#![cfg_attr(not(feature = "cli"), allow(dead_code))]
 
 /// A signature, where in the file it stands, and what has it.
 type Signature = (usize, &'static [u8], &'static str);
@@ -38,10 +37,10 @@ const SIGNATURES: [Signature; 29] = [
 ];
 
 /// Bytes that [`kind`] looks at, at most.
-pub(crate) const HEAD: usize = 64;
+pub const HEAD: usize = 64;
 
 /// What a file that begins with `head` is, if that can be told. `head` should have [`HEAD`] bytes if the file has as many.
-pub(crate) fn kind(head: &[u8]) -> Option<&'static str> {
+pub fn kind(head: &[u8]) -> Option<&'static str> {
     let found = SIGNATURES.iter().find(|(at, bytes, _)| head.get(*at..).is_some_and(|rest| rest.starts_with(bytes)));
     let (_, signature, name) = found?;
     Some(match *name {
@@ -77,7 +76,7 @@ fn zip(head: &[u8]) -> &'static str {
 }
 
 /// Whether more bytes are needed to tell what begins with `head`.
-pub(crate) fn is_undecided(head: &[u8]) -> bool {
+pub fn is_undecided(head: &[u8]) -> bool {
     let begins = |signature: &[u8]| signature.len() > head.len() && signature.starts_with(head);
     // A zip archive's first name, and what follows letters, decide more than the signature.
     let wants_more = |signature: &[u8]| head.starts_with(signature) && head.len() < HEAD && !head.contains(&b'\n');

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 /// What is wrong with the directory that `path` is to be made in, if it is not there.
-pub(crate) fn missing_directory(path: &Path) -> Option<String> {
+pub fn missing_directory(path: &Path) -> Option<String> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty())?;
     let shown = directory.display();
     match std::fs::metadata(directory) {

@@ -9,31 +9,31 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// A fixed number of threads that belong to one model.
 #[derive(Debug)]
-pub(crate) struct Team {
+pub struct Team {
     team: trivec_team::Team,
 }
 
 impl Team {
     /// `threads`, or as many as CPUs this process may use (its affinity and its cgroup's quota count).
-    pub(crate) fn new(threads: Option<usize>) -> io::Result<Team> {
+    pub fn new(threads: Option<usize>) -> io::Result<Team> {
         let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
         Ok(Team { team: trivec_team::Team::new(threads)? })
     }
 
     /// The calling thread and no other.
-    pub(crate) fn alone() -> &'static Team {
+    pub fn alone() -> &'static Team {
         static ALONE: OnceLock<Team> = OnceLock::new();
         ALONE.get_or_init(|| Team { team: trivec_team::Team::alone() })
     }
 
-    pub(crate) fn threads(&self) -> usize {
+    pub fn threads(&self) -> usize {
         self.team.threads()
     }
 
     /// Runs `f` on every task, each exactly once; `scratch` makes what a thread, whose number it is told, keeps between its tasks. Tasks that follow
     /// each other are mostly run by one thread, one after another: what they read in sequence is a stream of that thread's. The first ones are those
     /// of the thread that calls, and so on: lists that are cut alike find in each thread's caches what the list before has left there.
-    pub(crate) fn for_each<T: Send, S>(
+    pub fn for_each<T: Send, S>(
         &self,
         tasks: Vec<T>,
         scratch: impl Fn(usize) -> S + Sync + Send,
@@ -59,7 +59,7 @@ impl Team {
     }
 
     /// `f` of every item, in order.
-    pub(crate) fn map<T: Sync, R: Send>(&self, items: &[T], f: impl Fn(&T) -> R + Sync + Send) -> Vec<R> {
+    pub fn map<T: Sync, R: Send>(&self, items: &[T], f: impl Fn(&T) -> R + Sync + Send) -> Vec<R> {
         let mut results: Vec<Option<R>> = items.iter().map(|_| None).collect();
         let tasks = items.iter().zip(&mut results).collect();
         self.for_each(tasks, |_| (), |(), (item, result): (&T, &mut Option<R>)| *result = Some(f(item)));
@@ -69,12 +69,12 @@ impl Team {
 
 /// What threads work with in one section after another: made once for as many threads as ask at a time.
 #[derive(Debug, Default)]
-pub(crate) struct Pool<T>(Mutex<Vec<(usize, T)>>);
+pub struct Pool<T>(Mutex<Vec<(usize, T)>>);
 
 impl<T: Default> Pool<T> {
     /// One that nobody has, that which the thread of this number had last if there is a choice: it may be in its caches. It comes back when it
     /// is dropped.
-    pub(crate) fn take(&self, thread: usize) -> Pooled<'_, T> {
+    pub fn take(&self, thread: usize) -> Pooled<'_, T> {
         let mut free = self.free();
         let own = free.iter().position(|&(had, _)| had == thread);
         let item = own.map(|own| free.swap_remove(own)).or_else(|| free.pop());
@@ -82,7 +82,7 @@ impl<T: Default> Pool<T> {
     }
 
     /// The sum of `f` over what nobody has.
-    pub(crate) fn sum(&self, f: impl Fn(&T) -> usize) -> usize {
+    pub fn sum(&self, f: impl Fn(&T) -> usize) -> usize {
         self.free().iter().map(|(_, item)| f(item)).sum()
     }
 }
@@ -95,7 +95,7 @@ impl<T> Pool<T> {
 
 /// One of a [`Pool`].
 #[derive(Debug)]
-pub(crate) struct Pooled<'a, T: Default> {
+pub struct Pooled<'a, T: Default> {
     thread: usize,
     item: T,
     pool: &'a Pool<T>,

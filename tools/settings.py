@@ -7,7 +7,7 @@
 A case is a line: a name, the changes to the files of a base (`model`, or `reranker`, which is rerankers/reranker-h48), the prompt of the
 call, and either nothing more (the reference's vectors or scores count) or `refused`, a part of trivec's message. Changes to a file are
 `{"set": {pointer: value}, "unset": [pointer]}` with JSON pointers, `{"whole": value}`, or null to remove it.
-tests/settings.rs applies the same changes and compares.
+tests/engine/settings.rs applies the same changes and compares.
 
 Needs torch, transformers, sentence-transformers.
 """

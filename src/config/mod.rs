@@ -10,9 +10,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use self::pipeline::is_plain_relative;
 pub(crate) use self::pipeline::{
-    Activation, DenseModule, DenseModuleConfig, DensePipeline, Pooling, PoolingMode, is_plain_relative,
-    only_transformer,
+    Activation, DenseModule, DenseModuleConfig, DensePipeline, Pooling, PoolingMode, only_transformer,
 };
 pub(crate) use self::sentence::{ModelSettings, Prompts, SENTENCE_FILES, SentenceSettings};
 pub(crate) use self::tokenizer::{Length, TokenizerSettings};
@@ -65,7 +65,7 @@ const RERANKER: &str = "XLMRobertaForSequenceClassification";
 
 /// Fewest tokens that a reranker must be able to take: three quarters of them for the query and four special tokens leave one for
 /// the document.
-pub(crate) const MIN_PAIR_TOKENS: usize = 17;
+pub const MIN_PAIR_TOKENS: usize = 17;
 
 /// The sizes of an XLM-RoBERTa encoder, from `config.json`.
 #[derive(Debug, Clone, PartialEq)]
@@ -192,6 +192,11 @@ fn default_act() -> String {
 
 pub(crate) fn parse_json<'a, T: Deserialize<'a>>(bytes: &'a [u8], path: &Path) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|e| Error::format(path, format!("not the JSON that was expected: {e}")))
+}
+
+/// Whether `bytes` are the `config.json` of a model that can be loaded; `path` names the file in errors.
+pub fn check_config(bytes: &[u8], path: &Path) -> Result<()> {
+    ModelConfig::from_json(bytes, path).map(|_| ())
 }
 
 impl ModelConfig {

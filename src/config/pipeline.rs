@@ -71,7 +71,6 @@ impl Pooling {
     }
 
     /// Whether the first token's state is all that is read.
-    #[cfg(feature = "cli")]
     pub(crate) fn is_first_token(&self) -> bool {
         self.modes == [PoolingMode::Cls] && self.include_prompt
     }
@@ -240,7 +239,7 @@ impl DenseModuleConfig {
 }
 
 /// A folder named by a model's file must lie inside the model's directory.
-pub(crate) fn is_plain_relative(path: &str) -> bool {
+pub fn is_plain_relative(path: &str) -> bool {
     !path.is_empty()
         && !path.contains('\\')
         && Path::new(path).components().all(|part| matches!(part, std::path::Component::Normal(_)))

@@ -11,14 +11,12 @@ use crate::error::Result;
 use crate::model::{Encoder, Observe, TextBatch, Wanted, Workspace};
 use crate::parallel::Team;
 use crate::text::Tokenizer;
-#[cfg(feature = "cli")]
 use crate::weights::Content;
 use crate::weights::{HeadWeights, LayerWeights, WeightFormat};
 
 /// What a call has to do at the least.
-#[cfg(feature = "cli")]
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Work {
+pub struct Work {
     /// Bytes of the layers' weights, each read once.
     pub weight_bytes: u64,
     /// Of each layer: how its weights are stored, and two for each multiply-add of its linear layers and its attention.
@@ -29,8 +27,8 @@ pub(crate) struct Work {
 impl Model {
     /// What dense vectors of texts of these lengths take: with CLS pooling, the last layer computes the first token's queries, attention
     /// output and feed-forward alone.
-    #[cfg(feature = "cli")]
-    pub(crate) fn work(&self, lengths: &[usize]) -> Work {
+    #[doc(hidden)]
+    pub fn work(&self, lengths: &[usize]) -> Work {
         let config = &self.encoder.config;
         let (hidden, ffn) = (config.hidden as f64, config.ffn as f64);
         let mut weight_bytes = 0.0;
@@ -75,11 +73,13 @@ impl Model {
         &self.prompts
     }
 
-    pub(crate) fn kernels(&self) -> &'static Kernels {
+    #[doc(hidden)]
+    pub fn kernels(&self) -> &'static Kernels {
         self.kernels
     }
 
-    pub(crate) fn team(&self) -> &Team {
+    #[doc(hidden)]
+    pub fn team(&self) -> &Team {
         &self.team
     }
 
@@ -104,21 +104,21 @@ impl Model {
     }
 
     /// The same model under another name than that of the file it was read from.
-    #[cfg(feature = "cli")]
-    pub(crate) fn called(mut self, name: String) -> Model {
+    #[doc(hidden)]
+    pub fn called(mut self, name: String) -> Model {
         self.info.name = name;
         self
     }
 
     /// Everything the model was read from, by name. A packed file, wherever it lies, has the name "".
-    #[cfg(feature = "cli")]
-    pub(crate) fn contents(&self) -> Vec<(String, Content)> {
+    #[doc(hidden)]
+    pub fn contents(&self) -> Vec<(String, Content)> {
         self.source.contents()
     }
 
     /// Tokens of many texts, as [`Model::token_ids`] makes those of one; on all threads.
-    #[cfg(feature = "cli")]
-    pub(crate) fn token_ids_of<S: AsRef<str> + Sync>(
+    #[doc(hidden)]
+    pub fn token_ids_of<S: AsRef<str> + Sync>(
         &self,
         texts: &[S],
         options: &EncodeOptions,

@@ -1,6 +1,7 @@
 //! The library's front door: [`Model`] turns texts into [`Embedding`]s, or pairs of texts into scores (`rerank`).
 
 mod inside;
+pub use inside::Work;
 mod options;
 mod packing;
 mod prompt;
@@ -142,7 +143,6 @@ pub struct Model {
     /// `None` for a checkpoint.
     packed: Option<Packed>,
     /// What it was read from.
-    #[cfg_attr(not(feature = "cli"), allow(dead_code))]
     source: Source,
     /// Workspaces between calls.
     idle: Mutex<Vec<Workspace>>,
@@ -386,13 +386,8 @@ impl Model {
     ///
     /// # Errors
     /// The first id that there is no token of.
-    #[cfg(feature = "serve")]
-    pub(crate) fn decode_part(
-        &self,
-        ids: &[u32],
-        skip_special: bool,
-        first: &mut bool,
-    ) -> std::result::Result<String, u32> {
+    #[doc(hidden)]
+    pub fn decode_part(&self, ids: &[u32], skip_special: bool, first: &mut bool) -> std::result::Result<String, u32> {
         match &self.tokenizer {
             Some(tokenizer) => tokenizer.decode_part(ids, skip_special, first),
             None => ids.first().map_or(Ok(String::new()), |&id| Err(id)),

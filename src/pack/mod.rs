@@ -21,8 +21,8 @@ mod published;
 mod rankings;
 mod staging;
 mod statistics;
-#[cfg(feature = "cli")]
-pub(crate) mod synthetic;
+#[doc(hidden)]
+pub mod synthetic;
 pub mod verify;
 
 use std::io::Write;
@@ -34,7 +34,6 @@ pub use self::rankings::Ranking;
 pub use self::statistics::Cosines;
 pub use crate::weights::WeightFormat;
 pub use import::{ImportOptions, ImportReport, import};
-#[cfg(feature = "cli")]
 #[doc(hidden)]
 pub use synthetic::packed_layer;
 
@@ -188,14 +187,12 @@ impl<'a> Writing<'a> {
 }
 
 /// The format that packing a checkpoint is advised in: int4 for one of 4-bit blocks, which are taken as they are, int8 for others.
-#[cfg(feature = "cli")]
-pub(crate) fn advised_format(model: &Model) -> WeightFormat {
+pub fn advised_format(model: &Model) -> WeightFormat {
     if plan::has_blocks(model) { WeightFormat::Int4 } else { WeightFormat::Int8 }
 }
 
 /// About how many bytes `model` packed to `weights` has, without calibrating it: what calibration adds is a few hundredths of a per cent.
-#[cfg(feature = "cli")]
-pub(crate) fn estimated_bytes(model: &Model, weights: WeightFormat) -> Result<u64> {
+pub fn estimated_bytes(model: &Model, weights: WeightFormat) -> Result<u64> {
     writer(model, &PackOptions::new(weights), &Plan::uncalibrated(model, weights), None)?.bytes()
 }
 

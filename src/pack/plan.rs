@@ -59,7 +59,6 @@ impl Plan {
     }
 
     /// All layers in one format, with nothing measured.
-    #[cfg(feature = "cli")]
     pub(super) fn uncalibrated(model: &Model, weights: WeightFormat) -> Plan {
         Plan {
             inputs: Inputs::plain(),

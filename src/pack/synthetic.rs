@@ -18,7 +18,7 @@ use crate::parallel::Team;
 use crate::weights::WeightFormat;
 
 /// What a packed synthetic model says it was packed from.
-pub(crate) const SOURCE: &str = "synthetic bge-m3";
+pub const SOURCE: &str = "synthetic bge-m3";
 
 /// BGE-M3's sizes.
 pub(crate) fn bge_m3() -> ModelConfig {
@@ -124,7 +124,7 @@ fn matrices(config: &ModelConfig) -> Matrices {
 }
 
 /// Writes the model as a packed file.
-pub(crate) fn write_packed(format: WeightFormat, team: &Team, path: &Path, out: &mut dyn Write) -> Result<u64> {
+pub fn write_packed(format: WeightFormat, team: &Team, path: &Path, out: &mut dyn Write) -> Result<u64> {
     write_packed_as(&bge_m3(), format, team, path, out)
 }
 
@@ -190,7 +190,7 @@ fn write_packed_as(
 }
 
 /// Writes the model's f32 weights as a checkpoint's `model.safetensors`.
-pub(crate) fn write_checkpoint(team: &Team, path: &Path, out: &mut dyn Write) -> Result<u64> {
+pub fn write_checkpoint(team: &Team, path: &Path, out: &mut dyn Write) -> Result<u64> {
     let config = bge_m3();
     let all = matrices(&config);
     let mut writer = PackedWriter::new();
@@ -205,7 +205,7 @@ pub(crate) fn write_checkpoint(team: &Team, path: &Path, out: &mut dyn Write) ->
 }
 
 /// The checkpoint's `config.json`.
-pub(crate) fn config_json() -> String {
+pub fn config_json() -> String {
     let config = bge_m3();
     let json = serde_json::json!({
         "architectures": ["XLMRobertaModel"], "model_type": "xlm-roberta", "num_hidden_layers": config.layers,

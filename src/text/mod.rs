@@ -4,7 +4,7 @@
 //! text ─▶ added tokens (`<mask>` …) cut out ─▶ normaliser ─▶ words at ▁ ─▶ Unigram ─▶ <s> … </s>
 //!         added.rs                             normalizer.rs  words.rs      unigram.rs
 //! ```
-//! The ids are those of the `tokenizers` library on the same file (`tests/tokenizer.rs` compares the two); the work is linear in
+//! The ids are those of the `tokenizers` library on the same file (`oracle/tests/tokenizer.rs` compares the two); the work is linear in
 //! the text, and stops early once the tokens that are kept are certain.
 
 mod added;

@@ -1,5 +1,4 @@
 //! What a model was read from, for whoever has to know whether two models are the same one.
-#![cfg_attr(not(feature = "cli"), allow(dead_code))]
 
 use std::fs::{File, Metadata};
 use std::io;
@@ -13,7 +12,7 @@ const SETTLED_NS: i128 = 2_000_000_000;
 
 /// The content of a model's file.
 #[derive(Debug, Clone)]
-pub(crate) enum Content {
+pub enum Content {
     /// The file itself: not the path, which may lead to another one by now. `None` if the system gave no second handle.
     File(Option<Arc<File>>),
     /// Part of the binary.
@@ -25,11 +24,16 @@ pub(crate) enum Content {
 /// What changes when a file's content changes: device, inode, length, and the times of the last change of its content and of itself, in
 /// nanoseconds. Nobody can set the last one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Stamp {
+pub struct Stamp {
+    /// The file system's device.
     pub device: u64,
+    /// The file's number on it.
     pub inode: u64,
+    /// Its length.
     pub bytes: u64,
+    /// When its content was changed last.
     pub modified: i128,
+    /// When the content or what the system knows of the file was changed last.
     pub changed: i128,
 }
 
@@ -46,12 +50,12 @@ impl Content {
 
 impl Stamp {
     /// The stamp of a file as it is now; `None` where the system has no such thing.
-    pub(crate) fn of(file: &File) -> io::Result<Option<Stamp>> {
+    pub fn of(file: &File) -> io::Result<Option<Stamp>> {
         Ok(Stamp::of_metadata(&file.metadata()?))
     }
 
     /// The stamp of a file of which this is known; `None` where the system has no such thing.
-    pub(crate) fn of_metadata(metadata: &Metadata) -> Option<Stamp> {
+    pub fn of_metadata(metadata: &Metadata) -> Option<Stamp> {
         #[cfg(unix)]
         {
             use std::os::unix::fs::MetadataExt;
@@ -72,14 +76,14 @@ impl Stamp {
     }
 
     /// Whether a change after `now` would show in the stamp.
-    pub(crate) fn is_settled(&self, now: SystemTime) -> bool {
+    pub fn is_settled(&self, now: SystemTime) -> bool {
         let now = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_nanos() as i128);
         self.changed.max(self.modified) + SETTLED_NS < now
     }
 }
 
 /// Calls `each` with the file's bytes, some at a time. The file's own position is neither read nor moved.
-pub(crate) fn read_through(file: &File, mut each: impl FnMut(&[u8])) -> io::Result<u64> {
+pub fn read_through(file: &File, mut each: impl FnMut(&[u8])) -> io::Result<u64> {
     let mut buffer = vec![0; 1 << 20];
     let mut at = 0;
     loop {

@@ -272,7 +272,6 @@ impl Linear {
     }
 
     /// Bytes that the layer streams for a weight.
-    #[cfg(feature = "cli")]
     pub(crate) fn bytes_per_weight(&self) -> f64 {
         match self.weight {
             Weight::Blocks4(_) => I4_BLOCK_BYTES as f64 / (PANEL * I4_BLOCK) as f64,

@@ -14,8 +14,7 @@ mod store;
 mod torch;
 
 pub(crate) use checkpoint::{Checkpoint, Mapped, Q4_0_KEY, UnreadTensor};
-#[cfg(feature = "cli")]
-pub(crate) use content::{Content, Stamp, read_through};
+pub use content::{Content, Stamp, read_through};
 pub use linear::WeightFormat;
 pub(crate) use linear::{Input, InputForm, Linear, panel_shape};
 pub(crate) use names::{

@@ -92,7 +92,6 @@ impl Source {
     }
 
     /// Everything that was read of it until now, in the order of the names: the same content makes the same model.
-    #[cfg(feature = "cli")]
     pub(crate) fn contents(&self) -> Vec<(String, Content)> {
         let mut all = match self {
             Source::Directory(_, opened) => opened.lock().unwrap_or_else(PoisonError::into_inner).clone(),

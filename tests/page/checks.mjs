@@ -9,9 +9,9 @@ import { batch } from "./checks_batch.mjs";
 import { files, guesses } from "./checks_files.mjs";
 import { sites } from "./checks_sites.mjs";
 import { compare, poorContrast } from "./guard.mjs";
-import { mix, percent, verdict } from "../../src/server/page/scores.js";
+import { mix, percent, verdict } from "../../crates/serve/src/page/scores.js";
 
-const PAGE = fileURLToPath(new URL("../../src/server/page/", import.meta.url));
+const PAGE = fileURLToPath(new URL("../../crates/serve/src/page/", import.meta.url));
 const A = "苹果公司发布新手机";
 const B = "Apple launched a new iPhone";
 const text = (page, selector) => page.textContent(selector);

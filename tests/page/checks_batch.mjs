@@ -2,8 +2,8 @@
 
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
-import { csvText, delimited, parseDocuments, parsePairs } from "../../src/server/page/parse.js";
-import { buckets, quantile, since } from "../../src/server/page/metrics.js";
+import { csvText, delimited, parseDocuments, parsePairs } from "../../crates/serve/src/page/parse.js";
+import { buckets, quantile, since } from "../../crates/serve/src/page/metrics.js";
 
 const ROWS = Number(process.env.PAGE_ROWS ?? 10_000);
 const text = (page, selector) => page.textContent(selector);

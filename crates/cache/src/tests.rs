@@ -1,0 +1,445 @@
+//! The file under everything that can happen to it. Models are the tiny ones of `tests/data/models`.
+
+use std::path::PathBuf;
+use std::sync::atomic::AtomicUsize;
+
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use super::*;
+use trivec::EncodeOptions;
+use trivec::Modes;
+
+use trivec_testing::wait::wait_until;
+
+const ALL: Wanted = Wanted { modes: Modes::ALL, dimensions: None, normalize: None, prompt_tokens: 0 };
+const COLBERT: Wanted = Wanted { modes: Modes::COLBERT, ..ALL };
+const MB: u64 = 1 << 20;
+
+fn model_path(name: &str) -> PathBuf {
+    trivec_testing::data("models").join(name)
+}
+
+fn model(name: &str) -> Model {
+    Model::load(model_path(name)).unwrap()
+}
+
+/// Copies a model's files into a directory.
+fn copy_model(target: &Path) {
+    std::fs::create_dir_all(target).unwrap();
+    for entry in std::fs::read_dir(model_path("f32-h64")).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), target.join(entry.file_name())).unwrap();
+    }
+}
+
+/// A cache whose warnings are counted.
+fn open(path: &Path, size: u64) -> (Result<Cache, CacheError>, Arc<AtomicUsize>) {
+    let warnings = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&warnings);
+    let warn = move |_: &str| {
+        count.fetch_add(1, Ordering::Relaxed);
+    };
+    (Cache::open(path, size, Box::new(warn)), warnings)
+}
+
+fn fresh(directory: &TempDir, size: u64) -> (PathBuf, Cache) {
+    let path = directory.path().join("cache");
+    let cache = open(&path, size).0.unwrap();
+    (path, cache)
+}
+
+fn sequence(n: u32) -> Vec<u32> {
+    [0].into_iter().chain((0..3 + n % 9).map(|i| 4 + (n * 31 + i * 7) % 200)).chain([2]).collect()
+}
+
+fn compute(model: &Model, wanted: &Wanted, ids: &[Vec<u32>]) -> Vec<Embedding> {
+    let options = EncodeOptions { modes: wanted.modes, dimensions: wanted.dimensions, ..EncodeOptions::default() };
+    model.encode_ids(ids, &options).unwrap()
+}
+
+fn identity(cache: &Cache, model: &Model) -> Arc<Identity> {
+    Arc::new(cache.identify(model).unwrap())
+}
+
+fn bits(embedding: &Embedding) -> Vec<Option<Vec<u8>>> {
+    ALL.parts().map(|part| payload(embedding, part)).collect()
+}
+
+/// An embedding of `rows` ColBERT vectors of one value.
+fn colbert(rows: usize, value: f32, identity: &Identity) -> Embedding {
+    let dim = identity.widths.colbert;
+    let colbert = Some(trivec::TokenVectors::new(vec![value; rows * dim], dim));
+    Embedding { dense: None, lexical: None, colbert, tokens: rows + 1, truncated: false }
+}
+
+/// Keeps embeddings of `ids` and waits until they are written.
+fn fill(cache: &Cache, identity: &Arc<Identity>, wanted: &Wanted, ids: &[Vec<u32>], computed: &[Embedding]) {
+    cache.insert(identity, wanted, ids.iter().zip(computed), WhenBehind::Wait);
+    wait_until("entries are written", || cache.lookup(identity, wanted, ids).iter().all(Option::is_some));
+}
+
+#[test]
+fn what_was_computed_comes_back_to_the_bit_and_modes_are_kept_apart() {
+    let directory = tempfile::tempdir().unwrap();
+    let model = model("f32-h64");
+    let ids: Vec<Vec<u32>> = (0..40).map(sequence).collect();
+    let computed = compute(&model, &ALL, &ids);
+    let (path, cache) = fresh(&directory, 16 * MB);
+    let own = identity(&cache, &model);
+    let dense = Wanted { modes: Modes::DENSE, ..ALL };
+    assert!(cache.lookup(&own, &dense, &ids).iter().all(Option::is_none));
+    assert_eq!((cache.stats().hits, cache.stats().misses), (0, 40));
+    fill(&cache, &own, &dense, &ids, &compute(&model, &dense, &ids));
+    assert!(cache.lookup(&own, &ALL, &ids).iter().all(Option::is_none), "the rest was never computed");
+    // The upgrade brings what was missing.
+    fill(&cache, &own, &ALL, &ids, &computed);
+    assert_eq!(cache.stats().entries, 120);
+    cache.close();
+    assert_eq!((cache.stats().errors, cache.stats().evictions), (0, 0));
+    assert!(cache.lookup(&own, &dense, &[sequence(1000)])[0].is_none(), "a closed cache still answers");
+
+    let (cache, warnings) = open(&path, 16 * MB);
+    let cache = cache.unwrap();
+    let own = identity(&cache, &model);
+    for modes in [Modes::DENSE, Modes::SPARSE, Modes::COLBERT, Modes::ALL] {
+        let wanted = Wanted { modes, ..ALL };
+        let found = cache.lookup(&own, &wanted, &ids);
+        for (found, expected) in found.iter().zip(compute(&model, &wanted, &ids)) {
+            let found = found.as_ref().unwrap();
+            assert_eq!(bits(found), bits(&expected));
+            assert_eq!(found.tokens, expected.tokens);
+        }
+    }
+    assert_eq!((cache.stats().hits, cache.stats().entries), (160, 120));
+    let nothing = Wanted { modes: Modes { dense: false, sparse: false, colbert: false }, ..ALL };
+    assert!(cache.lookup(&own, &nothing, &ids[..1])[0].is_none(), "what wants nothing is the engine's to answer");
+    assert!(cache.lookup(&own, &ALL, &[Vec::new()])[0].is_none());
+    for dimensions in [0, 65, usize::MAX] {
+        let wanted = Wanted { dimensions: Some(dimensions), ..ALL };
+        assert!(cache.lookup(&own, &wanted, &ids[..1])[0].is_none(), "{dimensions}");
+    }
+    assert_eq!((cache.stats().errors, cache.stats().entries), (0, 120), "a wrong question takes no entry for damaged");
+    assert_eq!(warnings.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn another_model_or_length_never_hits() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_, cache) = fresh(&directory, 16 * MB);
+    let ids: Vec<Vec<u32>> = (0..4).map(sequence).collect();
+    let names = ["bf16-h60", "f16-h128", "f32-h64", "mean-dense-h64", "noheads-h64", "unnormalized-h64", "q4-h64"];
+    let mut models: Vec<Model> = names.iter().map(|name| model(name)).collect();
+    // The same tensors pooled and normalised in another way, and one bit of one weight.
+    let copy = |name: &str, change: &dyn Fn(&Path)| {
+        let target = directory.path().join(name);
+        copy_model(&target);
+        change(&target);
+        Model::load(&target).unwrap()
+    };
+    let same = copy("same", &|_| ());
+    models.push(copy("one bit", &|target| {
+        let file = target.join("model.safetensors");
+        let mut bytes = std::fs::read(&file).unwrap();
+        *bytes.iter_mut().nth_back(40).unwrap() ^= 1;
+        std::fs::write(&file, bytes).unwrap();
+    }));
+    models.push(copy("unnormalised", &|target| {
+        std::fs::create_dir_all(target.join("1_Pooling")).unwrap();
+        let modules = r#"[{"idx":0,"name":"0","path":"","type":"sentence_transformers.models.Transformer"},
+            {"idx":1,"name":"1","path":"1_Pooling","type":"sentence_transformers.models.Pooling"}]"#;
+        std::fs::write(target.join("modules.json"), modules).unwrap();
+        std::fs::write(target.join("1_Pooling/config.json"), r#"{"pooling_mode":"cls"}"#).unwrap();
+    }));
+    let identities: Vec<Arc<Identity>> = models.iter().map(|model| identity(&cache, model)).collect();
+    for (i, own) in identities.iter().enumerate() {
+        for (j, other) in identities.iter().enumerate().skip(i + 1) {
+            assert_ne!(own.digest, other.digest, "models {i} and {j}");
+        }
+    }
+    assert_eq!(identity(&cache, &same).digest, identities[2].digest, "the same files elsewhere are the same model");
+
+    let dense = |dimensions| Wanted { modes: Modes::DENSE, dimensions, ..ALL };
+    fill(&cache, &identities[2], &dense(None), &ids, &compute(&models[2], &dense(None), &ids));
+    for (i, other) in identities.iter().enumerate().filter(|(i, _)| *i != 2) {
+        assert!(cache.lookup(other, &dense(None), &ids).iter().all(Option::is_none), "model {i}");
+    }
+    for dimensions in [1, 32, 63] {
+        assert!(cache.lookup(&identities[2], &dense(Some(dimensions)), &ids).iter().all(Option::is_none));
+    }
+    for normalize in [Some(true), Some(false)] {
+        let other = Wanted { normalize, ..dense(None) };
+        assert!(cache.lookup(&identities[2], &other, &ids).iter().all(Option::is_none), "{normalize:?}");
+    }
+    let cut: Vec<Vec<u32>> = ids.iter().map(|ids| [&ids[..3], &[2]].concat()).collect();
+    assert!(cache.lookup(&identities[2], &dense(None), &cut).iter().all(Option::is_none), "cut shorter");
+    let found = cache.lookup(&identity(&cache, &same), &dense(None), &ids);
+    assert_eq!(found.iter().flatten().count(), 4);
+}
+
+#[test]
+fn a_files_digest_is_remembered_only_once_it_has_settled() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, cache) = fresh(&directory, 16 * MB);
+    let target = directory.path().join("model");
+    copy_model(&target);
+    // Just written: it could change again within the same tick of the clock.
+    let young = Model::load(&target).unwrap();
+    let own = identity(&cache, &young);
+    cache.close();
+    let digests = || -> i64 {
+        Connection::open(&path).unwrap().query_row("SELECT count(*) FROM digests", [], |row| row.get(0)).unwrap()
+    };
+    if cfg!(unix) {
+        assert_eq!(digests(), 0);
+        let cache = open(&path, 16 * MB).0.unwrap();
+        // These are as old as the checkout.
+        let old = model("f32-h64");
+        wait_until("the checkout settles", || {
+            identity(&cache, &old);
+            digests() > 0
+        });
+        assert_eq!(identity(&cache, &old).digest, own.digest);
+        // Overwritten in place while it is mapped: nothing that is computed from now on may be kept.
+        let ids = vec![sequence(1)];
+        let computed = compute(&young, &ALL, &ids);
+        let bytes = std::fs::read(target.join("config.json")).unwrap();
+        std::fs::write(target.join("config.json"), bytes).unwrap();
+        assert!(!own.still_holds());
+        cache.insert(&own, &ALL, ids.iter().zip(&computed), WhenBehind::Wait);
+        cache.close();
+        assert_eq!(cache.stats().entries, 0);
+    }
+}
+
+#[test]
+fn the_file_keeps_its_bound_and_the_used_stay() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, cache) = fresh(&directory, MB);
+    let own = identity(&cache, &model("f32-h64"));
+    let length = || std::fs::metadata(&path).unwrap().len();
+    let mut largest = 0;
+    // Sizes around the edges of a page: some fit three to a page, some spill, one takes many.
+    for n in 0..3000u32 {
+        let rows = [1, 5, 15, 16, 17, 31, 32, 33, 64, 200][n as usize % 10] + n as usize % 3;
+        let ids: Vec<u32> = vec![n; rows + 1];
+        cache.insert(&own, &COLBERT, [(&ids, &colbert(rows, n as f32, &own))], WhenBehind::Wait);
+        // The first is used again and again.
+        if n % 10 == 0 {
+            // What is used is told behind what waits, and more can wait than this file holds. Evicted, the text would never come back.
+            wait_until("the queue is empty", || cache.shared.is_idle());
+            wait_until("the first text is there", || cache.lookup(&own, &COLBERT, &[vec![0u32; 2]])[0].is_some());
+        }
+        largest = largest.max(length());
+    }
+    cache.close();
+    let stats = cache.stats();
+    assert!(largest.max(length()) <= MB, "{largest}");
+    assert!(length() > MB / 2 && stats.bytes > MB / 2, "it is used: {} {stats:?}", length());
+    assert!(stats.evictions > 1000 && stats.entries > 20 && stats.errors == 0, "{stats:?}");
+    assert_eq!(stats.entries, open(&path, MB).0.unwrap().stats().entries, "as counted anew");
+
+    // What is larger than a quarter of the file is not taken.
+    let (path, cache) = (directory.path().join("other"), open(&directory.path().join("other"), 8 * MB).0.unwrap());
+    for n in 0..60 {
+        let rows = 24_000 / own.widths.colbert;
+        cache.insert(&own, &COLBERT, [(vec![n; rows + 1], &colbert(rows, 0.5, &own))], WhenBehind::Wait);
+    }
+    cache.close();
+    let before = std::fs::metadata(&path).unwrap().len();
+    assert!(before > 2 * MB, "{before}");
+    // Opened with a smaller size, it is cut.
+    let cache = open(&path, MB).0.unwrap();
+    assert!(cache.stats().entries > 0);
+    cache.close();
+    assert!(std::fs::metadata(&path).unwrap().len() <= MB);
+}
+
+#[test]
+fn two_at_once_share_the_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let model = model("f32-h64");
+    let (path, first) = fresh(&directory, 16 * MB);
+    let second = open(&path, 16 * MB).0.unwrap();
+    let (own, others) = (identity(&first, &model), identity(&second, &model));
+    let ids: Vec<Vec<u32>> = (0..200).map(sequence).collect();
+    let computed = compute(&model, &ALL, &ids);
+    std::thread::scope(|scope| {
+        let half = |cache, identity, from: usize| {
+            let (ids, computed) = (&ids[from..from + 120], &computed[from..from + 120]);
+            move || fill(cache, identity, &ALL, ids, computed)
+        };
+        scope.spawn(half(&first, &own, 0));
+        scope.spawn(half(&second, &others, 80));
+    });
+    for cache in [&first, &second] {
+        let found = cache.lookup(&own, &ALL, &ids);
+        assert!(found.iter().zip(&computed).all(|(found, expected)| bits(found.as_ref().unwrap()) == bits(expected)));
+        assert_eq!(cache.stats().errors, 0);
+    }
+}
+
+#[test]
+fn damage_is_a_refusal_or_a_miss_and_never_another_vector() {
+    let directory = tempfile::tempdir().unwrap();
+    let model = model("f32-h64");
+    let wanted = Wanted { modes: Modes::DENSE, ..ALL };
+    let ids: Vec<Vec<u32>> = (0..60).map(sequence).collect();
+    let computed = compute(&model, &wanted, &ids);
+    let (path, cache) = fresh(&directory, 16 * MB);
+    let own = identity(&cache, &model);
+    fill(&cache, &own, &wanted, &ids, &computed);
+    cache.close();
+    drop(cache);
+    let sound = std::fs::read(&path).unwrap();
+    assert!(!path.with_extension("cache-wal").exists());
+    let victim = directory.path().join("victim");
+    let write = |bytes: &[u8]| {
+        for end in ["victim-wal", "victim-shm"] {
+            let _ = std::fs::remove_file(directory.path().join(end));
+        }
+        std::fs::write(&victim, bytes).unwrap();
+    };
+    let check = |what: &str| {
+        let (cache, _) = open(&victim, 16 * MB);
+        let Ok(cache) = cache else { return None };
+        let found = cache.lookup(&own, &wanted, &ids);
+        for (found, expected) in found.iter().zip(&computed) {
+            assert!(found.as_ref().is_none_or(|found| bits(found) == bits(expected)), "{what}");
+        }
+        cache.insert(&own, &wanted, ids.iter().zip(&computed), WhenBehind::Wait);
+        cache.close();
+        Some((found.iter().flatten().count(), cache.stats().errors))
+    };
+    write(&sound);
+    assert_eq!(check("as it was"), Some((60, 0)));
+
+    let (mut refused, mut lost, mut whole) = (0, 0, 0);
+    // Every part of a page's header, and of its cells here and there.
+    let offsets = (0..sound.len()).filter(|at| at % 4096 < 24 && at % 3 == 0 || at % 127 == 0);
+    for (n, at) in offsets.enumerate() {
+        let mut bytes = sound.clone();
+        bytes[at] ^= [0xff, 1, 0x80, 0x10][n % 4];
+        write(&bytes);
+        match check(&format!("byte {at}")) {
+            None => {
+                refused += 1;
+                assert_eq!(std::fs::read(&victim).unwrap(), bytes, "what is refused is left as it is");
+            }
+            Some((60, _)) => whole += 1,
+            Some(_) => lost += 1,
+        }
+    }
+    assert!(refused > 5 && lost > 50 && whole > 50, "{refused} refused, {lost} with misses, {whole} whole");
+    for length in (0..sound.len()).step_by(1531) {
+        write(&sound[..length]);
+        check(&format!("cut at {length}"));
+    }
+}
+
+#[test]
+fn a_damaged_entry_is_counted_removed_and_computed_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let model = model("f32-h64");
+    let ids: Vec<Vec<u32>> = (0..10).map(sequence).collect();
+    let computed = compute(&model, &ALL, &ids);
+    let (path, cache) = fresh(&directory, 16 * MB);
+    let own = identity(&cache, &model);
+    fill(&cache, &own, &ALL, &ids, &computed);
+    cache.close();
+    drop(cache);
+    // A row is exchanged for another, sound but under the wrong key; one more is changed.
+    let db = Connection::open(&path).unwrap();
+    db.execute("UPDATE parts SET value = (SELECT value FROM parts WHERE id = 1) WHERE id = 4", []).unwrap();
+    db.execute("UPDATE parts SET value = zeroblob(length(value)) WHERE id = 7", []).unwrap();
+    drop(db);
+    let (cache, warnings) = open(&path, 16 * MB);
+    let cache = cache.unwrap();
+    let found = cache.lookup(&own, &ALL, &ids);
+    assert_eq!(found.iter().flatten().count(), 8);
+    assert_eq!((cache.stats().errors, warnings.load(Ordering::Relaxed)), (2, 1), "one warning a minute");
+    wait_until("they are removed", || cache.stats().entries == 28);
+    fill(&cache, &own, &ALL, &ids, &computed);
+    let found = cache.lookup(&own, &ALL, &ids);
+    assert!(found.iter().zip(&computed).all(|(found, expected)| bits(found.as_ref().unwrap()) == bits(expected)));
+    assert_eq!(cache.stats().entries, 30);
+}
+
+#[test]
+fn what_is_no_cache_is_refused_and_left_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    std::fs::write(at("text"), "a list of things that somebody wants to keep\n".repeat(9)).unwrap();
+    std::fs::write(at("short"), "x").unwrap();
+    std::fs::create_dir(at("directory")).unwrap();
+    let foreign = Connection::open(at("foreign")).unwrap();
+    foreign.execute_batch("CREATE TABLE mine(x); INSERT INTO mine VALUES(1)").unwrap();
+    drop(foreign);
+    drop(open(&at("newer"), MB).0.unwrap());
+    let newer = Connection::open(at("newer")).unwrap();
+    newer.execute_batch("PRAGMA user_version=2; PRAGMA journal_mode=DELETE").unwrap();
+    drop(newer);
+    for (name, expected) in [
+        ("text", "not a cache of embeddings; it is left as it is"),
+        ("short", "not a cache"),
+        ("foreign", "not a cache"),
+        ("newer", "a cache of format 2, expected 1"),
+        ("directory", ""),
+        ("text/below a file", ""),
+        ("nowhere/below", ""),
+    ] {
+        let before = std::fs::read(at(name)).ok();
+        let error = open(&at(name), MB).0.err().unwrap().to_string();
+        assert!(error.contains(expected) && error.contains(name), "{error}");
+        assert_eq!(std::fs::read(at(name)).ok(), before, "{name}");
+        assert!(!at(&format!("{name}-wal")).exists());
+    }
+    // Tables that are not ours under our own number: damage.
+    let db = Connection::open(at("half")).unwrap();
+    db.execute_batch("PRAGMA user_version=1; PRAGMA application_id=0x74726976; CREATE TABLE entries(id)").unwrap();
+    drop(db);
+    assert!(matches!(open(&at("half"), MB).0, Err(CacheError::Damaged { .. })));
+    // A file made and not yet filled is taken: without a byte, or a page with nothing in it (a disk that was full can leave one).
+    std::fs::write(at("empty"), "").unwrap();
+    open(&at("empty"), MB).0.unwrap();
+    let db = Connection::open(at("page")).unwrap();
+    db.execute_batch("PRAGMA auto_vacuum=INCREMENTAL; BEGIN IMMEDIATE; COMMIT; VACUUM").unwrap();
+    drop(db);
+    assert_eq!(std::fs::metadata(at("page")).unwrap().len(), 4096);
+    open(&at("page"), MB).0.unwrap();
+}
+
+#[test]
+fn a_writer_that_is_behind_drops_and_holds_nobody_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, cache) = fresh(&directory, 512 * MB);
+    let own = identity(&cache, &model("f32-h64"));
+    // Another process writes for a while.
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let rows = (8 << 20) / 4 / own.widths.colbert;
+    let embedding = colbert(rows, 1.0, &own);
+    let ids = |n: u32| vec![n; rows + 1];
+    // The writer takes one now and then and gives it up; the queue is full all the same, and whoever comes then does not wait.
+    for n in 0.. {
+        if cache.stats().dropped >= 10 {
+            break;
+        }
+        assert!(n < 200, "{:?}", cache.stats());
+        cache.insert(&own, &COLBERT, [(ids(n), &embedding)], WhenBehind::Drop);
+        assert!(cache.lookup(&own, &COLBERT, &[ids(n)])[0].is_none(), "readers go on");
+    }
+    other.execute_batch("ROLLBACK").unwrap();
+    wait_until("it goes on", || cache.shared.is_idle());
+    cache.insert(&own, &COLBERT, [(ids(999), &embedding)], WhenBehind::Drop);
+    wait_until("it is written", || cache.lookup(&own, &COLBERT, &[ids(999)])[0].is_some());
+}
+
+#[test]
+fn what_is_dropped_does_not_wait_for_a_writer() {
+    let warn: Warn = Box::new(|_| {});
+    let shared = Shared::new(Path::new("nowhere"), 512 * MB, store::Extent::default(), warn);
+    // No writer is there: whoever waited for one would wait for ever.
+    let taken = (0..20).filter(|&id| shared.push(Job::Used(id), 8 << 20, WhenBehind::Drop)).count();
+    assert_eq!(taken, 8, "64 MB");
+}

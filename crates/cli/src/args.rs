@@ -1,0 +1,579 @@
+//! Every option of the command line, each with its environment variable.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+use super::cache::CacheArgs;
+use super::effects;
+use super::prompt::SideArgs;
+use super::rerank::RerankArgs;
+#[cfg(feature = "serve")]
+use super::serve::ServeArgs;
+use super::sources::{self, Sources, platform_variable};
+use super::usage::with_whole_examples;
+use super::verify::VerifyArgs;
+use trivec::escape::is_needed;
+use trivec::{Modes, SpecialTokens, WeightFormat};
+
+const EXAMPLES: &str = "\
+Examples:
+  trivec score \"我喜欢阅读书籍\" \"I enjoy reading books\"
+  trivec explain \"苹果公司发布新手机\" \"Apple launched a new iPhone\"
+  trivec embed --input texts.txt --modes dense,sparse --output vectors.jsonl
+  trivec info --model path/to/bge-m3
+  trivec pack path/to/bge-m3 --weights int8 -o bge-m3-int8.safetensors
+  trivec models
+
+Without --model, most commands use the model that was installed last (or chosen by `trivec models use`), else the built-in starter.
+Models live in TRIVEC_HOME [default: trivec in XDG_DATA_HOME, else ~/.local/share/trivec].
+
+Exit codes: 0 done, 2 wrong use, 3 bad input, 4 bad model or missing head, 5 I/O error, 6 in use by another process.
+Every option can be given by the environment variable that its help names.";
+
+/// Dense, lexical and ColBERT embeddings from one pass of an XLM-RoBERTa embedder, on the CPU.
+#[derive(Parser, Debug)]
+#[command(name = "trivec", version, after_help = EXAMPLES, max_term_width = 100)]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What all subcommands share.
+#[derive(Args, Debug, Clone)]
+#[command(next_help_heading = "Options of every command")]
+pub(super) struct ModelArgs {
+    /// Model: a directory in Hugging Face layout, a packed file, the name of an installed model, or `starter` [default: the model in use]
+    #[arg(long, value_name = "PATH|NAME", env = "TRIVEC_MODEL", global = true)]
+    pub model: Option<PathBuf>,
+    /// Worker threads [default: the CPUs this process may use]
+    #[arg(long, value_name = "N", env = "TRIVEC_THREADS", global = true)]
+    pub threads: Option<usize>,
+    /// Instruction set by name, `trivec info` lists them [default: the best this CPU has]
+    #[arg(long, value_name = "NAME", env = "TRIVEC_ISA", global = true)]
+    pub isa: Option<String>,
+    /// Load without scanning the weights for NaN and infinities
+    #[arg(long, env = "TRIVEC_NO_CHECK", global = true)]
+    pub no_check: bool,
+    /// Bring all of a packed model into memory at start instead of as it is touched
+    #[arg(long, env = "TRIVEC_PRELOAD", global = true)]
+    pub preload: bool,
+    /// When to use colours
+    #[arg(long, value_name = "WHEN", env = "TRIVEC_COLOR", default_value = "auto", global = true)]
+    pub color: Color,
+    /// No progress bar and no notes on stderr
+    #[arg(long, short, env = "TRIVEC_QUIET", global = true)]
+    pub quiet: bool,
+}
+
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+impl Color {
+    /// Tells `anstream`, which decides "auto" by the terminal, NO_COLOR and CLICOLOR.
+    pub(super) fn apply(self) {
+        let choice = match self {
+            Color::Auto => anstream::ColorChoice::Auto,
+            Color::Always => anstream::ColorChoice::Always,
+            Color::Never => anstream::ColorChoice::Never,
+        };
+        choice.write_global();
+    }
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Command {
+    /// Embed texts: lines or JSONL in, JSONL, npy or safetensors out
+    Embed(EmbedArgs),
+    /// Score the similarity of two texts, or of many pairs
+    Score(ScoreArgs),
+    /// Sort documents by how well they answer a query, with a reranker
+    Rerank(RerankArgs),
+    /// Show why two texts are similar: token weights, shared tokens, alignment
+    Explain(ExplainArgs),
+    /// Show a text's tokens
+    Tokens(TokensArgs),
+    /// Show the model, the instruction sets and the threads
+    Info(InfoArgs),
+    /// Pack a model into one file of int8, int4, f16, bf16 or f32 weights that is used in place
+    Pack(PackArgs),
+    /// Write a model directory of any form (PyTorch's own files too) in safetensors
+    Import(super::import::ImportArgs),
+    /// Compare a packed file with its source, or any model with another
+    Verify(VerifyArgs),
+    /// Serve the HTTP API and the page
+    #[cfg(feature = "serve")]
+    Serve(Box<ServeArgs>),
+    /// Measure a model against the limits of this machine
+    Bench(BenchArgs),
+    /// Fetch a model, pack it, check it and make it the one in use
+    #[cfg(feature = "hub")]
+    Pull(super::pull::PullArgs),
+    /// List the installed models, choose the one in use, remove one
+    Models(super::models::ModelsArgs),
+}
+
+/// The format a checkpoint is packed to before it is used.
+#[derive(Args, Debug, Default, Clone, Copy)]
+pub(super) struct WeightsArgs {
+    /// Pack a checkpoint that is not packed, once, and use the copy (`trivec models` lists it): int8, int4, f16, bf16 or f32
+    #[arg(long, value_name = "FORMAT", env = "TRIVEC_MODEL_WEIGHTS", value_parser = parse_weights)]
+    pub weights: Option<WeightFormat>,
+}
+
+/// How texts become tokens.
+#[derive(Args, Debug)]
+pub(super) struct TextArgs {
+    /// Tokens kept of each text, `<s>` and `</s>` included [default: the model's maximum]
+    #[arg(long, value_name = "N", env = "TRIVEC_MAX_LENGTH")]
+    pub max_length: Option<usize>,
+    /// Whether `<s>`, `</s>`, `<mask>` … in a text are special tokens (as the reference does) or plain text
+    #[arg(long, value_name = "HOW", env = "TRIVEC_SPECIAL_TOKENS", default_value = "parse")]
+    pub special_tokens: Special,
+    /// What is put before each text: the name of one of the model's prompts (`trivec info` lists them), or a text, as "query: "; "" for
+    /// none [default: the model's default prompt, if it has one]
+    #[arg(long, value_name = "NAME|TEXT", env = "TRIVEC_PROMPT")]
+    pub prompt: Option<String>,
+}
+
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Special {
+    Parse,
+    Literal,
+}
+
+impl From<Special> for SpecialTokens {
+    fn from(special: Special) -> Self {
+        match special {
+            Special::Parse => SpecialTokens::Parse,
+            Special::Literal => SpecialTokens::Literal,
+        }
+    }
+}
+
+const EMBED_EXAMPLES: &str = "\
+Examples:
+  trivec embed \"a text\" \"another\"
+  cat texts.txt | trivec embed --modes dense,sparse,colbert > vectors.jsonl
+  trivec embed --input texts.jsonl --format npy --output dense.npy
+  trivec embed --input rows.csv --column body
+  trivec embed --input texts.txt --cache embeddings.cache --cache-size 2GiB
+  trivec embed --input texts.txt --model path/to/bge-m3 --weights int8
+  trivec embed --prompt \"query: \" \"how do I reset my password?\"
+
+Input is lines (each a text, empty ones too), JSONL or JSON ({\"id\": …, \"text\": …} or {\"id\": …, \"input_ids\": […]}), CSV or TSV with \
+a header; UTF-8, or UTF-16 and UTF-32 with a byte order mark.
+Output records are in input order. Files are written whole or not at all.";
+
+#[derive(Args, Debug)]
+#[command(after_help = EMBED_EXAMPLES)]
+pub(super) struct EmbedArgs {
+    /// Texts to embed, instead of --input
+    #[arg(value_name = "TEXT")]
+    pub texts: Vec<String>,
+    /// File to read, - for standard input [default: standard input]
+    #[arg(long, short, value_name = "FILE", env = "TRIVEC_INPUT")]
+    pub input: Option<PathBuf>,
+    #[command(flatten)]
+    pub form: InputArgs,
+    /// What to compute: dense, sparse, colbert, comma-separated, or all
+    #[arg(long, short, value_name = "LIST", env = "TRIVEC_MODES", default_value = "dense")]
+    pub modes: Modes,
+    /// Leading values of the dense vector to keep, before it is normalised
+    #[arg(long, value_name = "N", env = "TRIVEC_DIMENSIONS")]
+    pub dimensions: Option<usize>,
+    /// Leave the dense vector as long as it is, also where the model normalises it
+    #[arg(long, env = "TRIVEC_NO_NORMALIZE")]
+    pub no_normalize: bool,
+    #[command(flatten)]
+    pub text: TextArgs,
+    /// Form of the output; npy holds dense vectors alone
+    #[arg(long, short, value_name = "FORM", env = "TRIVEC_FORMAT", default_value = "jsonl")]
+    pub format: OutputFormat,
+    /// File to write, - for standard output [default: standard output]
+    #[arg(long, short, value_name = "PATH", env = "TRIVEC_OUTPUT")]
+    pub output: Option<PathBuf>,
+    /// Records read and embedded at a time
+    #[arg(long, value_name = "N", env = "TRIVEC_BATCH_SIZE", default_value = "64", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub batch_size: u32,
+    #[command(flatten)]
+    pub cache: CacheArgs,
+    #[command(flatten)]
+    pub packed: WeightsArgs,
+}
+
+/// How an input of records is read.
+#[derive(Args, Debug)]
+pub(super) struct InputArgs {
+    /// How the input is written; auto goes by the file's name and first line
+    #[arg(long, value_name = "FORM", env = "TRIVEC_INPUT_FORMAT", default_value = "auto")]
+    pub input_format: InputFormat,
+    /// Field (JSON) or column (CSV, TSV) that holds the text [default: text]
+    #[arg(long, value_name = "NAME", env = "TRIVEC_COLUMN")]
+    pub column: Option<String>,
+    /// Replace what is no text (invalid UTF-8 or UTF-16, halves of characters in JSON, NUL) by U+FFFD instead of refusing it
+    #[arg(long, env = "TRIVEC_LOSSY")]
+    pub lossy: bool,
+}
+
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum InputFormat {
+    /// By the file's name and first line
+    Auto,
+    /// A text a line
+    Lines,
+    /// A JSON value a line
+    Jsonl,
+    /// A list, or values one after another over any number of lines
+    Json,
+    /// Comma-separated, with a header
+    Csv,
+    /// Tab-separated, with a header
+    Tsv,
+}
+
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OutputFormat {
+    Jsonl,
+    Npy,
+    Safetensors,
+}
+
+const SCORE_EXAMPLES: &str = "\
+Examples:
+  trivec score \"我喜欢阅读书籍\" \"I enjoy reading books\"
+  trivec score --weights 0.4,0.2,0.4 --json \"a query\" \"a document\"
+  trivec score --pairs pairs.tsv --json > scores.jsonl
+  trivec score --pairs faq.csv --columns question,answer
+  trivec score --query-prompt query --document-prompt \"passage: \" \"a query\" \"a document\"
+
+A file of pairs has lines A<TAB>B, JSONL or JSON ({\"a\": …, \"b\": …, \"id\": …} or [\"a\", \"b\"]), or is CSV or TSV with a header.
+The verdict is that of the dense cosine. Cosines differ between models: set the thresholds from your own data.";
+
+#[derive(Args, Debug)]
+#[command(after_help = SCORE_EXAMPLES)]
+pub(super) struct ScoreArgs {
+    /// The first text (the query)
+    #[arg(value_name = "A", requires = "b")]
+    pub a: Option<String>,
+    /// The second text (the document)
+    #[arg(value_name = "B")]
+    pub b: Option<String>,
+    /// File of pairs, - for standard input
+    #[arg(long, short, value_name = "FILE", env = "TRIVEC_PAIRS")]
+    pub pairs: Option<PathBuf>,
+    /// How --pairs is written; auto goes by the file's name and first line
+    #[arg(long, value_name = "FORM", env = "TRIVEC_INPUT_FORMAT", default_value = "auto")]
+    pub input_format: InputFormat,
+    /// Fields (JSON) or columns (CSV, TSV) that hold the two texts of a pair
+    #[arg(long, value_name = "A,B", env = "TRIVEC_COLUMNS", default_value = "a,b", value_delimiter = ',')]
+    pub columns: Vec<String>,
+    /// Replace what is no text (invalid UTF-8 or UTF-16, halves of characters in JSON, NUL) by U+FFFD instead of refusing it
+    #[arg(long, env = "TRIVEC_LOSSY")]
+    pub lossy: bool,
+    #[command(flatten)]
+    pub judge: JudgeArgs,
+    /// Print JSON
+    #[arg(long, env = "TRIVEC_JSON")]
+    pub json: bool,
+    #[command(flatten)]
+    pub sides: SideArgs,
+    #[command(flatten)]
+    pub text: TextArgs,
+}
+
+/// How scores are mixed and judged.
+#[derive(Args, Debug)]
+pub(super) struct JudgeArgs {
+    /// Weights of dense, sparse and colbert in the mixed scores
+    #[arg(
+        long,
+        value_name = "D,S,C",
+        env = "TRIVEC_WEIGHTS",
+        default_value = "1,1,1",
+        value_delimiter = ',',
+        allow_hyphen_values = true
+    )]
+    pub weights: Vec<f32>,
+    /// Cosines above which texts are near-identical, above which related, below which unrelated
+    #[arg(
+        long,
+        value_name = "N,R,U",
+        env = "TRIVEC_THRESHOLDS",
+        default_value = "0.85,0.60,0.30",
+        value_delimiter = ',',
+        allow_hyphen_values = true
+    )]
+    pub thresholds: Vec<f32>,
+}
+
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  trivec explain \"苹果公司发布新手机\" \"Apple launched a new iPhone\"
+  trivec explain --json \"a query\" \"a document\" | jq .shared
+  trivec explain --thresholds 0.9,0.7,0.4 \"a query\" \"a document\"
+
+The percentage and the verdict are those of the dense cosine; of lexical weights and ColBERT rows a model may have none.";
+
+#[derive(Args, Debug)]
+#[command(after_help = EXPLAIN_EXAMPLES)]
+pub(super) struct ExplainArgs {
+    /// The first text (the query)
+    #[arg(value_name = "A")]
+    pub a: String,
+    /// The second text (the document)
+    #[arg(value_name = "B")]
+    pub b: String,
+    #[command(flatten)]
+    pub judge: JudgeArgs,
+    /// Print JSON
+    #[arg(long, env = "TRIVEC_JSON")]
+    pub json: bool,
+    #[command(flatten)]
+    pub sides: SideArgs,
+    #[command(flatten)]
+    pub text: TextArgs,
+}
+
+const TOKENS_EXAMPLES: &str = "\
+Examples:
+  trivec tokens \"Hello, 世界\"
+  trivec tokens --json < text.txt
+  trivec tokens --special-tokens literal \"what does <s> mean?\"
+
+One text: of standard input, all lines are one.";
+
+#[derive(Args, Debug)]
+#[command(after_help = TOKENS_EXAMPLES)]
+pub(super) struct TokensArgs {
+    /// The text [default: all of standard input]
+    #[arg(value_name = "TEXT")]
+    pub text: Option<String>,
+    /// Print JSON
+    #[arg(long, env = "TRIVEC_JSON")]
+    pub json: bool,
+    #[command(flatten)]
+    pub options: TextArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct InfoArgs {
+    /// Print JSON
+    #[arg(long, env = "TRIVEC_JSON")]
+    pub json: bool,
+}
+
+const PACK_EXAMPLES: &str = "\
+Examples:
+  trivec pack path/to/bge-m3 --weights int8 -o bge-m3-int8.safetensors
+  trivec pack --weights int4 -o starter-int4.safetensors
+  trivec pack path/to/bge-m3 --weights int4 --mixed --budget-mb 520 -o mixed.st
+  trivec score --model starter-int4.safetensors \"a text\" \"another\"
+
+The same model, weights and calibration give the same bytes. int8, int4 and bf16 are calibrated on 128 texts that come with the \
+program, unless --calibration names a file of your own (lines, JSONL, JSON, CSV or TSV, as for embed) or is none. Interrupted, the same command does not measure again \
+what was measured to the end, nor pack what was packed (it is in .NAME.packing beside the output).";
+
+#[derive(Args, Debug)]
+#[command(after_help = PACK_EXAMPLES)]
+pub(super) struct PackArgs {
+    /// Model directory in Hugging Face layout [default: --model, else the built-in starter]
+    #[arg(value_name = "MODEL")]
+    pub source: Option<PathBuf>,
+    /// How to store the layers' weights: int8, int4, f16, bf16 or f32
+    #[arg(long, short, value_name = "FORMAT", env = "TRIVEC_PACK_WEIGHTS", default_value = "int8", value_parser = parse_weights)]
+    pub weights: WeightFormat,
+    /// File to write
+    #[arg(long, short, value_name = "FILE", env = "TRIVEC_OUTPUT")]
+    pub output: PathBuf,
+    /// Texts to calibrate on: bundled, none, or a file of texts
+    #[arg(long, value_name = "TEXTS", env = "TRIVEC_CALIBRATION", default_value = "bundled")]
+    pub calibration: String,
+    /// Store the layers that rounding hurts most (it is measured) in the next better format, as far as --budget-mb allows
+    #[arg(long, env = "TRIVEC_MIXED", requires = "budget_mb")]
+    pub mixed: bool,
+    /// Megabytes (10^6 bytes) that a --mixed file may have
+    #[arg(long, value_name = "MB", env = "TRIVEC_BUDGET_MB")]
+    pub budget_mb: Option<f64>,
+}
+
+/// What `bench` measures unless it is told.
+pub(super) const DEFAULT_SHAPES: &str = "1x8,1x32,1x128,1x512,8x128,1x2048,mixed";
+
+const BENCH_EXAMPLES: &str = "\
+Examples:
+  trivec bench --synthetic bge-m3 --weights int8 --shapes 1x8,1x128,8x128
+  trivec bench --synthetic bge-m3 --weights int4 --json
+  trivec bench --model bge-m3-int8.safetensors --shapes 1x16,mixed
+  trivec bench --weights int8 --shapes 1x9     # the built-in starter
+
+A shape is BxL, B texts of L tokens, or `mixed`: 256 texts of 8 to 1,024 tokens (`--lengths` lists them). The limit of a shape is the \
+larger of the time to read the layers' weights once and the time of its multiply-adds at the peak of the arithmetic used, both \
+measured in the same run on as many threads.";
+
+#[derive(Args, Debug)]
+#[command(after_help = BENCH_EXAMPLES)]
+pub(super) struct BenchArgs {
+    /// A model of this shape with deterministic random weights, made in a file: bge-m3 (24 layers, hidden 1024)
+    #[arg(long, value_name = "SHAPE", env = "TRIVEC_SYNTHETIC", value_parser = ["bge-m3"])]
+    pub synthetic: Option<String>,
+    /// Weights of a synthetic model, or of --model or the starter, packed for the run: int8, int4, f16, bf16 or f32
+    #[arg(long, short, value_name = "FORMAT", env = "TRIVEC_PACK_WEIGHTS", value_parser = parse_weights)]
+    pub weights: Option<WeightFormat>,
+    /// Shapes to measure; none only makes the model. Of the default ones, those that the model takes
+    #[arg(
+        long,
+        value_name = "LIST",
+        env = "TRIVEC_SHAPES",
+        default_value = DEFAULT_SHAPES,
+        value_delimiter = ','
+    )]
+    pub shapes: Vec<String>,
+    /// Where to keep the synthetic model's packed file; it is reused if it is there [default: a temporary file]
+    #[arg(long, value_name = "FILE", env = "TRIVEC_PATH")]
+    pub path: Option<PathBuf>,
+    /// Write the synthetic model as a checkpoint of f32 weights in Hugging Face layout, and do nothing else
+    #[arg(long, value_name = "DIR", env = "TRIVEC_EXPORT")]
+    pub export: Option<PathBuf>,
+    /// Seconds to spend on each shape, at least
+    #[arg(long, value_name = "S", env = "TRIVEC_SECONDS", default_value = "2", allow_hyphen_values = true)]
+    pub seconds: f64,
+    /// Print the token counts of the shape `mixed` as JSON, and do nothing else
+    #[arg(long, env = "TRIVEC_LENGTHS")]
+    pub lengths: bool,
+    /// Measure this machine's limits, print them as JSON, and do nothing else
+    #[arg(long, env = "TRIVEC_PROBE")]
+    pub probe: bool,
+    /// Answer requests on standard input, a line of JSON each: {"shape": [B, L], "runs": N}, {"lengths": […], "runs": N}, {"ids": [[…]]}
+    #[arg(long, env = "TRIVEC_WORKER")]
+    pub worker: bool,
+    /// Print JSON
+    #[arg(long, env = "TRIVEC_JSON")]
+    pub json: bool,
+}
+
+pub(super) fn parse_weights(name: &str) -> Result<WeightFormat, String> {
+    WeightFormat::by_name(name).ok_or_else(|| {
+        let known: Vec<_> = WeightFormat::ALL.iter().map(|format| format.name()).collect();
+        format!("expected one of {}", known.join(", "))
+    })
+}
+
+/// The command as it is parsed: an empty environment variable counts as unset, but for that of a key, which would leave a service open; so
+/// does one that a container platform has set; a flag's variable says `1`, `yes`, `0`, `no` …, and nothing else.
+pub(super) fn command() -> clap::Command {
+    command_without(None)
+}
+
+/// The same without the variable of one option.
+fn command_without(variable: Option<&OsStr>) -> clap::Command {
+    let adapt = |arg: clap::Arg| {
+        let is_key = arg.get_id() == "api_key";
+        let value = arg.get_env().and_then(std::env::var_os);
+        let is_empty = !is_key && value.is_some_and(|value| value.is_empty());
+        let is_left_out = variable.is_some() && arg.get_env() == variable;
+        let arg = match is_empty || is_left_out || platform_variable(&arg).is_some() {
+            true => arg.env(clap::builder::Resettable::Reset),
+            false => arg,
+        };
+        // The help shows what a variable holds, unless that would act on the terminal.
+        let shown = arg.get_env().and_then(std::env::var_os).is_none_or(|value| !is_needed(&value.to_string_lossy()));
+        let arg = if shown { arg } else { arg.hide_env_values(true) };
+        match arg.get_action() {
+            clap::ArgAction::SetTrue => arg.value_parser(clap::builder::BoolishValueParser::new()),
+            _ => arg,
+        }
+    };
+    let whole =
+        |command: clap::Command| match command.get_after_help().map(|help| with_whole_examples(&help.to_string())) {
+            Some(help) => command.after_help(help),
+            None => command,
+        };
+    // By its own name, whatever name it was started under.
+    let command = whole(Cli::command().bin_name("trivec")).mut_args(adapt);
+    command.mut_subcommands(|subcommand| whole(subcommand).mut_args(adapt))
+}
+
+/// Parses the arguments of this process.
+pub(super) fn parse() -> Result<(Cli, Sources), clap::Error> {
+    let mut command = command();
+    let matches = command.try_get_matches_from_mut(std::env::args_os()).map_err(name_variable)?;
+    let sources = Sources::of(&matches, &command);
+    let mut cli = Cli::from_arg_matches(&matches)?;
+    if !cli.model.quiet {
+        for note in sources::notes(&Cli::command(), matches.subcommand_name(), &sources) {
+            say!("trivec: {note}");
+        }
+    }
+    effects::settle(&mut cli, &sources);
+    Ok((cli, sources))
+}
+
+/// Has an error about an option's value name the variable, if one gave it.
+fn name_variable(mut error: clap::Error) -> clap::Error {
+    use clap::error::{ContextKind, ContextValue};
+    let argument = |error: &clap::Error| match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(argument)) => Some(argument.clone()),
+        _ => None,
+    };
+    let Some(option) = argument(&error) else { return error };
+    let mut command = command();
+    // Arguments can be shown once they are built.
+    command.build();
+    let all = command.get_subcommands().chain([&command]).flat_map(clap::Command::get_arguments);
+    let variables: BTreeSet<&OsStr> =
+        all.filter(|arg| arg.to_string() == option).filter_map(clap::Arg::get_env).collect();
+    let without = |variable: &OsStr| command_without(Some(variable)).try_get_matches();
+    // The value is the variable's if the error goes with it.
+    let is_cause = |variable: &&OsStr| {
+        std::env::var_os(variable).is_some()
+            && without(variable).err().and_then(|e| argument(&e)) != Some(option.clone())
+    };
+    if let Some(variable) = variables.into_iter().find(is_cause) {
+        let named = format!("{} ({option})", variable.display());
+        error.insert(ContextKind::InvalidArg, ContextValue::String(named));
+    }
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_is_sound() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn every_option_has_an_environment_variable_and_a_help_text() {
+        let command = Cli::command();
+        let mut seen = 0;
+        for command in std::iter::once(&command).chain(command.get_subcommands()) {
+            for arg in command.get_arguments().filter(|arg| !matches!(arg.get_id().as_str(), "help" | "version")) {
+                let name = format!("{} {}", command.get_name(), arg.get_id());
+                assert!(arg.get_help().is_some(), "{name} has no help");
+                if let Some(long) = arg.get_long() {
+                    // `score --weights` mixes scores; the weights a model is packed to, and those it is used in, are others.
+                    let prefix = match (long, command.get_name()) {
+                        ("weights", "embed" | "rerank" | "serve") => "TRIVEC_MODEL",
+                        ("weights", "pack" | "pull" | "bench") => "TRIVEC_PACK",
+                        _ => "TRIVEC",
+                    };
+                    let variable = format!("{prefix}_{}", long.to_uppercase().replace('-', "_"));
+                    assert_eq!(arg.get_env(), Some(variable.as_ref()), "{name}");
+                    seen += 1;
+                }
+            }
+        }
+        assert!(seen > 25, "{seen} options");
+    }
+}

@@ -1,0 +1,115 @@
+//! The machine's limits: how fast it reads memory and multiplies, on as many threads as a model would use.
+
+use std::time::{Duration, Instant};
+
+use memmap2::MmapMut;
+use serde::{Deserialize, Serialize};
+use trivec_kernels::{Kernels, Probe};
+
+use super::super::args::ModelArgs;
+use super::super::exit::{Failure, Result};
+use trivec::WeightFormat;
+use trivec::parallel::Team;
+
+/// Bytes that are read: far more than any cache.
+const MEMORY: usize = 512 << 20;
+/// How long each kind of arithmetic is measured.
+const SPAN: Duration = Duration::from_millis(300);
+/// Rounds of a register loop between two looks at the clock: about a millisecond.
+const ROUNDS: usize = 200_000;
+
+/// What a machine can do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Machine {
+    pub read_gb_s: f64,
+    pub int8_gop_s: f64,
+    pub bf16_gflop_s: f64,
+    pub f32_gflop_s: f64,
+    pub cpu: String,
+    pub isa: String,
+    pub threads: usize,
+}
+
+impl Machine {
+    /// 10^9 operations a second of the arithmetic that layers with such weights use.
+    pub(super) fn peak(&self, format: WeightFormat) -> f64 {
+        match format {
+            WeightFormat::Int8 | WeightFormat::Int4 => self.int8_gop_s,
+            WeightFormat::Bf16 => self.bf16_gflop_s,
+            // F16 and F32.
+            _ => self.f32_gflop_s,
+        }
+    }
+
+    /// Keeps the better of two measurements of the same machine.
+    pub(super) fn take_best(&mut self, other: Machine) {
+        self.read_gb_s = self.read_gb_s.max(other.read_gb_s);
+        self.int8_gop_s = self.int8_gop_s.max(other.int8_gop_s);
+        self.bf16_gflop_s = self.bf16_gflop_s.max(other.bf16_gflop_s);
+        self.f32_gflop_s = self.f32_gflop_s.max(other.f32_gflop_s);
+    }
+}
+
+/// Measures this machine with the kernels and threads that `args` choose.
+pub(super) fn measure(args: &ModelArgs) -> Result<Machine> {
+    let kernels = match &args.isa {
+        None => Kernels::best(),
+        Some(isa) => Kernels::by_name(isa).map_err(|e| Failure::option("isa", e))?,
+    };
+    let team = Team::new(args.threads).map_err(|e| Failure::io("threads", &e))?;
+    let peak = |probe| arithmetic(kernels, &team, probe) / 1e9;
+    Ok(Machine {
+        read_gb_s: memory(kernels, &team)? / 1e9,
+        int8_gop_s: peak(Probe::Int8),
+        bf16_gflop_s: peak(Probe::Bf16),
+        f32_gflop_s: peak(Probe::F32),
+        cpu: cpu_name(),
+        isa: kernels.isa().name().to_owned(),
+        threads: team.threads(),
+    })
+}
+
+/// Operations a second: the best of many short measurements, each on all threads at once.
+fn arithmetic(kernels: &Kernels, team: &Team, probe: Probe) -> f64 {
+    // As many rounds as take about a millisecond on any set.
+    let mut rounds = ROUNDS;
+    let mut best = 0.0f64;
+    let begin = Instant::now();
+    while begin.elapsed() < SPAN {
+        let tasks: Vec<()> = vec![(); team.threads()];
+        let from = Instant::now();
+        let operations: f64 = team.map(&tasks, |()| kernels.probe(probe, rounds)).iter().sum();
+        let seconds = from.elapsed().as_secs_f64();
+        best = best.max(operations / seconds);
+        if seconds > 0.01 {
+            rounds = (rounds / 4).max(1000);
+        }
+    }
+    best
+}
+
+/// Bytes a second that all threads together read, each its own part in order.
+fn memory(kernels: &Kernels, team: &Team) -> Result<f64> {
+    let failed = |e: std::io::Error| Failure::io("memory to measure", &e);
+    let mut memory = MmapMut::map_anon(MEMORY).map_err(failed)?;
+    // Large pages where there are any: the limit is the memory's, not that of address translation.
+    #[cfg(target_os = "linux")]
+    let _ = memory.advise(memmap2::Advice::HugePage);
+    memory.fill(1);
+    let parts: Vec<&[u8]> = memory.chunks(MEMORY / team.threads()).collect();
+    let mut best = 0.0f64;
+    let begin = Instant::now();
+    while begin.elapsed() < SPAN {
+        let from = Instant::now();
+        std::hint::black_box(team.map(&parts, |part| kernels.read_memory(part)));
+        best = best.max(MEMORY as f64 / from.elapsed().as_secs_f64());
+    }
+    Ok(best)
+}
+
+/// The processor's name, as the system tells it.
+fn cpu_name() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    name.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned())
+}

@@ -1,0 +1,285 @@
+//! `trivec bench`: how fast a model is, beside what this machine allows.
+//!
+//! The machine's limits and everything that must not share this process (cold start, peak memory) are measured in processes of their own,
+//! in the same run.
+
+mod child;
+mod machine;
+mod shapes;
+mod worker;
+
+use std::cell::OnceCell;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde::Serialize;
+use tempfile::TempDir;
+
+use self::machine::Machine;
+use self::shapes::{Measured, Shape};
+use super::args::{BenchArgs, DEFAULT_SHAPES, ModelArgs};
+use super::exit::{Failure, Result};
+use super::pending::{check_directory, create_beside, move_into_place, move_model_into_place, of_system};
+use super::style::counted;
+use trivec::escape::Escaped;
+use trivec::pack::{PackOptions, synthetic};
+use trivec::parallel::Team;
+use trivec::{Model, WeightFormat};
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report {
+    machine: Machine,
+    weights: String,
+    results: Vec<Measured>,
+    /// From the start of a process to its first vector (1 x 8 tokens), page cache warm.
+    cold_start_ms: f64,
+    /// Loading alone.
+    load_ms: f64,
+    /// Of a process that loads the model and embeds 1 x 128 tokens.
+    peak_rss_mb: f64,
+}
+
+pub(super) fn run(args: &BenchArgs, model_args: &ModelArgs) -> Result<()> {
+    if args.lengths {
+        return print(&serde_json::to_string(&shapes::mixed_lengths()).map_err(Failure::usage)?);
+    }
+    if args.probe {
+        let machine = machine::measure(model_args)?;
+        return print(&serde_json::to_string(&machine).map_err(Failure::usage)?);
+    }
+    let team = || Team::new(model_args.threads).map_err(|e| Failure::io("threads", &e));
+    if let Some(directory) = &args.export {
+        return export(directory, &team()?, model_args.quiet);
+    }
+    let none = args.shapes == ["none"];
+    let shapes = if none { &[][..] } else { &args.shapes[..] };
+    let shapes = shapes.iter().map(|shape| shape.parse()).collect::<std::result::Result<Vec<Shape>, String>>();
+    let shapes = shapes.map_err(|e| Failure::option("shapes", e))?;
+    if !(args.seconds >= 0.0 && args.seconds <= 3600.0) {
+        return Err(Failure::option("seconds", format!("found {}, expected 0 to 3600", args.seconds)));
+    }
+    let scratch = Scratch::default();
+    let mut shapes = shapes;
+    let made = make_model(args, model_args, &team()?, &scratch, &mut |model| fit(&mut shapes, args, model))?;
+    let asked = match made {
+        None if model_args.model.is_none() => super::installed(model_args)?,
+        None => asked_path(model_args)?,
+        made => made,
+    };
+    let Some(path) = asked else {
+        return Err(Failure::usage("no model: give --synthetic bge-m3, --model, or --weights to pack the starter"));
+    };
+    if none && !args.worker {
+        return Ok(());
+    }
+    let options = super::options(model_args);
+    if args.worker {
+        return worker::run(&Model::load_with(&path, &options)?);
+    }
+
+    let note = |what: &str| {
+        if !model_args.quiet {
+            say!("trivec bench: {what}");
+        }
+    };
+    fit(&mut shapes, args, &Model::load_with(&path, &options)?)?;
+    note("measuring this machine");
+    let mut machine = child::probe(model_args)?;
+    note("measuring start and memory");
+    let start = child::start(&path, model_args)?;
+    let begin = Instant::now();
+    let model = Model::load_with(&path, &options)?;
+    let load_ms = begin.elapsed().as_secs_f64() * 1e3;
+    let mut measured = Vec::new();
+    for shape in &shapes {
+        note(&format!("measuring {shape}"));
+        measured.push((shape, shapes::measure(&model, shape, args.seconds)?));
+    }
+    // Again at the end: a shared machine's speed changes, and its limit is the best it showed.
+    machine.take_best(child::probe(model_args)?);
+    let results =
+        measured.into_iter().map(|(shape, times)| Measured::new(&model, shape, times, &machine)).collect::<Vec<_>>();
+    let report = Report {
+        machine,
+        weights: model.info().weights.clone(),
+        results,
+        cold_start_ms: start.cold_start_ms,
+        load_ms,
+        peak_rss_mb: start.peak_rss_mb,
+    };
+    if args.json {
+        return print(&serde_json::to_string(&report).map_err(Failure::usage)?);
+    }
+    print(&report.table())
+}
+
+/// Refuses shapes that the model does not take, before anything is measured; of those that are measured by default, leaves them out.
+fn fit(shapes: &mut Vec<Shape>, args: &BenchArgs, model: &Model) -> Result<()> {
+    let most = model.info().max_length;
+    let longest = |shape: &Shape| shape.lengths().into_iter().max().unwrap_or(0);
+    if args.shapes.join(",") == DEFAULT_SHAPES {
+        shapes.retain(|shape| longest(shape) <= most);
+    }
+    match shapes.iter().map(longest).find(|&longest| longest > most) {
+        Some(longest) => {
+            Err(Failure::option("shapes", format!("{longest} tokens, but the model takes at most {most}")))
+        }
+        None => Ok(()),
+    }
+}
+
+fn print(text: &str) -> Result<()> {
+    let mut out = anstream::stdout().lock();
+    writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()).map_err(|e| Failure::stdout(&e))
+}
+
+/// Where the model is that was asked for, unless it is the starter.
+fn asked_path(model_args: &ModelArgs) -> Result<Option<PathBuf>> {
+    Ok(match model_args.model.as_deref().map(super::named).transpose()? {
+        Some(super::Chosen::Path(path)) => Some(path),
+        _ => None,
+    })
+}
+
+/// A directory for a model that is made for this run: it lives in a file, as any model, so that what is not touched takes no memory. The
+/// directory is made when it is needed, and removed at the end.
+#[derive(Default)]
+struct Scratch(OnceCell<TempDir>);
+
+impl Scratch {
+    fn file(&self, name: &str) -> Result<PathBuf> {
+        if let Some(directory) = self.0.get() {
+            return Ok(directory.path().join(name));
+        }
+        let made = tempfile::Builder::new().prefix("trivec-bench-").tempdir();
+        let made = made.map_err(|e| {
+            let e = of_system(e);
+            let what = "a directory for the model that is made for this run";
+            let advice = std::io::Error::new(e.kind(), format!("{e}; set TMPDIR to a directory with room for it"));
+            Failure::io(format!("{}: {what}", std::env::temp_dir().display()), &advice)
+        })?;
+        Ok(self.0.get_or_init(|| made).path().join(name))
+    }
+}
+
+/// Packs what is to be measured, if it is not a packed file already; returns where it is. `check` sees a model before it is packed.
+fn make_model(
+    args: &BenchArgs,
+    model_args: &ModelArgs,
+    team: &Team,
+    scratch: &Scratch,
+    check: &mut dyn FnMut(&Model) -> Result<()>,
+) -> Result<Option<PathBuf>> {
+    let note = |what: String| {
+        if !model_args.quiet {
+            say!("trivec bench: {what}");
+        }
+    };
+    if args.synthetic.is_some() {
+        let format = args.weights.unwrap_or(WeightFormat::Int8);
+        let path = match &args.path {
+            Some(path) => path.clone(),
+            None => scratch.file("synthetic.safetensors")?,
+        };
+        if path.is_file() {
+            let model = Model::load_with(&path, &super::options(model_args))?;
+            let is_wanted = model.packed_source() == Some(synthetic::SOURCE)
+                && args.weights.is_none_or(|w| model.packed_format() == Some(w));
+            if !is_wanted {
+                let found = model.packed_format().map_or("no packed", WeightFormat::name);
+                let what = format!(
+                    "--path: {} is there and holds {found} weights of `{}`, expected {} ones of `{}`",
+                    path.display(),
+                    model.packed_source().unwrap_or("unknown"),
+                    format.name(),
+                    synthetic::SOURCE
+                );
+                return Err(Failure::usage(what));
+            }
+            return Ok(Some(path));
+        }
+        note(format!("making a synthetic model of BGE-M3's shape in {}", format.name()));
+        let (target, mut out) = create_beside(&path, "--path")?;
+        synthetic::write_packed(format, team, &path, &mut out)?;
+        move_model_into_place(&target, out)?;
+        return Ok(Some(path));
+    }
+    let asked = asked_path(model_args)?;
+    let from_file = asked.as_ref().is_some_and(|path| path.is_file());
+    match args.weights {
+        Some(format) if !from_file => {
+            let options = super::options(model_args);
+            let model = match &asked {
+                Some(path) => Model::load_with(path, &options)?,
+                None => {
+                    super::note_starter(model_args);
+                    super::exact_starter(model_args)?
+                }
+            };
+            check(&model)?;
+            let path = scratch.file("packed.safetensors")?;
+            note(format!("packing {} in {}", model.info().name, format.name()));
+            super::stages::pack(&model, &PackOptions::new(format), &path, &super::pack::Silent)?;
+            Ok(Some(path))
+        }
+        Some(_) => Err(Failure::option("weights", "the model is a packed file, whose weights are what they are")),
+        None => Ok(None),
+    }
+}
+
+/// Writes the synthetic model as a checkpoint.
+fn export(directory: &Path, team: &Team, quiet: bool) -> Result<()> {
+    check_directory(directory)?;
+    std::fs::create_dir_all(directory).map_err(|e| Failure::io_path(directory, &e))?;
+    let path = directory.join("model.safetensors");
+    let (target, mut out) = create_beside(&path, "--export")?;
+    let bytes = synthetic::write_checkpoint(team, &path, &mut out)?;
+    move_into_place(&target, out)?;
+    let config = directory.join("config.json");
+    std::fs::write(&config, synthetic::config_json()).map_err(|e| Failure::io_path(&config, &e))?;
+    if !quiet {
+        say!("{}: {:.0} MB of f32 weights", directory.display(), bytes as f64 / 1e6);
+    }
+    Ok(())
+}
+
+impl Report {
+    fn table(&self) -> String {
+        let m = &self.machine;
+        let mut lines = vec![
+            format!("{}, {}, {}, {} weights", Escaped(&m.cpu), m.isa, counted(m.threads, "thread"), self.weights),
+            format!(
+                "limits: memory {:.1} GB/s, int8 {:.0} GOP/s, bf16 {:.0} GFLOP/s, f32 {:.0} GFLOP/s",
+                m.read_gb_s, m.int8_gop_s, m.bf16_gflop_s, m.f32_gflop_s
+            ),
+            "(arithmetic: what a product does for each row, on registers, without loads and without what rows share)"
+                .to_owned(),
+            String::new(),
+            format!(
+                "{:>9} {:>11} {:>11} {:>10} {:>10} {:>11} {:>7} {:>7}",
+                "shape", "median ms", "p95 ms", "tokens/s", "MB read", "limit ms", "bound", "share"
+            ),
+        ];
+        lines.extend(self.results.iter().map(|r| {
+            format!(
+                "{:>9} {:>11.3} {:>11.3} {:>10.0} {:>10.0} {:>11.3} {:>7} {:>6.0}%",
+                r.shape,
+                r.median_ms,
+                r.p95_ms,
+                r.tokens_s,
+                r.weight_bytes as f64 / 1e6,
+                r.limit_ms,
+                r.bound,
+                r.share * 100.0
+            )
+        }));
+        lines.push(String::new());
+        lines.push(format!(
+            "cold start to first vector {:.1} ms, load {:.1} ms, peak memory at 1x128 {:.0} MB",
+            self.cold_start_ms, self.load_ms, self.peak_rss_mb
+        ));
+        lines.join("\n")
+    }
+}

@@ -1,0 +1,160 @@
+//! `--cache` and `--cache-size`, of `embed` and `serve`.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use trivec_cache::{Cache, DEFAULT_BYTES, LEAST_BYTES};
+
+/// Where embeddings are kept.
+#[derive(Args, Debug, Clone, Default)]
+pub(super) struct CacheArgs {
+    /// File to keep embeddings in, so that a text is computed once [default: none]
+    #[arg(long, value_name = "PATH", env = "TRIVEC_CACHE")]
+    pub cache: Option<PathBuf>,
+    /// Most bytes of the cache's file, as 512MB, 2GiB or bytes; what was not used for longest makes room [default: 1GiB]
+    #[arg(long, value_name = "SIZE", env = "TRIVEC_CACHE_SIZE")]
+    pub cache_size: Option<ByteSize>,
+}
+
+impl CacheArgs {
+    /// Opens the cache that was asked for. If that fails, a line on stderr says why, and there is none.
+    pub(super) fn open(&self) -> Option<Cache> {
+        let path = self.cache.as_deref()?;
+        open(path, self.cache_size.unwrap_or_default())
+    }
+}
+
+fn open(path: &Path, size: ByteSize) -> Option<Cache> {
+    match Cache::open(path, size.0, Box::new(warn)) {
+        Ok(cache) => Some(cache),
+        Err(e) => {
+            warn(&format!("no cache: {e}"));
+            None
+        }
+    }
+}
+
+/// A warning, which `--quiet` does not silence.
+pub(super) fn warn(what: &str) {
+    say!("trivec: warning: {what}");
+}
+
+/// A number of bytes as people write it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Written", into = "String")]
+pub(super) struct ByteSize(pub u64);
+
+impl Default for ByteSize {
+    fn default() -> Self {
+        ByteSize(DEFAULT_BYTES)
+    }
+}
+
+/// How a size stands in a file.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Bytes(u64),
+    Text(String),
+}
+
+impl TryFrom<Written> for ByteSize {
+    type Error = String;
+
+    fn try_from(written: Written) -> Result<Self, String> {
+        match written {
+            Written::Bytes(bytes) => bytes.to_string().parse(),
+            Written::Text(text) => text.parse(),
+        }
+    }
+}
+
+/// Units by their names in small letters.
+const UNITS: [(&str, u64); 12] = [
+    ("", 1),
+    ("b", 1),
+    ("k", 1000),
+    ("kb", 1000),
+    ("m", 1_000_000),
+    ("mb", 1_000_000),
+    ("g", 1_000_000_000),
+    ("gb", 1_000_000_000),
+    ("kib", 1 << 10),
+    ("mib", 1 << 20),
+    ("gib", 1 << 30),
+    ("tib", 1 << 40),
+];
+
+impl FromStr for ByteSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected = || format!("found `{text}`, expected a size as 512MB, 2GiB or a number of bytes");
+        let text = text.trim();
+        let digits = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
+        let (number, unit) = text.split_at(digits);
+        let unit = unit.trim().to_ascii_lowercase();
+        let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(expected)?;
+        let bytes = match number.parse::<u64>() {
+            Ok(whole) => whole.checked_mul(*factor).ok_or_else(expected)?,
+            Err(_) => {
+                let bytes = number.parse::<f64>().map_err(|_| expected())? * *factor as f64;
+                if !(0.0..=i64::MAX as f64).contains(&bytes) {
+                    return Err(expected());
+                }
+                bytes as u64
+            }
+        };
+        // SQLite counts pages in 32 bits: 2^32 of them have 16 TiB.
+        let most = 1 << 43;
+        if !(LEAST_BYTES..=most).contains(&bytes) {
+            return Err(format!("found {bytes} bytes, expected {LEAST_BYTES} to {most}"));
+        }
+        Ok(ByteSize(bytes))
+    }
+}
+
+impl fmt::Display for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let whole = |(_, factor): &&(&str, u64)| self.0.is_multiple_of(*factor);
+        match [("GiB", 1 << 30), ("MiB", 1 << 20), ("GB", 1_000_000_000), ("MB", 1_000_000)].iter().find(whole) {
+            Some((unit, factor)) => write!(f, "{}{unit}", self.0 / factor),
+            None => write!(f, "{}", self.0),
+        }
+    }
+}
+
+impl From<ByteSize> for String {
+    fn from(size: ByteSize) -> String {
+        size.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_with_their_units() {
+        for (text, bytes) in [
+            ("1048576", 1 << 20),
+            ("512MB", 512_000_000),
+            ("512 mb", 512_000_000),
+            ("2GiB", 2 << 30),
+            ("1.5GiB", 3 << 29),
+            ("3G", 3_000_000_000),
+            ("1TiB", 1 << 40),
+        ] {
+            let size: ByteSize = text.parse().unwrap();
+            assert_eq!(size, ByteSize(bytes), "{text}");
+            assert_eq!(size.to_string().parse::<ByteSize>().unwrap(), size, "{size} can be read again");
+        }
+        for text in ["", "MB", "-1", "1e9", "12 parsecs", "1048575", "0", "99999999999GiB", "1.2.3MB", "16TiB", "NaN"] {
+            assert!(text.parse::<ByteSize>().is_err(), "{text}");
+        }
+    }
+}

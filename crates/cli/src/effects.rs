@@ -1,0 +1,156 @@
+//! Options that do nothing beside others. One on the command line is refused by name: whoever typed it expects something of it. A variable
+//! or a file may be there for other commands too: there it is passed over.
+
+use super::args::{Cli, Command};
+use super::exit::{Failure, Result};
+use super::sources::Sources;
+use trivec::WeightFormat;
+
+/// Why options have no effect.
+enum Why {
+    Beside(&'static str),
+    Without(&'static str),
+    With(&'static str),
+}
+
+use Why::{Beside, With, Without};
+
+type Idle = (Why, &'static [&'static str]);
+
+/// Refuses options of the command line without effect, but for `serve`, whose options are not all on the command line.
+pub(super) fn check(cli: &Cli, sources: &Sources) -> Result<()> {
+    for (why, options) in idle(cli, sources) {
+        refuse(sources, &why, options)?;
+    }
+    Ok(())
+}
+
+fn refuse(sources: &Sources, why: &Why, options: &[&str]) -> Result<()> {
+    let (holds, because) = match why {
+        Beside(option) => (sources.has(option), format!("beside {}", sources.name(option))),
+        Without(option) => (!sources.has(option), format!("without --{option}")),
+        With(what) => (true, format!("with {what}")),
+    };
+    match options.iter().find(|option| holds && sources.is_on_command_line(option)) {
+        Some(option) => Err(Failure::usage(format!("--{option} has no effect {because}"))),
+        None => Ok(()),
+    }
+}
+
+/// What has no effect in a command as it was called.
+fn idle(cli: &Cli, sources: &Sources) -> Vec<Idle> {
+    let mut idle: Vec<Idle> = Vec::new();
+    match &cli.command {
+        Command::Embed(args) => {
+            idle.push((Without("cache"), &["cache-size"]));
+            if !args.texts.is_empty() {
+                idle.push((With("texts on the command line"), &["input-format", "column", "lossy"]));
+            }
+            if !args.modes.dense {
+                idle.push((With("--modes without dense"), &["dimensions", "no-normalize"]));
+            }
+        }
+        Command::Score(args) if args.a.is_some() => {
+            idle.push((With("texts on the command line"), &["input-format", "columns", "lossy"]));
+        }
+        Command::Rerank(args) => {
+            idle.push((Beside("json"), &["raw"]));
+            if !args.documents.is_empty() {
+                idle.push((With("documents on the command line"), &["input-format", "column", "lossy"]));
+            }
+        }
+        Command::Pack(args) => {
+            idle.push((Without("mixed"), &["budget-mb"]));
+            if args.source.is_some() {
+                idle.push((With("a MODEL"), &["model"]));
+            }
+            if matches!(args.weights, WeightFormat::F16 | WeightFormat::F32) {
+                idle.push((With("--weights f16 or f32: they are not calibrated"), &["calibration"]));
+            }
+        }
+        Command::Import(args) => {
+            idle.push((With("import: it loads no model"), &["threads", "isa", "no-check", "preload"]));
+            if args.source.is_some() {
+                idle.push((With("a DIR"), &["model"]));
+            }
+        }
+        Command::Verify(_) => idle.push((With("verify: its models are MODEL and REFERENCE"), &["model"])),
+        Command::Models(_) => {
+            idle.push((With("models: it loads none"), &["model", "threads", "isa", "no-check", "preload"]))
+        }
+        #[cfg(feature = "hub")]
+        Command::Pull(args) => {
+            idle.push((With("pull: its model is NAME"), &["model"]));
+            if args.list {
+                let options = &[
+                    "from",
+                    "weights",
+                    "force",
+                    "keep-source",
+                    "pin",
+                    "wait",
+                    "parallel",
+                    "retries",
+                    "retry-delay",
+                    "stall-timeout",
+                    "threads",
+                    "isa",
+                    "no-check",
+                    "preload",
+                ];
+                idle.push((Beside("list"), options));
+            }
+        }
+        Command::Bench(_) => idle.extend(of_bench(sources)),
+        _ => {}
+    }
+    idle
+}
+
+/// `bench` does one thing alone beside some of its options.
+fn of_bench(sources: &Sources) -> Vec<Idle> {
+    let mut idle: Vec<Idle> = vec![
+        (
+            Beside("lengths"),
+            &["probe", "export", "worker", "synthetic", "weights", "shapes", "path", "seconds", "json", "model"],
+        ),
+        (Beside("probe"), &["export", "worker", "synthetic", "weights", "shapes", "path", "seconds", "json", "model"]),
+        (Beside("export"), &["worker", "weights", "shapes", "path", "seconds", "json", "model"]),
+        (Beside("worker"), &["shapes", "seconds", "json"]),
+        (Beside("synthetic"), &["model"]),
+    ];
+    if !sources.has("export") {
+        idle.push((Without("synthetic"), &["path"]));
+    }
+    idle
+}
+
+/// The same for `serve`, with what its file says. `is_quiet`: the log does not hold requests.
+#[cfg(feature = "serve")]
+pub(super) fn check_serve(sources: &Sources, is_quiet: bool) -> Result<()> {
+    let mut idle: Vec<Idle> = vec![
+        (Beside("healthcheck"), &["print-config"]),
+        (Beside("unix-socket"), &["host", "port", "tls-cert", "tls-key", "allowed-host"]),
+        (Without("cache"), &["cache-size"]),
+    ];
+    if is_quiet {
+        idle.push((With("a log of errors and warnings alone"), &["log-texts"]));
+    }
+    let from_environment = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let variables = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"];
+    if !variables.into_iter().any(from_environment) {
+        idle.push((Without("otlp-endpoint"), &["otlp-service-name"]));
+    }
+    idle.iter().try_for_each(|(why, options)| refuse(sources, why, options))
+}
+
+/// Drops what a variable gives and the command line has otherwise: texts there are what is worked on, wherever else others may be.
+pub(super) fn settle(cli: &mut Cli, sources: &Sources) {
+    match &mut cli.command {
+        Command::Embed(args) if !args.texts.is_empty() && sources.is_variable("input") => args.input = None,
+        Command::Rerank(args) if !args.documents.is_empty() && sources.is_variable("input") => args.input = None,
+        Command::Score(args) if args.a.is_some() && sources.is_variable("pairs") => args.pairs = None,
+        Command::Pack(args) if !args.mixed => args.budget_mb = None,
+        _ => {}
+    }
+}

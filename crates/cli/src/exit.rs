@@ -1,0 +1,180 @@
+//! Exit codes, and the one line that says why.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+
+use super::sources::Sources;
+use trivec::escape::Escaped;
+use trivec::{Error, ErrorKind};
+use trivec_hub::{HubError, HubErrorKind};
+
+/// The command line makes no sense.
+pub(super) const USAGE: u8 = 2;
+/// The input is not what it should be.
+pub(super) const INPUT: u8 = 3;
+/// The model is damaged, or cannot do what was asked.
+pub(super) const MODEL: u8 = 4;
+/// The operating system refused.
+pub(super) const IO: u8 = 5;
+/// Another process holds what is needed.
+pub(super) const BUSY: u8 = 6;
+
+pub(super) type Result<T, E = Failure> = std::result::Result<T, E>;
+
+/// Why the program ends early.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Somebody closed our standard output (`trivec … | head`): nothing is wrong, nothing is left to do.
+    ClosedPipe,
+    Message {
+        code: u8,
+        message: String,
+    },
+    /// The value of an option, by its long name, makes no sense.
+    Option {
+        option: String,
+        what: String,
+    },
+}
+
+impl Failure {
+    pub(super) fn usage(message: impl fmt::Display) -> Failure {
+        Failure::Message { code: USAGE, message: message.to_string() }
+    }
+
+    /// The value of an option (by its long name) makes no sense. What is said names the variable or the file if one gave it.
+    pub(super) fn option(option: &str, what: impl fmt::Display) -> Failure {
+        Failure::Option { option: option.to_owned(), what: what.to_string() }
+    }
+
+    pub(super) fn input(message: impl fmt::Display) -> Failure {
+        Failure::Message { code: INPUT, message: message.to_string() }
+    }
+
+    pub(super) fn model(message: impl fmt::Display) -> Failure {
+        Failure::Message { code: MODEL, message: message.to_string() }
+    }
+
+    pub(super) fn busy(message: impl fmt::Display) -> Failure {
+        Failure::Message { code: BUSY, message: message.to_string() }
+    }
+
+    /// An I/O error that says itself what it is about.
+    #[cfg(feature = "serve")]
+    pub(super) fn io_text(message: &str) -> Failure {
+        Failure::Message { code: IO, message: message.to_owned() }
+    }
+
+    /// An I/O error on `name`.
+    pub(super) fn io(name: impl fmt::Display, error: &io::Error) -> Failure {
+        Failure::Message { code: IO, message: format!("{name}: {error}") }
+    }
+
+    pub(super) fn io_path(path: &Path, error: &io::Error) -> Failure {
+        Failure::io(path.display(), error)
+    }
+
+    /// An error of writing to standard output.
+    pub(super) fn stdout(error: &io::Error) -> Failure {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Failure::ClosedPipe,
+            _ => Failure::io("standard output", error),
+        }
+    }
+
+    /// An error of one of a call's inputs says by `place` where that input was; any other error says what it says.
+    pub(super) fn of_input(error: Error, place: impl FnOnce(usize) -> String) -> Failure {
+        match error.of_input() {
+            Some((index, what)) => {
+                Failure::Message { code: code(error.kind()), message: format!("{}: {what}", place(index)) }
+            }
+            None => error.into(),
+        }
+    }
+
+    /// Says it on stderr; `sources` know who gave an option its value.
+    pub(super) fn report(self, sources: &Sources) -> ExitCode {
+        let (code, message) = match self {
+            Failure::ClosedPipe => return ExitCode::SUCCESS,
+            Failure::Message { code, message } => (code, message),
+            Failure::Option { option, what } => (USAGE, format!("{}: {what}", sources.name(&option))),
+        };
+        use io::Write;
+        let error = super::style::ERROR;
+        // As `say!` does it, with a colour. A line that cannot be written is lost.
+        let _ = writeln!(anstream::stderr(), "trivec: {error}error:{error:#} {}", Escaped(message));
+        ExitCode::from(code)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::ClosedPipe => f.write_str("standard output is closed"),
+            Failure::Message { message, .. } => f.write_str(message),
+            Failure::Option { option, what } => write!(f, "--{option}: {what}"),
+        }
+    }
+}
+
+/// The exit code of each kind of library error.
+fn code(kind: ErrorKind) -> u8 {
+    match kind {
+        ErrorKind::Usage => USAGE,
+        ErrorKind::Input => INPUT,
+        ErrorKind::Io => IO,
+        // `Model`, `ModeUnavailable`.
+        _ => MODEL,
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        // The library names its parameters, people type options.
+        if let Error::Option { option, what } = &error {
+            return Failure::option(&option.replace('_', "-"), what);
+        }
+        let message = error.to_string();
+        let busy = matches!(&error, Error::Io { source, .. } if source.kind() == io::ErrorKind::ResourceBusy);
+        Failure::Message { code: if busy { BUSY } else { code(error.kind()) }, message }
+    }
+}
+
+impl From<HubError> for Failure {
+    fn from(error: HubError) -> Self {
+        let code = match error.kind {
+            HubErrorKind::Usage => USAGE,
+            HubErrorKind::Model | HubErrorKind::NotFound => MODEL,
+            HubErrorKind::Io | HubErrorKind::Network => IO,
+            HubErrorKind::Busy => BUSY,
+        };
+        Failure::Message { code, message: error.message }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_its_code() {
+        let kinds = [
+            (ErrorKind::Usage, 2),
+            (ErrorKind::Input, 3),
+            (ErrorKind::Model, 4),
+            (ErrorKind::ModeUnavailable, 4),
+            (ErrorKind::Io, 5),
+        ];
+        for (kind, expected) in kinds {
+            assert_eq!(code(kind), expected, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_closed_pipe_is_no_failure() {
+        assert!(matches!(Failure::stdout(&io::ErrorKind::BrokenPipe.into()), Failure::ClosedPipe));
+        assert!(matches!(Failure::stdout(&io::ErrorKind::StorageFull.into()), Failure::Message { code: IO, .. }));
+    }
+}

@@ -1,0 +1,297 @@
+//! Bytes to UTF-8: a byte order mark tells UTF-8, UTF-16 and UTF-32 apart and is dropped. What is no text at all is refused by its name.
+
+use std::fmt;
+use std::io::{self, BufRead, Read};
+
+use trivec::magic;
+
+/// Bytes that are decoded at a time.
+const CHUNK: usize = 1 << 15;
+
+/// Why bytes are no text. It travels in an [`io::Error`], as what `BufRead` returns.
+#[derive(Debug, Clone)]
+pub(super) enum NotText {
+    /// Another kind of file.
+    Other(&'static str),
+    /// A unit that is no character, and its place in the file.
+    Invalid { encoding: &'static str, at: u64 },
+}
+
+impl fmt::Display for NotText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NotText::Other(kind) => write!(f, "this is {kind}, not text"),
+            NotText::Invalid { encoding, at } => write!(f, "byte {at}: invalid {encoding}"),
+        }
+    }
+}
+
+impl std::error::Error for NotText {}
+
+impl From<NotText> for io::Error {
+    fn from(error: NotText) -> io::Error {
+        io::Error::new(io::ErrorKind::InvalidData, error)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Encoding {
+    Utf8,
+    Utf16 { big: bool },
+    Utf32 { big: bool },
+}
+
+/// Byte order marks. That of UTF-32 begins as that of UTF-16 and is longer, so it comes first.
+const MARKS: [(&[u8], Encoding); 5] = [
+    (b"\xff\xfe\0\0", Encoding::Utf32 { big: false }),
+    (b"\0\0\xfe\xff", Encoding::Utf32 { big: true }),
+    (b"\xff\xfe", Encoding::Utf16 { big: false }),
+    (b"\xfe\xff", Encoding::Utf16 { big: true }),
+    (b"\xef\xbb\xbf", Encoding::Utf8),
+];
+
+impl Encoding {
+    fn name(self) -> &'static str {
+        match self {
+            Encoding::Utf8 => "UTF-8",
+            Encoding::Utf16 { .. } => "UTF-16",
+            Encoding::Utf32 { .. } => "UTF-32",
+        }
+    }
+
+    /// The next character and its bytes; `Ok(None)` where more bytes are needed; the bytes to pass over where there is none.
+    fn next(self, bytes: &[u8], ended: bool) -> Result<Option<(char, usize)>, usize> {
+        let unit = |at: usize| {
+            let pair = bytes.get(at..at + 2)?.try_into().ok()?;
+            Some(if matches!(self, Encoding::Utf16 { big: true }) {
+                u16::from_be_bytes(pair)
+            } else {
+                u16::from_le_bytes(pair)
+            })
+        };
+        let missing = |needed: usize| if ended && !bytes.is_empty() { Err(bytes.len().min(needed)) } else { Ok(None) };
+        if let Encoding::Utf32 { big } = self {
+            let Some(word) = bytes.first_chunk::<4>() else { return missing(4) };
+            let word = if big { u32::from_be_bytes(*word) } else { u32::from_le_bytes(*word) };
+            return char::from_u32(word).map(|c| Some((c, 4))).ok_or(4);
+        }
+        let Some(first) = unit(0) else { return missing(2) };
+        let second = match (first, unit(2)) {
+            // The first half of a pair, and nothing after it yet.
+            (0xd800..=0xdbff, None) if !ended => return Ok(None),
+            (0xd800..=0xdbff, second) => second,
+            _ => None,
+        };
+        match char::decode_utf16([Some(first), second].into_iter().flatten()).next() {
+            Some(Ok(c)) => Ok(Some((c, c.len_utf16() * 2))),
+            _ => Err(2),
+        }
+    }
+}
+
+/// A stream as UTF-8. One that has no byte order mark passes as it is, valid or not: whoever takes it apart says in which line it is not.
+pub(super) struct Decoded<R> {
+    inner: R,
+    /// Known once the first bytes have been looked at.
+    encoding: Option<Encoding>,
+    lossy: bool,
+    /// Bytes that were read and are not decoded: the beginning of the stream, or of a character.
+    raw: Vec<u8>,
+    /// The place of `raw` in the stream.
+    offset: u64,
+    ready: Vec<u8>,
+    taken: usize,
+    /// Bytes of the mark.
+    mark: u64,
+    /// What is to be said when `ready` has been taken.
+    failed: Option<NotText>,
+}
+
+impl<R: BufRead> Decoded<R> {
+    pub(super) fn new(inner: R, lossy: bool) -> Self {
+        Decoded {
+            inner,
+            encoding: None,
+            lossy,
+            raw: Vec::new(),
+            offset: 0,
+            ready: Vec::new(),
+            taken: 0,
+            mark: 0,
+            failed: None,
+        }
+    }
+
+    /// Bytes of a byte order mark of UTF-8, which come before the first that is read here.
+    pub(super) fn skipped(&self) -> u64 {
+        if self.encoding == Some(Encoding::Utf8) { self.mark } else { 0 }
+    }
+
+    /// Looks at as many bytes as it takes to tell what the stream is.
+    fn begin(&mut self) -> io::Result<Encoding> {
+        let undecided = |head: &[u8]| {
+            let marks = MARKS.iter().any(|(mark, _)| mark.len() > head.len() && mark.starts_with(head));
+            head.len() < magic::HEAD && (head.is_empty() || marks || magic::is_undecided(head))
+        };
+        while undecided(&self.raw) && self.read_raw(magic::HEAD)? > 0 {}
+        if let Some(kind) = magic::kind(&self.raw) {
+            return Err(NotText::Other(kind).into());
+        }
+        let mark = MARKS.iter().find(|(mark, _)| self.raw.starts_with(mark));
+        let (mark, encoding) = mark.map_or((0, Encoding::Utf8), |(mark, encoding)| (mark.len(), *encoding));
+        self.raw.drain(..mark);
+        self.mark = mark as u64;
+        self.offset = self.mark;
+        if encoding == Encoding::Utf8 {
+            self.ready = std::mem::take(&mut self.raw);
+        }
+        self.encoding = Some(encoding);
+        Ok(encoding)
+    }
+
+    /// Takes bytes of the stream to `raw`, `most` at most.
+    fn read_raw(&mut self, most: usize) -> io::Result<usize> {
+        let bytes = self.inner.fill_buf()?;
+        let taken = bytes.len().min(most);
+        self.raw.extend_from_slice(&bytes[..taken]);
+        self.inner.consume(taken);
+        Ok(taken)
+    }
+
+    /// Decodes until something is ready, or nothing more comes.
+    fn decode(&mut self, encoding: Encoding) -> io::Result<()> {
+        self.ready.clear();
+        self.taken = 0;
+        let mut ended = false;
+        while self.ready.is_empty() && !ended {
+            if let Some(failed) = self.failed.clone() {
+                return Err(failed.into());
+            }
+            ended = self.read_raw(CHUNK)? == 0;
+            let mut at = 0;
+            loop {
+                match encoding.next(&self.raw[at..], ended) {
+                    Ok(None) => break,
+                    Ok(Some((c, length))) => {
+                        self.ready.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+                        at += length;
+                    }
+                    Err(length) if self.lossy => {
+                        self.ready.extend_from_slice("\u{fffd}".as_bytes());
+                        at += length;
+                    }
+                    Err(_) => {
+                        let at = self.offset + at as u64;
+                        self.failed = Some(NotText::Invalid { encoding: encoding.name(), at });
+                        ended = false;
+                        break;
+                    }
+                }
+            }
+            self.raw.drain(..at);
+            self.offset += at as u64;
+        }
+        Ok(())
+    }
+}
+
+impl<R: BufRead> BufRead for Decoded<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        let encoding = match self.encoding {
+            Some(encoding) => encoding,
+            None => self.begin()?,
+        };
+        if self.taken < self.ready.len() {
+            return Ok(&self.ready[self.taken..]);
+        }
+        if encoding == Encoding::Utf8 {
+            return self.inner.fill_buf();
+        }
+        self.decode(encoding)?;
+        Ok(&self.ready)
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        if self.taken < self.ready.len() {
+            self.taken += bytes;
+        } else {
+            self.inner.consume(bytes);
+        }
+    }
+}
+
+impl<R: BufRead> Read for Decoded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut available = self.fill_buf()?;
+        let read = available.read(buffer)?;
+        self.consume(read);
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::BufReader;
+
+    use super::*;
+
+    const TEXT: &str = "hello\nмир 苹果\r\n𝄞👍\u{0}z";
+
+    /// `text` with a mark, in the encoding of that name.
+    fn encoded(text: &str, name: &str) -> Vec<u8> {
+        let text = format!("\u{feff}{text}");
+        let units = || text.encode_utf16();
+        match name {
+            "utf-8" => text.clone().into_bytes(),
+            "utf-16le" => units().flat_map(u16::to_le_bytes).collect(),
+            "utf-16be" => units().flat_map(u16::to_be_bytes).collect(),
+            "utf-32le" => text.chars().flat_map(|c| u32::from(c).to_le_bytes()).collect(),
+            _ => text.chars().flat_map(|c| u32::from(c).to_be_bytes()).collect(),
+        }
+    }
+
+    fn decoded(bytes: &[u8], capacity: usize, lossy: bool) -> io::Result<Vec<u8>> {
+        let mut all = Vec::new();
+        Decoded::new(BufReader::with_capacity(capacity, bytes), lossy).read_to_end(&mut all).map(|_| all)
+    }
+
+    #[test]
+    fn marks_tell_the_encoding() {
+        for name in ["utf-8", "utf-16le", "utf-16be", "utf-32le", "utf-32be"] {
+            let bytes = encoded(TEXT, name);
+            for capacity in [1, 2, 3, 5, 4096] {
+                assert_eq!(decoded(&bytes, capacity, false).unwrap(), TEXT.as_bytes(), "{name}, {capacity}");
+            }
+            assert_eq!(decoded(&encoded("", name), 1, false).unwrap(), b"", "{name}");
+        }
+        for text in ["", "a", "\u{0}", "plain"] {
+            assert_eq!(decoded(text.as_bytes(), 1, false).unwrap(), text.as_bytes());
+        }
+        let long = "ab苹".repeat(50_000);
+        assert_eq!(decoded(&encoded(&long, "utf-16le"), 4096, false).unwrap(), long.as_bytes());
+    }
+
+    #[test]
+    fn broken_units_are_placed_or_replaced() {
+        for (bytes, encoding, at, replaced) in [
+            (&b"\xff\xfea\0\x3d\xd8b\0"[..], "UTF-16", 4, "a\u{fffd}b"),
+            (b"\xff\xfea\0\x3d\xd8", "UTF-16", 4, "a\u{fffd}"),
+            (b"\xff\xfea\0\x4d\xdcb\0", "UTF-16", 4, "a\u{fffd}b"),
+            (b"\xfe\xff\0a\0", "UTF-16", 4, "a\u{fffd}"),
+            (b"\xff\xfe\0\0a\0\0\0\0\0\x11\0", "UTF-32", 8, "a\u{fffd}"),
+            (b"\0\0\xfe\xff\0\0\0a\0", "UTF-32", 8, "a\u{fffd}"),
+        ] {
+            for capacity in [1, 3, 64] {
+                let error = decoded(bytes, capacity, false).unwrap_err();
+                assert_eq!(error.to_string(), format!("byte {at}: invalid {encoding}"));
+                assert_eq!(String::from_utf8(decoded(bytes, capacity, true).unwrap()).unwrap(), replaced);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_text_is_named() {
+        let error = decoded(b"\x1f\x8b\x08\0\0\0\0\0", 1, true).unwrap_err();
+        assert_eq!(error.to_string(), "this is gzip, not text");
+    }
+}

@@ -1,0 +1,390 @@
+//! JSON values of an input one by one, whether they are the elements of a list, one after another, or a line each.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io::BufRead;
+
+use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::source::{MAX_RECORD_BYTES, Place, Source};
+use crate::exit::Result;
+
+/// What is wrong with a text of JSON, and at which of its bytes.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Fault {
+    pub at: usize,
+    pub what: String,
+}
+
+impl Fault {
+    pub(crate) fn new(at: usize, what: impl Into<String>) -> Fault {
+        Fault { at, what: what.into() }
+    }
+
+    /// Where it is, if `text` begins at `begin`.
+    pub(super) fn place(&self, text: &str, begin: Place) -> Place {
+        let before = text.get(..self.at).unwrap_or(text);
+        match before.rsplit_once('\n') {
+            Some((above, line)) => Place {
+                line: begin.line + 1 + above.matches('\n').count() as u64,
+                column: 1 + line.chars().count() as u64,
+            },
+            None => Place { column: begin.column + before.chars().count() as u64, ..begin },
+        }
+    }
+}
+
+/// Values of a stream: the elements of the lists at its top, and what stands beside lists.
+pub(super) struct Values<R> {
+    pub source: Source<R>,
+    /// Whether a list may hold texts that are values each. If not, one that begins with a text is a value itself: a pair.
+    lists_of_texts: bool,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum State {
+    /// Between values at the top.
+    Top,
+    /// In the list that began in this line, with nothing or a comma before the next element.
+    Element { list: u64, first: bool },
+    /// Behind an element.
+    Behind { list: u64 },
+}
+
+impl<R: BufRead> Values<R> {
+    pub(super) fn new(source: Source<R>, lists_of_texts: bool) -> Self {
+        Values { source, lists_of_texts, state: State::Top }
+    }
+
+    /// The next value's text, and where it begins.
+    pub(super) fn next(&mut self) -> Result<Option<(Place, String)>> {
+        loop {
+            self.skip_blank()?;
+            let place = self.source.place();
+            let Some(byte) = self.source.peek()? else {
+                return match self.state {
+                    State::Top => Ok(None),
+                    State::Element { list, .. } | State::Behind { list } => {
+                        Err(self.source.refuse(list, "the list that begins here has no end"))
+                    }
+                };
+            };
+            match (self.state, byte) {
+                (State::Top, b'[') if self.is_container()? => {
+                    self.source.take(1);
+                    self.state = State::Element { list: place.line, first: true };
+                }
+                (State::Element { first: true, .. } | State::Behind { .. }, b']') => {
+                    self.source.take(1);
+                    self.state = State::Top;
+                }
+                (State::Behind { list }, b',') => {
+                    self.source.take(1);
+                    self.state = State::Element { list, first: false };
+                }
+                (State::Behind { .. }, _) => {
+                    return Err(self.source.refuse_at(place, "expected `,` or `]` behind an element of the list"));
+                }
+                (State::Top | State::Element { .. }, _) => {
+                    let text = self.value(place)?;
+                    if let State::Element { list, .. } = self.state {
+                        self.state = State::Behind { list };
+                    }
+                    return Ok(Some((place, text)));
+                }
+            }
+        }
+    }
+
+    fn skip_blank(&mut self) -> Result<()> {
+        loop {
+            let available = self.source.available()?;
+            let blank = available.iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r')).count();
+            let (all, none) = (blank == available.len(), available.is_empty());
+            self.source.take(blank);
+            if none || !all {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether the list that begins here is one of values.
+    fn is_container(&mut self) -> Result<bool> {
+        if self.lists_of_texts {
+            return Ok(true);
+        }
+        let after = |bytes: &[u8]| bytes.iter().skip(1).copied().find(|byte| !byte.is_ascii_whitespace());
+        let looked = self.source.look(|bytes| after(bytes).is_some() || bytes.len() > MAX_RECORD_BYTES)?;
+        Ok(after(looked) != Some(b'"'))
+    }
+
+    /// The value that begins here, up to its end as brackets and quotes tell it.
+    fn value(&mut self, begin: Place) -> Result<String> {
+        let start = self.source.offset();
+        let mut bytes: Vec<u8> = Vec::new();
+        let mut cut = Cut::default();
+        loop {
+            let available = self.source.available()?;
+            let ended = available.is_empty();
+            let length = cut.end(available);
+            let taken = length.unwrap_or(available.len());
+            if bytes.len() + taken > MAX_RECORD_BYTES {
+                let what = format!("a value longer than {} MiB", MAX_RECORD_BYTES >> 20);
+                return Err(self.source.refuse(begin.line, what));
+            }
+            bytes.extend_from_slice(&available[..taken]);
+            self.source.take(taken);
+            if length.is_some() || ended {
+                return self.source.text(bytes, begin.line, start);
+            }
+        }
+    }
+}
+
+/// Finds the end of a value in pieces of it.
+#[derive(Debug, Default)]
+struct Cut {
+    depth: usize,
+    in_text: bool,
+    escaped: bool,
+    /// Something of a value without brackets and quotes was there.
+    bare: bool,
+}
+
+impl Cut {
+    /// Bytes of `piece` up to the value's end, if it is in it.
+    fn end(&mut self, piece: &[u8]) -> Option<usize> {
+        for (at, &byte) in piece.iter().enumerate() {
+            if self.in_text {
+                match byte {
+                    _ if self.escaped => self.escaped = false,
+                    b'\\' => self.escaped = true,
+                    b'"' => {
+                        self.in_text = false;
+                        if self.depth == 0 {
+                            return Some(at + 1);
+                        }
+                    }
+                    _ => {}
+                }
+                continue;
+            }
+            match byte {
+                b'"' if self.bare => return Some(at),
+                b'"' => self.in_text = true,
+                b'{' | b'[' if self.bare => return Some(at),
+                b'{' | b'[' => self.depth += 1,
+                b'}' | b']' if self.depth == 0 => return Some(at.max(usize::from(!self.bare))),
+                b'}' | b']' => {
+                    self.depth -= 1;
+                    if self.depth == 0 {
+                        return Some(at + 1);
+                    }
+                }
+                b',' | b' ' | b'\t' | b'\n' | b'\r' if self.depth == 0 => return Some(at.max(usize::from(!self.bare))),
+                _ => self.bare |= self.depth == 0,
+            }
+        }
+        None
+    }
+}
+
+/// The values of an object's fields that were asked for.
+pub(crate) struct Fields<'t, const N: usize> {
+    /// In the order of the names; `None` too where a field is null.
+    pub found: [Option<&'t RawValue>; N],
+    /// Names of some others.
+    pub others: Vec<String>,
+}
+
+/// Names of other fields that are kept for a message.
+const MAX_OTHERS: usize = 12;
+
+/// The fields of the object that `text` is.
+pub(crate) fn fields<'t, const N: usize>(text: &'t str, names: [&str; N]) -> Result<Fields<'t, N>, Fault> {
+    match kind(text) {
+        "an object" => {}
+        found => return Err(Fault::new(0, format!("found {found}, expected an object"))),
+    }
+    whole(text, |json| Names(names).deserialize(json))
+}
+
+/// Parses all of `text`.
+fn whole<'t, T>(
+    text: &'t str,
+    parse: impl FnOnce(&mut serde_json::Deserializer<serde_json::de::StrRead<'t>>) -> serde_json::Result<T>,
+) -> Result<T, Fault> {
+    let mut json = serde_json::Deserializer::from_str(text);
+    parse(&mut json).and_then(|value| json.end().map(|()| value)).map_err(|e| fault(text, &e))
+}
+
+struct Names<'n, const N: usize>([&'n str; N]);
+
+impl<'t, const N: usize> DeserializeSeed<'t> for Names<'_, N> {
+    type Value = Fields<'t, N>;
+
+    fn deserialize<D: Deserializer<'t>>(self, json: D) -> std::result::Result<Self::Value, D::Error> {
+        json.deserialize_map(self)
+    }
+}
+
+impl<'t, const N: usize> Visitor<'t> for Names<'_, N> {
+    type Value = Fields<'t, N>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'t>>(self, mut map: A) -> std::result::Result<Self::Value, A::Error> {
+        let mut fields = Fields { found: [None; N], others: Vec::new() };
+        let mut seen = [false; N];
+        while let Some(name) = map.next_key::<String>()? {
+            let value = map.next_value::<&RawValue>()?;
+            match self.0.iter().position(|wanted| *wanted == name) {
+                Some(at) if seen[at] => return Err(de::Error::custom(format!("the field `{name}` is there twice"))),
+                Some(at) => {
+                    seen[at] = true;
+                    fields.found[at] = Some(value).filter(|value| value.get() != "null");
+                }
+                None if fields.others.len() < MAX_OTHERS => fields.others.push(name),
+                None => {}
+            }
+        }
+        Ok(fields)
+    }
+}
+
+/// The text that `value`, a part of `whole`, is; `name` is what errors call it.
+pub(crate) fn text_of(value: &RawValue, whole: &str, name: &str) -> Result<String, Fault> {
+    let at = position(value, whole);
+    match kind(value.get()) {
+        "a string" => string(value.get()).map_err(|fault| Fault { at: at + fault.at, ..fault }),
+        found => Err(Fault::new(at, format!("`{name}` is {found}, expected a string"))),
+    }
+}
+
+/// The text that a string of JSON is.
+pub(crate) fn string(text: &str) -> Result<String, Fault> {
+    whole(text, |json| de::Deserialize::deserialize(json))
+}
+
+/// The token ids that `value`, a part of `whole`, is.
+pub(super) fn ids_of(value: &RawValue, whole_text: &str, name: &str) -> Result<Vec<u32>, Fault> {
+    let at = position(value, whole_text);
+    if kind(value.get()) != "a list" {
+        return Err(Fault::new(at, format!("`{name}` is {}, expected a list of token ids", kind(value.get()))));
+    }
+    if let Ok(ids) = serde_json::from_str::<Vec<u32>>(value.get()) {
+        return Ok(ids);
+    }
+    let elements: Vec<&RawValue> = whole(value.get(), |json| de::Deserialize::deserialize(json))?;
+    let bad = elements.iter().enumerate().find(|(_, element)| serde_json::from_str::<u32>(element.get()).is_err());
+    let Some((index, element)) = bad else { return Err(Fault::new(at, format!("`{name}` is no list of token ids"))) };
+    let found = match kind(element.get()) {
+        "a number" => format!("{:.24}", element.get()),
+        found => found.to_owned(),
+    };
+    let what = format!("`{name}[{index}]` is {found}, expected a token id, a whole number from 0");
+    Err(Fault::new(at + position(element, value.get()), what))
+}
+
+/// The elements of a list, parts of `text`.
+pub(crate) fn elements(text: &str) -> Result<Vec<&RawValue>, Fault> {
+    whole(text, |json| de::Deserialize::deserialize(json))
+}
+
+/// Where a part of a text stands in it.
+fn position(part: &RawValue, whole: &str) -> usize {
+    (part.get().as_ptr() as usize).saturating_sub(whole.as_ptr() as usize).min(whole.len())
+}
+
+/// What a value is, by its first character.
+pub(crate) fn kind(text: &str) -> &'static str {
+    match text.trim_start_matches([' ', '\t', '\n', '\r']).bytes().next() {
+        Some(b'{') => "an object",
+        Some(b'[') => "a list",
+        Some(b'"') => "a string",
+        Some(b'-' | b'0'..=b'9') => "a number",
+        Some(b't' | b'f') => "true or false",
+        Some(b'n') => "null",
+        Some(_) => "no JSON",
+        None => "nothing",
+    }
+}
+
+/// An error of the parser, in words that name no type of a program.
+fn fault(text: &str, error: &serde_json::Error) -> Fault {
+    let line_start = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum::<usize>();
+    let message = error.to_string();
+    // The parser counts the character that it has read last; of one that it only looked at, and of the end, it counts what is before.
+    let before = usize::from(!message.starts_with("control character"));
+    let mut at =
+        if error.is_eof() { text.len() } else { line_start + error.column().saturating_sub(before) }.min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    if let Some(escape) = lone_surrogates(text).next().filter(|escape| *escape <= at) {
+        return Fault::new(escape, format!("`{}` is half of a character", &text[escape..escape + 6]));
+    }
+    let message = message.split(" at line ").next().unwrap_or_default();
+    let what = match message {
+        "EOF while parsing a string" => "it ends inside a string",
+        _ if error.is_eof() => "it ends before it is complete",
+        "expected value" | "expected ident" => "expected a value of JSON",
+        "key must be a string" => "expected the name of a field, in double quotes",
+        "trailing characters" => "expected nothing more behind the value",
+        "trailing comma" => "expected something behind the comma",
+        "invalid escape" => "a backslash that begins no escape of JSON",
+        "recursion limit exceeded" => "nested deeper than 128 levels",
+        other if other.starts_with("control character") => {
+            "a control character inside a string, where JSON has an escape such as `\\n`"
+        }
+        other => other,
+    };
+    Fault::new(at, what)
+}
+
+/// Places of escapes that are one half of a character without the other, as `\ud83d`.
+pub(super) fn lone_surrogates(text: &str) -> impl Iterator<Item = usize> + '_ {
+    let bytes = text.as_bytes();
+    let unit = |at: usize| {
+        let digits = bytes.get(at..at + 6)?.strip_prefix(b"\\u")?;
+        let digits = std::str::from_utf8(digits).ok().filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))?;
+        u16::from_str_radix(digits, 16).ok()
+    };
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        loop {
+            at += bytes.get(at..)?.iter().position(|&byte| byte == b'\\')?;
+            let escape = at;
+            match (unit(at), unit(at + 6)) {
+                (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => at += 12,
+                (Some(0xd800..=0xdfff), _) => {
+                    at += 6;
+                    return Some(escape);
+                }
+                // Another escape, of which the second character is no backslash that begins one.
+                _ => at += 2,
+            }
+        }
+    })
+}
+
+/// The same text with U+FFFD for each half of a character.
+pub(super) fn repaired(text: &str) -> Cow<'_, str> {
+    let mut lone = lone_surrogates(text).peekable();
+    if lone.peek().is_none() {
+        return Cow::Borrowed(text);
+    }
+    let mut repaired = String::with_capacity(text.len());
+    let mut from = 0;
+    for at in lone {
+        repaired.push_str(&text[from..at]);
+        repaired.push_str("\\ufffd");
+        from = at + 6;
+    }
+    repaired.push_str(&text[from..]);
+    Cow::Owned(repaired)
+}

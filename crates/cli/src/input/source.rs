@@ -1,0 +1,220 @@
+//! The bytes of an input with their places, and what is said of those that are no text.
+
+use std::io::{self, BufRead};
+
+use super::decode::{Decoded, NotText};
+use crate::exit::{Failure, Result};
+
+/// Longest line, element or row that is read.
+pub(super) const MAX_RECORD_BYTES: usize = 64 << 20;
+
+/// A place of the input, for people: line and column (in characters), both from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub line: u64,
+    pub column: u64,
+}
+
+/// A stream of UTF-8 that knows where it is.
+pub(crate) struct Source<R> {
+    reader: Decoded<R>,
+    pub(super) name: String,
+    /// Whether invalid text is replaced; `None`: the command does not have the options that say how input is read.
+    pub(super) lossy: Option<bool>,
+    /// Bytes that were read, and how many of them were taken.
+    chunk: Vec<u8>,
+    taken: usize,
+    /// Place of the next byte in the stream.
+    offset: u64,
+    /// Lines that ended before it. LF, CR LF and CR all end one.
+    ended: u64,
+    line_start: u64,
+    /// The last byte was CR: a LF that follows belongs to the same line end.
+    after_cr: bool,
+}
+
+impl<R: BufRead> Source<R> {
+    pub(crate) fn new(reader: R, name: String, lossy: Option<bool>) -> Self {
+        Source {
+            reader: Decoded::new(reader, lossy == Some(true)),
+            name,
+            lossy,
+            chunk: Vec::new(),
+            taken: 0,
+            offset: 0,
+            ended: 0,
+            line_start: 0,
+            after_cr: false,
+        }
+    }
+
+    /// Reads more, behind what was not taken yet. False at the end.
+    fn read(&mut self) -> Result<bool> {
+        self.chunk.drain(..self.taken);
+        self.taken = 0;
+        loop {
+            match self.reader.fill_buf() {
+                Ok(bytes) => {
+                    let read = bytes.len();
+                    self.chunk.extend_from_slice(bytes);
+                    self.reader.consume(read);
+                    if self.offset == 0 {
+                        self.offset = self.reader.skipped();
+                        self.line_start = self.offset;
+                    }
+                    return Ok(read > 0);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.failure(&error)),
+            }
+        }
+    }
+
+    fn failure(&self, error: &io::Error) -> Failure {
+        let name = &self.name;
+        match error.get_ref().and_then(|error| error.downcast_ref::<NotText>()) {
+            Some(NotText::Other(kind)) => {
+                Failure::input(format!("{name}: this is {kind}, not text: {}", how_to_read(kind)))
+            }
+            Some(invalid) => {
+                // Lines that have not ended in what was read and not taken.
+                let line = self.ended + 1 + newlines(&self.chunk[self.taken..]);
+                Failure::input(format!("{name}: line {line}, {invalid}{}", self.advice("--lossy replaces it")))
+            }
+            None => Failure::io(name, error),
+        }
+    }
+
+    /// An option's help, in brackets, where the command has it.
+    pub(super) fn advice(&self, text: &str) -> String {
+        if self.lossy.is_some() { format!(" ({text})") } else { String::new() }
+    }
+
+    /// The bytes that were read and not taken: none at the end alone.
+    pub(super) fn available(&mut self) -> Result<&[u8]> {
+        if self.taken == self.chunk.len() {
+            self.read()?;
+        }
+        Ok(&self.chunk[self.taken..])
+    }
+
+    /// Reads until `enough` of what was not taken, or the end.
+    pub(super) fn look(&mut self, enough: impl Fn(&[u8]) -> bool) -> Result<&[u8]> {
+        while !enough(&self.chunk[self.taken..]) && self.read()? {}
+        Ok(&self.chunk[self.taken..])
+    }
+
+    /// The next byte, without taking it.
+    pub(super) fn peek(&mut self) -> Result<Option<u8>> {
+        Ok(self.available()?.first().copied())
+    }
+
+    /// Takes `bytes` of the available ones.
+    pub(super) fn take(&mut self, bytes: usize) {
+        let taken = &self.chunk[self.taken..self.taken + bytes];
+        for (at, &byte) in taken.iter().enumerate().filter(|(_, byte)| matches!(byte, b'\n' | b'\r')) {
+            let second = byte == b'\n' && if at == 0 { self.after_cr } else { taken[at - 1] == b'\r' };
+            self.ended += u64::from(!second);
+            self.line_start = self.offset + at as u64 + 1;
+        }
+        self.after_cr = taken.last().map_or(self.after_cr, |&last| last == b'\r');
+        self.offset += bytes as u64;
+        self.taken += bytes;
+    }
+
+    /// Takes a LF that belongs to the CR before it. True if there was one.
+    pub(super) fn take_second_half(&mut self) -> Result<bool> {
+        let there = self.after_cr && self.peek()? == Some(b'\n');
+        if there {
+            self.take(1);
+        }
+        Ok(there)
+    }
+
+    /// Where the next byte is. The column counts bytes.
+    pub(super) fn place(&self) -> Place {
+        Place { line: self.ended + 1, column: self.offset - self.line_start + 1 }
+    }
+
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    pub(super) fn refuse(&self, line: u64, what: impl std::fmt::Display) -> Failure {
+        Failure::input(format!("{}: line {line}: {what}", self.name))
+    }
+
+    pub(super) fn refuse_at(&self, place: Place, what: impl std::fmt::Display) -> Failure {
+        Failure::input(format!("{}: line {}, column {}: {what}", self.name, place.line, place.column))
+    }
+
+    /// Bytes of the input as text: what begins in `line` at the byte `start` of the stream.
+    pub(super) fn text(&self, bytes: Vec<u8>, line: u64, start: u64) -> Result<String> {
+        let place = |at: usize| format!("line {}, byte {}", line + newlines(&bytes[..at]), start + at as u64);
+        if let Some(at) = bytes.iter().position(|&byte| byte == 0) {
+            if let Some(encoding) = wide(&bytes) {
+                let what = format!(
+                    "as {encoding} without a byte order mark has them: `iconv -f {encoding} -t UTF-8` converts it"
+                );
+                return Err(Failure::input(format!("{}: {}: NUL bytes, {what}", self.name, place(at))));
+            }
+            if self.lossy != Some(true) {
+                let advice = self.advice("--lossy replaces it");
+                return Err(Failure::input(format!(
+                    "{}: {}: a NUL byte, which text does not have{advice}",
+                    self.name,
+                    place(at)
+                )));
+            }
+        }
+        match String::from_utf8(bytes) {
+            Ok(text) if !text.contains('\0') => Ok(text),
+            Ok(text) => Ok(text.replace('\0', "\u{fffd}")),
+            Err(error) if self.lossy == Some(true) => {
+                Ok(String::from_utf8_lossy(error.as_bytes()).replace('\0', "\u{fffd}"))
+            }
+            Err(error) => {
+                let at = error.utf8_error().valid_up_to();
+                let (line, at) = (line + newlines(&error.as_bytes()[..at]), start + at as u64);
+                let advice = self.advice("--lossy replaces it");
+                Err(Failure::input(format!("{}: line {line}, byte {at}: invalid UTF-8{advice}", self.name)))
+            }
+        }
+    }
+}
+
+/// Line ends in `bytes`.
+pub(super) fn newlines(bytes: &[u8]) -> u64 {
+    let ends = |at: usize| bytes[at] == b'\r' || bytes[at] == b'\n' && (at == 0 || bytes[at - 1] != b'\r');
+    (0..bytes.len()).filter(|&at| ends(at)).count() as u64
+}
+
+/// The encoding that bytes with NULs among them look like, if they do.
+fn wide(bytes: &[u8]) -> Option<&'static str> {
+    let share = |from: usize| {
+        let of_half = bytes.iter().skip(from).step_by(2);
+        of_half.clone().filter(|&&byte| byte == 0).count() as f64 / of_half.count().max(1) as f64
+    };
+    // Latin letters have a NUL beside each; the line's own end stands before or after one.
+    match (share(0), share(1)) {
+        (even, odd) if bytes.len() >= 4 && odd > 0.4 && even < 0.1 => Some("UTF-16LE"),
+        (even, odd) if bytes.len() >= 4 && even > 0.4 && odd < 0.1 => Some("UTF-16BE"),
+        _ => None,
+    }
+}
+
+/// What to do with a file that is no text.
+fn how_to_read(kind: &str) -> String {
+    let unpack = |program: &str| format!("decompress it first, as in `{program} FILE | trivec …`");
+    match kind {
+        "gzip" => unpack("gzip -dc"),
+        "Zstandard" => unpack("zstd -dc"),
+        "xz" => unpack("xz -dc"),
+        "bzip2" => unpack("bzip2 -dc"),
+        "LZ4" => unpack("lz4 -dc"),
+        kind if kind.contains("archive") && !kind.contains("document") => {
+            "unpack it, and give the files in it".to_owned()
+        }
+        _ => "convert it to lines of text, JSONL, JSON, CSV or TSV first".to_owned(),
+    }
+}

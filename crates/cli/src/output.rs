@@ -1,0 +1,341 @@
+//! Where embeddings go: JSONL, npy or safetensors, to standard output or to a file that appears whole or not at all.
+
+use std::fs::File;
+use std::io::{self, BufWriter, IsTerminal, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::args::OutputFormat;
+use super::exit::{Failure, Result};
+use super::pending::{Aside, Pending, create_beside, move_into_place, of_system};
+use trivec::{Embedding, Modes};
+
+/// The end of the road: standard output, or a temporary file beside the one that it becomes.
+enum Target {
+    Stdout(BufWriter<io::Stdout>),
+    File { path: PathBuf, file: BufWriter<Pending> },
+}
+
+/// Whether a path means standard output.
+fn is_stdout(path: Option<&Path>) -> bool {
+    path.is_none_or(|path| path.as_os_str() == "-")
+}
+
+impl Target {
+    fn open(path: Option<&Path>) -> Result<Target> {
+        let Some(path) = path.filter(|_| !is_stdout(path)) else {
+            return Ok(Target::Stdout(BufWriter::new(io::stdout())));
+        };
+        let (path, file) = create_beside(path, "--output")?;
+        Ok(Target::File { path, file })
+    }
+
+    /// Where the parts of the output are kept until it is complete.
+    fn aside(&self) -> Aside {
+        match self {
+            Target::Stdout(_) => Aside::of(None),
+            Target::File { path, .. } => Aside::of(Some(path)),
+        }
+    }
+
+    fn failure(&self, error: &io::Error) -> Failure {
+        match self {
+            Target::Stdout(_) => Failure::stdout(error),
+            Target::File { path, .. } => Failure::io_path(path, error),
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        let written = match self {
+            Target::Stdout(out) => out.write_all(bytes),
+            Target::File { file, .. } => file.write_all(bytes),
+        };
+        written.map_err(|e| self.failure(&e))
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let flushed = match self {
+            Target::Stdout(out) => out.flush(),
+            Target::File { file, .. } => file.flush(),
+        };
+        flushed.map_err(|e| self.failure(&e))
+    }
+
+    /// Makes the file visible, after its bytes have reached the disk.
+    fn finish(mut self) -> Result<()> {
+        self.flush()?;
+        let Target::File { path, file } = self else { return Ok(()) };
+        move_into_place(&path, file)
+    }
+}
+
+/// Bytes put aside until it is known how many there are, in a file without a name: it is gone when the program ends, however it ends.
+struct Spool {
+    file: BufWriter<File>,
+    bytes: u64,
+    aside: Rc<Aside>,
+}
+
+impl Spool {
+    fn new(aside: &Rc<Aside>) -> Result<Spool> {
+        let file = tempfile::tempfile_in(&aside.directory).map_err(|e| aside.failure(&of_system(e)))?;
+        Ok(Spool { file: BufWriter::with_capacity(1 << 16, file), bytes: 0, aside: Rc::clone(aside) })
+    }
+
+    fn push(&mut self, bytes: &[u8]) -> Result<()> {
+        self.bytes += bytes.len() as u64;
+        self.file.write_all(bytes).map_err(|e| self.aside.failure(&e))
+    }
+
+    fn push_floats(&mut self, values: &[f32]) -> Result<()> {
+        values.iter().try_for_each(|x| self.push(&x.to_le_bytes()))
+    }
+
+    fn drain_into(self, target: &mut Target) -> Result<()> {
+        let fail = |e: io::Error| self.aside.failure(&e);
+        let mut file = self.file.into_inner().map_err(|e| fail(e.into_error()))?;
+        file.seek(SeekFrom::Start(0)).map_err(fail)?;
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            match file.read(&mut buffer).map_err(fail)? {
+                0 => return Ok(()),
+                read => target.write(&buffer[..read])?,
+            }
+        }
+    }
+}
+
+/// A record of the output.
+#[derive(Serialize)]
+struct JsonRecord<'a> {
+    index: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a RawValue>,
+    tokens: usize,
+    truncated: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dense: Option<&'a [f32]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sparse: Option<JsonSparse<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    colbert: Option<Vec<&'a [f32]>>,
+}
+
+#[derive(Serialize)]
+struct JsonSparse<'a> {
+    indices: &'a [u32],
+    values: &'a [f32],
+}
+
+/// Row offsets and values of a ragged tensor.
+struct Ragged {
+    indptr: Spool,
+    rows: u64,
+}
+
+impl Ragged {
+    fn new(aside: &Rc<Aside>) -> Result<Ragged> {
+        let mut indptr = Spool::new(aside)?;
+        indptr.push(&0i64.to_le_bytes())?;
+        Ok(Ragged { indptr, rows: 0 })
+    }
+
+    fn push(&mut self, rows: usize) -> Result<()> {
+        self.rows += rows as u64;
+        self.indptr.push(&(self.rows as i64).to_le_bytes())
+    }
+}
+
+/// What the safetensors form holds, each part put aside as it comes.
+struct Columns {
+    tokens: Spool,
+    truncated: Spool,
+    dense: Option<Spool>,
+    sparse: Option<(Ragged, Spool, Spool)>,
+    colbert: Option<(Ragged, Spool)>,
+}
+
+enum Form {
+    Jsonl,
+    /// The dense rows.
+    Npy(Spool),
+    Safetensors(Box<Columns>),
+}
+
+/// Takes embeddings one by one.
+pub(super) struct Writer {
+    target: Target,
+    form: Form,
+    records: u64,
+    dense_dim: usize,
+    colbert_dim: usize,
+}
+
+impl Writer {
+    /// `dense_dim` and `colbert_dim` are the widths that an output without records still states.
+    pub(super) fn new(
+        path: Option<&Path>,
+        format: OutputFormat,
+        modes: Modes,
+        dense_dim: usize,
+        colbert_dim: usize,
+    ) -> Result<Writer> {
+        if format != OutputFormat::Jsonl && is_stdout(path) && io::stdout().is_terminal() {
+            return Err(Failure::usage("binary output does not go to a terminal: give --output FILE or a pipe"));
+        }
+        if format == OutputFormat::Npy && modes != Modes::DENSE {
+            return Err(Failure::usage(format!(
+                "--format npy holds dense vectors alone, found --modes {modes}: use safetensors"
+            )));
+        }
+        let target = Target::open(path)?;
+        let aside = Rc::new(target.aside());
+        let spool = || Spool::new(&aside);
+        let form = match format {
+            OutputFormat::Jsonl => Form::Jsonl,
+            OutputFormat::Npy => Form::Npy(spool()?),
+            OutputFormat::Safetensors => Form::Safetensors(Box::new(Columns {
+                tokens: spool()?,
+                truncated: spool()?,
+                dense: modes.dense.then(spool).transpose()?,
+                sparse: if modes.sparse { Some((Ragged::new(&aside)?, spool()?, spool()?)) } else { None },
+                colbert: if modes.colbert { Some((Ragged::new(&aside)?, spool()?)) } else { None },
+            })),
+        };
+        Ok(Writer { target, form, records: 0, dense_dim, colbert_dim })
+    }
+
+    pub(super) fn push(&mut self, id: Option<&RawValue>, embedding: &Embedding) -> Result<()> {
+        let index = self.records;
+        self.records += 1;
+        match &mut self.form {
+            Form::Jsonl => {
+                let record = JsonRecord {
+                    index,
+                    id,
+                    tokens: embedding.tokens,
+                    truncated: embedding.truncated,
+                    dense: embedding.dense.as_deref(),
+                    sparse: embedding.lexical.as_ref().map(|l| JsonSparse { indices: l.ids(), values: l.weights() }),
+                    colbert: embedding.colbert.as_ref().map(|c| c.iter().collect()),
+                };
+                let mut line =
+                    serde_json::to_vec(&record).map_err(|e| Failure::input(format!("record {index}: {e}")))?;
+                line.push(b'\n');
+                self.target.write(&line)
+            }
+            Form::Npy(dense) => dense.push_floats(embedding.dense.as_deref().unwrap_or_default()),
+            Form::Safetensors(columns) => columns.push(embedding),
+        }
+    }
+
+    /// Hands finished records on, so that a reader of the pipe sees them.
+    pub(super) fn flush(&mut self) -> Result<()> {
+        match self.form {
+            Form::Jsonl => self.target.flush(),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn finish(mut self) -> Result<()> {
+        match self.form {
+            Form::Jsonl => {}
+            Form::Npy(dense) => {
+                self.target.write(&npy_header(self.records, self.dense_dim))?;
+                dense.drain_into(&mut self.target)?;
+            }
+            Form::Safetensors(columns) => {
+                columns.finish(self.records, self.dense_dim, self.colbert_dim, &mut self.target)?
+            }
+        }
+        self.target.finish()
+    }
+}
+
+/// Header of npy 1.0 for `[rows, cols]` little-endian f32; the data begins at a multiple of 64 bytes.
+fn npy_header(rows: u64, cols: usize) -> Vec<u8> {
+    let mut dict = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {cols}), }}");
+    while !(10 + dict.len() + 1).is_multiple_of(64) {
+        dict.push(' ');
+    }
+    dict.push('\n');
+    let mut header = b"\x93NUMPY\x01\x00".to_vec();
+    header.extend_from_slice(&(dict.len() as u16).to_le_bytes());
+    header.extend_from_slice(dict.as_bytes());
+    header
+}
+
+impl Columns {
+    fn push(&mut self, embedding: &Embedding) -> Result<()> {
+        self.tokens.push(&(embedding.tokens as i64).to_le_bytes())?;
+        self.truncated.push(&[u8::from(embedding.truncated)])?;
+        if let (Some(spool), Some(dense)) = (&mut self.dense, &embedding.dense) {
+            spool.push_floats(dense)?;
+        }
+        if let (Some((indptr, indices, values)), Some(lexical)) = (&mut self.sparse, &embedding.lexical) {
+            indptr.push(lexical.len())?;
+            lexical.ids().iter().try_for_each(|id| indices.push(&id.to_le_bytes()))?;
+            values.push_floats(lexical.weights())?;
+        }
+        if let (Some((indptr, vectors)), Some(colbert)) = (&mut self.colbert, &embedding.colbert) {
+            indptr.push(colbert.rows())?;
+            vectors.push_floats(colbert.as_slice())?;
+        }
+        Ok(())
+    }
+
+    fn finish(self, records: u64, dense_dim: usize, colbert_dim: usize, target: &mut Target) -> Result<()> {
+        // Wider types first: every tensor is then aligned to its element.
+        let mut tensors: Vec<(&str, Dtype, Vec<u64>, Spool)> = Vec::new();
+        tensors.push(("tokens", Dtype::I64, vec![records], self.tokens));
+        let mut after = Vec::new();
+        if let Some(dense) = self.dense {
+            after.push(("dense", Dtype::F32, vec![records, dense_dim as u64], dense));
+        }
+        if let Some((ragged, indices, values)) = self.sparse {
+            tensors.push(("sparse.indptr", Dtype::I64, vec![records + 1], ragged.indptr));
+            after.push(("sparse.indices", Dtype::U32, vec![ragged.rows], indices));
+            after.push(("sparse.values", Dtype::F32, vec![ragged.rows], values));
+        }
+        if let Some((ragged, vectors)) = self.colbert {
+            tensors.push(("colbert.indptr", Dtype::I64, vec![records + 1], ragged.indptr));
+            after.push(("colbert.vectors", Dtype::F32, vec![ragged.rows, colbert_dim as u64], vectors));
+        }
+        tensors.append(&mut after);
+        tensors.push(("truncated", Dtype::U8, vec![records], self.truncated));
+
+        let mut infos = Vec::new();
+        let mut offset = 0;
+        for (name, dtype, shape, spool) in &tensors {
+            let end = offset + spool.bytes as usize;
+            let shape = shape.iter().map(|&dim| dim as usize).collect();
+            infos.push(((*name).to_owned(), TensorInfo { dtype: *dtype, shape, data_offsets: (offset, end) }));
+            offset = end;
+        }
+        let fail = |what: String| Failure::io("safetensors header", &io::Error::other(what));
+        let metadata = Metadata::new(None, infos).map_err(|e| fail(e.to_string()))?;
+        let mut header = serde_json::to_vec(&metadata).map_err(|e| fail(e.to_string()))?;
+        header.resize(header.len().next_multiple_of(8), b' ');
+        target.write(&(header.len() as u64).to_le_bytes())?;
+        target.write(&header)?;
+        tensors.into_iter().try_for_each(|(_, _, _, spool)| spool.drain_into(target))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn npy_data_is_aligned() {
+        for rows in [0, 7, 123_456_789] {
+            let header = npy_header(rows, 1024);
+            assert!(header.len().is_multiple_of(64) && header.ends_with(b"\n"));
+            assert_eq!(usize::from(header[8]) + 256 * usize::from(header[9]) + 10, header.len());
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! `trivec pack`: a checkpoint in, one packed file out.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use sha2::{Digest, Sha256};
+
+use super::Chosen;
+use super::args::{ModelArgs, PackArgs};
+use super::exit::{Failure, Result};
+use super::input::read_texts;
+use super::pending::{check_directory, same_file};
+use super::stages::{self, Watcher};
+use super::style::counted;
+use trivec::pack::{Calibration, PackOptions, PackReport, Stage};
+use trivec::{Model, WeightFormat};
+
+pub(super) fn run(args: &PackArgs, model_args: &ModelArgs) -> Result<()> {
+    let chosen = args.source.as_ref().or(model_args.model.as_ref()).map(|source| super::named(source)).transpose()?;
+    let (asked, source) = match &chosen {
+        Some(Chosen::Path(path)) => (true, Some(path)),
+        other => (other.is_some(), None),
+    };
+    let calibration = match args.calibration.as_str() {
+        "bundled" => Calibration::Bundled,
+        "none" => Calibration::None,
+        file => Calibration::Texts(read_texts(Path::new(file))?),
+    };
+    if let Some(source) = source
+        && same_file(source, &args.output)
+    {
+        return Err(Failure::option("output", format!("{} is the model itself", args.output.display())));
+    }
+    if args.output.as_os_str() == "-" {
+        return Err(Failure::option("output", "a packed model is a file, not standard output"));
+    }
+    check_directory(&args.output)?;
+    let options = super::options(model_args);
+    let model = match source {
+        Some(path) => Model::load_with(path, &options)?,
+        None => {
+            if !asked {
+                super::note_starter(model_args);
+            }
+            super::exact_starter(model_args)?
+        }
+    };
+    let options = PackOptions {
+        calibration,
+        source: Some(digest(source)?),
+        mixed_budget: args.budget_mb.map(budget).transpose()?,
+        ..PackOptions::new(args.weights)
+    };
+    let watcher = Bar::new(model_args.quiet);
+    let report = stages::pack(&model, &options, &args.output, &watcher);
+    watcher.finish();
+    let report = report?;
+    if !model_args.quiet {
+        say!(
+            "{}: {:.1} MB, {}{}",
+            args.output.display(),
+            report.bytes as f64 / 1e6,
+            formats(&report),
+            calibrated(args.weights, &report)
+        );
+    }
+    Ok(())
+}
+
+/// `int8`, or how many layers have which format.
+fn formats(report: &PackReport) -> String {
+    let count = |format: WeightFormat| (format, report.layers.iter().filter(|other| **other == format).count());
+    let counts: Vec<_> = WeightFormat::ALL.into_iter().map(count).filter(|(_, count)| *count > 0).collect();
+    match counts[..] {
+        [(format, _)] => format.name().to_owned(),
+        _ => counts
+            .iter()
+            .map(|(format, n)| format!("{} in {}", counted(*n, "layer"), format.name()))
+            .collect::<Vec<_>>()
+            .join(", "),
+    }
+}
+
+fn calibrated(weights: WeightFormat, report: &PackReport) -> String {
+    match report.calibration_texts {
+        _ if matches!(weights, WeightFormat::F16 | WeightFormat::F32) => String::new(),
+        0 if report.own_blocks => ", the model's own 4-bit blocks".to_owned(),
+        0 => ", not calibrated".to_owned(),
+        n => format!(", calibrated on {}", counted(n, "text")),
+    }
+}
+
+/// A bar on a terminal for one stage after the other; what was resumed, as a line.
+pub(super) struct Bar {
+    bar: ProgressBar,
+    quiet: bool,
+}
+
+impl Bar {
+    pub(super) fn new(quiet: bool) -> Bar {
+        let bar = super::verify::bar(quiet);
+        if let Ok(style) = ProgressStyle::with_template("{msg:12} {bar:30} {percent} % · {eta} left") {
+            bar.set_style(style);
+        }
+        Bar { bar, quiet }
+    }
+
+    pub(super) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    pub(super) fn set(&self, what: &'static str, done: u64, total: u64) {
+        if done == 0 {
+            self.bar.reset();
+        }
+        self.bar.set_message(what);
+        self.bar.set_length(total);
+        self.bar.set_position(done);
+    }
+}
+
+impl Watcher for Bar {
+    fn measuring(&self, stage: Stage, done: usize, total: usize) {
+        let what = match stage {
+            Stage::Layers => "measuring",
+            _ => "calibrating",
+        };
+        self.set(what, done as u64, total as u64);
+    }
+
+    fn writing(&self, done: u64, total: u64) {
+        self.set("writing", done, total);
+    }
+
+    fn resumed(&self, what: &str) {
+        if !self.quiet {
+            self.bar.suspend(|| say!("trivec pack: going on with {what} of an interrupted run"));
+        }
+    }
+}
+
+/// Hears nothing.
+pub(super) struct Silent;
+
+impl Watcher for Silent {
+    fn measuring(&self, _: Stage, _: usize, _: usize) {}
+    fn writing(&self, _: u64, _: u64) {}
+    fn resumed(&self, _: &str) {}
+}
+
+/// Megabytes as bytes.
+fn budget(mb: f64) -> Result<u64> {
+    if mb.is_finite() && mb > 0.0 {
+        Ok((mb * 1e6) as u64)
+    } else {
+        Err(Failure::option("budget-mb", format!("found {mb}, expected a number above 0")))
+    }
+}
+
+/// SHA-256 over the model's weight files, PyTorch's included, in the order of their names.
+fn digest(source: Option<&PathBuf>) -> Result<String> {
+    let Some(directory) = source else { return Ok("starter".to_owned()) };
+    if directory.is_file() {
+        // A packed file, which `pack` refuses by name.
+        return Ok("unknown".to_owned());
+    }
+    let failed = |e: std::io::Error| Failure::io_path(directory, &e);
+    let mut files: Vec<PathBuf> = std::fs::read_dir(directory)
+        .map_err(failed)?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| {
+            let extension = path.extension().and_then(|extension| extension.to_str());
+            matches!(extension, Some("safetensors" | "bin" | "pt"))
+        })
+        .collect();
+    files.sort();
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    for path in files {
+        let failed = |e: std::io::Error| Failure::io_path(&path, &e);
+        let mut file = File::open(&path).map_err(failed)?;
+        loop {
+            let read = file.read(&mut buffer).map_err(failed)?;
+            if read == 0 {
+                break;
+            }
+            hasher.update(&buffer[..read]);
+        }
+    }
+    let hex: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(format!("sha256:{hex}"))
+}

@@ -1,0 +1,240 @@
+//! Outputs that appear whole or not at all: where they go, and where they are until then.
+
+use std::fs::{File, Metadata, OpenOptions, Permissions};
+use std::io::{self, BufWriter, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use super::exit::{self, Failure, Result};
+use trivec::output_path::missing_directory;
+
+/// The path of the file to write, which `option` names.
+pub(super) fn resolve_output(path: &Path, option: &str) -> Result<PathBuf> {
+    if path.is_dir() {
+        return Err(Failure::usage(format!("{option}: {} is a directory, expected a file", path.display())));
+    }
+    if path.as_os_str().as_encoded_bytes().ends_with(std::path::MAIN_SEPARATOR_STR.as_bytes()) {
+        return Err(Failure::usage(format!("{option}: {} names a directory, expected a file", path.display())));
+    }
+    // A link is followed, so that the file it names is replaced and not the link. The name that a pipe's link has is no path.
+    if is_special(path) {
+        return Ok(path.to_path_buf());
+    }
+    check_directory(path)?;
+    Ok(std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf()))
+}
+
+/// Refuses a path whose directory is not there. No command makes the directories above its output: a path that was mistyped would be
+/// found nowhere.
+pub(super) fn check_directory(path: &Path) -> Result<()> {
+    match missing_directory(path) {
+        Some(what) => Err(Failure::Message { code: exit::IO, message: format!("{}: {what}", path.display()) }),
+        None => Ok(()),
+    }
+}
+
+/// Whether something other than a file is there: a device, a pipe, a terminal. It is written to, never replaced.
+pub(super) fn is_special(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
+}
+
+/// Where what is not complete yet is kept.
+pub(super) struct Aside {
+    pub directory: PathBuf,
+    /// Whether it is the system's directory for temporary files, since there is nothing that it could lie beside.
+    system: bool,
+}
+
+impl Aside {
+    /// For an output to `path`: beside it, unless it is a pipe or the like.
+    pub(super) fn of(path: Option<&Path>) -> Aside {
+        match path.filter(|path| !is_special(path)) {
+            Some(path) => Aside { directory: directory_of(path).to_path_buf(), system: false },
+            None => Aside { directory: std::env::temp_dir(), system: true },
+        }
+    }
+
+    pub(super) fn failure(&self, error: &io::Error) -> Failure {
+        let directory = self.directory.display();
+        if !self.system {
+            return Failure::io(format!("{directory}: a temporary file for the output"), error);
+        }
+        let advice = "what goes into a pipe is kept in a file until it is complete: set TMPDIR to a directory with room for it, \
+                      or write to a file";
+        Failure::io(
+            format!("{directory}: a temporary file for the output"),
+            &io::Error::new(error.kind(), format!("{error}; {advice}")),
+        )
+    }
+}
+
+/// A file that has no name yet where the system has such files, so that nothing is left of it when the program is killed; else a hidden
+/// one beside its place, which is removed when this is dropped.
+pub(super) enum Pending {
+    #[cfg(target_os = "linux")]
+    Unnamed {
+        file: File,
+        directory: PathBuf,
+    },
+    Named(NamedTempFile),
+}
+
+impl Pending {
+    fn create(directory: &Path, permissions: Option<Permissions>) -> io::Result<Pending> {
+        #[cfg(target_os = "linux")]
+        if let Some(file) = unnamed(directory, permissions.clone()) {
+            return Ok(Pending::Unnamed { file, directory: directory.to_path_buf() });
+        }
+        let mut builder = hidden();
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            builder.permissions(permissions.unwrap_or_else(|| Permissions::from_mode(0o666)));
+        }
+        #[cfg(not(unix))]
+        let _ = permissions;
+        builder.tempfile_in(directory).map(Pending::Named)
+    }
+
+    fn file(&self) -> &File {
+        match self {
+            #[cfg(target_os = "linux")]
+            Pending::Unnamed { file, .. } => file,
+            Pending::Named(file) => file.as_file(),
+        }
+    }
+
+    /// Gives it its name, whatever had that before.
+    fn persist(self, path: &Path) -> io::Result<()> {
+        match self {
+            #[cfg(target_os = "linux")]
+            Pending::Unnamed { file, directory } => {
+                use rustix::fs::{AtFlags, CWD, linkat};
+                // A name that is taken cannot be given to it at once: it gets a hidden one first.
+                let from = of_descriptor(&file);
+                let linked = hidden().make_in(&directory, |hidden| {
+                    linkat(CWD, &from, CWD, hidden, AtFlags::SYMLINK_FOLLOW).map_err(io::Error::from)
+                })?;
+                linked.into_temp_path().persist(path).map_err(|e| e.error)
+            }
+            Pending::Named(file) => file.persist(path).map(drop).map_err(|e| e.error),
+        }
+    }
+}
+
+impl Write for Pending {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file().flush()
+    }
+}
+
+/// Hidden names beside an output.
+fn hidden() -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".trivec-").suffix(".tmp");
+    builder
+}
+
+/// A file without a name, if the file system has such files, and if it can be given one later.
+#[cfg(target_os = "linux")]
+fn unnamed(directory: &Path, permissions: Option<Permissions>) -> Option<File> {
+    use rustix::fs::{Mode, OFlags, open};
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let file = File::from(open(directory, flags, Mode::from_raw_mode(0o666)).ok()?);
+    if let Some(permissions) = permissions {
+        file.set_permissions(permissions).ok()?;
+    }
+    std::fs::metadata(of_descriptor(&file)).ok()?.is_file().then_some(file)
+}
+
+/// The path under which the system shows a file that is open.
+#[cfg(target_os = "linux")]
+fn of_descriptor(file: &File) -> String {
+    use std::os::fd::AsRawFd;
+    format!("/proc/self/fd/{}", file.as_raw_fd())
+}
+
+/// A file in the making beside `path`, with the path that it is to take; in the directory for temporary files if `path` is not one itself.
+/// `option` is the one that names `path`.
+pub(super) fn create_beside(path: &Path, option: &str) -> Result<(PathBuf, BufWriter<Pending>)> {
+    let path = resolve_output(path, option)?;
+    let aside = Aside::of(Some(&path));
+    // As any new file: the umask takes from it what it takes. An existing file keeps its own.
+    let permissions = std::fs::metadata(&path).ok().filter(Metadata::is_file).map(|metadata| metadata.permissions());
+    let file = Pending::create(&aside.directory, permissions).map_err(|e| {
+        let e = of_system(e);
+        if aside.system { aside.failure(&e) } else { Failure::io_path(&path, &e) }
+    })?;
+    Ok((path, BufWriter::with_capacity(1 << 16, file)))
+}
+
+/// What the system says, without the name of a hidden file that `tempfile` adds.
+pub(super) fn of_system(error: io::Error) -> io::Error {
+    let source = error.get_ref().and_then(|error| error.source()?.downcast_ref::<io::Error>());
+    source.and_then(io::Error::raw_os_error).map_or(error, io::Error::from_raw_os_error)
+}
+
+/// Makes the file visible under its name, after its bytes have reached the disk.
+pub(super) fn move_into_place(path: &Path, file: BufWriter<Pending>) -> Result<()> {
+    settle(path, file, |_| ())
+}
+
+/// As [`move_into_place`], for a packed model: its pages are let go of, so that whoever maps it first brings them back as huge pages
+/// (those of a file just written are small, and would stay so).
+pub(super) fn move_model_into_place(path: &Path, file: BufWriter<Pending>) -> Result<()> {
+    settle(path, file, drop_from_cache)
+}
+
+/// Lets go of the pages of a packed model that is on disk.
+pub(super) fn drop_from_cache(file: &File) {
+    #[cfg(target_os = "linux")]
+    {
+        // Advice: a file system that does not take it keeps the pages, and all works as well.
+        let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = file;
+}
+
+fn settle(path: &Path, file: BufWriter<Pending>, on_disk: impl Fn(&File)) -> Result<()> {
+    let fail = |e: io::Error| Failure::io_path(path, &e);
+    let file = file.into_inner().map_err(|e| fail(e.into_error()))?;
+    if is_special(path) {
+        let mut from = file.file();
+        let mut to = OpenOptions::new().write(true).open(path).map_err(fail)?;
+        from.rewind().map_err(fail)?;
+        return match io::copy(&mut from, &mut to) {
+            // A reader that has seen enough, as on standard output.
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            copied => copied.map(|_| ()).map_err(fail),
+        };
+    }
+    file.file().sync_all().map_err(fail)?;
+    on_disk(file.file());
+    file.persist(path).map_err(fail)
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Whether both paths are the same file, whatever they are called.
+pub(super) fn same_file(a: &Path, b: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        match (std::fs::metadata(a), std::fs::metadata(b)) {
+            (Ok(a), Ok(b)) => a.is_file() && (a.dev(), a.ino()) == (b.dev(), b.ino()),
+            _ => false,
+        }
+    }
+    #[cfg(not(unix))]
+    {
+        matches!((std::fs::canonicalize(a), std::fs::canonicalize(b)), (Ok(a), Ok(b)) if a == b)
+    }
+}

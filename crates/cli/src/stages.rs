@@ -1,0 +1,320 @@
+//! Packing in stages that outlive an interruption: what was measured and what was written so far are kept beside the output, in a hidden
+//! directory that is gone when the file is in its place.
+//!
+//! ```text
+//! .NAME.packing/key     what is being packed and how: another key begins anew
+//! .NAME.packing/plan    what was measured
+//! .NAME.packing/data    the file so far
+//! .NAME.packing/synced  how much of it has reached the disk
+//! ```
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::exit::{Failure, Result};
+use super::pending::{drop_from_cache, is_special, resolve_output};
+use trivec::Model;
+use trivec::pack::{Calibration, PackOptions, PackReport, Plan, Stage, Writing};
+
+/// Bytes between two marks of what has reached the disk.
+const SYNC_EVERY: u64 = 64 << 20;
+
+/// What the person sees of it.
+pub(super) trait Watcher {
+    fn measuring(&self, stage: Stage, done: usize, total: usize);
+    fn writing(&self, done: u64, total: u64);
+    fn resumed(&self, what: &str);
+}
+
+/// What is packed and how: all that the bytes depend on.
+#[derive(Serialize)]
+struct Key<'a> {
+    version: &'static str,
+    source: &'a Option<String>,
+    weights: &'static str,
+    mixed_budget: Option<u64>,
+    /// `None`: not calibrated; else the texts given, or none for the bundled.
+    calibration: Option<&'a [String]>,
+    /// Sums are the same on every instruction set; the choice of layers is measured, so the set is part of the key.
+    isa: &'static str,
+}
+
+/// Packs `model` to `path`, going on where an interrupted call with the same model and options stopped.
+pub(super) fn pack(model: &Model, options: &PackOptions, path: &Path, watcher: &dyn Watcher) -> Result<PackReport> {
+    let target = resolve_output(path, "--output")?;
+    if is_special(&target) {
+        return Err(Failure::option(
+            "output",
+            format!("{} is not a file, and a packed model is one", target.display()),
+        ));
+    }
+    let directory = directory_of(&target)?;
+    let key = key(model, options)?;
+    fs::create_dir_all(&directory).map_err(|e| Failure::io_path(&directory, &e))?;
+    let _lock = lock(&directory, &target)?;
+    let packed = pack_in(&directory, &target, &key, (model, options), watcher);
+    if packed.is_err() && !directory.join("plan").exists() {
+        // Nothing was measured that a further call could go on with.
+        let _ = fs::remove_dir_all(&directory);
+    }
+    packed
+}
+
+/// The same in `directory`, which is locked.
+fn pack_in(
+    directory: &Path,
+    target: &Path,
+    key: &str,
+    (model, options): (&Model, &PackOptions),
+    watcher: &dyn Watcher,
+) -> Result<PackReport> {
+    let key_path = directory.join("key");
+    if fs::read(&key_path).ok().as_deref() != Some(key.as_bytes()) {
+        for part in ["plan", "synced", "data"] {
+            remove(&directory.join(part))?;
+        }
+        replace(&key_path, key.as_bytes())?;
+    }
+
+    let plan = plan(model, options, &directory.join("plan"), watcher)?;
+    let step = |stage, done, total| watcher.measuring(stage, done, total);
+    let writing = Writing::new(model, options, &plan, &step)?;
+    let data = directory.join("data");
+    let report = write(&writing, &data, &directory.join("synced"), watcher)?;
+
+    if let Ok(metadata) = fs::metadata(target) {
+        // A file that is replaced keeps its permissions, as for every output.
+        fs::set_permissions(&data, metadata.permissions()).map_err(|e| Failure::io_path(target, &e))?;
+    }
+    fs::rename(&data, target).map_err(|e| Failure::io_path(target, &e))?;
+    fs::remove_dir_all(directory).map_err(|e| Failure::io_path(directory, &e))?;
+    Ok(report)
+}
+
+fn directory_of(target: &Path) -> Result<PathBuf> {
+    let name =
+        target.file_name().ok_or_else(|| Failure::option("output", format!("{} names no file", target.display())))?;
+    let mut hidden = std::ffi::OsString::from(".");
+    hidden.push(name);
+    hidden.push(".packing");
+    Ok(target.with_file_name(hidden))
+}
+
+/// Holds the directory against a second process.
+fn lock(directory: &Path, target: &Path) -> Result<File> {
+    let path = directory.join("lock");
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(|e| Failure::io_path(&path, &e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            Err(Failure::busy(format!("{}: another process is packing it", target.display())))
+        }
+        Err(TryLockError::Error(e)) => Err(Failure::io_path(&path, &e)),
+    }
+}
+
+fn key(model: &Model, options: &PackOptions) -> Result<String> {
+    let key = Key {
+        version: env!("CARGO_PKG_VERSION"),
+        source: &options.source,
+        weights: options.weights.name(),
+        mixed_budget: options.mixed_budget,
+        calibration: match &options.calibration {
+            Calibration::Bundled => Some(&[]),
+            Calibration::Texts(texts) => Some(texts),
+            Calibration::None => None,
+        },
+        isa: model.info().isa,
+    };
+    serde_json::to_string(&key).map_err(|e| Failure::io("key", &e.into()))
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Failure::io_path(path, &e)),
+        _ => Ok(()),
+    }
+}
+
+/// Writes a small file whole or not at all.
+fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let new = path.with_extension("new");
+    let written = File::create(&new).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    written.and_then(|()| fs::rename(&new, path)).map_err(|e| Failure::io_path(path, &e))
+}
+
+/// The plan that was kept, or one that is made and kept.
+fn plan(model: &Model, options: &PackOptions, path: &Path, watcher: &dyn Watcher) -> Result<Plan> {
+    // Whatever cannot be read as a plan for this model is made anew.
+    let kept = fs::read(path).ok().and_then(|bytes| serde_json::from_slice::<Plan>(&bytes).ok());
+    if let Some(plan) = kept.filter(|plan| plan.fits(model, options)) {
+        watcher.resumed("what was measured");
+        return Ok(plan);
+    }
+    let plan = trivec::pack::plan(model, options, &|stage, done, total| watcher.measuring(stage, done, total))?;
+    let json = serde_json::to_vec(&plan).map_err(|e| Failure::io_path(path, &e.into()))?;
+    replace(path, &json)?;
+    Ok(plan)
+}
+
+/// Writes the file, from where it was left.
+fn write(writing: &Writing<'_>, data: &Path, synced: &Path, watcher: &dyn Watcher) -> Result<PackReport> {
+    let failed = |e: io::Error| Failure::io_path(data, &e);
+    let mut file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(data).map_err(failed)?;
+    let from = writing.last_boundary(kept_bytes(writing, &mut file, synced)?)?;
+    if from > 0 {
+        watcher.resumed(&format!("{:.1} MB", from as f64 / 1e6));
+    }
+    file.set_len(from).and_then(|()| file.seek(SeekFrom::Start(from))).map_err(failed)?;
+    let out = Synced { file: BufWriter::with_capacity(1 << 20, file), at: from, marked: from, path: synced };
+    let mut out = out;
+    let report = writing.write(data, &mut out, from, &|done, total| watcher.writing(done, total))?;
+    let file = out.file.into_inner().map_err(|e| failed(e.into_error()))?;
+    file.sync_all().map_err(failed)?;
+    drop_from_cache(&file);
+    Ok(report)
+}
+
+/// How much of the file so far can be taken on: what has reached the disk, if the file begins as it has to.
+fn kept_bytes(writing: &Writing<'_>, file: &mut File, synced: &Path) -> Result<u64> {
+    let Some(marked) = fs::read_to_string(synced).ok().and_then(|text| text.trim().parse::<u64>().ok()) else {
+        return Ok(0);
+    };
+    let beginning = writing.beginning()?;
+    let mut found = vec![0; beginning.len()];
+    let begins = file.rewind().and_then(|()| file.read_exact(&mut found)).is_ok() && found == beginning;
+    let length = file.metadata().map_or(0, |metadata| metadata.len());
+    Ok(if begins { marked.min(length) } else { 0 })
+}
+
+/// A file that marks, every now and then, how much of it has reached the disk.
+struct Synced<'a> {
+    file: BufWriter<File>,
+    at: u64,
+    marked: u64,
+    path: &'a Path,
+}
+
+impl Write for Synced<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.at += written as u64;
+        if self.at - self.marked >= SYNC_EVERY {
+            self.file.flush()?;
+            self.file.get_ref().sync_data()?;
+            fs::write(self.path, self.at.to_string())?;
+            self.marked = self.at;
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+    use trivec::WeightFormat;
+
+    /// Notes what it hears, and stops packing (by a panic, as abruptly as a process ends) where it is told to.
+    #[derive(Default)]
+    struct Script {
+        stop_after: Option<u64>,
+        heard: RefCell<Vec<String>>,
+    }
+
+    impl Watcher for Script {
+        fn measuring(&self, stage: Stage, done: usize, _: usize) {
+            if done == 0 {
+                self.heard.borrow_mut().push(format!("{stage:?}"));
+            }
+        }
+        fn writing(&self, done: u64, _: u64) {
+            if self.stop_after.is_some_and(|stop| done >= stop) {
+                panic!("stopped");
+            }
+        }
+        fn resumed(&self, what: &str) {
+            self.heard.borrow_mut().push(format!("resumed: {what}"));
+        }
+    }
+
+    fn model() -> Model {
+        Model::load(trivec_testing::data("models/f32-h64")).unwrap()
+    }
+
+    #[test]
+    fn an_interrupted_file_is_gone_on_with_and_ends_in_the_same_bytes() {
+        let directory = tempfile::tempdir().unwrap();
+        let (model, options) = (model(), PackOptions::new(WeightFormat::Int8));
+        let whole = directory.path().join("whole");
+        pack(&model, &options, &whole, &Script::default()).unwrap();
+        let expected = fs::read(&whole).unwrap();
+
+        let target = directory.path().join("target");
+        let script = Script { stop_after: Some(expected.len() as u64 / 2), ..Script::default() };
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| pack(&model, &options, &target, &script).map(|_| ())))
+            .unwrap_err();
+        assert!(!target.exists(), "nothing is seen of an unfinished file");
+        let stages = directory.path().join(".target.packing");
+        let kept = fs::metadata(stages.join("data")).unwrap().len();
+        // Nothing of so small a file was marked as on disk; a mark stands for the marks of a large one.
+        fs::write(stages.join("synced"), kept.to_string()).unwrap();
+
+        let script = Script::default();
+        pack(&model, &options, &target, &script).unwrap();
+        assert_eq!(fs::read(&target).unwrap(), expected);
+        assert!(!stages.exists());
+        let heard = script.heard.into_inner();
+        assert!(heard[..2] == ["resumed: what was measured", "Moments"] && heard[2].contains("MB"), "{heard:?}");
+    }
+
+    #[test]
+    fn what_was_kept_for_something_else_or_damaged_is_not_taken() {
+        let directory = tempfile::tempdir().unwrap();
+        let (model, options) = (model(), PackOptions::new(WeightFormat::Int8));
+        let whole = directory.path().join("whole");
+        pack(&model, &options, &whole, &Script::default()).unwrap();
+        let expected = fs::read(&whole).unwrap();
+
+        let target = directory.path().join("target");
+        let stages = directory.path().join(".target.packing");
+        let other_key = r#"{"another":"key"}"#;
+        let good_key = key(&model, &options).unwrap();
+        for (key, plan) in [(other_key, "{}"), (good_key.as_str(), "{}"), (good_key.as_str(), "\u{0}")] {
+            fs::create_dir_all(&stages).unwrap();
+            fs::write(stages.join("key"), key).unwrap();
+            fs::write(stages.join("plan"), plan).unwrap();
+            fs::write(stages.join("data"), vec![7; expected.len() + 5]).unwrap();
+            fs::write(stages.join("synced"), "18446744073709551615").unwrap();
+            let script = Script::default();
+            pack(&model, &options, &target, &script).unwrap();
+            assert_eq!(fs::read(&target).unwrap(), expected);
+            assert_eq!(script.heard.into_inner(), ["Calibration", "Moments"], "all is made anew");
+        }
+    }
+
+    #[test]
+    fn a_second_process_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("target");
+        let stages = directory_of(&target).unwrap();
+        fs::create_dir_all(&stages).unwrap();
+        let held = lock(&stages, &target).unwrap();
+        let refused = pack(&model(), &PackOptions::new(WeightFormat::F16), &target, &Script::default());
+        assert!(matches!(refused, Err(Failure::Message { code: super::super::exit::BUSY, .. })));
+        drop(held);
+        pack(&model(), &PackOptions::new(WeightFormat::F16), &target, &Script::default()).unwrap();
+    }
+}

@@ -1,0 +1,90 @@
+//! Colours (only ever through `anstream`, which drops them where they are not wanted) and columns by display width.
+
+use anstyle::{AnsiColor, Style};
+use unicode_width::UnicodeWidthStr;
+
+use trivec::escape::Escaped;
+use trivec::similarity::Verdict;
+
+pub(super) const ERROR: Style = AnsiColor::Red.on_default().bold();
+pub(super) const DIM: Style = Style::new().dimmed();
+pub(super) const BOLD: Style = Style::new().bold();
+
+/// Green, yellow, red, and nothing for "unclear".
+pub(super) fn of_verdict(verdict: Verdict) -> Style {
+    match verdict {
+        Verdict::NearIdentical => AnsiColor::Green.on_default().bold(),
+        Verdict::Related => AnsiColor::Yellow.on_default().bold(),
+        Verdict::Unrelated => AnsiColor::Red.on_default().bold(),
+        Verdict::Unclear => BOLD,
+    }
+}
+
+/// Columns that `text` takes on a terminal: two for each CJK character.
+pub(super) fn width(text: &str) -> usize {
+    UnicodeWidthStr::width(text)
+}
+
+/// `text` followed by as many spaces as it lacks to `columns`.
+pub(super) fn pad(text: &str, columns: usize) -> String {
+    format!("{text}{}", " ".repeat(columns.saturating_sub(width(text))))
+}
+
+/// A piece as people read it: without the mark of a word's start, escaped for the terminal, and right-to-left script isolated, so that it
+/// does not turn the rest of its line around.
+pub(super) fn readable(piece: &str) -> String {
+    let body = piece.strip_prefix('▁').filter(|body| !body.is_empty()).unwrap_or(piece);
+    let text = Escaped(body).to_string();
+    if text.chars().any(is_right_to_left) { format!("\u{2068}{text}\u{2069}") } else { text }
+}
+
+/// Hebrew, Arabic and the scripts beside them.
+fn is_right_to_left(c: char) -> bool {
+    matches!(u32::from(c), 0x590..=0x8ff | 0xfb1d..=0xfdff | 0xfe70..=0xfefe | 0x10800..=0x10fff | 0x1e800..=0x1efff)
+}
+
+/// A bar of `columns` for `fraction` of the whole, in eighths of a column.
+pub(super) fn bar(fraction: f32, columns: usize) -> String {
+    const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+    let eighths = (fraction.clamp(0.0, 1.0) * (columns * 8) as f32).round() as usize;
+    format!("{}{}", "█".repeat(eighths / 8), EIGHTHS[eighths % 8])
+}
+
+/// `1 layer`, `3 layers`.
+pub(super) fn counted(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_words() {
+        assert_eq!((counted(1, "layer"), counted(0, "text")), ("1 layer".into(), "0 texts".into()));
+    }
+
+    #[test]
+    fn pads_by_display_width() {
+        assert_eq!(pad("苹果", 6), "苹果  ");
+        assert_eq!(pad("abc", 2), "abc");
+        assert_eq!(width(&pad("a\u{301}", 4)), 4);
+    }
+
+    #[test]
+    fn pieces_are_readable() {
+        assert_eq!(readable("▁Apple"), "Apple");
+        assert_eq!(readable("▁"), "▁");
+        assert_eq!(readable("a\u{0}\u{202e}"), "a\\u{0}\\u{202e}");
+        assert_eq!(readable("שלום"), "\u{2068}שלום\u{2069}");
+        assert_eq!(width(&readable("שלום")), 4);
+    }
+
+    #[test]
+    fn bars_grow_by_eighths() {
+        assert_eq!(
+            (bar(0.0, 8), bar(1.0, 2), bar(0.5, 1), bar(f32::NAN, 4)),
+            (String::new(), "██".into(), "▌".into(), String::new())
+        );
+    }
+}

@@ -1,0 +1,368 @@
+//! Packed copies of checkpoints that lie elsewhere: `--weights` makes one, once, and finds it again by what the checkpoint holds.
+//!
+//! ```text
+//! $TRIVEC_HOME/packed/
+//!   KEY.safetensors  the packed file. KEY is a digest of the checkpoint's content, the format and this program's version
+//!   KEY.json         of which checkpoint it is. A copy is there when this is
+//!   seen/PATH.json   how a checkpoint's files looked when its content was last read through: while they look the same, KEY is known
+//! ```
+//! A file is the same while its device, inode, length and the times of its last changes are ([`Stamp`]): nobody can set the last of those.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::error::HubError;
+use super::lock::Lock;
+use super::store::{Store, read_small, write_whole};
+use trivec::WeightFormat;
+use trivec::internal::Stamp;
+
+/// The layout of the files that this version writes and reads.
+const FORMAT: u32 = 1;
+
+/// Files of a checkpoint's directory that are looked at, and how deep: those of one with more are always read through.
+const MOST_FILES: usize = 4096;
+const MOST_DEPTH: usize = 4;
+
+/// A packed copy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PackedCopy {
+    format: u32,
+    /// Name of its file, made of what it was packed from and how.
+    pub key: String,
+    /// The checkpoints of this content, by their directories.
+    pub sources: Vec<PathBuf>,
+    /// How the weights are stored: `int8` …
+    pub weights: String,
+    /// Its length.
+    pub bytes: u64,
+    /// Mean cosine of dense vectors to those of the checkpoint; `None` for a reranker.
+    pub fidelity: Option<f64>,
+}
+
+/// What was read through, and how its files looked.
+#[derive(Debug, Serialize, Deserialize)]
+struct Seen {
+    format: u32,
+    listing: String,
+    key: String,
+}
+
+/// The packed copies of a store.
+#[derive(Debug, Clone)]
+pub struct Copies {
+    directory: PathBuf,
+}
+
+fn hex(digest: impl AsRef<[u8]>) -> String {
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Copies {
+    /// The packed copies of a store.
+    pub fn of(store: &Store) -> Copies {
+        Copies { directory: store.home().join("packed") }
+    }
+
+    /// Where they are.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The key of the copy of a checkpoint whose files have this digest.
+    pub fn key(content: &[u8; 32], weights: WeightFormat) -> String {
+        let mut hash = Sha256::new();
+        for part in [&content[..], weights.name().as_bytes(), env!("CARGO_PKG_VERSION").as_bytes()] {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+        hex(&hash.finalize()[..16])
+    }
+
+    /// Where the copy of this key lies.
+    pub fn path(&self, key: &str) -> PathBuf {
+        self.directory.join(format!("{key}.safetensors"))
+    }
+
+    fn record_path(&self, key: &str) -> PathBuf {
+        self.directory.join(format!("{key}.json"))
+    }
+
+    /// The copy of this key whose file is there in its length.
+    pub fn find(&self, key: &str) -> Option<PackedCopy> {
+        let record = self.read(&self.record_path(key)).filter(|record| record.key == key)?;
+        let metadata = fs::metadata(self.path(key)).ok()?;
+        (metadata.is_file() && metadata.len() == record.bytes).then_some(record)
+    }
+
+    fn read(&self, path: &Path) -> Option<PackedCopy> {
+        let record: PackedCopy = serde_json::from_slice(&read_small(path).ok()?).ok()?;
+        (record.format == FORMAT && is_key(&record.key)).then_some(record)
+    }
+
+    /// Keeps others from making the copy of this key; waits for one who does, after calling `waiting`.
+    pub fn lock(&self, key: &str, what: &str, waiting: &dyn Fn(&str)) -> Result<Lock, HubError> {
+        Lock::acquire(&self.directory.join("locks").join(format!("{key}.lock")), what, true, waiting)
+    }
+
+    /// Makes a copy visible, whose file is in place. Copies of what `source` held before are removed, unless others hold it still.
+    pub fn add(&self, key: &str, source: &Path, weights: WeightFormat, fidelity: Option<f64>) -> Result<(), HubError> {
+        let path = self.path(key);
+        let bytes = fs::metadata(&path).map_err(|e| HubError::io(&path, &e))?.len();
+        let sources = vec![source.to_path_buf()];
+        let weights = weights.name().to_owned();
+        let copy = PackedCopy { format: FORMAT, key: key.to_owned(), sources, weights, bytes, fidelity };
+        self.write(&copy)?;
+        self.supersede(&copy, source);
+        Ok(())
+    }
+
+    /// A further checkpoint of the same content. That it cannot be noted does not matter: it is noted for the list of copies alone.
+    pub fn also_of(&self, copy: PackedCopy, source: &Path) {
+        if copy.sources.iter().any(|other| other == source) {
+            return;
+        }
+        let mut copy = copy;
+        copy.sources.push(source.to_path_buf());
+        if self.write(&copy).is_ok() {
+            self.supersede(&copy, source);
+        }
+    }
+
+    fn write(&self, copy: &PackedCopy) -> Result<(), HubError> {
+        let text = serde_json::to_vec_pretty(copy).map_err(|e| HubError::model(e.to_string()))?;
+        write_whole(&self.record_path(&copy.key), &text)
+    }
+
+    /// `source` is a checkpoint of `now`, and of no earlier copy in its format.
+    fn supersede(&self, now: &PackedCopy, source: &Path) {
+        for mut copy in self.list() {
+            if copy.key == now.key || copy.weights != now.weights || !copy.sources.iter().any(|other| other == source) {
+                continue;
+            }
+            copy.sources.retain(|other| other != source);
+            // What cannot be removed takes space, and nothing else.
+            let _ = if copy.sources.is_empty() { self.remove(&copy) } else { self.write(&copy) };
+        }
+    }
+
+    /// All copies, by their sources.
+    pub fn list(&self) -> Vec<PackedCopy> {
+        let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten();
+        let stems = entries.filter_map(|entry| Some(entry.file_name().to_str()?.strip_suffix(".json")?.to_owned()));
+        let mut copies: Vec<PackedCopy> = stems.filter_map(|stem| self.find(&stem)).collect();
+        copies.sort_by(|a, b| (&a.sources, &a.weights).cmp(&(&b.sources, &b.weights)));
+        copies
+    }
+
+    /// Removes a copy, its record first.
+    pub fn remove(&self, copy: &PackedCopy) -> Result<(), HubError> {
+        for path in [self.record_path(&copy.key), self.path(&copy.key)] {
+            match fs::remove_file(&path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(HubError::io(&path, &e)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes all that is there, copies or not. Returns the bytes that were freed.
+    pub fn remove_all(&self) -> Result<u64, HubError> {
+        let bytes = super::store::size_of(&self.directory);
+        match fs::remove_dir_all(&self.directory) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(HubError::io(&self.directory, &e)),
+            _ => Ok(bytes),
+        }
+    }
+
+    fn seen_path(&self, source: &Path, weights: WeightFormat) -> PathBuf {
+        let mut hash = Sha256::new();
+        hash.update(source.as_os_str().as_encoded_bytes());
+        hash.update([0]);
+        hash.update(weights.name());
+        hash.update(env!("CARGO_PKG_VERSION"));
+        self.directory.join("seen").join(format!("{}.json", hex(&hash.finalize()[..16])))
+    }
+
+    /// The key of the copy that a checkpoint had when its files looked as `listing` says.
+    pub fn seen(&self, source: &Path, weights: WeightFormat, listing: &Listing) -> Option<String> {
+        let seen: Seen = serde_json::from_slice(&read_small(&self.seen_path(source, weights)).ok()?).ok()?;
+        let same = seen.format == FORMAT && seen.listing == listing.0 && is_key(&seen.key);
+        same.then_some(seen.key)
+    }
+
+    /// Remembers a key. Where that cannot be written, the files are read through again next time.
+    pub fn remember(&self, source: &Path, weights: WeightFormat, listing: &Listing, key: &str) {
+        let seen = Seen { format: FORMAT, listing: listing.0.clone(), key: key.to_owned() };
+        if let Ok(text) = serde_json::to_vec(&seen) {
+            let _ = write_whole(&self.seen_path(source, weights), &text);
+        }
+    }
+}
+
+/// Whether a text can be a key: it becomes part of a path.
+fn is_key(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+}
+
+/// How the files of a directory look: equal ones hold the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listing(String);
+
+impl Listing {
+    /// Of all files below `directory`; `None` where the system has no stamps, where one of the files was changed so lately that a further change
+    /// might not show, where there are too many, or where one cannot be looked at.
+    pub fn of(directory: &Path) -> Option<Listing> {
+        let mut files = Vec::new();
+        walk(directory, Path::new(""), 0, &mut files)?;
+        files.sort();
+        let now = SystemTime::now();
+        let mut hash = Sha256::new();
+        for (name, stamp) in files {
+            if !stamp.is_settled(now) {
+                return None;
+            }
+            let name = name.into_os_string().into_encoded_bytes();
+            hash.update((name.len() as u64).to_le_bytes());
+            hash.update(name);
+            for number in [stamp.device, stamp.inode, stamp.bytes] {
+                hash.update(number.to_le_bytes());
+            }
+            hash.update(stamp.modified.to_le_bytes());
+            hash.update(stamp.changed.to_le_bytes());
+        }
+        Some(Listing(hex(hash.finalize())))
+    }
+}
+
+/// Adds the files of `directory`, which is `prefix` below where the walk began. Links are followed.
+fn walk(directory: &Path, prefix: &Path, depth: usize, files: &mut Vec<(PathBuf, Stamp)>) -> Option<()> {
+    if depth > MOST_DEPTH {
+        return None;
+    }
+    for entry in fs::read_dir(directory).ok()? {
+        let entry = entry.ok()?;
+        let name = prefix.join(entry.file_name());
+        // A link that leads nowhere is no file of the model; it becomes one when what it names appears.
+        let Ok(metadata) = fs::metadata(entry.path()) else { continue };
+        if metadata.is_dir() {
+            walk(&entry.path(), &name, depth + 1, files)?;
+        } else {
+            files.push((name, Stamp::of_metadata(&metadata)?));
+        }
+        if files.len() > MOST_FILES {
+            return None;
+        }
+    }
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn copies() -> (tempfile::TempDir, Copies) {
+        let directory = tempfile::tempdir().unwrap();
+        let copies = Copies { directory: directory.path().join("packed") };
+        fs::create_dir_all(&copies.directory).unwrap();
+        (directory, copies)
+    }
+
+    fn add(copies: &Copies, content: u8, source: &str, weights: WeightFormat) -> String {
+        let key = Copies::key(&[content; 32], weights);
+        fs::write(copies.path(&key), vec![content; 10]).unwrap();
+        copies.add(&key, Path::new(source), weights, Some(0.999)).unwrap();
+        key
+    }
+
+    #[test]
+    fn a_copy_is_there_with_its_record_and_its_whole_file_alone() {
+        let (_directory, copies) = copies();
+        let key = add(&copies, 1, "/a", WeightFormat::Int8);
+        assert_eq!(copies.find(&key).unwrap().bytes, 10);
+        assert_eq!(copies.find(&Copies::key(&[1; 32], WeightFormat::Int4)), None);
+        fs::write(copies.path(&key), b"short").unwrap();
+        assert_eq!(copies.find(&key), None);
+        fs::remove_file(copies.path(&key)).unwrap();
+        assert_eq!(copies.find(&key), None);
+        for text in ["", "{", "null", "{\"format\": 2}"] {
+            fs::write(copies.record_path(&key), text).unwrap();
+            assert_eq!(copies.find(&key), None, "{text}");
+        }
+        assert!(copies.list().is_empty());
+        assert!(!is_key("../../../../../../../../../../x") && !is_key(""));
+    }
+
+    #[test]
+    fn what_a_checkpoint_held_before_goes_unless_another_holds_it_still() {
+        let (_directory, copies) = copies();
+        let first = add(&copies, 1, "/a", WeightFormat::Int8);
+        let other_format = add(&copies, 1, "/a", WeightFormat::Int4);
+        copies.also_of(copies.find(&first).unwrap(), Path::new("/b"));
+        let second = add(&copies, 2, "/a", WeightFormat::Int8);
+        assert_eq!(copies.find(&first).unwrap().sources, [PathBuf::from("/b")]);
+        assert!(copies.find(&second).is_some() && copies.find(&other_format).is_some());
+        copies.also_of(copies.find(&second).unwrap(), Path::new("/b"));
+        assert_eq!(copies.find(&first), None);
+        assert_eq!(copies.find(&second).unwrap().sources.len(), 2);
+        assert_eq!(copies.list().len(), 2);
+        copies.remove_all().unwrap();
+        assert!(copies.list().is_empty() && copies.remove_all().unwrap() == 0);
+    }
+
+    #[test]
+    fn a_key_is_remembered_for_one_look_of_the_files_and_one_format() {
+        let (_directory, copies) = copies();
+        let (source, looks) = (Path::new("/a"), |text: &str| Listing(text.to_owned()));
+        let key = Copies::key(&[1; 32], WeightFormat::Int8);
+        assert_eq!(copies.seen(source, WeightFormat::Int8, &looks("before")), None);
+        copies.remember(source, WeightFormat::Int8, &looks("before"), &key);
+        assert_eq!(copies.seen(source, WeightFormat::Int8, &looks("before")), Some(key.clone()));
+        assert_eq!(copies.seen(source, WeightFormat::Int8, &looks("after")), None);
+        assert_eq!(copies.seen(source, WeightFormat::Int4, &looks("before")), None);
+        assert_eq!(copies.seen(Path::new("/b"), WeightFormat::Int8, &looks("before")), None);
+        copies.remember(source, WeightFormat::Int8, &looks("before"), "../../../../../../../../../../xx");
+        assert_eq!(copies.seen(source, WeightFormat::Int8, &looks("before")), None, "no key, so no path is made of it");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn every_change_of_a_directory_shows() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        fs::create_dir(at("1_Pooling")).unwrap();
+        for name in ["config.json", "model.safetensors", "1_Pooling/config.json"] {
+            fs::write(at(name), "one").unwrap();
+        }
+        // Just written: a further change might not show.
+        assert_eq!(Listing::of(directory.path()), None);
+        // The stamps of files cannot be made old, so this compares what the listing is made of.
+        let stamps = || {
+            let mut files = Vec::new();
+            walk(directory.path(), Path::new(""), 0, &mut files).unwrap();
+            files.sort();
+            files
+        };
+        let mut before = stamps();
+        assert_eq!(before.len(), 3);
+        let changes: [&dyn Fn(); 6] = [
+            &|| fs::write(at("model.safetensors"), "longer").unwrap(),
+            &|| fs::write(at("1_Pooling/config.json"), "another").unwrap(),
+            &|| fs::write(at("tokenizer.json"), "new").unwrap(),
+            &|| fs::rename(at("tokenizer.json"), at("tokenizer_config.json")).unwrap(),
+            &|| fs::remove_file(at("config.json")).unwrap(),
+            &|| std::os::unix::fs::symlink(at("model.safetensors"), at("linked")).unwrap(),
+        ];
+        for (number, change) in changes.into_iter().enumerate() {
+            change();
+            let now = stamps();
+            assert_ne!(before, now, "change {number}");
+            before = now;
+        }
+    }
+}

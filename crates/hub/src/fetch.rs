@@ -1,0 +1,332 @@
+//! From a name to a directory of verified files.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::cache::{CachedRepository, endpoint, offline};
+use super::client::{Client, Patience};
+use super::download::{Job, Progress, part_path};
+use super::error::{HubError, HubErrorKind};
+use super::hash::{Hash, check};
+use super::lock::Lock;
+use super::names::{KnownModel, Spec, is_commit};
+use super::remote::{Hub, Listing, RemoteFile, list};
+use super::select::{CONFIG, guides, needed};
+use super::store::{Store, write_whole};
+use trivec::internal::check_config;
+
+/// The list of what a source directory is to hold, so that an interrupted pull needs to ask nobody.
+const MANIFEST: &str = ".trivec-files.json";
+
+/// Room that is left for everything else.
+const SPARE_BYTES: u64 = 64 << 20;
+
+/// How to fetch.
+#[derive(Debug, Clone)]
+pub struct FetchOptions {
+    /// In the order of preference.
+    pub hubs: Vec<Hub>,
+    /// Whether known models are taken at their known revision and with their known hashes.
+    pub pinned: bool,
+    /// How long to wait, and how often to try again.
+    pub patience: Patience,
+    /// Files at a time.
+    pub parallel: usize,
+    /// Wait for another process that fetches the same.
+    pub wait: bool,
+    /// What the packed file takes, as a share of the weights' bytes.
+    pub packed_share: f64,
+}
+
+/// A repository whose needed files are all there and verified.
+#[derive(Debug)]
+pub struct Fetched {
+    /// Where they came from.
+    pub hub: Hub,
+    /// The repository there.
+    pub repository: String,
+    /// The commit or version.
+    pub revision: String,
+    /// Where the files lie now.
+    pub directory: PathBuf,
+    /// Bytes of the needed files.
+    pub bytes: u64,
+    /// Nobody else touches the directory while this is held.
+    _lock: Lock,
+}
+
+/// Fetches what `spec` names. Hubs that cannot be reached are passed over while there is another.
+pub fn fetch(spec: &Spec, options: &FetchOptions, store: &Store, progress: &dyn Progress) -> Result<Fetched, HubError> {
+    let mut failures: Vec<HubError> = Vec::new();
+    for (index, &hub) in options.hubs.iter().enumerate() {
+        let others = index + 1 < options.hubs.len();
+        let mut patience = options.patience.clone();
+        if others {
+            // Another hub is worth more than a long wait.
+            patience.retries = patience.retries.min(2);
+        }
+        let client = Client::new(patience);
+        match fetch_from(hub, &client, spec, options, store, progress) {
+            Err(error) if error.kind == HubErrorKind::Network => {
+                if others && !offline() {
+                    progress.note(&format!("{error}; trying {}", options.hubs[index + 1].name()));
+                }
+                failures.push(error);
+            }
+            done => return done,
+        }
+        if offline() {
+            break;
+        }
+    }
+    let mut message = failures.iter().map(|error| error.message.as_str()).collect::<Vec<_>>().join("; ");
+    if !offline() {
+        message.push_str(
+            ". Nothing that was fetched is lost: run the same command again. Where huggingface.co cannot be reached, a mirror may \
+             be: set HF_ENDPOINT=https://hf-mirror.com, or give --from modelscope",
+        );
+    }
+    Err(HubError::new(HubErrorKind::Network, message))
+}
+
+fn fetch_from(
+    hub: Hub,
+    client: &Client,
+    spec: &Spec,
+    options: &FetchOptions,
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<Fetched, HubError> {
+    let known = spec.known.filter(|_| options.pinned && spec.revision.is_none());
+    let revision = match hub {
+        // ModelScope has revisions of its own.
+        Hub::ModelScope => spec.revision.as_deref(),
+        Hub::HuggingFace => spec.revision.as_deref().or(known.and_then(|known| known.revision)),
+    };
+    let home = store.source_directory(hub.name(), &spec.repository);
+    let note = |text: &str| progress.note(text);
+    let lock = store.lock(&format!("source-{}", spec.repository), options.wait, &note)?;
+    let endpoint = endpoint(hub);
+    let cached = if hub == Hub::HuggingFace { CachedRepository::find(&spec.repository) } else { None };
+
+    let remembered = revision.filter(|revision| is_commit(revision)).and_then(|commit| manifest(&home.join(commit)));
+    let mut listing = match remembered {
+        Some(listing) => listing,
+        None if offline() => offline_listing(cached.as_ref(), &home, hub, spec, revision)?,
+        None => list(client, &endpoint, hub, &spec.repository, revision, &note)?,
+    };
+    if let Some(known) = known {
+        hold_pins(known, &mut listing)?;
+    }
+    let listing = listing;
+
+    let directory = home.join(&listing.revision);
+    fs::create_dir_all(&directory).map_err(|e| HubError::io(&directory, &e))?;
+    let job = Job { client, endpoint: &endpoint, listing: &listing, directory: &directory, progress };
+    let place = |files: &[&RemoteFile]| -> Result<Vec<RemoteFile>, HubError> {
+        let mut missing = Vec::new();
+        for file in files {
+            if !is_in_place(&directory, file, cached.as_ref(), &listing, progress)? {
+                missing.push((*file).clone());
+            }
+        }
+        Ok(missing)
+    };
+    let fetch_missing = |missing: &[RemoteFile]| -> Result<(), HubError> {
+        if missing.is_empty() {
+            return Ok(());
+        }
+        if offline() {
+            let names: Vec<&str> = missing.iter().map(|file| file.path.as_str()).collect();
+            return Err(HubError::new(
+                HubErrorKind::Network,
+                format!(
+                    "HF_HUB_OFFLINE is set, and these files of {} are not here: {}",
+                    spec.repository,
+                    names.join(", ")
+                ),
+            ));
+        }
+        job.fetch_all(&missing.iter().collect::<Vec<_>>(), options.parallel)
+    };
+
+    fetch_missing(&place(&guides(&listing)?)?)?;
+    let read = |name: &str| {
+        let path = directory.join(name);
+        fs::read(&path).map_err(|e| HubError::io(&path, &e))
+    };
+    let files = needed(&listing, read)?;
+    // A model of another kind is refused before gigabytes of it have come.
+    let config = directory.join(CONFIG);
+    check_config(&read(CONFIG)?, &config).map_err(|e| HubError::model(e.to_string()))?;
+    without_hash(&files, options.pinned, &note)?;
+    let kept = Listing { files: files.clone(), ..listing.clone() };
+    let text = serde_json::to_vec(&kept).map_err(|e| HubError::model(e.to_string()))?;
+    write_whole(&directory.join(MANIFEST), &text)?;
+
+    let missing = place(&files.iter().collect::<Vec<_>>())?;
+    check_space(&directory, &missing, &files, options.packed_share)?;
+    fetch_missing(&missing)?;
+    Ok(Fetched {
+        hub,
+        repository: spec.repository.clone(),
+        revision: listing.revision.clone(),
+        bytes: files.iter().map(|file| file.bytes).sum(),
+        directory,
+        _lock: lock,
+    })
+}
+
+/// Refuses files that are not those that are known of a model. Of those whose hash nobody tells, the known one is the one to check.
+fn hold_pins(known: &KnownModel, listing: &mut Listing) -> Result<(), HubError> {
+    for pin in known.pinned {
+        let Some(file) = listing.files.iter_mut().find(|file| file.path == pin.path) else { continue };
+        let pinned = Hash::Sha256(pin.sha256.to_owned());
+        if file.hash == Hash::Unknown && file.bytes == pin.bytes {
+            file.hash = pinned;
+        } else if (file.bytes, &file.hash) != (pin.bytes, &pinned) {
+            return Err(HubError::model(format!(
+                "{}: the hub offers {} bytes with the hash {}, expected {} with {}; --pin never takes what the hub has",
+                pin.path,
+                file.bytes,
+                if file.hash == Hash::Unknown { "unknown" } else { file.hash.text() },
+                pin.bytes,
+                pin.sha256
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Of files that no hash is told of, only the length can be checked: that is for hubs that are the user's own, and for the cache.
+fn without_hash(files: &[RemoteFile], pinned: bool, note: &dyn Fn(&str)) -> Result<(), HubError> {
+    let names: Vec<&str> =
+        files.iter().filter(|file| file.hash == Hash::Unknown).map(|file| file.path.as_str()).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let what = format!("no hash is told of {}", names.join(", "));
+    if pinned && !offline() {
+        return Err(HubError::model(format!(
+            "{what}; --pin never takes files of which only the length can be checked"
+        )));
+    }
+    note(&format!("{what}: only the length is checked"));
+    Ok(())
+}
+
+/// What an earlier run found out about a source directory.
+fn manifest(directory: &Path) -> Option<Listing> {
+    let listing: Listing = serde_json::from_slice(&fs::read(directory.join(MANIFEST)).ok()?).ok()?;
+    let sound = listing.files.iter().all(|file| super::remote::is_safe(&file.path));
+    sound.then_some(listing)
+}
+
+/// What is here already, where no hub may be asked.
+fn offline_listing(
+    cached: Option<&CachedRepository>,
+    home: &Path,
+    hub: Hub,
+    spec: &Spec,
+    revision: Option<&str>,
+) -> Result<Listing, HubError> {
+    let commit = cached.and_then(|cached| Some((cached, cached.commit(revision.unwrap_or("main"))?)));
+    let found = commit.map(|(cached, commit)| match manifest(&home.join(&commit)) {
+        Some(listing) => listing,
+        None => cached.listing(&spec.repository, &commit),
+    });
+    found.filter(|listing| !listing.files.is_empty()).ok_or_else(|| {
+        let at = revision.map(|revision| format!("@{revision}")).unwrap_or_default();
+        let hint = if spec.revision.is_none() { " (--pin never takes the revision that is)" } else { "" };
+        let (repository, hub) = (&spec.repository, hub.name());
+        let message = format!("HF_HUB_OFFLINE is set, and {repository}{at} is not in the cache of {hub}{hint}");
+        HubError::new(HubErrorKind::Network, message)
+    })
+}
+
+/// Whether a file is there and verified; if it is not but Hugging Face's cache has it, it is linked there.
+fn is_in_place(
+    directory: &Path,
+    file: &RemoteFile,
+    cached: Option<&CachedRepository>,
+    listing: &Listing,
+    progress: &dyn Progress,
+) -> Result<bool, HubError> {
+    let path = directory.join(&file.path);
+    let io = |e: std::io::Error| HubError::io(&path, &e);
+    if path.exists() {
+        match check(&path, file.bytes, &file.hash).map_err(io)? {
+            Ok(()) => return Ok(true),
+            Err(what) => progress.note(&format!("{}: {what}: fetching it again", path.display())),
+        }
+    }
+    // A damaged file, or a link to nowhere.
+    match fs::remove_file(&path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io(e)),
+        _ => {}
+    }
+    let Some(blob) = cached.and_then(|cached| cached.file(&listing.revision, &file.path)) else { return Ok(false) };
+    if let Err(what) = check(&blob, file.bytes, &file.hash).map_err(|e| HubError::io(&blob, &e))? {
+        progress.note(&format!("{}: {what}: not used", blob.display()));
+        return Ok(false);
+    }
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(io)?;
+    }
+    link(&blob, &path).map_err(io)?;
+    progress.note(&format!("{}: taken from the cache of Hugging Face", file.path));
+    Ok(true)
+}
+
+#[cfg(unix)]
+fn link(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::os::unix::fs::symlink(from, to)
+}
+
+#[cfg(not(unix))]
+fn link(from: &Path, to: &Path) -> std::io::Result<()> {
+    // Links need rights there that most people do not have.
+    let part = part_path(to);
+    fs::copy(from, &part)?;
+    fs::rename(&part, to)
+}
+
+/// Refuses to begin what the disk cannot hold.
+fn check_space(directory: &Path, missing: &[RemoteFile], files: &[RemoteFile], share: f64) -> Result<(), HubError> {
+    let part = |file: &RemoteFile| fs::metadata(part_path(&directory.join(&file.path))).map_or(0, |part| part.len());
+    let download: u64 = missing.iter().map(|file| file.bytes.saturating_sub(part(file))).fold(0, u64::saturating_add);
+    let all = files.iter().map(|file| file.bytes).fold(0, u64::saturating_add);
+    let packed = (all as f64 * share) as u64;
+    // A file system that does not tell is found out when it is full.
+    let Ok(free) = fs4::available_space(directory) else { return Ok(()) };
+    enough_space(free, download, packed).map_err(|what| {
+        HubError::new(HubErrorKind::Io, format!("{}: {what}; TRIVEC_HOME names another place", directory.display()))
+    })
+}
+
+fn enough_space(free: u64, download: u64, packed: u64) -> Result<(), String> {
+    let needed = download.saturating_add(packed).saturating_add(SPARE_BYTES);
+    if needed <= free {
+        return Ok(());
+    }
+    let gb = |bytes: u64| bytes as f64 / 1e9;
+    Err(format!(
+        "the disk has {:.2} GB left, and {:.2} GB are needed: {:.2} to download, about {:.2} for the packed model",
+        gb(free),
+        gb(needed),
+        gb(download),
+        gb(packed)
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn space_is_counted() {
+        assert!(enough_space(SPARE_BYTES + 30, 20, 10).is_ok());
+        assert!(enough_space(SPARE_BYTES + 29, 20, 10).unwrap_err().contains("are needed"));
+        assert!(enough_space(u64::MAX - 1, u64::MAX, u64::MAX).is_err());
+    }
+}

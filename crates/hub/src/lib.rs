@@ -1,0 +1,45 @@
+//! Where models come from and where they live.
+//!
+//! ```text
+//! NAME ─▶ files and hashes ─▶ downloads, verified ─▶ (load, pack, verify: cli/pull.rs) ─▶ store
+//! names.rs   remote.rs          download.rs                                              store.rs
+//! ```
+//! The store (names, records, locks) is always there; everything that speaks to a network is behind the feature `fetch`.
+
+#[cfg(feature = "fetch")]
+mod cache;
+#[cfg(feature = "fetch")]
+mod client;
+mod copies;
+#[cfg(feature = "fetch")]
+mod download;
+mod error;
+#[cfg(feature = "fetch")]
+mod fetch;
+#[cfg(feature = "fetch")]
+mod hash;
+mod lock;
+pub mod names;
+#[cfg(feature = "fetch")]
+mod remote;
+#[cfg(feature = "fetch")]
+mod select;
+#[cfg(feature = "fetch")]
+mod siblings;
+mod store;
+
+#[cfg(feature = "fetch")]
+pub use cache::endpoint_is_loopback;
+#[cfg(feature = "fetch")]
+pub use client::Patience;
+#[cfg(feature = "fetch")]
+pub use client::system_tls;
+pub use copies::{Copies, Listing, PackedCopy};
+#[cfg(feature = "fetch")]
+pub use download::Progress;
+pub use error::{HubError, HubErrorKind};
+#[cfg(feature = "fetch")]
+pub use fetch::{FetchOptions, Fetched, fetch};
+#[cfg(feature = "fetch")]
+pub use remote::Hub;
+pub use store::{Choice, Record, Store};

@@ -1,0 +1,107 @@
+//! One process at a time on one model.
+
+use std::fs;
+use std::io::{Read, Seek, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use super::error::{HubError, HubErrorKind};
+use trivec::lock_file::LockFile;
+
+/// Attempts, and the time between them, before a lock counts as held: whoever removes files that killed processes left holds each for a
+/// moment.
+const ATTEMPTS: usize = 5;
+const BETWEEN: Duration = Duration::from_millis(20);
+
+/// A lock that the system takes back when the process ends, however it ends.
+#[derive(Debug)]
+pub struct Lock {
+    _file: LockFile,
+}
+
+impl Lock {
+    /// Takes the lock at `path` for work on `what`. If another process has it: waits after calling `waiting`, or, without `wait`, fails
+    /// with [`HubErrorKind::Busy`].
+    pub fn acquire(path: &Path, what: &str, wait: bool, waiting: &dyn Fn(&str)) -> Result<Lock, HubError> {
+        let io = |e: std::io::Error| HubError::io(path, &e);
+        if let Some(directory) = path.parent() {
+            fs::create_dir_all(directory).map_err(io)?;
+            remove_left(directory, path);
+        }
+        let mut taken = LockFile::take(path).map_err(io)?;
+        for _ in 1..ATTEMPTS {
+            if taken.is_none() {
+                std::thread::sleep(BETWEEN);
+                taken = LockFile::take(path).map_err(io)?;
+            }
+        }
+        let mut lock = match taken {
+            Some(lock) => lock,
+            None => {
+                let holder = holder(path);
+                if !wait {
+                    let message = format!("{holder} is working on {what}; --wait waits for it");
+                    return Err(HubError::new(HubErrorKind::Busy, message));
+                }
+                waiting(&format!("waiting for {holder}, which is working on {what}"));
+                LockFile::wait(path).map_err(io)?
+            }
+        };
+        let file = lock.file();
+        // The number only serves the message above.
+        let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| write!(file, "{}", std::process::id()));
+        Ok(Lock { _file: lock })
+    }
+}
+
+/// Who has the lock.
+fn holder(path: &Path) -> String {
+    let mut holder = String::new();
+    // Some systems let nobody read a locked file: then the number is not told.
+    let _ = fs::File::open(path).and_then(|file| file.take(32).read_to_string(&mut holder));
+    match holder.trim().parse::<u32>() {
+        Ok(process) => format!("process {process}"),
+        Err(_) => "another process".to_owned(),
+    }
+}
+
+/// Removes the lock files of other models that nobody holds: processes that were killed have left them.
+fn remove_left(directory: &Path, except: &Path) {
+    for path in fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        if path != except && path.extension().is_some_and(|extension| extension == "lock") {
+            // Taken and dropped, it is gone.
+            let _ = LockFile::take(&path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_holder_is_refused_until_the_first_is_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("locks/a.lock");
+        let first = Lock::acquire(&path, "a", false, &|_| {}).unwrap();
+        let refused = Lock::acquire(&path, "a", false, &|_| {}).unwrap_err();
+        assert_eq!(refused.kind, HubErrorKind::Busy);
+        assert!(refused.message.contains("working on a"), "{refused}");
+        drop(first);
+        Lock::acquire(&path, "a", false, &|_| {}).unwrap();
+    }
+
+    #[test]
+    fn nothing_is_left_of_locks() {
+        let directory = tempfile::tempdir().unwrap();
+        let locks = directory.path().join("locks");
+        let held = Lock::acquire(&locks.join("held.lock"), "held", false, &|_| {}).unwrap();
+        // What processes have left that were killed.
+        fs::write(locks.join("a.lock"), "1").unwrap();
+        fs::write(locks.join("b.lock"), "2").unwrap();
+        drop(Lock::acquire(&locks.join("a.lock"), "a", false, &|_| {}).unwrap());
+        let left: Vec<_> = fs::read_dir(&locks).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["held.lock"]);
+        drop(held);
+    }
+}

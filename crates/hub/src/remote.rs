@@ -1,0 +1,312 @@
+//! What a hub says of a repository: its revision and its files.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use ureq::http::header;
+
+use super::client::{Client, Endpoint, encode};
+use super::error::{HubError, HubErrorKind};
+use super::hash::{Hash, hex};
+use super::names::is_commit;
+use super::siblings::Names;
+
+/// More pages or files than any model's repository has.
+const MAX_PAGES: usize = 50;
+const MAX_FILES: usize = 100_000;
+
+/// Who serves models.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Hub {
+    /// huggingface.co, or a mirror that speaks its API.
+    HuggingFace,
+    /// modelscope.cn.
+    ModelScope,
+}
+
+impl Hub {
+    /// As records and paths write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Hub::HuggingFace => "huggingface",
+            Hub::ModelScope => "modelscope",
+        }
+    }
+
+    /// The revision that is meant when none is given.
+    pub(super) fn default_revision(self) -> &'static str {
+        match self {
+            Hub::HuggingFace => "main",
+            Hub::ModelScope => "master",
+        }
+    }
+}
+
+/// A file of a repository. Its path is plain and relative.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct RemoteFile {
+    pub path: String,
+    pub bytes: u64,
+    pub hash: Hash,
+}
+
+/// A repository at a revision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Listing {
+    pub hub: Hub,
+    pub repository: String,
+    /// What its content is known by: the commit, or a digest of the files' hashes where a hub names no commit.
+    pub revision: String,
+    /// What addresses of files name.
+    pub address: String,
+    pub files: Vec<RemoteFile>,
+}
+
+impl Listing {
+    pub(super) fn file(&self, path: &str) -> Option<&RemoteFile> {
+        self.files.iter().find(|file| file.path == path)
+    }
+
+    /// Where a file's content is.
+    pub(super) fn url(&self, endpoint: &Endpoint, path: &str) -> String {
+        let (base, repository) = (&endpoint.base, &self.repository);
+        let (revision, path) = (encode(&self.address), encode(path));
+        match self.hub {
+            Hub::HuggingFace => format!("{base}/{repository}/resolve/{revision}/{path}"),
+            Hub::ModelScope => format!("{base}/api/v1/models/{repository}/repo?Revision={revision}&FilePath={path}"),
+        }
+    }
+}
+
+/// Whether a path that a hub names can become one of ours.
+pub(super) fn is_safe(path: &str) -> bool {
+    path.len() <= 200
+        && trivec::internal::is_plain_relative(path)
+        // Windows gives colons a meaning, and some names end differently there.
+        && !path.contains(|c: char| c.is_control() || matches!(c, ':' | '*' | '?' | '"' | '<' | '>' | '|'))
+        && path.split('/').all(|part| !part.is_empty() && !part.starts_with('.') && !part.ends_with(['.', ' ']))
+        && !path.ends_with(".part")
+        && !path.ends_with(".etag")
+}
+
+#[derive(Deserialize)]
+struct HfRevision {
+    sha: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct HfEntry {
+    #[serde(rename = "type")]
+    kind: String,
+    path: String,
+    #[serde(default)]
+    size: u64,
+    #[serde(default)]
+    oid: String,
+    lfs: Option<HfLfs>,
+}
+
+#[derive(Deserialize)]
+struct HfLfs {
+    oid: String,
+    size: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct MsAnswer {
+    code: Option<i64>,
+    message: Option<String>,
+    data: Option<MsData>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct MsData {
+    #[serde(default)]
+    files: Vec<MsFile>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct MsFile {
+    path: String,
+    #[serde(default)]
+    size: u64,
+    #[serde(default)]
+    sha256: Option<String>,
+    #[serde(rename = "Type", default)]
+    kind: String,
+}
+
+/// Asks `hub` for a repository's files at `revision`.
+pub(super) fn list(
+    client: &Client,
+    endpoint: &Endpoint,
+    hub: Hub,
+    repository: &str,
+    revision: Option<&str>,
+    note: &dyn Fn(&str),
+) -> Result<Listing, HubError> {
+    let revision = revision.unwrap_or(hub.default_revision());
+    let listing = match hub {
+        Hub::HuggingFace => list_hugging_face(client, endpoint, repository, revision, note),
+        Hub::ModelScope => list_model_scope(client, endpoint, repository, revision, note),
+    }?;
+    if listing.files.is_empty() {
+        return Err(HubError::model(format!("{repository}@{revision} has no files")));
+    }
+    Ok(listing)
+}
+
+fn list_hugging_face(
+    client: &Client,
+    endpoint: &Endpoint,
+    repository: &str,
+    revision: &str,
+    note: &dyn Fn(&str),
+) -> Result<Listing, HubError> {
+    let names = Names { client, endpoint, repository, note };
+    match list_tree(client, endpoint, repository, revision, note) {
+        // Mirrors know less of the API than Hugging Face itself.
+        Err(error) if error.kind == HubErrorKind::NotFound => names.list(revision)?.ok_or(error),
+        listing => names.complete(listing?),
+    }
+}
+
+fn list_tree(
+    client: &Client,
+    endpoint: &Endpoint,
+    repository: &str,
+    revision: &str,
+    note: &dyn Fn(&str),
+) -> Result<Listing, HubError> {
+    let base = &endpoint.base;
+    let answered = |what: String| HubError::new(HubErrorKind::Network, format!("{base}: {what}"));
+    let commit = if is_commit(revision) {
+        revision.to_owned()
+    } else {
+        let url = format!("{base}/api/models/{repository}/revision/{}", encode(revision).replace('/', "%2F"));
+        let (answer, _) = client.json::<HfRevision>(endpoint, &url, note)?;
+        answer.sha.filter(|sha| is_commit(sha)).ok_or_else(|| answered(format!("no commit of `{revision}`")))?
+    };
+    let mut files = Vec::new();
+    let mut url = format!("{base}/api/models/{repository}/tree/{commit}?recursive=true");
+    for page in 0.. {
+        let (entries, headers) = client.json::<Vec<HfEntry>>(endpoint, &url, note)?;
+        for entry in entries.into_iter().filter(|entry| entry.kind == "file" && is_safe(&entry.path)) {
+            let (bytes, oid) = entry.lfs.map_or((entry.size, entry.oid), |lfs| (lfs.size, lfs.oid));
+            let hash = hash_of(&oid).map_err(|what| answered(format!("{}: {what}", entry.path)))?;
+            files.push(RemoteFile { path: entry.path, bytes, hash });
+        }
+        let next = headers.get(header::LINK).and_then(|link| next_page(link.to_str().ok()?));
+        let Some(next) = next else { break };
+        if page >= MAX_PAGES || files.len() > MAX_FILES {
+            return Err(answered(format!("{repository} has more than {} files", files.len())));
+        }
+        // The hub's own address, whatever a mirror's answer says.
+        let at = next.find("/api/").ok_or_else(|| answered(format!("the next page is `{next}`")))?;
+        url = format!("{base}{}", &next[at..]);
+    }
+    Ok(Listing {
+        hub: Hub::HuggingFace,
+        repository: repository.to_owned(),
+        revision: commit.clone(),
+        address: commit,
+        files,
+    })
+}
+
+/// A hash as a listing writes it; none is none, and nonsense is refused.
+pub(super) fn hash_of(oid: &str) -> Result<Hash, String> {
+    match oid.trim_start_matches("sha256:") {
+        "" => Ok(Hash::Unknown),
+        oid => Hash::parse(oid).ok_or_else(|| format!("no hash, found `{oid}`")),
+    }
+}
+
+/// The address with `rel="next"` in a `Link` header.
+fn next_page(link: &str) -> Option<&str> {
+    let part = link.split(',').find(|part| part.contains("rel=\"next\""))?;
+    part.split('<').nth(1)?.split('>').next()
+}
+
+fn list_model_scope(
+    client: &Client,
+    endpoint: &Endpoint,
+    repository: &str,
+    revision: &str,
+    note: &dyn Fn(&str),
+) -> Result<Listing, HubError> {
+    let base = &endpoint.base;
+    let url = format!("{base}/api/v1/models/{repository}/repo/files?Revision={}&Recursive=true", encode(revision));
+    let (answer, _) = client.json::<MsAnswer>(endpoint, &url, note)?;
+    let Some(data) = answer.data.filter(|_| answer.code.is_none_or(|code| code == 200)) else {
+        let what = answer.message.unwrap_or_else(|| "no files".to_owned());
+        return Err(HubError::model(format!("{base}: {repository}@{revision}: {what}")));
+    };
+    let mut files = Vec::new();
+    for file in data.files.into_iter().filter(|file| file.kind != "tree" && is_safe(&file.path)) {
+        // Without a hash a file is none of those that are fetched.
+        let Some(hash) = file.sha256.as_deref().and_then(Hash::parse) else { continue };
+        files.push(RemoteFile { path: file.path, bytes: file.size, hash });
+    }
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    let revision_digest = digest(&files);
+    Ok(Listing {
+        hub: Hub::ModelScope,
+        repository: repository.to_owned(),
+        revision: revision_digest,
+        address: revision.to_owned(),
+        files,
+    })
+}
+
+/// What the files of a repository are known by where a hub names no commit.
+pub(super) fn digest(files: &[RemoteFile]) -> String {
+    let mut digest = Sha256::new();
+    for file in files {
+        digest.update(format!("{}\0{}\0{}\n", file.path, file.bytes, file.hash.text()));
+    }
+    hex(&digest.finalize())[..40].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_paths_are_seen() {
+        for good in ["config.json", "1_Pooling/config.json", "model-00001-of-00002.safetensors"] {
+            assert!(is_safe(good), "{good}");
+        }
+        for bad in [
+            "",
+            "/etc/passwd",
+            "../x",
+            "a/../../x",
+            "a\\b",
+            "C:x",
+            "a//b",
+            "a/",
+            ".git/config",
+            "a/.b",
+            "x.part",
+            "a\0b",
+            "a/b\n",
+            "x.json.etag",
+            "con.",
+        ] {
+            assert!(!is_safe(bad), "{bad:?}");
+        }
+        assert!(!is_safe(&"a".repeat(300)));
+    }
+
+    #[test]
+    fn the_next_page_is_found() {
+        let link = "<https://h/api/x?cursor=1>; rel=\"first\", <https://h/api/x?cursor=2>; rel=\"next\"";
+        assert_eq!(next_page(link), Some("https://h/api/x?cursor=2"));
+        assert_eq!(next_page("<a>; rel=\"prev\""), None);
+        assert_eq!(next_page("rel=\"next\""), None);
+    }
+}

@@ -1,0 +1,420 @@
+//! What every route shares: the model in use, the queue, the limits, the keys, the counters.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use axum::http::StatusCode;
+use subtle::ConstantTimeEq;
+use tokio::sync::Semaphore;
+
+use super::error::{ApiError, Result};
+use super::inputs::Input;
+use super::kept::{Kept, Open};
+use super::memory::{self, Budget, HELD, Held, Part};
+use super::metrics::Metrics;
+use super::names::Names;
+use super::scheduler::{Scheduler, Timing, cost};
+use super::work::{Observer, note};
+use trivec::{Embedding, Modes};
+use trivec::{EncodeOptions, Model, Prompt};
+use trivec_cache::{Wanted, WhenBehind};
+
+/// What requests may ask for.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes of a body.
+    pub body_bytes: usize,
+    /// Texts of a request.
+    pub texts: usize,
+    /// Cost of what waits, in tokens of short texts.
+    pub queue_cost: u64,
+    /// Bytes that all requests together hold, from their bodies to the last of their answers.
+    pub memory: u64,
+}
+
+/// Makes the model anew for a reload.
+pub type Reload = Box<dyn Fn() -> std::result::Result<Model, String> + Send + Sync>;
+
+pub(super) struct App {
+    model: RwLock<Arc<Model>>,
+    pub names: Names,
+    reload: Option<Reload>,
+    /// Held by a reload: of two at once, the later one puts its model into use last.
+    reloading: Mutex<()>,
+    pub scheduler: Scheduler,
+    pub limits: Limits,
+    pub budget: Arc<Budget>,
+    /// Turns to work beside the runtime's threads.
+    pub jobs: Arc<Semaphore>,
+    keys: Vec<String>,
+    pub metrics: Metrics,
+    pub kept: Option<Kept>,
+    pub started: Instant,
+    /// How long a body may stand still.
+    pub body_idle: Duration,
+    pub log_texts: bool,
+    pub observer: Option<Arc<dyn Observer>>,
+    /// Set when the service ends: `/ready` says so.
+    pub ending: std::sync::atomic::AtomicBool,
+}
+
+/// Jobs beside the runtime's threads at a time: parsing, making tokens, writing answers. As many as the runtime has threads; more would take
+/// CPUs from the engine and gain nothing.
+const JOBS: usize = 2;
+
+/// Bytes of text that one job makes into tokens, before others have their turn.
+const TOKENIZED_IN_A_JOB: usize = 256 << 10;
+
+/// Bytes of text that are made into tokens at once: tens of microseconds, less than handing them to another thread takes.
+const TOKENIZED_AT_ONCE: usize = 2048;
+
+fn bytes_of(texts: &[String]) -> usize {
+    texts.iter().map(String::len).sum()
+}
+
+/// A text as tokens.
+pub(super) struct Tokenized {
+    pub ids: Vec<u32>,
+    pub truncated: bool,
+    /// How many of them are a prompt's that the dense vector leaves out.
+    pub prompt_tokens: usize,
+}
+
+impl App {
+    pub(super) fn new(
+        model: Model,
+        names: Names,
+        reload: Option<Reload>,
+        limits: Limits,
+        keys: Vec<String>,
+        kept: Option<Kept>,
+    ) -> std::io::Result<App> {
+        Ok(App {
+            model: RwLock::new(Arc::new(model)),
+            names,
+            reload,
+            reloading: Mutex::new(()),
+            scheduler: Scheduler::new(limits.queue_cost)?,
+            limits,
+            budget: Budget::new(limits.memory),
+            jobs: Arc::new(Semaphore::new(JOBS)),
+            keys,
+            metrics: Metrics::new(),
+            kept,
+            started: Instant::now(),
+            body_idle: super::Timeouts::default().idle,
+            log_texts: false,
+            observer: None,
+            ending: false.into(),
+        })
+    }
+
+    /// The model in use. A request keeps the one it began with.
+    pub(super) fn model(&self) -> Arc<Model> {
+        Arc::clone(&self.model.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Loads the model anew and puts it into use; requests on their way keep the old one. Not for the runtime's threads: it takes a while.
+    pub(super) fn reload(&self) -> std::result::Result<(), String> {
+        let reload = self.reload.as_ref().ok_or("this service has no model to load again")?;
+        let _one = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        let model = Arc::new(reload()?);
+        *self.model.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&model);
+        self.names.follow(&model);
+        if let Some(kept) = &self.kept {
+            kept.follow(&model);
+        }
+        Ok(())
+    }
+
+    /// Opens the cache in a thread of its own; until it is open, everything is computed.
+    pub(super) fn open_cache(self: &Arc<Self>) -> std::io::Result<()> {
+        if self.kept.is_none() {
+            return Ok(());
+        }
+        let app = Arc::clone(self);
+        let run = move || {
+            let Some(kept) = &app.kept else { return };
+            kept.open();
+            loop {
+                let model = app.model();
+                kept.follow(&model);
+                // A reload that came meanwhile may have been overtaken.
+                if Arc::ptr_eq(&model, &app.model()) {
+                    return;
+                }
+            }
+        };
+        std::thread::Builder::new().name("trivec-identify".to_owned()).spawn(run).map(drop)
+    }
+
+    pub(super) fn needs_key(&self) -> bool {
+        !self.keys.is_empty()
+    }
+
+    /// Whether `key` is one of the keys. Every key is compared, each in a time that does not tell where it differs.
+    pub(super) fn knows_key(&self, key: &[u8]) -> bool {
+        let known = self.keys.iter().fold(subtle::Choice::from(0), |known, own| known | own.as_bytes().ct_eq(key));
+        known.into()
+    }
+
+    /// The number of texts must be within the limit.
+    pub(super) fn check_count(&self, texts: usize, param: &'static str) -> Result<()> {
+        if texts <= self.limits.texts {
+            return Ok(());
+        }
+        let what = format!("{texts} texts, expected at most {}", self.limits.texts);
+        Err(ApiError {
+            param: Some(param.to_owned()),
+            ..ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_many_inputs", what)
+        })
+    }
+
+    /// A request must not be dearer than the whole queue.
+    pub(super) fn check_cost(&self, total: u64) -> Result<()> {
+        if total <= self.limits.queue_cost {
+            return Ok(());
+        }
+        let what = format!(
+            "the texts cost {total} (tokens, and for long texts their squares), expected at most {}: send fewer at a time",
+            self.limits.queue_cost
+        );
+        Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", what))
+    }
+
+    /// What the request of this task holds in memory; outside a request (in a test), of nobody's.
+    pub(super) fn held(&self) -> Arc<Held> {
+        HELD.try_with(Arc::clone).unwrap_or_else(|_| Held::new(&self.budget))
+    }
+
+    /// Runs a job beside the runtime's threads, when it is its turn. Its memory is counted until it ends, whether or not anybody waits for it.
+    pub(super) async fn beside<R: Send + 'static>(&self, job: impl FnOnce() -> R + Send + 'static) -> Result<R> {
+        let failed = || ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "engine_error", "the request failed");
+        let turn = Arc::clone(&self.jobs).acquire_owned().await.map_err(|_| failed())?;
+        let held = self.held();
+        let run = move || {
+            let result = job();
+            drop((turn, held));
+            result
+        };
+        tokio::task::spawn_blocking(run).await.map_err(|_| failed())
+    }
+
+    /// Tokens of texts behind `prompt`; the texts are dropped.
+    pub(super) async fn tokenize(
+        &self,
+        model: &Arc<Model>,
+        texts: Vec<String>,
+        max_length: Option<usize>,
+        prompt: Prompt,
+    ) -> Result<Vec<Tokenized>> {
+        let tokenized = self.tokenize_beside(model, &Arc::new(texts), max_length, prompt, 0).await?;
+        self.held().free(Part::Body);
+        Ok(tokenized)
+    }
+
+    /// Tokens of texts behind `prompt`, where the request holds `counted` bytes of token ids already; of more than a few lines beside the
+    /// runtime's threads.
+    pub(super) async fn tokenize_beside(
+        &self,
+        model: &Arc<Model>,
+        texts: &Arc<Vec<String>>,
+        max_length: Option<usize>,
+        prompt: Prompt,
+        mut counted: u64,
+    ) -> Result<Vec<Tokenized>> {
+        let begin = Instant::now();
+        self.note_texts(texts)?;
+        let held = self.held();
+        held.set(Part::Tokens, counted)?;
+        let prompt_bytes = model.prompt_text(&prompt)?.len();
+        let options = EncodeOptions { modes: Modes::DENSE, max_length, prompt, ..EncodeOptions::default() };
+        let prompt_tokens = model.prompt_tokens(&options)?;
+        let mut tokenized = Vec::with_capacity(texts.len());
+        let mut at = 0;
+        while at < texts.len() {
+            // As many as a job takes, or one that is longer.
+            let mut bytes = texts[at].len();
+            let more = texts[at + 1..].iter().take_while(|text| {
+                bytes += text.len();
+                bytes <= TOKENIZED_IN_A_JOB
+            });
+            let part = at..at + 1 + more.count();
+            // There are at most as many tokens as bytes, and two more.
+            let most = |text: &String| memory::token_ids((prompt_bytes + text.len() + 2).min(model.info().max_length));
+            let ids: u64 = texts[part.clone()].iter().map(most).sum();
+            held.set(Part::Tokens, counted + ids + memory::normalized(bytes_of(&texts[part.clone()])))?;
+            at = part.end;
+            let (texts, model, options) = (Arc::clone(texts), Arc::clone(model), options.clone());
+            let run = move || -> trivec::Result<Vec<Tokenized>> {
+                let tokens = |text: &String| {
+                    let (ids, truncated) = model.token_ids(text, &options)?;
+                    Ok(Tokenized { ids, truncated, prompt_tokens })
+                };
+                texts[part].iter().map(tokens).collect()
+            };
+            let own = if bytes <= TOKENIZED_AT_ONCE { run()? } else { self.beside(run).await?? };
+            counted += own.iter().map(|text| memory::token_ids(text.ids.len())).sum::<u64>();
+            held.set(Part::Tokens, counted)?;
+            tokenized.extend(own);
+        }
+        self.metrics.tokenize.observe(begin.elapsed().as_secs_f64());
+        note(|work| work.tokenize += begin.elapsed());
+        Ok(tokenized)
+    }
+
+    /// Tokens of texts, and of what came as tokens, each at its place of the field `name`.
+    pub(super) async fn tokenize_inputs(
+        &self,
+        model: &Arc<Model>,
+        inputs: Vec<Input>,
+        name: &'static str,
+        max_length: Option<usize>,
+        prompt: Prompt,
+    ) -> Result<Vec<Tokenized>> {
+        // A name is refused also where there are ids alone, which get no prompt.
+        model.prompt_text(&prompt)?;
+        self.check_count(inputs.len(), name)?;
+        let info = model.info();
+        let most = max_length.unwrap_or(info.max_length);
+        let (mut texts, mut ids) = (Vec::new(), Vec::new());
+        for (at, input) in inputs.into_iter().enumerate() {
+            ids.push(match input {
+                Input::Text(text) => {
+                    texts.push(text);
+                    None
+                }
+                Input::Ids(ids) => Some(check_ids(ids, info.vocabulary, most, &format!("{name}[{at}]"))?),
+            });
+        }
+        let given = ids.iter().flatten().map(|given| memory::token_ids(given.ids.len())).sum();
+        let texts = self.tokenize_beside(model, &Arc::new(texts), max_length, prompt, given).await?;
+        let mut texts = texts.into_iter();
+        self.held().free(Part::Body);
+        Ok(ids.into_iter().filter_map(|given| given.or_else(|| texts.next())).collect())
+    }
+
+    /// Writes the texts of a request down.
+    pub(super) fn note_texts(&self, texts: &[String]) -> Result<()> {
+        if self.log_texts {
+            // A copy, and the line of the log.
+            self.held().add(Part::Log, 4 * bytes_of(texts) as u64)?;
+        }
+        note(|work| {
+            work.texts += texts.len();
+            work.characters += texts.iter().map(|text| text.chars().count()).sum::<usize>();
+            if self.log_texts {
+                work.contents.extend_from_slice(texts);
+            }
+        });
+        Ok(())
+    }
+
+    /// Tokens of a request have been computed.
+    pub(super) fn computed(&self, tokens: usize, timing: Timing) {
+        note(|work| {
+            work.tokens += tokens;
+            work.queue = work.queue.max(timing.queued);
+            work.encode = work.encode.max(timing.computed);
+        });
+        self.metrics.encoded(tokens, timing);
+    }
+
+    /// Embeddings of tokens, from the cache or through the queue.
+    pub(super) async fn encode(
+        &self,
+        model: &Arc<Model>,
+        texts: &[Tokenized],
+        wanted: Wanted,
+    ) -> Result<(Vec<Embedding>, Timing)> {
+        self.check_cost(texts.iter().map(|text| cost(text.ids.len())).sum())?;
+        let results = |text: &Tokenized| memory::embedding(model.info(), wanted.modes, text.ids.len());
+        self.held().set(Part::Results, texts.iter().map(results).sum())?;
+        let prompts: BTreeSet<usize> = texts.iter().map(|text| text.prompt_tokens).collect();
+        let mut embeddings: Vec<Option<Embedding>> = texts.iter().map(|_| None).collect();
+        let mut timing = Timing::default();
+        // One round for all texts, unless queries and documents have prompts that do not count.
+        for prompt_tokens in prompts {
+            let places: Vec<usize> =
+                (0..texts.len()).filter(|&text| texts[text].prompt_tokens == prompt_tokens).collect();
+            let ids = places.iter().map(|&text| texts[text].ids.clone()).collect();
+            let wanted = Wanted { prompt_tokens, ..wanted };
+            let round = match self.kept.as_ref().and_then(|kept| kept.of(model)) {
+                None => self.compute(model, ids, &wanted).await,
+                Some(open) => self.look_up_or_compute(model, open, ids, wanted).await,
+            };
+            let (computed, took) = round.map_err(|e| e.at_text(|index| places[index]))?;
+            places.into_iter().zip(computed).for_each(|(text, embedding)| embeddings[text] = Some(embedding));
+            timing.queued = timing.queued.max(took.queued);
+            timing.computed += took.computed;
+        }
+        Ok((embeddings.into_iter().flatten().collect(), timing))
+    }
+
+    /// Embeddings of tokens, through the queue.
+    async fn compute(
+        &self,
+        model: &Arc<Model>,
+        ids: Vec<Vec<u32>>,
+        wanted: &Wanted,
+    ) -> Result<(Vec<Embedding>, Timing)> {
+        let tokens: usize = ids.iter().map(Vec::len).sum();
+        let (embeddings, timing) = self.scheduler.encode(Arc::clone(model), ids, *wanted, self.held()).await?;
+        self.computed(tokens, timing);
+        Ok((embeddings, timing))
+    }
+
+    /// What the cache has never enters the queue.
+    async fn look_up_or_compute(
+        &self,
+        model: &Arc<Model>,
+        (cache, identity): Open,
+        ids: Vec<Vec<u32>>,
+        wanted: Wanted,
+    ) -> Result<(Vec<Embedding>, Timing)> {
+        let begin = Instant::now();
+        let failed = |_| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "engine_error", "the cache failed");
+        let look_up = {
+            let (cache, identity) = (Arc::clone(&cache), Arc::clone(&identity));
+            move || (cache.lookup(&identity, &wanted, &ids), ids)
+        };
+        let (mut found, ids) = tokio::task::spawn_blocking(look_up).await.map_err(failed)?;
+        let missing: Vec<usize> = (0..ids.len()).filter(|&i| found[i].is_none()).collect();
+        if missing.is_empty() {
+            let timing = Timing { computed: begin.elapsed(), ..Timing::default() };
+            self.metrics.answered(0, timing);
+            return Ok((found.into_iter().flatten().collect(), timing));
+        }
+        let to_compute: Vec<Vec<u32>> = missing.iter().map(|&i| ids[i].clone()).collect();
+        let computed = self.compute(model, to_compute.clone(), &wanted).await;
+        let (computed, timing) = computed.map_err(|e| e.at_text(|index| missing[index]))?;
+        let keep = move || {
+            cache.insert(&identity, &wanted, to_compute.iter().zip(&computed), WhenBehind::Drop);
+            computed
+        };
+        // A vector is copied at once; the many of a long text beside the runtime's threads.
+        let computed =
+            if wanted.modes.colbert { tokio::task::spawn_blocking(keep).await.map_err(failed)? } else { keep() };
+        for (at, embedding) in missing.into_iter().zip(computed) {
+            found[at] = Some(embedding);
+        }
+        Ok((found.into_iter().flatten().collect(), timing))
+    }
+}
+
+/// Ids given as such must be of the vocabulary, and not too many; `place` names them.
+fn check_ids(ids: Vec<u32>, vocabulary: usize, most: usize, place: &str) -> Result<Tokenized> {
+    if ids.is_empty() || ids.len() > most {
+        return Err(ApiError::invalid(place, format!("{} token ids, expected 1 to {most}", ids.len())));
+    }
+    match ids.iter().find(|&&id| id as usize >= vocabulary) {
+        Some(id) => Err(ApiError::invalid(place, format!("token id {id}, expected one below {vocabulary}"))),
+        None => Ok(Tokenized { ids, truncated: false, prompt_tokens: 0 }),
+    }
+}
+
+/// Milliseconds of a duration, to microseconds.
+pub(super) fn ms(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}

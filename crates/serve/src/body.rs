@@ -1,0 +1,284 @@
+//! Reading JSON bodies and parts of paths, with errors that say where.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::HttpBody;
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+use serde::de::{DeserializeOwned, IgnoredAny};
+use tokio::time::Instant;
+
+use super::app::App;
+use super::error::{ApiError, Dialect};
+use super::fields::Object;
+use super::header_fields;
+use super::memory::{self, Held, Part};
+
+/// A JSON body as a value of type `T`.
+pub(super) struct Body<T>(pub T);
+
+/// The parameter of a route's path, without its percent-encoding.
+pub(super) struct PathPart(pub String);
+
+/// The answer to a request that cannot be read, in the dialect of its route.
+pub(super) struct Unreadable(ApiError, Dialect);
+
+impl IntoResponse for Unreadable {
+    fn into_response(self) -> Response {
+        self.0.answer(self.1)
+    }
+}
+
+impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<App>> for Body<T> {
+    type Rejection = Unreadable;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Unreadable> {
+        let dialect = Dialect::of(request.extensions());
+        let held = app.held();
+        let read = async {
+            header_fields::check_json(request.headers())?;
+            let bytes = read(request.into_body(), app.limits.body_bytes, app.body_idle, &held).await?;
+            counted_and_parsed(app, Arc::clone(&held), bytes).await.map(Body)
+        };
+        read.await.map_err(|e| Unreadable(e, dialect))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for PathPart {
+    type Rejection = Unreadable;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Unreadable> {
+        let dialect = Dialect::of(&parts.extensions);
+        // A route with one parameter: it can fail on bytes that are not UTF-8 alone.
+        let part = Path::<String>::from_request_parts(parts, state).await;
+        part.map(|Path(part)| PathPart(part)).map_err(|e| {
+            let what = format!("the path `{}` cannot be read: {}", parts.uri.path(), e.body_text());
+            Unreadable(ApiError::new(StatusCode::BAD_REQUEST, "bad_path", what), dialect)
+        })
+    }
+}
+
+/// Bytes of a body that are parsed at once: less work than handing them to another thread.
+const PARSED_AT_ONCE: usize = 16 << 10;
+
+/// The value of a body, once there is memory for it; a large body is parsed beside the runtime's threads.
+async fn counted_and_parsed<T: DeserializeOwned + Send + 'static>(
+    app: &App,
+    held: Arc<Held>,
+    bytes: Vec<u8>,
+) -> Result<T, ApiError> {
+    let at_once = bytes.len() <= PARSED_AT_ONCE;
+    let run = move || {
+        held.set(Part::Body, memory::parsed(&bytes))?;
+        parse(&bytes)
+    };
+    if at_once { run() } else { app.beside(run).await? }
+}
+
+/// Bytes a second below which a body is too slow to wait for, and an answer's reader too: less than any link that still works.
+pub(super) const SLOWEST: f64 = 8192.0;
+
+/// All bytes of a body, of which there may be `most`, and which `held` counts as they come. It may stand still for `idle`, and in all so
+/// much longer than [`SLOWEST`] needs: a byte now and then does not hold a connection for ever.
+async fn read(mut body: axum::body::Body, most: usize, idle: Duration, held: &Held) -> Result<Vec<u8>, ApiError> {
+    let too_large = || {
+        let what = format!("the body is larger than {most} bytes");
+        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", what)
+    };
+    // What it says of its length, before a byte of it is read.
+    if body.size_hint().lower() > most as u64 {
+        return Err(too_large());
+    }
+    let begin = Instant::now();
+    let mut bytes = Vec::new();
+    loop {
+        let deadline = begin + idle + Duration::from_secs_f64(bytes.len() as f64 / SLOWEST);
+        let deadline = deadline.min(Instant::now() + idle);
+        let next = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context));
+        let frame = match tokio::time::timeout_at(deadline, next).await {
+            Ok(None) => return Ok(bytes),
+            Ok(Some(Ok(frame))) => frame,
+            Ok(Some(Err(e))) => {
+                let what = format!("the body cannot be read: {e}");
+                return Err(ApiError::new(StatusCode::BAD_REQUEST, "bad_body", what));
+            }
+            Err(_) => {
+                let what = format!("the body did not come in time: {} bytes of it did", bytes.len());
+                return Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "timeout", what));
+            }
+        };
+        // Trailers say nothing here.
+        let data = frame.into_data().unwrap_or_default();
+        if bytes.len() + data.len() > most {
+            return Err(too_large());
+        }
+        held.set(Part::Body, (bytes.len() + data.len()) as u64)?;
+        bytes.extend_from_slice(&data);
+    }
+}
+
+/// A JSON object. What is not well-formed is 400; well-formed JSON with a value that is not what it should be is 422, with its place.
+pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    if let Err(e) = std::str::from_utf8(bytes) {
+        let what = format!("the body is not UTF-8 at byte {}", e.valid_up_to());
+        return Err(ApiError::new(StatusCode::BAD_REQUEST, "invalid_json", what));
+    }
+    // The parser's own limit of 128 levels keeps deep nesting off the stack.
+    let mut parser = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut parser).map_err(|e| {
+        let place = e.path().to_string();
+        let found = e.into_inner();
+        syntax_error(bytes).unwrap_or_else(|| invalid_value(&place, &found))
+    })?;
+    parser.end().map_err(|e| not_json(&e))?;
+    let Object(value) = value;
+    Ok(value)
+}
+
+fn not_json(error: &serde_json::Error) -> ApiError {
+    ApiError::new(StatusCode::BAD_REQUEST, "invalid_json", format!("the body is not JSON: {error}"))
+}
+
+/// What is wrong with the syntax, if anything is. The parser's own category of an error does not say: among its syntax errors are a number
+/// where an enum's name is expected, numbers beyond f64, and escapes of half a character.
+fn syntax_error(bytes: &[u8]) -> Option<ApiError> {
+    serde_json::from_slice::<IgnoredAny>(bytes).err().map(|e| not_json(&e))
+}
+
+/// Characters of an error's message that are answered: it quotes values, which may be long.
+const MESSAGE_CHARS: usize = 400;
+
+/// The error of a value in well-formed JSON, at `place`.
+fn invalid_value(place: &str, error: &serde_json::Error) -> ApiError {
+    let mut message = error.to_string();
+    if message.contains("hex escape") {
+        // The parser's words for it: `lone leading surrogate in hex escape`, `unexpected end of hex escape`.
+        let at = message.find(" at line").map_or("", |at| &message[at..]);
+        message = format!("a surrogate escape without its other half is no character{at}");
+    }
+    if let Some((end, _)) = message.char_indices().nth(MESSAGE_CHARS) {
+        message.truncate(end);
+        message.push('…');
+    }
+    // A field that is missing, or there twice, is an error of the object around it.
+    let field = ["missing field `", "duplicate field `"].iter().find_map(|kind| message.strip_prefix(kind));
+    let field = field.and_then(|rest| rest.split('`').next());
+    let param = match (place, field) {
+        (".", None) => None,
+        (".", Some(field)) => Some(field.to_owned()),
+        (place, None) => Some(place.to_owned()),
+        (place, Some(field)) => Some(format!("{place}.{field}")),
+    };
+    ApiError { param, ..ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_value", message) }
+}
+
+/// Where `body` is refused as a `T`, or `None` if it is none.
+#[cfg(test)]
+pub(super) fn place<T: DeserializeOwned>(body: &str) -> Option<String> {
+    let error = parse::<T>(body.as_bytes()).err()?;
+    assert_eq!(error.status, 422, "{body}: {error:?}");
+    Some(error.param.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fields::{Word, Words};
+    use crate::inputs::Pair;
+
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code)] // read in part
+    struct Example {
+        input: Vec<String>,
+        #[serde(default)]
+        pairs: Vec<Pair>,
+        form: Option<Word<Form>>,
+        inner: Option<Object<Inner>>,
+    }
+
+    #[derive(Debug, serde::Deserialize)]
+    #[allow(dead_code)]
+    struct Inner {
+        x: f64,
+    }
+
+    #[derive(Debug, Clone, Copy)]
+    enum Form {
+        A,
+        B,
+    }
+
+    impl Words for Form {
+        const WORDS: &'static [(&'static str, Form)] = &[("a", Form::A), ("b", Form::B)];
+    }
+
+    fn refused(body: &[u8]) -> (u16, Option<String>) {
+        let e = parse::<Example>(body).unwrap_err();
+        (e.status.as_u16(), e.param)
+    }
+
+    #[test]
+    fn errors_say_where() {
+        assert_eq!(parse::<Example>(br#"{"input":["a","\u00e9"]}"#).unwrap().input.len(), 2);
+        let at = |place: &str| (422, Some(place.to_owned()));
+        assert_eq!(refused(br#"{"input":["a",5]}"#), at("input[1]"));
+        assert_eq!(refused(br#"{"input":[],"more":1}"#), at("more"));
+        assert_eq!(refused(br#"{"input":[],"input":[]}"#), at("input"));
+        assert_eq!(refused(b"{}"), at("input"));
+        assert_eq!(refused(br#"{"input":["a"],"pairs":[["a","b"],["a","b","c"]]}"#), at("pairs[1]"));
+        assert_eq!(refused(br#"{"input":["a"],"form":5}"#), at("form"));
+        assert_eq!(refused(br#"{"input":["a"],"form":{"b":null}}"#), at("form"));
+        assert_eq!(refused(br#"{"input":["a"],"inner":{}}"#), at("inner.x"));
+        assert_eq!(refused(br#"{"input":["a"],"inner":[1]}"#), at("inner"));
+        assert_eq!(refused(br#"{"input":["a"],"inner":{"x":1e999}}"#), at("inner.x"));
+        assert_eq!(refused(br#"{"input":["a"],"inner":{"x":"5"}}"#), at("inner.x"));
+    }
+
+    #[test]
+    fn well_formed_json_is_called_json() {
+        // Half a character: the escape is JSON's, the value no string.
+        for half in [r"\ud83d", r"\ud83d!", r"\ude00", r"\ud83d\ud83d", r"\ud83d\u0041"] {
+            let body = format!(r#"{{"input":["fine","cut {half}"]}}"#);
+            assert_eq!(refused(body.as_bytes()), (422, Some("input[1]".to_owned())), "{half}");
+        }
+        // A list in the order of the fields is no body, nor is anything but an object.
+        for body in [r#"[["a"]]"#, "null", "5", r#""a""#, " []"] {
+            assert_eq!(refused(body.as_bytes()), (422, None), "{body}");
+        }
+        // However deep it is, and wherever the parser gave up.
+        let deep = |before: &str, after: &str| {
+            [before.as_bytes(), &[b'['; 100_000], &[b']'; 100_000], after.as_bytes()].concat()
+        };
+        assert_eq!(refused(&deep("", "")), (422, None));
+        assert_eq!(refused(&deep(r#"{"input":"#, "}")), (422, Some("input[0]".to_owned())));
+        for body in [
+            "",
+            " ",
+            "{",
+            r#"{"input":[]} x"#,
+            r#"{"input":5"#,
+            r#"{"input":["\ud8"]}"#,
+            r#"{"input":NaN}"#,
+            r#"{"input":[01]}"#,
+            "{'input':[]}",
+            r#"{"input":[],}"#,
+            "{\"input\":[\"a\nb\"]}",
+            r#"{"input":[-Infinity]}"#,
+        ] {
+            assert_eq!(refused(body.as_bytes()).0, 400, "{body}");
+        }
+        assert_eq!(refused(b"\xff").0, 400);
+    }
+
+    #[test]
+    fn a_message_is_short_whatever_it_quotes() {
+        let body = format!(r#"{{"input":["a"],"form":"{}"}}"#, "ü".repeat(100_000));
+        let message = parse::<Example>(body.as_bytes()).unwrap_err().message;
+        assert!(message.starts_with("invalid value: string \"üü") && message.len() < 1000, "{message}");
+    }
+}

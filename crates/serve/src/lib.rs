@@ -1,0 +1,219 @@
+//! The HTTP service: trivec's own routes, OpenAI's and text-embeddings-inference's, and the page.
+//!
+//! ```text
+//! listen.rs ─▶ routes/ ─▶ app.rs ─▶ scheduler.rs ─▶ one engine thread (with the model's own team)
+//!  sockets      JSON       tokens    queue, batches
+//!                 ╰─▶ guard.rs: whose requests are answered; header_fields.rs
+//!                            ╰─▶ kept.rs: the cache of embeddings, asked first
+//! ```
+
+mod answer;
+mod app;
+mod assets;
+mod body;
+mod error;
+mod fields;
+mod guard;
+mod header_fields;
+mod inputs;
+mod kept;
+mod listen;
+pub mod memory;
+mod metrics;
+mod names;
+mod routes;
+mod scheduler;
+mod work;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+pub use self::app::{Limits, Reload};
+pub use self::guard::{AllowedHosts, AllowedOrigins};
+pub use self::listen::Timeouts;
+pub use self::work::{Answered, Observer, Work};
+
+use self::app::App;
+use self::guard::Guard;
+use self::kept::Kept;
+use self::listen::Listener;
+use self::names::Names;
+use trivec::Model;
+
+/// Where and how to serve.
+pub struct Options {
+    /// Address to listen on; not read where there is a Unix socket.
+    pub address: SocketAddr,
+    /// Path of a Unix socket to listen on instead.
+    pub unix_socket: Option<PathBuf>,
+    /// Certificate and key (PEM): then the service speaks TLS.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// Keys of which a request has to show one; none: no request has to.
+    pub api_keys: Vec<String>,
+    /// Names that requests may call the service by, beside those of the loopback.
+    pub allowed_hosts: AllowedHosts,
+    /// Origins of other sites whose pages may use the service and read its answers.
+    pub cors_origins: AllowedOrigins,
+    /// Names of the model, of which the first stands in answers; none: a name made of where the model came from.
+    pub model_names: Vec<String>,
+    /// Whether a request that names another model is refused.
+    pub strict_model: bool,
+    /// What requests may ask for.
+    pub limits: Limits,
+    /// What connections may take their time for.
+    pub timeouts: Timeouts,
+    /// Connections at a time.
+    pub connections: usize,
+    /// File to keep embeddings in, and the most bytes it may have.
+    pub cache: Option<(PathBuf, u64)>,
+    /// Makes the model anew.
+    pub reload: Option<Reload>,
+    /// Whether the log holds the texts of requests.
+    pub log_texts: bool,
+    /// Who is told of every request.
+    pub observer: Option<Arc<dyn Observer>>,
+}
+
+/// What the process is told from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// Finish what is on its way and end.
+    End,
+    /// Load the model again.
+    Reload,
+}
+
+/// A service that listens, and does not answer yet.
+pub struct Server {
+    app: Arc<App>,
+    listener: Listener,
+    router: axum::Router,
+    timeouts: Timeouts,
+    connections: usize,
+    address: String,
+}
+
+/// The runtime that a service runs on: two threads, for all that computes runs elsewhere.
+///
+/// # Errors
+/// What the operating system says.
+pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).max_blocking_threads(8).enable_all().build()
+}
+
+impl Server {
+    /// Binds the address or the socket.
+    ///
+    /// # Errors
+    /// A sentence that names the address, the socket or the file.
+    pub async fn bind(model: Model, options: Options) -> Result<Server, String> {
+        let ip = options.unix_socket.is_none().then(|| options.address.ip());
+        let guard = Guard::new(ip, !options.api_keys.is_empty(), options.allowed_hosts, options.cors_origins);
+        let tls = options.tls.as_ref().map(|(cert, key)| listen::tls(cert, key)).transpose()?;
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let (listener, address) = match options.unix_socket {
+            #[cfg(unix)]
+            Some(path) => {
+                let listener = bind_unix(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+                let address = format!("unix:{}", path.display());
+                (Listener::Unix(listener, path), address)
+            }
+            #[cfg(not(unix))]
+            Some(path) => return Err(format!("{}: this system has no Unix sockets", path.display())),
+            None => {
+                let failed = |e: std::io::Error| format!("{}: {e}", options.address);
+                let listener = TcpListener::bind(options.address).await.map_err(failed)?;
+                let address = format!("{scheme}://{}", listener.local_addr().map_err(failed)?);
+                (Listener::Tcp(listener, tls), address)
+            }
+        };
+        let kept = options.cache.map(|(path, size)| Kept::new(path, size));
+        let names = Names::new(options.model_names, options.strict_model, &model);
+        let mut app = App::new(model, names, options.reload, options.limits, options.api_keys, kept)
+            .map_err(|e| e.to_string())?;
+        app.log_texts = options.log_texts;
+        app.observer = options.observer;
+        app.body_idle = options.timeouts.idle;
+        let app = Arc::new(app);
+        app.open_cache().map_err(|e| e.to_string())?;
+        let router = routes::router(Arc::clone(&app), Arc::new(guard));
+        let Options { timeouts, connections, .. } = options;
+        Ok(Server { app, listener, router, timeouts, connections, address })
+    }
+
+    /// Where it listens: `http://127.0.0.1:8737`.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Answers until `signals` says to end or ends itself. Returns whether all that was on its way was finished in time.
+    pub async fn run(self, mut signals: tokio::sync::mpsc::Receiver<Signal>) -> bool {
+        let (end, ending) = watch::channel(false);
+        let app = Arc::clone(&self.app);
+        let budget = Arc::clone(&app.budget);
+        let giving_back = tokio::spawn(async move { budget.give_back_after_peaks().await });
+        let listening =
+            listen::serve(self.listener, Arc::clone(&app), self.router, self.timeouts, self.connections, ending);
+        let told = async move {
+            while let Some(Signal::Reload) = signals.recv().await {
+                let own = Arc::clone(&app);
+                match tokio::task::spawn_blocking(move || own.reload()).await {
+                    Ok(Ok(())) => tracing::info!("model loaded again"),
+                    Ok(Err(error)) => tracing::error!(error, "the model could not be loaded again; the old one stays"),
+                    Err(_) => tracing::error!("loading the model again failed"),
+                }
+            }
+            // The receiver lives as long as the service listens.
+            let _ = end.send(true);
+            // Kept alive, so that the watch is not taken for closed.
+            std::future::pending::<()>().await;
+            drop(end);
+        };
+        let finished = tokio::select! {
+            finished = listening => finished,
+            () = told => false,
+        };
+        giving_back.abort();
+        let app = self.app;
+        let end = move || {
+            if finished {
+                app.scheduler.join();
+            }
+            if let Some(kept) = &app.kept {
+                kept.close();
+            }
+        };
+        let _ = tokio::task::spawn_blocking(end).await;
+        finished
+    }
+}
+
+/// Binds a Unix socket; a socket that nobody listens on any more is taken over.
+#[cfg(unix)]
+fn bind_unix(path: &std::path::Path) -> std::io::Result<tokio::net::UnixListener> {
+    use std::os::unix::fs::FileTypeExt;
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
+    if is_socket && std::os::unix::net::UnixStream::connect(path).is_err() {
+        std::fs::remove_file(path)?;
+    }
+    tokio::net::UnixListener::bind(path)
+}
+
+/// Limits that suit a small server.
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { body_bytes: 8 << 20, texts: 2048, queue_cost: 1 << 20, memory: memory::default_budget(8 << 20) }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        let s = Duration::from_secs;
+        Timeouts { head: s(10), idle: s(30), drain: s(30) }
+    }
+}

@@ -1,0 +1,323 @@
+//! What requests hold in memory, counted before it is taken: bodies as they come in, texts, tokens, results, answers on their way out.
+//!
+//! The counts are estimates that lie above the truth. What does not fit beside the other requests is refused (429), and what could never
+//! fit as well (413), so that all requests together stay below `--max-memory` whatever they ask for.
+//!
+//! ```text
+//! body ─▶ texts ─▶ tokens ─▶ results ─▶ answer, in chunks, each made when the one before it is on its way
+//! ```
+//! An answer's text is never there as a whole; what it is made from is held until the last of it is sent.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use trivec::ModelInfo;
+use trivec::Modes;
+
+/// A request that holds no more than this may use all of the budget; larger ones leave it a quarter.
+const SMALL: u64 = 1 << 20;
+
+/// Bytes that writing an answer takes beside what it is made from: a chunk that is sent, one that is ready, one that is being made.
+pub(super) const ANSWER: u64 = 256 << 10;
+
+/// The least budget with which a body of the largest size can be read, parsed and tokenised.
+pub fn least(body_bytes: usize) -> u64 {
+    // Three quarters of it are for one request.
+    (body_bytes as u64).saturating_mul(6).saturating_add(SMALL).div_ceil(3).saturating_mul(4)
+}
+
+/// The budget where none is asked for.
+pub fn default_budget(body_bytes: usize) -> u64 {
+    (384 << 20).max(least(body_bytes))
+}
+
+/// Bytes that a JSON body and the value parsed from it take together, at most.
+///
+/// A string or a list is 32 bytes in a list that has twice the room when it has just grown, and 32 more where its content lies; a number
+/// 8. So a body of empty strings takes thirty times its length, and one of a few long texts twice.
+pub(super) fn parsed(body: &[u8]) -> u64 {
+    let (mut values, mut numbers) = (0u64, 0u64);
+    let mut bytes = body.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => {
+                values += 1;
+                skip_string(&mut bytes);
+            }
+            b'[' | b'{' => values += 1,
+            b',' => numbers += 1,
+            _ => {}
+        }
+    }
+    2 * body.len() as u64 + 96 * values + 16 * numbers
+}
+
+/// Goes to the end of a string that has begun.
+fn skip_string(bytes: &mut std::slice::Iter<'_, u8>) {
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => return,
+            b'\\' => {
+                bytes.next();
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Why there is no memory for a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NoMemory {
+    /// Others hold it at present.
+    Full { in_flight: u64, most: u64 },
+    /// It would not fit if there were no others.
+    TooMuch { needed: u64, most: u64 },
+}
+
+/// After a peak of so many bytes, freed memory is given back to the system.
+const WORTH_GIVING_BACK: u64 = 16 << 20;
+
+/// How long requests are few before memory is given back: others may follow at once.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// The bytes that all requests together may hold.
+#[derive(Debug)]
+pub(super) struct Budget {
+    most: u64,
+    in_flight: AtomicU64,
+    /// The most that they held since memory was given back.
+    peak: AtomicU64,
+    /// Wakes [`Budget::give_back_after_peaks`].
+    fallen: Notify,
+}
+
+impl Budget {
+    pub(super) fn new(most: u64) -> Arc<Budget> {
+        Arc::new(Budget { most, in_flight: AtomicU64::new(0), peak: AtomicU64::new(0), fallen: Notify::new() })
+    }
+
+    pub(super) fn most(&self) -> u64 {
+        self.most
+    }
+
+    /// Bytes that requests hold.
+    pub(super) fn in_flight(&self) -> u64 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// The most that a request of `total` bytes may bring the budget to.
+    fn most_for(&self, total: u64) -> u64 {
+        if total <= SMALL { self.most } else { self.most - self.most / 4 }
+    }
+
+    /// Takes `more` for a request that then holds `total`.
+    fn take(&self, more: u64, total: u64) -> Result<(), NoMemory> {
+        let most = self.most_for(total);
+        if total > most {
+            return Err(NoMemory::TooMuch { needed: total, most });
+        }
+        let add = |in_flight: u64| in_flight.checked_add(more).filter(|&sum| sum <= most);
+        match self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add) {
+            Ok(before) => {
+                self.peak.fetch_max(before + more, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(in_flight) => Err(NoMemory::Full { in_flight, most }),
+        }
+    }
+
+    fn free(&self, bytes: u64) {
+        self.in_flight.fetch_sub(bytes, Ordering::Relaxed);
+        if self.has_fallen() {
+            self.fallen.notify_one();
+        }
+    }
+
+    /// Whether requests hold far less than they did.
+    fn has_fallen(&self) -> bool {
+        let peak = self.peak.load(Ordering::Relaxed);
+        peak >= WORTH_GIVING_BACK && self.in_flight() <= peak / 4
+    }
+
+    /// Gives freed memory back to the system after each peak. Does not end.
+    pub(super) async fn give_back_after_peaks(&self) {
+        loop {
+            self.fallen.notified().await;
+            tokio::time::sleep(QUIET).await;
+            if self.has_fallen() {
+                self.peak.store(self.in_flight(), Ordering::Relaxed);
+                // It cannot fail; a runtime that ends is no matter.
+                let _ = tokio::task::spawn_blocking(trivec_team::allocator::give_back).await;
+            }
+        }
+    }
+}
+
+/// What a request's memory is taken by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// The body, and the texts or ids that were parsed from it.
+    Body,
+    /// Texts that the log is to hold.
+    Log,
+    /// Token ids, and what making them takes.
+    Tokens,
+    /// Embeddings, scores, alignments.
+    Results,
+    /// Chunks of the answer.
+    Answer,
+}
+
+const PARTS: usize = 5;
+
+/// What one request holds of the budget. Whoever still has something of the request has a clone of it: its task, a job beside the runtime's
+/// threads, the queue, the answer; with the last of them the bytes are given back.
+#[derive(Debug)]
+pub(super) struct Held {
+    budget: Arc<Budget>,
+    parts: Mutex<[u64; PARTS]>,
+}
+
+impl Held {
+    pub(super) fn new(budget: &Arc<Budget>) -> Arc<Held> {
+        Arc::new(Held { budget: Arc::clone(budget), parts: Mutex::new([0; PARTS]) })
+    }
+
+    /// From now on `part` is `bytes`: less than before is given back, more is taken if there is as much.
+    pub(super) fn set(&self, part: Part, bytes: u64) -> Result<(), NoMemory> {
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = parts[part as usize];
+        if bytes > before {
+            let total = parts.iter().fold(0u64, |sum, &part| sum.saturating_add(part));
+            let more = bytes - before;
+            self.budget.take(more, total.saturating_add(more))?;
+        } else {
+            self.budget.free(before - bytes);
+        }
+        parts[part as usize] = bytes;
+        Ok(())
+    }
+
+    /// From now on `part` is so much more.
+    pub(super) fn add(&self, part: Part, more: u64) -> Result<(), NoMemory> {
+        let before = self.parts.lock().unwrap_or_else(PoisonError::into_inner)[part as usize];
+        self.set(part, before.saturating_add(more))
+    }
+
+    /// The part is no longer there.
+    pub(super) fn free(&self, part: Part) {
+        // Giving back is never refused.
+        let _ = self.set(part, 0);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let parts = self.parts.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.budget.free(parts.iter().sum());
+    }
+}
+
+tokio::task_local! {
+    /// What the request of this task holds.
+    pub(super) static HELD: Arc<Held>;
+}
+
+/// Bytes of the lists that hold `tokens` token ids of a text, as they are made and for the engine.
+pub(super) fn token_ids(tokens: usize) -> u64 {
+    64 + 12 * tokens as u64
+}
+
+/// Bytes of texts while tokens are made of them: as the tokenizer reads them, in a buffer that grows.
+pub(super) fn normalized(bytes: usize) -> u64 {
+    3 * bytes as u64
+}
+
+/// Bytes of a text's embedding, of `tokens`, at most.
+pub(super) fn embedding(info: &ModelInfo, modes: Modes, tokens: usize) -> u64 {
+    let (f32_bytes, tokens) = (4, tokens as u64);
+    let dense = if modes.dense { info.dense_dim as u64 * f32_bytes } else { 0 };
+    // Pairs of id and weight while they are made, then two lists.
+    let sparse = if modes.sparse { tokens * 16 } else { 0 };
+    let colbert = if modes.colbert { tokens * info.colbert_dim.unwrap_or(0) as u64 * f32_bytes } else { 0 };
+    // What holds them, and the place for it in two lists.
+    512 + dense + sparse + colbert
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_gives_back_all_it_took() {
+        let budget = Budget::new(100 << 20);
+        let held = Held::new(&budget);
+        held.set(Part::Body, 5 << 20).unwrap();
+        held.set(Part::Results, 50 << 20).unwrap();
+        assert_eq!(budget.in_flight(), 55 << 20);
+        held.set(Part::Body, 2 << 20).unwrap();
+        assert_eq!(budget.in_flight(), 52 << 20);
+        let of_a_job = Arc::clone(&held);
+        drop(held);
+        assert_eq!(budget.in_flight(), 52 << 20, "a job is still at it");
+        drop(of_a_job);
+        assert_eq!(budget.in_flight(), 0);
+    }
+
+    #[test]
+    fn what_is_refused_takes_nothing() {
+        let budget = Budget::new(100 << 20);
+        let (one, other) = (Held::new(&budget), Held::new(&budget));
+        one.set(Part::Results, 70 << 20).unwrap();
+        let full = NoMemory::Full { in_flight: 70 << 20, most: 75 << 20 };
+        assert_eq!(other.set(Part::Results, 10 << 20), Err(full));
+        let never = NoMemory::TooMuch { needed: 76 << 20, most: 75 << 20 };
+        assert_eq!(other.set(Part::Results, 76 << 20), Err(never));
+        assert!(matches!(other.set(Part::Results, u64::MAX), Err(NoMemory::TooMuch { .. })));
+        assert_eq!(budget.in_flight(), 70 << 20);
+        other.set(Part::Results, 5 << 20).unwrap();
+        assert!(other.set(Part::Body, u64::MAX).is_err());
+    }
+
+    #[test]
+    fn small_requests_have_room_beside_large_ones() {
+        let budget = Budget::new(8 << 20);
+        let large = Held::new(&budget);
+        large.set(Part::Body, 6 << 20).unwrap();
+        let small: Vec<_> = (0..2).map(|_| Held::new(&budget)).collect();
+        small.iter().for_each(|held| held.set(Part::Body, SMALL).unwrap());
+        assert!(matches!(Held::new(&budget).set(Part::Body, 1), Err(NoMemory::Full { .. })));
+        drop(large);
+        Held::new(&budget).set(Part::Body, 1).unwrap();
+    }
+
+    #[test]
+    fn the_largest_body_can_be_parsed_with_the_default() {
+        for body in [1, 8 << 20, 64 << 20, 1 << 30] {
+            for most in [least(body), default_budget(body)] {
+                Held::new(&Budget::new(most)).set(Part::Body, body as u64 * 6).unwrap();
+            }
+        }
+        assert_eq!(default_budget(8 << 20), 384 << 20);
+        assert_eq!(least(usize::MAX), u64::MAX);
+    }
+
+    #[test]
+    fn a_body_is_judged_by_the_values_in_it() {
+        let long = format!(r#"{{"inputs":["{}"]}}"#, r#"a, [b] \" \\"#.repeat(10_000));
+        assert_eq!(parsed(long.as_bytes()), 2 * long.len() as u64 + 4 * 96);
+        let empty = format!("[{}\"\"]", "\"\",".repeat(100_000));
+        // 24 bytes each, and room for as many again.
+        assert!(parsed(empty.as_bytes()) > 48 * 100_000);
+        let lists = format!("[{}[0]]", "[0],".repeat(100_000));
+        assert!(parsed(lists.as_bytes()) > (48 + 32) * 100_000);
+        let numbers = format!("[{}0]", "0,".repeat(100_000));
+        assert!((8 * 100_000..30 * 100_000).contains(&parsed(numbers.as_bytes())));
+        // What is no JSON is judged too.
+        assert!(parsed(&[b'"'; 100_000]) > 0 && parsed(&[b'\\'; 100_000]) > 0);
+        assert!(parsed(b"") == 0 && parsed(b"[]") > 0);
+    }
+}

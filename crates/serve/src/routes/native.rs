@@ -1,0 +1,394 @@
+//! trivec's own routes: all three representations, the five scores, and what explains them.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::rows::base64_of;
+use super::{binary, rows};
+use crate::answer::{JSON, Step, Steps, json};
+use crate::app::{App, Tokenized, ms};
+use crate::body::Body;
+use crate::error::{ApiError, Dialect, Result};
+use crate::fields::{Word, Words, whole};
+use crate::inputs::{Pair, Texts};
+use crate::memory::{self, Part};
+use crate::scheduler::Timing;
+use trivec::similarity::{MOST_WEIGHT, ScoreWeights, Scores, Thresholds, score};
+use trivec::{Embedding, Modes};
+use trivec::{Model, Prompt};
+use trivec_cache::Wanted;
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Encoding {
+    #[default]
+    Float,
+    Base64,
+}
+
+impl Words for Encoding {
+    const WORDS: &'static [(&'static str, Encoding)] = &[("float", Encoding::Float), ("base64", Encoding::Base64)];
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EncodeRequest {
+    input: Texts,
+    dense: Option<bool>,
+    sparse: Option<bool>,
+    colbert: Option<bool>,
+    #[serde(default, deserialize_with = "whole")]
+    max_length: Option<usize>,
+    #[serde(default, deserialize_with = "whole")]
+    dimensions: Option<usize>,
+    normalize: Option<bool>,
+    encoding_format: Option<Word<Encoding>>,
+    model: Option<String>,
+    /// The name of one of the model's prompts, or a prompt as it stands; the model's default prompt without both.
+    prompt_name: Option<String>,
+    prompt: Option<String>,
+}
+
+/// What a request puts before its texts. `side` begins the names of its two fields.
+pub(super) fn prompt_of(side: &str, name: Option<String>, text: Option<String>) -> Result<Prompt> {
+    match (name, text) {
+        (None, None) => Ok(Prompt::Default),
+        (Some(name), None) => Ok(Prompt::Name(name)),
+        (None, Some(text)) => Ok(Prompt::Text(text)),
+        (Some(_), Some(_)) => {
+            let what = format!("give `{side}prompt_name` or `{side}prompt`, not both");
+            Err(ApiError::invalid(format!("{side}prompt_name"), what))
+        }
+    }
+}
+
+/// Numbers of an answer. They are written as f32: through a [`Value`] they would become f64, with twice the digits.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(super) enum Numbers<'a> {
+    Float(&'a [f32]),
+    Base64(String),
+}
+
+impl<'a> Numbers<'a> {
+    pub(super) fn new(values: &'a [f32], encoding: Encoding) -> Numbers<'a> {
+        match encoding {
+            Encoding::Float => Numbers::Float(values),
+            Encoding::Base64 => Numbers::Base64(base64_of(values)),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Sparse<'a> {
+    indices: &'a [u32],
+    values: &'a [f32],
+}
+
+/// What an answer says of a text, but for its ColBERT rows, which are written behind it.
+#[derive(Serialize)]
+struct Encoded<'a> {
+    index: usize,
+    tokens: usize,
+    truncated: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dense: Option<Numbers<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sparse: Option<Sparse<'a>>,
+}
+
+impl<'a> Encoded<'a> {
+    fn new(index: usize, truncated: bool, embedding: &'a Embedding, encoding: Encoding) -> Encoded<'a> {
+        Encoded {
+            index,
+            tokens: embedding.tokens,
+            truncated,
+            dense: embedding.dense.as_ref().map(|dense| Numbers::new(dense, encoding)),
+            sparse: embedding
+                .lexical
+                .as_ref()
+                .map(|lexical| Sparse { indices: lexical.ids(), values: lexical.weights() }),
+        }
+    }
+}
+
+/// Appends a step of the elements of `data`.
+fn append_encoded(step: Step, embeddings: &[Embedding], truncated: &[bool], encoding: Encoding, out: &mut Vec<u8>) {
+    let float = encoding == Encoding::Float;
+    match step {
+        Step::Begin(at) => {
+            if at > 0 {
+                out.push(b',');
+            }
+            json(out, &Encoded::new(at, truncated[at], &embeddings[at], encoding));
+            if embeddings[at].colbert.is_some() {
+                // The rows are one more field of the object.
+                out.pop();
+                out.extend_from_slice(if float { b",\"colbert\":[" } else { b",\"colbert\":\"" });
+            }
+        }
+        Step::Rows(at, range) if float => rows::append_json(&embeddings[at], range, out),
+        Step::Rows(at, range) => rows::append_base64(&embeddings[at], range, out),
+        Step::End(at) => match &embeddings[at].colbert {
+            Some(_) if float => out.extend_from_slice(b"]}"),
+            Some(rows) => {
+                out.extend_from_slice(b"\",\"colbert_shape\":");
+                json(out, &[rows.rows(), rows.dim()]);
+                out.push(b'}');
+            }
+            None => {}
+        },
+        Step::Last => {}
+    }
+}
+
+/// Begins an object with the fields of `head`, and its list `name`.
+pub(super) fn begin_list(head: &Value, name: &str, out: &mut Vec<u8>) {
+    json(out, head);
+    out.pop();
+    out.push(b',');
+    json(out, &name);
+    out.extend_from_slice(b":[");
+}
+
+/// What stands behind them.
+#[derive(Serialize)]
+pub(super) struct Behind {
+    pub usage: Value,
+    pub timing: Value,
+}
+
+impl Behind {
+    /// Ends the list.
+    pub(super) fn append(&self, out: &mut Vec<u8>) {
+        out.push(b']');
+        self.append_fields(out);
+    }
+
+    /// Ends the object.
+    pub(super) fn append_fields(&self, out: &mut Vec<u8>) {
+        let from = out.len();
+        json(out, self);
+        // They are more fields of the object that has been begun.
+        out[from] = b',';
+    }
+}
+
+/// What every answer ends with.
+pub(super) fn timing_of(timing: Timing, tokenized: std::time::Duration, begin: Instant) -> Value {
+    json!({
+        "queue_ms": ms(timing.queued),
+        "tokenize_ms": ms(tokenized),
+        "encode_ms": ms(timing.computed),
+        "total_ms": ms(begin.elapsed()),
+    })
+}
+
+pub(super) fn usage(texts: &[Tokenized]) -> Value {
+    let tokens: usize = texts.iter().map(|text| text.ids.len()).sum();
+    json!({"prompt_tokens": tokens, "total_tokens": tokens})
+}
+
+pub(super) async fn encode(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Body(request): Body<EncodeRequest>,
+) -> Response {
+    encode_inner(&app, &headers, request).await.unwrap_or_else(|e| e.answer(Dialect::OpenAi))
+}
+
+async fn encode_inner(app: &App, headers: &HeaderMap, request: EncodeRequest) -> Result<Response> {
+    let begin = Instant::now();
+    let model = app.model();
+    app.names.check(request.model.as_deref())?;
+    let texts = request.input.into_vec();
+    app.check_count(texts.len(), "input")?;
+    let asked = |mode: Option<bool>| mode.unwrap_or(false);
+    let modes =
+        Modes { dense: request.dense.unwrap_or(true), sparse: asked(request.sparse), colbert: asked(request.colbert) };
+    if !(modes.dense || modes.sparse || modes.colbert) {
+        return Err(ApiError::invalid("dense", "nothing is asked for: set dense, sparse or colbert"));
+    }
+    let form = binary::Form::of(headers)?;
+    if let Some(form) = form {
+        form.check(modes)?;
+    }
+    let Word(encoding) = request.encoding_format.unwrap_or_default();
+    let prompt = prompt_of("", request.prompt_name, request.prompt)?;
+    let tokenized = app.tokenize(&model, texts, request.max_length, prompt).await?;
+    let tokenize_time = begin.elapsed();
+    let wanted = Wanted { dimensions: request.dimensions, normalize: request.normalize, ..modes.into() };
+    let (embeddings, timing) = app.encode(&model, &tokenized, wanted).await?;
+    if let Some(form) = form {
+        return form.answer(app, embeddings, modes);
+    }
+    let end = Behind { usage: usage(&tokenized), timing: timing_of(timing, tokenize_time, begin) };
+    let head = json!({"model": app.names.first()});
+    let truncated: Vec<bool> = tokenized.iter().map(|text| text.truncated).collect();
+    let steps = rows::steps(&embeddings);
+    let write = move |step: Step, out: &mut Vec<u8>| match step {
+        Step::Last => end.append(out),
+        step => append_encoded(step, &embeddings, &truncated, encoding, out),
+    };
+    app.answer(JSON, None, Steps::begun_by(move |out| begin_list(&head, "data", out), steps, write))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ScoreRequest {
+    pairs: Option<Vec<Pair>>,
+    query: Option<String>,
+    documents: Option<Vec<String>>,
+    weights: Option<Vec<f64>>,
+    thresholds: Option<Vec<f32>>,
+    #[serde(default, deserialize_with = "whole")]
+    max_length: Option<usize>,
+    model: Option<String>,
+    // Of queries and the first texts of pairs, and of documents and the second ones, as in `EncodeRequest`.
+    query_prompt_name: Option<String>,
+    query_prompt: Option<String>,
+    document_prompt_name: Option<String>,
+    document_prompt: Option<String>,
+}
+
+pub(super) fn weights(weights: Option<&[f64]>) -> Result<ScoreWeights> {
+    let Some(weights) = weights else { return Ok(ScoreWeights::default()) };
+    // A number just above the limit would be rounded to it.
+    let narrow = |&x: &f64| if x > MOST_WEIGHT { f32::INFINITY } else { x as f32 };
+    ScoreWeights::from_slice(&weights.iter().map(narrow).collect::<Vec<f32>>())
+        .map_err(|e| ApiError::invalid("weights", e.to_string()))
+}
+
+pub(super) fn scores_of(scores: &Scores, thresholds: &Thresholds) -> serde_json::Map<String, Value> {
+    let cosine = scores.dense.unwrap_or(f32::NAN);
+    let mut map = serde_json::Map::new();
+    for (name, value) in [
+        ("colbert", scores.colbert),
+        ("sparse", scores.sparse),
+        ("dense", scores.dense),
+        ("sparse+dense", scores.sparse_dense),
+        ("colbert+sparse+dense", scores.colbert_sparse_dense),
+    ] {
+        map.insert(name.to_owned(), json!(value));
+    }
+    map.insert("percent".to_owned(), json!(scores.dense.map(|cosine| f64::from(cosine) * 100.0)));
+    map.insert("verdict".to_owned(), json!(thresholds.verdict(cosine).as_str()));
+    map
+}
+
+/// Scores must be numbers: JSON has no others. `name` says whose they are.
+pub(super) fn check_scores(scores: &Scores, name: impl FnOnce() -> String) -> Result<()> {
+    let Some(score) = scores.not_finite() else { return Ok(()) };
+    let name = name();
+    let what = format!("{name}: the {score} score is not a finite number");
+    Err(ApiError { param: Some(name), ..ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "not_finite", what) })
+}
+
+pub(super) async fn score_route(State(app): State<Arc<App>>, Body(request): Body<ScoreRequest>) -> Response {
+    score_inner(&app, request).await.unwrap_or_else(|e| e.answer(Dialect::OpenAi))
+}
+
+/// Tokens of queries and, behind them, of documents, each with the prompt of its side.
+pub(super) async fn both_sides(
+    app: &App,
+    model: &Arc<Model>,
+    [queries, documents]: [&Arc<Vec<String>>; 2],
+    max_length: Option<usize>,
+    [of_queries, of_documents]: [Prompt; 2],
+) -> Result<Vec<Tokenized>> {
+    let mut tokenized = app.tokenize_beside(model, queries, max_length, of_queries, 0).await?;
+    let counted = tokenized.iter().map(|text| memory::token_ids(text.ids.len())).sum();
+    tokenized.extend(app.tokenize_beside(model, documents, max_length, of_documents, counted).await?);
+    Ok(tokenized)
+}
+
+async fn score_inner(app: &App, request: ScoreRequest) -> Result<Response> {
+    let begin = Instant::now();
+    let model = app.model();
+    app.names.check(request.model.as_deref())?;
+    let weights = weights(request.weights.as_deref())?;
+    let thresholds = match request.thresholds.as_deref() {
+        None => Thresholds::default(),
+        Some(&[near, related, unrelated]) => {
+            Thresholds::new(near, related, unrelated).map_err(|e| ApiError::invalid("thresholds", e.to_string()))?
+        }
+        Some(other) => {
+            return Err(ApiError::invalid("thresholds", format!("{} thresholds, expected 3", other.len())));
+        }
+    };
+    let of_pairs = request.pairs.is_some();
+    let sides = [
+        prompt_of("query_", request.query_prompt_name, request.query_prompt)?,
+        prompt_of("document_", request.document_prompt_name, request.document_prompt)?,
+    ];
+    // Each text once, queries before documents; a pair is two places in the list.
+    let (queries, documents, is_one) = match (request.pairs, request.query, request.documents) {
+        (Some(pairs), None, None) => {
+            let (queries, documents): (Vec<_>, Vec<_>) = pairs.into_iter().map(|Pair(a, b)| (a, b)).unzip();
+            (queries, documents, false)
+        }
+        (None, Some(query), Some(documents)) => (vec![query], documents, true),
+        _ => return Err(ApiError::invalid("pairs", "expected either `pairs`, or `query` and `documents`")),
+    };
+    app.check_count(queries.len() + documents.len(), "pairs")?;
+    let (first, pairs) = (queries.len(), documents.len());
+    let place = |document: usize| (if is_one { 0 } else { document }, first + document);
+    let places: Vec<(usize, usize)> = (0..pairs).map(place).collect();
+    let (queries, documents) = (Arc::new(queries), Arc::new(documents));
+    let tokenized = both_sides(app, &model, [&queries, &documents], request.max_length, sides).await?;
+    drop((queries, documents));
+    app.held().free(Part::Body);
+    let tokenize_time = begin.elapsed();
+    let text = |index: usize| match (of_pairs, index) {
+        (true, _) => format!("pairs[{}][{}]", index % first.max(1), index / first.max(1)),
+        (false, 0) => "query".to_owned(),
+        (false, _) => format!("documents[{}]", index - 1),
+    };
+    let encoded = app.encode(&model, &tokenized, model.info().modes.into()).await;
+    let (embeddings, timing) = encoded.map_err(|e| e.named(text))?;
+    // ColBERT scores of many long texts are work: not for the runtime's threads, and a few pairs at a time.
+    let embeddings = Arc::new(embeddings);
+    let mut scores = Vec::with_capacity(pairs);
+    for part in places.chunks(PAIRS_OF_A_JOB) {
+        let (own, part) = (Arc::clone(&embeddings), part.to_vec());
+        let of = move || part.iter().map(|&(a, b)| score(&own[a], &own[b], &weights)).collect::<Vec<Scores>>();
+        scores.extend(app.beside(of).await?);
+    }
+    drop(embeddings);
+    for (pair, scores) in scores.iter().enumerate() {
+        check_scores(scores, || if of_pairs { format!("pairs[{pair}]") } else { format!("documents[{pair}]") })?;
+    }
+    app.held().set(Part::Results, SCORED * pairs as u64)?;
+    let end = Behind { usage: usage(&tokenized), timing: timing_of(timing, tokenize_time, begin) };
+    let head = json!({"model": app.names.first()});
+    let write = move |pair: usize, out: &mut Vec<u8>| {
+        if pair == pairs {
+            return end.append(out);
+        }
+        let (a, b) = places[pair];
+        let mut map = scores_of(&scores[pair], &thresholds);
+        map.insert("index".to_owned(), json!(pair));
+        map.insert("tokens".to_owned(), json!([tokenized[a].ids.len(), tokenized[b].ids.len()]));
+        map.insert("truncated".to_owned(), json!([tokenized[a].truncated, tokenized[b].truncated]));
+        if pair > 0 {
+            out.push(b',');
+        }
+        json(out, &map);
+    };
+    app.answer(JSON, None, Steps::begun_by(move |out| begin_list(&head, "data", out), 0..=pairs, write))
+}
+
+/// Pairs whose scores are computed before others have their turn.
+const PAIRS_OF_A_JOB: usize = 32;
+
+/// Bytes that a pair's places and scores take.
+const SCORED: u64 = 128;
+
+pub(super) fn internal() -> ApiError {
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "engine_error", "the request failed; others are not affected")
+}

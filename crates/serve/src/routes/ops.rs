@@ -1,0 +1,146 @@
+//! Health, readiness, metrics, status, reload; the page and the description of the API.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use crate::app::App;
+use crate::assets;
+use crate::body::PathPart;
+use crate::error::{ApiError, Dialect};
+use crate::header_fields;
+use crate::kept::Kept;
+
+pub(super) async fn health() -> Response {
+    Json(json!({"status": "ok"})).into_response()
+}
+
+pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
+    if app.ending.load(Ordering::Relaxed) {
+        let what = "the service is shutting down";
+        return ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "shutting_down", what).answer(Dialect::OpenAi);
+    }
+    Json(json!({"status": "ready", "model": app.names.first()})).into_response()
+}
+
+pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let text = app.metrics.text(&app.scheduler, &app.budget, app.model().info(), app.kept.as_ref().map(Kept::stats));
+    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
+}
+
+pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
+    let model = app.model();
+    let info = model.info();
+    let (depth, cost) = app.scheduler.depth();
+    let recent = app.metrics.recent();
+    Json(json!({
+        "model": {
+            "name": app.names.first(),
+            "weights": info.weights,
+            "layers": info.layers,
+            "hidden": info.hidden,
+            "max_length": info.max_length,
+            "modes": {"dense": info.modes.dense, "sparse": info.modes.sparse, "colbert": info.modes.colbert},
+            "rerank": info.rerank,
+            "dense_dim": info.dense_dim,
+            "colbert_dim": info.colbert_dim,
+        },
+        "isa": info.isa,
+        "threads": info.threads,
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptime_s": app.started.elapsed().as_secs(),
+        "queue": {"depth": depth, "limit": app.scheduler.limit(), "cost": cost},
+        "memory": {"in_flight": app.budget.in_flight(), "limit": app.budget.most()},
+        "latency": {"p50_ms": recent.p50_ms, "p95_ms": recent.p95_ms, "count": recent.count},
+        "tokens_s": recent.tokens_s,
+        "cache": app.kept.as_ref().map(Kept::describe),
+    }))
+    .into_response()
+}
+
+/// Loads the model again. Only with a key: a service without keys is reloaded by SIGHUP.
+pub(super) async fn reload(State(app): State<Arc<App>>) -> Response {
+    if !app.needs_key() {
+        let what = "reloading needs an API key, and this service has none: send the process SIGHUP";
+        return ApiError::new(StatusCode::FORBIDDEN, "forbidden", what).answer(Dialect::OpenAi);
+    }
+    let own = Arc::clone(&app);
+    match tokio::task::spawn_blocking(move || own.reload()).await {
+        Ok(Ok(())) => {
+            let model = app.names.first();
+            tracing::info!(model, "model loaded again");
+            Json(json!({"status": "ok", "model": model})).into_response()
+        }
+        Ok(Err(what)) => {
+            tracing::error!(error = what, "the model could not be loaded again; the old one stays");
+            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "reload_failed", what).answer(Dialect::OpenAi)
+        }
+        Err(_) => super::native::internal().answer(Dialect::OpenAi),
+    }
+}
+
+/// The page may load nothing but its own files.
+const POLICY: &str = "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; \
+                      frame-ancestors 'none'";
+
+fn file(name: &str, headers: &HeaderMap) -> Response {
+    let Some((kind, bytes)) = assets::find(name) else {
+        return super::nothing_at(&format!("/{name}")).answer(Dialect::OpenAi);
+    };
+    // The files change with the program alone.
+    let tag = format!("\"{}-{}\"", env!("CARGO_PKG_VERSION"), fingerprint(bytes));
+    let fresh = header_fields::none_match(headers, &tag);
+    let mut response = if fresh { StatusCode::NOT_MODIFIED.into_response() } else { bytes.to_vec().into_response() };
+    let own = response.headers_mut();
+    own.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    own.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    own.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    if let Ok(tag) = HeaderValue::from_str(&tag) {
+        own.insert(header::ETAG, tag);
+    }
+    response
+}
+
+/// FNV-1a: tells one version of a file from another.
+fn fingerprint(bytes: &[u8]) -> String {
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3));
+    format!("{hash:016x}")
+}
+
+pub(super) async fn index(headers: HeaderMap) -> Response {
+    file("index.html", &headers)
+}
+
+pub(super) async fn docs(headers: HeaderMap) -> Response {
+    file("docs.html", &headers)
+}
+
+pub(super) async fn asset(method: Method, PathPart(name): PathPart, headers: HeaderMap) -> Response {
+    if matches!(method, Method::GET | Method::HEAD) || assets::find(&name).is_none() {
+        return file(&name, &headers);
+    }
+    let mut response = super::not_how(&method, &format!("/{name}")).answer(Dialect::OpenAi);
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET,HEAD"));
+    response
+}
+
+/// The description, with what the model in use can take. As text: read and written again, its order would be lost.
+pub(super) async fn openapi(State(app): State<Arc<App>>) -> Response {
+    let model = app.model();
+    let info = model.info();
+    let of_model = [
+        ("TokenId", info.vocabulary.saturating_sub(1)),
+        ("Dimensions", info.dense_dim),
+        ("MaxLength", info.max_length),
+        ("PairLength", info.max_length),
+    ];
+    let description = of_model.iter().fold(include_str!("../openapi.json").to_owned(), |text, (name, most)| {
+        text.replacen(&format!("\"{name}\": {{"), &format!("\"{name}\": {{ \"maximum\": {most},"), 1)
+    });
+    ([(header::CONTENT_TYPE, "application/json")], description).into_response()
+}

@@ -1,0 +1,17 @@
+//! A port of loopback where nobody listens, and nobody can begin to while it is held.
+
+use std::net::{TcpListener, TcpStream};
+
+/// The near end of an open connection: its port is taken, and refuses whoever connects to it.
+pub struct ClosedPort {
+    pub port: u16,
+    _ends: (TcpListener, TcpStream),
+}
+
+impl ClosedPort {
+    pub fn new() -> ClosedPort {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        ClosedPort { port: stream.local_addr().unwrap().port(), _ends: (listener, stream) }
+    }
+}

@@ -1,0 +1,43 @@
+//! The binary as someone has it who has installed no model and set no variable.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Where Cargo builds: the test that runs now lies in `deps` there.
+fn directory() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    test.ancestors().nth(2).unwrap().to_owned()
+}
+
+/// The program under test, which Cargo has built for the tests of `trivec-cli`.
+pub fn path() -> PathBuf {
+    let path = directory().join(format!("trivec{}", std::env::consts::EXE_SUFFIX));
+    assert!(path.is_file(), "{} is missing: these tests belong to trivec-cli", path.display());
+    path
+}
+
+/// The environment of `command` without trivec's own variables, and with a home in which no model is installed.
+pub fn clean(command: &mut Command) -> &mut Command {
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TRIVEC_")) {
+        command.env_remove(name);
+    }
+    command.env("TRIVEC_HOME", empty_home())
+}
+
+/// `trivec` in such an environment.
+pub fn trivec() -> Command {
+    let mut command = Command::new(path());
+    clean(&mut command);
+    command
+}
+
+/// A home that does not exist yet. No two calls get the same, so that no test can find what another one has put there.
+pub fn empty_home() -> PathBuf {
+    static CALLS: AtomicUsize = AtomicUsize::new(0);
+    let call = CALLS.fetch_add(1, Ordering::Relaxed);
+    let home = directory().join("tmp").join(format!("home-{}-{call}", std::process::id()));
+    // An earlier run can have had the same process id.
+    let _ = std::fs::remove_dir_all(&home);
+    home
+}

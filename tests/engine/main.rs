@@ -1,0 +1,21 @@
+//! The tests of the engine, one file a subject, in one program: a program for each would link the engine that often.
+
+mod bad_models;
+mod comparators;
+mod fuzz_corpus;
+mod golden_bge_m3;
+mod golden_bge_reranker;
+mod golden_models;
+mod golden_rerank;
+mod golden_starter;
+mod golden_tokens;
+mod import;
+mod import_rule;
+mod invariance;
+mod not_finite;
+mod odd_texts;
+mod packed;
+mod quantization_quality;
+mod rerank;
+mod settings;
+mod torch_models;
