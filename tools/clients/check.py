@@ -180,9 +180,11 @@ def hugging_face_hub():
 
 def curl():
     def ask(path, body, *options):
-        command = ["curl", "-sS", "--fail-with-body", f"{URL}{path}", "-d", json.dumps(body), *options]
+        command = ["curl", "-sS", "--fail-with-body", f"{URL}{path}", "-H", "content-type: application/json", "-d", json.dumps(body), *options]
         return subprocess.run(command, capture_output=True, check=True).stdout
 
+    form = subprocess.run(["curl", "-sS", "-w", "%{http_code}", f"{URL}/v1/embeddings", "-d", '{"input": "a"}'], capture_output=True, check=True)
+    holds("curl: a body that says it is a form is refused", form.stdout.endswith(b"415") and b"curl -d" in form.stdout, form.stdout)
     same("curl: /v1/embeddings", [e["embedding"] for e in json.loads(ask("/v1/embeddings", {"input": TEXTS}))["data"]], DENSE)
     same("curl: /embed", json.loads(ask("/embed", {"inputs": TEXTS})), DENSE)
     raw = ask("/v1/encode", {"input": TEXTS}, "-H", "accept: application/octet-stream")
