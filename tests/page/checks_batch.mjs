@@ -1,6 +1,7 @@
 // Ten thousand rows: read, scored, cancelled, sorted, scrolled, downloaded. And what the readers of tables make of odd files.
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { csvText, delimited, parseDocuments, parsePairs } from "../../crates/serve/src/page/parse.js";
 import { buckets, quantile, since } from "../../crates/serve/src/page/metrics.js";
@@ -9,7 +10,14 @@ const ROWS = Number(process.env.PAGE_ROWS ?? 10_000);
 const text = (page, selector) => page.textContent(selector);
 const finished = (page) => page.waitForFunction(() => / rows? in |Cancelled|Stopped/.test(document.getElementById("batch-status").textContent), null, { timeout: 600_000 });
 
+/** The command line's own tests read the same table. */
+const FORMS = JSON.parse(readFileSync(new URL("../data/forms.json", import.meta.url), "utf8"));
+
 function readers() {
+  for (const { mode, name, text, texts } of FORMS) {
+    const found = mode === "pairs" ? parsePairs(text, name).rows.map((row) => row.error ?? [row.a, row.b]) : parseDocuments(text, name).rows.map((row) => row.error ?? row.b);
+    assert.deepEqual(found, texts, `${mode} ${name}: ${text}`);
+  }
   assert.deepEqual(delimited('a,"b ""x"", y"\r\n"line\nbreak",2\n\n', ","), [["a", 'b "x", y'], ["line\nbreak", "2"]]);
   assert.deepEqual(delimited('"so" he said,b\n"open,c', ","), [['"so" he said', "b"], ['"open', "c"]]);
   assert.deepEqual(delimited("\ufeffx,", ","), [["x", ""]]);
@@ -20,7 +28,15 @@ function readers() {
   assert.deepEqual(parsePairs('[\n  {"a": "x", "b": "y"},\n  {"a": "x"}\n]'), { format: "json", rows: [{ a: "x", b: "y" }, { a: '{"a":"x"}', b: "", error: "batch.badentry", entry: 2 }] });
   assert.deepEqual(parsePairs('{\n  "a": "x",\n  "b": "y"\n}'), { format: "json", rows: [{ a: "x", b: "y" }] });
   assert.deepEqual(parseDocuments('["x","y"]').rows, [{ b: "x" }, { b: "y" }]);
-  assert.deepEqual(parseDocuments('["x","y"]\n["z"]').rows, [{ b: '["x","y"]', error: "batch.badjson", line: 1 }, { b: "z" }]);
+  assert.deepEqual(parsePairs('{"a":"x"}\n\n{"a":"1","b":"2"}{"a":').rows, [
+    { a: '{"a":"x"}', b: "", error: "batch.badjson", line: 1 },
+    { a: '{"a":"1","b":"2"}{"a":', b: "", error: "batch.badjson", line: 3 },
+  ]);
+  assert.deepEqual(parsePairs('{\n"a":"x"}\n\n{"a":"1","b":"2"}{"a":\n').rows, [
+    { a: '{"a":"x"}', b: "", error: "batch.badjson", line: 1 },
+    { a: "1", b: "2" },
+    { a: '{"a":\n', b: "", error: "batch.badjson", line: 4 },
+  ]);
   assert.deepEqual(parsePairs("id,b,a\n7,B,A").rows, [{ a: "A", b: "B" }]);
   assert.deepEqual(parsePairs("x;y\n1;2").rows, [{ a: "x", b: "y" }, { a: "1", b: "2" }]);
   assert.deepEqual(parsePairs('["x","y"]\n{"query":"q","document":"d"}\nnonsense\n[1,2]').rows.map((row) => row.error ?? `${row.a}|${row.b}`), ["x|y", "q|d", "batch.badjson", "batch.badjson"]);

@@ -193,6 +193,18 @@ mod tests {
         assert_eq!(pairs(&utf16, InputFormat::Auto, None, false).unwrap(), two);
     }
 
+    /// Inputs that the page's own reader must take alike.
+    #[test]
+    fn pairs_are_read_as_the_page_reads_them() {
+        let all = super::super::tests::forms("pairs");
+        assert!(all.len() > 20);
+        for form in all {
+            let expected: Vec<(String, String)> = serde_json::from_value(form.texts).unwrap();
+            let found = pairs(form.text.as_bytes(), InputFormat::Auto, Some(&form.name), false).unwrap();
+            assert_eq!(found, expected, "{}: {}", form.name, form.text);
+        }
+    }
+
     #[test]
     fn what_is_no_pair_is_placed() {
         for (text, message) in [

@@ -188,6 +188,31 @@ fn json_in_any_layout() {
     assert_eq!(contents(column), ["a"]);
 }
 
+/// Inputs that the page's own reader must take alike.
+#[test]
+fn documents_are_read_as_the_page_reads_them() {
+    let all = forms("documents");
+    assert!(all.len() > 30);
+    for Shape { name, text, texts } in all {
+        let expected: Vec<String> = serde_json::from_value(texts).unwrap();
+        assert_eq!(contents(read(text.as_bytes(), InputFormat::Auto, &name, false, None)), expected, "{name}: {text}");
+    }
+}
+
+/// An input of `tests/data/forms.json`: the file's name (none: standard input), and what is in it.
+#[derive(serde::Deserialize)]
+pub(super) struct Shape {
+    pub name: String,
+    pub text: String,
+    pub texts: serde_json::Value,
+}
+
+pub(super) fn forms(mode: &str) -> Vec<Shape> {
+    let all: Vec<serde_json::Value> = serde_json::from_str(include_str!("../../../../tests/data/forms.json")).unwrap();
+    let own = all.into_iter().filter(|form| form["mode"] == mode);
+    own.map(|form| serde_json::from_value(form).unwrap()).collect()
+}
+
 #[test]
 fn tables_have_a_header() {
     let texts = ["plain", "two\r\nlines, \"quoted\"", ""];

@@ -56,21 +56,65 @@ function quoted(text, start) {
 
 const LINES = /\r\n?|\n/;
 
-/** `json`, `jsonl`, `tsv`, `csv` or `lines`: by the file's name, else by the text. */
+/** `json`, `jsonl`, `tsv`, `csv` or `lines`: by the file's name, else by the text's first line, as the command line has it (crates/cli/src/input/form.rs). */
 export function formatOf(text, name = "", documents = false) {
-  const ending = /\.(csv|tsv|jsonl|ndjson|json)$/i.exec(name)?.[1].toLowerCase();
-  if (ending === "csv" || ending === "tsv") return ending;
+  const ending = /\.(csv|tsv|tab|jsonl|ndjson|jsonlines|json)$/i.exec(name)?.[1].toLowerCase();
+  if (ending === "csv") return "csv";
+  if (ending === "tsv" || ending === "tab") return "tsv";
   const start = text.slice(0, 100_000).replace(/^\ufeff/, "");
-  const first = start.split(LINES).find((line) => line.trim() !== "") ?? "";
-  if (ending || /^\s*[{[]/.test(first)) {
-    const line = isJson(first);
-    // A whole text of several lines, or a beginning that is none of a line of its own: `[` or `{`.
-    if (!line && (isJson(text) || /^\s*[[{]\s*$/.test(first))) return "json";
-    if (ending || line) return "jsonl";
-  }
+  const first = (start.split(LINES).find((line) => line.trim() !== "") ?? "").trim();
+  const found = jsonOf(first, documents);
+  if (found) return found;
+  if (ending) return ending === "json" ? "json" : "jsonl";
+  if (isHeader(first)) return first.includes("\t") && !first.includes(",") ? "tsv" : "csv";
   if (documents) return "lines";
   if (first.includes("\t")) return "tsv";
   return "csv";
+}
+
+/** What a first line that begins with a list or an object is: `jsonl` if it is a record, `json` if it is a part of something else; or `null`. */
+function jsonOf(line, documents) {
+  if (!/^[[{]/.test(line)) return null;
+  const end = endOf(line, 0);
+  // Brackets alone, or before what a value begins with.
+  if (end < 0) return !line.includes("\t") && /^([[{]\s*)+("|[-\d\]}]|$)/.test(line) ? "json" : null;
+  if (!isJson(line.slice(0, end))) return null;
+  const rest = line.slice(end).trim();
+  if (line.startsWith("{")) return rest === "" ? "jsonl" : rest.startsWith("{") ? "json" : null;
+  if (rest !== "") return null;
+  const inside = line.slice(1).trimStart()[0];
+  if (inside === '"') return documents ? "json" : "jsonl";
+  return "{[]".includes(inside) ? "json" : null;
+}
+
+/** Where the value that begins at `at` ends, as brackets and quotes tell it; -1 if it does not. */
+function endOf(text, at) {
+  const part = /["[\]{}\\,\s]/g;
+  let [depth, inText] = [0, false];
+  for (part.lastIndex = at; ;) {
+    const found = part.exec(text);
+    if (!found) return depth === 0 && !inText && at < text.length ? text.length : -1;
+    const character = found[0];
+    if (character === "\\") part.lastIndex++;
+    else if (character === '"') {
+      inText = !inText;
+      if (!inText && depth === 0) return found.index + 1;
+    } else if (inText) continue;
+    else if (character === "[" || character === "{") depth++;
+    else if (character === "]" || character === "}") {
+      if (depth <= 1) return depth === 1 ? found.index + 1 : found.index;
+      depth--;
+    } else if (depth === 0) return found.index;
+  }
+}
+
+/** Names of columns that stand beside a column `text`. A first line of such names alone is a header. */
+const BESIDE_TEXT = new Set(["id", "_id", "doc_id", "docid", "uuid", "index", "label", "title", "url", "lang", "language", "category", "source", "score", "date", "author"]);
+
+function isHeader(line) {
+  const separator = [",", "\t", ";"].find((separator) => line.includes(separator));
+  const names = separator ? line.split(separator).map((name) => name.replace(/^"(.*)"$/, "$1")) : [];
+  return names.includes("text") && names.some((name) => BESIDE_TEXT.has(name)) && names.every((name) => /^[a-z\d_]+$/.test(name));
 }
 
 function isJson(text) {
@@ -82,22 +126,47 @@ const pick = (object, names) => {
   return null;
 };
 
-/** Values with their place: `{line, value}` of one a line, `{entry, value}` of an array; `{line, raw}` for what is no JSON. */
-function jsonValues(text, documents) {
+/** Values with their place: `{line, value}` of those that stand alone, `{entry, value}` of a list's; `{line, raw}` for what is no JSON. */
+function jsonValues(text, documents, format) {
   const body = text.replace(/^\ufeff/, "");
   if (isJson(body)) {
     const whole = JSON.parse(body);
-    // A single line `["a","b"]` is one pair, and two documents.
-    const isPair = !documents && whole.length === 2 && whole.every?.((x) => typeof x === "string") && !/[\r\n]/.test(body.trim());
+    // A list of two texts is one pair, and two documents.
+    const isPair = !documents && typeof whole?.[0] === "string";
     if (Array.isArray(whole) && !isPair) return whole.map((value, i) => ({ entry: i + 1, value }));
     return [{ line: 1, value: whole }];
   }
+  return format === "json" ? valuesAt(body, documents) : valuesOfLines(body);
+}
+
+function valuesOfLines(body) {
   const values = [];
   body.split(LINES).forEach((line, i) => {
     if (line.trim() === "") return;
     try { values.push({ line: i + 1, value: JSON.parse(line) }); } catch { values.push({ line: i + 1, raw: line }); }
   });
   return values;
+}
+
+/** Values one behind another, over any lines; of a list of values, its elements. What stands behind a fault is one row with it. */
+function valuesAt(body, documents) {
+  const values = [];
+  let [at, line, counted] = [0, 1, 0];
+  for (;;) {
+    at += /^\s*/.exec(body.slice(at, at + 1000))[0].length;
+    if (/\s/.test(body[at] ?? "")) continue;
+    if (at >= body.length) return values;
+    line += body.slice(counted, at).split(LINES).length - 1;
+    counted = at;
+    const end = endOf(body, at);
+    const raw = body.slice(at, end <= at ? undefined : end);
+    let value;
+    try { value = JSON.parse(raw); } catch { return [...values, { line, raw: body.slice(at) }]; }
+    const isList = Array.isArray(value) && (documents || typeof value[0] !== "string");
+    if (isList) value.forEach((value, i) => values.push({ entry: i + 1, value }));
+    else values.push({ line, value });
+    at = end;
+  }
 }
 
 /** Where in a JSON text a value without the texts stands, for its error. */
@@ -123,7 +192,7 @@ function documentOf(value) {
 export function parsePairs(text, name = "") {
   const format = formatOf(text, name);
   if (format === "jsonl" || format === "json") {
-    const rows = jsonValues(text, false).map((at) => {
+    const rows = jsonValues(text, false, format).map((at) => {
       const pair = at.raw === undefined ? pairOf(at.value) : null;
       return pair ? { a: pair[0], b: pair[1] } : { a: at.raw ?? JSON.stringify(at.value), b: "", ...place(at) };
     });
@@ -156,7 +225,7 @@ function separatorOf(text) {
 export function parseDocuments(text, name = "") {
   const format = formatOf(text, name, true);
   if (format === "jsonl" || format === "json") {
-    const rows = jsonValues(text, true).map((at) => {
+    const rows = jsonValues(text, true, format).map((at) => {
       const document = at.raw === undefined ? documentOf(at.value) : null;
       return document === null ? { b: at.raw ?? JSON.stringify(at.value), ...place(at) } : { b: document };
     });
