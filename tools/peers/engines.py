@@ -6,7 +6,6 @@ import os
 import select
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -20,6 +19,8 @@ class Row:
         self.engine, self.variant, self.bits, self.peak = engine, variant, bits, peak
         self.model = self.process = None
         self.version, self.load_s, self.rss_mb, self.cls = "", None, 0, None
+        # What holds it to an instruction set, and why it cannot be held.
+        self.held_by, self.not_held = {}, None
         self.shapes, self.mixed = {}, {}
 
     @property
@@ -39,9 +40,16 @@ PEERS = [
     Row("ctranslate2", "int8", 8, "int8_gop_s"),
     Row("llama", "q8_0", 8.5, "int8_gop_s"),
     Row("llama", "q4_0", 4.5, "int8_gop_s"),
+    Row("pytorch", "int8", 8, "int8_gop_s"),
     Row("openvino", "bf16", 16, "bf16_gflop_s"),
+    Row("pytorch", "bf16", 16, "bf16_gflop_s"),
+    Row("zentorch", "bf16", 16, "bf16_gflop_s"),
     Row("onnxruntime", "fp32", 32, "f32_gflop_s"),
+    Row("pytorch", "fp32", 32, "f32_gflop_s"),
+    Row("zentorch", "fp32", 32, "f32_gflop_s"),
 ]
+# Engines that compile for each shape: a set of texts of many lengths would measure their compiler.
+COMPILED_FOR_SHAPES = ("pytorch", "zentorch")
 TRIVEC = [Row("trivec", "int8", 8, "int8_gop_s"), Row("trivec", "int4", 4.25, "int8_gop_s")]
 
 
@@ -56,7 +64,10 @@ def last_line(path):
 
 def run_logged(command, log):
     with open(log, "w") as file:
-        code = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file).returncode
+        try:
+            code = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file).returncode
+        except OSError as why:
+            raise Failed(f"{command[0]}: {why.strerror}") from why
     if code:
         raise Failed(f"exit code {code}: {last_line(log)}")
 
@@ -85,7 +96,7 @@ def export(trivec, work, log):
     return directory
 
 
-def prepare(row, checkpoint, work, trivec, log):
+def prepare(row, checkpoint, work, trivec, python, log):
     """Converts the weights for the row's engine, unless that is done already."""
     if row.is_trivec:
         row.model = work / f"trivec-{row.variant}.safetensors"
@@ -101,7 +112,7 @@ def prepare(row, checkpoint, work, trivec, log):
         shutil.rmtree(partial, ignore_errors=True)
         partial.parent.mkdir(parents=True, exist_ok=True)
         arguments = ["--variant", row.variant, "--model", str(partial), "--prepare", str(checkpoint)]
-        run_logged([sys.executable, str(HERE / f"peer_{row.engine}.py"), *arguments], log)
+        run_logged([python, str(HERE / f"peer_{row.engine}.py"), *arguments], log)
         partial.rename(row.model)
 
 
@@ -113,21 +124,25 @@ def bytes_of(model):
 class Process:
     """A worker: one JSON line in, one JSON line out."""
 
-    def __init__(self, row, trivec, threads, max_length, log):
+    def __init__(self, row, trivec, python, threads, max_length, log):
         self.log, self.buffer = log, b""
         if row.is_trivec:
             command = [trivec, "bench", "--worker", "--model", str(row.model)]
         else:
-            command = [sys.executable, str(HERE / f"peer_{row.engine}.py"), "--worker", "--variant", row.variant]
+            command = [python, str(HERE / f"peer_{row.engine}.py"), "--worker", "--variant", row.variant]
             command += ["--model", str(row.model), "--threads", str(threads), "--max-length", str(max_length)]
         begin = time.perf_counter()
         with open(log, "w") as errors:
-            environment = {**os.environ, "TRIVEC_THREADS": str(threads)}
+            environment = {**os.environ, "TRIVEC_THREADS": str(threads), **row.held_by}
             self.child = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environment
             )
         ready = self.answer(600, "ready")
         row.version = ready.get("version", row.version)
+        wanted = row.held_by.get("TRIVEC_ISA")
+        if wanted and ready.get("isa") != wanted:
+            self.close()
+            raise Failed(f"it runs on {ready.get('isa')}, not on {wanted}")
         row.load_s = ready.get("load_s", time.perf_counter() - begin)
 
     def answer(self, seconds, key):

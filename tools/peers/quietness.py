@@ -85,7 +85,7 @@ class Verdict:
 
         def ours(snapshot):
             alone = snapshot.processes.get(measurer)
-            return snapshot.used_by([engine]) + (alone.own if alone else 0)
+            return snapshot.used_by([engine]) + (alone.own if alone and measurer not in family else 0)
 
         def share(ticks):
             return max(0.0, ticks / self.rate)

@@ -1,111 +1,168 @@
-"""The tables of a measurement, and its raw times."""
+#!/usr/bin/env python3
+"""Markdown tables from a record of bench.py.
+
+    report.py RECORD.json            prints everything
+    report.py --into FILE.md         writes the tables between `<!-- record: PATH -->` and `<!-- end of record -->` anew; PATH is
+                                     relative to benches/record
+    report.py --check FILE.md        ends with 1 if these tables are not what the records say
+"""
 
 import json
-import platform
+import re
+import sys
 from pathlib import Path
-from statistics import median
 
-import numpy as np
-
+RECORDS = Path(__file__).resolve().parents[2] / "benches" / "record"
 LAYERS, HIDDEN = 24, 1024
 LAYER_WEIGHTS = LAYERS * 12 * HIDDEN * HIDDEN
-
-
-def cpu_model():
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.machine()
+NAMES = {
+    "trivec": "trivec", "openvino": "OpenVINO", "onnxruntime": "ONNX Runtime", "ctranslate2": "CTranslate2", "llama": "llama.cpp",
+    "pytorch": "PyTorch", "zentorch": "PyTorch, zentorch",
+}
+UNITS = {"read_gb_s": "GB/s read", "int8_gop_s": "int8 Gop/s", "bf16_gflop_s": "bf16 Gflop/s", "f32_gflop_s": "f32 Gflop/s"}
 
 
 def limit_ms(shape, row, limits):
     """The shape cannot be faster than its layer weights are read once, nor than its operations at the peak rate."""
-    texts, length = shape
+    texts, length = map(int, shape.split("x"))
     operations = texts * (2 * length * LAYER_WEIGHTS + 4 * length * length * HIDDEN * LAYERS)
-    read_s = LAYER_WEIGHTS * row.bits / 8 / (1e9 * limits["read_gb_s"])
-    return 1000 * max(read_s, operations / (1e9 * limits[row.peak]))
-
-
-def cosine(row, reference):
-    if reference is None or row.cls is None:
-        return "-"
-    a, b = row.cls, reference.cls
-    cosines = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
-    return f"{cosines.mean():.4f}"
-
-
-def best_mixed(row):
-    """Seconds, and the batch that gave them."""
-    return min(((min(times) / 1000, batch) for batch, times in row.mixed.items()), default=None)
+    read_s = LAYER_WEIGHTS * row["bits"] / 8 / (1e9 * limits["read_gb_s"])
+    return 1000 * max(read_s, operations / (1e9 * limits[row["peak"]]))
 
 
 def digits(ms):
-    return f"{ms:.1f}" if ms < 100 else f"{ms:.0f}"
+    return f"{ms:.1f}" if ms < 100 else f"{ms:,.0f}"
 
 
 def table(head, lines):
-    print("| " + " | ".join(head) + " |")
-    print("| --- | --- |" + " ---: |" * (len(head) - 2))
-    for line in lines:
-        print("| " + " | ".join(line) + " |")
-    print()
+    rule = "|---|---|" + "---:|" * (len(head) - 2)
+    return "\n".join(["| " + " | ".join(head) + " |", rule, *("| " + " | ".join(line) + " |" for line in lines), ""])
 
 
-def write(rows, shapes, lengths, limits, left_out, args):
-    names = [f"{texts}x{length}" for texts, length in shapes]
-    medians = {row: {shape: median(row.shapes[shape]) for shape in shapes} for row in rows}
-    reference = next((row for row in rows if row.name == "onnxruntime fp32"), None)
-    print(f"{cpu_model()}, {args.threads} threads. Median ms of a forward pass, texts x tokens; mixed: {len(lengths)} texts of")
-    print(f"{min(lengths, default=0)} to {max(lengths, default=0)} tokens, seconds; cos: mean cosine of CLS vectors with fp32.")
-    if limits:
-        keys = {"read_gb_s": "GB/s read", "int8_gop_s": "int8 Gop/s", "bf16_gflop_s": "bf16 Gflop/s", "f32_gflop_s": "f32 Gflop/s"}
-        print("Limits by `trivec bench --probe`: " + ", ".join(f"{limits[k]:.0f} {unit}" for k, unit in keys.items() if k in limits) + ".")
-    print()
+def heading(record):
+    held = f", every engine held to {record['isa']}" if record["isa"] else ""
+    if record["isa"] and any(not row["in_ratio"] for row in record["rows"]):
+        held = f", engines held to {record['isa']} where they can be"
+    version = record.get("commit") or record.get("trivec")
+    trivec = f", trivec {version}" if version else ""
+    return f"{record['cpu']} ({record['slug']}), {record['threads']} threads{held}; {record['date']}{trivec}."
 
+
+def times(record):
+    shapes = record["shapes"]
+    mixed = any("mixed_s" in row for row in record["rows"])
+    head = ["engine", "weights", *shapes, *(["mixed s"] if mixed else []), "cos", "load s", "peak MB"]
     lines = []
-    for row in rows:
-        mixed = best_mixed(row)
-        mixed = "-" if not mixed else f"{mixed[0]:.1f}" + ("" if row.is_trivec else f" (by {mixed[1]})")
-        times = [digits(medians[row][shape]) for shape in shapes]
-        ends = [mixed, cosine(row, reference), f"{row.load_s:.2f}", f"{row.rss_mb:.0f}"]
-        lines.append([f"{row.engine} {row.version}", row.variant, *times, *ends])
-    table(["engine", "weights", *names, "mixed s", "cos", "load s", "peak MB"], lines)
+    for row in record["rows"]:
+        cells = [digits(row["ms"][s]["median"]) if s in row["ms"] else "-" for s in shapes]
+        if mixed:
+            batch = f" (by {row['mixed_batch']})" if row.get("mixed_batch") else ""
+            cells.append(f"{row['mixed_s']:.1f}{batch}" if "mixed_s" in row else "-")
+        cosine = "-" if row["cos"] is None else f"{row['cos']:.4f}"
+        mark = "" if row["in_ratio"] else " *"
+        name = f"{NAMES.get(row['engine'], row['engine'])} {row['version']}".strip()
+        lines.append([name + mark, row["weights"], *cells, cosine, f"{row['load_s']:.2f}", f"{row['peak_mb']:,}"])
+    return table(head, lines)
 
-    if limits:
-        print("Share of the machine's limit (the layers' weights read once, or the operations at the peak rate of the row's arithmetic):\n")
-        known = [row for row in rows if limits.get(row.peak) and limits.get("read_gb_s")]
-        shares = {row: [f"{100 * limit_ms(s, row, limits) / medians[row][s]:.0f} %" for s in shapes] for row in known}
-        table(["engine", "weights", *names], [[row.engine, row.variant, *shares[row]] for row in known])
 
-    peers = [row for row in rows if not row.is_trivec]
-    ours = [row for row in rows if row.is_trivec]
-    if peers and ours:
-        print("Best peer's time / trivec's (over 1: trivec is faster):\n")
-        lines = []
-        best = {shape: min(peers, key=lambda row: medians[row][shape]) for shape in shapes}
-        with_mixed = [row for row in peers if row.mixed]
-        fastest = min(with_mixed, key=best_mixed, default=None)
-        for row in ours:
-            ratios = [f"{medians[best[shape]][shape] / medians[row][shape]:.2f}" for shape in shapes]
-            total = f"{best_mixed(fastest)[0] / best_mixed(row)[0]:.2f}" if fastest and row.mixed else "-"
-            lines.append(["trivec", row.variant, *ratios, total])
-        lines.append(["best peer", "", *(best[shape].name for shape in shapes), fastest.name if fastest else "-"])
-        table(["", "weights", *names, "mixed"], lines)
+def shares(record):
+    limits = record["limits"]
+    known = [row for row in record["rows"] if limits and limits.get(row["peak"]) and limits.get("read_gb_s")]
+    lines = [
+        [NAMES.get(row["engine"], row["engine"]), row["weights"]]
+        + [f"{100 * limit_ms(s, row, limits) / row['ms'][s]['median']:.0f} %" if s in row["ms"] else "-" for s in record["shapes"]]
+        for row in known
+    ]
+    return table(["engine", "weights", *record["shapes"]], lines) if lines else ""
 
-    for name, why in left_out.items():
-        print(f"- {name} left out: {why}")
-    if args.json:
-        raw = {
-            "cpu": cpu_model(), "threads": args.threads, "limits": limits, "lengths": lengths, "left_out": left_out,
-            "rows": [
-                {
-                    "engine": row.engine, "version": row.version, "weights": row.variant, "load_s": row.load_s,
-                    "peak_mb": row.rss_mb, "cos": cosine(row, reference),
-                    "ms": {f"{b}x{n}": times for (b, n), times in row.shapes.items()},
-                    "median_ms": {f"{b}x{n}": medians[row][b, n] for b, n in shapes},
-                    "mixed_ms": {str(batch): times for batch, times in row.mixed.items()},
-                }
-                for row in rows
-            ],
-        }
-        args.json.write_text(json.dumps(raw, indent=1) + "\n")
+
+def ratios(record):
+    if not any(record["ratios"].values()):
+        return ""
+    columns = [*record["shapes"], *(["mixed"] if any("mixed" in of for of in record["ratios"].values()) else [])]
+    lines = [
+        ["best other / trivec", weights, *(f"{of[c]['ratio']:.2f}" if c in of else "-" for c in columns)]
+        for weights, of in record["ratios"].items()
+    ]
+    best = next(of for of in record["ratios"].values() if of)
+    lines.append(["the best other", "", *(best[c]["best_other"] if c in best else "-" for c in columns)])
+    return table(["", "weights", *columns], lines)
+
+
+def spread(record):
+    """How far the runs of one row and shape lie apart, at worst."""
+    worst = max(((m["q3"] - m["q1"]) / m["median"], row, s) for row in record["rows"] for s, m in row["ms"].items())
+    return f"half of all runs lie within {100 * worst[0]:.0f} % at worst ({worst[1]['engine']} {worst[1]['weights']}, {worst[2]})"
+
+
+def notes(record):
+    lines = []
+    if record["isa"]:
+        for row in record["rows"]:
+            if not row["in_ratio"]:
+                lines.append(f"- \\* {row['engine']} {row['weights']} cannot be held to {record['isa']}, so no ratio counts it: {row['not_held']}.")
+    lines += [f"- {name} left out: {why}" for name, why in record["left_out"].items()]
+    return "\n".join(lines)
+
+
+def limits_line(record):
+    limits = record["limits"]
+    if not limits:
+        return ""
+    return "Limits by `trivec bench --probe`: " + ", ".join(f"{limits[k]:.0f} {unit}" for k, unit in UNITS.items() if k in limits) + "."
+
+
+def full(record):
+    lengths = record["lengths"]
+    mixed = f" mixed: {len(lengths)} texts of {min(lengths)} to {max(lengths)} tokens, seconds;" if lengths else ""
+    parts = [
+        heading(record),
+        f"Median ms of a forward pass, texts x tokens ({spread(record)});{mixed} cos: mean cosine of CLS vectors with fp32.",
+        limits_line(record),
+        f"{record['rounds']} rounds a shape; {record['refused']} rounds were refused and repeated because other processes took more than 5 % of a core.",
+        "\n" + times(record),
+        "Best other engine's time / trivec's (over 1: trivec is faster):\n\n" + ratios(record) if record["ratios"] else "",
+        shares(record) and "Share of the machine's limit (the layers' weights read once, or the operations at the peak rate of the row's"
+        " arithmetic):\n\n" + shares(record),
+        notes(record),
+    ]
+    return "\n".join(part for part in parts if part.strip()).rstrip() + "\n"
+
+
+def short(record):
+    """For documents: times, ratios and what was left out."""
+    parts = [heading(record) + " " + limits_line(record), "", times(record), ratios(record), notes(record)]
+    return "\n".join(parts).strip() + "\n"
+
+
+MARKED = re.compile(r"(<!-- record: (\S+) -->\n).*?(<!-- end of record -->)", re.DOTALL)
+
+
+def renewed(text):
+    """A document with the tables of its records made anew."""
+    def made(found):
+        return found[1] + "\n" + short(json.loads((RECORDS / found[2]).read_text())) + "\n" + found[3]
+
+    return MARKED.sub(made, text)
+
+
+def main(arguments):
+    if len(arguments) == 1 and not arguments[0].startswith("-"):
+        print(full(json.loads(Path(arguments[0]).read_text())), end="")
+        return 0
+    if len(arguments) != 2 or arguments[0] not in ("--into", "--check"):
+        return __doc__
+    path = Path(arguments[1])
+    old = path.read_text()
+    if not MARKED.search(old):
+        return f"{path} has no `<!-- record: PATH -->`"
+    new = renewed(old)
+    if arguments[0] == "--into":
+        path.write_text(new)
+    elif new != old:
+        return f"{path}: its tables are not those of the records; run tools/peers/report.py --into {path}"
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
