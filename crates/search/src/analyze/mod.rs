@@ -1,0 +1,240 @@
+//! From a text to the terms that BM25 counts.
+//!
+//! ```text
+//! text ─▶ NFKC, lower case ─▶ runs of one kind of script
+//!   Han, kana            each character, and each two that follow one another
+//!   Hangul               each two that follow one another (one alone, if the run has one)
+//!   Thai, Lao, Khmer, Burmese   each character, and each two
+//!   all others           words (UAX #29), and their stems (Snowball) by the text's language
+//! ```
+//! A query whose language is not sure has, for every word, the stems of all the index's languages that are written so: the best of them
+//! counts, once.
+
+mod language;
+mod script;
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use frostem::{Algorithm, Stemmer};
+use unicode_normalization::UnicodeNormalization;
+use unicode_segmentation::UnicodeSegmentation;
+
+pub use language::{detect, normalize_code};
+use script::Kind;
+
+/// What the terms of an index were made by: an index of another version is refused.
+pub const ANALYZER_VERSION: &str = "trivec-words-1";
+
+/// The language of texts whose language is not known.
+pub const UNKNOWN: &str = "und";
+
+/// Longest term, in bytes: what is longer is cut.
+const MAX_TERM_BYTES: usize = 200;
+
+/// Most languages that a word of unknown language is stemmed by.
+const MAX_GUESSES: usize = 12;
+
+/// A word of a query (or two characters, where words are not separated), and the terms that stand for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueryWord {
+    /// As it is shown: lower case.
+    pub word: String,
+    /// Terms, of which the best one counts.
+    pub terms: Vec<String>,
+}
+
+/// The terms of a document in order, repeated as often as they stand there.
+pub fn document_terms(text: &str, lang: &str) -> Vec<String> {
+    let stemmer = stemmer_of(lang);
+    let mut terms = Vec::new();
+    for_each_unit(text, &mut |unit| match unit {
+        Unit::Word(word) => terms.push(stem(stemmer, &word)),
+        Unit::Gram(gram) => terms.push(gram),
+    });
+    terms
+}
+
+/// The distinct words of a query in the order they first stand in it. `langs` are the languages it may be in: one, if that is sure.
+pub fn query_words(text: &str, langs: &[String]) -> Vec<QueryWord> {
+    let stemmers: Vec<(&str, Option<Stemmer>)> =
+        langs.iter().map(|lang| (lang.as_str(), stemmer_of(lang))).take(MAX_GUESSES).collect();
+    let mut words: Vec<QueryWord> = Vec::new();
+    let mut seen = BTreeSet::new();
+    for_each_unit(text, &mut |unit| {
+        let (word, terms) = match unit {
+            Unit::Gram(gram) => (gram.clone(), vec![gram]),
+            Unit::Word(word) => {
+                let own = |&&(lang, _): &&(&str, Option<Stemmer>)| stemmers.len() == 1 || language::writes(lang, &word);
+                let mut terms: Vec<String> = stemmers.iter().filter(own).map(|(_, s)| stem(*s, &word)).collect();
+                if terms.is_empty() {
+                    terms.push(stem(None, &word));
+                }
+                terms.sort();
+                terms.dedup();
+                (word, terms)
+            }
+        };
+        if seen.insert(terms.clone()) {
+            words.push(QueryWord { word, terms });
+        }
+    });
+    words
+}
+
+/// Where the words of a query stand in a text: byte ranges, ascending, that may touch. For highlighting.
+pub fn find_words(text: &str, lang: &str, words: &[QueryWord]) -> Vec<Range<usize>> {
+    let wanted: BTreeSet<&str> = words.iter().flat_map(|word| word.terms.iter().map(String::as_str)).collect();
+    let stemmer = stemmer_of(lang);
+    let mut found: Vec<Range<usize>> = Vec::new();
+    // Piece by piece, so that places in the normalised text are places in the text.
+    for (at, piece) in text.split_word_bound_indices() {
+        let mut hit = false;
+        for_each_unit(piece, &mut |unit| {
+            hit |= match unit {
+                Unit::Word(word) => wanted.contains(stem(stemmer, &word).as_str()),
+                Unit::Gram(gram) => wanted.contains(gram.as_str()),
+            };
+        });
+        if hit {
+            match found.last_mut() {
+                Some(last) if last.end == at => last.end = at + piece.len(),
+                _ => found.push(at..at + piece.len()),
+            }
+        }
+    }
+    found
+}
+
+/// What a text is cut into.
+enum Unit {
+    /// A word, to be stemmed.
+    Word(String),
+    /// A character or two of a script that does not separate words.
+    Gram(String),
+}
+
+fn for_each_unit(text: &str, each: &mut dyn FnMut(Unit)) {
+    let normal: String = text.nfkc().flat_map(char::to_lowercase).collect();
+    let mut rest = normal.as_str();
+    while let Some(first) = rest.chars().next() {
+        let kind = script::kind(first);
+        let end = rest
+            .char_indices()
+            .find(|&(_, c)| script::kind(c) != kind && !script::joins(c, kind))
+            .map_or(rest.len(), |(at, _)| at);
+        let (run, behind) = rest.split_at(end);
+        match kind {
+            Kind::Words => run.unicode_words().for_each(|word| each(Unit::Word(word.to_owned()))),
+            Kind::Hangul => grams(run, false, each),
+            Kind::Unspaced => grams(run, true, each),
+        }
+        rest = behind;
+    }
+}
+
+/// Each two characters of a run that follow one another; `singles`: and each one.
+fn grams(run: &str, singles: bool, each: &mut dyn FnMut(Unit)) {
+    let mut places: Vec<usize> = run.char_indices().map(|(at, _)| at).collect();
+    places.push(run.len());
+    if singles || places.len() == 2 {
+        places.windows(2).for_each(|pair| each(Unit::Gram(run[pair[0]..pair[1]].to_owned())));
+    }
+    places.windows(3).for_each(|three| each(Unit::Gram(run[three[0]..three[2]].to_owned())));
+}
+
+fn stemmer_of(lang: &str) -> Option<Stemmer> {
+    let code = normalize_code(lang);
+    // Two letters: names of algorithms that are no languages (`porter`, `lovins`) are not meant.
+    (code.len() <= 3).then(|| Algorithm::from_name(&code).ok().map(Stemmer::new)).flatten()
+}
+
+fn stem(stemmer: Option<Stemmer>, word: &str) -> String {
+    let mut end = word.len().min(MAX_TERM_BYTES);
+    while !word.is_char_boundary(end) {
+        end -= 1;
+    }
+    let word = &word[..end];
+    let stem = stemmer.map_or(std::borrow::Cow::Borrowed(word), |stemmer| stemmer.stem(word));
+    // A stemmer may take everything away (it should not).
+    if stem.is_empty() { word.to_owned() } else { stem.into_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn terms(text: &str, lang: &str) -> String {
+        document_terms(text, lang).join(" ")
+    }
+
+    #[test]
+    fn words_are_stemmed_by_their_language() {
+        assert_eq!(terms("The RUNNING dogs' connections", "en"), "the run dog connect");
+        assert_eq!(terms("Häuser und Automaten", "de"), "haus und automat");
+        assert_eq!(terms("новые телефоны", "ru"), terms("новый телефон", "ru"));
+        assert_eq!(terms("evlerimizden", "tr"), terms("ev", "tr"));
+        assert_eq!(terms("الكتاب", "ar"), terms("كتاب", "ar"));
+        assert_eq!(terms("running dogs", "und"), "running dogs");
+        assert_eq!(terms("running dogs", "porter"), "running dogs", "an algorithm is no language");
+    }
+
+    #[test]
+    fn compatibility_forms_and_case_do_not_matter() {
+        assert_eq!(terms("ＡＢＣ ﬁle №5", "und"), "abc file no5");
+        assert_eq!(terms("ｶﾞ", "ja"), terms("ガ", "ja"));
+        assert_eq!(terms("e\u{301}te\u{301}", "und"), "été");
+    }
+
+    #[test]
+    fn han_and_kana_are_characters_and_pairs() {
+        assert_eq!(terms("苹果公司", "zh"), "苹 果 公 司 苹果 果公 公司");
+        assert_eq!(terms("データ", "ja"), "デ ー タ デー ータ");
+        assert_eq!(terms("我", "zh"), "我");
+        assert_eq!(terms("iPhone手机2024年", "zh"), "iphone 手 机 手机 2024 年");
+        assert_eq!(terms("人々", "ja"), "人 々 人々");
+    }
+
+    #[test]
+    fn hangul_is_pairs_and_thai_lao_khmer_burmese_are_both() {
+        assert_eq!(terms("안녕하세요", "ko"), "안녕 녕하 하세 세요");
+        assert_eq!(terms("물", "ko"), "물");
+        assert_eq!(terms("กาแฟ", "th"), "ก า แ ฟ กา าแ แฟ");
+        assert_eq!(terms("ລາວ", "lo"), "ລ າ ວ ລາ າວ");
+        assert_eq!(terms("ខ្មែរ", "km").split(' ').count(), 5 + 4);
+        assert_eq!(terms("မြန်မာ", "my").split(' ').count(), 6 + 5);
+    }
+
+    #[test]
+    fn odd_texts_give_no_terms_or_short_ones() {
+        assert_eq!(terms("", "en"), "");
+        assert_eq!(terms(" \u{0}\r\n… — !?", "en"), "");
+        let long = "ä".repeat(50_000);
+        assert!(document_terms(&long, "de").iter().all(|term| term.len() <= MAX_TERM_BYTES));
+        assert!(document_terms("a\u{300}\u{301}\u{302}\u{feff}b \u{1F600}", "en").len() <= 3);
+    }
+
+    #[test]
+    fn a_query_of_unknown_language_has_the_stems_of_all_that_are_written_so() {
+        let langs = ["de", "en", "ru"].map(str::to_owned);
+        let words = query_words("running running телефоны", &langs);
+        assert_eq!(words.len(), 2);
+        assert!(words[0].terms.contains(&"run".to_owned()), "{words:?}");
+        assert_eq!(words[1].terms, [document_terms("телефоны", "ru")[0].clone()]);
+        let sure = query_words("running", &["en".to_owned()]);
+        assert_eq!(sure[0].terms, ["run"]);
+        assert_eq!(query_words("running", &[])[0].terms, ["running"]);
+    }
+
+    #[test]
+    fn words_are_found_where_they_stand() {
+        let text = "Ein Haus, zwei HÄUSER.";
+        let words = query_words("häuser", &["de".to_owned()]);
+        let found: Vec<&str> = find_words(text, "de", &words).into_iter().map(|range| &text[range]).collect();
+        assert_eq!(found, ["Haus", "HÄUSER"]);
+        let text = "苹果公司发布";
+        let words = query_words("公司", &["zh".to_owned()]);
+        let found: Vec<&str> = find_words(text, "zh", &words).into_iter().map(|range| &text[range]).collect();
+        assert_eq!(found, ["公司"]);
+    }
+}

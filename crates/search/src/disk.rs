@@ -1,0 +1,99 @@
+//! The calls by which the index writes its own files. One trait, so that tests can make any one of them fail.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+
+/// Buffer of a file that is written: large enough that calls do not count.
+const BUFFER: usize = 1 << 16;
+
+/// A place for files.
+pub(crate) trait Disk: std::fmt::Debug + Send + Sync {
+    /// Makes a file, or empties the one that is there.
+    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+    /// Gives a file its name, replacing what has it.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Brings a directory's names to the disk.
+    fn sync_directory(&self, path: &Path) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+}
+
+/// A file that is being written.
+pub(crate) trait DiskFile: Send {
+    /// Writes behind what is there.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Overwrites the file's first bytes.
+    fn overwrite_start(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Brings the content to the disk.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// The file system.
+#[derive(Debug)]
+pub(crate) struct RealDisk;
+
+impl Disk for RealDisk {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+        Ok(Box::new(RealFile(BufWriter::with_capacity(BUFFER, file))))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        #[cfg(unix)]
+        return File::open(path)?.sync_all();
+        // Elsewhere a directory cannot be opened as a file; renames are the system's business.
+        #[cfg(not(unix))]
+        {
+            let _ = path;
+            Ok(())
+        }
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+}
+
+struct RealFile(BufWriter<File>);
+
+impl DiskFile for RealFile {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all(bytes)
+    }
+
+    fn overwrite_start(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.flush()?;
+        let file = self.0.get_mut();
+        file.seek(SeekFrom::Start(0))?;
+        file.write_all(bytes)?;
+        file.seek(SeekFrom::End(0)).map(drop)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.0.flush()?;
+        self.0.get_ref().sync_all()
+    }
+}
+
+/// Writes a small file as a whole: under another name first, then renamed, each step brought to the disk.
+pub(crate) fn write_whole(disk: &Arc<dyn Disk>, path: &Path, bytes: &[u8]) -> Result<()> {
+    let fail = |e| Error::io(path, e);
+    let partial = path.with_extension("partial");
+    let mut file = disk.create(&partial).map_err(fail)?;
+    file.append(bytes).map_err(fail)?;
+    file.sync().map_err(fail)?;
+    drop(file);
+    disk.rename(&partial, path).map_err(fail)?;
+    match path.parent() {
+        Some(parent) => disk.sync_directory(parent).map_err(fail),
+        None => Ok(()),
+    }
+}

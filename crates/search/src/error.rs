@@ -1,0 +1,225 @@
+//! What can go wrong in an index, with the facts a caller needs: file, place, what was found and what was expected.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tantivy::TantivyError;
+
+/// The result of every fallible call of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What kind of thing went wrong; decides how a program reacts (and the exit code of the command line).
+#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// An option, a query or a filter makes no sense.
+    Usage,
+    /// A document, or a line of an input file, cannot be taken.
+    Input,
+    /// There is no index at the path, or no document of the key.
+    NotFound,
+    /// A file of the index is damaged, or of another format.
+    Damaged,
+    /// The index was built by another model, precision, analyzer or format.
+    Mismatch,
+    /// Another writer has the index.
+    Locked,
+    /// The operating system refused to read, map or write.
+    Io,
+    /// The model failed.
+    Model,
+}
+
+/// An error of the index. [`Error::kind`] sorts it; the fields carry the facts.
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Reading, mapping or writing `path` failed.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The directory holds no index.
+    #[error("{}: there is no index: {what}", path.display())]
+    NotAnIndex {
+        /// The directory.
+        path: PathBuf,
+        /// What is missing.
+        what: String,
+    },
+    /// The directory has something in it, where a new index was to be made.
+    #[error("{}: {what}", path.display())]
+    Exists {
+        /// The directory.
+        path: PathBuf,
+        /// What is there.
+        what: String,
+    },
+    /// A file's content is not what the index wrote.
+    #[error("{}: the index is damaged: {what} (`--check` looks at every file)", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What was found and expected.
+        what: String,
+    },
+    /// The index belongs to something else than what it was opened with.
+    #[error("{}: the index has the {what} {index}, but it was opened with {found}", path.display())]
+    Mismatch {
+        /// The index.
+        path: PathBuf,
+        /// `model`, `format`, `analyzer` …
+        what: &'static str,
+        /// What the index records.
+        index: String,
+        /// What it was opened with.
+        found: String,
+    },
+    /// Another writer, of this process or another, has the index.
+    #[error("{}: another writer has the index: there can be one at a time", path.display())]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// A document cannot be taken.
+    #[error("document `{}`: {what}", shown(key))]
+    Document {
+        /// Its key.
+        key: String,
+        /// What was found and what is allowed.
+        what: String,
+    },
+    /// A line of an input file cannot be taken.
+    #[error("{}, line {line}: {what}", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1 on.
+        line: u64,
+        /// What was found and what is allowed.
+        what: String,
+    },
+    /// A filter cannot be read.
+    #[error("filter, at character {at}: {what}")]
+    Filter {
+        /// The character, from 1 on.
+        at: usize,
+        /// What was found and expected.
+        what: String,
+    },
+    /// An option's value cannot be used.
+    #[error("{option}: {what}")]
+    Option {
+        /// The option's name.
+        option: &'static str,
+        /// What was found and what is allowed.
+        what: String,
+    },
+    /// No document has the key.
+    #[error("no document has the key `{}`", shown(key))]
+    NoDocument {
+        /// The key.
+        key: String,
+    },
+    /// A call of a writer failed half way: what it had not committed is lost, and it takes nothing more.
+    #[error("the writer failed before ({what}): open another one")]
+    WriterFailed {
+        /// What failed.
+        what: String,
+    },
+    /// The model failed.
+    #[error(transparent)]
+    Engine(#[from] trivec::Error),
+}
+
+/// A key as it is shown in a message: short, on one line.
+fn shown(key: &str) -> String {
+    let short: String = key.chars().take(80).collect();
+    let dots = if short.len() < key.len() { "…" } else { "" };
+    format!("{}{dots}", short.escape_debug())
+}
+
+impl Error {
+    /// Sorts the error by what a caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Io { .. } | Error::WriterFailed { .. } => ErrorKind::Io,
+            Error::NotAnIndex { .. } | Error::NoDocument { .. } => ErrorKind::NotFound,
+            Error::Exists { .. } | Error::Filter { .. } | Error::Option { .. } => ErrorKind::Usage,
+            Error::Damaged { .. } => ErrorKind::Damaged,
+            Error::Mismatch { .. } => ErrorKind::Mismatch,
+            Error::Locked { .. } => ErrorKind::Locked,
+            Error::Document { .. } | Error::Line { .. } => ErrorKind::Input,
+            Error::Engine(error) => match error.kind() {
+                trivec::ErrorKind::Usage | trivec::ErrorKind::ModeUnavailable => ErrorKind::Usage,
+                trivec::ErrorKind::Input => ErrorKind::Input,
+                trivec::ErrorKind::Io => ErrorKind::Io,
+                _ => ErrorKind::Model,
+            },
+        }
+    }
+
+    pub(crate) fn io(path: &Path, source: io::Error) -> Error {
+        Error::Io { path: path.to_path_buf(), source }
+    }
+
+    pub(crate) fn damaged(path: &Path, what: impl Into<String>) -> Error {
+        Error::Damaged { path: path.to_path_buf(), what: what.into() }
+    }
+
+    pub(crate) fn document(key: &str, what: impl Into<String>) -> Error {
+        Error::Document { key: key.to_owned(), what: what.into() }
+    }
+
+    pub(crate) fn option(option: &'static str, what: impl Into<String>) -> Error {
+        Error::Option { option, what: what.into() }
+    }
+
+    /// What tantivy says of the text index in `path`.
+    pub(crate) fn text(path: &Path, error: TantivyError) -> Error {
+        match error {
+            TantivyError::LockFailure(..) => Error::Locked { path: path.join(".tantivy-writer.lock") },
+            TantivyError::IoError(source) => Error::io(path, io::Error::new(source.kind(), source.to_string())),
+            other => Error::damaged(path, other.to_string()),
+        }
+    }
+}
+
+/// Calls what may panic on damaged files (tantivy's readers do), and makes a panic an error.
+pub(crate) fn guarded<T>(path: &Path, call: impl FnOnce() -> Result<T>) -> Result<T> {
+    // What the call works on is thrown away after a panic, or was only read.
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        Err(Error::damaged(
+            path,
+            format!("reading it failed: {}", text.unwrap_or_else(|| "no reason given".to_owned())),
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_becomes_an_error_that_names_the_place() {
+        let error = guarded(Path::new("index/text"), || -> Result<()> { panic!("bad {}", "block") }).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Damaged);
+        assert!(
+            error.to_string().starts_with("index/text: the index is damaged: reading it failed: bad block"),
+            "{error}"
+        );
+        assert_eq!(guarded(Path::new("x"), || Ok(3)).unwrap(), 3);
+    }
+
+    #[test]
+    fn long_keys_are_shortened_and_escaped() {
+        let error = Error::document(&"ä\n".repeat(500), "too long");
+        let text = error.to_string();
+        assert!(text.chars().count() < 200 && !text.contains('\n') && text.contains('…'), "{text}");
+    }
+}

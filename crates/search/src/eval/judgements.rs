@@ -1,0 +1,210 @@
+//! Queries and judgements from files: TREC, BEIR and MIRACL.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+
+/// Largest file of queries or judgements.
+const MAX_BYTES: u64 = 1 << 30;
+
+/// A question with its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// What judgements call it.
+    pub id: String,
+    /// The text.
+    pub text: String,
+    /// Its language, if the file says so.
+    pub lang: Option<String>,
+}
+
+/// Which documents are relevant to which queries, and how much.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Judgements(BTreeMap<String, BTreeMap<String, i32>>);
+
+impl Judgements {
+    /// Adds a judgement: above 0 is relevant.
+    pub fn insert(&mut self, query: impl Into<String>, document: impl Into<String>, gain: i32) {
+        self.0.entry(query.into()).or_default().insert(document.into(), gain);
+    }
+
+    /// Of a document; 0 if there is no judgement.
+    pub fn of(&self, query: &str, document: &str) -> i32 {
+        self.0.get(query).and_then(|documents| documents.get(document)).copied().unwrap_or(0)
+    }
+
+    /// All of a query.
+    pub fn gains(&self, query: &str) -> impl Iterator<Item = i32> + '_ {
+        self.0.get(query).into_iter().flat_map(|documents| documents.values().copied())
+    }
+
+    /// The relevant documents of a query.
+    pub fn relevant(&self, query: &str) -> impl Iterator<Item = &str> {
+        let documents = self.0.get(query).into_iter().flatten();
+        documents.filter(|(_, gain)| **gain > 0).map(|(document, _)| document.as_str())
+    }
+
+    /// Queries with a judgement.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+fn text_of(path: &Path) -> Result<String> {
+    let fail = |e| Error::io(path, e);
+    let bytes = fs::metadata(path).map_err(fail)?.len();
+    if bytes > MAX_BYTES {
+        return Err(Error::Line {
+            path: path.to_path_buf(),
+            line: 1,
+            what: format!("{bytes} bytes, expected at most {MAX_BYTES}"),
+        });
+    }
+    let text = String::from_utf8(fs::read(path).map_err(fail)?);
+    let text =
+        text.map_err(|_| Error::Line { path: path.to_path_buf(), line: 1, what: "it is not UTF-8".to_owned() })?;
+    Ok(text.trim_start_matches('\u{feff}').to_owned())
+}
+
+/// Lines that have something on them, with their numbers.
+fn lines(text: &str) -> impl Iterator<Item = (u64, &str)> {
+    (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty())
+}
+
+/// Reads queries: JSON Lines with `_id` or `id` and `text` (BEIR; `lang` if it is there), or a name, a tab and the text a line (MIRACL's
+/// and TREC's topics).
+///
+/// # Errors
+/// [`Error::Line`] names the line that is none of these, or whose name was there before; [`Error::Io`].
+pub fn read_queries(path: &Path) -> Result<Vec<Question>> {
+    let text = text_of(path)?;
+    let mut questions: Vec<Question> = Vec::new();
+    let mut seen = std::collections::BTreeSet::new();
+    for (line, content) in lines(&text) {
+        let wrong = |what: String| Error::Line { path: path.to_path_buf(), line, what };
+        let question = if content.trim_start().starts_with('{') {
+            let object: Value = serde_json::from_str(content).map_err(|e| wrong(e.to_string()))?;
+            let named = |names: &[&str]| {
+                names.iter().find_map(|name| match object.get(name)? {
+                    Value::String(text) => Some(text.clone()),
+                    Value::Number(number) => Some(number.to_string()),
+                    _ => None,
+                })
+            };
+            let id = named(&["_id", "id", "query_id", "qid"]).ok_or_else(|| wrong("it has no `id`".to_owned()))?;
+            let text = named(&["text", "query", "question"]).ok_or_else(|| wrong("it has no `text`".to_owned()))?;
+            Question { id, text, lang: named(&["lang", "language"]) }
+        } else {
+            let (id, text) =
+                content.split_once('\t').ok_or_else(|| wrong("expected a name, a tab and the text".to_owned()))?;
+            Question { id: id.trim().to_owned(), text: text.trim().to_owned(), lang: None }
+        };
+        if question.text.is_empty() || !seen.insert(question.id.clone()) {
+            return Err(wrong(format!("the query `{}` is empty or was there before", question.id.escape_debug())));
+        }
+        questions.push(question);
+    }
+    Ok(questions)
+}
+
+/// Reads judgements: `query 0 document gain` (TREC, MIRACL; a line of names is passed over), or `query document gain` (BEIR), separated by
+/// tabs or spaces.
+///
+/// # Errors
+/// [`Error::Line`] names the line that is neither; [`Error::Io`].
+pub fn read_judgements(path: &Path) -> Result<Judgements> {
+    let text = text_of(path)?;
+    let mut judgements = Judgements::default();
+    for (line, content) in lines(&text) {
+        // Keys may have spaces where tabs separate.
+        let fields: Vec<&str> = if content.contains('\t') {
+            content.split('\t').map(str::trim).collect()
+        } else {
+            content.split_whitespace().collect()
+        };
+        let (query, document, gain) = match fields.as_slice() {
+            [query, document, gain] | [query, _, document, gain] => (*query, *document, *gain),
+            _ => {
+                let what =
+                    format!("{} fields, expected `query 0 document gain` or `query document gain`", fields.len());
+                return Err(Error::Line { path: path.to_path_buf(), line, what });
+            }
+        };
+        // Gains are whole numbers; some files write them as `1.0`.
+        match gain.parse::<f64>() {
+            Ok(gain) if gain.fract() == 0.0 && gain.abs() < 1e6 => judgements.insert(query, document, gain as i32),
+            _ if line == 1 => {}
+            _ => {
+                let what = format!("the gain is `{}`, expected a whole number", gain.escape_debug());
+                return Err(Error::Line { path: path.to_path_buf(), line, what });
+            }
+        }
+    }
+    Ok(judgements)
+}
+
+/// A line of a run in TREC's format: `query Q0 document rank score tag`. White space in names would make it ambiguous and becomes `_`.
+pub fn run_line(query: &str, document: &str, rank: u32, score: f32, tag: &str) -> String {
+    let plain = |name: &str| name.chars().map(|c| if c.is_whitespace() { '_' } else { c }).collect::<String>();
+    format!("{} Q0 {} {rank} {score} {}", plain(query), plain(document), plain(tag))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(content: &str) -> (tempfile::TempDir, std::path::PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        fs::write(&path, content).unwrap();
+        (directory, path)
+    }
+
+    #[test]
+    fn judgements_of_all_layouts() {
+        for content in [
+            "q1 0 d1 1\nq1 0 d2 0\nq2 0 d 3 2\n".replace("d 3", "d3"),
+            "q1\t0\td1\t1\r\nq1\tQ0\td2\t0\r\n\r\nq2\t0\td3\t2".to_owned(),
+            "query-id\tcorpus-id\tscore\nq1\td1\t1\nq1\td2\t0\nq2\td3\t2.0\n".to_owned(),
+        ] {
+            let (_directory, path) = file(&content);
+            let judgements = read_judgements(&path).unwrap();
+            assert_eq!((judgements.len(), judgements.of("q1", "d1"), judgements.of("q2", "d3")), (2, 1, 2));
+            assert_eq!(judgements.relevant("q1").collect::<Vec<_>>(), ["d1"]);
+            assert_eq!(judgements.gains("q1").count(), 2);
+        }
+        let (_directory, path) = file("query-id\tcorpus-id\tscore\nq1\td 1\tx\n");
+        assert!(read_judgements(&path).unwrap_err().to_string().contains("line 2: the gain is `x`"));
+        let (_directory, path) = file("q1 d1\n");
+        assert!(read_judgements(&path).is_err());
+    }
+
+    #[test]
+    fn queries_of_both_layouts() {
+        let expected =
+            |lang: Option<&str>| Question { id: "7".into(), text: "was ist das".into(), lang: lang.map(str::to_owned) };
+        let (_directory, path) = file("\u{feff}{\"_id\": 7, \"text\": \"was ist das\", \"lang\": \"de\"}\n\n");
+        assert_eq!(read_queries(&path).unwrap(), [expected(Some("de"))]);
+        let (_directory, path) = file("7\twas ist das\r\n8\tx\ty\n");
+        let questions = read_queries(&path).unwrap();
+        assert_eq!((&questions[0], questions[1].text.as_str()), (&expected(None), "x\ty"));
+        for bad in ["7\n", "{\"id\": 1}\n", "{\"id\": 1, \"text\": \"\"}", "1\ta\n1\tb\n", "{bad}"] {
+            let (_directory, path) = file(bad);
+            assert!(matches!(read_queries(&path), Err(Error::Line { .. })), "{bad}");
+        }
+    }
+
+    #[test]
+    fn run_lines_have_six_fields() {
+        assert_eq!(run_line("q 1", "d\t2", 3, 0.5, "x"), "q_1 Q0 d_2 3 0.5 x");
+    }
+}

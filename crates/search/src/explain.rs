@@ -1,0 +1,319 @@
+//! Why a hit was found: one structure for the library, the command line, the service and its page.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+use trivec::{Embedding, Token};
+
+use crate::analyze;
+use crate::document::Stored;
+use crate::encode::Encoder;
+use crate::error::Result;
+use crate::query::bm25::Found;
+use crate::query::fusion::Candidate;
+use crate::query::lexical;
+use crate::reader::Reader;
+use crate::segment::colbert::Scratch;
+use crate::sentences::{sentences, token_spans};
+
+/// Longest snippet, in characters.
+const SNIPPET_CHARS: usize = 320;
+
+/// Most pieces and aligned tokens that are listed.
+const MOST: usize = 512;
+
+/// What explains a hit, beside its ranks and scores ([`ArmScores`](crate::ArmScores)).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// The query's words and whether the document has them: what the share is made of.
+    pub words: Vec<WordMatch>,
+    /// Pieces of the vocabulary that both have, the largest product first: their products add up to the lexical score.
+    pub pieces: Vec<PieceMatch>,
+    /// Of every token of the query, the token of the document that is nearest: the mean of the similarities is the ColBERT score. Empty
+    /// without stored ColBERT vectors.
+    pub alignment: Vec<AlignedToken>,
+    /// The sentence of the document that carried the hit, with what matched in it marked.
+    pub snippet: Vec<SnippetPart>,
+    /// Whether the snippet begins behind the text's start.
+    pub more_before: bool,
+    /// Whether the snippet ends before the text's end.
+    pub more_after: bool,
+}
+
+/// A word of the query.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WordMatch {
+    /// In lower case.
+    pub word: String,
+    /// Whether the document has it, in one of its forms.
+    pub found: bool,
+    /// Its information.
+    pub idf: f32,
+}
+
+/// A piece of the vocabulary that query and document share.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PieceMatch {
+    /// The piece, `▁` marking a word's start.
+    pub piece: String,
+    /// Its weight in the query.
+    pub query: f32,
+    /// Its weight in the document.
+    pub document: f32,
+    /// The product: what it adds to the lexical score.
+    pub product: f32,
+}
+
+/// A token of the query with the nearest one of the document.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AlignedToken {
+    /// The query's piece.
+    pub query: String,
+    /// The document's piece.
+    pub document: String,
+    /// The product of their vectors.
+    pub similarity: f32,
+    /// The sentence of the document that it stands in, from 0 on; `None` for special tokens.
+    pub sentence: Option<usize>,
+}
+
+/// Why a part of a snippet is marked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mark {
+    /// It is a word of the query, in one of its forms.
+    Word,
+    /// A token of the query is near it.
+    Meaning,
+}
+
+/// A part of a snippet: the parts one after another are its text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnippetPart {
+    /// The text.
+    pub text: String,
+    /// Why it is marked, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark: Option<Mark>,
+}
+
+/// A token of the document that is nearest to one of the query.
+struct Nearest {
+    span: Range<usize>,
+    similarity: f32,
+}
+
+/// Explains a candidate of a ranking.
+pub(crate) fn explain(
+    reader: &Reader,
+    encoder: &Encoder<'_>,
+    query_text: &str,
+    query: &Embedding,
+    found: &Found,
+    candidate: &Candidate,
+    stored: &Stored,
+) -> Result<Explanation> {
+    let text = stored.document.searched_text();
+    let own: BTreeSet<String> = analyze::document_terms(&text, &stored.analyzed).into_iter().collect();
+    let word = |word: &crate::query::bm25::Weighed| WordMatch {
+        word: word.word.word.clone(),
+        found: word.word.terms.iter().any(|term| own.contains(term)),
+        idf: word.idf,
+    };
+    let words = found.words.iter().map(word).collect();
+    let pieces = match &query.lexical {
+        Some(weights) => pieces(reader, encoder, weights, candidate.row)?,
+        None => Vec::new(),
+    };
+    let borders = sentences(&text);
+    let (alignment, nearest) = alignment(reader, encoder, query_text, query, candidate.row, &text, &borders)?;
+    let query_words: Vec<analyze::QueryWord> = found.words.iter().map(|word| word.word.clone()).collect();
+    let best = best_sentence(&text, &stored.analyzed, &query_words, &borders, &nearest);
+    let mut explanation = Explanation { words, pieces, alignment, ..Explanation::default() };
+    mark(&mut explanation, &text, best, &analyze::find_words(&text, &stored.analyzed, &query_words), &nearest);
+    Ok(explanation)
+}
+
+/// The shared pieces of the vocabulary.
+fn pieces(
+    reader: &Reader,
+    encoder: &Encoder<'_>,
+    weights: &trivec::LexicalWeights,
+    row: usize,
+) -> Result<Vec<PieceMatch>> {
+    let shared = lexical::shared(reader, weights, row)?;
+    let piece = |(id, query, document): (u32, f32, f32)| PieceMatch {
+        piece: encoder.model().piece(id).unwrap_or_default().to_owned(),
+        query,
+        document,
+        product: query * document,
+    };
+    let mut pieces: Vec<PieceMatch> = shared.into_iter().map(piece).collect();
+    pieces.sort_by(|a, b| b.product.total_cmp(&a.product));
+    pieces.truncate(MOST);
+    Ok(pieces)
+}
+
+/// The nearest token of the document for every token of the query.
+fn alignment(
+    reader: &Reader,
+    encoder: &Encoder<'_>,
+    query_text: &str,
+    query: &Embedding,
+    row: usize,
+    text: &str,
+    borders: &[Range<usize>],
+) -> Result<(Vec<AlignedToken>, Vec<Nearest>)> {
+    let rows = crate::query::query_rows(reader, query.colbert.as_ref())?;
+    let (segment, local) = reader.place(row)?;
+    let (Some(rows), Some(colbert)) = (rows, &segment.colbert) else { return Ok(Default::default()) };
+    let best = colbert.align(&rows, local, &mut Scratch::default())?;
+    let asked = tokens_of(encoder, query_text, &encoder.query_options())?.0;
+    let (tokens, spans) = tokens_of(encoder, text, &encoder.document_options())?;
+    let (mut aligned, mut nearest) = (Vec::new(), Vec::new());
+    // Row `i` belongs to token `i + 1`.
+    for (asked, best) in asked.iter().skip(1).zip(best).take(MOST) {
+        let Some((token, span)) = tokens.get(best.row + 1).zip(spans.get(best.row + 1)) else { continue };
+        let sentence = (!span.is_empty()).then(|| sentence_of(borders, span.start)).flatten();
+        if !asked.special && sentence.is_some() {
+            nearest.push(Nearest { span: span.clone(), similarity: best.similarity });
+        }
+        let (query, document) = (asked.piece.clone(), token.piece.clone());
+        aligned.push(AlignedToken { query, document, similarity: best.similarity, sentence });
+    }
+    Ok((aligned, nearest))
+}
+
+/// The tokens of a text as the model sees them, and where they stand in it; those of a prompt stand nowhere.
+fn tokens_of(
+    encoder: &Encoder<'_>,
+    text: &str,
+    options: &trivec::EncodeOptions,
+) -> Result<(Vec<Token>, Vec<Range<usize>>)> {
+    let model = encoder.model();
+    let tokens = model.tokenize(text, options)?.tokens;
+    let prompt = model.prompt_text(&options.prompt)?;
+    let spans = token_spans(&format!("{prompt}{text}"), &tokens);
+    let behind = |span: Range<usize>| span.start.saturating_sub(prompt.len())..span.end.saturating_sub(prompt.len());
+    Ok((tokens, spans.into_iter().map(behind).collect()))
+}
+
+fn sentence_of(borders: &[Range<usize>], at: usize) -> Option<usize> {
+    let index = borders.partition_point(|range| range.end <= at);
+    borders.get(index).filter(|range| range.start <= at).map(|_| index)
+}
+
+/// The sentence that carried the hit: the one whose tokens are nearest to most of the query's, or has most of its words.
+fn best_sentence(
+    text: &str,
+    lang: &str,
+    words: &[analyze::QueryWord],
+    borders: &[Range<usize>],
+    nearest: &[Nearest],
+) -> Range<usize> {
+    let mut weights = vec![0.0; borders.len()];
+    for token in nearest {
+        if let Some(index) = sentence_of(borders, token.span.start) {
+            weights[index] += token.similarity.max(0.0);
+        }
+    }
+    if nearest.is_empty() {
+        for found in analyze::find_words(text, lang, words) {
+            if let Some(index) = sentence_of(borders, found.start) {
+                weights[index] += 1.0;
+            }
+        }
+    }
+    // The first of equals.
+    let best = weights
+        .iter()
+        .enumerate()
+        .fold((0, f32::NEG_INFINITY), |best, (index, &weight)| if weight > best.1 { (index, weight) } else { best });
+    borders.get(best.0).cloned().unwrap_or(0..0)
+}
+
+/// Cuts the snippet out of the text and marks it.
+fn mark(
+    explanation: &mut Explanation,
+    text: &str,
+    sentence: Range<usize>,
+    words: &[Range<usize>],
+    nearest: &[Nearest],
+) {
+    let mean = nearest.iter().map(|token| token.similarity).sum::<f32>() / nearest.len().max(1) as f32;
+    let mut marks: Vec<(Range<usize>, Mark)> = words.iter().map(|range| (range.clone(), Mark::Word)).collect();
+    let near = nearest.iter().filter(|token| token.similarity >= mean);
+    marks.extend(near.map(|token| (token.span.clone(), Mark::Meaning)));
+    // Words before meanings where they begin alike.
+    marks.sort_by_key(|(range, mark)| (range.start, *mark == Mark::Meaning));
+    let window = window(text, sentence, marks.iter().map(|(range, _)| range.start));
+    let mut at = window.start;
+    let mut push = |range: Range<usize>, mark: Option<Mark>| {
+        if !range.is_empty() {
+            explanation.snippet.push(SnippetPart { text: text[range].to_owned(), mark });
+        }
+    };
+    for (range, mark) in marks {
+        let (start, end) = (range.start.max(at), range.end.min(window.end));
+        if start < end {
+            push(at..start, None);
+            push(start..end, Some(mark));
+            at = end;
+        }
+    }
+    push(at..window.end, None);
+    explanation.more_before = !text[..window.start].trim().is_empty();
+    explanation.more_after = !text[window.end..].trim().is_empty();
+}
+
+/// The part of a sentence that is shown: all of it, or as much as fits around its first mark.
+fn window(text: &str, sentence: Range<usize>, mut marks: impl Iterator<Item = usize>) -> Range<usize> {
+    let within = &text[sentence.clone()];
+    if within.chars().count() <= SNIPPET_CHARS {
+        return sentence;
+    }
+    let first = marks.find(|at| sentence.contains(at)).unwrap_or(sentence.start);
+    // A quarter before the mark, at a character's border.
+    let before = text[sentence.start..first].char_indices().rev().nth(SNIPPET_CHARS / 4);
+    let start = before.map_or(sentence.start, |(at, _)| sentence.start + at);
+    let end = text[start..sentence.end].char_indices().nth(SNIPPET_CHARS).map_or(sentence.end, |(at, _)| start + at);
+    start..end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn snippets_are_the_text_with_marks() {
+        let text = "First sentence. The red shoes are here. Last.";
+        let sentence = 16..39;
+        let mut explanation = Explanation::default();
+        let nearest = [Nearest { span: 24..29, similarity: 0.9 }, Nearest { span: 20..23, similarity: 0.1 }];
+        mark(&mut explanation, text, sentence.clone(), &[20..23], &nearest);
+        let parts: Vec<(&str, Option<Mark>)> =
+            explanation.snippet.iter().map(|part| (part.text.as_str(), part.mark)).collect();
+        assert_eq!(
+            parts,
+            [
+                ("The ", None),
+                ("red", Some(Mark::Word)),
+                (" ", None),
+                ("shoes", Some(Mark::Meaning)),
+                (" are here.", None)
+            ]
+        );
+        assert!(explanation.more_before && explanation.more_after);
+        let whole: String = explanation.snippet.iter().map(|part| part.text.as_str()).collect();
+        assert_eq!(whole, text[sentence]);
+    }
+
+    #[test]
+    fn long_sentences_are_cut_around_what_is_marked() {
+        let text = format!("{}ж{}", "ä".repeat(1_000), "語".repeat(1_000));
+        let at = text.find('ж').unwrap();
+        let window = window(&text, 0..text.len(), [at].into_iter());
+        assert!(text[window.clone()].contains('ж') && text[window].chars().count() <= SNIPPET_CHARS);
+    }
+}

@@ -1,0 +1,187 @@
+//! The values that filters look at: tantivy's fast fields, a column a name and type.
+
+use std::cmp::Ordering;
+use std::path::Path;
+
+use tantivy::SegmentReader;
+use tantivy::columnar::{DynamicColumn, TermOrdHit};
+
+use super::{Columns, Comparison, Literal, Name};
+use crate::bits::Bits;
+use crate::error::{Error, Result};
+use crate::text::{GROUP, KEY, LANG, METADATA};
+
+pub(super) struct SegmentColumns<'a> {
+    segment: &'a SegmentReader,
+    path: &'a Path,
+}
+
+/// A number of a column, as it is.
+#[derive(Clone, Copy)]
+enum Number {
+    Integer(i128),
+    Float(f64),
+}
+
+impl Number {
+    /// Exact, whatever the types.
+    fn compare(self, value: &Literal) -> Option<Ordering> {
+        let value = match value {
+            Literal::Integer(n) => Number::Integer(*n),
+            Literal::Float(x) => Number::Float(*x),
+            _ => return None,
+        };
+        match (self, value) {
+            (Number::Integer(a), Number::Integer(b)) => Some(a.cmp(&b)),
+            (Number::Float(a), Number::Float(b)) => a.partial_cmp(&b),
+            (Number::Integer(a), Number::Float(b)) => mixed(a, b),
+            (Number::Float(a), Number::Integer(b)) => mixed(b, a).map(Ordering::reverse),
+        }
+    }
+}
+
+/// Compares an integer with a float: by the integer next below the float, then by what is left of it.
+fn mixed(a: i128, b: f64) -> Option<Ordering> {
+    if b.is_nan() {
+        return None;
+    }
+    // Saturates beyond i128, where every integer of a column is smaller in magnitude.
+    let below = b.floor();
+    Some(a.cmp(&(below as i128)).then(if b > below { Ordering::Less } else { Ordering::Equal }))
+}
+
+impl<'a> SegmentColumns<'a> {
+    pub fn new(segment: &'a SegmentReader, path: &'a Path) -> SegmentColumns<'a> {
+        SegmentColumns { segment, path }
+    }
+
+    fn columns(&self, name: &Name) -> Result<Vec<DynamicColumn>> {
+        let field = match name.as_slice() {
+            [one] if [KEY, GROUP, LANG].contains(&one.as_str()) => one.clone(),
+            [one] if one == "id" => KEY.to_owned(),
+            parts => parts.iter().fold(METADATA.to_owned(), |path, part| path + "." + &part.replace('.', "\\.")),
+        };
+        let fail = |e: tantivy::TantivyError| Error::text(self.path, e);
+        let handles = self.segment.fast_fields().dynamic_column_handles(&field).map_err(fail)?;
+        handles.into_iter().map(|handle| handle.open().map_err(|e| fail(e.into()))).collect()
+    }
+
+    /// The documents of which `holds` is true of a value.
+    fn select<T: PartialOrd + Copy + std::fmt::Debug + Send + Sync + 'static>(
+        &self,
+        column: &tantivy::columnar::Column<T>,
+        bits: &mut Bits,
+        holds: impl Fn(T) -> bool,
+    ) {
+        for doc in 0..self.segment.max_doc() {
+            if column.values_for_doc(doc).any(&holds) {
+                bits.set(doc as usize);
+            }
+        }
+    }
+
+    /// The documents with a number that compares so.
+    fn numbers(&self, column: &DynamicColumn, bits: &mut Bits, holds: impl Fn(Number) -> bool) {
+        match column {
+            DynamicColumn::I64(column) => self.select(column, bits, |n| holds(Number::Integer(n.into()))),
+            DynamicColumn::U64(column) => self.select(column, bits, |n| holds(Number::Integer(n.into()))),
+            DynamicColumn::F64(column) => self.select(column, bits, |x| holds(Number::Float(x))),
+            _ => {}
+        }
+    }
+}
+
+impl Columns for SegmentColumns<'_> {
+    fn len(&self) -> usize {
+        self.segment.max_doc() as usize
+    }
+
+    fn any_of(&self, name: &Name, values: &[Literal]) -> Result<Bits> {
+        let mut bits = Bits::none(self.len());
+        for column in self.columns(name)? {
+            match &column {
+                DynamicColumn::Str(column) => {
+                    let mut wanted = Bits::none(column.dictionary().num_terms());
+                    for value in values {
+                        let Literal::Text(text) = value else { continue };
+                        let ord = column.dictionary().term_ord(text).map_err(|e| Error::io(self.path, e))?;
+                        ord.into_iter().for_each(|ord| wanted.set(ord as usize));
+                    }
+                    self.select(column.ords(), &mut bits, |ord| wanted.get(ord as usize));
+                }
+                DynamicColumn::Bool(column) => {
+                    self.select(column, &mut bits, |b| values.contains(&Literal::Bool(b)));
+                }
+                column => self.numbers(column, &mut bits, |number| {
+                    values.iter().any(|value| number.compare(value) == Some(Ordering::Equal))
+                }),
+            }
+        }
+        Ok(bits)
+    }
+
+    fn compare(&self, name: &Name, comparison: Comparison, value: &Literal) -> Result<Bits> {
+        let mut bits = Bits::none(self.len());
+        for column in self.columns(name)? {
+            match (&column, value) {
+                (DynamicColumn::Str(column), Literal::Text(text)) => {
+                    // The dictionary is in order: where the value is, or would be.
+                    let hit = column.dictionary().term_ord_or_next(text).map_err(|e| Error::io(self.path, e))?;
+                    self.select(column.ords(), &mut bits, |ord| {
+                        let order = match hit {
+                            TermOrdHit::Exact(value) => ord.cmp(&value),
+                            TermOrdHit::Next(next) if ord < next => Ordering::Less,
+                            TermOrdHit::Next(_) => Ordering::Greater,
+                        };
+                        comparison.holds(order)
+                    });
+                }
+                (DynamicColumn::Bool(column), Literal::Bool(value)) => {
+                    self.select(column, &mut bits, |b| comparison.holds(b.cmp(value)));
+                }
+                (column, value) => self.numbers(column, &mut bits, |number| {
+                    number.compare(value).is_some_and(|order| comparison.holds(order))
+                }),
+            }
+        }
+        Ok(bits)
+    }
+
+    fn exists(&self, name: &Name) -> Result<Bits> {
+        let mut bits = Bits::none(self.len());
+        for column in self.columns(name)? {
+            match &column {
+                DynamicColumn::Str(column) => self.select(column.ords(), &mut bits, |_| true),
+                DynamicColumn::Bool(column) => self.select(column, &mut bits, |_| true),
+                column => self.numbers(column, &mut bits, |_| true),
+            }
+        }
+        Ok(bits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_and_floats_compare_exactly() {
+        let big = 9_007_199_254_740_993_i128; // 2^53 + 1, which f64 has not
+        let cases = [
+            (Number::Integer(3), Literal::Float(3.5), Ordering::Less),
+            (Number::Integer(4), Literal::Float(3.5), Ordering::Greater),
+            (Number::Integer(-4), Literal::Float(-3.5), Ordering::Less),
+            (Number::Integer(-3), Literal::Float(-3.5), Ordering::Greater),
+            (Number::Integer(big), Literal::Float(9_007_199_254_740_992.0), Ordering::Greater),
+            (Number::Float(9_007_199_254_740_992.0), Literal::Integer(big), Ordering::Less),
+            (Number::Float(2.0), Literal::Integer(2), Ordering::Equal),
+            (Number::Integer(i128::from(u64::MAX)), Literal::Float(1e300), Ordering::Less),
+            (Number::Integer(i128::from(i64::MIN)), Literal::Float(-1e300), Ordering::Greater),
+        ];
+        for (number, value, expected) in cases {
+            assert_eq!(number.compare(&value), Some(expected), "{value:?}");
+        }
+        assert_eq!(Number::Float(1.0).compare(&Literal::Text("1".into())), None);
+        assert_eq!(Number::Float(1.0).compare(&Literal::Bool(true)), None);
+    }
+}

@@ -1,0 +1,145 @@
+//! Filters: which documents a search may find at all.
+//!
+//! ```text
+//! lang = "zh" and year >= 2020 and not tag in ("a", "b")
+//! price < 9.5 or (draft = false and author.name = 'Ann')
+//! ```
+//! A name is one of `key`, `document` (of a chunk), `lang`, or a value of the metadata, whose parts are joined by dots; a name with other
+//! characters stands in backquotes. Values are strings in single or double quotes, numbers, `true` and `false`. A list in the metadata
+//! fulfils a comparison if one of its values does. A document without the name fulfils no comparison, so `x != 1` (which is `not x = 1`)
+//! holds for it. `exists(name)` asks whether there is a value.
+//!
+//! A filter becomes one set of rows, which every arm of a search applies before it cuts its list.
+
+mod columns;
+mod parse;
+
+use std::cmp::Ordering;
+
+use crate::bits::Bits;
+use crate::error::{Error, Result};
+
+/// A filter that has been read.
+///
+/// ```
+/// use trivec_search::Filter;
+///
+/// let filter: Filter = r#"lang = "zh" and year >= 2020"#.parse()?;
+/// assert!("year >=".parse::<Filter>().is_err());
+/// # let _ = filter;
+/// # Ok::<(), trivec_search::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Filter {
+    expression: Expression,
+    text: String,
+}
+
+impl Filter {
+    /// The filter as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl std::str::FromStr for Filter {
+    type Err = Error;
+
+    /// Reads a filter.
+    ///
+    /// # Errors
+    /// [`Error::Filter`] says where, what was found and what was expected. Filters beyond 64 KiB, 1,000 comparisons or 64 nested
+    /// parentheses are refused.
+    fn from_str(text: &str) -> Result<Filter> {
+        Ok(Filter { expression: parse::parse(text)?, text: text.to_owned() })
+    }
+}
+
+/// What a filter asks.
+#[derive(Debug, Clone, PartialEq)]
+enum Expression {
+    And(Vec<Expression>),
+    Or(Vec<Expression>),
+    Not(Box<Expression>),
+    /// One of the values.
+    In(Name, Vec<Literal>),
+    /// Compared so with the value.
+    Compare(Name, Comparison, Literal),
+    Exists(Name),
+}
+
+/// The parts of a name.
+type Name = Vec<String>;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Comparison {
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+}
+
+impl Comparison {
+    fn holds(self, order: Ordering) -> bool {
+        match self {
+            Comparison::Less => order.is_lt(),
+            Comparison::LessOrEqual => order.is_le(),
+            Comparison::Greater => order.is_gt(),
+            Comparison::GreaterOrEqual => order.is_ge(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Literal {
+    Text(String),
+    Integer(i128),
+    Float(f64),
+    Bool(bool),
+}
+
+/// Where a filter finds values: a list of documents with named columns.
+trait Columns {
+    /// Documents, living or not.
+    fn len(&self) -> usize;
+    /// Those of which a value of `name` is one of `values`.
+    fn any_of(&self, name: &Name, values: &[Literal]) -> Result<Bits>;
+    /// Those of which a value of `name` compares so.
+    fn compare(&self, name: &Name, comparison: Comparison, value: &Literal) -> Result<Bits>;
+    /// Those that have a value of `name`.
+    fn exists(&self, name: &Name) -> Result<Bits>;
+}
+
+fn evaluate(expression: &Expression, columns: &dyn Columns) -> Result<Bits> {
+    Ok(match expression {
+        Expression::And(parts) => {
+            let mut all = Bits::all(columns.len());
+            for part in parts {
+                all.and(&evaluate(part, columns)?);
+            }
+            all
+        }
+        Expression::Or(parts) => {
+            let mut any = Bits::none(columns.len());
+            for part in parts {
+                any.or(&evaluate(part, columns)?);
+            }
+            any
+        }
+        Expression::Not(part) => {
+            let mut bits = evaluate(part, columns)?;
+            bits.not();
+            bits
+        }
+        Expression::In(name, values) => columns.any_of(name, values)?,
+        Expression::Compare(name, comparison, value) => columns.compare(name, *comparison, value)?,
+        Expression::Exists(name) => columns.exists(name)?,
+    })
+}
+
+impl Filter {
+    /// The documents of a segment of tantivy's that fulfil the filter, by their places in it.
+    pub(crate) fn of_segment(&self, segment: &tantivy::SegmentReader, path: &std::path::Path) -> Result<Bits> {
+        evaluate(&self.expression, &columns::SegmentColumns::new(segment, path))
+    }
+}

@@ -1,0 +1,179 @@
+//! Cutting long documents into chunks on sentence borders.
+
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+use trivec::{EncodeOptions, Prompt, Token};
+use unicode_segmentation::UnicodeSegmentation;
+
+use crate::document::Document;
+use crate::encode::Encoder;
+use crate::error::{Error, Result};
+use crate::sentences::{sentences, token_spans};
+
+/// Fewest tokens of a chunk.
+const LEAST_TOKENS: usize = 8;
+
+/// Sentences beyond so many bytes are cut before they are counted.
+const LONG_SENTENCE: usize = 4 << 10;
+
+/// How documents are cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chunking {
+    /// Most tokens of a chunk, `<s>` and `</s>` not counted; of a document with a title, the title's are beside them.
+    pub tokens: usize,
+    /// Tokens of whole sentences that a chunk repeats from the end of the one before: this many at most.
+    pub overlap: usize,
+}
+
+impl Chunking {
+    pub(super) fn check(&self, encoder: &Encoder<'_>) -> Result<()> {
+        let most = encoder.model().info().max_length - 2;
+        if !(LEAST_TOKENS..=most).contains(&self.tokens) {
+            return Err(Error::option(
+                "chunk",
+                format!("found {} tokens, expected {LEAST_TOKENS} to {most}", self.tokens),
+            ));
+        }
+        if self.overlap * 2 > self.tokens {
+            let what = format!("found an overlap of {}, expected at most half of {} tokens", self.overlap, self.tokens);
+            return Err(Error::option("chunk", what));
+        }
+        Ok(())
+    }
+}
+
+impl std::str::FromStr for Chunking {
+    type Err = Error;
+
+    /// `512/64`: tokens and overlap; `512`: no overlap.
+    fn from_str(text: &str) -> Result<Chunking> {
+        let (tokens, overlap) = text.split_once('/').unwrap_or((text, "0"));
+        match (tokens.trim().parse(), overlap.trim().parse()) {
+            (Ok(tokens), Ok(overlap)) => Ok(Chunking { tokens, overlap }),
+            _ => Err(Error::option(
+                "chunk",
+                format!("found `{}`, expected TOKENS/OVERLAP, as 512/64", text.escape_debug()),
+            )),
+        }
+    }
+}
+
+/// The key of a document's chunk.
+pub(super) fn chunk_key(key: &str, index: usize) -> String {
+    format!("{key}#{index}")
+}
+
+/// A document's chunks, each with the document's title, language and metadata, and its key in [`Document::document`]. A document that fits
+/// is one chunk.
+///
+/// # Errors
+/// [`Error::Engine`] if the model cannot tokenise.
+pub fn chunks(encoder: &Encoder<'_>, document: &Document, chunking: &Chunking) -> Result<Vec<Document>> {
+    let text = &document.text;
+    let parts = parts(encoder, text, chunking.tokens)?;
+    let mut ranges: Vec<Range<usize>> = Vec::new();
+    // Parts `first ..` are in the chunk that is being made.
+    let (mut first, mut tokens) = (0, 0);
+    for (index, (range, count)) in parts.iter().enumerate() {
+        if tokens + count > chunking.tokens && index > first {
+            ranges.push(parts[first].0.start..parts[index - 1].0.end);
+            // Back over whole parts as far as the overlap goes, and as the next one leaves room.
+            let (mut back, mut repeated) = (index, 0);
+            while back > first + 1
+                && repeated + parts[back - 1].1 <= chunking.overlap
+                && repeated + parts[back - 1].1 + count <= chunking.tokens
+            {
+                back -= 1;
+                repeated += parts[back].1;
+            }
+            (first, tokens) = (back, repeated);
+        }
+        tokens += count;
+        if index + 1 == parts.len() {
+            ranges.push(parts[first].0.start..range.end);
+        }
+    }
+    if ranges.is_empty() {
+        ranges.push(0..text.len());
+    }
+    let chunk = |(index, range): (usize, Range<usize>)| Document {
+        key: chunk_key(&document.key, index),
+        text: text[range].to_owned(),
+        document: Some(document.key.clone()),
+        ..document.clone()
+    };
+    Ok(ranges.into_iter().enumerate().map(chunk).collect())
+}
+
+/// Sentences, and parts of those that are longer than `most` tokens, with how many tokens each has.
+fn parts(encoder: &Encoder<'_>, text: &str, most: usize) -> Result<Vec<(Range<usize>, usize)>> {
+    let options = EncodeOptions { prompt: Prompt::Text(String::new()), max_length: None, ..encoder.document_options() };
+    let tokens = |range: Range<usize>| -> Result<Vec<Token>> {
+        let mut tokens = encoder.model().tokenize(&text[range], &options)?.tokens;
+        // Without `<s>` and `</s>`.
+        tokens.pop();
+        tokens.drain(..tokens.len().min(1));
+        Ok(tokens)
+    };
+    let mut parts = Vec::new();
+    for sentence in sentences(text) {
+        for piece in pieces(text, sentence) {
+            let mut from = piece.start;
+            while from < piece.end {
+                let own = tokens(from..piece.end)?;
+                if own.len() <= most {
+                    parts.push((from..piece.end, own.len()));
+                    break;
+                }
+                // The longest start that is no more tokens on its own, which may be others than where it is followed by the rest.
+                let spans = token_spans(&text[from..piece.end], &own);
+                let mut count = most;
+                loop {
+                    let at = from + spans[count].start;
+                    if at <= from {
+                        // Less than a token: a character at least, so that it goes on.
+                        let end = text[from..].chars().next().map_or(piece.end, |c| from + c.len_utf8());
+                        parts.push((from..end, most));
+                        from = end;
+                        break;
+                    }
+                    let alone = tokens(from..at)?.len();
+                    if alone <= most {
+                        parts.push((from..at, alone));
+                        from = at;
+                        break;
+                    }
+                    count = count.saturating_sub(alone - most);
+                }
+            }
+        }
+    }
+    Ok(parts)
+}
+
+/// A sentence in pieces of a length that the model's tokeniser takes whole: cut at words.
+fn pieces(text: &str, sentence: Range<usize>) -> Vec<Range<usize>> {
+    let mut pieces = Vec::new();
+    let mut from = sentence.start;
+    for (at, word) in text[sentence.clone()].split_word_bound_indices() {
+        let end = sentence.start + at + word.len();
+        if end - from > LONG_SENTENCE && sentence.start + at > from {
+            pieces.push(from..sentence.start + at);
+            from = sentence.start + at;
+        }
+        // A word alone that is too long is cut at characters.
+        while end - from > LONG_SENTENCE {
+            let mut cut = from + LONG_SENTENCE;
+            while !text.is_char_boundary(cut) {
+                cut -= 1;
+            }
+            pieces.push(from..cut);
+            from = cut;
+        }
+    }
+    if from < sentence.end {
+        pieces.push(from..sentence.end);
+    }
+    pieces
+}

@@ -1,0 +1,185 @@
+//! CSV and TSV with a line of names first, read by the crate `csv`.
+
+use std::cell::Cell;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use csv::{ByteRecord, ReaderBuilder, Terminator};
+use serde_json::{Map, Number, Value};
+
+use super::jsonl::document_of;
+use super::{Columns, MAX_COLUMNS, MAX_RECORD_BYTES};
+use crate::document::Document;
+use crate::error::{Error, Result};
+
+/// The documents of a file whose values are separated so. A record that has more or fewer values than there are names is an error with its
+/// line, and the next one follows.
+///
+/// # Errors
+/// [`Error::Line`] if the names cannot be read, or a column that is needed is not among them.
+pub fn read<R: Read>(
+    input: R,
+    separator: u8,
+    path: &Path,
+    columns: &Columns,
+) -> Result<impl Iterator<Item = Result<Document>> + use<R>> {
+    let budget = Rc::new(Cell::new(MAX_RECORD_BYTES));
+    let input = Bounded { input, budget: Rc::clone(&budget) };
+    // `flexible`: the records' lengths are compared below, so that an error has a line and the reader goes on behind it. Records end with a
+    // line feed and not with the carriage return before it, which would make lines count one too few; it is taken off below.
+    let mut reader =
+        ReaderBuilder::new().delimiter(separator).flexible(true).terminator(Terminator::Any(b'\n')).from_reader(input);
+    let wrong = |line: u64, what: String| Error::Line { path: path.to_path_buf(), line, what };
+    let names = reader.byte_headers().map_err(|e| wrong(1, e.to_string()))?.clone();
+    if names.len() > MAX_COLUMNS {
+        return Err(wrong(1, format!("{} columns, expected at most {MAX_COLUMNS}", names.len())));
+    }
+    let mut found = Vec::new();
+    for (index, name) in names.iter().enumerate() {
+        let name = if index == 0 { name.strip_prefix(b"\xef\xbb\xbf").unwrap_or(name) } else { name };
+        let name = std::str::from_utf8(name).map_err(|_| wrong(1, "a column's name is not UTF-8".to_owned()))?;
+        found.push(name.trim().to_owned());
+    }
+    for needed in [&columns.key, &columns.text].into_iter().chain(columns.fields.iter().flatten()) {
+        if !found.contains(needed) {
+            let list: Vec<String> = found.iter().take(20).map(|name| format!("`{}`", name.escape_debug())).collect();
+            let what = format!("there is no column `{}`, only {}", needed.escape_debug(), list.join(", "));
+            return Err(wrong(1, what));
+        }
+    }
+    let (path, columns) = (path.to_path_buf(), columns.clone());
+    Ok(Records { reader, budget, names: found, path, columns, ended: false })
+}
+
+/// Ends an input that gives more than a record may have before the record is there: a quote that is not closed would take all of it.
+struct Bounded<R> {
+    input: R,
+    budget: Rc<Cell<usize>>,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.budget.get();
+        if left == 0 {
+            return Err(io::Error::other(format!(
+                "a record is longer than {MAX_RECORD_BYTES} bytes (a quote that is not closed?)"
+            )));
+        }
+        let n = buffer.len().min(left);
+        let n = self.input.read(&mut buffer[..n])?;
+        self.budget.set(left - n);
+        Ok(n)
+    }
+}
+
+struct Records<R> {
+    reader: csv::Reader<Bounded<R>>,
+    budget: Rc<Cell<usize>>,
+    names: Vec<String>,
+    path: PathBuf,
+    columns: Columns,
+    ended: bool,
+}
+
+impl<R: Read> Iterator for Records<R> {
+    type Item = Result<Document>;
+
+    fn next(&mut self) -> Option<Result<Document>> {
+        if self.ended {
+            return None;
+        }
+        let mut record = ByteRecord::new();
+        loop {
+            self.budget.set(MAX_RECORD_BYTES);
+            let read = self.reader.read_byte_record(&mut record);
+            let line = record.position().unwrap_or(self.reader.position()).line();
+            let wrong = |what: String| Some(Err(Error::Line { path: self.path.clone(), line, what }));
+            match read {
+                // A line with nothing on it.
+                Ok(true) if record.len() == 1 && record[0].trim_ascii().is_empty() => {}
+                Ok(true) => return self.document(&record).map_or_else(wrong, |document| Some(Ok(document))),
+                Ok(false) => {
+                    self.ended = true;
+                    return None;
+                }
+                Err(e) => {
+                    self.ended = true;
+                    return wrong(e.to_string());
+                }
+            }
+        }
+    }
+}
+
+impl<R: Read> Records<R> {
+    fn document(&self, record: &ByteRecord) -> Result<Document, String> {
+        if record.len() != self.names.len() {
+            return Err(format!("{} values, expected {} as there are names", record.len(), self.names.len()));
+        }
+        let mut object = Map::new();
+        for (index, (name, value)) in self.names.iter().zip(record).enumerate() {
+            let last = index + 1 == self.names.len();
+            let value = if last { value.strip_suffix(b"\r").unwrap_or(value) } else { value };
+            let value = std::str::from_utf8(value).map_err(|_| format!("`{}` is not UTF-8", name.escape_debug()))?;
+            let own = [&self.columns.key, &self.columns.text, &self.columns.title, &self.columns.lang].contains(&name);
+            if own {
+                object.insert(name.clone(), Value::String(value.to_owned()));
+            } else if !value.is_empty() && !name.is_empty() {
+                object.insert(name.clone(), typed(value));
+            }
+        }
+        let document = document_of(object, &self.columns)?;
+        document.validate().map_err(|e| e.to_string())?;
+        Ok(document)
+    }
+}
+
+/// A value of a table as metadata: a number if it is written as one (without needless zeros), true or false, else a string.
+fn typed(value: &str) -> Value {
+    match value {
+        "true" => return Value::Bool(true),
+        "false" => return Value::Bool(false),
+        _ => {}
+    }
+    if let Ok(integer) = value.parse::<i64>() {
+        if integer.to_string() == value {
+            return Value::from(integer);
+        }
+        return Value::from(value);
+    }
+    let numeric = value.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'e' | b'E' | b'+'));
+    let leads = value.trim_start_matches('-').starts_with(|c: char| c.is_ascii_digit());
+    let zeros = value.trim_start_matches('-').starts_with('0') && !value.trim_start_matches('-').starts_with("0.");
+    match value.parse::<f64>().ok().filter(|x| numeric && leads && !zeros && x.is_finite()).and_then(Number::from_f64) {
+        Some(number) => Value::Number(number),
+        None => Value::from(value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_have_the_types_they_are_written_in() {
+        for (text, expected) in [
+            ("12", Value::from(12)),
+            ("-7", Value::from(-7)),
+            ("007", Value::from("007")),
+            ("+49", Value::from("+49")),
+            ("1.50", Value::from(1.5)),
+            ("00.5", Value::from("00.5")),
+            ("-0.25", Value::from(-0.25)),
+            ("1e999", Value::from("1e999")),
+            ("inf", Value::from("inf")),
+            ("NaN", Value::from("NaN")),
+            ("true", Value::from(true)),
+            ("True", Value::from("True")),
+            ("2024-01-02", Value::from("2024-01-02")),
+            ("99999999999999999999", Value::from(1e20)),
+        ] {
+            assert_eq!(typed(text), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Files and directories as inputs.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{Columns, Format, csv, jsonl};
+use crate::document::{Document, MAX_TEXT_BYTES};
+use crate::error::{Error, Result};
+
+/// Endings of files in a directory that are text.
+const TEXT_ENDINGS: [&str; 6] = ["txt", "md", "markdown", "rst", "text", "adoc"];
+
+/// How deep directories are walked.
+const MAX_DEPTH: usize = 64;
+
+/// The documents of an input, with how much of it was read.
+pub struct Source {
+    documents: Box<dyn Iterator<Item = Result<Document>>>,
+    read: Arc<AtomicU64>,
+    total: u64,
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Source").field("total", &self.total).finish_non_exhaustive()
+    }
+}
+
+impl Source {
+    /// Counts the bytes that were read, while the documents are taken elsewhere.
+    pub fn counter(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.read)
+    }
+
+    /// Bytes of the whole input, as its files said when it was opened.
+    pub fn total_bytes(&self) -> u64 {
+        self.total
+    }
+}
+
+impl Iterator for Source {
+    type Item = Result<Document>;
+
+    fn next(&mut self) -> Option<Result<Document>> {
+        self.documents.next()
+    }
+}
+
+/// Opens a file, or a directory of text files and files of the other formats. `format`: how files are read; `None`: by their names'
+/// endings. In a directory only files are read whose names end as text or as one of the other formats; a text's key is its path below the
+/// directory.
+///
+/// # Errors
+/// [`Error::Io`]; [`Error::Line`] if a table has not the columns.
+pub fn open(path: &Path, format: Option<Format>, columns: &Columns) -> Result<Source> {
+    let read = Arc::new(AtomicU64::new(0));
+    let metadata = fs::metadata(path).map_err(|e| Error::io(path, e))?;
+    let mut files = Vec::new();
+    if metadata.is_dir() {
+        walk(path, 0, &mut files)?;
+        files.sort();
+    } else {
+        files.push(path.to_path_buf());
+    }
+    let total = files.iter().map(|file| fs::metadata(file).map_or(0, |metadata| metadata.len())).sum();
+    let (root, is_directory) = (path.to_path_buf(), metadata.is_dir());
+    let (columns, counter) = (columns.clone(), Arc::clone(&read));
+    let of_file = move |file: &PathBuf| -> Result<Box<dyn Iterator<Item = Result<Document>>>> {
+        let input = Counting { input: File::open(file).map_err(|e| Error::io(file, e))?, read: Arc::clone(&counter) };
+        Ok(match format.unwrap_or_else(|| Format::of_path(file)) {
+            Format::Jsonl => Box::new(jsonl::read(input, file, &columns)),
+            Format::Csv => Box::new(csv::read(input, b',', file, &columns)?),
+            Format::Tsv => Box::new(csv::read(input, b'\t', file, &columns)?),
+            Format::Text => {
+                let name = if is_directory { file.strip_prefix(&root).unwrap_or(file) } else { file.as_path() };
+                // One way of writing paths on every system.
+                let parts: Vec<_> = name.components().map(|part| part.as_os_str().to_string_lossy()).collect();
+                let key = if is_directory {
+                    parts.join("/")
+                } else {
+                    parts.last().map(|part| part.to_string()).unwrap_or_default()
+                };
+                Box::new(std::iter::once(text(input, file, key)))
+            }
+        })
+    };
+    // A single file's first error is the caller's at once; in a directory it is that file's alone.
+    let documents: Box<dyn Iterator<Item = Result<Document>>> = match files.as_slice() {
+        [file] if !is_directory => of_file(file)?,
+        _ => Box::new(files.into_iter().flat_map(move |file| match of_file(&file) {
+            Ok(documents) => documents,
+            Err(e) => Box::new(std::iter::once(Err(e))),
+        })),
+    };
+    Ok(Source { documents, read, total })
+}
+
+/// The files below a directory that are read. Links to directories are not followed.
+fn walk(directory: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
+    if depth > MAX_DEPTH {
+        return Ok(());
+    }
+    for entry in fs::read_dir(directory).map_err(|e| Error::io(directory, e))? {
+        let entry = entry.map_err(|e| Error::io(directory, e))?;
+        let (path, kind) = (entry.path(), entry.file_type().map_err(|e| Error::io(directory, e))?);
+        if entry.file_name().to_string_lossy().starts_with('.') {
+            continue;
+        }
+        if kind.is_dir() {
+            walk(&path, depth + 1, files)?;
+        } else if path.is_file() {
+            let ending =
+                path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
+            if TEXT_ENDINGS.contains(&ending.as_str()) || Format::of_path(&path) != Format::Text {
+                files.push(path);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A text file as a document.
+fn text(input: impl Read, path: &Path, key: String) -> Result<Document> {
+    let mut bytes = Vec::new();
+    input.take(MAX_TEXT_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(|e| Error::io(path, e))?;
+    let wrong = |what: String| Error::Line { path: path.to_path_buf(), line: 1, what };
+    if bytes.len() > MAX_TEXT_BYTES {
+        return Err(wrong(format!("a text of more than {MAX_TEXT_BYTES} bytes")));
+    }
+    let text = String::from_utf8(bytes)
+        .map_err(|e| wrong(format!("it is not UTF-8 at byte {}", e.utf8_error().valid_up_to())))?;
+    let document = Document::new(key, text.trim_start_matches('\u{feff}'));
+    document.validate().map_err(|e| wrong(e.to_string()))?;
+    Ok(document)
+}
+
+struct Counting {
+    input: File,
+    read: Arc<AtomicU64>,
+}
+
+impl Read for Counting {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.input.read(buffer)?;
+        self.read.fetch_add(n as u64, Ordering::Relaxed);
+        Ok(n)
+    }
+}

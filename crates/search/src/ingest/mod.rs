@@ -1,0 +1,291 @@
+//! From files to an index: reading, checking, cutting into chunks, skipping what is there, committing as it goes.
+//!
+//! Memory is bounded whatever the input's size: lines are read one at a time, documents are embedded in batches of little text, and the
+//! index commits every so many documents or seconds. A run that was killed and is started again reads everything, and embeds only what was
+//! not committed: a document whose content is the same as the index's is passed over.
+
+mod chunk;
+mod csv;
+mod files;
+mod jsonl;
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::document::Document;
+use crate::encode::{BATCH, BATCH_BYTES, Encoder, batch_len};
+use crate::error::{Error, ErrorKind, Result};
+use crate::reader::Reader;
+use crate::writer::Writer;
+pub use chunk::{Chunking, chunks};
+pub use files::{Source, open};
+
+#[doc(hidden)]
+pub use self::csv::read as read_csv;
+#[doc(hidden)]
+pub use jsonl::read as read_jsonl;
+
+/// Longest line of an input, or record of a CSV file, in bytes.
+pub const MAX_RECORD_BYTES: usize = 32 << 20;
+
+/// Most columns of a CSV file.
+pub const MAX_COLUMNS: usize = 10_000;
+
+/// Most refused documents that are told one by one.
+const MOST_REFUSED: usize = 100;
+
+/// How an input is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// A JSON object a line.
+    Jsonl,
+    /// Comma-separated values with a line of names first.
+    Csv,
+    /// The same with tabs.
+    Tsv,
+    /// A file is a document, its path the key.
+    Text,
+}
+
+impl Format {
+    /// The format of a file by its name's ending; what is not known is text.
+    pub fn of_path(path: &std::path::Path) -> Format {
+        let ending = path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase());
+        match ending.as_deref() {
+            Some("jsonl" | "ndjson" | "json") => Format::Jsonl,
+            Some("csv") => Format::Csv,
+            Some("tsv") => Format::Tsv,
+            _ => Format::Text,
+        }
+    }
+}
+
+impl std::str::FromStr for Format {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Format> {
+        Ok(match name {
+            "jsonl" => Format::Jsonl,
+            "csv" => Format::Csv,
+            "tsv" => Format::Tsv,
+            "txt" | "text" => Format::Text,
+            _ => {
+                let what = format!("found `{}`, expected jsonl, csv, tsv or txt", name.escape_debug());
+                return Err(Error::option("format", what));
+            }
+        })
+    }
+}
+
+/// Which columns of an input are what. Names of JSON may have dots, which go into objects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Columns {
+    /// The key.
+    pub key: String,
+    /// The text.
+    pub text: String,
+    /// The title; a document may be without.
+    pub title: String,
+    /// The language; a document may be without.
+    pub lang: String,
+    /// What becomes metadata; `None`: every other column.
+    pub fields: Option<Vec<String>>,
+}
+
+impl Default for Columns {
+    fn default() -> Self {
+        let [key, text, title, lang] = ["id", "text", "title", "lang"].map(str::to_owned);
+        Columns { key, text, title, lang, fields: None }
+    }
+}
+
+/// How documents are taken in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IngestOptions {
+    /// Cut into chunks of so many tokens; `None`: a document is one entry, cut at the index's maximum length.
+    pub chunk: Option<Chunking>,
+    /// Commit when so many entries are pending.
+    pub commit_every: u64,
+    /// Commit when the last commit is so long ago.
+    pub commit_after: Duration,
+}
+
+impl Default for IngestOptions {
+    fn default() -> Self {
+        IngestOptions { chunk: None, commit_every: 10_000, commit_after: Duration::from_secs(30) }
+    }
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Ingested {
+    /// Documents that were read, refused ones too.
+    pub read: u64,
+    /// Documents that were embedded and added.
+    pub added: u64,
+    /// Documents that the index had already, with the same content.
+    pub unchanged: u64,
+    /// Documents that were refused.
+    pub refused: u64,
+    /// Entries made of the added documents: as many, unless they were cut into chunks.
+    pub entries: u64,
+    /// Entries that were cut to the maximum length.
+    pub truncated: u64,
+    /// The last of several documents of one key holds: how many were replaced so by this run.
+    pub duplicates: u64,
+    /// Why documents were refused: the first hundred.
+    pub errors: Vec<String>,
+}
+
+/// Takes documents in. `progress` is called after every batch and may end the run, whose documents so far are then committed.
+///
+/// # Errors
+/// A document that cannot be read or taken is counted and told ([`Ingested::errors`]), and the run goes on. Errors of the index, the model
+/// or the disk end it: what was committed stays.
+pub fn ingest(
+    writer: &mut Writer,
+    encoder: &Encoder<'_>,
+    documents: impl IntoIterator<Item = Result<Document>>,
+    options: &IngestOptions,
+    mut progress: impl FnMut(&Ingested) -> ControlFlow<()>,
+) -> Result<Ingested> {
+    if let Some(chunking) = &options.chunk {
+        chunking.check(encoder)?;
+    }
+    let mut run = Run {
+        reader: writer.view()?,
+        done: Ingested::default(),
+        waiting: Vec::new(),
+        bytes: 0,
+        keys: Default::default(),
+    };
+    let mut committed = Instant::now();
+    for document in documents {
+        run.done.read += 1;
+        let taken = document.and_then(|document| run.take(writer, encoder, document, options));
+        match taken {
+            Ok(()) => {}
+            Err(e) if e.kind() == ErrorKind::Input => run.refuse(&e),
+            Err(e) => return Err(e),
+        }
+        if run.waiting.len() >= BATCH || run.bytes >= BATCH_BYTES {
+            run.flush(writer, encoder)?;
+            if progress(&run.done).is_break() {
+                break;
+            }
+        }
+        if writer.pending() >= options.commit_every
+            || (writer.pending() > 0 && committed.elapsed() >= options.commit_after)
+        {
+            run.flush(writer, encoder)?;
+            run.done.truncated += writer.commit()?.truncated;
+            run.reader = run.reader.refresh()?;
+            run.keys.clear();
+            committed = Instant::now();
+        }
+    }
+    run.flush(writer, encoder)?;
+    run.done.truncated += writer.commit()?.truncated;
+    let _ = progress(&run.done);
+    Ok(run.done)
+}
+
+struct Run {
+    reader: Reader,
+    done: Ingested,
+    /// Entries that wait for the model.
+    waiting: Vec<Document>,
+    bytes: usize,
+    /// Keys of documents that were added since the last commit.
+    keys: std::collections::BTreeSet<String>,
+}
+
+impl Run {
+    fn refuse(&mut self, error: &Error) {
+        self.done.refused += 1;
+        if self.done.errors.len() < MOST_REFUSED {
+            self.done.errors.push(error.to_string());
+        }
+    }
+
+    /// Puts a document's entries into the list of those that wait, unless the index has them.
+    fn take(
+        &mut self,
+        writer: &mut Writer,
+        encoder: &Encoder<'_>,
+        document: Document,
+        options: &IngestOptions,
+    ) -> Result<()> {
+        document.validate()?;
+        let key = document.key.clone();
+        let again = self.keys.contains(&key);
+        let chunked = options.chunk.is_some();
+        let entries = match &options.chunk {
+            Some(chunking) => chunks(encoder, &document, chunking)?,
+            None => vec![document],
+        };
+        entries.iter().try_for_each(Document::validate)?;
+        if !again && self.has(&key, &entries, chunked)? {
+            self.done.unchanged += 1;
+            return Ok(());
+        }
+        if again {
+            self.done.duplicates += 1;
+            // The ones before come first into the index, where these replace them.
+            self.flush(writer, encoder)?;
+        }
+        // Chunks are more or fewer than before: all that were there go.
+        writer.delete(&key)?;
+        self.keys.insert(key);
+        self.done.added += 1;
+        self.done.entries += entries.len() as u64;
+        self.bytes += entries.iter().map(|entry| entry.text.len()).sum::<usize>();
+        self.waiting.extend(entries);
+        Ok(())
+    }
+
+    /// Whether the index has exactly these entries of a document.
+    fn has(&self, key: &str, entries: &[Document], chunked: bool) -> Result<bool> {
+        for entry in entries {
+            if self.reader.content_hash(&entry.key)? != Some(entry.content_hash()) {
+                return Ok(false);
+            }
+        }
+        // No more chunks than these, and none where there is to be none.
+        let beyond = if chunked { entries.len() } else { 0 };
+        Ok(self.reader.content_hash(&chunk::chunk_key(key, beyond))?.is_none()
+            && (!chunked || self.reader.content_hash(key)?.is_none()))
+    }
+
+    /// Embeds what waits. A text that the model cannot embed is refused alone.
+    fn flush(&mut self, writer: &mut Writer, encoder: &Encoder<'_>) -> Result<()> {
+        let waiting = std::mem::take(&mut self.waiting);
+        self.bytes = 0;
+        let mut rest = waiting.as_slice();
+        while !rest.is_empty() {
+            let (batch, others) = rest.split_at(batch_len(rest));
+            match encoder.documents(batch) {
+                Ok(embeddings) => {
+                    for (document, embedding) in batch.iter().zip(&embeddings) {
+                        writer.upsert_embedded(document, embedding)?;
+                    }
+                }
+                Err(e) if e.kind() == ErrorKind::Input => {
+                    for document in batch {
+                        match encoder.documents(std::slice::from_ref(document)) {
+                            Ok(embeddings) => writer.upsert_embedded(document, &embeddings[0])?,
+                            Err(e) if e.kind() == ErrorKind::Input => self.refuse(&e),
+                            Err(e) => return Err(e),
+                        }
+                    }
+                }
+                Err(e) => return Err(e),
+            }
+            rest = others;
+        }
+        Ok(())
+    }
+}

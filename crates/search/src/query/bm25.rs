@@ -1,0 +1,126 @@
+//! The words' arm: BM25 over the stems and pairs of characters of a query, by tantivy's postings, and the share of the query that a document
+//! has.
+
+use tantivy::query::{BooleanQuery, DisjunctionMaxQuery, EnableScoring, Occur, Query, TermQuery};
+use tantivy::schema::IndexRecordOption;
+use tantivy::{Searcher, Term};
+
+use super::topk::{Scored, TopK};
+use crate::analyze::QueryWord;
+use crate::bits::Bits;
+use crate::error::{Error, Result, guarded};
+use crate::reader::Reader;
+use crate::text::DOCNO;
+
+/// Most words that are looked up: the rarest ones of a long query.
+const MAX_WORDS: usize = 256;
+
+/// tantivy's constant.
+const K1: f32 = 1.2;
+
+/// A word of the query, and what the index knows of it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Weighed {
+    pub word: QueryWord,
+    /// The information of the word: that of the rarest of its terms that the index has, or that of a term it has not.
+    pub idf: f32,
+    /// How many documents have it (the rarest of its terms; those not yet removed by a merge count).
+    pub documents: u64,
+}
+
+/// What the words' arm found.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// Best first, by BM25.
+    pub list: Vec<Scored>,
+    pub words: Vec<Weighed>,
+    /// What a document would have at most: `Σ idf · (k1 + 1)` over all words of the query, those that no document has among them.
+    pub most: f32,
+    /// Words that were not looked up because there were too many.
+    pub dropped: usize,
+}
+
+impl Found {
+    /// The share of the query's information that a score of BM25 is: 0 to 1, comparable between queries.
+    pub fn share(&self, score: f32) -> f32 {
+        if self.most > 0.0 { (score / self.most).clamp(0.0, 1.0) } else { 0.0 }
+    }
+}
+
+/// BM25's inverse document frequency, as tantivy has it.
+fn idf(with: u64, all: u64) -> f32 {
+    let x = (all.saturating_sub(with) as f32 + 0.5) / (with as f32 + 0.5);
+    (1.0 + x).ln()
+}
+
+/// The words of a query with their frequencies.
+fn weigh(
+    searcher: &Searcher,
+    words: Vec<QueryWord>,
+    term: impl Fn(&str) -> Term,
+    all: u64,
+) -> tantivy::Result<Vec<Weighed>> {
+    let weigh = |word: QueryWord| {
+        let mut least: Option<u64> = None;
+        for text in &word.terms {
+            let with = searcher.doc_freq(&term(text))?;
+            if with > 0 {
+                least = Some(least.map_or(with, |least| least.min(with)));
+            }
+        }
+        let documents = least.unwrap_or(0);
+        Ok(Weighed { word, idf: idf(documents, all), documents })
+    };
+    words.into_iter().map(weigh).collect()
+}
+
+/// The `k` best of the selected rows that have a word of the query.
+pub(crate) fn search(reader: &Reader, words: Vec<QueryWord>, selected: &Bits, k: usize) -> Result<Found> {
+    let text = &reader.index.text;
+    let searcher = reader.searcher();
+    guarded(&text.path, || {
+        let fail = |e| Error::text(&text.path, e);
+        let all: u64 = searcher.segment_readers().iter().map(|segment| u64::from(segment.max_doc())).sum();
+        let term = |word: &str| Term::from_field_text(text.fields.words, word);
+        let words = weigh(searcher, words, term, all).map_err(fail)?;
+        let most = words.iter().map(|word| word.idf).sum::<f32>() * (K1 + 1.0);
+        let mut wanted: Vec<&Weighed> = words.iter().filter(|word| word.documents > 0).collect();
+        wanted.sort_by(|a, b| b.idf.total_cmp(&a.idf));
+        let dropped = wanted.len().saturating_sub(MAX_WORDS);
+        wanted.truncate(MAX_WORDS);
+        if wanted.is_empty() {
+            return Ok(Found { list: Vec::new(), words, most, dropped });
+        }
+        let of_term =
+            |word: &String| -> Box<dyn Query> { Box::new(TermQuery::new(term(word), IndexRecordOption::WithFreqs)) };
+        let clauses = wanted.iter().map(|word| {
+            let mut terms: Vec<Box<dyn Query>> = word.word.terms.iter().map(of_term).collect();
+            let query = if terms.len() == 1 { terms.remove(0) } else { Box::new(DisjunctionMaxQuery::new(terms)) };
+            (Occur::Should, query)
+        });
+        let query = BooleanQuery::new(clauses.collect());
+        let weight = query.weight(EnableScoring::enabled_from_searcher(searcher)).map_err(fail)?;
+        let mut best = TopK::new(k);
+        let mut failed = None;
+        for segment in searcher.segment_readers() {
+            let docnos = segment.fast_fields().u64(DOCNO).map_err(fail)?;
+            // `f32::MIN`: nothing is passed over until the list is full. A filter applies before that, so it takes no places.
+            let mut each = |doc: u32, score: f32| {
+                match docnos.first(doc).map(|docno| reader.row_of(docno)).transpose() {
+                    Ok(row) => {
+                        if let Some(row) = row.flatten().filter(|&row| selected.get(row)) {
+                            best.push((score, row));
+                        }
+                    }
+                    Err(e) => failed = Some(e),
+                }
+                best.threshold().max(f32::MIN)
+            };
+            weight.for_each_pruning(f32::MIN, segment, &mut each).map_err(fail)?;
+        }
+        match failed {
+            Some(e) => Err(e),
+            None => Ok(Found { list: best.into_sorted(), words, most, dropped }),
+        }
+    })
+}

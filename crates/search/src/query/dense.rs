@@ -1,0 +1,145 @@
+//! The dense arm: every selected row's int8 product with the query, then the best by their f16 rows.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use trivec_kernels::{Finish, Kernels, MatMut, PANEL, Panels};
+
+use super::topk::{Scored, TopK, order};
+use crate::bits::Bits;
+use crate::error::{Error, Result};
+use crate::reader::Reader;
+use crate::segment::panels::QueryRows;
+use crate::settings::ColbertBits;
+
+/// Rows that a thread takes at a time: 64 panels, so that products stay in the cache.
+const CHUNK: usize = 64 * PANEL;
+
+/// Fewer rows than this are one thread's work.
+const ROWS_OF_A_THREAD: usize = 4 * CHUNK;
+
+/// The `k` best of the selected rows for each query: scored in int8, then in f16.
+pub(crate) fn search(
+    reader: &Reader,
+    queries: &[&[f32]],
+    selected: &Bits,
+    k: usize,
+    threads: usize,
+) -> Result<Vec<Vec<Scored>>> {
+    let lists = scan(reader, queries, selected, k, threads)?;
+    lists.into_iter().zip(queries).map(|(list, query)| rescored(reader, query, list)).collect()
+}
+
+/// The scan alone.
+pub(crate) fn scan(
+    reader: &Reader,
+    queries: &[&[f32]],
+    selected: &Bits,
+    k: usize,
+    threads: usize,
+) -> Result<Vec<Vec<Scored>>> {
+    let dim = reader.index.settings.dense_dim;
+    let rows = QueryRows::new(ColbertBits::Eight, dim, queries.iter().copied())?;
+    // Chunks of whole panels: segment, its first row among its own and among all, rows.
+    let mut chunks = Vec::new();
+    for (index, segment) in reader.segments().iter().enumerate() {
+        let (base, count) = (reader.bases()[index], segment.record.rows as usize);
+        for first in (0..count).step_by(CHUNK) {
+            let end = count.min(first + CHUNK);
+            if selected.any(base + first, base + end) {
+                chunks.push((index, first, end));
+            }
+        }
+    }
+    let next = AtomicUsize::new(0);
+    let work = || -> Result<Vec<TopK>> {
+        let mut best: Vec<TopK> = queries.iter().map(|_| TopK::new(k)).collect();
+        let mut products = vec![0.0; queries.len() * CHUNK];
+        while let Some(&(index, first, end)) = chunks.get(next.fetch_add(1, Ordering::Relaxed)) {
+            scan_chunk(reader, &rows, selected, (index, first, end), &mut products, &mut best)?;
+        }
+        Ok(best)
+    };
+    let threads = threads.min(reader.rows().div_ceil(ROWS_OF_A_THREAD)).max(1);
+    let parts = on_threads(threads, work)?;
+    let mut lists: Vec<Vec<Scored>> = queries.iter().map(|_| Vec::new()).collect();
+    for part in parts {
+        lists.iter_mut().zip(part).for_each(|(list, top)| list.extend(top.into_sorted()));
+    }
+    for list in &mut lists {
+        list.sort_unstable_by(order);
+        list.truncate(k);
+    }
+    Ok(lists)
+}
+
+/// Runs `work` on so many threads, this one among them.
+pub(crate) fn on_threads<T: Send>(threads: usize, work: impl Fn() -> Result<T> + Sync) -> Result<Vec<T>> {
+    let parts = Mutex::new(Vec::new());
+    let run = || {
+        let result = work();
+        parts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(result);
+    };
+    std::thread::scope(|scope| {
+        (1..threads).for_each(|_| {
+            scope.spawn(run);
+        });
+        run();
+    });
+    parts.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).into_iter().collect()
+}
+
+fn scan_chunk(
+    reader: &Reader,
+    queries: &QueryRows,
+    selected: &Bits,
+    (index, first, end): (usize, usize, usize),
+    products: &mut [f32],
+    best: &mut [TopK],
+) -> Result<()> {
+    let (segment, base) = (&reader.segments()[index], reader.bases()[index]);
+    let mut from = first;
+    while from < end {
+        // Runs of panels that have a selected row.
+        if !selected.any(base + from, base + end.min(from + PANEL)) {
+            from += PANEL;
+            continue;
+        }
+        let mut to = from + PANEL;
+        while to < end && selected.any(base + to, base + end.min(to + PANEL)) {
+            to += PANEL;
+        }
+        let to = to.min(end);
+        let (panels, scales) = segment.dense8.rows(from, to)?;
+        let count = to - from;
+        let products = &mut products[..queries.rows() * count];
+        let weights = Panels::new(panels, count, segment.dense8.panel_bytes());
+        let finish = Finish { scales: Some(scales), ..Finish::default() };
+        Kernels::best().linear_i8(queries.as_rows8(), weights, finish, MatMut::dense(products, count));
+        for (best, products) in best.iter_mut().zip(products.chunks(count)) {
+            best.push_all(products, base + from, |row| selected.get(row));
+        }
+        from = to;
+    }
+    Ok(())
+}
+
+/// A list in the order of its f16 rows' products with the query.
+fn rescored(reader: &Reader, query: &[f32], list: Vec<Scored>) -> Result<Vec<Scored>> {
+    let mut rows = vec![0.0; query.len()];
+    let mut list: Vec<Scored> =
+        list.into_iter().map(|(_, row)| Ok((score(reader, query, row, &mut rows)?, row))).collect::<Result<_>>()?;
+    list.sort_unstable_by(order);
+    Ok(list)
+}
+
+/// A row's product with the query, in f16.
+pub(crate) fn score(reader: &Reader, query: &[f32], row: usize, scratch: &mut [f32]) -> Result<f32> {
+    let (segment, local) = reader.place(row)?;
+    segment.dense16.read(local, scratch)?;
+    let score = Kernels::best().dot(query, scratch);
+    match score.is_finite() {
+        true => Ok(score),
+        false => Err(Error::damaged(&reader.index.directory, format!("the dense score of row {row} is not a number"))),
+    }
+}

@@ -1,0 +1,278 @@
+//! From the lists of the arms to one list.
+//!
+//! | | score of a document | use |
+//! |---|---|---|
+//! | `share` | `minmax(dense) + w · share` | default: words count as much as they say of the query, so a list of words that found nothing cannot push down what the vectors found |
+//! | `rrf` | `Σ weight / (k + rank)`, ranks from 1 | reciprocal rank fusion; the words' list is left out where its best share is below the gate |
+//! | `weighted` | `(d·dense + s·lexical + c·ColBERT) / (d + s + c)` | FlagEmbedding's mix |
+//!
+//! `share` is the part of the query's information that BM25 found in the document, 0 to 1 (words that no document has count as not found).
+//! Across languages it is near 0 by itself. Reciprocal ranks have no such measure: measured on German questions over English paragraphs, they
+//! took nDCG@10 from 78.7 to 65.2, which is what the gate is for.
+
+use serde::{Deserialize, Serialize};
+
+use super::topk::Scored;
+use crate::error::{Error, Result};
+
+/// How the arms' lists become one.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "kind")]
+pub enum Fusion {
+    /// The dense score, stretched to 0 .. 1 over the arm's candidates, plus `weight` times the share of the query's words.
+    Share {
+        /// Of the share. 1 is the largest that harmed nothing in the measurements; 2 did.
+        weight: f32,
+    },
+    /// Reciprocal rank fusion.
+    Rrf {
+        /// Added to every rank.
+        k: f32,
+        /// Of dense, words, lexical.
+        weights: [f32; 3],
+        /// The words' list counts if its best share is at least this; 0 is the textbook.
+        gate: f32,
+    },
+    /// A mix of the model's own scores.
+    Weighted {
+        /// Of the dense score.
+        dense: f32,
+        /// Of the lexical score.
+        sparse: f32,
+        /// Of the ColBERT score, where the rerank has one.
+        colbert: f32,
+    },
+}
+
+impl Default for Fusion {
+    fn default() -> Self {
+        Fusion::Share { weight: 1.0 }
+    }
+}
+
+impl Fusion {
+    /// Reciprocal rank fusion with k = 60, equal weights and a gate of 0.2.
+    pub const RRF: Fusion = Fusion::Rrf { k: 60.0, weights: [1.0; 3], gate: 0.2 };
+    /// The paper's mix for reranking: 1, 0.3, 1.
+    pub const WEIGHTED: Fusion = Fusion::Weighted { dense: 1.0, sparse: 0.3, colbert: 1.0 };
+
+    /// Whether the weights can be used.
+    ///
+    /// # Errors
+    /// [`Error::Option`] names the first that is not finite, negative or too large.
+    pub fn check(&self) -> Result<()> {
+        let numbers = match *self {
+            Fusion::Share { weight } => vec![weight],
+            Fusion::Rrf { k, weights, gate } => [vec![k, gate], weights.to_vec()].concat(),
+            Fusion::Weighted { dense, sparse, colbert } => vec![dense, sparse, colbert],
+        };
+        match numbers.iter().find(|x| !(0.0..=1e6).contains(*x)) {
+            Some(x) => Err(Error::option("fusion", format!("found the number {x}, expected 0 to 1000000"))),
+            None if matches!(self, Fusion::Weighted { .. } | Fusion::Rrf { .. })
+                && numbers.iter().all(|x| *x == 0.0) =>
+            {
+                Err(Error::option("fusion", "all weights are 0"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the lexical arm's list has a say.
+    pub(crate) fn uses_sparse(&self) -> bool {
+        match self {
+            Fusion::Share { .. } => false,
+            Fusion::Rrf { weights, .. } => weights[2] > 0.0,
+            Fusion::Weighted { sparse, .. } => *sparse > 0.0,
+        }
+    }
+}
+
+impl std::str::FromStr for Fusion {
+    type Err = Error;
+
+    /// `share`, `rrf` or `weighted`, with the usual numbers.
+    fn from_str(name: &str) -> Result<Fusion> {
+        Ok(match name {
+            "share" => Fusion::default(),
+            "rrf" => Fusion::RRF,
+            "weighted" => Fusion::WEIGHTED,
+            _ => {
+                let what = format!("found `{}`, expected share, rrf or weighted", name.escape_debug());
+                return Err(Error::option("fusion", what));
+            }
+        })
+    }
+}
+
+/// A place in an arm's list, from 1 on, and the arm's own score.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Ranked {
+    /// From 1 on; `None`: the document is behind the candidates of the arm, and was scored all the same.
+    pub rank: Option<u32>,
+    /// The arm's score: a cosine, BM25, the lexical or the ColBERT score.
+    pub score: f32,
+}
+
+/// A document that an arm found.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Candidate {
+    pub row: usize,
+    pub dense: Option<Ranked>,
+    pub bm25: Option<Ranked>,
+    pub sparse: Option<Ranked>,
+    pub colbert: Option<Ranked>,
+    pub share: f32,
+    /// 0 to 1.
+    pub fused: f32,
+    /// Place by `fused` alone, from 1 on.
+    pub fused_rank: u32,
+}
+
+/// The arms' lists, best first.
+#[derive(Debug, Default)]
+pub(crate) struct Lists<'a> {
+    pub dense: Option<&'a [Scored]>,
+    pub bm25: Option<&'a [Scored]>,
+    pub sparse: Option<&'a [Scored]>,
+    /// The share of the best of `bm25`.
+    pub best_share: f32,
+}
+
+/// All documents of the lists, in no order, without fused scores.
+pub(crate) fn union(lists: &Lists<'_>, share: impl Fn(f32) -> f32) -> Vec<Candidate> {
+    let mut by_row: std::collections::BTreeMap<usize, Candidate> = std::collections::BTreeMap::new();
+    let mut add = |list: Option<&[Scored]>, put: &dyn Fn(&mut Candidate, Ranked)| {
+        for (place, &(score, row)) in list.unwrap_or_default().iter().enumerate() {
+            let candidate = by_row.entry(row).or_insert_with(|| Candidate { row, ..Candidate::default() });
+            put(candidate, Ranked { rank: Some(place as u32 + 1), score });
+        }
+    };
+    add(lists.dense, &|candidate, ranked| candidate.dense = Some(ranked));
+    add(lists.bm25, &|candidate, ranked| {
+        candidate.bm25 = Some(ranked);
+        candidate.share = share(ranked.score);
+    });
+    add(lists.sparse, &|candidate, ranked| candidate.sparse = Some(ranked));
+    by_row.into_values().collect()
+}
+
+/// A score stretched so that the list's best is 1 and its last 0; what is not in the list is 0.
+fn stretched(list: &[Scored], ranked: Option<Ranked>) -> f32 {
+    let (Some(best), Some(last)) = (list.first(), list.last()) else { return 0.0 };
+    let Some(ranked) = ranked else { return 0.0 };
+    if best.0 <= last.0 {
+        return if ranked.rank.is_some() { 1.0 } else { 0.0 };
+    }
+    ((ranked.score - last.0) / (best.0 - last.0)).clamp(0.0, 1.0)
+}
+
+/// Gives every candidate its fused score and puts them in order.
+pub(crate) fn fuse(fusion: Fusion, lists: &Lists<'_>, candidates: &mut [Candidate]) {
+    for candidate in candidates.iter_mut() {
+        candidate.fused = match fusion {
+            Fusion::Share { weight } => {
+                // Without vectors, the lexical weights take their part.
+                let (vectors, list) = match (lists.dense, lists.sparse) {
+                    (Some(list), _) => (stretched(list, candidate.dense), true),
+                    (None, Some(list)) => (stretched(list, candidate.sparse), true),
+                    (None, None) => (0.0, false),
+                };
+                let weight = if lists.bm25.is_none() {
+                    0.0
+                } else if list {
+                    weight
+                } else {
+                    1.0
+                };
+                let most = f32::from(u8::from(list)) + weight;
+                if most > 0.0 { (vectors + weight * candidate.share) / most } else { 0.0 }
+            }
+            Fusion::Rrf { k, weights, gate } => {
+                let words = lists.bm25.is_some()
+                    && (lists.best_share >= gate || (lists.dense.is_none() && lists.sparse.is_none()));
+                let arms = [
+                    (lists.dense.is_some(), candidate.dense, weights[0]),
+                    (words, candidate.bm25, weights[1]),
+                    (lists.sparse.is_some(), candidate.sparse, weights[2]),
+                ];
+                let (mut sum, mut most) = (0.0, 0.0);
+                for (_, ranked, weight) in arms.into_iter().filter(|(there, _, _)| *there) {
+                    most += weight / (k + 1.0);
+                    sum += ranked.and_then(|ranked| ranked.rank).map_or(0.0, |rank| weight / (k + rank as f32));
+                }
+                if most > 0.0 { sum / most } else { 0.0 }
+            }
+            Fusion::Weighted { dense, sparse, .. } => mix([(dense, candidate.dense), (sparse, candidate.sparse)]),
+        };
+    }
+    candidates.sort_by(|a, b| b.fused.total_cmp(&a.fused).then(a.row.cmp(&b.row)));
+    candidates.iter_mut().enumerate().for_each(|(place, candidate)| candidate.fused_rank = place as u32 + 1);
+}
+
+/// `Σ weight · score / Σ weight` over the scores that are there.
+pub(crate) fn mix<const N: usize>(parts: [(f32, Option<Ranked>); N]) -> f32 {
+    let there = parts.iter().filter_map(|(weight, ranked)| ranked.map(|ranked| (weight, ranked.score)));
+    let (sum, weights) =
+        there.fold((0.0, 0.0), |(sum, weights), (weight, score)| (sum + weight * score, weights + weight));
+    if weights > 0.0 { sum / weights } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fused(fusion: Fusion, dense: &[Scored], bm25: &[Scored], most: f32) -> Vec<(usize, f32)> {
+        let best_share = bm25.first().map_or(0.0, |best| best.0 / most);
+        let lists = Lists { dense: Some(dense), bm25: Some(bm25), sparse: None, best_share };
+        let mut candidates = union(&lists, |score| score / most);
+        fuse(fusion, &lists, &mut candidates);
+        candidates.into_iter().map(|candidate| (candidate.row, candidate.fused)).collect()
+    }
+
+    #[test]
+    fn words_that_say_nothing_do_not_change_the_order_of_the_vectors() {
+        let dense = [(0.9, 3), (0.8, 1), (0.5, 2)];
+        // A query of which almost nothing is found: its best share is 0.01.
+        let bm25 = [(0.1, 2), (0.05, 7)];
+        let order: Vec<usize> = fused(Fusion::default(), &dense, &bm25, 10.0).into_iter().map(|(row, _)| row).collect();
+        assert_eq!(order, [3, 1, 2, 7]);
+        // Reciprocal ranks put the words' best first, unless the gate keeps it out.
+        let textbook = Fusion::Rrf { k: 60.0, weights: [1.0; 3], gate: 0.0 };
+        assert_eq!(fused(textbook, &dense, &bm25, 10.0)[0].0, 2);
+        assert_eq!(fused(Fusion::RRF, &dense, &bm25, 10.0)[0].0, 3);
+    }
+
+    #[test]
+    fn words_that_say_all_count_as_much_as_the_vectors() {
+        let dense = [(0.9, 3), (0.8, 1), (0.5, 2)];
+        let bm25 = [(9.0, 1), (3.0, 9)];
+        let list = fused(Fusion::default(), &dense, &bm25, 10.0);
+        assert_eq!(list[0].0, 1);
+        assert!(
+            (list[0].1 - (0.75 + 0.9) / 2.0).abs() < 1e-6 && list.iter().all(|(_, score)| (0.0..=1.0).contains(score))
+        );
+    }
+
+    #[test]
+    fn reciprocal_ranks_begin_at_one() {
+        let dense = [(0.9, 3), (0.8, 1)];
+        let list = fused(Fusion::Rrf { k: 60.0, weights: [1.0, 1.0, 1.0], gate: 0.0 }, &dense, &[(5.0, 1)], 10.0);
+        let most = 2.0 / 61.0;
+        assert!((list[0].1 - (1.0 / 62.0 + 1.0 / 61.0) / most).abs() < 1e-6 && list[0].0 == 1);
+        assert!((list[1].1 - (1.0 / 61.0) / most).abs() < 1e-6);
+    }
+
+    #[test]
+    fn equal_scores_are_in_the_order_of_their_documents() {
+        let list = fused(Fusion::default(), &[(0.5, 4), (0.5, 9), (0.5, 11)], &[], 1.0);
+        assert_eq!(list.iter().map(|(row, _)| *row).collect::<Vec<_>>(), [4, 9, 11]);
+    }
+
+    #[test]
+    fn numbers_that_are_none_are_refused() {
+        assert!(Fusion::Share { weight: f32::NAN }.check().is_err());
+        assert!(Fusion::Weighted { dense: 0.0, sparse: 0.0, colbert: 0.0 }.check().is_err());
+        assert!(Fusion::Rrf { k: 60.0, weights: [1.0, -1.0, 0.0], gate: 0.2 }.check().is_err());
+        assert!("rrf".parse::<Fusion>().is_ok() && "sum".parse::<Fusion>().is_err());
+    }
+}

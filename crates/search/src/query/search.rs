@@ -1,0 +1,311 @@
+//! [`Reader::search`] and what it is made of.
+
+use std::time::Instant;
+
+use trivec::Embedding;
+
+use super::bm25::{self, Found};
+use super::fusion::{self, Candidate, Lists, Ranked};
+use super::topk::Scored;
+use super::{ArmScores, Fusion, Hit, Hits, Query, Timings, WordInfo, dense, lexical, threads};
+use crate::analyze;
+use crate::bits::Bits;
+use crate::encode::Encoder;
+use crate::error::{Error, Result};
+use crate::explain;
+use crate::reader::Reader;
+
+/// Queries whose dense products are made together.
+const TOGETHER: usize = 8;
+
+fn ms(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1e3
+}
+
+/// What the arms found, before documents are read.
+pub(crate) struct Ranking {
+    pub candidates: Vec<Candidate>,
+    /// The score that each is shown with.
+    pub shown: Vec<f32>,
+    pub found: Found,
+    pub searched: usize,
+    pub best_share: f32,
+    pub languages: Vec<String>,
+    pub timings: Timings,
+    /// The arms' own lists.
+    pub dense: Vec<Scored>,
+    pub sparse: Vec<Scored>,
+}
+
+impl Reader {
+    /// Searches: embeds the query, and finds documents by all arms.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for numbers out of range; [`Error::Engine`]; [`Error::Damaged`] if a file that is read is not what it should be;
+    /// [`Error::Io`].
+    pub fn search(&self, encoder: &Encoder<'_>, query: &Query) -> Result<Hits> {
+        query.check()?;
+        let begin = Instant::now();
+        let embedding = encoder.query(&query.text)?;
+        let encode_ms = ms(begin);
+        let mut hits = self.search_embedded(encoder, query, &embedding)?;
+        hits.timings.encode_ms = encode_ms;
+        hits.timings.total_ms += encode_ms;
+        Ok(hits)
+    }
+
+    /// The same for several queries: they are embedded together, and those without a filter read the dense vectors together.
+    ///
+    /// # Errors
+    /// As [`search`](Self::search).
+    pub fn search_all(&self, encoder: &Encoder<'_>, queries: &[Query]) -> Result<Vec<Hits>> {
+        queries.iter().try_for_each(Query::check)?;
+        let texts: Vec<&str> = queries.iter().map(|query| query.text.as_str()).collect();
+        let embeddings = encoder.queries(&texts)?;
+        let rankings = self.rank_all(queries, &embeddings)?;
+        let with = queries.iter().zip(&embeddings).zip(rankings);
+        with.map(|((query, embedding), ranking)| self.hits(Some(encoder), query, embedding, ranking)).collect()
+    }
+
+    /// The same for a query that was embedded before, by [`Encoder::query`] or with [`Encoder::query_options`].
+    ///
+    /// # Errors
+    /// As [`search`](Self::search).
+    pub fn search_embedded(&self, encoder: &Encoder<'_>, query: &Query, embedding: &Embedding) -> Result<Hits> {
+        query.check()?;
+        let begin = Instant::now();
+        let ranking = self.rank(query, embedding, None)?;
+        let mut hits = self.hits(Some(encoder), query, embedding, ranking)?;
+        hits.timings.total_ms = ms(begin);
+        Ok(hits)
+    }
+
+    /// The same without a model: hits are not explained.
+    ///
+    /// # Errors
+    /// As [`search`](Self::search); [`Error::Option`] if an explanation is asked for, or the vectors do not fit the index.
+    pub fn search_vectors(&self, query: &Query, embedding: &Embedding) -> Result<Hits> {
+        query.check()?;
+        if query.explain {
+            return Err(Error::option("explain", "without a model, hits cannot be explained"));
+        }
+        let begin = Instant::now();
+        let ranking = self.rank(query, embedding, None)?;
+        let mut hits = self.hits(None, query, embedding, ranking)?;
+        hits.timings.total_ms = ms(begin);
+        Ok(hits)
+    }
+
+    /// The same for several queries: those without a filter read the dense vectors together.
+    ///
+    /// # Errors
+    /// As [`search_vectors`](Self::search_vectors).
+    pub fn search_all_vectors(&self, queries: &[Query], embeddings: &[Embedding]) -> Result<Vec<Hits>> {
+        queries.iter().try_for_each(Query::check)?;
+        if queries.len() != embeddings.len() {
+            let what = format!("{} for {} queries", embeddings.len(), queries.len());
+            return Err(Error::option("embeddings", what));
+        }
+        let with = queries.iter().zip(embeddings).zip(self.rank_all(queries, embeddings)?);
+        with.map(|((query, embedding), ranking)| self.hits(None, query, embedding, ranking)).collect()
+    }
+
+    /// The rankings of several queries.
+    pub(crate) fn rank_all(&self, queries: &[Query], embeddings: &[Embedding]) -> Result<Vec<Ranking>> {
+        let together: Vec<usize> =
+            (0..queries.len()).filter(|&index| queries[index].filter.is_none() && queries[index].arms.dense).collect();
+        let mut dense_lists: Vec<Option<Vec<Scored>>> = vec![None; queries.len()];
+        let alive = self.selected(None)?;
+        for group in together.chunks(TOGETHER) {
+            let vectors = group.iter().map(|&index| dense_of(&embeddings[index])).collect::<Result<Vec<&[f32]>>>()?;
+            let most = group.iter().map(|&index| depth(&queries[index])).max().unwrap_or(0);
+            for (&index, mut list) in group.iter().zip(dense::search(self, &vectors, &alive, most, threads())?) {
+                list.truncate(depth(&queries[index]));
+                dense_lists[index] = Some(list);
+            }
+        }
+        let with = queries.iter().zip(embeddings).zip(dense_lists);
+        with.map(|((query, embedding), list)| self.rank(query, embedding, list)).collect()
+    }
+
+    /// Candidates in their order. `dense_list`: the dense arm's, if it was made before.
+    pub(crate) fn rank(
+        &self,
+        query: &Query,
+        embedding: &Embedding,
+        dense_list: Option<Vec<Scored>>,
+    ) -> Result<Ranking> {
+        let mut timings = Timings::default();
+        let begin = Instant::now();
+        let selected = self.selected(query.filter.as_ref())?;
+        let searched = selected.count();
+        timings.filter_ms = ms(begin);
+        let languages = self.query_languages(query);
+        let words = if query.arms.bm25 { analyze::query_words(&query.text, &languages) } else { Vec::new() };
+        let want_sparse = query.arms.sparse
+            && self.index.settings.lexical
+            && (query.explain || query.fusion.uses_sparse() || !query.arms.dense);
+        let (dense, (found, sparse)) =
+            self.lists(query, embedding, &selected, (words, want_sparse), dense_list, &mut timings)?;
+
+        let begin = Instant::now();
+        let best_share = found.list.first().map_or(0.0, |best| found.share(best.0));
+        let lists = Lists {
+            dense: query.arms.dense.then_some(&dense),
+            bm25: query.arms.bm25.then_some(&found.list),
+            sparse: want_sparse.then_some(&sparse),
+            best_share,
+        };
+        let mut candidates = fusion::union(&lists, |score| found.share(score));
+        self.fuse(query, embedding, &lists, &mut candidates)?;
+        timings.fusion_ms = ms(begin);
+
+        let begin = Instant::now();
+        let rows = if query.rerank > 0 { super::query_rows(self, embedding.colbert.as_ref())? } else { None };
+        let shown = super::rerank(self, query, rows.as_ref(), &mut candidates)?;
+        timings.rerank_ms = ms(begin);
+        Ok(Ranking { candidates, shown, found, searched, best_share, languages, timings, dense, sparse })
+    }
+
+    /// The arms' lists, made beside each other.
+    #[allow(clippy::type_complexity)] // dense; words and lexical
+    fn lists(
+        &self,
+        query: &Query,
+        embedding: &Embedding,
+        selected: &Bits,
+        (words, want_sparse): (Vec<analyze::QueryWord>, bool),
+        dense_list: Option<Vec<Scored>>,
+        timings: &mut Timings,
+    ) -> Result<(Vec<Scored>, (Found, Vec<Scored>))> {
+        let depth = depth(query);
+        let other_arms = || -> Result<(Found, f64, Vec<Scored>, f64)> {
+            let begin = Instant::now();
+            let found = if query.arms.bm25 { bm25::search(self, words, selected, depth)? } else { Found::default() };
+            let bm25_ms = ms(begin);
+            let begin = Instant::now();
+            let sparse = match (&embedding.lexical, want_sparse) {
+                (Some(weights), true) => lexical::search(self, weights, selected, depth)?,
+                _ => Vec::new(),
+            };
+            Ok((found, bm25_ms, sparse, ms(begin)))
+        };
+        let (dense, others) = std::thread::scope(|scope| -> Result<_> {
+            let beside = scope.spawn(other_arms);
+            let begin = Instant::now();
+            let dense = match dense_list {
+                Some(list) => Ok(list),
+                None if query.arms.dense => dense_of(embedding)
+                    .and_then(|vector| dense::search(self, &[vector], selected, depth, threads()))
+                    .map(|mut lists| lists.pop().unwrap_or_default()),
+                None => Ok(Vec::new()),
+            };
+            timings.dense_ms = ms(begin);
+            let others = beside
+                .join()
+                .unwrap_or_else(|_| Err(Error::damaged(&self.index.directory, "a search's thread panicked")));
+            Ok((dense?, others?))
+        })?;
+        let (found, bm25_ms, sparse, sparse_ms) = others;
+        (timings.bm25_ms, timings.sparse_ms) = (bm25_ms, sparse_ms);
+        Ok((dense, (found, sparse)))
+    }
+
+    /// Gives candidates their fused scores and puts them in order.
+    pub(crate) fn fuse(
+        &self,
+        query: &Query,
+        embedding: &Embedding,
+        lists: &Lists<'_>,
+        candidates: &mut [Candidate],
+    ) -> Result<()> {
+        if let Fusion::Weighted { .. } = query.fusion {
+            self.complete(query, embedding, candidates)?;
+        }
+        fusion::fuse(query.fusion, lists, candidates);
+        Ok(())
+    }
+
+    /// Gives candidates the scores of arms whose lists they are not in.
+    fn complete(&self, query: &Query, embedding: &Embedding, candidates: &mut [Candidate]) -> Result<()> {
+        let mut scratch = vec![0.0; self.index.settings.dense_dim];
+        for candidate in candidates {
+            if candidate.dense.is_none() && query.arms.dense {
+                let score = dense::score(self, dense_of(embedding)?, candidate.row, &mut scratch)?;
+                candidate.dense = Some(Ranked { rank: None, score });
+            }
+            if let (None, true, Some(weights)) = (candidate.sparse, query.arms.sparse, &embedding.lexical) {
+                let score = lexical::score(self, weights, candidate.row)?;
+                candidate.sparse = Some(Ranked { rank: None, score });
+            }
+        }
+        Ok(())
+    }
+
+    /// The languages that a query may be in: the one that was told, or that is sure, or all of the index.
+    fn query_languages(&self, query: &Query) -> Vec<String> {
+        if let Some(lang) = &query.lang {
+            return vec![analyze::normalize_code(lang)];
+        }
+        let all: Vec<String> = self.languages().map(str::to_owned).collect();
+        match analyze::detect(&query.text, &all) {
+            Some((code, true)) => vec![code],
+            _ => all,
+        }
+    }
+
+    /// Reads the documents of the first candidates, and explains them if asked.
+    fn hits(
+        &self,
+        encoder: Option<&Encoder<'_>>,
+        query: &Query,
+        embedding: &Embedding,
+        ranking: Ranking,
+    ) -> Result<Hits> {
+        let Ranking { candidates, shown, found, searched, best_share, languages, mut timings, .. } = ranking;
+        let begin = Instant::now();
+        let mut hits = Vec::new();
+        for (place, (candidate, &score)) in candidates.iter().zip(&shown).take(query.top).enumerate() {
+            let stored = self.stored(candidate.row)?;
+            let explanation = match encoder.filter(|_| query.explain) {
+                Some(encoder) => {
+                    Some(explain::explain(self, encoder, &query.text, embedding, &found, candidate, &stored)?)
+                }
+                None => None,
+            };
+            let arms = ArmScores {
+                dense: candidate.dense,
+                bm25: candidate.bm25,
+                sparse: candidate.sparse,
+                colbert: candidate.colbert,
+                share: candidate.share,
+                fused: candidate.fused,
+                fused_rank: candidate.fused_rank,
+            };
+            let (document, lang) = (stored.document, stored.analyzed);
+            hits.push(Hit { rank: place as u32 + 1, score, document, lang, arms, explanation });
+        }
+        timings.documents_ms = ms(begin);
+        let info =
+            |word: &bm25::Weighed| WordInfo { word: word.word.word.clone(), documents: word.documents, idf: word.idf };
+        Ok(Hits {
+            hits,
+            searched,
+            candidates: candidates.len(),
+            best_share,
+            words: found.words.iter().map(info).collect(),
+            words_dropped: found.dropped,
+            languages,
+            timings,
+        })
+    }
+}
+
+fn dense_of(embedding: &Embedding) -> Result<&[f32]> {
+    embedding.dense.as_deref().ok_or_else(|| Error::option("query", "its embedding has no dense vector"))
+}
+
+/// How many candidates each arm gives.
+fn depth(query: &Query) -> usize {
+    query.candidates.max(query.top).max(query.rerank)
+}

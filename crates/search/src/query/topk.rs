@@ -1,0 +1,114 @@
+//! The best of a stream of scores.
+
+use std::cmp::Ordering;
+
+/// A row and its score.
+pub(crate) type Scored = (f32, usize);
+
+/// Best first; of equal scores the smaller row.
+pub(crate) fn order(a: &Scored, b: &Scored) -> Ordering {
+    b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
+}
+
+/// Keeps the `k` best. What it keeps does not depend on the order in which it is told.
+#[derive(Debug)]
+pub(crate) struct TopK {
+    k: usize,
+    kept: Vec<Scored>,
+    /// The worst of the last full list: what is behind it cannot be among the best.
+    bar: Option<Scored>,
+}
+
+impl TopK {
+    pub fn new(k: usize) -> TopK {
+        TopK { k, kept: Vec::new(), bar: None }
+    }
+
+    /// A score below this one is not kept.
+    pub fn threshold(&self) -> f32 {
+        self.bar.map_or(f32::NEG_INFINITY, |(score, _)| score)
+    }
+
+    pub fn push(&mut self, scored: Scored) {
+        if self.k == 0 || self.bar.is_some_and(|bar| order(&scored, &bar).is_gt()) {
+            return;
+        }
+        self.kept.push(scored);
+        if self.kept.len() >= 2 * self.k {
+            self.cut();
+        }
+    }
+
+    fn cut(&mut self) {
+        if self.kept.len() > self.k {
+            self.kept.select_nth_unstable_by(self.k - 1, order);
+            self.kept.truncate(self.k);
+        }
+        self.bar = self.kept.iter().copied().max_by(order).filter(|_| self.kept.len() == self.k);
+    }
+
+    /// Tells it the scores of rows `first ..`, of which `selected` ones count. Most parts are passed with one comparison of their largest.
+    pub fn push_all(&mut self, scores: &[f32], first: usize, selected: impl Fn(usize) -> bool) {
+        for (part, scores) in scores.chunks(32).enumerate() {
+            let threshold = self.threshold();
+            let mut largest = [f32::NEG_INFINITY; 8];
+            for eight in scores.chunks(8) {
+                largest
+                    .iter_mut()
+                    .zip(eight)
+                    .for_each(|(largest, &x)| *largest = if x > *largest { x } else { *largest });
+            }
+            if largest.iter().all(|&x| x < threshold) {
+                continue;
+            }
+            for (i, &score) in scores.iter().enumerate() {
+                let row = first + part * 32 + i;
+                if score >= self.threshold() && selected(row) {
+                    self.push((score, row));
+                }
+            }
+        }
+    }
+
+    /// The best, best first.
+    pub fn into_sorted(mut self) -> Vec<Scored> {
+        if self.k > 0 {
+            self.cut();
+        }
+        self.kept.sort_unstable_by(order);
+        self.kept
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_keeps_what_a_sort_would_keep_in_any_order() {
+        let scores: Vec<Scored> = (0..1000).map(|i: usize| (((i * 7919) % 97) as f32 / 10.0, i)).collect();
+        let mut sorted = scores.clone();
+        sorted.sort_by(order);
+        for k in [0, 1, 2, 31, 500, 999, 1000, 2000] {
+            let mut forwards = TopK::new(k);
+            scores.iter().for_each(|&scored| forwards.push(scored));
+            let mut backwards = TopK::new(k);
+            scores.iter().rev().for_each(|&scored| backwards.push(scored));
+            let mut all = TopK::new(k);
+            let values: Vec<f32> = scores.iter().map(|scored| scored.0).collect();
+            all.push_all(&values[..333], 0, |_| true);
+            all.push_all(&values[333..], 333, |_| true);
+            let expected: Vec<Scored> = sorted.iter().copied().take(k).collect();
+            assert_eq!(forwards.into_sorted(), expected);
+            assert_eq!(backwards.into_sorted(), expected);
+            assert_eq!(all.into_sorted(), expected);
+        }
+    }
+
+    #[test]
+    fn rows_that_are_not_selected_do_not_take_a_place() {
+        let mut top = TopK::new(2);
+        top.push_all(&[5.0, 4.0, 3.0, 2.0, 1.0], 10, |row| row % 2 == 1);
+        assert_eq!(top.into_sorted(), [(4.0, 11), (2.0, 13)]);
+    }
+}

@@ -1,0 +1,413 @@
+//! Rows of few bits in panels of 32, in the layouts that the kernels' integer products take: a query is multiplied with 32 rows at a time.
+//!
+//! ```text
+//! 8 bits   [depth/4][32 rows][4]      w + 128 a byte, scale a row                            `linear_i8`
+//! 4 bits   int4 panels                (u - z) · m, m and z for 32 values, scale a row        `linear_i4`
+//! 2 bits   [depth/4][32 rows]         four codes a byte, levels -90 -27 27 90                unpacked to 8 bits by a table
+//! 1 bit    [depth/4][16 pairs]        four signs of two rows a byte, levels -1 1             unpacked to 8 bits by a table
+//! ```
+//! Below 8 bits rows are rotated first (a Walsh-Hadamard transform in blocks of up to 128), so that their values are close to normally
+//! distributed; the query is rotated alike. The levels of 2 bits are those of Lloyd and Max for a normal distribution (±0.4528, ±1.510).
+//! A row's value depends on the row alone: neither on its neighbours nor on its place.
+
+use trivec_kernels::{I4_GROUP, I4_GROUP_BYTES, Kernels, PANEL, Prepare, Rows8, Rows8Kind, rotation_for, row8_stride};
+
+use crate::error::{Error, Result};
+use crate::settings::ColbertBits;
+
+/// Smallest largest magnitude that is not taken for zero.
+const SMALLEST: f32 = 1e-30;
+/// Scales to the widest value of a 4-bit row: 8 · 15.
+const WIDEST_STEPS: f32 = 120.0;
+const LEVELS2: [i8; 4] = [-90, -27, 27, 90];
+/// Between the outer and the inner levels: 0.9816 of the deviation where the outer ones are at 1.510.
+const BORDER2: f32 = 0.9816 / 1.510 * 90.0;
+/// 1.510 of the deviation is level 90.
+const LEVEL_OF_DEVIATION: f32 = 90.0 / 1.510;
+
+/// Bytes of a panel of rows of `dim` values.
+pub(crate) fn panel_bytes(bits: ColbertBits, dim: usize) -> usize {
+    let quads = dim.div_ceil(4);
+    match bits {
+        ColbertBits::Off => 0,
+        ColbertBits::Eight => quads * 4 * PANEL,
+        ColbertBits::Four => dim.div_ceil(I4_GROUP) * I4_GROUP_BYTES,
+        ColbertBits::Two => quads * PANEL,
+        ColbertBits::One => quads * PANEL / 2,
+    }
+}
+
+/// What fills the places of a panel that has no row there.
+pub(crate) fn empty_panel(bits: ColbertBits, dim: usize) -> Vec<u8> {
+    let fill = match bits {
+        ColbertBits::Eight => 0x80,
+        ColbertBits::Four => 0x88,
+        _ => 0,
+    };
+    vec![fill; panel_bytes(bits, dim)]
+}
+
+/// Whether rows of so many bits are rotated.
+fn rotation(bits: ColbertBits, dim: usize) -> usize {
+    if bits == ColbertBits::Eight { 1 } else { rotation_for(dim) }
+}
+
+fn prepare<'a>(bits: ColbertBits, dim: usize) -> Prepare<'a> {
+    Prepare { centre: None, inverse_smoothing: None, rotation: rotation(bits, dim) }
+}
+
+/// To the nearest integer, halves to even, for magnitudes below 2^22: adding and taking away this number does it without a call.
+fn round(x: f32) -> f32 {
+    const ROUND: f32 = 12_582_912.0;
+    (x + ROUND) - ROUND
+}
+
+/// Writes a row to its place in a panel and returns its scale. `scratch` takes the rotated row.
+pub(crate) fn put_row(panel: &mut [u8], lane: usize, bits: ColbertBits, row: &[f32], scratch: &mut Vec<f32>) -> f32 {
+    let dim = row.len();
+    let rotation = rotation(bits, dim);
+    scratch.resize(dim, 0.0);
+    match rotation {
+        1 => scratch.copy_from_slice(row),
+        _ => Kernels::best().prepare_row(prepare(bits, dim), row, scratch),
+    }
+    // The query is rotated too: products are `rotation` times as large.
+    let undo = 1.0 / rotation as f32;
+    let widest = scratch.iter().fold(0.0f32, |widest, x| widest.max(x.abs()));
+    if widest < SMALLEST {
+        return 0.0;
+    }
+    match bits {
+        ColbertBits::Off => 0.0,
+        ColbertBits::Eight => {
+            let inverse = 127.0 / widest;
+            for (d, x) in scratch.iter().enumerate() {
+                panel[place8(lane, d)] = (round(x * inverse) as i8 as u8) ^ 0x80;
+            }
+            widest / 127.0 * undo
+        }
+        ColbertBits::Four => {
+            put4(panel, lane, scratch, WIDEST_STEPS / widest);
+            widest / WIDEST_STEPS * undo
+        }
+        ColbertBits::Two | ColbertBits::One => {
+            let square: f32 = scratch.iter().map(|x| x * x).sum();
+            let to_level = LEVEL_OF_DEVIATION / (square / dim as f32).sqrt();
+            let mut product = 0.0;
+            for (d, &x) in scratch.iter().enumerate() {
+                if bits == ColbertBits::Two {
+                    let code = usize::from(x >= 0.0)
+                        + usize::from(x * to_level >= BORDER2)
+                        + usize::from(x * to_level >= -BORDER2);
+                    product += x * f32::from(LEVELS2[code]);
+                    panel[d / 4 * PANEL + lane] |= (code as u8) << (2 * (d % 4));
+                } else {
+                    product += x.abs();
+                    panel[d / 4 * (PANEL / 2) + lane / 2] |= u8::from(x >= 0.0) << (d % 4 + 4 * (lane % 2));
+                }
+            }
+            // So that a row's product with itself is what it was: estimates of other products are then not biased either.
+            square / product * undo
+        }
+    }
+}
+
+/// The byte of value `d` of a row in an 8-bit panel.
+fn place8(lane: usize, d: usize) -> usize {
+    d / 4 * (4 * PANEL) + lane * 4 + d % 4
+}
+
+/// The byte of value `d` of a row in a 4-bit panel, and how far its nibble is shifted.
+fn place4(lane: usize, d: usize) -> (usize, u32) {
+    let (group, block, inside) = (d / I4_GROUP, d % I4_GROUP / 32, d % 32);
+    let at = group * I4_GROUP_BYTES + 2 * PANEL + block * 512 + inside % 16 / 4 * 128 + lane * 4 + inside % 4;
+    (at, if inside < 16 { 0 } else { 4 })
+}
+
+/// Rounds a row to 4 bits: each 32 values have a grid of sixteen steps, `m` wide, of which `z` is 0.
+fn put4(panel: &mut [u8], lane: usize, row: &[f32], inverse: f32) {
+    for (block, values) in row.chunks(32).enumerate() {
+        let (low, high) =
+            values.iter().fold((0.0f32, 0.0f32), |(low, high), x| (low.min(x * inverse), high.max(x * inverse)));
+        let m = ((high - low) / 15.0).ceil().clamp(1.0, 15.0);
+        // The farther end of the grid stays within a signed byte.
+        let room = (127.0 / m).floor().min(15.0);
+        let z = round(7.5 - (low + high) / (2.0 * m)).clamp(15.0 - room, room);
+        panel[block / 2 * I4_GROUP_BYTES + block % 2 * PANEL + lane] = m as u8 | (z as u8) << 4;
+        let per_step = inverse / m;
+        for (i, x) in values.iter().enumerate() {
+            let code = (round(x * per_step) + z).clamp(0.0, 15.0) as u8;
+            put_nibble(panel, lane, block * 32 + i, code);
+        }
+        // What fills the block up is 0 on its grid; the query has zeros there as well.
+        (values.len()..32).for_each(|i| put_nibble(panel, lane, block * 32 + i, z as u8));
+    }
+}
+
+fn put_nibble(panel: &mut [u8], lane: usize, d: usize, code: u8) {
+    let (at, shift) = place4(lane, d);
+    panel[at] = panel[at] & (0xF0 >> shift) | code << shift;
+}
+
+/// Copies a row from a place in one panel to a place in another, as it is.
+pub(crate) fn copy_row(from: &[u8], from_lane: usize, to: &mut [u8], to_lane: usize, bits: ColbertBits, dim: usize) {
+    match bits {
+        ColbertBits::Off => {}
+        ColbertBits::Eight => {
+            for d in (0..dim).step_by(4) {
+                let (a, b) = (place8(from_lane, d), place8(to_lane, d));
+                to[b..b + 4].copy_from_slice(&from[a..a + 4]);
+            }
+        }
+        ColbertBits::Four => {
+            for block in 0..dim.div_ceil(32) {
+                let grid = block / 2 * I4_GROUP_BYTES + block % 2 * PANEL;
+                to[grid + to_lane] = from[grid + from_lane];
+                for d in (block * 32..block * 32 + 16).step_by(4) {
+                    let ((a, _), (b, _)) = (place4(from_lane, d), place4(to_lane, d));
+                    to[b..b + 4].copy_from_slice(&from[a..a + 4]);
+                }
+            }
+        }
+        ColbertBits::Two => {
+            for quad in 0..dim.div_ceil(4) {
+                to[quad * PANEL + to_lane] = from[quad * PANEL + from_lane];
+            }
+        }
+        ColbertBits::One => {
+            for quad in 0..dim.div_ceil(4) {
+                let signs = from[quad * PANEL / 2 + from_lane / 2] >> (4 * (from_lane % 2)) & 15;
+                to[quad * PANEL / 2 + to_lane / 2] |= signs << (4 * (to_lane % 2));
+            }
+        }
+    }
+}
+
+/// A row of an 8-bit panel.
+pub(crate) fn row8(panel: &[u8], lane: usize, dim: usize) -> Vec<i8> {
+    (0..dim).map(|d| (panel[place8(lane, d)] ^ 0x80) as i8).collect()
+}
+
+/// Puts a row of bytes into an 8-bit panel.
+pub(crate) fn put_row8(panel: &mut [u8], lane: usize, row: &[i8]) {
+    row.iter().enumerate().for_each(|(d, &x)| panel[place8(lane, d)] = x as u8 ^ 0x80);
+}
+
+/// A row in f32, of what it was rounded to.
+pub(crate) fn decode(panel: &[u8], lane: usize, bits: ColbertBits, dim: usize, scale: f32) -> Vec<f32> {
+    let level = |d: usize| match bits {
+        ColbertBits::Off => 0.0,
+        ColbertBits::Eight => f32::from((panel[place8(lane, d)] ^ 0x80) as i8),
+        ColbertBits::Four => {
+            let ((at, shift), block) = (place4(lane, d), d / 32);
+            let grid = panel[block / 2 * I4_GROUP_BYTES + block % 2 * PANEL + lane];
+            (f32::from(panel[at] >> shift & 15) - f32::from(grid >> 4)) * f32::from(grid & 15)
+        }
+        ColbertBits::Two => f32::from(LEVELS2[usize::from(panel[d / 4 * PANEL + lane] >> (2 * (d % 4)) & 3)]),
+        ColbertBits::One => {
+            let signs = panel[d / 4 * (PANEL / 2) + lane / 2] >> (4 * (lane % 2));
+            if signs >> (d % 4) & 1 == 1 { 1.0 } else { -1.0 }
+        }
+    };
+    let levels: Vec<f32> = (0..dim).map(level).collect();
+    // The rotation undoes itself but for a factor, which the scale has.
+    let mut row = vec![0.0; dim];
+    match rotation(bits, dim) {
+        1 => row.copy_from_slice(&levels),
+        _ => Kernels::best().prepare_row(prepare(bits, dim), &levels, &mut row),
+    }
+    row.iter_mut().for_each(|x| *x *= scale);
+    row
+}
+
+/// The four values of every byte of 2-bit codes, as an 8-bit panel has them.
+const TABLE2: [[u8; 4]; 256] = {
+    let mut table = [[0; 4]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut i = 0;
+        while i < 4 {
+            table[byte][i] = (LEVELS2[byte >> (2 * i) & 3] as u8) ^ 0x80;
+            i += 1;
+        }
+        byte += 1;
+    }
+    table
+};
+
+/// The same of the signs of two rows.
+const TABLE1: [[u8; 8]; 256] = {
+    let mut table = [[0; 8]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut i = 0;
+        while i < 8 {
+            table[byte][i] = if byte >> i & 1 == 1 { 129 } else { 127 };
+            i += 1;
+        }
+        byte += 1;
+    }
+    table
+};
+
+/// Makes an 8-bit panel of one of 2 bits or 1.
+pub(crate) fn unpack(bits: ColbertBits, panel: &[u8], to: &mut Vec<u8>) {
+    to.clear();
+    match bits {
+        ColbertBits::Two => to.extend(panel.iter().flat_map(|&byte| TABLE2[usize::from(byte)])),
+        _ => to.extend(panel.iter().flat_map(|&byte| TABLE1[usize::from(byte)])),
+    }
+}
+
+/// Rows of a query in bytes, as the products with panels take them.
+#[derive(Debug, Clone)]
+pub(crate) struct QueryRows {
+    data: Vec<i8>,
+    scales: Vec<f32>,
+    offsets: Vec<i32>,
+    rows: usize,
+    dim: usize,
+}
+
+impl QueryRows {
+    /// `rows` are rows of `dim` finite values, for panels of so many bits.
+    pub fn new<'a>(bits: ColbertBits, dim: usize, rows: impl IntoIterator<Item = &'a [f32]>) -> Result<QueryRows> {
+        let mut query = QueryRows { data: Vec::new(), scales: Vec::new(), offsets: Vec::new(), rows: 0, dim };
+        let mut scratch = vec![0.0; dim];
+        for row in rows {
+            if row.len() != dim || !row.iter().all(|x| x.is_finite()) {
+                let what = format!("a vector of {} values, expected {dim} finite ones", row.len());
+                return Err(Error::option("query vector", what));
+            }
+            let from = query.data.len();
+            query.data.resize(from + row8_stride(dim), 0);
+            let (mut scale, mut offset) = ([0.0], [0]);
+            Kernels::best().quantize_row(
+                Rows8Kind::Int8,
+                prepare(bits, dim),
+                row,
+                &mut scratch,
+                &mut query.data[from..],
+                &mut scale,
+                &mut offset,
+            );
+            query.scales.extend(scale);
+            query.offsets.extend(offset);
+            query.rows += 1;
+        }
+        Ok(query)
+    }
+
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub fn as_rows8(&self) -> Rows8<'_> {
+        Rows8::new(Rows8Kind::Int8, self.rows, self.dim, &self.data, &self.scales, &self.offsets)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use trivec_kernels::{Finish, MatMut, Panels};
+
+    /// A row of normally distributed values of length 1, made of a seed.
+    pub(crate) fn row(seed: u64, dim: usize) -> Vec<f32> {
+        let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+        let mut uniform = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 40) as f32 / (1 << 24) as f32
+        };
+        let mut row: Vec<f32> = (0..dim).map(|_| (0..12).map(|_| uniform()).sum::<f32>() - 6.0).collect();
+        let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt();
+        row.iter_mut().for_each(|x| *x /= norm);
+        row
+    }
+
+    /// Products of queries with the rows of a panel.
+    fn products(bits: ColbertBits, dim: usize, queries: &[Vec<f32>], panel: &[u8], scales: &[f32]) -> Vec<f32> {
+        let query = QueryRows::new(bits, dim, queries.iter().map(Vec::as_slice)).unwrap();
+        let mut out = vec![0.0; queries.len() * scales.len()];
+        let finish = Finish { scales: Some(scales), ..Finish::default() };
+        let to = MatMut::dense(&mut out, scales.len());
+        let mut unpacked = Vec::new();
+        if bits == ColbertBits::Four {
+            Kernels::best().linear_i4(query.as_rows8(), Panels::new(panel, scales.len(), panel.len()), finish, to);
+            return out;
+        }
+        if bits != ColbertBits::Eight {
+            unpack(bits, panel, &mut unpacked);
+        }
+        let panel = if unpacked.is_empty() { panel } else { &unpacked };
+        Kernels::best().linear_i8(query.as_rows8(), Panels::new(panel, scales.len(), panel.len()), finish, to);
+        out
+    }
+
+    #[test]
+    fn products_are_near_those_of_the_vectors_and_do_not_depend_on_place_or_neighbours() {
+        // Errors of a product of two vectors of length 1, whose values are independent, at 64 dimensions and more.
+        for (bits, bound) in
+            [(ColbertBits::Eight, 0.02), (ColbertBits::Four, 0.05), (ColbertBits::Two, 0.2), (ColbertBits::One, 0.4)]
+        {
+            for dim in [64, 100, 128, 384, 1024] {
+                let rows: Vec<Vec<f32>> = (0..37).map(|i| row(i + 1, dim)).collect();
+                let queries: Vec<Vec<f32>> = (0..3).map(|i| row(i + 100, dim)).chain([rows[5].clone()]).collect();
+                let mut scratch = Vec::new();
+                let mut panels = [empty_panel(bits, dim), empty_panel(bits, dim)];
+                let mut scales = [vec![0.0; PANEL], vec![0.0; PANEL]];
+                for (i, row) in rows.iter().enumerate() {
+                    scales[i / PANEL][i % PANEL] = put_row(&mut panels[i / PANEL], i % PANEL, bits, row, &mut scratch);
+                }
+                let first = products(bits, dim, &queries, &panels[0], &scales[0]);
+                for (q, query) in queries.iter().enumerate() {
+                    for r in 0..PANEL {
+                        let exact: f32 = query.iter().zip(&rows[r]).map(|(a, b)| a * b).sum();
+                        let found = first[q * PANEL + r];
+                        assert!((found - exact).abs() < bound, "{bits:?} {dim}: {found} for {exact}");
+                    }
+                }
+                // Rows that are read back are near what they were.
+                let read = decode(&panels[0], 5, bits, dim, scales[0][5]);
+                let error: f32 = read.iter().zip(&rows[5]).map(|(a, b)| (a - b) * (a - b)).sum();
+                let most = match bits {
+                    ColbertBits::Eight => 0.001,
+                    ColbertBits::Four => 0.02,
+                    ColbertBits::Two => 0.25,
+                    _ => 0.8,
+                };
+                assert!(error < most, "{bits:?} {dim}: {error}");
+                // Row 5 in another place, copied and put, with other neighbours.
+                let mut other = empty_panel(bits, dim);
+                copy_row(&panels[0], 5, &mut other, 30, bits, dim);
+                let mut put = empty_panel(bits, dim);
+                let mut other_scales = vec![0.0; PANEL];
+                other_scales[30] = put_row(&mut put, 30, bits, &rows[5], &mut scratch);
+                assert_eq!(other, put, "{bits:?} {dim}");
+                let moved = products(bits, dim, &queries, &other, &other_scales);
+                for q in 0..queries.len() {
+                    assert_eq!(moved[q * PANEL + 30].to_bits(), first[q * PANEL + 5].to_bits());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_of_zeros_have_products_of_zero() {
+        for bits in [ColbertBits::Eight, ColbertBits::Four, ColbertBits::Two, ColbertBits::One] {
+            let mut panel = empty_panel(bits, 64);
+            let scale = put_row(&mut panel, 3, bits, &[0.0; 64], &mut Vec::new());
+            let mut scales = vec![0.0; PANEL];
+            scales[3] = scale;
+            assert!(products(bits, 64, &[row(1, 64)], &panel, &scales).iter().all(|p| *p == 0.0));
+        }
+    }
+
+    #[test]
+    fn queries_that_are_not_numbers_are_refused() {
+        assert!(QueryRows::new(ColbertBits::Eight, 4, [[1.0, f32::NAN, 0.0, 0.0].as_slice()]).is_err());
+        assert!(QueryRows::new(ColbertBits::Eight, 4, [[1.0, 0.0].as_slice()]).is_err());
+    }
+}

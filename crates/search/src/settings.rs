@@ -1,0 +1,278 @@
+//! What an index is: written once when it is made, compared ever after.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use trivec::{EncodeOptions, Model, Modes, Prompt};
+
+use crate::analyze::ANALYZER_VERSION;
+use crate::disk::{Disk, write_whole};
+use crate::error::{Error, Result};
+
+/// The format of the files: an index of another is refused.
+pub(crate) const FORMAT: u32 = 1;
+/// The file of the settings.
+pub(crate) const SETTINGS_FILE: &str = "trivec-index.json";
+
+/// How many bits the values of stored ColBERT vectors have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ColbertBits {
+    /// They are not stored: no reranking by them, and no alignment in explanations.
+    Off,
+    /// 132 bytes a token at 1,024 dimensions.
+    One,
+    /// 260 bytes a token.
+    Two,
+    /// 548 bytes a token.
+    #[default]
+    Four,
+    /// 1,028 bytes a token.
+    Eight,
+}
+
+impl ColbertBits {
+    /// The number: 0, 1, 2, 4 or 8.
+    pub fn number(self) -> u32 {
+        match self {
+            ColbertBits::Off => 0,
+            ColbertBits::One => 1,
+            ColbertBits::Two => 2,
+            ColbertBits::Four => 4,
+            ColbertBits::Eight => 8,
+        }
+    }
+}
+
+impl std::str::FromStr for ColbertBits {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<ColbertBits> {
+        Ok(match text {
+            "off" | "0" => ColbertBits::Off,
+            "1" => ColbertBits::One,
+            "2" => ColbertBits::Two,
+            "4" => ColbertBits::Four,
+            "8" => ColbertBits::Eight,
+            _ => {
+                return Err(Error::option(
+                    "colbert",
+                    format!("found `{}`, expected 8, 4, 2, 1 or off", text.escape_debug()),
+                ));
+            }
+        })
+    }
+}
+
+/// Which model made an index's vectors: a digest of what the model makes of fixed texts and tokens, and of its vocabulary. Two models with
+/// the same digest give the same vectors.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelId {
+    /// Where the model came from, for messages; not compared.
+    pub name: String,
+    /// SHA-256, in hexadecimal digits.
+    pub digest: String,
+    /// Length of the dense vector.
+    pub dense_dim: usize,
+    /// Length of the ColBERT vectors, if the model has them.
+    pub colbert_dim: Option<usize>,
+    /// Whether the model has lexical weights.
+    pub lexical: bool,
+}
+
+/// Texts of several scripts, which the digest of a model is made of.
+const PROBES: [&str; 4] = [
+    "The quick brown fox jumps over the lazy dog.",
+    "苹果公司发布新手机",
+    "Съешь же ещё этих мягких французских булок",
+    "ตัวอย่าง مثال 예시 उदाहरण",
+];
+
+impl ModelId {
+    /// The identity of a model; it encodes some hundred tokens for it.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] if the model is a reranker or fails.
+    pub fn of(model: &Model) -> Result<ModelId> {
+        let info = model.info();
+        let mut hash = Sha256::new();
+        // Lengths first: no two lists of fields are the same bytes.
+        let mut field = |bytes: &[u8]| {
+            hash.update((bytes.len() as u64).to_le_bytes());
+            hash.update(bytes);
+        };
+        field(b"trivec index model 1");
+        field(format!("{} {:?} {}", info.dense_dim, info.colbert_dim, info.vocabulary).as_bytes());
+        for id in 0..info.vocabulary as u32 {
+            field(model.piece(id).unwrap_or_default().as_bytes());
+        }
+        let options =
+            EncodeOptions { modes: info.modes, prompt: Prompt::Text(String::new()), ..EncodeOptions::default() };
+        let count = info.max_length.min(128);
+        let spread: Vec<u32> = (0..count).map(|i| (i * info.vocabulary / count) as u32).collect();
+        let mut embeddings = model.encode_ids(&[spread], &options)?;
+        embeddings.extend(model.encode(&PROBES, &options)?);
+        for embedding in embeddings {
+            let floats = |values: &[f32]| values.iter().flat_map(|x| x.to_bits().to_le_bytes()).collect::<Vec<u8>>();
+            field(&embedding.dense.as_deref().map(floats).unwrap_or_default());
+            let lexical: Vec<u8> = embedding
+                .lexical
+                .iter()
+                .flat_map(trivec::LexicalWeights::iter)
+                .flat_map(|(id, weight)| [id, weight.to_bits()])
+                .flat_map(u32::to_le_bytes)
+                .collect();
+            field(&lexical);
+            field(&embedding.colbert.as_ref().map(|vectors| floats(vectors.as_slice())).unwrap_or_default());
+        }
+        let digest = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let (dense_dim, colbert_dim) = (info.dense_dim, info.colbert_dim.filter(|_| info.modes.colbert));
+        Ok(ModelId { name: info.name.clone(), digest, dense_dim, colbert_dim, lexical: info.modes.sparse })
+    }
+}
+
+/// How a new index is to be.
+#[derive(Debug, Clone, Default)]
+pub struct IndexOptions {
+    /// How ColBERT vectors are stored, if the model has them.
+    pub colbert: ColbertBits,
+    /// The language of documents that do not say theirs; `None`: it is found out from each text.
+    pub language: Option<String>,
+    /// The only languages that texts may be in, when theirs is found out; empty: any.
+    pub languages: Vec<String>,
+    /// Tokens kept of each text; `None`: as many as the model reads.
+    pub max_length: Option<usize>,
+    /// What is put before documents when they are embedded; `None`: the model's default prompt.
+    pub document_prompt: Option<String>,
+    /// What is put before queries when they are embedded; `None`: the model's default prompt.
+    pub query_prompt: Option<String>,
+}
+
+/// What is written to [`SETTINGS_FILE`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Settings {
+    pub format: u32,
+    /// Tells two indices of the same model apart.
+    pub uuid: String,
+    pub model: ModelId,
+    pub dense_dim: usize,
+    pub lexical: bool,
+    pub colbert_dim: Option<usize>,
+    pub colbert_bits: ColbertBits,
+    pub max_length: Option<usize>,
+    pub analyzer: String,
+    pub language: Option<String>,
+    pub languages: Vec<String>,
+    pub document_prompt: Option<String>,
+    pub query_prompt: Option<String>,
+}
+
+impl Settings {
+    pub fn new(model: &ModelId, options: &IndexOptions) -> Result<Settings> {
+        if model.dense_dim == 0 || model.dense_dim > trivec_kernels::MAX_INT_DEPTH {
+            return Err(Error::option(
+                "model",
+                format!("dense vectors of {} values cannot be indexed", model.dense_dim),
+            ));
+        }
+        Ok(Settings {
+            format: FORMAT,
+            uuid: unique(),
+            dense_dim: model.dense_dim,
+            lexical: model.lexical,
+            colbert_dim: model.colbert_dim,
+            colbert_bits: if model.colbert_dim.is_some() { options.colbert } else { ColbertBits::Off },
+            max_length: options.max_length,
+            analyzer: ANALYZER_VERSION.to_owned(),
+            language: options.language.as_deref().map(crate::analyze::normalize_code),
+            languages: options.languages.iter().map(|code| crate::analyze::normalize_code(code)).collect(),
+            document_prompt: options.document_prompt.clone(),
+            query_prompt: options.query_prompt.clone(),
+            model: model.clone(),
+        })
+    }
+
+    pub fn write(&self, disk: &Arc<dyn Disk>, directory: &Path) -> Result<()> {
+        let path = directory.join(SETTINGS_FILE);
+        let text = serde_json::to_string_pretty(self).map_err(|e| Error::io(&path, e.into()))?;
+        write_whole(disk, &path, text.as_bytes())
+    }
+
+    pub fn read(directory: &Path) -> Result<Settings> {
+        let path = directory.join(SETTINGS_FILE);
+        let text = match std::fs::read(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound || e.kind() == std::io::ErrorKind::NotADirectory => {
+                let what = format!("it has no `{SETTINGS_FILE}`");
+                return Err(Error::NotAnIndex { path: directory.to_path_buf(), what });
+            }
+            Err(e) => return Err(Error::io(&path, e)),
+        };
+        // The format first: another one may have other fields.
+        #[derive(Deserialize)]
+        struct Format {
+            format: u32,
+        }
+        let mismatch =
+            |what, index: String, found: String| Error::Mismatch { path: directory.to_path_buf(), what, index, found };
+        let format: Format = serde_json::from_slice(&text).map_err(|e| Error::damaged(&path, e.to_string()))?;
+        if format.format != FORMAT {
+            return Err(mismatch("format", format.format.to_string(), format!("a program that knows {FORMAT}")));
+        }
+        let settings: Settings = serde_json::from_slice(&text).map_err(|e| Error::damaged(&path, e.to_string()))?;
+        if settings.analyzer != ANALYZER_VERSION {
+            return Err(mismatch("analyzer", settings.analyzer, format!("a program that has {ANALYZER_VERSION}")));
+        }
+        let bytes_fit = |dim: usize| (1..=trivec_kernels::MAX_INT_DEPTH).contains(&dim);
+        if !bytes_fit(settings.dense_dim) || settings.colbert_dim.is_some_and(|dim| !bytes_fit(dim)) {
+            return Err(Error::damaged(&path, "its vectors have no length, or too large a one"));
+        }
+        Ok(settings)
+    }
+
+    /// Refuses a model that did not make the index's vectors.
+    pub fn check_model(&self, directory: &Path, model: &ModelId) -> Result<()> {
+        if self.model.digest == model.digest {
+            return Ok(());
+        }
+        let name = |model: &ModelId| {
+            let digest: String = model.digest.chars().take(12).collect();
+            format!("`{}` ({digest}, {} dimensions)", model.name.escape_debug(), model.dense_dim)
+        };
+        let (index, found) = (name(&self.model), name(model));
+        Err(Error::Mismatch { path: directory.to_path_buf(), what: "model", index, found })
+    }
+
+    /// What the index keeps of a text.
+    pub fn modes(&self) -> Modes {
+        Modes { dense: true, sparse: self.lexical, colbert: self.colbert_bits != ColbertBits::Off }
+    }
+
+    pub fn encode_options(&self, prompt: &Option<String>) -> EncodeOptions {
+        EncodeOptions {
+            modes: self.modes(),
+            max_length: self.max_length,
+            prompt: prompt.clone().map_or(Prompt::Default, Prompt::Text),
+            // Documents are data: what looks like a special token in them is text.
+            special_tokens: trivec::SpecialTokens::Literal,
+            // Products are cosines, also of models that do not normalise by themselves.
+            normalize: Some(true),
+            ..EncodeOptions::default()
+        }
+    }
+}
+
+/// Sixteen bytes that no other index has, in hexadecimal digits.
+fn unique() -> String {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    let mut hash = Sha256::new();
+    // The standard library's keys of hash maps are random.
+    (0..2).for_each(|_| hash.update(RandomState::new().build_hasher().finish().to_le_bytes()));
+    hash.update(std::process::id().to_le_bytes());
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    hash.update(now.as_nanos().to_le_bytes());
+    hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}

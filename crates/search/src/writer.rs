@@ -1,0 +1,400 @@
+//! The writer: adds, replaces and deletes documents, and makes it all visible with one commit.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+
+use tantivy::{IndexWriter, Term};
+use trivec::Embedding;
+
+use crate::analyze::{self, UNKNOWN};
+use crate::commit::Commit;
+use crate::document::{Document, MAX_KEY_BYTES, Stored};
+use crate::encode::{Encoder, batch_len};
+use crate::error::{Error, Result, guarded};
+use crate::filter::Filter;
+use crate::index::{Index, Lock, SEGMENTS};
+use crate::reader::Reader;
+use crate::segment::file::Kind;
+use crate::segment::{SegmentRecord, SegmentWriter, path_of};
+
+/// More segments than this are merged when the index is compacted.
+const MANY_SEGMENTS: usize = 16;
+
+/// Largest segment that compaction makes: what it holds in memory of the lexical weights is some 250 MB.
+const MAX_SEGMENT_ROWS: u64 = 1 << 18;
+
+/// How often tantivy's segments are merged again that it merges itself.
+const MERGE_ATTEMPTS: usize = 10;
+
+/// What a commit did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    /// Counts the commits of the index.
+    pub generation: u64,
+    /// Documents added since the commit before.
+    pub added: u64,
+    /// Of them, cut to the index's maximum length.
+    pub truncated: u64,
+}
+
+/// The writer of an index. What it did becomes visible, and safe from a crash, with [`commit`](Writer::commit); dropping it, or a crash,
+/// leaves the last commit.
+pub struct Writer {
+    index: Index,
+    text: IndexWriter,
+    commit: Commit,
+    segment: Option<SegmentWriter>,
+    added: u64,
+    truncated: u64,
+    failed: Option<String>,
+    /// Dropped last.
+    _lock: Lock,
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer")
+            .field("index", &self.index.directory)
+            .field("added", &self.added)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Writer {
+    pub(crate) fn open(index: &Index) -> Result<Writer> {
+        let lock = Lock::take(&index.directory)?;
+        index.text.validate()?;
+        let text = index.text.writer()?;
+        let payload = index.text.payload()?;
+        let commit = Commit::read(&index.text.path, payload.as_deref(), &index.settings.uuid)?;
+        let writer = Writer {
+            index: index.clone(),
+            text,
+            commit,
+            segment: None,
+            added: 0,
+            truncated: 0,
+            failed: None,
+            _lock: lock,
+        };
+        writer.remove_orphans()?;
+        Ok(writer)
+    }
+
+    /// Removes files that no commit names: what a killed writer, or one that failed, has left.
+    fn remove_orphans(&self) -> Result<()> {
+        let directory = self.segments();
+        let named: BTreeSet<PathBuf> = self
+            .commit
+            .segments
+            .iter()
+            .flat_map(|segment| segment.files.iter().map(|file| path_of(&directory, segment.id, file.kind)))
+            .collect();
+        for entry in fs::read_dir(&directory).map_err(|e| Error::io(&directory, e))? {
+            let path = entry.map_err(|e| Error::io(&directory, e))?.path();
+            if !named.contains(&path) {
+                self.index.disk.remove(&path).map_err(|e| Error::io(&path, e))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn segments(&self) -> PathBuf {
+        self.index.directory.join(SEGMENTS)
+    }
+
+    /// Calls `f`, unless a call failed before; a failure of its own is remembered.
+    fn guarded<T>(&mut self, f: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        if let Some(what) = &self.failed {
+            return Err(Error::WriterFailed { what: what.clone() });
+        }
+        let path = self.index.directory.clone();
+        let result = guarded(&path, || f(self));
+        if let Err(e) = &result {
+            self.failed = Some(e.to_string());
+        }
+        result
+    }
+
+    /// Adds documents, each in the place of the one that has its key, embedded by `encoder`.
+    ///
+    /// # Errors
+    /// [`Error::Document`] for one that cannot be taken: then none of the call is. Other errors end the writer.
+    pub fn upsert(&mut self, encoder: &Encoder<'_>, documents: &[Document]) -> Result<()> {
+        documents.iter().try_for_each(Document::validate)?;
+        let mut rest = documents;
+        while !rest.is_empty() {
+            let (batch, others) = rest.split_at(batch_len(rest));
+            rest = others;
+            let embeddings = encoder.documents(batch)?;
+            for (document, embedding) in batch.iter().zip(&embeddings) {
+                self.upsert_embedded(document, embedding)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a document, in the place of the one that has its key, with the vectors of its
+    /// [`searched_text`](Document::searched_text) made by the index's model with [`Encoder::document_options`].
+    ///
+    /// # Errors
+    /// [`Error::Document`] if it cannot be taken; other errors end the writer.
+    pub fn upsert_embedded(&mut self, document: &Document, embedding: &Embedding) -> Result<()> {
+        document.validate()?;
+        self.guarded(|writer| {
+            // Of a chunk only the chunk itself goes: the others of its document may be new already.
+            writer.delete_terms(&document.key, document.document.is_none());
+            writer.add(document, embedding)
+        })
+    }
+
+    fn add(&mut self, document: &Document, embedding: &Embedding) -> Result<()> {
+        let docno = self.commit.next_docno;
+        let lang = self.language(document);
+        let terms = analyze::document_terms(&document.searched_text(), &lang);
+        let entry = self.index.text.entry(document, docno, &lang, terms);
+        let body = Stored { docno, document: document.clone(), analyzed: lang.clone() }.to_bytes()?;
+        if self.segment.is_none() {
+            let (id, settings) = (self.commit.next_segment, &self.index.settings);
+            self.segment = Some(SegmentWriter::create(&self.index.disk, &self.segments(), id, settings)?);
+        }
+        if let Some(segment) = &mut self.segment {
+            segment.push(docno, &body, embedding)?;
+        }
+        self.text.add_document(entry).map_err(|e| Error::text(&self.index.text.path, e))?;
+        self.commit.next_docno += 1;
+        self.commit.languages.insert(lang);
+        self.added += 1;
+        self.truncated += u64::from(embedding.truncated);
+        Ok(())
+    }
+
+    /// The language that a document's words are stemmed by.
+    fn language(&self, document: &Document) -> String {
+        let settings = &self.index.settings;
+        let told = document.lang.as_deref().map(analyze::normalize_code).or_else(|| settings.language.clone());
+        let found = || match analyze::detect(&document.searched_text(), &settings.languages) {
+            Some((code, true)) => Some(code),
+            // One language alone needs no proof.
+            Some((code, false)) if settings.languages.len() == 1 => Some(code),
+            _ => None,
+        };
+        told.or_else(found).unwrap_or_else(|| UNKNOWN.to_owned())
+    }
+
+    /// Deletes the document of a key, and all its chunks. That there is none is no error.
+    ///
+    /// # Errors
+    /// [`Error::Document`] for what cannot be a key; [`Error::WriterFailed`].
+    pub fn delete(&mut self, key: &str) -> Result<()> {
+        if key.is_empty() || key.len() > MAX_KEY_BYTES {
+            return Err(Error::document(key, format!("a key of {} bytes, expected 1 to {MAX_KEY_BYTES}", key.len())));
+        }
+        self.guarded(|writer| {
+            writer.delete_terms(key, true);
+            Ok(())
+        })
+    }
+
+    fn delete_terms(&mut self, key: &str, with_chunks: bool) {
+        let fields = &self.index.text.fields;
+        self.text.delete_term(Term::from_field_text(fields.key, key));
+        if with_chunks {
+            self.text.delete_term(Term::from_field_text(fields.group, key));
+        }
+    }
+
+    /// Deletes the committed documents that fulfil a filter; those that were added since the last commit stay. Returns how many.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`]; [`Error::WriterFailed`].
+    pub fn delete_where(&mut self, filter: &Filter) -> Result<u64> {
+        self.guarded(|writer| {
+            let reader = writer.index.reader()?;
+            let rows = reader.selected(Some(filter))?;
+            for row in rows.iter() {
+                let (segment, local) = reader.place(row)?;
+                let docno = segment.rows.docno(local)?;
+                writer.text.delete_term(Term::from_field_u64(writer.index.text.fields.docno, docno));
+            }
+            Ok(rows.count() as u64)
+        })
+    }
+
+    /// A view of the last commit.
+    ///
+    /// # Errors
+    /// As [`Index::reader`].
+    pub fn view(&self) -> Result<Reader> {
+        self.index.reader()
+    }
+
+    /// Documents added since the last commit.
+    pub fn pending(&self) -> u64 {
+        self.added
+    }
+
+    /// Makes everything since the last commit visible and safe: when it returns, a crash or a power cut takes nothing of it away.
+    ///
+    /// # Errors
+    /// [`Error::Io`], for one that the disk is full: the last commit stays, and the writer is at its end.
+    pub fn commit(&mut self) -> Result<Committed> {
+        self.guarded(|writer| {
+            let mut segments = writer.commit.segments.clone();
+            if let Some(segment) = writer.segment.take() {
+                segments.push(segment.finish()?);
+                writer.commit.next_segment += 1;
+            }
+            writer.publish(segments)?;
+            let done =
+                Committed { generation: writer.commit.generation, added: writer.added, truncated: writer.truncated };
+            (writer.added, writer.truncated) = (0, 0);
+            Ok(done)
+        })
+    }
+
+    /// Commits, and waits until tantivy has merged what it wants to merge: for a writer that ends here. One that is dropped leaves that to
+    /// the next.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit).
+    pub fn finish(mut self) -> Result<Committed> {
+        let done = self.commit()?;
+        let (index, text) = (self.index, self.text);
+        let path = &index.text.path;
+        guarded(path, || text.wait_merging_threads().map_err(|e| Error::text(path, e)))?;
+        index.disk.sync_directory(path).map_err(|e| Error::io(path, e))?;
+        Ok(done)
+    }
+
+    /// The one commit point: the segments' files are on the disk and named; tantivy's commit names them, and is brought to the disk.
+    fn publish(&mut self, segments: Vec<SegmentRecord>) -> Result<()> {
+        let commit = Commit { segments, generation: self.commit.generation + 1, ..self.commit.clone() };
+        let path = &self.index.text.path;
+        let fail = |e| Error::text(path, e);
+        let payload = commit.to_payload()?;
+        // Every commit sets the payload: one without takes it away.
+        let mut prepared = self.text.prepare_commit().map_err(fail)?;
+        prepared.set_payload(&payload);
+        prepared.commit().map_err(fail)?;
+        // tantivy syncs its directory before it renames the new `meta.json`, and not after.
+        self.index.disk.sync_directory(path).map_err(|e| Error::io(path, e))?;
+        self.commit = commit;
+        Ok(())
+    }
+
+    /// Rewrites segments of which more than a fifth is dead, and merges small ones if there are more than 16 (`all`: every segment that
+    /// has a dead row, and as many small ones as fit), in a commit of its own. Commits what is pending first. Returns how many segments
+    /// were rewritten.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit).
+    pub fn compact(&mut self, all: bool) -> Result<usize> {
+        self.commit()?;
+        self.guarded(|writer| {
+            let rewritten = writer.compact_committed(all)?;
+            if all {
+                writer.merge_text()?;
+            }
+            Ok(rewritten)
+        })
+    }
+
+    /// Makes one segment of tantivy's of all, without what is deleted. A merge that tantivy has begun by itself may take some of them away
+    /// meanwhile: then those that are there are merged.
+    fn merge_text(&mut self) -> Result<()> {
+        let path = &self.index.text.path;
+        let fail = |e| Error::text(path, e);
+        for _ in 0..MERGE_ATTEMPTS {
+            let segments = self.index.text.index.searchable_segment_metas().map_err(fail)?;
+            if segments.len() < 2 && !segments.iter().any(|segment| segment.has_deletes()) {
+                break;
+            }
+            let ids: Vec<_> = segments.iter().map(|segment| segment.id()).collect();
+            match self.text.merge(&ids).wait() {
+                Ok(_) => break,
+                Err(tantivy::TantivyError::InvalidArgument(_)) => {}
+                Err(e) => return Err(fail(e)),
+            }
+        }
+        self.index.disk.sync_directory(path).map_err(|e| Error::io(path, e))
+    }
+
+    fn compact_committed(&mut self, all: bool) -> Result<usize> {
+        let reader = self.index.reader()?;
+        let dead = |index: usize| {
+            let (from, to) = (reader.bases()[index], reader.bases()[index + 1]);
+            (from..to).filter(|&row| !reader.is_alive(row)).count() as u64
+        };
+        let many = reader.segments().len() > MANY_SEGMENTS;
+        let mut groups: Vec<Vec<usize>> = Vec::new();
+        let mut rows_of_last = 0;
+        for (index, segment) in reader.segments().iter().enumerate() {
+            let (rows, dead) = (segment.record.rows, dead(index));
+            let living = rows - dead;
+            let small = (many || all) && living < MAX_SEGMENT_ROWS / 2;
+            let rewrite = small || dead * 5 > rows || (all && dead > 0);
+            if !rewrite {
+                // Segments of a group follow each other, as their documents do.
+                groups.push(Vec::new());
+                rows_of_last = 0;
+                continue;
+            }
+            if groups.is_empty() || rows_of_last + living > MAX_SEGMENT_ROWS {
+                groups.push(Vec::new());
+                rows_of_last = 0;
+            }
+            rows_of_last += living;
+            if let Some(group) = groups.last_mut() {
+                group.push(index);
+            }
+        }
+        // A segment alone that lost nothing stays as it is.
+        groups.retain(|group| group.len() > 1 || group.iter().any(|&index| dead(index) > 0));
+        if groups.is_empty() {
+            return Ok(0);
+        }
+        let directory = self.segments();
+        let mut rewritten = Vec::new();
+        let mut records: Vec<SegmentRecord> = Vec::new();
+        for group in &groups {
+            let id = self.commit.next_segment;
+            let mut writer: Option<SegmentWriter> = None;
+            for &index in group {
+                let segment = &reader.segments()[index];
+                for row in 0..segment.record.rows as usize {
+                    if !reader.is_alive(reader.bases()[index] + row) {
+                        continue;
+                    }
+                    if writer.is_none() {
+                        writer = Some(SegmentWriter::create(&self.index.disk, &directory, id, &self.index.settings)?);
+                    }
+                    if let Some(writer) = &mut writer {
+                        writer.copy(segment, row)?;
+                    }
+                }
+                rewritten.push(index);
+            }
+            if let Some(writer) = writer {
+                records.push(writer.finish()?);
+                self.commit.next_segment += 1;
+            }
+        }
+        let old: Vec<SegmentRecord> = rewritten.iter().map(|&index| reader.segments()[index].record.clone()).collect();
+        let kept = reader.segments().iter().enumerate().filter(|(index, _)| !rewritten.contains(index));
+        let mut segments: Vec<SegmentRecord> = kept.map(|(_, segment)| segment.record.clone()).chain(records).collect();
+        segments.sort_by_key(|segment| segment.first);
+        self.publish(segments)?;
+        // Readers that have them open keep them; what cannot be removed is the next writer's business.
+        for segment in &old {
+            for kind in Kind::ALL {
+                let path = path_of(&directory, segment.id, kind);
+                if path.exists() {
+                    self.index.disk.remove(&path).map_err(|e| Error::io(&path, e))?;
+                }
+            }
+        }
+        Ok(old.len())
+    }
+}

@@ -1,0 +1,209 @@
+//! Writing: what commits, deletes, replaces, compacts and copies do, and what is refused.
+
+mod common;
+
+use common::{documents, indexed, model};
+use trivec_search::{Document, Error, ErrorKind, Index, IndexOptions, ModelId, Query};
+
+fn all_keys(index: &Index) -> Vec<String> {
+    let mut keys = Vec::new();
+    let each = |document: Document| {
+        keys.push(document.key);
+        Ok(())
+    };
+    index.reader().unwrap().for_each(None, each).unwrap();
+    keys
+}
+
+#[test]
+fn nothing_is_seen_before_the_commit_and_all_of_it_after() {
+    let directory = tempfile::tempdir().unwrap();
+    let (model, id) = model();
+    let index = Index::create(directory.path(), id, &IndexOptions::default()).unwrap();
+    let encoder = index.encoder(model, id).unwrap();
+    let empty = index.reader().unwrap();
+    assert!(empty.is_empty() && empty.search(&encoder, &Query::new("x")).unwrap().hits.is_empty());
+    let mut writer = index.writer().unwrap();
+    writer.upsert(&encoder, &documents()[..10]).unwrap();
+    assert!(index.reader().unwrap().is_empty());
+    assert_eq!(writer.commit().unwrap().added, 10);
+    assert_eq!(index.reader().unwrap().len(), 10);
+    assert!(empty.is_empty(), "a view does not change");
+    assert_eq!(empty.refresh().unwrap().len(), 10);
+    // What is not committed goes with its writer.
+    writer.upsert(&encoder, &documents()[10..20]).unwrap();
+    drop(writer);
+    assert_eq!(index.reader().unwrap().len(), 10);
+    drop(index.writer().unwrap());
+    let files = std::fs::read_dir(directory.path().join("seg")).unwrap().count();
+    assert_eq!(files, 6, "the next writer removes what the last one has left");
+    index.check().unwrap();
+}
+
+#[test]
+fn documents_are_replaced_and_deleted_by_key_and_filter() {
+    let directory = tempfile::tempdir().unwrap();
+    let index = indexed(directory.path(), &IndexOptions::default());
+    let (model, id) = model();
+    let encoder = index.encoder(model, id).unwrap();
+    let mut writer = index.writer().unwrap();
+    let replaced = Document::new("rain-en", "An entirely new text about chess.").with_lang("en");
+    // Twice in one batch: the last one holds.
+    writer.upsert(&encoder, &[Document::new("rain-en", "first"), replaced.clone()]).unwrap();
+    writer.delete("soup-en").unwrap();
+    writer.delete("was never there").unwrap();
+    assert_eq!(writer.delete_where(&r#"lang = "ru" and year > 2004"#.parse().unwrap()).unwrap(), 6);
+    writer.commit().unwrap();
+    let reader = index.reader().unwrap();
+    assert_eq!(reader.len(), 30 - 1 - 6);
+    assert_eq!(reader.get("rain-en").unwrap(), replaced);
+    assert!(matches!(reader.get("soup-en"), Err(Error::NoDocument { .. })));
+    assert!(matches!(reader.get("soup-ru"), Err(Error::NoDocument { .. })));
+    let found = reader.search(&encoder, &Query::new("rain in the mountains tomorrow")).unwrap();
+    assert!(found.hits.iter().all(|hit| hit.document.text != "It will rain heavily in the mountains tomorrow."));
+    assert_eq!(index.check().unwrap(), 23);
+    let stats = index.stats().unwrap();
+    assert_eq!((stats.documents, stats.deleted, stats.segments), (23, 9, 2));
+}
+
+#[test]
+fn chunks_go_with_their_document() {
+    let directory = tempfile::tempdir().unwrap();
+    let (model, id) = model();
+    let index = Index::create(directory.path(), id, &IndexOptions::default()).unwrap();
+    let encoder = index.encoder(model, id).unwrap();
+    let chunk = |n: usize| Document {
+        document: Some("long".to_owned()),
+        ..Document::new(format!("long#{n}"), format!("part {n}"))
+    };
+    let mut writer = index.writer().unwrap();
+    writer.upsert(&encoder, &[chunk(0), chunk(1), chunk(2), Document::new("other", "text")]).unwrap();
+    writer.commit().unwrap();
+    assert_eq!(index.reader().unwrap().count(&r#"document = "long""#.parse().unwrap()).unwrap(), 3);
+    writer.delete("long#1").unwrap();
+    writer.commit().unwrap();
+    assert_eq!(all_keys(&index), ["long#0", "long#2", "other"]);
+    writer.delete("long").unwrap();
+    writer.upsert(&encoder, &[chunk(0)]).unwrap();
+    writer.commit().unwrap();
+    assert_eq!(all_keys(&index), ["other", "long#0"]);
+}
+
+#[test]
+fn compaction_changes_nothing_but_the_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let (model, id) = model();
+    let index = Index::create(directory.path(), id, &IndexOptions::default()).unwrap();
+    let encoder = index.encoder(model, id).unwrap();
+    let mut writer = index.writer().unwrap();
+    for part in documents().chunks(4) {
+        writer.upsert(&encoder, part).unwrap();
+        writer.commit().unwrap();
+    }
+    writer.delete_where(&r#"topic = "rain" or key = "train-en""#.parse().unwrap()).unwrap();
+    writer.commit().unwrap();
+    let before = index.reader().unwrap();
+    let queries: Vec<Query> =
+        documents().iter().map(|d| Query { explain: true, ..Query::new(d.text.clone()) }).collect();
+    let expected = before.search_all(&encoder, &queries).unwrap();
+    assert!(writer.compact(false).unwrap() >= 1);
+    assert!(writer.compact(true).unwrap() >= 2);
+    assert_eq!(writer.compact(true).unwrap(), 0, "there is nothing left to do");
+    let after = index.reader().unwrap();
+    assert_eq!(index.stats().unwrap().segments, 1);
+    assert_eq!(index.stats().unwrap().deleted, 0);
+    assert_eq!(index.check().unwrap(), 25);
+    for reader in [before, after] {
+        for (expected, found) in expected.iter().zip(reader.search_all(&encoder, &queries).unwrap()) {
+            // To the bit; BM25's frequencies count deleted documents until tantivy merges them away, which it has not.
+            let arms = |hits: &trivec_search::Hits| {
+                hits.hits
+                    .iter()
+                    .map(|hit| (hit.document.key.clone(), hit.arms.dense, hit.arms.sparse, hit.arms.colbert))
+                    .collect::<Vec<_>>()
+            };
+            assert_eq!(arms(expected), arms(&found));
+        }
+    }
+}
+
+#[test]
+fn a_snapshot_is_an_index_of_its_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let index = indexed(&directory.path().join("a"), &IndexOptions::default());
+    let to = directory.path().join("b");
+    let mut writer = index.writer().unwrap();
+    index.snapshot(&to).unwrap();
+    assert!(matches!(index.snapshot(&to), Err(Error::Exists { .. })));
+    writer.delete("rain-en").unwrap();
+    writer.commit().unwrap();
+    let copy = Index::open(&to).unwrap();
+    assert_eq!((copy.check().unwrap(), index.check().unwrap()), (30, 29));
+    // Both can be written to.
+    let mut other = copy.writer().unwrap();
+    other.delete("rain-de").unwrap();
+    other.commit().unwrap();
+    assert!(copy.reader().unwrap().get("rain-en").is_ok() && copy.reader().unwrap().get("rain-de").is_err());
+    assert!(index.reader().unwrap().get("rain-de").is_ok());
+}
+
+#[test]
+fn what_does_not_fit_is_refused_by_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let (model, id) = model();
+    let path = directory.path().join("index");
+    assert_eq!(Index::open(&path).unwrap_err().kind(), ErrorKind::NotFound);
+    let index = indexed(&path, &IndexOptions::default());
+    let error = Index::create(&path, id, &IndexOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("there is an index already"), "{error}");
+    std::fs::create_dir(directory.path().join("full")).unwrap();
+    std::fs::write(directory.path().join("full/thing"), "").unwrap();
+    assert!(matches!(
+        Index::create(directory.path().join("full"), id, &IndexOptions::default()),
+        Err(Error::Exists { .. })
+    ));
+
+    let held = index.writer().unwrap();
+    let error = index.writer().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Locked);
+    drop(held);
+    drop(index.writer().unwrap());
+
+    let other = ModelId { name: "other".to_owned(), digest: "0".repeat(64), ..id.clone() };
+    let error = index.encoder(model, &other).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Mismatch);
+    assert!(error.to_string().contains("`starter`") && error.to_string().contains("`other`"), "{error}");
+    assert_eq!(Index::open_or_create(&path, &other, &IndexOptions::default()).unwrap_err().kind(), ErrorKind::Mismatch);
+    assert_eq!(Index::open_or_create(&path, id, &IndexOptions::default()).unwrap().reader().unwrap().len(), 30);
+
+    let settings = path.join("trivec-index.json");
+    let good = std::fs::read_to_string(&settings).unwrap();
+    for (from, to, kind) in [
+        ("\"format\": 1", "\"format\": 7", ErrorKind::Mismatch),
+        ("trivec-words-1", "trivec-words-0", ErrorKind::Mismatch),
+        ("\"dense_dim\": ", "\"dense_dim\": 9", ErrorKind::Damaged),
+        ("{", "[", ErrorKind::Damaged),
+        ("\"uuid\": \"", "\"uuid\": \"x", ErrorKind::Damaged),
+    ] {
+        assert!(good.contains(from), "{from}");
+        std::fs::write(&settings, good.replace(from, to)).unwrap();
+        let result = Index::open(&path).and_then(|index| index.reader());
+        assert_eq!(result.unwrap_err().kind(), kind, "{to}");
+    }
+}
+
+#[test]
+fn one_bad_document_is_refused_and_the_writer_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let (model, id) = model();
+    let index = Index::create(directory.path(), id, &IndexOptions::default()).unwrap();
+    let encoder = index.encoder(model, id).unwrap();
+    let mut writer = index.writer().unwrap();
+    let bad = Document::new("bad", " ");
+    let error = writer.upsert(&encoder, &[Document::new("good", "text"), bad]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Input);
+    writer.upsert(&encoder, &[Document::new("good", "text")]).unwrap();
+    writer.commit().unwrap();
+    assert_eq!(all_keys(&index), ["good"]);
+    assert_eq!(index.reader().unwrap().languages().collect::<Vec<_>>(), ["und"]);
+}

@@ -1,0 +1,242 @@
+//! Files to documents, documents to an index: formats, bad lines, chunks, runs that go on.
+
+mod common;
+
+use std::fs;
+use std::ops::ControlFlow;
+
+use common::model;
+use trivec_search::ingest::{Chunking, Columns, Format, IngestOptions, chunks, ingest, open};
+use trivec_search::{Document, Error, Index, IndexOptions, Query, Result};
+
+fn read(name: &str, content: impl AsRef<[u8]>, columns: &Columns) -> Vec<Result<Document>> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(name);
+    fs::write(&path, content).unwrap();
+    open(&path, None, columns).unwrap().collect()
+}
+
+fn line_of(result: &Result<Document>) -> u64 {
+    match result {
+        Err(Error::Line { line, .. }) => *line,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn bad_lines_are_refused_by_number_and_the_rest_is_read() {
+    let content = "\u{feff}{\"id\": \"a\", \"text\": \"first\", \"year\": 2020, \"tags\": [\"x\"], \"none\": null}\r\n\
+         {\"id\": 7, \"text\": \"number as key\", \"lang\": \"de\", \"title\": \"T\"}\n\
+         \n\
+         not json\n\
+         [1, 2]\n\
+         {\"text\": \"no key\"}\n\
+         {\"id\": \"b\"}\n\
+         {\"id\": \"c\", \"text\": \"\\ud800\"}\n\
+         {\"id\": \"d\", \"text\": \" \"}\n\
+         {\"id\": \"e\", \"text\": \"last\"}";
+    let documents = read("a.jsonl", content, &Columns::default());
+    let good: Vec<&Document> = documents.iter().flatten().collect();
+    assert_eq!(good.iter().map(|d| d.key.as_str()).collect::<Vec<_>>(), ["a", "7", "e"]);
+    assert_eq!(good[0].metadata.keys().collect::<Vec<_>>(), ["tags", "year"]);
+    assert_eq!((good[1].title.as_deref(), good[1].lang.as_deref()), (Some("T"), Some("de")));
+    let lines: Vec<u64> = documents.iter().filter(|d| d.is_err()).map(line_of).collect();
+    assert_eq!(lines, [4, 5, 6, 7, 8, 9]);
+}
+
+#[test]
+fn columns_are_chosen_by_name_and_by_path() {
+    let columns = Columns {
+        key: "meta.uid".into(),
+        text: "body".into(),
+        fields: Some(vec!["kind".into(), "not there".into()]),
+        ..Columns::default()
+    };
+    let documents =
+        read("a.jsonl", r#"{"meta": {"uid": "k", "x": 1}, "body": "text", "kind": "note", "other": 2}"#, &columns);
+    let document = documents[0].as_ref().unwrap();
+    assert_eq!(*document, Document::new("k", "text").with_field("kind", "note"));
+}
+
+#[test]
+fn tables_with_quotes_ragged_lines_and_bad_bytes() {
+    let mut content = b"id,text,lang,year,note\r\n1,\"a, \"\"quoted\"\"\ntext\",en,2020,\r\n2,short\r\n3,".to_vec();
+    content.extend(b"\xff\xfe,en,1,x\r\n4,good,,7.5,007\r\n");
+    let documents = read("a.csv", content, &Columns::default());
+    assert_eq!(documents.len(), 4);
+    let first = documents[0].as_ref().unwrap();
+    assert_eq!(first.text, "a, \"quoted\"\ntext");
+    assert_eq!(first.metadata, serde_json::json!({"year": 2020}).as_object().unwrap().clone());
+    assert!(documents[1].as_ref().unwrap_err().to_string().contains("2 values, expected 5"));
+    assert!(documents[2].as_ref().unwrap_err().to_string().contains("not UTF-8"));
+    assert_eq!((line_of(&documents[1]), line_of(&documents[2])), (4, 5));
+    assert_eq!(documents[3].as_ref().unwrap().metadata["note"], "007");
+    let tabs = read("a.tsv", "id\ttext\n1\ta,b\n", &Columns::default());
+    assert_eq!(tabs[0].as_ref().unwrap().text, "a,b");
+}
+
+#[test]
+fn tables_without_the_columns_are_refused_with_those_that_are_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.csv");
+    fs::write(&path, "key,body\n1,x\n").unwrap();
+    let error = open(&path, Some(Format::Csv), &Columns::default()).unwrap_err().to_string();
+    assert!(error.contains("there is no column `id`, only `key`, `body`"), "{error}");
+    fs::write(&path, "a,".repeat(20_000)).unwrap();
+    assert!(open(&path, None, &Columns::default()).unwrap_err().to_string().contains("20001 columns"));
+    // A quote that is never closed does not take the memory of the whole file.
+    let mut long = "id,text\n1,\"".to_owned();
+    long.push_str(&"x".repeat(trivec_search::ingest::MAX_RECORD_BYTES + (1 << 20)));
+    fs::write(&path, long).unwrap();
+    let documents: Vec<_> = open(&path, None, &Columns::default()).unwrap().collect();
+    assert!(
+        documents.len() == 1 && documents[0].as_ref().unwrap_err().to_string().contains("a quote that is not closed")
+    );
+}
+
+#[test]
+fn a_line_that_is_too_long_is_passed_over() {
+    let mut content =
+        format!("{{\"id\": \"a\", \"text\": \"{}\"}}\n", "x".repeat(trivec_search::ingest::MAX_RECORD_BYTES));
+    content.push_str("{\"id\": \"b\", \"text\": \"next\"}\n");
+    let documents = read("a.jsonl", content, &Columns::default());
+    assert_eq!(line_of(&documents[0]), 1);
+    assert_eq!((documents.len(), documents[1].as_ref().unwrap().key.as_str()), (2, "b"));
+}
+
+#[test]
+fn directories_are_walked_in_order() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::create_dir_all(directory.path().join("b/c")).unwrap();
+    for (name, text) in
+        [("a.txt", "one"), ("b/c/d.md", "two"), ("b/x.bin", "no"), (".hidden.txt", "no"), ("e.txt", " ")]
+    {
+        fs::write(directory.path().join(name), text).unwrap();
+    }
+    fs::write(directory.path().join("f.jsonl"), "{\"id\": \"k\", \"text\": \"three\"}").unwrap();
+    fs::write(directory.path().join("g.txt"), b"\xff").unwrap();
+    let source = open(directory.path(), None, &Columns::default()).unwrap();
+    let (counter, total) = (source.counter(), source.total_bytes());
+    let documents: Vec<_> = source.collect();
+    assert_eq!(counter.load(std::sync::atomic::Ordering::Relaxed), total);
+    let keys: Vec<&str> = documents.iter().flatten().map(|d| d.key.as_str()).collect();
+    assert_eq!(keys, ["a.txt", "b/c/d.md", "k"]);
+    assert_eq!(documents.iter().filter(|d| d.is_err()).count(), 2);
+}
+
+fn collection(count: usize) -> Vec<Result<Document>> {
+    (0..count)
+        .map(|i| {
+            Ok(Document::new(
+                format!("k{i}"),
+                format!("Sentence number {i} is about {}.", ["tea", "rain", "music"][i % 3]),
+            ))
+        })
+        .collect()
+}
+
+#[test]
+fn a_run_that_was_ended_goes_on_and_embeds_nothing_twice() {
+    let directory = tempfile::tempdir().unwrap();
+    let (model, id) = model();
+    let index = Index::create(directory.path(), id, &IndexOptions::default()).unwrap();
+    let encoder = index.encoder(model, id).unwrap();
+    let options = IngestOptions { commit_every: 100, ..IngestOptions::default() };
+    let mut writer = index.writer().unwrap();
+    let stop = |done: &trivec_search::ingest::Ingested| {
+        if done.read >= 128 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    let first = ingest(&mut writer, &encoder, collection(300), &options, stop).unwrap();
+    assert_eq!((first.read, first.added), (128, 128));
+    drop(writer);
+    let mut writer = index.writer().unwrap();
+    let go_on = |_: &trivec_search::ingest::Ingested| ControlFlow::Continue(());
+    let second = ingest(&mut writer, &encoder, collection(300), &options, go_on).unwrap();
+    assert_eq!((second.read, second.added, second.unchanged), (300, 172, 128));
+    // One changed document among all.
+    let mut changed = collection(300);
+    changed[5] = Ok(Document::new("k5", "A new text."));
+    let third = ingest(&mut writer, &encoder, changed, &options, go_on).unwrap();
+    assert_eq!((third.added, third.unchanged), (1, 299));
+    drop(writer);
+    assert_eq!(index.check().unwrap(), 300);
+    assert_eq!(index.reader().unwrap().get("k5").unwrap().text, "A new text.");
+}
+
+#[test]
+fn refused_documents_are_counted_and_told_and_the_last_of_a_key_holds() {
+    let directory = tempfile::tempdir().unwrap();
+    let (model, id) = model();
+    let index = Index::create(directory.path(), id, &IndexOptions::default()).unwrap();
+    let encoder = index.encoder(model, id).unwrap();
+    let mut writer = index.writer().unwrap();
+    let mut documents = collection(3);
+    documents.insert(1, Ok(Document::new("empty", "")));
+    documents.insert(2, Err(Error::Line { path: "x.jsonl".into(), line: 9, what: "bad".into() }));
+    documents.push(Ok(Document::new("k0", "The later one.")));
+    let done =
+        ingest(&mut writer, &encoder, documents, &IngestOptions::default(), |_| ControlFlow::Continue(())).unwrap();
+    assert_eq!((done.read, done.added, done.refused, done.duplicates), (6, 4, 2, 1));
+    assert_eq!(done.errors, ["document `empty`: it has no text", "x.jsonl, line 9: bad"]);
+    let reader = index.reader().unwrap();
+    assert_eq!((reader.len(), reader.get("k0").unwrap().text.as_str()), (3, "The later one."));
+}
+
+#[test]
+fn long_documents_are_cut_on_sentence_borders() {
+    let directory = tempfile::tempdir().unwrap();
+    let (model, id) = model();
+    let index = Index::create(directory.path(), id, &IndexOptions::default()).unwrap();
+    let encoder = index.encoder(model, id).unwrap();
+    let sentence = |i: usize| format!("This is the sentence with the number {i} of a long text.");
+    let text: String = (0..40).map(|i| sentence(i) + " ").collect();
+    let document = Document::new("long", text.clone()).with_title("Title").with_lang("en").with_field("year", 1);
+    let chunking: Chunking = "64/20".parse().unwrap();
+    let parts = chunks(&encoder, &document, &chunking).unwrap();
+    assert!(parts.len() > 5, "{}", parts.len());
+    let options = encoder.document_options();
+    for (place, part) in parts.iter().enumerate() {
+        assert_eq!((part.key.as_str(), part.document.as_deref()), (format!("long#{place}").as_str(), Some("long")));
+        assert!(part.text.starts_with("This") && part.text.ends_with('.') && text.contains(&part.text));
+        assert_eq!((&part.title, &part.lang, &part.metadata), (&document.title, &document.lang, &document.metadata));
+        assert!(model.tokenize(&part.text, &options).unwrap().tokens.len() <= 64 + 2);
+    }
+    // Every sentence is somewhere, and neighbours share one.
+    assert!((0..40).all(|i| parts.iter().any(|part| part.text.contains(&sentence(i)))));
+    assert!(parts.windows(2).all(|pair| (0..40).any(|i| pair.iter().all(|part| part.text.contains(&sentence(i))))));
+    // A sentence that is longer than a chunk is cut between tokens; nothing is lost.
+    let endless = Document::new("e", "слово".repeat(3_000));
+    let parts = chunks(&encoder, &endless, &Chunking { tokens: 64, overlap: 0 }).unwrap();
+    assert_eq!(parts.iter().map(|part| part.text.as_str()).collect::<String>(), endless.text);
+    assert!(parts.iter().all(|part| model.tokenize(&part.text, &options).unwrap().tokens.len() <= 64 + 2));
+    for bad in ["", "x", "1/2/3", "64/x"] {
+        assert!(bad.parse::<Chunking>().is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn a_document_in_chunks_is_replaced_as_a_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let (model, id) = model();
+    let index = Index::create(directory.path(), id, &IndexOptions::default()).unwrap();
+    let encoder = index.encoder(model, id).unwrap();
+    let options = IngestOptions { chunk: Some(Chunking { tokens: 32, overlap: 0 }), ..IngestOptions::default() };
+    let document = |sentences: usize| {
+        let text: String = (0..sentences).map(|i| format!("Here is a sentence about the topic number {i}. ")).collect();
+        vec![Ok(Document::new("d", text))]
+    };
+    let mut writer = index.writer().unwrap();
+    let go_on = |_: &trivec_search::ingest::Ingested| ControlFlow::Continue(());
+    let many = ingest(&mut writer, &encoder, document(20), &options, go_on).unwrap();
+    assert!(many.added == 1 && many.entries > 5);
+    assert_eq!(ingest(&mut writer, &encoder, document(20), &options, go_on).unwrap().unchanged, 1);
+    let few = ingest(&mut writer, &encoder, document(4), &options, go_on).unwrap();
+    assert_eq!(index.reader().unwrap().len() as u64, few.entries);
+    // The same text without chunks takes their place too.
+    let whole = ingest(&mut writer, &encoder, document(4), &IngestOptions::default(), go_on).unwrap();
+    assert_eq!((whole.added, index.reader().unwrap().len()), (1, 1));
+    let again = ingest(&mut writer, &encoder, document(4), &IngestOptions::default(), go_on).unwrap();
+    assert_eq!(again.unchanged, 1);
+    let hits = index.reader().unwrap().search(&encoder, &Query::new("topic")).unwrap();
+    assert_eq!(hits.hits[0].document.key, "d");
+}

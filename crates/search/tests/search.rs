@@ -1,0 +1,226 @@
+//! From documents to explained hits, with the starter model.
+
+mod common;
+
+use common::{documents, indexed, model};
+use trivec_search::{Arms, ColbertBits, Document, ErrorKind, Fusion, Index, IndexOptions, Query, Reader};
+
+fn keys(reader: &Reader, index: &Index, query: &Query) -> Vec<String> {
+    let (model, id) = model();
+    let encoder = index.encoder(model, id).unwrap();
+    reader.search(&encoder, query).unwrap().hits.into_iter().map(|hit| hit.document.key).collect()
+}
+
+#[test]
+fn questions_find_their_answers_in_every_language() {
+    let directory = tempfile::tempdir().unwrap();
+    let index = indexed(directory.path(), &IndexOptions::default());
+    let reader = index.reader().unwrap();
+    let mut found = 0;
+    let mut asked = 0;
+    for lang in ["en", "zh", "de", "ru"] {
+        let of_lang: Vec<Document> =
+            documents().into_iter().filter(|document| document.lang.as_deref() == Some(lang)).collect();
+        for document in of_lang {
+            let topic = document.metadata["topic"].as_str().unwrap();
+            // The same sentence in the three other languages, and the sentence itself.
+            let top = keys(&reader, &index, &Query { top: 4, ..Query::new(document.text.clone()) });
+            assert_eq!(top[0], document.key);
+            found += top.iter().filter(|key| key.starts_with(topic)).count();
+            asked += 4;
+        }
+    }
+    assert!(found * 10 >= asked * 9, "{found} of {asked}");
+}
+
+#[test]
+fn arms_fusions_and_reranks_agree_on_what_is_clear() {
+    let directory = tempfile::tempdir().unwrap();
+    let index = indexed(directory.path(), &IndexOptions::default());
+    let reader = index.reader().unwrap();
+    let base = Query { top: 3, ..Query::new("Der Zug nach Berlin") };
+    let fusions = [Fusion::default(), Fusion::RRF, Fusion::WEIGHTED];
+    let arms = [
+        Arms::ALL,
+        Arms { dense: true, bm25: false, sparse: false },
+        Arms { dense: false, bm25: true, sparse: false },
+        Arms { dense: false, bm25: false, sparse: true },
+    ];
+    for fusion in fusions {
+        for arms in arms {
+            for rerank in [0, 200] {
+                let query = Query { fusion, arms, rerank, ..base.clone() };
+                let top = keys(&reader, &index, &query);
+                // The model's own mix has no place for BM25.
+                if matches!(fusion, Fusion::Weighted { .. }) && !arms.dense && !arms.sparse && rerank == 0 {
+                    continue;
+                }
+                assert_eq!(top[0], "train-de", "{query:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn hits_say_why() {
+    let directory = tempfile::tempdir().unwrap();
+    let index = indexed(directory.path(), &IndexOptions::default());
+    let (model, id) = model();
+    let encoder = index.encoder(model, id).unwrap();
+    let reader = index.reader().unwrap();
+    let query = Query { explain: true, ..Query::new("new phones and cameras") };
+    let hits = reader.search(&encoder, &query).unwrap();
+    let hit = hits.hits.iter().find(|hit| hit.document.key == "phone-en").unwrap();
+    let explanation = hit.explanation.as_ref().unwrap();
+    let found: Vec<(&str, bool)> = explanation.words.iter().map(|word| (word.word.as_str(), word.found)).collect();
+    assert_eq!(found, [("new", true), ("phones", true), ("and", false), ("cameras", true)]);
+    assert!(hit.arms.dense.is_some() && hit.arms.bm25.is_some() && hit.arms.colbert.is_some());
+    assert!(hit.arms.share > 0.3 && hit.arms.share <= 1.0 && hits.best_share >= hit.arms.share);
+    // The products are the terms of the lexical score, the similarities those of the ColBERT score.
+    let sum: f32 = explanation.pieces.iter().map(|piece| piece.product).sum();
+    assert!((sum - hit.arms.sparse.unwrap().score).abs() < 1e-4, "{sum} {:?}", hit.arms.sparse);
+    let mean =
+        explanation.alignment.iter().map(|token| token.similarity).sum::<f32>() / explanation.alignment.len() as f32;
+    assert!((mean - hit.arms.colbert.unwrap().score).abs() < 1e-4);
+    let snippet: String = explanation.snippet.iter().map(|part| part.text.as_str()).collect();
+    assert_eq!(snippet, hit.document.text);
+    let marked: Vec<&str> =
+        explanation.snippet.iter().filter(|part| part.mark.is_some()).map(|part| part.text.as_str()).collect();
+    assert!(marked.contains(&"phone") && marked.contains(&"camera"), "{marked:?}");
+    // A structure that travels: as JSON and back.
+    let json = serde_json::to_string(&hits).unwrap();
+    assert_eq!(serde_json::from_str::<trivec_search::Hits>(&json).unwrap().hits.len(), hits.hits.len());
+}
+
+#[test]
+fn the_sentence_that_carried_the_hit_is_shown() {
+    let directory = tempfile::tempdir().unwrap();
+    let (model, id) = model();
+    let index = Index::create(directory.path(), id, &IndexOptions::default()).unwrap();
+    let encoder = index.encoder(model, id).unwrap();
+    let mut writer = index.writer().unwrap();
+    let text = "The museum opens at nine. Tickets cost twelve euros. Dogs are not allowed inside the building. The café is on the second floor.";
+    writer.upsert(&encoder, &[Document::new("museum", text)]).unwrap();
+    writer.commit().unwrap();
+    let reader = index.reader().unwrap();
+    for question in ["Are dogs allowed inside?", "Sind Hunde erlaubt?"] {
+        let hits = reader.search(&encoder, &Query { explain: true, ..Query::new(question) }).unwrap();
+        let explanation = hits.hits[0].explanation.as_ref().unwrap();
+        let snippet: String = explanation.snippet.iter().map(|part| part.text.as_str()).collect();
+        assert_eq!(snippet, "Dogs are not allowed inside the building.", "{question}: {explanation:?}");
+        assert!(explanation.more_before && explanation.more_after);
+    }
+}
+
+#[test]
+fn filters_hold_in_every_arm_before_the_cut() {
+    let directory = tempfile::tempdir().unwrap();
+    let index = indexed(directory.path(), &IndexOptions::default());
+    let reader = index.reader().unwrap();
+    let all = documents();
+    let holds: [(&str, &dyn Fn(&Document) -> bool); 14] = [
+        (r#"lang = "de""#, &|d| d.lang.as_deref() == Some("de")),
+        (r#"lang != "de""#, &|d| d.lang.as_deref() != Some("de")),
+        (r#"topic in ("rain", "soup")"#, &|d| ["rain", "soup"].contains(&d.metadata["topic"].as_str().unwrap())),
+        (r#"tags = "soup" and not tags = "zh""#, &|d| d.key.starts_with("soup") && !d.key.ends_with("zh")),
+        ("year >= 2010 and year < 2015.5", &|d| (2010..=2015).contains(&d.metadata["year"].as_i64().unwrap())),
+        ("score > 6.9", &|d| d.metadata["score"].as_f64().unwrap() > 6.9),
+        ("score = 1", &|d| d.metadata["score"].as_f64() == Some(1.0)),
+        ("even = true", &|d| d.metadata["even"] == true),
+        (r#"topic >= "soup""#, &|d| d.metadata["topic"].as_str().unwrap() >= "soup"),
+        (r#"topic < "sounds""#, &|d| d.metadata["topic"].as_str().unwrap() < "sounds"),
+        (r#"key in ("rain-de", "nothing")"#, &|d| d.key == "rain-de"),
+        ("exists(topic) and not exists(nothing)", &|_| true),
+        ("nothing = 1 or nothing != 1", &|_| true),
+        (r#"year = "2010""#, &|_| false),
+    ];
+    for (text, holds) in holds {
+        let filter = text.parse().unwrap();
+        let mut expected: Vec<String> = all.iter().filter(|d| holds(d)).map(|d| d.key.clone()).collect();
+        assert_eq!(reader.count(&filter).unwrap(), expected.len(), "{text}");
+        // One candidate an arm: a filter that came after the cut would leave nothing.
+        let query = Query {
+            filter: Some(filter.clone()),
+            top: 100,
+            rerank: 0,
+            ..Query::new("Der Zug nach Berlin fährt um sieben Uhr")
+        };
+        let mut found = keys(&reader, &index, &query);
+        found.sort();
+        expected.sort();
+        assert_eq!(found, expected, "{text}");
+        if !expected.is_empty() {
+            for arm in [Arms { dense: true, bm25: false, sparse: false }, Arms::ALL] {
+                let one = Query { top: 1, candidates: 1, arms: arm, ..query.clone() };
+                assert_eq!(keys(&reader, &index, &one).len(), 1, "{text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_precision_finds_the_same_and_off_has_no_rerank() {
+    for bits in [ColbertBits::Eight, ColbertBits::Four, ColbertBits::Two, ColbertBits::One, ColbertBits::Off] {
+        let directory = tempfile::tempdir().unwrap();
+        let index = indexed(directory.path(), &IndexOptions { colbert: bits, ..IndexOptions::default() });
+        let (model, id) = model();
+        let encoder = index.encoder(model, id).unwrap();
+        let reader = index.reader().unwrap();
+        for (question, expected) in
+            [("Wann fährt der Zug?", "train"), ("vegetable soup recipe", "soup"), ("天气预报：下雨", "rain")]
+        {
+            let hits = reader.search(&encoder, &Query::new(question)).unwrap();
+            assert!(hits.hits[0].document.key.starts_with(expected), "{bits:?}: {question} {:?}", hits.hits[0]);
+            assert_eq!(hits.hits[0].arms.colbert.is_some(), bits != ColbertBits::Off);
+        }
+        assert_eq!(index.check().unwrap(), 30);
+    }
+}
+
+#[test]
+fn one_query_has_the_same_hits_as_among_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let index = indexed(directory.path(), &IndexOptions::default());
+    let (model, id) = model();
+    let encoder = index.encoder(model, id).unwrap();
+    let reader = index.reader().unwrap();
+    let filter: trivec_search::Filter = "year > 2005".parse().unwrap();
+    let queries: Vec<Query> = documents()
+        .iter()
+        .enumerate()
+        .map(|(i, d)| Query { filter: (i % 5 == 0).then(|| filter.clone()), ..Query::new(d.text.clone()) })
+        .collect();
+    let together = reader.search_all(&encoder, &queries).unwrap();
+    for (query, together) in queries.iter().zip(together) {
+        let alone = reader.search(&encoder, query).unwrap();
+        assert_eq!(alone.hits, together.hits);
+    }
+}
+
+#[test]
+fn numbers_out_of_range_and_odd_queries() {
+    let directory = tempfile::tempdir().unwrap();
+    let index = indexed(directory.path(), &IndexOptions::default());
+    let (model, id) = model();
+    let encoder = index.encoder(model, id).unwrap();
+    let reader = index.reader().unwrap();
+    for query in [
+        Query { top: 1_000_000_000, ..Query::new("x") },
+        Query { rerank: 20_000, ..Query::new("x") },
+        Query { fusion: Fusion::Share { weight: f32::NAN }, ..Query::new("x") },
+        Query { arms: Arms { dense: false, bm25: false, sparse: false }, ..Query::new("x") },
+    ] {
+        assert_eq!(reader.search(&encoder, &query).unwrap_err().kind(), ErrorKind::Usage);
+    }
+    assert!(reader.search(&encoder, &Query { top: 0, ..Query::new("x") }).unwrap().hits.is_empty());
+    for text in
+        ["", " \n", "!?", "\u{0}\u{feff}", "AND OR NOT (title:x)^2 \"", &"very ".repeat(9_000), "a:b~2 [x TO y] *"]
+    {
+        let hits = reader.search(&encoder, &Query { explain: true, ..Query::new(text) }).unwrap();
+        assert_eq!(hits.hits.len(), 10, "{text:?}");
+        assert!(hits.hits.iter().all(|hit| (0.0..=1.0).contains(&hit.score)), "{text:?}");
+    }
+    let words: String = (0..2_000).map(|i| format!("word{i} ")).collect();
+    let hits = reader.search(&encoder, &Query::new(format!("{words} Berlin"))).unwrap();
+    assert_eq!(hits.words.len(), 2_001);
+}
