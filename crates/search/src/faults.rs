@@ -269,3 +269,29 @@ fn sound(path: &Path, bits: ColbertBits, keys: &[&str]) -> Index {
     writer.commit().unwrap();
     index
 }
+
+/// The sound files of the fuzz targets' corpus are what is written today: the format has not changed without a new version of it.
+/// (With `TRIVEC_WRITE_CORPUS` set, they are written.)
+#[test]
+fn segment_files_are_those_of_the_corpus() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/search_segment");
+    let directory = tempfile::tempdir().unwrap();
+    for (bits, name) in
+        [(ColbertBits::One, "1"), (ColbertBits::Two, "2"), (ColbertBits::Four, "4"), (ColbertBits::Eight, "8")]
+    {
+        let path = directory.path().join(name);
+        sound(&path, bits, &["a", "b", "c"]);
+        for extension in ["rows", "docs", "dense8", "dense16", "lex", "colbert"] {
+            if extension != "colbert" && bits != ColbertBits::Four {
+                continue;
+            }
+            let written = std::fs::read(path.join(format!("seg/000000.{extension}"))).unwrap();
+            let bits = if extension == "colbert" { name } else { "" };
+            let kept = corpus.join(format!("good-{extension}{bits}"));
+            if std::env::var_os("TRIVEC_WRITE_CORPUS").is_some() {
+                std::fs::write(&kept, &written).unwrap();
+            }
+            assert!(std::fs::read(&kept).unwrap() == written, "{}", kept.display());
+        }
+    }
+}

@@ -67,6 +67,8 @@ pub mod export;
 #[cfg(test)]
 mod faults;
 mod filter;
+#[doc(hidden)]
+pub mod fuzzing;
 mod index;
 pub mod ingest;
 mod query;
