@@ -40,7 +40,7 @@ impl<'a> LinearTask<'a> {
         if !rows_are_shared(compute, out.rows()) {
             return Self::cut_outputs(compute, x, linear, out);
         }
-        let blocks = row_blocks(compute, x, &out).next_multiple_of(compute.team.threads());
+        let blocks = row_blocks(compute, x, &out).next_multiple_of(compute.team.shares());
         Self::of_blocks(x, linear, cut_shares(out, blocks, 1), |block| block.row)
     }
 
@@ -51,7 +51,7 @@ impl<'a> LinearTask<'a> {
         linear: &'a Linear,
         out: MatMut<'a>,
     ) -> Vec<LinearTask<'a>> {
-        let (blocks, threads) = (row_blocks(compute, x, &out), compute.team.threads());
+        let (blocks, threads) = (row_blocks(compute, x, &out), compute.team.shares());
         let (rows, cols) = (out.rows().div_ceil(blocks).max(1), out.cols());
         if threads == 1 {
             return Self::of_blocks(x, linear, out.into_blocks(rows, cols.max(1)), |_| 0);
@@ -111,7 +111,7 @@ const ROWS_A_THREAD: usize = 16;
 /// Measured on two cores of a Zen 4, rows against outputs, whole passes of BGE-M3's shape: 32 tokens 0.96 to 1.00 times as fast, 64 1.00 to 1.05, 128
 /// 1.03 to 1.04, 512 1.02, 8 texts of 128 1.02 to 1.03.
 pub(crate) fn rows_are_shared(compute: Compute<'_>, rows: usize) -> bool {
-    let threads = compute.team.threads();
+    let threads = compute.team.shares();
     threads > 1 && rows >= ROWS_A_THREAD * threads * threads && compute.kernels.isa() != Isa::Amx
 }
 

@@ -30,6 +30,12 @@ impl Team {
         self.team.threads()
     }
 
+    /// Into how many shares work is best cut now: one for each thread, or one alone while there are no helpers (`trivec_team`). It may be another
+    /// at the next call, and no result depends on it.
+    pub(crate) fn shares(&self) -> usize {
+        if self.team.has_help() { self.threads() } else { 1 }
+    }
+
     /// Runs `f` on every task, each exactly once; `scratch` makes what a thread, whose number it is told, keeps between its tasks. Tasks that follow
     /// each other are mostly run by one thread, one after another: what they read in sequence is a stream of that thread's. The first ones are those
     /// of the thread that calls, and so on: lists that are cut alike find in each thread's caches what the list before has left there.
@@ -39,14 +45,16 @@ impl Team {
         scratch: impl Fn(usize) -> S + Sync + Send,
         f: impl Fn(&mut S, T) + Sync + Send,
     ) {
-        if tasks.len() <= 1 || self.threads() == 1 {
+        // Without help the team still has to see the time pass, after which it tries its helpers again.
+        if self.threads() == 1 || (tasks.len() <= 1 && self.team.has_help()) {
             let mut own = None;
             tasks.into_iter().for_each(|task| f(own.get_or_insert_with(|| scratch(0)), task));
             return;
         }
         // A task is taken out of its slot once; the lock is never contended, for every index is handed out once.
         let slots: Vec<Mutex<Option<T>>> = tasks.into_iter().map(|task| Mutex::new(Some(task))).collect();
-        let runs = Runs::new(slots.len(), self.threads());
+        // A single thread takes them one after another: from behind, the others' shares would be read against their order.
+        let runs = Runs::new(slots.len(), self.shares());
         self.team.run(&|run| {
             let mut own = None;
             while let Some(index) = runs.next(run) {

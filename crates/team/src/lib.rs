@@ -2,21 +2,26 @@
 //!
 //! An encoder of 24 layers is some two hundred short parallel sections. A general pool hands each of them through queues and wakes
 //! sleeping threads; here a helper that has finished waits for the next section by spinning for [`SPIN`], then sleeps. Starting and
-//! joining a section costs a few cache-line transfers; a helper that comes late is not waited for; an idle team costs nothing.
+//! joining a section costs a few cache-line transfers; a helper that comes late is not waited for; an idle team costs nothing. A helper whose
+//! CPU another process takes again and again is left out for a while ([`worth`]).
 //!
 //! This is the only crate beside the kernels with `unsafe`: the function that is run borrows from the caller's stack, which the type
 //! system cannot follow into threads that outlive the call. [`Team::run`] does not return before all of them have left it. And
 //! [`allocator`] calls into C.
 
 pub mod allocator;
+mod cpus;
+mod worth;
 
 use std::any::Any;
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, TryLockError};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, TryLockError};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
+
+use worth::{Worth, is_late};
 
 /// How long a thread spins for the next section before it sleeps: longer than the serial parts between sections, short enough that an
 /// idle team does not show in `top`.
@@ -28,18 +33,34 @@ const SPINS_PER_LOOK: usize = 64;
 /// The function of a section, with its lifetime taken off.
 type Job = *const (dyn Fn(usize) + Sync);
 
-/// In [`Shared::state`]: the section's number is above, the number of helpers inside it below.
+/// In [`Shared::state`]: the section's number is above, the numbers of helpers below.
 const SECTION: u64 = 1 << 32;
 /// In [`Shared::state`]: nobody may enter any more.
 const CLOSED: u64 = 1 << 31;
+/// In [`Shared::state`]: one of the helpers that have entered, inside or not.
+const CAME: u64 = 1 << 16;
 /// In [`Shared::state`]: the helpers inside.
-const INSIDE: u64 = CLOSED - 1;
+const INSIDE: u64 = CAME - 1;
+/// Most helpers: as many as can be counted.
+const MOST: usize = (CLOSED / CAME) as usize - 1;
+
+/// What a helper shares with the caller, in cache lines of its own.
+#[repr(align(128))]
+#[derive(Default)]
+struct Place {
+    /// Whether it sleeps, or is about to.
+    asleep: AtomicBool,
+    /// Whether it is in a section. The caller looks when it has waited for long.
+    inside: AtomicBool,
+    /// Whether it is left out: it stays out of sections, and asleep. Set by the caller alone.
+    rests: AtomicBool,
+}
 
 /// What all threads see.
 struct Shared {
-    /// The section's number, whether it is closed, and how many helpers are inside. A helper enters by counting itself while the section
-    /// is open; the caller closes it when its own call has returned and then waits for those inside alone. So a helper that comes late,
-    /// asleep or without a CPU, holds nobody up.
+    /// The section's number, whether it is closed, how many helpers have entered it, and how many of them are inside. A helper enters by counting
+    /// itself while the section is open; the caller closes it when its own call has returned and then waits for those inside alone. So a helper
+    /// that comes late, asleep or without a CPU, holds nobody up.
     state: AtomicU64,
     /// The function of the current section. Written by the caller while the section is closed and nobody is inside; read by helpers
     /// inside.
@@ -47,8 +68,11 @@ struct Shared {
     stop: AtomicBool,
     /// Whether every thread can have a CPU: only then is spinning no theft.
     spin: bool,
-    /// By helper: whether it sleeps, or is about to.
-    asleep: Vec<AtomicBool>,
+    /// By helper.
+    places: Vec<Place>,
+    /// Whether the caller has noted who is late in the section.
+    #[cfg(test)]
+    noted: AtomicBool,
     /// The first panic of a helper in this section.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
@@ -60,13 +84,18 @@ unsafe impl Sync for Shared {}
 // SAFETY: as above; the pointer is only dereferenced during a section, while the caller waits.
 unsafe impl Send for Shared {}
 
-/// A fixed number of threads: the caller's and `threads - 1` helpers.
+/// A fixed number of threads: the caller's and `threads - 1` helpers, or fewer helpers if there are fewer CPUs.
 pub struct Team {
+    threads: usize,
     shared: Arc<Shared>,
     helpers: Vec<JoinHandle<()>>,
     handles: Vec<Thread>,
-    /// Held during a section.
-    caller: Mutex<()>,
+    /// By helper; held during a section.
+    caller: Mutex<Vec<Worth>>,
+    /// How many helpers are not left out.
+    asked: AtomicUsize,
+    /// Time since some moment.
+    clock: fn() -> Duration,
 }
 
 impl std::fmt::Debug for Team {
@@ -76,13 +105,19 @@ impl std::fmt::Debug for Team {
 }
 
 impl Team {
-    /// A team of `threads` (at least 1) threads, the caller's included.
+    /// A team of `threads` (at least 1) threads, the caller's included. Of these, no more are started than this thread may use CPUs: they
+    /// would take the CPUs from each other, and sections would take longer.
     ///
     /// # Errors
     /// What the operating system says if it does not give so many.
     pub fn new(threads: usize) -> std::io::Result<Team> {
-        let helpers = threads.max(1) - 1;
+        Self::on_cpus(threads, cpus::in_affinity_mask().unwrap_or(usize::MAX), since_start)
+    }
+
+    fn on_cpus(threads: usize, cpus: usize, clock: fn() -> Duration) -> std::io::Result<Team> {
+        let helpers = (threads.min(cpus).max(1) - 1).min(MOST);
         let mut team = Team::for_helpers(helpers);
+        (team.threads, team.clock) = (threads.max(1), clock);
         for index in 0..helpers {
             let shared = Arc::clone(&team.shared);
             let name = format!("trivec-{}", index + 1);
@@ -105,15 +140,30 @@ impl Team {
             job: UnsafeCell::new(None),
             stop: AtomicBool::new(false),
             spin: std::thread::available_parallelism().is_ok_and(|cpus| helpers < cpus.get()),
-            asleep: (0..helpers).map(|_| AtomicBool::new(false)).collect(),
+            places: (0..helpers).map(|_| Place::default()).collect(),
+            #[cfg(test)]
+            noted: AtomicBool::new(false),
             panic: Mutex::new(None),
         });
-        Team { shared, helpers: Vec::new(), handles: Vec::new(), caller: Mutex::new(()) }
+        Team {
+            threads: 1,
+            shared,
+            helpers: Vec::new(),
+            handles: Vec::new(),
+            caller: Mutex::new((0..helpers).map(|_| Worth::NEW).collect()),
+            asked: AtomicUsize::new(helpers),
+            clock: since_start,
+        }
     }
 
-    /// Threads that take part, the caller's included.
+    /// Threads that the team was asked to have, the caller's included: in so many shares its work is cut.
     pub fn threads(&self) -> usize {
-        self.helpers.len() + 1
+        self.threads
+    }
+
+    /// Whether a section that begins now can have helpers. There are none on a single CPU, or while other processes have the rest of them.
+    pub fn has_help(&self) -> bool {
+        self.asked.load(Ordering::Relaxed) > 0
     }
 
     /// Calls `f` on this thread and at once on those of the team that come in time; returns when all calls have returned. `f` is told whose call
@@ -126,32 +176,40 @@ impl Team {
         if self.helpers.is_empty() {
             return f(0);
         }
-        let _caller = match self.caller.try_lock() {
+        let mut worth = match self.caller.try_lock() {
             Ok(guard) => guard,
             Err(TryLockError::WouldBlock) => return f(0),
-            // A panic in `f` poisons the lock; it guards no data.
+            // A panic in `f` poisons the lock; no account is half written then.
             Err(TryLockError::Poisoned(guard)) => guard.into_inner(),
         };
-        let shared = &*self.shared;
+        let (shared, begin) = (&*self.shared, (self.clock)());
+        let asked = self.asked.load(Ordering::Relaxed);
+        if asked == 0 {
+            f(0);
+            let now = (self.clock)();
+            return self.went_without(&mut worth, now.saturating_sub(begin), now);
+        }
         // SAFETY: only the lifetime changes. No helper is inside the section when this function returns, and none can enter it.
         let job = unsafe { std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), Job>(std::ptr::from_ref(f)) };
         // SAFETY: this thread holds `caller`, and the last section was closed and left by all: nobody reads the cell.
         unsafe { *shared.job.get() = Some(job) };
         let number = (shared.state.load(Ordering::Relaxed) / SECTION).wrapping_add(1);
         shared.state.store(number.wrapping_mul(SECTION), Ordering::SeqCst);
-        for (asleep, helper) in shared.asleep.iter().zip(&self.handles) {
-            if asleep.load(Ordering::SeqCst) && asleep.swap(false, Ordering::SeqCst) {
+        for ((place, helper), worth) in shared.places.iter().zip(&self.handles).zip(&*worth) {
+            if !worth.rests() && place.asleep.load(Ordering::SeqCst) && place.asleep.swap(false, Ordering::SeqCst) {
                 helper.unpark();
             }
         }
         let own = catch_unwind(AssertUnwindSafe(|| f(0)));
+        let done = (self.clock)();
+        let took = done.saturating_sub(begin);
+        #[cfg(test)]
+        shared.noted.store(false, Ordering::SeqCst);
         // Whatever happened, no helper may be left inside `f`.
-        shared.state.fetch_or(CLOSED, Ordering::SeqCst);
-        let mut spins = 0usize;
-        while shared.state.load(Ordering::Acquire) & INSIDE != 0 {
-            spins += 1;
-            // Even with a CPU for every thread, another process may have taken one: let the helper run.
-            if !shared.spin || spins.is_multiple_of(1024) { std::thread::yield_now() } else { std::hint::spin_loop() }
+        let came = (shared.state.fetch_or(CLOSED, Ordering::SeqCst) & !CLOSED) % SECTION / CAME;
+        self.wait_for_helpers(&mut worth, took, done, came as u32);
+        if asked < self.helpers.len() {
+            self.went_without(&mut worth, took, done);
         }
         let of_helper = shared.panic.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         if let Err(panic) = own {
@@ -161,6 +219,61 @@ impl Team {
             resume_unwind(panic);
         }
     }
+
+    /// Waits until no helper is inside the closed section, of which the caller's part took `own` until `done` and which `came` helpers entered; and
+    /// notes what they were worth.
+    fn wait_for_helpers(&self, worth: &mut [Worth], own: Duration, done: Duration, came: u32) {
+        let shared = &*self.shared;
+        let mut spins = 0usize;
+        let mut any_late = false;
+        let mut late = Vec::new();
+        while shared.state.load(Ordering::Acquire) & INSIDE != 0 {
+            spins += 1;
+            if !any_late && spins.is_multiple_of(256) && is_late(own, (self.clock)().saturating_sub(done)) {
+                any_late = true;
+                late = shared.places.iter().map(|place| place.inside.load(Ordering::Relaxed)).collect();
+                #[cfg(test)]
+                shared.noted.store(true, Ordering::SeqCst);
+            }
+            // Even with a CPU for every thread, another process may have taken one: let the helper run.
+            if !shared.spin || spins.is_multiple_of(1024) { std::thread::yield_now() } else { std::hint::spin_loop() }
+        }
+        let asked = self.asked.load(Ordering::Relaxed);
+        // Who came is not known, only how many of those who were asked.
+        let share = own * came / asked as u32;
+        let now = if any_late { (self.clock)() } else { done };
+        for (index, (worth, place)) in worth.iter_mut().zip(&shared.places).enumerate() {
+            if worth.rests() {
+                continue;
+            }
+            let is_left_out = match late.get(index) {
+                Some(true) => worth.was_late(own, now.saturating_sub(done), now),
+                _ => worth.helped(share, now),
+            };
+            if is_left_out {
+                place.rests.store(true, Ordering::SeqCst);
+                self.asked.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Notes that a section ended at `now`, of which the caller computed `own`; calls back the helpers whose pause is over.
+    fn went_without(&self, worth: &mut [Worth], own: Duration, now: Duration) {
+        for ((worth, place), helper) in worth.iter_mut().zip(&self.shared.places).zip(&self.handles) {
+            if worth.went_without(own, now) {
+                place.rests.store(false, Ordering::SeqCst);
+                self.asked.fetch_add(1, Ordering::Relaxed);
+                // It may sleep for its pause alone, as nobody who rests is woken for a section.
+                helper.unpark();
+            }
+        }
+    }
+}
+
+/// Time since this was first asked.
+fn since_start() -> Duration {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed()
 }
 
 impl Drop for Team {
@@ -183,9 +296,11 @@ fn help(shared: &Shared, index: usize) {
         if shared.stop.load(Ordering::SeqCst) {
             return;
         }
-        if !enter(shared, seen) {
+        let place = &shared.places[index];
+        if place.rests.load(Ordering::SeqCst) || !enter(shared, seen) {
             continue;
         }
+        place.inside.store(true, Ordering::Relaxed);
         // SAFETY: this helper is inside an open section: the cell was written before and is not written now.
         let job = unsafe { *shared.job.get() };
         if let Some(job) = job {
@@ -200,6 +315,7 @@ fn help(shared: &Shared, index: usize) {
                 }
             }
         }
+        place.inside.store(false, Ordering::Relaxed);
         shared.state.fetch_sub(1, Ordering::Release);
     }
 }
@@ -208,7 +324,7 @@ fn help(shared: &Shared, index: usize) {
 fn enter(shared: &Shared, number: u64) -> bool {
     let mut state = shared.state.load(Ordering::Relaxed);
     while state / SECTION == number && state & CLOSED == 0 {
-        match shared.state.compare_exchange_weak(state, state + 1, Ordering::Acquire, Ordering::Relaxed) {
+        match shared.state.compare_exchange_weak(state, state + CAME + 1, Ordering::Acquire, Ordering::Relaxed) {
             Ok(_) => return true,
             Err(now) => state = now,
         }
@@ -216,28 +332,29 @@ fn enter(shared: &Shared, number: u64) -> bool {
     false
 }
 
-/// Waits until the section's number is not `seen`; returns it.
+/// Waits until the section's number is not `seen`; returns it. A helper that is left out sleeps until it is called back.
 fn wait_for_section(shared: &Shared, index: usize, seen: u64) -> u64 {
-    let begin = Instant::now();
+    let (place, begin) = (&shared.places[index], Instant::now());
     // Without a CPU for every thread, spinning would take one from a thread that works: then only one look.
     loop {
         for _ in 0..SPINS_PER_LOOK {
             let now = shared.state.load(Ordering::Acquire) / SECTION;
-            if now != seen {
+            if now != seen && !place.rests.load(Ordering::Relaxed) {
                 return now;
             }
             std::hint::spin_loop();
         }
-        if !shared.spin || begin.elapsed() > SPIN {
+        if !shared.spin || begin.elapsed() > SPIN || place.rests.load(Ordering::Relaxed) {
             break;
         }
     }
     loop {
         // Told before the last look: a caller that opens a section after it sees that this helper is to be woken.
-        shared.asleep[index].store(true, Ordering::SeqCst);
+        place.asleep.store(true, Ordering::SeqCst);
         let now = shared.state.load(Ordering::SeqCst) / SECTION;
-        if now != seen {
-            shared.asleep[index].store(false, Ordering::SeqCst);
+        let rests = place.rests.load(Ordering::SeqCst) && !shared.stop.load(Ordering::SeqCst);
+        if now != seen && !rests {
+            place.asleep.store(false, Ordering::SeqCst);
             return now;
         }
         std::thread::park();
@@ -247,7 +364,11 @@ fn wait_for_section(shared: &Shared, index: usize, seen: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::AtomicUsize;
+
+    /// A team of so many threads whatever CPUs there are, for which no time passes: nobody is late.
+    fn team_of(threads: usize) -> Team {
+        Team::on_cpus(threads, usize::MAX, || Duration::ZERO).unwrap()
+    }
 
     /// A section that ends when every thread of the team has come.
     fn meet(team: &Team) {
@@ -264,7 +385,7 @@ mod tests {
     #[test]
     fn every_thread_can_take_part_in_every_section() {
         for threads in [1, 2, 5] {
-            let team = Team::new(threads).unwrap();
+            let team = team_of(threads);
             assert_eq!(team.threads(), threads);
             (0..300).for_each(|_| meet(&team));
         }
@@ -272,7 +393,7 @@ mod tests {
 
     #[test]
     fn every_thread_has_a_number_of_its_own() {
-        let team = Team::new(3).unwrap();
+        let team = team_of(3);
         let threads: Vec<Mutex<Option<std::thread::ThreadId>>> = (0..3).map(|_| Mutex::new(None)).collect();
         for _ in 0..300 {
             let here = AtomicUsize::new(0);
@@ -292,7 +413,7 @@ mod tests {
 
     #[test]
     fn all_work_is_done_whoever_comes() {
-        let team = Team::new(3).unwrap();
+        let team = team_of(3);
         for _ in 0..2000 {
             let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
             team.run(&|_| {
@@ -306,10 +427,10 @@ mod tests {
 
     #[test]
     fn helpers_wake_from_sleep() {
-        let team = Team::new(3).unwrap();
+        let team = team_of(3);
         for _ in 0..3 {
             // All helpers have told that they sleep: not a matter of time, only of their getting there.
-            while !team.shared.asleep.iter().all(|asleep| asleep.load(Ordering::SeqCst)) {
+            while !team.shared.places.iter().all(|place| place.asleep.load(Ordering::SeqCst)) {
                 std::thread::yield_now();
             }
             meet(&team);
@@ -318,7 +439,7 @@ mod tests {
 
     #[test]
     fn a_busy_team_leaves_the_work_to_the_caller() {
-        let team = Team::new(2).unwrap();
+        let team = team_of(2);
         let inner = AtomicUsize::new(0);
         team.run(&|_| {
             team.run(&|_| {
@@ -331,7 +452,7 @@ mod tests {
 
     #[test]
     fn panics_come_back_and_leave_the_team_usable() {
-        let team = Team::new(3).unwrap();
+        let team = team_of(3);
         let caller = std::thread::current().id();
         for of_helper in [false, true, false] {
             let here = AtomicUsize::new(0);
@@ -351,9 +472,106 @@ mod tests {
         meet(&team);
     }
 
+    /// The time of the tests below, each of which has one of its own.
+    type Clock = AtomicU64;
+
+    fn pass(clock: &Clock, ms: u64) {
+        clock.fetch_add(ms, Ordering::SeqCst);
+    }
+
+    /// A section in which the helper of the number `late` is still busy `ms` after the caller.
+    fn section_with_a_stall(team: &Team, clock: &Clock, late: usize, ms: u64) {
+        let came = AtomicBool::new(false);
+        team.run(&|number| {
+            if number == 0 {
+                while !came.load(Ordering::SeqCst) {
+                    std::thread::yield_now();
+                }
+            } else if number == late {
+                came.store(true, Ordering::SeqCst);
+                // It is the last one inside a closed section.
+                while team.shared.state.load(Ordering::SeqCst) & (CLOSED | INSIDE) != CLOSED + 1 {
+                    std::thread::yield_now();
+                }
+                pass(clock, ms);
+                // The caller looks at the clock now and then: it has seen the time when it has noted who is inside.
+                while !team.shared.noted.load(Ordering::SeqCst) {
+                    std::thread::yield_now();
+                }
+            }
+        });
+    }
+
+    /// Who took part in a section of many tasks, each of which must be done once.
+    fn who_works(team: &Team) -> Vec<usize> {
+        let (next, who) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+        let tasks: Vec<AtomicUsize> = (0..50).map(|_| AtomicUsize::new(0)).collect();
+        team.run(&|number| {
+            while let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
+                task.fetch_add(1, Ordering::Relaxed);
+                who.lock().unwrap().push(number);
+            }
+        });
+        assert!(tasks.iter().all(|task| task.load(Ordering::Relaxed) == 1));
+        let mut who = who.into_inner().unwrap();
+        who.sort_unstable();
+        who.dedup();
+        who
+    }
+
+    #[test]
+    fn a_helper_that_stalls_is_left_out_for_a_while_and_used_again() {
+        static CLOCK: Clock = Clock::new(0);
+        let team = Team::on_cpus(2, 2, || Duration::from_millis(CLOCK.load(Ordering::SeqCst))).unwrap();
+        assert!(team.has_help());
+        // A rest, then, for it has brought nothing yet, a pause.
+        for pause in [1, 8] {
+            section_with_a_stall(&team, &CLOCK, 1, 4);
+            assert!(!team.has_help());
+            for _ in 1..pause {
+                assert_eq!(who_works(&team), [0]);
+                team.run(&|_| pass(&CLOCK, 1));
+                assert!(!team.has_help());
+            }
+            team.run(&|_| pass(&CLOCK, 1));
+            assert!(team.has_help());
+            meet(&team);
+        }
+    }
+
+    #[test]
+    fn the_others_go_on_helping() {
+        static CLOCK: Clock = Clock::new(0);
+        let team = Team::on_cpus(3, 3, || Duration::from_millis(CLOCK.load(Ordering::SeqCst))).unwrap();
+        section_with_a_stall(&team, &CLOCK, 2, 4);
+        assert!(team.has_help());
+        let here = AtomicUsize::new(0);
+        team.run(&|number| {
+            assert_ne!(number, 2);
+            here.fetch_add(1, Ordering::SeqCst);
+            while here.load(Ordering::SeqCst) < 2 {
+                std::thread::yield_now();
+            }
+        });
+        assert!(!who_works(&team).contains(&2));
+        team.run(&|number| {
+            if number == 0 {
+                pass(&CLOCK, 1)
+            }
+        });
+        meet(&team);
+    }
+
+    #[test]
+    fn a_team_on_one_cpu_has_no_helpers_but_its_shares() {
+        let team = Team::on_cpus(4, 1, || Duration::ZERO).unwrap();
+        assert_eq!((team.threads(), team.has_help()), (4, false));
+        assert_eq!(who_works(&team), [0]);
+    }
+
     #[test]
     fn many_callers_share_a_team() {
-        let team = Team::new(2).unwrap();
+        let team = team_of(2);
         let total = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for _ in 0..4 {

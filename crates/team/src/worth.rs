@@ -1,0 +1,260 @@
+//! Whether a helper is worth asking: what it brings, against how long the caller has to wait for it.
+//!
+//! A helper whose CPU another process takes in the middle of its piece holds a section up until it gets one again, which is some milliseconds: the
+//! time of a hundred sections. Beside such a process two threads are slower than one. So the caller keeps an account of each helper, and leaves one
+//! that costs more than it brings out:
+//! 1. First it gives it short shifts with as much rest between them. A thread that sleeps now and then has time left in the system's eyes: it is put
+//!    on a CPU at once when it wakes, and seldom loses it during the shift. Measured beside one busy process on the same CPU (two cores of a Zen 3,
+//!    Linux 6.18): of shifts of half a millisecond one in 118 was interrupted, of one and one and a half one in 11 and 31, of four nine in ten; each
+//!    interruption took about 4 milliseconds.
+//! 2. Shifts grow while none is interrupted, and in the end have no end: the neighbour may have gone. They are short again with the first
+//!    interruption, and grow later from then on.
+//! 3. A helper that costs more than it brings even so gets pauses, ever longer ones while trying again fails.
+
+use std::time::Duration;
+
+/// A shorter wait is no sign of a lost CPU: interrupts and unequal pieces take as long.
+const SHORT_WAIT: Duration = Duration::from_micros(150);
+/// The first shift and, by which all end, the rest behind it at the most.
+const SHIFT: Duration = Duration::from_millis(1);
+/// How much longer a shift becomes at a time.
+const GROWTH: u32 = 4;
+/// A shift that would be longer has no end.
+const LONGEST_SHIFT: Duration = Duration::from_millis(20);
+/// After how many shifts without an interruption they become longer for the first time: in the beginning, and at the most.
+const SHIFTS: (u32, u32) = (8, 256);
+/// A section in which the caller computes for so long is worth the help of a thread that has half a CPU: it counts to no shift.
+const LONG_SECTION: Duration = Duration::from_millis(4);
+/// The first pause, and the longest. Pauses and rests are counted in time that the caller computes.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(8), Duration::from_millis(512));
+/// A pause is over after so many times its length by the clock, too, so that a team with little to do learns that a neighbour has gone.
+const IDLE_TIMES: u32 = 8;
+/// So much help without a pause, and the next pause is a first one again.
+const PROOF: Duration = Duration::from_millis(40);
+/// An account of more than this counts half from then on: what was long ago says little.
+const MEMORY: Duration = Duration::from_millis(80);
+
+/// Whether the caller, who was done with its own part after `own`, has waited for a helper so long that it has lost its CPU: not if the pieces are so
+/// large that one may take as long.
+pub(crate) fn is_late(own: Duration, wait: Duration) -> bool {
+    wait > SHORT_WAIT.max(own / 2)
+}
+
+/// What is known of one helper.
+#[derive(Debug)]
+pub(crate) struct Worth {
+    /// Time that the caller would have computed longer without it; at most as long as it computed itself.
+    brought: Duration,
+    /// Time that the caller waited for it, late as it was.
+    cost: Duration,
+    /// How much it brought since the last pause.
+    proof: Duration,
+    /// The next pause.
+    pause: Duration,
+    /// How long a shift is, if there are shifts, and how long this one has been.
+    shift: Option<(Duration, Duration)>,
+    /// Shifts without an interruption, and after how many they become longer.
+    shifts: (u32, u32),
+    /// While it is left out: what is left of that time, and when by the clock it is over.
+    rest: Option<(Duration, Duration)>,
+}
+
+impl Worth {
+    pub(crate) const NEW: Worth = Worth {
+        brought: Duration::ZERO,
+        cost: Duration::ZERO,
+        proof: Duration::ZERO,
+        pause: PAUSE.0,
+        shift: None,
+        shifts: (0, SHIFTS.0),
+        rest: None,
+    };
+
+    /// Whether it is left out.
+    pub(crate) fn rests(&self) -> bool {
+        self.rest.is_some()
+    }
+
+    /// A section ended at `now`, of which the caller computed `own`; says whether the time of a helper that was left out is over.
+    pub(crate) fn went_without(&mut self, own: Duration, now: Duration) -> bool {
+        let Some((left, until)) = self.rest else { return false };
+        let left = left.saturating_sub(own);
+        let is_over = left.is_zero() || now >= until;
+        self.rest = if is_over { None } else { Some((left, until)) };
+        is_over
+    }
+
+    /// It took part in a section that ended at `now`, and saved the caller up to `own`. Says whether its shift is over: then it is left out.
+    pub(crate) fn helped(&mut self, own: Duration, now: Duration) -> bool {
+        self.brought += own;
+        self.proof += own;
+        if self.proof > PROOF {
+            self.pause = PAUSE.0;
+        }
+        if self.brought + self.cost > MEMORY {
+            (self.brought, self.cost) = (self.brought / 2, self.cost / 2);
+        }
+        let Some((length, worked)) = &mut self.shift else { return false };
+        if own >= LONG_SECTION {
+            return false;
+        }
+        *worked += own;
+        if *worked < *length {
+            return false;
+        }
+        let rest = *length;
+        *worked = Duration::ZERO;
+        self.shifts.0 += 1;
+        if self.shifts.0 >= if *length > SHIFT { SHIFTS.0 } else { self.shifts.1 } {
+            *length *= GROWTH;
+            self.shifts.0 = 0;
+        }
+        if *length > LONGEST_SHIFT {
+            (self.shift, self.shifts.1) = (None, SHIFTS.0);
+        }
+        self.leave_out(rest, now);
+        true
+    }
+
+    /// It was late: the caller, done after `own`, waited for it until `now`. Says whether it is left out from now on.
+    pub(crate) fn was_late(&mut self, own: Duration, wait: Duration, now: Duration) -> bool {
+        // Half of its piece may have been done before it lost its CPU, or none.
+        self.brought += own / 2;
+        self.cost += wait;
+        // Two threads are no more than twice as fast, and where memory limits them much less.
+        let is_worth_it = self.cost * 2 <= self.brought;
+        let rest = match (self.shift, is_worth_it) {
+            (None, true) => return false,
+            (None, false) | (Some(_), true) => SHIFT,
+            (Some(_), false) => self.pause,
+        };
+        if self.shift.is_some() {
+            self.shifts.1 = (self.shifts.1 * 2).min(SHIFTS.1);
+            if !is_worth_it {
+                self.pause = (self.pause * 2).min(PAUSE.1);
+            }
+        }
+        (self.shift, self.shifts.0) = (Some((SHIFT, Duration::ZERO)), 0);
+        if !is_worth_it {
+            (self.brought, self.cost, self.proof) = Default::default();
+        }
+        self.leave_out(rest, now);
+        true
+    }
+
+    fn leave_out(&mut self, rest: Duration, now: Duration) {
+        self.rest = Some((rest, now + rest * IDLE_TIMES));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    /// The caller computes alone until the helper is called back; says for how many milliseconds.
+    fn rest_of(worth: &mut Worth) -> u64 {
+        assert!(worth.rests());
+        let mut rest = 1;
+        while !worth.went_without(ms(1), Duration::ZERO) {
+            rest += 1;
+        }
+        assert!(!worth.rests() && !worth.went_without(ms(1), Duration::ZERO));
+        rest
+    }
+
+    /// An interruption of a helper that has brought nothing since the last one.
+    fn interrupt(worth: &mut Worth) -> u64 {
+        assert!(worth.was_late(Duration::ZERO, ms(4), Duration::ZERO));
+        rest_of(worth)
+    }
+
+    #[test]
+    fn late_is_longer_than_a_hitch_and_than_half_of_the_own_part() {
+        let us = Duration::from_micros;
+        assert!(is_late(us(50), us(200)) && !is_late(us(50), us(100)));
+        assert!(is_late(ms(2), us(1100)) && !is_late(ms(2), us(900)));
+    }
+
+    #[test]
+    fn a_rare_hitch_is_forgiven_and_a_busy_neighbour_is_not() {
+        let mut worth = Worth::NEW;
+        (0..1000).for_each(|_| assert!(!worth.helped(Duration::from_micros(50), Duration::ZERO)));
+        assert!(!worth.was_late(Duration::from_micros(50), ms(4), ms(60)) && !worth.rests());
+        // Four milliseconds of help, then as many without a CPU, again and again.
+        let mut turns = 0;
+        while !worth.rests() {
+            worth.helped(ms(4), ms(70));
+            worth.was_late(Duration::ZERO, ms(4), ms(70));
+            turns += 1;
+        }
+        assert!(turns <= 10, "{turns}");
+    }
+
+    #[test]
+    fn shifts_are_short_and_grow_while_none_is_interrupted() {
+        let mut worth = Worth::NEW;
+        assert_eq!(interrupt(&mut worth), 1);
+        let mut shifts = Vec::new();
+        while worth.shift.is_some() {
+            let mut worked = 1;
+            while !worth.helped(ms(1), Duration::ZERO) {
+                worked += 1;
+            }
+            assert_eq!(rest_of(&mut worth), worked);
+            shifts.push(worked);
+        }
+        assert_eq!(shifts, [vec![1; 8], vec![4; 8], vec![16; 8]].concat());
+        assert!((0..1000).all(|_| !worth.helped(ms(1), Duration::ZERO)));
+    }
+
+    #[test]
+    fn an_interruption_makes_shifts_short_and_their_growth_late() {
+        let mut worth = Worth::NEW;
+        interrupt(&mut worth);
+        for needed in [8, 16, 32, 64, 128, 256, 256] {
+            for shift in 0..needed {
+                assert_eq!(worth.shift, Some((ms(1), Duration::ZERO)), "{shift} of {needed}");
+                assert!(worth.helped(ms(1), Duration::ZERO));
+                assert_eq!(rest_of(&mut worth), 1);
+            }
+            assert_eq!(worth.shift, Some((ms(4), Duration::ZERO)));
+            // It has brought enough that this is no reason for a pause.
+            worth.brought = ms(50);
+            assert_eq!(interrupt(&mut worth), 1);
+        }
+    }
+
+    #[test]
+    fn long_sections_belong_to_no_shift() {
+        let mut worth = Worth::NEW;
+        interrupt(&mut worth);
+        assert!((0..100).all(|_| !worth.helped(ms(10), Duration::ZERO)));
+        assert!(worth.helped(ms(1), Duration::ZERO));
+    }
+
+    #[test]
+    fn pauses_grow_while_trying_fails_and_begin_anew_after_help() {
+        let mut worth = Worth::NEW;
+        let pauses: Vec<u64> = (0..9).map(|_| interrupt(&mut worth)).collect();
+        assert_eq!(pauses, [1, 8, 16, 32, 64, 128, 256, 512, 512]);
+        // Not yet enough to be a proof, then enough.
+        worth.helped(ms(3), Duration::ZERO);
+        assert_eq!(rest_of(&mut worth), 1);
+        assert_eq!(interrupt(&mut worth), 512);
+        (0..41).for_each(|_| assert!(worth.helped(ms(1), Duration::ZERO) && rest_of(&mut worth) >= 1));
+        (worth.brought, worth.cost) = (Duration::ZERO, Duration::ZERO);
+        assert_eq!(interrupt(&mut worth), 8);
+    }
+
+    #[test]
+    fn the_clock_ends_the_rest_of_a_team_with_little_to_do() {
+        let mut worth = Worth::NEW;
+        assert!(worth.was_late(Duration::ZERO, ms(4), ms(100)));
+        assert!(!worth.went_without(Duration::ZERO, ms(101)));
+        assert!(worth.went_without(Duration::ZERO, ms(108)));
+    }
+}
