@@ -25,6 +25,54 @@ impl Modes {
     pub const ALL: Modes = Modes { dense: true, sparse: true, colbert: true };
 }
 
+impl Modes {
+    /// No representation.
+    pub const NONE: Modes = Modes { dense: false, sparse: false, colbert: false };
+
+    /// Each single one with its name, in the order of `iter`.
+    const SINGLE: [(Modes, &'static str); 3] =
+        [(Modes::DENSE, "dense"), (Modes::SPARSE, "sparse"), (Modes::COLBERT, "colbert")];
+
+    /// Whether all of `other` are among these.
+    pub fn contains(self, other: Modes) -> bool {
+        self | other == self
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(self) -> bool {
+        self == Modes::NONE
+    }
+
+    /// One by one: dense, sparse, ColBERT.
+    pub fn iter(self) -> impl Iterator<Item = Modes> {
+        Self::SINGLE.into_iter().map(|(mode, _)| mode).filter(move |&mode| self.contains(mode))
+    }
+
+    /// Their names, in the same order.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        Self::SINGLE.into_iter().filter(move |&(mode, _)| self.contains(mode)).map(|(_, name)| name)
+    }
+}
+
+/// The modes of both.
+impl std::ops::BitOr for Modes {
+    type Output = Modes;
+
+    fn bitor(self, other: Modes) -> Modes {
+        Modes {
+            dense: self.dense | other.dense,
+            sparse: self.sparse | other.sparse,
+            colbert: self.colbert | other.colbert,
+        }
+    }
+}
+
+impl std::ops::BitOrAssign for Modes {
+    fn bitor_assign(&mut self, other: Modes) {
+        *self = *self | other;
+    }
+}
+
 impl Default for Modes {
     /// FlagEmbedding's default: dense only.
     fn default() -> Self {
@@ -34,9 +82,8 @@ impl Default for Modes {
 
 impl fmt::Display for Modes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = [(self.dense, "dense"), (self.sparse, "sparse"), (self.colbert, "colbert")];
         let mut separator = "";
-        for (_, name) in names.into_iter().filter(|(on, _)| *on) {
+        for name in self.names() {
             write!(f, "{separator}{name}")?;
             separator = ",";
         }
@@ -60,15 +107,15 @@ impl FromStr for Modes {
     type Err = ParseModesError;
 
     fn from_str(s: &str) -> Result<Self, Self::Err> {
-        let mut modes = Modes { dense: false, sparse: false, colbert: false };
+        let mut modes = Modes::NONE;
         for name in s.split(',').map(str::trim) {
-            match name {
-                "dense" => modes.dense = true,
-                "sparse" | "lexical" => modes.sparse = true,
-                "colbert" => modes.colbert = true,
-                "all" => modes = Modes::ALL,
+            modes |= match name {
+                "dense" => Modes::DENSE,
+                "sparse" | "lexical" => Modes::SPARSE,
+                "colbert" => Modes::COLBERT,
+                "all" => Modes::ALL,
                 other => return Err(ParseModesError(other.to_owned())),
-            }
+            };
         }
         Ok(modes)
     }
@@ -87,6 +134,37 @@ pub struct Embedding {
     pub tokens: usize,
     /// Whether the text was longer and was cut to the maximum length.
     pub truncated: bool,
+}
+
+/// A token of a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    /// Its id.
+    pub id: u32,
+    /// Its piece of the vocabulary (`▁` marks the start of a word).
+    pub piece: String,
+    /// Whether it is one of the model's special tokens (`<s>`, `<mask>` …).
+    pub special: bool,
+}
+
+/// A text's tokens as the model sees them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tokens {
+    /// The tokens, `<s>` and `</s>` included.
+    pub tokens: Vec<Token>,
+    /// Whether the text was cut.
+    pub truncated: bool,
+}
+
+/// An embedding with what explains it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Inspection {
+    /// The tokens, `<s>` and `</s>` included. Row `i` of the ColBERT vectors belongs to token `i + 1`.
+    pub tokens: Vec<Token>,
+    /// Each token's lexical weight before repeated ids are merged and special ids dropped; `None` without a sparse head.
+    pub token_weights: Option<Vec<f32>>,
+    /// The embedding, with every part the model can give.
+    pub embedding: Embedding,
 }
 
 /// How well one document answers the query.
@@ -196,5 +274,10 @@ impl TokenVectors {
     /// All values, `[rows, dim]` row-major.
     pub fn as_slice(&self) -> &[f32] {
         &self.data
+    }
+
+    /// All rows, one after another, without a copy.
+    pub fn into_values(self) -> Vec<f32> {
+        self.data
     }
 }

@@ -13,6 +13,8 @@ pub enum ErrorKind {
     Usage,
     /// A text or token sequence cannot be processed.
     Input,
+    /// The call was ended by whoever made it.
+    Cancelled,
     /// A model file is damaged, incomplete, or of a kind this engine does not run; or the model's results are not finite numbers.
     Model,
     /// The model is sound but has no head for the mode that was asked.
@@ -93,6 +95,9 @@ pub enum Error {
         /// What was found and what is allowed.
         what: String,
     },
+    /// The call was ended by its [`Cancel`](crate::Cancel).
+    #[error("the call was cancelled")]
+    Cancelled,
     /// What the model computed of one input is NaN or infinite: its weights are damaged (finite, and so large that a layer overflows), or
     /// they were loaded unchecked.
     #[error("input {index}: {}", not_finite(mode, *at))]
@@ -128,6 +133,7 @@ impl Error {
             Error::ModeUnavailable { .. } | Error::Reranker { .. } => ErrorKind::ModeUnavailable,
             Error::Option { .. } => ErrorKind::Usage,
             Error::Input { .. } => ErrorKind::Input,
+            Error::Cancelled => ErrorKind::Cancelled,
         }
     }
 

@@ -81,10 +81,10 @@ pub mod internal {
     pub use crate::weights::{Content, Stamp, read_through};
 }
 
-pub use embedding::{Embedding, LexicalWeights, Modes, ParseModesError, Reranked, TokenVectors};
-pub use engine::{
-    EncodeOptions, Inspection, LoadOptions, Model, ModelInfo, Prompt, RerankOptions, Token, Tokens, instruction_sets,
+pub use embedding::{
+    Embedding, Inspection, LexicalWeights, Modes, ParseModesError, Reranked, Token, TokenVectors, Tokens,
 };
+pub use engine::{Cancel, EncodeOptions, LoadOptions, Model, ModelInfo, Prompt, RerankOptions, instruction_sets};
 pub use error::{Error, ErrorKind, Result};
 pub use text::SpecialTokens;
 pub use weights::WeightFormat;

@@ -154,7 +154,7 @@ impl Model {
             progress(done);
             let mut batch = TextBatch::default();
             batch.push(&applied.encode(text).ids);
-            self.encoder.forward(compute, &batch, Wanted::AllTokens, &mut ws);
+            self.encoder.forward(compute, &batch, Wanted::AllTokens, &mut ws, &|| false);
         }
         progress(texts.len());
         Ok(())

@@ -1,5 +1,6 @@
 //! The library's front door: [`Model`] turns texts into [`Embedding`]s, or pairs of texts into scores (`rerank`).
 
+mod batch;
 mod inside;
 pub use inside::Work;
 mod options;
@@ -10,21 +11,19 @@ mod rerank;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use trivec_kernels::{Isa, Kernels};
 
-use crate::compute::Compute;
-use crate::config::{DensePipeline, ModelConfig, ModelKind, PoolingMode, Prompts};
-use crate::embedding::{Embedding, Modes};
+use crate::config::{DensePipeline, ModelConfig, ModelKind, Prompts};
+use crate::embedding::{Embedding, Inspection, Modes, Token, Tokens};
 use crate::error::{Error, Result};
-use crate::heads::{self, DenseHead, NotFinite};
-use crate::model::{Encoder, TextBatch, Wanted, Workspace};
+use crate::model::{Encoder, Workspace};
 use crate::parallel::Team;
 use crate::text::{TokenIds, Tokenizer};
 use crate::weights::packed::{self, MetaParts, PackedModel};
 use crate::weights::{Checkpoint, EncoderWeights, HeadWeights, Source};
-pub use options::{EncodeOptions, LoadOptions};
+pub use options::{Cancel, EncodeOptions, LoadOptions};
 use packing::Packed;
 pub use prompt::Prompt;
 use read::{Settings, read_packed_tokenizer, read_settings, read_tokenizer};
@@ -32,44 +31,6 @@ pub use rerank::RerankOptions;
 
 /// Most threads that can be asked for.
 const MAX_THREADS: usize = 1024;
-
-/// Tokens of a batch, counted in whole key tiles; a longer text is a batch of its own. Enough rows for the matrix products to run
-/// at full speed, little enough to keep the buffers of short texts small.
-const BATCH_TOKENS: usize = 4096;
-
-/// Largest workspace that is kept between calls: that of some 1,000 tokens of BGE-M3.
-const IDLE_BYTES: usize = 64 << 20;
-
-/// A token of a text.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Token {
-    /// Its id.
-    pub id: u32,
-    /// Its piece of the vocabulary (`▁` marks the start of a word).
-    pub piece: String,
-    /// Whether it is one of the model's special tokens (`<s>`, `<mask>` …).
-    pub special: bool,
-}
-
-/// A text's tokens as the model sees them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tokens {
-    /// The tokens, `<s>` and `</s>` included.
-    pub tokens: Vec<Token>,
-    /// Whether the text was cut.
-    pub truncated: bool,
-}
-
-/// An embedding with what explains it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Inspection {
-    /// The tokens, `<s>` and `</s>` included. Row `i` of the ColBERT vectors belongs to token `i + 1`.
-    pub tokens: Vec<Token>,
-    /// Each token's lexical weight before repeated ids are merged and special ids dropped; `None` without a sparse head.
-    pub token_weights: Option<Vec<f32>>,
-    /// The embedding, with every part the model can give.
-    pub embedding: Embedding,
-}
 
 /// What a loaded model is.
 #[non_exhaustive]
@@ -333,6 +294,17 @@ impl Model {
     /// has an id outside the vocabulary.
     pub fn encode_ids<S: AsRef<[u32]> + Sync>(&self, ids: &[S], options: &EncodeOptions) -> Result<Vec<Embedding>> {
         let max_length = self.check(options)?;
+        let ids = self.checked_ids(ids, max_length)?;
+        self.encode_checked(&ids, options, self.skipped(options))
+    }
+
+    /// Of sequences of ids, the tokens that the dense vector leaves out.
+    fn skipped(&self, options: &EncodeOptions) -> usize {
+        if self.pipeline.pooling.include_prompt { 0 } else { options.prompt_tokens }
+    }
+
+    /// Token ids that were made elsewhere, checked.
+    fn checked_ids<S: AsRef<[u32]>>(&self, ids: &[S], max_length: usize) -> Result<Vec<TokenIds>> {
         let vocabulary = self.info.vocabulary;
         let check = |(index, ids): (usize, &S)| {
             let ids = ids.as_ref();
@@ -347,9 +319,7 @@ impl Model {
             };
             Err(Error::Input { index, what })
         };
-        let ids = ids.iter().enumerate().map(check).collect::<Result<Vec<_>>>()?;
-        let skipped = if self.pipeline.pooling.include_prompt { 0 } else { options.prompt_tokens };
-        self.encode_checked(&ids, options, skipped)
+        ids.iter().enumerate().map(check).collect()
     }
 
     /// A text's tokens, as [`Model::encode`] cuts them.
@@ -361,7 +331,7 @@ impl Model {
         let max_length = self.check_ranges(options)?;
         let applied = self.applied(options, max_length)?;
         let TokenIds { ids, truncated } = applied.encode(text);
-        Ok(Tokens { tokens: pieces(applied.tokenizer, &ids), truncated })
+        Ok(Tokens { tokens: self.pieces(&ids), truncated })
     }
 
     /// A text's token ids, as [`Model::encode`] cuts them, and whether it was cut.
@@ -377,6 +347,16 @@ impl Model {
     /// A token's piece of the vocabulary; `None` for an id that has none, or without a tokenizer.
     pub fn piece(&self, id: u32) -> Option<&str> {
         self.tokenizer.as_ref()?.piece(id)
+    }
+
+    /// The tokens of ids, with their pieces.
+    fn pieces(&self, ids: &[u32]) -> Vec<Token> {
+        let token = |&id: &u32| Token {
+            id,
+            piece: self.piece(id).unwrap_or_default().to_owned(),
+            special: self.is_special(id),
+        };
+        ids.iter().map(token).collect()
     }
 
     /// Whether a token is special: see [`Tokenizer::is_special`](crate::text::Tokenizer::is_special). Without a tokenizer, none is.
@@ -406,15 +386,50 @@ impl Model {
         let max_length = self.check(&options)?;
         let applied = self.applied(&options, max_length)?;
         let tokens = applied.encode(text);
-        let mut token_weights = None;
-        let keep = |weights: Vec<Vec<f32>>| token_weights = weights.into_iter().next();
-        let mut embeddings = self.run_batch(&[&tokens], &options, applied.skipped, keep);
-        match embeddings.pop().transpose().map_err(|bad| bad.of_input(0))? {
-            Some(embedding) => {
-                Ok(Inspection { tokens: pieces(applied.tokenizer, &tokens.ids), token_weights, embedding })
-            }
+        match self.inspect_checked(vec![tokens], &options, applied.skipped)?.pop() {
+            Some(inspection) => Ok(inspection),
             None => Err(Error::Input { index: 0, what: "no embedding".to_owned() }),
         }
+    }
+
+    /// [`Model::inspect`] of two texts, each with its own options, in one forward pass where the options differ in their prompts alone.
+    ///
+    /// # Errors
+    /// As [`Model::inspect`]; an error of a text has its place, 0 or 1.
+    pub fn inspect_pair(&self, a: &str, b: &str, options: [&EncodeOptions; 2]) -> Result<[Inspection; 2]> {
+        let options = options.map(|options| EncodeOptions { modes: self.info.modes, ..options.clone() });
+        let mut tokens = Vec::with_capacity(2);
+        let mut skipped = [0; 2];
+        for (at, text) in [a, b].into_iter().enumerate() {
+            let max_length = self.check(&options[at])?;
+            let applied = self.applied(&options[at], max_length)?;
+            skipped[at] = applied.skipped;
+            tokens.push(applied.encode(text));
+        }
+        let alike = skipped[0] == skipped[1]
+            && (options[0].dimensions, options[0].normalize) == (options[1].dimensions, options[1].normalize);
+        let mut inspections = Vec::with_capacity(2);
+        if alike {
+            inspections = self.inspect_checked(tokens, &options[0], skipped[0])?;
+        } else {
+            for (at, tokens) in tokens.into_iter().enumerate() {
+                let own = self.inspect_checked(vec![tokens], &options[at], skipped[at]);
+                inspections.extend(own.map_err(|error| error.at_input(|_| at))?);
+            }
+        }
+        inspections.try_into().map_err(|_| Error::Input { index: 0, what: "no embedding".to_owned() })
+    }
+
+    /// Embeddings of token ids with what explains them, in every mode the model has, in the order of `ids`: [`Model::inspect`] of texts that
+    /// were tokenised elsewhere, in shared forward passes.
+    ///
+    /// # Errors
+    /// As [`Model::encode_ids`].
+    pub fn inspect_ids<S: AsRef<[u32]>>(&self, ids: &[S], options: &EncodeOptions) -> Result<Vec<Inspection>> {
+        let options = EncodeOptions { modes: self.info.modes, ..options.clone() };
+        let max_length = self.check(&options)?;
+        let ids = self.checked_ids(ids, max_length)?;
+        self.inspect_checked(ids, &options, self.skipped(&options))
     }
 
     fn tokenizer(&self) -> Result<&Tokenizer> {
@@ -431,10 +446,7 @@ impl Model {
     fn check(&self, options: &EncodeOptions) -> Result<usize> {
         let info = &self.info;
         if info.rerank {
-            let Modes { dense, sparse, colbert } = options.modes;
-            let names = [(dense, "dense"), (sparse, "sparse"), (colbert, "colbert")];
-            let mode = names.into_iter().find(|(asked, _)| *asked).map_or("embedding", |(_, name)| name);
-            return Err(Error::Reranker { mode });
+            return Err(Error::Reranker { mode: options.modes.names().next().unwrap_or("embedding") });
         }
         if options.modes.sparse && !info.modes.sparse {
             return Err(Error::ModeUnavailable { mode: "sparse", head: "sparse_linear" });
@@ -452,106 +464,6 @@ impl Model {
         check_range("dimensions", options.dimensions, 1, info.dense_dim)?;
         Ok(options.max_length.unwrap_or(info.max_length))
     }
-
-    fn encode_checked(&self, texts: &[TokenIds], options: &EncodeOptions, skipped: usize) -> Result<Vec<Embedding>> {
-        let results = self.in_batches(texts, |batch| self.run_batch(batch, options, skipped, |_| ()));
-        results.into_iter().enumerate().map(|(index, result)| result.map_err(|bad| bad.of_input(index))).collect()
-    }
-
-    /// Packs texts into batches, longest first, runs them, and puts the results, one a text, back in order.
-    fn in_batches<R>(&self, texts: &[TokenIds], run: impl Fn(&[&TokenIds]) -> Vec<R>) -> Vec<R> {
-        let mut order: Vec<usize> = (0..texts.len()).collect();
-        order.sort_by_key(|&index| std::cmp::Reverse(texts[index].ids.len()));
-        let mut results: Vec<Option<R>> = texts.iter().map(|_| None).collect();
-        let mut rest = order.as_slice();
-        while !rest.is_empty() {
-            let mut tokens = 0;
-            let fits = rest.iter().take_while(|&&index| {
-                tokens += texts[index].ids.len().next_multiple_of(trivec_kernels::KEY_TILE);
-                tokens <= BATCH_TOKENS
-            });
-            let (batch, others) = rest.split_at(fits.count().max(1));
-            let members: Vec<&TokenIds> = batch.iter().map(|&index| &texts[index]).collect();
-            for (&index, result) in batch.iter().zip(run(&members)) {
-                results[index] = Some(result);
-            }
-            rest = others;
-        }
-        results.into_iter().flatten().collect()
-    }
-
-    /// One forward pass. The first `skipped` tokens of each text are left out of its dense vector. `weights` sees the lexical weight of
-    /// every token of every text, if they were asked for and are finite.
-    fn run_batch(
-        &self,
-        texts: &[&TokenIds],
-        options: &EncodeOptions,
-        skipped: usize,
-        weights: impl FnOnce(Vec<Vec<f32>>),
-    ) -> Vec<Result<Embedding, NotFinite>> {
-        let compute = Compute { kernels: self.kernels, team: &self.team };
-        let mut batch = TextBatch::default();
-        texts.iter().for_each(|text| batch.push(&text.ids));
-        let ranges: Vec<_> = batch.ranges().collect();
-        let mut ws = self.take_workspace();
-        // CLS pooling alone reads one state a text.
-        let first_pooled = self.pipeline.pooling.modes == [PoolingMode::Cls] && skipped == 0;
-        let first_only = !options.modes.sparse && !options.modes.colbert && first_pooled;
-        let wanted = if first_only { Wanted::FirstTokens } else { Wanted::AllTokens };
-        self.encoder.forward(compute, &batch, wanted, &mut ws);
-        let ranges: Vec<_> = if first_only { (0..texts.len()).map(|text| text..text + 1).collect() } else { ranges };
-
-        let head = DenseHead {
-            pipeline: &self.pipeline,
-            modules: &self.heads.dense,
-            dimensions: options.dimensions,
-            normalize: options.normalize,
-            skipped,
-        };
-        let states_of = |range: &std::ops::Range<usize>| ws.states.view().rows_from(range.start, range.len());
-        let dense = options
-            .modes
-            .dense
-            .then(|| self.team.map(&ranges, |range| heads::dense(self.kernels, &head, states_of(range))));
-        let sparse = self.heads.sparse.as_ref().filter(|_| options.modes.sparse);
-        let token_weights = sparse
-            .map(|head| self.team.map(&ranges, |range| heads::token_weights(self.kernels, head, states_of(range))));
-        let colbert = self.heads.colbert.as_ref().filter(|_| options.modes.colbert);
-        let colbert = colbert.map(|head| heads::colbert(compute, head, &ranges, &ws.states));
-        self.put_back(ws);
-
-        let mut dense = dense.into_iter().flatten();
-        let lexical = |(text, weights): (&&TokenIds, &Result<Vec<f32>, NotFinite>)| match weights {
-            Ok(weights) => Ok(heads::lexical(&text.ids, weights)),
-            Err(bad) => Err(*bad),
-        };
-        let mut lexical = token_weights.iter().flat_map(|weights| texts.iter().zip(weights).map(lexical));
-        let mut colbert = colbert.into_iter().flatten();
-        let embedding = |text: &&TokenIds| {
-            let (dense, lexical, colbert) = (dense.next(), lexical.next(), colbert.next());
-            Ok(Embedding {
-                dense: dense.transpose()?,
-                lexical: lexical.transpose()?,
-                colbert: colbert.transpose()?,
-                tokens: text.ids.len(),
-                truncated: text.truncated,
-            })
-        };
-        let embeddings = texts.iter().map(embedding).collect();
-        weights(token_weights.into_iter().flatten().flatten().collect());
-        embeddings
-    }
-
-    fn take_workspace(&self) -> Workspace {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
-    }
-
-    /// Keeps a workspace for the next call, unless it is large: memory beyond what short texts need is given back.
-    fn put_back(&self, ws: Workspace) {
-        if ws.bytes() <= IDLE_BYTES {
-            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(ws);
-        }
-    }
 }
 
 /// Whether an option's value, if there is one, lies in `from ..= to`.
@@ -562,13 +474,4 @@ fn check_range(option: &'static str, value: Option<usize>, from: usize, to: usiz
         }
         _ => Ok(()),
     }
-}
-
-fn pieces(tokenizer: &Tokenizer, ids: &[u32]) -> Vec<Token> {
-    let token = |&id: &u32| Token {
-        id,
-        piece: tokenizer.piece(id).unwrap_or_default().to_owned(),
-        special: tokenizer.is_special(id),
-    };
-    ids.iter().map(token).collect()
 }

@@ -1,5 +1,8 @@
 //! What callers choose: how a model is loaded, and what is computed of a text.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::Prompt;
 use crate::embedding::Modes;
 use crate::text::SpecialTokens;
@@ -47,4 +50,41 @@ pub struct EncodeOptions {
     /// For [`Model::encode_ids`](super::Model::encode_ids) alone: how many ids at the start of each sequence are a prompt's, `<s>` among them. A model whose pooling
     /// leaves prompts out does not count them; see [`Model::prompt_tokens`](super::Model::prompt_tokens).
     pub prompt_tokens: usize,
+    /// Ends the call early when another thread says so; `None`: nobody does.
+    pub cancel: Option<Cancel>,
+}
+
+/// A flag that ends calls from another thread. A call that carries it in [`EncodeOptions::cancel`] looks at it before every layer of every
+/// batch, and returns [`Error::Cancelled`](crate::Error::Cancelled) once it is set. Clones are the same flag.
+///
+/// ```
+/// # #[cfg(feature = "starter")]
+/// # fn main() -> trivec::Result<()> {
+/// let (model, cancel) = (trivec::Model::starter()?, trivec::Cancel::new());
+/// let options = trivec::EncodeOptions { cancel: Some(cancel.clone()), ..Default::default() };
+/// cancel.cancel(); // as another thread would
+/// assert!(matches!(model.encode(&["a text"], &options), Err(trivec::Error::Cancelled)));
+/// # Ok(())
+/// # }
+/// # #[cfg(not(feature = "starter"))]
+/// # fn main() {}
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// A flag that is not set.
+    pub fn new() -> Cancel {
+        Cancel::default()
+    }
+
+    /// Sets it, for good.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is set.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }

@@ -1,7 +1,7 @@
 //! Reranking: a query and a document go through the encoder together, and a classifier says how well the one answers the other.
 
 use super::prompt::before;
-use super::{Model, Prompt, Tokens, check_range, pieces};
+use super::{Model, Prompt, Tokens, check_range};
 use crate::compute::Compute;
 use crate::config::MIN_PAIR_TOKENS;
 use crate::embedding::Reranked;
@@ -70,7 +70,7 @@ impl Model {
             let query = before(prompt, query.as_ref());
             encode_pair(tokenizer, &query, document.as_ref(), max_length, options)
         });
-        let logits = self.in_batches(&pairs, |batch| self.logits(classifier, batch));
+        let logits = self.in_batches(&pairs, |batch, _| Ok(self.logits(classifier, batch)))?;
         let activation = self.encoder.config.activation;
         let result = |(index, (pair, logit)): (usize, (&TokenIds, f32))| {
             if !logit.is_finite() {
@@ -90,7 +90,12 @@ impl Model {
         let (_, tokenizer, max_length) = self.check_rerank(options)?;
         let query = before(self.prompt_text(&options.prompt)?, query);
         let TokenIds { ids, truncated } = encode_pair(tokenizer, &query, document, max_length, options);
-        Ok(Tokens { tokens: pieces(tokenizer, &ids), truncated })
+        Ok(Tokens { tokens: self.pieces(&ids), truncated })
+    }
+
+    /// Tokens kept of a pair under `options`: those asked for, or the reference's 512, or the model's maximum where that is less.
+    pub fn pair_length(&self, options: &RerankOptions) -> usize {
+        options.max_length.unwrap_or(DEFAULT_MAX_LENGTH).min(self.info.max_length)
     }
 
     /// Checks what is asked against what the model has.
@@ -99,7 +104,7 @@ impl Model {
         let classifier = self.heads.classifier.as_ref().ok_or(missing)?;
         let most = self.info.max_length;
         check_range("max_length", options.max_length, MIN_PAIR_TOKENS, most)?;
-        Ok((classifier, self.tokenizer()?, options.max_length.unwrap_or(DEFAULT_MAX_LENGTH.min(most))))
+        Ok((classifier, self.tokenizer()?, self.pair_length(options)))
     }
 
     /// One forward pass.
@@ -109,7 +114,7 @@ impl Model {
         pairs.iter().for_each(|pair| batch.push(&pair.ids));
         let mut ws = self.take_workspace();
         // The classifier reads one state a pair.
-        self.encoder.forward(compute, &batch, Wanted::FirstTokens, &mut ws);
+        self.encoder.forward(compute, &batch, Wanted::FirstTokens, &mut ws, &|| false);
         let states: Vec<&[f32]> = (0..pairs.len()).map(|pair| ws.states.row(pair)).collect();
         let logits = self.team.map(&states, |state| heads::logit(self.kernels, classifier, state));
         self.put_back(ws);

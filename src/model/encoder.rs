@@ -63,8 +63,16 @@ pub(crate) struct Encoder {
 }
 
 impl Encoder {
-    /// Leaves the last hidden states in `states` of the workspace: of every token, or `[texts, hidden]` of each text's first.
-    pub(crate) fn forward(&self, compute: Compute<'_>, batch: &TextBatch, wanted: Wanted, ws: &mut Workspace) {
+    /// Leaves the last hidden states in `states` of the workspace: of every token, or `[texts, hidden]` of each text's first. Asks before every
+    /// layer whether the call is `cancelled`, and then returns `false` at once.
+    pub(crate) fn forward(
+        &self,
+        compute: Compute<'_>,
+        batch: &TextBatch,
+        wanted: Wanted,
+        ws: &mut Workspace,
+        cancelled: &dyn Fn() -> bool,
+    ) -> bool {
         ws.fit(&self.config, batch.tokens());
         embed(compute, &self.config, &self.weights, batch, ws.states.view_mut());
         let layers = &self.weights.layers;
@@ -72,11 +80,15 @@ impl Encoder {
             ws.input.fill(compute, first.query.input(), ws.states.view());
         }
         for (index, weights) in layers.iter().enumerate() {
+            if cancelled() {
+                return false;
+            }
             let (next, wanted) = match layers.get(index + 1) {
                 Some(next) => (next.query.input(), Wanted::AllTokens),
                 None => (&InputForm::F32, wanted),
             };
             layer(compute, &self.config, (index, weights), next, batch, wanted, ws);
         }
+        true
     }
 }

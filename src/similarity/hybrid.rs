@@ -91,17 +91,26 @@ pub struct Scores {
 }
 
 impl Scores {
-    /// The name of a score that is NaN or infinite, as one of an embedding that holds such a value is: a sum of numbers that are too large, or
-    /// vectors of different lengths. `None` if all that are defined are finite.
-    pub fn not_finite(&self) -> Option<&'static str> {
-        let named = [
+    /// The scores under FlagEmbedding's names, in its order.
+    pub fn named(&self) -> [(&'static str, Option<f32>); 5] {
+        [
             ("colbert", self.colbert),
             ("sparse", self.sparse),
             ("dense", self.dense),
             ("sparse+dense", self.sparse_dense),
             ("colbert+sparse+dense", self.colbert_sparse_dense),
-        ];
-        named.into_iter().find(|(_, score)| score.is_some_and(|score| !score.is_finite())).map(|(name, _)| name)
+        ]
+    }
+
+    /// The dense cosine in percent.
+    pub fn percent(&self) -> Option<f64> {
+        self.dense.map(|cosine| f64::from(cosine) * 100.0)
+    }
+
+    /// The name of a score that is NaN or infinite, as one of an embedding that holds such a value is: a sum of numbers that are too large, or
+    /// vectors of different lengths. `None` if all that are defined are finite.
+    pub fn not_finite(&self) -> Option<&'static str> {
+        self.named().into_iter().find(|(_, score)| score.is_some_and(|score| !score.is_finite())).map(|(name, _)| name)
     }
 }
 

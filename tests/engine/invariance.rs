@@ -13,6 +13,7 @@ const ALL: EncodeOptions = EncodeOptions {
     special_tokens: trivec::SpecialTokens::Parse,
     prompt: trivec::Prompt::Default,
     prompt_tokens: 0,
+    cancel: None,
 };
 const THREADS: [usize; 4] = [1, 2, 3, 8];
 const NEIGHBOURS: usize = 64;

@@ -18,4 +18,5 @@ mod packed;
 mod quantization_quality;
 mod rerank;
 mod settings;
+mod states;
 mod torch_models;

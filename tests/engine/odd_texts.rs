@@ -13,6 +13,7 @@ const ALL: EncodeOptions = EncodeOptions {
     special_tokens: trivec::SpecialTokens::Parse,
     prompt: trivec::Prompt::Default,
     prompt_tokens: 0,
+    cancel: None,
 };
 
 #[test]

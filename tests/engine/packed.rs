@@ -17,6 +17,7 @@ const ALL: EncodeOptions = EncodeOptions {
     special_tokens: trivec::SpecialTokens::Parse,
     prompt: trivec::Prompt::Default,
     prompt_tokens: 0,
+    cancel: None,
 };
 
 /// A packed file of a small model of odd sizes (hidden 60).

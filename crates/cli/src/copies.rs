@@ -10,12 +10,11 @@ use sha2::{Digest, Sha256};
 use super::args::ModelArgs;
 use super::exit::{self, Failure, Result};
 use super::pack::Bar;
-use super::stages;
 use trivec::internal::{Content, Stamp, read_through};
 use trivec::pack::verify::{Promise, bundled_texts, verify};
 use trivec::pack::{PackOptions, advised_format, estimated_bytes};
 use trivec::{ErrorKind, Model, RerankOptions, WeightFormat};
-use trivec_hub::{Copies, Listing, PackedCopy, Store};
+use trivec_hub::{Copies, Listing, PackedCopy, Store, staged};
 
 /// A packed copy is compared with its checkpoint on every fourth of the bundled texts: enough to find a file that is not the model's.
 const TEXTS_STEP: usize = 4;
@@ -108,9 +107,9 @@ impl Job<'_> {
                 let watcher = Bar::new(self.args.quiet);
                 let digest = content.digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
                 let options = PackOptions { source: Some(format!("sha256:{digest}")), ..PackOptions::new(weights) };
-                let packed = stages::pack(original, &options, &path, &watcher);
+                let packed = staged::pack(original, &options, &path, &watcher);
                 watcher.finish();
-                packed.map_err(|failure| self.not_kept(failure))?;
+                packed.map_err(|e| self.not_kept(e.into()))?;
                 self.load(&path)?
             }
         };

@@ -57,10 +57,6 @@ impl Failure {
         Failure::Message { code: MODEL, message: message.to_string() }
     }
 
-    pub(super) fn busy(message: impl fmt::Display) -> Failure {
-        Failure::Message { code: BUSY, message: message.to_string() }
-    }
-
     /// An I/O error that says itself what it is about.
     #[cfg(feature = "serve")]
     pub(super) fn io_text(message: &str) -> Failure {
@@ -144,6 +140,10 @@ impl From<Error> for Failure {
 
 impl From<HubError> for Failure {
     fn from(error: HubError) -> Self {
+        // The library names its parameters, people type options.
+        if let Some(Error::Option { option, what }) = error.cause.as_deref() {
+            return Failure::option(&option.replace('_', "-"), what);
+        }
         let code = match error.kind {
             HubErrorKind::Usage => USAGE,
             HubErrorKind::Model | HubErrorKind::NotFound => MODEL,

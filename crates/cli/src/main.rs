@@ -42,13 +42,12 @@ mod score;
 #[cfg(feature = "serve")]
 mod serve;
 mod sources;
-mod stages;
 mod style;
 mod tokens;
 mod usage;
 mod verify;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use args::{Cli, Command, ModelArgs};
@@ -56,8 +55,7 @@ use exit::Result;
 use sources::Sources;
 
 use trivec::{LoadOptions, Model, WeightFormat};
-use trivec_hub::names::{STARTER, Spec};
-use trivec_hub::{Choice, Store};
+use trivec_hub::{Located, locate, locate_default};
 
 /// Runs the program: parses the arguments, runs the subcommand, says what went wrong, returns the exit code.
 pub fn main() -> ExitCode {
@@ -100,16 +98,9 @@ fn run(cli: &Cli, sources: &mut Sources) -> Result<()> {
     }
 }
 
-/// The model a command works with.
-enum Chosen {
-    /// A directory or a packed file.
-    Path(PathBuf),
-    Starter,
-}
-
 /// Loads the model that was asked for, else the one in use.
 fn load(args: &ModelArgs) -> Result<Model> {
-    load_chosen(choose(args)?, args)
+    load_located(choose(args)?, args)
 }
 
 /// Loads the model for a command that takes `--weights`: a checkpoint that is not packed in its packed copy, or, without the option, with
@@ -117,7 +108,7 @@ fn load(args: &ModelArgs) -> Result<Model> {
 fn load_as(weights: Option<WeightFormat>, args: &ModelArgs) -> Result<Model> {
     let chosen = choose(args)?;
     let directory = match &chosen {
-        Chosen::Path(path) if path.is_dir() => Some(path.clone()),
+        Located::Path(path) if path.is_dir() => Some(path.clone()),
         _ => None,
     };
     match (weights, directory) {
@@ -127,12 +118,12 @@ fn load_as(weights: Option<WeightFormat>, args: &ModelArgs) -> Result<Model> {
             Ok(model)
         }
         (Some(weights), None) => {
-            let model = load_chosen(chosen, args)?;
+            let model = load_located(chosen, args)?;
             check_weights(&model, weights)?;
             Ok(model)
         }
         (None, directory) => {
-            let model = load_chosen(chosen, args)?;
+            let model = load_located(chosen, args)?;
             if let Some(directory) = directory.filter(|_| !args.quiet) {
                 copies::advise(&model, &directory, copies::Advice::Option);
             }
@@ -158,11 +149,11 @@ fn check_weights(model: &Model, weights: WeightFormat) -> Result<()> {
     Err(exit::Failure::option("weights", what))
 }
 
-fn load_chosen(chosen: Chosen, args: &ModelArgs) -> Result<Model> {
+fn load_located(chosen: Located, args: &ModelArgs) -> Result<Model> {
     let options = options(args);
     let model = match chosen {
-        Chosen::Path(path) => Model::load_with(path, &options)?,
-        Chosen::Starter => starter(&options)?,
+        Located::Path(path) => Model::load_with(path, &options)?,
+        Located::Starter => starter(&options)?,
     };
     note_scalar(&model, args);
     Ok(model)
@@ -175,59 +166,31 @@ fn note_scalar(model: &Model, args: &ModelArgs) {
 }
 
 /// The model that was asked for, else the one in use, of which a line on stderr tells.
-fn choose(args: &ModelArgs) -> Result<Chosen> {
+fn choose(args: &ModelArgs) -> Result<Located> {
     if let Some(model) = &args.model {
-        return named(model);
+        return Ok(locate(model)?);
     }
     Ok(match installed(args)? {
-        Some(path) => Chosen::Path(path),
+        Some(path) => Located::Path(path),
         None => {
             note_starter(args);
-            Chosen::Starter
+            Located::Starter
         }
     })
 }
 
-/// The installed model in use, of which a line on stderr tells.
+/// The installed model that is in use, if there is one.
 fn installed(args: &ModelArgs) -> Result<Option<PathBuf>> {
-    // Where there is no home to keep models in, there is none installed.
-    let Ok(store) = Store::from_env() else { return Ok(None) };
-    let Choice::Installed(record) = store.default_model()? else { return Ok(None) };
+    let Some((record, path)) = locate_default()? else { return Ok(None) };
     if !args.quiet {
         say!("trivec: using {} ({}); choose another with --model", record.name, record.weights);
     }
-    Ok(Some(store.path(&record)))
+    Ok(Some(path))
 }
 
 fn note_starter(args: &ModelArgs) {
     if !args.quiet && cfg!(feature = "starter") {
         say!("trivec: using the built-in starter model (not BGE-M3); choose another with --model");
-    }
-}
-
-/// The model at a path or, where nothing is there, of a name.
-fn named(model: &Path) -> Result<Chosen> {
-    let path = || Ok(Chosen::Path(model.to_path_buf()));
-    if model.exists() {
-        return path();
-    }
-    let Some(name) = model.to_str() else { return path() };
-    if name == STARTER {
-        return Ok(Chosen::Starter);
-    }
-    if let Ok(store) = Store::from_env() {
-        // `BAAI/bge-m3` is installed as `bge-m3`.
-        let short = Spec::parse(name).map_or_else(|_| name.to_owned(), |spec| spec.name);
-        if let Some(record) = store.find(&short)? {
-            return Ok(Chosen::Path(store.path(&record)));
-        }
-    }
-    match Spec::parse(name) {
-        Ok(spec) if spec.known.is_some() => Err(exit::Failure::Message {
-            code: exit::MODEL,
-            message: format!("the model `{name}` is not installed: `trivec pull {name}` fetches it"),
-        }),
-        _ => path(),
     }
 }
 

@@ -7,20 +7,22 @@ use std::path::{Path, PathBuf};
 use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
 
-use super::Chosen;
 use super::args::{ModelArgs, PackArgs};
 use super::exit::{Failure, Result};
 use super::input::read_texts;
 use super::pending::{check_directory, same_file};
-use super::stages::{self, Watcher};
+use super::pending::{is_special, resolve_output};
 use super::style::counted;
 use trivec::pack::{Calibration, PackOptions, PackReport, Stage};
 use trivec::{Model, WeightFormat};
+use trivec_hub::Located;
+use trivec_hub::staged::{self, Watcher};
 
 pub(super) fn run(args: &PackArgs, model_args: &ModelArgs) -> Result<()> {
-    let chosen = args.source.as_ref().or(model_args.model.as_ref()).map(|source| super::named(source)).transpose()?;
+    let chosen =
+        args.source.as_ref().or(model_args.model.as_ref()).map(|source| trivec_hub::locate(source)).transpose()?;
     let (asked, source) = match &chosen {
-        Some(Chosen::Path(path)) => (true, Some(path)),
+        Some(Located::Path(path)) => (true, Some(path)),
         other => (other.is_some(), None),
     };
     let calibration = match args.calibration.as_str() {
@@ -53,8 +55,13 @@ pub(super) fn run(args: &PackArgs, model_args: &ModelArgs) -> Result<()> {
         mixed_budget: args.budget_mb.map(budget).transpose()?,
         ..PackOptions::new(args.weights)
     };
+    let output = resolve_output(&args.output, "--output")?;
+    if is_special(&output) {
+        let what = format!("{} is not a file, and a packed model is one", output.display());
+        return Err(Failure::option("output", what));
+    }
     let watcher = Bar::new(model_args.quiet);
-    let report = stages::pack(&model, &options, &args.output, &watcher);
+    let report = staged::pack(&model, &options, &output, &watcher);
     watcher.finish();
     let report = report?;
     if !model_args.quiet {

@@ -8,6 +8,7 @@ use tempfile::NamedTempFile;
 
 use super::exit::{self, Failure, Result};
 use trivec::output_path::missing_directory;
+use trivec_hub::staged::drop_from_cache;
 
 /// The path of the file to write, which `option` names.
 pub(super) fn resolve_output(path: &Path, option: &str) -> Result<PathBuf> {
@@ -188,17 +189,6 @@ pub(super) fn move_into_place(path: &Path, file: BufWriter<Pending>) -> Result<(
 /// (those of a file just written are small, and would stay so).
 pub(super) fn move_model_into_place(path: &Path, file: BufWriter<Pending>) -> Result<()> {
     settle(path, file, drop_from_cache)
-}
-
-/// Lets go of the pages of a packed model that is on disk.
-pub(super) fn drop_from_cache(file: &File) {
-    #[cfg(target_os = "linux")]
-    {
-        // Advice: a file system that does not take it keeps the pages, and all works as well.
-        let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = file;
 }
 
 fn settle(path: &Path, file: BufWriter<Pending>, on_disk: impl Fn(&File)) -> Result<()> {

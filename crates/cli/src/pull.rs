@@ -1,25 +1,25 @@
-//! `trivec pull`: from a name to a model in use: fetch, pack, verify, install. Every stage that is done is kept, so that the same command
-//! goes on where an earlier one ended, however it ended.
+//! `trivec pull`: the options of [`trivec_hub::pull`], and how a person sees that it goes on.
 
-use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use super::args::{ModelArgs, parse_weights};
-use super::exit::{self, Failure, Result};
+use super::exit::{Failure, Result};
 use super::pack::Bar;
 use super::pull_progress::Show;
-use super::stages;
+use trivec::WeightFormat;
 use trivec::escape::Escaped;
-use trivec::pack::PackOptions;
-use trivec::pack::verify::{Promise, VerifyReport, bundled_texts, verify};
-use trivec::{Model, WeightFormat};
+use trivec::pack::Stage;
 use trivec_hub::names::{KNOWN, Spec, UNSUPPORTED};
-use trivec_hub::{FetchOptions, Fetched, Hub, Patience, Progress, Record, Store, endpoint_is_loopback, fetch};
+use trivec_hub::staged::Watcher;
+use trivec_hub::{
+    FetchOptions, Hub, Patience, Progress, PullOptions, PullProgress, Pulled, Record, Store, endpoint_is_loopback, pull,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -118,69 +118,97 @@ pub(super) fn run(args: &PullArgs, model_args: &ModelArgs) -> Result<()> {
     let Some(name) = args.name.as_deref().filter(|_| !args.list) else { return list(args.json) };
     let spec = Spec::parse(name)?;
     let store = Store::from_env()?;
-    let show = Show::new(model_args.quiet);
-    let _lock = store.lock(&spec.name, args.wait, &|text| show.note(text))?;
-    // A damaged installation is no reason not to install.
-    let installed = store.find(&spec.name).ok().flatten();
-    let same = |record: &&Record| record.weights == args.weights.name() && !args.force;
-    let wanted = spec.revision.as_deref().or(spec.known.filter(|_| args.pin.holds()).and_then(|known| known.revision));
-    if let Some(record) = installed.as_ref().filter(same)
-        && wanted == Some(record.revision.as_str())
-    {
-        if !record.keep_source && !args.keep_source {
-            // What a run left that was killed when the model was in place already.
-            remove_files(&store.source_directory(&record.hub, &record.repository).join(&record.revision));
-        }
-        return already(&store, record, args.json);
-    }
-    let fetched = fetch(&spec, &fetch_options(args), &store, &show)?;
-    if let Some(record) = installed.as_ref().filter(same)
-        && (record.hub.as_str(), &record.revision) == (fetched.hub.name(), &fetched.revision)
-    {
-        if !record.keep_source && !args.keep_source {
-            remove_files(&fetched.directory);
-        }
-        return already(&store, record, args.json);
-    }
-    let packed = Packed::make(args, model_args, &spec, &store, installed.as_ref(), &fetched, &show)?;
-    let record = Record {
-        format: 0,
-        name: spec.name.clone(),
-        hub: fetched.hub.name().to_owned(),
-        repository: fetched.repository.clone(),
-        revision: fetched.revision.clone(),
-        weights: args.weights.name().to_owned(),
-        file: format!("{}/{}", directory_name(&store.model_directory(&spec.name)), directory_name(&packed.path)),
-        bytes: fs::metadata(&packed.path).map_err(|e| Failure::io_path(&packed.path, &e))?.len(),
-        fidelity: packed.verification.pointer("/dense/mean").and_then(Value::as_f64),
-        verification: packed.verification.clone(),
+    let options = PullOptions {
+        fetch: fetch_options(args),
+        weights: args.weights,
+        force: args.force,
         keep_source: args.keep_source,
-        installed: 0,
-        installed_nanos: 0,
+        load: super::options(model_args),
     };
-    let record = store.install(record)?;
-    if !args.keep_source {
-        remove_files(&fetched.directory);
-    }
+    let show = Stages::new(model_args.quiet);
+    let pulled = pull(&spec, &options, &store, &show);
+    show.finish();
+    let Pulled { record, made } = pulled?;
     if args.json {
-        return print(&json_line(&store, &record, false));
+        return print(&json_line(&store, &record, made.is_none()));
     }
+    let Some(made) = made else {
+        return print(&format!("{} is installed already; --force fetches it again", Escaped(summary(&record))));
+    };
+    let megabytes = made.source_bytes as f64 / 1e6;
     show.note(&format!(
-        "the model's files have {:.1} MB, packed to {} they have {:.1} MB",
-        fetched.bytes as f64 / 1e6,
+        "the model's files have {megabytes:.1} MB, packed to {} they have {:.1} MB",
         record.weights,
         record.bytes as f64 / 1e6
     ));
-    show.note(&if args.keep_source {
-        format!("the downloaded files are in {}", fetched.directory.display())
-    } else {
-        format!("the downloaded files ({:.1} MB) are removed", fetched.bytes as f64 / 1e6)
+    show.note(&match &made.source {
+        Some(directory) => format!("the downloaded files are in {}", directory.display()),
+        None => format!("the downloaded files ({megabytes:.1} MB) are removed"),
     });
-    print(&format!("fidelity to the source\n{}\n{}", packed.table, Escaped(summary(&record))))
+    print(&format!("fidelity to the source\n{}\n{}", made.report, Escaped(summary(&record))))
 }
 
-fn directory_name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+/// Shows all stages of a pull.
+struct Stages {
+    fetching: Show,
+    packing: Bar,
+    comparing: OnceLock<ProgressBar>,
+}
+
+impl Stages {
+    fn new(quiet: bool) -> Stages {
+        Stages { fetching: Show::new(quiet), packing: Bar::new(quiet), comparing: OnceLock::new() }
+    }
+
+    /// Clears what is left on the terminal.
+    fn finish(&self) {
+        self.packing.finish();
+        if let Some(bar) = self.comparing.get() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Progress for Stages {
+    fn begin(&self, files: usize, bytes: u64) {
+        self.fetching.begin(files, bytes);
+    }
+    fn start(&self, path: &str, bytes: u64, at: u64) {
+        self.fetching.start(path, bytes, at);
+    }
+    fn advance(&self, path: &str, bytes: u64) {
+        self.fetching.advance(path, bytes);
+    }
+    fn done(&self, path: &str) {
+        self.fetching.done(path);
+    }
+    fn end(&self) {
+        self.fetching.end();
+    }
+    fn note(&self, text: &str) {
+        self.fetching.note(text);
+    }
+}
+
+impl Watcher for Stages {
+    fn measuring(&self, stage: Stage, done: usize, total: usize) {
+        self.packing.measuring(stage, done, total);
+    }
+    fn writing(&self, done: u64, total: u64) {
+        self.packing.writing(done, total);
+    }
+    fn resumed(&self, what: &str) {
+        self.packing.resumed(what);
+    }
+}
+
+impl PullProgress for Stages {
+    fn comparing(&self, done: usize, total: usize) {
+        self.packing.finish();
+        let bar = self.comparing.get_or_init(|| self.fetching.stage("comparing", total as u64));
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
+    }
 }
 
 fn fetch_options(args: &PullArgs) -> FetchOptions {
@@ -197,6 +225,7 @@ fn fetch_options(args: &PullArgs) -> FetchOptions {
     };
     let patience = Patience { stall: args.stall_timeout, retries: args.retries, delay: args.retry_delay };
     FetchOptions {
+        endpoint: None,
         hubs,
         pinned: args.pin.holds(),
         patience,
@@ -204,113 +233,6 @@ fn fetch_options(args: &PullArgs) -> FetchOptions {
         wait: args.wait,
         packed_share,
     }
-}
-
-/// A packed model that has passed.
-struct Packed {
-    path: PathBuf,
-    verification: Value,
-    /// The report for people.
-    table: String,
-}
-
-impl Packed {
-    /// Packs the fetched files, unless an earlier run has, and compares the result with them.
-    fn make(
-        args: &PullArgs,
-        model_args: &ModelArgs,
-        spec: &Spec,
-        store: &Store,
-        installed: Option<&Record>,
-        fetched: &Fetched,
-        show: &Show,
-    ) -> Result<Packed> {
-        let options = super::options(model_args);
-        let source = Model::load_with(&fetched.directory, &options)?;
-        let directory = store.model_directory(&spec.name);
-        fs::create_dir_all(&directory).map_err(|e| Failure::io_path(&directory, &e))?;
-        remove_temporary(&directory);
-        let path = packed_path(&directory, args, fetched, installed.map(|record| store.path(record)).as_deref());
-        // Without a record nobody uses the file yet: it may be what an interrupted run has packed.
-        let earlier = if path.exists() && !args.force { Model::load_with(&path, &options).ok() } else { None };
-        let candidate = match earlier {
-            Some(candidate) => {
-                show.note("packed already by an earlier run");
-                candidate
-            }
-            None => {
-                show.note(&format!("packing to {}", args.weights.name()));
-                let watcher = Bar::new(model_args.quiet);
-                let from = format!("{}:{}@{}", fetched.hub.name(), fetched.repository, fetched.revision);
-                let options_of_pack = PackOptions { source: Some(from), ..PackOptions::new(args.weights) };
-                let packed = stages::pack(&source, &options_of_pack, &path, &watcher);
-                watcher.finish();
-                packed?;
-                Model::load_with(&path, &options)?
-            }
-        };
-        let texts = bundled_texts();
-        show.note(&format!("comparing with the source on {} texts", texts.len()));
-        let bar = show.stage("comparing", texts.len() as u64);
-        let report: VerifyReport = verify(&source, &candidate, &texts, &|done, total| {
-            bar.set_length(total as u64);
-            bar.set_position(done as u64);
-        })?;
-        bar.finish_and_clear();
-        let promise = Promise::least(args.weights);
-        let mut failures = report.failures(&promise);
-        // What is called BGE-M3 has to be it; another model of its shape has other values.
-        failures.extend(report.published_failure(&promise).filter(|_| spec.name == "bge-m3" && args.pin.holds()));
-        let verification = serde_json::to_value(&report).map_err(Failure::usage)?;
-        if !failures.is_empty() {
-            let message = format!(
-                "the packed model is not faithful enough and is not installed: {}. Kept are the packed model, {}, and the \
-                 downloaded files, {}; `trivec models rm {}` removes them",
-                failures.join("; "),
-                path.display(),
-                fetched.directory.display(),
-                spec.name
-            );
-            return Err(Failure::Message { code: exit::MODEL, message });
-        }
-        Ok(Packed { path, verification, table: report.to_string() })
-    }
-}
-
-/// Where the packed file goes: never over the one in use.
-fn packed_path(directory: &Path, args: &PullArgs, fetched: &Fetched, in_use: Option<&Path>) -> PathBuf {
-    let version = env!("CARGO_PKG_VERSION");
-    let stem = format!("{:.12}-{}-{version}", fetched.revision, args.weights.name());
-    let first = directory.join(format!("{stem}.safetensors"));
-    if in_use == Some(first.as_path()) { directory.join(format!("{stem}-again.safetensors")) } else { first }
-}
-
-/// Removes what a killed run was writing. The model's lock is held: nobody else writes here.
-fn remove_temporary(directory: &Path) {
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        if name.to_string_lossy().starts_with(".trivec-") {
-            // What cannot be removed is in nobody's way.
-            let _ = fs::remove_file(entry.path());
-        }
-    }
-}
-
-/// Removes downloaded files. The model is in place, whether they go or stay.
-fn remove_files(directory: &Path) {
-    let _ = fs::remove_dir_all(directory);
-    if let Some(parent) = directory.parent() {
-        // Only if nothing else is in it.
-        let _ = fs::remove_dir(parent);
-    }
-}
-
-fn already(store: &Store, record: &Record, json: bool) -> Result<()> {
-    store.set_default(Some(&record.name))?;
-    if json {
-        return print(&json_line(store, record, true));
-    }
-    print(&format!("{} is installed already; --force fetches it again", Escaped(summary(record))))
 }
 
 fn summary(record: &Record) -> String {

@@ -21,7 +21,7 @@ const CHUNK: usize = 32;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Judge {
     pub weights: ScoreWeights,
-    thresholds: Thresholds,
+    pub thresholds: Thresholds,
 }
 
 impl Judge {
@@ -53,17 +53,6 @@ impl Judge {
     }
 }
 
-/// The scores under FlagEmbedding's names, in its order.
-pub(super) fn named(scores: &Scores) -> [(&'static str, Option<f32>); 5] {
-    [
-        ("colbert", scores.colbert),
-        ("sparse", scores.sparse),
-        ("dense", scores.dense),
-        ("sparse+dense", scores.sparse_dense),
-        ("colbert+sparse+dense", scores.colbert_sparse_dense),
-    ]
-}
-
 /// A result as JSON. Numbers whose head is missing, and mixes whose weights add up to 0, are `null`.
 #[derive(Serialize)]
 pub(super) struct JsonScores<'a> {
@@ -71,13 +60,8 @@ pub(super) struct JsonScores<'a> {
     index: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<&'a RawValue>,
-    colbert: Option<f32>,
-    sparse: Option<f32>,
-    dense: Option<f32>,
-    #[serde(rename = "sparse+dense")]
-    sparse_dense: Option<f32>,
-    #[serde(rename = "colbert+sparse+dense")]
-    colbert_sparse_dense: Option<f32>,
+    #[serde(flatten)]
+    scores: Scores,
     verdict: &'static str,
     percent: Option<f64>,
 }
@@ -88,11 +72,7 @@ impl<'a> JsonScores<'a> {
         JsonScores {
             index,
             id,
-            colbert: scores.colbert,
-            sparse: scores.sparse,
-            dense: scores.dense,
-            sparse_dense: scores.sparse_dense,
-            colbert_sparse_dense: scores.colbert_sparse_dense,
+            scores: *scores,
             verdict: verdict.as_str(),
             percent: percent.parse().ok().filter(|percent: &f64| percent.is_finite()),
         }
@@ -177,7 +157,7 @@ fn write_one(out: &mut impl Write, scores: &Scores, judge: &Judge, json: bool) -
         return writeln!(out, "{}", serde_json::to_string(&JsonScores::new(scores, judge, None, None))?);
     }
     writeln!(out, "{}", verdict_line(scores, judge))?;
-    for (name, value) in named(scores) {
+    for (name, value) in scores.named() {
         match value {
             Some(value) => writeln!(out, "  {name:<22}{value:>8.4}")?,
             None => writeln!(out, "  {name:<22}{dim}{:>8}{dim:#}", "n/a", dim = style::DIM)?,
@@ -252,7 +232,9 @@ impl Row<'_> {
         }
         let (verdict, percent) = judge.verdict(self.scores.dense.unwrap_or(f32::NAN));
         let style = style::of_verdict(verdict);
-        let numbers: String = named(self.scores)
+        let numbers: String = self
+            .scores
+            .named()
             .iter()
             .map(|(_, value)| value.map_or_else(|| format!("{:>8}", "n/a"), |value| format!("{value:>8.4}")))
             .collect();

@@ -56,7 +56,7 @@ pub(super) fn run(args: &VerifyArgs, model_args: &ModelArgs) -> Result<()> {
         Some(path) => read_texts(path)?,
         None => bundled_texts(),
     };
-    let load = |path: &Path| super::load_chosen(super::named(path)?, model_args);
+    let load = |path: &Path| super::load_located(trivec_hub::locate(path)?, model_args);
     let candidate = load(&args.candidate)?;
     let reference = match &args.reference {
         Some(path) => load(path)?,

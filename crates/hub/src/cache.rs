@@ -58,6 +58,11 @@ pub(super) fn endpoint(hub: Hub) -> Endpoint {
     Endpoint { base: base.trim_end_matches('/').to_owned(), token }
 }
 
+/// Hugging Face's API at another address.
+pub(super) fn endpoint_at(base: &str) -> Endpoint {
+    Endpoint { base: base.trim_end_matches('/').to_owned(), token: token() }
+}
+
 /// Whether Hugging Face's address, as the environment gives it, is this machine's.
 pub fn endpoint_is_loopback() -> bool {
     is_loopback(&endpoint(Hub::HuggingFace).base)

@@ -38,6 +38,13 @@ pub struct Patience {
     pub delay: Duration,
 }
 
+impl Default for Patience {
+    /// 30 seconds without a byte, five further attempts, the first after a second.
+    fn default() -> Self {
+        Patience { stall: Duration::from_secs(30), retries: 5, delay: Duration::from_secs(1) }
+    }
+}
+
 impl Patience {
     /// The wait before attempt `attempt + 1`, the first being 0.
     pub(super) fn wait(&self, attempt: u32, asked: Option<Duration>) -> Duration {

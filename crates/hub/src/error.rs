@@ -29,12 +29,14 @@ pub struct HubError {
     pub kind: HubErrorKind,
     /// What was wrong, found and expected.
     pub message: String,
+    /// The engine's error, if it was one of its.
+    pub cause: Option<std::sync::Arc<trivec::Error>>,
 }
 
 impl HubError {
     /// An error of a kind.
     pub fn new(kind: HubErrorKind, message: impl Into<String>) -> HubError {
-        HubError { kind, message: message.into() }
+        HubError { kind, message: message.into(), cause: None }
     }
 
     /// An error of who asked.
@@ -50,6 +52,26 @@ impl HubError {
     /// An error of the file system at `path`.
     pub fn io(path: &Path, error: &std::io::Error) -> HubError {
         HubError::new(HubErrorKind::Io, format!("{}: {error}", path.display()))
+    }
+}
+
+impl From<trivec::Error> for HubError {
+    fn from(error: trivec::Error) -> Self {
+        let kind = match (&error, error.kind()) {
+            (trivec::Error::Io { source, .. }, _) if source.kind() == std::io::ErrorKind::ResourceBusy => {
+                HubErrorKind::Busy
+            }
+            (_, trivec::ErrorKind::Io) => HubErrorKind::Io,
+            (_, trivec::ErrorKind::Usage) => HubErrorKind::Usage,
+            _ => HubErrorKind::Model,
+        };
+        HubError { kind, message: error.to_string(), cause: Some(std::sync::Arc::new(error)) }
+    }
+}
+
+impl std::error::Error for HubError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.cause.as_deref().and_then(|cause| cause.source())
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::cache::{CachedRepository, endpoint, offline};
+use super::cache::{CachedRepository, endpoint, endpoint_at, offline};
 use super::client::{Client, Patience};
 use super::download::{Job, Progress, part_path};
 use super::error::{HubError, HubErrorKind};
@@ -24,6 +24,8 @@ const SPARE_BYTES: u64 = 64 << 20;
 /// How to fetch.
 #[derive(Debug, Clone)]
 pub struct FetchOptions {
+    /// Address of Hugging Face's API, or of a mirror; `None`: that of `HF_ENDPOINT`, or the usual one.
+    pub endpoint: Option<String>,
     /// In the order of preference.
     pub hubs: Vec<Hub>,
     /// Whether known models are taken at their known revision and with their known hashes.
@@ -36,6 +38,21 @@ pub struct FetchOptions {
     pub wait: bool,
     /// What the packed file takes, as a share of the weights' bytes.
     pub packed_share: f64,
+}
+
+impl Default for FetchOptions {
+    /// Hugging Face and, where that cannot be reached, ModelScope; known models as they are known; four files at a time.
+    fn default() -> Self {
+        FetchOptions {
+            endpoint: None,
+            hubs: vec![Hub::HuggingFace, Hub::ModelScope],
+            pinned: true,
+            patience: Patience::default(),
+            parallel: 4,
+            wait: false,
+            packed_share: 0.3,
+        }
+    }
 }
 
 /// A repository whose needed files are all there and verified.
@@ -106,7 +123,10 @@ fn fetch_from(
     let home = store.source_directory(hub.name(), &spec.repository);
     let note = |text: &str| progress.note(text);
     let lock = store.lock(&format!("source-{}", spec.repository), options.wait, &note)?;
-    let endpoint = endpoint(hub);
+    let endpoint = match &options.endpoint {
+        Some(base) if hub == Hub::HuggingFace => endpoint_at(base),
+        _ => endpoint(hub),
+    };
     let cached = if hub == Hub::HuggingFace { CachedRepository::find(&spec.repository) } else { None };
 
     let remembered = revision.filter(|revision| is_commit(revision)).and_then(|commit| manifest(&home.join(commit)));

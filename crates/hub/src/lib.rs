@@ -1,8 +1,8 @@
 //! Where models come from and where they live.
 //!
 //! ```text
-//! NAME ─▶ files and hashes ─▶ downloads, verified ─▶ (load, pack, verify: cli/pull.rs) ─▶ store
-//! names.rs   remote.rs          download.rs                                              store.rs
+//! NAME ─▶ files and hashes ─▶ downloads, verified ─▶ load, pack (staged.rs), verify ─▶ store
+//! names.rs   remote.rs          download.rs            pull.rs                           store.rs
 //! ```
 //! The store (names, records, locks) is always there; everything that speaks to a network is behind the feature `fetch`.
 
@@ -18,14 +18,18 @@ mod error;
 mod fetch;
 #[cfg(feature = "fetch")]
 mod hash;
+mod locate;
 mod lock;
 pub mod names;
+#[cfg(feature = "fetch")]
+mod pull;
 #[cfg(feature = "fetch")]
 mod remote;
 #[cfg(feature = "fetch")]
 mod select;
 #[cfg(feature = "fetch")]
 mod siblings;
+pub mod staged;
 mod store;
 
 #[cfg(feature = "fetch")]
@@ -40,6 +44,9 @@ pub use download::Progress;
 pub use error::{HubError, HubErrorKind};
 #[cfg(feature = "fetch")]
 pub use fetch::{FetchOptions, Fetched, fetch};
+pub use locate::{Located, locate, locate_default};
+#[cfg(feature = "fetch")]
+pub use pull::{Made, PullOptions, PullProgress, Pulled, pull};
 #[cfg(feature = "fetch")]
 pub use remote::Hub;
 pub use store::{Choice, Record, Store};

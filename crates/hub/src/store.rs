@@ -84,6 +84,11 @@ pub struct Store {
 }
 
 impl Store {
+    /// The store in the directory `home`. Nothing is made yet.
+    pub fn at(home: impl Into<PathBuf>) -> Store {
+        Store { home: home.into() }
+    }
+
     /// The store that the environment names. Nothing is made yet.
     pub fn from_env() -> Result<Store, HubError> {
         home(&|name| std::env::var_os(name).filter(|value| !value.is_empty())).map(|home| Store { home }).ok_or_else(

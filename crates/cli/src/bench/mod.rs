@@ -137,8 +137,8 @@ fn print(text: &str) -> Result<()> {
 
 /// Where the model is that was asked for, unless it is the starter.
 fn asked_path(model_args: &ModelArgs) -> Result<Option<PathBuf>> {
-    Ok(match model_args.model.as_deref().map(super::named).transpose()? {
-        Some(super::Chosen::Path(path)) => Some(path),
+    Ok(match model_args.model.as_deref().map(trivec_hub::locate).transpose()? {
+        Some(trivec_hub::Located::Path(path)) => Some(path),
         _ => None,
     })
 }
@@ -221,7 +221,7 @@ fn make_model(
             check(&model)?;
             let path = scratch.file("packed.safetensors")?;
             note(format!("packing {} in {}", model.info().name, format.name()));
-            super::stages::pack(&model, &PackOptions::new(format), &path, &super::pack::Silent)?;
+            trivec_hub::staged::pack(&model, &PackOptions::new(format), &path, &super::pack::Silent)?;
             Ok(Some(path))
         }
         Some(_) => Err(Failure::option("weights", "the model is a packed file, whose weights are what they are")),

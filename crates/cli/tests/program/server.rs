@@ -504,3 +504,19 @@ fn no_bytes_and_no_json_make_it_fail() {
     });
     assert_eq!(server.get("/health").status, 200);
 }
+
+/// The service and the command line show the same fields with the same values; what is the service's own is left out. (The page draws what
+/// the route answers.)
+#[test]
+fn the_route_and_the_command_explain_alike() {
+    let server = Server::start(&[]);
+    for (a, b) in [(A, B), ("a green tea", "green trees are green"), ("", "a")] {
+        let mut route = server.post("/v1/explain", &json!({"a": a, "b": b})).json();
+        for of_the_service in ["usage", "timing"] {
+            assert!(route.as_object_mut().unwrap().remove(of_the_service).is_some(), "{of_the_service}");
+        }
+        let output = trivec().args(["-q", "explain", "--json", a, b]).output().unwrap();
+        let command: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(command, route, "{a:?}, {b:?}");
+    }
+}

@@ -1,15 +1,13 @@
 //! `/v1/explain`: two texts' tokens and weights, and how their ColBERT rows meet.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::State;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
-use super::native::{Behind, both_sides, check_scores, internal, prompt_of, scores_of, timing_of, usage, weights};
+use super::native::{Behind, both_sides, check_scores, internal, prompt_of, timing_of, usage, weights};
 use crate::answer::{self, JSON, Step, Steps, json};
 use crate::app::{App, Tokenized};
 use crate::body::Body;
@@ -17,8 +15,9 @@ use crate::error::{ApiError, Dialect, Result};
 use crate::fields::whole;
 use crate::memory::{self, Part};
 use crate::scheduler::cost;
-use trivec::Embedding;
-use trivec::similarity::{Scores, Thresholds, score, shared, similarities};
+use trivec::similarity::{
+    ExplainedText, MOST_CELLS, RowAlignment, Scores, Thresholds, row_alignment, score, shared_pieces,
+};
 use trivec::{EncodeOptions, Inspection};
 
 #[derive(Debug, Deserialize)]
@@ -37,67 +36,16 @@ pub(super) struct ExplainRequest {
     document_prompt: Option<String>,
 }
 
-/// Numbers of an alignment matrix that are answered at most: 1,024 tokens by as many.
-const MOST_CELLS: usize = 1 << 20;
-
 /// Bytes of a token with its piece.
 const TOKEN: u64 = 96;
 
+/// What an explanation begins with.
 #[derive(Serialize)]
-struct ExplainedToken<'a> {
-    id: u32,
-    piece: &'a str,
-    special: bool,
-    weight: Option<f32>,
-}
-
-/// Appends a text's tokens as they are answered.
-fn append_side(side: &Inspection, out: &mut Vec<u8>) {
-    let weights = side.token_weights.as_ref();
-    let tokens = side.tokens.iter().enumerate().map(|(at, token)| ExplainedToken {
-        id: token.id,
-        piece: &token.piece,
-        special: token.special,
-        weight: weights.map(|weights| weights[at]),
-    });
-    let tokens: Vec<ExplainedToken<'_>> = tokens.collect();
-    out.extend_from_slice(b"{\"tokens\":");
-    json(out, &tokens);
-    out.extend_from_slice(if side.embedding.truncated { b",\"truncated\":true}" } else { b",\"truncated\":false}" });
-}
-
-#[derive(Serialize)]
-struct SharedToken<'a> {
-    id: u32,
-    piece: &'a str,
-    weight_a: f32,
-    weight_b: f32,
-    product: f32,
-}
-
-/// The tokens that both have, with their weights.
-fn append_shared(a: &Inspection, b: &Inspection, out: &mut Vec<u8>) {
-    let pieces: HashMap<u32, &str> = a.tokens.iter().map(|token| (token.id, token.piece.as_str())).collect();
-    let tokens: Vec<SharedToken<'_>> = match (&a.embedding.lexical, &b.embedding.lexical) {
-        (Some(left), Some(right)) => shared(left, right)
-            .iter()
-            .map(|s| SharedToken {
-                id: s.id,
-                piece: pieces.get(&s.id).copied().unwrap_or_default(),
-                weight_a: s.left,
-                weight_b: s.right,
-                product: s.product(),
-            })
-            .collect(),
-        _ => Vec::new(),
-    };
-    json(out, &tokens);
-}
-
-/// All similarities of ColBERT rows, if they are not too many.
-fn alignment(a: &Embedding, b: &Embedding) -> Option<Vec<Vec<f32>>> {
-    let (a, b) = (a.colbert.as_ref()?, b.colbert.as_ref()?);
-    (a.rows() * b.rows() <= MOST_CELLS).then(|| similarities(a, b))
+struct Head {
+    model: String,
+    scores: Scores,
+    percent: Option<f64>,
+    verdict: &'static str,
 }
 
 pub(super) async fn explain(State(app): State<Arc<App>>, Body(request): Body<ExplainRequest>) -> Response {
@@ -123,30 +71,38 @@ async fn explain_inner(app: &App, request: ExplainRequest) -> Result<Response> {
     };
     let cells = tokenized.iter().map(|text| text.ids.len()).product::<usize>().min(MOST_CELLS);
     held.set(Part::Results, tokenized.iter().map(results).sum::<u64>() + 4 * cells as u64)?;
-    let inspect = |(at, tokens): (usize, &Tokenized)| {
-        let options =
-            EncodeOptions { max_length: request.max_length, prompt: sides[at].clone(), ..EncodeOptions::default() };
-        let (own, text, held) = (Arc::clone(&model), Arc::clone(&texts[at]), Arc::clone(&held));
+    let [of_a, of_b] = [&tokenized[0], &tokenized[1]];
+    let inspect = |places: std::ops::Range<usize>| {
+        let prompt_tokens = tokenized[places.start].prompt_tokens;
+        let options = EncodeOptions { max_length: request.max_length, prompt_tokens, ..EncodeOptions::default() };
+        let ids: Vec<Vec<u32>> = tokenized[places.clone()].iter().map(|text| text.ids.clone()).collect();
+        let (own, held) = (Arc::clone(&model), Arc::clone(&held));
+        let first = places.start;
+        let cost = ids.iter().map(|ids| cost(ids.len())).sum();
         let call = move || {
             let _held = held;
-            own.inspect(&text[0], &options).map_err(|e| e.at_input(|_| at))
+            own.inspect_ids(&ids, &options).map_err(|e| e.at_input(|at| first + at))
         };
-        (cost(tokens.ids.len()), call)
+        (cost, call)
     };
-    let calls = tokenized.iter().enumerate().map(inspect).collect();
+    // One forward pass for both, unless their prompts do not count alike.
+    let calls =
+        if of_a.prompt_tokens == of_b.prompt_tokens { vec![inspect(0..2)] } else { vec![inspect(0..1), inspect(1..2)] };
     let both = app.scheduler.calls(calls).await;
     let (both, timing) = both.map_err(|e| ApiError::from(e).named(|index| ["a", "b"][index % 2].to_owned()))?;
-    let [a, b]: [Inspection; 2] = both.try_into().map_err(|_| internal())?;
+    let both: Vec<Inspection> = both.into_iter().flatten().collect();
+    let [mut a, mut b]: [Inspection; 2] = both.try_into().map_err(|_| internal())?;
+    (a.embedding.truncated, b.embedding.truncated) = (of_a.truncated, of_b.truncated);
     app.computed(tokenized.iter().map(|text| text.ids.len()).sum(), timing);
     let of = move || {
         let scores = score(&a.embedding, &b.embedding, &weights);
-        let matrix = alignment(&a.embedding, &b.embedding);
-        (a, b, scores, matrix)
+        let alignment = row_alignment(&a, &b, &scores);
+        (a, b, scores, alignment)
     };
-    let (a, b, scores, matrix) = app.beside(of).await?;
+    let (a, b, scores, alignment) = app.beside(of).await?;
     check_scores(&scores, || "a, b".to_owned())?;
     let end = Behind { usage: usage(&tokenized), timing: timing_of(timing, tokenize_time, begin) };
-    answer_explained(app, app.names.first(), (a, b), (scores, matrix), end)
+    answer_explained(app, app.names.first(), (a, b), (scores, alignment), end)
 }
 
 /// Writes an explanation: the matrix row by row.
@@ -154,51 +110,46 @@ fn answer_explained(
     app: &App,
     model: String,
     (a, b): (Inspection, Inspection),
-    (scores, matrix): (Scores, Option<Vec<Vec<f32>>>),
+    (scores, alignment): (Scores, Option<RowAlignment>),
     end: Behind,
 ) -> Result<Response> {
-    let mut named = scores_of(&scores, &Thresholds::default());
-    let (percent, verdict) = (named.remove("percent"), named.remove("verdict"));
-    let head = json!({"model": model, "scores": named, "percent": percent, "verdict": verdict});
-    let best: Option<Vec<usize>> = matrix.as_ref().map(|matrix| {
-        let best = |row: &Vec<f32>| (0..row.len()).fold(0, |best, at| if row[at] > row[best] { at } else { best });
-        matrix.iter().map(best).collect()
-    });
-    let steps = answer::steps(matrix.iter().map(Vec::len).collect(), 1);
-    let write = move |step: Step, out: &mut Vec<u8>| match (step, &matrix) {
+    let verdict = Thresholds::default().verdict(scores.dense.unwrap_or(f32::NAN)).as_str();
+    let head = Head { model, scores, percent: scores.percent(), verdict };
+    let steps = answer::steps(alignment.iter().map(|alignment| alignment.matrix.len()).collect(), 1);
+    let write = move |step: Step, out: &mut Vec<u8>| match (step, &alignment) {
         (Step::Begin(_), _) => out.extend_from_slice(b"{\"matrix\":["),
-        (Step::Rows(_, range), Some(matrix)) => {
+        (Step::Rows(_, range), Some(alignment)) => {
             for row in range {
                 if row > 0 {
                     out.push(b',');
                 }
-                json(out, &matrix[row]);
+                json(out, &alignment.matrix[row]);
             }
         }
-        (Step::End(_), _) => {
+        (Step::End(_), Some(alignment)) => {
             out.extend_from_slice(b"],\"best\":");
-            json(out, &best);
+            json(out, &alignment.best);
             out.extend_from_slice(b",\"score\":");
-            json(out, &scores.colbert);
+            json(out, &alignment.score);
             out.push(b'}');
         }
-        (Step::Last, matrix) => {
-            if matrix.is_none() {
+        (Step::Last, alignment) => {
+            if alignment.is_none() {
                 out.extend_from_slice(b"null");
             }
             end.append_fields(out);
         }
-        (Step::Rows(..), None) => {}
+        (Step::Rows(..) | Step::End(_), None) => {}
     };
     let before = move |out: &mut Vec<u8>| {
         json(out, &head);
         out.pop();
         out.extend_from_slice(b",\"a\":");
-        append_side(&a, out);
+        json(out, &ExplainedText::of(&a));
         out.extend_from_slice(b",\"b\":");
-        append_side(&b, out);
+        json(out, &ExplainedText::of(&b));
         out.extend_from_slice(b",\"shared\":");
-        append_shared(&a, &b, out);
+        json(out, &shared_pieces(&a, &b));
         out.extend_from_slice(b",\"alignment\":");
     };
     app.answer(JSON, None, Steps::begun_by(before, steps, write))

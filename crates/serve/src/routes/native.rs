@@ -267,16 +267,10 @@ pub(super) fn weights(weights: Option<&[f64]>) -> Result<ScoreWeights> {
 pub(super) fn scores_of(scores: &Scores, thresholds: &Thresholds) -> serde_json::Map<String, Value> {
     let cosine = scores.dense.unwrap_or(f32::NAN);
     let mut map = serde_json::Map::new();
-    for (name, value) in [
-        ("colbert", scores.colbert),
-        ("sparse", scores.sparse),
-        ("dense", scores.dense),
-        ("sparse+dense", scores.sparse_dense),
-        ("colbert+sparse+dense", scores.colbert_sparse_dense),
-    ] {
+    for (name, value) in scores.named() {
         map.insert(name.to_owned(), json!(value));
     }
-    map.insert("percent".to_owned(), json!(scores.dense.map(|cosine| f64::from(cosine) * 100.0)));
+    map.insert("percent".to_owned(), json!(scores.percent()));
     map.insert("verdict".to_owned(), json!(thresholds.verdict(cosine).as_str()));
     map
 }

@@ -294,7 +294,7 @@ async fn rank(app: &App, model: &Arc<Model>, asked: &Asked) -> Result<(Vec<Reran
     // Options are held against the model also where there is nothing to do.
     model.rerank::<&str>(query, &[], options)?;
     // Not tokenised yet: bytes are at least as many as tokens.
-    let most = options.max_length.unwrap_or(512).min(model.info().max_length);
+    let most = model.pair_length(options);
     // The model's default prompt counts as the query does.
     let query_bytes = model.prompt_text(&options.prompt)?.len() + query.len();
     let costs: Vec<u64> = documents.iter().map(|document| pair_cost(query_bytes, document, most)).collect();

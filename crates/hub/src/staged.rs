@@ -14,18 +14,20 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::exit::{Failure, Result};
-use super::pending::{drop_from_cache, is_special, resolve_output};
+use crate::error::{HubError, HubErrorKind};
 use trivec::Model;
 use trivec::pack::{Calibration, PackOptions, PackReport, Plan, Stage, Writing};
 
 /// Bytes between two marks of what has reached the disk.
 const SYNC_EVERY: u64 = 64 << 20;
 
-/// What the person sees of it.
-pub(super) trait Watcher {
+/// What is told of packing while it goes on.
+pub trait Watcher {
+    /// A stage of measuring stands at `done` of `total`.
     fn measuring(&self, stage: Stage, done: usize, total: usize);
+    /// So many of the file's bytes are written.
     fn writing(&self, done: u64, total: u64);
+    /// What an interrupted call had done already is taken on.
     fn resumed(&self, what: &str);
 }
 
@@ -42,20 +44,22 @@ struct Key<'a> {
     isa: &'static str,
 }
 
-/// Packs `model` to `path`, going on where an interrupted call with the same model and options stopped.
-pub(super) fn pack(model: &Model, options: &PackOptions, path: &Path, watcher: &dyn Watcher) -> Result<PackReport> {
-    let target = resolve_output(path, "--output")?;
-    if is_special(&target) {
-        return Err(Failure::option(
-            "output",
-            format!("{} is not a file, and a packed model is one", target.display()),
-        ));
-    }
-    let directory = directory_of(&target)?;
+/// Packs `model` to the file `target`, going on where an interrupted call with the same model and options stopped. What is measured and
+/// written before that file is in its place lies in a hidden directory beside it; another file of that name is replaced at the end.
+///
+/// # Errors
+/// The model's, in [`HubError::cause`]; [`HubErrorKind::Busy`] while another process packs to the same file; those of the file system.
+pub fn pack(
+    model: &Model,
+    options: &PackOptions,
+    target: &Path,
+    watcher: &dyn Watcher,
+) -> Result<PackReport, HubError> {
+    let directory = directory_of(target)?;
     let key = key(model, options)?;
-    fs::create_dir_all(&directory).map_err(|e| Failure::io_path(&directory, &e))?;
-    let _lock = lock(&directory, &target)?;
-    let packed = pack_in(&directory, &target, &key, (model, options), watcher);
+    fs::create_dir_all(&directory).map_err(|e| HubError::io(&directory, &e))?;
+    let _lock = lock(&directory, target)?;
+    let packed = pack_in(&directory, target, &key, (model, options), watcher);
     if packed.is_err() && !directory.join("plan").exists() {
         // Nothing was measured that a further call could go on with.
         let _ = fs::remove_dir_all(&directory);
@@ -70,7 +74,7 @@ fn pack_in(
     key: &str,
     (model, options): (&Model, &PackOptions),
     watcher: &dyn Watcher,
-) -> Result<PackReport> {
+) -> Result<PackReport, HubError> {
     let key_path = directory.join("key");
     if fs::read(&key_path).ok().as_deref() != Some(key.as_bytes()) {
         for part in ["plan", "synced", "data"] {
@@ -87,16 +91,27 @@ fn pack_in(
 
     if let Ok(metadata) = fs::metadata(target) {
         // A file that is replaced keeps its permissions, as for every output.
-        fs::set_permissions(&data, metadata.permissions()).map_err(|e| Failure::io_path(target, &e))?;
+        fs::set_permissions(&data, metadata.permissions()).map_err(|e| HubError::io(target, &e))?;
     }
-    fs::rename(&data, target).map_err(|e| Failure::io_path(target, &e))?;
-    fs::remove_dir_all(directory).map_err(|e| Failure::io_path(directory, &e))?;
+    fs::rename(&data, target).map_err(|e| HubError::io(target, &e))?;
+    fs::remove_dir_all(directory).map_err(|e| HubError::io(directory, &e))?;
     Ok(report)
 }
 
-fn directory_of(target: &Path) -> Result<PathBuf> {
-    let name =
-        target.file_name().ok_or_else(|| Failure::option("output", format!("{} names no file", target.display())))?;
+/// Lets go of the pages of a packed model that is on disk, so that whoever maps it first brings them back as huge pages (those of a file
+/// just written are small, and would stay so).
+pub fn drop_from_cache(file: &File) {
+    #[cfg(target_os = "linux")]
+    {
+        // Advice: a file system that does not take it keeps the pages, and all works as well.
+        let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = file;
+}
+
+fn directory_of(target: &Path) -> Result<PathBuf, HubError> {
+    let name = target.file_name().ok_or_else(|| HubError::usage(format!("{} names no file", target.display())))?;
     let mut hidden = std::ffi::OsString::from(".");
     hidden.push(name);
     hidden.push(".packing");
@@ -104,20 +119,20 @@ fn directory_of(target: &Path) -> Result<PathBuf> {
 }
 
 /// Holds the directory against a second process.
-fn lock(directory: &Path, target: &Path) -> Result<File> {
+fn lock(directory: &Path, target: &Path) -> Result<File, HubError> {
     let path = directory.join("lock");
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-    let file = file.map_err(|e| Failure::io_path(&path, &e))?;
+    let file = file.map_err(|e| HubError::io(&path, &e))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
-            Err(Failure::busy(format!("{}: another process is packing it", target.display())))
+            Err(HubError::new(HubErrorKind::Busy, format!("{}: another process is packing it", target.display())))
         }
-        Err(TryLockError::Error(e)) => Err(Failure::io_path(&path, &e)),
+        Err(TryLockError::Error(e)) => Err(HubError::io(&path, &e)),
     }
 }
 
-fn key(model: &Model, options: &PackOptions) -> Result<String> {
+fn key(model: &Model, options: &PackOptions) -> Result<String, HubError> {
     let key = Key {
         version: env!("CARGO_PKG_VERSION"),
         source: &options.source,
@@ -130,28 +145,28 @@ fn key(model: &Model, options: &PackOptions) -> Result<String> {
         },
         isa: model.info().isa,
     };
-    serde_json::to_string(&key).map_err(|e| Failure::io("key", &e.into()))
+    serde_json::to_string(&key).map_err(|e| HubError::model(format!("the key of what is packed: {e}")))
 }
 
-fn remove(path: &Path) -> Result<()> {
+fn remove(path: &Path) -> Result<(), HubError> {
     match fs::remove_file(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Failure::io_path(path, &e)),
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(HubError::io(path, &e)),
         _ => Ok(()),
     }
 }
 
 /// Writes a small file whole or not at all.
-fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+fn replace(path: &Path, bytes: &[u8]) -> Result<(), HubError> {
     let new = path.with_extension("new");
     let written = File::create(&new).and_then(|mut file| {
         file.write_all(bytes)?;
         file.sync_all()
     });
-    written.and_then(|()| fs::rename(&new, path)).map_err(|e| Failure::io_path(path, &e))
+    written.and_then(|()| fs::rename(&new, path)).map_err(|e| HubError::io(path, &e))
 }
 
 /// The plan that was kept, or one that is made and kept.
-fn plan(model: &Model, options: &PackOptions, path: &Path, watcher: &dyn Watcher) -> Result<Plan> {
+fn plan(model: &Model, options: &PackOptions, path: &Path, watcher: &dyn Watcher) -> Result<Plan, HubError> {
     // Whatever cannot be read as a plan for this model is made anew.
     let kept = fs::read(path).ok().and_then(|bytes| serde_json::from_slice::<Plan>(&bytes).ok());
     if let Some(plan) = kept.filter(|plan| plan.fits(model, options)) {
@@ -159,14 +174,14 @@ fn plan(model: &Model, options: &PackOptions, path: &Path, watcher: &dyn Watcher
         return Ok(plan);
     }
     let plan = trivec::pack::plan(model, options, &|stage, done, total| watcher.measuring(stage, done, total))?;
-    let json = serde_json::to_vec(&plan).map_err(|e| Failure::io_path(path, &e.into()))?;
+    let json = serde_json::to_vec(&plan).map_err(|e| HubError::io(path, &e.into()))?;
     replace(path, &json)?;
     Ok(plan)
 }
 
 /// Writes the file, from where it was left.
-fn write(writing: &Writing<'_>, data: &Path, synced: &Path, watcher: &dyn Watcher) -> Result<PackReport> {
-    let failed = |e: io::Error| Failure::io_path(data, &e);
+fn write(writing: &Writing<'_>, data: &Path, synced: &Path, watcher: &dyn Watcher) -> Result<PackReport, HubError> {
+    let failed = |e: io::Error| HubError::io(data, &e);
     let mut file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(data).map_err(failed)?;
     let from = writing.last_boundary(kept_bytes(writing, &mut file, synced)?)?;
     if from > 0 {
@@ -183,7 +198,7 @@ fn write(writing: &Writing<'_>, data: &Path, synced: &Path, watcher: &dyn Watche
 }
 
 /// How much of the file so far can be taken on: what has reached the disk, if the file begins as it has to.
-fn kept_bytes(writing: &Writing<'_>, file: &mut File, synced: &Path) -> Result<u64> {
+fn kept_bytes(writing: &Writing<'_>, file: &mut File, synced: &Path) -> Result<u64, HubError> {
     let Some(marked) = fs::read_to_string(synced).ok().and_then(|text| text.trim().parse::<u64>().ok()) else {
         return Ok(0);
     };
@@ -313,7 +328,7 @@ mod tests {
         fs::create_dir_all(&stages).unwrap();
         let held = lock(&stages, &target).unwrap();
         let refused = pack(&model(), &PackOptions::new(WeightFormat::F16), &target, &Script::default());
-        assert!(matches!(refused, Err(Failure::Message { code: super::super::exit::BUSY, .. })));
+        assert_eq!(refused.unwrap_err().kind, HubErrorKind::Busy);
         drop(held);
         pack(&model(), &PackOptions::new(WeightFormat::F16), &target, &Script::default()).unwrap();
     }

@@ -1,0 +1,225 @@
+//! From a name to a model in use: fetch, pack, verify, install. Every stage that is done is kept, so that the same call goes on where an
+//! earlier one ended, however it ended.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use trivec::pack::PackOptions;
+use trivec::pack::verify::{Promise, VerifyReport, bundled_texts, verify};
+use trivec::{LoadOptions, Model, WeightFormat};
+
+use crate::download::Progress;
+use crate::error::HubError;
+use crate::fetch::{FetchOptions, Fetched, fetch};
+use crate::names::Spec;
+use crate::staged::{self, Watcher};
+use crate::store::{Record, Store};
+
+/// What to make of a name.
+#[derive(Debug, Clone)]
+pub struct PullOptions {
+    /// From which hubs, and how.
+    pub fetch: FetchOptions,
+    /// How to store the layers' weights.
+    pub weights: WeightFormat,
+    /// Fetch, pack and verify again what is installed.
+    pub force: bool,
+    /// Keep the downloaded files.
+    pub keep_source: bool,
+    /// How models are loaded to be packed and compared.
+    pub load: LoadOptions,
+}
+
+/// What is told of a pull while it goes on.
+pub trait PullProgress: Progress + Watcher {
+    /// So many of the texts have been compared.
+    fn comparing(&self, done: usize, total: usize);
+}
+
+/// A model that is installed and used from now on.
+#[derive(Debug)]
+pub struct Pulled {
+    /// What the store knows of it.
+    pub record: Record,
+    /// What was done; `None` if it was there already.
+    pub made: Option<Made>,
+}
+
+/// What a pull had to do.
+#[derive(Debug)]
+pub struct Made {
+    /// Length of the files that were needed.
+    pub source_bytes: u64,
+    /// Where the downloaded files are, if they were to be kept.
+    pub source: Option<PathBuf>,
+    /// How the packed model compares with them.
+    pub report: VerifyReport,
+}
+
+/// Fetches the model that `spec` names, packs it, compares the result with its source, installs it in `store` and makes it the one that is
+/// used without a name. What an earlier call has done of it is not done again.
+///
+/// ```no_run
+/// # use trivec_hub::{FetchOptions, PullOptions, PullProgress, Store, names::Spec, pull};
+/// # fn example(progress: &dyn PullProgress) -> Result<(), trivec_hub::HubError> {
+/// let store = Store::from_env()?;
+/// let options = PullOptions {
+///     fetch: FetchOptions::default(),
+///     weights: trivec::WeightFormat::Int8,
+///     force: false,
+///     keep_source: false,
+///     load: trivec::LoadOptions::default(),
+/// };
+/// let pulled = pull(&Spec::parse("bge-m3")?, &options, &store, progress)?;
+/// let model = trivec::Model::load(store.path(&pulled.record));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// [`HubErrorKind`](crate::HubErrorKind) says what a caller can do: the name, the network, a file that is not what was promised, a packed
+/// model that is not faithful enough, the file system, another process that pulls the same model.
+pub fn pull(
+    spec: &Spec,
+    options: &PullOptions,
+    store: &Store,
+    progress: &dyn PullProgress,
+) -> Result<Pulled, HubError> {
+    let _lock = store.lock(&spec.name, options.fetch.wait, &|text| progress.note(text))?;
+    // A damaged installation is no reason not to install.
+    let installed = store.find(&spec.name).ok().flatten();
+    let same = |record: &&Record| record.weights == options.weights.name() && !options.force;
+    let known = spec.known.filter(|_| options.fetch.pinned);
+    let wanted = spec.revision.as_deref().or(known.and_then(|known| known.revision));
+    if let Some(record) = installed.as_ref().filter(same)
+        && wanted == Some(record.revision.as_str())
+    {
+        if !record.keep_source && !options.keep_source {
+            // What a run left that was killed when the model was in place already.
+            remove_files(&store.source_directory(&record.hub, &record.repository).join(&record.revision));
+        }
+        return already(store, record);
+    }
+    let fetched = fetch(spec, &options.fetch, store, progress)?;
+    if let Some(record) = installed.as_ref().filter(same)
+        && (record.hub.as_str(), &record.revision) == (fetched.hub.name(), &fetched.revision)
+    {
+        if !record.keep_source && !options.keep_source {
+            remove_files(&fetched.directory);
+        }
+        return already(store, record);
+    }
+    let (path, report) = make(spec, options, store, installed.as_ref(), &fetched, progress)?;
+    let verification = serde_json::to_value(&report).map_err(|e| HubError::model(e.to_string()))?;
+    let record = Record {
+        format: 0,
+        name: spec.name.clone(),
+        hub: fetched.hub.name().to_owned(),
+        repository: fetched.repository.clone(),
+        revision: fetched.revision.clone(),
+        weights: options.weights.name().to_owned(),
+        file: format!("{}/{}", directory_name(&store.model_directory(&spec.name)), directory_name(&path)),
+        bytes: fs::metadata(&path).map_err(|e| HubError::io(&path, &e))?.len(),
+        fidelity: verification.pointer("/dense/mean").and_then(Value::as_f64),
+        verification,
+        keep_source: options.keep_source,
+        installed: 0,
+        installed_nanos: 0,
+    };
+    let record = store.install(record)?;
+    let source = if options.keep_source {
+        Some(fetched.directory.clone())
+    } else {
+        remove_files(&fetched.directory);
+        None
+    };
+    Ok(Pulled { record, made: Some(Made { source_bytes: fetched.bytes, source, report }) })
+}
+
+fn already(store: &Store, record: &Record) -> Result<Pulled, HubError> {
+    store.set_default(Some(&record.name))?;
+    Ok(Pulled { record: record.clone(), made: None })
+}
+
+fn directory_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Packs the fetched files, unless an earlier run has, and compares the result with them.
+fn make(
+    spec: &Spec,
+    options: &PullOptions,
+    store: &Store,
+    installed: Option<&Record>,
+    fetched: &Fetched,
+    progress: &dyn PullProgress,
+) -> Result<(PathBuf, VerifyReport), HubError> {
+    let source = Model::load_with(&fetched.directory, &options.load)?;
+    let directory = store.model_directory(&spec.name);
+    fs::create_dir_all(&directory).map_err(|e| HubError::io(&directory, &e))?;
+    remove_temporary(&directory);
+    let in_use = installed.map(|record| store.path(record));
+    let path = packed_path(&directory, options.weights, fetched, in_use.as_deref());
+    // Without a record nobody uses the file yet: it may be what an interrupted run has packed.
+    let earlier = if path.exists() && !options.force { Model::load_with(&path, &options.load).ok() } else { None };
+    let candidate = match earlier {
+        Some(candidate) => {
+            progress.note("packed already by an earlier run");
+            candidate
+        }
+        None => {
+            progress.note(&format!("packing to {}", options.weights.name()));
+            let from = format!("{}:{}@{}", fetched.hub.name(), fetched.repository, fetched.revision);
+            let pack_options = PackOptions { source: Some(from), ..PackOptions::new(options.weights) };
+            staged::pack(&source, &pack_options, &path, progress)?;
+            Model::load_with(&path, &options.load)?
+        }
+    };
+    let texts = bundled_texts();
+    progress.note(&format!("comparing with the source on {} texts", texts.len()));
+    let report = verify(&source, &candidate, &texts, &|done, total| progress.comparing(done, total))?;
+    let promise = Promise::least(options.weights);
+    let mut failures = report.failures(&promise);
+    // What is called BGE-M3 has to be it; another model of its shape has other values.
+    failures.extend(report.published_failure(&promise).filter(|_| spec.name == "bge-m3" && options.fetch.pinned));
+    if failures.is_empty() {
+        return Ok((path, report));
+    }
+    Err(HubError::model(format!(
+        "the packed model is not faithful enough and is not installed: {}. Kept are the packed model, {}, and the downloaded files, {}; \
+         `trivec models rm {}` removes them",
+        failures.join("; "),
+        path.display(),
+        fetched.directory.display(),
+        spec.name
+    )))
+}
+
+/// Where the packed file goes: never over the one in use.
+fn packed_path(directory: &Path, weights: WeightFormat, fetched: &Fetched, in_use: Option<&Path>) -> PathBuf {
+    let version = env!("CARGO_PKG_VERSION");
+    let stem = format!("{:.12}-{}-{version}", fetched.revision, weights.name());
+    let first = directory.join(format!("{stem}.safetensors"));
+    if in_use == Some(first.as_path()) { directory.join(format!("{stem}-again.safetensors")) } else { first }
+}
+
+/// Removes what a killed run was writing. The model's lock is held: nobody else writes here.
+fn remove_temporary(directory: &Path) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if name.to_string_lossy().starts_with(".trivec-") {
+            // What cannot be removed is in nobody's way.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Removes downloaded files. The model is in place, whether they go or stay.
+fn remove_files(directory: &Path) {
+    let _ = fs::remove_dir_all(directory);
+    if let Some(parent) = directory.parent() {
+        // Only if nothing else is in it.
+        let _ = fs::remove_dir(parent);
+    }
+}
