@@ -95,6 +95,10 @@ impl Failure {
         let (code, message) = match self {
             Failure::ClosedPipe => return ExitCode::SUCCESS,
             Failure::Message { code, message } => (code, message),
+            // A model that was not given by the option is an argument, or the one in use.
+            Failure::Option { option, what } if option == "model" && !sources.has("model") => {
+                (USAGE, format!("the model: {what}"))
+            }
             Failure::Option { option, what } => (USAGE, format!("{}: {what}", sources.name(&option))),
         };
         use io::Write;

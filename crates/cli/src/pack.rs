@@ -28,6 +28,7 @@ pub(super) fn run(args: &PackArgs, model_args: &ModelArgs) -> Result<()> {
     let calibration = match args.calibration.as_str() {
         "bundled" => Calibration::Bundled,
         "none" => Calibration::None,
+        "" => return Err(Failure::option("calibration", "found no name, expected a file, bundled or none")),
         file => Calibration::Texts(read_texts(Path::new(file))?),
     };
     if let Some(source) = source

@@ -51,6 +51,7 @@ pub(super) struct VerifyArgs {
 
 pub(super) fn run(args: &VerifyArgs, model_args: &ModelArgs) -> Result<()> {
     // Before anything is loaded: an output that cannot be written is refused at once.
+    args.plot.as_deref().map_or(Ok(()), check_plot)?;
     let plot = args.plot.as_deref().map(|path| create_beside(path, "--plot")).transpose()?;
     let texts = match &args.texts {
         Some(path) => read_texts(path)?,
@@ -95,6 +96,20 @@ pub(super) fn run(args: &VerifyArgs, model_args: &ModelArgs) -> Result<()> {
             broken.join(", ")
         ))),
         None => Ok(()),
+    }
+}
+
+/// A histogram is a file of SVG, and its name says nothing else.
+fn check_plot(path: &Path) -> Result<()> {
+    if path.as_os_str() == "-" {
+        return Err(Failure::option("plot", "a histogram is a file, not standard output"));
+    }
+    match path.extension() {
+        Some(extension) if !extension.eq_ignore_ascii_case("svg") => {
+            let what = format!("found `{}`, expected a name that ends in .svg, which the histogram is", path.display());
+            Err(Failure::option("plot", what))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -355,6 +355,24 @@ fn no_message_shows_a_key() {
     assert_eq!((ask("Bearer sk-secret"), ask("Bearer other")), (200, 401));
 }
 
+/// Names of files that are none, or promise another form than the file has.
+#[test]
+fn names_of_files_are_checked_before_anything_is_computed() {
+    for (args, said) in [
+        (&["verify", "starter", "starter", "--plot", "-"][..], "--plot: a histogram is a file"),
+        (
+            &["verify", "starter", "starter", "--plot", "p.png"],
+            "--plot: found `p.png`, expected a name that ends in .svg",
+        ),
+        (&["verify", "starter", "starter", "--plot", "p.svg.gz"], "--plot: found `p.svg.gz`"),
+        (&["pack", "starter", "-o", "x.safetensors", "--calibration="], "--calibration: found no name"),
+        (&["pack", "starter", "-o", "-"], "--output: a packed model is a file"),
+    ] {
+        let (code, found) = cli(args);
+        assert!(code == Some(2) && found.contains(said), "{args:?}: {code:?} {found}");
+    }
+}
+
 #[test]
 fn options_that_do_nothing_are_refused_on_the_command_line_alone() {
     let directory = tempfile::tempdir().unwrap();

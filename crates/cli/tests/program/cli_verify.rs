@@ -137,7 +137,11 @@ fn what_cannot_be_compared_is_refused() {
 
     for (args, code, what) in [
         (&["verify", "a.safetensors"][..], 2, "name the model that it was packed from"),
-        (&["verify", "a.safetensors", "starter.safetensors"], 2, "cannot be compared"),
+        (
+            &["verify", "a.safetensors", "starter.safetensors"],
+            2,
+            "error: the model: dense vectors of 384 and 64 values",
+        ),
         (&["verify", "a.safetensors", model, "--texts", "empty.txt"], 3, "no text"),
         (&["verify", "a.safetensors", model, "--texts", "none.txt"], 5, "none.txt"),
         (&["verify", "missing.safetensors", model], 4, "missing.safetensors"),
