@@ -273,9 +273,9 @@ pub(super) struct ScoreArgs {
     /// How --pairs is written; auto goes by the file's name and first line
     #[arg(long, value_name = "FORM", env = "TRIVEC_INPUT_FORMAT", default_value = "auto")]
     pub input_format: InputFormat,
-    /// Fields (JSON) or columns (CSV, TSV) that hold the two texts of a pair
-    #[arg(long, value_name = "A,B", env = "TRIVEC_COLUMNS", default_value = "a,b", value_delimiter = ',')]
-    pub columns: Vec<String>,
+    /// Fields (JSON) or columns (CSV, TSV) that hold the two texts of a pair [default: a,b]
+    #[arg(long, value_name = "A,B", env = "TRIVEC_COLUMNS", value_delimiter = ',')]
+    pub columns: Option<Vec<String>>,
     /// Replace what is no text (invalid UTF-8 or UTF-16, halves of characters in JSON, NUL) by U+FFFD instead of refusing it
     #[arg(long, env = "TRIVEC_LOSSY")]
     pub lossy: bool,

@@ -81,8 +81,16 @@ impl<'a> JsonScores<'a> {
 
 pub(super) fn run(args: &ScoreArgs, model_args: &ModelArgs) -> Result<()> {
     let judge = Judge::new(&args.judge)?;
-    let [column_a, column_b] = &args.columns[..] else {
-        return Err(Failure::option("columns", format!("expected two names, found {}", args.columns.len())));
+    let columns = match args.columns.as_deref() {
+        None => None,
+        Some([a, b]) if a.is_empty() || b.is_empty() || a == b => {
+            return Err(Failure::option(
+                "columns",
+                format!("expected the names of two columns, found `{a}` and `{b}`"),
+            ));
+        }
+        Some([a, b]) => Some([a.as_str(), b.as_str()]),
+        Some(other) => return Err(Failure::option("columns", format!("expected two names, found {}", other.len()))),
     };
     match (&args.a, &args.b, &args.pairs) {
         (Some(a), Some(b), None) => {
@@ -96,7 +104,7 @@ pub(super) fn run(args: &ScoreArgs, model_args: &ModelArgs) -> Result<()> {
             let model = super::load(model_args)?;
             let reading =
                 Reading { format: args.input_format, path: Some(path), lossy: Some(args.lossy), column: None };
-            let pairs = Pairs::new(opened.reader, opened.name, reading, [column_a, column_b])?;
+            let pairs = Pairs::new(opened.reader, opened.name, reading, columns)?;
             run_pairs(pairs, &model, args, &judge)
         }
         (None, None, None) => {

@@ -33,12 +33,22 @@ pub(super) fn of_records<R: BufRead>(source: &mut Source<R>, reading: Reading<'_
 }
 
 /// The form of pairs. Those of a file of lines may be JSON each, or two texts with a tab between them.
-pub(super) fn of_pairs<R: BufRead>(source: &mut Source<R>, reading: Reading<'_>) -> Result<Form> {
+/// If `columns` are asked for, a first line with their names is a header.
+pub(super) fn of_pairs<R: BufRead>(
+    source: &mut Source<R>,
+    reading: Reading<'_>,
+    columns: Option<[&str; 2]>,
+) -> Result<Form> {
     if let Some(form) = asked(reading.format) {
         return Ok(form);
     }
-    Ok(match (extension(reading).as_deref(), beginning(source)?) {
+    let line = first_line(source)?;
+    let names: Vec<&str> = line.split('\t').map(|name| name.trim().trim_matches('"')).collect();
+    let is_named =
+        |columns: [&str; 2]| columns.iter().all(|column| names.iter().any(|n| n.eq_ignore_ascii_case(column)));
+    Ok(match (extension(reading).as_deref(), of_line(&line)) {
         (Some("csv"), _) => Form::Csv,
+        _ if columns.is_some_and(is_named) => Form::Tsv,
         // A list of two texts is a pair, a line of JSONL; any other list holds pairs.
         (_, Beginning::List { of_texts: false }) => Form::Json,
         (_, Beginning::Open | Beginning::Object { alone: false }) => Form::Json,
@@ -82,6 +92,11 @@ pub(super) enum Beginning {
 }
 
 fn beginning<R: BufRead>(source: &mut Source<R>) -> Result<Beginning> {
+    Ok(of_line(&first_line(source)?))
+}
+
+/// The first line that is not blank, or as much of it as is looked at.
+fn first_line<R: BufRead>(source: &mut Source<R>) -> Result<String> {
     let is_blank = |byte: &u8| byte.is_ascii_whitespace();
     let line_of = |bytes: &[u8]| {
         let begin = bytes.iter().position(|byte| !is_blank(byte))?;
@@ -90,7 +105,7 @@ fn beginning<R: BufRead>(source: &mut Source<R>) -> Result<Beginning> {
     };
     let looked = source.look(|bytes| bytes.len() >= LOOKED_AT || line_of(bytes).is_some())?;
     let line = line_of(looked).map_or(looked, |range| &looked[range]);
-    Ok(of_line(&String::from_utf8_lossy(line)))
+    Ok(String::from_utf8_lossy(line).into_owned())
 }
 
 /// What a first line is.

@@ -10,7 +10,7 @@ use super::record::{refusal, repair};
 use super::source::{Place, Source};
 use super::table::Table;
 use super::{Form, Reading, form};
-use crate::exit::Result;
+use crate::exit::{Failure, Result};
 use crate::style::counted;
 
 /// A pair of a file.
@@ -25,6 +25,8 @@ pub(crate) struct Pair {
 pub(crate) struct Pairs<R> {
     reader: Reader<R>,
     columns: [String; 2],
+    /// Whether the columns were asked for by name.
+    is_named: bool,
 }
 
 enum Reader<R> {
@@ -38,17 +40,17 @@ enum Reader<R> {
 }
 
 impl<R: BufRead> Pairs<R> {
-    /// `columns` are the fields or columns of the two texts.
-    pub(crate) fn new(opened: R, name: String, reading: Reading<'_>, columns: [&str; 2]) -> Result<Self> {
+    /// `columns` are the fields or columns of the two texts, if they are asked for by name.
+    pub(crate) fn new(opened: R, name: String, reading: Reading<'_>, columns: Option<[&str; 2]>) -> Result<Self> {
         let mut source = Source::new(opened, name, reading.lossy);
-        let reader = match form::of_pairs(&mut source, reading)? {
+        let reader = match form::of_pairs(&mut source, reading, columns)? {
             Form::Lines => Reader::Lines(Lines::new(source)),
             Form::Jsonl => Reader::Jsonl(Lines::new(source)),
             Form::Json => Reader::Json(Values::new(source, false)),
             Form::Csv => Reader::Table(Table::new(source, b','), None),
             Form::Tsv => Reader::Table(Table::new(source, b'\t'), None),
         };
-        Ok(Pairs { reader, columns: columns.map(str::to_owned) })
+        Ok(Pairs { reader, columns: columns.unwrap_or(["a", "b"]).map(str::to_owned), is_named: columns.is_some() })
     }
 
     /// The next pair.
@@ -61,6 +63,11 @@ impl<R: BufRead> Pairs<R> {
                     text.trim_start().starts_with('{') || text.trim_start().starts_with('[') && !text.contains('\t');
                 if is_json {
                     return of_json(&lines.source, Place { line, column: 1 }, &text, columns).map(Some);
+                }
+                if self.is_named {
+                    return Err(Failure::usage(
+                        "--columns: lines of two texts have no columns (--input-format tsv or csv reads a header)",
+                    ));
                 }
                 of_line(&text).map(Some).map_err(|what| lines.source.refuse(line, what))
             }
@@ -157,12 +164,14 @@ fn of_row<R: BufRead>(
 mod tests {
     use super::*;
     use crate::args::InputFormat;
-    use crate::exit::Failure;
 
     fn pairs(text: &[u8], format: InputFormat, path: Option<&str>, lossy: bool) -> Result<Vec<(String, String)>> {
         let path = path.map(std::path::Path::new);
         let reading = Reading { format, path, lossy: Some(lossy), column: None };
-        let mut pairs = Pairs::new(text, "in".to_owned(), reading, ["a", "b"])?;
+        all(Pairs::new(text, "in".to_owned(), reading, None)?)
+    }
+
+    fn all(mut pairs: Pairs<&[u8]>) -> Result<Vec<(String, String)>> {
         let mut all = Vec::new();
         while let Some(pair) = pairs.next()? {
             all.push((pair.a, pair.b));
@@ -202,6 +211,29 @@ mod tests {
             let expected: Vec<(String, String)> = serde_json::from_value(form.texts).unwrap();
             let found = pairs(form.text.as_bytes(), InputFormat::Auto, Some(&form.name), false).unwrap();
             assert_eq!(found, expected, "{}: {}", form.name, form.text);
+        }
+    }
+
+    #[test]
+    fn columns_that_are_asked_for_are_in_the_input() {
+        let named = |text: &str, path: Option<&str>| {
+            let path = path.map(std::path::Path::new);
+            let reading = Reading { format: InputFormat::Auto, path, lossy: Some(false), column: None };
+            all(Pairs::new(text.as_bytes(), "in".to_owned(), reading, Some(["q", "d"]))?)
+        };
+        for (text, path) in [
+            ("q\td\nx\ty\n", None),
+            ("D\tn\tQ\ny\t1\tx\n", Some("faq.tsv")),
+            ("q,d\nx,y\n", Some("faq.csv")),
+            ("{\"q\":\"x\",\"d\":\"y\"}", None),
+            ("[\"x\",\"y\"]", None),
+        ] {
+            assert_eq!(named(text, path).unwrap(), [("x".to_owned(), "y".to_owned())], "{text}");
+        }
+        // A header of others, and a line that is none, are no pairs of these columns.
+        for text in ["a\tb\nx\ty\n", "x\ty\n", "q\tother\nx\ty\n"] {
+            let Err(Failure::Message { code: 2, message }) = named(text, Some("faq.tsv")) else { panic!("{text}") };
+            assert!(message.contains("--columns") && message.contains("--input-format tsv"), "{message}");
         }
     }
 

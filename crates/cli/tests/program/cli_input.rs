@@ -152,6 +152,12 @@ fn pairs_and_documents_come_in_the_same_forms() {
     }
     let (code, said) = failure(&with_stdin(&["score", "--columns", "a", "--pairs", "-"], b"x\ty\n"));
     assert!(code == 2 && said.contains("--columns: expected two names, found 1"), "{said}");
+    for columns in ["a,a", ",b", "a,", ","] {
+        let (code, said) = failure(&with_stdin(&["score", "--columns", columns, "--pairs", "-"], b"a\tb\nx\ty\n"));
+        assert!(code == 2 && said.contains("--columns: expected the names of two columns"), "{columns}: {said}");
+    }
+    let (code, said) = failure(&with_stdin(&["score", "--columns", "q,d", "--pairs", "-"], b"x\ty\n"));
+    assert!(code == 2 && said.contains("--columns: lines of two texts have no columns"), "{said}");
     let cut = b"{\"a\":\"cut \\ud83d\",\"b\":\"x\xff\"}\n";
     assert_eq!(failure(&with_stdin(&["score", "--pairs", "-"], cut)).0, 3);
     assert_eq!(records(&with_stdin(&["score", "--json", "--lossy", "--pairs", "-"], cut)).len(), 1);
