@@ -70,7 +70,7 @@ impl Job<'_> {
         match self.load(&self.copies.path(&copy.key)) {
             Ok(model) => Ok(Some(model)),
             Err(error) if error.kind() == ErrorKind::Model => {
-                self.note(&format!("the packed copy is damaged and is made anew: {error}"));
+                self.note(&damaged(&error));
                 self.copies.remove(copy)?;
                 Ok(None)
             }
@@ -94,8 +94,16 @@ impl Job<'_> {
             return Ok(model);
         }
         let path = copies.path(key);
-        // A file without a record: an earlier run packed it and was ended before it had compared it.
-        let earlier = if path.exists() { self.load(&path).ok() } else { None };
+        // A file without a record: an earlier run packed it and was ended before it had compared it. Or one that has no longer the length
+        // that its record names.
+        let earlier = match path.exists().then(|| self.load(&path)) {
+            Some(Err(error)) => {
+                self.note(&damaged(&error));
+                None
+            }
+            Some(Ok(model)) => Some(model),
+            None => None,
+        };
         let model = match earlier {
             Some(model) => model,
             None => {
@@ -165,6 +173,10 @@ impl Job<'_> {
             other => other,
         }
     }
+}
+
+fn damaged(error: &trivec::Error) -> String {
+    format!("the packed copy is damaged and is made anew: {error}")
 }
 
 /// How far the scores of two rerankers may lie apart, in the mean over pairs of texts.

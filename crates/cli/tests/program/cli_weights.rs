@@ -75,14 +75,27 @@ fn a_checkpoint_is_packed_once_and_never_taken_for_another() {
     assert!(said.contains("packing"), "{said}");
     assert_eq!(place.copies().as_array().unwrap().len(), 2);
 
-    // A damaged copy is made anew.
+    // A damaged copy is made anew: overwritten, cut, continued, or with another byte in the description of its tensors.
+    let (right, _) = place.done(&embed_as("int8"));
     let packed = place.copies();
     let int8 = packed.as_array().unwrap().iter().find(|copy| copy["weights"] == "int8").unwrap();
     let file = place.0.path().join(int8["path"].as_str().unwrap());
-    let length = fs::metadata(&file).unwrap().len() as usize;
-    fs::write(&file, vec![7; length]).unwrap();
-    let (_, said) = place.done(&embed_as("int8"));
-    assert!(said.contains("damaged") && said.contains("packing"), "{said}");
+    let (name, whole) = (file.file_name().unwrap().to_str().unwrap(), fs::read(&file).unwrap());
+    let changed = |at: usize, byte: u8| [&whole[..at], &[byte], &whole[at + 1..]].concat();
+    for (bytes, why) in [
+        (vec![7; whole.len()], "safetensors"),
+        (whole[..whole.len() - 1].to_vec(), "bytes"),
+        (whole[..whole.len() / 2].to_vec(), "bytes"),
+        (Vec::new(), "bytes"),
+        ([&whole[..], &[0]].concat(), "bytes"),
+        (changed(8, b'['), "header"),
+    ] {
+        fs::write(&file, &bytes).unwrap();
+        let (found, said) = place.done(&embed_as("int8"));
+        assert!(said.contains("the packed copy is damaged and is made anew: "), "{said}");
+        assert!(said.contains(why) && said.contains(name) && said.contains("packing"), "{said}");
+        assert!(found == right && fs::read(&file).unwrap() == whole, "{said}");
+    }
 
     assert!(place.done(&["models"]).0.contains("packed copies of checkpoints"));
     let (_, said) = place.done(&["models", "rm", "model"]);
