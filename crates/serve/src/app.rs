@@ -14,7 +14,7 @@ use super::kept::{Kept, Open};
 use super::memory::{self, Budget, HELD, Held, Part};
 use super::metrics::Metrics;
 use super::names::Names;
-use super::scheduler::{Scheduler, Timing, cost};
+use super::scheduler::{Room, Scheduler, Timing, cost};
 use super::work::{Observer, note};
 use trivec::{Embedding, Modes};
 use trivec::{EncodeOptions, Model, Prompt};
@@ -331,6 +331,18 @@ impl App {
         self.check_cost(texts.iter().map(|text| cost(text.ids.len())).sum())?;
         let results = |text: &Tokenized| memory::embedding(model.info(), wanted.modes, text.ids.len());
         self.held().set(Part::Results, texts.iter().map(results).sum())?;
+        self.encode_part(model, &texts.iter().collect::<Vec<_>>(), wanted, None).await
+    }
+
+    /// The same of texts whose cost has been checked and whose results have been counted: all of a request, or a part of it that has the
+    /// `room` of the whole.
+    pub(super) async fn encode_part(
+        &self,
+        model: &Arc<Model>,
+        texts: &[&Tokenized],
+        wanted: Wanted,
+        room: Option<&Room<'_>>,
+    ) -> Result<(Vec<Embedding>, Timing)> {
         let prompts: BTreeSet<usize> = texts.iter().map(|text| text.prompt_tokens).collect();
         let mut embeddings: Vec<Option<Embedding>> = texts.iter().map(|_| None).collect();
         let mut timing = Timing::default();
@@ -341,8 +353,8 @@ impl App {
             let ids = places.iter().map(|&text| texts[text].ids.clone()).collect();
             let wanted = Wanted { prompt_tokens, ..wanted };
             let round = match self.kept.as_ref().and_then(|kept| kept.of(model)) {
-                None => self.compute(model, ids, &wanted).await,
-                Some(open) => self.look_up_or_compute(model, open, ids, wanted).await,
+                None => self.compute(model, ids, &wanted, room).await,
+                Some(open) => self.look_up_or_compute(model, open, ids, wanted, room).await,
             };
             let (computed, took) = round.map_err(|e| e.at_text(|index| places[index]))?;
             places.into_iter().zip(computed).for_each(|(text, embedding)| embeddings[text] = Some(embedding));
@@ -358,9 +370,10 @@ impl App {
         model: &Arc<Model>,
         ids: Vec<Vec<u32>>,
         wanted: &Wanted,
+        room: Option<&Room<'_>>,
     ) -> Result<(Vec<Embedding>, Timing)> {
         let tokens: usize = ids.iter().map(Vec::len).sum();
-        let (embeddings, timing) = self.scheduler.encode(Arc::clone(model), ids, *wanted, self.held()).await?;
+        let (embeddings, timing) = self.scheduler.encode(Arc::clone(model), ids, *wanted, self.held(), room).await?;
         self.computed(tokens, timing);
         Ok((embeddings, timing))
     }
@@ -372,6 +385,7 @@ impl App {
         (cache, identity): Open,
         ids: Vec<Vec<u32>>,
         wanted: Wanted,
+        room: Option<&Room<'_>>,
     ) -> Result<(Vec<Embedding>, Timing)> {
         let begin = Instant::now();
         let failed = |_| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "engine_error", "the cache failed");
@@ -387,7 +401,7 @@ impl App {
             return Ok((found.into_iter().flatten().collect(), timing));
         }
         let to_compute: Vec<Vec<u32>> = missing.iter().map(|&i| ids[i].clone()).collect();
-        let computed = self.compute(model, to_compute.clone(), &wanted).await;
+        let computed = self.compute(model, to_compute.clone(), &wanted, room).await;
         let (computed, timing) = computed.map_err(|e| e.at_text(|index| missing[index]))?;
         let keep = move || {
             cache.insert(&identity, &wanted, to_compute.iter().zip(&computed), WhenBehind::Drop);

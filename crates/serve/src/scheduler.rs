@@ -59,7 +59,7 @@ pub(super) struct Timing {
 
 impl Timing {
     /// Counts in a part that waited for `queued` and took `computed`.
-    fn add(&mut self, is_first: bool, queued: Duration, computed: Duration) {
+    pub(super) fn add(&mut self, is_first: bool, queued: Duration, computed: Duration) {
         self.queued = if is_first { queued } else { self.queued.min(queued) };
         self.computed += computed;
     }
@@ -130,6 +130,8 @@ impl Item {
 struct Queue {
     items: VecDeque<Item>,
     cost: u64,
+    /// The cost of parts that are still to come, of requests that have begun.
+    reserved: u64,
     ending: bool,
 }
 
@@ -140,6 +142,39 @@ impl Queue {
         self.items.retain(|item| !item.is_cancelled());
         counters.cancelled.fetch_add((before - self.items.len()) as u64, Ordering::Relaxed);
         self.cost = self.items.iter().map(|item| item.cost).sum();
+    }
+
+    /// What all that waits costs, and all that is still to come.
+    fn promised(&self) -> u64 {
+        self.cost + self.reserved
+    }
+
+    /// Refuses a cost that has no room. One that is dearer than the whole queue is taken when nothing else waits.
+    fn check_room(&mut self, cost: u64, limit: u64, counters: &Counters) -> Result<(), Refused> {
+        let is_full = |queue: &Queue| queue.promised() > 0 && queue.promised() + cost > limit;
+        if is_full(self) {
+            // Those whose clients have gone take no room from others.
+            self.drop_cancelled(counters);
+        }
+        if is_full(self) {
+            let queued = self.promised();
+            return Err(Refused::Full { queued, limit, busy: counters.time_for(queued) });
+        }
+        Ok(())
+    }
+}
+
+/// Room in the queue for all of a request whose texts come one part after another: once it has begun, no part of it is refused, and a
+/// service that ends waits for the last of them.
+pub(super) struct Room<'a> {
+    shared: &'a Shared,
+    left: AtomicU64,
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        self.shared.queue().reserved -= *self.left.get_mut();
+        self.shared.wake.notify_one();
     }
 }
 
@@ -240,13 +275,25 @@ impl Scheduler {
         self.shared.limit
     }
 
-    /// Embeddings of texts given as token ids, in their order.
+    /// Keeps room in the queue for texts of so much `cost` that come in parts.
+    pub(super) fn reserve(&self, cost: u64) -> Result<Room<'_>, Refused> {
+        let mut queue = self.shared.queue();
+        if queue.ending {
+            return Err(Refused::Ending);
+        }
+        queue.check_room(cost, self.shared.limit, &self.shared.counters)?;
+        queue.reserved += cost;
+        Ok(Room { shared: &self.shared, left: AtomicU64::new(cost) })
+    }
+
+    /// Embeddings of texts given as token ids, in their order. Texts that are a part of a request have the `room` that it was given.
     pub(super) async fn encode(
         &self,
         model: Arc<Model>,
         texts: Vec<Vec<u32>>,
         wanted: Wanted,
         held: Arc<Held>,
+        room: Option<&Room<'_>>,
     ) -> Encoded {
         if texts.is_empty() {
             return Ok((Vec::new(), Timing::default()));
@@ -272,7 +319,7 @@ impl Scheduler {
             work: Work::Text { request: Arc::clone(&request), index, ids },
             since,
         });
-        self.push(items.collect())?;
+        self.push(items.collect(), room)?;
         let given_up = Arc::clone(&request);
         let cancel = move || given_up.cancelled.store(true, Ordering::Relaxed);
         let mut give_up = GiveUp { cancel, shared: &self.shared, done: false };
@@ -309,7 +356,7 @@ impl Scheduler {
             items.push(Item { work: Work::Call(Box::new(run), Arc::clone(&cancelled)), cost, since });
             results.push(result);
         }
-        self.push(items)?;
+        self.push(items, None)?;
         // Where one fails, nobody waits for the others.
         let cancel = move || cancelled.store(true, Ordering::Relaxed);
         let mut give_up = GiveUp { cancel, shared: &self.shared, done: false };
@@ -323,20 +370,20 @@ impl Scheduler {
         Ok((values, timing))
     }
 
-    /// Takes items in, all or none. A request that is dearer than the whole queue is taken when nothing else waits.
-    fn push(&self, items: Vec<Item>) -> Result<(), Refused> {
+    /// Takes items in, all or none.
+    fn push(&self, items: Vec<Item>, room: Option<&Room<'_>>) -> Result<(), Refused> {
         let cost: u64 = items.iter().map(|item| item.cost).sum();
         let mut queue = self.shared.queue();
-        if queue.ending {
+        if let Some(room) = room {
+            // Changed under the queue's lock alone.
+            let left = room.left.load(Ordering::Relaxed);
+            let taken = left.min(cost);
+            room.left.store(left - taken, Ordering::Relaxed);
+            queue.reserved -= taken;
+        } else if queue.ending {
             return Err(Refused::Ending);
-        }
-        if queue.cost > 0 && queue.cost + cost > self.shared.limit {
-            // Those whose clients have gone take no room from others.
-            queue.drop_cancelled(&self.shared.counters);
-        }
-        if queue.cost > 0 && queue.cost + cost > self.shared.limit {
-            let busy = self.shared.counters.time_for(queue.cost);
-            return Err(Refused::Full { queued: queue.cost, limit: self.shared.limit, busy });
+        } else {
+            queue.check_room(cost, self.shared.limit, &self.shared.counters)?;
         }
         queue.cost += cost;
         queue.items.extend(items);
@@ -394,7 +441,7 @@ fn next_batch(shared: &Shared) -> Option<Batch> {
         if !queue.items.is_empty() {
             return take_batch(&mut queue);
         }
-        if queue.ending {
+        if queue.ending && queue.reserved == 0 {
             return None;
         }
         queue = shared.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);

@@ -217,7 +217,6 @@ fn what_could_never_fit_is_refused_in_the_routes_own_words() {
     let many = texts(400);
     for (path, body, expected) in [
         ("/v1/encode", json!({"input": many, "colbert": true}), "request_too_large"),
-        ("/v1/score", json!({"query": "a", "documents": many}), "request_too_large"),
         ("/embed_all", json!({"inputs": many}), "validation"),
     ] {
         let answer = server.post(path, &body);
@@ -236,6 +235,28 @@ fn what_could_never_fit_is_refused_in_the_routes_own_words() {
             .replace("[]", if field == "ids" { "[]" } else { "\"\"" });
         let answer = server.request("POST", path, &[], body.as_bytes());
         assert_eq!(answer.status, 413, "{path}: {answer:?}");
+    }
+    wait("something is still held", || server.metric(HELD) == Some(0.0));
+}
+
+/// The ColBERT rows of all texts would be twice what a request may hold.
+#[test]
+fn pairs_are_scored_a_part_at_a_time() {
+    let server = serve(&["--max-body", "2000000", "--max-memory", "22MiB"]);
+    let (documents, query) = (texts(400), &texts(401)[400]);
+    let all = server.post("/v1/score", &json!({"query": query, "documents": documents}));
+    assert_eq!(all.status, 200, "{}", String::from_utf8_lossy(&all.body));
+    let all = all.json();
+    let pairs: Vec<[&String; 2]> = documents.iter().map(|document| [query, document]).collect();
+    let of_pairs = server.post("/v1/score", &json!({"pairs": &pairs[..200]})).json();
+    assert_eq!(all["data"].as_array().unwrap().len(), 400);
+    assert_eq!(all["usage"]["total_tokens"], json!(401 * 520));
+    assert_eq!(of_pairs["data"].as_array().unwrap().len(), 200);
+    for at in [0, 1, 6, 7, 199] {
+        assert_eq!(all["data"][at], of_pairs["data"][at]);
+        let mut alone = server.post("/v1/score", &json!({"query": query, "documents": [documents[at]]})).json();
+        alone["data"][0]["index"] = json!(at);
+        assert_eq!(all["data"][at], alone["data"][0]);
     }
     wait("something is still held", || server.metric(HELD) == Some(0.0));
 }

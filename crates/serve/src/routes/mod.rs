@@ -5,6 +5,7 @@ mod explain;
 mod native;
 mod openai;
 mod ops;
+mod pairs;
 mod rerank;
 mod rows;
 mod tei;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::rows::base64_of;
-use super::{binary, rows};
+use super::{binary, pairs, rows};
 use crate::answer::{JSON, Step, Steps, json};
 use crate::app::{App, Tokenized, ms};
 use crate::body::Body;
@@ -19,7 +19,7 @@ use crate::fields::{Word, Words, whole};
 use crate::inputs::{Pair, Texts};
 use crate::memory::{self, Part};
 use crate::scheduler::Timing;
-use trivec::similarity::{MOST_WEIGHT, ScoreWeights, Scores, Thresholds, score};
+use trivec::similarity::{MOST_WEIGHT, ScoreWeights, Scores, Thresholds};
 use trivec::{Embedding, Modes};
 use trivec::{Model, Prompt};
 use trivec_cache::Wanted;
@@ -343,21 +343,11 @@ async fn score_inner(app: &App, request: ScoreRequest) -> Result<Response> {
         (false, 0) => "query".to_owned(),
         (false, _) => format!("documents[{}]", index - 1),
     };
-    let encoded = app.encode(&model, &tokenized, model.info().modes.into()).await;
-    let (embeddings, timing) = encoded.map_err(|e| e.named(text))?;
-    // ColBERT scores of many long texts are work: not for the runtime's threads, and a few pairs at a time.
-    let embeddings = Arc::new(embeddings);
-    let mut scores = Vec::with_capacity(pairs);
-    for part in places.chunks(PAIRS_OF_A_JOB) {
-        let (own, part) = (Arc::clone(&embeddings), part.to_vec());
-        let of = move || part.iter().map(|&(a, b)| score(&own[a], &own[b], &weights)).collect::<Vec<Scores>>();
-        scores.extend(app.beside(of).await?);
-    }
-    drop(embeddings);
+    let scored = pairs::score_all(app, &model, &tokenized, &places, weights).await;
+    let (scores, timing) = scored.map_err(|e| e.named(text))?;
     for (pair, scores) in scores.iter().enumerate() {
         check_scores(scores, || if of_pairs { format!("pairs[{pair}]") } else { format!("documents[{pair}]") })?;
     }
-    app.held().set(Part::Results, SCORED * pairs as u64)?;
     let end = Behind { usage: usage(&tokenized), timing: timing_of(timing, tokenize_time, begin) };
     let head = json!({"model": app.names.first()});
     let write = move |pair: usize, out: &mut Vec<u8>| {
@@ -376,12 +366,6 @@ async fn score_inner(app: &App, request: ScoreRequest) -> Result<Response> {
     };
     app.answer(JSON, None, Steps::begun_by(move |out| begin_list(&head, "data", out), 0..=pairs, write))
 }
-
-/// Pairs whose scores are computed before others have their turn.
-const PAIRS_OF_A_JOB: usize = 32;
-
-/// Bytes that a pair's places and scores take.
-const SCORED: u64 = 128;
 
 pub(super) fn internal() -> ApiError {
     ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "engine_error", "the request failed; others are not affected")

@@ -26,7 +26,7 @@ fn a_failure_is_its_own_requests_alone() {
         let (go, call) = hold();
         let encode = |ids: Vec<u32>| {
             let held = Held::new(&Budget::new(0));
-            scheduler.encode(Arc::clone(&model), vec![ids], Modes::DENSE.into(), held)
+            scheduler.encode(Arc::clone(&model), vec![ids], Modes::DENSE.into(), held, None)
         };
         // While the engine is held, both wait, and are one batch after it.
         let release = async {
