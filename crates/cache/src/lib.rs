@@ -74,6 +74,33 @@ pub struct Cache {
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// Texts of which the cache has a part: see [`Cache::plan`].
+#[derive(Debug)]
+pub struct Plan {
+    found: Vec<Option<Embedding>>,
+    missing: Vec<usize>,
+}
+
+impl Plan {
+    /// The places of the texts that the cache has not, ascending.
+    pub fn missing(&self) -> &[usize] {
+        &self.missing
+    }
+
+    /// Of a list in the order of the texts, the items of those that the cache has not.
+    pub fn missing_of<'i, T>(&self, items: &'i [T]) -> Vec<&'i T> {
+        self.missing.iter().filter_map(|&place| items.get(place)).collect()
+    }
+
+    /// All embeddings in their order, once those that were missing are `computed`.
+    pub fn complete(mut self, computed: Vec<Embedding>) -> Vec<Embedding> {
+        for (place, embedding) in self.missing.into_iter().zip(computed) {
+            self.found[place] = Some(embedding);
+        }
+        self.found.into_iter().flatten().collect()
+    }
+}
+
 impl Cache {
     /// Opens the cache at `path`, or makes it. The file never becomes larger than `size` bytes; its log (`-wal`) has some
     /// megabytes more while it is in use.
@@ -101,6 +128,27 @@ impl Cache {
             self.shared.push(Job::Digest(digest), 0, WhenBehind::Wait);
         };
         Identity::of(model, known, remember)
+    }
+
+    /// What the cache has of `ids`, and what is left to compute.
+    ///
+    /// ```no_run
+    /// # use trivec::{Embedding, EncodeOptions, Model};
+    /// # use trivec_cache::{Cache, Identity, Wanted, WhenBehind};
+    /// # fn example(cache: &Cache, identity: &std::sync::Arc<Identity>, model: &Model, ids: &[Vec<u32>]) -> trivec::Result<Vec<Embedding>> {
+    /// let options = EncodeOptions::default();
+    /// let wanted = Wanted::from(options.modes);
+    /// let plan = cache.plan(identity, &wanted, ids);
+    /// let missing = plan.missing_of(ids);
+    /// let computed = model.encode_ids(&missing, &options)?;
+    /// cache.insert(identity, &wanted, missing.iter().zip(&computed), WhenBehind::Drop);
+    /// Ok(plan.complete(computed)) // in the order of `ids`
+    /// # }
+    /// ```
+    pub fn plan<I: AsRef<[u32]>>(&self, identity: &Identity, wanted: &Wanted, ids: &[I]) -> Plan {
+        let found = self.lookup(identity, wanted, ids);
+        let missing = (0..found.len()).filter(|&place| found[place].is_none()).collect();
+        Plan { found, missing }
     }
 
     /// One result a text: the embedding, if all that is wanted of it is there. `truncated` is not known here and is `false`.

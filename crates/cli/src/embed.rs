@@ -192,21 +192,20 @@ impl Job {
             return self.compute(records, input);
         }
         let wanted = Wanted { modes, dimensions, normalize, prompt_tokens };
-        let mut found = kept.cache.lookup(&kept.identity, &wanted, &ids);
-        let missing: Vec<usize> = (0..ids.len()).filter(|&i| found[i].is_none()).collect();
-        let to_compute: Vec<&[u32]> = missing.iter().map(|&i| ids[i]).collect();
+        let plan = kept.cache.plan(&kept.identity, &wanted, &ids);
+        let to_compute = plan.missing_of(&ids);
         let options = EncodeOptions { prompt_tokens, ..self.options.clone() };
-        let computed = self.model.encode_ids(&to_compute, &options).map_err(|e| {
-            let records: Vec<&Record> = missing.iter().map(|&i| &records[i]).collect();
-            at_line(e, &records, input)
-        })?;
+        let computed =
+            self.model.encode_ids(&to_compute, &options).map_err(|e| at_line(e, &plan.missing_of(records), input))?;
         // The cache may be no faster than its disk: so is the output, and a text that is not kept is computed again next time.
         kept.cache.insert(&kept.identity, &wanted, to_compute.iter().zip(&computed), WhenBehind::Wait);
-        for (at, embedding) in missing.into_iter().zip(computed) {
-            found[at] = Some(embedding);
-        }
         let truncated = tokens.iter().map(|(_, truncated)| *truncated);
-        Ok(found.into_iter().flatten().zip(truncated).map(|(e, truncated)| Embedding { truncated, ..e }).collect())
+        Ok(plan
+            .complete(computed)
+            .into_iter()
+            .zip(truncated)
+            .map(|(e, truncated)| Embedding { truncated, ..e })
+            .collect())
     }
 }
 

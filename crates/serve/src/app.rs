@@ -391,18 +391,17 @@ impl App {
         let failed = |_| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "engine_error", "the cache failed");
         let look_up = {
             let (cache, identity) = (Arc::clone(&cache), Arc::clone(&identity));
-            move || (cache.lookup(&identity, &wanted, &ids), ids)
+            move || (cache.plan(&identity, &wanted, &ids), ids)
         };
-        let (mut found, ids) = tokio::task::spawn_blocking(look_up).await.map_err(failed)?;
-        let missing: Vec<usize> = (0..ids.len()).filter(|&i| found[i].is_none()).collect();
-        if missing.is_empty() {
+        let (plan, ids) = tokio::task::spawn_blocking(look_up).await.map_err(failed)?;
+        if plan.missing().is_empty() {
             let timing = Timing { computed: begin.elapsed(), ..Timing::default() };
             self.metrics.answered(0, timing);
-            return Ok((found.into_iter().flatten().collect(), timing));
+            return Ok((plan.complete(Vec::new()), timing));
         }
-        let to_compute: Vec<Vec<u32>> = missing.iter().map(|&i| ids[i].clone()).collect();
+        let to_compute: Vec<Vec<u32>> = plan.missing_of(&ids).into_iter().cloned().collect();
         let computed = self.compute(model, to_compute.clone(), &wanted, room).await;
-        let (computed, timing) = computed.map_err(|e| e.at_text(|index| missing[index]))?;
+        let (computed, timing) = computed.map_err(|e| e.at_text(|index| plan.missing()[index]))?;
         let keep = move || {
             cache.insert(&identity, &wanted, to_compute.iter().zip(&computed), WhenBehind::Drop);
             computed
@@ -410,10 +409,7 @@ impl App {
         // A vector is copied at once; the many of a long text beside the runtime's threads.
         let computed =
             if wanted.modes.colbert { tokio::task::spawn_blocking(keep).await.map_err(failed)? } else { keep() };
-        for (at, embedding) in missing.into_iter().zip(computed) {
-            found[at] = Some(embedding);
-        }
-        Ok((found.into_iter().flatten().collect(), timing))
+        Ok((plan.complete(computed), timing))
     }
 }
 
