@@ -58,7 +58,7 @@ fn reranker() -> std::path::PathBuf {
 }
 
 /// The small model, from the directory that the tests run in.
-const MODEL: &str = "tests/data/models/f32-h64";
+const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/models/f32-h64");
 
 /// The vectors of `a text` and `第二`.
 fn expected() -> Vec<Value> {
