@@ -8,6 +8,12 @@ pub struct ClosedPort {
     _ends: (TcpListener, TcpStream),
 }
 
+impl Default for ClosedPort {
+    fn default() -> ClosedPort {
+        ClosedPort::new()
+    }
+}
+
 impl ClosedPort {
     pub fn new() -> ClosedPort {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

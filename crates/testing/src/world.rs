@@ -26,6 +26,12 @@ pub struct World {
     pub model: PathBuf,
 }
 
+impl Default for World {
+    fn default() -> World {
+        World::new()
+    }
+}
+
 impl World {
     pub fn new() -> World {
         World::serving(&small_model())

@@ -57,7 +57,7 @@ fn reranker() -> std::path::PathBuf {
     entries.find(|path| path.is_dir()).unwrap()
 }
 
-/// The small model, from the directory that the tests run in.
+/// The small model.
 const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/models/f32-h64");
 
 /// The vectors of `a text` and `第二`.
