@@ -12,6 +12,7 @@ root=$PWD
 cd "$work"
 printf 'first text\nsecond text\n' > texts.txt
 printf 'a query\ta document\n' > pairs.tsv
+printf '{"id": "phone", "text": "Apple has a new iPhone.", "year": 2024}\n{"id": "train", "text": "The night train to Vienna.", "year": 2021}\n' > docs.jsonl
 bash -euxo pipefail commands < /dev/null > log 2>&1 || { cat log; exit 1; }
 cd "$root"
 sed -n '/<!-- explain -->/,/<!-- \/explain -->/p' README.md | grep -v '<!--' | grep -v '```' > "$work/shown"

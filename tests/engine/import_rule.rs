@@ -150,16 +150,18 @@ fn the_judge_sees_a_violation() {
 }
 
 /// Crate → the crates of this repository that it may depend on (tests aside).
-const CRATES: [(&str, &[&str]); 8] = [
+const CRATES: [(&str, &[&str]); 9] = [
     ("trivec", &["trivec-kernels", "trivec-team"]),
     ("trivec-kernels", &[]),
     ("trivec-team", &[]),
     ("trivec-hub", &["trivec"]),
     ("trivec-cache", &["trivec"]),
+    // The kernels, for the scans.
+    ("trivec-search", &["trivec", "trivec-kernels"]),
     // The team's crate, for its call of the allocator.
     ("trivec-serve", &["trivec", "trivec-cache", "trivec-team"]),
     // The kernels, for the bench, which measures what they can do.
-    ("trivec-cli", &["trivec", "trivec-cache", "trivec-hub", "trivec-kernels", "trivec-serve"]),
+    ("trivec-cli", &["trivec", "trivec-cache", "trivec-hub", "trivec-kernels", "trivec-search", "trivec-serve"]),
     ("trivec-testing", &["trivec"]),
 ];
 

@@ -26,6 +26,8 @@ Examples:
   trivec info --model path/to/bge-m3
   trivec pack path/to/bge-m3 --weights int8 -o bge-m3-int8.safetensors
   trivec models
+  trivec index notes/ --input docs.jsonl
+  trivec search notes/ \"苹果公司发布新手机\" --explain
 
 Without --model, most commands use the model that was installed last (or chosen by `trivec models use`), else the built-in starter.
 Models live in TRIVEC_HOME [default: trivec in XDG_DATA_HOME, else ~/.local/share/trivec].
@@ -119,6 +121,24 @@ pub(super) enum Command {
     Pull(super::pull::PullArgs),
     /// List the installed models, choose the one in use, remove one
     Models(super::models::ModelsArgs),
+    /// Put documents into an index: text, words and the three representations of each
+    #[cfg(feature = "search")]
+    Index(Box<super::search::IndexArgs>),
+    /// Find documents of an index, across languages, and why
+    #[cfg(feature = "search")]
+    Search(Box<super::search::SearchArgs>),
+    /// Print documents of an index
+    #[cfg(feature = "search")]
+    Get(super::search::GetArgs),
+    /// Delete documents of an index
+    #[cfg(feature = "search")]
+    Delete(super::search::DeleteArgs),
+    /// Write an index's documents and vectors for another engine
+    #[cfg(feature = "search")]
+    Export(super::search::ExportArgs),
+    /// Measure how well an index answers questions that were judged
+    #[cfg(feature = "search")]
+    Eval(super::search::EvalArgs),
 }
 
 /// The format a checkpoint is packed to before it is used.

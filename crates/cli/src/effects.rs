@@ -78,6 +78,10 @@ fn idle(cli: &Cli, sources: &Sources) -> Vec<Idle> {
         Command::Models(_) => {
             idle.push((With("models: it loads none"), &["model", "threads", "isa", "no-check", "preload"]))
         }
+        #[cfg(feature = "search")]
+        Command::Get(_) | Command::Delete(_) | Command::Export(_) => {
+            idle.push((With("a command that loads no model"), &["model", "threads", "isa", "no-check", "preload"]));
+        }
         #[cfg(feature = "hub")]
         Command::Pull(args) => {
             idle.push((With("pull: its model is NAME"), &["model"]));

@@ -39,6 +39,8 @@ mod pull;
 mod pull_progress;
 mod rerank;
 mod score;
+#[cfg(feature = "search")]
+mod search;
 #[cfg(feature = "serve")]
 mod serve;
 mod sources;
@@ -95,6 +97,18 @@ fn run(cli: &Cli, sources: &mut Sources) -> Result<()> {
         #[cfg(feature = "hub")]
         Command::Pull(args) => pull::run(args, &cli.model),
         Command::Models(args) => models::run(args, &cli.model),
+        #[cfg(feature = "search")]
+        Command::Index(args) => search::index(args, &cli.model),
+        #[cfg(feature = "search")]
+        Command::Search(args) => search::search(args, &cli.model),
+        #[cfg(feature = "search")]
+        Command::Get(args) => search::get(args),
+        #[cfg(feature = "search")]
+        Command::Delete(args) => search::delete(args),
+        #[cfg(feature = "search")]
+        Command::Export(args) => search::export(args),
+        #[cfg(feature = "search")]
+        Command::Eval(args) => search::eval(args, &cli.model),
     }
 }
 

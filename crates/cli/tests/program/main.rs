@@ -23,6 +23,8 @@ mod pull;
 mod pull_hubs;
 #[cfg(feature = "hub")]
 mod pull_resume;
+#[cfg(feature = "search")]
+mod search;
 #[cfg(feature = "serve")]
 mod server;
 #[cfg(feature = "serve")]

@@ -1,0 +1,124 @@
+//! `trivec get`, `delete` and `export`: documents of an index by key or filter.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+use trivec::escape::Escaped;
+use trivec_search::export::Target;
+use trivec_search::{Filter, Index};
+
+use super::{parse_filter, print, print_json};
+use crate::exit::Result;
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  trivec get notes/ doc-1 doc-2\n  trivec get notes/ --filter 'year < 2000'\n\nPrints each document as a line of JSON."
+)]
+pub(crate) struct GetArgs {
+    /// Directory of the index
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// Keys of the documents
+    #[arg(value_name = "KEY", required_unless_present = "filter")]
+    pub keys: Vec<String>,
+    /// Documents that fulfil this instead
+    #[arg(long, value_name = "FILTER", env = "TRIVEC_FILTER", value_parser = parse_filter, conflicts_with = "keys")]
+    pub filter: Option<Filter>,
+}
+
+pub(crate) fn get(args: &GetArgs) -> Result<()> {
+    let reader = Index::open(&args.directory)?.reader()?;
+    for key in &args.keys {
+        print_json(&reader.get(key)?)?;
+    }
+    if args.keys.is_empty() {
+        let mut failed = None;
+        reader.for_each(args.filter.as_ref(), |document| {
+            if failed.is_none() {
+                failed = print_json(&document).err();
+            }
+            Ok(())
+        })?;
+        if let Some(failure) = failed {
+            return Err(failure);
+        }
+    }
+    Ok(())
+}
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  trivec delete notes/ doc-1 doc-2\n  trivec delete notes/ --filter 'tag = \"draft\"'\n\nA key that is not there is no error. `trivec index DIR --compact` gives the room back."
+)]
+pub(crate) struct DeleteArgs {
+    /// Directory of the index
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// Keys of the documents
+    #[arg(value_name = "KEY", required_unless_present = "filter")]
+    pub keys: Vec<String>,
+    /// Documents that fulfil this instead
+    #[arg(long, value_name = "FILTER", env = "TRIVEC_FILTER", value_parser = parse_filter, conflicts_with = "keys")]
+    pub filter: Option<Filter>,
+    /// Print JSON
+    #[arg(long, env = "TRIVEC_JSON")]
+    pub json: bool,
+}
+
+pub(crate) fn delete(args: &DeleteArgs) -> Result<()> {
+    let index = Index::open(&args.directory)?;
+    let before = index.reader()?.len();
+    let mut writer = index.writer()?;
+    for key in &args.keys {
+        writer.delete(key)?;
+    }
+    if let Some(filter) = args.filter.as_ref().filter(|_| args.keys.is_empty()) {
+        writer.delete_where(filter)?;
+    }
+    writer.commit()?;
+    let deleted = before.saturating_sub(index.reader()?.len());
+    if args.json { print_json(&json!({"deleted": deleted})) } else { print(&format!("{deleted} entries deleted")) }
+}
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  trivec export notes/ --to qdrant --output out/\n  trivec export notes/ --to npy --output out/ --filter 'lang = \"en\"'\n\nWrites files that the engine loads, and manifest.json with counts, hashes and queries with what they must find."
+)]
+pub(crate) struct ExportArgs {
+    /// Directory of the index
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// Engine: qdrant, milvus, pgvector, elasticsearch, vespa or npy (FAISS, NumPy)
+    #[arg(long, value_name = "ENGINE", env = "TRIVEC_TO", value_parser = parse_target)]
+    pub to: Target,
+    /// Directory to write to, which must not be there yet or be empty
+    #[arg(long, short, value_name = "DIR", env = "TRIVEC_OUTPUT")]
+    pub output: PathBuf,
+    /// Documents that fulfil this alone
+    #[arg(long, value_name = "FILTER", env = "TRIVEC_FILTER", value_parser = parse_filter)]
+    pub filter: Option<Filter>,
+    /// Print JSON
+    #[arg(long, env = "TRIVEC_JSON")]
+    pub json: bool,
+}
+
+fn parse_target(text: &str) -> std::result::Result<Target, String> {
+    text.parse().map_err(|e: trivec_search::Error| e.to_string())
+}
+
+pub(crate) fn export(args: &ExportArgs) -> Result<()> {
+    let reader = Index::open(&args.directory)?.reader()?;
+    let manifest = trivec_search::export::export(&reader, &args.output, args.to, args.filter.as_ref())?;
+    if args.json {
+        return print_json(&manifest);
+    }
+    let mut text = format!("{} documents, {} with lexical weights\n", manifest.documents, manifest.with_sparse);
+    if manifest.cut_colbert > 0 {
+        text.push_str(&format!("{} had more ColBERT rows than the engine takes and were cut\n", manifest.cut_colbert));
+    }
+    for file in &manifest.files {
+        text.push_str(&format!("{:<28} {:>10.1} MB\n", Escaped(&file.name), file.bytes as f64 / 1e6));
+    }
+    print(&text)
+}

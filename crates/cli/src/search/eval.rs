@@ -1,0 +1,110 @@
+//! `trivec eval`: how well an index answers questions that were judged.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use trivec_search::eval::{EvalOptions, EvalReport, evaluate, read_judgements, read_queries};
+
+use super::{Opened, bar, print, print_json};
+use crate::args::ModelArgs;
+use crate::exit::Result;
+
+const EXAMPLES: &str = "\
+Examples:
+  trivec eval notes/ --queries queries.jsonl --qrels qrels.tsv
+  trivec eval notes/ --queries topics.tsv --qrels qrels.txt --json > report.json
+
+Queries are JSONL with `id` (or `_id`) and `text`, or a name, a tab and the text a line; judgements are TREC's (`query 0 document gain`) or \
+BEIR's (`query document gain`). Every arm, every fusion and the rerank are measured; intervals are of 95 %, by resampling the queries. The \
+weight of the words' share is chosen on one half of the queries and reported on the other.";
+
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct EvalArgs {
+    /// Directory of the index
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// File of questions
+    #[arg(long, value_name = "FILE", env = "TRIVEC_QUERIES")]
+    pub queries: PathBuf,
+    /// File of judgements
+    #[arg(long, value_name = "FILE", env = "TRIVEC_QRELS")]
+    pub qrels: PathBuf,
+    /// How many of the best are put in the order of their ColBERT scores; 0 for none
+    #[arg(long, value_name = "N", env = "TRIVEC_RERANK", default_value = "200")]
+    pub rerank: usize,
+    /// Seed of the resampling
+    #[arg(long, value_name = "N", env = "TRIVEC_SEED", default_value = "1")]
+    pub seed: u64,
+    /// Print JSON
+    #[arg(long, env = "TRIVEC_JSON")]
+    pub json: bool,
+}
+
+pub(crate) fn run(args: &EvalArgs, model_args: &ModelArgs) -> Result<()> {
+    let (questions, judgements) = (read_queries(&args.queries)?, read_judgements(&args.qrels)?);
+    let opened = Opened::new(&args.directory, model_args)?;
+    let (encoder, reader) = (opened.encoder()?, opened.index.reader()?);
+    let options = EvalOptions { rerank: args.rerank, seed: args.seed, ..EvalOptions::default() };
+    let bar = bar(model_args.quiet, questions.len() as u64, "{bar:30} {pos}/{len} questions · {eta} left");
+    let report = evaluate(&reader, &encoder, &questions, &judgements, &options, |done, total| {
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
+    });
+    bar.finish_and_clear();
+    let report = report?;
+    if args.json { print_json(&report) } else { print(&table(&report)) }
+}
+
+fn table(report: &EvalReport) -> String {
+    let mut text = format!(
+        "{} questions; {} relevant documents, {} of them not in the index\n\n{:<20} {:>8} {:>17} {:>8} {:>8} {:>8}\n",
+        report.queries.len(),
+        report.relevant,
+        report.missing,
+        "",
+        "nDCG@10",
+        "95 %",
+        "R@10",
+        "R@100",
+        "MRR"
+    );
+    let percent = |x: f64| format!("{:.1}", x * 100.0);
+    for ranked in &report.rankings {
+        let ndcg = &ranked.ndcg10;
+        text.push_str(&format!(
+            "{:<20} {:>8} {:>17} {:>8} {:>8} {:>8}\n",
+            ranked.name,
+            percent(ndcg.mean),
+            format!("{} to {}", percent(ndcg.low), percent(ndcg.high)),
+            percent(ranked.recall10.mean),
+            percent(ranked.recall100.mean),
+            percent(ranked.mrr.mean)
+        ));
+    }
+    for pair in &report.paired {
+        let difference = &pair.ndcg10;
+        text.push_str(&format!(
+            "{}{:<20} {:>+8.1} nDCG@10 beside {} ({:+.1} to {:+.1})\n",
+            if std::ptr::eq(pair, &report.paired[0]) { "\n" } else { "" },
+            pair.name,
+            difference.mean * 100.0,
+            pair.with,
+            difference.low * 100.0,
+            difference.high * 100.0
+        ));
+    }
+    if let Some(tuned) = &report.tuned {
+        text.push_str(&format!(
+            "\nweight of the words' share: {} was best on {} questions; on {} others it has {} for {} with the usual weight ({:+.1} to {:+.1})\n",
+            tuned.weight,
+            tuned.tuned_on,
+            tuned.reported_on,
+            percent(tuned.ndcg10),
+            percent(tuned.ndcg10_default),
+            tuned.difference.low * 100.0,
+            tuned.difference.high * 100.0
+        ));
+    }
+    text
+}

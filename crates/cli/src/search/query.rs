@@ -1,0 +1,269 @@
+//! `trivec search`: one question, a file of questions, or one after another from a terminal.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::path::PathBuf;
+
+use clap::Args;
+use trivec_search::eval::{read_queries, run_line};
+use trivec_search::{Arms, Encoder, Explanation, Filter, Fusion, Hit, Hits, Mark, Query, Ranked, Reader};
+
+use super::{Opened, bar, parse_filter, print_json};
+use crate::args::ModelArgs;
+use crate::exit::{Failure, Result};
+use crate::pending::{create_beside, move_into_place};
+use crate::style::{BOLD, DIM, readable};
+
+const EXAMPLES: &str = "\
+Examples:
+  trivec search notes/ \"苹果公司发布新手机\" --explain
+  trivec search notes/ \"red shoes\" --filter 'lang = \"en\" and year >= 2020 and not tag in (\"sold\")'
+  trivec search notes/ \"red shoes\" --arms dense --rerank 0 --json
+  trivec search notes/ --queries queries.jsonl --run out.trec --top 100
+  trivec search notes/                         # asks for one question after another
+
+Three lists (dense vectors, words by BM25, lexical weights) become one: `share` adds the share of the query's words that a document has to \
+its dense score, `share=W` with another weight than 1; `rrf` is reciprocal rank fusion, which leaves the words' list out where it found next \
+to nothing, `rrf-textbook` does not; `weighted` is the mix of the model's own scores. The best are put in the order of their ColBERT \
+scores. Queries are JSONL with `id` and `text`, or a name, a tab and the text a line; a run is in TREC's format.";
+
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct SearchArgs {
+    /// Directory of the index
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// The question [default: asked for, line by line]
+    #[arg(value_name = "QUERY", conflicts_with = "queries")]
+    pub query: Option<String>,
+    /// File of questions
+    #[arg(long, value_name = "FILE", env = "TRIVEC_QUERIES")]
+    pub queries: Option<PathBuf>,
+    /// File to write what --queries find to, in TREC's format [default: standard output]
+    #[arg(long, value_name = "FILE", env = "TRIVEC_RUN", requires = "queries")]
+    pub run: Option<PathBuf>,
+    /// Documents to find
+    #[arg(long, short = 'k', value_name = "N", env = "TRIVEC_TOP", default_value = "10")]
+    pub top: usize,
+    /// Lists to make: dense, bm25, sparse, comma-separated, or all
+    #[arg(long, value_name = "LIST", env = "TRIVEC_ARMS", default_value = "all", value_parser = parse_arms)]
+    pub arms: Arms,
+    /// How the lists become one: share, share=W, rrf, rrf-textbook or weighted
+    #[arg(long, value_name = "HOW", env = "TRIVEC_FUSION", default_value = "share", value_parser = parse_fusion)]
+    pub fusion: Fusion,
+    /// How many of the best are put in the order of their ColBERT scores; 0 for none
+    #[arg(long, value_name = "N", env = "TRIVEC_RERANK", default_value = "200")]
+    pub rerank: usize,
+    /// Which documents may be found
+    #[arg(long, value_name = "FILTER", env = "TRIVEC_FILTER", value_parser = parse_filter)]
+    pub filter: Option<Filter>,
+    /// Language of the question, as `de` [default: found out]
+    #[arg(long, value_name = "CODE", env = "TRIVEC_LANG")]
+    pub lang: Option<String>,
+    /// Say why each hit was found
+    #[arg(long, env = "TRIVEC_EXPLAIN")]
+    pub explain: bool,
+    /// Print JSON, a line a question
+    #[arg(long, env = "TRIVEC_JSON", conflicts_with = "run")]
+    pub json: bool,
+}
+
+fn parse_arms(text: &str) -> std::result::Result<Arms, String> {
+    text.parse().map_err(|e: trivec_search::Error| e.to_string())
+}
+
+fn parse_fusion(text: &str) -> std::result::Result<Fusion, String> {
+    let fusion = match text {
+        "rrf-textbook" => Fusion::Rrf { k: 60.0, weights: [1.0; 3], gate: 0.0 },
+        _ => match text.strip_prefix("share=") {
+            Some(weight) => {
+                Fusion::Share { weight: weight.parse().map_err(|_| "expected share=W with a number".to_owned())? }
+            }
+            None => text.parse().map_err(|_| "expected share, share=W, rrf, rrf-textbook or weighted".to_owned())?,
+        },
+    };
+    fusion.check().map(|()| fusion).map_err(|e: trivec_search::Error| e.to_string())
+}
+
+impl SearchArgs {
+    fn query(&self, text: &str, lang: Option<String>) -> Query {
+        Query {
+            lang: lang.or_else(|| self.lang.clone()),
+            filter: self.filter.clone(),
+            top: self.top,
+            arms: self.arms,
+            fusion: self.fusion,
+            rerank: self.rerank,
+            explain: self.explain,
+            ..Query::new(text)
+        }
+    }
+}
+
+pub(crate) fn run(args: &SearchArgs, model_args: &ModelArgs) -> Result<()> {
+    args.query("", None).check()?;
+    let opened = Opened::new(&args.directory, model_args)?;
+    let encoder = opened.encoder()?;
+    let reader = opened.index.reader()?;
+    match (&args.query, &args.queries) {
+        (Some(text), _) => show(&reader.search(&encoder, &args.query(text, None))?, args, None),
+        (None, Some(_)) => run_file(args, model_args, &reader, &encoder),
+        (None, None) => converse(args, &reader, &encoder),
+    }
+}
+
+/// Questions that are searched together.
+const TOGETHER: usize = 16;
+
+fn run_file(args: &SearchArgs, model_args: &ModelArgs, reader: &Reader, encoder: &Encoder<'_>) -> Result<()> {
+    let Some(path) = &args.queries else { return Ok(()) };
+    let questions = read_queries(path)?;
+    let bar = bar(model_args.quiet, questions.len() as u64, "{bar:30} {pos}/{len} questions · {eta} left");
+    let mut file = args.run.as_ref().map(|path| create_beside(path, "--run")).transpose()?;
+    for part in questions.chunks(TOGETHER) {
+        let queries: Vec<Query> = part.iter().map(|q| args.query(&q.text, q.lang.clone())).collect();
+        let found = reader.search_all(encoder, &queries)?;
+        for (question, hits) in part.iter().zip(&found) {
+            if args.json {
+                show(hits, args, Some(&question.id))?;
+                continue;
+            }
+            let lines: String = hits
+                .hits
+                .iter()
+                .map(|hit| run_line(&question.id, &hit.document.key, hit.rank, hit.score, "trivec") + "\n")
+                .collect();
+            match &mut file {
+                Some((path, file)) => file.write_all(lines.as_bytes()).map_err(|e| Failure::io_path(path, &e))?,
+                None => io::stdout().write_all(lines.as_bytes()).map_err(|e| Failure::stdout(&e))?,
+            }
+        }
+        bar.inc(part.len() as u64);
+    }
+    bar.finish_and_clear();
+    match file {
+        Some((path, file)) => move_into_place(&path, file),
+        None => Ok(()),
+    }
+}
+
+/// One question a line, each answered at once.
+fn converse(args: &SearchArgs, reader: &Reader, encoder: &Encoder<'_>) -> Result<()> {
+    let terminal = io::stdin().is_terminal();
+    let mut lines = io::stdin().lock().lines();
+    loop {
+        if terminal {
+            let mut out = anstream::stderr();
+            // A prompt that cannot be written is none.
+            let _ = write!(out, "{DIM}search:{DIM:#} ").and_then(|()| out.flush());
+        }
+        let Some(line) = lines.next() else { return Ok(()) };
+        let line = line.map_err(|e| Failure::io("standard input", &e))?;
+        if !line.trim().is_empty() {
+            show(&reader.search(encoder, &args.query(&line, None))?, args, None)?;
+        }
+    }
+}
+
+fn show(hits: &Hits, args: &SearchArgs, id: Option<&str>) -> Result<()> {
+    if args.json {
+        return match id {
+            Some(id) => print_json(&serde_json::json!({"id": id, "found": hits})),
+            None => print_json(hits),
+        };
+    }
+    let mut out = anstream::stdout().lock();
+    write_hits(&mut out, hits, args.explain).and_then(|()| out.flush()).map_err(|e| Failure::stdout(&e))
+}
+
+/// Columns of a document's text where it is not explained.
+const EXCERPT: usize = 100;
+
+fn write_hits(out: &mut impl Write, hits: &Hits, explain: bool) -> io::Result<()> {
+    for hit in &hits.hits {
+        let title = hit.document.title.as_deref().map(|title| format!("  {}", readable(title))).unwrap_or_default();
+        writeln!(
+            out,
+            "{BOLD}{:>3}  {}{BOLD:#}{title}  {DIM}{:.3}  {}{DIM:#}",
+            hit.rank,
+            readable(&hit.document.key),
+            hit.score,
+            arms(hit)
+        )?;
+        match &hit.explanation {
+            Some(why) if explain => write_explanation(out, why)?,
+            _ => writeln!(out, "     {}", crate::score::excerpt(&hit.document.text, EXCERPT))?,
+        }
+    }
+    let timings = &hits.timings;
+    writeln!(
+        out,
+        "{DIM}{} of {} documents in {:.1} ms (query {:.1}, rerank {:.1}); {:.0} % of the query's words found{DIM:#}",
+        hits.hits.len(),
+        hits.searched,
+        timings.total_ms,
+        timings.encode_ms,
+        timings.rerank_ms,
+        f64::from(hits.best_share) * 100.0
+    )
+}
+
+/// A hit's place in each list.
+fn arms(hit: &Hit) -> String {
+    let place = |name: &str, ranked: &Option<Ranked>| {
+        let ranked = ranked.as_ref()?;
+        let rank = ranked.rank.map_or_else(|| "–".to_owned(), |rank| format!("#{rank}"));
+        Some(format!("{name} {rank}"))
+    };
+    let arms = &hit.arms;
+    let places = [
+        place("dense", &arms.dense),
+        place("bm25", &arms.bm25),
+        place("sparse", &arms.sparse),
+        place("colbert", &arms.colbert),
+    ];
+    places
+        .into_iter()
+        .flatten()
+        .chain([format!("words {:.0} %", f64::from(arms.share) * 100.0)])
+        .collect::<Vec<_>>()
+        .join(" · ")
+}
+
+/// Pairs of tokens and shared pieces that are shown.
+const SHOWN: usize = 8;
+
+fn write_explanation(out: &mut impl Write, why: &Explanation) -> io::Result<()> {
+    write!(out, "     {}", if why.more_before { "… " } else { "" })?;
+    for part in &why.snippet {
+        let text = readable(&part.text);
+        match part.mark {
+            Some(Mark::Word) => write!(out, "{BOLD}{text}{BOLD:#}")?,
+            Some(Mark::Meaning) => {
+                let underlined = anstyle::Style::new().underline();
+                write!(out, "{underlined}{text}{underlined:#}")?;
+            }
+            None => write!(out, "{text}")?,
+        }
+    }
+    writeln!(out, "{}", if why.more_after { " …" } else { "" })?;
+    let words: Vec<String> = why.words.iter().filter(|word| word.found).map(|word| readable(&word.word)).collect();
+    if !words.is_empty() {
+        writeln!(out, "     {DIM}words:{DIM:#} {}", words.join(", "))?;
+    }
+    let pieces: Vec<String> =
+        why.pieces.iter().take(SHOWN).map(|piece| format!("{} {:.3}", readable(&piece.piece), piece.product)).collect();
+    if !pieces.is_empty() {
+        writeln!(out, "     {DIM}pieces:{DIM:#} {}", pieces.join(", "))?;
+    }
+    let mut nearest: Vec<_> = why.alignment.iter().filter(|pair| pair.sentence.is_some()).collect();
+    nearest.sort_by(|a, b| b.similarity.total_cmp(&a.similarity));
+    let nearest: Vec<String> = nearest
+        .iter()
+        .take(SHOWN)
+        .map(|pair| format!("{} → {} {:.2}", readable(&pair.query), readable(&pair.document), pair.similarity))
+        .collect();
+    if !nearest.is_empty() {
+        writeln!(out, "     {DIM}nearest:{DIM:#} {}", nearest.join(", "))?;
+    }
+    Ok(())
+}

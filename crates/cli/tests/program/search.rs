@@ -1,0 +1,147 @@
+//! `trivec index`, `search`, `get`, `delete`, `export`, `eval`: an index from a file to hits with their reasons.
+
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use trivec_testing::program::trivec;
+
+const DOCUMENTS: &str = r#"{"id": "phone", "text": "Apple has launched a new iPhone. It is sold from Friday on.", "lang": "en", "year": 2024}
+{"id": "soup", "text": "A soup of carrots and leek is cooked for half an hour.", "lang": "en", "year": 2020}
+{"id": "train", "text": "The night train to Vienna leaves at nine in the evening.", "lang": "en", "year": 2021}
+{"id": "buch", "text": "Ich lese abends gern ein gutes Buch.", "lang": "de", "year": 2022}
+"#;
+
+struct Fixture(TempDir);
+
+impl Fixture {
+    /// An index of the documents.
+    fn new() -> Fixture {
+        let fixture = Fixture(tempfile::tempdir().unwrap());
+        fs::write(fixture.path("docs.jsonl"), DOCUMENTS).unwrap();
+        let said = fixture.ok(&["index", "INDEX", "--input", "docs.jsonl"]);
+        assert!(said.contains("4 documents read, 4 added"), "{said}");
+        fixture
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        let args = args.iter().map(|arg| if *arg == "INDEX" { "notes" } else { arg });
+        trivec().current_dir(self.0.path()).args(["-q"]).args(args).output().unwrap()
+    }
+
+    fn ok(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{args:?}: {said}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn json(&self, args: &[&str]) -> Value {
+        serde_json::from_str(&self.ok(args)).unwrap()
+    }
+
+    fn fails(&self, code: i32, args: &[&str]) -> String {
+        let output = self.run(args);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
+        said
+    }
+}
+
+fn keys(found: &Value) -> Vec<&str> {
+    found["hits"].as_array().unwrap().iter().map(|hit| hit["document"]["key"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn a_question_in_another_language_finds_its_document_and_says_why() {
+    let fixture = Fixture::new();
+    let found = fixture.json(&["search", "INDEX", "苹果公司发布新手机", "--json", "--explain"]);
+    assert_eq!(keys(&found)[0], "phone");
+    let why = &found["hits"][0]["explanation"];
+    assert!(!why["alignment"].as_array().unwrap().is_empty() && !why["snippet"].as_array().unwrap().is_empty());
+    let text = fixture.ok(&["search", "INDEX", "苹果公司发布新手机", "--explain"]);
+    assert!(text.contains("phone") && text.contains("nearest:") && text.contains("words 0 %"), "{text}");
+    // Without arguments it answers line by line.
+    let mut command = trivec();
+    command.current_dir(fixture.0.path()).args(["-q", "search", "notes", "--top", "1"]);
+    let input = fs::File::open({
+        fs::write(fixture.path("questions"), "carrots\n\nWien mit dem Nachtzug\n").unwrap();
+        fixture.path("questions")
+    });
+    let output = command.stdin(input.unwrap()).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.find("soup").unwrap() < text.find("train").unwrap(), "{text}");
+}
+
+#[test]
+fn filters_documents_and_deletes_hold() {
+    let fixture = Fixture::new();
+    let found = fixture.json(&["search", "INDEX", "soup", "--json", "--filter", "year >= 2021 and lang = \"en\""]);
+    assert!(!keys(&found).contains(&"soup") && !keys(&found).contains(&"buch"), "{found}");
+    assert_eq!(fixture.json(&["get", "INDEX", "soup"])["metadata"]["year"], 2020);
+    assert_eq!(fixture.json(&["delete", "INDEX", "soup", "not-there", "--json"])["deleted"], 1);
+    assert!(fixture.fails(3, &["get", "INDEX", "soup"]).contains("soup"));
+    assert!(!keys(&fixture.json(&["search", "INDEX", "soup of carrots", "--json"])).contains(&"soup"));
+    // The same file again: what was deleted comes back, the rest is known.
+    let again = fixture.json(&["index", "INDEX", "--input", "docs.jsonl", "--json"]);
+    assert_eq!((&again["added"], &again["unchanged"]), (&1.into(), &3.into()), "{again}");
+    fixture.ok(&["index", "INDEX", "--compact"]);
+    assert_eq!(fixture.json(&["index", "INDEX", "--check", "--json"])["sound"], true);
+    assert_eq!(fixture.json(&["index", "INDEX", "--stats", "--json"])["documents"], 4);
+    fixture.ok(&["index", "INDEX", "--snapshot", "copy"]);
+    assert_eq!(keys(&fixture.json(&["search", "copy", "carrots", "--json", "--top", "1"])), ["soup"]);
+}
+
+#[test]
+fn a_file_of_questions_becomes_a_run_and_a_table() {
+    let fixture = Fixture::new();
+    fs::write(
+        fixture.path("queries.jsonl"),
+        "{\"id\": \"q1\", \"text\": \"carrots\"}\n{\"id\": \"q2\", \"text\": \"night train\"}\n",
+    )
+    .unwrap();
+    fs::write(fixture.path("qrels"), "q1 0 soup 1\nq2 0 train 1\n").unwrap();
+    fixture.ok(&["search", "INDEX", "--queries", "queries.jsonl", "--run", "out.trec", "--top", "2"]);
+    let run = fs::read_to_string(fixture.path("out.trec")).unwrap();
+    let lines: Vec<Vec<&str>> = run.lines().map(|line| line.split(' ').collect()).collect();
+    assert_eq!(lines.len(), 4);
+    assert_eq!(lines[0][..4], ["q1", "Q0", "soup", "1"]);
+    assert_eq!(lines[2][..4], ["q2", "Q0", "train", "1"]);
+    let report = fixture.json(&["eval", "INDEX", "--queries", "queries.jsonl", "--qrels", "qrels", "--json"]);
+    assert_eq!(report["rankings"][0]["mrr"]["mean"], 1.0, "{report}");
+    assert!(fixture.ok(&["eval", "INDEX", "--queries", "queries.jsonl", "--qrels", "qrels"]).contains("nDCG@10"));
+}
+
+#[test]
+fn documents_are_handed_over() {
+    let fixture = Fixture::new();
+    let manifest = fixture.json(&["export", "INDEX", "--to", "qdrant", "--output", "out", "--json"]);
+    assert_eq!(manifest["documents"], 4);
+    assert!(fixture.path("out/manifest.json").is_file());
+}
+
+#[test]
+fn what_is_wrong_is_said_and_the_rest_is_done() {
+    let fixture = Fixture::new();
+    fs::write(fixture.path("mixed.jsonl"), "{\"id\": \"new\", \"text\": \"a new text\"}\n{\"id\": \"bad\"}\n").unwrap();
+    let said = fixture.run(&["index", "INDEX", "--input", "mixed.jsonl"]);
+    assert_eq!(said.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&said.stdout).contains("1 added"), "{said:?}");
+    fixture.ok(&["get", "INDEX", "new"]);
+    assert!(fixture.fails(3, &["search", "not-there", "a"]).contains("not-there"));
+    assert!(fixture.fails(2, &["search", "INDEX", "a", "--top", "1000000000"]).contains("top"));
+    assert!(fixture.fails(2, &["search", "INDEX", "a", "--filter", "year >"]).contains("filter"));
+    assert!(fixture.fails(2, &["index", "INDEX"]).contains("--input"));
+    // Another model's vectors are of no use here.
+    let other = trivec_testing::data("models/f32-h64");
+    let other = other.to_str().unwrap();
+    let said = fixture.fails(4, &["search", "INDEX", "a", "--model", other]);
+    assert!(said.contains("starter") && said.contains("f32-h64"), "{said}");
+    assert!(Path::new(&fixture.path("notes/trivec-index.json")).is_file());
+}
