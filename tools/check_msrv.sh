@@ -9,7 +9,7 @@ nodes = {n["id"]: n for n in data["resolve"]["nodes"]}
 version = lambda text: tuple(int(part) for part in (text.split(".") + ["0", "0"])[:3])
 roots = [i for i in data["workspace_members"] if packages[i]["name"] != "trivec-testing"]
 ours = version(packages[roots[0]]["rust_version"])
-seen, open_ = set(), roots
+seen, open_ = set(), list(roots)
 while open_:
     node = open_.pop()
     if node not in seen:
