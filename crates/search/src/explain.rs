@@ -291,7 +291,7 @@ mod tests {
         let sentence = 16..39;
         let mut explanation = Explanation::default();
         let nearest = [Nearest { span: 24..29, similarity: 0.9 }, Nearest { span: 20..23, similarity: 0.1 }];
-        mark(&mut explanation, text, sentence.clone(), &[20..23], &nearest);
+        mark(&mut explanation, text, sentence.clone(), std::slice::from_ref(&(20..23)), &nearest);
         let parts: Vec<(&str, Option<Mark>)> =
             explanation.snippet.iter().map(|part| (part.text.as_str(), part.mark)).collect();
         assert_eq!(

@@ -20,7 +20,7 @@ struct FaultyDisk {
 }
 
 impl FaultyDisk {
-    fn new(fails_at: usize) -> (Arc<dyn Disk>, Arc<AtomicUsize>) {
+    fn counted(fails_at: usize) -> (Arc<dyn Disk>, Arc<AtomicUsize>) {
         let calls = Arc::new(AtomicUsize::new(0));
         (Arc::new(FaultyDisk { real: RealDisk, calls: Arc::clone(&calls), fails_at }), calls)
     }
@@ -172,7 +172,7 @@ fn whichever_call_fails_the_next_open_finds_a_commit_that_was_asked_for() {
     let states = states();
     // How many calls there are.
     let directory = tempfile::tempdir().unwrap();
-    let (disk, calls) = FaultyDisk::new(usize::MAX);
+    let (disk, calls) = FaultyDisk::counted(usize::MAX);
     let index = Index::create_on(disk, &directory.path().join("index"), &model(), &IndexOptions::default()).unwrap();
     let made = calls.load(Ordering::Relaxed);
     steps(&index, |_| ()).unwrap();
@@ -182,7 +182,7 @@ fn whichever_call_fails_the_next_open_finds_a_commit_that_was_asked_for() {
     for fails_at in 0..all {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("index");
-        let (disk, _) = FaultyDisk::new(fails_at);
+        let (disk, _) = FaultyDisk::counted(fails_at);
         let index = match Index::create_on(disk, &path, &model(), &IndexOptions::default()) {
             Ok(index) => index,
             Err(e) => {
@@ -225,7 +225,7 @@ fn a_writer_that_failed_takes_nothing_more() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("index");
     Index::create(&path, &model(), &IndexOptions::default()).unwrap();
-    let (disk, _) = FaultyDisk::new(0);
+    let (disk, _) = FaultyDisk::counted(0);
     let index = Index::open_on(disk, &path).unwrap();
     let mut writer = index.writer().unwrap();
     assert!(matches!(put(&mut writer, "a", 1), Err(Error::Io { .. })));
@@ -236,7 +236,8 @@ fn a_writer_that_failed_takes_nothing_more() {
 #[test]
 fn bad_vectors_are_refused() {
     let directory = tempfile::tempdir().unwrap();
-    let bad: [(&str, fn(&mut Embedding)); 6] = [
+    type Spoil = fn(&mut Embedding);
+    let bad: [(&str, Spoil); 6] = [
         ("dense", |e| e.dense = None),
         ("dense", |e| e.dense = Some(vec![0.5; DIM + 1])),
         ("dense", |e| e.dense.iter_mut().for_each(|row| row[3] = f32::NAN)),

@@ -118,7 +118,8 @@ fn filters_hold_in_every_arm_before_the_cut() {
     let index = indexed(directory.path(), &IndexOptions::default());
     let reader = index.reader().unwrap();
     let all = documents();
-    let holds: [(&str, &dyn Fn(&Document) -> bool); 14] = [
+    type Holds<'a> = &'a dyn Fn(&Document) -> bool;
+    let holds: [(&str, Holds<'_>); 14] = [
         (r#"lang = "de""#, &|d| d.lang.as_deref() == Some("de")),
         (r#"lang != "de""#, &|d| d.lang.as_deref() != Some("de")),
         (r#"topic in ("rain", "soup")"#, &|d| ["rain", "soup"].contains(&d.metadata["topic"].as_str().unwrap())),

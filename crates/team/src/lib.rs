@@ -3,7 +3,7 @@
 //! An encoder of 24 layers is some two hundred short parallel sections. A general pool hands each of them through queues and wakes
 //! sleeping threads; here a helper that has finished waits for the next section by spinning for [`SPIN`], then sleeps. Starting and
 //! joining a section costs a few cache-line transfers; a helper that comes late is not waited for; an idle team costs nothing. A helper whose
-//! CPU another process takes again and again is left out for a while ([`worth`]).
+//! CPU another process takes again and again is left out for a while (`worth.rs`).
 //!
 //! This is the only crate beside the kernels with `unsafe`: the function that is run borrows from the caller's stack, which the type
 //! system cannot follow into threads that outlive the call. [`Team::run`] does not return before all of them have left it. And

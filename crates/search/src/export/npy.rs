@@ -47,7 +47,7 @@ mod tests {
     fn headers_are_whole_lines_of_64_bytes() {
         for (rows, columns) in [(0, 1), (1, 1024), (1_000_000_000, 65_536)] {
             let header = super::header(rows, columns);
-            assert!(header.len() % 64 == 0 && header.last() == Some(&b'\n'));
+            assert!(header.len().is_multiple_of(64) && header.last() == Some(&b'\n'));
             assert_eq!(u16::from_le_bytes([header[8], header[9]]) as usize + 10, header.len());
         }
     }

@@ -107,7 +107,7 @@ impl FileWriter {
             let (now, later) = bytes.split_at(room.min(bytes.len()));
             self.block.update(now);
             self.length += now.len() as u64;
-            if self.length % BLOCK as u64 == 0 {
+            if self.length.is_multiple_of(BLOCK as u64) {
                 self.table.push(std::mem::take(&mut self.block).finalize());
             }
             bytes = later;
@@ -130,7 +130,7 @@ impl FileWriter {
 
     /// Writes table and header and brings the file to the disk.
     pub fn finish(mut self, shape: Shape) -> Result<FileRecord> {
-        if self.length % BLOCK as u64 != 0 {
+        if !self.length.is_multiple_of(BLOCK as u64) {
             self.table.push(std::mem::take(&mut self.block).finalize());
         }
         let table_crc = crc32fast::hash(self.table.as_bytes());
