@@ -10,6 +10,7 @@ use trivec_hub::names::Spec;
 use trivec_hub::staged::Watcher;
 use trivec_hub::{FetchOptions, Hub, HubErrorKind, Patience, Progress, PullOptions, PullProgress, Pulled, Store, pull};
 use trivec_testing::hub::{Hub as LoopbackHub, small_model};
+use trivec_testing::world::nowhere;
 
 /// Remembers the notes of a pull.
 #[derive(Default)]
@@ -78,11 +79,11 @@ fn a_library_call_pulls_a_model_and_knows_it_again() {
 }
 
 #[test]
-fn what_the_hub_does_not_have_is_an_error_of_its_kind() {
-    let (directory, hub) = (tempfile::tempdir().unwrap(), LoopbackHub::serve(&small_model()));
+fn a_hub_that_cannot_be_reached_is_an_error_of_its_kind() {
+    let directory = tempfile::tempdir().unwrap();
     let store = Store::at(directory.path().join("home"));
-    let spec = Spec::parse("nobody/nothing").unwrap();
-    let error = pull(&spec, &options(&hub.url), &store, &Notes::default()).unwrap_err();
-    assert!(matches!(error.kind, HubErrorKind::NotFound | HubErrorKind::Model), "{error:?}");
+    let spec = Spec::parse("bge-m3").unwrap();
+    let error = pull(&spec, &options(&nowhere()), &store, &Notes::default()).unwrap_err();
+    assert_eq!(error.kind, HubErrorKind::Network, "{error:?}");
     assert!(!directory.path().join("home/models").exists());
 }
