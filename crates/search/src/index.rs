@@ -216,7 +216,7 @@ impl Index {
         })
     }
 
-    /// Reads every file and compares it with its checksums, the lists with each other, and the documents with the vectors. Returns how many
+    /// Reads every file but tantivy's `meta.json`, which has no checksum, and compares it with its checksums, the lists with each other, and the documents with the vectors. Returns how many
     /// documents it has seen.
     ///
     /// # Errors

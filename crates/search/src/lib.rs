@@ -50,6 +50,9 @@
 //! `seg/` (immutable files of documents and vectors). The list of segments travels in tantivy's commit: text, filters, deletes and vectors
 //! become visible together or not at all, and a crash leaves the last commit.
 //!
+//! Files of segments and tantivy's own are compared with their checksums; tantivy's `meta.json`, which names them, has none. A bit that flips in
+//! it can go unnoticed, by `Index::check` too. In a test one flipped bit of an index brought a deleted document back, probably there.
+//!
 //! # What it must not know
 //! The network, threads beyond those of a call, the command line. Nothing here prints, panics on bad input or ends the process.
 #![deny(unsafe_code)]
