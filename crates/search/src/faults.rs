@@ -1,4 +1,4 @@
-//! What is left when a call fails: every call of the index's own files is made to fail once, and everything behind it.
+//! What is left when a call fails: every call by which the index or tantivy writes is made to fail once, and everything behind it.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -130,28 +130,38 @@ fn content(index: &Index) -> BTreeSet<String> {
     texts
 }
 
-/// The steps of the test; `acknowledged` is told after each commit that says it is done.
-fn steps(index: &Index, mut acknowledged: impl FnMut(usize)) -> Result<()> {
+/// The steps of the test from number `begin` on; `acknowledged` is told how many are done after each that says so.
+fn steps(index: &Index, begin: usize, mut acknowledged: impl FnMut(usize)) -> Result<()> {
     let mut writer = index.writer()?;
-    for key in ["a", "b", "c"] {
-        put(&mut writer, key, 1)?;
+    for step in begin..STEPS {
+        match step {
+            0 => {
+                for key in ["a", "b", "c"] {
+                    put(&mut writer, key, 1)?;
+                }
+                writer.commit()?;
+            }
+            1 => {
+                put(&mut writer, "b", 2)?;
+                put(&mut writer, "d", 2)?;
+                writer.delete("a")?;
+                writer.commit()?;
+            }
+            2 => {
+                writer.delete("c")?;
+                writer.commit()?;
+            }
+            3 => {
+                writer.compact(true)?;
+            }
+            _ => index.snapshot(index.directory().with_extension("copy"))?,
+        }
+        acknowledged(step + 1);
     }
-    writer.commit()?;
-    acknowledged(1);
-    put(&mut writer, "b", 2)?;
-    put(&mut writer, "d", 2)?;
-    writer.delete("a")?;
-    writer.commit()?;
-    acknowledged(2);
-    writer.delete("c")?;
-    writer.commit()?;
-    acknowledged(3);
-    writer.compact(true)?;
-    acknowledged(4);
-    index.snapshot(index.directory().with_extension("copy"))?;
-    acknowledged(5);
     Ok(())
 }
+
+const STEPS: usize = 5;
 
 /// What the index has after each commit that `steps` acknowledges.
 fn states() -> Vec<BTreeSet<String>> {
@@ -175,7 +185,7 @@ fn whichever_call_fails_the_next_open_finds_a_commit_that_was_asked_for() {
     let (disk, calls) = FaultyDisk::counted(usize::MAX);
     let index = Index::create_on(disk, &directory.path().join("index"), &model(), &IndexOptions::default()).unwrap();
     let made = calls.load(Ordering::Relaxed);
-    steps(&index, |_| ()).unwrap();
+    steps(&index, 0, |_| ()).unwrap();
     let all = calls.load(Ordering::Relaxed);
     assert!(all > made + 100, "{made} to {all} calls");
 
@@ -195,30 +205,46 @@ fn whichever_call_fails_the_next_open_finds_a_commit_that_was_asked_for() {
             }
         };
         let mut acknowledged = 0;
-        let error = steps(&index, |step| acknowledged = step).unwrap_err();
-        assert!(matches!(error, Error::Io { .. }), "call {fails_at}: {error}");
+        match steps(&index, 0, |step| acknowledged = step) {
+            Err(error) => assert!(matches!(error, Error::Io { .. }), "call {fails_at}: {error}"),
+            // tantivy removes files behind the writer's back, a few calls sooner or later.
+            Ok(()) => assert!(fails_at + LATE_CALLS > all, "call {fails_at} of {all} failed without a word"),
+        }
 
         let index = Index::open(&path).unwrap();
         let found = content(&index);
-        let next = states.get(acknowledged + 1).unwrap_or(&states[acknowledged]);
+        let next = &states[(acknowledged + 1).min(STEPS)];
         assert!(
             found == states[acknowledged] || found == *next,
             "call {fails_at}, after commit {acknowledged}: {found:?}"
         );
         index.check().unwrap();
-        // The next writer clears up and goes on.
-        let mut writer = index.writer().unwrap();
+        // The next writer clears up.
+        drop(index.writer().unwrap());
         let named: usize = index.reader().unwrap().commit().segments.iter().map(|segment| segment.files.len()).sum();
         assert_eq!(std::fs::read_dir(path.join("seg")).unwrap().count(), named, "call {fails_at}");
-        put(&mut writer, "z", 9).unwrap();
-        writer.commit().unwrap();
-        assert_eq!(content(&index).len(), found.len() + 1);
         let copy = path.with_extension("copy");
         if copy.exists() {
-            assert_eq!(content(&Index::open(&copy).unwrap()), states[5], "a copy is there as a whole or not at all");
+            assert_eq!(
+                content(&Index::open(&copy).unwrap()),
+                states[STEPS],
+                "a copy is there as a whole or not at all"
+            );
+            std::fs::remove_dir_all(&copy).unwrap();
         }
+        // What was not acknowledged can be asked for again, word for word: what the failed attempt has left is no hindrance.
+        steps(&index, acknowledged, |_| ()).unwrap_or_else(|e| panic!("after call {fails_at}: {e}"));
+        assert_eq!(content(&index), states[STEPS], "call {fails_at}");
+        index.check().unwrap();
+        let mut writer = index.writer().unwrap();
+        put(&mut writer, "z", 9).unwrap();
+        writer.commit().unwrap();
+        assert_eq!(content(&index).len(), states[STEPS].len() + 1);
     }
 }
+
+/// How many calls may come later in one run than in another.
+const LATE_CALLS: usize = 20;
 
 #[test]
 fn a_writer_that_failed_takes_nothing_more() {
@@ -254,7 +280,7 @@ fn bad_vectors_are_refused() {
         let error = writer.upsert_embedded(&document("a", 1), &embedding).unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
         drop(writer);
-        assert_eq!(index.check().unwrap(), 0);
+        assert_eq!(index.check().unwrap().documents, 0);
     }
 }
 

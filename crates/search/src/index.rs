@@ -54,6 +54,20 @@ pub struct Stats {
     pub bytes: std::collections::BTreeMap<String, u64>,
 }
 
+/// What [`Index::check`] has read, all of it as it was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checked {
+    /// Documents (chunks count each) that live.
+    pub documents: u64,
+    /// Files.
+    pub files: u64,
+    /// Bytes of the files that the commit names.
+    pub bytes: u64,
+}
+
+/// The settings, and tantivy's two lists: files that no commit names.
+const UNNAMED_FILES: u64 = 3;
+
 /// The lock that a writer holds. The system takes it back when the process ends, however it ends.
 #[derive(Debug)]
 pub(crate) struct Lock {
@@ -115,8 +129,7 @@ impl Index {
             }
             fs::create_dir(&path).map_err(fail(&path))?;
         }
-        let text = TextIndex::create(&directory.join(TEXT))?;
-        disk.sync_directory(&text.path).map_err(fail(&text.path))?;
+        let text = TextIndex::create(&directory.join(TEXT), &settings.uuid, &disk)?;
         // The settings last: with them, it is an index.
         settings.write(&disk, directory)?;
         Ok(Index { directory: directory.to_path_buf(), settings: Arc::new(settings), text, disk })
@@ -132,7 +145,7 @@ impl Index {
 
     pub(crate) fn open_on(disk: Arc<dyn Disk>, directory: &Path) -> Result<Index> {
         let settings = Settings::read(directory)?;
-        let text = TextIndex::open(&directory.join(TEXT))?;
+        let text = TextIndex::open(&directory.join(TEXT), &settings.uuid, &disk)?;
         Ok(Index { directory: directory.to_path_buf(), settings: Arc::new(settings), text, disk })
     }
 
@@ -216,21 +229,24 @@ impl Index {
         })
     }
 
-    /// Reads every file but tantivy's `meta.json`, which has no checksum, and compares it with its checksums, the lists with each other, and the documents with the vectors. Returns how many
-    /// documents it has seen.
+    /// Reads every byte of every file, and compares it with its checksum, the lists with each other, and the documents with the vectors.
     ///
     /// # Errors
     /// [`Error::Damaged`] names the first file that is not what it should be.
-    pub fn check(&self) -> Result<u64> {
-        let bad = crate::error::guarded(&self.text.path, || {
-            self.text.index.validate_checksum().map_err(|e| Error::text(&self.text.path, e))
-        })?;
-        if let Some(file) = bad.iter().min() {
-            return Err(Error::damaged(&self.text.path.join(file), "its checksum is wrong"));
+    pub fn check(&self) -> Result<Checked> {
+        // Of the settings, what is there now: they were read when the index was opened.
+        if Settings::read(&self.directory)? != *self.settings {
+            return Err(Error::damaged(&self.directory.join(SETTINGS_FILE), "it has changed since it was opened"));
         }
+        let (text_files, text_bytes) = self.text.check()?;
         let reader = self.reader()?;
         reader.check()?;
-        Ok(reader.len() as u64)
+        let files: Vec<_> = reader.commit().segments.iter().flat_map(|segment| &segment.files).collect();
+        Ok(Checked {
+            documents: reader.len() as u64,
+            files: text_files + files.len() as u64 + UNNAMED_FILES,
+            bytes: text_bytes + files.iter().map(|file| file.bytes).sum::<u64>(),
+        })
     }
 
     /// Copies the last commit to a new directory, while others read and write. The copy is an index of its own, and is there as a whole or

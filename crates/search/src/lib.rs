@@ -50,8 +50,9 @@
 //! `seg/` (immutable files of documents and vectors). The list of segments travels in tantivy's commit: text, filters, deletes and vectors
 //! become visible together or not at all, and a crash leaves the last commit.
 //!
-//! Files of segments and tantivy's own are compared with their checksums; tantivy's `meta.json`, which names them, has none. A bit that flips in
-//! it can go unnoticed, by `Index::check` too. In a test one flipped bit of an index brought a deleted document back, probably there.
+//! Every byte of every file is covered by a checksum, and the files that name others (the commit's list of segments, tantivy's `meta.json`)
+//! carry the checksums of those they name: a flipped bit, a cut, or a sound file in the place of another is an error, found before tantivy or
+//! a search works with it. What cannot be told is a whole index, or all files of its last commit together, put back to an older state.
 //!
 //! # What it must not know
 //! The network, threads beyond those of a call, the command line. Nothing here prints, panics on bad input or ends the process.
@@ -76,6 +77,7 @@ mod index;
 pub mod ingest;
 mod query;
 mod reader;
+mod sealed;
 mod segment;
 mod sentences;
 mod settings;
@@ -91,7 +93,7 @@ pub use encode::Encoder;
 pub use error::{Error, ErrorKind, Result};
 pub use explain::{AlignedToken, Explanation, Mark, PieceMatch, SnippetPart, WordMatch};
 pub use filter::Filter;
-pub use index::{Index, Stats};
+pub use index::{Checked, Index, Stats};
 pub use query::{ArmScores, Arms, Fusion, Hit, Hits, MAX_QUERY_BYTES, MAX_TOP, Query, Ranked, Timings, WordInfo};
 pub use reader::Reader;
 pub use settings::{ColbertBits, IndexOptions, ModelId};

@@ -12,7 +12,7 @@ use crate::disk::{Disk, write_whole};
 use crate::error::{Error, Result};
 
 /// The format of the files: an index of another is refused.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 /// The file of the settings.
 pub(crate) const SETTINGS_FILE: &str = "trivec-index.json";
 
@@ -168,6 +168,8 @@ pub(crate) struct Settings {
     pub languages: Vec<String>,
     pub document_prompt: Option<String>,
     pub query_prompt: Option<String>,
+    /// CRC-32 of all of it with this empty, eight digits.
+    checksum: String,
 }
 
 impl Settings {
@@ -178,7 +180,7 @@ impl Settings {
                 format!("dense vectors of {} values cannot be indexed", model.dense_dim),
             ));
         }
-        Ok(Settings {
+        let mut settings = Settings {
             format: FORMAT,
             uuid: unique(),
             dense_dim: model.dense_dim,
@@ -192,13 +194,22 @@ impl Settings {
             document_prompt: options.document_prompt.clone(),
             query_prompt: options.query_prompt.clone(),
             model: model.clone(),
-        })
+            checksum: String::new(),
+        };
+        settings.checksum = settings.sum()?;
+        Ok(settings)
+    }
+
+    fn sum(&self) -> Result<String> {
+        let bare = Settings { checksum: String::new(), ..self.clone() };
+        let bytes = serde_json::to_vec(&bare).map_err(|e| Error::option("settings", e.to_string()))?;
+        Ok(format!("{:08x}", crc32fast::hash(&bytes)))
     }
 
     pub fn write(&self, disk: &Arc<dyn Disk>, directory: &Path) -> Result<()> {
         let path = directory.join(SETTINGS_FILE);
-        let text = serde_json::to_string_pretty(self).map_err(|e| Error::io(&path, e.into()))?;
-        write_whole(disk, &path, text.as_bytes())
+        let text = serde_json::to_vec_pretty(self).map_err(|e| Error::io(&path, e.into()))?;
+        write_whole(disk, &path, &text)
     }
 
     pub fn read(directory: &Path) -> Result<Settings> {
@@ -225,6 +236,10 @@ impl Settings {
         let settings: Settings = serde_json::from_slice(&text).map_err(|e| Error::damaged(&path, e.to_string()))?;
         if settings.analyzer != ANALYZER_VERSION {
             return Err(mismatch("analyzer", settings.analyzer, format!("a program that has {ANALYZER_VERSION}")));
+        }
+        let written = serde_json::to_vec_pretty(&settings).map_err(|e| Error::damaged(&path, e.to_string()))?;
+        if settings.sum()? != settings.checksum || written != text {
+            return Err(Error::damaged(&path, "its checksum is wrong"));
         }
         let bytes_fit = |dim: usize| (1..=trivec_kernels::MAX_INT_DEPTH).contains(&dim);
         if !bytes_fit(settings.dense_dim) || settings.colbert_dim.is_some_and(|dim| !bytes_fit(dim)) {

@@ -2,12 +2,11 @@
 //!
 //! No text of a user reaches tantivy's query parser: terms are made by [`crate::analyze`] and put into queries one by one.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Map, Value};
-use tantivy::directory::MmapDirectory;
 use tantivy::schema::{
     FAST, Field, INDEXED, IndexRecordOption, JsonObjectOptions, OwnedValue, STRING, Schema, TextFieldIndexing,
     TextOptions,
@@ -15,8 +14,10 @@ use tantivy::schema::{
 use tantivy::tokenizer::{PreTokenizedString, Token};
 use tantivy::{DocAddress, IndexSettings, IndexWriter, ReloadPolicy, Searcher, TantivyDocument, Term};
 
+use crate::disk::Disk;
 use crate::document::Document;
 use crate::error::{Error, Result, guarded};
+use crate::sealed::{SealedDirectory, Sum};
 
 /// Memory that tantivy collects documents in before it writes them out.
 const WRITER_MEMORY: usize = 64 << 20;
@@ -64,35 +65,43 @@ pub(crate) struct TextIndex {
     pub index: tantivy::Index,
     pub fields: Fields,
     pub path: PathBuf,
-    /// Names of files whose checksums were right. tantivy never writes to a name again.
-    sound: Arc<Mutex<BTreeSet<PathBuf>>>,
+    files: SealedDirectory,
+    /// Files that were compared, and what they are.
+    sound: Arc<Mutex<BTreeMap<String, Sum>>>,
 }
 
 impl TextIndex {
-    pub fn create(path: &Path) -> Result<TextIndex> {
+    /// Makes the text index of the index `uuid` in an empty directory.
+    pub fn create(path: &Path, uuid: &str, disk: &Arc<dyn Disk>) -> Result<TextIndex> {
         let (schema, fields) = schema();
-        let directory = MmapDirectory::open(path).map_err(|e| Error::io(path, std::io::Error::other(e.to_string())))?;
-        let index =
-            tantivy::Index::create(directory, schema, IndexSettings::default()).map_err(|e| Error::text(path, e))?;
-        Ok(TextIndex { index, fields, path: path.to_path_buf(), sound: Arc::default() })
+        let files = SealedDirectory::open(path, uuid, disk)
+            .map_err(|e| Error::io(path, std::io::Error::other(e.to_string())))?;
+        let index = tantivy::Index::create(files.clone(), schema, IndexSettings::default());
+        let index = index.map_err(|e| match files.take_failure() {
+            Some((path, source)) => Error::io(&path, source),
+            None => Error::text(path, e),
+        })?;
+        Ok(TextIndex { index, fields, path: path.to_path_buf(), files, sound: Arc::default() })
     }
 
-    pub fn open(path: &Path) -> Result<TextIndex> {
+    /// Opens the text index of the index `uuid`.
+    pub fn open(path: &Path, uuid: &str, disk: &Arc<dyn Disk>) -> Result<TextIndex> {
         let (schema, fields) = schema();
-        let index = guarded(path, || {
-            let directory = MmapDirectory::open(path).map_err(|e| Error::damaged(path, e.to_string()))?;
-            tantivy::Index::open(directory).map_err(|e| match Error::text(path, e) {
+        let (index, files) = guarded(path, || {
+            let files = SealedDirectory::open(path, uuid, disk).map_err(|e| Error::damaged(path, e.to_string()))?;
+            let index = tantivy::Index::open(files.clone()).map_err(|e| match Error::text(path, e) {
                 // A file of tantivy's that is missing.
                 Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
                     Error::damaged(path, source.to_string())
                 }
                 other => other,
-            })
+            })?;
+            Ok((index, files))
         })?;
         if index.schema() != schema {
             return Err(Error::damaged(path, "it has other fields than an index of this format"));
         }
-        Ok(TextIndex { index, fields, path: path.to_path_buf(), sound: Arc::default() })
+        Ok(TextIndex { index, fields, path: path.to_path_buf(), files, sound: Arc::default() })
     }
 
     pub fn writer(&self) -> Result<IndexWriter> {
@@ -133,26 +142,57 @@ impl TextIndex {
         entry
     }
 
-    /// Compares the checksums of the files that the last commit names, but for those that were compared before: tantivy believes the
-    /// lengths in its files, and asks for as much memory.
+    /// Compares the files that the last commit names with what it says of them, but for those that were compared before: tantivy believes
+    /// the lengths in its files, and asks for as much memory.
     pub fn validate(&self) -> Result<()> {
-        guarded(&self.path, || {
-            let metas = self.index.load_metas().map_err(|e| Error::text(&self.path, e))?;
-            for name in metas.list_segment_files() {
-                let mut seen = self.sound.lock().unwrap_or_else(PoisonError::into_inner);
-                // Of the names that a segment may have, those are there that it has.
-                if seen.contains(&name) || !self.path.join(&name).exists() {
-                    continue;
-                }
-                let fail =
-                    |e: tantivy::directory::error::OpenReadError| Error::damaged(&self.path.join(&name), e.to_string());
-                if !self.index.directory().validate_checksum(&name).map_err(fail)? {
-                    return Err(Error::damaged(&self.path.join(&name), "its checksum is wrong"));
-                }
-                seen.insert(name);
+        let named = self.files.named().map_err(|e| self.damaged_meta(e))?;
+        for (name, expected) in &named {
+            if self.sound().get(name) == Some(expected) {
+                continue;
             }
-            Ok(())
-        })
+            let path = self.path.join(name);
+            let found = self.files.sum_of(name).map_err(|e| Error::io(&path, e))?;
+            let found = found.ok_or_else(|| Error::damaged(&path, "the file is missing, which the commit names"))?;
+            if found.0 != expected.0 {
+                return Err(Error::damaged(&path, format!("it has {} bytes, the commit says {}", found.0, expected.0)));
+            }
+            if found != *expected {
+                return Err(Error::damaged(&path, "its checksum is not the one that the commit names"));
+            }
+            self.sound().insert(name.clone(), found);
+        }
+        Ok(())
+    }
+
+    /// Compares all of them, those that were compared before too. Returns how many files there are and their bytes.
+    pub fn check(&self) -> Result<(u64, u64)> {
+        self.sound().clear();
+        self.validate()?;
+        guarded(&self.path, || {
+            // Its list of files to remove is read whenever an index is opened.
+            tantivy::Index::open(self.files.clone()).map(drop).map_err(|e| Error::text(&self.path, e))
+        })?;
+        let named = self.files.named().map_err(|e| self.damaged_meta(e))?;
+        Ok((named.len() as u64, named.values().map(|sum| sum.0).sum()))
+    }
+
+    /// An error that stands in the place of what tantivy made of it: the disk's own.
+    pub fn failure(&self) -> Option<Error> {
+        self.files.take_failure().map(|(path, source)| Error::io(&path, source))
+    }
+
+    fn sound(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Sum>> {
+        self.sound.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn damaged_meta(&self, e: std::io::Error) -> Error {
+        let path = self.path.join("meta.json");
+        match e.kind() {
+            std::io::ErrorKind::InvalidData | std::io::ErrorKind::NotFound | std::io::ErrorKind::UnexpectedEof => {
+                Error::damaged(&path, e.to_string())
+            }
+            _ => Error::io(&path, e),
+        }
     }
 
     /// Where a document stands, if it lives.

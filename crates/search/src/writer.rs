@@ -110,7 +110,7 @@ impl Writer {
             return Err(Error::WriterFailed { what: what.clone() });
         }
         let path = self.index.directory.clone();
-        let result = guarded(&path, || f(self));
+        let result = guarded(&path, || f(self)).map_err(|e| self.index.text.failure().unwrap_or(e));
         if let Err(e) = &result {
             self.failed = Some(e.to_string());
         }
@@ -264,7 +264,6 @@ impl Writer {
         let (index, text) = (self.index, self.text);
         let path = &index.text.path;
         guarded(path, || text.wait_merging_threads().map_err(|e| Error::text(path, e)))?;
-        index.disk.sync_directory(path).map_err(|e| Error::io(path, e))?;
         Ok(done)
     }
 
@@ -278,8 +277,6 @@ impl Writer {
         let mut prepared = self.text.prepare_commit().map_err(fail)?;
         prepared.set_payload(&payload);
         prepared.commit().map_err(fail)?;
-        // tantivy syncs its directory before it renames the new `meta.json`, and not after.
-        self.index.disk.sync_directory(path).map_err(|e| Error::io(path, e))?;
         self.commit = commit;
         Ok(())
     }
@@ -318,7 +315,7 @@ impl Writer {
                 Err(e) => return Err(fail(e)),
             }
         }
-        self.index.disk.sync_directory(path).map_err(|e| Error::io(path, e))
+        Ok(())
     }
 
     fn compact_committed(&mut self, all: bool) -> Result<usize> {

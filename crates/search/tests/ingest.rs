@@ -159,7 +159,7 @@ fn a_run_that_was_ended_goes_on_and_embeds_nothing_twice() {
     let third = ingest(&mut writer, &encoder, changed, &options, go_on).unwrap();
     assert_eq!((third.added, third.unchanged), (1, 299));
     drop(writer);
-    assert_eq!(index.check().unwrap(), 300);
+    assert_eq!(index.check().unwrap().documents, 300);
     assert_eq!(index.reader().unwrap().get("k5").unwrap().text, "A new text.");
 }
 

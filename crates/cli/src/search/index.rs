@@ -81,7 +81,7 @@ pub(crate) struct IndexArgs {
     /// Show what the index has, and do nothing else
     #[arg(long, env = "TRIVEC_STATS", conflicts_with_all = ["input", "check", "compact", "snapshot"])]
     pub stats: bool,
-    /// Read every file of the index against its checksums, and do nothing else
+    /// Read every byte of every file and compare it with its checksum, the lists with each other and documents with vectors, and do nothing else
     #[arg(long, env = "TRIVEC_CHECK", conflicts_with_all = ["input", "compact", "snapshot"])]
     pub check: bool,
     /// Write segments anew without what was deleted, and do nothing else
@@ -115,11 +115,16 @@ pub(crate) fn run(args: &IndexArgs, model_args: &ModelArgs) -> Result<()> {
         return stats(args);
     }
     if args.check {
-        let bytes = Index::open(&args.directory)?.check()?;
+        let checked = Index::open(&args.directory)?.check()?;
         return if args.json {
-            print_json(&json!({"checked_bytes": bytes, "sound": true}))
+            print_json(&checked)
         } else {
-            print(&format!("{:.1} MB read, all of it as it was written", bytes as f64 / 1e6))
+            print(&format!(
+                "{} documents in {} files, {:.1} MB: every byte was read and is as it was written",
+                checked.documents,
+                checked.files,
+                checked.bytes as f64 / 1e6
+            ))
         };
     }
     if args.compact {
