@@ -2,9 +2,22 @@
 
 mod common;
 
+use std::collections::BTreeSet;
+
 use common::{indexed, model};
-use trivec_search::export::{Target, export};
+use trivec_search::export::{Manifest, Target, export};
 use trivec_search::{Error, IndexOptions};
+
+const TARGETS: [(&str, Target); 8] = [
+    ("qdrant", Target::Qdrant),
+    ("milvus", Target::Milvus),
+    ("pgvector", Target::Pgvector),
+    ("elasticsearch", Target::Elasticsearch),
+    ("vespa", Target::Vespa),
+    ("npy", Target::Npy),
+    ("faiss", Target::Faiss),
+    ("lancedb", Target::Lancedb),
+];
 
 #[test]
 fn every_target_gets_every_document_once_and_in_order() {
@@ -15,23 +28,28 @@ fn every_target_gets_every_document_once_and_in_order() {
     writer.commit().unwrap();
     let reader = index.reader().unwrap();
     let filter = r#"lang in ("en", "zh")"#.parse().unwrap();
-    for (name, target) in [
-        ("qdrant", Target::Qdrant),
-        ("milvus", Target::Milvus),
-        ("pgvector", Target::Pgvector),
-        ("elasticsearch", Target::Elasticsearch),
-        ("vespa", Target::Vespa),
-        ("npy", Target::Npy),
-    ] {
+    assert!("elastic".parse::<Target>().unwrap_err().to_string().contains("lancedb"));
+    for (name, target) in TARGETS {
         assert_eq!(name.parse::<Target>().unwrap(), target);
         let to = directory.path().join(name);
         let manifest = export(&reader, &to, target, Some(&filter)).unwrap();
         assert!(matches!(export(&reader, &to, target, None), Err(Error::Exists { .. })));
-        assert_eq!(manifest.documents, 13);
+        assert_eq!((manifest.documents, manifest.with_sparse), (13, 13));
         assert_eq!(manifest.model.digest, model().1.digest);
+        let takes_colbert = !matches!(target, Target::Milvus | Target::Pgvector | Target::Elasticsearch);
+        assert_eq!(manifest.colbert_dim.is_some(), takes_colbert);
         for query in &manifest.queries {
-            assert_eq!(query.dense[0], query.key, "a vector is nearest to itself");
-            assert!(query.dense.len() == 10 && query.dense_scores.windows(2).all(|pair| pair[0] >= pair[1]));
+            let lists = [
+                (&query.dense, &query.dense_scores, true),
+                (&query.sparse, &query.sparse_scores, true),
+                (&query.colbert, &query.colbert_scores, takes_colbert),
+            ];
+            for (keys, scores, there) in lists {
+                assert_eq!(keys.first() == Some(&query.key), there, "vectors are nearest to themselves: {query:?}");
+                assert!(keys.len() == scores.len() && scores.windows(2).all(|pair| pair[0] >= pair[1]));
+            }
+            assert_eq!(query.dense.len(), 10);
+            assert!((query.dense_scores[0] - 1.0).abs() < 1e-5, "vectors have length 1");
         }
         let mut lines = Vec::new();
         for file in &manifest.files {
@@ -41,29 +59,76 @@ fn every_target_gets_every_document_once_and_in_order() {
                 lines.extend(String::from_utf8(bytes).unwrap().lines().map(str::to_owned));
             }
         }
+        let names: BTreeSet<&str> = manifest.files.iter().map(|file| file.name.as_str()).collect();
+        assert!(names.contains("load.py") && names.contains("trivec_export.py"), "{names:?}");
+        let manifest_file = std::fs::read(to.join("manifest.json")).unwrap();
+        assert_eq!(serde_json::from_slice::<Manifest>(&manifest_file).unwrap(), manifest);
         assert_eq!(lines.len(), if target == Target::Elasticsearch { 26 } else { 13 });
         if target == Target::Pgvector {
-            assert!(lines.iter().all(|line| line.split('\t').count() == 7));
-            assert!(lines.windows(2).all(|pair| pair[0] < pair[1]));
+            assert!(lines.iter().all(|line| line.split('\t').count() == 9));
+            let keys: Vec<&str> = lines.iter().filter_map(|line| line.split('\t').nth(1)).collect();
+            assert!(keys.is_sorted() && keys.len() == 13);
             continue;
         }
         let first: serde_json::Value = serde_json::from_str(&lines[0]).unwrap();
-        if target == Target::Qdrant {
-            let dense: Vec<f64> =
-                first["vector"]["dense"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
-            assert!((dense.iter().map(|x| x * x).sum::<f64>() - 1.0).abs() < 1e-3);
-            let rows = first["vector"]["colbert"].as_array().unwrap();
-            for row in rows {
-                let square: f64 = row.as_array().unwrap().iter().map(|x| x.as_f64().unwrap().powi(2)).sum();
-                assert!((square - 1.0).abs() < 0.1, "{square}");
+        match target {
+            Target::Qdrant => {
+                let dense: Vec<f64> =
+                    first["vector"]["dense"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
+                assert!((dense.iter().map(|x| x * x).sum::<f64>() - 1.0).abs() < 1e-5);
+                for row in first["vector"]["colbert"].as_array().unwrap() {
+                    let square: f64 = row.as_array().unwrap().iter().map(|x| x.as_f64().unwrap().powi(2)).sum();
+                    assert!((square - 1.0).abs() < 0.1, "{square}");
+                }
+                assert_eq!(first["payload"]["key"], "book-en");
+                assert_eq!(first["payload"]["topic"], "book");
             }
-            assert_eq!(first["payload"]["key"], "book-en");
+            Target::Npy | Target::Faiss | Target::Lancedb => {
+                let length = |name: &str| std::fs::metadata(to.join(name)).unwrap().len();
+                assert_eq!(length("dense.npy"), 128 + 13 * 4 * index.model().dense_dim as u64);
+                assert_eq!(length("sparse_starts.npy"), 128 + 14 * 8);
+                assert_eq!(length("sparse_ids.npy"), length("sparse_weights.npy"));
+                assert_eq!((length("colbert.npy") - 128) % (2 * index.model().colbert_dim.unwrap() as u64), 0);
+            }
+            Target::Vespa => assert_eq!(first["put"], "id:trivec:entry::book-en"),
+            _ => {}
         }
-        if target == Target::Npy {
-            let bytes = std::fs::read(to.join("dense.npy")).unwrap();
-            assert_eq!(bytes.len(), 128 + 13 * 4 * index.model().dense_dim);
+    }
+}
+
+/// What Parquet hands over can be taken in again, as it was.
+#[cfg(feature = "parquet")]
+#[test]
+fn a_parquet_file_is_read_as_it_was_written() {
+    use trivec_search::ingest::{Columns, open};
+    let directory = tempfile::tempdir().unwrap();
+    let index = indexed(&directory.path().join("index"), &IndexOptions::default());
+    let to = directory.path().join("out");
+    let manifest = export(&index.reader().unwrap(), &to, "parquet".parse().unwrap(), None).unwrap();
+    assert_eq!((manifest.documents, manifest.with_sparse), (30, 30));
+    let columns = Columns { key: "key".into(), ..Columns::default() };
+    let file = to.join("documents.parquet");
+    let rows: Vec<_> = open(&file, None, &columns).unwrap().collect::<Result<_, _>>().unwrap();
+    assert_eq!(rows.len(), 30);
+    assert!(rows.windows(2).all(|pair| pair[0].key < pair[1].key));
+    let phone = rows.iter().find(|document| document.key == "phone-zh").unwrap();
+    assert_eq!(phone.text, "苹果公司发布了配备更好相机的新手机。");
+    assert_eq!(phone.lang.as_deref(), Some("zh"));
+    let metadata: serde_json::Value = serde_json::from_str(phone.metadata["metadata"].as_str().unwrap()).unwrap();
+    assert_eq!(metadata["year"], 2001);
+    assert_eq!(phone.metadata["dense"].as_array().unwrap().len(), index.model().dense_dim);
+    assert_eq!(phone.metadata["colbert"][0].as_array().unwrap().len(), index.model().colbert_dim.unwrap());
+
+    // Cut anywhere, or with a byte changed anywhere: an answer for every row, no panic that gets out, and an end.
+    let good = std::fs::read(&file).unwrap();
+    let bad = directory.path().join("bad.parquet");
+    for at in (0..good.len()).step_by(good.len() / 60).chain(good.len() - 400..good.len()) {
+        let mut changed = good.clone();
+        changed[at] ^= 0x41;
+        for content in [&good[..at], &changed] {
+            std::fs::write(&bad, content).unwrap();
+            let read = open(&bad, None, &columns).map(|rows| rows.take(100).count());
+            assert!(read.is_err() || read.is_ok_and(|rows| rows <= 31), "byte {at}");
         }
-        let manifest_file = std::fs::read(to.join("manifest.json")).unwrap();
-        assert_eq!(serde_json::from_slice::<trivec_search::export::Manifest>(&manifest_file).unwrap(), manifest);
     }
 }

@@ -83,16 +83,16 @@ pub(crate) fn delete(args: &DeleteArgs) -> Result<()> {
 
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Examples:\n  trivec export notes/ --to qdrant --output out/\n  trivec export notes/ --to npy --output out/ --filter 'lang = \"en\"'\n\nWrites files that the engine loads, and manifest.json with counts, hashes and queries with what they must find."
+    after_help = "Examples:\n  trivec export notes/ --to qdrant --output out/\n  trivec export notes/ --to npy --output out/ --filter 'lang = \"en\"'\n  python out/load.py                           # says what it wants\n\nWrites files that the engine loads, a Python script that loads them and compares what the engine finds, and manifest.json with counts, hashes and queries with what they must find."
 )]
 pub(crate) struct ExportArgs {
     /// Directory of the index
     #[arg(value_name = "DIR")]
     pub directory: PathBuf,
-    /// Engine: qdrant, milvus, pgvector, elasticsearch, vespa or npy (FAISS, NumPy)
+    /// Engine: qdrant, milvus, pgvector, lancedb, elasticsearch, vespa, faiss, parquet or npy (NumPy, DuckDB, sqlite-vec)
     #[arg(long, value_name = "ENGINE", env = "TRIVEC_TO", value_parser = parse_target)]
     pub to: Target,
-    /// Directory to write to, which must not be there yet or be empty
+    /// Directory to write to, which must not be there yet
     #[arg(long, short, value_name = "DIR", env = "TRIVEC_OUTPUT")]
     pub output: PathBuf,
     /// Documents that fulfil this alone
@@ -116,6 +116,15 @@ pub(crate) fn export(args: &ExportArgs) -> Result<()> {
     let mut text = format!("{} documents, {} with lexical weights\n", manifest.documents, manifest.with_sparse);
     if manifest.cut_colbert > 0 {
         text.push_str(&format!("{} had more ColBERT rows than the engine takes and were cut\n", manifest.cut_colbert));
+    }
+    if manifest.cut_texts > 0 {
+        text.push_str(&format!("{} had longer texts than the engine takes and were cut\n", manifest.cut_texts));
+    }
+    if manifest.replaced_characters > 0 {
+        text.push_str(&format!(
+            "{} had characters that the engine does not take: U+FFFD stands in their place\n",
+            manifest.replaced_characters
+        ));
     }
     for file in &manifest.files {
         text.push_str(&format!("{:<28} {:>10.1} MB\n", Escaped(&file.name), file.bytes as f64 / 1e6));

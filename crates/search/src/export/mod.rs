@@ -3,18 +3,24 @@
 //! | target | files | limits that are kept |
 //! |---|---|---|
 //! | `qdrant` | points, a JSON object a line | ids are UUIDs of the keys, 1,023 ColBERT rows, no sparse vector without values |
-//! | `milvus` | rows, a JSON object a line | no sparse field without values |
-//! | `pgvector` | rows for `COPY … FROM` (tabs), `schema.sql` | sparse ids begin at 1 |
-//! | `elasticsearch` | lines for `_bulk` | sparse tokens are strings, weights above 0 |
-//! | `vespa` | a JSON feed, an operation a line | |
-//! | `npy` | `dense.npy` (f32), `keys.txt`, `documents.jsonl` | what FAISS, NumPy and others read |
+//! | `milvus` | rows, a JSON object a line | texts of 65,535 bytes, no sparse vector without values |
+//! | `pgvector` | rows for `COPY … FROM` (tabs), `schema.sql` | sparse ids begin at 1, keys of any length, no NUL |
+//! | `elasticsearch` | lines for `_bulk`, `mapping.json` | ids of 512 bytes, sparse tokens are strings, weights above 0 |
+//! | `vespa` | a JSON feed, an operation a line, `entry.sd` | no characters that Vespa refuses, no empty tensors |
+//! | `parquet` (a feature) | a row a document, vectors as lists | |
+//! | `npy`, `faiss`, `lancedb` | arrays of all three representations, `documents.jsonl` | ids are places in the arrays |
 //!
 //! Documents come in the order of their keys, files are cut at 30 MB or 1,000 documents where the target takes requests. Dense vectors are
-//! those of the f16 file, not of the scan's bytes. `manifest.json` has the model's digest, counts, a SHA-256 of every file, and twenty
-//! queries with the documents that the index itself finds, so that a load can be compared.
+//! those of the f16 file, not of the scan's bytes, at length 1; sparse ids ascend, their weights are above 0 and finite. `manifest.json` has
+//! the model's digest, counts, a SHA-256 of every file, and twenty queries with what they must find. Beside it are a Python script for each
+//! engine that reads the files (`load.py`), which loads them and compares what the engine finds, and what the scripts share.
 
-mod npy;
+mod arrays;
+mod expected;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod rows;
+mod scripts;
 
 use std::fs;
 use std::io::{BufWriter, Write};
@@ -23,20 +29,19 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+pub use expected::Expected;
+
 use crate::error::{Error, Result};
 use crate::filter::Filter;
-use crate::query::{dense, lexical};
 use crate::reader::Reader;
 use crate::settings::ModelId;
 use crate::text::KEY;
 
-/// Queries that the manifest has.
-const QUERIES: usize = 20;
-/// Documents that each of them names.
-const EXPECTED: usize = 10;
 /// A file that becomes a request ends at so many documents or bytes.
 const BATCH: usize = 1_000;
 const BATCH_BYTES: usize = 30_000_000;
+/// Most ColBERT rows that Qdrant takes of a point.
+const QDRANT_ROWS: usize = 1_023;
 
 /// An engine, or a family of tools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,28 +57,37 @@ pub enum Target {
     Elasticsearch,
     /// Vespa's feed.
     Vespa,
-    /// Arrays for NumPy, FAISS and others.
+    /// Arrays for NumPy, DuckDB, sqlite-vec and others.
     Npy,
+    /// The same with a script for FAISS.
+    Faiss,
+    /// The same with a script for LanceDB.
+    Lancedb,
+    /// Parquet, if this program was built with it.
+    Parquet,
 }
+
+/// Targets by their names on the command line.
+const NAMES: [(&str, Target); 10] = [
+    ("qdrant", Target::Qdrant),
+    ("milvus", Target::Milvus),
+    ("pgvector", Target::Pgvector),
+    ("lancedb", Target::Lancedb),
+    ("elasticsearch", Target::Elasticsearch),
+    ("opensearch", Target::Elasticsearch),
+    ("vespa", Target::Vespa),
+    ("faiss", Target::Faiss),
+    ("npy", Target::Npy),
+    ("parquet", Target::Parquet),
+];
 
 impl std::str::FromStr for Target {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Target> {
-        Ok(match name {
-            "qdrant" => Target::Qdrant,
-            "milvus" => Target::Milvus,
-            "pgvector" => Target::Pgvector,
-            "elasticsearch" | "opensearch" => Target::Elasticsearch,
-            "vespa" => Target::Vespa,
-            "npy" | "faiss" => Target::Npy,
-            _ => {
-                let what = format!(
-                    "found `{}`, expected qdrant, milvus, pgvector, elasticsearch, vespa or npy",
-                    name.escape_debug()
-                );
-                return Err(Error::option("to", what));
-            }
+        NAMES.iter().find(|(known, _)| *known == name).map(|&(_, target)| target).ok_or_else(|| {
+            let known: Vec<&str> = NAMES.iter().map(|&(name, _)| name).collect();
+            Error::option("to", format!("found `{}`, expected one of {}", name.escape_debug(), known.join(", ")))
         })
     }
 }
@@ -85,12 +99,20 @@ pub struct Manifest {
     pub target: Target,
     /// The model that made the vectors.
     pub model: ModelId,
+    /// Values of a dense vector.
+    pub dense_dim: usize,
+    /// Values of a ColBERT row, if the export has them.
+    pub colbert_dim: Option<usize>,
     /// Documents (chunks count each).
     pub documents: u64,
     /// Of them, with lexical weights.
     pub with_sparse: u64,
     /// Of them, with fewer ColBERT rows than the index has, because the target takes no more.
     pub cut_colbert: u64,
+    /// Of them, with a text or title that was cut, because the target takes no longer ones.
+    pub cut_texts: u64,
+    /// Of them, with characters replaced by `U+FFFD`, because the target does not take them.
+    pub replaced_characters: u64,
     /// The files.
     pub files: Vec<ExportedFile>,
     /// Queries to compare a load by.
@@ -108,26 +130,14 @@ pub struct ExportedFile {
     pub sha256: String,
 }
 
-/// A query: the vectors of a document, and what is nearest to them.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Expected {
-    /// The document whose vectors ask.
-    pub key: String,
-    /// Keys by the product of dense vectors, the nearest first.
-    pub dense: Vec<String>,
-    /// Their products.
-    pub dense_scores: Vec<f32>,
-    /// Keys by the product of lexical weights.
-    pub sparse: Vec<String>,
-    /// Their products.
-    pub sparse_scores: Vec<f32>,
-}
-
-/// Writes an export to a new directory.
+/// Writes an export to a new directory. Its manifest is written last: without one, it is not whole.
 ///
 /// # Errors
 /// [`Error::Exists`] if something is at `to`; [`Error::Io`]; [`Error::Damaged`].
 pub fn export(reader: &Reader, to: &Path, target: Target, filter: Option<&Filter>) -> Result<Manifest> {
+    if target == Target::Parquet && cfg!(not(feature = "parquet")) {
+        return Err(Error::option("to", "this program was built without Parquet (the feature `parquet`)"));
+    }
     if to.exists() {
         return Err(Error::Exists { path: to.to_path_buf(), what: "there is something already".to_owned() });
     }
@@ -136,21 +146,29 @@ pub fn export(reader: &Reader, to: &Path, target: Target, filter: Option<&Filter
     let selected = reader.selected(filter)?;
     let mut order: Vec<usize> = selected.iter().collect();
     order.sort_by(|&a, &b| keys[a].cmp(&keys[b]));
+    let source = Source { reader, target };
     let mut manifest = Manifest {
         target,
         model: reader.index.model().clone(),
+        dense_dim: reader.index.settings.dense_dim,
+        colbert_dim: source.takes_colbert().then_some(reader.index.settings.colbert_dim).flatten(),
         documents: order.len() as u64,
         with_sparse: 0,
         cut_colbert: 0,
+        cut_texts: 0,
+        replaced_characters: 0,
         files: Vec::new(),
         queries: Vec::new(),
     };
     let mut files = Files { directory: to.to_path_buf(), open: None, done: Vec::new() };
     match target {
-        Target::Npy => npy::write(reader, &order, &keys, &mut files)?,
-        _ => rows::write(reader, &order, target, &mut files, &mut manifest)?,
+        #[cfg(feature = "parquet")]
+        Target::Parquet => parquet::write(&source, &order, &mut files, &mut manifest)?,
+        Target::Npy | Target::Faiss | Target::Lancedb => arrays::write(&source, &order, &mut files, &mut manifest)?,
+        _ => rows::write(&source, &order, &mut files, &mut manifest)?,
     }
-    manifest.queries = expected(reader, &order, &keys, &selected)?;
+    scripts::write(target, &mut files)?;
+    manifest.queries = expected::queries(&source, &order, &keys, &selected)?;
     manifest.files = files.finish()?;
     let path = to.join("manifest.json");
     let text = serde_json::to_vec_pretty(&manifest).map_err(|e| Error::io(&path, e.into()))?;
@@ -158,34 +176,53 @@ pub fn export(reader: &Reader, to: &Path, target: Target, filter: Option<&Filter
     Ok(manifest)
 }
 
-/// What the index finds for the vectors of documents that lie evenly among all.
-fn expected(reader: &Reader, order: &[usize], keys: &[String], selected: &crate::bits::Bits) -> Result<Vec<Expected>> {
-    let count = QUERIES.min(order.len());
-    let named = |list: &[(f32, usize)]| {
-        let rows = list.iter().map(|&(_, row)| keys.get(row).cloned().unwrap_or_default()).collect();
-        (rows, list.iter().map(|&(score, _)| score).collect())
-    };
-    let mut queries = Vec::new();
-    for index in 0..count {
-        let row = order[index * order.len() / count];
-        let mut vector = vec![0.0; reader.index.settings.dense_dim];
-        let (segment, local) = reader.place(row)?;
-        segment.dense16.read(local, &mut vector)?;
-        let found = dense::search(reader, &[&vector], selected, EXPECTED, 1)?.pop().unwrap_or_default();
-        let (dense, dense_scores) = named(&found);
-        let weights = trivec::LexicalWeights::from_pairs(sparse(reader, row)?);
-        let (sparse, sparse_scores) = named(&lexical::search(reader, &weights, selected, EXPECTED)?);
-        queries.push(Expected { key: keys[row].clone(), dense, dense_scores, sparse, sparse_scores });
-    }
-    Ok(queries)
+/// The vectors of an index as an export has them.
+struct Source<'a> {
+    reader: &'a Reader,
+    target: Target,
 }
 
-/// A row's lexical weights, ids ascending.
-fn sparse(reader: &Reader, row: usize) -> Result<Vec<(u32, f32)>> {
-    let (segment, local) = reader.place(row)?;
-    let Some(lexical) = &segment.lexical else { return Ok(Vec::new()) };
-    let (ids, weights) = lexical.document(local)?;
-    Ok(ids.iter().zip(weights).map(|(&id, &weight)| (id, half::f16::from_bits(weight).to_f32())).collect())
+impl Source<'_> {
+    /// Whether the target is given ColBERT rows that are stored.
+    fn takes_colbert(&self) -> bool {
+        let stored = self.reader.index.settings.modes().colbert;
+        stored && !matches!(self.target, Target::Milvus | Target::Pgvector | Target::Elasticsearch)
+    }
+
+    /// A dense vector at length 1: in f16 it is a little off.
+    fn dense(&self, row: usize) -> Result<Vec<f32>> {
+        let mut vector = vec![0.0f32; self.reader.index.settings.dense_dim];
+        let (segment, local) = self.reader.place(row)?;
+        segment.dense16.read(local, &mut vector)?;
+        let norm = vector.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
+        if norm > 0.0 {
+            vector.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
+        }
+        Ok(vector)
+    }
+
+    /// A document's lexical weights, ids ascending.
+    fn sparse(&self, row: usize) -> Result<Vec<(u32, f32)>> {
+        let (segment, local) = self.reader.place(row)?;
+        let Some(lexical) = &segment.lexical else { return Ok(Vec::new()) };
+        let (ids, weights) = lexical.document(local)?;
+        let weights = weights.iter().map(|&weight| half::f16::from_bits(weight).to_f32());
+        Ok(ids.iter().copied().zip(weights).filter(|&(_, weight)| weight > 0.0 && weight.is_finite()).collect())
+    }
+
+    /// A document's ColBERT rows, as many as the target takes, and whether there are more.
+    fn colbert(&self, row: usize) -> Result<(Vec<Vec<f32>>, bool)> {
+        let (segment, local) = self.reader.place(row)?;
+        let Some(colbert) = segment.colbert.as_ref().filter(|_| self.takes_colbert()) else {
+            return Ok((Vec::new(), false));
+        };
+        let mut rows = colbert.vectors(local)?;
+        let more = self.target == Target::Qdrant && rows.len() > QDRANT_ROWS;
+        if more {
+            rows.truncate(QDRANT_ROWS);
+        }
+        Ok((rows, more))
+    }
 }
 
 /// The files of an export, one open at a time.
@@ -205,8 +242,9 @@ struct Open {
 
 impl Files {
     /// Begins the next file.
-    fn begin(&mut self, name: String) -> Result<()> {
+    fn begin(&mut self, name: impl Into<String>) -> Result<()> {
         self.end()?;
+        let name = name.into();
         let path = self.directory.join(&name);
         let file = BufWriter::new(fs::File::create(&path).map_err(|e| Error::io(&path, e))?);
         self.open = Some(Open { file, path, name, bytes: 0, hash: Sha256::new() });

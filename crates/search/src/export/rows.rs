@@ -3,13 +3,16 @@
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{BATCH, BATCH_BYTES, Files, Manifest, Target, sparse};
+use super::{BATCH, BATCH_BYTES, Files, Manifest, Source, Target};
 use crate::document::Document;
 use crate::error::Result;
-use crate::reader::Reader;
 
-/// Most ColBERT rows that Qdrant takes of a point.
-const QDRANT_ROWS: usize = 1_023;
+/// Longest text of a field of Milvus, in bytes.
+const MILVUS_TEXT: usize = 65_535;
+/// Longest id of Elasticsearch, in bytes.
+const ELASTIC_ID: usize = 512;
+/// XLM-RoBERTa's vocabulary: more than any token id.
+const SPARSE_DIMENSIONS: u32 = 250_002;
 
 /// A document with its vectors.
 struct Entry {
@@ -19,45 +22,37 @@ struct Entry {
     colbert: Vec<Vec<f32>>,
 }
 
-pub(super) fn write(
-    reader: &Reader,
-    order: &[usize],
-    target: Target,
-    files: &mut Files,
-    manifest: &mut Manifest,
-) -> Result<()> {
-    let dim = reader.index.settings.dense_dim;
-    if target == Target::Pgvector {
-        files.begin("schema.sql".to_owned())?;
-        files.write(schema(dim).as_bytes())?;
+pub(super) fn write(source: &Source<'_>, order: &[usize], files: &mut Files, manifest: &mut Manifest) -> Result<()> {
+    if let Some((name, text)) = schema(source.target, manifest) {
+        files.begin(name)?;
+        files.write(text.as_bytes())?;
     }
     let (mut in_file, mut bytes, mut number) = (BATCH, 0, 0);
     for &row in order {
-        let mut entry = Entry {
-            document: reader.stored(row)?.document,
-            dense: vec![0.0; dim],
-            sparse: sparse(reader, row)?,
-            colbert: Vec::new(),
-        };
-        let (segment, local) = reader.place(row)?;
-        segment.dense16.read(local, &mut entry.dense)?;
-        if let (Target::Qdrant | Target::Vespa, Some(colbert)) = (target, &segment.colbert) {
-            entry.colbert = colbert.vectors(local)?;
-            if target == Target::Qdrant && entry.colbert.len() > QDRANT_ROWS {
-                entry.colbert.truncate(QDRANT_ROWS);
-                manifest.cut_colbert += 1;
-            }
-        }
+        let (colbert, cut) = source.colbert(row)?;
+        let document = source.reader.stored(row)?.document;
+        let mut entry = Entry { document, dense: source.dense(row)?, sparse: source.sparse(row)?, colbert };
+        manifest.cut_colbert += u64::from(cut);
         manifest.with_sparse += u64::from(!entry.sparse.is_empty());
-        let line = match target {
+        match source.target {
+            Target::Milvus => manifest.cut_texts += u64::from(cut_texts(&mut entry.document, MILVUS_TEXT)),
+            Target::Pgvector => {
+                manifest.replaced_characters += u64::from(replace_all(&mut entry.document, |c| c == '\0'));
+            }
+            Target::Vespa => {
+                manifest.replaced_characters += u64::from(replace_all(&mut entry.document, |c| !vespa_takes(c)));
+            }
+            _ => {}
+        }
+        let line = match source.target {
             Target::Qdrant => qdrant(&entry).to_string(),
             Target::Milvus => milvus(&entry).to_string(),
             Target::Pgvector => pgvector(&entry),
             Target::Elasticsearch => elasticsearch(&entry),
-            Target::Vespa | Target::Npy => vespa(&entry).to_string(),
+            _ => vespa(&entry).to_string(),
         };
         if in_file == BATCH || bytes + line.len() + 1 > BATCH_BYTES {
-            let ending = if target == Target::Pgvector { "tsv" } else { "jsonl" };
+            let ending = if source.target == Target::Pgvector { "tsv" } else { "jsonl" };
             files.begin(format!("documents-{number:06}.{ending}"))?;
             (in_file, bytes, number) = (0, 0, number + 1);
         }
@@ -69,9 +64,83 @@ pub(super) fn write(
     Ok(())
 }
 
-/// The fields of a document that are not vectors.
+/// Shortens text and title to `most` bytes, at the end of a character. Whether there was something to shorten.
+fn cut_texts(document: &mut Document, most: usize) -> bool {
+    let cut = |text: &mut String| {
+        let longer = text.len() > most;
+        let end = (0..=most.min(text.len())).rev().find(|&end| text.is_char_boundary(end));
+        text.truncate(end.unwrap_or(0));
+        longer
+    };
+    cut(&mut document.text) | document.title.as_mut().is_some_and(cut)
+}
+
+/// Puts `U+FFFD` in the place of characters, in text, title and metadata. (Keys have no control characters.) Whether there were some.
+fn replace_all(document: &mut Document, bad: impl Fn(char) -> bool + Copy) -> bool {
+    fn in_value(value: &mut Value, bad: impl Fn(char) -> bool + Copy) -> bool {
+        match value {
+            Value::String(text) => replace(text, bad),
+            Value::Array(list) => list.iter_mut().fold(false, |found, item| in_value(item, bad) | found),
+            Value::Object(map) => in_object(map, bad),
+            _ => false,
+        }
+    }
+    fn in_object(map: &mut Map<String, Value>, bad: impl Fn(char) -> bool + Copy) -> bool {
+        let mut found = false;
+        *map = std::mem::take(map)
+            .into_iter()
+            .map(|(mut name, mut content)| {
+                found |= replace(&mut name, bad) | in_value(&mut content, bad);
+                (name, content)
+            })
+            .collect();
+        found
+    }
+    let texts = replace(&mut document.text, bad) | document.title.as_mut().is_some_and(|title| replace(title, bad));
+    texts | in_object(&mut document.metadata, bad)
+}
+
+fn replace(text: &mut String, bad: impl Fn(char) -> bool) -> bool {
+    let found = text.contains(&bad);
+    if found {
+        *text = text.chars().map(|c| if bad(c) { char::REPLACEMENT_CHARACTER } else { c }).collect();
+    }
+    found
+}
+
+/// Whether Vespa takes a character in a string: no control characters but tab and line ends, no noncharacters.
+fn vespa_takes(c: char) -> bool {
+    match c {
+        '\t' | '\n' | '\r' => true,
+        c => c >= ' ' && c != '\u{7f}' && !('\u{fdd0}'..='\u{fdef}').contains(&c) && c as u32 & 0xFFFE != 0xFFFE,
+    }
+}
+
+/// What the target is told of the fields.
+fn schema(target: Target, manifest: &Manifest) -> Option<(&'static str, String)> {
+    let dim = manifest.dense_dim;
+    match target {
+        Target::Pgvector => Some((
+            "schema.sql",
+            include_str!("load/schema.sql")
+                .replace("DENSE_DIM", &dim.to_string())
+                .replace("SPARSE_DIM", &SPARSE_DIMENSIONS.to_string()),
+        )),
+        Target::Elasticsearch => {
+            Some(("mapping.json", include_str!("load/mapping.json").replace("\"DENSE_DIM\"", &dim.to_string())))
+        }
+        Target::Vespa => {
+            let colbert = manifest.colbert_dim.unwrap_or(dim);
+            let text = include_str!("load/entry.sd").replace("DENSE_DIM", &dim.to_string());
+            Some(("entry.sd", text.replace("COLBERT_DIM", &colbert.to_string())))
+        }
+        _ => None,
+    }
+}
+
+/// The fields of a document that are neither vectors nor metadata.
 fn fields(document: &Document) -> Map<String, Value> {
-    let mut fields = document.metadata.clone();
+    let mut fields = Map::new();
     fields.insert("key".to_owned(), document.key.clone().into());
     fields.insert("text".to_owned(), document.text.clone().into());
     let others = [("title", &document.title), ("lang", &document.lang), ("document", &document.document)];
@@ -83,7 +152,7 @@ fn fields(document: &Document) -> Map<String, Value> {
     fields
 }
 
-/// A UUID made of a key (version 8: by a hash of our own choice), for engines whose ids are numbers or UUIDs.
+/// A UUID made of a key (version 8: by a hash of our own choice), for engines whose ids are numbers, UUIDs or short.
 fn uuid(key: &str) -> String {
     let mut bytes: [u8; 16] = [0; 16];
     bytes.iter_mut().zip(Sha256::digest(key.as_bytes())).for_each(|(to, from)| *to = from);
@@ -91,6 +160,16 @@ fn uuid(key: &str) -> String {
     bytes[8] = bytes[8] & 0x3F | 0x80;
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+}
+
+/// Weights by token, as a string.
+fn by_token(sparse: &[(u32, f32)]) -> Value {
+    sparse.iter().map(|(id, weight)| (id.to_string(), json!(weight))).collect::<Map<_, _>>().into()
+}
+
+/// ColBERT rows with five digits: they were rounded to far fewer values, and text is long.
+fn short(row: &[f32]) -> Value {
+    row.iter().map(|&x| json!((f64::from(x) * 1e5).round() / 1e5)).collect()
 }
 
 fn qdrant(entry: &Entry) -> Value {
@@ -101,18 +180,20 @@ fn qdrant(entry: &Entry) -> Value {
         vector.insert("sparse".to_owned(), json!({ "indices": indices, "values": values }));
     }
     if !entry.colbert.is_empty() {
-        vector.insert("colbert".to_owned(), json!(entry.colbert));
+        vector.insert("colbert".to_owned(), entry.colbert.iter().map(|row| short(row)).collect());
     }
-    json!({ "id": uuid(&entry.document.key), "vector": vector, "payload": fields(&entry.document) })
+    // Metadata stand beside the others, where filters find them: they cannot have the same names.
+    let mut payload = entry.document.metadata.clone();
+    payload.extend(fields(&entry.document));
+    json!({ "id": uuid(&entry.document.key), "vector": vector, "payload": payload })
 }
 
 fn milvus(entry: &Entry) -> Value {
     let mut row = fields(&entry.document);
+    row.insert("metadata".to_owned(), entry.document.metadata.clone().into());
     row.insert("dense".to_owned(), json!(entry.dense));
     if !entry.sparse.is_empty() {
-        let weights: Map<String, Value> =
-            entry.sparse.iter().map(|(id, weight)| (id.to_string(), json!(weight))).collect();
-        row.insert("sparse".to_owned(), weights.into());
+        row.insert("sparse".to_owned(), by_token(&entry.sparse));
     }
     row.into()
 }
@@ -126,8 +207,6 @@ fn pgvector(entry: &Entry) -> String {
                 '\t' => out.push_str("\\t"),
                 '\n' => out.push_str("\\n"),
                 '\r' => out.push_str("\\r"),
-                // Text of PostgreSQL has no NUL.
-                '\0' => out.push('\u{fffd}'),
                 c => out.push(c),
             }
             out
@@ -141,7 +220,9 @@ fn pgvector(entry: &Entry) -> String {
         if pairs.is_empty() { "\\N".to_owned() } else { format!("{{{}}}/{SPARSE_DIMENSIONS}", pairs.join(",")) };
     let document = &entry.document;
     [
+        uuid(&document.key),
         escaped(&document.key),
+        optional(&document.document),
         escaped(&document.text),
         optional(&document.title),
         optional(&document.lang),
@@ -152,52 +233,35 @@ fn pgvector(entry: &Entry) -> String {
     .join("\t")
 }
 
-/// XLM-RoBERTa's vocabulary: more than any id.
-const SPARSE_DIMENSIONS: u32 = 250_002;
-
-fn schema(dim: usize) -> String {
-    format!(
-        "CREATE EXTENSION IF NOT EXISTS vector;\n\
-         CREATE TABLE documents (\n    key text PRIMARY KEY,\n    text text NOT NULL,\n    title text,\n    lang text,\n    metadata jsonb NOT NULL,\n    \
-         dense vector({dim}) NOT NULL,\n    sparse sparsevec({SPARSE_DIMENSIONS})\n);\n\
-         -- \\copy documents FROM 'documents-000000.tsv'\n\
-         -- SELECT key FROM documents ORDER BY dense <=> (SELECT dense FROM documents WHERE key = '…') LIMIT 10;\n"
-    )
-}
-
 /// Two lines of a bulk request.
 fn elasticsearch(entry: &Entry) -> String {
     let mut row = fields(&entry.document);
+    if !entry.document.metadata.is_empty() {
+        row.insert("metadata".to_owned(), entry.document.metadata.clone().into());
+    }
     row.insert("dense".to_owned(), json!(entry.dense));
     if !entry.sparse.is_empty() {
-        let weights: Map<String, Value> =
-            entry.sparse.iter().map(|(id, weight)| (id.to_string(), json!(weight))).collect();
-        row.insert("sparse".to_owned(), weights.into());
+        row.insert("sparse".to_owned(), by_token(&entry.sparse));
     }
-    let action = json!({ "index": { "_id": entry.document.key } });
-    format!("{action}\n{}", Value::Object(row))
+    let key = &entry.document.key;
+    let id = if key.len() <= ELASTIC_ID { key.clone() } else { uuid(key) };
+    format!("{}\n{}", json!({ "index": { "_id": id } }), Value::Object(row))
 }
 
 fn vespa(entry: &Entry) -> Value {
     let document = &entry.document;
-    let mut row = Map::new();
-    row.insert("key".to_owned(), document.key.clone().into());
-    row.insert("text".to_owned(), document.text.clone().into());
-    for (name, value) in [("title", &document.title), ("lang", &document.lang)] {
-        if let Some(value) = value {
-            row.insert(name.to_owned(), value.clone().into());
-        }
-    }
+    let mut row = fields(document);
     row.insert("metadata".to_owned(), Value::Object(document.metadata.clone()).to_string().into());
     row.insert("dense".to_owned(), json!({ "values": entry.dense }));
-    let cells: Map<String, Value> = entry.sparse.iter().map(|(id, weight)| (id.to_string(), json!(weight))).collect();
-    row.insert("sparse".to_owned(), json!({ "cells": cells }));
+    if !entry.sparse.is_empty() {
+        row.insert("sparse".to_owned(), json!({ "cells": by_token(&entry.sparse) }));
+    }
     if !entry.colbert.is_empty() {
-        let blocks: Map<String, Value> =
-            entry.colbert.iter().enumerate().map(|(i, row)| (i.to_string(), json!(row))).collect();
+        let rows = entry.colbert.iter().enumerate();
+        let blocks: Map<String, Value> = rows.map(|(place, row)| (place.to_string(), short(row))).collect();
         row.insert("colbert".to_owned(), json!({ "blocks": blocks }));
     }
-    json!({ "put": format!("id:trivec:document::{}", document.key), "fields": row })
+    json!({ "put": format!("id:trivec:entry::{}", document.key), "fields": row })
 }
 
 #[cfg(test)]
@@ -206,12 +270,34 @@ mod tests {
 
     #[test]
     fn lines_of_copy_have_no_bare_signs() {
-        let document = Document::new("a\\b", "one\ttwo\nthree\0");
+        let mut document = Document::new("a\\b", "one\ttwo\nthree\0").with_field("x", "\0");
+        assert!(replace_all(&mut document, |c| c == '\0') && !replace_all(&mut document, |c| c == '\0'));
         let entry = Entry { document, dense: vec![0.5, -1.0], sparse: vec![(0, 0.25), (7, 1.0)], colbert: Vec::new() };
-        assert_eq!(pgvector(&entry), "a\\\\b\tone\\ttwo\\nthree\u{fffd}\t\\N\t\\N\t{}\t[0.5,-1]\t{1:0.25,8:1}/250002");
+        let rest =
+            "a\\\\b\t\\N\tone\\ttwo\\nthree\u{fffd}\t\\N\t\\N\t{\"x\":\"\u{fffd}\"}\t[0.5,-1]\t{1:0.25,8:1}/250002";
+        assert_eq!(pgvector(&entry), format!("{}\t{rest}", uuid("a\\b")));
         let empty = Entry { sparse: Vec::new(), ..entry };
         assert!(pgvector(&empty).ends_with("\t\\N") && qdrant(&empty)["vector"].get("sparse").is_none());
-        assert!(milvus(&empty).get("sparse").is_none());
+        assert!(milvus(&empty).get("sparse").is_none() && vespa(&empty)["fields"].get("sparse").is_none());
+        assert!(!elasticsearch(&empty).contains("sparse"));
+    }
+
+    #[test]
+    fn limits_of_engines_are_kept() {
+        let mut document = Document::new("k", "ä".repeat(40_000)).with_field("deep", json!([{ "a": ["\u{b}"] }]));
+        assert!(cut_texts(&mut document, MILVUS_TEXT) && document.text.len() == MILVUS_TEXT - 1);
+        assert!(!cut_texts(&mut document, MILVUS_TEXT));
+        assert!(replace_all(&mut document, |c| !vespa_takes(c)));
+        assert_eq!(document.metadata["deep"], json!([{ "a": ["\u{fffd}"] }]));
+        assert!(['\u{fffe}', '\u{1ffff}', '\u{fdd0}', '\u{7f}', '\0'].iter().all(|&c| !vespa_takes(c)));
+        assert!(['a', '\n', '中', '\u{fffd}', '\u{1f600}'].iter().all(|&c| vespa_takes(c)));
+        let long = Entry {
+            document: Document::new("k".repeat(513), "t"),
+            dense: vec![1.0],
+            sparse: Vec::new(),
+            colbert: Vec::new(),
+        };
+        assert!(elasticsearch(&long).contains(&format!("\"_id\":\"{}\"", uuid(&"k".repeat(513)))));
     }
 
     #[test]

@@ -74,6 +74,7 @@ pub fn open(path: &Path, format: Option<Format>, columns: &Columns) -> Result<So
             Format::Jsonl => Box::new(jsonl::read(input, file, &columns)),
             Format::Csv => Box::new(csv::read(input, b',', file, &columns)?),
             Format::Tsv => Box::new(csv::read(input, b'\t', file, &columns)?),
+            Format::Parquet => parquet(input, file, &columns)?,
             Format::Text => {
                 let name = if is_directory { file.strip_prefix(&root).unwrap_or(file) } else { file.as_path() };
                 // One way of writing paths on every system.
@@ -96,6 +97,24 @@ pub fn open(path: &Path, format: Option<Format>, columns: &Columns) -> Result<So
         })),
     };
     Ok(Source { documents, read, total })
+}
+
+#[cfg(feature = "parquet")]
+fn parquet(input: Counting, path: &Path, columns: &Columns) -> Result<Box<dyn Iterator<Item = Result<Document>>>> {
+    let bytes = input.input.metadata().map_or(0, |metadata| metadata.len());
+    let read = input.read;
+    // Its footer is read first, and its columns one beside the other: it counts when its last row is read.
+    let end = std::iter::from_fn(move || {
+        read.fetch_add(bytes, Ordering::Relaxed);
+        None
+    });
+    Ok(Box::new(super::parquet::read(input.input, path, columns)?.chain(end)))
+}
+
+#[cfg(not(feature = "parquet"))]
+fn parquet(_: Counting, path: &Path, _: &Columns) -> Result<Box<dyn Iterator<Item = Result<Document>>>> {
+    let what = format!("{}: this program was built without Parquet (the feature `parquet`)", path.display());
+    Err(Error::option("format", what))
 }
 
 /// The files below a directory that are read. Links to directories are not followed.

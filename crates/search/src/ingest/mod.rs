@@ -8,6 +8,8 @@ mod chunk;
 mod csv;
 mod files;
 mod jsonl;
+#[cfg(feature = "parquet")]
+mod parquet;
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -46,6 +48,8 @@ pub enum Format {
     Csv,
     /// The same with tabs.
     Tsv,
+    /// Parquet, if this program was built with it.
+    Parquet,
     /// A file is a document, its path the key.
     Text,
 }
@@ -58,6 +62,7 @@ impl Format {
             Some("jsonl" | "ndjson" | "json") => Format::Jsonl,
             Some("csv") => Format::Csv,
             Some("tsv") => Format::Tsv,
+            Some("parquet") => Format::Parquet,
             _ => Format::Text,
         }
     }
@@ -71,9 +76,10 @@ impl std::str::FromStr for Format {
             "jsonl" => Format::Jsonl,
             "csv" => Format::Csv,
             "tsv" => Format::Tsv,
+            "parquet" => Format::Parquet,
             "txt" | "text" => Format::Text,
             _ => {
-                let what = format!("found `{}`, expected jsonl, csv, tsv or txt", name.escape_debug());
+                let what = format!("found `{}`, expected jsonl, csv, tsv, parquet or txt", name.escape_debug());
                 return Err(Error::option("format", what));
             }
         })

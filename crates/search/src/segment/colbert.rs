@@ -211,6 +211,11 @@ impl ColbertReader {
         Ok(())
     }
 
+    /// How many rows a document has.
+    pub fn tokens_of(&self, row: usize) -> Result<usize> {
+        self.tokens(row).map(|(start, end)| end - start)
+    }
+
     /// A document's rows in f32, of what they were rounded to.
     pub fn vectors(&self, row: usize) -> Result<Vec<Vec<f32>>> {
         let (start, end) = self.tokens(row)?;

@@ -1,0 +1,103 @@
+//! What a load of an export is compared by: the vectors of some documents as queries, and the documents that they must find.
+
+use serde::{Deserialize, Serialize};
+
+use super::Source;
+use crate::bits::Bits;
+use crate::error::Result;
+use crate::query::{dense, lexical};
+
+/// Queries that the manifest has.
+const QUERIES: usize = 20;
+/// Documents that each of them names.
+const EXPECTED: usize = 10;
+/// Documents that the bytes' scan finds, to be scored by the vectors of the export.
+const SCANNED: usize = 200;
+/// Of them, so many are put in the order of their ColBERT scores.
+const RERANKED: usize = 50;
+/// Rows of a document that ask as ColBERT rows: as many as a question has.
+const QUERY_ROWS: usize = 32;
+
+/// A query: the vectors of a document, and what is nearest to them among all documents of the export.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Expected {
+    /// The document whose vectors ask.
+    pub key: String,
+    /// Keys by the product of dense vectors, the nearest first.
+    pub dense: Vec<String>,
+    /// Their products.
+    pub dense_scores: Vec<f32>,
+    /// Keys by the product of lexical weights.
+    pub sparse: Vec<String>,
+    /// Their products.
+    pub sparse_scores: Vec<f32>,
+    /// The documents that are put in order by ColBERT rows: the nearest by dense vectors.
+    pub colbert_of: Vec<String>,
+    /// ColBERT rows of the asking document that ask: its first.
+    pub colbert_rows: usize,
+    /// Keys by the mean over those rows of the largest product with a row of the document.
+    pub colbert: Vec<String>,
+    /// Their means.
+    pub colbert_scores: Vec<f32>,
+}
+
+fn product(a: &[f32], b: &[f32]) -> f32 {
+    trivec_kernels::Kernels::best().dot(a, b)
+}
+
+/// What the index has for the vectors of documents that lie evenly among all.
+pub(super) fn queries(source: &Source<'_>, order: &[usize], keys: &[String], selected: &Bits) -> Result<Vec<Expected>> {
+    let count = QUERIES.min(order.len());
+    let key = |row: usize| keys.get(row).cloned().unwrap_or_default();
+    let best = |mut list: Vec<(f32, usize)>, most: usize| {
+        list.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| keys[a.1].cmp(&keys[b.1])));
+        list.truncate(most);
+        list
+    };
+    let named = |list: Vec<(f32, usize)>| -> (Vec<String>, Vec<f32>) {
+        (list.iter().map(|&(_, row)| key(row)).collect(), list.iter().map(|&(score, _)| score).collect())
+    };
+    let mut queries = Vec::new();
+    for index in 0..count {
+        let row = order[index * order.len() / count];
+        let vector = source.dense(row)?;
+        let scanned = dense::search(source.reader, &[&vector], selected, SCANNED, 1)?.pop().unwrap_or_default();
+        let scored = scanned.iter().map(|&(_, row)| Ok((product(&vector, &source.dense(row)?), row)));
+        let nearest = best(scored.collect::<Result<_>>()?, SCANNED);
+        let weights = trivec::LexicalWeights::from_pairs(source.sparse(row)?);
+        let sparse = lexical::search(source.reader, &weights, selected, EXPECTED)?;
+
+        let mut asking = source.colbert(row)?.0;
+        asking.truncate(QUERY_ROWS);
+        let pool = if asking.is_empty() { &[] } else { &nearest[..nearest.len().min(RERANKED)] };
+        let colbert = pool.iter().map(|&(_, row)| Ok((max_sim(&asking, &source.colbert(row)?.0), row)));
+        let colbert = best(colbert.collect::<Result<_>>()?, EXPECTED);
+
+        let colbert_of = pool.iter().map(|&(_, row)| key(row)).collect();
+        let (dense, dense_scores) = named(best(nearest, EXPECTED));
+        let (sparse, sparse_scores) = named(sparse);
+        let colbert_rows = asking.len();
+        let (colbert, colbert_scores) = named(colbert);
+        queries.push(Expected {
+            key: key(row),
+            dense,
+            dense_scores,
+            sparse,
+            sparse_scores,
+            colbert_of,
+            colbert_rows,
+            colbert,
+            colbert_scores,
+        });
+    }
+    Ok(queries)
+}
+
+/// The mean over the rows of a query of the largest product with a row of a document; 0 for a document without rows.
+fn max_sim(query: &[Vec<f32>], document: &[Vec<f32>]) -> f32 {
+    if document.is_empty() {
+        return 0.0;
+    }
+    let largest = |row: &Vec<f32>| document.iter().map(|own| product(row, own)).fold(f32::NEG_INFINITY, f32::max);
+    query.iter().map(largest).sum::<f32>() / query.len().max(1) as f32
+}

@@ -1,0 +1,115 @@
+//! Parquet: a row is a document. Columns of any flat type, lists and structs are read as JSON would have them; decimals, dates and times as
+//! the text that shows them.
+
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use parquet::file::reader::SerializedFileReader;
+use parquet::record::reader::RowIter;
+use parquet::record::{Field, Row};
+use serde_json::{Map, Number, Value};
+
+use super::Columns;
+use super::jsonl::document_of;
+use crate::document::Document;
+use crate::error::{Error, Result, guarded};
+
+/// The documents of a file. A row that cannot be taken is an error with its number, from 1 on, and the next one follows; what cannot be
+/// decoded ends the file.
+pub fn read(file: File, path: &Path, columns: &Columns) -> Result<impl Iterator<Item = Result<Document>> + use<>> {
+    let wrong = |what: String| Error::Line { path: path.to_path_buf(), line: 0, what };
+    let rows = guarded(path, || {
+        let reader = SerializedFileReader::new(file).map_err(|e| wrong(e.to_string()))?;
+        Ok(reader.into_iter())
+    });
+    // A file of the user's is no file of the index.
+    let rows = rows.map_err(|e| if matches!(e, Error::Damaged { .. }) { wrong(e.to_string()) } else { e })?;
+    Ok(Rows { rows: Some(rows), path: path.to_path_buf(), columns: columns.clone(), row: 0 })
+}
+
+struct Rows {
+    /// `None` behind the last row, or one that could not be decoded.
+    rows: Option<RowIter<'static>>,
+    path: PathBuf,
+    columns: Columns,
+    row: u64,
+}
+
+impl Rows {
+    fn document(&self, row: &Row) -> Result<Document> {
+        let wrong = |what: String| Error::Line { path: self.path.clone(), line: self.row, what };
+        let document = object(row).and_then(|object| document_of(object, &self.columns)).map_err(wrong)?;
+        document.validate().map_err(|e| wrong(e.to_string()))?;
+        Ok(document)
+    }
+}
+
+impl Iterator for Rows {
+    type Item = Result<Document>;
+
+    fn next(&mut self) -> Option<Result<Document>> {
+        let rows = self.rows.as_mut()?;
+        self.row += 1;
+        // The decoder panics on some files that contradict themselves; it is not used again then.
+        let next = catch_unwind(AssertUnwindSafe(|| rows.next())).unwrap_or_else(|_| {
+            Some(Err(parquet::errors::ParquetError::General("the file contradicts itself".into())))
+        });
+        match next {
+            Some(Ok(row)) => Some(self.document(&row)),
+            Some(Err(e)) => {
+                self.rows = None;
+                Some(Err(Error::Line { path: self.path.clone(), line: self.row, what: e.to_string() }))
+            }
+            None => {
+                self.rows = None;
+                None
+            }
+        }
+    }
+}
+
+fn object(row: &Row) -> Result<Map<String, Value>, String> {
+    row.get_column_iter()
+        .map(|(name, field)| Ok((name.clone(), value(field).map_err(|what| format!("`{name}`: {what}"))?)))
+        .collect()
+}
+
+fn value(field: &Field) -> Result<Value, String> {
+    let float = |x: f64| Number::from_f64(x).map(Value::Number).ok_or_else(|| format!("found {x}, expected a number"));
+    Ok(match field {
+        Field::Null => Value::Null,
+        Field::Bool(x) => (*x).into(),
+        Field::Byte(x) => (*x).into(),
+        Field::Short(x) => (*x).into(),
+        Field::Int(x) => (*x).into(),
+        Field::Long(x) => (*x).into(),
+        Field::UByte(x) => (*x).into(),
+        Field::UShort(x) => (*x).into(),
+        Field::UInt(x) => (*x).into(),
+        Field::ULong(x) => (*x).into(),
+        Field::Float16(x) => float(x.to_f64())?,
+        // As short as it is written: 0.1 stays 0.1.
+        Field::Float(x) => float(x.to_string().parse().unwrap_or(f64::NAN))?,
+        Field::Double(x) => float(*x)?,
+        Field::Str(text) => text.clone().into(),
+        Field::Bytes(bytes) => match std::str::from_utf8(bytes.data()) {
+            Ok(text) => text.into(),
+            Err(_) => return Err("bytes that are not UTF-8".to_owned()),
+        },
+        Field::Group(row) => object(row)?.into(),
+        Field::ListInternal(list) => list.elements().iter().map(value).collect::<Result<Vec<_>, _>>()?.into(),
+        Field::MapInternal(map) => {
+            let entries = map.entries().iter().map(|(name, field)| {
+                let name = match name {
+                    Field::Str(name) => name.clone(),
+                    other => other.to_string(),
+                };
+                Ok::<_, String>((name, value(field)?))
+            });
+            Value::Object(entries.collect::<Result<_, _>>()?)
+        }
+        // Decimals, dates, times.
+        other => Value::String(other.to_string()),
+    })
+}
