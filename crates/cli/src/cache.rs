@@ -1,13 +1,19 @@
-//! `--cache` and `--cache-size`, of `embed` and `serve`.
+//! `--cache` and `--cache-size`, of `embed`, `index` and `serve`.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use trivec_cache::{Cache, DEFAULT_BYTES, LEAST_BYTES};
+use trivec::Model;
+#[cfg(feature = "search")]
+use trivec::{Embedding, EncodeOptions};
+use trivec_cache::{Cache, DEFAULT_BYTES, Identity, LEAST_BYTES};
+#[cfg(feature = "search")]
+use trivec_cache::{Wanted, WhenBehind};
 
 /// Where embeddings are kept.
 #[derive(Args, Debug, Clone, Default)]
@@ -35,6 +41,50 @@ fn open(path: &Path, size: ByteSize) -> Option<Cache> {
             warn(&format!("no cache: {e}"));
             None
         }
+    }
+}
+
+/// The cache, and which model's entries are read and written.
+pub(super) struct Kept {
+    pub cache: Cache,
+    pub identity: Arc<Identity>,
+}
+
+impl Kept {
+    /// The cache that was asked for, if it can be used with this model; else a warning says why not.
+    pub(super) fn open(args: &CacheArgs, model: &Model) -> Option<Kept> {
+        let cache = args.open()?;
+        match cache.identify(model) {
+            Ok(identity) => Some(Kept { cache, identity: Arc::new(identity) }),
+            Err(what) => {
+                warn(&format!("no cache: {what}"));
+                None
+            }
+        }
+    }
+
+    /// The embeddings of texts, of which those that the cache has are not computed.
+    #[cfg(feature = "search")]
+    pub(super) fn texts(
+        &self,
+        model: &Model,
+        texts: &[String],
+        options: &EncodeOptions,
+    ) -> trivec::Result<Vec<Embedding>> {
+        let tokens = model.token_ids_of(texts, options)?;
+        let ids: Vec<&[u32]> = tokens.iter().map(|(ids, _)| ids.as_slice()).collect();
+        let prompt_tokens = model.prompt_tokens(options)?;
+        let EncodeOptions { modes, dimensions, normalize, .. } = *options;
+        let wanted = Wanted { modes, dimensions, normalize, prompt_tokens };
+        let plan = self.cache.plan(&self.identity, &wanted, &ids);
+        let to_compute = plan.missing_of(&ids);
+        let computed = model
+            .encode_ids(&to_compute, &EncodeOptions { prompt_tokens, ..options.clone() })
+            .map_err(|e| e.at_input(|place| plan.missing().get(place).copied().unwrap_or(place)))?;
+        // The cache may be no faster than its disk: so is the index, and a text that is not kept is computed again next time.
+        self.cache.insert(&self.identity, &wanted, to_compute.iter().zip(&computed), WhenBehind::Wait);
+        let whole = plan.complete(computed).into_iter().zip(&tokens);
+        Ok(whole.map(|(embedding, (_, truncated))| Embedding { truncated: *truncated, ..embedding }).collect())
     }
 }
 

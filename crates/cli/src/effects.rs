@@ -79,6 +79,8 @@ fn idle(cli: &Cli, sources: &Sources) -> Vec<Idle> {
             idle.push((With("models: it loads none"), &["model", "threads", "isa", "no-check", "preload"]))
         }
         #[cfg(feature = "search")]
+        Command::Index(_) => idle.push((Without("cache"), &["cache-size"])),
+        #[cfg(feature = "search")]
         Command::Get(_) | Command::Delete(_) | Command::Export(_) => {
             idle.push((With("a command that loads no model"), &["model", "threads", "isa", "no-check", "preload"]));
         }

@@ -9,14 +9,14 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::args::{EmbedArgs, InputArgs, ModelArgs, TextArgs};
-use super::cache::warn;
+use super::cache::Kept;
 use super::exit::{Failure, Result};
 use super::input::{self, Content, Reading, Record, Records};
 use super::output::Writer;
 use super::pending::{resolve_output, same_file};
 use super::prompt;
 use trivec::{Embedding, EncodeOptions, Error, Model};
-use trivec_cache::{Cache, Identity, Wanted, WhenBehind};
+use trivec_cache::{Wanted, WhenBehind};
 
 /// Bytes of text that are read ahead, whatever the batch size.
 const CHUNK_BYTES: usize = 4 << 20;
@@ -61,7 +61,7 @@ pub(super) fn run(args: &EmbedArgs, model_args: &ModelArgs) -> Result<()> {
     let dense_dim = args.dimensions.unwrap_or(model.info().dense_dim);
     let writer =
         Writer::new(args.output.as_deref(), args.format, args.modes, dense_dim, model.info().colbert_dim.unwrap_or(0))?;
-    let kept = Kept::open(args, &model);
+    let kept = Kept::open(&args.cache, &model);
     let mut job = Job { model, options, kept, writer, progress: Progress::hidden() };
     match opened {
         None => {
@@ -111,25 +111,6 @@ pub(super) fn read_chunk<R: std::io::BufRead>(records: &mut Records<R>, most: us
         chunk.push(record);
     }
     Ok(chunk)
-}
-
-/// The cache, and which model's entries are read and written.
-struct Kept {
-    cache: Cache,
-    identity: Arc<Identity>,
-}
-
-impl Kept {
-    fn open(args: &EmbedArgs, model: &Model) -> Option<Kept> {
-        let cache = args.cache.open()?;
-        match cache.identify(model) {
-            Ok(identity) => Some(Kept { cache, identity: Arc::new(identity) }),
-            Err(what) => {
-                warn(&format!("no cache: {what}"));
-                None
-            }
-        }
-    }
 }
 
 struct Job {

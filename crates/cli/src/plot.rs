@@ -1,4 +1,4 @@
-//! A histogram as SVG.
+//! Charts as SVG: a histogram, and bars with intervals.
 
 use plotters::prelude::*;
 
@@ -46,9 +46,73 @@ fn draw(
     area.present()
 }
 
+/// A bar of [`bars`]: its name, its value, and the ends of its interval.
+#[cfg(feature = "search")]
+pub(super) type Bar<'a> = (&'a str, f64, f64, f64);
+
+/// Horizontal bars of values from 0 to 100, the first at the top, each with its interval.
+#[cfg(feature = "search")]
+pub(super) fn bars(title: &str, axis: &str, bars: &[Bar<'_>]) -> Result<String, String> {
+    let mut svg = String::new();
+    draw_bars(&mut svg, title, axis, bars).map_err(|e| e.to_string())?;
+    Ok(svg)
+}
+
+#[cfg(feature = "search")]
+fn draw_bars(
+    svg: &mut String,
+    title: &str,
+    axis: &str,
+    bars: &[Bar<'_>],
+) -> Result<(), DrawingAreaErrorKind<std::io::Error>> {
+    let (count, height) = (bars.len().max(1), 28 * bars.len().max(1) as u32 + 110);
+    let area = SVGBackend::with_string(svg, (800, height)).into_drawing_area();
+    area.fill(&WHITE)?;
+    let most = bars.iter().map(|bar| bar.3).fold(10.0, f64::max) * 1.08;
+    let mut chart = ChartBuilder::on(&area)
+        .caption(title, ("sans-serif", 16))
+        .margin(16)
+        .x_label_area_size(36)
+        .y_label_area_size(130)
+        .build_cartesian_2d(0.0..most, 0.0..count as f64)?;
+    let name = |y: &f64| {
+        // Labels stand in the middle of bars, the first at the top.
+        let place = count as f64 - 0.5 - y;
+        let whole = place >= -0.01 && (place - place.round()).abs() < 0.01;
+        bars.get(place.round() as usize).filter(|_| whole).map_or(String::new(), |bar| bar.0.to_owned())
+    };
+    let mut mesh = chart.configure_mesh();
+    mesh.disable_y_mesh().x_desc(axis).x_labels(6).y_labels(2 * count + 1).y_label_formatter(&name).draw()?;
+    let middle = |place: usize| count as f64 - 0.5 - place as f64;
+    let colour = RGBColor(0x2f, 0x6f, 0xb0);
+    chart.draw_series(bars.iter().enumerate().map(|(place, bar)| {
+        Rectangle::new([(0.0, middle(place) - 0.32), (bar.1.max(0.0), middle(place) + 0.32)], colour.filled())
+    }))?;
+    chart.draw_series(bars.iter().enumerate().map(|(place, bar)| {
+        PathElement::new([(bar.2, middle(place)), (bar.3, middle(place))], BLACK.stroke_width(2))
+    }))?;
+    let style = ("sans-serif", 12).into_text_style(&area);
+    chart.draw_series(bars.iter().enumerate().map(|(place, bar)| {
+        Text::new(format!("{:.1}", bar.1), (bar.3 + most * 0.01, middle(place) + 0.15), style.clone())
+    }))?;
+    area.present()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(feature = "search")]
+    #[test]
+    fn every_bar_has_its_name_and_value() {
+        let list = [("dense", 61.25, 58.0, 64.5), ("bm25", 3.0, 1.0, 5.5), ("share<1", 61.5, 58.2, 64.9)];
+        let svg = bars("notes & more", "nDCG@10", &list).unwrap();
+        for text in ["dense", "bm25", "share&lt;1", "61.3", "3.0", "notes &amp; more", "nDCG@10"] {
+            assert!(svg.contains(text), "{text}: {svg}");
+        }
+        assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
+        assert!(bars("", "", &[]).is_ok());
+    }
 
     #[test]
     fn every_value_is_in_a_bar() {

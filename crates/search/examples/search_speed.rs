@@ -42,6 +42,33 @@ impl Random {
     }
 }
 
+/// How long two threads take to read so many bytes from memory: what no scan of them can beat.
+fn limit_ms(bytes: usize) -> f64 {
+    let memory: Vec<u64> = (0..bytes as u64 / 8).collect();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(2);
+    let part = memory.len().div_ceil(threads);
+    let mut times: Vec<f64> = (0..7)
+        .map(|_| {
+            let begin = Instant::now();
+            std::thread::scope(|scope| {
+                for part in memory.chunks(part) {
+                    scope.spawn(|| {
+                        // Many sums, so that additions do not wait for each other.
+                        let mut sums = [0u64; 64];
+                        for values in part.chunks_exact(64) {
+                            sums.iter_mut().zip(values).for_each(|(sum, value)| *sum = sum.wrapping_add(*value));
+                        }
+                        std::hint::black_box(sums);
+                    });
+                }
+            });
+            begin.elapsed().as_secs_f64() * 1e3
+        })
+        .collect();
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let directory = arguments.next().ok_or("expected a directory")?;
@@ -143,5 +170,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     times.sort_by(f64::total_cmp);
     println!("dense, 8 queries together: median {:.2} ms each", times[times.len() / 2]);
+    let bytes = reader.len() * dim;
+    let (limit, gb) = (limit_ms(bytes), bytes as f64 / 1e9);
+    println!("limit: {gb:.2} GB are read from memory in {limit:.2} ms ({:.1} GB/s)", gb / limit * 1e3);
+    if let Ok(status) = std::fs::read_to_string("/proc/self/status") {
+        status
+            .lines()
+            .filter(|line| line.starts_with("RssAnon") || line.starts_with("VmHWM"))
+            .for_each(|line| println!("{line}"));
+    }
     Ok(())
 }

@@ -12,16 +12,35 @@ use crate::settings::Settings;
 pub(crate) const BATCH: usize = 64;
 pub(crate) const BATCH_BYTES: usize = 64 << 10;
 
+/// Embeds texts with a model, or looks up what it made of them before.
+type Embed<'m> = dyn Fn(&[String], &trivec::EncodeOptions) -> trivec::Result<Vec<Embedding>> + Send + Sync + 'm;
+
 /// A model that has been compared with an index, and how the index embeds texts.
-#[derive(Debug)]
 pub struct Encoder<'m> {
     model: &'m Model,
     settings: Arc<Settings>,
+    embed: Option<Box<Embed<'m>>>,
+}
+
+impl std::fmt::Debug for Encoder<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Encoder").field("model", &self.model).field("settings", &self.settings).finish_non_exhaustive()
+    }
 }
 
 impl<'m> Encoder<'m> {
     pub(crate) fn new(model: &'m Model, settings: Arc<Settings>) -> Encoder<'m> {
-        Encoder { model, settings }
+        Encoder { model, settings, embed: None }
+    }
+
+    /// Documents are embedded by `embed` in the place of the model alone: it gives what the model would give of the texts with the options,
+    /// one embedding a text, and may have kept it.
+    #[must_use]
+    pub fn with_embed(
+        self,
+        embed: impl Fn(&[String], &trivec::EncodeOptions) -> trivec::Result<Vec<Embedding>> + Send + Sync + 'm,
+    ) -> Encoder<'m> {
+        Encoder { embed: Some(Box::new(embed)), ..self }
     }
 
     /// The model.
@@ -46,7 +65,12 @@ impl<'m> Encoder<'m> {
     /// [`Error::Engine`]; [`Error::Document`] names the document that the model cannot embed.
     pub fn documents(&self, documents: &[Document]) -> Result<Vec<Embedding>> {
         let texts: Vec<String> = documents.iter().map(Document::searched_text).collect();
-        self.model.encode(&texts, &self.document_options()).map_err(|e| match &e {
+        let options = self.document_options();
+        let embeddings = match &self.embed {
+            Some(embed) => embed(&texts, &options),
+            None => self.model.encode(&texts, &options),
+        };
+        let embeddings = embeddings.map_err(|e| match &e {
             trivec::Error::Input { index, .. } | trivec::Error::NotFinite { index, .. } => {
                 match documents.get(*index) {
                     Some(document) => Error::document(&document.key, e.to_string()),
@@ -54,7 +78,14 @@ impl<'m> Encoder<'m> {
                 }
             }
             _ => e.into(),
-        })
+        })?;
+        match embeddings.len() == documents.len() {
+            true => Ok(embeddings),
+            false => {
+                let what = format!("{} for {} documents", embeddings.len(), documents.len());
+                Err(Error::option("embeddings", what))
+            }
+        }
     }
 
     /// The vectors of a query.

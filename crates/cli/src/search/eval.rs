@@ -1,5 +1,6 @@
 //! `trivec eval`: how well an index answers questions that were judged.
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -7,12 +8,15 @@ use trivec_search::eval::{EvalOptions, EvalReport, evaluate, read_judgements, re
 
 use super::{Opened, bar, print, print_json};
 use crate::args::ModelArgs;
-use crate::exit::Result;
+use crate::exit::{Failure, Result};
+use crate::pending::{create_beside, move_into_place};
+use crate::plot::{self, Bar};
 
 const EXAMPLES: &str = "\
 Examples:
   trivec eval notes/ --queries queries.jsonl --qrels qrels.tsv
   trivec eval notes/ --queries topics.tsv --qrels qrels.txt --json > report.json
+  trivec eval notes/ --queries queries.jsonl --qrels qrels.tsv --svg report.svg
 
 Queries are JSONL with `id` (or `_id`) and `text`, or a name, a tab and the text a line; judgements are TREC's (`query 0 document gain`) or \
 BEIR's (`query document gain`). Every arm, every fusion and the rerank are measured; intervals are of 95 %, by resampling the queries. The \
@@ -36,6 +40,9 @@ pub(crate) struct EvalArgs {
     /// Seed of the resampling
     #[arg(long, value_name = "N", env = "TRIVEC_SEED", default_value = "1")]
     pub seed: u64,
+    /// File to draw the table's nDCG@10 to, as SVG
+    #[arg(long, value_name = "FILE", env = "TRIVEC_SVG")]
+    pub svg: Option<PathBuf>,
     /// Print JSON
     #[arg(long, env = "TRIVEC_JSON")]
     pub json: bool,
@@ -53,7 +60,26 @@ pub(crate) fn run(args: &EvalArgs, model_args: &ModelArgs) -> Result<()> {
     });
     bar.finish_and_clear();
     let report = report?;
+    if let Some(path) = &args.svg {
+        let (path, mut file) = create_beside(path, "--svg")?;
+        let svg = chart(&report).map_err(|e| Failure::io_path(&path, &std::io::Error::other(e)))?;
+        file.write_all(svg.as_bytes()).map_err(|e| Failure::io_path(&path, &e))?;
+        move_into_place(&path, file)?;
+    }
     if args.json { print_json(&report) } else { print(&table(&report)) }
+}
+
+/// The rankings as bars, in the table's order.
+fn chart(report: &EvalReport) -> std::result::Result<String, String> {
+    let bars: Vec<Bar<'_>> = report
+        .rankings
+        .iter()
+        .map(|ranked| {
+            let ndcg = &ranked.ndcg10;
+            (ranked.name.as_str(), ndcg.mean * 100.0, ndcg.low * 100.0, ndcg.high * 100.0)
+        })
+        .collect();
+    plot::bars(&format!("{} questions", report.queries.len()), "nDCG@10, intervals of 95 %", &bars)
 }
 
 fn table(report: &EvalReport) -> String {

@@ -13,6 +13,7 @@ use trivec_search::{ColbertBits, Index, IndexOptions, ModelId};
 
 use super::{bar, print, print_json};
 use crate::args::ModelArgs;
+use crate::cache::{CacheArgs, Kept};
 use crate::exit::{self, Failure, Result};
 
 const EXAMPLES: &str = "\
@@ -20,12 +21,13 @@ Examples:
   trivec index notes/ --input docs.jsonl
   trivec index notes/ --input rows.csv --key sku --text description --fields brand,price
   trivec index notes/ --input articles/ --chunk 256/32
+  trivec index notes/ --input docs.jsonl --cache embeddings.cache --cache-size 4GiB
   trivec index notes/ --stats
   trivec index notes/ --check
   trivec index notes/ --compact
   trivec index notes/ --snapshot backup/
 
-Documents are JSONL, CSV or TSV with a name for each column (`id`, `text`, and if they are there `title` and `lang`; every other column can be \
+Documents are JSONL, CSV, TSV or Parquet with a name for each column (`id`, `text`, and if they are there `title` and `lang`; every other column can be \
 filtered by), or text files, each a document whose key is its path. A document whose key is there already replaces it; one with the same \
 content is passed over, so that a run that was interrupted goes on where it was. A document that cannot be taken is refused by its line, and \
 the others are indexed: the exit code is 3 then. An index belongs to the model that made it.";
@@ -39,7 +41,7 @@ pub(crate) struct IndexArgs {
     /// File to read, or a directory of files; may be given several times
     #[arg(long, short, value_name = "PATH", env = "TRIVEC_INPUT")]
     pub input: Vec<PathBuf>,
-    /// How files are read: jsonl, csv, tsv or txt [default: by their names]
+    /// How files are read: jsonl, csv, tsv, parquet or txt [default: by their names]
     #[arg(long, value_name = "FORM", env = "TRIVEC_FORMAT", value_parser = parse_format)]
     pub format: Option<Format>,
     /// Field or column of the key
@@ -78,6 +80,8 @@ pub(crate) struct IndexArgs {
     /// What is put before queries when they are embedded [default: the model's default prompt]
     #[arg(long, value_name = "TEXT", env = "TRIVEC_QUERY_PROMPT")]
     pub query_prompt: Option<String>,
+    #[command(flatten)]
+    pub cache: CacheArgs,
     /// Show what the index has, and do nothing else
     #[arg(long, env = "TRIVEC_STATS", conflicts_with_all = ["input", "check", "compact", "snapshot"])]
     pub stats: bool,
@@ -192,7 +196,11 @@ fn take_in(args: &IndexArgs, model_args: &ModelArgs) -> Result<()> {
         query_prompt: args.query_prompt.clone(),
     };
     let index = Index::open_or_create(&args.directory, &id, &options)?;
-    let encoder = index.encoder(&model, &id)?;
+    let kept = Kept::open(&args.cache, &model);
+    let mut encoder = index.encoder(&model, &id)?;
+    if let Some(kept) = &kept {
+        encoder = encoder.with_embed(|texts, options| kept.texts(&model, texts, options));
+    }
     let mut writer = index.writer()?;
     let total = sources.iter().map(|source| source.total_bytes()).sum();
     let counters: Vec<_> = sources.iter().map(|source| source.counter()).collect();

@@ -4,6 +4,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 
 use clap::Args;
+use trivec::Model;
 use trivec_search::eval::{read_queries, run_line};
 use trivec_search::{Arms, Encoder, Explanation, Filter, Fusion, Hit, Hits, Mark, Query, Ranked, Reader};
 
@@ -53,6 +54,12 @@ pub(crate) struct SearchArgs {
     /// How many of the best are put in the order of their ColBERT scores; 0 for none
     #[arg(long, value_name = "N", env = "TRIVEC_RERANK", default_value = "200")]
     pub rerank: usize,
+    /// Cross-encoder that puts the very best in order at last: a model as --model takes it [default: none]
+    #[arg(long, value_name = "MODEL", env = "TRIVEC_RERANKER")]
+    pub reranker: Option<PathBuf>,
+    /// How many the cross-encoder reads
+    #[arg(long, value_name = "N", env = "TRIVEC_RERANKER_TOP", default_value = "20")]
+    pub reranker_top: usize,
     /// Which documents may be found
     #[arg(long, value_name = "FILTER", env = "TRIVEC_FILTER", value_parser = parse_filter)]
     pub filter: Option<Filter>,
@@ -89,7 +96,8 @@ impl SearchArgs {
         Query {
             lang: lang.or_else(|| self.lang.clone()),
             filter: self.filter.clone(),
-            top: self.top,
+            // What the cross-encoder reads, and puts before what is asked for.
+            top: if self.reranker.is_some() { self.top.max(self.reranker_top) } else { self.top },
             arms: self.arms,
             fusion: self.fusion,
             rerank: self.rerank,
@@ -102,64 +110,94 @@ impl SearchArgs {
 pub(crate) fn run(args: &SearchArgs, model_args: &ModelArgs) -> Result<()> {
     args.query("", None).check()?;
     let opened = Opened::new(&args.directory, model_args)?;
-    let encoder = opened.encoder()?;
-    let reader = opened.index.reader()?;
+    let reranker = match &args.reranker {
+        Some(model) => Some(crate::load(&ModelArgs { model: Some(model.clone()), ..model_args.clone() })?),
+        None => None,
+    };
+    let search = Search { args, reader: opened.index.reader()?, encoder: opened.encoder()?, reranker };
     match (&args.query, &args.queries) {
-        (Some(text), _) => show(&reader.search(&encoder, &args.query(text, None))?, args, None),
-        (None, Some(_)) => run_file(args, model_args, &reader, &encoder),
-        (None, None) => converse(args, &reader, &encoder),
+        (Some(text), _) => show(&search.one(text)?, args, None),
+        (None, Some(_)) => search.file(model_args),
+        (None, None) => search.converse(),
     }
+}
+
+/// An index that is asked, and the models that it is asked with.
+struct Search<'a> {
+    args: &'a SearchArgs,
+    reader: Reader,
+    encoder: Encoder<'a>,
+    reranker: Option<Model>,
 }
 
 /// Questions that are searched together.
 const TOGETHER: usize = 16;
 
-fn run_file(args: &SearchArgs, model_args: &ModelArgs, reader: &Reader, encoder: &Encoder<'_>) -> Result<()> {
-    let Some(path) = &args.queries else { return Ok(()) };
-    let questions = read_queries(path)?;
-    let bar = bar(model_args.quiet, questions.len() as u64, "{bar:30} {pos}/{len} questions · {eta} left");
-    let mut file = args.run.as_ref().map(|path| create_beside(path, "--run")).transpose()?;
-    for part in questions.chunks(TOGETHER) {
-        let queries: Vec<Query> = part.iter().map(|q| args.query(&q.text, q.lang.clone())).collect();
-        let found = reader.search_all(encoder, &queries)?;
-        for (question, hits) in part.iter().zip(&found) {
-            if args.json {
-                show(hits, args, Some(&question.id))?;
-                continue;
-            }
-            let lines: String = hits
-                .hits
-                .iter()
-                .map(|hit| run_line(&question.id, &hit.document.key, hit.rank, hit.score, "trivec") + "\n")
-                .collect();
-            match &mut file {
-                Some((path, file)) => file.write_all(lines.as_bytes()).map_err(|e| Failure::io_path(path, &e))?,
-                None => io::stdout().write_all(lines.as_bytes()).map_err(|e| Failure::stdout(&e))?,
-            }
-        }
-        bar.inc(part.len() as u64);
+impl Search<'_> {
+    fn one(&self, text: &str) -> Result<Hits> {
+        let mut hits = self.reader.search(&self.encoder, &self.args.query(text, None))?;
+        self.reranked(&mut hits, text)?;
+        Ok(hits)
     }
-    bar.finish_and_clear();
-    match file {
-        Some((path, file)) => move_into_place(&path, file),
-        None => Ok(()),
-    }
-}
 
-/// One question a line, each answered at once.
-fn converse(args: &SearchArgs, reader: &Reader, encoder: &Encoder<'_>) -> Result<()> {
-    let terminal = io::stdin().is_terminal();
-    let mut lines = io::stdin().lock().lines();
-    loop {
-        if terminal {
-            let mut out = anstream::stderr();
-            // A prompt that cannot be written is none.
-            let _ = write!(out, "{DIM}search:{DIM:#} ").and_then(|()| out.flush());
+    /// The cross-encoder's order, if there is one.
+    fn reranked(&self, hits: &mut Hits, text: &str) -> Result<()> {
+        if let Some(reranker) = &self.reranker {
+            hits.rerank_with(reranker, text, self.args.reranker_top)?;
+            hits.hits.truncate(self.args.top);
         }
-        let Some(line) = lines.next() else { return Ok(()) };
-        let line = line.map_err(|e| Failure::io("standard input", &e))?;
-        if !line.trim().is_empty() {
-            show(&reader.search(encoder, &args.query(&line, None))?, args, None)?;
+        Ok(())
+    }
+
+    fn file(&self, model_args: &ModelArgs) -> Result<()> {
+        let args = self.args;
+        let Some(path) = &args.queries else { return Ok(()) };
+        let questions = read_queries(path)?;
+        let bar = bar(model_args.quiet, questions.len() as u64, "{bar:30} {pos}/{len} questions · {eta} left");
+        let mut file = args.run.as_ref().map(|path| create_beside(path, "--run")).transpose()?;
+        for part in questions.chunks(TOGETHER) {
+            let queries: Vec<Query> = part.iter().map(|q| args.query(&q.text, q.lang.clone())).collect();
+            let found = self.reader.search_all(&self.encoder, &queries)?;
+            for (question, mut hits) in part.iter().zip(found) {
+                self.reranked(&mut hits, &question.text)?;
+                if args.json {
+                    show(&hits, args, Some(&question.id))?;
+                    continue;
+                }
+                let lines: String = hits
+                    .hits
+                    .iter()
+                    .map(|hit| run_line(&question.id, &hit.document.key, hit.rank, hit.score, "trivec") + "\n")
+                    .collect();
+                match &mut file {
+                    Some((path, file)) => file.write_all(lines.as_bytes()).map_err(|e| Failure::io_path(path, &e))?,
+                    None => io::stdout().write_all(lines.as_bytes()).map_err(|e| Failure::stdout(&e))?,
+                }
+            }
+            bar.inc(part.len() as u64);
+        }
+        bar.finish_and_clear();
+        match file {
+            Some((path, file)) => move_into_place(&path, file),
+            None => Ok(()),
+        }
+    }
+
+    /// One question a line, each answered at once.
+    fn converse(&self) -> Result<()> {
+        let terminal = io::stdin().is_terminal();
+        let mut lines = io::stdin().lock().lines();
+        loop {
+            if terminal {
+                let mut out = anstream::stderr();
+                // A prompt that cannot be written is none.
+                let _ = write!(out, "{DIM}search:{DIM:#} ").and_then(|()| out.flush());
+            }
+            let Some(line) = lines.next() else { return Ok(()) };
+            let line = line.map_err(|e| Failure::io("standard input", &e))?;
+            if !line.trim().is_empty() {
+                show(&self.one(&line)?, self.args, None)?;
+            }
         }
     }
 }
@@ -220,6 +258,7 @@ fn arms(hit: &Hit) -> String {
         place("bm25", &arms.bm25),
         place("sparse", &arms.sparse),
         place("colbert", &arms.colbert),
+        place("reranker", &arms.reranker),
     ];
     places
         .into_iter()

@@ -1,6 +1,7 @@
 //! A query's way: encode once; dense, words and lexical lists beside each other; one list of them; its best by ColBERT; documents.
 
 pub(crate) mod bm25;
+mod cross;
 pub(crate) mod dense;
 pub(crate) mod fusion;
 pub(crate) mod lexical;
@@ -203,6 +204,9 @@ pub struct ArmScores {
     pub sparse: Option<Ranked>,
     /// By MaxSim, among the reranked.
     pub colbert: Option<Ranked>,
+    /// By a cross-encoder, among those that it read ([`Hits::rerank_with`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reranker: Option<Ranked>,
     /// The share of the query's words that the document has, weighed by their information: 0 to 1.
     pub share: f32,
     /// The fused score before the rerank, 0 to 1.

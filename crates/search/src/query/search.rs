@@ -278,6 +278,7 @@ impl Reader {
                 bm25: candidate.bm25,
                 sparse: candidate.sparse,
                 colbert: candidate.colbert,
+                reranker: None,
                 share: candidate.share,
                 fused: candidate.fused,
                 fused_rank: candidate.fused_rank,
