@@ -156,11 +156,14 @@ def tldr(sets, repository):
         pages[folder][page[:-3]] = [plain(line.rstrip(": ")) for line in lines]
     # A page of fewer lines says that it is another name of a command.
     english = {page: lines for page, lines in pages["pages"].items() if len(lines) >= 3}
-    for page, lines in english.items():
-        sets.document(f"tldr-{page}", "en", ". ".join(lines))
+    asked = {}
     for lang in TLDR_LANGUAGES:
-        asked = sorted(((lines[0], page) for page, lines in pages[f"pages.{lang}"].items() if len(lines) >= 3 and page in english), key=str)
-        sets.questions("tldr", lang, [(text, f"tldr-{page}") for text, page in asked if len(text) > 10][:400])
+        pairs = [(lines[0], page) for page, lines in pages[f"pages.{lang}"].items() if len(lines) >= 3 and page in english]
+        asked[lang] = sorted((pair for pair in pairs if len(pair[0]) > 10), key=lambda pair: hashed(pair[1]))[:300]
+    for page in sorted({page for pairs in asked.values() for _, page in pairs}):
+        sets.document(f"tldr-{page}", "en", ". ".join(english[page]))
+    for lang, pairs in asked.items():
+        sets.questions("tldr", lang, [(text, f"tldr-{page}") for text, page in pairs])
 
 
 def main():

@@ -121,7 +121,8 @@ pub(crate) fn run(args: &IndexArgs, model_args: &ModelArgs) -> Result<()> {
     if args.check {
         let checked = Index::open(&args.directory)?.check()?;
         return if args.json {
-            print_json(&checked)
+            let (documents, files, bytes) = (checked.documents, checked.files, checked.bytes);
+            print_json(&json!({"sound": true, "documents": documents, "files": files, "bytes": bytes}))
         } else {
             print(&format!(
                 "{} documents in {} files, {:.1} MB: every byte was read and is as it was written",

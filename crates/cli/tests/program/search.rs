@@ -92,7 +92,8 @@ fn filters_documents_and_deletes_hold() {
     let again = fixture.json(&["index", "INDEX", "--input", "docs.jsonl", "--json"]);
     assert_eq!((&again["added"], &again["unchanged"]), (&1.into(), &3.into()), "{again}");
     fixture.ok(&["index", "INDEX", "--compact"]);
-    assert_eq!(fixture.json(&["index", "INDEX", "--check", "--json"])["sound"], true);
+    let checked = fixture.json(&["index", "INDEX", "--check", "--json"]);
+    assert_eq!((&checked["sound"], &checked["documents"]), (&true.into(), &4.into()), "{checked}");
     assert_eq!(fixture.json(&["index", "INDEX", "--stats", "--json"])["documents"], 4);
     fixture.ok(&["index", "INDEX", "--snapshot", "copy"]);
     assert_eq!(keys(&fixture.json(&["search", "copy", "carrots", "--json", "--top", "1"])), ["soup"]);
@@ -115,7 +116,50 @@ fn a_file_of_questions_becomes_a_run_and_a_table() {
     assert_eq!(lines[2][..4], ["q2", "Q0", "train", "1"]);
     let report = fixture.json(&["eval", "INDEX", "--queries", "queries.jsonl", "--qrels", "qrels", "--json"]);
     assert_eq!(report["rankings"][0]["mrr"]["mean"], 1.0, "{report}");
-    assert!(fixture.ok(&["eval", "INDEX", "--queries", "queries.jsonl", "--qrels", "qrels"]).contains("nDCG@10"));
+    let table = fixture.ok(&["eval", "INDEX", "--queries", "queries.jsonl", "--qrels", "qrels", "--svg", "report.svg"]);
+    assert!(table.contains("nDCG@10"));
+    let svg = fs::read_to_string(fixture.path("report.svg")).unwrap();
+    assert!(svg.starts_with("<svg") && svg.contains("share+colbert") && svg.contains("2 questions"), "{svg}");
+}
+
+#[test]
+fn a_cache_gives_an_index_the_same_vectors() {
+    let fixture = Fixture::new();
+    let arms = |directory: &str| {
+        let found = fixture.json(&["search", directory, "a soup in the train", "--json"]);
+        found["hits"].as_array().unwrap().iter().map(|hit| hit["arms"].clone()).collect::<Vec<_>>()
+    };
+    let expected = arms("INDEX");
+    for directory in ["computed", "looked-up"] {
+        fixture.ok(&["index", directory, "--input", "docs.jsonl", "--cache", "embeddings.cache"]);
+        assert_eq!(arms(directory), expected, "{directory}");
+    }
+    assert!(fixture.fails(2, &["index", "x", "--input", "docs.jsonl", "--cache-size", "2GiB"]).contains("--cache"));
+}
+
+#[test]
+fn a_cross_encoder_has_the_last_word() {
+    let fixture = Fixture::new();
+    let reranker = trivec_testing::data("rerankers/reranker-h48");
+    let reranker = reranker.to_str().unwrap();
+    let texts = ["phone", "soup", "train", "buch"].map(|key| fixture.json(&["get", "INDEX", key])["text"].clone());
+    let texts: Vec<&str> = texts.iter().map(|text| text.as_str().unwrap()).collect();
+    let expected: Vec<Value> = fixture
+        .ok(&[&["rerank", "--model", reranker, "--json", "soup"][..], &texts].concat())
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let found = fixture.json(&["search", "INDEX", "soup", "--json", "--reranker", reranker]);
+    assert_eq!(found["hits"].as_array().unwrap().len(), 4);
+    for (place, (hit, expected)) in found["hits"].as_array().unwrap().iter().zip(&expected).enumerate() {
+        assert_eq!(hit["document"]["text"], texts[expected["index"].as_u64().unwrap() as usize], "{found}");
+        assert_eq!(hit["arms"]["reranker"]["rank"], place as u64 + 1);
+        assert_eq!(hit["rank"], place as u64 + 1);
+    }
+    // It reads two and puts them before the others; one is asked for.
+    let args = ["search", "INDEX", "soup", "--json", "--reranker", reranker, "--reranker-top", "2", "--top", "1"];
+    assert_eq!(fixture.json(&args)["hits"].as_array().unwrap().len(), 1);
+    assert!(fixture.fails(2, &["search", "INDEX", "soup", "--reranker", "starter"]).contains("rerank"));
 }
 
 #[test]

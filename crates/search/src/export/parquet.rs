@@ -100,8 +100,8 @@ impl<T> Column<T> {
         let Some(mut column) = group.next_column()? else {
             return Err(ParquetError::General("the schema has fewer columns".to_owned()));
         };
-        // Of a column without levels the lists are passed over.
-        column.typed::<D>().write_batch(&self.values, Some(&self.definitions), Some(&self.repetitions))?;
+        let repetitions = Some(self.repetitions.as_slice()).filter(|levels| !levels.is_empty());
+        column.typed::<D>().write_batch(&self.values, Some(&self.definitions), repetitions)?;
         column.close()
     }
 }

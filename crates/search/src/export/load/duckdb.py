@@ -16,22 +16,29 @@ export.verify()
 dim = export.MANIFEST["dense_dim"]
 documents = list(export.documents())
 dense = numpy.load(export.HERE / "dense.npy")
-starts, ids, weights = (numpy.load(export.HERE / f"sparse_{name}.npy") for name in ["starts", "ids", "weights"])
-table = pyarrow.table({
+rows = pyarrow.table({
     "key": [document["key"] for document in documents],
     "text": [document["text"] for document in documents],
     "dense": pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(dense.reshape(-1)), dim),
 })
-owners = numpy.repeat(numpy.arange(len(documents)), numpy.diff(starts).astype(numpy.int64))
-lexical = pyarrow.table({"key": [documents[owner]["key"] for owner in owners], "token": ids, "weight": weights})
 connection = duckdb.connect(sys.argv[1])
-connection.execute(f"CREATE TABLE documents AS SELECT key, text, dense::FLOAT[{dim}] AS dense FROM table")
-connection.execute("CREATE TABLE lexical AS SELECT * FROM lexical")
+connection.execute(f"CREATE TABLE documents AS SELECT key, text, dense::FLOAT[{dim}] AS dense FROM rows")
 export.loaded(connection.execute("SELECT count(*) FROM documents").fetchone()[0])
 
 DENSE = """SELECT d.key, array_inner_product(d.dense, q.dense) AS score FROM documents d, (SELECT dense FROM documents WHERE key = $key) q
            ORDER BY score DESC, d.key LIMIT $limit"""
 SPARSE = """SELECT d.key, sum(d.weight::DOUBLE * q.weight) AS score FROM lexical d JOIN lexical q USING (token) WHERE q.key = $key
             GROUP BY d.key ORDER BY score DESC, d.key LIMIT $limit"""
-for arm, ask in [("dense", DENSE), ("sparse", SPARSE)]:
-    export.compare(arm, lambda query, limit: connection.execute(ask, {"key": query["key"], "limit": limit}).fetchall())
+
+
+def find(ask):
+    return lambda query, limit: connection.execute(ask, {"key": query["key"], "limit": limit}).fetchall()
+
+
+export.compare("dense", find(DENSE))
+if (export.HERE / "sparse_ids.npy").exists():
+    starts, ids, weights = (numpy.load(export.HERE / f"sparse_{name}.npy") for name in ["starts", "ids", "weights"])
+    owners = numpy.repeat(numpy.arange(len(documents)), numpy.diff(starts).astype(numpy.int64))
+    weighed = pyarrow.table({"key": [documents[owner]["key"] for owner in owners], "token": ids, "weight": weights})
+    connection.execute("CREATE TABLE lexical AS SELECT * FROM weighed")
+    export.compare("sparse", find(SPARSE))
