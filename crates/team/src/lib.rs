@@ -8,9 +8,13 @@
 //! This is the only crate beside the kernels with `unsafe`: the function that is run borrows from the caller's stack, which the type
 //! system cannot follow into threads that outlive the call. [`Team::run`] does not return before all of them have left it. And
 //! [`allocator`] calls into C.
+//!
+//! A process that `fork` made has one thread, that of the call: a team which it has inherited starts its helpers anew when it is next asked
+//! (`forked.rs`).
 
 pub mod allocator;
 mod cpus;
+mod forked;
 mod worth;
 
 use std::any::Any;
@@ -96,6 +100,10 @@ pub struct Team {
     asked: AtomicUsize,
     /// Time since some moment.
     clock: fn() -> Duration,
+    /// In which process the helpers run.
+    process: forked::Process,
+    /// The team that takes this one's place in a process that has inherited it.
+    heir: forked::Once<Team>,
 }
 
 impl std::fmt::Debug for Team {
@@ -116,6 +124,9 @@ impl Team {
 
     fn on_cpus(threads: usize, cpus: usize, clock: fn() -> Duration) -> std::io::Result<Team> {
         let helpers = (threads.min(cpus).max(1) - 1).min(MOST);
+        forked::watch()?;
+        // Now, lest a process that is forked in the middle of it waits for ever.
+        since_start();
         let mut team = Team::for_helpers(helpers);
         (team.threads, team.clock) = (threads.max(1), clock);
         for index in 0..helpers {
@@ -153,7 +164,26 @@ impl Team {
             caller: Mutex::new((0..helpers).map(|_| Worth::NEW).collect()),
             asked: AtomicUsize::new(helpers),
             clock: since_start,
+            process: forked::Process::this(),
+            heir: forked::Once::default(),
         }
+    }
+
+    /// The team whose helpers run in this process: this one, or in a process that has inherited it another, which is made once. If the
+    /// system gives no threads, it has no helpers.
+    fn here(&self) -> &Team {
+        if self.helpers.is_empty() || self.process.is_this() {
+            return self;
+        }
+        let heir = self.heir.get_or_make(|| {
+            Self::on_cpus(self.threads, self.helpers.len() + 1, self.clock).unwrap_or_else(|_| {
+                let mut alone = Team::for_helpers(0);
+                alone.threads = self.threads;
+                alone
+            })
+        });
+        // It may have been inherited, too.
+        heir.here()
     }
 
     /// Threads that the team was asked to have, the caller's included: in so many shares its work is cut.
@@ -163,7 +193,7 @@ impl Team {
 
     /// Whether a section that begins now can have helpers. There are none on a single CPU, or while other processes have the rest of them.
     pub fn has_help(&self) -> bool {
-        self.asked.load(Ordering::Relaxed) > 0
+        self.here().asked.load(Ordering::Relaxed) > 0
     }
 
     /// Calls `f` on this thread and at once on those of the team that come in time; returns when all calls have returned. `f` is told whose call
@@ -175,6 +205,9 @@ impl Team {
     pub fn run(&self, f: &(dyn Fn(usize) + Sync)) {
         if self.helpers.is_empty() {
             return f(0);
+        }
+        if !self.process.is_this() {
+            return self.here().run(f);
         }
         let mut worth = match self.caller.try_lock() {
             Ok(guard) => guard,
@@ -278,6 +311,11 @@ fn since_start() -> Duration {
 
 impl Drop for Team {
     fn drop(&mut self) {
+        if !self.process.is_this() {
+            // The helpers are not of this process: there is nobody to wake or to join, and the system's records of them went with them.
+            self.helpers.drain(..).for_each(std::mem::forget);
+            return;
+        }
         self.shared.stop.store(true, Ordering::SeqCst);
         self.shared.state.fetch_add(SECTION, Ordering::SeqCst);
         self.handles.iter().for_each(Thread::unpark);
@@ -362,231 +400,4 @@ fn wait_for_section(shared: &Shared, index: usize, seen: u64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A team of so many threads whatever CPUs there are, for which no time passes: nobody is late.
-    fn team_of(threads: usize) -> Team {
-        Team::on_cpus(threads, usize::MAX, || Duration::ZERO).unwrap()
-    }
-
-    /// A section that ends when every thread of the team has come.
-    fn meet(team: &Team) {
-        let here = AtomicUsize::new(0);
-        team.run(&|_| {
-            here.fetch_add(1, Ordering::SeqCst);
-            while here.load(Ordering::SeqCst) < team.threads() {
-                std::thread::yield_now();
-            }
-        });
-        assert_eq!(here.load(Ordering::SeqCst), team.threads());
-    }
-
-    #[test]
-    fn every_thread_can_take_part_in_every_section() {
-        for threads in [1, 2, 5] {
-            let team = team_of(threads);
-            assert_eq!(team.threads(), threads);
-            (0..300).for_each(|_| meet(&team));
-        }
-    }
-
-    #[test]
-    fn every_thread_has_a_number_of_its_own() {
-        let team = team_of(3);
-        let threads: Vec<Mutex<Option<std::thread::ThreadId>>> = (0..3).map(|_| Mutex::new(None)).collect();
-        for _ in 0..300 {
-            let here = AtomicUsize::new(0);
-            team.run(&|number| {
-                let own = std::thread::current().id();
-                assert_eq!(*threads[number].lock().unwrap().get_or_insert(own), own);
-                here.fetch_add(1, Ordering::SeqCst);
-                while here.load(Ordering::SeqCst) < 3 {
-                    std::thread::yield_now();
-                }
-            });
-        }
-        assert_eq!(*threads[0].lock().unwrap(), Some(std::thread::current().id()));
-        let seen: std::collections::HashSet<_> = threads.iter().map(|thread| *thread.lock().unwrap()).collect();
-        assert_eq!(seen.len(), 3);
-    }
-
-    #[test]
-    fn all_work_is_done_whoever_comes() {
-        let team = team_of(3);
-        for _ in 0..2000 {
-            let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
-            team.run(&|_| {
-                while next.fetch_add(1, Ordering::Relaxed) < 5 {
-                    done.fetch_add(1, Ordering::Relaxed);
-                }
-            });
-            assert_eq!(done.load(Ordering::Relaxed), 5);
-        }
-    }
-
-    #[test]
-    fn helpers_wake_from_sleep() {
-        let team = team_of(3);
-        for _ in 0..3 {
-            // All helpers have told that they sleep: not a matter of time, only of their getting there.
-            while !team.shared.places.iter().all(|place| place.asleep.load(Ordering::SeqCst)) {
-                std::thread::yield_now();
-            }
-            meet(&team);
-        }
-    }
-
-    #[test]
-    fn a_busy_team_leaves_the_work_to_the_caller() {
-        let team = team_of(2);
-        let inner = AtomicUsize::new(0);
-        team.run(&|_| {
-            team.run(&|_| {
-                inner.fetch_add(1, Ordering::Relaxed);
-            });
-        });
-        // One call inside each call: nobody else was free.
-        assert!((1..=2).contains(&inner.load(Ordering::Relaxed)));
-    }
-
-    #[test]
-    fn panics_come_back_and_leave_the_team_usable() {
-        let team = team_of(3);
-        let caller = std::thread::current().id();
-        for of_helper in [false, true, false] {
-            let here = AtomicUsize::new(0);
-            let result = catch_unwind(AssertUnwindSafe(|| {
-                team.run(&|_| {
-                    here.fetch_add(1, Ordering::SeqCst);
-                    while here.load(Ordering::SeqCst) < 3 {
-                        std::thread::yield_now();
-                    }
-                    if (std::thread::current().id() != caller) == of_helper {
-                        panic!("one");
-                    }
-                })
-            }));
-            assert_eq!(result.unwrap_err().downcast_ref::<&str>(), Some(&"one"));
-        }
-        meet(&team);
-    }
-
-    /// The time of the tests below, each of which has one of its own.
-    type Clock = AtomicU64;
-
-    fn pass(clock: &Clock, ms: u64) {
-        clock.fetch_add(ms, Ordering::SeqCst);
-    }
-
-    /// A section in which the helper of the number `late` is still busy `ms` after the caller.
-    fn section_with_a_stall(team: &Team, clock: &Clock, late: usize, ms: u64) {
-        let came = AtomicBool::new(false);
-        team.run(&|number| {
-            if number == 0 {
-                while !came.load(Ordering::SeqCst) {
-                    std::thread::yield_now();
-                }
-            } else if number == late {
-                came.store(true, Ordering::SeqCst);
-                // It is the last one inside a closed section.
-                while team.shared.state.load(Ordering::SeqCst) & (CLOSED | INSIDE) != CLOSED + 1 {
-                    std::thread::yield_now();
-                }
-                pass(clock, ms);
-                // The caller looks at the clock now and then: it has seen the time when it has noted who is inside.
-                while !team.shared.noted.load(Ordering::SeqCst) {
-                    std::thread::yield_now();
-                }
-            }
-        });
-    }
-
-    /// Who took part in a section of many tasks, each of which must be done once.
-    fn who_works(team: &Team) -> Vec<usize> {
-        let (next, who) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-        let tasks: Vec<AtomicUsize> = (0..50).map(|_| AtomicUsize::new(0)).collect();
-        team.run(&|number| {
-            while let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
-                task.fetch_add(1, Ordering::Relaxed);
-                who.lock().unwrap().push(number);
-            }
-        });
-        assert!(tasks.iter().all(|task| task.load(Ordering::Relaxed) == 1));
-        let mut who = who.into_inner().unwrap();
-        who.sort_unstable();
-        who.dedup();
-        who
-    }
-
-    #[test]
-    fn a_helper_that_stalls_is_left_out_for_a_while_and_used_again() {
-        static CLOCK: Clock = Clock::new(0);
-        let team = Team::on_cpus(2, 2, || Duration::from_millis(CLOCK.load(Ordering::SeqCst))).unwrap();
-        assert!(team.has_help());
-        // A rest, then, for it has brought nothing yet, a pause.
-        for pause in [1, 8] {
-            section_with_a_stall(&team, &CLOCK, 1, 4);
-            assert!(!team.has_help());
-            for _ in 1..pause {
-                assert_eq!(who_works(&team), [0]);
-                team.run(&|_| pass(&CLOCK, 1));
-                assert!(!team.has_help());
-            }
-            team.run(&|_| pass(&CLOCK, 1));
-            assert!(team.has_help());
-            meet(&team);
-        }
-    }
-
-    #[test]
-    fn the_others_go_on_helping() {
-        static CLOCK: Clock = Clock::new(0);
-        let team = Team::on_cpus(3, 3, || Duration::from_millis(CLOCK.load(Ordering::SeqCst))).unwrap();
-        section_with_a_stall(&team, &CLOCK, 2, 4);
-        assert!(team.has_help());
-        let here = AtomicUsize::new(0);
-        team.run(&|number| {
-            assert_ne!(number, 2);
-            here.fetch_add(1, Ordering::SeqCst);
-            while here.load(Ordering::SeqCst) < 2 {
-                std::thread::yield_now();
-            }
-        });
-        assert!(!who_works(&team).contains(&2));
-        team.run(&|number| {
-            if number == 0 {
-                pass(&CLOCK, 1)
-            }
-        });
-        meet(&team);
-    }
-
-    #[test]
-    fn a_team_on_one_cpu_has_no_helpers_but_its_shares() {
-        let team = Team::on_cpus(4, 1, || Duration::ZERO).unwrap();
-        assert_eq!((team.threads(), team.has_help()), (4, false));
-        assert_eq!(who_works(&team), [0]);
-    }
-
-    #[test]
-    fn many_callers_share_a_team() {
-        let team = team_of(2);
-        let total = AtomicUsize::new(0);
-        std::thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    for _ in 0..200 {
-                        let next = AtomicUsize::new(0);
-                        team.run(&|_| {
-                            while next.fetch_add(1, Ordering::Relaxed) < 10 {
-                                total.fetch_add(1, Ordering::Relaxed);
-                            }
-                        });
-                    }
-                });
-            }
-        });
-        assert_eq!(total.load(Ordering::Relaxed), 4 * 200 * 10);
-    }
-}
+mod tests;

@@ -1,0 +1,107 @@
+//! Whether this process is still the one in which something was made, or one that `fork` made of it.
+//!
+//! The child of a `fork` has a copy of all memory and none of the threads but the one that called. Locks that other threads held stay locked in
+//! it for ever, so nothing here takes one.
+
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+
+/// How many forks lie between the first process and this one.
+static GENERATION: AtomicU64 = AtomicU64::new(0);
+
+#[cfg(unix)]
+extern "C" fn in_child() {
+    GENERATION.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Has the C library tell of forks from now on: once is enough, more often does no harm.
+///
+/// # Errors
+/// What the system says, which is that there is no memory.
+pub(crate) fn watch() -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::ffi::c_int;
+        use std::sync::atomic::AtomicBool;
+        unsafe extern "C" {
+            fn pthread_atfork(
+                prepare: Option<extern "C" fn()>,
+                parent: Option<extern "C" fn()>,
+                child: Option<extern "C" fn()>,
+            ) -> c_int;
+        }
+        static WATCHED: AtomicBool = AtomicBool::new(false);
+        if WATCHED.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
+        // SAFETY: the declaration is that of <pthread.h>; the function it is given lives as long as this library, and adds to a number, which is
+        // allowed in the child of any fork.
+        let failed = unsafe { pthread_atfork(None, None, Some(in_child)) };
+        if failed != 0 {
+            WATCHED.store(false, Ordering::SeqCst);
+            return Err(std::io::Error::from_raw_os_error(failed));
+        }
+    }
+    Ok(())
+}
+
+/// A process, told from those that were forked from it since [`watch`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Process(u64);
+
+impl Process {
+    pub(crate) fn this() -> Process {
+        Process(GENERATION.load(Ordering::Relaxed))
+    }
+
+    #[inline]
+    pub(crate) fn is_this(self) -> bool {
+        self.0 == GENERATION.load(Ordering::Relaxed)
+    }
+}
+
+/// A value that is made when it is first asked for. Of two threads that ask at a time both may make one, of which one is used: nobody waits for
+/// another, who may be gone after a fork.
+#[derive(Debug)]
+pub(crate) struct Once<T>(AtomicPtr<T>, PhantomData<Box<T>>);
+
+impl<T> Default for Once<T> {
+    fn default() -> Self {
+        Once(AtomicPtr::new(std::ptr::null_mut()), PhantomData)
+    }
+}
+
+impl<T> Once<T> {
+    pub(crate) fn get_or_make(&self, make: impl FnOnce() -> T) -> &T
+    where
+        T: Send + Sync,
+    {
+        let mut value = self.0.load(Ordering::Acquire);
+        if value.is_null() {
+            let made = Box::into_raw(Box::new(make()));
+            match self.0.compare_exchange(std::ptr::null_mut(), made, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => value = made,
+                Err(first) => {
+                    value = first;
+                    // SAFETY: `made` came out of its box a moment ago, and nobody else has seen it.
+                    drop(unsafe { Box::from_raw(made) });
+                }
+            }
+        }
+        // SAFETY: what is not null came from a box, was never changed since and lives until this is dropped, which the borrow outlives not.
+        unsafe { &*value }
+    }
+}
+
+impl<T> Drop for Once<T> {
+    fn drop(&mut self) {
+        let value = *self.0.get_mut();
+        if !value.is_null() {
+            // SAFETY: it came from a box, and with `self` the last borrow is over.
+            drop(unsafe { Box::from_raw(value) });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
