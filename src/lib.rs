@@ -84,7 +84,9 @@ pub mod internal {
 pub use embedding::{
     Embedding, Inspection, LexicalWeights, Modes, ParseModesError, Reranked, Token, TokenVectors, Tokens,
 };
-pub use engine::{Cancel, EncodeOptions, LoadOptions, Model, ModelInfo, Prompt, RerankOptions, instruction_sets};
+pub use engine::{
+    Cancel, EncodeOptions, LoadOptions, Model, ModelInfo, Progress, Prompt, RerankOptions, instruction_sets,
+};
 pub use error::{Error, ErrorKind, Result};
 pub use text::SpecialTokens;
 pub use weights::WeightFormat;

@@ -1,13 +1,13 @@
 //! Forward passes over many texts: which of them share one, and what becomes of the states.
 
-use std::sync::PoisonError;
+use std::sync::{MutexGuard, TryLockError};
 
-use super::{Cancel, EncodeOptions, Model};
+use super::{Cancel, EncodeOptions, Model, Progress};
 use crate::compute::Compute;
 use crate::config::PoolingMode;
 use crate::embedding::{Embedding, Inspection};
 use crate::error::{Error, Result};
-use crate::heads::{self, DenseHead, NotFinite};
+use crate::heads::{self, ColbertHead, DenseHead, NotFinite};
 use crate::model::{TextBatch, Wanted, Workspace};
 use crate::text::TokenIds;
 
@@ -25,15 +25,17 @@ impl Model {
         options: &EncodeOptions,
         skipped: usize,
     ) -> Result<Vec<Embedding>> {
-        let results = self.in_batches(texts, |batch, _| self.run_batch(batch, options, skipped, |_| ()))?;
+        let results = self
+            .in_batches(texts, options.progress.as_ref(), |batch, _| self.run_batch(batch, options, skipped, |_| ()))?;
         results.into_iter().enumerate().map(|(index, result)| result.map_err(|bad| bad.of_input(index))).collect()
     }
 
     /// Packs texts into batches, longest first, runs them, and puts the results, one a text, back in order. `run` is given the texts of a
-    /// batch and their places.
+    /// batch and their places; `progress` is told behind each.
     pub(super) fn in_batches<R>(
         &self,
         texts: &[TokenIds],
+        progress: Option<&Progress>,
         mut run: impl FnMut(&[&TokenIds], &[usize]) -> Result<Vec<R>>,
     ) -> Result<Vec<R>> {
         let mut order: Vec<usize> = (0..texts.len()).collect();
@@ -52,6 +54,9 @@ impl Model {
                 results[index] = Some(result);
             }
             rest = others;
+            if let Some(progress) = progress {
+                progress.tell(texts.len() - rest.len(), texts.len());
+            }
         }
         Ok(results.into_iter().flatten().collect())
     }
@@ -92,8 +97,12 @@ impl Model {
         let sparse = self.heads.sparse.as_ref().filter(|_| options.modes.sparse);
         let token_weights = sparse
             .map(|head| self.team.map(&ranges, |range| heads::token_weights(self.kernels, head, states_of(range))));
-        let colbert = self.heads.colbert.as_ref().filter(|_| options.modes.colbert);
-        let colbert = colbert.map(|head| heads::colbert(compute, head, &ranges, &ws.states));
+        let colbert = self.heads.colbert.as_ref().filter(|_| options.modes.colbert).map(|linear| ColbertHead {
+            linear,
+            dimensions: options.colbert_dimensions,
+            raw: options.colbert_raw,
+        });
+        let colbert = colbert.map(|head| heads::colbert(compute, &head, &ranges, &ws.states));
         self.put_back(ws);
 
         let mut dense = dense.into_iter().flatten();
@@ -119,13 +128,24 @@ impl Model {
     }
 
     pub(super) fn take_workspace(&self) -> Workspace {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+        self.idle().and_then(|mut idle| idle.pop()).unwrap_or_default()
+    }
+
+    /// The workspaces that nobody has, unless another thread is taking one: nobody waits for it, for in the child of a `fork` it may never end.
+    fn idle(&self) -> Option<MutexGuard<'_, Vec<Workspace>>> {
+        match self.idle.try_lock() {
+            Ok(idle) => Some(idle),
+            Err(TryLockError::Poisoned(idle)) => Some(idle.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     /// Keeps a workspace for the next call, unless it is large: memory beyond what short texts need is given back.
     pub(super) fn put_back(&self, ws: Workspace) {
-        if ws.bytes() <= IDLE_BYTES {
-            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(ws);
+        if ws.bytes() <= IDLE_BYTES
+            && let Some(mut idle) = self.idle()
+        {
+            idle.push(ws);
         }
     }
 
@@ -146,7 +166,7 @@ impl Model {
             };
             Ok(embeddings.into_iter().map(with_weights).collect())
         };
-        let results: Vec<Result<_, NotFinite>> = self.in_batches(&texts, run)?;
+        let results: Vec<Result<_, NotFinite>> = self.in_batches(&texts, options.progress.as_ref(), run)?;
         let inspection = |(index, (result, text)): (usize, (Result<(Embedding, _), NotFinite>, &TokenIds))| {
             let (embedding, token_weights) = result.map_err(|bad| bad.of_input(index))?;
             Ok(Inspection { tokens: self.pieces(&text.ids), token_weights, embedding })
@@ -198,7 +218,7 @@ impl Model {
             self.put_back(ws);
             Ok(texts.iter().map(|_| ()).collect())
         };
-        self.in_batches(&ids, run).map(|_: Vec<()>| ())
+        self.in_batches(&ids, options.progress.as_ref(), run).map(|_: Vec<()>| ())
     }
 
     /// One forward pass, unless the call is cancelled before its end.
@@ -210,10 +230,15 @@ impl Model {
         options: &EncodeOptions,
         ws: &mut Workspace,
     ) -> Result<()> {
-        let cancelled = || options.cancel.as_ref().is_some_and(Cancel::is_cancelled);
+        let cancelled = || is_cancelled(options.cancel.as_ref());
         match self.encoder.forward(compute, batch, wanted, ws, &cancelled) {
             true => Ok(()),
             false => Err(Error::Cancelled),
         }
     }
+}
+
+/// Whether a call is to end.
+pub(super) fn is_cancelled(cancel: Option<&Cancel>) -> bool {
+    cancel.is_some_and(Cancel::is_cancelled)
 }

@@ -23,7 +23,7 @@ use crate::parallel::Team;
 use crate::text::{TokenIds, Tokenizer};
 use crate::weights::packed::{self, MetaParts, PackedModel};
 use crate::weights::{Checkpoint, EncoderWeights, HeadWeights, Source};
-pub use options::{Cancel, EncodeOptions, LoadOptions};
+pub use options::{Cancel, EncodeOptions, LoadOptions, Progress};
 use packing::Packed;
 pub use prompt::Prompt;
 use read::{Settings, read_packed_tokenizer, read_settings, read_tokenizer};
@@ -407,7 +407,9 @@ impl Model {
             tokens.push(applied.encode(text));
         }
         let alike = skipped[0] == skipped[1]
-            && (options[0].dimensions, options[0].normalize) == (options[1].dimensions, options[1].normalize);
+            && (options[0].dimensions, options[0].normalize) == (options[1].dimensions, options[1].normalize)
+            && (options[0].colbert_dimensions, options[0].colbert_raw)
+                == (options[1].colbert_dimensions, options[1].colbert_raw);
         let mut inspections = Vec::with_capacity(2);
         if alike {
             inspections = self.inspect_checked(tokens, &options[0], skipped[0])?;
@@ -462,6 +464,8 @@ impl Model {
         let info = &self.info;
         check_range("max_length", options.max_length, 2, info.max_length)?;
         check_range("dimensions", options.dimensions, 1, info.dense_dim)?;
+        // Without the head, asking for the mode is the error.
+        check_range("colbert_dimensions", options.colbert_dimensions, 1, info.colbert_dim.unwrap_or(usize::MAX))?;
         Ok(options.max_length.unwrap_or(info.max_length))
     }
 }

@@ -43,6 +43,12 @@ pub struct EncodeOptions {
     pub dimensions: Option<usize>,
     /// Whether the dense vector is given the length 1 (FlagEmbedding's `normalize_embeddings`); `None`: as the model's own files say.
     pub normalize: Option<bool>,
+    /// Leading values of each ColBERT vector to keep before it is normalised: 1 to [`ModelInfo::colbert_dim`](super::ModelInfo::colbert_dim);
+    /// `None`: all. (FlagEmbedding's `truncate_dim` cuts dense and ColBERT vectors alike.)
+    pub colbert_dimensions: Option<usize>,
+    /// Whether ColBERT vectors are left as their head gives them, instead of being given the length 1 (default: no). FlagEmbedding's
+    /// `normalize_embeddings=False` leaves dense and ColBERT vectors so.
+    pub colbert_raw: bool,
     /// How special tokens that are written out in a text are read.
     pub special_tokens: SpecialTokens,
     /// What is put before each text: the model's default prompt, unless another is named or given. Token ids get none.
@@ -52,9 +58,56 @@ pub struct EncodeOptions {
     pub prompt_tokens: usize,
     /// Ends the call early when another thread says so; `None`: nobody does.
     pub cancel: Option<Cancel>,
+    /// Is told how far the call is; `None`: nobody.
+    pub progress: Option<Progress>,
 }
 
-/// A flag that ends calls from another thread. A call that carries it in [`EncodeOptions::cancel`] looks at it before every layer of every
+/// What is called while a call computes: with the texts (or pairs) that are done, and with all of them. It is called on the thread of the call,
+/// after every batch; texts are not done in their order. What it takes, the call takes longer.
+///
+/// ```
+/// # #[cfg(feature = "starter")]
+/// # fn main() -> trivec::Result<()> {
+/// use std::sync::atomic::{AtomicUsize, Ordering};
+/// use std::sync::Arc;
+///
+/// let (model, seen) = (trivec::Model::starter()?, Arc::new(AtomicUsize::new(0)));
+/// let progress = trivec::Progress::new({
+///     let seen = Arc::clone(&seen);
+///     move |done, total| {
+///         assert!(done <= total);
+///         seen.store(done, Ordering::Relaxed);
+///     }
+/// });
+/// model.encode(&["a text", "another"], &trivec::EncodeOptions { progress: Some(progress), ..Default::default() })?;
+/// assert_eq!(seen.load(Ordering::Relaxed), 2);
+/// # Ok(())
+/// # }
+/// # #[cfg(not(feature = "starter"))]
+/// # fn main() {}
+/// ```
+#[derive(Clone)]
+pub struct Progress(Arc<dyn Fn(usize, usize) + Send + Sync>);
+
+impl Progress {
+    /// Calls `told(done, total)`.
+    pub fn new(told: impl Fn(usize, usize) + Send + Sync + 'static) -> Progress {
+        Progress(Arc::new(told))
+    }
+
+    pub(super) fn tell(&self, done: usize, total: usize) {
+        (self.0)(done, total);
+    }
+}
+
+impl std::fmt::Debug for Progress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Progress")
+    }
+}
+
+/// A flag that ends calls from another thread. A call that carries it in [`EncodeOptions::cancel`]
+/// (or [`RerankOptions::cancel`](super::RerankOptions::cancel)) looks at it before every layer of every
 /// batch, and returns [`Error::Cancelled`](crate::Error::Cancelled) once it is set. Clones are the same flag.
 ///
 /// ```

@@ -1,7 +1,8 @@
 //! Reranking: a query and a document go through the encoder together, and a classifier says how well the one answers the other.
 
+use super::batch::is_cancelled;
 use super::prompt::before;
-use super::{Model, Prompt, Tokens, check_range};
+use super::{Cancel, Model, Progress, Prompt, Tokens, check_range};
 use crate::compute::Compute;
 use crate::config::MIN_PAIR_TOKENS;
 use crate::embedding::Reranked;
@@ -33,6 +34,10 @@ pub struct RerankOptions {
     pub special_tokens: SpecialTokens,
     /// What is put before the query: the model's default prompt, unless another is named or given.
     pub prompt: Prompt,
+    /// Ends the call early when another thread says so; `None`: nobody does.
+    pub cancel: Option<Cancel>,
+    /// Is told how far the call is; `None`: nobody.
+    pub progress: Option<Progress>,
 }
 
 impl Model {
@@ -44,7 +49,8 @@ impl Model {
     /// # Errors
     /// [`ErrorKind::ModeUnavailable`](crate::ErrorKind::ModeUnavailable) if the model is no reranker;
     /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) for options out of range; [`ErrorKind::Model`](crate::ErrorKind::Model) if the model
-    /// has no tokenizer; [`Error::NotFinite`] names the first document whose logit is NaN or infinite.
+    /// has no tokenizer; [`Error::NotFinite`] names the first document whose logit is NaN or infinite; [`Error::Cancelled`] if
+    /// [`RerankOptions::cancel`] was set.
     pub fn rerank<S: AsRef<str> + Sync>(
         &self,
         query: &str,
@@ -70,7 +76,9 @@ impl Model {
             let query = before(prompt, query.as_ref());
             encode_pair(tokenizer, &query, document.as_ref(), max_length, options)
         });
-        let logits = self.in_batches(&pairs, |batch, _| Ok(self.logits(classifier, batch)))?;
+        let logits = self.in_batches(&pairs, options.progress.as_ref(), |batch, _| {
+            self.logits(classifier, batch, options.cancel.as_ref())
+        })?;
         let activation = self.encoder.config.activation;
         let result = |(index, (pair, logit)): (usize, (&TokenIds, f32))| {
             if !logit.is_finite() {
@@ -108,17 +116,19 @@ impl Model {
     }
 
     /// One forward pass.
-    fn logits(&self, classifier: &Classifier, pairs: &[&TokenIds]) -> Vec<f32> {
+    fn logits(&self, classifier: &Classifier, pairs: &[&TokenIds], cancel: Option<&Cancel>) -> Result<Vec<f32>> {
         let compute = Compute { kernels: self.kernels, team: &self.team };
         let mut batch = TextBatch::default();
         pairs.iter().for_each(|pair| batch.push(&pair.ids));
         let mut ws = self.take_workspace();
         // The classifier reads one state a pair.
-        self.encoder.forward(compute, &batch, Wanted::FirstTokens, &mut ws, &|| false);
+        if !self.encoder.forward(compute, &batch, Wanted::FirstTokens, &mut ws, &|| is_cancelled(cancel)) {
+            return Err(Error::Cancelled);
+        }
         let states: Vec<&[f32]> = (0..pairs.len()).map(|pair| ws.states.row(pair)).collect();
         let logits = self.team.map(&states, |state| heads::logit(self.kernels, classifier, state));
         self.put_back(ws);
-        logits
+        Ok(logits)
     }
 }
 

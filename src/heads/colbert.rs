@@ -9,22 +9,33 @@ use crate::embedding::TokenVectors;
 use crate::tensor::{MatMut, Matrix};
 use crate::weights::{Input, Linear};
 
+/// How ColBERT vectors are made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ColbertHead<'a> {
+    pub linear: &'a Linear,
+    /// Leading values to keep, at most those that `linear` gives; `None`: all.
+    pub dimensions: Option<usize>,
+    /// Whether they stay as long as they are, instead of being normalised.
+    pub raw: bool,
+}
+
 /// ColBERT vectors of every text (its rows in `texts`, at least one), from the states `[tokens, hidden]`: `W_c h + b_c` of all tokens but `<s>`, each row
-/// L2-normalised.
+/// sliced, then L2-normalised.
 ///
 /// Source: FlagEmbedding `_colbert_embedding` and its loss of row 0; `</s>` is kept.
 pub(crate) fn colbert(
     compute: Compute<'_>,
-    head: &Linear,
+    head: &ColbertHead<'_>,
     texts: &[Range<usize>],
     states: &Matrix,
 ) -> Vec<Result<TokenVectors, NotFinite>> {
-    let dim = head.outputs;
+    let dim = head.linear.outputs;
+    let kept = head.dimensions.unwrap_or(dim).min(dim);
     let mut vectors: Vec<Vec<f32>> = texts.iter().map(|text| vec![0.0; (text.len() - 1) * dim]).collect();
     let mut tasks = Vec::new();
     for (range, out) in texts.iter().zip(&mut vectors) {
         let rows = states.view().rows_from(range.start + 1, range.len() - 1);
-        tasks.extend(LinearTask::cut(compute, Input::F32(rows), head, MatMut::dense(out, dim)));
+        tasks.extend(LinearTask::cut(compute, Input::F32(rows), head.linear, MatMut::dense(out, dim)));
     }
     run_linear(compute, tasks, false);
     // Of each text, the first row that is not finite.
@@ -38,7 +49,12 @@ pub(crate) fn colbert(
         |_| (),
         |(), (mut block, broken)| {
             for row in 0..block.view.rows() {
-                if !normalize(compute.kernels, block.view.row_mut(row)) {
+                let vector = &mut block.view.row_mut(row)[..kept];
+                let finite = match head.raw {
+                    true => vector.iter().all(|x| x.is_finite()),
+                    false => normalize(compute.kernels, vector),
+                };
+                if !finite {
                     broken.fetch_min(block.row + row, Ordering::Relaxed);
                 }
             }
@@ -46,8 +62,31 @@ pub(crate) fn colbert(
     );
     // Row i belongs to token i + 1.
     let result = |(data, broken): (Vec<f32>, AtomicUsize)| match broken.into_inner() {
-        usize::MAX => Ok(TokenVectors::new(data, dim)),
+        usize::MAX => Ok(TokenVectors::new(leading(data, dim, kept), kept)),
         row => Err(NotFinite { mode: "colbert", at: row + 1 }),
     };
     vectors.into_iter().zip(broken).map(result).collect()
+}
+
+/// The first `kept` values of every row of `dim`.
+fn leading(mut rows: Vec<f32>, dim: usize, kept: usize) -> Vec<f32> {
+    if kept < dim {
+        let count = rows.len() / dim;
+        (0..count).for_each(|row| rows.copy_within(row * dim..row * dim + kept, row * kept));
+        rows.truncate(count * kept);
+        rows.shrink_to_fit();
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_leading_values_of_every_row_are_kept() {
+        let rows: Vec<f32> = (0..12u8).map(f32::from).collect();
+        assert_eq!(super::leading(rows.clone(), 4, 4), rows);
+        assert_eq!(super::leading(rows.clone(), 4, 3), [0.0, 1.0, 2.0, 4.0, 5.0, 6.0, 8.0, 9.0, 10.0]);
+        assert_eq!(super::leading(rows, 4, 1), [0.0, 4.0, 8.0]);
+        assert!(super::leading(Vec::new(), 4, 2).is_empty());
+    }
 }

@@ -11,7 +11,7 @@ use trivec_kernels::Kernels;
 
 use crate::error::Error;
 
-pub(crate) use colbert::colbert;
+pub(crate) use colbert::{ColbertHead, colbert};
 pub(crate) use dense::{DenseHead, dense};
 pub(crate) use lexical::{lexical, token_weights};
 pub(crate) use rerank::{logit, score};

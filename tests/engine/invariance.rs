@@ -14,6 +14,9 @@ const ALL: EncodeOptions = EncodeOptions {
     prompt: trivec::Prompt::Default,
     prompt_tokens: 0,
     cancel: None,
+    progress: None,
+    colbert_dimensions: None,
+    colbert_raw: false,
 };
 const THREADS: [usize; 4] = [1, 2, 3, 8];
 const NEIGHBOURS: usize = 64;

@@ -18,6 +18,9 @@ const ALL: EncodeOptions = EncodeOptions {
     prompt: trivec::Prompt::Default,
     prompt_tokens: 0,
     cancel: None,
+    progress: None,
+    colbert_dimensions: None,
+    colbert_raw: false,
 };
 
 /// A packed file of a small model of odd sizes (hidden 60).

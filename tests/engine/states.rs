@@ -1,6 +1,9 @@
-//! Calls on token ids: inspections of several texts in shared passes, hidden states, and calls that are ended early.
+//! Calls on token ids: inspections of several texts in shared passes, hidden states, calls that are
+//! ended early or watched, and ColBERT vectors that are cut.
 
-use trivec::{Cancel, EncodeOptions, Error, Inspection, LoadOptions, Model, Modes, Prompt};
+use std::sync::{Arc, Mutex};
+
+use trivec::{Cancel, EncodeOptions, Error, Inspection, LoadOptions, Model, Modes, Progress, Prompt, RerankOptions};
 use trivec_testing::{data, same_bits};
 
 const TEXTS: [&str; 4] =
@@ -76,4 +79,76 @@ fn a_cancelled_call_ends_before_its_next_layer() {
     }
     // The model is as good as before.
     model.encode(&TEXTS, &EncodeOptions::default()).unwrap();
+}
+
+#[test]
+fn a_call_tells_how_far_it_is_and_can_be_ended_there() {
+    let model = model();
+    let (told, cancel) = (Arc::new(Mutex::new(Vec::new())), Cancel::new());
+    let progress = Progress::new({
+        let (told, cancel) = (Arc::clone(&told), cancel.clone());
+        move |done, total| {
+            told.lock().unwrap().push((done, total));
+            if total == 500 {
+                cancel.cancel();
+            }
+        }
+    });
+    let options = EncodeOptions { progress: Some(progress), cancel: Some(cancel), ..EncodeOptions::default() };
+    // A batch has 4,096 tokens.
+    let ids = vec![vec![5; 64]; 200];
+    model.encode_ids(&ids, &options).unwrap();
+    assert_eq!(std::mem::take(&mut *told.lock().unwrap()), [(64, 200), (128, 200), (192, 200), (200, 200)]);
+    model.encode::<&str>(&[], &options).unwrap();
+    assert_eq!(*told.lock().unwrap(), []);
+    let ended = model.encode_ids(&vec![vec![5; 64]; 500], &options);
+    assert!(matches!(ended, Err(Error::Cancelled)), "{ended:?}");
+    assert_eq!(*told.lock().unwrap(), [(64, 500)]);
+}
+
+#[test]
+fn a_reranker_tells_and_ends_too() {
+    let model =
+        Model::load_with(data("rerankers/reranker-h48"), &LoadOptions { threads: Some(2), ..Default::default() });
+    let (model, cancel, told) = (model.unwrap(), Cancel::new(), Arc::new(Mutex::new(Vec::new())));
+    let progress = Progress::new({
+        let told = Arc::clone(&told);
+        move |done, total| told.lock().unwrap().push((done, total))
+    });
+    let options = RerankOptions { cancel: Some(cancel.clone()), progress: Some(progress), ..RerankOptions::default() };
+    assert_eq!(model.rerank("cat", &TEXTS, &options).unwrap().len(), TEXTS.len());
+    assert_eq!(*told.lock().unwrap(), [(4, 4)]);
+    cancel.cancel();
+    assert!(matches!(model.rerank("cat", &TEXTS, &options), Err(Error::Cancelled)));
+}
+
+#[test]
+fn colbert_vectors_are_cut_before_they_are_normalised_or_left_as_they_are() {
+    let model = model();
+    let of = |colbert_dimensions, colbert_raw| {
+        let options = EncodeOptions { modes: Modes::COLBERT, colbert_dimensions, colbert_raw, ..Default::default() };
+        let embeddings = model.encode(&TEXTS, &options).unwrap();
+        embeddings.into_iter().map(|embedding| embedding.colbert.unwrap()).collect::<Vec<_>>()
+    };
+    let dim = model.info().colbert_dim.unwrap();
+    let (raw, plain) = (of(None, true), of(None, false));
+    for kept in [1, 7, dim] {
+        let (cut, cut_raw) = (of(Some(kept), false), of(Some(kept), true));
+        for text in 0..TEXTS.len() {
+            assert_eq!((cut[text].dim(), cut[text].rows()), (kept, plain[text].rows()));
+            for ((cut, cut_raw), raw) in cut[text].iter().zip(cut_raw[text].iter()).zip(raw[text].iter()) {
+                assert_eq!(cut_raw, &raw[..kept]);
+                let norm = cut_raw.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+                for (cut, raw) in cut.iter().zip(cut_raw) {
+                    assert!((f64::from(*cut) - f64::from(*raw) / norm).abs() < 1e-6);
+                }
+            }
+        }
+    }
+    assert_eq!(of(Some(dim), false), plain);
+    for colbert_dimensions in [Some(0), Some(dim + 1)] {
+        let options = EncodeOptions { colbert_dimensions, ..Default::default() };
+        let refused = model.encode(&TEXTS, &options).unwrap_err();
+        assert!(matches!(refused, Error::Option { option: "colbert_dimensions", .. }), "{refused}");
+    }
 }
