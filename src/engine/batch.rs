@@ -156,6 +156,22 @@ impl Model {
         options: &EncodeOptions,
         skipped: usize,
     ) -> Result<Vec<Inspection>> {
+        let results = self.with_token_weights(&texts, options, skipped)?;
+        let inspection = |((embedding, token_weights), text): ((Embedding, _), &TokenIds)| Inspection {
+            tokens: self.pieces(&text.ids),
+            token_weights,
+            embedding,
+        };
+        Ok(results.into_iter().zip(&texts).map(inspection).collect())
+    }
+
+    /// Embeddings, each with its tokens' lexical weights if they were asked for.
+    pub(super) fn with_token_weights(
+        &self,
+        texts: &[TokenIds],
+        options: &EncodeOptions,
+        skipped: usize,
+    ) -> Result<Vec<(Embedding, Option<Vec<f32>>)>> {
         let run = |batch: &[&TokenIds], _: &[usize]| {
             let mut weights = None;
             let embeddings = self.run_batch(batch, options, skipped, |of_batch| weights = of_batch)?;
@@ -166,12 +182,8 @@ impl Model {
             };
             Ok(embeddings.into_iter().map(with_weights).collect())
         };
-        let results: Vec<Result<_, NotFinite>> = self.in_batches(&texts, options.progress.as_ref(), run)?;
-        let inspection = |(index, (result, text)): (usize, (Result<(Embedding, _), NotFinite>, &TokenIds))| {
-            let (embedding, token_weights) = result.map_err(|bad| bad.of_input(index))?;
-            Ok(Inspection { tokens: self.pieces(&text.ids), token_weights, embedding })
-        };
-        results.into_iter().zip(&texts).enumerate().map(inspection).collect()
+        let results: Vec<Result<_, NotFinite>> = self.in_batches(texts, options.progress.as_ref(), run)?;
+        results.into_iter().enumerate().map(|(index, result)| result.map_err(|bad| bad.of_input(index))).collect()
     }
 
     /// The last hidden states of token ids, each sequence complete with `<s>` and `</s>`: for training heads, or for poolings that are not

@@ -7,6 +7,7 @@ use trivec_kernels::Kernels;
 use super::{EncodeOptions, Model};
 use crate::compute::Compute;
 use crate::config::{DensePipeline, Prompts};
+use crate::embedding::Embedding;
 use crate::error::Result;
 use crate::model::{Encoder, Observe, TextBatch, Wanted, Workspace};
 use crate::parallel::Team;
@@ -132,6 +133,19 @@ impl Model {
             let tokens = applied.encode(text.as_ref());
             (tokens.ids, tokens.truncated)
         }))
+    }
+
+    /// As [`Model::encode_ids`], with the lexical weight of every token, in order, if lexical weights are asked for: before those of the same
+    /// id are merged and special ones dropped.
+    #[doc(hidden)]
+    pub fn encode_ids_weighted<S: AsRef<[u32]> + Sync>(
+        &self,
+        ids: &[S],
+        options: &EncodeOptions,
+    ) -> Result<Vec<(Embedding, Option<Vec<f32>>)>> {
+        let max_length = self.check(options)?;
+        let ids = self.checked_ids(ids, max_length)?;
+        self.with_token_weights(&ids, options, self.skipped(options))
     }
 
     pub(crate) fn text_tokenizer(&self) -> Option<&Tokenizer> {

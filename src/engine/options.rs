@@ -123,7 +123,19 @@ impl std::fmt::Debug for Progress {
 /// # fn main() {}
 /// ```
 #[derive(Debug, Clone, Default)]
-pub struct Cancel(Arc<AtomicBool>);
+pub struct Cancel(Arc<Flag>);
+
+#[derive(Default)]
+struct Flag {
+    set: AtomicBool,
+    asked: Option<Box<dyn Fn() -> bool + Send + Sync>>,
+}
+
+impl std::fmt::Debug for Flag {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Flag").field("set", &self.set).finish_non_exhaustive()
+    }
+}
 
 impl Cancel {
     /// A flag that is not set.
@@ -131,13 +143,22 @@ impl Cancel {
         Cancel::default()
     }
 
+    /// A flag that sets itself when `ask` says so, which is called wherever the flag is looked at, on the thread of the call: for what nobody
+    /// else can see, as the signals of an interpreter. It must be quick.
+    pub fn asking(ask: impl Fn() -> bool + Send + Sync + 'static) -> Cancel {
+        Cancel(Arc::new(Flag { set: AtomicBool::new(false), asked: Some(Box::new(ask)) }))
+    }
+
     /// Sets it, for good.
     pub fn cancel(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.set.store(true, Ordering::Relaxed);
     }
 
     /// Whether it is set.
     pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        if !self.0.set.load(Ordering::Relaxed) && self.0.asked.as_ref().is_some_and(|ask| ask()) {
+            self.cancel();
+        }
+        self.0.set.load(Ordering::Relaxed)
     }
 }

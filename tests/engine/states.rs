@@ -1,6 +1,7 @@
 //! Calls on token ids: inspections of several texts in shared passes, hidden states, calls that are
 //! ended early or watched, and ColBERT vectors that are cut.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use trivec::{Cancel, EncodeOptions, Error, Inspection, LoadOptions, Model, Modes, Progress, Prompt, RerankOptions};
@@ -104,6 +105,22 @@ fn a_call_tells_how_far_it_is_and_can_be_ended_there() {
     let ended = model.encode_ids(&vec![vec![5; 64]; 500], &options);
     assert!(matches!(ended, Err(Error::Cancelled)), "{ended:?}");
     assert_eq!(*told.lock().unwrap(), [(64, 500)]);
+}
+
+#[test]
+fn a_flag_that_asks_is_set_by_the_answer() {
+    let (model, asked) = (model(), Arc::new(AtomicUsize::new(0)));
+    let ask = {
+        let asked = Arc::clone(&asked);
+        move || asked.fetch_add(1, Ordering::Relaxed) == 3
+    };
+    let options = EncodeOptions { cancel: Some(Cancel::asking(ask)), ..EncodeOptions::default() };
+    let layers = model.info().layers;
+    let ended = (0..4).find(|_| matches!(model.encode(&TEXTS, &options), Err(Error::Cancelled)));
+    // It is asked before every layer, and not once it is set.
+    assert_eq!((ended, asked.load(Ordering::Relaxed)), (Some(3 / layers), 4));
+    assert!(matches!(model.encode(&TEXTS, &options), Err(Error::Cancelled)));
+    assert_eq!(asked.load(Ordering::Relaxed), 4);
 }
 
 #[test]
