@@ -85,7 +85,7 @@ pub use embedding::{
     Embedding, Inspection, LexicalWeights, Modes, ParseModesError, Reranked, Token, TokenVectors, Tokens,
 };
 pub use engine::{
-    Cancel, EncodeOptions, LoadOptions, Model, ModelInfo, Progress, Prompt, RerankOptions, instruction_sets,
+    Cancel, EncodeOptions, LoadOptions, Model, ModelInfo, Progress, Prompt, RerankOptions, Tune, instruction_sets,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use text::SpecialTokens;

@@ -12,7 +12,7 @@ use crate::isa::Neon;
 use crate::isa::for_each_simd;
 #[cfg(target_arch = "x86_64")]
 use crate::isa::{Avx2, Avx512};
-use crate::isa::{Isa, Scalar};
+use crate::isa::{Isa, Scalar, Streams};
 use crate::rows8::{self, MAX_ROTATION, Prepare, Rows8, Rows8Kind, row8_stride};
 use crate::view::{MatMut, MatRef};
 use crate::{dot, elementwise, probe};
@@ -40,7 +40,7 @@ pub struct Kernels {
     pack_int: fn(MatRef<'_>, MatRef<'_>, &mut IntScratch, &mut IntKeyValues),
     attend_int: fn(f32, MatRef<'_>, &IntKeyValues, &mut IntScratch, MatMut<'_>),
     probe: fn(probe::Probe, usize) -> f64,
-    read_memory: fn(&[u8]) -> u64,
+    read_memory: fn(&[u8], Streams) -> u64,
 }
 
 impl fmt::Debug for Kernels {
@@ -360,9 +360,10 @@ impl Kernels {
         (self.probe)(probe, rounds)
     }
 
-    /// Reads the bytes, but for a few at the end or behind each half, with vector loads; returns a checksum. For measuring memory.
-    pub fn read_memory(&self, bytes: &[u8]) -> u64 {
-        (self.read_memory)(bytes)
+    /// Reads the bytes, but for a few at the end or behind each half, with vector loads; returns a checksum. For measuring memory:
+    /// how fast it is read in one stream or in two.
+    pub fn read_memory(&self, bytes: &[u8], streams: Streams) -> u64 {
+        (self.read_memory)(bytes, streams)
     }
 }
 
@@ -409,7 +410,7 @@ static SCALAR: Kernels = Kernels {
         attention_int::attend(Scalar, scale, queries, packed, scratch, out)
     },
     probe: |probe, rounds| probe::run(Scalar, probe, rounds),
-    read_memory: |bytes| probe::read_memory(Scalar, bytes),
+    read_memory: |bytes, streams| probe::read_memory(Scalar, bytes, streams),
 };
 
 /// Compiles the generic kernel `$path` for a set's features, behind a function pointer's signature. The function is called `$name` inside its
@@ -507,7 +508,7 @@ macro_rules! operation {
         compiled!(probe, $token, $features, probe::run, (which: probe::Probe, rounds: usize) -> f64)
     };
     (read_memory, $token:ty, $features:tt) => {
-        compiled!(read_memory, $token, $features, probe::read_memory, (bytes: &[u8]) -> u64)
+        compiled!(read_memory, $token, $features, probe::read_memory, (bytes: &[u8], streams: Streams) -> u64)
     };
 }
 

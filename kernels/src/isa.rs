@@ -8,6 +8,7 @@
 use std::arch::is_aarch64_feature_detected as is_detected;
 #[cfg(target_arch = "x86_64")]
 use std::arch::is_x86_feature_detected as is_detected;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// An instruction set that kernels are compiled for. A name means that set and no more: `neon` forces NEON without the byte products of
 /// `neondot` and `neoni8mm`, on a CPU that has them too.
@@ -94,22 +95,46 @@ impl Isa {
     }
 }
 
-/// Whether a core of this CPU reads memory fastest in one stream with requests into its second-level cache, rather than in two with requests
-/// into the first. AMD's do (measured on Zen 4, two threads, 8 rows of 1,024 and 4,096 int8 weights: 33 GB/s for 23; on a Xeon two streams had
-/// 35 for 24). int4 of few rows, which arithmetic limits, takes one stream too, but asks the first-level cache, or both (`gemm/int4.rs`).
-pub(crate) fn reads_one_stream() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    {
-        static ONE: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
-        *ONE.get_or_init(|| {
-            // SAFETY: every CPU of this architecture has the instruction and its leaf 0.
-            #[allow(unused_unsafe)]
-            let leaf = unsafe { std::arch::x86_64::__cpuid(0) };
-            [leaf.ebx, leaf.edx, leaf.ecx].map(u32::to_le_bytes).as_flattened() == b"AuthenticAMD"
-        })
+/// In how many streams a core reads weights that come from memory, for few rows. It changes how long a product takes, never its bits. Which is
+/// faster depends on the CPU's prefetchers, and no property of an instruction set tells it: whoever loads a model measures it
+/// ([`Kernels::read_memory`](crate::Kernels::read_memory)) and says so here, for the whole process.
+///
+/// Measured with 8 rows of 1,024 and 4,096 int8 weights on two threads: a Zen 4 had 33 GB/s in one stream and 23 in two, a Xeon 24 and 35.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Streams {
+    /// As they lie, asked for far ahead into the second-level cache. int4 of few rows, which arithmetic limits, asks for the first-level cache.
+    One,
+    /// The two halves of a panel's depth in turn, asked for into the first-level cache.
+    Two,
+}
+
+/// Whether products read in one stream. Not a condition for anything: any value is right at any time.
+static ONE_STREAM: AtomicBool = AtomicBool::new(false);
+
+impl Streams {
+    /// What products of this process do now; two streams until something else was set.
+    pub fn current() -> Streams {
+        if reads_one_stream() { Streams::One } else { Streams::Two }
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    false
+
+    /// Products of this process do it from now on.
+    pub fn set(self) {
+        ONE_STREAM.store(self == Streams::One, Ordering::Relaxed);
+    }
+
+    /// `one` or `two`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Streams::One => "one",
+            Streams::Two => "two",
+        }
+    }
+}
+
+/// Whether [`Streams::current`] is one.
+#[inline(always)]
+pub(crate) fn reads_one_stream() -> bool {
+    ONE_STREAM.load(Ordering::Relaxed)
 }
 
 /// Proof of nothing: portable code runs everywhere.

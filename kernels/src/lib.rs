@@ -29,7 +29,7 @@ pub use buffer::Buffer;
 pub use dispatch::{Kernels, UnknownIsa};
 pub use gemm::f32::DEPTH_BLOCK;
 pub use gemm::{Finish, I4_BLOCK, I4_BLOCK_BYTES, I4_GROUP, I4_GROUP_BYTES, MAX_INT_DEPTH, PANEL, Panels};
-pub use isa::Isa;
+pub use isa::{Isa, Streams};
 pub use probe::Probe;
 pub use rows8::{MAX_ROTATION, Prepare, Rows8, Rows8Kind, rotation_for, row8_stride};
 pub use simd::LANES;

@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use crate::LANES;
 use crate::gemm::ONE_STREAM_BYTES;
-use crate::isa::reads_one_stream;
+use crate::isa::Streams;
 use crate::simd::int::SimdInt;
 
 /// A kind of arithmetic.
@@ -100,17 +100,16 @@ fn floats<S: SimdInt, const BF16: bool>(s: S, rounds: usize) -> f64 {
     (rounds * S::PROBE_CHAINS * if BF16 { 32 } else { 16 } * 2) as f64
 }
 
-/// See [`crate::Kernels::read_memory`]. Two halves in turn where a core's prefetchers follow both and get more out of memory than from one.
+/// See [`crate::Kernels::read_memory`]: as the bytes lie, or their two halves in turn.
 #[inline(always)]
-pub(crate) fn read_memory<S: SimdInt>(s: S, bytes: &[u8]) -> u64 {
+pub(crate) fn read_memory<S: SimdInt>(s: S, bytes: &[u8], streams: Streams) -> u64 {
     const AHEAD: usize = 4096;
-    let one_stream = reads_one_stream();
     let mut max = [s.splat(0.0); 4];
     // SAFETY: any bits are an f32.
     let (_, floats, _) = unsafe { bytes.align_to::<f32>() };
     // Where a line begins, if the first half does.
     let (first, second) = floats.split_at(floats.len() / 2 / LANES * LANES);
-    if one_stream {
+    if streams == Streams::One {
         for four in floats.chunks_exact(4 * LANES) {
             for (line, max) in four.chunks_exact(LANES).zip(&mut max) {
                 s.prefetch_far(line.as_ptr().cast::<u8>().wrapping_add(ONE_STREAM_BYTES));

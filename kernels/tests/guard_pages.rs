@@ -8,7 +8,7 @@ use std::ops::{Deref, DerefMut};
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 use trivec_kernels::{
     AttentionShape, Finish, I4_BLOCK, I4_BLOCK_BYTES, I4_GROUP, I4_GROUP_BYTES, IntKeyValues, IntScratch, Kernels,
-    MatMut, MatRef, PANEL, Panels, Prepare, Rows8, Rows8Kind, rotation_for, row8_stride,
+    MatMut, MatRef, PANEL, Panels, Prepare, Rows8, Rows8Kind, Streams, rotation_for, row8_stride,
 };
 
 /// A multiple of the pages of every system.
@@ -125,7 +125,9 @@ fn rows() {
                 let mut offsets = Guarded::new(side, &vec![0; kind.offsets(len)]);
                 kernels.quantize_row(kind, prepare, &a, &mut row(), &mut out, &mut scales, &mut offsets);
             }
-            kernels.read_memory(&Guarded::new(side, &vec![1u8; 256 * len + len]));
+            for streams in [Streams::One, Streams::Two] {
+                kernels.read_memory(&Guarded::new(side, &vec![1u8; 256 * len + len]), streams);
+            }
         }
     });
 }

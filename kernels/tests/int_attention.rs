@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Random, assert_same, tables};
-use trivec_kernels::{IntKeyValues, IntScratch, Isa, Kernels, MatMut, MatRef, QUERY_BLOCK};
+use trivec_kernels::{IntKeyValues, IntScratch, Isa, Kernels, MatMut, MatRef, QUERY_BLOCK, Streams};
 
 /// Attention in f64.
 fn attention(q: &[f32], k: &[f32], v: &[f32], head_dim: usize, scale: f64) -> Vec<f64> {
@@ -288,8 +288,10 @@ fn memory_is_read_at_any_address() {
     for kernels in tables() {
         for from in 0..8 {
             // Four bytes of 1 are a small positive number.
-            let max = kernels.read_memory(&bytes[from..]);
-            assert_eq!(max, 0x0101_0101, "{} from {from}", kernels.isa().name());
+            for streams in [Streams::One, Streams::Two] {
+                let max = kernels.read_memory(&bytes[from..], streams);
+                assert_eq!(max, 0x0101_0101, "{} from {from}", kernels.isa().name());
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ mod packing;
 mod prompt;
 pub(crate) mod read;
 mod rerank;
+mod tuning;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,6 +16,7 @@ use std::sync::Mutex;
 
 use trivec_kernels::{Isa, Kernels};
 
+use crate::compute::Compute;
 use crate::config::{DensePipeline, ModelConfig, ModelKind, Prompts};
 use crate::embedding::{Embedding, Inspection, Modes, Token, Tokens};
 use crate::error::{Error, Result};
@@ -28,6 +30,7 @@ use packing::Packed;
 pub use prompt::Prompt;
 use read::{Settings, read_packed_tokenizer, read_settings, read_tokenizer};
 pub use rerank::RerankOptions;
+pub use tuning::Tune;
 
 /// Most threads that can be asked for.
 const MAX_THREADS: usize = 1024;
@@ -78,6 +81,8 @@ pub struct ModelInfo {
     pub isa: &'static str,
     /// Worker threads.
     pub threads: usize,
+    /// In how many streams this CPU reads the weights, and why ([`LoadOptions::tune`]).
+    pub reading: String,
 }
 
 /// What a model is assembled from.
@@ -221,7 +226,7 @@ impl Model {
         let rerank = config.kind == ModelKind::Reranker;
         let full_dim = heads.dense.last().map_or(pipeline.pooled(config.hidden), |last| last.outputs);
         let dense_dim = pipeline.truncate_dim.map_or(full_dim, |dim| dim.min(full_dim));
-        let info = ModelInfo {
+        let mut info = ModelInfo {
             name,
             layers: config.layers,
             hidden: config.hidden,
@@ -246,10 +251,14 @@ impl Model {
             },
             isa: kernels.isa().name(),
             threads: team.threads(),
+            reading: String::new(),
         };
         let source = checkpoint.source().clone();
+        let encoder = Encoder { config, weights };
+        let compute = Compute { kernels, team: &team };
+        info.reading = tuning::settle(options.tune, options.tuning.as_deref(), compute, &encoder);
         Ok(Model {
-            encoder: Encoder { config, weights },
+            encoder,
             heads,
             pipeline,
             prompts,

@@ -1,9 +1,10 @@
 //! What callers choose: how a model is loaded, and what is computed of a text.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::Prompt;
+use super::{Prompt, Tune};
 use crate::embedding::Modes;
 use crate::text::SpecialTokens;
 
@@ -24,11 +25,24 @@ pub struct LoadOptions {
     /// with the checkpoint, instead of with activations in bytes (default: no). It takes many times the time and the memory; packing and
     /// verifying need it. A file whose layers' weights are rounded is refused; a checkpoint is always computed so.
     pub exact: bool,
+    /// Whether to find out by a measurement how this CPU reads large weights fastest (default: once). It takes about three passes
+    /// over a short text, is done only for weights that no cache holds, and changes no result.
+    pub tune: Tune,
+    /// The directory in which the measurement is kept, so that the next process need not do it; `None` (default): nothing is written.
+    pub tuning: Option<PathBuf>,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        LoadOptions { threads: None, isa: None, check_finite: true, preload: false, exact: false }
+        LoadOptions {
+            threads: None,
+            isa: None,
+            check_finite: true,
+            preload: false,
+            exact: false,
+            tune: Tune::Auto,
+            tuning: None,
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod encoder;
 mod feed_forward;
 mod layer;
 mod observe;
+mod reading;
 mod workspace;
 
 pub(crate) use encoder::{Encoder, TextBatch, Wanted};

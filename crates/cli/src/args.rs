@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
 
 use super::cache::CacheArgs;
 use super::effects;
@@ -58,6 +59,10 @@ pub(super) struct ModelArgs {
     /// Instruction set by name, `trivec info` lists them [default: the best this CPU has]
     #[arg(long, value_name = "NAME", env = "TRIVEC_ISA", global = true)]
     pub isa: Option<String>,
+    /// Whether to measure once how this CPU reads large weights fastest (`trivec info` says what was found): off, auto or force; no
+    /// result depends on it [default: auto]
+    #[arg(long, value_name = "WHEN", env = "TRIVEC_TUNE", hide_possible_values = true, global = true)]
+    pub tune: Option<Tune>,
     /// Load without scanning the weights for NaN and infinities
     #[arg(long, env = "TRIVEC_NO_CHECK", global = true)]
     pub no_check: bool,
@@ -70,6 +75,37 @@ pub(super) struct ModelArgs {
     /// No progress bar and no notes on stderr
     #[arg(long, short, env = "TRIVEC_QUIET", global = true)]
     pub quiet: bool,
+}
+
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Tune {
+    /// Never
+    Off,
+    /// If it is not known yet
+    Auto,
+    /// Now, even if it is known
+    Force,
+}
+
+impl Tune {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Tune::Off => "off",
+            Tune::Auto => "auto",
+            Tune::Force => "force",
+        }
+    }
+}
+
+impl From<Tune> for trivec::Tune {
+    fn from(tune: Tune) -> trivec::Tune {
+        match tune {
+            Tune::Off => trivec::Tune::Off,
+            Tune::Auto => trivec::Tune::Auto,
+            Tune::Force => trivec::Tune::Force,
+        }
+    }
 }
 
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]

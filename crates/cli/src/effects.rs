@@ -69,20 +69,23 @@ fn idle(cli: &Cli, sources: &Sources) -> Vec<Idle> {
             }
         }
         Command::Import(args) => {
-            idle.push((With("import: it loads no model"), &["threads", "isa", "no-check", "preload"]));
+            idle.push((With("import: it loads no model"), &["threads", "isa", "tune", "no-check", "preload"]));
             if args.source.is_some() {
                 idle.push((With("a DIR"), &["model"]));
             }
         }
         Command::Verify(_) => idle.push((With("verify: its models are MODEL and REFERENCE"), &["model"])),
         Command::Models(_) => {
-            idle.push((With("models: it loads none"), &["model", "threads", "isa", "no-check", "preload"]))
+            idle.push((With("models: it loads none"), &["model", "threads", "isa", "tune", "no-check", "preload"]))
         }
         #[cfg(feature = "search")]
         Command::Index(_) => idle.push((Without("cache"), &["cache-size"])),
         #[cfg(feature = "search")]
         Command::Get(_) | Command::Delete(_) | Command::Export(_) => {
-            idle.push((With("a command that loads no model"), &["model", "threads", "isa", "no-check", "preload"]));
+            idle.push((
+                With("a command that loads no model"),
+                &["model", "threads", "isa", "tune", "no-check", "preload"],
+            ));
         }
         #[cfg(feature = "hub")]
         Command::Pull(args) => {
@@ -101,6 +104,7 @@ fn idle(cli: &Cli, sources: &Sources) -> Vec<Idle> {
                     "stall-timeout",
                     "threads",
                     "isa",
+                    "tune",
                     "no-check",
                     "preload",
                 ];

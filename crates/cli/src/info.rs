@@ -42,6 +42,7 @@ struct Json<'a> {
     isa: &'a str,
     isa_supported: Vec<&'static str>,
     threads: usize,
+    reading: &'a str,
 }
 
 fn write(out: &mut impl Write, info: &ModelInfo, json: bool) -> io::Result<()> {
@@ -71,6 +72,7 @@ fn write(out: &mut impl Write, info: &ModelInfo, json: bool) -> io::Result<()> {
             isa: info.isa,
             isa_supported: instruction_sets(),
             threads: info.threads,
+            reading: &info.reading,
         };
         return writeln!(out, "{}", serde_json::to_string(&json)?);
     }
@@ -91,6 +93,7 @@ fn write(out: &mut impl Write, info: &ModelInfo, json: bool) -> io::Result<()> {
         ("rerank", if info.rerank { "one score a pair of texts".to_owned() } else { "not available".to_owned() }),
         ("kernels", format!("{} (this CPU runs {})", info.isa, instruction_sets().join(", "))),
         ("threads", info.threads.to_string()),
+        ("weights", info.reading.clone()),
     ];
     rows.iter().try_for_each(|(name, value)| writeln!(out, "{name:<12}{}", Escaped(value)))
 }

@@ -214,6 +214,9 @@ fn options(args: &ModelArgs) -> LoadOptions {
         isa: args.isa.clone(),
         check_finite: !args.no_check,
         preload: args.preload,
+        tune: args.tune.map(trivec::Tune::from).unwrap_or_default(),
+        // Beside the models. Where there is no home, a process measures for itself.
+        tuning: trivec_hub::Store::from_env().ok().map(|store| store.tuning()),
         ..LoadOptions::default()
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use super::args::{ModelArgs, parse_weights};
+use super::args::{ModelArgs, Tune, parse_weights};
 use super::cache::ByteSize;
 use super::config_file::{self, strings};
 use super::effects;
@@ -158,6 +158,9 @@ pub(super) struct ServeArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub isa: Option<String>,
     #[arg(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tune: Option<Tune>,
+    #[arg(skip)]
     pub no_check: bool,
     #[arg(skip)]
     pub preload: bool,
@@ -240,6 +243,7 @@ impl ServeArgs {
             model: file.model,
             threads: file.threads,
             isa: file.isa,
+            tune: file.tune,
             no_check: file.no_check,
             preload: file.preload,
             weights: self.weights.or(file.weights),
@@ -344,10 +348,11 @@ impl ServeArgs {
         self.model = own.model.clone().or(self.model.take());
         self.threads = own.threads.or(self.threads);
         self.isa = own.isa.clone().or(self.isa.take());
+        self.tune = own.tune.or(self.tune);
         self.no_check |= own.no_check;
         self.preload |= own.preload;
-        let (model, threads, isa) = (self.model.clone(), self.threads, self.isa.clone());
-        ModelArgs { model, threads, isa, no_check: self.no_check, preload: self.preload, ..own.clone() }
+        let (model, threads, isa, tune) = (self.model.clone(), self.threads, self.isa.clone(), self.tune);
+        ModelArgs { model, threads, isa, tune, no_check: self.no_check, preload: self.preload, ..own.clone() }
     }
 
     fn into_options(self) -> Result<Options> {
@@ -516,6 +521,7 @@ mod tests {
             model: None,
             threads: Some(1),
             isa: None,
+            tune: None,
             no_check: false,
             preload: false,
             color: super::super::args::Color::Auto,

@@ -7,6 +7,7 @@
 //!   models/NAME/*.safetensors        packed files
 //!   sources/HUB--ORG--REPO/REVISION/ downloaded files, removed when the model is in place
 //!   packed/                          packed copies of checkpoints that lie elsewhere (`copies.rs`)
+//!   tuning/                          how this machine reads weights fastest, a file a kind of CPU (written by the engine)
 //!   locks/
 //! ```
 //! Records and `default` are replaced by renaming a whole new file over them.
@@ -122,6 +123,11 @@ impl Store {
     /// The packed file of an installed model.
     pub fn path(&self, record: &Record) -> PathBuf {
         self.models().join(&record.file)
+    }
+
+    /// Where an engine keeps what it has measured of this machine ([`trivec::LoadOptions::tuning`]).
+    pub fn tuning(&self) -> PathBuf {
+        self.home.join("tuning")
     }
 
     /// The lock of `what`, a model's name or a source's directory name.

@@ -29,6 +29,9 @@ fn program(args: &ModelArgs) -> Result<Command> {
     if let Some(threads) = args.threads {
         command.args(["--threads", &threads.to_string()]);
     }
+    if let Some(tune) = args.tune {
+        command.args(["--tune", tune.name()]);
+    }
     if args.no_check {
         command.arg("--no-check");
     }

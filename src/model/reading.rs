@@ -1,0 +1,70 @@
+//! How long the products of a few rows take while weights come from memory.
+
+use std::time::{Duration, Instant};
+
+use super::activations::Activations;
+use super::encoder::Encoder;
+use crate::compute::{Compute, LinearTask, run_linear};
+use crate::tensor::Matrix;
+use crate::weights::Linear;
+
+/// Tokens of a short query: its products wait for memory, not for the multiplier.
+const ROWS: usize = 4;
+
+impl Encoder {
+    /// The larger linear layers, whose weights are read once a pass.
+    fn feed_forward_layers(&self) -> impl Iterator<Item = &Linear> {
+        self.weights.layers.iter().flat_map(|own| [&own.ffn_in, &own.ffn_out])
+    }
+
+    /// Bytes of their weights.
+    pub(crate) fn feed_forward_bytes(&self) -> f64 {
+        self.feed_forward_layers().map(|own| own.bytes_per_weight() * (own.outputs * own.inputs) as f64).sum()
+    }
+
+    /// Times the products of the feed-forward layers in two ways, which `choose` switches between. Each layer's weights are read once in each way,
+    /// with all others' between, so that they come from memory. Returns the seconds that one pass over all of them takes in each way; `None`: bringing
+    /// them to memory took longer than `limit`.
+    pub(crate) fn time_products(
+        &self,
+        compute: Compute<'_>,
+        limit: Duration,
+        choose: impl Fn(usize),
+    ) -> Option<[f64; 2]> {
+        let linears: Vec<&Linear> = self.feed_forward_layers().collect();
+        let (mut rows, mut out, mut input) = (Matrix::default(), Matrix::default(), Activations::default());
+        let mut product = |linear: &Linear| {
+            rows.reshape(ROWS, linear.inputs);
+            out.reshape(ROWS, linear.outputs);
+            let form = linear.input();
+            input.fill(compute, form, rows.view());
+            let x = input.input(form, rows.view());
+            let from = Instant::now();
+            run_linear(compute, LinearTask::cut(compute, x, linear, out.view_mut()), false);
+            from.elapsed().as_secs_f64()
+        };
+        // The first time pages may have to be mapped, or come from a disk.
+        let begin = Instant::now();
+        for linear in &linears {
+            product(linear);
+            if begin.elapsed() > limit {
+                return None;
+            }
+        }
+        let mut all = [Vec::new(), Vec::new()];
+        for sweep in 0..2 {
+            for (index, linear) in linears.iter().enumerate() {
+                let way = (index / 2 + sweep) % 2;
+                choose(way);
+                all[way].push(product(linear));
+            }
+        }
+        // A product that another process has interrupted took several times as long as the others of its shape: the medians tell nothing of it.
+        Some(all.map(|mut seconds| median(&mut seconds) * linears.len() as f64))
+    }
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}
