@@ -33,7 +33,8 @@ pub(super) fn of_records<R: BufRead>(source: &mut Source<R>, reading: Reading<'_
 }
 
 /// The form of pairs. Those of a file of lines may be JSON each, or two texts with a tab between them.
-/// If `columns` are asked for, a first line with their names is a header.
+/// A first line with the names of the `columns` that are asked for is a header; in a file whose name ends in `.tsv` or `.tab`, so is one with
+/// the names `a` and `b`.
 pub(super) fn of_pairs<R: BufRead>(
     source: &mut Source<R>,
     reading: Reading<'_>,
@@ -49,6 +50,7 @@ pub(super) fn of_pairs<R: BufRead>(
     Ok(match (extension(reading).as_deref(), of_line(&line)) {
         (Some("csv"), _) => Form::Csv,
         _ if columns.is_some_and(is_named) => Form::Tsv,
+        (Some("tsv" | "tab"), _) if columns.is_none() && is_named(["a", "b"]) => Form::Tsv,
         // A list of two texts is a pair, a line of JSONL; any other list holds pairs.
         (_, Beginning::List { of_texts: false }) => Form::Json,
         (_, Beginning::Open | Beginning::Object { alone: false }) => Form::Json,
