@@ -36,5 +36,5 @@ check() { # MODEL OPTIONS…
     wait "$pid"
     pid=
 }
-check starter --exclude-path /rerank --exclude-path /v1/rerank "$@"
-check tests/data/rerankers/reranker-h48 --include-path /rerank --include-path /v1/rerank "$@"
+check starter --exclude-path /rerank --exclude-path /v1/rerank --exclude-path /v2/rerank "$@"
+check tests/data/rerankers/reranker-h48 --include-path /rerank --include-path /v1/rerank --include-path /v2/rerank "$@"

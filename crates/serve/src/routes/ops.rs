@@ -133,14 +133,18 @@ pub(super) async fn asset(method: Method, PathPart(name): PathPart, headers: Hea
 pub(super) async fn openapi(State(app): State<Arc<App>>) -> Response {
     let model = app.model();
     let info = model.info();
+    let most = |value: usize| format!("\"maximum\": {value}");
+    // The model's own, or none.
+    let prompt_names: Vec<Option<&str>> = info.prompts.keys().map(|name| Some(name.as_str())).chain([None]).collect();
     let of_model = [
-        ("TokenId", info.vocabulary.saturating_sub(1)),
-        ("Dimensions", info.dense_dim),
-        ("MaxLength", info.max_length),
-        ("PairLength", info.max_length),
+        ("TokenId", most(info.vocabulary.saturating_sub(1))),
+        ("Dimensions", most(info.dense_dim)),
+        ("MaxLength", most(info.max_length)),
+        ("PairLength", most(info.max_length)),
+        ("PromptName", format!("\"enum\": {}", json!(prompt_names))),
     ];
-    let description = of_model.iter().fold(include_str!("../openapi.json").to_owned(), |text, (name, most)| {
-        text.replacen(&format!("\"{name}\": {{"), &format!("\"{name}\": {{ \"maximum\": {most},"), 1)
+    let description = of_model.iter().fold(include_str!("../openapi.json").to_owned(), |text, (name, limit)| {
+        text.replacen(&format!("\"{name}\": {{"), &format!("\"{name}\": {{ {limit},"), 1)
     });
     ([(header::CONTENT_TYPE, "application/json")], description).into_response()
 }
