@@ -1,21 +1,35 @@
 #!/usr/bin/env bash
-# Runs the commands of README.md's blocks that are marked `<!-- run -->`, as they stand, and holds the transcript of `explain` against
-# what the program prints.
+# Runs the commands of the blocks that are marked `<!-- run -->` in README.md and docs/, as they stand, document by document, each in a
+# directory of its own; holds the transcript of `explain` against what the program prints; and finds what every relative link names.
 set -euo pipefail
 export PATH="$PWD/target/release:$PATH"
 work=$(mktemp -d)
 # The README shows the starter, whatever model this machine has in use.
 export TRIVEC_HOME="$work/home"
 trap 'rm -rf "$work"' EXIT
-sed -n '/<!-- run -->/,/<!-- \/run -->/p' README.md | grep -v '<!--' | grep -v '```' > "$work/commands"
 root=$PWD
-cd "$work"
-printf 'first text\nsecond text\n' > texts.txt
-printf 'a query\ta document\n' > pairs.tsv
-printf '{"id": "phone", "text": "Apple has a new iPhone.", "year": 2024}\n{"id": "train", "text": "The night train to Vienna.", "year": 2021}\n' > docs.jsonl
-bash -euxo pipefail commands < /dev/null > log 2>&1 || { cat log; exit 1; }
-cd "$root"
+for document in README.md docs/*.md; do
+  own="$work/$(basename "$document" .md)"
+  mkdir "$own"
+  sed -n '/<!-- run -->/,/<!-- \/run -->/p' "$document" | grep -v '<!--' | grep -v '```' > "$own/commands" || continue
+  cd "$own"
+  printf 'first text\nsecond text\n' > texts.txt
+  printf 'a query\ta document\n' > pairs.tsv
+  printf '{"id": "phone", "text": "Apple has a new iPhone.", "year": 2024}\n{"id": "train", "text": "The night train to Vienna.", "year": 2021}\n' > docs.jsonl
+  bash -euxo pipefail commands < /dev/null > log 2>&1 || { cat log; exit 1; }
+  cd "$root"
+  echo "$document: its commands run"
+done
 sed -n '/<!-- explain -->/,/<!-- \/explain -->/p' README.md | grep -v '<!--' | grep -v '```' > "$work/shown"
 trivec explain "苹果公司发布新手机" "Apple launched a new iPhone" > "$work/real"
 diff <(tail -n +2 "$work/shown") "$work/real"
-echo "README.md's commands run and its transcript is the program's"
+python3 - <<'END'
+import pathlib, re, sys
+missing = []
+for document in [*pathlib.Path(".").glob("*.md"), *pathlib.Path("docs").glob("*.md")]:
+    for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text()):
+        if not (document.parent / link).exists():
+            missing.append(f"{document}: {link}")
+sys.exit("links to what is not there:\n" + "\n".join(missing) if missing else 0)
+END
+echo "README.md's transcript is the program's, and all links lead somewhere"
