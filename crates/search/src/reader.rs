@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tantivy::{Searcher, Term};
 
@@ -35,7 +35,12 @@ pub(crate) struct View {
     /// The rows whose documents live.
     pub alive: Bits,
     living: usize,
+    /// How many documents in a language have a term, of some that were asked for.
+    counts: Mutex<BTreeMap<(String, String), u64>>,
 }
+
+/// Most counts that are remembered.
+const MOST_COUNTS: usize = 4_096;
 
 /// tantivy's searcher, which shows little of itself.
 struct SearcherBox(Searcher);
@@ -160,6 +165,29 @@ impl Reader {
             each(self.stored(row)?.document)?;
         }
         Ok(())
+    }
+
+    /// How many documents in a language have a term: what was counted before, or what `count` gives.
+    pub(crate) fn remembered<E>(
+        &self,
+        lang: &str,
+        term: &str,
+        count: impl FnOnce() -> std::result::Result<u64, E>,
+    ) -> std::result::Result<u64, E> {
+        let counts = || self.view.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (lang.to_owned(), term.to_owned());
+        let known = counts().get(&key).copied();
+        match known {
+            Some(count) => Ok(count),
+            None => {
+                let found = count()?;
+                let mut counts = counts();
+                if counts.len() < MOST_COUNTS {
+                    counts.insert(key, found);
+                }
+                Ok(found)
+            }
+        }
     }
 
     pub(crate) fn commit(&self) -> &Commit {
@@ -289,7 +317,15 @@ impl View {
         }
         let rows = bases[segments.len()];
         let alive = Bits::none(rows);
-        let mut view = View { commit, searcher: SearcherBox(searcher), segments, bases, alive, living: 0 };
+        let mut view = View {
+            commit,
+            searcher: SearcherBox(searcher),
+            segments,
+            bases,
+            alive,
+            living: 0,
+            counts: Mutex::default(),
+        };
         view.alive = guarded(&index.text.path, || view.living_rows(&index.text.path))?;
         view.living = view.alive.count();
         if view.living as u64 != view.searcher.0.num_docs() {

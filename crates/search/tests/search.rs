@@ -225,3 +225,44 @@ fn numbers_out_of_range_and_odd_queries() {
     let hits = reader.search(&encoder, &Query::new(format!("{words} Berlin"))).unwrap();
     assert_eq!(hits.words.len(), 2_001);
 }
+
+/// Of an index that is mostly English, `de` and `la` are rare; of its Spanish documents they are all full.
+#[test]
+fn words_that_stand_everywhere_in_the_querys_language_count_for_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let (model, id) = model();
+    let index = Index::create(directory.path(), id, &IndexOptions::default()).unwrap();
+    let encoder = index.encoder(model, id).unwrap();
+    let english = (0..120).map(|n| Document::new(format!("en-{n}"), format!("The number {n} is written here.")));
+    let animals = ["gato", "perro", "caballo", "pato", "lobo", "oso"];
+    let spanish = (0..54).map(|n| {
+        let animal = animals[n % 6];
+        Document::new(format!("{animal}-{n}"), format!("El {animal} de la casa {n}")).with_lang("es")
+    });
+    let documents: Vec<Document> = english.map(|document| document.with_lang("en")).chain(spanish).collect();
+    let mut writer = index.writer().unwrap();
+    writer.upsert(&encoder, &documents).unwrap();
+    writer.commit().unwrap();
+    let reader = index.reader().unwrap();
+    let ask = |text: &str, lang: Option<&str>| {
+        let query = Query { lang: lang.map(str::to_owned), top: 100, ..Query::new(text) };
+        reader.search(&encoder, &query).unwrap()
+    };
+    let idf = |hits: &trivec_search::Hits, word: &str| hits.words.iter().find(|info| info.word == word).unwrap().idf;
+    for _ in 0..2 {
+        let hits = ask("historia de la gata, el gato", Some("es"));
+        assert_eq!(["de", "la", "el"].map(|word| idf(&hits, word)), [0.0; 3]);
+        assert!(idf(&hits, "gata") > 2.0 && idf(&hits, "historia") > 4.0);
+        // Of the Spanish documents only those of the cat have words of the question that tell something.
+        let with_words: Vec<&str> = hits
+            .hits
+            .iter()
+            .filter(|hit| hit.arms.share > 0.0)
+            .map(|hit| hit.document.key.split('-').next().unwrap())
+            .collect();
+        assert!(with_words.len() >= 9 && with_words.iter().all(|animal| *animal == "gato"), "{with_words:?}");
+    }
+    // Where the language is that of most documents, or not sure, the index's own frequencies hold.
+    assert!(idf(&ask("the number of the house", Some("en")), "the") > 0.0);
+    assert!(idf(&ask("la 7", Some("fr")), "la") > 1.0);
+}

@@ -3,14 +3,14 @@
 
 use tantivy::query::{BooleanQuery, DisjunctionMaxQuery, EnableScoring, Occur, Query, TermQuery};
 use tantivy::schema::IndexRecordOption;
-use tantivy::{Searcher, Term};
+use tantivy::{DocSet, Searcher, TERMINATED, Term};
 
 use super::topk::{Scored, TopK};
 use crate::analyze::QueryWord;
 use crate::bits::Bits;
 use crate::error::{Error, Result, guarded};
 use crate::reader::Reader;
-use crate::text::DOCNO;
+use crate::text::{DOCNO, LANG};
 
 /// Most words that are looked up: the rarest ones of a long query.
 const MAX_WORDS: usize = 256;
@@ -18,11 +18,21 @@ const MAX_WORDS: usize = 256;
 /// tantivy's constant.
 const K1: f32 = 1.2;
 
+/// A word that so large a part of the documents in the query's language has is one that stands everywhere there.
+const COMMON: f64 = 0.25;
+
+/// Documents of a language whose frequencies say something.
+const ENOUGH: u64 = 50;
+
+/// How much more information the whole index makes of such a word than the language's documents do.
+const OVERRATED: f32 = 0.5;
+
 /// A word of the query, and what the index knows of it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Weighed {
     pub word: QueryWord,
-    /// The information of the word: that of the rarest of its terms that the index has, or that of a term it has not.
+    /// The information of the word: that of the rarest of its terms that the index has, or that of a term it has not; 0 for a word that
+    /// stands everywhere in the query's language.
     pub idf: f32,
     /// How many documents have it (the rarest of its terms; those not yet removed by a merge count).
     pub documents: u64,
@@ -53,6 +63,47 @@ fn idf(with: u64, all: u64) -> f32 {
     (1.0 + x).ln()
 }
 
+/// Words that stand everywhere in the query's language count for nothing, where other languages make them look rare: of an index with a few
+/// documents in Spanish, `de` and `la` would otherwise be what a question in Spanish asks for, and any document in Spanish would have it.
+fn pass_over_common(reader: &Reader, lang: &str, words: &mut [Weighed], all: u64) -> tantivy::Result<()> {
+    let (searcher, fields) = (reader.searcher(), &reader.index.text.fields);
+    let own = searcher.doc_freq(&Term::from_field_text(fields.lang, lang))?;
+    if own < ENOUGH || own * 2 >= all {
+        return Ok(());
+    }
+    let many = (own as f64 * COMMON).ceil() as u64;
+    for word in words.iter_mut().filter(|word| word.documents >= many && word.idf > OVERRATED) {
+        let mut with = 0;
+        for text in &word.word.terms {
+            with = with.max(reader.remembered(lang, text, || {
+                let term = Term::from_field_text(fields.words, text);
+                in_language(searcher, &term, lang)
+            })?);
+        }
+        if with >= many && word.idf > idf(with, own) + OVERRATED {
+            word.idf = 0.0;
+        }
+    }
+    Ok(())
+}
+
+/// How many documents in a language have a term.
+fn in_language(searcher: &Searcher, term: &Term, lang: &str) -> tantivy::Result<u64> {
+    let mut count = 0;
+    for segment in searcher.segment_readers() {
+        let Some(column) = segment.fast_fields().str(LANG)? else { continue };
+        let Some(own) = column.dictionary().term_ord(lang.as_bytes())? else { continue };
+        let index = segment.inverted_index(term.field())?;
+        let Some(mut postings) = index.read_postings(term, IndexRecordOption::Basic)? else { continue };
+        let mut doc = postings.doc();
+        while doc != TERMINATED {
+            count += u64::from(column.ords().first(doc) == Some(own));
+            doc = postings.advance();
+        }
+    }
+    Ok(count)
+}
+
 /// The words of a query with their frequencies.
 fn weigh(
     searcher: &Searcher,
@@ -74,17 +125,26 @@ fn weigh(
     words.into_iter().map(weigh).collect()
 }
 
-/// The `k` best of the selected rows that have a word of the query.
-pub(crate) fn search(reader: &Reader, words: Vec<QueryWord>, selected: &Bits, k: usize) -> Result<Found> {
+/// The `k` best of the selected rows that have a word of the query, which is in `lang` for sure, if that is known.
+pub(crate) fn search(
+    reader: &Reader,
+    words: Vec<QueryWord>,
+    lang: Option<&str>,
+    selected: &Bits,
+    k: usize,
+) -> Result<Found> {
     let text = &reader.index.text;
     let searcher = reader.searcher();
     guarded(&text.path, || {
         let fail = |e| Error::text(&text.path, e);
         let all: u64 = searcher.segment_readers().iter().map(|segment| u64::from(segment.max_doc())).sum();
         let term = |word: &str| Term::from_field_text(text.fields.words, word);
-        let words = weigh(searcher, words, term, all).map_err(fail)?;
+        let mut words = weigh(searcher, words, term, all).map_err(fail)?;
+        if let Some(lang) = lang {
+            pass_over_common(reader, lang, &mut words, all).map_err(fail)?;
+        }
         let most = words.iter().map(|word| word.idf).sum::<f32>() * (K1 + 1.0);
-        let mut wanted: Vec<&Weighed> = words.iter().filter(|word| word.documents > 0).collect();
+        let mut wanted: Vec<&Weighed> = words.iter().filter(|word| word.documents > 0 && word.idf > 0.0).collect();
         wanted.sort_by(|a, b| b.idf.total_cmp(&a.idf));
         let dropped = wanted.len().saturating_sub(MAX_WORDS);
         wanted.truncate(MAX_WORDS);

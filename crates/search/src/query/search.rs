@@ -142,11 +142,12 @@ impl Reader {
         timings.filter_ms = ms(begin);
         let languages = self.query_languages(query);
         let words = if query.arms.bm25 { analyze::query_words(&query.text, &languages) } else { Vec::new() };
+        let sure = if let [lang] = languages.as_slice() { Some(lang.as_str()) } else { None };
         let want_sparse = query.arms.sparse
             && self.index.settings.lexical
             && (query.explain || query.fusion.uses_sparse() || !query.arms.dense);
         let (dense, (found, sparse)) =
-            self.lists(query, embedding, &selected, (words, want_sparse), dense_list, &mut timings)?;
+            self.lists(query, embedding, &selected, (words, sure, want_sparse), dense_list, &mut timings)?;
 
         let begin = Instant::now();
         let best_share = found.list.first().map_or(0.0, |best| found.share(best.0));
@@ -174,14 +175,17 @@ impl Reader {
         query: &Query,
         embedding: &Embedding,
         selected: &Bits,
-        (words, want_sparse): (Vec<analyze::QueryWord>, bool),
+        (words, sure, want_sparse): (Vec<analyze::QueryWord>, Option<&str>, bool),
         dense_list: Option<Vec<Scored>>,
         timings: &mut Timings,
     ) -> Result<(Vec<Scored>, (Found, Vec<Scored>))> {
         let depth = depth(query);
         let other_arms = || -> Result<(Found, f64, Vec<Scored>, f64)> {
             let begin = Instant::now();
-            let found = if query.arms.bm25 { bm25::search(self, words, selected, depth)? } else { Found::default() };
+            let found = match query.arms.bm25 {
+                true => bm25::search(self, words, sure, selected, depth)?,
+                false => Found::default(),
+            };
             let bm25_ms = ms(begin);
             let begin = Instant::now();
             let sparse = match (&embedding.lexical, want_sparse) {
