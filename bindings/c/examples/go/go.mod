@@ -1,0 +1,3 @@
+module trivec.example/embed
+
+go 1.19

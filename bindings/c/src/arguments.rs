@@ -1,0 +1,172 @@
+//! Rust values of what callers pass: texts, arrays, structures whose size says which version of the header wrote them.
+
+use std::ffi::{CStr, c_char};
+use std::mem::MaybeUninit;
+
+use crate::error::{Failure, trivec_status};
+
+/// A text: `size` bytes of UTF-8 at `data`. It needs no NUL at its end and may have some inside. `data` may be NULL if `size` is 0.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct trivec_text {
+    /// The first byte.
+    pub data: *const c_char,
+    /// How many bytes.
+    pub size: usize,
+}
+
+/// An object behind a pointer that must not be NULL.
+///
+/// # Safety
+/// `pointer` is NULL or points to a `T` that lives, unchanged, for as long as it is used.
+pub(crate) unsafe fn object<'a, T>(pointer: *const T, name: &str) -> Result<&'a T, Failure> {
+    // SAFETY: the caller's promise.
+    unsafe { pointer.as_ref() }.ok_or_else(|| Failure::null(name))
+}
+
+/// A place for a result, which must not be NULL.
+///
+/// # Safety
+/// `pointer` is NULL or points to what may be written by this call alone.
+pub(crate) unsafe fn place<'a, T>(pointer: *mut T, name: &str) -> Result<&'a mut MaybeUninit<T>, Failure> {
+    // SAFETY: the caller's promise; what is there need not be a `T` yet.
+    unsafe { pointer.cast::<MaybeUninit<T>>().as_mut() }.ok_or_else(|| Failure::null(name))
+}
+
+/// An array. NULL is one of no elements, and of no others.
+///
+/// # Safety
+/// `pointer` is NULL or points to `len` elements that live, unchanged, for as long as they are used.
+pub(crate) unsafe fn array<'a, T>(pointer: *const T, len: usize, name: &str) -> Result<&'a [T], Failure> {
+    if len == 0 {
+        return Ok(&[]);
+    }
+    if pointer.is_null() {
+        return Err(Failure::null(name));
+    }
+    check_len::<T>(len, name)?;
+    // SAFETY: the caller's promise; it is not NULL and no object is larger than half of the address space.
+    Ok(unsafe { std::slice::from_raw_parts(pointer, len) })
+}
+
+/// A buffer for results. NULL is one of no elements, and of no others.
+///
+/// # Safety
+/// `pointer` is NULL or points to `len` elements which this call alone may write.
+pub(crate) unsafe fn buffer<'a, T: Copy>(
+    pointer: *mut T,
+    len: usize,
+    name: &str,
+) -> Result<&'a mut [MaybeUninit<T>], Failure> {
+    if len == 0 {
+        return Ok(&mut []);
+    }
+    if pointer.is_null() {
+        return Err(Failure::null(name));
+    }
+    check_len::<T>(len, name)?;
+    // SAFETY: the caller's promise; it is not NULL, nothing is read, and no object is larger than half of the address space.
+    Ok(unsafe { std::slice::from_raw_parts_mut(pointer.cast(), len) })
+}
+
+fn check_len<T>(len: usize, name: &str) -> Result<(), Failure> {
+    match len.checked_mul(size_of::<T>()) {
+        Some(bytes) if isize::try_from(bytes).is_ok() => Ok(()),
+        _ => Err(Failure::usage(format!("`{name}` has {len} elements: no array is so large"))),
+    }
+}
+
+/// Copies values to the front of a buffer that has room for them.
+pub(crate) fn fill<T: Copy>(buffer: &mut [MaybeUninit<T>], values: impl IntoIterator<Item = T>) {
+    for (place, value) in buffer.iter_mut().zip(values) {
+        place.write(value);
+    }
+}
+
+/// A string that ends with a NUL; NULL is none.
+///
+/// # Safety
+/// `pointer` is NULL or points to such a string that lives, unchanged, for as long as it is used.
+pub(crate) unsafe fn string<'a>(pointer: *const c_char, name: &str) -> Result<Option<&'a str>, Failure> {
+    if pointer.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: the caller's promise.
+    let text = unsafe { CStr::from_ptr(pointer) }.to_str();
+    text.map(Some).map_err(|_| Failure::usage(format!("`{name}` is not UTF-8")))
+}
+
+/// The most bytes of a text.
+const MOST_BYTES: usize = i32::MAX as usize;
+
+/// One text; `index` is its place in the call.
+///
+/// # Safety
+/// The text's bytes live, unchanged, for as long as they are used.
+pub(crate) unsafe fn text<'a>(text: trivec_text, index: usize) -> Result<&'a str, Failure> {
+    if text.size == 0 {
+        return Ok("");
+    }
+    if text.size > MOST_BYTES {
+        return Err(Failure::input(index, &format!("a text of {} bytes, expected at most {MOST_BYTES}", text.size)));
+    }
+    if text.data.is_null() {
+        return Err(Failure::input(index, &format!("its data is NULL, and its size {}", text.size)));
+    }
+    // SAFETY: the caller's promise; it is not NULL and small enough.
+    let bytes = unsafe { std::slice::from_raw_parts(text.data.cast::<u8>(), text.size) };
+    std::str::from_utf8(bytes)
+        .map_err(|error| Failure::input(index, &format!("not UTF-8 from byte {} on", error.valid_up_to())))
+}
+
+/// Texts, in order.
+///
+/// # Safety
+/// As [`array`] and [`text`].
+pub(crate) unsafe fn texts<'a>(pointer: *const trivec_text, len: usize, name: &str) -> Result<Vec<&'a str>, Failure> {
+    // SAFETY: the caller's promise.
+    let texts = unsafe { array(pointer, len, name) }?;
+    // SAFETY: the caller's promise.
+    texts.iter().enumerate().map(|(index, &of)| unsafe { text(of, index) }).collect()
+}
+
+/// A structure that begins with the size that its caller knows it by.
+///
+/// # Safety
+/// Every value of its bytes that a C program can write is one of the type: it has numbers and pointers alone, and no padding is read as anything.
+pub(crate) unsafe trait Versioned: Copy {
+    /// Its values where a caller says nothing.
+    const DEFAULT: Self;
+    /// Its size in the first version of the header: no caller has a smaller one.
+    const FIRST_SIZE: usize;
+    /// The name of the type.
+    const NAME: &'static str;
+}
+
+/// A caller's structure, or the defaults where there is none. What a caller of an older header does not know has its default; what this library does
+/// not know must be 0.
+///
+/// # Safety
+/// `pointer` is NULL or points to a `size_t` with the number of bytes, itself included, that can be read there.
+pub(crate) unsafe fn structure<T: Versioned>(pointer: *const T) -> Result<T, Failure> {
+    let mut value = T::DEFAULT;
+    if pointer.is_null() {
+        return Ok(value);
+    }
+    // SAFETY: the caller's promise.
+    let size = unsafe { pointer.cast::<usize>().read() };
+    let wrong = |what: String| Err(Failure::new(trivec_status::TRIVEC_STRUCT_SIZE, format!("{}: {what}", T::NAME)));
+    if size < T::FIRST_SIZE || isize::try_from(size).is_err() {
+        return wrong(format!("struct_size is {size}, expected {} or more: see its _init function", T::FIRST_SIZE));
+    }
+    // SAFETY: so many bytes can be read, the caller says.
+    let bytes = unsafe { std::slice::from_raw_parts(pointer.cast::<MaybeUninit<u8>>(), size) };
+    let known = size.min(size_of::<T>());
+    // SAFETY: `value` has at least `known` bytes, and the trait says that a C program can write no bytes which are not a `T`.
+    unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), (&raw mut value).cast::<MaybeUninit<u8>>(), known) };
+    // SAFETY: the caller has filled the structure, whose later versions have no padding at their ends.
+    if bytes[known..].iter().any(|byte| unsafe { byte.assume_init() } != 0) {
+        return wrong(format!("it has values behind byte {known} that this version of the library does not know"));
+    }
+    Ok(value)
+}

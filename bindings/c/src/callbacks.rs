@@ -1,0 +1,79 @@
+//! Functions of the caller: what is told of a call's progress, and what the library has to say.
+
+use std::ffi::{CString, c_char, c_void};
+use std::sync::{Mutex, Once, PoisonError};
+
+use trivec::{Cancel, Progress};
+
+/// Is told how many of a call's texts are done, on the thread of the call; what it returns, if it is not 0, ends the call with TRIVEC_CANCELLED. It
+/// must return: no exception, no longjmp.
+pub type trivec_progress = Option<unsafe extern "C" fn(user: *mut c_void, done: usize, total: usize) -> i32>;
+
+/// Is told what happens: `level` is 0 for an error, 1 for information; `message` is UTF-8 that ends with a NUL, and is valid during the call. Any
+/// thread may call it, several at a time. It must return: no exception, no longjmp.
+pub type trivec_log = Option<unsafe extern "C" fn(user: *mut c_void, level: i32, message: *const c_char)>;
+
+/// What a call's function is given.
+struct User(*mut c_void);
+
+// SAFETY: the pointer is handed back to the function it came with, on the thread of the call it came with: see `progress`.
+unsafe impl Send for User {}
+// SAFETY: as above.
+unsafe impl Sync for User {}
+
+impl User {
+    fn pointer(&self) -> *mut c_void {
+        self.0
+    }
+}
+
+/// A call's progress, told to a function of the caller that may end it by `cancel`.
+///
+/// # Safety
+/// The function can be called with `user` until the call ends. The engine calls it on the thread of the call alone.
+pub(crate) unsafe fn progress(function: trivec_progress, user: *mut c_void, cancel: Cancel) -> Option<Progress> {
+    let function = function?;
+    let user = User(user);
+    Some(Progress::new(move |done, total| {
+        // SAFETY: the caller's promise.
+        if unsafe { function(user.pointer(), done, total) } != 0 {
+            cancel.cancel();
+        }
+    }))
+}
+
+/// Where messages go.
+static LOG: Mutex<Option<(unsafe extern "C" fn(*mut c_void, i32, *const c_char), User)>> = Mutex::new(None);
+
+/// From now on tells `function` what happens: models that were loaded, and mistakes inside the library, which otherwise appear on stderr. NULL ends
+/// that. One function serves the whole process.
+///
+/// # Safety
+/// `function` is NULL or can be called with `user`, by any thread, until it is replaced and calls that were going on then have ended.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn trivec_set_log(function: trivec_log, user: *mut c_void) {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !log(0, &format!("internal error: {panic}")) {
+                usual(panic);
+            }
+        }));
+    });
+    *LOG.lock().unwrap_or_else(PoisonError::into_inner) = function.map(|function| (function, User(user)));
+}
+
+/// Tells whoever listens; whether somebody does.
+pub(crate) fn log(level: i32, message: &str) -> bool {
+    let listener = LOG.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some((function, user)) = listener.as_ref().map(|(function, user)| (*function, user.pointer())) else {
+        return false;
+    };
+    // Not while it is called: it may set another function.
+    drop(listener);
+    let message = CString::new(message.replace('\0', "\u{fffd}")).unwrap_or_default();
+    // SAFETY: the promise of whoever set it.
+    unsafe { function(user, level, message.as_ptr()) };
+    true
+}
