@@ -150,7 +150,7 @@ fn the_judge_sees_a_violation() {
 }
 
 /// Crate → the crates of this repository that it may depend on (tests aside).
-const CRATES: [(&str, &[&str]); 10] = [
+const CRATES: [(&str, &[&str]); 11] = [
     ("trivec", &["trivec-kernels", "trivec-team"]),
     ("trivec-kernels", &[]),
     ("trivec-team", &[]),
@@ -164,6 +164,7 @@ const CRATES: [(&str, &[&str]); 10] = [
     ("trivec-cli", &["trivec", "trivec-cache", "trivec-hub", "trivec-kernels", "trivec-search", "trivec-serve"]),
     ("trivec-testing", &["trivec"]),
     ("trivec-c", &["trivec"]),
+    ("trivec-python", &["trivec", "trivec-hub", "trivec-search"]),
 ];
 
 /// Packages of the command line, which no other crate may know.

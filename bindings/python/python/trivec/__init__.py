@@ -1,0 +1,49 @@
+"""trivec: BGE-M3 and other XLM-RoBERTa embedders and rerankers on CPUs.
+
+>>> import trivec
+>>> model = trivec.Model("starter")          # or "bge-m3" after `trivec pull bge-m3`, or a path
+>>> vectors = model.encode(["one text", "another"]).dense
+>>> vectors.shape == (2, model.info["dense_dim"])
+True
+
+`trivec.flag` has FlagEmbedding's classes, `trivec.encoders` those of sentence-transformers without torch, `trivec.aio` is for asyncio.
+"""
+
+from ._errors import (
+    Cancelled,
+    Error,
+    IndexDamaged,
+    IndexLocked,
+    InputError,
+    InputTypeError,
+    InternalError,
+    ModelError,
+    ModeUnavailable,
+    NoDocument,
+    OptionError,
+)
+from ._index import Index
+from ._model import Encoded, Model
+from ._reranker import Reranked, Reranker
+from ._trivec import __version__, instruction_sets
+
+__all__ = [
+    "Cancelled",
+    "Encoded",
+    "Error",
+    "Index",
+    "IndexDamaged",
+    "IndexLocked",
+    "InputError",
+    "InputTypeError",
+    "InternalError",
+    "ModeUnavailable",
+    "Model",
+    "ModelError",
+    "NoDocument",
+    "OptionError",
+    "Reranked",
+    "Reranker",
+    "__version__",
+    "instruction_sets",
+]

@@ -1,0 +1,31 @@
+"""`python -m trivec ...`: the program `trivec` of this package, where it has one, or else of the path."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import sysconfig
+
+
+def program() -> str:
+    """The path of the program."""
+    name = "trivec.exe" if os.name == "nt" else "trivec"
+    own = os.path.join(sysconfig.get_path("scripts"), name)
+    found = own if os.path.isfile(own) else shutil.which(name)
+    if found is None:
+        raise FileNotFoundError("the program `trivec` is neither beside this Python nor on the path")
+    return found
+
+
+def main() -> None:
+    path = program()
+    if os.name == "nt":
+        import subprocess
+
+        sys.exit(subprocess.call([path, *sys.argv[1:]]))
+    os.execv(path, [path, *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""`trivec.Index`: documents on disk, found by their words, dense vectors, lexical weights and ColBERT vectors."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from ._errors import OptionError
+from ._trivec import Index as _Index
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
+    from ._model import Model
+
+# The fields of a document that are no metadata.
+OWN = ("key", "text", "title", "lang", "document")
+
+
+def _document(document: Mapping[str, Any] | tuple[str, str], place: int) -> dict[str, Any]:
+    if isinstance(document, tuple) and len(document) == 2:
+        return {"key": document[0], "text": document[1]}
+    if not hasattr(document, "keys"):
+        raise OptionError(f"document {place}: expected a dict with key and text, or a pair of them, found {type(document).__name__}")
+    own = {name: document[name] for name in OWN if document.get(name) is not None}
+    metadata = dict(document.get("metadata") or {})
+    metadata.update((name, value) for name, value in document.items() if name not in OWN and name != "metadata")
+    if "key" not in own or "text" not in own:
+        raise OptionError(f"document {place}: it has no {'key' if 'key' not in own else 'text'}")
+    return {**own, "metadata": metadata}
+
+
+class Index:
+    """An index on disk with the model that made its vectors. Any number of processes may search it while one changes it.
+
+    With `create`, an index is made where there is none: colbert is how many bits the values of stored ColBERT vectors have ("8", "4", "2", "1",
+    "off"); language that of documents that do not say theirs.
+    """
+
+    __slots__ = ("_index", "model")
+
+    def __init__(
+        self,
+        directory: str | os.PathLike,
+        model: Model,
+        *,
+        create: bool = False,
+        colbert: str = "4",
+        language: str | None = None,
+        max_length: int | None = None,
+    ):
+        self.model = model
+        self._index = _Index.open(
+            os.fspath(directory), model.engine, create=create, colbert=str(colbert), language=language, max_length=max_length
+        )
+
+    def add(self, documents: Iterable[Mapping[str, Any] | tuple[str, str]]) -> int:
+        """Adds documents, each in the place of the one that has its key: dicts with `key` and `text`, and `title`, `lang` and anything else, by
+        which they can be filtered; or (key, text). Visible and safe when it returns: all of them, or after an exception none. How many."""
+        made = [_document(document, place) for place, document in enumerate(documents)]
+        try:
+            text = json.dumps(made, ensure_ascii=False, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise OptionError(f"documents: {error}") from None
+        return self._index.change(text)[0]
+
+    def delete(self, *keys: str) -> None:
+        """Deletes documents by their keys; one that no document has is no error."""
+        self._index.change("[]", list(keys))
+
+    def search(
+        self,
+        query: str,
+        *,
+        top: int = 10,
+        filter: str | None = None,
+        lang: str | None = None,
+        arms: str | None = None,
+        rerank: int | None = None,
+        explain: bool = False,
+    ) -> list[dict[str, Any]]:
+        """The best documents, best first: dicts with rank, score, document, and with `explain` what explains each.
+
+        filter: as `year < 2022 and lang = "en"`. arms: which lists are made, of dense, bm25, sparse. rerank: how many are put in the order of their
+        ColBERT scores.
+        """
+        hits = self._index.search(query, top=top, filter=filter, lang=lang, arms=arms, rerank=rerank, explain=explain)
+        return json.loads(hits)["hits"]
+
+    def get(self, key: str) -> dict[str, Any]:
+        """The document of a key. NoDocument if there is none."""
+        return json.loads(self._index.get(key))
+
+    def stats(self) -> dict[str, Any]:
+        """What the index is and how large."""
+        return json.loads(self._index.stats())
+
+    def compact(self, *, all: bool = False) -> int:
+        """Gives back the space of what was deleted."""
+        return self._index.compact(all)
+
+    def __len__(self) -> int:
+        return self.stats()["documents"]

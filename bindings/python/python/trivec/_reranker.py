@@ -1,0 +1,60 @@
+"""`trivec.Reranker`: how well documents answer a query."""
+
+from __future__ import annotations
+
+from ._errors import ModeUnavailable
+from ._model import Model
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy as np
+
+
+class Reranked:
+    """A document's place in the call, its score of 0 to 1 and its logit."""
+
+    __slots__ = ("index", "score", "logit", "document")
+
+    def __init__(self, index: int, score: float, logit: float, document: str):
+        self.index, self.score, self.logit, self.document = index, score, logit, document
+
+    def __repr__(self) -> str:
+        return f"Reranked(index={self.index}, score={self.score:.4f})"
+
+
+class Reranker(Model):
+    """A loaded reranker, by whatever `Model` takes."""
+
+    __slots__ = ()
+
+    def _open(self, path: str | None, options: dict, data: bytes | None = None) -> None:
+        super()._open(path, options, data)
+        if not self.info["rerank"]:
+            raise ModeUnavailable(f"{self.info['name']}: the model is an embedder, not a reranker")
+
+    def score(
+        self,
+        pairs: Sequence[tuple[str, str]],
+        *,
+        max_length: int | None = None,
+        max_query: int | None = None,
+        max_document: int | None = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The logits and the scores of (query, document) pairs, float32, in their order.
+
+        max_length: tokens kept of a pair, 512 unless another is given. max_query, max_document: of each of the two.
+        """
+        logits, scores, _, _ = self.engine.rerank(
+            list(pairs), max_length=max_length, max_query=max_query, max_document=max_document, progress=progress
+        )
+        return logits, scores
+
+    def rerank(self, query: str, documents: Sequence[str], *, top: int | None = None, max_length: int | None = None) -> list[Reranked]:
+        """The documents by how well they answer the query, best first; of equals the first."""
+        documents = list(documents)
+        logits, scores = self.score([(query, document) for document in documents], max_length=max_length)
+        order = sorted(range(len(documents)), key=lambda at: (-float(logits[at]), at))
+        return [Reranked(at, float(scores[at]), float(logits[at]), documents[at]) for at in order[:top]]

@@ -1,0 +1,25 @@
+"""What callers pass as texts, as lists."""
+
+from __future__ import annotations
+
+from ._errors import InputTypeError
+
+
+def as_list(texts: object) -> tuple[list | tuple, bool]:
+    """The texts of a str or of any sequence of them (list, tuple, numpy, pandas, pyarrow), and whether it was one str."""
+    if isinstance(texts, str):
+        return [texts], True
+    if isinstance(texts, (list, tuple)):
+        return texts, False
+    # pyarrow first: its columns have `tolist` as well.
+    for name in ("to_pylist", "tolist"):
+        convert = getattr(texts, name, None)
+        if convert is not None:
+            items = convert()
+            if isinstance(items, list):
+                return items, False
+    from collections.abc import Sequence
+
+    if isinstance(texts, Sequence) and not isinstance(texts, (bytes, bytearray, memoryview)):
+        return list(texts), False
+    raise InputTypeError(f"expected a str or a sequence of str, found {type(texts).__name__}")

@@ -1,0 +1,133 @@
+//! An index on disk. Documents, hits and statistics cross the border as JSON: Python's side makes dicts of them.
+
+use std::path::PathBuf;
+
+use pyo3::prelude::*;
+use trivec_search::{Document, IndexOptions, ModelId, Query};
+
+use crate::engine::{Engine, detached};
+use crate::errors;
+
+/// An index with the model that made its vectors.
+#[pyclass(frozen, module = "trivec._trivec")]
+pub(crate) struct Index {
+    index: trivec_search::Index,
+    engine: Py<Engine>,
+    id: ModelId,
+}
+
+/// The index's answer.
+fn answer<T>(py: Python<'_>, result: trivec_search::Result<T>) -> PyResult<T> {
+    result.map_err(|error| errors::search(py, &error))
+}
+
+fn json<T: serde::Serialize>(py: Python<'_>, value: &T) -> PyResult<String> {
+    serde_json::to_string(value).map_err(|error| errors::value(py, &error.to_string()))
+}
+
+fn documents(py: Python<'_>, text: &str) -> PyResult<Vec<Document>> {
+    serde_json::from_str(text).map_err(|error| errors::value(py, &format!("documents: {error}")))
+}
+
+#[pymethods]
+impl Index {
+    /// Opens the index in `directory`, or with `create` makes it if there is none.
+    #[staticmethod]
+    #[pyo3(signature = (directory, engine, *, create=false, colbert="4", language=None, languages=Vec::new(), max_length=None,
+                        document_prompt=None, query_prompt=None))]
+    #[allow(clippy::too_many_arguments, reason = "they are the keywords of a Python call")]
+    fn open(
+        py: Python<'_>,
+        directory: PathBuf,
+        engine: Py<Engine>,
+        create: bool,
+        colbert: &str,
+        language: Option<String>,
+        languages: Vec<String>,
+        max_length: Option<usize>,
+        document_prompt: Option<String>,
+        query_prompt: Option<String>,
+    ) -> PyResult<Index> {
+        let colbert = answer(py, colbert.parse())?;
+        let options = IndexOptions { colbert, language, languages, max_length, document_prompt, query_prompt };
+        let model = &engine.get().model;
+        let opened = detached(py, || {
+            let id = ModelId::of(model)?;
+            let index = match create {
+                true => trivec_search::Index::open_or_create(&directory, &id, &options)?,
+                false => trivec_search::Index::open(&directory)?,
+            };
+            // Another model's index is refused now, not at the first query.
+            index.encoder(model, &id)?;
+            Ok((index, id))
+        })?;
+        let (index, id) = answer(py, opened)?;
+        Ok(Index { index, engine, id })
+    }
+
+    /// Adds documents, each in the place of the one that has its key, deletes `keys`, and commits: (added, deleted).
+    #[pyo3(signature = (documents_json, keys=Vec::new()))]
+    fn change(&self, py: Python<'_>, documents_json: &str, keys: Vec<String>) -> PyResult<(u64, usize)> {
+        let documents = documents(py, documents_json)?;
+        let model = &self.engine.get().model;
+        let changed = detached(py, || {
+            let encoder = self.index.encoder(model, &self.id)?;
+            let mut writer = self.index.writer()?;
+            keys.iter().try_for_each(|key| writer.delete(key))?;
+            writer.upsert(&encoder, &documents)?;
+            Ok((writer.finish()?.added, keys.len()))
+        })?;
+        answer(py, changed)
+    }
+
+    /// The hits of a query, as JSON.
+    #[pyo3(signature = (text, *, top=10, filter=None, lang=None, arms=None, rerank=None, explain=false))]
+    #[allow(clippy::too_many_arguments, reason = "they are the keywords of a Python call")]
+    fn search(
+        &self,
+        py: Python<'_>,
+        text: &str,
+        top: usize,
+        filter: Option<&str>,
+        lang: Option<String>,
+        arms: Option<&str>,
+        rerank: Option<usize>,
+        explain: bool,
+    ) -> PyResult<String> {
+        let filter = answer(py, filter.map(str::parse).transpose())?;
+        let arms = answer(py, arms.map(str::parse).transpose())?;
+        let mut query = Query { top, filter, lang, explain, ..Query::new(text) };
+        query.arms = arms.unwrap_or(query.arms);
+        query.rerank = rerank.unwrap_or(query.rerank);
+        let model = &self.engine.get().model;
+        let hits = detached(py, || {
+            let encoder = self.index.encoder(model, &self.id)?;
+            self.index.reader()?.search(&encoder, &query)
+        })?;
+        json(py, &answer(py, hits)?)
+    }
+
+    /// The document of a key, as JSON.
+    fn get(&self, py: Python<'_>, key: &str) -> PyResult<String> {
+        let document = detached(py, || self.index.reader()?.get(key))?;
+        json(py, &answer(py, document)?)
+    }
+
+    /// What the index is and how large, as JSON.
+    fn stats(&self, py: Python<'_>) -> PyResult<String> {
+        let stats = detached(py, || self.index.stats())?;
+        json(py, &answer(py, stats)?)
+    }
+
+    /// Drops what was deleted and joins segments: how many there were less.
+    #[pyo3(signature = (all=false))]
+    fn compact(&self, py: Python<'_>, all: bool) -> PyResult<usize> {
+        let compacted = detached(py, || {
+            let mut writer = self.index.writer()?;
+            let joined = writer.compact(all)?;
+            writer.finish()?;
+            Ok(joined)
+        })?;
+        answer(py, compacted)
+    }
+}

@@ -1,0 +1,78 @@
+//! Ctrl-C in the middle of a call, and Python functions that are told of its progress.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use pyo3::prelude::*;
+use trivec::{Cancel, Progress};
+
+/// How long a call computes between two looks at Python's signals: a call can be ended so much later, and one layer of the model.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(30);
+
+/// What ends a call of the engine: a signal whose handler raises (`KeyboardInterrupt`), or an exception of the function that is told of its progress.
+pub(crate) struct Watch {
+    raised: Arc<Mutex<Option<PyErr>>>,
+    pub cancel: Cancel,
+}
+
+impl Watch {
+    pub(crate) fn new() -> Watch {
+        let raised = Arc::new(Mutex::new(None));
+        let cancel = match on_main_thread() {
+            true => asking(Arc::clone(&raised)),
+            // Signals are handled on the main thread alone, which is not held up by this call.
+            false => Cancel::new(),
+        };
+        Watch { raised, cancel }
+    }
+
+    /// Tells `function`, if there is one, of what is done besides `before`, of `total`.
+    pub(crate) fn progress(&self, function: Option<&Py<PyAny>>, before: usize, total: usize) -> Option<Progress> {
+        let function = function?;
+        let function = Python::attach(|py| function.clone_ref(py));
+        let (raised, cancel) = (Arc::clone(&self.raised), self.cancel.clone());
+        Some(Progress::new(move |done, _| {
+            if let Err(error) = Python::attach(|py| function.call1(py, (before + done, total)).map(drop)) {
+                keep(&raised, error);
+                cancel.cancel();
+            }
+        }))
+    }
+
+    /// What Python raised, if that ended the call.
+    pub(crate) fn raised(&self) -> Option<PyErr> {
+        self.raised.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+fn keep(raised: &Mutex<Option<PyErr>>, error: PyErr) {
+    raised.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+}
+
+fn asking(raised: Arc<Mutex<Option<PyErr>>>) -> Cancel {
+    let next = Mutex::new(Instant::now() + BETWEEN_LOOKS);
+    Cancel::asking(move || {
+        let now = Instant::now();
+        {
+            let mut next = next.lock().unwrap_or_else(PoisonError::into_inner);
+            if now < *next {
+                return false;
+            }
+            *next = now + BETWEEN_LOOKS;
+        }
+        match Python::attach(|py| py.check_signals()) {
+            Ok(()) => false,
+            Err(error) => {
+                keep(&raised, error);
+                true
+            }
+        }
+    })
+}
+
+fn on_main_thread() -> bool {
+    #[cfg(target_os = "linux")]
+    return rustix::thread::gettid() == rustix::process::getpid();
+    #[cfg(not(target_os = "linux"))]
+    true
+}

@@ -1,0 +1,31 @@
+"""Models for the tests: the repository's tiny checkpoints."""
+
+import os
+import pathlib
+
+import pytest
+
+import trivec
+
+HERE = pathlib.Path(__file__).parent
+DATA = pathlib.Path(os.environ.get("TRIVEC_TEST_DATA") or HERE.parents[2] / "tests" / "data")
+EMBEDDER = str(DATA / "models" / "f32-h64")
+RERANKER = str(DATA / "rerankers" / "reranker-h48")
+
+
+@pytest.fixture(autouse=True)
+def no_models_of_this_user(monkeypatch, tmp_path):
+    """Nothing that is installed or cached for the user who runs the tests is found."""
+    monkeypatch.setenv("TRIVEC_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+
+
+@pytest.fixture(scope="session")
+def model():
+    return trivec.Model(EMBEDDER, threads=2)
+
+
+@pytest.fixture(scope="session")
+def reranker():
+    return trivec.Reranker(RERANKER, threads=2)

@@ -1,0 +1,61 @@
+"""`trivec.Index`."""
+
+import pytest
+from conftest import DATA
+
+import trivec
+
+
+@pytest.fixture
+def index(model, tmp_path):
+    index = trivec.Index(tmp_path / "index", model, create=True)
+    documents = [
+        {"key": "cat", "text": "the cat sat on the mat", "year": 2020, "lang": "en"},
+        {"key": "dog", "text": "a dog in the garden", "year": 2024, "metadata": {"tags": ["a", "b"]}},
+        ("plain", "nothing but a text"),
+    ]
+    assert index.add(documents) == 3
+    return index
+
+
+def test_found_with_a_reason(index):
+    hits = index.search("cat", explain=True)
+    assert hits[0]["document"]["key"] == "cat" and hits[0]["rank"] == 1 and hits[0]["explanation"]["snippet"]
+    assert [hit["document"]["key"] for hit in index.search("cat", filter="year > 2021")] == ["dog"]
+    assert len(index.search("the", top=1)) == 1 and len(index.search("cat", arms="bm25", rerank=0)) == 1
+    assert index.get("dog")["metadata"] == {"tags": ["a", "b"], "year": 2024} and len(index) == 3
+
+
+def test_changed(index, model):
+    assert index.add([("cat", "now it is a fish")]) == 1 and len(index) == 3
+    index.delete("dog", "plain")
+    assert len(index) == 1
+    with pytest.raises(KeyError, match="dog"):
+        index.get("dog")
+    index.delete("dog")
+    assert len(index) == 1
+    index.compact(all=True)
+    assert index.stats()["deleted"] == 0 and index.get("cat")["text"] == "now it is a fish"
+
+
+@pytest.mark.parametrize(
+    "documents",
+    [[{"key": "a"}], [{"text": "a"}], ["a"], [("", "text")], [{"key": "a", "text": "b", "x": object()}], [{"key": "a", "text": "b", "x": float("nan")}], [("a", 5)]],
+)
+def test_documents_that_are_refused(index, documents):
+    with pytest.raises(ValueError):
+        index.add([("good", "a text"), *documents])
+    assert len(index) == 3
+
+
+def test_queries_and_indices_that_are_refused(index, model, tmp_path):
+    for options in ({"top": 10**9}, {"filter": "year >"}, {"arms": "left"}):
+        with pytest.raises(trivec.OptionError):
+            index.search("cat", **options)
+    with pytest.raises(FileNotFoundError):
+        trivec.Index(tmp_path / "nowhere", model)
+    with pytest.raises(trivec.OptionError):
+        trivec.Index(tmp_path / "other", model, create=True, colbert="3")
+    other = trivec.Model(DATA / "models" / "f16-h128")
+    with pytest.raises(trivec.IndexDamaged, match="model"):
+        trivec.Index(tmp_path / "index", other)

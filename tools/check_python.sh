@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# The Python package as its users get it: the wheel is built, installed into a fresh environment without its repository on the path, and tested there.
+#
+# tools/check_python.sh [PYTHON...]: python3 unless others are named. Its tools (maturin, pytest) and numpy come from PyPI, into TRIVEC_PYTHON_TOOLS or
+# target/python-tools, once; the wheel itself is installed without any index. TRIVEC_PROFILE (release) is cargo's profile.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+tools=${TRIVEC_PYTHON_TOOLS:-$PWD/target/python-tools}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+if ! [ -x "$tools/bin/maturin" ]; then
+  python3 -m venv "$tools"
+  "$tools/bin/pip" install --quiet --disable-pip-version-check "maturin>=1.9,<2"
+fi
+"$tools/bin/maturin" build --quiet --locked --profile "${TRIVEC_PROFILE:-release}" --manifest-path bindings/python/Cargo.toml \
+  --interpreter python3 --compatibility linux --out "$work/wheels"
+python3 bindings/python-starter/build.py "$work/wheels" >/dev/null
+ls -l "$work/wheels" | awk 'NR > 1 { print $NF, $5, "bytes" }'
+for python in "${@:-python3}"; do
+  version=$($python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+  echo "== Python $version"
+  # What the tests need, kept between runs; then the wheel, from the file alone.
+  packages=$tools/packages-$version
+  if ! [ -e "$packages/done" ]; then
+    $python -m venv "$work/fetch-$version"
+    "$work/fetch-$version/bin/pip" download --quiet --disable-pip-version-check --dest "$packages" numpy pytest tqdm pyarrow
+    touch "$packages/done"
+  fi
+  $python -m venv "$work/venv-$version"
+  own=$work/venv-$version/bin
+  "$own/pip" install --quiet --disable-pip-version-check --no-index --find-links "$packages" --find-links "$work/wheels" \
+    trivec trivec-starter pytest tqdm pyarrow
+  cp -r bindings/python/tests "$work/tests-$version"
+  (cd "$work/tests-$version" && TRIVEC_TEST_DATA=$OLDPWD/tests/data "$own/python" -m pytest -q -p no:cacheprovider --ignore=frameworks .)
+done

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# The adapters of the Python package against the real frameworks, each in an environment of its own. Large downloads: not a part of every run.
+#
+# tools/check_python_frameworks.sh WHEEL [NAME...]: langchain, llama, haystack, chroma unless others are named; st is sentence-transformers with torch.
+# Environments stay in TRIVEC_FRAMEWORKS (target/python-frameworks).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+[ $# -ge 1 ] || { sed -n 4p "$0"; exit 2; }
+wheel=$(realpath "$1"); shift
+folder=${TRIVEC_FRAMEWORKS:-$PWD/target/python-frameworks}
+declare -A packages=([langchain]=langchain-core [llama]=llama-index-core [haystack]=haystack-ai [chroma]=chromadb [st]=sentence-transformers)
+declare -A tests=([langchain]=langchain [llama]=llama_index [haystack]=haystack [chroma]=chroma [st]=sentence_transformers)
+for name in "${@:-langchain llama haystack chroma}"; do
+  for one in $name; do
+    [ -n "${packages[$one]:-}" ] || { echo "there is no framework $one" >&2; exit 2; }
+    own=$folder/$one
+    [ -x "$own/bin/pip" ] || python3 -m venv "$own"
+    if ! "$own/bin/pip" install --quiet --disable-pip-version-check "${packages[$one]}" pytest numpy; then
+      echo "SKIPPED: $one: ${packages[$one]} does not install here"
+      continue
+    fi
+    "$own/bin/pip" install --quiet --disable-pip-version-check --force-reinstall --no-deps "$wheel"
+    work=$(mktemp -d)
+    cp -r bindings/python/tests "$work/tests"
+    echo "== $one"
+    (cd "$work/tests" && TRIVEC_TEST_DATA=$OLDPWD/tests/data ANONYMIZED_TELEMETRY=False HAYSTACK_TELEMETRY_ENABLED=False \
+      "$own/bin/python" -m pytest -q -p no:cacheprovider frameworks -k "${tests[$one]} or short")
+    rm -rf "$work"
+  done
+done
