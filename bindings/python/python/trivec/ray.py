@@ -3,7 +3,7 @@
     ray.init()
     trivec.ray.embed_files(["docs/*.parquet"], "out/", "bge-m3", id_column="id", workers=4, threads=4)
 
-docs/beyond-one-machine.md says which settings matter and why.
+docs/large-corpora.md says which settings matter and why.
 """
 
 from __future__ import annotations
