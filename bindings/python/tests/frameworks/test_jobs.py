@@ -1,0 +1,86 @@
+"""Ray and Spark jobs with the real engines, one of them killed: the same rows with the same bits as one process gives, each once."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import EMBEDDER
+
+pa = pytest.importorskip("pyarrow")
+import pyarrow.parquet as pq  # noqa: E402
+
+import trivec.batch  # noqa: E402
+
+ROWS = 1200
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for file in range(4):
+        ids = list(range(file * ROWS // 4, (file + 1) * ROWS // 4))
+        texts = [f"text {id}: the cat sat on the mat" for id in ids]
+        pq.write_table(pa.table({"id": pa.array(ids, pa.int64()), "text": texts}), folder / f"{file}.parquet")
+    return str(folder)
+
+
+def digest(table):
+    """How many rows there are, and a digest of their vectors in the order of their ids."""
+    table = table.sort_by("id")
+    assert table.column("id").to_pylist() == list(range(ROWS))
+    return hashlib.sha256(np.array(table.column("dense").to_pylist(), np.float32).tobytes()).hexdigest()
+
+
+@pytest.fixture
+def expected(corpus):
+    (batch,) = pq.read_table(corpus).combine_chunks().to_batches()
+    return digest(pa.Table.from_batches([trivec.batch.embed_table(batch, EMBEDDER, threads=1)]))
+
+
+def test_ray(corpus, expected, tmp_path):
+    pytest.importorskip("ray")
+    script = tmp_path / "job.py"
+    # One CPU more than the actors have: Ray reads and writes, too. Paths of sockets have to be short.
+    script.write_text(f"""
+import os, ray, tempfile, trivec.ray
+path = {{"env_vars": {{"PYTHONPATH": os.environ.get("PYTHONPATH", "")}}}}
+ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, runtime_env=path, _temp_dir=tempfile.mkdtemp(prefix="r", dir="/tmp"))
+trivec.ray.embed_files({corpus!r}, {str(tmp_path / "out")!r}, {EMBEDDER!r}, id_column="id", workers=2, block_rows=50)
+""")
+    with open(tmp_path / "log", "w") as log:
+        job = subprocess.Popen([sys.executable, script], start_new_session=True, stdout=log, stderr=log)
+        # Killed when the first file is there, or, should all be there by then, not at all.
+        while job.poll() is None:
+            if os.path.isdir(tmp_path / "out") and any(name.endswith(".parquet") for name in os.listdir(tmp_path / "out")):
+                os.killpg(job.pid, signal.SIGKILL)
+                break
+            try:
+                job.wait(0.05)
+            except subprocess.TimeoutExpired:
+                pass
+        job.wait()
+        for _ in range(2):
+            subprocess.run([sys.executable, script], check=True, timeout=300, stdout=log, stderr=log)
+            assert digest(pq.read_table(tmp_path / "out")) == expected
+
+
+def test_spark(corpus, expected, tmp_path, monkeypatch):
+    pytest.importorskip("pyspark")
+    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
+    from pyspark.sql import SparkSession
+
+    import trivec.spark
+
+    spark = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false").getOrCreate()
+    try:
+        frame = trivec.spark.embed(spark.read.parquet(corpus), EMBEDDER, modes="all")
+        frame.write.parquet(str(tmp_path / "out"))
+    finally:
+        spark.stop()
+    table = pq.read_table(tmp_path / "out")
+    assert digest(table) == expected and table.schema.names == ["id", "text", "dense", "sparse", "colbert"]
