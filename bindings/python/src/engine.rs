@@ -237,7 +237,6 @@ impl Engine {
         if texts.is_empty() {
             // Refusals come whatever there is to do.
             answer(py, &watch, self.model.encode::<&str>(&[], &options))?;
-            answer(py, &watch, self.model.prompt_text(&options.prompt))?;
         }
         let mut collected = Collected::new(py, texts.len());
         for (piece, part) in texts.chunks(PIECE).enumerate() {

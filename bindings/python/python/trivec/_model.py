@@ -138,6 +138,8 @@ class Model:
         """
         if dtype not in ("float32", "float16"):
             raise OptionError(f"dtype: found {dtype!r}, expected 'float32' or 'float16'")
+        if prompt_name is not None and prompt_name not in self.info["prompts"]:
+            raise OptionError(f"prompt_name: found {prompt_name!r}, expected one of {sorted(self.info['prompts'])}")
         items, single = as_list(texts)
         dense, sparse, colbert, tokens, truncated = self.engine.encode(
             items,
