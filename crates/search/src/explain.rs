@@ -41,6 +41,13 @@ pub struct Explanation {
     pub more_after: bool,
 }
 
+impl Explanation {
+    /// The snippet without what it was found by.
+    pub(crate) fn snippet_alone(self) -> Explanation {
+        Explanation { words: Vec::new(), pieces: Vec::new(), alignment: Vec::new(), ..self }
+    }
+}
+
 /// A word of the query.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WordMatch {

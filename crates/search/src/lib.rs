@@ -94,7 +94,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use explain::{AlignedToken, Explanation, Mark, PieceMatch, SnippetPart, WordMatch};
 pub use filter::Filter;
 pub use index::{Checked, Index, Stats};
-pub use query::{ArmScores, Arms, Fusion, Hit, Hits, MAX_QUERY_BYTES, MAX_TOP, Query, Ranked, Timings, WordInfo};
+pub use query::{ArmScores, Arms, Best, Fusion, Hit, Hits, MAX_QUERY_BYTES, MAX_TOP, Query, Ranked, Timings, WordInfo};
 pub use reader::Reader;
 pub use settings::{ColbertBits, IndexOptions, ModelId};
 pub use writer::{Committed, Writer};

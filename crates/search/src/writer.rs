@@ -261,10 +261,18 @@ impl Writer {
     /// As [`commit`](Self::commit).
     pub fn finish(mut self) -> Result<Committed> {
         let done = self.commit()?;
+        self.end()?;
+        Ok(done)
+    }
+
+    /// Waits until tantivy has merged what it wants to merge, and ends. What is not committed is lost.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`]; [`Error::Io`]. What was committed stays.
+    pub fn end(self) -> Result<()> {
         let (index, text) = (self.index, self.text);
         let path = &index.text.path;
-        guarded(path, || text.wait_merging_threads().map_err(|e| Error::text(path, e)))?;
-        Ok(done)
+        guarded(path, || text.wait_merging_threads().map_err(|e| Error::text(path, e)))
     }
 
     /// The one commit point: the segments' files are on the disk and named; tantivy's commit names them, and is brought to the disk.

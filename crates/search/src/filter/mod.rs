@@ -36,6 +36,12 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// The entries that deleting a key takes: the document and its chunks. It was not written: [`as_str`](Self::as_str) is empty.
+    pub fn of_key(key: &str) -> Filter {
+        let is = |name: &str| Expression::In(vec![name.to_owned()], vec![Literal::Text(key.to_owned())]);
+        Filter { expression: Expression::Or(vec![is("key"), is("document")]), text: String::new() }
+    }
+
     /// The filter as it was written.
     pub fn as_str(&self) -> &str {
         &self.text

@@ -81,6 +81,37 @@ impl<R: Read> Iterator for Lines<R> {
     }
 }
 
+/// Names of a document's own fields, in the form that has a `key`.
+const FIELDS: [&str; 6] = ["key", "text", "title", "lang", "document", "metadata"];
+
+/// A document as JSON: an object with `key`, `text` and what else a [`Document`] has, as documents are given back; or one with `id` and `text`
+/// whose other names are metadata, as a line of an input file.
+///
+/// # Errors
+/// What is wrong with it, and what is allowed.
+pub fn from_json(value: Value) -> std::result::Result<Document, String> {
+    let Value::Object(object) = value else { return Err("it is no JSON object".to_owned()) };
+    let document = match (object.contains_key("key"), object.contains_key("id")) {
+        (true, true) => return Err("it has both `key` and `id`, expected one of them".to_owned()),
+        (false, _) => document_of(object, &Columns::default())?,
+        (true, false) => {
+            if let Some(name) = object.keys().find(|name| !FIELDS.contains(&name.as_str())) {
+                return Err(format!(
+                    "it has a field `{}`, expected {} (with `id` in the place of `key`, other fields are metadata)",
+                    name.escape_debug(),
+                    FIELDS.join(", ")
+                ));
+            }
+            serde_json::from_value(Value::Object(object)).map_err(|e| e.to_string())?
+        }
+    };
+    document.validate().map_err(|e| match e {
+        Error::Document { what, .. } => what,
+        other => other.to_string(),
+    })?;
+    Ok(document)
+}
+
 /// Makes a document of an object.
 pub(super) fn document_of(mut object: Map<String, Value>, columns: &Columns) -> Result<Document, String> {
     let key = match take(&mut object, &columns.key) {
@@ -120,4 +151,34 @@ fn take(object: &mut Map<String, Value>, name: &str) -> Option<Value> {
     }
     let (first, rest) = name.split_once('.')?;
     take(object.get_mut(first)?.as_object_mut()?, rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_come_in_two_forms_of_json() {
+        let read = |text: &str| from_json(serde_json::from_str(text).unwrap());
+        let given = Document::new("a", "b").with_title("t").with_lang("en").with_field("year", 2024);
+        assert_eq!(read(&serde_json::to_string(&given).unwrap()).unwrap(), given, "as it is given back");
+        let line = r#"{"id": "a", "text": "b", "title": "t", "lang": "en", "year": 2024}"#;
+        assert_eq!(read(line).unwrap(), given);
+        assert_eq!(read(r#"{"id": 7, "text": "b"}"#).unwrap().key, "7");
+        for (bad, expected) in [
+            ("5", "no JSON object"),
+            ("{}", "no `id`"),
+            (r#"{"id": "a"}"#, "no `text`"),
+            (r#"{"key": "a"}"#, "missing field `text`"),
+            (r#"{"key": "a", "id": "b", "text": "c"}"#, "both"),
+            (r#"{"key": "a", "text": "b", "year": 5}"#, "a field `year`"),
+            (r#"{"key": "a", "text": 5}"#, "invalid type"),
+            (r#"{"key": "", "text": "b"}"#, "0 bytes"),
+            (r#"{"id": "a", "text": " "}"#, "no text"),
+            (r#"{"key": "a", "text": "b", "metadata": {"lang": 1}}"#, "document's own"),
+        ] {
+            let error = read(bad).unwrap_err();
+            assert!(error.contains(expected), "{bad}: {error}");
+        }
+    }
 }

@@ -23,6 +23,7 @@ use crate::reader::Reader;
 use crate::writer::Writer;
 pub use chunk::{Chunking, chunks};
 pub use files::{Source, open};
+pub use jsonl::from_json;
 
 #[doc(hidden)]
 pub use self::csv::read as read_csv;

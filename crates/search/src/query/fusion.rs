@@ -17,31 +17,61 @@ use crate::error::{Error, Result};
 
 /// How the arms' lists become one.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase", tag = "kind")]
+#[serde(rename_all = "lowercase", tag = "kind", deny_unknown_fields)]
 pub enum Fusion {
     /// The dense score, stretched to 0 .. 1 over the arm's candidates, plus `weight` times the share of the query's words.
     Share {
         /// Of the share. 1 is the largest that harmed nothing in the measurements; 2 did.
+        #[serde(default = "defaults::one")]
         weight: f32,
     },
     /// Reciprocal rank fusion.
     Rrf {
         /// Added to every rank.
+        #[serde(default = "defaults::k")]
         k: f32,
         /// Of dense, words, lexical.
+        #[serde(default = "defaults::weights")]
         weights: [f32; 3],
         /// The words' list counts if its best share is at least this; 0 is the textbook.
+        #[serde(default = "defaults::gate")]
         gate: f32,
     },
     /// A mix of the model's own scores.
     Weighted {
         /// Of the dense score.
+        #[serde(default = "defaults::one")]
         dense: f32,
         /// Of the lexical score.
+        #[serde(default = "defaults::sparse")]
         sparse: f32,
         /// Of the ColBERT score, where the rerank has one.
+        #[serde(default = "defaults::one")]
         colbert: f32,
     },
+}
+
+/// The usual numbers, for a fusion that is read without them.
+mod defaults {
+    pub fn one() -> f32 {
+        1.0
+    }
+
+    pub fn k() -> f32 {
+        60.0
+    }
+
+    pub fn weights() -> [f32; 3] {
+        [1.0; 3]
+    }
+
+    pub fn gate() -> f32 {
+        0.2
+    }
+
+    pub fn sparse() -> f32 {
+        0.3
+    }
 }
 
 impl Default for Fusion {
@@ -90,17 +120,24 @@ impl Fusion {
 impl std::str::FromStr for Fusion {
     type Err = Error;
 
-    /// `share`, `rrf` or `weighted`, with the usual numbers.
+    /// `share`, `rrf` or `weighted` with the usual numbers, `share=W` with a weight, or `rrf-textbook` without the gate.
     fn from_str(name: &str) -> Result<Fusion> {
-        Ok(match name {
-            "share" => Fusion::default(),
-            "rrf" => Fusion::RRF,
-            "weighted" => Fusion::WEIGHTED,
+        let weight = name.strip_prefix("share=").and_then(|weight| weight.parse().ok());
+        let fusion = match (name, weight) {
+            (_, Some(weight)) => Fusion::Share { weight },
+            ("share", _) => Fusion::default(),
+            ("rrf", _) => Fusion::RRF,
+            ("rrf-textbook", _) => Fusion::Rrf { k: 60.0, weights: [1.0; 3], gate: 0.0 },
+            ("weighted", _) => Fusion::WEIGHTED,
             _ => {
-                let what = format!("found `{}`, expected share, rrf or weighted", name.escape_debug());
+                let what = format!(
+                    "found `{}`, expected share, share=W with a number, rrf, rrf-textbook or weighted",
+                    name.escape_debug()
+                );
                 return Err(Error::option("fusion", what));
             }
-        })
+        };
+        fusion.check().map(|()| fusion)
     }
 }
 

@@ -17,6 +17,7 @@ use crate::explain::Explanation;
 use crate::filter::Filter;
 pub use fusion::{Fusion, Ranked};
 pub(crate) use rerank::{query_rows, rerank};
+pub use search::Best;
 pub(crate) use search::Ranking;
 
 /// Most documents that can be asked for.
@@ -107,6 +108,8 @@ pub struct Query {
     pub candidates: usize,
     /// Whether hits come with what explains them.
     pub explain: bool,
+    /// Whether hits come with the snippet of their explanation, where they do not come with all of it.
+    pub snippets: bool,
 }
 
 impl Query {
@@ -123,7 +126,13 @@ impl Query {
             rerank_share: 0.3,
             candidates: 1_000,
             explain: false,
+            snippets: false,
         }
+    }
+
+    /// Whether hits are explained, in whole or by a snippet.
+    pub(crate) fn explains(&self) -> bool {
+        self.explain || self.snippets
     }
 
     /// Whether the numbers can be used.

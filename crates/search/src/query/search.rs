@@ -1,6 +1,6 @@
 //! [`Reader::search`] and what it is made of.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use trivec::Embedding;
 
@@ -22,7 +22,56 @@ fn ms(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1e3
 }
 
+/// The documents that a search found, in their order, before they are read ([`Reader::best`]).
+#[derive(Debug)]
+pub struct Best<'a> {
+    reader: &'a Reader,
+    query: &'a Query,
+    embedding: &'a Embedding,
+    ranking: Ranking,
+    took: Duration,
+}
+
+impl Best<'_> {
+    /// How many documents will be read.
+    pub fn len(&self) -> usize {
+        self.ranking.candidates.len().min(self.query.top)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes of the documents as they are stored: the sum, and those of the largest.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`]; [`Error::Io`].
+    pub fn bytes(&self) -> Result<(u64, u64)> {
+        let (mut sum, mut largest) = (0u64, 0);
+        for candidate in &self.ranking.candidates[..self.len()] {
+            let (segment, local) = self.reader.place(candidate.row)?;
+            let bytes = segment.documents.row(local)?.len() as u64;
+            sum = sum.saturating_add(bytes);
+            largest = bytes.max(largest);
+        }
+        Ok((sum, largest))
+    }
+
+    /// Reads the documents, and explains them if the query asks for it.
+    ///
+    /// # Errors
+    /// As [`Reader::search`].
+    pub fn hits(self, encoder: &Encoder<'_>) -> Result<Hits> {
+        let begin = Instant::now();
+        let mut hits = self.reader.hits(Some(encoder), self.query, self.embedding, self.ranking)?;
+        hits.timings.total_ms = self.took.as_secs_f64() * 1e3 + ms(begin);
+        Ok(hits)
+    }
+}
+
 /// What the arms found, before documents are read.
+#[derive(Debug)]
 pub(crate) struct Ranking {
     pub candidates: Vec<Candidate>,
     /// The score that each is shown with.
@@ -72,12 +121,19 @@ impl Reader {
     /// # Errors
     /// As [`search`](Self::search).
     pub fn search_embedded(&self, encoder: &Encoder<'_>, query: &Query, embedding: &Embedding) -> Result<Hits> {
+        self.best(query, embedding)?.hits(encoder)
+    }
+
+    /// The first half of [`search_embedded`](Self::search_embedded): puts the documents in their order, and reads none of them. What reading
+    /// them takes can then be asked.
+    ///
+    /// # Errors
+    /// As [`search`](Self::search).
+    pub fn best<'a>(&'a self, query: &'a Query, embedding: &'a Embedding) -> Result<Best<'a>> {
         query.check()?;
         let begin = Instant::now();
         let ranking = self.rank(query, embedding, None)?;
-        let mut hits = self.hits(Some(encoder), query, embedding, ranking)?;
-        hits.timings.total_ms = ms(begin);
-        Ok(hits)
+        Ok(Best { reader: self, query, embedding, ranking, took: begin.elapsed() })
     }
 
     /// The same without a model: hits are not explained.
@@ -86,7 +142,7 @@ impl Reader {
     /// As [`search`](Self::search); [`Error::Option`] if an explanation is asked for, or the vectors do not fit the index.
     pub fn search_vectors(&self, query: &Query, embedding: &Embedding) -> Result<Hits> {
         query.check()?;
-        if query.explain {
+        if query.explains() {
             return Err(Error::option("explain", "without a model, hits cannot be explained"));
         }
         let begin = Instant::now();
@@ -271,9 +327,10 @@ impl Reader {
         let mut hits = Vec::new();
         for (place, (candidate, &score)) in candidates.iter().zip(&shown).take(query.top).enumerate() {
             let stored = self.stored(candidate.row)?;
-            let explanation = match encoder.filter(|_| query.explain) {
+            let explanation = match encoder.filter(|_| query.explains()) {
                 Some(encoder) => {
-                    Some(explain::explain(self, encoder, &query.text, embedding, &found, candidate, &stored)?)
+                    let all = explain::explain(self, encoder, &query.text, embedding, &found, candidate, &stored)?;
+                    Some(if query.explain { all } else { all.snippet_alone() })
                 }
                 None => None,
             };
