@@ -3,6 +3,7 @@
 mod documents;
 mod eval;
 mod index;
+mod live;
 mod query;
 
 pub(crate) use documents::{DeleteArgs, ExportArgs, GetArgs};

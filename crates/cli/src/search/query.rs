@@ -8,7 +8,7 @@ use trivec::Model;
 use trivec_search::eval::{read_queries, run_line};
 use trivec_search::{Arms, Encoder, Explanation, Filter, Fusion, Hit, Hits, Mark, Query, Ranked, Reader};
 
-use super::{Opened, bar, parse_filter, print_json};
+use super::{Opened, bar, live, parse_filter, print_json};
 use crate::args::ModelArgs;
 use crate::exit::{Failure, Result};
 use crate::pending::{create_beside, move_into_place};
@@ -20,7 +20,7 @@ Examples:
   trivec search notes/ \"red shoes\" --filter 'lang = \"en\" and year >= 2020 and not tag in (\"sold\")'
   trivec search notes/ \"red shoes\" --arms dense --rerank 0 --json
   trivec search notes/ --queries queries.jsonl --run out.trec --top 100
-  trivec search notes/                         # asks for one question after another
+  trivec search notes/                         # as you type; without a terminal, a question a line
 
 Three lists (dense vectors, words by BM25, lexical weights) become one: `share` adds the share of the query's words that a document has to \
 its dense score, `share=W` with another weight than 1; `rrf` is reciprocal rank fusion, which leaves the words' list out where it found next \
@@ -33,7 +33,7 @@ pub(crate) struct SearchArgs {
     /// Directory of the index
     #[arg(value_name = "DIR")]
     pub directory: PathBuf,
-    /// The question [default: asked for, line by line]
+    /// The question [default: what is typed, or a question a line of standard input]
     #[arg(value_name = "QUERY", conflicts_with = "queries")]
     pub query: Option<String>,
     /// File of questions
@@ -69,6 +69,9 @@ pub(crate) struct SearchArgs {
     /// Say why each hit was found
     #[arg(long, env = "TRIVEC_EXPLAIN")]
     pub explain: bool,
+    /// Show the sentence that carried each hit, with what matched in it marked (--explain does too)
+    #[arg(long, env = "TRIVEC_SNIPPETS")]
+    pub snippets: bool,
     /// Print JSON, a line a question
     #[arg(long, env = "TRIVEC_JSON", conflicts_with = "run")]
     pub json: bool,
@@ -79,20 +82,11 @@ fn parse_arms(text: &str) -> std::result::Result<Arms, String> {
 }
 
 fn parse_fusion(text: &str) -> std::result::Result<Fusion, String> {
-    let fusion = match text {
-        "rrf-textbook" => Fusion::Rrf { k: 60.0, weights: [1.0; 3], gate: 0.0 },
-        _ => match text.strip_prefix("share=") {
-            Some(weight) => {
-                Fusion::Share { weight: weight.parse().map_err(|_| "expected share=W with a number".to_owned())? }
-            }
-            None => text.parse().map_err(|_| "expected share, share=W, rrf, rrf-textbook or weighted".to_owned())?,
-        },
-    };
-    fusion.check().map(|()| fusion).map_err(|e: trivec_search::Error| e.to_string())
+    text.parse().map_err(|e: trivec_search::Error| e.to_string())
 }
 
 impl SearchArgs {
-    fn query(&self, text: &str, lang: Option<String>) -> Query {
+    pub(super) fn query(&self, text: &str, lang: Option<String>) -> Query {
         Query {
             lang: lang.or_else(|| self.lang.clone()),
             filter: self.filter.clone(),
@@ -102,6 +96,7 @@ impl SearchArgs {
             fusion: self.fusion,
             rerank: self.rerank,
             explain: self.explain,
+            snippets: self.snippets,
             ..Query::new(text)
         }
     }
@@ -118,13 +113,18 @@ pub(crate) fn run(args: &SearchArgs, model_args: &ModelArgs) -> Result<()> {
     match (&args.query, &args.queries) {
         (Some(text), _) => show(&search.one(text)?, args, None),
         (None, Some(_)) => search.file(model_args),
+        (None, None)
+            if io::stdin().is_terminal() && io::stderr().is_terminal() && io::stdout().is_terminal() && !args.json =>
+        {
+            live::run(&search)
+        }
         (None, None) => search.converse(),
     }
 }
 
 /// An index that is asked, and the models that it is asked with.
-struct Search<'a> {
-    args: &'a SearchArgs,
+pub(super) struct Search<'a> {
+    pub args: &'a SearchArgs,
     reader: Reader,
     encoder: Encoder<'a>,
     reranker: Option<Model>,
@@ -135,8 +135,12 @@ const TOGETHER: usize = 16;
 
 impl Search<'_> {
     fn one(&self, text: &str) -> Result<Hits> {
-        let mut hits = self.reader.search(&self.encoder, &self.args.query(text, None))?;
-        self.reranked(&mut hits, text)?;
+        self.ask(&self.args.query(text, None))
+    }
+
+    pub fn ask(&self, query: &Query) -> Result<Hits> {
+        let mut hits = self.reader.search(&self.encoder, query)?;
+        self.reranked(&mut hits, &query.text)?;
         Ok(hits)
     }
 
@@ -185,20 +189,13 @@ impl Search<'_> {
 
     /// One question a line, each answered at once.
     fn converse(&self) -> Result<()> {
-        let terminal = io::stdin().is_terminal();
-        let mut lines = io::stdin().lock().lines();
-        loop {
-            if terminal {
-                let mut out = anstream::stderr();
-                // A prompt that cannot be written is none.
-                let _ = write!(out, "{DIM}search:{DIM:#} ").and_then(|()| out.flush());
-            }
-            let Some(line) = lines.next() else { return Ok(()) };
+        for line in io::stdin().lock().lines() {
             let line = line.map_err(|e| Failure::io("standard input", &e))?;
             if !line.trim().is_empty() {
                 show(&self.one(&line)?, self.args, None)?;
             }
         }
+        Ok(())
     }
 }
 
@@ -210,13 +207,13 @@ fn show(hits: &Hits, args: &SearchArgs, id: Option<&str>) -> Result<()> {
         };
     }
     let mut out = anstream::stdout().lock();
-    write_hits(&mut out, hits, args.explain).and_then(|()| out.flush()).map_err(|e| Failure::stdout(&e))
+    write_hits(&mut out, hits).and_then(|()| out.flush()).map_err(|e| Failure::stdout(&e))
 }
 
 /// Columns of a document's text where it is not explained.
 const EXCERPT: usize = 100;
 
-fn write_hits(out: &mut impl Write, hits: &Hits, explain: bool) -> io::Result<()> {
+fn write_hits(out: &mut impl Write, hits: &Hits) -> io::Result<()> {
     for hit in &hits.hits {
         let title = hit.document.title.as_deref().map(|title| format!("  {}", readable(title))).unwrap_or_default();
         writeln!(
@@ -228,8 +225,8 @@ fn write_hits(out: &mut impl Write, hits: &Hits, explain: bool) -> io::Result<()
             arms(hit)
         )?;
         match &hit.explanation {
-            Some(why) if explain => write_explanation(out, why)?,
-            _ => writeln!(out, "     {}", crate::score::excerpt(&hit.document.text, EXCERPT))?,
+            Some(why) => write_explanation(out, why)?,
+            None => writeln!(out, "     {}", excerpt_of(hit))?,
         }
     }
     let timings = &hits.timings;
@@ -245,8 +242,13 @@ fn write_hits(out: &mut impl Write, hits: &Hits, explain: bool) -> io::Result<()
     )
 }
 
+/// The beginning of a hit's text.
+pub(super) fn excerpt_of(hit: &Hit) -> String {
+    crate::score::excerpt(&hit.document.text, EXCERPT)
+}
+
 /// A hit's place in each list.
-fn arms(hit: &Hit) -> String {
+pub(super) fn arms(hit: &Hit) -> String {
     let place = |name: &str, ranked: &Option<Ranked>| {
         let ranked = ranked.as_ref()?;
         let rank = ranked.rank.map_or_else(|| "–".to_owned(), |rank| format!("#{rank}"));
@@ -271,7 +273,7 @@ fn arms(hit: &Hit) -> String {
 /// Pairs of tokens and shared pieces that are shown.
 const SHOWN: usize = 8;
 
-fn write_explanation(out: &mut impl Write, why: &Explanation) -> io::Result<()> {
+pub(super) fn write_explanation(out: &mut impl Write, why: &Explanation) -> io::Result<()> {
     write!(out, "     {}", if why.more_before { "… " } else { "" })?;
     for part in &why.snippet {
         let text = readable(&part.text);

@@ -189,3 +189,95 @@ fn what_is_wrong_is_said_and_the_rest_is_done() {
     assert!(said.contains("starter") && said.contains("f32-h64"), "{said}");
     assert!(Path::new(&fixture.path("notes/trivec-index.json")).is_file());
 }
+
+/// A terminal, and the program on it.
+#[cfg(target_os = "linux")]
+struct Terminal {
+    /// The person's side.
+    keys: fs::File,
+    screen: std::sync::mpsc::Receiver<Vec<u8>>,
+    seen: String,
+    child: std::process::Child,
+}
+
+#[cfg(target_os = "linux")]
+impl Terminal {
+    fn new(mut command: std::process::Command) -> Terminal {
+        use std::io::Read;
+        use std::os::fd::OwnedFd;
+
+        use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+        let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&person).unwrap();
+        unlockpt(&person).unwrap();
+        let size = rustix::termios::Winsize { ws_row: 40, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
+        rustix::termios::tcsetwinsize(&person, size).unwrap();
+        let path = ptsname(&person, Vec::new()).unwrap().into_string().unwrap();
+        let program = fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+        let end = || OwnedFd::from(program.try_clone().unwrap());
+        let child = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
+        let mut reading = fs::File::from(person);
+        let keys = reading.try_clone().unwrap();
+        let (send, screen) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mut part = vec![0; 4096];
+            // The terminal ends with the program.
+            while let Ok(n @ 1..) = reading.read(&mut part) {
+                if send.send(part[..n].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        Terminal { keys, screen, seen: String::new(), child }
+    }
+
+    fn press(&mut self, keys: &str) {
+        use std::io::Write;
+        self.keys.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Waits until the screen has shown this since it was last asked.
+    fn shows(&mut self, expected: &str) -> String {
+        let until = std::time::Instant::now() + trivec_testing::wait::DEADLINE;
+        while !self.seen.contains(expected) {
+            let left = until.saturating_duration_since(std::time::Instant::now());
+            let part = self.screen.recv_timeout(left);
+            let part = part.unwrap_or_else(|e| panic!("no `{expected}` ({e}): {:?}", self.seen));
+            self.seen.push_str(&String::from_utf8_lossy(&part));
+        }
+        std::mem::take(&mut self.seen)
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn on_a_terminal_hits_follow_what_is_typed() {
+    let fixture = Fixture::new();
+    let mut command = trivec();
+    command.current_dir(fixture.0.path()).args(["-q", "--color", "never", "search", "notes"]);
+    let mut terminal = Terminal::new(command);
+    terminal.shows("type a question");
+    terminal.press("carrots");
+    terminal.shows("›  1  soup");
+    terminal.press("\u{1b}[B");
+    terminal.shows("›  2  ");
+    terminal.press("\u{1b}[A");
+    terminal.shows("›  1  soup");
+    terminal.press("\r");
+    terminal.shows("nearest:");
+    // Another question takes its place; the first Escape clears it, the second ends.
+    terminal.press("\u{15}苹果公司");
+    terminal.shows("›  1  phone");
+    terminal.press("\u{1b}");
+    terminal.shows("type a question");
+    terminal.press("\u{1b}");
+    assert_eq!(terminal.child.wait().unwrap().code(), Some(0));
+}
