@@ -143,6 +143,11 @@ pub(super) fn check_serve(sources: &Sources, is_quiet: bool) -> Result<()> {
         (Beside("unix-socket"), &["host", "port", "tls-cert", "tls-key", "allowed-host"]),
         (Without("cache"), &["cache-size"]),
     ];
+    #[cfg(feature = "search")]
+    idle.extend([
+        (Without("index"), ["index-write", "index-snapshots"].as_slice()),
+        (Without("index-write"), &["index-snapshots"]),
+    ]);
     if is_quiet {
         idle.push((With("a log of errors and warnings alone"), &["log-texts"]));
     }

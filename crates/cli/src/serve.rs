@@ -24,6 +24,7 @@ Examples:
   trivec serve --model m3.safetensors --host 0.0.0.0 --api-key-file keys.txt
   trivec serve --unix-socket /run/trivec.sock
   trivec serve --cache /var/lib/trivec/embeddings.cache --cache-size 2GiB
+  trivec serve --index notes/ --index mail=/var/lib/mail-index --index-write --api-key-file keys.txt
   trivec serve --config trivec.toml --print-config
   curl localhost:8737/v1/embeddings --json '{\"input\": \"hello\"}'
 
@@ -123,6 +124,20 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "SIZE", env = "TRIVEC_CACHE_SIZE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache_size: Option<ByteSize>,
+    /// Index to search, as DIR or NAME=DIR (can be repeated; requests that name none mean the first) [default: none]
+    #[cfg(feature = "search")]
+    #[arg(long, value_name = "DIR", env = "TRIVEC_INDEX")]
+    #[serde(deserialize_with = "strings")]
+    pub index: Vec<String>,
+    /// Let requests with a key add and delete documents of the indexes; it takes an API key
+    #[cfg(feature = "search")]
+    #[arg(long, env = "TRIVEC_INDEX_WRITE")]
+    pub index_write: bool,
+    /// Directory that requests may copy the indexes into [default: none]
+    #[cfg(feature = "search")]
+    #[arg(long, value_name = "DIR", env = "TRIVEC_INDEX_SNAPSHOTS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index_snapshots: Option<PathBuf>,
     /// Form of the log on stderr
     #[arg(long, value_name = "FORM", env = "TRIVEC_LOG_FORMAT")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -235,6 +250,12 @@ impl ServeArgs {
             drain_timeout: self.drain_timeout.or(file.drain_timeout),
             cache: self.cache.clone().or(file.cache),
             cache_size: self.cache_size.or(file.cache_size),
+            #[cfg(feature = "search")]
+            index: list(&self.index, file.index),
+            #[cfg(feature = "search")]
+            index_write: self.index_write || file.index_write,
+            #[cfg(feature = "search")]
+            index_snapshots: self.index_snapshots.clone().or(file.index_snapshots),
             log_format: self.log_format.or(file.log_format),
             log_level: self.log_level.or(file.log_level),
             log_texts: self.log_texts || file.log_texts,
@@ -331,6 +352,12 @@ impl ServeArgs {
                 return Err(Failure::option(option, "found an empty path, expected one of a file"));
             }
         }
+        #[cfg(feature = "search")]
+        super::search::check_served(
+            &self.index,
+            self.index_write,
+            !self.api_key.is_empty() || self.api_key_file.is_some(),
+        )?;
         if self.served_model_name.iter().any(|name| name.trim().is_empty()) {
             return Err(Failure::option("served-model-name", "found an empty name"));
         }
@@ -386,6 +413,9 @@ impl ServeArgs {
             },
             connections: self.max_connections.unwrap_or(1024),
             cache: self.cache.map(|path| (path, self.cache_size.unwrap_or_default().0)),
+            // Opened when the model is there.
+            #[cfg(feature = "search")]
+            search: trivec_serve::Indexes::default(),
             reload: None,
             log_texts: self.log_texts,
             observer: None,
@@ -454,6 +484,9 @@ pub(super) fn run(args: &ServeArgs, model_args: &ModelArgs, sources: &mut Source
     #[cfg(feature = "otel")]
     let otlp_service = all.otlp_service_name.clone();
     let weights = all.weights;
+    #[cfg(feature = "search")]
+    let (places, may_write, snapshots) =
+        (super::search::places(&all.index)?, all.index_write, all.index_snapshots.clone());
     let mut options = all.into_options()?;
     if args.healthcheck {
         return super::health::check(&options);
@@ -475,6 +508,10 @@ pub(super) fn run(args: &ServeArgs, model_args: &ModelArgs, sources: &mut Source
     options.reload = Some(Box::new(move || super::load_as(weights, &own).map_err(|failure| failure.to_string())));
     let takes_a_free_port = options.unix_socket.is_none() && options.address.port() == 0;
     let model = super::load_as(weights, model_args)?;
+    #[cfg(feature = "search")]
+    {
+        options.search = trivec_serve::Indexes::open(&model, &places, may_write, snapshots)?;
+    }
     let runtime = runtime().map_err(|e| Failure::io("threads", &e))?;
     let finished = runtime.block_on(async {
         let server = Server::bind(model, options).await.map_err(|what| Failure::io_text(&what))?;

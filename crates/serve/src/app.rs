@@ -50,6 +50,8 @@ pub(super) struct App {
     keys: Vec<String>,
     pub metrics: Metrics,
     pub kept: Option<Kept>,
+    #[cfg(feature = "search")]
+    pub search: super::search::Indexes,
     pub started: Instant,
     /// How long a body may stand still.
     pub body_idle: Duration,
@@ -102,6 +104,8 @@ impl App {
             keys,
             metrics: Metrics::new(),
             kept,
+            #[cfg(feature = "search")]
+            search: super::search::Indexes::default(),
             started: Instant::now(),
             body_idle: super::Timeouts::default().idle,
             log_texts: false,
@@ -120,6 +124,8 @@ impl App {
         let reload = self.reload.as_ref().ok_or("this service has no model to load again")?;
         let _one = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let model = Arc::new(reload()?);
+        #[cfg(feature = "search")]
+        self.search.check_model(&model).map_err(|e| e.to_string())?;
         *self.model.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&model);
         self.names.follow(&model);
         if let Some(kept) = &self.kept {
@@ -222,14 +228,25 @@ impl App {
         texts: &Arc<Vec<String>>,
         max_length: Option<usize>,
         prompt: Prompt,
+        counted: u64,
+    ) -> Result<Vec<Tokenized>> {
+        let options = EncodeOptions { modes: Modes::DENSE, max_length, prompt, ..EncodeOptions::default() };
+        self.tokenize_as(model, texts, options, counted).await
+    }
+
+    /// The same with all that `options` say of tokens.
+    pub(super) async fn tokenize_as(
+        &self,
+        model: &Arc<Model>,
+        texts: &Arc<Vec<String>>,
+        options: EncodeOptions,
         mut counted: u64,
     ) -> Result<Vec<Tokenized>> {
         let begin = Instant::now();
         self.note_texts(texts)?;
         let held = self.held();
         held.set(Part::Tokens, counted)?;
-        let prompt_bytes = model.prompt_text(&prompt)?.len();
-        let options = EncodeOptions { modes: Modes::DENSE, max_length, prompt, ..EncodeOptions::default() };
+        let prompt_bytes = model.prompt_text(&options.prompt)?.len();
         let prompt_tokens = model.prompt_tokens(&options)?;
         let mut tokenized = Vec::with_capacity(texts.len());
         let mut at = 0;

@@ -24,6 +24,10 @@ pub(super) struct Body<T>(pub T);
 /// The parameter of a route's path, without its percent-encoding.
 pub(super) struct PathPart(pub String);
 
+/// The parameters behind a path's `?`.
+#[cfg(feature = "search")]
+pub(super) struct QueryPart<T>(pub T);
+
 /// The answer to a request that cannot be read, in the dialect of its route.
 pub(super) struct Unreadable(ApiError, Dialect);
 
@@ -62,8 +66,23 @@ impl<S: Send + Sync> FromRequestParts<S> for PathPart {
     }
 }
 
+#[cfg(feature = "search")]
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for QueryPart<T> {
+    type Rejection = Unreadable;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Unreadable> {
+        let dialect = Dialect::of(&parts.extensions);
+        axum::extract::Query::<T>::try_from_uri(&parts.uri).map(|axum::extract::Query(value)| QueryPart(value)).map_err(
+            |e| {
+                let what = format!("the parameters behind the `?` cannot be read: {}", e.body_text());
+                Unreadable(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_value", what), dialect)
+            },
+        )
+    }
+}
+
 /// Bytes of a body that are parsed at once: less work than handing them to another thread.
-const PARSED_AT_ONCE: usize = 16 << 10;
+pub(super) const PARSED_AT_ONCE: usize = 16 << 10;
 
 /// The value of a body, once there is memory for it; a large body is parsed beside the runtime's threads.
 async fn counted_and_parsed<T: DeserializeOwned + Send + 'static>(
@@ -84,7 +103,12 @@ pub(super) const SLOWEST: f64 = 8192.0;
 
 /// All bytes of a body, of which there may be `most`, and which `held` counts as they come. It may stand still for `idle`, and in all so
 /// much longer than [`SLOWEST`] needs: a byte now and then does not hold a connection for ever.
-async fn read(mut body: axum::body::Body, most: usize, idle: Duration, held: &Held) -> Result<Vec<u8>, ApiError> {
+pub(super) async fn read(
+    mut body: axum::body::Body,
+    most: usize,
+    idle: Duration,
+    held: &Held,
+) -> Result<Vec<u8>, ApiError> {
     let too_large = || {
         let what = format!("the body is larger than {most} bytes");
         ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", what)

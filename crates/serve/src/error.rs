@@ -51,6 +51,12 @@ impl ApiError {
         ApiError { param: Some(param.into()), ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_value", message) }
     }
 
+    /// A request that failed on the service's own side.
+    pub(super) fn internal() -> ApiError {
+        let what = "the request failed; others are not affected";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "engine_error", what)
+    }
+
     pub(super) fn unauthorized() -> ApiError {
         let what = "a valid API key is needed: send `Authorization: Bearer KEY`";
         Self::new(StatusCode::UNAUTHORIZED, "invalid_api_key", what)

@@ -111,9 +111,38 @@ pub(super) fn none_match(headers: &HeaderMap, tag: &str) -> bool {
 /// A page of any site can make a browser send a body of `text/plain`, of a form, or of no type without asking; JSON it has to ask for. A
 /// request without a type is taken where no browser has sent it: those name the page's `Origin`.
 pub(super) fn check_json(headers: &HeaderMap) -> Result<()> {
+    let expected = "JSON: send `Content-Type: application/json`";
+    check_type(headers, is_json, expected).map(drop)
+}
+
+/// How a body of documents is written.
+#[cfg(feature = "search")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Documents {
+    /// JSON as a whole.
+    Json,
+    /// A JSON value a line.
+    Lines,
+}
+
+/// How a body of documents is written, by what its header fields say; others are refused as [`check_json`] does.
+#[cfg(feature = "search")]
+pub(super) fn documents(headers: &HeaderMap) -> Result<Documents> {
+    let expected = "JSON or JSON Lines: send `Content-Type: application/json` or `application/x-ndjson`";
+    let is_lines = |subtype: &str| matches!(subtype, "x-ndjson" | "ndjson" | "jsonl" | "x-jsonlines" | "jsonlines");
+    let subtype = check_type(headers, |subtype| is_json(subtype) || is_lines(subtype), expected)?;
+    Ok(if subtype.is_some_and(|subtype| is_lines(&subtype)) { Documents::Lines } else { Documents::Json })
+}
+
+fn is_json(subtype: &str) -> bool {
+    subtype == "json" || subtype.ends_with("+json")
+}
+
+/// The subtype of a body of `application/…`, in lower case, if it is one that `fits`; `None` for a body without a type.
+fn check_type(headers: &HeaderMap, fits: impl Fn(&str) -> bool, expected: &str) -> Result<Option<String>> {
     check_coding(headers)?;
     let refused = |what: String| {
-        let what = format!("{what}, expected JSON: send `Content-Type: application/json`");
+        let what = format!("{what}, expected {expected}");
         Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", what))
     };
     let mut lines = headers.get_all(header::CONTENT_TYPE).iter();
@@ -121,7 +150,7 @@ pub(super) fn check_json(headers: &HeaderMap) -> Result<()> {
         (None, _) if headers.contains_key(header::ORIGIN) => {
             return refused("the request has an `Origin` and no `Content-Type`".to_owned());
         }
-        (None, _) => return Ok(()),
+        (None, _) => return Ok(None),
         (Some(line), None) => String::from_utf8_lossy(line.as_bytes()),
         (Some(_), Some(_)) => return refused("`Content-Type` is there more than once".to_owned()),
     };
@@ -129,7 +158,7 @@ pub(super) fn check_json(headers: &HeaderMap) -> Result<()> {
         return refused(format!("the body's type `{}` is none", line.escape_debug()));
     };
     let (kind, subtype) = (kind.to_ascii_lowercase(), subtype.to_ascii_lowercase());
-    if kind != "application" || !(subtype == "json" || subtype.ends_with("+json")) {
+    if kind != "application" || !fits(&subtype) {
         let why = if subtype == "x-www-form-urlencoded" { " (which `curl -d` says if not told another)" } else { "" };
         return refused(format!("the body is `{kind}/{subtype}`{why}"));
     }
@@ -142,7 +171,7 @@ pub(super) fn check_json(headers: &HeaderMap) -> Result<()> {
                 format!("the body's charset is `{}`, expected utf-8, as JSON is written", charset.escape_debug());
             Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_charset", what))
         }
-        _ => Ok(()),
+        _ => Ok(Some(subtype)),
     }
 }
 

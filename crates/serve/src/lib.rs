@@ -23,6 +23,8 @@ mod metrics;
 mod names;
 mod routes;
 mod scheduler;
+#[cfg(feature = "search")]
+mod search;
 mod work;
 
 use std::net::SocketAddr;
@@ -36,6 +38,8 @@ use tokio::sync::watch;
 pub use self::app::{Limits, Reload};
 pub use self::guard::{AllowedHosts, AllowedOrigins};
 pub use self::listen::Timeouts;
+#[cfg(feature = "search")]
+pub use self::search::{IndexPlace, Indexes};
 pub use self::work::{Answered, Observer, Work};
 
 use self::app::App;
@@ -71,6 +75,9 @@ pub struct Options {
     pub connections: usize,
     /// File to keep embeddings in, and the most bytes it may have.
     pub cache: Option<(PathBuf, u64)>,
+    /// The indexes that are searched, opened with the model that is served.
+    #[cfg(feature = "search")]
+    pub search: Indexes,
     /// Makes the model anew.
     pub reload: Option<Reload>,
     /// Whether the log holds the texts of requests.
@@ -137,6 +144,10 @@ impl Server {
         let mut app = App::new(model, names, options.reload, options.limits, options.api_keys, kept)
             .map_err(|e| e.to_string())?;
         app.log_texts = options.log_texts;
+        #[cfg(feature = "search")]
+        {
+            app.search = options.search;
+        }
         app.observer = options.observer;
         app.body_idle = options.timeouts.idle;
         let app = Arc::new(app);

@@ -53,7 +53,7 @@ pub(super) struct Recent {
     pub tokens_s: f64,
 }
 
-fn seconds() -> Histogram {
+pub(super) fn seconds() -> Histogram {
     // 0.1 ms to 100 s, four to a decade.
     Histogram::new((-16..=8).map(|i| 10f64.powf(f64::from(i) / 4.0)))
 }
@@ -115,8 +115,10 @@ impl Metrics {
         budget: &Budget,
         model: &ModelInfo,
         cache: Option<Stats>,
+        more: impl FnOnce(&mut Registry),
     ) -> String {
         let mut registry = Registry::with_prefix("trivec");
+        more(&mut registry);
         registry.register("requests", "Requests by route and status", self.requests.clone());
         let durations = self.durations.clone();
         registry.register_with_unit("request", "Time of a request, by route", Unit::Seconds, durations);

@@ -5,11 +5,15 @@ mod eval;
 mod index;
 mod live;
 mod query;
+#[cfg(feature = "serve")]
+mod served;
 
 pub(crate) use documents::{DeleteArgs, ExportArgs, GetArgs};
 pub(crate) use eval::EvalArgs;
 pub(crate) use index::IndexArgs;
 pub(crate) use query::SearchArgs;
+#[cfg(feature = "serve")]
+pub(crate) use served::{check_served, places};
 
 pub(crate) use documents::{delete, export, get};
 pub(crate) use eval::run as eval;

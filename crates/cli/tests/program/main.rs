@@ -35,5 +35,7 @@ mod server_limits;
 mod server_memory;
 #[cfg(all(feature = "otel", unix))]
 mod server_otel;
+#[cfg(all(feature = "search", feature = "serve", unix))]
+mod server_search;
 #[cfg(feature = "serve")]
 mod server_wire;

@@ -1,13 +1,19 @@
 //! The routes, and what every request passes through on its way to them.
 
 mod binary;
+#[cfg(feature = "search")]
+mod documents;
 mod explain;
+#[cfg(feature = "search")]
+mod indexes;
 mod native;
 mod openai;
 mod ops;
 mod pairs;
 mod rerank;
 mod rows;
+#[cfg(feature = "search")]
+mod search;
 mod tei;
 
 use std::cell::RefCell;
@@ -54,6 +60,8 @@ pub(super) fn router(app: Arc<App>, guard: Arc<Guard>) -> Router {
         // Of any method: what is not there is 404, and has no methods.
         .route("/{file}", any(ops::asset))
         .fallback(not_found);
+    #[cfg(feature = "search")]
+    let own = own.merge(search_routes());
     let tei = Router::new()
         .route("/embed", post(tei::embed))
         .route("/embed_all", post(tei::embed_all))
@@ -67,6 +75,20 @@ pub(super) fn router(app: Arc<App>, guard: Arc<Guard>) -> Router {
     let way = |dialect| Way { app: Arc::clone(&app), guard: Arc::clone(&guard), dialect };
     let router = way(Dialect::OpenAi).to(own).merge(way(Dialect::Tei).to(tei));
     cors(router, &guard.origins).with_state(app)
+}
+
+/// Those of indexes.
+#[cfg(feature = "search")]
+fn search_routes() -> Router<Arc<App>> {
+    use axum::routing::delete;
+    Router::new()
+        .route("/v1/search", post(search::search))
+        .route("/v1/documents", post(documents::upsert).merge(delete(documents::delete_where)))
+        .route("/v1/documents/{*key}", get(documents::get).delete(documents::delete))
+        .route("/v1/index", get(indexes::stats))
+        .route("/v1/index/commit", post(indexes::commit))
+        .route("/v1/index/compact", post(indexes::compact))
+        .route("/v1/index/snapshot", post(indexes::snapshot))
 }
 
 /// What the routes of a dialect share on the way to them.
@@ -110,7 +132,7 @@ fn cors(router: Router<Arc<App>>, origins: &AllowedOrigins) -> Router<Arc<App>> 
     };
     let cors = CorsLayer::new()
         .allow_origin(allowed)
-        .allow_methods([Method::GET, Method::POST])
+        .allow_methods([Method::GET, Method::POST, Method::DELETE])
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers([REQUEST_ID, header::RETRY_AFTER]);
     router.layer(cors)

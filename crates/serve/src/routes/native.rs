@@ -368,5 +368,5 @@ async fn score_inner(app: &App, request: ScoreRequest) -> Result<Response> {
 }
 
 pub(super) fn internal() -> ApiError {
-    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "engine_error", "the request failed; others are not affected")
+    ApiError::internal()
 }

@@ -29,7 +29,13 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
 }
 
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
-    let text = app.metrics.text(&app.scheduler, &app.budget, app.model().info(), app.kept.as_ref().map(Kept::stats));
+    let kept = app.kept.as_ref().map(Kept::stats);
+    let more = |registry: &mut prometheus_client::registry::Registry| {
+        let _ = registry;
+        #[cfg(feature = "search")]
+        app.search.metrics.register(registry, app.search.all().iter().map(AsRef::as_ref));
+    };
+    let text = app.metrics.text(&app.scheduler, &app.budget, app.model().info(), kept, more);
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
 }
 
@@ -59,8 +65,23 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
         "latency": {"p50_ms": recent.p50_ms, "p95_ms": recent.p95_ms, "count": recent.count},
         "tokens_s": recent.tokens_s,
         "cache": app.kept.as_ref().map(Kept::describe),
+        "indexes": indexes(&app),
     }))
     .into_response()
+}
+
+/// The indexes that are served: names and how many documents they have. Without the feature there are none.
+fn indexes(app: &App) -> serde_json::Value {
+    #[cfg(feature = "search")]
+    let all: Vec<serde_json::Value> = app
+        .search
+        .all()
+        .iter()
+        .map(|served| json!({"name": served.name, "documents": served.documents(), "write": app.search.is_writable()}))
+        .collect();
+    #[cfg(not(feature = "search"))]
+    let (all, _) = (Vec::<serde_json::Value>::new(), app);
+    all.into()
 }
 
 /// Loads the model again. Only with a key: a service without keys is reloaded by SIGHUP.
@@ -146,5 +167,28 @@ pub(super) async fn openapi(State(app): State<Arc<App>>) -> Response {
     let description = of_model.iter().fold(include_str!("../openapi.json").to_owned(), |text, (name, limit)| {
         text.replacen(&format!("\"{name}\": {{"), &format!("\"{name}\": {{ {limit},"), 1)
     });
+    #[cfg(feature = "search")]
+    let description = with_search(&description);
     ([(header::CONTENT_TYPE, "application/json")], description).into_response()
+}
+
+/// The description with the routes of indexes, which have a file of their own, before the others. As text too.
+#[cfg(feature = "search")]
+fn with_search(description: &str) -> String {
+    #[derive(serde::Deserialize)]
+    struct Part<'a> {
+        #[serde(borrow)]
+        schemas: &'a serde_json::value::RawValue,
+        #[serde(borrow)]
+        paths: &'a serde_json::value::RawValue,
+    }
+    let Ok(part) = serde_json::from_str::<Part<'_>>(include_str!("../openapi.search.json")) else {
+        return description.to_owned();
+    };
+    let inside = |value: &serde_json::value::RawValue| {
+        let text = value.get().trim();
+        text.strip_prefix('{').and_then(|text| text.strip_suffix('}')).unwrap_or_default().trim_end().to_owned()
+    };
+    let with_schemas = description.replacen("\"schemas\": {", &format!("\"schemas\": {{{},", inside(part.schemas)), 1);
+    with_schemas.replacen("\"paths\": {", &format!("\"paths\": {{{},", inside(part.paths)), 1)
 }

@@ -1,0 +1,340 @@
+//! `/v1/documents`: the documents of an index, one by one, in batches, and those that a filter names.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use crate::app::{App, Tokenized};
+use crate::body::{PARSED_AT_ONCE, PathPart, QueryPart, read};
+use crate::error::{ApiError, Dialect, Result};
+use crate::header_fields::{self, Documents};
+use crate::memory::{self, Part};
+use crate::scheduler::{BATCH_TOKENS, cost};
+use crate::search::Served;
+use crate::search::writer::{MOST_PENDING, Turn};
+use trivec::Embedding;
+use trivec_cache::Wanted;
+use trivec_search::{Document, Filter};
+
+/// Refused documents that are told one by one.
+const MOST_TOLD: usize = 100;
+
+/// The index that a request means.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WhichIndex {
+    pub index: Option<String>,
+}
+
+/// The same of a request that writes.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HowToWrite {
+    index: Option<String>,
+    /// Whether what was done is visible and safe when the request is answered.
+    #[serde(default = "yes")]
+    commit: bool,
+    filter: Option<String>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// The index that may be written: the service was started so, and has keys.
+pub(super) fn check_write(app: &App, index: Option<&str>) -> Result<Arc<Served>> {
+    let forbidden = |what: &str| Err(ApiError::new(StatusCode::FORBIDDEN, "forbidden", what));
+    let served = app.search.get(index)?;
+    if !app.search.is_writable() {
+        return forbidden("this service does not write to its indexes: start it with `--index-write` and an API key");
+    }
+    // A service that writes is not started without keys; this holds whoever starts it.
+    if !app.needs_key() {
+        return forbidden("writing to an index needs an API key, and this service has none");
+    }
+    Ok(served)
+}
+
+pub(super) async fn get(
+    State(app): State<Arc<App>>,
+    PathPart(key): PathPart,
+    QueryPart(which): QueryPart<WhichIndex>,
+) -> Response {
+    let of = async {
+        let served = app.search.get(which.index.as_deref())?;
+        let held = app.held();
+        let find = move || -> Result<Document> {
+            let document = served.reader()?.get(&key)?;
+            held.set(Part::Results, 4 * document.text.len() as u64 + 4096)?;
+            Ok(document)
+        };
+        Ok(Json(app.beside(find).await??).into_response())
+    };
+    of.await.unwrap_or_else(|e: ApiError| e.answer(Dialect::OpenAi))
+}
+
+pub(super) async fn delete(
+    State(app): State<Arc<App>>,
+    PathPart(key): PathPart,
+    QueryPart(how): QueryPart<HowToWrite>,
+) -> Response {
+    let of = async {
+        if how.filter.is_some() {
+            return Err(ApiError::invalid("filter", "a key and a filter, expected one of them"));
+        }
+        delete_entries(&app, &how, What::Key(key)).await
+    };
+    of.await.unwrap_or_else(|e| e.answer(Dialect::OpenAi))
+}
+
+pub(super) async fn delete_where(State(app): State<Arc<App>>, QueryPart(how): QueryPart<HowToWrite>) -> Response {
+    let of = async {
+        // Without a filter it would be all of them, by mistake.
+        let missing = || ApiError::invalid("filter", "expected `?filter=`, which says what is deleted");
+        let filter = how.filter.as_deref().ok_or_else(missing)?;
+        let filter = filter.parse::<Filter>()?;
+        delete_entries(&app, &how, What::Filter(filter)).await
+    };
+    of.await.unwrap_or_else(|e| e.answer(Dialect::OpenAi))
+}
+
+/// What is deleted.
+enum What {
+    Key(String),
+    Filter(Filter),
+}
+
+async fn delete_entries(app: &App, how: &HowToWrite, what: What) -> Result<Response> {
+    let served = check_write(app, how.index.as_deref())?;
+    let turn = Turn::take(app, &served).await?;
+    let own = Arc::clone(&served);
+    let work = move |turn: &mut Turn| match what {
+        What::Key(key) => {
+            let entries = own.reader()?.count(&Filter::of_key(&key))?;
+            turn.writer()?.delete(&key)?;
+            Ok(entries as u64)
+        }
+        What::Filter(filter) => turn.writer()?.delete_where(&filter),
+    };
+    let (turn, deleted) = turn.run(app, work).await?;
+    finish(app, turn, how.commit).await?;
+    app.search.metrics.count(&served.name, "deleted", deleted);
+    Ok(Json(json!({"deleted": deleted, "committed": how.commit})).into_response())
+}
+
+/// Commits, or leaves it to who does. Returns the number of the commit.
+async fn finish(app: &App, mut turn: Turn, commit: bool) -> Result<Option<u64>> {
+    let many = turn.writer()?.pending() >= MOST_PENDING;
+    if commit || many {
+        return turn.commit(app).await.map(|done| Some(done.generation));
+    }
+    turn.keep();
+    Ok(None)
+}
+
+/// What became of a batch.
+#[derive(Serialize)]
+struct Upserted {
+    added: u64,
+    refused: u64,
+    /// Of the added ones, those that were cut to the index's maximum length.
+    truncated: u64,
+    committed: bool,
+    errors: Vec<Refused>,
+}
+
+/// A document that was not taken.
+#[derive(Debug, Clone, Serialize)]
+struct Refused {
+    /// Its place in the batch, from 0 on; of lines those that are not blank count.
+    index: usize,
+    message: String,
+}
+
+pub(super) async fn upsert(
+    State(app): State<Arc<App>>,
+    QueryPart(how): QueryPart<HowToWrite>,
+    request: Request,
+) -> Response {
+    upsert_inner(&app, how, request).await.unwrap_or_else(|e| e.answer(Dialect::OpenAi))
+}
+
+async fn upsert_inner(app: &Arc<App>, how: HowToWrite, request: Request) -> Result<Response> {
+    let served = check_write(app, how.index.as_deref())?;
+    if how.filter.is_some() {
+        return Err(ApiError::invalid("filter", "documents are added whatever they are: `filter` is for DELETE"));
+    }
+    let form = header_fields::documents(request.headers())?;
+    let held = app.held();
+    let bytes = read(request.into_body(), app.limits.body_bytes, app.body_idle, &held).await?;
+    let at_once = bytes.len() <= PARSED_AT_ONCE;
+    let parse = move || -> Result<Batch> {
+        // Metadata are trees, which take a few times what lists do.
+        held.set(Part::Body, 3 * memory::parsed(&bytes))?;
+        Batch::parse(&bytes, form)
+    };
+    let batch = if at_once { parse()? } else { app.beside(parse).await?? };
+    app.check_count(batch.documents.len() + batch.refused.len(), "documents")?;
+    if let (true, Some(first)) = (batch.documents.is_empty(), batch.refused.first()) {
+        let what = format!("documents[{}]: {}; nothing else is in the request to be taken", first.index, first.message);
+        return Err(ApiError::invalid(format!("documents[{}]", first.index), what));
+    }
+    let (added, truncated) = add(app, &served, batch.documents, how.commit).await?;
+    let refused = batch.refused.len() as u64;
+    app.search.metrics.count(&served.name, "added", added);
+    app.search.metrics.count(&served.name, "refused", refused);
+    let errors = batch.refused.into_iter().take(MOST_TOLD).collect();
+    Ok(Json(Upserted { added, refused, truncated, committed: how.commit, errors }).into_response())
+}
+
+/// The documents of a request, each with its place, and those that cannot be taken.
+#[derive(Debug, Default)]
+struct Batch {
+    documents: Vec<(usize, Document)>,
+    refused: Vec<Refused>,
+}
+
+impl Batch {
+    /// A list of documents, or one; or one a line.
+    fn parse(bytes: &[u8], form: Documents) -> Result<Batch> {
+        let text = std::str::from_utf8(bytes).map_err(|e| {
+            let what = format!("the body is not UTF-8 at byte {}", e.valid_up_to());
+            ApiError::new(StatusCode::BAD_REQUEST, "invalid_json", what)
+        })?;
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let mut batch = Batch::default();
+        match form {
+            Documents::Lines => {
+                let lines = text.split('\n').filter(|line| !line.trim().is_empty());
+                lines.enumerate().for_each(|(index, line)| batch.take(index, line));
+            }
+            Documents::Json if text.trim_start().starts_with('[') => {
+                let list: Vec<&RawValue> = serde_json::from_str(text).map_err(|e| not_json(&e))?;
+                list.into_iter().enumerate().for_each(|(index, value)| batch.take(index, value.get()));
+            }
+            Documents::Json => {
+                let one: &RawValue = serde_json::from_str(text).map_err(|e| not_json(&e))?;
+                batch.take(0, one.get());
+            }
+        }
+        Ok(batch)
+    }
+
+    fn take(&mut self, index: usize, text: &str) {
+        let value = serde_json::from_str(text).map_err(|e| e.to_string());
+        match value.and_then(trivec_search::ingest::from_json) {
+            Ok(document) => self.documents.push((index, document)),
+            Err(message) => self.refused.push(Refused { index, message }),
+        }
+    }
+}
+
+fn not_json(error: &serde_json::Error) -> ApiError {
+    ApiError::new(StatusCode::BAD_REQUEST, "invalid_json", format!("the body is not JSON: {error}"))
+}
+
+/// Embeds documents through the queue, a part at a time, and adds them. Returns how many, and how many of them were cut.
+async fn add(app: &Arc<App>, served: &Arc<Served>, batch: Vec<(usize, Document)>, commit: bool) -> Result<(u64, u64)> {
+    let model = app.model();
+    let options = served.encoder(&model)?.document_options();
+    let wanted = Wanted { normalize: options.normalize, ..options.modes.into() };
+    let (places, documents): (Vec<usize>, Vec<Document>) = batch.into_iter().unzip();
+    let named = |e: ApiError, from: usize| {
+        e.at_text(|at| from + at).named(|at| format!("documents[{}]", places.get(at).copied().unwrap_or(at)))
+    };
+    let texts: Vec<String> = documents.iter().map(Document::searched_text).collect();
+    app.held().add(Part::Body, texts.iter().map(|text| text.len() as u64).sum())?;
+    let tokenized = app.tokenize_as(&model, &Arc::new(texts), options, 0).await.map_err(|e| named(e, 0))?;
+    let total = tokenized.iter().map(|text| cost(text.ids.len())).sum();
+    app.check_cost(total)?;
+    let parts = parts_of(&tokenized);
+    let bytes = |part: &Range<usize>| {
+        let of = |text: &Tokenized| memory::embedding(model.info(), wanted.modes, text.ids.len());
+        tokenized[part.clone()].iter().map(of).sum::<u64>()
+    };
+    app.held().set(Part::Results, parts.iter().map(bytes).max().unwrap_or(0))?;
+    // The turn first: whoever waits for it keeps no room in the queue from others.
+    let mut turn = Turn::take(app, served).await?;
+    let room = app.scheduler.reserve(total)?;
+    let (mut documents, mut truncated) = (documents.into_iter(), 0);
+    for part in parts {
+        let texts: Vec<&Tokenized> = tokenized[part.clone()].iter().collect();
+        let encoded = app.encode_part(&model, &texts, wanted, Some(&room)).await;
+        let (mut embeddings, _) = encoded.map_err(|e| named(e, part.start))?;
+        for (embedding, text) in embeddings.iter_mut().zip(&texts) {
+            embedding.truncated = text.truncated;
+            truncated += u64::from(text.truncated);
+        }
+        let own: Vec<(Document, Embedding)> = documents.by_ref().take(part.len()).zip(embeddings).collect();
+        let work = move |turn: &mut Turn| {
+            let writer = turn.writer()?;
+            own.iter().try_for_each(|(document, embedding)| writer.upsert_embedded(document, embedding))
+        };
+        (turn, ()) = turn.run(app, work).await?;
+    }
+    drop(room);
+    finish(app, turn, commit).await?;
+    Ok((tokenized.len() as u64, truncated))
+}
+
+/// Texts that are embedded together: no more tokens than a batch, or one text.
+fn parts_of(texts: &[Tokenized]) -> Vec<Range<usize>> {
+    let mut parts: Vec<Range<usize>> = Vec::new();
+    let mut sum = 0;
+    for (at, text) in texts.iter().enumerate() {
+        let tokens = text.ids.len();
+        match parts.last_mut() {
+            Some(part) if sum + tokens <= BATCH_TOKENS => {
+                sum += tokens;
+                part.end = at + 1;
+            }
+            _ => {
+                sum = tokens;
+                parts.push(at..at + 1);
+            }
+        }
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_document_is_named_and_the_others_are_taken() {
+        let read = |text: &str, form| {
+            let batch = Batch::parse(text.as_bytes(), form).unwrap();
+            let taken: Vec<(usize, String)> = batch.documents.into_iter().map(|(at, own)| (at, own.key)).collect();
+            (taken, batch.refused.into_iter().map(|refused| (refused.index, refused.message)).collect::<Vec<_>>())
+        };
+        let list = r#"[{"id": "a", "text": "x"}, {"id": "b"}, 5, {"key": "c", "text": "cut \ud83d"}, {"key": "d", "text": "y"}]"#;
+        let (taken, refused) = read(list, Documents::Json);
+        assert_eq!(taken, [(0, "a".to_owned()), (4, "d".to_owned())]);
+        assert_eq!(refused.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [1, 2, 3]);
+        assert!(refused[0].1.contains("no `text`") && refused[1].1.contains("no JSON object"), "{refused:?}");
+        let (taken, refused) = read("\u{feff}{\"id\": 1, \"text\": \"x\"}\r\n\n{bad\n", Documents::Lines);
+        assert_eq!((taken, refused[0].0), (vec![(0, "1".to_owned())], 1));
+        assert_eq!(read(r#" {"key": "one", "text": "x"}"#, Documents::Json).0, [(0, "one".to_owned())]);
+        assert_eq!(read("[]", Documents::Json), (Vec::new(), Vec::new()));
+        for bad in ["[", "", "[{}", "[{}] x"] {
+            assert_eq!(Batch::parse(bad.as_bytes(), Documents::Json).unwrap_err().code, "invalid_json", "{bad}");
+        }
+        assert_eq!(Batch::parse(b"[\xff]", Documents::Json).unwrap_err().status, 400);
+    }
+
+    #[test]
+    fn texts_are_embedded_in_parts_of_a_batch() {
+        let text = |tokens: usize| Tokenized { ids: vec![0; tokens], truncated: false, prompt_tokens: 0 };
+        let texts: Vec<Tokenized> = [4000, 96, 1, 5000, 10].into_iter().map(text).collect();
+        assert_eq!(parts_of(&texts), [0..2, 2..3, 3..4, 4..5]);
+        assert_eq!(parts_of(&[]), Vec::<Range<usize>>::new());
+    }
+}

@@ -1,0 +1,150 @@
+//! `/v1/index`: what an index is, and what can be done with one as a whole.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::documents::{WhichIndex, check_write};
+use crate::app::App;
+use crate::body::{Body, QueryPart};
+use crate::error::{ApiError, Dialect, Result};
+use crate::search::writer::Turn;
+use trivec_search::{Error, Stats};
+
+/// What an index is: its statistics, under the names that the command line has for them.
+#[derive(Serialize)]
+struct Described {
+    index: String,
+    /// All indexes of the service.
+    indexes: Vec<String>,
+    write: bool,
+    #[serde(flatten)]
+    stats: Stats,
+}
+
+fn or_error(answer: Result<Response>) -> Response {
+    answer.unwrap_or_else(|e| e.answer(Dialect::OpenAi))
+}
+
+pub(super) async fn stats(State(app): State<Arc<App>>, QueryPart(which): QueryPart<WhichIndex>) -> Response {
+    or_error(stats_inner(&app, which).await)
+}
+
+async fn stats_inner(app: &Arc<App>, which: WhichIndex) -> Result<Response> {
+    let served = app.search.get(which.index.as_deref())?;
+    let own = Arc::clone(&served);
+    let mut stats = app.beside(move || own.reader().and_then(|_| own.index.stats())).await??;
+    // Where a model came from can be a path of this machine.
+    stats.model.name = app.names.first();
+    let indexes = app.search.names().map(str::to_owned).collect();
+    let described = Described { index: served.name.clone(), indexes, write: app.search.is_writable(), stats };
+    Ok(Json(described).into_response())
+}
+
+pub(super) async fn commit(State(app): State<Arc<App>>, QueryPart(which): QueryPart<WhichIndex>) -> Response {
+    or_error(commit_inner(&app, which).await)
+}
+
+async fn commit_inner(app: &Arc<App>, which: WhichIndex) -> Result<Response> {
+    let served = check_write(app, which.index.as_deref())?;
+    let Some(turn) = Turn::pending(&served).await else {
+        // A commit would change nothing but its number.
+        let own = Arc::clone(&served);
+        let generation = app.beside(move || own.reader().map(|reader| reader.generation())).await??;
+        return Ok(Json(json!({"generation": generation, "added": 0})).into_response());
+    };
+    let done = turn.commit(app).await?;
+    Ok(Json(json!({"generation": done.generation, "added": done.added})).into_response())
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CompactRequest {
+    all: Option<bool>,
+}
+
+pub(super) async fn compact(
+    State(app): State<Arc<App>>,
+    QueryPart(which): QueryPart<WhichIndex>,
+    Body(request): Body<CompactRequest>,
+) -> Response {
+    or_error(compact_inner(&app, which, request).await)
+}
+
+async fn compact_inner(app: &Arc<App>, which: WhichIndex, request: CompactRequest) -> Result<Response> {
+    let served = check_write(app, which.index.as_deref())?;
+    let all = request.all.unwrap_or(false);
+    let turn = Turn::take(app, &served).await?;
+    let compact = move |turn: &mut Turn| {
+        let rewritten = turn.writer()?.compact(all)?;
+        turn.end();
+        Ok(rewritten)
+    };
+    let (_, rewritten) = turn.run(app, compact).await?;
+    Ok(Json(json!({"rewritten_segments": rewritten})).into_response())
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SnapshotRequest {
+    name: String,
+}
+
+pub(super) async fn snapshot(
+    State(app): State<Arc<App>>,
+    QueryPart(which): QueryPart<WhichIndex>,
+    Body(request): Body<SnapshotRequest>,
+) -> Response {
+    or_error(snapshot_inner(&app, which, request).await)
+}
+
+/// Whether a name is one of a directory, of characters that every file system has.
+fn is_plain(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && !name.starts_with('.')
+        && !name.ends_with(".partial")
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+}
+
+async fn snapshot_inner(app: &Arc<App>, which: WhichIndex, request: SnapshotRequest) -> Result<Response> {
+    let served = check_write(app, which.index.as_deref())?;
+    let Some(directory) = app.search.snapshots() else {
+        let what = "this service makes no snapshots: start it with `--index-snapshots DIR`";
+        return Err(ApiError::new(StatusCode::FORBIDDEN, "forbidden", what));
+    };
+    if !is_plain(&request.name) {
+        let what = "name: expected 1 to 64 letters, digits, `.`, `-` and `_`, not beginning with `.`";
+        return Err(ApiError::invalid("name", what));
+    }
+    let to = directory.join(&request.name);
+    // Two copies to one place would be in each other's way.
+    let turn = Arc::clone(&app.search.copying).lock_owned().await;
+    let held = app.held();
+    let copy = move || -> std::result::Result<usize, Error> {
+        let result = served.index.snapshot(&to).and_then(|()| trivec_search::Index::open(&to)?.reader());
+        drop((turn, held));
+        result.map(|reader| reader.len())
+    };
+    let documents = tokio::task::spawn_blocking(copy).await.map_err(|_| ApiError::internal())??;
+    Ok(Json(json!({"snapshot": request.name, "documents": documents})).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_stays_in_its_directory() {
+        for good in ["a", "2026-11-30", "notes_1.bak", &"x".repeat(64)] {
+            assert!(is_plain(good), "{good}");
+        }
+        for bad in ["", ".", "..", ".hidden", "a/b", "a\\b", "/etc", "a b", "ä", "a\0", "c.partial", &"x".repeat(65)] {
+            assert!(!is_plain(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! `/v1/search`: a question to documents, with what found them.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::State;
+use axum::response::Response;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use crate::answer::{JSON, Steps, json};
+use crate::app::{App, ms};
+use crate::body::Body;
+use crate::error::{ApiError, Dialect, Result};
+use crate::fields::whole;
+use crate::memory::Part;
+use crate::search::Served;
+use trivec::{Embedding, Model};
+use trivec_cache::Wanted;
+use trivec_search::{Arms, Fusion, Hits, Query};
+
+/// Most hits that are explained: each takes about a millisecond and up to a hundred kilobytes.
+const MOST_EXPLAINED: usize = 100;
+
+/// Bytes of a candidate in the arms' lists and the fused one.
+const CANDIDATE: u64 = 512;
+
+/// Bytes of a hit beside its document: ranks, scores, and what holds them.
+const HIT: u64 = 512;
+
+/// Bytes of an explanation, at most, beside the document's text.
+const EXPLANATION: u64 = 96 << 10;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SearchRequest {
+    query: String,
+    index: Option<String>,
+    #[serde(default, deserialize_with = "whole")]
+    top: Option<usize>,
+    arms: Option<ArmList>,
+    fusion: Option<FusionField>,
+    #[serde(default, deserialize_with = "whole")]
+    rerank: Option<usize>,
+    rerank_share: Option<f32>,
+    #[serde(default, deserialize_with = "whole")]
+    candidates: Option<usize>,
+    filter: Option<String>,
+    lang: Option<String>,
+    explain: Option<bool>,
+    snippets: Option<bool>,
+}
+
+/// Arms as a list of words, or as the command line has them: words between commas.
+#[derive(Debug)]
+struct ArmList(Arms);
+
+impl<'de> Deserialize<'de> for ArmList {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Names;
+        impl<'de> Visitor<'de> for Names {
+            type Value = ArmList;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of `dense`, `bm25` and `sparse`, or `all`")
+            }
+
+            fn visit_str<E: de::Error>(self, names: &str) -> std::result::Result<ArmList, E> {
+                names.parse().map(ArmList).map_err(E::custom)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> std::result::Result<ArmList, A::Error> {
+                let mut arms = Arms { dense: false, bm25: false, sparse: false };
+                while let Some(name) = list.next_element::<String>()? {
+                    let one: Arms = name.parse().map_err(de::Error::custom)?;
+                    arms.dense |= one.dense;
+                    arms.bm25 |= one.bm25;
+                    arms.sparse |= one.sparse;
+                }
+                Ok(ArmList(arms))
+            }
+        }
+        deserializer.deserialize_any(Names)
+    }
+}
+
+/// A fusion by its name, as the command line has it, or as an object with its numbers.
+#[derive(Debug)]
+struct FusionField(Fusion);
+
+impl<'de> Deserialize<'de> for FusionField {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct NameOrNumbers;
+        impl<'de> Visitor<'de> for NameOrNumbers {
+            type Value = FusionField;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`share`, `rrf`, `weighted`, or an object with its `kind` and numbers")
+            }
+
+            fn visit_str<E: de::Error>(self, name: &str) -> std::result::Result<FusionField, E> {
+                name.parse().map(FusionField).map_err(E::custom)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> std::result::Result<FusionField, A::Error> {
+                Fusion::deserialize(MapAccessDeserializer::new(map)).map(FusionField)
+            }
+        }
+        deserializer.deserialize_any(NameOrNumbers)
+    }
+}
+
+impl SearchRequest {
+    /// The query, once its numbers are found to make sense.
+    fn into_query(self) -> Result<Query> {
+        let default = Query::new("");
+        let query = Query {
+            text: self.query,
+            lang: self.lang,
+            filter: self.filter.as_deref().map(str::parse).transpose()?,
+            top: self.top.unwrap_or(default.top),
+            arms: self.arms.map_or(default.arms, |ArmList(arms)| arms),
+            fusion: self.fusion.map_or(default.fusion, |FusionField(fusion)| fusion),
+            rerank: self.rerank.unwrap_or(default.rerank),
+            rerank_share: self.rerank_share.unwrap_or(default.rerank_share),
+            candidates: self.candidates.unwrap_or(default.candidates),
+            explain: self.explain.unwrap_or(false),
+            snippets: self.snippets.unwrap_or(false),
+        };
+        query.check()?;
+        if (query.explain || query.snippets) && query.top > MOST_EXPLAINED {
+            let what =
+                format!("top: found {}, expected at most {MOST_EXPLAINED} with `explain` or `snippets`", query.top);
+            return Err(ApiError::invalid("top", what));
+        }
+        Ok(query)
+    }
+}
+
+pub(super) async fn search(State(app): State<Arc<App>>, Body(request): Body<SearchRequest>) -> Response {
+    search_inner(&app, request).await.unwrap_or_else(|e| e.answer(Dialect::OpenAi))
+}
+
+async fn search_inner(app: &Arc<App>, request: SearchRequest) -> Result<Response> {
+    let served = app.search.get(request.index.as_deref())?;
+    let query = request.into_query()?;
+    let model = app.model();
+    let begin = Instant::now();
+    let embedding = embed(app, &model, &served, &query).await?;
+    let encode_ms = ms(begin.elapsed());
+    let (arms, with_filter) = (query.arms, query.filter.is_some());
+    let mut hits = find(app, &model, &served, query, embedding).await?;
+    hits.timings.encode_ms = encode_ms;
+    hits.timings.total_ms += encode_ms;
+    app.search.metrics.searched(arms, with_filter, &hits.timings);
+    answer(app, hits)
+}
+
+/// The query's vectors, through the queue.
+async fn embed(app: &App, model: &Arc<Model>, served: &Served, query: &Query) -> Result<Embedding> {
+    let options = served.encoder(model)?.query_options();
+    let wanted = Wanted { normalize: options.normalize, ..options.modes.into() };
+    let texts = Arc::new(vec![query.text.clone()]);
+    let named = |e: ApiError| e.named(|_| "query".to_owned());
+    let tokenized = app.tokenize_as(model, &texts, options, 0).await.map_err(named)?;
+    app.held().free(Part::Body);
+    let (mut embeddings, _) = app.encode(model, &tokenized, wanted).await.map_err(named)?;
+    embeddings.pop().ok_or_else(ApiError::internal)
+}
+
+/// Searches beside the runtime's threads. What the documents take in memory is known when they are found, before they are read.
+async fn find(
+    app: &Arc<App>,
+    model: &Arc<Model>,
+    served: &Arc<Served>,
+    query: Query,
+    embedding: Embedding,
+) -> Result<Hits> {
+    let held = app.held();
+    let (model, served) = (Arc::clone(model), Arc::clone(served));
+    let job = move || -> Result<Hits> {
+        let reader = served.reader()?;
+        // Sets of documents, and the arms' lists.
+        let candidates = query.candidates.max(query.top).max(query.rerank).min(reader.len());
+        let lists = (64 << 10) + reader.len() as u64 / 2 + CANDIDATE * candidates as u64;
+        held.set(Part::Tokens, lists)?;
+        let best = reader.best(&query, &embedding)?;
+        let (sum, largest) = best.bytes()?;
+        let found = best.len() as u64;
+        // As JSON is read: text, names and values of the metadata.
+        let mut bytes = 4 * sum + HIT * found;
+        if query.explain || query.snippets {
+            // One document at a time is cut into words and tokens.
+            bytes += EXPLANATION * found + 16 * largest;
+        }
+        held.set(Part::Results, bytes)?;
+        Ok(best.hits(&served.encoder(&model)?)?)
+    };
+    app.beside(job).await?
+}
+
+/// Writes what was found as the library does, a hit after another.
+fn answer(app: &App, mut hits: Hits) -> Result<Response> {
+    app.held().free(Part::Tokens);
+    let list = std::mem::take(&mut hits.hits);
+    let steps = 0..=list.len();
+    let mut around = Vec::new();
+    json(&mut around, &hits);
+    // The list comes first: what stands before and behind it is what an empty one leaves.
+    const BEGIN: &[u8] = b"{\"hits\":[";
+    let behind = around.strip_prefix(BEGIN).ok_or_else(ApiError::internal)?.to_vec();
+    let write = move |at: usize, out: &mut Vec<u8>| match list.get(at) {
+        None => out.extend_from_slice(&behind),
+        Some(hit) => {
+            if at > 0 {
+                out.push(b',');
+            }
+            json(out, hit);
+        }
+    };
+    app.answer(JSON, None, Steps::begun_by(|out| out.extend_from_slice(BEGIN), steps, write))
+}

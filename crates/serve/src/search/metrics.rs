@@ -1,0 +1,105 @@
+//! How long the parts of searches take, and what was written.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+use trivec_search::{Arms, Timings};
+
+use super::Served;
+use crate::metrics::seconds;
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Arm {
+    arm: &'static str,
+}
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Phase {
+    phase: &'static str,
+}
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Name {
+    index: String,
+}
+
+#[derive(Debug)]
+pub(crate) struct SearchMetrics {
+    arms: Family<Arm, Histogram, fn() -> Histogram>,
+    phases: Family<Phase, Histogram, fn() -> Histogram>,
+    commit: Histogram,
+    pub added: Family<Counted, Counter>,
+}
+
+/// What happened to documents.
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(crate) struct Counted {
+    pub index: String,
+    /// `added`, `refused` or `deleted`.
+    pub what: &'static str,
+}
+
+impl SearchMetrics {
+    pub fn new() -> SearchMetrics {
+        SearchMetrics {
+            arms: Family::new_with_constructor(seconds),
+            phases: Family::new_with_constructor(seconds),
+            commit: seconds(),
+            added: Family::default(),
+        }
+    }
+
+    /// A search is over.
+    pub fn searched(&self, asked: Arms, with_filter: bool, timings: &Timings) {
+        for (arm, ran, ms) in [
+            ("dense", asked.dense, timings.dense_ms),
+            ("bm25", asked.bm25, timings.bm25_ms),
+            // The lexical arm runs where its scores count.
+            ("sparse", asked.sparse && timings.sparse_ms > 0.0, timings.sparse_ms),
+        ] {
+            if ran {
+                self.arms.get_or_create(&Arm { arm }).observe(ms / 1e3);
+            }
+        }
+        for (phase, ran, ms) in [
+            ("encode", true, timings.encode_ms),
+            ("filter", with_filter, timings.filter_ms),
+            ("fusion", true, timings.fusion_ms),
+            ("rerank", timings.rerank_ms > 0.0, timings.rerank_ms),
+            ("documents", true, timings.documents_ms),
+            ("total", true, timings.total_ms),
+        ] {
+            if ran {
+                self.phases.get_or_create(&Phase { phase }).observe(ms / 1e3);
+            }
+        }
+    }
+
+    pub fn committed(&self, took: Duration) {
+        self.commit.observe(took.as_secs_f64());
+    }
+
+    /// So many documents of an index were `what`.
+    pub fn count(&self, index: &str, what: &'static str, documents: u64) {
+        if documents > 0 {
+            self.added.get_or_create(&Counted { index: index.to_owned(), what }).inc_by(documents);
+        }
+    }
+
+    pub fn register<'a>(&self, registry: &mut Registry, served: impl Iterator<Item = &'a Served>) {
+        let documents: Family<Name, Gauge> = Family::default();
+        for served in served {
+            documents.get_or_create(&Name { index: served.name.clone() }).set(served.documents() as i64);
+        }
+        registry.register("index_documents", "Documents of an index, in the view that was opened last", documents);
+        registry.register("documents", "Documents that were added, refused or deleted by requests", self.added.clone());
+        registry.register_with_unit("search_arm", "Time of a search's arm", Unit::Seconds, self.arms.clone());
+        registry.register_with_unit("search_phase", "Time of a search's phase", Unit::Seconds, self.phases.clone());
+        registry.register_with_unit("index_commit", "Time of a commit", Unit::Seconds, self.commit.clone());
+    }
+}

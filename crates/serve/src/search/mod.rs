@@ -1,0 +1,278 @@
+//! The indexes that a service searches, and writes where it may.
+//!
+//! ```text
+//! routes/search.rs ─▶ tokens ─▶ scheduler (the query's vectors) ─▶ a job beside the runtime: reader ─▶ hits
+//! routes/documents.rs ─▶ tokens ─▶ scheduler, a part at a time ─▶ writer.rs: one turn at a time ─▶ commit
+//! ```
+//! Every index is of the model that is served. A reader is a view of the last commit; each request looks whether there is a newer one, for
+//! other processes may write too.
+
+pub(crate) mod errors;
+pub(crate) mod metrics;
+pub(crate) mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::http::StatusCode;
+use trivec::Model;
+use trivec_search::{Encoder, Error, Index, ModelId, Reader};
+
+use crate::error::{ApiError, Result};
+use metrics::SearchMetrics;
+use writer::Slot;
+
+/// Longest name of an index, in bytes.
+const MAX_NAME_BYTES: usize = 128;
+
+/// An index to serve: its name and its directory.
+///
+/// ```
+/// use trivec_serve::IndexPlace;
+///
+/// let named: IndexPlace = "notes=/var/lib/notes".parse()?;
+/// assert_eq!((named.name.as_str(), named.directory.to_str()), ("notes", Some("/var/lib/notes")));
+/// let by_its_directory: IndexPlace = "/var/lib/notes/".parse()?;
+/// assert_eq!(by_its_directory.name, "notes");
+/// # Ok::<(), String>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IndexPlace {
+    /// What requests call it.
+    pub name: String,
+    /// Where it is.
+    pub directory: PathBuf,
+}
+
+impl std::str::FromStr for IndexPlace {
+    type Err = String;
+
+    /// `NAME=DIR`, or `DIR`, whose last part is the name then. A directory whose own first part has an `=` is written `./a=b`.
+    fn from_str(text: &str) -> std::result::Result<IndexPlace, String> {
+        let (name, directory) = match text.split_once('=') {
+            Some((name, directory)) if !name.contains(['/', '\\']) => (name.to_owned(), directory),
+            _ => (last_part(Path::new(text)), text),
+        };
+        if directory.is_empty() {
+            return Err("found an empty path, expected the directory of an index".to_owned());
+        }
+        let fits = !name.is_empty()
+            && name.len() <= MAX_NAME_BYTES
+            && !name.chars().any(|c| c.is_control() || c.is_whitespace() || matches!(c, '/' | '\\' | '&' | '='));
+        if !fits {
+            let shown: String = name.chars().take(MAX_NAME_BYTES).collect();
+            return Err(format!(
+                "found the name `{}`, expected 1 to {MAX_NAME_BYTES} bytes without spaces and slashes: NAME=DIR gives another",
+                shown.escape_debug()
+            ));
+        }
+        Ok(IndexPlace { name, directory: PathBuf::from(directory) })
+    }
+}
+
+/// The last part of a path, or of what `.` and `..` lead to; of `/` there is none.
+fn last_part(path: &Path) -> String {
+    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    name(path).or_else(|| name(&path.canonicalize().ok()?)).unwrap_or_default()
+}
+
+/// The indexes of a service, opened and compared with its model.
+pub struct Indexes {
+    served: Vec<Arc<Served>>,
+    write: bool,
+    snapshots: Option<PathBuf>,
+    /// Held by who makes a snapshot.
+    pub(crate) copying: Arc<tokio::sync::Mutex<()>>,
+    pub(crate) metrics: SearchMetrics,
+}
+
+impl Default for Indexes {
+    fn default() -> Self {
+        Indexes {
+            served: Vec::new(),
+            write: false,
+            snapshots: None,
+            copying: Arc::default(),
+            metrics: SearchMetrics::new(),
+        }
+    }
+}
+
+/// An index that is served.
+pub(crate) struct Served {
+    pub name: String,
+    pub index: Index,
+    pub id: ModelId,
+    reader: Mutex<Reader>,
+    pub slot: Slot,
+}
+
+impl Indexes {
+    /// Opens indexes of `model`. With `write` requests with a key may change them, and copy them into the directory `snapshots`, if there
+    /// is one.
+    ///
+    /// # Errors
+    /// Those of [`Index::open`]; [`Error::Mismatch`] names both models if an index is of another; [`Error::Option`] if two have one name, or
+    /// `snapshots` is no directory.
+    pub fn open(
+        model: &Model,
+        places: &[IndexPlace],
+        write: bool,
+        snapshots: Option<PathBuf>,
+    ) -> std::result::Result<Indexes, Error> {
+        let option = |option, what| Err(Error::Option { option, what });
+        if let Some(path) = snapshots.as_ref().filter(|path| !path.is_dir()) {
+            return option("index_snapshots", format!("{}: expected a directory that is there", path.display()));
+        }
+        if places.is_empty() {
+            return Ok(Indexes::default());
+        }
+        // What cannot be opened is told before the model works.
+        let mut opened: Vec<(String, Index)> = Vec::new();
+        for place in places {
+            if opened.iter().any(|(name, _)| *name == place.name) {
+                return option(
+                    "index",
+                    format!("two indexes are called `{}`: NAME=DIR gives another name", place.name),
+                );
+            }
+            opened.push((place.name.clone(), Index::open(&place.directory)?));
+        }
+        let id = ModelId::of(model)?;
+        let mut served = Vec::new();
+        for (name, index) in opened {
+            index.encoder(model, &id)?;
+            let reader = Mutex::new(index.reader()?);
+            served.push(Arc::new(Served { name, index, id: id.clone(), reader, slot: Slot::default() }));
+        }
+        Ok(Indexes { served, write, snapshots, ..Indexes::default() })
+    }
+
+    /// Refuses a model that did not make the indexes' vectors, before it is put into use.
+    pub(crate) fn check_model(&self, model: &Model) -> std::result::Result<(), Error> {
+        if self.served.is_empty() {
+            return Ok(());
+        }
+        let id = ModelId::of(model)?;
+        self.served.iter().try_for_each(|served| served.index.encoder(model, &id).map(drop))
+    }
+
+    /// The index of a name; without one, the first.
+    pub(crate) fn get(&self, name: Option<&str>) -> Result<Arc<Served>> {
+        let none = |what: String| {
+            let error = ApiError::new(StatusCode::NOT_FOUND, "index_not_found", what);
+            Err(ApiError { param: Some("index".to_owned()), ..error })
+        };
+        match (name, self.served.first()) {
+            (_, None) => none("this service has no index: start it with `--index DIR`".to_owned()),
+            (None, Some(first)) => Ok(Arc::clone(first)),
+            (Some(name), _) => match self.served.iter().find(|served| served.name == name) {
+                Some(served) => Ok(Arc::clone(served)),
+                None => {
+                    let shown: String = name.chars().take(MAX_NAME_BYTES).collect();
+                    none(format!(
+                        "there is no index `{}` here, expected `{}`",
+                        shown.escape_debug(),
+                        self.names().collect::<Vec<_>>().join("` or `")
+                    ))
+                }
+            },
+        }
+    }
+
+    /// The names, the first being that of the index which requests without a name mean.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.served.iter().map(|served| served.name.as_str())
+    }
+
+    pub(crate) fn all(&self) -> &[Arc<Served>] {
+        &self.served
+    }
+
+    /// Whether requests may change the indexes, as the service was started.
+    pub(crate) fn is_writable(&self) -> bool {
+        self.write
+    }
+
+    /// The directory that copies go into.
+    pub(crate) fn snapshots(&self) -> Option<&Path> {
+        self.snapshots.as_deref()
+    }
+}
+
+impl Served {
+    /// A view of the last commit. Not for the runtime's threads: it may map files.
+    pub fn reader(&self) -> std::result::Result<Reader, Error> {
+        let mut last = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = last.refresh()?;
+        *last = now.clone();
+        Ok(now)
+    }
+
+    /// Documents of the view that was opened last.
+    pub fn documents(&self) -> usize {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    pub fn encoder<'m>(&self, model: &'m Model) -> std::result::Result<Encoder<'m>, Error> {
+        self.index.encoder(model, &self.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use trivec_search::IndexOptions;
+
+    #[test]
+    fn an_index_is_named_by_its_directory_or_by_name() {
+        let read = |text: &str| text.parse::<IndexPlace>().map(|place| (place.name, place.directory));
+        for (text, name, directory) in [
+            ("notes", "notes", "notes"),
+            ("a/b/", "b", "a/b/"),
+            ("n=a/b", "n", "a/b"),
+            ("笔记=/x", "笔记", "/x"),
+            ("n=a=b", "n", "a=b"),
+            (".", "serve", "."),
+            ("./a=b", "a=b", ""),
+            ("/x/a=b/c", "c", "/x/a=b/c"),
+        ] {
+            let found = read(text);
+            if directory.is_empty() {
+                assert!(found.unwrap_err().contains("NAME=DIR"), "a name with `=` could not be told apart");
+            } else {
+                assert_eq!(found.unwrap(), (name.to_owned(), PathBuf::from(directory)), "{text}");
+            }
+        }
+        for bad in ["", "n=", "=a", "/", "a b=x", "x\n=y", &format!("{}=d", "n".repeat(200))] {
+            assert!(read(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn indexes_are_opened_with_their_model_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = |name: &str, path: &str| IndexPlace { name: name.into(), directory: directory.path().join(path) };
+        let model = Model::starter().unwrap();
+        let id = ModelId::of(&model).unwrap();
+        Index::create(directory.path().join("a"), &id, &IndexOptions::default()).unwrap();
+        let other = ModelId { digest: "0".repeat(64), name: "other".to_owned(), ..id };
+        Index::create(directory.path().join("b"), &other, &IndexOptions::default()).unwrap();
+
+        let open = |places: &[IndexPlace]| Indexes::open(&model, places, false, None);
+        let refused = |places: &[IndexPlace]| open(places).err().unwrap().to_string();
+        let indexes = open(&[place("x", "a"), place("y", "a")]).unwrap();
+        assert_eq!(indexes.get(None).unwrap().name, "x");
+        assert_eq!(indexes.get(Some("y")).unwrap().name, "y");
+        let missing = indexes.get(Some("z")).err().unwrap();
+        assert_eq!((missing.status.as_u16(), missing.code), (404, "index_not_found"));
+        assert!(missing.message.contains("`x` or `y`"), "{missing:?}");
+        assert!(Indexes::default().get(None).err().unwrap().message.contains("--index DIR"));
+        assert!(refused(&[place("x", "a"), place("x", "a")]).contains("two indexes"));
+        assert!(refused(&[place("x", "none")]).contains("there is no index"));
+        let mismatch = refused(&[place("x", "b")]);
+        assert!(mismatch.contains("other") && mismatch.contains("starter"), "{mismatch}");
+        let missing = Indexes::open(&model, &[], false, Some(directory.path().join("none"))).err().unwrap();
+        assert!(missing.to_string().contains("expected a directory"), "{missing}");
+    }
+}

@@ -1,0 +1,129 @@
+//! One turn to write after another: whoever has it, has the index's only writer.
+//!
+//! A request that commits opens the writer and ends it again, so that other processes can write between requests. One that does not commit
+//! leaves it open, with what is pending, for the next; the index's lock is held until somebody commits.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::{Mutex, OwnedMutexGuard};
+use trivec_search::{Committed, Error, Writer};
+
+use super::Served;
+use crate::app::App;
+use crate::error::{ApiError, Result};
+
+/// Documents that may be pending: more are committed, whether or not they were to be.
+pub(crate) const MOST_PENDING: u64 = 10_000;
+
+/// The place of an index's writer between requests.
+pub(crate) type Slot = Arc<Mutex<Option<Writer>>>;
+
+/// A turn to write. When it is dropped before [`Turn::commit`] or [`Turn::keep`] (its client has gone, or something failed), what it did is
+/// given up, unless something else was pending beside it.
+pub(crate) struct Turn {
+    slot: Option<OwnedMutexGuard<Option<Writer>>>,
+    writer: Option<Writer>,
+    /// Something is pending that earlier requests did.
+    others: bool,
+}
+
+impl Turn {
+    /// Waits until it is this request's turn, and opens the writer if it is not open.
+    pub async fn take(app: &App, served: &Arc<Served>) -> Result<Turn> {
+        let mut slot = Arc::clone(&served.slot).lock_owned().await;
+        let open = slot.take();
+        let (others, index) = (open.is_some(), served.index.clone());
+        let turn = Turn { slot: Some(slot), writer: open, others };
+        if others {
+            return Ok(turn);
+        }
+        turn.run(app, move |turn| {
+            turn.writer = Some(index.writer()?);
+            Ok(())
+        })
+        .await
+        .map(|(turn, ())| turn)
+    }
+
+    /// The turn of a request that ends what earlier ones did; `None` if nothing is pending.
+    pub async fn pending(served: &Served) -> Option<Turn> {
+        let mut slot = Arc::clone(&served.slot).lock_owned().await;
+        let writer = slot.take()?;
+        Some(Turn { slot: Some(slot), writer: Some(writer), others: true })
+    }
+
+    /// Calls `work` beside the runtime's threads. A writer that failed is at its end, and what was pending with it.
+    pub async fn run<T: Send + 'static>(
+        mut self,
+        app: &App,
+        work: impl FnOnce(&mut Turn) -> std::result::Result<T, Error> + Send + 'static,
+    ) -> Result<(Turn, T)> {
+        let held = app.held();
+        let job = move || {
+            let result = work(&mut self);
+            drop(held);
+            (self, result)
+        };
+        let (mut turn, result) = tokio::task::spawn_blocking(job).await.map_err(|_| ApiError::internal())?;
+        match result {
+            Ok(value) => Ok((turn, value)),
+            Err(e @ Error::Document { .. }) => Err(e.into()),
+            Err(e) => {
+                let lost = std::mem::take(&mut turn.others);
+                let mut error = ApiError::from(e);
+                if lost {
+                    error.message.push_str("; what was pending is lost");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// The writer. It is there from [`Turn::take`] on until the turn ends.
+    pub fn writer(&mut self) -> std::result::Result<&mut Writer, Error> {
+        self.writer.as_mut().ok_or_else(|| Error::WriterFailed { what: "it was closed".to_owned() })
+    }
+
+    /// Makes all that is pending visible and safe, and ends the writer.
+    pub async fn commit(self, app: &App) -> Result<Committed> {
+        let begin = Instant::now();
+        let commit = |turn: &mut Turn| {
+            let done = turn.writer()?.commit()?;
+            turn.end();
+            Ok(done)
+        };
+        let (_, done) = self.run(app, commit).await?;
+        app.search.metrics.committed(begin.elapsed());
+        Ok(done)
+    }
+
+    /// Ends the writer, whose work is committed: what tantivy merges now is an affair of room alone.
+    pub fn end(&mut self) {
+        self.others = false;
+        if let Some(Err(error)) = self.writer.take().map(Writer::end) {
+            tracing::warn!(%error, "merging an index's files failed");
+        }
+    }
+
+    /// Leaves what is pending to the next.
+    pub fn keep(mut self) {
+        self.others = true;
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let (Some(mut slot), Some(writer)) = (self.slot.take(), self.writer.take()) else { return };
+        if self.others {
+            *slot = Some(writer);
+            return;
+        }
+        // Its threads end: not for the runtime's threads to wait for.
+        let end = move || drop((writer, slot));
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(end)),
+            Err(_) => end(),
+        }
+    }
+}
