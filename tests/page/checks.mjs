@@ -7,6 +7,7 @@ import { createRequire } from "node:module";
 import path from "node:path";
 import { batch } from "./checks_batch.mjs";
 import { files, guesses } from "./checks_files.mjs";
+import { openHit, sample, searchIndex, searchKeys, searchMany, searchPicture } from "./checks_search.mjs";
 import { sites } from "./checks_sites.mjs";
 import { compare, poorContrast } from "./guard.mjs";
 import { mix, percent, verdict } from "../../crates/serve/src/page/scores.js";
@@ -350,6 +351,9 @@ async function contrast(guard) {
     await page.click("#batch-go");
     await page.waitForFunction(() => /rows in/.test(document.getElementById("batch-status").textContent));
     assert.deepEqual(await page.evaluate(poorContrast), [], `batch, ${theme}`);
+    await openHit(page);
+    assert.deepEqual(await page.evaluate(poorContrast), [], `search, ${theme}`);
+    await guard.picture(`search-${theme}`, { fullPage: true });
     await page.click("nav a[data-view=status]");
     await page.waitForSelector("#tiles .tile");
     assert.deepEqual(await page.evaluate(poorContrast), [], `status, ${theme}`);
@@ -384,6 +388,8 @@ async function axe(guard) {
     await page.click("#batch-go");
     await page.waitForFunction(() => /rows in/.test(document.getElementById("batch-status").textContent));
     await judge(page, `batch, ${theme}`);
+    await openHit(page);
+    await judge(page, `search, ${theme}`);
     await page.click("nav a[data-view=status]");
     await page.waitForSelector("#tiles .tile");
     await judge(page, `status, ${theme}`);
@@ -467,7 +473,7 @@ async function weight(guard) {
   const names = await readdir(PAGE);
   const sizes = await Promise.all(names.map(async (name) => (await stat(path.join(PAGE, name))).size));
   const total = sizes.reduce((sum, size) => sum + size, 0);
-  assert.ok(total < 175_000, `${total} bytes`);
+  assert.ok(total < 225_000, `${total} bytes`);
   for (const name of names.filter((one) => /\.(js|html|css)$/.test(one))) {
     const source = await readFile(path.join(PAGE, name), "utf8");
     assert.ok(!/innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function/.test(source), `${name} makes markup or code of text`);
@@ -491,4 +497,4 @@ async function picture(guard) {
   await guard.picture("page", { fullPage: true });
 }
 
-export const checks = { compare: compareCheck, thresholds, why, long, large, missing, batch, files, guesses, language, keyboard, narrow, injection, contrast, axe, status, docs, errors, sites, weight, picture };
+export const checks = { compare: compareCheck, thresholds, why, long, large, missing, batch, files, guesses, language, keyboard, narrow, injection, contrast, axe, status, docs, errors, sites, weight, picture, sample, searchKeys, searchIndex, searchMany, searchPicture };

@@ -8,7 +8,7 @@
 // TRIVEC_PAGE_TESTS=skip says that it may not run. Screenshots go to OUT (else ./out).
 
 import { spawn, spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { fileURLToPath } from "node:url";
 import path from "node:path";
@@ -38,11 +38,27 @@ function browserPath() {
   return stop("page tests: no Chromium found. Install Debian's `chromium`, or name one by CHROMIUM; TRIVEC_PAGE_TESTS=skip leaves these tests out.");
 }
 
+/** What the index has that the binary serves. */
+const DOCUMENTS = [
+  { id: "phone", text: "Apple has launched a new iPhone. It is sold from Friday on.", lang: "en", year: 2024 },
+  { id: "soup", title: "Dinner", text: "A soup of carrots and leek is cooked for half an hour.", lang: "en", year: 2020 },
+  { id: "train", text: "The night train to Vienna leaves at nine in the evening.", lang: "en", year: 2021 },
+  { id: "buch", text: "Ich lese abends gern ein gutes Buch.", lang: "de", year: 2022 },
+  { id: "himmel", text: "Der Himmel ist heute blau.", lang: "de", year: 2019 },
+  { id: "livre", text: "Le prix des livres augmente chaque année.", lang: "fr", year: 2018 },
+].map((document) => `${JSON.stringify(document)}\n`).join("");
+
 /** The binary with no models and no settings of this machine, on a port that it chose, once it says that it listens. */
 function startBinary(bin) {
   const home = mkdtempSync(path.join(tmpdir(), "trivec-page-"));
   const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("TRIVEC_")));
-  const child = spawn(bin, ["serve", "--port", "0"], { stdio: ["ignore", "ignore", "pipe"], env: { ...env, TRIVEC_HOME: home } });
+  const own = { ...env, TRIVEC_HOME: home };
+  const index = path.join(home, "notes");
+  const documents = path.join(home, "documents.jsonl");
+  writeFileSync(documents, DOCUMENTS);
+  const indexed = spawnSync(bin, ["-q", "index", index, "--input", documents], { env: own, encoding: "utf8" });
+  if (indexed.status !== 0) stop(`page tests: trivec index: ${indexed.stderr}`);
+  const child = spawn(bin, ["serve", "--port", "0", "--index", index], { stdio: ["ignore", "ignore", "pipe"], env: own });
   process.on("exit", () => { child.kill("SIGKILL"); rmSync(home, { recursive: true, force: true }); });
   let log = "";
   return new Promise((resolve) => {

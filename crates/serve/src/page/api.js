@@ -52,7 +52,7 @@ function said(found, status) {
   return has(key) ? t("error.said", { what: t(key), message }) : message;
 }
 
-async function request(path, options, asText) {
+async function request(path, options, as) {
   for (;;) {
     const key = remembered.get("key", "sessionStorage");
     const headers = { ...options.headers };
@@ -73,12 +73,13 @@ async function request(path, options, asText) {
     }
     let body;
     try {
+      if (response.ok && as === "bytes") return await response.arrayBuffer();
       body = await response.text();
     } catch (error) {
       if (error.name === "AbortError") throw error;
       throw new ApiError(t("error.cut"));
     }
-    if (response.ok && asText) return body;
+    if (response.ok && as === "text") return body;
     let json = null;
     try { json = JSON.parse(body); } catch { /* told below */ }
     if (response.ok && json !== null) return json;
@@ -101,7 +102,13 @@ export async function post(path, body, signal) {
 }
 
 export const get = (path, quiet = false) => request(path, { quiet });
-export const getText = (path) => request(path, { quiet: true }, true);
+export const getText = (path) => request(path, { quiet: true }, "text");
+
+/** An answer of another kind than JSON, as bytes. */
+export function postBytes(path, body, accept, signal) {
+  const headers = { "Content-Type": "application/json", Accept: accept };
+  return request(path, { method: "POST", headers, body: JSON.stringify(body), signal }, "bytes");
+}
 
 export const wait = (seconds, signal) => new Promise((resolve, reject) => {
   const stop = () => { clearTimeout(timer); reject(new DOMException("cancelled", "AbortError")); };

@@ -1,22 +1,18 @@
 // Many pairs, or one query and many documents: sent in parts, shown as they come, kept when cancelled.
 
 import { $, bdi, download, el, isBroken, isLost, notice, oneLine } from "./dom.js";
-import { post, wait } from "./api.js";
+import { post } from "./api.js";
 import { answer, initFile, isAsking, openFile } from "./file.js";
 import { int, many, size, t } from "./i18n.js";
 import { csvText, parseDocuments, parsePairs } from "./parse.js";
 import { four, mix, percent, verdict } from "./scores.js";
 import { changes, state } from "./state.js";
+import { sendAll } from "./parts.js";
 import { VirtualTable } from "./table.js";
 
 const MAX_ROWS = 100_000;
-/** Rows of a request, and their characters: small enough for a steady bar and any server's body limit. */
-const PART_ROWS = 64;
-const PART_CHARS = 400_000;
-const LANES = 2;
 /** A text area with more than this is slow to lay out: larger texts are held beside it. */
 const AREA_CHARS = 300_000;
-const ATTEMPTS = 8;
 
 /**
  * Where the texts come from, if not from what was typed: `{name, size, encoding?, text, shown, edited}`. `name` is empty for what was
@@ -97,7 +93,7 @@ async function take(files) {
   clear();
   const turn = ++chosen;
   if (files.length > 1) notice($("batch-error"), t("file.first", { n: int(files.length), name: oneLine(files[0].name) }));
-  const found = await openFile(files[0], (problem) => { if (turn === chosen) notice($("batch-error"), problem); });
+  const found = await openFile(files[0], (problem) => { if (turn === chosen) notice($("batch-error"), problem); }, $("data-note"));
   if (found && turn === chosen) hold(found);
 }
 
@@ -160,10 +156,15 @@ async function start() {
   $("batch-cancel").disabled = false;
   $("csv").disabled = $("jsonl").disabled = true;
   progress();
-  const parts = split(waiting);
-  const lane = async () => { for (let part = parts.shift(); part; part = parts.shift()) await send(part, mine); };
   try {
-    await Promise.all(Array.from({ length: LANES }, lane));
+    await sendAll(waiting, {
+      signal: mine.controller.signal,
+      chars: (row) => row.a.length + row.b.length,
+      send: (part) => send(part, mine),
+      refused: (row, error) => { row.error = error.message; },
+      done: (part) => { mine.done += part.length; drawSome(mine); },
+      waits: (until) => { mine.waitUntil = until; if (run === mine) progress(); },
+    });
     mine.state = "done";
   } catch (error) {
     mine.controller.abort();
@@ -179,55 +180,17 @@ async function start() {
   $("announce").textContent = $("batch-status").textContent;
 }
 
-function split(list) {
-  const parts = [];
-  let [part, chars] = [[], 0];
-  for (const row of list) {
-    const more = row.b.length + row.a.length;
-    if (part.length && (part.length === PART_ROWS || chars + more > PART_CHARS)) { parts.push(part); [part, chars] = [[], 0]; }
-    part.push(row);
-    chars += more;
-  }
-  if (part.length) parts.push(part);
-  return parts;
+async function send(part, mine) {
+  const body = mine.query === null ? { pairs: part.map((row) => [row.a, row.b]) } : { query: mine.query, documents: part.map((row) => row.b) };
+  const { answer } = await post("v1/score", body, mine.controller.signal);
+  for (const scores of answer.data) if (part[scores.index]) part[scores.index].scores = scores;
 }
 
-/** Scores a part. A busy server is waited for as long as it asks; a part that is refused is halved until the row at fault stands alone. */
-async function send(part, mine) {
-  const { signal } = mine.controller;
-  for (let attempt = 1; ; attempt++) {
-    const pause = (mine.waitUntil - performance.now()) / 1000;
-    if (pause > 0) { progress(); await wait(pause, signal); }
-    signal.throwIfAborted();
-    try {
-      const body = mine.query === null ? { pairs: part.map((row) => [row.a, row.b]) } : { query: mine.query, documents: part.map((row) => row.b) };
-      const { answer } = await post("v1/score", body, signal);
-      for (const scores of answer.data) if (part[scores.index]) part[scores.index].scores = scores;
-      break;
-    } catch (error) {
-      if (error.name === "AbortError") throw error;
-      const busy = error.status === 429 || error.status === 503;
-      if (busy && attempt < ATTEMPTS) {
-        mine.waitUntil = performance.now() + 1000 * Math.min(60, error.retryAfter ?? 2 ** attempt / 4);
-        continue;
-      }
-      const refused = error.status === 400 || error.status === 413 || error.status === 422;
-      if (refused && part.length > 1) {
-        const half = part.length >> 1;
-        await send(part.slice(0, half), mine);
-        await send(part.slice(half), mine);
-        return;
-      }
-      if (!refused) throw error;
-      part[0].error = error.message;
-      break;
-    }
-  }
-  mine.done += part.length;
-  if (performance.now() - mine.drawn > 250) {
-    mine.drawn = performance.now();
-    if (run === mine) { progress(); if (table.key) table.resort(); else table.render(); }
-  }
+function drawSome(mine) {
+  if (run !== mine || performance.now() - mine.drawn <= 250) return;
+  mine.drawn = performance.now();
+  progress();
+  if (table.key) table.resort(); else table.render();
 }
 
 function progress() {

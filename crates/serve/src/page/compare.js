@@ -5,7 +5,7 @@ import { ApiError, post } from "./api.js";
 import { int, t } from "./i18n.js";
 import { four, mix, ms, NAMES, percent, verdict } from "./scores.js";
 import { changes, DEFAULT_THRESHOLDS, setThresholds, setWeights, state, validThresholds, validWeights } from "./state.js";
-import { clearWhy, explain } from "./why.js";
+import { clearWhy, explain, mountWhy } from "./why.js";
 
 export const EXAMPLES = [
   ["我喜欢阅读书籍", "I enjoy reading books"],
@@ -109,6 +109,13 @@ async function copyLink() {
   } catch { announce(t("link.bar")); }
 }
 
+/** The view is shown again: what explains its texts may have been in another one meanwhile. */
+export function openCompare() {
+  if ($("why").parentElement === $("result") && !$("why-body").hidden) return;
+  mountWhy($("result"));
+  if (result && !controller?.signal.aborted) explain(result.a, result.b, result.row.tokens, controller.signal);
+}
+
 function announce(text) {
   $("announce").textContent = text;
   const button = $("link");
@@ -133,6 +140,7 @@ async function analyse() {
     result = { a, b, row, model: answer.model, timing: answer.timing ?? {}, roundTrip };
     show();
     updateAddress();
+    mountWhy($("result"));
     explain(a, b, row.tokens, mine.signal);
   } catch (error) {
     if (error.name === "AbortError") return;

@@ -21,9 +21,13 @@ export function initFile() {
   changes.addEventListener("lang", show);
 }
 
-/** The file's `{name, size, text, encoding?}`; `null` if it is given up, with the reason in `problem` if it cannot be read. */
-export async function openFile(file, problem) {
+/**
+ * The file's `{name, size, text, encoding?}`; what is asked stands before the element `beside`. `null` if it is given up, with the reason in `problem` if it
+ * cannot be read.
+ */
+export async function openFile(file, problem, beside) {
   answer(null);
+  beside.before($("encoding"));
   const name = oneLine(file.name);
   const refuse = (key) => { problem(t(key, { name, size: size(file.size), max: size(MAX_BYTES) })); return null; };
   if (file.size > MAX_BYTES) return refuse("file.large");

@@ -2,13 +2,14 @@
 
 import { $ } from "./dom.js";
 import { initBatch } from "./batch.js";
-import { compare, fromHash, initCompare } from "./compare.js";
+import { compare, fromHash, initCompare, openCompare } from "./compare.js";
 import { chosenLanguage, lang, setLanguage, t } from "./i18n.js";
 import { remembered, restore, setTheme, setWeights } from "./state.js";
+import { initSearch, openSearch } from "./search.js";
 import { initStatus, setVisible } from "./status.js";
 import { initWhy } from "./why.js";
 
-const VIEWS = ["compare", "batch", "status"];
+const VIEWS = ["compare", "search", "batch", "status"];
 
 function show(view) {
   for (const name of VIEWS) $(`view-${name}`).hidden = name !== view;
@@ -18,6 +19,8 @@ function show(view) {
   }
   document.title = view === "compare" ? "trivec" : `${t(view)} · trivec`;
   setVisible(view === "status");
+  if (view === "search") openSearch();
+  if (view === "compare") openCompare();
 }
 
 /** Follows the address: a view's name, or a comparison. */
@@ -44,12 +47,14 @@ $("theme").value = remembered.get("theme") ?? "auto";
 $("theme").addEventListener("change", (event) => setTheme(event.target.value));
 initWhy();
 initCompare();
-initBatch((a, b) => {
+const open = (a, b) => {
   show("compare");
   window.scrollTo(0, 0);
   compare(a, b);
   $("a").focus({ preventScroll: true });
-});
+};
+initBatch(open);
+initSearch(open);
 initStatus();
 document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); $("main").focus(); });
 window.addEventListener("hashchange", route);

@@ -179,6 +179,18 @@ function pairOf(value) {
   return a === null || b === null ? null : [a, b];
 }
 
+/** What a document is called and what stands beside it, where an object or a row says. */
+const NAMES_OF = { key: ["key", "id", "_id", "doc_id", "docid", "uuid"], title: ["title"], lang: ["lang", "language"] };
+
+function beside(object) {
+  const found = {};
+  for (const [field, names] of Object.entries(NAMES_OF)) {
+    const name = names.find((name) => (typeof object[name] === "string" && object[name] !== "") || typeof object[name] === "number");
+    if (name) found[field] = String(object[name]);
+  }
+  return found;
+}
+
 function documentOf(value) {
   if (typeof value === "string") return value;
   if (Array.isArray(value)) return value.length === 1 && typeof value[0] === "string" ? value[0] : null;
@@ -221,13 +233,14 @@ function separatorOf(text) {
   return first.length > 1 ? "," : [";", "\t"].find((separator) => first[0]?.includes(separator)) ?? ",";
 }
 
-/** The same for documents: `rows` of `{b}`. */
-export function parseDocuments(text, name = "") {
+/** The same for documents: `rows` of `{b}`, with `named` also of `key`, `title` and `lang` where they have them. */
+export function parseDocuments(text, name = "", named = false) {
   const format = formatOf(text, name, true);
   if (format === "jsonl" || format === "json") {
     const rows = jsonValues(text, true, format).map((at) => {
       const document = at.raw === undefined ? documentOf(at.value) : null;
-      return document === null ? { b: at.raw ?? JSON.stringify(at.value), ...place(at) } : { b: document };
+      if (document === null) return { b: at.raw ?? JSON.stringify(at.value), ...place(at) };
+      return named && typeof at.value === "object" ? { b: document, ...beside(at.value) } : { b: document };
     });
     return { format, rows };
   }
@@ -236,10 +249,11 @@ export function parseDocuments(text, name = "") {
   }
   const records = delimited(text, format === "tsv" ? "\t" : separatorOf(text));
   const head = (records[0] ?? []).map((cell) => cell.trim().toLowerCase());
-  const named = head.findIndex((cell) => NAMES_TEXT.includes(cell));
-  if (named >= 0) records.shift();
-  const rows = records.map((record) => ({ b: record[Math.max(0, named)] ?? "" }));
-  return { format, rows, columns: named < 0 && widest(records) > 1 ? widest(records) : undefined };
+  const column = head.findIndex((cell) => NAMES_TEXT.includes(cell));
+  if (column >= 0) records.shift();
+  const more = (record) => (named && column >= 0 ? beside(Object.fromEntries(head.map((cell, i) => [cell, record[i]]))) : {});
+  const rows = records.map((record) => ({ b: record[Math.max(0, column)] ?? "", ...more(record) }));
+  return { format, rows, columns: column < 0 && widest(records) > 1 ? widest(records) : undefined };
 }
 
 /** A CSV field. Text that a spreadsheet would run as a formula gets an apostrophe before it. */

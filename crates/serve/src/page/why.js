@@ -25,6 +25,13 @@ export function initWhy() {
   changes.addEventListener("theme", () => heat.recolour());
 }
 
+/** Moves the explanation to where it is wanted: there is one, and two views that show it. */
+export function mountWhy(box) {
+  if ($("why").parentElement === box) return;
+  clearWhy();
+  box.append($("why"));
+}
+
 export function clearWhy() {
   shown = null;
   $("why-body").hidden = true;
