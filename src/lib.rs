@@ -46,6 +46,8 @@
 //! Formulas and names follow FlagEmbedding's `BGEM3FlagModel`; each head and score cites the function it reproduces.
 #![deny(unsafe_code)]
 
+#[doc(hidden)]
+pub mod bootstrap;
 mod compute;
 mod config;
 mod embedding;
@@ -77,8 +79,8 @@ mod weights;
 #[doc(hidden)]
 pub mod internal {
     pub use crate::config::{MIN_PAIR_TOKENS, check_config, is_plain_relative};
-    pub use crate::engine::Work;
-    pub use crate::weights::{Content, Stamp, read_through};
+    pub use crate::engine::{HeadMap, HeadMaps, Work};
+    pub use crate::weights::{Content, MappedFile, Stamp, read_through};
 }
 
 pub use embedding::{

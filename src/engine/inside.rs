@@ -2,18 +2,17 @@
 
 use std::sync::{Arc, Mutex};
 
-use trivec_kernels::Kernels;
+use trivec_kernels::{Kernels, MatRef};
 
 use super::{EncodeOptions, Model};
 use crate::compute::Compute;
-use crate::config::{DensePipeline, Prompts};
+use crate::config::{Activation, DensePipeline, Prompts};
 use crate::embedding::Embedding;
 use crate::error::Result;
 use crate::model::{Encoder, Observe, TextBatch, Wanted, Workspace};
 use crate::parallel::Team;
 use crate::text::Tokenizer;
-use crate::weights::Content;
-use crate::weights::{HeadWeights, LayerWeights, WeightFormat};
+use crate::weights::{Content, HeadWeights, LayerWeights, Linear, Source, WeightFormat};
 
 /// What a call has to do at the least.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,8 +23,73 @@ pub struct Work {
     pub operations: Vec<(WeightFormat, f64)>,
 }
 
-/// What packing and measuring read of a model.
+/// A linear map of a head, for whoever trains one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HeadMap {
+    /// `[outputs, inputs]`, row by row.
+    pub weight: Vec<f32>,
+    /// `[outputs]`; zeros where the head has none.
+    pub bias: Vec<f32>,
+    /// Length of what it makes.
+    pub outputs: usize,
+    /// Length of what it reads.
+    pub inputs: usize,
+}
+
+impl HeadMap {
+    fn of(linear: &Linear) -> HeadMap {
+        let weight = linear.weight();
+        let rows = (0..linear.outputs).flat_map(|output| weight.row(output));
+        HeadMap {
+            weight: rows.copied().collect(),
+            bias: linear.bias().map_or_else(|| vec![0.0; linear.outputs], <[f32]>::to_vec),
+            outputs: linear.outputs,
+            inputs: linear.inputs,
+        }
+    }
+}
+
+/// The maps of a model's heads.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HeadMaps {
+    /// sentence-transformers' `Dense` module; `None` without one.
+    pub dense: Option<HeadMap>,
+    /// Why the dense vector is more than a pooled state and one map, if it is.
+    pub dense_is_more: Option<String>,
+    /// `[1, hidden]`
+    pub sparse: Option<HeadMap>,
+    /// `[dim, hidden]`
+    pub colbert: Option<HeadMap>,
+}
+
+/// What packing, training and measuring read of a model.
 impl Model {
+    /// The maps of the heads, widened to f32.
+    #[doc(hidden)]
+    pub fn head_maps(&self) -> HeadMaps {
+        let modules = &self.pipeline.dense;
+        let dense_is_more = match modules.as_slice() {
+            [] => None,
+            [module] if module.activation == Activation::Identity => None,
+            [module] => Some(format!("its Dense module ends with {}", module.activation.name())),
+            more => Some(format!("it has {} Dense modules", more.len())),
+        };
+        HeadMaps {
+            dense: self.heads.dense.first().filter(|_| dense_is_more.is_none()).map(HeadMap::of),
+            dense_is_more,
+            sparse: self.heads.sparse.as_ref().map(HeadMap::of),
+            colbert: self.heads.colbert.as_ref().map(HeadMap::of),
+        }
+    }
+
+    /// What the dense head reads of a text's states `[tokens, hidden]`, of which the first `prompt_tokens` are a prompt's.
+    #[doc(hidden)]
+    pub fn pooled(&self, states: &[f32], prompt_tokens: usize) -> Vec<f32> {
+        let skipped = if self.pipeline.pooling.include_prompt { 0 } else { prompt_tokens };
+        let states = MatRef::dense(states, self.info.hidden);
+        crate::heads::pool(&self.pipeline.pooling.modes, states, skipped.min(states.rows()))
+    }
+
     /// What dense vectors of texts of these lengths take: with CLS pooling, the last layer computes the first token's queries, attention
     /// output and feed-forward alone.
     #[doc(hidden)]
@@ -109,6 +173,10 @@ impl Model {
     pub fn called(mut self, name: String) -> Model {
         self.info.name = name;
         self
+    }
+
+    pub(crate) fn source(&self) -> &Source {
+        &self.source
     }
 
     /// Everything the model was read from, by name. A packed file, wherever it lies, has the name "".

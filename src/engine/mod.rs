@@ -2,7 +2,7 @@
 
 mod batch;
 mod inside;
-pub use inside::Work;
+pub use inside::{HeadMap, HeadMaps, Work};
 mod options;
 mod packing;
 mod prompt;

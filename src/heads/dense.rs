@@ -69,7 +69,7 @@ fn activate(activation: Activation, x: f32) -> f32 {
 }
 
 /// One vector of each mode, joined. The first `skipped` tokens do not count, `<s>` among them.
-fn pool(modes: &[PoolingMode], states: MatRef<'_>, skipped: usize) -> Vec<f32> {
+pub(crate) fn pool(modes: &[PoolingMode], states: MatRef<'_>, skipped: usize) -> Vec<f32> {
     let mut pooled = Vec::with_capacity(modes.len() * states.cols());
     let counted = skipped..states.rows();
     for mode in modes {

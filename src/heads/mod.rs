@@ -12,7 +12,7 @@ use trivec_kernels::Kernels;
 use crate::error::Error;
 
 pub(crate) use colbert::{ColbertHead, colbert};
-pub(crate) use dense::{DenseHead, dense};
+pub(crate) use dense::{DenseHead, dense, pool};
 pub(crate) use lexical::{lexical, token_weights};
 pub(crate) use rerank::{logit, score};
 

@@ -43,12 +43,20 @@ const ALIGNMENT: usize = 64;
 pub struct ImportOptions {
     /// Whether a model directory that is there already is replaced.
     pub force: bool,
+    /// Heads, `sparse_linear` or `colbert_linear`, that are not written: others are to take their places.
+    pub without_heads: Vec<&'static str>,
 }
 
 impl ImportOptions {
     /// The same with `force`.
     pub fn force(mut self, force: bool) -> ImportOptions {
         self.force = force;
+        self
+    }
+
+    /// The same with `without_heads`.
+    pub fn without_heads(mut self, heads: Vec<&'static str>) -> ImportOptions {
+        self.without_heads = heads;
         self
     }
 }
@@ -90,7 +98,7 @@ pub fn import(
     // Small, and this checks them.
     HeadWeights::read(&checkpoint, &config, &pipeline)?;
 
-    let (main, left_out) = Output::main(&checkpoint, &config)?;
+    let (main, left_out) = Output::main(&checkpoint, &config, &options.without_heads)?;
     let mut outputs = vec![main];
     for module in &pipeline.dense {
         outputs.push(Output::dense_module(&checkpoint, &module.folder)?);
@@ -160,7 +168,7 @@ struct Output {
 
 impl Output {
     /// `model.safetensors`: everything of the main files that holds weights, and the heads. Also tells how many tensors hold none.
-    fn main(checkpoint: &Checkpoint, config: &ModelConfig) -> Result<(Output, usize)> {
+    fn main(checkpoint: &Checkpoint, config: &ModelConfig, without_heads: &[&str]) -> Result<(Output, usize)> {
         let mut expected: BTreeMap<String, Vec<usize>> = encoder_shapes(config).into_iter().collect();
         let mut tensors: BTreeMap<String, Planned> = BTreeMap::new();
         let mut left_out = 0;
@@ -170,6 +178,9 @@ impl Output {
                 continue;
             }
             let name = checkpoint.without_prefix(&tensor.stored.name);
+            if name.split_once('.').is_some_and(|(head, _)| without_heads.contains(&head)) {
+                continue;
+            }
             let planned = Planned { expected: expected.remove(&name), name: name.clone(), tensor };
             if let Some(first) = tensors.insert(name, planned) {
                 let what = "it comes twice, with different prefixes";
@@ -179,7 +190,7 @@ impl Output {
         if let Some(name) = expected.keys().next() {
             return Err(Error::tensor(&checkpoint.source().path(""), name, "it is missing"));
         }
-        for head in ["sparse_linear", "colbert_linear"] {
+        for head in ["sparse_linear", "colbert_linear"].into_iter().filter(|head| !without_heads.contains(head)) {
             if let Some(head_tensors) = head_tensors(checkpoint, head)? {
                 for (part, stored) in ["weight", "bias"].into_iter().zip(head_tensors) {
                     let name = format!("{head}.{part}");

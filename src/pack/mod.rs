@@ -11,6 +11,7 @@
 
 mod calibrate;
 mod file;
+mod heads;
 mod import;
 mod int4;
 mod layout;
@@ -33,6 +34,8 @@ pub use self::published::Published;
 pub use self::rankings::Ranking;
 pub use self::statistics::Cosines;
 pub use crate::weights::WeightFormat;
+#[doc(hidden)]
+pub use heads::{NewHead, write_with_heads};
 pub use import::{ImportOptions, ImportReport, import};
 #[doc(hidden)]
 pub use synthetic::packed_layer;

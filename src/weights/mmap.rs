@@ -66,6 +66,31 @@ impl AlignedBytes {
     }
 }
 
+/// A file mapped read-only, for the crates above that read large files in place.
+///
+/// Replacing or removing the file leaves the map valid. Whoever cuts a mapped file in place ends the program at the next read beyond its
+/// new end, as for any program that maps files.
+#[derive(Debug)]
+pub struct MappedFile(Bytes);
+
+impl MappedFile {
+    /// Maps a file as long as it is now.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Format`] if it is no regular file.
+    pub fn open(path: &Path) -> Result<MappedFile> {
+        Bytes::map(path).map(MappedFile)
+    }
+}
+
+impl Deref for MappedFile {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 impl Bytes {
     /// Maps a file.
     pub(crate) fn map(path: &Path) -> Result<Bytes> {

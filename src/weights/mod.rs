@@ -17,15 +17,17 @@ pub(crate) use checkpoint::{Checkpoint, Mapped, Q4_0_KEY, UnreadTensor};
 pub use content::{Content, Stamp, read_through};
 pub use linear::WeightFormat;
 pub(crate) use linear::{Input, InputForm, Linear, panel_shape};
+pub use mmap::MappedFile;
 pub(crate) use names::{
     Classifier, EncoderWeights, HeadWeights, LayerWeights, Site, dense_module_tensors, encoder_shapes, head_tensors,
 };
+pub(crate) use safetensors::{TensorEntry, read_header};
 pub(crate) use source::Source;
 pub(crate) use store::{Norm, Table};
 
 /// Whether `bytes` are a safetensors file that this engine would read.
 pub(crate) fn header_is_valid(bytes: &[u8]) -> bool {
-    safetensors::read_header(bytes, std::path::Path::new("fuzz")).is_ok()
+    read_header(bytes, std::path::Path::new("fuzz")).is_ok()
 }
 
 /// Whether `pickle` is a state dict's.

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 /// Module → what it may import of this crate; `kernels` is the crate `trivec-kernels`.
 ///
 /// `compute` (the chosen kernels, the threads, and the matrix product cut into tasks) is what `model` and `heads` share.
-const TABLE: [(&str, &[&str]); 20] = [
+const TABLE: [(&str, &[&str]); 21] = [
     ("error", &[]),
-    // Leaves that know nothing of models: text made safe to print, what a file's first bytes are, lock files, places of output.
+    // Leaves that know nothing of models: intervals of means, text made safe to print, what a file's first bytes are, lock files, places of
+    // output.
+    ("bootstrap", &[]),
     ("escape", &[]),
     ("magic", &[]),
     ("lock_file", &[]),
@@ -150,7 +152,7 @@ fn the_judge_sees_a_violation() {
 }
 
 /// Crate → the crates of this repository that it may depend on (tests aside).
-const CRATES: [(&str, &[&str]); 11] = [
+const CRATES: [(&str, &[&str]); 12] = [
     ("trivec", &["trivec-kernels", "trivec-team"]),
     ("trivec-kernels", &[]),
     ("trivec-team", &[]),
@@ -158,10 +160,15 @@ const CRATES: [(&str, &[&str]); 11] = [
     ("trivec-cache", &["trivec"]),
     // The kernels, for the scans.
     ("trivec-search", &["trivec", "trivec-kernels"]),
+    // The kernels, for the products.
+    ("trivec-train", &["trivec", "trivec-kernels"]),
     // The team's crate, for its call of the allocator.
     ("trivec-serve", &["trivec", "trivec-cache", "trivec-team"]),
     // The kernels, for the bench, which measures what they can do.
-    ("trivec-cli", &["trivec", "trivec-cache", "trivec-hub", "trivec-kernels", "trivec-search", "trivec-serve"]),
+    (
+        "trivec-cli",
+        &["trivec", "trivec-cache", "trivec-hub", "trivec-kernels", "trivec-search", "trivec-serve", "trivec-train"],
+    ),
     ("trivec-testing", &["trivec"]),
     ("trivec-c", &["trivec"]),
     ("trivec-python", &["trivec", "trivec-hub", "trivec-search"]),

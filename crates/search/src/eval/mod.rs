@@ -3,7 +3,6 @@
 //! Every query is embedded and searched once; the fusions are made of the same lists. Of documents in chunks the best chunk stands for the
 //! document, for judgements name documents.
 
-mod bootstrap;
 mod judgements;
 mod metrics;
 
@@ -18,9 +17,9 @@ use crate::query::fusion::{self, Candidate, Lists};
 use crate::query::{Arms, Fusion, Query, Ranking};
 use crate::reader::Reader;
 use crate::text::GROUP;
-pub use bootstrap::{Interval, difference, interval};
 pub use judgements::{Judgements, Question, read_judgements, read_queries, run_line};
 pub use metrics::{Metrics, measure};
+pub use trivec::bootstrap::{Interval, difference, interval};
 
 /// Queries that are searched together.
 const TOGETHER: usize = 32;

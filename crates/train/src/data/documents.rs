@@ -1,0 +1,96 @@
+//! Documents without labels as pairs: what a document begins with asks for the rest of it.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::read::{hex, lines};
+use super::{RawPair, RawPairs};
+use crate::error::{Error, Result};
+
+/// Characters that a rest needs at the least: a text of one sentence has nothing to ask for.
+const LEAST_REST: usize = 20;
+/// Longest first sentence, in characters: what is longer is cut at a space.
+const LONGEST_FIRST: usize = 200;
+
+/// Reads documents: JSON Lines with `text` and, if it is there, `title`; or lines of text, each a document. A title asks for the text, without
+/// one the first sentence for what follows it. Documents with too little text are passed over.
+///
+/// Such pairs teach less than questions that people asked; reports name their number.
+///
+/// # Errors
+/// [`Error::Line`] names a line that is an object without `text`; [`Error::Io`].
+pub fn read_documents(path: &Path) -> Result<RawPairs> {
+    let mut pairs = Vec::new();
+    let digest = lines(path, |number, line| {
+        let (title, text) = if line.starts_with('{') {
+            let wrong = |what: String| Error::line(path, number, what);
+            let object: Map<String, Value> =
+                serde_json::from_str(line).map_err(|e| wrong(format!("expected a JSON object: {e}")))?;
+            let field = |name: &str| object.get(name).and_then(Value::as_str).map(|text| text.trim().to_owned());
+            let text = field("text").ok_or_else(|| wrong("it has no `text`".to_owned()))?;
+            (field("title").filter(|title| !title.is_empty()), text)
+        } else {
+            (None, line.to_owned())
+        };
+        pairs.extend(pair(title, &text));
+        Ok(())
+    })?;
+    Ok(RawPairs { unlabelled: pairs.len(), pairs, digest: hex(&digest), ..RawPairs::default() })
+}
+
+fn pair(title: Option<String>, text: &str) -> Option<RawPair> {
+    let (query, rest) = match title {
+        Some(title) => (title, text.to_owned()),
+        None => {
+            let end = first_sentence(text)?;
+            (text[..end].trim().to_owned(), text[end..].trim().to_owned())
+        }
+    };
+    (rest.chars().count() >= LEAST_REST && !query.is_empty()).then(|| RawPair {
+        query,
+        passage: rest,
+        ..RawPair::default()
+    })
+}
+
+/// Where the first sentence ends, in bytes.
+fn first_sentence(text: &str) -> Option<usize> {
+    let mut last_space = None;
+    for (count, (at, c)) in text.char_indices().enumerate() {
+        let end = at + c.len_utf8();
+        let next_is_space = text[end..].chars().next().is_none_or(char::is_whitespace);
+        if matches!(c, '。' | '！' | '？' | '।') || (matches!(c, '.' | '!' | '?' | '؟' | '…') && next_is_space)
+        {
+            return Some(end);
+        }
+        if c.is_whitespace() {
+            last_space = Some(end);
+        }
+        if count >= LONGEST_FIRST {
+            return last_space.or(Some(end));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_sentence_asks_for_the_rest() {
+        let found = pair(None, "Version 1.2 came out. It has many new things in it.").unwrap();
+        assert_eq!(
+            (found.query.as_str(), found.passage.as_str()),
+            ("Version 1.2 came out.", "It has many new things in it.")
+        );
+        let found = pair(None, "今天天气很好。我们去公园散步，看到了很多花，还喂了鸽子，玩得高兴。").unwrap();
+        assert_eq!(found.query, "今天天气很好。");
+        assert!(pair(None, "One sentence alone, without an end").is_none());
+        assert!(pair(None, "Short. Rest.").is_none());
+        let titled = pair(Some("Title".into()), "A text that is long enough.").unwrap();
+        assert_eq!((titled.query.as_str(), titled.passage.as_str()), ("Title", "A text that is long enough."));
+        assert!(pair(None, &"word ".repeat(100)).unwrap().query.chars().count() <= LONGEST_FIRST);
+    }
+}

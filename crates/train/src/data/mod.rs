@@ -1,0 +1,319 @@
+//! Pairs of queries and passages: what training reads, checked and put in order.
+//!
+//! Texts are kept once each. Pairs that share a query, a passage or a group's name belong to one group: a passage of the query's own group
+//! is never a negative.
+
+mod documents;
+mod groups;
+mod read;
+
+use std::collections::{BTreeSet, HashMap};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+pub use documents::read_documents;
+pub use read::{Split, read_pairs};
+
+use crate::error::{Error, Result};
+use groups::Groups;
+
+/// A line of data as it was read.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RawPair {
+    /// What is asked.
+    pub query: String,
+    /// What answers it.
+    pub passage: String,
+    /// What does not.
+    pub negatives: Vec<String>,
+    /// A name that pairs about the same thing share.
+    pub group: Option<String>,
+    /// What another model thinks of the passage.
+    pub score: Option<f32>,
+    /// And of each negative; empty or one for each.
+    pub negative_scores: Vec<f32>,
+}
+
+/// What a reader found.
+#[derive(Debug, Clone, Default)]
+pub struct RawPairs {
+    /// The pairs.
+    pub pairs: Vec<RawPair>,
+    /// Passages that belong to no pair (a corpus has them): they take part in evaluations.
+    pub others: Vec<String>,
+    /// SHA-256 of what was read, in hexadecimal digits.
+    pub digest: String,
+    /// Pairs that were made of documents without labels.
+    pub unlabelled: usize,
+}
+
+impl RawPairs {
+    /// Adds those of another file.
+    pub fn extend(&mut self, other: RawPairs) {
+        self.digest = match self.digest.is_empty() {
+            true => other.digest,
+            false => read::hex(&Sha256::digest(format!("{} {}", self.digest, other.digest))),
+        };
+        self.pairs.extend(other.pairs);
+        self.others.extend(other.others);
+        self.unlabelled += other.unlabelled;
+    }
+}
+
+/// A pair by its texts' places.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pair {
+    /// Place in [`PairSet::queries`].
+    pub query: u32,
+    /// Place in [`PairSet::passages`].
+    pub passage: u32,
+    /// Places of its negatives.
+    pub negatives: Vec<u32>,
+    /// Its group.
+    pub group: u32,
+    /// What another model thinks of the passage.
+    pub score: Option<f32>,
+    /// And of each negative, if it has one for each.
+    pub negative_scores: Vec<f32>,
+}
+
+/// What was left out of the data, and why.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// Pairs with a side that has no text.
+    pub empty: usize,
+    /// Pairs that were there before.
+    pub duplicates: usize,
+    /// Negatives that another line says are right answers.
+    pub contradictions: usize,
+}
+
+/// Pairs that can be trained on.
+#[derive(Debug, Clone, Default)]
+pub struct PairSet {
+    /// Every query once.
+    pub queries: Vec<String>,
+    /// Every passage once, negatives among them.
+    pub passages: Vec<String>,
+    /// The pairs.
+    pub pairs: Vec<Pair>,
+    /// Of each passage its group; `None` for those that are negatives alone.
+    pub passage_groups: Vec<Option<u32>>,
+    /// How many groups there are.
+    pub groups: usize,
+    /// How many there were by the data's own names, before those with a common text were joined.
+    pub groups_before: usize,
+    /// What was left out.
+    pub left_out: LeftOut,
+    /// Pairs that were made of documents without labels.
+    pub unlabelled: usize,
+    /// SHA-256 of what it was made of.
+    pub digest: String,
+}
+
+/// Texts kept once each.
+#[derive(Default)]
+struct Texts {
+    all: Vec<String>,
+    places: HashMap<String, u32>,
+}
+
+impl Texts {
+    fn place(&mut self, text: &str) -> u32 {
+        if let Some(&place) = self.places.get(text) {
+            return place;
+        }
+        let place = self.all.len() as u32;
+        self.all.push(text.to_owned());
+        self.places.insert(text.to_owned(), place);
+        place
+    }
+}
+
+/// Most texts of a set: places are 32-bit numbers.
+const MAX_TEXTS: usize = u32::MAX as usize / 2;
+
+impl PairSet {
+    /// Puts pairs in order: texts once, groups joined, what cannot be used left out and counted.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if there are too many.
+    pub fn new(raw: RawPairs) -> Result<PairSet> {
+        let most = raw.pairs.iter().map(|pair| 2 + pair.negatives.len()).sum::<usize>() + raw.others.len();
+        if most > MAX_TEXTS {
+            return Err(Error::data(format!("{most} texts, expected at most {MAX_TEXTS}")));
+        }
+        let (mut queries, mut passages) = (Texts::default(), Texts::default());
+        let mut left_out = LeftOut::default();
+        let mut pairs: Vec<Pair> = Vec::new();
+        let mut names: Vec<Option<String>> = Vec::new();
+        let mut seen: HashMap<(u32, u32), usize> = HashMap::new();
+        for pair in &raw.pairs {
+            if pair.query.trim().is_empty() || pair.passage.trim().is_empty() {
+                left_out.empty += 1;
+                continue;
+            }
+            let (query, passage) = (queries.place(&pair.query), passages.place(&pair.passage));
+            if seen.contains_key(&(query, passage)) {
+                left_out.duplicates += 1;
+                continue;
+            }
+            seen.insert((query, passage), pairs.len());
+            let has_scores = pair.negative_scores.len() == pair.negatives.len();
+            let kept = pair.negatives.iter().enumerate().filter(|(_, text)| !text.trim().is_empty());
+            let kept: Vec<(u32, Option<f32>)> =
+                kept.map(|(at, text)| (passages.place(text), pair.negative_scores.get(at).copied())).collect();
+            pairs.push(Pair {
+                query,
+                passage,
+                negatives: kept.iter().map(|(place, _)| *place).collect(),
+                group: 0,
+                score: pair.score,
+                negative_scores: if has_scores {
+                    kept.iter().filter_map(|(_, score)| *score).collect()
+                } else {
+                    Vec::new()
+                },
+            });
+            names.push(pair.group.clone());
+        }
+        raw.others.iter().filter(|text| !text.trim().is_empty()).for_each(|text| {
+            passages.place(text);
+        });
+        let mut set = PairSet {
+            passage_groups: vec![None; passages.all.len()],
+            queries: queries.all,
+            passages: passages.all,
+            pairs,
+            left_out,
+            unlabelled: raw.unlabelled,
+            digest: raw.digest,
+            ..PairSet::default()
+        };
+        set.join(&names);
+        set.drop_contradictions();
+        Ok(set)
+    }
+
+    /// Joins pairs that share a group's name, a query or a passage, or of which one's query is another's passage.
+    fn join(&mut self, names: &[Option<String>]) {
+        let mut groups = Groups::new(self.pairs.len());
+        let mut by_name: HashMap<&str, u32> = HashMap::new();
+        for (at, name) in names.iter().enumerate() {
+            if let Some(name) = name {
+                let first = *by_name.entry(name).or_insert(at as u32);
+                groups.join(first, at as u32);
+            }
+        }
+        self.groups_before = names.iter().filter(|name| name.is_none()).count() + by_name.len();
+        let mut by_text: HashMap<&str, u32> = HashMap::new();
+        for (at, pair) in self.pairs.iter().enumerate() {
+            for text in [&self.queries[pair.query as usize], &self.passages[pair.passage as usize]] {
+                let first = *by_text.entry(text).or_insert(at as u32);
+                groups.join(first, at as u32);
+            }
+        }
+        let (numbers, count) = groups.numbered();
+        self.groups = count;
+        for (pair, group) in self.pairs.iter_mut().zip(numbers) {
+            pair.group = group;
+            self.passage_groups[pair.passage as usize] = Some(group);
+        }
+    }
+
+    /// Removes negatives that are of their query's own group.
+    fn drop_contradictions(&mut self) {
+        let groups = &self.passage_groups;
+        for pair in &mut self.pairs {
+            let wrong: Vec<bool> =
+                pair.negatives.iter().map(|&negative| groups[negative as usize] == Some(pair.group)).collect();
+            let mut at = wrong.iter();
+            pair.negatives.retain(|_| !at.next().copied().unwrap_or(false));
+            if !pair.negative_scores.is_empty() {
+                let mut at = wrong.iter();
+                pair.negative_scores.retain(|_| !at.next().copied().unwrap_or(false));
+            }
+            self.left_out.contradictions += wrong.iter().filter(|wrong| **wrong).count();
+        }
+    }
+
+    /// Refuses what cannot be trained on.
+    ///
+    /// # Errors
+    /// [`Error::Data`] says what was found and what is needed.
+    pub fn check(&self) -> Result<()> {
+        if self.pairs.is_empty() {
+            let LeftOut { empty, .. } = self.left_out;
+            let why = if empty > 0 {
+                format!(" ({empty} were left out, as a side of them has no text)")
+            } else {
+                String::new()
+            };
+            return Err(Error::data(format!("there are no pairs to train on{why}")));
+        }
+        if self.groups < 2 {
+            return Err(Error::data(format!(
+                "all {} pairs belong to one group (they share queries, passages or a group's name): there is nothing to tell apart, at least \
+                 two groups are needed",
+                self.pairs.len()
+            )));
+        }
+        Ok(())
+    }
+
+    /// Of the pairs of `dev`, how many have a query or a passage that this set has; and the first such query.
+    pub fn overlap(&self, dev: &PairSet) -> Option<(usize, String)> {
+        let own: BTreeSet<&str> = self.pairs.iter().flat_map(|pair| self.texts_of(pair)).collect();
+        let common: Vec<&Pair> =
+            dev.pairs.iter().filter(|pair| dev.texts_of(pair).iter().any(|text| own.contains(text))).collect();
+        let first = common.first()?;
+        Some((common.len(), dev.queries[first.query as usize].clone()))
+    }
+
+    fn texts_of(&self, pair: &Pair) -> [&str; 2] {
+        [&self.queries[pair.query as usize], &self.passages[pair.passage as usize]]
+    }
+
+    /// Takes a part of the groups out as a dev set, chosen by a hash of their first query: the same groups whatever else is there.
+    pub fn split_dev(mut self, percent: u64) -> Result<(PairSet, PairSet)> {
+        let mut chosen: HashMap<u32, bool> = HashMap::new();
+        for pair in &self.pairs {
+            chosen.entry(pair.group).or_insert_with(|| hash(&self.queries[pair.query as usize]) % 100 < percent);
+        }
+        // One group at least on each side.
+        let count = chosen.values().filter(|chosen| **chosen).count();
+        if count == 0 || self.groups - count < 2 {
+            let last = self.groups as u32 - 1;
+            chosen.iter_mut().for_each(|(group, chosen)| *chosen = *group == last && self.groups > 2);
+        }
+        let raw = |set: &PairSet, wanted: bool| RawPairs {
+            pairs: set.pairs.iter().filter(|pair| chosen[&pair.group] == wanted).map(|pair| set.raw(pair)).collect(),
+            digest: set.digest.clone(),
+            ..RawPairs::default()
+        };
+        let dev = PairSet::new(raw(&self, true))?;
+        let rest = PairSet::new(RawPairs { unlabelled: self.unlabelled, ..raw(&self, false) })?;
+        self.pairs.clear();
+        Ok((PairSet { left_out: self.left_out, groups_before: rest.groups_before, ..rest }, dev))
+    }
+
+    fn raw(&self, pair: &Pair) -> RawPair {
+        RawPair {
+            query: self.queries[pair.query as usize].clone(),
+            passage: self.passages[pair.passage as usize].clone(),
+            negatives: pair.negatives.iter().map(|&place| self.passages[place as usize].clone()).collect(),
+            group: Some(pair.group.to_string()),
+            score: pair.score,
+            negative_scores: pair.negative_scores.clone(),
+        }
+    }
+}
+
+/// FNV-1a with a final mix.
+fn hash(text: &str) -> u64 {
+    let fnv = text
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+    (fnv ^ (fnv >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 32
+}

@@ -1,0 +1,266 @@
+//! Files of pairs: JSON Lines of this crate's own or of FlagEmbedding's fine-tuning, and directories in BEIR's layout.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use super::{RawPair, RawPairs};
+use crate::error::{Error, Result, shown};
+
+/// Longest line.
+const MAX_LINE: u64 = 64 << 20;
+
+/// Which judgements of a BEIR directory are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Split {
+    /// `qrels/train.tsv`
+    Train,
+    /// `qrels/dev.tsv`, or without it `qrels/test.tsv`
+    Dev,
+    /// `qrels/test.tsv`, or without it `qrels/dev.tsv`
+    Test,
+}
+
+impl Split {
+    fn names(self) -> &'static [&'static str] {
+        match self {
+            Split::Train => &["train"],
+            Split::Dev => &["dev", "test"],
+            Split::Test => &["test", "dev"],
+        }
+    }
+}
+
+/// Reads pairs. A file is JSON Lines, each `{"query", "passage"}` with `negatives`, `group`, `score` and `negative_scores` if they are
+/// there, or FlagEmbedding's `{"query", "pos", "neg"}` with `pos_scores` and `neg_scores`; a directory is BEIR's (`corpus.jsonl`,
+/// `queries.jsonl`, `qrels/*.tsv`).
+///
+/// # Errors
+/// [`Error::Line`] names the line that is none of these, or whose numbers make no sense; [`Error::Io`].
+pub fn read_pairs(path: &Path, split: Split) -> Result<RawPairs> {
+    let metadata = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
+    if metadata.is_dir() { read_beir(path, split) } else { read_jsonl(path) }
+}
+
+/// Calls `each` with every line that has something on it, and its number. Returns the digest of the whole file.
+pub(super) fn lines(path: &Path, mut each: impl FnMut(u64, &str) -> Result<()>) -> Result<[u8; 32]> {
+    let fail = |e| Error::io(path, e);
+    let mut reader = BufReader::with_capacity(1 << 20, File::open(path).map_err(fail)?);
+    let mut hash = Sha256::new();
+    let mut line = Vec::new();
+    for number in 1.. {
+        line.clear();
+        let read = reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut line).map_err(fail)?;
+        if read == 0 {
+            break;
+        }
+        hash.update(&line);
+        if read as u64 == MAX_LINE {
+            return Err(Error::line(path, number, format!("longer than {MAX_LINE} bytes")));
+        }
+        let text = std::str::from_utf8(&line).map_err(|_| Error::line(path, number, "it is not UTF-8"))?;
+        let text = if number == 1 { text.trim_start_matches('\u{feff}') } else { text }.trim();
+        if !text.is_empty() {
+            each(number, text)?;
+        }
+    }
+    Ok(hash.finalize().into())
+}
+
+pub(super) fn hex(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn read_jsonl(path: &Path) -> Result<RawPairs> {
+    let mut pairs = Vec::new();
+    let digest = lines(path, |number, text| {
+        let wrong = |what: String| Error::line(path, number, what);
+        let object: Map<String, Value> =
+            serde_json::from_str(text).map_err(|e| wrong(format!("expected a JSON object: {e}")))?;
+        pairs.extend(pairs_of(&object).map_err(wrong)?);
+        Ok(())
+    })?;
+    Ok(RawPairs { pairs, digest: hex(&digest), ..RawPairs::default() })
+}
+
+fn pairs_of(object: &Map<String, Value>) -> Result<Vec<RawPair>, String> {
+    let query = text(object, "query")?.ok_or("it has no `query`")?;
+    if object.contains_key("pos") {
+        return of_flag_embedding(object, query);
+    }
+    let passage = text(object, "passage")?.ok_or("it has neither a `passage` nor FlagEmbedding's `pos`")?;
+    let negatives = texts(object, "negatives")?;
+    if negatives.contains(&passage) {
+        return Err(format!("its passage is among its negatives: `{}`", shown(&passage)));
+    }
+    let group = match object.get("group") {
+        None | Some(Value::Null) => None,
+        Some(Value::String(name)) => Some(name.clone()),
+        Some(Value::Number(number)) => Some(number.to_string()),
+        Some(other) => return Err(format!("`group` is {other}, expected a text or a number")),
+    };
+    let score = object.get("score").filter(|value| !value.is_null()).map(|value| number(value, "score")).transpose()?;
+    let negative_scores = numbers(object, "negative_scores", negatives.len())?;
+    Ok(vec![RawPair { query, passage, negatives, group, score, negative_scores }])
+}
+
+/// One pair for every text in `pos`; the negatives are those of all.
+fn of_flag_embedding(object: &Map<String, Value>, query: String) -> Result<Vec<RawPair>, String> {
+    let (positives, negatives) = (texts(object, "pos")?, texts(object, "neg")?);
+    if positives.is_empty() {
+        return Err("`pos` is empty".to_owned());
+    }
+    if let Some(both) = positives.iter().find(|text| negatives.contains(text)) {
+        return Err(format!("a text is in `pos` and in `neg`: `{}`", shown(both)));
+    }
+    let scores = numbers(object, "pos_scores", positives.len())?;
+    let negative_scores = numbers(object, "neg_scores", negatives.len())?;
+    let pair = |(at, passage): (usize, String)| RawPair {
+        query: query.clone(),
+        passage,
+        negatives: negatives.clone(),
+        group: None,
+        score: scores.get(at).copied(),
+        negative_scores: negative_scores.clone(),
+    };
+    Ok(positives.into_iter().enumerate().map(pair).collect())
+}
+
+fn text(object: &Map<String, Value>, name: &str) -> Result<Option<String>, String> {
+    match object.get(name) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(other) => Err(format!("`{name}` is {}, expected a text", kind(other))),
+    }
+}
+
+fn texts(object: &Map<String, Value>, name: &str) -> Result<Vec<String>, String> {
+    match object.get(name) {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Array(values)) => {
+            let one = |value: &Value| match value {
+                Value::String(text) => Ok(text.clone()),
+                other => Err(format!("`{name}` has {}, expected texts", kind(other))),
+            };
+            values.iter().map(one).collect()
+        }
+        Some(other) => Err(format!("`{name}` is {}, expected a list of texts", kind(other))),
+    }
+}
+
+fn number(value: &Value, name: &str) -> Result<f32, String> {
+    let number = value.as_f64().map(|x| x as f32).filter(|x| x.is_finite());
+    number.ok_or_else(|| format!("`{name}` is {}, expected a finite number", kind(value)))
+}
+
+fn numbers(object: &Map<String, Value>, name: &str, expected: usize) -> Result<Vec<f32>, String> {
+    match object.get(name) {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Array(values)) if values.len() == expected => {
+            values.iter().map(|value| number(value, name)).collect()
+        }
+        Some(Value::Array(values)) => Err(format!("`{name}` has {} numbers, expected {expected}", values.len())),
+        Some(other) => Err(format!("`{name}` is {}, expected a list of numbers", kind(other))),
+    }
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// An identifier of BEIR's: a text or a number.
+fn id(object: &Map<String, Value>) -> Result<String, String> {
+    match object.get("_id").or(object.get("id")) {
+        Some(Value::String(id)) => Ok(id.clone()),
+        Some(Value::Number(id)) => Ok(id.to_string()),
+        _ => Err("it has no `_id`".to_owned()),
+    }
+}
+
+/// A file of BEIR's texts, with the digest of the file.
+struct BeirTexts {
+    places: BTreeMap<String, usize>,
+    all: Vec<String>,
+    digest: [u8; 32],
+}
+
+/// A file of BEIR's texts by their identifiers, in order.
+fn beir_texts(path: &Path, with_title: bool) -> Result<BeirTexts> {
+    let (mut places, mut all) = (BTreeMap::new(), Vec::new());
+    let digest = lines(path, |number, line| {
+        let wrong = |what: String| Error::line(path, number, what);
+        let object: Map<String, Value> =
+            serde_json::from_str(line).map_err(|e| wrong(format!("expected a JSON object: {e}")))?;
+        let id = id(&object).map_err(wrong)?;
+        let body = text(&object, "text").map_err(wrong)?.ok_or_else(|| wrong("it has no `text`".to_owned()))?;
+        let title = if with_title {
+            text(&object, "title").map_err(wrong)?.filter(|title| !title.trim().is_empty())
+        } else {
+            None
+        };
+        // BEIR's own readers join the two by a space.
+        let whole = title.map_or(body.clone(), |title| format!("{title} {body}"));
+        if places.insert(id.clone(), all.len()).is_some() {
+            return Err(wrong(format!("the id `{}` comes twice", shown(&id))));
+        }
+        all.push(whole);
+        Ok(())
+    })?;
+    Ok(BeirTexts { places, all, digest })
+}
+
+fn read_beir(directory: &Path, split: Split) -> Result<RawPairs> {
+    let BeirTexts { places: corpus_ids, all: corpus, digest: corpus_digest } =
+        beir_texts(&directory.join("corpus.jsonl"), true)?;
+    let BeirTexts { places: query_ids, all: queries, digest: query_digest } =
+        beir_texts(&directory.join("queries.jsonl"), false)?;
+    let qrels = qrels_path(directory, split)?;
+    let mut pairs = Vec::new();
+    let mut paired = BTreeSet::new();
+    let digest = lines(&qrels, |number, line| {
+        let wrong = |what: String| Error::line(&qrels, number, what);
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (query, document, gain) = match fields.as_slice() {
+            [query, document, gain] | [query, _, document, gain] => (*query, *document, *gain),
+            _ => return Err(wrong(format!("{} fields, expected query, document and gain", fields.len()))),
+        };
+        let Ok(gain) = gain.parse::<f64>() else {
+            // The first line names the columns.
+            return if number == 1 { Ok(()) } else { Err(wrong(format!("the gain is `{}`", shown(gain)))) };
+        };
+        if gain <= 0.0 {
+            return Ok(());
+        }
+        let missing = |what: &str, id: &str| wrong(format!("there is no {what} with the id `{}`", shown(id)));
+        let query_at = *query_ids.get(query).ok_or_else(|| missing("query", query))?;
+        let passage_at = *corpus_ids.get(document).ok_or_else(|| missing("document", document))?;
+        paired.insert(passage_at);
+        pairs.push(RawPair {
+            query: queries[query_at].clone(),
+            passage: corpus[passage_at].clone(),
+            ..RawPair::default()
+        });
+        Ok(())
+    })?;
+    let others = corpus.into_iter().enumerate().filter(|(at, _)| !paired.contains(at)).map(|(_, text)| text).collect();
+    let all = Sha256::new().chain_update(corpus_digest).chain_update(query_digest).chain_update(digest).finalize();
+    Ok(RawPairs { pairs, others, digest: hex(&all), unlabelled: 0 })
+}
+
+fn qrels_path(directory: &Path, split: Split) -> Result<PathBuf> {
+    let paths: Vec<PathBuf> =
+        split.names().iter().map(|name| directory.join("qrels").join(format!("{name}.tsv"))).collect();
+    let found = paths.iter().find(|path| path.is_file());
+    found.cloned().ok_or_else(|| Error::io(&paths[0], std::io::ErrorKind::NotFound.into()))
+}

@@ -1,0 +1,160 @@
+//! What can go wrong in training, with the facts a caller needs: file, line, what was found and what was expected.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The result of every fallible call of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What kind of thing went wrong; decides how a program reacts (and the exit code of the command line).
+#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// An option's value makes no sense.
+    Usage,
+    /// The data cannot be trained on.
+    Input,
+    /// The operating system refused to read, map or write.
+    Io,
+    /// Another run has the working directory.
+    Locked,
+    /// The model failed, cannot be trained, or the training went out of the numbers.
+    Model,
+}
+
+/// An error of training. [`Error::kind`] sorts it; the fields carry the facts.
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Reading, mapping or writing `path` failed.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A line of a file of data cannot be taken.
+    #[error("{}, line {line}: {what}", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1 on.
+        line: u64,
+        /// What was found and what is allowed.
+        what: String,
+    },
+    /// The data as a whole cannot be trained on.
+    #[error("{what}")]
+    Data {
+        /// What was found and what is needed.
+        what: String,
+    },
+    /// Texts that the model is chosen by are also trained on.
+    #[error(
+        "the dev set overlaps the training data: {count} of its pairs have a query or a passage that is trained on (the first: `{}`)",
+        shown(example)
+    )]
+    Overlap {
+        /// How many pairs of the dev set.
+        count: usize,
+        /// The first such query.
+        example: String,
+    },
+    /// An option's value cannot be used.
+    #[error("{option}: {what}")]
+    Option {
+        /// The option's name.
+        option: &'static str,
+        /// What was found and what is allowed.
+        what: String,
+    },
+    /// A file of the working directory is not what this crate wrote.
+    #[error("{}: it is damaged: {what}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What was found and expected.
+        what: String,
+    },
+    /// Another process works in the directory.
+    #[error("{}: another process is training there", path.display())]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// The loss is not a number any more.
+    #[error(
+        "step {step}: the loss of the {arm} arm is {found}; its first query is `{}`, with the passage `{}`",
+        shown(query),
+        shown(passage)
+    )]
+    Diverged {
+        /// The step, from 1 on.
+        step: usize,
+        /// Which arm's loss.
+        arm: &'static str,
+        /// The loss.
+        found: f64,
+        /// A query of the batch.
+        query: String,
+        /// Its passage.
+        passage: String,
+    },
+    /// The run was stopped by the caller; what it had reached is in the working directory.
+    #[error("stopped; the same call goes on from what is in {}", path.display())]
+    Stopped {
+        /// The working directory.
+        path: PathBuf,
+    },
+    /// The model failed.
+    #[error(transparent)]
+    Engine(#[from] trivec::Error),
+}
+
+/// A text as it is shown in a message: short, on one line.
+pub(crate) fn shown(text: &str) -> String {
+    let short: String = text.chars().take(80).collect();
+    let dots = if short.len() < text.len() { "…" } else { "" };
+    format!("{}{dots}", short.escape_debug())
+}
+
+impl Error {
+    /// Sorts the error by what a caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Io { .. } | Error::Stopped { .. } => ErrorKind::Io,
+            Error::Line { .. } | Error::Data { .. } | Error::Overlap { .. } => ErrorKind::Input,
+            Error::Option { .. } => ErrorKind::Usage,
+            Error::Damaged { .. } => ErrorKind::Io,
+            Error::Locked { .. } => ErrorKind::Locked,
+            Error::Diverged { .. } => ErrorKind::Model,
+            Error::Engine(error) => match error.kind() {
+                trivec::ErrorKind::Usage => ErrorKind::Usage,
+                trivec::ErrorKind::Input => ErrorKind::Input,
+                trivec::ErrorKind::Io => ErrorKind::Io,
+                _ => ErrorKind::Model,
+            },
+        }
+    }
+
+    pub(crate) fn io(path: &Path, source: io::Error) -> Error {
+        Error::Io { path: path.to_path_buf(), source }
+    }
+
+    pub(crate) fn line(path: &Path, line: u64, what: impl Into<String>) -> Error {
+        Error::Line { path: path.to_path_buf(), line, what: what.into() }
+    }
+
+    pub(crate) fn data(what: impl Into<String>) -> Error {
+        Error::Data { what: what.into() }
+    }
+
+    pub(crate) fn option(option: &'static str, what: impl Into<String>) -> Error {
+        Error::Option { option, what: what.into() }
+    }
+
+    pub(crate) fn damaged(path: &Path, what: impl Into<String>) -> Error {
+        Error::Damaged { path: path.to_path_buf(), what: what.into() }
+    }
+}

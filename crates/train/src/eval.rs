@@ -1,0 +1,266 @@
+//! How well heads find the right passages of a set: every way of scoring, query by query.
+
+use serde::{Deserialize, Serialize};
+use trivec::bootstrap::{Interval, difference, interval};
+
+use crate::arms::{Effective, Tokens, colbert, dense, lexical};
+use crate::corpus::{Corpus, Placed};
+use crate::data::PairSet;
+use crate::math::add_scaled;
+
+/// The ways of scoring that are measured.
+pub const WAYS: [&str; 5] = ["dense", "sparse", "colbert", "dense+sparse", "all"];
+
+/// Resamples of the intervals, and their seed.
+const RESAMPLES: usize = 1_000;
+const SEED: u64 = 1;
+
+/// Passages whose vectors are held at a time.
+const PASSAGES: usize = 256;
+/// Queries whose scores are held at a time.
+const QUERIES: usize = 1_024;
+
+/// Of each query, in the set's order.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct PerQuery {
+    /// nDCG@10: passages of the query's group are right.
+    pub ndcg10: Vec<f64>,
+    /// The part of the right passages among the first hundred.
+    pub recall100: Vec<f64>,
+    /// 1 where the first passage is right.
+    pub first: Vec<f64>,
+}
+
+/// What heads reach on a set, by way; `None` where the model has not the arms for it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// In the order of [`WAYS`].
+    pub ways: [Option<PerQuery>; 5],
+}
+
+/// What a way reached before and after.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    /// One of [`WAYS`].
+    pub way: String,
+    /// nDCG@10 of the model as it was given; `None` if it had not the arms for it.
+    pub before: Option<f64>,
+    /// Of the trained one.
+    pub after: f64,
+    /// After less before, with the interval of 95 % over resampled queries.
+    pub difference: Option<Interval>,
+    /// Recall@100 before and after.
+    pub recall100: (Option<f64>, f64),
+    /// The part of the queries whose first passage is right, before and after.
+    pub first: (Option<f64>, f64),
+}
+
+/// A set's figures before and after.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Compared {
+    /// What the caller calls the set.
+    pub name: String,
+    /// Its queries and passages.
+    pub queries: usize,
+    /// Passages that are ranked for each.
+    pub passages: usize,
+    /// Queries or passages of it that were trained on.
+    pub overlap: usize,
+    /// Every way that the trained model has.
+    pub changes: Vec<Change>,
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}
+
+impl Evaluation {
+    /// Mean nDCG@10 of a way.
+    pub fn ndcg10(&self, way: usize) -> Option<f64> {
+        self.ways[way].as_ref().map(|values| mean(&values.ndcg10))
+    }
+
+    /// The mean over some of the arms.
+    pub(crate) fn mean_of(&self, arms: [bool; 3]) -> f64 {
+        let all: Vec<f64> = (0..3).filter(|&arm| arms[arm]).filter_map(|arm| self.ndcg10(arm)).collect();
+        mean(&all)
+    }
+
+    /// The figures beside those of `before`.
+    pub(crate) fn changes(&self, before: &Evaluation) -> Vec<Change> {
+        let of = |way: usize| {
+            let after = self.ways[way].as_ref()?;
+            let before = before.ways[way].as_ref();
+            Some(Change {
+                way: WAYS[way].to_owned(),
+                before: before.map(|before| mean(&before.ndcg10)),
+                after: mean(&after.ndcg10),
+                difference: before.map(|before| difference(&after.ndcg10, &before.ndcg10, RESAMPLES, SEED)),
+                recall100: (before.map(|before| mean(&before.recall100)), mean(&after.recall100)),
+                first: (before.map(|before| mean(&before.first)), mean(&after.first)),
+            })
+        };
+        (0..WAYS.len()).filter_map(of).collect()
+    }
+
+    /// Mean nDCG@10 of a way with its interval.
+    pub fn interval(&self, way: usize) -> Option<Interval> {
+        self.ways[way].as_ref().map(|values| interval(&values.ndcg10, RESAMPLES, SEED))
+    }
+}
+
+/// Measures heads on a set. `weights` are those of dense, sparse and ColBERT in the sums.
+pub(crate) fn evaluate(
+    corpus: &Corpus,
+    set: &PairSet,
+    placed: Placed,
+    maps: &[Option<Effective>; 3],
+    weights: [f32; 3],
+) -> Evaluation {
+    let groups = query_groups(set);
+    let mut found = Evaluation::default();
+    for first in (0..set.queries.len()).step_by(QUERIES) {
+        let queries: Vec<u32> = (first as u32..(first + QUERIES).min(set.queries.len()) as u32).collect();
+        let scores = scores(corpus, set, placed, maps, &queries);
+        for (way, scores) in ways(&scores, weights).into_iter().enumerate() {
+            let Some(scores) = scores else { continue };
+            let own = found.ways[way].get_or_insert_default();
+            for (row, &query) in scores.chunks_exact(set.passages.len()).zip(&queries) {
+                if let Some(group) = groups[query as usize] {
+                    let figures = measure(row, |place| set.passage_groups[place] == Some(group));
+                    own.ndcg10.push(figures[0]);
+                    own.recall100.push(figures[1]);
+                    own.first.push(figures[2]);
+                }
+            }
+        }
+    }
+    found
+}
+
+/// Of each query the group of its pairs.
+fn query_groups(set: &PairSet) -> Vec<Option<u32>> {
+    let mut groups = vec![None; set.queries.len()];
+    set.pairs.iter().for_each(|pair| groups[pair.query as usize] = Some(pair.group));
+    groups
+}
+
+/// `[queries, all passages]` of each arm.
+fn scores(
+    corpus: &Corpus,
+    set: &PairSet,
+    placed: Placed,
+    maps: &[Option<Effective>; 3],
+    queries: &[u32],
+) -> [Option<Vec<f32>>; 3] {
+    let texts: Vec<usize> = queries.iter().map(|&place| placed.query(place)).collect();
+    let q_tokens = Tokens::load(&corpus.states, &corpus.ids, &texts);
+    let q_dense = maps[0].as_ref().map(|map| dense::vectors(map, &corpus.pooled(&texts)));
+    let q_pieces = maps[1].as_ref().map(|map| lexical::pieces(map, &q_tokens));
+    let q_vectors = maps[2].as_ref().map(|map| colbert::Vectors::of(map, &q_tokens));
+    let all = set.passages.len();
+    let mut out = [0, 1, 2].map(|arm| maps[arm].as_ref().map(|_| vec![0.0; queries.len() * all]));
+    for first in (0..all).step_by(PASSAGES) {
+        let part: Vec<usize> =
+            (first as u32..(first + PASSAGES).min(all) as u32).map(|place| placed.passage(place)).collect();
+        let tokens = Tokens::load(&corpus.states, &corpus.ids, &part);
+        let blocks = [
+            maps[0].as_ref().zip(q_dense.as_ref()).map(|(map, queries)| {
+                let passages = dense::vectors(map, &corpus.pooled(&part));
+                crate::math::product(queries, &passages, map.outputs, None)
+            }),
+            maps[1]
+                .as_ref()
+                .zip(q_pieces.as_ref())
+                .map(|(map, queries)| lexical::scores(queries, &lexical::pieces(map, &tokens))),
+            maps[2]
+                .as_ref()
+                .zip(q_vectors.as_ref())
+                .map(|(map, queries)| colbert::scores(queries, &colbert::Vectors::of(map, &tokens))),
+        ];
+        for (out, block) in out.iter_mut().zip(&blocks) {
+            let (Some(out), Some(block)) = (out, block) else { continue };
+            for (row, values) in block.chunks_exact(part.len()).enumerate() {
+                out[row * all + first..][..part.len()].copy_from_slice(values);
+            }
+        }
+    }
+    out
+}
+
+/// Scores of every way from those of the arms.
+fn ways(arms: &[Option<Vec<f32>>; 3], weights: [f32; 3]) -> [Option<Vec<f32>>; 5] {
+    let sum = |wanted: &[usize]| {
+        let mut total = vec![0.0; arms[wanted[0]].as_ref()?.len()];
+        for &arm in wanted {
+            add_scaled(&mut total, weights[arm], arms[arm].as_ref()?);
+        }
+        Some(total)
+    };
+    let [dense, sparse, colbert] = arms.clone();
+    [dense, sparse, colbert, sum(&[0, 1]), sum(&[0, 1, 2])]
+}
+
+/// nDCG@10, Recall@100 and whether the first is right, of a row of scores; equal scores in the order of their places. A right passage
+/// gains 1 (trec_eval's `ndcg_cut` with such judgements).
+fn measure(scores: &[f32], right: impl Fn(usize) -> bool) -> [f64; 3] {
+    /// Deep enough for the recall.
+    const DEPTH: usize = 100;
+    let relevant = (0..scores.len()).filter(|&place| right(place)).count();
+    if relevant == 0 {
+        return [0.0; 3];
+    }
+    let mut places: Vec<usize> = (0..scores.len()).collect();
+    let order = |a: &usize, b: &usize| scores[*b].total_cmp(&scores[*a]).then(a.cmp(b));
+    if places.len() > DEPTH {
+        places.select_nth_unstable_by(DEPTH, order);
+        places.truncate(DEPTH);
+    }
+    places.sort_by(order);
+    let discount = |rank: usize| 1.0 / (rank as f64 + 2.0).log2();
+    let gained = |(rank, place): (usize, &usize)| if right(*place) { discount(rank) } else { 0.0 };
+    let best: f64 = (0..relevant.min(10)).map(discount).sum();
+    let ndcg = places.iter().take(10).enumerate().map(gained).sum::<f64>() / best;
+    let recall = places.iter().filter(|&&place| right(place)).count() as f64 / relevant as f64;
+    [ndcg, recall, f64::from(u8::from(right(places[0])))]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_those_of_the_formula() {
+        let scores = [0.1, 0.9, 0.5, 0.9];
+        // The order is 1, 3, 2, 0: right are 3 and 0, at ranks 2 and 4.
+        let [ndcg, recall, first] = measure(&scores, |place| place == 3 || place == 0);
+        let log = |x: f64| x.log2();
+        let expected = (1.0 / log(3.0) + 1.0 / log(5.0)) / (1.0 / log(2.0) + 1.0 / log(3.0));
+        assert!((ndcg - expected).abs() < 1e-12);
+        assert_eq!((recall, first), (1.0, 0.0));
+        assert_eq!(measure(&scores, |place| place == 1), [1.0, 1.0, 1.0]);
+        let many: Vec<f32> = (0..300).map(|i| -(i as f32)).collect();
+        assert_eq!(measure(&many, |place| place == 99), [0.0, 1.0, 0.0]);
+        assert_eq!(measure(&many, |place| place == 100), [0.0, 0.0, 0.0]);
+        assert_eq!(measure(&many, |_| false), [0.0; 3]);
+    }
+
+    #[test]
+    fn intervals_belong_to_the_difference() {
+        let with = |x: f64| Evaluation {
+            ways: [
+                Some(PerQuery { ndcg10: vec![x; 8], recall100: vec![1.0; 8], first: vec![0.0; 8] }),
+                None,
+                None,
+                None,
+                None,
+            ],
+        };
+        let changes = with(0.75).changes(&with(0.5));
+        assert_eq!(changes.len(), 1);
+        let difference = changes[0].difference.unwrap();
+        assert_eq!((difference.low, difference.mean, difference.high), (0.25, 0.25, 0.25));
+        assert_eq!(with(0.75).changes(&Evaluation::default())[0].before, None);
+        assert_eq!(with(0.5).mean_of([true, true, true]), 0.5);
+    }
+}

@@ -1,0 +1,236 @@
+//! A run made ready: texts tokenised, states computed, negatives found. What training and ablations share.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use sha2::{Digest, Sha256};
+use trivec::Model;
+use trivec::internal::HeadMap;
+use trivec::lock_file::LockFile;
+
+use crate::arms::{Effective, lexical};
+use crate::corpus::{Corpus, Placed, tokenize};
+use crate::data::PairSet;
+use crate::error::{Error, Result};
+use crate::eval::{self, Evaluation};
+use crate::heads::Heads;
+use crate::math::closed::Map;
+use crate::negatives;
+use crate::options::TrainOptions;
+use crate::report::{CurvePoint, DataReport, EpochPoint, StatesReport};
+use crate::states::{Store, model_digest};
+
+/// The file of states in the working directory.
+const STATES: &str = "states.bin";
+
+/// Percent of the groups that become the dev set where none is given.
+const DEV_PERCENT: u64 = 6;
+
+/// What a run is about.
+#[derive(Debug, Clone, Default)]
+pub struct Inputs {
+    /// What is trained on.
+    pub train: PairSet,
+    /// What the epoch is chosen by; without it a part of the training data is put aside.
+    pub dev: Option<PairSet>,
+    /// Sets that are measured before and after, with their names.
+    pub evals: Vec<(String, PairSet)>,
+}
+
+/// What a run tells on the way. The answer `Break` ends it at once; the same call goes on later.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// The data was put in order.
+    Data(&'a DataReport),
+    /// Tokens whose states are computed, and all that are to be.
+    States(usize, usize),
+    /// The states are there.
+    StatesDone(&'a StatesReport),
+    /// Hard negatives are looked for.
+    Negatives,
+    /// A set is measured.
+    Evaluating(&'a str),
+    /// The run goes on behind this step.
+    Resumed(usize),
+    /// A step of all steps is done; a point of the curve, where it is time for one.
+    Step(usize, usize, Option<&'a CurvePoint>),
+    /// What the dev set says after an epoch.
+    Epoch(&'a EpochPoint),
+    /// A row of the ablation is done, of so many.
+    Ablation(usize, usize),
+}
+
+/// Hears of events.
+pub type Observer<'a> = &'a mut dyn FnMut(Event<'_>) -> ControlFlow<()>;
+
+/// A run made ready.
+pub struct Session<'m> {
+    pub(crate) model: &'m Model,
+    pub(crate) options: TrainOptions,
+    pub(crate) work: PathBuf,
+    pub(crate) train: PairSet,
+    pub(crate) dev: PairSet,
+    pub(crate) evals: Vec<(String, PairSet)>,
+    pub(crate) corpus: Corpus,
+    pub(crate) mined: Vec<Vec<u32>>,
+    pub(crate) data: DataReport,
+    pub(crate) states: StatesReport,
+    pub(crate) key: String,
+    pub(crate) pool: ThreadPool,
+    _lock: LockFile,
+}
+
+/// The model's own maps; the pooled state itself where it has no dense map. `None`: it has no such arm, or one that is more than a map.
+pub(crate) fn own_maps(model: &Model, pooled_dim: usize) -> [Option<Effective>; 3] {
+    let maps = model.head_maps();
+    let of = |map: &Option<HeadMap>| map.as_ref().map(|map| Effective::of(&Map::of(map)));
+    let dense = match maps.dense_is_more {
+        Some(_) => None,
+        None => of(&maps.dense).or_else(|| Some(Effective::of(&Map::identity(pooled_dim)))),
+    };
+    [dense, of(&maps.sparse), of(&maps.colbert)]
+}
+
+impl<'m> Session<'m> {
+    /// Makes a run ready in the directory `work`, which is made if it is not there. States that are in it are not computed again.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for options or a model that cannot be used, [`Error::Data`] and [`Error::Overlap`] for data, [`Error::Locked`],
+    /// [`Error::Io`] (a full disk among them: what was computed until then stays), [`Error::Stopped`].
+    pub fn prepare(
+        model: &'m Model,
+        inputs: Inputs,
+        options: &TrainOptions,
+        work: &Path,
+        observer: Observer<'_>,
+    ) -> Result<Session<'m>> {
+        let info = model.info();
+        options.check()?;
+        for (option, length) in [("max_query", options.max_query), ("max_passage", options.max_passage)] {
+            if !(3..=info.max_length).contains(&length) {
+                return Err(Error::option(option, format!("found {length}, expected 3 to {}", info.max_length)));
+            }
+        }
+        if info.rerank {
+            return Err(Error::option(
+                "model",
+                "it is a reranker, which has none of the three heads: give an embedder",
+            ));
+        }
+        let Inputs { train, dev, evals } = inputs;
+        train.check()?;
+        let dev_split = dev.is_none();
+        let (train, dev) = match dev {
+            Some(dev) => (train, dev),
+            None => train.split_dev(DEV_PERCENT)?,
+        };
+        train.check()?;
+        if dev.pairs.is_empty() && !dev_split {
+            return Err(Error::data("there are no pairs in the dev set"));
+        }
+        if let Some((count, example)) = train.overlap(&dev).filter(|_| !options.allow_overlap) {
+            return Err(Error::Overlap { count, example });
+        }
+        std::fs::create_dir_all(work).map_err(|e| Error::io(work, e))?;
+        let lock_path = work.join("lock");
+        let lock = LockFile::take(&lock_path).map_err(|e| Error::io(&lock_path, e))?;
+        let lock = lock.ok_or(Error::Locked { path: lock_path })?;
+        let threads = options.threads.unwrap_or(info.threads);
+        let pool = ThreadPoolBuilder::new().num_threads(threads).build();
+        let pool = pool.map_err(|e| Error::option("threads", e.to_string()))?;
+
+        let mut sets: Vec<&PairSet> = vec![&train, &dev];
+        sets.extend(evals.iter().map(|(_, set)| set));
+        let tokenized = tokenize(model, &sets, options.max_query, options.max_passage)?;
+        let data = DataReport {
+            digest: train.digest.clone(),
+            pairs: train.pairs.len(),
+            queries: train.queries.len(),
+            passages: train.passages.len(),
+            groups: (train.groups_before, train.groups),
+            left_out: train.left_out,
+            cut: tokenized.cut,
+            sharing: sharing(&train, &tokenized.ids, tokenized.placed[0]),
+            unlabelled: train.unlabelled,
+            dev_pairs: dev.pairs.len(),
+            dev_split,
+        };
+        let go_on = |flow: ControlFlow<()>| match flow {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(Error::Stopped { path: work.to_path_buf() }),
+        };
+        go_on(observer(Event::Data(&data)))?;
+        let begin = Instant::now();
+        let digest = model_digest(model)?;
+        let mut store = Store::open(&work.join(STATES), &digest, info.hidden)?;
+        let filled =
+            store.fill(model, &tokenized.ids, |done, total| observer(Event::States(done, total)).is_continue())?;
+        let (texts, tokens) = (tokenized.ids.len(), tokenized.ids.iter().map(Vec::len).sum());
+        let corpus = pool.install(|| Corpus::read(model, tokenized, store))?;
+        let states = StatesReport {
+            texts,
+            tokens,
+            computed: (filled.computed, filled.tokens),
+            bytes: corpus.states.bytes(),
+            seconds: begin.elapsed().as_secs_f64(),
+        };
+        go_on(observer(Event::StatesDone(&states)))?;
+        go_on(observer(Event::Negatives))?;
+        let maps = own_maps(model, corpus.pooled_dim);
+        let mined = match &maps[0] {
+            Some(map) if options.negatives > 0 => {
+                pool.install(|| negatives::mine(&corpus, &train, corpus.placed[0], map))
+            }
+            _ => vec![Vec::new(); train.queries.len()],
+        };
+        let key = run_key(&digest, &train, &dev, options);
+        let (work, options) = (work.to_path_buf(), options.clone());
+        Ok(Session { model, options, work, train, dev, evals, corpus, mined, data, states, key, pool, _lock: lock })
+    }
+
+    /// Places of the training texts.
+    pub(crate) fn train_texts(&self) -> Vec<usize> {
+        let placed = self.corpus.placed[0];
+        let queries = (0..self.train.queries.len() as u32).map(|place| placed.query(place));
+        queries.chain((0..self.train.passages.len() as u32).map(|place| placed.passage(place))).collect()
+    }
+
+    /// Heads as a run begins with them.
+    pub(crate) fn begin(&self, trained: [bool; 3], options: &TrainOptions) -> Result<Heads> {
+        let texts = self.train_texts();
+        self.pool.install(|| Heads::begin(self.model, &self.corpus, &texts, trained, options.start, options.seed))
+    }
+
+    /// Measures maps on the set number `set`: the dev set is 1, those to be measured follow.
+    pub(crate) fn evaluate(&self, set: usize, maps: &[Option<Effective>; 3]) -> Evaluation {
+        let pairs = if set == 1 { &self.dev } else { &self.evals[set - 2].1 };
+        let weights = self.options.loss.weights;
+        self.pool.install(|| eval::evaluate(&self.corpus, pairs, self.corpus.placed[set], maps, weights))
+    }
+}
+
+/// The part of the pairs whose texts share a piece.
+fn sharing(set: &PairSet, ids: &[Vec<u32>], placed: Placed) -> f64 {
+    let share = |pair: &&crate::data::Pair| {
+        lexical::share_a_piece(&ids[placed.query(pair.query)], &ids[placed.passage(pair.passage)])
+    };
+    set.pairs.iter().filter(share).count() as f64 / set.pairs.len().max(1) as f64
+}
+
+/// What a run is: two with the same key go the same way.
+fn run_key(model: &[u8; 32], train: &PairSet, dev: &PairSet, options: &TrainOptions) -> String {
+    // Not what changes no bit of the result.
+    let options = TrainOptions { threads: None, checkpoint_every: 1, allow_overlap: false, ..options.clone() };
+    let mut hash = Sha256::new();
+    hash.update(b"trivec training run 1");
+    hash.update(env!("CARGO_PKG_VERSION"));
+    hash.update(model);
+    for set in [train, dev] {
+        hash.update(&set.digest);
+        hash.update((set.pairs.len() as u64).to_le_bytes());
+    }
+    hash.update(format!("{options:?}"));
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}

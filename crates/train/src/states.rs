@@ -1,0 +1,332 @@
+//! Token states, computed once by the engine and kept on disk as f16, mapped while they are read.
+//!
+//! One file: a header, then a record for each text, found by a digest of its token ids. A run that is killed leaves a record that is not whole
+//! at the end; the next run cuts it off and goes on behind it. Texts that are there are not computed again, whatever the run is about, as
+//! long as the model is the same.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::{BufWriter, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use half::f16;
+use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
+use sha2::{Digest, Sha256};
+use trivec::internal::{Content, MappedFile, read_through};
+use trivec::{EncodeOptions, Model};
+
+use crate::error::{Error, Result};
+
+const MAGIC: [u8; 16] = *b"trivec states 1\n";
+/// Magic, the model's digest, the width, zeros.
+const HEADER: usize = 64;
+/// Digest of the ids, tokens, checksum of the states, zeros.
+const RECORD: usize = 32;
+/// Texts that are embedded between two flushes.
+const TOGETHER: usize = 512;
+
+/// What identifies a text's states: 16 bytes of the SHA-256 of its ids.
+type Key = [u8; 16];
+
+/// A text's states in the file.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    /// Of the first value, in bytes.
+    at: u64,
+    tokens: u32,
+}
+
+/// The states of texts.
+#[derive(Debug)]
+pub(crate) struct States {
+    map: MappedFile,
+    hidden: usize,
+    /// Of each text.
+    places: Vec<Place>,
+}
+
+/// What filling the file took.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Filled {
+    /// Texts that were there already.
+    pub found: usize,
+    /// Texts and tokens that were computed.
+    pub computed: usize,
+    pub tokens: usize,
+}
+
+/// A file of states that is being filled.
+pub(crate) struct Store {
+    path: PathBuf,
+    file: BufWriter<File>,
+    end: u64,
+    known: HashMap<Key, Place>,
+    hidden: usize,
+}
+
+/// Digest of everything that decides a model's states: the content of its files, and how its weights are stored.
+pub(crate) fn model_digest(model: &Model) -> Result<[u8; 32]> {
+    let info = model.info();
+    let mut hash = Sha256::new();
+    let mut field = |bytes: &[u8]| {
+        hash.update((bytes.len() as u64).to_le_bytes());
+        hash.update(bytes);
+    };
+    field(b"trivec model 1");
+    field(info.weights.as_bytes());
+    // Instruction sets give the same bits, except where they multiply bf16 differently.
+    field(if info.weights.contains("bf16") { info.isa } else { "any" }.as_bytes());
+    for (name, content) in model.contents() {
+        field(name.as_bytes());
+        match content {
+            Content::Static(bytes) => field(&Sha256::digest(bytes)),
+            Content::File(Some(file)) => {
+                let mut own = Sha256::new();
+                read_through(&file, |bytes| own.update(bytes)).map_err(|e| Error::io(Path::new(&name), e))?;
+                field(&own.finalize());
+            }
+            Content::File(None) | Content::Memory => {
+                return Err(Error::option("model", format!("the content of `{name}` cannot be told")));
+            }
+        }
+    }
+    Ok(hash.finalize().into())
+}
+
+fn key(ids: &[u32]) -> Key {
+    let mut hash = Sha256::new();
+    ids.iter().for_each(|id| hash.update(id.to_le_bytes()));
+    let digest: [u8; 32] = hash.finalize().into();
+    digest[..16].try_into().unwrap_or_default()
+}
+
+fn number(bytes: &[u8], at: usize) -> u32 {
+    bytes.get(at..at + 4).and_then(|bytes| bytes.first_chunk()).map_or(0, |bytes| u32::from_le_bytes(*bytes))
+}
+
+impl Store {
+    /// Opens the file at `path`, or makes it. One of another model or width is emptied; what a killed run left unfinished is cut off.
+    pub(crate) fn open(path: &Path, model: &[u8; 32], hidden: usize) -> Result<Store> {
+        let fail = |e| Error::io(path, e);
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(fail)?;
+        let mut header = MAGIC.to_vec();
+        header.extend(model);
+        header.extend((hidden as u32).to_le_bytes());
+        header.resize(HEADER, 0);
+        let length = file.metadata().map_err(fail)?.len();
+        let (known, end) = if length < HEADER as u64 {
+            (HashMap::new(), 0)
+        } else {
+            let map = MappedFile::open(path)?;
+            if map[..HEADER] == header[..] { scan(&map, hidden) } else { (HashMap::new(), 0) }
+        };
+        file.set_len(end).map_err(fail)?;
+        file.seek(SeekFrom::Start(end)).map_err(fail)?;
+        let mut store =
+            Store { path: path.to_path_buf(), file: BufWriter::with_capacity(1 << 20, file), end, known, hidden };
+        if end == 0 {
+            store.append(&header)?;
+        }
+        Ok(store)
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).map_err(|e| Error::io(&self.path, e))?;
+        self.end += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Computes the states of those of `texts` (token ids) that are not there. `progress` hears of computed tokens and of all that are to be, and
+    /// ends the work by `false`.
+    pub(crate) fn fill(
+        &mut self,
+        model: &Model,
+        texts: &[Vec<u32>],
+        mut progress: impl FnMut(usize, usize) -> bool,
+    ) -> Result<Filled> {
+        let mut missing: Vec<(Key, &Vec<u32>)> = Vec::new();
+        let mut asked = std::collections::HashSet::new();
+        for text in texts {
+            let key = key(text);
+            if !self.known.contains_key(&key) && asked.insert(key) {
+                missing.push((key, text));
+            }
+        }
+        let mut filled = Filled { found: asked.len(), ..Filled::default() };
+        filled.found = texts.len() - missing.len();
+        // Of about one length together: the engine fills its passes better.
+        missing.sort_by_key(|(_, text)| text.len());
+        let total: usize = missing.iter().map(|(_, text)| text.len()).sum();
+        for part in missing.chunks(TOGETHER) {
+            if !progress(filled.tokens, total) {
+                self.flush()?;
+                let path = self.path.parent().unwrap_or(Path::new("")).to_path_buf();
+                return Err(Error::Stopped { path });
+            }
+            let ids: Vec<&[u32]> = part.iter().map(|(_, text)| text.as_slice()).collect();
+            let mut failed = None;
+            model.hidden_states(&ids, &EncodeOptions::default(), |place, states| {
+                if failed.is_none() {
+                    failed = self.put(part[place].0, ids[place].len(), states).err();
+                }
+            })?;
+            if let Some(error) = failed {
+                return Err(error);
+            }
+            self.flush()?;
+            filled.computed += part.len();
+            filled.tokens += ids.iter().map(|ids| ids.len()).sum::<usize>();
+        }
+        progress(filled.tokens, total);
+        Ok(filled)
+    }
+
+    fn put(&mut self, key: Key, tokens: usize, states: &[f32]) -> Result<()> {
+        let halves: Vec<u8> = states.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect();
+        if let Some(x) = states.iter().find(|&&x| !f16::from_f32(x).is_finite()) {
+            return Err(Error::option(
+                "model",
+                format!("a token's state has the value {x}, which f16 cannot hold: it cannot be trained on"),
+            ));
+        }
+        let mut record = key.to_vec();
+        record.extend((tokens as u32).to_le_bytes());
+        record.extend(crc32fast::hash(&halves).to_le_bytes());
+        record.resize(RECORD, 0);
+        self.append(&record)?;
+        let place = Place { at: self.end, tokens: tokens as u32 };
+        self.append(&halves)?;
+        self.known.insert(key, place);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.file.flush().map_err(|e| Error::io(&self.path, e))
+    }
+
+    /// The states of `texts`, all of which are there; their checksums are compared.
+    pub(crate) fn states(mut self, texts: &[Vec<u32>]) -> Result<States> {
+        self.flush()?;
+        let map = MappedFile::open(&self.path)?;
+        let mut places = Vec::with_capacity(texts.len());
+        for text in texts {
+            let damaged = |what: &str| Error::damaged(&self.path, what.to_owned());
+            let place = *self.known.get(&key(text)).ok_or_else(|| damaged("a text has no states"))?;
+            let (at, bytes) = (place.at as usize, text.len() * self.hidden * 2);
+            let content = map.get(at..at + bytes).filter(|_| place.tokens as usize == text.len());
+            let content = content.ok_or_else(|| damaged("it is shorter than its records say"))?;
+            if crc32fast::hash(content) != number(&map, at - RECORD + 20) {
+                return Err(damaged("the checksum of a text's states is another: remove the file"));
+            }
+            places.push(place);
+        }
+        Ok(States { map, hidden: self.hidden, places })
+    }
+}
+
+/// The records of a file, and where the last whole one ends.
+fn scan(map: &[u8], hidden: usize) -> (HashMap<Key, Place>, u64) {
+    let mut known = HashMap::new();
+    let mut at = HEADER;
+    while let Some(record) = map.get(at..at + RECORD) {
+        let tokens = number(record, 16);
+        let Some(bytes) = (tokens as usize).checked_mul(hidden * 2).filter(|&bytes| bytes > 0) else { break };
+        let Some(end) = (at + RECORD).checked_add(bytes).filter(|&end| end <= map.len()) else { break };
+        let key: Key = record[..16].try_into().unwrap_or_default();
+        known.insert(key, Place { at: (at + RECORD) as u64, tokens });
+        at = end;
+    }
+    (known, at as u64)
+}
+
+impl States {
+    pub(crate) fn hidden(&self) -> usize {
+        self.hidden
+    }
+
+    /// Tokens of a text.
+    pub(crate) fn tokens(&self, text: usize) -> usize {
+        self.places[text].tokens as usize
+    }
+
+    /// Widens a text's states into `out`, `[tokens, hidden]`.
+    pub(crate) fn copy(&self, text: usize, out: &mut [f32]) {
+        let place = self.places[text];
+        let bytes = &self.map[place.at as usize..][..out.len() * 2];
+        let mut bits = [0u16; 1024];
+        for (out, bytes) in out.chunks_mut(bits.len()).zip(bytes.chunks(bits.len() * 2)) {
+            let bits = &mut bits[..out.len()];
+            for (bits, bytes) in bits.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                *bits = u16::from_le_bytes(*bytes);
+            }
+            bits.reinterpret_cast::<f16>().convert_to_f32_slice(out);
+        }
+    }
+
+    /// Bytes of the file.
+    pub(crate) fn bytes(&self) -> usize {
+        self.map.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled(path: &Path, texts: &[Vec<u32>], until: usize) -> Store {
+        let mut store = Store::open(path, &[7; 32], 4).unwrap();
+        for text in &texts[..until] {
+            let states: Vec<f32> = text.iter().flat_map(|&id| [id as f32, 0.5, -1.0, 2.0]).collect();
+            if !store.known.contains_key(&key(text)) {
+                store.put(key(text), text.len(), &states).unwrap();
+            }
+        }
+        store.flush().unwrap();
+        store
+    }
+
+    #[test]
+    fn a_file_that_was_cut_anywhere_goes_on_to_the_same_bytes() {
+        let directory = tempfile::tempdir().unwrap();
+        let texts: Vec<Vec<u32>> = (0..4).map(|i| (0..3 + i).collect()).collect();
+        let whole = directory.path().join("whole");
+        drop(filled(&whole, &texts, 4));
+        let expected = std::fs::read(&whole).unwrap();
+        let path = directory.path().join("cut");
+        for length in 0..expected.len() {
+            std::fs::write(&path, &expected[..length]).unwrap();
+            let store = filled(&path, &texts, 4);
+            let states = store.states(&texts).unwrap();
+            let mut out = vec![0.0; 12];
+            states.copy(0, &mut out);
+            assert_eq!(out[4..8], [1.0, 0.5, -1.0, 2.0]);
+            assert_eq!(std::fs::read(&path).unwrap(), expected, "{length}");
+        }
+    }
+
+    #[test]
+    fn another_model_begins_anew_and_a_flipped_bit_is_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("states");
+        let texts = vec![vec![0, 5, 2]];
+        drop(filled(&path, &texts, 1));
+        assert_eq!(Store::open(&path, &[7; 32], 4).unwrap().known.len(), 1);
+        let mut bytes = std::fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        let error = Store::open(&path, &[7; 32], 4).unwrap().states(&texts).unwrap_err();
+        assert!(matches!(error, Error::Damaged { .. }), "{error}");
+        assert!(Store::open(&path, &[8; 32], 4).unwrap().known.is_empty());
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), HEADER as u64);
+    }
+
+    #[test]
+    fn values_that_f16_cannot_hold_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = Store::open(&directory.path().join("s"), &[0; 32], 1).unwrap();
+        for x in [f32::NAN, 1e6, f32::INFINITY] {
+            assert!(matches!(store.put([0; 16], 1, &[x]), Err(Error::Option { option: "model", .. })));
+        }
+    }
+}

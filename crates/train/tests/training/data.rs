@@ -1,0 +1,199 @@
+//! Files of pairs: every form, and what is wrong with them.
+
+use std::fs;
+use std::path::PathBuf;
+
+use tempfile::TempDir;
+use trivec_train::{Error, PairSet, RawPairs, Split, TrainOptions, read_documents, read_pairs};
+
+use crate::{inputs, options, pair, run, set, starter};
+
+fn file(directory: &TempDir, name: &str, content: &str) -> PathBuf {
+    let path = directory.path().join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, content).unwrap();
+    path
+}
+
+fn read(content: &str) -> Result<RawPairs, Error> {
+    let directory = tempfile::tempdir().unwrap();
+    read_pairs(&file(&directory, "pairs.jsonl", content), Split::Train)
+}
+
+#[test]
+fn own_lines_and_flag_embeddings_are_read() {
+    let raw = read(
+        "\u{feff}{\"query\": \"q\", \"passage\": \"p\", \"negatives\": [\"n\"], \"group\": 7, \"score\": 0.5, \"negative_scores\": [-1]}\n\n\
+         {\"query\": \"fq\", \"pos\": [\"p1\", \"p2\"], \"neg\": [\"n1\"], \"pos_scores\": [1, 2], \"neg_scores\": [0]}\n\
+         {\"query\": \"plain\", \"passage\": \"only\", \"negatives\": null}\n",
+    )
+    .unwrap();
+    assert_eq!(raw.pairs.len(), 4);
+    let first = &raw.pairs[0];
+    assert_eq!(
+        (first.group.as_deref(), first.score, first.negative_scores.as_slice()),
+        (Some("7"), Some(0.5), &[-1.0][..])
+    );
+    assert_eq!(
+        (raw.pairs[2].passage.as_str(), raw.pairs[2].score, raw.pairs[2].negatives.as_slice()),
+        ("p2", Some(2.0), &["n1".to_owned()][..])
+    );
+    assert_eq!(raw.digest.len(), 64);
+    let set = PairSet::new(raw).unwrap();
+    // The two pairs of one query are one group.
+    assert_eq!((set.pairs.len(), set.groups, set.queries.len(), set.passages.len()), (4, 3, 3, 6));
+}
+
+#[test]
+fn beir_directories_are_read() {
+    let directory = tempfile::tempdir().unwrap();
+    file(
+        &directory,
+        "corpus.jsonl",
+        "{\"_id\": \"d1\", \"title\": \"T\", \"text\": \"one\"}\n{\"_id\": 2, \"text\": \"two\"}\n",
+    );
+    file(&directory, "queries.jsonl", "{\"_id\": \"q1\", \"text\": \"which\"}\n");
+    file(&directory, "qrels/test.tsv", "query-id\tcorpus-id\tscore\nq1\td1\t1\nq1\t2\t0\n");
+    let raw = read_pairs(directory.path(), Split::Dev).unwrap();
+    assert_eq!(raw.pairs, [pair("which", "T one")]);
+    assert_eq!(raw.others, ["two"]);
+    let set = PairSet::new(raw).unwrap();
+    assert_eq!((set.passages.len(), set.passage_groups.clone()), (2, vec![Some(0), None]));
+    let error = read_pairs(directory.path(), Split::Train).unwrap_err();
+    assert!(matches!(&error, Error::Io { path, .. } if path.ends_with("train.tsv")), "{error}");
+    for (content, expected) in [
+        ("q1\tunheard\t1\n", "there is no document with the id `unheard`"),
+        ("head\n", "1 fields"),
+        ("a\tb\tc\nq1\td1\tx\n", "the gain is `x`"),
+    ] {
+        file(&directory, "qrels/test.tsv", content);
+        let error = read_pairs(directory.path(), Split::Test).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn documents_ask_for_themselves() {
+    let directory = tempfile::tempdir().unwrap();
+    let lines = "{\"title\": \"A title\", \"text\": \"A text that is long enough to be asked for.\"}\n\
+                 The first sentence. And then what follows it in the text.\n";
+    let raw = read_documents(&file(&directory, "docs.jsonl", lines)).unwrap();
+    assert_eq!(raw.unlabelled, 2);
+    assert_eq!(raw.pairs[1], pair("The first sentence.", "And then what follows it in the text."));
+    let error = read_documents(&file(&directory, "bad.jsonl", "{\"title\": \"x\"}")).unwrap_err();
+    assert!(error.to_string().contains("line 1: it has no `text`"), "{error}");
+}
+
+#[test]
+fn lines_that_are_wrong_are_named() {
+    for (content, expected) in [
+        ("{\"query\": \"q\", \"passage\": \"p\"}\nnonsense", "line 2: expected a JSON object"),
+        ("[1]", "line 1: expected a JSON object"),
+        ("{\"passage\": \"p\"}", "it has no `query`"),
+        ("{\"query\": \"q\"}", "neither a `passage` nor"),
+        ("{\"query\": 5, \"passage\": \"p\"}", "`query` is a number, expected a text"),
+        ("{\"query\": \"q\", \"passage\": \"p\", \"negatives\": [\"p\"]}", "its passage is among its negatives"),
+        ("{\"query\": \"q\", \"passage\": \"p\", \"negatives\": \"n\"}", "`negatives` is a text"),
+        ("{\"query\": \"q\", \"passage\": \"p\", \"score\": \"high\"}", "`score` is a text, expected a finite number"),
+        ("{\"query\": \"q\", \"passage\": \"p\", \"score\": 1e300}", "expected a finite number"),
+        ("{\"query\": \"q\", \"pos\": [], \"neg\": []}", "`pos` is empty"),
+        ("{\"query\": \"q\", \"pos\": [\"a\"], \"neg\": [\"a\"]}", "a text is in `pos` and in `neg`"),
+        ("{\"query\": \"q\", \"pos\": [\"a\"], \"pos_scores\": [1, 2]}", "`pos_scores` has 2 numbers, expected 1"),
+    ] {
+        let error = read(content).unwrap_err().to_string();
+        assert!(error.contains(expected), "{content}: {error}");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("latin1.jsonl");
+    fs::write(&path, b"{\"query\": \"\xe4\", \"passage\": \"p\"}").unwrap();
+    assert!(read_pairs(&path, Split::Train).unwrap_err().to_string().contains("not UTF-8"));
+    assert!(matches!(read_pairs(&directory.path().join("nowhere"), Split::Train).unwrap_err(), Error::Io { .. }));
+}
+
+#[test]
+fn what_cannot_be_trained_on_is_said() {
+    let said = |set: PairSet| set.check().unwrap_err().to_string();
+    assert_eq!(said(set([])), "there are no pairs to train on");
+    let empty = set([pair("", ""), pair("q", " "), pair("", "p")]);
+    assert_eq!(empty.left_out.empty, 3);
+    assert_eq!(said(empty), "there are no pairs to train on (3 were left out, as a side of them has no text)");
+    assert!(said(set([pair("q", "p")])).contains("all 1 pairs belong to one group"));
+    // Joined by a passage, by a query, and by a text on both sides.
+    let joined = set([pair("a", "x"), pair("b", "x"), pair("b", "y"), pair("y", "z")]);
+    assert_eq!((joined.groups, joined.groups_before), (1, 4));
+    assert!(said(joined).contains("belong to one group"));
+    set([pair("a", "x"), pair("b", "y")]).check().unwrap();
+}
+
+#[test]
+fn a_hundred_thousand_duplicates_are_one_pair() {
+    let mut pairs = vec![pair("the same", "again and again"); 100_000];
+    pairs.push(pair("another", "one"));
+    let set = set(pairs);
+    assert_eq!((set.pairs.len(), set.left_out.duplicates), (2, 99_999));
+}
+
+#[test]
+fn negatives_that_another_line_calls_right_are_dropped() {
+    let mut first = pair("q", "right");
+    first.negatives = vec!["also right".to_owned(), "wrong".to_owned()];
+    first.negative_scores = vec![0.9, 0.1];
+    let set = set([first, pair("q", "also right"), pair("other", "passage")]);
+    assert_eq!(set.left_out.contradictions, 1);
+    let pair = &set.pairs[0];
+    assert_eq!((pair.negatives.len(), pair.negative_scores.as_slice()), (1, &[0.1][..]));
+    assert_eq!(set.passages[pair.negatives[0] as usize], "wrong");
+}
+
+#[test]
+fn a_dev_set_that_overlaps_is_found_and_refused_unless_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut data = inputs();
+    data.dev = Some(set([pair("a cat", "Something else that is said of it."), pair("new", "A passage of its own.")]));
+    let error = run(&starter(1), data.clone(), &options(), directory.path(), None).unwrap_err();
+    let Error::Overlap { count: 1, example } = &error else { panic!("{error}") };
+    assert_eq!(example, "a cat");
+    run(&starter(1), data, &TrainOptions { allow_overlap: true, ..options() }, directory.path(), None).unwrap();
+}
+
+#[test]
+fn without_a_dev_set_whole_groups_are_put_aside() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut data = inputs();
+    data.dev = None;
+    let trained = run(&starter(1), data, &options(), directory.path(), None).unwrap();
+    let report = trained.report.data;
+    assert!(report.dev_split && report.dev_pairs > 0 && report.pairs + report.dev_pairs == 20, "{report:?}");
+}
+
+#[test]
+fn long_texts_are_cut_and_counted() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut data = inputs();
+    let long = "a very long text about everything ".repeat(200);
+    data.train = set([pair("short", &long), pair(&long, "short passage"), pair("a", "b"), pair("c", "d")]);
+    let options = TrainOptions { batch: 4, ..options() };
+    let trained = run(&starter(1), data, &options, directory.path(), None).unwrap();
+    assert_eq!(trained.report.data.cut, 2);
+    let most = trained.report.states.tokens;
+    assert!(most <= 48 + 96 + 40 * 12, "{most}");
+}
+
+#[test]
+fn scores_of_another_model_are_used() {
+    let directory = tempfile::tempdir().unwrap();
+    let judged = |query: &str, passage: &str, scores: [f32; 2]| {
+        let mut pair = pair(query, passage);
+        pair.negatives = vec![format!("not about {query}")];
+        pair.score = Some(scores[0]);
+        pair.negative_scores = vec![scores[1]];
+        pair
+    };
+    let with = |gap: f32| {
+        let mut data = inputs();
+        data.train = set(crate::THINGS[..20].iter().map(|(query, passage)| judged(query, passage, [gap, 0.0])));
+        let name = format!("{gap}");
+        run(&starter(1), data, &options(), &directory.path().join(name), None).unwrap().report.curve[0].losses.total
+    };
+    assert!((with(10.0) - with(0.0)).abs() > 1e-3);
+}
