@@ -175,6 +175,9 @@ pub(super) enum Command {
     /// Measure how well an index answers questions that were judged
     #[cfg(feature = "search")]
     Eval(super::search::EvalArgs),
+    /// Adapt a model's heads to your own texts, and measure whether it helped
+    #[cfg(feature = "train")]
+    Train(Box<super::train::TrainArgs>),
 }
 
 /// The format a checkpoint is packed to before it is used.

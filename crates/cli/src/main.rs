@@ -46,6 +46,8 @@ mod serve;
 mod sources;
 mod style;
 mod tokens;
+#[cfg(feature = "train")]
+mod train;
 mod usage;
 mod verify;
 
@@ -109,6 +111,8 @@ fn run(cli: &Cli, sources: &mut Sources) -> Result<()> {
         Command::Export(args) => search::export(args),
         #[cfg(feature = "search")]
         Command::Eval(args) => search::eval(args, &cli.model),
+        #[cfg(feature = "train")]
+        Command::Train(args) => train::run(args, &cli.model),
     }
 }
 

@@ -39,3 +39,5 @@ mod server_otel;
 mod server_search;
 #[cfg(feature = "serve")]
 mod server_wire;
+#[cfg(feature = "train")]
+mod train;

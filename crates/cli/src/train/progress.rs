@@ -1,0 +1,159 @@
+//! What a run tells on stderr: a bar on a terminal, lines of what is done.
+
+use std::cell::RefCell;
+use std::io::IsTerminal;
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use trivec_train::{ARMS, CurvePoint, DataReport, EpochPoint, Event, StatesReport, WAYS};
+
+/// Listens to a run.
+pub(super) struct Progress {
+    quiet: bool,
+    state: RefCell<State>,
+}
+
+struct State {
+    bar: ProgressBar,
+    begin: Instant,
+    /// Whether the head of the losses' lines was written.
+    headed: bool,
+}
+
+impl Progress {
+    pub(super) fn new(quiet: bool) -> Progress {
+        let state = State { bar: ProgressBar::hidden(), begin: Instant::now(), headed: false };
+        Progress { quiet, state: RefCell::new(state) }
+    }
+
+    pub(super) fn event(&self, event: Event<'_>) -> ControlFlow<()> {
+        if !self.quiet {
+            self.tell(event);
+        }
+        ControlFlow::Continue(())
+    }
+
+    pub(super) fn finish(&self) {
+        self.state.borrow().bar.finish_and_clear();
+    }
+
+    fn tell(&self, event: Event<'_>) {
+        match event {
+            Event::Data(data) => self.lines(&of_data(data)),
+            Event::States(done, total) if total > 0 => {
+                self.bar(done, total, "states    {bar:30} {pos}/{len} tokens · {eta} left")
+            }
+            Event::StatesDone(states) => self.lines(&of_states(states)),
+            Event::Negatives => self.lines("negatives: ranks 4 to 30 of other groups by the model's own dense scores"),
+            Event::Evaluating(name) => self.spin(&format!("measuring {name}")),
+            Event::Resumed(step) => self.lines(&format!("going on behind step {step}")),
+            Event::Step(done, total, point) => {
+                self.bar(done, total, "training  {bar:30} step {pos}/{len} · {eta} left");
+                if let Some(point) = point {
+                    self.losses(point, total);
+                }
+            }
+            Event::Epoch(point) => self.lines(&of_epoch(point)),
+            Event::Ablation(done, total) => self.bar(done, total, "ablation  {bar:30} step {pos}/{len} · {eta} left"),
+            _ => {}
+        }
+    }
+
+    /// Lines above the bar.
+    fn lines(&self, text: &str) {
+        self.state.borrow().bar.suspend(|| text.lines().for_each(|line| say!("{line}")));
+    }
+
+    fn losses(&self, point: &CurvePoint, total: usize) {
+        let seconds = self.state.borrow().begin.elapsed().as_secs_f64();
+        let headed = std::mem::replace(&mut self.state.borrow_mut().headed, true);
+        if !headed {
+            self.lines(&format!(
+                "{:>9} {:>8} {:>8} {:>8} {:>8} {:>8}",
+                "step", "loss", "ensemble", ARMS[0], ARMS[1], ARMS[2]
+            ));
+        }
+        let losses = &point.losses;
+        let arms: String = losses.arms.iter().map(|loss| format!(" {loss:>8.3}")).collect();
+        self.lines(&format!(
+            "{:>4}/{total:<4} {:>8.3} {:>8.3}{arms} {seconds:>6.0} s",
+            point.step, losses.total, losses.ensemble
+        ));
+    }
+
+    fn bar(&self, done: usize, total: usize, template: &str) {
+        let mut state = self.state.borrow_mut();
+        if !std::io::stderr().is_terminal() {
+            return;
+        }
+        if state.bar.length() != Some(total as u64) {
+            state.bar.finish_and_clear();
+            state.bar = ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr_with_hz(8));
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                state.bar.set_style(style);
+            }
+        }
+        state.bar.set_position(done as u64);
+    }
+
+    fn spin(&self, what: &str) {
+        self.state.borrow().bar.set_message(what.to_owned());
+    }
+}
+
+fn of_data(data: &DataReport) -> String {
+    let mut text = format!(
+        "data      {} pairs, {} queries, {} passages; {} groups, {} after those with a common query or passage were joined\n          {:.0} % of \
+         the pairs share a piece: the sparse head's own losses are of those",
+        data.pairs,
+        data.queries,
+        data.passages,
+        data.groups.0,
+        data.groups.1,
+        data.sharing * 100.0
+    );
+    let left_out = &data.left_out;
+    for (count, what) in [
+        (left_out.duplicates, "pairs were there before"),
+        (left_out.empty, "pairs have a side without text"),
+        (left_out.contradictions, "negatives are right answers by another line"),
+    ] {
+        if count > 0 {
+            text.push_str(&format!("\n          left out: {count} {what}"));
+        }
+    }
+    if data.cut > 0 {
+        text.push_str(&format!("\n          {} texts were cut to the maximum length", data.cut));
+    }
+    if data.unlabelled > 0 {
+        text.push_str(&format!(
+            "\n          {} pairs are of documents without labels: they teach less than questions that people asked",
+            data.unlabelled
+        ));
+    }
+    let from = if data.dev_split { ", put aside from the pairs" } else { "" };
+    text.push_str(&format!("\ndev       {} pairs{from}", data.dev_pairs));
+    text
+}
+
+fn of_states(states: &StatesReport) -> String {
+    let rate = states.computed.1 as f64 / states.seconds.max(1e-9);
+    let computed = match states.computed.0 {
+        0 => "all were there".to_owned(),
+        texts => format!("{texts} texts computed in {:.1} s, {:.1} k tokens/s", states.seconds, rate / 1e3),
+    };
+    format!(
+        "states    {} texts, {} tokens, {:.0} MB; {computed}",
+        states.texts,
+        states.tokens,
+        states.bytes as f64 / 1e6
+    )
+}
+
+fn of_epoch(point: &EpochPoint) -> String {
+    let ways = WAYS.iter().zip(point.ndcg10);
+    let figures: Vec<String> = ways.filter_map(|(way, x)| Some(format!("{way} {:.1}", x? * 100.0))).collect();
+    let when = if point.epoch == 0 { "start".to_owned() } else { format!("epoch {}", point.epoch) };
+    format!("dev       {when}: nDCG@10 {}", figures.join("  "))
+}

@@ -1,0 +1,117 @@
+//! The report as text.
+
+use trivec::escape::Escaped;
+use trivec_train::{AblationRow, Compared, Report, Sample, SparseScale};
+
+use crate::style::{pad, readable};
+
+fn percent(x: f64) -> String {
+    format!("{:.1}", x * 100.0)
+}
+
+/// Tables of a run; `recipe`: with the losses' weights of the recipe.
+pub(super) fn report(report: &Report, recipe: bool) -> String {
+    let mut text = String::new();
+    for compared in report.dev.iter().chain(&report.evals) {
+        text.push_str(&set(compared));
+    }
+    text.push_str(&match report.kept {
+        0 => "kept      the heads of the start: no epoch was better on the dev set, training did not help\n".to_owned(),
+        kept => format!("kept      epoch {kept}, the best mean of the trained heads on the dev set\n"),
+    });
+    if let (Some(before), Some(after)) = (&report.sparse.0, &report.sparse.1) {
+        text.push_str(&scale(before, after));
+    }
+    if !report.samples.is_empty() {
+        text.push_str("\nthe heaviest pieces of dev queries, before and after\n");
+        report.samples.iter().for_each(|one| text.push_str(&sample(one)));
+    }
+    let took = report.states.seconds + report.seconds;
+    text.push_str(&format!(
+        "\n{} steps, {:.0} k tokens/s; {took:.0} s in all, {:.0} s of them for the states\n",
+        report.steps.0,
+        report.tokens_per_second / 1e3,
+        report.states.seconds
+    ));
+    if recipe {
+        text.push_str(
+            "\nWith heads of their own on an encoder that stays, most of what the sparse head gains comes from the weight of its loss, less from \
+             the distillation: --ablation shows both on this data.\n",
+        );
+    }
+    text
+}
+
+fn set(compared: &Compared) -> String {
+    let mut text =
+        format!("{} ({} queries, {} passages)", Escaped(&compared.name), compared.queries, compared.passages);
+    if compared.overlap > 0 {
+        text.push_str(&format!("; {} of its pairs have a text that was trained on", compared.overlap));
+    }
+    text.push_str(&format!(
+        "\n{:<14} {:>7} {:>7} {:>22} {:>15} {:>15}\n",
+        "nDCG@10", "before", "after", "difference, 95 %", "R@100", "first right"
+    ));
+    for change in &compared.changes {
+        let before = |x: Option<f64>| x.map_or("-".to_owned(), percent);
+        let difference = change.difference.map_or(String::new(), |d| {
+            format!("{:+.1} ({:+.1} to {:+.1})", d.mean * 100.0, d.low * 100.0, d.high * 100.0)
+        });
+        let pair = |(a, b): (Option<f64>, f64)| format!("{} → {}", before(a), percent(b));
+        text.push_str(&format!(
+            "{:<14} {:>7} {:>7} {:>22} {:>15} {:>15}\n",
+            change.way,
+            before(change.before),
+            percent(change.after),
+            difference,
+            pair(change.recall100),
+            pair(change.first)
+        ));
+    }
+    text.push('\n');
+    text
+}
+
+fn scale(before: &SparseScale, after: &SparseScale) -> String {
+    let weights = |scale: &SparseScale| format!("{:.3}/{:.3}/{:.3}", scale.words, scale.common, scale.punctuation);
+    format!(
+        "sparse    score of a query with itself {:.2} → {:.2}; weights of words/frequent pieces/punctuation {} → {}\n",
+        before.self_score,
+        after.self_score,
+        weights(before),
+        weights(after)
+    )
+}
+
+fn sample(sample: &Sample) -> String {
+    let pieces = |all: &[(String, f32)]| {
+        let one = |(piece, weight): &(String, f32)| format!("{} {weight:.2}", readable(piece));
+        if all.is_empty() { "-".to_owned() } else { all.iter().map(one).collect::<Vec<_>>().join("  ") }
+    };
+    let text: String = sample.text.chars().take(100).collect();
+    format!("  {}\n    {}\n    {}\n", Escaped(text), pieces(&sample.before), pieces(&sample.after))
+}
+
+/// The table of an ablation.
+pub(super) fn ablation(rows: &[AblationRow]) -> String {
+    let mut text = format!(
+        "the sparse head alone, dense and ColBERT as trained; nDCG@10 on the dev set and the sets of --eval\n\n{}",
+        pad("start, losses", 44)
+    );
+    for (name, _) in rows.first().iter().flat_map(|row| &row.ndcg10) {
+        text.push_str(&format!(" {:>12}", Escaped(name)));
+    }
+    text.push_str(&format!(" {:>8}\n", "nonzero"));
+    for row in rows {
+        text.push_str(&pad(&row.name(), 44));
+        for (_, figure) in &row.ndcg10 {
+            text.push_str(&format!(" {:>12}", percent(*figure)));
+        }
+        text.push_str(&format!(" {:>8.0}\n", row.pieces));
+    }
+    text.push_str(
+        "\nnonzero: pieces of a dev passage with a weight. λ is the weight of the sparse head's own losses. The heads share no numbers, so that a \
+         weight of 0.1 lets the ensemble's loss win, which teaches the sparse head to keep out of the way: there the distillation makes up for it.\n",
+    );
+    text
+}

@@ -1,0 +1,162 @@
+//! `trivec train`: from pairs to a model that everything else loads; kill -9 on the way; refusals.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use trivec_testing::program::trivec;
+
+/// Queries and passages about things: made of words, so that there are as many as a test wants.
+fn lines(from: usize, to: usize) -> String {
+    let things = ["cat", "river", "bridge", "teacher", "winter", "bread", "violin", "garden", "doctor", "train"];
+    let sayings = ["is seen every day", "was sold at the market", "belongs to the old house", "is louder than before"];
+    let line = |at: usize| {
+        let (thing, saying) = (things[at % things.len()], sayings[at / things.len() % sayings.len()]);
+        format!("{{\"query\": \"{thing} number {at}\", \"passage\": \"The {thing} with the number {at} {saying}.\"}}\n")
+    };
+    (from..to).map(line).collect()
+}
+
+struct Fixture(TempDir);
+
+impl Fixture {
+    fn new() -> Fixture {
+        let fixture = Fixture(tempfile::tempdir().unwrap());
+        fs::write(fixture.path("pairs.jsonl"), lines(0, 60)).unwrap();
+        fs::write(fixture.path("dev.jsonl"), lines(60, 80)).unwrap();
+        fixture
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        trivec().current_dir(self.0.path()).args(args).output().unwrap()
+    }
+
+    fn ok(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{args:?}: {said}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn fails(&self, code: i32, args: &[&str]) -> String {
+        let output = self.run(args);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
+        said
+    }
+}
+
+/// Everything but the output's name, quick.
+const TRAIN: [&str; 9] = ["-q", "train", "--pairs", "pairs.jsonl", "--dev", "dev.jsonl", "--batch", "16", "-o"];
+
+#[test]
+fn pairs_become_a_model_that_is_used() {
+    let fixture = Fixture::new();
+    // Heads of a closed form of their own: another model than the starter, whichever epoch is kept.
+    let more = ["my-model", "--start", "closed", "--eval", "dev again=dev.jsonl", "--plots", "plots"];
+    let said = fixture.ok(&[&TRAIN[..], &more].concat());
+    for expected in ["nDCG@10", "dev (20 queries", "dev again (20 queries", "dense+sparse", "steps"] {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+    assert!(fixture.path("my-model").is_file() && !fixture.path("my-model.work").exists());
+    for plot in ["losses.svg", "dev.svg", "set-0.svg", "set-1.svg"] {
+        assert!(fs::read_to_string(fixture.path("plots").join(plot)).unwrap().starts_with("<svg"), "{plot}");
+    }
+    let score = |model: &str| {
+        fixture.ok(&["-q", "score", "--model", model, "--json", "cat number 3", "The cat with the number 3."])
+    };
+    assert_ne!(score("my-model"), score("starter"));
+    let embedded = fixture.ok(&["-q", "embed", "--model", "my-model", "--modes", "all", "a text"]);
+    assert!(embedded.contains("colbert"), "{embedded}");
+    let info = fixture.ok(&["info", "--model", "my-model"]);
+    assert!(info.contains("384"), "{info}");
+    // It is there: only --force replaces it, and is refused before the work, not behind it.
+    let said = fixture.fails(2, &[&TRAIN[..], &["my-model"]].concat());
+    assert!(said.contains("is there already"), "{said}");
+}
+
+#[test]
+fn a_checkpoint_becomes_a_directory_that_can_be_packed() {
+    let fixture = Fixture::new();
+    let source = trivec_testing::data("models/f32-h64");
+    let report = fixture.ok(&[&TRAIN[..], &["my-model", "--model", source.to_str().unwrap(), "--json"]].concat());
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["output"], "my-model");
+    assert_eq!(report["report"]["data"]["pairs"], 60);
+    assert_eq!(report["report"]["epochs"].as_array().unwrap().len(), 3);
+    assert!(
+        fixture.path("my-model/2_Dense/model.safetensors").is_file()
+            && fixture.path("my-model/colbert_linear.pt").is_file()
+    );
+    fixture.ok(&["-q", "pack", "my-model", "--weights", "int8", "-o", "packed.safetensors"]);
+    fixture.ok(&["-q", "score", "--model", "packed.safetensors", "a", "b"]);
+}
+
+#[test]
+fn a_run_that_was_killed_goes_on_to_the_same_bytes() {
+    let fixture = Fixture::new();
+    let args = [&TRAIN[1..], &["whole", "--epochs", "6", "--work", "work-a"]].concat();
+    fixture.ok(&args);
+    let args = [&TRAIN[1..], &["killed", "--epochs", "6", "--work", "work-b"]].concat();
+    // Killed when it tells of the second epoch: a checkpoint is behind it, or about to be.
+    let mut child = trivec().current_dir(fixture.0.path()).args(&args).stderr(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(lines.map_while(Result::ok).any(|line| line.contains("epoch 2")));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!fixture.path("killed").exists());
+    let output = fixture.run(&args);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("going on behind step"), "{said}");
+    assert!(fs::read(fixture.path("whole")).unwrap() == fs::read(fixture.path("killed")).unwrap());
+    // The working directory that was named stays, with the states for the next run.
+    assert!(fixture.path("work-b/states.bin").is_file());
+}
+
+#[test]
+fn the_ablation_is_a_table() {
+    let fixture = Fixture::new();
+    let said =
+        fixture.ok(&["-q", "train", "--pairs", "pairs.jsonl", "--dev", "dev.jsonl", "--batch", "16", "--ablation"]);
+    for expected in [
+        "current, untrained",
+        "random, base, λ 0.1",
+        "random, distilled, λ 0.1",
+        "current, distilled, λ 1, pairs that share",
+    ] {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_by_the_option() {
+    let fixture = Fixture::new();
+    let with = |more: &[&str]| fixture.fails(2, &[&TRAIN[..], &["m"], more].concat());
+    assert!(with(&["--temperature", "0"]).contains("--temperature: found 0"));
+    assert!(with(&["--lambda", "1,0,1"]).contains("--lambda: found 0"));
+    assert!(with(&["--lambda", "1,1"]).contains("2 numbers, expected 3"));
+    assert!(with(&["--teacher-weights", "0,0,0"]).contains("--teacher-weights: all are 0"));
+    assert!(with(&["--eval", "nameless"]).contains("NAME=PATH"));
+    assert!(with(&["--start", "nowhere"]).contains("expected current, closed or random"));
+    fs::write(fixture.path("empty.jsonl"), "").unwrap();
+    let said = fixture.fails(3, &["-q", "train", "--pairs", "empty.jsonl", "-o", "m"]);
+    assert!(said.contains("there are no pairs to train on"), "{said}");
+    fs::write(fixture.path("bad.jsonl"), "{\"query\": \"a\nb\"}").unwrap();
+    let said = fixture.fails(3, &["-q", "train", "--pairs", "bad.jsonl", "-o", "m"]);
+    assert!(said.contains("bad.jsonl, line 1"), "{said}");
+    let said = fixture.fails(3, &["-q", "train", "--pairs", "pairs.jsonl", "--dev", "pairs.jsonl", "-o", "m"]);
+    assert!(said.contains("overlaps the training data") && said.contains("--allow-overlap"), "{said}");
+    let reranker = trivec_testing::data("rerankers/reranker-h48");
+    let said = fixture.fails(4, &[&TRAIN[..], &["m", "--model", reranker.to_str().unwrap()]].concat());
+    assert!(said.contains("reranker"), "{said}");
+    assert!(!fixture.path("m").exists() && !fixture.path("m.work").exists());
+    let said = fixture.fails(5, &["-q", "train", "--pairs", "nowhere.jsonl", "-o", "m"]);
+    assert!(said.contains("nowhere.jsonl"), "{said}");
+}
