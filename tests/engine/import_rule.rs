@@ -163,7 +163,7 @@ const CRATES: [(&str, &[&str]); 12] = [
     // The kernels, for the products.
     ("trivec-train", &["trivec", "trivec-kernels"]),
     // The team's crate, for its call of the allocator.
-    ("trivec-serve", &["trivec", "trivec-cache", "trivec-team"]),
+    ("trivec-serve", &["trivec", "trivec-cache", "trivec-search", "trivec-team"]),
     // The kernels, for the bench, which measures what they can do.
     (
         "trivec-cli",

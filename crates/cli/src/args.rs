@@ -5,9 +5,9 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
-use serde::{Deserialize, Serialize};
 
 use super::cache::CacheArgs;
+use super::choices::{Color, Tune};
 use super::effects;
 use super::prompt::SideArgs;
 use super::rerank::RerankArgs;
@@ -75,56 +75,6 @@ pub(super) struct ModelArgs {
     /// No progress bar and no notes on stderr
     #[arg(long, short, env = "TRIVEC_QUIET", global = true)]
     pub quiet: bool,
-}
-
-#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Tune {
-    /// Never
-    Off,
-    /// If it is not known yet
-    Auto,
-    /// Now, even if it is known
-    Force,
-}
-
-impl Tune {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Tune::Off => "off",
-            Tune::Auto => "auto",
-            Tune::Force => "force",
-        }
-    }
-}
-
-impl From<Tune> for trivec::Tune {
-    fn from(tune: Tune) -> trivec::Tune {
-        match tune {
-            Tune::Off => trivec::Tune::Off,
-            Tune::Auto => trivec::Tune::Auto,
-            Tune::Force => trivec::Tune::Force,
-        }
-    }
-}
-
-#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Color {
-    Auto,
-    Always,
-    Never,
-}
-
-impl Color {
-    /// Tells `anstream`, which decides "auto" by the terminal, NO_COLOR and CLICOLOR.
-    pub(super) fn apply(self) {
-        let choice = match self {
-            Color::Auto => anstream::ColorChoice::Auto,
-            Color::Always => anstream::ColorChoice::Always,
-            Color::Never => anstream::ColorChoice::Never,
-        };
-        choice.write_global();
-    }
 }
 
 #[derive(Subcommand, Debug)]

@@ -11,6 +11,7 @@ macro_rules! say {
 mod args;
 mod bench;
 mod cache;
+mod choices;
 #[cfg(feature = "serve")]
 mod config_file;
 mod copies;

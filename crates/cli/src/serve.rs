@@ -8,8 +8,9 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use super::args::{ModelArgs, Tune, parse_weights};
+use super::args::{ModelArgs, parse_weights};
 use super::cache::ByteSize;
+use super::choices::Tune;
 use super::config_file::{self, strings};
 use super::effects;
 use super::exit::{Failure, Result};
@@ -561,7 +562,7 @@ mod tests {
             tune: None,
             no_check: false,
             preload: false,
-            color: super::super::args::Color::Auto,
+            color: super::super::choices::Color::Auto,
             quiet: false,
         };
         let model = args.complete(&mut Sources::default()).unwrap().model_args(&own);
