@@ -576,7 +576,7 @@ mod tests {
                         ("weights", "embed" | "rerank" | "serve") => "TRIVEC_MODEL",
                         ("weights", "pack" | "pull" | "bench") => "TRIVEC_PACK",
                         // Those of other commands mean something else.
-                        ("weights" | "pairs" | "batch", "train") => "TRIVEC_TRAIN",
+                        ("pairs" | "batch", "train") => "TRIVEC_TRAIN",
                         _ => "TRIVEC",
                     };
                     let variable = format!("{prefix}_{}", long.to_uppercase().replace('-', "_"));

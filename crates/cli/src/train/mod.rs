@@ -84,7 +84,7 @@ pub(crate) struct TrainArgs {
     #[arg(
         long,
         value_name = "D,S,C",
-        env = "TRIVEC_TRAIN_WEIGHTS",
+        env = "TRIVEC_TEACHER_WEIGHTS",
         default_value = "1,0.3,1",
         value_delimiter = ',',
         allow_hyphen_values = true
