@@ -2,10 +2,14 @@
 
 import os
 import pathlib
+import signal
 
 import pytest
 
 import trivec
+
+# A shell starts what runs in the background with Ctrl-C ignored, and so would be every process that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 HERE = pathlib.Path(__file__).parent
 DATA = pathlib.Path(os.environ.get("TRIVEC_TEST_DATA") or HERE.parents[2] / "tests" / "data")
