@@ -131,8 +131,8 @@ impl Streams {
     }
 }
 
-/// Whether [`Streams::current`] is one.
-#[inline(always)]
+/// Whether [`Streams::current`] is one. A call, once or twice a product: inlined, the load stays in the way of the tiles' registers.
+#[inline(never)]
 pub(crate) fn reads_one_stream() -> bool {
     ONE_STREAM.load(Ordering::Relaxed)
 }
