@@ -67,6 +67,34 @@ fn documents_are_replaced_and_deleted_by_key_and_filter() {
 }
 
 #[test]
+fn every_name_of_metadata_can_be_filtered() {
+    let directory = tempfile::tempdir().unwrap();
+    let (model, id) = model();
+    let index = Index::create(directory.path(), id, &IndexOptions::default()).unwrap();
+    let encoder = index.encoder(model, id).unwrap();
+    let names = ["plain", "a.b", "a\\", "a\\b", "a\\.b", "a\\\\", "a b", "`", "年"];
+    let document = |(n, name): (usize, &&str)| {
+        let mut document = Document::new(format!("of-{n}"), "text");
+        document.metadata.insert((*name).to_owned(), 3.into());
+        document
+    };
+    let documents: Vec<Document> = names.iter().enumerate().map(document).collect();
+    let mut writer = index.writer().unwrap();
+    writer.upsert(&encoder, &documents).unwrap();
+    writer.commit().unwrap();
+    let reader = index.reader().unwrap();
+    for name in names {
+        let quoted = name.replace('\\', "\\\\").replace('`', "\\`");
+        assert_eq!(reader.count(&format!("`{quoted}` = 3").parse().unwrap()).unwrap(), 1, "{name}");
+        assert_eq!(
+            reader.count(&format!("not exists(`{quoted}`)").parse().unwrap()).unwrap(),
+            names.len() - 1,
+            "{name}"
+        );
+    }
+}
+
+#[test]
 fn chunks_go_with_their_document() {
     let directory = tempfile::tempdir().unwrap();
     let (model, id) = model();

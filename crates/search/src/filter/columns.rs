@@ -50,6 +50,11 @@ fn mixed(a: i128, b: f64) -> Option<Ordering> {
     Some(a.cmp(&(below as i128)).then(if b > below { Ordering::Less } else { Ordering::Equal }))
 }
 
+/// A part of a name as tantivy wants it in a path, where a dot separates parts and a backslash takes the meaning from what follows it.
+fn escaped(part: &str) -> String {
+    part.replace('\\', "\\\\").replace('.', "\\.")
+}
+
 impl<'a> SegmentColumns<'a> {
     pub fn new(segment: &'a SegmentReader, path: &'a Path) -> SegmentColumns<'a> {
         SegmentColumns { segment, path }
@@ -59,7 +64,7 @@ impl<'a> SegmentColumns<'a> {
         let field = match name.as_slice() {
             [one] if [KEY, GROUP, LANG].contains(&one.as_str()) => one.clone(),
             [one] if one == "id" => KEY.to_owned(),
-            parts => parts.iter().fold(METADATA.to_owned(), |path, part| path + "." + &part.replace('.', "\\.")),
+            parts => parts.iter().fold(METADATA.to_owned(), |path, part| path + "." + &escaped(part)),
         };
         let fail = |e: tantivy::TantivyError| Error::text(self.path, e);
         let handles = self.segment.fast_fields().dynamic_column_handles(&field).map_err(fail)?;

@@ -96,10 +96,14 @@ impl Fusion {
             Fusion::Rrf { k, weights, gate } => [vec![k, gate], weights.to_vec()].concat(),
             Fusion::Weighted { dense, sparse, colbert } => vec![dense, sparse, colbert],
         };
+        let weights = match *self {
+            Fusion::Rrf { weights, .. } => weights.to_vec(),
+            _ => numbers.clone(),
+        };
         match numbers.iter().find(|x| !(0.0..=1e6).contains(*x)) {
             Some(x) => Err(Error::option("fusion", format!("found the number {x}, expected 0 to 1000000"))),
             None if matches!(self, Fusion::Weighted { .. } | Fusion::Rrf { .. })
-                && numbers.iter().all(|x| *x == 0.0) =>
+                && weights.iter().all(|x| *x == 0.0) =>
             {
                 Err(Error::option("fusion", "all weights are 0"))
             }
@@ -308,6 +312,7 @@ mod tests {
     #[test]
     fn numbers_that_are_none_are_refused() {
         assert!(Fusion::Share { weight: f32::NAN }.check().is_err());
+        assert!(Fusion::Rrf { k: 60.0, weights: [0.0; 3], gate: 0.5 }.check().is_err());
         assert!(Fusion::Weighted { dense: 0.0, sparse: 0.0, colbert: 0.0 }.check().is_err());
         assert!(Fusion::Rrf { k: 60.0, weights: [1.0, -1.0, 0.0], gate: 0.2 }.check().is_err());
         assert!("rrf".parse::<Fusion>().is_ok() && "sum".parse::<Fusion>().is_err());
