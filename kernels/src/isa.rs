@@ -117,7 +117,7 @@ impl Streams {
         if reads_one_stream() { Streams::One } else { Streams::Two }
     }
 
-    /// Products of this process do it from now on.
+    /// Products of this process do it from now on (on x86-64).
     pub fn set(self) {
         ONE_STREAM.store(self == Streams::One, Ordering::Relaxed);
     }
@@ -132,9 +132,17 @@ impl Streams {
 }
 
 /// Whether [`Streams::current`] is one. A call, once or twice a product: inlined, the load stays in the way of the tiles' registers.
+#[cfg(target_arch = "x86_64")]
 #[inline(never)]
 pub(crate) fn reads_one_stream() -> bool {
     ONE_STREAM.load(Ordering::Relaxed)
+}
+
+/// On other architectures products read in two streams, whatever was set: one has not been tried there.
+#[cfg(not(target_arch = "x86_64"))]
+#[inline(always)]
+pub(crate) fn reads_one_stream() -> bool {
+    false
 }
 
 /// Proof of nothing: portable code runs everywhere.
