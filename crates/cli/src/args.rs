@@ -573,7 +573,7 @@ mod tests {
                 if let Some(long) = arg.get_long() {
                     // `score --weights` mixes scores; the weights a model is packed to, and those it is used in, are others.
                     let prefix = match (long, command.get_name()) {
-                        ("weights", "embed" | "rerank" | "serve") => "TRIVEC_MODEL",
+                        ("weights", "embed" | "rerank" | "serve" | "train") => "TRIVEC_MODEL",
                         ("weights", "pack" | "pull" | "bench") => "TRIVEC_PACK",
                         // Those of other commands mean something else.
                         ("pairs" | "batch", "train") => "TRIVEC_TRAIN",
