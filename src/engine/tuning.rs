@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, TryLockError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -92,9 +92,14 @@ fn settle_from(min_bytes: f64, tune: Tune, kept: Option<&Path>, compute: Compute
         known.streams().set();
         return known.describe("measured by an earlier process");
     }
-    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    // Nobody is waited for: in a process that was forked meanwhile there is nobody left to come.
+    let mut last = match LAST.try_lock() {
+        Ok(last) => last,
+        Err(TryLockError::Poisoned(last)) => last.into_inner(),
+        Err(TryLockError::WouldBlock) => return unmeasured("not measured, because another load is at it"),
+    };
     if tune == Tune::Auto
-        && let Some(known) = last.as_ref().filter(|known| known.isa == isa)
+        && let Some(known) = last.as_ref().filter(|known| known.cpu == cpu && known.isa == isa)
     {
         known.streams().set();
         return known.describe("measured when another model was loaded");
