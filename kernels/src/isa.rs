@@ -131,7 +131,7 @@ impl Streams {
     }
 }
 
-/// Whether [`Streams::current`] is one. A call, once or twice a product: inlined, the load stays in the way of the tiles' registers.
+/// Whether [`Streams::current`] is one. Asked once or twice a product.
 #[cfg(target_arch = "x86_64")]
 #[inline(never)]
 pub(crate) fn reads_one_stream() -> bool {

@@ -49,7 +49,7 @@ ALLOWED = {
     ("attend_int", "AVX512", True): (1.0, OPEN),
     ("linear_i8", "AVX512_VNNI", True): (0.6, EIGHT),
     ("linear_i8", "AMX", True): (0.6, EIGHT),
-    ("linear_i8", "AVX2", False): (0.13, "the polynomial of GELU behind a tile's sums"),
+    ("linear_i8", "AVX2", False): (0.21, "the polynomial of GELU behind a tile's sums"),
     ("linear_i8", "AVX_VNNI", False): (0.13, "the polynomial of GELU behind a tile's sums"),
     ("attend_int", "NEON", False): (0.91, ARM),
     ("attend_int", "NEON", True): (0.63, ARM),
