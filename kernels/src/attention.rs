@@ -55,7 +55,7 @@ impl AttentionShape {
     }
 }
 
-/// See [`crate::Kernels::pack_keys`]. Plain code: it runs once a key, against `tokens` uses of it.
+/// See [`crate::Kernels::pack_keys`]. Plain code is enough: each key is packed once and read `tokens` times.
 #[inline(always)]
 pub(crate) fn pack_keys(keys: MatRef<'_>, packed: &mut [f32]) {
     let head_dim = keys.cols();
@@ -158,7 +158,7 @@ fn softmax_step<S: Simd>(s: S, state: &mut State<'_>, query: usize, present: usi
             unsafe { s.store(p.add(i * LANES), *v) };
         }
         for key in present..KEY_TILE {
-            // SAFETY: an element of the row; through `p`, which a borrow of the scores would end.
+            // SAFETY: an element of the row. It is written through `p`, because a new borrow of the scores would invalidate `p`.
             unsafe { p.add(key).write(f32::NEG_INFINITY) };
         }
         for (i, v) in v.iter_mut().enumerate() {
@@ -261,7 +261,7 @@ unsafe fn panel_rows<S: Simd, const N: usize>(
     }
 }
 
-/// The register tile: `R` rows by `N` vectors; `lanes` (16, or fewer where `N` is 1) of a vector exist in `b`.
+/// The register tile: `R` rows by `N` vectors. `b` has `lanes` elements of each vector: 16, or fewer where `N` is 1.
 ///
 /// # Safety
 /// As for [`product`], from the rows and columns that the pointers are at.

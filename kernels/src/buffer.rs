@@ -5,22 +5,22 @@ use std::ops::{Deref, DerefMut};
 /// Bytes of a cache line, and of the widest register.
 const LINE: usize = 64;
 
-/// A growing buffer whose first element begins a cache line: a row that lies across two lines costs two loads
-/// (measured with AVX-512: the int8 product 1.08 times as fast with aligned rows; with AMX, 1.3 to 2 times).
+/// A growing buffer whose first element is at the beginning of a cache line: reading a vector that crosses two lines costs two loads
+/// (EXPERIMENTS.md has the gain).
 #[derive(Debug, Default)]
 pub struct Buffer<T> {
-    /// The elements, behind what comes before the first line.
+    /// The elements, preceded by padding up to the first cache line.
     data: Vec<T>,
     start: usize,
 }
 
 impl<T: Copy + Default> Buffer<T> {
-    /// Makes it at least `len` long. What its elements are afterwards is not said, but that they are some.
+    /// Makes the buffer at least `len` long. The elements afterwards are initialised, but their values are unspecified.
     pub fn grow(&mut self, len: usize) {
         if self.len() < len {
-            // A quarter more than before, at least: lengths that rise by little each time must not cost an allocation each time.
+            // Grows by at least a quarter, so that a length that rises a little at a time does not allocate every time.
             let len = len.max(self.len() + self.len() / 4);
-            // Nothing is kept, so nothing need be copied, and the old elements can go first.
+            // The content need not survive, so the old memory is freed first and nothing is copied.
             (self.data, self.start) = (Vec::new(), 0);
             self.data = vec![T::default(); len + LINE / size_of::<T>().clamp(1, LINE)];
             self.start = self.data.as_ptr().align_offset(LINE).min(self.data.len() - len);

@@ -210,9 +210,9 @@ impl Kernels {
         (self.gelu_fast)(values)
     }
 
-    /// Quantises a row for the integer products: `y = H ((row - centre) ∘ inverse_smoothing)`, `scale = max |y| / 127` (of the row or a block),
-    /// `out = round(y / scale)`, halves to even. A group whose largest magnitude is below 1e-35 has scale 0 and zeros; one with NaN or an
-    /// infinity has scale NaN. `scratch` takes a row.
+    /// Quantises a row for the integer products: `y = H ((row - centre) ∘ inverse_smoothing)`, `scale = max |y| / 127` (of the row or a
+    /// block), `out = round(y / scale)`, halves to even. A group whose largest magnitude is below 1e-35 gets the scale 0 and zeros; a group
+    /// with a NaN or an infinity gets the scale NaN. `scratch` has room for a row.
     ///
     /// # Panics
     /// If the lengths do not fit each other or the kind.
@@ -256,7 +256,7 @@ impl Kernels {
     }
 
     /// `out[r, o] = (Σ_d a[r, d] · w[o, d]) · row_scale[r] · output_scale[o] + bias[o]` with exact integer sums: the same bits on every
-    /// instruction set. Weights as `gemm`'s table says, `w + 128` a byte.
+    /// instruction set. Weights are stored as the table in `gemm` says, each as the byte `w + 128`.
     ///
     /// # Panics
     /// If the shapes do not fit each other.
@@ -307,12 +307,11 @@ impl Kernels {
         (self.linear_bf16)(x, depth, weight, finish, out)
     }
 
-    /// Rows of `row_bytes` that a product should be given at once, at most: they stay in the second-level cache while the weights pass by, once
-    /// for all of them.
+    /// Most rows of `row_bytes` that a product should get at once: so many stay in the second-level cache while all weights are read once
+    /// for them.
     pub fn product_rows(&self, row_bytes: usize) -> usize {
-        // Thirty-two register tiles of f32, sixteen of int8: 192 rows of 4 KB stay in a cache of 1 MB, and fewer rows would read the weights
-        // more often. Matrix registers use weights up so fast that these must be read less often; their CPUs have 2 MB (measured: 512 rows
-        // 1.12 times as fast as 192, at 4 KB a row 256 rows as much faster than 512).
+        // 192 rows of 4 KB stay in a cache of 1 MB (32 register tiles of f32, 16 of int8); fewer rows would read the weights more often.
+        // Matrix registers multiply so fast that the weights must be read less often; CPUs with AMX have caches of 2 MB (EXPERIMENTS.md).
         const ROWS: usize = 192;
         match self.isa {
             Isa::Amx => ((1 << 20) / row_bytes.max(1)).clamp(ROWS, 512),
@@ -320,7 +319,7 @@ impl Kernels {
         }
     }
 
-    /// Makes one head's keys and values `[tokens, head_dim]` ready for [`Kernels::attend_int`].
+    /// Quantises one head's keys and values `[tokens, head_dim]` and lays them out for [`Kernels::attend_int`].
     ///
     /// # Panics
     /// If the shapes differ or there is no token.
@@ -331,11 +330,12 @@ impl Kernels {
     }
 
     /// `out = softmax(scale · Q Kᵀ) V` for one head and up to [`QUERY_BLOCK`](crate::QUERY_BLOCK) queries, with integer products and an
-    /// online softmax in f32: the same bits on every instruction set (but which NaN a NaN is), and independent of the other queries. Scores beyond f32
-    /// give NaN. Rows of which the largest magnitude is below 1e-35 count as zeros, as do keys and values that are 2^80 times as small as the text's
-    /// largest.
+    /// online softmax in f32: the same bits on every instruction set (but which NaN a NaN is), and independent of the other queries. Scores
+    /// that overflow f32 give NaN. Rows of which the largest magnitude is below 1e-35 count as zeros, as do keys and values that are 2^80
+    /// times as small as the text's largest.
     ///
-    /// Values are rounded to 1/254 of what a token's are away from a mean of the text's, weights to 1/508 of the largest of 64 tokens.
+    /// Rounding error: of a token's value at most 1/254 of its largest distance to the text's mean value, of an attention weight at most
+    /// 1/508 of the largest weight among its tile of 64 tokens.
     ///
     /// # Panics
     /// If the shapes do not fit each other, or `packed` was made by [`Isa::Amx`], of more than a few keys, and this is another set.
@@ -354,14 +354,15 @@ impl Kernels {
         (self.attend_int)(scale, queries, packed, scratch, out)
     }
 
-    /// Runs `rounds` of a register loop of the set's fastest products of a kind; returns the operations (two a multiply-add) of it. For
-    /// measuring a machine's peak: what a product with this set's bits could reach (for int8 without VNNI, with weights' signs given and pairs added).
+    /// Runs `rounds` of a loop over registers with the set's fastest products of a kind, and returns its operations (a multiply-add counts
+    /// as two). It measures the peak that a product of this instruction set could reach. (For int8 without VNNI the loop includes applying
+    /// the weights' signs and adding pairs.)
     pub fn probe(&self, probe: probe::Probe, rounds: usize) -> f64 {
         (self.probe)(probe, rounds)
     }
 
-    /// Reads the bytes, but for a few at the end or behind each half, with vector loads; returns a checksum. For measuring memory:
-    /// how fast it is read in one stream or in two.
+    /// Reads the bytes with vector loads (except a few at the end of each stream) and returns a checksum. It measures how fast memory is
+    /// read in one stream or in two.
     pub fn read_memory(&self, bytes: &[u8], streams: Streams) -> u64 {
         (self.read_memory)(bytes, streams)
     }
@@ -524,8 +525,8 @@ macro_rules! table {
     };
 }
 
-/// Which operations a set has of its own. A set that adds instructions to another compiles what uses them anew and takes the other's functions
-/// for the rest: the code would be the same.
+/// Which operations are compiled for a set. A set that extends another compiles only the operations that use its additional instructions;
+/// for the rest it takes the other's functions, because the code would be the same.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! define_table {
     (AVX_VNNI, $($row:tt)+) => { define_table!(dots AVX2, AVX_VNNI, $($row)+); };

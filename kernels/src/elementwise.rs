@@ -55,7 +55,7 @@ pub(crate) fn gelu_fast<S: Simd>(s: S, values: &mut [f32]) {
     }
 }
 
-/// Sums that are taken side by side: one would wait for itself (an addition takes three or four cycles).
+/// Independent sums: a single sum would wait three or four cycles for each of its own additions.
 const CHAINS: usize = 4;
 
 /// Four vectors of `row` from `at` on.
@@ -142,7 +142,7 @@ pub(crate) fn add_layer_norm<S: Simd>(s: S, row: &mut [f32], branch: &[f32], gai
         let (x, added) = unsafe { (load4(s, row, at), load4(s, branch, at)) };
         for chain in 0..CHAINS {
             let at = at + chain * LANES;
-            // Rows mostly follow each other, and have been written by other threads.
+            // The next call mostly takes the row below, which another thread may have written: it is prefetched here.
             prefetch_below(s, row, at);
             prefetch_below(s, branch, at);
             let x = s.add(x[chain], added[chain]);
@@ -161,8 +161,7 @@ pub(crate) fn add_layer_norm<S: Simd>(s: S, row: &mut [f32], branch: &[f32], gai
     norm_of_sum(s, row, reduce_chains(s, sums), gain, bias, epsilon);
 }
 
-/// Asks for what lies below the lanes of `row` from `at` on, in a matrix whose rows lie a cache line further apart than they are long (the
-/// encoder's).
+/// Prefetches the same columns of the row below, in a matrix whose rows are one cache line longer than their data (as the encoder's are).
 #[inline(always)]
 pub(crate) fn prefetch_below<S: Simd>(s: S, row: &[f32], at: usize) {
     s.prefetch(row.as_ptr().wrapping_add(row.len() + LANES + at).cast());

@@ -1,4 +1,4 @@
-//! Instruction sets, and the tokens that prove one is there.
+//! Instruction sets, and the tokens that prove that this CPU has one.
 //!
 //! A token (`Avx2<VNNI>`, `Avx512<LEVEL>`) comes from its `detect()`, which asks the CPU; whoever holds one may run the code that is
 //! compiled for it. The feature list of each set is written once (`for_each_simd`); the check here and the attributes in
@@ -95,20 +95,21 @@ impl Isa {
     }
 }
 
-/// In how many streams a core reads weights that come from memory, for few rows. It changes how long a product takes, never its bits. Which is
-/// faster depends on the CPU's prefetchers, and no property of an instruction set tells it: whoever loads a model measures it
-/// ([`Kernels::read_memory`](crate::Kernels::read_memory)) and says so here, for the whole process.
+/// In how many streams a core reads weights from memory, in products of few rows. The choice changes how long a product takes, never its
+/// bits. Which is faster depends on the CPU's prefetchers and cannot be told from its instruction set. Whoever loads a model measures it
+/// ([`Kernels::read_memory`](crate::Kernels::read_memory)) and sets it here for the whole process.
 ///
-/// Measured with 8 rows of 1,024 and 4,096 int8 weights on two threads: a Zen 4 had 33 GB/s in one stream and 23 in two, a Xeon 24 and 35.
+/// EXPERIMENTS.md has the speeds of two servers, one of either kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Streams {
-    /// As they lie, asked for far ahead into the second-level cache. int4 of few rows, which arithmetic limits, asks for the first-level cache.
+    /// A panel is read front to back and prefetched far ahead into the second-level cache. (int4, which arithmetic limits, is prefetched
+    /// into the first-level cache as well.)
     One,
-    /// The two halves of a panel's depth in turn, asked for into the first-level cache.
+    /// The two halves of a panel's depth are read in turn and prefetched into the first-level cache.
     Two,
 }
 
-/// Whether products read in one stream. Not a condition for anything: any value is right at any time.
+/// Whether products read in one stream. Relaxed ordering is enough: results are correct with either value.
 static ONE_STREAM: AtomicBool = AtomicBool::new(false);
 
 impl Streams {
@@ -145,7 +146,7 @@ pub(crate) fn reads_one_stream() -> bool {
     false
 }
 
-/// Proof of nothing: portable code runs everywhere.
+/// The token of portable code, which runs on every CPU.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Scalar;
 
@@ -156,7 +157,8 @@ pub(crate) struct Avx2<const VNNI: bool> {
     _proof: (),
 }
 
-/// Proof of AVX-512 F, BW, DQ and VL; from `LEVEL` 1 on of VNNI, from 2 on of BF16, at 3 of AMX and the leave to use it.
+/// Proof of AVX-512 F, BW, DQ and VL; from `LEVEL` 1 on of VNNI, from 2 on of BF16, at 3 of AMX and the operating system's permission to
+/// use it.
 #[cfg(target_arch = "x86_64")]
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Avx512<const LEVEL: u8> {

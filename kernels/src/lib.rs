@@ -1,14 +1,14 @@
-//! The compute kernels of trivec: pure functions over caller-owned memory. No I/O, no threads, no allocation (but a panel that a thread
-//! unpacks int4 weights to, `gemm/int4.rs`).
+//! The compute kernels of trivec: pure functions over memory that the caller owns. They do no I/O and start no threads. They allocate
+//! nothing, with one exception: each thread keeps one panel to unpack int4 weights into (`gemm/int4.rs`).
 //!
 //! Read in this order: [`isa`](crate::Isa) (which instruction sets there are, and the tokens that prove one), `simd` (the
 //! vector of sixteen `f32` that everything is written over), `gemm` (the matrix product), `elementwise` (layer norm, GELU,
 //! normalisation), `attention`, and [`Kernels`] (the table a caller picks once).
 //!
-//! # Numeric contract
-//! Every kernel is one algorithm over sixteen lanes with fused multiply-add, written once and compiled for each instruction
-//! set. An element's value depends on its own inputs and nothing else: not on its tile, its neighbours or the thread that ran
-//! it, and it has the same bits on every instruction set. The tests hold both.
+//! # Numeric contract Every kernel is one algorithm over sixteen lanes with fused multiply-add, written once and compiled for each
+//! instruction set. An element's value depends only on its own inputs: not on its tile, its neighbours or the thread that computed it. It
+//! has the same bits on every instruction set, except in bf16 products: sets with bf16 instructions round as those do. The tests check both
+//! statements.
 
 mod attention;
 mod attention_int;

@@ -1,4 +1,4 @@
-//! Loops that reach a machine's limits: products on registers alone, and reads of memory.
+//! Loops that measure a machine's limits: products on registers alone, and reads of memory.
 
 use std::hint::black_box;
 
@@ -12,7 +12,7 @@ use crate::simd::int::SimdInt;
 pub enum Probe {
     /// Products of bytes, as the int8 product of many rows uses them.
     Int8,
-    /// Dot products of bf16, or what stands for them.
+    /// Dot products of bf16, or the instructions that replace them.
     Bf16,
     /// Fused multiply-adds of f32.
     F32,
@@ -23,9 +23,9 @@ const MAX_CHAINS: usize = 12;
 
 /// See [`crate::Kernels::probe`].
 ///
-/// A limit is what a product with this set's bits can reach: all that is done for each row counts, and what is done once for many rows does not. So
-/// bytes are multiplied by weights that the compiler does not know: without VNNI it would leave out giving them their signs, and claim more than any
-/// product of int8 weights can have. Loads and the making ready of weights are left out: rows share them.
+/// The limit counts all work that a product does for each row, and leaves out the work it does once for many rows (loading and preparing
+/// weights). The weights are hidden from the compiler: with known weights and without VNNI, it would drop the instructions that apply the
+/// weights' signs, and the measured peak would be higher than any real product can reach.
 #[inline(always)]
 pub(crate) fn run<S: SimdInt>(s: S, probe: Probe, rounds: usize) -> f64 {
     if matches!(probe, Probe::Int8 | Probe::Bf16)
@@ -40,8 +40,8 @@ pub(crate) fn run<S: SimdInt>(s: S, probe: Probe, rounds: usize) -> f64 {
     }
 }
 
-/// Products of bytes. Every product has an operand of its own, loaded where the compiler cannot know it: it would compute equal products once,
-/// and constant ones before the loop.
+/// Products of bytes. Every product has its own operand, loaded from memory that the compiler cannot see through: otherwise it would
+/// compute equal products once and move constant ones out of the loop.
 #[inline(always)]
 fn int8<S: SimdInt>(s: S, rounds: usize) -> f64 {
     const { assert!(S::INT8_PROBE_CHAINS <= MAX_CHAINS) };
@@ -107,7 +107,7 @@ pub(crate) fn read_memory<S: SimdInt>(s: S, bytes: &[u8], streams: Streams) -> u
     let mut max = [s.splat(0.0); 4];
     // SAFETY: any bits are an f32.
     let (_, floats, _) = unsafe { bytes.align_to::<f32>() };
-    // Where a line begins, if the first half does.
+    // The second half begins at a cache line if the first half does.
     let (first, second) = floats.split_at(floats.len() / 2 / LANES * LANES);
     if streams == Streams::One {
         for four in floats.chunks_exact(4 * LANES) {

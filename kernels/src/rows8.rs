@@ -4,11 +4,11 @@
 //! y = H ((x - centre) ∘ inverse_smoothing)   blocks of 128: a Walsh-Hadamard transform spreads what a few channels hold
 //! scale = max |y| / 127,  a = round(y / scale)
 //! ```
-//! The weights carry the inverse of the last two steps (`pack` multiplies each of their rows likewise) and the bias what the centre takes
-//! away (`W centre`), so products do not change: what all tokens have in common is never rounded. After the
-//! rotation a row's values are close to normally distributed, where 127 steps serve best: on the starter's weights one scale a row then
-//! does better than a scale for every 64 values without it (README, "Fidelity"). Rotations for quantisation: Ashkboos et al. 2024,
-//! "QuaRot"; smoothing: Xiao et al. 2023, "SmoothQuant".
+//! `pack` applies the inverse of the smoothing and the same rotation to each row of the weights, and adds `W centre` to the bias, so the
+//! products are unchanged. What all tokens have in common (the centre) is thus never rounded. After the rotation a row's values are close
+//! to normally distributed, which suits 127 equal steps: on the starter's weights, one scale a row with rotation is more precise than one
+//! scale for every 64 values without it. Rotations for quantisation: Ashkboos et al. 2024, "QuaRot"; smoothing: Xiao et al. 2023,
+//! "SmoothQuant".
 
 use crate::elementwise::{load, store};
 use crate::gemm::{I4_BLOCK, MAX_INT_DEPTH};
@@ -18,7 +18,7 @@ use crate::simd::{LANES, Simd};
 /// Largest block of the rotation: eight vectors.
 pub const MAX_ROTATION: usize = 8 * LANES;
 
-/// Below this largest magnitude a group counts as zero: `127 / max` would overflow.
+/// A group whose largest magnitude is below this counts as zero, because `127 / max` would overflow.
 const SMALLEST_MAX: f32 = 1e-35;
 
 /// Bytes between two rows of `depth` activations: whole cache lines, and one more so that rows do not fall into the same cache sets.
@@ -26,7 +26,7 @@ pub fn row8_stride(depth: usize) -> usize {
     depth.next_multiple_of(64) + 64
 }
 
-/// Which weights the rows are for: decides what the accumulators' corrections are.
+/// Which weights the rows will be multiplied with. It decides which corrections the accumulators need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rows8Kind {
     /// int8 and int4 weights: one scale and one correction (`-128 Σ a`) a row.
@@ -64,7 +64,8 @@ pub struct Rows8<'a> {
 }
 
 impl<'a> Rows8<'a> {
-    /// Rows that [`crate::Kernels::quantize_row`] has filled: `row8_stride(depth)` bytes and the kind's scales and corrections each.
+    /// Wraps rows that [`crate::Kernels::quantize_row`] has filled. Each has `row8_stride(depth)` bytes, and as many scales and corrections
+    /// as the kind has.
     ///
     /// # Panics
     /// If the slices are not as long as `rows` say, or a row is empty or longer than [`MAX_INT_DEPTH`](crate::MAX_INT_DEPTH).
@@ -76,7 +77,7 @@ impl<'a> Rows8<'a> {
         scales: &'a [f32],
         offsets: &'a [i32],
     ) -> Self {
-        // Before anything is multiplied by it: a depth near 2^59 would wrap round to lengths that fit.
+        // Checked before any multiplication: with a depth near 2^59 the expected lengths would overflow and could match.
         assert!((1..=MAX_INT_DEPTH).contains(&depth), "rows of {depth} values");
         let of = |length: usize| rows.checked_mul(length);
         assert_eq!(Some(data.len()), of(row8_stride(depth)), "bytes of {rows} rows of {depth}");
@@ -187,7 +188,7 @@ fn prepare_block<S: SimdInt, const WHOLE: bool>(
 ) {
     let len = if WHOLE { MAX_ROTATION } else { (row.len() - from).min(MAX_ROTATION) };
     let rotation = if WHOLE { MAX_ROTATION } else { prepare.rotation };
-    // The next row of the encoder's matrices (see `prefetch_below`), which other threads may have written.
+    // The next row, which another thread may have written, is prefetched (see `prefetch_below`).
     let below = row.as_ptr().wrapping_add(row.len() + LANES + from);
     let (row, out) = (&row[from..][..len], &mut out[from..][..len]);
     let centre = prepare.centre.map(|values| &values[from..][..len]);
@@ -239,8 +240,8 @@ fn widest<S: SimdInt>(s: S, values: &[f32]) -> S::V {
     seen
 }
 
-/// What values of this largest magnitude (NaN and infinity being larger than any) are multiplied by to become bytes, and what bytes to become
-/// values: `127 / largest` and its inverse; two zeros if it is below `smallest`; `None` if it is not finite: then bytes are zeros of scale NaN.
+/// The factor that turns values into bytes, `127 / largest`, and its inverse, which turns bytes back into values; both are 0 if `largest`
+/// is below `smallest`. `None` if `largest` is not finite: then the caller stores zeros with the scale NaN.
 #[inline(always)]
 pub(crate) fn byte_scales(largest: f32, smallest: f32) -> Option<(f32, f32)> {
     if largest < smallest {
@@ -311,7 +312,7 @@ pub(crate) fn quantize_row<S: SimdInt>(
         let zero = s.splat(0.0);
         let largest = s.reduce_magnitude4([seen, zero, zero, zero])[0];
         let Some((inverse, of_bytes)) = byte_scales(largest, SMALLEST_MAX) else {
-            // What instruction sets make bytes of NaN differs.
+            // NaN → i8 conversion differs between instruction sets, so rows with a NaN are stored as zeros.
             out[from..to.next_multiple_of(LANES)].fill(0);
             (*scale, *offset) = (f32::NAN, 0);
             continue;

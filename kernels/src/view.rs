@@ -124,7 +124,7 @@ impl<'a> MatMut<'a> {
     /// Row `row`.
     pub fn row_mut(&mut self, row: usize) -> &mut [f32] {
         assert!(row < self.rows, "row {row} of {}", self.rows);
-        // Rows without elements lie nowhere: the constructor checked no extent.
+        // A row without elements may be at any address: the constructor checked no extent.
         let offset = if self.cols == 0 { 0 } else { row * self.stride };
         // SAFETY: the row lies inside the extent that the constructor checked (or is empty), belongs to this view alone, and
         // `&mut self` keeps a second reference away.

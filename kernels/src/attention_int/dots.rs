@@ -1,4 +1,5 @@
-//! The two products of integer attention by dot products: all queries of a block at a time, so that register tiles are whole.
+//! The two products of integer attention, computed with dot-product instructions. All queries of a block are multiplied together, so that
+//! register tiles are full.
 
 use super::key_values::{IntKeyValues, Tile};
 use super::{Block, GROUP, Steps, TILE_VECTORS, softmax};
@@ -7,7 +8,7 @@ use crate::attention::KEY_TILE;
 use crate::gemm::{of_this_tile, tile_rows, with_tile};
 use crate::simd::int::SimdInt;
 
-/// Gathers the outputs of all tiles.
+/// Adds up the outputs of all tiles of keys.
 #[inline(always)]
 pub(super) fn attend<S: SimdInt>(s: S, packed: &IntKeyValues, block: Block<'_>, steps: Steps<'_>) {
     let Block { queries, stride, offsets, scales, output, rows, dims, max, sum } = block;
@@ -60,7 +61,8 @@ struct Rows<'a> {
     offsets: &'a [i32],
 }
 
-/// The exponents `[R][64]` of the products of queries and keys, of which the `N` vectors of keys from vector `from` on.
+/// Computes exponents `[R][64]` from the products of `R` queries with the keys of a tile: those of the `N` vectors of keys that begin at
+/// vector `from`.
 #[inline(always)]
 fn scores_tile<S: SimdInt, const R: usize, const N: usize>(
     s: S,
@@ -72,7 +74,7 @@ fn scores_tile<S: SimdInt, const R: usize, const N: usize>(
 ) {
     assert!(exponents.len() == R * KEY_TILE && query_scales.len() >= R);
     let acc = products::<S, R, N>(s, q, tile.keys, from);
-    // By reference: by value, the accumulators went through memory (measured: 1.6 times as slow).
+    // By reference: iterating by value made the compiler move the accumulators through memory (EXPERIMENTS.md).
     for (r, acc) in acc.iter().enumerate() {
         let scales = softmax::Scales::new(tile, query_scales[r]);
         for (n, acc) in acc.iter().enumerate() {
@@ -85,7 +87,7 @@ fn scores_tile<S: SimdInt, const R: usize, const N: usize>(
     }
 }
 
-/// The sums `[R][16 N]` of rows with the `N` vectors from vector `from` on of `[quads][64][4]`.
+/// The dot products `[R][16 N]` of `R` rows with `N` of the four vectors of `[quads][64][4]`, beginning at vector `from`.
 #[inline(always)]
 fn products<S: SimdInt, const R: usize, const N: usize>(
     s: S,

@@ -15,7 +15,7 @@ use crate::view::MatRef;
 pub struct IntKeyValues {
     tokens: usize,
     head_dim: usize,
-    /// Whether they lie as matrix registers take them.
+    /// Whether keys and values are laid out for matrix registers.
     matrices: bool,
     /// `[tiles][quads][64 keys][4 dimensions]`: `k + 128`, or `k` for matrix registers.
     keys: Buffer<u8>,
@@ -25,23 +25,23 @@ pub struct IntKeyValues {
     values: Buffer<u8>,
     /// `[tiles][groups][64]`: 127 times the sum of the tile's values.
     value_sums: Vec<i32>,
-    /// `[tiles · 64]`: of the values' scales, in parts of the largest; -∞ beyond the last token.
+    /// `[tiles · 64]`: log₂ of each value's scale divided by the largest scale; -∞ beyond the last token.
     value_logs: Vec<f32>,
-    /// `[tiles · 64]`: what the logarithm is of, inverted; 0 beyond the last token.
+    /// `[tiles · 64]`: the largest scale divided by each value's scale; 0 beyond the last token.
     value_inverses: Vec<f32>,
-    /// Of the values.
+    /// The mean of the values, which was subtracted from each.
     value_mean: Vec<f32>,
     /// The largest scale of a value; NaN if one is not finite.
     value_scale: f32,
 }
 
-/// Fewest keys for which matrix registers are faster than dot products (measured: 8 keys 0.8 times as fast, 32 as fast, 64 1.1 times).
+/// Texts with fewer keys are faster by dot products than by matrix registers (EXPERIMENTS.md).
 const FEWEST_FOR_MATRICES: usize = 17;
 
 /// Vectors of a mean that are summed side by side.
 const MEAN_VECTORS: usize = 4;
 
-/// What 64 tokens have of each.
+/// The keys and values of one tile of 64 tokens.
 #[derive(Clone, Copy)]
 pub(super) struct Tile<'a> {
     pub keys: &'a [u8],
@@ -113,7 +113,8 @@ impl IntKeyValues {
     fn resize(&mut self, tokens: usize, head_dim: usize, matrices: bool) {
         (self.tokens, self.head_dim, self.matrices) = (tokens, head_dim, matrices);
         let tiles = tokens.div_ceil(KEY_TILE);
-        // What is beyond the last token, or the last dimension, must not hold what an earlier text left; all else is written.
+        // Elements beyond the last token or the last dimension are cleared, because an earlier text may have left data there. All others
+        // are overwritten.
         let (keys, values) = (self.quads() * 4 * KEY_TILE, KEY_TILE * GROUP * self.groups());
         self.keys.grow(tiles * keys);
         self.values.grow(tiles * values);
@@ -183,7 +184,7 @@ pub(crate) fn pack<S: SimdInt>(
             let own = from..dims.min(from + GROUP);
             let [a, b, c, d] = four_rows(row8, dims);
             let (a, b, c, d) = (&a[own.clone()], &b[own.clone()], &c[own.clone()], &d[own]);
-            // The four keys' bytes of a dimension lie side by side: written as sums of shifted bytes, which compilers make vectors of.
+            // The four keys' bytes of a dimension lie side by side: written as sums of shifted bytes, which compilers turn into vector code.
             for ((((to, a), b), c), d) in to.iter_mut().zip(a).zip(b).zip(c).zip(d) {
                 let [low, high] =
                     [u32::from(*a as u8) | u32::from(*b as u8) << 8, u32::from(*c as u8) | u32::from(*d as u8) << 8];
@@ -198,20 +199,21 @@ pub(crate) fn pack<S: SimdInt>(
     relate_scales(packed);
 }
 
-/// What the values' scales, which are in `value_logs`, are to the largest.
+/// Replaces the scales in `value_logs` by their logarithms relative to the largest scale, and fills `value_inverses`.
 #[inline(always)]
 fn relate_scales(packed: &mut IntKeyValues) {
-    /// Below all parts but those of values that are zeros: their distance to the mean has up to twice the magnitude of the largest.
+    /// Smaller than the relative scale of any value that is not zero: a value's distance to the mean is at most twice the largest
+    /// magnitude.
     const LEAST: f32 = SMALLEST_PART / 4.0;
     let (scales, beyond) = packed.value_logs.split_at_mut(packed.tokens);
     let (inverses, none) = packed.value_inverses.split_at_mut(packed.tokens);
     beyond.fill(f32::NEG_INFINITY);
     none.fill(0.0);
-    // By their bits NaN is the largest.
+    // Compared by their bits, NaN is the largest.
     let largest = scales.iter().fold(0, |largest, scale| scale.to_bits().max(largest));
     packed.value_scale = f32::from_bits(largest);
     if packed.value_scale.is_nan() || largest == 0 {
-        // Nothing is to be weighed up: all values are the mean, or all results are NaN.
+        // No scale is needed: all values equal the mean, or all results are NaN.
         scales.fill(0.0);
         inverses.fill(1.0);
         return;
@@ -222,7 +224,8 @@ fn relate_scales(packed: &mut IntKeyValues) {
     }
 }
 
-/// Four rows from `first` on, less `mean`, in bytes: `row8`; those beyond the last, or nearer to it than `smallest`, are zeros. Their scales.
+/// Subtracts `mean` from four rows, beginning at `first`, and quantises them to bytes in `row8`; returns their scales. Rows beyond the last
+/// one, and rows closer to the mean than `smallest`, become zeros.
 #[inline(always)]
 fn quantize_less<S: SimdInt>(
     s: S,
@@ -252,18 +255,18 @@ fn quantize_less<S: SimdInt>(
     quantize(s, four_rows(rows, dims), smallest, row8, dims).0
 }
 
-/// A row this much smaller than the largest of a text is taken for zeros.
+/// A row that is smaller than the text's largest row by this factor is treated as zeros.
 const SMALLEST_PART: f32 = 1.0 / (1u128 << 80) as f32;
 
-/// A mean of the rows, in which a large one counts for no more than one of usual size: any row may be taken off all, and what a large one adds
-/// would be taken off those that have all the attention. `mean` holds whole vectors, and what is returned is the magnitude below which a row is
-/// taken for zeros.
+/// Computes the row that is subtracted from all rows: a mean in which large rows are weighted down to the usual size. (Subtracting any row
+/// is exact; a plain mean would be dominated by the few large rows, and the other rows, which get the attention, would lose precision.)
+/// `mean` holds whole vectors. Returns the magnitude below which a row is treated as zeros.
 #[inline(always)]
 fn mean_row<S: SimdInt>(s: S, rows: MatRef<'_>, shares: &mut Vec<f32>, mean: &mut [f32]) -> f32 {
     let largest = shares_of_rows(s, rows, shares);
     let mut at = 0;
     while at < rows.cols() {
-        // Side by side: one sum would wait for itself.
+        // Several sums side by side: a single sum would wait for its own last addition.
         if at + MEAN_VECTORS * LANES <= rows.cols() {
             mean_of::<S, MEAN_VECTORS>(s, rows, shares, at, mean);
             at += MEAN_VECTORS * LANES;
@@ -275,11 +278,11 @@ fn mean_row<S: SimdInt>(s: S, rows: MatRef<'_>, shares: &mut Vec<f32>, mean: &mu
     (largest * SMALLEST_PART).max(SMALLEST)
 }
 
-/// What each row adds to the mean: shares of 1 in all, `min(1, h / a)` to each other where `a` is a row's largest magnitude and `h` the harmonic mean
-/// of all. The largest magnitude of all.
+/// Computes each row's share in the mean; the shares add up to 1 and are in the proportion `min(1, h / a)`, where `a` is a row's largest
+/// magnitude and `h` the harmonic mean of all `a`. Returns the largest magnitude of all rows.
 #[inline(always)]
 fn shares_of_rows<S: SimdInt>(s: S, rows: MatRef<'_>, shares: &mut Vec<f32>) -> f32 {
-    /// How many times as large as another a row may be and still count for no more: a sum of as many as there are tokens is a number.
+    /// Limit of a ratio between two rows' magnitudes: the sum of such ratios over all tokens stays finite.
     const MOST: f32 = (1u128 << 100) as f32;
     let tokens = rows.rows();
     shares.clear();
@@ -299,10 +302,10 @@ fn shares_of_rows<S: SimdInt>(s: S, rows: MatRef<'_>, shares: &mut Vec<f32>) -> 
         }
         shares[first..first + ROWS].copy_from_slice(&s.reduce_magnitude4(seen));
     }
-    // By their bits NaN is the largest.
+    // Compared by their bits, NaN is the largest.
     let largest = f32::from_bits(shares.iter().fold(0, |largest, magnitude| magnitude.to_bits().max(largest)));
     for share in shares[..tokens].iter_mut() {
-        // `min` leaves NaN out, which rows of zeros alone give.
+        // A text of zero rows gives 0 / 0 = NaN here, which `min` replaces.
         *share = (largest / *share).min(MOST);
     }
     let usual = tokens as f32 / sum_of(s, shares);

@@ -1,7 +1,7 @@
-//! The tiles of integer attention by registers that hold matrices: sixteen queries and 64 keys a step.
+//! Integer attention with matrix registers: a step multiplies sixteen queries with a tile of 64 keys.
 //!
-//! A step waits for none of its own products: those with the keys were asked for while the step before was at its exponentials, and those with the
-//! values are added while the step behind is.
+//! Steps are pipelined, so that none waits for its own products. The products with the keys are started while the previous step computes
+//! its exponentials; the products with the values are added while the next step computes its own.
 //!
 //! ```text
 //! for each tile of keys, for each sixteen queries of the block
@@ -23,7 +23,7 @@ pub(super) const STEP_SCORES: usize = TILE * KEY_TILE;
 // Steps go by vectors of queries, and two are at work at a time; the keys of a tile are the depth of a register.
 const _: () = assert!(TILE == LANES && 2 * TILE <= QUERY_BLOCK && STEP == KEY_TILE && GROUP == KEY_TILE);
 
-/// Gathers the outputs of all tiles.
+/// Adds up the outputs of all tiles of keys.
 #[inline(always)]
 pub(super) fn attend<S: SimdInt>(s: S, packed: &IntKeyValues, block: Block<'_>, at_work: Steps<'_>) {
     let Block { queries, stride, scales, output, rows, dims, max, sum, .. } = block;
@@ -37,7 +37,7 @@ pub(super) fn attend<S: SimdInt>(s: S, packed: &IntKeyValues, block: Block<'_>, 
     let _configured = Registers::configure(s, TILE, STEP);
     let (mut before, mut now, mut next) = (None, None, (steps > 0).then(|| place(0)));
     for step in 0..steps + 2 {
-        // Which half of the buffers belongs to the step `now`, and which to those before and behind.
+        // One half of the buffers belongs to the current step, the other to the previous and the next one.
         let (own, other) = (step % 2 * TILE, (step + 1) % 2 * TILE);
         if let Some(Place { tile, .. }) = before {
             let p = &p[other * KEY_TILE..][..STEP_SCORES];
@@ -50,7 +50,7 @@ pub(super) fn attend<S: SimdInt>(s: S, packed: &IntKeyValues, block: Block<'_>, 
             products(s, &queries[first * stride..], stride, tile.keys, &mut of_keys[..STEP_SCORES]);
         }
         if let Some(Place { tile, first, queries }) = now {
-            // What the last four have beyond the last query is computed and not read.
+            // The last group of four may reach beyond the last query; those results are never read.
             for query in (0..queries).step_by(4) {
                 let at = (own + query) * KEY_TILE..(own + query + 4) * KEY_TILE;
                 let (exponents, p, sums) = (&exponents[at.clone()], &mut p[at], &mut tile_sum[query..query + 4]);

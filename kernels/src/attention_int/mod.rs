@@ -1,4 +1,4 @@
-//! Attention of one head in integers: the same loop as `attention.rs`, its two products exact, of bytes.
+//! Attention of one head with integer products: the loop of `attention.rs`, whose two products are exact sums of products of bytes.
 //!
 //! ```text
 //! k ← k - mean(k)                       softmax does not see it; what all keys share would waste the range of a byte
@@ -33,12 +33,12 @@ use crate::view::{MatMut, MatRef};
 
 /// Vectors of a tile's scores.
 const TILE_VECTORS: usize = KEY_TILE / LANES;
-/// What 1 becomes in `P`, and what is taken off so that it fits a signed byte.
+/// The integer that stands for 1 in `P`, and the offset that is subtracted so that `P` fits a signed byte.
 const P_ONE: f32 = 254.0;
 const P_MIDDLE: f32 = 127.0;
 // The softmax of a block takes four queries, or sixteen, at a time.
 const _: () = assert!(QUERY_BLOCK.is_multiple_of(LANES));
-/// Dimensions of values that lie together: as many as a tile has keys, so that both products are of one shape.
+/// Dimensions of the values that are stored together. It equals the number of keys in a tile, so that both products have the same shape.
 const GROUP: usize = KEY_TILE;
 
 /// Buffers of one thread for [`crate::Kernels::pack_int`] and [`crate::Kernels::attend_int`]; they grow as needed.
@@ -66,7 +66,7 @@ pub struct IntScratch {
     /// Four rows in f32, then in i8: whole vectors.
     row: Vec<f32>,
     row8: Vec<i8>,
-    /// Of each token in a mean: whole vectors.
+    /// Each token's share in a mean: whole vectors.
     shares: Vec<f32>,
 }
 
@@ -94,11 +94,11 @@ fn query_stride(dims: usize, depth: usize) -> usize {
     dims.max(depth)
 }
 
-/// A row whose values are all nearer to 0 is zeros.
+/// A row whose values are all closer to 0 than this is treated as zeros.
 const SMALLEST: f32 = 1e-35;
 /// Rows that are quantised together.
 const ROWS: usize = 4;
-/// How many rows ahead of those that are read others are asked for.
+/// How many rows ahead of the current one the prefetch goes.
 const ROWS_AHEAD: usize = 8;
 
 /// `out = round(row / scale)` with `scale = max |row| / 127`, or zeros where that maximum is below `smallest`, `stride` apart; the scales and the sums
@@ -126,7 +126,8 @@ fn quantize<S: SimdInt>(
     for (r, ((row, scale), sum)) in rows.iter().zip(&mut scales).zip(&mut sums).enumerate() {
         let Some((inverse, of_bytes)) = byte_scales(*scale, smallest) else {
             out[r * stride..][..dims].fill(0);
-            // One NaN for all: the softmax adds to the exponents of what it makes of it, and a payload there would end NaN.
+            // Every NaN becomes the same NaN: the softmax adds integers to the bits of what it computes from it, and some NaN payloads
+            // would overflow into numbers.
             *scale = f32::NAN;
             continue;
         };
@@ -222,7 +223,7 @@ pub(crate) fn attend<S: SimdInt>(
     for first in (0..rows).step_by(ROWS) {
         let present = (rows - first).min(ROWS);
         for query in first..first + present {
-            // Rows of one head lie far apart, each in lines that no prefetcher expects.
+            // The rows of one head are far apart in memory, so the CPU's own prefetchers do not predict them.
             let (next, out) = (queries.row((query + ROWS_AHEAD).min(rows - 1)), out.row_mut(query));
             for at in (0..head_dim).step_by(LANES) {
                 s.prefetch(next.as_ptr().wrapping_add(at).cast());
@@ -239,7 +240,7 @@ pub(crate) fn attend<S: SimdInt>(
             true => four_rows(row, dims),
             false => [queries.row(first), queries.row(first + 1), queries.row(first + 2), queries.row(first + 3)],
         };
-        // What the last four have beyond the last query is zeros, of which nothing is read in the end.
+        // The last group of four is filled up with zero queries, whose results are never read.
         let (of_rows, totals) = quantize(s, own, SMALLEST, &mut q8[first * stride..], stride);
         for query in 0..ROWS {
             query_scales[first + query] = of_rows[query] * (scale * std::f32::consts::LOG2_E);

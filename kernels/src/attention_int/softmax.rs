@@ -7,7 +7,7 @@ use crate::attention::{KEY_TILE, QUERY_BLOCK};
 use crate::simd::int::SimdInt;
 use crate::simd::math;
 
-/// What makes exponents of products: of the 64 keys of a tile, and of a query.
+/// The factors that turn integer products into exponents: those of the 64 keys of a tile, and of one query.
 #[derive(Clone, Copy)]
 pub(super) struct Scales<'a> {
     pub keys: &'a [f32],
@@ -37,12 +37,13 @@ impl<'a> Scales<'a> {
 
 /// The largest of the exponents `[rows][64]` of each query.
 ///
-/// A pass of its own: what takes long here, from a row's values to their largest, would keep the exponentials of the next step waiting.
+/// It is a pass of its own, because the chain from a row's values to its maximum is long: inside the next step it would delay that step's
+/// exponentials.
 #[inline(always)]
 pub(super) fn maxima<S: SimdInt>(s: S, exponents: &[f32], rows: usize, largest: &mut [f32]) {
     let queries = rows.next_multiple_of(4);
     assert!(largest.len() >= queries && exponents.len() >= queries * KEY_TILE);
-    // What the last four have beyond the last query is computed and not read.
+    // The last group of four may reach beyond the last query; those results are never read.
     for query in (0..rows).step_by(4) {
         let mut widest = [s.splat(0.0); 4];
         for (row, widest) in widest.iter_mut().enumerate() {
@@ -97,7 +98,7 @@ pub(super) fn weights<S: SimdInt, const OFFSETS: bool>(
     }
     sums.copy_from_slice(&s.reduce4(totals));
     if OFFSETS {
-        // What is beyond the last quad of keys is no part of the product.
+        // Keys beyond the last quad take no part in the product.
         let beyond = (KEY_TILE - tile.present.next_multiple_of(4)) as f32 * P_MIDDLE;
         for (offset, sum) in offsets.iter_mut().zip(s.reduce4(bytes)) {
             *offset = -128 * (sum + beyond) as i32;
@@ -107,9 +108,9 @@ pub(super) fn weights<S: SimdInt, const OFFSETS: bool>(
 
 /// What a query block carries from tile to tile, and what a tile adds: `[queries]`, whole vectors of them.
 pub(super) struct State<'a> {
-    /// The largest exponent so far, its value's scale in it.
+    /// The largest exponent so far. Exponents include the scale of the key's value.
     pub max: &'a mut [f32],
-    /// The weights' sum relative to it, the values' scales divided out.
+    /// The sum of the weights relative to `max`, without the values' scales.
     pub sum: &'a mut [f32],
     /// Becomes `2^(max before - max)`, by which earlier sums and outputs are multiplied.
     pub rescale: &'a mut [f32],

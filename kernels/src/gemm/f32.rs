@@ -7,12 +7,11 @@
 //!       acc[6][4] += x[row][d..d+16] * w[output][d..d+16]      24 vectors of 16 partial sums
 //!       out[6][4] += the sums of the 24 vectors                (sets with few registers take smaller tiles)
 //! ```
-//! 1. Lanes run along the depth, so `W` is read in place: nothing is packed, and a mapped file is the weight matrix.
-//! 2. Rows of 1,024 or 4,096 values lie a multiple of 4 KB apart, where ten of them compete for the eight ways of one cache
-//!    set. Copying the six rows of `X` to a stride that is no such multiple leaves only the four of `W` (measured: 66 to 91 GFLOP/s
-//!    on one core of Zen 4).
-//! 3. An element's additions are the same in whatever tile it falls, so edges use smaller tiles of the same code.
-//! 4. The lane sums cost about 13 operations for four outputs and 32 steps, and overlap with the multiply-adds.
+//! 1. Lanes run along the depth, so `W` is read in place: nothing is packed, and a mapped file is the weight matrix. 2. Rows of 1,024 or
+//! 4,096 values lie a multiple of 4 KB apart, where ten of them compete for the eight ways of one cache set. Copying the six rows of `X` to
+//! a stride that is no such multiple leaves only the four of `W` (EXPERIMENTS.md). 3. An element's additions are the same in whatever tile
+//! it falls, so edges use smaller tiles of the same code. 4. The lane sums cost about 13 operations for four outputs and 32 steps, and
+//! overlap with the multiply-adds.
 
 use crate::simd::{LANES, Simd};
 use crate::view::{MatMut, MatRef};
@@ -122,7 +121,7 @@ impl Tile<'_> {
         let x = self.strip.as_ptr();
         // SAFETY: C rows of the weight have `block` elements left from `from` on, by the caller's word; the strip has R rows.
         let acc = unsafe {
-            // Without a depth there are no elements that it could point to.
+            // `wrapping_add`, because with a depth of 0 there is no element to point to.
             let w = self.weight.as_ptr().wrapping_add(self.output * self.weight.stride() + self.from);
             partial_sums::<S, R, C>(s, x, STRIP_STRIDE, w, self.weight.stride(), self.block)
         };
@@ -198,7 +197,7 @@ unsafe fn sums_of_part<S: Simd, const R: usize, const C: usize>(
     from: usize,
 ) -> [[S::P; C]; R] {
     let mut acc = [[s.zero_part(); C]; R];
-    // The last step may begin beyond the rows' ends, where it reads nothing.
+    // The last step may begin beyond the end of the rows; then it reads no lane.
     let (x, w) = (x.wrapping_add(from), w.wrapping_add(from));
     let mut d = 0;
     while d + LANES <= depth {
@@ -228,7 +227,7 @@ unsafe fn add_step<S: Simd, const R: usize, const C: usize>(
     ldw: usize,
     lanes: usize,
 ) {
-    // The fewer stay in registers, the others pass by.
+    // The smaller side of the tile stays in registers; the larger side is loaded one register at a time.
     if R < C {
         let mut rows = [s.zero_part(); R];
         for (r, row) in rows.iter_mut().enumerate() {

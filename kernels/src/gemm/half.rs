@@ -31,7 +31,7 @@ struct Weights<'a> {
 }
 
 impl<'a> Weights<'a> {
-    /// For the tile `index` of `tiles` with outputs from `at` on; a step of it reads `step` bytes.
+    /// The weights of tile `index` of `tiles`, whose first output is `at`. Each step along the depth reads `step` bytes.
     fn new(w: Panels<'a, u16>, finish: Finish<'a>, at: usize, step: usize, (index, tiles): (usize, usize)) -> Self {
         let (panel, vector) = (w.panel(at / PANEL), at % PANEL / LANES);
         let ahead = Ahead::of(panel, step, index, tiles);

@@ -1,4 +1,4 @@
-//! The int4 matrix product: a panel is an int8 panel, compressed. It is unpacked, and then multiplied as one.
+//! The int4 matrix product. A panel of int4 weights is a compressed int8 panel: it is unpacked, and then multiplied by the int8 code.
 //!
 //! ```text
 //! weight = (u - z) · m · output scale                u: 4 bits a weight; m, z: 4 bits each for 32 depths of an output
@@ -8,15 +8,13 @@
 //!     2 x 512 bytes  [4 steps][32 outputs][4]        low nibbles: depths 0 .. 16 of the block, high nibbles: 16 .. 32
 //! unpacked           [16 quads][32 outputs][4]       (u - z) · m + 128 modulo 256: what `int8.rs` and `matrix.rs` take
 //! ```
-//! 1. Results are to the bit those of int8 weights with the same integers, on every set: rows are the same, and so is what follows.
-//! 2. Few rows (a tile or a few): each tile group by group, 2 KB that stay in the first-level cache, the sums in registers. With AVX-512 groups are
-//!    unpacked beside dot products, by units that these leave idle: tiles of up to 8 rows leave registers for what was unpacked ([`dots_of_registers`]);
-//!    larger ones take the group before from memory ([`dots_and_unpack`]; measured on Zen 4, one thread, in the cache: 24 rows 1.2 times as fast
-//!    as one after the other). With registers and requests to both caches whole passes of 1 row are 1.15 to 1.7 times as fast as that way, of 4
-//!    rows 1.12 to 1.22, of 8 rows 1.05 to 1.07. Many: the whole panel, and then all tiles over it. Unpacking takes some four instructions for 64 weights; but a
-//!    whole panel does not stay in the first-level cache (measured with AVX-512, panels of 1,024 depths: 0.2 against 0.6 microseconds).
-//! 3. Any bytes are weights: `pack` keeps `|w| <= 127`, and of others the sums are those of the bytes that come of them. A depth beyond the
-//!    last weight is unpacked, but not multiplied.
+//! 1. Results have the same bits as int8 weights with the same integers, on every instruction set. 2. Few rows (a tile or a few): each tile
+//! group by group, 2 KB that stay in the first-level cache, the sums in registers. With AVX-512 groups are unpacked beside dot products, by
+//! units that these leave idle: tiles of up to 8 rows leave registers for what was unpacked ([`dots_of_registers`]); larger ones multiply a
+//! group that was unpacked to memory and unpack the next one meanwhile ([`dots_and_unpack`]). Many rows: the whole panel is unpacked first,
+//! and then all tiles are multiplied with it. Unpacking takes some four instructions for 64 weights, but an unpacked panel does not stay in
+//! the first-level cache. EXPERIMENTS.md has the gain of each way. 3. Any bytes are valid weights: `pack` keeps `|w| <= 127`, and other
+//! nibbles wrap around modulo 256. Padding beyond the last depth is unpacked, but not multiplied.
 
 use std::cell::Cell;
 use std::mem::MaybeUninit;
@@ -35,13 +33,14 @@ use crate::view::MatMut;
 /// Bytes of a group, unpacked.
 pub(crate) const UNPACKED: usize = PANEL * I4_GROUP;
 
-/// Fewest rows for which matrix registers are faster than dot products, and pieces of a panel (up to one register of rows) faster than the whole
-/// (measured, whole passes: 16 rows 1.19 times as fast as by dot products, 8 no faster; 32 rows 0.92 times as fast as by whole panels).
+/// With fewer rows, dot products are faster than matrix registers. From here up to one register of rows, unpacking a panel piece by piece
+/// is faster than unpacking it whole (EXPERIMENTS.md).
 const FEWEST_FOR_MATRICES: usize = 9;
 
 thread_local! {
-    /// A panel, unpacked: 32 bytes for each of the depth, 128 KB at BGE-M3's largest. The only memory that kernels own: it holds nothing
-    /// between products, and who calls does not know how many threads will.
+    /// An unpacked panel: 32 bytes for each depth, 128 KB for BGE-M3's largest layer. It is the only memory that the kernels own. It is
+    /// thread-local because a caller does not know how many threads will run a product, and it carries no data from one product to the
+    /// next.
     static PANEL_OF_BYTES: Cell<Buffer<u8>> = Cell::default();
 }
 
@@ -57,14 +56,14 @@ pub(crate) fn linear<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: 
     if x.rows() <= S::FEW_I4_ROWS {
         return few_rows(s, x, w, finish, out);
     }
-    // Taken, not lent to a closure: a closure is compiled without the set's features.
+    // Taken out of the cell instead of borrowed in a closure, because closures are compiled without the instruction set's features.
     let mut bytes = PANEL_OF_BYTES.take();
     bytes.grow(w.panel_len() / I4_GROUP_BYTES * UNPACKED);
     int8::linear(s, x, Packed { panels: w, bytes: &mut bytes, depth: x.depth() }, finish, out);
     PANEL_OF_BYTES.set(bytes);
 }
 
-/// The product of few rows: every tile unpacks for itself.
+/// The product of few rows: every tile unpacks the weights it needs.
 #[inline(always)]
 fn few_rows<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: Finish<'_>, mut out: MatMut<'_>) {
     let (stride, outputs) = (out.stride(), w.outputs());
@@ -113,29 +112,29 @@ struct Tile<'a> {
     ahead: Ahead,
     /// Whether the panel comes from memory for this tile alone.
     only: bool,
-    /// What the tile behind this one is of.
+    /// The weights of the next tile.
     next: Option<&'a [u8]>,
 }
 
 /// Steps of a group's dot products.
 const STEPS: usize = I4_GROUP / 4;
-/// Groups that a stream is asked for ahead: as many bytes as with int8 in two streams, or a little more.
+/// How many groups ahead of a stream's current group the prefetch goes: as many bytes as int8 in two streams, rounded up.
 const GROUPS_AHEAD: usize = PREFETCH_BYTES.div_ceil(I4_GROUP_BYTES);
-/// The same of the second-level cache.
+/// The same for the prefetch into the second-level cache.
 const GROUPS_FAR_AHEAD: usize = 12;
 /// Bytes of a cache line.
 const LINE: usize = 64;
 /// Most rows whose sums leave registers for a step of weights, both vectors and both halves, and its grids: 16 + 4 + 4 of 32, and three more.
 const REGISTER_ROWS: usize = 8;
 
-/// Two groups: the one that is multiplied, and the one behind it. Nothing in them is read before a group was unpacked there: up to 8 rows may need
-/// neither (zeros for both took 0.4 % of the time at 8).
+/// Two unpacked groups: the current one and the next one. They are uninitialised until a group is unpacked there, because tiles of up to 8
+/// rows may need neither.
 #[repr(C, align(64))]
 struct Unpacked {
     groups: [[MaybeUninit<u8>; UNPACKED]; 2],
-    /// Which is multiplied.
+    /// Which of the two is the current group.
     own: usize,
-    /// Whether that is unpacked.
+    /// Whether the current group has been unpacked.
     ready: bool,
 }
 
@@ -156,9 +155,8 @@ unsafe fn tile_product<S: SimdInt, const R: usize, const N: usize>(
     finish.ask::<S, N>(s, at);
     let mut acc = int8::begin_sums::<S, R, N>(s, &x.offsets()[row..][..R]);
     let groups = panel.len() / I4_GROUP_BYTES;
-    // Two streams are the two halves in turn, as in `int8.rs`; the first of an odd number has one group more. Unlike there, one stream too is asked
-    // for into the first-level cache: arithmetic takes longer than memory here (measured on Zen 4: by the second-level cache alone 4 and 8 rows 0.8
-    // times as fast; in two streams 0.91 and 0.99 times).
+    // Two streams are the two halves in turn, as in `int8.rs`; the first of an odd number has one group more. Unlike there, a single stream
+    // is prefetched into the first-level cache too: arithmetic takes longer than memory here (EXPERIMENTS.md).
     let half = if streams { groups.div_ceil(2) } else { groups };
     for turn in 0..groups {
         let group = in_turn(turn, half, streams);
@@ -188,7 +186,7 @@ unsafe fn tile_product<S: SimdInt, const R: usize, const N: usize>(
             let x = x.row_ptr(row).add(first);
             if S::UNPACKS_BETWEEN && R <= REGISTER_ROWS && depth == I4_GROUP {
                 dots_of_registers::<S, R, N>(s, &mut acc, x, ldx, from, ahead, only && !streams);
-                // A tile of more rows may have left a group that is not this tile's next.
+                // A tile with more rows may have left another group there than the one this tile continues with.
                 unpacked.ready = false;
                 continue;
             }
@@ -211,14 +209,14 @@ unsafe fn tile_product<S: SimdInt, const R: usize, const N: usize>(
     unsafe { int8::finish_tile(s, acc, &x.scales()[row..], finish, (at, outputs), out, ldo) };
 }
 
-/// The group that is multiplied in this turn.
+/// The group that is multiplied in this turn: with two streams, the groups of both halves alternate.
 #[inline(always)]
 fn in_turn(turn: usize, half: usize, streams: bool) -> usize {
     if streams { turn / 2 + turn % 2 * half } else { turn }
 }
 
-/// Adds the dot products of a group, whose weights are unpacked to registers. Out of order, a step is unpacked during the products of those before
-/// it. With `far` the second-level cache is asked for what comes farther ahead.
+/// Adds the dot products of a group, whose weights are unpacked to registers. The CPU executes out of order, so it unpacks a step while it
+/// still multiplies the steps before. With `far`, groups farther ahead are prefetched into the second-level cache.
 ///
 /// # Safety
 /// 64 activations are readable at `x + r · ldx` for `r < R`, a group at `group`.
@@ -232,8 +230,7 @@ unsafe fn dots_of_registers<S: SimdInt, const R: usize, const N: usize>(
     ahead: Ahead,
     far: bool,
 ) {
-    // A panel's only tile asks for groups of a line more than there are requests below (measured on Zen 4: asked for too, 8 rows 1.025 times as fast,
-    // and 4 rows 1.06 times together with what is far ahead, which leaves that line out; without what is far ahead 0.93 times).
+    // A group has one cache line more than the loop below prefetches. A panel's only tile prefetches that line here (EXPERIMENTS.md).
     let step = ahead.step.min(LINE);
     ahead.ask(s, STEPS * step);
     for block in 0..2 {
@@ -243,7 +240,7 @@ unsafe fn dots_of_registers<S: SimdInt, const R: usize, const N: usize>(
             for (n, grids) in grids.iter_mut().enumerate().skip(1) {
                 *grids = s.load_grids(group.add(block * PANEL + n * LANES));
             }
-            // A number that the compiler does not know: unrolled, 4 rows are 0.95 times as fast.
+            // `black_box` hides the number of iterations: unrolled, the loop is slower (EXPERIMENTS.md).
             for quad in 0..std::hint::black_box(4) {
                 let line = (block * 4 + quad) * 2;
                 ahead.ask(s, line * step);
@@ -272,7 +269,7 @@ unsafe fn dots_of_registers<S: SimdInt, const R: usize, const N: usize>(
     }
 }
 
-/// Adds the dot products of a group, and between them unpacks the one behind it.
+/// Adds the dot products of a group, and unpacks the next group between them.
 ///
 /// # Safety
 /// 64 activations are readable at `x + r · ldx` for `r < R`, an unpacked group at `w`, a group at `behind`; `to` takes it.
@@ -293,7 +290,8 @@ unsafe fn dots_and_unpack<S: SimdInt, const R: usize, const N: usize>(
         // SAFETY: by the caller's word: both blocks' grids, four steps of both vectors, and sixteen quads.
         unsafe {
             let grids = s.load_grids(behind.add(block * PANEL + vector * LANES));
-            // A number of steps that the compiler does not know: it would unroll them, do all unpacking first, and run out of registers.
+            // `black_box` hides the number of iterations: the compiler would unroll the loop, do all unpacking first, and run out of
+            // registers.
             for step in 0..std::hint::black_box(4) {
                 ahead.ask(s, quad * ahead.step);
                 let nibbles = behind.add(2 * PANEL + block * 512 + step * 128 + vector * 64);
@@ -308,9 +306,9 @@ unsafe fn dots_and_unpack<S: SimdInt, const R: usize, const N: usize>(
 /// Panels that are unpacked one after the other.
 struct Packed<'a> {
     panels: Panels<'a, u8>,
-    /// Takes a panel.
+    /// Room for one unpacked panel.
     bytes: &'a mut [u8],
-    /// Of the rows: that of the panels without what fills up their last group.
+    /// Depth of the rows: that of the panels without the padding of their last group.
     depth: usize,
 }
 
@@ -322,8 +320,8 @@ impl Source<u8> for Packed<'_> {
         self.panels.outputs()
     }
 
-    /// While a panel is unpacked the first half of the next one is asked for, and while it is multiplied the second: memory has work all
-    /// the time.
+    /// The first half of the next panel is prefetched while a panel is unpacked and the second half while it is multiplied, so that memory
+    /// is never idle.
     #[inline(always)]
     fn ready<S: SimdInt>(&mut self, s: S, index: usize, _tiles: usize) -> (&[u8], Coming) {
         let panel = self.panels.panel(index);

@@ -9,15 +9,14 @@
 //!       out[R][16 N] = acc · row scale · output scale + bias
 //! ```
 //! 1. Few rows (up to a tile): every weight byte is read once: memory speed. The two halves of a panel's depth are read in turn
-//!    ([`add_dots_of_halves`]), with requests ahead of both; on sets with matrix registers too, whose loads of whole blocks wait longer. CPUs
-//!    that read one stream faster than two ([`reads_one_stream`]) take it as it lies, and ask the second-level cache, up to [`FAR_ROWS`].
-//! 2. Many rows: a panel is read from the second-level cache once a tile, 128 bytes for 24 dot products (with 12 rows): arithmetic speed.
-//!    Each of its tiles asks memory for its share of the next panel, so that the first of those does not wait for all of it
-//!    (measured with AVX-512 on two threads: 32 rows 1.1 times as fast, 128 rows 1.03).
-//! 3. A set whose instructions multiply small matrices of bytes (`SimdInt::matrix8`) takes a tile's whole sums in its own order. They are the
-//!    same integers, and what follows them is the same code.
-//! 4. Accumulators are exact: `|acc| <= depth · 255 · 127` (the stored `w + 128` against `|a| <= 127`) is below 2^31 up to a depth of
-//!    65,536. The sets that multiply the stored bytes begin with `-128 Σ a`, which the rows carry.
+//! ([`add_dots_of_halves`]), each with its own prefetch; also on sets with matrix registers, whose loads of whole blocks wait longer. CPUs
+//! that read one stream faster than two ([`reads_one_stream`]) read the panel front to back and prefetch into the second-level cache, up to
+//! [`FAR_ROWS`]. 2. Many rows: a panel is read from the second-level cache once a tile, 128 bytes for 24 dot products (with 12 rows):
+//! arithmetic speed. Each tile prefetches its share of the next panel, so that the first tile of that panel does not wait for all of it
+//! (EXPERIMENTS.md). 3. A set whose instructions multiply small matrices of bytes (`SimdInt::matrix8`) takes a tile's whole sums in its own
+//! order. They are the same integers, and what follows them is the same code. 4. Accumulators are exact: `|acc| <= depth · 255 · 127` (the
+//! stored `w + 128` against `|a| <= 127`) is below 2^31 up to a depth of 65,536. The sets that multiply the stored bytes begin with `-128 Σ
+//! a`, which the rows carry.
 
 use std::sync::atomic::{Ordering, compiler_fence};
 
@@ -30,12 +29,11 @@ use crate::simd::int::SimdInt;
 use crate::simd::math;
 use crate::view::MatMut;
 
-/// Most rows, in two tiles, for which a CPU that reads one stream asks its second-level cache for the weights: beyond, arithmetic takes longer than
-/// memory, and the next panel is wanted nearer (measured on Zen 4 with VNNI: 16 rows 1.05 to 1.14 times as fast, 20 rows 0.94 to 0.99, 24 rows 0.92
-/// to 0.95; with AVX2, whose tiles are smaller, 12 rows 0.9).
+/// Up to this many rows, in two tiles, a CPU that reads one stream prefetches weights into the second-level cache. With more rows
+/// arithmetic takes longer than memory, and a prefetch into the first-level cache is better (EXPERIMENTS.md).
 const FAR_ROWS: usize = 16;
 
-/// See [`crate::Kernels::linear_i8`], which has checked the shapes; int4 panels are unpacked to what these are.
+/// See [`crate::Kernels::linear_i8`], which has checked the shapes. `w` is int8 panels in place, or int4 panels that it unpacks one by one.
 #[inline(always)]
 pub(crate) fn linear<S: SimdInt, W: Source<u8>>(s: S, x: Rows8<'_>, w: W, finish: Finish<'_>, out: MatMut<'_>) {
     if x.rows() == 0 {
@@ -51,7 +49,7 @@ pub(crate) fn linear<S: SimdInt, W: Source<u8>>(s: S, x: Rows8<'_>, w: W, finish
     by_tiles::<S, W, false>(s, x, w, finish, out);
 }
 
-/// The register tile of few rows, or of many.
+/// The register tile for few rows, or for many.
 const fn tile_shape<S: SimdInt, const FEW: bool>() -> TileShape {
     if FEW { S::FEW_I8_TILE } else { S::I8_TILE }
 }
@@ -138,8 +136,7 @@ unsafe fn tile_product<S: SimdInt, const R: usize, const N: usize>(
     let quads = weights.panel.len() / (4 * PANEL);
     weights.finish.ask::<S, N>(s, weights.at);
     if !weights.streams && !weights.ahead.far {
-        // Where the results of many rows go: they would wait for their lines at the end (measured on Zen 4, whole passes: 1x512 1.01 to
-        // 1.03, 8x128 1.02).
+        // Prefetches the cache lines that many rows' results are stored to: the stores at the end would wait for them (EXPERIMENTS.md).
         for r in 0..R {
             for n in 0..N {
                 s.prefetch_to_write(out.wrapping_add(r * ldo + n * LANES).cast());
@@ -229,7 +226,7 @@ unsafe fn dot_sums<S: SimdInt, const R: usize, const N: usize>(
     acc
 }
 
-/// What sums by dot products begin with.
+/// The accumulators that dot products begin with.
 #[inline(always)]
 pub(super) fn begin_sums<S: SimdInt, const R: usize, const N: usize>(s: S, offsets: &[i32]) -> [[S::I; N]; R] {
     let mut acc = [[s.splat_i32(0); N]; R];
@@ -239,7 +236,7 @@ pub(super) fn begin_sums<S: SimdInt, const R: usize, const N: usize>(s: S, offse
     acc
 }
 
-/// Adds the dot products over `depth` activations of each row, a multiple of 4. Of what is ahead, each step asks for `LINES` cache lines.
+/// Adds the dot products over `depth` activations of each row, a multiple of 4. Each step prefetches `LINES` cache lines of `ahead`.
 ///
 /// # Safety
 /// As many are readable at `x + r · ldx` for `r < R`; `w` has 128 bytes for every 4 of them, of which the first `64 N` are readable.
@@ -267,8 +264,8 @@ pub(super) unsafe fn add_dots<S: SimdInt, const R: usize, const N: usize, const 
     }
 }
 
-/// [`add_dots`] for weights that come from memory: the two halves of the depth in turn. A core's prefetchers follow both, and get more out of
-/// memory than from one stream (measured on a Xeon, two threads, 8 rows of 1,024: 35 GB/s against 24, by matrix registers 29).
+/// [`add_dots`] for weights that come from memory: the two halves of the depth are read in turn. Some cores' prefetchers follow both halves
+/// and read more bytes a second than from one stream (EXPERIMENTS.md).
 ///
 /// # Safety
 /// As for [`add_dots`].
@@ -284,7 +281,7 @@ unsafe fn add_dots_of_halves<S: SimdInt, const R: usize, const N: usize>(
     let half = depth / 8 * 4;
     let (near, bytes) = (half - half.min(PREFETCH_BYTES / PANEL), PANEL * (depth - half));
     let (mut d, mut ahead) = (0, PREFETCH_BYTES);
-    // Behind its half, a stream goes on with that half of the next panel.
+    // At the end of its half, a stream continues with the same half of the next panel.
     for (until, skip) in [(near, 0), (half, bytes)] {
         ahead += skip;
         while d < until {
@@ -299,9 +296,9 @@ unsafe fn add_dots_of_halves<S: SimdInt, const R: usize, const N: usize>(
     }
 }
 
-/// Adds the dot products over twice four activations of each row; the second weights lie `apart` behind the first. What comes `ahead` of both
-/// is asked for a line at a time between the rows: requests in a bunch fill the core's line buffers, and its loads wait (measured:
-/// 30 GB/s for 35). The compiler would bunch them.
+/// Adds the dot products over twice four activations of each row; the second weights lie `apart` behind the first. The lines `ahead` of
+/// both are prefetched one at a time, between the rows. Several prefetches in a row, as the compiler would order them, fill the core's line
+/// buffers, and its loads wait (EXPERIMENTS.md).
 ///
 /// # Safety
 /// As for [`add_dots`], with a depth of 4, for both.
@@ -353,7 +350,7 @@ unsafe fn add_quads<S: SimdInt, const R: usize, const N: usize>(
     }
 }
 
-/// [`SimdInt::sums_in_order`] for tiles of so many rows that they need it.
+/// [`SimdInt::sums_in_order`] for tiles whose sums take almost all registers.
 #[inline(always)]
 fn in_order<S: SimdInt, const R: usize>(s: S, sums: S::I) -> S::I {
     if R > 8 { s.sums_in_order(sums) } else { sums }

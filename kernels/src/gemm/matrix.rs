@@ -7,11 +7,11 @@
 //!       sums[32][32] += rows · panel       2 + 2 loads, 4 products
 //!     out[32][32] = the sums, finished     as on every other set
 //! ```
-//! If the first 32 rows are all, weights come from memory at their pace: int8 then takes the two halves of an even number of steps in turn, with requests ahead of
-//! both (`SimdInt::matrix_halves`; measured: whole passes over 24 and 32 tokens 1.1 times as fast), and few rows are left to dot products (`int8.rs`).
+//! With 32 rows or fewer, reading the weights from memory decides the speed. int8 then reads the two halves of an even number of steps in
+//! turn, each with its own prefetch (`SimdInt::matrix_halves`), and very few rows are left to dot products (`int8.rs`).
 //!
-//! A depth that is no multiple of 64 bytes ends in a step over copies that are filled up with zeros, added to the sums behind the others (there
-//! bf16's subnormals count).
+//! A depth that is no multiple of 64 bytes ends in a step over copies that are padded with zeros. Its products are added last, by vector
+//! code (which, unlike the instruction, does not treat bf16 subnormals as zero).
 
 use super::int4::UNPACKED;
 use super::int8::finish_row;
@@ -41,9 +41,9 @@ pub(crate) struct Operands {
     pub weights: *const u8,
     /// Steps of 64 bytes of a row and 16 lines.
     pub steps: usize,
-    /// What to ask of memory, for later: any address.
+    /// Where to prefetch: any address is allowed.
     pub ahead: *const u8,
-    /// Cache lines of that with every step, at least one.
+    /// Cache lines to prefetch with every step, at least one.
     pub lines: usize,
 }
 
@@ -215,7 +215,7 @@ const GROUPS: usize = 8;
 /// Cache lines that are half of a group.
 const LINES: usize = (I4_GROUP_BYTES / 2).div_ceil(64);
 
-/// The product of up to 16 rows with int4 weights: each piece of a panel is unpacked and used up at once.
+/// The product of up to 16 rows with int4 weights: each piece of a panel is unpacked and multiplied at once.
 #[inline(always)]
 pub(crate) fn linear_few_i4<S: SimdInt>(
     s: S,
@@ -235,7 +235,7 @@ pub(crate) fn linear_few_i4<S: SimdInt>(
     for at in (0..w.outputs()).step_by(PANEL) {
         finish.ask::<S, 2>(s, at);
         for (piece, groups) in w.panel(at / PANEL).chunks(GROUPS * I4_GROUP_BYTES).enumerate() {
-            // Half of the piece behind is asked for now, the other half while this one is used up: memory has work all the time.
+            // Half of the next piece is prefetched now, the other half while this piece is multiplied, so that memory is never idle.
             let (next, half) = (groups.as_ptr().wrapping_add(groups.len()), groups.len() / 2);
             for (index, (group, to)) in groups.chunks_exact(I4_GROUP_BYTES).zip(&mut bytes.0).enumerate() {
                 let ahead = next.wrapping_add(index * (I4_GROUP_BYTES / 2));
@@ -274,7 +274,7 @@ pub(crate) fn linear_few_i4<S: SimdInt>(
     }
 }
 
-/// The sums of one register of rows, or of two; `ONLY` says that the panel comes from memory for them alone.
+/// The sums of one register of rows, or of two. `ONLY`: these rows are the only ones that read the panel, so it comes from memory.
 ///
 /// # Safety
 /// The registers are configured for `height` rows; so many of `x` begin at each of `first`; the panel is as deep as they.

@@ -8,8 +8,8 @@
 //!         sum[16] += acc · activation scale · block scale
 //! ```
 //! What a block adds goes through memory, from matrix to vector registers, so 16 sums of 16 outputs stay in registers from one block to the
-//! next, and in `out` from one piece of the depth to the next. Weights are unpacked to `w`, signed: rows need no correction. The same integers,
-//! added in the same order, as in `blocks4.rs`.
+//! next, and in `out` from one piece of the depth to the next. Weights are unpacked to signed `w`, so the rows need no correction. The sums
+//! are the same integers, added in the same order, as in `blocks4.rs`.
 
 use super::blocks4::finish_row;
 use super::matrix::{Registers, TILE};
@@ -35,8 +35,7 @@ struct Weights8([[i8; UNPACKED]; PIECE]);
 #[repr(C, align(64))]
 pub(crate) struct GroupSums(pub [[i32; TILE * LANES]; GROUP]);
 
-/// Fewest rows for which this is faster than the dot products of `blocks4.rs` (measured: the product
-/// alone of 16 rows is not, of 32 it is 1.2 times, of 128 1.6 times as fast; a whole pass over 32 tokens was 3 % slower).
+/// With fewer rows, the dot products of `blocks4.rs` are faster (EXPERIMENTS.md).
 pub(crate) const FEWEST_ROWS: usize = 2 * TILE + 1;
 
 /// See [`crate::Kernels::linear_blocks4`], which has checked the shapes.
@@ -62,7 +61,8 @@ pub(crate) fn linear<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: 
                 for line in 0..(PIECE * ahead.step).div_ceil(64) {
                     s.prefetch(ahead.first.wrapping_add(line * 64));
                 }
-                // The last register begins 16 rows before the end: what it has in common with the one before is written again, not added to.
+                // The last register begins 16 rows before the end. The rows it shares with the register before are skipped when its sums
+                // are stored.
                 let (row, again) = ((register * TILE).min(x.rows() - TILE), piece > 0);
                 let skip = register * TILE - row;
                 let tile =

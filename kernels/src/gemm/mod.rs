@@ -43,31 +43,31 @@ pub const I4_GROUP_BYTES: usize = PANEL * (2 + I4_GROUP / 2);
 /// Largest depth of an integer product: `depth · 255 · 128` stays below 2^31.
 pub const MAX_INT_DEPTH: usize = 1 << 16;
 
-/// How far ahead of the weights in use the stream is asked for: some 30 cache lines, about the time of a memory access at the
-/// speed of one core.
+/// How far ahead of the weights in use the prefetch goes, in bytes: the time to read them at one core's speed is about the latency of
+/// memory.
 const PREFETCH_BYTES: usize = 4096;
 
-/// The same of a stream that is a core's only one (measured on Zen 4, 8 rows: 33.5 GB/s, with 4,096 31.5, with 8,192 32.5).
+/// The same where a core reads a single stream (EXPERIMENTS.md compares other distances).
 pub(crate) const ONE_STREAM_BYTES: usize = 6144;
 
-/// What a tile asks of memory while it is computed: as many cache lines as its panel's for a panel's only tile, else its share of the next
-/// panel's. Addresses only, they may lie beyond the weights.
+/// What a tile prefetches while it is computed: a panel's only tile as many cache lines as its panel has, other tiles their share of the
+/// next panel. The addresses may lie beyond the weights.
 #[derive(Clone, Copy)]
 pub(crate) struct Ahead {
     pub first: *const u8,
-    /// How far it moves with every step of the tile.
+    /// How far the address moves with every step of the tile, in bytes.
     pub step: usize,
-    /// Whether the second-level cache is asked.
+    /// Whether to prefetch into the second-level cache instead of the first.
     pub far: bool,
 }
 
 impl Ahead {
-    /// For the tile `index` of `tiles` over a panel that is read `step` bytes at a time.
+    /// The prefetch of tile `index` of `tiles`, over a panel that is read `step` bytes at a time.
     pub fn of<T>(panel: &[T], step: usize, index: usize, tiles: usize) -> Ahead {
         Coming::behind(panel, tiles).share(size_of_val(panel) / step, index, tiles)
     }
 
-    /// Asks for the cache line that lies `at` bytes behind the first.
+    /// Prefetches the cache line `at` bytes after the first.
     #[inline(always)]
     pub fn ask<S: Simd>(self, s: S, at: usize) {
         let line = self.first.wrapping_add(at);
@@ -78,7 +78,7 @@ impl Ahead {
     }
 }
 
-/// Bytes that are wanted next: what all tiles over a panel ask for together.
+/// The bytes that are needed next: all tiles over a panel prefetch them together.
 #[derive(Clone, Copy)]
 pub(crate) struct Coming {
     first: *const u8,
@@ -87,7 +87,7 @@ pub(crate) struct Coming {
 }
 
 impl Coming {
-    /// For `tiles` over a panel that is read from where it lies.
+    /// The next panel, where panels are read in place.
     fn behind<T>(panel: &[T], tiles: usize) -> Coming {
         let bytes = size_of_val(panel);
         let one_stream = reads_one_stream();
@@ -106,17 +106,17 @@ impl Coming {
     }
 }
 
-/// Weights whose panels are made ready one after the other, in the form that a product takes.
+/// Weights that a product takes panel by panel: read in place, or unpacked first.
 pub(crate) trait Source<T> {
-    /// Whether panels are read from where they lie.
+    /// Whether panels are read in place.
     const IN_PLACE: bool;
     /// Number of outputs.
     fn outputs(&self) -> usize;
-    /// Panel `index`, and what its `tiles` should ask for.
+    /// Panel `index`, and what its `tiles` should prefetch.
     fn ready<S: SimdInt>(&mut self, s: S, index: usize, tiles: usize) -> (&[T], Coming);
 }
 
-/// Those that can be read from where they lie.
+/// Panels that are read in place.
 impl<T> Source<T> for Panels<'_, T> {
     const IN_PLACE: bool = true;
     #[inline(always)]
@@ -177,7 +177,7 @@ impl<'a, T> Panels<'a, T> {
     }
 }
 
-/// What turns accumulators into outputs: `out[r, o] = acc · row_scale[r] · output_scale[o] + bias[o]`, then GELU if asked.
+/// The epilogue, which turns accumulators into outputs: `out[r, o] = acc · row_scale[r] · output_scale[o] + bias[o]`, then GELU if asked.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Finish<'a> {
     /// `[outputs]`; `None` is 1. Not for f16 and bf16 weights.
@@ -194,8 +194,8 @@ impl Finish<'_> {
         assert!(self.bias.is_none_or(|bias| bias.len() == outputs), "length of the bias");
     }
 
-    /// Asks for the scales and biases of `N` vectors of outputs from `at` on, so that they are there when their sums are: each comes from
-    /// memory once a pass, as the weights do.
+    /// Prefetches the scales and biases of `N` vectors of outputs from `at` on, so that they have arrived when the sums are complete. Like
+    /// the weights, each is read from memory once a pass.
     #[inline(always)]
     pub(crate) fn ask<S: Simd, const N: usize>(&self, s: S, at: usize) {
         for values in [self.scales, self.bias].into_iter().flatten() {
@@ -244,16 +244,15 @@ macro_rules! with_tile {
 }
 pub(crate) use with_tile;
 
-/// A distance between rows, of which the compiler knows nothing: what is computed of it belongs to the tile at hand. It would else compute the
-/// addresses of the rows of all tile shapes ahead of the loop over tiles, and keep them on the stack (measured on Zen 4, whole passes: 6 % of the
-/// samples at 1x8, which memory mostly hid; 1x128 1.01 to 1.02 times as fast without).
+/// Hides a row stride from the compiler. Otherwise it computes the row addresses of all tile shapes before the loop over tiles and keeps
+/// them on the stack (EXPERIMENTS.md).
 #[inline(always)]
 pub(crate) fn of_this_tile(stride: usize) -> usize {
     std::hint::black_box(stride)
 }
 
-/// The rows of the next tile when `left` are left and a tile has at most `max`: as equal as they can be, for a tile of a few rows
-/// takes as long to load its weights as a full one.
+/// Rows of the next tile when `left` remain and a tile has at most `max`. Tiles are made as equal as possible, because a small tile takes
+/// as long to load its weights as a full one.
 pub(crate) fn tile_rows(left: usize, max: usize) -> usize {
     left.div_ceil(left.div_ceil(max))
 }

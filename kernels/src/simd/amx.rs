@@ -30,11 +30,11 @@ use crate::gemm::matrix4::GroupSums;
 /// own stack is too small for its report of a stack overflow: such a process ends by SIGSEGV without the message.
 pub(crate) fn permitted() -> bool {
     static GRANTED: AtomicBool = AtomicBool::new(false);
-    // A refusal is not kept: its reason may pass.
+    // A refusal is not remembered, because its reason may be temporary.
     if GRANTED.load(Ordering::Relaxed) {
         return true;
     }
-    // Under tools/check_amx.sh the instructions are done in software: there is nobody to ask.
+    // Under tools/check_amx.sh the instructions are emulated in software, so no permission is needed.
     let granted = cfg!(trivec_emulated_amx) || (has_amx() && request());
     GRANTED.store(granted, Ordering::Relaxed);
     granted
@@ -113,7 +113,7 @@ pub(crate) unsafe fn configure(rows: usize, depth_bytes: usize) {
     }
 }
 
-/// Gives the matrix registers back: a switch of threads need not save them.
+/// Releases the matrix registers, so that the kernel need not save them when it switches threads.
 ///
 /// # Safety
 /// `permitted()` has returned true.
@@ -137,7 +137,8 @@ macro_rules! multiply {
             "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
             "2:",
             "tileloadd tmm4, [{w} + {line}*1]",
-            // The rows are read once a panel from the second-level cache: they need not push the panel out of the first.
+            // The rows are read once a panel from the second-level cache. The non-temporal hint keeps them from evicting the panel from the
+            // first.
             "tileloaddt1 tmm6, [{x} + {stride}*1]",
             concat!($dot, " tmm0, tmm6, tmm4"),
             "tileloadd tmm5, [{w} + {line}*1 + 64]",
@@ -209,7 +210,7 @@ macro_rules! multiply {
     };
 }
 
-/// Asks for sixteen cache lines from `$at` on, an address without its displacement, `$from` bytes further.
+/// Prefetches sixteen cache lines, beginning `$from` bytes after the address `$at`.
 macro_rules! sixteen_lines {
     ($at:literal, $from:literal) => {
         concat!(
@@ -226,7 +227,7 @@ macro_rules! lines {
     };
 }
 
-/// How far ahead of a stream's weights the second-level cache is asked: one step.
+/// How far ahead of a stream's weights the prefetch into the second-level cache goes: one step.
 const STREAM_AHEAD: usize = STEP / 4 * 4 * PANEL;
 
 /// The sums of one register of rows or of two, exact, over two halves of the depth in turn.
@@ -237,7 +238,7 @@ macro_rules! multiply_halves {
             "2:",
             "cmp {n}, 1",
             "jne 3f",
-            // The last step of a half goes on with that half of the next panel.
+            // The prefetch of a half's last step continues with the same half of the next panel.
             "add {d}, {half}",
             "3:",
             multiply_halves!(@step $($pair),*),

@@ -194,7 +194,7 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
                 let m = _mm256_or_si256(m, _mm256_slli_epi32::<16>(m));
                 let z = _mm256_or_si256(z, _mm256_slli_epi32::<16>(z));
                 let z = _mm256_or_si256(z, _mm256_slli_epi16::<8>(z));
-                // No product of a nibble and `m` goes beyond its byte, so a word multiplies two at once.
+                // The product of a nibble and `m` fits a byte, so one 16-bit multiplication does two of them.
                 *half = [m, _mm256_sub_epi8(_mm256_set1_epi8(-128), _mm256_mullo_epi16(z, m))];
             }
             halves
@@ -280,7 +280,7 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
     unsafe fn broadcast_ab(self, p: *const u16) -> [__m256; 2] {
         // SAFETY: token; the caller vouches for 2 readable elements.
         unsafe {
-            // Broadcast first: a load does that, where a scalar would have to cross from the integer registers.
+            // A broadcasting load is used, because a scalar would have to be moved from the integer registers.
             let pairs = _mm256_set1_epi32(p.cast::<i32>().read_unaligned());
             let high = _mm256_set1_epi32(0xffff_0000_u32 as i32);
             [_mm256_castsi256_ps(_mm256_slli_epi32::<16>(pairs)), _mm256_castsi256_ps(_mm256_and_si256(pairs, high))]
@@ -330,7 +330,7 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
                 let bits = _mm256_castps_si256(v);
                 let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
                 let sum = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
-                // The sum of a NaN could be anything: it becomes a quiet one.
+                // Rounding could turn a NaN into an infinity, so every NaN becomes a quiet NaN first.
                 let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x40_0000));
                 let is_nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(v, v));
                 *rounded = _mm256_srli_epi32::<16>(_mm256_blendv_epi8(sum, quiet, is_nan));

@@ -62,12 +62,11 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
     // 12 x 2 accumulators, 2 weight vectors, 1 broadcast: 27 of 32 registers. A step of 4 along the depth is 14 loads for 24 dot
     // products of one a cycle (Zen 4).
     const I8_TILE: TileShape = TileShape { rows: 12, vectors: 2 };
-    // 8 x 2 accumulators, 4 weight vectors, 1 broadcast; the 8 x 2 sums go through the stack once a block (measured: 6 rows, which need no
-    // stack, are no faster, and 8 rows read the weights once).
+    // 8 x 2 accumulators, 4 weight vectors, 1 broadcast. The 8 x 2 sums go through the stack once a block; 6 rows would not need the stack,
+    // but are no faster.
     const I4_TILE: TileShape = TileShape { rows: 8, vectors: 2 };
-    // As for int8; a step of unpacking needs six registers beside the sums. 8 rows, which leave registers for all that is unpacked, make 9 to 24 rows
-    // 0.92 to 0.95 times as fast. Three tiles (measured on Zen 4, in the cache, against whole panels: 25
-    // rows 1.01 times as fast, 32 1.05, 36 1.02, 48 0.98); with matrix registers two (24 about as fast as whole panels).
+    // As for int8; a step of unpacking needs six registers beside the sums. Up to three tiles of few rows are faster than unpacking whole
+    // panels, with matrix registers up to two (EXPERIMENTS.md).
     const FEW_I4_TILE: TileShape = TileShape { rows: 12, vectors: 2 };
     const FEW_I4_ROWS: usize = if LEVEL >= AMX { 24 } else { 36 };
     const UNPACKS_BETWEEN: bool = true;
@@ -100,7 +99,7 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
 
     #[inline(always)]
     fn sums_in_order(self, sums: __m512i) -> __m512i {
-        // Without VNNI a product needs registers of its own, and in that order more of them (EXPERIMENTS.md).
+        // Without VNNI a product needs more registers, and keeping the order would need still more (EXPERIMENTS.md).
         if LEVEL >= VNNI { token!(in_order(sums)) } else { sums }
     }
 
@@ -216,7 +215,7 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
             let m = _mm512_or_si512(m, _mm512_slli_epi32::<16>(m));
             let z = _mm512_or_si512(z, _mm512_slli_epi32::<16>(z));
             let z = _mm512_or_si512(z, _mm512_slli_epi16::<8>(z));
-            // No product of a nibble and `m` goes beyond its byte, so a word multiplies two at once.
+            // The product of a nibble and `m` fits a byte, so one 16-bit multiplication does two of them.
             [m, _mm512_sub_epi8(_mm512_set1_epi8(-128), _mm512_mullo_epi16(z, m))]
         }
     }
@@ -318,7 +317,7 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
             let bits = _mm512_castps_si512(v);
             let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
             let rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
-            // The sum of a NaN could be anything: it becomes a quiet one.
+            // Rounding could turn a NaN into an infinity, so every NaN becomes a quiet NaN first.
             let is_nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
             let rounded = _mm512_mask_or_epi32(rounded, is_nan, bits, _mm512_set1_epi32(0x40_0000));
             _mm256_storeu_si256(p.cast(), _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded)))

@@ -33,10 +33,10 @@ pub(crate) trait SimdInt: Simd {
 
     /// Register tile of the int8 product.
     const I8_TILE: TileShape;
-    /// The same of few rows, where those take another shape: up to `FEW_I8_ROWS`.
+    /// Register tile of the int8 product with few rows (up to `FEW_I8_ROWS`), where that has another shape.
     const FEW_I8_TILE: TileShape = Self::I8_TILE;
     const FEW_I8_ROWS: usize = 0;
-    /// Whether [`add_quad8`](Self::add_quad8) holds the weights of one vector alone, for want of registers.
+    /// Whether [`add_quad8`](Self::add_quad8) holds the weights of one vector at a time, because the set has too few registers for more.
     const ONE_VECTOR_AT_A_TIME: bool = false;
     /// Register tile of the product with 4-bit blocks (of accumulators; there are as many sums).
     const I4_TILE: TileShape;
@@ -44,8 +44,8 @@ pub(crate) trait SimdInt: Simd {
     const FEW_I4_TILE: TileShape;
     /// How many rows are few: more are multiplied as int8 is.
     const FEW_I4_ROWS: usize;
-    /// Whether int4 weights of few rows are unpacked beside dot products, step by step, by units that these leave idle; else in turn with them. Takes
-    /// registers for both.
+    /// Whether int4 weights of few rows are unpacked between the dot products, on execution units that the dot products leave idle, instead
+    /// of group by group before them. It needs registers for both.
     const UNPACKS_BETWEEN: bool = false;
     /// Register tile of the f16 product.
     const F16_TILE: TileShape;
@@ -76,8 +76,8 @@ pub(crate) trait SimdInt: Simd {
     /// Lane by lane.
     fn to_f32(self, x: Self::I) -> Self::V;
 
-    /// The sums as they are. Where a tile takes almost all of a set's registers, nothing that stands behind is computed or loaded before: free to
-    /// do so, the compiler has more values at hand than registers.
+    /// Returns the sums unchanged, but keeps the compiler from moving later loads and computations before this point. Where a tile takes
+    /// almost all registers, moving them would spill the sums to the stack.
     #[inline(always)]
     fn sums_in_order(self, sums: Self::I) -> Self::I {
         sums
@@ -288,7 +288,7 @@ pub(crate) trait SimdInt: Simd {
         None
     }
 
-    /// A step of the instruction by which many rows are multiplied, whatever it makes of the operands: for [`crate::probe`].
+    /// One step of the instruction that multiplies many rows, whatever its result, for [`crate::probe`].
     #[inline(always)]
     fn fastest8(self, acc: Self::I, w: Self::W8, a: Self::A8) -> Self::I {
         self.dot8(acc, w, a)

@@ -22,7 +22,7 @@ pub(crate) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
         p = s.mul_add(p, r, s.splat(c));
     }
     let e_r = s.add(s.mul_add(s.mul(r, r), p, r), s.splat(1.0));
-    // Lanes below LOWEST hold garbage from an out-of-range n: replaced, never read.
+    // Lanes below LOWEST hold garbage from an out-of-range n; the selection replaces them.
     s.select_lt(x, s.splat(LOWEST), s.splat(0.0), s.mul(e_r, s.exp2_int(n)))
 }
 
@@ -31,7 +31,7 @@ pub(crate) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
 /// `x = n + r`, `|r| <= ½`, `2^r` by a polynomial of degree 4, scaled by `2^n`.
 #[inline(always)]
 pub(crate) fn exp2_fast<S: Simd>(s: S, x: S::V) -> S::V {
-    // NaN must pass: `max` returns its second operand for NaN.
+    // NaN must stay NaN: `max` returns its second operand for NaN.
     let x = s.max(s.splat(-125.0), x);
     let n = s.round(x);
     let r = s.sub(x, n);
@@ -42,10 +42,10 @@ pub(crate) fn exp2_fast<S: Simd>(s: S, x: S::V) -> S::V {
     s.mul(p, s.exp2_int(n))
 }
 
-/// [`exp2_fast`] of each, with other bits: what rounds `x` to an integer has the bits that scale by it. NaN must have none of its low nine bits
-/// set.
+/// [`exp2_fast`] of each vector, with slightly different bits: the number that rounds `x` to an integer also supplies the exponent bits. A NaN must
+/// have its low nine bits clear.
 ///
-/// Step by step for all: each of the chains alone is longer than what a CPU looks ahead.
+/// All vectors go through each step together, because a single chain of steps is longer than a CPU's out-of-order window.
 #[inline(always)]
 pub(crate) fn exp2_fast_each<S: Simd, const N: usize>(s: S, mut x: [S::V; N]) -> [S::V; N] {
     let magic = s.splat((3 << 22) as f32);
@@ -70,8 +70,8 @@ pub(crate) fn exp2_fast_each<S: Simd, const N: usize>(s: S, mut x: [S::V; N]) ->
     p
 }
 
-/// `log₂ x` of a normal number, absolute error at most 1e-7 and the rounding of the result: `x = 2^e m`, `m` in `1/√2 .. √2`, and
-/// `log₂ m = 2 / ln 2 · artanh((m - 1) / (m + 1))` by four terms of its series. Plain operations, so the same bits everywhere.
+/// `log₂ x` of a normal number, absolute error at most 1e-7 and the rounding of the result: `x = 2^e m`, `m` in `1/√2 .. √2`, and `log₂ m =
+/// 2 / ln 2 · artanh((m - 1) / (m + 1))` by four terms of its series. It uses plain operations only, so it has the same bits everywhere.
 #[inline(always)]
 pub(crate) fn log2(x: f32) -> f32 {
     let bits = x.to_bits();
@@ -101,7 +101,7 @@ pub(crate) fn erf<S: Simd>(s: S, x: S::V) -> S::V {
     }
     let near = s.mul_add(p, x, x);
 
-    // NaN must pass: `min` returns its second operand for NaN.
+    // NaN must stay NaN: `min` returns its second operand for NaN.
     let z = s.min(s.splat(4.0), magnitude);
     let mut q = s.splat(-2.116_956_2e-5);
     for c in

@@ -1,8 +1,8 @@
 //! The portable vector vocabulary: a vector of sixteen `f32`, whatever registers hold it.
 //!
-//! Sixteen lanes on every instruction set (one AVX-512 register, two of AVX2, four of NEON, an array): the lane that an element
-//! falls into decides in which order it is added, so equal lanes give equal bits. Operations are added when a kernel needs
-//! them. All are `#[inline(always)]`: they take on the features of the function they are inlined into (see `Isa::run`).
+//! Sixteen lanes on every instruction set (one AVX-512 register, two of AVX2, four of NEON, an array): the lane that an element falls into
+//! decides in which order it is added, so equal lanes give equal bits. Operations are added when a kernel needs them. All are
+//! `#[inline(always)]`: they are compiled with the features of the function that they are inlined into (see `dispatch.rs`).
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod amx;

@@ -336,7 +336,7 @@ impl<const LEVEL: u8> SimdInt for Neon<LEVEL> {
                 let bits = vreinterpretq_u32_f32(v);
                 let odd = vandq_u32(vshrq_n_u32::<16>(bits), vdupq_n_u32(1));
                 let rounded = vaddq_u32(vaddq_u32(bits, vdupq_n_u32(0x7fff)), odd);
-                // The sum of a NaN could be anything: it becomes a quiet one.
+                // Rounding could turn a NaN into an infinity, so every NaN becomes a quiet NaN first.
                 let quiet = vorrq_u32(bits, vdupq_n_u32(0x40_0000));
                 let rounded = vbslq_u32(vceqq_f32(v, v), rounded, quiet);
                 vst1_u16(p.add(4 * i), vshrn_n_u32::<16>(rounded));

@@ -43,7 +43,7 @@ pub(super) fn vector<S: Simd>(s: S, lanes: [f32; LANES]) -> S::V {
     unsafe { s.load(lanes.as_ptr()) }
 }
 
-/// The same bits; where the operation computes a NaN, any NaN (which one is the CPU's choice, and no kernel looks).
+/// Compares bits; where the operation computes a NaN, any NaN is accepted (the CPU chooses its payload, and no kernel looks at it).
 pub(super) fn assert_same(what: &str, found: &[f32], expected: &[f32], nan_bits: bool) {
     assert_eq!(found.len(), expected.len(), "{what}");
     for (lane, (found, expected)) in found.iter().zip(expected).enumerate() {
