@@ -1,19 +1,19 @@
-//! How sure a mean is: intervals by resampling the queries.
+//! Bootstrap confidence intervals of a mean, by resampling the queries.
 
 use serde::{Deserialize, Serialize};
 
-/// A mean with the interval in which 95 % of resampled means lie.
+/// A mean and its 95 % bootstrap interval.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
-    /// Of the values themselves.
+    /// The mean of the values themselves.
     pub mean: f64,
-    /// 2.5 % of the resampled means are below.
+    /// 2.5 % of the resampled means are below this.
     pub low: f64,
-    /// 2.5 % are above.
+    /// 2.5 % of the resampled means are above this.
     pub high: f64,
 }
 
-/// SplitMix64: small, and good enough to draw places.
+/// SplitMix64: a small generator, good enough to draw indices.
 struct Random(u64);
 
 impl Random {

@@ -1,4 +1,5 @@
-//! Who computes, and the matrix product as it is handed out: what the encoder and the heads share.
+//! The kernels and threads that a forward pass uses, and how a matrix product is cut into tasks for the threads. The encoder and the heads
+//! share it.
 
 use trivec_kernels::{Block, Isa, Kernels, PANEL};
 
@@ -6,7 +7,7 @@ use crate::parallel::Team;
 use crate::tensor::MatMut;
 use crate::weights::{Input, Linear};
 
-/// Who computes: the kernels that were chosen once, and the threads.
+/// The kernels, which were chosen once, and the threads that run them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Compute<'a> {
     pub kernels: &'static Kernels,
@@ -14,7 +15,7 @@ pub(crate) struct Compute<'a> {
 }
 
 impl<'a> Compute<'a> {
-    /// This thread alone.
+    /// The same kernels on the calling thread alone.
     pub(crate) fn alone(self) -> Compute<'a> {
         Compute { team: Team::alone(), ..self }
     }
@@ -27,15 +28,15 @@ pub(crate) struct LinearTask<'a> {
     linear: &'a Linear,
     /// First output.
     first: usize,
-    /// Tasks of several layers in the same turn are wanted by the same thread.
+    /// Identifies the thread's share that the task belongs to. Tasks of several layers with the same turn should run on the same thread.
     turn: usize,
     /// `[rows, outputs]`
     out: MatMut<'a>,
 }
 
 impl<'a> LinearTask<'a> {
-    /// The tasks of `out = x Wᵀ + b` over all outputs of `linear`, a share for each thread after the other's: of the rows if they are
-    /// [enough](rows_are_shared), else of the outputs.
+    /// Cuts `out = x Wᵀ + b` into tasks, listed thread by thread: each thread gets a share of the rows if there are
+    /// [enough](rows_are_shared), else a share of the outputs.
     pub(crate) fn cut(compute: Compute<'_>, x: Input<'a>, linear: &'a Linear, out: MatMut<'a>) -> Vec<LinearTask<'a>> {
         if !rows_are_shared(compute, out.rows()) {
             return Self::cut_outputs(compute, x, linear, out);
@@ -44,7 +45,7 @@ impl<'a> LinearTask<'a> {
         Self::of_blocks(x, linear, cut_shares(out, blocks, 1), |block| block.row)
     }
 
-    /// A share of the outputs for each thread after the other's, however many rows there are.
+    /// Cuts the product by outputs, listed thread by thread, however many rows there are.
     pub(crate) fn cut_outputs(
         compute: Compute<'_>,
         x: Input<'a>,
@@ -57,14 +58,14 @@ impl<'a> LinearTask<'a> {
             return Self::of_blocks(x, linear, out.into_blocks(rows, cols.max(1)), |_| 0);
         }
         if blocks > 1 && !rows_are_shared(compute, out.rows()) {
-            // Enough for all, and small enough to be shared.
+            // There are enough tasks for all threads, and each is small enough to balance the load.
             return Self::of_blocks(x, linear, out.into_blocks(rows, TASK_OUTPUTS), |block| block.row);
         }
         let share = share_of_outputs(&out, threads);
         Self::of_blocks(x, linear, cut_shares(out, blocks, threads), |block| block.col / share)
     }
 
-    /// The tasks of several layers over the same rows, all of a turn after each other.
+    /// Reorders the tasks of several layers over the same rows, so that those of the same turn follow each other.
     pub(crate) fn in_turns(mut tasks: Vec<LinearTask<'a>>) -> Vec<LinearTask<'a>> {
         tasks.sort_by_key(|task| task.turn);
         tasks
@@ -87,12 +88,12 @@ impl<'a> LinearTask<'a> {
     }
 }
 
-/// Into how many blocks of rows a product is cut, at least: as many as stay in a cache each.
+/// Fewest blocks of rows that a product is cut into, so that each block stays in a cache.
 fn row_blocks(compute: Compute<'_>, x: Input<'_>, out: &MatMut<'_>) -> usize {
     out.rows().div_ceil(compute.kernels.product_rows(x.row_bytes())).max(1)
 }
 
-/// Outputs of a thread: whole panels.
+/// Outputs in a thread's share: whole panels.
 fn share_of_outputs(out: &MatMut<'_>, shares: usize) -> usize {
     out.cols().div_ceil(shares).next_multiple_of(PANEL)
 }
@@ -101,22 +102,23 @@ fn share_of_outputs(out: &MatMut<'_>, shares: usize) -> usize {
 /// little enough to share.
 const TASK_OUTPUTS: usize = 128;
 
-/// Fewest rows of a thread, for each thread there is, that make it worth that every thread reads all weights: memory has to bring them for all of
-/// them in the time that the rows' products take.
+/// With at least this many rows for each thread, times the number of threads, it pays that every thread reads all weights: the products
+/// take longer than memory needs to deliver the weights to all threads.
 const ROWS_A_THREAD: usize = 16;
 
-/// Whether each thread has rows of its own in all linear layers. What it has written then stays in its caches until the next layer, where
-/// it would else be fetched from the other threads'. Not with matrix registers, by which the products of as many rows take an eighth of the time.
+/// Whether the rows are divided among the threads in all linear layers. Then a thread's results stay in its own caches until the next
+/// layer; otherwise it would fetch them from the other threads' caches. With matrix registers this does not pay, because the same products
+/// take an eighth of the time.
 ///
-/// Measured on two cores of a Zen 4, rows against outputs, whole passes of BGE-M3's shape: 32 tokens 0.96 to 1.00 times as fast, 64 1.00 to 1.05, 128
-/// 1.03 to 1.04, 512 1.02, 8 texts of 128 1.02 to 1.03.
+/// kernels/EXPERIMENTS.md has the gain.
 pub(crate) fn rows_are_shared(compute: Compute<'_>, rows: usize) -> bool {
     let threads = compute.team.shares();
     threads > 1 && rows >= ROWS_A_THREAD * threads * threads && compute.kernels.isa() != Isa::Amx
 }
 
-/// Equal shares of the outputs, each in so many blocks of rows, as equal as they can be (512 rows are three of 171), each cut into halves of what is
-/// left of it. A thread has one stream through memory and few tasks to take; the last ones are small, so that all threads end together.
+/// Cuts the outputs into equal shares, each share into `blocks` blocks of rows of nearly equal size (512 rows become three blocks of 171),
+/// and each block into pieces that halve what remains of it. So a thread reads one stream of memory and takes few tasks; the last pieces
+/// are small, so that all threads finish together.
 fn cut_shares(out: MatMut<'_>, blocks: usize, shares: usize) -> Vec<Block<'_>> {
     let (rows, share) = (out.rows().div_ceil(blocks).max(1), share_of_outputs(&out, shares));
     let (mut cut, mut all, mut from) = (Vec::new(), out, 0);
@@ -139,7 +141,7 @@ fn cut_shares(out: MatMut<'_>, blocks: usize, shares: usize) -> Vec<Block<'_>> {
     cut
 }
 
-/// Runs the tasks; with `gelu` that of each output is taken while it is near.
+/// Runs the tasks. With `gelu`, GELU is applied to each output while it is still in a register or cache.
 pub(crate) fn run_linear(compute: Compute<'_>, tasks: Vec<LinearTask<'_>>, gelu: bool) {
     compute.team.for_each(
         tasks,

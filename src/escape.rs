@@ -39,7 +39,7 @@ pub fn is_needed(text: &str) -> bool {
     text.chars().any(is_active)
 }
 
-/// Whether a character is escaped: all that are not for reading. Spaces of any width and combining marks stay.
+/// Whether a character is escaped: every character that is not meant to be read. Spaces of any width and combining marks stay.
 pub fn is_active(c: char) -> bool {
     if c.is_ascii() || c.is_control() {
         return c.is_control();

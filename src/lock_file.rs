@@ -1,11 +1,11 @@
-//! A file that one process at a time holds. The system takes the lock back when the process ends, however it ends, and the file goes when
-//! the lock does; one that a killed process has left means nothing, and the next one that takes the lock removes it.
+//! A lock file, which one process at a time holds. The operating system releases the lock when the process ends, however it ends. The file
+//! is removed with the lock; a file that a killed process has left does not block anyone, and the next holder removes it.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A lock that is held until this is dropped.
+/// A lock, held until this value is dropped.
 #[derive(Debug)]
 pub struct LockFile {
     file: File,
@@ -18,7 +18,8 @@ impl LockFile {
         loop {
             let file = open(path)?;
             match file.try_lock() {
-                // Between our opening the file and locking it, its holder may have removed it: then it is another one's file by now.
+                // Between opening and locking the file, its previous holder may have removed it. Then the path may name another process's
+                // lock file by now.
                 Ok(()) if is_at(&file, path) => return Ok(Some(LockFile { file, path: path.to_path_buf() })),
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Ok(None),
@@ -45,7 +46,7 @@ impl LockFile {
 
 impl Drop for LockFile {
     fn drop(&mut self) {
-        // While it is still locked: nobody else can have taken it. One that cannot be removed is in nobody's way.
+        // The file is removed while it is still locked, so no other process can hold it. A failure to remove it does no harm.
         let _ = fs::remove_file(&self.path);
     }
 }

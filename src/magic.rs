@@ -1,4 +1,4 @@
-//! What a file is that was expected to be something else: told by its first bytes, so that a message can name it.
+//! Recognises a file by its first bytes, so that an error can say what was found in the place of a model.
 
 /// A signature, where in the file it stands, and what has it.
 type Signature = (usize, &'static [u8], &'static str);

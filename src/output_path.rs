@@ -1,9 +1,9 @@
-//! Where an output goes.
+//! Checks of a path that is going to be written.
 
 use std::io::ErrorKind;
 use std::path::Path;
 
-/// What is wrong with the directory that `path` is to be made in, if it is not there.
+/// If the directory of `path` does not exist, says so.
 pub fn missing_directory(path: &Path) -> Option<String> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty())?;
     let shown = directory.display();
@@ -14,7 +14,7 @@ pub fn missing_directory(path: &Path) -> Option<String> {
         }
         Ok(_) => Some(format!("`{shown}` is not a directory")),
         Err(e) if e.kind() == ErrorKind::NotADirectory => Some(format!("`{shown}` is below a file")),
-        // What it is comes out when the file is made.
+        // Any other error shows when the file is created.
         Err(_) => None,
     }
 }

@@ -1,4 +1,4 @@
-//! The only place that knows about threads: a team that runs a list of independent tasks.
+//! The threads of a model: a team that runs a list of independent tasks. No other module starts threads.
 //!
 //! Which thread runs a task, and when, never shows in a result: tasks own disjoint outputs.
 
@@ -30,22 +30,22 @@ impl Team {
         self.team.threads()
     }
 
-    /// Into how many shares work is best cut now: one for each thread, or one alone while there are no helpers (`trivec_team`). It may be another
-    /// at the next call, and no result depends on it.
+    /// How many shares to cut work into: one for each thread, or one while other processes keep the helpers from running (`trivec_team`).
+    /// The number may change from call to call; no result depends on it.
     pub(crate) fn shares(&self) -> usize {
         if self.team.has_help() { self.threads() } else { 1 }
     }
 
-    /// Runs `f` on every task, each exactly once; `scratch` makes what a thread, whose number it is told, keeps between its tasks. Tasks that follow
-    /// each other are mostly run by one thread, one after another: what they read in sequence is a stream of that thread's. The first ones are those
-    /// of the thread that calls, and so on: lists that are cut alike find in each thread's caches what the list before has left there.
+    /// Runs `f` on every task, each exactly once. `scratch` gets a thread's number and makes the value that the thread keeps between its
+    /// tasks. Consecutive tasks are mostly run by one thread, in order, so that it reads memory in sequence. The first share belongs to the
+    /// calling thread, and so on, so that lists which are cut alike reuse what the list before has left in each thread's caches.
     pub fn for_each<T: Send, S>(
         &self,
         tasks: Vec<T>,
         scratch: impl Fn(usize) -> S + Sync + Send,
         f: impl Fn(&mut S, T) + Sync + Send,
     ) {
-        // Without help the team still has to see the time pass, after which it tries its helpers again.
+        // Without helpers the team is still called, because it counts the time until it tries its helpers again.
         if self.threads() == 1 || (tasks.len() <= 1 && self.team.has_help()) {
             let mut own = None;
             tasks.into_iter().for_each(|task| f(own.get_or_insert_with(|| scratch(0)), task));
@@ -53,7 +53,7 @@ impl Team {
         }
         // A task is taken out of its slot once; the lock is never contended, for every index is handed out once.
         let slots: Vec<Mutex<Option<T>>> = tasks.into_iter().map(|task| Mutex::new(Some(task))).collect();
-        // A single thread takes them one after another: from behind, the others' shares would be read against their order.
+        // A single thread gets one run: taking tasks from the back of other runs would read memory backwards.
         let runs = Runs::new(slots.len(), self.shares());
         self.team.run(&|run| {
             let mut own = None;
@@ -75,13 +75,13 @@ impl Team {
     }
 }
 
-/// What threads work with in one section after another: made once for as many threads as ask at a time.
+/// Scratch values that threads borrow in one section after another. As many are made as are borrowed at the same time.
 #[derive(Debug, Default)]
 pub struct Pool<T>(Mutex<Vec<(usize, T)>>);
 
 impl<T: Default> Pool<T> {
-    /// One that nobody has, that which the thread of this number had last if there is a choice: it may be in its caches. It comes back when it
-    /// is dropped.
+    /// Borrows a free value, preferably the one that the thread of this number had last, because it may be in its caches. It is returned
+    /// when it is dropped.
     pub fn take(&self, thread: usize) -> Pooled<'_, T> {
         let mut free = self.free();
         let own = free.iter().position(|&(had, _)| had == thread);
@@ -89,7 +89,7 @@ impl<T: Default> Pool<T> {
         Pooled { thread, item: item.map(|(_, item)| item).unwrap_or_default(), pool: self }
     }
 
-    /// The sum of `f` over what nobody has.
+    /// The sum of `f` over the values that are not borrowed.
     pub fn sum(&self, f: impl Fn(&T) -> usize) -> usize {
         self.free().iter().map(|(_, item)| f(item)).sum()
     }
@@ -101,7 +101,7 @@ impl<T> Pool<T> {
     }
 }
 
-/// One of a [`Pool`].
+/// A value borrowed from a [`Pool`].
 #[derive(Debug)]
 pub struct Pooled<'a, T: Default> {
     thread: usize,
@@ -129,10 +129,10 @@ impl<T: Default> Drop for Pooled<'_, T> {
     }
 }
 
-/// The indices of a list of tasks in as many runs as threads. A thread goes through a run of its own from the front, then takes from the
-/// back of the longest that is left: of threads that are late, or slower.
+/// The indices of a list of tasks, divided into one run for each thread. A thread takes its own run from the front. Then it takes from the
+/// back of the longest remaining run, which belongs to a thread that is late or slow.
 struct Runs {
-    /// The run's first index that is left, and the one behind its last: in the upper and the lower half.
+    /// For each run, the first remaining index (upper half) and the index after the last (lower half).
     left: Vec<AtomicU64>,
 }
 

@@ -3,7 +3,7 @@
 use trivec_kernels::Buffer;
 pub(crate) use trivec_kernels::{MatMut, MatRef};
 
-/// A matrix `[rows, cols]`, row-major, that can change its shape and keeps its memory.
+/// A row-major matrix `[rows, cols]` whose shape can change; it keeps its memory.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Matrix {
     /// At least `rows · stride`.
@@ -20,7 +20,7 @@ fn stride_of(cols: usize) -> usize {
 }
 
 impl Matrix {
-    /// Takes another shape. What the values are afterwards is not said.
+    /// Changes the shape. The values are unspecified afterwards.
     pub(crate) fn reshape(&mut self, rows: usize, cols: usize) {
         (self.rows, self.cols) = (rows, cols);
         self.data.grow(rows * stride_of(cols));
@@ -61,7 +61,7 @@ impl Matrix {
         &self.data[row * self.stride()..][..self.cols]
     }
 
-    /// Keeps these rows, which ascend, and no others.
+    /// Keeps only these rows, whose numbers ascend.
     pub(crate) fn keep_rows(&mut self, rows: impl Iterator<Item = usize>) {
         let (cols, stride) = (self.cols, self.stride());
         let mut kept = 0;
@@ -102,7 +102,7 @@ impl<'a> RowsMut<'a> {
         MatMut::new(self.data, self.rows, self.cols, self.stride)
     }
 
-    /// So many rows at a time, and where each block begins.
+    /// Blocks of at most `rows` rows, each with its first row.
     pub(crate) fn into_blocks(self, rows: usize) -> impl Iterator<Item = (usize, RowsMut<'a>)> {
         let (cols, stride) = (self.cols, self.stride);
         let blocks = self.data.chunks_mut(rows * stride).enumerate();

@@ -22,14 +22,14 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum ModelKind {
-    /// Texts in, vectors out: `XLMRobertaModel` and whatever else is not named here.
+    /// Texts in, vectors out: `XLMRobertaModel` and every architecture that is not named here.
     #[default]
     Embedder,
     /// Pairs of texts in, one score a pair out: `XLMRobertaForSequenceClassification` with one label.
     Reranker,
 }
 
-/// What becomes of a reranker's logit to be its score: sentence-transformers' `activation_fn`.
+/// The function that turns a reranker's logit into its score: sentence-transformers' `activation_fn`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum ScoreActivation {
@@ -39,7 +39,7 @@ pub(crate) enum ScoreActivation {
 }
 
 impl ScoreActivation {
-    /// By the class that a file names.
+    /// The activation of the class that a file names.
     pub(crate) fn by_class(class: &str, field: &str, path: &Path) -> Result<ScoreActivation> {
         match torch_class(class) {
             Some("Sigmoid") => Ok(ScoreActivation::Sigmoid),
@@ -96,7 +96,7 @@ struct RawConfig {
     vocab_size: Option<usize>,
     max_position_embeddings: Option<usize>,
     type_vocab_size: Option<usize>,
-    // The switches: where a file leaves them out, `transformers` has these values for XLM-RoBERTa.
+    // The switches. The defaults are those of `transformers` for XLM-RoBERTa.
     #[serde(default = "default_eps")]
     layer_norm_eps: f64,
     #[serde(default = "default_pad")]
@@ -124,7 +124,7 @@ struct OfSentenceTransformers {
 }
 
 impl RawConfig {
-    /// Refuses what would make another encoder.
+    /// Refuses settings that describe another encoder than the one implemented here.
     fn check_switches(&self, path: &Path) -> Result<()> {
         let expect = |field: &str, found: &str, expected: &str| {
             if found == expected {
@@ -133,7 +133,7 @@ impl RawConfig {
             Err(Error::format(path, format!("`{field}` is \"{found}\", expected \"{expected}\"")))
         };
         expect("model_type", self.model_type.as_deref().unwrap_or("(absent)"), "xlm-roberta")?;
-        // Its relatives (`gelu_new`, `gelu_pytorch_tanh`, `quick_gelu`) are other functions.
+        // `gelu_new`, `gelu_pytorch_tanh` and `quick_gelu` are other functions, so they are refused.
         expect("hidden_act", &self.hidden_act, "gelu")?;
         expect("position_embedding_type", self.position_embedding_type.as_deref().unwrap_or("absolute"), "absolute")?;
         for (field, value) in [("is_decoder", self.is_decoder), ("add_cross_attention", self.add_cross_attention)] {

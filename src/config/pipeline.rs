@@ -25,7 +25,8 @@ pub(crate) enum PoolingMode {
 }
 
 impl PoolingMode {
-    /// In the order in which the older switches are joined; with the name of the switch and sentence-transformers' name of the mode.
+    /// Every mode with the name of its older switch and sentence-transformers' name of it. The order is that in which older files join the
+    /// modes.
     const ALL: [(PoolingMode, &str, &str); 6] = [
         (PoolingMode::Cls, "pooling_mode_cls_token", "cls"),
         (PoolingMode::Max, "pooling_mode_max_tokens", "max"),
@@ -65,7 +66,7 @@ impl Pooling {
         self.modes.iter().map(|mode| mode.name()).collect::<Vec<_>>().join("+")
     }
 
-    /// Of such a name, the modes.
+    /// The modes of a name that [`Pooling::name`] gives.
     pub(crate) fn modes_of(name: &str) -> Option<Vec<PoolingMode>> {
         name.split('+').map(PoolingMode::by_name).collect()
     }
@@ -100,7 +101,7 @@ impl Pooling {
                     .filter(|(_, switch, _)| is_on(switch))
                     .map(|(mode, ..)| mode)
                     .collect();
-                // So it is where no switch is on.
+                // sentence-transformers takes the mean where no switch is on.
                 if modes.is_empty() {
                     modes.push(PoolingMode::Mean);
                 }
@@ -277,7 +278,8 @@ impl DensePipeline {
         let mut pipeline = DensePipeline::default();
         let require =
             |file: &str| read(file)?.ok_or_else(|| Error::format(&path.with_file_name(file), "the file is missing"));
-        // The order is fixed: Transformer, Pooling, any Dense, at most one Normalize at the end. Dropout rests outside training.
+        // The order is fixed: Transformer, Pooling, any number of Dense, at most one Normalize at the end. Dropout does nothing outside
+        // training.
         let mut stage = 0;
         for module in modules {
             let kind = module.kind(path)?;
@@ -339,7 +341,7 @@ fn check_normalize(bytes: &[u8], path: &Path) -> Result<()> {
     check_vector([&raw.module_input_name, &raw.module_output_name], path)
 }
 
-/// Checks what a module reads and writes: a text's vector.
+/// Checks that a module reads a text's vector and writes one in its place.
 fn check_vector(names: [&Option<String>; 2], path: &Path) -> Result<()> {
     for (field, name) in ["module_input_name", "module_output_name"].into_iter().zip(names) {
         if let Some(name) = name.as_ref().filter(|name| *name != VECTOR) {

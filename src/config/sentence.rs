@@ -140,7 +140,7 @@ fn check_arguments(
     Ok(())
 }
 
-/// What every call of the tokenizer is given: the maximum length, if it is set.
+/// The arguments of every call of the tokenizer: reads the maximum length, if they set it.
 fn processing(value: &Value, path: &Path) -> Result<Option<(&'static str, Length)>> {
     let refuse = |what: String| Err(Error::format(path, what));
     let mut found = None;
@@ -205,7 +205,7 @@ struct RawModelSettings {
     activation_fn: Option<String>,
 }
 
-/// These names are known of every model; without a prompt of its own they stand for none.
+/// sentence-transformers gives every model these prompt names. Without a text of their own they mean no prompt.
 const KNOWN_PROMPTS: [&str; 2] = ["query", "document"];
 
 impl ModelSettings {
@@ -214,7 +214,7 @@ impl ModelSettings {
         let refuse = |what: String| Err(Error::format(path, what));
         let expected: &[&str] = match kind {
             ModelKind::Embedder => &["SentenceTransformer"],
-            // Without the field it is the older one, whatever it is used for.
+            // sentence-transformers reads a missing `model_type` as "SentenceTransformer", whatever the model is.
             ModelKind::Reranker => &["CrossEncoder", "SentenceTransformer"],
         };
         if let Some(found) = raw.model_type.filter(|found| !expected.contains(&found.as_str())) {

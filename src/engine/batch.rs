@@ -1,4 +1,4 @@
-//! Forward passes over many texts: which of them share one, and what becomes of the states.
+//! Forward passes over many texts: which texts share a pass, and how the states become results.
 
 use std::sync::{MutexGuard, TryLockError};
 
@@ -30,8 +30,8 @@ impl Model {
         results.into_iter().enumerate().map(|(index, result)| result.map_err(|bad| bad.of_input(index))).collect()
     }
 
-    /// Packs texts into batches, longest first, runs them, and puts the results, one a text, back in order. `run` is given the texts of a
-    /// batch and their places; `progress` is told behind each.
+    /// Packs texts into batches, longest first, runs them, and puts the results, one a text, back in the texts' order. `run` gets the texts
+    /// of a batch and their places; `progress` is called after each batch.
     pub(super) fn in_batches<R>(
         &self,
         texts: &[TokenIds],
@@ -131,7 +131,8 @@ impl Model {
         self.idle().and_then(|mut idle| idle.pop()).unwrap_or_default()
     }
 
-    /// The workspaces that nobody has, unless another thread is taking one: nobody waits for it, for in the child of a `fork` it may never end.
+    /// The idle workspaces, or `None` while another thread holds the lock. No thread waits for the lock, because in the child of a `fork`
+    /// its holder may not exist.
     fn idle(&self) -> Option<MutexGuard<'_, Vec<Workspace>>> {
         match self.idle.try_lock() {
             Ok(idle) => Some(idle),
@@ -250,7 +251,7 @@ impl Model {
     }
 }
 
-/// Whether a call is to end.
+/// Whether the caller has asked to end the call.
 pub(super) fn is_cancelled(cancel: Option<&Cancel>) -> bool {
     cancel.is_some_and(Cancel::is_cancelled)
 }

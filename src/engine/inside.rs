@@ -1,4 +1,4 @@
-//! What the rest of the crate sees of a model: packing, the bench.
+//! Access to a model's internals for `pack`, training and `trivec bench`.
 
 use std::sync::{Arc, Mutex};
 
@@ -14,16 +14,16 @@ use crate::parallel::Team;
 use crate::text::Tokenizer;
 use crate::weights::{Content, HeadWeights, LayerWeights, Linear, Source, WeightFormat};
 
-/// What a call has to do at the least.
+/// The least work that a call has to do: bytes to read and operations to compute.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Work {
     /// Bytes of the layers' weights, each read once.
     pub weight_bytes: u64,
-    /// Of each layer: how its weights are stored, and two for each multiply-add of its linear layers and its attention.
+    /// For each layer the format of its weights and its operations: two for each multiply-add of its linear layers and its attention.
     pub operations: Vec<(WeightFormat, f64)>,
 }
 
-/// A linear map of a head, for whoever trains one.
+/// A linear map of a head, as training reads and writes it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HeadMap {
     /// `[outputs, inputs]`, row by row.
@@ -62,7 +62,7 @@ pub struct HeadMaps {
     pub colbert: Option<HeadMap>,
 }
 
-/// What packing, training and measuring read of a model.
+/// Access for packing, training and measuring.
 impl Model {
     /// The maps of the heads, widened to f32.
     #[doc(hidden)]
@@ -82,7 +82,8 @@ impl Model {
         }
     }
 
-    /// What the dense head reads of a text's states `[tokens, hidden]`, of which the first `prompt_tokens` are a prompt's.
+    /// Pools a text's states `[tokens, hidden]`, of which the first `prompt_tokens` are a prompt's, into the vector that the dense head
+    /// reads.
     #[doc(hidden)]
     pub fn pooled(&self, states: &[f32], prompt_tokens: usize) -> Vec<f32> {
         let skipped = if self.pipeline.pooling.include_prompt { 0 } else { prompt_tokens };
@@ -90,8 +91,8 @@ impl Model {
         crate::heads::pool(&self.pipeline.pooling.modes, states, skipped.min(states.rows()))
     }
 
-    /// What dense vectors of texts of these lengths take: with CLS pooling, the last layer computes the first token's queries, attention
-    /// output and feed-forward alone.
+    /// The work of dense vectors for texts of these lengths. With CLS pooling, the last layer computes queries, attention output and
+    /// feed-forward for the first token only.
     #[doc(hidden)]
     pub fn work(&self, lengths: &[usize]) -> Work {
         let config = &self.encoder.config;

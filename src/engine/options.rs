@@ -15,18 +15,18 @@ pub struct LoadOptions {
     pub threads: Option<usize>,
     /// Instruction set by name, see [`instruction_sets`](super::instruction_sets); `None`: the best this CPU has.
     pub isa: Option<String>,
-    /// Whether to scan every weight for NaN and infinities and refuse the model if there is one (default: yes). Not scanned are the f16
-    /// scales between a packed file's 4-bit weights: that would read all of it. Whatever is scanned, a result that is not finite is an
+    /// Whether to scan every weight for NaN and infinities and refuse the model if there is one (default: yes). The f16 scales between a
+    /// packed file's 4-bit weights are not scanned, because that would read the whole file. In any case, a result that is not finite is an
     /// error of its text ([`Error::NotFinite`](crate::Error::NotFinite)).
     pub check_finite: bool,
     /// Whether to bring a packed file's pages into memory while it is loaded, instead of as they are touched (default: no).
     pub preload: bool,
     /// Whether a packed file's own 4-bit blocks (the starter's) are widened to f32 and multiplied as such, which is what PyTorch computes
     /// with the checkpoint, instead of with activations in bytes (default: no). It takes many times the time and the memory; packing and
-    /// verifying need it. A file whose layers' weights are rounded is refused; a checkpoint is always computed so.
+    /// verifying need it. A file whose weights were rounded when it was packed is refused. Checkpoints are always computed this way.
     pub exact: bool,
-    /// Whether to find out by a measurement how this CPU reads large weights fastest (default: once). It takes about three passes
-    /// over a short text, is done only for weights that no cache holds, and changes no result.
+    /// Whether to measure how this CPU reads large weights fastest (default: once). The measurement takes about as long as three passes
+    /// over a short text, is done only if the weights do not fit into a cache, and changes no result.
     pub tune: Tune,
     /// The directory in which the measurement is kept, so that the next process need not do it; `None` (default): nothing is written.
     pub tuning: Option<PathBuf>,
@@ -70,14 +70,14 @@ pub struct EncodeOptions {
     /// For [`Model::encode_ids`](super::Model::encode_ids) alone: how many ids at the start of each sequence are a prompt's, `<s>` among them. A model whose pooling
     /// leaves prompts out does not count them; see [`Model::prompt_tokens`](super::Model::prompt_tokens).
     pub prompt_tokens: usize,
-    /// Ends the call early when another thread says so; `None`: nobody does.
+    /// A flag by which another thread can end the call early.
     pub cancel: Option<Cancel>,
-    /// Is told how far the call is; `None`: nobody.
+    /// A function that the call reports its progress to.
     pub progress: Option<Progress>,
 }
 
-/// What is called while a call computes: with the texts (or pairs) that are done, and with all of them. It is called on the thread of the call,
-/// after every batch; texts are not done in their order. What it takes, the call takes longer.
+/// A function that a call reports its progress to: it gets the number of texts (or pairs) that are done, and the number of all. It runs on
+/// the calling thread after every batch and delays the call by as long as it takes. Texts are not finished in their order.
 ///
 /// ```
 /// # #[cfg(feature = "starter")]
@@ -157,18 +157,18 @@ impl Cancel {
         Cancel::default()
     }
 
-    /// A flag that sets itself when `ask` says so, which is called wherever the flag is looked at, on the thread of the call: for what nobody
-    /// else can see, as the signals of an interpreter. It must be quick.
+    /// A flag that sets itself when `ask` returns true. `ask` is called on the calling thread wherever the flag is read, so it must be
+    /// quick. It serves sources of cancellation that only that thread can see, such as an interpreter's signals.
     pub fn asking(ask: impl Fn() -> bool + Send + Sync + 'static) -> Cancel {
         Cancel(Arc::new(Flag { set: AtomicBool::new(false), asked: Some(Box::new(ask)) }))
     }
 
-    /// Sets it, for good.
+    /// Sets the flag. It cannot be unset.
     pub fn cancel(&self) {
         self.0.set.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it is set.
+    /// Whether the flag is set.
     pub fn is_cancelled(&self) -> bool {
         if !self.0.set.load(Ordering::Relaxed) && self.0.asked.as_ref().is_some_and(|ask| ask()) {
             self.cancel();

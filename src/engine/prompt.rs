@@ -14,7 +14,7 @@ pub enum Prompt {
     Default,
     /// The prompt that the model's files call so ([`ModelInfo::prompts`](crate::ModelInfo::prompts)).
     Name(String),
-    /// This, as it stands; an empty one is none.
+    /// This text, as it stands. An empty text is no prompt.
     Text(String),
 }
 
@@ -34,7 +34,7 @@ impl Applied<'_> {
     }
 }
 
-/// The text behind its prompt.
+/// The prompt followed by the text.
 pub(super) fn before<'t>(prompt: &str, text: &'t str) -> Cow<'t, str> {
     if prompt.is_empty() { Cow::Borrowed(text) } else { Cow::Owned(format!("{prompt}{text}")) }
 }
@@ -62,7 +62,8 @@ impl Model {
     }
 
     /// How many tokens at the start of each text are the prompt's and are left out of its dense vector: 0, unless the model's pooling says
-    /// `include_prompt: false`. What [`Model::token_ids`] gives with these options goes with it to [`Model::encode_ids`].
+    /// `include_prompt: false`. Pass it as [`EncodeOptions::prompt_tokens`] when the ids of [`Model::token_ids`] go to
+    /// [`Model::encode_ids`].
     ///
     /// # Errors
     /// As [`Model::token_ids`].

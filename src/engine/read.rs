@@ -1,4 +1,4 @@
-//! What a model has beside its weights, read from its files: the pipeline behind the encoder, the maximum length, the tokenizer.
+//! Reads everything but the weights from a model's files: the pipeline after the encoder, the maximum length, the tokenizer.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::text::{Beside, CompiledArrays, ExtraTokens, Tokenizer};
 use crate::weights::{Checkpoint, Mapped, Source};
 
-/// Every setting of a model that is no size of its encoder.
+/// The settings of a model, except the sizes of its encoder.
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub pipeline: DensePipeline,
@@ -28,8 +28,8 @@ const MODEL_SETTINGS: &str = "config_sentence_transformers.json";
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const ADAPTER: &str = "adapter_config.json";
 
-/// Reads the files around `config.json`, which holds `config`. The score of a reranker is set in it too. Also tells what they say about
-/// the tokenizer.
+/// Reads the files beside `config.json`; `config` is what that one says, and a reranker's score function is added to it. Also returns what
+/// the files say about the tokenizer.
 pub(crate) fn read_settings(source: &Source, config: &mut ModelConfig) -> Result<(Settings, Beside)> {
     if source.open(ADAPTER)?.is_some() {
         let what =
@@ -66,7 +66,7 @@ pub(crate) fn read_settings(source: &Source, config: &mut ModelConfig) -> Result
     Ok((settings, beside))
 }
 
-/// What sets the maximum length where nothing else does.
+/// The field that sets the maximum length where no other does.
 const OF_POSITIONS: &str = "max_position_embeddings of config.json";
 
 fn read_pipeline(source: &Source, kind: ModelKind) -> Result<DensePipeline> {
@@ -97,7 +97,7 @@ fn read_sentence_settings(source: &Source, kind: ModelKind) -> Result<Option<(&'
     Ok(None)
 }
 
-/// A length that a file sets, within what the position table serves; and what set it.
+/// A length that a file sets, limited to what the position table serves, and the field that set it.
 fn within(length: Length, field: &str, file: &str, source: &Source, config: &ModelConfig) -> Result<(usize, String)> {
     match length {
         Length::Tokens(tokens) if tokens <= config.max_tokens() => {

@@ -15,7 +15,7 @@ use crate::weights::Classifier;
 /// Tokens of a pair unless others are asked for: FlagReranker's default.
 const DEFAULT_MAX_LENGTH: usize = 512;
 
-// The tokenizer cuts by the same number that options and files are held against.
+// The tokenizer cuts pairs by the same number that options and files are checked against.
 const _: () = assert!(MIN_PAIR_TOKENS == crate::text::MIN_PAIR_TOKENS);
 
 /// How to rerank.
@@ -24,7 +24,7 @@ pub struct RerankOptions {
     /// Tokens kept of each pair, its four special tokens included: 17 to [`ModelInfo::max_length`](crate::ModelInfo::max_length);
     /// `None`: 512 as for the reference, or the model's maximum where that is less.
     ///
-    /// The query keeps its first three quarters of so many at most, the document what then fits.
+    /// The query keeps at most three quarters of them, the document what then fits.
     pub max_length: Option<usize>,
     /// Tokens kept of the query at most, beside what `max_length` leaves it.
     pub max_query: Option<usize>,
@@ -34,9 +34,9 @@ pub struct RerankOptions {
     pub special_tokens: SpecialTokens,
     /// What is put before the query: the model's default prompt, unless another is named or given.
     pub prompt: Prompt,
-    /// Ends the call early when another thread says so; `None`: nobody does.
+    /// A flag by which another thread can end the call early.
     pub cancel: Option<Cancel>,
-    /// Is told how far the call is; `None`: nobody.
+    /// A function that the call reports its progress to.
     pub progress: Option<Progress>,
 }
 

@@ -17,23 +17,24 @@ use crate::model::Encoder;
 /// Whether to find out how this CPU reads weights fastest ([`LoadOptions::tune`](super::LoadOptions::tune)).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Tune {
-    /// No. The process goes on as it is: in two streams, unless another load has found out otherwise.
+    /// No measurement. The process keeps its current way: two streams, unless an earlier load has chosen one.
     Off,
-    /// Unless it is known: kept by an earlier process in [`LoadOptions::tuning`](super::LoadOptions::tuning), or found by an earlier load.
+    /// Measure unless the answer is known: kept by an earlier process in [`LoadOptions::tuning`](super::LoadOptions::tuning), or found by
+    /// an earlier load.
     #[default]
     Auto,
-    /// Even where it is known.
+    /// Measure even if the answer is known.
     Force,
 }
 
 /// Longest time for bringing the weights to memory: where it is not enough, they are still on a disk.
 const LIMIT: Duration = Duration::from_millis(300);
-/// How much faster one stream must be to be taken: what two measurements of the same differ by.
+/// How much faster one stream must be to be chosen: two measurements of the same thing differ by about as much.
 const CLEARLY: f64 = 1.04;
-/// Longer files are not what this wrote.
+/// A longer file was not written by this code.
 const MAX_FILE_BYTES: u64 = 4096;
 
-/// Smallest feed-forward weights that are measured, in bytes: smaller ones stay in caches, which take both ways alike.
+/// Bytes of feed-forward weights from which on it is measured. Smaller weights stay in caches, where both ways are equally fast.
 const MIN_BYTES: f64 = 64e6;
 
 /// What this process has measured last.
@@ -92,7 +93,7 @@ fn settle_from(min_bytes: f64, tune: Tune, kept: Option<&Path>, compute: Compute
         known.streams().set();
         return known.describe("measured by an earlier process");
     }
-    // Nobody is waited for: in a process that was forked meanwhile there is nobody left to come.
+    // It never waits for the lock: in the child of a `fork` its holder may not exist.
     let mut last = match LAST.try_lock() {
         Ok(last) => last,
         Err(TryLockError::Poisoned(last)) => last.into_inner(),

@@ -51,7 +51,7 @@ pub(crate) fn dense(kernels: &Kernels, head: &DenseHead<'_>, states: MatRef<'_>)
     Ok(vector)
 }
 
-/// By way of f64: platforms' f64 functions differ in digits that f32 does not hold.
+/// Computed in f64: platforms' functions differ only in digits that f32 does not hold.
 fn activate(activation: Activation, x: f32) -> f32 {
     match activation {
         Activation::Identity => x,
@@ -74,7 +74,7 @@ pub(crate) fn pool(modes: &[PoolingMode], states: MatRef<'_>, skipped: usize) ->
     let counted = skipped..states.rows();
     for mode in modes {
         match mode {
-            // Where all are left out, sentence-transformers takes the first token here, and nothing below.
+            // If all tokens are left out, sentence-transformers takes the first token in this mode, and no token in those below.
             PoolingMode::Cls => pooled.extend_from_slice(states.row(if counted.is_empty() { 0 } else { skipped })),
             PoolingMode::LastToken if counted.is_empty() => pooled.resize(pooled.len() + states.cols(), 0.0),
             PoolingMode::LastToken => pooled.extend_from_slice(states.row(states.rows() - 1)),
@@ -84,7 +84,7 @@ pub(crate) fn pool(modes: &[PoolingMode], states: MatRef<'_>, skipped: usize) ->
             }
             PoolingMode::Mean => pooled.extend(weighted(states, counted.clone(), |_| 1.0, |count| count)),
             PoolingMode::MeanSqrtLen => pooled.extend(weighted(states, counted.clone(), |_| 1.0, f64::sqrt)),
-            // A prompt that is left out keeps its places.
+            // A prompt that is left out still counts in the positions.
             PoolingMode::WeightedMean => {
                 pooled.extend(weighted(states, counted.clone(), |row| (row + 1) as f64, |sum| sum));
             }

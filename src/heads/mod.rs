@@ -1,6 +1,6 @@
 //! The heads: token states in, one representation (or a reranker's score) out. One formula a file.
 //!
-//! Nothing leaves them that is not finite: then the result is [`NotFinite`], an error of its text.
+//! A result that is not finite becomes [`NotFinite`], an error of its text.
 
 mod colbert;
 mod dense;

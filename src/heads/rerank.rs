@@ -9,14 +9,14 @@ use crate::weights::Classifier;
 pub(crate) fn logit(kernels: &Kernels, head: &Classifier, state: &[f32]) -> f32 {
     let (dense, out_proj) = (&head.dense, &head.out_proj);
     let mut inner = vec![0.0; dense.outputs];
-    // A row alone, whatever else is in the batch: its bits do not depend on neighbours.
+    // Each pair is computed alone, so its bits do not depend on the rest of the batch.
     let out = MatMut::dense(&mut inner, dense.outputs);
     kernels.linear(MatRef::dense(state, dense.inputs), dense.weight(), dense.bias(), out);
     inner.iter_mut().for_each(|x| *x = tanh(*x));
     kernels.dot(&inner, out_proj.weight().row(0)) + out_proj.bias().map_or(0.0, |bias| bias[0])
 }
 
-/// By way of f64: platforms' f64 functions differ in digits that f32 does not hold.
+/// Computed in f64: platforms' functions differ only in digits that f32 does not hold.
 fn tanh(x: f32) -> f32 {
     f64::from(x).tanh() as f32
 }

@@ -37,10 +37,10 @@ pub(crate) fn attention(
 
 /// Queries, keys and values of all heads.
 fn project(compute: Compute<'_>, weights: &LayerWeights, batch: &TextBatch, wanted: Wanted, ws: &mut Workspace) {
-    // The three share their input, so they share its form.
+    // Queries, keys and values have the same input, so it is prepared once for all three.
     let form = weights.query.input();
     let input = ws.input.input(form, ws.states.view());
-    // A thread takes the texts, or the heads, whose attention is its own.
+    // A thread computes the projections of the texts, or heads, whose attention it will compute.
     let cut = match batch.ranges().count() >= compute.team.threads() {
         true => LinearTask::cut,
         false => LinearTask::cut_outputs,

@@ -11,9 +11,9 @@ use crate::config::ModelConfig;
 use crate::tensor::{MatMut, MatRef, RowsMut};
 use crate::weights::{InputForm, LayerWeights, Norm, Site};
 
-/// Most rows that a thread takes through all that lies behind attention at a time: as many as a product takes at once, so that what lies between
-/// the steps (16 KB a row between the feed-forward layers of BGE-M3) is bounded and no step waits for another thread. Measured on a Zen 4, against
-/// a section of all threads for each step: 8 texts of 128 tokens 1.01 times as fast, of the starter 1.03; 36 to 192 rows are equally fast (24: one text of 128 0.97).
+/// Most rows that a thread takes through all steps after attention at a time: as many as a product takes at once. So the buffers between
+/// the steps (16 KB a row between the feed-forward layers of BGE-M3) stay bounded, and no step waits for another thread
+/// (kernels/EXPERIMENTS.md).
 const ROWS_AT_ONCE: usize = 192;
 
 /// `states ← Norm(states + Attention(states))`, then `states ← Norm(states + FeedForward(states))`; `next` is the form in which the
@@ -31,7 +31,7 @@ pub(crate) fn layer(
     let Workspace { states, input, context, together, scratch, observer, .. } = ws;
     let behind = BehindAttention { config, index, weights, next, observer };
     let (rows, threads) = (states.rows(), compute.team.threads());
-    // Who observes sees all tokens in their order.
+    // An observer sees all tokens in their order, so the rows are not divided.
     if observer.is_some() || !rows_are_shared(compute, rows) {
         let block = rows_of_a_task(compute, rows);
         let inputs = input.blocks_mut(next, rows, config.hidden, block);
@@ -52,7 +52,7 @@ pub(crate) fn layer(
     );
 }
 
-/// The part of a layer that takes each token by itself.
+/// The steps after attention, which treat each token by itself.
 struct BehindAttention<'a> {
     config: &'a ModelConfig,
     index: usize,

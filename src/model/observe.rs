@@ -6,9 +6,9 @@ use crate::parallel::Team;
 use crate::tensor::MatRef;
 use crate::weights::Site;
 
-/// Who looks at the inputs of the linear layers while a model runs.
+/// Observes the inputs of the linear layers while a model runs.
 pub(crate) trait Observe: std::fmt::Debug + Send {
-    /// Takes the rows that enter a layer; `team` has nothing else to do meanwhile.
+    /// Takes the rows that enter a layer. The threads of `team` are idle meanwhile and may be used.
     fn see(&mut self, team: &Team, layer: usize, site: Site, rows: MatRef<'_>);
 }
 
@@ -27,7 +27,7 @@ pub(super) fn show(observer: &Watch, team: &Team, (layer, site): (usize, Site), 
 pub(crate) struct Channel {
     pub least: f32,
     pub greatest: f32,
-    /// In f64: thousands of rows would lose digits otherwise.
+    /// In f64, because a sum over thousands of rows would lose digits in f32.
     pub sum: f64,
 }
 

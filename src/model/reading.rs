@@ -1,4 +1,4 @@
-//! How long the products of a few rows take while weights come from memory.
+//! Measures how long products of a few rows take when the weights come from memory.
 
 use std::time::{Duration, Instant};
 
@@ -22,9 +22,9 @@ impl Encoder {
         self.feed_forward_layers().map(|own| own.bytes_per_weight() * (own.outputs * own.inputs) as f64).sum()
     }
 
-    /// Times the products of the feed-forward layers in two ways, which `choose` switches between. Each layer's weights are read once in each way,
-    /// with all others' between, so that they come from memory. Returns the seconds that one pass over all of them takes in each way; `None`: bringing
-    /// them to memory took longer than `limit`.
+    /// Times the products of the feed-forward layers in two ways; `choose` switches between them. Each way reads each layer's weights once,
+    /// with all other layers' in between, so that they come from memory. Returns the seconds of one pass over all layers for each way, or
+    /// `None` if loading the weights into memory took longer than `limit`.
     pub(crate) fn time_products(
         &self,
         compute: Compute<'_>,
@@ -43,7 +43,7 @@ impl Encoder {
             run_linear(compute, LinearTask::cut(compute, x, linear, out.view_mut()), false);
             from.elapsed().as_secs_f64()
         };
-        // The first time pages may have to be mapped, or come from a disk.
+        // The first pass may have to map pages or read them from a disk, so it is not counted.
         let begin = Instant::now();
         for linear in &linears {
             product(linear);
@@ -59,7 +59,7 @@ impl Encoder {
                 all[way].push(product(linear));
             }
         }
-        // A product that another process has interrupted took several times as long as the others of its shape: the medians tell nothing of it.
+        // A product that another process has interrupted takes several times as long as others of its shape. Medians ignore it.
         Some(all.map(|mut seconds| median(&mut seconds) * linears.len() as f64))
     }
 }

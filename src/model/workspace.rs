@@ -32,16 +32,16 @@ pub(crate) struct Workspace {
     pub packed: Vec<f32>,
     /// Integer attention over a long text: one a head.
     pub key_values: Vec<IntKeyValues>,
-    /// Integer attention: what each thread computes heads in.
+    /// Integer attention: each thread's scratch.
     pub heads: Pool<HeadScratch>,
-    /// What lies behind attention is computed in: by all threads together, or by each for rows of its own.
+    /// Scratch of the steps after attention where all threads work on the same rows.
     pub together: RowScratch,
     pub scratch: Pool<RowScratch>,
-    /// Who looks at the inputs of the linear layers while a model is calibrated.
+    /// Observes the inputs of the linear layers while a model is calibrated.
     pub observer: Watch,
 }
 
-/// What the part of a layer behind attention is computed in, of `rows` tokens.
+/// Scratch of the steps after attention, for `rows` tokens.
 #[derive(Debug, Default)]
 pub(crate) struct RowScratch {
     /// The context, then the states, as the next linear layer takes them.
@@ -60,7 +60,7 @@ impl RowScratch {
     }
 }
 
-/// What a thread computes a head of integer attention in; its keys and values if the text is short.
+/// A thread's scratch for one head of integer attention, with the head's keys and values if the text is short.
 #[derive(Debug, Default)]
 pub(crate) struct HeadScratch {
     pub int: IntScratch,

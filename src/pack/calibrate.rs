@@ -1,4 +1,4 @@
-//! How a layer's inputs are made narrow before they are rounded: their centre, and how their width is shared with the weights.
+//! Prepares a layer's inputs for rounding: subtracts their centre, and moves a part of their range into the weights.
 //!
 //! `c_j` is the mean of `x_j`: what all tokens have in common goes into the bias (`W c`) and is never rounded.
 //! `s_j = max|x_j|^α / max|w_:j|^(1-α)`; the layer takes `(x_j - c_j) / s_j` and weights `w_:j · s_j` (Xiao et al. 2023,
@@ -15,19 +15,18 @@ use crate::error::Result;
 use crate::model::{Channel, Observer, Seen};
 use crate::weights::{LayerWeights, Norm, Site};
 
-/// How much of the width the weights take over. 0.4 and 0.5 did best in simulation on the starter's weights (with the rotation); the
-/// larger one takes more of what outliers bring.
+/// SmoothQuant's α: how much of the range moves into the weights. 0.4 and 0.5 were best in simulation on the starter's weights (with the
+/// rotation); the larger one copes better with outliers.
 const ALPHA: f32 = 0.5;
 
-/// How far factors that only texts can tell may lie from their median: a channel that is narrow in a hundred texts may be wide in the
-/// next, and would then decide the scale of its whole row (measured: one text of 300 at a cosine of 0.96 without this bound, none below
-/// 0.998 with it).
+/// Limit of the smoothing factors that come from texts, relative to their median. A channel that is narrow in a hundred texts may be wide
+/// in the next, and would then decide the scale of its whole row (kernels/EXPERIMENTS.md).
 const MOST_BY_TEXTS: f32 = 4.0;
 
-/// Tokens of a calibration text that are looked at.
+/// Tokens kept of a calibration text.
 const MAX_TOKENS: usize = 512;
 
-/// How many standard deviations of a layer norm's output count as its width, where no texts are given.
+/// Without texts, a layer norm's output is taken to be this many standard deviations wide.
 const NORM_WIDTHS: f32 = 4.0;
 
 /// The centre and the smoothing of every layer's four inputs. Numbers have at most eight bits of mantissa, so that their decimal form is
@@ -46,13 +45,13 @@ struct Prepared {
 }
 
 impl Inputs {
-    /// As they are.
+    /// Inputs that are rounded without preparation.
     pub(super) fn plain() -> Inputs {
         Inputs { layers: Vec::new() }
     }
 
-    /// Runs `model` over `texts`; without texts the layer norms have to tell. Without `smooth` weights stay as they are, and inputs get a
-    /// centre alone.
+    /// Measures centres and factors by running `model` over `texts`; without texts, derives them from the layer norms' weights. Without
+    /// `smooth`, the weights stay as they are and inputs only get a centre.
     pub(super) fn measure(model: &Model, texts: &[&str], smooth: bool, step: Step<'_>) -> Result<Inputs> {
         let observer = if texts.is_empty() {
             None
@@ -91,7 +90,7 @@ impl Inputs {
         Ok(Inputs { layers })
     }
 
-    /// Whether it is for layers of these shapes: plain inputs are for any.
+    /// Whether the factors fit layers of these shapes. Plain inputs fit any.
     pub(super) fn fits(&self, layers: &[Arc<LayerWeights>]) -> bool {
         let sites = [Site::Attention, Site::AttentionOutput, Site::FfnIn, Site::FfnOut];
         let fits = |(own, layer): (&[Prepared; 4], &Arc<LayerWeights>)| {
@@ -119,33 +118,34 @@ impl Inputs {
     }
 }
 
-/// How calibration texts are read.
+/// The options by which calibration texts are encoded.
 pub(super) fn reading(model: &Model) -> EncodeOptions {
     let max_length = Some(model.info().max_length.min(MAX_TOKENS));
     EncodeOptions { max_length, ..EncodeOptions::default() }
 }
 
-/// Centres and widths of channels that were seen. The width is that of the values themselves: about the centre, a channel that is the same
-/// in all of the texts would look narrow and be widened, and in another text, where it is not at its centre, decide the scale of its row.
+/// Centres and widths of observed channels. The width is that of the values, not of their distance to the centre: a channel that is
+/// constant in all calibration texts would otherwise look narrow and be scaled up, and in another text, where it differs, it would decide
+/// the scale of its row.
 fn of_texts(seen: &Seen) -> (Vec<f32>, Vec<f32>) {
     let of =
         |channel: &Channel| (rounded((channel.sum / seen.rows as f64) as f32), channel.greatest.max(-channel.least));
     seen.channels.iter().map(of).unzip()
 }
 
-/// The same of what a layer norm gives: its bias is the mean of normalised values of mean 0.
+/// The same for the output of a layer norm, whose bias is the mean because the normalised values have the mean 0.
 fn of_norm(norm: &Norm) -> (Vec<f32>, Vec<f32>) {
     let of = |(gain, bias): (&f32, &f32)| (rounded(*bias), NORM_WIDTHS * gain.abs() + bias.abs());
     norm.gain().iter().zip(norm.bias()).map(of).unzip()
 }
 
-/// A neighbour of eight bits of mantissa: near enough, and bits must not depend on a platform's `powf`.
+/// Rounds to eight bits of mantissa, so that the result does not depend on a platform's `powf`.
 fn rounded(x: f32) -> f32 {
     f32::from_bits((x.to_bits() + 0x4000) & 0xffff_8000)
 }
 
-/// The factors of a site whose inputs are as wide as `widths`, relative to their median (only ratios matter, for rows and outputs have
-/// scales of their own), none further from it than `most`.
+/// The smoothing factors of a site whose inputs have these `widths`, relative to their median and limited to a factor of `most` around it.
+/// Only ratios matter, because rows and outputs have scales of their own.
 fn smoothing(widths: &[f32], layer: &LayerWeights, site: Site, most: f32) -> Vec<f32> {
     let mut widest_weight = vec![0.0f32; widths.len()];
     for linear in layer.linears_at(site) {
@@ -155,7 +155,7 @@ fn smoothing(widths: &[f32], layer: &LayerWeights, site: Site, most: f32) -> Vec
             }
         }
     }
-    // A channel that nothing came through, or that nothing reads, gets the width of a narrow one rather than none.
+    // A channel without any signal, or that no weight reads, gets a small width instead of 0.
     let floor = |values: &[f32]| values.iter().copied().fold(0.0, f32::max) * 1e-4 + f32::MIN_POSITIVE;
     let (widths_floor, weights_floor) = (floor(widths), floor(&widest_weight));
     let factor = |(&width, &weight): (&f32, &f32)| {

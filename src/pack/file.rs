@@ -29,7 +29,7 @@ impl Tensor<'_> {
     }
 }
 
-/// A file in the making: names and sizes first, bytes later.
+/// A file that is being written: names and sizes are known first, bytes are made later.
 pub(super) struct PackedWriter<'a> {
     metadata: BTreeMap<String, String>,
     tensors: Vec<Tensor<'a>>,
@@ -68,7 +68,7 @@ impl<'a> PackedWriter<'a> {
             }
         }
         let mut json = Value::Object(entries).to_string().into_bytes();
-        // Spaces behind the header put the data at a multiple of 64.
+        // The header is padded with spaces, so that the data begins at a multiple of 64.
         json.resize((8 + json.len()).next_multiple_of(ALIGNMENT) - 8, b' ');
         Ok(json)
     }
@@ -85,7 +85,8 @@ impl<'a> PackedWriter<'a> {
         Ok(self.beginning()?.len() as u64 + tensors)
     }
 
-    /// Where the file can be cut so that whole tensors remain: the last such place in its first `len` bytes, 0 if the header is not whole.
+    /// The last place in the file's first `len` bytes at which a tensor ends, so that writing can go on there; 0 if not even the header is
+    /// complete.
     pub(super) fn last_boundary(&self, len: u64) -> Result<u64> {
         let mut boundary = self.beginning()?.len() as u64;
         if boundary > len {
@@ -100,8 +101,8 @@ impl<'a> PackedWriter<'a> {
         Ok(boundary)
     }
 
-    /// Writes what follows the first `from` bytes, which is a boundary; `progress` hears of the bytes of the file that are there, and of all.
-    /// Returns the file's length.
+    /// Writes everything after the first `from` bytes, which must be a boundary. `progress` is called with the bytes written so far and the
+    /// file's length. Returns the length.
     pub(super) fn write(
         &self,
         team: &Team,

@@ -1,20 +1,21 @@
-//! int4: an output's weights as integers of one scale, those of each 32 on a grid of sixteen.
+//! int4: the weights of an output share one scale, and each block of 32 weights has its own grid of sixteen values (step `m` and zero point
+//! `z`).
 //!
 //! ```text
 //! weight = (u - z) · m · scale          u: 0 ..= 15, of the weight
 //!                                       m: 1 ..= 15, z: 0 ..= 15, of the block; |(u - z) · m| <= 127
 //! ```
-//! The scale puts the output's widest weight at the end of the widest grid, 8 · 15. A block that is half as wide has a grid twice as fine, in
-//! steps of a fifteenth of the widest: against a scale of its own for every block (f16, symmetric, the best of thirty; 4.5 bits a weight
-//! where these are 4.25) normal weights lose 5 % less in mean square, for a zero point fits a block's two sides. The better of four scales, found
-//! with all their grids, would take off another 1 %.
+//! The scale puts the output's widest weight at the end of the widest grid, 8 · 15. A block that is half as wide gets a grid twice as fine.
+//! Compared with a symmetric f16 scale for every block (the best of thirty, 4.5 bits a weight instead of 4.25), the mean square error of
+//! normally distributed weights is 5 % lower, because the zero point fits both sides of a block. Trying four scales with all their grids
+//! would save another 1 %.
 
 use trivec_kernels::{I4_BLOCK, I4_GROUP, I4_GROUP_BYTES, PANEL};
 
 /// Scales to the output's widest weight.
 const WIDEST_STEPS: f32 = 120.0;
 
-/// What fills a panel where there is no weight: grids of `m = z = 8` and nibbles of 8, which is weight 0.
+/// Padding of a panel: grids with `m = z = 8` and nibbles of 8, which stand for the weight 0.
 pub(super) const NO_WEIGHTS: u8 = 0x88;
 
 /// A block's grid.
@@ -25,21 +26,21 @@ struct Grid {
 }
 
 impl Grid {
-    /// The nibble for `steps` scales.
+    /// The nibble nearest to `steps`, a weight in units of the scale.
     fn nibble(self, steps: f32) -> u8 {
         let (m, z) = (f32::from(self.m), f32::from(self.z));
         ((steps / m).round_ties_even().clamp(-z, 15.0 - z) + z) as u8
     }
 
-    /// What a nibble stands for, in scales.
+    /// The value of a nibble, in units of the scale.
     fn steps(self, nibble: u8) -> f32 {
         (f32::from(nibble) - f32::from(self.z)) * f32::from(self.m)
     }
 
     /// Squared error over a block.
     fn error(self, block: &[f32; I4_BLOCK]) -> f32 {
-        // Adding and taking away this rounds to whole numbers, halves to even. The library's function would be a call a weight on machines
-        // without an instruction for it, and these are twelve roundings of every weight of a model.
+        // Adding and subtracting this number rounds to whole numbers, halves to even. Every weight of a model is rounded twelve times here,
+        // and the standard function is a call on machines without an instruction for it.
         const ROUND: f32 = 12_582_912.0;
         let (m, low) = (f32::from(self.m), -f32::from(self.z));
         let (inverse, high) = (1.0 / m, low + 15.0);
@@ -56,12 +57,12 @@ impl Grid {
         sums.iter().sum()
     }
 
-    /// The grid with the least squared error, among those nearly as wide as the block.
+    /// The grid with the least squared error, among grids about as wide as the block.
     fn best(block: &[f32; I4_BLOCK]) -> Grid {
-        // 0 is on every grid, so that no weight can be wider than the integers of bytes.
+        // Every grid contains 0, so that no weight exceeds the range of a byte.
         let (low, high) = block.iter().fold((0.0f32, 0.0f32), |(low, high), &w| (w.min(low), w.max(high)));
         let mut best = (f32::INFINITY, Grid { m: 1, z: 8 });
-        // Two finer ones, which cut the ends off, and a wider one.
+        // Two finer grids, which clip the widest weights, and a wider one are tried too.
         let near = ((high - low) / 15.0).round_ties_even() as u8;
         for m in near.saturating_sub(2).max(1)..=(near + 1).min(15) {
             // The farther end of the grid stays within 127.

@@ -1,4 +1,4 @@
-//! Every tensor of a packed file: which there are, and how each is made of the checkpoint's.
+//! The tensors of a packed file, and how each is made from the checkpoint's.
 
 use std::sync::Arc;
 
@@ -127,7 +127,7 @@ fn add_tokenizer<'a>(writer: &mut PackedWriter<'a>, tokenizer: &'a Tokenizer) ->
     Ok(())
 }
 
-/// The heads stay in f32: they are a thousandth of the work, and the last word on every value.
+/// The heads stay in f32: they are a thousandth of the work, and their rounding error would show in every result.
 fn add_heads<'a>(writer: &mut PackedWriter<'a>, heads: &'a HeadWeights) {
     let dense = heads.dense.iter().enumerate().map(|(index, linear)| (format!("dense.{index}"), linear));
     let sparse = heads.sparse.iter().map(|linear| ("sparse_linear".to_owned(), linear));
@@ -165,7 +165,7 @@ impl RowSource for Table {
     }
 }
 
-/// A table, by row in `format`; one of 4-bit blocks stays as it is.
+/// Adds a table whose rows are stored in `format`; a table of 4-bit blocks is copied unchanged.
 pub(super) fn add_table<'a, R: RowSource + ?Sized>(
     writer: &mut PackedWriter<'a>,
     name: &str,
@@ -281,7 +281,7 @@ pub(super) struct Layer<'a, R: ?Sized> {
     pub kernels: &'static Kernels,
     pub name: String,
     pub rows: &'a R,
-    /// `[inputs]`: what is taken from the inputs; the bias makes up for it.
+    /// `[inputs]`: what is subtracted from the inputs; the bias compensates for it.
     pub centre: Option<&'a [f32]>,
     /// `[inputs]`: what the weights' columns are multiplied by.
     pub factors: Option<&'a [f32]>,
@@ -327,7 +327,7 @@ impl<'a, R: RowSource + ?Sized> Layer<'a, R> {
             writer.add(format!("{}.weight_scale", self.name), "F32", vec![outputs], outputs * 4, fill);
         }
         let shape = panel_shape(format, blocks, outputs, inputs);
-        // What lies beyond the last weights is 0.
+        // Padding beyond the last weights is 0.
         let no_weights = match format {
             WeightFormat::Int8 => 128,
             WeightFormat::Int4 if !blocks => int4::NO_WEIGHTS,

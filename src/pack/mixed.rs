@@ -1,7 +1,7 @@
-//! Mixed precision: the layers that hurt most when they are rounded keep more bits, as far as a size allows.
+//! Mixed precision: the layers whose rounding hurts most keep more bits, within a limit on the file's size.
 //!
-//! The harm of a layer is measured, not guessed: in a model whose layers are all rounded, one layer after the other is exchanged for the
-//! original, and what that takes off the error of the outputs is what the layer had put there.
+//! The harm of each layer is measured: in a model with all layers rounded, one layer at a time is replaced by the original, and the
+//! decrease of the output's error is that layer's harm.
 
 use super::plan::{Plan, Step};
 use super::statistics::cosine;
@@ -11,13 +11,13 @@ use crate::engine::{EncodeOptions, LoadOptions, Model};
 use crate::error::{Error, Result};
 use crate::weights::WeightFormat;
 
-/// Texts that the harm is measured on: every so many of those that calibrate.
+/// Texts on which the harm is measured, spread evenly over the calibration texts.
 const TEXTS: usize = 32;
 
 /// Tokens of each.
 const MAX_TOKENS: usize = 128;
 
-/// What a layer that may be larger is stored as.
+/// The next better format, for layers that may be larger.
 fn better(format: WeightFormat) -> Result<WeightFormat> {
     match format {
         WeightFormat::Int4 => Ok(WeightFormat::Int8),
@@ -66,7 +66,7 @@ pub(super) fn choose(
     Ok(())
 }
 
-/// By layer: how much nearer the outputs come to the original's when this layer alone is not rounded.
+/// For each layer, how much closer the outputs come to the original's when this layer alone is not rounded.
 fn harms(model: &Model, options: &PackOptions, plan: &Plan, texts: &[&str], step: Step<'_>) -> Result<Vec<f64>> {
     let texts: Vec<&str> = texts.iter().step_by(texts.len().div_ceil(TEXTS).max(1)).copied().collect();
     let encode = EncodeOptions {
@@ -76,7 +76,7 @@ fn harms(model: &Model, options: &PackOptions, plan: &Plan, texts: &[&str], step
     };
     let mut rounded = {
         let mut bytes = Vec::new();
-        // Rounded as they will be in the file: which layer hurts most hangs on that too.
+        // Rounded as in the file, because the way of rounding changes which layer hurts most.
         let rounding = plan.rounding(model, options, step)?;
         writer(model, options, plan, rounding.as_ref())?.write(
             model.team(),

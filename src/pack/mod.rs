@@ -1,5 +1,5 @@
-//! Packing a model: its layers laid out once in the form that every instruction set reads in place, with all that a model needs in one
-//! file. Offline work; loading such a file is in `weights::packed`.
+//! Packs a model into one file with everything it needs, its layers laid out so that every instruction set reads them in place. This is
+//! done once, offline; `weights::packed` loads such a file.
 //!
 //! ```text
 //! texts ─▶ inputs of every layer ─▶ centre, smoothing ─▶ what inputs have in common ─┐
@@ -49,7 +49,7 @@ use moments::Roundings;
 /// Texts that a model is calibrated on unless others are given: written for this project, 128 in 45 languages.
 const BUNDLED: &str = include_str!("calibration.txt");
 
-/// On what the widths of the layers' inputs are measured.
+/// The texts on which the ranges of the layers' inputs are measured.
 #[derive(Debug, Clone, Default)]
 pub enum Calibration {
     /// The texts that come with the library.
@@ -57,7 +57,7 @@ pub enum Calibration {
     Bundled,
     /// These texts.
     Texts(Vec<String>),
-    /// No texts: the layer norms' gains and biases tell the widths of what they feed, the rest is not smoothed.
+    /// No texts: ranges are derived from the gains and biases of the layer norms, and inputs that follow no layer norm are not smoothed.
     None,
 }
 
@@ -68,10 +68,10 @@ pub struct PackOptions {
     pub weights: WeightFormat,
     /// For int8 and int4; the others need none.
     pub calibration: Calibration,
-    /// What is known of where the model comes from, to be recorded in the file: a digest of its weights.
+    /// Where the model comes from, to be recorded in the file; by convention a digest of its weights.
     pub source: Option<String>,
-    /// Bytes that the file may have: as many layers as that allows are stored in the next better format (int8 for int4, f16 for int8), those
-    /// first whose rounding was measured to hurt most.
+    /// Largest size of the file in bytes. Within it, as many layers as possible are stored in the next better format (int8 for int4, f16
+    /// for int8), beginning with those whose rounding hurts most by measurement.
     pub mixed_budget: Option<u64>,
 }
 
@@ -96,15 +96,15 @@ pub struct PackReport {
     pub layers: Vec<WeightFormat>,
 }
 
-/// What packing is busy with.
+/// The stage that packing is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Stage {
     /// Running the calibration texts.
     Calibration,
-    /// Measuring what every layer's rounding does, for mixed precision.
+    /// Measuring how much each layer's rounding hurts, for mixed precision.
     Layers,
-    /// Running the calibration texts again, for what the inputs of every layer have in common.
+    /// Running the calibration texts again, to measure the second moments of every layer's inputs.
     Moments,
 }
 
@@ -124,7 +124,8 @@ pub fn pack(model: &Model, options: &PackOptions, path: &Path, out: &mut dyn Wri
     Writing::new(model, options, &plan, &|_, _, _| ())?.write(path, out, 0, &|_, _| ())
 }
 
-/// The first half of [`pack`]: measures, and decides how every layer is stored. `step` hears of the stage, what of it is done, and all of it.
+/// The first half of [`pack`]: measures, and decides how every layer is stored. `step` is called with the stage, the units of it that are
+/// done, and their number.
 ///
 /// # Errors
 /// As [`pack`].
@@ -140,7 +141,8 @@ pub struct Writing<'a> {
 }
 
 impl<'a> Writing<'a> {
-    /// A file of `model` as `plan` says. For int8 and int4 the calibration texts are run again, of which `step` hears.
+    /// Prepares the file of `model` that `plan` describes. For int8 and int4 the calibration texts are run again, which is reported to
+    /// `step`.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) if the plan is for another model.
@@ -155,7 +157,7 @@ impl<'a> Writing<'a> {
         Ok(Writing { model, plan, writer: writer(model, options, plan, rounding.as_ref())? })
     }
 
-    /// What the file begins with: a file that begins otherwise is of another model or plan.
+    /// The file's first bytes. An unfinished file that begins differently belongs to another model or plan.
     ///
     /// # Errors
     /// As [`pack`].
@@ -171,8 +173,8 @@ impl<'a> Writing<'a> {
         self.writer.last_boundary(len)
     }
 
-    /// Writes what follows the file's first `from` bytes, which [`Writing::last_boundary`] gave; `progress` hears of the bytes that are there,
-    /// and of all.
+    /// Writes everything after the file's first `from` bytes, a place that [`Writing::last_boundary`] gave. `progress` is called with the
+    /// bytes written so far and the file's length.
     ///
     /// # Errors
     /// As [`pack`].
@@ -189,12 +191,12 @@ impl<'a> Writing<'a> {
     }
 }
 
-/// The format that packing a checkpoint is advised in: int4 for one of 4-bit blocks, which are taken as they are, int8 for others.
+/// The recommended format for a checkpoint: int4 if its weights are 4-bit blocks, which are copied unchanged, else int8.
 pub fn advised_format(model: &Model) -> WeightFormat {
     if plan::has_blocks(model) { WeightFormat::Int4 } else { WeightFormat::Int8 }
 }
 
-/// About how many bytes `model` packed to `weights` has, without calibrating it: what calibration adds is a few hundredths of a per cent.
+/// Estimates the size of `model` packed to `weights`, without calibration (which adds a few hundredths of a per cent).
 pub fn estimated_bytes(model: &Model, weights: WeightFormat) -> Result<u64> {
     writer(model, &PackOptions::new(weights), &Plan::uncalibrated(model, weights), None)?.bytes()
 }

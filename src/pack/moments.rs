@@ -1,4 +1,4 @@
-//! Rounding weights by what their inputs have in common.
+//! Rounds weights so that the error of the outputs is small for the inputs that occur (by the inputs' second moments).
 //!
 //! The error of an output is `(w - q) · x`; over many inputs its mean square is `(w - q)ᵀ M (w - q)` with the second moments `M = mean(x xᵀ)` of the
 //! prepared inputs. With `M = Rᵀ R`, `R` upper triangular, that is `‖R (w - q)‖²`, and from the last weight to the first each is rounded so
@@ -7,8 +7,8 @@
 //! ```text
 //! q_d = round(w_d + Σ_{j>d} R_dj / R_dd · (w_j - q_j))
 //! ```
-//! That is Babai's nearest plane (1986), and GPTQ (Frantar et al. 2022) in another order. Moments are taken in blocks of 512 inputs: those of
-//! 4,096 would need more memory than the packed model, and more tokens than a calibration has to tell them from chance.
+//! That is Babai's nearest plane (1986), and GPTQ (Frantar et al. 2022) in another order. Moments are taken in blocks of 512 inputs: those
+//! of all 4,096 would need more memory than the packed model, and more calibration tokens than there are to estimate them.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -23,27 +23,26 @@ use crate::model::Observe;
 use crate::parallel::Team;
 use crate::weights::Site;
 
-/// Inputs whose moments are known of each other.
+/// Inputs in a block of moments.
 const BLOCK: usize = 512;
 
 /// Rows that are gathered before their products are added.
 const WAITING_ROWS: usize = 128;
 
-/// What is added to the diagonal, relative to its mean: what a few thousand tokens have in common by chance should not be believed. From
-/// 0.001 to 0.3 the mean cosine of the starter's 300 texts is the same within 1.5e-5; the least one, which hangs on one text, is 0.9990 and 0.9991
-/// but at 0.01, where it is 0.9971.
+/// Added to the diagonal, relative to its mean, against correlations that a few thousand tokens have by chance. From 0.001 to 0.3 the mean
+/// cosine of the starter's 300 texts is the same within 1.5e-5.
 const DAMPING: f32 = 0.05;
 
 /// The sums of products of one site's inputs, in blocks.
 #[derive(Debug, Default)]
 struct Sums {
-    /// `[rows, inputs]`, prepared, not added yet.
+    /// `[rows, inputs]`: prepared rows whose products have not been added yet.
     waiting: Vec<f32>,
     /// `[len, len]` each.
     blocks: Vec<Vec<f32>>,
 }
 
-/// Gathers them while a model runs.
+/// Adds up the moments while a model runs.
 #[derive(Debug)]
 struct Moments {
     kernels: &'static Kernels,
@@ -78,7 +77,7 @@ impl Observe for Moments {
 }
 
 impl Sums {
-    /// Adds what is waiting.
+    /// Adds the products of the waiting rows.
     fn add(&mut self, kernels: &Kernels, team: &Team, inputs: usize) {
         let rows = self.waiting.len() / inputs;
         if self.blocks.is_empty() {

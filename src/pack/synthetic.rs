@@ -37,7 +37,7 @@ pub(crate) fn bge_m3() -> ModelConfig {
     }
 }
 
-/// One layer of BGE-M3's shape, with few words and positions: what it takes to time the layer.
+/// One layer of BGE-M3's shape with few words and positions, to time the layer alone.
 fn one_layer() -> ModelConfig {
     ModelConfig { layers: 1, vocabulary: 1000, positions: 514, ..bge_m3() }
 }

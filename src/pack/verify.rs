@@ -21,7 +21,7 @@ use crate::weights::WeightFormat;
 /// to them.
 const BUNDLED: &str = include_str!("verification.txt");
 
-/// Tokens of a text that are looked at.
+/// Tokens kept of a text.
 const MAX_TOKENS: usize = 512;
 
 /// Texts encoded at a time, between two reports of progress.
@@ -32,7 +32,7 @@ pub fn bundled_texts() -> Vec<String> {
     BUNDLED.lines().map(str::to_owned).collect()
 }
 
-/// How far the lexical weights lie apart.
+/// How much the lexical weights of the two models differ.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LexicalDifference {
     /// What the differences change of the lexical scores of the texts with themselves: `Σ max(a, b) |a - b| / Σ a²` over the token ids of
@@ -78,7 +78,7 @@ pub struct VerifyReport {
     pub dense_cosines: Vec<f64>,
 }
 
-/// What a packed file of a format has to keep to. [`VerifyReport::failures`] compares.
+/// The fidelity that a packed file of a format must have. [`VerifyReport::failures`] compares.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct Promise {
@@ -116,9 +116,9 @@ impl Promise {
 }
 
 impl Promise {
-    /// What a packed model must keep to be used at all: less than the promise, for weights nobody has seen yet, and more than any damaged
-    /// file keeps. Lexical scores of random heads change by up to 0.03 in int8 and 0.2 in int4; those of a head that is not the model's own
-    /// change by 1 and more.
+    /// The least fidelity with which a packed model is used at all: less than the promise, because other models' weights were not tested,
+    /// and more than any damaged file reaches. Lexical scores of random heads change by up to 0.03 in int8 and 0.2 in int4; those of a head
+    /// that is not the model's own change by 1 and more.
     pub fn least(format: WeightFormat) -> Promise {
         let (dense_mean, dense_min, colbert_p5, lexical_error) = match format {
             WeightFormat::F32 => return Promise::of(format),
@@ -149,7 +149,7 @@ const MOST_CHANGE: f64 = 0.4;
 pub struct Kept {
     /// `dense vectors`, `ColBERT rows` or `lexical weights`.
     pub part: &'static str,
-    /// What is not kept of it: found and expected; empty if all is.
+    /// What is not kept: one line each with what was found and expected; empty if all is kept.
     pub broken: Vec<String>,
 }
 
@@ -281,7 +281,7 @@ impl LexicalSums {
     fn mean(&self) -> LexicalDifference {
         let share = |count: usize| count as f64 / self.texts as f64;
         LexicalDifference {
-            // Weights of none that become some are as wrong as can be.
+            // If the reference has no weights and the candidate has some, the error is as large as it can be.
             score_error: if self.change == 0.0 { 0.0 } else { self.change / self.score.max(self.change * 1e-3) },
             self_score: self.score / self.texts as f64,
             mean_relative_error: if self.weighted == 0 { 0.0 } else { self.error / self.weighted as f64 },

@@ -4,7 +4,7 @@ use serde::ser::{SerializeMap, Serializer};
 use super::{ScoreWeights, Scores, Thresholds, Verdict, score, shared, similarities};
 use crate::embedding::Inspection;
 
-/// Most numbers of an alignment: 1,024 tokens by as many. Larger ones are left out.
+/// Most numbers of an alignment matrix: 1,024 tokens by 1,024. Larger alignments are left out.
 pub const MOST_CELLS: usize = 1 << 20;
 
 /// What makes two texts similar. As JSON it has the fields of `/v1/explain`, of `trivec explain --json` and of the page.
@@ -23,7 +23,7 @@ pub struct Explanation<'a> {
     pub b: ExplainedText<'a>,
     /// The tokens that both texts have, those that add most to the lexical score first. Empty without a sparse head.
     pub shared: Vec<SharedPiece<'a>>,
-    /// How the ColBERT rows meet. `None` without a ColBERT head, or if there are more than [`MOST_CELLS`] pairs of rows.
+    /// The alignment of the ColBERT rows. `None` without a ColBERT head, or if there are more than [`MOST_CELLS`] pairs of rows.
     pub alignment: Option<RowAlignment>,
 }
 
@@ -64,7 +64,7 @@ pub struct SharedPiece<'a> {
     pub product: f32,
 }
 
-/// How the ColBERT rows of two texts meet. Row `i` belongs to token `i + 1`: `<s>` has none.
+/// The alignment of two texts' ColBERT rows. Row `i` belongs to token `i + 1`, because `<s>` has no row.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RowAlignment {
     /// `[rows of the first text][rows of the second]`: their dot products.

@@ -11,7 +11,7 @@ pub struct ScoreWeights {
     colbert: f32,
 }
 
-/// Why three numbers are no weights.
+/// Why three numbers cannot be weights.
 #[derive(Debug, Clone, PartialEq)]
 pub enum WeightsError {
     /// There must be three: dense, sparse, ColBERT.
@@ -107,15 +107,15 @@ impl Scores {
         self.dense.map(|cosine| f64::from(cosine) * 100.0)
     }
 
-    /// The name of a score that is NaN or infinite, as one of an embedding that holds such a value is: a sum of numbers that are too large, or
-    /// vectors of different lengths. `None` if all that are defined are finite.
+    /// The name of the first score that is NaN or infinite. Embeddings that hold such values, sums that overflow, and vectors of different
+    /// lengths give such scores. `None` if all that are defined are finite.
     pub fn not_finite(&self) -> Option<&'static str> {
         self.named().into_iter().find(|(_, score)| score.is_some_and(|score| !score.is_finite())).map(|(name, _)| name)
     }
 }
 
 /// All scores that the parts of `query` and `document` allow. Where an embedding holds NaN or infinity, its scores are NaN or infinite:
-/// [`Scores::not_finite`] finds them. (Of [`Model::encode`](crate::Model::encode) no such embedding comes.)
+/// [`Scores::not_finite`] finds them. ([`Model::encode`](crate::Model::encode) never returns such an embedding.)
 pub fn score(query: &Embedding, document: &Embedding, weights: &ScoreWeights) -> Scores {
     let of = |x: Option<f32>, weight: f32| x.map(|x| (f64::from(x), f64::from(weight)));
     let dense = query.dense.as_deref().zip(document.dense.as_deref()).map(|(q, d)| cosine(q, d));

@@ -1,4 +1,4 @@
-//! The scores between two embeddings, and the words for them.
+//! The scores between two embeddings, their explanation, and the verdict in a word.
 //!
 //! Formulas and names are FlagEmbedding's (`BGEM3FlagModel.compute_score`): see [`dense`], [`lexical`],
 //! [`colbert`] and [`score`].

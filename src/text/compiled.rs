@@ -1,5 +1,5 @@
-//! The compiled tokenizer: everything `tokenizer.json` says, as flat arrays that a packed file holds and that are used in place, and a few
-//! hundred bytes of JSON. Nothing is parsed or copied but those.
+//! The compiled tokenizer: everything that `tokenizer.json` says, as flat arrays in a packed file, which are used in place, and a few
+//! hundred bytes of JSON, which are the only part that is parsed.
 
 use std::path::Path;
 
@@ -80,8 +80,8 @@ impl Tokenizer {
         Ok(CompiledParts { spec, units, scores, text, ends, charsmap_units, charsmap_text })
     }
 
-    /// The tokenizer whose parts these are; `path` only names the file in errors. The arrays' lengths are compared with each other; their
-    /// content is checked as it is used, and a damaged one gives wrong pieces at worst.
+    /// Makes a tokenizer of these parts; `path` only names the file in errors. The arrays' lengths are checked here and their content when
+    /// it is used: damaged arrays give wrong pieces, never a panic.
     pub(crate) fn from_compiled(spec: &str, arrays: &CompiledArrays, path: &Path) -> Result<Tokenizer> {
         let refuse = |what: String| Error::format(path, format!("the compiled tokenizer: {what}"));
         // A later version may have other fields: its number is looked at first.

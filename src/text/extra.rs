@@ -18,12 +18,12 @@ pub(crate) type File<'a> = (&'a [u8], &'a Path);
 /// The named special tokens, in the order in which new ones are added.
 const NAMED: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
-/// Tokens that other files than the tokenizer's own add.
+/// Tokens that files beside the tokenizer's own add.
 #[derive(Debug, Default)]
 pub(crate) struct ExtraTokens {
-    /// Those of which all properties are given: they also change the properties of a token that is there.
+    /// Tokens with all properties: they also change the properties of a token that exists already.
     described: Vec<AddedTokenSpec>,
-    /// Those that are added where they are not there.
+    /// Tokens that are added only if they do not exist yet.
     special: Vec<AddedTokenSpec>,
 }
 

@@ -4,8 +4,8 @@
 //! text ─▶ added tokens (`<mask>` …) cut out ─▶ normaliser ─▶ words at ▁ ─▶ Unigram ─▶ <s> … </s>
 //!         added.rs                             normalizer.rs  words.rs      unigram.rs
 //! ```
-//! The ids are those of the `tokenizers` library on the same file (`oracle/tests/tokenizer.rs` compares the two); the work is linear in
-//! the text, and stops early once the tokens that are kept are certain.
+//! The ids are those of the `tokenizers` library for the same file (`oracle/tests/tokenizer.rs` compares the two). The time is linear in
+//! the length of the text, and the work ends early once the tokens that are kept are certain.
 
 mod added;
 mod compiled;
@@ -32,13 +32,13 @@ pub(crate) use extra::ExtraTokens;
 
 use crate::error::{Error, Result};
 
-/// An array that is read in place, wherever it lies.
+/// An array that is read in place: in a mapped file, in the binary, or in memory.
 pub(crate) type Numbers<T> = std::sync::Arc<dyn AsRef<[T]> + Send + Sync>;
 
-/// What becomes of `<s>`, `</s>`, `<mask>` … written out in a text.
+/// How `<s>`, `</s>`, `<mask>` … written out in a text are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SpecialTokens {
-    /// As the reference does: they become the special token itself.
+    /// They become the special token itself, as in the reference.
     #[default]
     Parse,
     /// They are plain text, cut into ordinary pieces.
@@ -54,7 +54,7 @@ pub(crate) struct Beside {
     pub tokens: ExtraTokens,
     /// Whether texts are made lower case before all else.
     pub lower_case: bool,
-    /// Whether texts are said to be cut at their end, whatever the tokenizer's file says.
+    /// Whether another file says that texts are cut at their end, which overrules the tokenizer's file.
     pub cuts_right: bool,
 }
 
@@ -77,7 +77,7 @@ pub struct Tokenizer {
     bos: u32,
     eos: u32,
     vocab_size: usize,
-    /// What decides ids beside the arrays.
+    /// The settings that decide ids, beside the arrays.
     spec: CompiledSpec,
 }
 
@@ -179,7 +179,7 @@ impl Tokenizer {
         self.decode_part(ids, skip_special, &mut true)
     }
 
-    /// As [`Tokenizer::decode`], of tokens behind others; `first` is whether none of those before is part of the text, and then these.
+    /// As [`Tokenizer::decode`], for tokens that follow others. `first` says whether the text is still empty, and is updated.
     pub(crate) fn decode_part(
         &self,
         ids: &[u32],
@@ -233,7 +233,7 @@ impl Tokenizer {
         let mut pair = self.begin(query, most.min(max_query), special);
         pair.ids.extend([self.eos, self.eos]);
         let room = (max_tokens - pair.ids.len() - 1).min(max_document);
-        // What `begin` puts first belongs to the query alone.
+        // `begin` puts a `<s>` first, which only the query keeps.
         let document = self.begin(document, room, special);
         pair.ids.extend_from_slice(&document.ids[1..]);
         pair.ids.push(self.eos);
@@ -281,7 +281,7 @@ fn push(ids: &mut Vec<u32>, id: u32, wanted: usize) -> ControlFlow<()> {
     enough(ids, wanted)
 }
 
-/// Stops once `wanted` tokens stand behind `<s>`.
+/// Breaks once `wanted` tokens follow `<s>`.
 fn enough(ids: &[u32], wanted: usize) -> ControlFlow<()> {
     if ids.len() > wanted { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }

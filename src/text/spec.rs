@@ -1,9 +1,9 @@
-//! `tokenizer.json` as it is written. What this engine does not do is refused by name, never passed over.
+//! `tokenizer.json` as it is written. Whatever this engine does not implement is refused by name, never ignored.
 
 use serde::{Deserialize, Serialize};
 
-/// The parts of the file that decide ids. `padding` and `decoder` do not, and of `truncation` only the side: whoever calls the reference
-/// gives the length.
+/// The parts of the file that decide ids. `padding` and `decoder` do not; of `truncation` only the side does, because the reference's
+/// caller gives the length.
 #[derive(Deserialize)]
 pub(super) struct Spec {
     #[serde(default)]
@@ -193,7 +193,7 @@ impl ModelSpec {
     }
 }
 
-/// What is looked at first: a file of another model fails on its kind, not on the form of its vocabulary.
+/// Read first, so that a file of another model fails because of its type, not because of its vocabulary's form.
 #[derive(Deserialize)]
 struct Kind {
     model: ModelKind,
@@ -217,7 +217,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Spec, String> {
         Some("Unigram") | None => {}
         Some(kind) => return Err(format!("the model is {kind}, expected Unigram")),
     }
-    // Without pieces for bytes nothing can fall back to them.
+    // Byte fallback has no effect in a vocabulary without byte pieces.
     let is_byte = |piece: &str| piece.len() == 6 && piece.starts_with("<0x") && piece.ends_with('>');
     if spec.model.byte_fallback && spec.model.vocab.iter().any(|(piece, _)| is_byte(piece)) {
         return Err(

@@ -1,10 +1,9 @@
 //! A double-array trie over the bytes of the vocabulary's pieces: one flat array, used in place wherever it lies.
 //!
 //! Unit `n` is two words: `base << 8 | label`, and the id of the piece that ends there. The child of a node with base `b` by byte `c` is
-//! unit `b ^ c`, and is there if that unit's label is `c`: no two nodes have the same base, so the label alone tells the parent (the root is
-//! no child of any: its label is that of a free unit).
-//! (Aoe 1989; the exclusive-or form is that of darts-clone.) Every index is checked when it is used: a damaged array finds wrong pieces,
-//! or none.
+//! unit `b ^ c`, and is there if that unit's label is `c`: no two nodes have the same base, so the label is enough to identify the parent.
+//! (The root is no node's child; its label is that of a free unit.) (Aoe 1989; the exclusive-or form is that of darts-clone.) Every index
+//! is checked when it is used: a damaged array gives wrong pieces or none.
 
 use super::Numbers;
 
@@ -12,15 +11,15 @@ use super::Numbers;
 const NONE: u32 = u32::MAX;
 /// A unit that nobody uses. Its label is no byte of UTF-8.
 const FREE: u32 = NO_BASE << 8 | NO_BYTE;
-/// The label of what is no child.
+/// The label of a unit that is no node's child.
 const NO_BYTE: u32 = 0xff;
 /// The base of a node without children: its "children" lie beyond every array.
 const NO_BASE: u32 = 0xff_ffff;
-/// Units that may be had.
+/// Most units of an array.
 const MAX_UNITS: usize = NO_BASE as usize - 255;
 /// A byte's children fall into one block of this many units.
 const BLOCK: usize = 256;
-/// How often a block may have no room before it is no longer looked at.
+/// A block that had no room this many times is not tried again.
 const MISSES: usize = 64;
 
 /// A trie; its root is unit 0.
@@ -111,7 +110,7 @@ struct Builder {
     /// By block, by unit: whether it is free, and whether a node has it as its base.
     free: Vec<[bool; BLOCK]>,
     based: Vec<[bool; BLOCK]>,
-    /// Blocks that are looked at, oldest first, each with how often it had no room.
+    /// Blocks that may have room, oldest first, each with the number of times it had none.
     open: Vec<(usize, usize)>,
 }
 

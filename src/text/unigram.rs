@@ -8,11 +8,11 @@ use super::spec::ModelSpec;
 use super::trie::Trie;
 use super::{Numbers, SpecialTokens};
 
-/// What an unknown character costs more than the rarest piece.
+/// The score of an unknown character, below that of the rarest piece.
 const UNKNOWN_PENALTY: f64 = 10.0;
 
-/// Bytes of a word after which it is first asked whether the wanted tokens are certain; doubled each time, so that asking stays
-/// linear.
+/// Bytes of a word after which the first check is made whether the wanted tokens are certain. The distance doubles each time, so that all
+/// checks together take linear time.
 const FIRST_CHECK: usize = 64 << 10;
 
 /// A vocabulary with log-probabilities, in flat arrays that may lie in a mapped file. What is read of them is checked when it is used.
@@ -198,8 +198,8 @@ impl Unigram {
     /// A byte before `at` through which every continuation goes, with at least `wanted` tokens before it; all pieces that begin
     /// before `at` have been offered.
     ///
-    /// Whatever follows, its path leaves the part before `at` at one of the reached bytes from `at` on. Their paths are walked back,
-    /// the latest first, until they are one.
+    /// Every continuation passes through one of the reached bytes from `at` on. The best paths to these bytes are walked back, the latest
+    /// first, until they meet.
     fn certain(&self, best: &[Best], at: usize, wanted: usize) -> Option<usize> {
         let mut open: Vec<usize> = (at..best.len()).filter(|&end| best[end].from != UNREACHED).collect();
         while open.len() > 1 {

@@ -57,7 +57,7 @@ impl StoredTensor {
         self.bytes.copy_to(self.entry.range.start + from, out);
     }
 
-    /// Gives a tensor that is one line of numbers another shape of as many.
+    /// Reshapes a tensor that is a single row or column of numbers.
     pub(crate) fn reshape_line(&mut self, shape: &[usize]) {
         let found = &self.entry.shape;
         let is_line = !self.q4_0 && found.iter().filter(|&&size| size != 1).count() <= 1;
@@ -142,7 +142,7 @@ impl<T: Plain> AsRef<[T]> for Mapped<T> {
 pub(crate) struct Checkpoint {
     source: Source,
     files: Vec<TensorFile>,
-    /// What the names of the encoder's tensors begin with.
+    /// The prefix of the encoder's tensor names.
     prefix: String,
     check_finite: bool,
     /// How a packed file's layers are stored; `None` for checkpoints of floats.
@@ -196,7 +196,7 @@ impl Checkpoint {
         }
     }
 
-    /// A tensor's name without what other models around the encoder have put before it.
+    /// A tensor's name without the prefixes that models around the encoder add.
     pub(crate) fn without_prefix(&self, name: &str) -> String {
         prefix::without(name, &self.prefix)
     }
@@ -243,7 +243,7 @@ impl Checkpoint {
     /// Brings all pages of the files into memory.
     pub(crate) fn preload(&self) {
         for file in &self.files {
-            // What the system does not bring now comes when it is touched.
+            // A failure does no harm: pages are loaded when they are touched.
             let _ = file.bytes.preload();
         }
     }
@@ -287,7 +287,7 @@ impl Checkpoint {
         })
     }
 
-    /// The tensor of a small file of its own that is called one of `names`, whatever a training script has wrapped around it.
+    /// The tensor called one of `names` in a head's own file, ignoring prefixes that training scripts add.
     pub(crate) fn find_unwrapped(&self, names: &[&str]) -> Option<StoredTensor> {
         self.find(names).or_else(|| {
             let tensors = || self.files.iter().flat_map(|file| file.header.tensors.keys());

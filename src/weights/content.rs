@@ -1,4 +1,4 @@
-//! What a model was read from, for whoever has to know whether two models are the same one.
+//! What a model was read from, so that callers can tell whether two models are the same.
 
 use std::fs::{File, Metadata};
 use std::io;

@@ -60,7 +60,7 @@ impl WeightFormat {
     }
 }
 
-/// What a linear layer multiplies by.
+/// A linear layer's weights.
 #[derive(Debug)]
 enum Weight {
     /// `[outputs, inputs]`, row-major.
@@ -91,7 +91,7 @@ pub(crate) struct Linear {
     input: InputForm,
 }
 
-/// What a linear layer wants its input rows to be.
+/// The form in which a linear layer takes its input rows.
 #[derive(Debug, Clone)]
 pub(crate) enum InputForm {
     F32,
@@ -236,7 +236,7 @@ impl Linear {
             WeightFormat::F16 => (Weight::F16(panels), InputForm::F32),
             WeightFormat::Bf16 => (Weight::Bf16(panels), InputForm::Bf16 { centre: input.centre.clone() }),
             WeightFormat::Int4 if input.grouped => {
-                // At some depths the two forms of int4 are as long as each other.
+                // At some depths both forms of int4 have the same length, so the scales tell them apart.
                 if scales.is_some() {
                     return Err(panels.refuse("it has scales for outputs, but is told to be of 4-bit blocks"));
                 }
@@ -341,7 +341,7 @@ impl Linear {
             (_, x) => debug_assert!(false, "an input of the wrong form: {x:?}"),
         }
         if gelu {
-            // The integer products have done it in registers, by a polynomial that is finer than their bytes.
+            // The integer products apply GELU in registers, by a polynomial whose error is below that of their rounding.
             (0..out.rows()).for_each(|row| kernels.gelu(out.row_mut(row)));
         }
     }

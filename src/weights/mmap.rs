@@ -26,7 +26,7 @@ pub(crate) enum Bytes {
     Owned(AlignedBytes),
 }
 
-/// Bytes in memory whose address suits every tensor.
+/// Bytes in memory, aligned to a cache line, so that every tensor can be read in place.
 #[derive(Debug, Default)]
 pub(crate) struct AlignedBytes {
     lines: Vec<Line>,
@@ -125,8 +125,8 @@ impl Deref for Bytes {
 impl Bytes {
     /// Copies the bytes from `from` on into `out`.
     ///
-    /// Of a file they are read, not taken from the map: touching a page of a map can bring megabytes around it into this process's memory
-    /// (Linux 6.18 maps whole large folios), and a table's rows are few and far between.
+    /// A file is read with `read_at` instead of through the map: touching a page of the map can count megabytes around it as this process's
+    /// memory (Linux 6.18 maps whole large folios), and the rows read from a table are few and scattered.
     pub(crate) fn copy_to(&self, from: usize, out: &mut [u8]) {
         #[cfg(unix)]
         if let Bytes::Mapped(_, file) = self
@@ -137,9 +137,8 @@ impl Bytes {
         out.copy_from_slice(&self[from..][..out.len()]);
     }
 
-    /// Asks for huge pages: a map that is read from end to end for every text misses the address cache once in 2 MB instead of once in
-    /// 4 KB (measured: 10 to 20 % of the time of eight tokens). Linux gives them where the file's pages are not in memory yet, or came
-    /// there by such a map.
+    /// Asks for huge pages. The map is read from end to end for every text; with huge pages the TLB misses once in 2 MB instead of once in
+    /// 4 KB (kernels/EXPERIMENTS.md). Linux uses them if the file's pages are not in memory yet, or were loaded by such a map.
     pub(crate) fn prefer_huge_pages(&self) {
         #[cfg(target_os = "linux")]
         if let Bytes::Mapped(map, _) = self {

@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 /// The version of the layout that this engine writes and reads.
 pub(crate) const FORMAT_VERSION: &str = "3";
 
-/// The version before: the same but for int4 weights that were rounded here, which had other panels.
+/// The version before. It differs only in the panels of int4 weights that trivec rounded itself.
 const BEFORE_INT4: &str = "2";
 
 /// Metadata keys.
@@ -50,7 +50,7 @@ pub(crate) mod keys {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct MetaModel {
-    /// Left out for embedders, so that their files are what they were before there were others.
+    /// Left out for embedders, so that older engines can still read their files.
     #[serde(default, skip_serializing_if = "is_embedder")]
     kind: ModelKind,
     layers: usize,
@@ -66,7 +66,8 @@ pub(crate) struct MetaModel {
     dense_modules: usize,
     normalize: bool,
     max_length: usize,
-    // What follows is left out where it says nothing, for the same reason: an engine that does not know a field refuses the file.
+    // The following fields are left out where they have their default, for the same reason: an engine that does not know a field refuses
+    // the file.
     #[serde(default = "yes", skip_serializing_if = "is_true")]
     include_prompt: bool,
     /// Of the `Dense` modules; none: all are identities.
@@ -213,7 +214,7 @@ pub(crate) struct PackedModel {
     pub checkpoint: Checkpoint,
 }
 
-/// What is said of a file of another version.
+/// The error message for a file of another version.
 fn of_version(found: &str) -> String {
     let is_newer = found.parse::<u32>().is_ok_and(|found| FORMAT_VERSION.parse().is_ok_and(|own: u32| found > own));
     let what_to_do = match found {
@@ -259,7 +260,7 @@ pub(crate) fn open(source: Source, check_finite: bool, exact: bool) -> Result<Pa
         .map_err(|e| Error::format(&path, format!("`{}` is not what was expected: {e}", keys::MODEL)))?;
     let parts = meta.into_parts(&path)?;
     let config = &parts.config;
-    // Every layer has tensors: a list as long as a number that nothing stands behind is not made.
+    // Every layer has tensors, so a larger number is damage. It is checked before a list of that length is allocated.
     if config.layers > header.tensors.len() {
         return refuse(format!("it tells of {} layers, but has {} tensors", config.layers, header.tensors.len()));
     }

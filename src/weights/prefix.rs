@@ -1,10 +1,11 @@
-//! What names of tensors begin with: models that contain the encoder, and the wrappers of training scripts, put their own names before
-//! its. `roberta.` is that of `XLMRobertaForSequenceClassification`, `module.` that of `DataParallel`, `_orig_mod.` that of
-//! `torch.compile`, `0.auto_model.` that of a `SentenceTransformer`; they come in each other, so none of them is looked for by name.
+//! Prefixes of tensor names: models that contain the encoder, and the wrappers of training scripts, put their own names before its.
+//! `roberta.` is that of `XLMRobertaForSequenceClassification`, `module.` that of `DataParallel`, `_orig_mod.` that of `torch.compile`,
+//! `0.auto_model.` that of a `SentenceTransformer`; they can be nested in any order, so the prefix is found by a tensor that every encoder
+//! has.
 
 use std::collections::BTreeSet;
 
-/// The tensor that tells where the encoder is: every encoder has it.
+/// The tensor that every encoder has, by which the prefix is found.
 const MARK: &str = "embeddings.word_embeddings.weight";
 
 /// How the names of the encoder's own tensors begin, and of those that belong to models around it.
@@ -21,7 +22,7 @@ pub(super) fn of_encoder<'n>(names: impl Iterator<Item = &'n str>) -> Result<Str
         .filter_map(|name| name.strip_suffix(MARK))
         .filter(|prefix| prefix.is_empty() || prefix.ends_with('.'))
         .collect();
-    // Without any, it is the table that will be missing. A bare name comes before all others, in this order too.
+    // If none is found, the error will name the word table as missing. An empty prefix sorts before all others.
     let first = prefixes.first().copied().unwrap_or_default();
     if prefixes.len() <= 1 || first.is_empty() {
         return Ok(first.to_owned());

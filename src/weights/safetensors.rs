@@ -92,10 +92,10 @@ fn element_bytes(dtype: &str) -> Option<u64> {
     })
 }
 
-/// Bytes of a file that are looked at to tell a text.
+/// Bytes of a file that are read to recognise text.
 const LOOKED_AT: usize = 256;
 
-/// What a file is, if that can be told and it is no safetensors file.
+/// What the file is instead, if it is recognisable and not a safetensors file.
 fn something_else(file: &[u8]) -> Option<&'static str> {
     // A length and a header's beginning.
     if file.get(4..9) == Some(b"\0\0\0\0{") {
@@ -110,7 +110,7 @@ fn something_else(file: &[u8]) -> Option<&'static str> {
         Some(kind) => return Some(kind),
         None => {}
     }
-    // A header's length never has bytes that are all of a text: the last is always 0.
+    // The last byte of a header's length is always 0, so text cannot be mistaken for it.
     let text = match std::str::from_utf8(head) {
         Ok(text) => text,
         // The last character may be cut.

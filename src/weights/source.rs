@@ -91,7 +91,7 @@ impl Source {
         self.open(file)?.ok_or_else(|| Error::format(&self.path(file), "the file is missing"))
     }
 
-    /// Everything that was read of it until now, in the order of the names: the same content makes the same model.
+    /// Everything that was read from the source so far, ordered by name. Equal contents make equal models.
     pub(crate) fn contents(&self) -> Vec<(String, Content)> {
         let mut all = match self {
             Source::Directory(_, opened) => opened.lock().unwrap_or_else(PoisonError::into_inner).clone(),

@@ -13,9 +13,9 @@ use super::safetensors::{Header, TensorEntry};
 use crate::error::{Error, Result};
 use zip::{Entries, Entry};
 
-/// A file's tensors together may be this many times as long as the file: views that share a storage are legal and rare.
+/// A file's tensors together may be at most this many times as long as the file. Views that share a storage are legal, but rare.
 const MAX_SHARING: u64 = 4;
-/// What any file may hold: small files have proportionally large views.
+/// Every file may have tensors of this length together, because the views of small files are large in proportion.
 const MIN_TOTAL: u64 = 1 << 20;
 
 /// A tensor whose elements do not lie one after another.
@@ -49,7 +49,7 @@ pub(super) fn read(file: &[u8], path: &Path) -> Result<TorchFile> {
     archive.check_byte_order()?;
     let (pickle_name, pickle) = archive.entry("data.pkl")?;
     let pickle_bytes = &file[pickle.range.clone()];
-    // The pickle decides what all else means: its checksum is always checked.
+    // The pickle decides how everything else is read, so its checksum is always checked.
     if crc32fast::hash(pickle_bytes) != pickle.crc32 {
         return Err(bad_checksum(path, &pickle_name));
     }
@@ -197,7 +197,7 @@ impl Layout {
         let pickle::Tensor { storage, offset, shape, strides } = tensor;
         let overflow = || format!("the size of shape {shape:?} overflows");
         let elements = shape.iter().try_fold(1u64, |product, &size| product.checked_mul(size)).ok_or_else(overflow)?;
-        // What would overflow with every size but the zero ones is hostile too.
+        // A shape whose sizes would overflow is refused even if another size is 0.
         shape.iter().filter(|&&size| size > 0).try_fold(8u64, |p, &size| p.checked_mul(size)).ok_or_else(overflow)?;
         if elements == 0 {
             return Ok(Layout { elements, contiguous: true });
