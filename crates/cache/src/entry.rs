@@ -1,15 +1,15 @@
 //! What an entry is: its key, its bytes, and the checksum over both.
 //!
-//! An entry is one representation of one sequence of token ids: `dense`, `lexical` or `colbert`. So a text embedded with `dense` today and
-//! with `dense,sparse` tomorrow lacks one entry then and not two. The ids are those that the encoder saw, after normalisation,
-//! truncation, prompt and special tokens: none of these needs a place in the key, but for how many of them a dense vector leaves out as a
-//! prompt's.
+//! An entry is one representation of one sequence of token ids: `dense`, `lexical` or `colbert`. So a text that was embedded with `dense`
+//! today and is wanted with `dense,sparse` tomorrow lacks one entry, not two. The ids are those that the encoder saw, after normalisation,
+//! truncation, prompt and special tokens: the key need not hold any of these, except how many of the ids the dense vector leaves out
+//! because they are a prompt's.
 
 use sha2::{Digest, Sha256};
 
 use trivec::{Embedding, LexicalWeights, Modes, TokenVectors};
 
-/// Bytes of a key: a digest of model and token ids, the representation, the length asked of a dense vector (0: all of it).
+/// Bytes of a key: a digest of model and token ids, the representation, the requested length of a dense vector (0: all of it).
 pub(super) const KEY_BYTES: usize = 32 + 1 + 4;
 
 /// Bytes of the checksum before an entry's payload.
@@ -45,7 +45,7 @@ pub(super) enum Part {
 }
 
 impl From<Modes> for Wanted {
-    /// These, as the model gives them.
+    /// These representations in their full length.
     fn from(modes: Modes) -> Wanted {
         Wanted { modes, dimensions: None, normalize: None, prompt_tokens: 0 }
     }
@@ -73,7 +73,7 @@ pub(super) fn digest_of_ids(model: &[u8; 32], ids: &[u32]) -> [u8; 32] {
 
 pub(super) fn key(digest: &[u8; 32], part: Part, wanted: &Wanted) -> Key {
     let (tag, dimensions) = match part {
-        // No length of a vector comes near 2^32.
+        // The length of a vector is far below 2^32.
         Part::Dense => (
             wanted.normalize.map_or(b'd', |yes| if yes { b'n' } else { b'r' }),
             wanted.dimensions.map_or(0, |n| u32::try_from(n).unwrap_or(u32::MAX)),
@@ -120,7 +120,7 @@ pub(super) fn seal(key: &Key, payload: &[u8]) -> Vec<u8> {
     stored
 }
 
-/// SHA-256 over key and payload: a payload that came under a wrong key is told as surely as one that was changed.
+/// SHA-256 over key and payload, so that a payload filed under the wrong key is detected as well as a changed one.
 fn checksum(key: &Key, payload: &[u8]) -> [u8; CHECK_BYTES] {
     let mut hash = Sha256::new();
     hash.update(key);
@@ -128,7 +128,8 @@ fn checksum(key: &Key, payload: &[u8]) -> [u8; CHECK_BYTES] {
     hash.finalize().into()
 }
 
-/// Puts a stored representation into `embedding`, whose `tokens` are known; `None` if it is not what was stored, or cannot be this text's.
+/// Puts a stored representation into `embedding`, whose `tokens` are set already; `None` if the stored bytes are damaged or cannot belong
+/// to this text.
 pub(super) fn open(
     stored: &[u8],
     key: &Key,
@@ -144,7 +145,7 @@ pub(super) fn open(
     let (words, rest) = payload.as_chunks::<4>();
     let floats = |words: &[[u8; 4]]| {
         let values: Vec<f32> = words.iter().map(|x| f32::from_le_bytes(*x)).collect();
-        // No embedding has others; a file of an earlier build may.
+        // The engine returns only finite values, but the file may come from an earlier build.
         values.iter().all(|x| x.is_finite()).then_some(values)
     };
     match part {

@@ -1,9 +1,9 @@
-//! Which model it is: a digest of everything that decides its vectors.
+//! The identity of a model: a digest of everything that decides its vectors.
 //!
-//! The content of every file the model was read from (weights, heads, configuration, tokenizer) goes into it byte for byte. The digest of a
-//! file is remembered by the file's stamp, so that it is computed once a file and not once a start. Because the arithmetic
-//! decides too, so do this program's version and the bits of a few tokens that the model embeds here and now: a build that rounds
-//! differently, or an instruction set that does, has another identity.
+//! The content of every file the model was read from (weights, heads, configuration, tokenizer) goes into it byte for byte. A file's digest
+//! is remembered together with the file's stamp, so that it is computed once, not at every start. The arithmetic decides vectors too, so
+//! the identity also covers this program's version and the bits of a few tokens' embeddings, computed on the spot: a build or an
+//! instruction set that rounds differently has another identity.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::store::FileDigest;
 use trivec::internal::{Content, Stamp, read_through};
 use trivec::{EncodeOptions, Model};
 
-/// What a model's entries are found by.
+/// Identifies a model's entries.
 #[derive(Debug)]
 pub struct Identity {
     pub(super) digest: [u8; 32],
@@ -31,7 +31,7 @@ impl Identity {
         self.files.iter().all(|(file, stamp)| matches!(Stamp::of(file), Ok(Some(now)) if now == *stamp))
     }
 
-    /// Computes it. `known` remembers digests of files, `remember` is told new ones.
+    /// Computes the identity. `known` looks up digests of files, `remember` stores new ones.
     pub(super) fn of(
         model: &Model,
         known: impl Fn(&Stamp) -> Option<[u8; 32]>,
@@ -43,7 +43,7 @@ impl Identity {
         }
         let mut hash = Sha256::new();
         let mut files = Vec::new();
-        // Lengths first: no two lists of fields are the same bytes.
+        // Each field is preceded by its length, so that different lists of fields never have the same bytes.
         let mut field = |bytes: &[u8]| {
             hash.update((bytes.len() as u64).to_le_bytes());
             hash.update(bytes);

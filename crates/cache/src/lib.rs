@@ -4,11 +4,11 @@
 //! lookup ─▶ readers ─▶ the file (SQLite, WAL) ◀─ one writer thread ◀─ queue ◀─ insert
 //!           checksum                              evicts, batches       bounded
 //! ```
-//! It is never in the way: whatever goes wrong with the file is a warning and a miss. And it never gives a wrong vector: an entry's key holds
-//! everything that decides it (`identity.rs`, `entry.rs`), and its SHA-256 is checked each time it is read.
+//! The cache never makes a call fail: any error of the file becomes a warning and a miss. It never returns a wrong vector: an entry's key
+//! holds everything that decides the vector (`identity.rs`, `entry.rs`), and its SHA-256 is checked each time it is read.
 //!
-//! When the file is full, the entries that were not used for longest go. A use is noted when a sixteenth of the file's entries have come
-//! since the last one was, so that reading seldom writes: the order of use is that coarse.
+//! When the file is full, the least recently used entries are removed. A use is recorded only if a sixteenth of the file's entries were
+//! added since the last recorded one. So reading seldom writes, and the order of use is approximate.
 
 mod entry;
 mod identity;
@@ -30,12 +30,12 @@ use self::writer::{Job, Shared};
 use trivec::Embedding;
 use trivec::Model;
 
-/// The least and the default bytes that a cache may have.
+/// Smallest size of a cache, in bytes.
 pub const LEAST_BYTES: u64 = 1 << 20;
 /// Size of a cache unless another is asked for, in bytes.
 pub const DEFAULT_BYTES: u64 = 1 << 30;
 
-/// Takes a warning. At most one a minute, but for the one that says that the cache is given up.
+/// A function that takes warnings. It gets at most one a minute, besides the one which says that the cache is given up.
 pub type Warn = Box<dyn Fn(&str) + Send + Sync>;
 
 /// What an insert does when the writer is behind.
@@ -50,11 +50,11 @@ pub enum WhenBehind {
 /// Counters, and what the file holds as far as this process knows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Texts of which all that was wanted was there, and those of which it was not.
+    /// Texts for which the cache had everything that was wanted.
     pub hits: u64,
-    /// Look-ups that found nothing.
+    /// Texts for which something was missing.
     pub misses: u64,
-    /// Representations in the file, and bytes of it in use.
+    /// Representations in the file.
     pub entries: u64,
     /// Bytes of the entries.
     pub bytes: u64,
@@ -74,7 +74,7 @@ pub struct Cache {
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// Texts of which the cache has a part: see [`Cache::plan`].
+/// The result of [`Cache::plan`]: the embeddings that were found, and which texts are missing.
 #[derive(Debug)]
 pub struct Plan {
     found: Vec<Option<Embedding>>,
@@ -82,17 +82,17 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The places of the texts that the cache has not, ascending.
+    /// The places of the texts that are missing from the cache, ascending.
     pub fn missing(&self) -> &[usize] {
         &self.missing
     }
 
-    /// Of a list in the order of the texts, the items of those that the cache has not.
+    /// The items of `items` (which has the order of the texts) that belong to missing texts.
     pub fn missing_of<'i, T>(&self, items: &'i [T]) -> Vec<&'i T> {
         self.missing.iter().filter_map(|&place| items.get(place)).collect()
     }
 
-    /// All embeddings in their order, once those that were missing are `computed`.
+    /// Puts the `computed` embeddings into the places of the missing ones; returns all in the texts' order.
     pub fn complete(mut self, computed: Vec<Embedding>) -> Vec<Embedding> {
         for (place, embedding) in self.missing.into_iter().zip(computed) {
             self.found[place] = Some(embedding);
@@ -102,11 +102,10 @@ impl Plan {
 }
 
 impl Cache {
-    /// Opens the cache at `path`, or makes it. The file never becomes larger than `size` bytes; its log (`-wal`) has some
-    /// megabytes more while it is in use.
+    /// Opens the cache at `path`, or creates it. The file never becomes larger than `size` bytes; its log (`-wal`) takes some more
+    /// megabytes while it is in use.
     ///
-    /// # Errors
-    /// [`CacheError`]: nothing of what was there has been changed.
+    /// # Errors [`CacheError`]. The existing file has not been changed then.
     pub fn open(path: &Path, size: u64, warn: Warn) -> Result<Cache, CacheError> {
         let failed = |e: rusqlite::Error| CacheError::of(path, &e);
         let store = Store::open(path, size)?;
@@ -118,10 +117,9 @@ impl Cache {
         Ok(Cache { shared, readers: Mutex::new(vec![reader]), writer: Mutex::new(Some(writer)) })
     }
 
-    /// Which model it is. Reads the model's files through when they are not known yet (a gigabyte takes about a second).
+    /// Computes the identity of `model`. It reads the model's files if they are not known yet (about a second for a gigabyte).
     ///
-    /// # Errors
-    /// A sentence: the model cannot be told from others, or has no embeddings.
+    /// # Errors A sentence that says why the model cannot be identified, or that it has no embeddings.
     pub fn identify(&self, model: &Model) -> Result<Identity, String> {
         let known = |stamp: &trivec::internal::Stamp| self.read(|reader| reader.digest(stamp)).flatten();
         let remember = |digest| {
@@ -130,7 +128,7 @@ impl Cache {
         Identity::of(model, known, remember)
     }
 
-    /// What the cache has of `ids`, and what is left to compute.
+    /// Looks up the embeddings of `ids`, and says which are left to compute.
     ///
     /// ```no_run
     /// # use trivec::{Embedding, EncodeOptions, Model};
@@ -151,7 +149,7 @@ impl Cache {
         Plan { found, missing }
     }
 
-    /// One result a text: the embedding, if all that is wanted of it is there. `truncated` is not known here and is `false`.
+    /// One result a text: its embedding if the cache has everything that is wanted of it. `truncated` is unknown here and set to `false`.
     pub fn lookup<S: AsRef<[u32]>>(&self, identity: &Identity, wanted: &Wanted, ids: &[S]) -> Vec<Option<Embedding>> {
         let found =
             self.read(|reader| ids.iter().map(|ids| self.lookup_one(reader, identity, wanted, ids.as_ref())).collect());
@@ -172,7 +170,7 @@ impl Cache {
         let mut embedding =
             Embedding { dense: None, lexical: None, colbert: None, tokens: ids.len(), truncated: false };
         let in_range = |n| (1..=identity.widths.dense).contains(&n);
-        // A sequence without tokens, a call that wants nothing, or a length that no vector has: the engine's to answer.
+        // Empty sequences, calls that want nothing, and invalid lengths are left to the engine, which has the error messages.
         if ids.is_empty() || wanted.parts().next().is_none() || !wanted.dimensions.is_none_or(in_range) {
             return Ok(None);
         }
@@ -196,7 +194,7 @@ impl Cache {
         Ok(complete.then_some(embedding))
     }
 
-    /// Keeps embeddings of `ids`, which were computed by the model of `identity` with what is `wanted`. They are written a little later.
+    /// Stores embeddings of `ids`, computed by the model of `identity` with the settings in `wanted`. A thread writes them a little later.
     pub fn insert<'a, S: AsRef<[u32]>>(
         &self,
         identity: &Arc<Identity>,
@@ -222,12 +220,12 @@ impl Cache {
         self.shared.stats()
     }
 
-    /// Whether it was given up because the file is damaged.
+    /// Whether the cache was given up because its file is damaged.
     pub fn is_broken(&self) -> bool {
         self.shared.is_broken()
     }
 
-    /// Writes what waits, and ends.
+    /// Writes everything that is waiting, and ends the writer.
     pub fn close(&self) {
         self.readers.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.shared.end();

@@ -19,7 +19,7 @@ use trivec::output_path::missing_directory;
 
 /// In the header of every cache: `triv`.
 const APPLICATION: i32 = 0x7472_6976;
-/// The version of the tables below. Another one is another program's: left alone.
+/// The version of the tables below. A file with another version is left alone.
 const FORMAT: i32 = 1;
 const PAGE_BYTES: u64 = 4096;
 
@@ -35,10 +35,10 @@ const TABLES: [&str; 4] = [
 /// Digests of files that are remembered.
 const KEPT_DIGESTS: i64 = 64;
 
-/// Why there is no cache.
+/// Why a cache cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum CacheError {
-    /// The file is something else, and is left as it is.
+    /// The file is not a cache. It is left as it is.
     #[error("{}: {what}; it is left as it is", path.display())]
     NotOurs {
         /// The file.
@@ -71,7 +71,7 @@ impl CacheError {
     }
 }
 
-/// Whether an error says that the file itself is wrong, and not that it cannot be read or written now.
+/// Whether an error means that the file itself is damaged, rather than that it cannot be read or written now.
 pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
     use rusqlite::Error as E;
     match error {
@@ -99,7 +99,7 @@ fn stamp_bytes(stamp: &Stamp) -> Vec<u8> {
     all
 }
 
-/// The key that a digest is sealed under, so that a changed one is told from a sound one.
+/// The key with which a digest's checksum is computed.
 fn digest_key(stamp: &[u8]) -> Key {
     let mut key = [0; KEY_BYTES];
     key[..32].copy_from_slice(&<[u8; 32]>::from(<sha2::Sha256 as sha2::Digest>::digest(stamp)));
@@ -114,7 +114,7 @@ pub(super) struct Batch {
     pub entries: Vec<(Key, Vec<u8>)>,
     /// Ids of entries that were read.
     pub used: Vec<i64>,
-    /// Keys of entries that are not what was stored.
+    /// Keys of damaged entries, to be removed.
     pub wrong: Vec<Key>,
     pub digests: Vec<FileDigest>,
 }
@@ -122,7 +122,7 @@ pub(super) struct Batch {
 /// The file, for writing.
 pub(super) struct Store {
     db: Connection,
-    /// Pages up to which entries may fill the file. A sixteenth below its bound, so that what pages hold beside entries finds room.
+    /// Pages up to which entries may fill the file. It is a sixteenth below the file's limit, which leaves room for SQLite's other pages.
     target_pages: u64,
 }
 
@@ -140,14 +140,15 @@ fn connect(path: &Path, flags: OpenFlags, wait: Duration) -> rusqlite::Result<Co
     let flags = flags | OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags)?;
     db.busy_timeout(wait)?;
-    // Checks that SQLite leaves out for files it trusts; a few MB of pages in memory; no map, which a cut file would turn into SIGBUS.
+    // Turns on checks that SQLite omits for trusted files, limits its page cache to a few MB, and turns off memory mapping, because a
+    // truncated file would then raise SIGBUS.
     db.execute_batch(
         "PRAGMA cell_size_check=ON; PRAGMA trusted_schema=OFF; PRAGMA cache_size=-4096; PRAGMA mmap_size=0; PRAGMA temp_store=MEMORY",
     )?;
     Ok(db)
 }
 
-/// Looks at the first bytes: nothing but a cache, or a file yet to be made, is handed to SQLite at all.
+/// Reads the first bytes, so that SQLite only opens caches and files that do not exist yet.
 fn refuse_others(path: &Path) -> Result<(), CacheError> {
     let io = |e: std::io::Error| CacheError::Io { path: path.to_path_buf(), what: e.to_string() };
     let refuse = |what: String| Err(CacheError::NotOurs { path: path.to_path_buf(), what });
@@ -168,7 +169,7 @@ fn refuse_others(path: &Path) -> Result<(), CacheError> {
     let number = |at: usize| head.get(at..at + 4).and_then(|b| b.try_into().ok()).map(i32::from_be_bytes);
     let sqlite = head.starts_with(b"SQLite format 3\0");
     if sqlite && length == PAGE_BYTES && number(68) == Some(0) && number(60) == Some(0) {
-        // Perhaps a page with nothing in it, which a disk that was full when a cache was made can leave; whether it is, SQLite tells.
+        // It may be an empty page, which is left if the disk was full when a cache was created. SQLite will check it.
         return Ok(());
     }
     if !sqlite || number(68) != Some(APPLICATION) {
@@ -194,7 +195,7 @@ impl Store {
     fn open_sqlite(path: &Path, size: u64) -> rusqlite::Result<Store> {
         let mut db = connect(path, OpenFlags::SQLITE_OPEN_CREATE, Duration::from_secs(5))?;
         if number(&db, "application_id")? == 0 {
-            // Before the first table is made: pages can then move, and the file can become smaller.
+            // Set before the first table is created: only then can the file be shrunk later.
             db.execute_batch("PRAGMA auto_vacuum=INCREMENTAL")?;
             let new = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
             // Two processes may make it at once.
@@ -205,7 +206,7 @@ impl Store {
                 for table in TABLES.iter().rev() {
                     new.execute_batch(table)?;
                 }
-                // In the same transaction as the tables, and before the file has a log beside it: they are in its header.
+                // The file's header is written in the same transaction as the tables, before WAL mode begins.
                 new.pragma_update(None, "user_version", FORMAT)?;
                 new.pragma_update(None, "application_id", APPLICATION)?;
             }
@@ -321,8 +322,8 @@ fn used_pages(db: &Connection) -> rusqlite::Result<u64> {
     Ok((number(db, "page_count")? - number(db, "freelist_count")?).try_into().unwrap_or(0))
 }
 
-/// What an entry of `payload` bytes takes, rounded up: SQLite puts as many rows on a page as fit, and of a row that does not fit an eighth of
-/// a page or more, the rest on pages of its own. With it the entry's key and its places in two indices.
+/// An upper bound of the bytes that an entry of `payload` bytes takes in the file, with its key and its places in two indices. SQLite puts
+/// as many rows on a page as fit; of a longer row at least an eighth of a page stays there, and the rest goes to overflow pages.
 fn bytes_on_disk(payload: usize) -> u64 {
     let row = (payload + CHECK_BYTES) as u64 + 16;
     let value = if row <= PAGE_BYTES - 35 { PAGE_BYTES / (PAGE_BYTES / row) } else { row.next_multiple_of(4092) + 600 };

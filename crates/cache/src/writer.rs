@@ -1,4 +1,4 @@
-//! The one thread that writes: it takes what waits, some megabytes at most, and writes it in one transaction.
+//! The one thread that writes: it takes what is waiting, up to some megabytes, and writes it in one transaction.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ const QUEUE_JOBS: usize = 1 << 16;
 /// Bytes of a transaction at most, a single text's aside: SQLite keeps a transaction's pages in its log.
 const BATCH_BYTES: usize = 8 << 20;
 
-/// Between two warnings.
+/// Shortest time between two warnings.
 const QUIET: Duration = Duration::from_secs(60);
 
 pub(super) enum Job {
@@ -88,7 +88,7 @@ impl Shared {
 
     /// Hands a job to the writer; `false` if it is not taken.
     pub(super) fn push(&self, job: Job, bytes: usize, when_behind: WhenBehind) -> bool {
-        // What is not far below the whole file's size would only drive out everything else.
+        // A text of nearly the file's size would only evict everything else.
         if self.is_broken() || bytes as u64 > self.size / 4 {
             return false;
         }
@@ -109,12 +109,12 @@ impl Shared {
         true
     }
 
-    /// An entry was read. Its use is noted if it has not been for a while.
+    /// Called when an entry was read. Its use is recorded if it has not been for a while.
     pub(super) fn touch(&self, place: Place) {
         let newest = self.counters.newest.load(Ordering::Relaxed);
         let entries = self.counters.entries.load(Ordering::Relaxed);
         if newest.saturating_sub(place.used) as u64 > entries / 16 {
-            // A use that is not noted costs nothing but a little of the order.
+            // If the queue is full, the use is not recorded, and the entry is only evicted a little earlier.
             self.push(Job::Used(place.id), 0, WhenBehind::Drop);
         }
     }
@@ -133,7 +133,7 @@ impl Shared {
             if !self.broken.swap(true, Ordering::Relaxed) {
                 (self.warn)(&format!("no cache from now on: {}", CacheError::of(&self.path, error)));
             }
-            // Whoever waits for room waits no longer.
+            // Wakes callers that wait for room.
             self.room.notify_all();
         } else {
             self.warn(&format!("the cache could not be {what}: {}", CacheError::of(&self.path, error)));
@@ -156,7 +156,7 @@ impl Shared {
         self.broken.load(Ordering::Relaxed)
     }
 
-    /// Nothing more is taken; what waits is still written.
+    /// No more jobs are taken; those waiting are still written.
     pub(super) fn end(&self) {
         self.queue().ending = true;
         self.wake.notify_all();
@@ -249,7 +249,7 @@ fn next_batch(shared: &Shared) -> Option<Batch> {
     for (job, _) in jobs {
         match job {
             Job::Insert(identity, entries) => {
-                // All that waits was computed before: files that are now as they were then were so when it was computed.
+                // All waiting entries were computed earlier. If the model's files are unchanged now, they were unchanged then.
                 let holds = match &sound {
                     Some((last, holds)) if Arc::ptr_eq(last, &identity) => *holds,
                     _ => identity.still_holds(),

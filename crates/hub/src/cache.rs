@@ -1,4 +1,4 @@
-//! What the environment says of Hugging Face: addresses, the token, and the cache that its own tools fill.
+//! Hugging Face's settings in the environment: addresses, the token, and the cache that its own tools fill.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -41,11 +41,11 @@ fn token() -> Option<String> {
     };
     let token =
         variable("HF_TOKEN").or_else(|| if is_true("HF_HUB_DISABLE_IMPLICIT_TOKEN") { None } else { from_file() });
-    // What is no token must not become a header.
+    // Refuses text that is not a token, because it would become a header.
     token.filter(|token| !token.is_empty() && token.len() < 1000 && token.bytes().all(|b| b.is_ascii_graphic()))
 }
 
-/// Where a hub is.
+/// The address of a hub.
 pub(super) fn endpoint(hub: Hub) -> Endpoint {
     let (base, token) = match hub {
         Hub::HuggingFace => (variable("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".to_owned()), token()),
@@ -71,7 +71,7 @@ pub fn endpoint_is_loopback() -> bool {
 /// Whether an address, with its scheme or without, is this machine's.
 pub(super) fn is_loopback(base: &str) -> bool {
     let authority = base.split_once("://").map_or(base, |(_, rest)| rest).split('/').next().unwrap_or_default();
-    // `user@host` could put any name before the host that is asked.
+    // In `user@host`, only the part after the `@` is the host.
     let host = authority.rsplit('@').next().unwrap_or_default();
     let host = match host.strip_prefix('[') {
         Some(v6) => v6.split(']').next().unwrap_or_default(),
@@ -96,7 +96,7 @@ impl CachedRepository {
         root.is_dir().then_some(CachedRepository { root })
     }
 
-    /// The commit that `revision` was when the cache last heard of it.
+    /// The commit that `revision` meant when the cache was last updated.
     pub(super) fn commit(&self, revision: &str) -> Option<String> {
         if is_commit(revision) {
             return Some(revision.to_owned());

@@ -1,4 +1,4 @@
-//! HTTP: one request with its redirects, and what is worth another attempt.
+//! HTTP: requests with their redirects, and which failures are worth another attempt.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ const MAX_REDIRECTS: usize = 10;
 /// Longest wait that a server may ask for by `Retry-After`.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
-/// Longest wait of our own between attempts.
+/// Longest wait between attempts where the server asks for none.
 const MAX_DELAY: Duration = Duration::from_secs(60);
 
 /// Largest JSON answer.
@@ -32,9 +32,9 @@ const MAX_JSON_BYTES: u64 = 32 << 20;
 pub struct Patience {
     /// A server that sends nothing for this long has hung.
     pub stall: Duration,
-    /// Further attempts after one that brought nothing.
+    /// Further attempts after one that transferred nothing.
     pub retries: u32,
-    /// Before the second attempt; doubled for each further one.
+    /// Wait before the second attempt; doubled for each further one.
     pub delay: Duration,
 }
 
@@ -53,7 +53,7 @@ impl Patience {
     }
 }
 
-/// Where requests go: a hub's address and the token that is for it alone.
+/// A hub's address, and the token that is sent to this address only.
 #[derive(Debug, Clone)]
 pub(super) struct Endpoint {
     /// Without a slash at the end.
@@ -91,12 +91,12 @@ impl Answer {
     }
 }
 
-/// What Hugging Face says of a file before it redirects to where the content lies: names of headers.
+/// Headers by which Hugging Face describes a file before it redirects to the content.
 const LINKED_SIZE: &str = "x-linked-size";
 const LINKED_ETAG: &str = "x-linked-etag";
 const REPO_COMMIT: &str = "x-repo-commit";
 
-/// What a hub says of a file without sending it.
+/// A file's description by a hub, without its content.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Head {
     pub commit: Option<String>,
@@ -108,7 +108,7 @@ impl Head {
     fn of(answer: &Answer) -> Head {
         let text = |name: &str| answer.headers.get(name).and_then(|value| value.to_str().ok());
         let commit = text(REPO_COMMIT).filter(|commit| is_commit(commit)).map(str::to_owned);
-        // Hugging Face's tags are hashes; those of a server that does not speak as it does may be anything.
+        // Hugging Face's ETags are hashes; another server's ETags may be anything.
         let tag = text(LINKED_ETAG).or_else(|| text(header::ETAG.as_str()).filter(|_| commit.is_some()));
         let tag = tag.map(|tag| tag.trim_start_matches("W/").trim_matches('"'));
         let length = if answer.status.is_redirection() { None } else { text(header::CONTENT_LENGTH.as_str()) };
@@ -149,7 +149,7 @@ impl Client {
             .user_agent(concat!("trivec/", env!("CARGO_PKG_VERSION")))
             .accept_encoding("identity")
             .http_status_as_error(false)
-            // Redirects are followed here, where it is known to whom the token may go.
+            // This client follows redirects itself, because the token must not go to other hosts.
             .max_redirects(0)
             .max_redirects_will_error(false)
             .timeout_connect(Some(patience.stall.min(Duration::from_secs(20))))
@@ -174,7 +174,7 @@ impl Client {
 
     /// What the answers to a HEAD with its redirects say of a file. Every status but the good ones is a fault.
     pub(super) fn head(&self, endpoint: &Endpoint, url: &str) -> Result<Head, Fault> {
-        // The hub itself knows its file; where the content lies, little may be told of it.
+        // The hub's own answer describes the file; the storage that it redirects to may say less.
         let tells = |answer: &Answer| answer.headers.contains_key(LINKED_SIZE);
         let (mut uri, mut answer) = self.follow(Method::HEAD, endpoint, url, &[], &tells)?;
         if matches!(answer.status.as_u16(), 405 | 501) {
@@ -188,7 +188,8 @@ impl Client {
         Ok(Head::of(&answer))
     }
 
-    /// One request with its redirects, up to the first answer that is none or is `enough`; and whence that came.
+    /// Sends a request and follows redirects up to the first answer that is no redirect, or for which `enough` is true. Returns the answer
+    /// with its address.
     fn follow(
         &self,
         method: Method,
@@ -231,7 +232,7 @@ impl Client {
         }
         let mut request = if *method == Method::HEAD { self.agent.head(uri) } else { self.agent.get(uri) };
         if uri.authority().is_some_and(|authority| is_loopback(authority.as_str())) {
-            // A proxy's own loopback is not this machine's.
+            // A loopback address means this machine, so it must not go through a proxy.
             request = request.config().proxy(None).build();
         }
         for (name, value) in headers {
@@ -245,7 +246,7 @@ impl Client {
         Ok(Answer { status: head.status, headers: head.headers, body: body.into_reader() })
     }
 
-    /// Calls `attempt` until it succeeds, it fails for good, or patience ends. `note` hears of every wait.
+    /// Calls `attempt` until it succeeds, fails permanently, or the attempts are used up. `note` is called before every wait.
     pub(super) fn retry<T>(
         &self,
         note: &dyn Fn(&str),
@@ -306,7 +307,7 @@ impl Client {
     }
 }
 
-/// A page for people where a file or JSON was asked for: a captive portal, a proxy's notice, a wrong address.
+/// Refuses an HTML page in the place of a file or JSON: it comes from a captive portal, a proxy or a wrong address.
 pub(super) fn refuse_html(answer: &Answer, url: &str) -> Result<(), Fault> {
     let kind = answer.header(header::CONTENT_TYPE).unwrap_or_default();
     if kind.to_ascii_lowercase().starts_with("text/html") {
@@ -364,7 +365,7 @@ fn transport(uri: &Uri, error: &ureq::Error) -> Fault {
         error => format!("{host}: {error}"),
     };
     match error {
-        // What will be the same the next time.
+        // Errors that another attempt will not change.
         ureq::Error::Tls(_) | ureq::Error::Rustls(_) | ureq::Error::BadUri(_) | ureq::Error::InvalidProxyUrl => {
             refuse(what)
         }
@@ -401,7 +402,7 @@ fn resolve(from: &Uri, location: &str) -> Option<Uri> {
         for part in path.split('/') {
             match part {
                 "." => {}
-                // Above the root is the root.
+                // `..` at the root stays at the root.
                 ".." if parts.len() > 1 => drop(parts.pop()),
                 ".." => {}
                 part => parts.push(part),
@@ -418,7 +419,7 @@ fn shown(uri: &Uri) -> String {
     format!("{scheme}://{}{}", uri.authority().map_or("", |authority| authority.as_str()), uri.path())
 }
 
-/// Whether a token for `home` may be sent to `uri`: to the same scheme, host and port, and not in the clear but on this machine.
+/// Whether a token for `home` may be sent to `uri`: only to the same scheme, host and port, and without TLS only to this machine.
 fn may_have_token(home: &Uri, uri: &Uri) -> bool {
     let port = |uri: &Uri| uri.port_u16().or(if uri.scheme_str() == Some("https") { Some(443) } else { Some(80) });
     let same = home.scheme_str() == uri.scheme_str() && home.host() == uri.host() && port(home) == port(uri);

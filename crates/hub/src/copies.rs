@@ -1,4 +1,4 @@
-//! Packed copies of checkpoints that lie elsewhere: `--weights` makes one, once, and finds it again by what the checkpoint holds.
+//! Packed copies of checkpoints outside the store: `--weights` packs one once, and finds the copy again by the checkpoint's content.
 //!
 //! ```text
 //! $TRIVEC_HOME/packed/
@@ -6,7 +6,8 @@
 //!   KEY.json         of which checkpoint it is. A copy is there when this is
 //!   seen/PATH.json   how a checkpoint's files looked when its content was last read through: while they look the same, KEY is known
 //! ```
-//! A file is the same while its device, inode, length and the times of its last changes are ([`Stamp`]): nobody can set the last of those.
+//! A file is taken to be unchanged while its device, inode, length and times of change are the same ([`Stamp`]); the last of these times
+//! cannot be set by a program.
 
 use std::fs;
 use std::io;
@@ -25,7 +26,8 @@ use trivec::internal::Stamp;
 /// The layout of the files that this version writes and reads.
 const FORMAT: u32 = 1;
 
-/// Files of a checkpoint's directory that are looked at, and how deep: those of one with more are always read through.
+/// Most files, and deepest level, of a checkpoint's directory whose stamps are compared. A directory with more is read completely every
+/// time.
 const MOST_FILES: usize = 4096;
 const MOST_DEPTH: usize = 4;
 
@@ -105,7 +107,7 @@ impl Copies {
         (record.format == FORMAT && is_key(&record.key)).then_some(record)
     }
 
-    /// Keeps others from making the copy of this key; waits for one who does, after calling `waiting`.
+    /// Takes the lock for making the copy of this key. If another process holds it, calls `waiting` and waits.
     pub fn lock(&self, key: &str, what: &str, waiting: &dyn Fn(&str)) -> Result<Lock, HubError> {
         Lock::acquire(&self.directory.join("locks").join(format!("{key}.lock")), what, true, waiting)
     }
@@ -122,7 +124,7 @@ impl Copies {
         Ok(())
     }
 
-    /// A further checkpoint of the same content. That it cannot be noted does not matter: it is noted for the list of copies alone.
+    /// Records a further checkpoint with the same content. A failure is ignored, because only the list of copies shows it.
     pub fn also_of(&self, copy: PackedCopy, source: &Path) {
         if copy.sources.iter().any(|other| other == source) {
             return;
@@ -139,14 +141,14 @@ impl Copies {
         write_whole(&self.record_path(&copy.key), &text)
     }
 
-    /// `source` is a checkpoint of `now`, and of no earlier copy in its format.
+    /// Removes `source` from earlier copies in the format of `now`, whose content it has now.
     fn supersede(&self, now: &PackedCopy, source: &Path) {
         for mut copy in self.list() {
             if copy.key == now.key || copy.weights != now.weights || !copy.sources.iter().any(|other| other == source) {
                 continue;
             }
             copy.sources.retain(|other| other != source);
-            // What cannot be removed takes space, and nothing else.
+            // A copy that cannot be removed only takes space.
             let _ = if copy.sources.is_empty() { self.remove(&copy) } else { self.write(&copy) };
         }
     }
@@ -210,13 +212,13 @@ fn is_key(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
-/// How the files of a directory look: equal ones hold the same.
+/// The stamps of a directory's files: equal listings mean equal content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listing(String);
 
 impl Listing {
-    /// Of all files below `directory`; `None` where the system has no stamps, where one of the files was changed so lately that a further change
-    /// might not show, where there are too many, or where one cannot be looked at.
+    /// The listing of all files below `directory`. `None` if the system has no stamps, a file was changed so recently that another change
+    /// might not show, there are too many files, or one cannot be read.
     pub fn of(directory: &Path) -> Option<Listing> {
         let mut files = Vec::new();
         walk(directory, Path::new(""), 0, &mut files)?;
@@ -248,7 +250,7 @@ fn walk(directory: &Path, prefix: &Path, depth: usize, files: &mut Vec<(PathBuf,
     for entry in fs::read_dir(directory).ok()? {
         let entry = entry.ok()?;
         let name = prefix.join(entry.file_name());
-        // A link that leads nowhere is no file of the model; it becomes one when what it names appears.
+        // A broken link is not a file of the model.
         let Ok(metadata) = fs::metadata(entry.path()) else { continue };
         if metadata.is_dir() {
             walk(&entry.path(), &name, depth + 1, files)?;

@@ -1,4 +1,4 @@
-//! What can go wrong between a name and a model that is in place.
+//! Errors on the way from a name to an installed model.
 
 use std::fmt;
 use std::path::Path;
@@ -39,7 +39,7 @@ impl HubError {
         HubError { kind, message: message.into(), cause: None }
     }
 
-    /// An error of who asked.
+    /// A wrong request.
     pub fn usage(message: impl Into<String>) -> HubError {
         HubError::new(HubErrorKind::Usage, message)
     }

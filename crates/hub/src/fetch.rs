@@ -15,10 +15,10 @@ use super::select::{CONFIG, guides, needed};
 use super::store::{Store, write_whole};
 use trivec::internal::check_config;
 
-/// The list of what a source directory is to hold, so that an interrupted pull needs to ask nobody.
+/// The list of files that a source directory is to hold, so that an interrupted pull can go on without asking a hub.
 const MANIFEST: &str = ".trivec-files.json";
 
-/// Room that is left for everything else.
+/// Free disk space that is left for other purposes.
 const SPARE_BYTES: u64 = 64 << 20;
 
 /// How to fetch.
@@ -68,18 +68,18 @@ pub struct Fetched {
     pub directory: PathBuf,
     /// Bytes of the needed files.
     pub bytes: u64,
-    /// Nobody else touches the directory while this is held.
+    /// Keeps other processes out of the directory.
     _lock: Lock,
 }
 
-/// Fetches what `spec` names. Hubs that cannot be reached are passed over while there is another.
+/// Fetches the files of the model that `spec` names. A hub that cannot be reached is skipped if there is another.
 pub fn fetch(spec: &Spec, options: &FetchOptions, store: &Store, progress: &dyn Progress) -> Result<Fetched, HubError> {
     let mut failures: Vec<HubError> = Vec::new();
     for (index, &hub) in options.hubs.iter().enumerate() {
         let others = index + 1 < options.hubs.len();
         let mut patience = options.patience.clone();
         if others {
-            // Another hub is worth more than a long wait.
+            // With another hub left, it gives up sooner.
             patience.retries = patience.retries.min(2);
         }
         let client = Client::new(patience);
@@ -176,7 +176,7 @@ fn fetch_from(
         fs::read(&path).map_err(|e| HubError::io(&path, &e))
     };
     let files = needed(&listing, read)?;
-    // A model of another kind is refused before gigabytes of it have come.
+    // An unsupported model is refused before gigabytes are downloaded.
     let config = directory.join(CONFIG);
     check_config(&read(CONFIG)?, &config).map_err(|e| HubError::model(e.to_string()))?;
     without_hash(&files, options.pinned, &note)?;
@@ -197,7 +197,7 @@ fn fetch_from(
     })
 }
 
-/// Refuses files that are not those that are known of a model. Of those whose hash nobody tells, the known one is the one to check.
+/// Refuses a listing that contradicts the pinned hashes of a known model. Files without a published hash get the pinned one.
 fn hold_pins(known: &KnownModel, listing: &mut Listing) -> Result<(), HubError> {
     for pin in known.pinned {
         let Some(file) = listing.files.iter_mut().find(|file| file.path == pin.path) else { continue };
@@ -218,7 +218,7 @@ fn hold_pins(known: &KnownModel, listing: &mut Listing) -> Result<(), HubError> 
     Ok(())
 }
 
-/// Of files that no hash is told of, only the length can be checked: that is for hubs that are the user's own, and for the cache.
+/// Files without a published hash are checked by length only. That is accepted from a hub that the user has configured, and from the cache.
 fn without_hash(files: &[RemoteFile], pinned: bool, note: &dyn Fn(&str)) -> Result<(), HubError> {
     let names: Vec<&str> =
         files.iter().filter(|file| file.hash == Hash::Unknown).map(|file| file.path.as_str()).collect();
@@ -235,14 +235,14 @@ fn without_hash(files: &[RemoteFile], pinned: bool, note: &dyn Fn(&str)) -> Resu
     Ok(())
 }
 
-/// What an earlier run found out about a source directory.
+/// The listing that an earlier run has stored in a source directory.
 fn manifest(directory: &Path) -> Option<Listing> {
     let listing: Listing = serde_json::from_slice(&fs::read(directory.join(MANIFEST)).ok()?).ok()?;
     let sound = listing.files.iter().all(|file| super::remote::is_safe(&file.path));
     sound.then_some(listing)
 }
 
-/// What is here already, where no hub may be asked.
+/// The listing of files that are on disk already, for offline use.
 fn offline_listing(
     cached: Option<&CachedRepository>,
     home: &Path,
@@ -280,7 +280,7 @@ fn is_in_place(
             Err(what) => progress.note(&format!("{}: {what}: fetching it again", path.display())),
         }
     }
-    // A damaged file, or a link to nowhere.
+    // It is a damaged file or a broken link.
     match fs::remove_file(&path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io(e)),
         _ => {}
@@ -305,19 +305,19 @@ fn link(from: &Path, to: &Path) -> std::io::Result<()> {
 
 #[cfg(not(unix))]
 fn link(from: &Path, to: &Path) -> std::io::Result<()> {
-    // Links need rights there that most people do not have.
+    // On Windows, links need a privilege that most users do not have.
     let part = part_path(to);
     fs::copy(from, &part)?;
     fs::rename(&part, to)
 }
 
-/// Refuses to begin what the disk cannot hold.
+/// Refuses to begin if the disk has too little space.
 fn check_space(directory: &Path, missing: &[RemoteFile], files: &[RemoteFile], share: f64) -> Result<(), HubError> {
     let part = |file: &RemoteFile| fs::metadata(part_path(&directory.join(&file.path))).map_or(0, |part| part.len());
     let download: u64 = missing.iter().map(|file| file.bytes.saturating_sub(part(file))).fold(0, u64::saturating_add);
     let all = files.iter().map(|file| file.bytes).fold(0, u64::saturating_add);
     let packed = (all as f64 * share) as u64;
-    // A file system that does not tell is found out when it is full.
+    // If the file system does not report its free space, the download fails when the disk is full.
     let Ok(free) = fs4::available_space(directory) else { return Ok(()) };
     enough_space(free, download, packed).map_err(|what| {
         HubError::new(HubErrorKind::Io, format!("{}: {what}; TRIVEC_HOME names another place", directory.display()))

@@ -1,4 +1,4 @@
-//! Whether a file is the one that was promised.
+//! Checks files against the hashes that a hub has published.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-/// What is known of a file's content, in small hexadecimal digits.
+/// The published hash of a file's content, in lower-case hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Hash {
     Sha256(String),
     /// The name of a git object: SHA-1 over `blob LENGTH\0` and the content. Hubs have nothing else for small files.
     Git(String),
-    /// Nothing: a file that somebody put into a cache without a name that tells it.
+    /// No hash is known, as for a file that was copied into a cache by hand.
     Unknown,
 }
 

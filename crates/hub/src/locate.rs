@@ -1,4 +1,4 @@
-//! From what a user calls a model to where it lies.
+//! Finds a model by the name or path that a user has given.
 
 use std::path::{Path, PathBuf};
 
@@ -15,8 +15,8 @@ pub enum Located {
     Starter,
 }
 
-/// Finds a model by what a user calls it: a path, `starter`, or the name of an installed model, with or without its organisation. A path
-/// that exists comes first; what is neither is taken for a path.
+/// Finds a model by what a user calls it: a path, `starter`, or the name of an installed model, with or without its organisation. An
+/// existing path takes precedence. Text that is neither is treated as a path.
 ///
 /// ```no_run
 /// use trivec_hub::{Located, locate};

@@ -1,4 +1,4 @@
-//! One process at a time on one model.
+//! Locks, so that one process at a time works on a model.
 
 use std::fs;
 use std::io::{Read, Seek, Write};
@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::error::{HubError, HubErrorKind};
 use trivec::lock_file::LockFile;
 
-/// Attempts, and the time between them, before a lock counts as held: whoever removes files that killed processes left holds each for a
+/// Attempts, and the time between them, before a lock counts as held. Processes that clean up after killed ones hold each lock for a
 /// moment.
 const ATTEMPTS: usize = 5;
 const BETWEEN: Duration = Duration::from_millis(20);
@@ -48,7 +48,7 @@ impl Lock {
             }
         };
         let file = lock.file();
-        // The number only serves the message above.
+        // The process id is only for the message above.
         let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| write!(file, "{}", std::process::id()));
         Ok(Lock { _file: lock })
     }
@@ -57,7 +57,7 @@ impl Lock {
 /// Who has the lock.
 fn holder(path: &Path) -> String {
     let mut holder = String::new();
-    // Some systems let nobody read a locked file: then the number is not told.
+    // Some systems do not let a locked file be read; then the message has no process id.
     let _ = fs::File::open(path).and_then(|file| file.take(32).read_to_string(&mut holder));
     match holder.trim().parse::<u32>() {
         Ok(process) => format!("process {process}"),
@@ -69,7 +69,7 @@ fn holder(path: &Path) -> String {
 fn remove_left(directory: &Path, except: &Path) {
     for path in fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()) {
         if path != except && path.extension().is_some_and(|extension| extension == "lock") {
-            // Taken and dropped, it is gone.
+            // Taking and dropping a lock removes its file.
             let _ = LockFile::take(&path);
         }
     }

@@ -1,4 +1,4 @@
-//! What a hub says of a repository: its revision and its files.
+//! The listing of a repository on a hub: its revision and its files.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -14,7 +14,7 @@ use super::siblings::Names;
 const MAX_PAGES: usize = 50;
 const MAX_FILES: usize = 100_000;
 
-/// Who serves models.
+/// A service that models are fetched from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Hub {
@@ -55,9 +55,9 @@ pub(super) struct RemoteFile {
 pub(super) struct Listing {
     pub hub: Hub,
     pub repository: String,
-    /// What its content is known by: the commit, or a digest of the files' hashes where a hub names no commit.
+    /// Identifies the content: the commit, or a digest of the files' hashes if the hub names no commit.
     pub revision: String,
-    /// What addresses of files name.
+    /// The revision as it stands in the addresses of files.
     pub address: String,
     pub files: Vec<RemoteFile>,
 }
@@ -78,11 +78,11 @@ impl Listing {
     }
 }
 
-/// Whether a path that a hub names can become one of ours.
+/// Whether a path from a hub may be used as a local path.
 pub(super) fn is_safe(path: &str) -> bool {
     path.len() <= 200
         && trivec::internal::is_plain_relative(path)
-        // Windows gives colons a meaning, and some names end differently there.
+        // On Windows, colons and some endings have a special meaning.
         && !path.contains(|c: char| c.is_control() || matches!(c, ':' | '*' | '?' | '"' | '<' | '>' | '|'))
         && path.split('/').all(|part| !part.is_empty() && !part.starts_with('.') && !part.ends_with(['.', ' ']))
         && !path.ends_with(".part")
@@ -168,7 +168,7 @@ fn list_hugging_face(
 ) -> Result<Listing, HubError> {
     let names = Names { client, endpoint, repository, note };
     match list_tree(client, endpoint, repository, revision, note) {
-        // Mirrors know less of the API than Hugging Face itself.
+        // Mirrors implement less of the API than Hugging Face itself.
         Err(error) if error.kind == HubErrorKind::NotFound => names.list(revision)?.ok_or(error),
         listing => names.complete(listing?),
     }
@@ -204,7 +204,7 @@ fn list_tree(
         if page >= MAX_PAGES || files.len() > MAX_FILES {
             return Err(answered(format!("{repository} has more than {} files", files.len())));
         }
-        // The hub's own address, whatever a mirror's answer says.
+        // The next page is requested from the configured hub, even if a mirror's answer names another host.
         let at = next.find("/api/").ok_or_else(|| answered(format!("the next page is `{next}`")))?;
         url = format!("{base}{}", &next[at..]);
     }
@@ -217,7 +217,7 @@ fn list_tree(
     })
 }
 
-/// A hash as a listing writes it; none is none, and nonsense is refused.
+/// Parses a hash of a listing. Empty text means no hash; anything else that is not a hash is refused.
 pub(super) fn hash_of(oid: &str) -> Result<Hash, String> {
     match oid.trim_start_matches("sha256:") {
         "" => Ok(Hash::Unknown),
@@ -247,7 +247,7 @@ fn list_model_scope(
     };
     let mut files = Vec::new();
     for file in data.files.into_iter().filter(|file| file.kind != "tree" && is_safe(&file.path)) {
-        // Without a hash a file is none of those that are fetched.
+        // Files without a hash are never among those that are fetched.
         let Some(hash) = file.sha256.as_deref().and_then(Hash::parse) else { continue };
         files.push(RemoteFile { path: file.path, bytes: file.size, hash });
     }
@@ -262,7 +262,7 @@ fn list_model_scope(
     })
 }
 
-/// What the files of a repository are known by where a hub names no commit.
+/// Identifies a repository's files by a digest of their hashes, for hubs that name no commit.
 pub(super) fn digest(files: &[RemoteFile]) -> String {
     let mut digest = Sha256::new();
     for file in files {

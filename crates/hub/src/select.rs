@@ -30,7 +30,7 @@ const SMALL: [&str; 12] = [
 
 const TOKENIZERS: [&str; 2] = ["tokenizer.json", "sentencepiece.bpe.model"];
 
-/// The files that are asked for where a hub does not list them; one comes with every model, and is the first.
+/// The files that are requested from a hub without listings. The first one exists in every model.
 pub(super) const USUAL: [&str; 25] = [
     CONFIG,
     MODULES,
@@ -101,7 +101,7 @@ fn weights(listing: &Listing) -> Result<Weights, HubError> {
     Err(HubError::model(format!("{}: expected one of {expected}, found {found}", listing.repository)))
 }
 
-/// The files that tell which others are needed, and are fetched first.
+/// The files that decide which others are needed. They are fetched first.
 pub(super) fn guides(listing: &Listing) -> Result<Vec<&RemoteFile>, HubError> {
     let mut names = vec![CONFIG, MODULES];
     if let Weights::Sharded(index) = weights(listing)? {

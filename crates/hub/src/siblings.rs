@@ -1,5 +1,5 @@
-//! Hubs that know less of Hugging Face's API than it does itself: mirrors that name their files without sizes or hashes, or only serve
-//! them. What the listing does not say, the answer to a HEAD of each file may.
+//! Hubs with a partial implementation of Hugging Face's API: mirrors that list files without sizes or hashes, or only serve files. A HEAD
+//! request for each file fills the gaps.
 
 use serde::Deserialize;
 
@@ -10,7 +10,7 @@ use super::names::is_commit;
 use super::remote::{Hub, Listing, RemoteFile, digest, hash_of, is_safe};
 use super::select::{USUAL, may_be_needed};
 
-/// More files than are asked for one by one.
+/// Most files that are requested one by one.
 const MAX_ASKED: usize = 200;
 
 /// What Hugging Face's API says of a repository.
@@ -68,7 +68,7 @@ impl Names<'_> {
         if !listed.is_empty() {
             return self.complete(listing(listed)).map(Some);
         }
-        // A server of files alone.
+        // The server has no listing, only files.
         let mut found = listing(Vec::new());
         for (index, path) in USUAL.iter().enumerate() {
             match self.ask(&found, path)? {

@@ -26,7 +26,7 @@ use super::names::{STARTER, check_name, file_name};
 /// The layout of records that this version writes and reads.
 const RECORD_FORMAT: u32 = 1;
 
-/// Larger records and `default` files are none.
+/// Larger files are not read as records or as `default`.
 const MAX_RECORD_BYTES: u64 = 1 << 20;
 
 /// An installed model.
@@ -255,10 +255,10 @@ impl Store {
         let text = serde_json::to_vec_pretty(&record).map_err(|e| HubError::model(e.to_string()))?;
         write_whole(&self.record_path(&record.name), &text)?;
         self.set_default(Some(&record.name))?;
-        // What an earlier installation left. The model is in place whether that can be removed or not.
+        // Removes files of earlier installations. A failure does not affect the new one.
         let kept = self.path(&record);
         for path in entries_of(&self.model_directory(&record.name)).into_iter().filter(|path| *path != kept) {
-            // A directory is what was measured and packed by a run that was killed, in a format that is not wanted any more.
+            // A directory belongs to an interrupted packing in another format.
             let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
         }
         Ok(record)
@@ -327,7 +327,7 @@ pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), HubError> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        // As any new file: the umask takes from it what it takes.
+        // Permissions of any new file: the umask applies.
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
     let mut file = builder.tempfile_in(directory).map_err(io)?;
@@ -337,11 +337,11 @@ pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), HubError> {
     Ok(())
 }
 
-/// Brings a rename to the disk, where the system can be asked to.
+/// Flushes a rename to disk, if the system supports it.
 pub(super) fn sync_directory(directory: &Path) {
     #[cfg(unix)]
     if let Ok(directory) = fs::File::open(directory) {
-        // The file itself has reached the disk; a name that is lost in a power failure is found missing, never damaged.
+        // The file itself is on disk. If its name is lost in a power failure, it is missing, but not damaged.
         let _ = directory.sync_all();
     }
     #[cfg(not(unix))]

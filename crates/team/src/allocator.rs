@@ -1,11 +1,10 @@
-//! What this process asks of the system's allocator beyond memory. It lies in this crate because a call into C is `unsafe`, which the engine
-//! and the service are free of.
+//! A call into the system's allocator. It is in this crate because calling C is `unsafe`, which the engine and the service do not use.
 
-/// Gives memory that the allocator keeps for later back to the system.
+/// Returns freed memory from the allocator to the operating system.
 ///
-/// glibc keeps what was freed: between pieces that are still in use, and at the end of each thread's own region. After requests of hundreds of
-/// megabytes that is most of them, and nothing but this call gives it back. It takes some milliseconds, in which other threads wait for the
-/// allocator now and then. Other allocators give back by themselves; for them this does nothing.
+/// glibc keeps freed memory between blocks that are still in use, and at the end of each thread's arena. After requests of hundreds of
+/// megabytes that is most of them, and only this call returns it. It takes some milliseconds, during which other threads may have to wait
+/// for the allocator. Other allocators return memory by themselves; with them this does nothing.
 pub fn give_back() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {

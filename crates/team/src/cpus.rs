@@ -1,7 +1,7 @@
-//! How many CPUs this thread, and those that it starts, may run on.
+//! The number of CPUs that this thread, and threads it starts, may run on.
 
-/// The CPUs of this thread's affinity mask, if the system tells. A quota of CPU time does not count: within its period it may be used up by more
-/// threads at once.
+/// The CPUs of this thread's affinity mask, if the system reports it. A quota of CPU time does not count, because more threads may use it
+/// up faster within its period.
 pub(crate) fn in_affinity_mask() -> Option<usize> {
     #[cfg(target_os = "linux")]
     {

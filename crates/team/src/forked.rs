@@ -1,4 +1,4 @@
-//! Whether this process is still the one in which something was made, or one that `fork` made of it.
+//! Tells whether this process is the one in which a value was created, or a child that `fork` made of it.
 //!
 //! The child of a `fork` has a copy of all memory and none of the threads but the one that called. Locks that other threads held stay locked in
 //! it for ever, so nothing here takes one.
@@ -14,7 +14,7 @@ extern "C" fn in_child() {
     GENERATION.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Has the C library tell of forks from now on: once is enough, more often does no harm.
+/// Registers a handler that counts forks. Calling it again does no harm.
 ///
 /// # Errors
 /// What the system says, which is that there is no memory.
@@ -45,7 +45,7 @@ pub(crate) fn watch() -> std::io::Result<()> {
     Ok(())
 }
 
-/// A process, told from those that were forked from it since [`watch`].
+/// Identifies a process among those forked from it since [`watch`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Process(u64);
 
@@ -60,8 +60,8 @@ impl Process {
     }
 }
 
-/// A value that is made when it is first asked for. Of two threads that ask at a time both may make one, of which one is used: nobody waits for
-/// another, who may be gone after a fork.
+/// A value that is created at first use. Two threads may both create one; the first is kept. No thread waits for another, which may not
+/// exist after a fork.
 #[derive(Debug)]
 pub(crate) struct Once<T>(AtomicPtr<T>, PhantomData<Box<T>>);
 

@@ -1,9 +1,9 @@
 //! A fork-join team: the calling thread and its helpers run one function together, many times in quick succession.
 //!
-//! An encoder of 24 layers is some two hundred short parallel sections. A general pool hands each of them through queues and wakes
-//! sleeping threads; here a helper that has finished waits for the next section by spinning for [`SPIN`], then sleeps. Starting and
-//! joining a section costs a few cache-line transfers; a helper that comes late is not waited for; an idle team costs nothing. A helper whose
-//! CPU another process takes again and again is left out for a while (`worth.rs`).
+//! An encoder of 24 layers is some two hundred short parallel sections. A general pool passes each of them through queues and wakes
+//! sleeping threads. Here a helper that has finished spins for [`SPIN`] while it waits for the next section, and then sleeps. Starting and
+//! joining a section costs a few cache-line transfers; the caller does not wait for a helper that has not joined in time; an idle team uses
+//! no CPU. A helper that keeps losing its CPU to other processes is left out for a while (`worth.rs`).
 //!
 //! This is the only crate beside the kernels with `unsafe`: the function that is run borrows from the caller's stack, which the type
 //! system cannot follow into threads that outlive the call. [`Team::run`] does not return before all of them have left it. And
@@ -34,7 +34,7 @@ pub const SPIN: Duration = Duration::from_micros(60);
 /// Spins between two looks at the clock.
 const SPINS_PER_LOOK: usize = 64;
 
-/// The function of a section, with its lifetime taken off.
+/// The function of a section, with its lifetime erased.
 type Job = *const (dyn Fn(usize) + Sync);
 
 /// In [`Shared::state`]: the section's number is above, the numbers of helpers below.
@@ -70,11 +70,11 @@ struct Shared {
     /// inside.
     job: UnsafeCell<Option<Job>>,
     stop: AtomicBool,
-    /// Whether every thread can have a CPU: only then is spinning no theft.
+    /// Whether there is a CPU for every thread. Otherwise spinning would take CPU time from threads that work.
     spin: bool,
     /// By helper.
     places: Vec<Place>,
-    /// Whether the caller has noted who is late in the section.
+    /// Whether the caller has recorded which helpers are late in this section.
     #[cfg(test)]
     noted: AtomicBool,
     /// The first panic of a helper in this section.
@@ -98,11 +98,11 @@ pub struct Team {
     caller: Mutex<Vec<Worth>>,
     /// How many helpers are not left out.
     asked: AtomicUsize,
-    /// Time since some moment.
+    /// The clock: time since an arbitrary moment.
     clock: fn() -> Duration,
     /// In which process the helpers run.
     process: forked::Process,
-    /// The team that takes this one's place in a process that has inherited it.
+    /// The team that replaces this one in a child of `fork`.
     heir: forked::Once<Team>,
 }
 
@@ -113,8 +113,8 @@ impl std::fmt::Debug for Team {
 }
 
 impl Team {
-    /// A team of `threads` (at least 1) threads, the caller's included. Of these, no more are started than this thread may use CPUs: they
-    /// would take the CPUs from each other, and sections would take longer.
+    /// A team of `threads` (at least 1) threads, the caller's included. It starts at most as many as this thread may use CPUs; more would
+    /// take CPUs from each other and make sections slower.
     ///
     /// # Errors
     /// What the operating system says if it does not give so many.
@@ -125,7 +125,7 @@ impl Team {
     fn on_cpus(threads: usize, cpus: usize, clock: fn() -> Duration) -> std::io::Result<Team> {
         let helpers = (threads.min(cpus).max(1) - 1).min(MOST);
         forked::watch()?;
-        // Now, lest a process that is forked in the middle of it waits for ever.
+        // Initialised now: a child that is forked during the initialisation would wait for it for ever.
         since_start();
         let mut team = Team::for_helpers(helpers);
         (team.threads, team.clock) = (threads.max(1), clock);
@@ -182,7 +182,7 @@ impl Team {
                 alone
             })
         });
-        // It may have been inherited, too.
+        // The replacement may have been inherited by another fork, too.
         heir.here()
     }
 
@@ -196,9 +196,9 @@ impl Team {
         self.here().asked.load(Ordering::Relaxed) > 0
     }
 
-    /// Calls `f` on this thread and at once on those of the team that come in time; returns when all calls have returned. `f` is told whose call
-    /// it is, 0 for this thread's and always the same number for each of the others', so that a thread can find what it had in its caches. It must
-    /// get all its work done by however few calls there are: a team that is busy with another caller's section adds none.
+    /// Calls `f` on this thread and, at the same time, on the helpers that join in time; returns when all calls have returned. `f` gets the
+    /// number of its thread: 0 for this one, and always the same number for each helper, so that a thread can reuse what is in its caches.
+    /// Any number of calls, even one, must complete the work, because helpers may be busy with another caller's section.
     ///
     /// # Panics
     /// If a call panics, with its panic, after all have returned.
@@ -212,7 +212,7 @@ impl Team {
         let mut worth = match self.caller.try_lock() {
             Ok(guard) => guard,
             Err(TryLockError::WouldBlock) => return f(0),
-            // A panic in `f` poisons the lock; no account is half written then.
+            // A panic in `f` poisons the lock, but never leaves the data half written.
             Err(TryLockError::Poisoned(guard)) => guard.into_inner(),
         };
         let (shared, begin) = (&*self.shared, (self.clock)());
@@ -253,8 +253,8 @@ impl Team {
         }
     }
 
-    /// Waits until no helper is inside the closed section, of which the caller's part took `own` until `done` and which `came` helpers entered; and
-    /// notes what they were worth.
+    /// Waits until no helper is inside the closed section, which `came` helpers have entered, and records how much they helped. The
+    /// caller's own part took `own` and ended at `done`.
     fn wait_for_helpers(&self, worth: &mut [Worth], own: Duration, done: Duration, came: u32) {
         let shared = &*self.shared;
         let mut spins = 0usize;
@@ -272,7 +272,7 @@ impl Team {
             if !shared.spin || spins.is_multiple_of(1024) { std::thread::yield_now() } else { std::hint::spin_loop() }
         }
         let asked = self.asked.load(Ordering::Relaxed);
-        // Who came is not known, only how many of those who were asked.
+        // It is known how many helpers came, but not which.
         let share = own * came / asked as u32;
         let now = if any_late { (self.clock)() } else { done };
         for (index, (worth, place)) in worth.iter_mut().zip(&shared.places).enumerate() {
@@ -290,13 +290,13 @@ impl Team {
         }
     }
 
-    /// Notes that a section ended at `now`, of which the caller computed `own`; calls back the helpers whose pause is over.
+    /// Records that a section ended at `now`, in which the caller computed for `own`; readmits helpers whose pause is over.
     fn went_without(&self, worth: &mut [Worth], own: Duration, now: Duration) {
         for ((worth, place), helper) in worth.iter_mut().zip(&self.shared.places).zip(&self.handles) {
             if worth.went_without(own, now) {
                 place.rests.store(false, Ordering::SeqCst);
                 self.asked.fetch_add(1, Ordering::Relaxed);
-                // It may sleep for its pause alone, as nobody who rests is woken for a section.
+                // A helper that is left out sleeps until its pause is over; sections do not wake it.
                 helper.unpark();
             }
         }
@@ -312,7 +312,7 @@ fn since_start() -> Duration {
 impl Drop for Team {
     fn drop(&mut self) {
         if !self.process.is_this() {
-            // The helpers are not of this process: there is nobody to wake or to join, and the system's records of them went with them.
+            // In a child of `fork` the helpers do not exist, so there is nothing to wake or to join.
             self.helpers.drain(..).for_each(std::mem::forget);
             return;
         }
@@ -348,7 +348,7 @@ fn help(shared: &Shared, index: usize) {
                 let mut first = shared.panic.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 match *first {
                     None => *first = Some(panic),
-                    // Dropping it could panic again, and this helper would be counted as inside for ever.
+                    // The payload is not dropped: dropping it could panic again, and this helper would count as inside for ever.
                     Some(_) => std::mem::forget(panic),
                 }
             }
@@ -387,7 +387,7 @@ fn wait_for_section(shared: &Shared, index: usize, seen: u64) -> u64 {
         }
     }
     loop {
-        // Told before the last look: a caller that opens a section after it sees that this helper is to be woken.
+        // Stored before the last check, so that a caller that opens a section afterwards knows to wake this helper.
         place.asleep.store(true, Ordering::SeqCst);
         let now = shared.state.load(Ordering::SeqCst) / SECTION;
         let rests = place.rests.load(Ordering::SeqCst) && !shared.stop.load(Ordering::SeqCst);

@@ -1,4 +1,4 @@
-//! Whether a helper is worth asking: what it brings, against how long the caller has to wait for it.
+//! Decides whether a helper is worth using: the time it saves against the time that the caller waits for it.
 //!
 //! A helper whose CPU another process takes in the middle of its piece holds a section up until it gets one again, which is some milliseconds: the
 //! time of a hundred sections. Beside such a process two threads are slower than one. So the caller keeps an account of each helper, and leaves one
@@ -13,9 +13,9 @@
 
 use std::time::Duration;
 
-/// A shorter wait is no sign of a lost CPU: interrupts and unequal pieces take as long.
+/// A shorter wait does not indicate a lost CPU, because interrupts and unequal pieces take as long.
 const SHORT_WAIT: Duration = Duration::from_micros(150);
-/// The first shift and, by which all end, the rest behind it at the most.
+/// The first shift, and the longest rest after any shift.
 const SHIFT: Duration = Duration::from_millis(1);
 /// How much longer a shift becomes at a time.
 const GROWTH: u32 = 4;
@@ -29,9 +29,9 @@ const LONG_SECTION: Duration = Duration::from_millis(4);
 const PAUSE: (Duration, Duration) = (Duration::from_millis(8), Duration::from_millis(512));
 /// A pause is over after so many times its length by the clock, too, so that a team with little to do learns that a neighbour has gone.
 const IDLE_TIMES: u32 = 8;
-/// So much help without a pause, and the next pause is a first one again.
+/// After this much help without a pause, the pauses begin with the shortest again.
 const PROOF: Duration = Duration::from_millis(40);
-/// An account of more than this counts half from then on: what was long ago says little.
+/// When an account exceeds this, it is halved, so that old observations fade.
 const MEMORY: Duration = Duration::from_millis(80);
 
 /// Whether the caller, who was done with its own part after `own`, has waited for a helper so long that it has lost its CPU: not if the pieces are so
@@ -43,7 +43,7 @@ pub(crate) fn is_late(own: Duration, wait: Duration) -> bool {
 /// What is known of one helper.
 #[derive(Debug)]
 pub(crate) struct Worth {
-    /// Time that the caller would have computed longer without it; at most as long as it computed itself.
+    /// Time saved: how much longer the caller would have computed without the helper, at most as long as it computed itself.
     brought: Duration,
     /// Time that the caller waited for it, late as it was.
     cost: Duration,
@@ -118,7 +118,7 @@ impl Worth {
 
     /// It was late: the caller, done after `own`, waited for it until `now`. Says whether it is left out from now on.
     pub(crate) fn was_late(&mut self, own: Duration, wait: Duration, now: Duration) -> bool {
-        // Half of its piece may have been done before it lost its CPU, or none.
+        // The helper may have done half of its piece before it lost its CPU, or nothing.
         self.brought += own / 2;
         self.cost += wait;
         // Two threads are no more than twice as fast, and where memory limits them much less.

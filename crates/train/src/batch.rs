@@ -19,7 +19,7 @@ pub(crate) struct Assembled {
     pub teacher: Option<Teacher>,
 }
 
-/// Where batches come from.
+/// What batches are made from.
 pub(crate) struct Source<'a> {
     pub set: &'a PairSet,
     pub corpus: &'a Corpus,
@@ -38,7 +38,7 @@ impl Source<'_> {
         (self.set.pairs.len() / self.batch).max(1)
     }
 
-    /// Batch `step` of an epoch. What is left over after whole batches rests in this epoch.
+    /// Batch `step` of an epoch. Pairs left over after the last whole batch are not used in this epoch.
     pub(crate) fn batch(&self, epoch: usize, step: usize) -> Assembled {
         let mut order: Vec<u32> = (0..self.set.pairs.len() as u32).collect();
         Random::new(self.seed, 1 + epoch as u64).shuffle(&mut order);
@@ -72,7 +72,7 @@ impl Source<'_> {
                     passages.push(mined[random.below(mined.len())]);
                 }
             }
-            // One judgement alone says nothing.
+            // A single judgement has no information for a softmax.
             teacher.push((judged.len() > 1 && pair.score.is_some()).then(|| teacher_row(&judged)));
         }
         let mut masked = vec![false; pairs.len() * passages.len()];
@@ -116,7 +116,7 @@ pub(crate) fn score(corpus: &Corpus, batch: &Assembled, maps: &[Option<Effective
     }
 }
 
-/// How a step goes.
+/// Options of a step.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StepOptions {
     pub loss: LossOptions,

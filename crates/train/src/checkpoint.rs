@@ -1,4 +1,4 @@
-//! Where a run is, on disk: whole or not at all, so that one that was killed goes on to the same bytes.
+//! A run's checkpoint file. It is written atomically, so that a killed run resumes and ends with the same bytes.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -18,7 +18,7 @@ const KEY: &str = "trivec.train.checkpoint";
 /// What is not a tensor.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct State {
-    /// What the run is: of the model, the data and the options.
+    /// Digest of the model, the data and the options.
     pub key: String,
     /// Steps that are done.
     pub step: usize,
@@ -98,7 +98,8 @@ pub(crate) fn write(path: &Path, state: &State, numbers: &Numbers) -> Result<()>
     write_whole(path, &bytes)
 }
 
-/// Reads where the run `key` is; `None` if it has not begun, or if what is there is another run's or no checkpoint: then it begins anew.
+/// Reads where the run `key` is; `None` if it has not begun, or if what is there is another run's or no checkpoint: then the run begins
+/// anew.
 pub(crate) fn read(path: &Path, key: &str, lengths: &[usize]) -> Result<Option<(State, Numbers)>> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,

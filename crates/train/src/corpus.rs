@@ -49,7 +49,7 @@ pub(crate) struct Corpus {
 pub(crate) fn tokenize(model: &Model, sets: &[&PairSet], max_query: usize, max_passage: usize) -> Result<Tokenized> {
     let options = |max_length| EncodeOptions {
         max_length: Some(max_length),
-        // Data is text: what looks like a special token in it is none.
+        // Text in the data that looks like a special token is ordinary text.
         special_tokens: SpecialTokens::Literal,
         ..EncodeOptions::default()
     };

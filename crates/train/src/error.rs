@@ -18,7 +18,7 @@ pub enum ErrorKind {
     Io,
     /// Another run has the working directory.
     Locked,
-    /// The model failed, cannot be trained, or the training went out of the numbers.
+    /// The model failed, cannot be trained, or the loss became NaN or infinite.
     Model,
 }
 
@@ -83,7 +83,7 @@ pub enum Error {
         /// The lock file.
         path: PathBuf,
     },
-    /// The loss is not a number any more.
+    /// The loss became NaN or infinite.
     #[error(
         "step {step}: the loss of the {arm} arm is {found}; its first query is `{}`, with the passage `{}`",
         shown(query),

@@ -45,7 +45,7 @@ pub struct Change {
     pub way: String,
     /// nDCG@10 of the model as it was given; `None` if it had not the arms for it.
     pub before: Option<f64>,
-    /// Of the trained one.
+    /// nDCG@10 of the trained model.
     pub after: f64,
     /// After less before, with the interval of 95 % over resampled queries.
     pub difference: Option<Interval>,
@@ -86,7 +86,7 @@ impl Evaluation {
         mean(&all)
     }
 
-    /// The figures beside those of `before`.
+    /// These figures compared with those of `before`.
     pub(crate) fn changes(&self, before: &Evaluation) -> Vec<Change> {
         let of = |way: usize| {
             let after = self.ways[way].as_ref()?;

@@ -11,16 +11,16 @@ use crate::math::closed::{self, Map};
 use crate::math::f64 as algebra;
 use crate::random::Random;
 
-/// What heads begin as.
+/// The values that heads begin with.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Start {
-    /// As the model has them; in closed form where it has none.
+    /// The model's own heads; in closed form where it has none.
     #[default]
     Current,
     /// In closed form, fitted on the training texts: whitening for dense and ColBERT, a regression to how rare pieces are for sparse.
     Closed,
-    /// Random numbers, in front of what `Current` begins with: to see what training by itself does.
+    /// `Current`, followed by a random map, to see what training alone achieves.
     Random,
 }
 
@@ -65,7 +65,7 @@ impl Heads {
             return Err(Error::option("heads", format!("the dense head cannot be trained: {what}")));
         }
         let own = |map: &Option<HeadMap>| map.as_ref().map(Map::of);
-        // What is not trained stays as the model has it.
+        // Heads that are not trained stay as they are.
         let closed = |arm: usize, has: bool| trained[arm] && (start == Start::Closed || !has);
         let needs_sample = closed(2, maps.colbert.is_some()) || trained[1];
         let (rows, ids) = if needs_sample { corpus.sample(texts, SAMPLE) } else { (Vec::new(), Vec::new()) };
@@ -159,7 +159,7 @@ fn behind_basis(map: &Map, basis: Map) -> Option<Arm> {
     Some(Arm::new(basis, narrow, vec![(map.bias[0] - along) as f32]))
 }
 
-/// A map as it is, in front of nothing.
+/// A map that is trained directly, without a fixed base.
 fn raw(map: &Map) -> Arm {
     Arm::identity(map.clone())
 }

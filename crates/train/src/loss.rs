@@ -19,13 +19,13 @@ use serde::{Deserialize, Serialize};
 use crate::math::add_scaled;
 use crate::math::softmax::{log_sum_exp, softmax};
 
-/// What is added to the scores of passages that are no negatives.
+/// Added to the scores of passages that must not count as negatives.
 pub(crate) const MASKED: f32 = -1e4;
 
 /// The arms' names, in the order in which everything is kept.
 pub const ARMS: [&str; 3] = ["dense", "sparse", "colbert"];
 
-/// What the losses weigh.
+/// The weights of the losses.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct LossOptions {
     /// τ: what scores are divided by.

@@ -7,7 +7,7 @@ use crate::corpus::{Corpus, Placed};
 use crate::data::PairSet;
 use crate::math::product_into;
 
-/// The nearest three of other groups are often right answers that nobody marked.
+/// The three nearest passages of other groups are skipped, because they are often right answers without a label.
 pub(crate) const FIRST_RANK: usize = 3;
 /// Neighbours that are looked at.
 pub(crate) const LAST_RANK: usize = 30;

@@ -1,4 +1,4 @@
-//! How a run is to go.
+//! Options of a run.
 
 use serde::{Deserialize, Serialize};
 
@@ -21,27 +21,27 @@ pub struct TrainOptions {
     pub loss: LossOptions,
     /// Whether the ensemble teaches the arms.
     pub distill: bool,
-    /// From which step on, counted from 0.
+    /// The first step with distillation, counted from 0.
     pub distill_from: usize,
     /// Whether the sparse losses are only on pairs that share a piece.
     pub sparse_on_sharing: bool,
     /// Learning rate of the dense and the ColBERT map.
     pub rate: f32,
-    /// Of the sparse head.
+    /// Learning rate of the sparse head.
     pub rate_sparse: f32,
     /// AdamW's weight decay.
     pub decay: f32,
     /// The part of the steps in which the learning rate rises.
     pub warm_up: f64,
-    /// What the heads begin as.
+    /// The values that heads begin with.
     pub start: Start,
-    /// Of the order, the negatives, and a random start.
+    /// Seed of the order of pairs, the negatives, and a random start.
     pub seed: u64,
     /// Tokens kept of a query.
     pub max_query: usize,
-    /// And of a passage.
+    /// Tokens kept of a passage.
     pub max_passage: usize,
-    /// Whether a dev set that overlaps the training data is taken all the same.
+    /// Whether to accept a dev set that overlaps the training data.
     pub allow_overlap: bool,
     /// Steps between two checkpoints.
     pub checkpoint_every: usize,
@@ -83,7 +83,7 @@ impl TrainOptions {
         self
     }
 
-    /// Refuses what makes no sense.
+    /// Checks the options.
     ///
     /// # Errors
     /// [`Error::Option`] names the option, what was found and what is allowed.

@@ -1,4 +1,4 @@
-//! What a run did and reached.
+//! The report of a run: what was done, and the figures before and after.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +15,7 @@ pub struct CurvePoint {
     pub losses: Losses,
 }
 
-/// What the dev set said after an epoch.
+/// The dev set's figures after an epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct EpochPoint {
     /// 0 is before the first.
@@ -26,7 +26,7 @@ pub struct EpochPoint {
     pub mean: f64,
 }
 
-/// What the training data was.
+/// Description of the training data.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct DataReport {
     /// SHA-256 of what was read.
@@ -53,7 +53,7 @@ pub struct DataReport {
     pub dev_split: bool,
 }
 
-/// What the states took.
+/// Size and cost of the token states.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct StatesReport {
     /// Texts of all sets.
@@ -68,16 +68,16 @@ pub struct StatesReport {
     pub seconds: f64,
 }
 
-/// What the sparse head does to words.
+/// Typical weights of the sparse head.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct SparseScale {
     /// Mean score of a dev query with itself.
     pub self_score: f64,
     /// Mean weight of pieces that a tenth of the passages have or more.
     pub common: f64,
-    /// Of pieces without a letter or digit.
+    /// Mean weight of pieces without a letter or digit.
     pub punctuation: f64,
-    /// Of the others.
+    /// Mean weight of the other pieces.
     pub words: f64,
 }
 
@@ -92,7 +92,7 @@ pub struct Sample {
     pub after: Vec<(String, f32)>,
 }
 
-/// Everything a run tells.
+/// The report of a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// The data.

@@ -26,7 +26,7 @@ const CURVE_EVERY: usize = 20;
 /// The checkpoint in the working directory.
 const CHECKPOINT: &str = "checkpoint.safetensors";
 
-/// What training made.
+/// The result of training.
 #[derive(Debug, Clone)]
 pub struct Trained {
     /// The heads that were trained.
@@ -186,7 +186,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Which arm left the numbers, and on which texts.
+    /// The error that names the arm whose loss is not finite, and the texts.
     fn diverged(&self, batch: &Assembled, losses: &Losses, scores: &[Option<Vec<f32>>], step: usize) -> Error {
         let broken = |arm: &usize| {
             let scores = scores[*arm].as_ref();
@@ -317,7 +317,7 @@ impl Session<'_> {
         after.into_iter().enumerate().map(sample).collect()
     }
 
-    /// What models say of how they were trained: nothing that differs between two runs alike.
+    /// The description of the training that is written into models. It has nothing that differs between two equal runs.
     fn metadata(&self, report: &Report) -> String {
         let changes = |compared: &Compared| serde_json::json!({"name": compared.name, "queries": compared.queries, "changes": compared.changes});
         let sets: Vec<_> = report.dev.iter().chain(&report.evals).map(changes).collect();

@@ -1,4 +1,4 @@
-//! A run made ready: texts tokenised, states computed, negatives found. What training and ablations share.
+//! A prepared run: texts are tokenised, states computed, negatives found. Training and ablations share it.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -28,44 +28,44 @@ const STATES: &str = "states.bin";
 /// Percent of the groups that become the dev set where none is given.
 const DEV_PERCENT: u64 = 6;
 
-/// What a run is about.
+/// The data of a run.
 #[derive(Debug, Clone, Default)]
 pub struct Inputs {
     /// What is trained on.
     pub train: PairSet,
-    /// What the epoch is chosen by; without it a part of the training data is put aside.
+    /// The set by which the best epoch is chosen; without it, a part of the training data is used.
     pub dev: Option<PairSet>,
     /// Sets that are measured before and after, with their names.
     pub evals: Vec<(String, PairSet)>,
 }
 
-/// What a run tells on the way. The answer `Break` ends it at once; the same call goes on later.
+/// Progress of a run. If the observer returns `Break`, the run ends at once; the same call resumes it later.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// The data was put in order.
+    /// The data was checked and grouped.
     Data(&'a DataReport),
-    /// Tokens whose states are computed, and all that are to be.
+    /// Tokens whose states are computed, and the number of all.
     States(usize, usize),
-    /// The states are there.
+    /// All states are computed.
     StatesDone(&'a StatesReport),
     /// Hard negatives are looked for.
     Negatives,
     /// A set is measured.
     Evaluating(&'a str),
-    /// The run goes on behind this step.
+    /// The run was resumed after this step.
     Resumed(usize),
     /// A step of all steps is done; a point of the curve, where it is time for one.
     Step(usize, usize, Option<&'a CurvePoint>),
-    /// What the dev set says after an epoch.
+    /// The dev set's figures after an epoch.
     Epoch(&'a EpochPoint),
     /// A row of the ablation is done, of so many.
     Ablation(usize, usize),
 }
 
-/// Hears of events.
+/// A function that events are reported to.
 pub type Observer<'a> = &'a mut dyn FnMut(Event<'_>) -> ControlFlow<()>;
 
-/// A run made ready.
+/// A prepared run.
 pub struct Session<'m> {
     pub(crate) model: &'m Model,
     pub(crate) options: TrainOptions,
@@ -94,7 +94,7 @@ pub(crate) fn own_maps(model: &Model, pooled_dim: usize) -> [Option<Effective>; 
 }
 
 impl<'m> Session<'m> {
-    /// Makes a run ready in the directory `work`, which is made if it is not there. States that are in it are not computed again.
+    /// Prepares a run in the directory `work`, which is created if it does not exist. States that it holds already are not computed again.
     ///
     /// # Errors
     /// [`Error::Option`] for options or a model that cannot be used, [`Error::Data`] and [`Error::Overlap`] for data, [`Error::Locked`],
@@ -219,9 +219,9 @@ fn sharing(set: &PairSet, ids: &[Vec<u32>], placed: Placed) -> f64 {
     set.pairs.iter().filter(share).count() as f64 / set.pairs.len().max(1) as f64
 }
 
-/// What a run is: two with the same key go the same way.
+/// Identifies a run: runs with the same key give the same result.
 fn run_key(model: &[u8; 32], train: &PairSet, dev: &PairSet, options: &TrainOptions) -> String {
-    // Not what changes no bit of the result.
+    // Options that do not change the result are left out.
     let options = TrainOptions { threads: None, checkpoint_every: 1, allow_overlap: false, ..options.clone() };
     let mut hash = Sha256::new();
     hash.update(b"trivec training run 1");

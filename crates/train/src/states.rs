@@ -1,8 +1,7 @@
 //! Token states, computed once by the engine and kept on disk as f16, mapped while they are read.
 //!
-//! One file: a header, then a record for each text, found by a digest of its token ids. A run that is killed leaves a record that is not whole
-//! at the end; the next run cuts it off and goes on behind it. Texts that are there are not computed again, whatever the run is about, as
-//! long as the model is the same.
+//! One file: a header, then a record for each text, found by a digest of its token ids. A killed run may leave an incomplete record at the
+//! end; the next run cuts it off and continues. Texts that are in the file are not computed again by any run with the same model.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -137,8 +136,8 @@ impl Store {
         Ok(())
     }
 
-    /// Computes the states of those of `texts` (token ids) that are not there. `progress` hears of computed tokens and of all that are to be, and
-    /// ends the work by `false`.
+    /// Computes the states of those of `texts` (token ids) that are not there. `progress` is called with the number of computed tokens and
+    /// of all; if it returns `false`, the work ends.
     pub(crate) fn fill(
         &mut self,
         model: &Model,
@@ -155,7 +154,7 @@ impl Store {
         }
         let mut filled = Filled { found: asked.len(), ..Filled::default() };
         filled.found = texts.len() - missing.len();
-        // Of about one length together: the engine fills its passes better.
+        // Texts of similar length are computed together, which fills the engine's passes better.
         missing.sort_by_key(|(_, text)| text.len());
         let total: usize = missing.iter().map(|(_, text)| text.len()).sum();
         for part in missing.chunks(TOGETHER) {

@@ -28,7 +28,7 @@ pub(crate) fn pieces(map: &Effective, tokens: &Tokens) -> Pieces {
         let entry = |token: usize| Entry { id: tokens.ids[token], weight: weights[token], token: token as u32 };
         let mut all: Vec<Entry> =
             range.map(entry).filter(|entry| !UNUSED.contains(&entry.id) && has_weight(entry.weight)).collect();
-        // Of equals the first token stays.
+        // Of equal weights, the first token is kept.
         all.sort_by(|a, b| a.id.cmp(&b.id).then(b.weight.total_cmp(&a.weight)).then(a.token.cmp(&b.token)));
         all.dedup_by_key(|entry| entry.id);
         all
@@ -36,7 +36,7 @@ pub(crate) fn pieces(map: &Effective, tokens: &Tokens) -> Pieces {
     (0..tokens.texts()).into_par_iter().map(of).collect()
 }
 
-/// Whether a weight counts. NaN does: a score of what is broken must not look like one.
+/// Whether a weight counts. NaN does, so that broken inputs give a NaN score.
 fn has_weight(weight: f32) -> bool {
     weight > 0.0 || weight.is_nan()
 }

@@ -27,7 +27,7 @@ pub(crate) struct Arm {
     pub a_bias: Vec<f32>,
 }
 
-/// A map as a batch is computed with.
+/// A single map, by which a batch is computed.
 #[derive(Debug, Clone)]
 pub(crate) struct Effective {
     /// `[m, d]`

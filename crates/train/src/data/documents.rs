@@ -1,4 +1,4 @@
-//! Documents without labels as pairs: what a document begins with asks for the rest of it.
+//! Makes pairs of documents without labels: a document's beginning is the query, and the rest its passage.
 
 use std::path::Path;
 
@@ -8,13 +8,13 @@ use super::read::{hex, lines};
 use super::{RawPair, RawPairs};
 use crate::error::{Error, Result};
 
-/// Characters that a rest needs at the least: a text of one sentence has nothing to ask for.
+/// Fewest characters of the rest. A text of one sentence gives no pair.
 const LEAST_REST: usize = 20;
 /// Longest first sentence, in characters: what is longer is cut at a space.
 const LONGEST_FIRST: usize = 200;
 
-/// Reads documents: JSON Lines with `text` and, if it is there, `title`; or lines of text, each a document. A title asks for the text, without
-/// one the first sentence for what follows it. Documents with too little text are passed over.
+/// Reads documents: JSON Lines with `text` and, if it is there, `title`; or lines of text, each a document. The query is the title, or
+/// without one the first sentence. Documents with too little text are skipped.
 ///
 /// Such pairs teach less than questions that people asked; reports name their number.
 ///

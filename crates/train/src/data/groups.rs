@@ -1,4 +1,4 @@
-//! Which pairs speak of the same thing: union-find over what they share.
+//! Groups pairs about the same thing: union-find over the texts that they share.
 
 use std::collections::HashMap;
 

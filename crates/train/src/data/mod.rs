@@ -21,11 +21,11 @@ use groups::Groups;
 /// A line of data as it was read.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RawPair {
-    /// What is asked.
+    /// The query.
     pub query: String,
-    /// What answers it.
+    /// The passage that answers it.
     pub passage: String,
-    /// What does not.
+    /// Passages that do not answer it.
     pub negatives: Vec<String>,
     /// A name that pairs about the same thing share.
     pub group: Option<String>,
@@ -49,7 +49,7 @@ pub struct RawPairs {
 }
 
 impl RawPairs {
-    /// Adds those of another file.
+    /// Adds the pairs of another file.
     pub fn extend(&mut self, other: RawPairs) {
         self.digest = match self.digest.is_empty() {
             true => other.digest,
@@ -83,9 +83,9 @@ pub struct Pair {
 pub struct LeftOut {
     /// Pairs with a side that has no text.
     pub empty: usize,
-    /// Pairs that were there before.
+    /// Repeated pairs.
     pub duplicates: usize,
-    /// Negatives that another line says are right answers.
+    /// Negatives that are right answers by another line.
     pub contradictions: usize,
 }
 

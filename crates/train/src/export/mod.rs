@@ -1,4 +1,4 @@
-//! Trained heads as models that everything else loads.
+//! Writes trained heads as models that trivec and other libraries load.
 //!
 //! A model that was a directory becomes a directory in sentence-transformers' layout, with `2_Dense` and the heads beside it; one that was a
 //! packed file becomes a packed file.
@@ -37,7 +37,7 @@ fn is_packed(model: &Model) -> bool {
     model.packed_format().is_some() && !Path::new(&model.info().name).is_dir()
 }
 
-/// Refuses an output that [`Trained::write`] would refuse: before a run, not after it.
+/// Refuses an output that [`Trained::write`] would refuse. Call it before a run, so that the run is not wasted.
 ///
 /// # Errors
 /// As [`Trained::write`].

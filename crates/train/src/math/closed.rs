@@ -46,9 +46,9 @@ pub(crate) fn whitening(rows: &[f32], d: usize) -> Map {
     Map { weight, bias, outputs: d, inputs: d }
 }
 
-/// What a token's weight is to be: nothing for pieces that every passage has, this much for those that are rare.
+/// The target weight of a token: 0 for pieces in every passage, up to this for rare ones.
 const LEXICAL_SCALE: f64 = 0.30;
-/// Of pieces that are no words: below 0, so that rounding does not bring them back.
+/// The target of pieces without a letter or digit: below 0, so that rounding does not give them a weight.
 const NO_WORD: f64 = -0.05;
 
 /// How rare each piece is: 0 for one in every text, 1 for one in a single text.

@@ -70,7 +70,7 @@ pub(crate) fn largest(row: &[f32]) -> (f32, usize) {
     match row.iter().position(|&x| x == most) {
         Some(place) if !broken => (most, place),
         _ if row.is_empty() => (0.0, 0),
-        // Not hidden: a loss of what is broken must not look like one.
+        // NaN is passed on, so that broken inputs give a NaN loss.
         _ => (f32::NAN, 0),
     }
 }
