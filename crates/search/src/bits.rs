@@ -18,7 +18,7 @@ impl Bits {
         bits
     }
 
-    /// Clears what lies behind the last bit.
+    /// Clears the unused bits of the last word.
     fn trim(&mut self) {
         if let Some(last) = self.words.last_mut().filter(|_| !self.len.is_multiple_of(64)) {
             *last &= (1 << (self.len % 64)) - 1;

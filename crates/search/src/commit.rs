@@ -1,5 +1,5 @@
-//! What a commit says of the vectors: the list of segments, which travels in the payload of tantivy's commit. So text, filters, deletes and
-//! vectors become visible together or not at all.
+//! The list of vector segments, which is stored in the payload of tantivy's commit. So text, filters, deletes and vectors become visible
+//! together or not at all.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::segment::SegmentRecord;
 
-/// Most segments that are believed.
+/// Most segments that a valid commit has.
 const MAX_SEGMENTS: usize = 1 << 16;
 
 /// The payload of a commit.

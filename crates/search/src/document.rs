@@ -1,4 +1,4 @@
-//! What is indexed: a document with its key, text and metadata, and what makes one acceptable.
+//! Documents: key, text and metadata, and the rules by which a document is accepted.
 
 use std::path::Path;
 
@@ -36,20 +36,20 @@ pub const RESERVED_NAMES: [&str; 6] = ["key", "id", "document", "lang", "text", 
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Document {
-    /// What it is called: 1 to [`MAX_KEY_BYTES`] bytes, without control characters. A second document of the same key replaces the first.
+    /// The unique key: 1 to [`MAX_KEY_BYTES`] bytes, without control characters. A second document with the same key replaces the first.
     pub key: String,
     /// The text that is searched.
     pub text: String,
     /// A title, which is searched as if it stood before the text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// The language, as `en` or `zh-CN`; `None`: it is found out from the text.
+    /// The language, such as `en` or `zh-CN`; `None`: it is detected from the text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lang: Option<String>,
     /// Of a chunk, the key of the document it is a part of. Deleting or replacing that key takes all its chunks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub document: Option<String>,
-    /// What filters can ask: numbers, strings, booleans, lists of them, objects.
+    /// Values that filters can compare: numbers, strings, booleans, lists of them, objects.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub metadata: Map<String, Value>,
 }
@@ -92,7 +92,7 @@ impl Document {
         }
     }
 
-    /// A digest of everything that the index keeps of the document: the same digest, the same entry.
+    /// A digest of everything that the index stores of the document. Equal digests mean equal entries.
     pub fn content_hash(&self) -> u64 {
         let mut hash = Sha256::new();
         let metadata = Value::Object(self.metadata.clone()).to_string();
@@ -105,7 +105,7 @@ impl Document {
             Some(metadata.as_str()),
         ];
         for part in parts {
-            // Lengths first: no two lists of parts are the same bytes.
+            // Each part is preceded by its length, so that different lists of parts never have the same bytes.
             hash.update(part.map_or(u64::MAX, |part| part.len() as u64).to_le_bytes());
             hash.update(part.unwrap_or_default());
         }
@@ -113,7 +113,7 @@ impl Document {
         u64::from_le_bytes(digest.first_chunk().copied().unwrap_or_default())
     }
 
-    /// Whether the index takes it.
+    /// Checks whether the index accepts the document.
     ///
     /// # Errors
     /// [`Error::Document`] says what is wrong and what is allowed.
@@ -186,7 +186,7 @@ impl Stored {
     }
 }
 
-/// What is wrong with a value of the metadata, if anything is.
+/// Describes what is wrong with a value of the metadata, if anything.
 fn unfit(name: &str, value: &Value, depth: usize, values: &mut usize) -> Option<String> {
     *values += 1;
     if name.is_empty() || name.len() > 256 || name.chars().any(char::is_control) {

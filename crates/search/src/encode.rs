@@ -8,7 +8,7 @@ use crate::document::Document;
 use crate::error::{Error, Result};
 use crate::settings::Settings;
 
-/// Entries that are embedded together: so many, or so many bytes of text, for their vectors take memory too.
+/// Limits of a batch that is embedded together: entries, and bytes of text. Their vectors take memory too.
 pub(crate) const BATCH: usize = 64;
 pub(crate) const BATCH_BYTES: usize = 64 << 10;
 
@@ -33,8 +33,8 @@ impl<'m> Encoder<'m> {
         Encoder { model, settings, embed: None }
     }
 
-    /// Documents are embedded by `embed` in the place of the model alone: it gives what the model would give of the texts with the options,
-    /// one embedding a text, and may have kept it.
+    /// Replaces the model by `embed` for documents. `embed` must return what the model would compute of the texts with the options, one
+    /// embedding a text; it may take them from a cache.
     #[must_use]
     pub fn with_embed(
         self,
@@ -106,7 +106,7 @@ impl<'m> Encoder<'m> {
     }
 }
 
-/// How many of the first documents are embedded together: one at least.
+/// How many of the first documents are embedded in one batch: at least one.
 pub(crate) fn batch_len(documents: &[Document]) -> usize {
     let mut bytes = 0;
     let fits = documents.iter().take(BATCH).take_while(|document| {

@@ -124,7 +124,7 @@ pub enum Error {
         /// The key.
         key: String,
     },
-    /// A call of a writer failed half way: what it had not committed is lost, and it takes nothing more.
+    /// An earlier call of the writer failed half way. Its uncommitted changes are lost, and it accepts no more.
     #[error("the writer failed before ({what}): open another one")]
     WriterFailed {
         /// What failed.
@@ -178,7 +178,7 @@ impl Error {
         Error::Option { option, what: what.into() }
     }
 
-    /// What tantivy says of the text index in `path`.
+    /// An error that tantivy reports for the text index in `path`.
     pub(crate) fn text(path: &Path, error: TantivyError) -> Error {
         match error {
             TantivyError::LockFailure(..) => Error::Locked { path: path.join(".tantivy-writer.lock") },
@@ -190,7 +190,7 @@ impl Error {
 
 /// Calls what may panic on damaged files (tantivy's readers do), and makes a panic an error.
 pub(crate) fn guarded<T>(path: &Path, call: impl FnOnce() -> Result<T>) -> Result<T> {
-    // What the call works on is thrown away after a panic, or was only read.
+    // After a panic the values that the call used are dropped, or they were only read.
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));

@@ -1,4 +1,4 @@
-//! Why a hit was found: one structure for the library, the command line, the service and its page.
+//! Explains why a hit was found. The library, the command line, the service and its page use the same structure.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -26,7 +26,7 @@ const MOST: usize = 512;
 /// What explains a hit, beside its ranks and scores ([`ArmScores`](crate::ArmScores)).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Explanation {
-    /// The query's words and whether the document has them: what the share is made of.
+    /// The query's words, and whether the document has each. The share is computed from them.
     pub words: Vec<WordMatch>,
     /// Pieces of the vocabulary that both have, the largest product first: their products add up to the lexical score.
     pub pieces: Vec<PieceMatch>,
@@ -42,7 +42,7 @@ pub struct Explanation {
 }
 
 impl Explanation {
-    /// The snippet without what it was found by.
+    /// Only the snippet, without words, pieces and alignment.
     pub(crate) fn snippet_alone(self) -> Explanation {
         Explanation { words: Vec::new(), pieces: Vec::new(), alignment: Vec::new(), ..self }
     }
@@ -55,7 +55,7 @@ pub struct WordMatch {
     pub word: String,
     /// Whether the document has it, in one of its forms.
     pub found: bool,
-    /// Its information.
+    /// Its inverse document frequency.
     pub idf: f32,
 }
 
@@ -192,7 +192,7 @@ fn alignment(
     Ok((aligned, nearest))
 }
 
-/// The tokens of a text as the model sees them, and where they stand in it; those of a prompt stand nowhere.
+/// The tokens of a text as the model sees them, and their positions in it. Tokens of a prompt have none.
 fn tokens_of(
     encoder: &Encoder<'_>,
     text: &str,
@@ -252,7 +252,7 @@ fn mark(
     let mut marks: Vec<(Range<usize>, Mark)> = words.iter().map(|range| (range.clone(), Mark::Word)).collect();
     let near = nearest.iter().filter(|token| token.similarity >= mean);
     marks.extend(near.map(|token| (token.span.clone(), Mark::Meaning)));
-    // Words before meanings where they begin alike.
+    // At the same position, marks of words come before marks of meaning.
     marks.sort_by_key(|(range, mark)| (range.start, *mark == Mark::Meaning));
     let window = window(text, sentence, marks.iter().map(|(range, _)| range.start));
     let mut at = window.start;

@@ -1,4 +1,4 @@
-//! An index as a directory: making it, opening it, and what needs neither a model nor a writer.
+//! An index as a directory: creating and opening it, and operations that need neither a model nor a writer.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
@@ -36,7 +36,7 @@ pub struct Index {
 /// What an index is and how large.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stats {
-    /// Documents (chunks count each) that live.
+    /// Documents that are not deleted (each chunk counts).
     pub documents: u64,
     /// Documents that are deleted or replaced, and take space until the index is compacted.
     pub deleted: u64,
@@ -54,10 +54,10 @@ pub struct Stats {
     pub bytes: std::collections::BTreeMap<String, u64>,
 }
 
-/// What [`Index::check`] has read, all of it as it was written.
+/// What [`Index::check`] has read and found intact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checked {
-    /// Documents (chunks count each) that live.
+    /// Documents that are not deleted (each chunk counts).
     pub documents: u64,
     /// Files.
     pub files: u64,
@@ -68,7 +68,7 @@ pub struct Checked {
 /// The settings, and tantivy's two lists: files that no commit names.
 const UNNAMED_FILES: u64 = 3;
 
-/// The lock that a writer holds. The system takes it back when the process ends, however it ends.
+/// The writer's lock. The operating system releases it when the process ends, however it ends.
 #[derive(Debug)]
 pub(crate) struct Lock {
     _file: File,
@@ -88,7 +88,7 @@ impl Lock {
 }
 
 impl Index {
-    /// Makes an index for the vectors of a model in a directory that is empty or not there yet.
+    /// Creates an index for the vectors of a model. The directory must be empty or not exist.
     ///
     /// # Errors
     /// [`Error::Exists`] if something else is in the directory, an index too; [`Error::Io`]; [`Error::Option`].
@@ -112,7 +112,7 @@ impl Index {
         for entry in fs::read_dir(directory).map_err(fail(directory))? {
             let name = entry.map_err(fail(directory))?.file_name();
             let name = name.to_string_lossy();
-            // What an attempt has left that was killed: it has no settings.
+            // These are left by a creation that was killed; it has written no settings yet.
             let remains = [LOCK, TEXT, SEGMENTS].contains(&&*name) || name.ends_with(".partial");
             if !remains {
                 let what = match &*name {
@@ -130,7 +130,7 @@ impl Index {
             fs::create_dir(&path).map_err(fail(&path))?;
         }
         let text = TextIndex::create(&directory.join(TEXT), &settings.uuid, &disk)?;
-        // The settings last: with them, it is an index.
+        // The settings are written last, because a directory with settings counts as an index.
         settings.write(&disk, directory)?;
         Ok(Index { directory: directory.to_path_buf(), settings: Arc::new(settings), text, disk })
     }
@@ -149,7 +149,7 @@ impl Index {
         Ok(Index { directory: directory.to_path_buf(), settings: Arc::new(settings), text, disk })
     }
 
-    /// Opens the index that is there, which must be of this model, or makes one.
+    /// Opens the existing index, which must belong to this model, or creates one.
     ///
     /// # Errors
     /// As [`create`](Self::create) and [`open`](Self::open); [`Error::Mismatch`] if the index that is there is another model's.
@@ -178,7 +178,7 @@ impl Index {
         self.settings.colbert_bits
     }
 
-    /// What turns texts into the index's vectors: `model`, whose identity was computed before, is compared with the index's.
+    /// The encoder that turns texts into the index's vectors. The identity `id` of `model` is compared with the index's.
     ///
     /// # Errors
     /// [`Error::Mismatch`] names both models, if it is another.
@@ -234,7 +234,7 @@ impl Index {
     /// # Errors
     /// [`Error::Damaged`] names the first file that is not what it should be.
     pub fn check(&self) -> Result<Checked> {
-        // Of the settings, what is there now: they were read when the index was opened.
+        // The settings are read again, because they may have changed since the index was opened.
         if Settings::read(&self.directory)? != *self.settings {
             return Err(Error::damaged(&self.directory.join(SETTINGS_FILE), "it has changed since it was opened"));
         }
@@ -259,7 +259,7 @@ impl Index {
     }
 }
 
-/// Bytes of the files in a directory. One that goes while they are counted does not count.
+/// Bytes of the files in a directory. A file that is removed meanwhile does not count.
 fn directory_bytes(path: &Path) -> Result<u64> {
     let mut sum = 0;
     for entry in fs::read_dir(path).map_err(|e| Error::io(path, e))? {

@@ -1,4 +1,4 @@
-//! A view of one commit: which segments there are, which of their rows live, and the way from a row to its document and back.
+//! A view of one commit: its segments, the rows that are not deleted, and the mapping between rows and documents.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::index::{Index, SEGMENTS};
 use crate::segment::Segment;
 use crate::text::{DOCNO, HASH};
 
-/// How often an index is looked at again that changes while it is opened.
+/// Most attempts to open an index that changes meanwhile.
 const ATTEMPTS: usize = 20;
 
 /// A view of an index as it was when this was opened; later commits do not change it. Cheap to clone, shared between threads freely.
@@ -65,7 +65,7 @@ impl Reader {
             let before = text.payload()?;
             let searcher = match text.validate().and_then(|()| text.searcher()) {
                 Ok(searcher) => searcher,
-                // A merge has removed a file in between, or it is damaged: the last attempt's error tells.
+                // A merge has removed a file meanwhile, or the index is damaged. The last attempt's error is returned.
                 Err(e) => {
                     last = Some(e);
                     continue;
@@ -335,7 +335,7 @@ impl View {
         Ok(view)
     }
 
-    /// The rows whose documents the text index has: it is the only judge of life.
+    /// The rows whose documents exist in the text index, which alone decides what is deleted.
     fn living_rows(&self, path: &Path) -> Result<Bits> {
         let mut alive = Bits::none(self.bases.last().copied().unwrap_or_default());
         for segment in self.searcher.0.segment_readers() {

@@ -121,7 +121,7 @@ pub(crate) struct SealedDirectory {
 struct State {
     /// Files that were written and are not there for good yet.
     written: BTreeMap<String, Sum>,
-    /// What failed last: tantivy does not tell in every case.
+    /// The last failure, because tantivy does not report all of them.
     failure: Option<(PathBuf, io::ErrorKind, String)>,
 }
 

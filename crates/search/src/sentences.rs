@@ -6,7 +6,7 @@ use trivec::Token;
 use unicode_normalization::UnicodeNormalization;
 use unicode_segmentation::UnicodeSegmentation;
 
-/// How far a piece that does not fit is searched for ahead, in characters.
+/// How many characters ahead a piece that does not match is searched for.
 const LOOK_AHEAD: usize = 16;
 
 /// The sentences of a text (UAX #29), without the white space around them. A line is a sentence at least.

@@ -1,4 +1,4 @@
-//! What an index is: written once when it is made, compared ever after.
+//! The settings of an index: written when it is created, and checked whenever it is opened.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -66,8 +66,8 @@ impl std::str::FromStr for ColbertBits {
     }
 }
 
-/// Which model made an index's vectors: a digest of what the model makes of fixed texts and tokens, and of its vocabulary. Two models with
-/// the same digest give the same vectors.
+/// Identifies the model that made an index's vectors: a digest of its outputs for fixed texts and tokens, and of its vocabulary. Two models
+/// with the same digest give the same vectors.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelId {
     /// Where the model came from, for messages; not compared.
@@ -98,7 +98,7 @@ impl ModelId {
     pub fn of(model: &Model) -> Result<ModelId> {
         let info = model.info();
         let mut hash = Sha256::new();
-        // Lengths first: no two lists of fields are the same bytes.
+        // Each field is preceded by its length, so that different lists of fields never have the same bytes.
         let mut field = |bytes: &[u8]| {
             hash.update((bytes.len() as u64).to_le_bytes());
             hash.update(bytes);
@@ -133,14 +133,14 @@ impl ModelId {
     }
 }
 
-/// How a new index is to be.
+/// Options of a new index.
 #[derive(Debug, Clone, Default)]
 pub struct IndexOptions {
     /// How ColBERT vectors are stored, if the model has them.
     pub colbert: ColbertBits,
-    /// The language of documents that do not say theirs; `None`: it is found out from each text.
+    /// The language of documents without one; `None`: it is detected from each text.
     pub language: Option<String>,
-    /// The only languages that texts may be in, when theirs is found out; empty: any.
+    /// The languages that detection chooses from; empty: any.
     pub languages: Vec<String>,
     /// Tokens kept of each text; `None`: as many as the model reads.
     pub max_length: Option<usize>,
@@ -261,7 +261,7 @@ impl Settings {
         Err(Error::Mismatch { path: directory.to_path_buf(), what: "model", index, found })
     }
 
-    /// What the index keeps of a text.
+    /// The representations that the index stores.
     pub fn modes(&self) -> Modes {
         Modes { dense: true, sparse: self.lexical, colbert: self.colbert_bits != ColbertBits::Off }
     }
@@ -271,7 +271,7 @@ impl Settings {
             modes: self.modes(),
             max_length: self.max_length,
             prompt: prompt.clone().map_or(Prompt::Default, Prompt::Text),
-            // Documents are data: what looks like a special token in them is text.
+            // Text in documents that looks like a special token is ordinary text.
             special_tokens: trivec::SpecialTokens::Literal,
             // Products are cosines, also of models that do not normalise by themselves.
             normalize: Some(true),

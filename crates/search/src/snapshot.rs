@@ -1,4 +1,4 @@
-//! A copy of an index while it is used.
+//! Copies an index while it is in use.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use crate::index::{Index, SEGMENTS, TEXT};
 use crate::segment::path_of;
 use crate::settings::SETTINGS_FILE;
 
-/// How often an index is copied again that changes meanwhile.
+/// Most attempts to copy an index that changes meanwhile.
 const ATTEMPTS: usize = 20;
 
 /// tantivy's own two lists of files.
@@ -71,7 +71,7 @@ fn attempt(index: &Index, to: &Path) -> Result<()> {
     })?;
     for name in files {
         let from = index.text.path.join(&name);
-        // Of the names that a segment may have, those are there that it has.
+        // A segment has only some of the possible files.
         if from.exists() {
             place(index, &from, &text.join(&name))?;
         }

@@ -1,4 +1,4 @@
-//! The part of an index that tantivy keeps: words for BM25, fields for filters, and which documents live.
+//! The part of an index that tantivy stores: words for BM25, fields for filters, and which documents are deleted.
 //!
 //! No text of a user reaches tantivy's query parser: terms are made by [`crate::analyze`] and put into queries one by one.
 
@@ -142,8 +142,8 @@ impl TextIndex {
         entry
     }
 
-    /// Compares the files that the last commit names with what it says of them, but for those that were compared before: tantivy believes
-    /// the lengths in its files, and asks for as much memory.
+    /// Compares the files of the last commit with their checksums, except those compared before. tantivy trusts the lengths in its files
+    /// and would allocate as much memory as a damaged one says.
     pub fn validate(&self) -> Result<()> {
         let named = self.files.named().map_err(|e| self.damaged_meta(e))?;
         for (name, expected) in &named {
@@ -176,7 +176,7 @@ impl TextIndex {
         Ok((named.len() as u64, named.values().map(|sum| sum.0).sum()))
     }
 
-    /// An error that stands in the place of what tantivy made of it: the disk's own.
+    /// The disk's own error, to be returned instead of what tantivy made of it.
     pub fn failure(&self) -> Option<Error> {
         self.files.take_failure().map(|(path, source)| Error::io(&path, source))
     }
@@ -195,7 +195,7 @@ impl TextIndex {
         }
     }
 
-    /// Where a document stands, if it lives.
+    /// The address of a document, if it exists.
     pub fn address(&self, searcher: &Searcher, term: &Term) -> Result<Option<DocAddress>> {
         let fail = |e: tantivy::TantivyError| Error::text(&self.path, e);
         for (ordinal, segment) in searcher.segment_readers().iter().enumerate() {

@@ -18,7 +18,7 @@ use crate::reader::Reader;
 use crate::segment::file::Kind;
 use crate::segment::{SegmentRecord, SegmentWriter, path_of};
 
-/// More segments than this are merged when the index is compacted.
+/// With more segments than this, compaction merges them.
 const MANY_SEGMENTS: usize = 16;
 
 /// Largest segment that compaction makes: what it holds in memory of the lexical weights is some 250 MB.
@@ -82,7 +82,7 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Removes files that no commit names: what a killed writer, or one that failed, has left.
+    /// Removes files that no commit names, which a killed or failed writer has left.
     fn remove_orphans(&self) -> Result<()> {
         let directory = self.segments();
         let named: BTreeSet<PathBuf> = self
@@ -104,7 +104,7 @@ impl Writer {
         self.index.directory.join(SEGMENTS)
     }
 
-    /// Calls `f`, unless a call failed before; a failure of its own is remembered.
+    /// Calls `f`, unless an earlier call failed; remembers a failure.
     fn guarded<T>(&mut self, f: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         if let Some(what) = &self.failed {
             return Err(Error::WriterFailed { what: what.clone() });
@@ -143,7 +143,7 @@ impl Writer {
     pub fn upsert_embedded(&mut self, document: &Document, embedding: &Embedding) -> Result<()> {
         document.validate()?;
         self.guarded(|writer| {
-            // Of a chunk only the chunk itself goes: the others of its document may be new already.
+            // If it is a chunk, only that chunk is replaced, because the document's other chunks may be new already.
             writer.delete_terms(&document.key, document.document.is_none());
             writer.add(document, embedding)
         })
@@ -176,14 +176,14 @@ impl Writer {
         let told = document.lang.as_deref().map(analyze::normalize_code).or_else(|| settings.language.clone());
         let found = || match analyze::detect(&document.searched_text(), &settings.languages) {
             Some((code, true)) => Some(code),
-            // One language alone needs no proof.
+            // With a single possible language, an uncertain guess is accepted.
             Some((code, false)) if settings.languages.len() == 1 => Some(code),
             _ => None,
         };
         told.or_else(found).unwrap_or_else(|| UNKNOWN.to_owned())
     }
 
-    /// Deletes the document of a key, and all its chunks. That there is none is no error.
+    /// Deletes the document of a key, and all its chunks. It is no error if there is none.
     ///
     /// # Errors
     /// [`Error::Document`] for what cannot be a key; [`Error::WriterFailed`].
@@ -391,7 +391,7 @@ impl Writer {
         let mut segments: Vec<SegmentRecord> = kept.map(|(_, segment)| segment.record.clone()).chain(records).collect();
         segments.sort_by_key(|segment| segment.first);
         self.publish(segments)?;
-        // Readers that have them open keep them; what cannot be removed is the next writer's business.
+        // Readers that have them open can still read them. Files that cannot be removed are left to the next writer.
         for segment in &old {
             for kind in Kind::ALL {
                 let path = path_of(&directory, segment.id, kind);

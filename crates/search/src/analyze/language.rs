@@ -1,8 +1,8 @@
-//! Which language a text is in.
+//! Detects the language of a text.
 
 use whatlang::{Detector, Lang, Script};
 
-/// The languages that can be told apart, with the codes they are known by: whatlang's and the two letters of ISO 639-1.
+/// The languages that can be detected, with whatlang's codes and the two-letter codes of ISO 639-1.
 const CODES: [(Lang, &str); 70] = [
     (Lang::Afr, "af"),
     (Lang::Aka, "ak"),
@@ -94,13 +94,14 @@ const ALIASES: [(&str, &str); 14] = [
     ("in", "id"),
 ];
 
-/// How much of a text is looked at: the first so many characters.
+/// The language is detected from at most this many characters at the beginning of a text.
 const LOOKED_AT: usize = 2_000;
 
-/// Below so many letters a guess is not trusted.
+/// With fewer letters, the detected language is not trusted.
 const FEW_LETTERS: usize = 24;
 
-/// The code that a language is kept under: its first part in lower case, in two letters if it has such (`zh-CN` and `cmn` are `zh`).
+/// The normalised code of a language: the first part in lower case, as two letters where ISO 639-1 has them (`zh-CN` and `cmn` become
+/// `zh`).
 ///
 /// ```
 /// assert_eq!(trivec_search::analyze::normalize_code("zh-CN"), "zh");
@@ -125,7 +126,7 @@ pub fn detect(text: &str, among: &[String]) -> Option<(String, bool)> {
     let info = detector.detect(&start)?;
     let code = CODES.iter().find(|(lang, _)| *lang == info.lang()).map(|(_, code)| (*code).to_owned())?;
     let letters = start.chars().filter(|c| c.is_alphabetic()).count();
-    // A script of one language alone says it all.
+    // A script that only one language uses decides it.
     let only = info.script().langs().len() == 1
         || matches!(info.script(), Script::Mandarin | Script::Hiragana | Script::Katakana);
     Some((code, only || (info.is_reliable() && letters >= FEW_LETTERS)))

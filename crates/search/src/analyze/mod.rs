@@ -23,7 +23,7 @@ use unicode_segmentation::UnicodeSegmentation;
 pub use language::{detect, normalize_code};
 use script::Kind;
 
-/// What the terms of an index were made by: an index of another version is refused.
+/// The version of the analyzer. An index that was made by another version is refused.
 pub const ANALYZER_VERSION: &str = "trivec-words-1";
 
 /// The language of texts whose language is not known.
@@ -38,7 +38,7 @@ const MAX_GUESSES: usize = 12;
 /// A word of a query (or two characters, where words are not separated), and the terms that stand for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueryWord {
-    /// As it is shown: lower case.
+    /// The word in lower case, as it is displayed.
     pub word: String,
     /// Terms, of which the best one counts.
     pub terms: Vec<String>,
@@ -87,7 +87,7 @@ pub fn find_words(text: &str, lang: &str, words: &[QueryWord]) -> Vec<Range<usiz
     let wanted: BTreeSet<&str> = words.iter().flat_map(|word| word.terms.iter().map(String::as_str)).collect();
     let stemmer = stemmer_of(lang);
     let mut found: Vec<Range<usize>> = Vec::new();
-    // Piece by piece, so that places in the normalised text are places in the text.
+    // Word by word, because positions in the normalised text differ from positions in the text.
     for (at, piece) in text.split_word_bound_indices() {
         let mut hit = false;
         for_each_unit(piece, &mut |unit| {
@@ -156,7 +156,7 @@ fn stem(stemmer: Option<Stemmer>, word: &str) -> String {
     }
     let word = &word[..end];
     let stem = stemmer.map_or(std::borrow::Cow::Borrowed(word), |stemmer| stemmer.stem(word));
-    // A stemmer may take everything away (it should not).
+    // If a stemmer leaves nothing of a word, the word itself is used.
     if stem.is_empty() { word.to_owned() } else { stem.into_owned() }
 }
 

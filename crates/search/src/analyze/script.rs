@@ -1,4 +1,4 @@
-//! Which characters are written without spaces between words.
+//! Classifies characters by whether their script puts spaces between words.
 
 /// How a run of characters is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! What a list is worth by judgements: as trec_eval has it.
+//! Measures of a ranked list against judgements, as trec_eval defines them.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,7 @@ pub struct Metrics {
     pub recall10: f64,
     /// The same of the first hundred.
     pub recall100: f64,
-    /// One by the rank of the first relevant document; 0 if there is none.
+    /// One divided by the rank of the first relevant document; 0 if there is none.
     pub mrr: f64,
 }
 

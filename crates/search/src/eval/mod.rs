@@ -1,7 +1,7 @@
-//! How well an index answers: queries with judgements, every arm and fusion, with and without the rerank.
+//! Evaluates an index on queries with judgements: every arm and fusion, with and without the rerank.
 //!
-//! Every query is embedded and searched once; the fusions are made of the same lists. Of documents in chunks the best chunk stands for the
-//! document, for judgements name documents.
+//! Every query is embedded and searched once; the fusions are made of the same lists. If documents are cut into chunks, the best chunk
+//! counts for its document, because judgements name documents.
 
 mod judgements;
 mod metrics;
@@ -39,7 +39,7 @@ pub struct EvalOptions {
     pub rerank: usize,
     /// Resamples of the bootstrap.
     pub resamples: usize,
-    /// Of the resamples.
+    /// Seed of the resamples.
     pub seed: u64,
 }
 
@@ -97,13 +97,13 @@ pub struct Tuned {
 /// What an evaluation found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EvalReport {
-    /// Queries with a document that is judged relevant: all that counts.
+    /// The queries with a relevant document; only these are counted.
     pub queries: Vec<String>,
     /// Queries without one, which were left out.
     pub unjudged: usize,
     /// Relevant documents, over all queries.
     pub relevant: usize,
-    /// Of them, not in the index: they cannot be found.
+    /// Relevant documents that are not in the index, so that they cannot be found.
     pub missing: usize,
     /// Every arm, every fusion, the rerank.
     pub rankings: Vec<Ranked>,
@@ -272,7 +272,7 @@ fn tuned(by_weight: &[Vec<f64>], options: &EvalOptions) -> Option<Tuned> {
     }
     let half = |list: &[f64], odd: usize| list.iter().skip(odd).step_by(2).copied().collect::<Vec<f64>>();
     let mean = |list: &[f64]| list.iter().sum::<f64>() / list.len() as f64;
-    // Of equals, the one that is nearest to the default.
+    // Of equally good weights, the one nearest to the default.
     let (best, _) = by_weight.iter().enumerate().map(|(at, list)| (at, mean(&half(list, 0)))).max_by(|a, b| {
         let far = |at: usize| (WEIGHTS[at] - 1.0).abs();
         a.1.total_cmp(&b.1).then(far(b.0).total_cmp(&far(a.0)))

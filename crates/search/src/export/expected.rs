@@ -1,4 +1,4 @@
-//! What a load of an export is compared by: the vectors of some documents as queries, and the documents that they must find.
+//! Queries with which a user can check a loaded export: the vectors of some documents, and the documents that each must find.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,9 +11,9 @@ use crate::query::{dense, lexical};
 const QUERIES: usize = 20;
 /// Documents that each of them names.
 const EXPECTED: usize = 10;
-/// Documents that the bytes' scan finds, to be scored by the vectors of the export.
+/// Candidates of the int8 scan that are scored with the exported vectors.
 const SCANNED: usize = 200;
-/// Of them, so many are put in the order of their ColBERT scores.
+/// How many of the candidates are ordered by their ColBERT scores.
 const RERANKED: usize = 50;
 /// Rows of a document that ask as ColBERT rows: as many as a question has.
 const QUERY_ROWS: usize = 32;

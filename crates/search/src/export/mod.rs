@@ -1,4 +1,4 @@
-//! Hand-over: an index's documents and vectors as files that other engines load.
+//! Exports an index's documents and vectors as files that other engines load.
 //!
 //! | target | files | limits that are kept |
 //! |---|---|---|
@@ -37,10 +37,10 @@ use crate::reader::Reader;
 use crate::settings::ModelId;
 use crate::text::KEY;
 
-/// A file that becomes a request ends at so many documents or bytes.
+/// Limits of a file that is sent as one request: documents, and bytes.
 const BATCH: usize = 1_000;
 const BATCH_BYTES: usize = 30_000_000;
-/// Most ColBERT rows that Qdrant takes of a point.
+/// Most ColBERT rows of a point in Qdrant.
 const QDRANT_ROWS: usize = 1_023;
 
 /// An engine, or a family of tools.
@@ -105,13 +105,13 @@ pub struct Manifest {
     pub colbert_dim: Option<usize>,
     /// Documents (chunks count each).
     pub documents: u64,
-    /// Of them, with lexical weights.
+    /// Documents with lexical weights.
     pub with_sparse: u64,
-    /// Of them, with fewer ColBERT rows than the index has, because the target takes no more.
+    /// Documents whose ColBERT rows were cut to the target's limit.
     pub cut_colbert: u64,
-    /// Of them, with a text or title that was cut, because the target takes no longer ones.
+    /// Documents whose text or title was cut to the target's limit.
     pub cut_texts: u64,
-    /// Of them, with characters replaced by `U+FFFD`, because the target does not take them.
+    /// Documents in which characters that the target refuses were replaced by `U+FFFD`.
     pub replaced_characters: u64,
     /// The files.
     pub files: Vec<ExportedFile>,
@@ -130,7 +130,7 @@ pub struct ExportedFile {
     pub sha256: String,
 }
 
-/// Writes an export to a new directory. Its manifest is written last: without one, it is not whole.
+/// Writes an export to a new directory. The manifest is written last; a directory without it is incomplete.
 ///
 /// # Errors
 /// [`Error::Exists`] if something is at `to`; [`Error::Io`]; [`Error::Damaged`].
@@ -189,7 +189,7 @@ impl Source<'_> {
         stored && !matches!(self.target, Target::Milvus | Target::Pgvector | Target::Elasticsearch)
     }
 
-    /// A dense vector at length 1: in f16 it is a little off.
+    /// A dense vector, normalised again, because rounding to f16 has changed its length a little.
     fn dense(&self, row: usize) -> Result<Vec<f32>> {
         let mut vector = vec![0.0f32; self.reader.index.settings.dense_dim];
         let (segment, local) = self.reader.place(row)?;

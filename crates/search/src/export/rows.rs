@@ -116,7 +116,7 @@ fn vespa_takes(c: char) -> bool {
     }
 }
 
-/// What the target is told of the fields.
+/// The schema of the fields for the target.
 fn schema(target: Target, manifest: &Manifest) -> Option<(&'static str, String)> {
     let dim = manifest.dense_dim;
     match target {
@@ -214,7 +214,7 @@ fn pgvector(entry: &Entry) -> String {
     };
     let optional = |text: &Option<String>| text.as_deref().map_or("\\N".to_owned(), escaped);
     let numbers: Vec<String> = entry.dense.iter().map(f32::to_string).collect();
-    // Ids begin at 1 there.
+    // pgvector's ids begin at 1.
     let pairs: Vec<String> = entry.sparse.iter().map(|(id, weight)| format!("{}:{weight}", id + 1)).collect();
     let sparse =
         if pairs.is_empty() { "\\N".to_owned() } else { format!("{{{}}}/{SPARSE_DIMENSIONS}", pairs.join(",")) };

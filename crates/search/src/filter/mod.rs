@@ -1,4 +1,4 @@
-//! Filters: which documents a search may find at all.
+//! Filters: conditions that documents must meet to be found.
 //!
 //! ```text
 //! lang = "zh" and year >= 2020 and not tag in ("a", "b")

@@ -11,7 +11,7 @@ const MAX_VALUES: usize = 1_000;
 
 #[derive(Debug, Clone, PartialEq)]
 enum Word {
-    /// A name, or a word of the language: which, the parser knows.
+    /// A name or a keyword; the parser decides by its position.
     Plain(String),
     /// A name in backquotes.
     Quoted(String),
@@ -251,7 +251,7 @@ impl Parser {
             _ => return self.unexpected("a value: a string in quotes, a number, true or false"),
         };
         self.next();
-        // Languages are kept under one code each.
+        // Language codes are normalised, as in the index.
         Ok(match value {
             Literal::Text(text) if name.len() == 1 && name[0] == LANG => Literal::Text(normalize_code(&text)),
             value => value,

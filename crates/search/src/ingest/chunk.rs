@@ -132,7 +132,7 @@ fn parts(encoder: &Encoder<'_>, text: &str, most: usize) -> Result<Vec<(Range<us
                 loop {
                     let at = from + spans[count].start;
                     if at <= from {
-                        // Less than a token: a character at least, so that it goes on.
+                        // Not even a token fits: take one character, so that the loop makes progress.
                         let end = text[from..].chars().next().map_or(piece.end, |c| from + c.len_utf8());
                         parts.push((from..end, most));
                         from = end;

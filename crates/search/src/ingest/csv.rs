@@ -52,7 +52,7 @@ pub fn read<R: Read>(
     Ok(Records { reader, budget, names: found, path, columns, ended: false })
 }
 
-/// Ends an input that gives more than a record may have before the record is there: a quote that is not closed would take all of it.
+/// Ends the input when a record exceeds the limit: an unclosed quote would otherwise read the whole file as one record.
 struct Bounded<R> {
     input: R,
     budget: Rc<Cell<usize>>,

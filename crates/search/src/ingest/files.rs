@@ -88,7 +88,7 @@ pub fn open(path: &Path, format: Option<Format>, columns: &Columns) -> Result<So
             }
         })
     };
-    // A single file's first error is the caller's at once; in a directory it is that file's alone.
+    // If a single file cannot be opened, the call fails at once; in a directory, only that file is an error.
     let documents: Box<dyn Iterator<Item = Result<Document>>> = match files.as_slice() {
         [file] if !is_directory => of_file(file)?,
         _ => Box::new(files.into_iter().flat_map(move |file| match of_file(&file) {
@@ -103,7 +103,7 @@ pub fn open(path: &Path, format: Option<Format>, columns: &Columns) -> Result<So
 fn parquet(input: Counting, path: &Path, columns: &Columns) -> Result<Box<dyn Iterator<Item = Result<Document>>>> {
     let bytes = input.input.metadata().map_or(0, |metadata| metadata.len());
     let read = input.read;
-    // Its footer is read first, and its columns one beside the other: it counts when its last row is read.
+    // A Parquet file is not read front to back, so its bytes are counted after its last row.
     let end = std::iter::from_fn(move || {
         read.fetch_add(bytes, Ordering::Relaxed);
         None

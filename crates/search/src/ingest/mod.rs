@@ -36,7 +36,7 @@ pub const MAX_RECORD_BYTES: usize = 32 << 20;
 /// Most columns of a CSV file.
 pub const MAX_COLUMNS: usize = 10_000;
 
-/// Most refused documents that are told one by one.
+/// Most refused documents that are reported one by one.
 const MOST_REFUSED: usize = 100;
 
 /// How an input is read.
@@ -87,16 +87,16 @@ impl std::str::FromStr for Format {
     }
 }
 
-/// Which columns of an input are what. Names of JSON may have dots, which go into objects.
+/// The names of an input's columns. In JSON, dots in a name go into objects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Columns {
     /// The key.
     pub key: String,
     /// The text.
     pub text: String,
-    /// The title; a document may be without.
+    /// The title, which a document need not have.
     pub title: String,
-    /// The language; a document may be without.
+    /// The language, which a document need not have.
     pub lang: String,
     /// What becomes metadata; `None`: every other column.
     pub fields: Option<Vec<String>>,
@@ -126,7 +126,7 @@ impl Default for IngestOptions {
     }
 }
 
-/// How far a run is.
+/// Progress of a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ingested {
     /// Documents that were read, refused ones too.
@@ -141,17 +141,16 @@ pub struct Ingested {
     pub entries: u64,
     /// Entries that were cut to the maximum length.
     pub truncated: u64,
-    /// The last of several documents of one key holds: how many were replaced so by this run.
+    /// Documents of this run that a later document with the same key has replaced.
     pub duplicates: u64,
     /// Why documents were refused: the first hundred.
     pub errors: Vec<String>,
 }
 
-/// Takes documents in. `progress` is called after every batch and may end the run, whose documents so far are then committed.
+/// Adds documents to an index. `progress` is called after every batch and may end the run, whose documents so far are then committed.
 ///
-/// # Errors
-/// A document that cannot be read or taken is counted and told ([`Ingested::errors`]), and the run goes on. Errors of the index, the model
-/// or the disk end it: what was committed stays.
+/// # Errors A document that cannot be read or accepted is counted and reported in [`Ingested::errors`], and the run goes on. Errors of the
+/// index, the model or the disk end the run; what was committed stays.
 pub fn ingest(
     writer: &mut Writer,
     encoder: &Encoder<'_>,
@@ -241,10 +240,10 @@ impl Run {
         }
         if again {
             self.done.duplicates += 1;
-            // The ones before come first into the index, where these replace them.
+            // The earlier entries are added first, so that these replace them.
             self.flush(writer, encoder)?;
         }
-        // Chunks are more or fewer than before: all that were there go.
+        // The number of chunks may have changed, so all old ones are deleted.
         writer.delete(&key)?;
         self.keys.insert(key);
         self.done.added += 1;
@@ -261,7 +260,7 @@ impl Run {
                 return Ok(false);
             }
         }
-        // No more chunks than these, and none where there is to be none.
+        // The index must not have further chunks of the document.
         let beyond = if chunked { entries.len() } else { 0 };
         Ok(self.reader.content_hash(&chunk::chunk_key(key, beyond))?.is_none()
             && (!chunked || self.reader.content_hash(key)?.is_none()))

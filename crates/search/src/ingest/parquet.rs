@@ -23,7 +23,7 @@ pub fn read(file: File, path: &Path, columns: &Columns) -> Result<impl Iterator<
         let reader = SerializedFileReader::new(file).map_err(|e| wrong(e.to_string()))?;
         Ok(reader.into_iter())
     });
-    // A file of the user's is no file of the index.
+    // Damage in a user's file is an input error, not damage of the index.
     let rows = rows.map_err(|e| if matches!(e, Error::Damaged { .. }) { wrong(e.to_string()) } else { e })?;
     Ok(Rows { rows: Some(rows), path: path.to_path_buf(), columns: columns.clone(), row: 0 })
 }
@@ -51,7 +51,7 @@ impl Iterator for Rows {
     fn next(&mut self) -> Option<Result<Document>> {
         let rows = self.rows.as_mut()?;
         self.row += 1;
-        // The decoder panics on some files that contradict themselves; it is not used again then.
+        // The decoder panics on some inconsistent files; it is dropped after that.
         let next = catch_unwind(AssertUnwindSafe(|| rows.next())).unwrap_or_else(|_| {
             Some(Err(parquet::errors::ParquetError::General("the file contradicts itself".into())))
         });

@@ -1,5 +1,4 @@
-//! The words' arm: BM25 over the stems and pairs of characters of a query, by tantivy's postings, and the share of the query that a document
-//! has.
+//! The BM25 arm: scores over stems and character pairs by tantivy's postings, and the share of the query's information that a document has.
 
 use tantivy::query::{BooleanQuery, DisjunctionMaxQuery, EnableScoring, Occur, Query, TermQuery};
 use tantivy::schema::IndexRecordOption;
@@ -18,21 +17,21 @@ const MAX_WORDS: usize = 256;
 /// tantivy's constant.
 const K1: f32 = 1.2;
 
-/// A word that so large a part of the documents in the query's language has is one that stands everywhere there.
+/// A word that at least this share of the documents in the query's language have counts as common in that language.
 const COMMON: f64 = 0.25;
 
-/// Documents of a language whose frequencies say something.
+/// A language needs this many documents before its word frequencies are used.
 const ENOUGH: u64 = 50;
 
-/// How much more information the whole index makes of such a word than the language's documents do.
+/// A common word is ignored if the whole index rates its information higher than its own language by more than this.
 const OVERRATED: f32 = 0.5;
 
 /// A word of the query, and what the index knows of it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Weighed {
     pub word: QueryWord,
-    /// The information of the word: that of the rarest of its terms that the index has, or that of a term it has not; 0 for a word that
-    /// stands everywhere in the query's language.
+    /// The word's inverse document frequency: that of the rarest of its terms in the index, or that of an unknown term if there is none; 0
+    /// for a word that is common in the query's language.
     pub idf: f32,
     /// How many documents have it (the rarest of its terms; those not yet removed by a merge count).
     pub documents: u64,
@@ -44,14 +43,14 @@ pub(crate) struct Found {
     /// Best first, by BM25.
     pub list: Vec<Scored>,
     pub words: Vec<Weighed>,
-    /// What a document would have at most: `Σ idf · (k1 + 1)` over all words of the query, those that no document has among them.
+    /// The largest possible score, `Σ idf · (k1 + 1)` over all words of the query, including words that no document has.
     pub most: f32,
     /// Words that were not looked up because there were too many.
     pub dropped: usize,
 }
 
 impl Found {
-    /// The share of the query's information that a score of BM25 is: 0 to 1, comparable between queries.
+    /// A BM25 score as a share of the query's information, 0 to 1. It is comparable between queries.
     pub fn share(&self, score: f32) -> f32 {
         if self.most > 0.0 { (score / self.most).clamp(0.0, 1.0) } else { 0.0 }
     }
@@ -63,8 +62,8 @@ fn idf(with: u64, all: u64) -> f32 {
     (1.0 + x).ln()
 }
 
-/// Words that stand everywhere in the query's language count for nothing, where other languages make them look rare: of an index with a few
-/// documents in Spanish, `de` and `la` would otherwise be what a question in Spanish asks for, and any document in Spanish would have it.
+/// Sets the information of common words of the query's language to 0 if other languages make them look rare. In an index with a few Spanish
+/// documents, `de` and `la` would otherwise seem to be what a Spanish question asks for, and every Spanish document would match.
 fn pass_over_common(reader: &Reader, lang: &str, words: &mut [Weighed], all: u64) -> tantivy::Result<()> {
     let (searcher, fields) = (reader.searcher(), &reader.index.text.fields);
     let own = searcher.doc_freq(&Term::from_field_text(fields.lang, lang))?;
@@ -164,7 +163,8 @@ pub(crate) fn search(
         let mut failed = None;
         for segment in searcher.segment_readers() {
             let docnos = segment.fast_fields().u64(DOCNO).map_err(fail)?;
-            // `f32::MIN`: nothing is passed over until the list is full. A filter applies before that, so it takes no places.
+            // With `f32::MIN` tantivy skips nothing until the list is full. The filter is applied first, so filtered documents take no
+            // places.
             let mut each = |doc: u32, score: f32| {
                 match docnos.first(doc).map(|docno| reader.row_of(docno)).transpose() {
                     Ok(row) => {

@@ -1,4 +1,4 @@
-//! The last order of a few hits: a cross-encoder reads the query with each document.
+//! Reorders the best hits with a cross-encoder, which reads the query together with each document.
 
 use std::time::Instant;
 
@@ -8,8 +8,8 @@ use super::{Hits, Ranked};
 use crate::error::{Error, Result};
 
 impl Hits {
-    /// Puts the first `count` hits in the order in which `reranker`, a cross-encoder as bge-reranker-v2-m3, finds them to answer `query`,
-    /// and shows them with its scores. The others stay behind them, as they were.
+    /// Orders the first `count` hits by the scores that `reranker`, a cross-encoder such as bge-reranker-v2-m3, gives them for `query`, and
+    /// shows these scores. The other hits follow in their old order.
     ///
     /// # Errors
     /// [`Error::Engine`]: the model is no reranker, or fails.
@@ -25,7 +25,7 @@ impl Hits {
             hit.score = reranked.score.clamp(0.0, 1.0);
             hit.arms.reranker = Some(Ranked { rank: None, score: reranked.score });
         }
-        // By the logit: scores near 0 and 1 are alike.
+        // Ordered by the logit, because scores close to 0 or 1 round to the same number.
         let mut order: Vec<usize> = (0..count).collect();
         order.sort_by(|&a, &b| scores[b].logit.total_cmp(&scores[a].logit).then(a.cmp(&b)));
         let rest = self.hits.split_off(count);

@@ -1,4 +1,4 @@
-//! From the lists of the arms to one list.
+//! Fuses the lists of the arms into one.
 //!
 //! | | score of a document | use |
 //! |---|---|---|
@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 pub enum Fusion {
     /// The dense score, stretched to 0 .. 1 over the arm's candidates, plus `weight` times the share of the query's words.
     Share {
-        /// Of the share. 1 is the largest that harmed nothing in the measurements; 2 did.
+        /// Weight of the share. In measurements, 1 was the largest value that made no set worse; 2 did.
         #[serde(default = "defaults::one")]
         weight: f32,
     },
@@ -30,22 +30,22 @@ pub enum Fusion {
         /// Added to every rank.
         #[serde(default = "defaults::k")]
         k: f32,
-        /// Of dense, words, lexical.
+        /// Weights of the dense, BM25 and lexical lists.
         #[serde(default = "defaults::weights")]
         weights: [f32; 3],
-        /// The words' list counts if its best share is at least this; 0 is the textbook.
+        /// The BM25 list is used if its best share is at least this; 0 is textbook RRF.
         #[serde(default = "defaults::gate")]
         gate: f32,
     },
     /// A mix of the model's own scores.
     Weighted {
-        /// Of the dense score.
+        /// Weight of the dense score.
         #[serde(default = "defaults::one")]
         dense: f32,
-        /// Of the lexical score.
+        /// Weight of the lexical score.
         #[serde(default = "defaults::sparse")]
         sparse: f32,
-        /// Of the ColBERT score, where the rerank has one.
+        /// Weight of the ColBERT score, for documents that the rerank has scored.
         #[serde(default = "defaults::one")]
         colbert: f32,
     },
@@ -148,7 +148,7 @@ impl std::str::FromStr for Fusion {
 /// A place in an arm's list, from 1 on, and the arm's own score.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Ranked {
-    /// From 1 on; `None`: the document is behind the candidates of the arm, and was scored all the same.
+    /// The rank, from 1 on; `None`: the document is not among the arm's candidates, but was scored afterwards.
     pub rank: Option<u32>,
     /// The arm's score: a cosine, BM25, the lexical or the ColBERT score.
     pub score: f32,
@@ -212,7 +212,7 @@ pub(crate) fn fuse(fusion: Fusion, lists: &Lists<'_>, candidates: &mut [Candidat
     for candidate in candidates.iter_mut() {
         candidate.fused = match fusion {
             Fusion::Share { weight } => {
-                // Without vectors, the lexical weights take their part.
+                // Without dense vectors, the lexical list takes their place.
                 let (vectors, list) = match (lists.dense, lists.sparse) {
                     (Some(list), _) => (stretched(list, candidate.dense), true),
                     (None, Some(list)) => (stretched(list, candidate.sparse), true),

@@ -1,4 +1,5 @@
-//! A query's way: encode once; dense, words and lexical lists beside each other; one list of them; its best by ColBERT; documents.
+//! Queries: the query is encoded once; the dense, BM25 and lexical arms run in parallel; their lists are fused; ColBERT reorders the best;
+//! then the documents are read.
 
 pub(crate) mod bm25;
 mod cross;
@@ -90,7 +91,7 @@ impl std::str::FromStr for Arms {
 pub struct Query {
     /// The question.
     pub text: String,
-    /// Its language, for stemming; `None`: it is found out, among those of the index.
+    /// Its language, for stemming; `None`: it is detected, among those of the index.
     pub lang: Option<String>,
     /// Which documents may be found.
     pub filter: Option<Filter>,
@@ -102,7 +103,7 @@ pub struct Query {
     pub fusion: Fusion,
     /// How many of the best are put in the order of their ColBERT scores; 0: none. Without stored ColBERT vectors none are.
     pub rerank: usize,
-    /// What the share of the query's words adds to the ColBERT score, but where the fusion is `weighted`.
+    /// Weight of the words' share in the reranked score. Not used by the fusion `weighted`.
     pub rerank_share: f32,
     /// How many candidates each arm gives, if `top` and `rerank` are fewer.
     pub candidates: usize,
@@ -189,7 +190,7 @@ pub struct Timings {
 pub struct Hit {
     /// Place, from 1 on.
     pub rank: u32,
-    /// 0 to 1: of what the hit was put in its place by, the part of the most there can be.
+    /// 0 to 1: the score that decided the hit's place, divided by the largest possible score.
     pub score: f32,
     /// The document, as it was given.
     pub document: Document,
@@ -252,6 +253,6 @@ pub struct WordInfo {
     pub word: String,
     /// How many documents have it, in the form that most tells documents apart.
     pub documents: u64,
-    /// Its information: the natural logarithm of how rare it is.
+    /// Its inverse document frequency, in natural logarithms.
     pub idf: f32,
 }

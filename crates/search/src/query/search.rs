@@ -124,8 +124,8 @@ impl Reader {
         self.best(query, embedding)?.hits(encoder)
     }
 
-    /// The first half of [`search_embedded`](Self::search_embedded): puts the documents in their order, and reads none of them. What reading
-    /// them takes can then be asked.
+    /// The first half of [`search_embedded`](Self::search_embedded): puts the documents in their order, and reads none of them.
+    /// [`Best::bytes`] says how much reading them takes.
     ///
     /// # Errors
     /// As [`search`](Self::search).

@@ -10,12 +10,12 @@ pub(crate) fn order(a: &Scored, b: &Scored) -> Ordering {
     b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
 }
 
-/// Keeps the `k` best. What it keeps does not depend on the order in which it is told.
+/// Keeps the `k` best. The result does not depend on the order in which scores arrive.
 #[derive(Debug)]
 pub(crate) struct TopK {
     k: usize,
     kept: Vec<Scored>,
-    /// The worst of the last full list: what is behind it cannot be among the best.
+    /// The worst entry when the list was last full. Anything worse cannot be among the best.
     bar: Option<Scored>,
 }
 
@@ -47,7 +47,7 @@ impl TopK {
         self.bar = self.kept.iter().copied().max_by(order).filter(|_| self.kept.len() == self.k);
     }
 
-    /// Tells it the scores of rows `first ..`, of which `selected` ones count. Most parts are passed with one comparison of their largest.
+    /// Adds the scores of rows `first ..`, of which the `selected` ones count. Most parts are skipped after comparing their largest score.
     pub fn push_all(&mut self, scores: &[f32], first: usize, selected: impl Fn(usize) -> bool) {
         for (part, scores) in scores.chunks(32).enumerate() {
             let threshold = self.threshold();

@@ -12,7 +12,7 @@ use super::panels::{QueryRows, copy_row, decode, empty_panel, panel_bytes, put_r
 use crate::error::{Error, Result};
 use crate::settings::ColbertBits;
 
-/// Most tokens of a document that are believed: more than any model reads.
+/// Most tokens of a document in a valid file: more than any model reads.
 const MAX_TOKENS: u64 = 1 << 20;
 
 pub(crate) struct ColbertWriter {
@@ -92,7 +92,7 @@ pub(crate) struct ColbertReader {
     starts: usize,
 }
 
-/// What a thread works with from document to document.
+/// A thread's scratch.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     products: Vec<f32>,

@@ -15,7 +15,7 @@ use trivec_kernels::{I4_GROUP, I4_GROUP_BYTES, Kernels, PANEL, Prepare, Rows8, R
 use crate::error::{Error, Result};
 use crate::settings::ColbertBits;
 
-/// Smallest largest magnitude that is not taken for zero.
+/// A row whose largest magnitude is below this is treated as zero.
 const SMALLEST: f32 = 1e-30;
 /// Scales to the widest value of a 4-bit row: 8 · 15.
 const WIDEST_STEPS: f32 = 120.0;
@@ -37,7 +37,7 @@ pub(crate) fn panel_bytes(bits: ColbertBits, dim: usize) -> usize {
     }
 }
 
-/// What fills the places of a panel that has no row there.
+/// Padding of a panel's places that have no row.
 pub(crate) fn empty_panel(bits: ColbertBits, dim: usize) -> Vec<u8> {
     let fill = match bits {
         ColbertBits::Eight => 0x80,
@@ -106,7 +106,7 @@ pub(crate) fn put_row(panel: &mut [u8], lane: usize, bits: ColbertBits, row: &[f
                     panel[d / 4 * (PANEL / 2) + lane / 2] |= u8::from(x >= 0.0) << (d % 4 + 4 * (lane % 2));
                 }
             }
-            // So that a row's product with itself is what it was: estimates of other products are then not biased either.
+            // The scale makes the row's product with itself exact, which keeps the estimates of other products unbiased.
             square / product * undo
         }
     }
@@ -130,7 +130,7 @@ fn put4(panel: &mut [u8], lane: usize, row: &[f32], inverse: f32) {
         let (low, high) =
             values.iter().fold((0.0f32, 0.0f32), |(low, high), x| (low.min(x * inverse), high.max(x * inverse)));
         let m = ((high - low) / 15.0).ceil().clamp(1.0, 15.0);
-        // The farther end of the grid stays within a signed byte.
+        // The far end of the grid must fit a signed byte.
         let room = (127.0 / m).floor().min(15.0);
         let z = round(7.5 - (low + high) / (2.0 * m)).clamp(15.0 - room, room);
         panel[block / 2 * I4_GROUP_BYTES + block % 2 * PANEL + lane] = m as u8 | (z as u8) << 4;
