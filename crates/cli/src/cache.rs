@@ -81,7 +81,7 @@ impl Kept {
         let computed = model
             .encode_ids(&to_compute, &EncodeOptions { prompt_tokens, ..options.clone() })
             .map_err(|e| e.at_input(|place| plan.missing().get(place).copied().unwrap_or(place)))?;
-        // The cache may be no faster than its disk: so is the index, and a text that is not kept is computed again next time.
+        // Wait for the cache's writer: indexing writes to disk anyway, and a text that is not stored would be computed again next time.
         self.cache.insert(&self.identity, &wanted, to_compute.iter().zip(&computed), WhenBehind::Wait);
         let whole = plan.complete(computed).into_iter().zip(&tokens);
         Ok(whole.map(|(embedding, (_, truncated))| Embedding { truncated: *truncated, ..embedding }).collect())

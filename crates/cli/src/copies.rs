@@ -1,4 +1,4 @@
-//! `--weights` on a checkpoint that is not packed: it is packed once, the copy is kept, and found again by what the checkpoint holds.
+//! `--weights` for an unpacked checkpoint: it is packed once, and the copy is found again by the checkpoint's content.
 
 use std::fs::{self, File};
 use std::io;
@@ -269,7 +269,8 @@ pub(super) enum Advice {
     Command,
 }
 
-/// Says in one line what packing the checkpoint in `directory`, which is `model`, would bring; nothing if that is no smaller file.
+/// Prints one line about what packing the checkpoint in `directory` (loaded as `model`) would gain; nothing if the file would not be
+/// smaller.
 pub(super) fn advise(model: &Model, directory: &Path, how: Advice) {
     let weights = advised_format(model);
     let is_weights = |name: &str| [".safetensors", ".bin", ".pt"].iter().any(|suffix| name.ends_with(suffix));

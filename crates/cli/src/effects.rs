@@ -1,5 +1,5 @@
-//! Options that do nothing beside others. One on the command line is refused by name: whoever typed it expects something of it. A variable
-//! or a file may be there for other commands too: there it is passed over.
+//! Options that have no effect in combination with others. On the command line such an option is refused by name, because the user expects
+//! an effect. From a variable or a file it is ignored, because other commands may use it.
 
 use super::args::{Cli, Command};
 use super::exit::{Failure, Result};
@@ -159,7 +159,7 @@ pub(super) fn check_serve(sources: &Sources, is_quiet: bool) -> Result<()> {
     idle.iter().try_for_each(|(why, options)| refuse(sources, why, options))
 }
 
-/// Drops what a variable gives and the command line has otherwise: texts there are what is worked on, wherever else others may be.
+/// Drops an input that a variable names if the command line gives texts, which take precedence.
 pub(super) fn settle(cli: &mut Cli, sources: &Sources) {
     match &mut cli.command {
         Command::Embed(args) if !args.texts.is_empty() && sources.is_variable("input") => args.input = None,

@@ -50,7 +50,7 @@ pub(super) fn run(args: &EmbedArgs, model_args: &ModelArgs) -> Result<()> {
     if let Some(output) = args.output.as_deref().filter(|path| path.as_os_str() != "-") {
         resolve_output(output, "--output")?;
     }
-    // Opened before the model is loaded: a wrong name is said at once.
+    // The input is opened before the model is loaded, so that a wrong name is reported at once.
     let opened = input.map(input::open).transpose()?;
     let model = super::load_as(args.packed.weights, model_args)?;
     let normalize = args.no_normalize.then_some(false);
@@ -169,7 +169,7 @@ impl Job {
         let has_texts = records.iter().any(|record| matches!(record.content, Content::Text(_)));
         let prompt_tokens = if has_texts { self.model.prompt_tokens(&self.options)? } else { 0 };
         if prompt_tokens > 0 && records.iter().any(|record| matches!(record.content, Content::Ids(_))) {
-            // Ids have no prompt to be left out: they are not of the texts' kind.
+            // Ids have no prompt that could be left out, so they are not cached like texts.
             return self.compute(records, input);
         }
         let wanted = Wanted { modes, dimensions, normalize, prompt_tokens };
@@ -178,7 +178,7 @@ impl Job {
         let options = EncodeOptions { prompt_tokens, ..self.options.clone() };
         let computed =
             self.model.encode_ids(&to_compute, &options).map_err(|e| at_line(e, &plan.missing_of(records), input))?;
-        // The cache may be no faster than its disk: so is the output, and a text that is not kept is computed again next time.
+        // Wait for the cache's writer: the output goes to disk too, and a text that is not stored would be computed again next time.
         kept.cache.insert(&kept.identity, &wanted, to_compute.iter().zip(&computed), WhenBehind::Wait);
         let truncated = tokens.iter().map(|(_, truncated)| *truncated);
         Ok(plan

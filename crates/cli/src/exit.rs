@@ -26,7 +26,7 @@ pub(super) type Result<T, E = Failure> = std::result::Result<T, E>;
 /// Why the program ends early.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// Somebody closed our standard output (`trivec … | head`): nothing is wrong, nothing is left to do.
+    /// Standard output was closed (`trivec … | head`). This is not an error.
     ClosedPipe,
     Message {
         code: u8,
@@ -80,7 +80,7 @@ impl Failure {
         }
     }
 
-    /// An error of one of a call's inputs says by `place` where that input was; any other error says what it says.
+    /// If the error is about one of a call's inputs, `place` says where that input came from.
     pub(super) fn of_input(error: Error, place: impl FnOnce(usize) -> String) -> Failure {
         match error.of_input() {
             Some((index, what)) => {
@@ -90,12 +90,12 @@ impl Failure {
         }
     }
 
-    /// Says it on stderr; `sources` know who gave an option its value.
+    /// Prints the error to stderr; `sources` know which variable or file gave an option its value.
     pub(super) fn report(self, sources: &Sources) -> ExitCode {
         let (code, message) = match self {
             Failure::ClosedPipe => return ExitCode::SUCCESS,
             Failure::Message { code, message } => (code, message),
-            // A model that was not given by the option is an argument, or the one in use.
+            // If the model was not given by the option, it is an argument or the model in use.
             Failure::Option { option, what } if option == "model" && !sources.has("model") => {
                 (USAGE, format!("the model: {what}"))
             }
@@ -132,7 +132,7 @@ fn code(kind: ErrorKind) -> u8 {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        // The library names its parameters, people type options.
+        // The library's errors name parameters, which are translated to options.
         if let Error::Option { option, what } = &error {
             return Failure::option(&option.replace('_', "-"), what);
         }
@@ -144,7 +144,7 @@ impl From<Error> for Failure {
 
 impl From<HubError> for Failure {
     fn from(error: HubError) -> Self {
-        // The library names its parameters, people type options.
+        // The library's errors name parameters, which are translated to options.
         if let Some(Error::Option { option, what }) = error.cause.as_deref() {
             return Failure::option(&option.replace('_', "-"), what);
         }

@@ -1,6 +1,6 @@
 //! The command line: one file a subcommand, over the library's public calls.
 
-/// One line on stderr, escaped for the terminal. A line that cannot be written is lost: `eprintln!` would end the program over it.
+/// Prints one line to stderr, escaped for the terminal. A write error is ignored, where `eprintln!` would end the program.
 macro_rules! say {
     ($($arg:tt)*) => {{
         use std::io::Write as _;
@@ -220,7 +220,7 @@ fn options(args: &ModelArgs) -> LoadOptions {
         check_finite: !args.no_check,
         preload: args.preload,
         tune: args.tune.map(trivec::Tune::from).unwrap_or_default(),
-        // Beside the models. Where there is no home, a process measures for itself.
+        // Kept beside the models. Without a home directory, every process measures for itself.
         tuning: trivec_hub::Store::from_env().ok().map(|store| store.tuning()),
         ..LoadOptions::default()
     }

@@ -1,4 +1,4 @@
-//! `trivec models`: what is installed, which one is in use, and away with one.
+//! `trivec models`: lists the installed models, chooses the one in use, removes one.
 
 use std::io::Write;
 
@@ -269,7 +269,7 @@ fn remove(store: &Store, asked: &str, quiet: bool) -> Result<()> {
         return Err(Failure::usage("the starter is inside the program and cannot be removed"));
     }
     check_name(&name)?;
-    // What is not there needs no directory and no lock.
+    // Nothing is installed, so no directory or lock is created.
     if !store.home().exists() {
         return Err(not_installed(&name));
     }

@@ -1,5 +1,5 @@
-//! Answers on their way out. A short one is written at once; a long one in chunks beside the runtime's threads, each when the one before
-//! it is on its way: however long it is and however slowly it is read, a few chunks of it are in memory.
+//! Writes answers. A short answer is written at once. A long one is written in chunks on a blocking thread, each chunk when the previous
+//! one is being sent, so that only a few chunks are in memory however long the answer and however slow the client is.
 
 use std::iter::once;
 use std::ops::Range;
@@ -20,7 +20,7 @@ use super::body::SLOWEST;
 use super::error::Result;
 use super::memory::{ANSWER, Held, Part};
 
-/// Bytes after which a chunk is full. What does not reach it is answered whole, with its length.
+/// Size of a chunk in bytes. A shorter answer is sent whole, with its length.
 const CHUNK: usize = 64 << 10;
 
 pub(super) const JSON: &str = "application/json";
@@ -31,10 +31,10 @@ pub(super) trait Pieces: Send + 'static {
     fn append(&mut self, out: &mut Vec<u8>) -> bool;
 }
 
-/// Writes what an answer begins with.
+/// Writes the beginning of an answer.
 type Begin = Box<dyn FnOnce(&mut Vec<u8>) + Send>;
 
-/// An answer as what it begins with, then steps and what writes each of them.
+/// An answer that consists of a beginning and steps, and the function that writes a step.
 pub(super) struct Steps<I, F> {
     before: Option<Begin>,
     steps: I,
@@ -69,7 +69,7 @@ where
 
 /// Appends a value as JSON.
 pub(super) fn json(out: &mut Vec<u8>, value: &impl Serialize) {
-    // Writing to memory does not fail, and what is answered has no keys that are not strings.
+    // Writing to memory does not fail, and all keys in answers are strings.
     let _ = serde_json::to_writer(out, value);
 }
 
@@ -93,18 +93,18 @@ pub(super) fn list(count: usize, mut write: impl FnMut(usize, &mut Vec<u8>) + Se
     })
 }
 
-/// What an answer of texts with rows (vectors, ids) consists of, in order.
+/// The steps of an answer that lists texts with rows (vectors or ids), in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Step {
     Begin(usize),
     /// Some rows of a text.
     Rows(usize, Range<usize>),
     End(usize),
-    /// Behind all texts.
+    /// The end, after all texts.
     Last,
 }
 
-/// The steps of texts that have so many rows, `together` at a time.
+/// The steps for texts with these numbers of rows, at most `together` rows in a step.
 pub(super) fn steps(rows: Vec<usize>, together: usize) -> impl Iterator<Item = Step> + Send + 'static {
     let of_text = move |(text, rows): (usize, usize)| {
         let parts =
@@ -115,7 +115,7 @@ pub(super) fn steps(rows: Vec<usize>, together: usize) -> impl Iterator<Item = S
 }
 
 impl App {
-    /// An answer of `kind`. With a `length`, a long one is announced by it.
+    /// Makes an answer of content type `kind`. If `length` is given, a long answer has it as its `content-length`.
     pub(super) fn answer(&self, kind: &'static str, length: Option<u64>, mut pieces: impl Pieces) -> Result<Response> {
         let begin = Instant::now();
         let (mut chunk, mut more) = (Vec::new(), true);
@@ -146,7 +146,7 @@ impl App {
     }
 }
 
-/// What writing beside the runtime's threads takes.
+/// What writing on blocking threads needs.
 struct Writers {
     jobs: Arc<Semaphore>,
     held: Arc<Held>,
@@ -181,16 +181,16 @@ struct Chunks {
     first: Option<Vec<u8>>,
     /// The chunk that is being written.
     next: Option<Next>,
-    /// What is not being written yet.
+    /// The part that is not being written yet.
     rest: Option<Rest>,
     writers: Writers,
     /// Bytes that were announced and are not sent.
     left: Option<u64>,
     sent: u64,
-    /// How long the client has let the answer wait, in all; and since when it does.
+    /// How long the client has kept the answer waiting in all, and since when it does now.
     reader: Duration,
     since: Option<Instant>,
-    /// How long it may, beyond what [`SLOWEST`] takes.
+    /// How long the client may take beyond the time at [`SLOWEST`] bytes a second.
     idle: Duration,
 }
 
@@ -211,7 +211,7 @@ impl hyper::body::Body for Chunks {
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<std::io::Result<Frame<Bytes>>>> {
         let this = self.get_mut();
-        // A chunk is asked for when the client has taken most of those before.
+        // The next chunk is requested when the client has taken most of the previous ones.
         this.reader += this.since.take().map_or(Duration::ZERO, |since| since.elapsed());
         if this.reader > this.idle + Duration::from_secs_f64(this.sent as f64 / SLOWEST) {
             return Poll::Ready(Some(Err(std::io::ErrorKind::TimedOut.into())));

@@ -1,4 +1,4 @@
-//! What every route shares: the model in use, the queue, the limits, the keys, the counters.
+//! The state that all routes share: the model in use, the queue, the limits, the keys, the counters.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -20,32 +20,32 @@ use trivec::{Embedding, Modes};
 use trivec::{EncodeOptions, Model, Prompt};
 use trivec_cache::{Wanted, WhenBehind};
 
-/// What requests may ask for.
+/// Limits of requests.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Bytes of a body.
     pub body_bytes: usize,
     /// Texts of a request.
     pub texts: usize,
-    /// Cost of what waits, in tokens of short texts.
+    /// Largest cost of all waiting texts, in tokens of short texts.
     pub queue_cost: u64,
     /// Bytes that all requests together hold, from their bodies to the last of their answers.
     pub memory: u64,
 }
 
-/// Makes the model anew for a reload.
+/// Loads the model for a reload.
 pub type Reload = Box<dyn Fn() -> std::result::Result<Model, String> + Send + Sync>;
 
 pub(super) struct App {
     model: RwLock<Arc<Model>>,
     pub names: Names,
     reload: Option<Reload>,
-    /// Held by a reload: of two at once, the later one puts its model into use last.
+    /// Held during a reload, so that of two reloads the later one wins.
     reloading: Mutex<()>,
     pub scheduler: Scheduler,
     pub limits: Limits,
     pub budget: Arc<Budget>,
-    /// Turns to work beside the runtime's threads.
+    /// Limits the number of blocking jobs at a time.
     pub jobs: Arc<Semaphore>,
     keys: Vec<String>,
     pub metrics: Metrics,
@@ -53,7 +53,7 @@ pub(super) struct App {
     #[cfg(feature = "search")]
     pub search: super::search::Indexes,
     pub started: Instant,
-    /// How long a body may stand still.
+    /// How long a body may pause.
     pub body_idle: Duration,
     pub log_texts: bool,
     pub observer: Option<Arc<dyn Observer>>,
@@ -61,14 +61,15 @@ pub(super) struct App {
     pub ending: std::sync::atomic::AtomicBool,
 }
 
-/// Jobs beside the runtime's threads at a time: parsing, making tokens, writing answers. As many as the runtime has threads; more would take
-/// CPUs from the engine and gain nothing.
+/// Blocking jobs at a time: parsing, tokenising, writing answers. It equals the number of the runtime's threads; more jobs would take CPUs
+/// from the engine.
 const JOBS: usize = 2;
 
-/// Bytes of text that one job makes into tokens, before others have their turn.
+/// Bytes of text that one job tokenises before other jobs get their turn.
 const TOKENIZED_IN_A_JOB: usize = 256 << 10;
 
-/// Bytes of text that are made into tokens at once: tens of microseconds, less than handing them to another thread takes.
+/// Up to this many bytes of text are tokenised on the runtime's own thread: it takes tens of microseconds, less than handing them to
+/// another thread.
 const TOKENIZED_AT_ONCE: usize = 2048;
 
 fn bytes_of(texts: &[String]) -> usize {
@@ -79,7 +80,7 @@ fn bytes_of(texts: &[String]) -> usize {
 pub(super) struct Tokenized {
     pub ids: Vec<u32>,
     pub truncated: bool,
-    /// How many of them are a prompt's that the dense vector leaves out.
+    /// How many of them belong to a prompt that the dense vector leaves out.
     pub prompt_tokens: usize,
 }
 
@@ -119,7 +120,8 @@ impl App {
         Arc::clone(&self.model.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Loads the model anew and puts it into use; requests on their way keep the old one. Not for the runtime's threads: it takes a while.
+    /// Loads the model again and puts it into use; running requests keep the old one. It blocks, so it must not run on the runtime's
+    /// threads.
     pub(super) fn reload(&self) -> std::result::Result<(), String> {
         let reload = self.reload.as_ref().ok_or("this service has no model to load again")?;
         let _one = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
@@ -146,7 +148,7 @@ impl App {
             loop {
                 let model = app.model();
                 kept.follow(&model);
-                // A reload that came meanwhile may have been overtaken.
+                // A later reload may have replaced the model meanwhile.
                 if Arc::ptr_eq(&model, &app.model()) {
                     return;
                 }
@@ -159,7 +161,7 @@ impl App {
         !self.keys.is_empty()
     }
 
-    /// Whether `key` is one of the keys. Every key is compared, each in a time that does not tell where it differs.
+    /// Whether `key` is one of the keys. All keys are compared, each in constant time.
     pub(super) fn knows_key(&self, key: &[u8]) -> bool {
         let known = self.keys.iter().fold(subtle::Choice::from(0), |known, own| known | own.as_bytes().ct_eq(key));
         known.into()
@@ -177,7 +179,7 @@ impl App {
         })
     }
 
-    /// A request must not be dearer than the whole queue.
+    /// Refuses a request that costs more than the whole queue may.
     pub(super) fn check_cost(&self, total: u64) -> Result<()> {
         if total <= self.limits.queue_cost {
             return Ok(());
@@ -189,12 +191,12 @@ impl App {
         Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", what))
     }
 
-    /// What the request of this task holds in memory; outside a request (in a test), of nobody's.
+    /// The memory account of this task's request. Outside a request (in a test) it is a new one.
     pub(super) fn held(&self) -> Arc<Held> {
         HELD.try_with(Arc::clone).unwrap_or_else(|_| Held::new(&self.budget))
     }
 
-    /// Runs a job beside the runtime's threads, when it is its turn. Its memory is counted until it ends, whether or not anybody waits for it.
+    /// Runs a job on a blocking thread, when it is its turn. Its memory counts until it ends, even if the client has gone.
     pub(super) async fn beside<R: Send + 'static>(&self, job: impl FnOnce() -> R + Send + 'static) -> Result<R> {
         let failed = || ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "engine_error", "the request failed");
         let turn = Arc::clone(&self.jobs).acquire_owned().await.map_err(|_| failed())?;
@@ -251,7 +253,7 @@ impl App {
         let mut tokenized = Vec::with_capacity(texts.len());
         let mut at = 0;
         while at < texts.len() {
-            // As many as a job takes, or one that is longer.
+            // As many texts as fit into a job, or a single longer one.
             let mut bytes = texts[at].len();
             let more = texts[at + 1..].iter().take_while(|text| {
                 bytes += text.len();
@@ -290,7 +292,7 @@ impl App {
         max_length: Option<usize>,
         prompt: Prompt,
     ) -> Result<Vec<Tokenized>> {
-        // A name is refused also where there are ids alone, which get no prompt.
+        // An unknown prompt name is refused even if all inputs are ids, which get no prompt.
         model.prompt_text(&prompt)?;
         self.check_count(inputs.len(), name)?;
         let info = model.info();
@@ -312,10 +314,10 @@ impl App {
         Ok(ids.into_iter().filter_map(|given| given.or_else(|| texts.next())).collect())
     }
 
-    /// Writes the texts of a request down.
+    /// Records the texts of a request for the log.
     pub(super) fn note_texts(&self, texts: &[String]) -> Result<()> {
         if self.log_texts {
-            // A copy, and the line of the log.
+            // Memory of the copy, and of the log's line.
             self.held().add(Part::Log, 4 * bytes_of(texts) as u64)?;
         }
         note(|work| {
@@ -351,8 +353,8 @@ impl App {
         self.encode_part(model, &texts.iter().collect::<Vec<_>>(), wanted, None).await
     }
 
-    /// The same of texts whose cost has been checked and whose results have been counted: all of a request, or a part of it that has the
-    /// `room` of the whole.
+    /// The same for texts whose cost was checked and whose results were counted: a whole request, or a part of a request that has reserved
+    /// `room` for all of it.
     pub(super) async fn encode_part(
         &self,
         model: &Arc<Model>,
@@ -363,7 +365,7 @@ impl App {
         let prompts: BTreeSet<usize> = texts.iter().map(|text| text.prompt_tokens).collect();
         let mut embeddings: Vec<Option<Embedding>> = texts.iter().map(|_| None).collect();
         let mut timing = Timing::default();
-        // One round for all texts, unless queries and documents have prompts that do not count.
+        // One round for all texts, or one for each length of a prompt that the dense vector leaves out.
         for prompt_tokens in prompts {
             let places: Vec<usize> =
                 (0..texts.len()).filter(|&text| texts[text].prompt_tokens == prompt_tokens).collect();
@@ -395,7 +397,7 @@ impl App {
         Ok((embeddings, timing))
     }
 
-    /// What the cache has never enters the queue.
+    /// Embeds texts that the cache does not have; the others never enter the queue.
     async fn look_up_or_compute(
         &self,
         model: &Arc<Model>,
@@ -423,14 +425,14 @@ impl App {
             cache.insert(&identity, &wanted, to_compute.iter().zip(&computed), WhenBehind::Drop);
             computed
         };
-        // A vector is copied at once; the many of a long text beside the runtime's threads.
+        // Dense vectors are stored at once; the many ColBERT vectors of a long text on a blocking thread.
         let computed =
             if wanted.modes.colbert { tokio::task::spawn_blocking(keep).await.map_err(failed)? } else { keep() };
         Ok((plan.complete(computed), timing))
     }
 }
 
-/// Ids given as such must be of the vocabulary, and not too many; `place` names them.
+/// Checks ids from a request: they must be in the vocabulary and not too many. `place` names them in errors.
 fn check_ids(ids: Vec<u32>, vocabulary: usize, most: usize, place: &str) -> Result<Tokenized> {
     if ids.is_empty() || ids.len() > most {
         return Err(ApiError::invalid(place, format!("{} token ids, expected 1 to {most}", ids.len())));

@@ -81,10 +81,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for QueryPart<T> {
     }
 }
 
-/// Bytes of a body that are parsed at once: less work than handing them to another thread.
+/// A body up to this size is parsed on the runtime's own thread: that takes less time than handing it to another.
 pub(super) const PARSED_AT_ONCE: usize = 16 << 10;
 
-/// The value of a body, once there is memory for it; a large body is parsed beside the runtime's threads.
+/// Reserves memory for a body and parses it; a large one on a blocking thread.
 async fn counted_and_parsed<T: DeserializeOwned + Send + 'static>(
     app: &App,
     held: Arc<Held>,
@@ -98,11 +98,11 @@ async fn counted_and_parsed<T: DeserializeOwned + Send + 'static>(
     if at_once { run() } else { app.beside(run).await? }
 }
 
-/// Bytes a second below which a body is too slow to wait for, and an answer's reader too: less than any link that still works.
+/// Bytes a second below which a client is too slow, in sending a body and in reading an answer.
 pub(super) const SLOWEST: f64 = 8192.0;
 
-/// All bytes of a body, of which there may be `most`, and which `held` counts as they come. It may stand still for `idle`, and in all so
-/// much longer than [`SLOWEST`] needs: a byte now and then does not hold a connection for ever.
+/// Reads a body of at most `most` bytes, which `held` counts as they arrive. The client may pause for `idle`, and in all take no longer
+/// than that beyond the time at [`SLOWEST`], so that a byte now and then does not keep the connection open for ever.
 pub(super) async fn read(
     mut body: axum::body::Body,
     most: usize,
@@ -113,7 +113,7 @@ pub(super) async fn read(
         let what = format!("the body is larger than {most} bytes");
         ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", what)
     };
-    // What it says of its length, before a byte of it is read.
+    // The announced length is checked before a byte is read.
     if body.size_hint().lower() > most as u64 {
         return Err(too_large());
     }
@@ -135,7 +135,7 @@ pub(super) async fn read(
                 return Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "timeout", what));
             }
         };
-        // Trailers say nothing here.
+        // Trailers are ignored.
         let data = frame.into_data().unwrap_or_default();
         if bytes.len() + data.len() > most {
             return Err(too_large());
@@ -167,8 +167,8 @@ fn not_json(error: &serde_json::Error) -> ApiError {
     ApiError::new(StatusCode::BAD_REQUEST, "invalid_json", format!("the body is not JSON: {error}"))
 }
 
-/// What is wrong with the syntax, if anything is. The parser's own category of an error does not say: among its syntax errors are a number
-/// where an enum's name is expected, numbers beyond f64, and escapes of half a character.
+/// The error of a body that is not JSON; `None` if its syntax is right. The parser's own error category does not tell: it calls a number in
+/// the place of an enum, numbers beyond f64 and lone surrogates syntax errors too.
 fn syntax_error(bytes: &[u8]) -> Option<ApiError> {
     serde_json::from_slice::<IgnoredAny>(bytes).err().map(|e| not_json(&e))
 }
@@ -188,7 +188,7 @@ fn invalid_value(place: &str, error: &serde_json::Error) -> ApiError {
         message.truncate(end);
         message.push('…');
     }
-    // A field that is missing, or there twice, is an error of the object around it.
+    // A missing or repeated field is an error of the object around it.
     let field = ["missing field `", "duplicate field `"].iter().find_map(|kind| message.strip_prefix(kind));
     let field = field.and_then(|rest| rest.split('`').next());
     let param = match (place, field) {
@@ -200,7 +200,7 @@ fn invalid_value(place: &str, error: &serde_json::Error) -> ApiError {
     ApiError { param, ..ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_value", message) }
 }
 
-/// Where `body` is refused as a `T`, or `None` if it is none.
+/// The place of the error in `body`, or `None` if it parses as a `T`.
 #[cfg(test)]
 pub(super) fn place<T: DeserializeOwned>(body: &str) -> Option<String> {
     let error = parse::<T>(body.as_bytes()).err()?;

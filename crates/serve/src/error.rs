@@ -10,7 +10,7 @@ use super::memory::NoMemory;
 use super::scheduler::Refused;
 use trivec::{Error, ErrorKind};
 
-/// Whose shape an answer has. Every route is declared with its own, and its requests carry it as an extension.
+/// The shape of error answers. Every route is declared with one, and its requests carry it as an extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dialect {
     /// `{"error": {"message", "type", "code", "param"}}`
@@ -105,7 +105,7 @@ impl ApiError {
                     _ => "validation",
                 };
                 let mut body = json!({"error": self.message, "error_type": kind});
-                // Their errors have no such field, and their clients pass it over.
+                // TEI's errors have no such field; its clients ignore it.
                 if let Some(param) = self.param {
                     body["param"] = json!(param);
                 }
@@ -126,7 +126,7 @@ impl ApiError {
     }
 }
 
-/// What most routes call a text.
+/// The name of a text in errors of most routes.
 fn input(index: usize) -> String {
     format!("input[{index}]")
 }

@@ -1,4 +1,4 @@
-//! Who may ask: the names that the service answers to, and the sites whose pages may use it.
+//! Checks who may send requests: the host names that the service answers to, and the sites whose pages may use it.
 //!
 //! A service on a loopback address that asks for no key trusts whoever reaches its port, and every page in a browser on the same machine
 //! does. Two checks keep other sites' pages out. By DNS rebinding a site gives its own name this machine's address, and its script is then of
@@ -19,7 +19,7 @@ enum Host {
 }
 
 impl Host {
-    /// Whether it can be nothing but this machine.
+    /// Whether the name can only mean this machine.
     fn is_loopback(&self) -> bool {
         match self {
             Host::Name(name) => {
@@ -68,7 +68,7 @@ fn authority(text: &str) -> Option<(Host, Option<u16>)> {
     }
 }
 
-/// Names that a service answers to beside the loopback's own.
+/// Host names that a service answers to, besides those of the loopback.
 #[derive(Debug, Clone, Default)]
 pub struct AllowedHosts {
     any: bool,
@@ -78,8 +78,7 @@ pub struct AllowedHosts {
 impl AllowedHosts {
     /// Reads names or addresses without a port; `*` allows all.
     ///
-    /// # Errors
-    /// What is none, and why.
+    /// # Errors A sentence that says which name is invalid, and why.
     pub fn parse<S: AsRef<str>>(names: &[S]) -> std::result::Result<AllowedHosts, String> {
         let mut allowed = AllowedHosts::default();
         for name in names.iter().map(AsRef::as_ref) {
@@ -123,8 +122,7 @@ pub struct AllowedOrigins {
 impl AllowedOrigins {
     /// Reads origins such as `https://example.org`, in the form that browsers send them; `*` alone allows all.
     ///
-    /// # Errors
-    /// What can never match, and why.
+    /// # Errors A sentence that says which origin can never match, and why.
     pub fn parse<S: AsRef<str>>(origins: &[S]) -> std::result::Result<AllowedOrigins, String> {
         let any = origins.iter().any(|origin| origin.as_ref() == "*");
         if any && origins.len() > 1 {
@@ -202,14 +200,14 @@ fn origin(text: &str) -> std::result::Result<HeaderValue, String> {
     }
 }
 
-/// What is asked of every request before it reaches its route.
+/// The checks of every request before it reaches its route.
 #[derive(Debug)]
 pub(super) struct Guard {
-    /// A Unix socket is reached by no browser: nothing is checked.
+    /// A browser cannot reach a Unix socket, so nothing is checked there.
     is_open: bool,
     /// Which names are answered to; `None`: all.
     hosts: Option<AllowedHosts>,
-    /// Whether an address as `Host` is answered to, whatever it is: no name leads to it.
+    /// Whether any IP address is accepted as `Host`: DNS rebinding needs a name.
     addresses: bool,
     /// Whether requests that another site's page has sent are refused.
     same_site: bool,
@@ -233,7 +231,7 @@ impl Guard {
         }
     }
 
-    /// Refuses a request whose `Host` is malformed or a name of somebody else, and one that another site's page has sent.
+    /// Refuses a request whose `Host` is malformed or not allowed, and one that another site's page has sent.
     pub(super) fn check<B>(&self, request: &Request<B>) -> Result<()> {
         if self.is_open {
             return Ok(());

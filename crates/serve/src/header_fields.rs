@@ -92,7 +92,7 @@ pub(super) fn preferred<T: Copy>(headers: &HeaderMap, offers: &[(&str, T)]) -> O
     }
 }
 
-/// The key of `Authorization: Bearer KEY`, the scheme in any case. A request that shows two has none.
+/// The key of `Authorization: Bearer KEY`, the scheme in any case. A request with two keys counts as one without.
 pub(super) fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let mut lines = headers.get_all(header::AUTHORIZATION).iter();
     let (line, None) = (lines.next()?.as_bytes(), lines.next()) else { return None };

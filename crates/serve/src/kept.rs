@@ -1,4 +1,4 @@
-//! The cache of embeddings, as the service has it: opened beside the first requests, for the model in use, never waited for.
+//! The service's cache of embeddings: it is opened while the first requests run, belongs to the model in use, and no request waits for it.
 
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -38,7 +38,7 @@ impl Kept {
         change(&mut self.state.write().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Opens the file. Not for the runtime's threads, as [`Kept::follow`].
+    /// Opens the file. It blocks, as [`Kept::follow`] does.
     pub(super) fn open(&self) {
         let opened = Cache::open(&self.path, self.size, Box::new(|what| tracing::warn!("{what}")));
         let cache = match opened {
@@ -51,7 +51,8 @@ impl Kept {
         self.change(|state| (state.tried, state.cache) = (true, cache));
     }
 
-    /// From now on for `model`, once its files have been read through where they are not known yet; for none until then.
+    /// Uses the cache for `model` from now on. Until the model's files have been digested (if they are not known yet), the cache is used
+    /// for no model.
     pub(super) fn follow(&self, model: &Arc<Model>) {
         let Some(cache) = self.state().cache.clone() else { return };
         let known = match cache.identify(model) {
@@ -76,7 +77,7 @@ impl Kept {
         self.state().cache.as_ref().map(|cache| cache.stats()).unwrap_or_default()
     }
 
-    /// What `/v1/status` says.
+    /// The cache's part of `/v1/status`.
     pub(super) fn describe(&self) -> Value {
         let stats = self.stats();
         let state = self.state();
@@ -93,7 +94,7 @@ impl Kept {
         })
     }
 
-    /// Writes what waits.
+    /// Writes everything that is waiting.
     pub(super) fn close(&self) {
         let cache = self.state().cache.clone();
         if let Some(cache) = cache {

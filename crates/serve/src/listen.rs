@@ -22,17 +22,17 @@ use super::app::App;
 /// Largest head of a request: 64 KB, and 100 headers (hyper's own limit, 431 beyond).
 const HEAD_BYTES: usize = 64 << 10;
 
-/// How often a connection that cannot be accepted is worth a line of the log.
+/// Shortest time between two log lines about connections that cannot be accepted.
 const WARN_EVERY: Duration = Duration::from_secs(5);
 
-/// What connections may take their time for.
+/// Timeouts of connections.
 #[derive(Debug, Clone, Copy)]
 pub struct Timeouts {
     /// To send a whole head, from the connection's opening or the last answer on.
     pub head: Duration,
-    /// Between two reads or writes that get on.
+    /// Longest time without progress in reading or writing.
     pub idle: Duration,
-    /// To finish what is on its way when the service ends.
+    /// Time to finish running requests when the service ends.
     pub drain: Duration,
 }
 
@@ -64,7 +64,7 @@ impl Listener {
         match self {
             Listener::Tcp(listener, _) => {
                 let (stream, _) = listener.accept().await?;
-                // Answers are written whole: waiting for more to send only delays them.
+                // Answers are written whole, so Nagle's algorithm would only delay them.
                 let _ = stream.set_nodelay(true);
                 Ok(Accepted::Tcp(stream))
             }
@@ -100,7 +100,7 @@ pub(super) async fn serve(
     };
     let mut warned = None;
     loop {
-        // A place first: beyond the cap, connections wait in the system's queue.
+        // A permit is taken first, so that connections beyond the limit wait in the system's queue.
         let accepted = tokio::select! {
             _ = ending.wait_for(|ending| *ending) => break,
             accepted = async {
@@ -160,7 +160,7 @@ impl Connections {
                 .header_read_timeout(timeouts.head)
                 .max_buf_size(HEAD_BYTES)
                 .serve_connection(TokioIo::new(Box::pin(stream)), service);
-            // A client that goes away is no news.
+            // A client that disconnects is not worth a log line.
             if let Err(e) = watcher.watch(connection).await {
                 tracing::debug!(error = %e, "connection");
             }

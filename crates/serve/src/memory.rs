@@ -1,7 +1,7 @@
-//! What requests hold in memory, counted before it is taken: bodies as they come in, texts, tokens, results, answers on their way out.
+//! Accounts for the memory of requests before it is allocated: bodies, texts, tokens, results, answers.
 //!
-//! The counts are estimates that lie above the truth. What does not fit beside the other requests is refused (429), and what could never
-//! fit as well (413), so that all requests together stay below `--max-memory` whatever they ask for.
+//! The counts are estimates that lie above the truth. A request that does not fit beside the others is refused (429), and so is one that
+//! could never fit (413). So all requests together stay below `--max-memory`.
 //!
 //! ```text
 //! body ─▶ texts ─▶ tokens ─▶ results ─▶ answer, in chunks, each made when the one before it is on its way
@@ -55,7 +55,7 @@ pub(super) fn parsed(body: &[u8]) -> u64 {
     2 * body.len() as u64 + 96 * values + 16 * numbers
 }
 
-/// Goes to the end of a string that has begun.
+/// Skips to the end of a string.
 fn skip_string(bytes: &mut std::slice::Iter<'_, u8>) {
     while let Some(byte) = bytes.next() {
         match byte {
@@ -71,16 +71,16 @@ fn skip_string(bytes: &mut std::slice::Iter<'_, u8>) {
 /// Why there is no memory for a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NoMemory {
-    /// Others hold it at present.
+    /// Other requests hold the memory at present.
     Full { in_flight: u64, most: u64 },
-    /// It would not fit if there were no others.
+    /// The request would not fit even alone.
     TooMuch { needed: u64, most: u64 },
 }
 
 /// After a peak of so many bytes, freed memory is given back to the system.
 const WORTH_GIVING_BACK: u64 = 16 << 20;
 
-/// How long requests are few before memory is given back: others may follow at once.
+/// How long memory use must stay low before memory is given back, because more requests may follow at once.
 const QUIET: Duration = Duration::from_secs(1);
 
 /// The bytes that all requests together may hold.
@@ -149,14 +149,14 @@ impl Budget {
             tokio::time::sleep(QUIET).await;
             if self.has_fallen() {
                 self.peak.store(self.in_flight(), Ordering::Relaxed);
-                // It cannot fail; a runtime that ends is no matter.
+                // It fails only if the runtime is ending.
                 let _ = tokio::task::spawn_blocking(trivec_team::allocator::give_back).await;
             }
         }
     }
 }
 
-/// What a request's memory is taken by.
+/// The parts of a request's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
     /// The body, and the texts or ids that were parsed from it.
@@ -173,8 +173,8 @@ pub(super) enum Part {
 
 const PARTS: usize = 5;
 
-/// What one request holds of the budget. Whoever still has something of the request has a clone of it: its task, a job beside the runtime's
-/// threads, the queue, the answer; with the last of them the bytes are given back.
+/// A request's share of the budget. Everything that holds data of the request has a clone of it (its task, a blocking job, the queue, the
+/// answer); when the last clone is dropped, the bytes are given back.
 #[derive(Debug)]
 pub(super) struct Held {
     budget: Arc<Budget>,
@@ -186,7 +186,8 @@ impl Held {
         Arc::new(Held { budget: Arc::clone(budget), parts: Mutex::new([0; PARTS]) })
     }
 
-    /// From now on `part` is `bytes`: less than before is given back, more is taken if there is as much.
+    /// Sets the bytes of `part`. If they are fewer than before, the rest is given back; if more, they are taken from the budget, which may
+    /// refuse.
     pub(super) fn set(&self, part: Part, bytes: u64) -> Result<(), NoMemory> {
         let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         let before = parts[part as usize];
@@ -201,13 +202,13 @@ impl Held {
         Ok(())
     }
 
-    /// From now on `part` is so much more.
+    /// Adds bytes to `part`.
     pub(super) fn add(&self, part: Part, more: u64) -> Result<(), NoMemory> {
         let before = self.parts.lock().unwrap_or_else(PoisonError::into_inner)[part as usize];
         self.set(part, before.saturating_add(more))
     }
 
-    /// The part is no longer there.
+    /// Gives back all bytes of the part.
     pub(super) fn free(&self, part: Part) {
         // Giving back is never refused.
         let _ = self.set(part, 0);

@@ -1,4 +1,4 @@
-//! What the model is called: the names that the service was given, or one made of where the model came from.
+//! The model's names: those that the service was given, or one derived from the model's path.
 
 use std::io::Read;
 use std::path::{Component, Path};
@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::error::{ApiError, Result};
 use trivec::Model;
 
-/// The name where nothing says a better one.
+/// The name if no better one is found.
 const FALLBACK: &str = "trivec";
 
 /// Names of directories and files that say where a model is, not which.
@@ -60,7 +60,8 @@ impl Names {
         })
     }
 
-    /// A request may name any model, for there is one, and its name stands in the answer; a strict service refuses another one's.
+    /// Checks the model that a request names. There is only one model, so any name is accepted and the answer has the real one; a strict
+    /// service refuses other names.
     pub(super) fn check(&self, asked: Option<&str>) -> Result<()> {
         match asked.filter(|name| self.strict && !name.is_empty()) {
             Some(name) => self.known(name).map(drop),

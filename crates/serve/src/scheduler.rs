@@ -1,4 +1,4 @@
-//! Who is computed next: one engine thread, a queue ordered by cost, batches without padding.
+//! Decides which texts are computed next: one engine thread, a queue ordered by cost, batches without padding.
 //!
 //! ```text
 //! request ─▶ tokens ─▶ items (a text each) ─▶ queue ─▶ batch ─▶ engine ─▶ request
@@ -26,7 +26,7 @@ use trivec_cache::Wanted;
 /// Tokens of a batch: what the engine's own batches take.
 pub(super) const BATCH_TOKENS: usize = 4096;
 
-/// How long a long text can be passed over by shorter ones.
+/// How long shorter texts may delay a long one.
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
 /// The cost of a text, in tokens of a short one: attention's share grows with the square.
@@ -58,7 +58,7 @@ pub(super) struct Timing {
 }
 
 impl Timing {
-    /// Counts in a part that waited for `queued` and took `computed`.
+    /// Adds a part that waited for `queued` and took `computed`.
     pub(super) fn add(&mut self, is_first: bool, queued: Duration, computed: Duration) {
         self.queued = if is_first { queued } else { self.queued.min(queued) };
         self.computed += computed;
@@ -95,7 +95,7 @@ impl Request {
     fn fail(&self, refused: Refused) {
         self.cancelled.store(true, Ordering::Relaxed);
         if let Some(reply) = self.progress().reply.take() {
-            // Nobody may be waiting any more.
+            // The client may have disconnected.
             let _ = reply.send(Err(refused));
         }
     }
@@ -107,7 +107,7 @@ type Call = Box<dyn FnOnce() + Send>;
 enum Work {
     /// One text of a request.
     Text { request: Arc<Request>, index: usize, ids: Vec<u32> },
-    /// Something else that needs the engine; the flag says that nobody waits for it any more.
+    /// Another call that needs the engine; the flag says that its client has disconnected.
     Call(Call, Arc<AtomicBool>),
 }
 
@@ -136,7 +136,7 @@ struct Queue {
 }
 
 impl Queue {
-    /// Drops what nobody waits for any more.
+    /// Drops items whose clients have disconnected.
     fn drop_cancelled(&mut self, counters: &Counters) {
         let before = self.items.len();
         self.items.retain(|item| !item.is_cancelled());
@@ -144,16 +144,16 @@ impl Queue {
         self.cost = self.items.iter().map(|item| item.cost).sum();
     }
 
-    /// What all that waits costs, and all that is still to come.
+    /// The cost of all waiting items and of all reserved parts.
     fn promised(&self) -> u64 {
         self.cost + self.reserved
     }
 
-    /// Refuses a cost that has no room. One that is dearer than the whole queue is taken when nothing else waits.
+    /// Refuses a cost that does not fit into the queue. A cost above the queue's limit is accepted if nothing else is waiting.
     fn check_room(&mut self, cost: u64, limit: u64, counters: &Counters) -> Result<(), Refused> {
         let is_full = |queue: &Queue| queue.promised() > 0 && queue.promised() + cost > limit;
         if is_full(self) {
-            // Those whose clients have gone take no room from others.
+            // Items whose clients have disconnected must not take room from others.
             self.drop_cancelled(counters);
         }
         if is_full(self) {
@@ -178,7 +178,7 @@ impl Drop for Room<'_> {
     }
 }
 
-/// What `/metrics` and `/v1/status` say of the queue.
+/// The queue's counters for `/metrics` and `/v1/status`.
 #[derive(Debug)]
 pub(super) struct Counters {
     pub batches: AtomicU64,
@@ -207,7 +207,7 @@ impl Default for Counters {
 }
 
 impl Counters {
-    /// How long the engine takes for a cost, going by all that it has computed; zero before it has.
+    /// Estimates the engine's time for a cost from everything computed so far; zero before the first batch.
     fn time_for(&self, cost: u64) -> Duration {
         let (tokens, micros) = (self.batch_tokens.load(Ordering::Relaxed), self.busy_micros.load(Ordering::Relaxed));
         Duration::from_micros(
@@ -235,7 +235,7 @@ pub(super) struct Scheduler {
     engine: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// Takes a request's texts out of the queue when it is dropped before its result has come: its client has gone.
+/// Removes a request's texts from the queue if it is dropped before its result has arrived, that is, if its client has disconnected.
 struct GiveUp<'a, F: Fn()> {
     cancel: F,
     shared: &'a Shared,
@@ -343,7 +343,7 @@ impl Scheduler {
                 let begin = Instant::now();
                 let outcome = catch_unwind(AssertUnwindSafe(call));
                 let timing = Timing { queued: begin - since, computed: begin.elapsed() };
-                // Nobody may be waiting any more.
+                // The client may have disconnected.
                 let _ = reply.send(match outcome {
                     Ok(Ok(value)) => Ok((value, timing)),
                     Ok(Err(e)) => Err(Refused::Engine(e)),
@@ -357,7 +357,7 @@ impl Scheduler {
             results.push(result);
         }
         self.push(items, None)?;
-        // Where one fails, nobody waits for the others.
+        // If one call fails, the others are cancelled.
         let cancel = move || cancelled.store(true, Ordering::Relaxed);
         let mut give_up = GiveUp { cancel, shared: &self.shared, done: false };
         let (mut values, mut timing) = (Vec::new(), Timing::default());
@@ -392,7 +392,7 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Takes nothing more; what waits is still computed.
+    /// Accepts no more items; those waiting are still computed.
     pub(super) fn end(&self) {
         self.shared.queue().ending = true;
         self.shared.wake.notify_one();
@@ -433,7 +433,7 @@ enum Batch {
     Texts(Vec<Text>),
 }
 
-/// Waits for work and takes a batch of it; `None` when there is none and will be none.
+/// Waits for work and takes a batch; `None` when the service ends and nothing is left.
 fn next_batch(shared: &Shared) -> Option<Batch> {
     let mut queue = shared.queue();
     loop {
@@ -483,7 +483,7 @@ fn take_batch(queue: &mut Queue) -> Option<Batch> {
         tokens += ids.len();
         taken.push(at);
     }
-    // From the back, so that places stay true.
+    // Removed from the back, so that the remaining indices stay valid.
     taken.sort_unstable();
     for at in taken.into_iter().rev() {
         if let Some(item) = queue.items.remove(at) {
@@ -500,7 +500,8 @@ fn take_batch(queue: &mut Queue) -> Option<Batch> {
 fn encode(shared: &Shared, texts: Vec<Text>, begin: Instant) {
     let outcome = encode_together(&texts);
     if texts.len() > 1 && !matches!(outcome, Some(Ok(_))) {
-        // One text's failure is its own request's: each alone, but for those of which another has failed.
+        // If the batch fails, each text is computed alone, so that only the request with the bad text fails. Requests that have failed
+        // already are skipped.
         for text in texts.into_iter().filter(|text| !text.request.cancelled.load(Ordering::Relaxed)) {
             let outcome = encode_together(std::slice::from_ref(&text));
             finish(shared, vec![text], outcome, begin);
@@ -552,7 +553,7 @@ fn finish(shared: &Shared, texts: Vec<Text>, outcome: Option<Result<Vec<Embeddin
     counters.texts.fetch_add(texts.len() as u64, Ordering::Relaxed);
     for (text, mut embedding) in texts.into_iter().zip(embeddings) {
         let modes = text.request.wanted.modes;
-        // What only a neighbour asked for.
+        // Representations that only other texts of the batch asked for are dropped.
         embedding.dense = embedding.dense.filter(|_| modes.dense);
         embedding.lexical = embedding.lexical.filter(|_| modes.sparse);
         embedding.colbert = embedding.colbert.filter(|_| modes.colbert);

@@ -1,4 +1,4 @@
-//! What is measured in processes of their own: this program, started again.
+//! Measurements that need a fresh process: starts this program again.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -12,7 +12,7 @@ use super::machine::Machine;
 /// Cold starts; the median counts.
 const STARTS: usize = 7;
 
-/// What a fresh process showed.
+/// Measurements of a fresh process.
 pub(super) struct Start {
     pub cold_start_ms: f64,
     pub peak_rss_mb: f64,

@@ -1,4 +1,4 @@
-//! What is measured: batches of texts by their token counts, and how long they take.
+//! The shapes that are measured (batches of texts by their token counts), and their times.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,7 +14,7 @@ use trivec::{EncodeOptions, Model};
 const MIXED_TEXTS: usize = 256;
 /// Fewest and most runs of a shape.
 const RUNS: std::ops::RangeInclusive<usize> = 3..=500;
-/// A first run of so many seconds or more is counted itself, and one more is enough: what warming up changes does not show in it.
+/// If the first run takes at least this many seconds, it is counted and only one more follows, because warming up does not show in it.
 const LONG_RUN: f64 = 5.0;
 
 /// A batch of texts by their lengths.

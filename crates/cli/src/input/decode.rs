@@ -1,4 +1,5 @@
-//! Bytes to UTF-8: a byte order mark tells UTF-8, UTF-16 and UTF-32 apart and is dropped. What is no text at all is refused by its name.
+//! Decodes bytes to UTF-8. A byte order mark selects UTF-8, UTF-16 or UTF-32 and is dropped. Files that are not text are refused by the
+//! name of their type.
 
 use std::fmt;
 use std::io::{self, BufRead, Read};
@@ -8,7 +9,7 @@ use trivec::magic;
 /// Bytes that are decoded at a time.
 const CHUNK: usize = 1 << 15;
 
-/// Why bytes are no text. It travels in an [`io::Error`], as what `BufRead` returns.
+/// Why bytes are not text. It is wrapped in an [`io::Error`], because `BufRead` returns those.
 #[derive(Debug, Clone)]
 pub(super) enum NotText {
     /// Another kind of file.

@@ -1,4 +1,4 @@
-//! What form an input has that does not say so: by its file's name, or by a beginning that nothing else has.
+//! Recognises an input's format by its file name, or by an unambiguous beginning.
 
 use std::io::BufRead;
 

@@ -23,10 +23,10 @@ use trivec::Embedding;
 use trivec_cache::Wanted;
 use trivec_search::{Document, Filter};
 
-/// Refused documents that are told one by one.
+/// Most refused documents that are reported one by one.
 const MOST_TOLD: usize = 100;
 
-/// The index that a request means.
+/// The index that a request names.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WhichIndex {
@@ -38,7 +38,7 @@ pub(super) struct WhichIndex {
 #[serde(deny_unknown_fields)]
 pub(super) struct HowToWrite {
     index: Option<String>,
-    /// Whether what was done is visible and safe when the request is answered.
+    /// Whether to commit before the request is answered.
     #[serde(default = "yes")]
     commit: bool,
     filter: Option<String>,
@@ -48,14 +48,14 @@ fn yes() -> bool {
     true
 }
 
-/// The index that may be written: the service was started so, and has keys.
+/// The index to write to. Refused unless the service was started with writing allowed and with keys.
 pub(super) fn check_write(app: &App, index: Option<&str>) -> Result<Arc<Served>> {
     let forbidden = |what: &str| Err(ApiError::new(StatusCode::FORBIDDEN, "forbidden", what));
     let served = app.search.get(index)?;
     if !app.search.is_writable() {
         return forbidden("this service does not write to its indexes: start it with `--index-write` and an API key");
     }
-    // A service that writes is not started without keys; this holds whoever starts it.
+    // `trivec serve` refuses to start a writing service without keys; this check covers other callers.
     if !app.needs_key() {
         return forbidden("writing to an index needs an API key, and this service has none");
     }
@@ -96,7 +96,7 @@ pub(super) async fn delete(
 
 pub(super) async fn delete_where(State(app): State<Arc<App>>, QueryPart(how): QueryPart<HowToWrite>) -> Response {
     let of = async {
-        // Without a filter it would be all of them, by mistake.
+        // A missing filter would delete everything, so it is refused.
         let missing = || ApiError::invalid("filter", "expected `?filter=`, which says what is deleted");
         let filter = how.filter.as_deref().ok_or_else(missing)?;
         let filter = filter.parse::<Filter>()?;
@@ -260,7 +260,7 @@ async fn add(app: &Arc<App>, served: &Arc<Served>, batch: Vec<(usize, Document)>
         tokenized[part.clone()].iter().map(of).sum::<u64>()
     };
     app.held().set(Part::Results, parts.iter().map(bytes).max().unwrap_or(0))?;
-    // The turn first: whoever waits for it keeps no room in the queue from others.
+    // The writer's turn is taken first, so that a request that waits for it takes no room in the queue.
     let mut turn = Turn::take(app, served).await?;
     let room = app.scheduler.reserve(total)?;
     let (mut documents, mut truncated) = (documents.into_iter(), 0);

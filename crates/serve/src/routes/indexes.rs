@@ -39,7 +39,7 @@ async fn stats_inner(app: &Arc<App>, which: WhichIndex) -> Result<Response> {
     let served = app.search.get(which.index.as_deref())?;
     let own = Arc::clone(&served);
     let mut stats = app.beside(move || own.reader().and_then(|_| own.index.stats())).await??;
-    // Where a model came from can be a path of this machine.
+    // The model's own name may be a local path, so the served name replaces it.
     stats.model.name = app.names.first();
     let indexes = app.search.names().map(str::to_owned).collect();
     let described = Described { index: served.name.clone(), indexes, write: app.search.is_writable(), stats };
@@ -53,7 +53,7 @@ pub(super) async fn commit(State(app): State<Arc<App>>, QueryPart(which): QueryP
 async fn commit_inner(app: &Arc<App>, which: WhichIndex) -> Result<Response> {
     let served = check_write(app, which.index.as_deref())?;
     let Some(turn) = Turn::pending(&served).await else {
-        // A commit would change nothing but its number.
+        // Nothing is pending, so there is nothing to commit.
         let own = Arc::clone(&served);
         let generation = app.beside(move || own.reader().map(|reader| reader.generation())).await??;
         return Ok(Json(json!({"generation": generation, "added": 0})).into_response());
@@ -122,7 +122,7 @@ async fn snapshot_inner(app: &Arc<App>, which: WhichIndex, request: SnapshotRequ
         return Err(ApiError::invalid("name", what));
     }
     let to = directory.join(&request.name);
-    // Two copies to one place would be in each other's way.
+    // One copy at a time, because two with the same target would collide.
     let turn = Arc::clone(&app.search.copying).lock_owned().await;
     let held = app.held();
     let copy = move || -> std::result::Result<usize, Error> {

@@ -1,4 +1,4 @@
-//! The routes, and what every request passes through on its way to them.
+//! The routes, and the checks and counters that every request passes through.
 
 mod binary;
 #[cfg(feature = "search")]
@@ -123,7 +123,7 @@ impl Way {
     }
 }
 
-/// Lets pages of the allowed origins read answers. What headers they send is their affair: keys, and what their libraries add.
+/// Lets pages of the allowed origins read answers. They may send any headers: keys, and those that their libraries add.
 fn cors(router: Router<Arc<App>>, origins: &AllowedOrigins) -> Router<Arc<App>> {
     let allowed = match origins.list() {
         _ if origins.any() => AllowOrigin::any(),
@@ -142,7 +142,7 @@ async fn not_found(request: Request) -> Response {
     nothing_at(request.uri().path()).answer(Dialect::of(request.extensions()))
 }
 
-/// The error of a path that there is nothing at.
+/// The error for an unknown path.
 fn nothing_at(path: &str) -> ApiError {
     let what = format!("there is nothing at {path}; the API is described at /openapi.json");
     ApiError::new(StatusCode::NOT_FOUND, "not_found", what)
@@ -152,7 +152,7 @@ async fn method_not_allowed(request: Request) -> Response {
     not_how(request.method(), request.uri().path()).answer(Dialect::of(request.extensions()))
 }
 
-/// The error of a method that a path does not have.
+/// The error for a method that a path does not have.
 fn not_how(method: &Method, path: &str) -> ApiError {
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", format!("{method} is not how {path} is used"))
 }
@@ -162,7 +162,7 @@ fn panicked(dialect: Dialect) -> Response {
     native::internal().answer(dialect)
 }
 
-/// What needs no key: whether the service lives, and the page, which asks for the key itself.
+/// Whether a request needs no key: health checks, and the page, which asks for the key itself.
 fn is_open(method: &Method, path: &str) -> bool {
     // A POST to the page's own address is text-embeddings-inference's.
     if !matches!(*method, Method::GET | Method::HEAD) {
@@ -174,7 +174,7 @@ fn is_open(method: &Method, path: &str) -> bool {
     }
 }
 
-/// Lets through what comes from whom it may, with a key where one is needed.
+/// Refuses requests from other sites and requests without a needed key.
 async fn check_access(State(way): State<Way>, request: Request, next: Next) -> Response {
     match way.check(&request) {
         Ok(()) => next.run(request).await,
@@ -218,10 +218,10 @@ async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> R
     HELD.scope(held, answered).await
 }
 
-/// The status that stands for an answer that nobody waited for, as proxies write it.
+/// The status that is logged when the client has disconnected, as proxies do.
 const CLIENT_GONE: u16 = 499;
 
-/// What is told of a request when it is over: by its answer, or because its client went away and its task was dropped.
+/// Counts and logs a request when it ends, by its answer or because its client has disconnected.
 struct Record {
     app: Arc<App>,
     route: String,
@@ -244,7 +244,7 @@ impl Drop for Record {
             let of = |value: usize| done.then_some(value);
             let ms_of = |value| done.then(|| ms(value));
             let contents = (!work.contents.is_empty()).then(|| json!(work.contents).to_string());
-            // Probes ask every few seconds, and say nothing.
+            // Health checks come every few seconds, so they are logged at a lower level.
             macro_rules! log {
                 ($level:ident) => {
                     tracing::$level!(

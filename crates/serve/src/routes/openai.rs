@@ -20,9 +20,8 @@ use crate::work::note;
 use trivec::{Embedding, Modes};
 use trivec_cache::Wanted;
 
-/// OpenAI's fields, and those that Cohere, Jina, Mixedbread, NVIDIA, vLLM and Voyage have beside them on the same route. What would change
-/// the vectors is obeyed or refused; fields that change nothing here, as `user`, `input_type` and `task`, are passed over, and so are those
-/// that nobody has yet.
+/// OpenAI's fields, and those that Cohere, Jina, Mixedbread, NVIDIA, vLLM and Voyage have beside them on the same route. Fields that would
+/// change the vectors are obeyed or refused. Fields without effect here (`user`, `input_type`, `task`) and unknown fields are ignored.
 #[derive(Debug, Deserialize)]
 pub(super) struct EmbeddingsRequest {
     input: Inputs,
@@ -79,7 +78,7 @@ impl Words for Endianness {
 }
 
 impl EmbeddingsRequest {
-    /// Refuses what is asked for and cannot be done.
+    /// Refuses requests for what the service cannot do.
     fn check(&self) -> Result<()> {
         Direction::check("truncation_side", self.truncation_side)?;
         for (name, asked) in [("late_chunking", self.late_chunking), ("return_multivector", self.return_multivector)] {

@@ -84,7 +84,7 @@ fn indexes(app: &App) -> serde_json::Value {
     all.into()
 }
 
-/// Loads the model again. Only with a key: a service without keys is reloaded by SIGHUP.
+/// Loads the model again. This needs a key; a service without keys is reloaded by SIGHUP.
 pub(super) async fn reload(State(app): State<Arc<App>>) -> Response {
     if !app.needs_key() {
         let what = "reloading needs an API key, and this service has none: send the process SIGHUP";

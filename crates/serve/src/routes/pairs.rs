@@ -1,4 +1,4 @@
-//! Scores of many pairs, of which only a part is held as embeddings at a time.
+//! Scores many pairs, holding the embeddings of only a part of them at a time.
 //!
 //! ```text
 //! pairs ─▶ parts of a batch's size ─▶ embeddings of one part ─▶ its scores, while the next part is computed
@@ -34,7 +34,7 @@ pub(super) async fn score_all(
     let parts = parts_of(pairs, |text| texts[text].ids.len());
     let bytes = |text: usize| memory::embedding(model.info(), model.info().modes, texts[text].ids.len());
     app.held().set(Part::Results, most_held(&parts, bytes) + SCORED * pairs.len() as u64)?;
-    // A request of one part waits for its turn as any other.
+    // A request of a single part needs no reservation.
     let room = if parts.len() > 1 { Some(app.scheduler.reserve(total)?) } else { None };
     let mut embeddings: Vec<Option<Arc<Embedding>>> = texts.iter().map(|_| None).collect();
     let (mut scores, mut timing) = (Vec::with_capacity(pairs.len()), Timing::default());
@@ -113,7 +113,7 @@ fn most_held(parts: &[PartOfPairs], bytes: impl Fn(usize) -> u64) -> u64 {
         let new: u64 = part.new.iter().map(|&text| bytes(text)).sum();
         most = most.max(before + kept + new);
         let last: u64 = part.last.iter().map(|&text| bytes(text)).sum();
-        // What ends with this part is held until its scores are there.
+        // Texts that end with this part are held until its scores are computed.
         kept = kept + new - last;
         before = last;
     }

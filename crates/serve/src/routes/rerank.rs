@@ -1,5 +1,5 @@
 //! Reranking, with the names and the answers of those that clients are written for: Cohere (v1 and v2), Jina, Voyage, vLLM, Infinity, and
-//! text-embeddings-inference. One request has the fields of all of them; what none of them changes by them is passed over.
+//! text-embeddings-inference. A request may have the fields of all of them; fields without effect are ignored.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -248,7 +248,7 @@ struct VoyageEntry<'a> {
     document: Option<&'a str>,
 }
 
-/// A name for an answer that no other one has.
+/// A unique id of an answer.
 fn answer_id() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_micros());
@@ -281,7 +281,7 @@ struct TeiEntry<'a> {
     score: f32,
 }
 
-/// The best so many, in their order. Scores are 1 for many logits, so logits decide.
+/// The `top` best, best first, ordered by logit, because many logits give the score 1.
 fn best(mut ranked: Vec<Reranked>, top: usize) -> Vec<Reranked> {
     ranked.sort_by(|a, b| b.logit.total_cmp(&a.logit).then(a.index.cmp(&b.index)));
     ranked.truncate(top);
@@ -291,7 +291,7 @@ fn best(mut ranked: Vec<Reranked>, top: usize) -> Vec<Reranked> {
 /// Documents beside a query, through the queue.
 async fn rank(app: &App, model: &Arc<Model>, asked: &Asked) -> Result<(Vec<Reranked>, Timing)> {
     let Asked { query, documents, options, .. } = asked;
-    // Options are held against the model also where there is nothing to do.
+    // The options are checked even if there are no documents.
     model.rerank::<&str>(query, &[], options)?;
     // Not tokenised yet: bytes are at least as many as tokens.
     let most = model.pair_length(options);

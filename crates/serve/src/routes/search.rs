@@ -208,7 +208,7 @@ fn answer(app: &App, mut hits: Hits) -> Result<Response> {
     let steps = 0..=list.len();
     let mut around = Vec::new();
     json(&mut around, &hits);
-    // The list comes first: what stands before and behind it is what an empty one leaves.
+    // `hits` is the first field, so the text before and after the list is that of an answer with an empty one.
     const BEGIN: &[u8] = b"{\"hits\":[";
     let behind = around.strip_prefix(BEGIN).ok_or_else(ApiError::internal)?.to_vec();
     let write = move |at: usize, out: &mut Vec<u8>| match list.get(at) {

@@ -1,4 +1,4 @@
-//! What an index says, as an answer says it: with the facts, without the machine's paths, which the log has.
+//! Turns errors of an index into answers: with the facts, but without local paths, which only the log gets.
 
 use std::io;
 
@@ -30,7 +30,7 @@ impl From<Error> for ApiError {
     }
 }
 
-/// An error of the service's own side: the log has all of it, the answer what kind it is.
+/// An internal error: the log gets all of it, the answer only its kind.
 fn logged(error: &Error) -> ApiError {
     tracing::error!(error = %error, "an index failed");
     let internal = |code, what: &str| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, code, what);

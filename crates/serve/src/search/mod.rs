@@ -1,4 +1,4 @@
-//! The indexes that a service searches, and writes where it may.
+//! The indexes that a service searches and, if allowed, writes.
 //!
 //! ```text
 //! routes/search.rs ─▶ tokens ─▶ scheduler (the query's vectors) ─▶ a job beside the runtime: reader ─▶ hits
@@ -81,7 +81,7 @@ pub struct Indexes {
     served: Vec<Arc<Served>>,
     write: bool,
     snapshots: Option<PathBuf>,
-    /// Held by who makes a snapshot.
+    /// Held while a snapshot is made.
     pub(crate) copying: Arc<tokio::sync::Mutex<()>>,
     pub(crate) metrics: SearchMetrics,
 }
@@ -127,7 +127,7 @@ impl Indexes {
         if places.is_empty() {
             return Ok(Indexes::default());
         }
-        // What cannot be opened is told before the model works.
+        // All indexes are opened before the model computes their identities, so that errors come early.
         let mut opened: Vec<(String, Index)> = Vec::new();
         for place in places {
             if opened.iter().any(|(name, _)| *name == place.name) {
@@ -201,7 +201,7 @@ impl Indexes {
 }
 
 impl Served {
-    /// A view of the last commit. Not for the runtime's threads: it may map files.
+    /// A view of the last commit. It may map files, so it must not run on the runtime's threads.
     pub fn reader(&self) -> std::result::Result<Reader, Error> {
         let mut last = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         let now = last.refresh()?;
