@@ -124,27 +124,27 @@ impl Metrics {
         registry.register_with_unit("request", "Time of a request, by route", Unit::Seconds, durations);
         for (name, help, histogram) in [
             ("tokenize", "Time to tokenise a request's texts", &self.tokenize),
-            ("encode", "Time of the batches that held a request's texts", &self.encode),
-            ("queue_wait", "Time a request's texts waited", &self.queue_wait),
+            ("encode", "Engine time of the batches with a request's texts", &self.encode),
+            ("queue_wait", "Time that a request's texts waited in the queue", &self.queue_wait),
             ("serialize", "Time to write an answer", &self.serialize),
         ] {
             registry.register_with_unit(name, help, Unit::Seconds, histogram.clone());
         }
-        registry.register("tokens", "Tokens that were computed", self.tokens.clone());
+        registry.register("tokens", "Tokens computed", self.tokens.clone());
         registry.register("connections", "Open connections", self.connections.clone());
         let rate: Gauge<f64, AtomicU64> = Gauge::default();
         rate.set(self.recent().tokens_s);
-        registry.register("tokens_per_second", "Tokens that were computed a second, over the last ten", rate);
+        registry.register("tokens_per_second", "Tokens computed a second, over the last ten seconds", rate);
         let (depth, cost) = scheduler.depth();
         let counters = scheduler.counters();
         let cached = |of: fn(&Stats) -> u64| cache.as_ref().map(of);
         registry.register("batch_size_tokens", "Tokens of a batch", counters.batch_sizes.clone());
         let load = |counter: &AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
         for (name, help, value) in [
-            ("queue_depth", "Texts that wait", Some(depth as u64)),
-            ("queue_cost", "Cost of the texts that wait", Some(cost)),
-            ("requests_in_flight_bytes", "Memory that requests hold, by estimate", Some(budget.in_flight())),
-            ("requests_most_bytes", "Memory that requests may hold", Some(budget.most())),
+            ("queue_depth", "Texts waiting in the queue", Some(depth as u64)),
+            ("queue_cost", "Cost of the texts waiting in the queue", Some(cost)),
+            ("requests_in_flight_bytes", "Estimated memory of the running requests", Some(budget.in_flight())),
+            ("requests_most_bytes", "Limit of the requests' memory (--max-memory)", Some(budget.most())),
             ("cache_entries", "Representations in the cache", cached(|c| c.entries)),
             ("cache_bytes", "Bytes of the cache's file in use", cached(|c| c.bytes)),
         ] {
@@ -154,17 +154,17 @@ impl Metrics {
             registry.register(name, help, gauge);
         }
         for (name, help, value) in [
-            ("batches", "Calls of the engine", Some(load(&counters.batches))),
+            ("batches", "Batches computed by the engine", Some(load(&counters.batches))),
             ("batch_tokens", "Tokens of all batches", Some(load(&counters.batch_tokens))),
-            ("texts", "Texts that were computed", Some(load(&counters.texts))),
-            ("cancelled", "Texts that nobody waited for any more", Some(load(&counters.cancelled))),
-            ("panics", "Batches that the engine failed on", Some(load(&counters.panics))),
-            ("busy_microseconds", "Time the engine was at work", Some(load(&counters.busy_micros))),
-            ("cache_hits", "Texts that the cache had", cached(|c| c.hits)),
-            ("cache_misses", "Texts that the cache had not", cached(|c| c.misses)),
-            ("cache_evictions", "Representations that made room in the cache", cached(|c| c.evictions)),
-            ("cache_errors", "Damaged entries, failed reads and writes of the cache", cached(|c| c.errors)),
-            ("cache_dropped", "Texts that were not cached because its writer was behind", cached(|c| c.dropped)),
+            ("texts", "Texts computed", Some(load(&counters.texts))),
+            ("cancelled", "Texts dropped because their client had disconnected", Some(load(&counters.cancelled))),
+            ("panics", "Batches in which the engine panicked", Some(load(&counters.panics))),
+            ("busy_microseconds", "Time the engine was busy", Some(load(&counters.busy_micros))),
+            ("cache_hits", "Cache hits", cached(|c| c.hits)),
+            ("cache_misses", "Cache misses", cached(|c| c.misses)),
+            ("cache_evictions", "Representations evicted from the cache", cached(|c| c.evictions)),
+            ("cache_errors", "Damaged entries, failed reads and failed writes of the cache", cached(|c| c.errors)),
+            ("cache_dropped", "Texts not cached because the cache's writer was behind", cached(|c| c.dropped)),
         ] {
             let Some(value) = value else { continue };
             let counter: Counter = Counter::default();
