@@ -59,8 +59,8 @@ pub(super) struct ModelArgs {
     /// Instruction set by name, `trivec info` lists them [default: the best this CPU has]
     #[arg(long, value_name = "NAME", env = "TRIVEC_ISA", global = true)]
     pub isa: Option<String>,
-    /// Whether to measure once how this CPU reads large weights fastest (`trivec info` says what was found): off, auto or force; no
-    /// result depends on it [default: auto]
+    /// Whether to measure once how this CPU reads large weights fastest (`trivec info` shows the result): off, auto or force; embeddings do
+    /// not depend on it [default: auto]
     #[arg(long, value_name = "WHEN", env = "TRIVEC_TUNE", hide_possible_values = true, global = true)]
     pub tune: Option<Tune>,
     /// Load without scanning the weights for NaN and infinities
@@ -147,8 +147,8 @@ pub(super) struct TextArgs {
     /// Whether `<s>`, `</s>`, `<mask>` … in a text are special tokens (as the reference does) or plain text
     #[arg(long, value_name = "HOW", env = "TRIVEC_SPECIAL_TOKENS", default_value = "parse")]
     pub special_tokens: Special,
-    /// What is put before each text: the name of one of the model's prompts (`trivec info` lists them), or a text, as "query: "; "" for
-    /// none [default: the model's default prompt, if it has one]
+    /// Prompt before each text: the name of one of the model's prompts (`trivec info` lists them), or a text such as "query: "; "" for none
+    /// [default: the model's default prompt, if it has one]
     #[arg(long, value_name = "NAME|TEXT", env = "TRIVEC_PROMPT")]
     pub prompt: Option<String>,
 }
@@ -199,7 +199,7 @@ pub(super) struct EmbedArgs {
     /// Leading values of the dense vector to keep, before it is normalised
     #[arg(long, value_name = "N", env = "TRIVEC_DIMENSIONS")]
     pub dimensions: Option<usize>,
-    /// Leave the dense vector as long as it is, also where the model normalises it
+    /// Do not normalise the dense vector, even if the model does
     #[arg(long, env = "TRIVEC_NO_NORMALIZE")]
     pub no_normalize: bool,
     #[command(flatten)]
@@ -406,7 +406,7 @@ pub(super) struct PackArgs {
     /// Texts to calibrate on: bundled, none, or a file of texts
     #[arg(long, value_name = "TEXTS", env = "TRIVEC_CALIBRATION", default_value = "bundled")]
     pub calibration: String,
-    /// Store the layers that rounding hurts most (it is measured) in the next better format, as far as --budget-mb allows
+    /// Measure which layers rounding hurts most, and store these in the next better format, as far as --budget-mb allows
     #[arg(long, env = "TRIVEC_MIXED", requires = "budget_mb")]
     pub mixed: bool,
     /// Megabytes (10^6 bytes) that a --mixed file may have
@@ -414,7 +414,7 @@ pub(super) struct PackArgs {
     pub budget_mb: Option<f64>,
 }
 
-/// What `bench` measures unless it is told.
+/// The shapes that `bench` measures by default.
 pub(super) const DEFAULT_SHAPES: &str = "1x8,1x32,1x128,1x512,8x128,1x2048,mixed";
 
 const BENCH_EXAMPLES: &str = "\

@@ -21,7 +21,7 @@ pub(super) struct CacheArgs {
     /// File to keep embeddings in, so that a text is computed once [default: none]
     #[arg(long, value_name = "PATH", env = "TRIVEC_CACHE")]
     pub cache: Option<PathBuf>,
-    /// Most bytes of the cache's file, as 512MB, 2GiB or bytes; what was not used for longest makes room [default: 1GiB]
+    /// Most bytes of the cache's file, as 512MB, 2GiB or bytes; the least recently used entries are removed [default: 1GiB]
     #[arg(long, value_name = "SIZE", env = "TRIVEC_CACHE_SIZE")]
     pub cache_size: Option<ByteSize>,
 }

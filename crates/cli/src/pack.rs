@@ -149,7 +149,7 @@ impl Watcher for Bar {
     }
 }
 
-/// Hears nothing.
+/// Ignores all progress.
 pub(super) struct Silent;
 
 impl Watcher for Silent {

@@ -1,4 +1,4 @@
-//! Outputs that appear whole or not at all: where they go, and where they are until then.
+//! Output files that appear only when they are complete: their paths, and the temporary files until then.
 
 use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io::{self, BufWriter, Seek, Write};
@@ -40,7 +40,7 @@ pub(super) fn is_special(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
 }
 
-/// Where what is not complete yet is kept.
+/// The directory for incomplete output.
 pub(super) struct Aside {
     pub directory: PathBuf,
     /// Whether it is the system's directory for temporary files, since there is nothing that it could lie beside.
@@ -165,7 +165,7 @@ fn of_descriptor(file: &File) -> String {
 pub(super) fn create_beside(path: &Path, option: &str) -> Result<(PathBuf, BufWriter<Pending>)> {
     let path = resolve_output(path, option)?;
     let aside = Aside::of(Some(&path));
-    // As any new file: the umask takes from it what it takes. An existing file keeps its own.
+    // A new file gets the usual permissions under the umask; an existing file keeps its own.
     let permissions = std::fs::metadata(&path).ok().filter(Metadata::is_file).map(|metadata| metadata.permissions());
     let file = Pending::create(&aside.directory, permissions).map_err(|e| {
         let e = of_system(e);
@@ -185,8 +185,8 @@ pub(super) fn move_into_place(path: &Path, file: BufWriter<Pending>) -> Result<(
     settle(path, file, |_| ())
 }
 
-/// As [`move_into_place`], for a packed model: its pages are let go of, so that whoever maps it first brings them back as huge pages
-/// (those of a file just written are small, and would stay so).
+/// As [`move_into_place`], for a packed model: its pages are dropped from the page cache, so that the next process that maps it gets huge
+/// pages (the pages of a file that was just written are small, and would stay small).
 pub(super) fn move_model_into_place(path: &Path, file: BufWriter<Pending>) -> Result<()> {
     settle(path, file, drop_from_cache)
 }
@@ -199,7 +199,7 @@ fn settle(path: &Path, file: BufWriter<Pending>, on_disk: impl Fn(&File)) -> Res
         let mut to = OpenOptions::new().write(true).open(path).map_err(fail)?;
         from.rewind().map_err(fail)?;
         return match io::copy(&mut from, &mut to) {
-            // A reader that has seen enough, as on standard output.
+            // The reader has closed the pipe, which is not an error, as on standard output.
             Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             copied => copied.map(|_| ()).map_err(fail),
         };

@@ -1,4 +1,4 @@
-//! What `trivec serve` asks of its process: signals, descriptors, a log on stderr.
+//! Process-wide settings of `trivec serve`: signals, file descriptors, the log on stderr.
 
 use std::io::IsTerminal;
 
@@ -65,7 +65,7 @@ pub(super) fn log(format: LogFormat, level: tracing::Level) {
         .with_max_level(level)
         .with_writer(std::io::stderr)
         .with_target(false)
-        // It would say on stderr that stderr takes nothing, and end the program over that.
+        // Its own error messages go to stderr, and it would panic if stderr cannot be written.
         .log_internal_errors(false);
     // Set once a process; a second call (in a test) keeps the first.
     let _ = match format {

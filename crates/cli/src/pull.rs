@@ -1,4 +1,4 @@
-//! `trivec pull`: the options of [`trivec_hub::pull`], and how a person sees that it goes on.
+//! `trivec pull`: the options of [`trivec_hub::pull`], and the display of its progress.
 
 use std::io::Write;
 use std::sync::OnceLock;
@@ -64,7 +64,7 @@ pub(super) struct PullArgs {
     /// Files fetched at a time
     #[arg(long, value_name = "N", env = "TRIVEC_PARALLEL", default_value = "4", value_parser = clap::value_parser!(u8).range(1..=16))]
     pub parallel: u8,
-    /// Further attempts after one that brought nothing
+    /// Further attempts after one that transferred nothing
     #[arg(long, value_name = "N", env = "TRIVEC_RETRIES", default_value = "5", value_parser = clap::value_parser!(u32).range(0..=100))]
     pub retries: u32,
     /// Seconds before the second attempt; doubled for each further one
@@ -89,7 +89,7 @@ pub(super) enum Pin {
 }
 
 impl Pin {
-    /// A hub on this machine is the user's own: what it says of its files counts.
+    /// A hub on this machine is the user's own, so its files are accepted without pins.
     fn holds(self) -> bool {
         match self {
             Pin::Auto => !endpoint_is_loopback(),

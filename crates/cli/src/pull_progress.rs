@@ -1,4 +1,4 @@
-//! How a pull shows that it goes on: bars with speed and time left on a terminal, else a line now and then.
+//! Displays the progress of a pull: bars with speed and remaining time on a terminal, else occasional lines.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;

@@ -79,7 +79,7 @@ struct Scored {
 
 pub(super) fn run(args: &RerankArgs, model_args: &ModelArgs) -> Result<()> {
     let path = input_path(args)?;
-    // Opened before the model is loaded: a wrong name is said at once.
+    // The input is opened before the model is loaded, so that a wrong name is reported at once.
     let opened = path.map(input::open).transpose()?;
     let model = super::load_as(args.packed.weights, model_args)?;
     let prompt = args.prompt.as_ref().map(|given| prompt::parse(given, "--prompt", &model)).transpose()?;

@@ -77,7 +77,7 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "NAME", env = "TRIVEC_ALLOWED_HOST")]
     #[serde(deserialize_with = "strings")]
     pub allowed_host: Vec<String>,
-    /// Name of the model in answers and /v1/models; can be repeated, the first stands in answers [default: made of where it came from]
+    /// Name of the model in answers and /v1/models; can be repeated, answers have the first [default: derived from the model's path]
     #[arg(long, value_name = "NAME", env = "TRIVEC_SERVED_MODEL_NAME", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "strings")]
     pub served_model_name: Vec<String>,
@@ -109,11 +109,11 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "S", env = "TRIVEC_HEAD_TIMEOUT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub head_timeout: Option<f64>,
-    /// Seconds that a body or an answer may stand still [default: 30]
+    /// Seconds without progress in a body or an answer before the connection is closed [default: 30]
     #[arg(long, value_name = "S", env = "TRIVEC_IDLE_TIMEOUT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_timeout: Option<f64>,
-    /// Seconds to finish what is on its way when the service is told to end [default: 30]
+    /// Seconds to finish running requests when the service is told to end [default: 30]
     #[arg(long, value_name = "S", env = "TRIVEC_DRAIN_TIMEOUT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drain_timeout: Option<f64>,
@@ -121,7 +121,7 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "PATH", env = "TRIVEC_CACHE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache: Option<PathBuf>,
-    /// Most bytes of the cache's file, as 512MB, 2GiB or bytes; what was not used for longest makes room [default: 1GiB]
+    /// Most bytes of the cache's file, as 512MB, 2GiB or bytes; the least recently used entries are removed [default: 1GiB]
     #[arg(long, value_name = "SIZE", env = "TRIVEC_CACHE_SIZE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache_size: Option<ByteSize>,
@@ -143,7 +143,7 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "FORM", env = "TRIVEC_LOG_FORMAT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_format: Option<LogFormat>,
-    /// Least weight of what is logged; probes are `debug` [default: info, with --quiet warn]
+    /// Lowest severity to log; health checks are `debug` [default: info, with --quiet warn]
     #[arg(long, value_name = "LEVEL", env = "TRIVEC_LOG_LEVEL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_level: Option<LogLevel>,
@@ -308,7 +308,7 @@ impl ServeArgs {
         Ok(all)
     }
 
-    /// Refuses values that make no sense, whoever gave them.
+    /// Checks all values, wherever they come from.
     fn check(&self) -> Result<()> {
         let limits = [
             ("max-body", self.max_body.map(|bytes| bytes as u64), 1 << 30),
@@ -414,7 +414,7 @@ impl ServeArgs {
             },
             connections: self.max_connections.unwrap_or(1024),
             cache: self.cache.map(|path| (path, self.cache_size.unwrap_or_default().0)),
-            // Opened when the model is there.
+            // The indexes are opened after the model is loaded.
             #[cfg(feature = "search")]
             search: trivec_serve::Indexes::default(),
             reload: None,
@@ -476,7 +476,7 @@ pub(super) fn run(args: &ServeArgs, model_args: &ModelArgs, sources: &mut Source
     effects::check_serve(sources, matches!(level, LogLevel::Error | LogLevel::Warn))?;
     if args.print_config {
         let text = config_file::print(&all, &super::args::command())?;
-        // What would be refused is refused here too.
+        // Invalid options are refused here too.
         all.into_options()?;
         let mut out = anstream::stdout().lock();
         return write!(out, "{text}").and_then(|()| out.flush()).map_err(|e| Failure::stdout(&e));
@@ -517,13 +517,13 @@ pub(super) fn run(args: &ServeArgs, model_args: &ModelArgs, sources: &mut Source
     let finished = runtime.block_on(async {
         let server = Server::bind(model, options).await.map_err(|what| Failure::io_text(&what))?;
         let signals = process::signals().map_err(|e| Failure::io("signals", &e))?;
-        // A port that the system chose is known by this line alone.
+        // A port that the system chose is only shown here.
         if !model_args.quiet || takes_a_free_port {
             say!("trivec serve: listening on {}", server.address());
         }
         Ok::<bool, Failure>(server.run(signals).await)
     })?;
-    // Whatever a client still holds open does not keep the process.
+    // Connections that clients keep open must not keep the process alive.
     runtime.shutdown_background();
     #[cfg(feature = "otel")]
     if let Some(spans) = spans {

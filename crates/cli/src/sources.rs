@@ -1,4 +1,4 @@
-//! Where the value of each option comes from: the command line, a variable of the environment, or a file. Messages name it as it was given.
+//! The source of each option's value: the command line, an environment variable, or a file. Messages name the source.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;

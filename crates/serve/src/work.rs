@@ -1,11 +1,11 @@
-//! What a request took: written down on its way, read at its end by the log, the answer's headers and whoever observes the service.
+//! Statistics of a request: collected while it runs; used at its end by the log, the answer's headers and the observer.
 
 use std::cell::RefCell;
 use std::time::{Duration, SystemTime};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
-/// What the texts of a request were, and took.
+/// Statistics of a request.
 #[derive(Debug, Clone, Default)]
 pub struct Work {
     /// Number of texts.
@@ -45,18 +45,18 @@ pub struct Answered<'a> {
     pub work: &'a Work,
 }
 
-/// Is told of every request that is over; may not block.
+/// Is called after every request. It must not block.
 pub trait Observer: Send + Sync {
     /// A request was answered, or given up by its client.
     fn answered(&self, request: &Answered<'_>);
 }
 
 tokio::task_local! {
-    // A request is one task from its head to its answer: what it took needs no way through every function.
+    // A request is one task from its head to its answer, so its statistics are task-local and need not be passed through every function.
     pub(super) static WORK: RefCell<Work>;
 }
 
-/// Writes down what the request of this task took. Outside a request (in a test) there is nothing to write to.
+/// Updates the statistics of this task's request. Outside a request (in a test) it does nothing.
 pub(super) fn note(write: impl FnOnce(&mut Work)) {
     let _ = WORK.try_with(|work| write(&mut work.borrow_mut()));
 }

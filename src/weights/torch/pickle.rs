@@ -1,6 +1,6 @@
-//! The pickle inside a `torch.save` archive, read as data: a program for a small machine of which only the steps exist that lists of
-//! tensors need. The names it may refer to are listed in `globals.rs`; those that can be called only describe a tensor or a container.
-//! Anything else is refused by its name before it has an effect.
+//! The pickle inside a `torch.save` archive, read as data: a pickle is a program for a small machine, of which this reader only implements
+//! the steps that lists of tensors need. The names it may refer to are listed in `globals.rs`; those that can be called only describe a
+//! tensor or a container. Anything else is refused by its name before it has an effect.
 //!
 //! The opcodes are those that `torch.save` writes with protocols 2 to 5 for a `state_dict`, its `_metadata` attribute included (a
 //! `BUILD` on the dictionary, whose content is read and dropped). A state dict may lie in a training script's checkpoint
@@ -115,9 +115,9 @@ struct Dict<'a> {
     tensors: Vec<(&'a str, usize)>,
     /// Dictionaries by name, as places in the arena.
     dicts: Vec<(&'a str, usize)>,
-    /// All values that are no tensors.
+    /// Number of values that are not tensors.
     others: usize,
-    /// What the key of a tensor is that is no string.
+    /// The kind of a tensor's key that is not a string.
     odd_key: Option<&'static str>,
     /// Whether one of the others is called `_metadata`: see [`Machine::build`].
     is_metadata: bool,
@@ -360,7 +360,7 @@ impl<'a> Machine<'a> {
                     dict.dicts.push((name, inner));
                 }
             }
-            // An optimizer numbers its parameters. That is refused only if weights are looked for here.
+            // An optimizer's state has numbers as keys. It is refused only if this dictionary turns out to be the one with the weights.
             (key, Value::Tensor(_)) => dict.odd_key = Some(key.kind()),
             _ => dict.others += 1,
         }

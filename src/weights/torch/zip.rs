@@ -2,7 +2,7 @@
 //! compressed, so their bytes are used where they lie.
 //!
 //! Layout (PKWARE's APPNOTE): for each entry a local header and its bytes; then the central directory, which describes them again; then
-//! where that directory is. Whatever the two descriptions disagree in is refused.
+//! where that directory is. An entry whose two descriptions disagree is refused.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -72,7 +72,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// What the end of the file says of the central directory.
+/// The central directory, as the end record describes it.
 struct Directory {
     entries: u64,
     size: u64,

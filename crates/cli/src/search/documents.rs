@@ -22,7 +22,7 @@ pub(crate) struct GetArgs {
     /// Keys of the documents
     #[arg(value_name = "KEY", required_unless_present = "filter")]
     pub keys: Vec<String>,
-    /// Documents that fulfil this instead
+    /// Documents that match this filter instead
     #[arg(long, value_name = "FILTER", env = "TRIVEC_FILTER", value_parser = parse_filter, conflicts_with = "keys")]
     pub filter: Option<Filter>,
 }
@@ -58,7 +58,7 @@ pub(crate) struct DeleteArgs {
     /// Keys of the documents
     #[arg(value_name = "KEY", required_unless_present = "filter")]
     pub keys: Vec<String>,
-    /// Documents that fulfil this instead
+    /// Documents that match this filter instead
     #[arg(long, value_name = "FILTER", env = "TRIVEC_FILTER", value_parser = parse_filter, conflicts_with = "keys")]
     pub filter: Option<Filter>,
     /// Print JSON
@@ -95,7 +95,7 @@ pub(crate) struct ExportArgs {
     /// Directory to write to, which must not be there yet
     #[arg(long, short, value_name = "DIR", env = "TRIVEC_OUTPUT")]
     pub output: PathBuf,
-    /// Documents that fulfil this alone
+    /// Only documents that match this filter
     #[arg(long, value_name = "FILTER", env = "TRIVEC_FILTER", value_parser = parse_filter)]
     pub filter: Option<Filter>,
     /// Print JSON

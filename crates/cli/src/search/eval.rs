@@ -1,4 +1,4 @@
-//! `trivec eval`: how well an index answers questions that were judged.
+//! `trivec eval`: measures an index on questions with judgements.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -34,7 +34,7 @@ pub(crate) struct EvalArgs {
     /// File of judgements
     #[arg(long, value_name = "FILE", env = "TRIVEC_QRELS")]
     pub qrels: PathBuf,
-    /// How many of the best are put in the order of their ColBERT scores; 0 for none
+    /// How many of the best are reordered by their ColBERT scores; 0 for none
     #[arg(long, value_name = "N", env = "TRIVEC_RERANK", default_value = "200")]
     pub rerank: usize,
     /// Seed of the resampling

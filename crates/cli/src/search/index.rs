@@ -1,4 +1,4 @@
-//! `trivec index`: documents into an index, and what can be done with one as a whole.
+//! `trivec index`: adds documents to an index; statistics, check, compaction and snapshots.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -35,7 +35,7 @@ the others are indexed: the exit code is 3 then. An index belongs to the model t
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct IndexArgs {
-    /// Directory of the index; it is made if it is not there
+    /// Directory of the index; it is created if it does not exist
     #[arg(value_name = "DIR")]
     pub directory: PathBuf,
     /// File to read, or a directory of files; may be given several times
@@ -62,10 +62,10 @@ pub(crate) struct IndexArgs {
     /// Cut documents at sentences into chunks of so many tokens, which share so many with the one before
     #[arg(long, value_name = "TOKENS/OVERLAP", env = "TRIVEC_CHUNK", value_parser = parse_chunk)]
     pub chunk: Option<Chunking>,
-    /// Language of documents that do not say theirs, as `de` [default: found out from each text]
+    /// Language of documents without one, such as `de` [default: detected from each text]
     #[arg(long, value_name = "CODE", env = "TRIVEC_LANGUAGE")]
     pub language: Option<String>,
-    /// The only languages that texts may be in, where theirs is found out
+    /// The languages that detection chooses from
     #[arg(long, value_name = "A,B", env = "TRIVEC_LANGUAGES", value_delimiter = ',')]
     pub languages: Vec<String>,
     /// Bits of each value of stored ColBERT vectors: 8, 4, 2, 1 or off
@@ -88,7 +88,7 @@ pub(crate) struct IndexArgs {
     /// Read every byte of every file and compare it with its checksum, the lists with each other and documents with vectors, and do nothing else
     #[arg(long, env = "TRIVEC_CHECK", conflicts_with_all = ["input", "compact", "snapshot"])]
     pub check: bool,
-    /// Write segments anew without what was deleted, and do nothing else
+    /// Rewrite segments without deleted documents, and do nothing else
     #[arg(long, env = "TRIVEC_COMPACT", conflicts_with_all = ["input", "snapshot"])]
     pub compact: bool,
     /// Copy the last commit to a new directory, and do nothing else
@@ -184,7 +184,7 @@ fn take_in(args: &IndexArgs, model_args: &ModelArgs) -> Result<()> {
         lang: args.lang_field.clone(),
         fields: args.fields.clone(),
     };
-    // Inputs that cannot be read are told before anything is made.
+    // All inputs are opened first, so that an unreadable one is reported before anything is created.
     let sources = args.input.iter().map(|path| open(path, args.format, &columns)).collect::<Result<Vec<_>, _>>()?;
     let model = crate::load(model_args)?;
     let id = ModelId::of(&model)?;

@@ -51,10 +51,10 @@ pub(crate) struct SearchArgs {
     /// How the lists become one: share, share=W, rrf, rrf-textbook or weighted
     #[arg(long, value_name = "HOW", env = "TRIVEC_FUSION", default_value = "share", value_parser = parse_fusion)]
     pub fusion: Fusion,
-    /// How many of the best are put in the order of their ColBERT scores; 0 for none
+    /// How many of the best are reordered by their ColBERT scores; 0 for none
     #[arg(long, value_name = "N", env = "TRIVEC_RERANK", default_value = "200")]
     pub rerank: usize,
-    /// Cross-encoder that puts the very best in order at last: a model as --model takes it [default: none]
+    /// Cross-encoder that reorders the very best in the end: a model as --model takes it [default: none]
     #[arg(long, value_name = "MODEL", env = "TRIVEC_RERANKER")]
     pub reranker: Option<PathBuf>,
     /// How many the cross-encoder reads
@@ -63,7 +63,7 @@ pub(crate) struct SearchArgs {
     /// Which documents may be found
     #[arg(long, value_name = "FILTER", env = "TRIVEC_FILTER", value_parser = parse_filter)]
     pub filter: Option<Filter>,
-    /// Language of the question, as `de` [default: found out]
+    /// Language of the question, such as `de` [default: detected]
     #[arg(long, value_name = "CODE", env = "TRIVEC_LANG")]
     pub lang: Option<String>,
     /// Say why each hit was found

@@ -9,7 +9,7 @@ pub(crate) fn places(given: &[String]) -> Result<Vec<IndexPlace>> {
     given.iter().map(|text| text.parse().map_err(|what: String| Failure::option("index", what))).collect()
 }
 
-/// Refuses indexes that cannot be named, and ones that whoever reaches the service could change.
+/// Refuses invalid names, and writable indexes without a key.
 pub(crate) fn check_served(given: &[String], may_write: bool, has_key: bool) -> Result<()> {
     if may_write && !given.is_empty() && !has_key {
         let what =

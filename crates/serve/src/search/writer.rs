@@ -1,4 +1,4 @@
-//! One turn to write after another: whoever has it, has the index's only writer.
+//! Serialises writing requests: the holder of the turn has the index's only writer.
 //!
 //! A request that commits opens the writer and ends it again, so that other processes can write between requests. One that does not commit
 //! leaves it open, with what is pending, for the next; the index's lock is held until somebody commits.
@@ -13,18 +13,18 @@ use super::Served;
 use crate::app::App;
 use crate::error::{ApiError, Result};
 
-/// Documents that may be pending: more are committed, whether or not they were to be.
+/// Most pending documents. If there are more, they are committed even if no request asks for it.
 pub(crate) const MOST_PENDING: u64 = 10_000;
 
 /// The place of an index's writer between requests.
 pub(crate) type Slot = Arc<Mutex<Option<Writer>>>;
 
-/// A turn to write. When it is dropped before [`Turn::commit`] or [`Turn::keep`] (its client has gone, or something failed), what it did is
-/// given up, unless something else was pending beside it.
+/// A turn to write. When it is dropped before [`Turn::commit`] or [`Turn::keep`] (its client has disconnected, or something failed), its
+/// changes are discarded, unless changes of other requests are pending too.
 pub(crate) struct Turn {
     slot: Option<OwnedMutexGuard<Option<Writer>>>,
     writer: Option<Writer>,
-    /// Something is pending that earlier requests did.
+    /// Whether changes of earlier requests are pending.
     others: bool,
 }
 
@@ -53,7 +53,7 @@ impl Turn {
         Some(Turn { slot: Some(slot), writer: Some(writer), others: true })
     }
 
-    /// Calls `work` beside the runtime's threads. A writer that failed is at its end, and what was pending with it.
+    /// Calls `work` on a blocking thread. If the writer fails, it is dropped together with all pending changes.
     pub async fn run<T: Send + 'static>(
         mut self,
         app: &App,
@@ -98,7 +98,7 @@ impl Turn {
         Ok(done)
     }
 
-    /// Ends the writer, whose work is committed: what tantivy merges now is an affair of room alone.
+    /// Ends the writer after a commit. tantivy's remaining merges only save space.
     pub fn end(&mut self) {
         self.others = false;
         if let Some(Err(error)) = self.writer.take().map(Writer::end) {
@@ -106,7 +106,7 @@ impl Turn {
         }
     }
 
-    /// Leaves what is pending to the next.
+    /// Leaves the pending changes to the next turn.
     pub fn keep(mut self) {
         self.others = true;
     }
@@ -119,7 +119,7 @@ impl Drop for Turn {
             *slot = Some(writer);
             return;
         }
-        // Its threads end: not for the runtime's threads to wait for.
+        // Dropping waits for the writer's threads, so it runs on a blocking thread.
         let end = move || drop((writer, slot));
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn_blocking(end)),

@@ -1,10 +1,10 @@
-//! Which of a pickle's dictionaries holds the weights.
+//! Chooses the dictionary of a pickle that holds the weights.
 
 use std::collections::BTreeMap;
 
 use super::{Machine, Step, Tensor, Value};
 
-/// The keys under which training scripts save a state dict beside what else they keep.
+/// The keys under which training scripts save a state dict beside other data.
 const WRAPPERS: [&str; 4] = ["state_dict", "model_state_dict", "model", "module"];
 
 /// How many such dictionaries may lie in each other.

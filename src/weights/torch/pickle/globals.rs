@@ -127,7 +127,7 @@ impl<'a> Machine<'a> {
                 [counts @ Value::Dict(_)] => self.push(counts),
                 _ => Err("collections.Counter is called without a dict".into()),
             },
-            // Where a tensor was says nothing about its values.
+            // The device of a tensor does not affect its values.
             Value::Global(Global::Device) => self.push(Value::None),
             Value::Global(Global::Storage { .. }) => Err("a storage class is called, which no weights need".into()),
             other => Err(format!("{} is called, which no weights need", other.kind())),
