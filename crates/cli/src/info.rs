@@ -1,4 +1,4 @@
-//! `trivec info`: what is loaded and what runs it.
+//! `trivec info`: shows the loaded model and what computes it.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};

@@ -1,4 +1,4 @@
-//! `trivec tokens`: what a text becomes before the model sees it.
+//! `trivec tokens`: the tokens of a text, as the model reads them.
 
 use std::io::{self, IsTerminal, Write};
 

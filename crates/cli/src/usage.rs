@@ -1,4 +1,4 @@
-//! What clap has to say: help, the version, and wrong use, with the arguments and variables that it repeats escaped for the terminal.
+//! clap's output: help, the version and usage errors. Arguments and variables that it repeats are escaped for the terminal.
 
 use std::error::Error as _;
 use std::io::{self, Write};
@@ -32,7 +32,7 @@ pub(super) fn print(error: clap::Error, command: &mut clap::Command) -> io::Resu
         out.write_all(error.render().ansi().to_string().replace(UNBROKEN, " ").as_bytes())?;
         return out.flush().map(|()| ExitCode::SUCCESS);
     }
-    // A message that nobody can read is lost; the exit code says what there is to say.
+    // A write error is ignored; the exit code still reports the failure.
     let _ = anstream::stderr().write_all(message(error, command).as_bytes());
     Ok(ExitCode::from(exit::USAGE))
 }

@@ -32,7 +32,7 @@ pub(super) struct VerifyArgs {
     /// The model to judge: a packed file, a directory, or an installed model's name
     #[arg(value_name = "MODEL")]
     pub candidate: PathBuf,
-    /// The model that is taken for right [default: the built-in starter, if MODEL was packed from it]
+    /// The reference model [default: the built-in starter, if MODEL was packed from it]
     #[arg(value_name = "REFERENCE")]
     pub reference: Option<PathBuf>,
     /// Texts to compare on, one a line [default: 300 that come with trivec, in some 80 languages]
@@ -50,7 +50,7 @@ pub(super) struct VerifyArgs {
 }
 
 pub(super) fn run(args: &VerifyArgs, model_args: &ModelArgs) -> Result<()> {
-    // Before anything is loaded: an output that cannot be written is refused at once.
+    // Checked before anything is loaded, so that an output that cannot be written is refused at once.
     args.plot.as_deref().map_or(Ok(()), check_plot)?;
     let plot = args.plot.as_deref().map(|path| create_beside(path, "--plot")).transpose()?;
     let texts = match &args.texts {
@@ -118,7 +118,7 @@ fn broken(kept: &[Kept]) -> impl Iterator<Item = &Kept> {
     kept.iter().filter(|kept| !kept.broken.is_empty())
 }
 
-/// The report with what is not kept of its format's promise, and by part whether that is kept.
+/// The report, with the broken parts of the format's promise and a flag for each part.
 fn json(report: &VerifyReport, kept: &[Kept]) -> std::io::Result<Value> {
     let mut json = serde_json::to_value(report)?;
     let lines = |kept: &Kept| kept.broken.iter().map(|what| format!("{}: {what}", kept.part)).collect::<Vec<_>>();

@@ -1,4 +1,4 @@
-//! `trivec train`: a model's heads adapted to one's own texts, with the figures that say whether it helped.
+//! `trivec train`: adapts a model's heads to the user's texts, and measures whether that helped.
 
 mod plots;
 mod progress;
@@ -41,10 +41,10 @@ pub(crate) struct TrainArgs {
     /// File of pairs, or directory in BEIR's layout; may be given several times
     #[arg(long, value_name = "PATH", env = "TRIVEC_TRAIN_PAIRS", required_unless_present = "documents")]
     pub pairs: Vec<PathBuf>,
-    /// File of documents without labels: each title, or first sentence, asks for the rest; may be given several times
+    /// File of documents without labels: each title, or first sentence, is the query for the rest; may be given several times
     #[arg(long, value_name = "FILE", env = "TRIVEC_DOCUMENTS")]
     pub documents: Vec<PathBuf>,
-    /// Pairs that the epoch is chosen by [default: a part of the training data]
+    /// Pairs by which the best epoch is chosen [default: a part of the training data]
     #[arg(long, value_name = "PATH", env = "TRIVEC_DEV")]
     pub dev: Option<PathBuf>,
     /// Pairs to measure before and after, under a name; may be given several times
@@ -56,13 +56,13 @@ pub(crate) struct TrainArgs {
     /// Replace a model that is there already
     #[arg(long, env = "TRIVEC_FORCE")]
     pub force: bool,
-    /// Print what start, distillation and the weight of the sparse loss do to the sparse head on this data, and write no model
+    /// Print how start, distillation and the weight of the sparse loss affect the sparse head on this data, and write no model
     #[arg(long, env = "TRIVEC_ABLATION", conflicts_with_all = ["output", "plots"])]
     pub ablation: bool,
     /// Which heads are trained
     #[arg(long, value_name = "LIST", env = "TRIVEC_HEADS", default_value = "dense,sparse,colbert")]
     pub heads: Modes,
-    /// Times that the data is gone through
+    /// Passes over the data
     #[arg(long, value_name = "N", env = "TRIVEC_EPOCHS", default_value = "2")]
     pub epochs: usize,
     /// Queries that are scored together
@@ -71,7 +71,7 @@ pub(crate) struct TrainArgs {
     /// Hard negatives of each query: its own, then passages at ranks 4 to 30 of the model's own dense scores
     #[arg(long, value_name = "N", env = "TRIVEC_NEGATIVES", default_value = "1")]
     pub negatives: usize,
-    /// What scores are divided by
+    /// Temperature by which scores are divided
     #[arg(long, value_name = "T", env = "TRIVEC_TEMPERATURE", default_value = "0.02", allow_hyphen_values = true)]
     pub temperature: f32,
     /// Learning rate of the dense and the ColBERT head
@@ -99,10 +99,10 @@ pub(crate) struct TrainArgs {
     /// Whether the ensemble teaches the heads
     #[arg(long, value_name = "WHEN", env = "TRIVEC_DISTILL", default_value = "on", value_parser = parse_switch, action = clap::ArgAction::Set)]
     pub distill: bool,
-    /// The step from which on it does
+    /// The step at which distillation begins
     #[arg(long, value_name = "STEP", env = "TRIVEC_DISTILL_FROM", default_value = "0")]
     pub distill_from: usize,
-    /// What the heads begin as: current (closed where the model has none), closed or random
+    /// Initial values of the heads: current (closed where the model has none), closed or random
     #[arg(long, value_name = "START", env = "TRIVEC_START", default_value = "current", value_parser = parse_start)]
     pub start: Start,
     /// Seed of the order, the negatives and a random start
@@ -114,7 +114,7 @@ pub(crate) struct TrainArgs {
     /// Tokens kept of a passage
     #[arg(long, value_name = "N", env = "TRIVEC_MAX_PASSAGE", default_value = "96")]
     pub max_passage: usize,
-    /// Take a dev set that has texts of the training data
+    /// Accept a dev set that has texts of the training data
     #[arg(long, env = "TRIVEC_ALLOW_OVERLAP")]
     pub allow_overlap: bool,
     /// Directory for states and checkpoints, which is kept [default: beside the output, removed at the end]

@@ -1,4 +1,4 @@
-//! What a run tells on stderr: a bar on a terminal, lines of what is done.
+//! Progress on stderr: a bar on a terminal, and lines about completed parts.
 
 use std::cell::RefCell;
 use std::io::IsTerminal;
