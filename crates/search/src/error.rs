@@ -22,7 +22,7 @@ pub enum ErrorKind {
     Damaged,
     /// The index was built by another model, precision, analyzer or format.
     Mismatch,
-    /// Another writer has the index.
+    /// Another writer has the index, or changes it all the time.
     Locked,
     /// The operating system refused to read, map or write.
     Io,
@@ -77,6 +77,16 @@ pub enum Error {
         index: String,
         /// What it was opened with.
         found: String,
+    },
+    /// The index changed again and again while it was read or copied.
+    #[error("{}: the index was changed each of {attempts} times that it was {what}: try again", path.display())]
+    Changing {
+        /// The index.
+        path: PathBuf,
+        /// `opened` or `copied`.
+        what: &'static str,
+        /// How often it was tried.
+        attempts: usize,
     },
     /// Another writer, of this process or another, has the index.
     #[error("{}: another writer has the index: there can be one at a time", path.display())]
@@ -151,7 +161,7 @@ impl Error {
             Error::Exists { .. } | Error::Filter { .. } | Error::Option { .. } => ErrorKind::Usage,
             Error::Damaged { .. } => ErrorKind::Damaged,
             Error::Mismatch { .. } => ErrorKind::Mismatch,
-            Error::Locked { .. } => ErrorKind::Locked,
+            Error::Locked { .. } | Error::Changing { .. } => ErrorKind::Locked,
             Error::Document { .. } | Error::Line { .. } => ErrorKind::Input,
             Error::Engine(error) => match error.kind() {
                 trivec::ErrorKind::Usage | trivec::ErrorKind::ModeUnavailable => ErrorKind::Usage,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde_json::Map;
 use tantivy::{Searcher, Term};
 
 use crate::bits::Bits;
@@ -13,7 +14,7 @@ use crate::error::{Error, Result, guarded};
 use crate::filter::Filter;
 use crate::index::{Index, SEGMENTS};
 use crate::segment::Segment;
-use crate::text::{DOCNO, HASH};
+use crate::text::{DOCNO, GROUP, HASH};
 
 /// Most attempts to open an index that changes meanwhile.
 const ATTEMPTS: usize = 20;
@@ -59,17 +60,16 @@ impl Reader {
     /// Opens the last commit; segments that `known` has are not mapped again.
     fn open_with(index: &Index, known: &BTreeMap<u32, Arc<Segment>>) -> Result<Reader> {
         let text = &index.text;
-        let mut last = None;
+        let changing = || Error::Changing { path: index.directory.clone(), what: "opened", attempts: ATTEMPTS };
         for _ in 0..ATTEMPTS {
             // The payload and the documents are read one after the other: if no commit came between, they belong together.
             let before = text.payload()?;
+            let list = text.list()?;
             let searcher = match text.validate().and_then(|()| text.searcher()) {
                 Ok(searcher) => searcher,
-                // A merge has removed a file meanwhile, or the index is damaged. The last attempt's error is returned.
-                Err(e) => {
-                    last = Some(e);
-                    continue;
-                }
+                // A merge has removed a file in between, or it is damaged.
+                Err(_) if text.list()? != list => continue,
+                Err(e) => return Err(e),
             };
             if text.payload()? != before {
                 continue;
@@ -77,14 +77,12 @@ impl Reader {
             let commit = Commit::read(&text.path, before.as_deref(), &index.settings.uuid)?;
             match View::open(index, commit, searcher, known) {
                 Ok(view) => return Ok(Reader { index: index.clone(), view: Arc::new(view) }),
-                Err(e) => last = Some(e),
-            }
-            // Compaction may have removed files of that commit; if there was none, they are damaged.
-            if text.payload()? == before {
-                break;
+                // Compaction may have removed files of that commit; if there was none, they are damaged.
+                Err(e) if text.payload()? == before => return Err(e),
+                Err(_) => {}
             }
         }
-        Err(last.unwrap_or_else(|| Error::damaged(&text.path, "it changes faster than it can be read")))
+        Err(changing())
     }
 
     /// A view of the last commit, if there has been one since this view; else this one.
@@ -121,31 +119,62 @@ impl Reader {
         self.view.commit.languages.iter().map(String::as_str)
     }
 
-    /// The document of a key, as it was given.
+    /// The document of a key, as it was given. A chunk is found by its key too, unless a document of its own has that key.
     ///
     /// # Errors
     /// [`Error::NoDocument`]; [`Error::Damaged`].
     pub fn get(&self, key: &str) -> Result<Document> {
-        let missing = || Error::NoDocument { key: key.to_owned() };
+        let mut chunk = None;
+        for row in self.rows_of_key(key)? {
+            let document = self.stored(row)?.document;
+            if document.key != key {
+                let path = &self.index.text.path;
+                let what = format!("the key `{}` leads to another document", key.escape_debug());
+                return Err(Error::damaged(path, what));
+            }
+            if document.group() == key {
+                return Ok(document);
+            }
+            chunk = chunk.or(Some(document));
+        }
+        chunk.ok_or_else(|| Error::NoDocument { key: key.to_owned() })
+    }
+
+    /// The rows of the living entries of a key: a document, or chunks of documents whose names differ.
+    fn rows_of_key(&self, key: &str) -> Result<Vec<usize>> {
         if key.len() > crate::document::MAX_KEY_BYTES {
-            return Err(missing());
+            return Ok(Vec::new());
         }
         let text = &self.index.text;
-        let term = Term::from_field_text(text.fields.key, key);
-        let docno = guarded(&text.path, || {
-            let Some(address) = text.address(self.searcher(), &term)? else { return Ok(None) };
-            let segment = self.searcher().segment_reader(address.segment_ord);
-            let docnos = segment.fast_fields().u64(DOCNO).map_err(|e| Error::text(&text.path, e))?;
-            Ok(docnos.first(address.doc_id))
-        })?;
-        let row = docno.map(|docno| self.row_of(docno)).transpose()?.flatten().ok_or_else(missing)?;
-        let document = self.stored(row)?.document;
-        match document.key == key {
-            true => Ok(document),
-            false => {
-                Err(Error::damaged(&text.path, format!("the key `{}` leads to another document", key.escape_debug())))
+        guarded(&text.path, || {
+            let mut rows = Vec::new();
+            for address in text.addresses(self.searcher(), &Term::from_field_text(text.fields.key, key))? {
+                let segment = self.searcher().segment_reader(address.segment_ord);
+                let docnos = segment.fast_fields().u64(DOCNO).map_err(|e| Error::text(&text.path, e))?;
+                if let Some(row) = docnos.first(address.doc_id).map(|no| self.row_of(no)).transpose()?.flatten() {
+                    rows.push(row);
+                }
             }
+            Ok(rows)
+        })
+    }
+
+    /// How many entries [`Writer::delete`](crate::Writer::delete) of this key takes away: a document and its chunks, or else one chunk.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn count_of_key(&self, key: &str) -> Result<usize> {
+        match self.count(&Filter::of_document(key))? {
+            0 => self.count(&Filter::of_entry(key)),
+            entries => Ok(entries),
         }
+    }
+
+    /// Whether a document of this key lives, itself or as chunks.
+    pub(crate) fn has_document(&self, key: &str) -> Result<bool> {
+        let text = &self.index.text;
+        let term = Term::from_field_text(text.fields.group, key);
+        guarded(&text.path, || Ok(!text.addresses(self.searcher(), &term)?.is_empty()))
     }
 
     /// How many documents fulfil a filter.
@@ -206,8 +235,8 @@ impl Reader {
         &self.view.bases
     }
 
-    /// Rows of all segments, of living documents and others.
-    pub(crate) fn rows(&self) -> usize {
+    /// Rows of the index's files: those of living documents, and of deleted ones until compaction takes them away.
+    pub fn rows(&self) -> usize {
         self.view.bases.last().copied().unwrap_or_default()
     }
 
@@ -242,8 +271,13 @@ impl Reader {
         guarded(path, || {
             let mut rows = Bits::none(self.rows());
             for segment in self.searcher().segment_readers() {
-                let found = filter.of_segment(segment, path)?;
                 let docnos = segment.fast_fields().u64(DOCNO).map_err(|e| Error::text(path, e))?;
+                let metadata = |doc| {
+                    let row = docnos.first(doc).map(|docno| self.row_of(docno)).transpose()?.flatten();
+                    // A deleted document's row may be gone: it is none that a filter is asked for.
+                    row.map_or_else(|| Ok(Map::new()), |row| Ok(self.stored(row)?.document.metadata))
+                };
+                let found = filter.of_segment(segment, path, &metadata)?;
                 for doc in found.iter() {
                     if let Some(row) = docnos.first(doc as u32).map(|docno| self.row_of(docno)).transpose()?.flatten() {
                         rows.set(row);
@@ -255,15 +289,23 @@ impl Reader {
         })
     }
 
-    /// The hash of the content of the living document of a key.
-    pub(crate) fn content_hash(&self, key: &str) -> Result<Option<u64>> {
+    /// The hash of the content of a living entry: of the document `document` itself where `key` is the same, else of its chunk `key`.
+    pub(crate) fn content_hash(&self, document: &str, key: &str) -> Result<Option<u64>> {
         let text = &self.index.text;
+        let fail = |e| Error::text(&text.path, e);
         guarded(&text.path, || {
-            let term = Term::from_field_text(text.fields.key, key);
-            let Some(address) = text.address(self.searcher(), &term)? else { return Ok(None) };
-            let segment = self.searcher().segment_reader(address.segment_ord);
-            let hashes = segment.fast_fields().u64(HASH).map_err(|e| Error::text(&text.path, e))?;
-            Ok(hashes.first(address.doc_id))
+            let mut group = String::new();
+            for address in text.addresses(self.searcher(), &Term::from_field_text(text.fields.key, key))? {
+                let fields = self.searcher().segment_reader(address.segment_ord).fast_fields();
+                let Some(groups) = fields.str(GROUP).map_err(fail)? else { continue };
+                let Some(ord) = groups.ords().first(address.doc_id) else { continue };
+                group.clear();
+                groups.ord_to_str(ord, &mut group).map_err(|e| Error::io(&text.path, e))?;
+                if group == document {
+                    return Ok(fields.u64(HASH).map_err(fail)?.first(address.doc_id));
+                }
+            }
+            Ok(None)
         })
     }
 

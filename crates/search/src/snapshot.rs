@@ -1,8 +1,10 @@
 //! Copies an index while it is in use.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use crate::commit::Commit;
 use crate::error::{Error, Result};
 use crate::index::{Index, SEGMENTS, TEXT};
 use crate::segment::path_of;
@@ -21,81 +23,102 @@ pub(crate) fn copy(index: &Index, to: &Path) -> Result<()> {
     }
     let mut partial = to.as_os_str().to_owned();
     partial.push(".partial");
-    let partial = std::path::PathBuf::from(partial);
-    let mut last = None;
+    let partial = PathBuf::from(partial);
+    let result = copy_to(index, &partial).and_then(|()| {
+        index.disk.rename(&partial, to).map_err(|e| Error::io(to, e))?;
+        let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        index.disk.sync_directory(parent).map_err(|e| Error::io(parent, e))
+    });
+    if result.is_err() && partial.exists() {
+        fs::remove_dir_all(&partial).map_err(|e| Error::io(&partial, e))?;
+    }
+    result
+}
+
+/// A copy of one moment. Files of an index are never changed, but compaction and merges remove them: so each is first given a second name in
+/// the copy, which takes no time and keeps its content, and read in peace afterwards. Where the file system has no second names, the file is
+/// copied at once.
+fn copy_to(index: &Index, to: &Path) -> Result<()> {
+    let (text, segments) = (to.join(TEXT), to.join(SEGMENTS));
+    let mut linked = None;
     for _ in 0..ATTEMPTS {
-        let before = index.text.payload()?;
-        match attempt(index, &partial) {
-            Ok(()) => {
-                index.disk.rename(&partial, to).map_err(|e| Error::io(to, e))?;
-                let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-                return index.disk.sync_directory(parent).map_err(|e| Error::io(parent, e));
-            }
-            Err(e) => last = Some(e),
+        if to.exists() {
+            fs::remove_dir_all(to).map_err(|e| Error::io(to, e))?;
         }
-        // Files of a commit that is not the last any more may have gone; else something is wrong. A merge may change the list of files
-        // without a commit: then one more attempt decides.
-        if index.text.payload()? == before && last.as_ref().is_some_and(|e| !matches!(e, Error::Io { .. })) {
+        for path in [to, &text, &segments] {
+            fs::create_dir(path).map_err(|e| Error::io(path, e))?;
+        }
+        let before = lists(index)?;
+        let result = link_all(index, &before, &text, &segments);
+        // With other lists afterwards it is a copy of no moment, and a file that was not there any more is no fault.
+        if lists(index)? == before {
+            linked = Some(result?);
             break;
         }
     }
-    if partial.exists() {
-        fs::remove_dir_all(&partial).map_err(|e| Error::io(&partial, e))?;
+    let linked =
+        linked.ok_or_else(|| Error::Changing { path: index.directory.clone(), what: "copied", attempts: ATTEMPTS })?;
+    for path in &linked {
+        // The copy must not share its bytes with the index: what befalls one of them on the disk leaves the other as it is.
+        let mut own = path.clone().into_os_string();
+        own.push(".own");
+        let own = PathBuf::from(own);
+        copy_file(index, path, &own)?;
+        index.disk.rename(&own, path).map_err(|e| Error::io(path, e))?;
     }
-    Err(last.unwrap_or_else(|| Error::damaged(&index.directory, "it changes faster than it can be copied")))
+    let settings = index.directory.join(SETTINGS_FILE);
+    let settings = fs::read(&settings).map_err(|e| Error::io(&settings, e))?;
+    write(index, &to.join(SETTINGS_FILE), &settings)?;
+    for path in [&text, &segments, &to.to_path_buf()] {
+        index.disk.sync_directory(path).map_err(|e| Error::io(path, e))?;
+    }
+    Index::open(to)?.reader().map(drop)
 }
 
-fn attempt(index: &Index, to: &Path) -> Result<()> {
-    let fail = |path: &Path| {
-        let path = path.to_path_buf();
-        move |e| Error::io(&path, e)
+/// tantivy's lists: the first names the files of the last commit, or of the merge after it.
+fn lists(index: &Index) -> Result<Vec<Vec<u8>>> {
+    let read = |name: &&str| {
+        let path = index.text.path.join(name);
+        fs::read(&path).map_err(|e| Error::io(&path, e))
     };
-    if to.exists() {
-        fs::remove_dir_all(to).map_err(fail(to))?;
-    }
-    let (text, segments) = (to.join(TEXT), to.join(SEGMENTS));
-    for path in [to, &text, &segments] {
-        fs::create_dir(path).map_err(fail(path))?;
-    }
-    // tantivy's lists first, then what they name; if the lists are the same afterwards, the copy is of one moment.
-    let lists = || {
-        LISTS
-            .iter()
-            .map(|name| fs::read(index.text.path.join(name)).map_err(fail(&index.text.path)))
-            .collect::<Result<Vec<_>>>()
-    };
-    let before = lists()?;
+    LISTS.iter().map(read).collect()
+}
+
+/// Gives the files that the last commit names a second name in the copy. Returns those that have one; the others were copied.
+fn link_all(index: &Index, lists: &[Vec<u8>], text: &Path, segments: &Path) -> Result<Vec<PathBuf>> {
     let files = crate::error::guarded(&index.text.path, || {
         let metas = index.text.index.load_metas().map_err(|e| Error::text(&index.text.path, e))?;
-        Ok(metas.list_segment_files().into_iter().collect::<std::collections::BTreeSet<_>>())
+        Ok(metas.list_segment_files().into_iter().collect::<BTreeSet<_>>())
     })?;
+    let mut linked = Vec::new();
     for name in files {
         let from = index.text.path.join(&name);
         // A segment has only some of the possible files.
         if from.exists() {
-            place(index, &from, &text.join(&name))?;
+            link(index, &from, &text.join(&name), &mut linked)?;
         }
     }
-    for (name, content) in LISTS.iter().zip(&before) {
+    for (name, content) in LISTS.iter().zip(lists) {
         write(index, &text.join(name), content)?;
     }
     let payload = index.text.payload()?;
-    let commit = crate::commit::Commit::read(&index.text.path, payload.as_deref(), &index.settings.uuid)?;
+    let commit = Commit::read(&index.text.path, payload.as_deref(), &index.settings.uuid)?;
+    let directory = index.directory.join(SEGMENTS);
     for segment in &commit.segments {
         for file in &segment.files {
-            let from = path_of(&index.directory.join(SEGMENTS), segment.id, file.kind);
-            place(index, &from, &path_of(&segments, segment.id, file.kind))?;
+            let name = |directory: &Path| path_of(directory, segment.id, file.kind);
+            link(index, &name(&directory), &name(segments), &mut linked)?;
         }
     }
-    if lists()? != before {
-        return Err(Error::io(&index.text.path, std::io::Error::other("it was changed while it was copied")));
+    Ok(linked)
+}
+
+fn link(index: &Index, from: &Path, to: &Path, linked: &mut Vec<PathBuf>) -> Result<()> {
+    match fs::hard_link(from, to) {
+        Ok(()) => linked.push(to.to_path_buf()),
+        Err(_) => copy_file(index, from, to)?,
     }
-    let settings = fs::read(index.directory.join(SETTINGS_FILE)).map_err(fail(&index.directory))?;
-    write(index, &to.join(SETTINGS_FILE), &settings)?;
-    for path in [&text, &segments, &to.to_path_buf()] {
-        index.disk.sync_directory(path).map_err(fail(path))?;
-    }
-    Index::open(to)?.reader().map(drop)
+    Ok(())
 }
 
 fn write(index: &Index, path: &Path, bytes: &[u8]) -> Result<()> {
@@ -106,7 +129,7 @@ fn write(index: &Index, path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// Copies a file, a part at a time.
-fn place(index: &Index, from: &Path, to: &Path) -> Result<()> {
+fn copy_file(index: &Index, from: &Path, to: &Path) -> Result<()> {
     use std::io::Read;
     let fail = |path: &Path| {
         let path = path.to_path_buf();

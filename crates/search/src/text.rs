@@ -116,6 +116,11 @@ impl TextIndex {
         guarded(&self.path, || Ok(self.index.load_metas().map_err(|e| Error::text(&self.path, e))?.payload))
     }
 
+    /// The list of files that tantivy's last commit or merge names, as it is written: the same list, the same files.
+    pub fn list(&self) -> Result<Vec<u8>> {
+        std::fs::read(self.path.join("meta.json")).map_err(|e| self.damaged_meta(e))
+    }
+
     pub fn searcher(&self) -> Result<Searcher> {
         guarded(&self.path, || {
             let reader = self.index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into();
@@ -195,8 +200,9 @@ impl TextIndex {
         }
     }
 
-    /// The address of a document, if it exists.
-    pub fn address(&self, searcher: &Searcher, term: &Term) -> Result<Option<DocAddress>> {
+    /// Where the living documents stand that have a term.
+    pub fn addresses(&self, searcher: &Searcher, term: &Term) -> Result<Vec<DocAddress>> {
+        let mut addresses = Vec::new();
         let fail = |e: tantivy::TantivyError| Error::text(&self.path, e);
         for (ordinal, segment) in searcher.segment_readers().iter().enumerate() {
             let index = segment.inverted_index(term.field()).map_err(fail)?;
@@ -206,12 +212,12 @@ impl TextIndex {
             let mut doc = postings.doc();
             while doc != tantivy::TERMINATED {
                 if !segment.is_deleted(doc) {
-                    return Ok(Some(DocAddress::new(ordinal as u32, doc)));
+                    addresses.push(DocAddress::new(ordinal as u32, doc));
                 }
                 doc = postings.advance();
             }
         }
-        Ok(None)
+        Ok(addresses)
     }
 }
 

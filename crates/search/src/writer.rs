@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
+use tantivy::query::{BooleanQuery, Query, TermQuery};
+use tantivy::schema::{Field, IndexRecordOption};
 use tantivy::{IndexWriter, Term};
 use trivec::Embedding;
 
@@ -45,6 +47,10 @@ pub struct Writer {
     text: IndexWriter,
     commit: Commit,
     segment: Option<SegmentWriter>,
+    /// Documents of which entries were added since the last commit.
+    groups: BTreeSet<String>,
+    /// The last commit, once something had to be looked up in it.
+    last: Option<Reader>,
     added: u64,
     truncated: u64,
     failed: Option<String>,
@@ -73,6 +79,8 @@ impl Writer {
             text,
             commit,
             segment: None,
+            groups: BTreeSet::new(),
+            last: None,
             added: 0,
             truncated: 0,
             failed: None,
@@ -143,8 +151,14 @@ impl Writer {
     pub fn upsert_embedded(&mut self, document: &Document, embedding: &Embedding) -> Result<()> {
         document.validate()?;
         self.guarded(|writer| {
-            // If it is a chunk, only that chunk is replaced, because the document's other chunks may be new already.
-            writer.delete_terms(&document.key, document.document.is_none());
+            let fields = &writer.index.text.fields;
+            match &document.document {
+                None => writer.delete_term(fields.group, &document.key),
+                // Of a chunk only the chunk itself goes: the others of its document may be new already. A document of its own may have
+                // the chunk's key, and so may a chunk of another document.
+                Some(group) => writer.delete_chunk(group, &document.key)?,
+            }
+            writer.groups.insert(document.group().to_owned());
             writer.add(document, embedding)
         })
     }
@@ -183,26 +197,54 @@ impl Writer {
         told.or_else(found).unwrap_or_else(|| UNKNOWN.to_owned())
     }
 
-    /// Deletes the document of a key, and all its chunks. It is no error if there is none.
+    /// Deletes the document of a key, and all its chunks; where there is no document of this key, the chunk that has it. That there is
+    /// neither is no error.
     ///
     /// # Errors
-    /// [`Error::Document`] for what cannot be a key; [`Error::WriterFailed`].
+    /// [`Error::Document`] for what cannot be a key; [`Error::Damaged`]; [`Error::WriterFailed`].
     pub fn delete(&mut self, key: &str) -> Result<()> {
         if key.is_empty() || key.len() > MAX_KEY_BYTES {
             return Err(Error::document(key, format!("a key of {} bytes, expected 1 to {MAX_KEY_BYTES}", key.len())));
         }
         self.guarded(|writer| {
-            writer.delete_terms(key, true);
+            let fields = &writer.index.text.fields;
+            let (document, entry) = (fields.group, fields.key);
+            if writer.groups.contains(key) {
+                writer.delete_term(document, key);
+                return Ok(());
+            }
+            let view = match writer.last.take() {
+                Some(view) => view,
+                None => writer.index.reader()?,
+            };
+            let field = if view.has_document(key)? { document } else { entry };
+            writer.last = Some(view);
+            writer.delete_term(field, key);
             Ok(())
         })
     }
 
-    fn delete_terms(&mut self, key: &str, with_chunks: bool) {
+    /// Deletes a document and its chunks, and no chunk of another document that has the same key.
+    pub(crate) fn delete_document(&mut self, key: &str) -> Result<()> {
+        self.guarded(|writer| {
+            writer.delete_term(writer.index.text.fields.group, key);
+            Ok(())
+        })
+    }
+
+    fn delete_term(&mut self, field: Field, value: &str) {
+        self.text.delete_term(Term::from_field_text(field, value));
+    }
+
+    fn delete_chunk(&mut self, document: &str, key: &str) -> Result<()> {
         let fields = &self.index.text.fields;
-        self.text.delete_term(Term::from_field_text(fields.key, key));
-        if with_chunks {
-            self.text.delete_term(Term::from_field_text(fields.group, key));
-        }
+        let has = |field, value| -> Box<dyn Query> {
+            Box::new(TermQuery::new(Term::from_field_text(field, value), IndexRecordOption::Basic))
+        };
+        let both = BooleanQuery::intersection(vec![has(fields.key, key), has(fields.group, document)]);
+        let path = &self.index.text.path;
+        self.text.delete_query(Box::new(both)).map_err(|e| Error::text(path, e))?;
+        Ok(())
     }
 
     /// Deletes the committed documents that fulfil a filter; those that were added since the last commit stay. Returns how many.
@@ -250,6 +292,8 @@ impl Writer {
             let done =
                 Committed { generation: writer.commit.generation, added: writer.added, truncated: writer.truncated };
             (writer.added, writer.truncated) = (0, 0);
+            writer.groups.clear();
+            writer.last = None;
             Ok(done)
         })
     }

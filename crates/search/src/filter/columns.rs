@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::path::Path;
 
+use serde_json::{Map, Value};
 use tantivy::SegmentReader;
 use tantivy::columnar::{DynamicColumn, TermOrdHit};
 
@@ -11,10 +12,18 @@ use crate::bits::Bits;
 use crate::error::{Error, Result};
 use crate::text::{GROUP, KEY, LANG, METADATA};
 
+/// Reads the stored metadata of a document, by its place in the segment.
+pub(crate) type Metadata<'a> = dyn Fn(u32) -> Result<Map<String, Value>> + 'a;
+
 pub(super) struct SegmentColumns<'a> {
     segment: &'a SegmentReader,
     path: &'a Path,
+    metadata: &'a Metadata<'a>,
 }
+
+/// From here on, f64 has not every integer. tantivy makes one column of floats for a name that has floats and integers, or negative
+/// integers and some beyond i64, in a segment: an integer may be rounded in it.
+const ROUNDED: f64 = 9_007_199_254_740_992.0; // 2^53
 
 /// A number of a column, as it is.
 #[derive(Clone, Copy)]
@@ -55,9 +64,27 @@ fn escaped(part: &str) -> String {
     part.replace('\\', "\\\\").replace('.', "\\.")
 }
 
+/// The numbers that a filter finds under a path: those of lists as well.
+fn collect_numbers(value: &Value, path: &[String], numbers: &mut Vec<Number>) {
+    match (value, path) {
+        (Value::Array(values), _) => values.iter().for_each(|value| collect_numbers(value, path, numbers)),
+        (Value::Object(map), [first, rest @ ..]) => {
+            if let Some(value) = map.get(first) {
+                collect_numbers(value, rest, numbers);
+            }
+        }
+        (Value::Number(number), []) => {
+            let integer = number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from));
+            let number = integer.map(Number::Integer).or_else(|| number.as_f64().map(Number::Float));
+            numbers.extend(number);
+        }
+        _ => {}
+    }
+}
+
 impl<'a> SegmentColumns<'a> {
-    pub fn new(segment: &'a SegmentReader, path: &'a Path) -> SegmentColumns<'a> {
-        SegmentColumns { segment, path }
+    pub fn new(segment: &'a SegmentReader, path: &'a Path, metadata: &'a Metadata<'a>) -> SegmentColumns<'a> {
+        SegmentColumns { segment, path, metadata }
     }
 
     fn columns(&self, name: &Name) -> Result<Vec<DynamicColumn>> {
@@ -85,14 +112,39 @@ impl<'a> SegmentColumns<'a> {
         }
     }
 
-    /// The documents with a number that compares so.
-    fn numbers(&self, column: &DynamicColumn, bits: &mut Bits, holds: impl Fn(Number) -> bool) {
+    /// The documents with a number of this name that compares so. A number that the column may have rounded is read from the document.
+    fn numbers(
+        &self,
+        name: &Name,
+        column: &DynamicColumn,
+        bits: &mut Bits,
+        holds: impl Fn(Number) -> bool,
+    ) -> Result<()> {
         match column {
             DynamicColumn::I64(column) => self.select(column, bits, |n| holds(Number::Integer(n.into()))),
             DynamicColumn::U64(column) => self.select(column, bits, |n| holds(Number::Integer(n.into()))),
-            DynamicColumn::F64(column) => self.select(column, bits, |x| holds(Number::Float(x))),
+            DynamicColumn::F64(column) => {
+                for doc in 0..self.segment.max_doc() {
+                    let held = match column.values_for_doc(doc).any(|x| x.abs() >= ROUNDED) {
+                        false => column.values_for_doc(doc).any(|x| holds(Number::Float(x))),
+                        true => {
+                            let mut numbers = Vec::new();
+                            for (first, value) in &(self.metadata)(doc)? {
+                                if name.first() == Some(first) {
+                                    collect_numbers(value, &name[1..], &mut numbers);
+                                }
+                            }
+                            numbers.into_iter().any(&holds)
+                        }
+                    };
+                    if held {
+                        bits.set(doc as usize);
+                    }
+                }
+            }
             _ => {}
         }
+        Ok(())
     }
 }
 
@@ -117,9 +169,9 @@ impl Columns for SegmentColumns<'_> {
                 DynamicColumn::Bool(column) => {
                     self.select(column, &mut bits, |b| values.contains(&Literal::Bool(b)));
                 }
-                column => self.numbers(column, &mut bits, |number| {
+                column => self.numbers(name, column, &mut bits, |number| {
                     values.iter().any(|value| number.compare(value) == Some(Ordering::Equal))
-                }),
+                })?,
             }
         }
         Ok(bits)
@@ -144,9 +196,9 @@ impl Columns for SegmentColumns<'_> {
                 (DynamicColumn::Bool(column), Literal::Bool(value)) => {
                     self.select(column, &mut bits, |b| comparison.holds(b.cmp(value)));
                 }
-                (column, value) => self.numbers(column, &mut bits, |number| {
+                (column, value) => self.numbers(name, column, &mut bits, |number| {
                     number.compare(value).is_some_and(|order| comparison.holds(order))
-                }),
+                })?,
             }
         }
         Ok(bits)
@@ -158,7 +210,7 @@ impl Columns for SegmentColumns<'_> {
             match &column {
                 DynamicColumn::Str(column) => self.select(column.ords(), &mut bits, |_| true),
                 DynamicColumn::Bool(column) => self.select(column, &mut bits, |_| true),
-                column => self.numbers(column, &mut bits, |_| true),
+                column => self.numbers(name, column, &mut bits, |_| true)?,
             }
         }
         Ok(bits)

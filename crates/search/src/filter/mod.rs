@@ -36,10 +36,20 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// The entries that deleting a key takes: the document and its chunks. It was not written: [`as_str`](Self::as_str) is empty.
-    pub fn of_key(key: &str) -> Filter {
-        let is = |name: &str| Expression::In(vec![name.to_owned()], vec![Literal::Text(key.to_owned())]);
-        Filter { expression: Expression::Or(vec![is("key"), is("document")]), text: String::new() }
+    /// A document, itself or its chunks.
+    pub(crate) fn of_document(key: &str) -> Filter {
+        Self::equal("document", key)
+    }
+
+    /// The entries that have this key of their own.
+    pub(crate) fn of_entry(key: &str) -> Filter {
+        Self::equal("key", key)
+    }
+
+    /// It was not written by anybody, so that [`as_str`](Self::as_str) is empty.
+    fn equal(name: &str, value: &str) -> Filter {
+        let expression = Expression::In(vec![name.to_owned()], vec![Literal::Text(value.to_owned())]);
+        Filter { expression, text: String::new() }
     }
 
     /// The filter as it was written.
@@ -144,8 +154,14 @@ fn evaluate(expression: &Expression, columns: &dyn Columns) -> Result<Bits> {
 }
 
 impl Filter {
-    /// The documents of a segment of tantivy's that fulfil the filter, by their places in it.
-    pub(crate) fn of_segment(&self, segment: &tantivy::SegmentReader, path: &std::path::Path) -> Result<Bits> {
-        evaluate(&self.expression, &columns::SegmentColumns::new(segment, path))
+    /// The documents of a segment of tantivy's that fulfil the filter, by their places in it. `metadata` reads what is stored of one: for
+    /// integers that its column may have rounded.
+    pub(crate) fn of_segment(
+        &self,
+        segment: &tantivy::SegmentReader,
+        path: &std::path::Path,
+        metadata: &columns::Metadata<'_>,
+    ) -> Result<Bits> {
+        evaluate(&self.expression, &columns::SegmentColumns::new(segment, path, metadata))
     }
 }

@@ -243,8 +243,8 @@ impl Run {
             // The earlier entries are added first, so that these replace them.
             self.flush(writer, encoder)?;
         }
-        // The number of chunks may have changed, so all old ones are deleted.
-        writer.delete(&key)?;
+        // Chunks are more or fewer than before: all that were there go.
+        writer.delete_document(&key)?;
         self.keys.insert(key);
         self.done.added += 1;
         self.done.entries += entries.len() as u64;
@@ -256,14 +256,14 @@ impl Run {
     /// Whether the index has exactly these entries of a document.
     fn has(&self, key: &str, entries: &[Document], chunked: bool) -> Result<bool> {
         for entry in entries {
-            if self.reader.content_hash(&entry.key)? != Some(entry.content_hash()) {
+            if self.reader.content_hash(key, &entry.key)? != Some(entry.content_hash()) {
                 return Ok(false);
             }
         }
         // The index must not have further chunks of the document.
         let beyond = if chunked { entries.len() } else { 0 };
-        Ok(self.reader.content_hash(&chunk::chunk_key(key, beyond))?.is_none()
-            && (!chunked || self.reader.content_hash(key)?.is_none()))
+        Ok(self.reader.content_hash(key, &chunk::chunk_key(key, beyond))?.is_none()
+            && (!chunked || self.reader.content_hash(key, key)?.is_none()))
     }
 
     /// Embeds what waits. A text that the model cannot embed is refused alone.

@@ -117,7 +117,7 @@ async fn delete_entries(app: &App, how: &HowToWrite, what: What) -> Result<Respo
     let own = Arc::clone(&served);
     let work = move |turn: &mut Turn| match what {
         What::Key(key) => {
-            let entries = own.reader()?.count(&Filter::of_key(&key))?;
+            let entries = own.reader()?.count_of_key(&key)?;
             turn.writer()?.delete(&key)?;
             Ok(entries as u64)
         }

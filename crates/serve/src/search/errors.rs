@@ -25,6 +25,14 @@ impl From<Error> for ApiError {
                     "another process writes to the index: there can be one writer at a time",
                 )
             },
+            Error::Changing { .. } => ApiError {
+                retry_after: Some(1),
+                ..new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "index_busy",
+                    "another process changes the index faster than it can be read: try again",
+                )
+            },
             _ => logged(&error),
         }
     }
@@ -71,6 +79,7 @@ mod tests {
             (Error::NotAnIndex { path: path(), what: "gone".into() }, 500, "index_gone"),
             (Error::Exists { path: path(), what: "there".into() }, 409, "exists"),
             (Error::Locked { path: path() }, 409, "index_locked"),
+            (Error::Changing { path: path(), what: "copied", attempts: 20 }, 503, "index_busy"),
             (Error::NoDocument { key: "k".into() }, 404, "document_not_found"),
             (Error::Filter { at: 3, what: "bad".into() }, 422, "invalid_value"),
             (Error::Option { option: "top", what: "found 5".into() }, 422, "invalid_value"),

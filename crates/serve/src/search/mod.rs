@@ -12,6 +12,7 @@ pub(crate) mod metrics;
 pub(crate) mod writer;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::http::StatusCode;
@@ -104,6 +105,8 @@ pub(crate) struct Served {
     pub index: Index,
     pub id: ModelId,
     reader: Mutex<Reader>,
+    /// Of the view that was opened last: asked without waiting for one that is being opened.
+    documents: AtomicUsize,
     pub slot: Slot,
 }
 
@@ -142,8 +145,9 @@ impl Indexes {
         let mut served = Vec::new();
         for (name, index) in opened {
             index.encoder(model, &id)?;
-            let reader = Mutex::new(index.reader()?);
-            served.push(Arc::new(Served { name, index, id: id.clone(), reader, slot: Slot::default() }));
+            let reader = index.reader()?;
+            let (documents, reader) = (AtomicUsize::new(reader.len()), Mutex::new(reader));
+            served.push(Arc::new(Served { name, index, id: id.clone(), reader, documents, slot: Slot::default() }));
         }
         Ok(Indexes { served, write, snapshots, ..Indexes::default() })
     }
@@ -206,12 +210,13 @@ impl Served {
         let mut last = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         let now = last.refresh()?;
         *last = now.clone();
+        self.documents.store(now.len(), Ordering::Relaxed);
         Ok(now)
     }
 
     /// Documents of the view that was opened last.
     pub fn documents(&self) -> usize {
-        self.reader.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.documents.load(Ordering::Relaxed)
     }
 
     pub fn encoder<'m>(&self, model: &'m Model) -> std::result::Result<Encoder<'m>, Error> {
