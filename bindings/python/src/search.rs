@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use pyo3::prelude::*;
-use trivec_search::{Document, IndexOptions, ModelId, Query};
+use trivec_search::{Document, Fusion, IndexOptions, ModelId, Query};
 
 use crate::engine::{Engine, detached};
 use crate::errors;
@@ -98,6 +98,7 @@ impl Index {
         let arms = answer(py, arms.map(str::parse).transpose())?;
         let mut query = Query { top, filter, lang, explain, ..Query::new(text) };
         query.arms = arms.unwrap_or(query.arms);
+        query.fusion = Fusion::usual(query.arms);
         query.rerank = rerank.unwrap_or(query.rerank);
         let model = &self.engine.get().model;
         let hits = detached(py, || {

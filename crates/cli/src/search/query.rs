@@ -22,8 +22,8 @@ Examples:
   trivec search notes/ --queries queries.jsonl --run out.trec --top 100
   trivec search notes/                         # as you type; without a terminal, a question a line
 
-Three lists (dense vectors, words by BM25, lexical weights) become one: `share` adds the share of the query's words that a document has to \
-its dense score, `share=W` with another weight than 1; `rrf` is reciprocal rank fusion, which leaves the words' list out where it found next \
+Three lists (dense vectors, words by BM25, lexical weights) become one: `share` adds to the dense score what BM25 gives a document, as a part \
+of the most that a document could get, `share=W` with another weight than 1; `rrf` is reciprocal rank fusion, which leaves the words' list out where it found next \
 to nothing, `rrf-textbook` does not; `weighted` is the mix of the model's own scores. The best are put in the order of their ColBERT \
 scores. Queries are JSONL with `id` and `text`, or a name, a tab and the text a line; a run is in TREC's format.";
 
@@ -48,9 +48,9 @@ pub(crate) struct SearchArgs {
     /// Lists to make: dense, bm25, sparse, comma-separated, or all
     #[arg(long, value_name = "LIST", env = "TRIVEC_ARMS", default_value = "all", value_parser = parse_arms)]
     pub arms: Arms,
-    /// How the lists become one: share, share=W, rrf, rrf-textbook or weighted
-    #[arg(long, value_name = "HOW", env = "TRIVEC_FUSION", default_value = "share", value_parser = parse_fusion)]
-    pub fusion: Fusion,
+    /// How the lists become one: share, share=W, rrf, rrf-textbook or weighted [default: share; weighted for `--arms dense,sparse`]
+    #[arg(long, value_name = "HOW", env = "TRIVEC_FUSION", value_parser = parse_fusion)]
+    pub fusion: Option<Fusion>,
     /// How many of the best are reordered by their ColBERT scores; 0 for none
     #[arg(long, value_name = "N", env = "TRIVEC_RERANK", default_value = "200")]
     pub rerank: usize,
@@ -93,7 +93,7 @@ impl SearchArgs {
             // What the cross-encoder reads, and puts before what is asked for.
             top: if self.reranker.is_some() { self.top.max(self.reranker_top) } else { self.top },
             arms: self.arms,
-            fusion: self.fusion,
+            fusion: self.fusion.unwrap_or_else(|| Fusion::usual(self.arms)),
             rerank: self.rerank,
             explain: self.explain,
             snippets: self.snippets,
@@ -230,15 +230,19 @@ fn write_hits(out: &mut impl Write, hits: &Hits) -> io::Result<()> {
         }
     }
     let timings = &hits.timings;
+    let found = hits.words.iter().filter(|word| word.documents > 0).count();
+    let words = match hits.words.len() {
+        0 => String::new(),
+        all => format!("; the documents have {found} of the query's {all} words"),
+    };
     writeln!(
         out,
-        "{DIM}{} of {} documents in {:.1} ms (query {:.1}, rerank {:.1}); {:.0} % of the query's words found{DIM:#}",
+        "{DIM}{} of {} documents in {:.1} ms (query {:.1}, rerank {:.1}){words}{DIM:#}",
         hits.hits.len(),
         hits.searched,
         timings.total_ms,
         timings.encode_ms,
-        timings.rerank_ms,
-        f64::from(hits.best_share) * 100.0
+        timings.rerank_ms
     )
 }
 
@@ -262,12 +266,7 @@ pub(super) fn arms(hit: &Hit) -> String {
         place("colbert", &arms.colbert),
         place("reranker", &arms.reranker),
     ];
-    places
-        .into_iter()
-        .flatten()
-        .chain([format!("words {:.0} %", f64::from(arms.share) * 100.0)])
-        .collect::<Vec<_>>()
-        .join(" · ")
+    places.into_iter().flatten().chain([format!("word share {:.2}", arms.share)]).collect::<Vec<_>>().join(" · ")
 }
 
 /// Pairs of tokens and shared pieces that are shown.

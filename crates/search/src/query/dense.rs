@@ -81,9 +81,12 @@ pub(crate) fn on_threads<T: Send>(threads: usize, work: impl Fn() -> Result<T> +
         parts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(result);
     };
     std::thread::scope(|scope| {
-        (1..threads).for_each(|_| {
-            scope.spawn(run);
-        });
+        for _ in 1..threads {
+            // One fewer where the system gives no thread: this one does the work of all that are missing.
+            if std::thread::Builder::new().spawn_scoped(scope, run).is_err() {
+                break;
+            }
+        }
         run();
     });
     parts.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).into_iter().collect()

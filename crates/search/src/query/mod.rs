@@ -27,11 +27,6 @@ pub const MAX_TOP: usize = 10_000;
 /// Longest query, in bytes.
 pub const MAX_QUERY_BYTES: usize = 1 << 20;
 
-/// Threads that a search uses.
-fn threads() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}
-
 /// Which lists a search makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Arms {
@@ -46,6 +41,10 @@ pub struct Arms {
 impl Arms {
     /// All that the index has.
     pub const ALL: Arms = Arms { dense: true, bm25: true, sparse: true };
+
+    pub(crate) fn is_dense_alone(self) -> bool {
+        self == (Arms { dense: true, bm25: false, sparse: false })
+    }
 }
 
 impl Default for Arms {
@@ -103,10 +102,13 @@ pub struct Query {
     pub fusion: Fusion,
     /// How many of the best are put in the order of their ColBERT scores; 0: none. Without stored ColBERT vectors none are.
     pub rerank: usize,
-    /// Weight of the words' share in the reranked score. Not used by the fusion `weighted`.
+    /// Weight of the [share](ArmScores::share) in the reranked score. Not used by the fusion `weighted`.
     pub rerank_share: f32,
     /// How many candidates each arm gives, if `top` and `rerank` are fewer.
     pub candidates: usize,
+    /// Threads that the search may use, this one among them; 0: as many as the model, or without one
+    /// as there are CPUs.
+    pub threads: usize,
     /// Whether hits come with what explains them.
     pub explain: bool,
     /// Whether hits come with the snippet of their explanation, where they do not come with all of it.
@@ -126,8 +128,17 @@ impl Query {
             rerank: 200,
             rerank_share: 0.3,
             candidates: 1_000,
+            threads: 0,
             explain: false,
             snippets: false,
+        }
+    }
+
+    /// How many threads it uses.
+    pub(crate) fn threads(&self) -> usize {
+        match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
         }
     }
 
@@ -157,6 +168,11 @@ impl Query {
         }
         if self.arms == (Arms { dense: false, bm25: false, sparse: false }) {
             return Err(Error::option("arms", "none is asked for, expected one of dense, bm25, sparse at least"));
+        }
+        if let (Fusion::Share { .. }, Arms { dense: true, bm25: false, sparse: true }) = (self.fusion, self.arms) {
+            let what = "`share` gives the lexical weights no say beside the dense vectors: expected `rrf` or `weighted` \
+                        for dense and sparse, or bm25 among the arms";
+            return Err(Error::option("fusion", what));
         }
         self.fusion.check()
     }
@@ -190,7 +206,8 @@ pub struct Timings {
 pub struct Hit {
     /// Place, from 1 on.
     pub rank: u32,
-    /// 0 to 1: the score that decided the hit's place, divided by the largest possible score.
+    /// 0 to 1: the score that decided the hit's place, divided by the largest possible score. If dense vectors alone were searched, without
+    /// a rerank, it is the cosine.
     pub score: f32,
     /// The document, as it was given.
     pub document: Document,
@@ -217,9 +234,9 @@ pub struct ArmScores {
     /// By a cross-encoder, among those that it read ([`Hits::rerank_with`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reranker: Option<Ranked>,
-    /// The share of the query's words that the document has, weighed by their information: 0 to 1.
+    /// The BM25 score as a part of the most that any document could get for this query: 0 to 1. Some 0.4 to 0.5 if it has every word once.
     pub share: f32,
-    /// The fused score before the rerank, 0 to 1.
+    /// The fused score before the rerank, as [`Hit::score`].
     pub fused: f32,
     /// The place by it, from 1 on.
     pub fused_rank: u32,
@@ -234,7 +251,7 @@ pub struct Hits {
     pub searched: usize,
     /// Documents that an arm gave as candidates.
     pub candidates: usize,
-    /// The largest share of the query's words that a document has: near 0 where the documents are in another language.
+    /// The largest [share](ArmScores::share) of a document: near 0 where the documents are in another language.
     pub best_share: f32,
     /// The query's words, and how many documents have each.
     pub words: Vec<WordInfo>,

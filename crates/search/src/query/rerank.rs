@@ -58,7 +58,7 @@ pub(crate) fn rerank(
     let (first, _) = candidates.split_at_mut(count);
     if let (Some(rows), false) = (rows, first.is_empty()) {
         let places: Vec<usize> = first.iter().map(|candidate| candidate.row).collect();
-        let scores = scores(reader, rows, &places, super::threads())?;
+        let scores = scores(reader, rows, &places, query.threads())?;
         let mut order: Vec<topk::Scored> = scores.iter().copied().zip(0..).collect();
         order.sort_unstable_by(topk::order);
         for (rank, (score, at)) in order.into_iter().enumerate() {
@@ -72,6 +72,11 @@ pub(crate) fn rerank(
         }
         (Some(own), _) => (own.score.max(0.0) + query.rerank_share * candidate.share) / (1.0 + query.rerank_share),
     };
+    let shown_of_one = |candidate: &Candidate| match candidate.colbert {
+        // Where the dense arm stands alone, its cosine may be below 0.
+        None if query.arms.is_dense_alone() => candidate.fused,
+        _ => shown(candidate).clamp(0.0, 1.0),
+    };
     first.sort_by(|a, b| shown(b).total_cmp(&shown(a)).then(a.row.cmp(&b.row)));
-    Ok(candidates.iter().map(|candidate| shown(candidate).clamp(0.0, 1.0)).collect())
+    Ok(candidates.iter().map(shown_of_one).collect())
 }

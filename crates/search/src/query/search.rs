@@ -7,7 +7,7 @@ use trivec::Embedding;
 use super::bm25::{self, Found};
 use super::fusion::{self, Candidate, Lists, Ranked};
 use super::topk::Scored;
-use super::{ArmScores, Fusion, Hit, Hits, Query, Timings, WordInfo, dense, lexical, threads};
+use super::{ArmScores, Fusion, Hit, Hits, Query, Timings, WordInfo, dense, lexical};
 use crate::analyze;
 use crate::bits::Bits;
 use crate::encode::Encoder;
@@ -94,6 +94,7 @@ impl Reader {
     /// [`Error::Io`].
     pub fn search(&self, encoder: &Encoder<'_>, query: &Query) -> Result<Hits> {
         query.check()?;
+        let query = &on_threads_of(encoder, query);
         let begin = Instant::now();
         let embedding = encoder.query(&query.text)?;
         let encode_ms = ms(begin);
@@ -109,6 +110,7 @@ impl Reader {
     /// As [`search`](Self::search).
     pub fn search_all(&self, encoder: &Encoder<'_>, queries: &[Query]) -> Result<Vec<Hits>> {
         queries.iter().try_for_each(Query::check)?;
+        let queries: &[Query] = &queries.iter().map(|query| on_threads_of(encoder, query)).collect::<Vec<_>>();
         let texts: Vec<&str> = queries.iter().map(|query| query.text.as_str()).collect();
         let embeddings = encoder.queries(&texts)?;
         let rankings = self.rank_all(queries, &embeddings)?;
@@ -121,7 +123,7 @@ impl Reader {
     /// # Errors
     /// As [`search`](Self::search).
     pub fn search_embedded(&self, encoder: &Encoder<'_>, query: &Query, embedding: &Embedding) -> Result<Hits> {
-        self.best(query, embedding)?.hits(encoder)
+        self.best(&on_threads_of(encoder, query), embedding)?.hits(encoder)
     }
 
     /// The first half of [`search_embedded`](Self::search_embedded): puts the documents in their order, and reads none of them.
@@ -175,7 +177,8 @@ impl Reader {
         for group in together.chunks(TOGETHER) {
             let vectors = group.iter().map(|&index| dense_of(&embeddings[index])).collect::<Result<Vec<&[f32]>>>()?;
             let most = group.iter().map(|&index| depth(&queries[index])).max().unwrap_or(0);
-            for (&index, mut list) in group.iter().zip(dense::search(self, &vectors, &alive, most, threads())?) {
+            let threads = group.iter().map(|&index| queries[index].threads()).max().unwrap_or(1);
+            for (&index, mut list) in group.iter().zip(dense::search(self, &vectors, &alive, most, threads)?) {
                 list.truncate(depth(&queries[index]));
                 dense_lists[index] = Some(list);
             }
@@ -239,7 +242,7 @@ impl Reader {
         let other_arms = || -> Result<(Found, f64, Vec<Scored>, f64)> {
             let begin = Instant::now();
             let found = match query.arms.bm25 {
-                true => bm25::search(self, words, sure, selected, depth)?,
+                true => bm25::search(self, words.clone(), sure, selected, depth)?,
                 false => Found::default(),
             };
             let bm25_ms = ms(begin);
@@ -251,19 +254,26 @@ impl Reader {
             Ok((found, bm25_ms, sparse, ms(begin)))
         };
         let (dense, others) = std::thread::scope(|scope| -> Result<_> {
-            let beside = scope.spawn(other_arms);
+            // Where the system gives no thread, or none is to be used, the arms run one after the other.
+            let beside = match query.threads() {
+                0 | 1 => None,
+                _ => std::thread::Builder::new().spawn_scoped(scope, &other_arms).ok(),
+            };
             let begin = Instant::now();
             let dense = match dense_list {
                 Some(list) => Ok(list),
                 None if query.arms.dense => dense_of(embedding)
-                    .and_then(|vector| dense::search(self, &[vector], selected, depth, threads()))
+                    .and_then(|vector| dense::search(self, &[vector], selected, depth, query.threads()))
                     .map(|mut lists| lists.pop().unwrap_or_default()),
                 None => Ok(Vec::new()),
             };
             timings.dense_ms = ms(begin);
-            let others = beside
-                .join()
-                .unwrap_or_else(|_| Err(Error::damaged(&self.index.directory, "a search's thread panicked")));
+            let others = match beside {
+                Some(beside) => beside
+                    .join()
+                    .unwrap_or_else(|_| Err(Error::damaged(&self.index.directory, "a search's thread panicked"))),
+                None => other_arms(),
+            };
             Ok((dense?, others?))
         })?;
         let (found, bm25_ms, sparse, sparse_ms) = others;
@@ -361,6 +371,12 @@ impl Reader {
             timings,
         })
     }
+}
+
+/// The query on as many threads as the model, unless it says how many.
+fn on_threads_of(encoder: &Encoder<'_>, query: &Query) -> Query {
+    let threads = if query.threads == 0 { encoder.model().info().threads } else { query.threads };
+    Query { threads, ..query.clone() }
 }
 
 fn dense_of(embedding: &Embedding) -> Result<&[f32]> {

@@ -116,18 +116,20 @@ impl SearchRequest {
     /// The query, once its numbers are found to make sense.
     fn into_query(self) -> Result<Query> {
         let default = Query::new("");
+        let arms = self.arms.map_or(default.arms, |ArmList(arms)| arms);
         let query = Query {
             text: self.query,
             lang: self.lang,
             filter: self.filter.as_deref().map(str::parse).transpose()?,
             top: self.top.unwrap_or(default.top),
-            arms: self.arms.map_or(default.arms, |ArmList(arms)| arms),
-            fusion: self.fusion.map_or(default.fusion, |FusionField(fusion)| fusion),
+            arms,
+            fusion: self.fusion.map_or_else(|| Fusion::usual(arms), |FusionField(fusion)| fusion),
             rerank: self.rerank.unwrap_or(default.rerank),
             rerank_share: self.rerank_share.unwrap_or(default.rerank_share),
             candidates: self.candidates.unwrap_or(default.candidates),
             explain: self.explain.unwrap_or(false),
             snippets: self.snippets.unwrap_or(false),
+            threads: 0,
         };
         query.check()?;
         if (query.explain || query.snippets) && query.top > MOST_EXPLAINED {
@@ -145,8 +147,8 @@ pub(super) async fn search(State(app): State<Arc<App>>, Body(request): Body<Sear
 
 async fn search_inner(app: &Arc<App>, request: SearchRequest) -> Result<Response> {
     let served = app.search.get(request.index.as_deref())?;
-    let query = request.into_query()?;
     let model = app.model();
+    let query = Query { threads: model.info().threads, ..request.into_query()? };
     let begin = Instant::now();
     let embedding = embed(app, &model, &served, &query).await?;
     let encode_ms = ms(begin.elapsed());
@@ -184,7 +186,7 @@ async fn find(
         let reader = served.reader()?;
         // Sets of documents, and the arms' lists.
         let candidates = query.candidates.max(query.top).max(query.rerank).min(reader.len());
-        let lists = (64 << 10) + reader.len() as u64 / 2 + CANDIDATE * candidates as u64;
+        let lists = (64 << 10) + reader.rows() as u64 / 2 + CANDIDATE * candidates as u64;
         held.set(Part::Tokens, lists)?;
         let best = reader.best(&query, &embedding)?;
         let (sum, largest) = best.bytes()?;
