@@ -7,11 +7,11 @@
 //!       acc[6][4] += x[row][d..d+16] * w[output][d..d+16]      24 vectors of 16 partial sums
 //!       out[6][4] += the sums of the 24 vectors                (sets with few registers take smaller tiles)
 //! ```
-//! 1. Lanes run along the depth, so `W` is read in place: nothing is packed, and a mapped file is the weight matrix. 2. Rows of 1,024 or
-//! 4,096 values lie a multiple of 4 KB apart, where ten of them compete for the eight ways of one cache set. Copying the six rows of `X` to
-//! a stride that is no such multiple leaves only the four of `W` (EXPERIMENTS.md). 3. An element's additions are the same in whatever tile
-//! it falls, so edges use smaller tiles of the same code. 4. The lane sums cost about 13 operations for four outputs and 32 steps, and
-//! overlap with the multiply-adds.
+//! 1. Lanes run along the depth, so `W` is read in place: nothing is packed, and a mapped file is the weight matrix.
+//! 2. Rows of 1,024 or 4,096 values lie a multiple of 4 KB apart, where ten of them compete for the eight ways of one cache set.
+//!    Copying the six rows of `X` to a stride that is no such multiple leaves only the four of `W` (EXPERIMENTS.md).
+//! 3. An element's additions are the same in whatever tile it falls, so edges use smaller tiles of the same code.
+//! 4. The lane sums cost about 13 operations for four outputs and 32 steps, and overlap with the multiply-adds.
 
 use crate::simd::{LANES, Simd};
 use crate::view::{MatMut, MatRef};

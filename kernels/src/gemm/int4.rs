@@ -8,13 +8,15 @@
 //!     2 x 512 bytes  [4 steps][32 outputs][4]        low nibbles: depths 0 .. 16 of the block, high nibbles: 16 .. 32
 //! unpacked           [16 quads][32 outputs][4]       (u - z) · m + 128 modulo 256: what `int8.rs` and `matrix.rs` take
 //! ```
-//! 1. Results have the same bits as int8 weights with the same integers, on every instruction set. 2. Few rows (a tile or a few): each tile
-//! group by group, 2 KB that stay in the first-level cache, the sums in registers. With AVX-512 groups are unpacked beside dot products, by
-//! units that these leave idle: tiles of up to 8 rows leave registers for what was unpacked ([`dots_of_registers`]); larger ones multiply a
-//! group that was unpacked to memory and unpack the next one meanwhile ([`dots_and_unpack`]). Many rows: the whole panel is unpacked first,
-//! and then all tiles are multiplied with it. Unpacking takes some four instructions for 64 weights, but an unpacked panel does not stay in
-//! the first-level cache. EXPERIMENTS.md has the gain of each way. 3. Any bytes are valid weights: `pack` keeps `|w| <= 127`, and other
-//! nibbles wrap around modulo 256. Padding beyond the last depth is unpacked, but not multiplied.
+//! 1. Results have the same bits as int8 weights with the same integers, on every instruction set.
+//! 2. Few rows (a tile or a few): each tile group by group, 2 KB that stay in the first-level cache, the sums in registers. With
+//!    AVX-512 groups are unpacked beside dot products, by units that these leave idle: tiles of up to 8 rows leave registers for what
+//!    was unpacked ([`dots_of_registers`]); larger ones multiply a group that was unpacked to memory and unpack the next one meanwhile
+//!    ([`dots_and_unpack`]). Many rows: the whole panel is unpacked first, and then all tiles are multiplied with it. Unpacking takes
+//!    some four instructions for 64 weights, but an unpacked panel does not stay in the first-level cache. EXPERIMENTS.md has the gain
+//!    of each way.
+//! 3. Any bytes are valid weights: `pack` keeps `|w| <= 127`, and other nibbles wrap around modulo 256. Padding beyond the last depth
+//!    is unpacked, but not multiplied.
 
 use std::cell::Cell;
 use std::mem::MaybeUninit;

@@ -9,14 +9,16 @@
 //!       out[R][16 N] = acc · row scale · output scale + bias
 //! ```
 //! 1. Few rows (up to a tile): every weight byte is read once: memory speed. The two halves of a panel's depth are read in turn
-//! ([`add_dots_of_halves`]), each with its own prefetch; also on sets with matrix registers, whose loads of whole blocks wait longer. CPUs
-//! that read one stream faster than two ([`reads_one_stream`]) read the panel front to back and prefetch into the second-level cache, up to
-//! [`FAR_ROWS`]. 2. Many rows: a panel is read from the second-level cache once a tile, 128 bytes for 24 dot products (with 12 rows):
-//! arithmetic speed. Each tile prefetches its share of the next panel, so that the first tile of that panel does not wait for all of it
-//! (EXPERIMENTS.md). 3. A set whose instructions multiply small matrices of bytes (`SimdInt::matrix8`) takes a tile's whole sums in its own
-//! order. They are the same integers, and what follows them is the same code. 4. Accumulators are exact: `|acc| <= depth · 255 · 127` (the
-//! stored `w + 128` against `|a| <= 127`) is below 2^31 up to a depth of 65,536. The sets that multiply the stored bytes begin with `-128 Σ
-//! a`, which the rows carry.
+//!    ([`add_dots_of_halves`]), each with its own prefetch; also on sets with matrix registers, whose loads of whole blocks wait
+//!    longer. CPUs that read one stream faster than two ([`reads_one_stream`]) read the panel front to back and prefetch into the
+//!    second-level cache, up to [`FAR_ROWS`].
+//! 2. Many rows: a panel is read from the second-level cache once a tile, 128 bytes for 24 dot products (with 12 rows): arithmetic
+//!    speed. Each tile prefetches its share of the next panel, so that the first tile of that panel does not wait for all of it
+//!    (EXPERIMENTS.md).
+//! 3. A set whose instructions multiply small matrices of bytes (`SimdInt::matrix8`) takes a tile's whole sums in its own order. They
+//!    are the same integers, and what follows them is the same code.
+//! 4. Accumulators are exact: `|acc| <= depth · 255 · 127` (the stored `w + 128` against `|a| <= 127`) is below 2^31 up to a depth of
+//!    65,536. The sets that multiply the stored bytes begin with `-128 Σ a`, which the rows carry.
 
 use std::sync::atomic::{Ordering, compiler_fence};
 

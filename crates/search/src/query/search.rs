@@ -257,7 +257,7 @@ impl Reader {
             // Where the system gives no thread, or none is to be used, the arms run one after the other.
             let beside = match query.threads() {
                 0 | 1 => None,
-                _ => std::thread::Builder::new().spawn_scoped(scope, &other_arms).ok(),
+                _ => std::thread::Builder::new().spawn_scoped(scope, other_arms).ok(),
             };
             let begin = Instant::now();
             let dense = match dense_list {
