@@ -65,7 +65,7 @@ pub(super) fn queries(source: &Source<'_>, order: &[usize], keys: &[String], sel
         let scored = scanned.iter().map(|&(_, row)| Ok((product(&vector, &source.dense(row)?), row)));
         let nearest = best(scored.collect::<Result<_>>()?, SCANNED);
         let weights = trivec::LexicalWeights::from_pairs(source.sparse(row)?);
-        let sparse = lexical::search(source.reader, &weights, selected, EXPECTED)?;
+        let sparse = lexical::search(source.reader, &weights, selected, EXPECTED, 1)?;
 
         let mut asking = source.colbert(row)?.0;
         asking.truncate(QUERY_ROWS);

@@ -248,7 +248,7 @@ impl Reader {
             let bm25_ms = ms(begin);
             let begin = Instant::now();
             let sparse = match (&embedding.lexical, want_sparse) {
-                (Some(weights), true) => lexical::search(self, weights, selected, depth)?,
+                (Some(weights), true) => lexical::search(self, weights, selected, depth, query.threads())?,
                 _ => Vec::new(),
             };
             Ok((found, bm25_ms, sparse, ms(begin)))
