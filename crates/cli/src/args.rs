@@ -422,7 +422,7 @@ Examples:
   trivec bench --synthetic bge-m3 --weights int8 --shapes 1x8,1x128,8x128
   trivec bench --synthetic bge-m3 --weights int4 --json
   trivec bench --model bge-m3-int8.safetensors --shapes 1x16,mixed
-  trivec bench --weights int8 --shapes 1x9     # the built-in starter
+  trivec bench --shapes 1x9                    # the model in use, or the built-in starter
 
 A shape is BxL, B texts of L tokens, or `mixed`: 256 texts of 8 to 1,024 tokens (`--lengths` lists them). The limit of a shape is the \
 larger of the time to read the layers' weights once and the time of its multiply-adds at the peak of the arithmetic used, both \

@@ -68,15 +68,15 @@ pub(super) fn run(args: &BenchArgs, model_args: &ModelArgs) -> Result<()> {
         None => asked_path(model_args)?,
         made => made,
     };
-    let Some(path) = asked else {
-        return Err(Failure::usage("no model: give --synthetic bge-m3, --model, or --weights to pack the starter"));
-    };
+    // Without a path it is the starter, as it lies in this program.
+    let path = asked.unwrap_or_else(|| PathBuf::from("starter"));
+    let own = ModelArgs { model: Some(path.clone()), ..model_args.clone() };
+    let load = || super::load(&own);
     if none && !args.worker {
         return Ok(());
     }
-    let options = super::options(model_args);
     if args.worker {
-        return worker::run(&Model::load_with(&path, &options)?);
+        return worker::run(&load()?);
     }
 
     let note = |what: &str| {
@@ -84,13 +84,13 @@ pub(super) fn run(args: &BenchArgs, model_args: &ModelArgs) -> Result<()> {
             say!("trivec bench: {what}");
         }
     };
-    fit(&mut shapes, args, &Model::load_with(&path, &options)?)?;
+    fit(&mut shapes, args, &load()?)?;
     note("measuring this machine");
     let mut machine = child::probe(model_args)?;
     note("measuring start and memory");
     let start = child::start(&path, model_args)?;
     let begin = Instant::now();
-    let model = Model::load_with(&path, &options)?;
+    let model = load()?;
     let load_ms = begin.elapsed().as_secs_f64() * 1e3;
     let mut measured = Vec::new();
     for shape in &shapes {

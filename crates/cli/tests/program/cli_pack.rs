@@ -153,8 +153,11 @@ fn bench_refuses_what_it_cannot_measure() {
     }
     let (code, message) = failure(&run(&["bench", "--weights", "int3"]));
     assert!(code == 2 && message.contains("int8"), "{message}");
-    let (code, message) = failure(&run(&["bench"]));
-    assert!(code == 2 && message.contains("no model"), "{message}");
+    // Without a model it is the starter, by its name too.
+    for model in [&[][..], &["--model", "starter"]] {
+        let args = [&["bench", "--shapes", "1x9", "--seconds", "0", "--quiet"], model].concat();
+        assert!(stdout(&run(&args)).contains("1x9"), "{args:?}");
+    }
     // A file of another model is not measured in place of the synthetic one.
     let directory = tempfile::tempdir().unwrap();
     let other = directory.path().join("other.safetensors").to_str().unwrap().to_owned();
