@@ -23,6 +23,7 @@ done
 sed -n '/<!-- explain -->/,/<!-- \/explain -->/p' README.md | grep -v '<!--' | grep -v '```' > "$work/shown"
 trivec explain "苹果公司发布新手机" "Apple launched a new iPhone" > "$work/real"
 diff <(tail -n +2 "$work/shown") "$work/real"
+[ "$(wc -l < README.md)" -le 160 ] || { echo "README.md has more than 160 lines"; exit 1; }
 python3 - <<'END'
 import pathlib, re, sys
 missing = []

@@ -1,10 +1,16 @@
 #!/usr/bin/env python3
-"""Markdown tables from a record of bench.py.
+"""Markdown tables from records of bench.py.
 
-    report.py RECORD.json            prints everything
-    report.py --into FILE.md         writes the tables between `<!-- record: PATH -->` and `<!-- end of record -->` anew; PATH is
-                                     relative to benches/record
-    report.py --check FILE.md        ends with 1 if these tables are not what the records say
+    report.py RECORD.json              prints everything that a record has
+    report.py --into FILE.md ...       writes the tables between markers again
+    report.py --check FILE.md ...      ends with 1 if a table is not what its record says
+
+Markers, with PATH relative to benches/record; the name of a directory alone means its newest record without `isa`:
+
+    <!-- record: PATH -->                      a record's times, ratios and what was left out
+    <!-- end of record -->
+    <!-- speed: LABEL = PATH; LABEL = PATH --> trivec's times of several records, with the ratio to the best other engine
+    <!-- end of speed -->
 """
 
 import json
@@ -135,32 +141,86 @@ def short(record):
     return "\n".join(parts).strip() + "\n"
 
 
-MARKED = re.compile(r"(<!-- record: (\S+) -->\n).*?(<!-- end of record -->)", re.DOTALL)
+def compact(labelled):
+    """For the README: a row for each kind of weights of each record, milliseconds with the best other engine's ratio in brackets."""
+    shapes = [shape for shape in labelled[0][1]["shapes"] if all(shape in record["shapes"] for _, record in labelled)]
+    lines = []
+    for label, record in labelled:
+        for row in (row for row in record["rows"] if row["engine"] == "trivec"):
+            of = record["ratios"].get(row["weights"], {})
+            cells = [
+                digits(row["ms"][s]["median"]) + (f" ({of[s]['ratio']:.2f})" if s in of else "") if s in row["ms"] else "-" for s in shapes
+            ]
+            lines.append([f"{label}, {row['weights']}", *cells])
+    rule = "|---|" + "---:|" * len(shapes)
+    rows = ["| | " + " | ".join(shapes) + " |", rule, *("| " + " | ".join(line) + " |" for line in lines)]
+    sources = " ".join(f"{label}: {heading(record)}" for label, record in labelled)
+    return "\n".join(rows) + "\n\n" + sources + "\n"
+
+
+def record_at(path):
+    """The record at a path below benches/record; of a directory the newest one in which no engine was held to an instruction set."""
+    place = RECORDS / path
+    if not place.is_dir():
+        if not place.is_file():
+            raise Wrong(f"there is no record {path} in {RECORDS}")
+        return json.loads(place.read_text())
+    # The dates sort as text; a second record of a day has a number behind the date.
+    order = lambda file: (file.stem[:10], int(file.stem[11:] or 1))
+    for file in sorted(place.glob("*.json"), key=order, reverse=True):
+        record = json.loads(file.read_text())
+        if not record["isa"]:
+            return record
+    raise Wrong(f"there is no record without `isa` in {place}")
+
+
+class Wrong(Exception):
+    """A document or a marker that cannot be used."""
+
+
+def tables_of(kind, argument):
+    if kind == "record":
+        return short(record_at(argument))
+    pairs = [pair.split("=", 1) for pair in argument.split(";")]
+    if any(len(pair) != 2 for pair in pairs):
+        raise Wrong(f"`speed: {argument}`: expected `LABEL = PATH; LABEL = PATH`")
+    return compact([(label.strip(), record_at(path.strip())) for label, path in pairs])
+
+
+MARKED = re.compile(r"(<!-- (record|speed): ([^>]+?) -->\n).*?(<!-- end of \2 -->)", re.DOTALL)
 
 
 def renewed(text):
-    """A document with the tables of its records made anew."""
-    def made(found):
-        return found[1] + "\n" + short(json.loads((RECORDS / found[2]).read_text())) + "\n" + found[3]
+    """A document with the tables of its records made again."""
+    return MARKED.sub(lambda found: found[1] + tables_of(found[2], found[3]) + found[4], text)
 
-    return MARKED.sub(made, text)
+
+def update(path, check):
+    """Writes a document's tables again, or compares them; says how many there are."""
+    old = path.read_text()
+    markers, tables = len(re.findall(r"<!-- (?:record|speed): ", old)), len(MARKED.findall(old))
+    if markers != tables:
+        raise Wrong(f"{path}: {markers} tables begin, {tables} of them also end")
+    new = renewed(old)
+    if check and new != old:
+        raise Wrong(f"{path}: its tables are not those of the records; run tools/peers/report.py --into {path}")
+    if new != old:
+        path.write_text(new)
+    return tables
 
 
 def main(arguments):
     if len(arguments) == 1 and not arguments[0].startswith("-"):
         print(full(json.loads(Path(arguments[0]).read_text())), end="")
         return 0
-    if len(arguments) != 2 or arguments[0] not in ("--into", "--check"):
+    if len(arguments) < 2 or arguments[0] not in ("--into", "--check"):
         return __doc__
-    path = Path(arguments[1])
-    old = path.read_text()
-    if not MARKED.search(old):
-        return f"{path} has no `<!-- record: PATH -->`"
-    new = renewed(old)
-    if arguments[0] == "--into":
-        path.write_text(new)
-    elif new != old:
-        return f"{path}: its tables are not those of the records; run tools/peers/report.py --into {path}"
+    check = arguments[0] == "--check"
+    try:
+        tables = sum(update(Path(path), check) for path in arguments[1:])
+    except Wrong as why:
+        return str(why)
+    print(f"{tables} tables " + ("are those of their records" if check else "written"))
     return 0
 
 

@@ -76,6 +76,29 @@ class Records(unittest.TestCase):
                 self.assertIn("| trivec 1 | int8 | 10.0 |", document.read_text())
                 document.write_text(document.read_text().replace("10.0", "9.0"))
                 self.assertNotEqual(report.main(["--check", str(document)]), 0)
+                document.write_text("<!-- record: none/2026-11-30.json -->\n<!-- end of record -->\n")
+                self.assertIn("there is no record none/2026-11-30.json", report.main(["--check", str(document)]))
+                document.write_text(f"<!-- record: {path} -->\nno end\n")
+                self.assertIn("1 tables begin, 0 of them also end", report.main(["--check", str(document)]))
+            finally:
+                report.RECORDS = real
+
+    def test_the_short_table_has_times_and_ratios_of_the_newest_records(self):
+        with tempfile.TemporaryDirectory() as directory:
+            report.RECORDS, real = Path(directory), report.RECORDS
+            try:
+                for day, ms, isa in [("2026-11-29", 8, None), ("2026-11-30", 10, None), ("2026-12-01", 6, "avx2")]:
+                    rows = [row("trivec", "int8", {"1x8": ms, "1x32": 120}), row("openvino", "int8", {"1x8": 15, "1x32": 150})]
+                    kept = {**self.record(), "date": day, "isa": isa, "rows": rows, "ratios": record.ratios(rows, ["1x8", "1x32"])}
+                    record.write(kept, Path(directory))
+                document = Path(directory) / "document.md"
+                document.write_text("<!-- speed: Zen 3 = amd-epyc-zen3-2c -->\n<!-- end of speed -->\n")
+                self.assertEqual(report.main(["--into", str(document)]), 0)
+                text = document.read_text()
+                self.assertIn("| Zen 3, int8 | 10.0 (1.50) | 120 (1.25) |", text)
+                self.assertIn("Zen 3: AMD EPYC (amd-epyc-zen3-2c), 2 threads; 2026-11-30, trivec abc.", text)
+                document.write_text("<!-- speed: amd-epyc-zen3-2c -->\n<!-- end of speed -->\n")
+                self.assertIn("expected `LABEL = PATH", report.main(["--into", str(document)]))
             finally:
                 report.RECORDS = real
 
