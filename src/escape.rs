@@ -4,7 +4,8 @@
 use std::fmt::{self, Display, Write};
 
 /// Shows a value with every character escaped that acts on a terminal instead of standing in it: controls, line ends included, format
-/// characters (bidi controls, joiners, tags), and characters that nobody can see.
+/// characters (bidi controls, tags), and characters that nobody can see. The two joiners stay behind a letter that they shape, as in words
+/// of Persian and Hindi, and in emoji.
 pub struct Escaped<T>(pub T);
 
 impl<T: Display> Display for Escaped<T> {
@@ -19,27 +20,60 @@ pub struct Escaping<W>(pub W);
 impl<W: Write> Write for Escaping<W> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         // Nearly always all of it is harmless, and goes through in one piece.
-        let mut rest = text;
-        while let Some((at, c)) = rest.char_indices().find(|(_, c)| is_active(*c)) {
-            self.0.write_str(&rest[..at])?;
+        let mut begin = 0;
+        for (at, c) in active(text) {
+            self.0.write_str(&text[begin..at])?;
             match c {
                 '\n' => self.0.write_str("\\n")?,
                 '\r' => self.0.write_str("\\r")?,
                 '\t' => self.0.write_str("\\t")?,
                 _ => write!(self.0, "{}", c.escape_unicode())?,
             }
-            rest = &rest[at + c.len_utf8()..];
+            begin = at + c.len_utf8();
         }
-        self.0.write_str(rest)
+        self.0.write_str(&text[begin..])
     }
 }
 
 /// Whether any character of `text` would be escaped.
 pub fn is_needed(text: &str) -> bool {
-    text.chars().any(is_active)
+    active(text).next().is_some()
 }
 
-/// Whether a character is escaped: every character that is not meant to be read. Spaces of any width and combining marks stay.
+/// The characters of a text that are escaped, with their places.
+fn active(text: &str) -> impl Iterator<Item = (usize, char)> + '_ {
+    let mut before = None;
+    text.char_indices().filter(move |&(_, c)| {
+        let shapes = matches!(c, '\u{200c}' | '\u{200d}') && before.is_some_and(is_shaped);
+        before = Some(c);
+        is_active(c) && !shapes
+    })
+}
+
+/// Whether a joiner behind a character changes how that is drawn: letters and marks of the scripts that join or pile up their letters, and
+/// emoji. Behind others, and behind another joiner, it would be there unseen.
+fn is_shaped(c: char) -> bool {
+    // Unicode's blocks from Arabic to Sinhala, Tibetan and Burmese, Khmer and Mongolian, those around Tai Tham and Balinese, Arabic's
+    // forms; signs and emoji with their selector; the Indic scripts beyond the first plane.
+    let shaped = [
+        0x600..=0xdff,
+        0xf00..=0x109f,
+        0x1780..=0x18af,
+        0x1a20..=0x1c4f,
+        0x2600..=0x27bf,
+        0x2b00..=0x2bff,
+        0xa8e0..=0xa8ff,
+        0xa980..=0xaaff,
+        0xfb50..=0xfdff,
+        0xfe0f..=0xfe0f,
+        0xfe70..=0xfefc,
+        0x11000..=0x11fff,
+        0x1f000..=0x1faff,
+    ];
+    shaped.iter().any(|range| range.contains(&u32::from(c))) && !is_active(c)
+}
+
+/// Whether a character by itself is escaped: every character that is not meant to be read. Spaces of any width and combining marks stay.
 pub fn is_active(c: char) -> bool {
     if c.is_ascii() || c.is_control() {
         return c.is_control();
@@ -118,6 +152,21 @@ mod tests {
     }
 
     #[test]
+    fn joiners_that_shape_nothing_are_escaped() {
+        for (text, shown) in [
+            ("pay\u{200d}pal", "pay\\u{200d}pal"),
+            ("\u{200c}می", "\\u{200c}می"),
+            ("می\u{200c}\u{200c}", "می\u{200c}\\u{200c}"),
+            ("苹\u{200d}果", "苹\\u{200d}果"),
+            ("ا\u{61c}\u{200d}", "ا\\u{61c}\\u{200d}"),
+            ("ا\u{202e}ب\u{200f}", "ا\\u{202e}ب\\u{200f}"),
+        ] {
+            assert_eq!(Escaped(text).to_string(), shown);
+            assert!(is_needed(text));
+        }
+    }
+
+    #[test]
     fn what_is_for_reading_stays() {
         for text in [
             "plain ASCII ~",
@@ -126,6 +175,9 @@ mod tests {
             "नमस्ते",
             "שלום",
             "❤\u{fe0f}🏽",
+            "می\u{200c}خواهم",
+            "क्\u{200d}ष ශ්\u{200d}රී",
+            "👩\u{200d}🔬 👨🏽\u{200d}👩🏽\u{200d}👧 ❤\u{fe0f}\u{200d}🔥",
             "C:\\new\\u{1b}",
             "naïve �",
         ] {
