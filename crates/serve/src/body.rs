@@ -21,6 +21,10 @@ use super::memory::{self, Held, Part};
 /// A JSON body as a value of type `T`.
 pub(super) struct Body<T>(pub T);
 
+/// The same where all fields may be left out: a body without a byte says what `{}` says.
+#[cfg(feature = "search")]
+pub(super) struct OptionalBody<T>(pub T);
+
 /// The parameter of a route's path, without its percent-encoding.
 pub(super) struct PathPart(pub String);
 
@@ -47,6 +51,26 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<App>> for Body<T> {
             header_fields::check_json(request.headers())?;
             let bytes = read(request.into_body(), app.limits.body_bytes, app.body_idle, &held).await?;
             counted_and_parsed(app, Arc::clone(&held), bytes).await.map(Body)
+        };
+        read.await.map_err(|e| Unreadable(e, dialect))
+    }
+}
+
+#[cfg(feature = "search")]
+impl<T: DeserializeOwned + Default + Send + 'static> FromRequest<Arc<App>> for OptionalBody<T> {
+    type Rejection = Unreadable;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Unreadable> {
+        let dialect = Dialect::of(request.extensions());
+        let held = app.held();
+        let read = async {
+            let (parts, body) = request.into_parts();
+            let bytes = read(body, app.limits.body_bytes, app.body_idle, &held).await?;
+            if bytes.is_empty() {
+                return Ok(OptionalBody(T::default()));
+            }
+            header_fields::check_json(&parts.headers)?;
+            counted_and_parsed(app, Arc::clone(&held), bytes).await.map(OptionalBody)
         };
         read.await.map_err(|e| Unreadable(e, dialect))
     }

@@ -270,6 +270,16 @@ fn documents_are_added_read_and_deleted() {
     assert_eq!(keys(&search("phone soup train Buch")).len(), 3, "bee, cat and dog are left");
     assert_eq!(done(post("/v1/index/compact", JSON, r#"{"all": true}"#))["rewritten_segments"].as_u64(), Some(4));
     assert_eq!(done(send(&server, "GET", "/v1/index", JSON, ""))["deleted"], 0);
+    // Nothing has to be said.
+    let form = ("content-type", "application/x-www-form-urlencoded");
+    for (kind, body) in [(JSON, "{}"), (JSON, ""), (form, "")] {
+        assert_eq!(
+            done(post("/v1/index/compact", kind, body))["rewritten_segments"].as_u64(),
+            Some(0),
+            "{kind:?} {body}"
+        );
+    }
+    assert_eq!(refused(&post("/v1/index/compact", form, "all=1")).0, 415);
     assert_eq!(fixture.json(&["index", "notes", "--check", "--json"])["sound"], true);
     let count =
         |what: &str| server_metric(&server, &format!("trivec_documents_total{{index=\"notes\",what=\"{what}\"}}"));

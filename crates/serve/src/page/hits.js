@@ -46,7 +46,8 @@ function card(hit, at, most, compareIn) {
       el("span", { class: "hit-rank num", text: String(hit.rank) }),
       el("h2", { class: "hit-title" }, bdi(oneLine(doc.title || doc.key, 160), { lang: doc.lang })),
       doc.title ? el("span", { class: "muted small hit-key" }, bdi(oneLine(doc.key, 80))) : null,
-      hit.lang ? el("span", { class: "tag", text: oneLine(hit.lang, 16) }) : null,
+      // `und` is the code of a text whose language was not found out.
+      hit.lang && hit.lang !== "und" ? el("span", { class: "tag", text: oneLine(hit.lang, 16) }) : null,
       el("span", { class: "hit-score num", title: t("hit.score"), text: hit.score.toFixed(3) })),
     el("div", { class: "hit-body" },
       el("div", { class: "hit-text" }, snippet(hit), matches(explanation), metadata(doc)),

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::documents::{WhichIndex, check_write};
 use crate::app::App;
-use crate::body::{Body, QueryPart};
+use crate::body::{Body, OptionalBody, QueryPart};
 use crate::error::{ApiError, Dialect, Result};
 use crate::search::writer::Turn;
 use trivec_search::{Error, Stats};
@@ -71,7 +71,7 @@ pub(super) struct CompactRequest {
 pub(super) async fn compact(
     State(app): State<Arc<App>>,
     QueryPart(which): QueryPart<WhichIndex>,
-    Body(request): Body<CompactRequest>,
+    OptionalBody(request): OptionalBody<CompactRequest>,
 ) -> Response {
     or_error(compact_inner(&app, which, request).await)
 }
