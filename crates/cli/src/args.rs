@@ -33,7 +33,8 @@ Examples:
 Without --model, most commands use the model that was installed last (or chosen by `trivec models use`), else the built-in starter.
 Models live in TRIVEC_HOME [default: trivec in XDG_DATA_HOME, else ~/.local/share/trivec].
 
-Exit codes: 0 done, 2 wrong use, 3 bad input, 4 bad model or missing head, 5 I/O error, 6 in use by another process.
+Exit codes: 0 done, 2 wrong use, 3 bad input, 4 bad model, missing head or (verify) a promise that is not kept, 5 I/O error, \
+6 in use by another process.
 Every option can be given by the environment variable that its help names.";
 
 /// Dense, lexical and ColBERT embeddings from one pass of an XLM-RoBERTa embedder, on the CPU.

@@ -56,19 +56,29 @@ fn a_packed_starter_is_compared_with_the_starter() {
 }
 
 #[test]
-fn a_model_that_misses_its_promise_fails_the_check() {
+fn a_model_that_misses_its_promise_fails() {
     let directory = tempfile::tempdir().unwrap();
     let at = directory.path();
     let models = trivec_testing::data("models");
     let [a, b] = ["f32-h64", "unnormalized-h64"].map(|name| models.join(name).to_str().unwrap().to_owned());
     stdout(&trivec(&["pack", &a, "--weights", "int8", "-o", "a.safetensors"], at));
     // Another model's vectors: nothing like them.
-    let found = trivec(&["verify", "a.safetensors", &b, "--check"], at);
-    assert_eq!(found.status.code(), Some(4), "{}", stderr(&found));
-    assert!(stderr(&found).contains("the promise of int8 is not kept for dense vectors"), "{}", stderr(&found));
-    assert!(String::from_utf8_lossy(&found.stdout).contains("the promise of int8 is not kept for dense vectors"));
-    // Without the check it is a finding, not a failure.
-    stdout(&trivec(&["verify", "a.safetensors", &b], at));
+    for more in [&[][..], &["--check"], &["--json"]] {
+        let found = trivec(&[&["verify", "a.safetensors", &b][..], more].concat(), at);
+        assert_eq!(found.status.code(), Some(4), "{more:?}: {}", stderr(&found));
+        assert!(stderr(&found).contains("the promise of int8 is not kept for dense vectors"), "{}", stderr(&found));
+        // The report is there all the same.
+        let report = String::from_utf8(found.stdout).unwrap();
+        match more {
+            ["--json"] => assert_eq!(
+                serde_json::from_str::<serde_json::Value>(&report).unwrap()["promise_kept"]["dense vectors"],
+                false
+            ),
+            _ => assert!(report.contains("the promise of int8 is not kept for dense vectors"), "{report}"),
+        }
+    }
+    // Two models of which none promises anything.
+    stdout(&trivec(&["verify", &a, &b], at));
 }
 
 /// A copy of the small model in which the weight and the bias of the lexical head are changed.
@@ -103,13 +113,13 @@ fn small_lexical_weights_are_judged_by_the_scores_they_make() {
         let name = |what: &str| format!("{what}-{scale}");
         with_head(&at.join(name("own")), |_, x| x * scale, |x| x * scale);
         stdout(&trivec(&["pack", &name("own"), "--weights", "int8", "-o", &name("packed.st")], at));
-        let table = stdout(&trivec(&["verify", &name("packed.st"), &name("own"), "--check"], at));
+        let table = stdout(&trivec(&["verify", &name("packed.st"), &name("own")], at));
         assert!(table.contains("the promise of int8 is kept"), "{scale}: {table}");
         with_head(&at.join(name("negated")), |_, x| -x * scale, |x| -x * scale);
         with_head(&at.join(name("half")), |_, x| x * scale * 0.3, |x| x * scale * 0.3);
         with_head(&at.join(name("turned")), |at, x| if at % 2 == 0 { -x * scale } else { x * scale }, |x| x * scale);
         for other in ["negated", "half", "turned"] {
-            let found = trivec(&["verify", &name("packed.st"), &name(other), "--check"], at);
+            let found = trivec(&["verify", &name("packed.st"), &name(other)], at);
             let (table, said) = (String::from_utf8_lossy(&found.stdout), stderr(&found));
             assert_eq!(found.status.code(), Some(4), "{scale}, {other}: {table}{said}");
             let expected = "the promise of int8 is not kept for lexical weights";
@@ -118,8 +128,8 @@ fn small_lexical_weights_are_judged_by_the_scores_they_make() {
             assert!(table.contains(&whole), "{scale}, {other}: {table}");
         }
     }
-    let json = stdout(&trivec(&["verify", "packed.st-1", "negated-1", "--json"], at));
-    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let found = trivec(&["verify", "packed.st-1", "negated-1", "--json"], at);
+    let json: serde_json::Value = serde_json::from_slice(&found.stdout).unwrap();
     let kept = |part: &str| json["promise_kept"][part].as_bool();
     let expected = (Some(true), Some(true), Some(false));
     assert_eq!((kept("dense vectors"), kept("ColBERT rows"), kept("lexical weights")), expected, "{json}");
