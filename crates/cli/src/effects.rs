@@ -2,7 +2,7 @@
 //! an effect. From a variable or a file it is ignored, because other commands may use it.
 
 use super::args::{Cli, Command};
-use super::exit::{Failure, Result};
+use super::exit::{Result, refuse_idle};
 use super::sources::Sources;
 use trivec::WeightFormat;
 
@@ -31,10 +31,7 @@ fn refuse(sources: &Sources, why: &Why, options: &[&str]) -> Result<()> {
         Without(option) => (!sources.has(option), format!("without --{option}")),
         With(what) => (true, format!("with {what}")),
     };
-    match options.iter().find(|option| holds && sources.is_on_command_line(option)) {
-        Some(option) => Err(Failure::usage(format!("--{option} has no effect {because}"))),
-        None => Ok(()),
-    }
+    options.iter().filter(|_| holds).try_for_each(|option| refuse_idle(sources, option, &because))
 }
 
 /// What has no effect in a command as it was called.
@@ -79,14 +76,20 @@ fn idle(cli: &Cli, sources: &Sources) -> Vec<Idle> {
             idle.push((With("models: it loads none"), &["model", "threads", "isa", "tune", "no-check", "preload"]))
         }
         #[cfg(feature = "search")]
-        Command::Index(_) => idle.push((Without("cache"), &["cache-size"])),
+        Command::Index(args) => idle.extend(of_index(args)),
         #[cfg(feature = "search")]
-        Command::Get(_) | Command::Delete(_) | Command::Export(_) => {
-            idle.push((
-                With("a command that loads no model"),
-                &["model", "threads", "isa", "tune", "no-check", "preload"],
-            ));
+        Command::Search(args) => idle.extend(of_search(args)),
+        #[cfg(feature = "search")]
+        Command::Get(super::search::GetArgs { keys, .. }) | Command::Delete(super::search::DeleteArgs { keys, .. }) => {
+            idle.push(NO_MODEL);
+            if !keys.is_empty() {
+                idle.push((With("keys on the command line"), &["filter"]));
+            }
         }
+        #[cfg(feature = "search")]
+        Command::Export(_) => idle.push(NO_MODEL),
+        #[cfg(feature = "train")]
+        Command::Train(args) => idle.extend(of_train(args)),
         #[cfg(feature = "hub")]
         Command::Pull(args) => {
             idle.push((With("pull: its model is NAME"), &["model"]));
@@ -113,6 +116,78 @@ fn idle(cli: &Cli, sources: &Sources) -> Vec<Idle> {
         }
         Command::Bench(_) => idle.extend(of_bench(sources)),
         _ => {}
+    }
+    idle
+}
+
+#[cfg(feature = "search")]
+const NO_MODEL: Idle =
+    (With("a command that loads no model"), &["model", "threads", "isa", "tune", "no-check", "preload"]);
+
+/// Of `index`, what takes documents in: nothing of it has an effect beside an option that does one thing alone.
+#[cfg(feature = "search")]
+macro_rules! taking_in {
+    ($($more:literal),*) => {
+        &[
+            $($more,)* "input", "format", "key", "text", "title", "lang-field", "fields", "chunk", "language", "languages", "colbert",
+            "max-length", "document-prompt", "query-prompt", "cache", "cache-size", "model", "threads", "isa", "tune", "no-check", "preload",
+        ]
+    };
+}
+
+#[cfg(feature = "search")]
+fn of_index(args: &super::search::IndexArgs) -> Vec<Idle> {
+    let mut idle: Vec<Idle> = vec![
+        (Beside("stats"), taking_in!("check", "compact", "snapshot")),
+        (Beside("check"), taking_in!("compact", "snapshot")),
+        (Beside("compact"), taking_in!("snapshot")),
+        (Beside("snapshot"), taking_in!()),
+        (Without("cache"), &["cache-size"]),
+        (Beside("language"), &["languages"]),
+    ];
+    if args.format == Some(trivec_search::ingest::Format::Text) {
+        let what = "--format txt: a file is a document, and its path the key";
+        idle.push((With(what), &["key", "text", "title", "lang-field", "fields"]));
+    }
+    idle
+}
+
+#[cfg(feature = "search")]
+fn of_search(args: &super::search::SearchArgs) -> Vec<Idle> {
+    let mut idle: Vec<Idle> = Vec::new();
+    if args.query.is_some() {
+        idle.push((With("a question on the command line"), &["queries", "run"]));
+    }
+    idle.extend([
+        (Without("queries"), ["run"].as_slice()),
+        (Without("reranker"), &["reranker-top"]),
+        (Beside("run"), &["json"]),
+        (Beside("explain"), &["snippets"]),
+    ]);
+    if !args.arms.bm25 {
+        idle.push((With("--arms without bm25: the language is that of the words"), &["lang"]));
+    }
+    if args.queries.is_some() && !args.json {
+        idle.push((With("--queries without --json: a run has ranks and scores alone"), &["explain", "snippets"]));
+    }
+    idle
+}
+
+#[cfg(feature = "train")]
+fn of_train(args: &super::train::TrainArgs) -> Vec<Idle> {
+    let mut idle: Vec<Idle> = vec![(Beside("ablation"), &["output", "plots", "force"])];
+    if !args.distill {
+        idle.push((With("--distill off"), &["distill-from"]));
+    }
+    if args.dev.is_none() {
+        idle.push((With("a dev set that is put aside from the pairs"), &["allow-overlap"]));
+    }
+    // The ablation trains the sparse head in every case.
+    if !args.heads.sparse && !args.ablation {
+        idle.push((With("--heads without sparse"), &["lr-sparse"]));
+    }
+    if !args.heads.dense && !args.heads.colbert {
+        idle.push((With("--heads sparse alone"), &["lr"]));
     }
     idle
 }
@@ -166,6 +241,20 @@ pub(super) fn settle(cli: &mut Cli, sources: &Sources) {
         Command::Rerank(args) if !args.documents.is_empty() && sources.is_variable("input") => args.input = None,
         Command::Score(args) if args.a.is_some() && sources.is_variable("pairs") => args.pairs = None,
         Command::Pack(args) if !args.mixed => args.budget_mb = None,
+        #[cfg(feature = "search")]
+        Command::Search(args) => {
+            if args.query.is_some() && sources.is_variable("queries") {
+                args.queries = None;
+            }
+            if args.queries.is_none() && sources.is_variable("run") {
+                args.run = None;
+            }
+            args.json &= args.run.is_none() || !sources.is_variable("json");
+        }
+        #[cfg(feature = "search")]
+        Command::Get(args) if !args.keys.is_empty() && sources.is_variable("filter") => args.filter = None,
+        #[cfg(feature = "search")]
+        Command::Delete(args) if !args.keys.is_empty() && sources.is_variable("filter") => args.filter = None,
         _ => {}
     }
 }

@@ -109,6 +109,14 @@ impl Failure {
     }
 }
 
+/// Refuses an option if the command line has it: it has no effect, for the reason that is given.
+pub(super) fn refuse_idle(sources: &Sources, option: &str, because: &str) -> Result<()> {
+    match sources.is_on_command_line(option) {
+        true => Err(Failure::usage(format!("--{option} has no effect {because}"))),
+        false => Ok(()),
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -101,9 +101,9 @@ fn run(cli: &Cli, sources: &mut Sources) -> Result<()> {
         Command::Pull(args) => pull::run(args, &cli.model),
         Command::Models(args) => models::run(args, &cli.model),
         #[cfg(feature = "search")]
-        Command::Index(args) => search::index(args, &cli.model),
+        Command::Index(args) => search::index(args, &cli.model, sources),
         #[cfg(feature = "search")]
-        Command::Search(args) => search::search(args, &cli.model),
+        Command::Search(args) => search::search(args, &cli.model, sources),
         #[cfg(feature = "search")]
         Command::Get(args) => search::get(args),
         #[cfg(feature = "search")]
@@ -111,7 +111,7 @@ fn run(cli: &Cli, sources: &mut Sources) -> Result<()> {
         #[cfg(feature = "search")]
         Command::Export(args) => search::export(args),
         #[cfg(feature = "search")]
-        Command::Eval(args) => search::eval(args, &cli.model),
+        Command::Eval(args) => search::eval(args, &cli.model, sources),
         #[cfg(feature = "train")]
         Command::Train(args) => train::run(args, &cli.model),
     }

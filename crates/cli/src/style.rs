@@ -50,6 +50,24 @@ pub(super) fn bar(fraction: f32, columns: usize) -> String {
     format!("{}{}", "█".repeat(eighths / 8), EIGHTHS[eighths % 8])
 }
 
+/// A part of one in percent, with one digit. What rounds to nothing has no sign.
+#[cfg(any(feature = "search", feature = "train"))]
+pub(super) fn percent(part: f64) -> String {
+    format!("{:.1}", unsigned_zero(part * 100.0))
+}
+
+/// The same with its sign.
+#[cfg(any(feature = "search", feature = "train"))]
+pub(super) fn signed_percent(part: f64) -> String {
+    format!("{:+.1}", unsigned_zero(part * 100.0))
+}
+
+/// Zero in the place of what is shown as zero with one digit.
+#[cfg(any(feature = "search", feature = "train"))]
+fn unsigned_zero(value: f64) -> f64 {
+    if value.abs() < 0.05 { 0.0 } else { value }
+}
+
 /// `1 layer`, `3 layers`.
 pub(super) fn counted(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
@@ -62,6 +80,15 @@ mod tests {
     #[test]
     fn counts_are_words() {
         assert_eq!((counted(1, "layer"), counted(0, "text")), ("1 layer".into(), "0 texts".into()));
+    }
+
+    #[test]
+    #[cfg(any(feature = "search", feature = "train"))]
+    fn nothing_has_no_sign() {
+        for nothing in [0.0, -0.0, -1e-9, -0.000_499] {
+            assert_eq!((percent(nothing), signed_percent(nothing)), ("0.0".into(), "+0.0".into()), "{nothing:e}");
+        }
+        assert_eq!((percent(-0.0006), signed_percent(0.5)), ("-0.1".into(), "+50.0".into()));
     }
 
     #[test]

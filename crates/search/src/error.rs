@@ -26,7 +26,7 @@ pub enum ErrorKind {
     Locked,
     /// The operating system refused to read, map or write.
     Io,
-    /// The model failed.
+    /// The model failed, or cannot do what was asked.
     Model,
 }
 
@@ -164,7 +164,7 @@ impl Error {
             Error::Locked { .. } | Error::Changing { .. } => ErrorKind::Locked,
             Error::Document { .. } | Error::Line { .. } => ErrorKind::Input,
             Error::Engine(error) => match error.kind() {
-                trivec::ErrorKind::Usage | trivec::ErrorKind::ModeUnavailable => ErrorKind::Usage,
+                trivec::ErrorKind::Usage => ErrorKind::Usage,
                 trivec::ErrorKind::Input => ErrorKind::Input,
                 trivec::ErrorKind::Io => ErrorKind::Io,
                 _ => ErrorKind::Model,

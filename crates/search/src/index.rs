@@ -149,7 +149,8 @@ impl Index {
         Ok(Index { directory: directory.to_path_buf(), settings: Arc::new(settings), text, disk })
     }
 
-    /// Opens the existing index, which must belong to this model, or creates one.
+    /// Opens the existing index, which must belong to this model, or creates one with these options. An existing index keeps the options it was
+    /// created with ([`options`](Self::options)).
     ///
     /// # Errors
     /// As [`create`](Self::create) and [`open`](Self::open); [`Error::Mismatch`] if the index that is there is another model's.
@@ -171,6 +172,11 @@ impl Index {
     /// The model that made its vectors.
     pub fn model(&self) -> &ModelId {
         &self.settings.model
+    }
+
+    /// How it was made: what holds for every document and query since, whatever [`open_or_create`](Self::open_or_create) was given.
+    pub fn options(&self) -> IndexOptions {
+        self.settings.options()
     }
 
     /// How ColBERT vectors are stored.

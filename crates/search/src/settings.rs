@@ -261,6 +261,18 @@ impl Settings {
         Err(Error::Mismatch { path: directory.to_path_buf(), what: "model", index, found })
     }
 
+    /// The options that the index was created with.
+    pub fn options(&self) -> IndexOptions {
+        IndexOptions {
+            colbert: self.colbert_bits,
+            language: self.language.clone(),
+            languages: self.languages.clone(),
+            max_length: self.max_length,
+            document_prompt: self.document_prompt.clone(),
+            query_prompt: self.query_prompt.clone(),
+        }
+    }
+
     /// The representations that the index stores.
     pub fn modes(&self) -> Modes {
         Modes { dense: true, sparse: self.lexical, colbert: self.colbert_bits != ColbertBits::Off }

@@ -23,7 +23,7 @@ pub(crate) struct GetArgs {
     #[arg(value_name = "KEY", required_unless_present = "filter")]
     pub keys: Vec<String>,
     /// Documents that match this filter instead
-    #[arg(long, value_name = "FILTER", env = "TRIVEC_FILTER", value_parser = parse_filter, conflicts_with = "keys")]
+    #[arg(long, value_name = "FILTER", env = "TRIVEC_FILTER", value_parser = parse_filter)]
     pub filter: Option<Filter>,
 }
 
@@ -59,7 +59,7 @@ pub(crate) struct DeleteArgs {
     #[arg(value_name = "KEY", required_unless_present = "filter")]
     pub keys: Vec<String>,
     /// Documents that match this filter instead
-    #[arg(long, value_name = "FILTER", env = "TRIVEC_FILTER", value_parser = parse_filter, conflicts_with = "keys")]
+    #[arg(long, value_name = "FILTER", env = "TRIVEC_FILTER", value_parser = parse_filter)]
     pub filter: Option<Filter>,
     /// Print JSON
     #[arg(long, env = "TRIVEC_JSON")]
@@ -89,8 +89,7 @@ pub(crate) struct ExportArgs {
     /// Directory of the index
     #[arg(value_name = "DIR")]
     pub directory: PathBuf,
-    /// Engine: qdrant, milvus, pgvector, lancedb, elasticsearch, vespa, faiss, parquet or npy (NumPy, DuckDB, sqlite-vec)
-    #[arg(long, value_name = "ENGINE", env = "TRIVEC_TO", value_parser = parse_target)]
+    #[arg(long, value_name = "ENGINE", env = "TRIVEC_TO", value_parser = parse_target, help = ENGINES)]
     pub to: Target,
     /// Directory to write to, which must not be there yet
     #[arg(long, short, value_name = "DIR", env = "TRIVEC_OUTPUT")]
@@ -102,6 +101,13 @@ pub(crate) struct ExportArgs {
     #[arg(long, env = "TRIVEC_JSON")]
     pub json: bool,
 }
+
+/// What `--to` takes, with what this program was built with.
+const ENGINES: &str = if cfg!(feature = "parquet") {
+    "Engine: qdrant, milvus, pgvector, lancedb, elasticsearch, opensearch, vespa, faiss, parquet or npy (NumPy, DuckDB, sqlite-vec)"
+} else {
+    "Engine: qdrant, milvus, pgvector, lancedb, elasticsearch, opensearch, vespa, faiss or npy (NumPy, DuckDB, sqlite-vec)"
+};
 
 fn parse_target(text: &str) -> std::result::Result<Target, String> {
     text.parse().map_err(|e: trivec_search::Error| e.to_string())

@@ -6,11 +6,14 @@ use std::path::PathBuf;
 use clap::Args;
 use trivec_search::eval::{EvalOptions, EvalReport, evaluate, read_judgements, read_queries};
 
+use super::query::check_fits;
 use super::{Opened, bar, print, print_json};
 use crate::args::ModelArgs;
 use crate::exit::{Failure, Result};
 use crate::pending::{create_beside, move_into_place};
 use crate::plot::{self, Bar};
+use crate::sources::Sources;
+use crate::style::{counted, percent, signed_percent};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -48,9 +51,10 @@ pub(crate) struct EvalArgs {
     pub json: bool,
 }
 
-pub(crate) fn run(args: &EvalArgs, model_args: &ModelArgs) -> Result<()> {
+pub(crate) fn run(args: &EvalArgs, model_args: &ModelArgs, sources: &Sources) -> Result<()> {
     let (questions, judgements) = (read_queries(&args.queries)?, read_judgements(&args.qrels)?);
     let opened = Opened::new(&args.directory, model_args)?;
+    check_fits(&opened.index, args.rerank, sources)?;
     let (encoder, reader) = (opened.encoder()?, opened.index.reader()?);
     let options = EvalOptions { rerank: args.rerank, seed: args.seed, ..EvalOptions::default() };
     let bar = bar(model_args.quiet, questions.len() as u64, "{bar:30} {pos}/{len} questions · {eta} left");
@@ -84,8 +88,12 @@ fn chart(report: &EvalReport) -> std::result::Result<String, String> {
 
 fn table(report: &EvalReport) -> String {
     let mut text = format!(
-        "{} questions; {} relevant documents, {} of them not in the index\n\n{:<20} {:>8} {:>17} {:>8} {:>8} {:>8}\n",
-        report.queries.len(),
+        "{}{}; {} relevant documents, {} of them not in the index\n\n{:<20} {:>8} {:>17} {:>8} {:>8} {:>8}\n",
+        counted(report.queries.len(), "question"),
+        match report.unjudged {
+            0 => String::new(),
+            unjudged => format!(" ({unjudged} more have no relevant document and are left out)"),
+        },
         report.relevant,
         report.missing,
         "",
@@ -95,7 +103,6 @@ fn table(report: &EvalReport) -> String {
         "R@100",
         "MRR"
     );
-    let percent = |x: f64| format!("{:.1}", x * 100.0);
     for ranked in &report.rankings {
         let ndcg = &ranked.ndcg10;
         text.push_str(&format!(
@@ -111,25 +118,25 @@ fn table(report: &EvalReport) -> String {
     for pair in &report.paired {
         let difference = &pair.ndcg10;
         text.push_str(&format!(
-            "{}{:<20} {:>+8.1} nDCG@10 beside {} ({:+.1} to {:+.1})\n",
+            "{}{:<20} {:>8} nDCG@10 beside {} ({} to {})\n",
             if std::ptr::eq(pair, &report.paired[0]) { "\n" } else { "" },
             pair.name,
-            difference.mean * 100.0,
+            signed_percent(difference.mean),
             pair.with,
-            difference.low * 100.0,
-            difference.high * 100.0
+            signed_percent(difference.low),
+            signed_percent(difference.high)
         ));
     }
     if let Some(tuned) = &report.tuned {
         text.push_str(&format!(
-            "\nweight of the words' share: {} was best on {} questions; on {} others it has {} for {} with the usual weight ({:+.1} to {:+.1})\n",
+            "\nweight of the words' share: {} was best on {} questions; on {} others it has {} for {} with the usual weight ({} to {})\n",
             tuned.weight,
             tuned.tuned_on,
             tuned.reported_on,
             percent(tuned.ndcg10),
             percent(tuned.ndcg10_default),
-            tuned.difference.low * 100.0,
-            tuned.difference.high * 100.0
+            signed_percent(tuned.difference.low),
+            signed_percent(tuned.difference.high)
         ));
     }
     text

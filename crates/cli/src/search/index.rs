@@ -1,5 +1,6 @@
 //! `trivec index`: adds documents to an index; statistics, check, compaction and snapshots.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -8,29 +9,35 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::json;
 use trivec::escape::Escaped;
-use trivec_search::ingest::{Chunking, Columns, Format, IngestOptions, Ingested, ingest, open};
+use trivec::{EncodeOptions, Model, Prompt};
+use trivec_search::analyze;
+use trivec_search::ingest::{Chunking, Columns, Format, IngestOptions, Ingested, STANDARD_INPUT, ingest, open};
 use trivec_search::{ColbertBits, Index, IndexOptions, ModelId};
 
-use super::{bar, print, print_json};
+use super::{bar, language_name, print, print_json, unknown_language};
 use crate::args::ModelArgs;
 use crate::cache::{CacheArgs, Kept};
-use crate::exit::{self, Failure, Result};
+use crate::exit::{Failure, Result, refuse_idle};
+use crate::sources::Sources;
+use crate::style::counted;
 
 const EXAMPLES: &str = "\
 Examples:
   trivec index notes/ --input docs.jsonl
   trivec index notes/ --input rows.csv --key sku --text description --fields brand,price
   trivec index notes/ --input articles/ --chunk 256/32
+  zcat docs.jsonl.gz | trivec index notes/ --input -
   trivec index notes/ --input docs.jsonl --cache embeddings.cache --cache-size 4GiB
   trivec index notes/ --stats
   trivec index notes/ --check
   trivec index notes/ --compact
   trivec index notes/ --snapshot backup/
 
-Documents are JSONL, CSV, TSV or Parquet with a name for each column (`id`, `text`, and if they are there `title` and `lang`; every other column can be \
+Documents are JSONL, CSV, TSV or what else --format takes, with a name for each column (`id`, `text`, and if they are there `title` and `lang`; every other column can be \
 filtered by), or text files, each a document whose key is its path. A document whose key is there already replaces it; one with the same \
 content is passed over, so that a run that was interrupted goes on where it was. A document that cannot be taken is refused by its line, and \
-the others are indexed: the exit code is 3 then. An index belongs to the model that made it.";
+the others are indexed: the exit code is 3 then. An index belongs to the model that made it, and keeps what it was made with: --colbert, \
+--max-length, --language, --languages and the prompts are of the first run; another one may repeat them, not change them.";
 
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
@@ -38,11 +45,10 @@ pub(crate) struct IndexArgs {
     /// Directory of the index; it is created if it does not exist
     #[arg(value_name = "DIR")]
     pub directory: PathBuf,
-    /// File to read, or a directory of files; may be given several times
+    /// File to read, a directory of files, or - for standard input (JSONL, unless --format says otherwise); may be given several times
     #[arg(long, short, value_name = "PATH", env = "TRIVEC_INPUT")]
     pub input: Vec<PathBuf>,
-    /// How files are read: jsonl, csv, tsv, parquet or txt [default: by their names]
-    #[arg(long, value_name = "FORM", env = "TRIVEC_FORMAT", value_parser = parse_format)]
+    #[arg(long, value_name = "FORM", env = "TRIVEC_FORMAT", value_parser = parse_format, help = FORMATS)]
     pub format: Option<Format>,
     /// Field or column of the key
     #[arg(long, value_name = "NAME", env = "TRIVEC_KEY", default_value = "id")]
@@ -68,9 +74,9 @@ pub(crate) struct IndexArgs {
     /// The languages that detection chooses from
     #[arg(long, value_name = "A,B", env = "TRIVEC_LANGUAGES", value_delimiter = ',')]
     pub languages: Vec<String>,
-    /// Bits of each value of stored ColBERT vectors: 8, 4, 2, 1 or off
-    #[arg(long, value_name = "BITS", env = "TRIVEC_COLBERT", default_value = "4", value_parser = parse_colbert)]
-    pub colbert: ColbertBits,
+    /// Bits of each value of stored ColBERT vectors: 8, 4, 2, 1 or off [default: 4, or off where the model has none]
+    #[arg(long, value_name = "BITS", env = "TRIVEC_COLBERT", value_parser = parse_colbert)]
+    pub colbert: Option<ColbertBits>,
     /// Tokens kept of each text [default: the model's maximum]
     #[arg(long, value_name = "N", env = "TRIVEC_MAX_LENGTH")]
     pub max_length: Option<usize>,
@@ -83,21 +89,28 @@ pub(crate) struct IndexArgs {
     #[command(flatten)]
     pub cache: CacheArgs,
     /// Show what the index has, and do nothing else
-    #[arg(long, env = "TRIVEC_STATS", conflicts_with_all = ["input", "check", "compact", "snapshot"])]
+    #[arg(long, env = "TRIVEC_STATS")]
     pub stats: bool,
     /// Read every byte of every file and compare it with its checksum, the lists with each other and documents with vectors, and do nothing else
-    #[arg(long, env = "TRIVEC_CHECK", conflicts_with_all = ["input", "compact", "snapshot"])]
+    #[arg(long, env = "TRIVEC_CHECK")]
     pub check: bool,
     /// Rewrite segments without deleted documents, and do nothing else
-    #[arg(long, env = "TRIVEC_COMPACT", conflicts_with_all = ["input", "snapshot"])]
+    #[arg(long, env = "TRIVEC_COMPACT")]
     pub compact: bool,
     /// Copy the last commit to a new directory, and do nothing else
-    #[arg(long, value_name = "DIR", env = "TRIVEC_SNAPSHOT", conflicts_with = "input")]
+    #[arg(long, value_name = "DIR", env = "TRIVEC_SNAPSHOT")]
     pub snapshot: Option<PathBuf>,
     /// Print JSON
     #[arg(long, env = "TRIVEC_JSON")]
     pub json: bool,
 }
+
+/// What `--format` takes, with what this program was built with.
+const FORMATS: &str = if cfg!(feature = "parquet") {
+    "How files are read: jsonl, csv, tsv, parquet or txt [default: by their names]"
+} else {
+    "How files are read: jsonl, csv, tsv or txt [default: by their names]"
+};
 
 fn parse_format(text: &str) -> std::result::Result<Format, String> {
     text.parse().map_err(|e: trivec_search::Error| e.to_string())
@@ -114,7 +127,7 @@ fn parse_chunk(text: &str) -> std::result::Result<Chunking, String> {
     Ok(Chunking { tokens: number(tokens)?, overlap: number(overlap)? })
 }
 
-pub(crate) fn run(args: &IndexArgs, model_args: &ModelArgs) -> Result<()> {
+pub(crate) fn run(args: &IndexArgs, model_args: &ModelArgs, sources: &Sources) -> Result<()> {
     if args.stats {
         return stats(args);
     }
@@ -152,7 +165,7 @@ pub(crate) fn run(args: &IndexArgs, model_args: &ModelArgs) -> Result<()> {
     if args.input.is_empty() {
         return Err(Failure::usage("nothing to do: give --input, --stats, --check, --compact or --snapshot"));
     }
-    take_in(args, model_args)
+    take_in(args, model_args, sources)
 }
 
 fn stats(args: &IndexArgs) -> Result<()> {
@@ -168,7 +181,7 @@ fn stats(args: &IndexArgs) -> Result<()> {
         Escaped(&stats.model.name),
         stats.model.digest,
         stats.colbert.number(),
-        stats.languages.join(", "),
+        stats.languages.iter().map(|code| language_name(code)).collect::<Vec<_>>().join(", "),
     );
     for (part, bytes) in &stats.bytes {
         text.push_str(&format!("{part:<12} {:>10.1} MB\n", *bytes as f64 / 1e6));
@@ -176,7 +189,90 @@ fn stats(args: &IndexArgs) -> Result<()> {
     print(&text)
 }
 
-fn take_in(args: &IndexArgs, model_args: &ModelArgs) -> Result<()> {
+/// The options of an index that is made with these arguments.
+fn options(args: &IndexArgs, model: &Model) -> Result<IndexOptions> {
+    let languages = args.languages.iter().map(|code| language("languages", code, analyze::is_detected));
+    let options = IndexOptions {
+        colbert: args.colbert.unwrap_or_default(),
+        language: args.language.as_deref().map(|code| language("language", code, analyze::is_language)).transpose()?,
+        languages: languages.collect::<Result<_>>()?,
+        max_length: args.max_length,
+        document_prompt: args.document_prompt.clone(),
+        query_prompt: args.query_prompt.clone(),
+    };
+    // What the model cannot do is told before anything is made.
+    for prompt in [&options.document_prompt, &options.query_prompt] {
+        let prompt = prompt.clone().map_or(Prompt::Default, Prompt::Text);
+        model.token_ids("", &EncodeOptions { max_length: options.max_length, prompt, ..EncodeOptions::default() })?;
+    }
+    Ok(options)
+}
+
+/// A language's code as an index keeps it.
+fn language(option: &str, code: &str, known: fn(&str) -> bool) -> Result<String> {
+    let kept = analyze::normalize_code(code);
+    match known(&kept) {
+        true => Ok(kept),
+        false if analyze::is_language(&kept) => {
+            let what = format!(
+                "found `{kept}`, a language that no text is found to be in: documents say it themselves, or --language does"
+            );
+            Err(Failure::option(option, what))
+        }
+        false => Err(Failure::option(option, unknown_language(code))),
+    }
+}
+
+/// Refuses options of the command line that an index which is there does not follow: it was made with others.
+fn check_recorded(
+    args: &IndexArgs,
+    sources: &Sources,
+    index: &Index,
+    model: &Model,
+    asked: &IndexOptions,
+) -> Result<()> {
+    let recorded = index.options();
+    let bits = |bits: ColbertBits| match bits {
+        ColbertBits::Off => "off".to_owned(),
+        bits => bits.number().to_string(),
+    };
+    let length = |length: Option<usize>| length.unwrap_or(model.info().max_length).to_string();
+    let code = |code: &Option<String>| code.clone().unwrap_or_else(|| "none".to_owned());
+    let codes = |codes: &[String]| {
+        let sorted: BTreeSet<&str> = codes.iter().map(String::as_str).collect();
+        if sorted.is_empty() { "any".to_owned() } else { sorted.into_iter().collect::<Vec<_>>().join(",") }
+    };
+    let prompt = |prompt: &Option<String>| -> Result<String> {
+        let prompt = prompt.clone().map_or(Prompt::Default, Prompt::Text);
+        Ok(format!("`{}`", model.prompt_text(&prompt)?))
+    };
+    let compared = [
+        ("colbert", args.colbert.is_some(), bits(asked.colbert), bits(recorded.colbert)),
+        ("max-length", args.max_length.is_some(), length(asked.max_length), length(recorded.max_length)),
+        ("language", args.language.is_some(), code(&asked.language), code(&recorded.language)),
+        ("languages", !args.languages.is_empty(), codes(&asked.languages), codes(&recorded.languages)),
+        (
+            "document-prompt",
+            args.document_prompt.is_some(),
+            prompt(&asked.document_prompt)?,
+            prompt(&recorded.document_prompt)?,
+        ),
+        ("query-prompt", args.query_prompt.is_some(), prompt(&asked.query_prompt)?, prompt(&recorded.query_prompt)?),
+    ];
+    // A variable may be there for other indexes.
+    for (option, is_given, found, kept) in compared {
+        if is_given && found != kept && sources.is_on_command_line(option) {
+            let place = index.directory().display();
+            let what = format!(
+                "found {found}, but the index {place} was made with {kept}, and stays so: leave the option out, or make another index"
+            );
+            return Err(Failure::option(option, what));
+        }
+    }
+    Ok(())
+}
+
+fn take_in(args: &IndexArgs, model_args: &ModelArgs, given: &Sources) -> Result<()> {
     let columns = Columns {
         key: args.key.clone(),
         text: args.text.clone(),
@@ -184,19 +280,19 @@ fn take_in(args: &IndexArgs, model_args: &ModelArgs) -> Result<()> {
         lang: args.lang_field.clone(),
         fields: args.fields.clone(),
     };
+    if args.input.iter().filter(|path| path.as_os_str() == STANDARD_INPUT).count() > 1 {
+        return Err(Failure::option("input", "standard input (-) is given twice, and can be read once"));
+    }
     // All inputs are opened first, so that an unreadable one is reported before anything is created.
     let sources = args.input.iter().map(|path| open(path, args.format, &columns)).collect::<Result<Vec<_>, _>>()?;
     let model = crate::load(model_args)?;
     let id = ModelId::of(&model)?;
-    let options = IndexOptions {
-        colbert: args.colbert,
-        language: args.language.clone(),
-        languages: args.languages.clone(),
-        max_length: args.max_length,
-        document_prompt: args.document_prompt.clone(),
-        query_prompt: args.query_prompt.clone(),
-    };
+    let options = options(args, &model)?;
+    if id.colbert_dim.is_none() && options.colbert != ColbertBits::Off {
+        refuse_idle(given, "colbert", "with a model that has no ColBERT vectors")?;
+    }
     let index = Index::open_or_create(&args.directory, &id, &options)?;
+    check_recorded(args, given, &index, &model, &options)?;
     let kept = Kept::open(&args.cache, &model);
     let mut encoder = index.encoder(&model, &id)?;
     if let Some(kept) = &kept {
@@ -207,7 +303,9 @@ fn take_in(args: &IndexArgs, model_args: &ModelArgs) -> Result<()> {
     let counters: Vec<_> = sources.iter().map(|source| source.counter()).collect();
     let bar = bar(model_args.quiet, total, "{bar:30} {bytes}/{total_bytes} · {msg} · {eta} left");
     let begin = Instant::now();
+    let mut refused: Vec<String> = Vec::new();
     let progress = |done: &Ingested| {
+        refused.clone_from(&done.errors);
         bar.set_position(counters.iter().map(|counter| counter.load(Ordering::Relaxed)).sum());
         let rate = done.read as f64 / begin.elapsed().as_secs_f64().max(1e-3);
         bar.set_message(format!("{} documents, {rate:.0}/s", done.read));
@@ -216,10 +314,15 @@ fn take_in(args: &IndexArgs, model_args: &ModelArgs) -> Result<()> {
     let options = IngestOptions { chunk: args.chunk, ..IngestOptions::default() };
     let done = ingest(&mut writer, &encoder, sources.into_iter().flatten(), &options, progress);
     bar.finish_and_clear();
-    let done = done?;
+    let tell = |errors: &[String]| {
+        if !model_args.quiet {
+            errors.iter().for_each(|error| say!("trivec: refused: {error}"));
+        }
+    };
+    let done = done.inspect_err(|_| tell(&refused))?;
     let seconds = begin.elapsed().as_secs_f64();
+    tell(&done.errors);
     if !model_args.quiet {
-        done.errors.iter().for_each(|error| say!("trivec: refused: {error}"));
         let told = done.errors.len() as u64;
         if done.refused > told {
             say!("trivec: {} more were refused", done.refused - told);
@@ -232,11 +335,19 @@ fn take_in(args: &IndexArgs, model_args: &ModelArgs) -> Result<()> {
     }
     match done.refused {
         0 => Ok(()),
-        n => Err(Failure::Message {
-            code: exit::INPUT,
-            message: format!("{n} documents were refused; the others are indexed"),
-        }),
+        _ => Err(Failure::input(refusal(&done))),
     }
+}
+
+/// How many documents were refused, and what became of the others.
+fn refusal(done: &Ingested) -> String {
+    let were = |n: u64| format!("{} {}", counted(n as usize, "document"), if n == 1 { "was" } else { "were" });
+    let others = match done.read.saturating_sub(done.refused) {
+        0 => "none is indexed".to_owned(),
+        1 => "the other one is indexed".to_owned(),
+        others => format!("the {others} others are indexed"),
+    };
+    format!("{} refused; {others}", were(done.refused))
 }
 
 fn summary(done: &Ingested, seconds: f64) -> String {
@@ -254,4 +365,17 @@ fn summary(done: &Ingested, seconds: f64) -> String {
         text.push_str(&format!("; {} came again under the same key, the last one holds", done.duplicates));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_became_of_the_others_is_said_as_it_is() {
+        let said = |read, refused| refusal(&Ingested { read, refused, ..Ingested::default() });
+        assert_eq!(said(8, 8), "8 documents were refused; none is indexed");
+        assert_eq!(said(2, 1), "1 document was refused; the other one is indexed");
+        assert_eq!(said(9, 2), "2 documents were refused; the 7 others are indexed");
+    }
 }

@@ -4,9 +4,9 @@ use std::io::{self, Write};
 use std::sync::mpsc::{self, Receiver, Sender};
 
 use console::{Key, Term};
-use trivec_search::{Hit, Hits, Query};
+use trivec_search::{Hit, Query};
 
-use super::query::{Search, arms, excerpt_of, write_explanation};
+use super::query::{Answer, CUT, Search, arms, excerpt_of, write_explanation};
 use crate::exit::{Failure, Result};
 use crate::style::{BOLD, DIM, ERROR, readable};
 
@@ -23,7 +23,7 @@ enum Wish {
 #[derive(Default)]
 struct View {
     question: String,
-    found: Option<Hits>,
+    found: Option<Answer>,
     problem: Option<String>,
     selected: usize,
     /// Whether the selected hit is explained.
@@ -32,7 +32,7 @@ struct View {
 
 impl View {
     fn hits(&self) -> &[Hit] {
-        self.found.as_ref().map_or(&[], |found| &found.hits)
+        self.found.as_ref().map_or(&[], |found| &found.hits.hits)
     }
 
     fn key(&mut self, key: Key) -> Wish {
@@ -74,9 +74,9 @@ impl View {
         Wish::Search
     }
 
-    fn answered(&mut self, answer: Result<Hits>) {
+    fn answered(&mut self, answer: Result<Answer>) {
         match answer {
-            Ok(hits) => (self.found, self.problem) = (Some(hits), None),
+            Ok(answer) => (self.found, self.problem) = (Some(answer), None),
             Err(e) => (self.found, self.problem) = (None, Some(e.to_string())),
         }
         self.selected = self.selected.min(self.hits().len().saturating_sub(1));
@@ -87,6 +87,9 @@ impl View {
         let mut lines = vec![format!("{DIM}search:{DIM:#} {}{DIM}▏{DIM:#}", readable(&self.question))];
         if let Some(problem) = &self.problem {
             lines.push(format!("{ERROR}{}{ERROR:#}", readable(problem)));
+        }
+        if self.found.as_ref().is_some_and(|found| found.query_truncated) {
+            lines.push(format!("{DIM}{CUT}{DIM:#}"));
         }
         let room = height.saturating_sub(lines.len() + 1);
         let blocks: Vec<Vec<String>> =
@@ -102,9 +105,9 @@ impl View {
         lines.push(match &self.found {
             Some(found) => format!(
                 "{DIM}{} of {} documents in {:.1} ms · ↑↓ select · Enter why · Esc clear, end{DIM:#}",
-                found.hits.len(),
-                found.searched,
-                found.timings.total_ms
+                found.hits.hits.len(),
+                found.hits.searched,
+                found.hits.timings.total_ms
             ),
             None => format!("{DIM}type a question · Esc ends{DIM:#}"),
         });
@@ -215,11 +218,11 @@ fn draw(term: &Term, lines: &[String], columns: usize, drawn: usize) -> io::Resu
 
 #[cfg(test)]
 mod tests {
-    use trivec_search::Document;
+    use trivec_search::{Document, Hits};
 
     use super::*;
 
-    fn hits(n: u32) -> Hits {
+    fn hits(n: u32) -> Answer {
         let hit = |rank| Hit {
             rank,
             score: 0.5,
@@ -228,7 +231,8 @@ mod tests {
             arms: Default::default(),
             explanation: None,
         };
-        Hits { hits: (1..=n).map(hit).collect(), searched: 9, ..Hits::default() }
+        let hits = Hits { hits: (1..=n).map(hit).collect(), searched: 9, ..Hits::default() };
+        Answer { hits, query_truncated: false }
     }
 
     #[test]
@@ -276,6 +280,9 @@ mod tests {
         let all = view.lines(100).unwrap().join("\n");
         let plain = anstream::adapter::strip_str(&all).to_string();
         assert!(plain.contains("\\u{1b}[2J") && !plain.contains('\u{1b}'), "{plain:?}");
+        view.answered(Ok(Answer { query_truncated: true, ..hits(20) }));
+        let lines = view.lines(12).unwrap();
+        assert!(lines.len() <= 12 && lines[1].contains("maximum length"), "{lines:?}");
         view.answered(Err(Failure::option("top", "found 5")));
         assert!(view.lines(10).unwrap()[1].contains("found 5"));
     }

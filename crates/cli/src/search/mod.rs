@@ -25,7 +25,7 @@ use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use trivec::Model;
-use trivec_search::{Encoder, Error, ErrorKind, Filter, Index, ModelId};
+use trivec_search::{Encoder, Error, ErrorKind, Filter, Index, ModelId, analyze};
 
 use crate::args::ModelArgs;
 use crate::exit::{self, Failure, Result};
@@ -34,6 +34,14 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         // The library names its parameters, people type options.
         if let Error::Option { option, what } = &error {
+            let option = match *option {
+                "judgements" => "qrels",
+                // Not an option's: a program's own call.
+                "commit" | "embedding" | "embeddings" | "query" | "settings" => {
+                    return Failure::usage(format!("the {option}: {what}"));
+                }
+                other => other,
+            };
             return Failure::option(&option.replace('_', "-"), what);
         }
         let code = match error.kind() {
@@ -67,6 +75,16 @@ impl Opened {
     fn encoder(&self) -> Result<Encoder<'_>> {
         Ok(self.index.encoder(&self.model, &self.id)?)
     }
+}
+
+/// A language's code as people read it: a text whose language is not known has one too.
+fn language_name(code: &str) -> &str {
+    if code == analyze::UNKNOWN { "not known" } else { code }
+}
+
+/// What is said of a language that nobody knows.
+fn unknown_language(code: &str) -> String {
+    format!("found `{}`, expected the code of a language, as de, en or zh", code.escape_debug())
 }
 
 fn parse_filter(text: &str) -> std::result::Result<Filter, String> {

@@ -1,18 +1,23 @@
 //! `trivec search`: one question, a file of questions, or one after another from a terminal.
 
 use std::io::{self, BufRead, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde::Serialize;
 use trivec::Model;
 use trivec_search::eval::{read_queries, run_line};
-use trivec_search::{Arms, Encoder, Explanation, Filter, Fusion, Hit, Hits, Mark, Query, Ranked, Reader};
+use trivec_search::{
+    Arms, ColbertBits, Encoder, Explanation, Filter, Fusion, Hit, Hits, Index, MAX_TOP, Mark, Query, Ranked, Reader,
+    analyze,
+};
 
-use super::{Opened, bar, live, parse_filter, print_json};
+use super::{Opened, bar, live, parse_filter, print_json, unknown_language};
 use crate::args::ModelArgs;
-use crate::exit::{Failure, Result};
+use crate::exit::{Failure, Result, refuse_idle};
 use crate::pending::{create_beside, move_into_place};
-use crate::style::{BOLD, DIM, readable};
+use crate::sources::Sources;
+use crate::style::{BOLD, DIM, counted, readable};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -34,13 +39,13 @@ pub(crate) struct SearchArgs {
     #[arg(value_name = "DIR")]
     pub directory: PathBuf,
     /// The question [default: what is typed, or a question a line of standard input]
-    #[arg(value_name = "QUERY", conflicts_with = "queries")]
+    #[arg(value_name = "QUERY")]
     pub query: Option<String>,
     /// File of questions
     #[arg(long, value_name = "FILE", env = "TRIVEC_QUERIES")]
     pub queries: Option<PathBuf>,
     /// File to write what --queries find to, in TREC's format [default: standard output]
-    #[arg(long, value_name = "FILE", env = "TRIVEC_RUN", requires = "queries")]
+    #[arg(long, value_name = "FILE", env = "TRIVEC_RUN")]
     pub run: Option<PathBuf>,
     /// Documents to find
     #[arg(long, short = 'k', value_name = "N", env = "TRIVEC_TOP", default_value = "10")]
@@ -73,7 +78,7 @@ pub(crate) struct SearchArgs {
     #[arg(long, env = "TRIVEC_SNIPPETS")]
     pub snippets: bool,
     /// Print JSON, a line a question
-    #[arg(long, env = "TRIVEC_JSON", conflicts_with = "run")]
+    #[arg(long, env = "TRIVEC_JSON")]
     pub json: bool,
 }
 
@@ -102,14 +107,27 @@ impl SearchArgs {
     }
 }
 
-pub(crate) fn run(args: &SearchArgs, model_args: &ModelArgs) -> Result<()> {
+pub(crate) fn run(args: &SearchArgs, model_args: &ModelArgs, sources: &Sources) -> Result<()> {
+    if args.reranker.is_some() && !(1..=MAX_TOP).contains(&args.reranker_top) {
+        let what = format!("found {}, expected 1 to {MAX_TOP}", args.reranker_top);
+        return Err(Failure::option("reranker-top", what));
+    }
+    if args.query.as_deref().is_some_and(is_empty) {
+        return Err(Failure::usage("the question is empty: there is nothing to search for"));
+    }
     args.query("", None).check()?;
     let opened = Opened::new(&args.directory, model_args)?;
-    let reranker = match &args.reranker {
-        Some(model) => Some(crate::load(&ModelArgs { model: Some(model.clone()), ..model_args.clone() })?),
-        None => None,
-    };
-    let search = Search { args, reader: opened.index.reader()?, encoder: opened.encoder()?, reranker };
+    let reader = opened.index.reader()?;
+    check_fits(&opened.index, args.rerank, sources)?;
+    if let Some(code) = &args.lang {
+        check_language(code, &reader)?;
+    }
+    if !opened.id.lexical && args.arms == (Arms { dense: false, bm25: false, sparse: true }) {
+        return Err(Failure::option("arms", "found sparse alone, but the index has no lexical weights"));
+    }
+    let reranker = args.reranker.as_ref().map(|model| load_reranker(model, model_args)).transpose()?;
+    let quiet = model_args.quiet;
+    let search = Search { args, reader, encoder: opened.encoder()?, reranker, quiet };
     match (&args.query, &args.queries) {
         (Some(text), _) => show(&search.one(text)?, args, None),
         (None, Some(_)) => search.file(model_args),
@@ -122,26 +140,84 @@ pub(crate) fn run(args: &SearchArgs, model_args: &ModelArgs) -> Result<()> {
     }
 }
 
+/// Whether a question has no character that can be seen.
+fn is_empty(text: &str) -> bool {
+    text.trim().is_empty()
+}
+
+/// Refuses a rerank of the command line that cannot be made.
+pub(super) fn check_fits(index: &Index, rerank: usize, sources: &Sources) -> Result<()> {
+    match rerank > 0 && index.colbert() == ColbertBits::Off {
+        true => refuse_idle(sources, "rerank", "with an index that has no ColBERT vectors"),
+        false => Ok(()),
+    }
+}
+
+/// A language that is told must be one, or at least one of the index's.
+fn check_language(code: &str, reader: &Reader) -> Result<()> {
+    let kept = analyze::normalize_code(code);
+    let mut own: Vec<&str> = reader.languages().filter(|own| *own != analyze::UNKNOWN).collect();
+    if analyze::is_language(&kept) || own.contains(&kept.as_str()) {
+        return Ok(());
+    }
+    own.truncate(20);
+    Err(Failure::option("lang", format!("{}; the index has {}", unknown_language(code), own.join(", "))))
+}
+
+/// The cross-encoder of `--reranker`.
+fn load_reranker(model: &Path, model_args: &ModelArgs) -> Result<Model> {
+    let model = crate::load(&ModelArgs { model: Some(model.to_path_buf()), ..model_args.clone() })?;
+    match model.info().rerank {
+        true => Ok(model),
+        false => {
+            let name = model.info().name.escape_debug().to_string();
+            Err(Failure::model(format!(
+                "--reranker: {name} has no reranking head: give a cross-encoder, as bge-reranker-v2-m3"
+            )))
+        }
+    }
+}
+
 /// An index that is asked, and the models that it is asked with.
 pub(super) struct Search<'a> {
     pub args: &'a SearchArgs,
     reader: Reader,
     encoder: Encoder<'a>,
     reranker: Option<Model>,
+    quiet: bool,
+}
+
+/// What a question found, and whether all of it was read.
+#[derive(Serialize)]
+pub(super) struct Answer {
+    #[serde(flatten)]
+    pub hits: Hits,
+    /// The question is longer than the index's maximum length: its end was not looked at.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub query_truncated: bool,
 }
 
 /// Questions that are searched together.
 const TOGETHER: usize = 16;
 
 impl Search<'_> {
-    fn one(&self, text: &str) -> Result<Hits> {
-        self.ask(&self.args.query(text, None))
+    fn one(&self, text: &str) -> Result<Answer> {
+        let answer = self.ask(&self.args.query(text, None))?;
+        if answer.query_truncated && !self.quiet {
+            say!("trivec: {CUT}");
+        }
+        Ok(answer)
     }
 
-    pub fn ask(&self, query: &Query) -> Result<Hits> {
+    pub fn ask(&self, query: &Query) -> Result<Answer> {
         let mut hits = self.reader.search(&self.encoder, query)?;
         self.reranked(&mut hits, &query.text)?;
-        Ok(hits)
+        Ok(Answer { hits, query_truncated: self.is_cut(&query.text)? })
+    }
+
+    /// Whether a question is longer than what the index reads of it.
+    fn is_cut(&self, text: &str) -> Result<bool> {
+        Ok(self.encoder.model().token_ids(text, &self.encoder.query_options())?.1)
     }
 
     /// The cross-encoder's order, if there is one.
@@ -157,6 +233,7 @@ impl Search<'_> {
         let args = self.args;
         let Some(path) = &args.queries else { return Ok(()) };
         let questions = read_queries(path)?;
+        let mut cut = 0;
         let bar = bar(model_args.quiet, questions.len() as u64, "{bar:30} {pos}/{len} questions · {eta} left");
         let mut file = args.run.as_ref().map(|path| create_beside(path, "--run")).transpose()?;
         for part in questions.chunks(TOGETHER) {
@@ -164,8 +241,10 @@ impl Search<'_> {
             let found = self.reader.search_all(&self.encoder, &queries)?;
             for (question, mut hits) in part.iter().zip(found) {
                 self.reranked(&mut hits, &question.text)?;
+                let query_truncated = self.is_cut(&question.text)?;
+                cut += usize::from(query_truncated);
                 if args.json {
-                    show(&hits, args, Some(&question.id))?;
+                    show(&Answer { hits, query_truncated }, args, Some(&question.id))?;
                     continue;
                 }
                 let lines: String = hits
@@ -181,6 +260,9 @@ impl Search<'_> {
             bar.inc(part.len() as u64);
         }
         bar.finish_and_clear();
+        if cut > 0 && !self.quiet {
+            say!("trivec: {}: {CUT}", counted(cut, "question"));
+        }
         match file {
             Some((path, file)) => move_into_place(&path, file),
             None => Ok(()),
@@ -191,7 +273,7 @@ impl Search<'_> {
     fn converse(&self) -> Result<()> {
         for line in io::stdin().lock().lines() {
             let line = line.map_err(|e| Failure::io("standard input", &e))?;
-            if !line.trim().is_empty() {
+            if !is_empty(&line) {
                 show(&self.one(&line)?, self.args, None)?;
             }
         }
@@ -199,15 +281,18 @@ impl Search<'_> {
     }
 }
 
-fn show(hits: &Hits, args: &SearchArgs, id: Option<&str>) -> Result<()> {
+/// What is said of a question that was not read to its end.
+pub(super) const CUT: &str = "longer than the maximum length of the index: what is behind it was not searched for";
+
+fn show(answer: &Answer, args: &SearchArgs, id: Option<&str>) -> Result<()> {
     if args.json {
         return match id {
-            Some(id) => print_json(&serde_json::json!({"id": id, "found": hits})),
-            None => print_json(hits),
+            Some(id) => print_json(&serde_json::json!({"id": id, "found": answer})),
+            None => print_json(answer),
         };
     }
     let mut out = anstream::stdout().lock();
-    write_hits(&mut out, hits).and_then(|()| out.flush()).map_err(|e| Failure::stdout(&e))
+    write_hits(&mut out, &answer.hits).and_then(|()| out.flush()).map_err(|e| Failure::stdout(&e))
 }
 
 /// Columns of a document's text where it is not explained.

@@ -25,6 +25,8 @@ mod pull_hubs;
 mod pull_resume;
 #[cfg(feature = "search")]
 mod search;
+#[cfg(feature = "search")]
+mod search_options;
 #[cfg(feature = "serve")]
 mod server;
 #[cfg(feature = "serve")]

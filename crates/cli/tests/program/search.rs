@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -14,11 +14,11 @@ const DOCUMENTS: &str = r#"{"id": "phone", "text": "Apple has launched a new iPh
 {"id": "buch", "text": "Ich lese abends gern ein gutes Buch.", "lang": "de", "year": 2022}
 "#;
 
-struct Fixture(TempDir);
+pub(crate) struct Fixture(TempDir);
 
 impl Fixture {
     /// An index of the documents.
-    fn new() -> Fixture {
+    pub(crate) fn new() -> Fixture {
         let fixture = Fixture(tempfile::tempdir().unwrap());
         fs::write(fixture.path("docs.jsonl"), DOCUMENTS).unwrap();
         let said = fixture.ok(&["index", "INDEX", "--input", "docs.jsonl"]);
@@ -26,27 +26,33 @@ impl Fixture {
         fixture
     }
 
-    fn path(&self, name: &str) -> std::path::PathBuf {
+    pub(crate) fn path(&self, name: &str) -> std::path::PathBuf {
         self.0.path().join(name)
     }
 
-    fn run(&self, args: &[&str]) -> Output {
-        let args = args.iter().map(|arg| if *arg == "INDEX" { "notes" } else { arg });
-        trivec().current_dir(self.0.path()).args(["-q"]).args(args).output().unwrap()
+    /// The program where the documents are; `INDEX` among the arguments is the index.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = trivec();
+        command.current_dir(self.0.path()).args(args.iter().map(|arg| if *arg == "INDEX" { "notes" } else { arg }));
+        command
     }
 
-    fn ok(&self, args: &[&str]) -> String {
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
+        self.command(args).arg("-q").output().unwrap()
+    }
+
+    pub(crate) fn ok(&self, args: &[&str]) -> String {
         let output = self.run(args);
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{args:?}: {said}");
         String::from_utf8(output.stdout).unwrap()
     }
 
-    fn json(&self, args: &[&str]) -> Value {
+    pub(crate) fn json(&self, args: &[&str]) -> Value {
         serde_json::from_str(&self.ok(args)).unwrap()
     }
 
-    fn fails(&self, code: i32, args: &[&str]) -> String {
+    pub(crate) fn fails(&self, code: i32, args: &[&str]) -> String {
         let output = self.run(args);
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
@@ -54,7 +60,7 @@ impl Fixture {
     }
 }
 
-fn keys(found: &Value) -> Vec<&str> {
+pub(crate) fn keys(found: &Value) -> Vec<&str> {
     found["hits"].as_array().unwrap().iter().map(|hit| hit["document"]["key"].as_str().unwrap()).collect()
 }
 
@@ -159,7 +165,8 @@ fn a_cross_encoder_has_the_last_word() {
     // It reads two and puts them before the others; one is asked for.
     let args = ["search", "INDEX", "soup", "--json", "--reranker", reranker, "--reranker-top", "2", "--top", "1"];
     assert_eq!(fixture.json(&args)["hits"].as_array().unwrap().len(), 1);
-    assert!(fixture.fails(2, &["search", "INDEX", "soup", "--reranker", "starter"]).contains("rerank"));
+    let said = fixture.fails(4, &["search", "INDEX", "soup", "--reranker", "starter"]);
+    assert!(said.contains("--reranker: starter has no reranking head"), "{said}");
 }
 
 #[test]
@@ -202,7 +209,7 @@ struct Terminal {
 
 #[cfg(target_os = "linux")]
 impl Terminal {
-    fn new(mut command: std::process::Command) -> Terminal {
+    fn new(mut command: Command) -> Terminal {
         use std::io::Read;
         use std::os::fd::OwnedFd;
 

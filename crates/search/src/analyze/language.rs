@@ -94,6 +94,14 @@ const ALIASES: [(&str, &str); 14] = [
     ("in", "id"),
 ];
 
+/// The two letters of ISO 639-1.
+const ISO_639_1: &str = "\
+    aa ab ae af ak am an ar as av ay az ba be bg bh bi bm bn bo br bs ca ce ch co cr cs cu cv cy da de dv dz ee el en eo es \
+    et eu fa ff fi fj fo fr fy ga gd gl gn gu gv ha he hi ho hr ht hu hy hz ia id ie ig ii ik io is it iu ja jv ka kg ki kj \
+    kk kl km kn ko kr ks ku kv kw ky la lb lg li ln lo lt lu lv mg mh mi mk ml mn mr ms mt my na nb nd ne ng nl nn no nr nv \
+    ny oc oj om or os pa pi pl ps pt qu rm rn ro ru rw sa sc sd se sg si sk sl sm sn so sq sr ss st su sv sw ta te tg th ti \
+    tk tl tn to tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo za zh zu";
+
 /// The language is detected from at most this many characters at the beginning of a text.
 const LOOKED_AT: usize = 2_000;
 
@@ -112,6 +120,27 @@ pub fn normalize_code(code: &str) -> String {
     let alias = ALIASES.iter().find(|(alias, _)| *alias == first).map(|(_, code)| *code);
     let by_name = || CODES.iter().find(|(lang, _)| lang.code() == first).map(|(_, code)| *code);
     alias.or_else(by_name).map_or(first, str::to_owned)
+}
+
+/// Whether texts are found to be in the language with this code ([`detect`]).
+pub fn is_detected(code: &str) -> bool {
+    CODES.iter().any(|(_, known)| *known == code)
+}
+
+/// Whether a code, as [`normalize_code`] gives it, is that of a language: of two letters one of ISO 639-1, of three any (ISO 639-3 has some
+/// 8,000), but for those that name no language.
+///
+/// ```
+/// use trivec_search::analyze::is_language;
+///
+/// assert!(is_language("de") && is_language("lo") && is_language("ceb"));
+/// assert!(!is_language("xx") && !is_language("german") && !is_language("und"));
+/// ```
+pub fn is_language(code: &str) -> bool {
+    let is_three = code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_lowercase());
+    ISO_639_1.split(' ').any(|known| known == code)
+        || is_detected(code)
+        || is_three && !["und", "mis", "mul", "zxx"].contains(&code)
 }
 
 /// The language of a text and whether that is sure. `among` are the languages it can be (none: any).

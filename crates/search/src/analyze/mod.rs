@@ -20,7 +20,7 @@ use frostem::{Algorithm, Stemmer};
 use unicode_normalization::UnicodeNormalization;
 use unicode_segmentation::UnicodeSegmentation;
 
-pub use language::{detect, normalize_code};
+pub use language::{detect, is_detected, is_language, normalize_code};
 use script::Kind;
 
 /// The version of the analyzer. An index that was made by another version is refused.

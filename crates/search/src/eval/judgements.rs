@@ -108,7 +108,7 @@ pub fn read_queries(path: &Path) -> Result<Vec<Question>> {
                 content.split_once('\t').ok_or_else(|| wrong("expected a name, a tab and the text".to_owned()))?;
             Question { id: id.trim().to_owned(), text: text.trim().to_owned(), lang: None }
         };
-        if question.text.is_empty() || !seen.insert(question.id.clone()) {
+        if question.text.trim().is_empty() || !seen.insert(question.id.clone()) {
             return Err(wrong(format!("the query `{}` is empty or was there before", question.id.escape_debug())));
         }
         questions.push(question);
@@ -197,7 +197,14 @@ mod tests {
         let (_directory, path) = file("7\twas ist das\r\n8\tx\ty\n");
         let questions = read_queries(&path).unwrap();
         assert_eq!((&questions[0], questions[1].text.as_str()), (&expected(None), "x\ty"));
-        for bad in ["7\n", "{\"id\": 1}\n", "{\"id\": 1, \"text\": \"\"}", "1\ta\n1\tb\n", "{bad}"] {
+        for bad in [
+            "7\n",
+            "{\"id\": 1}\n",
+            "{\"id\": 1, \"text\": \"\"}",
+            "{\"id\": 1, \"text\": \" \\n\"}",
+            "1\ta\n1\tb\n",
+            "{bad}",
+        ] {
             let (_directory, path) = file(bad);
             assert!(matches!(read_queries(&path), Err(Error::Line { .. })), "{bad}");
         }

@@ -86,7 +86,9 @@ impl std::str::FromStr for Target {
 
     fn from_str(name: &str) -> Result<Target> {
         NAMES.iter().find(|(known, _)| *known == name).map(|&(_, target)| target).ok_or_else(|| {
-            let known: Vec<&str> = NAMES.iter().map(|&(name, _)| name).collect();
+            let is_built = |target: Target| target != Target::Parquet || cfg!(feature = "parquet");
+            let known: Vec<&str> =
+                NAMES.iter().filter(|&&(_, target)| is_built(target)).map(|&(name, _)| name).collect();
             Error::option("to", format!("found `{}`, expected one of {}", name.escape_debug(), known.join(", ")))
         })
     }

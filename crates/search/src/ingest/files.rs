@@ -13,12 +13,17 @@ use crate::error::{Error, Result};
 /// Endings of files in a directory that are text.
 const TEXT_ENDINGS: [&str; 6] = ["txt", "md", "markdown", "rst", "text", "adoc"];
 
+/// The path that means standard input.
+pub const STANDARD_INPUT: &str = "-";
+
 /// How deep directories are walked.
 const MAX_DEPTH: usize = 64;
 
+type Documents = Box<dyn Iterator<Item = Result<Document>>>;
+
 /// The documents of an input, with how much of it was read.
 pub struct Source {
-    documents: Box<dyn Iterator<Item = Result<Document>>>,
+    documents: Documents,
     read: Arc<AtomicU64>,
     total: u64,
 }
@@ -51,12 +56,16 @@ impl Iterator for Source {
 
 /// Opens a file, or a directory of text files and files of the other formats. `format`: how files are read; `None`: by their names'
 /// endings. In a directory only files are read whose names end as text or as one of the other formats; a text's key is its path below the
-/// directory.
+/// directory. [`STANDARD_INPUT`] is read as JSON Lines unless the format is given; how long it is is not known.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::Line`] if a table has not the columns.
+/// [`Error::Io`]; [`Error::Line`] if a table has not the columns; [`Error::Option`] for a format that cannot be read so.
 pub fn open(path: &Path, format: Option<Format>, columns: &Columns) -> Result<Source> {
     let read = Arc::new(AtomicU64::new(0));
+    if path.as_os_str() == STANDARD_INPUT {
+        let documents = standard_input(format.unwrap_or(Format::Jsonl), columns, Arc::clone(&read))?;
+        return Ok(Source { documents, read, total: 0 });
+    }
     let metadata = fs::metadata(path).map_err(|e| Error::io(path, e))?;
     let mut files = Vec::new();
     if metadata.is_dir() {
@@ -68,7 +77,7 @@ pub fn open(path: &Path, format: Option<Format>, columns: &Columns) -> Result<So
     let total = files.iter().map(|file| fs::metadata(file).map_or(0, |metadata| metadata.len())).sum();
     let (root, is_directory) = (path.to_path_buf(), metadata.is_dir());
     let (columns, counter) = (columns.clone(), Arc::clone(&read));
-    let of_file = move |file: &PathBuf| -> Result<Box<dyn Iterator<Item = Result<Document>>>> {
+    let of_file = move |file: &PathBuf| -> Result<Documents> {
         let input = Counting { input: File::open(file).map_err(|e| Error::io(file, e))?, read: Arc::clone(&counter) };
         Ok(match format.unwrap_or_else(|| Format::of_path(file)) {
             Format::Jsonl => Box::new(jsonl::read(input, file, &columns)),
@@ -89,7 +98,7 @@ pub fn open(path: &Path, format: Option<Format>, columns: &Columns) -> Result<So
         })
     };
     // If a single file cannot be opened, the call fails at once; in a directory, only that file is an error.
-    let documents: Box<dyn Iterator<Item = Result<Document>>> = match files.as_slice() {
+    let documents: Documents = match files.as_slice() {
         [file] if !is_directory => of_file(file)?,
         _ => Box::new(files.into_iter().flat_map(move |file| match of_file(&file) {
             Ok(documents) => documents,
@@ -99,8 +108,28 @@ pub fn open(path: &Path, format: Option<Format>, columns: &Columns) -> Result<So
     Ok(Source { documents, read, total })
 }
 
+/// The documents of standard input, which errors name so.
+fn standard_input(format: Format, columns: &Columns, read: Arc<AtomicU64>) -> Result<Documents> {
+    let path = Path::new("standard input");
+    let input = Counting { input: std::io::stdin(), read };
+    Ok(match format {
+        Format::Jsonl => Box::new(jsonl::read(input, path, columns)),
+        Format::Csv => Box::new(csv::read(input, b',', path, columns)?),
+        Format::Tsv => Box::new(csv::read(input, b'\t', path, columns)?),
+        Format::Parquet => {
+            return Err(Error::option(
+                "format",
+                "Parquet begins at its end: it is read from a file, not standard input",
+            ));
+        }
+        Format::Text => {
+            return Err(Error::option("format", "a text's key is its file's name, which standard input has not"));
+        }
+    })
+}
+
 #[cfg(feature = "parquet")]
-fn parquet(input: Counting, path: &Path, columns: &Columns) -> Result<Box<dyn Iterator<Item = Result<Document>>>> {
+fn parquet(input: Counting<File>, path: &Path, columns: &Columns) -> Result<Documents> {
     let bytes = input.input.metadata().map_or(0, |metadata| metadata.len());
     let read = input.read;
     // A Parquet file is not read front to back, so its bytes are counted after its last row.
@@ -112,7 +141,7 @@ fn parquet(input: Counting, path: &Path, columns: &Columns) -> Result<Box<dyn It
 }
 
 #[cfg(not(feature = "parquet"))]
-fn parquet(_: Counting, path: &Path, _: &Columns) -> Result<Box<dyn Iterator<Item = Result<Document>>>> {
+fn parquet(_: Counting<File>, path: &Path, _: &Columns) -> Result<Documents> {
     let what = format!("{}: this program was built without Parquet (the feature `parquet`)", path.display());
     Err(Error::option("format", what))
 }
@@ -156,12 +185,12 @@ fn text(input: impl Read, path: &Path, key: String) -> Result<Document> {
     Ok(document)
 }
 
-struct Counting {
-    input: File,
+struct Counting<R> {
+    input: R,
     read: Arc<AtomicU64>,
 }
 
-impl Read for Counting {
+impl<R: Read> Read for Counting<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let n = self.input.read(buffer)?;
         self.read.fetch_add(n as u64, Ordering::Relaxed);

@@ -22,7 +22,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::reader::Reader;
 use crate::writer::Writer;
 pub use chunk::{Chunking, chunks};
-pub use files::{Source, open};
+pub use files::{STANDARD_INPUT, Source, open};
 pub use jsonl::from_json;
 
 #[doc(hidden)]
@@ -80,7 +80,8 @@ impl std::str::FromStr for Format {
             "parquet" => Format::Parquet,
             "txt" | "text" => Format::Text,
             _ => {
-                let what = format!("found `{}`, expected jsonl, csv, tsv, parquet or txt", name.escape_debug());
+                let parquet = if cfg!(feature = "parquet") { "parquet, " } else { "" };
+                let what = format!("found `{}`, expected one of jsonl, csv, tsv, {parquet}txt", name.escape_debug());
                 return Err(Error::option("format", what));
             }
         })

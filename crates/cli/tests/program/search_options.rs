@@ -1,0 +1,246 @@
+//! Options of `index`, `search`, `get`, `delete` and `eval` that would do nothing, or not what they say: each is refused by name.
+
+use std::fs;
+use std::io::Write;
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::search::{Fixture, keys};
+
+#[test]
+fn options_without_effect_are_refused_by_name() {
+    let fixture = Fixture::new();
+    fs::write(fixture.path("queries.jsonl"), "{\"id\": \"q\", \"text\": \"soup\"}\n").unwrap();
+    for (args, expected) in [
+        (&["search", "INDEX", "x", "--run", "r"][..], "--run has no effect with a question on the command line"),
+        (&["search", "INDEX", "x", "--queries", "queries.jsonl"], "--queries has no effect with a question"),
+        (&["search", "INDEX", "--run", "r"], "--run has no effect without --queries"),
+        (
+            &["search", "INDEX", "--queries", "queries.jsonl", "--explain"],
+            "--explain has no effect with --queries without --json",
+        ),
+        (
+            &["search", "INDEX", "--queries", "queries.jsonl", "--snippets"],
+            "--snippets has no effect with --queries without",
+        ),
+        (
+            &["search", "INDEX", "--queries", "queries.jsonl", "--run", "r", "--json"],
+            "--json has no effect beside --run",
+        ),
+        (&["search", "INDEX", "x", "--explain", "--snippets"], "--snippets has no effect beside --explain"),
+        (&["search", "INDEX", "x", "--reranker-top", "3"], "--reranker-top has no effect without --reranker"),
+        (&["search", "INDEX", "x", "--arms", "dense", "--lang", "en"], "--lang has no effect with --arms without bm25"),
+        (
+            &["search", "INDEX", "x", "--reranker", "m", "--reranker-top", "0"],
+            "--reranker-top: found 0, expected 1 to 10000",
+        ),
+        (
+            &["search", "INDEX", "x", "--reranker", "m", "--reranker-top", "10001"],
+            "--reranker-top: found 10001, expected 1",
+        ),
+        (&["index", "INDEX", "--stats", "--input", "docs.jsonl"], "--input has no effect beside --stats"),
+        (&["index", "INDEX", "--stats", "--check"], "--check has no effect beside --stats"),
+        (&["index", "INDEX", "--check", "--colbert", "8"], "--colbert has no effect beside --check"),
+        (&["index", "INDEX", "--compact", "--chunk", "64"], "--chunk has no effect beside --compact"),
+        (&["index", "INDEX", "--snapshot", "copy", "--threads", "2"], "--threads has no effect beside --snapshot"),
+        (
+            &["index", "INDEX", "--input", "docs.jsonl", "--cache-size", "2GiB"],
+            "--cache-size has no effect without --cache",
+        ),
+        (
+            &["index", "new", "--input", "docs.jsonl", "--language", "en", "--languages", "en,de"],
+            "--languages has no effect beside --language",
+        ),
+        (
+            &["index", "new", "--input", "docs.jsonl", "--format", "txt", "--key", "k"],
+            "--key has no effect with --format txt",
+        ),
+        (&["get", "INDEX", "soup", "--filter", "year > 1"], "--filter has no effect with keys on the command line"),
+        (&["delete", "INDEX", "soup", "--filter", "year > 1"], "--filter has no effect with keys on the command line"),
+        (
+            &["export", "INDEX", "--to", "npy", "-o", "out", "--threads", "2"],
+            "--threads has no effect with a command that loads no",
+        ),
+    ] {
+        let said = fixture.fails(2, args);
+        assert!(said.contains(expected), "{args:?}: {said}");
+    }
+    assert!(!fixture.path("new").exists() && !fixture.path("copy").exists() && !fixture.path("r").exists());
+    fixture.ok(&["get", "INDEX", "soup"]);
+    // Variables may be there for other commands.
+    for (variables, args) in [
+        (&[("TRIVEC_QUERIES", "nowhere"), ("TRIVEC_RUN", "r")][..], &["search", "INDEX", "soup"][..]),
+        (&[("TRIVEC_RUN", "r")], &["search", "INDEX", "soup"]),
+        (&[("TRIVEC_JSON", "1")], &["search", "INDEX", "--queries", "queries.jsonl", "--run", "run"]),
+        (&[("TRIVEC_FILTER", "year > 3000")], &["get", "INDEX", "soup"]),
+        (&[("TRIVEC_INPUT", "nowhere"), ("TRIVEC_COLBERT", "8")], &["index", "INDEX", "--stats"]),
+        (&[("TRIVEC_COLBERT", "8")], &["index", "INDEX", "--input", "docs.jsonl"]),
+    ] {
+        let output = fixture.command(args).arg("-q").envs(variables.iter().copied()).output().unwrap();
+        assert!(output.status.success(), "{variables:?} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert!(fixture.path("run").exists() && !fixture.path("r").exists());
+}
+
+#[test]
+fn an_index_keeps_what_it_was_made_with() {
+    let fixture = Fixture::new();
+    fn with<'a>(more: &[&'a str]) -> Vec<&'a str> {
+        [&["index", "made", "--input", "docs.jsonl"][..], more].concat()
+    }
+    let as_made = [
+        &["--colbert", "8", "--max-length", "40", "--languages", "de,en", "--document-prompt", "passage: "][..],
+        &["--query-prompt", "query: "],
+    ]
+    .concat();
+    fixture.ok(&with(&as_made));
+    // Nothing is said, or the same.
+    fixture.ok(&with(&[]));
+    fixture.ok(&with(&as_made));
+    fixture.ok(&with(&["--languages", "EN,de-AT"]));
+    for (option, value, expected) in [
+        ("--colbert", "4", "found 4, but the index made was made with 8"),
+        ("--colbert", "off", "found off, but the index made was made with 8"),
+        ("--max-length", "41", "found 41, but the index made was made with 40"),
+        ("--languages", "de", "found de, but the index made was made with de,en"),
+        ("--language", "de", "found de, but the index made was made with none"),
+        ("--document-prompt", "", "found ``, but the index made was made with `passage: `"),
+        ("--query-prompt", "question: ", "found `question: `, but the index made was made with `query: `"),
+    ] {
+        let said = fixture.fails(2, &with(&[option, value]));
+        assert!(said.contains(&format!("{option}: {expected}")), "{option} {value}: {said}");
+    }
+    // An index that was made without them: the defaults by name are the same.
+    let defaults = ["index", "INDEX", "--input", "docs.jsonl", "--colbert", "4", "--document-prompt", ""];
+    fixture.ok(&defaults);
+    assert!(
+        fixture.fails(2, &["index", "INDEX", "--input", "docs.jsonl", "--max-length", "40"]).contains("was made with")
+    );
+}
+
+#[test]
+fn what_an_index_could_not_do_is_refused_before_it_is_made() {
+    let fixture = Fixture::new();
+    let dense = trivec_testing::data("models/noheads-h64");
+    let dense = dense.to_str().unwrap();
+    for (more, expected) in [
+        (&["--max-length", "1"][..], "--max-length: "),
+        (&["--max-length", "1000000"], "--max-length: "),
+        (&["--language", "xx"], "--language: found `xx`, expected the code of a language"),
+        (&["--language", "german"], "--language: found `german`"),
+        (&["--languages", "de,xx"], "--languages: found `xx`"),
+        (&["--languages", "lo"], "--languages: found `lo`, a language that no text is found to be in"),
+        (&["--model", dense, "--colbert", "4"], "--colbert has no effect with a model that has no ColBERT vectors"),
+    ] {
+        let said = fixture.fails(2, &[&["index", "new", "--input", "docs.jsonl"][..], more].concat());
+        assert!(said.contains(expected), "{more:?}: {said}");
+        assert!(!fixture.path("new").exists(), "{more:?}");
+    }
+    // Of such a model, nothing can be reranked, nor be found by lexical weights alone.
+    fixture.ok(&["index", "dense", "--input", "docs.jsonl", "--model", dense]);
+    let search = |more: &[&str]| fixture.fails(2, &[&["search", "dense", "soup", "--model", dense][..], more].concat());
+    assert!(search(&["--rerank", "10"]).contains("--rerank has no effect with an index that has no ColBERT vectors"));
+    assert!(search(&["--arms", "sparse"]).contains("--arms: found sparse alone, but the index has no lexical weights"));
+    fixture.ok(&["search", "dense", "soup", "--model", dense, "--rerank", "0"]);
+}
+
+#[test]
+fn questions_without_text_and_languages_that_nobody_knows_are_refused() {
+    let fixture = Fixture::new();
+    for empty in ["", "  \n"] {
+        assert!(fixture.fails(2, &["search", "INDEX", empty]).contains("the question is empty"));
+    }
+    fs::write(fixture.path("empty.jsonl"), "{\"id\": \"q\", \"text\": \"  \"}\n").unwrap();
+    assert!(fixture.fails(3, &["search", "INDEX", "--queries", "empty.jsonl"]).contains("empty.jsonl, line 1"));
+    for code in ["xx", "english", ""] {
+        let said = fixture.fails(2, &["search", "INDEX", "soup", "--lang", code]);
+        assert!(said.contains(&format!("--lang: found `{code}`")) && said.contains("the index has de, en"), "{said}");
+    }
+    for code in ["en", "de-AT", "lo", "cmn"] {
+        fixture.ok(&["search", "INDEX", "soup", "--lang", code]);
+    }
+    // A code of somebody's own, which documents have.
+    fs::write(fixture.path("own.jsonl"), "{\"id\": \"own\", \"text\": \"tlhIngan Hol\", \"lang\": \"klingon\"}\n")
+        .unwrap();
+    fixture.ok(&["index", "INDEX", "--input", "own.jsonl"]);
+    fixture.ok(&["search", "INDEX", "Hol", "--lang", "klingon"]);
+}
+
+#[test]
+fn a_question_that_is_cut_is_said_to_be() {
+    let fixture = Fixture::new();
+    fixture.ok(&["index", "short", "--input", "docs.jsonl", "--max-length", "8"]);
+    let long = "a soup of carrots and leek that is cooked for half an hour";
+    fs::write(fixture.path("queries.tsv"), format!("1\tsoup\n2\t{long}\n")).unwrap();
+    let told = |args: &[&str]| {
+        let output = fixture.command(args).output().unwrap();
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let cut = "longer than the maximum length of the index";
+    assert!(told(&["search", "short", long]).1.contains(cut));
+    assert!(!told(&["search", "short", "soup"]).1.contains(cut));
+    assert!(told(&["search", "short", "--queries", "queries.tsv"]).1.contains(&format!("1 question: {cut}")));
+    let json = |query: &str| -> Value { serde_json::from_str(&told(&["search", "short", query, "--json"]).0).unwrap() };
+    assert_eq!(json(long)["query_truncated"], true);
+    assert_eq!(json("soup").get("query_truncated"), None);
+    assert_eq!(keys(&json("soup"))[0], "soup");
+}
+
+#[test]
+fn documents_come_from_standard_input() {
+    let fixture = Fixture::new();
+    let index = |args: &[&str], input: &str| {
+        let mut command = fixture.command(&[&["-q", "index"], args].concat());
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // A program that refuses early reads no more.
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        let output = child.wait_with_output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, said, _) = index(&["INDEX", "--input", "-"], "{\"id\": \"piped\", \"text\": \"from a pipe\"}\n");
+    assert!(code == Some(0) && said.contains("1 added"), "{said}");
+    assert_eq!(fixture.json(&["get", "INDEX", "piped"])["text"], "from a pipe");
+    let (code, said, _) = index(&["INDEX", "--input", "-", "--format", "csv"], "id,text\nrow,of a table\n");
+    assert!(code == Some(0) && said.contains("1 added"), "{said}");
+    let (code, _, said) = index(&["INDEX", "--input", "-"], "{\"id\": \"a\", \"text\": \"b\"}\nnonsense\n");
+    assert!(code == Some(3) && said.contains("1 document was refused; the other one is indexed"), "{said}");
+    let mut command = fixture.command(&["index", "INDEX", "--input", "bad.jsonl"]);
+    fs::write(fixture.path("bad.jsonl"), "nonsense\n{}\n").unwrap();
+    let said = String::from_utf8(command.output().unwrap().stderr).unwrap();
+    assert!(said.contains("2 documents were refused; none is indexed"), "{said}");
+    for (args, expected) in [
+        (&["new", "--input", "-", "--format", "txt"][..], "--format: a text's key is its file's name"),
+        (&["new", "--input", "-", "--format", "parquet"], "--format: Parquet"),
+        (&["new", "--input", "-", "--input", "-"], "--input: standard input (-) is given twice"),
+    ] {
+        let (code, _, said) = index(args, "");
+        assert!(code == Some(2) && said.contains(expected), "{args:?}: {said}");
+    }
+    assert!(!fixture.path("new").exists());
+    let help = fixture.ok(&["index", "--help"]);
+    assert!(help.contains("- for standard input") && help.contains("parquet") == cfg!(feature = "parquet"), "{help}");
+}
+
+#[test]
+fn what_is_shown_is_for_people() {
+    let fixture = Fixture::new();
+    fs::write(fixture.path("odd.jsonl"), "{\"id\": \"odd\", \"text\": \"12 345 !\"}\n").unwrap();
+    fixture.ok(&["index", "INDEX", "--input", "odd.jsonl"]);
+    let stats = fixture.ok(&["index", "INDEX", "--stats"]);
+    assert!(stats.contains("languages de, en, not known"), "{stats}");
+    // The option's own name, and no zeros with a sign.
+    fs::write(fixture.path("queries.tsv"), "q\tsoup of carrots\nr\tunheard of\n").unwrap();
+    fs::write(fixture.path("none"), "").unwrap();
+    let eval = ["eval", "INDEX", "--queries", "queries.tsv", "--qrels"];
+    let said = fixture.fails(2, &[&eval[..], &["none"]].concat());
+    assert!(said.contains("--qrels: no query has a document that is judged relevant"), "{said}");
+    fs::write(fixture.path("qrels"), "q 0 soup 1\n").unwrap();
+    let table = fixture.ok(&[&eval[..], &["qrels"]].concat());
+    assert!(!table.contains("-0.0") && table.contains("1 question (1 more have no relevant document"), "{table}");
+    let help = fixture.ok(&["export", "--help"]);
+    assert!(help.contains("opensearch") && help.contains("parquet") == cfg!(feature = "parquet"), "{help}");
+    let said = fixture.fails(2, &["export", "INDEX", "--to", "nowhere", "-o", "out"]);
+    assert!(said.contains("opensearch") && said.contains("parquet") == cfg!(feature = "parquet"), "{said}");
+}
