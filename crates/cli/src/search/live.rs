@@ -7,6 +7,7 @@ use console::{Key, Term};
 use trivec_search::{Hit, Query};
 
 use super::query::{Answer, CUT, Search, arms, excerpt_of, write_explanation};
+use super::terminal::{Held, Rest};
 use crate::exit::{Failure, Result};
 use crate::style::{BOLD, DIM, ERROR, readable};
 
@@ -154,10 +155,11 @@ fn read_keys(keys: &Sender<io::Result<Key>>, go_on: &Receiver<()>) {
 pub(super) fn run(search: &Search<'_>) -> Result<()> {
     let term = Term::stderr();
     let failed = |e: io::Error| Failure::io("the terminal", &e);
+    let _held = Held::new().map_err(failed)?;
     let (send, keys) = mpsc::channel();
     let (go_on, wait) = mpsc::channel();
     std::thread::spawn(move || read_keys(&send, &wait));
-    let mut view = View::default();
+    let (mut view, mut rest) = (View::default(), Rest::default());
     let mut drawn = 0;
     loop {
         let (rows, columns) = term.size();
@@ -170,7 +172,7 @@ pub(super) fn run(search: &Search<'_>) -> Result<()> {
         while let Some(key) = next {
             let key = key.map_err(failed)?;
             let may_end = !matches!(key, Key::Char(c) if !c.is_control());
-            match view.key(key) {
+            match rest.take(key).map_or(Wish::Nothing, |key| view.key(key)) {
                 Wish::End => return draw(&term, &[], usize::from(columns), drawn).map(drop).map_err(failed),
                 Wish::Nothing => {}
                 Wish::Draw if wish == Wish::Search => {}

@@ -7,6 +7,7 @@ mod live;
 mod query;
 #[cfg(feature = "serve")]
 mod served;
+mod terminal;
 
 pub(crate) use documents::{DeleteArgs, ExportArgs, GetArgs};
 pub(crate) use eval::EvalArgs;

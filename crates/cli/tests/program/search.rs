@@ -204,6 +204,8 @@ struct Terminal {
     keys: fs::File,
     screen: std::sync::mpsc::Receiver<Vec<u8>>,
     seen: String,
+    /// How it treated what is typed before the program was there.
+    before: [u32; 4],
     child: std::process::Child,
 }
 
@@ -219,6 +221,7 @@ impl Terminal {
         unlockpt(&person).unwrap();
         let size = rustix::termios::Winsize { ws_row: 40, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
         rustix::termios::tcsetwinsize(&person, size).unwrap();
+        let before = modes(&person);
         let path = ptsname(&person, Vec::new()).unwrap().into_string().unwrap();
         let program = fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
         let end = || OwnedFd::from(program.try_clone().unwrap());
@@ -235,7 +238,7 @@ impl Terminal {
                 }
             }
         });
-        Terminal { keys, screen, seen: String::new(), child }
+        Terminal { keys, screen, seen: String::new(), before, child }
     }
 
     fn press(&mut self, keys: &str) {
@@ -254,6 +257,13 @@ impl Terminal {
         }
         std::mem::take(&mut self.seen)
     }
+}
+
+/// How a terminal treats what is typed, by either of its ends.
+#[cfg(target_os = "linux")]
+fn modes(end: &impl std::os::fd::AsFd) -> [u32; 4] {
+    let modes = rustix::termios::tcgetattr(end).unwrap();
+    [modes.input_modes.bits(), modes.output_modes.bits(), modes.control_modes.bits(), modes.local_modes.bits()]
 }
 
 #[cfg(target_os = "linux")]
@@ -287,4 +297,44 @@ fn on_a_terminal_hits_follow_what_is_typed() {
     terminal.shows("type a question");
     terminal.press("\u{1b}");
     assert_eq!(terminal.child.wait().unwrap().code(), Some(0));
+    assert_eq!(modes(&terminal.keys), terminal.before);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_signal_leaves_the_terminal_as_it_was() {
+    use std::os::unix::process::ExitStatusExt;
+
+    use rustix::process::{Pid, Signal, kill_process};
+    let fixture = Fixture::new();
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+        let mut terminal = Terminal::new(fixture.command(&["-q", "--color", "never", "search", "INDEX"]));
+        terminal.press("carrots");
+        terminal.shows("›  1  soup");
+        assert_ne!(modes(&terminal.keys), terminal.before, "keys are read one by one");
+        kill_process(Pid::from_child(&terminal.child), signal).unwrap();
+        assert_eq!(terminal.child.wait().unwrap().signal(), Some(signal.as_raw()));
+        assert_eq!(modes(&terminal.keys), terminal.before, "{signal:?}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn on_a_terminal_keys_that_mean_nothing_are_no_text_and_joiners_are() {
+    let fixture = Fixture::new();
+    let mut terminal = Terminal::new(fixture.command(&["-q", "--color", "never", "search", "INDEX"]));
+    terminal.shows("type a question");
+    // F1, F5, Shift-F12, Ctrl-Up, Alt-x between letters.
+    for (letter, key) in
+        [("c", "\u{1b}OP"), ("a", "\u{1b}[15~"), ("r", "\u{1b}[24;2~"), ("r", "\u{1b}[1;5A"), ("o", "\u{1b}x")]
+    {
+        terminal.press(letter);
+        terminal.press(key);
+    }
+    terminal.press("ts");
+    terminal.shows("search: carrots▏");
+    terminal.press("\u{15}می\u{200c}خواهم");
+    terminal.shows("search: \u{2068}می\u{200c}خواهم\u{2069}▏");
+    terminal.press("\u{15}a\u{202e}");
+    terminal.shows("search: a\\u{202e}▏");
 }
