@@ -102,7 +102,7 @@ impl Session<'_> {
             let maps = [None, sparse, None];
             let names = std::iter::once("dev").chain(self.evals.iter().map(|(name, _)| name.as_str()));
             for (at, name) in names.enumerate() {
-                let figure = self.evaluate(at + 1, &maps).ndcg10(1).unwrap_or(0.0);
+                let figure = self.evaluate(at + 1, &maps)?.ndcg10(1).unwrap_or(0.0);
                 row.ndcg10.push((name.to_owned(), figure));
             }
         }

@@ -101,6 +101,25 @@ pub enum Error {
         /// Its passage.
         passage: String,
     },
+    /// A score of a set that is measured is not a number: its texts cannot be ranked.
+    #[error(
+        "the set `{}`: the score of the {arm} arm is {found} for the query `{}` and the passage `{}`",
+        shown(set),
+        shown(query),
+        shown(passage)
+    )]
+    NotFinite {
+        /// The set's name.
+        set: String,
+        /// Which arm's score.
+        arm: &'static str,
+        /// The score.
+        found: f64,
+        /// The query.
+        query: String,
+        /// The passage.
+        passage: String,
+    },
     /// The run was stopped by the caller; what it had reached is in the working directory.
     #[error("stopped; the same call goes on from what is in {}", path.display())]
     Stopped {
@@ -128,7 +147,7 @@ impl Error {
             Error::Option { .. } => ErrorKind::Usage,
             Error::Damaged { .. } => ErrorKind::Io,
             Error::Locked { .. } => ErrorKind::Locked,
-            Error::Diverged { .. } => ErrorKind::Model,
+            Error::Diverged { .. } | Error::NotFinite { .. } => ErrorKind::Model,
             Error::Engine(error) => match error.kind() {
                 trivec::ErrorKind::Usage => ErrorKind::Usage,
                 trivec::ErrorKind::Input => ErrorKind::Input,

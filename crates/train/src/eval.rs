@@ -70,8 +70,18 @@ pub struct Compared {
     pub changes: Vec<Change>,
 }
 
+/// A score that cannot be ranked, with the places of its texts in the set.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct NotFinite {
+    pub arm: &'static str,
+    pub score: f32,
+    pub query: usize,
+    pub passage: usize,
+}
+
 fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len().max(1) as f64
+    // The sum of nothing is -0.
+    values.iter().sum::<f64>() / values.len().max(1) as f64 + 0.0
 }
 
 impl Evaluation {
@@ -110,18 +120,22 @@ impl Evaluation {
 }
 
 /// Measures heads on a set. `weights` are those of dense, sparse and ColBERT in the sums.
+///
+/// # Errors
+/// A score that is no number: it has no rank, and no figure of the set would be right.
 pub(crate) fn evaluate(
     corpus: &Corpus,
     set: &PairSet,
     placed: Placed,
     maps: &[Option<Effective>; 3],
     weights: [f32; 3],
-) -> Evaluation {
+) -> Result<Evaluation, NotFinite> {
     let groups = query_groups(set);
     let mut found = Evaluation::default();
     for first in (0..set.queries.len()).step_by(QUERIES) {
         let queries: Vec<u32> = (first as u32..(first + QUERIES).min(set.queries.len()) as u32).collect();
         let scores = scores(corpus, set, placed, maps, &queries);
+        check_finite(&scores, &queries, set.passages.len())?;
         for (way, scores) in ways(&scores, weights).into_iter().enumerate() {
             let Some(scores) = scores else { continue };
             let own = found.ways[way].get_or_insert_default();
@@ -135,7 +149,18 @@ pub(crate) fn evaluate(
             }
         }
     }
-    found
+    Ok(found)
+}
+
+/// Finds the first score of the queries, `[queries, passages]` of each arm, that is no number.
+fn check_finite(arms: &[Option<Vec<f32>>; 3], queries: &[u32], passages: usize) -> Result<(), NotFinite> {
+    for (arm, scores) in WAYS.into_iter().zip(arms).filter_map(|(arm, scores)| Some((arm, scores.as_ref()?))) {
+        if let Some(at) = scores.iter().position(|score| !score.is_finite()) {
+            let (query, passage) = (queries[at / passages] as usize, at % passages);
+            return Err(NotFinite { arm, score: scores[at], query, passage });
+        }
+    }
+    Ok(())
 }
 
 /// Of each query the group of its pairs.
@@ -243,6 +268,26 @@ mod tests {
         assert_eq!(measure(&many, |place| place == 99), [0.0, 1.0, 0.0]);
         assert_eq!(measure(&many, |place| place == 100), [0.0, 0.0, 0.0]);
         assert_eq!(measure(&many, |_| false), [0.0; 3]);
+    }
+
+    #[test]
+    fn a_score_that_is_no_number_has_no_rank() {
+        let fine = Some(vec![0.5; 6]);
+        assert_eq!(check_finite(&[fine.clone(), None, fine.clone()], &[7, 9], 3), Ok(()));
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut scores = vec![0.5; 6];
+            scores[5] = bad;
+            let found = check_finite(&[fine.clone(), None, Some(scores)], &[7, 9], 3).unwrap_err();
+            assert_eq!((found.arm, found.query, found.passage), ("colbert", 9, 2));
+            assert_eq!(found.score.to_bits(), bad.to_bits());
+        }
+        // Without the check, the text that no score is known of would come first.
+        assert_eq!(measure(&[0.1, f32::NAN], |place| place == 1)[2], 1.0);
+    }
+
+    #[test]
+    fn figures_of_nothing_have_no_sign() {
+        assert!(mean(&[]).is_sign_positive());
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl Session<'_> {
     /// ends with the same bytes.
     ///
     /// # Errors
-    /// [`Error::Diverged`] if a loss is not a number any more; [`Error::Stopped`]; [`Error::Io`].
+    /// [`Error::Diverged`] if a loss is not a number any more, [`Error::NotFinite`] if a score is none; [`Error::Stopped`]; [`Error::Io`].
     pub fn train(&self, observer: Observer<'_>) -> Result<Trained> {
         let begin = Instant::now();
         let source = self.source();
@@ -213,7 +213,7 @@ impl Session<'_> {
     fn end_epoch(&self, epoch: usize, progress: &mut Progress, observer: Observer<'_>) -> Result<()> {
         self.go_on(observer(Event::Evaluating("dev")))?;
         let maps = self.pool.install(|| progress.heads.effective());
-        let found = self.evaluate(1, &maps);
+        let found = self.evaluate(1, &maps)?;
         let mean = found.mean_of(progress.heads.trained);
         let point = EpochPoint { epoch, ndcg10: [0, 1, 2, 3, 4].map(|way| found.ndcg10(way)), mean };
         if progress.state.epochs.iter().all(|earlier| point.mean > earlier.mean) {
@@ -237,7 +237,7 @@ impl Session<'_> {
             std::iter::once(("dev", &self.dev)).chain(self.evals.iter().map(|(name, set)| (name.as_str(), set)));
         for (at, (name, set)) in names.enumerate() {
             self.go_on(observer(Event::Evaluating(name)))?;
-            let changes = self.evaluate(at + 1, &stored).changes(&self.evaluate(at + 1, before));
+            let changes = self.evaluate(at + 1, &stored)?.changes(&self.evaluate(at + 1, before)?);
             let overlap = self.train.overlap(set).map_or(0, |(count, _)| count);
             let (queries, passages) = (set.queries.len(), set.passages.len());
             let compared = Compared { name: name.to_owned(), queries, passages, overlap, changes };

@@ -13,7 +13,7 @@ use trivec::lock_file::LockFile;
 use crate::arms::{Effective, lexical};
 use crate::corpus::{Corpus, Placed, tokenize};
 use crate::data::PairSet;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shown};
 use crate::eval::{self, Evaluation};
 use crate::heads::Heads;
 use crate::math::closed::Map;
@@ -48,8 +48,8 @@ pub enum Event<'a> {
     States(usize, usize),
     /// All states are computed.
     StatesDone(&'a StatesReport),
-    /// Hard negatives are looked for.
-    Negatives,
+    /// Hard negatives are looked for; or none are, for the reason that is given.
+    Negatives(Option<&'static str>),
     /// A set is measured.
     Evaluating(&'a str),
     /// The run was resumed after this step.
@@ -127,9 +127,8 @@ impl<'m> Session<'m> {
             None => train.split_dev(DEV_PERCENT)?,
         };
         train.check()?;
-        if dev.pairs.is_empty() && !dev_split {
-            return Err(Error::data("there are no pairs in the dev set"));
-        }
+        dev.check_judges("the dev set")?;
+        evals.iter().try_for_each(|(name, set)| set.check_judges(&format!("the set `{}`", shown(name))))?;
         if let Some((count, example)) = train.overlap(&dev).filter(|_| !options.allow_overlap) {
             return Err(Error::Overlap { count, example });
         }
@@ -155,6 +154,7 @@ impl<'m> Session<'m> {
             sharing: sharing(&train, &tokenized.ids, tokenized.placed[0]),
             unlabelled: train.unlabelled,
             dev_pairs: dev.pairs.len(),
+            dev_groups: dev.groups,
             dev_split,
         };
         let go_on = |flow: ControlFlow<()>| match flow {
@@ -177,12 +177,15 @@ impl<'m> Session<'m> {
             seconds: begin.elapsed().as_secs_f64(),
         };
         go_on(observer(Event::StatesDone(&states)))?;
-        go_on(observer(Event::Negatives))?;
         let maps = own_maps(model, corpus.pooled_dim);
+        let why_none = match &maps[0] {
+            _ if options.negatives == 0 => Some("none was asked for"),
+            None => Some("the model's dense vectors are more than a map of its states"),
+            Some(_) => None,
+        };
+        go_on(observer(Event::Negatives(why_none)))?;
         let mined = match &maps[0] {
-            Some(map) if options.negatives > 0 => {
-                pool.install(|| negatives::mine(&corpus, &train, corpus.placed[0], map))
-            }
+            Some(map) if why_none.is_none() => pool.install(|| negatives::mine(&corpus, &train, corpus.placed[0], map)),
             _ => vec![Vec::new(); train.queries.len()],
         };
         let key = run_key(&digest, &train, &dev, options);
@@ -204,10 +207,23 @@ impl<'m> Session<'m> {
     }
 
     /// Measures maps on the set number `set`: the dev set is 1, those to be measured follow.
-    pub(crate) fn evaluate(&self, set: usize, maps: &[Option<Effective>; 3]) -> Evaluation {
-        let pairs = if set == 1 { &self.dev } else { &self.evals[set - 2].1 };
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] names the texts whose score is no number.
+    pub(crate) fn evaluate(&self, set: usize, maps: &[Option<Effective>; 3]) -> Result<Evaluation> {
+        let (name, pairs) = match set {
+            1 => ("dev", &self.dev),
+            _ => (self.evals[set - 2].0.as_str(), &self.evals[set - 2].1),
+        };
         let weights = self.options.loss.weights;
-        self.pool.install(|| eval::evaluate(&self.corpus, pairs, self.corpus.placed[set], maps, weights))
+        let found = self.pool.install(|| eval::evaluate(&self.corpus, pairs, self.corpus.placed[set], maps, weights));
+        found.map_err(|eval::NotFinite { arm, score, query, passage }| Error::NotFinite {
+            set: name.to_owned(),
+            arm,
+            found: f64::from(score),
+            query: pairs.queries[query].clone(),
+            passage: pairs.passages[passage].clone(),
+        })
     }
 }
 

@@ -57,7 +57,7 @@ pub(crate) struct TrainArgs {
     #[arg(long, env = "TRIVEC_FORCE")]
     pub force: bool,
     /// Print how start, distillation and the weight of the sparse loss affect the sparse head on this data, and write no model
-    #[arg(long, env = "TRIVEC_ABLATION", conflicts_with_all = ["output", "plots"])]
+    #[arg(long, env = "TRIVEC_ABLATION")]
     pub ablation: bool,
     /// Which heads are trained
     #[arg(long, value_name = "LIST", env = "TRIVEC_HEADS", default_value = "dense,sparse,colbert")]
@@ -68,7 +68,8 @@ pub(crate) struct TrainArgs {
     /// Queries that are scored together
     #[arg(long, value_name = "N", env = "TRIVEC_TRAIN_BATCH", default_value = "128")]
     pub batch: usize,
-    /// Hard negatives of each query: its own, then passages at ranks 4 to 30 of the model's own dense scores
+    /// Hard negatives of each query: its own, then passages at ranks 4 to 30 of the model's own dense scores; 0 for none but the other
+    /// passages of its batch
     #[arg(long, value_name = "N", env = "TRIVEC_NEGATIVES", default_value = "1")]
     pub negatives: usize,
     /// Temperature by which scores are divided
@@ -234,9 +235,14 @@ impl TrainArgs {
         Ok(Inputs { train: PairSet::new(train)?, dev, evals })
     }
 
+    /// Where the model goes, if one is made.
+    fn output(&self) -> Option<&PathBuf> {
+        self.output.as_ref().filter(|_| !self.ablation)
+    }
+
     /// The directory for states and checkpoints, and whether it is removed at the end.
     fn work(&self) -> (PathBuf, bool) {
-        match (&self.work, &self.output) {
+        match (&self.work, self.output()) {
             (Some(work), _) => (work.clone(), false),
             (None, Some(output)) => {
                 let mut name = output.as_os_str().to_owned();
@@ -251,37 +257,43 @@ impl TrainArgs {
 pub(crate) fn run(args: &TrainArgs, model_args: &ModelArgs) -> Result<()> {
     let options = args.options(model_args)?;
     options.check()?;
-    for path in args.output.iter().chain(&args.work).chain(&args.plots) {
+    let plots = args.plots.as_ref().filter(|_| !args.ablation);
+    for path in args.output().into_iter().chain(&args.work).chain(plots) {
         check_directory(path)?;
     }
     let inputs = args.inputs()?;
     inputs.train.check()?;
     let model = load(args.packed.weights, model_args)?;
-    if let Some(output) = &args.output {
+    if let Some(output) = args.output() {
         trivec_train::check_output(&model, output, ExportOptions { force: args.force })?;
     }
     let (work, is_temporary) = args.work();
     let progress = Progress::new(model_args.quiet);
     let session = Session::prepare(&model, inputs, &options, &work, &mut |event| progress.event(event))?;
-    match &args.output {
+    // What is shown comes last: a reader that has gone away leaves nothing behind.
+    let tidy = |session: Session<'_>| -> Result<()> {
+        drop(session);
+        match is_temporary {
+            true => std::fs::remove_dir_all(&work).map_err(|e| Failure::io_path(&work, &e)),
+            false => Ok(()),
+        }
+    };
+    match args.output() {
         Some(output) => {
             let trained = session.train(&mut |event| progress.event(event))?;
             progress.finish();
             trained.write(&model, output, ExportOptions { force: args.force })?;
             session.forget()?;
-            finish(args, model_args, &trained, output)?;
+            tidy(session)?;
+            finish(args, model_args, &trained, output)
         }
         None => {
             let rows = session.ablate(&mut |event| progress.event(event))?;
             progress.finish();
-            show_ablation(args, &rows)?;
+            tidy(session)?;
+            show_ablation(args, &rows)
         }
     }
-    drop(session);
-    if is_temporary {
-        std::fs::remove_dir_all(&work).map_err(|e| Failure::io_path(&work, &e))?;
-    }
-    Ok(())
 }
 
 /// The model that was asked for, packed: a checkpoint in its packed copy, as its states are computed many times faster by it.

@@ -6,7 +6,9 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use trivec_train::{ARMS, CurvePoint, DataReport, EpochPoint, Event, StatesReport, WAYS};
+use trivec_train::{ARMS, CurvePoint, DataReport, EpochPoint, Event, FEW_JUDGED, StatesReport, WAYS};
+
+use super::table::few_judged;
 
 /// Listens to a run.
 pub(super) struct Progress {
@@ -45,7 +47,12 @@ impl Progress {
                 self.bar(done, total, "states    {bar:30} {pos}/{len} tokens · {eta} left")
             }
             Event::StatesDone(states) => self.lines(&of_states(states)),
-            Event::Negatives => self.lines("negatives: ranks 4 to 30 of other groups by the model's own dense scores"),
+            Event::Negatives(None) => self.lines(
+                "negatives ranks 4 to 30 of other groups by the model's own dense scores, behind those of the data",
+            ),
+            Event::Negatives(Some(why)) => {
+                self.lines(&format!("negatives those of the data and the other passages of a batch: {why}"))
+            }
             Event::Evaluating(name) => self.spin(&format!("measuring {name}")),
             Event::Resumed(step) => self.lines(&format!("going on behind step {step}")),
             Event::Step(done, total, point) => {
@@ -134,6 +141,9 @@ fn of_data(data: &DataReport) -> String {
     }
     let from = if data.dev_split { ", put aside from the pairs" } else { "" };
     text.push_str(&format!("\ndev       {} pairs{from}", data.dev_pairs));
+    if data.dev_groups < FEW_JUDGED {
+        text.push_str(&format!("\n          {}", few_judged(data)));
+    }
     text
 }
 

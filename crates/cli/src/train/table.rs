@@ -1,13 +1,9 @@
 //! The report as text.
 
 use trivec::escape::Escaped;
-use trivec_train::{AblationRow, Compared, Report, Sample, SparseScale};
+use trivec_train::{AblationRow, Compared, DataReport, FEW_JUDGED, Report, Sample, SparseScale};
 
-use crate::style::{pad, readable};
-
-fn percent(x: f64) -> String {
-    format!("{:.1}", x * 100.0)
-}
+use crate::style::{pad, percent, readable, signed_percent};
 
 /// Tables of a run; `recipe`: with the losses' weights of the recipe.
 pub(super) fn report(report: &Report, recipe: bool) -> String {
@@ -16,9 +12,14 @@ pub(super) fn report(report: &Report, recipe: bool) -> String {
         text.push_str(&set(compared));
     }
     text.push_str(&match report.kept {
-        0 => "kept      the heads of the start: no epoch was better on the dev set, training did not help\n".to_owned(),
-        kept => format!("kept      epoch {kept}, the best mean of the trained heads on the dev set\n"),
+        0 => "kept      the heads of the start: no epoch was better on the dev set".to_owned(),
+        kept => format!("kept      epoch {kept}, the best mean of the trained heads on the dev set"),
     });
+    match report.kept {
+        _ if report.data.dev_groups < FEW_JUDGED => text.push_str(&format!("; {}\n", few_judged(&report.data))),
+        0 => text.push_str(", training did not help\n"),
+        _ => text.push('\n'),
+    }
     if let (Some(before), Some(after)) = (&report.sparse.0, &report.sparse.1) {
         text.push_str(&scale(before, after));
     }
@@ -42,6 +43,14 @@ pub(super) fn report(report: &Report, recipe: bool) -> String {
     text
 }
 
+/// That a dev set is too small to say whether training helped.
+pub(super) fn few_judged(data: &DataReport) -> String {
+    format!(
+        "{} groups of pairs in the dev set are no judgement ({FEW_JUDGED} at least are): whether training helped is not known",
+        data.dev_groups
+    )
+}
+
 fn set(compared: &Compared) -> String {
     let mut text =
         format!("{} ({} queries, {} passages)", Escaped(&compared.name), compared.queries, compared.passages);
@@ -55,7 +64,7 @@ fn set(compared: &Compared) -> String {
     for change in &compared.changes {
         let before = |x: Option<f64>| x.map_or("-".to_owned(), percent);
         let difference = change.difference.map_or(String::new(), |d| {
-            format!("{:+.1} ({:+.1} to {:+.1})", d.mean * 100.0, d.low * 100.0, d.high * 100.0)
+            format!("{} ({} to {})", signed_percent(d.mean), signed_percent(d.low), signed_percent(d.high))
         });
         let pair = |(a, b): (Option<f64>, f64)| format!("{} → {}", before(a), percent(b));
         text.push_str(&format!(

@@ -160,3 +160,82 @@ fn what_makes_no_sense_is_refused_by_the_option() {
     let said = fixture.fails(5, &["-q", "train", "--pairs", "nowhere.jsonl", "-o", "m"]);
     assert!(said.contains("nowhere.jsonl"), "{said}");
 }
+
+#[test]
+fn too_few_pairs_are_no_judgement() {
+    let fixture = Fixture::new();
+    for count in [2, 5, 19] {
+        fs::write(fixture.path("few.jsonl"), lines(0, count)).unwrap();
+        let said = fixture.fails(3, &["-q", "train", "--pairs", "few.jsonl", "-o", "m"]);
+        let expected = format!("{count} pairs in {count} groups are too few to train on some and to judge by others");
+        assert!(said.contains(&expected), "{said}");
+    }
+    assert!(!fixture.path("m").exists() && !fixture.path("m.work").exists());
+    fs::write(fixture.path("few.jsonl"), lines(0, 20)).unwrap();
+    let report = fixture.ok(&["-q", "train", "--pairs", "few.jsonl", "--batch", "4", "-o", "m", "--json"]);
+    let data = &serde_json::from_str::<Value>(&report).unwrap()["report"]["data"];
+    assert_eq!((&data["pairs"], &data["dev_pairs"]), (&10.into(), &10.into()), "{data}");
+    // A dev set of one's own may be small: it is said what it is worth. One on which nothing can be wrong is refused.
+    fs::write(fixture.path("dev.jsonl"), lines(60, 64)).unwrap();
+    let said = fixture.ok(&[&TRAIN[..], &["small"]].concat());
+    assert!(said.contains("4 groups of pairs in the dev set are no judgement (10 at least are)"), "{said}");
+    assert!(!said.contains("training did not help"), "{said}");
+    fs::write(fixture.path("dev.jsonl"), lines(60, 61)).unwrap();
+    let said = fixture.fails(3, &[&TRAIN[..], &["none"]].concat());
+    assert!(said.contains("the dev set judges nothing: all its 1 passages are right answers"), "{said}");
+    fs::write(fixture.path("dev.jsonl"), lines(60, 80)).unwrap();
+    fs::write(fixture.path("one.jsonl"), lines(80, 81)).unwrap();
+    let said = fixture.fails(3, &[&TRAIN[..], &["none", "--eval", "faq=one.jsonl"]].concat());
+    assert!(said.contains("the set `faq` judges nothing"), "{said}");
+}
+
+#[test]
+fn options_without_effect_are_refused_by_name() {
+    let fixture = Fixture::new();
+    for (more, expected) in [
+        (&["--distill", "off", "--distill-from", "3"][..], "--distill-from has no effect with --distill off"),
+        (&["--heads", "dense", "--lr-sparse", "1e-3"], "--lr-sparse has no effect with --heads without sparse"),
+        (&["--heads", "sparse", "--lr", "1e-3"], "--lr has no effect with --heads sparse alone"),
+        (&["--ablation"], "--output has no effect beside --ablation"),
+    ] {
+        let said = fixture.fails(2, &[&TRAIN[..], &["m"], more].concat());
+        assert!(said.contains(expected), "{more:?}: {said}");
+    }
+    let said = fixture.fails(2, &["-q", "train", "--pairs", "pairs.jsonl", "-o", "m", "--allow-overlap"]);
+    assert!(said.contains("--allow-overlap has no effect with a dev set that is put aside"), "{said}");
+    assert!(!fixture.path("m").exists());
+}
+
+#[test]
+fn without_hard_negatives_it_says_so() {
+    let fixture = Fixture::new();
+    let said = |negatives: &str| {
+        let args = [&TRAIN[1..], &[negatives, "--epochs", "1", "--negatives", negatives]].concat();
+        let output = fixture.run(&args);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let none = said("0");
+    assert!(
+        none.contains("the other passages of a batch: none was asked for") && !none.contains("ranks 4 to 30"),
+        "{none}"
+    );
+    assert!(said("1").contains("negatives ranks 4 to 30"));
+}
+
+#[test]
+fn a_reader_that_goes_away_leaves_nothing_behind() {
+    let fixture = Fixture::new();
+    let ablation = ["-q", "train", "--pairs", "pairs.jsonl", "--dev", "dev.jsonl", "--batch", "16", "--ablation"];
+    for args in [[&TRAIN[..], &["my-model", "--epochs", "1"]].concat(), ablation.to_vec()] {
+        let mut command = trivec();
+        // The ablation passes over where a model would go.
+        command.current_dir(fixture.0.path()).env("TRIVEC_OUTPUT", "elsewhere").args(&args).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        drop(child.stdout.take());
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{args:?}");
+    }
+    let mut left: Vec<_> = fs::read_dir(fixture.0.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["dev.jsonl", "my-model", "pairs.jsonl"]);
+}

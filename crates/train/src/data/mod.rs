@@ -131,6 +131,9 @@ impl Texts {
     }
 }
 
+/// Groups of pairs below which a dev set judges nothing: of fewer questions, chance decides which epoch finds the most.
+pub const FEW_JUDGED: usize = 10;
+
 /// Most texts of a set: places are 32-bit numbers.
 const MAX_TEXTS: usize = u32::MAX as usize / 2;
 
@@ -262,6 +265,26 @@ impl PairSet {
         Ok(())
     }
 
+    /// Refuses a set, by its name, on which all heads would reach the same: one without pairs, or whose passages are all right answers.
+    ///
+    /// # Errors
+    /// [`Error::Data`] says what was found and what is needed.
+    pub(crate) fn check_judges(&self, name: &str) -> Result<()> {
+        if self.pairs.is_empty() {
+            return Err(Error::data(format!("there are no pairs in {name}")));
+        }
+        let first = self.passage_groups.first();
+        if self.passage_groups.iter().all(|group| group.is_some() && Some(group) == first) {
+            return Err(Error::data(format!(
+                "{name} judges nothing: all its {} passages are right answers to its {} questions, which any model finds; pairs of two groups at least \
+                 are needed",
+                self.passages.len(),
+                self.queries.len()
+            )));
+        }
+        Ok(())
+    }
+
     /// Of the pairs of `dev`, how many have a query or a passage that this set has; and the first such query.
     pub fn overlap(&self, dev: &PairSet) -> Option<(usize, String)> {
         let own: BTreeSet<&str> = self.pairs.iter().flat_map(|pair| self.texts_of(pair)).collect();
@@ -275,20 +298,36 @@ impl PairSet {
         [&self.queries[pair.query as usize], &self.passages[pair.passage as usize]]
     }
 
-    /// Takes a part of the groups out as a dev set, chosen by a hash of their first query: the same groups whatever else is there.
+    /// Takes a part of the groups out as a dev set, [`FEW_JUDGED`] at least and half of them at most, chosen by a hash of their first query.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if there are too few to judge by some and to train on others.
     pub fn split_dev(mut self, percent: u64) -> Result<(PairSet, PairSet)> {
-        let mut chosen: HashMap<u32, bool> = HashMap::new();
+        if self.groups < 2 * FEW_JUDGED {
+            return Err(Error::data(format!(
+                "{} pairs in {} groups are too few to train on some and to judge by others: {} groups are needed, or a dev set of its own (some hundred \
+                 pairs show whether training is worth while)",
+                self.pairs.len(),
+                self.groups,
+                2 * FEW_JUDGED
+            )));
+        }
+        let mut hashes: Vec<Option<(u64, u64)>> = vec![None; self.groups];
         for pair in &self.pairs {
-            chosen.entry(pair.group).or_insert_with(|| hash(&self.queries[pair.query as usize]) % 100 < percent);
+            hashes[pair.group as usize].get_or_insert_with(|| {
+                let hash = hash(&self.queries[pair.query as usize]);
+                (hash % 100, hash)
+            });
         }
-        // One group at least on each side.
-        let count = chosen.values().filter(|chosen| **chosen).count();
-        if count == 0 || self.groups - count < 2 {
-            let last = self.groups as u32 - 1;
-            chosen.iter_mut().for_each(|(group, chosen)| *chosen = *group == last && self.groups > 2);
-        }
+        let mut order: Vec<usize> = (0..self.groups).collect();
+        order.sort_by_key(|&group| (hashes[group], group));
+        let count = order.iter().filter(|&&group| hashes[group].is_some_and(|(part, _)| part < percent)).count();
+        let count = count.clamp(FEW_JUDGED, self.groups / 2);
+        let mut chosen = vec![false; self.groups];
+        order.iter().take(count).for_each(|&group| chosen[group] = true);
+        let is_wanted = |pair: &&Pair, wanted| chosen[pair.group as usize] == wanted;
         let raw = |set: &PairSet, wanted: bool| RawPairs {
-            pairs: set.pairs.iter().filter(|pair| chosen[&pair.group] == wanted).map(|pair| set.raw(pair)).collect(),
+            pairs: set.pairs.iter().filter(|pair| is_wanted(pair, wanted)).map(|pair| set.raw(pair)).collect(),
             digest: set.digest.clone(),
             ..RawPairs::default()
         };

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use tempfile::TempDir;
-use trivec_train::{Error, PairSet, RawPairs, Split, TrainOptions, read_documents, read_pairs};
+use trivec_train::{Error, FEW_JUDGED, PairSet, RawPairs, Split, TrainOptions, read_documents, read_pairs};
 
 use crate::{inputs, options, pair, run, set, starter};
 
@@ -163,7 +163,44 @@ fn without_a_dev_set_whole_groups_are_put_aside() {
     data.dev = None;
     let trained = run(&starter(1), data, &options(), directory.path(), None).unwrap();
     let report = trained.report.data;
-    assert!(report.dev_split && report.dev_pairs > 0 && report.pairs + report.dev_pairs == 20, "{report:?}");
+    assert!(report.dev_split && report.dev_pairs == FEW_JUDGED && report.pairs + report.dev_pairs == 20, "{report:?}");
+}
+
+#[test]
+fn too_few_pairs_to_judge_by_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut data = inputs();
+    data.train = set(crate::THINGS[..19].iter().map(|(query, passage)| pair(query, passage)));
+    data.dev = None;
+    let error = run(&starter(1), data.clone(), &options(), directory.path(), None).unwrap_err();
+    assert!(matches!(&error, Error::Data { what } if what.contains("19 pairs in 19 groups are too few")), "{error}");
+    // A dev set, or one to be measured, on which nothing can be wrong.
+    let alone = set([pair("new", "A passage of its own.")]);
+    data.dev = Some(alone.clone());
+    let error = run(&starter(1), data.clone(), &options(), directory.path(), None).unwrap_err();
+    assert!(error.to_string().starts_with("the dev set judges nothing"), "{error}");
+    (data.dev, data.evals) = (inputs().dev, vec![("faq".to_owned(), set([]))]);
+    let error = run(&starter(1), data.clone(), &options(), directory.path(), None).unwrap_err();
+    assert_eq!(error.to_string(), "there are no pairs in the set `faq`");
+    // With other passages beside it, it can be.
+    let raw = RawPairs {
+        pairs: vec![pair("new", "A passage of its own.")],
+        others: vec!["Another.".to_owned()],
+        ..RawPairs::default()
+    };
+    data.evals = vec![("faq".to_owned(), PairSet::new(raw).unwrap())];
+    run(&starter(1), data, &options(), directory.path(), None).unwrap();
+}
+
+#[test]
+fn of_many_groups_six_percent_are_put_aside_and_of_few_never_more_than_half() {
+    for (count, dev) in [(20, 10..=10), (21, 10..=10), (150, 10..=20), (2_000, 80..=160)] {
+        let all = set((0..count).map(|at| pair(&format!("question {at}"), &format!("passage {at}"))));
+        let (train, aside) = all.split_dev(6).unwrap();
+        assert!(dev.contains(&aside.pairs.len()), "{count}: {}", aside.pairs.len());
+        assert_eq!(train.pairs.len() + aside.pairs.len(), count);
+        assert_eq!(train.overlap(&aside), None);
+    }
 }
 
 #[test]

@@ -149,6 +149,18 @@ fn a_loss_that_is_no_number_stops_the_run_and_names_the_step() {
 }
 
 #[test]
+fn a_score_that_is_no_number_is_not_ranked() {
+    let directory = tempfile::tempdir().unwrap();
+    // The only step is so wide that the heads behind it overflow, and no other step would tell.
+    let wild =
+        TrainOptions { rate: 1e38, heads: [true, false, false], warm_up: 0.0, batch: 20, epochs: 1, ..options() };
+    let error = run(&starter(2), inputs(), &wild, directory.path(), None).unwrap_err();
+    let Error::NotFinite { set, arm: "dense", query, passage, .. } = &error else { panic!("{error}") };
+    assert!(set == "dev" && !query.is_empty() && !passage.is_empty(), "{error}");
+    assert_eq!(error.kind(), trivec_train::ErrorKind::Model);
+}
+
+#[test]
 fn one_process_works_in_a_directory() {
     let directory = tempfile::tempdir().unwrap();
     let model = starter(1);
