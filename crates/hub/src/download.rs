@@ -1,5 +1,5 @@
-//! Downloads that resume and are verified. A file has its name only when its content is the promised one; before, it is `NAME.part`,
-//! beside it `NAME.etag`, by which the server knows the version that the part is of.
+//! Downloads that resume and are verified. A file gets its name only when its content is verified. Before, it is `NAME.part`, with
+//! `NAME.etag` beside it, which names the version that the part belongs to.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
@@ -16,10 +16,10 @@ use super::hash::{Hash, check};
 use super::remote::{Listing, RemoteFile};
 use super::store::sync_directory;
 
-/// Attempts for a file in all, however much each brings.
+/// Most attempts for a file, even if each transfers something.
 const MAX_ATTEMPTS: u32 = 200;
 
-/// Hears how downloads go on, from several threads.
+/// Progress of downloads. Its functions are called from several threads.
 pub trait Progress: Sync {
     /// `files` are to be fetched, with `bytes` in all.
     fn begin(&self, files: usize, bytes: u64);
@@ -29,10 +29,20 @@ pub trait Progress: Sync {
     fn advance(&self, path: &str, bytes: u64);
     /// A file is complete and verified.
     fn done(&self, path: &str);
-    /// All is there, or will not come.
+    /// The downloads are over, with or without success.
     fn end(&self);
     /// Something a person may want to know.
     fn note(&self, text: &str);
+}
+
+/// Ignores all progress.
+impl Progress for () {
+    fn begin(&self, _: usize, _: u64) {}
+    fn start(&self, _: &str, _: u64, _: u64) {}
+    fn advance(&self, _: &str, _: u64) {}
+    fn done(&self, _: &str) {}
+    fn end(&self) {}
+    fn note(&self, _: &str) {}
 }
 
 /// The name of a file that is not complete.
@@ -50,7 +60,7 @@ fn with_ending(path: &Path, ending: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// What a download works with.
+/// The context of a download.
 pub(super) struct Job<'a> {
     pub client: &'a Client,
     pub endpoint: &'a Endpoint,
@@ -105,7 +115,7 @@ impl Job<'_> {
                     Ok(Ok(())) => break,
                     Ok(Err(what)) => {
                         self.discard(&path)?;
-                        // The part may have been of something else, or damaged on the disk: once from the start tells.
+                        // The part may have belonged to another version, or was damaged on disk. One download from the start decides.
                         if from_start {
                             return Err(HubError::model(format!("{}: {what}: not kept", self.url(file))));
                         }
@@ -116,7 +126,8 @@ impl Job<'_> {
                 },
                 Err(Fault::Fatal(error)) => return Err(error),
                 Err(Fault::Transient { what, after }) => {
-                    // What came counts as success of a kind: a line that breaks now and then gets a large file through.
+                    // An attempt that transferred something resets the count, so that an unreliable connection can still complete a large
+                    // file.
                     failures = if length(&part_path(&path)) > before { 1 } else { failures + 1 };
                     attempts += 1;
                     if attempts > MAX_ATTEMPTS {
@@ -144,7 +155,7 @@ impl Job<'_> {
         let io = |e: std::io::Error| Fault::Fatal(HubError::io(&part, &e));
         let mut have = length(&part);
         let etag = fs::read_to_string(etag_path(path)).ok().filter(|etag| is_strong_etag(etag));
-        // Where nothing tells whether a part is of the file that is there now, it is of no use.
+        // Without a hash or an ETag, a part cannot be matched with the current file.
         if have > file.bytes || (file.hash == Hash::Unknown && etag.is_none()) {
             self.discard(path).map_err(Fault::Fatal)?;
             have = 0;
@@ -161,7 +172,7 @@ impl Job<'_> {
         let url = self.url(file);
         let mut answer = self.client.get(self.endpoint, &url, &headers)?;
         if answer.status.as_u16() == 416 {
-            // The server knows less of the file than is here: what is here is of something else.
+            // The file on the server is shorter than the part, so the part belongs to something else.
             self.discard(path).map_err(Fault::Fatal)?;
             return Err(Fault::transient(format!("{url}: the server has no such range (416): starting again")));
         }
@@ -179,7 +190,7 @@ impl Job<'_> {
         out.set_len(at).map_err(io)?;
         std::io::Seek::seek(&mut out, std::io::SeekFrom::Start(at)).map_err(io)?;
         let copied = self.copy(&mut answer, file, &mut out, at, stop);
-        // What has come is to be found there the next time, whatever happens to the machine.
+        // Flushed to disk, so that the part survives a power failure.
         out.sync_all().map_err(io)?;
         copied.map_err(|fault| match fault {
             Fault::Transient { what, after } => Fault::Transient { what: format!("{url}: {what}"), after },
@@ -187,7 +198,7 @@ impl Job<'_> {
         })
     }
 
-    /// Where the answer's body begins: at `have` if the server took up there, else at 0.
+    /// The offset at which the answer's body begins: `have` if the server resumed there, else 0.
     fn starts_at(&self, answer: &Answer, file: &RemoteFile, have: u64, url: &str) -> Result<u64, Fault> {
         let length = answer.header(header::CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
         let at = match answer.status.as_u16() {

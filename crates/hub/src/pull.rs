@@ -1,4 +1,4 @@
-//! From a name to a model in use: fetch, pack, verify, install. Every stage that is done is kept, so that the same call goes on where an
+//! From a name to a model in use: fetch, pack, verify, install. Every completed stage is kept, so that the same call goes on where an
 //! earlier one ended, however it ended.
 
 use std::fs;
@@ -16,7 +16,7 @@ use crate::names::Spec;
 use crate::staged::{self, Watcher};
 use crate::store::{Record, Store};
 
-/// What to make of a name.
+/// How to pull a model.
 #[derive(Debug, Clone)]
 pub struct PullOptions {
     /// From which hubs, and how.
@@ -31,18 +31,35 @@ pub struct PullOptions {
     pub load: LoadOptions,
 }
 
-/// What is told of a pull while it goes on.
+impl PullOptions {
+    /// Layers in `weights`; all else as `trivec pull` does without options.
+    pub fn new(weights: WeightFormat) -> PullOptions {
+        PullOptions {
+            fetch: FetchOptions::default(),
+            weights,
+            force: false,
+            keep_source: false,
+            load: LoadOptions::default(),
+        }
+    }
+}
+
+/// Progress of a pull. Use `()` to ignore it.
 pub trait PullProgress: Progress + Watcher {
     /// So many of the texts have been compared.
     fn comparing(&self, done: usize, total: usize);
 }
 
+impl PullProgress for () {
+    fn comparing(&self, _: usize, _: usize) {}
+}
+
 /// A model that is installed and used from now on.
 #[derive(Debug)]
 pub struct Pulled {
-    /// What the store knows of it.
+    /// The store's record of the model.
     pub record: Record,
-    /// What was done; `None` if it was there already.
+    /// What was done; `None` if the model was installed already.
     pub made: Option<Made>,
 }
 
@@ -58,20 +75,14 @@ pub struct Made {
 }
 
 /// Fetches the model that `spec` names, packs it, compares the result with its source, installs it in `store` and makes it the one that is
-/// used without a name. What an earlier call has done of it is not done again.
+/// used without a name. Steps that an earlier call has completed are not repeated.
 ///
 /// ```no_run
-/// # use trivec_hub::{FetchOptions, PullOptions, PullProgress, Store, names::Spec, pull};
-/// # fn example(progress: &dyn PullProgress) -> Result<(), trivec_hub::HubError> {
+/// # use trivec_hub::{PullOptions, Store, names::Spec, pull};
+/// # fn main() -> Result<(), trivec_hub::HubError> {
 /// let store = Store::from_env()?;
-/// let options = PullOptions {
-///     fetch: FetchOptions::default(),
-///     weights: trivec::WeightFormat::Int8,
-///     force: false,
-///     keep_source: false,
-///     load: trivec::LoadOptions::default(),
-/// };
-/// let pulled = pull(&Spec::parse("bge-m3")?, &options, &store, progress)?;
+/// let options = PullOptions::new(trivec::WeightFormat::Int8);
+/// let pulled = pull(&Spec::parse("bge-m3")?, &options, &store, &())?; // `()` reports no progress
 /// let model = trivec::Model::load(store.path(&pulled.record));
 /// # Ok(())
 /// # }
@@ -87,7 +98,7 @@ pub fn pull(
     progress: &dyn PullProgress,
 ) -> Result<Pulled, HubError> {
     let _lock = store.lock(&spec.name, options.fetch.wait, &|text| progress.note(text))?;
-    // A damaged installation is no reason not to install.
+    // If the current installation is damaged, the model is installed again.
     let installed = store.find(&spec.name).ok().flatten();
     let same = |record: &&Record| record.weights == options.weights.name() && !options.force;
     let known = spec.known.filter(|_| options.fetch.pinned);
@@ -96,7 +107,7 @@ pub fn pull(
         && wanted == Some(record.revision.as_str())
     {
         if !record.keep_source && !options.keep_source {
-            // What a run left that was killed when the model was in place already.
+            // Removes files that a killed run has left although the model was installed.
             remove_files(&store.source_directory(&record.hub, &record.repository).join(&record.revision));
         }
         return already(store, record);
@@ -161,7 +172,7 @@ fn make(
     remove_temporary(&directory);
     let in_use = installed.map(|record| store.path(record));
     let path = packed_path(&directory, options.weights, fetched, in_use.as_deref());
-    // Without a record nobody uses the file yet: it may be what an interrupted run has packed.
+    // Without a record the file is not in use; an interrupted run may have packed it.
     let earlier = if path.exists() && !options.force { Model::load_with(&path, &options.load).ok() } else { None };
     let candidate = match earlier {
         Some(candidate) => {
@@ -181,7 +192,7 @@ fn make(
     let report = verify(&source, &candidate, &texts, &|done, total| progress.comparing(done, total))?;
     let promise = Promise::least(options.weights);
     let mut failures = report.failures(&promise);
-    // What is called BGE-M3 has to be it; another model of its shape has other values.
+    // A model called `bge-m3` must have BGE-M3's published values. Other models of its shape have others.
     failures.extend(report.published_failure(&promise).filter(|_| spec.name == "bge-m3" && options.fetch.pinned));
     if failures.is_empty() {
         return Ok((path, report));
@@ -209,7 +220,7 @@ fn remove_temporary(directory: &Path) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let name = entry.file_name();
         if name.to_string_lossy().starts_with(".trivec-") {
-            // What cannot be removed is in nobody's way.
+            // A file that cannot be removed does no harm.
             let _ = fs::remove_file(entry.path());
         }
     }

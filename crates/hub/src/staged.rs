@@ -1,5 +1,5 @@
-//! Packing in stages that outlive an interruption: what was measured and what was written so far are kept beside the output, in a hidden
-//! directory that is gone when the file is in its place.
+//! Packing in stages that survive an interruption. Measurements and the part of the file written so far are kept in a hidden directory
+//! beside the output, which is removed when the file is complete.
 //!
 //! ```text
 //! .NAME.packing/key     what is being packed and how: another key begins anew
@@ -21,17 +21,24 @@ use trivec::pack::{Calibration, PackOptions, PackReport, Plan, Stage, Writing};
 /// Bytes between two marks of what has reached the disk.
 const SYNC_EVERY: u64 = 64 << 20;
 
-/// What is told of packing while it goes on.
+/// Progress of packing.
 pub trait Watcher {
     /// A stage of measuring stands at `done` of `total`.
     fn measuring(&self, stage: Stage, done: usize, total: usize);
-    /// So many of the file's bytes are written.
+    /// `done` of the file's `total` bytes are written.
     fn writing(&self, done: u64, total: u64);
-    /// What an interrupted call had done already is taken on.
+    /// The results of an interrupted call are reused.
     fn resumed(&self, what: &str);
 }
 
-/// What is packed and how: all that the bytes depend on.
+/// Ignores all progress.
+impl Watcher for () {
+    fn measuring(&self, _: Stage, _: usize, _: usize) {}
+    fn writing(&self, _: u64, _: u64) {}
+    fn resumed(&self, _: &str) {}
+}
+
+/// Everything that the packed bytes depend on.
 #[derive(Serialize)]
 struct Key<'a> {
     version: &'static str,
@@ -44,8 +51,8 @@ struct Key<'a> {
     isa: &'static str,
 }
 
-/// Packs `model` to the file `target`, going on where an interrupted call with the same model and options stopped. What is measured and
-/// written before that file is in its place lies in a hidden directory beside it; another file of that name is replaced at the end.
+/// Packs `model` to the file `target`, going on where an interrupted call with the same model and options stopped. Intermediate results are
+/// kept in a hidden directory beside the target. An existing file is replaced at the end.
 ///
 /// # Errors
 /// The model's, in [`HubError::cause`]; [`HubErrorKind::Busy`] while another process packs to the same file; those of the file system.
@@ -61,7 +68,7 @@ pub fn pack(
     let _lock = lock(&directory, target)?;
     let packed = pack_in(&directory, target, &key, (model, options), watcher);
     if packed.is_err() && !directory.join("plan").exists() {
-        // Nothing was measured that a further call could go on with.
+        // Nothing was measured that a later call could reuse.
         let _ = fs::remove_dir_all(&directory);
     }
     packed
@@ -98,12 +105,12 @@ fn pack_in(
     Ok(report)
 }
 
-/// Lets go of the pages of a packed model that is on disk, so that whoever maps it first brings them back as huge pages (those of a file
-/// just written are small, and would stay so).
+/// Drops a packed file's pages from the page cache, so that the next process that maps the file gets huge pages. (The pages of a file that
+/// was just written are small, and would stay small.)
 pub fn drop_from_cache(file: &File) {
     #[cfg(target_os = "linux")]
     {
-        // Advice: a file system that does not take it keeps the pages, and all works as well.
+        // This is only advice; a file system may ignore it.
         let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
     }
     #[cfg(not(target_os = "linux"))]
@@ -197,7 +204,7 @@ fn write(writing: &Writing<'_>, data: &Path, synced: &Path, watcher: &dyn Watche
     Ok(report)
 }
 
-/// How much of the file so far can be taken on: what has reached the disk, if the file begins as it has to.
+/// How much of the unfinished file can be reused: what has reached the disk, if the file begins with the right bytes.
 fn kept_bytes(writing: &Writing<'_>, file: &mut File, synced: &Path) -> Result<u64, HubError> {
     let Some(marked) = fs::read_to_string(synced).ok().and_then(|text| text.trim().parse::<u64>().ok()) else {
         return Ok(0);

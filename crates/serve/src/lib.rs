@@ -27,7 +27,7 @@ mod scheduler;
 mod search;
 mod work;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,19 +57,19 @@ pub struct Options {
     pub unix_socket: Option<PathBuf>,
     /// Certificate and key (PEM): then the service speaks TLS.
     pub tls: Option<(PathBuf, PathBuf)>,
-    /// Keys of which a request has to show one; none: no request has to.
+    /// Keys, one of which every request must show; empty: requests need no key.
     pub api_keys: Vec<String>,
-    /// Names that requests may call the service by, beside those of the loopback.
+    /// Host names that requests may use, besides those of the loopback.
     pub allowed_hosts: AllowedHosts,
     /// Origins of other sites whose pages may use the service and read its answers.
     pub cors_origins: AllowedOrigins,
-    /// Names of the model, of which the first stands in answers; none: a name made of where the model came from.
+    /// Names of the model; answers have the first. Empty: a name derived from the model's path.
     pub model_names: Vec<String>,
     /// Whether a request that names another model is refused.
     pub strict_model: bool,
-    /// What requests may ask for.
+    /// Limits of requests.
     pub limits: Limits,
-    /// What connections may take their time for.
+    /// Timeouts of connections.
     pub timeouts: Timeouts,
     /// Connections at a time.
     pub connections: usize,
@@ -78,24 +78,24 @@ pub struct Options {
     /// The indexes that are searched, opened with the model that is served.
     #[cfg(feature = "search")]
     pub search: Indexes,
-    /// Makes the model anew.
+    /// Loads the model again, for [`Signal::Reload`] and `POST /admin/reload`.
     pub reload: Option<Reload>,
     /// Whether the log holds the texts of requests.
     pub log_texts: bool,
-    /// Who is told of every request.
+    /// Is called after every request.
     pub observer: Option<Arc<dyn Observer>>,
 }
 
-/// What the process is told from outside.
+/// Signals that the service obeys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// Finish what is on its way and end.
+    /// Finish running requests and end.
     End,
     /// Load the model again.
     Reload,
 }
 
-/// A service that listens, and does not answer yet.
+/// A service that listens, but does not answer yet.
 pub struct Server {
     app: Arc<App>,
     listener: Listener,
@@ -105,7 +105,7 @@ pub struct Server {
     address: String,
 }
 
-/// The runtime that a service runs on: two threads, for all that computes runs elsewhere.
+/// The runtime of a service. It has two threads, because all computation runs on other threads.
 ///
 /// # Errors
 /// What the operating system says.
@@ -157,12 +157,12 @@ impl Server {
         Ok(Server { app, listener, router, timeouts, connections, address })
     }
 
-    /// Where it listens: `http://127.0.0.1:8737`.
+    /// The address, such as `http://127.0.0.1:8737`.
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// Answers until `signals` says to end or ends itself. Returns whether all that was on its way was finished in time.
+    /// Answers requests until `signals` says [`Signal::End`] or is closed. Returns whether all running requests were finished in time.
     pub async fn run(self, mut signals: tokio::sync::mpsc::Receiver<Signal>) -> bool {
         let (end, ending) = watch::channel(false);
         let app = Arc::clone(&self.app);
@@ -181,7 +181,7 @@ impl Server {
             }
             // The receiver lives as long as the service listens.
             let _ = end.send(true);
-            // Kept alive, so that the watch is not taken for closed.
+            // The sender is kept alive, because dropping it would look like a closed channel.
             std::future::pending::<()>().await;
             drop(end);
         };
@@ -204,7 +204,7 @@ impl Server {
     }
 }
 
-/// Binds a Unix socket; a socket that nobody listens on any more is taken over.
+/// Binds a Unix socket. A socket file without a listener is replaced.
 #[cfg(unix)]
 fn bind_unix(path: &std::path::Path) -> std::io::Result<tokio::net::UnixListener> {
     use std::os::unix::fs::FileTypeExt;
@@ -213,6 +213,31 @@ fn bind_unix(path: &std::path::Path) -> std::io::Result<tokio::net::UnixListener
         std::fs::remove_file(path)?;
     }
     tokio::net::UnixListener::bind(path)
+}
+
+/// The settings of `trivec serve` without options: `127.0.0.1:8737`, plain HTTP, no keys, no cache, no index.
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 8737)),
+            unix_socket: None,
+            tls: None,
+            api_keys: Vec::new(),
+            allowed_hosts: AllowedHosts::default(),
+            cors_origins: AllowedOrigins::default(),
+            model_names: Vec::new(),
+            strict_model: false,
+            limits: Limits::default(),
+            timeouts: Timeouts::default(),
+            connections: 1024,
+            cache: None,
+            #[cfg(feature = "search")]
+            search: Indexes::default(),
+            reload: None,
+            log_texts: false,
+            observer: None,
+        }
+    }
 }
 
 /// Limits that suit a small server.
