@@ -4,6 +4,16 @@ use std::fmt;
 use std::str::FromStr;
 
 /// Which of the three representations to compute.
+///
+/// ```
+/// use trivec::Modes;
+///
+/// let modes: Modes = "dense,sparse".parse()?;
+/// assert_eq!(modes, Modes::DENSE | Modes::SPARSE);
+/// assert!(Modes::ALL.contains(modes) && !modes.contains(Modes::COLBERT));
+/// assert_eq!(modes.to_string(), "dense,sparse");
+/// # Ok::<(), trivec::ParseModesError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Modes {
     /// One vector a text, pooled and normalised.
@@ -184,6 +194,14 @@ pub struct Reranked {
 }
 
 /// Sparse weights: token ids in ascending order, each once, each with a weight above zero.
+///
+/// ```
+/// use trivec::LexicalWeights;
+///
+/// let weights = LexicalWeights::from_pairs(vec![(9, 0.5), (7, 0.25), (9, 0.125), (8, 0.0)]);
+/// assert_eq!((weights.ids(), weights.weights()), (&[7, 9][..], &[0.25, 0.5][..]));
+/// assert_eq!((weights.weight(9), weights.weight(8)), (0.5, 0.0));
+/// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct LexicalWeights {
     ids: Vec<u32>,
@@ -235,6 +253,13 @@ impl LexicalWeights {
 }
 
 /// ColBERT vectors of one text: `[rows, dim]`, row-major.
+///
+/// ```
+/// use trivec::TokenVectors;
+///
+/// let rows = TokenVectors::new(vec![1.0, 0.0, 0.6, 0.8], 2);
+/// assert_eq!((rows.rows(), rows.dim(), rows.row(1)), (2, 2, &[0.6, 0.8][..]));
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenVectors {
     data: Vec<f32>,

@@ -24,6 +24,14 @@ pub enum ErrorKind {
 }
 
 /// An error of the engine. [`Error::kind`] sorts it; the fields carry the facts.
+///
+/// ```
+/// use trivec::{ErrorKind, Model};
+///
+/// let error = Model::load("no/such/directory").unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Model);
+/// assert!(error.to_string().contains("no/such/directory"), "{error}");
+/// ```
 #[non_exhaustive]
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

@@ -122,6 +122,14 @@ impl Kernels {
     /// Lane `d mod 16` gathers a depth block of [`DEPTH_BLOCK`](crate::DEPTH_BLOCK) with fused multiply-adds, lanes are added by
     /// halves, blocks in ascending order, the bias last. No overflow handling beyond IEEE.
     ///
+    /// ```
+    /// use trivec_kernels::{Kernels, MatMut, MatRef};
+    ///
+    /// let (x, weight, mut out) = ([1.0, 2.0], [1.0, 0.0, 0.0, 1.0, 1.0, 1.0], [0.0; 3]);
+    /// Kernels::best().linear(MatRef::dense(&x, 2), MatRef::dense(&weight, 2), Some(&[0.0, 0.0, 10.0]), MatMut::dense(&mut out, 3));
+    /// assert_eq!(out, [1.0, 2.0, 13.0]);
+    /// ```
+    ///
     /// # Panics
     /// If the shapes do not fit each other.
     pub fn linear(&self, x: MatRef<'_>, weight: MatRef<'_>, bias: Option<&[f32]>, out: MatMut<'_>) {

@@ -136,6 +136,24 @@ impl Model {
 
     /// Loads a directory or a packed file, see [`Model::load`].
     ///
+    /// ```
+    /// # #[cfg(feature = "starter")]
+    /// # fn main() -> trivec::Result<()> {
+    /// use trivec::{LoadOptions, Model};
+    ///
+    /// # let path = "tests/data/models/f32-h64"; // a directory in Hugging Face layout
+    /// let options = LoadOptions { threads: Some(2), ..Default::default() };
+    /// let model = Model::load_with(path, &options)?;
+    /// assert_eq!((model.info().threads, model.info().dense_dim), (2, 64));
+    ///
+    /// let error = Model::load_with(path, &LoadOptions { isa: Some("avx1".into()), ..Default::default() }).unwrap_err();
+    /// assert!(error.to_string().contains("isa: "), "{error}");
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "starter"))]
+    /// # fn main() {}
+    /// ```
+    ///
     /// # Errors
     /// As [`Model::load`]; [`ErrorKind::Usage`](crate::ErrorKind::Usage) for options that cannot be met.
     pub fn load_with(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Model> {
@@ -282,6 +300,22 @@ impl Model {
     /// A text's result has the same bits whatever its neighbours, their order and the number of threads. An empty text is `<s></s>`,
     /// as for the reference.
     ///
+    /// ```
+    /// # #[cfg(feature = "starter")]
+    /// # fn main() -> trivec::Result<()> {
+    /// use trivec::{EncodeOptions, Model, Modes};
+    ///
+    /// let model = Model::starter()?;
+    /// let options = EncodeOptions { modes: Modes::DENSE | Modes::SPARSE, dimensions: Some(128), ..Default::default() };
+    /// let embeddings = model.encode(&["a text", "another text"], &options)?;
+    /// assert_eq!(embeddings[1].dense.as_ref().map(Vec::len), Some(128));
+    /// assert!(embeddings[1].lexical.is_some() && embeddings[1].colbert.is_none());
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "starter"))]
+    /// # fn main() {}
+    /// ```
+    ///
     /// # Errors
     /// [`ErrorKind::ModeUnavailable`](crate::ErrorKind::ModeUnavailable) if a mode's head is missing, or the model is a reranker;
     /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) for options out of range; [`Error::NotFinite`] names the first text of which the model
@@ -297,6 +331,20 @@ impl Model {
     }
 
     /// One embedding a sequence of token ids, each complete with `<s>`, `</s>` and its prompt: for texts that were tokenised elsewhere.
+    ///
+    /// ```
+    /// # #[cfg(feature = "starter")]
+    /// # fn main() -> trivec::Result<()> {
+    /// let model = trivec::Model::starter()?;
+    /// let options = trivec::EncodeOptions::default();
+    /// let (ids, truncated) = model.token_ids("a text", &options)?;
+    /// assert!(!truncated && ids[0] == 0); // `<s>` is 0
+    /// assert_eq!(model.encode_ids(&[ids], &options)?, model.encode(&["a text"], &options)?);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "starter"))]
+    /// # fn main() {}
+    /// ```
     ///
     /// # Errors
     /// As [`Model::encode`]; [`ErrorKind::Input`](crate::ErrorKind::Input) if a sequence is empty, longer than the maximum length, or
@@ -332,6 +380,19 @@ impl Model {
     }
 
     /// A text's tokens, as [`Model::encode`] cuts them.
+    ///
+    /// ```
+    /// # #[cfg(feature = "starter")]
+    /// # fn main() -> trivec::Result<()> {
+    /// let model = trivec::Model::starter()?;
+    /// let text = model.tokenize("green tea", &trivec::EncodeOptions::default())?;
+    /// let pieces: Vec<&str> = text.tokens.iter().map(|token| token.piece.as_str()).collect();
+    /// assert_eq!((pieces[0], pieces[1], *pieces.last().unwrap()), ("<s>", "▁green", "</s>"));
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "starter"))]
+    /// # fn main() {}
+    /// ```
     ///
     /// # Errors
     /// [`ErrorKind::Model`](crate::ErrorKind::Model) if the model has no tokenizer; [`ErrorKind::Usage`](crate::ErrorKind::Usage) for
@@ -386,6 +447,20 @@ impl Model {
     }
 
     /// A text's embedding with its tokens and their weights, in every mode the model has; `options.modes` is not read.
+    ///
+    /// ```
+    /// # #[cfg(feature = "starter")]
+    /// # fn main() -> trivec::Result<()> {
+    /// let model = trivec::Model::starter()?;
+    /// let text = model.inspect("a green tea", &trivec::EncodeOptions::default())?;
+    /// // A lexical weight for every token; `<s>` and `</s>` count, although their weights are not kept.
+    /// let weights = text.token_weights.unwrap();
+    /// assert_eq!((weights.len(), text.tokens.len()), (text.embedding.tokens, text.embedding.tokens));
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "starter"))]
+    /// # fn main() {}
+    /// ```
     ///
     /// # Errors
     /// As [`Model::tokenize`]; [`ErrorKind::ModeUnavailable`](crate::ErrorKind::ModeUnavailable) if the model is a reranker;

@@ -9,6 +9,18 @@ use crate::embedding::Modes;
 use crate::text::SpecialTokens;
 
 /// How to load a model.
+///
+/// ```
+/// # #[cfg(feature = "starter")]
+/// # fn main() -> trivec::Result<()> {
+/// let options = trivec::LoadOptions { threads: Some(1), isa: Some("scalar".into()), ..Default::default() };
+/// let model = trivec::Model::starter_with(&options)?;
+/// assert_eq!((model.info().threads, model.info().isa), (1, "scalar"));
+/// # Ok(())
+/// # }
+/// # #[cfg(not(feature = "starter"))]
+/// # fn main() {}
+/// ```
 #[derive(Debug, Clone)]
 pub struct LoadOptions {
     /// Worker threads, 1 to 1024; `None`: as many as CPUs this process may use.

@@ -46,6 +46,24 @@ impl Model {
     /// A pair is `<s> query </s></s> document </s>`, cut as FlagEmbedding's `FlagReranker` cuts it: see [`RerankOptions::max_length`].
     /// A pair's result has the same bits whatever its neighbours, their order and the number of threads.
     ///
+    /// ```
+    /// # #[cfg(feature = "starter")]
+    /// # fn main() -> trivec::Result<()> {
+    /// use trivec::{Model, RerankOptions};
+    ///
+    /// # let path = "tests/data/rerankers/reranker-h48"; // bge-reranker-v2-m3, for example
+    /// let model = Model::load(path)?;
+    /// let documents = ["The train leaves at ten.", "Soup is cooked with leek."];
+    /// let mut results = model.rerank("When does the train leave?", &documents, &RerankOptions::default())?;
+    /// results.sort_by(|a, b| b.score.total_cmp(&a.score));
+    /// println!("{}", documents[results[0].index]);
+    /// # assert_eq!(results.len(), 2);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "starter"))]
+    /// # fn main() {}
+    /// ```
+    ///
     /// # Errors
     /// [`ErrorKind::ModeUnavailable`](crate::ErrorKind::ModeUnavailable) if the model is no reranker;
     /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) for options out of range; [`ErrorKind::Model`](crate::ErrorKind::Model) if the model

@@ -115,6 +115,22 @@ fn bundled_texts() -> impl Iterator<Item = &'static str> {
 
 /// Writes `model`, which was loaded from a checkpoint of floats, as a packed file.
 ///
+/// ```
+/// use std::path::Path;
+/// use trivec::pack::{PackOptions, pack};
+/// use trivec::{LoadOptions, Model, WeightFormat};
+///
+/// # let checkpoint = "tests/data/models/f32-h64"; // a directory in Hugging Face layout
+/// let model = Model::load(checkpoint)?;
+/// let mut bytes = Vec::new(); // or a file
+/// let report = pack(&model, &PackOptions::new(WeightFormat::Int8), Path::new("memory"), &mut bytes)?;
+/// assert_eq!(report.bytes, bytes.len() as u64);
+///
+/// let packed = Model::from_packed_bytes(&bytes, &LoadOptions::default())?;
+/// assert_eq!(packed.info().dense_dim, model.info().dense_dim);
+/// # Ok::<(), trivec::Error>(())
+/// ```
+///
 /// # Errors
 /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) if the model is packed already, or a size that was asked for is too small;
 /// [`ErrorKind::Model`](crate::ErrorKind::Model) if a weight does not fit the format; [`ErrorKind::Io`](crate::ErrorKind::Io) if `out`

@@ -24,6 +24,16 @@ pub struct Alignment {
 
 /// The best match of every query row, in row order: the terms of the ColBERT score. Empty if the vectors differ in
 /// length or a side has no rows.
+///
+/// ```
+/// use trivec::{TokenVectors, similarity::{align, colbert}};
+///
+/// let query = TokenVectors::new(vec![1.0, 0.0, 0.0, 1.0], 2);
+/// let document = TokenVectors::new(vec![0.6, 0.8], 2);
+/// let best = align(&query, &document);
+/// assert_eq!((best[1].document_row, best[1].similarity), (0, 0.8));
+/// assert!((colbert(&query, &document) - 0.7).abs() < 1e-6); // the mean of 0.6 and 0.8
+/// ```
 pub fn align(query: &TokenVectors, document: &TokenVectors) -> Vec<Alignment> {
     if query.dim() != document.dim() || document.rows() == 0 {
         return Vec::new();

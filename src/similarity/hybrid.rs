@@ -4,6 +4,14 @@ use super::{colbert, cosine, lexical};
 use crate::embedding::Embedding;
 
 /// The weights of the three scores in a mix, FlagEmbedding's `weights_for_different_modes`.
+///
+/// ```
+/// use trivec::similarity::ScoreWeights;
+///
+/// assert!(ScoreWeights::new(1.0, 0.3, 1.0).is_ok());
+/// let error = ScoreWeights::new(1.0, -0.3, 1.0).unwrap_err();
+/// assert_eq!(error.to_string(), "the weight of sparse is -0.3: expected a number from 0 to 1e30");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ScoreWeights {
     dense: f32,
@@ -116,6 +124,25 @@ impl Scores {
 
 /// All scores that the parts of `query` and `document` allow. Where an embedding holds NaN or infinity, its scores are NaN or infinite:
 /// [`Scores::not_finite`] finds them. ([`Model::encode`](crate::Model::encode) never returns such an embedding.)
+///
+/// ```
+/// # #[cfg(feature = "starter")]
+/// # fn main() -> trivec::Result<()> {
+/// use trivec::similarity::{ScoreWeights, score};
+///
+/// let model = trivec::Model::starter()?;
+/// let options = trivec::EncodeOptions { modes: trivec::Modes::ALL, ..Default::default() };
+/// let texts = model.encode(&["a green tea", "ein grüner Tee"], &options)?;
+/// let scores = score(&texts[0], &texts[1], &ScoreWeights::new(1.0, 0.3, 1.0).unwrap());
+/// for (name, value) in scores.named() {
+///     println!("{name}: {value:?}");
+/// }
+/// assert!(scores.dense.unwrap() > 0.5 && scores.colbert_sparse_dense.is_some());
+/// # Ok(())
+/// # }
+/// # #[cfg(not(feature = "starter"))]
+/// # fn main() {}
+/// ```
 pub fn score(query: &Embedding, document: &Embedding, weights: &ScoreWeights) -> Scores {
     let of = |x: Option<f32>, weight: f32| x.map(|x| (f64::from(x), f64::from(weight)));
     let dense = query.dense.as_deref().zip(document.dense.as_deref()).map(|(q, d)| cosine(q, d));

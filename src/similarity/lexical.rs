@@ -30,6 +30,15 @@ impl SharedToken {
 }
 
 /// The shared ids, ascending: the terms of the lexical score.
+///
+/// ```
+/// use trivec::{LexicalWeights, similarity::{lexical, shared}};
+///
+/// let a = LexicalWeights::from_pairs(vec![(7, 0.5), (9, 0.25)]);
+/// let b = LexicalWeights::from_pairs(vec![(8, 1.0), (9, 0.5)]);
+/// assert_eq!((shared(&a, &b)[0].id, shared(&a, &b)[0].product()), (9, 0.125));
+/// assert_eq!(lexical(&a, &b), 0.125);
+/// ```
 pub fn shared(a: &LexicalWeights, b: &LexicalWeights) -> Vec<SharedToken> {
     merge(a, b).collect()
 }

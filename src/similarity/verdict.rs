@@ -32,6 +32,15 @@ impl fmt::Display for Verdict {
 }
 
 /// Where the verdicts begin, as cosines. Absolute cosines differ between models: choose them on your own data.
+///
+/// ```
+/// use trivec::similarity::{Thresholds, Verdict};
+///
+/// assert_eq!(Thresholds::default().verdict(0.7), Verdict::Related);
+/// assert_eq!(Thresholds::new(0.9, 0.8, 0.5)?.verdict(0.7), Verdict::Unclear);
+/// assert!(Thresholds::new(0.5, 0.8, 0.9).is_err());
+/// # Ok::<(), trivec::similarity::ThresholdsError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Thresholds {
     near_identical: f32,

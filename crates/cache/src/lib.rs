@@ -130,17 +130,29 @@ impl Cache {
 
     /// Looks up the embeddings of `ids`, and says which are left to compute.
     ///
-    /// ```no_run
-    /// # use trivec::{Embedding, EncodeOptions, Model};
-    /// # use trivec_cache::{Cache, Identity, Wanted, WhenBehind};
-    /// # fn example(cache: &Cache, identity: &std::sync::Arc<Identity>, model: &Model, ids: &[Vec<u32>]) -> trivec::Result<Vec<Embedding>> {
+    /// ```
+    /// use std::sync::Arc;
+    /// use trivec::{EncodeOptions, Model};
+    /// use trivec_cache::{Cache, LEAST_BYTES, Wanted, WhenBehind};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("cache");
+    /// let model = Model::starter()?;
+    /// let cache = Cache::open(&path, LEAST_BYTES, Box::new(|warning| eprintln!("{warning}")))?;
+    /// let identity = Arc::new(cache.identify(&model)?);
+    ///
     /// let options = EncodeOptions::default();
+    /// let ids = [model.token_ids("a text", &options)?.0, model.token_ids("another", &options)?.0];
     /// let wanted = Wanted::from(options.modes);
-    /// let plan = cache.plan(identity, &wanted, ids);
-    /// let missing = plan.missing_of(ids);
+    /// let plan = cache.plan(&identity, &wanted, &ids);
+    /// assert_eq!(plan.missing(), [0, 1]); // the cache is new
+    /// let missing = plan.missing_of(&ids);
     /// let computed = model.encode_ids(&missing, &options)?;
-    /// cache.insert(identity, &wanted, missing.iter().zip(&computed), WhenBehind::Drop);
-    /// Ok(plan.complete(computed)) // in the order of `ids`
+    /// cache.insert(&identity, &wanted, missing.iter().zip(&computed), WhenBehind::Wait);
+    /// let embeddings = plan.complete(computed); // in the order of `ids`
+    /// # assert_eq!(embeddings, model.encode_ids(&ids, &options)?);
+    /// # Ok(())
     /// # }
     /// ```
     pub fn plan<I: AsRef<[u32]>>(&self, identity: &Identity, wanted: &Wanted, ids: &[I]) -> Plan {

@@ -113,6 +113,16 @@ pub const UNSUPPORTED: [(&str, &str, &str); 1] = [(
 pub const STARTER: &str = "starter";
 
 /// What a person wrote: a short name, or `ORG/REPO`, either with `@revision`.
+///
+/// ```
+/// use trivec_hub::names::Spec;
+///
+/// let spec = Spec::parse("bge-m3")?;
+/// assert_eq!((spec.repository.as_str(), spec.known.is_some()), ("BAAI/bge-m3", true));
+/// let spec = Spec::parse("example/model@main")?;
+/// assert_eq!((spec.name.as_str(), spec.revision.as_deref()), ("example/model", Some("main")));
+/// # Ok::<(), trivec_hub::HubError>(())
+/// ```
 #[derive(Debug, Clone)]
 #[cfg_attr(not(feature = "fetch"), allow(dead_code))]
 pub struct Spec {

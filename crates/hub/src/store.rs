@@ -79,6 +79,16 @@ pub enum Choice {
 }
 
 /// The directory of models.
+///
+/// ```
+/// use trivec_hub::Store;
+///
+/// # let directory = std::env::temp_dir().join("trivec-no-such-store");
+/// let store = Store::at(&directory); // Store::from_env() is the one that the program `trivec` uses
+/// let (models, damaged) = store.list()?;
+/// assert!(models.is_empty() && damaged.is_empty() && store.find("bge-m3")?.is_none());
+/// # Ok::<(), trivec_hub::HubError>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Store {
     home: PathBuf,

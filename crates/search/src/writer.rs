@@ -249,6 +249,29 @@ impl Writer {
 
     /// Deletes the committed documents that fulfil a filter; those that were added since the last commit stay. Returns how many.
     ///
+    /// ```
+    /// use trivec::Model;
+    /// use trivec_search::{Document, Index, IndexOptions, ModelId};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let model = Model::starter()?;
+    /// # let id = ModelId::of(&model)?;
+    /// # let index = Index::create(directory.path().join("notes"), &id, &IndexOptions::default())?;
+    /// # let encoder = index.encoder(&model, &id)?;
+    /// let mut writer = index.writer()?;
+    /// writer.upsert(&encoder, &[Document::new("a", "one").with_field("year", 2020), Document::new("b", "two")])?;
+    /// writer.commit()?;
+    /// assert_eq!(writer.delete_where(&"year < 2022".parse()?)?, 1);
+    /// writer.delete("no such key")?; // not an error
+    /// writer.commit()?;
+    ///
+    /// let reader = index.reader()?;
+    /// assert_eq!((reader.len(), reader.get("b")?.text.as_str()), (1, "two"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Damaged`]; [`Error::WriterFailed`].
     pub fn delete_where(&mut self, filter: &Filter) -> Result<u64> {

@@ -90,6 +90,16 @@ pub struct LeftOut {
 }
 
 /// Pairs that can be trained on.
+///
+/// ```
+/// use trivec_train::{PairSet, RawPair, RawPairs};
+///
+/// let pair = |query: &str, passage: &str| RawPair { query: query.into(), passage: passage.into(), ..RawPair::default() };
+/// let pairs = vec![pair("a cat", "It catches mice."), pair("a dog", "It barks."), pair("a dog", "It barks.")];
+/// let set = PairSet::new(RawPairs { pairs, ..RawPairs::default() })?;
+/// assert_eq!((set.pairs.len(), set.groups, set.left_out.duplicates), (2, 2, 1));
+/// # Ok::<(), trivec_train::Error>(())
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct PairSet {
     /// Every query once.
