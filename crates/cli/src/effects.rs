@@ -124,7 +124,7 @@ fn idle(cli: &Cli, sources: &Sources) -> Vec<Idle> {
 const NO_MODEL: Idle =
     (With("a command that loads no model"), &["model", "threads", "isa", "tune", "no-check", "preload"]);
 
-/// Of `index`, what takes documents in: nothing of it has an effect beside an option that does one thing alone.
+/// The options of `index` that say how documents are added. They have no effect beside an option that does something else, such as `--stats`.
 #[cfg(feature = "search")]
 macro_rules! taking_in {
     ($($more:literal),*) => {
@@ -182,7 +182,7 @@ fn of_train(args: &super::train::TrainArgs) -> Vec<Idle> {
     if args.dev.is_none() {
         idle.push((With("a dev set that is put aside from the pairs"), &["allow-overlap"]));
     }
-    // The ablation trains the sparse head in every case.
+    // The ablation always trains the sparse head.
     if !args.heads.sparse && !args.ablation {
         idle.push((With("--heads without sparse"), &["lr-sparse"]));
     }
@@ -192,7 +192,7 @@ fn of_train(args: &super::train::TrainArgs) -> Vec<Idle> {
     idle
 }
 
-/// `bench` does one thing alone beside some of its options.
+/// Beside some options of `bench`, others have no effect.
 fn of_bench(sources: &Sources) -> Vec<Idle> {
     let mut idle: Vec<Idle> = vec![
         (

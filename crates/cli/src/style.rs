@@ -50,19 +50,19 @@ pub(super) fn bar(fraction: f32, columns: usize) -> String {
     format!("{}{}", "█".repeat(eighths / 8), EIGHTHS[eighths % 8])
 }
 
-/// A part of one in percent, with one digit. What rounds to nothing has no sign.
+/// A fraction in percent with one decimal. A value that rounds to zero has no sign.
 #[cfg(any(feature = "search", feature = "train"))]
 pub(super) fn percent(part: f64) -> String {
     format!("{:.1}", unsigned_zero(part * 100.0))
 }
 
-/// The same with its sign.
+/// The same with a plus or minus sign.
 #[cfg(any(feature = "search", feature = "train"))]
 pub(super) fn signed_percent(part: f64) -> String {
     format!("{:+.1}", unsigned_zero(part * 100.0))
 }
 
-/// Zero in the place of what is shown as zero with one digit.
+/// Returns 0 for a value that one decimal shows as 0, so that no `-0.0` is printed.
 #[cfg(any(feature = "search", feature = "train"))]
 fn unsigned_zero(value: f64) -> f64 {
     if value.abs() < 0.05 { 0.0 } else { value }

@@ -174,7 +174,8 @@ impl Index {
         &self.settings.model
     }
 
-    /// How it was made: what holds for every document and query since, whatever [`open_or_create`](Self::open_or_create) was given.
+    /// The options that the index was created with. They apply to all its documents and queries, whatever options
+    /// [`open_or_create`](Self::open_or_create) was called with later.
     pub fn options(&self) -> IndexOptions {
         self.settings.options()
     }

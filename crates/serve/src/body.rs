@@ -21,7 +21,7 @@ use super::memory::{self, Held, Part};
 /// A JSON body as a value of type `T`.
 pub(super) struct Body<T>(pub T);
 
-/// The same where all fields may be left out: a body without a byte says what `{}` says.
+/// The same for a request whose fields are all optional: an empty body means `{}`.
 #[cfg(feature = "search")]
 pub(super) struct OptionalBody<T>(pub T);
 

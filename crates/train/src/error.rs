@@ -101,7 +101,7 @@ pub enum Error {
         /// Its passage.
         passage: String,
     },
-    /// A score of a set that is measured is not a number: its texts cannot be ranked.
+    /// A score is NaN or infinite, so the texts of the set that is evaluated cannot be ranked.
     #[error(
         "the set `{}`: the score of the {arm} arm is {found} for the query `{}` and the passage `{}`",
         shown(set),
@@ -111,7 +111,7 @@ pub enum Error {
     NotFinite {
         /// The set's name.
         set: String,
-        /// Which arm's score.
+        /// The arm that gave the score.
         arm: &'static str,
         /// The score.
         found: f64,

@@ -70,7 +70,7 @@ pub struct Compared {
     pub changes: Vec<Change>,
 }
 
-/// A score that cannot be ranked, with the places of its texts in the set.
+/// A score that cannot be ranked, with the indices of its query and passage in the set.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct NotFinite {
     pub arm: &'static str,
@@ -80,7 +80,7 @@ pub(crate) struct NotFinite {
 }
 
 fn mean(values: &[f64]) -> f64 {
-    // The sum of nothing is -0.
+    // An empty sum of floats is -0.0.
     values.iter().sum::<f64>() / values.len().max(1) as f64 + 0.0
 }
 
@@ -122,7 +122,7 @@ impl Evaluation {
 /// Measures heads on a set. `weights` are those of dense, sparse and ColBERT in the sums.
 ///
 /// # Errors
-/// A score that is no number: it has no rank, and no figure of the set would be right.
+/// [`NotFinite`] if a score is NaN or infinite: it has no rank, and every figure of the set would be wrong.
 pub(crate) fn evaluate(
     corpus: &Corpus,
     set: &PairSet,
@@ -152,7 +152,7 @@ pub(crate) fn evaluate(
     Ok(found)
 }
 
-/// Finds the first score of the queries, `[queries, passages]` of each arm, that is no number.
+/// Finds the first score that is NaN or infinite; each arm's scores are `[queries, passages]`.
 fn check_finite(arms: &[Option<Vec<f32>>; 3], queries: &[u32], passages: usize) -> Result<(), NotFinite> {
     for (arm, scores) in WAYS.into_iter().zip(arms).filter_map(|(arm, scores)| Some((arm, scores.as_ref()?))) {
         if let Some(at) = scores.iter().position(|score| !score.is_finite()) {
@@ -281,7 +281,7 @@ mod tests {
             assert_eq!((found.arm, found.query, found.passage), ("colbert", 9, 2));
             assert_eq!(found.score.to_bits(), bad.to_bits());
         }
-        // Without the check, the text that no score is known of would come first.
+        // Without the check, the text with the NaN score would be ranked first.
         assert_eq!(measure(&[0.1, f32::NAN], |place| place == 1)[2], 1.0);
     }
 

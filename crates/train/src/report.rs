@@ -49,7 +49,7 @@ pub struct DataReport {
     pub unlabelled: usize,
     /// Pairs of the dev set.
     pub dev_pairs: usize,
-    /// Groups that they belong to: fewer than [`FEW_JUDGED`](crate::FEW_JUDGED) judge nothing.
+    /// The number of their groups. Fewer than [`FEW_JUDGED`](crate::FEW_JUDGED) are too few to judge by.
     pub dev_groups: usize,
     /// Whether it was taken out of the training data.
     pub dev_split: bool,

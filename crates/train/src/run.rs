@@ -50,7 +50,7 @@ impl Session<'_> {
     /// ends with the same bytes.
     ///
     /// # Errors
-    /// [`Error::Diverged`] if a loss is not a number any more, [`Error::NotFinite`] if a score is none; [`Error::Stopped`]; [`Error::Io`].
+    /// [`Error::Diverged`] if a loss, [`Error::NotFinite`] if a score becomes NaN or infinite; [`Error::Stopped`]; [`Error::Io`].
     pub fn train(&self, observer: Observer<'_>) -> Result<Trained> {
         let begin = Instant::now();
         let source = self.source();

@@ -48,7 +48,7 @@ pub enum Event<'a> {
     States(usize, usize),
     /// All states are computed.
     StatesDone(&'a StatesReport),
-    /// Hard negatives are looked for; or none are, for the reason that is given.
+    /// The session looks for hard negatives, or, if a reason is given, does not.
     Negatives(Option<&'static str>),
     /// A set is measured.
     Evaluating(&'a str),
@@ -209,7 +209,7 @@ impl<'m> Session<'m> {
     /// Measures maps on the set number `set`: the dev set is 1, those to be measured follow.
     ///
     /// # Errors
-    /// [`Error::NotFinite`] names the texts whose score is no number.
+    /// [`Error::NotFinite`] names the texts whose score is NaN or infinite.
     pub(crate) fn evaluate(&self, set: usize, maps: &[Option<Effective>; 3]) -> Result<Evaluation> {
         let (name, pairs) = match set {
             1 => ("dev", &self.dev),

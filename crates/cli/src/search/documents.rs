@@ -102,7 +102,7 @@ pub(crate) struct ExportArgs {
     pub json: bool,
 }
 
-/// What `--to` takes, with what this program was built with.
+/// The values of `--to` in this build of the program.
 const ENGINES: &str = if cfg!(feature = "parquet") {
     "Engine: qdrant, milvus, pgvector, lancedb, elasticsearch, opensearch, vespa, faiss, parquet or npy (NumPy, DuckDB, sqlite-vec)"
 } else {

@@ -105,7 +105,7 @@ pub(crate) struct IndexArgs {
     pub json: bool,
 }
 
-/// What `--format` takes, with what this program was built with.
+/// The values of `--format` in this build of the program.
 const FORMATS: &str = if cfg!(feature = "parquet") {
     "How files are read: jsonl, csv, tsv, parquet or txt [default: by their names]"
 } else {
@@ -200,7 +200,7 @@ fn options(args: &IndexArgs, model: &Model) -> Result<IndexOptions> {
         document_prompt: args.document_prompt.clone(),
         query_prompt: args.query_prompt.clone(),
     };
-    // What the model cannot do is told before anything is made.
+    // Asks the model for what it cannot do before anything is created.
     for prompt in [&options.document_prompt, &options.query_prompt] {
         let prompt = prompt.clone().map_or(Prompt::Default, Prompt::Text);
         model.token_ids("", &EncodeOptions { max_length: options.max_length, prompt, ..EncodeOptions::default() })?;
@@ -208,7 +208,7 @@ fn options(args: &IndexArgs, model: &Model) -> Result<IndexOptions> {
     Ok(options)
 }
 
-/// A language's code as an index keeps it.
+/// Checks a language's code and writes it as an index does.
 fn language(option: &str, code: &str, known: fn(&str) -> bool) -> Result<String> {
     let kept = analyze::normalize_code(code);
     match known(&kept) {
@@ -223,7 +223,7 @@ fn language(option: &str, code: &str, known: fn(&str) -> bool) -> Result<String>
     }
 }
 
-/// Refuses options of the command line that an index which is there does not follow: it was made with others.
+/// Refuses options of the command line that differ from those an existing index was created with.
 fn check_recorded(
     args: &IndexArgs,
     sources: &Sources,
@@ -259,7 +259,7 @@ fn check_recorded(
         ),
         ("query-prompt", args.query_prompt.is_some(), prompt(&asked.query_prompt)?, prompt(&recorded.query_prompt)?),
     ];
-    // A variable may be there for other indexes.
+    // An environment variable may be meant for other indexes, so it is ignored.
     for (option, is_given, found, kept) in compared {
         if is_given && found != kept && sources.is_on_command_line(option) {
             let place = index.directory().display();
@@ -339,7 +339,7 @@ fn take_in(args: &IndexArgs, model_args: &ModelArgs, given: &Sources) -> Result<
     }
 }
 
-/// How many documents were refused, and what became of the others.
+/// Says how many documents were refused, and how many others are indexed.
 fn refusal(done: &Ingested) -> String {
     let were = |n: u64| format!("{} {}", counted(n as usize, "document"), if n == 1 { "was" } else { "were" });
     let others = match done.read.saturating_sub(done.refused) {

@@ -1,24 +1,24 @@
-//! The terminal of a live search: what its keys mean, and that it is as before when the search ends, however it does.
+//! The terminal of a live search: this module reads its keys, and restores its settings however the search ends.
 
 use console::Key;
 
-/// Drops what a terminal sends for keys that mean nothing here. Of a sequence that it does not know, the reader of keys takes three
-/// characters at most; the others come behind it as if they were typed.
+/// Drops the rest of escape sequences of keys that have no meaning here. The `console` crate reads at most three characters of a sequence
+/// that it does not know, and returns the others as if they were typed.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rest {
-    /// Nothing is to come.
+    /// No sequence is open.
     #[default]
     Nothing,
-    /// Behind `ESC [`: parameters, then a character from `@` to `~`.
+    /// After `ESC [`: parameters, then a character from `@` to `~`.
     Parameters,
-    /// Behind `ESC O`, and `ESC [ [` of Linux' own terminal: one letter.
+    /// After `ESC O`, or after `ESC [ [` of the Linux console: one letter.
     Letter,
-    /// So many bytes of a character that was typed with Alt.
+    /// The remaining bytes of a character that was typed with Alt.
     Bytes(usize),
 }
 
 impl Rest {
-    /// The key, unless it belongs to such a sequence.
+    /// Returns the key, unless it belongs to such a sequence.
     pub fn take(&mut self, key: Key) -> Option<Key> {
         if let Key::UnknownEscSeq(sequence) = &key {
             *self = Rest::behind(sequence);
@@ -35,12 +35,12 @@ impl Rest {
         (!is_part).then_some(key)
     }
 
-    /// What follows a sequence of which these characters came, without the Escape.
+    /// Returns what has to follow these characters of a sequence (without its Escape).
     fn behind(sequence: &[char]) -> Rest {
         match sequence {
             ['O'] | ['[', '['] => Rest::Letter,
             ['[', rest @ ..] if !rest.iter().any(|c| ('@'..='~').contains(c)) => Rest::Parameters,
-            // Bytes come as characters: the first of a character says how many there are.
+            // Bytes arrive as characters; a character's first byte says how many follow.
             ['\u{c2}'..='\u{df}'] => Rest::Bytes(1),
             ['\u{e0}'..='\u{ef}'] => Rest::Bytes(2),
             ['\u{f0}'..='\u{f4}'] => Rest::Bytes(3),
@@ -62,8 +62,8 @@ mod unix {
     use signal_hook::iterator::{Handle, Signals};
     use signal_hook::low_level::emulate_default_handler;
 
-    /// Has the terminal of standard input give every key as it is typed, and show none. The terminal is as before when this is dropped, and
-    /// when a signal ends the program.
+    /// Switches the terminal of standard input to return each key as it is typed, without echo. The settings are restored when this value
+    /// is dropped, and when a signal ends the program.
     pub(in crate::search) struct Held {
         before: Termios,
         listening: Handle,
@@ -77,13 +77,12 @@ mod unix {
             thread::spawn(move || {
                 for signal in signals.forever() {
                     put_back(&own);
-                    // The program ends by the signal, as if nobody had listened for it.
+                    // Ends the program by the signal, as if it had no handler.
                     let _ = emulate_default_handler(signal);
                 }
             });
             let held = Held { before, listening };
-            // Not from key to key alone, as the reader of keys does it: what is typed while hits are looked for would be shown, and edited
-            // by the system.
+            // `console` switches the terminal only while it reads a key; between keys the system would echo and edit what the user types.
             let mut raw = held.before.clone();
             raw.make_raw();
             raw.output_modes = held.before.output_modes;
@@ -99,7 +98,7 @@ mod unix {
         }
     }
 
-    /// A terminal that is gone, or that another job has by now, is left alone: the system would stop the program for touching it.
+    /// Leaves a terminal alone that is closed or belongs to another job by now: the system would stop the program for changing it.
     fn put_back(before: &Termios) {
         let is_own = tcgetpgrp(io::stdin()).map_or(true, |job| job == rustix::process::getpgrp());
         if is_own {
@@ -108,7 +107,7 @@ mod unix {
     }
 }
 
-/// Elsewhere the reader of keys does it.
+/// On other systems `console` switches the terminal by itself.
 #[cfg(not(unix))]
 pub(super) struct Held;
 
@@ -123,14 +122,14 @@ impl Held {
 mod tests {
     use super::*;
 
-    /// What is left of keys as the reader gives them.
+    /// Returns the text of the keys that remain.
     fn left(keys: impl IntoIterator<Item = Key>) -> String {
         let mut rest = Rest::default();
         let typed = keys.into_iter().filter_map(|key| rest.take(key));
         typed.map(|key| if let Key::Char(c) = key { c } else { '!' }).collect()
     }
 
-    /// An unknown sequence of which the reader takes so many characters, with a question around it.
+    /// Types an unknown sequence inside a question, where the reader takes `taken` characters of it.
     fn around(sequence: &str, taken: usize) -> String {
         let part = Key::UnknownEscSeq(sequence.chars().take(taken).collect());
         let behind = sequence.chars().skip(taken).map(Key::Char);

@@ -122,13 +122,13 @@ pub fn normalize_code(code: &str) -> String {
     alias.or_else(by_name).map_or(first, str::to_owned)
 }
 
-/// Whether texts are found to be in the language with this code ([`detect`]).
+/// Whether [`detect`] can return this code.
 pub fn is_detected(code: &str) -> bool {
     CODES.iter().any(|(_, known)| *known == code)
 }
 
-/// Whether a code, as [`normalize_code`] gives it, is that of a language: of two letters one of ISO 639-1, of three any (ISO 639-3 has some
-/// 8,000), but for those that name no language.
+/// Whether a code from [`normalize_code`] names a language. Two letters must be a code of ISO 639-1. Three letters may be any, because ISO 639-3
+/// has some 8,000 codes, except those that stand for no language, such as `und`.
 ///
 /// ```
 /// use trivec_search::analyze::is_language;

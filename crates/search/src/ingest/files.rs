@@ -56,10 +56,10 @@ impl Iterator for Source {
 
 /// Opens a file, or a directory of text files and files of the other formats. `format`: how files are read; `None`: by their names'
 /// endings. In a directory only files are read whose names end as text or as one of the other formats; a text's key is its path below the
-/// directory. [`STANDARD_INPUT`] is read as JSON Lines unless the format is given; how long it is is not known.
+/// directory. [`STANDARD_INPUT`] is read as JSON Lines unless the format is given; its length is unknown.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::Line`] if a table has not the columns; [`Error::Option`] for a format that cannot be read so.
+/// [`Error::Io`]; [`Error::Line`] if a table lacks the columns; [`Error::Option`] for a format that cannot be read from standard input.
 pub fn open(path: &Path, format: Option<Format>, columns: &Columns) -> Result<Source> {
     let read = Arc::new(AtomicU64::new(0));
     if path.as_os_str() == STANDARD_INPUT {
@@ -108,7 +108,7 @@ pub fn open(path: &Path, format: Option<Format>, columns: &Columns) -> Result<So
     Ok(Source { documents, read, total })
 }
 
-/// The documents of standard input, which errors name so.
+/// The documents of standard input; errors name it as the file.
 fn standard_input(format: Format, columns: &Columns, read: Arc<AtomicU64>) -> Result<Documents> {
     let path = Path::new("standard input");
     let input = Counting { input: std::io::stdin(), read };

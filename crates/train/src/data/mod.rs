@@ -141,7 +141,7 @@ impl Texts {
     }
 }
 
-/// Groups of pairs below which a dev set judges nothing: of fewer questions, chance decides which epoch finds the most.
+/// The smallest number of groups with which a dev set can judge. With fewer questions, chance decides which epoch scores best.
 pub const FEW_JUDGED: usize = 10;
 
 /// Most texts of a set: places are 32-bit numbers.
@@ -275,7 +275,7 @@ impl PairSet {
         Ok(())
     }
 
-    /// Refuses a set, by its name, on which all heads would reach the same: one without pairs, or whose passages are all right answers.
+    /// Refuses a set on which all heads would get the same score: it has no pairs, or all its passages are right answers. Errors call it `name`.
     ///
     /// # Errors
     /// [`Error::Data`] says what was found and what is needed.
@@ -308,7 +308,7 @@ impl PairSet {
         [&self.queries[pair.query as usize], &self.passages[pair.passage as usize]]
     }
 
-    /// Takes a part of the groups out as a dev set, [`FEW_JUDGED`] at least and half of them at most, chosen by a hash of their first query.
+    /// Moves `percent` of the groups into a dev set, but at least [`FEW_JUDGED`] and at most half. A hash of its first query decides for each group.
     ///
     /// # Errors
     /// [`Error::Data`] if there are too few to judge by some and to train on others.
