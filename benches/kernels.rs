@@ -1,6 +1,8 @@
 //! The kernels on one thread, by instruction set. Throughput is in multiply-adds, counted twice ("elements" are FLOP), to hold
 //! against the machine's fp32 peak.
 
+mod workloads;
+
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use trivec_kernels::{AttentionShape, Kernels, MatMut, MatRef, QUERY_BLOCK};
 
@@ -11,8 +13,7 @@ fn values(len: usize) -> Vec<f32> {
 
 fn linear(c: &mut Criterion) {
     let mut group = c.benchmark_group("linear");
-    // rows x outputs x depth: few and many tokens through BGE-M3's matrices, a block of outputs each as a task takes it.
-    for (rows, outputs, depth) in [(1, 128, 1024), (8, 128, 1024), (96, 128, 1024), (96, 128, 4096)] {
+    for [rows, outputs, depth] in workloads::sizes("f32_products") {
         let (x, w, bias) = (values(rows * depth), values(outputs * depth), values(outputs));
         let mut out = vec![0.0; rows * outputs];
         group.throughput(Throughput::Elements((2 * rows * outputs * depth) as u64));
@@ -32,7 +33,7 @@ fn linear(c: &mut Criterion) {
 fn attention(c: &mut Criterion) {
     let mut group = c.benchmark_group("attention");
     let head_dim = 64;
-    for tokens in [128, 2048] {
+    for tokens in workloads::numbers("attention_tokens") {
         let shape = AttentionShape { tokens, head_dim, scale: 0.125 };
         let (q, k, v) = (values(QUERY_BLOCK * head_dim), values(tokens * head_dim), values(tokens * head_dim));
         let (mut keys, mut scratch) = (vec![0.0; shape.packed_keys_len()], vec![0.0; shape.scratch_len()]);

@@ -2,6 +2,8 @@
 //! starter packed in each format end to end. "Elements" are operations, two a multiply-add, to hold against the peaks that
 //! `trivec bench --probe` prints; tokens where a model runs.
 
+mod workloads;
+
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use trivec::pack::{Calibration, PackOptions, pack, packed_layer};
 use trivec::{EncodeOptions, LoadOptions, Model, Modes, WeightFormat};
@@ -15,13 +17,9 @@ fn values(len: usize) -> Vec<f32> {
     (0..len).map(|i| ((i as u32).wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 24) as f32 - 0.5).collect()
 }
 
-/// Few and many rows through BGE-M3's matrices, a block of outputs as a task takes it.
-const SHAPES: [(usize, usize, usize); 5] =
-    [(1, 64, 1024), (8, 64, 1024), (32, 64, 1024), (192, 64, 1024), (192, 64, 4096)];
-
 fn products(c: &mut Criterion) {
     let mut group = c.benchmark_group("products");
-    for (rows, outputs, depth) in SHAPES {
+    for [rows, outputs, depth] in workloads::sizes("products") {
         group.throughput(Throughput::Elements((2 * rows * outputs * depth) as u64));
         let x = values(rows * depth);
         let mut out = vec![0.0; rows * outputs];
@@ -79,7 +77,7 @@ fn products(c: &mut Criterion) {
 fn attention(c: &mut Criterion) {
     let mut group = c.benchmark_group("integer attention");
     let head_dim = 64;
-    for tokens in [128, 512, 2048] {
+    for tokens in workloads::numbers("integer_attention_tokens") {
         let (q, k) = (values(QUERY_BLOCK * head_dim), values(tokens * head_dim));
         let (mut scratch, mut packed) = (IntScratch::default(), IntKeyValues::default());
         let mut out = vec![0.0; QUERY_BLOCK * head_dim];
@@ -136,10 +134,10 @@ fn layer(c: &mut Criterion) {
     for format in [WeightFormat::Int8, WeightFormat::Int4, WeightFormat::Bf16] {
         let bytes = packed_layer(format).expect("a layer is made");
         let model = Model::from_packed_bytes(&bytes, &LoadOptions::default()).expect("it loads");
-        for (texts, tokens) in [(1, 8), (1, 128), (8, 128)] {
-            let text: Vec<u32> = (0..tokens).map(|i| i * 37 % 900 + 4).collect();
+        for [texts, tokens] in workloads::sizes("layer") {
+            let text: Vec<u32> = (0..tokens as u32).map(|i| i * 37 % 900 + 4).collect();
             let batch = vec![text; texts];
-            group.throughput(Throughput::Elements(u64::from(tokens) * texts as u64));
+            group.throughput(Throughput::Elements((tokens * texts) as u64));
             group.bench_function(BenchmarkId::new(format.name(), format!("{texts}x{tokens}")), |b| {
                 b.iter(|| model.encode_ids(&batch, &options).expect("it embeds"))
             });
@@ -157,9 +155,9 @@ fn end_to_end(c: &mut Criterion) {
         let options = PackOptions { calibration: Calibration::None, ..PackOptions::new(format) };
         pack(&starter, &options, std::path::Path::new("memory"), &mut bytes).expect("the starter packs");
         let model = Model::from_packed_bytes(&bytes, &LoadOptions::default()).expect("it loads");
-        for tokens in [9, 128, 512] {
-            let ids: Vec<u32> = (0..tokens).map(|i| i * 37 % 1000 + 4).collect();
-            group.throughput(Throughput::Elements(u64::from(tokens)));
+        for tokens in workloads::numbers("starter_tokens") {
+            let ids: Vec<u32> = (0..tokens as u32).map(|i| i * 37 % 1000 + 4).collect();
+            group.throughput(Throughput::Elements(tokens as u64));
             group.bench_function(BenchmarkId::new(format.name(), tokens), |b| {
                 b.iter(|| model.encode_ids(&[&ids], &EncodeOptions::default()))
             });

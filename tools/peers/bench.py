@@ -20,6 +20,7 @@ import quietness
 import record
 import report
 
+WORKLOADS = json.loads((record.ROOT / "benches" / "workloads" / "workloads.json").read_text())
 SETTLE_S = 0.3  # between two engines: threads that spin after a run have stopped by then
 SPARE_BYTES = 3 << 30  # what a worker may take on top of twice its model
 
@@ -27,7 +28,7 @@ SPARE_BYTES = 3 << 30  # what a worker may take on top of twice its model
 def options():
     parser = argparse.ArgumentParser()
     parser.add_argument("--engines", default="onnxruntime,openvino,ctranslate2,llama,pytorch,zentorch")
-    parser.add_argument("--shapes", default="1x8,1x16,1x32,1x128,1x512,8x128,1x2048", help="texts x tokens, ...")
+    parser.add_argument("--shapes", default=",".join(WORKLOADS["passes_beside_peers"]), help="texts x tokens, ...")
     parser.add_argument("--work", type=Path, required=True, help="where converted models are kept")
     parser.add_argument("--json", type=Path, help="write all raw times there")
     parser.add_argument("--trivec", help="the binary")

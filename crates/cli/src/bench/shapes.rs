@@ -164,6 +164,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_default_shapes_are_those_of_the_list_that_all_benches_share() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../benches/workloads/workloads.json");
+        let workloads: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        let passes: Vec<&str> =
+            workloads["passes"].as_array().unwrap().iter().map(|pass| pass.as_str().unwrap()).collect();
+        assert_eq!(crate::args::DEFAULT_SHAPES, format!("{},mixed", passes.join(",")));
+    }
+
+    #[test]
     fn percentiles_are_nearest_ranks() {
         let values: Vec<f64> = (1..=20).map(f64::from).collect();
         assert_eq!((percentile(&values, 0.5), percentile(&values, 0.95), percentile(&values, 1.0)), (10.0, 19.0, 20.0));
