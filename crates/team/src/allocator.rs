@@ -11,8 +11,8 @@ pub fn give_back() {
         unsafe extern "C" {
             fn malloc_trim(pad: usize) -> std::ffi::c_int;
         }
-        // SAFETY: the declaration is that of glibc's <malloc.h>; any thread may call it at any time, and it touches no memory in use. What it
-        // returns says whether anything was given back, which nobody needs to know.
+        // SAFETY: the declaration is that of glibc's <malloc.h>; any thread may call it at any time, and it touches no memory in use. Its result,
+        // whether any memory was returned, is not needed.
         unsafe {
             malloc_trim(0);
         }
@@ -30,7 +30,7 @@ mod tests {
     #[test]
     fn memory_between_pieces_in_use_is_given_back() {
         let pieces: Vec<Vec<u8>> = (0..10_000).map(|_| vec![1; 10_000]).collect();
-        // One in a hundred stays, so that no region is free as a whole.
+        // Keeps one block in a hundred, so that no region becomes free as a whole.
         let kept: Vec<Vec<u8>> = pieces.into_iter().step_by(100).collect();
         let before = resident();
         super::give_back();

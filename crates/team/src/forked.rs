@@ -17,7 +17,7 @@ extern "C" fn in_child() {
 /// Registers a handler that counts forks. Calling it again does no harm.
 ///
 /// # Errors
-/// What the system says, which is that there is no memory.
+/// The system's error, which can only be that memory is exhausted.
 pub(crate) fn watch() -> std::io::Result<()> {
     #[cfg(unix)]
     {
@@ -83,12 +83,12 @@ impl<T> Once<T> {
                 Ok(_) => value = made,
                 Err(first) => {
                     value = first;
-                    // SAFETY: `made` came out of its box a moment ago, and nobody else has seen it.
+                    // SAFETY: `made` came from a box in this function, and no other thread has seen the pointer.
                     drop(unsafe { Box::from_raw(made) });
                 }
             }
         }
-        // SAFETY: what is not null came from a box, was never changed since and lives until this is dropped, which the borrow outlives not.
+        // SAFETY: a pointer that is not null came from a box, has not changed since, and is valid until `self` is dropped, which the borrow does not outlive.
         unsafe { &*value }
     }
 }
@@ -97,7 +97,7 @@ impl<T> Drop for Once<T> {
     fn drop(&mut self) {
         let value = *self.0.get_mut();
         if !value.is_null() {
-            // SAFETY: it came from a box, and with `self` the last borrow is over.
+            // SAFETY: the pointer came from a box, and no borrow of it outlives `self`.
             drop(unsafe { Box::from_raw(value) });
         }
     }

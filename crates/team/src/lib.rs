@@ -9,7 +9,7 @@
 //! system cannot follow into threads that outlive the call. [`Team::run`] does not return before all of them have left it. And
 //! [`allocator`] calls into C.
 //!
-//! A process that `fork` made has one thread, that of the call: a team which it has inherited starts its helpers anew when it is next asked
+//! After `fork` the child process has only the thread that called it. A team that the child inherited starts new helpers at its next call
 //! (`forked.rs`).
 
 pub mod allocator;
@@ -39,13 +39,13 @@ type Job = *const (dyn Fn(usize) + Sync);
 
 /// In [`Shared::state`]: the section's number is above, the numbers of helpers below.
 const SECTION: u64 = 1 << 32;
-/// In [`Shared::state`]: nobody may enter any more.
+/// In [`Shared::state`]: set when no helper may enter the section any more.
 const CLOSED: u64 = 1 << 31;
-/// In [`Shared::state`]: one of the helpers that have entered, inside or not.
+/// In [`Shared::state`]: adds one to the number of helpers that have entered, including those that have left.
 const CAME: u64 = 1 << 16;
-/// In [`Shared::state`]: the helpers inside.
+/// In [`Shared::state`]: the bits that count the helpers inside.
 const INSIDE: u64 = CAME - 1;
-/// Most helpers: as many as can be counted.
+/// The largest number of helpers, which is what these bits can count.
 const MOST: usize = (CLOSED / CAME) as usize - 1;
 
 /// What a helper shares with the caller, in cache lines of its own.
@@ -56,17 +56,17 @@ struct Place {
     asleep: AtomicBool,
     /// Whether it is in a section. The caller looks when it has waited for long.
     inside: AtomicBool,
-    /// Whether it is left out: it stays out of sections, and asleep. Set by the caller alone.
+    /// Whether the helper is left out: it then sleeps and joins no section. Only the caller sets this.
     rests: AtomicBool,
 }
 
 /// What all threads see.
 struct Shared {
     /// The section's number, whether it is closed, how many helpers have entered it, and how many of them are inside. A helper enters by counting
-    /// itself while the section is open; the caller closes it when its own call has returned and then waits for those inside alone. So a helper
-    /// that comes late, asleep or without a CPU, holds nobody up.
+    /// itself while the section is open; the caller closes it when its own call has returned and then waits only for those inside. So a helper
+    /// that is asleep or has no CPU does not delay the caller.
     state: AtomicU64,
-    /// The function of the current section. Written by the caller while the section is closed and nobody is inside; read by helpers
+    /// The function of the current section. Written by the caller while the section is closed and no helper is inside; read by helpers
     /// inside.
     job: UnsafeCell<Option<Job>>,
     stop: AtomicBool,
@@ -117,7 +117,7 @@ impl Team {
     /// take CPUs from each other and make sections slower.
     ///
     /// # Errors
-    /// What the operating system says if it does not give so many.
+    /// The operating system's error if it cannot create the threads.
     pub fn new(threads: usize) -> std::io::Result<Team> {
         Self::on_cpus(threads, cpus::in_affinity_mask().unwrap_or(usize::MAX), since_start)
     }
@@ -186,7 +186,7 @@ impl Team {
         heir.here()
     }
 
-    /// Threads that the team was asked to have, the caller's included: in so many shares its work is cut.
+    /// The number of threads that the team was asked to have, the caller's included. Callers cut their work into this many shares.
     pub fn threads(&self) -> usize {
         self.threads
     }
@@ -224,7 +224,7 @@ impl Team {
         }
         // SAFETY: only the lifetime changes. No helper is inside the section when this function returns, and none can enter it.
         let job = unsafe { std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), Job>(std::ptr::from_ref(f)) };
-        // SAFETY: this thread holds `caller`, and the last section was closed and left by all: nobody reads the cell.
+        // SAFETY: this thread holds `caller`, and the last section was closed and left by all helpers, so no thread reads the cell.
         unsafe { *shared.job.get() = Some(job) };
         let number = (shared.state.load(Ordering::Relaxed) / SECTION).wrapping_add(1);
         shared.state.store(number.wrapping_mul(SECTION), Ordering::SeqCst);
@@ -272,7 +272,7 @@ impl Team {
             if !shared.spin || spins.is_multiple_of(1024) { std::thread::yield_now() } else { std::hint::spin_loop() }
         }
         let asked = self.asked.load(Ordering::Relaxed);
-        // It is known how many helpers came, but not which.
+        // The state says how many helpers came, but not which.
         let share = own * came / asked as u32;
         let now = if any_late { (self.clock)() } else { done };
         for (index, (worth, place)) in worth.iter_mut().zip(&shared.places).enumerate() {
@@ -303,7 +303,7 @@ impl Team {
     }
 }
 
-/// Time since this was first asked.
+/// The time since the first call of this function.
 fn since_start() -> Duration {
     static START: OnceLock<Instant> = OnceLock::new();
     START.get_or_init(Instant::now).elapsed()
@@ -326,7 +326,7 @@ impl Drop for Team {
     }
 }
 
-/// A helper's life.
+/// The loop of a helper thread.
 fn help(shared: &Shared, index: usize) {
     let mut seen = 0;
     loop {

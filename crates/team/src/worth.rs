@@ -1,15 +1,13 @@
-//! Decides whether a helper is worth using: the time it saves against the time that the caller waits for it.
+//! Decides whether a helper is worth using, by comparing the time that it saves with the time that the caller waits for it.
 //!
-//! A helper whose CPU another process takes in the middle of its piece holds a section up until it gets one again, which is some milliseconds: the
-//! time of a hundred sections. Beside such a process two threads are slower than one. So the caller keeps an account of each helper, and leaves one
-//! that costs more than it brings out:
-//! 1. First it gives it short shifts with as much rest between them. A thread that sleeps now and then has time left in the system's eyes: it is put
-//!    on a CPU at once when it wakes, and seldom loses it during the shift. Measured beside one busy process on the same CPU (two cores of a Zen 3,
-//!    Linux 6.18): of shifts of half a millisecond one in 118 was interrupted, of one and one and a half one in 11 and 31, of four nine in ten; each
-//!    interruption took about 4 milliseconds.
-//! 2. Shifts grow while none is interrupted, and in the end have no end: the neighbour may have gone. They are short again with the first
-//!    interruption, and grow later from then on.
-//! 3. A helper that costs more than it brings even so gets pauses, ever longer ones while trying again fails.
+//! If another process takes a helper's CPU in the middle of a piece of work, the section waits until the helper gets a CPU again. That takes some
+//! milliseconds, the time of a hundred sections, so beside such a process two threads are slower than one. Therefore the caller adds up, for each
+//! helper, the time that it saved and the time that the caller waited for it. If a helper costs more than half of what it saves, the caller acts:
+//! 1. The helper works in short shifts and rests as long between them. A thread that sleeps now and then has scheduler time left: the system
+//!    gives it a CPU as soon as it wakes, and seldom takes it away during a short shift (kernels/EXPERIMENTS.md has figures).
+//! 2. Shifts become longer while none is interrupted, and finally unlimited, because the other process may have gone. The first interruption
+//!    makes them short again, and they grow more slowly from then on.
+//! 3. If the helper still costs more than it saves, the caller pauses it, longer after each attempt that fails.
 
 use std::time::Duration;
 
@@ -17,25 +15,25 @@ use std::time::Duration;
 const SHORT_WAIT: Duration = Duration::from_micros(150);
 /// The first shift, and the longest rest after any shift.
 const SHIFT: Duration = Duration::from_millis(1);
-/// How much longer a shift becomes at a time.
+/// The factor by which shifts grow.
 const GROWTH: u32 = 4;
-/// A shift that would be longer has no end.
+/// A shift that would become longer than this is unlimited.
 const LONGEST_SHIFT: Duration = Duration::from_millis(20);
-/// After how many shifts without an interruption they become longer for the first time: in the beginning, and at the most.
+/// The number of uninterrupted shifts after which shifts grow for the first time: its first and its largest value.
 const SHIFTS: (u32, u32) = (8, 256);
-/// A section in which the caller computes for so long is worth the help of a thread that has half a CPU: it counts to no shift.
+/// If the caller computes this long in a section, even a helper with half a CPU saves time, so the section does not count towards a shift.
 const LONG_SECTION: Duration = Duration::from_millis(4);
 /// The first pause, and the longest. Pauses and rests are counted in time that the caller computes.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(8), Duration::from_millis(512));
-/// A pause is over after so many times its length by the clock, too, so that a team with little to do learns that a neighbour has gone.
+/// A pause also ends when this multiple of its length has passed by the clock, so that a team with little work tries its helpers again.
 const IDLE_TIMES: u32 = 8;
-/// After this much help without a pause, the pauses begin with the shortest again.
+/// When a helper has saved this much time without a pause, its next pause is the shortest again.
 const PROOF: Duration = Duration::from_millis(40);
 /// When an account exceeds this, it is halved, so that old observations fade.
 const MEMORY: Duration = Duration::from_millis(80);
 
-/// Whether the caller, who was done with its own part after `own`, has waited for a helper so long that it has lost its CPU: not if the pieces are so
-/// large that one may take as long.
+/// Whether the caller, which finished its own part after `own`, has waited so long that the helper must have lost its CPU. With large pieces of work,
+/// a wait of half of `own` is normal.
 pub(crate) fn is_late(own: Duration, wait: Duration) -> bool {
     wait > SHORT_WAIT.max(own / 2)
 }
@@ -43,19 +41,19 @@ pub(crate) fn is_late(own: Duration, wait: Duration) -> bool {
 /// What is known of one helper.
 #[derive(Debug)]
 pub(crate) struct Worth {
-    /// Time saved: how much longer the caller would have computed without the helper, at most as long as it computed itself.
+    /// Time that the helper saved, estimated as the time that the caller computed in the same sections.
     brought: Duration,
-    /// Time that the caller waited for it, late as it was.
+    /// Time that the caller waited for the helper when it was late.
     cost: Duration,
-    /// How much it brought since the last pause.
+    /// Time that the helper saved since its last pause.
     proof: Duration,
-    /// The next pause.
+    /// Length of the next pause.
     pause: Duration,
-    /// How long a shift is, if there are shifts, and how long this one has been.
+    /// The length of a shift, and how long the current one has lasted; `None`: unlimited.
     shift: Option<(Duration, Duration)>,
-    /// Shifts without an interruption, and after how many they become longer.
+    /// Uninterrupted shifts so far, and the number after which shifts become longer.
     shifts: (u32, u32),
-    /// While it is left out: what is left of that time, and when by the clock it is over.
+    /// While the helper is left out: the time that remains, and the moment at which it ends by the clock.
     rest: Option<(Duration, Duration)>,
 }
 
@@ -75,7 +73,7 @@ impl Worth {
         self.rest.is_some()
     }
 
-    /// A section ended at `now`, of which the caller computed `own`; says whether the time of a helper that was left out is over.
+    /// Records a section that ended at `now` and in which the caller computed for `own`. Returns whether the helper, which was left out, may work again.
     pub(crate) fn went_without(&mut self, own: Duration, now: Duration) -> bool {
         let Some((left, until)) = self.rest else { return false };
         let left = left.saturating_sub(own);
@@ -84,7 +82,8 @@ impl Worth {
         is_over
     }
 
-    /// It took part in a section that ended at `now`, and saved the caller up to `own`. Says whether its shift is over: then it is left out.
+    /// Records that the helper took part in a section that ended at `now`, and saved the caller up to `own`. Returns whether its shift is over, after which
+    /// it is left out.
     pub(crate) fn helped(&mut self, own: Duration, now: Duration) -> bool {
         self.brought += own;
         self.proof += own;
@@ -116,12 +115,12 @@ impl Worth {
         true
     }
 
-    /// It was late: the caller, done after `own`, waited for it until `now`. Says whether it is left out from now on.
+    /// Records that the helper was late: the caller finished after `own` and waited until `now`. Returns whether the helper is left out from now on.
     pub(crate) fn was_late(&mut self, own: Duration, wait: Duration, now: Duration) -> bool {
         // The helper may have done half of its piece before it lost its CPU, or nothing.
         self.brought += own / 2;
         self.cost += wait;
-        // Two threads are no more than twice as fast, and where memory limits them much less.
+        // The caller's time is the most that a helper can save; where memory is the limit it saves much less.
         let is_worth_it = self.cost * 2 <= self.brought;
         let rest = match (self.shift, is_worth_it) {
             (None, true) => return false,
@@ -155,7 +154,7 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    /// The caller computes alone until the helper is called back; says for how many milliseconds.
+    /// Lets the caller compute alone until the helper is called back. Returns for how many milliseconds.
     fn rest_of(worth: &mut Worth) -> u64 {
         assert!(worth.rests());
         let mut rest = 1;
@@ -166,7 +165,7 @@ mod tests {
         rest
     }
 
-    /// An interruption of a helper that has brought nothing since the last one.
+    /// Interrupts a helper that has saved nothing since its last interruption.
     fn interrupt(worth: &mut Worth) -> u64 {
         assert!(worth.was_late(Duration::ZERO, ms(4), Duration::ZERO));
         rest_of(worth)
@@ -222,7 +221,7 @@ mod tests {
                 assert_eq!(rest_of(&mut worth), 1);
             }
             assert_eq!(worth.shift, Some((ms(4), Duration::ZERO)));
-            // It has brought enough that this is no reason for a pause.
+            // It has saved enough time that this is no reason for a pause.
             worth.brought = ms(50);
             assert_eq!(interrupt(&mut worth), 1);
         }
@@ -241,7 +240,7 @@ mod tests {
         let mut worth = Worth::NEW;
         let pauses: Vec<u64> = (0..9).map(|_| interrupt(&mut worth)).collect();
         assert_eq!(pauses, [1, 8, 16, 32, 64, 128, 256, 512, 512]);
-        // Not yet enough to be a proof, then enough.
+        // Below the limit `PROOF`, then above it.
         worth.helped(ms(3), Duration::ZERO);
         assert_eq!(rest_of(&mut worth), 1);
         assert_eq!(interrupt(&mut worth), 512);
