@@ -105,7 +105,8 @@ impl Cache {
     /// Opens the cache at `path`, or creates it. The file never becomes larger than `size` bytes; its log (`-wal`) takes some more
     /// megabytes while it is in use.
     ///
-    /// # Errors [`CacheError`]. The existing file has not been changed then.
+    /// # Errors
+    /// [`CacheError`]. The existing file has not been changed then.
     pub fn open(path: &Path, size: u64, warn: Warn) -> Result<Cache, CacheError> {
         let failed = |e: rusqlite::Error| CacheError::of(path, &e);
         let store = Store::open(path, size)?;
@@ -119,7 +120,8 @@ impl Cache {
 
     /// Computes the identity of `model`. It reads the model's files if they are not known yet (about a second for a gigabyte).
     ///
-    /// # Errors A sentence that says why the model cannot be identified, or that it has no embeddings.
+    /// # Errors
+    /// A sentence that says why the model cannot be identified, or that it has no embeddings.
     pub fn identify(&self, model: &Model) -> Result<Identity, String> {
         let known = |stamp: &trivec::internal::Stamp| self.read(|reader| reader.digest(stamp)).flatten();
         let remember = |digest| {

@@ -47,7 +47,7 @@ pub struct PackedCopy {
     pub fidelity: Option<f64>,
 }
 
-/// What was read through, and how its files looked.
+/// A checkpoint that was read completely, and the stamps of its files.
 #[derive(Debug, Serialize, Deserialize)]
 struct Seen {
     format: u32,
@@ -173,7 +173,7 @@ impl Copies {
         Ok(())
     }
 
-    /// Removes all that is there, copies or not. Returns the bytes that were freed.
+    /// Removes everything in the directory, also files that are not copies. Returns the bytes that were freed.
     pub fn remove_all(&self) -> Result<u64, HubError> {
         let bytes = super::store::size_of(&self.directory);
         match fs::remove_dir_all(&self.directory) {
@@ -198,7 +198,7 @@ impl Copies {
         same.then_some(seen.key)
     }
 
-    /// Remembers a key. Where that cannot be written, the files are read through again next time.
+    /// Records a key. If it cannot be written, the files are read completely again next time.
     pub fn remember(&self, source: &Path, weights: WeightFormat, listing: &Listing, key: &str) {
         let seen = Seen { format: FORMAT, listing: listing.0.clone(), key: key.to_owned() };
         if let Ok(text) = serde_json::to_vec(&seen) {

@@ -13,7 +13,7 @@ use trivec::lock_file::LockFile;
 const ATTEMPTS: usize = 5;
 const BETWEEN: Duration = Duration::from_millis(20);
 
-/// A lock that the system takes back when the process ends, however it ends.
+/// A lock that the system releases when the process ends, however it ends.
 #[derive(Debug)]
 pub struct Lock {
     _file: LockFile,
@@ -65,7 +65,7 @@ fn holder(path: &Path) -> String {
     }
 }
 
-/// Removes the lock files of other models that nobody holds: processes that were killed have left them.
+/// Removes lock files of other models that no process holds; killed processes have left them.
 fn remove_left(directory: &Path, except: &Path) {
     for path in fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()) {
         if path != except && path.extension().is_some_and(|extension| extension == "lock") {
@@ -96,7 +96,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let locks = directory.path().join("locks");
         let held = Lock::acquire(&locks.join("held.lock"), "held", false, &|_| {}).unwrap();
-        // What processes have left that were killed.
+        // The files that killed processes have left.
         fs::write(locks.join("a.lock"), "1").unwrap();
         fs::write(locks.join("b.lock"), "2").unwrap();
         drop(Lock::acquire(&locks.join("a.lock"), "a", false, &|_| {}).unwrap());

@@ -19,7 +19,7 @@ use crate::store::{Record, Store};
 /// How to pull a model.
 #[derive(Debug, Clone)]
 pub struct PullOptions {
-    /// From which hubs, and how.
+    /// The hubs to fetch from, and how.
     pub fetch: FetchOptions,
     /// How to store the layers' weights.
     pub weights: WeightFormat,
@@ -46,7 +46,7 @@ impl PullOptions {
 
 /// Progress of a pull. Use `()` to ignore it.
 pub trait PullProgress: Progress + Watcher {
-    /// So many of the texts have been compared.
+    /// `done` of `total` texts have been compared.
     fn comparing(&self, done: usize, total: usize);
 }
 
@@ -207,7 +207,7 @@ fn make(
     )))
 }
 
-/// Where the packed file goes: never over the one in use.
+/// The path of the new packed file, which is never that of the one in use.
 fn packed_path(directory: &Path, weights: WeightFormat, fetched: &Fetched, in_use: Option<&Path>) -> PathBuf {
     let version = env!("CARGO_PKG_VERSION");
     let stem = format!("{:.12}-{}-{version}", fetched.revision, weights.name());
@@ -215,7 +215,7 @@ fn packed_path(directory: &Path, weights: WeightFormat, fetched: &Fetched, in_us
     if in_use == Some(first.as_path()) { directory.join(format!("{stem}-again.safetensors")) } else { first }
 }
 
-/// Removes what a killed run was writing. The model's lock is held: nobody else writes here.
+/// Removes what a killed run was writing. The caller holds the model's lock, so no other process writes here.
 fn remove_temporary(directory: &Path) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let name = entry.file_name();

@@ -2,7 +2,7 @@
 //! beside the output, which is removed when the file is complete.
 //!
 //! ```text
-//! .NAME.packing/key     what is being packed and how: another key begins anew
+//! .NAME.packing/key     what is being packed and how; with another key, packing starts again
 //! .NAME.packing/plan    what was measured
 //! .NAME.packing/data    the file so far
 //! .NAME.packing/synced  how much of it has reached the disk
@@ -174,7 +174,7 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), HubError> {
 
 /// The plan that was kept, or one that is made and kept.
 fn plan(model: &Model, options: &PackOptions, path: &Path, watcher: &dyn Watcher) -> Result<Plan, HubError> {
-    // Whatever cannot be read as a plan for this model is made anew.
+    // A file that is no valid plan for this model is replaced.
     let kept = fs::read(path).ok().and_then(|bytes| serde_json::from_slice::<Plan>(&bytes).ok());
     if let Some(plan) = kept.filter(|plan| plan.fits(model, options)) {
         watcher.resumed("what was measured");
@@ -249,7 +249,7 @@ mod tests {
     use super::*;
     use trivec::WeightFormat;
 
-    /// Notes what it hears, and stops packing (by a panic, as abruptly as a process ends) where it is told to.
+    /// Records the progress, and ends packing at a chosen point by a panic, as abruptly as a killed process.
     #[derive(Default)]
     struct Script {
         stop_after: Option<u64>,

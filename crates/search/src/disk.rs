@@ -12,7 +12,7 @@ const BUFFER: usize = 1 << 16;
 
 /// A place for files.
 pub(crate) trait Disk: std::fmt::Debug + Send + Sync {
-    /// Makes a file, or empties the one that is there.
+    /// Creates a file, or empties an existing one.
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
     /// Gives a file its name, replacing what has it.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;

@@ -130,7 +130,7 @@ fn content(index: &Index) -> BTreeSet<String> {
     texts
 }
 
-/// The steps of the test from number `begin` on; `acknowledged` is told how many are done after each that says so.
+/// The steps of the test from number `begin` on. After each step, `acknowledged` gets the number of finished steps.
 fn steps(index: &Index, begin: usize, mut acknowledged: impl FnMut(usize)) -> Result<()> {
     let mut writer = index.writer()?;
     for step in begin..STEPS {

@@ -1,9 +1,9 @@
 //! Checks who may send requests: the host names that the service answers to, and the sites whose pages may use it.
 //!
-//! A service on a loopback address that asks for no key trusts whoever reaches its port, and every page in a browser on the same machine
-//! does. Two checks keep other sites' pages out. By DNS rebinding a site gives its own name this machine's address, and its script is then of
-//! the service's origin: its requests have that name in `Host`, so only names of this machine are answered. And without any such trick a page
-//! can make the browser send a request whose answer it may not read: that request names the page's site, and is refused.
+//! A service on a loopback address without API keys trusts everyone who can reach its port, and every page in a browser on the same machine
+//! can. Two checks keep other sites' pages out. With DNS rebinding, a site points its own name at this machine, so that its script has the
+//! service's origin; its requests still carry that name in `Host`, so the service answers only to names of this machine. Without rebinding, a
+//! page can make the browser send a request whose answer the page cannot read; the browser names the page's site in it, and the service refuses it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -11,7 +11,7 @@ use axum::http::{HeaderValue, Method, Request, StatusCode, Version, header};
 
 use super::error::{ApiError, Result};
 
-/// A host as it stands in `Host`, an origin or a URL: small letters, without the dot of the root.
+/// A host from `Host`, an origin or a URL, in lower case and without the root's trailing dot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Host {
     Name(String),
@@ -30,7 +30,7 @@ impl Host {
     }
 }
 
-/// Whether an address is of the loopback, also as IPv6 writes one of IPv4.
+/// Whether an address is a loopback address, including an IPv4 one mapped into IPv6.
 fn is_loopback(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => address.is_loopback(),
@@ -40,8 +40,8 @@ fn is_loopback(address: IpAddr) -> bool {
     }
 }
 
-/// Splits `host[:port]` of RFC 3986 without user information. IPv4 addresses are four decimal numbers; what `inet_aton` reads beside
-/// (`127.1`, `0x7f000001`) are names, which nothing allows.
+/// Splits `host[:port]` of RFC 3986 without user information. IPv4 addresses are four decimal numbers. The other forms that
+/// `inet_aton` accepts (`127.1`, `0x7f000001`) count as names, and are never allowed.
 fn authority(text: &str) -> Option<(Host, Option<u16>)> {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
@@ -78,7 +78,8 @@ pub struct AllowedHosts {
 impl AllowedHosts {
     /// Reads names or addresses without a port; `*` allows all.
     ///
-    /// # Errors A sentence that says which name is invalid, and why.
+    /// # Errors
+    /// A sentence that says which name is invalid, and why.
     pub fn parse<S: AsRef<str>>(names: &[S]) -> std::result::Result<AllowedHosts, String> {
         let mut allowed = AllowedHosts::default();
         for name in names.iter().map(AsRef::as_ref) {
@@ -122,7 +123,8 @@ pub struct AllowedOrigins {
 impl AllowedOrigins {
     /// Reads origins such as `https://example.org`, in the form that browsers send them; `*` alone allows all.
     ///
-    /// # Errors A sentence that says which origin can never match, and why.
+    /// # Errors
+    /// A sentence that says which origin can never match, and why.
     pub fn parse<S: AsRef<str>>(origins: &[S]) -> std::result::Result<AllowedOrigins, String> {
         let any = origins.iter().any(|origin| origin.as_ref() == "*");
         if any && origins.len() > 1 {
@@ -139,7 +141,7 @@ impl AllowedOrigins {
         self.any
     }
 
-    /// Those that are allowed, as they stand in `Origin`.
+    /// The allowed origins, as browsers write them in `Origin`.
     pub(super) fn list(&self) -> &[HeaderValue] {
         &self.origins
     }
@@ -149,7 +151,7 @@ impl AllowedOrigins {
     }
 }
 
-/// The port that a URL of a scheme has where it names none.
+/// The default port of a URL scheme.
 fn default_port(scheme: &str) -> Option<u16> {
     match scheme {
         "http" => Some(80),
@@ -158,7 +160,7 @@ fn default_port(scheme: &str) -> Option<u16> {
     }
 }
 
-/// An origin as browsers write it: small letters, and no port that is the scheme's own.
+/// An origin as browsers write it: in lower case, without the scheme's default port.
 fn origin(text: &str) -> std::result::Result<HeaderValue, String> {
     let refused =
         |why: &str| Err(format!("found `{}`, expected an origin as https://example.org{why}", text.escape_debug()));
@@ -205,7 +207,7 @@ fn origin(text: &str) -> std::result::Result<HeaderValue, String> {
 pub(super) struct Guard {
     /// A browser cannot reach a Unix socket, so nothing is checked there.
     is_open: bool,
-    /// Which names are answered to; `None`: all.
+    /// The names that the service answers to; `None`: all.
     hosts: Option<AllowedHosts>,
     /// Whether any IP address is accepted as `Host`: DNS rebinding needs a name.
     addresses: bool,
@@ -215,7 +217,7 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    /// Of a service on a Unix socket, or on an address.
+    /// The checks of a service on a Unix socket, or on an address.
     ///
     /// Names are checked on a loopback address without keys, and wherever some are allowed by name. Cross-site requests are refused where
     /// there is no key: a page of another site does not know it.
@@ -275,7 +277,7 @@ impl Guard {
         if is_listed || self.origins.any() {
             return Ok(());
         }
-        // Browsers compare origins themselves, and a page cannot change what they say. It holds behind a proxy that changes `Host` too.
+        // Browsers compare the origins, and a page cannot change this header. It is also right behind a proxy that changes `Host`.
         let mut sites = headers.get_all("sec-fetch-site").iter().peekable();
         if sites.peek().is_some() {
             let foreign = sites.find(|site| !matches!(site.as_bytes(), b"same-origin" | b"none"));
@@ -299,8 +301,8 @@ fn is_same(origin: &HeaderValue, (host, port): &(Host, Option<u16>)) -> bool {
     authority(rest).is_some_and(|(of, its_port)| of == *host && its_port.or(default) == port.or(default))
 }
 
-/// The host that a request is for: that of its target if it is a whole URL (RFC 9112, 3.2.2), else `Host`, which is there once. HTTP/1.0 may
-/// leave it out, and no browser speaks that.
+/// The host that a request is for: that of its target if it is a whole URL (RFC 9112, 3.2.2), else that of its only `Host` field. HTTP/1.0 may
+/// omit `Host`, but no browser speaks HTTP/1.0.
 fn named_host<B>(request: &Request<B>) -> Result<Option<(Host, Option<u16>)>> {
     let bad = |what: String| Err(ApiError::new(StatusCode::BAD_REQUEST, "bad_host", what));
     let mut lines = request.headers().get_all(header::HOST).iter();

@@ -1,12 +1,12 @@
 //! Accounts for the memory of requests before it is allocated: bodies, texts, tokens, results, answers.
 //!
-//! The counts are estimates that lie above the truth. A request that does not fit beside the others is refused (429), and so is one that
+//! The counts are estimates, never below the real use. A request that does not fit beside the others is refused (429), and so is one that
 //! could never fit (413). So all requests together stay below `--max-memory`.
 //!
 //! ```text
 //! body ─▶ texts ─▶ tokens ─▶ results ─▶ answer, in chunks, each made when the one before it is on its way
 //! ```
-//! An answer's text is never there as a whole; what it is made from is held until the last of it is sent.
+//! The service never holds an answer's whole text, but holds the data it is made from until the last chunk is sent.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +20,7 @@ use trivec::Modes;
 /// A request that holds no more than this may use all of the budget; larger ones leave it a quarter.
 const SMALL: u64 = 1 << 20;
 
-/// Bytes that writing an answer takes beside what it is made from: a chunk that is sent, one that is ready, one that is being made.
+/// Bytes that writing an answer takes, besides its data: a chunk that is being sent, one that is ready, and one that is being made.
 pub(super) const ANSWER: u64 = 256 << 10;
 
 /// The least budget with which a body of the largest size can be read, parsed and tokenised.
@@ -29,15 +29,15 @@ pub fn least(body_bytes: usize) -> u64 {
     (body_bytes as u64).saturating_mul(6).saturating_add(SMALL).div_ceil(3).saturating_mul(4)
 }
 
-/// The budget where none is asked for.
+/// The default budget.
 pub fn default_budget(body_bytes: usize) -> u64 {
     (384 << 20).max(least(body_bytes))
 }
 
 /// Bytes that a JSON body and the value parsed from it take together, at most.
 ///
-/// A string or a list is 32 bytes in a list that has twice the room when it has just grown, and 32 more where its content lies; a number
-/// 8. So a body of empty strings takes thirty times its length, and one of a few long texts twice.
+/// A string or a list takes 32 bytes in its list, which may have just doubled its capacity, and 32 more with its content; a number takes 8.
+/// So a body of empty strings takes thirty times its length, and a body of a few long texts twice its length.
 pub(super) fn parsed(body: &[u8]) -> u64 {
     let (mut values, mut numbers) = (0u64, 0u64);
     let mut bytes = body.iter();
@@ -77,7 +77,7 @@ pub(super) enum NoMemory {
     TooMuch { needed: u64, most: u64 },
 }
 
-/// After a peak of so many bytes, freed memory is given back to the system.
+/// After a peak of at least this many bytes, the service returns freed memory to the system.
 const WORTH_GIVING_BACK: u64 = 16 << 20;
 
 /// How long memory use must stay low before memory is given back, because more requests may follow at once.
@@ -88,7 +88,7 @@ const QUIET: Duration = Duration::from_secs(1);
 pub(super) struct Budget {
     most: u64,
     in_flight: AtomicU64,
-    /// The most that they held since memory was given back.
+    /// The most that requests held since memory was last given back.
     peak: AtomicU64,
     /// Wakes [`Budget::give_back_after_peaks`].
     fallen: Notify,
@@ -317,7 +317,7 @@ mod tests {
         assert!(parsed(lists.as_bytes()) > (48 + 32) * 100_000);
         let numbers = format!("[{}0]", "0,".repeat(100_000));
         assert!((8 * 100_000..30 * 100_000).contains(&parsed(numbers.as_bytes())));
-        // What is no JSON is judged too.
+        // Invalid JSON is counted too.
         assert!(parsed(&[b'"'; 100_000]) > 0 && parsed(&[b'\\'; 100_000]) > 0);
         assert!(parsed(b"") == 0 && parsed(b"[]") > 0);
     }

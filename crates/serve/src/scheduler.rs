@@ -4,8 +4,8 @@
 //! request ─▶ tokens ─▶ items (a text each) ─▶ queue ─▶ batch ─▶ engine ─▶ request
 //!                       cost = tokens + tokens²/4096      short before long, none waits for ever
 //! ```
-//! A lone request starts at once: a batch is what is there when the engine is free, never waited for. A request larger than a batch is cut
-//! into its texts, between which others get their turn. What nobody waits for any more is dropped before it is computed.
+//! A lone request starts at once: when the engine is free, it takes the texts that wait, and does not wait for more. A request larger than a
+//! batch is computed text by text, and other requests get their turn in between. Texts whose client has disconnected are dropped from the queue.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,7 +23,7 @@ use trivec::{Embedding, Modes};
 use trivec::{EncodeOptions, Model};
 use trivec_cache::Wanted;
 
-/// Tokens of a batch: what the engine's own batches take.
+/// Tokens of a batch, as many as the engine's own batches have.
 pub(super) const BATCH_TOKENS: usize = 4096;
 
 /// How long shorter texts may delay a long one.
@@ -38,7 +38,7 @@ pub(super) fn cost(tokens: usize) -> u64 {
 /// Why there is no result.
 #[derive(Debug)]
 pub(super) enum Refused {
-    /// The queue is full; its cost, the most it may be, and how long what waits will take.
+    /// The queue is full. Holds its cost, the limit, and the estimated time until it is empty.
     Full { queued: u64, limit: u64, busy: Duration },
     /// The service is ending.
     Ending,
@@ -51,9 +51,9 @@ pub(super) enum Refused {
 /// How long a request's parts took.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Timing {
-    /// Until the engine began with the first of its parts.
+    /// Time until the engine began with its first part.
     pub queued: Duration,
-    /// Of all batches and calls that held a part of it.
+    /// Time of all batches and calls that contained a part of it.
     pub computed: Duration,
 }
 
@@ -68,13 +68,13 @@ impl Timing {
 /// The embeddings of a request's texts, in their order.
 type Encoded = Result<(Vec<Embedding>, Timing), Refused>;
 
-/// Texts of a request on their way.
+/// A request's texts that are waiting or being computed.
 struct Request {
     model: Arc<Model>,
     wanted: Wanted,
     cancelled: AtomicBool,
     state: Mutex<Progress>,
-    /// Counts the memory of texts and results until the last of them is gone.
+    /// Accounts for the memory of texts and results until the last of them is dropped.
     _held: Arc<Held>,
 }
 
@@ -103,7 +103,7 @@ impl Request {
 
 type Call = Box<dyn FnOnce() + Send>;
 
-/// What waits in the queue.
+/// An item of the queue.
 enum Work {
     /// One text of a request.
     Text { request: Arc<Request>, index: usize, ids: Vec<u32> },
@@ -130,7 +130,7 @@ impl Item {
 struct Queue {
     items: VecDeque<Item>,
     cost: u64,
-    /// The cost of parts that are still to come, of requests that have begun.
+    /// The cost reserved for parts that requests in progress have yet to submit.
     reserved: u64,
     ending: bool,
 }
@@ -252,7 +252,7 @@ impl<F: Fn()> Drop for GiveUp<'_, F> {
 }
 
 impl Scheduler {
-    /// A queue that takes texts up to a cost of `limit` at a time.
+    /// Creates a queue that holds texts up to a total cost of `limit`.
     pub(super) fn new(limit: u64) -> std::io::Result<Scheduler> {
         let shared =
             Arc::new(Shared { queue: Mutex::default(), wake: Condvar::new(), limit, counters: Counters::default() });
@@ -265,7 +265,7 @@ impl Scheduler {
         &self.shared.counters
     }
 
-    /// Items that wait, and their cost.
+    /// The waiting items' number and cost.
     pub(super) fn depth(&self) -> (usize, u64) {
         let queue = self.shared.queue();
         (queue.items.len(), queue.cost)
@@ -275,7 +275,7 @@ impl Scheduler {
         self.shared.limit
     }
 
-    /// Keeps room in the queue for texts of so much `cost` that come in parts.
+    /// Reserves room in the queue for texts of a total `cost` that are submitted in parts.
     pub(super) fn reserve(&self, cost: u64) -> Result<Room<'_>, Refused> {
         let mut queue = self.shared.queue();
         if queue.ending {
@@ -328,7 +328,7 @@ impl Scheduler {
         result.unwrap_or(Err(Refused::Ending))
     }
 
-    /// Runs calls on the engine thread, each with what it takes of the queue; between them others get their turn. Their results, in order.
+    /// Runs calls on the engine thread, each with its cost; other items get their turn between them. Returns their results in order.
     pub(super) async fn calls<R: Send + 'static>(
         &self,
         calls: Vec<(u64, impl FnOnce() -> Result<R, Error> + Send + 'static)>,
@@ -370,12 +370,12 @@ impl Scheduler {
         Ok((values, timing))
     }
 
-    /// Takes items in, all or none.
+    /// Adds items to the queue, all or none.
     fn push(&self, items: Vec<Item>, room: Option<&Room<'_>>) -> Result<(), Refused> {
         let cost: u64 = items.iter().map(|item| item.cost).sum();
         let mut queue = self.shared.queue();
         if let Some(room) = room {
-            // Changed under the queue's lock alone.
+            // Only changed while the queue is locked.
             let left = room.left.load(Ordering::Relaxed);
             let taken = left.min(cost);
             room.left.store(left - taken, Ordering::Relaxed);
@@ -398,7 +398,7 @@ impl Scheduler {
         self.shared.wake.notify_one();
     }
 
-    /// Waits until all is computed, after [`Scheduler::end`].
+    /// Waits until all items are computed; call [`Scheduler::end`] first.
     pub(super) fn join(&self) {
         let engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(engine) = engine {
@@ -496,7 +496,7 @@ fn take_batch(queue: &mut Queue) -> Option<Batch> {
     Some(Batch::Texts(texts))
 }
 
-/// Computes a batch and hands the results out.
+/// Computes a batch and sends each request its results.
 fn encode(shared: &Shared, texts: Vec<Text>, begin: Instant) {
     let outcome = encode_together(&texts);
     if texts.len() > 1 && !matches!(outcome, Some(Ok(_))) {

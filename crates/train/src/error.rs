@@ -120,7 +120,7 @@ pub enum Error {
         /// The passage.
         passage: String,
     },
-    /// The run was stopped by the caller; what it had reached is in the working directory.
+    /// The caller stopped the run; its state is in the working directory.
     #[error("stopped; the same call goes on from what is in {}", path.display())]
     Stopped {
         /// The working directory.

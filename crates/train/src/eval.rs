@@ -31,7 +31,7 @@ pub struct PerQuery {
     pub first: Vec<f64>,
 }
 
-/// What heads reach on a set, by way; `None` where the model has not the arms for it.
+/// The scores of heads on a set, for each way of ranking; `None` if the model lacks the arms for it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// In the order of [`WAYS`].

@@ -58,7 +58,7 @@ pub enum Event<'a> {
     Step(usize, usize, Option<&'a CurvePoint>),
     /// The dev set's figures after an epoch.
     Epoch(&'a EpochPoint),
-    /// A row of the ablation is done, of so many.
+    /// A step of the ablation is done: its number, and how many there are.
     Ablation(usize, usize),
 }
 

@@ -20,7 +20,7 @@ const LONG_RUN: f64 = 5.0;
 /// A batch of texts by their lengths.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Shape {
-    /// So many texts of so many tokens.
+    /// A number of texts with the same number of tokens.
     Even { texts: usize, tokens: usize },
     /// [`mixed_lengths`].
     Mixed,
@@ -67,7 +67,7 @@ pub(super) fn mixed_lengths() -> Vec<usize> {
     (0..MIXED_TEXTS).map(|i| length(i * 97 % MIXED_TEXTS)).collect()
 }
 
-/// Token ids of a text of so many tokens: `<s>`, ids all over the vocabulary, `</s>`.
+/// Token ids of a text of the given length: `<s>`, ids from the whole vocabulary, `</s>`.
 pub(super) fn ids(lengths: &[usize], vocabulary: usize) -> Vec<Vec<u32>> {
     let mut state = 0x9E37_79B9_7F4A_7C15u64;
     let mut next = || {

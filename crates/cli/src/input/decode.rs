@@ -90,7 +90,7 @@ impl Encoding {
     }
 }
 
-/// A stream as UTF-8. One that has no byte order mark passes as it is, valid or not: whoever takes it apart says in which line it is not.
+/// A stream as UTF-8. Input without a byte order mark passes unchanged, valid or not, because the parser reports the line of an invalid byte.
 pub(super) struct Decoded<R> {
     inner: R,
     /// Known once the first bytes have been looked at.

@@ -44,7 +44,7 @@ pub struct QueryWord {
     pub terms: Vec<String>,
 }
 
-/// The terms of a document in order, repeated as often as they stand there.
+/// The terms of a document in order, with repetitions.
 pub fn document_terms(text: &str, lang: &str) -> Vec<String> {
     let stemmer = stemmer_of(lang);
     let mut terms = Vec::new();

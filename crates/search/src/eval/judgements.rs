@@ -18,7 +18,7 @@ pub struct Question {
     pub id: String,
     /// The text.
     pub text: String,
-    /// Its language, if the file says so.
+    /// Its language, if the file names it.
     pub lang: Option<String>,
 }
 

@@ -14,7 +14,7 @@ use crate::sentences::{sentences, token_spans};
 /// Fewest tokens of a chunk.
 const LEAST_TOKENS: usize = 8;
 
-/// Sentences beyond so many bytes are cut before they are counted.
+/// Sentences of more bytes than this are cut before their tokens are counted.
 const LONG_SENTENCE: usize = 4 << 10;
 
 /// How documents are cut.
@@ -78,7 +78,7 @@ pub fn chunks(encoder: &Encoder<'_>, document: &Document, chunking: &Chunking) -
     for (index, (range, count)) in parts.iter().enumerate() {
         if tokens + count > chunking.tokens && index > first {
             ranges.push(parts[first].0.start..parts[index - 1].0.end);
-            // Back over whole parts as far as the overlap goes, and as the next one leaves room.
+            // Goes back over whole parts as far as the overlap allows, and leaves room for the next part.
             let (mut back, mut repeated) = (index, 0);
             while back > first + 1
                 && repeated + parts[back - 1].1 <= chunking.overlap
@@ -126,7 +126,7 @@ fn parts(encoder: &Encoder<'_>, text: &str, most: usize) -> Result<Vec<(Range<us
                     parts.push((from..piece.end, own.len()));
                     break;
                 }
-                // The longest start that is no more tokens on its own, which may be others than where it is followed by the rest.
+                // Finds the longest start that has few enough tokens by itself: alone it may have other tokens than with the rest behind it.
                 let spans = token_spans(&text[from..piece.end], &own);
                 let mut count = most;
                 loop {

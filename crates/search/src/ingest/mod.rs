@@ -150,7 +150,8 @@ pub struct Ingested {
 
 /// Adds documents to an index. `progress` is called after every batch and may end the run, whose documents so far are then committed.
 ///
-/// # Errors A document that cannot be read or accepted is counted and reported in [`Ingested::errors`], and the run goes on. Errors of the
+/// # Errors
+/// A document that cannot be read or accepted is counted and reported in [`Ingested::errors`], and the run goes on. Errors of the
 /// index, the model or the disk end the run; what was committed stays.
 pub fn ingest(
     writer: &mut Writer,

@@ -73,7 +73,7 @@ pub(crate) fn scan(
     Ok(lists)
 }
 
-/// Runs `work` on so many threads, this one among them.
+/// Runs `work` on the given number of threads, the calling one included.
 pub(crate) fn on_threads<T: Send>(threads: usize, work: impl Fn() -> Result<T> + Sync) -> Result<Vec<T>> {
     let parts = Mutex::new(Vec::new());
     let run = || {
@@ -82,7 +82,7 @@ pub(crate) fn on_threads<T: Send>(threads: usize, work: impl Fn() -> Result<T> +
     };
     std::thread::scope(|scope| {
         for _ in 1..threads {
-            // One fewer where the system gives no thread: this one does the work of all that are missing.
+            // If the system cannot create a thread, the calling thread does its share.
             if std::thread::Builder::new().spawn_scoped(scope, run).is_err() {
                 break;
             }

@@ -32,7 +32,7 @@ pub(crate) fn product_into(x: &[f32], w: &[f32], depth: usize, out: &mut [f32]) 
 
 /// `[rows, cols]` as `[cols, rows]`.
 pub(crate) fn transposed(x: &[f32], cols: usize) -> Vec<f32> {
-    /// A square of so many values a side stays in the first-level cache.
+    /// A square block with sides of this many values fits into the first-level cache.
     const SIDE: usize = 32;
     let rows = x.len() / cols.max(1);
     let mut out = vec![0.0; x.len()];
