@@ -1,11 +1,11 @@
-//! Untrusted text on a terminal. Whoever wrote a file, a path or a request must not be able to move the cursor, set the window's title,
+//! Shows untrusted text on a terminal. The author of a file, a path or a request must not be able to move the cursor, set the window's title,
 //! or hide and reorder what the program prints.
 
 use std::fmt::{self, Display, Write};
 
-/// Shows a value with every character escaped that acts on a terminal instead of standing in it: controls, line ends included, format
-/// characters (bidi controls, tags), and characters that nobody can see. The two joiners stay behind a letter that they shape, as in words
-/// of Persian and Hindi, and in emoji.
+/// Shows a value and escapes every character that controls the terminal instead of appearing on it: control characters including line ends,
+/// format characters (bidi controls, tags) and invisible characters. The two joiners stay where they shape the letter before them, as in
+/// words of Persian and Hindi, and in emoji.
 pub struct Escaped<T>(pub T);
 
 impl<T: Display> Display for Escaped<T> {
@@ -14,12 +14,12 @@ impl<T: Display> Display for Escaped<T> {
     }
 }
 
-/// Escapes what is written through it.
+/// A writer that escapes the text that passes through it.
 pub struct Escaping<W>(pub W);
 
 impl<W: Write> Write for Escaping<W> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        // Nearly always all of it is harmless, and goes through in one piece.
+        // Nearly every text is harmless and is written in one piece.
         let mut begin = 0;
         for (at, c) in active(text) {
             self.0.write_str(&text[begin..at])?;
@@ -50,8 +50,8 @@ fn active(text: &str) -> impl Iterator<Item = (usize, char)> + '_ {
     })
 }
 
-/// Whether a joiner behind a character changes how that is drawn: letters and marks of the scripts that join or pile up their letters, and
-/// emoji. Behind others, and behind another joiner, it would be there unseen.
+/// Whether a joiner after this character changes how the character is drawn. This is so for letters and marks of scripts that join or stack
+/// letters, and for emoji. After other characters, and after another joiner, it would be invisible.
 fn is_shaped(c: char) -> bool {
     // Unicode's blocks from Arabic to Sinhala, Tibetan and Burmese, Khmer and Mongolian, those around Tai Tham and Balinese, Arabic's
     // forms; signs and emoji with their selector; the Indic scripts beyond the first plane.

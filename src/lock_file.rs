@@ -28,7 +28,7 @@ impl LockFile {
         }
     }
 
-    /// Takes the lock, as soon as nobody has it.
+    /// Waits until no other process has the lock, and takes it.
     pub fn wait(path: &Path) -> io::Result<LockFile> {
         loop {
             let file = open(path)?;

@@ -1,6 +1,6 @@
 //! Recognises a file by its first bytes, so that an error can say what was found in the place of a model.
 
-/// A signature, where in the file it stands, and what has it.
+/// A signature, its place in the file, and the kind of file that has it.
 type Signature = (usize, &'static [u8], &'static str);
 
 /// Signatures that no text begins with.
@@ -39,15 +39,15 @@ const SIGNATURES: [Signature; 29] = [
 /// Bytes that [`kind`] looks at, at most.
 pub const HEAD: usize = 64;
 
-/// What a file that begins with `head` is, if that can be told. `head` should have [`HEAD`] bytes if the file has as many.
+/// The kind of a file that begins with `head`, if it is recognised. `head` should have [`HEAD`] bytes if the file is long enough.
 pub fn kind(head: &[u8]) -> Option<&'static str> {
     let found = SIGNATURES.iter().find(|(at, bytes, _)| head.get(*at..).is_some_and(|rest| rest.starts_with(bytes)));
     let (_, signature, name) = found?;
     Some(match *name {
         "a zip archive" => zip(head),
-        // The length of a header stands before it: 8 bytes, of which the last are always 0.
+        // A header begins with its length of 8 bytes, of which the last are always 0.
         "safetensors" if head[4..8] != [0; 4] => return None,
-        // Letters that a text may begin with: they count where no text goes on like that.
+        // A text may begin with the same letters, so they only count if the bytes after them cannot be text.
         "Parquet" | "GIF8" | "an MP3 recording" | "an Ogg recording" | "GGUF" | "a GIF image" | "ORC"
             if !goes_on_binary(&head[signature.len()..]) =>
         {
@@ -75,7 +75,7 @@ fn zip(head: &[u8]) -> &'static str {
     "a zip archive"
 }
 
-/// Whether more bytes are needed to tell what begins with `head`.
+/// Whether recognising a file that begins with `head` needs more bytes.
 pub fn is_undecided(head: &[u8]) -> bool {
     let begins = |signature: &[u8]| signature.len() > head.len() && signature.starts_with(head);
     // A zip archive's first name, and what follows letters, decide more than the signature.
@@ -124,7 +124,7 @@ mod tests {
         ] {
             assert_eq!(kind(text.as_bytes()), None, "{text}");
         }
-        // A line that has ended is looked at no longer: a program at the other end of the pipe may wait for its answer.
+        // A complete line is enough: a program at the other end of the pipe may be waiting for its answer.
         assert!(!is_undecided(b"hello\n") && !is_undecided(b"P\n") && is_undecided(b"P") && is_undecided(b"\x1f"));
     }
 }

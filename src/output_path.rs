@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
-/// If the directory of `path` does not exist, says so.
+/// Fails if the directory of `path` does not exist, and names it.
 pub fn missing_directory(path: &Path) -> Option<String> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty())?;
     let shown = directory.display();

@@ -38,7 +38,7 @@ impl Team {
 
     /// Runs `f` on every task, each exactly once. `scratch` gets a thread's number and makes the value that the thread keeps between its
     /// tasks. Consecutive tasks are mostly run by one thread, in order, so that it reads memory in sequence. The first share belongs to the
-    /// calling thread, and so on, so that lists which are cut alike reuse what the list before has left in each thread's caches.
+    /// calling thread, and so on, so that lists of the same length reuse what the previous list has left in each thread's caches.
     pub fn for_each<T: Send, S>(
         &self,
         tasks: Vec<T>,
@@ -182,7 +182,7 @@ mod tests {
         assert_eq!([runs.next(0), runs.next(0)], [Some(1), Some(2)]);
         // Two are left of the second run, three of the third.
         assert_eq!([runs.next(0), runs.next(1), runs.next(0)], [Some(9), Some(4), Some(8)]);
-        // A thread without a run, as one that nobody expected, takes from the others.
+        // A thread without a run of its own takes from the others.
         let mut rest = [runs.next(7), runs.next(7)];
         rest.sort();
         assert_eq!((rest, runs.next(2)), ([Some(5), Some(7)], None));

@@ -3,7 +3,7 @@
 
 use crate::weights::Source;
 
-/// Bytes at an address that suits every tensor, so that weights are read in place.
+/// Bytes aligned for every tensor, so that weights are read in place.
 #[repr(C, align(64))]
 struct Aligned<T: ?Sized>(T);
 

@@ -1,8 +1,8 @@
-//! How a packed model is stored, in words.
+//! Describes in words how a packed model is stored.
 
 use crate::weights::WeightFormat;
 
-/// Of a packed file: how all and each of its layers are stored, and what it was packed from.
+/// How a packed file stores its layers, all and each, and what it was packed from.
 #[derive(Debug)]
 pub(super) struct Packed {
     pub format: WeightFormat,

@@ -28,7 +28,7 @@ const MODEL_SETTINGS: &str = "config_sentence_transformers.json";
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const ADAPTER: &str = "adapter_config.json";
 
-/// Reads the files beside `config.json`; `config` is what that one says, and a reranker's score function is added to it. Also returns what
+/// Reads the files beside `config.json`. `config` is that file's content, to which a reranker's score function is added. Also returns what
 /// the files say about the tokenizer.
 pub(crate) fn read_settings(source: &Source, config: &mut ModelConfig) -> Result<(Settings, Beside)> {
     if source.open(ADAPTER)?.is_some() {
@@ -66,7 +66,7 @@ pub(crate) fn read_settings(source: &Source, config: &mut ModelConfig) -> Result
     Ok((settings, beside))
 }
 
-/// The field that sets the maximum length where no other does.
+/// The field that sets the maximum length if no other field does.
 const OF_POSITIONS: &str = "max_position_embeddings of config.json";
 
 fn read_pipeline(source: &Source, kind: ModelKind) -> Result<DensePipeline> {
@@ -85,7 +85,7 @@ fn read_pipeline(source: &Source, kind: ModelKind) -> Result<DensePipeline> {
     }
 }
 
-/// The first of the files that is there and not empty, with its name.
+/// The settings in the first of the files that has any, with its name.
 fn read_sentence_settings(source: &Source, kind: ModelKind) -> Result<Option<(&'static str, SentenceSettings)>> {
     for file in SENTENCE_FILES {
         if let Some(bytes) = source.open(file)?
@@ -97,7 +97,7 @@ fn read_sentence_settings(source: &Source, kind: ModelKind) -> Result<Option<(&'
     Ok(None)
 }
 
-/// A length that a file sets, limited to what the position table serves, and the field that set it.
+/// The length that a file sets, limited by the position table, and the field that set it.
 fn within(length: Length, field: &str, file: &str, source: &Source, config: &ModelConfig) -> Result<(usize, String)> {
     match length {
         Length::Tokens(tokens) if tokens <= config.max_tokens() => {

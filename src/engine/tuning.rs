@@ -1,7 +1,7 @@
-//! In how many streams this CPU reads weights fastest: measured on the model's own products, once, and kept for the next process.
+//! Measures in how many streams this CPU reads weights fastest. It times the model's own products once, and keeps the result for later processes.
 //!
-//! The measurement changes how long a pass takes, never its bits. It takes two to three passes' time over the feed-forward layers, and gives up
-//! where their weights come from a disk.
+//! The measurement changes how long a pass takes, never its bits. It takes the time of two to three passes over the feed-forward layers, and gives
+//! up if the weights have to be read from a disk.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,20 +27,20 @@ pub enum Tune {
     Force,
 }
 
-/// Longest time for bringing the weights to memory: where it is not enough, they are still on a disk.
+/// The longest time for bringing the weights to memory. If it is not enough, they are still on a disk.
 const LIMIT: Duration = Duration::from_millis(300);
 /// How much faster one stream must be to be chosen: two measurements of the same thing differ by about as much.
 const CLEARLY: f64 = 1.04;
 /// A longer file was not written by this code.
 const MAX_FILE_BYTES: u64 = 4096;
 
-/// Bytes of feed-forward weights from which on it is measured. Smaller weights stay in caches, where both ways are equally fast.
+/// The measurement needs at least this many bytes of feed-forward weights. Fewer stay in caches, where both ways are equally fast.
 const MIN_BYTES: f64 = 64e6;
 
-/// What this process has measured last.
+/// This process's last measurement.
 static LAST: Mutex<Option<Measured>> = Mutex::new(None);
 
-/// What was measured, as it is kept: a file of JSON for each kind of CPU and instruction set.
+/// A measurement as it is stored: a JSON file for each kind of CPU and instruction set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Measured {
     cpu: String,
@@ -72,7 +72,7 @@ pub(super) fn settle(tune: Tune, kept: Option<&Path>, compute: Compute<'_>, enco
     settle_from(MIN_BYTES, tune, kept, compute, encoder)
 }
 
-/// The same with another smallest size.
+/// The same with another lower limit of the weights' size.
 fn settle_from(min_bytes: f64, tune: Tune, kept: Option<&Path>, compute: Compute<'_>, encoder: &Encoder) -> String {
     let unmeasured = |why: &str| {
         let count = if Streams::current() == Streams::One { "one stream" } else { "two streams" };
@@ -121,7 +121,7 @@ fn settle_from(min_bytes: f64, tune: Tune, kept: Option<&Path>, compute: Compute
     said
 }
 
-/// What tells this kind of CPU from others, as the system names it, and how many threads read at once.
+/// Identifies this kind of CPU by the system's names for it, and by how many threads read at once.
 fn cpu_identity(threads: usize) -> String {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let first = info.split("\n\n").next().unwrap_or_default();
@@ -149,7 +149,7 @@ fn file_of(directory: &Path, cpu: &str, isa: &str) -> PathBuf {
     directory.join(format!("{hash:016x}.json"))
 }
 
-/// What is kept, if it is of this CPU and set. A file that is anything else is passed over and written anew.
+/// The stored measurement, if it is of this CPU and instruction set. Any other file is ignored and replaced.
 fn read(file: &Path, cpu: &str, isa: &str) -> Option<Measured> {
     if fs::metadata(file).ok()?.len() > MAX_FILE_BYTES {
         return None;
@@ -158,7 +158,7 @@ fn read(file: &Path, cpu: &str, isa: &str) -> Option<Measured> {
     (kept.cpu == cpu && kept.isa == isa && kept.is_plausible()).then_some(kept)
 }
 
-/// Replaces the file by a rename, so that a reader finds a whole one.
+/// Replaces the file by a rename, so that readers always find a complete one.
 fn write(file: &Path, found: &Measured) -> Option<()> {
     let directory = file.parent()?;
     fs::create_dir_all(directory).ok()?;

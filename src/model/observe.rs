@@ -1,4 +1,4 @@
-//! What calibration sees: the range and the mean of every input channel of every linear layer.
+//! Records, for calibration, the range and the mean of every input channel of every linear layer.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,14 +15,14 @@ pub(crate) trait Observe: std::fmt::Debug + Send {
 /// The observer, if there is one.
 pub(crate) type Watch = Option<Arc<Mutex<dyn Observe>>>;
 
-/// Shows the observer, if there is one, what enters a layer.
+/// Passes a layer's input to the observer, if there is one.
 pub(super) fn show(observer: &Watch, team: &Team, (layer, site): (usize, Site), rows: MatRef<'_>) {
     if let Some(observer) = observer {
         observer.lock().unwrap_or_else(PoisonError::into_inner).see(team, layer, site, rows);
     }
 }
 
-/// What was seen of a channel.
+/// The statistics of a channel.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Channel {
     pub least: f32,
@@ -42,7 +42,7 @@ pub(crate) struct Seen {
     pub rows: usize,
 }
 
-/// What was seen so far.
+/// The statistics so far.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Observer {
     /// By layer, by site.
@@ -68,7 +68,7 @@ impl Observe for Observer {
 }
 
 impl Observer {
-    /// What was seen at a site; `None` if nothing was.
+    /// The statistics of a site; `None` if it has had no input.
     pub(crate) fn at(&self, layer: usize, site: Site) -> Option<&Seen> {
         self.layers.get(layer).map(|sites| &sites[site as usize]).filter(|seen| seen.rows > 0)
     }

@@ -12,7 +12,7 @@ use crate::parallel::Team;
 /// Where tensors begin.
 const ALIGNMENT: usize = 64;
 
-/// Makes a tensor's bytes when they are to be written.
+/// Computes a tensor's bytes at the moment they are written.
 pub(super) type Fill<'a> = Box<dyn Fn() -> Result<Vec<u8>> + Send + Sync + 'a>;
 
 struct Tensor<'a> {
@@ -29,7 +29,7 @@ impl Tensor<'_> {
     }
 }
 
-/// A file that is being written: names and sizes are known first, bytes are made later.
+/// A file to be written. Names and sizes are known first; the bytes are computed later.
 pub(super) struct PackedWriter<'a> {
     metadata: BTreeMap<String, String>,
     tensors: Vec<Tensor<'a>>,
@@ -123,7 +123,7 @@ impl<'a> PackedWriter<'a> {
             left = others;
         }
         progress(written, total);
-        // A few tensors at a time, so that memory holds no more than those.
+        // Computes a few tensors at a time, so that memory need not hold all of them.
         for tensors in left.chunks(2 * team.threads()) {
             for (bytes, tensor) in team.map(tensors, |tensor| (tensor.fill)()).into_iter().zip(tensors) {
                 let mut bytes = bytes?;

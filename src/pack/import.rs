@@ -18,7 +18,7 @@ use crate::weights::{
     Checkpoint, HeadWeights, Q4_0_KEY, Source, UnreadTensor, dense_module_tensors, encoder_shapes, head_tensors,
 };
 
-/// Files that are copied where they are there; the folders of `modules.json` come to them.
+/// Files that are copied if they exist, as are the folders that `modules.json` names.
 const COPIED: [&str; 10] = [
     "config.json",
     "tokenizer.json",
@@ -41,9 +41,9 @@ const ALIGNMENT: usize = 64;
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct ImportOptions {
-    /// Whether a model directory that is there already is replaced.
+    /// Whether an existing model directory is replaced.
     pub force: bool,
-    /// Heads, `sparse_linear` or `colbert_linear`, that are not written: others are to take their places.
+    /// Heads, `sparse_linear` or `colbert_linear`, that are not written, because the caller replaces them.
     pub without_heads: Vec<&'static str>,
 }
 
@@ -61,7 +61,7 @@ impl ImportOptions {
     }
 }
 
-/// What was imported.
+/// The result of an import.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ImportReport {
@@ -75,12 +75,12 @@ pub struct ImportReport {
     pub files: Vec<String>,
 }
 
-/// Writes the model in the directory `source` to the directory `target`, which appears when it is whole. `progress` is told how many
-/// bytes of weights are written, and of how many.
+/// Writes the model in the directory `source` to the directory `target`, which appears when it is complete. `progress` gets the
+/// number of bytes of weights written so far, and of all.
 ///
 /// # Errors
 /// [`ErrorKind::Model`](crate::ErrorKind::Model) if the source is no model that can be loaded: its weights, shapes, checksums and tokenizer
-/// are checked; [`ErrorKind::Usage`](crate::ErrorKind::Usage) if `target` is there already; [`ErrorKind::Io`](crate::ErrorKind::Io) if
+/// are checked; [`ErrorKind::Usage`](crate::ErrorKind::Usage) if `target` exists already; [`ErrorKind::Io`](crate::ErrorKind::Io) if
 /// reading or writing fails. Nothing is left of the target in any of these cases, and what was there before stays.
 pub fn import(
     source: &Path,
@@ -95,7 +95,7 @@ pub fn import(
     read_tokenizer(&files, &beside, &config)?;
     let pipeline = settings.pipeline;
     let checkpoint = Checkpoint::open(files.clone(), true)?;
-    // Small, and this checks them.
+    // The heads are small. Reading them checks them.
     HeadWeights::read(&checkpoint, &config, &pipeline)?;
 
     let (main, left_out) = Output::main(&checkpoint, &config, &options.without_heads)?;

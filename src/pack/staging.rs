@@ -1,4 +1,4 @@
-//! A directory that appears whole or not at all: it is written beside its place under a hidden name, and moved there at the end.
+//! Writes a directory that appears complete or not at all: it has a hidden name beside its place while it is written, and is then renamed.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 use crate::lock_file::LockFile;
 
-/// A directory in the making. Dropped before [`finish`](Staging::finish), it is removed.
+/// A directory that is being written. It is removed if this is dropped before [`finish`](Staging::finish).
 #[derive(Debug)]
 pub(super) struct Staging {
     target: PathBuf,
     hidden: PathBuf,
-    /// What was in the target's place, while the two change places.
+    /// The path of the previous content of the target, while the two are exchanged.
     old: PathBuf,
     force: bool,
-    /// A file beside them, locked while somebody writes here.
+    /// A file beside them, locked while a process writes here.
     lock_path: PathBuf,
     lock: Option<LockFile>,
 }
@@ -48,7 +48,7 @@ impl Staging {
         fs::create_dir_all(parent).map_err(|e| Error::io(parent, e))?;
         staging.lock = Some(staging.take_lock()?);
         staging.clean().map_err(|e| Error::io(&staging.hidden, e))?;
-        // What was there before a killed run is there again.
+        // The content from before a killed run is back in its place.
         check_target(target, force)?;
         Ok(staging)
     }
@@ -59,7 +59,7 @@ impl Staging {
         taken.ok_or_else(|| Error::io(&self.target, busy()))
     }
 
-    /// Removes what a killed run has left, and puts back what it had moved away.
+    /// Removes what a killed run has left, and moves the previous content back.
     fn clean(&self) -> io::Result<()> {
         match fs::remove_dir_all(&self.hidden) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
@@ -87,14 +87,14 @@ impl Staging {
 
     /// Makes the directory visible.
     pub(super) fn finish(mut self) -> Result<()> {
-        // Something may have come in the meantime.
+        // Another program may have created something there in the meantime.
         check_target(&self.target, self.force)?;
         let moved = self.exchange();
         moved.map_err(|e| Error::io(&self.target, e))
     }
 
     fn exchange(&mut self) -> io::Result<()> {
-        // An empty directory gives way; one that is not fails here, and again below.
+        // Removes an empty directory. A directory with content stays, and without `force` the rename below then fails.
         let _ = fs::remove_dir(&self.target);
         let replaced = self.force && self.target.exists();
         if replaced {
@@ -114,7 +114,7 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        // Without the lock it is somebody else's. The lock goes after it.
+        // Without the lock the directory belongs to another process. The lock is released after it is removed.
         if self.lock.is_some() {
             let _ = fs::remove_dir_all(&self.hidden);
         }

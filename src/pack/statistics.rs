@@ -1,8 +1,8 @@
-//! Cosines and how they are spread, ranks and how they agree: all in f64.
+//! Cosines and their distribution, rankings and their agreement, all in f64.
 
 use serde::Serialize;
 
-/// How cosines are spread.
+/// The distribution of cosines.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Cosines {
     /// Their mean.

@@ -41,7 +41,7 @@ impl WordSplitter {
         }
     }
 
-    /// Hands out the words of `text`; `first` says that it begins the whole text.
+    /// Returns the words of `text` one by one; `first` says that it begins the whole text.
     pub(super) fn split(&self, text: &str, first: bool, mut f: impl FnMut(&str) -> ControlFlow<()>) -> ControlFlow<()> {
         if !self.whitespace_split {
             return self.metaspace(text, first, &mut f);
@@ -67,7 +67,7 @@ impl WordSplitter {
             let text = text.replace(' ', mark_str);
             return f(&if prepend { Cow::from(format!("{mark}{text}")) } else { text.into() });
         }
-        // Word by word, so that a caller who has enough does not pay for the rest.
+        // Lazily, so that a caller that stops early does not pay for the rest.
         let mut word = String::new();
         if prepend {
             word.push(mark);

@@ -1,4 +1,4 @@
-//! What a model was read from, so that callers can tell whether two models are the same.
+//! Identifies what a model was read from, so that callers can tell whether two models are the same.
 
 use std::fs::{File, Metadata};
 use std::io;
@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use super::mmap::Bytes;
 
-/// A file changed less than so many nanoseconds ago could change again within the same tick of the file system's clock.
+/// A file changed less than this many nanoseconds ago could change again within the same tick of the file system's clock.
 const SETTLED_NS: i128 = 2_000_000_000;
 
 /// The content of a model's file.
@@ -17,12 +17,12 @@ pub enum Content {
     File(Option<Arc<File>>),
     /// Part of the binary.
     Static(&'static [u8]),
-    /// A copy in memory, of which no more is known.
+    /// A copy in memory, whose origin is unknown.
     Memory,
 }
 
 /// What changes when a file's content changes: device, inode, length, and the times of the last change of its content and of itself, in
-/// nanoseconds. Nobody can set the last one.
+/// nanoseconds. Programs cannot set the last one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Stamp {
     /// The file system's device.
@@ -40,7 +40,7 @@ pub struct Stamp {
 impl Content {
     pub(super) fn of(bytes: &Bytes) -> Content {
         match bytes {
-            // The handle and not the map: a map that is kept counts as memory of this process.
+            // Keeps the handle and not the map, because a map counts as memory of this process.
             Bytes::Mapped(_, file) => Content::File(file.try_clone().ok().map(Arc::new)),
             Bytes::Static(bytes) => Content::Static(bytes),
             Bytes::Owned(_) => Content::Memory,

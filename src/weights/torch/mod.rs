@@ -139,7 +139,7 @@ impl Archive<'_> {
     }
 
     fn check_byte_order(&self) -> Result<()> {
-        // Files from before PyTorch 2.1 do not say; they are little-endian but for rare machines.
+        // Files from before PyTorch 2.1 do not name the byte order; nearly all are little-endian.
         let Ok((_, entry)) = self.entry("byteorder") else { return Ok(()) };
         match &self.file[entry.range.clone()] {
             b"little" => Ok(()),

@@ -171,7 +171,7 @@ fn read_end64(file: &[u8], locator: usize) -> Result<Directory, String> {
     let damaged = || "its 64-bit zip end record is damaged".to_owned();
     let mut fields = Fields(&file[locator + 8..]);
     let at = fields.u64().ok_or_else(damaged)?;
-    // It stands right before its locator; a longer form of it is nobody's.
+    // It ends where its locator begins; no program writes a longer form of it.
     if at.checked_add(END64_BYTES as u64) != Some(locator as u64) {
         return Err(damaged());
     }
