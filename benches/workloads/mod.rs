@@ -7,6 +7,7 @@
 //! | `layer` | passes of one layer of that shape | `quantised` |
 //! | `starter_tokens` | passes of the starter, one text | `quantised` |
 //! | `f32_products`, `products` | rows x outputs x depth; a block of outputs, as a task takes it | `kernels`, `quantised` |
+//! | `whole_products` | rows x outputs x depth of whole layers | `benches/foreign` |
 //! | `attention_tokens`, `integer_attention_tokens` | one head, a block of queries and so many keys | `kernels`, `quantised` |
 
 use serde_json::Value;

@@ -1,0 +1,1 @@
+//! Benches alone: see `linear.rs` and `sections.rs`.
