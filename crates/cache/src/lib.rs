@@ -82,6 +82,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    fn of(found: Vec<Option<Embedding>>) -> Plan {
+        let missing = (0..found.len()).filter(|&place| found[place].is_none()).collect();
+        Plan { found, missing }
+    }
+
     /// The places of the texts that are missing from the cache, ascending.
     pub fn missing(&self) -> &[usize] {
         &self.missing
@@ -158,9 +163,34 @@ impl Cache {
     /// # }
     /// ```
     pub fn plan<I: AsRef<[u32]>>(&self, identity: &Identity, wanted: &Wanted, ids: &[I]) -> Plan {
-        let found = self.lookup(identity, wanted, ids);
-        let missing = (0..found.len()).filter(|&place| found[place].is_none()).collect();
-        Plan { found, missing }
+        Plan::of(self.lookup(identity, wanted, ids))
+    }
+
+    /// The same on several threads, this one among them: for many texts whose embeddings are large. Each reads with a connection of its own.
+    pub fn plan_on<I: AsRef<[u32]> + Sync>(
+        &self,
+        threads: usize,
+        identity: &Identity,
+        wanted: &Wanted,
+        ids: &[I],
+    ) -> Plan {
+        let part = ids.len().div_ceil(threads.max(1)).max(1);
+        let (first, others) = ids.split_at(part.min(ids.len()));
+        let found = std::thread::scope(|scope| {
+            let look = |ids| move || self.lookup(identity, wanted, ids);
+            // Where the system gives no thread, this one looks.
+            let begun: Vec<_> = others
+                .chunks(part)
+                .map(|ids| (ids, std::thread::Builder::new().spawn_scoped(scope, look(ids)).ok()))
+                .collect();
+            let mut found = self.lookup(identity, wanted, first);
+            for (ids, thread) in begun {
+                let part = thread.and_then(|thread| thread.join().ok());
+                found.extend(part.unwrap_or_else(|| self.lookup(identity, wanted, ids)));
+            }
+            found
+        });
+        Plan::of(found)
     }
 
     /// One result a text: its embedding if the cache has everything that is wanted of it. `truncated` is unknown here and set to `false`.

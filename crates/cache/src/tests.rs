@@ -124,6 +124,30 @@ fn what_was_computed_comes_back_to_the_bit_and_modes_are_kept_apart() {
 }
 
 #[test]
+fn several_threads_find_what_one_finds() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_, cache) = fresh(&directory, LEAST_BYTES);
+    let model = model("f32-h64");
+    let identity = identity(&cache, &model);
+    let wanted = Wanted::from(Modes::ALL);
+    let ids: Vec<Vec<u32>> = (0..23).map(sequence).collect();
+    let computed = compute(&model, &wanted, &ids);
+    let (every_third, theirs): (Vec<_>, Vec<_>) =
+        ids.iter().cloned().zip(computed).enumerate().filter(|(n, _)| n % 3 == 0).map(|(_, pair)| pair).unzip();
+    fill(&cache, &identity, &wanted, &every_third, &theirs);
+    let expected = cache.plan(&identity, &wanted, &ids);
+    assert_eq!(expected.missing().len(), ids.len() - every_third.len());
+    for threads in [0, 1, 2, 3, 22, 23, 24, 100] {
+        let plan = cache.plan_on(threads, &identity, &wanted, &ids);
+        assert_eq!(plan.missing(), expected.missing(), "{threads}");
+        for (found, expected) in plan.found.iter().zip(&expected.found) {
+            assert_eq!(found.as_ref().map(bits), expected.as_ref().map(bits), "{threads}");
+        }
+    }
+    assert!(cache.plan_on(2, &identity, &wanted, &[] as &[Vec<u32>]).missing().is_empty());
+}
+
+#[test]
 fn another_model_or_length_never_hits() {
     let directory = tempfile::tempdir().unwrap();
     let (_, cache) = fresh(&directory, 16 * MB);

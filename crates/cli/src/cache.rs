@@ -76,7 +76,7 @@ impl Kept {
         let prompt_tokens = model.prompt_tokens(options)?;
         let EncodeOptions { modes, dimensions, normalize, .. } = *options;
         let wanted = Wanted { modes, dimensions, normalize, prompt_tokens };
-        let plan = self.cache.plan(&self.identity, &wanted, &ids);
+        let plan = self.cache.plan_on(model.info().threads, &self.identity, &wanted, &ids);
         let to_compute = plan.missing_of(&ids);
         let computed = model
             .encode_ids(&to_compute, &EncodeOptions { prompt_tokens, ..options.clone() })

@@ -29,6 +29,28 @@ const MAX_SEGMENT_ROWS: u64 = 1 << 18;
 /// How often tantivy's segments are merged again that it merges itself.
 const MERGE_ATTEMPTS: usize = 10;
 
+/// So many segments of a size that follow each other at the end are made one by the commit that adds the last of them.
+const JOINED: usize = 8;
+
+/// Largest segment that a commit makes of others, in rows: so large that few are left, and so small that the commit takes little longer.
+const MAX_JOINED_ROWS: u64 = 1 << 14;
+
+/// Where the segments begin that the next commit would better find as one: at least [`JOINED`] at the end that are smaller than a power of
+/// [`JOINED`], of the largest power for which that holds. So a row is copied once for each power.
+fn small_tail(segments: &[SegmentRecord]) -> Option<usize> {
+    let mut found = None;
+    let mut below = JOINED as u64;
+    while below <= MAX_JOINED_ROWS {
+        let small = segments.iter().rev().take_while(|segment| segment.rows < below);
+        let (count, rows) = small.fold((0, 0), |(count, rows), segment| (count + 1, rows + segment.rows));
+        if count >= JOINED && rows <= MAX_JOINED_ROWS {
+            found = Some(segments.len() - count);
+        }
+        below *= JOINED as u64;
+    }
+    found
+}
+
 /// What a commit did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Committed {
@@ -317,8 +339,21 @@ impl Writer {
             (writer.added, writer.truncated) = (0, 0);
             writer.groups.clear();
             writer.last = None;
-            Ok(done)
+            writer.join_small()?;
+            Ok(Committed { generation: writer.commit.generation, ..done })
         })
+    }
+
+    /// Makes one segment of the last ones where many commits of few documents have left as many small ones: a search looks into every one.
+    fn join_small(&mut self) -> Result<()> {
+        while let Some(first) = small_tail(&self.commit.segments) {
+            let reader = self.index.reader()?;
+            let group = [(first..reader.segments().len()).collect()];
+            // The documents are committed. If the copy fails, because the disk is full or a file damaged, the segments stay as they are.
+            let Ok(records) = self.copy_living(&reader, &group) else { break };
+            self.replace(&reader, &group, records)?;
+        }
+        Ok(())
     }
 
     /// Commits, and waits until tantivy has merged what it wants to merge: for a writer that ends here. One that is dropped leaves that to
@@ -424,13 +459,24 @@ impl Writer {
         }
         // A segment alone that lost nothing stays as it is.
         groups.retain(|group| group.len() > 1 || group.iter().any(|&index| dead(index) > 0));
+        self.rewrite(&reader, &groups)
+    }
+
+    /// Makes one segment of each group, without dead rows, in a commit of its own. Segments of a group follow each other. Returns how many
+    /// segments were rewritten.
+    fn rewrite(&mut self, reader: &Reader, groups: &[Vec<usize>]) -> Result<usize> {
         if groups.is_empty() {
             return Ok(0);
         }
+        let records = self.copy_living(reader, groups)?;
+        self.replace(reader, groups, records)
+    }
+
+    /// Writes the segments that are made of the groups. No commit names them yet.
+    fn copy_living(&mut self, reader: &Reader, groups: &[Vec<usize>]) -> Result<Vec<SegmentRecord>> {
         let directory = self.segments();
-        let mut rewritten = Vec::new();
         let mut records: Vec<SegmentRecord> = Vec::new();
-        for group in &groups {
+        for group in groups {
             let id = self.commit.next_segment;
             let mut writer: Option<SegmentWriter> = None;
             for &index in group {
@@ -446,13 +492,19 @@ impl Writer {
                         writer.copy(segment, row)?;
                     }
                 }
-                rewritten.push(index);
             }
             if let Some(writer) = writer {
                 records.push(writer.finish()?);
                 self.commit.next_segment += 1;
             }
         }
+        Ok(records)
+    }
+
+    /// Commits `records` in the place of the groups that they were made of, and removes the files of these. Returns how many they were.
+    fn replace(&mut self, reader: &Reader, groups: &[Vec<usize>], records: Vec<SegmentRecord>) -> Result<usize> {
+        let directory = self.segments();
+        let rewritten: Vec<usize> = groups.concat();
         let old: Vec<SegmentRecord> = rewritten.iter().map(|&index| reader.segments()[index].record.clone()).collect();
         let kept = reader.segments().iter().enumerate().filter(|(index, _)| !rewritten.contains(index));
         let mut segments: Vec<SegmentRecord> = kept.map(|(_, segment)| segment.record.clone()).chain(records).collect();

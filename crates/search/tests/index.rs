@@ -124,7 +124,7 @@ fn compaction_changes_nothing_but_the_files() {
     let index = Index::create(directory.path(), id, &IndexOptions::default()).unwrap();
     let encoder = index.encoder(model, id).unwrap();
     let mut writer = index.writer().unwrap();
-    for part in documents().chunks(4) {
+    for part in documents().chunks(5) {
         writer.upsert(&encoder, part).unwrap();
         writer.commit().unwrap();
     }
@@ -234,4 +234,45 @@ fn one_bad_document_is_refused_and_the_writer_goes_on() {
     writer.commit().unwrap();
     assert_eq!(all_keys(&index), ["good"]);
     assert_eq!(index.reader().unwrap().languages().collect::<Vec<_>>(), ["und"]);
+}
+
+#[test]
+fn many_small_commits_leave_few_segments_and_the_same_answers() {
+    let (model, id) = model();
+    let directories = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let make = |directory: &std::path::Path| Index::create(directory, id, &IndexOptions::default()).unwrap();
+    let (one_by_one, at_once) = (make(directories[0].path()), make(directories[1].path()));
+    let encoder = one_by_one.encoder(model, id).unwrap();
+    let all: Vec<Document> =
+        (0..80).map(|n| Document::new(format!("k{n}"), format!("text {n} of {}", n % 7)).with_field("n", n)).collect();
+    let mut writer = one_by_one.writer().unwrap();
+    let mut generation = 0;
+    for (n, document) in all.iter().enumerate() {
+        writer.upsert(&encoder, std::slice::from_ref(document)).unwrap();
+        if n % 9 == 8 {
+            writer.delete(&format!("k{}", n - 4)).unwrap();
+        }
+        let done = writer.commit().unwrap();
+        assert!(done.generation > generation && done.added == 1);
+        generation = done.generation;
+        assert_eq!(one_by_one.reader().unwrap().generation(), generation);
+        assert!(one_by_one.stats().unwrap().segments <= 24, "after {n}");
+    }
+    drop(writer);
+    one_by_one.check().unwrap();
+    let mut writer = at_once.writer().unwrap();
+    let left: Vec<Document> =
+        all.iter().enumerate().filter(|(n, _)| (n + 5) % 9 != 0 || *n > 75).map(|(_, d)| d.clone()).collect();
+    writer.upsert(&encoder, &left).unwrap();
+    writer.finish().unwrap();
+    let (few, one) = (one_by_one.reader().unwrap(), at_once.reader().unwrap());
+    assert_eq!(all_keys(&one_by_one), all_keys(&at_once));
+    for query in ["text 7 of 3", "of 5", "text"] {
+        let keys = |reader: &trivec_search::Reader| {
+            let query = Query { arms: "dense".parse().unwrap(), ..Query::new(query) };
+            let hits = reader.search(&encoder, &query).unwrap().hits;
+            hits.into_iter().map(|hit| (hit.document.key, hit.score.to_bits())).collect::<Vec<_>>()
+        };
+        assert_eq!(keys(&few), keys(&one), "{query}");
+    }
 }

@@ -200,9 +200,20 @@ fn syntax_error(bytes: &[u8]) -> Option<ApiError> {
 /// Characters of an error's message that are answered: it quotes values, which may be long.
 const MESSAGE_CHARS: usize = 400;
 
+/// The deserializer's words for JSON's kinds of values, and those of people who write JSON.
+const WORDS: [(&str, &str); 4] = [
+    ("invalid type: sequence", "invalid type: list"),
+    ("invalid type: map", "invalid type: object"),
+    ("expected a sequence", "expected a list"),
+    ("expected a map", "expected an object"),
+];
+
 /// The error of a value in well-formed JSON, at `place`.
 fn invalid_value(place: &str, error: &serde_json::Error) -> ApiError {
     let mut message = error.to_string();
+    for (theirs, ours) in WORDS {
+        message = message.replace(theirs, ours);
+    }
     if message.contains("hex escape") {
         // The parser's words for it: `lone leading surrogate in hex escape`, `unexpected end of hex escape`.
         let at = message.find(" at line").map_or("", |at| &message[at..]);
@@ -237,6 +248,22 @@ mod tests {
     use super::*;
     use crate::fields::{Word, Words};
     use crate::inputs::Pair;
+
+    #[test]
+    fn kinds_of_values_have_the_words_of_json() {
+        let message =
+            |body: &str| parse::<std::collections::BTreeMap<String, Vec<u8>>>(body.as_bytes()).unwrap_err().message;
+        assert!(
+            message(r#"{"a": {}}"#).starts_with("invalid type: object, expected a list"),
+            "{}",
+            message(r#"{"a": {}}"#)
+        );
+        assert!(
+            message(r#"{"a": [[]]}"#).starts_with("invalid type: list, expected u8"),
+            "{}",
+            message(r#"{"a": [[]]}"#)
+        );
+    }
 
     #[derive(Debug, serde::Deserialize)]
     #[serde(deny_unknown_fields)]

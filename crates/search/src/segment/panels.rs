@@ -73,7 +73,13 @@ pub(crate) fn put_row(panel: &mut [u8], lane: usize, bits: ColbertBits, row: &[f
     }
     // The query is rotated too: products are `rotation` times as large.
     let undo = 1.0 / rotation as f32;
-    let widest = scratch.iter().fold(0.0f32, |widest, x| widest.max(x.abs()));
+    let mut largest = [0.0f32; 8];
+    for eight in scratch.chunks(8) {
+        for (largest, x) in largest.iter_mut().zip(eight) {
+            *largest = if x.abs() > *largest { x.abs() } else { *largest };
+        }
+    }
+    let widest = largest.into_iter().fold(0.0, f32::max);
     if widest < SMALLEST {
         return 0.0;
     }
@@ -126,27 +132,41 @@ fn place4(lane: usize, d: usize) -> (usize, u32) {
 
 /// Rounds a row to 4 bits: each 32 values have a grid of sixteen steps, `m` wide, of which `z` is 0.
 fn put4(panel: &mut [u8], lane: usize, row: &[f32], inverse: f32) {
-    for (block, values) in row.chunks(32).enumerate() {
-        let (low, high) =
-            values.iter().fold((0.0f32, 0.0f32), |(low, high), x| (low.min(x * inverse), high.max(x * inverse)));
+    for (block, own) in row.chunks(32).enumerate() {
+        // What fills the block up is 0 on its grid; the query has zeros there as well.
+        let mut values = [0.0; 32];
+        values[..own.len()].copy_from_slice(own);
+        let (low, high) = range(&values, inverse);
         let m = ((high - low) / 15.0).ceil().clamp(1.0, 15.0);
         // The far end of the grid must fit a signed byte.
         let room = (127.0 / m).floor().min(15.0);
         let z = round(7.5 - (low + high) / (2.0 * m)).clamp(15.0 - room, room);
         panel[block / 2 * I4_GROUP_BYTES + block % 2 * PANEL + lane] = m as u8 | (z as u8) << 4;
         let per_step = inverse / m;
-        for (i, x) in values.iter().enumerate() {
-            let code = (round(x * per_step) + z).clamp(0.0, 15.0) as u8;
-            put_nibble(panel, lane, block * 32 + i, code);
+        let mut codes = [0u8; 32];
+        for (code, x) in codes.iter_mut().zip(values) {
+            *code = (round(x * per_step) + z).clamp(0.0, 15.0) as i32 as u8;
         }
-        // What fills the block up is 0 on its grid; the query has zeros there as well.
-        (values.len()..32).for_each(|i| put_nibble(panel, lane, block * 32 + i, z as u8));
+        for (quad, (low, high)) in codes[..16].chunks_exact(4).zip(codes[16..].chunks_exact(4)).enumerate() {
+            let (at, _) = place4(lane, block * 32 + quad * 4);
+            for (byte, (low, high)) in panel[at..at + 4].iter_mut().zip(low.iter().zip(high)) {
+                *byte = low | high << 4;
+            }
+        }
     }
 }
 
-fn put_nibble(panel: &mut [u8], lane: usize, d: usize, code: u8) {
-    let (at, shift) = place4(lane, d);
-    panel[at] = panel[at] & (0xF0 >> shift) | code << shift;
+/// The least and the largest of values times `factor`, and of 0. In lanes, so that they are compared side by side.
+fn range(values: &[f32; 32], factor: f32) -> (f32, f32) {
+    let (mut low, mut high) = ([0.0f32; 8], [0.0f32; 8]);
+    for eight in values.as_chunks::<8>().0 {
+        for i in 0..8 {
+            let x = eight[i] * factor;
+            low[i] = if x < low[i] { x } else { low[i] };
+            high[i] = if x > high[i] { x } else { high[i] };
+        }
+    }
+    (low.into_iter().fold(0.0, f32::min), high.into_iter().fold(0.0, f32::max))
 }
 
 /// Copies a row from a place in one panel to a place in another, as it is.
