@@ -50,6 +50,7 @@
 pub mod bootstrap;
 mod compute;
 mod config;
+pub mod corpus;
 mod embedding;
 mod engine;
 mod error;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Module → what it may import of this crate; `kernels` is the crate `trivec-kernels`.
 ///
 /// `compute` (the chosen kernels, the threads, and the matrix product cut into tasks) is what `model` and `heads` share.
-const TABLE: [(&str, &[&str]); 21] = [
+const TABLE: [(&str, &[&str]); 22] = [
     ("error", &[]),
     // Leaves that know nothing of models: intervals of means, text made safe to print, what a file's first bytes are, lock files, places of
     // output.
@@ -16,6 +16,7 @@ const TABLE: [(&str, &[&str]); 21] = [
     ("lock_file", &[]),
     ("output_path", &[]),
     ("embedding", &[]),
+    ("corpus", &["error"]),
     ("parallel", &[]),
     ("config", &["error"]),
     ("text", &["error"]),
