@@ -103,6 +103,8 @@ pub(super) enum Command {
     Serve(Box<ServeArgs>),
     /// Measure a model against the limits of this machine
     Bench(BenchArgs),
+    /// Say what embedding a corpus takes: tokens, hours, machines, cost, bytes
+    Plan(super::plan::PlanArgs),
     /// Fetch a model, pack it, check it and make it the one in use
     #[cfg(feature = "hub")]
     Pull(super::pull::PullArgs),
@@ -574,7 +576,7 @@ mod tests {
                 if let Some(long) = arg.get_long() {
                     // `score --weights` mixes scores; the weights a model is packed to, and those it is used in, are others.
                     let prefix = match (long, command.get_name()) {
-                        ("weights", "embed" | "rerank" | "serve" | "train") => "TRIVEC_MODEL",
+                        ("weights", "embed" | "plan" | "rerank" | "serve" | "train") => "TRIVEC_MODEL",
                         ("weights", "pack" | "pull" | "bench") => "TRIVEC_PACK",
                         // Those of other commands mean something else.
                         ("pairs" | "batch", "train") => "TRIVEC_TRAIN",

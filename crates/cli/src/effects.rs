@@ -115,6 +115,12 @@ fn idle(cli: &Cli, sources: &Sources) -> Vec<Idle> {
             }
         }
         Command::Bench(_) => idle.extend(of_bench(sources)),
+        Command::Plan(args) => {
+            idle.push((Beside("bench"), &["seconds"]));
+            if !args.modes.dense {
+                idle.push((With("--modes without dense"), &["dimensions"]));
+            }
+        }
         _ => {}
     }
     idle
@@ -255,6 +261,9 @@ pub(super) fn settle(cli: &mut Cli, sources: &Sources) {
         Command::Get(args) if !args.keys.is_empty() && sources.is_variable("filter") => args.filter = None,
         #[cfg(feature = "search")]
         Command::Delete(args) if !args.keys.is_empty() && sources.is_variable("filter") => args.filter = None,
+        // One of them follows from the other.
+        Command::Plan(args) if args.machines.is_some() && sources.is_variable("hours") => args.hours = None,
+        Command::Plan(args) if args.hours.is_some() && sources.is_variable("machines") => args.machines = None,
         _ => {}
     }
 }

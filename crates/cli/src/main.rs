@@ -30,6 +30,7 @@ mod otel;
 mod output;
 mod pack;
 mod pending;
+mod plan;
 mod plot;
 #[cfg(feature = "serve")]
 mod process;
@@ -97,6 +98,7 @@ fn run(cli: &Cli, sources: &mut Sources) -> Result<()> {
         #[cfg(feature = "serve")]
         Command::Serve(args) => serve::run(args, &cli.model, sources),
         Command::Bench(args) => bench::run(args, &cli.model),
+        Command::Plan(args) => plan::run(args, &cli.model),
         #[cfg(feature = "hub")]
         Command::Pull(args) => pull::run(args, &cli.model),
         Command::Models(args) => models::run(args, &cli.model),

@@ -131,6 +131,32 @@ struct JsonSparse<'a> {
     values: &'a [f32],
 }
 
+/// Refuses a form that does not hold what is computed.
+pub(super) fn check_format(format: OutputFormat, modes: Modes) -> Result<()> {
+    if format == OutputFormat::Npy && modes != Modes::DENSE {
+        return Err(Failure::usage(format!(
+            "--format npy holds dense vectors alone, found --modes {modes}: use safetensors"
+        )));
+    }
+    Ok(())
+}
+
+/// A record of the JSONL form, with the end of its line.
+pub(super) fn json_line(index: u64, id: Option<&RawValue>, embedding: &Embedding) -> Result<Vec<u8>> {
+    let record = JsonRecord {
+        index,
+        id,
+        tokens: embedding.tokens,
+        truncated: embedding.truncated,
+        dense: embedding.dense.as_deref(),
+        sparse: embedding.lexical.as_ref().map(|l| JsonSparse { indices: l.ids(), values: l.weights() }),
+        colbert: embedding.colbert.as_ref().map(|c| c.iter().collect()),
+    };
+    let mut line = serde_json::to_vec(&record).map_err(|e| Failure::input(format!("record {index}: {e}")))?;
+    line.push(b'\n');
+    Ok(line)
+}
+
 /// Row offsets and values of a ragged tensor.
 struct Ragged {
     indptr: Spool,
@@ -187,11 +213,7 @@ impl Writer {
         if format != OutputFormat::Jsonl && is_stdout(path) && io::stdout().is_terminal() {
             return Err(Failure::usage("binary output does not go to a terminal: give --output FILE or a pipe"));
         }
-        if format == OutputFormat::Npy && modes != Modes::DENSE {
-            return Err(Failure::usage(format!(
-                "--format npy holds dense vectors alone, found --modes {modes}: use safetensors"
-            )));
-        }
+        check_format(format, modes)?;
         let target = Target::open(path)?;
         let aside = Rc::new(target.aside());
         let spool = || Spool::new(&aside);
@@ -213,21 +235,7 @@ impl Writer {
         let index = self.records;
         self.records += 1;
         match &mut self.form {
-            Form::Jsonl => {
-                let record = JsonRecord {
-                    index,
-                    id,
-                    tokens: embedding.tokens,
-                    truncated: embedding.truncated,
-                    dense: embedding.dense.as_deref(),
-                    sparse: embedding.lexical.as_ref().map(|l| JsonSparse { indices: l.ids(), values: l.weights() }),
-                    colbert: embedding.colbert.as_ref().map(|c| c.iter().collect()),
-                };
-                let mut line =
-                    serde_json::to_vec(&record).map_err(|e| Failure::input(format!("record {index}: {e}")))?;
-                line.push(b'\n');
-                self.target.write(&line)
-            }
+            Form::Jsonl => self.target.write(&json_line(index, id, embedding)?),
             Form::Npy(dense) => dense.push_floats(embedding.dense.as_deref().unwrap_or_default()),
             Form::Safetensors(columns) => columns.push(embedding),
         }

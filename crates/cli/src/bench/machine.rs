@@ -111,7 +111,7 @@ fn memory(kernels: &Kernels, team: &Team) -> Result<f64> {
 }
 
 /// The processor's name, as the system tells it.
-fn cpu_name() -> String {
+pub(in super::super) fn cpu_name() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
     name.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned())

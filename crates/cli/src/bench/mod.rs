@@ -17,6 +17,7 @@ use serde::Serialize;
 use tempfile::TempDir;
 
 use self::machine::Machine;
+pub(super) use self::machine::cpu_name;
 use self::shapes::{Measured, Shape};
 use super::args::{BenchArgs, DEFAULT_SHAPES, ModelArgs};
 use super::exit::{Failure, Result};
@@ -57,9 +58,7 @@ pub(super) fn run(args: &BenchArgs, model_args: &ModelArgs) -> Result<()> {
     let shapes = if none { &[][..] } else { &args.shapes[..] };
     let shapes = shapes.iter().map(|shape| shape.parse()).collect::<std::result::Result<Vec<Shape>, String>>();
     let shapes = shapes.map_err(|e| Failure::option("shapes", e))?;
-    if !(args.seconds >= 0.0 && args.seconds <= 3600.0) {
-        return Err(Failure::option("seconds", format!("found {}, expected 0 to 3600", args.seconds)));
-    }
+    check_seconds(args.seconds)?;
     let scratch = Scratch::default();
     let mut shapes = shapes;
     let made = make_model(args, model_args, &team()?, &scratch, &mut |model| fit(&mut shapes, args, model))?;
@@ -113,6 +112,27 @@ pub(super) fn run(args: &BenchArgs, model_args: &ModelArgs) -> Result<()> {
         return print(&serde_json::to_string(&report).map_err(Failure::usage)?);
     }
     print(&report.table())
+}
+
+/// The token counts of a shape, by its name.
+pub(super) fn lengths(shape: &str) -> std::result::Result<Vec<usize>, String> {
+    Ok(shape.parse::<Shape>()?.lengths())
+}
+
+/// Refuses a time to measure for that makes no sense.
+pub(super) fn check_seconds(seconds: f64) -> Result<()> {
+    match (0.0..=3600.0).contains(&seconds) {
+        true => Ok(()),
+        false => Err(Failure::option("seconds", format!("found {seconds}, expected 0 to 3600"))),
+    }
+}
+
+/// Seconds that a shape takes here: the median of runs for so many seconds, at least.
+pub(super) fn seconds(model: &Model, shape: &str, span: f64) -> Result<f64> {
+    let shape: Shape = shape.parse().map_err(Failure::usage)?;
+    let mut times = shapes::measure(model, &shape, span)?;
+    times.sort_by(f64::total_cmp);
+    Ok(shapes::percentile(&times, 0.5) / 1e3)
 }
 
 /// Refuses shapes that the model does not take, before anything is measured; of those that are measured by default, leaves them out.

@@ -143,6 +143,15 @@ impl<R: BufRead> Records<R> {
         }
     }
 
+    /// The form, if each record is a line of its own, so that reading may begin at any line.
+    pub(super) fn line_format(&self) -> Option<InputFormat> {
+        match &self.reader {
+            Reader::Lines(_) => Some(InputFormat::Lines),
+            Reader::Jsonl(_) => Some(InputFormat::Jsonl),
+            Reader::Json(_) | Reader::Table(..) => None,
+        }
+    }
+
     fn source(&self) -> &Source<R> {
         match &self.reader {
             Reader::Lines(lines) | Reader::Jsonl(lines) => &lines.source,

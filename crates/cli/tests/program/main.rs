@@ -15,6 +15,7 @@ mod cli_terminal;
 mod cli_verify;
 mod cli_weights;
 mod mixed;
+mod plan;
 #[cfg(feature = "serve")]
 mod prompts;
 #[cfg(feature = "hub")]
