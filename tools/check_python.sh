@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # The Python package as its users get it: the wheel is built, installed into a fresh environment without its repository on the path, and tested there.
 #
-# tools/check_python.sh [PYTHON...]: python3 unless others are named. Its tools (maturin, pytest) and numpy come from PyPI, into TRIVEC_PYTHON_TOOLS or
-# target/python-tools, once; the wheel itself is installed without any index. TRIVEC_PROFILE (release) is cargo's profile.
+# tools/check_python.sh [PYTHON...]: unless some are named, python3 and every other of 3.10 to 3.14 that is here, on the path or as pyenv has them. Its tools
+# (maturin, pytest) and numpy come from PyPI, into TRIVEC_PYTHON_TOOLS or target/python-tools, once; the wheel itself is installed without any index.
+# TRIVEC_PROFILE (release) is cargo's profile.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tools=${TRIVEC_PYTHON_TOOLS:-$PWD/target/python-tools}
@@ -16,8 +17,22 @@ fi
   --interpreter python3 --compatibility linux --out "$work/wheels"
 python3 bindings/python-starter/build.py "$work/wheels" >/dev/null
 ls -l "$work/wheels" | awk 'NR > 1 { print $NF, $5, "bytes" }'
-for python in "${@:-python3}"; do
+# The Pythons that run, one of each version.
+pythons() {
+  echo python3
+  local minor candidate
+  for minor in 10 11 12 13 14; do
+    for candidate in "python3.$minor" "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.$minor.*/bin/python; do
+      $candidate -c 'import venv' 2>/dev/null && { echo "$candidate"; break; }
+    done
+  done
+}
+[ $# -gt 0 ] || mapfile -t found < <(pythons)
+seen=
+for python in "${@:-${found[@]}}"; do
   version=$($python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+  [[ " $seen " != *" $version "* ]] || continue
+  seen+=" $version"
   echo "== Python $version"
   # What the tests need, kept between runs; then the wheel, from the file alone.
   packages=$tools/packages-$version
