@@ -26,8 +26,8 @@ impl Simd for Scalar {
     type P = V;
     const PART_LANES: usize = LANES;
 
-    // As AVX-512's (see `scalar_int.rs`).
-    const DOT_TILE: DotTile = DotTile { rows: 6, outputs: 4 };
+    // Small, as those of `scalar_int.rs`.
+    const DOT_TILE: DotTile = DotTile { rows: 2, outputs: 4 };
     const PANEL_VECTORS: usize = 1;
 
     #[inline(always)]
