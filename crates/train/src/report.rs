@@ -75,6 +75,8 @@ pub struct StatesReport {
 pub struct SparseScale {
     /// Mean score of a dev query with itself.
     pub self_score: f64,
+    /// Mean tokens of those queries, `<s>` and `</s>` included: the score grows with them.
+    pub tokens: f64,
     /// Mean weight of pieces that a tenth of the passages have or more.
     pub common: f64,
     /// Mean weight of pieces without a letter or digit.

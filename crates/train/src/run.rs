@@ -262,7 +262,10 @@ impl Session<'_> {
         const COMMON: f64 = 0.1;
         let placed = self.corpus.placed[1];
         let load = |texts: Vec<usize>| Tokens::load(&self.corpus.states, &self.corpus.ids, &texts);
-        let queries = load((0..self.dev.queries.len().min(TEXTS) as u32).map(|place| placed.query(place)).collect());
+        let texts: Vec<usize> =
+            (0..self.dev.queries.len().min(TEXTS) as u32).map(|place| placed.query(place)).collect();
+        let tokens: usize = texts.iter().map(|&text| self.corpus.ids[text].len()).sum();
+        let queries = load(texts);
         let own = lexical::pieces(map, &queries);
         let squares: f64 = own.iter().flatten().map(|entry| f64::from(entry.weight).powi(2)).sum();
         let mut counts: BTreeMap<u32, usize> = BTreeMap::new();
@@ -285,6 +288,7 @@ impl Session<'_> {
         let mean = |(sum, count): (f64, usize)| sum / count.max(1) as f64;
         SparseScale {
             self_score: squares / own.len().max(1) as f64,
+            tokens: tokens as f64 / own.len().max(1) as f64,
             common: mean(sums[0]),
             punctuation: mean(sums[1]),
             words: mean(sums[2]),

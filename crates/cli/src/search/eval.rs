@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use trivec_search::eval::{EvalOptions, EvalReport, evaluate, read_judgements, read_queries};
 
-use super::query::check_fits;
+use super::query::{check_fits, check_questions};
 use super::{Opened, bar, print, print_json};
 use crate::args::ModelArgs;
 use crate::exit::{Failure, Result};
@@ -56,6 +56,7 @@ pub(crate) fn run(args: &EvalArgs, model_args: &ModelArgs, sources: &Sources) ->
     let opened = Opened::new(&args.directory, model_args)?;
     check_fits(&opened.index, args.rerank, sources)?;
     let (encoder, reader) = (opened.encoder()?, opened.index.reader()?);
+    check_questions(&args.queries, &questions, &reader)?;
     let options = EvalOptions { rerank: args.rerank, seed: args.seed, ..EvalOptions::default() };
     let bar = bar(model_args.quiet, questions.len() as u64, "{bar:30} {pos}/{len} questions · {eta} left");
     let report = evaluate(&reader, &encoder, &questions, &judgements, &options, |done, total| {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 use trivec::Model;
-use trivec_search::eval::{read_queries, run_line};
+use trivec_search::eval::{Question, read_queries, run_line};
 use trivec_search::{
     Arms, ColbertBits, Encoder, Explanation, Filter, Fusion, Hit, Hits, Index, MAX_TOP, Mark, Query, Ranked, Reader,
     analyze,
@@ -119,8 +119,8 @@ pub(crate) fn run(args: &SearchArgs, model_args: &ModelArgs, sources: &Sources) 
     let opened = Opened::new(&args.directory, model_args)?;
     let reader = opened.index.reader()?;
     check_fits(&opened.index, args.rerank, sources)?;
-    if let Some(code) = &args.lang {
-        check_language(code, &reader)?;
+    if let Some(what) = args.lang.as_deref().and_then(|code| wrong_language(code, &reader)) {
+        return Err(Failure::option("lang", what));
     }
     if !opened.id.lexical && args.arms == (Arms { dense: false, bm25: false, sparse: true }) {
         return Err(Failure::option("arms", "found sparse alone, but the index has no lexical weights"));
@@ -153,15 +153,29 @@ pub(super) fn check_fits(index: &Index, rerank: usize, sources: &Sources) -> Res
     }
 }
 
-/// A language that is told must be one, or at least one of the index's.
-fn check_language(code: &str, reader: &Reader) -> Result<()> {
+/// What is wrong with the code of a question's language, which has to be that of a language, or one that documents of the index have.
+fn wrong_language(code: &str, reader: &Reader) -> Option<String> {
     let kept = analyze::normalize_code(code);
-    let mut own: Vec<&str> = reader.languages().filter(|own| *own != analyze::UNKNOWN).collect();
+    let own: Vec<&str> = reader.languages().filter(|own| *own != analyze::UNKNOWN).collect();
     if analyze::is_language(&kept) || own.contains(&kept.as_str()) {
-        return Ok(());
+        return None;
     }
-    own.truncate(20);
-    Err(Failure::option("lang", format!("{}; the index has {}", unknown_language(code), own.join(", "))))
+    let shown = own.iter().take(20).copied().collect::<Vec<_>>().join(", ");
+    Some(format!("{}; the index has {shown}", unknown_language(code)))
+}
+
+/// Refuses a file with a question whose language nobody knows.
+pub(super) fn check_questions(path: &Path, questions: &[Question], reader: &Reader) -> Result<()> {
+    for question in questions {
+        if let Some(what) = question.lang.as_deref().and_then(|code| wrong_language(code, reader)) {
+            return Err(Failure::input(format!(
+                "{}: the language of the question `{}`: {what}",
+                path.display(),
+                question.id
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The cross-encoder of `--reranker`.
@@ -233,6 +247,7 @@ impl Search<'_> {
         let args = self.args;
         let Some(path) = &args.queries else { return Ok(()) };
         let questions = read_queries(path)?;
+        check_questions(path, &questions, &self.reader)?;
         let mut cut = 0;
         let bar = bar(model_args.quiet, questions.len() as u64, "{bar:30} {pos}/{len} questions · {eta} left");
         let mut file = args.run.as_ref().map(|path| create_beside(path, "--run")).transpose()?;

@@ -330,7 +330,8 @@ fn finish(args: &TrainArgs, model_args: &ModelArgs, trained: &Trained, output: &
         }
     }
     if args.json {
-        print(&json!({"output": output.display().to_string(), "report": trained.report}).to_string())?;
+        let (output, warnings) = (output.display().to_string(), table::warnings(&trained.report));
+        print(&json!({"output": output, "report": trained.report, "warnings": warnings}).to_string())?;
     } else {
         print(&table::report(&trained.report, args.lambda.is_none() && !args.paper))?;
     }

@@ -160,6 +160,15 @@ fn questions_without_text_and_languages_that_nobody_knows_are_refused() {
     for code in ["en", "de-AT", "lo", "cmn"] {
         fixture.ok(&["search", "INDEX", "soup", "--lang", code]);
     }
+    fs::write(fixture.path("odd.jsonl"), "{\"id\": \"q7\", \"text\": \"soup\", \"lang\": \"xx\"}\n").unwrap();
+    fs::write(fixture.path("qrels"), "q7 0 soup 1\n").unwrap();
+    for args in [
+        &["search", "INDEX", "--queries", "odd.jsonl"][..],
+        &["eval", "INDEX", "--queries", "odd.jsonl", "--qrels", "qrels"],
+    ] {
+        let said = fixture.fails(3, args);
+        assert!(said.contains("odd.jsonl: the language of the question `q7`: found `xx`"), "{said}");
+    }
     // A code of somebody's own, which documents have.
     fs::write(fixture.path("own.jsonl"), "{\"id\": \"own\", \"text\": \"tlhIngan Hol\", \"lang\": \"klingon\"}\n")
         .unwrap();
