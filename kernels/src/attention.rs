@@ -16,7 +16,8 @@
 //!    dimensions) in the second, read once for 8 register tiles.
 //! 3. Tiles begin at the text's first key, whichever block a query is in: a query's bits do not depend on its neighbours.
 
-use crate::simd::{LANES, Simd, math};
+use crate::layout::LANES;
+use crate::simd::{Simd, math};
 use crate::view::{MatMut, MatRef};
 
 /// Keys of a tile. Part of the numeric contract: the softmax is rescaled once a tile.

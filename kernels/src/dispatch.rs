@@ -5,14 +5,16 @@ use std::sync::OnceLock;
 
 use crate::attention::{self, AttentionShape};
 use crate::attention_int::{self, IntKeyValues, IntScratch};
-use crate::gemm::{self, Finish, I4_BLOCK, I4_BLOCK_BYTES, I4_GROUP, I4_GROUP_BYTES, PANEL, Panels};
+use crate::cpu::Streams;
+use crate::gemm::{self, Finish, Panels};
 #[cfg(target_arch = "aarch64")]
 use crate::isa::Neon;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use crate::isa::for_each_simd;
 #[cfg(target_arch = "x86_64")]
 use crate::isa::{Avx2, Avx512};
-use crate::isa::{Isa, Scalar, Streams};
+use crate::isa::{Isa, Scalar};
+use crate::layout::{I4_BLOCK, I4_BLOCK_BYTES, I4_GROUP, I4_GROUP_BYTES, MAX_INT_DEPTH, PANEL};
 use crate::rows8::{self, MAX_ROTATION, Prepare, Rows8, Rows8Kind, row8_stride};
 use crate::view::{MatMut, MatRef};
 use crate::{dot, elementwise, probe};
@@ -237,7 +239,7 @@ impl Kernels {
     ) {
         let depth = row.len();
         check_prepare(prepare, depth);
-        assert!(depth > 0 && depth <= gemm::MAX_INT_DEPTH, "a row of {depth} values");
+        assert!(depth > 0 && depth <= MAX_INT_DEPTH, "a row of {depth} values");
         assert!(scratch.len() >= depth && out.len() == row8_stride(depth), "lengths of scratch and out");
         assert_eq!((scales.len(), offsets.len()), (kind.scales(depth), kind.offsets(depth)), "scales and corrections");
         (self.quantize_row)(kind, prepare, row, scratch, out, scales, offsets)
@@ -332,7 +334,7 @@ impl Kernels {
     /// # Panics
     /// If the shapes differ or there is no token.
     pub fn pack_int(&self, keys: MatRef<'_>, values: MatRef<'_>, scratch: &mut IntScratch, packed: &mut IntKeyValues) {
-        assert!(keys.rows() > 0 && keys.cols() > 0 && keys.cols() <= gemm::MAX_INT_DEPTH, "shape of the keys");
+        assert!(keys.rows() > 0 && keys.cols() > 0 && keys.cols() <= MAX_INT_DEPTH, "shape of the keys");
         assert_eq!((keys.rows(), keys.cols()), (values.rows(), values.cols()), "keys and values");
         (self.pack_int)(keys, values, scratch, packed)
     }

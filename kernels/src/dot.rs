@@ -1,6 +1,7 @@
 //! The dot product of two vectors, and the sum it defines.
 
-use crate::simd::{LANES, Simd};
+use crate::layout::LANES;
+use crate::simd::Simd;
 
 /// `Σ a[i]·b[i]`: lane `i mod 16` gathers its products in ascending order, lanes are added by halves. Slices of unequal
 /// length are a caller's error: asserted.

@@ -1,6 +1,7 @@
 //! Operations on rows: layer norm and GELU, written once over the vector vocabulary.
 
-use crate::simd::{LANES, Simd, math};
+use crate::layout::LANES;
+use crate::simd::{Simd, math};
 
 /// The lanes of `row` from `at` on: sixteen, or as many as are left and zeros.
 ///

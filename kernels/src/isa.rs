@@ -8,7 +8,6 @@
 use std::arch::is_aarch64_feature_detected as is_detected;
 #[cfg(target_arch = "x86_64")]
 use std::arch::is_x86_feature_detected as is_detected;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// An instruction set that kernels are compiled for. A name means that set and no more: `neon` forces NEON without the byte products of
 /// `neondot` and `neoni8mm`, on a CPU that has them too.
@@ -95,57 +94,6 @@ impl Isa {
     }
 }
 
-/// In how many streams a core reads weights from memory, in products of few rows. The choice changes how long a product takes, never its
-/// bits. Which is faster depends on the CPU's prefetchers and cannot be told from its instruction set. Whoever loads a model measures it
-/// ([`Kernels::read_memory`](crate::Kernels::read_memory)) and sets it here for the whole process.
-///
-/// EXPERIMENTS.md has the speeds of two servers, one of either kind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Streams {
-    /// A panel is read front to back and prefetched far ahead into the second-level cache. (int4, which arithmetic limits, is prefetched
-    /// into the first-level cache as well.)
-    One,
-    /// The two halves of a panel's depth are read in turn and prefetched into the first-level cache.
-    Two,
-}
-
-/// Whether products read in one stream. Relaxed ordering is enough: results are correct with either value.
-static ONE_STREAM: AtomicBool = AtomicBool::new(false);
-
-impl Streams {
-    /// What products of this process do now; two streams until something else was set.
-    pub fn current() -> Streams {
-        if reads_one_stream() { Streams::One } else { Streams::Two }
-    }
-
-    /// Products of this process do it from now on (on x86-64).
-    pub fn set(self) {
-        ONE_STREAM.store(self == Streams::One, Ordering::Relaxed);
-    }
-
-    /// `one` or `two`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Streams::One => "one",
-            Streams::Two => "two",
-        }
-    }
-}
-
-/// Whether [`Streams::current`] is one. Asked once or twice a product.
-#[cfg(target_arch = "x86_64")]
-#[inline(never)]
-pub(crate) fn reads_one_stream() -> bool {
-    ONE_STREAM.load(Ordering::Relaxed)
-}
-
-/// On other architectures products read in two streams, whatever was set: one has not been tried there.
-#[cfg(not(target_arch = "x86_64"))]
-#[inline(always)]
-pub(crate) fn reads_one_stream() -> bool {
-    false
-}
-
 /// The token of portable code, which runs on every CPU.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Scalar;
@@ -203,7 +151,7 @@ macro_rules! for_each_simd {
             Amx,
             Avx512<3>,
             ["avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni", "avx512bf16"],
-            crate::simd::amx::permitted
+            crate::cpu::amx::permitted
         );
     };
 }

@@ -1,7 +1,7 @@
 //! The compute kernels of trivec: pure functions over memory that the caller owns. They do no I/O and start no threads. They allocate
 //! nothing, with one exception: each thread keeps one panel to unpack int4 weights into (`gemm/int4.rs`).
 //!
-//! Read in this order: [`isa`](crate::Isa) (which instruction sets there are, and the tokens that prove one), `simd` (the
+//! Read in this order: `layout` (how numbers lie), [`isa`](crate::Isa) (which instruction sets there are, and the tokens that prove one), `simd` (the
 //! vector of sixteen `f32` that everything is written over), `gemm` (the matrix product), `elementwise` (layer norm, GELU,
 //! normalisation), `attention`, and [`Kernels`] (the table a caller picks once).
 //!
@@ -13,11 +13,13 @@
 mod attention;
 mod attention_int;
 mod buffer;
+mod cpu;
 mod dispatch;
 mod dot;
 mod elementwise;
 mod gemm;
 mod isa;
+mod layout;
 mod probe;
 mod rows8;
 mod simd;
@@ -26,11 +28,12 @@ mod view;
 pub use attention::{AttentionShape, KEY_TILE, QUERY_BLOCK};
 pub use attention_int::{IntKeyValues, IntScratch};
 pub use buffer::Buffer;
+pub use cpu::Streams;
 pub use dispatch::{Kernels, UnknownIsa};
 pub use gemm::f32::DEPTH_BLOCK;
-pub use gemm::{Finish, I4_BLOCK, I4_BLOCK_BYTES, I4_GROUP, I4_GROUP_BYTES, MAX_INT_DEPTH, PANEL, Panels};
-pub use isa::{Isa, Streams};
+pub use gemm::{Finish, Panels};
+pub use isa::Isa;
+pub use layout::{I4_BLOCK, I4_BLOCK_BYTES, I4_GROUP, I4_GROUP_BYTES, LANES, MAX_INT_DEPTH, PANEL};
 pub use probe::Probe;
 pub use rows8::{MAX_ROTATION, Prepare, Rows8, Rows8Kind, rotation_for, row8_stride};
-pub use simd::LANES;
 pub use view::{Block, MatMut, MatRef};

@@ -2,9 +2,9 @@
 
 use std::hint::black_box;
 
-use crate::LANES;
+use crate::cpu::Streams;
 use crate::gemm::ONE_STREAM_BYTES;
-use crate::isa::Streams;
+use crate::layout::LANES;
 use crate::simd::int::SimdInt;
 
 /// A kind of arithmetic.

@@ -11,9 +11,9 @@
 //! "SmoothQuant".
 
 use crate::elementwise::{load, store};
-use crate::gemm::{I4_BLOCK, MAX_INT_DEPTH};
+use crate::layout::{I4_BLOCK, LANES, MAX_INT_DEPTH};
+use crate::simd::Simd;
 use crate::simd::int::SimdInt;
-use crate::simd::{LANES, Simd};
 
 /// Largest block of the rotation: eight vectors.
 pub const MAX_ROTATION: usize = 8 * LANES;

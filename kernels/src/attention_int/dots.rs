@@ -1,11 +1,12 @@
 //! The two products of integer attention, computed with dot-product instructions. All queries of a block are multiplied together, so that
 //! register tiles are full.
 
+use super::block::{Block, GROUP, Steps, TILE_VECTORS};
 use super::key_values::{IntKeyValues, Tile};
-use super::{Block, GROUP, Steps, TILE_VECTORS, softmax};
-use crate::LANES;
+use super::softmax;
 use crate::attention::KEY_TILE;
 use crate::gemm::{of_this_tile, tile_rows, with_tile};
+use crate::layout::LANES;
 use crate::simd::int::SimdInt;
 
 /// Adds up the outputs of all tiles of keys.

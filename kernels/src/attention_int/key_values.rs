@@ -1,11 +1,12 @@
 //! Keys and values in integers, laid out as the two products of attention read them.
 
-use super::{GROUP, IntScratch, P_MIDDLE, ROWS, ROWS_AHEAD, SMALLEST, four_rows, quantize};
-use crate::LANES;
+use super::block::{GROUP, P_MIDDLE};
+use super::quantize::{ROWS, ROWS_AHEAD, SMALLEST, four_rows, quantize};
+use super::scratch::IntScratch;
 use crate::attention::KEY_TILE;
 use crate::buffer::Buffer;
 use crate::elementwise::load;
-use crate::gemm::matrix::STEP;
+use crate::layout::{LANES, MATRIX_STEP};
 use crate::simd::int::SimdInt;
 use crate::simd::math;
 use crate::view::MatRef;
@@ -69,7 +70,7 @@ impl IntKeyValues {
     /// Quads of dimensions that the product of queries and keys runs over.
     pub(super) fn quads(&self) -> usize {
         match self.matrices {
-            true => self.head_dim.div_ceil(STEP) * (STEP / 4),
+            true => self.head_dim.div_ceil(MATRIX_STEP) * (MATRIX_STEP / 4),
             false => self.head_dim.div_ceil(4),
         }
     }

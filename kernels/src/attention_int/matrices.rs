@@ -11,34 +11,36 @@
 //!   the exponents of the step behind, and their largest
 //! ```
 
+use super::block::{Block, GROUP, Steps, TILE_VECTORS};
 use super::key_values::{IntKeyValues, Tile};
-use super::{Block, GROUP, Steps, TILE_VECTORS, softmax};
-use crate::LANES;
+use super::softmax;
 use crate::attention::{KEY_TILE, QUERY_BLOCK};
-use crate::gemm::matrix::{Registers, STEP, TILE};
+use crate::gemm::matrix::Registers;
+use crate::layout::{LANES, MATRIX_STEP, MATRIX_TILE};
 use crate::simd::int::SimdInt;
 
 /// Elements of a step's scores, of its weights, and of its products with a group of values.
-pub(super) const STEP_SCORES: usize = TILE * KEY_TILE;
+pub(super) const STEP_SCORES: usize = MATRIX_TILE * KEY_TILE;
 // Steps go by vectors of queries, and two are at work at a time; the keys of a tile are the depth of a register.
-const _: () = assert!(TILE == LANES && 2 * TILE <= QUERY_BLOCK && STEP == KEY_TILE && GROUP == KEY_TILE);
+const _: () =
+    assert!(MATRIX_TILE == LANES && 2 * MATRIX_TILE <= QUERY_BLOCK && MATRIX_STEP == KEY_TILE && GROUP == KEY_TILE);
 
 /// Adds up the outputs of all tiles of keys.
 #[inline(always)]
 pub(super) fn attend<S: SimdInt>(s: S, packed: &IntKeyValues, block: Block<'_>, at_work: Steps<'_>) {
     let Block { queries, stride, scales, output, rows, dims, max, sum, .. } = block;
     let Steps { exponents, p, p_offsets, products: (of_keys, of_values), tile_sum, tile_scale, rescale } = at_work;
-    let blocks = rows.div_ceil(TILE);
+    let blocks = rows.div_ceil(MATRIX_TILE);
     let place = |step: usize| {
-        let first = step % blocks * TILE;
-        Place { tile: packed.tile(step / blocks), first, queries: (rows - first).min(TILE) }
+        let first = step % blocks * MATRIX_TILE;
+        Place { tile: packed.tile(step / blocks), first, queries: (rows - first).min(MATRIX_TILE) }
     };
     let steps = packed.tiles().len() * blocks;
-    let _configured = Registers::configure(s, TILE, STEP);
+    let _configured = Registers::configure(s, MATRIX_TILE, MATRIX_STEP);
     let (mut before, mut now, mut next) = (None, None, (steps > 0).then(|| place(0)));
     for step in 0..steps + 2 {
         // One half of the buffers belongs to the current step, the other to the previous and the next one.
-        let (own, other) = (step % 2 * TILE, (step + 1) % 2 * TILE);
+        let (own, other) = (step % 2 * MATRIX_TILE, (step + 1) % 2 * MATRIX_TILE);
         if let Some(Place { tile, .. }) = before {
             let p = &p[other * KEY_TILE..][..STEP_SCORES];
             let groups = tile.values.chunks_exact(KEY_TILE * GROUP);
@@ -58,23 +60,23 @@ pub(super) fn attend<S: SimdInt>(s: S, packed: &IntKeyValues, block: Block<'_>, 
                 softmax::weights::<S, false>(s, exponents, largest, tile, p, sums, p_offsets);
             }
             let state = softmax::State {
-                max: &mut max[first..first + TILE],
-                sum: &mut sum[first..first + TILE],
-                rescale: &mut rescale[own..own + TILE],
-                tile: &mut tile_scale[own..own + TILE],
-                tile_sum: &tile_sum[..TILE],
+                max: &mut max[first..first + MATRIX_TILE],
+                sum: &mut sum[first..first + MATRIX_TILE],
+                rescale: &mut rescale[own..own + MATRIX_TILE],
+                tile: &mut tile_scale[own..own + MATRIX_TILE],
+                tile_sum: &tile_sum[..MATRIX_TILE],
             };
             softmax::rescale(s, state);
         }
         if let Some(Place { tile, first, queries }) = before {
             let output = &mut output[first * dims..][..queries * dims];
-            let (rescale, scales) = (&rescale[other..other + TILE], &tile_scale[other..other + TILE]);
+            let (rescale, scales) = (&rescale[other..other + MATRIX_TILE], &tile_scale[other..other + MATRIX_TILE]);
             add_values(s, of_values, rescale, scales, tile.value_sums, dims, output);
         }
         if let Some(Place { tile, first, queries }) = next {
             let exponents = &mut exponents[other * KEY_TILE..][..STEP_SCORES];
-            to_exponents(s, of_keys, &scales[first..first + TILE], queries, tile, exponents);
-            softmax::maxima(s, exponents, queries, &mut tile_scale[other..other + TILE]);
+            to_exponents(s, of_keys, &scales[first..first + MATRIX_TILE], queries, tile, exponents);
+            softmax::maxima(s, exponents, queries, &mut tile_scale[other..other + MATRIX_TILE]);
         }
         (before, now, next) = (now, next, (step + 1 < steps).then(|| place(step + 1)));
     }
@@ -92,10 +94,10 @@ struct Place<'a> {
 #[inline(always)]
 fn products<S: SimdInt>(s: S, rows: &[i8], stride: usize, stored: &[u8], sums: &mut [i32]) {
     let depth = stored.len() / KEY_TILE;
-    assert!(depth > 0 && depth.is_multiple_of(STEP) && rows.len() >= (TILE - 1) * stride + depth);
+    assert!(depth > 0 && depth.is_multiple_of(MATRIX_STEP) && rows.len() >= (MATRIX_TILE - 1) * stride + depth);
     assert!(sums.len() == STEP_SCORES);
     // SAFETY: the registers are configured by the caller; 16 rows of that depth, as much of the stored, and room for the sums.
-    unsafe { s.matrix_scores(rows.as_ptr(), stride, stored.as_ptr(), depth / STEP, sums.as_mut_ptr()) }
+    unsafe { s.matrix_scores(rows.as_ptr(), stride, stored.as_ptr(), depth / MATRIX_STEP, sums.as_mut_ptr()) }
 }
 
 /// The exponents `[16][64]` of the products of as many queries with the keys of a tile.
@@ -108,7 +110,7 @@ fn to_exponents<S: SimdInt>(
     tile: Tile<'_>,
     exponents: &mut [f32],
 ) {
-    assert!(products.len() >= STEP_SCORES && exponents.len() == STEP_SCORES && queries <= TILE);
+    assert!(products.len() >= STEP_SCORES && exponents.len() == STEP_SCORES && queries <= MATRIX_TILE);
     for (query, scale) in query_scales.iter().enumerate().take(queries) {
         let scales = softmax::Scales::new(tile, *scale);
         for vector in 0..TILE_VECTORS {
@@ -133,7 +135,7 @@ fn add_values<S: SimdInt>(
     dims: usize,
     output: &mut [f32],
 ) {
-    assert!(products.len() >= dims.div_ceil(GROUP) * STEP_SCORES && output.len() <= TILE * dims);
+    assert!(products.len() >= dims.div_ceil(GROUP) * STEP_SCORES && output.len() <= MATRIX_TILE * dims);
     assert!(value_sums.len() >= dims);
     for (r, row) in output.chunks_exact_mut(dims).enumerate() {
         let (rescale, scale) = (s.splat(rescale[r]), s.splat(scales[r]));

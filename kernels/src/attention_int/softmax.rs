@@ -1,9 +1,9 @@
 //! The online softmax of integer attention.
 
+use super::block::{P_MIDDLE, P_ONE, TILE_VECTORS};
 use super::key_values::Tile;
-use super::{P_MIDDLE, P_ONE, TILE_VECTORS};
-use crate::LANES;
 use crate::attention::{KEY_TILE, QUERY_BLOCK};
+use crate::layout::LANES;
 use crate::simd::int::SimdInt;
 use crate::simd::math;
 

@@ -13,14 +13,11 @@
 //! Nibbles are stored as `w + 8`, unsigned, and multiplied as such; the rows carry `-8 Σ a` of each block, exact.
 //! `|acc| <= 32 · 15 · 127 · 2`: far from overflow.
 
-use super::{
-    Ahead, Finish, I4_BLOCK, I4_BLOCK_BYTES, PANEL, Panels, load_vectors, matrix4, of_this_tile, store_vectors,
-    tile_rows, with_tile,
-};
-use crate::LANES;
+use super::finish::finish_scaled_row;
+use super::{Ahead, Finish, Panels, load_vectors, matrix4, of_this_tile, store_vectors, tile_rows, with_tile};
+use crate::layout::{I4_BLOCK, I4_BLOCK_BYTES, LANES, PANEL};
 use crate::rows8::Rows8;
 use crate::simd::int::SimdInt;
-use crate::simd::math;
 use crate::view::MatMut;
 
 /// See [`crate::Kernels::linear_blocks4`], which has checked the shapes.
@@ -137,23 +134,10 @@ unsafe fn tile_product<S: SimdInt, const R: usize, const N: usize>(
     }
     let bias = load_vectors::<S, N>(s, finish.bias, at, 0.0);
     for (r, sums) in sums.into_iter().enumerate() {
-        let values = finish_row(s, sums, bias, finish.gelu);
+        let values = finish_scaled_row(s, sums, bias, finish.gelu);
         // SAFETY: by the caller's word.
         unsafe { store_vectors(s, out.add(r * ldo), outputs - at, values) };
     }
-}
-
-/// A row's outputs from its sums.
-#[inline(always)]
-pub(super) fn finish_row<S: SimdInt, const N: usize>(s: S, sums: [S::V; N], bias: [S::V; N], gelu: bool) -> [S::V; N] {
-    let mut values = [s.splat(0.0); N];
-    for n in 0..N {
-        values[n] = s.add(sums[n], bias[n]);
-        if gelu {
-            values[n] = math::gelu_fast(s, values[n]);
-        }
-    }
-    values
 }
 
 /// Sums of a block by dot products.

@@ -13,20 +13,12 @@
 //! 3. An element's additions are the same in whatever tile it falls, so edges use smaller tiles of the same code.
 //! 4. The lane sums cost about 13 operations for four outputs and 32 steps, and overlap with the multiply-adds.
 
-use crate::simd::{LANES, Simd};
+use crate::layout::LANES;
+use crate::simd::Simd;
 use crate::view::{MatMut, MatRef};
 
 /// Depth summed in registers before the lanes are added. Part of the numeric contract: another value gives other bits.
 pub const DEPTH_BLOCK: usize = 512;
-
-/// The register tile: so many rows of `X` by so many outputs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct DotTile {
-    /// 1 ..= 6.
-    pub rows: usize,
-    /// 2 or 4.
-    pub outputs: usize,
-}
 
 /// Most outputs of a register tile: what `reduce4` takes at once.
 const TILE_OUTPUTS: usize = 4;

@@ -3,9 +3,9 @@
 //! The same loop as `int8.rs`: panels of 32 outputs, tiles of up to 12 rows. A sum runs over the whole depth in one f32 accumulator an
 //! output, in ascending order: its rounding error is at most `depth · 2^-24` of the sum of magnitudes.
 
-use super::{Ahead, Finish, PANEL, Panels, load_vectors, matrix};
+use super::{Ahead, Finish, Panels, load_vectors, matrix};
 use super::{of_this_tile, store_vectors, tile_rows, with_tile};
-use crate::LANES;
+use crate::layout::{LANES, PANEL};
 use crate::simd::int::SimdInt;
 use crate::view::{MatMut, MatRef};
 

@@ -22,18 +22,14 @@ use std::cell::Cell;
 use std::mem::MaybeUninit;
 
 use super::{
-    Ahead, Coming, Finish, I4_BLOCK, I4_GROUP, I4_GROUP_BYTES, PANEL, PREFETCH_BYTES, Panels, Source, int8, matrix,
-    of_this_tile, tile_rows, with_tile,
+    Ahead, Coming, Finish, PREFETCH_BYTES, Panels, Source, finish, int8, matrix, of_this_tile, tile_rows, with_tile,
 };
 use crate::buffer::Buffer;
-use crate::isa::reads_one_stream;
+use crate::cpu::reads_one_stream;
+use crate::layout::{I4_BLOCK, I4_GROUP, I4_GROUP_BYTES, I4_GROUP_UNPACKED, LANES, MATRIX_TILE, PANEL};
 use crate::rows8::Rows8;
-use crate::simd::LANES;
 use crate::simd::int::SimdInt;
 use crate::view::MatMut;
-
-/// Bytes of a group, unpacked.
-pub(crate) const UNPACKED: usize = PANEL * I4_GROUP;
 
 /// With fewer rows, dot products are faster than matrix registers. From here up to one register of rows, unpacking a panel piece by piece
 /// is faster than unpacking it whole (EXPERIMENTS.md).
@@ -52,7 +48,7 @@ pub(crate) fn linear<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: 
     if x.rows() == 0 {
         return;
     }
-    if S::MATRICES && (FEWEST_FOR_MATRICES..=matrix::TILE).contains(&x.rows()) {
+    if S::MATRICES && (FEWEST_FOR_MATRICES..=MATRIX_TILE).contains(&x.rows()) {
         return matrix::linear_few_i4(s, x, w, finish, out);
     }
     if x.rows() <= S::FEW_I4_ROWS {
@@ -60,7 +56,7 @@ pub(crate) fn linear<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: 
     }
     // Taken out of the cell instead of borrowed in a closure, because closures are compiled without the instruction set's features.
     let mut bytes = PANEL_OF_BYTES.take();
-    bytes.grow(w.panel_len() / I4_GROUP_BYTES * UNPACKED);
+    bytes.grow(w.panel_len() / I4_GROUP_BYTES * I4_GROUP_UNPACKED);
     int8::linear(s, x, Packed { panels: w, bytes: &mut bytes, depth: x.depth() }, finish, out);
     PANEL_OF_BYTES.set(bytes);
 }
@@ -70,7 +66,7 @@ pub(crate) fn linear<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: 
 fn few_rows<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: Finish<'_>, mut out: MatMut<'_>) {
     let (stride, outputs) = (out.stride(), w.outputs());
     let tiles = x.rows().div_ceil(S::FEW_I4_TILE.rows);
-    let mut unpacked = Unpacked { groups: [[MaybeUninit::uninit(); UNPACKED]; 2], own: 0, ready: false };
+    let mut unpacked = Unpacked { groups: [[MaybeUninit::uninit(); I4_GROUP_UNPACKED]; 2], own: 0, ready: false };
     for at in (0..outputs).step_by(PANEL) {
         let panel = w.panel(at / PANEL);
         let (mut row, mut index) = (0, 0);
@@ -133,7 +129,7 @@ const REGISTER_ROWS: usize = 8;
 /// rows may need neither.
 #[repr(C, align(64))]
 struct Unpacked {
-    groups: [[MaybeUninit<u8>; UNPACKED]; 2],
+    groups: [[MaybeUninit<u8>; I4_GROUP_UNPACKED]; 2],
     /// Which of the two is the current group.
     own: usize,
     /// Whether the current group has been unpacked.
@@ -208,7 +204,7 @@ unsafe fn tile_product<S: SimdInt, const R: usize, const N: usize>(
         }
     }
     // SAFETY: by the caller's word.
-    unsafe { int8::finish_tile(s, acc, &x.scales()[row..], finish, (at, outputs), out, ldo) };
+    unsafe { finish::finish_tile(s, acc, &x.scales()[row..], finish, (at, outputs), out, ldo) };
 }
 
 /// The group that is multiplied in this turn: with two streams, the groups of both halves alternate.
@@ -329,7 +325,7 @@ impl Source<u8> for Packed<'_> {
         let panel = self.panels.panel(index);
         let half = panel.len() / 2;
         let next = panel.as_ptr().wrapping_add(panel.len());
-        let groups = panel.chunks_exact(I4_GROUP_BYTES).zip(self.bytes.chunks_exact_mut(UNPACKED));
+        let groups = panel.chunks_exact(I4_GROUP_BYTES).zip(self.bytes.chunks_exact_mut(I4_GROUP_UNPACKED));
         for (index, (group, to)) in groups.enumerate() {
             let ahead = next.wrapping_add(index * (I4_GROUP_BYTES / 2));
             for line in 0..(I4_GROUP_BYTES / 2).div_ceil(64) {

@@ -13,50 +13,17 @@
 //! A depth that is no multiple of 64 bytes ends in a step over copies that are padded with zeros. Its products are added last, by vector
 //! code (which, unlike the instruction, does not treat bf16 subnormals as zero).
 
-use super::int4::UNPACKED;
-use super::int8::finish_row;
-use super::{Ahead, Finish, I4_GROUP_BYTES, PANEL, Panels, Source, load_vectors, store_vectors};
-use crate::LANES;
+use super::finish::finish_row;
+use super::{Ahead, Finish, Panels, Source, load_vectors, store_vectors};
+use crate::layout::{I4_GROUP_BYTES, I4_GROUP_UNPACKED, LANES, MATRIX_STEP, MATRIX_TILE, Operands, PANEL, Sums};
 use crate::rows8::Rows8;
 use crate::simd::int::SimdInt;
 use crate::view::MatMut;
 
-/// Rows of a register, and outputs of one.
-pub(crate) const TILE: usize = 16;
-/// Bytes of a row in a step.
-pub(crate) const STEP: usize = 64;
 /// Bytes of a line of a panel: 32 outputs by 4 bytes of depth.
 const LINE: usize = 4 * PANEL;
 /// Bytes of a panel in a step.
-const PANEL_STEP: usize = STEP / 4 * LINE;
-
-/// The operands of a block of sums.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Operands {
-    /// The first row of each register of rows; the second is not read if there is but one.
-    pub rows: [*const u8; 2],
-    /// Bytes between rows.
-    pub row_stride: usize,
-    /// The panel from here on: lines of 128 bytes, 32 outputs by 4 bytes of depth.
-    pub weights: *const u8,
-    /// Steps of 64 bytes of a row and 16 lines.
-    pub steps: usize,
-    /// Where to prefetch: any address is allowed.
-    pub ahead: *const u8,
-    /// Cache lines to prefetch with every step, at least one.
-    pub lines: usize,
-}
-
-/// Sums of 32 rows by 32 outputs: integers, or the bits of f32.
-#[derive(Debug)]
-#[repr(C, align(64))]
-pub(crate) struct Sums(pub [[i32; PANEL]; 2 * TILE]);
-
-impl Default for Sums {
-    fn default() -> Self {
-        Sums([[0; PANEL]; 2 * TILE])
-    }
-}
+const PANEL_STEP: usize = MATRIX_STEP / 4 * LINE;
 
 /// The registers, configured for as many rows as a register of a product has, and bytes of depth.
 pub(crate) struct Registers<S: SimdInt>(S);
@@ -128,9 +95,9 @@ unsafe fn linear<S: SimdInt, const INT8: bool, T, W: Source<T>>(
         return;
     }
     let (stride, out) = (out.stride(), out.as_mut_ptr());
-    let height = x.rows.min(TILE);
-    let blocks = x.rows.div_ceil(2 * TILE);
-    let _configured = Registers::configure(s, height, STEP);
+    let height = x.rows.min(MATRIX_TILE);
+    let blocks = x.rows.div_ceil(2 * MATRIX_TILE);
+    let _configured = Registers::configure(s, height, MATRIX_STEP);
     let mut sums = Sums::default();
     for at in (0..outputs).step_by(PANEL) {
         let (panel, coming) = w.ready(s, at / PANEL, blocks);
@@ -139,7 +106,7 @@ unsafe fn linear<S: SimdInt, const INT8: bool, T, W: Source<T>>(
         finish.ask::<S, 2>(s, at + PANEL);
         for block in 0..blocks {
             let (own, pair) = registers_of(block, x.rows);
-            let ahead = coming.share(x.bytes / STEP, block, blocks);
+            let ahead = coming.share(x.bytes / MATRIX_STEP, block, blocks);
             // SAFETY: the rows of both registers are rows of `x`, `height` each; the panel is as deep as they.
             unsafe {
                 match INT8 && W::IN_PLACE && blocks == 1 {
@@ -147,7 +114,7 @@ unsafe fn linear<S: SimdInt, const INT8: bool, T, W: Source<T>>(
                     false => sums_of_block::<S, INT8, false, T>(s, x, own, pair, height, panel, ahead, &mut sums),
                 }
             }
-            let sums = Block { sums: &sums, first: own, pair, height, row: 2 * block * TILE };
+            let sums = Block { sums: &sums, first: own, pair, height, row: 2 * block * MATRIX_TILE };
             // SAFETY: those rows; `out` has as many, outputs from `at` on.
             unsafe {
                 finish_block::<S, INT8>(s, x, sums, scales, bias, finish.gelu, out.add(at), stride, outputs - at)
@@ -190,7 +157,7 @@ unsafe fn finish_block<S: SimdInt, const INT8: bool>(
     let mut row = block.row;
     for (register, first) in block.first.into_iter().enumerate().take(1 + usize::from(block.pair)) {
         while row < first + block.height {
-            let values = &block.sums.0[register * TILE + row - first];
+            let values = &block.sums.0[register * MATRIX_TILE + row - first];
             let values = if INT8 {
                 let start = s.splat_i32(x.offsets[row]);
                 // SAFETY: 32 sums.
@@ -224,13 +191,13 @@ pub(crate) fn linear_few_i4<S: SimdInt>(
     finish: Finish<'_>,
     mut out: MatMut<'_>,
 ) {
-    assert!((1..=TILE).contains(&x.rows()), "{} rows", x.rows());
+    assert!((1..=MATRIX_TILE).contains(&x.rows()), "{} rows", x.rows());
     let (data, offsets, scales) = (x.row_ptr(0).cast(), x.offsets(), x.scales());
     let rows = Rows { data, stride: x.stride(), rows: x.rows(), bytes: x.depth(), offsets, scales };
     let (stride, out) = (out.stride(), out.as_mut_ptr());
     let (height, first, pair) = (x.rows(), [0; 2], false);
-    let _configured = Registers::configure(s, height, STEP);
-    let mut bytes = Aligned([[0u8; UNPACKED]; GROUPS]);
+    let _configured = Registers::configure(s, height, MATRIX_STEP);
+    let mut bytes = Aligned([[0u8; I4_GROUP_UNPACKED]; GROUPS]);
     let (mut sums, mut more) = (Sums::default(), Sums::default());
     for at in (0..w.outputs()).step_by(PANEL) {
         finish.ask::<S, 2>(s, at);
@@ -249,7 +216,7 @@ pub(crate) fn linear_few_i4<S: SimdInt>(
             // SAFETY: the rows of `x`; behind their depth they are filled up with zeros to whole steps of 64 bytes. As many groups have been
             // unpacked.
             unsafe {
-                let rows = [rows.data.add(piece * GROUPS * STEP); 2];
+                let rows = [rows.data.add(piece * GROUPS * MATRIX_STEP); 2];
                 let weights = bytes.0.as_ptr().cast();
                 let ahead = next.wrapping_add(half);
                 let operands = Operands { rows, row_stride: x.stride(), weights, steps, ahead, lines: LINES };
@@ -290,7 +257,7 @@ unsafe fn sums_of_block<S: SimdInt, const INT8: bool, const ONLY: bool, T>(
     ahead: Ahead,
     sums: &mut Sums,
 ) {
-    let (whole, left) = (x.bytes / STEP, x.bytes % STEP);
+    let (whole, left) = (x.bytes / MATRIX_STEP, x.bytes % MATRIX_STEP);
     if x.bytes == 0 {
         *sums = Sums::default();
         return;
@@ -312,17 +279,17 @@ unsafe fn sums_of_block<S: SimdInt, const INT8: bool, const ONLY: bool, T>(
             }
             return;
         }
-        let mut last_rows = Aligned([[0u8; STEP]; 2 * TILE]);
+        let mut last_rows = Aligned([[0u8; MATRIX_STEP]; 2 * MATRIX_TILE]);
         let mut last_weights = Aligned([0u8; PANEL_STEP]);
         for (register, from) in rows.into_iter().enumerate().take(1 + usize::from(pair)) {
             for row in 0..height {
-                let to = last_rows.0[register * TILE + row].as_mut_ptr();
-                to.copy_from_nonoverlapping(from.add(row * x.stride + whole * STEP), left);
+                let to = last_rows.0[register * MATRIX_TILE + row].as_mut_ptr();
+                to.copy_from_nonoverlapping(from.add(row * x.stride + whole * MATRIX_STEP), left);
             }
         }
         last_weights.0.as_mut_ptr().copy_from_nonoverlapping(weights.add(whole * PANEL_STEP), left / 4 * LINE);
-        let rows = [last_rows.0[0].as_ptr(), last_rows.0[TILE].as_ptr()];
-        let end = Operands { rows, row_stride: STEP, weights: last_weights.0.as_ptr(), steps: 1, ..operands };
+        let rows = [last_rows.0[0].as_ptr(), last_rows.0[MATRIX_TILE].as_ptr()];
+        let end = Operands { rows, row_stride: MATRIX_STEP, weights: last_weights.0.as_ptr(), steps: 1, ..operands };
         if whole == 0 {
             multiply::<S, INT8>(s, end, pair, sums);
             return;
@@ -343,8 +310,8 @@ unsafe fn sums_of_block<S: SimdInt, const INT8: bool, const ONLY: bool, T>(
 /// before the end.
 #[inline(always)]
 fn registers_of(index: usize, rows: usize) -> ([usize; 2], bool) {
-    let (row, last) = (index * 2 * TILE, rows - rows.min(TILE));
-    ([row.min(last), (row + TILE).min(last)], row + TILE < rows)
+    let (row, last) = (index * 2 * MATRIX_TILE, rows - rows.min(MATRIX_TILE));
+    ([row.min(last), (row + MATRIX_TILE).min(last)], row + MATRIX_TILE < rows)
 }
 
 /// # Safety

@@ -11,10 +11,10 @@
 //! next, and in `out` from one piece of the depth to the next. Weights are unpacked to signed `w`, so the rows need no correction. The sums
 //! are the same integers, added in the same order, as in `blocks4.rs`.
 
-use super::blocks4::finish_row;
-use super::matrix::{Registers, TILE};
-use super::{Ahead, Finish, I4_BLOCK, I4_BLOCK_BYTES, PANEL, Panels, load_vectors, store_vectors};
-use crate::LANES;
+use super::finish::finish_scaled_row;
+use super::matrix::Registers;
+use super::{Ahead, Finish, Panels, load_vectors, store_vectors};
+use crate::layout::{BLOCK_GROUP, GroupSums, I4_BLOCK, I4_BLOCK_BYTES, LANES, MATRIX_TILE, PANEL};
 use crate::rows8::Rows8;
 use crate::simd::int::SimdInt;
 use crate::view::MatMut;
@@ -23,30 +23,24 @@ use crate::view::MatMut;
 const UNPACKED: usize = PANEL * I4_BLOCK;
 /// Blocks that are unpacked at once: 32 KB, a depth of 1,024.
 const PIECE: usize = 32;
-/// Blocks that are multiplied at once.
-pub(crate) const GROUP: usize = 4;
-const _: () = assert!(PIECE.is_multiple_of(GROUP));
+const _: () = assert!(PIECE.is_multiple_of(BLOCK_GROUP));
 
 /// Unpacked blocks.
 #[repr(C, align(64))]
 struct Weights8([[i8; UNPACKED]; PIECE]);
 
-/// Sums of each block of a group: 16 rows by 16 outputs.
-#[repr(C, align(64))]
-pub(crate) struct GroupSums(pub [[i32; TILE * LANES]; GROUP]);
-
 /// With fewer rows, the dot products of `blocks4.rs` are faster (EXPERIMENTS.md).
-pub(crate) const FEWEST_ROWS: usize = 2 * TILE + 1;
+pub(crate) const FEWEST_ROWS: usize = 2 * MATRIX_TILE + 1;
 
 /// See [`crate::Kernels::linear_blocks4`], which has checked the shapes.
 #[inline(always)]
 pub(crate) fn linear<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: Finish<'_>, mut out: MatMut<'_>) {
-    assert!(x.rows() >= TILE, "{} rows", x.rows());
+    assert!(x.rows() >= MATRIX_TILE, "{} rows", x.rows());
     let (stride, to) = (out.stride(), out.as_mut_ptr());
-    let registers = x.rows().div_ceil(TILE);
-    let _configured = Registers::configure(s, TILE, I4_BLOCK);
+    let registers = x.rows().div_ceil(MATRIX_TILE);
+    let _configured = Registers::configure(s, MATRIX_TILE, I4_BLOCK);
     let mut unpacked = Weights8([[0; UNPACKED]; PIECE]);
-    let mut sums = GroupSums([[0; TILE * LANES]; GROUP]);
+    let mut sums = GroupSums([[0; MATRIX_TILE * LANES]; BLOCK_GROUP]);
     for at in (0..w.outputs()).step_by(PANEL) {
         let panel = w.panel(at / PANEL);
         for (piece, bytes) in panel.chunks(PIECE * I4_BLOCK_BYTES).enumerate() {
@@ -63,8 +57,8 @@ pub(crate) fn linear<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: 
                 }
                 // The last register begins 16 rows before the end. The rows it shares with the register before are skipped when its sums
                 // are stored.
-                let (row, again) = ((register * TILE).min(x.rows() - TILE), piece > 0);
-                let skip = register * TILE - row;
+                let (row, again) = ((register * MATRIX_TILE).min(x.rows() - MATRIX_TILE), piece > 0);
+                let skip = register * MATRIX_TILE - row;
                 let tile =
                     Tile { x, row, skip, finish, outputs: w.outputs(), first: piece * PIECE, blocks: bytes, again };
                 for vector in 0..2 {
@@ -125,21 +119,21 @@ unsafe fn tile_product<S: SimdInt, const LAST: bool>(
 ) {
     let Tile { x, row, skip, finish, outputs, first, .. } = tile;
     let groups = x.scale_groups();
-    let scales = &x.scales()[row * groups..][..TILE * groups];
-    let mut sums = [s.splat(0.0); TILE];
+    let scales = &x.scales()[row * groups..][..MATRIX_TILE * groups];
+    let mut sums = [s.splat(0.0); MATRIX_TILE];
     if tile.again {
         for (r, sum) in sums.iter_mut().enumerate() {
             // SAFETY: what this tile wrote for the piece before.
             *sum = unsafe { s.load_first(out.wrapping_add(r * stride), (outputs - at).min(LANES)) };
         }
     }
-    for (group, blocks) in tile.blocks.chunks(GROUP * I4_BLOCK_BYTES).enumerate() {
-        let block = first + group * GROUP;
+    for (group, blocks) in tile.blocks.chunks(BLOCK_GROUP * I4_BLOCK_BYTES).enumerate() {
+        let block = first + group * BLOCK_GROUP;
         // SAFETY: 32 activations of each row and, for blocks that do not exist, what fills the row up to its stride, a multiple of 64 and
         // at least 64 more; a group of unpacked blocks.
         unsafe {
             let rows = x.row_ptr(row).add(block * I4_BLOCK);
-            s.matrix_blocks4(rows, x.stride(), weights.add(group * GROUP * UNPACKED), products);
+            s.matrix_blocks4(rows, x.stride(), weights.add(group * BLOCK_GROUP * UNPACKED), products);
         }
         for (index, bytes) in blocks.chunks_exact(I4_BLOCK_BYTES).enumerate() {
             // SAFETY: 32 scales of two bytes begin the block.
@@ -157,7 +151,7 @@ unsafe fn tile_product<S: SimdInt, const LAST: bool>(
     let bias = load_vectors::<S, 1>(s, finish.bias, at, 0.0);
     for (r, sum) in sums.into_iter().enumerate().skip(skip) {
         let values = match LAST {
-            true => finish_row(s, [sum], bias, finish.gelu),
+            true => finish_scaled_row(s, [sum], bias, finish.gelu),
             false => [sum],
         };
         // SAFETY: by the caller's word.

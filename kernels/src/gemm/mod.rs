@@ -13,35 +13,19 @@
 //! a register tile. Blocks of 16 outputs x 4 depths (64 bytes) suit every instruction set: one register of AVX-512, two of
 //! AVX2, four of NEON.
 
-use crate::isa::reads_one_stream;
+use crate::cpu::reads_one_stream;
+use crate::layout::{LANES, PANEL};
+use crate::simd::Simd;
 use crate::simd::int::SimdInt;
-use crate::simd::{LANES, Simd};
 
 pub(crate) mod blocks4;
 pub(crate) mod f32;
+mod finish;
 pub(crate) mod half;
 pub(crate) mod int4;
 pub(crate) mod int8;
 pub(crate) mod matrix;
 pub(crate) mod matrix4;
-
-/// Outputs of a panel: two vectors.
-pub const PANEL: usize = 32;
-
-/// Depth of a block of 4-bit weights that share a scale or a grid.
-pub const I4_BLOCK: usize = 32;
-
-/// Bytes of a block of a source's own 4-bit weights of one panel: 32 scales in f16, then 512 bytes of nibbles.
-pub const I4_BLOCK_BYTES: usize = PANEL * 2 + PANEL * I4_BLOCK / 2;
-
-/// Depth of a group of int4 weights: as many blocks as have a cache line of grids.
-pub const I4_GROUP: usize = 2 * I4_BLOCK;
-
-/// Bytes of a group of int4 weights of one panel: 2 x 32 bytes of grids, then 2 x 512 bytes of nibbles. Seventeen cache lines.
-pub const I4_GROUP_BYTES: usize = PANEL * (2 + I4_GROUP / 2);
-
-/// Largest depth of an integer product: `depth · 255 · 128` stays below 2^31.
-pub const MAX_INT_DEPTH: usize = 1 << 16;
 
 /// How far ahead of the weights in use the prefetch goes, in bytes: the time to read them at one core's speed is about the latency of
 /// memory.
@@ -204,15 +188,6 @@ impl Finish<'_> {
             }
         }
     }
-}
-
-/// The register tile of a product: so many rows by so many vectors of outputs (or keys, or dimensions).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct TileShape {
-    /// 1 ..= 12.
-    pub rows: usize,
-    /// Of weights in panels: one of a panel's two, or both.
-    pub vectors: usize,
 }
 
 /// Calls `$f::<S, R, N>($args)` with `R` = `$rows`, which is 1 ..= `$tile.rows`, and `N` = `$tile.vectors`. Constants, so that other shapes

@@ -12,66 +12,13 @@
 //! int8 sums are exact. Those of bf16 are added as the instruction does (even and odd depths of a step apart, then to the sum; subnormals
 //! are zero; sums that overflow both ways become NaN), in the same order whatever the number of rows.
 //!
-//! Functions here are unsafe for want of a token: the CPU must have AMX, and the system have allowed it (`permitted`). Each block of
+//! Functions here are unsafe for want of a token: the CPU must have AMX, and the system have allowed it (`cpu::amx::permitted`). Each block of
 //! assembly begins with sums of zero and names all matrix registers as overwritten; only their configuration (how many rows they have),
 //! which no compiled code touches, stays from [`configure`] to [`release`].
 
 use std::arch::asm;
-use std::arch::x86_64::__cpuid_count;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::gemm::PANEL;
-use crate::gemm::matrix::{Operands, STEP, Sums, TILE};
-use crate::gemm::matrix4::GroupSums;
-
-/// Whether this CPU has AMX for int8 and bf16, and Linux lets this process use it. Asking makes the request; once granted it holds for all threads
-/// of the process and for its children. From then on the state that a signal saves is 8 KB larger: Linux refuses alternate signal stacks that
-/// could not hold it (and the request, as long as a thread has such a one), and on a thread that has used the registers the standard library's
-/// own stack is too small for its report of a stack overflow: such a process ends by SIGSEGV without the message.
-pub(crate) fn permitted() -> bool {
-    static GRANTED: AtomicBool = AtomicBool::new(false);
-    // A refusal is not remembered, because its reason may be temporary.
-    if GRANTED.load(Ordering::Relaxed) {
-        return true;
-    }
-    // Under tools/check_amx.sh the instructions are emulated in software, so no permission is needed.
-    let granted = cfg!(trivec_emulated_amx) || (has_amx() && request());
-    GRANTED.store(granted, Ordering::Relaxed);
-    granted
-}
-
-fn has_amx() -> bool {
-    const BF16_TILE_INT8: u32 = 1 << 22 | 1 << 24 | 1 << 25;
-    // Leaves are asked for only where the CPU has them.
-    __cpuid_count(0, 0).eax >= 7 && __cpuid_count(7, 0).edx & BF16_TILE_INT8 == BF16_TILE_INT8
-}
-
-/// Asks Linux for the registers' state (`ARCH_REQ_XCOMP_PERM` of `XFEATURE_XTILEDATA`). It refuses where the CPU's registers are not enabled, so XCR0
-/// need not be read.
-#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
-fn request() -> bool {
-    const ARCH_PRCTL: i64 = 158;
-    const ARCH_REQ_XCOMP_PERM: u64 = 0x1023;
-    const XFEATURE_XTILEDATA: u64 = 18;
-    let result: i64;
-    // SAFETY: a system call that touches no memory of this process; it overwrites `rcx` and `r11`.
-    unsafe {
-        asm!(
-            "syscall",
-            inlateout("rax") ARCH_PRCTL => result,
-            in("rdi") ARCH_REQ_XCOMP_PERM,
-            in("rsi") XFEATURE_XTILEDATA,
-            out("rcx") _,
-            out("r11") _,
-            options(nostack)
-        );
-    }
-    result == 0
-}
-#[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
-fn request() -> bool {
-    false
-}
+use crate::layout::{GroupSums, MATRIX_STEP, MATRIX_TILE, Operands, PANEL, Sums};
 
 /// What `ldtilecfg` reads.
 #[repr(C, align(64))]
@@ -86,17 +33,19 @@ struct Configuration {
 /// Gives this thread's matrix registers their shapes: sums and activations of `rows` rows, 1 ..= 16, of `depth_bytes`, a multiple of 4 up to 64.
 ///
 /// # Safety
-/// `permitted()` has returned true. [`release`] follows.
+/// `cpu::amx::permitted()` has returned true. [`release`] follows.
 #[inline(always)]
 pub(crate) unsafe fn configure(rows: usize, depth_bytes: usize) {
-    debug_assert!((1..=TILE).contains(&rows) && (4..=STEP).contains(&depth_bytes) && depth_bytes.is_multiple_of(4));
+    debug_assert!(
+        (1..=MATRIX_TILE).contains(&rows) && (4..=MATRIX_STEP).contains(&depth_bytes) && depth_bytes.is_multiple_of(4)
+    );
     let mut configuration =
         Configuration { palette: 1, start_row: 0, reserved: [0; 14], bytes_of_row: [0; 16], rows: [0; 16] };
     for register in 0..8 {
         let (rows, bytes) = match register {
-            4 | 5 => (depth_bytes / 4, STEP),
+            4 | 5 => (depth_bytes / 4, MATRIX_STEP),
             6 | 7 => (rows, depth_bytes),
-            _ => (rows, STEP),
+            _ => (rows, MATRIX_STEP),
         };
         configuration.rows[register] = rows as u8;
         configuration.bytes_of_row[register] = bytes as u16;
@@ -116,7 +65,7 @@ pub(crate) unsafe fn configure(rows: usize, depth_bytes: usize) {
 /// Releases the matrix registers, so that the kernel need not save them when it switches threads.
 ///
 /// # Safety
-/// `permitted()` has returned true.
+/// `cpu::amx::permitted()` has returned true.
 #[inline(always)]
 pub(crate) unsafe fn release() {
     // SAFETY: by the caller's word.
@@ -228,7 +177,7 @@ macro_rules! lines {
 }
 
 /// How far ahead of a stream's weights the prefetch into the second-level cache goes: one step.
-const STREAM_AHEAD: usize = STEP / 4 * 4 * PANEL;
+const STREAM_AHEAD: usize = MATRIX_STEP / 4 * 4 * PANEL;
 
 /// The sums of one register of rows or of two, exact, over two halves of the depth in turn.
 macro_rules! multiply_halves {
@@ -258,8 +207,8 @@ macro_rules! multiply_halves {
             line = in(reg) 128usize,
             n = inout(reg) $o.steps / 2 => _,
             d = inout(reg) STREAM_AHEAD => _,
-            half = in(reg) $o.steps / 2 * 4 * PANEL * STEP / 4,
-            depth = in(reg) $o.steps / 2 * STEP,
+            half = in(reg) $o.steps / 2 * 4 * PANEL * MATRIX_STEP / 4,
+            depth = in(reg) $o.steps / 2 * MATRIX_STEP,
             out = in(reg) $sums,
             out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
             out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
@@ -401,7 +350,7 @@ pub(crate) unsafe fn scores(q: *const i8, stride: usize, keys: *const u8, steps:
 /// `rounds` times four products on registers alone; returns the multiply-adds. For [`crate::probe`].
 ///
 /// # Safety
-/// `permitted()` has returned true.
+/// `cpu::amx::permitted()` has returned true.
 pub(crate) unsafe fn probe<const INT8: bool>(rounds: usize) -> usize {
     macro_rules! turn {
         ($dot:literal) => {
@@ -424,13 +373,13 @@ pub(crate) unsafe fn probe<const INT8: bool>(rounds: usize) -> usize {
     }
     // SAFETY: by the caller's word; registers alone.
     unsafe {
-        configure(TILE, STEP);
+        configure(MATRIX_TILE, MATRIX_STEP);
         match INT8 {
             true => turn!("tdpbsud"),
             false => turn!("tdpbf16ps"),
         }
         release();
     }
-    let depth = if INT8 { STEP } else { STEP / 2 };
-    rounds.max(1) * 4 * TILE * (PANEL / 2) * depth
+    let depth = if INT8 { MATRIX_STEP } else { MATRIX_STEP / 2 };
+    rounds.max(1) * 4 * MATRIX_TILE * (PANEL / 2) * depth
 }

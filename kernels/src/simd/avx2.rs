@@ -4,8 +4,8 @@
 //! "token" below cites that.
 
 use super::Simd;
-use crate::gemm::f32::DotTile;
 use crate::isa::Avx2;
+use crate::layout::DotTile;
 use std::arch::x86_64::*;
 
 /// Wraps an intrinsic that touches no memory: the token is all its safety.

@@ -3,10 +3,10 @@
 //! Safety in this file: every method takes `self`, an `Avx2<VNNI>`, which exists only where the CPU has the features
 //! (`isa.rs`); "token" below cites that.
 
+use super::Simd;
 use super::int::{SimdInt, butterfly_signs};
-use super::{LANES, Simd};
-use crate::gemm::TileShape;
 use crate::isa::Avx2;
+use crate::layout::{LANES, TileShape};
 use std::arch::asm;
 use std::arch::x86_64::*;
 

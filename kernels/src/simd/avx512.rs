@@ -3,9 +3,9 @@
 //! Safety in this file: every method takes `self`, an `Avx512`, which exists only where the CPU has the features (`isa.rs`);
 //! "token" below cites that.
 
-use super::{LANES, Simd};
-use crate::gemm::f32::DotTile;
+use super::Simd;
 use crate::isa::Avx512;
+use crate::layout::{DotTile, LANES};
 use std::arch::x86_64::*;
 
 /// The mask of the first `n` lanes.

@@ -4,11 +4,9 @@
 //! level (`isa.rs`); "token" below cites that.
 
 use super::int::{SimdInt, butterfly_signs};
-use super::{LANES, Simd, amx};
-use crate::gemm::TileShape;
-use crate::gemm::matrix::{Operands, Sums};
-use crate::gemm::matrix4::GroupSums;
+use super::{Simd, amx};
 use crate::isa::Avx512;
+use crate::layout::{GroupSums, LANES, Operands, Sums, TileShape};
 use std::arch::asm;
 use std::arch::x86_64::*;
 

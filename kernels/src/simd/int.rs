@@ -6,10 +6,8 @@
 //! # Safety of loads and stores
 //! As for [`Simd`]: the bytes that a pointer operation touches are readable (writable); no alignment is needed.
 
-use super::{LANES, Simd};
-use crate::gemm::matrix::{Operands, Sums};
-use crate::gemm::matrix4::GroupSums;
-use crate::gemm::{PANEL, TileShape};
+use super::Simd;
+use crate::layout::{GroupSums, LANES, Operands, PANEL, Sums, TileShape};
 
 /// Operations on vectors of small numbers.
 pub(crate) trait SimdInt: Simd {

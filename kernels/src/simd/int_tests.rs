@@ -3,13 +3,12 @@
 
 use super::int::SimdInt;
 use super::tests::{assert_same, lanes, vector};
-use crate::LANES;
-use crate::gemm::{I4_GROUP, I4_GROUP_BYTES, PANEL};
 #[cfg(target_arch = "aarch64")]
 use crate::isa::Neon;
 use crate::isa::Scalar;
 #[cfg(target_arch = "x86_64")]
 use crate::isa::{Avx2, Avx512};
+use crate::layout::{I4_GROUP, I4_GROUP_BYTES, LANES, PANEL};
 
 /// Bytes that look random; the ends of the range more often than their share.
 fn bytes(seed: u32, len: usize) -> Vec<u8> {

@@ -29,10 +29,7 @@ mod scalar_int;
 #[cfg(test)]
 mod tests;
 
-use crate::gemm::f32::DotTile;
-
-/// Lanes of a vector.
-pub const LANES: usize = 16;
+use crate::layout::{DotTile, LANES};
 
 /// Operations on vectors of sixteen `f32`. The implementing value is the proof that the CPU can run them.
 ///

@@ -4,8 +4,8 @@
 //! free functions. "token" below cites that.
 
 use super::Simd;
-use crate::gemm::f32::DotTile;
 use crate::isa::Neon;
+use crate::layout::DotTile;
 use std::arch::aarch64::*;
 
 /// Lanes of a register.

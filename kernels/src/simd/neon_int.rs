@@ -4,9 +4,9 @@
 //! below cites that.
 
 use super::int::{SimdInt, butterfly_signs};
-use super::{LANES, Simd, neon_matrix};
-use crate::gemm::TileShape;
+use super::{Simd, neon_matrix};
 use crate::isa::Neon;
+use crate::layout::{LANES, TileShape};
 use std::arch::aarch64::*;
 use std::arch::asm;
 

@@ -1,8 +1,8 @@
 //! The vocabulary over an array: the plain meaning of every operation, and the code of CPUs without AVX2.
 
-use super::{LANES, Simd};
-use crate::gemm::f32::DotTile;
+use super::Simd;
 use crate::isa::Scalar;
+use crate::layout::{DotTile, LANES};
 
 type V = [f32; LANES];
 

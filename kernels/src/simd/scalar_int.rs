@@ -1,9 +1,8 @@
 //! The vocabulary of small numbers over arrays: the plain meaning of every operation.
 
-use super::LANES;
 use super::int::SimdInt;
-use crate::gemm::TileShape;
 use crate::isa::Scalar;
+use crate::layout::{LANES, TileShape};
 
 impl SimdInt for Scalar {
     type I = [i32; LANES];

@@ -1,12 +1,13 @@
 //! Every operation of every set against the plain meaning in `scalar.rs`, on values that kernels meet rarely: NaN, infinities,
 //! zeros of both signs, halves, the ends of the range. Sets that this CPU lacks are printed; `tests/all_isas.rs` can require one.
 
-use super::{LANES, Simd};
+use super::Simd;
 #[cfg(target_arch = "aarch64")]
 use crate::isa::Neon;
 use crate::isa::Scalar;
 #[cfg(target_arch = "x86_64")]
 use crate::isa::{Avx2, Avx512};
+use crate::layout::LANES;
 
 const SPECIAL: [f32; 20] = [
     0.0,
