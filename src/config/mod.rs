@@ -1,15 +1,19 @@
 //! `config.json` and the files around it: every size and switch of a model, read and checked once. `docs/model-files.md` lists what becomes
 //! of each field.
 
+mod json;
+mod kind;
 mod pipeline;
 mod sentence;
 mod tokenizer;
 
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::Value;
 
+pub(crate) use self::json::parse_json;
+pub(crate) use self::kind::{ModelKind, ScoreActivation};
 pub use self::pipeline::is_plain_relative;
 pub(crate) use self::pipeline::{
     Activation, DenseModule, DenseModuleConfig, DensePipeline, Pooling, PoolingMode, only_transformer,
@@ -17,48 +21,6 @@ pub(crate) use self::pipeline::{
 pub(crate) use self::sentence::{ModelSettings, Prompts, SENTENCE_FILES, SentenceSettings};
 pub(crate) use self::tokenizer::{Length, TokenizerSettings};
 use crate::error::{Error, Result};
-
-/// What a model is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum ModelKind {
-    /// Texts in, vectors out: `XLMRobertaModel` and every architecture that is not named here.
-    #[default]
-    Embedder,
-    /// Pairs of texts in, one score a pair out: `XLMRobertaForSequenceClassification` with one label.
-    Reranker,
-}
-
-/// The function that turns a reranker's logit into its score: sentence-transformers' `activation_fn`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum ScoreActivation {
-    #[default]
-    Sigmoid,
-    Identity,
-}
-
-impl ScoreActivation {
-    /// The activation of the class that a file names.
-    pub(crate) fn by_class(class: &str, field: &str, path: &Path) -> Result<ScoreActivation> {
-        match torch_class(class) {
-            Some("Sigmoid") => Ok(ScoreActivation::Sigmoid),
-            Some("Identity") => Ok(ScoreActivation::Identity),
-            _ => {
-                let what = format!(
-                    "`{field}` is \"{class}\", expected torch's Sigmoid or Identity: set one of them, scores are to be read as that"
-                );
-                Err(Error::format(path, what))
-            }
-        }
-    }
-}
-
-/// The name of a class of `torch.nn`: `Tanh` of `torch.nn.modules.activation.Tanh`.
-fn torch_class(path: &str) -> Option<&str> {
-    let (module, class) = path.rsplit_once('.')?;
-    (module == "torch.nn" || module.starts_with("torch.nn.")).then_some(class)
-}
 
 /// The architecture that `config.json` of a reranker names.
 const RERANKER: &str = "XLMRobertaForSequenceClassification";
@@ -188,10 +150,6 @@ fn default_pad() -> Option<u32> {
 }
 fn default_act() -> String {
     "gelu".into()
-}
-
-pub(crate) fn parse_json<'a, T: Deserialize<'a>>(bytes: &'a [u8], path: &Path) -> Result<T> {
-    serde_json::from_slice(bytes).map_err(|e| Error::format(path, format!("not the JSON that was expected: {e}")))
 }
 
 /// Whether `bytes` are the `config.json` of a model that can be loaded; `path` names the file in errors.

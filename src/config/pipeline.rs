@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{parse_json, torch_class};
+use super::json::{parse_json, torch_class};
 use crate::error::{Error, Result};
 
 /// How token states become one vector.

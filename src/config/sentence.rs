@@ -7,8 +7,9 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::json::parse_json;
+use super::kind::{ModelKind, ScoreActivation};
 use super::tokenizer::{Length, check_truncation_side, length};
-use super::{ModelKind, ScoreActivation, parse_json};
 use crate::error::{Error, Result};
 
 /// The names of the encoder's own settings, in the order in which they are looked for; the first that is not empty counts.

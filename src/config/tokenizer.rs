@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::parse_json;
+use super::json::parse_json;
 use crate::error::{Error, Result};
 
 /// A maximum length, as a file sets it.

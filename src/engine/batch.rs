@@ -2,7 +2,8 @@
 
 use std::sync::{MutexGuard, TryLockError};
 
-use super::{Cancel, EncodeOptions, Model, Progress};
+use super::model::Model;
+use super::options::{Cancel, EncodeOptions, Progress};
 use crate::compute::Compute;
 use crate::config::PoolingMode;
 use crate::embedding::{Embedding, Inspection};

@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex};
 
 use trivec_kernels::{Kernels, MatRef};
 
-use super::{EncodeOptions, Model};
+use super::model::Model;
+use super::options::EncodeOptions;
 use crate::compute::Compute;
 use crate::config::{Activation, DensePipeline, Prompts};
 use crate::embedding::Embedding;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Prompt, Tune};
+use super::tuning::Tune;
 use crate::embedding::Modes;
 use crate::text::SpecialTokens;
 
@@ -187,4 +187,16 @@ impl Cancel {
         }
         self.0.set.load(Ordering::Relaxed)
     }
+}
+
+/// What is put before a text.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Prompt {
+    /// The model's default prompt, if it has one ([`ModelInfo::default_prompt`](crate::ModelInfo::default_prompt)).
+    #[default]
+    Default,
+    /// The prompt that the model's files call so ([`ModelInfo::prompts`](crate::ModelInfo::prompts)).
+    Name(String),
+    /// This text, as it stands. An empty text is no prompt.
+    Text(String),
 }

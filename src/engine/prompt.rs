@@ -2,21 +2,10 @@
 
 use std::borrow::Cow;
 
-use super::{EncodeOptions, Model};
+use super::model::Model;
+use super::options::{EncodeOptions, Prompt};
 use crate::error::{Error, Result};
 use crate::text::{SpecialTokens, TokenIds, Tokenizer};
-
-/// What is put before a text.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Prompt {
-    /// The model's default prompt, if it has one ([`ModelInfo::default_prompt`](crate::ModelInfo::default_prompt)).
-    #[default]
-    Default,
-    /// The prompt that the model's files call so ([`ModelInfo::prompts`](crate::ModelInfo::prompts)).
-    Name(String),
-    /// This text, as it stands. An empty text is no prompt.
-    Text(String),
-}
 
 /// How the texts of a call become tokens.
 pub(super) struct Applied<'a> {

@@ -1,11 +1,13 @@
 //! Reranking: a query and a document go through the encoder together, and a classifier says how well the one answers the other.
 
 use super::batch::is_cancelled;
+use super::encode::check_range;
+use super::model::Model;
+use super::options::{Cancel, Progress, Prompt};
 use super::prompt::before;
-use super::{Cancel, Model, Progress, Prompt, Tokens, check_range};
 use crate::compute::Compute;
 use crate::config::MIN_PAIR_TOKENS;
-use crate::embedding::Reranked;
+use crate::embedding::{Reranked, Tokens};
 use crate::error::{Error, Result};
 use crate::heads;
 use crate::model::{TextBatch, Wanted};

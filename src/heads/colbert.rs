@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use trivec_kernels::Block;
 
-use super::{NotFinite, normalize};
+use super::finite::{NotFinite, normalize};
 use crate::compute::{Compute, LinearTask, run_linear};
 use crate::embedding::TokenVectors;
 use crate::tensor::{MatMut, Matrix};

@@ -1,6 +1,6 @@
 use trivec_kernels::{Kernels, MatMut, MatRef};
 
-use super::{NotFinite, normalize};
+use super::finite::{NotFinite, normalize};
 use crate::config::{Activation, DenseModule, DensePipeline, PoolingMode};
 use crate::weights::Linear;
 

@@ -1,6 +1,6 @@
 use trivec_kernels::{Kernels, MatRef};
 
-use super::NotFinite;
+use super::finite::NotFinite;
 use crate::embedding::LexicalWeights;
 use crate::weights::Linear;
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use trivec_kernels::{AttentionShape, Block, IntKeyValues, IntScratch, QUERY_BLOCK};
 
-use super::encoder::{TextBatch, Wanted};
+use super::batch::{TextBatch, Wanted};
 use super::observe::show;
 use super::workspace::{HeadScratch, Workspace, attention_shape};
 use crate::compute::{Compute, LinearTask, run_linear};

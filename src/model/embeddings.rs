@@ -1,6 +1,6 @@
 //! The first states: word + token type + position, normalised.
 
-use super::encoder::TextBatch;
+use super::batch::TextBatch;
 use crate::compute::Compute;
 use crate::config::ModelConfig;
 use crate::tensor::MatMut;

@@ -2,7 +2,7 @@
 
 use super::activations::{InputRows, rows_of_a_task};
 use super::attention::attention;
-use super::encoder::{TextBatch, Wanted};
+use super::batch::{TextBatch, Wanted};
 use super::feed_forward::feed_forward;
 use super::observe::{Watch, show};
 use super::workspace::{RowScratch, Workspace};

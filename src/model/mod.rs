@@ -5,6 +5,7 @@
 
 mod activations;
 mod attention;
+mod batch;
 mod embeddings;
 mod encoder;
 mod feed_forward;
@@ -13,6 +14,7 @@ mod observe;
 mod reading;
 mod workspace;
 
-pub(crate) use encoder::{Encoder, TextBatch, Wanted};
+pub(crate) use batch::{TextBatch, Wanted};
+pub(crate) use encoder::Encoder;
 pub(crate) use observe::{Channel, Observe, Observer, Seen};
 pub(crate) use workspace::Workspace;

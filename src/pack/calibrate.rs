@@ -8,8 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::Stage;
-use super::plan::Step;
+use super::options::{Stage, Step};
 use crate::engine::{EncodeOptions, Model};
 use crate::error::Result;
 use crate::model::{Channel, Observer, Seen};

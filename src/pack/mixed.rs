@@ -3,9 +3,11 @@
 //! The harm of each layer is measured: in a model with all layers rounded, one layer at a time is replaced by the original, and the
 //! decrease of the output's error is that layer's harm.
 
-use super::plan::{Plan, Step};
+use super::contents::writer;
+use super::moments;
+use super::options::{PackOptions, Stage, Step};
+use super::plan::Plan;
 use super::statistics::cosine;
-use super::{PackOptions, Stage, writer};
 use crate::embedding::{Embedding, Modes};
 use crate::engine::{EncodeOptions, LoadOptions, Model};
 use crate::error::{Error, Result};
@@ -77,7 +79,7 @@ fn harms(model: &Model, options: &PackOptions, plan: &Plan, texts: &[&str], step
     let mut rounded = {
         let mut bytes = Vec::new();
         // Rounded as in the file, because the way of rounding changes which layer hurts most.
-        let rounding = plan.rounding(model, options, step)?;
+        let rounding = moments::rounding(plan, model, options, step)?;
         writer(model, options, plan, rounding.as_ref())?.write(
             model.team(),
             std::path::Path::new("memory"),

@@ -10,6 +10,9 @@
 //! The same model, options and texts give the same bytes, on any machine.
 
 mod calibrate;
+mod contents;
+mod decide;
+mod encode;
 mod file;
 mod heads;
 mod import;
@@ -17,6 +20,7 @@ mod int4;
 mod layout;
 mod mixed;
 mod moments;
+mod options;
 mod plan;
 mod published;
 mod rankings;
@@ -29,6 +33,7 @@ pub mod verify;
 use std::io::Write;
 use std::path::Path;
 
+pub use self::options::{Calibration, PackOptions, Stage};
 pub use self::plan::Plan;
 pub use self::published::Published;
 pub use self::rankings::Ranking;
@@ -41,46 +46,9 @@ pub use import::{ImportOptions, ImportReport, import};
 pub use synthetic::packed_layer;
 
 use crate::engine::Model;
-use crate::error::{Error, Result};
-use crate::weights::packed::{FORMAT_VERSION, MetaModel, MetaParts, keys};
+use crate::error::Result;
+use contents::writer;
 use file::PackedWriter;
-use moments::Roundings;
-
-/// Texts that a model is calibrated on unless others are given: written for this project, 128 in 45 languages.
-const BUNDLED: &str = include_str!("calibration.txt");
-
-/// The texts on which the ranges of the layers' inputs are measured.
-#[derive(Debug, Clone, Default)]
-pub enum Calibration {
-    /// The texts that come with the library.
-    #[default]
-    Bundled,
-    /// These texts.
-    Texts(Vec<String>),
-    /// No texts: ranges are derived from the gains and biases of the layer norms, and inputs that follow no layer norm are not smoothed.
-    None,
-}
-
-/// How to pack.
-#[derive(Debug, Clone)]
-pub struct PackOptions {
-    /// How the layers' weights are stored.
-    pub weights: WeightFormat,
-    /// For int8 and int4; the others need none.
-    pub calibration: Calibration,
-    /// Where the model comes from, to be recorded in the file; by convention a digest of its weights.
-    pub source: Option<String>,
-    /// Largest size of the file in bytes. Within it, as many layers as possible are stored in the next better format (int8 for int4, f16
-    /// for int8), beginning with those whose rounding hurts most by measurement.
-    pub mixed_budget: Option<u64>,
-}
-
-impl PackOptions {
-    /// Packing to `weights` with the bundled calibration.
-    pub fn new(weights: WeightFormat) -> PackOptions {
-        PackOptions { weights, calibration: Calibration::Bundled, source: None, mixed_budget: None }
-    }
-}
 
 /// What was packed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,23 +62,6 @@ pub struct PackReport {
     pub own_blocks: bool,
     /// How each layer is stored.
     pub layers: Vec<WeightFormat>,
-}
-
-/// The stage that packing is at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Stage {
-    /// Running the calibration texts.
-    Calibration,
-    /// Measuring how much each layer's rounding hurts, for mixed precision.
-    Layers,
-    /// Running the calibration texts again, to measure the second moments of every layer's inputs.
-    Moments,
-}
-
-/// The texts that a model is calibrated on unless others are given.
-fn bundled_texts() -> impl Iterator<Item = &'static str> {
-    BUNDLED.lines()
 }
 
 /// Writes `model`, which was loaded from a checkpoint of floats, as a packed file.
@@ -146,7 +97,7 @@ pub fn pack(model: &Model, options: &PackOptions, path: &Path, out: &mut dyn Wri
 /// # Errors
 /// As [`pack`].
 pub fn plan(model: &Model, options: &PackOptions, step: &dyn Fn(Stage, usize, usize)) -> Result<Plan> {
-    Plan::make(model, options, step)
+    decide::plan(model, options, step)
 }
 
 /// The second half of [`pack`]: a file in the making, which can be written in parts.
@@ -169,7 +120,7 @@ impl<'a> Writing<'a> {
         step: &dyn Fn(Stage, usize, usize),
     ) -> Result<Writing<'a>> {
         plan.check(model, options)?;
-        let rounding = plan.rounding(model, options, step)?;
+        let rounding = moments::rounding(plan, model, options, step)?;
         Ok(Writing { model, plan, writer: writer(model, options, plan, rounding.as_ref())? })
     }
 
@@ -215,41 +166,4 @@ pub fn advised_format(model: &Model) -> WeightFormat {
 /// Estimates the size of `model` packed to `weights`, without calibration (which adds a few hundredths of a per cent).
 pub fn estimated_bytes(model: &Model, weights: WeightFormat) -> Result<u64> {
     writer(model, &PackOptions::new(weights), &Plan::uncalibrated(model, weights), None)?.bytes()
-}
-
-fn writer<'a>(
-    model: &'a Model,
-    options: &PackOptions,
-    plan: &'a Plan,
-    rounding: Option<&Roundings>,
-) -> Result<PackedWriter<'a>> {
-    let is_int = matches!(options.weights, WeightFormat::Int8 | WeightFormat::Int4);
-    let info = model.info();
-    let meta = MetaModel::of(&MetaParts {
-        config: model.encoder().config.clone(),
-        pipeline: model.pipeline().clone(),
-        max_length: info.max_length,
-        prompts: model.prompts().clone(),
-        similarity: info.similarity.clone(),
-    });
-    let meta = serde_json::to_string(&meta).map_err(|e| Error::Option { option: "model", what: e.to_string() })?;
-    let mut writer = PackedWriter::new();
-    for (key, value) in [
-        (keys::VERSION, FORMAT_VERSION.to_owned()),
-        (keys::WEIGHTS, options.weights.name().to_owned()),
-        (keys::ROTATED, (is_int && !plan.own_blocks).to_string()),
-        (keys::GROUPED, plan.own_blocks.to_string()),
-        (keys::CALIBRATION, plan.calibration.clone()),
-        (keys::SOURCE, options.source.clone().unwrap_or_else(|| "unknown".to_owned())),
-        (keys::MODEL, meta),
-        ("format", "pt".to_owned()),
-    ] {
-        writer.meta(key, value);
-    }
-    if plan.layers.iter().any(|format| *format != options.weights) {
-        let names: Vec<&str> = plan.layers.iter().map(|format| format.name()).collect();
-        writer.meta(keys::LAYERS, names.join(","));
-    }
-    layout::add_tensors(&mut writer, model, options.weights, plan, rounding)?;
-    Ok(writer)
 }

@@ -14,14 +14,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use trivec_kernels::{Kernels, MatMut, MatRef, Prepare, rotation_for};
 
-use super::Stage;
 use super::calibrate::{Inputs, reading};
-use super::plan::Step;
+use super::options::{PackOptions, Stage, Step, given_texts};
+use super::plan::Plan;
 use crate::engine::Model;
 use crate::error::Result;
 use crate::model::Observe;
 use crate::parallel::Team;
-use crate::weights::Site;
+use crate::weights::{Site, WeightFormat};
 
 /// Inputs in a block of moments.
 const BLOCK: usize = 512;
@@ -112,8 +112,17 @@ pub(super) struct Rounding {
 /// Of every layer's four sites.
 pub(super) type Roundings = Vec<[Arc<Rounding>; 4]>;
 
+/// How the weights are rounded, by what their inputs have in common; `None` where each is rounded by itself.
+pub(super) fn rounding(plan: &Plan, model: &Model, options: &PackOptions, step: Step<'_>) -> Result<Option<Roundings>> {
+    let is_int = |format: &WeightFormat| matches!(format, WeightFormat::Int8 | WeightFormat::Int4);
+    if plan.own_blocks || plan.calibration_texts == 0 || !plan.layers.iter().any(is_int) {
+        return Ok(None);
+    }
+    measure(model, &plan.inputs, &given_texts(options), step).map(Some)
+}
+
 /// Runs `model` over `texts`, inputs prepared as `inputs` says.
-pub(super) fn measure(model: &Model, inputs: &Inputs, texts: &[&str], step: Step<'_>) -> Result<Roundings> {
+fn measure(model: &Model, inputs: &Inputs, texts: &[&str], step: Step<'_>) -> Result<Roundings> {
     let moments =
         Arc::new(Mutex::new(Moments { kernels: model.kernels(), inputs: inputs.clone(), layers: Vec::new() }));
     model.observe(texts, &reading(model), moments.clone(), &|done| step(Stage::Moments, done, texts.len()))?;

@@ -4,7 +4,7 @@
 
 use serde::Serialize;
 
-use super::verify::embeddings;
+use super::encode::embeddings;
 use crate::embedding::{Embedding, Modes};
 use crate::engine::{EncodeOptions, Model, ModelInfo};
 use crate::error::Result;

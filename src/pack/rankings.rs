@@ -3,8 +3,8 @@
 
 use serde::Serialize;
 
+use super::encode::embeddings;
 use super::statistics::{kendall_tau, ndcg10};
-use super::verify::embeddings;
 use crate::embedding::Embedding;
 use crate::engine::{EncodeOptions, Model};
 use crate::error::Result;

@@ -11,11 +11,11 @@ use trivec_kernels::Kernels;
 
 use super::file::{Fill, PackedWriter};
 use super::layout::{Layer, RowSource, add_table};
-use super::{FORMAT_VERSION, MetaModel, MetaParts, keys};
 use crate::config::{DensePipeline, ModelConfig, ModelKind, Prompts, ScoreActivation};
 use crate::error::{Error, Result};
 use crate::parallel::Team;
 use crate::weights::WeightFormat;
+use crate::weights::packed::{FORMAT_VERSION, MetaModel, MetaParts, keys};
 
 /// What a packed synthetic model says it was packed from.
 pub const SOURCE: &str = "synthetic bge-m3";

@@ -4,10 +4,10 @@
 //! differences matter to a ranking; for BGE-M3 the published values are compared as well.
 
 use std::fmt;
-use std::path::Path;
 
 use serde::Serialize;
 
+use super::encode::embeddings;
 use super::published::{self, Published};
 use super::rankings::{self, Ranking};
 use super::statistics::{self, Cosines};
@@ -220,19 +220,6 @@ pub fn verify(
         rankings,
         published: published::compare(candidate)?,
         dense_cosines,
-    })
-}
-
-/// Embeddings of texts. An error of one of them says which model's it is, and which text `name` says it is.
-pub(super) fn embeddings<S: AsRef<str> + Sync>(
-    model: &Model,
-    texts: &[S],
-    options: &EncodeOptions,
-    name: impl Fn(usize) -> String,
-) -> Result<Vec<Embedding>> {
-    model.encode(texts, options).map_err(|error| match error.of_input() {
-        Some((index, what)) => Error::format(Path::new(&model.info().name), format!("{}: {what}", name(index))),
-        None => error,
     })
 }
 

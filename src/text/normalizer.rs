@@ -5,9 +5,8 @@ use std::sync::Arc;
 use base64::Engine;
 use unicode_segmentation::UnicodeSegmentation;
 
-use super::Numbers;
-use super::compiled::CompiledArrays;
 use super::spec::{NormalizerSpec, PatternSpec};
+use super::types::{CompiledArrays, Numbers};
 
 /// The steps, in order.
 #[derive(Debug)]

@@ -5,7 +5,7 @@
 //! (The root is no node's child; its label is that of a free unit.) (Aoe 1989; the exclusive-or form is that of darts-clone.) Every index
 //! is checked when it is used: a damaged array gives wrong pieces or none.
 
-use super::Numbers;
+use super::types::Numbers;
 
 /// No piece ends here.
 const NONE: u32 = u32::MAX;

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use super::added::AddedTokens;
-use super::compiled::CompiledArrays;
 use super::spec::ModelSpec;
 use super::trie::Trie;
-use super::{Numbers, SpecialTokens};
+use super::types::{CompiledArrays, Numbers, SpecialTokens};
 
 /// The score of an unknown character, below that of the rarest piece.
 const UNKNOWN_PENALTY: f64 = 10.0;

@@ -3,7 +3,7 @@
 use trivec_kernels::{I4_BLOCK, I4_BLOCK_BYTES, PANEL};
 
 use super::checkpoint::StoredTensor;
-use super::linear::{WeightFormat, panel_shape};
+use super::format::{WeightFormat, panel_shape};
 use super::store::Q4_BLOCK_BYTES;
 use crate::error::Result;
 

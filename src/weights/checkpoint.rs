@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::linear::WeightFormat;
+use super::format::WeightFormat;
 use super::mmap::{AlignedBytes, Bytes, Plain, as_numbers};
 use super::prefix;
 use super::safetensors::{Header, TensorEntry, read_header};

@@ -3,6 +3,7 @@
 mod blocks;
 mod checkpoint;
 mod content;
+mod format;
 mod linear;
 mod mmap;
 mod names;
@@ -15,8 +16,9 @@ mod torch;
 
 pub(crate) use checkpoint::{Checkpoint, Mapped, Q4_0_KEY, UnreadTensor};
 pub use content::{Content, Stamp, read_through};
-pub use linear::WeightFormat;
-pub(crate) use linear::{Input, InputForm, Linear, panel_shape};
+pub use format::WeightFormat;
+pub(crate) use format::panel_shape;
+pub(crate) use linear::{Input, InputForm, Linear};
 pub use mmap::MappedFile;
 pub(crate) use names::{
     Classifier, EncoderWeights, HeadWeights, LayerWeights, Site, dense_module_tensors, encoder_shapes, head_tensors,

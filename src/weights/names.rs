@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use super::blocks::unpack_blocks;
 use super::checkpoint::StoredTensor;
-use super::linear::{Linear, PackedInput, WeightFormat};
+use super::format::WeightFormat;
+use super::linear::{Linear, PackedInput};
 use super::store::{Norm, Table, floats};
 use crate::config::{DenseModuleConfig, DensePipeline, ModelConfig, ModelKind};
 use crate::error::{Error, Result};

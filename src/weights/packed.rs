@@ -11,7 +11,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{Checkpoint, PackedScheme};
-use super::linear::WeightFormat;
+use super::format::WeightFormat;
 use super::safetensors::read_header;
 use super::source::Source;
 use crate::config::{

@@ -6,7 +6,7 @@ use half::{bf16, f16};
 use trivec_kernels::{I4_BLOCK_BYTES, PANEL};
 
 use super::checkpoint::StoredTensor;
-use super::linear::WeightFormat;
+use super::format::WeightFormat;
 use super::mmap::as_numbers;
 use crate::error::{Error, Result};
 

@@ -11,10 +11,12 @@
 
 mod choose;
 mod globals;
+mod values;
 
 use std::collections::{BTreeMap, HashMap};
 
-use globals::Global;
+use values::{Global, Value};
+pub(super) use values::{Storage, Tensor};
 
 /// Bytes of a pickle; that of BGE-M3 has about 60,000. Memory is a small multiple of it: each opcode makes one value at most.
 const MAX_BYTES: usize = 4 << 20;
@@ -28,67 +30,6 @@ const MAX_DEPTH: usize = 64;
 const MAX_TEXT: usize = 4096;
 /// Dimensions of a tensor.
 const MAX_RANK: usize = 8;
-
-/// The type of a storage's elements.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Element {
-    /// As safetensors spells it.
-    pub dtype: &'static str,
-    pub bytes: usize,
-}
-
-/// A run of elements in the entry `data/{key}` of the archive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Storage<'a> {
-    pub key: &'a str,
-    pub element: Element,
-    pub elements: u64,
-    /// Whether the elements are plain bytes, whose type the tensor gives.
-    pub untyped: bool,
-}
-
-/// A tensor as the pickle describes it: nothing of it is compared with the file yet. Numbers count elements.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Tensor<'a> {
-    pub storage: Storage<'a>,
-    pub offset: u64,
-    pub shape: Vec<u64>,
-    pub strides: Vec<u64>,
-}
-
-/// A value; containers are places in the arena.
-#[derive(Debug, Clone, Copy)]
-enum Value<'a> {
-    None,
-    Bool,
-    Int(i64),
-    Float,
-    Text(&'a str),
-    Global(Global),
-    Tuple(usize),
-    List,
-    Dict(usize),
-    Storage(usize),
-    Tensor(usize),
-}
-
-impl Value<'_> {
-    fn kind(self) -> &'static str {
-        match self {
-            Value::None => "None",
-            Value::Bool => "a bool",
-            Value::Int(_) => "an int",
-            Value::Float => "a float",
-            Value::Text(_) => "a string",
-            Value::Global(_) => "a global",
-            Value::Tuple(_) => "a tuple",
-            Value::List => "a list",
-            Value::Dict(_) => "a dict",
-            Value::Storage(_) => "a storage",
-            Value::Tensor(_) => "a tensor",
-        }
-    }
-}
 
 /// Reads the tensors of a state dict, by name.
 ///

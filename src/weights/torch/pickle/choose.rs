@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Machine, Step, Tensor, Value};
+use super::values::{Tensor, Value};
+use super::{Machine, Step};
 
 /// The keys under which training scripts save a state dict beside other data.
 const WRAPPERS: [&str; 4] = ["state_dict", "model_state_dict", "model", "module"];

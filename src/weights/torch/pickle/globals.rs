@@ -1,44 +1,8 @@
 //! The names that a pickle may refer to, and what their calls describe. The list is that of `torch.load(weights_only=True)` as far as
 //! lists of tensors need it.
 
-use super::{Element, MAX_RANK, MAX_TENSORS, Machine, Step, Tensor, Value, room};
-
-/// What a name stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Global {
-    OrderedDict,
-    /// `collections.Counter`, of a dictionary: schedules of learning rates have it.
-    Counter,
-    /// A class of tensors, which is named and never called.
-    TensorClass,
-    Rebuild(Rebuild),
-    Storage {
-        element: Element,
-        untyped: bool,
-    },
-    Dtype(Element),
-    /// `torch.Size`, of a tuple.
-    Size,
-    /// `torch.device`, of a name and an index.
-    Device,
-}
-
-/// The functions that make a tensor, by how they take their arguments.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rebuild {
-    /// `(storage, offset, size, stride)`
-    V1,
-    /// `(storage, offset, size, stride, requires_grad, backward_hooks[, metadata])`
-    V2,
-    /// `(storage, offset, size, stride, requires_grad, backward_hooks, dtype[, metadata])`
-    V3,
-    /// `(tensor, requires_grad, backward_hooks)`
-    Parameter,
-    /// `(tensor, requires_grad, backward_hooks, state)`
-    ParameterWithState,
-    /// `(function, class, arguments, state)`: a tensor with attributes.
-    FromType,
-}
+use super::values::{Element, Global, Rebuild, Tensor, Value};
+use super::{MAX_RANK, MAX_TENSORS, Machine, Step, room};
 
 const REBUILDS: [(&str, &str, Rebuild); 6] = [
     ("torch._utils", "_rebuild_tensor", Rebuild::V1),

@@ -1,0 +1,44 @@
+//! What a model is for, and what becomes of its scores.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::json::torch_class;
+use crate::error::{Error, Result};
+
+/// What a model is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ModelKind {
+    /// Texts in, vectors out: `XLMRobertaModel` and every architecture that is not named here.
+    #[default]
+    Embedder,
+    /// Pairs of texts in, one score a pair out: `XLMRobertaForSequenceClassification` with one label.
+    Reranker,
+}
+
+/// The function that turns a reranker's logit into its score: sentence-transformers' `activation_fn`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ScoreActivation {
+    #[default]
+    Sigmoid,
+    Identity,
+}
+
+impl ScoreActivation {
+    /// The activation of the class that a file names.
+    pub(crate) fn by_class(class: &str, field: &str, path: &Path) -> Result<ScoreActivation> {
+        match torch_class(class) {
+            Some("Sigmoid") => Ok(ScoreActivation::Sigmoid),
+            Some("Identity") => Ok(ScoreActivation::Identity),
+            _ => {
+                let what = format!(
+                    "`{field}` is \"{class}\", expected torch's Sigmoid or Identity: set one of them, scores are to be read as that"
+                );
+                Err(Error::format(path, what))
+            }
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! A loaded model, and what it says of itself.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use trivec_kernels::Kernels;
+
+use super::packing::Packed;
+use crate::config::{DensePipeline, Prompts};
+use crate::embedding::Modes;
+use crate::model::{Encoder, Workspace};
+use crate::parallel::Team;
+use crate::text::Tokenizer;
+use crate::weights::{HeadWeights, Source};
+
+/// What a loaded model is.
+#[non_exhaustive]
+#[derive(Debug, Clone)]
+pub struct ModelInfo {
+    /// Where it came from: the directory, or `starter`.
+    pub name: String,
+    /// Encoder layers.
+    pub layers: usize,
+    /// Width of the token states.
+    pub hidden: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Width of the feed-forward layers.
+    pub ffn: usize,
+    /// Rows of the token table.
+    pub vocabulary: usize,
+    /// Weights of the encoder and its heads.
+    pub parameters: usize,
+    /// Longest input in tokens.
+    pub max_length: usize,
+    /// The field that sets it, and its file: `max_seq_length of sentence_bert_config.json`; or `the packed file`.
+    pub max_length_from: String,
+    /// The model's prompts by name: what is put before texts of a kind, as queries and documents.
+    pub prompts: BTreeMap<String, String>,
+    /// The name of the prompt that every text gets unless another is asked for ([`EncodeOptions::prompt`](crate::EncodeOptions::prompt)).
+    pub default_prompt: Option<String>,
+    /// How sentence-transformers compares the model's vectors (`cosine`, `dot`, …), if its files say; nothing here depends on it.
+    pub similarity: Option<String>,
+    /// Which modes the model has: none, if it is a reranker.
+    pub modes: Modes,
+    /// Whether the model is a reranker: it scores pairs of texts ([`Model::rerank`]) and embeds nothing.
+    pub rerank: bool,
+    /// Length of the dense vector; 0 for a reranker.
+    pub dense_dim: usize,
+    /// Whether dense vectors are L2-normalised (a `modules.json` without `Normalize` says no, as does a `truncate_dim` that cuts them after).
+    pub dense_normalized: bool,
+    /// Length of the ColBERT vectors.
+    pub colbert_dim: Option<usize>,
+    /// `cls`, `mean`, or another of sentence-transformers' modes; several are joined by `+`.
+    pub pooling: String,
+    /// Types of the stored weights (`F32`, `F16`, `BF16`, `Q4_0`), comma-separated.
+    pub weights: String,
+    /// Instruction set the kernels use.
+    pub isa: &'static str,
+    /// Worker threads.
+    pub threads: usize,
+    /// In how many streams this CPU reads the weights, and why ([`LoadOptions::tune`](crate::LoadOptions::tune)).
+    pub reading: String,
+}
+
+/// A loaded model. Shared between threads freely; each call works on its own buffers.
+#[derive(Debug)]
+pub struct Model {
+    pub(super) encoder: Encoder,
+    pub(super) heads: HeadWeights,
+    pub(super) pipeline: DensePipeline,
+    pub(super) prompts: Prompts,
+    /// Absent if the directory has neither `tokenizer.json` nor `sentencepiece.bpe.model`: then only token ids can be encoded.
+    pub(super) tokenizer: Option<Tokenizer>,
+    pub(super) kernels: &'static Kernels,
+    pub(super) team: Team,
+    pub(super) info: ModelInfo,
+    /// `None` for a checkpoint.
+    pub(super) packed: Option<Packed>,
+    /// What it was read from.
+    pub(super) source: Source,
+    /// Workspaces between calls.
+    pub(super) idle: Mutex<Vec<Workspace>>,
+}
