@@ -12,6 +12,7 @@
 
 mod entry;
 mod identity;
+mod options;
 mod store;
 mod writer;
 
@@ -22,6 +23,7 @@ use std::thread::JoinHandle;
 
 pub use self::entry::Wanted;
 pub use self::identity::Identity;
+pub use self::options::{Stats, Warn, WhenBehind};
 pub use self::store::CacheError;
 
 use self::entry::{digest_of_ids, key, payload};
@@ -34,37 +36,6 @@ use trivec::Model;
 pub const LEAST_BYTES: u64 = 1 << 20;
 /// Size of a cache unless another is asked for, in bytes.
 pub const DEFAULT_BYTES: u64 = 1 << 30;
-
-/// A function that takes warnings. It gets at most one a minute, besides the one which says that the cache is given up.
-pub type Warn = Box<dyn Fn(&str) + Send + Sync>;
-
-/// What an insert does when the writer is behind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WhenBehind {
-    /// The entries are not kept.
-    Drop,
-    /// The caller waits.
-    Wait,
-}
-
-/// Counters, and what the file holds as far as this process knows.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Texts for which the cache had everything that was wanted.
-    pub hits: u64,
-    /// Texts for which something was missing.
-    pub misses: u64,
-    /// Representations in the file.
-    pub entries: u64,
-    /// Bytes of the entries.
-    pub bytes: u64,
-    /// Representations that made room for others.
-    pub evictions: u64,
-    /// Damaged entries, failed reads and failed writes.
-    pub errors: u64,
-    /// Texts that were not kept because the writer was behind.
-    pub dropped: u64,
-}
 
 /// An open cache.
 pub struct Cache {

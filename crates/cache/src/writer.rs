@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use super::entry::Key;
 use super::identity::Identity;
+use super::options::{Stats, Warn, WhenBehind};
 use super::store::{Batch, CacheError, Extent, FileDigest, Place, Store, is_damage};
-use super::{Stats, Warn, WhenBehind};
 
 /// Bytes that wait for the writer at most.
 const QUEUE_BYTES: usize = 64 << 20;

@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::client::Endpoint;
+use super::address::{Endpoint, is_loopback};
 use super::hash::Hash;
+use super::listing::{Hub, Listing, RemoteFile, is_safe};
 use super::names::{file_name, is_commit};
-use super::remote::{Hub, Listing, RemoteFile, is_safe};
 
 /// Reads a variable; an empty one counts as unset.
 fn variable(name: &str) -> Option<String> {
@@ -66,18 +66,6 @@ pub(super) fn endpoint_at(base: &str) -> Endpoint {
 /// Whether Hugging Face's address, as the environment gives it, is this machine's.
 pub fn endpoint_is_loopback() -> bool {
     is_loopback(&endpoint(Hub::HuggingFace).base)
-}
-
-/// Whether an address, with its scheme or without, is this machine's.
-pub(super) fn is_loopback(base: &str) -> bool {
-    let authority = base.split_once("://").map_or(base, |(_, rest)| rest).split('/').next().unwrap_or_default();
-    // In `user@host`, only the part after the `@` is the host.
-    let host = authority.rsplit('@').next().unwrap_or_default();
-    let host = match host.strip_prefix('[') {
-        Some(v6) => v6.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
-    };
-    host.eq_ignore_ascii_case("localhost") || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// A repository in Hugging Face's cache.
@@ -149,29 +137,6 @@ impl CachedRepository {
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_this_machine_is_this_machine() {
-        for base in [
-            "http://127.0.0.1:8000",
-            "http://localhost",
-            "https://LOCALHOST:1/x",
-            "http://[::1]:80",
-            "http://127.9.9.9/a",
-        ] {
-            assert!(is_loopback(base), "{base}");
-        }
-        for base in [
-            "https://huggingface.co",
-            "http://localhost.example",
-            "http://127.0.0.1@evil.example",
-            "http://10.0.0.1",
-            "",
-            "http://",
-        ] {
-            assert!(!is_loopback(base), "{base}");
-        }
-    }
 
     #[test]
     fn a_cache_is_read() {

@@ -10,7 +10,7 @@ use ureq::http::{HeaderMap, Method, Response, StatusCode, Uri, header};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body, BodyReader};
 
-use super::cache::is_loopback;
+use super::address::{Endpoint, is_loopback};
 use super::error::{HubError, HubErrorKind};
 use super::hash::Hash;
 use super::names::is_commit;
@@ -51,14 +51,6 @@ impl Patience {
         let own = self.delay.saturating_mul(1 << attempt.min(16)).min(MAX_DELAY);
         asked.map_or(own, |asked| asked.max(own.min(self.delay)))
     }
-}
-
-/// A hub's address, and the token that is sent to this address only.
-#[derive(Debug, Clone)]
-pub(super) struct Endpoint {
-    /// Without a slash at the end.
-    pub base: String,
-    pub token: Option<String>,
 }
 
 /// Why an attempt failed.
@@ -427,18 +419,6 @@ fn may_have_token(home: &Uri, uri: &Uri) -> bool {
     same && (uri.scheme_str() == Some("https") || local)
 }
 
-/// A path or a query's value as it stands in an address; slashes stay.
-pub(super) fn encode(text: &str) -> String {
-    let mut encoded = String::new();
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => encoded.push(byte.into()),
-            byte => encoded.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    encoded
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -481,10 +461,5 @@ mod tests {
         assert_eq!(patience.wait(3, None).as_secs(), 8);
         assert_eq!(patience.wait(40, None), MAX_DELAY);
         assert_eq!(patience.wait(5, Some(Duration::from_secs(7))).as_secs(), 7);
-    }
-
-    #[test]
-    fn addresses_are_encoded() {
-        assert_eq!(encode("1_Pooling/a b#?é"), "1_Pooling/a%20b%23%3F%C3%A9");
     }
 }

@@ -10,10 +10,11 @@ use std::sync::{Mutex, PoisonError};
 
 use ureq::http::header;
 
-use super::client::{Answer, Client, Endpoint, Fault, refuse, refuse_html};
+use super::address::Endpoint;
+use super::client::{Answer, Client, Fault, refuse, refuse_html};
 use super::error::{HubError, HubErrorKind};
 use super::hash::{Hash, check};
-use super::remote::{Listing, RemoteFile};
+use super::listing::{Listing, RemoteFile};
 use super::store::sync_directory;
 
 /// Most attempts for a file, even if each transfers something.

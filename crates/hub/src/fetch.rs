@@ -8,9 +8,10 @@ use super::client::{Client, Patience};
 use super::download::{Job, Progress, part_path};
 use super::error::{HubError, HubErrorKind};
 use super::hash::{Hash, check};
+use super::listing::{Hub, Listing, RemoteFile};
 use super::lock::Lock;
 use super::names::{KnownModel, Spec, is_commit};
-use super::remote::{Hub, Listing, RemoteFile, list};
+use super::remote::list;
 use super::select::{CONFIG, guides, needed};
 use super::store::{Store, write_whole};
 use trivec::internal::check_config;
@@ -238,7 +239,7 @@ fn without_hash(files: &[RemoteFile], pinned: bool, note: &dyn Fn(&str)) -> Resu
 /// The listing that an earlier run has stored in a source directory.
 fn manifest(directory: &Path) -> Option<Listing> {
     let listing: Listing = serde_json::from_slice(&fs::read(directory.join(MANIFEST)).ok()?).ok()?;
-    let sound = listing.files.iter().all(|file| super::remote::is_safe(&file.path));
+    let sound = listing.files.iter().all(|file| super::listing::is_safe(&file.path));
     sound.then_some(listing)
 }
 

@@ -7,6 +7,8 @@
 //! The store (names, records, locks) is always there; everything that speaks to a network is behind the feature `fetch`.
 
 #[cfg(feature = "fetch")]
+mod address;
+#[cfg(feature = "fetch")]
 mod cache;
 #[cfg(feature = "fetch")]
 mod client;
@@ -18,6 +20,8 @@ mod error;
 mod fetch;
 #[cfg(feature = "fetch")]
 mod hash;
+#[cfg(feature = "fetch")]
+mod listing;
 mod locate;
 mod lock;
 pub mod names;
@@ -44,9 +48,9 @@ pub use download::Progress;
 pub use error::{HubError, HubErrorKind};
 #[cfg(feature = "fetch")]
 pub use fetch::{FetchOptions, Fetched, fetch};
+#[cfg(feature = "fetch")]
+pub use listing::Hub;
 pub use locate::{Located, locate, locate_default};
 #[cfg(feature = "fetch")]
 pub use pull::{Made, PullOptions, PullProgress, Pulled, pull};
-#[cfg(feature = "fetch")]
-pub use remote::Hub;
 pub use store::{Choice, Record, Store};

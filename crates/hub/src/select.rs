@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 
 use super::error::HubError;
-use super::remote::{Listing, RemoteFile, is_safe};
+use super::listing::{Listing, RemoteFile, is_safe};
 
 pub(super) const CONFIG: &str = "config.json";
 const MODULES: &str = "modules.json";
@@ -189,7 +189,7 @@ pub(super) fn needed(
 #[cfg(test)]
 mod tests {
     use super::super::hash::Hash;
-    use super::super::remote::Hub;
+    use super::super::listing::Hub;
     use super::*;
 
     fn listing(paths: &[&str]) -> Listing {

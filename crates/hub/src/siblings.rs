@@ -3,11 +3,12 @@
 
 use serde::Deserialize;
 
-use super::client::{Client, Endpoint, Head, encode};
+use super::address::{Endpoint, encode};
+use super::client::{Client, Head};
 use super::error::{HubError, HubErrorKind};
 use super::hash::Hash;
+use super::listing::{Hub, Listing, RemoteFile, digest, hash_of, is_safe};
 use super::names::is_commit;
-use super::remote::{Hub, Listing, RemoteFile, digest, hash_of, is_safe};
 use super::select::{USUAL, may_be_needed};
 
 /// Most files that are requested one by one.

@@ -14,24 +14,12 @@ use super::kept::{Kept, Open};
 use super::memory::{self, Budget, HELD, Held, Part};
 use super::metrics::Metrics;
 use super::names::Names;
+use super::options::{Limits, Timeouts};
 use super::scheduler::{Room, Scheduler, Timing, cost};
 use super::work::{Observer, note};
 use trivec::{Embedding, Modes};
 use trivec::{EncodeOptions, Model, Prompt};
 use trivec_cache::{Wanted, WhenBehind};
-
-/// Limits of requests.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Bytes of a body.
-    pub body_bytes: usize,
-    /// Texts of a request.
-    pub texts: usize,
-    /// Largest cost of all waiting texts, in tokens of short texts.
-    pub queue_cost: u64,
-    /// Bytes that all requests together hold, from their bodies to the last of their answers.
-    pub memory: u64,
-}
 
 /// Loads the model for a reload.
 pub type Reload = Box<dyn Fn() -> std::result::Result<Model, String> + Send + Sync>;
@@ -108,7 +96,7 @@ impl App {
             #[cfg(feature = "search")]
             search: super::search::Indexes::default(),
             started: Instant::now(),
-            body_idle: super::Timeouts::default().idle,
+            body_idle: Timeouts::default().idle,
             log_texts: false,
             observer: None,
             ending: false.into(),

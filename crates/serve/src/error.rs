@@ -5,10 +5,12 @@ use axum::http::{Extensions, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use super::header_fields::UNSUPPORTED_ENCODING;
 use super::memory::NoMemory;
 use super::scheduler::Refused;
 use trivec::{Error, ErrorKind};
+
+/// The code of the error of a compressed body: its answer also has `Accept-Encoding`.
+pub(super) const UNSUPPORTED_ENCODING: &str = "unsupported_encoding";
 
 /// The shape of error answers. Every route is declared with one, and its requests carry it as an extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

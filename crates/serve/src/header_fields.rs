@@ -2,7 +2,7 @@
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
-use super::error::{ApiError, Result};
+use super::error::{ApiError, Result, UNSUPPORTED_ENCODING};
 
 /// The elements of a list (or the parameters of an element): what is between separators that are not in a quoted string. Empty ones do not
 /// count.
@@ -174,9 +174,6 @@ fn check_type(headers: &HeaderMap, fits: impl Fn(&str) -> bool, expected: &str) 
         _ => Ok(Some(subtype)),
     }
 }
-
-/// The code of the error of a compressed body: its answer also has `Accept-Encoding`.
-pub(super) const UNSUPPORTED_ENCODING: &str = "unsupported_encoding";
 
 fn check_coding(headers: &HeaderMap) -> Result<()> {
     let lines = headers.get_all(header::CONTENT_ENCODING).iter();

@@ -21,6 +21,7 @@ mod listen;
 pub mod memory;
 mod metrics;
 mod names;
+mod options;
 mod routes;
 mod scheduler;
 #[cfg(feature = "search")]
@@ -30,14 +31,13 @@ mod work;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-pub use self::app::{Limits, Reload};
+pub use self::app::Reload;
 pub use self::guard::{AllowedHosts, AllowedOrigins};
-pub use self::listen::Timeouts;
+pub use self::options::{Limits, Timeouts};
 #[cfg(feature = "search")]
 pub use self::search::{IndexPlace, Indexes};
 pub use self::work::{Answered, Observer, Work};
@@ -237,19 +237,5 @@ impl Default for Options {
             log_texts: false,
             observer: None,
         }
-    }
-}
-
-/// Limits that suit a small server.
-impl Default for Limits {
-    fn default() -> Self {
-        Limits { body_bytes: 8 << 20, texts: 2048, queue_cost: 1 << 20, memory: memory::default_budget(8 << 20) }
-    }
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        let s = Duration::from_secs;
-        Timeouts { head: s(10), idle: s(30), drain: s(30) }
     }
 }

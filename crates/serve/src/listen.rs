@@ -18,23 +18,13 @@ use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::app::App;
+use super::options::Timeouts;
 
 /// Largest head of a request: 64 KB, and 100 headers (hyper's own limit, 431 beyond).
 const HEAD_BYTES: usize = 64 << 10;
 
 /// Shortest time between two log lines about connections that cannot be accepted.
 const WARN_EVERY: Duration = Duration::from_secs(5);
-
-/// Timeouts of connections.
-#[derive(Debug, Clone, Copy)]
-pub struct Timeouts {
-    /// To send a whole head, from the connection's opening or the last answer on.
-    pub head: Duration,
-    /// Longest time without progress in reading or writing.
-    pub idle: Duration,
-    /// Time to finish running requests when the service ends.
-    pub drain: Duration,
-}
 
 /// Where to listen.
 pub(super) enum Listener {

@@ -5,7 +5,6 @@ use axum::response::Response;
 use safetensors::Dtype;
 use serde_json::json;
 
-use super::native::internal;
 use super::rows;
 use crate::answer::{self, Step, Steps};
 use crate::app::App;
@@ -140,7 +139,7 @@ fn safetensors_head(embeddings: &[Embedding], modes: Modes, arrays: &Arrays) -> 
         header.insert(name.to_owned(), of);
         at += bytes;
     }
-    let mut header = serde_json::to_vec(&header).map_err(|_| internal())?;
+    let mut header = serde_json::to_vec(&header).map_err(|_| ApiError::internal())?;
     // Spaces put the arrays at a multiple of 8.
     header.resize(header.len().next_multiple_of(8), b' ');
     let mut head = (header.len() as u64).to_le_bytes().to_vec();

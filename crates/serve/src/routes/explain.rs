@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 
-use super::native::{Behind, both_sides, check_scores, internal, prompt_of, timing_of, usage, weights};
+use super::native::{Behind, both_sides, check_scores, prompt_of, timing_of, usage, weights};
 use crate::answer::{self, JSON, Step, Steps, json};
 use crate::app::{App, Tokenized};
 use crate::body::Body;
@@ -91,7 +91,7 @@ async fn explain_inner(app: &App, request: ExplainRequest) -> Result<Response> {
     let both = app.scheduler.calls(calls).await;
     let (both, timing) = both.map_err(|e| ApiError::from(e).named(|index| ["a", "b"][index % 2].to_owned()))?;
     let both: Vec<Inspection> = both.into_iter().flatten().collect();
-    let [mut a, mut b]: [Inspection; 2] = both.try_into().map_err(|_| internal())?;
+    let [mut a, mut b]: [Inspection; 2] = both.try_into().map_err(|_| ApiError::internal())?;
     (a.embedding.truncated, b.embedding.truncated) = (of_a.truncated, of_b.truncated);
     app.computed(tokenized.iter().map(|text| text.ids.len()).sum(), timing);
     let of = move || {

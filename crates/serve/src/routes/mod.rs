@@ -6,6 +6,7 @@ mod documents;
 mod explain;
 #[cfg(feature = "search")]
 mod indexes;
+mod missing;
 mod native;
 mod openai;
 mod ops;
@@ -15,13 +16,14 @@ mod rows;
 #[cfg(feature = "search")]
 mod search;
 mod tei;
+mod tei_refusals;
 
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{any, get, post};
@@ -30,6 +32,7 @@ use serde_json::json;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
+use self::missing::{not_how, nothing_at};
 use super::app::{App, ms};
 use super::error::{ApiError, Dialect, Result};
 use super::guard::{AllowedOrigins, Guard};
@@ -142,24 +145,13 @@ async fn not_found(request: Request) -> Response {
     nothing_at(request.uri().path()).answer(Dialect::of(request.extensions()))
 }
 
-/// The error for an unknown path.
-fn nothing_at(path: &str) -> ApiError {
-    let what = format!("there is nothing at {path}; the API is described at /openapi.json");
-    ApiError::new(StatusCode::NOT_FOUND, "not_found", what)
-}
-
 async fn method_not_allowed(request: Request) -> Response {
     not_how(request.method(), request.uri().path()).answer(Dialect::of(request.extensions()))
 }
 
-/// The error for a method that a path does not have.
-fn not_how(method: &Method, path: &str) -> ApiError {
-    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", format!("{method} is not how {path} is used"))
-}
-
 fn panicked(dialect: Dialect) -> Response {
     tracing::error!("a request's handler panicked");
-    native::internal().answer(dialect)
+    ApiError::internal().answer(dialect)
 }
 
 /// Whether a request needs no key: health checks, and the page, which asks for the key itself.

@@ -366,7 +366,3 @@ async fn score_inner(app: &App, request: ScoreRequest) -> Result<Response> {
     };
     app.answer(JSON, None, Steps::begun_by(move |out| begin_list(&head, "data", out), 0..=pairs, write))
 }
-
-pub(super) fn internal() -> ApiError {
-    ApiError::internal()
-}

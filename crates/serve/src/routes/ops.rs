@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
+use super::missing::{not_how, nothing_at};
 use crate::app::App;
 use crate::assets;
 use crate::body::PathPart;
@@ -101,7 +102,7 @@ pub(super) async fn reload(State(app): State<Arc<App>>) -> Response {
             tracing::error!(error = what, "the model could not be loaded again; the old one stays");
             ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "reload_failed", what).answer(Dialect::OpenAi)
         }
-        Err(_) => super::native::internal().answer(Dialect::OpenAi),
+        Err(_) => ApiError::internal().answer(Dialect::OpenAi),
     }
 }
 
@@ -111,7 +112,7 @@ const POLICY: &str = "default-src 'self'; img-src 'self' data:; object-src 'none
 
 fn file(name: &str, headers: &HeaderMap) -> Response {
     let Some((kind, bytes)) = assets::find(name) else {
-        return super::nothing_at(&format!("/{name}")).answer(Dialect::OpenAi);
+        return nothing_at(&format!("/{name}")).answer(Dialect::OpenAi);
     };
     // The files change with the program alone.
     let tag = format!("\"{}-{}\"", env!("CARGO_PKG_VERSION"), fingerprint(bytes));
@@ -145,7 +146,7 @@ pub(super) async fn asset(method: Method, PathPart(name): PathPart, headers: Hea
     if matches!(method, Method::GET | Method::HEAD) || assets::find(&name).is_none() {
         return file(&name, &headers);
     }
-    let mut response = super::not_how(&method, &format!("/{name}")).answer(Dialect::OpenAi);
+    let mut response = not_how(&method, &format!("/{name}")).answer(Dialect::OpenAi);
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET,HEAD"));
     response
 }

@@ -10,9 +10,8 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::native::internal;
 use crate::app::{App, Tokenized};
-use crate::error::Result;
+use crate::error::{ApiError, Result};
 use crate::memory::{self, Part};
 use crate::scheduler::{BATCH_TOKENS, Timing, cost};
 use trivec::similarity::{ScoreWeights, Scores, score};
@@ -52,7 +51,7 @@ pub(super) async fn score_all(
         }
         let both = |&(a, b): &(usize, usize)| Some((embeddings[a].clone()?, embeddings[b].clone()?));
         let both: Option<Vec<_>> = pairs[part.pairs.clone()].iter().map(both).collect();
-        let both = both.ok_or_else(internal)?;
+        let both = both.ok_or_else(ApiError::internal)?;
         part.last.iter().for_each(|&text| embeddings[text] = None);
         before = Some(move || both.into_iter().map(|(a, b)| score(&a, &b, &weights)).collect());
     }

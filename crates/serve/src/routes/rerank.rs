@@ -257,7 +257,7 @@ fn answer_id() -> String {
 
 /// text-embeddings-inference's answer.
 async fn texts_in_order(app: &App, request: RerankRequest, texts: Vec<Document>) -> Result<Response> {
-    super::tei::not_empty(texts.len())?;
+    super::tei_refusals::not_empty(texts.len())?;
     let model = app.model();
     let raw = request.raw_scores.unwrap_or(false);
     let with_text = request.return_text.or(request.return_documents).unwrap_or(false);
@@ -330,7 +330,7 @@ async fn rank(app: &App, model: &Arc<Model>, asked: &Asked) -> Result<(Vec<Reran
     match ranked.iter().find(|result| result.truncated).filter(|_| !asked.truncate) {
         Some(cut) => {
             let place = format!("{}[{}]", asked.name, cut.index);
-            Err(super::tei::too_long(&place, "a pair has too many tokens; set `truncate` to cut it"))
+            Err(super::tei_refusals::too_long(&place, "a pair has too many tokens; set `truncate` to cut it"))
         }
         None => Ok((ranked, timing)),
     }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::rows;
+use super::tei_refusals::{not_empty, tokenizer, too_long};
 use crate::answer::{self, Pieces, Step, Steps};
 use crate::app::{App, Tokenized};
 use crate::body::Body;
@@ -55,22 +56,6 @@ pub(super) async fn root(State(app): State<Arc<App>>, request: Request) -> Respo
 /// What these routes call a text.
 fn input(index: usize) -> String {
     format!("inputs[{index}]")
-}
-
-pub(super) fn not_empty(texts: usize) -> Result<()> {
-    if texts > 0 {
-        return Ok(());
-    }
-    Err(ApiError::new(StatusCode::BAD_REQUEST, "empty", "`inputs` cannot be empty"))
-}
-
-fn tokenizer(what: String) -> ApiError {
-    ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "tokenizer", what)
-}
-
-/// A text that would have to be cut, where that is not wanted.
-pub(super) fn too_long(place: &str, what: impl Into<String>) -> ApiError {
-    ApiError { param: Some(place.to_owned()), ..tokenizer(what.into()) }
 }
 
 /// The inputs' tokens, behind the model's default prompt or the one that is named; with `truncate: false` a text that is too long is refused.

@@ -10,7 +10,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use trivec_search::{Arms, Timings};
 
-use super::Served;
+use super::served::Served;
 use crate::metrics::seconds;
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]

@@ -9,19 +9,21 @@
 
 pub(crate) mod errors;
 pub(crate) mod metrics;
+mod served;
 pub(crate) mod writer;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
 
 use axum::http::StatusCode;
 use trivec::Model;
-use trivec_search::{Encoder, Error, Index, ModelId, Reader};
+use trivec_search::{Error, Index, ModelId};
 
 use crate::error::{ApiError, Result};
 use metrics::SearchMetrics;
-use writer::Slot;
+pub(crate) use served::Served;
+use served::Slot;
 
 /// Longest name of an index, in bytes.
 const MAX_NAME_BYTES: usize = 128;
@@ -97,17 +99,6 @@ impl Default for Indexes {
             metrics: SearchMetrics::new(),
         }
     }
-}
-
-/// An index that is served.
-pub(crate) struct Served {
-    pub name: String,
-    pub index: Index,
-    pub id: ModelId,
-    reader: Mutex<Reader>,
-    /// Of the view that was opened last: asked without waiting for one that is being opened.
-    documents: AtomicUsize,
-    pub slot: Slot,
 }
 
 impl Indexes {
@@ -201,26 +192,6 @@ impl Indexes {
     /// The directory that copies go into.
     pub(crate) fn snapshots(&self) -> Option<&Path> {
         self.snapshots.as_deref()
-    }
-}
-
-impl Served {
-    /// A view of the last commit. It may map files, so it must not run on the runtime's threads.
-    pub fn reader(&self) -> std::result::Result<Reader, Error> {
-        let mut last = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = last.refresh()?;
-        *last = now.clone();
-        self.documents.store(now.len(), Ordering::Relaxed);
-        Ok(now)
-    }
-
-    /// Documents of the view that was opened last.
-    pub fn documents(&self) -> usize {
-        self.documents.load(Ordering::Relaxed)
-    }
-
-    pub fn encoder<'m>(&self, model: &'m Model) -> std::result::Result<Encoder<'m>, Error> {
-        self.index.encoder(model, &self.id)
     }
 }
 

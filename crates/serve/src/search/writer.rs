@@ -6,18 +6,15 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::sync::OwnedMutexGuard;
 use trivec_search::{Committed, Error, Writer};
 
-use super::Served;
+use super::served::Served;
 use crate::app::App;
 use crate::error::{ApiError, Result};
 
 /// Most pending documents. If there are more, they are committed even if no request asks for it.
 pub(crate) const MOST_PENDING: u64 = 10_000;
-
-/// The place of an index's writer between requests.
-pub(crate) type Slot = Arc<Mutex<Option<Writer>>>;
 
 /// A turn to write. When it is dropped before [`Turn::commit`] or [`Turn::keep`] (its client has disconnected, or something failed), its
 /// changes are discarded, unless changes of other requests are pending too.
