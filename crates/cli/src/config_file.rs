@@ -4,11 +4,10 @@ use std::ops::Range;
 use std::path::Path;
 
 use clap::Command;
-use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use toml::de::DeTable;
 
 use super::exit::{Failure, Result};
-use super::serve::ServeArgs;
+use super::serve_args::ServeArgs;
 
 /// The options of a file, and their names in it.
 pub(super) fn read(path: &Path) -> Result<(ServeArgs, Vec<String>)> {
@@ -52,31 +51,6 @@ fn place(text: &str, span: Option<Range<usize>>) -> String {
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
     format!("line {line}, column {column}")
-}
-
-/// A string, or a list of them.
-pub(super) fn strings<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Vec<String>, D::Error> {
-    struct Strings;
-    impl<'de> Visitor<'de> for Strings {
-        type Value = Vec<String>;
-
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("a string or a list of strings")
-        }
-
-        fn visit_str<E: de::Error>(self, text: &str) -> std::result::Result<Vec<String>, E> {
-            Ok(vec![text.to_owned()])
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> std::result::Result<Vec<String>, A::Error> {
-            let mut all = Vec::new();
-            while let Some(text) = seq.next_element()? {
-                all.push(text);
-            }
-            Ok(all)
-        }
-    }
-    deserializer.deserialize_any(Strings)
 }
 
 /// The options as a file would give them; those that are not set are comments with their defaults, and keys are left out.

@@ -9,12 +9,13 @@ use sha2::{Digest, Sha256};
 
 use super::args::ModelArgs;
 use super::exit::{self, Failure, Result};
-use super::pack::Bar;
+use super::loading::{check_weights, choose, load_located, note_scalar, options};
+use super::progress::{self, Bar};
 use trivec::internal::{Content, Stamp, read_through};
 use trivec::pack::verify::{Promise, bundled_texts, verify};
 use trivec::pack::{PackOptions, advised_format, estimated_bytes};
 use trivec::{ErrorKind, Model, RerankOptions, WeightFormat};
-use trivec_hub::{Copies, Listing, PackedCopy, Store, staged};
+use trivec_hub::{Copies, Listing, Located, PackedCopy, Store, staged};
 
 /// A packed copy is compared with its checkpoint on every fourth of the bundled texts: enough to find a file that is not the model's.
 const TEXTS_STEP: usize = 4;
@@ -29,7 +30,7 @@ pub(super) fn load(directory: &Path, weights: WeightFormat, args: &ModelArgs) ->
     if let Some(model) = seen.and_then(|key| copies.find(&key)).map(|copy| job.open(&copy)).transpose()?.flatten() {
         return Ok(model);
     }
-    let original = Model::load_with(directory, &super::options(args))?;
+    let original = Model::load_with(directory, &options(args))?;
     let content = Checkpoint::read(&original, args.quiet)?;
     let key = Copies::key(&content.digest, weights);
     let known = match copies.find(&key) {
@@ -48,6 +49,35 @@ pub(super) fn load(directory: &Path, weights: WeightFormat, args: &ModelArgs) ->
         copies.remember(&source, weights, &listing, &key);
     }
     Ok(model)
+}
+
+/// Loads the model for a command that takes `--weights`: a checkpoint that is not packed in its packed copy, or, without the option, with
+/// a line on stderr that says what that would bring.
+pub(super) fn load_as(weights: Option<WeightFormat>, args: &ModelArgs) -> Result<Model> {
+    let chosen = choose(args)?;
+    let directory = match &chosen {
+        Located::Path(path) if path.is_dir() => Some(path.clone()),
+        _ => None,
+    };
+    match (weights, directory) {
+        (Some(weights), Some(directory)) => {
+            let model = load(&directory, weights, args)?;
+            note_scalar(&model, args);
+            Ok(model)
+        }
+        (Some(weights), None) => {
+            let model = load_located(chosen, args)?;
+            check_weights(&model, weights)?;
+            Ok(model)
+        }
+        (None, directory) => {
+            let model = load_located(chosen, args)?;
+            if let Some(directory) = directory.filter(|_| !args.quiet) {
+                advise(&model, &directory, Advice::Option);
+            }
+            Ok(model)
+        }
+    }
 }
 
 /// The checkpoint, and the format it is packed to.
@@ -79,7 +109,7 @@ impl Job<'_> {
     }
 
     fn load(&self, path: &Path) -> trivec::Result<Model> {
-        let model = Model::load_with(path, &super::options(self.args))?;
+        let model = Model::load_with(path, &options(self.args))?;
         Ok(model.called(self.directory.display().to_string()))
     }
 
@@ -138,7 +168,7 @@ impl Job<'_> {
         let (failures, fidelity) = if original.info().rerank {
             (compare_rerankers(original, copy, &texts, &promise)?, None)
         } else {
-            let bar = super::verify::bar(self.args.quiet);
+            let bar = progress::bar(self.args.quiet);
             let report = verify(original, copy, &texts, &|done, total| {
                 bar.set_length(total as u64);
                 bar.set_position(done as u64);

@@ -1,7 +1,7 @@
 //! Options that have no effect in combination with others. On the command line such an option is refused by name, because the user expects
 //! an effect. From a variable or a file it is ignored, because other commands may use it.
 
-use super::args::{Cli, Command};
+use super::command::{Cli, Command};
 use super::exit::{Result, refuse_idle};
 use super::sources::Sources;
 use trivec::WeightFormat;

@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::args::{EmbedArgs, InputArgs, ModelArgs, TextArgs};
 use super::cache::Kept;
+use super::copies;
 use super::exit::{Failure, Result};
 use super::input::{self, Content, Reading, Record, Records};
 use super::output::Writer;
@@ -52,7 +53,7 @@ pub(super) fn run(args: &EmbedArgs, model_args: &ModelArgs) -> Result<()> {
     }
     // The input is opened before the model is loaded, so that a wrong name is reported at once.
     let opened = input.map(input::open).transpose()?;
-    let model = super::load_as(args.packed.weights, model_args)?;
+    let model = copies::load_as(args.packed.weights, model_args)?;
     let normalize = args.no_normalize.then_some(false);
     let options =
         EncodeOptions { modes: args.modes, dimensions: args.dimensions, normalize, ..args.text.options(&model)? };

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::args::{ExplainArgs, ModelArgs};
 use super::exit::{Failure, Result};
+use super::loading;
 use super::score::{Judge, checked, verdict_line, why_not_available};
 use super::style::{BOLD, DIM, bar, pad, readable, width};
 use trivec::similarity::{ExplainedText, Explanation, explain};
@@ -15,7 +16,7 @@ const BAR: usize = 16;
 
 pub(super) fn run(args: &ExplainArgs, model_args: &ModelArgs) -> Result<()> {
     let judge = Judge::new(&args.judge)?;
-    let model = super::load(model_args)?;
+    let model = loading::load(model_args)?;
     let options = args.sides.options(args.text.options(&model)?, &model)?;
     let side = |index: usize| format!("text {}", ["A", "B"][index % 2]);
     let inspected = model.inspect_pair(&args.a, &args.b, options.each_ref()).map_err(|e| Failure::of_input(e, side))?;

@@ -10,6 +10,7 @@ use serde_json::json;
 use super::args::ModelArgs;
 use super::copies::{self, Advice};
 use super::exit::{Failure, Result};
+use super::loading;
 use super::pending::check_directory;
 use trivec::pack::{ImportOptions, ImportReport, import};
 use trivec::{LoadOptions, Model};
@@ -75,7 +76,7 @@ pub(super) fn run(args: &ImportArgs, model: &ModelArgs) -> Result<()> {
             report.files.join(", ")
         );
         // The weights were not scanned to be written, and need not be for their number.
-        let options = LoadOptions { check_finite: false, ..super::options(model) };
+        let options = LoadOptions { check_finite: false, ..loading::options(model) };
         if let Ok(imported) = Model::load_with(&args.output, &options) {
             copies::advise(&imported, &args.output, Advice::Command);
         }

@@ -7,11 +7,12 @@ use serde::Serialize;
 
 use super::args::{InfoArgs, ModelArgs};
 use super::exit::{Failure, Result};
+use super::loading;
 use trivec::escape::Escaped;
 use trivec::{ModelInfo, instruction_sets};
 
 pub(super) fn run(args: &InfoArgs, model_args: &ModelArgs) -> Result<()> {
-    let model = super::load(model_args)?;
+    let model = loading::load(model_args)?;
     let mut out = anstream::stdout().lock();
     write(&mut out, model.info(), args.json).and_then(|()| out.flush()).map_err(|e| Failure::stdout(&e))
 }

@@ -4,19 +4,20 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
 
 use super::args::{ModelArgs, PackArgs};
 use super::exit::{Failure, Result};
 use super::input::read_texts;
+use super::loading;
 use super::pending::{check_directory, same_file};
 use super::pending::{is_special, resolve_output};
+use super::progress::Bar;
 use super::style::counted;
-use trivec::pack::{Calibration, PackOptions, PackReport, Stage};
+use trivec::pack::{Calibration, PackOptions, PackReport};
 use trivec::{Model, WeightFormat};
 use trivec_hub::Located;
-use trivec_hub::staged::{self, Watcher};
+use trivec_hub::staged;
 
 pub(super) fn run(args: &PackArgs, model_args: &ModelArgs) -> Result<()> {
     let chosen =
@@ -40,14 +41,14 @@ pub(super) fn run(args: &PackArgs, model_args: &ModelArgs) -> Result<()> {
         return Err(Failure::option("output", "a packed model is a file, not standard output"));
     }
     check_directory(&args.output)?;
-    let options = super::options(model_args);
+    let options = loading::options(model_args);
     let model = match source {
         Some(path) => Model::load_with(path, &options)?,
         None => {
             if !asked {
-                super::note_starter(model_args);
+                loading::note_starter(model_args);
             }
-            super::exact_starter(model_args)?
+            loading::exact_starter(model_args)?
         }
     };
     let options = PackOptions {
@@ -98,64 +99,6 @@ fn calibrated(weights: WeightFormat, report: &PackReport) -> String {
         0 => ", not calibrated".to_owned(),
         n => format!(", calibrated on {}", counted(n, "text")),
     }
-}
-
-/// A bar on a terminal for one stage after the other; what was resumed, as a line.
-pub(super) struct Bar {
-    bar: ProgressBar,
-    quiet: bool,
-}
-
-impl Bar {
-    pub(super) fn new(quiet: bool) -> Bar {
-        let bar = super::verify::bar(quiet);
-        if let Ok(style) = ProgressStyle::with_template("{msg:12} {bar:30} {percent} % · {eta} left") {
-            bar.set_style(style);
-        }
-        Bar { bar, quiet }
-    }
-
-    pub(super) fn finish(&self) {
-        self.bar.finish_and_clear();
-    }
-
-    pub(super) fn set(&self, what: &'static str, done: u64, total: u64) {
-        if done == 0 {
-            self.bar.reset();
-        }
-        self.bar.set_message(what);
-        self.bar.set_length(total);
-        self.bar.set_position(done);
-    }
-}
-
-impl Watcher for Bar {
-    fn measuring(&self, stage: Stage, done: usize, total: usize) {
-        let what = match stage {
-            Stage::Layers => "measuring",
-            _ => "calibrating",
-        };
-        self.set(what, done as u64, total as u64);
-    }
-
-    fn writing(&self, done: u64, total: u64) {
-        self.set("writing", done, total);
-    }
-
-    fn resumed(&self, what: &str) {
-        if !self.quiet {
-            self.bar.suspend(|| say!("trivec pack: going on with {what} of an interrupted run"));
-        }
-    }
-}
-
-/// Ignores all progress.
-pub(super) struct Silent;
-
-impl Watcher for Silent {
-    fn measuring(&self, _: Stage, _: usize, _: usize) {}
-    fn writing(&self, _: u64, _: u64) {}
-    fn resumed(&self, _: &str) {}
 }
 
 /// Megabytes as bytes.

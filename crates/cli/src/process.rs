@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
 
-use super::serve::LogFormat;
+use super::serve_args::LogFormat;
 use trivec::escape::Escaped;
 use trivec_serve::Signal;
 

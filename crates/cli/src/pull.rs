@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use super::args::{ModelArgs, parse_weights};
 use super::exit::{Failure, Result};
-use super::pack::Bar;
+use super::loading;
+use super::progress::Bar;
 use super::pull_progress::Show;
 use trivec::WeightFormat;
 use trivec::escape::Escaped;
@@ -123,7 +124,7 @@ pub(super) fn run(args: &PullArgs, model_args: &ModelArgs) -> Result<()> {
         weights: args.weights,
         force: args.force,
         keep_source: args.keep_source,
-        load: super::options(model_args),
+        load: loading::options(model_args),
     };
     let show = Stages::new(model_args.quiet);
     let pulled = pull(&spec, &options, &store, &show);

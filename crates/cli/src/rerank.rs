@@ -8,12 +8,12 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::args::{InputArgs, ModelArgs, Special, WeightsArgs};
+use super::copies;
 use super::embed::{Progress, read_chunk};
 use super::exit::{Failure, MODEL, Result};
 use super::input::{self, Content, Records};
 use super::prompt;
-use super::score::excerpt;
-use super::style;
+use super::style::{self, excerpt};
 use trivec::{ErrorKind, Model, RerankOptions, Reranked};
 
 /// Documents that are read and scored at a time.
@@ -81,7 +81,7 @@ pub(super) fn run(args: &RerankArgs, model_args: &ModelArgs) -> Result<()> {
     let path = input_path(args)?;
     // The input is opened before the model is loaded, so that a wrong name is reported at once.
     let opened = path.map(input::open).transpose()?;
-    let model = super::load_as(args.packed.weights, model_args)?;
+    let model = copies::load_as(args.packed.weights, model_args)?;
     let prompt = args.prompt.as_ref().map(|given| prompt::parse(given, "--prompt", &model)).transpose()?;
     let options = RerankOptions {
         max_length: args.max_length,

@@ -10,7 +10,8 @@ use super::args::{JudgeArgs, ModelArgs, ScoreArgs};
 use super::exit::{Failure, Result};
 use super::input::pairs::{Pair, Pairs};
 use super::input::{self, Reading};
-use super::style;
+use super::loading;
+use super::style::{self, excerpt};
 use trivec::similarity::{ScoreWeights, Scores, Thresholds, Verdict, score};
 use trivec::{Embedding, EncodeOptions, Model};
 
@@ -94,14 +95,14 @@ pub(super) fn run(args: &ScoreArgs, model_args: &ModelArgs) -> Result<()> {
     };
     match (&args.a, &args.b, &args.pairs) {
         (Some(a), Some(b), None) => {
-            let model = super::load(model_args)?;
+            let model = loading::load(model_args)?;
             let options = args.sides.options(args.text.options(&model)?, &model)?;
             let scores = score_pairs(&model, &[(a, b)], &options, &judge, |_| String::new())?;
             scores.iter().try_for_each(|scores| print_one(scores, &judge, args.json))
         }
         (None, None, Some(path)) => {
             let opened = input::open(path)?;
-            let model = super::load(model_args)?;
+            let model = loading::load(model_args)?;
             let reading =
                 Reading { format: args.input_format, path: Some(path), lossy: Some(args.lossy), column: None };
             let pairs = Pairs::new(opened.reader, opened.name, reading, columns)?;
@@ -253,23 +254,6 @@ impl Row<'_> {
 
 /// Columns that a table gives to each text of a pair.
 const EXCERPT: usize = 24;
-
-/// The beginning of a text, on one line of `columns` columns or so.
-pub(super) fn excerpt(text: &str, columns: usize) -> String {
-    let mut shown = String::new();
-    for c in style::readable(text).chars() {
-        if style::width(&shown) >= columns {
-            shown.push('…');
-            // A text in right-to-left script was isolated; the isolation is closed again.
-            if shown.starts_with('\u{2068}') {
-                shown.push('\u{2069}');
-            }
-            break;
-        }
-        shown.push(c);
-    }
-    shown
-}
 
 #[cfg(test)]
 mod tests {

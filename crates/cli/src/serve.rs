@@ -2,228 +2,20 @@
 
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
-use serde::{Deserialize, Serialize};
-
-use super::args::{ModelArgs, parse_weights};
+use super::args::ModelArgs;
 use super::cache::ByteSize;
-use super::choices::Tune;
-use super::config_file::{self, strings};
+use super::command::command;
+use super::config_file;
+use super::copies;
 use super::effects;
 use super::exit::{Failure, Result};
 use super::process;
+use super::serve_args::{LogFormat, LogLevel, ServeArgs};
 use super::sources::Sources;
-use trivec::WeightFormat;
 use trivec_serve::{AllowedHosts, AllowedOrigins, Limits, Options, Server, Timeouts, memory, runtime};
-
-const EXAMPLES: &str = "\
-Examples:
-  trivec serve        # API and page at http://127.0.0.1:8737
-  trivec serve --model m3.safetensors --host 0.0.0.0 --api-key-file keys.txt
-  trivec serve --unix-socket /run/trivec.sock
-  trivec serve --cache /var/lib/trivec/embeddings.cache --cache-size 2GiB
-  trivec serve --index notes/ --index mail=/var/lib/mail-index --index-write --api-key-file keys.txt
-  trivec serve --config trivec.toml --print-config
-  curl localhost:8737/v1/embeddings --json '{\"input\": \"hello\"}'
-
-Without a key, a service on a loopback address answers to localhost and loopback addresses alone (--allowed-host adds names), and other \
-sites' pages are refused (--cors-origin allows an origin). Bodies have to say that they are JSON.
-
-SIGTERM or SIGINT: no new connections, what is on its way is finished, exit 0; a second one ends at once. SIGHUP loads the model again.
-Options are read from --config (TOML, the names of the options with _ for -, those of the model too), then the environment, then the command line.";
-
-/// Every option is `None` where it is not given, so that the file can say.
-#[derive(Args, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[command(after_help = EXAMPLES)]
-pub(super) struct ServeArgs {
-    /// Address to listen on [default: 127.0.0.1]
-    #[arg(long, value_name = "IP", env = "TRIVEC_HOST")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub host: Option<IpAddr>,
-    /// Port to listen on; 0 takes a free one [default: 8737]
-    #[arg(long, short, value_name = "N", env = "TRIVEC_PORT")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub port: Option<u16>,
-    /// Unix socket to listen on instead of an address
-    #[arg(long, value_name = "PATH", env = "TRIVEC_UNIX_SOCKET")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub unix_socket: Option<PathBuf>,
-    /// Certificate chain (PEM): speak TLS
-    #[arg(long, value_name = "FILE", env = "TRIVEC_TLS_CERT")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tls_cert: Option<PathBuf>,
-    /// Private key of the certificate (PEM)
-    #[arg(long, value_name = "FILE", env = "TRIVEC_TLS_KEY")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tls_key: Option<PathBuf>,
-    /// Key that requests have to show (others see it in the process list: prefer the environment or --api-key-file)
-    #[arg(long, value_name = "KEY", env = "TRIVEC_API_KEY", hide_env_values = true)]
-    #[serde(skip_serializing, deserialize_with = "strings")]
-    pub api_key: Vec<String>,
-    /// File of keys, one a line; `#` begins a comment
-    #[arg(long, value_name = "FILE", env = "TRIVEC_API_KEY_FILE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub api_key_file: Option<PathBuf>,
-    /// Origin of another site whose pages may use the service, as `https://example.org` (can be repeated), or * for all [default: none]
-    #[arg(long, value_name = "ORIGIN", env = "TRIVEC_CORS_ORIGIN")]
-    #[serde(deserialize_with = "strings")]
-    pub cors_origin: Vec<String>,
-    /// Name that requests may call the service by, without a port (can be repeated), or * for any [default: localhost and loopback
-    /// addresses on a loopback address without a key, else any]
-    #[arg(long, value_name = "NAME", env = "TRIVEC_ALLOWED_HOST")]
-    #[serde(deserialize_with = "strings")]
-    pub allowed_host: Vec<String>,
-    /// Name of the model in answers and /v1/models; can be repeated, answers have the first [default: derived from the model's path]
-    #[arg(long, value_name = "NAME", env = "TRIVEC_SERVED_MODEL_NAME", value_delimiter = ',')]
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "strings")]
-    pub served_model_name: Vec<String>,
-    /// Refuse requests that name another model, instead of answering them with this one
-    #[arg(long, env = "TRIVEC_STRICT_MODEL")]
-    pub strict_model: bool,
-    /// Largest body in bytes, 1 GiB at most [default: 8388608]
-    #[arg(long, value_name = "BYTES", env = "TRIVEC_MAX_BODY")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_body: Option<usize>,
-    /// Most texts of a request [default: 2048]
-    #[arg(long, value_name = "N", env = "TRIVEC_MAX_TEXTS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_texts: Option<usize>,
-    /// Most that may wait, in tokens (n tokens cost n + n²/4096); beyond it, requests get 429 [default: 1048576]
-    #[arg(long, value_name = "COST", env = "TRIVEC_MAX_QUEUE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_queue: Option<u64>,
-    /// Most memory that all requests together hold, from their bodies to the last of their answers, as 512MB, 2GiB or bytes; beyond it,
-    /// requests get 429, and one that alone would need more than three quarters of it 413 [default: 384MiB, or eight times --max-body]
-    #[arg(long, value_name = "SIZE", env = "TRIVEC_MAX_MEMORY")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_memory: Option<ByteSize>,
-    /// Most connections at a time [default: 1024]
-    #[arg(long, value_name = "N", env = "TRIVEC_MAX_CONNECTIONS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_connections: Option<usize>,
-    /// Seconds to send a request's head, and between requests of a connection [default: 10]
-    #[arg(long, value_name = "S", env = "TRIVEC_HEAD_TIMEOUT")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub head_timeout: Option<f64>,
-    /// Seconds without progress in a body or an answer before the connection is closed [default: 30]
-    #[arg(long, value_name = "S", env = "TRIVEC_IDLE_TIMEOUT")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub idle_timeout: Option<f64>,
-    /// Seconds to finish running requests when the service is told to end [default: 30]
-    #[arg(long, value_name = "S", env = "TRIVEC_DRAIN_TIMEOUT")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub drain_timeout: Option<f64>,
-    /// File to keep embeddings in, so that a text is computed once [default: none]
-    #[arg(long, value_name = "PATH", env = "TRIVEC_CACHE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cache: Option<PathBuf>,
-    /// Most bytes of the cache's file, as 512MB, 2GiB or bytes; the least recently used entries are removed [default: 1GiB]
-    #[arg(long, value_name = "SIZE", env = "TRIVEC_CACHE_SIZE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cache_size: Option<ByteSize>,
-    /// Index to search, as DIR or NAME=DIR (can be repeated; requests that name none mean the first) [default: none]
-    #[cfg(feature = "search")]
-    #[arg(long, value_name = "DIR", env = "TRIVEC_INDEX")]
-    #[serde(deserialize_with = "strings")]
-    pub index: Vec<String>,
-    /// Let requests with a key add and delete documents of the indexes; it takes an API key
-    #[cfg(feature = "search")]
-    #[arg(long, env = "TRIVEC_INDEX_WRITE")]
-    pub index_write: bool,
-    /// Directory that requests may copy the indexes into [default: none]
-    #[cfg(feature = "search")]
-    #[arg(long, value_name = "DIR", env = "TRIVEC_INDEX_SNAPSHOTS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub index_snapshots: Option<PathBuf>,
-    /// Form of the log on stderr
-    #[arg(long, value_name = "FORM", env = "TRIVEC_LOG_FORMAT")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub log_format: Option<LogFormat>,
-    /// Lowest severity to log; health checks are `debug` [default: info, with --quiet warn]
-    #[arg(long, value_name = "LEVEL", env = "TRIVEC_LOG_LEVEL")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub log_level: Option<LogLevel>,
-    /// Log the texts of requests too
-    #[arg(long, env = "TRIVEC_LOG_TEXTS")]
-    pub log_texts: bool,
-    /// OpenTelemetry collector that spans of requests are sent to (OTLP over HTTP), as http://127.0.0.1:4318 [default: what
-    /// OTEL_EXPORTER_OTLP_ENDPOINT says, or none]
-    #[arg(long, value_name = "URL", env = "TRIVEC_OTLP_ENDPOINT", hide = cfg!(not(feature = "otel")))]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub otlp_endpoint: Option<String>,
-    /// Name of this service in spans [default: what OTEL_SERVICE_NAME says, or trivec]
-    #[arg(long, value_name = "NAME", env = "TRIVEC_OTLP_SERVICE_NAME", hide = cfg!(not(feature = "otel")))]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub otlp_service_name: Option<String>,
-    /// Ask the service that runs with the same options whether it is ready, and do nothing else: exit 0 if it is
-    #[arg(long, env = "TRIVEC_HEALTHCHECK")]
-    #[serde(skip)]
-    pub healthcheck: bool,
-    // What every command takes, for the file; on the command line they are `ModelArgs`.
-    #[arg(skip)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub model: Option<PathBuf>,
-    #[arg(skip)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub threads: Option<usize>,
-    #[arg(skip)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub isa: Option<String>,
-    #[arg(skip)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tune: Option<Tune>,
-    #[arg(skip)]
-    pub no_check: bool,
-    #[arg(skip)]
-    pub preload: bool,
-    /// Pack a checkpoint that is not packed, once, and serve the copy (`trivec models` lists it): int8, int4, f16, bf16 or f32
-    #[arg(long, value_name = "FORMAT", env = "TRIVEC_MODEL_WEIGHTS", value_parser = parse_weights)]
-    #[serde(skip_serializing_if = "Option::is_none", with = "weights")]
-    pub weights: Option<WeightFormat>,
-    /// TOML file of options
-    #[arg(long, value_name = "FILE", env = "TRIVEC_CONFIG")]
-    #[serde(skip)]
-    pub config: Option<PathBuf>,
-    /// Print the options that would be used as TOML, without keys, and do nothing else
-    #[arg(long, env = "TRIVEC_PRINT_CONFIG")]
-    #[serde(skip)]
-    pub print_config: bool,
-}
-
-#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum LogFormat {
-    /// Lines for people
-    Text,
-    /// An object a line
-    Json,
-}
-
-#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum LogLevel {
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
-}
-
-impl From<LogLevel> for tracing::Level {
-    fn from(level: LogLevel) -> Self {
-        match level {
-            LogLevel::Error => Self::ERROR,
-            LogLevel::Warn => Self::WARN,
-            LogLevel::Info => Self::INFO,
-            LogLevel::Debug => Self::DEBUG,
-            LogLevel::Trace => Self::TRACE,
-        }
-    }
-}
 
 impl ServeArgs {
     /// These options over those of a file.
@@ -435,21 +227,6 @@ fn check_key(key: &str) -> std::result::Result<(), &'static str> {
     }
 }
 
-/// A format of weights by its name.
-mod weights {
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    use super::{WeightFormat, parse_weights};
-
-    pub(super) fn serialize<S: Serializer>(weights: &Option<WeightFormat>, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(weights.map_or("", WeightFormat::name))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<WeightFormat>, D::Error> {
-        parse_weights(&String::deserialize(from)?).map(Some).map_err(D::Error::custom)
-    }
-}
-
 /// The keys of a file.
 fn keys(path: &Path) -> Result<Vec<String>> {
     let text = std::fs::read_to_string(path).map_err(|e| Failure::io_path(path, &e))?;
@@ -475,7 +252,7 @@ pub(super) fn run(args: &ServeArgs, model_args: &ModelArgs, sources: &mut Source
     let (format, level) = (all.log_format.unwrap_or(LogFormat::Text), all.log_level.unwrap_or(default_level));
     effects::check_serve(sources, matches!(level, LogLevel::Error | LogLevel::Warn))?;
     if args.print_config {
-        let text = config_file::print(&all, &super::args::command())?;
+        let text = config_file::print(&all, &command())?;
         // Invalid options are refused here too.
         all.into_options()?;
         let mut out = anstream::stdout().lock();
@@ -506,9 +283,9 @@ pub(super) fn run(args: &ServeArgs, model_args: &ModelArgs, sources: &mut Source
         options.observer = spans.clone().map(|spans| spans as std::sync::Arc<dyn trivec_serve::Observer>);
     }
     let own = ModelArgs { quiet: true, ..model_args.clone() };
-    options.reload = Some(Box::new(move || super::load_as(weights, &own).map_err(|failure| failure.to_string())));
+    options.reload = Some(Box::new(move || copies::load_as(weights, &own).map_err(|failure| failure.to_string())));
     let takes_a_free_port = options.unix_socket.is_none() && options.address.port() == 0;
-    let model = super::load_as(weights, model_args)?;
+    let model = copies::load_as(weights, model_args)?;
     #[cfg(feature = "search")]
     {
         options.search = trivec_serve::Indexes::open(&model, &places, may_write, snapshots)?;
@@ -590,7 +367,7 @@ mod tests {
     fn what_is_not_set_is_printed_as_a_comment() {
         let args = ServeArgs { api_key: vec!["secret".to_owned()], port: Some(1), ..ServeArgs::default() };
         let all = args.complete(&mut Sources::default()).unwrap();
-        let text = config_file::print(&all, &super::super::args::command()).unwrap();
+        let text = config_file::print(&all, &command()).unwrap();
         for line in
             ["port = 1", "# cache: not set [default: none]", "# unix_socket: not set", "# api_key: 1 given, not shown"]
         {

@@ -73,6 +73,23 @@ pub(super) fn counted(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
+/// The beginning of a text, on one line of `columns` columns or so.
+pub(super) fn excerpt(text: &str, columns: usize) -> String {
+    let mut shown = String::new();
+    for c in readable(text).chars() {
+        if width(&shown) >= columns {
+            shown.push('…');
+            // A text in right-to-left script was isolated; the isolation is closed again.
+            if shown.starts_with('\u{2068}') {
+                shown.push('\u{2069}');
+            }
+            break;
+        }
+        shown.push(c);
+    }
+    shown
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

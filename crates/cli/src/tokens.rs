@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::args::{ModelArgs, TokensArgs};
 use super::exit::{Failure, Result};
 use super::input::whole_text;
+use super::loading;
 use super::style::DIM;
 use trivec::Tokens;
 use trivec::escape::Escaped;
@@ -17,7 +18,7 @@ pub(super) fn run(args: &TokensArgs, model_args: &ModelArgs) -> Result<()> {
         None if io::stdin().is_terminal() => return Err(Failure::usage("give a text, or pipe one in")),
         None => read_stdin()?,
     };
-    let model = super::load(model_args)?;
+    let model = loading::load(model_args)?;
     let tokens = model.tokenize(&text, &args.options.options(&model)?)?;
     let mut out = anstream::stdout().lock();
     write(&mut out, &tokens, args.json).and_then(|()| out.flush()).map_err(|e| Failure::stdout(&e))

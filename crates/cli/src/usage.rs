@@ -90,8 +90,8 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::args::command;
     use super::*;
+    use crate::command::command;
 
     fn refused(args: &[&str]) -> String {
         message(command().try_get_matches_from([&["trivec"][..], args].concat()).unwrap_err(), &mut command())

@@ -4,14 +4,15 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
 
 use super::args::ModelArgs;
 use super::exit::{Failure, Result};
 use super::input::read_texts;
+use super::loading;
 use super::pending::{Pending, create_beside, move_into_place};
 use super::plot;
+use super::progress::bar;
 use trivec::WeightFormat;
 use trivec::escape::Escaped;
 use trivec::pack::verify::{Kept, Promise, VerifyReport, bundled_texts, verify};
@@ -58,11 +59,11 @@ pub(super) fn run(args: &VerifyArgs, model_args: &ModelArgs) -> Result<()> {
         Some(path) => read_texts(path)?,
         None => bundled_texts(),
     };
-    let load = |path: &Path| super::load_located(trivec_hub::locate(path)?, model_args);
+    let load = |path: &Path| loading::load_located(trivec_hub::locate(path)?, model_args);
     let candidate = load(&args.candidate)?;
     let reference = match &args.reference {
         Some(path) => load(path)?,
-        None if candidate.packed_source() == Some("starter") => super::exact_starter(model_args)?,
+        None if candidate.packed_source() == Some("starter") => loading::exact_starter(model_args)?,
         None => {
             let what = "nothing to compare with: name the model that it was packed from (see trivec verify --help)";
             return Err(Failure::usage(what));
@@ -148,16 +149,6 @@ fn write_judged(out: &mut impl Write, format: WeightFormat, kept: &[Kept]) -> st
         broken.iter().try_for_each(|what| writeln!(out, "    {part}: {what}"))?;
     }
     Ok(())
-}
-
-/// A bar on a terminal, nothing elsewhere.
-pub(super) fn bar(quiet: bool) -> ProgressBar {
-    let bar = ProgressBar::new(0);
-    bar.set_draw_target(if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() });
-    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} texts · {eta} left") {
-        bar.set_style(style);
-    }
-    bar
 }
 
 fn write_plot(path: &Path, target: PathBuf, mut file: BufWriter<Pending>, report: &VerifyReport) -> Result<()> {

@@ -21,6 +21,7 @@ pub(super) use self::machine::cpu_name;
 use self::shapes::{Measured, Shape};
 use super::args::{BenchArgs, DEFAULT_SHAPES, ModelArgs};
 use super::exit::{Failure, Result};
+use super::loading;
 use super::pending::{check_directory, create_beside, move_into_place, move_model_into_place, of_system};
 use super::style::counted;
 use trivec::escape::Escaped;
@@ -63,14 +64,14 @@ pub(super) fn run(args: &BenchArgs, model_args: &ModelArgs) -> Result<()> {
     let mut shapes = shapes;
     let made = make_model(args, model_args, &team()?, &scratch, &mut |model| fit(&mut shapes, args, model))?;
     let asked = match made {
-        None if model_args.model.is_none() => super::installed(model_args)?,
+        None if model_args.model.is_none() => loading::installed(model_args)?,
         None => asked_path(model_args)?,
         made => made,
     };
     // Without a path it is the starter, as it lies in this program.
     let path = asked.unwrap_or_else(|| PathBuf::from("starter"));
     let own = ModelArgs { model: Some(path.clone()), ..model_args.clone() };
-    let load = || super::load(&own);
+    let load = || loading::load(&own);
     if none && !args.worker {
         return Ok(());
     }
@@ -204,7 +205,7 @@ fn make_model(
             None => scratch.file("synthetic.safetensors")?,
         };
         if path.is_file() {
-            let model = Model::load_with(&path, &super::options(model_args))?;
+            let model = Model::load_with(&path, &loading::options(model_args))?;
             let is_wanted = model.packed_source() == Some(synthetic::SOURCE)
                 && args.weights.is_none_or(|w| model.packed_format() == Some(w));
             if !is_wanted {
@@ -230,18 +231,18 @@ fn make_model(
     let from_file = asked.as_ref().is_some_and(|path| path.is_file());
     match args.weights {
         Some(format) if !from_file => {
-            let options = super::options(model_args);
+            let options = loading::options(model_args);
             let model = match &asked {
                 Some(path) => Model::load_with(path, &options)?,
                 None => {
-                    super::note_starter(model_args);
-                    super::exact_starter(model_args)?
+                    loading::note_starter(model_args);
+                    loading::exact_starter(model_args)?
                 }
             };
             check(&model)?;
             let path = scratch.file("packed.safetensors")?;
             note(format!("packing {} in {}", model.info().name, format.name()));
-            trivec_hub::staged::pack(&model, &PackOptions::new(format), &path, &super::pack::Silent)?;
+            trivec_hub::staged::pack(&model, &PackOptions::new(format), &path, &super::progress::Silent)?;
             Ok(Some(path))
         }
         Some(_) => Err(Failure::option("weights", "the model is a packed file, whose weights are what they are")),

@@ -5,7 +5,7 @@ use std::io::BufRead;
 use serde_json::value::RawValue;
 
 use super::source::Source;
-use super::{Form, Reading};
+use super::types::{Form, Reading};
 use crate::args::InputFormat;
 use crate::exit::Result;
 

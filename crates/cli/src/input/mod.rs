@@ -10,6 +10,7 @@ mod source;
 mod table;
 #[cfg(test)]
 mod tests;
+mod types;
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -17,60 +18,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use serde_json::value::RawValue;
-
 use self::json::Values;
 use self::lines::Lines;
 use self::source::{Place, Source};
 use self::table::Table;
+use self::types::Form;
+pub(super) use self::types::{Content, Reading, Record};
 use super::args::InputFormat;
 use super::exit::{Failure, INPUT, Result};
-
-/// What a record asks to embed.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Content {
-    Text(String),
-    Ids(Vec<u32>),
-}
-
-/// One record of the input.
-#[derive(Debug)]
-pub(super) struct Record {
-    /// The record's `id`, as the input wrote it.
-    pub id: Option<Box<RawValue>>,
-    pub content: Content,
-    /// Line of the input, from 1; 0 for a text of the command line.
-    pub line: u64,
-}
-
-/// How an input is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
-    Lines,
-    Jsonl,
-    Json,
-    Csv,
-    Tsv,
-}
-
-/// How a command's options say that its input is read.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Reading<'a> {
-    pub format: InputFormat,
-    /// The file's name, which may tell its form.
-    pub path: Option<&'a Path>,
-    /// Whether invalid text is replaced; `None`: the command does not have these options.
-    pub lossy: Option<bool>,
-    /// The field or column that holds the text.
-    pub column: Option<&'a str>,
-}
-
-impl<'a> Reading<'a> {
-    /// For a command that has no options for it.
-    pub(super) fn of(path: &'a Path) -> Reading<'a> {
-        Reading { format: InputFormat::Auto, path: Some(path), lossy: None, column: None }
-    }
-}
 
 /// Records of a stream.
 pub(super) struct Records<R> {

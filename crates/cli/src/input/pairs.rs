@@ -4,12 +4,13 @@ use std::io::BufRead;
 
 use serde_json::value::RawValue;
 
+use super::form;
 use super::json::{self, Fault, Values};
 use super::lines::Lines;
 use super::record::{refusal, repair};
 use super::source::{Place, Source};
 use super::table::Table;
-use super::{Form, Reading, form};
+use super::types::{Form, Reading};
 use crate::exit::{Failure, Result};
 use crate::style::counted;
 

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::json::{self, Fault};
 use super::source::{Place, Source};
 use super::table::Table;
-use super::{Content, Record};
+use super::types::{Content, Record};
 use crate::exit::{Failure, Result};
 
 /// The field or column of the text, where no other is named.

@@ -98,7 +98,7 @@ pub(super) fn run(args: &PlanArgs, model_args: &ModelArgs) -> Result<()> {
         return Err(Failure::option("sample-mb", format!("found {}, expected 0.001 to 100000", args.sample_mb)));
     }
     let strata = sample::take(&args.inputs, &args.form, (args.sample_mb * 1e6) as u64)?;
-    let model = super::load_as(args.packed.weights, model_args)?;
+    let model = super::copies::load_as(args.packed.weights, model_args)?;
     let options = EncodeOptions { modes: args.modes, dimensions: args.dimensions, ..args.text.options(&model)? };
     model.encode::<&str>(&[], &options)?;
 

@@ -8,7 +8,7 @@ use trivec::escape::Escaped;
 use trivec_search::export::Target;
 use trivec_search::{Filter, Index};
 
-use super::{parse_filter, print, print_json};
+use super::common::{parse_filter, print, print_json};
 use crate::exit::Result;
 
 #[derive(Args, Debug)]

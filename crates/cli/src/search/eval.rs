@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::Args;
 use trivec_search::eval::{EvalOptions, EvalReport, evaluate, read_judgements, read_queries};
 
+use super::common::{Opened, bar, print, print_json};
 use super::query::{check_fits, check_questions};
-use super::{Opened, bar, print, print_json};
 use crate::args::ModelArgs;
 use crate::exit::{Failure, Result};
 use crate::pending::{create_beside, move_into_place};

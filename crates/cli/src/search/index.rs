@@ -14,7 +14,7 @@ use trivec_search::analyze;
 use trivec_search::ingest::{Chunking, Columns, Format, IngestOptions, Ingested, STANDARD_INPUT, ingest, open};
 use trivec_search::{ColbertBits, Index, IndexOptions, ModelId};
 
-use super::{bar, language_name, print, print_json, unknown_language};
+use super::common::{bar, language_name, print, print_json, unknown_language};
 use crate::args::ModelArgs;
 use crate::cache::{CacheArgs, Kept};
 use crate::exit::{Failure, Result, refuse_idle};
@@ -285,7 +285,7 @@ fn take_in(args: &IndexArgs, model_args: &ModelArgs, given: &Sources) -> Result<
     }
     // All inputs are opened first, so that an unreadable one is reported before anything is created.
     let sources = args.input.iter().map(|path| open(path, args.format, &columns)).collect::<Result<Vec<_>, _>>()?;
-    let model = crate::load(model_args)?;
+    let model = crate::loading::load(model_args)?;
     let id = ModelId::of(&model)?;
     let options = options(args, &model)?;
     if id.colbert_dim.is_none() && options.colbert != ColbertBits::Off {

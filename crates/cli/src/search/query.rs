@@ -1,6 +1,6 @@
 //! `trivec search`: one question, a file of questions, or one after another from a terminal.
 
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -8,11 +8,10 @@ use serde::Serialize;
 use trivec::Model;
 use trivec_search::eval::{Question, read_queries, run_line};
 use trivec_search::{
-    Arms, ColbertBits, Encoder, Explanation, Filter, Fusion, Hit, Hits, Index, MAX_TOP, Mark, Query, Ranked, Reader,
-    analyze,
+    Arms, ColbertBits, Encoder, Explanation, Filter, Fusion, Hit, Hits, Index, Mark, Query, Ranked, Reader,
 };
 
-use super::{Opened, bar, live, parse_filter, print_json, unknown_language};
+use super::common::{bar, parse_filter, print_json, wrong_language};
 use crate::args::ModelArgs;
 use crate::exit::{Failure, Result, refuse_idle};
 use crate::pending::{create_beside, move_into_place};
@@ -107,41 +106,8 @@ impl SearchArgs {
     }
 }
 
-pub(crate) fn run(args: &SearchArgs, model_args: &ModelArgs, sources: &Sources) -> Result<()> {
-    if args.reranker.is_some() && !(1..=MAX_TOP).contains(&args.reranker_top) {
-        let what = format!("found {}, expected 1 to {MAX_TOP}", args.reranker_top);
-        return Err(Failure::option("reranker-top", what));
-    }
-    if args.query.as_deref().is_some_and(is_empty) {
-        return Err(Failure::usage("the question is empty: there is nothing to search for"));
-    }
-    args.query("", None).check()?;
-    let opened = Opened::new(&args.directory, model_args)?;
-    let reader = opened.index.reader()?;
-    check_fits(&opened.index, args.rerank, sources)?;
-    if let Some(what) = args.lang.as_deref().and_then(|code| wrong_language(code, &reader)) {
-        return Err(Failure::option("lang", what));
-    }
-    if !opened.id.lexical && args.arms == (Arms { dense: false, bm25: false, sparse: true }) {
-        return Err(Failure::option("arms", "found sparse alone, but the index has no lexical weights"));
-    }
-    let reranker = args.reranker.as_ref().map(|model| load_reranker(model, model_args)).transpose()?;
-    let quiet = model_args.quiet;
-    let search = Search { args, reader, encoder: opened.encoder()?, reranker, quiet };
-    match (&args.query, &args.queries) {
-        (Some(text), _) => show(&search.one(text)?, args, None),
-        (None, Some(_)) => search.file(model_args),
-        (None, None)
-            if io::stdin().is_terminal() && io::stderr().is_terminal() && io::stdout().is_terminal() && !args.json =>
-        {
-            live::run(&search)
-        }
-        (None, None) => search.converse(),
-    }
-}
-
 /// Whether a question has no character that can be seen.
-fn is_empty(text: &str) -> bool {
+pub(super) fn is_empty(text: &str) -> bool {
     text.trim().is_empty()
 }
 
@@ -153,52 +119,13 @@ pub(super) fn check_fits(index: &Index, rerank: usize, sources: &Sources) -> Res
     }
 }
 
-/// What is wrong with the code of a question's language, which has to be that of a language, or one that documents of the index have.
-fn wrong_language(code: &str, reader: &Reader) -> Option<String> {
-    let kept = analyze::normalize_code(code);
-    let own: Vec<&str> = reader.languages().filter(|own| *own != analyze::UNKNOWN).collect();
-    if analyze::is_language(&kept) || own.contains(&kept.as_str()) {
-        return None;
-    }
-    let shown = own.iter().take(20).copied().collect::<Vec<_>>().join(", ");
-    Some(format!("{}; the index has {shown}", unknown_language(code)))
-}
-
-/// Refuses a file with a question whose language nobody knows.
-pub(super) fn check_questions(path: &Path, questions: &[Question], reader: &Reader) -> Result<()> {
-    for question in questions {
-        if let Some(what) = question.lang.as_deref().and_then(|code| wrong_language(code, reader)) {
-            return Err(Failure::input(format!(
-                "{}: the language of the question `{}`: {what}",
-                path.display(),
-                question.id
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// The cross-encoder of `--reranker`.
-fn load_reranker(model: &Path, model_args: &ModelArgs) -> Result<Model> {
-    let model = crate::load(&ModelArgs { model: Some(model.to_path_buf()), ..model_args.clone() })?;
-    match model.info().rerank {
-        true => Ok(model),
-        false => {
-            let name = model.info().name.escape_debug().to_string();
-            Err(Failure::model(format!(
-                "--reranker: {name} has no reranking head: give a cross-encoder, as bge-reranker-v2-m3"
-            )))
-        }
-    }
-}
-
 /// An index that is asked, and the models that it is asked with.
 pub(super) struct Search<'a> {
     pub args: &'a SearchArgs,
-    reader: Reader,
-    encoder: Encoder<'a>,
-    reranker: Option<Model>,
-    quiet: bool,
+    pub reader: Reader,
+    pub encoder: Encoder<'a>,
+    pub reranker: Option<Model>,
+    pub quiet: bool,
 }
 
 /// What a question found, and whether all of it was read.
@@ -215,7 +142,7 @@ pub(super) struct Answer {
 const TOGETHER: usize = 16;
 
 impl Search<'_> {
-    fn one(&self, text: &str) -> Result<Answer> {
+    pub(super) fn one(&self, text: &str) -> Result<Answer> {
         let answer = self.ask(&self.args.query(text, None))?;
         if answer.query_truncated && !self.quiet {
             say!("trivec: {CUT}");
@@ -243,7 +170,7 @@ impl Search<'_> {
         Ok(())
     }
 
-    fn file(&self, model_args: &ModelArgs) -> Result<()> {
+    pub(super) fn file(&self, model_args: &ModelArgs) -> Result<()> {
         let args = self.args;
         let Some(path) = &args.queries else { return Ok(()) };
         let questions = read_queries(path)?;
@@ -285,7 +212,7 @@ impl Search<'_> {
     }
 
     /// One question a line, each answered at once.
-    fn converse(&self) -> Result<()> {
+    pub(super) fn converse(&self) -> Result<()> {
         for line in io::stdin().lock().lines() {
             let line = line.map_err(|e| Failure::io("standard input", &e))?;
             if !is_empty(&line) {
@@ -299,7 +226,7 @@ impl Search<'_> {
 /// What is said of a question that was not read to its end.
 pub(super) const CUT: &str = "longer than the maximum length of the index: what is behind it was not searched for";
 
-fn show(answer: &Answer, args: &SearchArgs, id: Option<&str>) -> Result<()> {
+pub(super) fn show(answer: &Answer, args: &SearchArgs, id: Option<&str>) -> Result<()> {
     if args.json {
         return match id {
             Some(id) => print_json(&serde_json::json!({"id": id, "found": answer})),
@@ -348,7 +275,7 @@ fn write_hits(out: &mut impl Write, hits: &Hits) -> io::Result<()> {
 
 /// The beginning of a hit's text.
 pub(super) fn excerpt_of(hit: &Hit) -> String {
-    crate::score::excerpt(&hit.document.text, EXCERPT)
+    crate::style::excerpt(&hit.document.text, EXCERPT)
 }
 
 /// A hit's place in each list.
@@ -404,6 +331,20 @@ pub(super) fn write_explanation(out: &mut impl Write, why: &Explanation) -> io::
         .collect();
     if !nearest.is_empty() {
         writeln!(out, "     {DIM}nearest:{DIM:#} {}", nearest.join(", "))?;
+    }
+    Ok(())
+}
+
+/// Refuses a file with a question whose language nobody knows.
+pub(super) fn check_questions(path: &Path, questions: &[Question], reader: &Reader) -> Result<()> {
+    for question in questions {
+        if let Some(what) = question.lang.as_deref().and_then(|code| wrong_language(code, reader)) {
+            return Err(Failure::input(format!(
+                "{}: the language of the question `{}`: {what}",
+                path.display(),
+                question.id
+            )));
+        }
     }
     Ok(())
 }

@@ -298,10 +298,10 @@ pub(crate) fn run(args: &TrainArgs, model_args: &ModelArgs) -> Result<()> {
 
 /// The model that was asked for, packed: a checkpoint in its packed copy, as its states are computed many times faster by it.
 fn load(weights: Option<WeightFormat>, model_args: &ModelArgs) -> Result<Model> {
-    let chosen = crate::choose(model_args)?;
+    let chosen = crate::loading::choose(model_args)?;
     let model = match &chosen {
         Located::Path(path) if path.is_dir() => {
-            let checkpoint = Model::load_with(path, &crate::options(model_args))?;
+            let checkpoint = Model::load_with(path, &crate::loading::options(model_args))?;
             if checkpoint.info().rerank {
                 checkpoint
             } else {
@@ -311,9 +311,9 @@ fn load(weights: Option<WeightFormat>, model_args: &ModelArgs) -> Result<Model> 
             }
         }
         _ => {
-            let model = crate::load_located(chosen, model_args)?;
+            let model = crate::loading::load_located(chosen, model_args)?;
             if let Some(weights) = weights {
-                crate::check_weights(&model, weights)?;
+                crate::loading::check_weights(&model, weights)?;
             }
             model
         }

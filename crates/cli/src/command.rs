@@ -1,0 +1,210 @@
+//! The command line as a whole: its subcommands, and how it is parsed.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use super::args::{BenchArgs, EmbedArgs, ExplainArgs, InfoArgs, ModelArgs, PackArgs, ScoreArgs, TokensArgs};
+use super::rerank::RerankArgs;
+#[cfg(feature = "serve")]
+use super::serve_args::ServeArgs;
+use super::sources::{self, Sources, platform_variable};
+use super::usage::with_whole_examples;
+use super::verify::VerifyArgs;
+use trivec::escape::is_needed;
+
+const EXAMPLES: &str = "\
+Examples:
+  trivec score \"我喜欢阅读书籍\" \"I enjoy reading books\"
+  trivec explain \"苹果公司发布新手机\" \"Apple launched a new iPhone\"
+  trivec embed --input texts.txt --modes dense,sparse --output vectors.jsonl
+  trivec info --model path/to/bge-m3
+  trivec pack path/to/bge-m3 --weights int8 -o bge-m3-int8.safetensors
+  trivec models
+  trivec index notes/ --input docs.jsonl
+  trivec search notes/ \"苹果公司发布新手机\" --explain
+
+Without --model, most commands use the model that was installed last (or chosen by `trivec models use`), else the built-in starter.
+Models live in TRIVEC_HOME [default: trivec in XDG_DATA_HOME, else ~/.local/share/trivec].
+
+Exit codes: 0 done, 2 wrong use, 3 bad input, 4 bad model, missing head or (verify) a promise that is not kept, 5 I/O error, \
+6 in use by another process.
+Every option can be given by the environment variable that its help names.";
+
+/// Dense, lexical and ColBERT embeddings from one pass of an XLM-RoBERTa embedder, on the CPU.
+#[derive(Parser, Debug)]
+#[command(name = "trivec", version, after_help = EXAMPLES, max_term_width = 100)]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Command {
+    /// Embed texts: lines or JSONL in, JSONL, npy or safetensors out
+    Embed(EmbedArgs),
+    /// Score the similarity of two texts, or of many pairs
+    Score(ScoreArgs),
+    /// Sort documents by how well they answer a query, with a reranker
+    Rerank(RerankArgs),
+    /// Show why two texts are similar: token weights, shared tokens, alignment
+    Explain(ExplainArgs),
+    /// Show a text's tokens
+    Tokens(TokensArgs),
+    /// Show the model, the instruction sets and the threads
+    Info(InfoArgs),
+    /// Pack a model into one file of int8, int4, f16, bf16 or f32 weights that is used in place
+    Pack(PackArgs),
+    /// Write a model directory of any form (PyTorch's own files too) in safetensors
+    Import(super::import::ImportArgs),
+    /// Compare a packed file with its source, or any model with another
+    Verify(VerifyArgs),
+    /// Serve the HTTP API and the page
+    #[cfg(feature = "serve")]
+    Serve(Box<ServeArgs>),
+    /// Measure a model against the limits of this machine
+    Bench(BenchArgs),
+    /// Say what embedding a corpus takes: tokens, hours, machines, cost, bytes
+    Plan(super::plan::PlanArgs),
+    /// Fetch a model, pack it, check it and make it the one in use
+    #[cfg(feature = "hub")]
+    Pull(super::pull::PullArgs),
+    /// List the installed models, choose the one in use, remove one
+    Models(super::models::ModelsArgs),
+    /// Put documents into an index: text, words and the three representations of each
+    #[cfg(feature = "search")]
+    Index(Box<super::search::IndexArgs>),
+    /// Find documents of an index, across languages, and why
+    #[cfg(feature = "search")]
+    Search(Box<super::search::SearchArgs>),
+    /// Print documents of an index
+    #[cfg(feature = "search")]
+    Get(super::search::GetArgs),
+    /// Delete documents of an index
+    #[cfg(feature = "search")]
+    Delete(super::search::DeleteArgs),
+    /// Write an index's documents and vectors for another engine
+    #[cfg(feature = "search")]
+    Export(super::search::ExportArgs),
+    /// Measure how well an index answers questions that were judged
+    #[cfg(feature = "search")]
+    Eval(super::search::EvalArgs),
+    /// Adapt a model's heads to your own texts, and measure whether it helped
+    #[cfg(feature = "train")]
+    Train(Box<super::train::TrainArgs>),
+}
+
+/// The command as it is parsed: an empty environment variable counts as unset, but for that of a key, which would leave a service open; so
+/// does one that a container platform has set; a flag's variable says `1`, `yes`, `0`, `no` …, and nothing else.
+pub(super) fn command() -> clap::Command {
+    command_without(None)
+}
+
+/// The same without the variable of one option.
+fn command_without(variable: Option<&OsStr>) -> clap::Command {
+    let adapt = |arg: clap::Arg| {
+        let is_key = arg.get_id() == "api_key";
+        let value = arg.get_env().and_then(std::env::var_os);
+        let is_empty = !is_key && value.is_some_and(|value| value.is_empty());
+        let is_left_out = variable.is_some() && arg.get_env() == variable;
+        let arg = match is_empty || is_left_out || platform_variable(&arg).is_some() {
+            true => arg.env(clap::builder::Resettable::Reset),
+            false => arg,
+        };
+        // The help shows what a variable holds, unless that would act on the terminal.
+        let shown = arg.get_env().and_then(std::env::var_os).is_none_or(|value| !is_needed(&value.to_string_lossy()));
+        let arg = if shown { arg } else { arg.hide_env_values(true) };
+        match arg.get_action() {
+            clap::ArgAction::SetTrue => arg.value_parser(clap::builder::BoolishValueParser::new()),
+            _ => arg,
+        }
+    };
+    let whole =
+        |command: clap::Command| match command.get_after_help().map(|help| with_whole_examples(&help.to_string())) {
+            Some(help) => command.after_help(help),
+            None => command,
+        };
+    // By its own name, whatever name it was started under.
+    let command = whole(Cli::command().bin_name("trivec")).mut_args(adapt);
+    command.mut_subcommands(|subcommand| whole(subcommand).mut_args(adapt))
+}
+
+/// Parses the arguments of this process.
+pub(super) fn parse() -> Result<(Cli, Sources), clap::Error> {
+    let mut command = command();
+    let matches = command.try_get_matches_from_mut(std::env::args_os()).map_err(name_variable)?;
+    let sources = Sources::of(&matches, &command);
+    let cli = Cli::from_arg_matches(&matches)?;
+    if !cli.model.quiet {
+        for note in sources::notes(&Cli::command(), matches.subcommand_name(), &sources) {
+            say!("trivec: {note}");
+        }
+    }
+    Ok((cli, sources))
+}
+
+/// Has an error about an option's value name the variable, if one gave it.
+fn name_variable(mut error: clap::Error) -> clap::Error {
+    use clap::error::{ContextKind, ContextValue};
+    let argument = |error: &clap::Error| match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(argument)) => Some(argument.clone()),
+        _ => None,
+    };
+    let Some(option) = argument(&error) else { return error };
+    let mut command = command();
+    // Arguments can be shown once they are built.
+    command.build();
+    let all = command.get_subcommands().chain([&command]).flat_map(clap::Command::get_arguments);
+    let variables: BTreeSet<&OsStr> =
+        all.filter(|arg| arg.to_string() == option).filter_map(clap::Arg::get_env).collect();
+    let without = |variable: &OsStr| command_without(Some(variable)).try_get_matches();
+    // The value is the variable's if the error goes with it.
+    let is_cause = |variable: &&OsStr| {
+        std::env::var_os(variable).is_some()
+            && without(variable).err().and_then(|e| argument(&e)) != Some(option.clone())
+    };
+    if let Some(variable) = variables.into_iter().find(is_cause) {
+        let named = format!("{} ({option})", variable.display());
+        error.insert(ContextKind::InvalidArg, ContextValue::String(named));
+    }
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_is_sound() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn every_option_has_an_environment_variable_and_a_help_text() {
+        let command = Cli::command();
+        let mut seen = 0;
+        for command in std::iter::once(&command).chain(command.get_subcommands()) {
+            for arg in command.get_arguments().filter(|arg| !matches!(arg.get_id().as_str(), "help" | "version")) {
+                let name = format!("{} {}", command.get_name(), arg.get_id());
+                assert!(arg.get_help().is_some(), "{name} has no help");
+                if let Some(long) = arg.get_long() {
+                    // `score --weights` mixes scores; the weights a model is packed to, and those it is used in, are others.
+                    let prefix = match (long, command.get_name()) {
+                        ("weights", "embed" | "plan" | "rerank" | "serve" | "train") => "TRIVEC_MODEL",
+                        ("weights", "pack" | "pull" | "bench") => "TRIVEC_PACK",
+                        // Those of other commands mean something else.
+                        ("pairs" | "batch", "train") => "TRIVEC_TRAIN",
+                        _ => "TRIVEC",
+                    };
+                    let variable = format!("{prefix}_{}", long.to_uppercase().replace('-', "_"));
+                    assert_eq!(arg.get_env(), Some(variable.as_ref()), "{name}");
+                    seen += 1;
+                }
+            }
+        }
+        assert!(seen > 25, "{seen} options");
+    }
+}

@@ -1,0 +1,82 @@
+//! What the commands of an index share: how it is opened, and how answers are printed.
+
+use std::io::Write;
+use std::path::Path;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use trivec::Model;
+use trivec_search::{Encoder, Error, Filter, Index, ModelId, Reader, analyze};
+
+use crate::args::ModelArgs;
+use crate::exit::{Failure, Result};
+use crate::loading;
+
+/// An index with the model that made its vectors.
+pub(super) struct Opened {
+    pub(super) index: Index,
+    pub(super) model: Model,
+    pub(super) id: ModelId,
+}
+
+impl Opened {
+    /// Opens the index in a directory; the model at hand must be the one that made it.
+    pub(super) fn new(directory: &Path, model_args: &ModelArgs) -> Result<Opened> {
+        let index = Index::open(directory)?;
+        let model = loading::load(model_args)?;
+        let id = ModelId::of(&model)?;
+        Ok(Opened { index, model, id })
+    }
+
+    pub(super) fn encoder(&self) -> Result<Encoder<'_>> {
+        Ok(self.index.encoder(&self.model, &self.id)?)
+    }
+}
+
+/// A language's code as people read it: a text whose language is not known has one too.
+pub(super) fn language_name(code: &str) -> &str {
+    if code == analyze::UNKNOWN { "not known" } else { code }
+}
+
+/// What is said of a language that nobody knows.
+pub(super) fn unknown_language(code: &str) -> String {
+    format!("found `{}`, expected the code of a language, as de, en or zh", code.escape_debug())
+}
+
+pub(super) fn parse_filter(text: &str) -> std::result::Result<Filter, String> {
+    text.parse().map_err(|e: Error| e.to_string())
+}
+
+/// A bar on a terminal, counted in bytes or steps.
+pub(super) fn bar(quiet: bool, length: u64, template: &str) -> ProgressBar {
+    if quiet {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr_with_hz(8));
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// Prints JSON in one line.
+pub(super) fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string(value).map_err(|e| Failure::io("standard output", &e.into()))?;
+    print(&text)
+}
+
+/// Prints lines.
+pub(super) fn print(text: &str) -> Result<()> {
+    let mut out = anstream::stdout().lock();
+    writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()).map_err(|e| Failure::stdout(&e))
+}
+
+/// What is wrong with the code of a question's language, which has to be that of a language, or one that documents of the index have.
+pub(super) fn wrong_language(code: &str, reader: &Reader) -> Option<String> {
+    let kept = analyze::normalize_code(code);
+    let own: Vec<&str> = reader.languages().filter(|own| *own != analyze::UNKNOWN).collect();
+    if analyze::is_language(&kept) || own.contains(&kept.as_str()) {
+        return None;
+    }
+    let shown = own.iter().take(20).copied().collect::<Vec<_>>().join(", ");
+    Some(format!("{}; the index has {shown}", unknown_language(code)))
+}

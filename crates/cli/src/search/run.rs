@@ -1,0 +1,62 @@
+//! `trivec search`: one question, a file of them, or questions as they are typed.
+
+use std::io::{self, IsTerminal};
+use std::path::Path;
+
+use trivec::Model;
+use trivec_search::{Arms, MAX_TOP};
+
+use super::common::{Opened, wrong_language};
+use super::live;
+use super::query::{Search, SearchArgs, check_fits, is_empty, show};
+use crate::args::ModelArgs;
+use crate::exit::{Failure, Result};
+use crate::loading;
+use crate::sources::Sources;
+
+pub(crate) fn run(args: &SearchArgs, model_args: &ModelArgs, sources: &Sources) -> Result<()> {
+    if args.reranker.is_some() && !(1..=MAX_TOP).contains(&args.reranker_top) {
+        let what = format!("found {}, expected 1 to {MAX_TOP}", args.reranker_top);
+        return Err(Failure::option("reranker-top", what));
+    }
+    if args.query.as_deref().is_some_and(is_empty) {
+        return Err(Failure::usage("the question is empty: there is nothing to search for"));
+    }
+    args.query("", None).check()?;
+    let opened = Opened::new(&args.directory, model_args)?;
+    let reader = opened.index.reader()?;
+    check_fits(&opened.index, args.rerank, sources)?;
+    if let Some(what) = args.lang.as_deref().and_then(|code| wrong_language(code, &reader)) {
+        return Err(Failure::option("lang", what));
+    }
+    if !opened.id.lexical && args.arms == (Arms { dense: false, bm25: false, sparse: true }) {
+        return Err(Failure::option("arms", "found sparse alone, but the index has no lexical weights"));
+    }
+    let reranker = args.reranker.as_ref().map(|model| load_reranker(model, model_args)).transpose()?;
+    let quiet = model_args.quiet;
+    let search = Search { args, reader, encoder: opened.encoder()?, reranker, quiet };
+    match (&args.query, &args.queries) {
+        (Some(text), _) => show(&search.one(text)?, args, None),
+        (None, Some(_)) => search.file(model_args),
+        (None, None)
+            if io::stdin().is_terminal() && io::stderr().is_terminal() && io::stdout().is_terminal() && !args.json =>
+        {
+            live::run(&search)
+        }
+        (None, None) => search.converse(),
+    }
+}
+
+/// The cross-encoder of `--reranker`.
+fn load_reranker(model: &Path, model_args: &ModelArgs) -> Result<Model> {
+    let model = loading::load(&ModelArgs { model: Some(model.to_path_buf()), ..model_args.clone() })?;
+    match model.info().rerank {
+        true => Ok(model),
+        false => {
+            let name = model.info().name.escape_debug().to_string();
+            Err(Failure::model(format!(
+                "--reranker: {name} has no reranking head: give a cross-encoder, as bge-reranker-v2-m3"
+            )))
+        }
+    }
+}
