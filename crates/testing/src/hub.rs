@@ -189,11 +189,8 @@ impl Hub {
     /// Waits until an answer has stalled.
     pub fn wait_for_stall(&self) {
         let state = self.shared.state.lock().unwrap();
-        let (state, timeout) = self
-            .shared
-            .changed
-            .wait_timeout_while(state, crate::world::wait::DEADLINE, |state| state.stalled == 0)
-            .unwrap();
+        let (state, timeout) =
+            self.shared.changed.wait_timeout_while(state, crate::wait::DEADLINE, |state| state.stalled == 0).unwrap();
         assert!(!timeout.timed_out(), "no answer has stalled: {:?}", state.requests);
     }
 
