@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use serde::{Deserialize, Serialize};
 use trivec::{Embedding, Token};
 
 use crate::analyze;
 use crate::document::Stored;
 use crate::encode::Encoder;
 use crate::error::Result;
+use crate::explanation::{AlignedToken, Explanation, Mark, PieceMatch, SnippetPart, WordMatch};
 use crate::query::bm25::Found;
 use crate::query::fusion::Candidate;
 use crate::query::lexical;
@@ -22,88 +22,6 @@ const SNIPPET_CHARS: usize = 320;
 
 /// Most pieces and aligned tokens that are listed.
 const MOST: usize = 512;
-
-/// What explains a hit, beside its ranks and scores ([`ArmScores`](crate::ArmScores)).
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Explanation {
-    /// The query's words, and whether the document has each. The share is computed from them.
-    pub words: Vec<WordMatch>,
-    /// Pieces of the vocabulary that both have, the largest product first: their products add up to the lexical score.
-    pub pieces: Vec<PieceMatch>,
-    /// Of every token of the query, the token of the document that is nearest: the mean of the similarities is the ColBERT score. Empty
-    /// without stored ColBERT vectors.
-    pub alignment: Vec<AlignedToken>,
-    /// The sentence of the document that carried the hit, with what matched in it marked.
-    pub snippet: Vec<SnippetPart>,
-    /// Whether the snippet begins behind the text's start.
-    pub more_before: bool,
-    /// Whether the snippet ends before the text's end.
-    pub more_after: bool,
-}
-
-impl Explanation {
-    /// Only the snippet, without words, pieces and alignment.
-    pub(crate) fn snippet_alone(self) -> Explanation {
-        Explanation { words: Vec::new(), pieces: Vec::new(), alignment: Vec::new(), ..self }
-    }
-}
-
-/// A word of the query.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct WordMatch {
-    /// In lower case.
-    pub word: String,
-    /// Whether the document has it, in one of its forms.
-    pub found: bool,
-    /// Its inverse document frequency.
-    pub idf: f32,
-}
-
-/// A piece of the vocabulary that query and document share.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PieceMatch {
-    /// The piece, `▁` marking a word's start.
-    pub piece: String,
-    /// Its weight in the query.
-    pub query: f32,
-    /// Its weight in the document.
-    pub document: f32,
-    /// The product: what it adds to the lexical score.
-    pub product: f32,
-}
-
-/// A token of the query with the nearest one of the document.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct AlignedToken {
-    /// The query's piece.
-    pub query: String,
-    /// The document's piece.
-    pub document: String,
-    /// The product of their vectors.
-    pub similarity: f32,
-    /// The sentence of the document that it stands in, from 0 on; `None` for special tokens.
-    pub sentence: Option<usize>,
-}
-
-/// Why a part of a snippet is marked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mark {
-    /// It is a word of the query, in one of its forms.
-    Word,
-    /// A token of the query is near it.
-    Meaning,
-}
-
-/// A part of a snippet: the parts one after another are its text.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SnippetPart {
-    /// The text.
-    pub text: String,
-    /// Why it is marked, if it is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mark: Option<Mark>,
-}
 
 /// A token of the document that is nearest to one of the query.
 struct Nearest {

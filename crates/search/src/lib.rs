@@ -61,12 +61,14 @@
 pub mod analyze;
 mod bits;
 mod commit;
+mod directory;
 mod disk;
 mod document;
 mod encode;
 mod error;
 pub mod eval;
 mod explain;
+mod explanation;
 pub mod export;
 #[cfg(test)]
 mod faults;
@@ -85,15 +87,16 @@ mod snapshot;
 mod text;
 mod writer;
 
+pub use directory::Index;
 pub use document::{
     Document, MAX_KEY_BYTES, MAX_METADATA_BYTES, MAX_METADATA_DEPTH, MAX_METADATA_STRING, MAX_METADATA_VALUES,
     MAX_TEXT_BYTES, MAX_TITLE_BYTES, RESERVED_NAMES,
 };
 pub use encode::Encoder;
 pub use error::{Error, ErrorKind, Result};
-pub use explain::{AlignedToken, Explanation, Mark, PieceMatch, SnippetPart, WordMatch};
+pub use explanation::{AlignedToken, Explanation, Mark, PieceMatch, SnippetPart, WordMatch};
 pub use filter::Filter;
-pub use index::{Checked, Index, Stats};
+pub use index::{Checked, Stats};
 pub use query::{ArmScores, Arms, Best, Fusion, Hit, Hits, MAX_QUERY_BYTES, MAX_TOP, Query, Ranked, Timings, WordInfo};
 pub use reader::Reader;
 pub use settings::{ColbertBits, IndexOptions, ModelId};

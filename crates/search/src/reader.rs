@@ -9,10 +9,10 @@ use tantivy::{Searcher, Term};
 
 use crate::bits::Bits;
 use crate::commit::Commit;
+use crate::directory::{Index, SEGMENTS};
 use crate::document::{Document, Stored};
 use crate::error::{Error, Result, guarded};
 use crate::filter::Filter;
-use crate::index::{Index, SEGMENTS};
 use crate::segment::Segment;
 use crate::text::{DOCNO, GROUP, HASH};
 

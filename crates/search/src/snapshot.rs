@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::commit::Commit;
+use crate::directory::{Index, SEGMENTS, TEXT};
 use crate::error::{Error, Result};
-use crate::index::{Index, SEGMENTS, TEXT};
 use crate::segment::path_of;
 use crate::settings::SETTINGS_FILE;
 

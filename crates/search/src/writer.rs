@@ -11,11 +11,11 @@ use trivec::Embedding;
 
 use crate::analyze::{self, UNKNOWN};
 use crate::commit::Commit;
+use crate::directory::{Index, Lock, SEGMENTS};
 use crate::document::{Document, MAX_KEY_BYTES, Stored};
 use crate::encode::{Encoder, batch_len};
 use crate::error::{Error, Result, guarded};
 use crate::filter::Filter;
-use crate::index::{Index, Lock, SEGMENTS};
 use crate::reader::Reader;
 use crate::segment::file::Kind;
 use crate::segment::{SegmentRecord, SegmentWriter, path_of};

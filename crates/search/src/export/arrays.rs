@@ -11,7 +11,9 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 use zerocopy::IntoBytes;
 
-use super::{Files, Manifest, Source};
+use super::files::Files;
+use super::manifest::Manifest;
+use super::source::Source;
 use crate::error::{Error, Result};
 
 /// The header of a little-endian array in rows: `<f4` and the like; one or two lengths.

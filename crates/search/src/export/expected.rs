@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Source;
+use super::source::Source;
 use crate::bits::Bits;
 use crate::error::Result;
 use crate::query::{dense, lexical};

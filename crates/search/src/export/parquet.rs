@@ -10,7 +10,9 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::parser::parse_message_type;
 
-use super::{BATCH, Files, Manifest, Source};
+use super::files::{BATCH, Files};
+use super::manifest::Manifest;
+use super::source::Source;
 use crate::error::{Error, Result};
 
 const NAME: &str = "documents.parquet";

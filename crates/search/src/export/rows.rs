@@ -3,7 +3,10 @@
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{BATCH, BATCH_BYTES, Files, Manifest, Source, Target};
+use super::files::{BATCH, BATCH_BYTES, Files};
+use super::manifest::Manifest;
+use super::source::Source;
+use super::target::Target;
 use crate::document::Document;
 use crate::error::Result;
 

@@ -1,6 +1,7 @@
 //! The Python scripts that go with an export: one for every engine that reads its files, and what they share.
 
-use super::{Files, Target};
+use super::files::Files;
+use super::target::Target;
 use crate::error::Result;
 
 const SHARED: (&str, &str) = ("trivec_export.py", include_str!("load/trivec_export.py"));

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use tantivy::SegmentReader;
 use tantivy::columnar::{DynamicColumn, TermOrdHit};
 
-use super::{Columns, Comparison, Literal, Name};
+use super::expression::{Columns, Comparison, Literal, Name};
 use crate::bits::Bits;
 use crate::error::{Error, Result};
 use crate::text::{GROUP, KEY, LANG, METADATA};

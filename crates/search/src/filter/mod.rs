@@ -12,10 +12,10 @@
 //! A filter becomes one set of rows, which every arm of a search applies before it cuts its list.
 
 mod columns;
+mod expression;
 mod parse;
 
-use std::cmp::Ordering;
-
+use self::expression::{Columns, Expression, Literal};
 use crate::bits::Bits;
 use crate::error::{Error, Result};
 
@@ -69,61 +69,6 @@ impl std::str::FromStr for Filter {
     fn from_str(text: &str) -> Result<Filter> {
         Ok(Filter { expression: parse::parse(text)?, text: text.to_owned() })
     }
-}
-
-/// What a filter asks.
-#[derive(Debug, Clone, PartialEq)]
-enum Expression {
-    And(Vec<Expression>),
-    Or(Vec<Expression>),
-    Not(Box<Expression>),
-    /// One of the values.
-    In(Name, Vec<Literal>),
-    /// Compared so with the value.
-    Compare(Name, Comparison, Literal),
-    Exists(Name),
-}
-
-/// The parts of a name.
-type Name = Vec<String>;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Comparison {
-    Less,
-    LessOrEqual,
-    Greater,
-    GreaterOrEqual,
-}
-
-impl Comparison {
-    fn holds(self, order: Ordering) -> bool {
-        match self {
-            Comparison::Less => order.is_lt(),
-            Comparison::LessOrEqual => order.is_le(),
-            Comparison::Greater => order.is_gt(),
-            Comparison::GreaterOrEqual => order.is_ge(),
-        }
-    }
-}
-
-#[derive(Debug, Clone, PartialEq)]
-enum Literal {
-    Text(String),
-    Integer(i128),
-    Float(f64),
-    Bool(bool),
-}
-
-/// Where a filter finds values: a list of documents with named columns.
-trait Columns {
-    /// Documents, living or not.
-    fn len(&self) -> usize;
-    /// Those of which a value of `name` is one of `values`.
-    fn any_of(&self, name: &Name, values: &[Literal]) -> Result<Bits>;
-    /// Those of which a value of `name` compares so.
-    fn compare(&self, name: &Name, comparison: Comparison, value: &Literal) -> Result<Bits>;
-    /// Those that have a value of `name`.
-    fn exists(&self, name: &Name) -> Result<Bits>;
 }
 
 fn evaluate(expression: &Expression, columns: &dyn Columns) -> Result<Bits> {

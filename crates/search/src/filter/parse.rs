@@ -1,6 +1,6 @@
 //! Reads filters: by recursive descent, with limits on length, depth and size.
 
-use super::{Comparison, Expression, Literal, Name};
+use super::expression::{Comparison, Expression, Literal, Name};
 use crate::analyze::normalize_code;
 use crate::error::{Error, Result};
 use crate::text::LANG;

@@ -8,8 +8,8 @@ use std::rc::Rc;
 use csv::{ByteRecord, ReaderBuilder, Terminator};
 use serde_json::{Map, Number, Value};
 
+use super::columns::{Columns, MAX_COLUMNS, MAX_RECORD_BYTES};
 use super::jsonl::document_of;
-use super::{Columns, MAX_COLUMNS, MAX_RECORD_BYTES};
 use crate::document::Document;
 use crate::error::{Error, Result};
 

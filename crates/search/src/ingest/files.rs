@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Columns, Format, csv, jsonl};
+use super::columns::{Columns, Format};
+use super::{csv, jsonl};
 use crate::document::{Document, MAX_TEXT_BYTES};
 use crate::error::{Error, Result};
 

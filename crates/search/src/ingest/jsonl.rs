@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::{Columns, MAX_RECORD_BYTES};
+use super::columns::{Columns, MAX_RECORD_BYTES};
 use crate::document::{Document, RESERVED_NAMES};
 use crate::error::{Error, Result};
 

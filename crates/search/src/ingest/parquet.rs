@@ -10,7 +10,7 @@ use parquet::record::reader::RowIter;
 use parquet::record::{Field, Row};
 use serde_json::{Map, Number, Value};
 
-use super::Columns;
+use super::columns::Columns;
 use super::jsonl::document_of;
 use crate::document::Document;
 use crate::error::{Error, Result, guarded};

@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use trivec::{Model, RerankOptions};
 
-use super::{Hits, Ranked};
+use super::answer::Hits;
+use super::fusion::Ranked;
 use crate::error::{Error, Result};
 
 impl Hits {

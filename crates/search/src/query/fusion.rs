@@ -14,7 +14,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Arms;
+use super::arms::Arms;
 use super::topk::Scored;
 use crate::error::{Error, Result};
 

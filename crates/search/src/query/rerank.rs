@@ -4,9 +4,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use trivec::TokenVectors;
 
+use super::ask::Query;
 use super::dense::on_threads;
 use super::fusion::{Candidate, Fusion, Ranked, mix};
-use super::{Query, topk};
+use super::topk;
 use crate::error::Result;
 use crate::reader::Reader;
 use crate::segment::colbert::Scratch;

@@ -4,10 +4,12 @@ use std::time::{Duration, Instant};
 
 use trivec::Embedding;
 
+use super::answer::{ArmScores, Hit, Hits, Timings, WordInfo};
+use super::ask::Query;
 use super::bm25::{self, Found};
-use super::fusion::{self, Candidate, Lists, Ranked};
+use super::fusion::{self, Candidate, Fusion, Lists, Ranked};
 use super::topk::Scored;
-use super::{ArmScores, Fusion, Hit, Hits, Query, Timings, WordInfo, dense, lexical};
+use super::{dense, lexical};
 use crate::analyze;
 use crate::bits::Bits;
 use crate::encode::Encoder;

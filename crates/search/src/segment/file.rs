@@ -314,6 +314,21 @@ fn map(path: &Path) -> Result<OwnedBytes> {
     file.read_bytes().map_err(fail)
 }
 
+/// A segment as the commit names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SegmentRecord {
+    /// Its files are `seg/NNNNNN.*`.
+    pub id: u32,
+    /// Documents.
+    pub rows: u64,
+    /// Number of the first document.
+    pub first: u64,
+    /// Number of the last document.
+    pub last: u64,
+    /// Its files: what they must be.
+    pub files: Vec<FileRecord>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

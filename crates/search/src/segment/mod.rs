@@ -21,33 +21,17 @@ pub(crate) mod rows;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
 use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::settings::{ColbertBits, Settings};
 use colbert::{ColbertReader, ColbertWriter};
 use dense::{Dense8Reader, Dense8Writer, Dense16Reader, Dense16Writer};
 use documents::{DocumentsReader, DocumentsWriter};
-use file::{FileRecord, Kind};
+use file::Kind;
+pub(crate) use file::SegmentRecord;
 use lexical::{LexicalReader, LexicalWriter};
 use rows::{RowsReader, RowsWriter};
 use trivec::Embedding;
-
-/// A segment as the commit names it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct SegmentRecord {
-    /// Its files are `seg/NNNNNN.*`.
-    pub id: u32,
-    /// Documents.
-    pub rows: u64,
-    /// Number of the first document.
-    pub first: u64,
-    /// Number of the last document.
-    pub last: u64,
-    /// Its files: what they must be.
-    pub files: Vec<FileRecord>,
-}
 
 /// The place of a segment's file.
 pub(crate) fn path_of(directory: &Path, id: u32, kind: Kind) -> PathBuf {

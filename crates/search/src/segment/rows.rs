@@ -1,7 +1,6 @@
 //! Which documents a segment has: their numbers, ascending.
 
-use super::SegmentRecord;
-use super::file::{FileRecord, FileWriter, SegmentFile, Shape};
+use super::file::{FileRecord, FileWriter, SegmentFile, SegmentRecord, Shape};
 use crate::error::{Error, Result};
 
 pub(crate) struct RowsWriter {

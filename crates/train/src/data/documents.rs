@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::read::{hex, lines};
-use super::{RawPair, RawPairs};
+use super::raw::{RawPair, RawPairs, hex};
+use super::read::lines;
 use crate::error::{Error, Result};
 
 /// Fewest characters of the rest. A text of one sentence gives no pair.

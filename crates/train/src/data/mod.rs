@@ -5,61 +5,19 @@
 
 mod documents;
 mod groups;
+mod raw;
 mod read;
 
 use std::collections::{BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 pub use documents::read_documents;
+pub use raw::{RawPair, RawPairs};
 pub use read::{Split, read_pairs};
 
 use crate::error::{Error, Result};
 use groups::Groups;
-
-/// A line of data as it was read.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct RawPair {
-    /// The query.
-    pub query: String,
-    /// The passage that answers it.
-    pub passage: String,
-    /// Passages that do not answer it.
-    pub negatives: Vec<String>,
-    /// A name that pairs about the same thing share.
-    pub group: Option<String>,
-    /// What another model thinks of the passage.
-    pub score: Option<f32>,
-    /// And of each negative; empty or one for each.
-    pub negative_scores: Vec<f32>,
-}
-
-/// What a reader found.
-#[derive(Debug, Clone, Default)]
-pub struct RawPairs {
-    /// The pairs.
-    pub pairs: Vec<RawPair>,
-    /// Passages that belong to no pair (a corpus has them): they take part in evaluations.
-    pub others: Vec<String>,
-    /// SHA-256 of what was read, in hexadecimal digits.
-    pub digest: String,
-    /// Pairs that were made of documents without labels.
-    pub unlabelled: usize,
-}
-
-impl RawPairs {
-    /// Adds the pairs of another file.
-    pub fn extend(&mut self, other: RawPairs) {
-        self.digest = match self.digest.is_empty() {
-            true => other.digest,
-            false => read::hex(&Sha256::digest(format!("{} {}", self.digest, other.digest))),
-        };
-        self.pairs.extend(other.pairs);
-        self.others.extend(other.others);
-        self.unlabelled += other.unlabelled;
-    }
-}
 
 /// A pair by its texts' places.
 #[derive(Debug, Clone, PartialEq)]

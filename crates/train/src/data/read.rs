@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::{RawPair, RawPairs};
+use super::raw::{RawPair, RawPairs, hex};
 use crate::error::{Error, Result, shown};
 
 /// Longest line.
@@ -69,10 +69,6 @@ pub(super) fn lines(path: &Path, mut each: impl FnMut(u64, &str) -> Result<()>) 
         }
     }
     Ok(hash.finalize().into())
-}
-
-pub(super) fn hex(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn read_jsonl(path: &Path) -> Result<RawPairs> {

@@ -1,0 +1,61 @@
+//! A filter as it was read: comparisons of named values, joined by and, or, not.
+
+use std::cmp::Ordering;
+
+use crate::bits::Bits;
+use crate::error::Result;
+
+/// What a filter asks.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Expression {
+    And(Vec<Expression>),
+    Or(Vec<Expression>),
+    Not(Box<Expression>),
+    /// One of the values.
+    In(Name, Vec<Literal>),
+    /// Compared so with the value.
+    Compare(Name, Comparison, Literal),
+    Exists(Name),
+}
+
+/// The parts of a name.
+pub(super) type Name = Vec<String>;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Comparison {
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+}
+
+impl Comparison {
+    pub(super) fn holds(self, order: Ordering) -> bool {
+        match self {
+            Comparison::Less => order.is_lt(),
+            Comparison::LessOrEqual => order.is_le(),
+            Comparison::Greater => order.is_gt(),
+            Comparison::GreaterOrEqual => order.is_ge(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Literal {
+    Text(String),
+    Integer(i128),
+    Float(f64),
+    Bool(bool),
+}
+
+/// Where a filter finds values: a list of documents with named columns.
+pub(super) trait Columns {
+    /// Documents, living or not.
+    fn len(&self) -> usize;
+    /// Those of which a value of `name` is one of `values`.
+    fn any_of(&self, name: &Name, values: &[Literal]) -> Result<Bits>;
+    /// Those of which a value of `name` compares so.
+    fn compare(&self, name: &Name, comparison: Comparison, value: &Literal) -> Result<Bits>;
+    /// Those that have a value of `name`.
+    fn exists(&self, name: &Name) -> Result<Bits>;
+}
