@@ -1,7 +1,10 @@
-//! Who may import whom: the table of the design, held against every `use` in `src/` and against the manifests of the other crates.
+//! Who may import whom: the table of the design, held against every file of `src/`, and against the manifests of the other crates; and that
+//! no files of a crate import each other in a circle.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::source_tree::{SourceTree, circles};
 
 /// Module → what it may import of this crate; `kernels` is the crate `trivec-kernels`.
 ///
@@ -67,89 +70,155 @@ const TABLE: [(&str, &[&str]); 22] = [
     ("fuzzing", &["*"]),
 ];
 
-fn rust_files(directory: &Path, files: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            rust_files(&path, files);
-        } else if path.extension().is_some_and(|e| e == "rs") {
-            files.push(path);
-        }
-    }
+/// The module of the table that a file of `src/` belongs to.
+fn module_of(file: &str) -> &str {
+    file.trim_start_matches("src/").split('/').next().unwrap().trim_end_matches(".rs")
 }
 
-/// Names that follow `prefix` in `text`: `crate::{a::B, c::D}` and `crate::a::B` both count.
-fn names_after(text: &str, prefix: &str) -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
-    for (at, _) in text.match_indices(prefix) {
-        let rest = &text[at + prefix.len()..];
-        let list = match rest.strip_prefix('{') {
-            Some(list) => list.split('}').next().unwrap(),
-            None => rest.split(|c: char| !(c.is_alphanumeric() || c == '_')).next().unwrap(),
-        };
-        for name in list.split(',') {
-            let name = name.trim().split("::").next().unwrap();
-            names.insert(name.to_owned());
-        }
-    }
-    names.remove("");
-    names
-}
-
-/// Public names of the crate root, by the module they come from.
-fn origin(name: &str) -> &str {
-    match name {
-        "Error" | "ErrorKind" | "Result" => "error",
-        "Embedding" | "LexicalWeights" | "Modes" | "Reranked" | "TokenVectors" => "embedding",
-        "Cancel" | "EncodeOptions" | "LoadOptions" | "Model" | "ModelInfo" | "Progress" | "Prompt"
-        | "RerankOptions" | "Token" | "Tokens" | "Inspection" | "instruction_sets" => "engine",
-        // `SpecialTokens` is an option of the engine's calls.
-        "SpecialTokens" => "engine",
-        // What `pack` offers, and `weights` defines.
-        "WeightFormat" => "pack",
-        other => other,
-    }
-}
-
-fn violations(module: &str, text: &str) -> Vec<String> {
+/// What files of `src/` import against the table.
+fn violations(tree: &SourceTree) -> Vec<String> {
     let table: BTreeMap<_, _> = TABLE.into_iter().collect();
-    let Some(allowed) = table.get(module) else { return vec![format!("module `{module}` is not in the table")] };
-    let mut found = names_after(text, "crate::");
-    if text.contains("trivec_kernels") {
-        found.insert("kernels".to_owned());
+    let mut wrong = Vec::new();
+    for file in tree.files().into_iter().filter(|file| !table.contains_key(module_of(file))) {
+        wrong.push(format!("{file}: module `{}` is not in the table", module_of(file)));
     }
-    let found = found.iter().map(|name| origin(name)).filter(|name| *name != module);
-    found
-        .filter(|name| !allowed.contains(name) && allowed != &["*"])
-        .map(|name| format!("`{module}` imports `{name}`"))
-        .collect()
+    let allowed =
+        |from: &str, to: &str| table.get(from).is_none_or(|allowed| allowed.contains(&to) || allowed == &["*"]);
+    for (file, to, names) in
+        tree.arrows().iter().flat_map(|(file, to)| to.iter().map(move |(to, names)| (file, to, names)))
+    {
+        let (own, other) = (module_of(file), module_of(to));
+        if own != other && !allowed(own, other) {
+            wrong.push(format!(
+                "{file}: `{own}` imports `{other}` ({})",
+                Vec::from_iter(names.iter().cloned()).join(", ")
+            ));
+        }
+    }
+    for file in tree.files_that_name("trivec_kernels") {
+        if !allowed(module_of(file), "kernels") {
+            wrong.push(format!("{file}: `{}` imports `kernels`", module_of(file)));
+        }
+    }
+    wrong
+}
+
+/// A crate of these files: names below its root, and texts.
+fn made_of(files: &[(&str, &str)]) -> SourceTree {
+    let file = |&(name, text): &(&str, &str)| {
+        let path = name.trim_end_matches(".rs").split('/').map(str::to_owned).collect();
+        (format!("src/{name}"), path, text.to_owned())
+    };
+    SourceTree::of(files.iter().map(file).collect())
 }
 
 #[test]
 fn imports_follow_the_table() {
-    let src = trivec_testing::root("src");
-    let mut files = Vec::new();
-    rust_files(&src, &mut files);
-    let mut wrong = Vec::new();
-    for file in files {
-        let relative = file.strip_prefix(&src).unwrap();
-        let first = relative.iter().next().unwrap().to_string_lossy();
-        let module = first.trim_end_matches(".rs");
-        let text = std::fs::read_to_string(&file).unwrap();
-        let code: String =
-            text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
-        wrong.extend(violations(module, &code).into_iter().map(|v| format!("{}: {v}", relative.display())));
-    }
+    let root = trivec_testing::root("");
+    let tree = SourceTree::read(&root, &root.join("src"));
+    let wrong = violations(&tree);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    // The judge has read something.
+    assert!(tree.arrows()["src/engine/load.rs"].contains_key("src/text/tokenizer.rs"));
 }
 
 #[test]
 fn the_judge_sees_a_violation() {
-    assert_eq!(violations("text", "use crate::engine::Model;"), ["`text` imports `engine`"]);
-    assert_eq!(violations("config", "use crate::{error::Result, weights::Source};"), ["`config` imports `weights`"]);
-    assert_eq!(violations("embedding", "trivec_kernels::Kernels::best()"), ["`embedding` imports `kernels`"]);
-    assert_eq!(violations("pack", "use crate::{Model, similarity};"), Vec::<String>::new());
-    assert!(!violations("unheard_of", "").is_empty());
+    let engine = ("engine/mod.rs", "mod model;\npub use model::Model;\n");
+    let model = ("engine/model.rs", "pub struct Model;");
+    let root = ("lib.rs", "mod config; mod engine; mod text;\npub use engine::Model;");
+    let of = |name, text| violations(&made_of(&[root, engine, model, (name, text)]));
+    let seen = ["src/text/mod.rs: `text` imports `engine` (Model)"];
+    assert_eq!(of("text/mod.rs", "use crate::engine::Model;"), seen);
+    assert_eq!(of("text/mod.rs", "use crate::{config::{A, b::{C, D}}, engine::Model};"), seen, "behind nested braces");
+    assert_eq!(of("text/mod.rs", "use crate::Model;"), seen, "by the root, which hands it on");
+    assert_eq!(of("text/mod.rs", "fn f() -> super::engine::model::Model {}"), seen, "by its path");
+    assert_eq!(of("text/mod.rs", "use crate::engine::*;\nstruct Holder(Model);"), seen, "by a star");
+    assert_eq!(of("text/mod.rs", "use crate::engine as e;\nfn f() { e::Model::load() }"), seen, "by another name");
+    assert_eq!(of("pack/mod.rs", "use crate::{Model, engine};"), Vec::<String>::new());
+    assert_eq!(
+        of("text/mod.rs", "// crate::engine::Model\nconst A: &str = \"crate::engine::Model\";"),
+        Vec::<String>::new()
+    );
+    assert_eq!(of("text/mod.rs", "#[cfg(test)]\nmod tests { use crate::engine::Model; }"), Vec::<String>::new());
+    let kernels = ["src/embedding.rs: `embedding` imports `kernels`"];
+    assert_eq!(of("embedding.rs", "fn f() { trivec_kernels::Kernels::best(); }"), kernels);
+    assert_eq!(of("embedding.rs", "use trivec_kernels::{Isa, Kernels};"), kernels);
+    assert_eq!(of("unheard_of.rs", "").len(), 1);
+}
+
+/// The sources of every crate of the workspace, by the manifest's list of members.
+fn crates() -> Vec<PathBuf> {
+    let manifest = std::fs::read_to_string(trivec_testing::root("Cargo.toml")).unwrap();
+    let list = manifest.split_once("members = [").unwrap().1.split_once(']').unwrap().0;
+    let members = list.split(',').map(|member| member.trim().trim_matches('"')).chain([""]);
+    members.map(|member| trivec_testing::root("").join(member).join("src")).collect()
+}
+
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    let root = trivec_testing::root("");
+    let (mut files, mut found) = (0, Vec::new());
+    for directory in crates() {
+        let tree = SourceTree::read(&root, &directory);
+        files += tree.files().len();
+        found.extend(circles(&tree.arrows()).iter().map(|circle| circle.join("\n  ")));
+    }
+    assert!(found.is_empty(), "{} circles:\n{}", found.len(), found.join("\n\n"));
+    assert!(files > 300, "{files} files were read");
+}
+
+#[test]
+fn the_judge_of_circles_sees_them() {
+    let in_circles = |files: &[(&str, &str)]| {
+        let circles = circles(&made_of(files).arrows());
+        circles.iter().map(Vec::len).collect::<Vec<_>>()
+    };
+    let root = ("lib.rs", "mod a; mod b; mod c;");
+    let a = ("a.rs", "use crate::{c::{C, d::{E, F}}, b::B};\npub struct A;");
+    assert_eq!(
+        in_circles(&[root, a, ("b.rs", "pub struct B(super::a::A);")]),
+        [2],
+        "an import behind nested braces, and a path"
+    );
+    assert_eq!(in_circles(&[root, a, ("b.rs", "pub struct B;")]), [0; 0], "one way");
+    assert_eq!(
+        in_circles(&[root, a, ("b.rs", "pub struct B; #[cfg(test)] mod tests { use crate::a::A; }")]),
+        [0; 0],
+        "tests"
+    );
+    assert_eq!(in_circles(&[root, a, ("b.rs", "/// [`A`](crate::a::A)\npub struct B;")]), [0; 0], "comments");
+    // A child that uses what its parent defines, while the parent uses the child, or hands it on.
+    let child = ("a/child.rs", "use super::Word;\npub fn read(word: Word) {}");
+    for parent in
+        ["mod child; pub struct Word; fn f() { child::read(Word) }", "mod child; pub struct Word; pub use child::read;"]
+    {
+        assert_eq!(in_circles(&[root, ("a/mod.rs", parent), child]), [2], "{parent}");
+    }
+    assert_eq!(
+        in_circles(&[root, ("a/mod.rs", "mod child; pub struct Word;"), child]),
+        [0; 0],
+        "a parent that only has a child"
+    );
+    let leaf = [
+        ("a/mod.rs", "mod child; mod word; pub use word::Word; pub use child::read;"),
+        ("a/word.rs", "pub struct Word;"),
+    ];
+    assert_eq!(in_circles(&[root, leaf[0], leaf[1], child]), [0; 0], "a word in a leaf, by the parent's hand");
+    // Three files, and two circles beside each other.
+    let three = [
+        ("a.rs", "use crate::b::B; pub struct A;"),
+        ("b.rs", "use crate::c::C; pub struct B;"),
+        ("c.rs", "pub struct C(crate::a::A);"),
+    ];
+    assert_eq!(in_circles(&[root, three[0], three[1], three[2]]), [3]);
+    let two = [
+        ("a.rs", "mod x; mod y;"),
+        ("a/x.rs", "use super::y::*; pub struct X(Y);"),
+        ("a/y.rs", "pub struct Y(super::x::X);"),
+    ];
+    let beside = [("b.rs", "mod z; use z::Z; pub struct B;"), ("b/z.rs", "pub struct Z(super::B);")];
+    assert_eq!(in_circles(&[root, two[0], two[1], two[2], beside[0], beside[1]]), [2, 2]);
 }
 
 /// Crate → the crates of this repository that it may depend on (tests aside).

@@ -18,5 +18,6 @@ mod packed;
 mod quantization_quality;
 mod rerank;
 mod settings;
+mod source_tree;
 mod states;
 mod torch_models;
