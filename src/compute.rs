@@ -1,11 +1,8 @@
-//! The kernels and threads that a forward pass uses, and how a matrix product is cut into tasks for the threads. The encoder and the heads
-//! share it.
+//! The kernels and threads that a forward pass uses, and whether its rows are divided among the threads.
 
-use trivec_kernels::{Block, Isa, Kernels, PANEL};
+use trivec_kernels::Kernels;
 
 use crate::parallel::Team;
-use crate::tensor::MatMut;
-use crate::weights::{Input, Linear};
 
 /// The kernels, which were chosen once, and the threads that run them.
 #[derive(Debug, Clone, Copy)]
@@ -21,87 +18,6 @@ impl<'a> Compute<'a> {
     }
 }
 
-/// `out = x Wᵀ + b` for some rows and outputs.
-pub(crate) struct LinearTask<'a> {
-    /// `[rows, inputs]`
-    x: Input<'a>,
-    linear: &'a Linear,
-    /// First output.
-    first: usize,
-    /// Identifies the thread's share that the task belongs to. Tasks of several layers with the same turn should run on the same thread.
-    turn: usize,
-    /// `[rows, outputs]`
-    out: MatMut<'a>,
-}
-
-impl<'a> LinearTask<'a> {
-    /// Cuts `out = x Wᵀ + b` into tasks, listed thread by thread: each thread gets a share of the rows if there are
-    /// [enough](rows_are_shared), else a share of the outputs.
-    pub(crate) fn cut(compute: Compute<'_>, x: Input<'a>, linear: &'a Linear, out: MatMut<'a>) -> Vec<LinearTask<'a>> {
-        if !rows_are_shared(compute, out.rows()) {
-            return Self::cut_outputs(compute, x, linear, out);
-        }
-        let blocks = row_blocks(compute, x, &out).next_multiple_of(compute.team.shares());
-        Self::of_blocks(x, linear, cut_shares(out, blocks, 1), |block| block.row)
-    }
-
-    /// Cuts the product by outputs, listed thread by thread, however many rows there are.
-    pub(crate) fn cut_outputs(
-        compute: Compute<'_>,
-        x: Input<'a>,
-        linear: &'a Linear,
-        out: MatMut<'a>,
-    ) -> Vec<LinearTask<'a>> {
-        let (blocks, threads) = (row_blocks(compute, x, &out), compute.team.shares());
-        let (rows, cols) = (out.rows().div_ceil(blocks).max(1), out.cols());
-        if threads == 1 {
-            return Self::of_blocks(x, linear, out.into_blocks(rows, cols.max(1)), |_| 0);
-        }
-        if blocks > 1 && !rows_are_shared(compute, out.rows()) {
-            // There are enough tasks for all threads, and each is small enough to balance the load.
-            return Self::of_blocks(x, linear, out.into_blocks(rows, TASK_OUTPUTS), |block| block.row);
-        }
-        let share = share_of_outputs(&out, threads);
-        Self::of_blocks(x, linear, cut_shares(out, blocks, threads), |block| block.col / share)
-    }
-
-    /// Reorders the tasks of several layers over the same rows, so that those of the same turn follow each other.
-    pub(crate) fn in_turns(mut tasks: Vec<LinearTask<'a>>) -> Vec<LinearTask<'a>> {
-        tasks.sort_by_key(|task| task.turn);
-        tasks
-    }
-
-    fn of_blocks(
-        x: Input<'a>,
-        linear: &'a Linear,
-        blocks: Vec<Block<'a>>,
-        turn: impl Fn(&Block<'a>) -> usize,
-    ) -> Vec<LinearTask<'a>> {
-        let task = |block: Block<'a>| LinearTask {
-            x: x.rows_from(block.row, block.view.rows()),
-            linear,
-            first: block.col,
-            turn: turn(&block),
-            out: block.view,
-        };
-        blocks.into_iter().map(task).collect()
-    }
-}
-
-/// Fewest blocks of rows that a product is cut into, so that each block stays in a cache.
-fn row_blocks(compute: Compute<'_>, x: Input<'_>, out: &MatMut<'_>) -> usize {
-    out.rows().div_ceil(compute.kernels.product_rows(x.row_bytes())).max(1)
-}
-
-/// Outputs in a thread's share: whole panels.
-fn share_of_outputs(out: &MatMut<'_>, shares: usize) -> usize {
-    out.cols().div_ceil(shares).next_multiple_of(PANEL)
-}
-
-/// Outputs of a task of many rows that all threads share: enough work (25 MFLOP at 96 rows and a depth of 1,024) to hide the cost of handing it out,
-/// little enough to share.
-const TASK_OUTPUTS: usize = 128;
-
 /// With at least this many rows for each thread, times the number of threads, it pays that every thread reads all weights: the products
 /// take longer than memory needs to deliver the weights to all threads.
 const ROWS_A_THREAD: usize = 16;
@@ -113,76 +29,11 @@ const ROWS_A_THREAD: usize = 16;
 /// kernels/EXPERIMENTS.md has the gain.
 pub(crate) fn rows_are_shared(compute: Compute<'_>, rows: usize) -> bool {
     let threads = compute.team.shares();
-    threads > 1 && rows >= ROWS_A_THREAD * threads * threads && compute.kernels.isa() != Isa::Amx
+    threads > 1 && rows >= ROWS_A_THREAD * threads * threads && !compute.kernels.isa().has_matrix_registers()
 }
 
-/// Cuts the outputs into equal shares, each share into `blocks` blocks of rows of nearly equal size (512 rows become three blocks of 171),
-/// and each block into pieces that halve what remains of it. So a thread reads one stream of memory and takes few tasks; the last pieces
-/// are small, so that all threads finish together.
-fn cut_shares(out: MatMut<'_>, blocks: usize, shares: usize) -> Vec<Block<'_>> {
-    let (rows, share) = (out.rows().div_ceil(blocks).max(1), share_of_outputs(&out, shares));
-    let (mut cut, mut all, mut from) = (Vec::new(), out, 0);
-    while all.cols() > 0 {
-        let width = share.min(all.cols());
-        let (own, rest) = all.split_cols(width);
-        for Block { row, view, .. } in own.into_blocks(rows, width) {
-            let (mut right, mut col) = (view, from);
-            while right.cols() > 0 {
-                let cols = right.cols().div_ceil(2).next_multiple_of(PANEL).min(right.cols());
-                let (view, rest) = right.split_cols(cols);
-                cut.push(Block { row, col, view });
-                col += cols;
-                right = rest;
-            }
-        }
-        from += width;
-        all = rest;
-    }
-    cut
-}
-
-/// Runs the tasks. With `gelu`, GELU is applied to each output while it is still in a register or cache.
-pub(crate) fn run_linear(compute: Compute<'_>, tasks: Vec<LinearTask<'_>>, gelu: bool) {
-    compute.team.for_each(
-        tasks,
-        |_| (),
-        |(), LinearTask { x, linear, first, out, .. }| linear.product(compute.kernels, x, first, gelu, out),
-    );
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::tensor::Matrix;
-
-    #[test]
-    fn shares_cover_every_output_once() {
-        for (rows, blocks, shares) in [(3, 1, 1), (3, 1, 2), (3, 1, 5), (7, 2, 1), (96, 4, 3), (9, 4, 1)] {
-            for cols in (1..200).chain([1024, 4096, 4097]) {
-                let mut out = Matrix::default();
-                out.reshape(rows, cols);
-                let mut seen = vec![0; rows];
-                for block in cut_shares(out.view_mut(), blocks, shares) {
-                    let own = block.row..block.row + block.view.rows();
-                    assert!(block.view.cols() > 0 && block.col.is_multiple_of(PANEL));
-                    assert!(seen[own.clone()].iter().all(|&seen| seen == block.col), "{rows} rows, {cols} outputs");
-                    seen[own].fill(block.col + block.view.cols());
-                }
-                assert!(seen.iter().all(|&seen| seen == cols), "{rows} rows in {blocks}, {cols} outputs in {shares}");
-            }
-        }
-    }
-
-    #[test]
-    fn each_thread_has_its_own() {
-        let mut out = Matrix::default();
-        out.reshape(65, 1024);
-        // A thread takes an equal number of tasks.
-        let rows: Vec<usize> = cut_shares(out.view_mut(), 2, 1).iter().map(|block| block.row).collect();
-        let (first, second) = rows.split_at(rows.len() / 2);
-        assert!(first.iter().all(|&row| row == 0) && second.iter().all(|&row| row == 33), "{rows:?}");
-        let cols: Vec<usize> = cut_shares(out.view_mut(), 3, 2).iter().map(|block| block.col).collect();
-        let (first, second) = cols.split_at(cols.len() / 2);
-        assert!(first.iter().all(|&col| col < 512) && second.iter().all(|&col| col >= 512), "{cols:?}");
-    }
+/// Rows of a task that works row by row: a share for every thread, in equal parts of at most 32.
+pub(crate) fn rows_of_a_task(compute: Compute<'_>, rows: usize) -> usize {
+    let share = rows.div_ceil(compute.team.threads());
+    share.div_ceil(share.div_ceil(32).max(1)).max(1)
 }

@@ -59,6 +59,7 @@ pub mod escape;
 #[doc(hidden)]
 pub mod fuzzing;
 mod heads;
+mod linear;
 #[doc(hidden)]
 pub mod lock_file;
 #[doc(hidden)]

@@ -359,7 +359,7 @@ impl Kernels {
     ) {
         assert!(queries.rows() <= attention::QUERY_BLOCK, "queries in a block");
         assert_eq!(queries.cols(), packed.head_dim(), "dimensions of queries and keys");
-        assert!(self.isa == Isa::Amx || !packed.for_matrices(), "packed for matrix registers");
+        assert!(self.isa.has_matrix_registers() || !packed.for_matrices(), "packed for matrix registers");
         assert_eq!((out.rows(), out.cols()), (queries.rows(), queries.cols()), "shape of out");
         (self.attend_int)(scale, queries, packed, scratch, out)
     }

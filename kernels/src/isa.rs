@@ -66,6 +66,11 @@ impl Isa {
         }
     }
 
+    /// Whether the set has registers that hold matrices: with them, products of many rows take an eighth of the time of dot products.
+    pub fn has_matrix_registers(self) -> bool {
+        self == Isa::Amx
+    }
+
     /// Whether this CPU (and operating system) runs it.
     pub fn is_supported(self) -> bool {
         match self {

@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::model::{Encoder, Observe, TextBatch, Wanted, Workspace};
 use crate::parallel::Team;
 use crate::text::Tokenizer;
-use crate::weights::{Content, HeadWeights, LayerWeights, Linear, Source, WeightFormat};
+use crate::weights::{Content, FloatLinear, HeadWeights, LayerWeights, Source, WeightFormat};
 
 /// The least work that a call has to do: bytes to read and operations to compute.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,7 +38,7 @@ pub struct HeadMap {
 }
 
 impl HeadMap {
-    fn of(linear: &Linear) -> HeadMap {
+    fn of(linear: &FloatLinear) -> HeadMap {
         let weight = linear.weight();
         let rows = (0..linear.outputs).flat_map(|output| weight.row(output));
         HeadMap {

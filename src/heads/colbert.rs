@@ -4,15 +4,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use trivec_kernels::Block;
 
 use super::finite::{NotFinite, normalize};
-use crate::compute::{Compute, LinearTask, run_linear};
+use crate::compute::Compute;
 use crate::embedding::TokenVectors;
+use crate::linear::{LinearTask, Product, run_linear};
 use crate::tensor::{MatMut, Matrix};
-use crate::weights::{Input, Linear};
+use crate::weights::FloatLinear;
 
 /// How ColBERT vectors are made.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ColbertHead<'a> {
-    pub linear: &'a Linear,
+    pub linear: &'a FloatLinear,
     /// Leading values to keep, at most those that `linear` gives; `None`: all.
     pub dimensions: Option<usize>,
     /// Whether they stay as long as they are, instead of being normalised.
@@ -35,7 +36,7 @@ pub(crate) fn colbert(
     let mut tasks = Vec::new();
     for (range, out) in texts.iter().zip(&mut vectors) {
         let rows = states.view().rows_from(range.start + 1, range.len() - 1);
-        tasks.extend(LinearTask::cut(compute, Input::F32(rows), head.linear, MatMut::dense(out, dim)));
+        tasks.extend(LinearTask::cut(compute, Product::of_head(head.linear, rows), MatMut::dense(out, dim)));
     }
     run_linear(compute, tasks, false);
     // Of each text, the first row that is not finite.

@@ -2,14 +2,14 @@ use trivec_kernels::{Kernels, MatMut, MatRef};
 
 use super::finite::{NotFinite, normalize};
 use crate::config::{Activation, DenseModule, DensePipeline, PoolingMode};
-use crate::weights::Linear;
+use crate::weights::FloatLinear;
 
 /// How the dense vector is made.
 #[derive(Debug)]
 pub(crate) struct DenseHead<'a> {
     pub pipeline: &'a DensePipeline,
     /// sentence-transformers' `Dense` modules, in order.
-    pub modules: &'a [Linear],
+    pub modules: &'a [FloatLinear],
     /// Leading values to keep.
     pub dimensions: Option<usize>,
     /// Whether to give it length 1; `None`: as the pipeline says.

@@ -2,7 +2,7 @@ use trivec_kernels::{Kernels, MatRef};
 
 use super::finite::NotFinite;
 use crate::embedding::LexicalWeights;
-use crate::weights::Linear;
+use crate::weights::FloatLinear;
 
 /// Ids that never carry a lexical weight: `<s>`, `<pad>`, `</s>`, `<unk>`. `<mask>` is not among them.
 const UNUSED_IDS: std::ops::RangeInclusive<u32> = 0..=3;
@@ -10,7 +10,7 @@ const UNUSED_IDS: std::ops::RangeInclusive<u32> = 0..=3;
 /// `max(0, W_s h + b_s)` of every token, from states `[tokens, hidden]`.
 ///
 /// Source: FlagEmbedding `_sparse_embedding`.
-pub(crate) fn token_weights(kernels: &Kernels, head: &Linear, states: MatRef<'_>) -> Result<Vec<f32>, NotFinite> {
+pub(crate) fn token_weights(kernels: &Kernels, head: &FloatLinear, states: MatRef<'_>) -> Result<Vec<f32>, NotFinite> {
     let weight = head.weight();
     let bias = head.bias().map_or(0.0, |bias| bias[0]);
     let of = |token: usize| {

@@ -6,11 +6,13 @@ use trivec_kernels::{AttentionShape, Block, IntKeyValues, IntScratch, QUERY_BLOC
 
 use super::batch::{TextBatch, Wanted};
 use super::observe::show;
-use super::workspace::{HeadScratch, Workspace, attention_shape};
-use crate::compute::{Compute, LinearTask, run_linear};
+use super::schedule::Share;
+use super::workspace::{HeadScratch, RowScratch, Workspace, attention_shape};
+use crate::compute::Compute;
 use crate::config::ModelConfig;
+use crate::linear::{LinearTask, run_linear};
 use crate::tensor::{MatMut, MatRef, Matrix};
-use crate::weights::{LayerWeights, Site, WeightFormat};
+use crate::weights::{LayerWeights, Linear, Site};
 
 /// `context ← Concat(softmax(Q Kᵀ / √head_dim) V)` (Vaswani et al. 2017, §3.2), text by text. `ws.input` holds the states as the projections
 /// take them.
@@ -27,7 +29,7 @@ pub(crate) fn attention(
 ) {
     show(&ws.observer, compute.team, (index, Site::Attention), ws.states.view());
     project(compute, weights, batch, wanted, ws);
-    if weights.query.format() == WeightFormat::Int8 || weights.query.format() == WeightFormat::Int4 {
+    if weights.query.format().is_int() {
         attend_int(compute, config, batch, wanted, ws);
     } else {
         attend(compute, config, batch, wanted, ws);
@@ -35,31 +37,41 @@ pub(crate) fn attention(
     show(&ws.observer, compute.team, (index, Site::AttentionOutput), ws.context.view());
 }
 
+/// `branch ← Concat(heads) W_o + b_o`
+pub(super) fn project_context(share: &mut Share<'_>, output: &Linear) {
+    let Share { compute, context, scratch, .. } = share;
+    let (compute, context) = (*compute, *context);
+    let RowScratch { input, branch, .. } = &mut **scratch;
+    branch.reshape(context.rows(), context.cols());
+    input.fill(compute, output.input(), context);
+    let product = input.product(output, context);
+    run_linear(compute, LinearTask::cut(compute, product, branch.view_mut()), false);
+}
+
 /// Queries, keys and values of all heads.
 fn project(compute: Compute<'_>, weights: &LayerWeights, batch: &TextBatch, wanted: Wanted, ws: &mut Workspace) {
-    // Queries, keys and values have the same input, so it is prepared once for all three.
-    let form = weights.query.input();
-    let input = ws.input.input(form, ws.states.view());
     // A thread computes the projections of the texts, or heads, whose attention it will compute.
     let cut = match batch.ranges().count() >= compute.team.threads() {
         true => LinearTask::cut,
         false => LinearTask::cut_outputs,
     };
-    let mut tasks = cut(compute, input, &weights.key, ws.keys.view_mut());
-    tasks.extend(cut(compute, input, &weights.value, ws.values.view_mut()));
+    // Queries, keys and values have the same input, so it is prepared once for all three.
+    let Workspace { input, states, queries, keys, values, context, .. } = ws;
+    let mut tasks = cut(compute, input.product(&weights.key, states.view()), keys.view_mut());
+    tasks.extend(cut(compute, input.product(&weights.value, states.view()), values.view_mut()));
     if wanted == Wanted::AllTokens {
-        tasks.extend(cut(compute, input, &weights.query, ws.queries.view_mut()));
+        tasks.extend(cut(compute, input.product(&weights.query, states.view()), queries.view_mut()));
     }
     run_linear(compute, LinearTask::in_turns(tasks), false);
     if wanted == Wanted::FirstTokens {
-        let (texts, hidden) = (batch.ranges().count(), ws.states.cols());
-        ws.states.keep_rows(batch.ranges().map(|range| range.start));
-        for matrix in [&mut ws.queries, &mut ws.context] {
+        let (texts, hidden) = (batch.ranges().count(), states.cols());
+        states.keep_rows(batch.ranges().map(|range| range.start));
+        for matrix in [&mut *queries, context] {
             matrix.reshape(texts, hidden);
         }
-        ws.input.fill(compute, form, ws.states.view());
-        let input = ws.input.input(form, ws.states.view());
-        run_linear(compute, LinearTask::cut(compute, input, &weights.query, ws.queries.view_mut()), false);
+        input.fill(compute, weights.query.input(), states.view());
+        let product = input.product(&weights.query, states.view());
+        run_linear(compute, LinearTask::cut(compute, product, queries.view_mut()), false);
     }
 }
 

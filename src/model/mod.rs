@@ -1,17 +1,19 @@
 //! The encoder of XLM-RoBERTa: token ids in, token states out.
 //!
-//! Start at [`layer`], which reads beside the paper; [`encoder`] stacks layers on [`embeddings`]; [`attention`] and
-//! [`feed_forward`] are the two halves of a layer; [`workspace`] has every buffer with its shape.
+//! Start at [`layer`], which reads beside the paper; [`encoder`] stacks layers on [`embeddings`]; [`attention`], [`norm`] and
+//! [`feed_forward`] are the parts of a layer; [`schedule`] decides which threads take which rows; [`workspace`] has every buffer with its
+//! shape.
 
-mod activations;
 mod attention;
 mod batch;
 mod embeddings;
 mod encoder;
 mod feed_forward;
 mod layer;
+mod norm;
 mod observe;
 mod reading;
+mod schedule;
 mod workspace;
 
 pub(crate) use batch::{TextBatch, Wanted};

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::activations::Activations;
 use super::encoder::Encoder;
-use crate::compute::{Compute, LinearTask, run_linear};
+use crate::compute::Compute;
+use crate::linear::{Activations, LinearTask, run_linear};
 use crate::tensor::Matrix;
 use crate::weights::Linear;
 
@@ -36,11 +36,10 @@ impl Encoder {
         let mut product = |linear: &Linear| {
             rows.reshape(ROWS, linear.inputs);
             out.reshape(ROWS, linear.outputs);
-            let form = linear.input();
-            input.fill(compute, form, rows.view());
-            let x = input.input(form, rows.view());
+            input.fill(compute, linear.input(), rows.view());
+            let task = input.product(linear, rows.view());
             let from = Instant::now();
-            run_linear(compute, LinearTask::cut(compute, x, linear, out.view_mut()), false);
+            run_linear(compute, LinearTask::cut(compute, task, out.view_mut()), false);
             from.elapsed().as_secs_f64()
         };
         // The first pass may have to map pages or read them from a disk, so it is not counted.

@@ -4,9 +4,9 @@
 
 use trivec_kernels::{AttentionShape, IntKeyValues, IntScratch};
 
-use super::activations::Activations;
 use super::observe::Watch;
 use crate::config::ModelConfig;
+use crate::linear::Activations;
 use crate::parallel::Pool;
 use crate::tensor::Matrix;
 

@@ -12,7 +12,7 @@ use super::options::{Stage, Step};
 use crate::engine::{EncodeOptions, Model};
 use crate::error::Result;
 use crate::model::{Channel, Observer, Seen};
-use crate::weights::{LayerWeights, Norm, Site};
+use crate::weights::{LayerWeights, Linear, Norm, Site};
 
 /// SmoothQuant's α: how much of the range moves into the weights. 0.4 and 0.5 were best in simulation on the starter's weights (with the
 /// rotation); the larger one copes better with outliers.
@@ -147,9 +147,9 @@ fn rounded(x: f32) -> f32 {
 /// Only ratios matter, because rows and outputs have scales of their own.
 fn smoothing(widths: &[f32], layer: &LayerWeights, site: Site, most: f32) -> Vec<f32> {
     let mut widest_weight = vec![0.0f32; widths.len()];
-    for linear in layer.linears_at(site) {
-        for output in 0..linear.outputs {
-            for (widest, w) in widest_weight.iter_mut().zip(linear.weight().row(output)) {
+    for weight in layer.linears_at(site).into_iter().filter_map(Linear::floats) {
+        for output in 0..weight.rows() {
+            for (widest, w) in widest_weight.iter_mut().zip(weight.row(output)) {
                 *widest = widest.max(w.abs());
             }
         }

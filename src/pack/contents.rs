@@ -7,7 +7,6 @@ use super::options::PackOptions;
 use super::plan::Plan;
 use crate::engine::Model;
 use crate::error::{Error, Result};
-use crate::weights::WeightFormat;
 use crate::weights::packed::{FORMAT_VERSION, MetaModel, MetaParts, keys};
 
 /// The file of `model` as `plan` says, not yet written.
@@ -17,7 +16,7 @@ pub(super) fn writer<'a>(
     plan: &'a Plan,
     rounding: Option<&Roundings>,
 ) -> Result<PackedWriter<'a>> {
-    let is_int = matches!(options.weights, WeightFormat::Int8 | WeightFormat::Int4);
+    let is_int = options.weights.is_int();
     let info = model.info();
     let meta = MetaModel::of(&MetaParts {
         config: model.encoder().config.clone(),

@@ -3,19 +3,16 @@
 use super::calibrate::Inputs;
 use super::mixed;
 use super::options::{Calibration, PackOptions, Step, given_texts};
-use super::plan::{Plan, has_blocks};
+use super::plan::{Plan, has_blocks, refuse_packed};
 use crate::engine::Model;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::weights::WeightFormat;
 
 /// Measures what the options ask for, and decides how every layer is stored.
 pub(super) fn plan(model: &Model, options: &PackOptions, step: Step<'_>) -> Result<Plan> {
-    let refuse = |what: String| Error::Option { option: "model", what };
-    if let Some(format) = model.packed_format() {
-        return Err(refuse(format!("it is packed already ({}): pack the original", format.name())));
-    }
+    refuse_packed(model)?;
     let weights = &model.encoder().weights;
-    let is_int = matches!(options.weights, WeightFormat::Int8 | WeightFormat::Int4);
+    let is_int = options.weights.is_int();
     let own_blocks = options.weights == WeightFormat::Int4 && has_blocks(model);
     let given = given_texts(options);
     // Blocks that are copied from the source get no smoothing and no centre: a centre did not improve the mean cosine and made one text

@@ -58,7 +58,7 @@ pub(super) fn add_tensors<'a>(
             ("output.dense", vec![("output.dense", &layer.ffn_out)], Site::FfnOut),
         ] {
             let format = plan.layers[index];
-            let is_int = matches!(format, WeightFormat::Int8 | WeightFormat::Int4);
+            let is_int = format.is_int();
             let centre = plan.inputs.centre(index, site).filter(|_| is_int || format == WeightFormat::Bf16);
             if let Some(centre) = centre {
                 add_floats(writer, format!("{}.input_centre", name(part)), vec![centre.len()], centre);
@@ -264,7 +264,10 @@ impl RowSource for Linear {
     }
 
     fn row(&self, output: usize, out: &mut [f32]) {
-        out.copy_from_slice(self.weight().row(output));
+        // Only models of floats are packed: see `refuse_packed`.
+        if let Some(weight) = self.floats() {
+            out.copy_from_slice(weight.row(output));
+        }
     }
 
     fn bias(&self) -> Option<&[f32]> {

@@ -119,6 +119,7 @@ impl<'a> Writing<'a> {
         plan: &'a Plan,
         step: &dyn Fn(Stage, usize, usize),
     ) -> Result<Writing<'a>> {
+        plan::refuse_packed(model)?;
         plan.check(model, options)?;
         let rounding = moments::rounding(plan, model, options, step)?;
         Ok(Writing { model, plan, writer: writer(model, options, plan, rounding.as_ref())? })

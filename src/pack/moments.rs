@@ -21,7 +21,7 @@ use crate::engine::Model;
 use crate::error::Result;
 use crate::model::Observe;
 use crate::parallel::Team;
-use crate::weights::{Site, WeightFormat};
+use crate::weights::Site;
 
 /// Inputs in a block of moments.
 const BLOCK: usize = 512;
@@ -114,8 +114,7 @@ pub(super) type Roundings = Vec<[Arc<Rounding>; 4]>;
 
 /// How the weights are rounded, by what their inputs have in common; `None` where each is rounded by itself.
 pub(super) fn rounding(plan: &Plan, model: &Model, options: &PackOptions, step: Step<'_>) -> Result<Option<Roundings>> {
-    let is_int = |format: &WeightFormat| matches!(format, WeightFormat::Int8 | WeightFormat::Int4);
-    if plan.own_blocks || plan.calibration_texts == 0 || !plan.layers.iter().any(is_int) {
+    if plan.own_blocks || plan.calibration_texts == 0 || !plan.layers.iter().any(|format| format.is_int()) {
         return Ok(None);
     }
     measure(model, &plan.inputs, &given_texts(options), step).map(Some)

@@ -55,6 +55,13 @@ impl Plan {
     }
 }
 
+/// Refuses a model that was loaded from a packed file, whose weights are rounded already.
+pub(super) fn refuse_packed(model: &Model) -> Result<()> {
+    let Some(format) = model.packed_format() else { return Ok(()) };
+    let what = format!("it is packed already ({}): pack the original", format.name());
+    Err(Error::Option { option: "model", what })
+}
+
 /// Whether all layers of the source are 4-bit blocks.
 pub(super) fn has_blocks(model: &Model) -> bool {
     let layers = &model.encoder().weights.layers;

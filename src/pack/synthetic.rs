@@ -145,7 +145,7 @@ fn write_packed_as(
     out: &mut dyn Write,
 ) -> Result<u64> {
     let all = matrices(config);
-    let is_int = matches!(format, WeightFormat::Int8 | WeightFormat::Int4);
+    let is_int = format.is_int();
     let mut writer = PackedWriter::new();
     let meta = MetaModel::of(&MetaParts {
         config: config.clone(),

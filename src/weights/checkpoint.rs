@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::format::WeightFormat;
-use super::mmap::{AlignedBytes, Bytes, Plain, as_numbers};
+use super::mmap::{AlignedBytes, Bytes, InPlace, Plain};
 use super::prefix;
 use super::safetensors::{Header, TensorEntry, read_header};
 use super::source::Source;
@@ -49,6 +49,11 @@ pub(crate) struct StoredTensor {
 impl StoredTensor {
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes[self.entry.range.clone()]
+    }
+
+    /// The tensor's numbers, read in place; `None` if they are not aligned or not a whole number of them.
+    pub(super) fn in_place<T: Plain>(&self) -> Option<InPlace<T>> {
+        InPlace::new(Arc::clone(&self.bytes), self.entry.range.clone())
     }
 
     /// Copies bytes of the tensor, from `from` on, into `out`; see [`Bytes::copy_to`].
@@ -112,10 +117,7 @@ impl From<StoredTensor> for UnreadTensor {
 
 /// A tensor's numbers, in place.
 #[derive(Debug)]
-pub(crate) struct Mapped<T> {
-    stored: StoredTensor,
-    kind: std::marker::PhantomData<T>,
-}
+pub(crate) struct Mapped<T>(InPlace<T>);
 
 impl<T: Plain> Mapped<T> {
     /// The numbers of a tensor of type `dtype`.
@@ -123,17 +125,14 @@ impl<T: Plain> Mapped<T> {
         if stored.entry.dtype != dtype {
             return Err(stored.refuse(format!("its type is {}, expected {dtype}", stored.entry.dtype)));
         }
-        if as_numbers::<T>(stored.bytes()).is_none() {
-            return Err(stored.refuse("its data is not aligned, as a packed file's is"));
-        }
-        Ok(Mapped { stored, kind: std::marker::PhantomData })
+        let numbers = stored.in_place();
+        numbers.map(Mapped).ok_or_else(|| stored.refuse("its data is not aligned, as a packed file's is"))
     }
 }
 
 impl<T: Plain> AsRef<[T]> for Mapped<T> {
     fn as_ref(&self) -> &[T] {
-        // `new` has seen that the cast works; the map does not move.
-        as_numbers(self.stored.bytes()).unwrap_or_default()
+        self.0.as_slice()
     }
 }
 

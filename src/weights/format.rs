@@ -39,6 +39,11 @@ impl WeightFormat {
         Self::ALL.into_iter().find(|format| format.name() == name)
     }
 
+    /// Whether weights are integers with scales, and activations are rounded to bytes.
+    pub fn is_int(self) -> bool {
+        matches!(self, WeightFormat::Int8 | WeightFormat::Int4)
+    }
+
     /// Bytes that a layer streams for a weight, grids included (of a source's own 4-bit blocks some more).
     pub fn bytes_per_weight(self) -> f64 {
         match self {

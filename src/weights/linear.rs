@@ -2,39 +2,84 @@
 
 use std::sync::Arc;
 
-use trivec_kernels::{
-    Finish, I4_BLOCK, I4_BLOCK_BYTES, I4_GROUP, I4_GROUP_BYTES, Kernels, MAX_INT_DEPTH, MatMut, MatRef, PANEL, Panels,
-    Prepare, Rows8, Rows8Kind, rotation_for,
-};
+use trivec_kernels::{I4_BLOCK, I4_BLOCK_BYTES, MAX_INT_DEPTH, MatRef, PANEL, Prepare, Rows8Kind, rotation_for};
 
 use super::checkpoint::StoredTensor;
 use super::format::{WeightFormat, panel_shape};
-use super::mmap::as_numbers;
+use super::mmap::InPlace;
 use super::store::{FloatTensor, Floats, refuse_not_finite};
 use crate::error::Result;
 
 /// A linear layer's weights.
 #[derive(Debug)]
 enum Weight {
-    /// `[outputs, inputs]`, row-major.
     F32(Floats),
-    /// Panels of 16-bit numbers (`trivec_kernels`, "Matrix products").
-    F16(StoredTensor),
-    Bf16(StoredTensor),
-    /// Panels of bytes, and `[outputs]` scales.
-    Int8 {
-        panels: StoredTensor,
-        scales: Floats,
-    },
-    Int4 {
-        panels: StoredTensor,
-        scales: Floats,
-    },
-    /// Panels of a source's own 4-bit blocks.
+    F16(InPlace<u16>),
+    Bf16(InPlace<u16>),
+    Int8 { panels: StoredTensor, scales: Floats },
+    Int4 { panels: StoredTensor, scales: Floats },
     Blocks4(StoredTensor),
 }
 
-/// `y = W x + b`, `W` `[outputs, inputs]`.
+/// A linear layer's weights as a product reads them. Panels are those of `trivec_kernels` ("Matrix products").
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum WeightsRef<'a> {
+    /// `[outputs, inputs]`, row-major.
+    F32(MatRef<'a>),
+    /// Panels of 16-bit numbers.
+    F16(&'a [u16]),
+    Bf16(&'a [u16]),
+    /// Panels of bytes, and `[outputs]` scales.
+    Int8 {
+        panels: &'a [u8],
+        scales: &'a [f32],
+    },
+    Int4 {
+        panels: &'a [u8],
+        scales: &'a [f32],
+    },
+    /// Panels of a source's own 4-bit blocks.
+    Blocks4(&'a [u8]),
+}
+
+/// `y = W x + b` of a head, whose weights are floats in every model: `W` `[outputs, inputs]`.
+#[derive(Debug)]
+pub(crate) struct FloatLinear {
+    weight: Floats,
+    bias: Option<Floats>,
+    pub outputs: usize,
+    pub inputs: usize,
+}
+
+impl FloatLinear {
+    /// Reads `weight` `[outputs, inputs]` and, if there is one, `bias` `[outputs]`.
+    pub(crate) fn read(
+        weight: StoredTensor,
+        bias: Option<StoredTensor>,
+        outputs: usize,
+        inputs: usize,
+    ) -> Result<FloatLinear> {
+        let weight = Floats::new(FloatTensor::check(weight, &[outputs, inputs])?);
+        let bias = bias.map(|bias| FloatTensor::check(bias, &[outputs])).transpose()?.map(Floats::new);
+        Ok(FloatLinear { weight, bias, outputs, inputs })
+    }
+
+    /// `[outputs, inputs]`
+    pub(crate) fn weight(&self) -> MatRef<'_> {
+        MatRef::new(self.weight.as_slice(), self.outputs, self.inputs, self.inputs)
+    }
+
+    /// `[outputs]`
+    pub(crate) fn bias(&self) -> Option<&[f32]> {
+        self.bias.as_ref().map(Floats::as_slice)
+    }
+
+    pub(crate) fn parameters(&self) -> usize {
+        self.outputs * self.inputs + self.bias().map_or(0, <[f32]>::len)
+    }
+}
+
+/// `y = W x + b` of an encoder layer, `W` `[outputs, inputs]`.
 #[derive(Debug)]
 pub(crate) struct Linear {
     weight: Weight,
@@ -81,37 +126,6 @@ impl InputForm {
     }
 }
 
-/// Rows in the form a linear layer takes.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Input<'a> {
-    F32(MatRef<'a>),
-    /// `[rows, depth]`, `depth` even.
-    Bf16 {
-        data: &'a [u16],
-        depth: usize,
-    },
-    Rows8(Rows8<'a>),
-}
-
-impl<'a> Input<'a> {
-    /// Bytes of a row.
-    pub(crate) fn row_bytes(&self) -> usize {
-        match self {
-            Input::F32(x) => x.cols() * size_of::<f32>(),
-            Input::Bf16 { depth, .. } => depth * size_of::<u16>(),
-            Input::Rows8(x) => x.depth(),
-        }
-    }
-
-    pub(crate) fn rows_from(&self, first: usize, rows: usize) -> Input<'a> {
-        match self {
-            Input::F32(x) => Input::F32(x.rows_from(first, rows)),
-            Input::Bf16 { data, depth } => Input::Bf16 { data: &data[first * depth..][..rows * depth], depth: *depth },
-            Input::Rows8(x) => Input::Rows8(x.rows_from(first, rows)),
-        }
-    }
-}
-
 /// How a packed file's integer layers take their inputs.
 #[derive(Debug, Clone)]
 pub(crate) struct PackedInput {
@@ -131,9 +145,8 @@ impl Linear {
         outputs: usize,
         inputs: usize,
     ) -> Result<Linear> {
-        let weight = Weight::F32(Floats::new(FloatTensor::check(weight, &[outputs, inputs])?));
-        let bias = bias.map(|bias| FloatTensor::check(bias, &[outputs])).transpose()?.map(Floats::new);
-        Ok(Linear { weight, bias, outputs, inputs, input: InputForm::F32 })
+        let FloatLinear { weight, bias, outputs, inputs } = FloatLinear::read(weight, bias, outputs, inputs)?;
+        Ok(Linear { weight: Weight::F32(weight), bias, outputs, inputs, input: InputForm::F32 })
     }
 
     /// Reads panels in `format` (not f32) as a packed file holds them, with their `scales` `[outputs]` (int8 and int4).
@@ -159,8 +172,7 @@ impl Linear {
             return Err(panels.refuse("its data is not aligned to 64 bytes, as a packed file's is"));
         }
         refuse_not_finite(&panels, format, input.grouped)?;
-        let is_int = matches!(format, WeightFormat::Int8 | WeightFormat::Int4);
-        if is_int && inputs > MAX_INT_DEPTH {
+        if format.is_int() && inputs > MAX_INT_DEPTH {
             return Err(panels.refuse(format!("{inputs} inputs, expected at most {MAX_INT_DEPTH}")));
         }
         let bias = bias.map(|bias| FloatTensor::check(bias, &[outputs])).transpose()?.map(Floats::new);
@@ -171,10 +183,11 @@ impl Linear {
             inverse_smoothing: input.inverse_smoothing.clone(),
             rotation,
         };
+        let halves = || panels.in_place::<u16>().ok_or_else(|| panels.refuse("its data are no whole 16-bit numbers"));
         let (weight, form) = match format {
             WeightFormat::F32 => return Err(panels.refuse("f32 weights have no panels")),
-            WeightFormat::F16 => (Weight::F16(panels), InputForm::F32),
-            WeightFormat::Bf16 => (Weight::Bf16(panels), InputForm::Bf16 { centre: input.centre.clone() }),
+            WeightFormat::F16 => (Weight::F16(halves()?), InputForm::F32),
+            WeightFormat::Bf16 => (Weight::Bf16(halves()?), InputForm::Bf16 { centre: input.centre.clone() }),
             WeightFormat::Int4 if input.grouped => {
                 // At some depths both forms of int4 have the same length, so the scales tell them apart.
                 if scales.is_some() {
@@ -195,7 +208,7 @@ impl Linear {
         Ok(Linear { weight, bias, outputs, inputs, input: form })
     }
 
-    /// What the layer wants its input rows to be.
+    /// The form in which the layer takes its input rows.
     pub(crate) fn input(&self) -> &InputForm {
         &self.input
     }
@@ -219,71 +232,30 @@ impl Linear {
         }
     }
 
-    /// The f32 weights `[outputs, inputs]`; none of another format.
-    pub(crate) fn weight(&self) -> MatRef<'_> {
+    /// The weights, as a product reads them.
+    pub(crate) fn weights(&self) -> WeightsRef<'_> {
         match &self.weight {
-            Weight::F32(values) => MatRef::new(values.as_slice(), self.outputs, self.inputs, self.inputs),
-            _ => MatRef::new(&[], 0, self.inputs, self.inputs),
+            Weight::F32(values) => {
+                WeightsRef::F32(MatRef::new(values.as_slice(), self.outputs, self.inputs, self.inputs))
+            }
+            Weight::F16(numbers) => WeightsRef::F16(numbers.as_slice()),
+            Weight::Bf16(numbers) => WeightsRef::Bf16(numbers.as_slice()),
+            Weight::Int8 { panels, scales } => WeightsRef::Int8 { panels: panels.bytes(), scales: scales.as_slice() },
+            Weight::Int4 { panels, scales } => WeightsRef::Int4 { panels: panels.bytes(), scales: scales.as_slice() },
+            Weight::Blocks4(panels) => WeightsRef::Blocks4(panels.bytes()),
+        }
+    }
+
+    /// The weights `[outputs, inputs]`, if they are f32.
+    pub(crate) fn floats(&self) -> Option<MatRef<'_>> {
+        match self.weights() {
+            WeightsRef::F32(weight) => Some(weight),
+            _ => None,
         }
     }
 
     pub(crate) fn bias(&self) -> Option<&[f32]> {
         self.bias.as_ref().map(Floats::as_slice)
-    }
-
-    /// `out = x Wᵀ + b`, or its GELU, for outputs `first ..`, as many as `out` has columns. `first` begins a panel.
-    pub(crate) fn product(&self, kernels: &Kernels, x: Input<'_>, first: usize, gelu: bool, mut out: MatMut<'_>) {
-        let outputs = out.cols();
-        let bias = self.bias().map(|bias| &bias[first..first + outputs]);
-        match (&self.weight, x) {
-            (Weight::F32(_), Input::F32(x)) => {
-                kernels.linear(x, self.weight().rows_from(first, outputs), bias, out.reborrow());
-            }
-            (Weight::F16(panels), Input::F32(x)) => {
-                let data = as_numbers::<u16>(panels.bytes()).unwrap_or_default();
-                let panels = Panels::new(data, self.outputs, self.inputs * PANEL);
-                kernels.linear_f16(
-                    x,
-                    panels.outputs_from(first, outputs),
-                    Finish { bias, ..Finish::default() },
-                    out.reborrow(),
-                );
-            }
-            (Weight::Bf16(panels), Input::Bf16 { data: x, depth }) => {
-                let data = as_numbers::<u16>(panels.bytes()).unwrap_or_default();
-                let panels = Panels::new(data, self.outputs, depth * PANEL);
-                kernels.linear_bf16(
-                    x,
-                    depth,
-                    panels.outputs_from(first, outputs),
-                    Finish { bias, ..Finish::default() },
-                    out.reborrow(),
-                );
-            }
-            (Weight::Int8 { panels, scales }, Input::Rows8(x)) => {
-                let panels = Panels::new(panels.bytes(), self.outputs, x.depth() * PANEL);
-                let scales = scales.as_slice();
-                let finish = Finish { scales: Some(&scales[first..first + outputs]), bias, gelu };
-                return kernels.linear_i8(x, panels.outputs_from(first, outputs), finish, out);
-            }
-            (Weight::Int4 { panels, scales }, Input::Rows8(x)) => {
-                let panels = Panels::new(panels.bytes(), self.outputs, x.depth().div_ceil(I4_GROUP) * I4_GROUP_BYTES);
-                let scales = scales.as_slice();
-                let finish = Finish { scales: Some(&scales[first..first + outputs]), bias, gelu };
-                return kernels.linear_i4(x, panels.outputs_from(first, outputs), finish, out);
-            }
-            (Weight::Blocks4(panels), Input::Rows8(x)) => {
-                let panels = Panels::new(panels.bytes(), self.outputs, x.depth() / I4_BLOCK * I4_BLOCK_BYTES);
-                let finish = Finish { scales: None, bias, gelu };
-                return kernels.linear_blocks4(x, panels.outputs_from(first, outputs), finish, out);
-            }
-            // The workspace makes inputs in the form that `input` names.
-            (_, x) => debug_assert!(false, "an input of the wrong form: {x:?}"),
-        }
-        if gelu {
-            // The integer products apply GELU in registers, by a polynomial whose error is below that of their rounding.
-            (0..out.rows()).for_each(|row| kernels.gelu(out.row_mut(row)));
-        }
     }
 
     /// The source's 4-bit blocks, if the weights are stored so: `[outputs, inputs/32]` blocks of 18 bytes.

@@ -2,8 +2,10 @@
 #![allow(unsafe_code)]
 
 use std::fs::File;
-use std::ops::Deref;
+use std::marker::PhantomData;
+use std::ops::{Deref, Range};
 use std::path::Path;
+use std::sync::Arc;
 
 use memmap2::Mmap;
 
@@ -175,10 +177,36 @@ macro_rules! plain {
 plain!(u8, i8, u16, i32, u32, f32, f64);
 
 /// The bytes as numbers, if they are aligned for them and a whole number of them.
-pub(crate) fn as_numbers<T: Plain>(bytes: &[u8]) -> Option<&[T]> {
+fn as_numbers<T: Plain>(bytes: &[u8]) -> Option<&[T]> {
     // SAFETY: every bit pattern is a `Plain` value, and the target is little-endian as the file is (checked above).
     let (before, numbers, after) = unsafe { bytes.align_to::<T>() };
     (before.is_empty() && after.is_empty()).then_some(numbers)
+}
+
+/// Numbers in a file's bytes, read in place.
+#[derive(Debug)]
+pub(crate) struct InPlace<T> {
+    bytes: Arc<Bytes>,
+    range: Range<usize>,
+    kind: PhantomData<T>,
+}
+
+impl<T: Plain> InPlace<T> {
+    /// The numbers at `range` of `bytes`; `None` if they are not aligned or not a whole number of them.
+    pub(crate) fn new(bytes: Arc<Bytes>, range: Range<usize>) -> Option<InPlace<T>> {
+        as_numbers::<T>(bytes.get(range.clone())?)?;
+        Some(InPlace { bytes, range, kind: PhantomData })
+    }
+
+    pub(crate) fn as_slice(&self) -> &[T] {
+        let bytes = &self.bytes[self.range.clone()];
+        if bytes.is_empty() {
+            return &[];
+        }
+        // SAFETY: `new` has found these bytes aligned and a whole number of `T`. They neither move nor change while this value holds them,
+        // and every bit pattern is a `Plain` value.
+        unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len() / size_of::<T>()) }
+    }
 }
 
 #[cfg(test)]
@@ -195,6 +223,16 @@ mod tests {
         assert_eq!(as_numbers::<f32>(&shifted[at..][..bytes.len()]), Some(&floats[..]));
         assert_eq!(as_numbers::<f32>(&shifted[at + 1..][..8]), None);
         assert_eq!(as_numbers::<f32>(&shifted[at..][..7]), None);
+    }
+
+    #[test]
+    fn numbers_in_place_are_aligned_and_whole() {
+        let bytes = Arc::new(Bytes::Owned(AlignedBytes::new(&[1, 0, 2, 0, 3])));
+        let numbers = |range| InPlace::<u16>::new(Arc::clone(&bytes), range);
+        assert_eq!(numbers(0..4).unwrap().as_slice(), [1, 2]);
+        assert_eq!(numbers(2..4).unwrap().as_slice(), [2]);
+        assert!(numbers(3..3).is_none_or(|numbers| numbers.as_slice().is_empty()));
+        assert!(numbers(1..3).is_none() && numbers(0..5).is_none() && numbers(4..6).is_none());
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub(crate) use checkpoint::{Checkpoint, Mapped, Q4_0_KEY, UnreadTensor};
 pub use content::{Content, Stamp, read_through};
 pub use format::WeightFormat;
 pub(crate) use format::panel_shape;
-pub(crate) use linear::{Input, InputForm, Linear};
+pub(crate) use linear::{FloatLinear, InputForm, Linear, WeightsRef};
 pub use mmap::MappedFile;
 pub(crate) use names::{
     Classifier, EncoderWeights, HeadWeights, LayerWeights, Site, dense_module_tensors, encoder_shapes, head_tensors,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::blocks::unpack_blocks;
 use super::checkpoint::StoredTensor;
 use super::format::WeightFormat;
-use super::linear::{Linear, PackedInput};
+use super::linear::{FloatLinear, Linear, PackedInput};
 use super::store::{Norm, Table, floats};
 use crate::config::{DenseModuleConfig, DensePipeline, ModelConfig, ModelKind};
 use crate::error::{Error, Result};
@@ -201,11 +201,11 @@ pub(crate) fn encoder_shapes(config: &ModelConfig) -> Vec<(String, Vec<usize>)> 
 #[derive(Debug)]
 pub(crate) struct HeadWeights {
     /// sentence-transformers' `Dense` modules, in order.
-    pub dense: Vec<Linear>,
+    pub dense: Vec<FloatLinear>,
     /// `[1, hidden]`
-    pub sparse: Option<Linear>,
+    pub sparse: Option<FloatLinear>,
     /// `[colbert_dim, hidden]`
-    pub colbert: Option<Linear>,
+    pub colbert: Option<FloatLinear>,
     /// A reranker's only head.
     pub classifier: Option<Classifier>,
 }
@@ -214,14 +214,14 @@ pub(crate) struct HeadWeights {
 #[derive(Debug)]
 pub(crate) struct Classifier {
     /// `[hidden, hidden]`
-    pub dense: Linear,
+    pub dense: FloatLinear,
     /// `[1, hidden]`
-    pub out_proj: Linear,
+    pub out_proj: FloatLinear,
 }
 
 impl Classifier {
     /// The two layers with the names that checkpoints and packed files give them.
-    pub(crate) fn named(&self) -> [(&'static str, &Linear); 2] {
+    pub(crate) fn named(&self) -> [(&'static str, &FloatLinear); 2] {
         [("classifier.dense", &self.dense), ("classifier.out_proj", &self.out_proj)]
     }
 
@@ -230,7 +230,7 @@ impl Classifier {
         let layer = |name: &str, outputs: usize| {
             let weight = checkpoint.require(&format!("{name}.weight"))?;
             let bias = checkpoint.require(&format!("{name}.bias"))?;
-            Linear::read(weight, Some(bias), outputs, hidden)
+            FloatLinear::read(weight, Some(bias), outputs, hidden)
         };
         Ok(Classifier { dense: layer("classifier.dense", hidden)?, out_proj: layer("classifier.out_proj", 1)? })
     }
@@ -269,7 +269,7 @@ pub(crate) fn head_tensors(checkpoint: &Checkpoint, name: &str) -> Result<Option
 }
 
 /// A head `[outputs, hidden]`, with `None` for as many outputs as it has.
-fn head(checkpoint: &Checkpoint, name: &str, outputs: Option<usize>, hidden: usize) -> Result<Option<Linear>> {
+fn head(checkpoint: &Checkpoint, name: &str, outputs: Option<usize>, hidden: usize) -> Result<Option<FloatLinear>> {
     let Some([mut weight, mut bias]) = head_tensors(checkpoint, name)? else { return Ok(None) };
     if outputs == Some(1) {
         // One output: its numbers are the same as a row, a column or a list.
@@ -279,7 +279,7 @@ fn head(checkpoint: &Checkpoint, name: &str, outputs: Option<usize>, hidden: usi
     let outputs = outputs.or(weight.entry.shape.first().copied()).filter(|&outputs| outputs > 0);
     let outputs = outputs
         .ok_or_else(|| weight.refuse(format!("its shape is {:?}, expected [dim, {hidden}]", weight.entry.shape)))?;
-    Linear::read(weight, Some(bias), outputs, hidden).map(Some)
+    FloatLinear::read(weight, Some(bias), outputs, hidden).map(Some)
 }
 
 fn dense_module_config(checkpoint: &Checkpoint, folder: &str) -> Result<(DenseModuleConfig, PathBuf)> {
@@ -309,7 +309,7 @@ pub(crate) fn dense_module_tensors(checkpoint: &Checkpoint, folder: &str) -> Res
 }
 
 /// sentence-transformers' `Dense` module in `folder`, which takes `inputs` values.
-fn dense_module(checkpoint: &Checkpoint, folder: &str, inputs: usize) -> Result<Linear> {
+fn dense_module(checkpoint: &Checkpoint, folder: &str, inputs: usize) -> Result<FloatLinear> {
     let (config, config_path) = dense_module_config(checkpoint, folder)?;
     if config.in_features != inputs || config.out_features == 0 {
         let found = (config.in_features, config.out_features);
@@ -320,17 +320,17 @@ fn dense_module(checkpoint: &Checkpoint, folder: &str, inputs: usize) -> Result<
     }
     let mut tensors = dense_module_tensors(checkpoint, folder)?.into_iter();
     let weight = tensors.next().ok_or_else(|| Error::format(&config_path, "the module has no weight"))?;
-    Linear::read(weight, tensors.next(), config.out_features, inputs)
+    FloatLinear::read(weight, tensors.next(), config.out_features, inputs)
 }
 
 /// A packed file's `Dense` module number `index`.
-fn packed_dense_module(checkpoint: &Checkpoint, index: usize, inputs: usize) -> Result<Linear> {
+fn packed_dense_module(checkpoint: &Checkpoint, index: usize, inputs: usize) -> Result<FloatLinear> {
     let weight = checkpoint.require(&format!("dense.{index}.weight"))?;
     let bias = checkpoint.find(&[&format!("dense.{index}.bias")]);
     let outputs = weight.entry.shape.first().copied().filter(|&outputs| outputs > 0);
     let outputs = outputs
         .ok_or_else(|| weight.refuse(format!("its shape is {:?}, expected [dim, {inputs}]", weight.entry.shape)))?;
-    Linear::read(weight, bias, outputs, inputs)
+    FloatLinear::read(weight, bias, outputs, inputs)
 }
 
 impl HeadWeights {
@@ -340,7 +340,7 @@ impl HeadWeights {
             let classifier = Some(Classifier::read(checkpoint, config.hidden)?);
             return Ok(HeadWeights { dense: Vec::new(), sparse: None, colbert: None, classifier });
         }
-        let mut dense: Vec<Linear> = Vec::new();
+        let mut dense: Vec<FloatLinear> = Vec::new();
         for (index, module) in pipeline.dense.iter().enumerate() {
             let inputs = dense.last().map_or(pipeline.pooled(config.hidden), |last| last.outputs);
             let module = match checkpoint.packed() {
@@ -360,6 +360,6 @@ impl HeadWeights {
     /// Number of weights.
     pub(crate) fn parameters(&self) -> usize {
         let classifier = self.classifier.iter().flat_map(Classifier::named).map(|(_, linear)| linear);
-        self.dense.iter().chain(&self.sparse).chain(&self.colbert).chain(classifier).map(Linear::parameters).sum()
+        self.dense.iter().chain(&self.sparse).chain(&self.colbert).chain(classifier).map(FloatLinear::parameters).sum()
     }
 }

@@ -7,7 +7,7 @@ use trivec_kernels::{I4_BLOCK_BYTES, PANEL};
 
 use super::checkpoint::StoredTensor;
 use super::format::WeightFormat;
-use super::mmap::as_numbers;
+use super::mmap::InPlace;
 use crate::error::{Error, Result};
 
 /// Weights of a 4-bit block.
@@ -187,24 +187,22 @@ impl FloatTensor {
 #[derive(Debug)]
 pub(super) enum Floats {
     /// In the map, aligned.
-    Mapped(FloatTensor),
+    Mapped(InPlace<f32>),
     /// Widened, with what they were widened from.
     Owned(Vec<f32>, FloatTensor),
 }
 
 impl Floats {
     pub(super) fn new(tensor: FloatTensor) -> Floats {
-        if tensor.format == Format::F32 && as_numbers::<f32>(tensor.stored.bytes()).is_some() {
-            Floats::Mapped(tensor)
-        } else {
-            Floats::Owned(tensor.to_vec(), tensor)
+        match tensor.stored.in_place() {
+            Some(values) if tensor.format == Format::F32 => Floats::Mapped(values),
+            _ => Floats::Owned(tensor.to_vec(), tensor),
         }
     }
 
     pub(super) fn as_slice(&self) -> &[f32] {
         match self {
-            // `new` has seen that the cast works; the map does not move.
-            Floats::Mapped(tensor) => as_numbers::<f32>(tensor.stored.bytes()).unwrap_or_default(),
+            Floats::Mapped(values) => values.as_slice(),
             Floats::Owned(values, _) => values,
         }
     }

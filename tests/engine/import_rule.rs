@@ -8,8 +8,8 @@ use super::source_tree::{SourceTree, circles};
 
 /// Module → what it may import of this crate; `kernels` is the crate `trivec-kernels`.
 ///
-/// `compute` (the chosen kernels, the threads, and the matrix product cut into tasks) is what `model` and `heads` share.
-const TABLE: [(&str, &[&str]); 22] = [
+/// `compute` (the chosen kernels and the threads) and `linear` (the matrix product) are what `model` and `heads` share.
+const TABLE: [(&str, &[&str]); 23] = [
     ("error", &[]),
     // Leaves that know nothing of models: intervals of means, text made safe to print, what a file's first bytes are, lock files, places of
     // output.
@@ -25,9 +25,10 @@ const TABLE: [(&str, &[&str]); 22] = [
     ("text", &["error"]),
     ("tensor", &["kernels", "error"]),
     ("weights", &["tensor", "config", "kernels", "magic", "error"]),
-    ("compute", &["weights", "tensor", "parallel", "kernels", "error"]),
-    ("model", &["compute", "weights", "tensor", "config", "parallel", "kernels", "error"]),
-    ("heads", &["compute", "config", "weights", "tensor", "embedding", "parallel", "kernels", "error"]),
+    ("compute", &["parallel", "kernels"]),
+    ("linear", &["weights", "tensor", "compute", "kernels"]),
+    ("model", &["linear", "compute", "weights", "tensor", "config", "parallel", "kernels", "error"]),
+    ("heads", &["linear", "compute", "config", "weights", "tensor", "embedding", "kernels", "error"]),
     ("starter", &["weights"]),
     (
         "engine",

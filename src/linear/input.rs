@@ -2,9 +2,10 @@
 
 use trivec_kernels::{Buffer, Rows8, Rows8Kind, row8_stride};
 
-use crate::compute::Compute;
+use super::product::{Operands, Product};
+use crate::compute::{Compute, rows_of_a_task};
 use crate::tensor::MatRef;
-use crate::weights::{Input, InputForm};
+use crate::weights::{InputForm, Linear, WeightsRef};
 
 /// Buffers for the input rows of one linear layer after another; they grow to the largest and stay.
 #[derive(Debug, Default)]
@@ -100,24 +101,36 @@ impl Activations {
         }
     }
 
-    /// The rows that were written; for f32, `states` themselves, which are `[rows, depth]`.
-    pub(crate) fn input<'a>(&'a self, form: &InputForm, states: MatRef<'a>) -> Input<'a> {
+    /// The product of `linear` with the rows that were written in its form; with f32 and f16 weights, with `states` themselves, which are
+    /// `[rows, depth]`.
+    pub(crate) fn product<'a>(&'a self, linear: &'a Linear, states: MatRef<'a>) -> Product<'a> {
         let (rows, depth) = (states.rows(), states.cols());
-        match form {
-            InputForm::F32 => Input::F32(states),
-            InputForm::Bf16 { .. } => {
-                let depth = depth.next_multiple_of(2);
-                Input::Bf16 { data: &self.halves[..rows * depth], depth }
+        let even = depth.next_multiple_of(2);
+        Product::new(linear, |weights| match weights {
+            WeightsRef::F32(weight) => Operands::F32 { x: states, weight },
+            WeightsRef::F16(panels) => Operands::F16 { x: states, panels },
+            WeightsRef::Bf16(panels) => Operands::Bf16 { x: &self.halves[..rows * even], depth: even, panels },
+            WeightsRef::Int8 { panels, scales } => {
+                Operands::Int8 { x: self.rows8(Rows8Kind::Int8, rows, depth), panels, scales }
             }
-            &InputForm::Rows8 { kind, .. } => Input::Rows8(Rows8::new(
-                kind,
-                rows,
-                depth,
-                &self.bytes[..rows * row8_stride(depth)],
-                &self.scales[..rows * kind.scales(depth)],
-                &self.offsets[..rows * kind.offsets(depth)],
-            )),
-        }
+            WeightsRef::Int4 { panels, scales } => {
+                Operands::Int4 { x: self.rows8(Rows8Kind::Int8, rows, depth), panels, scales }
+            }
+            WeightsRef::Blocks4(panels) => {
+                Operands::Blocks4 { x: self.rows8(Rows8Kind::Int4Grouped, rows, depth), panels }
+            }
+        })
+    }
+
+    fn rows8(&self, kind: Rows8Kind, rows: usize, depth: usize) -> Rows8<'_> {
+        Rows8::new(
+            kind,
+            rows,
+            depth,
+            &self.bytes[..rows * row8_stride(depth)],
+            &self.scales[..rows * kind.scales(depth)],
+            &self.offsets[..rows * kind.offsets(depth)],
+        )
     }
 
     /// Writes all rows of `states` in the form that a layer takes.
@@ -138,10 +151,4 @@ impl Activations {
             },
         );
     }
-}
-
-/// Rows of a task that works row by row: a share for every thread, in equal parts of at most 32.
-pub(crate) fn rows_of_a_task(compute: Compute<'_>, rows: usize) -> usize {
-    let share = rows.div_ceil(compute.team.threads());
-    share.div_ceil(share.div_ceil(32).max(1)).max(1)
 }

@@ -1,0 +1,65 @@
+//! Which threads take which rows through the steps of a layer that treat each token by itself: all that follows attention.
+
+use super::observe::Watch;
+use super::workspace::{RowScratch, Workspace};
+use crate::compute::{Compute, rows_are_shared, rows_of_a_task};
+use crate::linear::InputRows;
+use crate::tensor::{MatRef, RowsMut};
+use crate::weights::InputForm;
+
+/// Most rows that a thread takes through all steps after attention at a time: as many as a product takes at once. So the buffers between
+/// the steps (16 KB a row between the feed-forward layers of BGE-M3) stay bounded, and no step waits for another thread
+/// (kernels/EXPERIMENTS.md).
+const ROWS_AT_ONCE: usize = 192;
+
+/// Rows that go through the steps together: all of them, by all threads, or one thread's.
+pub(super) struct Share<'a> {
+    /// The threads that work on them.
+    pub compute: Compute<'a>,
+    /// `[rows, hidden]`: the heads' outputs.
+    pub context: MatRef<'a>,
+    /// `[rows, hidden]`
+    pub states: RowsMut<'a>,
+    pub scratch: &'a mut RowScratch,
+    pub next: NextInput<'a>,
+    pub observer: &'a Watch,
+}
+
+/// Where the finished states go in the form in which the following layer takes them: in blocks of `block` rows.
+pub(super) struct NextInput<'a> {
+    pub form: &'a InputForm,
+    pub rows: Vec<InputRows<'a>>,
+    pub block: usize,
+}
+
+/// Takes the rows of the workspace through `steps`; `next` is the form in which the following layer takes them.
+pub(super) fn for_each_share(
+    compute: Compute<'_>,
+    next: &InputForm,
+    ws: &mut Workspace,
+    steps: impl Fn(&mut Share<'_>) + Sync + Send,
+) {
+    let Workspace { states, input, context, together, scratch, observer, .. } = ws;
+    let (rows, hidden, threads) = (states.rows(), states.cols(), compute.team.threads());
+    let (context, observer) = (context.view(), &*observer);
+    // An observer sees all tokens in their order, so the rows are not divided.
+    if observer.is_some() || !rows_are_shared(compute, rows) {
+        let block = rows_of_a_task(compute, rows);
+        let next = NextInput { form: next, rows: input.blocks_mut(next, rows, hidden, block), block };
+        return steps(&mut Share { compute, context, states: states.rows_mut(), scratch: together, next, observer });
+    }
+    // Each thread goes through all steps with rows of its own.
+    let share = rows.div_ceil(threads);
+    let block = share.div_ceil(share.div_ceil(ROWS_AT_ONCE));
+    let inputs = input.blocks_mut(next, rows, hidden, block);
+    let tasks = states.rows_mut().into_blocks(block).zip(inputs).collect();
+    compute.team.for_each(
+        tasks,
+        |thread| scratch.take(thread),
+        |scratch, ((first, states), input)| {
+            let context = context.rows_from(first, states.rows());
+            let next = NextInput { form: next, rows: vec![input], block };
+            steps(&mut Share { compute: compute.alone(), context, states, scratch, next, observer });
+        },
+    );
+}
