@@ -6,7 +6,7 @@ use trivec_testing as common;
 use std::path::{Path, PathBuf};
 
 use common::{data, report, same_bits};
-use trivec::pack::{Calibration, PackOptions, pack};
+use trivec::pack::{Calibration, PackOptions, Writing, pack};
 use trivec::{Embedding, EncodeOptions, Error, ErrorKind, LoadOptions, Model, Modes, WeightFormat};
 
 const ALL: EncodeOptions = EncodeOptions {
@@ -328,6 +328,13 @@ fn a_packed_model_is_not_packed_again() {
     let directory = tempfile::tempdir().unwrap();
     let model = Model::load(pack_small(WeightFormat::F32, directory.path())).unwrap();
     let error = pack(&model, &PackOptions::new(WeightFormat::Int8), Path::new("x"), &mut Vec::new()).unwrap_err();
+    assert!(error.kind() == ErrorKind::Usage && error.to_string().contains("packed already"), "{error}");
+    // Nor with a plan that was made for the original, which fits its shape.
+    let original = Model::load(data("models/bf16-h60")).unwrap();
+    let options = PackOptions { calibration: Calibration::None, ..PackOptions::new(WeightFormat::Int8) };
+    let plan = trivec::pack::plan(&original, &options, &|_, _, _| ()).unwrap();
+    assert!(Writing::new(&original, &options, &plan, &|_, _, _| ()).is_ok());
+    let error = Writing::new(&model, &options, &plan, &|_, _, _| ()).err().unwrap();
     assert!(error.kind() == ErrorKind::Usage && error.to_string().contains("packed already"), "{error}");
 }
 
