@@ -15,35 +15,34 @@ use crate::isa::for_each_simd;
 use crate::isa::{Avx2, Avx512};
 use crate::isa::{Isa, Scalar};
 use crate::layout::{I4_BLOCK, I4_BLOCK_BYTES, I4_GROUP, I4_GROUP_BYTES, MAX_INT_DEPTH, PANEL};
+use crate::operations::for_each_operation;
 use crate::rows8::{self, MAX_ROTATION, Prepare, Rows8, Rows8Kind, row8_stride};
 use crate::view::{MatMut, MatRef};
 use crate::{dot, elementwise, probe};
 
-/// The kernels of one instruction set. To hold a `&'static Kernels` is to know that this CPU can run them.
-#[allow(clippy::type_complexity)] // the signatures of the methods below, each once
-pub struct Kernels {
-    isa: Isa,
-    linear: fn(MatRef<'_>, MatRef<'_>, Option<&[f32]>, MatMut<'_>),
-    dot: fn(&[f32], &[f32]) -> f32,
-    gelu: fn(&mut [f32]),
-    layer_norm: fn(&mut [f32], &[f32], &[f32], f32),
-    pack_keys: fn(MatRef<'_>, &mut [f32]),
-    attend: fn(AttentionShape, MatRef<'_>, &[f32], MatRef<'_>, &mut [f32], MatMut<'_>),
-    add_layer_norm: fn(&mut [f32], &[f32], &[f32], &[f32], f32),
-    gelu_fast: fn(&mut [f32]),
-    quantize_row: fn(Rows8Kind, Prepare<'_>, &[f32], &mut [f32], &mut [i8], &mut [f32], &mut [i32]),
-    prepare_row: fn(Prepare<'_>, &[f32], &mut [f32]),
-    round_bf16: fn(&[f32], &mut [u16]),
-    linear_i8: fn(Rows8<'_>, Panels<'_, u8>, Finish<'_>, MatMut<'_>),
-    linear_i4: fn(Rows8<'_>, Panels<'_, u8>, Finish<'_>, MatMut<'_>),
-    linear_blocks4: fn(Rows8<'_>, Panels<'_, u8>, Finish<'_>, MatMut<'_>),
-    linear_f16: fn(MatRef<'_>, Panels<'_, u16>, Finish<'_>, MatMut<'_>),
-    linear_bf16: fn(&[u16], usize, Panels<'_, u16>, Finish<'_>, MatMut<'_>),
-    pack_int: fn(MatRef<'_>, MatRef<'_>, &mut IntScratch, &mut IntKeyValues),
-    attend_int: fn(f32, MatRef<'_>, &IntKeyValues, &mut IntScratch, MatMut<'_>),
-    probe: fn(probe::Probe, usize) -> f64,
-    read_memory: fn(&[u8], Streams) -> u64,
+/// Makes [`Kernels`] of the list of operations, and the table of portable code.
+macro_rules! define_kernels {
+    ($($kind:ident $name:ident($($arg:ident: $type:ty),+) $(-> $ret:ty)? => $path:path;)+) => {
+        /// The kernels of one instruction set. To hold a `&'static Kernels` is to know that this CPU can run them.
+        #[allow(clippy::type_complexity)] // the signatures of the methods below, each once
+        pub struct Kernels {
+            isa: Isa,
+            $($name: fn($($type),+) $(-> $ret)?,)+
+        }
+
+        static SCALAR: Kernels = Kernels {
+            isa: Isa::Scalar,
+            $($name: |$($arg),+| in_scalar!($kind $path, $($arg),+),)+
+        };
+    };
 }
+
+/// A call of an operation's function in portable code.
+macro_rules! in_scalar {
+    (generic $path:path, $($arg:ident),+) => { $path(Scalar, $($arg),+) };
+    (portable $path:path, $($arg:ident),+) => { $path($($arg),+) };
+}
+for_each_operation!(define_kernels);
 
 impl fmt::Debug for Kernels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -83,29 +82,18 @@ impl Kernels {
 
     /// The table of `isa`, if this CPU runs it.
     pub fn for_isa(isa: Isa) -> Option<&'static Kernels> {
-        isa.is_supported().then_some(match isa {
-            Isa::Scalar => &SCALAR,
-            #[cfg(target_arch = "aarch64")]
-            Isa::Neon => &NEON,
-            #[cfg(target_arch = "aarch64")]
-            Isa::NeonDot => &NEON_DOT,
-            #[cfg(target_arch = "aarch64")]
-            Isa::NeonI8mm => &NEON_I8MM,
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => &AVX2,
-            #[cfg(target_arch = "x86_64")]
-            Isa::AvxVnni => &AVX_VNNI,
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => &AVX512,
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Vnni => &AVX512_VNNI,
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Bf16 => &AVX512_BF16,
-            #[cfg(target_arch = "x86_64")]
-            Isa::Amx => &AMX,
-            // The sets of other architectures, which are not supported.
-            _ => &SCALAR,
-        })
+        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+        macro_rules! look_at {
+            ($table:ident, $isa:ident, $token:ty, $($features:tt)+) => {
+                if isa == Isa::$isa {
+                    return <$token>::detect().map(|_| &$table);
+                }
+            };
+        }
+        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+        for_each_simd!(look_at);
+        // Sets of other architectures are not supported.
+        (isa == Isa::Scalar).then_some(&SCALAR)
     }
 
     /// The tables this CPU runs, slowest first.
@@ -323,9 +311,9 @@ impl Kernels {
         // 192 rows of 4 KB stay in a cache of 1 MB (32 register tiles of f32, 16 of int8); fewer rows would read the weights more often.
         // Matrix registers multiply so fast that the weights must be read less often; CPUs with AMX have caches of 2 MB (EXPERIMENTS.md).
         const ROWS: usize = 192;
-        match self.isa {
-            Isa::Amx => ((1 << 20) / row_bytes.max(1)).clamp(ROWS, 512),
-            _ => ROWS,
+        match self.isa.has_matrix_registers() {
+            true => ((1 << 20) / row_bytes.max(1)).clamp(ROWS, 512),
+            false => ROWS,
         }
     }
 
@@ -392,38 +380,6 @@ fn check_product<T>(rows: usize, panel_len: usize, weight: &Panels<'_, T>, finis
     finish.check(weight.outputs());
 }
 
-static SCALAR: Kernels = Kernels {
-    isa: Isa::Scalar,
-    linear: |x, weight, bias, out| gemm::f32::linear(Scalar, x, weight, bias, out),
-    dot: |a, b| dot::dot(Scalar, a, b),
-    gelu: |values| elementwise::gelu(Scalar, values),
-    layer_norm: |row, gain, bias, epsilon| elementwise::layer_norm(Scalar, row, gain, bias, epsilon),
-    pack_keys: |keys, packed| attention::pack_keys(keys, packed),
-    attend: |shape, queries, keys, values, scratch, out| {
-        attention::attend(Scalar, shape, queries, keys, values, scratch, out)
-    },
-    add_layer_norm: |row, branch, gain, bias, epsilon| {
-        elementwise::add_layer_norm(Scalar, row, branch, gain, bias, epsilon)
-    },
-    gelu_fast: |values| elementwise::gelu_fast(Scalar, values),
-    quantize_row: |kind, prepare, row, scratch, out, scales, offsets| {
-        rows8::quantize_row(Scalar, kind, prepare, row, scratch, out, scales, offsets)
-    },
-    prepare_row: |prepare, row, out| rows8::prepare_row(Scalar, prepare, row, out),
-    round_bf16: |row, out| rows8::round_bf16(Scalar, row, out),
-    linear_i8: |x, weight, finish, out| gemm::int8::linear(Scalar, x, weight, finish, out),
-    linear_i4: |x, weight, finish, out| gemm::int4::linear(Scalar, x, weight, finish, out),
-    linear_blocks4: |x, weight, finish, out| gemm::blocks4::linear(Scalar, x, weight, finish, out),
-    linear_f16: |x, weight, finish, out| gemm::half::linear_f16(Scalar, x, weight, finish, out),
-    linear_bf16: |x, depth, weight, finish, out| gemm::half::linear_bf16(Scalar, x, depth, weight, finish, out),
-    pack_int: |keys, values, scratch, packed| attention_int::pack(Scalar, keys, values, scratch, packed),
-    attend_int: |scale, queries, packed, scratch, out| {
-        attention_int::attend(Scalar, scale, queries, packed, scratch, out)
-    },
-    probe: |probe, rounds| probe::run(Scalar, probe, rounds),
-    read_memory: |bytes, streams| probe::read_memory(Scalar, bytes, streams),
-};
-
 /// Compiles the generic kernel `$path` for a set's features, behind a function pointer's signature. The function is called `$name` inside its
 /// table, where `tools/check_spills` looks for it.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -443,85 +399,28 @@ macro_rules! compiled {
     }};
 }
 
-/// How one operation is compiled for a set.
+/// Makes `operation!(name, token, features)` of the list of operations: the function that a set's table has for one.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-macro_rules! operation {
-    (linear, $token:ty, $features:tt) => {
-        compiled!(linear, $token, $features, gemm::f32::linear,
-            (x: MatRef<'_>, weight: MatRef<'_>, bias: Option<&[f32]>, out: MatMut<'_>))
-    };
-    (dot, $token:ty, $features:tt) => {
-        compiled!(dot, $token, $features, dot::dot, (a: &[f32], b: &[f32]) -> f32)
-    };
-    (gelu, $token:ty, $features:tt) => {
-        compiled!(gelu, $token, $features, elementwise::gelu, (values: &mut [f32]))
-    };
-    (layer_norm, $token:ty, $features:tt) => {
-        compiled!(layer_norm, $token, $features, elementwise::layer_norm,
-            (row: &mut [f32], gain: &[f32], bias: &[f32], epsilon: f32))
-    };
-    (pack_keys, $token:ty, $features:tt) => {
-        |keys, packed| attention::pack_keys(keys, packed)
-    };
-    (attend, $token:ty, $features:tt) => {
-        compiled!(attend, $token, $features, attention::attend,
-            (shape: AttentionShape, queries: MatRef<'_>, keys: &[f32], values: MatRef<'_>, scratch: &mut [f32],
-             out: MatMut<'_>))
-    };
-    (add_layer_norm, $token:ty, $features:tt) => {
-        compiled!(add_layer_norm, $token, $features, elementwise::add_layer_norm,
-            (row: &mut [f32], branch: &[f32], gain: &[f32], bias: &[f32], epsilon: f32))
-    };
-    (gelu_fast, $token:ty, $features:tt) => {
-        compiled!(gelu_fast, $token, $features, elementwise::gelu_fast, (values: &mut [f32]))
-    };
-    (quantize_row, $token:ty, $features:tt) => {
-        compiled!(quantize_row, $token, $features, rows8::quantize_row,
-            (kind: Rows8Kind, prepare: Prepare<'_>, row: &[f32], scratch: &mut [f32], out: &mut [i8],
-             scales: &mut [f32], offsets: &mut [i32]))
-    };
-    (prepare_row, $token:ty, $features:tt) => {
-        compiled!(prepare_row, $token, $features, rows8::prepare_row,
-            (prepare: Prepare<'_>, row: &[f32], out: &mut [f32]))
-    };
-    (round_bf16, $token:ty, $features:tt) => {
-        compiled!(round_bf16, $token, $features, rows8::round_bf16, (row: &[f32], out: &mut [u16]))
-    };
-    (linear_i8, $token:ty, $features:tt) => {
-        compiled!(linear_i8, $token, $features, gemm::int8::linear,
-            (x: Rows8<'_>, weight: Panels<'_, u8>, finish: Finish<'_>, out: MatMut<'_>))
-    };
-    (linear_i4, $token:ty, $features:tt) => {
-        compiled!(linear_i4, $token, $features, gemm::int4::linear,
-            (x: Rows8<'_>, weight: Panels<'_, u8>, finish: Finish<'_>, out: MatMut<'_>))
-    };
-    (linear_blocks4, $token:ty, $features:tt) => {
-        compiled!(linear_blocks4, $token, $features, gemm::blocks4::linear,
-            (x: Rows8<'_>, weight: Panels<'_, u8>, finish: Finish<'_>, out: MatMut<'_>))
-    };
-    (linear_f16, $token:ty, $features:tt) => {
-        compiled!(linear_f16, $token, $features, gemm::half::linear_f16,
-            (x: MatRef<'_>, weight: Panels<'_, u16>, finish: Finish<'_>, out: MatMut<'_>))
-    };
-    (linear_bf16, $token:ty, $features:tt) => {
-        compiled!(linear_bf16, $token, $features, gemm::half::linear_bf16,
-            (x: &[u16], depth: usize, weight: Panels<'_, u16>, finish: Finish<'_>, out: MatMut<'_>))
-    };
-    (pack_int, $token:ty, $features:tt) => {
-        compiled!(pack_int, $token, $features, attention_int::pack,
-            (keys: MatRef<'_>, values: MatRef<'_>, scratch: &mut IntScratch, packed: &mut IntKeyValues))
-    };
-    (attend_int, $token:ty, $features:tt) => {
-        compiled!(attend_int, $token, $features, attention_int::attend,
-            (scale: f32, queries: MatRef<'_>, packed: &IntKeyValues, scratch: &mut IntScratch, out: MatMut<'_>))
-    };
-    (probe, $token:ty, $features:tt) => {
-        compiled!(probe, $token, $features, probe::run, (which: probe::Probe, rounds: usize) -> f64)
-    };
-    (read_memory, $token:ty, $features:tt) => {
-        compiled!(read_memory, $token, $features, probe::read_memory, (bytes: &[u8], streams: Streams) -> u64)
+macro_rules! define_operation {
+    ($d:tt $($kind:ident $name:ident($($arg:ident: $type:ty),+) $(-> $ret:ty)? => $path:path;)+) => {
+        macro_rules! operation {
+            $(
+                ($name, $d token:ty, $d features:tt) => {
+                    in_set!($kind $name, $d token, $d features, $path, ($($arg: $type),+) $(-> $ret)?)
+                };
+            )+
+        }
     };
 }
+
+/// An operation's function in a set's table.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! in_set {
+    (generic $($operation:tt)+) => { compiled!($($operation)+) };
+    (portable $name:ident, $token:ty, $features:tt, $path:path, ($($arg:ident: $type:ty),+)) => { |$($arg),+| $path($($arg),+) };
+}
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+for_each_operation!(define_operation, $);
 
 /// A set's table: the operations that are compiled for it, and those of the set that it extends.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]

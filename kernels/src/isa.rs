@@ -35,67 +35,65 @@ pub enum Isa {
     Amx,
 }
 
+/// What is said of a set: one row each, slowest first.
+struct Row {
+    isa: Isa,
+    name: &'static str,
+    /// See [`Isa::has_matrix_registers`].
+    matrix_registers: bool,
+}
+
+const ROWS: [Row; 10] = [
+    Row { isa: Isa::Scalar, name: "scalar", matrix_registers: false },
+    Row { isa: Isa::Neon, name: "neon", matrix_registers: false },
+    Row { isa: Isa::NeonDot, name: "neondot", matrix_registers: false },
+    Row { isa: Isa::NeonI8mm, name: "neoni8mm", matrix_registers: false },
+    Row { isa: Isa::Avx2, name: "avx2", matrix_registers: false },
+    Row { isa: Isa::AvxVnni, name: "avxvnni", matrix_registers: false },
+    Row { isa: Isa::Avx512, name: "avx512", matrix_registers: false },
+    Row { isa: Isa::Avx512Vnni, name: "avx512vnni", matrix_registers: false },
+    Row { isa: Isa::Avx512Bf16, name: "avx512bf16", matrix_registers: false },
+    Row { isa: Isa::Amx, name: "amx", matrix_registers: true },
+];
+
 impl Isa {
     /// All sets, slowest first.
-    pub const ALL: [Isa; 10] = [
-        Isa::Scalar,
-        Isa::Neon,
-        Isa::NeonDot,
-        Isa::NeonI8mm,
-        Isa::Avx2,
-        Isa::AvxVnni,
-        Isa::Avx512,
-        Isa::Avx512Vnni,
-        Isa::Avx512Bf16,
-        Isa::Amx,
-    ];
+    pub const ALL: [Isa; ROWS.len()] = {
+        let mut all = [Isa::Scalar; ROWS.len()];
+        let mut index = 0;
+        while index < all.len() {
+            // A set's row is found by its place.
+            assert!(ROWS[index].isa as usize == index, "rows in the order of the sets");
+            all[index] = ROWS[index].isa;
+            index += 1;
+        }
+        all
+    };
 
     /// The name users write.
     pub fn name(self) -> &'static str {
-        match self {
-            Isa::Scalar => "scalar",
-            Isa::Neon => "neon",
-            Isa::NeonDot => "neondot",
-            Isa::NeonI8mm => "neoni8mm",
-            Isa::Avx2 => "avx2",
-            Isa::AvxVnni => "avxvnni",
-            Isa::Avx512 => "avx512",
-            Isa::Avx512Vnni => "avx512vnni",
-            Isa::Avx512Bf16 => "avx512bf16",
-            Isa::Amx => "amx",
-        }
+        ROWS[self as usize].name
     }
 
     /// Whether the set has registers that hold matrices: with them, products of many rows take an eighth of the time of dot products.
     pub fn has_matrix_registers(self) -> bool {
-        self == Isa::Amx
+        ROWS[self as usize].matrix_registers
     }
 
     /// Whether this CPU (and operating system) runs it.
     pub fn is_supported(self) -> bool {
-        match self {
-            Isa::Scalar => true,
-            #[cfg(target_arch = "aarch64")]
-            Isa::Neon => Neon::<0>::detect().is_some(),
-            #[cfg(target_arch = "aarch64")]
-            Isa::NeonDot => Neon::<1>::detect().is_some(),
-            #[cfg(target_arch = "aarch64")]
-            Isa::NeonI8mm => Neon::<2>::detect().is_some(),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => Avx2::<false>::detect().is_some(),
-            #[cfg(target_arch = "x86_64")]
-            Isa::AvxVnni => Avx2::<true>::detect().is_some(),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => Avx512::<0>::detect().is_some(),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Vnni => Avx512::<1>::detect().is_some(),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Bf16 => Avx512::<2>::detect().is_some(),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Amx => Avx512::<3>::detect().is_some(),
-            // The sets of other architectures.
-            _ => false,
+        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+        macro_rules! look_at {
+            ($table:ident, $isa:ident, $token:ty, $($features:tt)+) => {
+                if self == Isa::$isa {
+                    return <$token>::detect().is_some();
+                }
+            };
         }
+        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+        for_each_simd!(look_at);
+        // Sets of other architectures are not supported.
+        self == Isa::Scalar
     }
 }
 

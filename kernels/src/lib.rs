@@ -20,6 +20,7 @@ mod elementwise;
 mod gemm;
 mod isa;
 mod layout;
+mod operations;
 mod probe;
 mod rows8;
 mod simd;
