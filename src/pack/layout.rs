@@ -189,12 +189,8 @@ pub(super) fn add_table<'a, R: RowSource + ?Sized>(
         });
         writer.add(format!("{name}.weight_scale"), "F32", vec![rows], rows * 4, scales);
     }
-    let (dtype, size) = match format {
-        WeightFormat::F32 => ("F32", 4),
-        WeightFormat::F16 => ("F16", 2),
-        WeightFormat::Bf16 => ("BF16", 2),
-        WeightFormat::Int8 | WeightFormat::Int4 => ("I8", 1),
-    };
+    // Rows of a table are signed bytes where panels have unsigned ones.
+    let (dtype, size) = if format.is_int() { ("I8", 1) } else { format.element() };
     let full_name = format!("{name}.weight");
     let for_errors = full_name.clone();
     let fill: Fill<'a> = Box::new(move || {
@@ -336,11 +332,7 @@ impl<'a, R: RowSource + ?Sized> Layer<'a, R> {
             WeightFormat::Int4 if !blocks => int4::NO_WEIGHTS,
             _ => 0,
         };
-        let (dtype, size) = match format {
-            WeightFormat::F16 => ("F16", 2),
-            WeightFormat::Bf16 => ("BF16", 2),
-            _ => ("U8", 1),
-        };
+        let (dtype, size) = format.element();
         let fill: Fill<'a> = Box::new(move || {
             let mut bytes = vec![no_weights; shape[0] * shape[1] * size];
             let (mut row, mut scratch) = (vec![0.0; inputs], vec![0.0; inputs]);

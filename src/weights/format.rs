@@ -18,20 +18,49 @@ pub enum WeightFormat {
     Int4,
 }
 
+/// What is said of a format: one row each, in the order of the formats.
+struct Row {
+    format: WeightFormat,
+    name: &'static str,
+    bits: usize,
+    /// See [`WeightFormat::activations`].
+    activations: WeightFormat,
+    /// How a file spells the type of a panel's elements, and their bytes.
+    element: (&'static str, usize),
+}
+
+const ROWS: &[Row; 5] = {
+    use WeightFormat::{Bf16, F16, F32, Int4, Int8};
+    &[
+        Row { format: F32, name: "f32", bits: 32, activations: F32, element: ("F32", 4) },
+        Row { format: F16, name: "f16", bits: 16, activations: F32, element: ("F16", 2) },
+        Row { format: Bf16, name: "bf16", bits: 16, activations: Bf16, element: ("BF16", 2) },
+        Row { format: Int8, name: "int8", bits: 8, activations: Int8, element: ("U8", 1) },
+        Row { format: Int4, name: "int4", bits: 4, activations: Int8, element: ("U8", 1) },
+    ]
+};
+
 impl WeightFormat {
     /// All formats.
-    pub const ALL: [WeightFormat; 5] =
-        [WeightFormat::F32, WeightFormat::F16, WeightFormat::Bf16, WeightFormat::Int8, WeightFormat::Int4];
+    pub const ALL: [WeightFormat; ROWS.len()] = {
+        let mut all = [WeightFormat::F32; ROWS.len()];
+        let mut index = 0;
+        while index < all.len() {
+            // A format's row is found by its place.
+            assert!(ROWS[index].format as usize == index, "rows in the order of the formats");
+            all[index] = ROWS[index].format;
+            index += 1;
+        }
+        all
+    };
+
+    fn row(self) -> &'static Row {
+        &ROWS[self as usize]
+    }
 
     /// The name users write.
     pub fn name(self) -> &'static str {
-        match self {
-            WeightFormat::F32 => "f32",
-            WeightFormat::F16 => "f16",
-            WeightFormat::Bf16 => "bf16",
-            WeightFormat::Int8 => "int8",
-            WeightFormat::Int4 => "int4",
-        }
+        self.row().name
     }
 
     /// The format of that name.
@@ -39,9 +68,24 @@ impl WeightFormat {
         Self::ALL.into_iter().find(|format| format.name() == name)
     }
 
-    /// Whether weights are integers with scales, and activations are rounded to bytes.
+    /// Bits of a weight, without scales and grids.
+    pub fn bits(self) -> usize {
+        self.row().bits
+    }
+
+    /// The format in which activations take part in products with such weights: f32, bf16 or int8.
+    pub fn activations(self) -> WeightFormat {
+        self.row().activations
+    }
+
+    /// Whether products are those of integers: activations are rounded to bytes.
     pub fn is_int(self) -> bool {
-        matches!(self, WeightFormat::Int8 | WeightFormat::Int4)
+        self.activations() == WeightFormat::Int8
+    }
+
+    /// How a file spells the type of a panel's elements, and their bytes.
+    pub(crate) fn element(self) -> (&'static str, usize) {
+        self.row().element
     }
 
     /// Bytes that a layer streams for a weight, grids included (of a source's own 4-bit blocks some more).

@@ -159,11 +159,7 @@ impl Linear {
         input: &PackedInput,
     ) -> Result<Linear> {
         let shape = panel_shape(format, input.grouped, outputs, inputs);
-        let dtype = match format {
-            WeightFormat::F16 => "F16",
-            WeightFormat::Bf16 => "BF16",
-            _ => "U8",
-        };
+        let (dtype, _) = format.element();
         if panels.entry.dtype != dtype || panels.entry.shape != shape {
             let (found, found_shape) = (&panels.entry.dtype, &panels.entry.shape);
             return Err(panels.refuse(format!("it is {found} {found_shape:?}, expected {dtype} {shape:?}")));

@@ -218,10 +218,10 @@ fn fetch_options(args: &PullArgs) -> FetchOptions {
         From::Modelscope => vec![Hub::ModelScope],
         From::Auto => vec![Hub::HuggingFace, Hub::ModelScope],
     };
-    let packed_share = match args.weights {
+    let packed_share = match args.weights.bits() {
         // Of f32 weights, as nearly all checkpoints have them, with the tokenizer.
-        WeightFormat::Int8 | WeightFormat::Int4 => 0.3,
-        WeightFormat::F16 | WeightFormat::Bf16 => 0.55,
+        ..=8 => 0.3,
+        9..=16 => 0.55,
         _ => 1.05,
     };
     let patience = Patience { stall: args.stall_timeout, retries: args.retries, delay: args.retry_delay };

@@ -33,10 +33,9 @@ pub(super) struct Machine {
 impl Machine {
     /// 10^9 operations a second of the arithmetic that layers with such weights use.
     pub(super) fn peak(&self, format: WeightFormat) -> f64 {
-        match format {
-            WeightFormat::Int8 | WeightFormat::Int4 => self.int8_gop_s,
+        match format.activations() {
+            WeightFormat::Int8 => self.int8_gop_s,
             WeightFormat::Bf16 => self.bf16_gflop_s,
-            // F16 and F32.
             _ => self.f32_gflop_s,
         }
     }
