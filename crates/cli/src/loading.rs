@@ -45,7 +45,7 @@ pub(super) fn note_scalar(model: &Model, args: &ModelArgs) {
     }
 }
 
-/// The model that was asked for, else the one in use, of which a line on stderr tells.
+/// Finds the model that was asked for. If none was, it is the one in use, or else the starter, and a line on stderr says which.
 pub(super) fn choose(args: &ModelArgs) -> Result<Located> {
     if let Some(model) = &args.model {
         return Ok(locate(model)?);

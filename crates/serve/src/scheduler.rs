@@ -23,7 +23,7 @@ use trivec::{Embedding, Modes};
 use trivec::{EncodeOptions, Model};
 use trivec_cache::Wanted;
 
-/// Tokens of a batch, as many as the engine's own batches have.
+/// The number of tokens in a batch; it is the size of the engine's own batches.
 pub(super) const BATCH_TOKENS: usize = 4096;
 
 /// How long shorter texts may delay a long one.

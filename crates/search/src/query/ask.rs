@@ -41,8 +41,8 @@ pub struct Query {
     pub rerank_share: f32,
     /// How many candidates each arm gives, if `top` and `rerank` are fewer.
     pub candidates: usize,
-    /// Threads that the search may use, this one among them; 0: as many as the model, or without one
-    /// as there are CPUs.
+    /// How many threads the search may use, counting the calling one. With 0 it uses as many as the model does, or, without a model, one for
+    /// each CPU.
     pub threads: usize,
     /// Whether hits come with what explains them.
     pub explain: bool,
