@@ -6,9 +6,10 @@
 //! .NAME.packing/plan    what was measured
 //! .NAME.packing/data    the file so far
 //! .NAME.packing/synced  how much of it has reached the disk
+//! .NAME.packing.lock    held by the process that packs
 //! ```
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -16,6 +17,7 @@ use serde::Serialize;
 
 use crate::error::{HubError, HubErrorKind};
 use trivec::Model;
+use trivec::lock_file::LockFile;
 use trivec::pack::{Calibration, PackOptions, PackReport, Plan, Stage, Writing};
 
 /// Bytes between two marks of what has reached the disk.
@@ -64,8 +66,8 @@ pub fn pack(
 ) -> Result<PackReport, HubError> {
     let directory = directory_of(target)?;
     let key = key(model, options)?;
-    fs::create_dir_all(&directory).map_err(|e| HubError::io(&directory, &e))?;
     let _lock = lock(&directory, target)?;
+    fs::create_dir_all(&directory).map_err(|e| HubError::io(&directory, &e))?;
     let packed = pack_in(&directory, target, &key, (model, options), watcher);
     if packed.is_err() && !directory.join("plan").exists() {
         // Nothing was measured that a later call could reuse.
@@ -125,17 +127,19 @@ fn directory_of(target: &Path) -> Result<PathBuf, HubError> {
     Ok(target.with_file_name(hidden))
 }
 
-/// Holds the directory against a second process.
-fn lock(directory: &Path, target: &Path) -> Result<File, HubError> {
-    let path = directory.join("lock");
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-    let file = file.map_err(|e| HubError::io(&path, &e))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
+/// Holds the directory against a second process. The lock lies beside it, because the directory is removed at the end.
+fn lock(directory: &Path, target: &Path) -> Result<LockFile, HubError> {
+    let mut path = directory.as_os_str().to_owned();
+    path.push(".lock");
+    let path = PathBuf::from(path);
+    let above = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(above).map_err(|e| HubError::io(above, &e))?;
+    match LockFile::take(&path) {
+        Ok(Some(lock)) => Ok(lock),
+        Ok(None) => {
             Err(HubError::new(HubErrorKind::Busy, format!("{}: another process is packing it", target.display())))
         }
-        Err(TryLockError::Error(e)) => Err(HubError::io(&path, &e)),
+        Err(e) => Err(HubError::io(&path, &e)),
     }
 }
 
@@ -332,11 +336,30 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let target = directory.path().join("target");
         let stages = directory_of(&target).unwrap();
-        fs::create_dir_all(&stages).unwrap();
         let held = lock(&stages, &target).unwrap();
         let refused = pack(&model(), &PackOptions::new(WeightFormat::F16), &target, &Script::default());
         assert_eq!(refused.unwrap_err().kind, HubErrorKind::Busy);
         drop(held);
         pack(&model(), &PackOptions::new(WeightFormat::F16), &target, &Script::default()).unwrap();
+    }
+
+    #[test]
+    fn many_at_once_pack_or_are_told_that_another_does() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("target");
+        let (model, options) = (model(), PackOptions::new(WeightFormat::F16));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..25 {
+                        if let Err(error) = pack(&model, &options, &target, &()) {
+                            assert_eq!(error.kind, HubErrorKind::Busy, "{error}");
+                        }
+                    }
+                });
+            }
+        });
+        let left: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["target"], "nothing else is left");
     }
 }
