@@ -112,7 +112,7 @@ pub enum Error {
     NotFinite {
         /// Position in the list that was passed.
         index: usize,
-        /// `dense`, `sparse`, `colbert` or `rerank`.
+        /// `dense`, `sparse`, `colbert` or `rerank`; `state` of a text that a model is measured with before it is packed.
         mode: &'static str,
         /// Where: of a dense vector the first such value, of the others the first such token; 0 for a logit.
         at: usize,
@@ -125,6 +125,7 @@ fn not_finite(mode: &str, at: usize) -> String {
         "dense" => format!("value {at} of the dense vector"),
         "sparse" => format!("the lexical weight of token {at}"),
         "colbert" => format!("the ColBERT vector of token {at}"),
+        "state" => format!("the state of token {at}"),
         _ => "the logit".to_owned(),
     };
     format!("{what} is not a finite number: the model's weights are damaged, or too large for its layers on this text")

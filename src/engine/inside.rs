@@ -9,7 +9,7 @@ use super::options::EncodeOptions;
 use crate::compute::Compute;
 use crate::config::{Activation, DensePipeline, Prompts};
 use crate::embedding::Embedding;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{Encoder, Observe, TextBatch, Wanted, Workspace};
 use crate::parallel::Team;
 use crate::text::Tokenizer;
@@ -222,7 +222,8 @@ impl Model {
         self.tokenizer.as_ref()
     }
 
-    /// Runs the encoder over `texts` and shows `observer` what the inputs of its layers are.
+    /// Runs the encoder over `texts` and shows `observer` what the inputs of its layers are. A text whose states are NaN or infinite is an
+    /// error: nothing measured of it means anything.
     pub(crate) fn observe(
         &self,
         texts: &[&str],
@@ -239,6 +240,10 @@ impl Model {
             let mut batch = TextBatch::default();
             batch.push(&applied.encode(text).ids);
             self.encoder.forward(compute, &batch, Wanted::AllTokens, &mut ws, &|| false);
+            let is_finite = |token: usize| ws.states.row(token).iter().all(|state| state.is_finite());
+            if let Some(at) = (0..ws.states.rows()).find(|token| !is_finite(*token)) {
+                return Err(Error::NotFinite { index: done, mode: "state", at });
+            }
         }
         progress(texts.len());
         Ok(())

@@ -184,7 +184,11 @@ fn plan(model: &Model, options: &PackOptions, path: &Path, watcher: &dyn Watcher
         watcher.resumed("what was measured");
         return Ok(plan);
     }
-    let plan = trivec::pack::plan(model, options, &|stage, done, total| watcher.measuring(stage, done, total))?;
+    let step = |stage, done, total| watcher.measuring(stage, done, total);
+    let plan = trivec::pack::plan(model, options, &step).map_err(|e| match e.of_input() {
+        Some((index, what)) => HubError::model(format!("text {} of the calibration: {what}", index + 1)),
+        None => e.into(),
+    })?;
     let json = serde_json::to_vec(&plan).map_err(|e| HubError::io(path, &e.into()))?;
     replace(path, &json)?;
     Ok(plan)

@@ -1,6 +1,6 @@
 //! The settings of an index: written when it is created, and checked whenever it is opened.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -112,8 +112,16 @@ impl ModelId {
             EncodeOptions { modes: info.modes, prompt: Prompt::Text(String::new()), ..EncodeOptions::default() };
         let count = info.max_length.min(128);
         let spread: Vec<u32> = (0..count).map(|i| (i * info.vocabulary / count) as u32).collect();
-        let mut embeddings = model.encode_ids(&[spread], &options)?;
-        embeddings.extend(model.encode(&PROBES, &options)?);
+        // These texts are the program's own, so it is the model that an error is about.
+        let of_model = |e: trivec::Error| match e.of_input() {
+            Some((_, what)) => trivec::Error::Format {
+                path: PathBuf::from(&info.name),
+                what: format!("its identity cannot be computed: {what}"),
+            },
+            None => e,
+        };
+        let mut embeddings = model.encode_ids(&[spread], &options).map_err(of_model)?;
+        embeddings.extend(model.encode(&PROBES, &options).map_err(of_model)?);
         for embedding in embeddings {
             let floats = |values: &[f32]| values.iter().flat_map(|x| x.to_bits().to_le_bytes()).collect::<Vec<u8>>();
             field(&embedding.dense.as_deref().map(floats).unwrap_or_default());

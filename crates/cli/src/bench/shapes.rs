@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::super::exit::Result;
+use super::super::exit::{Failure, Result};
 use super::machine::Machine;
 use trivec::{EncodeOptions, Model};
 
@@ -95,7 +95,8 @@ pub(super) fn measure(model: &Model, shape: &Shape, seconds: f64) -> Result<Vec<
     let options = EncodeOptions::default();
     let run = || -> Result<Duration> {
         let from = Instant::now();
-        std::hint::black_box(model.encode_ids(&ids, &options)?);
+        let embeddings = model.encode_ids(&ids, &options);
+        std::hint::black_box(embeddings.map_err(|e| Failure::of_input(e, |_| format!("measuring {shape}")))?);
         Ok(from.elapsed())
     };
     let first = run()?;

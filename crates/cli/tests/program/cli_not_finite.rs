@@ -127,6 +127,11 @@ fn every_command_names_the_text_and_ends_with_4() {
     assert!(said.contains("pairs.tsv: pair 2: text B: "), "{said}");
     assert!(fixture.refused(&["explain", a, bad]).contains("text B: "));
     assert!(fixture.refused(&["explain", "--json", bad, a]).contains("text A: "));
+    // What a model is measured with before it is packed.
+    let packed = fixture.directory.path().join("packed");
+    let packed = packed.to_str().unwrap();
+    let said = fixture.refused(&["pack", "--calibration", lines, "-o", packed]);
+    assert!(said.contains("text 3 of the calibration: ") && !Path::new(packed).exists(), "{said}");
     // The others are answered.
     assert_eq!(fixture.run(&["embed", a, b]).status.code(), Some(0));
     assert_eq!(fixture.run(&["score", a, b]).status.code(), Some(0));
