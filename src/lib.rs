@@ -51,6 +51,8 @@ pub mod bootstrap;
 mod compute;
 mod config;
 pub mod corpus;
+#[doc(hidden)]
+pub mod decode;
 mod embedding;
 mod engine;
 mod error;
@@ -70,6 +72,8 @@ pub mod output_path;
 pub mod pack;
 #[doc(hidden)]
 pub mod parallel;
+#[doc(hidden)]
+pub mod records;
 pub mod similarity;
 #[cfg(feature = "starter")]
 mod starter;

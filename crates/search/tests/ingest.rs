@@ -45,6 +45,44 @@ fn bad_lines_are_refused_by_number_and_the_rest_is_read() {
 }
 
 #[test]
+fn lists_pretty_json_and_wide_characters_are_read() {
+    let keys = |name: &str, content: &[u8]| -> Vec<String> {
+        read(name, content, &Columns::default()).into_iter().map(|d| d.unwrap().key).collect()
+    };
+    let wide = |text: &str| format!("\u{feff}{text}").encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+    let list = "[\n  {\"id\": \"a\", \"text\": \"x\"},\n  {\"id\": \"b\", \"text\": \"y\"}\n]\n";
+    let pretty = "{\n  \"id\": \"a\",\n  \"text\": \"x\"\n}\n{\"id\": \"b\", \"text\": \"y\"}\n";
+    let lines = "{\"id\": \"a\", \"text\": \"x\"}\r{\"id\": \"b\", \"text\": \"y\"}";
+    for content in [list, pretty, lines] {
+        assert_eq!(keys("a.json", content.as_bytes()), ["a", "b"], "{content}");
+        assert_eq!(keys("a.jsonl", &wide(content)), ["a", "b"], "{content}");
+    }
+    assert_eq!(keys("a.csv", &wide("id,text\r\na,x\r\nb,y\r\n")), ["a", "b"]);
+    assert_eq!(keys("a.tsv", &wide("id\ttext\na\tx\n")), ["a"]);
+    assert_eq!(read("a.txt", wide("мир"), &Columns::default())[0].as_ref().unwrap().text, "мир");
+    // An element that is no document is refused with its line, and the next is read.
+    let some = read("a.json", "[\n{\"id\": 1},\n5,\n{\"id\": \"c\", \"text\": \"z\"}\n]", &Columns::default());
+    assert_eq!(some.iter().take(2).map(line_of).collect::<Vec<_>>(), [2, 3]);
+    assert_eq!(some[2].as_ref().unwrap().key, "c");
+    for (name, content) in [
+        ("a.jsonl", &b"\x1f\x8b\x08\0\0\0\0\0"[..]),
+        ("a.csv", b"\x1f\x8b\x08\0\0\0\0\0"),
+        ("a.jsonl", &wide(lines)[2..]),
+        ("a.txt", &wide("text\n")[2..]),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(name);
+        fs::write(&path, content).unwrap();
+        let error = match open(&path, None, &Columns::default()) {
+            Ok(mut source) => source.next().unwrap().unwrap_err(),
+            Err(error) => error,
+        };
+        let said = error.to_string();
+        assert!(said.contains("gzip, not text") || said.contains("UTF-16LE without"), "{name}: {said}");
+    }
+}
+
+#[test]
 fn columns_are_chosen_by_name_and_by_path() {
     let columns = Columns {
         key: "meta.uid".into(),

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use super::source::{MAX_RECORD_BYTES, Place, Source};
 use crate::exit::Result;
+use trivec::records::Cut;
 
 /// What is wrong with a text of JSON, and at which of its bytes.
 #[derive(Debug, PartialEq)]
@@ -140,54 +141,6 @@ impl<R: BufRead> Values<R> {
                 return self.source.text(bytes, begin.line, start);
             }
         }
-    }
-}
-
-/// Finds the end of a value in pieces of it.
-#[derive(Debug, Default)]
-struct Cut {
-    depth: usize,
-    in_text: bool,
-    escaped: bool,
-    /// Something of a value without brackets and quotes was there.
-    bare: bool,
-}
-
-impl Cut {
-    /// Bytes of `piece` up to the value's end, if it is in it.
-    fn end(&mut self, piece: &[u8]) -> Option<usize> {
-        for (at, &byte) in piece.iter().enumerate() {
-            if self.in_text {
-                match byte {
-                    _ if self.escaped => self.escaped = false,
-                    b'\\' => self.escaped = true,
-                    b'"' => {
-                        self.in_text = false;
-                        if self.depth == 0 {
-                            return Some(at + 1);
-                        }
-                    }
-                    _ => {}
-                }
-                continue;
-            }
-            match byte {
-                b'"' if self.bare => return Some(at),
-                b'"' => self.in_text = true,
-                b'{' | b'[' if self.bare => return Some(at),
-                b'{' | b'[' => self.depth += 1,
-                b'}' | b']' if self.depth == 0 => return Some(at.max(usize::from(!self.bare))),
-                b'}' | b']' => {
-                    self.depth -= 1;
-                    if self.depth == 0 {
-                        return Some(at + 1);
-                    }
-                }
-                b',' | b' ' | b'\t' | b'\n' | b'\r' if self.depth == 0 => return Some(at.max(usize::from(!self.bare))),
-                _ => self.bare |= self.depth == 0,
-            }
-        }
-        None
     }
 }
 

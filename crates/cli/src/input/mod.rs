@@ -1,6 +1,5 @@
 //! Records from lines, JSONL, JSON, CSV or TSV, one at a time: memory is bounded by the longest record.
 
-mod decode;
 mod form;
 pub(super) mod json;
 mod lines;

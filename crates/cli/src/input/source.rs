@@ -2,8 +2,8 @@
 
 use std::io::{self, BufRead};
 
-use super::decode::{Decoded, NotText};
 use crate::exit::{Failure, Result};
+use trivec::decode::{Decoded, NotText};
 
 /// Longest line, element or row that is read.
 pub(super) const MAX_RECORD_BYTES: usize = 64 << 20;
@@ -72,10 +72,11 @@ impl<R: BufRead> Source<R> {
 
     fn failure(&self, error: &io::Error) -> Failure {
         let name = &self.name;
-        match error.get_ref().and_then(|error| error.downcast_ref::<NotText>()) {
+        match NotText::of(error) {
             Some(NotText::Other(kind)) => {
                 Failure::input(format!("{name}: this is {kind}, not text: {}", how_to_read(kind)))
             }
+            Some(unmarked @ NotText::Unmarked(_)) => Failure::input(format!("{name}: {unmarked}")),
             Some(invalid) => {
                 // Lines that have not ended in what was read and not taken.
                 let line = self.ended + 1 + newlines(&self.chunk[self.taken..]);
@@ -151,21 +152,12 @@ impl<R: BufRead> Source<R> {
     /// Bytes of the input as text: what begins in `line` at the byte `start` of the stream.
     pub(super) fn text(&self, bytes: Vec<u8>, line: u64, start: u64) -> Result<String> {
         let place = |at: usize| format!("line {}, byte {}", line + newlines(&bytes[..at]), start + at as u64);
-        if let Some(at) = bytes.iter().position(|&byte| byte == 0) {
-            if let Some(encoding) = wide(&bytes) {
-                let what = format!(
-                    "as {encoding} without a byte order mark has them: `iconv -f {encoding} -t UTF-8` converts it"
-                );
-                return Err(Failure::input(format!("{}: {}: NUL bytes, {what}", self.name, place(at))));
-            }
-            if self.lossy != Some(true) {
-                let advice = self.advice("--lossy replaces it");
-                return Err(Failure::input(format!(
-                    "{}: {}: a NUL byte, which text does not have{advice}",
-                    self.name,
-                    place(at)
-                )));
-            }
+        if let Some(at) = bytes.iter().position(|&byte| byte == 0).filter(|_| self.lossy != Some(true)) {
+            let (place, advice) = (place(at), self.advice("--lossy replaces it"));
+            return Err(Failure::input(format!(
+                "{}: {place}: a NUL byte, which text does not have{advice}",
+                self.name
+            )));
         }
         match String::from_utf8(bytes) {
             Ok(text) if !text.contains('\0') => Ok(text),
@@ -187,20 +179,6 @@ impl<R: BufRead> Source<R> {
 pub(super) fn newlines(bytes: &[u8]) -> u64 {
     let ends = |at: usize| bytes[at] == b'\r' || bytes[at] == b'\n' && (at == 0 || bytes[at - 1] != b'\r');
     (0..bytes.len()).filter(|&at| ends(at)).count() as u64
-}
-
-/// The encoding that bytes with NULs among them look like, if they do.
-fn wide(bytes: &[u8]) -> Option<&'static str> {
-    let share = |from: usize| {
-        let of_half = bytes.iter().skip(from).step_by(2);
-        of_half.clone().filter(|&&byte| byte == 0).count() as f64 / of_half.count().max(1) as f64
-    };
-    // Latin letters have a NUL beside each; the line's own end stands before or after one.
-    match (share(0), share(1)) {
-        (even, odd) if bytes.len() >= 4 && odd > 0.4 && even < 0.1 => Some("UTF-16LE"),
-        (even, odd) if bytes.len() >= 4 && even > 0.4 && odd < 0.1 => Some("UTF-16BE"),
-        _ => None,
-    }
 }
 
 /// What to do with a file that is no text.

@@ -53,10 +53,12 @@ fn row_16_invalid_utf8_is_placed() {
 
 #[test]
 fn nul_bytes_are_no_text() {
-    let found = message(lines(b"ok\nh\0e\0l\0l\0o\0\n\0", 64, true));
-    assert!(found.starts_with("in: line 2, byte 4: NUL bytes") && found.contains("iconv -f UTF-16LE"), "{found}");
-    let found = message(lines(b"\0h\0e\0l\0l\0o\0\n", 64, false));
-    assert!(found.contains("iconv -f UTF-16BE"), "{found}");
+    let found = message(lines(b"ok\nh\0e\0l\0l\0o\0\n\0", 64, false));
+    assert_eq!(found, "in: line 2, byte 4: a NUL byte, which text does not have (--lossy replaces it)");
+    for lossy in [false, true] {
+        let found = message(lines(b"\0h\0e\0l\0l\0o\0\n", 64, lossy));
+        assert!(found.starts_with("in: this is UTF-16BE") && found.contains("iconv -f UTF-16BE"), "{found}");
+    }
     let found = message(lines(b"ok\na word\0another", 64, false));
     assert_eq!(found, "in: line 2, byte 9: a NUL byte, which text does not have (--lossy replaces it)");
     assert_eq!(texts(b"a word\0another"), ["a word\u{fffd}another"]);

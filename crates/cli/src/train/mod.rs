@@ -29,7 +29,7 @@ Examples:
   trivec train --documents docs.jsonl -o my-model --json > report.json
   trivec train --pairs pairs.jsonl --dev dev.jsonl --ablation
 
-A pair is a line of JSON: {\"query\": …, \"passage\": …} and, if there are any, \"negatives\", \"group\", \"score\"; FlagEmbedding's lines \
+A pair is a line of JSON, or an object of a JSON list: {\"query\": …, \"passage\": …} and, if there are any, \"negatives\", \"group\", \"score\"; FlagEmbedding's lines \
 (query, pos, neg, pos_scores, neg_scores) and directories in BEIR's layout are read too. The encoder stays as it is: its states are computed \
 once, by the packed model. The heads learn from the pairs and from the sum of their own scores (self-knowledge distillation, as BGE-M3 was \
 trained). The epoch is kept whose heads find the most on the dev set; without --dev a part of the pairs is put aside for it. A run that was \

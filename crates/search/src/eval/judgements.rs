@@ -1,12 +1,15 @@
 //! Queries and judgements from files: TREC, BEIR and MIRACL.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::File;
+use std::io::{BufReader, Read};
 use std::path::Path;
 
 use serde_json::Value;
+use trivec::records::{Record, Records};
 
 use crate::error::{Error, Result};
+use crate::ingest::{MAX_RECORD_BYTES, error_of};
 
 /// Largest file of queries or judgements.
 const MAX_BYTES: u64 = 1 << 30;
@@ -59,9 +62,11 @@ impl Judgements {
     }
 }
 
-fn text_of(path: &Path) -> Result<String> {
+/// The records of a file: its lines that have something on them, or the objects of a JSON list, each with its line.
+fn records(path: &Path) -> Result<Vec<Record>> {
     let fail = |e| Error::io(path, e);
-    let bytes = fs::metadata(path).map_err(fail)?.len();
+    let file = File::open(path).map_err(fail)?;
+    let bytes = file.metadata().map_err(fail)?.len();
     if bytes > MAX_BYTES {
         return Err(Error::Line {
             path: path.to_path_buf(),
@@ -69,30 +74,22 @@ fn text_of(path: &Path) -> Result<String> {
             what: format!("{bytes} bytes, expected at most {MAX_BYTES}"),
         });
     }
-    let text = String::from_utf8(fs::read(path).map_err(fail)?);
-    let text =
-        text.map_err(|_| Error::Line { path: path.to_path_buf(), line: 1, what: "it is not UTF-8".to_owned() })?;
-    Ok(text.trim_start_matches('\u{feff}').to_owned())
+    let records = Records::new(BufReader::new(file.take(MAX_BYTES)), MAX_RECORD_BYTES);
+    records.map(|record| record.map_err(|problem| error_of(problem, path))).collect()
 }
 
-/// Lines that have something on them, with their numbers.
-fn lines(text: &str) -> impl Iterator<Item = (u64, &str)> {
-    (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty())
-}
-
-/// Reads queries: JSON Lines with `_id` or `id` and `text` (BEIR; `lang` if it is there), or a name, a tab and the text a line (MIRACL's
+/// Reads queries: JSON Lines or a JSON list with `_id` or `id` and `text` (BEIR; `lang` if it is there), or a name, a tab and the text a line (MIRACL's
 /// and TREC's topics).
 ///
 /// # Errors
 /// [`Error::Line`] names the line that is none of these, or whose name was there before; [`Error::Io`].
 pub fn read_queries(path: &Path) -> Result<Vec<Question>> {
-    let text = text_of(path)?;
     let mut questions: Vec<Question> = Vec::new();
     let mut seen = std::collections::BTreeSet::new();
-    for (line, content) in lines(&text) {
+    for Record { line, text: content } in records(path)? {
         let wrong = |what: String| Error::Line { path: path.to_path_buf(), line, what };
         let question = if content.trim_start().starts_with('{') {
-            let object: Value = serde_json::from_str(content).map_err(|e| wrong(e.to_string()))?;
+            let object: Value = serde_json::from_str(&content).map_err(|e| wrong(e.to_string()))?;
             let named = |names: &[&str]| {
                 names.iter().find_map(|name| match object.get(name)? {
                     Value::String(text) => Some(text.clone()),
@@ -122,9 +119,8 @@ pub fn read_queries(path: &Path) -> Result<Vec<Question>> {
 /// # Errors
 /// [`Error::Line`] names the line that is neither; [`Error::Io`].
 pub fn read_judgements(path: &Path) -> Result<Judgements> {
-    let text = text_of(path)?;
     let mut judgements = Judgements::default();
-    for (line, content) in lines(&text) {
+    for Record { line, text: content } in records(path)? {
         // Keys may have spaces where tabs separate.
         let fields: Vec<&str> = if content.contains('\t') {
             content.split('\t').map(str::trim).collect()
@@ -162,10 +158,10 @@ pub fn run_line(query: &str, document: &str, rank: u32, score: f32, tag: &str) -
 mod tests {
     use super::*;
 
-    fn file(content: &str) -> (tempfile::TempDir, std::path::PathBuf) {
+    fn file(content: impl AsRef<[u8]>) -> (tempfile::TempDir, std::path::PathBuf) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
-        fs::write(&path, content).unwrap();
+        std::fs::write(&path, content).unwrap();
         (directory, path)
     }
 
@@ -197,6 +193,14 @@ mod tests {
         let (_directory, path) = file("7\twas ist das\r\n8\tx\ty\n");
         let questions = read_queries(&path).unwrap();
         assert_eq!((&questions[0], questions[1].text.as_str()), (&expected(None), "x\ty"));
+        let list = "[\n  {\"id\": 7, \"text\": \"was ist das\"},\n  {\"id\": 8, \"text\": \"x\"}\n]\n";
+        let (_directory, path) = file(list);
+        assert_eq!((read_queries(&path).unwrap().len(), &read_queries(&path).unwrap()[0]), (2, &expected(None)));
+        let wide: Vec<u8> = "\u{feff}7\twas ist das\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let (_directory, path) = file(&wide);
+        assert_eq!(read_queries(&path).unwrap(), [expected(None)]);
+        let (_directory, path) = file(&wide[2..]);
+        assert!(read_queries(&path).unwrap_err().to_string().contains("UTF-16LE without a byte order mark"));
         for bad in [
             "7\n",
             "{\"id\": 1}\n",

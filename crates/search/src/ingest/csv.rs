@@ -37,6 +37,7 @@ pub fn read<R: Read>(
     }
     let mut found = Vec::new();
     for (index, name) in names.iter().enumerate() {
+        // Callers that have not decoded the input.
         let name = if index == 0 { name.strip_prefix(b"\xef\xbb\xbf").unwrap_or(name) } else { name };
         let name = std::str::from_utf8(name).map_err(|_| wrong(1, "a column's name is not UTF-8".to_owned()))?;
         found.push(name.trim().to_owned());

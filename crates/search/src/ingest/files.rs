@@ -1,10 +1,12 @@
 //! Files and directories as inputs.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use trivec::decode::{Decoded, NotText};
 
 use super::columns::{Columns, Format};
 use super::{csv, jsonl};
@@ -82,8 +84,8 @@ pub fn open(path: &Path, format: Option<Format>, columns: &Columns) -> Result<So
         let input = Counting { input: File::open(file).map_err(|e| Error::io(file, e))?, read: Arc::clone(&counter) };
         Ok(match format.unwrap_or_else(|| Format::of_path(file)) {
             Format::Jsonl => Box::new(jsonl::read(input, file, &columns)),
-            Format::Csv => Box::new(csv::read(input, b',', file, &columns)?),
-            Format::Tsv => Box::new(csv::read(input, b'\t', file, &columns)?),
+            Format::Csv => Box::new(csv::read(decoded(input), b',', file, &columns)?),
+            Format::Tsv => Box::new(csv::read(decoded(input), b'\t', file, &columns)?),
             Format::Parquet => parquet(input, file, &columns)?,
             Format::Text => {
                 let name = if is_directory { file.strip_prefix(&root).unwrap_or(file) } else { file.as_path() };
@@ -94,7 +96,7 @@ pub fn open(path: &Path, format: Option<Format>, columns: &Columns) -> Result<So
                 } else {
                     parts.last().map(|part| part.to_string()).unwrap_or_default()
                 };
-                Box::new(std::iter::once(text(input, file, key)))
+                Box::new(std::iter::once(text(decoded(input), file, key)))
             }
         })
     };
@@ -115,8 +117,8 @@ fn standard_input(format: Format, columns: &Columns, read: Arc<AtomicU64>) -> Re
     let input = Counting { input: std::io::stdin(), read };
     Ok(match format {
         Format::Jsonl => Box::new(jsonl::read(input, path, columns)),
-        Format::Csv => Box::new(csv::read(input, b',', path, columns)?),
-        Format::Tsv => Box::new(csv::read(input, b'\t', path, columns)?),
+        Format::Csv => Box::new(csv::read(decoded(input), b',', path, columns)?),
+        Format::Tsv => Box::new(csv::read(decoded(input), b'\t', path, columns)?),
         Format::Parquet => {
             return Err(Error::option(
                 "format",
@@ -171,17 +173,26 @@ fn walk(directory: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> 
     Ok(())
 }
 
+/// An input as UTF-8: a byte order mark says what it is in, and is dropped.
+fn decoded<R: Read>(input: R) -> Decoded<BufReader<R>> {
+    Decoded::new(BufReader::new(input), false)
+}
+
 /// A text file as a document.
 fn text(input: impl Read, path: &Path, key: String) -> Result<Document> {
     let mut bytes = Vec::new();
-    input.take(MAX_TEXT_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(|e| Error::io(path, e))?;
     let wrong = |what: String| Error::Line { path: path.to_path_buf(), line: 1, what };
+    let failed = |e: std::io::Error| match NotText::of(&e) {
+        Some(not_text) => wrong(not_text.to_string()),
+        None => Error::io(path, e),
+    };
+    input.take(MAX_TEXT_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() > MAX_TEXT_BYTES {
         return Err(wrong(format!("a text of more than {MAX_TEXT_BYTES} bytes")));
     }
     let text = String::from_utf8(bytes)
         .map_err(|e| wrong(format!("it is not UTF-8 at byte {}", e.utf8_error().valid_up_to())))?;
-    let document = Document::new(key, text.trim_start_matches('\u{feff}'));
+    let document = Document::new(key, text);
     document.validate().map_err(|e| wrong(e.to_string()))?;
     Ok(document)
 }

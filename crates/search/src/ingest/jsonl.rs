@@ -1,84 +1,39 @@
-//! JSON Lines: an object a line.
+//! JSON: an object a line, or objects in a list or over several lines.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
+use trivec::records::{Problem, Record, Records};
 
 use super::columns::{Columns, MAX_RECORD_BYTES};
 use crate::document::{Document, RESERVED_NAMES};
 use crate::error::{Error, Result};
 
-/// The documents of a file: a bad line is an error with its number, and the next one follows. White lines are passed over.
+/// The documents of a file: a bad one is an error with its line, and the next one follows. White lines are passed over.
 pub fn read<R: Read>(input: R, path: &Path, columns: &Columns) -> impl Iterator<Item = Result<Document>> + use<R> {
-    Lines { input: BufReader::new(input), path: path.to_path_buf(), columns: columns.clone(), line: 0, ended: false }
+    let (path, columns) = (path.to_path_buf(), columns.clone());
+    Records::new(BufReader::new(input), MAX_RECORD_BYTES).map(move |record| match record {
+        Ok(record) => document(&record, &path, &columns),
+        Err(problem) => Err(error_of(problem, &path)),
+    })
 }
 
-struct Lines<R> {
-    input: BufReader<R>,
-    path: PathBuf,
-    columns: Columns,
-    line: u64,
-    ended: bool,
-}
-
-impl<R: Read> Lines<R> {
-    /// The next line, without its end; `None` behind the last.
-    fn line(&mut self) -> Result<Option<Vec<u8>>> {
-        let mut line = Vec::new();
-        let fail = |e: io::Error| Error::io(&self.path, e);
-        (&mut self.input).take(MAX_RECORD_BYTES as u64 + 1).read_until(b'\n', &mut line).map_err(fail)?;
-        if line.is_empty() {
-            return Ok(None);
-        }
-        self.line += 1;
-        if line.len() > MAX_RECORD_BYTES {
-            // What is left of it.
-            while line.last() != Some(&b'\n') {
-                line.clear();
-                (&mut self.input).take(1 << 16).read_until(b'\n', &mut line).map_err(fail)?;
-                if line.is_empty() {
-                    break;
-                }
-            }
-            return Err(self.wrong(format!("it is longer than {MAX_RECORD_BYTES} bytes")));
-        }
-        if self.line == 1 && line.starts_with(b"\xef\xbb\xbf") {
-            line.drain(..3);
-        }
-        Ok(Some(line))
-    }
-
-    fn wrong(&self, what: String) -> Error {
-        Error::Line { path: self.path.clone(), line: self.line, what }
-    }
-
-    fn document(&self, line: &[u8]) -> Result<Document> {
-        let value: Value = serde_json::from_slice(line).map_err(|e| self.wrong(e.to_string()))?;
-        let Value::Object(object) = value else { return Err(self.wrong("it is no JSON object".to_owned())) };
-        let document = document_of(object, &self.columns).map_err(|what| self.wrong(what))?;
-        document.validate().map_err(|e| self.wrong(e.to_string()))?;
-        Ok(document)
+/// The error of a record that cannot be read.
+pub(crate) fn error_of(problem: Problem, path: &Path) -> Error {
+    match problem {
+        Problem::Io(source) => Error::io(path, source),
+        Problem::Record { line, what } => Error::Line { path: path.to_path_buf(), line, what },
     }
 }
 
-impl<R: Read> Iterator for Lines<R> {
-    type Item = Result<Document>;
-
-    fn next(&mut self) -> Option<Result<Document>> {
-        while !self.ended {
-            match self.line() {
-                Ok(Some(line)) if line.trim_ascii().is_empty() => {}
-                Ok(Some(line)) => return Some(self.document(&line)),
-                Ok(None) => self.ended = true,
-                Err(e) => {
-                    self.ended = matches!(e, Error::Io { .. });
-                    return Some(Err(e));
-                }
-            }
-        }
-        None
-    }
+fn document(record: &Record, path: &Path, columns: &Columns) -> Result<Document> {
+    let wrong = |what: String| Error::Line { path: PathBuf::from(path), line: record.line, what };
+    let value: Value = serde_json::from_str(&record.text).map_err(|e| wrong(e.to_string()))?;
+    let Value::Object(object) = value else { return Err(wrong("it is no JSON object".to_owned())) };
+    let document = document_of(object, columns).map_err(&wrong)?;
+    document.validate().map_err(|e| wrong(e.to_string()))?;
+    Ok(document)
 }
 
 /// Names of a document's own fields, in the form that has a `key`.

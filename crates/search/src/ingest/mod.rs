@@ -25,6 +25,7 @@ use crate::writer::Writer;
 pub use chunk::{Chunking, chunks};
 pub use columns::{Columns, Format, MAX_COLUMNS, MAX_RECORD_BYTES};
 pub use files::{STANDARD_INPUT, Source, open};
+pub(crate) use jsonl::error_of;
 pub use jsonl::from_json;
 
 #[doc(hidden)]

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::raw::{RawPair, RawPairs, hex};
-use super::read::lines;
+use super::read::records;
 use crate::error::{Error, Result};
 
 /// Fewest characters of the rest. A text of one sentence gives no pair.
@@ -22,7 +22,7 @@ const LONGEST_FIRST: usize = 200;
 /// [`Error::Line`] names a line that is an object without `text`; [`Error::Io`].
 pub fn read_documents(path: &Path) -> Result<RawPairs> {
     let mut pairs = Vec::new();
-    let digest = lines(path, |number, line| {
+    let digest = records(path, |number, line| {
         let (title, text) = if line.starts_with('{') {
             let wrong = |what: String| Error::line(path, number, what);
             let object: Map<String, Value> =

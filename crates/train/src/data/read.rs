@@ -1,18 +1,19 @@
-//! Files of pairs: JSON Lines of this crate's own or of FlagEmbedding's fine-tuning, and directories in BEIR's layout.
+//! Files of pairs: JSON Lines (or a JSON list) of this crate's own or of FlagEmbedding's fine-tuning, and directories in BEIR's layout.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
+use trivec::records::{Problem, Record, Records};
 
 use super::raw::{RawPair, RawPairs, hex};
 use crate::error::{Error, Result, shown};
 
-/// Longest line.
-const MAX_LINE: u64 = 64 << 20;
+/// Longest line, or object of a list, in bytes.
+const MAX_RECORD: usize = 64 << 20;
 
 /// Which judgements of a BEIR directory are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,34 +47,38 @@ pub fn read_pairs(path: &Path, split: Split) -> Result<RawPairs> {
     if metadata.is_dir() { read_beir(path, split) } else { read_jsonl(path) }
 }
 
-/// Calls `each` with every line that has something on it, and its number. Returns the digest of the whole file.
-pub(super) fn lines(path: &Path, mut each: impl FnMut(u64, &str) -> Result<()>) -> Result<[u8; 32]> {
-    let fail = |e| Error::io(path, e);
-    let mut reader = BufReader::with_capacity(1 << 20, File::open(path).map_err(fail)?);
-    let mut hash = Sha256::new();
-    let mut line = Vec::new();
-    for number in 1.. {
-        line.clear();
-        let read = reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut line).map_err(fail)?;
-        if read == 0 {
-            break;
-        }
-        hash.update(&line);
-        if read as u64 == MAX_LINE {
-            return Err(Error::line(path, number, format!("longer than {MAX_LINE} bytes")));
-        }
-        let text = std::str::from_utf8(&line).map_err(|_| Error::line(path, number, "it is not UTF-8"))?;
-        let text = if number == 1 { text.trim_start_matches('\u{feff}') } else { text }.trim();
-        if !text.is_empty() {
-            each(number, text)?;
-        }
+/// A file that is digested as it is read.
+struct Digested {
+    file: File,
+    hash: Sha256,
+}
+
+impl Read for Digested {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.file.read(buffer)?;
+        self.hash.update(&buffer[..read]);
+        Ok(read)
     }
-    Ok(hash.finalize().into())
+}
+
+/// Calls `each` with every line that has something on it, or every object of a JSON list, and its line's number. Returns the digest of the
+/// whole file.
+pub(super) fn records(path: &Path, mut each: impl FnMut(u64, &str) -> Result<()>) -> Result<[u8; 32]> {
+    let file = File::open(path).map_err(|e| Error::io(path, e))?;
+    let mut file = Digested { file, hash: Sha256::new() };
+    for record in Records::new(BufReader::with_capacity(1 << 20, &mut file), MAX_RECORD) {
+        let Record { line, text } = record.map_err(|problem| match problem {
+            Problem::Io(source) => Error::io(path, source),
+            Problem::Record { line, what } => Error::line(path, line, what),
+        })?;
+        each(line, text.trim())?;
+    }
+    Ok(file.hash.finalize().into())
 }
 
 fn read_jsonl(path: &Path) -> Result<RawPairs> {
     let mut pairs = Vec::new();
-    let digest = lines(path, |number, text| {
+    let digest = records(path, |number, text| {
         let wrong = |what: String| Error::line(path, number, what);
         let object: Map<String, Value> =
             serde_json::from_str(text).map_err(|e| wrong(format!("expected a JSON object: {e}")))?;
@@ -194,7 +199,7 @@ struct BeirTexts {
 /// A file of BEIR's texts by their identifiers, in order.
 fn beir_texts(path: &Path, with_title: bool) -> Result<BeirTexts> {
     let (mut places, mut all) = (BTreeMap::new(), Vec::new());
-    let digest = lines(path, |number, line| {
+    let digest = records(path, |number, line| {
         let wrong = |what: String| Error::line(path, number, what);
         let object: Map<String, Value> =
             serde_json::from_str(line).map_err(|e| wrong(format!("expected a JSON object: {e}")))?;
@@ -224,7 +229,7 @@ fn read_beir(directory: &Path, split: Split) -> Result<RawPairs> {
     let qrels = qrels_path(directory, split)?;
     let mut pairs = Vec::new();
     let mut paired = BTreeSet::new();
-    let digest = lines(&qrels, |number, line| {
+    let digest = records(&qrels, |number, line| {
         let wrong = |what: String| Error::line(&qrels, number, what);
         let fields: Vec<&str> = line.split_whitespace().collect();
         let (query, document, gain) = match fields.as_slice() {
@@ -259,4 +264,41 @@ fn qrels_path(directory: &Path, split: Split) -> Result<PathBuf> {
         split.names().iter().map(|name| directory.join("qrels").join(format!("{name}.tsv"))).collect();
     let found = paths.iter().find(|path| path.is_file());
     found.cloned().ok_or_else(|| Error::io(&paths[0], std::io::ErrorKind::NotFound.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(content: &[u8]) -> Result<RawPairs> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pairs");
+        std::fs::write(&path, content).unwrap();
+        read_pairs(&path, Split::Train)
+    }
+
+    #[test]
+    fn lines_lists_and_wide_characters_hold_pairs() {
+        let pair = |n: u8| format!("{{\"query\": \"q{n}\", \"passage\": \"мир {n}\"}}");
+        let lines = format!("{}\r\n\n{}\n", pair(1), pair(2));
+        let list = format!("[\n  {},\n  {}\n]\n", pair(1), pair(2));
+        let wide: Vec<u8> = format!("\u{feff}{list}").encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let expected = read(lines.as_bytes()).unwrap();
+        assert_eq!(expected.pairs.len(), 2);
+        for content in [list.as_bytes(), &wide] {
+            let found = read(content).unwrap();
+            assert_eq!(found.pairs, expected.pairs);
+            assert_eq!(found.digest, hex(&Sha256::digest(content)), "of the file as it is");
+        }
+        for (content, said) in [
+            (format!("[{},\n 5]", pair(1)), "line 2: expected a JSON object"),
+            ("[\n{}".to_owned(), "line 2: it has no `query`"),
+            ("\u{1f}\u{8b}".to_owned(), "expected a JSON object"),
+        ] {
+            let error = read(content.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(said), "{error}");
+        }
+        let error = read(&wide[2..]).unwrap_err().to_string();
+        assert!(error.contains("line 1: this is UTF-16LE without a byte order mark"), "{error}");
+    }
 }

@@ -1,33 +1,53 @@
 //! Decodes bytes to UTF-8. A byte order mark selects UTF-8, UTF-16 or UTF-32 and is dropped. Files that are not text are refused by the
-//! name of their type.
+//! name of their type, and UTF-16 and UTF-32 without a mark by the name of the encoding.
 
 use std::fmt;
 use std::io::{self, BufRead, Read};
 
-use trivec::magic;
+use crate::magic;
 
 /// Bytes that are decoded at a time.
 const CHUNK: usize = 1 << 15;
 
+/// Bytes of the beginning that tell UTF-16 and UTF-32 without a mark.
+const SAMPLE: usize = 4096;
+
 /// Why bytes are not text. It is wrapped in an [`io::Error`], because `BufRead` returns those.
 #[derive(Debug, Clone)]
-pub(super) enum NotText {
+pub enum NotText {
     /// Another kind of file.
     Other(&'static str),
-    /// A unit that is no character, and its place in the file.
-    Invalid { encoding: &'static str, at: u64 },
+    /// Text in an encoding that needs a byte order mark to be known, and has none.
+    Unmarked(&'static str),
+    /// A unit that is no character.
+    Invalid {
+        /// What the mark says.
+        encoding: &'static str,
+        /// The byte of the file at which it begins.
+        at: u64,
+    },
 }
 
 impl fmt::Display for NotText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             NotText::Other(kind) => write!(f, "this is {kind}, not text"),
+            NotText::Unmarked(encoding) => {
+                write!(f, "this is {encoding} without a byte order mark: `iconv -f {encoding} -t UTF-8` converts it")
+            }
             NotText::Invalid { encoding, at } => write!(f, "byte {at}: invalid {encoding}"),
         }
     }
 }
 
 impl std::error::Error for NotText {}
+
+impl NotText {
+    /// What an error of a [`Decoded`] stream says, if it is one of its own and not the system's.
+    pub fn of(error: &io::Error) -> Option<&NotText> {
+        error.get_ref().and_then(|error| error.downcast_ref())
+    }
+}
 
 impl From<NotText> for io::Error {
     fn from(error: NotText) -> io::Error {
@@ -90,8 +110,53 @@ impl Encoding {
     }
 }
 
+/// Whether bytes are UTF-8 without control characters, but for a NUL here and there.
+fn is_text(sample: &[u8]) -> bool {
+    let is_odd = |byte: &&u8| **byte < b' ' && !matches!(**byte, 0 | b'\t' | b'\n' | b'\r' | b'\x0c');
+    let nuls = sample.iter().filter(|byte| **byte == 0).count();
+    // The end of the sample may be a part of a character.
+    std::str::from_utf8(sample).map_or_else(|e| e.error_len().is_none(), |_| true)
+        && nuls * 4 <= sample.len()
+        && !sample.iter().any(|byte| is_odd(&byte))
+}
+
+/// Whether bytes are UTF-8 with a NUL here and there, or begin with a line of UTF-8, to which something else was appended.
+fn begins_as_text(sample: &[u8]) -> bool {
+    let end = sample.iter().position(|byte| *byte == b'\n').unwrap_or(0);
+    let first = &sample[..end];
+    let is_line = !first.is_empty() && sample.get(end + 1) != Some(&0) && !first.contains(&0) && is_text(first);
+    is_line || is_text(sample)
+}
+
+/// The encoding of wide characters that the beginning of a file without a mark is in, if it is in one: all of it are characters then, none of
+/// them a control character but white space, and some of them ASCII. Read in the wrong order of bytes, ASCII is something else: a line feed
+/// would be U+0A00, which stands for nothing.
+fn unmarked(sample: &[u8]) -> Option<&'static str> {
+    let ascii = |encoding: Encoding| {
+        let (mut at, mut ascii) = (0, 0);
+        // The end of the sample may be half of a character.
+        while let Some((c, length)) = encoding.next(&sample[at..], false).ok()? {
+            if c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{c}') {
+                return None;
+            }
+            ascii += usize::from(c.is_ascii());
+            at += length;
+        }
+        Some(ascii).filter(|&ascii| ascii > 0)
+    };
+    // Text in UTF-32 is none in UTF-16, because every other unit is a NUL.
+    let wide = [
+        (Encoding::Utf32 { big: false }, "UTF-32LE"),
+        (Encoding::Utf32 { big: true }, "UTF-32BE"),
+        (Encoding::Utf16 { big: false }, "UTF-16LE"),
+        (Encoding::Utf16 { big: true }, "UTF-16BE"),
+    ];
+    let found = wide.into_iter().filter_map(|(encoding, name)| Some((ascii(encoding)?, name)));
+    found.max_by_key(|(ascii, _)| *ascii).map(|(_, name)| name)
+}
+
 /// A stream as UTF-8. Input without a byte order mark passes unchanged, valid or not, because the parser reports the line of an invalid byte.
-pub(super) struct Decoded<R> {
+pub struct Decoded<R> {
     inner: R,
     /// Known once the first bytes have been looked at.
     encoding: Option<Encoding>,
@@ -109,7 +174,8 @@ pub(super) struct Decoded<R> {
 }
 
 impl<R: BufRead> Decoded<R> {
-    pub(super) fn new(inner: R, lossy: bool) -> Self {
+    /// The text of `inner`. With `lossy`, units that are no characters become U+FFFD; else they are an error.
+    pub fn new(inner: R, lossy: bool) -> Self {
         Decoded {
             inner,
             encoding: None,
@@ -124,7 +190,7 @@ impl<R: BufRead> Decoded<R> {
     }
 
     /// Bytes of a byte order mark of UTF-8, which come before the first that is read here.
-    pub(super) fn skipped(&self) -> u64 {
+    pub fn skipped(&self) -> u64 {
         if self.encoding == Some(Encoding::Utf8) { self.mark } else { 0 }
     }
 
@@ -134,11 +200,18 @@ impl<R: BufRead> Decoded<R> {
             let marks = MARKS.iter().any(|(mark, _)| mark.len() > head.len() && mark.starts_with(head));
             head.len() < magic::HEAD && (head.is_empty() || marks || magic::is_undecided(head))
         };
+        // Of what has come without waiting for more.
+        let sample = self.inner.fill_buf()?;
+        let sample = &sample[..sample.len().min(SAMPLE)];
+        let wide = if sample.contains(&0) && !begins_as_text(sample) { unmarked(sample) } else { None };
         while undecided(&self.raw) && self.read_raw(magic::HEAD)? > 0 {}
         if let Some(kind) = magic::kind(&self.raw) {
             return Err(NotText::Other(kind).into());
         }
         let mark = MARKS.iter().find(|(mark, _)| self.raw.starts_with(mark));
+        if let (None, Some(encoding)) = (mark, wide) {
+            return Err(NotText::Unmarked(encoding).into());
+        }
         let (mark, encoding) = mark.map_or((0, Encoding::Utf8), |(mark, encoding)| (mark.len(), *encoding));
         self.raw.drain(..mark);
         self.mark = mark as u64;
@@ -294,5 +367,32 @@ mod tests {
     fn what_is_no_text_is_named() {
         let error = decoded(b"\x1f\x8b\x08\0\0\0\0\0", 1, true).unwrap_err();
         assert_eq!(error.to_string(), "this is gzip, not text");
+    }
+
+    #[test]
+    fn wide_characters_without_a_mark_are_named() {
+        let name = |bytes: &[u8], lossy| match NotText::of(&decoded(bytes, 4096, lossy).unwrap_err()) {
+            Some(NotText::Unmarked(encoding)) => (*encoding).to_owned(),
+            other => panic!("{other:?}"),
+        };
+        for text in
+            ["hello\nworld\n", "你好世界\n苹果\n", "\nhello", "{\"text\":\"мир\"}\r\n", "a", "id,text\n1,ตัวอย่าง\n"]
+        {
+            for encoding in ["utf-16le", "utf-16be", "utf-32le", "utf-32be"] {
+                let marked = encoded(text, encoding);
+                let mark = if encoding.starts_with("utf-16") { 2 } else { 4 };
+                let expected = encoding.to_uppercase();
+                for lossy in [false, true] {
+                    assert_eq!(name(&marked[mark..], lossy), expected, "{text:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_nul_among_other_bytes_is_left_to_the_reader() {
+        for bytes in [&b"a\0b\n"[..], b"\0\0\0\0", b"\0", b"plain text\0", b"\x01\0\x02\0", "мир\0\n".as_bytes()] {
+            assert_eq!(decoded(bytes, 4096, false).unwrap(), bytes, "{bytes:?}");
+        }
     }
 }
