@@ -14,7 +14,7 @@ use super::copies;
 use super::exit::{Failure, Result};
 use super::input::{self, Content, Reading, Record, Records};
 use super::output::Writer;
-use super::pending::{resolve_output, same_file};
+use super::pending::{refuse_input, refuse_model_file, resolve_output};
 use super::prompt;
 use trivec::{Embedding, EncodeOptions, Error, Model};
 use trivec_cache::{Wanted, WhenBehind};
@@ -43,17 +43,18 @@ impl TextArgs {
 
 pub(super) fn run(args: &EmbedArgs, model_args: &ModelArgs) -> Result<()> {
     let input = input_path(args)?;
-    if let (Some(input), Some(output)) = (input, &args.output)
-        && same_file(input, output)
-    {
-        return Err(Failure::option("output", format!("{} is the input file", output.display())));
-    }
-    if let Some(output) = args.output.as_deref().filter(|path| path.as_os_str() != "-") {
+    let output = args.output.as_deref().filter(|path| path.as_os_str() != "-");
+    if let Some(output) = output {
+        let cache = args.cache.cache.as_deref().map(|cache| (cache, "the cache"));
+        refuse_input(output, "output", input.map(|input| (input, "the input file")).into_iter().chain(cache))?;
         resolve_output(output, "--output")?;
     }
     // The input is opened before the model is loaded, so that a wrong name is reported at once.
     let opened = input.map(input::open).transpose()?;
     let model = copies::load_as(args.packed.weights, model_args)?;
+    if let Some(output) = output {
+        refuse_model_file(output, "output", &model)?;
+    }
     let normalize = args.no_normalize.then_some(false);
     let options =
         EncodeOptions { modes: args.modes, dimensions: args.dimensions, normalize, ..args.text.options(&model)? };

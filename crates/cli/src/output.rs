@@ -14,7 +14,7 @@ use super::exit::{Failure, Result};
 use super::pending::{Aside, Pending, create_beside, move_into_place, of_system};
 use trivec::{Embedding, Modes};
 
-/// The end of the road: standard output, or a temporary file beside the one that it becomes.
+/// The end of the road: standard output, a device or a pipe, or a temporary file beside the one that it becomes.
 enum Target {
     Stdout(BufWriter<io::Stdout>),
     File { path: PathBuf, file: BufWriter<Pending> },
@@ -45,6 +45,8 @@ impl Target {
     fn failure(&self, error: &io::Error) -> Failure {
         match self {
             Target::Stdout(_) => Failure::stdout(error),
+            // A pipe whose reader has closed it.
+            Target::File { .. } if error.kind() == io::ErrorKind::BrokenPipe => Failure::ClosedPipe,
             Target::File { path, .. } => Failure::io_path(path, error),
         }
     }

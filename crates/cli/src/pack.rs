@@ -10,8 +10,7 @@ use super::args::{ModelArgs, PackArgs};
 use super::exit::{Failure, Result};
 use super::input::read_texts;
 use super::loading;
-use super::pending::{check_directory, same_file};
-use super::pending::{is_special, resolve_output};
+use super::pending::{check_directory, is_special, refuse_input, refuse_model_file, resolve_output, same_file};
 use super::progress::Bar;
 use super::style::counted;
 use trivec::pack::{Calibration, PackOptions, PackReport};
@@ -40,6 +39,10 @@ pub(super) fn run(args: &PackArgs, model_args: &ModelArgs) -> Result<()> {
     if args.output.as_os_str() == "-" {
         return Err(Failure::option("output", "a packed model is a file, not standard output"));
     }
+    if let Calibration::Texts(_) = calibration {
+        let file = Path::new(&args.calibration);
+        refuse_input(&args.output, "output", [(file, "the file of --calibration")])?;
+    }
     check_directory(&args.output)?;
     let options = loading::options(model_args);
     let model = match source {
@@ -51,6 +54,7 @@ pub(super) fn run(args: &PackArgs, model_args: &ModelArgs) -> Result<()> {
             loading::exact_starter(model_args)?
         }
     };
+    refuse_model_file(&args.output, "output", &model)?;
     let options = PackOptions {
         calibration,
         source: Some(digest(source)?),

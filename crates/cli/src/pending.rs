@@ -1,12 +1,14 @@
-//! Output files that appear only when they are complete: their paths, and the temporary files until then.
+//! Output files that appear only when they are complete: their paths, and the temporary files until then. What is not a file is written to as
+//! it comes.
 
 use std::fs::{File, Metadata, OpenOptions, Permissions};
-use std::io::{self, BufWriter, Seek, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
 use super::exit::{self, Failure, Result};
+use trivec::Model;
 use trivec::output_path::missing_directory;
 use trivec_hub::staged::drop_from_cache;
 
@@ -22,8 +24,46 @@ pub(super) fn resolve_output(path: &Path, option: &str) -> Result<PathBuf> {
     if is_special(path) {
         return Ok(path.to_path_buf());
     }
-    check_directory(path)?;
-    Ok(std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf()))
+    let path = followed(path)?;
+    check_directory(&path)?;
+    Ok(std::fs::canonicalize(&path).unwrap_or(path))
+}
+
+/// Links that are followed one after another, as many as Linux follows.
+const MOST_LINKS: usize = 40;
+
+/// The path that a link leads to, also where nothing is there yet.
+fn followed(path: &Path) -> Result<PathBuf> {
+    let mut at = path.to_path_buf();
+    for _ in 0..MOST_LINKS {
+        match std::fs::read_link(&at) {
+            Ok(target) => at = directory_of(&at).join(target),
+            Err(_) => return Ok(at),
+        }
+    }
+    Err(Failure::io_path(path, &io::Error::other("a link that leads to itself, or through too many others")))
+}
+
+/// Refuses an output that would replace one of the files that are read: each with what it is.
+pub(super) fn refuse_input<'a>(
+    output: &Path,
+    option: &str,
+    inputs: impl IntoIterator<Item = (&'a Path, &'a str)>,
+) -> Result<()> {
+    match inputs.into_iter().find(|(input, _)| same_file(input, output)) {
+        Some((_, what)) => Err(Failure::option(option, format!("{} is {what}", output.display()))),
+        None => Ok(()),
+    }
+}
+
+/// Refuses an output that would replace a file of the model.
+pub(super) fn refuse_model_file(output: &Path, option: &str, model: &Model) -> Result<()> {
+    let place = Path::new(&model.info().name);
+    // A packed model is one file, without a name.
+    let files =
+        model.contents().into_iter().map(|(name, _)| if name.is_empty() { place.into() } else { place.join(name) });
+    let files: Vec<PathBuf> = files.collect();
+    refuse_input(output, option, files.iter().map(|file| (file.as_path(), "a file of the model")))
 }
 
 /// Refuses a path whose directory is not there. No command makes the directories above its output: a path that was mistyped would be
@@ -71,7 +111,7 @@ impl Aside {
 }
 
 /// A file that has no name yet where the system has such files, so that nothing is left of it when the program is killed; else a hidden
-/// one beside its place, which is removed when this is dropped.
+/// one beside its place, which is removed when this is dropped. A device or a pipe is written to at once.
 pub(super) enum Pending {
     #[cfg(target_os = "linux")]
     Unnamed {
@@ -79,6 +119,7 @@ pub(super) enum Pending {
         directory: PathBuf,
     },
     Named(NamedTempFile),
+    Special(File),
 }
 
 impl Pending {
@@ -103,6 +144,7 @@ impl Pending {
             #[cfg(target_os = "linux")]
             Pending::Unnamed { file, .. } => file,
             Pending::Named(file) => file.as_file(),
+            Pending::Special(file) => file,
         }
     }
 
@@ -120,6 +162,7 @@ impl Pending {
                 linked.into_temp_path().persist(path).map_err(|e| e.error)
             }
             Pending::Named(file) => file.persist(path).map(drop).map_err(|e| e.error),
+            Pending::Special(_) => Ok(()),
         }
     }
 }
@@ -160,24 +203,28 @@ fn of_descriptor(file: &File) -> String {
     format!("/proc/self/fd/{}", file.as_raw_fd())
 }
 
-/// A file in the making beside `path`, with the path that it is to take; in the directory for temporary files if `path` is not one itself.
-/// `option` is the one that names `path`.
+/// A file in the making beside `path`, with the path that it is to take; or what is at `path`, if it is no file. `option` is the one that names
+/// `path`.
 pub(super) fn create_beside(path: &Path, option: &str) -> Result<(PathBuf, BufWriter<Pending>)> {
     let path = resolve_output(path, option)?;
-    let aside = Aside::of(Some(&path));
+    let failed = |e: io::Error| Failure::io_path(&path, &of_system(e));
+    if is_special(&path) {
+        let file = OpenOptions::new().write(true).open(&path).map_err(failed)?;
+        return Ok((path, BufWriter::with_capacity(1 << 16, Pending::Special(file))));
+    }
     // A new file gets the usual permissions under the umask; an existing file keeps its own.
     let permissions = std::fs::metadata(&path).ok().filter(Metadata::is_file).map(|metadata| metadata.permissions());
-    let file = Pending::create(&aside.directory, permissions).map_err(|e| {
-        let e = of_system(e);
-        if aside.system { aside.failure(&e) } else { Failure::io_path(&path, &e) }
-    })?;
+    let file = Pending::create(directory_of(&path), permissions).map_err(failed)?;
     Ok((path, BufWriter::with_capacity(1 << 16, file)))
 }
 
 /// What the system says, without the name of a hidden file that `tempfile` adds.
 pub(super) fn of_system(error: io::Error) -> io::Error {
-    let source = error.get_ref().and_then(|error| error.source()?.downcast_ref::<io::Error>());
-    source.and_then(io::Error::raw_os_error).map_or(error, io::Error::from_raw_os_error)
+    let text = error.to_string();
+    match text.split_once(" at path \"") {
+        Some((what, _)) => io::Error::new(error.kind(), what),
+        None => error,
+    }
 }
 
 /// Makes the file visible under its name, after its bytes have reached the disk.
@@ -193,16 +240,14 @@ pub(super) fn move_model_into_place(path: &Path, file: BufWriter<Pending>) -> Re
 
 fn settle(path: &Path, file: BufWriter<Pending>, on_disk: impl Fn(&File)) -> Result<()> {
     let fail = |e: io::Error| Failure::io_path(path, &e);
-    let file = file.into_inner().map_err(|e| fail(e.into_error()))?;
-    if is_special(path) {
-        let mut from = file.file();
-        let mut to = OpenOptions::new().write(true).open(path).map_err(fail)?;
-        from.rewind().map_err(fail)?;
-        return match io::copy(&mut from, &mut to) {
-            // The reader has closed the pipe, which is not an error, as on standard output.
-            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            copied => copied.map(|_| ()).map_err(fail),
-        };
+    let file = match file.into_inner() {
+        Ok(file) => file,
+        // The reader has closed the pipe, which is not an error, as on standard output.
+        Err(e) if e.error().kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+        Err(e) => return Err(fail(e.into_error())),
+    };
+    if matches!(file, Pending::Special(_)) {
+        return Ok(());
     }
     file.file().sync_all().map_err(fail)?;
     on_disk(file.file());

@@ -10,7 +10,7 @@ use super::common::{Opened, bar, print, print_json};
 use super::query::{check_fits, check_questions};
 use crate::args::ModelArgs;
 use crate::exit::{Failure, Result};
-use crate::pending::{create_beside, move_into_place};
+use crate::pending::{create_beside, move_into_place, refuse_input, resolve_output};
 use crate::plot::{self, Bar};
 use crate::sources::Sources;
 use crate::style::{counted, percent, signed_percent};
@@ -52,6 +52,10 @@ pub(crate) struct EvalArgs {
 }
 
 pub(crate) fn run(args: &EvalArgs, model_args: &ModelArgs, sources: &Sources) -> Result<()> {
+    if let Some(svg) = &args.svg {
+        refuse_input(svg, "svg", [(&*args.queries, "the file of --queries"), (&*args.qrels, "the file of --qrels")])?;
+        resolve_output(svg, "--svg")?;
+    }
     let (questions, judgements) = (read_queries(&args.queries)?, read_judgements(&args.qrels)?);
     let opened = Opened::new(&args.directory, model_args)?;
     check_fits(&opened.index, args.rerank, sources)?;

@@ -14,7 +14,7 @@ use trivec_search::{
 use super::common::{bar, parse_filter, print_json, wrong_language};
 use crate::args::ModelArgs;
 use crate::exit::{Failure, Result, refuse_idle};
-use crate::pending::{create_beside, move_into_place};
+use crate::pending::{create_beside, move_into_place, refuse_input};
 use crate::sources::Sources;
 use crate::style::{BOLD, DIM, counted, readable};
 
@@ -173,6 +173,9 @@ impl Search<'_> {
     pub(super) fn file(&self, model_args: &ModelArgs) -> Result<()> {
         let args = self.args;
         let Some(path) = &args.queries else { return Ok(()) };
+        if let Some(run) = &args.run {
+            refuse_input(run, "run", [(path.as_path(), "the file of --queries")])?;
+        }
         let questions = read_queries(path)?;
         check_questions(path, &questions, &self.reader)?;
         let mut cut = 0;

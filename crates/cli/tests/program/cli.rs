@@ -221,9 +221,50 @@ fn a_file_appears_whole_or_not_at_all() {
     }
     assert_eq!(fs::read_to_string(path("in.txt")).unwrap(), "good\n");
 
+    // A link to nothing yet is written through, and one to itself is an error.
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("made.jsonl", path("to come")).unwrap();
+        assert!(run(&["embed", "a", "--output", &path("to come")]).status.success());
+        assert!(
+            fs::symlink_metadata(path("to come")).unwrap().is_symlink() && Path::new(&path("made.jsonl")).is_file()
+        );
+        std::os::unix::fs::symlink("loop", path("loop")).unwrap();
+        let (code, message) = failure(&run(&["embed", "a", "--output", &path("loop")]));
+        assert!(code == 5 && message.contains("leads to itself"), "{message}");
+        assert!(fs::symlink_metadata(path("loop")).unwrap().is_symlink());
+    }
+
     let (code, message) = failure(&run(&["embed", "a", "--output", &path("nowhere/out.jsonl")]));
     assert!(code == 5 && message.contains("nowhere"), "{message}");
     assert_eq!(failure(&run(&["embed", "--input", &path("absent.txt")])).0, 5);
+}
+
+#[test]
+fn no_output_replaces_what_is_read() {
+    let directory = TempDir::new().unwrap();
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    for name in ["config.json", "tokenizer.json", "model.safetensors"] {
+        fs::copy(trivec_testing::data("models/f32-h64").join(name), path(name)).unwrap();
+    }
+    fs::write(path("texts"), "a text\n".repeat(8)).unwrap();
+    assert!(run(&["pack", &path("."), "--weights", "f16", "-o", &path("packed")]).status.success());
+    let before: Vec<Vec<u8>> = names(directory.path()).iter().map(|name| fs::read(path(name)).unwrap()).collect();
+    let (model, weights, packed) = (path("."), path("model.safetensors"), path("packed"));
+    for (args, what) in [
+        (&["embed", "a", "--model", &model, "-o", &weights][..], "a file of the model"),
+        (&["embed", "a", "--model", &model, "-o", &path("config.json")], "a file of the model"),
+        (&["embed", "a", "--model", &packed, "-o", &packed], "a file of the model"),
+        (&["embed", "a", "--model", &model, "--cache", &path("texts"), "-o", &path("texts")], "the cache"),
+        (&["pack", &model, "-o", &weights], "a file of the model"),
+        (&["pack", &model, "-o", &path("tokenizer.json")], "a file of the model"),
+        (&["pack", &model, "--calibration", &path("texts"), "-o", &path("texts")], "the file of --calibration"),
+    ] {
+        let (code, message) = failure(&run(args));
+        assert!(code == 2 && message.contains("--output") && message.contains(what), "{args:?}: {message}");
+    }
+    let after: Vec<Vec<u8>> = names(directory.path()).iter().map(|name| fs::read(path(name)).unwrap()).collect();
+    assert!(before == after, "every file is as it was");
 }
 
 #[test]
@@ -253,6 +294,16 @@ fn a_pipe_is_written_to_and_never_replaced() {
 #[test]
 #[cfg(target_os = "linux")]
 fn full_disks_and_closed_pipes() {
+    // A device is written to at once: nothing is put aside before.
+    for (device, expected) in [("/dev/null", 0), ("/dev/full", 5)] {
+        let output = trivec(&["embed", "-q", "a", "-o", device]).env("TMPDIR", "/nonexistent").output().unwrap();
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(expected), "{device}: {message}");
+        assert!(expected == 0 || message.contains("/dev/full: No space left"), "{message}");
+    }
+    let output = trivec(&["embed", "-q", "a", "-o", "/proc/x"]).output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(message.contains("/proc/x: No such file") && !message.contains(".tmp"), "{message}");
     for command in [&["embed", "a"][..], &["score", "a", "b"], &["explain", "a", "b"], &["tokens", "a"], &["info"]] {
         let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
         let (code, message) = failure(&trivec(command).stdout(full).stderr(Stdio::piped()).output().unwrap());
