@@ -169,8 +169,10 @@ pub(super) async fn read(
     }
 }
 
-/// A JSON object. What is not well-formed is 400; well-formed JSON with a value that is not what it should be is 422, with its place.
+/// A JSON object. What is not well-formed is 400; well-formed JSON with a value that is not what it should be is 422, with its place. A byte
+/// order mark before it, as some clients write one, is passed over (RFC 8259, 8.1).
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     if let Err(e) = std::str::from_utf8(bytes) {
         let what = format!("the body is not UTF-8 at byte {}", e.valid_up_to());
         return Err(ApiError::new(StatusCode::BAD_REQUEST, "invalid_json", what));
@@ -300,6 +302,7 @@ mod tests {
     #[test]
     fn errors_say_where() {
         assert_eq!(parse::<Example>(br#"{"input":["a","\u00e9"]}"#).unwrap().input.len(), 2);
+        assert_eq!(parse::<Example>("\u{feff}{\"input\":[]}".as_bytes()).unwrap().input.len(), 0);
         let at = |place: &str| (422, Some(place.to_owned()));
         assert_eq!(refused(br#"{"input":["a",5]}"#), at("input[1]"));
         assert_eq!(refused(br#"{"input":[],"more":1}"#), at("more"));
@@ -333,6 +336,8 @@ mod tests {
         assert_eq!(refused(&deep(r#"{"input":"#, "}")), (422, Some("input[0]".to_owned())));
         for body in [
             "",
+            "\u{feff}",
+            "\u{feff}\u{feff}{}",
             " ",
             "{",
             r#"{"input":[]} x"#,

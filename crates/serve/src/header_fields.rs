@@ -175,7 +175,18 @@ fn check_type(headers: &HeaderMap, fits: impl Fn(&str) -> bool, expected: &str) 
     }
 }
 
+/// Refuses a body that is compressed, as content or on its way.
 fn check_coding(headers: &HeaderMap) -> Result<()> {
+    let on_the_way = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let mut on_the_way = on_the_way.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    let is_chunked =
+        |coding: &&[u8]| coding.trim_ascii().is_empty() || coding.trim_ascii().eq_ignore_ascii_case(b"chunked");
+    if let Some(coding) = on_the_way.find(|coding| !is_chunked(coding)) {
+        // The status of RFC 9112, 6.1.
+        let coding = String::from_utf8_lossy(coding.trim_ascii()).into_owned();
+        let what = format!("the body has the transfer coding `{}`, expected chunked or none", coding.escape_debug());
+        return Err(ApiError::new(StatusCode::NOT_IMPLEMENTED, "unsupported_transfer_coding", what));
+    }
     let lines = headers.get_all(header::CONTENT_ENCODING).iter();
     let codings = lines.flat_map(|line: &HeaderValue| line.as_bytes().split(|byte| *byte == b','));
     let mut codings = codings.map(<[u8]>::trim_ascii);
@@ -313,6 +324,14 @@ mod tests {
         assert_eq!(code(&[("origin", "http://localhost")]), Err((415, "unsupported_media_type")));
         for coding in ["gzip", "GZIP", "br", "identity, deflate", "x", "gzip, identity"] {
             assert_eq!(code(&[("content-encoding", coding)]), Err((415, "unsupported_encoding")), "{coding}");
+        }
+        for (coding, expected) in [
+            ("chunked", Ok(())),
+            ("Chunked", Ok(())),
+            ("gzip, chunked", Err((501, "unsupported_transfer_coding"))),
+            ("chunked, deflate", Err((501, "unsupported_transfer_coding"))),
+        ] {
+            assert_eq!(code(&[("transfer-encoding", coding)]), expected, "{coding}");
         }
         for coding in ["identity", "Identity", "", "identity, identity"] {
             assert_eq!(code(&[("content-encoding", coding)]), Ok(()), "{coding}");
