@@ -8,6 +8,7 @@ use toml::de::DeTable;
 
 use super::exit::{Failure, Result};
 use super::serve_args::ServeArgs;
+use trivec::escape::{is_active, is_needed};
 
 /// The options of a file, and their names in it.
 pub(super) fn read(path: &Path) -> Result<(ServeArgs, Vec<String>)> {
@@ -55,7 +56,7 @@ fn place(text: &str, span: Option<Range<usize>>) -> String {
 
 /// The options as a file would give them; those that are not set are comments with their defaults, and keys are left out.
 pub(super) fn print(all: &ServeArgs, command: &Command) -> Result<String> {
-    let mut text = toml::to_string(all).map_err(|e| Failure::usage(e.to_string()))?;
+    let mut text = escaped(&toml::to_string(all).map_err(|e| Failure::usage(e.to_string()))?)?;
     if !all.api_key.is_empty() {
         text.push_str(&format!("# api_key: {} given, not shown\n", all.api_key.len()));
     }
@@ -81,9 +82,54 @@ pub(super) fn print(all: &ServeArgs, command: &Command) -> Result<String> {
     Ok(text)
 }
 
+/// The same options, each in its line, with TOML's own escapes in place of what would act on a terminal.
+fn escaped(text: &str) -> Result<String> {
+    if text.lines().all(|line| !is_needed(line)) {
+        return Ok(text.to_owned());
+    }
+    let table: toml::Table = toml::from_str(text).map_err(|e| Failure::usage(e.message()))?;
+    Ok(table.iter().map(|(name, value)| format!("{name} = {}\n", escaped_value(value))).collect())
+}
+
+fn escaped_value(value: &toml::Value) -> String {
+    match value {
+        toml::Value::String(text) => {
+            let mut quoted = String::from('"');
+            for c in text.chars() {
+                match c {
+                    '"' | '\\' => quoted.extend(['\\', c]),
+                    c if is_active(c) || c.is_control() => quoted.push_str(&format!("\\U{:08X}", u32::from(c))),
+                    c => quoted.push(c),
+                }
+            }
+            quoted.push('"');
+            quoted
+        }
+        toml::Value::Array(values) => {
+            format!("[{}]", values.iter().map(escaped_value).collect::<Vec<_>>().join(", "))
+        }
+        other => other.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_printed_does_not_act_on_a_terminal_and_can_be_read_again() {
+        let name = "a\"b\\\u{1b}]0;x\u{7}\u{9b}\u{202e}\u{200d}\u{ad}\n苹果";
+        let given = ServeArgs {
+            served_model_name: vec![name.to_owned(), "plain".to_owned()],
+            isa: Some(name.to_owned()),
+            port: Some(7),
+            ..ServeArgs::default()
+        };
+        let text = print(&given, &crate::command::command()).unwrap();
+        assert!(text.lines().all(|line| !is_needed(line)), "{text}");
+        let (read, _) = parse(&text).unwrap();
+        assert_eq!((read.served_model_name, read.isa, read.port), (given.served_model_name, given.isa, Some(7)));
+    }
 
     fn said(text: &str) -> String {
         parse(text).unwrap_err()

@@ -8,7 +8,7 @@ use super::args::{ExplainArgs, ModelArgs};
 use super::exit::{Failure, Result};
 use super::loading;
 use super::score::{Judge, checked, verdict_line, why_not_available};
-use super::style::{BOLD, DIM, bar, pad, readable, width};
+use super::style::{self, BOLD, DIM, bar, pad, readable, width};
 use trivec::similarity::{ExplainedText, Explanation, explain};
 
 /// Columns of a full bar.
@@ -128,7 +128,7 @@ impl Printed<'_> {
             #[serde(flatten)]
             why: &'a Explanation<'a>,
         }
-        writeln!(out, "{}", serde_json::to_string(&Json { model: self.model, why: &self.why })?)
+        writeln!(out, "{}", style::json(&Json { model: self.model, why: &self.why })?)
     }
 }
 

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::args::{InfoArgs, ModelArgs};
 use super::exit::{Failure, Result};
 use super::loading;
+use super::style;
 use trivec::escape::Escaped;
 use trivec::{ModelInfo, instruction_sets};
 
@@ -75,7 +76,7 @@ fn write(out: &mut impl Write, info: &ModelInfo, json: bool) -> io::Result<()> {
             threads: info.threads,
             reading: &info.reading,
         };
-        return writeln!(out, "{}", serde_json::to_string(&json)?);
+        return writeln!(out, "{}", style::json(&json)?);
     }
     let millions = info.parameters as f64 / 1e6;
     let unit = if info.dense_normalized { "normalised" } else { "not normalised" };

@@ -130,7 +130,7 @@ fn list(store: &Store, json: bool) -> Result<()> {
         let home = store.home().display().to_string();
         let packed = packed.iter().map(|copy| json_packed(&copies, copy)).collect();
         let json = Json { home, in_use, models: records.iter().map(model).collect(), damaged, packed };
-        let text = serde_json::to_string(&json).map_err(Failure::usage)?;
+        let text = style::json(&json).map_err(Failure::usage)?;
         writeln!(out, "{text}")
     } else {
         for model in &damaged {

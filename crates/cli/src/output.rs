@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use super::args::OutputFormat;
 use super::exit::{Failure, Result};
 use super::pending::{Aside, Pending, create_beside, move_into_place, of_system};
+use super::style::harmless;
 use trivec::{Embedding, Modes};
 
 /// The end of the road: standard output, a device or a pipe, or a temporary file beside the one that it becomes.
@@ -144,7 +145,7 @@ pub(super) fn check_format(format: OutputFormat, modes: Modes) -> Result<()> {
 }
 
 /// A record of the JSONL form, with the end of its line.
-pub(super) fn json_line(index: u64, id: Option<&RawValue>, embedding: &Embedding) -> Result<Vec<u8>> {
+pub(super) fn json_line(index: u64, id: Option<&RawValue>, embedding: &Embedding) -> Result<String> {
     let record = JsonRecord {
         index,
         id,
@@ -154,8 +155,8 @@ pub(super) fn json_line(index: u64, id: Option<&RawValue>, embedding: &Embedding
         sparse: embedding.lexical.as_ref().map(|l| JsonSparse { indices: l.ids(), values: l.weights() }),
         colbert: embedding.colbert.as_ref().map(|c| c.iter().collect()),
     };
-    let mut line = serde_json::to_vec(&record).map_err(|e| Failure::input(format!("record {index}: {e}")))?;
-    line.push(b'\n');
+    let mut line = serde_json::to_string(&record).map_err(|e| Failure::input(format!("record {index}: {e}")))?;
+    line.push('\n');
     Ok(line)
 }
 
@@ -201,6 +202,7 @@ pub(super) struct Writer {
     records: u64,
     dense_dim: usize,
     colbert_dim: usize,
+    on_terminal: bool,
 }
 
 impl Writer {
@@ -212,7 +214,8 @@ impl Writer {
         dense_dim: usize,
         colbert_dim: usize,
     ) -> Result<Writer> {
-        if format != OutputFormat::Jsonl && is_stdout(path) && io::stdout().is_terminal() {
+        let on_terminal = is_stdout(path) && io::stdout().is_terminal();
+        if format != OutputFormat::Jsonl && on_terminal {
             return Err(Failure::usage("binary output does not go to a terminal: give --output FILE or a pipe"));
         }
         check_format(format, modes)?;
@@ -230,14 +233,19 @@ impl Writer {
                 colbert: if modes.colbert { Some((Ragged::new(&aside)?, spool()?)) } else { None },
             })),
         };
-        Ok(Writer { target, form, records: 0, dense_dim, colbert_dim })
+        Ok(Writer { target, form, records: 0, dense_dim, colbert_dim, on_terminal })
     }
 
     pub(super) fn push(&mut self, id: Option<&RawValue>, embedding: &Embedding) -> Result<()> {
         let index = self.records;
         self.records += 1;
         match &mut self.form {
-            Form::Jsonl => self.target.write(&json_line(index, id, embedding)?),
+            Form::Jsonl => {
+                let line = json_line(index, id, embedding)?;
+                // Ids are written as the input has them, but for what acts on a terminal.
+                let line = if self.on_terminal { harmless(line) } else { line };
+                self.target.write(line.as_bytes())
+            }
             Form::Npy(dense) => dense.push_floats(embedding.dense.as_deref().unwrap_or_default()),
             Form::Safetensors(columns) => columns.push(embedding),
         }

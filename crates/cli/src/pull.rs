@@ -13,6 +13,7 @@ use super::exit::{Failure, Result};
 use super::loading;
 use super::progress::Bar;
 use super::pull_progress::Show;
+use super::style::harmless;
 use trivec::WeightFormat;
 use trivec::escape::Escaped;
 use trivec::pack::Stage;
@@ -243,7 +244,7 @@ fn summary(record: &Record) -> String {
 }
 
 fn json_line(store: &Store, record: &Record, already_installed: bool) -> String {
-    json!({
+    let json = json!({
         "name": record.name,
         "hub": record.hub,
         "repository": record.repository,
@@ -254,8 +255,8 @@ fn json_line(store: &Store, record: &Record, already_installed: bool) -> String 
         "fidelity": record.fidelity,
         "verification": record.verification,
         "already_installed": already_installed,
-    })
-    .to_string()
+    });
+    harmless(json.to_string())
 }
 
 fn list(as_json: bool) -> Result<()> {

@@ -185,7 +185,7 @@ fn write(out: &mut impl Write, scored: &[Scored], args: &RerankArgs) -> io::Resu
         let &Reranked { index, score, logit, tokens, truncated, .. } = result;
         if args.json {
             let json = JsonScored { index, id: id.as_deref(), score, logit, tokens, truncated, text };
-            writeln!(out, "{}", serde_json::to_string(&json)?)?;
+            writeln!(out, "{}", style::json(&json)?)?;
             continue;
         }
         if rank == 0 {

@@ -163,7 +163,7 @@ fn print_one(scores: &Scores, judge: &Judge, json: bool) -> Result<()> {
 
 fn write_one(out: &mut impl Write, scores: &Scores, judge: &Judge, json: bool) -> io::Result<()> {
     if json {
-        return writeln!(out, "{}", serde_json::to_string(&JsonScores::new(scores, judge, None, None))?);
+        return writeln!(out, "{}", style::json(&JsonScores::new(scores, judge, None, None))?);
     }
     writeln!(out, "{}", verdict_line(scores, judge))?;
     for (name, value) in scores.named() {
@@ -226,7 +226,7 @@ impl Row<'_> {
     fn write(&self, out: &mut impl Write, judge: &Judge, json: bool) -> io::Result<()> {
         if json {
             let scores = JsonScores::new(self.scores, judge, Some(self.index), self.pair.id.as_deref());
-            return writeln!(out, "{}", serde_json::to_string(&scores)?);
+            return writeln!(out, "{}", style::json(&scores)?);
         }
         if self.index == 0 {
             let names = ["colbert", "sparse", "dense", "s+d", "c+s+d"].map(|name| format!("{name:>8}")).concat();

@@ -1,14 +1,37 @@
 //! Colours (only ever through `anstream`, which drops them where they are not wanted) and columns by display width.
 
 use anstyle::{AnsiColor, Style};
+use serde::Serialize;
 use unicode_width::UnicodeWidthStr;
 
-use trivec::escape::Escaped;
+use trivec::escape::{Escaped, is_active, is_needed};
 use trivec::similarity::Verdict;
 
 pub(super) const ERROR: Style = AnsiColor::Red.on_default().bold();
 pub(super) const DIM: Style = Style::new().dimmed();
 pub(super) const BOLD: Style = Style::new().bold();
+
+/// A value as JSON in one line. What would act on a terminal is written as JSON's own escapes, of which every reader makes the same text.
+pub(super) fn json(value: &impl Serialize) -> serde_json::Result<String> {
+    serde_json::to_string(value).map(harmless)
+}
+
+/// Makes a text of JSON harmless to a terminal. Such characters stand inside strings alone, where an escape means the same.
+pub(super) fn harmless(json: String) -> String {
+    if !is_needed(&json) {
+        return json;
+    }
+    let mut escaped = String::with_capacity(json.len() + 64);
+    for c in json.chars() {
+        // Between values JSON has white space of its own.
+        if is_active(c) && !matches!(c, '\n' | '\r' | '\t') {
+            c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| escaped.push_str(&format!("\\u{unit:04x}")));
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped
+}
 
 /// Green, yellow, red, and nothing for "unclear".
 pub(super) fn of_verdict(verdict: Verdict) -> Style {
@@ -93,6 +116,15 @@ pub(super) fn excerpt(text: &str, columns: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_acts_on_no_terminal_and_says_the_same() {
+        let text = "a\u{1b}]0;x\u{7}\u{7f}\u{9b}31m\u{202e}\u{ad}\u{e0041}\n\"苹果\" می\u{200c}خواهم";
+        let shown = json(&[text]).unwrap();
+        assert!(!is_needed(&shown) && shown.contains("苹果") && shown.contains("\\udb40\\udc41"), "{shown}");
+        assert_eq!(serde_json::from_str::<Vec<String>>(&shown).unwrap(), [text]);
+        assert_eq!(harmless("{\n\t\"a\": 1\n}".to_owned()), "{\n\t\"a\": 1\n}");
+    }
 
     #[test]
     fn counts_are_words() {

@@ -8,7 +8,7 @@ use super::args::{ModelArgs, TokensArgs};
 use super::exit::{Failure, Result};
 use super::input::whole_text;
 use super::loading;
-use super::style::DIM;
+use super::style::{self, DIM};
 use trivec::Tokens;
 use trivec::escape::Escaped;
 
@@ -51,7 +51,7 @@ fn write(out: &mut impl Write, tokens: &Tokens, json: bool) -> io::Result<()> {
             special: tokens.tokens.iter().map(|token| token.special).collect(),
             truncated: tokens.truncated,
         };
-        return writeln!(out, "{}", serde_json::to_string(&json)?);
+        return writeln!(out, "{}", style::json(&json)?);
     }
     for (index, token) in tokens.tokens.iter().enumerate() {
         // Escaped, but with its ▁: here the piece itself is what is looked at.

@@ -13,6 +13,7 @@ use super::loading;
 use super::pending::{Pending, create_beside, move_into_place};
 use super::plot;
 use super::progress::bar;
+use super::style::harmless;
 use trivec::WeightFormat;
 use trivec::escape::Escaped;
 use trivec::pack::verify::{Kept, Promise, VerifyReport, bundled_texts, verify};
@@ -84,7 +85,7 @@ pub(super) fn run(args: &VerifyArgs, model_args: &ModelArgs) -> Result<()> {
     let written = match (&judged, args.json) {
         (_, true) => {
             let json = json(&report, judged.as_ref().map_or(&[], |(_, kept)| kept));
-            json.and_then(|json| writeln!(out, "{json}"))
+            json.and_then(|json| writeln!(out, "{}", harmless(json.to_string())))
         }
         (None, false) => write!(out, "{report}"),
         (Some((format, kept)), false) => write!(out, "{report}").and_then(|()| write_judged(&mut out, *format, kept)),

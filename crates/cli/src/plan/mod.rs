@@ -16,7 +16,7 @@ use super::bench;
 use super::exit::{Failure, Result};
 use super::input::{Content, Record};
 use super::output::{check_format, json_line};
-use super::style::counted;
+use super::style::{self, counted};
 use trivec::corpus::{Counts, Estimate, Job, Layout, Plan};
 use trivec::escape::Escaped;
 use trivec::{Embedding, EncodeOptions, Model, Modes};
@@ -118,7 +118,7 @@ pub(super) fn run(args: &PlanArgs, model_args: &ModelArgs) -> Result<()> {
     let bytes = probes.layout(args, &model, corpus.records)?.bytes(&corpus, probes.weighted);
     let report = Report::new(args, &model, &corpus, &measured, &plan, (records.len(), bytes));
     let text = match args.json {
-        true => serde_json::to_string(&report).map_err(Failure::usage)?,
+        true => style::json(&report).map_err(Failure::usage)?,
         false => report.text(),
     };
     let mut out = anstream::stdout().lock();

@@ -10,6 +10,7 @@ use trivec_search::{Encoder, Error, Filter, Index, ModelId, Reader, analyze};
 use crate::args::ModelArgs;
 use crate::exit::{Failure, Result};
 use crate::loading;
+use crate::style;
 
 /// An index with the model that made its vectors.
 pub(super) struct Opened {
@@ -60,7 +61,7 @@ pub(super) fn bar(quiet: bool, length: u64, template: &str) -> ProgressBar {
 
 /// Prints JSON in one line.
 pub(super) fn print_json(value: &impl serde::Serialize) -> Result<()> {
-    let text = serde_json::to_string(value).map_err(|e| Failure::io("standard output", &e.into()))?;
+    let text = style::json(value).map_err(|e| Failure::io("standard output", &e.into()))?;
     print(&text)
 }
 

@@ -1,17 +1,18 @@
 //! `trivec search`: one question, a file of questions, or one after another from a terminal.
 
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
 use trivec::Model;
+use trivec::escape::Escaped;
 use trivec_search::eval::{Question, read_queries, run_line};
 use trivec_search::{
     Arms, ColbertBits, Encoder, Explanation, Filter, Fusion, Hit, Hits, Index, Mark, Query, Ranked, Reader,
 };
 
-use super::common::{bar, parse_filter, print_json, wrong_language};
+use super::common::{bar, parse_filter, print, print_json, wrong_language};
 use crate::args::ModelArgs;
 use crate::exit::{Failure, Result, refuse_idle};
 use crate::pending::{create_beside, move_into_place, refuse_input};
@@ -199,6 +200,9 @@ impl Search<'_> {
                     .collect();
                 match &mut file {
                     Some((path, file)) => file.write_all(lines.as_bytes()).map_err(|e| Failure::io_path(path, &e))?,
+                    None if io::stdout().is_terminal() => {
+                        lines.lines().try_for_each(|line| print(&Escaped(line).to_string()))?;
+                    }
                     None => io::stdout().write_all(lines.as_bytes()).map_err(|e| Failure::stdout(&e))?,
                 }
             }

@@ -20,6 +20,7 @@ use crate::args::{ModelArgs, WeightsArgs};
 use crate::copies;
 use crate::exit::{self, Failure, Result};
 use crate::pending::check_directory;
+use crate::style;
 use progress::Progress;
 
 const EXAMPLES: &str = "\
@@ -331,7 +332,7 @@ fn finish(args: &TrainArgs, model_args: &ModelArgs, trained: &Trained, output: &
     }
     if args.json {
         let (output, warnings) = (output.display().to_string(), table::warnings(&trained.report));
-        print(&json!({"output": output, "report": trained.report, "warnings": warnings}).to_string())?;
+        print(&style::harmless(json!({"output": output, "report": trained.report, "warnings": warnings}).to_string()))?;
     } else {
         print(&table::report(&trained.report, args.lambda.is_none() && !args.paper))?;
     }
@@ -343,7 +344,7 @@ fn finish(args: &TrainArgs, model_args: &ModelArgs, trained: &Trained, output: &
 
 fn show_ablation(args: &TrainArgs, rows: &[AblationRow]) -> Result<()> {
     match args.json {
-        true => print(&json!({ "ablation": rows }).to_string()),
+        true => print(&style::harmless(json!({ "ablation": rows }).to_string())),
         false => print(&table::ablation(rows)),
     }
 }
