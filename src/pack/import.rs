@@ -212,6 +212,7 @@ impl Output {
     /// Tensors of wide elements come first, so that all are aligned without gaps.
     fn new(name: String, mut tensors: Vec<Planned>) -> Output {
         let width = |planned: &Planned| match planned.tensor.stored.entry.dtype.as_str() {
+            "F64" => 8,
             "F32" => 4,
             "F16" | "BF16" => 2,
             _ => 1,

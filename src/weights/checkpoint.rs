@@ -97,7 +97,7 @@ impl UnreadTensor {
     /// Whether its type is one of those that weights have.
     pub(crate) fn holds_weights(&self) -> bool {
         let dtype = self.stored.entry.dtype.as_str();
-        matches!(dtype, "F32" | "F16" | "BF16") || (dtype == "U8" && self.stored.q4_0)
+        matches!(dtype, "F64" | "F32" | "F16" | "BF16") || (dtype == "U8" && self.stored.q4_0)
     }
 }
 

@@ -18,6 +18,8 @@ pub(super) const Q4_BLOCK_BYTES: usize = 18;
 /// How a tensor's values are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Format {
+    /// Rounded to f32 when it is read.
+    F64,
     F32,
     F16,
     Bf16,
@@ -29,6 +31,7 @@ impl Format {
     /// How a tensor's values are stored, if they are weights.
     fn of(stored: &StoredTensor) -> Option<Format> {
         match stored.entry.dtype.as_str() {
+            "F64" => Some(Format::F64),
             "F32" => Some(Format::F32),
             "F16" => Some(Format::F16),
             "BF16" => Some(Format::Bf16),
@@ -40,6 +43,7 @@ impl Format {
     /// Bytes of a row of `cols` values. For Q4 `cols` is a multiple of 32.
     fn row_bytes(self, cols: usize) -> usize {
         match self {
+            Format::F64 => cols * 8,
             Format::F32 => cols * 4,
             Format::F16 | Format::Bf16 => cols * 2,
             Format::Q4 => cols / Q4_BLOCK * Q4_BLOCK_BYTES,
@@ -49,6 +53,10 @@ impl Format {
     /// Widens `bytes` into `out`, whose length says how many values there are.
     fn widen(self, bytes: &[u8], out: &mut [f32]) {
         match self {
+            Format::F64 => {
+                let (values, _) = bytes.as_chunks::<8>();
+                out.iter_mut().zip(values).for_each(|(out, value)| *out = f64::from_le_bytes(*value) as f32);
+            }
             Format::F32 => {
                 for (out, bytes) in out.iter_mut().zip(bytes.chunks_exact(4)) {
                     *out = f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
@@ -98,6 +106,8 @@ impl Format {
         const F16_EXPONENT: u16 = 0x7c00;
         const BF16_EXPONENT: u16 = 0x7f80;
         match self {
+            // A value that is finite may be too large for f32.
+            Format::F64 => find(bytes, |b: [u8; 8]| !(f64::from_le_bytes(b) as f32).is_finite()),
             Format::F32 => find(bytes, |b: [u8; 4]| u32::from_le_bytes(b) & F32_EXPONENT == F32_EXPONENT),
             Format::F16 => find(bytes, |b: [u8; 2]| u16::from_le_bytes(b) & F16_EXPONENT == F16_EXPONENT),
             Format::Bf16 => find(bytes, |b: [u8; 2]| u16::from_le_bytes(b) & BF16_EXPONENT == BF16_EXPONENT),
@@ -149,7 +159,7 @@ impl FloatTensor {
     /// Checks type, shape and (if the checkpoint is to be scanned) values. A vector is a matrix of one row.
     pub(super) fn check(stored: StoredTensor, shape: &[usize]) -> Result<FloatTensor> {
         let Some(format) = Format::of(&stored) else {
-            return Err(stored.refuse(format!("its type is {}, expected F32, F16 or BF16", stored.entry.dtype)));
+            return Err(stored.refuse(format!("its type is {}, expected F32, F16, BF16 or F64", stored.entry.dtype)));
         };
         let cols = shape.last().copied().unwrap_or(1);
         let stored_shape: Vec<usize> = match format {
@@ -352,6 +362,11 @@ mod tests {
         Format::Bf16.widen(&bf16_bytes, &mut out);
         assert_eq!(out, [1.5, bf16::from_f32(-3.0e38).to_f32()]);
 
+        let wide: Vec<u8> = [1.5f64, -0.1, 1e-50].iter().flat_map(|x| x.to_le_bytes()).collect();
+        let mut out = [0.0; 3];
+        Format::F64.widen(&wide, &mut out);
+        assert_eq!(out, [1.5, -0.1, 0.0], "as f32 rounds them");
+
         let mut block = f16::from_f32(0.5).to_le_bytes().to_vec();
         block.extend((0..16u8).map(|j| j | (15 - j) << 4));
         let mut out = [0.0; 32];
@@ -373,12 +388,15 @@ mod tests {
                 values[at] = bad;
                 let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
                 assert_eq!(Format::F32.first_not_finite(&bytes), Some(at));
+                let bytes: Vec<u8> = values.iter().flat_map(|&x| f64::from(x).to_le_bytes()).collect();
+                assert_eq!(Format::F64.first_not_finite(&bytes), Some(at));
                 let bytes: Vec<u8> = values.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect();
                 assert_eq!(Format::F16.first_not_finite(&bytes), Some(at));
                 let bytes: Vec<u8> = values.iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes()).collect();
                 assert_eq!(Format::Bf16.first_not_finite(&bytes), Some(at));
             }
         }
+        assert_eq!(Format::F64.first_not_finite(&1e39f64.to_le_bytes()), Some(0), "too large for f32");
         let mut blocks = vec![0u8; 3 * Q4_BLOCK_BYTES];
         assert_eq!(Format::Q4.first_not_finite(&blocks), None);
         blocks[2 * Q4_BLOCK_BYTES..][..2].copy_from_slice(&f16::NAN.to_le_bytes());

@@ -121,17 +121,43 @@ fn row_5_missing_and_misshapen_tensors_are_named_and_extras_are_allowed() {
 
 #[test]
 fn row_6_other_types_are_refused() {
-    for dtype in [Dtype::F64, Dtype::I8, Dtype::BOOL, Dtype::U8] {
+    for dtype in [Dtype::I64, Dtype::I8, Dtype::BOOL, Dtype::U8] {
         let model = copy_of("f32-h64");
         rewrite(model.path(), |tensors| {
             let (found, shape, data) = tensors.get_mut(QUERY).unwrap();
             *found = dtype;
-            let bytes = if dtype == Dtype::F64 { 8 } else { 1 };
+            let bytes = if dtype == Dtype::I64 { 8 } else { 1 };
             *data = vec![0; shape.iter().product::<usize>() * bytes];
         });
         let message = refusal(model.path()).1;
         assert!(message.contains(QUERY) && message.contains(&format!("{dtype:?}")), "{message}");
     }
+}
+
+/// PyTorch's `.double()`, and what was made of NumPy's arrays; `transformers` takes them too.
+#[test]
+fn weights_of_64_bits_are_rounded_to_f32() {
+    let wide = |values: &[u8]| -> Vec<u8> {
+        let floats = values.as_chunks::<4>().0.iter().map(|bytes| f64::from(f32::from_le_bytes(*bytes)));
+        floats.flat_map(|value| value.to_le_bytes()).collect()
+    };
+    let model = copy_of("f32-h64");
+    let options = EncodeOptions { modes: Modes::ALL, ..Default::default() };
+    let expected = Model::load(model.path()).unwrap().encode(&["some text", ""], &options).unwrap();
+    rewrite(model.path(), |tensors| {
+        for (dtype, _, data) in tensors.values_mut().filter(|(dtype, ..)| *dtype == Dtype::F32) {
+            (*dtype, *data) = (Dtype::F64, wide(data));
+        }
+    });
+    let loaded = Model::load(model.path()).unwrap();
+    let found = loaded.encode(&["some text", ""], &options).unwrap();
+    for (found, expected) in found.iter().zip(&expected) {
+        assert_eq!((&found.dense, &found.lexical), (&expected.dense, &expected.lexical));
+    }
+    assert!(loaded.info().weights.contains("F64"), "{}", loaded.info().weights);
+    rewrite(model.path(), |tensors| tensors.get_mut(QUERY).unwrap().2[8..16].copy_from_slice(&1e39f64.to_le_bytes()));
+    let message = refusal(model.path()).1;
+    assert!(message.contains(QUERY) && message.contains("its value at 1 (row 0, column 1)"), "{message}");
 }
 
 #[test]
