@@ -220,6 +220,10 @@ fn variants() -> Vec<Value> {
             let more = json!({"id": id, "content": "<mask>x", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": false});
             json["added_tokens"].as_array_mut().unwrap().push(more);
         }),
+        with(&|json| {
+            let own = json["post_processor"].take();
+            json["post_processor"] = json!({"type": "Sequence", "processors": [own]});
+        }),
         with(
             &|json| json["post_processor"] = json!({"type": "RobertaProcessing", "sep": ["</s>", 2], "cls": ["<s>", 0], "trim_offsets": true, "add_prefix_space": true}),
         ),

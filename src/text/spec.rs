@@ -107,6 +107,10 @@ pub(super) enum PostProcessorSpec {
         sep: (String, u32),
         cls: (String, u32),
     },
+    /// Of several, none is ignored.
+    Sequence {
+        processors: Vec<PostProcessorSpec>,
+    },
 }
 
 #[derive(Deserialize)]
@@ -153,6 +157,10 @@ impl PostProcessorSpec {
     pub(super) fn bos_eos(&self) -> Result<(u32, u32), String> {
         match self {
             PostProcessorSpec::Absent => Err("there is no post-processor that adds <s> and </s>".to_owned()),
+            PostProcessorSpec::Sequence { processors } => match &processors[..] {
+                [only] => only.bos_eos(),
+                _ => Err(format!("there are {} post-processors in a sequence, expected one", processors.len())),
+            },
             PostProcessorSpec::RobertaProcessing { sep, cls } | PostProcessorSpec::BertProcessing { sep, cls } => {
                 Ok((cls.1, sep.1))
             }
@@ -227,5 +235,22 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Spec, String> {
     match spec.version.as_deref() {
         Some("1.0") | None => Ok(spec),
         Some(version) => Err(format!("`version` is \"{version}\", expected \"1.0\"")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sequence_of_one_post_processor_is_that_one() {
+        let roberta = r#"{"type":"RobertaProcessing","sep":["</s>",2],"cls":["<s>",0]}"#;
+        let of = |json: &str| serde_json::from_str::<PostProcessorSpec>(json).map_err(|e| e.to_string())?.bos_eos();
+        assert_eq!(of(roberta), Ok((0, 2)));
+        assert_eq!(of(&format!(r#"{{"type":"Sequence","processors":[{roberta}]}}"#)), Ok((0, 2)));
+        let two = of(&format!(r#"{{"type":"Sequence","processors":[{roberta},{roberta}]}}"#)).unwrap_err();
+        assert!(two.contains("2 post-processors in a sequence, expected one"), "{two}");
+        assert!(of(r#"{"type":"Sequence","processors":[]}"#).unwrap_err().contains("0 post-processors"));
+        assert!(of(r#"{"type":"ByteLevel"}"#).unwrap_err().contains("ByteLevel"));
     }
 }
