@@ -38,6 +38,15 @@ pub struct Stamp {
 }
 
 impl Content {
+    /// Its length; 0 where that is not known.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Content::File(Some(file)) => file.metadata().map_or(0, |metadata| metadata.len()),
+            Content::Static(bytes) => bytes.len() as u64,
+            Content::File(None) | Content::Memory => 0,
+        }
+    }
+
     pub(super) fn of(bytes: &Bytes) -> Content {
         match bytes {
             // Keeps the handle and not the map, because a map counts as memory of this process.

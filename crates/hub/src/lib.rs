@@ -25,6 +25,7 @@ mod listing;
 mod locate;
 mod lock;
 pub mod names;
+mod packed;
 #[cfg(feature = "fetch")]
 mod pull;
 #[cfg(feature = "fetch")]
@@ -51,6 +52,7 @@ pub use fetch::{FetchOptions, Fetched, fetch};
 #[cfg(feature = "fetch")]
 pub use listing::Hub;
 pub use locate::{Located, locate, locate_default};
+pub use packed::{CopyError, CopyProgress, load_packed};
 #[cfg(feature = "fetch")]
 pub use pull::{Made, PullOptions, PullProgress, Pulled, pull};
 pub use store::{Choice, Record, Store};
