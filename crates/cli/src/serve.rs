@@ -1,7 +1,6 @@
 //! `trivec serve`: the HTTP service and the page.
 
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,9 +14,15 @@ use super::exit::{Failure, Result};
 use super::process;
 use super::serve_args::{LogFormat, LogLevel, ServeArgs};
 use super::sources::Sources;
-use trivec_serve::{AllowedHosts, AllowedOrigins, Limits, Options, Server, Timeouts, memory, runtime};
+use trivec_serve::{AllowedHosts, AllowedOrigins, Options, Server, memory, runtime};
 
 impl ServeArgs {
+    /// The options of the command line and the environment, those of the model among them.
+    fn with_model(&self, of_model: &ModelArgs) -> ServeArgs {
+        let ModelArgs { model, threads, isa, tune, no_check, preload, .. } = of_model.clone();
+        ServeArgs { model, threads, isa, tune, no_check, preload, ..self.clone() }
+    }
+
     /// These options over those of a file.
     fn over(&self, file: ServeArgs) -> ServeArgs {
         let list = |own: &[String], other: Vec<String>| if own.is_empty() { other } else { own.to_vec() };
@@ -54,12 +59,12 @@ impl ServeArgs {
             log_texts: self.log_texts || file.log_texts,
             otlp_endpoint: self.otlp_endpoint.clone().or(file.otlp_endpoint),
             otlp_service_name: self.otlp_service_name.clone().or(file.otlp_service_name),
-            model: file.model,
-            threads: file.threads,
-            isa: file.isa,
-            tune: file.tune,
-            no_check: file.no_check,
-            preload: file.preload,
+            model: self.model.clone().or(file.model),
+            threads: self.threads.or(file.threads),
+            isa: self.isa.clone().or(file.isa),
+            tune: self.tune.or(file.tune),
+            no_check: self.no_check || file.no_check,
+            preload: self.preload || file.preload,
             weights: self.weights.or(file.weights),
             healthcheck: self.healthcheck,
             config: None,
@@ -67,7 +72,7 @@ impl ServeArgs {
         }
     }
 
-    /// With the file's options and the defaults filled in.
+    /// With the file's options, and those that a service has where nothing else is said.
     fn complete(&self, sources: &mut Sources) -> Result<ServeArgs> {
         let file = match &self.config {
             None => ServeArgs::default(),
@@ -78,17 +83,17 @@ impl ServeArgs {
             }
         };
         let mut all = self.over(file);
-        let (limits, timeouts) = (Limits::default(), Timeouts::default());
+        let Options { address, limits, timeouts, connections, .. } = Options::default();
         if all.unix_socket.is_none() {
-            all.host.get_or_insert(IpAddr::V4(Ipv4Addr::LOCALHOST));
-            all.port.get_or_insert(8737);
+            all.host.get_or_insert(address.ip());
+            all.port.get_or_insert(address.port());
         }
         all.max_body.get_or_insert(limits.body_bytes);
         all.max_texts.get_or_insert(limits.texts);
         all.max_queue.get_or_insert(limits.queue_cost);
         let body = all.max_body.unwrap_or(limits.body_bytes);
         all.max_memory.get_or_insert(ByteSize(memory::default_budget(body)));
-        all.max_connections.get_or_insert(1024);
+        all.max_connections.get_or_insert(connections);
         all.head_timeout.get_or_insert(timeouts.head.as_secs_f64());
         all.idle_timeout.get_or_insert(timeouts.idle.as_secs_f64());
         all.drain_timeout.get_or_insert(timeouts.drain.as_secs_f64());
@@ -163,29 +168,36 @@ impl ServeArgs {
         }
     }
 
-    /// What the command line and the environment say of the model, over what the file says.
-    fn model_args(&mut self, own: &ModelArgs) -> ModelArgs {
-        self.model = own.model.clone().or(self.model.take());
-        self.threads = own.threads.or(self.threads);
-        self.isa = own.isa.clone().or(self.isa.take());
-        self.tune = own.tune.or(self.tune);
-        self.no_check |= own.no_check;
-        self.preload |= own.preload;
-        let (model, threads, isa, tune) = (self.model.clone(), self.threads, self.isa.clone(), self.tune);
-        ModelArgs { model, threads, isa, tune, no_check: self.no_check, preload: self.preload, ..own.clone() }
+    /// What is said of the model, as commands take it.
+    fn model_args(&self, own: &ModelArgs) -> ModelArgs {
+        let ServeArgs { model, threads, isa, tune, no_check, preload, .. } = self.clone();
+        ModelArgs { model, threads, isa, tune, no_check, preload, ..own.clone() }
     }
 
+    /// The service's options. Those that are not given stay what they are by default.
     fn into_options(self) -> Result<Options> {
-        let (limits, timeouts) = (Limits::default(), Timeouts::default());
+        let mut options = Options::default();
         let mut api_keys = self.api_key;
         if let Some(path) = &self.api_key_file {
             api_keys.extend(keys(path)?);
         }
-        let seconds = |value: Option<f64>, default: Duration| value.map_or(default, Duration::from_secs_f64);
-        let body_bytes = self.max_body.unwrap_or(limits.body_bytes);
-        let memory = self.max_memory.map_or(memory::default_budget(body_bytes), |ByteSize(bytes)| bytes);
+        let Options { address, limits, timeouts, connections, .. } = &mut options;
+        for (given, own) in [
+            (self.head_timeout, &mut timeouts.head),
+            (self.idle_timeout, &mut timeouts.idle),
+            (self.drain_timeout, &mut timeouts.drain),
+        ] {
+            *own = given.map_or(*own, Duration::from_secs_f64);
+        }
+        address.set_ip(self.host.unwrap_or(address.ip()));
+        address.set_port(self.port.unwrap_or(address.port()));
+        limits.body_bytes = self.max_body.unwrap_or(limits.body_bytes);
+        limits.texts = self.max_texts.unwrap_or(limits.texts);
+        limits.queue_cost = self.max_queue.unwrap_or(limits.queue_cost);
+        limits.memory = self.max_memory.map_or(memory::default_budget(limits.body_bytes), |ByteSize(bytes)| bytes);
+        *connections = self.max_connections.unwrap_or(*connections);
+        // The indexes are opened after the model is loaded.
         Ok(Options {
-            address: SocketAddr::new(self.host.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), self.port.unwrap_or(8737)),
             unix_socket: self.unix_socket,
             tls: self.tls_cert.zip(self.tls_key),
             api_keys,
@@ -193,25 +205,9 @@ impl ServeArgs {
             allowed_hosts: AllowedHosts::parse(&self.allowed_host).map_err(|e| Failure::option("allowed-host", e))?,
             model_names: self.served_model_name,
             strict_model: self.strict_model,
-            limits: Limits {
-                body_bytes,
-                texts: self.max_texts.unwrap_or(limits.texts),
-                queue_cost: self.max_queue.unwrap_or(limits.queue_cost),
-                memory,
-            },
-            timeouts: Timeouts {
-                head: seconds(self.head_timeout, timeouts.head),
-                idle: seconds(self.idle_timeout, timeouts.idle),
-                drain: seconds(self.drain_timeout, timeouts.drain),
-            },
-            connections: self.max_connections.unwrap_or(1024),
             cache: self.cache.map(|path| (path, self.cache_size.unwrap_or_default().0)),
-            // The indexes are opened after the model is loaded.
-            #[cfg(feature = "search")]
-            search: trivec_serve::Indexes::default(),
-            reload: None,
             log_texts: self.log_texts,
-            observer: None,
+            ..options
         })
     }
 }
@@ -245,7 +241,7 @@ fn keys(path: &Path) -> Result<Vec<String>> {
 }
 
 pub(super) fn run(args: &ServeArgs, model_args: &ModelArgs, sources: &mut Sources) -> Result<()> {
-    let mut all = args.complete(sources)?;
+    let all = args.with_model(model_args).complete(sources)?;
     let model_args = &all.model_args(model_args);
     // `--quiet` leaves warnings.
     let default_level = if model_args.quiet { LogLevel::Warn } else { LogLevel::Info };
@@ -342,7 +338,7 @@ mod tests {
             color: super::super::choices::Color::Auto,
             quiet: false,
         };
-        let model = args.complete(&mut Sources::default()).unwrap().model_args(&own);
+        let model = args.with_model(&own).complete(&mut Sources::default()).unwrap().model_args(&own);
         assert_eq!((model.model, model.threads, model.preload), (Some("starter".into()), Some(1), true));
         std::fs::write(&path, "porto = 9000\n").unwrap();
         assert!(args.complete(&mut Sources::default()).is_err(), "an unknown name is refused");

@@ -29,7 +29,7 @@ SIGTERM or SIGINT: no new connections, what is on its way is finished, exit 0; a
 Options are read from --config (TOML, the names of the options with _ for -, those of the model too), then the environment, then the command line.";
 
 /// Every option is `None` where it is not given, so that the file can say.
-#[derive(Args, Debug, Default, Serialize, Deserialize)]
+#[derive(Args, Debug, Default, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct ServeArgs {
