@@ -41,8 +41,12 @@ fn token() -> Option<String> {
     };
     let token =
         variable("HF_TOKEN").or_else(|| if is_true("HF_HUB_DISABLE_IMPLICIT_TOKEN") { None } else { from_file() });
-    // Refuses text that is not a token, because it would become a header.
-    token.filter(|token| !token.is_empty() && token.len() < 1000 && token.bytes().all(|b| b.is_ascii_graphic()))
+    token.filter(|token| is_token(token))
+}
+
+/// Whether a text can be a token: it becomes a header.
+fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.len() < 1000 && text.bytes().all(|b| b.is_ascii_graphic())
 }
 
 /// The address of a hub.
@@ -52,7 +56,10 @@ pub(super) fn endpoint(hub: Hub) -> Endpoint {
         Hub::ModelScope => {
             let domain = || variable("MODELSCOPE_DOMAIN").map(|domain| format!("https://{domain}"));
             let base = variable("MODELSCOPE_ENDPOINT").or_else(domain);
-            (base.unwrap_or_else(|| "https://modelscope.cn".to_owned()), variable("MODELSCOPE_API_TOKEN"))
+            (
+                base.unwrap_or_else(|| "https://modelscope.cn".to_owned()),
+                variable("MODELSCOPE_API_TOKEN").filter(|token| is_token(token)),
+            )
         }
     };
     Endpoint { base: base.trim_end_matches('/').to_owned(), token }

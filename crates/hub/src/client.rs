@@ -11,7 +11,7 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body, BodyReader};
 
 use super::address::{Endpoint, is_loopback};
-use super::error::{HubError, HubErrorKind};
+use super::error::{HubError, HubErrorKind, without_users};
 use super::hash::Hash;
 use super::names::is_commit;
 
@@ -272,7 +272,7 @@ impl Client {
             return Err(HubError::new(HubErrorKind::Network, what));
         }
         let wait = self.patience.wait(failures - 1, after);
-        note(&format!("{what}; trying again in {:.1} s", wait.as_secs_f64()));
+        note(&without_users(format!("{what}; trying again in {:.1} s", wait.as_secs_f64())));
         std::thread::sleep(wait);
         Ok(())
     }
@@ -348,7 +348,8 @@ fn check_status(endpoint: &Endpoint, uri: &Uri, answer: Answer) -> Result<Answer
 }
 
 fn transport(uri: &Uri, error: &ureq::Error) -> Fault {
-    let host = uri.authority().map_or("", |authority| authority.as_str());
+    // Without a user and a password before it.
+    let host = uri.authority().map_or("", |authority| authority.as_str()).rsplit('@').next().unwrap_or_default();
     let what = match error {
         ureq::Error::HostNotFound => format!("{host} is not known: is there a network?"),
         ureq::Error::ConnectionFailed => format!("{host} cannot be connected to"),

@@ -34,9 +34,9 @@ pub struct HubError {
 }
 
 impl HubError {
-    /// An error of a kind.
+    /// An error of a kind. Addresses are shown without the user and the password that one may have in it.
     pub fn new(kind: HubErrorKind, message: impl Into<String>) -> HubError {
-        HubError { kind, message: message.into(), cause: None }
+        HubError { kind, message: without_users(message.into()), cause: None }
     }
 
     /// A wrong request.
@@ -51,8 +51,28 @@ impl HubError {
 
     /// An error of the file system at `path`.
     pub fn io(path: &Path, error: &std::io::Error) -> HubError {
-        HubError::new(HubErrorKind::Io, format!("{}: {error}", path.display()))
+        let text = error.to_string();
+        // `tempfile` adds the name of a hidden file.
+        let what = text.split_once(" at path \"").map_or(text.as_str(), |(what, _)| what);
+        HubError::new(HubErrorKind::Io, format!("{}: {what}", path.display()))
     }
+}
+
+/// A message with `https://host` in place of `https://user:password@host`.
+pub(crate) fn without_users(message: String) -> String {
+    if !message.contains('@') {
+        return message;
+    }
+    let mut shown = String::with_capacity(message.len());
+    let mut rest = message.as_str();
+    while let Some(at) = rest.find("://") {
+        let (before, authority) = rest.split_at(at + "://".len());
+        shown.push_str(before);
+        let end = authority.find(|c: char| matches!(c, '/' | '?' | '#' | '`' | '"') || c.is_whitespace());
+        let user = authority[..end.unwrap_or(authority.len())].rfind('@').map_or(0, |at| at + 1);
+        rest = &authority[user..];
+    }
+    shown + rest
 }
 
 impl From<trivec::Error> for HubError {
@@ -78,5 +98,32 @@ impl std::error::Error for HubError {
 impl fmt::Display for HubError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_name_no_hidden_file() {
+        let failed = tempfile::Builder::new().prefix(".new-").tempfile_in("/nonexistent").unwrap_err();
+        let shown = HubError::io(Path::new("/nonexistent/default"), &failed).message;
+        assert!(shown.starts_with("/nonexistent/default: ") && !shown.contains(".new-"), "{shown}");
+    }
+
+    #[test]
+    fn addresses_are_shown_without_users() {
+        for (message, shown) in [
+            ("https://user:secret@hub.example/x: not found", "https://hub.example/x: not found"),
+            ("`http://secret@[::1]:80` is no address", "`http://[::1]:80` is no address"),
+            ("a http://u:secret@b c https://secret:secret@d", "a http://b c https://d"),
+            ("http://u:sec@secret@b", "http://b"),
+            ("https://hub.example/@scope/x?a=b@c", "https://hub.example/@scope/x?a=b@c"),
+            ("org/name@main", "org/name@main"),
+            ("https://", "https://"),
+        ] {
+            assert_eq!(HubError::usage(message).message, shown);
+        }
     }
 }
