@@ -46,8 +46,8 @@ compilers=(cc)
 found clang && compilers+=(clang)
 for compiler in "${compilers[@]}"; do
   for name in embed misuse fork; do
-    $compiler $c -fsanitize=address,undefined "$examples/$name.c" $flags -o "$work/$name.asan"
-    $compiler $c "$examples/$name.c" $flags -o "$work/$name"
+    $compiler $c -pthread -fsanitize=address,undefined "$examples/$name.c" $flags -o "$work/$name.asan"
+    $compiler $c -pthread "$examples/$name.c" $flags -o "$work/$name"
   done
   echo "$compiler:"
   try "embed.c" "$work/embed"
@@ -55,6 +55,8 @@ for compiler in "${compilers[@]}"; do
   alone "misuse.c" "$work/misuse"
   alone "misuse.c with AddressSanitizer" "$work/misuse.asan"
   alone "fork.c" "$work/fork"
+  # Nothing else is said, by no child either.
+  [ "$(cat "$work/printed")" = "the same bits" ] || { cat "$work/printed"; exit 1; }
 done
 grep -q '^1.0000 .*cat sat' "$work/expected" || { echo "a text is not like itself:"; cat "$work/expected"; exit 1; }
 # The header in C++, the wrapper, and both together with every warning.

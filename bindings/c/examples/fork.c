@@ -1,5 +1,7 @@
-// fork MODEL: a text's vector has the same bits in a child as in its parent, and in the child's own child. POSIX.
+// fork MODEL: children compute the same bits as their parent, while four threads of the parent encode, and so do their own children. POSIX.
 #define _POSIX_C_SOURCE 200809L
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,21 +10,37 @@
 
 #include "trivec.h"
 
-static float vector[4096];
+enum { THREADS = 4, FORKS = 50, FLOATS = 4096 };
 
-static void encode(const trivec_model *model, float *out) {
+static trivec_model *model;
+static float vector[FLOATS];
+static atomic_int stop, wrong;
+
+// A text's vector, with zeros behind it; whether it could be had.
+static int encode(float *out) {
     trivec_text text = {"a text", 6};
-    if (trivec_encode_dense(model, &text, 1, NULL, out, 4096, NULL) != TRIVEC_OK) _exit(1);
+    memset(out, 0, FLOATS * sizeof *out);
+    return trivec_encode_dense(model, &text, 1, NULL, out, FLOATS, NULL) == TRIVEC_OK;
 }
 
-// Whether a child, so many generations deep, computes the same.
-static int child(trivec_model *model, int depth) {
+static int same(void) {
+    float own[FLOATS];
+    return encode(own) && memcmp(own, vector, sizeof own) == 0;
+}
+
+static void *work(void *unused) {
+    while (!atomic_load(&stop)) {
+        if (!same()) atomic_store(&wrong, 1);
+    }
+    return unused;
+}
+
+// Whether a child, and its own child down to such a depth, computes the same, twice, and can free the model. One that hangs is ended by its alarm.
+static int child(int depth) {
     pid_t pid = fork();
     if (pid == 0) {
-        float own[4096] = {0};
         alarm(60);
-        encode(model, own);
-        int good = memcmp(own, vector, sizeof own) == 0 && (depth == 0 || child(model, depth - 1));
+        int good = same() && same() && (depth == 0 || child(depth - 1));
         trivec_model_free(model);
         _exit(good ? 0 : 1);
     }
@@ -31,15 +49,19 @@ static int child(trivec_model *model, int depth) {
 }
 
 int main(int argc, char **argv) {
-    trivec_model *model = NULL;
     trivec_load_options options;
     trivec_load_options_init(&options);
     options.threads = 2;
-    if (argc != 2 || trivec_model_load(argv[1], &options, &model, NULL) != TRIVEC_OK) return 2;
-    encode(model, vector);
+    if (argc != 2 || trivec_model_load(argv[1], &options, &model, NULL) != TRIVEC_OK || !encode(vector)) return 2;
+    pthread_t threads[THREADS];
+    for (int at = 0; at < THREADS; at++) {
+        if (pthread_create(&threads[at], NULL, work, NULL) != 0) return 2;
+    }
     int good = 1;
-    for (int at = 0; at < 10 && good; at++) good = child(model, 1);
-    encode(model, vector);
+    for (int at = 0; at < FORKS && good; at++) good = child(1);
+    atomic_store(&stop, 1);
+    for (int at = 0; at < THREADS; at++) pthread_join(threads[at], NULL);
+    good = good && !atomic_load(&wrong) && same();
     trivec_model_free(model);
     puts(good ? "the same bits" : "another vector");
     return good ? 0 : 1;
