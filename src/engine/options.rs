@@ -180,12 +180,24 @@ impl Cancel {
         self.0.set.store(true, Ordering::Relaxed);
     }
 
+    /// Whether the flag is set, as [`is_cancelled`](Self::is_cancelled), without asking: for threads other than the calling one.
+    pub fn is_set(&self) -> bool {
+        self.0.set.load(Ordering::Relaxed)
+    }
+
     /// Whether the flag is set.
     pub fn is_cancelled(&self) -> bool {
         if !self.0.set.load(Ordering::Relaxed) && self.0.asked.as_ref().is_some_and(|ask| ask()) {
             self.cancel();
         }
         self.0.set.load(Ordering::Relaxed)
+    }
+}
+
+/// Clones are equal: they are the same flag.
+impl PartialEq for Cancel {
+    fn eq(&self, other: &Cancel) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 }
 

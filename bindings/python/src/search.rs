@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use pyo3::prelude::*;
+use trivec::EncodeOptions;
 use trivec_search::{Document, Fusion, IndexOptions, ModelId, Query};
 
 use crate::engine::{Engine, detached};
 use crate::errors;
+use crate::signals::Watch;
 
 /// An index with the model that made its vectors.
 #[pyclass(frozen, module = "trivec._trivec")]
@@ -19,6 +21,11 @@ pub(crate) struct Index {
 /// The index's answer.
 fn answer<T>(py: Python<'_>, result: trivec_search::Result<T>) -> PyResult<T> {
     result.map_err(|error| errors::search(py, &error))
+}
+
+/// The index's answer, or what ended the call.
+fn watched<T>(py: Python<'_>, watch: &Watch, result: trivec_search::Result<T>) -> PyResult<T> {
+    result.map_err(|error| watch.raised().unwrap_or_else(|| errors::search(py, &error)))
 }
 
 fn json<T: serde::Serialize>(py: Python<'_>, value: &T) -> PyResult<String> {
@@ -70,14 +77,18 @@ impl Index {
     fn change(&self, py: Python<'_>, documents_json: &str, keys: Vec<String>) -> PyResult<(u64, usize)> {
         let documents = documents(py, documents_json)?;
         let model = &self.engine.get().model;
+        let watch = Watch::new();
+        let embed = |texts: &[String], options: &EncodeOptions| {
+            model.encode(texts, &EncodeOptions { cancel: Some(watch.cancel.clone()), ..options.clone() })
+        };
         let changed = detached(py, || {
-            let encoder = self.index.encoder(model, &self.id)?;
+            let encoder = self.index.encoder(model, &self.id)?.with_embed(embed);
             let mut writer = self.index.writer()?;
             keys.iter().try_for_each(|key| writer.delete(key))?;
             writer.upsert(&encoder, &documents)?;
             Ok((writer.finish()?.added, keys.len()))
         })?;
-        answer(py, changed)
+        watched(py, &watch, changed)
     }
 
     /// The hits of a query, as JSON.
@@ -96,7 +107,9 @@ impl Index {
     ) -> PyResult<String> {
         let filter = answer(py, filter.map(str::parse).transpose())?;
         let arms = answer(py, arms.map(str::parse).transpose())?;
-        let mut query = Query { top, filter, lang, explain, ..Query::new(text) };
+        let watch = Watch::new();
+        let cancel = Some(watch.cancel.clone());
+        let mut query = Query { top, filter, lang, explain, cancel, ..Query::new(text) };
         query.arms = arms.unwrap_or(query.arms);
         query.fusion = Fusion::usual(query.arms);
         query.rerank = rerank.unwrap_or(query.rerank);
@@ -105,7 +118,7 @@ impl Index {
             let encoder = self.index.encoder(model, &self.id)?;
             self.index.reader()?.search(&encoder, &query)
         })?;
-        json(py, &answer(py, hits)?)
+        json(py, &watched(py, &watch, hits)?)
     }
 
     /// The document of a key, as JSON.

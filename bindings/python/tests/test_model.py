@@ -253,13 +253,28 @@ if __name__ == "__main__":
     assert done.stdout == "good\n", done.stderr
 
 
-@pytest.mark.parametrize("call", ["model.encode(texts)", "flag.encode(texts, return_colbert_vecs=True)", "reranker.score([('a', t) for t in texts])"])
-def test_ctrl_c_ends_a_call(call):
+# Every comparison with an integer that a float does not hold reads the documents, so that this takes long.
+SLOW_FILTER = "index.search('cat', filter=' or '.join(f'n = {2**60 + i}' for i in range(1000)))"
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "model.encode(texts)",
+        "flag.encode(texts, return_colbert_vecs=True)",
+        "reranker.score([('a', t) for t in texts])",
+        "index.add([(str(i), text) for i, text in enumerate(texts)])",
+        SLOW_FILTER,
+    ],
+)
+def test_ctrl_c_ends_a_call(call, tmp_path):
     """SIGINT while a call computes: KeyboardInterrupt long before its end, and the model stays usable."""
     done = run(f"""
 import os, signal, threading, time, trivec
 from trivec.flag import BGEM3FlagModel
 model, flag, reranker = trivec.Model({EMBEDDER!r}), BGEM3FlagModel({EMBEDDER!r}), trivec.Reranker({RERANKER!r})
+index = trivec.Index({str(tmp_path / "index")!r}, model, create=True, colbert="off")
+index.add([{{"key": f"n{{i}}", "text": "a cat", "n": 2**61 + i + (0.5 if i == 0 else 0)}} for i in range({2000 if call == SLOW_FILTER else 1})])
 model.encode("warm")
 texts = ["the cat sat on the mat and looked at the weather " * 10] * 20_000
 sent = []
@@ -274,6 +289,7 @@ try:
 except KeyboardInterrupt:
     print("interrupted after", time.perf_counter() - sent[0])
 assert len(model.encode(["a"]).dense) == 1
+assert len(index) < 20_000 and index.search("cat")
 """)
     assert done.stdout.startswith("interrupted after"), (done.stdout, done.stderr)
     # The goal is 0.1 s on a machine of its own; here others may have the CPU.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use trivec::{Embedding, Model};
+use trivec::{Cancel, Embedding, Model};
 
 use crate::document::Document;
 use crate::error::{Error, Result};
@@ -93,7 +93,14 @@ impl<'m> Encoder<'m> {
     /// # Errors
     /// [`Error::Engine`].
     pub fn query(&self, text: &str) -> Result<Embedding> {
-        let mut embeddings = self.model.encode(&[text], &self.query_options())?;
+        self.one_query(self.queries(&[text])?)
+    }
+
+    pub(crate) fn query_until(&self, text: &str, cancel: Option<Cancel>) -> Result<Embedding> {
+        self.one_query(self.queries_until(&[text], cancel)?)
+    }
+
+    fn one_query(&self, mut embeddings: Vec<Embedding>) -> Result<Embedding> {
         embeddings.pop().ok_or_else(|| Error::option("query", "the model gave no embedding"))
     }
 
@@ -102,7 +109,16 @@ impl<'m> Encoder<'m> {
     /// # Errors
     /// [`Error::Engine`].
     pub fn queries<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Vec<Embedding>> {
-        Ok(self.model.encode(texts, &self.query_options())?)
+        self.queries_until(texts, None)
+    }
+
+    /// The same until `cancel` is set.
+    pub(crate) fn queries_until<S: AsRef<str> + Sync>(
+        &self,
+        texts: &[S],
+        cancel: Option<Cancel>,
+    ) -> Result<Vec<Embedding>> {
+        Ok(self.model.encode(texts, &trivec::EncodeOptions { cancel, ..self.query_options() })?)
     }
 }
 

@@ -28,6 +28,8 @@ pub enum ErrorKind {
     Io,
     /// The model failed, or cannot do what was asked.
     Model,
+    /// The caller ended the call early ([`Query::cancel`](crate::Query::cancel)).
+    Cancelled,
 }
 
 /// An error of the index. [`Error::kind`] sorts it; the fields carry the facts.
@@ -167,6 +169,7 @@ impl Error {
                 trivec::ErrorKind::Usage => ErrorKind::Usage,
                 trivec::ErrorKind::Input => ErrorKind::Input,
                 trivec::ErrorKind::Io => ErrorKind::Io,
+                trivec::ErrorKind::Cancelled => ErrorKind::Cancelled,
                 _ => ErrorKind::Model,
             },
         }

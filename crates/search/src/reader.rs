@@ -13,6 +13,7 @@ use crate::directory::{Index, SEGMENTS};
 use crate::document::{Document, Stored};
 use crate::error::{Error, Result, guarded};
 use crate::filter::Filter;
+use crate::query::Stop;
 use crate::segment::Segment;
 use crate::text::{DOCNO, GROUP, HASH};
 
@@ -266,13 +267,20 @@ impl Reader {
 
     /// The living rows that fulfil a filter.
     pub(crate) fn selected(&self, filter: Option<&Filter>) -> Result<Bits> {
+        self.selected_until(filter, &Stop::of([]))
+    }
+
+    /// The same until a flag is set.
+    pub(crate) fn selected_until(&self, filter: Option<&Filter>, stop: &Stop<'_>) -> Result<Bits> {
         let Some(filter) = filter else { return Ok(self.view.alive.clone()) };
         let path = &self.index.text.path;
         guarded(path, || {
             let mut rows = Bits::none(self.rows());
             for segment in self.searcher().segment_readers() {
+                stop.check()?;
                 let docnos = segment.fast_fields().u64(DOCNO).map_err(|e| Error::text(path, e))?;
                 let metadata = |doc| {
+                    stop.check()?;
                     let row = docnos.first(doc).map(|docno| self.row_of(docno)).transpose()?.flatten();
                     // A deleted document's row may be gone: it is none that a filter is asked for.
                     row.map_or_else(|| Ok(Map::new()), |row| Ok(self.stored(row)?.document.metadata))

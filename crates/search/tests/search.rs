@@ -266,3 +266,52 @@ fn words_that_stand_everywhere_in_the_querys_language_count_for_nothing() {
     assert!(idf(&ask("the number of the house", Some("en")), "the") > 0.0);
     assert!(idf(&ask("la 7", Some("fr")), "la") > 1.0);
 }
+
+#[test]
+fn a_search_ends_wherever_its_flag_is_looked_at() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use trivec::Cancel;
+
+    let directory = tempfile::tempdir().unwrap();
+    let index = indexed(directory.path(), &IndexOptions::default());
+    let (model, id) = model();
+    let encoder = index.encoder(model, id).unwrap();
+    let reader = index.reader().unwrap();
+    let only = |dense, bm25, sparse| Arms { dense, bm25, sparse };
+    let base = Query { threads: 1, top: 5, ..Query::new("Der Zug nach Berlin") };
+    let filter = Some("year >= 2000".parse().unwrap());
+    for (query, least) in [
+        (Query { explain: true, filter, ..base.clone() }, 5 + 30),
+        (Query { arms: only(true, false, false), rerank: 0, ..base.clone() }, 5 + 1),
+        (Query { arms: only(false, true, false), rerank: 0, top: 1, ..base.clone() }, 1 + 1),
+        (Query { arms: only(false, false, true), rerank: 0, top: 1, ..base.clone() }, 1 + 1),
+        (Query { fusion: Fusion::WEIGHTED, ..base.clone() }, 5 + 30 + 30),
+    ] {
+        let plain = reader.search(&encoder, &query).unwrap();
+        let embedding = encoder.query(&query.text).unwrap();
+        let mut looks = 0;
+        loop {
+            // A flag that sets itself when it is looked at for the time after so many.
+            let left = Arc::new(AtomicUsize::new(looks));
+            let ask = move || left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_err();
+            let query = Query { cancel: Some(Cancel::asking(ask)), ..query.clone() };
+            match reader.search_embedded(&encoder, &query, &embedding) {
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}"),
+                Ok(hits) => {
+                    assert_eq!(hits.hits, plain.hits);
+                    break;
+                }
+            }
+            looks += 1;
+        }
+        assert!(looks >= least, "{looks} of {least}: {query:?}");
+    }
+    // One that is set before is seen by all threads, and by the forward pass.
+    let cancel = Cancel::new();
+    cancel.cancel();
+    let query = Query { threads: 3, cancel: Some(cancel), ..base };
+    assert_eq!(reader.search(&encoder, &query).unwrap_err().kind(), ErrorKind::Cancelled);
+    assert_eq!(reader.search_all(&encoder, &[Query::new("soup"), query]).unwrap_err().kind(), ErrorKind::Cancelled);
+}

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
-use trivec::Model;
 use trivec::escape::Escaped;
+use trivec::{Model, RerankOptions};
 use trivec_search::eval::{Question, read_queries, run_line};
 use trivec_search::{
     Arms, ColbertBits, Encoder, Explanation, Filter, Fusion, Hit, Hits, Index, Mark, Query, Ranked, Reader,
@@ -165,7 +165,7 @@ impl Search<'_> {
     /// The cross-encoder's order, if there is one.
     fn reranked(&self, hits: &mut Hits, text: &str) -> Result<()> {
         if let Some(reranker) = &self.reranker {
-            hits.rerank_with(reranker, text, self.args.reranker_top)?;
+            hits.rerank_with(reranker, text, self.args.reranker_top, &RerankOptions::default())?;
             hits.hits.truncate(self.args.top);
         }
         Ok(())

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::source::Source;
 use crate::bits::Bits;
 use crate::error::Result;
-use crate::query::{dense, lexical};
+use crate::query::{Stop, dense, lexical};
 
 /// Queries that the manifest has.
 const QUERIES: usize = 20;
@@ -57,15 +57,16 @@ pub(super) fn queries(source: &Source<'_>, order: &[usize], keys: &[String], sel
     let named = |list: Vec<(f32, usize)>| -> (Vec<String>, Vec<f32>) {
         (list.iter().map(|&(_, row)| key(row)).collect(), list.iter().map(|&(score, _)| score).collect())
     };
+    let stop = Stop::of([]);
     let mut queries = Vec::new();
     for index in 0..count {
         let row = order[index * order.len() / count];
         let vector = source.dense(row)?;
-        let scanned = dense::search(source.reader, &[&vector], selected, SCANNED, 1)?.pop().unwrap_or_default();
+        let scanned = dense::search(source.reader, &[&vector], selected, SCANNED, 1, &stop)?.pop().unwrap_or_default();
         let scored = scanned.iter().map(|&(_, row)| Ok((product(&vector, &source.dense(row)?), row)));
         let nearest = best(scored.collect::<Result<_>>()?, SCANNED);
         let weights = trivec::LexicalWeights::from_pairs(source.sparse(row)?);
-        let sparse = lexical::search(source.reader, &weights, selected, EXPECTED, 1)?;
+        let sparse = lexical::search(source.reader, &weights, selected, EXPECTED, 1, &stop)?;
 
         let mut asking = source.colbert(row)?.0;
         asking.truncate(QUERY_ROWS);

@@ -1,5 +1,7 @@
 //! What a search is asked.
 
+use trivec::Cancel;
+
 use super::arms::Arms;
 use super::fusion::Fusion;
 use crate::error::{Error, Result};
@@ -48,6 +50,9 @@ pub struct Query {
     pub explain: bool,
     /// Whether hits come with the snippet of their explanation, where they do not come with all of it.
     pub snippets: bool,
+    /// A flag by which another thread can end the search early, with [`trivec::Error::Cancelled`]. It is looked at in the forward pass, between
+    /// blocks of rows in every arm, and before each document that is reranked, read or explained.
+    pub cancel: Option<Cancel>,
 }
 
 impl Query {
@@ -66,6 +71,7 @@ impl Query {
             threads: 0,
             explain: false,
             snippets: false,
+            cancel: None,
         }
     }
 

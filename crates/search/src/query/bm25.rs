@@ -4,6 +4,7 @@ use tantivy::query::{BooleanQuery, DisjunctionMaxQuery, EnableScoring, Occur, Qu
 use tantivy::schema::IndexRecordOption;
 use tantivy::{DocSet, Searcher, TERMINATED, Term};
 
+use super::stop::Stop;
 use super::topk::{Scored, TopK};
 use crate::analyze::QueryWord;
 use crate::bits::Bits;
@@ -25,6 +26,9 @@ const ENOUGH: u64 = 50;
 
 /// A common word is ignored if the whole index rates its information higher than its own language by more than this.
 const OVERRATED: f32 = 0.5;
+
+/// Documents that are scored between two looks at the flag that ends a search.
+const BETWEEN_LOOKS: usize = 1 << 12;
 
 /// A word of the query, and what the index knows of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -131,6 +135,7 @@ pub(crate) fn search(
     lang: Option<&str>,
     selected: &Bits,
     k: usize,
+    stop: &Stop<'_>,
 ) -> Result<Found> {
     let text = &reader.index.text;
     let searcher = reader.searcher();
@@ -161,7 +166,9 @@ pub(crate) fn search(
         let weight = query.weight(EnableScoring::enabled_from_searcher(searcher)).map_err(fail)?;
         let mut best = TopK::new(k);
         let mut failed = None;
+        let mut scored = 0_usize;
         for segment in searcher.segment_readers() {
+            stop.check()?;
             let docnos = segment.fast_fields().u64(DOCNO).map_err(fail)?;
             // With `f32::MIN` tantivy skips nothing until the list is full. The filter is applied first, so filtered documents take no
             // places.
@@ -174,13 +181,18 @@ pub(crate) fn search(
                     }
                     Err(e) => failed = Some(e),
                 }
-                best.threshold().max(f32::MIN)
+                scored += 1;
+                if scored.is_multiple_of(BETWEEN_LOOKS) && failed.is_none() {
+                    failed = stop.check().err();
+                }
+                // No score is above the largest number: what is left of the segment is skipped.
+                if failed.is_some() { f32::MAX } else { best.threshold().max(f32::MIN) }
             };
             weight.for_each_pruning(f32::MIN, segment, &mut each).map_err(fail)?;
+            if let Some(e) = failed.take() {
+                return Err(e);
+            }
         }
-        match failed {
-            Some(e) => Err(e),
-            None => Ok(Found { list: best.into_sorted(), words, most, dropped }),
-        }
+        Ok(Found { list: best.into_sorted(), words, most, dropped })
     })
 }

@@ -13,12 +13,12 @@ impl Hits {
     /// shows these scores. The other hits follow in their old order.
     ///
     /// # Errors
-    /// [`Error::Engine`]: the model is no reranker, or fails.
-    pub fn rerank_with(&mut self, reranker: &Model, query: &str, count: usize) -> Result<()> {
+    /// [`Error::Engine`]: the model is no reranker, or fails, or the call was ended by the options' flag.
+    pub fn rerank_with(&mut self, reranker: &Model, query: &str, count: usize, options: &RerankOptions) -> Result<()> {
         let begin = Instant::now();
         let count = count.min(self.hits.len());
         let texts: Vec<String> = self.hits[..count].iter().map(|hit| hit.document.searched_text()).collect();
-        let scores = reranker.rerank(query, &texts, &RerankOptions::default())?;
+        let scores = reranker.rerank(query, &texts, options)?;
         if scores.len() != count {
             return Err(Error::option("reranker", format!("{} scores for {count} documents", scores.len())));
         }

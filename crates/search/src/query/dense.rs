@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use trivec_kernels::{Finish, Kernels, MatMut, PANEL, Panels};
 
+use super::stop::Stop;
 use super::topk::{Scored, TopK, order};
 use crate::bits::Bits;
 use crate::error::{Error, Result};
@@ -25,9 +26,14 @@ pub(crate) fn search(
     selected: &Bits,
     k: usize,
     threads: usize,
+    stop: &Stop<'_>,
 ) -> Result<Vec<Vec<Scored>>> {
-    let lists = scan(reader, queries, selected, k, threads)?;
-    lists.into_iter().zip(queries).map(|(list, query)| rescored(reader, query, list)).collect()
+    let lists = scan(reader, queries, selected, k, threads, stop)?;
+    let rescore = |(list, query): (Vec<Scored>, &&[f32])| {
+        stop.check()?;
+        rescored(reader, query, list)
+    };
+    lists.into_iter().zip(queries).map(rescore).collect()
 }
 
 /// The scan alone.
@@ -37,6 +43,7 @@ pub(crate) fn scan(
     selected: &Bits,
     k: usize,
     threads: usize,
+    stop: &Stop<'_>,
 ) -> Result<Vec<Vec<Scored>>> {
     let dim = reader.index.settings.dense_dim;
     let rows = QueryRows::new(ColbertBits::Eight, dim, queries.iter().copied())?;
@@ -56,6 +63,7 @@ pub(crate) fn scan(
         let mut best: Vec<TopK> = queries.iter().map(|_| TopK::new(k)).collect();
         let mut products = vec![0.0; queries.len() * CHUNK];
         while let Some(&(index, first, end)) = chunks.get(next.fetch_add(1, Ordering::Relaxed)) {
+            stop.check()?;
             scan_chunk(reader, &rows, selected, (index, first, end), &mut products, &mut best)?;
         }
         Ok(best)

@@ -7,6 +7,7 @@ use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use trivec::LexicalWeights;
 
 use super::dense::on_threads;
+use super::stop::Stop;
 use super::topk::{Scored, TopK, order};
 use crate::bits::Bits;
 use crate::error::Result;
@@ -28,6 +29,7 @@ pub(crate) fn search(
     selected: &Bits,
     k: usize,
     threads: usize,
+    stop: &Stop<'_>,
 ) -> Result<Vec<Scored>> {
     // Of each segment the lists, then blocks of rows: segment, its first row among its own.
     let mut lists: Vec<Vec<List<'_>>> = Vec::new();
@@ -54,6 +56,7 @@ pub(crate) fn search(
     let work = || -> Result<Vec<Scored>> {
         let (mut best, mut scratch) = (TopK::new(k), Scratch::default());
         while let Some(&(index, from)) = blocks.get(next.fetch_add(1, Ordering::Relaxed)) {
+            stop.check()?;
             let (base, rows) = (reader.bases()[index], reader.segments()[index].record.rows as usize);
             let to = rows.min(from + BLOCK);
             if selected.any(base + from, base + to) {

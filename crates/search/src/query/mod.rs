@@ -11,6 +11,7 @@ pub(crate) mod fusion;
 pub(crate) mod lexical;
 mod rerank;
 mod search;
+mod stop;
 pub(crate) mod topk;
 
 pub use answer::{ArmScores, Hit, Hits, Timings, WordInfo};
@@ -20,3 +21,4 @@ pub use fusion::{Fusion, Ranked};
 pub(crate) use rerank::{query_rows, rerank};
 pub use search::Best;
 pub(crate) use search::Ranking;
+pub(crate) use stop::Stop;

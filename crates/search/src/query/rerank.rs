@@ -7,6 +7,7 @@ use trivec::TokenVectors;
 use super::ask::Query;
 use super::dense::on_threads;
 use super::fusion::{Candidate, Fusion, Ranked, mix};
+use super::stop::Stop;
 use super::topk;
 use crate::error::Result;
 use crate::reader::Reader;
@@ -27,13 +28,20 @@ pub(crate) fn query_rows(reader: &Reader, vectors: Option<&TokenVectors>) -> Res
 }
 
 /// The ColBERT score of each row.
-pub(crate) fn scores(reader: &Reader, query: &QueryRows, rows: &[usize], threads: usize) -> Result<Vec<f32>> {
+pub(crate) fn scores(
+    reader: &Reader,
+    query: &QueryRows,
+    rows: &[usize],
+    threads: usize,
+    stop: &Stop<'_>,
+) -> Result<Vec<f32>> {
     let next = AtomicUsize::new(0);
     let work = || -> Result<Vec<(usize, f32)>> {
         let (mut scratch, mut scored) = (Scratch::default(), Vec::new());
         loop {
             let at = next.fetch_add(1, Ordering::Relaxed);
             let Some(&row) = rows.get(at) else { return Ok(scored) };
+            stop.check()?;
             let (segment, local) = reader.place(row)?;
             if let Some(colbert) = &segment.colbert {
                 scored.push((at, colbert.score(query, local, &mut scratch)?));
@@ -59,7 +67,7 @@ pub(crate) fn rerank(
     let (first, _) = candidates.split_at_mut(count);
     if let (Some(rows), false) = (rows, first.is_empty()) {
         let places: Vec<usize> = first.iter().map(|candidate| candidate.row).collect();
-        let scores = scores(reader, rows, &places, query.threads())?;
+        let scores = scores(reader, rows, &places, query.threads(), &Stop::of([query]))?;
         let mut order: Vec<topk::Scored> = scores.iter().copied().zip(0..).collect();
         order.sort_unstable_by(topk::order);
         for (rank, (score, at)) in order.into_iter().enumerate() {

@@ -8,6 +8,7 @@ use super::answer::{ArmScores, Hit, Hits, Timings, WordInfo};
 use super::ask::Query;
 use super::bm25::{self, Found};
 use super::fusion::{self, Candidate, Fusion, Lists, Ranked};
+use super::stop::Stop;
 use super::topk::Scored;
 use super::{dense, lexical};
 use crate::analyze;
@@ -92,13 +93,13 @@ impl Reader {
     /// Searches: embeds the query, and finds documents by all arms.
     ///
     /// # Errors
-    /// [`Error::Option`] for numbers out of range; [`Error::Engine`]; [`Error::Damaged`] if a file that is read is not what it should be;
+    /// [`Error::Option`] for numbers out of range; [`Error::Engine`], for one that [`Query::cancel`] was set; [`Error::Damaged`] if a file that is read is not what it should be;
     /// [`Error::Io`].
     pub fn search(&self, encoder: &Encoder<'_>, query: &Query) -> Result<Hits> {
         query.check()?;
         let query = &on_threads_of(encoder, query);
         let begin = Instant::now();
-        let embedding = encoder.query(&query.text)?;
+        let embedding = encoder.query_until(&query.text, query.cancel.clone())?;
         let encode_ms = ms(begin);
         let mut hits = self.search_embedded(encoder, query, &embedding)?;
         hits.timings.encode_ms = encode_ms;
@@ -114,7 +115,7 @@ impl Reader {
         queries.iter().try_for_each(Query::check)?;
         let queries: &[Query] = &queries.iter().map(|query| on_threads_of(encoder, query)).collect::<Vec<_>>();
         let texts: Vec<&str> = queries.iter().map(|query| query.text.as_str()).collect();
-        let embeddings = encoder.queries(&texts)?;
+        let embeddings = encoder.queries_until(&texts, Stop::of(queries).flag())?;
         let rankings = self.rank_all(queries, &embeddings)?;
         let with = queries.iter().zip(&embeddings).zip(rankings);
         with.map(|((query, embedding), ranking)| self.hits(Some(encoder), query, embedding, ranking)).collect()
@@ -180,7 +181,8 @@ impl Reader {
             let vectors = group.iter().map(|&index| dense_of(&embeddings[index])).collect::<Result<Vec<&[f32]>>>()?;
             let most = group.iter().map(|&index| depth(&queries[index])).max().unwrap_or(0);
             let threads = group.iter().map(|&index| queries[index].threads()).max().unwrap_or(1);
-            for (&index, mut list) in group.iter().zip(dense::search(self, &vectors, &alive, most, threads)?) {
+            let stop = Stop::of(group.iter().map(|&index| &queries[index]));
+            for (&index, mut list) in group.iter().zip(dense::search(self, &vectors, &alive, most, threads, &stop)?) {
                 list.truncate(depth(&queries[index]));
                 dense_lists[index] = Some(list);
             }
@@ -198,7 +200,8 @@ impl Reader {
     ) -> Result<Ranking> {
         let mut timings = Timings::default();
         let begin = Instant::now();
-        let selected = self.selected(query.filter.as_ref())?;
+        let stop = Stop::of([query]);
+        let selected = self.selected_until(query.filter.as_ref(), &stop)?;
         let searched = selected.count();
         timings.filter_ms = ms(begin);
         let languages = self.query_languages(query);
@@ -208,7 +211,8 @@ impl Reader {
             && self.index.settings.lexical
             && (query.explain || query.fusion.uses_sparse() || !query.arms.dense);
         let (dense, (found, sparse)) =
-            self.lists(query, embedding, &selected, (words, sure, want_sparse), dense_list, &mut timings)?;
+            self.lists(query, embedding, &selected, (words, sure, want_sparse), dense_list, &mut timings, &stop)?;
+        stop.check()?;
 
         let begin = Instant::now();
         let best_share = found.list.first().map_or(0.0, |best| found.share(best.0));
@@ -230,7 +234,7 @@ impl Reader {
     }
 
     /// The arms' lists, made beside each other.
-    #[allow(clippy::type_complexity)] // dense; words and lexical
+    #[allow(clippy::type_complexity, clippy::too_many_arguments)] // dense; words and lexical
     fn lists(
         &self,
         query: &Query,
@@ -239,18 +243,19 @@ impl Reader {
         (words, sure, want_sparse): (Vec<analyze::QueryWord>, Option<&str>, bool),
         dense_list: Option<Vec<Scored>>,
         timings: &mut Timings,
+        stop: &Stop<'_>,
     ) -> Result<(Vec<Scored>, (Found, Vec<Scored>))> {
         let depth = depth(query);
         let other_arms = || -> Result<(Found, f64, Vec<Scored>, f64)> {
             let begin = Instant::now();
             let found = match query.arms.bm25 {
-                true => bm25::search(self, words.clone(), sure, selected, depth)?,
+                true => bm25::search(self, words.clone(), sure, selected, depth, stop)?,
                 false => Found::default(),
             };
             let bm25_ms = ms(begin);
             let begin = Instant::now();
             let sparse = match (&embedding.lexical, want_sparse) {
-                (Some(weights), true) => lexical::search(self, weights, selected, depth, query.threads())?,
+                (Some(weights), true) => lexical::search(self, weights, selected, depth, query.threads(), stop)?,
                 _ => Vec::new(),
             };
             Ok((found, bm25_ms, sparse, ms(begin)))
@@ -265,7 +270,7 @@ impl Reader {
             let dense = match dense_list {
                 Some(list) => Ok(list),
                 None if query.arms.dense => dense_of(embedding)
-                    .and_then(|vector| dense::search(self, &[vector], selected, depth, query.threads()))
+                    .and_then(|vector| dense::search(self, &[vector], selected, depth, query.threads(), stop))
                     .map(|mut lists| lists.pop().unwrap_or_default()),
                 None => Ok(Vec::new()),
             };
@@ -301,7 +306,9 @@ impl Reader {
     /// Gives candidates the scores of arms whose lists they are not in.
     fn complete(&self, query: &Query, embedding: &Embedding, candidates: &mut [Candidate]) -> Result<()> {
         let mut scratch = vec![0.0; self.index.settings.dense_dim];
+        let stop = Stop::of([query]);
         for candidate in candidates {
+            stop.check()?;
             if candidate.dense.is_none() && query.arms.dense {
                 let score = dense::score(self, dense_of(embedding)?, candidate.row, &mut scratch)?;
                 candidate.dense = Some(Ranked { rank: None, score });
@@ -337,7 +344,9 @@ impl Reader {
         let Ranking { candidates, shown, found, searched, best_share, languages, mut timings, .. } = ranking;
         let begin = Instant::now();
         let mut hits = Vec::new();
+        let stop = Stop::of([query]);
         for (place, (candidate, &score)) in candidates.iter().zip(&shown).take(query.top).enumerate() {
+            stop.check()?;
             let stored = self.stored(candidate.row)?;
             let explanation = match encoder.filter(|_| query.explains()) {
                 Some(encoder) => {

@@ -17,7 +17,8 @@ use crate::error::{ApiError, Dialect, Result};
 use crate::fields::whole;
 use crate::memory::Part;
 use crate::search::Served;
-use trivec::{Embedding, Model};
+use crate::search::wanted::beside_while_wanted;
+use trivec::{Cancel, Embedding, Model};
 use trivec_cache::Wanted;
 use trivec_search::{Arms, Fusion, Hits, Query};
 
@@ -130,6 +131,7 @@ impl SearchRequest {
             explain: self.explain.unwrap_or(false),
             snippets: self.snippets.unwrap_or(false),
             threads: 0,
+            cancel: None,
         };
         query.check()?;
         if (query.explain || query.snippets) && query.top > MOST_EXPLAINED {
@@ -181,14 +183,14 @@ async fn find(
     embedding: Embedding,
 ) -> Result<Hits> {
     let held = app.held();
-    let (model, served) = (Arc::clone(model), Arc::clone(served));
-    let job = move || -> Result<Hits> {
+    let (model, served, own) = (Arc::clone(model), Arc::clone(served), Arc::clone(app));
+    let job = move |query: &Query| -> Result<Hits> {
         let reader = served.reader()?;
         // Sets of documents, and the arms' lists.
         let candidates = query.candidates.max(query.top).max(query.rerank).min(reader.len());
         let lists = (64 << 10) + reader.rows() as u64 / 2 + CANDIDATE * candidates as u64;
         held.set(Part::Tokens, lists)?;
-        let best = reader.best(&query, &embedding)?;
+        let best = reader.best(query, &embedding)?;
         let (sum, largest) = best.bytes()?;
         let found = best.len() as u64;
         // As JSON is read: text, names and values of the metadata.
@@ -200,7 +202,14 @@ async fn find(
         held.set(Part::Results, bytes)?;
         Ok(best.hits(&served.encoder(&model)?)?)
     };
-    app.beside(job).await?
+    let until_gone = move |cancel: Cancel| {
+        let found = job(&Query { cancel: Some(cancel.clone()), ..query });
+        if found.is_err() && cancel.is_set() {
+            own.search.metrics.cancelled.inc();
+        }
+        found
+    };
+    beside_while_wanted(app, until_gone).await?
 }
 
 /// Writes what was found as the library does, a hit after another.

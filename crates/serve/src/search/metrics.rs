@@ -33,6 +33,7 @@ pub(crate) struct SearchMetrics {
     arms: Family<Arm, Histogram, fn() -> Histogram>,
     phases: Family<Phase, Histogram, fn() -> Histogram>,
     commit: Histogram,
+    pub cancelled: Counter,
     pub added: Family<Counted, Counter>,
 }
 
@@ -50,6 +51,7 @@ impl SearchMetrics {
             arms: Family::new_with_constructor(seconds),
             phases: Family::new_with_constructor(seconds),
             commit: seconds(),
+            cancelled: Counter::default(),
             added: Family::default(),
         }
     }
@@ -98,6 +100,8 @@ impl SearchMetrics {
         }
         registry.register("index_documents", "Documents of an index, in the view that was opened last", documents);
         registry.register("documents", "Documents that were added, refused or deleted by requests", self.added.clone());
+        let what = "Searches that ended early because their client had disconnected";
+        registry.register("searches_cancelled", what, self.cancelled.clone());
         registry.register_with_unit("search_arm", "Time of a search's arm", Unit::Seconds, self.arms.clone());
         registry.register_with_unit("search_phase", "Time of a search's phase", Unit::Seconds, self.phases.clone());
         registry.register_with_unit("index_commit", "Time of a commit", Unit::Seconds, self.commit.clone());

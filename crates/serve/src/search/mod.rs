@@ -10,6 +10,7 @@
 pub(crate) mod errors;
 pub(crate) mod metrics;
 mod served;
+pub(crate) mod wanted;
 pub(crate) mod writer;
 
 use std::path::{Path, PathBuf};
