@@ -26,6 +26,14 @@ def test_found_with_a_reason(index):
     assert index.get("dog")["metadata"] == {"tags": ["a", "b"], "year": 2024} and len(index) == 3
 
 
+def test_what_is_said_of_a_search(model, tmp_path):
+    index = trivec.Index(tmp_path / "short", model, create=True, max_length=8)
+    index.add([("cat", "the cat sat on the mat")])
+    hits = index.search("cat")
+    assert isinstance(hits, list) and hits.searched == 1 and not hits.query_truncated and hits.timings["total_ms"] > 0
+    assert index.search("the cat that sat on the mat and looked at the weather").query_truncated
+
+
 def test_changed(index, model):
     assert index.add([("cat", "now it is a fish")]) == 1 and len(index) == 3
     index.delete("dog", "plain")
@@ -49,9 +57,12 @@ def test_documents_that_are_refused(index, documents):
 
 
 def test_queries_and_indices_that_are_refused(index, model, tmp_path):
-    for options in ({"top": 10**9}, {"filter": "year >"}, {"arms": "left"}):
+    for options in ({"top": 10**9}, {"filter": "year >"}, {"arms": "left"}, {"lang": "xx"}, {"lang": "english"}):
         with pytest.raises(trivec.OptionError):
             index.search("cat", **options)
+    for empty in ("", " \n", "\0\u200b"):
+        with pytest.raises(trivec.OptionError, match="query"):
+            index.search(empty)
     with pytest.raises(FileNotFoundError):
         trivec.Index(tmp_path / "nowhere", model)
     with pytest.raises(trivec.OptionError):

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+use crate::analyze::is_blank;
 use crate::error::{Error, Result};
 
 /// Longest key, in bytes. (tantivy drops terms beyond 65,530 bytes without a word.)
@@ -128,7 +129,7 @@ impl Document {
                 return wrong(format!("the {name} has a control character in it"));
             }
         }
-        if self.text.trim().is_empty() && self.title.as_deref().unwrap_or_default().trim().is_empty() {
+        if is_blank(&self.text) && self.title.as_deref().is_none_or(is_blank) {
             return wrong("it has no text".to_owned());
         }
         if self.text.len() > MAX_TEXT_BYTES {
@@ -221,6 +222,7 @@ mod tests {
             (Document::new("k".repeat(MAX_KEY_BYTES + 1), "text"), "4097 bytes"),
             (Document::new("a\0b", "text"), "control character"),
             (Document::new("a", " \n\t "), "no text"),
+            (Document::new("a", "\u{0}\u{200b}\u{feff}").with_title("\u{2060}"), "no text"),
             (Document::new("a", "t").with_lang("de utsch"), "expected a code"),
             (Document::new("a", "t").with_field("lang", "en"), "document's own"),
             (Document::new("a", "t").with_field("x", "y".repeat(MAX_METADATA_STRING + 1)), "expected at most 16384"),

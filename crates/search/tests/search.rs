@@ -3,7 +3,7 @@
 mod common;
 
 use common::{documents, indexed, model};
-use trivec_search::{Arms, ColbertBits, Document, ErrorKind, Fusion, Index, IndexOptions, Query, Reader};
+use trivec_search::{Arms, ColbertBits, Document, Error, ErrorKind, Fusion, Index, IndexOptions, Query, Reader};
 
 fn keys(reader: &Reader, index: &Index, query: &Query) -> Vec<String> {
     let (model, id) = model();
@@ -214,9 +214,7 @@ fn numbers_out_of_range_and_odd_queries() {
         assert_eq!(reader.search(&encoder, &query).unwrap_err().kind(), ErrorKind::Usage);
     }
     assert!(reader.search(&encoder, &Query { top: 0, ..Query::new("x") }).unwrap().hits.is_empty());
-    for text in
-        ["", " \n", "!?", "\u{0}\u{feff}", "AND OR NOT (title:x)^2 \"", &"very ".repeat(9_000), "a:b~2 [x TO y] *"]
-    {
+    for text in ["!?", "\u{0}\u{feff}.", "AND OR NOT (title:x)^2 \"", &"very ".repeat(9_000), "a:b~2 [x TO y] *"] {
         let hits = reader.search(&encoder, &Query { explain: true, ..Query::new(text) }).unwrap();
         assert_eq!(hits.hits.len(), 10, "{text:?}");
         assert!(hits.hits.iter().all(|hit| (0.0..=1.0).contains(&hit.score)), "{text:?}");
@@ -265,6 +263,61 @@ fn words_that_stand_everywhere_in_the_querys_language_count_for_nothing() {
     // Where the language is that of most documents, or not sure, the index's own frequencies hold.
     assert!(idf(&ask("the number of the house", Some("en")), "the") > 0.0);
     assert!(idf(&ask("la 7", Some("fr")), "la") > 1.0);
+}
+
+#[test]
+fn a_question_without_a_character_is_refused_however_it_is_asked() {
+    let directory = tempfile::tempdir().unwrap();
+    let index = indexed(directory.path(), &IndexOptions::default());
+    let (model, id) = model();
+    let encoder = index.encoder(model, id).unwrap();
+    let reader = index.reader().unwrap();
+    let embedding = encoder.query("soup").unwrap();
+    let refused = |error: Error, expected: &str| {
+        let Error::Option { option, what } = error else { panic!("{error}") };
+        assert_eq!(option, expected, "{what}");
+    };
+    for empty in ["", " \t\n", "\u{0}\u{1b}", "\u{feff}\u{200b}\u{3164}"] {
+        let query = Query::new(empty);
+        refused(reader.search(&encoder, &query).unwrap_err(), "query");
+        refused(reader.search_all(&encoder, &[Query::new("soup"), query.clone()]).unwrap_err(), "query");
+        refused(reader.search_embedded(&encoder, &query, &embedding).unwrap_err(), "query");
+        refused(reader.best(&query, &embedding).unwrap_err(), "query");
+        refused(reader.search_vectors(&query, &embedding).unwrap_err(), "query");
+        // Vectors alone need no words.
+        let vectors =
+            Query { arms: Arms { dense: true, bm25: false, sparse: true }, fusion: Fusion::WEIGHTED, ..query };
+        assert!(!reader.search_vectors(&vectors, &embedding).unwrap().hits.is_empty());
+        refused(reader.search_embedded(&encoder, &vectors, &embedding).unwrap_err(), "query");
+    }
+    for code in ["xx", "german", "", "zxx"] {
+        let query = Query { lang: Some(code.to_owned()), ..Query::new("soup") };
+        refused(reader.search(&encoder, &query).unwrap_err(), "lang");
+        refused(reader.search_all(&encoder, &[query.clone()]).unwrap_err(), "lang");
+        refused(reader.search_all_vectors(&[query.clone()], &[embedding.clone()]).unwrap_err(), "lang");
+        refused(reader.best(&query, &embedding).unwrap_err(), "lang");
+    }
+    let told = reader.check_lang("xx").unwrap_err().to_string();
+    assert!(told.contains("found `xx`") && told.contains("ar, de, en, ru, th, zh"), "{told}");
+    for code in ["en", "de-AT", "lo", "cmn", "ceb"] {
+        reader.search(&encoder, &Query { lang: Some(code.to_owned()), ..Query::new("soup") }).unwrap();
+    }
+}
+
+#[test]
+fn a_question_that_is_cut_is_said_to_be() {
+    let directory = tempfile::tempdir().unwrap();
+    let index = indexed(directory.path(), &IndexOptions { max_length: Some(8), ..IndexOptions::default() });
+    let (model, id) = model();
+    let encoder = index.encoder(model, id).unwrap();
+    let reader = index.reader().unwrap();
+    let long = "This soup is cooked with carrots, onions and potatoes, and with much else.";
+    let queries = [Query::new("soup"), Query::new(long)];
+    let one_by_one: Vec<bool> =
+        queries.iter().map(|query| reader.search(&encoder, query).unwrap().query_truncated).collect();
+    let together: Vec<bool> =
+        reader.search_all(&encoder, &queries).unwrap().iter().map(|hits| hits.query_truncated).collect();
+    assert_eq!((one_by_one.as_slice(), together.as_slice()), (&[false, true][..], &[false, true][..]));
 }
 
 #[test]

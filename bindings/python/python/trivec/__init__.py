@@ -22,7 +22,7 @@ from ._errors import (
     NoDocument,
     OptionError,
 )
-from ._index import Index
+from ._index import Hits, Index
 from ._model import Encoded, Model
 from ._reranker import Reranked, Reranker
 from ._trivec import __version__, instruction_sets
@@ -31,6 +31,7 @@ __all__ = [
     "Cancelled",
     "Encoded",
     "Error",
+    "Hits",
     "Index",
     "IndexDamaged",
     "IndexLocked",

@@ -32,6 +32,23 @@ def _document(document: Mapping[str, Any] | tuple[str, str], place: int) -> dict
     return {**own, "metadata": metadata}
 
 
+class Hits(list):
+    """What a search found: a list of dicts, best first, with what is said of the search as a whole.
+
+    query_truncated: whether the question is longer than the index's maximum length, so that its vectors are of its beginning alone. searched:
+    documents that the filter let through. candidates: documents that an arm gave. best_share: the largest share of the highest BM25 score
+    there can be, near 0 where the documents are in another language. words: the question's words and how many documents have each;
+    words_dropped: how many more were not looked up. languages: those that the question may be in. timings: in milliseconds.
+    """
+
+    __slots__ = ("query_truncated", "searched", "candidates", "best_share", "words", "words_dropped", "languages", "timings")
+
+    def __init__(self, found: Mapping[str, Any]):
+        super().__init__(found["hits"])
+        for name in self.__slots__:
+            setattr(self, name, found[name])
+
+
 class Index:
     """An index on disk with the model that made its vectors. Any number of processes may search it while one changes it.
 
@@ -80,14 +97,14 @@ class Index:
         arms: str | None = None,
         rerank: int | None = None,
         explain: bool = False,
-    ) -> list[dict[str, Any]]:
+    ) -> Hits:
         """The best documents, best first: dicts with rank, score, document, and with `explain` what explains each.
 
         filter: as `year < 2022 and lang = "en"`. arms: which lists are made, of dense, bm25, sparse. rerank: how many are put in the order of their
         ColBERT scores.
         """
         hits = self._index.search(query, top=top, filter=filter, lang=lang, arms=arms, rerank=rerank, explain=explain)
-        return json.loads(hits)["hits"]
+        return Hits(json.loads(hits))
 
     def get(self, key: str) -> dict[str, Any]:
         """The document of a key. NoDocument if there is none."""

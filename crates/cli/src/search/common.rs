@@ -5,7 +5,7 @@ use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use trivec::Model;
-use trivec_search::{Encoder, Error, Filter, Index, ModelId, Reader, analyze};
+use trivec_search::{Encoder, Error, Filter, Index, ModelId, analyze};
 
 use crate::args::ModelArgs;
 use crate::exit::{Failure, Result};
@@ -69,15 +69,4 @@ pub(super) fn print_json(value: &impl serde::Serialize) -> Result<()> {
 pub(super) fn print(text: &str) -> Result<()> {
     let mut out = anstream::stdout().lock();
     writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()).map_err(|e| Failure::stdout(&e))
-}
-
-/// What is wrong with the code of a question's language, which has to be that of a language, or one that documents of the index have.
-pub(super) fn wrong_language(code: &str, reader: &Reader) -> Option<String> {
-    let kept = analyze::normalize_code(code);
-    let own: Vec<&str> = reader.languages().filter(|own| *own != analyze::UNKNOWN).collect();
-    if analyze::is_language(&kept) || own.contains(&kept.as_str()) {
-        return None;
-    }
-    let shown = own.iter().take(20).copied().collect::<Vec<_>>().join(", ");
-    Some(format!("{}; the index has {shown}", unknown_language(code)))
 }

@@ -4,9 +4,10 @@ use std::io::{self, Write};
 use std::sync::mpsc::{self, Receiver, Sender};
 
 use console::{Key, Term};
-use trivec_search::{Hit, Query};
+use trivec_search::analyze::is_blank;
+use trivec_search::{Hit, Hits, Query};
 
-use super::query::{Answer, CUT, Search, arms, excerpt_of, write_explanation};
+use super::query::{CUT, Search, arms, excerpt_of, write_explanation};
 use super::terminal::{Held, Rest};
 use crate::exit::{Failure, Result};
 use crate::style::{BOLD, DIM, ERROR, readable};
@@ -24,7 +25,7 @@ enum Wish {
 #[derive(Default)]
 struct View {
     question: String,
-    found: Option<Answer>,
+    found: Option<Hits>,
     problem: Option<String>,
     selected: usize,
     /// Whether the selected hit is explained.
@@ -33,7 +34,7 @@ struct View {
 
 impl View {
     fn hits(&self) -> &[Hit] {
-        self.found.as_ref().map_or(&[], |found| &found.hits.hits)
+        self.found.as_ref().map_or(&[], |found| &found.hits)
     }
 
     fn key(&mut self, key: Key) -> Wish {
@@ -75,7 +76,7 @@ impl View {
         Wish::Search
     }
 
-    fn answered(&mut self, answer: Result<Answer>) {
+    fn answered(&mut self, answer: Result<Hits>) {
         match answer {
             Ok(answer) => (self.found, self.problem) = (Some(answer), None),
             Err(e) => (self.found, self.problem) = (None, Some(e.to_string())),
@@ -106,9 +107,9 @@ impl View {
         lines.push(match &self.found {
             Some(found) => format!(
                 "{DIM}{} of {} documents in {:.1} ms · ↑↓ select · Enter why · Esc clear, end{DIM:#}",
-                found.hits.hits.len(),
-                found.hits.searched,
-                found.hits.timings.total_ms
+                found.hits.len(),
+                found.searched,
+                found.timings.total_ms
             ),
             None => format!("{DIM}type a question · Esc ends{DIM:#}"),
         });
@@ -186,7 +187,7 @@ pub(super) fn run(search: &Search<'_>) -> Result<()> {
         }
         if wish == Wish::Search {
             match view.question.trim() {
-                "" => (view.found, view.problem) = (None, None),
+                blank if is_blank(blank) => (view.found, view.problem) = (None, None),
                 question => {
                     let explain = view.is_open || search.args.explain;
                     let query = Query { explain, ..search.args.query(question, None) };
@@ -220,11 +221,11 @@ fn draw(term: &Term, lines: &[String], columns: usize, drawn: usize) -> io::Resu
 
 #[cfg(test)]
 mod tests {
-    use trivec_search::{Document, Hits};
+    use trivec_search::Document;
 
     use super::*;
 
-    fn hits(n: u32) -> Answer {
+    fn hits(n: u32) -> Hits {
         let hit = |rank| Hit {
             rank,
             score: 0.5,
@@ -233,8 +234,7 @@ mod tests {
             arms: Default::default(),
             explanation: None,
         };
-        let hits = Hits { hits: (1..=n).map(hit).collect(), searched: 9, ..Hits::default() };
-        Answer { hits, query_truncated: false }
+        Hits { hits: (1..=n).map(hit).collect(), searched: 9, ..Hits::default() }
     }
 
     #[test]
@@ -282,7 +282,7 @@ mod tests {
         let all = view.lines(100).unwrap().join("\n");
         let plain = anstream::adapter::strip_str(&all).to_string();
         assert!(plain.contains("\\u{1b}[2J") && !plain.contains('\u{1b}'), "{plain:?}");
-        view.answered(Ok(Answer { query_truncated: true, ..hits(20) }));
+        view.answered(Ok(Hits { query_truncated: true, ..hits(20) }));
         let lines = view.lines(12).unwrap();
         assert!(lines.len() <= 12 && lines[1].contains("maximum length"), "{lines:?}");
         view.answered(Err(Failure::option("top", "found 5")));

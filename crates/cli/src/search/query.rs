@@ -4,15 +4,15 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use serde::Serialize;
 use trivec::escape::Escaped;
 use trivec::{Model, RerankOptions};
+use trivec_search::analyze::is_blank;
 use trivec_search::eval::{Question, read_queries, run_line};
 use trivec_search::{
     Arms, ColbertBits, Encoder, Explanation, Filter, Fusion, Hit, Hits, Index, Mark, Query, Ranked, Reader,
 };
 
-use super::common::{bar, parse_filter, print, print_json, wrong_language};
+use super::common::{bar, parse_filter, print, print_json};
 use crate::args::ModelArgs;
 use crate::exit::{Failure, Result, refuse_idle};
 use crate::pending::{create_beside, move_into_place, refuse_input};
@@ -107,11 +107,6 @@ impl SearchArgs {
     }
 }
 
-/// Whether a question has no character that can be seen.
-pub(super) fn is_empty(text: &str) -> bool {
-    text.trim().is_empty()
-}
-
 /// Refuses a rerank of the command line that cannot be made.
 pub(super) fn check_fits(index: &Index, rerank: usize, sources: &Sources) -> Result<()> {
     match rerank > 0 && index.colbert() == ColbertBits::Off {
@@ -129,37 +124,22 @@ pub(super) struct Search<'a> {
     pub quiet: bool,
 }
 
-/// What a question found, and whether all of it was read.
-#[derive(Serialize)]
-pub(super) struct Answer {
-    #[serde(flatten)]
-    pub hits: Hits,
-    /// The question is longer than the index's maximum length: its end was not looked at.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub query_truncated: bool,
-}
-
 /// Questions that are searched together.
 const TOGETHER: usize = 16;
 
 impl Search<'_> {
-    pub(super) fn one(&self, text: &str) -> Result<Answer> {
-        let answer = self.ask(&self.args.query(text, None))?;
-        if answer.query_truncated && !self.quiet {
+    pub(super) fn one(&self, text: &str) -> Result<Hits> {
+        let hits = self.ask(&self.args.query(text, None))?;
+        if hits.query_truncated && !self.quiet {
             say!("trivec: {CUT}");
         }
-        Ok(answer)
+        Ok(hits)
     }
 
-    pub fn ask(&self, query: &Query) -> Result<Answer> {
+    pub fn ask(&self, query: &Query) -> Result<Hits> {
         let mut hits = self.reader.search(&self.encoder, query)?;
         self.reranked(&mut hits, &query.text)?;
-        Ok(Answer { hits, query_truncated: self.is_cut(&query.text)? })
-    }
-
-    /// Whether a question is longer than what the index reads of it.
-    fn is_cut(&self, text: &str) -> Result<bool> {
-        Ok(self.encoder.model().token_ids(text, &self.encoder.query_options())?.1)
+        Ok(hits)
     }
 
     /// The cross-encoder's order, if there is one.
@@ -187,10 +167,9 @@ impl Search<'_> {
             let found = self.reader.search_all(&self.encoder, &queries)?;
             for (question, mut hits) in part.iter().zip(found) {
                 self.reranked(&mut hits, &question.text)?;
-                let query_truncated = self.is_cut(&question.text)?;
-                cut += usize::from(query_truncated);
+                cut += usize::from(hits.query_truncated);
                 if args.json {
-                    show(&Answer { hits, query_truncated }, args, Some(&question.id))?;
+                    show(&hits, args, Some(&question.id))?;
                     continue;
                 }
                 let lines: String = hits
@@ -222,7 +201,7 @@ impl Search<'_> {
     pub(super) fn converse(&self) -> Result<()> {
         for line in io::stdin().lock().lines() {
             let line = line.map_err(|e| Failure::io("standard input", &e))?;
-            if !is_empty(&line) {
+            if !is_blank(&line) {
                 show(&self.one(&line)?, self.args, None)?;
             }
         }
@@ -231,17 +210,17 @@ impl Search<'_> {
 }
 
 /// What is said of a question that was not read to its end.
-pub(super) const CUT: &str = "longer than the maximum length of the index: what is behind it was not searched for";
+pub(super) const CUT: &str = "longer than the maximum length of the index: its vectors are of its beginning alone";
 
-pub(super) fn show(answer: &Answer, args: &SearchArgs, id: Option<&str>) -> Result<()> {
+pub(super) fn show(hits: &Hits, args: &SearchArgs, id: Option<&str>) -> Result<()> {
     if args.json {
         return match id {
-            Some(id) => print_json(&serde_json::json!({"id": id, "found": answer})),
-            None => print_json(answer),
+            Some(id) => print_json(&serde_json::json!({"id": id, "found": hits})),
+            None => print_json(hits),
         };
     }
     let mut out = anstream::stdout().lock();
-    write_hits(&mut out, &answer.hits).and_then(|()| out.flush()).map_err(|e| Failure::stdout(&e))
+    write_hits(&mut out, hits).and_then(|()| out.flush()).map_err(|e| Failure::stdout(&e))
 }
 
 /// Columns of a document's text where it is not explained.
@@ -345,12 +324,13 @@ pub(super) fn write_explanation(out: &mut impl Write, why: &Explanation) -> io::
 /// Refuses a file with a question whose language nobody knows.
 pub(super) fn check_questions(path: &Path, questions: &[Question], reader: &Reader) -> Result<()> {
     for question in questions {
-        if let Some(what) = question.lang.as_deref().and_then(|code| wrong_language(code, reader)) {
-            return Err(Failure::input(format!(
-                "{}: the language of the question `{}`: {what}",
-                path.display(),
-                question.id
-            )));
+        let Some(code) = &question.lang else { continue };
+        match reader.check_lang(code) {
+            Err(trivec_search::Error::Option { what, .. }) => {
+                let place = path.display();
+                return Err(Failure::input(format!("{place}: the language of the question `{}`: {what}", question.id)));
+            }
+            other => other?,
         }
     }
     Ok(())

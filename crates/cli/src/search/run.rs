@@ -4,11 +4,12 @@ use std::io::{self, IsTerminal};
 use std::path::Path;
 
 use trivec::Model;
-use trivec_search::{Arms, MAX_TOP};
+use trivec_search::MAX_TOP;
+use trivec_search::analyze::is_blank;
 
-use super::common::{Opened, wrong_language};
+use super::common::Opened;
 use super::live;
-use super::query::{Search, SearchArgs, check_fits, is_empty, show};
+use super::query::{Search, SearchArgs, check_fits, show};
 use crate::args::ModelArgs;
 use crate::exit::{Failure, Result};
 use crate::loading;
@@ -19,19 +20,15 @@ pub(crate) fn run(args: &SearchArgs, model_args: &ModelArgs, sources: &Sources) 
         let what = format!("found {}, expected 1 to {MAX_TOP}", args.reranker_top);
         return Err(Failure::option("reranker-top", what));
     }
-    if args.query.as_deref().is_some_and(is_empty) {
+    if args.query.as_deref().is_some_and(is_blank) {
         return Err(Failure::usage("the question is empty: there is nothing to search for"));
     }
-    args.query("", None).check()?;
+    args.query(args.query.as_deref().unwrap_or_default(), None).check_options()?;
     let opened = Opened::new(&args.directory, model_args)?;
     let reader = opened.index.reader()?;
     check_fits(&opened.index, args.rerank, sources)?;
-    if let Some(what) = args.lang.as_deref().and_then(|code| wrong_language(code, &reader)) {
-        return Err(Failure::option("lang", what));
-    }
-    if !opened.id.lexical && args.arms == (Arms { dense: false, bm25: false, sparse: true }) {
-        return Err(Failure::option("arms", "found sparse alone, but the index has no lexical weights"));
-    }
+    // Before the questions are read.
+    args.lang.as_deref().map(|code| reader.check_lang(code)).transpose()?;
     let reranker = args.reranker.as_ref().map(|model| load_reranker(model, model_args)).transpose()?;
     let quiet = model_args.quiet;
     let search = Search { args, reader, encoder: opened.encoder()?, reranker, quiet };

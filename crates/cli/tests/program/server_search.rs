@@ -144,6 +144,20 @@ fn the_route_says_what_the_command_line_says() {
 }
 
 #[test]
+fn a_question_that_is_cut_is_said_to_be() {
+    let fixture = Fixture::new();
+    fixture.ok(&["index", "short", "--input", "docs.jsonl", "--max-length", "8"]);
+    let server = Server::start(&["--index", &fixture.shown("short")]);
+    for (question, is_cut) in [("soup", false), ("a soup of carrots and leek that is cooked for half an hour", true)] {
+        let found = done(server.post("/v1/search", &json!({"query": question})));
+        assert_eq!(found["query_truncated"], json!(is_cut));
+        let said = fixture.json(&["search", "short", question, "--json"]);
+        assert_eq!(without_timings(found), without_timings(said));
+    }
+    assert_eq!(server.metric("trivec_searches_cancelled_total"), Some(0.0));
+}
+
+#[test]
 fn a_service_without_its_index_does_not_start() {
     let fixture = Fixture::new();
     let fails = |code: i32, args: &[&str]| {
@@ -200,6 +214,9 @@ fn what_makes_no_sense_is_refused_with_its_place() {
         ("filter", &parentheses, "invalid_value"),
         ("filter", &long, "invalid_value"),
         ("filter", "\"'; drop table documents; --\"", "invalid_value"),
+        ("lang", "\"xx\"", "invalid_value"),
+        ("lang", "\"\"", "invalid_value"),
+        ("lang", "\"german\"", "invalid_value"),
         ("index", "\"other\"", "index_not_found"),
         ("explain", "\"yes\"", "invalid_value"),
     ] {
@@ -219,8 +236,12 @@ fn what_makes_no_sense_is_refused_with_its_place() {
     assert_eq!((large.0, large.1.as_str()), (413, "body_too_large"));
     assert_eq!(refused(&server.request("POST", "/v1/search", &[("content-type", "text/plain")], b"{}")).0, 415);
     assert_eq!(refused(&server.get("/v1/search")).0, 405);
-    // A question without words, one of signs, and a long one of many words.
-    for query in ["", " ", "!?", &"many different words ".repeat(2_000)] {
+    // A question without a character that can be seen; one of signs, and a long one of many words.
+    for query in ["", " \n", "\u{0}\u{200b}"] {
+        let empty = refused(&server.post("/v1/search", &json!({"query": query})));
+        assert_eq!(empty, (422, "invalid_value".to_owned(), "query".to_owned()), "{query:?}");
+    }
+    for query in ["!?", &"many different words ".repeat(2_000)] {
         assert_eq!(done(server.post("/v1/search", &json!({"query": query})))["hits"].as_array().unwrap().len(), 4);
     }
     assert_eq!(refused(&server.get("/v1/documents/none")).1, "document_not_found");

@@ -10,6 +10,7 @@
 //! A query whose language is not sure has, for every word, the stems of all the index's languages that are written so: the best of them
 //! counts, once.
 
+mod blank;
 mod language;
 mod script;
 
@@ -20,6 +21,7 @@ use frostem::{Algorithm, Stemmer};
 use unicode_normalization::UnicodeNormalization;
 use unicode_segmentation::UnicodeSegmentation;
 
+pub use blank::is_blank;
 pub use language::{detect, is_detected, is_language, normalize_code};
 use script::Kind;
 

@@ -8,6 +8,7 @@ use std::path::Path;
 use serde_json::Value;
 use trivec::records::{Record, Records};
 
+use crate::analyze::is_blank;
 use crate::error::{Error, Result};
 use crate::ingest::{MAX_RECORD_BYTES, error_of};
 
@@ -105,7 +106,7 @@ pub fn read_queries(path: &Path) -> Result<Vec<Question>> {
                 content.split_once('\t').ok_or_else(|| wrong("expected a name, a tab and the text".to_owned()))?;
             Question { id: id.trim().to_owned(), text: text.trim().to_owned(), lang: None }
         };
-        if question.text.trim().is_empty() || !seen.insert(question.id.clone()) {
+        if is_blank(&question.text) || !seen.insert(question.id.clone()) {
             return Err(wrong(format!("the query `{}` is empty or was there before", question.id.escape_debug())));
         }
         questions.push(question);
@@ -206,6 +207,7 @@ mod tests {
             "{\"id\": 1}\n",
             "{\"id\": 1, \"text\": \"\"}",
             "{\"id\": 1, \"text\": \" \\n\"}",
+            "{\"id\": 1, \"text\": \"\\u0000\\u200b\"}",
             "1\ta\n1\tb\n",
             "{bad}",
         ] {

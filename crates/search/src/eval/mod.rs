@@ -148,6 +148,7 @@ pub fn evaluate(
             ..Query::new(question.text.clone())
         };
         let queries: Vec<Query> = batch.iter().map(query).collect();
+        queries.iter().try_for_each(|query| query.check().and_then(|()| reader.check_query(query)))?;
         let texts: Vec<&str> = queries.iter().map(|query| query.text.as_str()).collect();
         let embeddings = encoder.queries(&texts)?;
         let rankings = reader.rank_all(&queries, &embeddings)?;

@@ -79,6 +79,9 @@ pub struct Hits {
     pub searched: usize,
     /// Documents that an arm gave as candidates.
     pub candidates: usize,
+    /// Whether the query is longer than the index's maximum length, so that the vectors are of its beginning alone.
+    #[serde(default)]
+    pub query_truncated: bool,
     /// The largest [share](ArmScores::share) of a document: near 0 where the documents are in another language.
     pub best_share: f32,
     /// The query's words, and how many documents have each.

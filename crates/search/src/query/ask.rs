@@ -4,6 +4,7 @@ use trivec::Cancel;
 
 use super::arms::Arms;
 use super::fusion::Fusion;
+use crate::analyze::is_blank;
 use crate::error::{Error, Result};
 use crate::filter::Filter;
 
@@ -21,6 +22,7 @@ pub const MAX_QUERY_BYTES: usize = 1 << 20;
 /// let query = Query { top: 5, fusion: Fusion::RRF, filter: Some(r#"lang = "en""#.parse()?), ..Query::new("red shoes") };
 /// assert!(query.check().is_ok());
 /// assert!(Query { top: 1_000_000_000, ..Query::new("red shoes") }.check().is_err());
+/// assert!(Query::new(" \n").check().is_err());
 /// # Ok::<(), trivec_search::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
@@ -88,21 +90,46 @@ impl Query {
         self.explain || self.snippets
     }
 
-    /// Whether the numbers can be used.
+    /// Whether there is a question, and the numbers can be used. Whether an index has what the query asks for is seen when it is searched.
     ///
     /// # Errors
     /// [`Error::Option`] names the first that cannot, what was found and what is allowed.
     pub fn check(&self) -> Result<()> {
-        for (option, found) in [("top", self.top), ("rerank", self.rerank), ("candidates", self.candidates)] {
-            if found > MAX_TOP {
-                return Err(Error::option(option, format!("found {found}, expected 0 to {MAX_TOP}")));
-            }
+        self.check_text()?;
+        self.check_options()
+    }
+
+    fn check_text(&self) -> Result<()> {
+        if is_blank(&self.text) {
+            let what = "it has no character that can be seen: there is nothing to search for";
+            return Err(Error::option("query", what));
         }
         if self.text.len() > MAX_QUERY_BYTES {
             return Err(Error::option(
                 "query",
                 format!("{} bytes, expected at most {MAX_QUERY_BYTES}", self.text.len()),
             ));
+        }
+        Ok(())
+    }
+
+    /// The same for a query whose vectors are given: its text is needed for its words alone.
+    pub(crate) fn check_with_vectors(&self) -> Result<()> {
+        if self.arms.bm25 || self.explains() {
+            self.check_text()?;
+        }
+        self.check_options()
+    }
+
+    /// Whether everything but the text can be used: for callers that do not have the text yet.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    pub fn check_options(&self) -> Result<()> {
+        for (option, found) in [("top", self.top), ("rerank", self.rerank), ("candidates", self.candidates)] {
+            if found > MAX_TOP {
+                return Err(Error::option(option, format!("found {found}, expected 0 to {MAX_TOP}")));
+            }
         }
         if !(0.0..=1e6).contains(&self.rerank_share) {
             return Err(Error::option("rerank_share", format!("found {}, expected 0 to 1000000", self.rerank_share)));

@@ -10,7 +10,7 @@ use super::bm25::{self, Found};
 use super::fusion::{self, Candidate, Fusion, Lists, Ranked};
 use super::stop::Stop;
 use super::topk::Scored;
-use super::{dense, lexical};
+use super::{Arms, dense, lexical};
 use crate::analyze;
 use crate::bits::Bits;
 use crate::encode::Encoder;
@@ -20,6 +20,9 @@ use crate::reader::Reader;
 
 /// Queries whose dense products are made together.
 const TOGETHER: usize = 8;
+
+/// Languages, and characters of a code, that an error shows.
+const MOST_SHOWN: usize = 20;
 
 fn ms(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1e3
@@ -93,10 +96,12 @@ impl Reader {
     /// Searches: embeds the query, and finds documents by all arms.
     ///
     /// # Errors
-    /// [`Error::Option`] for numbers out of range; [`Error::Engine`], for one that [`Query::cancel`] was set; [`Error::Damaged`] if a file that is read is not what it should be;
+    /// [`Error::Option`] for an empty question, numbers out of range, a language that nobody knows, or an arm that the index does not have;
+    /// [`Error::Engine`], for one that [`Query::cancel`] was set; [`Error::Damaged`] if a file that is read is not what it should be;
     /// [`Error::Io`].
     pub fn search(&self, encoder: &Encoder<'_>, query: &Query) -> Result<Hits> {
         query.check()?;
+        self.check_query(query)?;
         let query = &on_threads_of(encoder, query);
         let begin = Instant::now();
         let embedding = encoder.query_until(&query.text, query.cancel.clone())?;
@@ -112,7 +117,7 @@ impl Reader {
     /// # Errors
     /// As [`search`](Self::search).
     pub fn search_all(&self, encoder: &Encoder<'_>, queries: &[Query]) -> Result<Vec<Hits>> {
-        queries.iter().try_for_each(Query::check)?;
+        queries.iter().try_for_each(|query| query.check().and_then(|()| self.check_query(query)))?;
         let queries: &[Query] = &queries.iter().map(|query| on_threads_of(encoder, query)).collect::<Vec<_>>();
         let texts: Vec<&str> = queries.iter().map(|query| query.text.as_str()).collect();
         let embeddings = encoder.queries_until(&texts, Stop::of(queries).flag())?;
@@ -136,17 +141,19 @@ impl Reader {
     /// As [`search`](Self::search).
     pub fn best<'a>(&'a self, query: &'a Query, embedding: &'a Embedding) -> Result<Best<'a>> {
         query.check()?;
+        self.check_query(query)?;
         let begin = Instant::now();
         let ranking = self.rank(query, embedding, None)?;
         Ok(Best { reader: self, query, embedding, ranking, took: begin.elapsed() })
     }
 
-    /// The same without a model: hits are not explained.
+    /// The same without a model: hits are not explained. Without the words' arm the query needs no text.
     ///
     /// # Errors
     /// As [`search`](Self::search); [`Error::Option`] if an explanation is asked for, or the vectors do not fit the index.
     pub fn search_vectors(&self, query: &Query, embedding: &Embedding) -> Result<Hits> {
-        query.check()?;
+        query.check_with_vectors()?;
+        self.check_query(query)?;
         if query.explains() {
             return Err(Error::option("explain", "without a model, hits cannot be explained"));
         }
@@ -162,7 +169,7 @@ impl Reader {
     /// # Errors
     /// As [`search_vectors`](Self::search_vectors).
     pub fn search_all_vectors(&self, queries: &[Query], embeddings: &[Embedding]) -> Result<Vec<Hits>> {
-        queries.iter().try_for_each(Query::check)?;
+        queries.iter().try_for_each(|query| query.check_with_vectors().and_then(|()| self.check_query(query)))?;
         if queries.len() != embeddings.len() {
             let what = format!("{} for {} queries", embeddings.len(), queries.len());
             return Err(Error::option("embeddings", what));
@@ -321,6 +328,36 @@ impl Reader {
         Ok(())
     }
 
+    /// Whether the index has what a query asks for.
+    pub(crate) fn check_query(&self, query: &Query) -> Result<()> {
+        if let Some(code) = &query.lang {
+            self.check_lang(code)?;
+        }
+        if !self.index.settings.lexical && query.arms == (Arms { dense: false, bm25: false, sparse: true }) {
+            return Err(Error::option("arms", "found sparse alone, but the index has no lexical weights"));
+        }
+        Ok(())
+    }
+
+    /// Whether a code is that of a language, or one that documents of the index have.
+    ///
+    /// # Errors
+    /// [`Error::Option`] says what was found, and which languages the index has.
+    pub fn check_lang(&self, code: &str) -> Result<()> {
+        let kept = analyze::normalize_code(code);
+        let own: Vec<&str> = self.languages().filter(|own| *own != analyze::UNKNOWN).collect();
+        if analyze::is_language(&kept) || own.contains(&kept.as_str()) {
+            return Ok(());
+        }
+        let shown: String = code.chars().take(MOST_SHOWN).collect();
+        let mut what = format!("found `{}`, expected the code of a language, as de, en or zh", shown.escape_debug());
+        if !own.is_empty() {
+            what += "; the index has ";
+            what += &own.iter().take(MOST_SHOWN).copied().collect::<Vec<_>>().join(", ");
+        }
+        Err(Error::option("lang", what))
+    }
+
     /// The languages that a query may be in: the one that was told, or that is sure, or all of the index.
     fn query_languages(&self, query: &Query) -> Vec<String> {
         if let Some(lang) = &query.lang {
@@ -375,6 +412,7 @@ impl Reader {
             hits,
             searched,
             candidates: candidates.len(),
+            query_truncated: embedding.truncated,
             best_share,
             words: found.words.iter().map(info).collect(),
             words_dropped: found.dropped,

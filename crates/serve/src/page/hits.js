@@ -154,8 +154,9 @@ export function summary(answer) {
   const parts = [
     t("search.summary", { n: int(answer.hits.length), all: int(answer.searched), ms: timings.total_ms.toFixed(1) }),
     answer.best_share < 0.05 ? t("search.by.meaning") : t("search.share", { percent: Math.round(answer.best_share * 100) }),
+    answer.query_truncated ? t("search.truncated") : "",
   ];
-  return parts.join(t("sentence"));
+  return parts.filter(Boolean).join(t("sentence"));
 }
 
 export const say = (text) => notice($("search-summary"), text);

@@ -98,6 +98,7 @@ export const en = {
   "search.stopped": "Stopped: {done} of {all} texts can be searched.",
   "search.summary": "{n} of {all} documents in {ms} ms.",
   "search.share": "By words, the best document has {percent} % of the highest BM25 score there can be.",
+  "search.truncated": "The question is longer than the index reads: its vectors are of its beginning alone.",
   "search.by.meaning": "Next to none of the question's words were found: these were found by meaning.",
   "search.nothing": "None of {all} documents was found.",
   "search.more": "More",

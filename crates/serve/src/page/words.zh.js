@@ -101,6 +101,7 @@ export const zh = {
   "search.stopped": "已停止：{all} 段文本中有 {done} 段可供检索。",
   "search.summary": "{all} 篇文档中的 {n} 篇，用时 {ms} 毫秒。",
   "search.share": "按词匹配，最佳文档达到 BM25 可能最高分的 {percent} %。",
+  "search.truncated": "问题超过索引的最大长度：其向量只涉及开头部分。",
   "search.by.meaning": "问题中的词几乎都没有出现：这些结果是按含义找到的。",
   "search.nothing": "{all} 篇文档中没有找到结果。",
   "search.more": "更多",

@@ -20,7 +20,7 @@ use crate::search::Served;
 use crate::search::wanted::beside_while_wanted;
 use trivec::{Cancel, Embedding, Model};
 use trivec_cache::Wanted;
-use trivec_search::{Arms, Fusion, Hits, Query};
+use trivec_search::{Arms, Fusion, Hits, Query, analyze};
 
 /// Most hits that are explained: each takes about a millisecond and up to a hundred kilobytes.
 const MOST_EXPLAINED: usize = 100;
@@ -151,6 +151,7 @@ async fn search_inner(app: &Arc<App>, request: SearchRequest) -> Result<Response
     let served = app.search.get(request.index.as_deref())?;
     let model = app.model();
     let query = Query { threads: model.info().threads, ..request.into_query()? };
+    check_lang(app, &served, query.lang.as_deref()).await?;
     let begin = Instant::now();
     let embedding = embed(app, &model, &served, &query).await?;
     let encode_ms = ms(begin.elapsed());
@@ -162,6 +163,15 @@ async fn search_inner(app: &Arc<App>, request: SearchRequest) -> Result<Response
     answer(app, hits)
 }
 
+/// Refuses the code of a language that nobody knows, before anything is computed.
+async fn check_lang(app: &App, served: &Arc<Served>, code: Option<&str>) -> Result<()> {
+    let unheard = |code: &&str| !analyze::is_language(&analyze::normalize_code(code));
+    let Some(code) = code.filter(unheard).map(str::to_owned) else { return Ok(()) };
+    // Documents of the index may have it.
+    let served = Arc::clone(served);
+    Ok(app.beside(move || served.reader()?.check_lang(&code)).await??)
+}
+
 /// The query's vectors, through the queue.
 async fn embed(app: &App, model: &Arc<Model>, served: &Served, query: &Query) -> Result<Embedding> {
     let options = served.encoder(model)?.query_options();
@@ -171,7 +181,8 @@ async fn embed(app: &App, model: &Arc<Model>, served: &Served, query: &Query) ->
     let tokenized = app.tokenize_as(model, &texts, options, 0).await.map_err(named)?;
     app.held().free(Part::Body);
     let (mut embeddings, _) = app.encode(model, &tokenized, wanted).await.map_err(named)?;
-    embeddings.pop().ok_or_else(ApiError::internal)
+    let truncated = tokenized.iter().any(|text| text.truncated);
+    embeddings.pop().map(|own| Embedding { truncated, ..own }).ok_or_else(ApiError::internal)
 }
 
 /// Searches beside the runtime's threads. What the documents take in memory is known when they are found, before they are read.
