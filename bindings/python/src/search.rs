@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use pyo3::prelude::*;
 use trivec::EncodeOptions;
-use trivec_search::{Document, Fusion, IndexOptions, ModelId, Query};
+use trivec_search::{ColbertBits, Document, Error, Fusion, IndexOptions, ModelId, Query};
 
 use crate::engine::{Engine, detached};
 use crate::errors;
@@ -38,9 +38,10 @@ fn documents(py: Python<'_>, text: &str) -> PyResult<Vec<Document>> {
 
 #[pymethods]
 impl Index {
-    /// Opens the index in `directory`, or with `create` makes it if there is none.
+    /// Opens the index in `directory`, or with `create` makes it if there is none. Options that an index which is there was not made with are
+    /// refused; those that are not given are not compared.
     #[staticmethod]
-    #[pyo3(signature = (directory, engine, *, create=false, colbert="4", language=None, languages=Vec::new(), max_length=None,
+    #[pyo3(signature = (directory, engine, *, create=false, colbert=None, language=None, languages=None, max_length=None,
                         document_prompt=None, query_prompt=None))]
     #[allow(clippy::too_many_arguments, reason = "they are the keywords of a Python call")]
     fn open(
@@ -48,24 +49,39 @@ impl Index {
         directory: PathBuf,
         engine: Py<Engine>,
         create: bool,
-        colbert: &str,
+        colbert: Option<&str>,
         language: Option<String>,
-        languages: Vec<String>,
+        languages: Option<Vec<String>>,
         max_length: Option<usize>,
         document_prompt: Option<String>,
         query_prompt: Option<String>,
     ) -> PyResult<Index> {
-        let colbert = answer(py, colbert.parse())?;
-        let options = IndexOptions { colbert, language, languages, max_length, document_prompt, query_prompt };
+        let colbert = answer(py, colbert.map(str::parse::<ColbertBits>).transpose())?;
+        let given = move |others: IndexOptions| IndexOptions {
+            colbert: colbert.unwrap_or(others.colbert),
+            language: language.or(others.language),
+            languages: languages.unwrap_or(others.languages),
+            max_length: max_length.or(others.max_length),
+            document_prompt: document_prompt.or(others.document_prompt),
+            query_prompt: query_prompt.or(others.query_prompt),
+        };
         let model = &engine.get().model;
         let opened = detached(py, || {
             let id = ModelId::of(model)?;
-            let index = match create {
-                true => trivec_search::Index::open_or_create(&directory, &id, &options)?,
-                false => trivec_search::Index::open(&directory)?,
+            let index = match trivec_search::Index::open(&directory) {
+                Ok(index) => {
+                    // Another model's index is refused now, not at the first query.
+                    index.encoder(model, &id)?;
+                    index.check_options(&given(index.options()))?;
+                    index
+                }
+                Err(Error::NotAnIndex { .. }) if create => {
+                    let options = given(IndexOptions::default());
+                    options.check(model)?;
+                    trivec_search::Index::create(&directory, &id, &options)?
+                }
+                Err(error) => return Err(error),
             };
-            // Another model's index is refused now, not at the first query.
-            index.encoder(model, &id)?;
             Ok((index, id))
         })?;
         let (index, id) = answer(py, opened)?;

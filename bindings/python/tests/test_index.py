@@ -34,6 +34,19 @@ def test_what_is_said_of_a_search(model, tmp_path):
     assert index.search("the cat that sat on the mat and looked at the weather").query_truncated
 
 
+def test_an_index_keeps_its_options(index, model, tmp_path):
+    trivec.Index(tmp_path / "index", model)
+    trivec.Index(tmp_path / "index", model, create=True, colbert=4)
+    for options, found in [({"colbert": 8}, "colbert: found 8.*made with 4"), ({"language": "de"}, "language: found de"), ({"max_length": 9}, "max_length")]:
+        for create in (True, False):
+            with pytest.raises(trivec.OptionError, match=found):
+                trivec.Index(tmp_path / "index", model, create=create, **options)
+    for options in ({"language": "xx"}, {"max_length": 10**6}):
+        with pytest.raises(trivec.OptionError):
+            trivec.Index(tmp_path / "new", model, create=True, **options)
+        assert not (tmp_path / "new").exists()
+
+
 def test_changed(index, model):
     assert index.add([("cat", "now it is a fish")]) == 1 and len(index) == 3
     index.delete("dog", "plain")

@@ -109,11 +109,12 @@ impl Index {
         Ok(Index { directory: directory.to_path_buf(), settings: Arc::new(settings), text, disk })
     }
 
-    /// Opens the existing index, which must belong to this model, or creates one with these options. An existing index keeps the options it was
-    /// created with ([`options`](Self::options)).
+    /// Opens the existing index, which must belong to this model and have these options, or creates one with them. Who takes an index with
+    /// whatever options it was created calls [`open`](Self::open).
     ///
     /// # Errors
-    /// As [`create`](Self::create) and [`open`](Self::open); [`Error::Mismatch`] if the index that is there is another model's.
+    /// As [`create`](Self::create) and [`open`](Self::open); [`Error::Mismatch`] if the index that is there is another model's; [`Error::Option`]
+    /// if it was created with other options, of which it names the first.
     pub fn open_or_create(directory: impl AsRef<Path>, model: &ModelId, options: &IndexOptions) -> Result<Index> {
         let directory = directory.as_ref();
         if !directory.join(SETTINGS_FILE).exists() {
@@ -121,7 +122,16 @@ impl Index {
         }
         let index = Self::open(directory)?;
         index.settings.check_model(directory, model)?;
+        index.check_options(options)?;
         Ok(index)
+    }
+
+    /// Refuses options that the index was not created with.
+    ///
+    /// # Errors
+    /// [`Error::Option`] names the first that differs, what was found and what the index has.
+    pub fn check_options(&self, options: &IndexOptions) -> Result<()> {
+        self.settings.check_options(&self.directory, options)
     }
 
     /// Where it is.
@@ -134,8 +144,7 @@ impl Index {
         &self.settings.model
     }
 
-    /// The options that the index was created with. They apply to all its documents and queries, whatever options
-    /// [`open_or_create`](Self::open_or_create) was called with later.
+    /// The options that the index was created with. They apply to all its documents and queries.
     pub fn options(&self) -> IndexOptions {
         self.settings.options()
     }

@@ -1,5 +1,6 @@
 //! The settings of an index: written when it is created, and checked whenever it is opened.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use trivec::{EncodeOptions, Model, Modes, Prompt};
 
-use crate::analyze::ANALYZER_VERSION;
+use crate::analyze::{ANALYZER_VERSION, UNKNOWN, is_detected, is_language, normalize_code};
 use crate::disk::{Disk, write_whole};
 use crate::error::{Error, Result};
 
@@ -142,7 +143,7 @@ impl ModelId {
 }
 
 /// Options of a new index.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct IndexOptions {
     /// How ColBERT vectors are stored, if the model has them.
     pub colbert: ColbertBits,
@@ -156,6 +157,47 @@ pub struct IndexOptions {
     pub document_prompt: Option<String>,
     /// What is put before queries when they are embedded; `None`: the model's default prompt.
     pub query_prompt: Option<String>,
+}
+
+impl IndexOptions {
+    /// Whether a model can do what the options ask for.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for a language that nobody knows; [`Error::Engine`] for a length or a prompt that the model does not take.
+    pub fn check(&self, model: &Model) -> Result<()> {
+        self.check_languages()?;
+        for prompt in [&self.document_prompt, &self.query_prompt] {
+            let prompt = prompt.clone().map_or(Prompt::Default, Prompt::Text);
+            model.token_ids("", &EncodeOptions { max_length: self.max_length, prompt, ..EncodeOptions::default() })?;
+        }
+        Ok(())
+    }
+
+    fn check_languages(&self) -> Result<()> {
+        let unheard = |option, code: &str| {
+            let what = format!("found `{}`, expected the code of a language, as de, en or zh", code.escape_debug());
+            Err(Error::option(option, what))
+        };
+        if let Some(code) = self.language.as_deref().filter(|code| !is_language(&normalize_code(code))) {
+            // Texts of which the language is not known keep their words as they are.
+            if code != UNKNOWN {
+                return unheard("language", code);
+            }
+        }
+        for code in &self.languages {
+            let kept = normalize_code(code);
+            if !is_language(&kept) {
+                return unheard("languages", code);
+            }
+            if !is_detected(&kept) {
+                let what = format!(
+                    "found `{kept}`, a language that no text is found to be in: documents say it themselves, or the option `language`"
+                );
+                return Err(Error::option("languages", what));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What is written to [`SETTINGS_FILE`].
@@ -188,6 +230,7 @@ impl Settings {
                 format!("dense vectors of {} values cannot be indexed", model.dense_dim),
             ));
         }
+        options.check_languages()?;
         let mut settings = Settings {
             format: FORMAT,
             uuid: unique(),
@@ -197,8 +240,8 @@ impl Settings {
             colbert_bits: if model.colbert_dim.is_some() { options.colbert } else { ColbertBits::Off },
             max_length: options.max_length,
             analyzer: ANALYZER_VERSION.to_owned(),
-            language: options.language.as_deref().map(crate::analyze::normalize_code),
-            languages: options.languages.iter().map(|code| crate::analyze::normalize_code(code)).collect(),
+            language: options.language.as_deref().map(normalize_code),
+            languages: options.languages.iter().map(|code| normalize_code(code)).collect(),
             document_prompt: options.document_prompt.clone(),
             query_prompt: options.query_prompt.clone(),
             model: model.clone(),
@@ -267,6 +310,42 @@ impl Settings {
         };
         let (index, found) = (name(&self.model), name(model));
         Err(Error::Mismatch { path: directory.to_path_buf(), what: "model", index, found })
+    }
+
+    /// Refuses options that the index was not created with.
+    pub fn check_options(&self, directory: &Path, asked: &IndexOptions) -> Result<()> {
+        // As they would be written.
+        let asked = Settings::new(&self.model, asked)?;
+        let bits = |own: &Settings| match own.colbert_bits {
+            ColbertBits::Off => "off".to_owned(),
+            bits => bits.number().to_string(),
+        };
+        let length = |own: &Settings| own.max_length.map_or("the model's own".to_owned(), |length| length.to_string());
+        let language = |own: &Settings| own.language.clone().unwrap_or_else(|| "none".to_owned());
+        let languages = |own: &Settings| {
+            let sorted: BTreeSet<&str> = own.languages.iter().map(String::as_str).collect();
+            if sorted.is_empty() { "any".to_owned() } else { Vec::from_iter(sorted).join(",") }
+        };
+        let prompt = |prompt: &Option<String>| match prompt {
+            None => "the model's default".to_owned(),
+            Some(prompt) => format!("`{}`", prompt.escape_debug()),
+        };
+        let compared = [
+            ("colbert", bits(&asked), bits(self)),
+            ("max_length", length(&asked), length(self)),
+            ("language", language(&asked), language(self)),
+            ("languages", languages(&asked), languages(self)),
+            ("document_prompt", prompt(&asked.document_prompt), prompt(&self.document_prompt)),
+            ("query_prompt", prompt(&asked.query_prompt), prompt(&self.query_prompt)),
+        ];
+        match compared.into_iter().find(|(_, found, kept)| found != kept) {
+            None => Ok(()),
+            Some((option, found, kept)) => {
+                let place = directory.display();
+                let what = format!("found {found}, but the index {place} was made with {kept}, and stays so");
+                Err(Error::option(option, what))
+            }
+        }
     }
 
     /// The options that the index was created with.

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{documents, indexed, model};
-use trivec_search::{Document, Error, ErrorKind, Index, IndexOptions, ModelId, Query};
+use trivec_search::{ColbertBits, Document, Error, ErrorKind, Index, IndexOptions, ModelId, Query};
 
 fn all_keys(index: &Index) -> Vec<String> {
     let mut keys = Vec::new();
@@ -203,6 +203,37 @@ fn what_does_not_fit_is_refused_by_name() {
     assert!(error.to_string().contains("`starter`") && error.to_string().contains("`other`"), "{error}");
     assert_eq!(Index::open_or_create(&path, &other, &IndexOptions::default()).unwrap_err().kind(), ErrorKind::Mismatch);
     assert_eq!(Index::open_or_create(&path, id, &IndexOptions::default()).unwrap().reader().unwrap().len(), 30);
+    // An index keeps the options it was made with: other ones are refused by naming both.
+    let own = IndexOptions::default();
+    for (options, option, found, kept) in [
+        (IndexOptions { colbert: ColbertBits::Eight, ..own.clone() }, "colbert", "8", "4"),
+        (IndexOptions { language: Some("DE".into()), ..own.clone() }, "language", "de", "none"),
+        (IndexOptions { languages: vec!["zh-CN".into(), "de".into()], ..own.clone() }, "languages", "de,zh", "any"),
+        (IndexOptions { max_length: Some(40), ..own.clone() }, "max_length", "40", "the model's own"),
+        (IndexOptions { document_prompt: Some("p: ".into()), ..own.clone() }, "document_prompt", "`p: `", "default"),
+        (IndexOptions { query_prompt: Some(String::new()), ..own.clone() }, "query_prompt", "``", "default"),
+    ] {
+        let error = Index::open_or_create(&path, id, &options).unwrap_err();
+        let Error::Option { option: named, what } = &error else { panic!("{error}") };
+        assert_eq!((*named, error.kind()), (option, ErrorKind::Usage));
+        assert!(what.contains(&format!("found {found}, but")) && what.contains(kept), "{what}");
+        // The same options again are the index's own.
+        let other = directory.path().join(option);
+        assert_eq!(
+            Index::open_or_create(&other, id, &options).unwrap().options(),
+            Index::open(&other).unwrap().options()
+        );
+        Index::open_or_create(&other, id, &options).unwrap();
+    }
+    // Options that no index can have.
+    for options in [
+        IndexOptions { language: Some("german".into()), ..own.clone() },
+        IndexOptions { languages: vec!["de".into(), "xx".into()], ..own.clone() },
+        IndexOptions { languages: vec!["lo".into()], ..own },
+    ] {
+        let error = Index::create(directory.path().join("never"), id, &options).unwrap_err();
+        assert!(matches!(error, Error::Option { .. }) && !directory.path().join("never").exists(), "{error}");
+    }
 
     let settings = path.join("trivec-index.json");
     let good = std::fs::read_to_string(&settings).unwrap();

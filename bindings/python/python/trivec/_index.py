@@ -53,7 +53,8 @@ class Index:
     """An index on disk with the model that made its vectors. Any number of processes may search it while one changes it.
 
     With `create`, an index is made where there is none: colbert is how many bits the values of stored ColBERT vectors have ("8", "4", "2", "1",
-    "off"); language that of documents that do not say theirs.
+    "off"; "4" if it is not given); language that of documents that do not say theirs. An index that is there keeps what it was made with: an
+    option that says otherwise is an OptionError.
     """
 
     __slots__ = ("_index", "model")
@@ -64,14 +65,13 @@ class Index:
         model: Model,
         *,
         create: bool = False,
-        colbert: str = "4",
+        colbert: str | int | None = None,
         language: str | None = None,
         max_length: int | None = None,
     ):
         self.model = model
-        self._index = _Index.open(
-            os.fspath(directory), model.engine, create=create, colbert=str(colbert), language=language, max_length=max_length
-        )
+        bits = None if colbert is None else str(colbert)
+        self._index = _Index.open(os.fspath(directory), model.engine, create=create, colbert=bits, language=language, max_length=max_length)
 
     def add(self, documents: Iterable[Mapping[str, Any] | tuple[str, str]]) -> int:
         """Adds documents, each in the place of the one that has its key: dicts with `key` and `text`, and `title`, `lang` and anything else, by

@@ -38,11 +38,6 @@ pub(super) fn language_name(code: &str) -> &str {
     if code == analyze::UNKNOWN { "not known" } else { code }
 }
 
-/// What is said of a language that nobody knows.
-pub(super) fn unknown_language(code: &str) -> String {
-    format!("found `{}`, expected the code of a language, as de, en or zh", code.escape_debug())
-}
-
 pub(super) fn parse_filter(text: &str) -> std::result::Result<Filter, String> {
     text.parse().map_err(|e: Error| e.to_string())
 }

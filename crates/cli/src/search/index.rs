@@ -9,12 +9,12 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::json;
 use trivec::escape::Escaped;
-use trivec::{EncodeOptions, Model, Prompt};
-use trivec_search::analyze;
+use trivec::{Model, Prompt};
+use trivec_search::analyze::normalize_code;
 use trivec_search::ingest::{Chunking, Columns, Format, IngestOptions, Ingested, STANDARD_INPUT, ingest, open};
-use trivec_search::{ColbertBits, Index, IndexOptions, ModelId};
+use trivec_search::{ColbertBits, Error, Index, IndexOptions, ModelId};
 
-use super::common::{bar, language_name, print, print_json, unknown_language};
+use super::common::{bar, language_name, print, print_json};
 use crate::args::ModelArgs;
 use crate::cache::{CacheArgs, Kept};
 use crate::exit::{Failure, Result, refuse_idle};
@@ -113,11 +113,11 @@ const FORMATS: &str = if cfg!(feature = "parquet") {
 };
 
 fn parse_format(text: &str) -> std::result::Result<Format, String> {
-    text.parse().map_err(|e: trivec_search::Error| e.to_string())
+    text.parse().map_err(|e: Error| e.to_string())
 }
 
 fn parse_colbert(text: &str) -> std::result::Result<ColbertBits, String> {
-    text.parse().map_err(|e: trivec_search::Error| e.to_string())
+    text.parse().map_err(|e: Error| e.to_string())
 }
 
 fn parse_chunk(text: &str) -> std::result::Result<Chunking, String> {
@@ -191,36 +191,17 @@ fn stats(args: &IndexArgs) -> Result<()> {
 
 /// The options of an index that is made with these arguments.
 fn options(args: &IndexArgs, model: &Model) -> Result<IndexOptions> {
-    let languages = args.languages.iter().map(|code| language("languages", code, analyze::is_detected));
     let options = IndexOptions {
         colbert: args.colbert.unwrap_or_default(),
-        language: args.language.as_deref().map(|code| language("language", code, analyze::is_language)).transpose()?,
-        languages: languages.collect::<Result<_>>()?,
+        language: args.language.as_deref().map(normalize_code),
+        languages: args.languages.iter().map(|code| normalize_code(code)).collect(),
         max_length: args.max_length,
         document_prompt: args.document_prompt.clone(),
         query_prompt: args.query_prompt.clone(),
     };
-    // Asks the model for what it cannot do before anything is created.
-    for prompt in [&options.document_prompt, &options.query_prompt] {
-        let prompt = prompt.clone().map_or(Prompt::Default, Prompt::Text);
-        model.token_ids("", &EncodeOptions { max_length: options.max_length, prompt, ..EncodeOptions::default() })?;
-    }
+    // Before anything is created.
+    options.check(model)?;
     Ok(options)
-}
-
-/// Checks a language's code and writes it as an index does.
-fn language(option: &str, code: &str, known: fn(&str) -> bool) -> Result<String> {
-    let kept = analyze::normalize_code(code);
-    match known(&kept) {
-        true => Ok(kept),
-        false if analyze::is_language(&kept) => {
-            let what = format!(
-                "found `{kept}`, a language that no text is found to be in: documents say it themselves, or --language does"
-            );
-            Err(Failure::option(option, what))
-        }
-        false => Err(Failure::option(option, unknown_language(code))),
-    }
 }
 
 /// Refuses options of the command line that differ from those an existing index was created with.
@@ -291,10 +272,13 @@ fn take_in(args: &IndexArgs, model_args: &ModelArgs, given: &Sources) -> Result<
     if id.colbert_dim.is_none() && options.colbert != ColbertBits::Off {
         refuse_idle(given, "colbert", "with a model that has no ColBERT vectors")?;
     }
-    let index = Index::open_or_create(&args.directory, &id, &options)?;
-    check_recorded(args, given, &index, &model, &options)?;
+    let index = match Index::open(&args.directory) {
+        Err(Error::NotAnIndex { .. }) => Index::create(&args.directory, &id, &options)?,
+        other => other?,
+    };
     let kept = Kept::open(&args.cache, &model);
     let mut encoder = index.encoder(&model, &id)?;
+    check_recorded(args, given, &index, &model, &options)?;
     if let Some(kept) = &kept {
         encoder = encoder.with_embed(|texts, options| kept.texts(&model, texts, options));
     }

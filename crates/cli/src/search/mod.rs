@@ -41,6 +41,9 @@ impl From<Error> for Failure {
             };
             return Failure::option(&option.replace('_', "-"), what);
         }
+        if let Error::Engine(error) = error {
+            return error.into();
+        }
         let code = match error.kind() {
             ErrorKind::Usage => exit::USAGE,
             ErrorKind::Input | ErrorKind::NotFound => exit::INPUT,
