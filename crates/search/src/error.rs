@@ -114,6 +114,14 @@ pub enum Error {
         /// What was found and what is allowed.
         what: String,
     },
+    /// An input has not the columns, or fields, that were named.
+    #[error("{}: {what}", path.display())]
+    Columns {
+        /// The file or directory.
+        path: PathBuf,
+        /// Which is missing, and which are there.
+        what: String,
+    },
     /// A filter cannot be read.
     #[error("filter, at character {at}: {what}")]
     Filter {
@@ -164,7 +172,7 @@ impl Error {
             Error::Damaged { .. } => ErrorKind::Damaged,
             Error::Mismatch { .. } => ErrorKind::Mismatch,
             Error::Locked { .. } | Error::Changing { .. } => ErrorKind::Locked,
-            Error::Document { .. } | Error::Line { .. } => ErrorKind::Input,
+            Error::Document { .. } | Error::Line { .. } | Error::Columns { .. } => ErrorKind::Input,
             Error::Engine(error) => match error.kind() {
                 trivec::ErrorKind::Usage => ErrorKind::Usage,
                 trivec::ErrorKind::Input => ErrorKind::Input,

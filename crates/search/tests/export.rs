@@ -121,6 +121,19 @@ fn a_parquet_file_is_read_as_it_was_written() {
         phone.metadata["sparse_ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap()).collect();
     assert!(!ids.is_empty() && ids.is_sorted());
 
+    // Names that it has not, also inside a column that has no parts.
+    for (wrong, name) in [
+        (Columns { key: "id".into(), ..columns.clone() }, "id"),
+        (Columns { title: Some("titel".into()), ..columns.clone() }, "titel"),
+        (Columns { lang: Some("lang.code".into()), ..columns.clone() }, "lang.code"),
+        (Columns { fields: Some(vec!["year".into()]), ..columns.clone() }, "year"),
+    ] {
+        let error = open(&file, None, &wrong).unwrap_err();
+        let told = error.to_string();
+        assert!(matches!(error, Error::Columns { .. }), "{told}");
+        assert!(told.contains(&format!("there is no column `{name}`, only `key`, ")), "{told}");
+    }
+
     // Cut anywhere, or with a byte changed anywhere: an answer for every row, no panic that gets out, and an end.
     let good = std::fs::read(&file).unwrap();
     let bad = directory.path().join("bad.parquet");

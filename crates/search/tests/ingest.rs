@@ -87,13 +87,88 @@ fn columns_are_chosen_by_name_and_by_path() {
     let columns = Columns {
         key: "meta.uid".into(),
         text: "body".into(),
-        fields: Some(vec!["kind".into(), "not there".into()]),
+        fields: Some(vec!["kind".into(), "not here".into()]),
         ..Columns::default()
     };
-    let documents =
-        read("a.jsonl", r#"{"meta": {"uid": "k", "x": 1}, "body": "text", "kind": "note", "other": 2}"#, &columns);
+    let lines = r#"{"meta": {"uid": "k", "x": 1}, "body": "text", "kind": "note", "other": 2}
+{"meta": {"uid": "l"}, "body": "text", "not here": true}"#;
+    let documents = read("a.jsonl", lines, &columns);
     let document = documents[0].as_ref().unwrap();
     assert_eq!(*document, Document::new("k", "text").with_field("kind", "note"));
+}
+
+/// Columns of an input that has `id`, `text`, `title`, `lang` and `more.inner`, of which one name is wrong each time.
+fn mistyped() -> Vec<(Columns, &'static str)> {
+    let own = Columns { title: Some("title".into()), lang: Some("lang".into()), ..Columns::default() };
+    vec![
+        (Columns { title: Some("titel".into()), ..own.clone() }, "titel"),
+        (Columns { lang: Some("language".into()), ..own.clone() }, "language"),
+        (Columns { fields: Some(vec!["title".into(), "yaer".into()]), ..own }, "yaer"),
+    ]
+}
+
+#[test]
+fn a_table_that_lacks_a_column_is_refused_with_those_it_has() {
+    let directory = tempfile::tempdir().unwrap();
+    let key_and_text = [("ident", Columns { key: "ident".into(), ..Columns::default() })];
+    for (name, separator) in [("a.csv", ","), ("a.tsv", "\t")] {
+        let path = directory.path().join(name);
+        fs::write(&path, ["id", "text", "title", "lang"].join(separator) + "\n").unwrap();
+        let wrong = mistyped().into_iter().map(|(columns, name)| (name, columns)).chain(key_and_text.clone());
+        for (name, columns) in wrong {
+            let error = open(&path, None, &columns).unwrap_err();
+            assert!(matches!(error, Error::Columns { .. }), "{error}");
+            let expected = format!("there is no column `{name}`, only `id`, `text`, `title`, `lang`");
+            assert!(error.to_string().contains(&expected), "{error}");
+        }
+        open(&path, None, &Columns::default()).unwrap();
+    }
+}
+
+#[test]
+fn a_field_that_no_line_has_is_refused_before_the_first_is_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.jsonl");
+    fs::write(
+        &path,
+        "nonsense\n{\"id\": 1, \"text\": \"x\"}\n{\"id\": 2, \"text\": \"y\", \"title\": null, \"lang\": \"en\"}\n",
+    )
+    .unwrap();
+    for (columns, name) in mistyped() {
+        let error = open(&path, None, &columns).unwrap_err();
+        assert!(matches!(error, Error::Columns { .. }), "{error}");
+        let expected = format!("no document has the field `{name}`, only `id`, `lang`, `text`, `title`");
+        assert!(error.to_string().contains(&expected), "{error}");
+        // A stream is known when it ends.
+        let bytes = fs::read(&path).unwrap();
+        let read: Vec<_> = trivec_search::ingest::read_jsonl(bytes.as_slice(), &path, &columns).collect();
+        assert!(read.len() == 4 && matches!(read[3], Err(Error::Columns { .. })), "{read:?}");
+    }
+    // A later line may have it, or another file of the directory.
+    let columns = Columns { title: Some("title".into()), ..Columns::default() };
+    assert_eq!(open(&path, None, &columns).unwrap().filter(Result::is_ok).count(), 2);
+    fs::write(directory.path().join("b.jsonl"), "{\"id\": 3, \"text\": \"z\"}\n").unwrap();
+    assert_eq!(open(directory.path(), None, &columns).unwrap().filter(Result::is_ok).count(), 3);
+    let columns = Columns { title: Some("titel".into()), ..Columns::default() };
+    assert!(matches!(open(directory.path(), None, &columns).unwrap_err(), Error::Columns { .. }));
+    // An input without a document says nothing.
+    fs::write(&path, "").unwrap();
+    assert_eq!(open(&path, None, &columns).unwrap().count(), 0);
+}
+
+#[test]
+fn a_stream_without_a_named_field_ends_the_run() {
+    let directory = tempfile::tempdir().unwrap();
+    let (model, id) = model();
+    let index = Index::create(directory.path(), id, &IndexOptions::default()).unwrap();
+    let encoder = index.encoder(model, id).unwrap();
+    let mut writer = index.writer().unwrap();
+    let columns = Columns { lang: Some("language".into()), ..Columns::default() };
+    let stream = trivec_search::ingest::read_jsonl(&b"{\"id\": 1, \"text\": \"x\"}\n"[..], "-".as_ref(), &columns);
+    let error = ingest(&mut writer, &encoder, stream, &IngestOptions::default(), |_| ControlFlow::Continue(()));
+    assert!(matches!(error, Err(Error::Columns { .. })), "{error:?}");
+    drop(writer);
+    assert_eq!(index.reader().unwrap().len(), 0);
 }
 
 #[test]

@@ -56,12 +56,12 @@ pub(crate) struct IndexArgs {
     /// Field or column of the text
     #[arg(long, value_name = "NAME", env = "TRIVEC_TEXT", default_value = "text")]
     pub text: String,
-    /// Field or column of the title, if documents have one
-    #[arg(long, value_name = "NAME", env = "TRIVEC_TITLE", default_value = "title")]
-    pub title: String,
-    /// Field or column of the language, if documents have one
-    #[arg(long, value_name = "NAME", env = "TRIVEC_LANG_FIELD", default_value = "lang")]
-    pub lang_field: String,
+    /// Field or column of the title [default: title, if there is one]
+    #[arg(long, value_name = "NAME", env = "TRIVEC_TITLE")]
+    pub title: Option<String>,
+    /// Field or column of the language [default: lang, if there is one]
+    #[arg(long, value_name = "NAME", env = "TRIVEC_LANG_FIELD")]
+    pub lang_field: Option<String>,
     /// Fields or columns to keep for filters [default: all others]
     #[arg(long, value_name = "A,B", env = "TRIVEC_FIELDS", value_delimiter = ',')]
     pub fields: Option<Vec<String>>,

@@ -1,11 +1,17 @@
 //! Which columns of an input are what, and the limits of its records.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
 /// Longest line of an input, or record of a CSV file, in bytes.
 pub const MAX_RECORD_BYTES: usize = 32 << 20;
+
+/// Names, and characters of each, that an error lists.
+pub(super) const MOST_LISTED: usize = 20;
+const MOST_CHARS: usize = 80;
 
 /// Most columns of a CSV file.
 pub const MAX_COLUMNS: usize = 10_000;
@@ -28,7 +34,7 @@ pub enum Format {
 
 impl Format {
     /// The format of a file by its name's ending; what is not known is text.
-    pub fn of_path(path: &std::path::Path) -> Format {
+    pub fn of_path(path: &Path) -> Format {
         let ending = path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase());
         match ending.as_deref() {
             Some("jsonl" | "ndjson" | "json") => Format::Jsonl,
@@ -66,17 +72,54 @@ pub struct Columns {
     pub key: String,
     /// The text.
     pub text: String,
-    /// The title, which a document need not have.
-    pub title: String,
-    /// The language, which a document need not have.
-    pub lang: String,
+    /// The title, which a document need not have; `None`: `title`, if the input has it.
+    pub title: Option<String>,
+    /// The language, which a document need not have; `None`: `lang`, if the input has it.
+    pub lang: Option<String>,
     /// What becomes metadata; `None`: every other column.
     pub fields: Option<Vec<String>>,
 }
 
 impl Default for Columns {
     fn default() -> Self {
-        let [key, text, title, lang] = ["id", "text", "title", "lang"].map(str::to_owned);
-        Columns { key, text, title, lang, fields: None }
+        Columns { key: "id".to_owned(), text: "text".to_owned(), title: None, lang: None, fields: None }
     }
+}
+
+impl Columns {
+    pub(super) fn title(&self) -> &str {
+        self.title.as_deref().unwrap_or("title")
+    }
+
+    pub(super) fn lang(&self) -> &str {
+        self.lang.as_deref().unwrap_or("lang")
+    }
+
+    /// Names that were given, of columns that a document need not have: somewhere in an input they must be.
+    pub(super) fn given(&self) -> impl Iterator<Item = &str> {
+        let fields = self.fields.iter().flatten().map(String::as_str);
+        self.title.as_deref().into_iter().chain(self.lang.as_deref()).chain(fields)
+    }
+
+    /// Refuses an input that declares its columns and has one of these not.
+    pub(super) fn check(&self, path: &Path, has: impl Fn(&str) -> bool, names: &[String]) -> Result<()> {
+        let needed = [self.key.as_str(), self.text.as_str()].into_iter().chain(self.given());
+        match needed.into_iter().find(|name| !has(name)) {
+            None => Ok(()),
+            Some(name) => {
+                let what = format!("there is no column `{}`, only {}", name.escape_debug(), listed(names));
+                Err(Error::Columns { path: path.to_path_buf(), what })
+            }
+        }
+    }
+}
+
+/// Names as an error lists them: the first ones.
+pub(super) fn listed<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> String {
+    let quoted = names.into_iter().take(MOST_LISTED).map(|name| {
+        let short: String = name.as_ref().chars().take(MOST_CHARS).collect();
+        format!("`{}`", short.escape_debug())
+    });
+    let list = quoted.collect::<Vec<_>>().join(", ");
+    if list.is_empty() { "none".to_owned() } else { list }
 }

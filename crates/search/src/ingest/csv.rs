@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 /// line, and the next one follows.
 ///
 /// # Errors
-/// [`Error::Line`] if the names cannot be read, or a column that is needed is not among them.
+/// [`Error::Line`] if the names cannot be read; [`Error::Columns`] if a column that is needed is not among them.
 pub fn read<R: Read>(
     input: R,
     separator: u8,
@@ -42,13 +42,7 @@ pub fn read<R: Read>(
         let name = std::str::from_utf8(name).map_err(|_| wrong(1, "a column's name is not UTF-8".to_owned()))?;
         found.push(name.trim().to_owned());
     }
-    for needed in [&columns.key, &columns.text].into_iter().chain(columns.fields.iter().flatten()) {
-        if !found.contains(needed) {
-            let list: Vec<String> = found.iter().take(20).map(|name| format!("`{}`", name.escape_debug())).collect();
-            let what = format!("there is no column `{}`, only {}", needed.escape_debug(), list.join(", "));
-            return Err(wrong(1, what));
-        }
-    }
+    columns.check(path, |name| found.iter().any(|own| own == name), &found)?;
     let (path, columns) = (path.to_path_buf(), columns.clone());
     Ok(Records { reader, budget, names: found, path, columns, ended: false })
 }
@@ -123,7 +117,8 @@ impl<R: Read> Records<R> {
             let last = index + 1 == self.names.len();
             let value = if last { value.strip_suffix(b"\r").unwrap_or(value) } else { value };
             let value = std::str::from_utf8(value).map_err(|_| format!("`{}` is not UTF-8", name.escape_debug()))?;
-            let own = [&self.columns.key, &self.columns.text, &self.columns.title, &self.columns.lang].contains(&name);
+            let columns = &self.columns;
+            let own = [columns.key.as_str(), &columns.text, columns.title(), columns.lang()].contains(&name.as_str());
             if own {
                 object.insert(name.clone(), Value::String(value.to_owned()));
             } else if !value.is_empty() && !name.is_empty() {

@@ -62,7 +62,8 @@ impl Iterator for Source {
 /// directory. [`STANDARD_INPUT`] is read as JSON Lines unless the format is given; its length is unknown.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::Line`] if a table lacks the columns; [`Error::Option`] for a format that cannot be read from standard input.
+/// [`Error::Io`]; [`Error::Columns`] if a table, or every document of JSON, lacks a column that was named; [`Error::Option`] for a format that
+/// cannot be read from standard input.
 pub fn open(path: &Path, format: Option<Format>, columns: &Columns) -> Result<Source> {
     let read = Arc::new(AtomicU64::new(0));
     if path.as_os_str() == STANDARD_INPUT {
@@ -77,12 +78,14 @@ pub fn open(path: &Path, format: Option<Format>, columns: &Columns) -> Result<So
     } else {
         files.push(path.to_path_buf());
     }
+    look_for_fields(path, &files, format, columns)?;
     let total = files.iter().map(|file| fs::metadata(file).map_or(0, |metadata| metadata.len())).sum();
     let (root, is_directory) = (path.to_path_buf(), metadata.is_dir());
     let (columns, counter) = (columns.clone(), Arc::clone(&read));
     let of_file = move |file: &PathBuf| -> Result<Documents> {
         let input = Counting { input: File::open(file).map_err(|e| Error::io(file, e))?, read: Arc::clone(&counter) };
         Ok(match format.unwrap_or_else(|| Format::of_path(file)) {
+            Format::Jsonl if is_regular(file) => Box::new(jsonl::read_checked(input, file, &columns)),
             Format::Jsonl => Box::new(jsonl::read(input, file, &columns)),
             Format::Csv => Box::new(csv::read(decoded(input), b',', file, &columns)?),
             Format::Tsv => Box::new(csv::read(decoded(input), b'\t', file, &columns)?),
@@ -105,10 +108,23 @@ pub fn open(path: &Path, format: Option<Format>, columns: &Columns) -> Result<So
         [file] if !is_directory => of_file(file)?,
         _ => Box::new(files.into_iter().flat_map(move |file| match of_file(&file) {
             Ok(documents) => documents,
+            Err(Error::Columns { path, what }) => Box::new(std::iter::once(Err(Error::Line { path, line: 1, what }))),
             Err(e) => Box::new(std::iter::once(Err(e))),
         })),
     };
     Ok(Source { documents, read, total })
+}
+
+/// Whether a file can be read twice.
+fn is_regular(file: &Path) -> bool {
+    fs::metadata(file).is_ok_and(|metadata| metadata.is_file())
+}
+
+/// Refuses files of JSON Lines of which no line has a field that was named: before anything is done with the others.
+fn look_for_fields(path: &Path, files: &[PathBuf], format: Option<Format>, columns: &Columns) -> Result<()> {
+    let of_lines =
+        |file: &&PathBuf| format.unwrap_or_else(|| Format::of_path(file)) == Format::Jsonl && is_regular(file);
+    jsonl::look_for(path, files.iter().filter(of_lines).map(PathBuf::as_path), columns)
 }
 
 /// The documents of standard input; errors name it as the file.

@@ -1,22 +1,138 @@
 //! JSON: an object a line, or objects in a list or over several lines.
 
+use std::collections::BTreeSet;
+use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 use trivec::records::{Problem, Record, Records};
 
-use super::columns::{Columns, MAX_RECORD_BYTES};
+use super::columns::{Columns, MAX_RECORD_BYTES, MOST_LISTED, listed};
 use crate::document::{Document, RESERVED_NAMES};
 use crate::error::{Error, Result};
 
-/// The documents of a file: a bad one is an error with its line, and the next one follows. White lines are passed over.
+/// The documents of a file: a bad one is an error with its line, and the next one follows. White lines are passed over. If no document has a
+/// field that `columns` names beside key and text, the last item is [`Error::Columns`].
 pub fn read<R: Read>(input: R, path: &Path, columns: &Columns) -> impl Iterator<Item = Result<Document>> + use<R> {
-    let (path, columns) = (path.to_path_buf(), columns.clone());
-    Records::new(BufReader::new(input), MAX_RECORD_BYTES).map(move |record| match record {
-        Ok(record) => document(&record, &path, &columns),
-        Err(problem) => Err(error_of(problem, &path)),
-    })
+    Documents::new(input, path, columns, Absent::new(columns))
+}
+
+/// The same of a file in which, or beside which in a directory, [`look_for`] has found the fields.
+pub(super) fn read_checked<R: Read>(
+    input: R,
+    path: &Path,
+    columns: &Columns,
+) -> impl Iterator<Item = Result<Document>> + use<R> {
+    Documents::new(input, path, columns, Absent::default())
+}
+
+/// Reads files up to where they have had every field that `columns` names beside key and text: mostly one document.
+///
+/// # Errors
+/// [`Error::Columns`] of `path`, which has the files, if no document of them has one.
+pub(super) fn look_for<'f>(path: &Path, files: impl Iterator<Item = &'f Path>, columns: &Columns) -> Result<()> {
+    let mut absent = Absent::new(columns);
+    for file in files {
+        if absent.names.is_empty() {
+            break;
+        }
+        // What cannot be read, or is no document, is said when the file is read.
+        let Ok(input) = File::open(file) else { continue };
+        for record in Records::new(BufReader::new(input), MAX_RECORD_BYTES) {
+            match record {
+                Ok(record) => {
+                    if let Ok(Value::Object(object)) = serde_json::from_str(&record.text) {
+                        absent.look(&object);
+                    }
+                }
+                Err(Problem::Io(_)) => break,
+                Err(Problem::Record { .. }) => {}
+            }
+            if absent.names.is_empty() {
+                break;
+            }
+        }
+    }
+    absent.error(path).map_or(Ok(()), Err)
+}
+
+/// Fields that no object has had so far.
+#[derive(Debug, Default)]
+struct Absent {
+    names: Vec<String>,
+    /// Fields that objects had, and whether there was one.
+    there: BTreeSet<String>,
+    any: bool,
+}
+
+impl Absent {
+    fn new(columns: &Columns) -> Absent {
+        Absent { names: columns.given().map(str::to_owned).collect(), ..Absent::default() }
+    }
+
+    fn look(&mut self, object: &Map<String, Value>) {
+        if self.names.is_empty() {
+            return;
+        }
+        self.any = true;
+        self.names.retain(|name| !has(object, name));
+        for name in object.keys() {
+            if self.there.len() < MOST_LISTED && !self.there.contains(name) {
+                self.there.insert(name.clone());
+            }
+        }
+    }
+
+    /// What is missing in the end; nothing is said of an input without objects.
+    fn error(&self, path: &Path) -> Option<Error> {
+        let name = self.names.first().filter(|_| self.any)?;
+        let what = format!("no document has the field `{}`, only {}", name.escape_debug(), listed(&self.there));
+        Some(Error::Columns { path: path.to_path_buf(), what })
+    }
+}
+
+struct Documents<R> {
+    records: Records<BufReader<R>>,
+    path: PathBuf,
+    columns: Columns,
+    absent: Absent,
+    ended: bool,
+}
+
+impl<R: Read> Documents<R> {
+    fn new(input: R, path: &Path, columns: &Columns, absent: Absent) -> Documents<R> {
+        let records = Records::new(BufReader::new(input), MAX_RECORD_BYTES);
+        Documents { records, path: path.to_path_buf(), columns: columns.clone(), absent, ended: false }
+    }
+
+    fn document(&mut self, record: &Record) -> Result<Document> {
+        let wrong = |what: String| Error::Line { path: self.path.clone(), line: record.line, what };
+        let value: Value = serde_json::from_str(&record.text).map_err(|e| wrong(e.to_string()))?;
+        let Value::Object(object) = value else { return Err(wrong("it is no JSON object".to_owned())) };
+        self.absent.look(&object);
+        let document = document_of(object, &self.columns).map_err(&wrong)?;
+        document.validate().map_err(|e| wrong(e.to_string()))?;
+        Ok(document)
+    }
+}
+
+impl<R: Read> Iterator for Documents<R> {
+    type Item = Result<Document>;
+
+    fn next(&mut self) -> Option<Result<Document>> {
+        if self.ended {
+            return None;
+        }
+        match self.records.next() {
+            Some(Ok(record)) => Some(self.document(&record)),
+            Some(Err(problem)) => Some(Err(error_of(problem, &self.path))),
+            None => {
+                self.ended = true;
+                self.absent.error(&self.path).map(Err)
+            }
+        }
+    }
 }
 
 /// The error of a record that cannot be read.
@@ -25,15 +141,6 @@ pub(crate) fn error_of(problem: Problem, path: &Path) -> Error {
         Problem::Io(source) => Error::io(path, source),
         Problem::Record { line, what } => Error::Line { path: path.to_path_buf(), line, what },
     }
-}
-
-fn document(record: &Record, path: &Path, columns: &Columns) -> Result<Document> {
-    let wrong = |what: String| Error::Line { path: PathBuf::from(path), line: record.line, what };
-    let value: Value = serde_json::from_str(&record.text).map_err(|e| wrong(e.to_string()))?;
-    let Value::Object(object) = value else { return Err(wrong("it is no JSON object".to_owned())) };
-    let document = document_of(object, columns).map_err(&wrong)?;
-    document.validate().map_err(|e| wrong(e.to_string()))?;
-    Ok(document)
 }
 
 /// Names of a document's own fields, in the form that has a `key`.
@@ -73,7 +180,9 @@ pub(super) fn document_of(mut object: Map<String, Value>, columns: &Columns) -> 
         Some(Value::String(key)) => key,
         Some(Value::Number(number)) => number.to_string(),
         Some(_) => return Err(format!("`{}`, its key, is neither a string nor a number", columns.key)),
-        None => return Err(format!("it has no `{}`, which is to be its key", columns.key)),
+        None => {
+            return Err(format!("it has no `{}`, which is to be its key, only {}", columns.key, listed(object.keys())));
+        }
     };
     let text = match take(&mut object, &columns.text) {
         Some(Value::String(text)) => text,
@@ -85,7 +194,7 @@ pub(super) fn document_of(mut object: Map<String, Value>, columns: &Columns) -> 
         Some(Value::Null) | None => Ok(None),
         Some(_) => Err(format!("`{column}` is no string")),
     };
-    let (title, lang) = (optional(&columns.title)?, optional(&columns.lang)?);
+    let (title, lang) = (optional(columns.title())?, optional(columns.lang())?);
     let metadata = match &columns.fields {
         None => object
             .into_iter()
@@ -97,6 +206,14 @@ pub(super) fn document_of(mut object: Map<String, Value>, columns: &Columns) -> 
             .collect(),
     };
     Ok(Document { key, text, title, lang, document: None, metadata })
+}
+
+/// Whether [`take`] would find a value, of whatever kind.
+fn has(object: &Map<String, Value>, name: &str) -> bool {
+    object.contains_key(name)
+        || name.split_once('.').is_some_and(|(first, rest)| {
+            object.get(first).and_then(Value::as_object).is_some_and(|inner| has(inner, rest))
+        })
 }
 
 /// Takes a value out: by its name as it stands, or by parts between dots.

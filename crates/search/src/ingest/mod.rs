@@ -78,7 +78,7 @@ pub struct Ingested {
 ///
 /// # Errors
 /// A document that cannot be read or accepted is counted and reported in [`Ingested::errors`], and the run goes on. Errors of the
-/// index, the model or the disk end the run; what was committed stays.
+/// index, the model or the disk end the run, as does an input of which no line has a column that was named; what was committed stays.
 pub fn ingest(
     writer: &mut Writer,
     encoder: &Encoder<'_>,
@@ -102,6 +102,8 @@ pub fn ingest(
         let taken = document.and_then(|document| run.take(writer, encoder, document, options));
         match taken {
             Ok(()) => {}
+            // Not of a document alone: what is pending would have to be taken again.
+            Err(e @ Error::Columns { .. }) => return Err(e),
             Err(e) if e.kind() == ErrorKind::Input => run.refuse(&e),
             Err(e) => return Err(e),
         }

@@ -5,9 +5,11 @@ use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use parquet::file::reader::SerializedFileReader;
+use parquet::basic::ConvertedType;
+use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::reader::RowIter;
 use parquet::record::{Field, Row};
+use parquet::schema::types::Type;
 use serde_json::{Map, Number, Value};
 
 use super::columns::Columns;
@@ -15,17 +17,38 @@ use super::jsonl::document_of;
 use crate::document::Document;
 use crate::error::{Error, Result, guarded};
 
-/// The documents of a file. A row that cannot be taken is an error with its number, from 1 on, and the next one follows; what cannot be
+/// The documents of a file. [`Error::Columns`] if it has not the columns that are named. A row that cannot be taken is an error with its number, from 1 on, and the next one follows; what cannot be
 /// decoded ends the file.
 pub fn read(file: File, path: &Path, columns: &Columns) -> Result<impl Iterator<Item = Result<Document>> + use<>> {
     let wrong = |what: String| Error::Line { path: path.to_path_buf(), line: 0, what };
     let rows = guarded(path, || {
         let reader = SerializedFileReader::new(file).map_err(|e| wrong(e.to_string()))?;
+        let schema = reader.metadata().file_metadata().schema();
+        let names: Vec<String> = schema.get_fields().iter().map(|field| field.name().to_owned()).collect();
+        columns.check(path, |name| has(schema, name), &names)?;
         Ok(reader.into_iter())
     });
     // Damage in a user's file is an input error, not damage of the index.
     let rows = rows.map_err(|e| if matches!(e, Error::Damaged { .. }) { wrong(e.to_string()) } else { e })?;
     Ok(Rows { rows: Some(rows), path: path.to_path_buf(), columns: columns.clone(), row: 0 })
+}
+
+/// Whether a group of columns has one of this name, in which dots go into groups. What a map has is known row by row.
+fn has(group: &Type, name: &str) -> bool {
+    let named = |name: &str| group.get_fields().iter().find(|field| field.name() == name);
+    if named(name).is_some() {
+        return true;
+    }
+    let Some((first, rest)) = name.split_once('.') else { return false };
+    match named(first) {
+        Some(inner) if inner.is_primitive() => false,
+        Some(inner) => match inner.get_basic_info().converted_type() {
+            ConvertedType::MAP | ConvertedType::MAP_KEY_VALUE => true,
+            ConvertedType::LIST => false,
+            _ => has(inner, rest),
+        },
+        None => false,
+    }
 }
 
 struct Rows {

@@ -14,7 +14,9 @@ impl From<Error> for ApiError {
             Error::Engine(error) => error.into(),
             Error::Option { option, what } => ApiError::invalid(option, format!("{option}: {what}")),
             Error::Filter { .. } => ApiError::invalid("filter", error.to_string()),
-            Error::Document { .. } | Error::Line { .. } => ApiError::invalid("documents", error.to_string()),
+            Error::Document { .. } | Error::Line { .. } | Error::Columns { .. } => {
+                ApiError::invalid("documents", error.to_string())
+            }
             Error::NoDocument { .. } => new(StatusCode::NOT_FOUND, "document_not_found", &error.to_string()),
             Error::Exists { .. } => new(StatusCode::CONFLICT, "exists", "there is something of this name already"),
             Error::Locked { .. } => ApiError {
