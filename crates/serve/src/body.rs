@@ -9,6 +9,7 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use tokio::time::Instant;
 
@@ -22,8 +23,12 @@ use super::memory::{self, Held, Part};
 pub(super) struct Body<T>(pub T);
 
 /// The same for a request whose fields are all optional: an empty body means `{}`.
-#[cfg(feature = "search")]
 pub(super) struct OptionalBody<T>(pub T);
+
+/// The fields of a request that has none.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NoFields {}
 
 /// The parameter of a route's path, without its percent-encoding.
 pub(super) struct PathPart(pub String);
@@ -56,7 +61,6 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<App>> for Body<T> {
     }
 }
 
-#[cfg(feature = "search")]
 impl<T: DeserializeOwned + Default + Send + 'static> FromRequest<Arc<App>> for OptionalBody<T> {
     type Rejection = Unreadable;
 
@@ -64,12 +68,11 @@ impl<T: DeserializeOwned + Default + Send + 'static> FromRequest<Arc<App>> for O
         let dialect = Dialect::of(request.extensions());
         let held = app.held();
         let read = async {
-            let (parts, body) = request.into_parts();
-            let bytes = read(body, app.limits.body_bytes, app.body_idle, &held).await?;
+            header_fields::check_json(request.headers())?;
+            let bytes = read(request.into_body(), app.limits.body_bytes, app.body_idle, &held).await?;
             if bytes.is_empty() {
                 return Ok(OptionalBody(T::default()));
             }
-            header_fields::check_json(&parts.headers)?;
             counted_and_parsed(app, Arc::clone(&held), bytes).await.map(OptionalBody)
         };
         read.await.map_err(|e| Unreadable(e, dialect))

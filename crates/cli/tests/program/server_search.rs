@@ -293,14 +293,27 @@ fn documents_are_added_read_and_deleted() {
     assert_eq!(done(send(&server, "GET", "/v1/index", JSON, ""))["deleted"], 0);
     // Nothing has to be said.
     let form = ("content-type", "application/x-www-form-urlencoded");
-    for (kind, body) in [(JSON, "{}"), (JSON, ""), (form, "")] {
+    let none = ("x-nothing", "");
+    for (kind, body) in [(JSON, "{}"), (JSON, ""), (none, "")] {
         assert_eq!(
             done(post("/v1/index/compact", kind, body))["rewritten_segments"].as_u64(),
             Some(0),
             "{kind:?} {body}"
         );
     }
-    assert_eq!(refused(&post("/v1/index/compact", form, "all=1")).0, 415);
+    // What a form, or a page without a type, may send to any site is refused with and without a body.
+    let page = ("origin", "http://localhost");
+    for path in ["/v1/index/compact", "/v1/index/commit", "/v1/index/snapshot", "/v1/documents", "/admin/reload"] {
+        for (kind, body) in [(form, "all=1"), (form, ""), (page, ""), (("content-type", "text/plain"), "{}")] {
+            let answer = post(path, kind, body);
+            assert_eq!(
+                (answer.status, refused(&answer).1.as_str()),
+                (415, "unsupported_media_type"),
+                "{path} {kind:?}"
+            );
+        }
+    }
+    assert_eq!(refused(&post("/v1/index/commit", JSON, r#"{"all": true}"#)).2, "all");
     assert_eq!(fixture.json(&["index", "notes", "--check", "--json"])["sound"], true);
     let count =
         |what: &str| server_metric(&server, &format!("trivec_documents_total{{index=\"notes\",what=\"{what}\"}}"));

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::documents::{WhichIndex, check_write};
 use crate::app::App;
-use crate::body::{Body, OptionalBody, QueryPart};
+use crate::body::{Body, NoFields, OptionalBody, QueryPart};
 use crate::error::{ApiError, Dialect, Result};
 use crate::search::writer::Turn;
 use trivec_search::{Error, Stats};
@@ -46,7 +46,11 @@ async fn stats_inner(app: &Arc<App>, which: WhichIndex) -> Result<Response> {
     Ok(Json(described).into_response())
 }
 
-pub(super) async fn commit(State(app): State<Arc<App>>, QueryPart(which): QueryPart<WhichIndex>) -> Response {
+pub(super) async fn commit(
+    State(app): State<Arc<App>>,
+    QueryPart(which): QueryPart<WhichIndex>,
+    OptionalBody(NoFields {}): OptionalBody<NoFields>,
+) -> Response {
     or_error(commit_inner(&app, which).await)
 }
 

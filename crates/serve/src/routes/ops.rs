@@ -12,7 +12,7 @@ use serde_json::json;
 use super::missing::{not_how, nothing_at};
 use crate::app::App;
 use crate::assets;
-use crate::body::PathPart;
+use crate::body::{NoFields, OptionalBody, PathPart};
 use crate::error::{ApiError, Dialect};
 use crate::header_fields;
 use crate::kept::Kept;
@@ -86,7 +86,7 @@ fn indexes(app: &App) -> serde_json::Value {
 }
 
 /// Loads the model again. This needs a key; a service without keys is reloaded by SIGHUP.
-pub(super) async fn reload(State(app): State<Arc<App>>) -> Response {
+pub(super) async fn reload(State(app): State<Arc<App>>, OptionalBody(NoFields {}): OptionalBody<NoFields>) -> Response {
     if !app.needs_key() {
         let what = "reloading needs an API key, and this service has none: send the process SIGHUP";
         return ApiError::new(StatusCode::FORBIDDEN, "forbidden", what).answer(Dialect::OpenAi);
