@@ -2,8 +2,12 @@
 
 use super::expression::{Comparison, Expression, Literal, Name};
 use crate::analyze::normalize_code;
+use crate::document::RESERVED_NAMES;
 use crate::error::{Error, Result};
 use crate::text::LANG;
+
+/// Fields of a document that are searched, and not kept for filters.
+const UNFILTERED: [&str; 2] = ["text", "title"];
 
 const MAX_BYTES: usize = 64 << 10;
 const MAX_DEPTH: usize = 64;
@@ -224,6 +228,11 @@ impl Parser {
             }
             _ => return self.unexpected("a name"),
         };
+        // The document's own fields, which metadata cannot be called: nothing would ever fulfil the filter.
+        let own = parts.first().is_some_and(|first| RESERVED_NAMES.contains(&first.as_str()));
+        if own && (parts.len() > 1 || UNFILTERED.contains(&parts[0].as_str())) {
+            return self.unexpected("key, document, lang or a name of the metadata");
+        }
         self.at += 1;
         Ok(parts)
     }
@@ -309,6 +318,10 @@ mod tests {
             ("a in 1", "expected `(` behind `in`"),
             ("a in ()", "expected a value"),
             ("a..b = 1", "expected a name"),
+            ("a = 1 and title = 'x'", "at character 11: found `title`, expected key, document, lang or a name of"),
+            ("exists(text)", "found `text`, expected key"),
+            ("lang.code in ('de')", "found `lang.code`, expected key"),
+            ("`title` = 'x'", "found `title`, expected key"),
             ("1 = 1", "found a number, expected a name"),
         ] {
             let found = error(text);
