@@ -126,6 +126,19 @@ fn a_table_that_lacks_a_column_is_refused_with_those_it_has() {
 }
 
 #[test]
+fn a_column_that_is_there_twice_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.csv");
+    fs::write(&path, "id,text,year,text,,\n1,a,2,b,,\n").unwrap();
+    let error = open(&path, None, &Columns::default()).unwrap_err().to_string();
+    assert!(error.contains("the column `text` is there twice"), "{error}");
+    // Columns without a name are nothing.
+    fs::write(&path, "id,text,,\n1,a,x,y\n").unwrap();
+    let read: Vec<_> = open(&path, None, &Columns::default()).unwrap().collect::<Result<_>>().unwrap();
+    assert_eq!(read, [Document::new("1", "a")]);
+}
+
+#[test]
 fn a_field_that_no_line_has_is_refused_before_the_first_is_read() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.jsonl");
@@ -352,4 +365,33 @@ fn a_document_in_chunks_is_replaced_as_a_whole() {
     assert_eq!(again.unchanged, 1);
     let hits = index.reader().unwrap().search(&encoder, &Query::new("topic")).unwrap();
     assert_eq!(hits.hits[0].document.key, "d");
+}
+
+#[test]
+fn a_document_that_cannot_be_embedded_leaves_what_is_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let (model, id) = model();
+    let index = Index::create(directory.path(), id, &IndexOptions::default()).unwrap();
+    let go_on = |_: &trivec_search::ingest::Ingested| ControlFlow::Continue(());
+    let of = |texts: &[(&str, &str)]| -> Vec<Result<Document>> {
+        texts.iter().map(|(key, text)| Ok(Document::new(*key, *text))).collect()
+    };
+    let mut writer = index.writer().unwrap();
+    let encoder = index.encoder(model, id).unwrap();
+    let first = of(&[("a", "the first text"), ("b", "the second text")]);
+    ingest(&mut writer, &encoder, first, &IngestOptions::default(), go_on).unwrap();
+    // As a model that cannot embed one of the texts.
+    let encoder = index.encoder(model, id).unwrap().with_embed(|texts, options| {
+        match texts.iter().position(|text| text.contains("bad")) {
+            Some(index) => Err(trivec::Error::NotFinite { index, mode: "dense", at: 0 }),
+            None => model.encode(texts, options),
+        }
+    });
+    let second = of(&[("a", "now it is bad"), ("b", "now it is good"), ("c", "new and bad")]);
+    let done = ingest(&mut writer, &encoder, second, &IngestOptions::default(), go_on).unwrap();
+    assert_eq!((done.read, done.added, done.entries, done.refused), (3, 1, 1, 2));
+    assert!(done.errors[0].contains("document `a`"), "{:?}", done.errors);
+    let reader = index.reader().unwrap();
+    let text = |key: &str| reader.get(key).unwrap().text;
+    assert_eq!((text("a").as_str(), text("b").as_str(), reader.len()), ("the first text", "now it is good", 2));
 }

@@ -10,7 +10,7 @@ use trivec::records::{Record, Records};
 
 use crate::analyze::is_blank;
 use crate::error::{Error, Result};
-use crate::ingest::{MAX_RECORD_BYTES, error_of};
+use crate::ingest::{MAX_RECORD_BYTES, error_of, is_exact};
 
 /// Largest file of queries or judgements.
 const MAX_BYTES: u64 = 1 << 30;
@@ -94,7 +94,7 @@ pub fn read_queries(path: &Path) -> Result<Vec<Question>> {
             let named = |names: &[&str]| {
                 names.iter().find_map(|name| match object.get(name)? {
                     Value::String(text) => Some(text.clone()),
-                    Value::Number(number) => Some(number.to_string()),
+                    Value::Number(number) if is_exact(number) => Some(number.to_string()),
                     _ => None,
                 })
             };

@@ -1,6 +1,7 @@
 //! CSV and TSV with a line of names first, read by the crate `csv`.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -41,6 +42,11 @@ pub fn read<R: Read>(
         let name = if index == 0 { name.strip_prefix(b"\xef\xbb\xbf").unwrap_or(name) } else { name };
         let name = std::str::from_utf8(name).map_err(|_| wrong(1, "a column's name is not UTF-8".to_owned()))?;
         found.push(name.trim().to_owned());
+    }
+    let mut seen = BTreeSet::new();
+    if let Some(twice) = found.iter().find(|name| !name.is_empty() && !seen.insert(name.as_str())) {
+        let what = format!("the column `{}` is there twice", twice.escape_debug());
+        return Err(Error::Columns { path: path.to_path_buf(), what });
     }
     columns.check(path, |name| found.iter().any(|own| own == name), &found)?;
     let (path, columns) = (path.to_path_buf(), columns.clone());
@@ -131,7 +137,8 @@ impl<R: Read> Records<R> {
     }
 }
 
-/// A value of a table as metadata: a number if it is written as one (without needless zeros), true or false, else a string.
+/// A value of a table as metadata: a number if it is written as one (without needless zeros) and kept exactly where it is an integer, true or
+/// false, else a string.
 fn typed(value: &str) -> Value {
     match value {
         "true" => return Value::Bool(true),
@@ -143,6 +150,11 @@ fn typed(value: &str) -> Value {
             return Value::from(integer);
         }
         return Value::from(value);
+    }
+    // Digits that no integer has room for stay as they are written: a float would round them.
+    if value.trim_start_matches('-').bytes().all(|b| b.is_ascii_digit()) {
+        let integer = value.parse::<u64>().ok().filter(|integer| integer.to_string() == value);
+        return integer.map_or_else(|| Value::from(value), Value::from);
     }
     let numeric = value.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'e' | b'E' | b'+'));
     let leads = value.trim_start_matches('-').starts_with(|c: char| c.is_ascii_digit());
@@ -173,7 +185,11 @@ mod tests {
             ("true", Value::from(true)),
             ("True", Value::from("True")),
             ("2024-01-02", Value::from("2024-01-02")),
-            ("99999999999999999999", Value::from(1e20)),
+            ("9223372036854775808", Value::from(1u64 << 63)),
+            ("18446744073709551615", Value::from(u64::MAX)),
+            ("18446744073709551616", Value::from("18446744073709551616")),
+            ("-9223372036854775809", Value::from("-9223372036854775809")),
+            ("-", Value::from("-")),
         ] {
             assert_eq!(typed(text), expected, "{text}");
         }

@@ -178,7 +178,13 @@ pub fn from_json(value: Value) -> std::result::Result<Document, String> {
 pub(super) fn document_of(mut object: Map<String, Value>, columns: &Columns) -> Result<Document, String> {
     let key = match take(&mut object, &columns.key) {
         Some(Value::String(key)) => key,
-        Some(Value::Number(number)) => number.to_string(),
+        Some(Value::Number(number)) if is_exact(&number) => number.to_string(),
+        Some(Value::Number(_)) => {
+            return Err(format!(
+                "`{}`, its key, is a number with more digits than are kept: write it as a string",
+                columns.key
+            ));
+        }
         Some(_) => return Err(format!("`{}`, its key, is neither a string nor a number", columns.key)),
         None => {
             return Err(format!("it has no `{}`, which is to be its key, only {}", columns.key, listed(object.keys())));
@@ -216,6 +222,12 @@ fn has(object: &Map<String, Value>, name: &str) -> bool {
         })
 }
 
+/// Whether a number is what was written. Of an integer beyond 64 bits only the first digits are left, so that two may be the same.
+pub(crate) fn is_exact(number: &serde_json::Number) -> bool {
+    const EVERY_INTEGER: f64 = 9_007_199_254_740_992.0; // 2^53
+    number.is_i64() || number.is_u64() || number.as_f64().is_some_and(|x| x.abs() < EVERY_INTEGER)
+}
+
 /// Takes a value out: by its name as it stands, or by parts between dots.
 fn take(object: &mut Map<String, Value>, name: &str) -> Option<Value> {
     if let Some(value) = object.remove(name) {
@@ -237,10 +249,12 @@ mod tests {
         let line = r#"{"id": "a", "text": "b", "title": "t", "lang": "en", "year": 2024}"#;
         assert_eq!(read(line).unwrap(), given);
         assert_eq!(read(r#"{"id": 7, "text": "b"}"#).unwrap().key, "7");
+        assert_eq!(read(r#"{"id": 18446744073709551615, "text": "b"}"#).unwrap().key, "18446744073709551615");
         for (bad, expected) in [
             ("5", "no JSON object"),
             ("{}", "no `id`"),
             (r#"{"id": "a"}"#, "no `text`"),
+            (r#"{"id": 12345678901234567890123, "text": "b"}"#, "more digits than are kept"),
             (r#"{"key": "a"}"#, "missing field `text`"),
             (r#"{"key": "a", "id": "b", "text": "c"}"#, "both"),
             (r#"{"key": "a", "text": "b", "year": 5}"#, "a field `year`"),

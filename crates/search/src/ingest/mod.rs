@@ -16,6 +16,7 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use trivec::Embedding;
 
 use crate::document::Document;
 use crate::encode::{BATCH, BATCH_BYTES, Encoder, batch_len};
@@ -27,6 +28,7 @@ pub use columns::{Columns, Format, MAX_COLUMNS, MAX_RECORD_BYTES};
 pub use files::{STANDARD_INPUT, Source, open};
 pub(crate) use jsonl::error_of;
 pub use jsonl::from_json;
+pub(crate) use jsonl::is_exact;
 
 #[doc(hidden)]
 pub use self::csv::read as read_csv;
@@ -95,6 +97,8 @@ pub fn ingest(
         waiting: Vec::new(),
         bytes: 0,
         keys: Default::default(),
+        putting: None,
+        refusing: None,
     };
     let mut committed = Instant::now();
     for document in documents {
@@ -137,6 +141,9 @@ struct Run {
     bytes: usize,
     /// Keys of documents that were added since the last commit.
     keys: std::collections::BTreeSet<String>,
+    /// The document whose entries are being added, and the last one of which an entry was refused: its entries follow each other.
+    putting: Option<String>,
+    refusing: Option<String>,
 }
 
 impl Run {
@@ -145,6 +152,26 @@ impl Run {
         if self.done.errors.len() < MOST_REFUSED {
             self.done.errors.push(error.to_string());
         }
+    }
+
+    /// Refuses an entry of a document that was counted as added.
+    fn refuse_entry(&mut self, entry: &Document, error: &Error) {
+        self.done.entries -= 1;
+        if self.refusing.as_deref() == Some(entry.group()) {
+            return;
+        }
+        self.refusing = Some(entry.group().to_owned());
+        self.done.added -= 1;
+        self.refuse(error);
+    }
+
+    /// Adds an entry. With the first one of a document, all entries go that were there before: they may have been more.
+    fn put(&mut self, writer: &mut Writer, entry: &Document, embedding: &Embedding) -> Result<()> {
+        if self.putting.as_deref() != Some(entry.group()) {
+            writer.delete_document(entry.group())?;
+            self.putting = Some(entry.group().to_owned());
+        }
+        writer.upsert_embedded(entry, embedding)
     }
 
     /// Puts a document's entries into the list of those that wait, unless the index has them.
@@ -173,8 +200,6 @@ impl Run {
             // The earlier entries are added first, so that these replace them.
             self.flush(writer, encoder)?;
         }
-        // Chunks are more or fewer than before: all that were there go.
-        writer.delete_document(&key)?;
         self.keys.insert(key);
         self.done.added += 1;
         self.done.entries += entries.len() as u64;
@@ -196,24 +221,25 @@ impl Run {
             && (!chunked || self.reader.content_hash(key, key)?.is_none()))
     }
 
-    /// Embeds what waits. A text that the model cannot embed is refused alone.
+    /// Embeds what waits. A text that the model cannot embed is refused alone, and what the index has of its document stays.
     fn flush(&mut self, writer: &mut Writer, encoder: &Encoder<'_>) -> Result<()> {
         let waiting = std::mem::take(&mut self.waiting);
         self.bytes = 0;
+        (self.putting, self.refusing) = (None, None);
         let mut rest = waiting.as_slice();
         while !rest.is_empty() {
             let (batch, others) = rest.split_at(batch_len(rest));
             match encoder.documents(batch) {
                 Ok(embeddings) => {
                     for (document, embedding) in batch.iter().zip(&embeddings) {
-                        writer.upsert_embedded(document, embedding)?;
+                        self.put(writer, document, embedding)?;
                     }
                 }
                 Err(e) if e.kind() == ErrorKind::Input => {
                     for document in batch {
                         match encoder.documents(std::slice::from_ref(document)) {
-                            Ok(embeddings) => writer.upsert_embedded(document, &embeddings[0])?,
-                            Err(e) if e.kind() == ErrorKind::Input => self.refuse(&e),
+                            Ok(embeddings) => self.put(writer, document, &embeddings[0])?,
+                            Err(e) if e.kind() == ErrorKind::Input => self.refuse_entry(document, &e),
                             Err(e) => return Err(e),
                         }
                     }
