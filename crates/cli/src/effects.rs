@@ -226,7 +226,7 @@ pub(super) fn check_serve(sources: &Sources, is_quiet: bool) -> Result<()> {
     ];
     #[cfg(feature = "search")]
     idle.extend([
-        (Without("index"), ["index-write", "index-snapshots"].as_slice()),
+        (Without("index"), ["index-write", "index-snapshots", "reranker"].as_slice()),
         (Without("index-write"), &["index-snapshots"]),
     ]);
     if is_quiet {

@@ -11,6 +11,8 @@ use super::config_file;
 use super::copies;
 use super::effects;
 use super::exit::{Failure, Result};
+#[cfg(feature = "search")]
+use super::loading;
 use super::process;
 use super::serve_args::{LogFormat, LogLevel, ServeArgs};
 use super::sources::Sources;
@@ -54,6 +56,8 @@ impl ServeArgs {
             index_write: self.index_write || file.index_write,
             #[cfg(feature = "search")]
             index_snapshots: self.index_snapshots.clone().or(file.index_snapshots),
+            #[cfg(feature = "search")]
+            reranker: self.reranker.clone().or(file.reranker),
             log_format: self.log_format.or(file.log_format),
             log_level: self.log_level.or(file.log_level),
             log_texts: self.log_texts || file.log_texts,
@@ -259,8 +263,8 @@ pub(super) fn run(args: &ServeArgs, model_args: &ModelArgs, sources: &mut Source
     let otlp_service = all.otlp_service_name.clone();
     let weights = all.weights;
     #[cfg(feature = "search")]
-    let (places, may_write, snapshots) =
-        (super::search::places(&all.index)?, all.index_write, all.index_snapshots.clone());
+    let (places, may_write, snapshots, reranker) =
+        (super::search::places(&all.index)?, all.index_write, all.index_snapshots.clone(), all.reranker.clone());
     let mut options = all.into_options()?;
     if args.healthcheck {
         return super::health::check(&options);
@@ -284,7 +288,13 @@ pub(super) fn run(args: &ServeArgs, model_args: &ModelArgs, sources: &mut Source
     let model = copies::load_as(weights, model_args)?;
     #[cfg(feature = "search")]
     {
-        options.search = trivec_serve::Indexes::open(&model, &places, may_write, snapshots)?;
+        let indexes = trivec_serve::Indexes::open(&model, &places, may_write, snapshots)?;
+        options.search = match reranker {
+            Some(path) => {
+                indexes.with_reranker(loading::load(&ModelArgs { model: Some(path), ..model_args.clone() })?)?
+            }
+            None => indexes,
+        };
     }
     let runtime = runtime().map_err(|e| Failure::io("threads", &e))?;
     let finished = runtime.block_on(async {

@@ -132,6 +132,11 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "DIR", env = "TRIVEC_INDEX_SNAPSHOTS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub index_snapshots: Option<PathBuf>,
+    /// Cross-encoder that a search may have reorder its very best (`reranker_top`): a model as --model takes it [default: none]
+    #[cfg(feature = "search")]
+    #[arg(long, value_name = "MODEL", env = "TRIVEC_RERANKER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reranker: Option<PathBuf>,
     /// Form of the log on stderr
     #[arg(long, value_name = "FORM", env = "TRIVEC_LOG_FORMAT")]
     #[serde(skip_serializing_if = "Option::is_none")]

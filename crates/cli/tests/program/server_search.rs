@@ -158,6 +158,46 @@ fn a_question_that_is_cut_is_said_to_be() {
 }
 
 #[test]
+fn a_cross_encoder_of_the_service_reorders_the_best() {
+    let fixture = Fixture::new();
+    let reranker = trivec_testing::data("rerankers/reranker-h48");
+    let reranker = reranker.to_str().unwrap();
+    let server = Server::start(&["--index", &fixture.shown("notes"), "--reranker", reranker]);
+    assert_eq!(server.get("/v1/status").json()["reranker"], json!(true));
+    let question = "a soup of carrots";
+    for (body, args) in [
+        (json!({"reranker_top": 20}), &["--reranker-top", "20"][..]),
+        (json!({"reranker_top": 2}), &["--reranker-top", "2"]),
+        (json!({"reranker_top": 3, "top": 1, "explain": true}), &["--reranker-top", "3", "--top", "1", "--explain"]),
+    ] {
+        let mut body = body;
+        body["query"] = json!(question);
+        let found = done(server.post("/v1/search", &body));
+        let said = fixture.json(&[&["search", "notes", question, "--json", "--reranker", reranker], args].concat());
+        assert!(found["hits"][0]["arms"]["reranker"]["score"].is_number(), "{found}");
+        assert_eq!(without_timings(found), without_timings(said), "{body}");
+    }
+    let plain = done(server.post("/v1/search", &json!({"query": question, "reranker_top": 0})));
+    assert!(plain["hits"][0]["arms"].get("reranker").is_none());
+    let refused_with = |body: Value| refused(&server.post("/v1/search", &body));
+    let of = |what: &str| (422, "invalid_value".to_owned(), what.to_owned());
+    assert_eq!(refused_with(json!({"query": question, "reranker_top": 10_001})), of("reranker_top"));
+    assert_eq!(refused_with(json!({"query": question, "reranker_top": 101, "explain": true})), of("reranker_top"));
+    let without = fixture.reading();
+    assert_eq!(refused(&without.post("/v1/search", &json!({"query": "x", "reranker_top": 5}))), of("reranker_top"));
+    // Only a cross-encoder is taken.
+    let embedder = trivec_testing::data("models/f32-h64");
+    let index = fixture.shown("notes");
+    let args = ["serve", "--port", "0", "--index", &index, "--reranker", embedder.to_str().unwrap()];
+    let output = trivec().args(args).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.code() == Some(2) && said.contains("--reranker: ") && said.contains("no reranking head"),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_service_without_its_index_does_not_start() {
     let fixture = Fixture::new();
     let fails = |code: i32, args: &[&str]| {

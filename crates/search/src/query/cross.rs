@@ -1,8 +1,8 @@
 //! Reorders the best hits with a cross-encoder, which reads the query together with each document.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use trivec::{Model, RerankOptions};
+use trivec::{Model, RerankOptions, Reranked};
 
 use super::answer::Hits;
 use super::fusion::Ranked;
@@ -16,13 +16,26 @@ impl Hits {
     /// [`Error::Engine`]: the model is no reranker, or fails, or the call was ended by the options' flag.
     pub fn rerank_with(&mut self, reranker: &Model, query: &str, count: usize, options: &RerankOptions) -> Result<()> {
         let begin = Instant::now();
-        let count = count.min(self.hits.len());
-        let texts: Vec<String> = self.hits[..count].iter().map(|hit| hit.document.searched_text()).collect();
-        let scores = reranker.rerank(query, &texts, options)?;
-        if scores.len() != count {
-            return Err(Error::option("reranker", format!("{} scores for {count} documents", scores.len())));
+        let scores = reranker.rerank(query, &self.texts(count), options)?;
+        self.rerank_by(&scores, begin.elapsed())
+    }
+
+    /// The texts that a cross-encoder reads of the first `count` hits.
+    pub fn texts(&self, count: usize) -> Vec<String> {
+        self.hits.iter().take(count).map(|hit| hit.document.searched_text()).collect()
+    }
+
+    /// [`rerank_with`](Self::rerank_with) where the scores were made elsewhere, which took so long: `scores` are those of the first hits'
+    /// [`texts`](Self::texts), in order.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if there are more scores than hits.
+    pub fn rerank_by(&mut self, scores: &[Reranked], took: Duration) -> Result<()> {
+        let count = scores.len();
+        if count > self.hits.len() {
+            return Err(Error::option("reranker", format!("{count} scores for {} documents", self.hits.len())));
         }
-        for (hit, reranked) in self.hits.iter_mut().zip(&scores) {
+        for (hit, reranked) in self.hits.iter_mut().zip(scores) {
             hit.score = reranked.score.clamp(0.0, 1.0);
             hit.arms.reranker = Some(Ranked { rank: None, score: reranked.score });
         }
@@ -38,7 +51,7 @@ impl Hits {
                 ranked.rank = Some(hit.rank);
             }
         }
-        let ms = begin.elapsed().as_secs_f64() * 1e3;
+        let ms = took.as_secs_f64() * 1e3;
         self.timings.rerank_ms += ms;
         self.timings.total_ms += ms;
         Ok(())

@@ -67,6 +67,7 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
         "tokens_s": recent.tokens_s,
         "cache": app.kept.as_ref().map(Kept::describe),
         "indexes": indexes(&app),
+        "reranker": has_reranker(&app),
     }))
     .into_response()
 }
@@ -83,6 +84,15 @@ fn indexes(app: &App) -> serde_json::Value {
     #[cfg(not(feature = "search"))]
     let (all, _) = (Vec::<serde_json::Value>::new(), app);
     all.into()
+}
+
+/// Whether searches may ask for a cross-encoder.
+fn has_reranker(app: &App) -> bool {
+    #[cfg(feature = "search")]
+    let has = app.search.reranker().is_some();
+    #[cfg(not(feature = "search"))]
+    let (has, _) = (false, app);
+    has
 }
 
 /// Loads the model again. This needs a key; a service without keys is reloaded by SIGHUP.

@@ -288,6 +288,25 @@ fn best(mut ranked: Vec<Reranked>, top: usize) -> Vec<Reranked> {
     ranked
 }
 
+/// A cross-encoder's scores of documents beside a query, in order, through the queue.
+#[cfg(feature = "search")]
+pub(super) async fn scores(
+    app: &App,
+    model: &Arc<Model>,
+    query: &str,
+    documents: Vec<String>,
+) -> Result<Vec<Reranked>> {
+    let asked = Asked {
+        query: query.to_owned(),
+        documents: Arc::new(documents),
+        name: "hits",
+        options: RerankOptions::default(),
+        top: usize::MAX,
+        truncate: true,
+    };
+    Ok(rank(app, model, &asked).await?.0)
+}
+
 /// Documents beside a query, through the queue.
 async fn rank(app: &App, model: &Arc<Model>, asked: &Asked) -> Result<(Vec<Reranked>, Timing)> {
     let Asked { query, documents, options, .. } = asked;
@@ -304,7 +323,7 @@ async fn rank(app: &App, model: &Arc<Model>, asked: &Asked) -> Result<(Vec<Reran
     let held = app.held();
     // A pair has four special tokens.
     let tokens = |document: &String| memory::token_ids((query_bytes + document.len() + 4).min(most));
-    held.set(Part::Results, documents.iter().map(tokens).sum())?;
+    held.add(Part::Results, documents.iter().map(tokens).sum())?;
     // A call holds the engine until it is done: as many documents as a batch has, and others in between. The results are the same.
     let query: Arc<str> = query.as_str().into();
     let (mut calls, mut from, mut work) = (Vec::new(), 0, 0);

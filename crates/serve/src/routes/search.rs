@@ -20,7 +20,7 @@ use crate::search::Served;
 use crate::search::wanted::beside_while_wanted;
 use trivec::{Cancel, Embedding, Model};
 use trivec_cache::Wanted;
-use trivec_search::{Arms, Fusion, Hits, Query, analyze};
+use trivec_search::{Arms, Fusion, Hits, MAX_TOP, Query, analyze};
 
 /// Most hits that are explained: each takes about a millisecond and up to a hundred kilobytes.
 const MOST_EXPLAINED: usize = 100;
@@ -46,6 +46,8 @@ pub(super) struct SearchRequest {
     #[serde(default, deserialize_with = "whole")]
     rerank: Option<usize>,
     rerank_share: Option<f32>,
+    #[serde(default, deserialize_with = "whole")]
+    reranker_top: Option<usize>,
     #[serde(default, deserialize_with = "whole")]
     candidates: Option<usize>,
     filter: Option<String>,
@@ -113,7 +115,28 @@ impl<'de> Deserialize<'de> for FusionField {
     }
 }
 
+/// What a request asks of the service's cross-encoder.
+struct Reordered {
+    by: Arc<Model>,
+    /// How many of the best it reads, and how many are answered of all.
+    count: usize,
+    top: usize,
+}
+
 impl SearchRequest {
+    /// Whether the service's cross-encoder is asked for.
+    fn reordered(&self, app: &App) -> Result<Option<Reordered>> {
+        let Some(count) = self.reranker_top.filter(|&count| count > 0) else { return Ok(None) };
+        if count > MAX_TOP {
+            return Err(ApiError::invalid("reranker_top", format!("found {count}, expected 0 to {MAX_TOP}")));
+        }
+        let Some(by) = app.search.reranker().map(Arc::clone) else {
+            let what = "this service has no cross-encoder: start it with `--reranker MODEL`";
+            return Err(ApiError::invalid("reranker_top", what));
+        };
+        Ok(Some(Reordered { by, count, top: self.top.unwrap_or_else(|| Query::new("").top) }))
+    }
+
     /// The query, once its numbers are found to make sense.
     fn into_query(self) -> Result<Query> {
         let default = Query::new("");
@@ -122,7 +145,8 @@ impl SearchRequest {
             text: self.query,
             lang: self.lang,
             filter: self.filter.as_deref().map(str::parse).transpose()?,
-            top: self.top.unwrap_or(default.top),
+            // What the cross-encoder reads, and puts before what is asked for.
+            top: self.top.unwrap_or(default.top).max(self.reranker_top.unwrap_or(0)),
             arms,
             fusion: self.fusion.map_or_else(|| Fusion::usual(arms), |FusionField(fusion)| fusion),
             rerank: self.rerank.unwrap_or(default.rerank),
@@ -135,9 +159,12 @@ impl SearchRequest {
         };
         query.check()?;
         if (query.explain || query.snippets) && query.top > MOST_EXPLAINED {
-            let what =
-                format!("top: found {}, expected at most {MOST_EXPLAINED} with `explain` or `snippets`", query.top);
-            return Err(ApiError::invalid("top", what));
+            let option = if self.reranker_top == Some(query.top) { "reranker_top" } else { "top" };
+            let what = format!(
+                "{option}: found {}, expected at most {MOST_EXPLAINED} with `explain` or `snippets`",
+                query.top
+            );
+            return Err(ApiError::invalid(option, what));
         }
         Ok(query)
     }
@@ -150,13 +177,23 @@ pub(super) async fn search(State(app): State<Arc<App>>, Body(request): Body<Sear
 async fn search_inner(app: &Arc<App>, request: SearchRequest) -> Result<Response> {
     let served = app.search.get(request.index.as_deref())?;
     let model = app.model();
+    let reordered = request.reordered(app)?;
     let query = Query { threads: model.info().threads, ..request.into_query()? };
     check_lang(app, &served, query.lang.as_deref()).await?;
     let begin = Instant::now();
     let embedding = embed(app, &model, &served, &query).await?;
     let encode_ms = ms(begin.elapsed());
     let (arms, with_filter) = (query.arms, query.filter.is_some());
+    let question = if reordered.is_some() { query.text.clone() } else { String::new() };
     let mut hits = find(app, &model, &served, query, embedding).await?;
+    if let Some(Reordered { by, count, top }) = reordered {
+        let begin = Instant::now();
+        let texts = hits.texts(count);
+        app.held().set(Part::Body, texts.iter().map(|text| text.len() as u64).sum())?;
+        let scores = super::rerank::scores(app, &by, &question, texts).await?;
+        hits.rerank_by(&scores, begin.elapsed())?;
+        hits.hits.truncate(top);
+    }
     hits.timings.encode_ms = encode_ms;
     hits.timings.total_ms += encode_ms;
     app.search.metrics.searched(arms, with_filter, &hits.timings);

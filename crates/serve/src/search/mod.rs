@@ -85,6 +85,8 @@ pub struct Indexes {
     served: Vec<Arc<Served>>,
     write: bool,
     snapshots: Option<PathBuf>,
+    /// A cross-encoder that searches may ask for.
+    reranker: Option<Arc<Model>>,
     /// Held while a snapshot is made.
     pub(crate) copying: Arc<tokio::sync::Mutex<()>>,
     pub(crate) metrics: SearchMetrics,
@@ -96,6 +98,7 @@ impl Default for Indexes {
             served: Vec::new(),
             write: false,
             snapshots: None,
+            reranker: None,
             copying: Arc::default(),
             metrics: SearchMetrics::new(),
         }
@@ -142,6 +145,26 @@ impl Indexes {
             served.push(Arc::new(Served { name, index, id: id.clone(), reader, documents, slot: Slot::default() }));
         }
         Ok(Indexes { served, write, snapshots, ..Indexes::default() })
+    }
+
+    /// The same with a cross-encoder that reorders the best documents of searches that ask for it.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if the model has no reranking head.
+    pub fn with_reranker(self, model: Model) -> std::result::Result<Indexes, Error> {
+        let info = model.info();
+        if !info.rerank {
+            let what = format!(
+                "{} has no reranking head: give a cross-encoder, as bge-reranker-v2-m3",
+                info.name.escape_debug()
+            );
+            return Err(Error::Option { option: "reranker", what });
+        }
+        Ok(Indexes { reranker: Some(Arc::new(model)), ..self })
+    }
+
+    pub(crate) fn reranker(&self) -> Option<&Arc<Model>> {
+        self.reranker.as_ref()
     }
 
     /// Refuses a model that did not make the indexes' vectors, before it is put into use.
