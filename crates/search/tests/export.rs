@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use common::{indexed, model};
 use trivec_search::export::{Manifest, Target, export};
-use trivec_search::{Error, IndexOptions};
+use trivec_search::{Document, Error, IndexOptions};
 
 const TARGETS: [(&str, Target); 8] = [
     ("qdrant", Target::Qdrant),
@@ -92,6 +92,33 @@ fn every_target_gets_every_document_once_and_in_order() {
             }
             Target::Vespa => assert_eq!(first["put"], "id:trivec:entry::book-en"),
             _ => {}
+        }
+    }
+}
+
+/// A chunk may have the key of another document: an engine would keep one of them.
+#[test]
+fn entries_of_one_key_are_refused_where_an_engine_keeps_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let index = indexed(&directory.path().join("index"), &IndexOptions::default());
+    let (model, id) = model();
+    let encoder = index.encoder(model, id).unwrap();
+    let chunk = Document { document: Some("a".to_owned()), ..Document::new("a#0", "a chunk").with_lang("cs") };
+    let mut writer = index.writer().unwrap();
+    writer.upsert(&encoder, &[Document::new("a#0", "a document"), chunk]).unwrap();
+    writer.commit().unwrap();
+    let reader = index.reader().unwrap();
+    let without = r#"not lang = "cs""#.parse().unwrap();
+    for (name, target) in TARGETS {
+        let to = directory.path().join(name);
+        let arrays = matches!(target, Target::Npy | Target::Faiss | Target::Lancedb);
+        match export(&reader, &to, target, None) {
+            Ok(manifest) => assert!(arrays && manifest.documents == 32, "{name}"),
+            Err(error) => {
+                assert!(!arrays && error.to_string().contains("document `a#0`: "), "{name}: {error}");
+                assert!(!to.exists());
+                assert_eq!(export(&reader, &to, target, Some(&without)).unwrap().documents, 31);
+            }
         }
     }
 }

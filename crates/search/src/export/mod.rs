@@ -44,19 +44,27 @@ use crate::text::KEY;
 /// Writes an export to a new directory. The manifest is written last; a directory without it is incomplete.
 ///
 /// # Errors
-/// [`Error::Exists`] if something is at `to`; [`Error::Io`]; [`Error::Damaged`].
+/// [`Error::Exists`] if something is at `to`; [`Error::Document`] if two entries have one key and the target takes one; [`Error::Io`];
+/// [`Error::Damaged`].
 pub fn export(reader: &Reader, to: &Path, target: Target, filter: Option<&Filter>) -> Result<Manifest> {
     if target == Target::Parquet && cfg!(not(feature = "parquet")) {
         return Err(Error::option("to", "this program was built without Parquet (the feature `parquet`)"));
+    }
+    let keys = reader.strings(KEY)?;
+    let selected = reader.selected(filter)?;
+    let mut order: Vec<usize> = selected.iter().collect();
+    order.sort_by(|&a, &b| keys[a].cmp(&keys[b]));
+    if target.has_ids()
+        && let Some(pair) = order.windows(2).find(|pair| keys[pair[0]] == keys[pair[1]])
+    {
+        let what = "a document and a chunk, or chunks of two documents, have this key, of which the engine keeps one entry: \
+                    leave one out by a filter, or give the document another key";
+        return Err(Error::document(&keys[pair[0]], what));
     }
     if to.exists() {
         return Err(Error::Exists { path: to.to_path_buf(), what: "there is something already".to_owned() });
     }
     fs::create_dir_all(to).map_err(|e| Error::io(to, e))?;
-    let keys = reader.strings(KEY)?;
-    let selected = reader.selected(filter)?;
-    let mut order: Vec<usize> = selected.iter().collect();
-    order.sort_by(|&a, &b| keys[a].cmp(&keys[b]));
     let source = Source { reader, target };
     let mut manifest = Manifest {
         target,

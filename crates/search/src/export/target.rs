@@ -42,6 +42,16 @@ const NAMES: [(&str, Target); 10] = [
     ("parquet", Target::Parquet),
 ];
 
+impl Target {
+    /// Whether it keeps one entry of an id, which is made of the key.
+    pub(super) fn has_ids(self) -> bool {
+        match self {
+            Target::Qdrant | Target::Milvus | Target::Pgvector | Target::Elasticsearch | Target::Vespa => true,
+            Target::Npy | Target::Faiss | Target::Lancedb | Target::Parquet => false,
+        }
+    }
+}
+
 impl std::str::FromStr for Target {
     type Err = Error;
 
