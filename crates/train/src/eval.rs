@@ -17,8 +17,12 @@ const SEED: u64 = 1;
 
 /// Passages whose vectors are held at a time.
 const PASSAGES: usize = 256;
-/// Queries whose scores are held at a time.
+/// Most queries whose scores are held at a time.
 const QUERIES: usize = 1_024;
+/// Scores of an arm that are held at a time, unless even [`LEAST_QUERIES`] have more: five such matrices are there at once.
+const SCORES: usize = 1 << 25;
+/// Passages' vectors are made again for every part of the queries, so that a part may not be too small.
+const LEAST_QUERIES: usize = 64;
 
 /// Of each query, in the set's order.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -132,11 +136,12 @@ pub(crate) fn evaluate(
 ) -> Result<Evaluation, NotFinite> {
     let groups = query_groups(set);
     let mut found = Evaluation::default();
-    for first in (0..set.queries.len()).step_by(QUERIES) {
-        let queries: Vec<u32> = (first as u32..(first + QUERIES).min(set.queries.len()) as u32).collect();
+    let together = queries_together(set.passages.len());
+    for first in (0..set.queries.len()).step_by(together) {
+        let queries: Vec<u32> = (first as u32..(first + together).min(set.queries.len()) as u32).collect();
         let scores = scores(corpus, set, placed, maps, &queries);
         check_finite(&scores, &queries, set.passages.len())?;
-        for (way, scores) in ways(&scores, weights).into_iter().enumerate() {
+        for (way, scores) in ways(scores, weights).into_iter().enumerate() {
             let Some(scores) = scores else { continue };
             let own = found.ways[way].get_or_insert_default();
             for (row, &query) in scores.chunks_exact(set.passages.len()).zip(&queries) {
@@ -150,6 +155,11 @@ pub(crate) fn evaluate(
         }
     }
     Ok(found)
+}
+
+/// Queries whose scores with so many passages are held at a time.
+fn queries_together(passages: usize) -> usize {
+    (SCORES / passages.max(1)).clamp(LEAST_QUERIES, QUERIES)
 }
 
 /// Finds the first score that is NaN or infinite; each arm's scores are `[queries, passages]`.
@@ -214,7 +224,7 @@ fn scores(
 }
 
 /// Scores of every way from those of the arms.
-fn ways(arms: &[Option<Vec<f32>>; 3], weights: [f32; 3]) -> [Option<Vec<f32>>; 5] {
+fn ways(arms: [Option<Vec<f32>>; 3], weights: [f32; 3]) -> [Option<Vec<f32>>; 5] {
     let sum = |wanted: &[usize]| {
         let mut total = vec![0.0; arms[wanted[0]].as_ref()?.len()];
         for &arm in wanted {
@@ -222,8 +232,9 @@ fn ways(arms: &[Option<Vec<f32>>; 3], weights: [f32; 3]) -> [Option<Vec<f32>>; 5
         }
         Some(total)
     };
-    let [dense, sparse, colbert] = arms.clone();
-    [dense, sparse, colbert, sum(&[0, 1]), sum(&[0, 1, 2])]
+    let (both, all) = (sum(&[0, 1]), sum(&[0, 1, 2]));
+    let [dense, sparse, colbert] = arms;
+    [dense, sparse, colbert, both, all]
 }
 
 /// nDCG@10, Recall@100 and whether the first is right, of a row of scores; equal scores in the order of their places. A right passage
@@ -268,6 +279,11 @@ mod tests {
         assert_eq!(measure(&many, |place| place == 99), [0.0, 1.0, 0.0]);
         assert_eq!(measure(&many, |place| place == 100), [0.0, 0.0, 0.0]);
         assert_eq!(measure(&many, |_| false), [0.0; 3]);
+    }
+
+    #[test]
+    fn large_sets_are_measured_by_fewer_queries_at_a_time() {
+        assert_eq!([0, 1, 20_000, 100_000, 10_000_000].map(queries_together), [1_024, 1_024, 1_024, 335, 64]);
     }
 
     #[test]

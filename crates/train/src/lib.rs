@@ -43,7 +43,7 @@ mod session;
 mod states;
 
 pub use ablation::AblationRow;
-pub use data::{FEW_JUDGED, LeftOut, Pair, PairSet, RawPair, RawPairs, Split, read_documents, read_pairs};
+pub use data::{FEW_JUDGED, LeftOut, Pair, PairSet, RawPair, RawPairs, Split, parse_pairs, read_documents, read_pairs};
 pub use error::{Error, ErrorKind, Result};
 pub use eval::{Change, Compared, Evaluation, PerQuery, WAYS};
 pub use export::{ExportOptions, METADATA_KEY, check_output};

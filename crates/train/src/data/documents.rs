@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::raw::{RawPair, RawPairs, hex};
-use super::read::records;
+use super::read::{records, text, title};
 use crate::error::{Error, Result};
 
 /// Fewest characters of the rest. A text of one sentence gives no pair.
@@ -23,17 +23,17 @@ const LONGEST_FIRST: usize = 200;
 pub fn read_documents(path: &Path) -> Result<RawPairs> {
     let mut pairs = Vec::new();
     let digest = records(path, |number, line| {
-        let (title, text) = if line.starts_with('{') {
+        let (heading, body) = if line.starts_with('{') {
             let wrong = |what: String| Error::line(path, number, what);
             let object: Map<String, Value> =
                 serde_json::from_str(line).map_err(|e| wrong(format!("expected a JSON object: {e}")))?;
-            let field = |name: &str| object.get(name).and_then(Value::as_str).map(|text| text.trim().to_owned());
-            let text = field("text").ok_or_else(|| wrong("it has no `text`".to_owned()))?;
-            (field("title").filter(|title| !title.is_empty()), text)
+            let body = text(&object, "text").map_err(wrong)?.ok_or_else(|| wrong("it has no `text`".to_owned()))?;
+            let title = title(&object).map_err(wrong)?;
+            (title.map(|title| title.trim().to_owned()), body.trim().to_owned())
         } else {
             (None, line.to_owned())
         };
-        pairs.extend(pair(title, &text));
+        pairs.extend(pair(heading, &body));
         Ok(())
     })?;
     Ok(RawPairs { unlabelled: pairs.len(), pairs, digest: hex(&digest), ..RawPairs::default() })

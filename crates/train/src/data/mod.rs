@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use documents::read_documents;
 pub use raw::{RawPair, RawPairs};
-pub use read::{Split, read_pairs};
+pub use read::{Split, parse_pairs, read_pairs};
 
 use crate::error::{Error, Result};
 use groups::Groups;

@@ -44,18 +44,38 @@ impl Split {
 /// [`Error::Line`] names the line that is none of these, or whose numbers make no sense; [`Error::Io`].
 pub fn read_pairs(path: &Path, split: Split) -> Result<RawPairs> {
     let metadata = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
-    if metadata.is_dir() { read_beir(path, split) } else { read_jsonl(path) }
+    if metadata.is_dir() { read_beir(path, split) } else { jsonl(path, open(path)?) }
 }
 
-/// A file that is digested as it is read.
-struct Digested {
-    file: File,
+/// Reads pairs of JSON Lines that are in memory, as [`read_pairs`] reads a file. Errors call them `name`.
+///
+/// # Errors
+/// As [`read_pairs`].
+///
+/// ```
+/// let found = trivec_train::parse_pairs("pairs", r#"{"query": "a cat", "passage": "It catches mice."}"#)?;
+/// assert_eq!(found.pairs[0].query, "a cat");
+/// let error = trivec_train::parse_pairs("pairs", r#"{"query": "a cat"}"#).unwrap_err();
+/// assert!(error.to_string().starts_with("pairs, line 1: "));
+/// # Ok::<(), trivec_train::Error>(())
+/// ```
+pub fn parse_pairs(name: &str, text: &str) -> Result<RawPairs> {
+    jsonl(Path::new(name), text.as_bytes())
+}
+
+fn open(path: &Path) -> Result<File> {
+    File::open(path).map_err(|e| Error::io(path, e))
+}
+
+/// What is digested as it is read.
+struct Digested<R> {
+    inner: R,
     hash: Sha256,
 }
 
-impl Read for Digested {
+impl<R: Read> Read for Digested<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let read = self.file.read(buffer)?;
+        let read = self.inner.read(buffer)?;
         self.hash.update(&buffer[..read]);
         Ok(read)
     }
@@ -63,9 +83,13 @@ impl Read for Digested {
 
 /// Calls `each` with every line that has something on it, or every object of a JSON list, and its line's number. Returns the digest of the
 /// whole file.
-pub(super) fn records(path: &Path, mut each: impl FnMut(u64, &str) -> Result<()>) -> Result<[u8; 32]> {
-    let file = File::open(path).map_err(|e| Error::io(path, e))?;
-    let mut file = Digested { file, hash: Sha256::new() };
+pub(super) fn records(path: &Path, each: impl FnMut(u64, &str) -> Result<()>) -> Result<[u8; 32]> {
+    records_of(path, open(path)?, each)
+}
+
+/// The same of what `inner` gives; errors call it `path`.
+fn records_of(path: &Path, inner: impl Read, mut each: impl FnMut(u64, &str) -> Result<()>) -> Result<[u8; 32]> {
+    let mut file = Digested { inner, hash: Sha256::new() };
     for record in Records::new(BufReader::with_capacity(1 << 20, &mut file), MAX_RECORD) {
         let Record { line, text } = record.map_err(|problem| match problem {
             Problem::Io(source) => Error::io(path, source),
@@ -76,9 +100,9 @@ pub(super) fn records(path: &Path, mut each: impl FnMut(u64, &str) -> Result<()>
     Ok(file.hash.finalize().into())
 }
 
-fn read_jsonl(path: &Path) -> Result<RawPairs> {
+fn jsonl(path: &Path, inner: impl Read) -> Result<RawPairs> {
     let mut pairs = Vec::new();
-    let digest = records(path, |number, text| {
+    let digest = records_of(path, inner, |number, text| {
         let wrong = |what: String| Error::line(path, number, what);
         let object: Map<String, Value> =
             serde_json::from_str(text).map_err(|e| wrong(format!("expected a JSON object: {e}")))?;
@@ -131,11 +155,19 @@ fn of_flag_embedding(object: &Map<String, Value>, query: String) -> Result<Vec<R
     Ok(positives.into_iter().enumerate().map(pair).collect())
 }
 
-fn text(object: &Map<String, Value>, name: &str) -> Result<Option<String>, String> {
+pub(super) fn text(object: &Map<String, Value>, name: &str) -> Result<Option<String>, String> {
     match object.get(name) {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.clone())),
         Some(other) => Err(format!("`{name}` is {}, expected a text", kind(other))),
+    }
+}
+
+/// The title, if there is one with something in it.
+pub(super) fn title(object: &Map<String, Value>) -> Result<Option<String>, String> {
+    match object.get("title") {
+        Some(Value::Null) => Ok(None),
+        _ => Ok(text(object, "title")?.filter(|title| !title.trim().is_empty())),
     }
 }
 
@@ -205,11 +237,7 @@ fn beir_texts(path: &Path, with_title: bool) -> Result<BeirTexts> {
             serde_json::from_str(line).map_err(|e| wrong(format!("expected a JSON object: {e}")))?;
         let id = id(&object).map_err(wrong)?;
         let body = text(&object, "text").map_err(wrong)?.ok_or_else(|| wrong("it has no `text`".to_owned()))?;
-        let title = if with_title {
-            text(&object, "title").map_err(wrong)?.filter(|title| !title.trim().is_empty())
-        } else {
-            None
-        };
+        let title = if with_title { title(&object).map_err(wrong)? } else { None };
         // BEIR's own readers join the two by a space.
         let whole = title.map_or(body.clone(), |title| format!("{title} {body}"));
         if places.insert(id.clone(), all.len()).is_some() {
@@ -231,14 +259,21 @@ fn read_beir(directory: &Path, split: Split) -> Result<RawPairs> {
     let mut paired = BTreeSet::new();
     let digest = records(&qrels, |number, line| {
         let wrong = |what: String| Error::line(&qrels, number, what);
-        let fields: Vec<&str> = line.split_whitespace().collect();
+        // With tabs, an id may have spaces.
+        let fields: Vec<&str> = match line.contains('\t') {
+            true => line.split('\t').map(str::trim).collect(),
+            false => line.split_whitespace().collect(),
+        };
         let (query, document, gain) = match fields.as_slice() {
             [query, document, gain] | [query, _, document, gain] => (*query, *document, *gain),
             _ => return Err(wrong(format!("{} fields, expected query, document and gain", fields.len()))),
         };
-        let Ok(gain) = gain.parse::<f64>() else {
+        let Some(gain) = gain.parse::<f64>().ok().filter(|gain| gain.is_finite()) else {
             // The first line names the columns.
-            return if number == 1 { Ok(()) } else { Err(wrong(format!("the gain is `{}`", shown(gain)))) };
+            return match number == 1 && gain.parse::<f64>().is_err() {
+                true => Ok(()),
+                false => Err(wrong(format!("the gain is `{}`, expected a finite number", shown(gain)))),
+            };
         };
         if gain <= 0.0 {
             return Ok(());

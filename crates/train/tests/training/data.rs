@@ -65,11 +65,34 @@ fn beir_directories_are_read() {
         ("q1\tunheard\t1\n", "there is no document with the id `unheard`"),
         ("head\n", "1 fields"),
         ("a\tb\tc\nq1\td1\tx\n", "the gain is `x`"),
+        ("q1\td1\tNaN\n", "line 1: the gain is `NaN`, expected a finite number"),
+        ("a\tb\tc\nq1\td1\tinf\n", "line 2: the gain is `inf`, expected a finite number"),
+        ("q1 d1\td1\t1\n", "there is no query with the id `q1 d1`"),
     ] {
         file(&directory, "qrels/test.tsv", content);
         let error = read_pairs(directory.path(), Split::Test).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
+}
+
+#[test]
+fn ids_with_spaces_and_titles_that_are_null_are_read() {
+    let directory = tempfile::tempdir().unwrap();
+    file(
+        &directory,
+        "corpus.jsonl",
+        "{\"_id\": \"d 1\", \"title\": null, \"text\": \"one\"}\n{\"_id\": \"d\", \"text\": \"two\"}\n",
+    );
+    file(
+        &directory,
+        "queries.jsonl",
+        "{\"_id\": \"q 1\", \"text\": \"which\"}\n{\"_id\": \"q\", \"text\": \"that\"}\n",
+    );
+    file(&directory, "qrels/dev.tsv", "query-id\tcorpus-id\tscore\nq 1\td 1\t1\n");
+    assert_eq!(read_pairs(directory.path(), Split::Dev).unwrap().pairs, [pair("which", "one")]);
+    // As TREC has them: four fields between spaces.
+    file(&directory, "qrels/dev.tsv", "q 0 d 1\n");
+    assert_eq!(read_pairs(directory.path(), Split::Dev).unwrap().pairs, [pair("that", "two")]);
 }
 
 #[test]
@@ -82,6 +105,13 @@ fn documents_ask_for_themselves() {
     assert_eq!(raw.pairs[1], pair("The first sentence.", "And then what follows it in the text."));
     let error = read_documents(&file(&directory, "bad.jsonl", "{\"title\": \"x\"}")).unwrap_err();
     assert!(error.to_string().contains("line 1: it has no `text`"), "{error}");
+    for (line, expected) in [
+        ("{\"text\": 5}", "line 1: `text` is a number, expected a text"),
+        ("{\"title\": [\"a\"], \"text\": \"b\"}", "line 1: `title` is a list, expected a text"),
+    ] {
+        let error = read_documents(&file(&directory, "bad.jsonl", line)).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+    }
 }
 
 #[test]
