@@ -27,7 +27,7 @@ diff <(tail -n +2 "$work/shown") "$work/real"
 python3 - <<'END'
 import pathlib, re, sys
 missing = []
-for document in [*pathlib.Path(".").glob("*.md"), *pathlib.Path("docs").glob("*.md")]:
+for document in [*pathlib.Path(".").glob("*.md"), *pathlib.Path("docs").rglob("*.md")]:
     for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text()):
         if not (document.parent / link).exists():
             missing.append(f"{document}: {link}")

@@ -245,7 +245,7 @@ const CRATES: [(&str, &[&str]); 12] = [
     ),
     ("trivec-testing", &["trivec"]),
     ("trivec-c", &["trivec"]),
-    ("trivec-python", &["trivec", "trivec-hub", "trivec-search"]),
+    ("trivec-python", &["trivec", "trivec-hub", "trivec-search", "trivec-train"]),
 ];
 
 /// Packages of the command line, which no other crate may know.

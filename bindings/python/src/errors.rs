@@ -93,3 +93,30 @@ pub(crate) fn search(py: Python<'_>, error: &trivec_search::Error) -> PyErr {
         }
     }
 }
+
+/// What training says.
+pub(crate) fn train(py: Python<'_>, error: &trivec_train::Error) -> PyErr {
+    use trivec_train::{Error, ErrorKind};
+    let message = error.to_string();
+    match error {
+        Error::Engine(error) => engine(py, error),
+        Error::Io { path, source } => {
+            let path = path.to_string_lossy().into_owned();
+            make(py, "os_error", (source.raw_os_error(), source.to_string(), path))
+        }
+        Error::Line { line, .. } => make(py, "InputError", (message, line.saturating_sub(1))),
+        Error::Overlap { .. } => {
+            make(py, "InputError", (format!("{message}; allow_overlap=True takes it all the same"),))
+        }
+        other => {
+            let class = match other.kind() {
+                ErrorKind::Usage => "OptionError",
+                ErrorKind::Input => "InputError",
+                ErrorKind::Locked => "TrainingLocked",
+                ErrorKind::Io => "Error",
+                _ => "ModelError",
+            };
+            make(py, class, (message,))
+        }
+    }
+}

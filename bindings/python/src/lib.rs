@@ -6,6 +6,7 @@ mod errors;
 mod inputs;
 mod search;
 mod signals;
+mod train;
 
 use numpy::PyReadonlyArray2;
 use pyo3::prelude::*;
@@ -64,6 +65,7 @@ fn _trivec(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<engine::Engine>()?;
     module.add_class::<search::Index>()?;
     module.add_function(wrap_pyfunction!(colbert_score, module)?)?;
+    module.add_function(wrap_pyfunction!(train::train, module)?)?;
     module.add_function(wrap_pyfunction!(locate, module)?)?;
     module.add_function(wrap_pyfunction!(locate_default, module)?)?;
     module.add_function(wrap_pyfunction!(instruction_sets, module)?)

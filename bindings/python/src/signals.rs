@@ -30,13 +30,16 @@ impl Watch {
     pub(crate) fn progress(&self, function: Option<&Py<PyAny>>, before: usize, total: usize) -> Option<Progress> {
         let function = function?;
         let function = Python::attach(|py| function.clone_ref(py));
-        let (raised, cancel) = (Arc::clone(&self.raised), self.cancel.clone());
-        Some(Progress::new(move |done, _| {
-            if let Err(error) = Python::attach(|py| function.call1(py, (before + done, total)).map(drop)) {
-                keep(&raised, error);
-                cancel.cancel();
-            }
-        }))
+        let own = Watch { raised: Arc::clone(&self.raised), cancel: self.cancel.clone() };
+        Some(Progress::new(move |done, _| own.call(|py| function.call1(py, (before + done, total)).map(drop))))
+    }
+
+    /// Calls Python; what that raises ends the call of the engine.
+    pub(crate) fn call(&self, function: impl FnOnce(Python<'_>) -> PyResult<()>) {
+        if let Err(error) = Python::attach(function) {
+            keep(&self.raised, error);
+            self.cancel.cancel();
+        }
     }
 
     /// What Python raised, if that ended the call.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import os
 import pathlib
 import sys
@@ -124,6 +125,28 @@ def described(value: Any) -> Any:
     return {"type": kind, "value": value}
 
 
+TOLERANCE = 1e-5
+
+
+def _close(found: Any, expected: Any) -> bool:
+    if isinstance(found, float) and isinstance(expected, float):
+        return abs(found - expected) <= TOLERANCE * max(1.0, abs(expected)) or (math.isnan(found) and math.isnan(expected))
+    return found == expected
+
+
+def differences(found: Any, expected: Any, where: str) -> list[str]:
+    """Where two described values differ, in words."""
+    if isinstance(found, dict) and isinstance(expected, dict):
+        if found.keys() != expected.keys():
+            return [f"{where}: {list(found)} for {list(expected)}"]
+        return [d for key in found for d in differences(found[key], expected[key], f"{where}.{key}")]
+    if isinstance(found, list) and isinstance(expected, list):
+        if len(found) != len(expected):
+            return [f"{where}: {len(found)} for {len(expected)}"]
+        return [d for at, pair in enumerate(zip(found, expected)) for d in differences(*pair, f"{where}[{at}]")]
+    return [] if _close(found, expected) else [f"{where}: {found!r} for {expected!r}"]
+
+
 def answers(module: Any, path: Any) -> dict[str, Any]:
     """What `module`'s classes answer; `path` says where a model lies."""
     loaded: dict[str, Any] = {}
@@ -145,7 +168,7 @@ def answers(module: Any, path: Any) -> dict[str, Any]:
     return found
 
 
-def _for_flagembedding(folder: pathlib.Path) -> Any:
+def for_flagembedding(folder: pathlib.Path) -> Any:
     """Copies of the checkpoints as FlagEmbedding wants them: heads in files of their own, and the tokenizer's configuration."""
     import shutil
 
@@ -177,7 +200,7 @@ if __name__ == "__main__":
     import FlagEmbedding
 
     with tempfile.TemporaryDirectory() as folder:
-        found = answers(FlagEmbedding, _for_flagembedding(pathlib.Path(folder)))
+        found = answers(FlagEmbedding, for_flagembedding(pathlib.Path(folder)))
     text = json.dumps(found, ensure_ascii=False, separators=(",", ":"))
     (HERE / "reference.json.gz").write_bytes(gzip.compress(text.encode(), 9, mtime=0))
     print(len(found), "answers", len(text), "bytes", file=sys.stderr)

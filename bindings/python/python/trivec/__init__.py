@@ -21,10 +21,12 @@ from ._errors import (
     ModeUnavailable,
     NoDocument,
     OptionError,
+    TrainingLocked,
 )
 from ._index import Hits, Index
 from ._model import Encoded, Model
 from ._reranker import Reranked, Reranker
+from ._train import train
 from ._trivec import __version__, instruction_sets
 
 __all__ = [
@@ -45,6 +47,8 @@ __all__ = [
     "OptionError",
     "Reranked",
     "Reranker",
+    "TrainingLocked",
     "__version__",
     "instruction_sets",
+    "train",
 ]

