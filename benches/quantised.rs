@@ -8,8 +8,8 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use trivec::pack::{Calibration, PackOptions, pack, packed_layer};
 use trivec::{EncodeOptions, LoadOptions, Model, Modes, WeightFormat};
 use trivec_kernels::{
-    Finish, I4_BLOCK, I4_BLOCK_BYTES, I4_GROUP, I4_GROUP_BYTES, IntKeyValues, IntScratch, Kernels, MatMut, MatRef,
-    PANEL, Panels, Prepare, QUERY_BLOCK, Rows8, Rows8Kind, rotation_for, row8_stride,
+    Epilogue, I4_BLOCK, I4_GROUP, I4_GROUP_BYTES, IntKeyValues, IntScratch, Kernels, MatMut, MatRef, PANEL, Panels,
+    Prepare, Q4_0_BLOCK_BYTES, QUERY_BLOCK, Rows8, Rows8Kind, rotation_for, row8_stride,
 };
 
 /// Deterministic values around zero.
@@ -29,7 +29,7 @@ fn products(c: &mut Criterion) {
                     BenchmarkId::new(format!("{name} {}", kernels.isa().name()), format!("{rows}x{outputs}x{depth}"));
                 group.bench_function(id, |b| b.iter(|| f(&mut out)));
             };
-            for kind in [Rows8Kind::Int8, Rows8Kind::Int4Grouped] {
+            for kind in [Rows8Kind::Int8, Rows8Kind::Q4_0] {
                 let (stride, n, m) = (row8_stride(depth), kind.scales(depth), kind.offsets(depth));
                 let (mut data, mut scales) = (vec![0; rows * stride], vec![0.0; rows * n]);
                 let (mut offsets, mut scratch) = (vec![0; rows * m], vec![0.0; depth]);
@@ -44,30 +44,30 @@ fn products(c: &mut Criterion) {
                     let w = vec![140u8; outputs * depth];
                     let panels = Panels::new(&w, outputs, depth * PANEL);
                     run("int8", &mut |out| {
-                        kernels.linear_i8(rows8, panels, Finish::default(), MatMut::dense(out, outputs))
+                        kernels.linear_i8(rows8, panels, Epilogue::default(), MatMut::dense(out, outputs))
                     });
                     let panel = depth / I4_GROUP * I4_GROUP_BYTES;
                     let w = vec![0x84u8; outputs / PANEL * panel];
                     let panels = Panels::new(&w, outputs, panel);
                     run("int4", &mut |out| {
-                        kernels.linear_i4(rows8, panels, Finish::default(), MatMut::dense(out, outputs))
+                        kernels.linear_i4(rows8, panels, Epilogue::default(), MatMut::dense(out, outputs))
                     });
                 } else {
-                    let panel = depth / I4_BLOCK * I4_BLOCK_BYTES;
+                    let panel = depth / I4_BLOCK * Q4_0_BLOCK_BYTES;
                     let w = vec![0x2au8; outputs / PANEL * panel];
                     let panels = Panels::new(&w, outputs, panel);
                     run("4-bit blocks", &mut |out| {
-                        kernels.linear_blocks4(rows8, panels, Finish::default(), MatMut::dense(out, outputs))
+                        kernels.linear_q4_0(rows8, panels, Epilogue::default(), MatMut::dense(out, outputs))
                     });
                 }
             }
             let w = vec![0x3c00u16; outputs * depth];
             let panels = Panels::new(&w, outputs, depth * PANEL);
             let x_view = MatRef::dense(&x, depth);
-            run("f16", &mut |out| kernels.linear_f16(x_view, panels, Finish::default(), MatMut::dense(out, outputs)));
+            run("f16", &mut |out| kernels.linear_f16(x_view, panels, Epilogue::default(), MatMut::dense(out, outputs)));
             let x_bf16 = vec![0x3f80u16; rows * depth];
             run("bf16", &mut |out| {
-                kernels.linear_bf16(&x_bf16, depth, panels, Finish::default(), MatMut::dense(out, outputs));
+                kernels.linear_bf16(&x_bf16, depth, panels, Epilogue::default(), MatMut::dense(out, outputs));
             });
         }
     }

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use crate::attention::{self, AttentionShape};
 use crate::attention_int::{self, IntKeyValues, IntScratch};
 use crate::cpu::Streams;
-use crate::gemm::{self, Finish, Panels};
+use crate::gemm::{self, Epilogue, Panels};
 #[cfg(target_arch = "aarch64")]
 use crate::isa::Neon;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -14,7 +14,7 @@ use crate::isa::for_each_simd;
 #[cfg(target_arch = "x86_64")]
 use crate::isa::{Avx2, Avx512};
 use crate::isa::{Isa, Scalar};
-use crate::layout::{I4_BLOCK, I4_BLOCK_BYTES, I4_GROUP, I4_GROUP_BYTES, MAX_INT_DEPTH, PANEL};
+use crate::layout::{I4_BLOCK, I4_GROUP, I4_GROUP_BYTES, MAX_INT_DEPTH, PANEL, Q4_0_BLOCK_BYTES};
 use crate::operations::for_each_operation;
 use crate::rows8::{self, MAX_ROTATION, Prepare, Rows8, Rows8Kind, row8_stride};
 use crate::view::{MatMut, MatRef};
@@ -258,10 +258,10 @@ impl Kernels {
     ///
     /// # Panics
     /// If the shapes do not fit each other.
-    pub fn linear_i8(&self, x: Rows8<'_>, weight: Panels<'_, u8>, finish: Finish<'_>, out: MatMut<'_>) {
+    pub fn linear_i8(&self, x: Rows8<'_>, weight: Panels<'_, u8>, epilogue: Epilogue<'_>, out: MatMut<'_>) {
         assert_eq!(x.kind(), Rows8Kind::Int8, "rows for int8 weights");
-        check_product(x.rows(), x.depth() * PANEL, &weight, finish, &out);
-        (self.linear_i8)(x, weight, finish, out)
+        check_product(x.rows(), x.depth() * PANEL, &weight, epilogue, &out);
+        (self.linear_i8)(x, weight, epilogue, out)
     }
 
     /// [`linear_i8`](Self::linear_i8) with weights of four bits, which `gemm`'s int4 panels are unpacked to: the same bits as with those
@@ -269,40 +269,47 @@ impl Kernels {
     ///
     /// # Panics
     /// If the shapes do not fit each other.
-    pub fn linear_i4(&self, x: Rows8<'_>, weight: Panels<'_, u8>, finish: Finish<'_>, out: MatMut<'_>) {
+    pub fn linear_i4(&self, x: Rows8<'_>, weight: Panels<'_, u8>, epilogue: Epilogue<'_>, out: MatMut<'_>) {
         assert_eq!(x.kind(), Rows8Kind::Int8, "rows for int4 weights");
-        check_product(x.rows(), x.depth().div_ceil(I4_GROUP) * I4_GROUP_BYTES, &weight, finish, &out);
-        (self.linear_i4)(x, weight, finish, out)
+        check_product(x.rows(), x.depth().div_ceil(I4_GROUP) * I4_GROUP_BYTES, &weight, epilogue, &out);
+        (self.linear_i4)(x, weight, epilogue, out)
     }
 
     /// `out[r, o] = Σ_blocks (Σ_d a · w) · activation_scale[r] · block_scale[o] + bias[o]` with 4-bit blocks as `gemm`'s table says, in
-    /// ascending order with fused multiply-adds: the same bits on every instruction set. `finish.scales` is not used.
+    /// ascending order with fused multiply-adds: the same bits on every instruction set. `epilogue.scales` is not used.
     ///
     /// # Panics
     /// If the shapes do not fit each other.
-    pub fn linear_blocks4(&self, x: Rows8<'_>, weight: Panels<'_, u8>, finish: Finish<'_>, out: MatMut<'_>) {
-        assert_eq!(x.kind(), Rows8Kind::Int4Grouped, "rows for 4-bit blocks");
-        check_product(x.rows(), x.depth() / I4_BLOCK * I4_BLOCK_BYTES, &weight, finish, &out);
-        (self.linear_blocks4)(x, weight, finish, out)
+    pub fn linear_q4_0(&self, x: Rows8<'_>, weight: Panels<'_, u8>, epilogue: Epilogue<'_>, out: MatMut<'_>) {
+        assert_eq!(x.kind(), Rows8Kind::Q4_0, "rows for 4-bit blocks");
+        check_product(x.rows(), x.depth() / I4_BLOCK * Q4_0_BLOCK_BYTES, &weight, epilogue, &out);
+        (self.linear_q4_0)(x, weight, epilogue, out)
     }
 
     /// `out = x Wᵀ + b` with weights in f16, widened exactly, and f32 sums in ascending order.
     ///
     /// # Panics
     /// If the shapes do not fit each other.
-    pub fn linear_f16(&self, x: MatRef<'_>, weight: Panels<'_, u16>, finish: Finish<'_>, out: MatMut<'_>) {
-        check_product(x.rows(), x.cols() * PANEL, &weight, finish, &out);
-        (self.linear_f16)(x, weight, finish, out)
+    pub fn linear_f16(&self, x: MatRef<'_>, weight: Panels<'_, u16>, epilogue: Epilogue<'_>, out: MatMut<'_>) {
+        check_product(x.rows(), x.cols() * PANEL, &weight, epilogue, &out);
+        (self.linear_f16)(x, weight, epilogue, out)
     }
 
     /// `out = x Wᵀ + b` with rows and weights in bf16 and f32 sums. `x` is `[rows, depth]`, `depth` even.
     ///
     /// # Panics
     /// If the shapes do not fit each other.
-    pub fn linear_bf16(&self, x: &[u16], depth: usize, weight: Panels<'_, u16>, finish: Finish<'_>, out: MatMut<'_>) {
+    pub fn linear_bf16(
+        &self,
+        x: &[u16],
+        depth: usize,
+        weight: Panels<'_, u16>,
+        epilogue: Epilogue<'_>,
+        out: MatMut<'_>,
+    ) {
         assert!(depth.is_multiple_of(2) && Some(x.len()) == depth.checked_mul(out.rows()), "shape of x");
-        check_product(out.rows(), depth * PANEL, &weight, finish, &out);
-        (self.linear_bf16)(x, depth, weight, finish, out)
+        check_product(out.rows(), depth * PANEL, &weight, epilogue, &out);
+        (self.linear_bf16)(x, depth, weight, epilogue, out)
     }
 
     /// Most rows of `row_bytes` that a product should get at once: so many stay in the second-level cache while all weights are read once
@@ -374,10 +381,10 @@ fn check_prepare(prepare: Prepare<'_>, depth: usize) {
     assert!(fits, "a rotation of {rotation} over {depth} values");
 }
 
-fn check_product<T>(rows: usize, panel_len: usize, weight: &Panels<'_, T>, finish: Finish<'_>, out: &MatMut<'_>) {
+fn check_product<T>(rows: usize, panel_len: usize, weight: &Panels<'_, T>, epilogue: Epilogue<'_>, out: &MatMut<'_>) {
     assert_eq!(weight.panel_len(), panel_len, "depth of x and of the weight");
     assert_eq!((out.rows(), out.cols()), (rows, weight.outputs()), "shape of out");
-    finish.check(weight.outputs());
+    epilogue.check(weight.outputs());
 }
 
 /// Compiles the generic kernel `$path` for a set's features, behind a function pointer's signature. The function is called `$name` inside its
@@ -447,17 +454,17 @@ macro_rules! define_table {
     };
     (AMX, $isa:ident, $token:ty, $features:tt, $and:path) => {
         table!(AMX, $isa, $token, $features,
-            [linear_i8, linear_i4, linear_blocks4, linear_bf16, pack_int, attend_int, probe], extends AVX512_BF16);
+            [linear_i8, linear_i4, linear_q4_0, linear_bf16, pack_int, attend_int, probe], extends AVX512_BF16);
     };
     // Products of bytes.
     (dots $base:ident, $table:ident, $isa:ident, $token:ty, $features:tt) => {
         table!($table, $isa, $token, $features,
-            [quantize_row, linear_i8, linear_i4, linear_blocks4, pack_int, attend_int, probe], extends $base);
+            [quantize_row, linear_i8, linear_i4, linear_q4_0, pack_int, attend_int, probe], extends $base);
     };
     ($table:ident, $isa:ident, $token:ty, $features:tt) => {
         table!($table, $isa, $token, $features, [
             linear, dot, gelu, layer_norm, pack_keys, attend, add_layer_norm, gelu_fast, quantize_row, prepare_row, round_bf16,
-            linear_i8, linear_i4, linear_blocks4, linear_f16, linear_bf16, pack_int, attend_int, probe, read_memory
+            linear_i8, linear_i4, linear_q4_0, linear_f16, linear_bf16, pack_int, attend_int, probe, read_memory
         ]);
     };
 }

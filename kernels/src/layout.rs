@@ -10,7 +10,7 @@ pub const PANEL: usize = 32;
 pub const I4_BLOCK: usize = 32;
 
 /// Bytes of a block of a source's own 4-bit weights of one panel: 32 scales in f16, then 512 bytes of nibbles.
-pub const I4_BLOCK_BYTES: usize = PANEL * 2 + PANEL * I4_BLOCK / 2;
+pub const Q4_0_BLOCK_BYTES: usize = PANEL * 2 + PANEL * I4_BLOCK / 2;
 
 /// Depth of a group of int4 weights: as many blocks as have a cache line of grids.
 pub const I4_GROUP: usize = 2 * I4_BLOCK;

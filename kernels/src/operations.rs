@@ -28,19 +28,19 @@ macro_rules! for_each_operation {
             generic prepare_row(prepare: Prepare<'_>, row: &[f32], out: &mut [f32]) => rows8::prepare_row;
             generic round_bf16(row: &[f32], out: &mut [u16]) => rows8::round_bf16;
             generic linear_i8(
-                x: Rows8<'_>, weight: Panels<'_, u8>, finish: Finish<'_>, out: MatMut<'_>
+                x: Rows8<'_>, weight: Panels<'_, u8>, epilogue: Epilogue<'_>, out: MatMut<'_>
             ) => gemm::int8::linear;
             generic linear_i4(
-                x: Rows8<'_>, weight: Panels<'_, u8>, finish: Finish<'_>, out: MatMut<'_>
+                x: Rows8<'_>, weight: Panels<'_, u8>, epilogue: Epilogue<'_>, out: MatMut<'_>
             ) => gemm::int4::linear;
-            generic linear_blocks4(
-                x: Rows8<'_>, weight: Panels<'_, u8>, finish: Finish<'_>, out: MatMut<'_>
-            ) => gemm::blocks4::linear;
+            generic linear_q4_0(
+                x: Rows8<'_>, weight: Panels<'_, u8>, epilogue: Epilogue<'_>, out: MatMut<'_>
+            ) => gemm::q4_0::linear;
             generic linear_f16(
-                x: MatRef<'_>, weight: Panels<'_, u16>, finish: Finish<'_>, out: MatMut<'_>
+                x: MatRef<'_>, weight: Panels<'_, u16>, epilogue: Epilogue<'_>, out: MatMut<'_>
             ) => gemm::half::linear_f16;
             generic linear_bf16(
-                x: &[u16], depth: usize, weight: Panels<'_, u16>, finish: Finish<'_>, out: MatMut<'_>
+                x: &[u16], depth: usize, weight: Panels<'_, u16>, epilogue: Epilogue<'_>, out: MatMut<'_>
             ) => gemm::half::linear_bf16;
             generic pack_int(
                 keys: MatRef<'_>, values: MatRef<'_>, scratch: &mut IntScratch, packed: &mut IntKeyValues

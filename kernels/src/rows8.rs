@@ -32,7 +32,7 @@ pub enum Rows8Kind {
     /// int8 and int4 weights: one scale and one correction (`-128 Σ a`) a row.
     Int8,
     /// A source's own 4-bit blocks: a scale and a correction (`-8 Σ a`) for every block of 32.
-    Int4Grouped,
+    Q4_0,
 }
 
 impl Rows8Kind {

@@ -7,8 +7,8 @@ use std::ops::{Deref, DerefMut};
 
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 use trivec_kernels::{
-    AttentionShape, Finish, I4_BLOCK, I4_BLOCK_BYTES, I4_GROUP, I4_GROUP_BYTES, IntKeyValues, IntScratch, Kernels,
-    MatMut, MatRef, PANEL, Panels, Prepare, Rows8, Rows8Kind, Streams, rotation_for, row8_stride,
+    AttentionShape, Epilogue, I4_BLOCK, I4_GROUP, I4_GROUP_BYTES, IntKeyValues, IntScratch, Kernels, MatMut, MatRef,
+    PANEL, Panels, Prepare, Q4_0_BLOCK_BYTES, Rows8, Rows8Kind, Streams, rotation_for, row8_stride,
 };
 
 /// A multiple of the pages of every system.
@@ -119,7 +119,7 @@ fn rows() {
             kernels.round_bf16(&a, &mut Guarded::new(side, &vec![0u16; len]));
             let prepare = Prepare { centre: Some(&bias), inverse_smoothing: Some(&gain), rotation: rotation_for(len) };
             kernels.prepare_row(prepare, &a, &mut row());
-            for kind in [Rows8Kind::Int8, Rows8Kind::Int4Grouped] {
+            for kind in [Rows8Kind::Int8, Rows8Kind::Q4_0] {
                 let mut out = Guarded::new(side, &vec![0i8; row8_stride(len)]);
                 let mut scales = Guarded::new(side, &vec![0.0; kind.scales(len)]);
                 let mut offsets = Guarded::new(side, &vec![0; kind.offsets(len)]);
@@ -146,7 +146,7 @@ fn integer_products() {
             let (scales, bias) = (of_outputs(), of_outputs());
             let mut numbers = Guarded::new(side, &vec![0.0; rows * outputs]);
             for depth in [1, 3, 4, 5, 8, 12, 31, 32, 33, 64, 96, 128, 129, 193, 1056] {
-                for kind in [Rows8Kind::Int8, Rows8Kind::Int4Grouped] {
+                for kind in [Rows8Kind::Int8, Rows8Kind::Q4_0] {
                     let data = Guarded::new(side, &vec![3i8; rows * row8_stride(depth)]);
                     let row_scales = Guarded::new(side, &vec![0.5; rows * kind.scales(depth)]);
                     let offsets = Guarded::new(side, &vec![9; rows * kind.offsets(depth)]);
@@ -155,17 +155,17 @@ fn integer_products() {
                     let out = MatMut::dense(&mut numbers, outputs);
                     if kind == Rows8Kind::Int8 {
                         let w = Guarded::new(side, &vec![200u8; panels * PANEL * padded]);
-                        let finish = Finish { scales: Some(&scales), bias: Some(&bias), gelu: true };
+                        let finish = Epilogue { scales: Some(&scales), bias: Some(&bias), gelu: true };
                         kernels.linear_i8(x, Panels::new(&w, outputs, PANEL * padded), finish, out);
                         let panel = depth.div_ceil(I4_GROUP) * I4_GROUP_BYTES;
                         let w = Guarded::new(side, &vec![0x2au8; panels * panel]);
                         let out = MatMut::dense(&mut numbers, outputs);
                         kernels.linear_i4(x, Panels::new(&w, outputs, panel), finish, out);
                     } else {
-                        let panel = padded / I4_BLOCK * I4_BLOCK_BYTES;
+                        let panel = padded / I4_BLOCK * Q4_0_BLOCK_BYTES;
                         let w = Guarded::new(side, &vec![0x2au8; panels * panel]);
-                        let finish = Finish { scales: None, bias: Some(&bias), gelu: false };
-                        kernels.linear_blocks4(x, Panels::new(&w, outputs, panel), finish, out);
+                        let finish = Epilogue { scales: None, bias: Some(&bias), gelu: false };
+                        kernels.linear_q4_0(x, Panels::new(&w, outputs, panel), finish, out);
                     }
                 }
             }
@@ -178,7 +178,7 @@ fn float_products() {
     everywhere(|side, kernels| {
         for (rows, outputs) in shapes() {
             let bias = Guarded::new(side, &values(outputs));
-            let finish = Finish { bias: Some(&bias), ..Finish::default() };
+            let finish = Epilogue { bias: Some(&bias), ..Epilogue::default() };
             let mut out = Guarded::new(side, &vec![0.0; rows * outputs]);
             for depth in [1, 2, 3, 16, 31, 33, 520] {
                 let x = Guarded::new(side, &values(rows * depth));

@@ -6,7 +6,7 @@ mod common;
 use common::{PLAIN, Random, Rows, assert_same, int8_panels, tables};
 use half::f16;
 use trivec_kernels::{
-    Finish, I4_BLOCK, I4_BLOCK_BYTES, I4_GROUP, I4_GROUP_BYTES, Kernels, MAX_INT_DEPTH, MatMut, PANEL, Panels,
+    Epilogue, I4_BLOCK, I4_GROUP, I4_GROUP_BYTES, Kernels, MAX_INT_DEPTH, MatMut, PANEL, Panels, Q4_0_BLOCK_BYTES,
     Rows8Kind,
 };
 
@@ -43,7 +43,7 @@ fn int4_products_are_those_of_the_integers_in_int8() {
             for rows in few {
                 for kernels in tables() {
                     let x = Rows::quantize(kernels, Rows8Kind::Int8, PLAIN, &values[..rows * depth], depth);
-                    let finish = Finish { scales: Some(&scales), bias: Some(&bias), gelu: rows % 3 == 2 };
+                    let finish = Epilogue { scales: Some(&scales), bias: Some(&bias), gelu: rows % 3 == 2 };
                     // Rows lie one value further apart than needed: what is between them must stay.
                     let mut out = [vec![-7.0; rows * (outputs + 1)], vec![-7.0; rows * (outputs + 1)]];
                     let [found, expected] = out.each_mut().map(|out| MatMut::new(out, rows, outputs, outputs + 1));
@@ -80,11 +80,11 @@ fn products_do_not_see_each_others_panels() {
         let x = Rows::quantize(kernels, Rows8Kind::Int8, PLAIN, &values, flat);
         let w = Panels::new(&bytes, outputs, flat * PANEL);
         let mut expected = vec![0.0; rows * outputs];
-        kernels.linear_i8(x.view(), w, Finish::default(), MatMut::dense(&mut expected, outputs));
+        kernels.linear_i8(x.view(), w, Epilogue::default(), MatMut::dense(&mut expected, outputs));
         let check = || {
             let w = Panels::new(&panels, outputs, flat.div_ceil(I4_GROUP) * I4_GROUP_BYTES);
             let mut found = vec![0.0; rows * outputs];
-            kernels.linear_i4(x.view(), w, Finish::default(), MatMut::dense(&mut found, outputs));
+            kernels.linear_i4(x.view(), w, Epilogue::default(), MatMut::dense(&mut found, outputs));
             assert_same("flat", kernels.isa().name(), &found, &expected);
         };
         std::thread::scope(|scope| {
@@ -95,7 +95,7 @@ fn products_do_not_see_each_others_panels() {
                 kernels.linear_i4(
                     x.view(),
                     w,
-                    Finish::default(),
+                    Epilogue::default(),
                     MatMut::dense(&mut vec![0.0; rows * outputs], outputs),
                 );
                 check();
@@ -120,7 +120,7 @@ fn int4_products_of_extremes_do_not_overflow() {
                     let x = Rows::quantize(kernels, Rows8Kind::Int8, PLAIN, &vec![value; rows * depth], depth);
                     let w = Panels::new(&panel, outputs, panel.len());
                     let mut out = vec![0.0; rows * outputs];
-                    kernels.linear_i4(x.view(), w, Finish::default(), MatMut::dense(&mut out, outputs));
+                    kernels.linear_i4(x.view(), w, Epilogue::default(), MatMut::dense(&mut out, outputs));
                     let acc = 127 * value.signum() as i32 * weight * depth as i32;
                     let expected = vec![acc as f32 * x.scales[0]; rows * outputs];
                     assert_same("extremes", kernels.isa().name(), &out, &expected);
@@ -142,9 +142,9 @@ fn outputs_of_an_int4_panel_can_be_asked_alone() {
             let x = Rows::quantize(kernels, Rows8Kind::Int8, PLAIN, &values[..rows * depth], depth);
             let w = Panels::new(&panels, outputs, depth.div_ceil(I4_GROUP) * I4_GROUP_BYTES);
             let (mut all, mut part) = (vec![0.0; rows * outputs], vec![0.0; (rows - first) * 36]);
-            kernels.linear_i4(x.view(), w, Finish::default(), MatMut::dense(&mut all, outputs));
+            kernels.linear_i4(x.view(), w, Epilogue::default(), MatMut::dense(&mut all, outputs));
             let few = x.view().rows_from(first, rows - first);
-            kernels.linear_i4(few, w.outputs_from(64, 36), Finish::default(), MatMut::dense(&mut part, 36));
+            kernels.linear_i4(few, w.outputs_from(64, 36), Epilogue::default(), MatMut::dense(&mut part, 36));
             for (part, all) in part.chunks_exact(36).zip(all.chunks_exact(outputs).skip(first)) {
                 assert_same("part", kernels.isa().name(), part, &all[64..]);
             }
@@ -157,15 +157,15 @@ fn outputs_of_an_int4_panel_can_be_asked_alone() {
 fn an_int4_weight_of_another_depth_is_refused() {
     let x = Rows::quantize(Kernels::best(), Rows8Kind::Int8, PLAIN, &[1.0; 65], 65);
     let w = Panels::new(&[8u8; I4_GROUP_BYTES], 32, I4_GROUP_BYTES);
-    Kernels::best().linear_i4(x.view(), w, Finish::default(), MatMut::dense(&mut [0.0; 32], 32));
+    Kernels::best().linear_i4(x.view(), w, Epilogue::default(), MatMut::dense(&mut [0.0; 32], 32));
 }
 
 #[test]
 #[should_panic(expected = "rows for int4 weights")]
 fn rows_for_blocks_are_refused_by_int4() {
-    let x = Rows::quantize(Kernels::best(), Rows8Kind::Int4Grouped, PLAIN, &[1.0; 64], 64);
+    let x = Rows::quantize(Kernels::best(), Rows8Kind::Q4_0, PLAIN, &[1.0; 64], 64);
     let w = Panels::new(&[8u8; I4_GROUP_BYTES], 32, I4_GROUP_BYTES);
-    Kernels::best().linear_i4(x.view(), w, Finish::default(), MatMut::dense(&mut [0.0; 32], 32));
+    Kernels::best().linear_i4(x.view(), w, Epilogue::default(), MatMut::dense(&mut [0.0; 32], 32));
 }
 
 #[test]
@@ -176,10 +176,10 @@ fn products_with_blocks_are_exact_on_every_set() {
         for outputs in [1, 32, 45] {
             let weights: Vec<u8> = (0..outputs * depth).map(|_| random.below(16) as u8).collect();
             let block_scales: Vec<f16> = (0..outputs * blocks).map(|_| f16::from_f32(random.normal() * 0.1)).collect();
-            let mut panels = vec![0u8; outputs.div_ceil(PANEL) * blocks * I4_BLOCK_BYTES];
+            let mut panels = vec![0u8; outputs.div_ceil(PANEL) * blocks * Q4_0_BLOCK_BYTES];
             for o in 0..outputs {
                 for block in 0..blocks {
-                    let to = &mut panels[(o / PANEL * blocks + block) * I4_BLOCK_BYTES..][..I4_BLOCK_BYTES];
+                    let to = &mut panels[(o / PANEL * blocks + block) * Q4_0_BLOCK_BYTES..][..Q4_0_BLOCK_BYTES];
                     to[o % PANEL * 2..][..2].copy_from_slice(&block_scales[o * blocks + block].to_le_bytes());
                     for j in 0..16 {
                         let weight = |d: usize| weights[o * depth + block * I4_BLOCK + d];
@@ -191,7 +191,7 @@ fn products_with_blocks_are_exact_on_every_set() {
             for rows in (0..=17).chain([33, 48, 63]) {
                 let values = random.vec(rows * depth);
                 for kernels in tables() {
-                    let x = Rows::quantize(kernels, Rows8Kind::Int4Grouped, PLAIN, &values, depth);
+                    let x = Rows::quantize(kernels, Rows8Kind::Q4_0, PLAIN, &values, depth);
                     let mut expected = Vec::new();
                     for r in 0..rows {
                         for o in 0..outputs {
@@ -207,9 +207,9 @@ fn products_with_blocks_are_exact_on_every_set() {
                         }
                     }
                     let mut out = vec![0.0; rows * outputs];
-                    let w = Panels::new(&panels, outputs, blocks * I4_BLOCK_BYTES);
-                    let finish = Finish { bias: Some(&bias), ..Finish::default() };
-                    kernels.linear_blocks4(x.view(), w, finish, MatMut::dense(&mut out, outputs));
+                    let w = Panels::new(&panels, outputs, blocks * Q4_0_BLOCK_BYTES);
+                    let finish = Epilogue { bias: Some(&bias), ..Epilogue::default() };
+                    kernels.linear_q4_0(x.view(), w, finish, MatMut::dense(&mut out, outputs));
                     assert_same(&format!("[{rows}, {depth}] x {outputs}"), kernels.isa().name(), &out, &expected);
                 }
             }
@@ -223,17 +223,17 @@ fn products_with_blocks_of_extremes_do_not_overflow() {
     let (blocks, outputs) = (3, PANEL);
     let depth = blocks * I4_BLOCK;
     for nibble in [0u8, 15] {
-        let mut panels = vec![nibble | nibble << 4; blocks * I4_BLOCK_BYTES];
-        for block in panels.chunks_exact_mut(I4_BLOCK_BYTES) {
+        let mut panels = vec![nibble | nibble << 4; blocks * Q4_0_BLOCK_BYTES];
+        for block in panels.chunks_exact_mut(Q4_0_BLOCK_BYTES) {
             block[..PANEL * 2].chunks_exact_mut(2).for_each(|scale| scale.copy_from_slice(&f16::ONE.to_le_bytes()));
         }
         for value in [-3.0f32, 3.0] {
             for kernels in tables() {
                 for rows in 1..=9 {
-                    let x = Rows::quantize(kernels, Rows8Kind::Int4Grouped, PLAIN, &vec![value; rows * depth], depth);
+                    let x = Rows::quantize(kernels, Rows8Kind::Q4_0, PLAIN, &vec![value; rows * depth], depth);
                     let mut out = vec![0.0; rows * outputs];
-                    let w = Panels::new(&panels, outputs, blocks * I4_BLOCK_BYTES);
-                    kernels.linear_blocks4(x.view(), w, Finish::default(), MatMut::dense(&mut out, outputs));
+                    let w = Panels::new(&panels, outputs, blocks * Q4_0_BLOCK_BYTES);
+                    kernels.linear_q4_0(x.view(), w, Epilogue::default(), MatMut::dense(&mut out, outputs));
                     let acc = 127.0 * value.signum() * (f32::from(nibble) - 8.0) * I4_BLOCK as f32;
                     let of_row = |scales: &[f32]| scales.iter().fold(0.0, |sum: f32, scale| sum + acc * scale);
                     let expected: Vec<f32> =

@@ -7,7 +7,7 @@ mod common;
 use common::{PLAIN, Random, Rows, assert_same, int8_panels, tables};
 use half::{bf16, f16};
 use trivec_kernels::{
-    Finish, I4_BLOCK, Kernels, MAX_INT_DEPTH, MatMut, MatRef, PANEL, Panels, Prepare, Rows8, Rows8Kind, rotation_for,
+    Epilogue, I4_BLOCK, Kernels, MAX_INT_DEPTH, MatMut, MatRef, PANEL, Panels, Prepare, Rows8, Rows8Kind, rotation_for,
     row8_stride,
 };
 
@@ -38,7 +38,7 @@ fn int8_products_are_exact_on_every_set() {
                         let mut out = vec![-7.0; take * (outputs + 1)];
                         let view = MatMut::new(&mut out, take, outputs, outputs + 1);
                         let w = Panels::new(&panels, outputs, depth.next_multiple_of(4) * PANEL);
-                        kernels.linear_i8(x.view(), w, Finish { scales, bias, gelu: false }, view);
+                        kernels.linear_i8(x.view(), w, Epilogue { scales, bias, gelu: false }, view);
                         assert_same(
                             &format!("int8 [{take}, {depth}] x {outputs}"),
                             kernels.isa().name(),
@@ -62,7 +62,7 @@ fn int8_products_of_extremes_do_not_saturate() {
                 let x = Rows::quantize(kernels, Rows8Kind::Int8, PLAIN, &vec![value; depth], depth);
                 let mut out = vec![0.0; outputs];
                 let w = Panels::new(&panels, outputs, depth * PANEL);
-                kernels.linear_i8(x.view(), w, Finish::default(), MatMut::dense(&mut out, outputs));
+                kernels.linear_i8(x.view(), w, Epilogue::default(), MatMut::dense(&mut out, outputs));
                 let acc = 127.0 * value.signum() * f32::from(weight) * depth as f32;
                 assert_same("extremes", kernels.isa().name(), &out, &vec![acc * x.scales[0]; outputs]);
             }
@@ -95,7 +95,7 @@ fn int8_products_of_all_bytes_are_exact() {
             for kernels in tables() {
                 let mut out = vec![0.0; take * outputs];
                 let w = Panels::new(&panel, outputs, depth * PANEL);
-                kernels.linear_i8(x, w, Finish::default(), MatMut::dense(&mut out, outputs));
+                kernels.linear_i8(x, w, Epilogue::default(), MatMut::dense(&mut out, outputs));
                 for (r, out) in out.chunks_exact(outputs).enumerate() {
                     let total = sum(&data[r * stride..]);
                     let expected: Vec<f32> =
@@ -118,9 +118,9 @@ fn outputs_of_a_panel_can_be_asked_alone() {
         let x = Rows::quantize(kernels, Rows8Kind::Int8, PLAIN, &values, depth);
         let w = Panels::new(&panels, outputs, depth * PANEL);
         let (mut all, mut part) = (vec![0.0; 5 * outputs], vec![0.0; 2 * 36]);
-        kernels.linear_i8(x.view(), w, Finish::default(), MatMut::dense(&mut all, outputs));
+        kernels.linear_i8(x.view(), w, Epilogue::default(), MatMut::dense(&mut all, outputs));
         let rows = x.view().rows_from(3, 2);
-        kernels.linear_i8(rows, w.outputs_from(64, 36), Finish::default(), MatMut::dense(&mut part, 36));
+        kernels.linear_i8(rows, w.outputs_from(64, 36), Epilogue::default(), MatMut::dense(&mut part, 36));
         for r in 0..2 {
             assert_same("part", kernels.isa().name(), &part[r * 36..][..36], &all[(3 + r) * outputs + 64..][..36]);
         }
@@ -137,7 +137,7 @@ fn quantised_rows_are_the_same_on_every_set_and_near_the_values() {
         values[depth / 2] *= 30.0;
         let smoothing: Vec<f32> = (0..depth).map(|_| 0.5 + random.normal().abs()).collect();
         let centre = random.vec(depth);
-        for kind in [Rows8Kind::Int8, Rows8Kind::Int4Grouped] {
+        for kind in [Rows8Kind::Int8, Rows8Kind::Q4_0] {
             for prepare in [PLAIN, Prepare { centre: Some(&centre), inverse_smoothing: Some(&smoothing), rotation }] {
                 let expected = Rows::quantize(tables()[0], kind, prepare, &values, depth);
                 for kernels in &tables()[1..] {
@@ -149,7 +149,7 @@ fn quantised_rows_are_the_same_on_every_set_and_near_the_values() {
                 let mut prepared = vec![0.0; depth];
                 tables()[0].prepare_row(prepare, &values, &mut prepared);
                 for (d, &y) in prepared.iter().enumerate() {
-                    let scale = expected.scales[if kind == Rows8Kind::Int4Grouped { d / I4_BLOCK } else { 0 }];
+                    let scale = expected.scales[if kind == Rows8Kind::Q4_0 { d / I4_BLOCK } else { 0 }];
                     let q = expected.at(0, d);
                     assert!((-127..=127).contains(&q));
                     assert!((y - q as f32 * scale).abs() <= scale * 0.5001, "{y} as {q} x {scale}");
@@ -185,7 +185,7 @@ fn rows_without_a_scale_say_so() {
             }
             // One scale for what is not finite, and no bytes, which instruction sets would make differently.
             for depth in [1, 31, 64, 96, 130] {
-                for kind in [Rows8Kind::Int8, Rows8Kind::Int4Grouped] {
+                for kind in [Rows8Kind::Int8, Rows8Kind::Q4_0] {
                     let mut values = vec![1.0; depth];
                     values[0] = bad;
                     let found = Rows::quantize(kernels, kind, PLAIN, &values, depth);
@@ -282,7 +282,7 @@ fn half_products_are_close() {
                         bf16s[at] = bf16::from_f32(weight).to_bits();
                     }
                 }
-                let finish = Finish { bias: Some(&bias), ..Finish::default() };
+                let finish = Epilogue { bias: Some(&bias), ..Epilogue::default() };
                 let mut first: Option<Vec<f32>> = None;
                 for kernels in tables() {
                     let mut found = vec![0.0; rows * outputs];
@@ -350,15 +350,15 @@ fn a_depth_that_wraps_round_is_refused() {
 fn a_weight_of_another_depth_is_refused() {
     let x = Rows::quantize(Kernels::best(), Rows8Kind::Int8, PLAIN, &[1.0; 64], 64);
     let w = Panels::new(&[128u8; 32 * 60], 32, 32 * 60);
-    Kernels::best().linear_i8(x.view(), w, Finish::default(), MatMut::dense(&mut [0.0; 32], 32));
+    Kernels::best().linear_i8(x.view(), w, Epilogue::default(), MatMut::dense(&mut [0.0; 32], 32));
 }
 
 #[test]
 #[should_panic(expected = "rows for int8 weights")]
 fn rows_of_another_kind_are_refused() {
-    let x = Rows::quantize(Kernels::best(), Rows8Kind::Int4Grouped, PLAIN, &[1.0; 64], 64);
+    let x = Rows::quantize(Kernels::best(), Rows8Kind::Q4_0, PLAIN, &[1.0; 64], 64);
     let w = Panels::new(&[128u8; 32 * 64], 32, 32 * 64);
-    Kernels::best().linear_i8(x.view(), w, Finish::default(), MatMut::dense(&mut [0.0; 32], 32));
+    Kernels::best().linear_i8(x.view(), w, Epilogue::default(), MatMut::dense(&mut [0.0; 32], 32));
 }
 
 #[test]

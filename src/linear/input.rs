@@ -116,9 +116,7 @@ impl Activations {
             WeightsRef::Int4 { panels, scales } => {
                 Operands::Int4 { x: self.rows8(Rows8Kind::Int8, rows, depth), panels, scales }
             }
-            WeightsRef::Blocks4(panels) => {
-                Operands::Blocks4 { x: self.rows8(Rows8Kind::Int4Grouped, rows, depth), panels }
-            }
+            WeightsRef::Q4_0(panels) => Operands::Q4_0 { x: self.rows8(Rows8Kind::Q4_0, rows, depth), panels },
         })
     }
 

@@ -1,6 +1,6 @@
 //! The product of a linear layer with rows in the form that its weights take.
 
-use trivec_kernels::{Finish, I4_BLOCK, I4_BLOCK_BYTES, I4_GROUP, I4_GROUP_BYTES, Kernels, PANEL, Panels, Rows8};
+use trivec_kernels::{Epilogue, I4_BLOCK, I4_GROUP, I4_GROUP_BYTES, Kernels, PANEL, Panels, Q4_0_BLOCK_BYTES, Rows8};
 
 use crate::tensor::{MatMut, MatRef};
 use crate::weights::{FloatLinear, Linear, WeightsRef};
@@ -32,7 +32,7 @@ pub(super) enum Operands<'a> {
         panels: &'a [u8],
         scales: &'a [f32],
     },
-    Blocks4 {
+    Q4_0 {
         x: Rows8<'a>,
         panels: &'a [u8],
     },
@@ -64,7 +64,7 @@ impl<'a> Product<'a> {
         match &mut part.operands {
             Operands::F32 { x, .. } | Operands::F16 { x, .. } => *x = x.rows_from(first, rows),
             Operands::Bf16 { x, depth, .. } => *x = &x[first * *depth..][..rows * *depth],
-            Operands::Int8 { x, .. } | Operands::Int4 { x, .. } | Operands::Blocks4 { x, .. } => {
+            Operands::Int8 { x, .. } | Operands::Int4 { x, .. } | Operands::Q4_0 { x, .. } => {
                 *x = x.rows_from(first, rows);
             }
         }
@@ -76,7 +76,7 @@ impl<'a> Product<'a> {
         match &self.operands {
             Operands::F32 { x, .. } | Operands::F16 { x, .. } => x.cols() * size_of::<f32>(),
             Operands::Bf16 { depth, .. } => depth * size_of::<u16>(),
-            Operands::Int8 { x, .. } | Operands::Int4 { x, .. } | Operands::Blocks4 { x, .. } => x.depth(),
+            Operands::Int8 { x, .. } | Operands::Int4 { x, .. } | Operands::Q4_0 { x, .. } => x.depth(),
         }
     }
 
@@ -92,25 +92,25 @@ impl<'a> Product<'a> {
             }
             Operands::F16 { x, panels } => {
                 let panels = Panels::new(panels, self.outputs, x.cols() * PANEL).outputs_from(first, outputs);
-                kernels.linear_f16(x, panels, Finish { bias, ..Finish::default() }, out.reborrow());
+                kernels.linear_f16(x, panels, Epilogue { bias, ..Epilogue::default() }, out.reborrow());
             }
             Operands::Bf16 { x, depth, panels } => {
                 let panels = Panels::new(panels, self.outputs, depth * PANEL).outputs_from(first, outputs);
-                kernels.linear_bf16(x, depth, panels, Finish { bias, ..Finish::default() }, out.reborrow());
+                kernels.linear_bf16(x, depth, panels, Epilogue { bias, ..Epilogue::default() }, out.reborrow());
             }
             Operands::Int8 { x, panels, scales } => {
                 let panels = Panels::new(panels, self.outputs, x.depth() * PANEL).outputs_from(first, outputs);
-                return kernels.linear_i8(x, panels, Finish { scales: Some(part(scales)), bias, gelu }, out);
+                return kernels.linear_i8(x, panels, Epilogue { scales: Some(part(scales)), bias, gelu }, out);
             }
             Operands::Int4 { x, panels, scales } => {
                 let bytes = x.depth().div_ceil(I4_GROUP) * I4_GROUP_BYTES;
                 let panels = Panels::new(panels, self.outputs, bytes).outputs_from(first, outputs);
-                return kernels.linear_i4(x, panels, Finish { scales: Some(part(scales)), bias, gelu }, out);
+                return kernels.linear_i4(x, panels, Epilogue { scales: Some(part(scales)), bias, gelu }, out);
             }
-            Operands::Blocks4 { x, panels } => {
-                let bytes = x.depth() / I4_BLOCK * I4_BLOCK_BYTES;
+            Operands::Q4_0 { x, panels } => {
+                let bytes = x.depth() / I4_BLOCK * Q4_0_BLOCK_BYTES;
                 let panels = Panels::new(panels, self.outputs, bytes).outputs_from(first, outputs);
-                return kernels.linear_blocks4(x, panels, Finish { scales: None, bias, gelu }, out);
+                return kernels.linear_q4_0(x, panels, Epilogue { scales: None, bias, gelu }, out);
             }
         }
         if gelu {

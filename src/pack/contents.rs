@@ -30,8 +30,8 @@ pub(super) fn writer<'a>(
     for (key, value) in [
         (keys::VERSION, FORMAT_VERSION.to_owned()),
         (keys::WEIGHTS, options.weights.name().to_owned()),
-        (keys::ROTATED, (is_int && !plan.own_blocks).to_string()),
-        (keys::GROUPED, plan.own_blocks.to_string()),
+        (keys::ROTATED, (is_int && !plan.q4_0).to_string()),
+        (keys::LAYERS_IN_Q4_0, plan.q4_0.to_string()),
         (keys::CALIBRATION, plan.calibration.clone()),
         (keys::SOURCE, options.source.clone().unwrap_or_else(|| "unknown".to_owned())),
         (keys::MODEL, meta),

@@ -13,11 +13,11 @@ pub(super) fn plan(model: &Model, options: &PackOptions, step: Step<'_>) -> Resu
     refuse_packed(model)?;
     let weights = &model.encoder().weights;
     let is_int = options.weights.is_int();
-    let own_blocks = options.weights == WeightFormat::Int4 && has_blocks(model);
+    let q4_0 = options.weights == WeightFormat::Int4 && has_blocks(model);
     let given = given_texts(options);
     // Blocks that are copied from the source get no smoothing and no centre: a centre did not improve the mean cosine and made one text
     // of 300 much worse.
-    let smooth = is_int && !own_blocks;
+    let smooth = is_int && !q4_0;
     // bf16 rounds relative to the magnitude, so moving what all tokens have in common into the bias helps here too.
     let centred = smooth || options.weights == WeightFormat::Bf16;
     let texts = if !centred || matches!(options.calibration, Calibration::None) { &[] } else { &given[..] };
@@ -28,7 +28,7 @@ pub(super) fn plan(model: &Model, options: &PackOptions, step: Step<'_>) -> Resu
         (_, n) => format!("{n} texts"),
     };
     let layers = vec![options.weights; weights.layers.len()];
-    let mut plan = Plan { inputs, layers, own_blocks, calibration, calibration_texts: texts.len() };
+    let mut plan = Plan { inputs, layers, q4_0, calibration, calibration_texts: texts.len() };
     if let Some(budget) = options.mixed_budget {
         mixed::choose(model, options, &mut plan, &given, budget, step)?;
     }

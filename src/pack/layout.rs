@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use half::{bf16, f16};
-use trivec_kernels::{I4_BLOCK, I4_BLOCK_BYTES, Kernels, PANEL, Prepare, rotation_for};
+use trivec_kernels::{I4_BLOCK, Kernels, PANEL, Prepare, Q4_0_BLOCK_BYTES, rotation_for};
 
 use super::file::{Fill, PackedWriter};
 use super::int4::{self, Grids};
@@ -15,7 +15,7 @@ use crate::text::Tokenizer;
 use crate::weights::{Classifier, HeadWeights, Linear, Norm, Site, Table, WeightFormat, panel_shape};
 
 /// Bytes of a 4-bit block of a checkpoint.
-const Q4_BLOCK_BYTES: usize = 18;
+const STORED_BLOCK_BYTES: usize = 18;
 
 fn f32_bytes(values: impl IntoIterator<Item = f32>) -> Vec<u8> {
     values.into_iter().flat_map(f32::to_le_bytes).collect()
@@ -29,7 +29,7 @@ pub(super) fn add_tensors<'a>(
     plan: &'a Plan,
     rounding: Option<&Roundings>,
 ) -> Result<()> {
-    let own_blocks = plan.own_blocks;
+    let q4_0 = plan.q4_0;
     let kernels = model.kernels();
     let (encoder, heads) = (model.encoder(), model.heads());
     let weights = &encoder.weights;
@@ -72,7 +72,7 @@ pub(super) fn add_tensors<'a>(
             }
             for (part, linear) in linears {
                 let rounding = rounding.and_then(|layers| layers.get(index)).map(|sites| sites[site as usize].clone());
-                let layer = Layer { kernels, name: name(part), rows: linear, centre, factors, rounding, own_blocks };
+                let layer = Layer { kernels, name: name(part), rows: linear, centre, factors, rounding, q4_0 };
                 layer.add(writer, format);
             }
         }
@@ -90,7 +90,7 @@ pub(super) fn add_tensors<'a>(
     add_table(writer, "embeddings.position_embeddings", &weights.positions, half);
     let words = if format == WeightFormat::Int4 { WeightFormat::Int8 } else { format };
     add_table(writer, "embeddings.word_embeddings", &weights.words, words);
-    if [&weights.words, &weights.positions, &weights.token_types].iter().any(|table| table.q4_bytes().is_some()) {
+    if [&weights.words, &weights.positions, &weights.token_types].iter().any(|table| table.q4_0_bytes().is_some()) {
         writer.meta(crate::weights::packed::keys::Q4_0, "1".to_owned());
     }
     Ok(())
@@ -160,8 +160,8 @@ impl RowSource for Table {
         None
     }
 
-    fn q4_bytes(&self) -> Option<&[u8]> {
-        self.q4_bytes()
+    fn q4_0_bytes(&self) -> Option<&[u8]> {
+        self.q4_0_bytes()
     }
 }
 
@@ -173,8 +173,8 @@ pub(super) fn add_table<'a, R: RowSource + ?Sized>(
     format: WeightFormat,
 ) {
     let [rows, cols] = table.shape();
-    if let Some(blocks) = table.q4_bytes() {
-        let shape = vec![rows, cols / 32, Q4_BLOCK_BYTES];
+    if let Some(blocks) = table.q4_0_bytes() {
+        let shape = vec![rows, cols / 32, STORED_BLOCK_BYTES];
         let fill: Fill<'a> = Box::new(move || Ok(blocks.to_vec()));
         writer.add(format!("{name}.weight"), "U8", shape, blocks.len(), fill);
         return;
@@ -249,7 +249,7 @@ pub(super) trait RowSource: Sync {
     fn row(&self, output: usize, out: &mut [f32]);
     fn bias(&self) -> Option<&[f32]>;
     /// 4-bit blocks that are to be taken as they are.
-    fn q4_bytes(&self) -> Option<&[u8]> {
+    fn q4_0_bytes(&self) -> Option<&[u8]> {
         None
     }
 }
@@ -270,8 +270,8 @@ impl RowSource for Linear {
         self.bias()
     }
 
-    fn q4_bytes(&self) -> Option<&[u8]> {
-        self.q4_bytes()
+    fn q4_0_bytes(&self) -> Option<&[u8]> {
+        self.q4_0_bytes()
     }
 }
 
@@ -286,7 +286,7 @@ pub(super) struct Layer<'a, R: ?Sized> {
     pub factors: Option<&'a [f32]>,
     /// How int8 and int4 weights are rounded; `None` rounds each by itself.
     pub rounding: Option<Arc<Rounding>>,
-    pub own_blocks: bool,
+    pub q4_0: bool,
 }
 
 impl<R: ?Sized> Clone for Layer<'_, R> {
@@ -312,7 +312,7 @@ impl<'a, R: RowSource + ?Sized> Layer<'a, R> {
             writer.add(weight_name, "F32", vec![outputs, inputs], outputs * inputs * 4, fill);
             return;
         }
-        let blocks = format == WeightFormat::Int4 && self.own_blocks().is_some();
+        let blocks = format == WeightFormat::Int4 && self.q4_0().is_some();
         if format == WeightFormat::Int8 || (format == WeightFormat::Int4 && !blocks) {
             let layer = self.clone();
             let scale = if format == WeightFormat::Int8 { |widest| widest / 127.0 } else { int4::scale };
@@ -376,8 +376,8 @@ impl<'a, R: RowSource + ?Sized> Layer<'a, R> {
     }
 
     /// The source's 4-bit blocks, if they are to be taken as they are.
-    fn own_blocks(&self) -> Option<&[u8]> {
-        self.rows.q4_bytes().filter(|_| self.own_blocks)
+    fn q4_0(&self) -> Option<&[u8]> {
+        self.rows.q4_0_bytes().filter(|_| self.q4_0)
     }
 
     /// See [`Rounding::each`].
@@ -425,12 +425,12 @@ impl<'a, R: RowSource + ?Sized> Layer<'a, R> {
                     f32::from(w) * scale
                 });
             }
-            WeightFormat::Int4 => match self.own_blocks() {
+            WeightFormat::Int4 => match self.q4_0() {
                 Some(blocks) => {
-                    let row_bytes = inputs / I4_BLOCK * Q4_BLOCK_BYTES;
+                    let row_bytes = inputs / I4_BLOCK * STORED_BLOCK_BYTES;
                     let row = &blocks[output * row_bytes..][..row_bytes];
-                    for (block, source) in row.chunks_exact(Q4_BLOCK_BYTES).enumerate() {
-                        let to = &mut panel[block * I4_BLOCK_BYTES..][..I4_BLOCK_BYTES];
+                    for (block, source) in row.chunks_exact(STORED_BLOCK_BYTES).enumerate() {
+                        let to = &mut panel[block * Q4_0_BLOCK_BYTES..][..Q4_0_BLOCK_BYTES];
                         to[lane * 2..][..2].copy_from_slice(&source[..2]);
                         for (j, &pair) in source[2..].iter().enumerate() {
                             to[PANEL * 2 + (j / 4 * PANEL + lane) * 4 + j % 4] = pair;

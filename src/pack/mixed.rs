@@ -41,7 +41,7 @@ pub(super) fn choose(
     step: Step<'_>,
 ) -> Result<()> {
     let better = better(options.weights)?;
-    if plan.own_blocks {
+    if plan.q4_0 {
         let what = "the model's own 4-bit blocks are taken as they are: there is nothing to choose".to_owned();
         return Err(Error::Option { option: "mixed", what });
     }

@@ -59,7 +59,7 @@ pub struct PackReport {
     /// Texts that were used to calibrate.
     pub calibration_texts: usize,
     /// Whether the source's own 4-bit blocks were taken as they are.
-    pub own_blocks: bool,
+    pub q4_0: bool,
     /// How each layer is stored.
     pub layers: Vec<WeightFormat>,
 }
@@ -154,8 +154,8 @@ impl<'a> Writing<'a> {
         progress: &dyn Fn(u64, u64),
     ) -> Result<PackReport> {
         let bytes = self.writer.write(self.model.team(), path, out, from, progress)?;
-        let Plan { calibration_texts, own_blocks, .. } = *self.plan;
-        Ok(PackReport { bytes, calibration_texts, own_blocks, layers: self.plan.layers.clone() })
+        let Plan { calibration_texts, q4_0, .. } = *self.plan;
+        Ok(PackReport { bytes, calibration_texts, q4_0, layers: self.plan.layers.clone() })
     }
 }
 

@@ -114,7 +114,7 @@ pub(super) type Roundings = Vec<[Arc<Rounding>; 4]>;
 
 /// How the weights are rounded, by what their inputs have in common; `None` where each is rounded by itself.
 pub(super) fn rounding(plan: &Plan, model: &Model, options: &PackOptions, step: Step<'_>) -> Result<Option<Roundings>> {
-    if plan.own_blocks || plan.calibration_texts == 0 || !plan.layers.iter().any(|format| format.is_int()) {
+    if plan.q4_0 || plan.calibration_texts == 0 || !plan.layers.iter().any(|format| format.is_int()) {
         return Ok(None);
     }
     measure(model, &plan.inputs, &given_texts(options), step).map(Some)

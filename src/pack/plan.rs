@@ -17,7 +17,7 @@ pub struct Plan {
     #[serde(with = "names")]
     pub(super) layers: Vec<WeightFormat>,
     /// Whether the source's own 4-bit blocks are taken as they are.
-    pub(super) own_blocks: bool,
+    pub(super) q4_0: bool,
     /// What the file says of its calibration.
     pub(super) calibration: String,
     pub(super) calibration_texts: usize,
@@ -29,7 +29,7 @@ impl Plan {
         Plan {
             inputs: Inputs::plain(),
             layers: vec![weights; model.encoder().weights.layers.len()],
-            own_blocks: weights == WeightFormat::Int4 && has_blocks(model),
+            q4_0: weights == WeightFormat::Int4 && has_blocks(model),
             calibration: "none".to_owned(),
             calibration_texts: 0,
         }
@@ -45,7 +45,7 @@ impl Plan {
         let layers = &model.encoder().weights.layers;
         let fits = self.layers.len() == layers.len()
             && self.inputs.fits(layers)
-            && (!self.own_blocks || has_blocks(model))
+            && (!self.q4_0 || has_blocks(model))
             && (options.mixed_budget.is_some() || self.layers.iter().all(|format| *format == options.weights));
         if fits {
             Ok(())
@@ -65,7 +65,7 @@ pub(super) fn refuse_packed(model: &Model) -> Result<()> {
 /// Whether all layers of the source are 4-bit blocks.
 pub(super) fn has_blocks(model: &Model) -> bool {
     let layers = &model.encoder().weights.layers;
-    layers.iter().all(|layer| layer.linears().iter().all(|linear| linear.q4_bytes().is_some()))
+    layers.iter().all(|layer| layer.linears().iter().all(|linear| linear.q4_0_bytes().is_some()))
 }
 
 /// Formats by their names.

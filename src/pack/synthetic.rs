@@ -159,7 +159,7 @@ fn write_packed_as(
         (keys::VERSION, FORMAT_VERSION),
         (keys::WEIGHTS, format.name()),
         (keys::ROTATED, if is_int { "true" } else { "false" }),
-        (keys::GROUPED, "false"),
+        (keys::LAYERS_IN_Q4_0, "false"),
         (keys::CALIBRATION, "none"),
         (keys::SOURCE, SOURCE),
         (keys::MODEL, &meta),
@@ -235,7 +235,7 @@ fn as_layer(rows: &RandomRows) -> Layer<'_, RandomRows> {
         centre: None,
         factors: None,
         rounding: None,
-        own_blocks: false,
+        q4_0: false,
     }
 }
 

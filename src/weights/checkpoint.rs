@@ -156,7 +156,7 @@ pub(crate) struct PackedScheme {
     /// Whether integer weights carry the rotation.
     pub rotated: bool,
     /// Whether int4 layers are 4-bit blocks with a scale each, and their activations too.
-    pub grouped: bool,
+    pub q4_0: bool,
     /// Whether those blocks are widened to f32 and multiplied as such: the source's own arithmetic.
     pub exact: bool,
 }

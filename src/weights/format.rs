@@ -1,6 +1,6 @@
 //! The formats that weights are stored in, and how long their panels are.
 
-use trivec_kernels::{I4_BLOCK, I4_BLOCK_BYTES, I4_GROUP, I4_GROUP_BYTES, PANEL};
+use trivec_kernels::{I4_BLOCK, I4_GROUP, I4_GROUP_BYTES, PANEL, Q4_0_BLOCK_BYTES};
 
 /// How weights are stored; the name in a packed file's metadata and on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -106,7 +106,7 @@ pub(crate) fn panel_shape(format: WeightFormat, blocks: bool, outputs: usize, in
         WeightFormat::F16 => inputs * PANEL,
         WeightFormat::Bf16 => inputs.next_multiple_of(2) * PANEL,
         WeightFormat::Int8 => inputs.next_multiple_of(4) * PANEL,
-        WeightFormat::Int4 if blocks => inputs.div_ceil(I4_BLOCK) * I4_BLOCK_BYTES,
+        WeightFormat::Int4 if blocks => inputs.div_ceil(I4_BLOCK) * Q4_0_BLOCK_BYTES,
         WeightFormat::Int4 => inputs.div_ceil(I4_GROUP) * I4_GROUP_BYTES,
     };
     [outputs.div_ceil(PANEL), panel]

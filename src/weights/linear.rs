@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use trivec_kernels::{I4_BLOCK, I4_BLOCK_BYTES, MAX_INT_DEPTH, MatRef, PANEL, Prepare, Rows8Kind, rotation_for};
+use trivec_kernels::{I4_BLOCK, MAX_INT_DEPTH, MatRef, PANEL, Prepare, Q4_0_BLOCK_BYTES, Rows8Kind, rotation_for};
 
 use super::checkpoint::StoredTensor;
 use super::format::{WeightFormat, panel_shape};
@@ -18,7 +18,7 @@ enum Weight {
     Bf16(InPlace<u16>),
     Int8 { panels: StoredTensor, scales: Floats },
     Int4 { panels: StoredTensor, scales: Floats },
-    Blocks4(StoredTensor),
+    Q4_0(StoredTensor),
 }
 
 /// A linear layer's weights as a product reads them. Panels are those of `trivec_kernels` ("Matrix products").
@@ -39,7 +39,7 @@ pub(crate) enum WeightsRef<'a> {
         scales: &'a [f32],
     },
     /// Panels of a source's own 4-bit blocks.
-    Blocks4(&'a [u8]),
+    Q4_0(&'a [u8]),
 }
 
 /// `y = W x + b` of a head, whose weights are floats in every model: `W` `[outputs, inputs]`.
@@ -132,7 +132,7 @@ pub(crate) struct PackedInput {
     /// Whether the weights carry the rotation.
     pub rotated: bool,
     /// Whether int4 weights are 4-bit blocks with a scale each, and activations have one for every 32.
-    pub grouped: bool,
+    pub q4_0: bool,
     pub centre: Option<Arc<Vec<f32>>>,
     pub inverse_smoothing: Option<Arc<Vec<f32>>>,
 }
@@ -158,7 +158,7 @@ impl Linear {
         [outputs, inputs]: [usize; 2],
         input: &PackedInput,
     ) -> Result<Linear> {
-        let shape = panel_shape(format, input.grouped, outputs, inputs);
+        let shape = panel_shape(format, input.q4_0, outputs, inputs);
         let (dtype, _) = format.element();
         if panels.entry.dtype != dtype || panels.entry.shape != shape {
             let (found, found_shape) = (&panels.entry.dtype, &panels.entry.shape);
@@ -167,7 +167,7 @@ impl Linear {
         if !panels.bytes().as_ptr().addr().is_multiple_of(64) {
             return Err(panels.refuse("its data is not aligned to 64 bytes, as a packed file's is"));
         }
-        refuse_not_finite(&panels, format, input.grouped)?;
+        refuse_not_finite(&panels, format, input.q4_0)?;
         if format.is_int() && inputs > MAX_INT_DEPTH {
             return Err(panels.refuse(format!("{inputs} inputs, expected at most {MAX_INT_DEPTH}")));
         }
@@ -184,12 +184,12 @@ impl Linear {
             WeightFormat::F32 => return Err(panels.refuse("f32 weights have no panels")),
             WeightFormat::F16 => (Weight::F16(halves()?), InputForm::F32),
             WeightFormat::Bf16 => (Weight::Bf16(halves()?), InputForm::Bf16 { centre: input.centre.clone() }),
-            WeightFormat::Int4 if input.grouped => {
+            WeightFormat::Int4 if input.q4_0 => {
                 // At some depths both forms of int4 have the same length, so the scales tell them apart.
                 if scales.is_some() {
                     return Err(panels.refuse("it has scales for outputs, but is told to be of 4-bit blocks"));
                 }
-                (Weight::Blocks4(panels), rows8(Rows8Kind::Int4Grouped))
+                (Weight::Q4_0(panels), rows8(Rows8Kind::Q4_0))
             }
             WeightFormat::Int8 | WeightFormat::Int4 => {
                 let scales = scales.ok_or_else(|| panels.refuse("its scales are missing"))?;
@@ -216,14 +216,14 @@ impl Linear {
             Weight::F16(_) => WeightFormat::F16,
             Weight::Bf16(_) => WeightFormat::Bf16,
             Weight::Int8 { .. } => WeightFormat::Int8,
-            Weight::Int4 { .. } | Weight::Blocks4(_) => WeightFormat::Int4,
+            Weight::Int4 { .. } | Weight::Q4_0(_) => WeightFormat::Int4,
         }
     }
 
     /// Bytes that the layer streams for a weight.
     pub(crate) fn bytes_per_weight(&self) -> f64 {
         match self.weight {
-            Weight::Blocks4(_) => I4_BLOCK_BYTES as f64 / (PANEL * I4_BLOCK) as f64,
+            Weight::Q4_0(_) => Q4_0_BLOCK_BYTES as f64 / (PANEL * I4_BLOCK) as f64,
             _ => self.format().bytes_per_weight(),
         }
     }
@@ -238,7 +238,7 @@ impl Linear {
             Weight::Bf16(numbers) => WeightsRef::Bf16(numbers.as_slice()),
             Weight::Int8 { panels, scales } => WeightsRef::Int8 { panels: panels.bytes(), scales: scales.as_slice() },
             Weight::Int4 { panels, scales } => WeightsRef::Int4 { panels: panels.bytes(), scales: scales.as_slice() },
-            Weight::Blocks4(panels) => WeightsRef::Blocks4(panels.bytes()),
+            Weight::Q4_0(panels) => WeightsRef::Q4_0(panels.bytes()),
         }
     }
 
@@ -255,9 +255,9 @@ impl Linear {
     }
 
     /// The source's 4-bit blocks, if the weights are stored so: `[outputs, inputs/32]` blocks of 18 bytes.
-    pub(crate) fn q4_bytes(&self) -> Option<&[u8]> {
+    pub(crate) fn q4_0_bytes(&self) -> Option<&[u8]> {
         match &self.weight {
-            Weight::F32(values) => values.q4_bytes(),
+            Weight::F32(values) => values.q4_0_bytes(),
             _ => None,
         }
     }

@@ -1,6 +1,5 @@
 //! Model files: where they are, what they hold, and the typed weights made of them.
 
-mod blocks;
 mod checkpoint;
 mod content;
 mod format;
@@ -9,6 +8,7 @@ mod mmap;
 mod names;
 pub(crate) mod packed;
 mod prefix;
+mod q4_0;
 mod safetensors;
 mod source;
 mod store;

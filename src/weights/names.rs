@@ -4,10 +4,10 @@ use super::checkpoint::Checkpoint;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::blocks::unpack_blocks;
 use super::checkpoint::StoredTensor;
 use super::format::WeightFormat;
 use super::linear::{FloatLinear, Linear, PackedInput};
+use super::q4_0::unpack_blocks;
 use super::store::{Norm, Table, floats};
 use crate::config::{DenseModuleConfig, DensePipeline, ModelConfig, ModelKind};
 use crate::error::{Error, Result};
@@ -78,14 +78,14 @@ fn linear(
 /// their smoothing as `{site}.input_scale`).
 fn packed_input(checkpoint: &Checkpoint, site: &str, inputs: usize) -> Result<PackedInput> {
     let Some(scheme) = checkpoint.packed() else {
-        return Ok(PackedInput { rotated: false, grouped: false, centre: None, inverse_smoothing: None });
+        return Ok(PackedInput { rotated: false, q4_0: false, centre: None, inverse_smoothing: None });
     };
     let of_inputs = |part: &str| -> Result<Option<Arc<Vec<f32>>>> {
         let tensor = checkpoint.find(&[&format!("{site}.{part}")]);
         Ok(tensor.map(|tensor: StoredTensor| floats(tensor, inputs)).transpose()?.map(Arc::new))
     };
     let (centre, inverse_smoothing) = (of_inputs("input_centre")?, of_inputs("input_scale")?);
-    Ok(PackedInput { rotated: scheme.rotated, grouped: scheme.grouped, centre, inverse_smoothing })
+    Ok(PackedInput { rotated: scheme.rotated, q4_0: scheme.q4_0, centre, inverse_smoothing })
 }
 
 impl LayerWeights {

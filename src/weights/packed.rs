@@ -36,7 +36,7 @@ pub(crate) mod keys {
     pub(crate) const LAYERS: &str = "trivec.layers";
     pub(crate) const ROTATED: &str = "trivec.rotated";
     /// Whether int4 layers are the source's own 4-bit blocks, which have a scale each, and take rows with as many.
-    pub(crate) const GROUPED: &str = "trivec.grouped";
+    pub(crate) const LAYERS_IN_Q4_0: &str = "trivec.grouped";
     pub(crate) const CALIBRATION: &str = "trivec.calibration";
     /// Where the model comes from: a digest of its weights.
     pub(crate) const SOURCE: &str = "trivec.source";
@@ -271,16 +271,15 @@ pub(crate) fn open(source: Source, check_finite: bool, exact: bool) -> Result<Pa
     if layers.len() != config.layers {
         return refuse(format!("`{}` names {} layers, expected {}", keys::LAYERS, layers.len(), config.layers));
     }
-    let (rotated, grouped) = (flag(keys::ROTATED)?, flag(keys::GROUPED)?);
-    let is_rounded =
-        |layer: &&WeightFormat| !(**layer == WeightFormat::F32 || **layer == WeightFormat::Int4 && grouped);
+    let (rotated, q4_0) = (flag(keys::ROTATED)?, flag(keys::LAYERS_IN_Q4_0)?);
+    let is_rounded = |layer: &&WeightFormat| !(**layer == WeightFormat::F32 || **layer == WeightFormat::Int4 && q4_0);
     if let Some(rounded) = layers.iter().find(is_rounded).filter(|_| exact) {
         let what =
             format!("{} has weights rounded to {}: load the model it was packed from", path.display(), rounded.name());
         return Err(Error::Option { option: "exact", what });
     }
-    let scheme = PackedScheme { layers: layers.clone(), rotated, grouped, exact };
-    if get(keys::VERSION) == Some(BEFORE_INT4) && layers.contains(&WeightFormat::Int4) && !scheme.grouped {
+    let scheme = PackedScheme { layers: layers.clone(), rotated, q4_0, exact };
+    if get(keys::VERSION) == Some(BEFORE_INT4) && layers.contains(&WeightFormat::Int4) && !scheme.q4_0 {
         return refuse(of_version(BEFORE_INT4));
     }
     let packed_from = get(keys::SOURCE).unwrap_or("unknown").to_owned();

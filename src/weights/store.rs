@@ -3,7 +3,7 @@
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
-use trivec_kernels::{I4_BLOCK_BYTES, PANEL};
+use trivec_kernels::{PANEL, Q4_0_BLOCK_BYTES};
 
 use super::checkpoint::StoredTensor;
 use super::format::WeightFormat;
@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 /// Weights of a 4-bit block.
 const Q4_BLOCK: usize = 32;
 /// Bytes of a 4-bit block: an f16 scale, then 32 nibbles.
-pub(super) const Q4_BLOCK_BYTES: usize = 18;
+pub(super) const STORED_BLOCK_BYTES: usize = 18;
 
 /// How a tensor's values are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl Format {
             Format::F64 => cols * 8,
             Format::F32 => cols * 4,
             Format::F16 | Format::Bf16 => cols * 2,
-            Format::Q4 => cols / Q4_BLOCK * Q4_BLOCK_BYTES,
+            Format::Q4 => cols / Q4_BLOCK * STORED_BLOCK_BYTES,
         }
     }
 
@@ -78,7 +78,7 @@ impl Format {
                 }
             }
             Format::Q4 => {
-                for (out, block) in out.chunks_exact_mut(Q4_BLOCK).zip(bytes.chunks_exact(Q4_BLOCK_BYTES)) {
+                for (out, block) in out.chunks_exact_mut(Q4_BLOCK).zip(bytes.chunks_exact(STORED_BLOCK_BYTES)) {
                     let scale = f16::from_le_bytes([block[0], block[1]]).to_f32();
                     let (low, high) = out.split_at_mut(Q4_BLOCK / 2);
                     for ((low, high), &byte) in low.iter_mut().zip(high).zip(&block[2..]) {
@@ -112,7 +112,8 @@ impl Format {
             Format::F16 => find(bytes, |b: [u8; 2]| u16::from_le_bytes(b) & F16_EXPONENT == F16_EXPONENT),
             Format::Bf16 => find(bytes, |b: [u8; 2]| u16::from_le_bytes(b) & BF16_EXPONENT == BF16_EXPONENT),
             Format::Q4 => {
-                let scale = |b: [u8; Q4_BLOCK_BYTES]| u16::from_le_bytes([b[0], b[1]]) & F16_EXPONENT == F16_EXPONENT;
+                let scale =
+                    |b: [u8; STORED_BLOCK_BYTES]| u16::from_le_bytes([b[0], b[1]]) & F16_EXPONENT == F16_EXPONENT;
                 find(bytes, scale).map(|block| block * Q4_BLOCK)
             }
         }
@@ -164,7 +165,7 @@ impl FloatTensor {
         let cols = shape.last().copied().unwrap_or(1);
         let stored_shape: Vec<usize> = match format {
             Format::Q4 => {
-                shape[..shape.len() - 1].iter().copied().chain([cols.div_ceil(Q4_BLOCK), Q4_BLOCK_BYTES]).collect()
+                shape[..shape.len() - 1].iter().copied().chain([cols.div_ceil(Q4_BLOCK), STORED_BLOCK_BYTES]).collect()
             }
             _ => shape.to_vec(),
         };
@@ -181,7 +182,7 @@ impl FloatTensor {
     }
 
     /// The 4-bit blocks, if the tensor is stored so.
-    pub(super) fn q4_bytes(&self) -> Option<&[u8]> {
+    pub(super) fn q4_0_bytes(&self) -> Option<&[u8]> {
         (self.format == Format::Q4).then(|| self.stored.bytes())
     }
 
@@ -218,9 +219,9 @@ impl Floats {
     }
 
     /// The 4-bit blocks that the values were widened from.
-    pub(super) fn q4_bytes(&self) -> Option<&[u8]> {
+    pub(super) fn q4_0_bytes(&self) -> Option<&[u8]> {
         match self {
-            Floats::Owned(_, tensor) => tensor.q4_bytes(),
+            Floats::Owned(_, tensor) => tensor.q4_0_bytes(),
             Floats::Mapped(_) => None,
         }
     }
@@ -236,7 +237,7 @@ pub(super) fn refuse_not_finite(panels: &StoredTensor, format: WeightFormat, blo
         WeightFormat::Bf16 => Format::Bf16.first_not_finite(panels.bytes()),
         // Each block begins with its scales.
         WeightFormat::Int4 if blocks => {
-            let mut blocks = panels.bytes().chunks_exact(I4_BLOCK_BYTES);
+            let mut blocks = panels.bytes().chunks_exact(Q4_0_BLOCK_BYTES);
             if blocks.any(|block| Format::F16.first_not_finite(&block[..2 * PANEL]).is_some()) {
                 return Err(panels.refuse("a scale of its 4-bit blocks is not finite"));
             }
@@ -334,9 +335,9 @@ impl Table {
     }
 
     /// The 4-bit blocks of the whole table, if it is stored so.
-    pub(crate) fn q4_bytes(&self) -> Option<&[u8]> {
+    pub(crate) fn q4_0_bytes(&self) -> Option<&[u8]> {
         match &self.rows {
-            Rows::Floats(tensor) => tensor.q4_bytes(),
+            Rows::Floats(tensor) => tensor.q4_0_bytes(),
             Rows::Int8 { .. } => None,
         }
     }
@@ -397,9 +398,9 @@ mod tests {
             }
         }
         assert_eq!(Format::F64.first_not_finite(&1e39f64.to_le_bytes()), Some(0), "too large for f32");
-        let mut blocks = vec![0u8; 3 * Q4_BLOCK_BYTES];
+        let mut blocks = vec![0u8; 3 * STORED_BLOCK_BYTES];
         assert_eq!(Format::Q4.first_not_finite(&blocks), None);
-        blocks[2 * Q4_BLOCK_BYTES..][..2].copy_from_slice(&f16::NAN.to_le_bytes());
+        blocks[2 * STORED_BLOCK_BYTES..][..2].copy_from_slice(&f16::NAN.to_le_bytes());
         assert_eq!(Format::Q4.first_not_finite(&blocks), Some(64));
     }
 }

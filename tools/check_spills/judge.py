@@ -27,12 +27,12 @@ ARM = "open: as seen in a listing of 2026-11-30; nobody has had a machine to mea
 # for each multiply, and why. Each limit leaves a third more than was seen, because builds of the same code differ a little. Of int8,
 # int4, f16, bf16 and f32 products only what follows their sums stands here, one loop that waits for memory, and those that are open.
 ALLOWED = {
-    ("linear_blocks4", "AVX2", True): (1.43, BLOCKS + "; in the order of the code fewer do, and it is no faster (EXPERIMENTS.md)"),
-    ("linear_blocks4", "AVX_VNNI", True): (0.26, BLOCKS),
-    ("linear_blocks4", "AVX512", True): (0.39, BLOCKS),
-    ("linear_blocks4", "AVX512_VNNI", True): (0.39, BLOCKS),
-    ("linear_blocks4", "AMX", True): (0.39, BLOCKS),
-    ("linear_blocks4", "AMX", False): (0.13, BLOCKS),
+    ("linear_q4_0", "AVX2", True): (1.43, BLOCKS + "; in the order of the code fewer do, and it is no faster (EXPERIMENTS.md)"),
+    ("linear_q4_0", "AVX_VNNI", True): (0.26, BLOCKS),
+    ("linear_q4_0", "AVX512", True): (0.39, BLOCKS),
+    ("linear_q4_0", "AVX512_VNNI", True): (0.39, BLOCKS),
+    ("linear_q4_0", "AMX", True): (0.39, BLOCKS),
+    ("linear_q4_0", "AMX", False): (0.13, BLOCKS),
     ("attend", "AVX2", False): (0.72, SIDE_BY_SIDE),
     ("attend_int", "AVX2", False): (0.59, SIDE_BY_SIDE),
     ("attend_int", "AVX_VNNI", False): (0.59, SIDE_BY_SIDE),
@@ -55,7 +55,7 @@ ALLOWED = {
     ("attend_int", "NEON", True): (0.63, ARM),
     ("gelu", "NEON", False): (0.19, ARM),
     ("linear_bf16", "NEON", False): (0.09, ARM),
-    ("linear_blocks4", "NEON", True): (0.21, ARM),
+    ("linear_q4_0", "NEON", True): (0.21, ARM),
     ("linear_i4", "NEON", False): (0.21, ARM),
     ("linear_i4", "NEON", True): (1.13, ARM),
     ("linear_i8", "NEON", False): (0.28, ARM),
@@ -70,8 +70,8 @@ ALLOWED = {
     ("pack_int", "NEON_DOT", False): (1.17, ARM),
     ("attend_int", "NEON_I8MM", False): (0.91, ARM),
     ("attend_int", "NEON_I8MM", True): (1.00, ARM),
-    ("linear_blocks4", "NEON_I8MM", False): (0.46, ARM),
-    ("linear_blocks4", "NEON_I8MM", True): (0.31, ARM),
+    ("linear_q4_0", "NEON_I8MM", False): (0.46, ARM),
+    ("linear_q4_0", "NEON_I8MM", True): (0.31, ARM),
     ("linear_i4", "NEON_I8MM", False): (0.18, ARM),
     ("linear_i4", "NEON_I8MM", True): (0.12, ARM),
     ("linear_i8", "NEON_I8MM", False): (0.18, ARM),
@@ -85,7 +85,7 @@ MOST_READS = 1 / 3
 
 # Kernels of which every set must have an inner loop with multiplies: else the judge has not seen what it is to judge.
 PRODUCTS = [
-    "linear", "linear_i8", "linear_i4", "linear_blocks4", "linear_f16", "linear_bf16", "attend", "attend_int", "layer_norm",
+    "linear", "linear_i8", "linear_i4", "linear_q4_0", "linear_f16", "linear_bf16", "attend", "attend_int", "layer_norm",
     "add_layer_norm", "quantize_row", "gelu", "gelu_fast",
 ]
 

@@ -99,7 +99,7 @@ fn formats(report: &PackReport) -> String {
 fn calibrated(weights: WeightFormat, report: &PackReport) -> String {
     match report.calibration_texts {
         _ if matches!(weights, WeightFormat::F16 | WeightFormat::F32) => String::new(),
-        0 if report.own_blocks => ", the model's own 4-bit blocks".to_owned(),
+        0 if report.q4_0 => ", the model's own 4-bit blocks".to_owned(),
         0 => ", not calibrated".to_owned(),
         n => format!(", calibrated on {}", counted(n, "text")),
     }

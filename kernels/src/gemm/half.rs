@@ -3,7 +3,7 @@
 //! The same loop as `int8.rs`: panels of 32 outputs, tiles of up to 12 rows. A sum runs over the whole depth in one f32 accumulator an
 //! output, in ascending order: its rounding error is at most `depth · 2^-24` of the sum of magnitudes.
 
-use super::{Ahead, Finish, Panels, load_vectors, matrix};
+use super::{Epilogue, Panels, Prefetch, load_vectors, matrix};
 use super::{of_this_tile, store_vectors, tile_rows, with_tile};
 use crate::layout::{LANES, PANEL};
 use crate::simd::int::SimdInt;
@@ -27,15 +27,15 @@ struct Weights<'a> {
     at: usize,
     /// All outputs.
     outputs: usize,
-    ahead: Ahead,
+    ahead: Prefetch,
 }
 
 impl<'a> Weights<'a> {
     /// The weights of tile `index` of `tiles`, whose first output is `at`. Each step along the depth reads `step` bytes.
-    fn new(w: Panels<'a, u16>, finish: Finish<'a>, at: usize, step: usize, (index, tiles): (usize, usize)) -> Self {
+    fn new(w: Panels<'a, u16>, epilogue: Epilogue<'a>, at: usize, step: usize, (index, tiles): (usize, usize)) -> Self {
         let (panel, vector) = (w.panel(at / PANEL), at % PANEL / LANES);
-        let ahead = Ahead::of(panel, step, index, tiles);
-        Weights { panel, vector, bias: finish.bias, at, outputs: w.outputs(), ahead }
+        let ahead = Prefetch::of(panel, step, index, tiles);
+        Weights { panel, vector, bias: epilogue.bias, at, outputs: w.outputs(), ahead }
     }
 
     /// Adds the bias to a row's sums and writes them.
@@ -43,7 +43,7 @@ impl<'a> Weights<'a> {
     /// # Safety
     /// The tile's outputs at `out` are writable: `16 N` from `at` on, or as many as there are.
     #[inline(always)]
-    unsafe fn finish<S: SimdInt, const N: usize>(&self, s: S, sums: [S::V; N], out: *mut f32) {
+    unsafe fn epilogue<S: SimdInt, const N: usize>(&self, s: S, sums: [S::V; N], out: *mut f32) {
         let bias = load_vectors::<S, N>(s, self.bias, self.at, 0.0);
         let mut values = sums;
         for n in 0..N {
@@ -56,15 +56,21 @@ impl<'a> Weights<'a> {
 
 /// See [`crate::Kernels::linear_f16`], which has checked the shapes.
 #[inline(always)]
-pub(crate) fn linear_f16<S: SimdInt>(s: S, x: MatRef<'_>, w: Panels<'_, u16>, finish: Finish<'_>, mut out: MatMut<'_>) {
+pub(crate) fn linear_f16<S: SimdInt>(
+    s: S,
+    x: MatRef<'_>,
+    w: Panels<'_, u16>,
+    epilogue: Epilogue<'_>,
+    mut out: MatMut<'_>,
+) {
     let stride = out.stride();
     for at in (0..w.outputs()).step_by(S::F16_TILE.vectors * LANES) {
         let tiles = x.rows().div_ceil(S::F16_TILE.rows);
         let (mut row, mut index) = (0, 0);
         while row < x.rows() {
             let rows = tile_rows(x.rows() - row, S::F16_TILE.rows);
-            let weights = Weights::new(w, finish, at, 2 * PANEL, (index, tiles));
-            finish.ask::<S, 2>(s, at);
+            let weights = Weights::new(w, epilogue, at, 2 * PANEL, (index, tiles));
+            epilogue.prefetch::<S, 2>(s, at);
             // SAFETY: `rows` rows of `x` from `row` on; a panel of their depth; as many rows of `out`.
             unsafe {
                 let tile = Tile { x: x.as_ptr().wrapping_add(row * x.stride()), ldx: of_this_tile(x.stride()) };
@@ -91,7 +97,7 @@ unsafe fn f16_product<S: SimdInt, const R: usize, const N: usize>(
 ) {
     let mut acc = [[s.splat(0.0); N]; R];
     for (d, w) in weights.panel.chunks_exact(PANEL).enumerate() {
-        weights.ahead.ask(s, d * weights.ahead.step);
+        weights.ahead.fetch(s, d * weights.ahead.step);
         // SAFETY: 32 weights; one value of every row.
         unsafe {
             let w = w.as_ptr().add(weights.vector * LANES);
@@ -109,7 +115,7 @@ unsafe fn f16_product<S: SimdInt, const R: usize, const N: usize>(
     }
     for (r, acc) in acc.into_iter().enumerate() {
         // SAFETY: by the caller's word.
-        unsafe { weights.finish(s, acc, out.add(r * ldo)) };
+        unsafe { weights.epilogue(s, acc, out.add(r * ldo)) };
     }
 }
 
@@ -120,11 +126,11 @@ pub(crate) fn linear_bf16<S: SimdInt>(
     x: &[u16],
     depth: usize,
     w: Panels<'_, u16>,
-    finish: Finish<'_>,
+    epilogue: Epilogue<'_>,
     mut out: MatMut<'_>,
 ) {
     if S::MATRICES {
-        return matrix::linear_bf16(s, x, depth, w, finish, out);
+        return matrix::linear_bf16(s, x, depth, w, epilogue, out);
     }
     let (stride, all_rows) = (out.stride(), out.rows());
     for at in (0..w.outputs()).step_by(S::BF16_TILE.vectors * LANES) {
@@ -132,8 +138,8 @@ pub(crate) fn linear_bf16<S: SimdInt>(
         let (mut row, mut index) = (0, 0);
         while row < all_rows {
             let rows = tile_rows(all_rows - row, S::BF16_TILE.rows);
-            let weights = Weights::new(w, finish, at, 4 * PANEL, (index, tiles));
-            finish.ask::<S, 2>(s, at);
+            let weights = Weights::new(w, epilogue, at, 4 * PANEL, (index, tiles));
+            epilogue.prefetch::<S, 2>(s, at);
             // SAFETY: `rows` rows of `x` from `row` on; a panel of their depth; as many rows of `out`.
             unsafe {
                 let tile = Tile { x: x.as_ptr().add(row * depth), ldx: of_this_tile(depth) };
@@ -160,8 +166,8 @@ unsafe fn bf16_product<S: SimdInt, const R: usize, const N: usize>(
     let mut acc = [[s.splat(0.0); N]; R];
     for (pair, w) in weights.panel.chunks_exact(2 * PANEL).enumerate() {
         let at = pair * weights.ahead.step;
-        weights.ahead.ask(s, at);
-        weights.ahead.ask(s, at + 64);
+        weights.ahead.fetch(s, at);
+        weights.ahead.fetch(s, at + 64);
         // SAFETY: 32 pairs of weights; one pair of values of every row.
         unsafe {
             let w = w.as_ptr().add(weights.vector * 2 * LANES);
@@ -179,6 +185,6 @@ unsafe fn bf16_product<S: SimdInt, const R: usize, const N: usize>(
     }
     for (r, acc) in acc.into_iter().enumerate() {
         // SAFETY: by the caller's word.
-        unsafe { weights.finish(s, acc, out.add(r * ldo)) };
+        unsafe { weights.epilogue(s, acc, out.add(r * ldo)) };
     }
 }

@@ -22,7 +22,8 @@ use std::cell::Cell;
 use std::mem::MaybeUninit;
 
 use super::{
-    Ahead, Coming, Finish, PREFETCH_BYTES, Panels, Source, finish, int8, matrix, of_this_tile, tile_rows, with_tile,
+    Epilogue, NextPanel, PREFETCH_BYTES, Panels, Prefetch, Source, epilogue, int8, matrix, of_this_tile, tile_rows,
+    with_tile,
 };
 use crate::buffer::Buffer;
 use crate::cpu::reads_one_stream;
@@ -44,26 +45,26 @@ thread_local! {
 
 /// See [`crate::Kernels::linear_i4`], which has checked the shapes.
 #[inline(always)]
-pub(crate) fn linear<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: Finish<'_>, out: MatMut<'_>) {
+pub(crate) fn linear<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, epilogue: Epilogue<'_>, out: MatMut<'_>) {
     if x.rows() == 0 {
         return;
     }
     if S::MATRICES && (FEWEST_FOR_MATRICES..=MATRIX_TILE).contains(&x.rows()) {
-        return matrix::linear_few_i4(s, x, w, finish, out);
+        return matrix::linear_few_i4(s, x, w, epilogue, out);
     }
     if x.rows() <= S::FEW_I4_ROWS {
-        return few_rows(s, x, w, finish, out);
+        return few_rows(s, x, w, epilogue, out);
     }
     // Taken out of the cell instead of borrowed in a closure, because closures are compiled without the instruction set's features.
     let mut bytes = PANEL_OF_BYTES.take();
     bytes.grow(w.panel_len() / I4_GROUP_BYTES * I4_GROUP_UNPACKED);
-    int8::linear(s, x, Packed { panels: w, bytes: &mut bytes, depth: x.depth() }, finish, out);
+    int8::linear(s, x, Packed { panels: w, bytes: &mut bytes, depth: x.depth() }, epilogue, out);
     PANEL_OF_BYTES.set(bytes);
 }
 
 /// The product of few rows: every tile unpacks the weights it needs.
 #[inline(always)]
-fn few_rows<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: Finish<'_>, mut out: MatMut<'_>) {
+fn few_rows<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, epilogue: Epilogue<'_>, mut out: MatMut<'_>) {
     let (stride, outputs) = (out.stride(), w.outputs());
     let tiles = x.rows().div_ceil(S::FEW_I4_TILE.rows);
     let mut unpacked = Unpacked { groups: [[MaybeUninit::uninit(); I4_GROUP_UNPACKED]; 2], own: 0, ready: false };
@@ -72,14 +73,14 @@ fn few_rows<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: Finish<'_
         let (mut row, mut index) = (0, 0);
         while row < x.rows() {
             let rows = tile_rows(x.rows() - row, S::FEW_I4_TILE.rows);
-            let ahead = Ahead::of(panel, I4_GROUP_BYTES, index, tiles);
+            let ahead = Prefetch::of(panel, I4_GROUP_BYTES, index, tiles);
             let ldx = of_this_tile(x.stride());
             let next = match row + rows < x.rows() {
                 true => Some(panel),
                 false if at + PANEL < outputs => Some(w.panel(at / PANEL + 1)),
                 false => None,
             };
-            let tile = Tile { x, row, ldx, panel, finish, at, outputs, ahead, only: tiles == 1, next };
+            let tile = Tile { x, row, ldx, panel, epilogue, at, outputs, ahead, only: tiles == 1, next };
             let stride = of_this_tile(stride);
             // SAFETY: `rows` rows of `x` from `row` on; a panel of their depth, which is not 0, and the next tile's, which `unpacked` is handed on to;
             // as many rows of `out`.
@@ -102,12 +103,12 @@ struct Tile<'a> {
     /// Bytes between rows.
     ldx: usize,
     panel: &'a [u8],
-    finish: Finish<'a>,
+    epilogue: Epilogue<'a>,
     /// The panel's first output.
     at: usize,
     /// All outputs.
     outputs: usize,
-    ahead: Ahead,
+    ahead: Prefetch,
     /// Whether the panel comes from memory for this tile alone.
     only: bool,
     /// The weights of the next tile.
@@ -148,9 +149,9 @@ unsafe fn tile_product<S: SimdInt, const R: usize, const N: usize>(
     out: *mut f32,
     ldo: usize,
 ) {
-    let Tile { x, row, ldx, panel, finish, at, outputs, ahead, only, next } = tile;
+    let Tile { x, row, ldx, panel, epilogue, at, outputs, ahead, only, next } = tile;
     let streams = only && !reads_one_stream();
-    finish.ask::<S, N>(s, at);
+    epilogue.prefetch::<S, N>(s, at);
     let mut acc = int8::begin_sums::<S, R, N>(s, &x.offsets()[row..][..R]);
     let groups = panel.len() / I4_GROUP_BYTES;
     // Two streams are the two halves in turn, as in `int8.rs`; the first of an odd number has one group more. Unlike there, a single stream
@@ -160,11 +161,11 @@ unsafe fn tile_product<S: SimdInt, const R: usize, const N: usize>(
         let group = in_turn(turn, half, streams);
         let from = panel.as_ptr().wrapping_add(group * I4_GROUP_BYTES);
         let mut ahead =
-            Ahead { first: ahead.first.wrapping_add(group * ahead.step), step: ahead.step / STEPS, far: false };
+            Prefetch { first: ahead.first.wrapping_add(group * ahead.step), step: ahead.step / STEPS, far: false };
         if streams {
             // Behind its half, a stream goes on with that half of the next panel.
             let skip = if group % half + GROUPS_AHEAD < half { 0 } else { groups - half };
-            ahead = Ahead {
+            ahead = Prefetch {
                 first: from.wrapping_add((GROUPS_AHEAD + skip) * I4_GROUP_BYTES),
                 step: I4_GROUP_BYTES / STEPS,
                 far: false,
@@ -204,7 +205,7 @@ unsafe fn tile_product<S: SimdInt, const R: usize, const N: usize>(
         }
     }
     // SAFETY: by the caller's word.
-    unsafe { finish::finish_tile(s, acc, &x.scales()[row..], finish, (at, outputs), out, ldo) };
+    unsafe { epilogue::finish_tile(s, acc, &x.scales()[row..], epilogue, (at, outputs), out, ldo) };
 }
 
 /// The group that is multiplied in this turn: with two streams, the groups of both halves alternate.
@@ -225,12 +226,12 @@ unsafe fn dots_of_registers<S: SimdInt, const R: usize, const N: usize>(
     x: *const i8,
     ldx: usize,
     group: *const u8,
-    ahead: Ahead,
+    ahead: Prefetch,
     far: bool,
 ) {
     // A group has one cache line more than the loop below prefetches. A panel's only tile prefetches that line here (EXPERIMENTS.md).
     let step = ahead.step.min(LINE);
-    ahead.ask(s, STEPS * step);
+    ahead.fetch(s, STEPS * step);
     for block in 0..2 {
         // SAFETY: by the caller's word: both blocks' grids, and four steps of both vectors; 32 activations of each row for each block.
         unsafe {
@@ -241,8 +242,8 @@ unsafe fn dots_of_registers<S: SimdInt, const R: usize, const N: usize>(
             // `black_box` hides the number of iterations: unrolled, the loop is slower (EXPERIMENTS.md).
             for quad in 0..std::hint::black_box(4) {
                 let line = (block * 4 + quad) * 2;
-                ahead.ask(s, line * step);
-                ahead.ask(s, (line + 1) * step);
+                ahead.fetch(s, line * step);
+                ahead.fetch(s, (line + 1) * step);
                 if far {
                     let line = group.wrapping_add(GROUPS_FAR_AHEAD * I4_GROUP_BYTES + line * LINE);
                     s.prefetch_far(line);
@@ -279,7 +280,7 @@ unsafe fn dots_and_unpack<S: SimdInt, const R: usize, const N: usize>(
     x: *const i8,
     ldx: usize,
     w: *const u8,
-    ahead: Ahead,
+    ahead: Prefetch,
     behind: *const u8,
     to: *mut u8,
 ) {
@@ -291,7 +292,7 @@ unsafe fn dots_and_unpack<S: SimdInt, const R: usize, const N: usize>(
             // `black_box` hides the number of iterations: the compiler would unroll the loop, do all unpacking first, and run out of
             // registers.
             for step in 0..std::hint::black_box(4) {
-                ahead.ask(s, quad * ahead.step);
+                ahead.fetch(s, quad * ahead.step);
                 let nibbles = behind.add(2 * PANEL + block * 512 + step * 128 + vector * 64);
                 s.unpack_step(grids, nibbles, to.add(block * 1024 + step * 128 + vector * 64));
                 s.add_quad8(acc, x.add(4 * quad), ldx, w.add(quad * 4 * PANEL));
@@ -321,7 +322,7 @@ impl Source<u8> for Packed<'_> {
     /// The first half of the next panel is prefetched while a panel is unpacked and the second half while it is multiplied, so that memory
     /// is never idle.
     #[inline(always)]
-    fn ready<S: SimdInt>(&mut self, s: S, index: usize, _tiles: usize) -> (&[u8], Coming) {
+    fn ready<S: SimdInt>(&mut self, s: S, index: usize, _tiles: usize) -> (&[u8], NextPanel) {
         let panel = self.panels.panel(index);
         let half = panel.len() / 2;
         let next = panel.as_ptr().wrapping_add(panel.len());
@@ -334,6 +335,6 @@ impl Source<u8> for Packed<'_> {
             // SAFETY: a group, and what it becomes.
             unsafe { s.unpack4(group.as_ptr(), to.as_mut_ptr()) };
         }
-        (&self.bytes[..self.depth * PANEL], Coming { first: next.wrapping_add(half), bytes: half, far: false })
+        (&self.bytes[..self.depth * PANEL], NextPanel { first: next.wrapping_add(half), bytes: half, far: false })
     }
 }

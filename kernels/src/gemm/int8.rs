@@ -22,8 +22,8 @@
 
 use std::sync::atomic::{Ordering, compiler_fence};
 
-use super::finish::finish_tile;
-use super::{Ahead, Finish, PREFETCH_BYTES, Source};
+use super::epilogue::finish_tile;
+use super::{Epilogue, PREFETCH_BYTES, Prefetch, Source};
 use super::{matrix, of_this_tile, tile_rows, with_tile};
 use crate::cpu::reads_one_stream;
 use crate::layout::{LANES, PANEL, TileShape};
@@ -37,18 +37,18 @@ const FAR_ROWS: usize = 16;
 
 /// See [`crate::Kernels::linear_i8`], which has checked the shapes. `w` is int8 panels in place, or int4 panels that it unpacks one by one.
 #[inline(always)]
-pub(crate) fn linear<S: SimdInt, W: Source<u8>>(s: S, x: Rows8<'_>, w: W, finish: Finish<'_>, out: MatMut<'_>) {
+pub(crate) fn linear<S: SimdInt, W: Source<u8>>(s: S, x: Rows8<'_>, w: W, epilogue: Epilogue<'_>, out: MatMut<'_>) {
     if x.rows() == 0 {
         return;
     }
     let only = W::IN_PLACE && x.rows() <= tile_shape::<S, false>().rows;
     if S::MATRICES && !only {
-        return matrix::linear_i8(s, x, w, finish, out);
+        return matrix::linear_i8(s, x, w, epilogue, out);
     }
     if const { S::FEW_I8_ROWS > 0 } && x.rows() <= S::FEW_I8_ROWS {
-        return by_tiles::<S, W, true>(s, x, w, finish, out);
+        return by_tiles::<S, W, true>(s, x, w, epilogue, out);
     }
-    by_tiles::<S, W, false>(s, x, w, finish, out);
+    by_tiles::<S, W, false>(s, x, w, epilogue, out);
 }
 
 /// The register tile for few rows, or for many.
@@ -62,7 +62,7 @@ fn by_tiles<S: SimdInt, W: Source<u8>, const FEW: bool>(
     s: S,
     x: Rows8<'_>,
     mut w: W,
-    finish: Finish<'_>,
+    epilogue: Epilogue<'_>,
     mut out: MatMut<'_>,
 ) {
     let tile = tile_shape::<S, FEW>();
@@ -81,7 +81,7 @@ fn by_tiles<S: SimdInt, W: Source<u8>, const FEW: bool>(
                 let rows = tile_rows(x.rows() - row, tile.rows);
                 let mut ahead = coming.share(panel.len() / (4 * PANEL), index, passes);
                 ahead.far |= far;
-                let weights = Weights { panel, from: at % PANEL * 4, finish, at, outputs, ahead, streams };
+                let weights = Weights { panel, from: at % PANEL * 4, epilogue, at, outputs, ahead, streams };
                 let (offsets, scales) = (&x.offsets()[row..], &x.scales()[row..]);
                 let tile = Tile { x: x.row_ptr(row), ldx: of_this_tile(x.stride()), offsets, scales };
                 let stride = of_this_tile(stride);
@@ -113,12 +113,12 @@ struct Weights<'a> {
     panel: &'a [u8],
     /// Where the tile's vectors begin in each 128 bytes of the panel.
     from: usize,
-    finish: Finish<'a>,
+    epilogue: Epilogue<'a>,
     /// The tile's first output.
     at: usize,
     /// All outputs.
     outputs: usize,
-    ahead: Ahead,
+    ahead: Prefetch,
     /// Whether the panel comes from memory for this tile alone, in two streams.
     streams: bool,
 }
@@ -136,7 +136,7 @@ unsafe fn tile_product<S: SimdInt, const R: usize, const N: usize>(
 ) {
     let (offsets, row_scales) = (&tile.offsets[..R], &tile.scales[..R]);
     let quads = weights.panel.len() / (4 * PANEL);
-    weights.finish.ask::<S, N>(s, weights.at);
+    weights.epilogue.prefetch::<S, N>(s, weights.at);
     if !weights.streams && !weights.ahead.far {
         // Prefetches the cache lines that many rows' results are stored to: the stores at the end would wait for them (EXPERIMENTS.md).
         for r in 0..R {
@@ -157,7 +157,7 @@ unsafe fn tile_product<S: SimdInt, const R: usize, const N: usize>(
         }
     };
     // SAFETY: by the caller's word.
-    unsafe { finish_tile(s, acc, row_scales, weights.finish, (weights.at, weights.outputs), out, ldo) };
+    unsafe { finish_tile(s, acc, row_scales, weights.epilogue, (weights.at, weights.outputs), out, ldo) };
 }
 
 /// A tile's sums by dot products.
@@ -206,13 +206,13 @@ pub(super) unsafe fn add_dots<S: SimdInt, const R: usize, const N: usize, const 
     ldx: usize,
     w: *const u8,
     depth: usize,
-    ahead: Ahead,
+    ahead: Prefetch,
 ) {
     let (mut w, mut from) = (w, 0);
     let mut d = 0;
     while d < depth {
         for line in 0..LINES {
-            ahead.ask(s, from + 64 * line);
+            ahead.fetch(s, from + 64 * line);
         }
         from += ahead.step;
         // SAFETY: by the caller's word.

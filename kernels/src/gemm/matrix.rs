@@ -13,8 +13,8 @@
 //! A depth that is no multiple of 64 bytes ends in a step over copies that are padded with zeros. Its products are added last, by vector
 //! code (which, unlike the instruction, does not treat bf16 subnormals as zero).
 
-use super::finish::finish_row;
-use super::{Ahead, Finish, Panels, Source, load_vectors, store_vectors};
+use super::epilogue::finish_row;
+use super::{Epilogue, Panels, Prefetch, Source, load_vectors, store_vectors};
 use crate::layout::{I4_GROUP_BYTES, I4_GROUP_UNPACKED, LANES, MATRIX_STEP, MATRIX_TILE, Operands, PANEL, Sums};
 use crate::rows8::Rows8;
 use crate::simd::int::SimdInt;
@@ -57,11 +57,11 @@ struct Rows<'a> {
 
 /// See [`crate::Kernels::linear_i8`], which has checked the shapes.
 #[inline(always)]
-pub(crate) fn linear_i8<S: SimdInt, W: Source<u8>>(s: S, x: Rows8<'_>, w: W, finish: Finish<'_>, out: MatMut<'_>) {
+pub(crate) fn linear_i8<S: SimdInt, W: Source<u8>>(s: S, x: Rows8<'_>, w: W, epilogue: Epilogue<'_>, out: MatMut<'_>) {
     let (data, offsets, scales) = (x.row_ptr(0).cast(), x.offsets(), x.scales());
     let rows = Rows { data, stride: x.stride(), rows: x.rows(), bytes: x.depth(), offsets, scales };
     // SAFETY: rows and panels of one depth, as checked: a panel has 32 bytes for each byte of a row.
-    unsafe { linear::<S, true, u8, W>(s, rows, w, finish, out) }
+    unsafe { linear::<S, true, u8, W>(s, rows, w, epilogue, out) }
 }
 
 /// See [`crate::Kernels::linear_bf16`], which has checked the shapes.
@@ -71,13 +71,13 @@ pub(crate) fn linear_bf16<S: SimdInt>(
     x: &[u16],
     depth: usize,
     w: Panels<'_, u16>,
-    finish: Finish<'_>,
+    epilogue: Epilogue<'_>,
     out: MatMut<'_>,
 ) {
     let (data, bytes) = (x.as_ptr().cast(), 2 * depth);
     let rows = Rows { data, stride: bytes, rows: out.rows(), bytes, offsets: &[], scales: &[] };
     // SAFETY: as above.
-    unsafe { linear::<S, false, u16, _>(s, rows, w, finish, out) }
+    unsafe { linear::<S, false, u16, _>(s, rows, w, epilogue, out) }
 }
 
 /// # Safety
@@ -87,7 +87,7 @@ unsafe fn linear<S: SimdInt, const INT8: bool, T, W: Source<T>>(
     s: S,
     x: Rows<'_>,
     mut w: W,
-    finish: Finish<'_>,
+    epilogue: Epilogue<'_>,
     mut out: MatMut<'_>,
 ) {
     let outputs = w.outputs();
@@ -101,9 +101,9 @@ unsafe fn linear<S: SimdInt, const INT8: bool, T, W: Source<T>>(
     let mut sums = Sums::default();
     for at in (0..outputs).step_by(PANEL) {
         let (panel, coming) = w.ready(s, at / PANEL, blocks);
-        let scales = load_vectors::<S, 2>(s, finish.scales, at, 1.0);
-        let bias = load_vectors::<S, 2>(s, finish.bias, at, 0.0);
-        finish.ask::<S, 2>(s, at + PANEL);
+        let scales = load_vectors::<S, 2>(s, epilogue.scales, at, 1.0);
+        let bias = load_vectors::<S, 2>(s, epilogue.bias, at, 0.0);
+        epilogue.prefetch::<S, 2>(s, at + PANEL);
         for block in 0..blocks {
             let (own, pair) = registers_of(block, x.rows);
             let ahead = coming.share(x.bytes / MATRIX_STEP, block, blocks);
@@ -117,7 +117,7 @@ unsafe fn linear<S: SimdInt, const INT8: bool, T, W: Source<T>>(
             let sums = Block { sums: &sums, first: own, pair, height, row: 2 * block * MATRIX_TILE };
             // SAFETY: those rows; `out` has as many, outputs from `at` on.
             unsafe {
-                finish_block::<S, INT8>(s, x, sums, scales, bias, finish.gelu, out.add(at), stride, outputs - at)
+                finish_block::<S, INT8>(s, x, sums, scales, bias, epilogue.gelu, out.add(at), stride, outputs - at)
             };
         }
     }
@@ -188,7 +188,7 @@ pub(crate) fn linear_few_i4<S: SimdInt>(
     s: S,
     x: Rows8<'_>,
     w: Panels<'_, u8>,
-    finish: Finish<'_>,
+    epilogue: Epilogue<'_>,
     mut out: MatMut<'_>,
 ) {
     assert!((1..=MATRIX_TILE).contains(&x.rows()), "{} rows", x.rows());
@@ -200,7 +200,7 @@ pub(crate) fn linear_few_i4<S: SimdInt>(
     let mut bytes = Aligned([[0u8; I4_GROUP_UNPACKED]; GROUPS]);
     let (mut sums, mut more) = (Sums::default(), Sums::default());
     for at in (0..w.outputs()).step_by(PANEL) {
-        finish.ask::<S, 2>(s, at);
+        epilogue.prefetch::<S, 2>(s, at);
         for (piece, groups) in w.panel(at / PANEL).chunks(GROUPS * I4_GROUP_BYTES).enumerate() {
             // Half of the next piece is prefetched now, the other half while this piece is multiplied, so that memory is never idle.
             let (next, half) = (groups.as_ptr().wrapping_add(groups.len()), groups.len() / 2);
@@ -230,13 +230,13 @@ pub(crate) fn linear_few_i4<S: SimdInt>(
                 }
             }
         }
-        let scales = load_vectors::<S, 2>(s, finish.scales, at, 1.0);
-        let bias = load_vectors::<S, 2>(s, finish.bias, at, 0.0);
+        let scales = load_vectors::<S, 2>(s, epilogue.scales, at, 1.0);
+        let bias = load_vectors::<S, 2>(s, epilogue.bias, at, 0.0);
         let block = Block { sums: &sums, first, pair, height, row: 0 };
         // SAFETY: all rows of `x`; `out` has as many, outputs from `at` on.
         unsafe {
             let left = w.outputs() - at;
-            finish_block::<S, true>(s, rows, block, scales, bias, finish.gelu, out.add(at), stride, left);
+            finish_block::<S, true>(s, rows, block, scales, bias, epilogue.gelu, out.add(at), stride, left);
         }
     }
 }
@@ -254,7 +254,7 @@ unsafe fn sums_of_block<S: SimdInt, const INT8: bool, const ONLY: bool, T>(
     pair: bool,
     height: usize,
     panel: &[T],
-    ahead: Ahead,
+    ahead: Prefetch,
     sums: &mut Sums,
 ) {
     let (whole, left) = (x.bytes / MATRIX_STEP, x.bytes % MATRIX_STEP);

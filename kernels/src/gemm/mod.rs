@@ -5,7 +5,7 @@
 //! | f32 | f32 | row-major, as in a checkpoint | `f32.rs` |
 //! | int8 | int8, a scale a row | panels of 32 outputs: `[depth/4][32 outputs][4]` bytes `w + 128` | `int8.rs` |
 //! | int4 | int8, a scale a row | int8 panels, compressed: `[depth/64]` groups of 64 bytes of grids and 1,024 bytes of nibbles | `int4.rs` |
-//! | 4-bit blocks | int8, a scale for 32 values | panels of 32 outputs: `[depth/32]` blocks of 32 f16 scales and 512 bytes of nibbles | `blocks4.rs` |
+//! | 4-bit blocks | int8, a scale for 32 values | panels of 32 outputs: `[depth/32]` blocks of 32 f16 scales and 512 bytes of nibbles | `q4_0.rs` |
 //! | f16 | f32 | panels of 32 outputs: `[depth][32 outputs]` | `half.rs` |
 //! | bf16 | bf16 | panels of 32 outputs: `[depth/2][32 outputs][2]` | `half.rs` |
 //!
@@ -18,14 +18,14 @@ use crate::layout::{LANES, PANEL};
 use crate::simd::Simd;
 use crate::simd::int::SimdInt;
 
-pub(crate) mod blocks4;
+mod epilogue;
 pub(crate) mod f32;
-mod finish;
 pub(crate) mod half;
 pub(crate) mod int4;
 pub(crate) mod int8;
 pub(crate) mod matrix;
-pub(crate) mod matrix4;
+pub(crate) mod matrix_q4_0;
+pub(crate) mod q4_0;
 
 /// How far ahead of the weights in use the prefetch goes, in bytes: the time to read them at one core's speed is about the latency of
 /// memory.
@@ -37,7 +37,7 @@ pub(crate) const ONE_STREAM_BYTES: usize = 6144;
 /// What a tile prefetches while it is computed: a panel's only tile as many cache lines as its panel has, other tiles their share of the
 /// next panel. The addresses may lie beyond the weights.
 #[derive(Clone, Copy)]
-pub(crate) struct Ahead {
+pub(crate) struct Prefetch {
     pub first: *const u8,
     /// How far the address moves with every step of the tile, in bytes.
     pub step: usize,
@@ -45,15 +45,15 @@ pub(crate) struct Ahead {
     pub far: bool,
 }
 
-impl Ahead {
+impl Prefetch {
     /// The prefetch of tile `index` of `tiles`, over a panel that is read `step` bytes at a time.
-    pub fn of<T>(panel: &[T], step: usize, index: usize, tiles: usize) -> Ahead {
-        Coming::behind(panel, tiles).share(size_of_val(panel) / step, index, tiles)
+    pub fn of<T>(panel: &[T], step: usize, index: usize, tiles: usize) -> Prefetch {
+        NextPanel::behind(panel, tiles).share(size_of_val(panel) / step, index, tiles)
     }
 
     /// Prefetches the cache line `at` bytes after the first.
     #[inline(always)]
-    pub fn ask<S: Simd>(self, s: S, at: usize) {
+    pub fn fetch<S: Simd>(self, s: S, at: usize) {
         let line = self.first.wrapping_add(at);
         match self.far {
             true => s.prefetch_far(line),
@@ -64,15 +64,15 @@ impl Ahead {
 
 /// The bytes that are needed next: all tiles over a panel prefetch them together.
 #[derive(Clone, Copy)]
-pub(crate) struct Coming {
+pub(crate) struct NextPanel {
     first: *const u8,
     bytes: usize,
     far: bool,
 }
 
-impl Coming {
+impl NextPanel {
     /// The next panel, where panels are read in place.
-    fn behind<T>(panel: &[T], tiles: usize) -> Coming {
+    fn behind<T>(panel: &[T], tiles: usize) -> NextPanel {
         let bytes = size_of_val(panel);
         let one_stream = reads_one_stream();
         let ahead = match tiles {
@@ -80,13 +80,13 @@ impl Coming {
             0 | 1 => PREFETCH_BYTES,
             _ => bytes,
         };
-        Coming { first: panel.as_ptr().cast::<u8>().wrapping_add(ahead), bytes, far: one_stream && tiles <= 1 }
+        NextPanel { first: panel.as_ptr().cast::<u8>().wrapping_add(ahead), bytes, far: one_stream && tiles <= 1 }
     }
 
     /// The share of the tile `index` of `tiles`, each of `steps`.
-    fn share(self, steps: usize, index: usize, tiles: usize) -> Ahead {
+    fn share(self, steps: usize, index: usize, tiles: usize) -> Prefetch {
         let of_tile = self.bytes / tiles.max(1);
-        Ahead { first: self.first.wrapping_add(index * of_tile), step: of_tile / steps.max(1), far: self.far }
+        Prefetch { first: self.first.wrapping_add(index * of_tile), step: of_tile / steps.max(1), far: self.far }
     }
 }
 
@@ -97,7 +97,7 @@ pub(crate) trait Source<T> {
     /// Number of outputs.
     fn outputs(&self) -> usize;
     /// Panel `index`, and what its `tiles` should prefetch.
-    fn ready<S: SimdInt>(&mut self, s: S, index: usize, tiles: usize) -> (&[T], Coming);
+    fn ready<S: SimdInt>(&mut self, s: S, index: usize, tiles: usize) -> (&[T], NextPanel);
 }
 
 /// Panels that are read in place.
@@ -108,9 +108,9 @@ impl<T> Source<T> for Panels<'_, T> {
         self.outputs
     }
     #[inline(always)]
-    fn ready<S: SimdInt>(&mut self, _s: S, index: usize, tiles: usize) -> (&[T], Coming) {
+    fn ready<S: SimdInt>(&mut self, _s: S, index: usize, tiles: usize) -> (&[T], NextPanel) {
         let panel = self.panel(index);
-        (panel, Coming::behind(panel, tiles))
+        (panel, NextPanel::behind(panel, tiles))
     }
 }
 
@@ -163,7 +163,7 @@ impl<'a, T> Panels<'a, T> {
 
 /// The epilogue, which turns accumulators into outputs: `out[r, o] = acc · row_scale[r] · output_scale[o] + bias[o]`, then GELU if asked.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Finish<'a> {
+pub struct Epilogue<'a> {
     /// `[outputs]`; `None` is 1. Not for f16 and bf16 weights.
     pub scales: Option<&'a [f32]>,
     /// `[outputs]`; `None` is 0.
@@ -172,7 +172,7 @@ pub struct Finish<'a> {
     pub gelu: bool,
 }
 
-impl Finish<'_> {
+impl Epilogue<'_> {
     pub(crate) fn check(&self, outputs: usize) {
         assert!(self.scales.is_none_or(|scales| scales.len() == outputs), "length of the scales");
         assert!(self.bias.is_none_or(|bias| bias.len() == outputs), "length of the bias");
@@ -181,7 +181,7 @@ impl Finish<'_> {
     /// Prefetches the scales and biases of `N` vectors of outputs from `at` on, so that they have arrived when the sums are complete. Like
     /// the weights, each is read from memory once a pass.
     #[inline(always)]
-    pub(crate) fn ask<S: Simd, const N: usize>(&self, s: S, at: usize) {
+    pub(crate) fn prefetch<S: Simd, const N: usize>(&self, s: S, at: usize) {
         for values in [self.scales, self.bias].into_iter().flatten() {
             for n in 0..N {
                 s.prefetch(values.as_ptr().wrapping_add(at + n * LANES).cast());

@@ -272,12 +272,12 @@ pub(crate) unsafe fn sums<const INT8: bool, const PAIR: bool>(o: Operands, sums:
     }
 }
 
-/// See [`super::int::SimdInt::matrix_blocks4`].
+/// See [`super::int::SimdInt::matrix_q4_0`].
 ///
 /// # Safety
 /// As there; `permitted()` has returned true.
 #[inline(always)]
-pub(crate) unsafe fn blocks4(x: *const i8, ldx: usize, w: *const i8, sums: &mut GroupSums) {
+pub(crate) unsafe fn q4_0(x: *const i8, ldx: usize, w: *const i8, sums: &mut GroupSums) {
     // SAFETY: by the caller's word; the sums of a block are 1,024 bytes.
     unsafe {
         asm!(

@@ -49,9 +49,9 @@ macro_rules! dot_bytes {
 impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
     type I = I;
     type W8 = W8;
-    type W4 = I;
+    type Q4Weights = I;
     type A8 = __m256i;
-    type I4 = I;
+    type Q4Sums = I;
     /// Of eight outputs each: `m` of each byte's output in words, and `128 - z · m` in bytes.
     type Grids = [[__m256i; 2]; 2];
     type WB = [[__m256; 2]; 2];
@@ -66,7 +66,7 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
     const FEW_I8_ROWS: usize = if VNNI { 9 } else { 2 };
     const ONE_VECTOR_AT_A_TIME: bool = true;
     // 4 x 1 accumulators: 8 registers, 4 of weights, 1 broadcast. The sums go through the stack once a block.
-    const I4_TILE: TileShape = TileShape { rows: 4, vectors: 1 };
+    const Q4_0_TILE: TileShape = TileShape { rows: 4, vectors: 1 };
     // 2 x 2 registers of sums for a row, 8 for the weights without VNNI, 4 with it.
     const FEW_I4_TILE: TileShape = TileShape { rows: if VNNI { 3 } else { 1 }, vectors: 2 };
     const FEW_I4_ROWS: usize = Self::FEW_I4_TILE.rows;
@@ -140,7 +140,7 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
     }
 
     #[inline(always)]
-    unsafe fn load_w4(self, p: *const u8) -> [I; 2] {
+    unsafe fn load_q4_0(self, p: *const u8) -> [I; 2] {
         // SAFETY: token; the caller vouches for 64 readable bytes.
         unsafe {
             let bytes = [_mm256_loadu_si256(p.cast()), _mm256_loadu_si256(p.add(32).cast())];
@@ -150,11 +150,11 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
         }
     }
     #[inline(always)]
-    fn start4(self, minus_8_sum: i32) -> I {
+    fn start_q4_0(self, minus_8_sum: i32) -> I {
         self.splat_i32(if VNNI { minus_8_sum } else { 0 })
     }
     #[inline(always)]
-    fn dot4(self, acc: I, w: I, a: __m256i) -> I {
+    fn dot_q4_0(self, acc: I, w: I, a: __m256i) -> I {
         token!({
             if VNNI {
                 let sums = [_mm256_dpbusd_avx_epi32(acc[0], w[0], a), _mm256_dpbusd_avx_epi32(acc[1], w[1], a)];
@@ -168,7 +168,7 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
         })
     }
     #[inline(always)]
-    fn sum4(self, acc: I, minus_8_sum: i32) -> I {
+    fn sum_q4_0(self, acc: I, minus_8_sum: i32) -> I {
         if VNNI {
             return acc;
         }

@@ -49,9 +49,9 @@ impl<const LEVEL: u8> Avx512<LEVEL> {
 impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
     type I = __m512i;
     type W8 = W8;
-    type W4 = __m512i;
+    type Q4Weights = __m512i;
     type A8 = __m512i;
-    type I4 = __m512i;
+    type Q4Sums = __m512i;
     /// `m` of each byte's output in words, and `128 - z · m` in bytes.
     type Grids = [__m512i; 2];
     type WB = [__m512i; 2];
@@ -62,7 +62,7 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
     const I8_TILE: TileShape = TileShape { rows: 12, vectors: 2 };
     // 8 x 2 accumulators, 4 weight vectors, 1 broadcast. The 8 x 2 sums go through the stack once a block; 6 rows would not need the stack,
     // but are no faster.
-    const I4_TILE: TileShape = TileShape { rows: 8, vectors: 2 };
+    const Q4_0_TILE: TileShape = TileShape { rows: 8, vectors: 2 };
     // As for int8; a step of unpacking needs six registers beside the sums. Up to three tiles of few rows are faster than unpacking whole
     // panels, with matrix registers up to two (EXPERIMENTS.md).
     const FEW_I4_TILE: TileShape = TileShape { rows: 12, vectors: 2 };
@@ -126,9 +126,9 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
         unsafe { amx::halves::<PAIR>(operands, sums) }
     }
     #[inline(always)]
-    unsafe fn matrix_blocks4(self, x: *const i8, ldx: usize, w: *const i8, sums: &mut GroupSums) {
+    unsafe fn matrix_q4_0(self, x: *const i8, ldx: usize, w: *const i8, sums: &mut GroupSums) {
         // SAFETY: token, as above; the caller vouches for the operands.
-        unsafe { amx::blocks4(x, ldx, w, sums) }
+        unsafe { amx::q4_0(x, ldx, w, sums) }
     }
     #[inline(always)]
     unsafe fn matrix_scores(self, q: *const i8, stride: usize, keys: *const u8, steps: usize, sums: *mut i32) {
@@ -136,12 +136,12 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
         unsafe { amx::scores(q, stride, keys, steps, sums) }
     }
     #[inline(always)]
-    unsafe fn unpack_w4(self, nibbles: *const u8, vector: usize, to: *mut i8) {
+    unsafe fn unpack_q4_0(self, nibbles: *const u8, vector: usize, to: *mut i8) {
         for quad in 0..4 {
             // SAFETY: token; the caller vouches for 512 bytes to read and 1,024 to write.
             unsafe {
                 let eights = _mm512_set1_epi8(8);
-                let [low, high] = self.load_w4(nibbles.add(quad * 128 + vector * 64));
+                let [low, high] = self.load_q4_0(nibbles.add(quad * 128 + vector * 64));
                 let to = to.add(quad * 128 + vector * 64);
                 _mm512_storeu_si512(to.cast(), _mm512_sub_epi8(low, eights));
                 _mm512_storeu_si512(to.add(512).cast(), _mm512_sub_epi8(high, eights));
@@ -176,7 +176,7 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
     }
 
     #[inline(always)]
-    unsafe fn load_w4(self, p: *const u8) -> [__m512i; 2] {
+    unsafe fn load_q4_0(self, p: *const u8) -> [__m512i; 2] {
         // SAFETY: token; the caller vouches for 64 readable bytes.
         unsafe {
             let bytes = _mm512_loadu_si512(p.cast());
@@ -185,11 +185,11 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
         }
     }
     #[inline(always)]
-    fn start4(self, minus_8_sum: i32) -> __m512i {
+    fn start_q4_0(self, minus_8_sum: i32) -> __m512i {
         self.splat_i32(minus_8_sum)
     }
     #[inline(always)]
-    fn dot4(self, acc: __m512i, w: __m512i, a: __m512i) -> __m512i {
+    fn dot_q4_0(self, acc: __m512i, w: __m512i, a: __m512i) -> __m512i {
         if LEVEL >= VNNI {
             return token!(in_order(_mm512_dpbusd_epi32(acc, w, a)));
         }
@@ -200,7 +200,7 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
     }
 
     #[inline(always)]
-    fn sum4(self, acc: __m512i, _minus_8_sum: i32) -> __m512i {
+    fn sum_q4_0(self, acc: __m512i, _minus_8_sum: i32) -> __m512i {
         acc
     }
 
@@ -221,7 +221,7 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
     unsafe fn unpack_step(self, [m, begin]: [__m512i; 2], nibbles: *const u8, to: *mut u8) {
         // SAFETY: token; the caller vouches for 64 bytes to read and twice 64 to write.
         unsafe {
-            let [low, high] = self.load_w4(nibbles);
+            let [low, high] = self.load_q4_0(nibbles);
             _mm512_storeu_si512(to.cast(), _mm512_add_epi8(_mm512_mullo_epi16(low, m), begin));
             _mm512_storeu_si512(to.add(512).cast(), _mm512_add_epi8(_mm512_mullo_epi16(high, m), begin));
         }
@@ -230,7 +230,7 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
     #[inline(always)]
     unsafe fn unpacked_step(self, [m, begin]: [__m512i; 2], nibbles: *const u8) -> [W8; 2] {
         // SAFETY: token; the caller vouches for 64 readable bytes.
-        let [low, high] = unsafe { self.load_w4(nibbles) };
+        let [low, high] = unsafe { self.load_q4_0(nibbles) };
         token!([
             self.weights(_mm512_add_epi8(_mm512_mullo_epi16(low, m), begin)),
             self.weights(_mm512_add_epi8(_mm512_mullo_epi16(high, m), begin)),

@@ -16,7 +16,7 @@ pub(crate) trait SimdInt: Simd {
     /// 16 outputs x 4 weights of -128 ..= 127, made ready to be multiplied by many rows.
     type W8: Copy;
     /// 16 outputs x 4 weights of 0 ..= 15.
-    type W4: Copy;
+    type Q4Weights: Copy;
     /// Four activations of -127 ..= 127, for all lanes.
     type A8: Copy;
     /// 16 outputs x 2 weights in bf16, made ready.
@@ -25,7 +25,7 @@ pub(crate) trait SimdInt: Simd {
     type AB: Copy;
 
     /// Accumulators of a block of 4-bit weights.
-    type I4: Copy;
+    type Q4Sums: Copy;
     /// The grids of a block of int4 weights, of sixteen outputs.
     type Grids: Copy;
 
@@ -37,7 +37,7 @@ pub(crate) trait SimdInt: Simd {
     /// Whether [`add_quad8`](Self::add_quad8) holds the weights of one vector at a time, because the set has too few registers for more.
     const ONE_VECTOR_AT_A_TIME: bool = false;
     /// Register tile of the product with 4-bit blocks (of accumulators; there are as many sums).
-    const I4_TILE: TileShape;
+    const Q4_0_TILE: TileShape;
     /// Register tile of the int4 product with few rows: both vectors of a panel.
     const FEW_I4_TILE: TileShape;
     /// How many rows are few: more are multiplied as int8 is.
@@ -96,13 +96,13 @@ pub(crate) trait SimdInt: Simd {
     ///
     /// # Safety
     /// 64 bytes at `p` are readable.
-    unsafe fn load_w4(self, p: *const u8) -> [Self::W4; 2];
+    unsafe fn load_q4_0(self, p: *const u8) -> [Self::Q4Weights; 2];
     /// The accumulators of a block of 32 weights, of which `minus_8_sum` is `-8 · Σ a`.
-    fn start4(self, minus_8_sum: i32) -> Self::I4;
-    /// `acc[o] + Σᵢ w[o][i] · a[i]`, at most eight times after [`start4`](Self::start4).
-    fn dot4(self, acc: Self::I4, w: Self::W4, a: Self::A8) -> Self::I4;
+    fn start_q4_0(self, minus_8_sum: i32) -> Self::Q4Sums;
+    /// `acc[o] + Σᵢ w[o][i] · a[i]`, at most eight times after [`start_q4_0`](Self::start_q4_0).
+    fn dot_q4_0(self, acc: Self::Q4Sums, w: Self::Q4Weights, a: Self::A8) -> Self::Q4Sums;
     /// The sums of a block, `minus_8_sum` (the same as at its start) in them once.
-    fn sum4(self, acc: Self::I4, minus_8_sum: i32) -> Self::I;
+    fn sum_q4_0(self, acc: Self::Q4Sums, minus_8_sum: i32) -> Self::I;
 
     /// Grids of int4 weights, `m | z << 4` of sixteen outputs.
     ///
@@ -198,13 +198,13 @@ pub(crate) trait SimdInt: Simd {
         let _ = (x, ldx, w, quads, start);
         None
     }
-    /// The same over the 32 depths of a 4-bit block and the 32 outputs of a panel: `nibbles` as [`load_w4`](Self::load_w4) reads them,
+    /// The same over the 32 depths of a 4-bit block and the 32 outputs of a panel: `nibbles` as [`load_q4_0`](Self::load_q4_0) reads them,
     /// `[4][2][64]`, `start[r]` is `-8 Σ a`. `None` too where `N` is not a panel's two vectors.
     ///
     /// # Safety
     /// 32 activations are readable at `x + r · ldx` for `r < R`, 512 bytes at `nibbles`.
     #[inline(always)]
-    unsafe fn matrix4<const R: usize, const N: usize>(
+    unsafe fn block_q4_0<const R: usize, const N: usize>(
         self,
         x: *const i8,
         ldx: usize,
@@ -247,19 +247,19 @@ pub(crate) trait SimdInt: Simd {
         unreachable!("a set without matrix registers")
     }
     /// `sums[b][r][o] = Σ w[b][o][d] · x[r][32 b + d]` over the 32 depths of each of four 4-bit blocks, for 16 rows and one vector of weights as
-    /// [`unpack_w4`](Self::unpack_w4) leaves them. Exact. Sets with [`MATRICES`](Self::MATRICES) only.
+    /// [`unpack_q4_0`](Self::unpack_q4_0) leaves them. Exact. Sets with [`MATRICES`](Self::MATRICES) only.
     ///
     /// # Safety
     /// [`begin_matrices`](Self::begin_matrices) has prepared registers for 16 rows and 32 bytes; 128 bytes of each row are readable, `ldx` apart;
     /// 32 lines of 64 bytes at `w`, 128 apart.
     #[inline(always)]
-    unsafe fn matrix_blocks4(self, x: *const i8, ldx: usize, w: *const i8, sums: &mut GroupSums) {
+    unsafe fn matrix_q4_0(self, x: *const i8, ldx: usize, w: *const i8, sums: &mut GroupSums) {
         let _ = (x, ldx, w, sums);
         unreachable!("a set without matrix registers")
     }
     /// The products of 16 rows of bytes with what lies as `[quads][64][4]`, over `64 · steps` bytes: `sums[16][64]`. In attention, of queries with the
     /// 64 keys of a tile, and of weights with 64 dimensions of its values. Sets with [`MATRICES`](Self::MATRICES) only, as
-    /// [`unpack_w4`](Self::unpack_w4).
+    /// [`unpack_q4_0`](Self::unpack_q4_0).
     ///
     /// # Safety
     /// [`begin_matrices`](Self::begin_matrices) has prepared registers for 16 rows and 64 bytes. `64 · steps` bytes of 16 rows, `stride` apart,
@@ -270,12 +270,12 @@ pub(crate) trait SimdInt: Simd {
         unreachable!("a set without matrix registers")
     }
     /// The weights of one of the two vectors of a 4-bit block, as `w`: `to[8 quads][2 vectors][16 outputs][4]` from nibbles as
-    /// [`load_w4`](Self::load_w4) reads them. Sets with [`MATRICES`](Self::MATRICES) only.
+    /// [`load_q4_0`](Self::load_q4_0) reads them. Sets with [`MATRICES`](Self::MATRICES) only.
     ///
     /// # Safety
     /// 512 bytes at `nibbles` are readable, 1,024 at `to` writable; `vector` is 0 or 1.
     #[inline(always)]
-    unsafe fn unpack_w4(self, nibbles: *const u8, vector: usize, to: *mut i8) {
+    unsafe fn unpack_q4_0(self, nibbles: *const u8, vector: usize, to: *mut i8) {
         let _ = (nibbles, vector, to);
         unreachable!("a set without matrix registers")
     }

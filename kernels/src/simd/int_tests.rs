@@ -44,12 +44,12 @@ fn dot_products<S: SimdInt>(s: S) {
                 Scalar.dot8(Scalar.splat_i32(0), Scalar.load_w8(w.as_ptr()), Scalar.broadcast_a8(a.as_ptr()));
             let found = s.dot8(s.start8(-128 * total), s.load_w8(w.as_ptr()), s.broadcast_a8(a.as_ptr()));
             assert_same("dot8", &sums(s, found), &sums(Scalar, expected), true);
-            let (expected, found) = (Scalar.load_w4(w.as_ptr()), s.load_w4(w.as_ptr()));
+            let (expected, found) = (Scalar.load_q4_0(w.as_ptr()), s.load_q4_0(w.as_ptr()));
             for (expected, found) in expected.into_iter().zip(found) {
-                let expected = Scalar.dot4(Scalar.start4(-9), expected, Scalar.broadcast_a8(a.as_ptr()));
-                let expected = Scalar.sum4(expected, -9);
-                let found = s.sum4(s.dot4(s.start4(-9), found, s.broadcast_a8(a.as_ptr())), -9);
-                assert_same("dot4", &sums(s, found), &sums(Scalar, expected), true);
+                let expected = Scalar.dot_q4_0(Scalar.start_q4_0(-9), expected, Scalar.broadcast_a8(a.as_ptr()));
+                let expected = Scalar.sum_q4_0(expected, -9);
+                let found = s.sum_q4_0(s.dot_q4_0(s.start_q4_0(-9), found, s.broadcast_a8(a.as_ptr())), -9);
+                assert_same("dot_q4_0", &sums(s, found), &sums(Scalar, expected), true);
             }
         }
     }
@@ -79,7 +79,7 @@ fn tiles<S: SimdInt, const R: usize, const N: usize>(s: S) {
     let (x, nibbles) = (activations(77, (R - 1) * ldx + 32), bytes(78, 512));
     let start: [i32; R] = std::array::from_fn(|r| 7 - 1000 * r as i32);
     // SAFETY: 32 activations a row, 512 bytes.
-    let Some(found) = (unsafe { s.matrix4::<R, 2>(x.as_ptr(), ldx, nibbles.as_ptr(), start) }) else { return };
+    let Some(found) = (unsafe { s.block_q4_0::<R, 2>(x.as_ptr(), ldx, nibbles.as_ptr(), start) }) else { return };
     for (r, found) in found.into_iter().enumerate() {
         for (n, found) in found.into_iter().enumerate() {
             let product = |o: usize, d: usize| {
@@ -88,7 +88,7 @@ fn tiles<S: SimdInt, const R: usize, const N: usize>(s: S) {
             };
             let expected: [f32; LANES] =
                 std::array::from_fn(|o| (start[r] + (0..32).map(|d| product(o, d)).sum::<i32>()) as f32);
-            assert_same(&format!("matrix4 {R} {n}"), &sums(s, found), &expected, true);
+            assert_same(&format!("matrix_q4_0 {R} {n}"), &sums(s, found), &expected, true);
         }
     }
 }

@@ -87,9 +87,9 @@ fn round_i16<const LEVEL: u8>(_token: Neon<LEVEL>, v: [float32x4_t; 4]) -> [int1
 impl<const LEVEL: u8> SimdInt for Neon<LEVEL> {
     type I = I;
     type W8 = Bytes;
-    type W4 = Bytes;
+    type Q4Weights = Bytes;
     type A8 = int8x16_t;
-    type I4 = I;
+    type Q4Sums = I;
     /// Of four outputs each: `m`, and `128 - z · m`, of each byte's output.
     type Grids = [[uint8x16_t; 2]; 4];
     type WB = [[float32x4_t; 4]; 2];
@@ -100,7 +100,7 @@ impl<const LEVEL: u8> SimdInt for Neon<LEVEL> {
     const I8_TILE: TileShape = TileShape { rows: if LEVEL >= I8MM { neon_matrix::ROWS } else { 2 }, vectors: 2 };
     // By dot products: 1 x 2 sums and accumulators: 16, 16 for the four vectors of weights on their way. By products of matrices the
     // sums go through the stack once a block, as with AVX-512.
-    const I4_TILE: TileShape = TileShape { rows: if LEVEL >= I8MM { neon_matrix::ROWS } else { 1 }, vectors: 2 };
+    const Q4_0_TILE: TileShape = TileShape { rows: if LEVEL >= I8MM { neon_matrix::ROWS } else { 1 }, vectors: 2 };
     // By dot products, as for int8; products of matrices take more than one row.
     const FEW_I4_TILE: TileShape = TileShape { rows: if LEVEL >= I8MM { 1 } else { 2 }, vectors: 2 };
     const FEW_I4_ROWS: usize = Self::FEW_I4_TILE.rows;
@@ -160,15 +160,15 @@ impl<const LEVEL: u8> SimdInt for Neon<LEVEL> {
                 ]
             };
         }
-        self.dot4(acc, w, a)
+        self.dot_q4_0(acc, w, a)
     }
 
     #[inline(always)]
-    fn start4(self, minus_8_sum: i32) -> I {
+    fn start_q4_0(self, minus_8_sum: i32) -> I {
         self.splat_i32(minus_8_sum)
     }
     #[inline(always)]
-    fn dot4(self, acc: I, w: Bytes, a: int8x16_t) -> I {
+    fn dot_q4_0(self, acc: I, w: Bytes, a: int8x16_t) -> I {
         [
             dot_bytes(self, acc[0], w[0], a),
             dot_bytes(self, acc[1], w[1], a),
@@ -178,7 +178,7 @@ impl<const LEVEL: u8> SimdInt for Neon<LEVEL> {
     }
 
     #[inline(always)]
-    unsafe fn load_w4(self, p: *const u8) -> [Bytes; 2] {
+    unsafe fn load_q4_0(self, p: *const u8) -> [Bytes; 2] {
         let zero = token!(vdupq_n_s8(0));
         let mut w = [[zero; 4]; 2];
         for i in 0..4 {
@@ -192,7 +192,7 @@ impl<const LEVEL: u8> SimdInt for Neon<LEVEL> {
         w
     }
     #[inline(always)]
-    fn sum4(self, acc: I, _minus_8_sum: i32) -> I {
+    fn sum_q4_0(self, acc: I, _minus_8_sum: i32) -> I {
         acc
     }
     #[inline(always)]
@@ -245,7 +245,7 @@ impl<const LEVEL: u8> SimdInt for Neon<LEVEL> {
         Some(unsafe { neon_matrix::sums8(x, ldx, w, quads, start) })
     }
     #[inline(always)]
-    unsafe fn matrix4<const R: usize, const N: usize>(
+    unsafe fn block_q4_0<const R: usize, const N: usize>(
         self,
         x: *const i8,
         ldx: usize,

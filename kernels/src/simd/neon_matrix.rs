@@ -224,7 +224,7 @@ unsafe fn columns8<const R: usize, const V: usize, const N: usize>(
     }
 }
 
-/// See [`super::int::SimdInt::matrix4`]; `R` is 2 ..= 6.
+/// See [`super::int::SimdInt::block_q4_0`]; `R` is 2 ..= 6.
 ///
 /// # Safety
 /// The CPU has i8mm; 32 activations are readable at `x + r · ldx` for `r < R`, 512 bytes at `nibbles`.

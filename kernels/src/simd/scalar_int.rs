@@ -7,9 +7,9 @@ use crate::layout::{LANES, TileShape};
 impl SimdInt for Scalar {
     type I = [i32; LANES];
     type W8 = [[i8; 4]; LANES];
-    type W4 = [[u8; 4]; LANES];
+    type Q4Weights = [[u8; 4]; LANES];
     type A8 = [i8; 4];
-    type I4 = Self::I;
+    type Q4Sums = Self::I;
     type Grids = [u8; LANES];
     type WB = [[f32; 2]; LANES];
     type AB = [f32; 2];
@@ -17,7 +17,7 @@ impl SimdInt for Scalar {
     // Small ones: there are no registers to fill, every number of rows is compiled for itself, and of AVX-512's shapes this set would have more code than
     // all others together. Results do not depend on the shape.
     const I8_TILE: TileShape = TileShape { rows: 2, vectors: 2 };
-    const I4_TILE: TileShape = TileShape { rows: 2, vectors: 2 };
+    const Q4_0_TILE: TileShape = TileShape { rows: 2, vectors: 2 };
     const FEW_I4_TILE: TileShape = TileShape { rows: 2, vectors: 2 };
     const FEW_I4_ROWS: usize = 24;
     const F16_TILE: TileShape = TileShape { rows: 2, vectors: 2 };
@@ -59,22 +59,22 @@ impl SimdInt for Scalar {
     }
 
     #[inline(always)]
-    unsafe fn load_w4(self, p: *const u8) -> [Self::W4; 2] {
+    unsafe fn load_q4_0(self, p: *const u8) -> [Self::Q4Weights; 2] {
         // SAFETY: the caller vouches for 64 readable bytes.
         let bytes = unsafe { p.cast::<[[u8; 4]; LANES]>().read() };
         [bytes.map(|of_output| of_output.map(|byte| byte & 15)), bytes.map(|of_output| of_output.map(|byte| byte >> 4))]
     }
     #[inline(always)]
-    fn start4(self, minus_8_sum: i32) -> Self::I {
+    fn start_q4_0(self, minus_8_sum: i32) -> Self::I {
         [minus_8_sum; LANES]
     }
     #[inline(always)]
-    fn dot4(self, acc: Self::I, w: Self::W4, a: Self::A8) -> Self::I {
+    fn dot_q4_0(self, acc: Self::I, w: Self::Q4Weights, a: Self::A8) -> Self::I {
         std::array::from_fn(|o| acc[o] + (0..4).map(|i| i32::from(w[o][i]) * i32::from(a[i])).sum::<i32>())
     }
 
     #[inline(always)]
-    fn sum4(self, acc: Self::I, _minus_8_sum: i32) -> Self::I {
+    fn sum_q4_0(self, acc: Self::I, _minus_8_sum: i32) -> Self::I {
         acc
     }
 

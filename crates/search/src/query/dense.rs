@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use trivec_kernels::{Finish, Kernels, MatMut, PANEL, Panels};
+use trivec_kernels::{Epilogue, Kernels, MatMut, PANEL, Panels};
 
 use super::stop::Stop;
 use super::topk::{Scored, TopK, order};
@@ -125,8 +125,8 @@ fn scan_chunk(
         let count = to - from;
         let products = &mut products[..queries.rows() * count];
         let weights = Panels::new(panels, count, segment.dense8.panel_bytes());
-        let finish = Finish { scales: Some(scales), ..Finish::default() };
-        Kernels::best().linear_i8(queries.as_rows8(), weights, finish, MatMut::dense(products, count));
+        let epilogue = Epilogue { scales: Some(scales), ..Epilogue::default() };
+        Kernels::best().linear_i8(queries.as_rows8(), weights, epilogue, MatMut::dense(products, count));
         for (best, products) in best.iter_mut().zip(products.chunks(count)) {
             best.push_all(products, base + from, |row| selected.get(row));
         }

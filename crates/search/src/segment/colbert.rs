@@ -5,7 +5,7 @@
 //! ```
 
 use trivec::TokenVectors;
-use trivec_kernels::{Finish, Kernels, MatMut, PANEL, Panels};
+use trivec_kernels::{Epilogue, Kernels, MatMut, PANEL, Panels};
 
 use super::file::{FileRecord, FileWriter, SegmentFile, Shape, aligned};
 use super::panels::{QueryRows, copy_row, decode, empty_panel, panel_bytes, put_row, unpack};
@@ -188,7 +188,7 @@ impl ColbertReader {
         let outputs = scales.len();
         scratch.products.resize(query.rows() * outputs, 0.0);
         let out = MatMut::dense(&mut scratch.products, outputs);
-        let finish = Finish { scales: Some(scales), ..Finish::default() };
+        let finish = Epilogue { scales: Some(scales), ..Epilogue::default() };
         let kernels = Kernels::best();
         match self.bits {
             ColbertBits::Four => {

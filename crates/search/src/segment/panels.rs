@@ -330,7 +330,7 @@ impl QueryRows {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use trivec_kernels::{Finish, MatMut, Panels};
+    use trivec_kernels::{Epilogue, MatMut, Panels};
 
     /// A row of normally distributed values of length 1, made of a seed.
     pub(crate) fn row(seed: u64, dim: usize) -> Vec<f32> {
@@ -351,7 +351,7 @@ mod tests {
     fn products(bits: ColbertBits, dim: usize, queries: &[Vec<f32>], panel: &[u8], scales: &[f32]) -> Vec<f32> {
         let query = QueryRows::new(bits, dim, queries.iter().map(Vec::as_slice)).unwrap();
         let mut out = vec![0.0; queries.len() * scales.len()];
-        let finish = Finish { scales: Some(scales), ..Finish::default() };
+        let finish = Epilogue { scales: Some(scales), ..Epilogue::default() };
         let to = MatMut::dense(&mut out, scales.len());
         let mut unpacked = Vec::new();
         if bits == ColbertBits::Four {

@@ -1,10 +1,10 @@
 //! A packed file's panels of a source's own 4-bit blocks, laid out as the checkpoint has them: the inverse of what packing does.
 
-use trivec_kernels::{I4_BLOCK, I4_BLOCK_BYTES, PANEL};
+use trivec_kernels::{I4_BLOCK, PANEL, Q4_0_BLOCK_BYTES};
 
 use super::checkpoint::StoredTensor;
 use super::format::{WeightFormat, panel_shape};
-use super::store::Q4_BLOCK_BYTES;
+use super::store::STORED_BLOCK_BYTES;
 use crate::error::Result;
 
 /// The blocks `[outputs, inputs/32, 18]` of a layer whose `panels` a packed file holds.
@@ -16,15 +16,15 @@ pub(super) fn unpack_blocks(panels: &StoredTensor, outputs: usize, inputs: usize
     }
     let blocks = inputs / I4_BLOCK;
     let panels_bytes = panels.bytes();
-    let mut rows = vec![0; outputs * blocks * Q4_BLOCK_BYTES];
-    for (index, block) in rows.chunks_exact_mut(Q4_BLOCK_BYTES).enumerate() {
+    let mut rows = vec![0; outputs * blocks * STORED_BLOCK_BYTES];
+    for (index, block) in rows.chunks_exact_mut(STORED_BLOCK_BYTES).enumerate() {
         let (output, at) = (index / blocks, index % blocks);
         let lane = output % PANEL;
-        let from = &panels_bytes[output / PANEL * shape[1] + at * I4_BLOCK_BYTES..][..I4_BLOCK_BYTES];
+        let from = &panels_bytes[output / PANEL * shape[1] + at * Q4_0_BLOCK_BYTES..][..Q4_0_BLOCK_BYTES];
         block[..2].copy_from_slice(&from[lane * 2..][..2]);
         for (j, pair) in block[2..].iter_mut().enumerate() {
             *pair = from[PANEL * 2 + (j / 4 * PANEL + lane) * 4 + j % 4];
         }
     }
-    Ok(panels.as_blocks(vec![outputs, blocks, Q4_BLOCK_BYTES], &rows))
+    Ok(panels.as_blocks(vec![outputs, blocks, STORED_BLOCK_BYTES], &rows))
 }

@@ -13,30 +13,30 @@
 //! Nibbles are stored as `w + 8`, unsigned, and multiplied as such; the rows carry `-8 Σ a` of each block, exact.
 //! `|acc| <= 32 · 15 · 127 · 2`: far from overflow.
 
-use super::finish::finish_scaled_row;
-use super::{Ahead, Finish, Panels, load_vectors, matrix4, of_this_tile, store_vectors, tile_rows, with_tile};
-use crate::layout::{I4_BLOCK, I4_BLOCK_BYTES, LANES, PANEL};
+use super::epilogue::finish_scaled_row;
+use super::{Epilogue, Panels, Prefetch, load_vectors, matrix_q4_0, of_this_tile, store_vectors, tile_rows, with_tile};
+use crate::layout::{I4_BLOCK, LANES, PANEL, Q4_0_BLOCK_BYTES};
 use crate::rows8::Rows8;
 use crate::simd::int::SimdInt;
 use crate::view::MatMut;
 
-/// See [`crate::Kernels::linear_blocks4`], which has checked the shapes.
+/// See [`crate::Kernels::linear_q4_0`], which has checked the shapes.
 #[inline(always)]
-pub(crate) fn linear<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: Finish<'_>, mut out: MatMut<'_>) {
-    if S::MATRICES && x.rows() >= matrix4::FEWEST_ROWS {
-        return matrix4::linear(s, x, w, finish, out);
+pub(crate) fn linear<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, epilogue: Epilogue<'_>, mut out: MatMut<'_>) {
+    if S::MATRICES && x.rows() >= matrix_q4_0::FEWEST_ROWS {
+        return matrix_q4_0::linear(s, x, w, epilogue, out);
     }
     let stride = out.stride();
     let blocks = x.depth() / I4_BLOCK;
-    for at in (0..w.outputs()).step_by(S::I4_TILE.vectors * LANES) {
+    for at in (0..w.outputs()).step_by(S::Q4_0_TILE.vectors * LANES) {
         let vector = at % PANEL / LANES;
         let panel = w.panel(at / PANEL);
-        let tiles = x.rows().div_ceil(S::I4_TILE.rows);
+        let tiles = x.rows().div_ceil(S::Q4_0_TILE.rows);
         let (mut row, mut index) = (0, 0);
         while row < x.rows() {
-            let rows = tile_rows(x.rows() - row, S::I4_TILE.rows);
-            let ahead = Ahead::of(panel, I4_BLOCK_BYTES, index, tiles);
-            let weights = Weights { panel, vector, finish, at, outputs: w.outputs(), ahead };
+            let rows = tile_rows(x.rows() - row, S::Q4_0_TILE.rows);
+            let ahead = Prefetch::of(panel, Q4_0_BLOCK_BYTES, index, tiles);
+            let weights = Weights { panel, vector, epilogue, at, outputs: w.outputs(), ahead };
             let tile = Tile {
                 x: x.row_ptr(row),
                 ldx: of_this_tile(x.stride()),
@@ -48,7 +48,7 @@ pub(crate) fn linear<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: 
             unsafe {
                 let stride = of_this_tile(stride);
                 let out = out.as_mut_ptr().add(row * stride + at);
-                with_tile!(rows, S::I4_TILE, tile_product::<S>(s, tile, weights, out, stride));
+                with_tile!(rows, S::Q4_0_TILE, tile_product::<S>(s, tile, weights, out, stride));
             }
             row += rows;
             index += 1;
@@ -73,12 +73,12 @@ struct Weights<'a> {
     panel: &'a [u8],
     /// Which of the panel's vectors is the tile's first.
     vector: usize,
-    finish: Finish<'a>,
+    epilogue: Epilogue<'a>,
     /// The tile's first output.
     at: usize,
     /// All outputs.
     outputs: usize,
-    ahead: Ahead,
+    ahead: Prefetch,
 }
 
 /// # Safety
@@ -93,14 +93,14 @@ unsafe fn tile_product<S: SimdInt, const R: usize, const N: usize>(
     ldo: usize,
 ) {
     let blocks = tile.blocks;
-    let Weights { panel, vector, finish, at, outputs, ahead } = weights;
+    let Weights { panel, vector, epilogue, at, outputs, ahead } = weights;
     let offsets = &tile.offsets[..R * blocks];
     let row_scales = &tile.scales[..R * blocks];
-    finish.ask::<S, N>(s, at);
+    epilogue.prefetch::<S, N>(s, at);
     let mut sums = [[s.splat(0.0); N]; R];
-    for (block, bytes) in panel.chunks_exact(I4_BLOCK_BYTES).enumerate() {
+    for (block, bytes) in panel.chunks_exact(Q4_0_BLOCK_BYTES).enumerate() {
         for line in 0..ahead.step.div_ceil(64) {
-            ahead.ask(s, block * ahead.step + line * 64);
+            ahead.fetch(s, block * ahead.step + line * 64);
         }
         let mut minus_8_sums = [0; R];
         for (r, sum) in minus_8_sums.iter_mut().enumerate() {
@@ -111,7 +111,7 @@ unsafe fn tile_product<S: SimdInt, const R: usize, const N: usize>(
         let acc = unsafe {
             let (x, nibbles) = (tile.x.add(block * I4_BLOCK), bytes.as_ptr().add(64));
             let whole = match N * LANES {
-                PANEL => s.matrix4(x, tile.ldx, nibbles, minus_8_sums),
+                PANEL => s.block_q4_0(x, tile.ldx, nibbles, minus_8_sums),
                 _ => None,
             };
             match whole {
@@ -132,9 +132,9 @@ unsafe fn tile_product<S: SimdInt, const R: usize, const N: usize>(
             }
         }
     }
-    let bias = load_vectors::<S, N>(s, finish.bias, at, 0.0);
+    let bias = load_vectors::<S, N>(s, epilogue.bias, at, 0.0);
     for (r, sums) in sums.into_iter().enumerate() {
-        let values = finish_scaled_row(s, sums, bias, finish.gelu);
+        let values = finish_scaled_row(s, sums, bias, epilogue.gelu);
         // SAFETY: by the caller's word.
         unsafe { store_vectors(s, out.add(r * ldo), outputs - at, values) };
     }
@@ -152,23 +152,23 @@ unsafe fn dot_sums<S: SimdInt, const R: usize, const N: usize>(
     nibbles: *const u8,
     minus_8_sums: [i32; R],
 ) -> [[S::I; N]; R] {
-    let mut acc = [[s.start4(0); N]; R];
+    let mut acc = [[s.start_q4_0(0); N]; R];
     for (acc, sum) in acc.iter_mut().zip(minus_8_sums) {
-        *acc = [s.start4(sum); N];
+        *acc = [s.start_q4_0(sum); N];
     }
     for step in 0..4 {
         // SAFETY: by the caller's word.
         unsafe {
             let nibbles = nibbles.add(step * 128);
-            let mut wv = [s.load_w4(nibbles); N];
+            let mut wv = [s.load_q4_0(nibbles); N];
             for (n, wv) in wv.iter_mut().enumerate().skip(1) {
-                *wv = s.load_w4(nibbles.add(64 * n));
+                *wv = s.load_q4_0(nibbles.add(64 * n));
             }
             for (r, acc) in acc.iter_mut().enumerate() {
                 let x = x.add(r * ldx + step * 4);
                 let (low, high) = (s.broadcast_a8(x), s.broadcast_a8(x.add(16)));
                 for (acc, [w_low, w_high]) in acc.iter_mut().zip(wv) {
-                    *acc = s.dot4(s.dot4(*acc, w_low, low), w_high, high);
+                    *acc = s.dot_q4_0(s.dot_q4_0(*acc, w_low, low), w_high, high);
                 }
             }
         }
@@ -176,7 +176,7 @@ unsafe fn dot_sums<S: SimdInt, const R: usize, const N: usize>(
     let mut sums = [[s.splat_i32(0); N]; R];
     for r in 0..R {
         for n in 0..N {
-            sums[r][n] = s.sum4(acc[r][n], minus_8_sums[r]);
+            sums[r][n] = s.sum_q4_0(acc[r][n], minus_8_sums[r]);
         }
     }
     sums

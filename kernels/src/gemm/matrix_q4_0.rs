@@ -9,12 +9,12 @@
 //! ```
 //! What a block adds goes through memory, from matrix to vector registers, so 16 sums of 16 outputs stay in registers from one block to the
 //! next, and in `out` from one piece of the depth to the next. Weights are unpacked to signed `w`, so the rows need no correction. The sums
-//! are the same integers, added in the same order, as in `blocks4.rs`.
+//! are the same integers, added in the same order, as in `q4_0.rs`.
 
-use super::finish::finish_scaled_row;
+use super::epilogue::finish_scaled_row;
 use super::matrix::Registers;
-use super::{Ahead, Finish, Panels, load_vectors, store_vectors};
-use crate::layout::{BLOCK_GROUP, GroupSums, I4_BLOCK, I4_BLOCK_BYTES, LANES, MATRIX_TILE, PANEL};
+use super::{Epilogue, Panels, Prefetch, load_vectors, store_vectors};
+use crate::layout::{BLOCK_GROUP, GroupSums, I4_BLOCK, LANES, MATRIX_TILE, PANEL, Q4_0_BLOCK_BYTES};
 use crate::rows8::Rows8;
 use crate::simd::int::SimdInt;
 use crate::view::MatMut;
@@ -29,12 +29,12 @@ const _: () = assert!(PIECE.is_multiple_of(BLOCK_GROUP));
 #[repr(C, align(64))]
 struct Weights8([[i8; UNPACKED]; PIECE]);
 
-/// With fewer rows, the dot products of `blocks4.rs` are faster (EXPERIMENTS.md).
+/// With fewer rows, the dot products of `q4_0.rs` are faster (EXPERIMENTS.md).
 pub(crate) const FEWEST_ROWS: usize = 2 * MATRIX_TILE + 1;
 
-/// See [`crate::Kernels::linear_blocks4`], which has checked the shapes.
+/// See [`crate::Kernels::linear_q4_0`], which has checked the shapes.
 #[inline(always)]
-pub(crate) fn linear<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: Finish<'_>, mut out: MatMut<'_>) {
+pub(crate) fn linear<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, epilogue: Epilogue<'_>, mut out: MatMut<'_>) {
     assert!(x.rows() >= MATRIX_TILE, "{} rows", x.rows());
     let (stride, to) = (out.stride(), out.as_mut_ptr());
     let registers = x.rows().div_ceil(MATRIX_TILE);
@@ -43,15 +43,15 @@ pub(crate) fn linear<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: 
     let mut sums = GroupSums([[0; MATRIX_TILE * LANES]; BLOCK_GROUP]);
     for at in (0..w.outputs()).step_by(PANEL) {
         let panel = w.panel(at / PANEL);
-        for (piece, bytes) in panel.chunks(PIECE * I4_BLOCK_BYTES).enumerate() {
-            for (block, to) in bytes.chunks_exact(I4_BLOCK_BYTES).zip(&mut unpacked.0) {
+        for (piece, bytes) in panel.chunks(PIECE * Q4_0_BLOCK_BYTES).enumerate() {
+            for (block, to) in bytes.chunks_exact(Q4_0_BLOCK_BYTES).zip(&mut unpacked.0) {
                 for vector in 0..2 {
                     // SAFETY: 512 bytes of nibbles behind the scales, 1,024 to write.
-                    unsafe { s.unpack_w4(block.as_ptr().add(2 * PANEL), vector, to.as_mut_ptr()) };
+                    unsafe { s.unpack_q4_0(block.as_ptr().add(2 * PANEL), vector, to.as_mut_ptr()) };
                 }
             }
             for register in 0..registers {
-                let ahead = Ahead::of(bytes, I4_BLOCK_BYTES, register, registers);
+                let ahead = Prefetch::of(bytes, Q4_0_BLOCK_BYTES, register, registers);
                 for line in 0..(PIECE * ahead.step).div_ceil(64) {
                     s.prefetch(ahead.first.wrapping_add(line * 64));
                 }
@@ -60,7 +60,7 @@ pub(crate) fn linear<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: 
                 let (row, again) = ((register * MATRIX_TILE).min(x.rows() - MATRIX_TILE), piece > 0);
                 let skip = register * MATRIX_TILE - row;
                 let tile =
-                    Tile { x, row, skip, finish, outputs: w.outputs(), first: piece * PIECE, blocks: bytes, again };
+                    Tile { x, row, skip, epilogue, outputs: w.outputs(), first: piece * PIECE, blocks: bytes, again };
                 for vector in 0..2 {
                     let at = at + vector * LANES;
                     if at >= w.outputs() {
@@ -70,7 +70,7 @@ pub(crate) fn linear<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, finish: 
                     unsafe {
                         let out = to.add(row * stride + at);
                         let weights = unpacked.0.as_ptr().cast::<i8>().add(vector * 4 * LANES);
-                        let end = piece * PIECE + bytes.len() / I4_BLOCK_BYTES == x.depth() / I4_BLOCK;
+                        let end = piece * PIECE + bytes.len() / Q4_0_BLOCK_BYTES == x.depth() / I4_BLOCK;
                         if end {
                             tile_product::<S, true>(s, tile, weights, (vector, at), &mut sums, out, stride);
                         } else {
@@ -91,7 +91,7 @@ struct Tile<'a> {
     row: usize,
     /// Rows that another tile has written.
     skip: usize,
-    finish: Finish<'a>,
+    epilogue: Epilogue<'a>,
     /// All outputs.
     outputs: usize,
     /// The first block of the piece.
@@ -117,7 +117,7 @@ unsafe fn tile_product<S: SimdInt, const LAST: bool>(
     out: *mut f32,
     stride: usize,
 ) {
-    let Tile { x, row, skip, finish, outputs, first, .. } = tile;
+    let Tile { x, row, skip, epilogue, outputs, first, .. } = tile;
     let groups = x.scale_groups();
     let scales = &x.scales()[row * groups..][..MATRIX_TILE * groups];
     let mut sums = [s.splat(0.0); MATRIX_TILE];
@@ -127,15 +127,15 @@ unsafe fn tile_product<S: SimdInt, const LAST: bool>(
             *sum = unsafe { s.load_first(out.wrapping_add(r * stride), (outputs - at).min(LANES)) };
         }
     }
-    for (group, blocks) in tile.blocks.chunks(BLOCK_GROUP * I4_BLOCK_BYTES).enumerate() {
+    for (group, blocks) in tile.blocks.chunks(BLOCK_GROUP * Q4_0_BLOCK_BYTES).enumerate() {
         let block = first + group * BLOCK_GROUP;
         // SAFETY: 32 activations of each row and, for blocks that do not exist, what fills the row up to its stride, a multiple of 64 and
         // at least 64 more; a group of unpacked blocks.
         unsafe {
             let rows = x.row_ptr(row).add(block * I4_BLOCK);
-            s.matrix_blocks4(rows, x.stride(), weights.add(group * BLOCK_GROUP * UNPACKED), products);
+            s.matrix_q4_0(rows, x.stride(), weights.add(group * BLOCK_GROUP * UNPACKED), products);
         }
-        for (index, bytes) in blocks.chunks_exact(I4_BLOCK_BYTES).enumerate() {
+        for (index, bytes) in blocks.chunks_exact(Q4_0_BLOCK_BYTES).enumerate() {
             // SAFETY: 32 scales of two bytes begin the block.
             let block_scale = unsafe { s.load_f16(bytes.as_ptr().cast::<u16>().add(vector * LANES)) };
             for (r, sum) in sums.iter_mut().enumerate() {
@@ -148,10 +148,10 @@ unsafe fn tile_product<S: SimdInt, const LAST: bool>(
             }
         }
     }
-    let bias = load_vectors::<S, 1>(s, finish.bias, at, 0.0);
+    let bias = load_vectors::<S, 1>(s, epilogue.bias, at, 0.0);
     for (r, sum) in sums.into_iter().enumerate().skip(skip) {
         let values = match LAST {
-            true => finish_scaled_row(s, [sum], bias, finish.gelu),
+            true => finish_scaled_row(s, [sum], bias, epilogue.gelu),
             false => [sum],
         };
         // SAFETY: by the caller's word.

@@ -1,6 +1,6 @@
 //! From sums to outputs: what the products in integers do with a row's, or a tile's, sums.
 
-use super::{Finish, load_vectors, store_vectors};
+use super::{Epilogue, load_vectors, store_vectors};
 use crate::simd::int::SimdInt;
 use crate::simd::math;
 
@@ -13,15 +13,15 @@ pub(super) unsafe fn finish_tile<S: SimdInt, const R: usize, const N: usize>(
     s: S,
     acc: [[S::I; N]; R],
     row_scales: &[f32],
-    finish: Finish<'_>,
+    epilogue: Epilogue<'_>,
     (at, outputs): (usize, usize),
     out: *mut f32,
     ldo: usize,
 ) {
-    let scales = load_vectors::<S, N>(s, finish.scales, at, 1.0);
-    let bias = load_vectors::<S, N>(s, finish.bias, at, 0.0);
+    let scales = load_vectors::<S, N>(s, epilogue.scales, at, 1.0);
+    let bias = load_vectors::<S, N>(s, epilogue.bias, at, 0.0);
     for (r, acc) in acc.into_iter().enumerate() {
-        let values = finish_row(s, acc, row_scales[r], scales, bias, finish.gelu);
+        let values = finish_row(s, acc, row_scales[r], scales, bias, epilogue.gelu);
         // SAFETY: by the caller's word.
         unsafe { store_vectors(s, out.add(r * ldo), outputs - at, values) };
     }
