@@ -59,9 +59,11 @@ pub(crate) struct Operands {
     pub weights: *const u8,
     /// Steps of 64 bytes of a row and 16 lines.
     pub steps: usize,
-    /// Where to prefetch: any address is allowed.
+    /// Where to prefetch: any address is allowed. Only AMX, of x86-64, reads this and `lines`.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     pub ahead: *const u8,
     /// Cache lines to prefetch with every step, at least one.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     pub lines: usize,
 }
 

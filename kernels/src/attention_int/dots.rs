@@ -5,7 +5,7 @@ use super::block::{Block, GROUP, Steps, TILE_VECTORS};
 use super::key_values::{IntKeyValues, Tile};
 use super::softmax;
 use crate::attention::KEY_TILE;
-use crate::gemm::{of_this_tile, tile_rows, with_tile};
+use crate::gemm::tiles::{of_this_tile, tile_rows, with_tile};
 use crate::layout::LANES;
 use crate::simd::int::SimdInt;
 
@@ -22,7 +22,7 @@ pub(super) fn attend<S: SimdInt>(s: S, packed: &IntKeyValues, block: Block<'_>, 
             let q = Rows { data: &queries[query * stride..], stride: of_this_tile(stride), offsets: &offsets[query..] };
             let to = &mut exponents[query * KEY_TILE..][..n * KEY_TILE];
             for from in (0..TILE_VECTORS).step_by(S::SCORE_TILE.vectors) {
-                with_tile!(n, S::SCORE_TILE, scores_tile::<S>(s, q, tile, &scales[query..], from, to));
+                with_tile!(n, S::SCORE_TILE, |R, N| scores_tile::<S, R, N>(s, q, tile, &scales[query..], from, to));
             }
             query += n;
         }
@@ -47,7 +47,7 @@ pub(super) fn attend<S: SimdInt>(s: S, packed: &IntKeyValues, block: Block<'_>, 
             let p = Rows { data: &p[query * KEY_TILE..], stride: of_this_tile(KEY_TILE), offsets: &p_offsets[query..] };
             let weights = Weights { p, rescale: &rescale[query..], scales: &tile_scale[query..] };
             let to = &mut output[query * dims..][..n * dims];
-            with_tile!(n, S::SCORE_TILE, values_tile::<S>(s, weights, tile, dims, to));
+            with_tile!(n, S::SCORE_TILE, |R, N| values_tile::<S, R, N>(s, weights, tile, dims, to));
             query += n;
         }
     }

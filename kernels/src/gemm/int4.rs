@@ -21,13 +21,11 @@
 use std::cell::Cell;
 use std::mem::MaybeUninit;
 
-use super::{
-    Epilogue, NextPanel, PREFETCH_BYTES, Panels, Prefetch, Source, epilogue, int8, matrix, of_this_tile, tile_rows,
-    with_tile,
-};
+use super::tiles::{Place, TileProduct, by_tiles, of_this_tile};
+use super::{Epilogue, NextPanel, PREFETCH_BYTES, Panels, Prefetch, Source, epilogue, int8, matrix};
 use crate::buffer::Buffer;
 use crate::cpu::reads_one_stream;
-use crate::layout::{I4_BLOCK, I4_GROUP, I4_GROUP_BYTES, I4_GROUP_UNPACKED, LANES, MATRIX_TILE, PANEL};
+use crate::layout::{I4_BLOCK, I4_GROUP, I4_GROUP_BYTES, I4_GROUP_UNPACKED, LANES, MATRIX_TILE, PANEL, TileShape};
 use crate::rows8::Rows8;
 use crate::simd::int::SimdInt;
 use crate::view::MatMut;
@@ -53,7 +51,9 @@ pub(crate) fn linear<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, epilogue
         return matrix::linear_few_i4(s, x, w, epilogue, out);
     }
     if x.rows() <= S::FEW_I4_ROWS {
-        return few_rows(s, x, w, epilogue, out);
+        let unpacked = Unpacked { groups: [[MaybeUninit::uninit(); I4_GROUP_UNPACKED]; 2], own: 0, ready: false };
+        // SAFETY: rows, panels and outputs of the same shape, as checked.
+        return unsafe { by_tiles(s, w, FewRows { x, panels: w, epilogue, unpacked }, out) };
     }
     // Taken out of the cell instead of borrowed in a closure, because closures are compiled without the instruction set's features.
     let mut bytes = PANEL_OF_BYTES.take();
@@ -63,56 +63,11 @@ pub(crate) fn linear<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, epilogue
 }
 
 /// The product of few rows: every tile unpacks the weights it needs.
-#[inline(always)]
-fn few_rows<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, epilogue: Epilogue<'_>, mut out: MatMut<'_>) {
-    let (stride, outputs) = (out.stride(), w.outputs());
-    let tiles = x.rows().div_ceil(S::FEW_I4_TILE.rows);
-    let mut unpacked = Unpacked { groups: [[MaybeUninit::uninit(); I4_GROUP_UNPACKED]; 2], own: 0, ready: false };
-    for at in (0..outputs).step_by(PANEL) {
-        let panel = w.panel(at / PANEL);
-        let (mut row, mut index) = (0, 0);
-        while row < x.rows() {
-            let rows = tile_rows(x.rows() - row, S::FEW_I4_TILE.rows);
-            let ahead = Prefetch::of(panel, I4_GROUP_BYTES, index, tiles);
-            let ldx = of_this_tile(x.stride());
-            let next = match row + rows < x.rows() {
-                true => Some(panel),
-                false if at + PANEL < outputs => Some(w.panel(at / PANEL + 1)),
-                false => None,
-            };
-            let tile = Tile { x, row, ldx, panel, epilogue, at, outputs, ahead, only: tiles == 1, next };
-            let stride = of_this_tile(stride);
-            // SAFETY: `rows` rows of `x` from `row` on; a panel of their depth, which is not 0, and the next tile's, which `unpacked` is handed on to;
-            // as many rows of `out`.
-            unsafe {
-                let out = out.as_mut_ptr().add(row * stride + at);
-                with_tile!(rows, S::FEW_I4_TILE, tile_product::<S>(s, tile, &mut unpacked, out, stride));
-            }
-            row += rows;
-            index += 1;
-        }
-    }
-}
-
-/// Some rows and a panel.
-#[derive(Clone, Copy)]
-struct Tile<'a> {
+struct FewRows<'a> {
     x: Rows8<'a>,
-    /// The first row.
-    row: usize,
-    /// Bytes between rows.
-    ldx: usize,
-    panel: &'a [u8],
+    panels: Panels<'a, u8>,
     epilogue: Epilogue<'a>,
-    /// The panel's first output.
-    at: usize,
-    /// All outputs.
-    outputs: usize,
-    ahead: Prefetch,
-    /// Whether the panel comes from memory for this tile alone.
-    only: bool,
-    /// The weights of the next tile.
-    next: Option<&'a [u8]>,
+    unpacked: Unpacked,
 }
 
 /// Steps of a group's dot products.
@@ -137,75 +92,87 @@ struct Unpacked {
     ready: bool,
 }
 
-/// # Safety
-/// `tile.x` has `R` rows of the panel's depth from `tile.row` on; `out` takes `R` rows of the outputs from `tile.at` on, 32 or as many as there
-/// are; `N` is 2; `tile.next` has a group at least. Where `unpacked.ready`, its `own` is this panel's first group: it comes from the tile before,
-/// whose `next` was this panel.
-#[inline(always)]
-unsafe fn tile_product<S: SimdInt, const R: usize, const N: usize>(
-    s: S,
-    tile: Tile<'_>,
-    unpacked: &mut Unpacked,
-    out: *mut f32,
-    ldo: usize,
-) {
-    let Tile { x, row, ldx, panel, epilogue, at, outputs, ahead, only, next } = tile;
-    let streams = only && !reads_one_stream();
-    epilogue.prefetch::<S, N>(s, at);
-    let mut acc = int8::begin_sums::<S, R, N>(s, &x.offsets()[row..][..R]);
-    let groups = panel.len() / I4_GROUP_BYTES;
-    // Two streams are the two halves in turn, as in `int8.rs`; the first of an odd number has one group more. Unlike there, a single stream
-    // is prefetched into the first-level cache too: arithmetic takes longer than memory here (EXPERIMENTS.md).
-    let half = if streams { groups.div_ceil(2) } else { groups };
-    for turn in 0..groups {
-        let group = in_turn(turn, half, streams);
-        let from = panel.as_ptr().wrapping_add(group * I4_GROUP_BYTES);
-        let mut ahead =
-            Prefetch { first: ahead.first.wrapping_add(group * ahead.step), step: ahead.step / STEPS, far: false };
-        if streams {
-            // Behind its half, a stream goes on with that half of the next panel.
-            let skip = if group % half + GROUPS_AHEAD < half { 0 } else { groups - half };
-            ahead = Prefetch {
-                first: from.wrapping_add((GROUPS_AHEAD + skip) * I4_GROUP_BYTES),
-                step: I4_GROUP_BYTES / STEPS,
-                far: false,
-            };
-        }
-        let first = group * I4_GROUP;
-        let [a, b] = &mut unpacked.groups;
-        let (own, other) = if unpacked.own == 0 { (a, b) } else { (b, a) };
-        let (own, other) = (own.as_mut_ptr().cast::<u8>(), other.as_mut_ptr().cast::<u8>());
-        let behind = match turn + 1 < groups {
-            true => Some(panel.as_ptr().wrapping_add(in_turn(turn + 1, half, streams) * I4_GROUP_BYTES)),
-            false => next.map(<[u8]>::as_ptr),
+impl<S: SimdInt> TileProduct<S, u8> for FewRows<'_> {
+    const TILE: TileShape = S::FEW_I4_TILE;
+
+    // Where `unpacked.ready`, its `own` is this panel's first group: it comes from the tile before, whose next panel this one was.
+    #[inline(always)]
+    unsafe fn tile<const R: usize, const N: usize>(
+        &mut self,
+        s: S,
+        panel: &[u8],
+        place: Place,
+        out: *mut f32,
+        ldo: usize,
+    ) {
+        let FewRows { x, panels, epilogue, ref mut unpacked } = *self;
+        let Place { row, at, .. } = place;
+        let (ldx, outputs) = (of_this_tile(x.stride()), panels.outputs());
+        let ahead = place.prefetch(panel.len() / I4_GROUP_BYTES);
+        let only = place.tiles == 1;
+        // The weights of the next tile.
+        let next = match row + R < x.rows() {
+            true => Some(panel),
+            false if at + PANEL < outputs => Some(panels.panel(at / PANEL + 1)),
+            false => None,
         };
-        // SAFETY: groups, and room for them; `x.depth()` activations of each row.
-        unsafe {
-            let depth = (x.depth() - first).min(I4_GROUP);
-            let x = x.row_ptr(row).add(first);
-            if S::UNPACKS_BETWEEN && R <= REGISTER_ROWS && depth == I4_GROUP {
-                dots_of_registers::<S, R, N>(s, &mut acc, x, ldx, from, ahead, only && !streams);
-                // A tile with more rows may have left another group there than the one this tile continues with.
-                unpacked.ready = false;
-                continue;
+        let streams = only && !reads_one_stream();
+        epilogue.prefetch::<S, N>(s, at);
+        let mut acc = int8::begin_sums::<S, R, N>(s, &x.offsets()[row..][..R]);
+        let groups = panel.len() / I4_GROUP_BYTES;
+        // Two streams are the two halves in turn, as in `int8.rs`; the first of an odd number has one group more. Unlike there, a single stream
+        // is prefetched into the first-level cache too: arithmetic takes longer than memory here (EXPERIMENTS.md).
+        let half = if streams { groups.div_ceil(2) } else { groups };
+        for turn in 0..groups {
+            let group = in_turn(turn, half, streams);
+            let from = panel.as_ptr().wrapping_add(group * I4_GROUP_BYTES);
+            let mut ahead =
+                Prefetch { first: ahead.first.wrapping_add(group * ahead.step), step: ahead.step / STEPS, far: false };
+            if streams {
+                // Behind its half, a stream goes on with that half of the next panel.
+                let skip = if group % half + GROUPS_AHEAD < half { 0 } else { groups - half };
+                ahead = Prefetch {
+                    first: from.wrapping_add((GROUPS_AHEAD + skip) * I4_GROUP_BYTES),
+                    step: I4_GROUP_BYTES / STEPS,
+                    far: false,
+                };
             }
-            if !unpacked.ready {
-                s.unpack4(from, own);
-            }
-            match behind {
-                Some(behind) if S::UNPACKS_BETWEEN && depth == I4_GROUP => {
-                    dots_and_unpack::<S, R, N>(s, &mut acc, x, ldx, own, ahead, behind, other);
-                    (unpacked.own, unpacked.ready) = (1 - unpacked.own, true);
-                }
-                _ => {
-                    int8::add_dots::<S, R, N, 1>(s, &mut acc, x, ldx, own, depth, ahead);
+            let first = group * I4_GROUP;
+            let [a, b] = &mut unpacked.groups;
+            let (own, other) = if unpacked.own == 0 { (a, b) } else { (b, a) };
+            let (own, other) = (own.as_mut_ptr().cast::<u8>(), other.as_mut_ptr().cast::<u8>());
+            let behind = match turn + 1 < groups {
+                true => Some(panel.as_ptr().wrapping_add(in_turn(turn + 1, half, streams) * I4_GROUP_BYTES)),
+                false => next.map(<[u8]>::as_ptr),
+            };
+            // SAFETY: groups, and room for them; `x.depth()` activations of each row.
+            unsafe {
+                let depth = (x.depth() - first).min(I4_GROUP);
+                let x = x.row_ptr(row).add(first);
+                if S::UNPACKS_BETWEEN && R <= REGISTER_ROWS && depth == I4_GROUP {
+                    dots_of_registers::<S, R, N>(s, &mut acc, x, ldx, from, ahead, only && !streams);
+                    // A tile with more rows may have left another group there than the one this tile continues with.
                     unpacked.ready = false;
+                    continue;
+                }
+                if !unpacked.ready {
+                    s.unpack4(from, own);
+                }
+                match behind {
+                    Some(behind) if S::UNPACKS_BETWEEN && depth == I4_GROUP => {
+                        dots_and_unpack::<S, R, N>(s, &mut acc, x, ldx, own, ahead, behind, other);
+                        (unpacked.own, unpacked.ready) = (1 - unpacked.own, true);
+                    }
+                    _ => {
+                        int8::add_dots::<S, R, N, 1>(s, &mut acc, x, ldx, own, depth, ahead);
+                        unpacked.ready = false;
+                    }
                 }
             }
         }
+        // SAFETY: by the caller's word.
+        unsafe { epilogue::finish_tile(s, acc, &x.scales()[row..], epilogue, (at, outputs), out, ldo) };
     }
-    // SAFETY: by the caller's word.
-    unsafe { epilogue::finish_tile(s, acc, &x.scales()[row..], epilogue, (at, outputs), out, ldo) };
 }
 
 /// The group that is multiplied in this turn: with two streams, the groups of both halves alternate.

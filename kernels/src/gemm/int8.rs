@@ -1,12 +1,11 @@
 //! The int8 matrix product: rows with a scale each times weights with a scale an output.
 //!
 //! ```text
-//! for each panel of 32 outputs            one stream of memory; 32 KB at a depth of 1,024, second-level cache at 4,096
-//!   for each N of its 2 vectors           both at once, if there are registers for them
-//!     for each tile of up to 12 rows      as equal as they can be
-//!       for each 4 depths                 N loads of weights, R broadcasts, N R dot products
-//!         acc[R][N] += w[16 N][4] · x[R][4]
-//!       out[R][16 N] = acc · row scale · output scale + bias
+//! a panel of 32 outputs is 32 KB at a depth of 1,024: it stays in the second-level cache, also at 4,096
+//!   for each tile of up to 12 rows        see `tiles.rs`
+//!     for each 4 depths                   N loads of weights, R broadcasts, N R dot products
+//!       acc[R][N] += w[16 N][4] · x[R][4]
+//!     out[R][16 N] = acc · row scale · output scale + bias
 //! ```
 //! 1. Few rows (up to a tile): every weight byte is read once: memory speed. The two halves of a panel's depth are read in turn
 //!    ([`add_dots_of_halves`]), each with its own prefetch; also on sets with matrix registers, whose loads of whole blocks wait
@@ -23,8 +22,9 @@
 use std::sync::atomic::{Ordering, compiler_fence};
 
 use super::epilogue::finish_tile;
+use super::matrix;
+use super::tiles::{Place, TileProduct, by_tiles, of_this_tile, tiles_of_a_panel};
 use super::{Epilogue, PREFETCH_BYTES, Prefetch, Source};
-use super::{matrix, of_this_tile, tile_rows, with_tile};
 use crate::cpu::reads_one_stream;
 use crate::layout::{LANES, PANEL, TileShape};
 use crate::rows8::Rows8;
@@ -45,143 +45,89 @@ pub(crate) fn linear<S: SimdInt, W: Source<u8>>(s: S, x: Rows8<'_>, w: W, epilog
     if S::MATRICES && !only {
         return matrix::linear_i8(s, x, w, epilogue, out);
     }
-    if const { S::FEW_I8_ROWS > 0 } && x.rows() <= S::FEW_I8_ROWS {
-        return by_tiles::<S, W, true>(s, x, w, epilogue, out);
+    let outputs = w.outputs();
+    // SAFETY: rows, panels and outputs of the same shape, as checked.
+    unsafe {
+        match const { S::FEW_I8_ROWS > 0 } && x.rows() <= S::FEW_I8_ROWS {
+            true => by_tiles(s, w, Product::<true>::new::<S, W>(x, epilogue, outputs), out),
+            false => by_tiles(s, w, Product::<false>::new::<S, W>(x, epilogue, outputs), out),
+        }
     }
-    by_tiles::<S, W, false>(s, x, w, epilogue, out);
+}
+
+/// The product's rows, what its sums become, and how its panels are read. `FEW`: in the tile for few rows.
+struct Product<'a, const FEW: bool> {
+    x: Rows8<'a>,
+    epilogue: Epilogue<'a>,
+    outputs: usize,
+    /// Whether each panel comes from memory for one tile alone, in two streams.
+    streams: bool,
+    /// Whether the next panel is prefetched into the second-level cache.
+    far: bool,
+}
+
+impl<'a, const FEW: bool> Product<'a, FEW> {
+    #[inline(always)]
+    fn new<S: SimdInt, W: Source<u8>>(x: Rows8<'a>, epilogue: Epilogue<'a>, outputs: usize) -> Self {
+        let shape = tile_shape::<S, FEW>();
+        let streams = W::IN_PLACE && tiles_of_a_panel(shape, x.rows()) == 1 && !reads_one_stream();
+        let far = W::IN_PLACE && reads_one_stream() && x.rows() <= FAR_ROWS && x.rows().div_ceil(shape.rows) <= 2;
+        Product { x, epilogue, outputs, streams, far }
+    }
+}
+
+impl<S: SimdInt, const FEW: bool> TileProduct<S, u8> for Product<'_, FEW> {
+    const TILE: TileShape = tile_shape::<S, FEW>();
+
+    #[inline(always)]
+    unsafe fn tile<const R: usize, const N: usize>(
+        &mut self,
+        s: S,
+        panel: &[u8],
+        place: Place,
+        out: *mut f32,
+        ldo: usize,
+    ) {
+        let Place { row, at, vector, .. } = place;
+        let (x, ldx) = (self.x.row_ptr(row), of_this_tile(self.x.stride()));
+        let (offsets, scales) = (&self.x.offsets()[row..][..R], &self.x.scales()[row..][..R]);
+        let mut ahead = place.prefetch(panel.len() / (4 * PANEL));
+        ahead.far |= self.far;
+        self.epilogue.prefetch::<S, N>(s, at);
+        if !self.streams && !ahead.far {
+            // Prefetches the cache lines that many rows' results are stored to: the stores at the end would wait for them (EXPERIMENTS.md).
+            for r in 0..R {
+                for n in 0..N {
+                    s.prefetch_to_write(out.wrapping_add(r * ldo + n * LANES).cast());
+                }
+            }
+        }
+        // SAFETY: by the caller's word; with all of a panel's vectors, the tile begins where the panel does.
+        unsafe {
+            let whole = match N * LANES {
+                PANEL => s.matrix8(x, ldx, panel.as_ptr(), panel.len() / (4 * PANEL), offsets),
+                _ => None,
+            };
+            let acc = match whole {
+                Some(acc) => acc,
+                None => {
+                    let mut acc = begin_sums::<S, R, N>(s, offsets);
+                    let (w, depth) = (panel.as_ptr().add(vector * 4 * LANES), panel.len() / PANEL);
+                    match self.streams {
+                        true => add_dots_of_halves(s, &mut acc, x, ldx, w, depth),
+                        false => add_dots::<S, R, N, N>(s, &mut acc, x, ldx, w, depth, ahead),
+                    }
+                    acc
+                }
+            };
+            finish_tile(s, acc, scales, self.epilogue, (at, self.outputs), out, ldo);
+        }
+    }
 }
 
 /// The register tile for few rows, or for many.
 const fn tile_shape<S: SimdInt, const FEW: bool>() -> TileShape {
     if FEW { S::FEW_I8_TILE } else { S::I8_TILE }
-}
-
-/// The product by register tiles.
-#[inline(always)]
-fn by_tiles<S: SimdInt, W: Source<u8>, const FEW: bool>(
-    s: S,
-    x: Rows8<'_>,
-    mut w: W,
-    epilogue: Epilogue<'_>,
-    mut out: MatMut<'_>,
-) {
-    let tile = tile_shape::<S, FEW>();
-    let (stride, outputs) = (out.stride(), w.outputs());
-    let tiles = x.rows().div_ceil(tile.rows);
-    // Tiles of one vector pass over a panel twice.
-    let passes = tiles * (PANEL / LANES / tile.vectors);
-    let streams = W::IN_PLACE && passes == 1 && !reads_one_stream();
-    let far = W::IN_PLACE && reads_one_stream() && tiles <= 2 && x.rows() <= FAR_ROWS;
-    for first in (0..outputs).step_by(PANEL) {
-        let (panel, coming) = w.ready(s, first / PANEL, passes);
-        let mut index = 0;
-        for at in (first..outputs.min(first + PANEL)).step_by(tile.vectors * LANES) {
-            let mut row = 0;
-            while row < x.rows() {
-                let rows = tile_rows(x.rows() - row, tile.rows);
-                let mut ahead = coming.share(panel.len() / (4 * PANEL), index, passes);
-                ahead.far |= far;
-                let weights = Weights { panel, from: at % PANEL * 4, epilogue, at, outputs, ahead, streams };
-                let (offsets, scales) = (&x.offsets()[row..], &x.scales()[row..]);
-                let tile = Tile { x: x.row_ptr(row), ldx: of_this_tile(x.stride()), offsets, scales };
-                let stride = of_this_tile(stride);
-                // SAFETY: `rows` rows of `x` from `row` on; a panel of their depth; as many rows of `out`.
-                unsafe {
-                    let out = out.as_mut_ptr().add(row * stride + at);
-                    with_tile!(rows, tile_shape::<S, FEW>(), tile_product::<S>(s, tile, weights, out, stride));
-                }
-                row += rows;
-                index += 1;
-            }
-        }
-    }
-}
-
-/// The rows of a tile.
-#[derive(Clone, Copy)]
-struct Tile<'a> {
-    x: *const i8,
-    ldx: usize,
-    /// `-128 Σ a` of each row.
-    offsets: &'a [i32],
-    scales: &'a [f32],
-}
-
-/// The outputs of a tile.
-#[derive(Clone, Copy)]
-struct Weights<'a> {
-    panel: &'a [u8],
-    /// Where the tile's vectors begin in each 128 bytes of the panel.
-    from: usize,
-    epilogue: Epilogue<'a>,
-    /// The tile's first output.
-    at: usize,
-    /// All outputs.
-    outputs: usize,
-    ahead: Prefetch,
-    /// Whether the panel comes from memory for this tile alone, in two streams.
-    streams: bool,
-}
-
-/// # Safety
-/// `tile` has `R` rows of `panel.len() / 32` activations, and as many offsets and scales; `out` takes `R` rows of the outputs from
-/// `weights.at` on, `16 N` or as many as there are; `weights.from + 64 N <= 128`.
-#[inline(always)]
-unsafe fn tile_product<S: SimdInt, const R: usize, const N: usize>(
-    s: S,
-    tile: Tile<'_>,
-    weights: Weights<'_>,
-    out: *mut f32,
-    ldo: usize,
-) {
-    let (offsets, row_scales) = (&tile.offsets[..R], &tile.scales[..R]);
-    let quads = weights.panel.len() / (4 * PANEL);
-    weights.epilogue.prefetch::<S, N>(s, weights.at);
-    if !weights.streams && !weights.ahead.far {
-        // Prefetches the cache lines that many rows' results are stored to: the stores at the end would wait for them (EXPERIMENTS.md).
-        for r in 0..R {
-            for n in 0..N {
-                s.prefetch_to_write(out.wrapping_add(r * ldo + n * LANES).cast());
-            }
-        }
-    }
-    // SAFETY: by the caller's word; with all of a panel's vectors, the tile begins where the panel does.
-    let acc = unsafe {
-        let whole = match N * LANES {
-            PANEL => s.matrix8(tile.x, tile.ldx, weights.panel.as_ptr(), quads, offsets),
-            _ => None,
-        };
-        match whole {
-            Some(acc) => acc,
-            None => dot_sums::<S, R, N>(s, tile, weights, offsets),
-        }
-    };
-    // SAFETY: by the caller's word.
-    unsafe { finish_tile(s, acc, row_scales, weights.epilogue, (weights.at, weights.outputs), out, ldo) };
-}
-
-/// A tile's sums by dot products.
-///
-/// # Safety
-/// As for [`tile_product`].
-#[inline(always)]
-unsafe fn dot_sums<S: SimdInt, const R: usize, const N: usize>(
-    s: S,
-    tile: Tile<'_>,
-    weights: Weights<'_>,
-    offsets: &[i32],
-) -> [[S::I; N]; R] {
-    let mut acc = begin_sums::<S, R, N>(s, offsets);
-    let depth = weights.panel.len() / PANEL;
-    // SAFETY: by the caller's word.
-    unsafe {
-        let w = weights.panel.as_ptr().add(weights.from);
-        match weights.streams {
-            true => add_dots_of_halves(s, &mut acc, tile.x, tile.ldx, w, depth),
-            false => add_dots::<S, R, N, N>(s, &mut acc, tile.x, tile.ldx, w, depth, weights.ahead),
-        }
-    }
-    acc
 }
 
 /// The accumulators that dot products begin with.

@@ -26,6 +26,7 @@ pub(crate) mod int8;
 pub(crate) mod matrix;
 pub(crate) mod matrix_q4_0;
 pub(crate) mod q4_0;
+pub(crate) mod tiles;
 
 /// How far ahead of the weights in use the prefetch goes, in bytes: the time to read them at one core's speed is about the latency of
 /// memory.
@@ -188,48 +189,6 @@ impl Epilogue<'_> {
             }
         }
     }
-}
-
-/// Calls `$f::<S, R, N>($args)` with `R` = `$rows`, which is 1 ..= `$tile.rows`, and `N` = `$tile.vectors`. Constants, so that other shapes
-/// are not compiled.
-macro_rules! with_tile {
-    ($rows:expr, $tile:expr, $f:ident::<$S:ident>($($arg:expr),* $(,)?)) => {
-        match $rows {
-            12 if const { $tile.rows >= 12 } => with_tile!(@vectors 12, $tile, $f::<$S>($($arg),*)),
-            11 if const { $tile.rows >= 11 } => with_tile!(@vectors 11, $tile, $f::<$S>($($arg),*)),
-            10 if const { $tile.rows >= 10 } => with_tile!(@vectors 10, $tile, $f::<$S>($($arg),*)),
-            9 if const { $tile.rows >= 9 } => with_tile!(@vectors 9, $tile, $f::<$S>($($arg),*)),
-            8 if const { $tile.rows >= 8 } => with_tile!(@vectors 8, $tile, $f::<$S>($($arg),*)),
-            7 if const { $tile.rows >= 7 } => with_tile!(@vectors 7, $tile, $f::<$S>($($arg),*)),
-            6 if const { $tile.rows >= 6 } => with_tile!(@vectors 6, $tile, $f::<$S>($($arg),*)),
-            5 if const { $tile.rows >= 5 } => with_tile!(@vectors 5, $tile, $f::<$S>($($arg),*)),
-            4 if const { $tile.rows >= 4 } => with_tile!(@vectors 4, $tile, $f::<$S>($($arg),*)),
-            3 if const { $tile.rows >= 3 } => with_tile!(@vectors 3, $tile, $f::<$S>($($arg),*)),
-            2 if const { $tile.rows >= 2 } => with_tile!(@vectors 2, $tile, $f::<$S>($($arg),*)),
-            _ => with_tile!(@vectors 1, $tile, $f::<$S>($($arg),*)),
-        }
-    };
-    (@vectors $R:literal, $tile:expr, $f:ident::<$S:ident>($($arg:expr),*)) => {
-        match const { $tile.vectors } {
-            4 => $f::<$S, $R, 4>($($arg),*),
-            2 => $f::<$S, $R, 2>($($arg),*),
-            _ => $f::<$S, $R, 1>($($arg),*),
-        }
-    };
-}
-pub(crate) use with_tile;
-
-/// Hides a row stride from the compiler. Otherwise it computes the row addresses of all tile shapes before the loop over tiles and keeps
-/// them on the stack (EXPERIMENTS.md).
-#[inline(always)]
-pub(crate) fn of_this_tile(stride: usize) -> usize {
-    std::hint::black_box(stride)
-}
-
-/// Rows of the next tile when `left` remain and a tile has at most `max`. Tiles are made as equal as possible, because a small tile takes
-/// as long to load its weights as a full one.
-pub(crate) fn tile_rows(left: usize, max: usize) -> usize {
-    left.div_ceil(left.div_ceil(max))
 }
 
 /// Loads of `N` vectors of per-output numbers from `at` on; beyond their end, `default`.

@@ -14,129 +14,92 @@
 //! `|acc| <= 32 · 15 · 127 · 2`: far from overflow.
 
 use super::epilogue::finish_scaled_row;
-use super::{Epilogue, Panels, Prefetch, load_vectors, matrix_q4_0, of_this_tile, store_vectors, tile_rows, with_tile};
-use crate::layout::{I4_BLOCK, LANES, PANEL, Q4_0_BLOCK_BYTES};
+use super::tiles::{Place, TileProduct, by_tiles, of_this_tile};
+use super::{Epilogue, Panels, load_vectors, matrix_q4_0, store_vectors};
+use crate::layout::{I4_BLOCK, LANES, PANEL, Q4_0_BLOCK_BYTES, TileShape};
 use crate::rows8::Rows8;
 use crate::simd::int::SimdInt;
 use crate::view::MatMut;
 
 /// See [`crate::Kernels::linear_q4_0`], which has checked the shapes.
 #[inline(always)]
-pub(crate) fn linear<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, epilogue: Epilogue<'_>, mut out: MatMut<'_>) {
+pub(crate) fn linear<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, epilogue: Epilogue<'_>, out: MatMut<'_>) {
     if S::MATRICES && x.rows() >= matrix_q4_0::FEWEST_ROWS {
         return matrix_q4_0::linear(s, x, w, epilogue, out);
     }
-    let stride = out.stride();
-    let blocks = x.depth() / I4_BLOCK;
-    for at in (0..w.outputs()).step_by(S::Q4_0_TILE.vectors * LANES) {
-        let vector = at % PANEL / LANES;
-        let panel = w.panel(at / PANEL);
-        let tiles = x.rows().div_ceil(S::Q4_0_TILE.rows);
-        let (mut row, mut index) = (0, 0);
-        while row < x.rows() {
-            let rows = tile_rows(x.rows() - row, S::Q4_0_TILE.rows);
-            let ahead = Prefetch::of(panel, Q4_0_BLOCK_BYTES, index, tiles);
-            let weights = Weights { panel, vector, epilogue, at, outputs: w.outputs(), ahead };
-            let tile = Tile {
-                x: x.row_ptr(row),
-                ldx: of_this_tile(x.stride()),
-                blocks,
-                offsets: &x.offsets()[row * blocks..],
-                scales: &x.scales()[row * blocks..],
-            };
-            // SAFETY: `rows` rows of `x` from `row` on; a panel of their depth; as many rows of `out`.
-            unsafe {
-                let stride = of_this_tile(stride);
-                let out = out.as_mut_ptr().add(row * stride + at);
-                with_tile!(rows, S::Q4_0_TILE, tile_product::<S>(s, tile, weights, out, stride));
-            }
-            row += rows;
-            index += 1;
-        }
-    }
+    // SAFETY: rows, panels and outputs of the same shape, as checked.
+    unsafe { by_tiles(s, w, Product { x, blocks: x.depth() / I4_BLOCK, epilogue, outputs: w.outputs() }, out) }
 }
 
-/// The rows of a tile.
-#[derive(Clone, Copy)]
-struct Tile<'a> {
-    x: *const i8,
-    ldx: usize,
+/// The product's rows, and what its sums become.
+struct Product<'a> {
+    x: Rows8<'a>,
+    /// Blocks of a row: as many offsets (`-8 Σ a`) and scales.
     blocks: usize,
-    /// `-8 Σ a` and the scale of each block of each row.
-    offsets: &'a [i32],
-    scales: &'a [f32],
-}
-
-/// The outputs of a tile.
-#[derive(Clone, Copy)]
-struct Weights<'a> {
-    panel: &'a [u8],
-    /// Which of the panel's vectors is the tile's first.
-    vector: usize,
     epilogue: Epilogue<'a>,
-    /// The tile's first output.
-    at: usize,
-    /// All outputs.
     outputs: usize,
-    ahead: Prefetch,
 }
 
-/// # Safety
-/// `tile` has `R` rows of `blocks · 32` activations with offsets and scales, the panel as many blocks; `out` takes `R` rows of the
-/// outputs from `weights.at` on, `16 N` or as many as there are; `weights.vector + N <= 2`.
-#[inline(always)]
-unsafe fn tile_product<S: SimdInt, const R: usize, const N: usize>(
-    s: S,
-    tile: Tile<'_>,
-    weights: Weights<'_>,
-    out: *mut f32,
-    ldo: usize,
-) {
-    let blocks = tile.blocks;
-    let Weights { panel, vector, epilogue, at, outputs, ahead } = weights;
-    let offsets = &tile.offsets[..R * blocks];
-    let row_scales = &tile.scales[..R * blocks];
-    epilogue.prefetch::<S, N>(s, at);
-    let mut sums = [[s.splat(0.0); N]; R];
-    for (block, bytes) in panel.chunks_exact(Q4_0_BLOCK_BYTES).enumerate() {
-        for line in 0..ahead.step.div_ceil(64) {
-            ahead.fetch(s, block * ahead.step + line * 64);
-        }
-        let mut minus_8_sums = [0; R];
-        for (r, sum) in minus_8_sums.iter_mut().enumerate() {
-            // SAFETY: block < blocks, r < R: inside the slice of R * blocks.
-            *sum = unsafe { *offsets.get_unchecked(r * blocks + block) };
-        }
-        // SAFETY: 32 activations of each row; behind 64 bytes of scales, 512 of nibbles.
-        let acc = unsafe {
-            let (x, nibbles) = (tile.x.add(block * I4_BLOCK), bytes.as_ptr().add(64));
-            let whole = match N * LANES {
-                PANEL => s.block_q4_0(x, tile.ldx, nibbles, minus_8_sums),
-                _ => None,
+impl<S: SimdInt> TileProduct<S, u8> for Product<'_> {
+    const TILE: TileShape = S::Q4_0_TILE;
+
+    #[inline(always)]
+    unsafe fn tile<const R: usize, const N: usize>(
+        &mut self,
+        s: S,
+        panel: &[u8],
+        place: Place,
+        out: *mut f32,
+        ldo: usize,
+    ) {
+        let Product { x, blocks, epilogue, outputs } = *self;
+        let Place { row, at, vector, .. } = place;
+        let (rows, ldx) = (x.row_ptr(row), of_this_tile(x.stride()));
+        let offsets = &x.offsets()[row * blocks..][..R * blocks];
+        let row_scales = &x.scales()[row * blocks..][..R * blocks];
+        let ahead = place.prefetch(panel.len() / Q4_0_BLOCK_BYTES);
+        epilogue.prefetch::<S, N>(s, at);
+        let mut sums = [[s.splat(0.0); N]; R];
+        for (block, bytes) in panel.chunks_exact(Q4_0_BLOCK_BYTES).enumerate() {
+            for line in 0..ahead.step.div_ceil(64) {
+                ahead.fetch(s, block * ahead.step + line * 64);
+            }
+            let mut minus_8_sums = [0; R];
+            for (r, sum) in minus_8_sums.iter_mut().enumerate() {
+                // SAFETY: block < blocks, r < R: inside the slice of R * blocks.
+                *sum = unsafe { *offsets.get_unchecked(r * blocks + block) };
+            }
+            // SAFETY: 32 activations of each row; behind 64 bytes of scales, 512 of nibbles.
+            let acc = unsafe {
+                let (x, nibbles) = (rows.add(block * I4_BLOCK), bytes.as_ptr().add(64));
+                let whole = match N * LANES {
+                    PANEL => s.block_q4_0(x, ldx, nibbles, minus_8_sums),
+                    _ => None,
+                };
+                match whole {
+                    Some(acc) => acc,
+                    None => dot_sums::<S, R, N>(s, x, ldx, nibbles.add(vector * 64), minus_8_sums),
+                }
             };
-            match whole {
-                Some(acc) => acc,
-                None => dot_sums::<S, R, N>(s, x, tile.ldx, nibbles.add(vector * 64), minus_8_sums),
+            let mut scales = [s.splat(0.0); N];
+            for (n, scale) in scales.iter_mut().enumerate() {
+                // SAFETY: 32 scales of two bytes begin the block.
+                *scale = unsafe { s.load_f16(bytes.as_ptr().cast::<u16>().add((vector + n) * LANES)) };
             }
-        };
-        let mut scales = [s.splat(0.0); N];
-        for (n, scale) in scales.iter_mut().enumerate() {
-            // SAFETY: 32 scales of two bytes begin the block.
-            *scale = unsafe { s.load_f16(bytes.as_ptr().cast::<u16>().add((vector + n) * LANES)) };
-        }
-        for (r, acc) in acc.into_iter().enumerate() {
-            for n in 0..N {
-                // SAFETY: as for the offsets.
-                let row_scale = s.splat(unsafe { *row_scales.get_unchecked(r * blocks + block) });
-                sums[r][n] = s.mul_add(s.mul(s.to_f32(acc[n]), row_scale), scales[n], sums[r][n]);
+            for (r, acc) in acc.into_iter().enumerate() {
+                for n in 0..N {
+                    // SAFETY: as for the offsets.
+                    let row_scale = s.splat(unsafe { *row_scales.get_unchecked(r * blocks + block) });
+                    sums[r][n] = s.mul_add(s.mul(s.to_f32(acc[n]), row_scale), scales[n], sums[r][n]);
+                }
             }
         }
-    }
-    let bias = load_vectors::<S, N>(s, epilogue.bias, at, 0.0);
-    for (r, sums) in sums.into_iter().enumerate() {
-        let values = finish_scaled_row(s, sums, bias, epilogue.gelu);
-        // SAFETY: by the caller's word.
-        unsafe { store_vectors(s, out.add(r * ldo), outputs - at, values) };
+        let bias = load_vectors::<S, N>(s, epilogue.bias, at, 0.0);
+        for (r, sums) in sums.into_iter().enumerate() {
+            let values = finish_scaled_row(s, sums, bias, epilogue.gelu);
+            // SAFETY: by the caller's word.
+            unsafe { store_vectors(s, out.add(r * ldo), outputs - at, values) };
+        }
     }
 }
 
