@@ -205,8 +205,8 @@ impl Model {
         }))
     }
 
-    /// As [`Model::encode_ids`], with the lexical weight of every token, in order, if lexical weights are asked for: before those of the same
-    /// id are merged and special ones dropped.
+    /// As [`Model::encode_ids`]. If lexical weights are asked for, each text also gets a list with one weight for each of its tokens, in their order:
+    /// special tokens are in it, and a piece that occurs twice has two weights.
     #[doc(hidden)]
     pub fn encode_ids_weighted<S: AsRef<[u32]> + Sync>(
         &self,

@@ -124,7 +124,8 @@ impl Copies {
         Ok(())
     }
 
-    /// Records a further checkpoint with the same content. A failure is ignored, because only the list of copies shows it.
+    /// Records a further checkpoint with the same content. If that fails, nothing is said: the copy works as before, and only the list of copies
+    /// lacks the second path.
     pub fn also_of(&self, copy: PackedCopy, source: &Path) {
         if copy.sources.iter().any(|other| other == source) {
             return;

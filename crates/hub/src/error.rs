@@ -44,7 +44,7 @@ impl HubError {
         HubError::new(HubErrorKind::Usage, message)
     }
 
-    /// An error of a model.
+    /// A model cannot be used: its files are damaged, incomplete or of a kind that is not supported.
     pub fn model(message: impl Into<String>) -> HubError {
         HubError::new(HubErrorKind::Model, message)
     }

@@ -204,7 +204,7 @@ pub fn check_name(name: &str) -> Result<(), HubError> {
     )))
 }
 
-/// A name as a file name.
+/// The name of the file that a model's record has: `BAAI/bge-m3` becomes `BAAI--bge-m3`.
 pub fn file_name(name: &str) -> String {
     name.replace('/', "--")
 }

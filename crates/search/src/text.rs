@@ -116,7 +116,8 @@ impl TextIndex {
         guarded(&self.path, || Ok(self.index.load_metas().map_err(|e| Error::text(&self.path, e))?.payload))
     }
 
-    /// The list of files that tantivy's last commit or merge names, as it is written: the same list, the same files.
+    /// tantivy's own list of the files of its last commit or merge (`meta.json`), byte by byte. Two equal lists name the same files, so whoever
+    /// copies an index reads the list before and after, and sees by it whether the files changed meanwhile.
     pub fn list(&self) -> Result<Vec<u8>> {
         std::fs::read(self.path.join("meta.json")).map_err(|e| self.damaged_meta(e))
     }

@@ -81,7 +81,7 @@ impl World {
         serde_json::from_str(&stdout(&self.run(&["models", "--json"]))).unwrap()
     }
 
-    /// No model is there, and the starter answers.
+    /// Asserts that no model is installed, that none is damaged, and that the starter is the one in use.
     pub fn assert_clean(&self) {
         let models = self.models();
         assert_eq!((models["models"].as_array().unwrap().len(), &models["in_use"]), (0, &"starter".into()), "{models}");

@@ -290,7 +290,7 @@ pub(crate) struct QueryRows {
 }
 
 impl QueryRows {
-    /// `rows` are rows of `dim` finite values, for panels of so many bits.
+    /// Rounds a query's `rows`, each of `dim` finite values, to bytes, as the product with ColBERT rows stored in `bits` takes them.
     pub fn new<'a>(bits: ColbertBits, dim: usize, rows: impl IntoIterator<Item = &'a [f32]>) -> Result<QueryRows> {
         let mut query = QueryRows { data: Vec::new(), scales: Vec::new(), offsets: Vec::new(), rows: 0, dim };
         let mut scratch = vec![0.0; dim];
