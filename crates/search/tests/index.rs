@@ -161,7 +161,8 @@ fn a_snapshot_is_an_index_of_its_own() {
     let index = indexed(&directory.path().join("a"), &IndexOptions::default());
     let to = directory.path().join("b");
     let mut writer = index.writer().unwrap();
-    index.snapshot(&to).unwrap();
+    // A separator at the end of a name changes nothing.
+    index.snapshot(to.join("")).unwrap();
     assert!(matches!(index.snapshot(&to), Err(Error::Exists { .. })));
     writer.delete("rain-en").unwrap();
     writer.commit().unwrap();

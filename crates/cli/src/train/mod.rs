@@ -246,7 +246,7 @@ impl TrainArgs {
         match (&self.work, self.output()) {
             (Some(work), _) => (work.clone(), false),
             (None, Some(output)) => {
-                let mut name = output.as_os_str().to_owned();
+                let mut name = output.components().as_path().as_os_str().to_owned();
                 name.push(".work");
                 (PathBuf::from(name), true)
             }
