@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::args::{ExplainArgs, ModelArgs};
 use super::exit::{Failure, Result};
 use super::loading;
-use super::score::{Judge, checked, verdict_line, why_not_available};
+use super::score::{Judge, checked, verdict_line, why_not_available, write_cut};
 use super::style::{self, BOLD, DIM, bar, pad, readable, width};
 use trivec::similarity::{ExplainedText, Explanation, explain};
 
@@ -77,6 +77,7 @@ impl Printed<'_> {
         if let Some(reason) = why_not_available(&self.why.scores) {
             writeln!(out, "{DIM}n/a: not available, {reason}{DIM:#}")?;
         }
+        write_cut(out, [self.why.a.truncated, self.why.b.truncated])?;
         if let (Some(a), Some(b)) = (Self::weighted(&self.why.a), Self::weighted(&self.why.b)) {
             heading(out, "Lexical weights")?;
             // One scale and one column for both texts.

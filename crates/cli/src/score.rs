@@ -65,15 +65,18 @@ pub(super) struct JsonScores<'a> {
     scores: Scores,
     verdict: &'static str,
     percent: Option<f64>,
+    /// Whether text A, text B had more tokens than are allowed, and was cut.
+    truncated: [bool; 2],
 }
 
 impl<'a> JsonScores<'a> {
-    pub(super) fn new(scores: &Scores, judge: &Judge, index: Option<u64>, id: Option<&'a RawValue>) -> Self {
-        let (verdict, percent) = judge.verdict(scores.dense.unwrap_or(f32::NAN));
+    pub(super) fn new(scored: &Scored, judge: &Judge, index: Option<u64>, id: Option<&'a RawValue>) -> Self {
+        let (verdict, percent) = judge.verdict(scored.scores.dense.unwrap_or(f32::NAN));
         JsonScores {
             index,
             id,
-            scores: *scores,
+            scores: scored.scores,
+            truncated: scored.truncated,
             verdict: verdict.as_str(),
             percent: percent.parse().ok().filter(|percent: &f64| percent.is_finite()),
         }
@@ -115,6 +118,13 @@ pub(super) fn run(args: &ScoreArgs, model_args: &ModelArgs) -> Result<()> {
     }
 }
 
+/// What a pair's texts gave.
+pub(super) struct Scored {
+    scores: Scores,
+    /// Whether text A, text B was cut.
+    truncated: [bool; 2],
+}
+
 /// Scores of each pair, in every mode the model has. What an error says of a pair begins with `place` of it.
 fn score_pairs(
     model: &Model,
@@ -122,10 +132,13 @@ fn score_pairs(
     options: &[EncodeOptions; 2],
     judge: &Judge,
     place: impl Fn(usize) -> String,
-) -> Result<Vec<Scores>> {
+) -> Result<Vec<Scored>> {
     let of_model = |options: &EncodeOptions| EncodeOptions { modes: model.info().modes, ..options.clone() };
     let [left, right] = [&options[0], &options[1]].map(of_model);
-    let of_pair = |index: usize, a: &Embedding, b: &Embedding| checked(score(a, b, &judge.weights), || place(index));
+    let of_pair = |index: usize, a: &Embedding, b: &Embedding| {
+        let scores = checked(score(a, b, &judge.weights), || place(index))?;
+        Ok(Scored { scores, truncated: [a.truncated, b.truncated] })
+    };
     if left.prompt == right.prompt {
         // Both sides at once: larger batches.
         let texts: Vec<&str> = pairs.iter().flat_map(|&(a, b)| [a, b]).collect();
@@ -156,15 +169,16 @@ pub(super) fn verdict_line(scores: &Scores, judge: &Judge) -> String {
     format!("{style}{percent} %  {verdict}{style:#}")
 }
 
-fn print_one(scores: &Scores, judge: &Judge, json: bool) -> Result<()> {
+fn print_one(scored: &Scored, judge: &Judge, json: bool) -> Result<()> {
     let mut out = anstream::stdout().lock();
-    write_one(&mut out, scores, judge, json).and_then(|()| out.flush()).map_err(|e| Failure::stdout(&e))
+    write_one(&mut out, scored, judge, json).and_then(|()| out.flush()).map_err(|e| Failure::stdout(&e))
 }
 
-fn write_one(out: &mut impl Write, scores: &Scores, judge: &Judge, json: bool) -> io::Result<()> {
+fn write_one(out: &mut impl Write, scored: &Scored, judge: &Judge, json: bool) -> io::Result<()> {
     if json {
-        return writeln!(out, "{}", style::json(&JsonScores::new(scores, judge, None, None))?);
+        return writeln!(out, "{}", style::json(&JsonScores::new(scored, judge, None, None))?);
     }
+    let scores = &scored.scores;
     writeln!(out, "{}", verdict_line(scores, judge))?;
     for (name, value) in scores.named() {
         match value {
@@ -175,7 +189,18 @@ fn write_one(out: &mut impl Write, scores: &Scores, judge: &Judge, json: bool) -
     if let Some(reason) = why_not_available(scores) {
         writeln!(out, "{dim}  n/a: not available, {reason}{dim:#}", dim = style::DIM)?;
     }
-    Ok(())
+    write_cut(out, scored.truncated)
+}
+
+/// Says which texts were cut, if any.
+pub(super) fn write_cut(out: &mut impl Write, truncated: [bool; 2]) -> io::Result<()> {
+    let which = match truncated {
+        [true, true] => "both texts have",
+        [true, false] => "text A has",
+        [false, true] => "text B has",
+        [false, false] => return Ok(()),
+    };
+    writeln!(out, "{dim}cut: {which} more tokens than are allowed{dim:#}", dim = style::DIM)
 }
 
 /// Why a score is missing.
@@ -206,8 +231,8 @@ fn run_pairs<R: BufRead>(mut input: Pairs<R>, model: &Model, args: &ScoreArgs, j
         let texts: Vec<(&str, &str)> = pairs.iter().map(|pair| (pair.a.as_str(), pair.b.as_str())).collect();
         let place = |at: usize| format!("{file}: pair {}: ", index + at as u64 + 1);
         let scores = score_pairs(model, &texts, &options, judge, place)?;
-        for (pair, scores) in pairs.iter().zip(scores) {
-            let row = Row { index, pair, scores: &scores };
+        for (pair, scored) in pairs.iter().zip(scores) {
+            let row = Row { index, pair, scored: &scored };
             row.write(&mut out, judge, args.json).map_err(|e| Failure::stdout(&e))?;
             index += 1;
         }
@@ -219,13 +244,13 @@ fn run_pairs<R: BufRead>(mut input: Pairs<R>, model: &Model, args: &ScoreArgs, j
 struct Row<'a> {
     index: u64,
     pair: &'a Pair,
-    scores: &'a Scores,
+    scored: &'a Scored,
 }
 
 impl Row<'_> {
     fn write(&self, out: &mut impl Write, judge: &Judge, json: bool) -> io::Result<()> {
         if json {
-            let scores = JsonScores::new(self.scores, judge, Some(self.index), self.pair.id.as_deref());
+            let scores = JsonScores::new(self.scored, judge, Some(self.index), self.pair.id.as_deref());
             return writeln!(out, "{}", style::json(&scores)?);
         }
         if self.index == 0 {
@@ -239,16 +264,18 @@ impl Row<'_> {
                 dim = style::DIM
             )?;
         }
-        let (verdict, percent) = judge.verdict(self.scores.dense.unwrap_or(f32::NAN));
+        let (verdict, percent) = judge.verdict(self.scored.scores.dense.unwrap_or(f32::NAN));
         let style = style::of_verdict(verdict);
         let numbers: String = self
+            .scored
             .scores
             .named()
             .iter()
             .map(|(_, value)| value.map_or_else(|| format!("{:>8}", "n/a"), |value| format!("{value:>8.4}")))
             .collect();
         let (a, b) = (excerpt(&self.pair.a, EXCERPT), excerpt(&self.pair.b, EXCERPT));
-        writeln!(out, "{:>6}{percent:>10}  {style}{verdict:<16}{style:#}{numbers}  {a} | {b}", self.index)
+        let cut = if self.scored.truncated.contains(&true) { "  (cut)" } else { "" };
+        writeln!(out, "{:>6}{percent:>10}  {style}{verdict:<16}{style:#}{numbers}  {a} | {b}{cut}", self.index)
     }
 }
 

@@ -51,6 +51,20 @@ fn floats(value: &Value) -> Vec<f32> {
 }
 
 #[test]
+fn a_text_that_is_cut_is_said_to_be() {
+    let long = "word ".repeat(2_000);
+    let scored = &records(&run(&["score", &long, "short", "--json"]))[0];
+    assert_eq!(scored["truncated"], serde_json::json!([true, false]));
+    assert!(stdout(&run(&["score", "short", &long])).ends_with("cut: text B has more tokens than are allowed\n"));
+    assert!(stdout(&run(&["explain", &long, &long])).contains("cut: both texts have more tokens"));
+    assert!(!stdout(&run(&["score", "short", "brief"])).contains("cut:"));
+    let pairs = format!("{{\"a\": \"short\", \"b\": \"{long}\"}}\n{{\"a\": \"short\", \"b\": \"brief\"}}\n");
+    let table = stdout(&with_stdin(&["score", "--pairs", "-"], pairs.as_bytes()));
+    let rows: Vec<bool> = table.lines().skip(1).map(|line| line.ends_with("  (cut)")).collect();
+    assert_eq!(rows, [true, false]);
+}
+
+#[test]
 fn help_and_wrong_use() {
     for command in ["embed", "score", "explain", "tokens", "info"] {
         let help = stdout(&run(&[command, "--help"]));
