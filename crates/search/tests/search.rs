@@ -293,8 +293,11 @@ fn a_question_without_a_character_is_refused_however_it_is_asked() {
     for code in ["xx", "german", "", "zxx"] {
         let query = Query { lang: Some(code.to_owned()), ..Query::new("soup") };
         refused(reader.search(&encoder, &query).unwrap_err(), "lang");
-        refused(reader.search_all(&encoder, &[query.clone()]).unwrap_err(), "lang");
-        refused(reader.search_all_vectors(&[query.clone()], &[embedding.clone()]).unwrap_err(), "lang");
+        refused(reader.search_all(&encoder, std::slice::from_ref(&query)).unwrap_err(), "lang");
+        refused(
+            reader.search_all_vectors(std::slice::from_ref(&query), std::slice::from_ref(&embedding)).unwrap_err(),
+            "lang",
+        );
         refused(reader.best(&query, &embedding).unwrap_err(), "lang");
     }
     let told = reader.check_lang("xx").unwrap_err().to_string();
