@@ -27,9 +27,12 @@ pub(crate) fn detached<T: Send>(py: Python<'_>, call: impl FnOnce() -> T + Send)
     py.detach(|| catch_unwind(AssertUnwindSafe(call))).map_err(|panic| errors::panicked(py, panic))
 }
 
-/// The engine's answer, or what ended the call.
+/// The engine's answer, or what Python raised: when all was done at the latest, and then the call was not ended by it.
 fn answer<T>(py: Python<'_>, watch: &Watch, result: trivec::Result<T>) -> PyResult<T> {
-    result.map_err(|error| watch.raised().unwrap_or_else(|| errors::engine(py, &error)))
+    match watch.raised() {
+        Some(raised) => Err(raised),
+        None => result.map_err(|error| errors::engine(py, &error)),
+    }
 }
 
 fn load(

@@ -22,8 +22,9 @@ fn colbert_score(
     let vectors = |array: &PyReadonlyArray2<'_, f32>| {
         let view = array.as_array();
         let dim = view.ncols();
-        match dim {
-            0 => Err(errors::value(py, "a ColBERT array has no columns")),
+        match (view.nrows(), dim) {
+            (_, 0) => Err(errors::value(py, "a ColBERT array has no columns")),
+            (0, _) => Err(errors::value(py, "a ColBERT array has no rows: there is no mean of nothing")),
             _ => Ok(TokenVectors::new(view.iter().copied().collect(), dim)),
         }
     };

@@ -165,6 +165,9 @@ pub(crate) fn train(
     };
     let model = &engine.get().model;
     let trained = detached(py, || files.run(model, &options, &mut observer))?;
-    let trained = trained.map_err(|error| watch.raised().unwrap_or_else(|| errors::train(py, &error)))?;
+    let trained = match watch.raised() {
+        Some(raised) => return Err(raised),
+        None => trained.map_err(|error| errors::train(py, &error))?,
+    };
     serde_json::to_string(&trained.report).map_err(|error| errors::value(py, &error.to_string()))
 }

@@ -64,13 +64,25 @@ def test_changed(index, model):
     [[{"key": "a"}], [{"text": "a"}], ["a"], [("", "text")], [{"key": "a", "text": "b", "x": object()}], [{"key": "a", "text": "b", "x": float("nan")}], [("a", 5)]],
 )
 def test_documents_that_are_refused(index, documents):
-    with pytest.raises(ValueError):
+    with pytest.raises(trivec.Error):
         index.add([("good", "a text"), *documents])
     assert len(index) == 3
 
 
+@pytest.mark.parametrize(
+    ("document", "kind"),
+    [(("a", 5), TypeError), ((5, "a"), TypeError), (("a", "\ud800"), ValueError), ({"key": "a", "text": "b", "title": "\ud800"}, ValueError)],
+)
+def test_what_is_no_text_is_refused_by_its_place(index, document, kind):
+    with pytest.raises(kind) as refused:
+        index.add([("good", "a text"), document])
+    assert isinstance(refused.value, trivec.Error) and refused.value.index == 1
+    with pytest.raises(trivec.InputError):
+        index.search("\ud800")
+
+
 def test_queries_and_indices_that_are_refused(index, model, tmp_path):
-    for options in ({"top": 10**9}, {"filter": "year >"}, {"arms": "left"}, {"lang": "xx"}, {"lang": "english"}):
+    for options in ({"top": 10**9}, {"top": -1}, {"rerank": 1.5}, {"filter": "year >"}, {"arms": "left"}, {"lang": "xx"}, {"lang": "english"}):
         with pytest.raises(trivec.OptionError):
             index.search("cat", **options)
     for empty in ("", " \n", "\0\u200b"):

@@ -87,6 +87,10 @@ def test_what_is_no_text_is_refused_by_its_place(model, texts, kind, index):
     "options",
     [
         {"max_length": 1},
+        {"max_length": -1},
+        {"max_length": 2**70},
+        {"max_length": 5.5},
+        {"dimensions": True},
         {"max_length": 100_000},
         {"dimensions": 0},
         {"dimensions": 65},
@@ -114,8 +118,9 @@ def test_models_that_are_not_there(tmp_path):
         trivec.Model(bad)
     with pytest.raises(trivec.OptionError, match="mmx"):
         trivec.Model(EMBEDDER, isa="mmx")
-    with pytest.raises(trivec.OptionError, match="threads"):
-        trivec.Model(EMBEDDER, threads=0)
+    for threads in (0, -1, 2**70, "2"):
+        with pytest.raises(trivec.OptionError, match="threads"):
+            trivec.Model(EMBEDDER, threads=threads)
     with pytest.raises(trivec.ModelError):
         trivec.Model.from_bytes(b"no model")
     with pytest.raises(trivec.ModeUnavailable):
@@ -161,10 +166,15 @@ def test_progress_and_what_it_raises(model):
 
     with pytest.raises(LookupError, match="enough"):
         model.encode(["a b c"] * 5000, progress=stop)
+    # When all is done, too: what Python raised is never lost.
+    with pytest.raises(LookupError, match="enough"):
+        model.encode(["a"], progress=stop)
+    with pytest.raises(TypeError, match="callable"):
+        model.encode(["a"], progress=5)
     assert len(model.encode(TEXTS)) == 4
 
 
-def test_a_model_is_pickled_by_its_path(model, tmp_path):
+def test_a_model_is_pickled_by_its_path(model, tmp_path, monkeypatch):
     data = pickle.dumps(model)
     assert len(data) < 1000
     again = pickle.loads(data)
@@ -172,6 +182,10 @@ def test_a_model_is_pickled_by_its_path(model, tmp_path):
     assert copy.deepcopy(model).path == model.path
     moved = tmp_path / "m"
     shutil.copytree(EMBEDDER, moved)
+    monkeypatch.chdir(tmp_path)
+    relative = trivec.Model("m")
+    monkeypatch.chdir("/")
+    assert pickle.loads(pickle.dumps(relative)).path == str(moved)
     data = pickle.dumps(trivec.Model(moved))
     (moved / "model.safetensors").write_bytes(b"another")
     with pytest.raises(trivec.ModelError, match="another model"):
@@ -329,6 +343,21 @@ def test_a_reranker(reranker):
             reranker.score(pairs)
         assert refused.value.index == index
     assert isinstance(pickle.loads(pickle.dumps(reranker)), trivec.Reranker)
+    for documents in ("abc", b"abc"):
+        with pytest.raises(TypeError, match="documents"):
+            reranker.rerank("q", documents)
+    for option in ({"top": -1}, {"max_length": -5}):
+        with pytest.raises(trivec.OptionError, match=next(iter(option))):
+            reranker.rerank("q", ["a", "b"], **option)
+
+
+def test_scores_of_no_rows_are_refused():
+    from trivec._trivec import colbert_score
+
+    some, none = np.ones((2, 4), np.float32), np.ones((0, 4), np.float32)
+    for pair in ((none, some), (some, none)):
+        with pytest.raises(trivec.OptionError, match="no rows"):
+            colbert_score(*pair)
 
 
 def test_versions():

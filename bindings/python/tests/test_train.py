@@ -98,6 +98,9 @@ def test_options_that_make_no_sense(model, tmp_path):
     for options in (
         {"temperature": 0},
         {"epochs": 0},
+        {"epochs": -2},
+        {"seed": "x"},
+        {"threads": 0},
         {"lambdas": (1, 2)},
         {"lambdas": (1, 0, 1)},
         {"teacher_weights": (0, 0, 0)},

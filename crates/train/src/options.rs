@@ -116,6 +116,7 @@ impl TrainOptions {
         if !(0.0..1.0).contains(&self.warm_up) {
             return Err(Error::option("warm_up", format!("found {}, expected 0 to below 1", self.warm_up)));
         }
+        within("threads", self.threads.unwrap_or(1), 1, 1_024)?;
         within("epochs", self.epochs, 1, 1_000)?;
         within("batch", self.batch, 2, 4_096)?;
         within("negatives", self.negatives, 0, 64)?;

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 
-from ._errors import OptionError
+from ._errors import InputError, InputTypeError, OptionError
+from ._model import loaded
+from ._options import counts
 from ._trivec import Index as _Index
 
 TYPE_CHECKING = False
@@ -21,7 +23,7 @@ OWN = ("key", "text", "title", "lang", "document")
 
 def _document(document: Mapping[str, Any] | tuple[str, str], place: int) -> dict[str, Any]:
     if isinstance(document, tuple) and len(document) == 2:
-        return {"key": document[0], "text": document[1]}
+        document = {"key": document[0], "text": document[1]}
     if not hasattr(document, "keys"):
         raise OptionError(f"document {place}: expected a dict with key and text, or a pair of them, found {type(document).__name__}")
     own = {name: document[name] for name in OWN if document.get(name) is not None}
@@ -29,6 +31,9 @@ def _document(document: Mapping[str, Any] | tuple[str, str], place: int) -> dict
     metadata.update((name, value) for name, value in document.items() if name not in OWN and name != "metadata")
     if "key" not in own or "text" not in own:
         raise OptionError(f"document {place}: it has no {'key' if 'key' not in own else 'text'}")
+    for name, value in own.items():
+        if name in ("key", "text", "title", "lang") and not isinstance(value, str):
+            raise InputTypeError(f"document {place}: `{name}` is {type(value).__name__}, expected a str", place)
     return {**own, "metadata": metadata}
 
 
@@ -49,6 +54,27 @@ class Hits(list):
             setattr(self, name, found[name])
 
 
+def _line(document: Any, place: int) -> str:
+    """A document as JSON."""
+    try:
+        line = json.dumps(_document(document, place), ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, (InputError, InputTypeError, OptionError)):
+            raise
+        raise OptionError(f"document {place}: {error}") from None
+    if not _is_unicode(line):
+        raise InputError(f"document {place}: it is not Unicode text: it has a lone surrogate", place)
+    return line
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 class Index:
     """An index on disk with the model that made its vectors. Any number of processes may search it while one changes it.
 
@@ -62,26 +88,24 @@ class Index:
     def __init__(
         self,
         directory: str | os.PathLike,
-        model: Model,
+        model: Model | str | os.PathLike | None,
         *,
         create: bool = False,
         colbert: str | int | None = None,
         language: str | None = None,
         max_length: int | None = None,
     ):
-        self.model = model
+        self.model = loaded(model)
         bits = None if colbert is None else str(colbert)
-        self._index = _Index.open(os.fspath(directory), model.engine, create=create, colbert=bits, language=language, max_length=max_length)
+        self._index = _Index.open(
+            os.fspath(directory), self.model.engine, create=create, colbert=bits, language=language, **counts(max_length=max_length)
+        )
 
     def add(self, documents: Iterable[Mapping[str, Any] | tuple[str, str]]) -> int:
         """Adds documents, each in the place of the one that has its key: dicts with `key` and `text`, and `title`, `lang` and anything else, by
         which they can be filtered; or (key, text). Visible and safe when it returns: all of them, or after an exception none. How many."""
-        made = [_document(document, place) for place, document in enumerate(documents)]
-        try:
-            text = json.dumps(made, ensure_ascii=False, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise OptionError(f"documents: {error}") from None
-        return self._index.change(text)[0]
+        made = [_line(document, place) for place, document in enumerate(documents)]
+        return self._index.change("[" + ",".join(made) + "]")[0]
 
     def delete(self, *keys: str) -> None:
         """Deletes documents by their keys; one that no document has is no error."""
@@ -103,7 +127,9 @@ class Index:
         filter: as `year < 2022 and lang = "en"`. arms: which lists are made, of dense, bm25, sparse. rerank: how many are put in the order of their
         ColBERT scores.
         """
-        hits = self._index.search(query, top=top, filter=filter, lang=lang, arms=arms, rerank=rerank, explain=explain)
+        if isinstance(query, str) and not _is_unicode(query):
+            raise InputError("the query is not Unicode text: it has a lone surrogate")
+        hits = self._index.search(query, **counts(top=top, rerank=rerank), filter=filter, lang=lang, arms=arms, explain=explain)
         return Hits(json.loads(hits))
 
     def get(self, key: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import os
 
 from ._errors import OptionError
 from ._locate import resolve
+from ._options import counts
 from ._texts import as_list
 from ._trivec import Engine
 
@@ -72,6 +73,11 @@ class Encoded:
         return f"Encoded({len(self)} texts: {', '.join(parts)})"
 
 
+def loaded(model: Any) -> Model:
+    """A model as it is, or of what one is made of."""
+    return model if isinstance(model, Model) else Model(model)
+
+
 class Model:
     """A loaded model. It never changes, and any number of threads may use it.
 
@@ -93,8 +99,9 @@ class Model:
         preload: bool = False,
         cache_dir: str | os.PathLike | None = None,
     ):
-        options = {"threads": threads, "isa": isa, "check_finite": check_finite, "preload": preload}
-        self._open(resolve(name, cache_dir), options)
+        options = {**counts(threads=threads), "isa": isa, "check_finite": check_finite, "preload": preload}
+        # It is found from there whatever directory is the current one later, as when it is pickled.
+        self._open(os.path.abspath(resolve(name, cache_dir)), options)
 
     def _open(self, path: str | None, options: dict, data: bytes | None = None) -> None:
         self.path = path
@@ -109,7 +116,7 @@ class Model:
     def from_bytes(cls, data: bytes, *, threads: int | None = None, isa: str | None = None, check_finite: bool = True) -> Model:
         """Loads the content of a packed file, of which the model keeps a copy."""
         model = cls.__new__(cls)
-        model._open(None, {"threads": threads, "isa": isa, "check_finite": check_finite}, data)
+        model._open(None, {**counts(threads=threads), "isa": isa, "check_finite": check_finite}, data)
         return model
 
     def encode(
@@ -144,8 +151,7 @@ class Model:
         dense, sparse, colbert, tokens, truncated = self.engine.encode(
             items,
             parse_modes(modes),
-            max_length=max_length,
-            dimensions=dimensions,
+            **counts(max_length=max_length, dimensions=dimensions),
             normalize=normalize,
             prompt_text=prompt,
             prompt_name=prompt_name,
@@ -166,13 +172,13 @@ class Model:
         normalize: bool | None = None,
     ) -> Encoded:
         """Embeds sequences of token ids, each complete with its special tokens and its prompt."""
-        results = self.engine.encode_ids(ids, parse_modes(modes), dimensions=dimensions, normalize=normalize)
+        results = self.engine.encode_ids(ids, parse_modes(modes), **counts(dimensions=dimensions), normalize=normalize)
         return Encoded(*results, False)
 
     def token_ids(self, texts: str | Sequence[str], *, max_length: int | None = None, literal_specials: bool = False) -> list:
         """The token ids of a text, or of each text: special ones included, cut as `encode` cuts them."""
         items, single = as_list(texts)
-        ids, _ = self.engine.token_ids(items, max_length=max_length, literal_specials=literal_specials)
+        ids, _ = self.engine.token_ids(items, **counts(max_length=max_length), literal_specials=literal_specials)
         return ids[0] if single else ids
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
@@ -186,7 +192,7 @@ class Model:
     def __reduce__(self):
         if self.path is None:
             raise TypeError("a model of bytes cannot be pickled: save them to a file and load that, and every process finds it by its path")
-        return (_restore, (type(self), os.path.abspath(self.path), self._options, fingerprint(self.path)))
+        return (_restore, (type(self), self.path, self._options, fingerprint(self.path)))
 
     def __repr__(self) -> str:
         return f"Model({self.info['name']!r}, modes={self.info['modes']}, {self.info['weights']}, {self.info['threads']} threads)"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from ._errors import ModeUnavailable
 from ._model import Model
+from ._options import counts
+from ._texts import listed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,13 +50,13 @@ class Reranker(Model):
         max_length: tokens kept of a pair, 512 unless another is given. max_query, max_document: of each of the two.
         """
         logits, scores, _, _ = self.engine.rerank(
-            list(pairs), max_length=max_length, max_query=max_query, max_document=max_document, progress=progress
+            list(pairs), **counts(max_length=max_length, max_query=max_query, max_document=max_document), progress=progress
         )
         return logits, scores
 
     def rerank(self, query: str, documents: Sequence[str], *, top: int | None = None, max_length: int | None = None) -> list[Reranked]:
         """The documents by how well they answer the query, best first; of equals the first."""
-        documents = list(documents)
+        documents, top = listed(documents), counts(top=top)["top"]
         logits, scores = self.score([(query, document) for document in documents], max_length=max_length)
         order = sorted(range(len(documents)), key=lambda at: (-float(logits[at]), at))
         return [Reranked(at, float(scores[at]), float(logits[at]), documents[at]) for at in order[:top]]

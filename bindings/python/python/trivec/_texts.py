@@ -4,6 +4,17 @@ from __future__ import annotations
 
 from ._errors import InputTypeError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def listed(documents: Iterable[str]) -> list[str]:
+    """The documents of a query as a list: a str would be taken for its characters."""
+    if isinstance(documents, (str, bytes)):
+        raise InputTypeError(f"documents: expected a sequence of str, found {type(documents).__name__}")
+    return list(documents)
+
 
 def as_list(texts: object) -> tuple[list | tuple, bool]:
     """The texts of a str or of any sequence of them (list, tuple, numpy, pandas, pyarrow), and whether it was one str."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 from ._errors import InputError, InputTypeError, OptionError
-from ._model import parse_modes
+from ._model import loaded, parse_modes
+from ._options import counts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def _three(name: str, values: Sequence[float]) -> list[float]:
 
 
 def train(
-    model: Model,
+    model: Model | Path | None,
     pairs: Pairs,
     output: Path,
     *,
@@ -95,7 +96,7 @@ def train(
     from ._trivec import train as native
 
     report = native(
-        model.engine,
+        loaded(model).engine,
         [_source(pairs, "pairs")],
         os.fspath(output),
         documents=[os.fspath(path) for path in documents],
@@ -104,9 +105,16 @@ def train(
         work=None if work is None else os.fspath(work),
         force=force,
         heads=parse_modes(heads),
-        epochs=epochs,
-        batch=batch,
-        negatives=negatives,
+        **counts(
+            epochs=epochs,
+            batch=batch,
+            negatives=negatives,
+            distill_from=distill_from,
+            seed=seed,
+            max_query=max_query,
+            max_passage=max_passage,
+            threads=threads,
+        ),
         temperature=temperature,
         lr=lr,
         lr_sparse=lr_sparse,
@@ -114,13 +122,8 @@ def train(
         lambdas=None if lambdas is None else _three("lambdas", lambdas),
         paper=paper,
         distill=distill,
-        distill_from=distill_from,
         start=start,
-        seed=seed,
-        max_query=max_query,
-        max_passage=max_passage,
         allow_overlap=allow_overlap,
-        threads=threads,
         progress=progress,
     )
     return json.loads(report)

@@ -13,7 +13,7 @@ import numpy as np
 from ._errors import OptionError
 from ._model import Model
 from ._reranker import Reranker
-from ._texts import as_list
+from ._texts import as_list, listed
 
 
 class SentenceEncoder:
@@ -121,7 +121,7 @@ class CrossEncoder:
 
     def rank(self, query: str, documents: Any, top_k: int | None = None, return_documents: bool = False, **options: Any) -> list[dict[str, Any]]:
         """The documents, best first: dicts of corpus_id and score, and text if it is asked for."""
-        documents = list(documents)
+        documents = listed(documents)
         scores = self.predict([(query, document) for document in documents], **options)
         order = sorted(range(len(documents)), key=lambda at: (-scores[at], at))[:top_k]
         return [{"corpus_id": at, "score": scores[at], **({"text": documents[at]} if return_documents else {})} for at in order]

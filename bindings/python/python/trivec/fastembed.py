@@ -10,6 +10,7 @@ import numpy as np
 
 from ._model import Model
 from ._reranker import Reranker
+from ._texts import listed
 
 
 class SparseEmbedding:
@@ -90,7 +91,7 @@ class TextCrossEncoder:
         self.model = model_name if isinstance(model_name, Reranker) else Reranker(model_name, cache_dir=cache_dir, threads=threads)
 
     def rerank(self, query: str, documents: Iterable[str], batch_size: int = 64, **_: Any) -> Iterator[float]:
-        return iter(self.model.score([(query, document) for document in documents])[0].tolist())
+        return iter(self.model.score([(query, document) for document in listed(documents)])[0].tolist())
 
     def rerank_pairs(self, pairs: Iterable[tuple[str, str]], batch_size: int = 64, **_: Any) -> Iterator[float]:
         return iter(self.model.score(list(pairs))[0].tolist())

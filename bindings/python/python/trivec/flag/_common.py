@@ -43,18 +43,19 @@ def check_devices(*names: Any) -> None:
 
 
 def check_batch_size(batch_size: Any) -> None:
-    if not isinstance(batch_size, int) or batch_size < 1:
+    # numpy's numbers are numbers as well.
+    if not hasattr(batch_size, "__index__") or batch_size < 1:
         raise OptionError(f"batch_size: found {batch_size!r}, expected a number above 0")
 
 
 def checked_length(name: str, length: int, model: Model, least: int = 2) -> int:
     """A maximum length as the model can have it."""
-    if isinstance(length, bool) or not isinstance(length, int) or length < least:
+    if isinstance(length, bool) or not hasattr(length, "__index__") or length < least:
         raise OptionError(f"{name}: found {length!r}, expected {least} or more tokens")
     most = model.info["max_length"]
     if length > most:
         warn_once("max_length", f"{name}={length} is more than the model reads: texts are cut to {most} tokens")
-    return min(length, most)
+    return min(int(length), most)
 
 
 def refuse_unknown(keywords: dict[str, Any], call: str) -> None:
