@@ -1,4 +1,4 @@
-"""Ray and Spark jobs with the real engines, one of them killed: the same rows with the same bits as one process gives, each once."""
+"""Ray and Spark jobs with the real engines, whose workers are killed: the same rows with the same bits as one process gives, each once."""
 
 import hashlib
 import os
@@ -42,12 +42,38 @@ def expected(corpus):
     return digest(pa.Table.from_batches([trivec.batch.embed_table(batch, EMBEDDER, threads=1)]))
 
 
-def test_ray(corpus, expected, tmp_path):
+# A worker that comes to one of these rows for the first time ends itself as `kill -9` would; `died` has a file for each.
+KILL = """
+import os, signal
+def kill(ids):
+    for id in {{200, 650, 1100}} & set(ids):
+        try:
+            os.close(os.open(f"{died!s}/{{id}}", os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            continue
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def died(tmp_path):
+    folder = tmp_path / "died"
+    folder.mkdir()
+    return folder
+
+
+def test_ray(corpus, expected, tmp_path, died):
+    """Three workers are killed, and the driver with all that it started; the job is started again until it ends, and once more."""
     pytest.importorskip("ray")
     script = tmp_path / "job.py"
     # One CPU more than the actors have: Ray reads and writes, too. Paths of sockets have to be short.
-    script.write_text(f"""
-import os, ray, tempfile, trivec.ray
+    script.write_text(KILL.format(died=died) + f"""
+import ray, tempfile, trivec.ray
+class Mortal(trivec.ray.Embedder):
+    def __call__(self, table):
+        kill(table.column("id").to_pylist())
+        return super().__call__(table)
+trivec.ray.Embedder = Mortal
 path = {{"env_vars": {{"PYTHONPATH": os.environ.get("PYTHONPATH", "")}}}}
 ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, runtime_env=path, _temp_dir=tempfile.mkdtemp(prefix="r", dir="/tmp"))
 trivec.ray.embed_files({corpus!r}, {str(tmp_path / "out")!r}, {EMBEDDER!r}, id_column="id", workers=2, block_rows=50)
@@ -67,20 +93,29 @@ trivec.ray.embed_files({corpus!r}, {str(tmp_path / "out")!r}, {EMBEDDER!r}, id_c
         for _ in range(2):
             subprocess.run([sys.executable, script], check=True, timeout=300, stdout=log, stderr=log)
             assert digest(pq.read_table(tmp_path / "out")) == expected
+    assert len(os.listdir(died)) == 3
 
 
-def test_spark(corpus, expected, tmp_path, monkeypatch):
+def test_spark(corpus, expected, tmp_path, died):
+    """Three Python workers are killed; a task of Spark's may fail four times here."""
     pytest.importorskip("pyspark")
-    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
-    from pyspark.sql import SparkSession
-
-    import trivec.spark
-
-    spark = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false").getOrCreate()
-    try:
-        frame = trivec.spark.embed(spark.read.parquet(corpus), EMBEDDER, modes="all")
-        frame.write.parquet(str(tmp_path / "out"))
-    finally:
-        spark.stop()
+    script = tmp_path / "job.py"
+    script.write_text(KILL.format(died=died) + f"""
+import types
+from pyspark.sql import SparkSession
+import trivec.batch, trivec.spark
+def embed_table(batch, *arguments, **options):
+    kill(batch.column("id").to_pylist())
+    return trivec.batch.embed_table(batch, *arguments, **options)
+trivec.spark._batch = types.SimpleNamespace(embed_table=embed_table)
+spark = SparkSession.builder.master("local[2,4]").config("spark.ui.enabled", "false").config("spark.sql.execution.arrow.maxRecordsPerBatch", 50).getOrCreate()
+frame = trivec.spark.embed(spark.read.parquet({corpus!r}), {EMBEDDER!r}, modes="all")
+frame.write.parquet({str(tmp_path / "out")!r})
+spark.stop()
+""")
+    with open(tmp_path / "log", "w") as log:
+        environment = {**os.environ, "PYSPARK_PYTHON": sys.executable}
+        subprocess.run([sys.executable, script], check=True, timeout=300, stdout=log, stderr=log, env=environment)
     table = pq.read_table(tmp_path / "out")
     assert digest(table) == expected and table.schema.names == ["id", "text", "dense", "sparse", "colbert"]
+    assert len(os.listdir(died)) == 3
