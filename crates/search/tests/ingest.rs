@@ -202,6 +202,23 @@ fn tables_with_quotes_ragged_lines_and_bad_bytes() {
 }
 
 #[test]
+fn a_quote_that_is_never_closed_takes_no_later_rows_with_it() {
+    for content in ["id,text\n1,\"open\n2,x\n", "id,text\n0,fine\n1,\"open\n2,x", "id,text\r\n1,\"a \"\" b\r\n"] {
+        let documents = read("a.csv", content, &Columns::default());
+        let last = documents.last().unwrap().as_ref().unwrap_err().to_string();
+        assert!(last.contains("never closed"), "{last}");
+        assert!(documents[..documents.len() - 1].iter().all(Result::is_ok));
+    }
+    // Quotes inside a value without quotes, doubled ones, and a closed one at the end of the file.
+    for content in
+        ["id,text\n1,5\" disk\n2,a \"b\n", "id,text\n1,\"a \"\"b\"\"\"\n2,\"x,\ny\"", "id,text\n1,\"\"\"q\"\n2,\"z\"\n"]
+    {
+        let documents = read("a.csv", content, &Columns::default());
+        assert!(documents.len() == 2 && documents.iter().all(Result::is_ok), "{content}: {documents:?}");
+    }
+}
+
+#[test]
 fn tables_without_the_columns_are_refused_with_those_that_are_there() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.csv");

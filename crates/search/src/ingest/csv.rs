@@ -25,8 +25,9 @@ pub fn read<R: Read>(
     path: &Path,
     columns: &Columns,
 ) -> Result<impl Iterator<Item = Result<Document>> + use<R>> {
-    let budget = Rc::new(Cell::new(MAX_RECORD_BYTES));
-    let input = Bounded { input, budget: Rc::clone(&budget) };
+    let progress =
+        Rc::new(Progress { budget: Cell::new(MAX_RECORD_BYTES), read: Cell::new(0), at: Cell::new(At::Begin) });
+    let input = Bounded { input, separator, progress: Rc::clone(&progress) };
     // `flexible`: the records' lengths are compared below, so that an error has a line and the reader goes on behind it. Records end with a
     // line feed and not with the carriage return before it, which would make lines count one too few; it is taken off below.
     let mut reader =
@@ -50,18 +51,56 @@ pub fn read<R: Read>(
     }
     columns.check(path, |name| found.iter().any(|own| own == name), &found)?;
     let (path, columns) = (path.to_path_buf(), columns.clone());
-    Ok(Records { reader, budget, names: found, path, columns, ended: false })
+    Ok(Records { reader, progress, names: found, path, columns, ended: false })
 }
 
-/// Ends the input when a record exceeds the limit: an unclosed quote would otherwise read the whole file as one record.
+/// What the reader of records and its input know together.
+struct Progress {
+    /// Bytes that the record may still have.
+    budget: Cell<usize>,
+    /// Bytes that were read.
+    read: Cell<u64>,
+    /// Where in a value the last of them stands.
+    at: Cell<At>,
+}
+
+/// A place in a value.
+#[derive(Clone, Copy, PartialEq)]
+enum At {
+    /// The first byte comes next: only there a quote opens.
+    Begin,
+    /// Behind the first byte of a value without quotes, or behind the quote that closes one.
+    Inside,
+    /// Between quotes.
+    Quoted,
+    /// Behind a quote between quotes, which closes the value unless a second one follows.
+    Quote,
+}
+
+impl At {
+    fn behind(self, byte: u8, separator: u8) -> At {
+        match (self, byte) {
+            (At::Begin, b'"') | (At::Quote, b'"') => At::Quoted,
+            (At::Quoted, b'"') => At::Quote,
+            (At::Quoted, _) => At::Quoted,
+            (_, byte) if byte == separator || byte == b'\n' => At::Begin,
+            _ => At::Inside,
+        }
+    }
+}
+
+/// Ends the input when a record exceeds the limit, which an unclosed quote in a large file would make it do, and notices a quote that the
+/// end of the input leaves open.
 struct Bounded<R> {
     input: R,
-    budget: Rc<Cell<usize>>,
+    separator: u8,
+    progress: Rc<Progress>,
 }
 
 impl<R: Read> Read for Bounded<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = self.budget.get();
+        let progress = &self.progress;
+        let left = progress.budget.get();
         if left == 0 {
             return Err(io::Error::other(format!(
                 "a record is longer than {MAX_RECORD_BYTES} bytes (a quote that is not closed?)"
@@ -69,14 +108,17 @@ impl<R: Read> Read for Bounded<R> {
         }
         let n = buffer.len().min(left);
         let n = self.input.read(&mut buffer[..n])?;
-        self.budget.set(left - n);
+        progress.budget.set(left - n);
+        progress.read.set(progress.read.get() + n as u64);
+        let at = buffer[..n].iter().fold(progress.at.get(), |at, &byte| at.behind(byte, self.separator));
+        progress.at.set(at);
         Ok(n)
     }
 }
 
 struct Records<R> {
     reader: csv::Reader<Bounded<R>>,
-    budget: Rc<Cell<usize>>,
+    progress: Rc<Progress>,
     names: Vec<String>,
     path: PathBuf,
     columns: Columns,
@@ -92,11 +134,19 @@ impl<R: Read> Iterator for Records<R> {
         }
         let mut record = ByteRecord::new();
         loop {
-            self.budget.set(MAX_RECORD_BYTES);
+            self.progress.budget.set(MAX_RECORD_BYTES);
             let read = self.reader.read_byte_record(&mut record);
             let line = record.position().unwrap_or(self.reader.position()).line();
             let wrong = |what: String| Some(Err(Error::Line { path: self.path.clone(), line, what }));
             match read {
+                // The reader takes the end of the file for the end of the value.
+                Ok(true)
+                    if self.progress.at.get() == At::Quoted
+                        && self.reader.position().byte() >= self.progress.read.get() =>
+                {
+                    self.ended = true;
+                    return wrong("a quote that opens in this record is never closed".to_owned());
+                }
                 // A line with nothing on it.
                 Ok(true) if record.len() == 1 && record[0].trim_ascii().is_empty() => {}
                 Ok(true) => return self.document(&record).map_or_else(wrong, |document| Some(Ok(document))),
