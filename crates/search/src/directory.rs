@@ -68,20 +68,26 @@ impl Index {
             move |e: std::io::Error| Error::io(&path, e)
         };
         fs::create_dir_all(directory).map_err(fail(directory))?;
-        let _lock = Lock::take(directory)?;
-        for entry in fs::read_dir(directory).map_err(fail(directory))? {
-            let name = entry.map_err(fail(directory))?.file_name();
-            let name = name.to_string_lossy();
-            // These are left by a creation that was killed; it has written no settings yet.
-            let remains = [LOCK, TEXT, SEGMENTS].contains(&&*name) || name.ends_with(".partial");
-            if !remains {
-                let what = match &*name {
-                    SETTINGS_FILE => "there is an index already".to_owned(),
-                    name => format!("the directory is not empty (it has `{}`)", name.escape_debug()),
-                };
-                return Err(Error::Exists { path: directory.to_path_buf(), what });
+        let is_free = || {
+            for entry in fs::read_dir(directory).map_err(fail(directory))? {
+                let name = entry.map_err(fail(directory))?.file_name();
+                let name = name.to_string_lossy();
+                // These are left by a creation that was killed; it has written no settings yet.
+                let remains = [LOCK, TEXT, SEGMENTS].contains(&&*name) || name.ends_with(".partial");
+                if !remains {
+                    let what = match &*name {
+                        SETTINGS_FILE => "there is an index already".to_owned(),
+                        name => format!("the directory is not empty (it has `{}`)", name.escape_debug()),
+                    };
+                    return Err(Error::Exists { path: directory.to_path_buf(), what });
+                }
             }
-        }
+            Ok(())
+        };
+        // Before the lock, which is a file: nothing is left in a directory that has other files. And with it, against a second process.
+        is_free()?;
+        let _lock = Lock::take(directory)?;
+        is_free()?;
         for part in [TEXT, SEGMENTS] {
             let path = directory.join(part);
             if path.exists() {

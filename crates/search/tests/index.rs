@@ -177,6 +177,16 @@ fn a_snapshot_is_an_index_of_its_own() {
 }
 
 #[test]
+fn nothing_is_left_in_a_directory_that_has_other_files() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("mine.txt"), "text").unwrap();
+    let refused = Index::create(directory.path(), &model().1, &IndexOptions::default()).unwrap_err();
+    assert!(matches!(refused, Error::Exists { .. }), "{refused}");
+    let left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["mine.txt"]);
+}
+
+#[test]
 fn what_does_not_fit_is_refused_by_name() {
     let directory = tempfile::tempdir().unwrap();
     let (model, id) = model();
