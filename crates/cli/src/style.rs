@@ -58,7 +58,13 @@ pub(super) fn pad(text: &str, columns: usize) -> String {
 pub(super) fn readable(piece: &str) -> String {
     let body = piece.strip_prefix('▁').filter(|body| !body.is_empty()).unwrap_or(piece);
     let text = Escaped(body).to_string();
-    if text.chars().any(is_right_to_left) { format!("\u{2068}{text}\u{2069}") } else { text }
+    let [begin, end] = isolation(&text);
+    format!("{begin}{text}{end}")
+}
+
+/// What stands before and behind `text` so that right-to-left script in it does not turn the rest of its line around: nothing where there is none.
+pub(super) fn isolation(text: &str) -> [&'static str; 2] {
+    if text.chars().any(is_right_to_left) { ["\u{2068}", "\u{2069}"] } else { [""; 2] }
 }
 
 /// Hebrew, Arabic and the scripts beside them.

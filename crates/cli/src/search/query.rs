@@ -17,7 +17,7 @@ use crate::args::ModelArgs;
 use crate::exit::{Failure, Result, refuse_idle};
 use crate::pending::{create_beside, move_into_place, refuse_input};
 use crate::sources::Sources;
-use crate::style::{BOLD, DIM, counted, readable};
+use crate::style::{BOLD, DIM, counted, isolation, readable};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -286,9 +286,12 @@ pub(super) fn arms(hit: &Hit) -> String {
 const SHOWN: usize = 8;
 
 pub(super) fn write_explanation(out: &mut impl Write, why: &Explanation) -> io::Result<()> {
-    write!(out, "     {}", if why.more_before { "… " } else { "" })?;
+    // The parts are isolated together: marked words of right-to-left script keep their order among the others.
+    let whole: String = why.snippet.iter().map(|part| part.text.as_str()).collect();
+    let [begin, end] = isolation(&whole);
+    write!(out, "     {}{begin}", if why.more_before { "… " } else { "" })?;
     for part in &why.snippet {
-        let text = readable(&part.text);
+        let text = Escaped(&part.text);
         match part.mark {
             Some(Mark::Word) => write!(out, "{BOLD}{text}{BOLD:#}")?,
             Some(Mark::Meaning) => {
@@ -298,7 +301,7 @@ pub(super) fn write_explanation(out: &mut impl Write, why: &Explanation) -> io::
             None => write!(out, "{text}")?,
         }
     }
-    writeln!(out, "{}", if why.more_after { " …" } else { "" })?;
+    writeln!(out, "{end}{}", if why.more_after { " …" } else { "" })?;
     let words: Vec<String> = why.words.iter().filter(|word| word.found).map(|word| readable(&word.word)).collect();
     if !words.is_empty() {
         writeln!(out, "     {DIM}words:{DIM:#} {}", words.join(", "))?;
