@@ -298,19 +298,14 @@ fn take_in(args: &IndexArgs, model_args: &ModelArgs, given: &Sources) -> Result<
     let options = IngestOptions { chunk: args.chunk, ..IngestOptions::default() };
     let done = ingest(&mut writer, &encoder, sources.into_iter().flatten(), &options, progress);
     bar.finish_and_clear();
-    let tell = |errors: &[String]| {
-        if !model_args.quiet {
-            errors.iter().for_each(|error| say!("trivec: refused: {error}"));
-        }
-    };
+    // Also with `--quiet`: what was refused, and why, is an error and no note.
+    let tell = |errors: &[String]| errors.iter().for_each(|error| say!("trivec: refused: {error}"));
     let done = done.inspect_err(|_| tell(&refused))?;
     let seconds = begin.elapsed().as_secs_f64();
     tell(&done.errors);
-    if !model_args.quiet {
-        let told = done.errors.len() as u64;
-        if done.refused > told {
-            say!("trivec: {} more were refused", done.refused - told);
-        }
+    let told = done.errors.len() as u64;
+    if done.refused > told {
+        say!("trivec: {} more were refused", done.refused - told);
     }
     if args.json {
         print_json(&done)?;

@@ -198,6 +198,26 @@ fn a_question_that_is_cut_is_said_to_be() {
 }
 
 #[test]
+fn a_snippet_of_right_to_left_script_is_isolated_as_a_whole() {
+    let fixture = Fixture::new();
+    let text = "הרכבת הלילית לתל אביב יוצאת בשעה עשר";
+    fs::write(fixture.path("he.jsonl"), format!("{{\"id\": \"night\", \"text\": \"{text}\"}}\n")).unwrap();
+    fixture.ok(&["index", "he", "--input", "he.jsonl"]);
+    let output = fixture.command(&["search", "he", "הרכבת לתל אביב", "--snippets"]).output().unwrap();
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(shown.contains(&format!("\u{2068}{text}\u{2069}")), "{shown:?}");
+}
+
+#[test]
+fn a_refusal_is_told_with_quiet_too() {
+    let fixture = Fixture::new();
+    fs::write(fixture.path("bad.jsonl"), "{\"id\": \"a\", \"text\": 1}\n").unwrap();
+    let output = fixture.command(&["-q", "index", "bad", "--input", "bad.jsonl"]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(3) && said.contains("bad.jsonl, line 1"), "{said}");
+}
+
+#[test]
 fn documents_come_from_standard_input() {
     let fixture = Fixture::new();
     let index = |args: &[&str], input: &str| {
