@@ -29,7 +29,7 @@ pub(super) fn resolve_output(path: &Path, option: &str) -> Result<PathBuf> {
     Ok(std::fs::canonicalize(&path).unwrap_or(path))
 }
 
-/// Links that are followed one after another, as many as Linux follows.
+/// How many symbolic links in a row are followed before the path is refused as a loop: 40, as Linux itself does.
 const MOST_LINKS: usize = 40;
 
 /// The path that a link leads to, also where nothing is there yet.

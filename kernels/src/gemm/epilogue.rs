@@ -7,7 +7,7 @@ use crate::simd::math;
 /// A tile's outputs from its sums: those from `at` on, of `outputs`.
 ///
 /// # Safety
-/// `out` takes `R` rows of `16 N` outputs, or as many as there are.
+/// `R` rows, `ldo` elements apart, are writable at `out`: `16 N` elements of each, or as many as outputs are left from `at` on.
 #[inline(always)]
 pub(super) unsafe fn finish_tile<S: SimdInt, const R: usize, const N: usize>(
     s: S,

@@ -129,7 +129,7 @@ impl<S: SimdInt> TileProduct<S, u16> for Bf16<'_> {
 /// Adds the bias to a tile's sums and writes its outputs: those from `at` on, of `outputs`.
 ///
 /// # Safety
-/// `out` takes `R` rows of `16 N` outputs, or as many as there are.
+/// `R` rows, `ldo` elements apart, are writable at `out`: `16 N` elements of each, or as many as outputs are left from `at` on.
 #[inline(always)]
 unsafe fn finish_tile<S: SimdInt, const R: usize, const N: usize>(
     s: S,
