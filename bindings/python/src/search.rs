@@ -137,7 +137,7 @@ impl Index {
         json(py, &watched(py, &watch, hits)?)
     }
 
-    /// The document of a key, as JSON.
+    /// What is under a key, as JSON: a document, or its chunks.
     fn get(&self, py: Python<'_>, key: &str) -> PyResult<String> {
         let document = detached(py, || self.index.reader()?.get(key))?;
         json(py, &answer(py, document)?)

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Map;
+use tantivy::schema::Field;
 use tantivy::{Searcher, Term};
 
 use crate::bits::Bits;
@@ -13,6 +14,7 @@ use crate::directory::{Index, SEGMENTS};
 use crate::document::{Document, Stored};
 use crate::error::{Error, Result, guarded};
 use crate::filter::Filter;
+use crate::kept::Kept;
 use crate::query::Stop;
 use crate::segment::Segment;
 use crate::text::{DOCNO, GROUP, HASH};
@@ -43,6 +45,14 @@ pub(crate) struct View {
 
 /// Most counts that are remembered.
 const MOST_COUNTS: usize = 4_096;
+
+/// The rows that a key names.
+enum Under {
+    /// A document's, or a chunk's.
+    Entry(usize),
+    /// Those of a document's chunks.
+    Chunks(Vec<usize>),
+}
 
 /// tantivy's searcher, which shows little of itself.
 struct SearcherBox(Searcher);
@@ -120,42 +130,73 @@ impl Reader {
         self.view.commit.languages.iter().map(String::as_str)
     }
 
-    /// The document of a key, as it was given. A chunk is found by its key too, unless a document of its own has that key.
+    /// What the index has under a key: the document, as it was given; the chunks that it was cut into, if it was; or else the chunk that has
+    /// this key.
     ///
     /// # Errors
     /// [`Error::NoDocument`]; [`Error::Damaged`].
-    pub fn get(&self, key: &str) -> Result<Document> {
-        let mut chunk = None;
-        for row in self.rows_of_key(key)? {
+    pub fn get(&self, key: &str) -> Result<Kept> {
+        let read = |row: usize, is_right: fn(&Document) -> &str| {
             let document = self.stored(row)?.document;
-            if document.key != key {
-                let path = &self.index.text.path;
-                let what = format!("the key `{}` leads to another document", key.escape_debug());
-                return Err(Error::damaged(path, what));
-            }
-            if document.group() == key {
+            if is_right(&document) == key {
                 return Ok(document);
             }
-            chunk = chunk.or(Some(document));
+            let what = format!("the key `{}` leads to another document", key.escape_debug());
+            Err(Error::damaged(&self.index.text.path, what))
+        };
+        match self.rows_under(key)? {
+            Under::Entry(row) => Ok(Kept::Document(read(row, |document| &document.key)?)),
+            Under::Chunks(rows) => {
+                let chunks: Result<Vec<Document>> = rows.into_iter().map(|row| read(row, Document::group)).collect();
+                Ok(Kept::chunks(key, chunks?))
+            }
         }
-        chunk.ok_or_else(|| Error::NoDocument { key: key.to_owned() })
     }
 
-    /// The rows of the living entries of a key: a document, or chunks of documents whose names differ.
-    fn rows_of_key(&self, key: &str) -> Result<Vec<usize>> {
+    /// Bytes that [`get`](Self::get) reads: known before it does.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn bytes_of_key(&self, key: &str) -> Result<u64> {
+        let bytes = |row: usize| {
+            let (segment, local) = self.place(row)?;
+            Ok(segment.documents.row(local)?.len() as u64)
+        };
+        match self.rows_under(key)? {
+            Under::Entry(row) => bytes(row),
+            Under::Chunks(rows) => rows.into_iter().map(bytes).sum(),
+        }
+    }
+
+    /// The rows that a key names.
+    fn rows_under(&self, key: &str) -> Result<Under> {
+        let fields = &self.index.text.fields;
+        let (entries, parts) = (self.rows_of(fields.key, key)?, self.rows_of(fields.group, key)?);
+        let own = entries.iter().find(|row| parts.contains(row));
+        match (own, entries.first()) {
+            (Some(&row), _) => Ok(Under::Entry(row)),
+            (None, _) if !parts.is_empty() => Ok(Under::Chunks(parts)),
+            (None, Some(&row)) => Ok(Under::Entry(row)),
+            (None, None) => Err(Error::NoDocument { key: key.to_owned() }),
+        }
+    }
+
+    /// The rows of the living entries that have a key in a field, in their order.
+    pub(crate) fn rows_of(&self, field: Field, key: &str) -> Result<Vec<usize>> {
         if key.len() > crate::document::MAX_KEY_BYTES {
             return Ok(Vec::new());
         }
         let text = &self.index.text;
         guarded(&text.path, || {
             let mut rows = Vec::new();
-            for address in text.addresses(self.searcher(), &Term::from_field_text(text.fields.key, key))? {
+            for address in text.addresses(self.searcher(), &Term::from_field_text(field, key))? {
                 let segment = self.searcher().segment_reader(address.segment_ord);
                 let docnos = segment.fast_fields().u64(DOCNO).map_err(|e| Error::text(&text.path, e))?;
                 if let Some(row) = docnos.first(address.doc_id).map(|no| self.row_of(no)).transpose()?.flatten() {
                     rows.push(row);
                 }
             }
+            rows.sort_unstable();
             Ok(rows)
         })
     }

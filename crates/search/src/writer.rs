@@ -289,7 +289,7 @@ impl Writer {
     /// writer.commit()?;
     ///
     /// let reader = index.reader()?;
-    /// assert_eq!((reader.len(), reader.get("b")?.text.as_str()), (1, "two"));
+    /// assert_eq!((reader.len(), reader.get("b")?.entries()[0].text.as_str()), (1, "two"));
     /// # Ok(())
     /// # }
     /// ```

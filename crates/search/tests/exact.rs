@@ -4,7 +4,7 @@ mod common;
 
 use common::model;
 use serde_json::json;
-use trivec_search::{Document, Error, Fusion, Index, IndexOptions, Query};
+use trivec_search::{Document, Error, Fusion, Index, IndexOptions, Kept, Query};
 
 const BIG: i64 = 9_007_199_254_740_992; // 2^53: from here on, f64 has not every integer
 
@@ -107,7 +107,7 @@ fn a_document_whose_key_is_that_of_a_chunk_leaves_the_chunk_alone() {
             writer.commit().unwrap();
             let reader = index.reader().unwrap();
             assert_eq!(reader.len(), 3);
-            assert_eq!(reader.get("d#0").unwrap(), own, "a document before a chunk");
+            assert_eq!(reader.get("d#0").unwrap(), Kept::Document(own.clone()), "a document before a chunk");
             assert_eq!(reader.count_of_key("d#0").unwrap(), 1);
             assert_eq!(reader.count_of_key("d").unwrap(), 2);
             // Each is replaced by its own kind alone.
@@ -118,7 +118,7 @@ fn a_document_whose_key_is_that_of_a_chunk_leaves_the_chunk_alone() {
             writer.delete("d#0").unwrap();
             writer.commit().unwrap();
             let reader = index.reader().unwrap();
-            assert_eq!(reader.get("d#0").unwrap(), chunk("d", 0));
+            assert_eq!(reader.get("d#0").unwrap(), Kept::Document(chunk("d", 0)));
             assert_eq!((reader.len(), reader.count_of_key("d#0").unwrap()), (2, 1));
             writer.delete("d#0").unwrap();
             writer.commit().unwrap();
@@ -140,7 +140,7 @@ fn a_document_added_and_deleted_in_one_commit_leaves_the_chunk_of_its_key() {
     writer.upsert(&encoder, &[chunk("d", 0), Document::new("d#0", "its own")]).unwrap();
     writer.delete("d#0").unwrap();
     writer.commit().unwrap();
-    assert_eq!(index.reader().unwrap().get("d#0").unwrap(), chunk("d", 0));
+    assert_eq!(index.reader().unwrap().get("d#0").unwrap(), Kept::Document(chunk("d", 0)));
 }
 
 #[test]

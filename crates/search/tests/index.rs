@@ -3,7 +3,7 @@
 mod common;
 
 use common::{documents, indexed, model};
-use trivec_search::{ColbertBits, Document, Error, ErrorKind, Index, IndexOptions, ModelId, Query};
+use trivec_search::{ColbertBits, Document, Error, ErrorKind, Index, IndexOptions, Kept, ModelId, Query};
 
 fn all_keys(index: &Index) -> Vec<String> {
     let mut keys = Vec::new();
@@ -56,7 +56,7 @@ fn documents_are_replaced_and_deleted_by_key_and_filter() {
     writer.commit().unwrap();
     let reader = index.reader().unwrap();
     assert_eq!(reader.len(), 30 - 1 - 6);
-    assert_eq!(reader.get("rain-en").unwrap(), replaced);
+    assert_eq!(reader.get("rain-en").unwrap(), Kept::Document(replaced.clone()));
     assert!(matches!(reader.get("soup-en"), Err(Error::NoDocument { .. })));
     assert!(matches!(reader.get("soup-ru"), Err(Error::NoDocument { .. })));
     let found = reader.search(&encoder, &Query::new("rain in the mountains tomorrow")).unwrap();
@@ -108,9 +108,22 @@ fn chunks_go_with_their_document() {
     writer.upsert(&encoder, &[chunk(0), chunk(1), chunk(2), Document::new("other", "text")]).unwrap();
     writer.commit().unwrap();
     assert_eq!(index.reader().unwrap().count(&r#"document = "long""#.parse().unwrap()).unwrap(), 3);
+    let reader = index.reader().unwrap();
+    let all = Kept::Chunks { key: "long".to_owned(), chunks: vec![chunk(0), chunk(1), chunk(2)] };
+    assert_eq!(reader.get("long").unwrap(), all, "the key of the document names its chunks");
+    assert_eq!(reader.get("long#1").unwrap(), Kept::Document(chunk(1)));
+    assert!(reader.bytes_of_key("long").unwrap() > reader.bytes_of_key("long#1").unwrap());
+    for wrong in ["lon", "long#3", ""] {
+        assert!(matches!(reader.get(wrong), Err(Error::NoDocument { .. })), "{wrong}");
+        assert!(matches!(reader.bytes_of_key(wrong), Err(Error::NoDocument { .. })), "{wrong}");
+    }
+    // One that is replaced alone keeps its place.
+    writer.upsert(&encoder, &[chunk(0)]).unwrap();
+    writer.commit().unwrap();
+    assert_eq!(index.reader().unwrap().get("long").unwrap(), all);
     writer.delete("long#1").unwrap();
     writer.commit().unwrap();
-    assert_eq!(all_keys(&index), ["long#0", "long#2", "other"]);
+    assert_eq!(all_keys(&index), ["long#2", "other", "long#0"]);
     writer.delete("long").unwrap();
     writer.upsert(&encoder, &[chunk(0)]).unwrap();
     writer.commit().unwrap();

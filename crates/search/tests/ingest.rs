@@ -303,7 +303,7 @@ fn a_run_that_was_ended_goes_on_and_embeds_nothing_twice() {
     assert_eq!((third.added, third.unchanged), (1, 299));
     drop(writer);
     assert_eq!(index.check().unwrap().documents, 300);
-    assert_eq!(index.reader().unwrap().get("k5").unwrap().text, "A new text.");
+    assert_eq!(index.reader().unwrap().get("k5").unwrap().entries()[0].text, "A new text.");
 }
 
 #[test]
@@ -322,7 +322,7 @@ fn refused_documents_are_counted_and_told_and_the_last_of_a_key_holds() {
     assert_eq!((done.read, done.added, done.refused, done.duplicates), (6, 4, 2, 1));
     assert_eq!(done.errors, ["document `empty`: it has no text", "x.jsonl, line 9: bad"]);
     let reader = index.reader().unwrap();
-    assert_eq!((reader.len(), reader.get("k0").unwrap().text.as_str()), (3, "The later one."));
+    assert_eq!((reader.len(), reader.get("k0").unwrap().entries()[0].text.as_str()), (3, "The later one."));
 }
 
 #[test]
@@ -409,6 +409,6 @@ fn a_document_that_cannot_be_embedded_leaves_what_is_there() {
     assert_eq!((done.read, done.added, done.entries, done.refused), (3, 1, 1, 2));
     assert!(done.errors[0].contains("document `a`"), "{:?}", done.errors);
     let reader = index.reader().unwrap();
-    let text = |key: &str| reader.get(key).unwrap().text;
+    let text = |key: &str| reader.get(key).unwrap().entries()[0].text.clone();
     assert_eq!((text("a").as_str(), text("b").as_str(), reader.len()), ("the first text", "now it is good", 2));
 }

@@ -65,7 +65,8 @@ fn a_killed_writer_leaves_what_it_has_acknowledged() {
 
         let reader = index.reader().unwrap();
         // The round that was acknowledged last, or one that came after it.
-        let last: usize = reader.get("same").unwrap().text.strip_prefix("round ").unwrap().parse().unwrap();
+        let last: usize =
+            reader.get("same").unwrap().entries()[0].text.strip_prefix("round ").unwrap().parse().unwrap();
         assert!(last >= rounds, "{last} of {rounds}");
         for round in 0..=last {
             let there = reader.get(&format!("k{round}"));

@@ -133,7 +133,7 @@ class Index:
         return Hits(json.loads(hits))
 
     def get(self, key: str) -> dict[str, Any]:
-        """The document of a key. NoDocument if there is none."""
+        """The document of a key; of one that was cut into chunks, a dict of its `key` and its `chunks`. NoDocument if there is none."""
         return json.loads(self._index.get(key))
 
     def stats(self) -> dict[str, Any]:

@@ -6,14 +6,14 @@ use clap::Args;
 use serde_json::json;
 use trivec::escape::Escaped;
 use trivec_search::export::Target;
-use trivec_search::{Filter, Index};
+use trivec_search::{Error, Filter, Index};
 
 use super::common::{parse_filter, print, print_json};
-use crate::exit::Result;
+use crate::exit::{Failure, Result};
 
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Examples:\n  trivec get notes/ doc-1 doc-2\n  trivec get notes/ --filter 'year < 2000'\n\nPrints each document as a line of JSON."
+    after_help = "Examples:\n  trivec get notes/ doc-1 doc-2\n  trivec get notes/ --filter 'year < 2000'\n\nPrints what is under each key as a line of JSON: the document; or, of one that was cut into chunks, its key and its `chunks`. With a filter each entry, a document or a chunk, is a line. Keys that no document has are told, the others are printed: the exit code is 3 then."
 )]
 pub(crate) struct GetArgs {
     /// Directory of the index
@@ -25,12 +25,32 @@ pub(crate) struct GetArgs {
     /// Documents that match this filter instead
     #[arg(long, value_name = "FILTER", env = "TRIVEC_FILTER", value_parser = parse_filter)]
     pub filter: Option<Filter>,
+    /// Print JSON, as without it: documents are always printed so
+    #[arg(long, env = "TRIVEC_JSON")]
+    pub json: bool,
 }
 
 pub(crate) fn get(args: &GetArgs) -> Result<()> {
     let reader = Index::open(&args.directory)?.reader()?;
+    let mut missing = Vec::new();
     for key in &args.keys {
-        print_json(&reader.get(key)?)?;
+        match reader.get(key) {
+            Ok(kept) => print_json(&kept)?,
+            Err(e @ Error::NoDocument { .. }) => missing.push(e),
+            Err(e) => return Err(e.into()),
+        }
+    }
+    // A single key needs no list.
+    if args.keys.len() > 1 {
+        missing.iter().for_each(|error| say!("trivec: {error}"));
+    }
+    match missing.len() {
+        0 => {}
+        1 if args.keys.len() == 1 => return Err(missing.remove(0).into()),
+        keys => {
+            let what = format!("{} of {} keys are not in the index", keys, args.keys.len());
+            return Err(Failure::input(what));
+        }
     }
     if args.keys.is_empty() {
         let mut failed = None;
@@ -110,7 +130,7 @@ const ENGINES: &str = if cfg!(feature = "parquet") {
 };
 
 fn parse_target(text: &str) -> std::result::Result<Target, String> {
-    text.parse().map_err(|e: trivec_search::Error| e.to_string())
+    text.parse().map_err(|e: Error| e.to_string())
 }
 
 pub(crate) fn export(args: &ExportArgs) -> Result<()> {

@@ -197,6 +197,34 @@ fn what_is_wrong_is_said_and_the_rest_is_done() {
     assert!(Path::new(&fixture.path("notes/trivec-index.json")).is_file());
 }
 
+/// Lines of JSON.
+fn lines(printed: &[u8]) -> Vec<Value> {
+    String::from_utf8_lossy(printed).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn a_key_names_a_document_or_its_chunks_and_missing_ones_are_told() {
+    let fixture = Fixture::new();
+    let text: String = (0..6).map(|n| format!("Here is a sentence about the topic number {n}. ")).collect();
+    fs::write(fixture.path("long.jsonl"), serde_json::json!({"id": "d", "text": text}).to_string()).unwrap();
+    fixture.ok(&["index", "INDEX", "--input", "long.jsonl", "--chunk", "16"]);
+    let whole = fixture.json(&["get", "INDEX", "d"]);
+    let chunks = whole["chunks"].as_array().unwrap();
+    assert!(whole["key"] == "d" && chunks.len() > 2, "{whole}");
+    for (n, chunk) in chunks.iter().enumerate() {
+        assert_eq!((&chunk["key"], &chunk["document"]), (&format!("d#{n}").into(), &"d".into()));
+    }
+    assert_eq!(fixture.json(&["get", "INDEX", "d#1", "--json"]), chunks[1]);
+    // Every key is looked up, whatever became of the others.
+    let said = fixture.run(&["get", "INDEX", "no", "soup", "nor this", "d"]);
+    let found = lines(&said.stdout);
+    assert_eq!(said.status.code(), Some(3), "{said:?}");
+    assert_eq!((found.len(), &found[0]["key"], &found[1]), (2, &"soup".into(), &whole));
+    let told = String::from_utf8_lossy(&said.stderr);
+    assert!(told.contains("the key `no`") && told.contains("the key `nor this`"), "{told}");
+    assert!(told.contains("2 of 4 keys are not in the index"), "{told}");
+}
+
 /// A terminal, and the program on it.
 #[cfg(target_os = "linux")]
 struct Terminal {

@@ -322,6 +322,14 @@ fn documents_are_added_read_and_deleted() {
     assert_eq!(done(post("/v1/documents", JSON, &bee.to_string()))["added"], 1);
     assert_eq!(fixture.json(&["get", "notes", "bee"]), bee, "other processes see it");
     assert_eq!(done(post("/v1/documents", JSON, "[]"))["added"], 0);
+    // The key of a document in chunks gives them, in the service as on the command line.
+    let chunk = |n: usize| json!({"key": format!("long#{n}"), "text": format!("part {n}"), "document": "long"});
+    assert_eq!(done(post("/v1/documents", JSON, &json!([chunk(0), chunk(1)]).to_string()))["added"], 2);
+    let long = done(send(&server, "GET", "/v1/documents/long", JSON, ""));
+    assert_eq!(long, json!({"key": "long", "chunks": [chunk(0), chunk(1)]}));
+    assert_eq!(fixture.json(&["get", "notes", "long"]), long);
+    assert_eq!(done(send(&server, "GET", "/v1/documents/long%231", JSON, "")), chunk(1));
+    assert_eq!(delete("/v1/documents/long")["deleted"], 2);
     // Deleting: by key, of which there may be none; by filter, which has to be there.
     assert_eq!(delete("/v1/documents/a%2Fbuch%3F")["deleted"], 1);
     assert_eq!(delete("/v1/documents/a%2Fbuch%3F")["deleted"], 0);
@@ -329,7 +337,7 @@ fn documents_are_added_read_and_deleted() {
     assert_eq!(refused(&send(&server, "DELETE", "/v1/documents", JSON, "")).2, "filter");
     assert_eq!(refused(&send(&server, "DELETE", "/v1/documents?filter=year%20%3E", JSON, "")).2, "filter");
     assert_eq!(keys(&search("phone soup train Buch")).len(), 3, "bee, cat and dog are left");
-    assert_eq!(done(post("/v1/index/compact", JSON, r#"{"all": true}"#))["rewritten_segments"].as_u64(), Some(4));
+    assert_eq!(done(post("/v1/index/compact", JSON, r#"{"all": true}"#))["rewritten_segments"].as_u64(), Some(5));
     assert_eq!(done(send(&server, "GET", "/v1/index", JSON, ""))["deleted"], 0);
     // Nothing has to be said.
     let form = ("content-type", "application/x-www-form-urlencoded");
@@ -357,7 +365,7 @@ fn documents_are_added_read_and_deleted() {
     assert_eq!(fixture.json(&["index", "notes", "--check", "--json"])["sound"], true);
     let count =
         |what: &str| server_metric(&server, &format!("trivec_documents_total{{index=\"notes\",what=\"{what}\"}}"));
-    assert_eq!((count("added"), count("refused"), count("deleted")), (Some(5.0), Some(2.0), Some(4.0)));
+    assert_eq!((count("added"), count("refused"), count("deleted")), (Some(7.0), Some(2.0), Some(6.0)));
     // What cannot be read, or is all bad.
     assert_eq!(refused(&post("/v1/documents", JSON, "[{\"id\": \"x\"")).1, "invalid_json");
     assert_eq!(refused(&post("/v1/documents", JSON, "[{\"id\": \"x\"}]")).2, "documents[0]");

@@ -21,7 +21,7 @@ use crate::search::Served;
 use crate::search::writer::{MOST_PENDING, Turn};
 use trivec::Embedding;
 use trivec_cache::Wanted;
-use trivec_search::{Document, Filter};
+use trivec_search::{Document, Filter, Kept};
 
 /// Most refused documents that are reported one by one.
 const MOST_TOLD: usize = 100;
@@ -70,10 +70,11 @@ pub(super) async fn get(
     let of = async {
         let served = app.search.get(which.index.as_deref())?;
         let held = app.held();
-        let find = move || -> Result<Document> {
-            let document = served.reader()?.get(&key)?;
-            held.set(Part::Results, 4 * document.text.len() as u64 + 4096)?;
-            Ok(document)
+        let find = move || -> Result<Kept> {
+            let reader = served.reader()?;
+            // A document may have any number of chunks.
+            held.set(Part::Results, 4 * reader.bytes_of_key(&key)? + 4096)?;
+            Ok(reader.get(&key)?)
         };
         Ok(Json(app.beside(find).await??).into_response())
     };
