@@ -107,6 +107,59 @@ fn int8_products_of_all_bytes_are_exact() {
     }
 }
 
+/// Pairs of activations around the 128 beyond which a product of two stored bytes saturates 16 bits, among pairs that are far from it: rows
+/// without one, with one at either end, and of nothing else, in one tile; more rows than are split at a time.
+#[test]
+fn int8_products_of_pairs_at_the_limit_of_16_bits_are_exact() {
+    let mut random = Random(23);
+    let outputs: usize = 40;
+    for (rows, depth) in [(1, 4), (6, 8), (7, 36), (13, 100), (11, 1028), (200, 64)] {
+        let stride = row8_stride(depth);
+        // What lies between rows must not count.
+        let mut data = vec![99i8; rows * stride];
+        for (r, row) in data.chunks_exact_mut(stride).enumerate() {
+            for (d, a) in row[..depth].iter_mut().enumerate() {
+                let at_limit = match r % 4 {
+                    0 => false,
+                    1 => d < 4 || d >= depth - 4,
+                    2 => true,
+                    _ => random.below(20) == 0,
+                };
+                *a = if at_limit {
+                    [127, -127, 64, -64, 65, -65, 1, -128][random.below(8) as usize]
+                } else {
+                    random.i8() / 4
+                };
+            }
+        }
+        let offsets: Vec<i32> = data
+            .chunks_exact(stride)
+            .map(|row| -128 * row[..depth].iter().map(|&a| i32::from(a)).sum::<i32>())
+            .collect();
+        let scales = vec![1.0; rows];
+        let weights: Vec<u8> = (0..outputs.div_ceil(PANEL) * PANEL * depth)
+            .map(|_| [0, 255, 128, random.i8() as u8][random.below(4) as usize])
+            .collect();
+        let x = Rows8::new(Rows8Kind::Int8, rows, depth, &data, &scales, &offsets);
+        let w = Panels::new(&weights, outputs, depth * PANEL);
+        let weight = |o: usize, d: usize| {
+            let at = o / PANEL * depth * PANEL + d / 4 * 4 * PANEL + o % PANEL * 4 + d % 4;
+            i32::from(weights[at]) - 128
+        };
+        let mut expected = vec![0.0; rows * outputs];
+        for (r, expected) in expected.chunks_exact_mut(outputs).enumerate() {
+            for (o, expected) in expected.iter_mut().enumerate() {
+                *expected = (0..depth).map(|d| i32::from(data[r * stride + d]) * weight(o, d)).sum::<i32>() as f32;
+            }
+        }
+        for kernels in tables() {
+            let mut out = vec![0.0; rows * outputs];
+            kernels.linear_i8(x, w, Epilogue::default(), MatMut::dense(&mut out, outputs));
+            assert_same(&format!("[{rows}, {depth}]"), kernels.isa().name(), &out, &expected);
+        }
+    }
+}
+
 #[test]
 fn outputs_of_a_panel_can_be_asked_alone() {
     let (depth, outputs) = (24, 100);

@@ -16,15 +16,16 @@
 //!    (EXPERIMENTS.md).
 //! 3. A set whose instructions multiply small matrices of bytes (`SimdInt::matrix8`) takes a tile's whole sums in its own order. They
 //!    are the same integers, and what follows them is the same code.
-//! 4. Accumulators are exact: `|acc| <= depth · 255 · 127` (the stored `w + 128` against `|a| <= 127`) is below 2^31 up to a depth of
+//! 4. AVX2 without VNNI multiplies more than two rows by other instructions: see `int8_split.rs`.
+//! 5. Accumulators are exact: `|acc| <= depth · 255 · 127` (the stored `w + 128` against `|a| <= 127`) is below 2^31 up to a depth of
 //!    65,536. The sets that multiply the stored bytes begin with `-128 Σ a`, which the rows carry.
 
 use std::sync::atomic::{Ordering, compiler_fence};
 
 use super::epilogue::finish_tile;
-use super::matrix;
 use super::tiles::{Place, TileProduct, by_tiles, of_this_tile, tiles_of_a_panel};
 use super::{Epilogue, PREFETCH_BYTES, Prefetch, Source};
+use super::{int8_split, matrix};
 use crate::cpu::reads_one_stream;
 use crate::layout::{LANES, PANEL, TileShape};
 use crate::rows8::Rows8;
@@ -44,6 +45,9 @@ pub(crate) fn linear<S: SimdInt, W: Source<u8>>(s: S, x: Rows8<'_>, w: W, epilog
     let only = W::IN_PLACE && x.rows() <= tile_shape::<S, false>().rows;
     if S::MATRICES && !only {
         return matrix::linear_i8(s, x, w, epilogue, out);
+    }
+    if S::SPLITS_ROWS && x.rows() > S::FEW_I8_ROWS {
+        return int8_split::linear(s, x, w, epilogue, out);
     }
     let outputs = w.outputs();
     // SAFETY: rows, panels and outputs of the same shape, as checked.

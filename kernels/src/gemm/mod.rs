@@ -3,7 +3,7 @@
 //! | weights | activations | layout of the weights | file |
 //! |---|---|---|---|
 //! | f32 | f32 | row-major, as in a checkpoint | `f32.rs` |
-//! | int8 | int8, a scale a row | panels of 32 outputs: `[depth/4][32 outputs][4]` bytes `w + 128` | `int8.rs` |
+//! | int8 | int8, a scale a row | panels of 32 outputs: `[depth/4][32 outputs][4]` bytes `w + 128` | `int8.rs`; AVX2: `int8_split.rs` |
 //! | int4 | int8, a scale a row | int8 panels, compressed: `[depth/64]` groups of 64 bytes of grids and 1,024 bytes of nibbles | `int4.rs` |
 //! | 4-bit blocks | int8, a scale for 32 values | panels of 32 outputs: `[depth/32]` blocks of 32 f16 scales and 512 bytes of nibbles | `q4_0.rs` |
 //! | f16 | f32 | panels of 32 outputs: `[depth][32 outputs]` | `half.rs` |
@@ -23,6 +23,7 @@ pub(crate) mod f32;
 pub(crate) mod half;
 pub(crate) mod int4;
 pub(crate) mod int8;
+pub(crate) mod int8_split;
 pub(crate) mod matrix;
 pub(crate) mod matrix_q4_0;
 pub(crate) mod q4_0;
@@ -99,6 +100,18 @@ pub(crate) trait Source<T> {
     fn outputs(&self) -> usize;
     /// Panel `index`, and what its `tiles` should prefetch.
     fn ready<S: SimdInt>(&mut self, s: S, index: usize, tiles: usize) -> (&[T], NextPanel);
+}
+
+impl<T, W: Source<T>> Source<T> for &mut W {
+    const IN_PLACE: bool = W::IN_PLACE;
+    #[inline(always)]
+    fn outputs(&self) -> usize {
+        W::outputs(self)
+    }
+    #[inline(always)]
+    fn ready<S: SimdInt>(&mut self, s: S, index: usize, tiles: usize) -> (&[T], NextPanel) {
+        W::ready(self, s, index, tiles)
+    }
 }
 
 /// Panels that are read in place.

@@ -11,6 +11,9 @@ use crate::layout::{LANES, PANEL, TileShape};
 use crate::simd::int::SimdInt;
 use crate::view::MatMut;
 
+/// Most rows of a register tile, on any instruction set.
+pub(super) const MOST_TILE_ROWS: usize = 12;
+
 /// A product by register tiles: how large they are, and how one is computed.
 pub(super) trait TileProduct<S: SimdInt, T> {
     /// The largest tile.

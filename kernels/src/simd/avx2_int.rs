@@ -5,6 +5,7 @@
 
 use super::Simd;
 use super::int::{SimdInt, butterfly_signs};
+use crate::gemm::int8_split::Rest;
 use crate::isa::Avx2;
 use crate::layout::{LANES, TileShape};
 use std::arch::asm;
@@ -65,6 +66,9 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
     const FEW_I8_TILE: TileShape = TileShape { rows: if VNNI { 3 } else { 2 }, vectors: 2 };
     const FEW_I8_ROWS: usize = if VNNI { 9 } else { 2 };
     const ONE_VECTOR_AT_A_TIME: bool = true;
+    const SPLITS_ROWS: bool = !VNNI;
+    // 5 x 1 vectors are 10 accumulators, 2 of a vector's weights, 1 broadcast, 1 of products, 1 of ones.
+    const SPLIT_I8_TILE: TileShape = TileShape { rows: 5, vectors: 1 };
     // 4 x 1 accumulators: 8 registers, 4 of weights, 1 broadcast. The sums go through the stack once a block.
     const Q4_0_TILE: TileShape = TileShape { rows: 4, vectors: 1 };
     // 2 x 2 registers of sums for a row, 8 for the weights without VNNI, 4 with it.
@@ -257,6 +261,67 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
                     }
                 }
             }
+        }
+    }
+
+    /// Without VNNI as [`add_split_quad8`](SimdInt::add_split_quad8) multiplies.
+    #[inline(always)]
+    fn fastest8(self, acc: I, w: W8, a: __m256i) -> I {
+        if VNNI {
+            return self.dot8(acc, w, a);
+        }
+        token!([dot_bytes!(acc[0], w.unsigned[0], a), dot_bytes!(acc[1], w.unsigned[1], a)])
+    }
+    #[inline(always)]
+    unsafe fn add_split_quad8<const R: usize, const N: usize>(
+        self,
+        acc: &mut [[I; N]; R],
+        x: *const i8,
+        ldx: usize,
+        w: *const u8,
+    ) {
+        for n in 0..N {
+            // SAFETY: token; by the caller's word.
+            unsafe {
+                let stored = [_mm256_loadu_si256(w.add(64 * n).cast()), _mm256_loadu_si256(w.add(64 * n + 32).cast())];
+                for (r, acc) in acc.iter_mut().enumerate() {
+                    let a = self.broadcast_a8(x.add(r * ldx));
+                    // 0 <= w + 128 <= 255: two products are from -32,640 to 32,640, which 16 bits hold.
+                    let sums = [dot_bytes!(acc[n][0], stored[0], a), dot_bytes!(acc[n][1], stored[1], a)];
+                    acc[n] = self.sums_in_order(sums);
+                }
+            }
+        }
+    }
+    #[inline(always)]
+    unsafe fn split_row8(self, row: *const i8, quads: usize, to: *mut i8, rests: &mut Vec<Rest>) {
+        let mut from = 0;
+        while from < quads {
+            // SAFETY: token; the caller vouches for 32 bytes at a time.
+            unsafe {
+                let a = _mm256_loadu_si256(row.add(4 * from).cast());
+                let (zero, one, most) = (_mm256_setzero_si256(), _mm256_set1_epi8(1), _mm256_set1_epi16(128));
+                let magnitudes = _mm256_abs_epi8(a);
+                let all = _mm256_maddubs_epi16(magnitudes, one);
+                let positive = _mm256_maddubs_epi16(_mm256_max_epi8(a, zero), one);
+                let negative = _mm256_sub_epi16(all, positive);
+                let too_large = _mm256_cmpgt_epi16(_mm256_max_epi16(positive, negative), most);
+                let fits = _mm256_cmpeq_epi32(too_large, zero);
+                // Half of the magnitudes, rounded down, with the sign of `a`: at most 63, and the other half at most 64.
+                let halves = _mm256_and_si256(_mm256_srli_epi16::<1>(magnitudes), _mm256_set1_epi8(0x7f));
+                let kept = _mm256_blendv_epi8(_mm256_sign_epi8(halves, a), a, fits);
+                _mm256_storeu_si256(to.add(4 * from).cast(), kept);
+                // What lies beyond the depth is no quad of the row.
+                let own = (1u32 << (quads - from).min(8)) - 1;
+                let mut left = !_mm256_movemask_ps(_mm256_castsi256_ps(fits)) as u32 & own;
+                while left != 0 {
+                    let quad = from + left.trailing_zeros() as usize;
+                    let rest = |i| (*row.add(4 * quad + i)).wrapping_sub(*to.add(4 * quad + i));
+                    rests.push(Rest { quad: quad as u32, bytes: [rest(0), rest(1), rest(2), rest(3)] });
+                    left &= left - 1;
+                }
+            }
+            from += 8;
         }
     }
 

@@ -7,6 +7,7 @@
 //! As for [`Simd`]: the bytes that a pointer operation touches are readable (writable); no alignment is needed.
 
 use super::Simd;
+use crate::gemm::int8_split::Rest;
 use crate::layout::{GroupSums, LANES, Operands, PANEL, Sums, TileShape};
 
 /// Operations on vectors of small numbers.
@@ -36,6 +37,10 @@ pub(crate) trait SimdInt: Simd {
     const FEW_I8_ROWS: usize = 0;
     /// Whether [`add_quad8`](Self::add_quad8) holds the weights of one vector at a time, because the set has too few registers for more.
     const ONE_VECTOR_AT_A_TIME: bool = false;
+    /// Whether int8 products of more than `FEW_I8_ROWS` rows are those of `gemm::int8_split`, because the set's products of bytes saturate.
+    const SPLITS_ROWS: bool = false;
+    /// Register tile of those products.
+    const SPLIT_I8_TILE: TileShape = Self::I8_TILE;
     /// Register tile of the product with 4-bit blocks (of accumulators; there are as many sums).
     const Q4_0_TILE: TileShape;
     /// Register tile of the int4 product with few rows: both vectors of a panel.
@@ -177,6 +182,33 @@ pub(crate) trait SimdInt: Simd {
                 }
             }
         }
+    }
+
+    /// [`add_quad8`](Self::add_quad8) with the stored weights, `w + 128`, and activations whose products fit: in each of the two pairs of four
+    /// the positive ones sum to at most 128, and the negative ones too. For sets with [`SPLITS_ROWS`](Self::SPLITS_ROWS).
+    ///
+    /// # Safety
+    /// As for [`add_quad8`](Self::add_quad8).
+    #[inline(always)]
+    unsafe fn add_split_quad8<const R: usize, const N: usize>(
+        self,
+        acc: &mut [[Self::I; N]; R],
+        x: *const i8,
+        ldx: usize,
+        w: *const u8,
+    ) {
+        let _ = (acc, x, ldx, w);
+        unreachable!("only sets that split rows");
+    }
+    /// Splits a row for [`add_split_quad8`](Self::add_split_quad8): writes its quads to `to`, and half of those whose products may not fit,
+    /// whose other half is added to `rests`, in their order.
+    ///
+    /// # Safety
+    /// `4 · quads` activations, rounded up to 32, are readable at `row`, and as many bytes writable at `to`.
+    #[inline(always)]
+    unsafe fn split_row8(self, row: *const i8, quads: usize, to: *mut i8, rests: &mut Vec<Rest>) {
+        let _ = (row, quads, to, rests);
+        unreachable!("only sets that split rows");
     }
 
     /// Whole sums of a tile by instructions that multiply matrices of bytes, which take weights and rows in shapes of their own:
