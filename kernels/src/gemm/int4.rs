@@ -35,9 +35,9 @@ use crate::view::MatMut;
 const FEWEST_FOR_MATRICES: usize = 9;
 
 thread_local! {
-    /// An unpacked panel: 32 bytes for each depth, 128 KB for BGE-M3's largest layer. This and the split rows of `int8_split.rs` are the only
-    /// memory that the kernels own. It is thread-local because a caller does not know how many threads will run a product, and it carries no data from one product to the
-    /// next.
+    /// An unpacked panel: 32 bytes for each depth, 128 KB for BGE-M3's largest layer. This and the split rows of `int8_split.rs` are the
+    /// only memory that the kernels own. It is thread-local because a caller does not know how many threads will run a product, and it
+    /// carries no data from one product to the next.
     static PANEL_OF_BYTES: Cell<Buffer<u8>> = Cell::default();
 }
 
