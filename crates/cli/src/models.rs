@@ -275,8 +275,8 @@ fn remove(store: &Store, asked: &str, quiet: bool) -> Result<()> {
     }
     let note = |_: &str| {};
     let repository = spec.as_ref().map(|spec| spec.repository.as_str());
-    let _model = store.lock(&name, false, &note)?;
-    let _source = repository.map(|name| store.lock(&format!("source-{name}"), false, &note)).transpose()?;
+    let _model = store.lock_model(&name, false, &note)?;
+    let _source = repository.map(|repository| store.lock_source(repository, false, &note)).transpose()?;
     let Some(freed) = store.remove(&name, repository)? else { return Err(not_installed(&name)) };
     if !quiet {
         let now = match store.default_model() {

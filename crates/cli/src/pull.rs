@@ -20,7 +20,8 @@ use trivec::pack::Stage;
 use trivec_hub::names::{KNOWN, Spec, UNSUPPORTED};
 use trivec_hub::staged::Watcher;
 use trivec_hub::{
-    FetchOptions, Hub, Patience, Progress, PullOptions, PullProgress, Pulled, Record, Store, endpoint_is_loopback, pull,
+    FetchOptions, Hub, HubErrorKind, Patience, Progress, PullOptions, PullProgress, Pulled, Record, Store,
+    endpoint_is_loopback, pull,
 };
 
 const EXAMPLES: &str = "\
@@ -130,7 +131,12 @@ pub(super) fn run(args: &PullArgs, model_args: &ModelArgs) -> Result<()> {
     let show = Stages::new(model_args.quiet);
     let pulled = pull(&spec, &options, &store, &show);
     show.finish();
-    let Pulled { record, made } = pulled?;
+    let Pulled { record, made } = pulled.map_err(|mut error| {
+        if error.kind == HubErrorKind::Busy && !args.wait {
+            error.message.push_str("; --wait waits for it");
+        }
+        error
+    })?;
     if args.json {
         return print(&json_line(&store, &record, made.is_none()));
     }

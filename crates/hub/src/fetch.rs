@@ -123,7 +123,7 @@ fn fetch_from(
     };
     let home = store.source_directory(hub.name(), &spec.repository);
     let note = |text: &str| progress.note(text);
-    let lock = store.lock(&format!("source-{}", spec.repository), options.wait, &note)?;
+    let lock = store.lock_source(&spec.repository, options.wait, &note)?;
     let endpoint = match &options.endpoint {
         Some(base) if hub == Hub::HuggingFace => endpoint_at(base),
         _ => endpoint(hub),

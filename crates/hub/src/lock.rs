@@ -20,8 +20,8 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock at `path` for work on `what`. If another process has it: waits after calling `waiting`, or, without `wait`, fails
-    /// with [`HubErrorKind::Busy`].
+    /// Takes the lock at `path` for work on `what`. If another process holds it, this calls `waiting` with a sentence for the user and waits,
+    /// or, without `wait`, fails with [`HubErrorKind::Busy`].
     pub fn acquire(path: &Path, what: &str, wait: bool, waiting: &dyn Fn(&str)) -> Result<Lock, HubError> {
         let io = |e: std::io::Error| HubError::io(path, &e);
         if let Some(directory) = path.parent() {
@@ -40,8 +40,7 @@ impl Lock {
             None => {
                 let holder = holder(path);
                 if !wait {
-                    let message = format!("{holder} is working on {what}; --wait waits for it");
-                    return Err(HubError::new(HubErrorKind::Busy, message));
+                    return Err(HubError::new(HubErrorKind::Busy, format!("{holder} is working on {what}")));
                 }
                 waiting(&format!("waiting for {holder}, which is working on {what}"));
                 LockFile::wait(path).map_err(io)?
@@ -54,7 +53,7 @@ impl Lock {
     }
 }
 
-/// Who has the lock.
+/// Returns a name for the holder of the lock, for messages: `process 123`, or `another process`.
 fn holder(path: &Path) -> String {
     let mut holder = String::new();
     // Some systems do not let a locked file be read; then the message has no process id.
@@ -65,7 +64,7 @@ fn holder(path: &Path) -> String {
     }
 }
 
-/// Removes lock files of other models that no process holds; killed processes have left them.
+/// Removes lock files of other models that no process holds; killed processes have left them. Outside Unix they stay: see [`LockFile`].
 fn remove_left(directory: &Path, except: &Path) {
     for path in fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()) {
         if path != except && path.extension().is_some_and(|extension| extension == "lock") {
@@ -91,6 +90,7 @@ mod tests {
         Lock::acquire(&path, "a", false, &|_| {}).unwrap();
     }
 
+    #[cfg(unix)]
     #[test]
     fn nothing_is_left_of_locks() {
         let directory = tempfile::tempdir().unwrap();

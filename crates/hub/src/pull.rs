@@ -97,7 +97,7 @@ pub fn pull(
     store: &Store,
     progress: &dyn PullProgress,
 ) -> Result<Pulled, HubError> {
-    let _lock = store.lock(&spec.name, options.fetch.wait, &|text| progress.note(text))?;
+    let _lock = store.lock_model(&spec.name, options.fetch.wait, &|text| progress.note(text))?;
     // If the current installation is damaged, the model is installed again.
     let installed = store.find(&spec.name).ok().flatten();
     let same = |record: &&Record| record.weights == options.weights.name() && !options.force;

@@ -140,9 +140,28 @@ impl Store {
         self.home.join("tuning")
     }
 
-    /// The lock of `what`, a model's name or a source's directory name.
-    pub fn lock(&self, what: &str, wait: bool, waiting: &dyn Fn(&str)) -> Result<Lock, HubError> {
-        Lock::acquire(&self.home.join("locks").join(format!("{}.lock", file_name(what))), what, wait, waiting)
+    /// Takes the lock for work on the model called `name`. If another process holds it, then with `wait` this calls `waiting` once with a
+    /// sentence for the user, and blocks until the lock is free.
+    ///
+    /// # Errors
+    /// [`HubErrorKind::Busy`](crate::HubErrorKind::Busy) if another process holds the lock and `wait` is false;
+    /// [`HubErrorKind::Io`](crate::HubErrorKind::Io).
+    pub fn lock_model(&self, name: &str, wait: bool, waiting: &dyn Fn(&str)) -> Result<Lock, HubError> {
+        Lock::acquire(&self.lock_path(name), name, wait, waiting)
+    }
+
+    /// Takes the lock for work on the files that were downloaded from `repository`, on whichever hub. `wait` and `waiting` mean what they
+    /// mean in [`Store::lock_model`].
+    ///
+    /// # Errors
+    /// As [`Store::lock_model`].
+    pub fn lock_source(&self, repository: &str, wait: bool, waiting: &dyn Fn(&str)) -> Result<Lock, HubError> {
+        let what = format!("the downloaded files of {repository}");
+        Lock::acquire(&self.lock_path(&format!("source-{repository}")), &what, wait, waiting)
+    }
+
+    fn lock_path(&self, name: &str) -> PathBuf {
+        self.home.join("locks").join(format!("{}.lock", file_name(name)))
     }
 
     /// All installed models by name, and what is damaged.
@@ -274,8 +293,14 @@ impl Store {
         Ok(record)
     }
 
-    /// Removes a model and what was downloaded for it; the record goes first. Returns the bytes that were freed, `None` if there was
-    /// nothing. The caller holds the model's lock.
+    /// Removes a model, and the files of all revisions that were downloaded from `repository` on either hub. `None` takes the repository
+    /// from the model's record; if the record is missing or damaged, downloaded files stay. The record is deleted first, so a removal that
+    /// is cut short leaves no model that looks installed. If the model was the one in use, that choice is forgotten. Returns the bytes of the
+    /// removed files, without those of the record, or `None` if there was nothing to remove. The caller holds the locks of the model
+    /// ([`Store::lock_model`]) and of the repository's files ([`Store::lock_source`]).
+    ///
+    /// # Errors
+    /// [`HubErrorKind::Usage`](crate::HubErrorKind::Usage) for a name that cannot be a model's; [`HubErrorKind::Io`](crate::HubErrorKind::Io).
     pub fn remove(&self, name: &str, repository: Option<&str>) -> Result<Option<u64>, HubError> {
         check_name(name)?;
         let record = self.record_path(name);
@@ -377,6 +402,7 @@ pub(super) fn size_of(directory: &Path) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::HubErrorKind;
 
     fn store() -> (tempfile::TempDir, Store) {
         let directory = tempfile::tempdir().unwrap();
@@ -430,6 +456,22 @@ mod tests {
         assert_eq!(store.remove("org/b", None).unwrap(), Some(2));
         assert_eq!(store.remove("org/b", None).unwrap(), None);
         assert_eq!(default_name(&store), "starter");
+    }
+
+    #[test]
+    fn a_model_and_its_repository_have_locks_of_their_own() {
+        let (_directory, store) = store();
+        let never = |_: &str| panic!("nothing waits");
+        let model = store.lock_model("o/r", false, &never).unwrap();
+        let source = store.lock_source("o/r", false, &never).unwrap();
+        let refused = [store.lock_model("o/r", false, &never), store.lock_source("o/r", false, &never)];
+        for (refused, what) in refused.into_iter().zip(["working on o/r", "working on the downloaded files of o/r"]) {
+            let error = refused.unwrap_err();
+            // A library's caller has no command line, so the message names no option of one.
+            assert!(error.kind == HubErrorKind::Busy && error.message.ends_with(what), "{error}");
+        }
+        drop((model, source));
+        store.lock_source("o/r", false, &never).unwrap();
     }
 
     #[test]
