@@ -38,10 +38,10 @@ enum Mode {
     Lines,
     /// Values, outside of a list.
     Values,
-    /// Elements of the list that began in this line; `behind`: one has just ended.
+    /// Elements of the list that began in this line. `element_ended`: one has just ended, so a comma or the end of the list comes next.
     List {
         line: u64,
-        behind: bool,
+        element_ended: bool,
     },
     End,
 }
@@ -67,7 +67,7 @@ impl<R: BufRead> Records<R> {
         Records { input, most, chunk: Vec::new(), taken: 0, ended: 0, after_cr: false, mode: Mode::Begin }
     }
 
-    /// Reads more behind what was not taken. False at the end.
+    /// Reads more bytes and appends them to those that were not taken. Returns false at the end of the input.
     fn read(&mut self) -> Result<bool, Problem> {
         self.chunk.drain(..self.taken);
         self.taken = 0;
@@ -224,20 +224,20 @@ impl<R: BufRead> Records<R> {
                     self.take(1);
                     self.mode = Mode::Values;
                 }
-                (Mode::List { line, behind: true }, Some(b',')) => {
+                (Mode::List { line, element_ended: true }, Some(b',')) => {
                     self.take(1);
-                    self.mode = Mode::List { line, behind: false };
+                    self.mode = Mode::List { line, element_ended: false };
                 }
-                (Mode::List { behind: true, .. }, Some(_)) => {
+                (Mode::List { element_ended: true, .. }, Some(_)) => {
                     self.mode = Mode::End;
-                    return Err(self.problem("expected `,` or `]` behind an element of the list"));
+                    return Err(self.problem("expected `,` or `]` after an element of the list"));
                 }
                 (Mode::List { line, .. }, Some(_)) => {
-                    self.mode = Mode::List { line, behind: true };
+                    self.mode = Mode::List { line, element_ended: true };
                     return self.value().map(Some);
                 }
                 (_, Some(b'[')) => {
-                    self.mode = Mode::List { line: self.ended + 1, behind: false };
+                    self.mode = Mode::List { line: self.ended + 1, element_ended: false };
                     self.take(1);
                 }
                 (_, Some(_)) => return self.value().map(Some),
@@ -365,7 +365,7 @@ mod tests {
         assert!(read(b"[]", 100).is_empty());
         let cut = ["2 {}", "1! the list that begins here has no end"];
         assert_eq!(read(b"[\n{}", 100), cut);
-        assert_eq!(read(b"[\n{} {}]", 100), ["2 {}", "2! expected `,` or `]` behind an element of the list"]);
+        assert_eq!(read(b"[\n{} {}]", 100), ["2 {}", "2! expected `,` or `]` after an element of the list"]);
         assert_eq!(read(b"[\n{\"a\": \"long\"}]", 5), ["2! it is longer than 5 bytes"]);
     }
 

@@ -66,7 +66,7 @@ impl Matrix {
         let (cols, stride) = (self.cols, self.stride());
         let mut kept = 0;
         for row in rows {
-            assert!(kept <= row && row < self.rows, "row {row} of {} behind {kept} others", self.rows);
+            assert!(kept <= row && row < self.rows, "row {row} of {} after {kept} others", self.rows);
             self.data.copy_within(row * stride..row * stride + cols, kept * stride);
             kept += 1;
         }

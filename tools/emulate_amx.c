@@ -1,5 +1,5 @@
 // AMX in software, for tests on CPUs without it: preloaded into a process, it catches the signal that each instruction raises there, does what
-// Intel's manual says the instruction does, and goes on behind it. What the manual forbids (shapes that do not fit, registers used before
+// Intel's manual says the instruction does, and goes on after it. What the manual forbids (shapes that do not fit, registers used before
 // they are configured or without a shape) or the kernels have no use for ends the process.
 //
 // Built and used by check_amx.sh. With -DWRONG it multiplies as the hardware does not: tests that pass then have not used it.

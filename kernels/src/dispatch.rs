@@ -387,7 +387,7 @@ fn check_product<T>(rows: usize, panel_len: usize, weight: &Panels<'_, T>, epilo
     epilogue.check(weight.outputs());
 }
 
-/// Compiles the generic kernel `$path` for a set's features, behind a function pointer's signature. The function is called `$name` inside its
+/// Compiles the generic kernel `$path` for an ISA's features, behind a function pointer's signature. The function is called `$name` inside its
 /// table, where `tools/check_spills` looks for it.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! compiled {

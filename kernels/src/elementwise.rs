@@ -84,7 +84,7 @@ fn grouped(len: usize) -> usize {
     len - len % (CHAINS * LANES)
 }
 
-/// The sum of the values: value `i` in lane `i mod 16` of chain `i / 16 mod 4` (of the first chain behind the last whole group), in ascending order.
+/// The sum of the values: value `i` in lane `i mod 16` of chain `i / 16 mod 4` (of the first chain after the last whole group), in ascending order.
 #[inline(always)]
 fn sum<S: Simd>(s: S, row: &[f32]) -> f32 {
     let mut sums = [s.splat(0.0); CHAINS];

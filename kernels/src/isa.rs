@@ -123,8 +123,8 @@ pub(crate) struct Neon<const LEVEL: u8> {
     _proof: (),
 }
 
-/// Calls a macro once a set with the name of its table, its [`Isa`], its token and its list of features: the one place where the
-/// lists are written. Behind a list may stand a function that must return true as well.
+/// Calls a macro once for each ISA with the name of its table, its [`Isa`], its token and its list of features: the one place where the
+/// lists are written. After a list may stand a function that must return true as well.
 #[cfg(target_arch = "x86_64")]
 macro_rules! for_each_simd {
     ($callback:ident) => {

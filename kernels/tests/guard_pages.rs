@@ -1,4 +1,4 @@
-//! No kernel touches memory outside its slices: every slice lies against a page that may not be touched, behind its last element and then
+//! No kernel touches memory outside its slices: every slice lies against a page that may not be touched, after its last element and then
 //! before its first. A kernel that reads or writes a byte too much ends this process by a signal.
 #![cfg(unix)]
 
@@ -16,7 +16,7 @@ const PAGE: usize = 1 << 16;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Side {
-    Behind,
+    After,
     Before,
 }
 
@@ -42,7 +42,7 @@ impl<T: Copy> Guarded<T> {
                     .expect("memory is mapped");
             mprotect(base, PAGE, guard).expect("a page is protected");
             mprotect(base.byte_add(PAGE + room), PAGE, guard).expect("a page is protected");
-            let offset = if side == Side::Behind { room - size } else { 0 };
+            let offset = if side == Side::After { room - size } else { 0 };
             let first = base.byte_add(PAGE + offset).cast::<T>();
             first.copy_from_nonoverlapping(values.as_ptr(), values.len());
             Guarded { base, bytes, first, len: values.len() }
@@ -78,7 +78,7 @@ fn values(len: usize) -> Vec<f32> {
 
 /// Runs `f` for both sides and every set of this CPU.
 fn everywhere(f: impl Fn(Side, &Kernels)) {
-    for side in [Side::Behind, Side::Before] {
+    for side in [Side::After, Side::Before] {
         for kernels in Kernels::all_supported() {
             f(side, kernels);
         }
@@ -88,9 +88,9 @@ fn everywhere(f: impl Fn(Side, &Kernels)) {
 #[cfg(target_os = "linux")]
 #[test]
 fn the_guard_is_there() {
-    for side in [Side::Behind, Side::Before] {
+    for side in [Side::After, Side::Before] {
         let memory = Guarded::new(side, &[1u8; 100]);
-        let page = if side == Side::Behind { memory.as_ptr_range().end } else { memory.as_ptr().wrapping_sub(1) };
+        let page = if side == Side::After { memory.as_ptr_range().end } else { memory.as_ptr().wrapping_sub(1) };
         let holds = |line: &&str| {
             let range = line.split(' ').next().unwrap_or_default();
             let (from, to) = range.split_once('-').unwrap_or_default();

@@ -210,7 +210,7 @@ impl ModelConfig {
         }
         if self.max_tokens() < 2 {
             let what = format!(
-                "max_position_embeddings {} leaves no room for <s> and </s> behind pad_token_id {}",
+                "max_position_embeddings {} leaves no room for <s> and </s> after pad_token_id {}",
                 self.positions, self.pad_id
             );
             return Err(Error::format(path, what));

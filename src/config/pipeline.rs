@@ -246,7 +246,7 @@ pub fn is_plain_relative(path: &str) -> bool {
         && Path::new(path).components().all(|part| matches!(part, std::path::Component::Normal(_)))
 }
 
-/// Checks that a reranker's `modules.json` has nothing behind the encoder.
+/// Checks that a reranker's `modules.json` has nothing after the encoder.
 pub(crate) fn only_transformer(bytes: &[u8], path: &Path) -> Result<()> {
     for module in parse_json::<Vec<RawModule>>(bytes, path)? {
         let kind = module.kind(path)?;

@@ -153,7 +153,7 @@ impl Model {
         self.tokenizer.as_ref().is_some_and(|tokenizer| tokenizer.is_special(id))
     }
 
-    /// The text of tokens behind others: see [`Tokenizer::decode_part`](crate::text::Tokenizer::decode_part).
+    /// Returns the text of tokens that follow others: see [`Tokenizer::decode_part`](crate::text::Tokenizer::decode_part).
     ///
     /// # Errors
     /// The first id that there is no token of.

@@ -1,4 +1,4 @@
-//! Add & norm: the residual connection and the layer normalisation behind it.
+//! Add & norm: the residual connection and the layer normalisation after it.
 
 use super::schedule::Share;
 use super::workspace::RowScratch;

@@ -127,7 +127,7 @@ impl Grids {
     }
 }
 
-/// Where the nibble of weight `d` is: with that of the weight 16 before or behind.
+/// Where the nibble of weight `d` is: with that of the weight 16 before or after.
 fn place(lane: usize, d: usize) -> usize {
     let (group, block, pair) = (d / I4_GROUP, d / I4_BLOCK % 2, d % 16);
     group * I4_GROUP_BYTES + 2 * PANEL + block * (PANEL * I4_BLOCK / 2) + (pair / 4 * PANEL + lane) * 4 + pair % 4

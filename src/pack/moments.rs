@@ -2,7 +2,7 @@
 //!
 //! The error of an output is `(w - q) · x`; over many inputs its mean square is `(w - q)ᵀ M (w - q)` with the second moments `M = mean(x xᵀ)` of the
 //! prepared inputs. With `M = Rᵀ R`, `R` upper triangular, that is `‖R (w - q)‖²`, and from the last weight to the first each is rounded so
-//! that its term is as near 0 as it can be, given those behind it:
+//! that its term is as near 0 as it can be, given those after it:
 //!
 //! ```text
 //! q_d = round(w_d + Σ_{j>d} R_dj / R_dd · (w_j - q_j))
@@ -170,7 +170,7 @@ fn factor(kernels: &Kernels, block: &mut [f32]) {
 }
 
 impl Rounding {
-    /// Calls `round(d, target)` for every weight, each block's from the last to the first, with what it should be near, given what was lost behind
+    /// Calls `round(d, target)` for every weight, each block's from the last to the first, with what it should be near, given what was lost after
     /// it; `round` returns what it became. `errors` takes a row.
     pub(super) fn each(
         &self,
@@ -183,8 +183,8 @@ impl Rounding {
             let (first, len) = (index * BLOCK, weights.len());
             let block = self.blocks.get(index);
             for d in (0..len).rev() {
-                let behind = d + 1..len;
-                let owed = block.map_or(0.0, |block| kernels.dot(&block[d * len..][behind.clone()], &errors[behind]));
+                let after = d + 1..len;
+                let owed = block.map_or(0.0, |block| kernels.dot(&block[d * len..][after.clone()], &errors[after]));
                 errors[d] = weights[d] - round(first + d, weights[d] + owed);
             }
         }

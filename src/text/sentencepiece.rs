@@ -3,7 +3,7 @@
 //!
 //! The reference is `XLMRobertaTokenizer` of transformers 5 (`XLMRobertaTokenizerFast` before), not SentencePiece itself:
 //!
-//! * Ids are fairseq's: `<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, then the pieces behind the model's own first three, then `<mask>`.
+//! * Ids are fairseq's: `<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, then the pieces after the model's own first three, then `<mask>`.
 //! * The character map is applied as the `tokenizers` library does (`normalizer.rs`).
 //! * Words are cut at white space and each begins with `▁`. So white space at the end of a text gives no token. The `tokenizer.json` beside
 //!   such a model may say otherwise: BGE-M3's own has no `WhitespaceSplit`, and a text that ends with a space gets a last `▁`. Where both

@@ -209,7 +209,7 @@ impl Tokenizer {
         TokenIds { ids, truncated }
     }
 
-    /// Appends the text's own tokens behind the one that `ids` holds, at least `wanted` of them if there are so many.
+    /// Appends the text's own tokens to `ids`, which holds `<s>`: at least `wanted` of them if there are so many.
     fn content(&self, text: &str, special: SpecialTokens, wanted: usize, ids: &mut Vec<u32>) -> ControlFlow<()> {
         let mut normalized = String::new();
         self.added.split_raw(text, special, |part| {

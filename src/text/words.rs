@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use super::spec::{PreTokenizerSpec, PrependScheme};
 
-/// `Metaspace`, alone or behind `WhitespaceSplit`.
+/// `Metaspace`, alone or after `WhitespaceSplit`.
 #[derive(Debug)]
 pub(super) struct WordSplitter {
     /// Whether white space of any kind ends a word and is dropped first.

@@ -169,7 +169,7 @@ pub(crate) fn read_header(file: &[u8], path: &Path) -> Result<Header> {
             return Err(refuse(format!("its offsets descend: {begin} to {end}")));
         }
         if begin != end_of_last {
-            let problem = if begin < end_of_last { "overlaps what ends" } else { "leaves a hole behind what ends" };
+            let problem = if begin < end_of_last { "overlaps what ends" } else { "leaves a hole after what ends" };
             return Err(refuse(format!("it begins at {begin} and {problem} at {end_of_last}")));
         }
         let element = element_bytes(&tensor.dtype).ok_or_else(|| refuse(format!("unknown dtype {}", tensor.dtype)))?;

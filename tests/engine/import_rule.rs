@@ -134,7 +134,7 @@ fn the_judge_sees_a_violation() {
     let of = |name, text| violations(&made_of(&[root, engine, model, (name, text)]));
     let seen = ["src/text/mod.rs: `text` imports `engine` (Model)"];
     assert_eq!(of("text/mod.rs", "use crate::engine::Model;"), seen);
-    assert_eq!(of("text/mod.rs", "use crate::{config::{A, b::{C, D}}, engine::Model};"), seen, "behind nested braces");
+    assert_eq!(of("text/mod.rs", "use crate::{config::{A, b::{C, D}}, engine::Model};"), seen, "after nested braces");
     assert_eq!(of("text/mod.rs", "use crate::Model;"), seen, "by the root, which hands it on");
     assert_eq!(of("text/mod.rs", "fn f() -> super::engine::model::Model {}"), seen, "by its path");
     assert_eq!(of("text/mod.rs", "use crate::engine::*;\nstruct Holder(Model);"), seen, "by a star");
@@ -183,7 +183,7 @@ fn the_judge_of_circles_sees_them() {
     assert_eq!(
         in_circles(&[root, a, ("b.rs", "pub struct B(super::a::A);")]),
         [2],
-        "an import behind nested braces, and a path"
+        "an import after nested braces, and a path"
     );
     assert_eq!(in_circles(&[root, a, ("b.rs", "pub struct B;")]), [0; 0], "one way");
     assert_eq!(

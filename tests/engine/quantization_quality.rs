@@ -110,7 +110,7 @@ fn packed(model: &Model, format: WeightFormat, calibration: Calibration, directo
     Model::load_with(&path, &LoadOptions::default()).unwrap()
 }
 
-/// Texts of some 400 tokens, up to the starter's 512: ten of `texts` from all over the file behind each other.
+/// Texts of some 400 tokens, up to the starter's 512: ten of `texts` from all over the file after each other.
 fn long_texts(texts: &[String]) -> Vec<String> {
     let step = texts.len() / 10;
     (0..step).map(|first| texts[first..].iter().step_by(step).cloned().collect::<Vec<_>>().join(" ")).collect()

@@ -92,7 +92,7 @@ fn quoted_length(text: &str) -> Option<usize> {
     }
     let quote = rest.chars().next()?;
     if quote == '\'' {
-        // A lifetime has no second quote behind its first character.
+        // A lifetime has no second quote after its first character.
         let mut body = rest[1..].chars();
         let character = body.next()?;
         if character != '\\' && body.next() != Some('\'') {
@@ -376,7 +376,7 @@ impl SourceTree {
             }
         }
         for import in module.imports.iter().filter(|import| import.name.is_none() && through_globs) {
-            // The path of a `*` is not itself looked for behind a `*`.
+            // The path of a `*` is not itself looked for after a `*`.
             let found = self.look_up(from, &[&import.path[..], path].concat(), false, seen);
             if found.is_some() {
                 return found;

@@ -122,7 +122,7 @@ fn rows_7_and_10_a_damaged_value_is_found_by_its_checksum_and_one_that_is_not_fi
     assert!(message.contains("linear.bias") && message.contains("its value at 2 (row 0, column 2)"), "{message}");
 }
 
-/// Where the entry whose name ends so has its bytes: behind the local header, as torch.save aligns it to 64 bytes.
+/// Where the entry whose name ends so has its bytes: after the local header, as torch.save aligns it to 64 bytes.
 fn entry(file: &[u8], name: &str) -> std::ops::Range<usize> {
     let at = (0..file.len()).find(|&at| {
         file[at..].starts_with(b"PK\x03\x04") && {

@@ -223,7 +223,7 @@ export async function searchMany(guard) {
   // Another set takes its place; stopping keeps what is there.
   await page.click("#search-clear");
   assert.equal(await page.isVisible("#search-progress"), false);
-  return `${MANY} texts, longest gap between frames ${Math.round(reading)} ms while the file is read, ${Math.round(gap)} ms behind that; a question in ${took} ms`;
+  return `${MANY} texts, longest gap between frames ${Math.round(reading)} ms while the file is read, ${Math.round(gap)} ms after that; a question in ${took} ms`;
 }
 
 /** The picture of the README: `out/search.png`. */

@@ -165,7 +165,7 @@ def record_at(path):
         if not place.is_file():
             raise Wrong(f"there is no record {path} in {RECORDS}")
         return json.loads(place.read_text())
-    # The dates sort as text; a second record of a day has a number behind the date.
+    # The dates sort as text; a second record of a day has a number after the date.
     order = lambda file: (file.stem[:10], int(file.stem[11:] or 1))
     for file in sorted(place.glob("*.json"), key=order, reverse=True):
         record = json.loads(file.read_text())

@@ -16,7 +16,7 @@ static trivec_model *model;
 static float vector[FLOATS];
 static atomic_int stop, wrong;
 
-// A text's vector, with zeros behind it; whether it could be had.
+// A text's vector, with zeros after it; whether it could be had.
 static int encode(float *out) {
     trivec_text text = {"a text", 6};
     memset(out, 0, FLOATS * sizeof *out);

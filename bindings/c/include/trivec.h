@@ -233,7 +233,7 @@ const char *trivec_version(void);
 // The version of the interface that the library has: TRIVEC_ABI_VERSION of the header that it was built with.
 uint32_t trivec_abi_version(void);
 
-// The names of the instruction sets that this CPU runs, slowest first; NULL is behind the last.
+// The names of the instruction sets that this CPU runs, slowest first; NULL follows the last.
 const char *const *trivec_instruction_sets(void);
 
 // The status of an error. NULL has TRIVEC_OK.
@@ -290,7 +290,7 @@ trivec_status trivec_model_starter(const trivec_load_options *options,
 // Frees a model. No other thread may be using it; results that it gave stay. NULL is none.
 void trivec_model_free(trivec_model *model);
 
-// Says what a model is: fills the first struct_size bytes of `info`, those behind what this library knows with 0.
+// Says what a model is: fills the first struct_size bytes of `info`. Bytes after the fields that this library knows become 0.
 trivec_status trivec_model_info(const trivec_model *model,
                                 trivec_info *info,
                                 trivec_error **error);

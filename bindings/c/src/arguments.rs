@@ -166,7 +166,7 @@ pub(crate) unsafe fn structure<T: Versioned>(pointer: *const T) -> Result<T, Fai
     unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), (&raw mut value).cast::<MaybeUninit<u8>>(), known) };
     // SAFETY: the caller has filled the structure, whose later versions have no padding at their ends.
     if bytes[known..].iter().any(|byte| unsafe { byte.assume_init() } != 0) {
-        return wrong(format!("it has values behind byte {known} that this version of the library does not know"));
+        return wrong(format!("it has values from byte {known} on, which this version of the library does not know"));
     }
     Ok(value)
 }

@@ -249,7 +249,7 @@ fn info_of(info: &ModelInfo, struct_size: usize) -> trivec_info {
     }
 }
 
-/// Says what a model is: fills the first struct_size bytes of `info`, those behind what this library knows with 0.
+/// Says what a model is: fills the first struct_size bytes of `info`. Bytes after the fields that this library knows become 0.
 ///
 /// # Safety
 /// See the header's first words.

@@ -18,7 +18,7 @@ pub extern "C" fn trivec_abi_version() -> u32 {
     TRIVEC_ABI_VERSION
 }
 
-/// The names of the instruction sets that this CPU runs, slowest first; NULL is behind the last.
+/// The names of the instruction sets that this CPU runs, slowest first; NULL follows the last.
 #[unsafe(no_mangle)]
 pub extern "C" fn trivec_instruction_sets() -> *const *const c_char {
     struct Names {

@@ -250,7 +250,7 @@ fn the_file_keeps_its_bound_and_the_used_stay() {
         cache.insert(&own, &COLBERT, [(&ids, &colbert(rows, n as f32, &own))], WhenBehind::Wait);
         // The first is used again and again.
         if n % 10 == 0 {
-            // What is used is told behind what waits, and more can wait than this file holds. Evicted, the text would never come back.
+            // What is used is told after what waits, and more can wait than this file holds. Evicted, the text would never come back.
             wait_until("the queue is empty", || cache.shared.is_idle());
             wait_until("the first text is there", || cache.lookup(&own, &COLBERT, &[vec![0u32; 2]])[0].is_some());
         }

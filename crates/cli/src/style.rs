@@ -62,7 +62,7 @@ pub(super) fn readable(piece: &str) -> String {
     format!("{begin}{text}{end}")
 }
 
-/// What stands before and behind `text` so that right-to-left script in it does not turn the rest of its line around: nothing where there is none.
+/// What stands before and after `text` so that right-to-left script in it does not turn the rest of its line around: nothing where there is none.
 pub(super) fn isolation(text: &str) -> [&'static str; 2] {
     if text.chars().any(is_right_to_left) { ["\u{2068}", "\u{2069}"] } else { [""; 2] }
 }

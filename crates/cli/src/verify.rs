@@ -27,7 +27,7 @@ Examples:
 
 Texts are encoded by both models and compared: cosines of dense vectors and ColBERT rows, lexical weights, the order in which a small \
 retrieval set is ranked and, for BGE-M3, the values that were published of it. Where MODEL is packed and does not keep the promise of its \
-format beside REFERENCE, the exit code is 4, behind the report.";
+format beside REFERENCE, the report is printed and the exit code is 4.";
 
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]

@@ -24,7 +24,7 @@ pub(crate) trait Disk: std::fmt::Debug + Send + Sync {
 
 /// A file that is being written.
 pub(crate) trait DiskFile: Send {
-    /// Writes behind what is there.
+    /// Appends bytes at the end of the file.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
     /// Overwrites the file's first bytes.
     fn overwrite_start(&mut self, bytes: &[u8]) -> io::Result<()>;

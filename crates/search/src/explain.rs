@@ -120,8 +120,8 @@ fn tokens_of(
     let tokens = model.tokenize(text, options)?.tokens;
     let prompt = model.prompt_text(&options.prompt)?;
     let spans = token_spans(&format!("{prompt}{text}"), &tokens);
-    let behind = |span: Range<usize>| span.start.saturating_sub(prompt.len())..span.end.saturating_sub(prompt.len());
-    Ok((tokens, spans.into_iter().map(behind).collect()))
+    let in_text = |span: Range<usize>| span.start.saturating_sub(prompt.len())..span.end.saturating_sub(prompt.len());
+    Ok((tokens, spans.into_iter().map(in_text).collect()))
 }
 
 fn sentence_of(borders: &[Range<usize>], at: usize) -> Option<usize> {

@@ -14,7 +14,7 @@ pub struct Explanation {
     pub alignment: Vec<AlignedToken>,
     /// The sentence of the document that carried the hit, with what matched in it marked.
     pub snippet: Vec<SnippetPart>,
-    /// Whether the snippet begins behind the text's start.
+    /// Whether text was left out before the snippet.
     pub more_before: bool,
     /// Whether the snippet ends before the text's end.
     pub more_after: bool,

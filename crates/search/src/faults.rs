@@ -1,4 +1,4 @@
-//! What is left when a call fails: every call by which the index or tantivy writes is made to fail once, and everything behind it.
+//! What is left when a call fails: every call by which the index or tantivy writes is made to fail once, and everything after it.
 
 use std::collections::BTreeSet;
 use std::io;

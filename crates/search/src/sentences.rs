@@ -23,7 +23,7 @@ pub(crate) fn sentences(text: &str) -> Vec<Range<usize>> {
 }
 
 /// Where each token stands in the text it was made of: byte ranges, empty for special tokens. The pieces of the vocabulary are compared
-/// with the text after NFKC; where they do not fit (unknown characters, ones that the model's own rules replace), the walk goes on behind.
+/// with the text after NFKC; where they do not fit (unknown characters, ones that the model's own rules replace), the walk goes on after them.
 pub(crate) fn token_spans(text: &str, tokens: &[Token]) -> Vec<Range<usize>> {
     let mut normal: Vec<(char, Range<usize>)> = Vec::new();
     for (at, grapheme) in text.grapheme_indices(true) {

@@ -21,7 +21,7 @@ pub(crate) fn copy(index: &Index, to: &Path) -> Result<()> {
     if to.exists() {
         return Err(Error::Exists { path: to.to_path_buf(), what: "there is something already".to_owned() });
     }
-    // Without a separator at the end, behind which the name would begin.
+    // Without a separator at the end, after which the name would begin.
     let mut partial = to.components().as_path().as_os_str().to_owned();
     partial.push(".partial");
     let partial = PathBuf::from(partial);

@@ -197,7 +197,7 @@ impl App {
         tokio::task::spawn_blocking(run).await.map_err(|_| failed())
     }
 
-    /// Tokens of texts behind `prompt`; the texts are dropped.
+    /// Tokens of texts after `prompt`; the texts are dropped.
     pub(super) async fn tokenize(
         &self,
         model: &Arc<Model>,
@@ -210,7 +210,7 @@ impl App {
         Ok(tokenized)
     }
 
-    /// Tokens of texts behind `prompt`, where the request holds `counted` bytes of token ids already; of more than a few lines beside the
+    /// Tokens of texts after `prompt`, where the request holds `counted` bytes of token ids already; of more than a few lines beside the
     /// runtime's threads.
     pub(super) async fn tokenize_beside(
         &self,

@@ -33,7 +33,7 @@ pub(super) struct NoFields {}
 /// The parameter of a route's path, without its percent-encoding.
 pub(super) struct PathPart(pub String);
 
-/// The parameters behind a path's `?`.
+/// The parameters after a path's `?`.
 #[cfg(feature = "search")]
 pub(super) struct QueryPart<T>(pub T);
 
@@ -101,7 +101,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for QueryPart<T> {
         let dialect = Dialect::of(&parts.extensions);
         axum::extract::Query::<T>::try_from_uri(&parts.uri).map(|axum::extract::Query(value)| QueryPart(value)).map_err(
             |e| {
-                let what = format!("the parameters behind the `?` cannot be read: {}", e.body_text());
+                let what = format!("the parameters after the `?` cannot be read: {}", e.body_text());
                 Unreadable(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_value", what), dialect)
             },
         )

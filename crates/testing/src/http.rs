@@ -193,7 +193,7 @@ impl Answer {
                 let from = body.len();
                 body.resize(from + usize::from_str_radix(line.trim(), 16).ok()?, 0);
                 reader.read_exact(&mut body[from..]).ok()?;
-                // The line end behind a chunk; behind the last one, there are no trailers.
+                // The line end after a chunk; after the last one, there are no trailers.
                 reader.read_line(&mut String::new()).ok()?;
                 if from == body.len() {
                     break;

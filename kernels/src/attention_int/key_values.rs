@@ -336,7 +336,7 @@ fn mean_of<S: SimdInt, const N: usize>(s: S, rows: MatRef<'_>, shares: &[f32], a
     for (token, share) in (0..rows.rows()).zip(shares) {
         let (row, share) = (rows.row(token), s.splat(*share));
         for (n, sum) in sums.iter_mut().enumerate() {
-            // SAFETY: `at` and the vectors behind it are below the row's length.
+            // SAFETY: `at` and the vectors after it are below the row's length.
             *sum = s.mul_add(unsafe { load(s, row, at + n * LANES) }, share, *sum);
         }
     }

@@ -5,10 +5,10 @@
 //!
 //! ```text
 //! for each tile of keys, for each sixteen queries of the block
-//!   P V of the step before; Q Kᵀ of the step behind      matrix registers
+//!   P V of the step before; Q Kᵀ of the step after       matrix registers
 //!   P of this step                                       vectors from here on
 //!   output += P V of the step before
-//!   the exponents of the step behind, and their largest
+//!   the exponents of the step after, and their largest
 //! ```
 
 use super::block::{Block, GROUP, Steps, TILE_VECTORS};

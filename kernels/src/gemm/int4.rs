@@ -129,7 +129,7 @@ impl<S: SimdInt> TileProduct<S, u8> for FewRows<'_> {
             let mut ahead =
                 Prefetch { first: ahead.first.wrapping_add(group * ahead.step), step: ahead.step / STEPS, far: false };
             if streams {
-                // Behind its half, a stream goes on with that half of the next panel.
+                // After its half, a stream goes on with that half of the next panel.
                 let skip = if group % half + GROUPS_AHEAD < half { 0 } else { groups - half };
                 ahead = Prefetch {
                     first: from.wrapping_add((GROUPS_AHEAD + skip) * I4_GROUP_BYTES),
@@ -141,7 +141,7 @@ impl<S: SimdInt> TileProduct<S, u8> for FewRows<'_> {
             let [a, b] = &mut unpacked.groups;
             let (own, other) = if unpacked.own == 0 { (a, b) } else { (b, a) };
             let (own, other) = (own.as_mut_ptr().cast::<u8>(), other.as_mut_ptr().cast::<u8>());
-            let behind = match turn + 1 < groups {
+            let next_group = match turn + 1 < groups {
                 true => Some(panel.as_ptr().wrapping_add(in_turn(turn + 1, half, streams) * I4_GROUP_BYTES)),
                 false => next.map(<[u8]>::as_ptr),
             };
@@ -158,9 +158,9 @@ impl<S: SimdInt> TileProduct<S, u8> for FewRows<'_> {
                 if !unpacked.ready {
                     s.unpack4(from, own);
                 }
-                match behind {
-                    Some(behind) if S::UNPACKS_BETWEEN && depth == I4_GROUP => {
-                        dots_and_unpack::<S, R, N>(s, &mut acc, x, ldx, own, ahead, behind, other);
+                match next_group {
+                    Some(next_group) if S::UNPACKS_BETWEEN && depth == I4_GROUP => {
+                        dots_and_unpack::<S, R, N>(s, &mut acc, x, ldx, own, ahead, next_group, other);
                         (unpacked.own, unpacked.ready) = (1 - unpacked.own, true);
                     }
                     _ => {
@@ -238,7 +238,7 @@ unsafe fn dots_of_registers<S: SimdInt, const R: usize, const N: usize>(
 /// Adds the dot products of a group, and unpacks the next group between them.
 ///
 /// # Safety
-/// 64 activations are readable at `x + r · ldx` for `r < R`, an unpacked group at `w`, a group at `behind`; `to` takes it.
+/// 64 activations are readable at `x + r · ldx` for `r < R`, an unpacked group at `w`, a group to unpack at `next_group`; `to` takes it.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 unsafe fn dots_and_unpack<S: SimdInt, const R: usize, const N: usize>(
@@ -248,19 +248,19 @@ unsafe fn dots_and_unpack<S: SimdInt, const R: usize, const N: usize>(
     ldx: usize,
     w: *const u8,
     ahead: Prefetch,
-    behind: *const u8,
+    next_group: *const u8,
     to: *mut u8,
 ) {
     let mut quad = 0;
     for (block, vector) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
         // SAFETY: by the caller's word: both blocks' grids, four steps of both vectors, and sixteen quads.
         unsafe {
-            let grids = s.load_grids(behind.add(block * PANEL + vector * LANES));
+            let grids = s.load_grids(next_group.add(block * PANEL + vector * LANES));
             // `black_box` hides the number of iterations: the compiler would unroll the loop, do all unpacking first, and run out of
             // registers.
             for step in 0..std::hint::black_box(4) {
                 ahead.fetch(s, quad * ahead.step);
-                let nibbles = behind.add(2 * PANEL + block * 512 + step * 128 + vector * 64);
+                let nibbles = next_group.add(2 * PANEL + block * 512 + step * 128 + vector * 64);
                 s.unpack_step(grids, nibbles, to.add(block * 1024 + step * 128 + vector * 64));
                 s.add_quad8(acc, x.add(4 * quad), ldx, w.add(quad * 4 * PANEL));
                 quad += 1;

@@ -213,7 +213,7 @@ pub(crate) fn linear_few_i4<S: SimdInt>(
                 unsafe { s.unpack4(group.as_ptr(), to.as_mut_ptr()) };
             }
             let steps = groups.len() / I4_GROUP_BYTES;
-            // SAFETY: the rows of `x`; behind their depth they are filled up with zeros to whole steps of 64 bytes. As many groups have been
+            // SAFETY: the rows of `x`; after their depth they are filled up with zeros to whole steps of 64 bytes. As many groups have been
             // unpacked.
             unsafe {
                 let rows = [rows.data.add(piece * GROUPS * MATRIX_STEP); 2];

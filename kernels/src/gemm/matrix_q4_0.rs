@@ -46,7 +46,7 @@ pub(crate) fn linear<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, epilogue
         for (piece, bytes) in panel.chunks(PIECE * Q4_0_BLOCK_BYTES).enumerate() {
             for (block, to) in bytes.chunks_exact(Q4_0_BLOCK_BYTES).zip(&mut unpacked.0) {
                 for vector in 0..2 {
-                    // SAFETY: 512 bytes of nibbles behind the scales, 1,024 to write.
+                    // SAFETY: 512 bytes of nibbles after the scales, 1,024 to write.
                     unsafe { s.unpack_q4_0(block.as_ptr().add(2 * PANEL), vector, to.as_mut_ptr()) };
                 }
             }

@@ -50,7 +50,7 @@ pub(crate) struct Prefetch {
 impl Prefetch {
     /// The prefetch of tile `index` of `tiles`, over a panel that is read `step` bytes at a time.
     pub fn of<T>(panel: &[T], step: usize, index: usize, tiles: usize) -> Prefetch {
-        NextPanel::behind(panel, tiles).share(size_of_val(panel) / step, index, tiles)
+        NextPanel::after(panel, tiles).share(size_of_val(panel) / step, index, tiles)
     }
 
     /// Prefetches the cache line `at` bytes after the first.
@@ -74,7 +74,7 @@ pub(crate) struct NextPanel {
 
 impl NextPanel {
     /// The next panel, where panels are read in place.
-    fn behind<T>(panel: &[T], tiles: usize) -> NextPanel {
+    fn after<T>(panel: &[T], tiles: usize) -> NextPanel {
         let bytes = size_of_val(panel);
         let one_stream = reads_one_stream();
         let ahead = match tiles {
@@ -124,7 +124,7 @@ impl<T> Source<T> for Panels<'_, T> {
     #[inline(always)]
     fn ready<S: SimdInt>(&mut self, _s: S, index: usize, tiles: usize) -> (&[T], NextPanel) {
         let panel = self.panel(index);
-        (panel, NextPanel::behind(panel, tiles))
+        (panel, NextPanel::after(panel, tiles))
     }
 }
 

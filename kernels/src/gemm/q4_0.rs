@@ -69,7 +69,7 @@ impl<S: SimdInt> TileProduct<S, u8> for Product<'_> {
                 // SAFETY: block < blocks, r < R: inside the slice of R * blocks.
                 *sum = unsafe { *offsets.get_unchecked(r * blocks + block) };
             }
-            // SAFETY: 32 activations of each row; behind 64 bytes of scales, 512 of nibbles.
+            // SAFETY: 32 activations of each row; after 64 bytes of scales, 512 of nibbles.
             let acc = unsafe {
                 let (x, nibbles) = (rows.add(block * I4_BLOCK), bytes.as_ptr().add(64));
                 let whole = match N * LANES {

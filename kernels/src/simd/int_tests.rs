@@ -58,7 +58,7 @@ fn dot_products<S: SimdInt>(s: S) {
 /// Sums of whole tiles by a set's products of matrices, if it has them for `R` rows: against sums one by one.
 fn tiles<S: SimdInt, const R: usize, const N: usize>(s: S) {
     for quads in [0, 1, 2, 3, 4, 7, 16] {
-        // Rows lie further apart than needed, with no bytes behind the last.
+        // Rows lie further apart than needed, with no bytes after the last.
         let (depth, ldx) = (4 * quads, 4 * quads + 3);
         let x = activations(quads as u32, (R - 1) * ldx + depth);
         let w = bytes(quads as u32 + 900, 64 * N * quads);

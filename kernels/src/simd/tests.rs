@@ -139,7 +139,7 @@ fn has_the_meaning_of_scalar<S: Simd>(s: S) {
     assert!(lanes(s, super::math::exp2_fast(s, s.splat(f32::NEG_INFINITY)))[0] <= 2f32.powi(-125));
     let whole: [f32; LANES] = std::array::from_fn(|i| i as f32 + 1.0);
     for n in 0..=LANES {
-        // The array goes on behind the `n` elements: hardware does not touch masked lanes, but qemu 7.2 does (`vmaskmovps`), and
+        // The array goes on after the `n` elements: hardware does not touch masked lanes, but qemu 7.2 does (`vmaskmovps`), and
         // would fault on memory that is not there.
         let source = whole.map(|x| if x <= n as f32 { x } else { f32::NAN });
         let expected: [f32; LANES] = std::array::from_fn(|i| if i < n { whole[i] } else { 0.0 });

@@ -26,7 +26,7 @@ const SEE_64: u64 = 0xffff_ffff;
 const ZIP64_EXTRA: u16 = 1;
 /// Flag: encrypted (bit 0), strongly (6), or with an encrypted directory (13).
 const ENCRYPTED: u16 = 1 | 1 << 6 | 1 << 13;
-/// Flag: the local header may leave sizes and checksum to a descriptor behind the data.
+/// Flag: the local header may leave sizes and checksum to a descriptor after the data.
 const HAS_DESCRIPTOR: u16 = 1 << 3;
 
 /// More entries, or longer names, than any checkpoint has.
@@ -112,7 +112,7 @@ pub(super) fn read(file: &[u8]) -> Result<Entries, String> {
         }
     }
     if !fields.0.is_empty() {
-        return Err(format!("its zip directory has {} bytes behind its {count} entries", fields.0.len()));
+        return Err(format!("its zip directory has {} bytes after its {count} entries", fields.0.len()));
     }
     places.sort();
     for pair in places.windows(2) {
@@ -263,7 +263,7 @@ impl Central {
             return Err(format!("it is stored, but its two sizes are {} and {}", self.packed_size, self.size));
         }
         let beyond =
-            || format!("its {} bytes behind {} lie beyond the zip directory at {directory}", self.size, self.header);
+            || format!("its {} bytes after {} lie beyond the zip directory at {directory}", self.size, self.header);
         let fixed_end = self.header.checked_add(LOCAL_BYTES).filter(|&end| end <= directory).ok_or_else(beyond)?;
         let mut fields = Fields(&file[self.header as usize..directory as usize]);
         let local = Local::read(&mut fields).ok_or("its local header is not one")?;
@@ -282,7 +282,7 @@ impl Central {
             return Err("its local header contradicts the zip directory".into());
         }
         if later && !self.has_descriptor(&file[end as usize..directory as usize]) {
-            return Err("the descriptor behind its bytes contradicts the zip directory".into());
+            return Err("the descriptor after its bytes contradicts the zip directory".into());
         }
         Ok(start)
     }

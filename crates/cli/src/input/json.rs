@@ -50,8 +50,8 @@ enum State {
     Top,
     /// In the list that began in this line, with nothing or a comma before the next element.
     Element { list: u64, first: bool },
-    /// Behind an element.
-    Behind { list: u64 },
+    /// After an element.
+    After { list: u64 },
 }
 
 impl<R: BufRead> Values<R> {
@@ -67,7 +67,7 @@ impl<R: BufRead> Values<R> {
             let Some(byte) = self.source.peek()? else {
                 return match self.state {
                     State::Top => Ok(None),
-                    State::Element { list, .. } | State::Behind { list } => {
+                    State::Element { list, .. } | State::After { list } => {
                         Err(self.source.refuse(list, "the list that begins here has no end"))
                     }
                 };
@@ -77,21 +77,21 @@ impl<R: BufRead> Values<R> {
                     self.source.take(1);
                     self.state = State::Element { list: place.line, first: true };
                 }
-                (State::Element { first: true, .. } | State::Behind { .. }, b']') => {
+                (State::Element { first: true, .. } | State::After { .. }, b']') => {
                     self.source.take(1);
                     self.state = State::Top;
                 }
-                (State::Behind { list }, b',') => {
+                (State::After { list }, b',') => {
                     self.source.take(1);
                     self.state = State::Element { list, first: false };
                 }
-                (State::Behind { .. }, _) => {
-                    return Err(self.source.refuse_at(place, "expected `,` or `]` behind an element of the list"));
+                (State::After { .. }, _) => {
+                    return Err(self.source.refuse_at(place, "expected `,` or `]` after an element of the list"));
                 }
                 (State::Top | State::Element { .. }, _) => {
                     let text = self.value(place)?;
                     if let State::Element { list, .. } = self.state {
-                        self.state = State::Behind { list };
+                        self.state = State::After { list };
                     }
                     return Ok(Some((place, text)));
                 }
@@ -287,8 +287,8 @@ fn fault(text: &str, error: &serde_json::Error) -> Fault {
         _ if error.is_eof() => "it ends before it is complete",
         "expected value" | "expected ident" => "expected a value of JSON",
         "key must be a string" => "expected the name of a field, in double quotes",
-        "trailing characters" => "expected nothing more behind the value",
-        "trailing comma" => "expected something behind the comma",
+        "trailing characters" => "expected nothing more after the value",
+        "trailing comma" => "expected something after the comma",
         "invalid escape" => "a backslash that begins no escape of JSON",
         "recursion limit exceeded" => "nested deeper than 128 levels",
         other if other.starts_with("control character") => {

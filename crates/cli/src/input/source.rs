@@ -48,7 +48,7 @@ impl<R: BufRead> Source<R> {
         }
     }
 
-    /// Reads more, behind what was not taken yet. False at the end.
+    /// Reads more bytes and appends them to those that were not taken yet. Returns false at the end of the input.
     fn read(&mut self) -> Result<bool> {
         self.chunk.drain(..self.taken);
         self.taken = 0;

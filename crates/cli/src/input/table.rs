@@ -143,7 +143,7 @@ impl<R: BufRead> Table<R> {
                     self.source.take(1);
                 }
                 Some(byte) if byte != self.separator && !matches!(byte, b'\n' | b'\r') => {
-                    let what = "text behind a closing quote (a quote inside a field in quotes is written twice)";
+                    let what = "text after a closing quote (a quote inside a field in quotes is written twice)";
                     return Err(self.source.refuse_at(place, what));
                 }
                 _ => return Ok(()),

@@ -243,7 +243,7 @@ fn tables_have_a_header() {
     let found = message(read(b"id,text\n1,a\n2,\"b\nc\n", InputFormat::Csv, "-", false, None));
     assert_eq!(found, "in: line 3, column 3: the quote that opens here is never closed");
     let found = message(read(b"id,text\n1,\"a\" b\n", InputFormat::Csv, "-", false, None));
-    assert!(found.starts_with("in: line 2, column 6: text behind a closing quote"), "{found}");
+    assert!(found.starts_with("in: line 2, column 6: text after a closing quote"), "{found}");
     let found = message(read(b"id,text\n1,a\n2,b\xff\n", InputFormat::Csv, "-", false, None));
     assert_eq!(found, "in: line 3, byte 15: invalid UTF-8 (--lossy replaces it)");
     assert_eq!(contents(read(b"id,text\n2,b\xff\n", InputFormat::Csv, "-", true, None)), ["b\u{fffd}"]);
@@ -279,7 +279,7 @@ fn bad_records_name_their_place_in_plain_words() {
         ("{text:1}", "column 2: expected the name of a field, in double quotes"),
         ("{\"text\":\"a\tb\"}", "column 11: a control character inside a string"),
         ("{\"text\":\"a\"} x", "column 14: expected nothing more"),
-        ("{\"text\":\"a\",}", "column 13: expected something behind the comma"),
+        ("{\"text\":\"a\",}", "column 13: expected something after the comma"),
     ] {
         let found = message(records(&format!("{{\"text\":\"\"}}\n\n{line}"), InputFormat::Jsonl));
         assert!(found.starts_with("in: line 3, column ") && found.contains(what), "{line}: {found}");

@@ -21,7 +21,7 @@ impl Rest {
     /// Returns the key, unless it belongs to such a sequence.
     pub fn take(&mut self, key: Key) -> Option<Key> {
         if let Key::UnknownEscSeq(sequence) = &key {
-            *self = Rest::behind(sequence);
+            *self = Rest::rest_after(sequence);
             return None;
         }
         let (is_part, next) = match (*self, &key) {
@@ -36,7 +36,7 @@ impl Rest {
     }
 
     /// Returns what has to follow these characters of a sequence (without its Escape).
-    fn behind(sequence: &[char]) -> Rest {
+    fn rest_after(sequence: &[char]) -> Rest {
         match sequence {
             ['O'] | ['[', '['] => Rest::Letter,
             ['[', rest @ ..] if !rest.iter().any(|c| ('@'..='~').contains(c)) => Rest::Parameters,
@@ -132,8 +132,8 @@ mod tests {
     /// Types an unknown sequence inside a question, where the reader takes `taken` characters of it.
     fn around(sequence: &str, taken: usize) -> String {
         let part = Key::UnknownEscSeq(sequence.chars().take(taken).collect());
-        let behind = sequence.chars().skip(taken).map(Key::Char);
-        left([Key::Char('a'), part].into_iter().chain(behind).chain([Key::Char('~'), Key::Char('P'), Key::Enter]))
+        let after = sequence.chars().skip(taken).map(Key::Char);
+        left([Key::Char('a'), part].into_iter().chain(after).chain([Key::Char('~'), Key::Char('P'), Key::Enter]))
     }
 
     #[test]

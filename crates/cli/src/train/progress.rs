@@ -48,13 +48,13 @@ impl Progress {
             }
             Event::StatesDone(states) => self.lines(&of_states(states)),
             Event::Negatives(None) => self.lines(
-                "negatives ranks 4 to 30 of other groups by the model's own dense scores, behind those of the data",
+                "negatives ranks 4 to 30 of other groups by the model's own dense scores, after those of the data",
             ),
             Event::Negatives(Some(why)) => {
                 self.lines(&format!("negatives those of the data and the other passages of a batch: {why}"))
             }
             Event::Evaluating(name) => self.spin(&format!("measuring {name}")),
-            Event::Resumed(step) => self.lines(&format!("going on behind step {step}")),
+            Event::Resumed(step) => self.lines(&format!("going on after step {step}")),
             Event::Step(done, total, point) => {
                 self.bar(done, total, "training  {bar:30} step {pos}/{len} · {eta} left");
                 if let Some(point) = point {

@@ -355,7 +355,7 @@ fn two_services_and_a_damaged_file() {
     assert_eq!(metric(&second, "cache_hits_total"), 5, "one fills it for the other");
     drop((first, second));
 
-    // Pages of noise behind a sound first one: requests are answered, and the cache is given up or what is damaged is not used.
+    // Pages of noise after a sound first one: requests are answered, and the cache is given up or what is damaged is not used.
     let mut bytes = std::fs::read(&cache).unwrap();
     let _ = std::fs::remove_file(files.path("cache-wal"));
     let _ = std::fs::remove_file(files.path("cache-shm"));

@@ -514,7 +514,7 @@ fn a_damaged_index_is_told_and_nothing_else_fails() {
         let name = entry.file_name().into_string().unwrap();
         if name.ends_with(".docs") {
             let mut bytes = fs::read(entry.path()).unwrap();
-            // Behind the header: a letter of a document. In place, for the service has the file mapped.
+            // After the header: a letter of a document. In place, for the service has the file mapped.
             bytes[100] ^= 1;
             let mut file = fs::OpenOptions::new().write(true).open(entry.path()).unwrap();
             file.write_all(&bytes).unwrap();

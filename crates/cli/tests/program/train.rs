@@ -77,7 +77,7 @@ fn pairs_become_a_model_that_is_used() {
     assert!(embedded.contains("colbert"), "{embedded}");
     let info = fixture.ok(&["info", "--model", "my-model"]);
     assert!(info.contains("384"), "{info}");
-    // It is there: only --force replaces it, and is refused before the work, not behind it.
+    // It is there: only --force replaces it, and is refused before the work, not after it.
     let said = fixture.fails(2, &[&TRAIN[..], &["my-model"]].concat());
     assert!(said.contains("is there already"), "{said}");
 }
@@ -114,7 +114,7 @@ fn a_run_that_was_killed_goes_on_to_the_same_bytes() {
     assert!(!fixture.path("killed").exists());
     let output = fixture.run(&args);
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.contains("going on behind step"), "{said}");
+    assert!(output.status.success() && said.contains("going on after step"), "{said}");
     assert!(fs::read(fixture.path("whole")).unwrap() == fs::read(fixture.path("killed")).unwrap());
     // The working directory that was named stays, with the states for the next run.
     assert!(fixture.path("work-b/states.bin").is_file());

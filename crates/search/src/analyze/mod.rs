@@ -125,13 +125,13 @@ fn for_each_unit(text: &str, each: &mut dyn FnMut(Unit)) {
             .char_indices()
             .find(|&(_, c)| script::kind(c) != kind && !script::joins(c, kind))
             .map_or(rest.len(), |(at, _)| at);
-        let (run, behind) = rest.split_at(end);
+        let (run, after) = rest.split_at(end);
         match kind {
             Kind::Words => run.unicode_words().for_each(|word| each(Unit::Word(word.to_owned()))),
             Kind::Hangul => grams(run, false, each),
             Kind::Unspaced => grams(run, true, each),
         }
-        rest = behind;
+        rest = after;
     }
 }
 

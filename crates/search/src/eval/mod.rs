@@ -52,7 +52,7 @@ impl Default for EvalOptions {
 /// A way of ranking and what it reached.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ranked {
-    /// `dense`, `bm25`, `sparse`, `share`, `rrf`, `rrf-textbook`, `weighted`; with `+colbert` behind it if it was reranked.
+    /// `dense`, `bm25`, `sparse`, `share`, `rrf`, `rrf-textbook`, `weighted`; with `+colbert` after it if it was reranked.
     pub name: String,
     /// Means over the queries, each with its interval of 95 %.
     pub ndcg10: Interval,

@@ -92,7 +92,7 @@ fn words(text: &str) -> Result<Vec<(Word, usize)>> {
     Ok(words)
 }
 
-/// What stands in quotes at the start of `text`, and how long it is with them. A backslash takes the character behind it as it is.
+/// What stands in quotes at the start of `text`, and how long it is with them. A backslash takes the character after it as it is.
 fn quoted(text: &str, quote: char) -> Option<(String, usize)> {
     let mut content = String::new();
     let mut escaped = false;
@@ -186,7 +186,7 @@ impl Parser {
     fn comparison(&mut self) -> Result<Expression> {
         if self.takes("exists") {
             if !self.takes_sign("(") {
-                return self.unexpected("`(` behind `exists`");
+                return self.unexpected("`(` after `exists`");
             }
             let name = self.name()?;
             return if self.takes_sign(")") { Ok(Expression::Exists(name)) } else { self.unexpected("`)`") };
@@ -201,7 +201,7 @@ impl Parser {
             return self.unexpected("a comparison (=, !=, <, <=, >, >=) or `in`");
         };
         if negated {
-            return self.unexpected("`in` behind `not`");
+            return self.unexpected("`in` after `not`");
         }
         let comparison = match sign {
             "<" => Comparison::Less,
@@ -239,7 +239,7 @@ impl Parser {
 
     fn list(&mut self, name: &Name) -> Result<Vec<Literal>> {
         if !self.takes_sign("(") {
-            return self.unexpected("`(` behind `in`");
+            return self.unexpected("`(` after `in`");
         }
         let mut values = vec![self.value(name)?];
         while self.takes_sign(",") {
@@ -314,8 +314,8 @@ mod tests {
             ("a = \"x", "at character 5: a \" that is not closed"),
             ("a ~ 1", "at character 3: found `~`"),
             ("a = b", "at character 5: found `b`, expected a value"),
-            ("a not = 1", "expected `in` behind `not`"),
-            ("a in 1", "expected `(` behind `in`"),
+            ("a not = 1", "expected `in` after `not`"),
+            ("a in 1", "expected `(` after `in`"),
             ("a in ()", "expected a value"),
             ("a..b = 1", "expected a name"),
             ("a = 1 and title = 'x'", "at character 11: found `title`, expected key, document, lang or a name of"),

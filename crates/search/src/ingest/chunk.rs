@@ -126,7 +126,7 @@ fn parts(encoder: &Encoder<'_>, text: &str, most: usize) -> Result<Vec<(Range<us
                     parts.push((from..piece.end, own.len()));
                     break;
                 }
-                // Finds the longest start that has few enough tokens by itself: alone it may have other tokens than with the rest behind it.
+                // Finds the longest start that has few enough tokens by itself: alone it may have other tokens than with the rest after it.
                 let spans = token_spans(&text[from..piece.end], &own);
                 let mut count = most;
                 loop {

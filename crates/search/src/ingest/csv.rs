@@ -28,7 +28,7 @@ pub fn read<R: Read>(
     let progress =
         Rc::new(Progress { budget: Cell::new(MAX_RECORD_BYTES), read: Cell::new(0), at: Cell::new(At::Begin) });
     let input = Bounded { input, separator, progress: Rc::clone(&progress) };
-    // `flexible`: the records' lengths are compared below, so that an error has a line and the reader goes on behind it. Records end with a
+    // `flexible`: the records' lengths are compared below, so that an error has a line and the reader goes on after it. Records end with a
     // line feed and not with the carriage return before it, which would make lines count one too few; it is taken off below.
     let mut reader =
         ReaderBuilder::new().delimiter(separator).flexible(true).terminator(Terminator::Any(b'\n')).from_reader(input);
@@ -69,16 +69,16 @@ struct Progress {
 enum At {
     /// The first byte comes next: only there a quote opens.
     Begin,
-    /// Behind the first byte of a value without quotes, or behind the quote that closes one.
+    /// After the first byte of a value without quotes, or after the quote that closes one.
     Inside,
     /// Between quotes.
     Quoted,
-    /// Behind a quote between quotes, which closes the value unless a second one follows.
+    /// After a quote between quotes, which closes the value unless a second one follows.
     Quote,
 }
 
 impl At {
-    fn behind(self, byte: u8, separator: u8) -> At {
+    fn after(self, byte: u8, separator: u8) -> At {
         match (self, byte) {
             (At::Begin, b'"') | (At::Quote, b'"') => At::Quoted,
             (At::Quoted, b'"') => At::Quote,
@@ -110,7 +110,7 @@ impl<R: Read> Read for Bounded<R> {
         let n = self.input.read(&mut buffer[..n])?;
         progress.budget.set(left - n);
         progress.read.set(progress.read.get() + n as u64);
-        let at = buffer[..n].iter().fold(progress.at.get(), |at, &byte| at.behind(byte, self.separator));
+        let at = buffer[..n].iter().fold(progress.at.get(), |at, &byte| at.after(byte, self.separator));
         progress.at.set(at);
         Ok(n)
     }

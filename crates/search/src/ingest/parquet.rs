@@ -52,7 +52,7 @@ fn has(group: &Type, name: &str) -> bool {
 }
 
 struct Rows {
-    /// `None` behind the last row, or one that could not be decoded.
+    /// `None` after the last row, or one that could not be decoded.
     rows: Option<RowIter<'static>>,
     path: PathBuf,
     columns: Columns,

@@ -31,7 +31,7 @@ impl RowsWriter {
         if self.rows == 0 {
             self.first = docno;
         } else if docno <= self.last {
-            return Err(Error::option("document number", format!("{docno} behind {}", self.last)));
+            return Err(Error::option("document number", format!("{docno} after {}", self.last)));
         }
         (self.last, self.rows) = (docno, self.rows + 1);
         self.file.append_all(&[docno])

@@ -148,7 +148,7 @@ function valuesOfLines(body) {
   return values;
 }
 
-/** Values one behind another, over any lines; of a list of values, its elements. What stands behind a fault is one row with it. */
+/** Values one after another, over any lines; of a list of values, its elements. What stands after a fault is one row with it. */
 function valuesAt(body, documents) {
   const values = [];
   let [at, line, counted] = [0, 1, 0];

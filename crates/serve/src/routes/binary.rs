@@ -113,7 +113,7 @@ fn npy_header(rows: usize, dim: usize) -> Vec<u8> {
 }
 
 /// The head of a safetensors file and what comes before its f32 arrays: `colbert_offsets` `[texts + 1]`, where each text's rows begin, then
-/// `dense` `[texts, dim]` and `colbert` `[rows, dim]`, which are written behind it.
+/// `dense` `[texts, dim]` and `colbert` `[rows, dim]`, which are written after it.
 fn safetensors_head(embeddings: &[Embedding], modes: Modes, arrays: &Arrays) -> Result<Vec<u8>> {
     let mut offsets = vec![0i64];
     if modes.colbert {

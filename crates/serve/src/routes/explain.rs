@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 
-use super::native::{Behind, both_sides, check_scores, prompt_of, timing_of, usage, weights};
+use super::native::{Tail, both_sides, check_scores, prompt_of, timing_of, usage, weights};
 use crate::answer::{self, JSON, Step, Steps, json};
 use crate::app::{App, Tokenized};
 use crate::body::Body;
@@ -101,7 +101,7 @@ async fn explain_inner(app: &App, request: ExplainRequest) -> Result<Response> {
     };
     let (a, b, scores, alignment) = app.beside(of).await?;
     check_scores(&scores, || "a, b".to_owned())?;
-    let end = Behind { usage: usage(&tokenized), timing: timing_of(timing, tokenize_time, begin) };
+    let end = Tail { usage: usage(&tokenized), timing: timing_of(timing, tokenize_time, begin) };
     answer_explained(app, app.names.first(), (a, b), (scores, alignment), end)
 }
 
@@ -111,7 +111,7 @@ fn answer_explained(
     model: String,
     (a, b): (Inspection, Inspection),
     (scores, alignment): (Scores, Option<RowAlignment>),
-    end: Behind,
+    end: Tail,
 ) -> Result<Response> {
     let verdict = Thresholds::default().verdict(scores.dense.unwrap_or(f32::NAN)).as_str();
     let head = Head { model, scores, percent: scores.percent(), verdict };

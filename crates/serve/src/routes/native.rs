@@ -90,7 +90,7 @@ struct Sparse<'a> {
     values: &'a [f32],
 }
 
-/// What an answer says of a text, but for its ColBERT rows, which are written behind it.
+/// What an answer says of a text, but for its ColBERT rows, which are written after it.
 #[derive(Serialize)]
 struct Encoded<'a> {
     index: usize,
@@ -156,15 +156,15 @@ pub(super) fn begin_list(head: &Value, name: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b":[");
 }
 
-/// What stands behind them.
+/// What an answer says after its list: the tokens that were counted, and the times.
 #[derive(Serialize)]
-pub(super) struct Behind {
+pub(super) struct Tail {
     pub usage: Value,
     pub timing: Value,
 }
 
-impl Behind {
-    /// Ends the list.
+impl Tail {
+    /// Ends the list, appends the fields `usage` and `timing` to the object that has been begun, and ends the object.
     pub(super) fn append(&self, out: &mut Vec<u8>) {
         out.push(b']');
         self.append_fields(out);
@@ -227,7 +227,7 @@ async fn encode_inner(app: &App, headers: &HeaderMap, request: EncodeRequest) ->
     if let Some(form) = form {
         return form.answer(app, embeddings, modes);
     }
-    let end = Behind { usage: usage(&tokenized), timing: timing_of(timing, tokenize_time, begin) };
+    let end = Tail { usage: usage(&tokenized), timing: timing_of(timing, tokenize_time, begin) };
     let head = json!({"model": app.names.first()});
     let truncated: Vec<bool> = tokenized.iter().map(|text| text.truncated).collect();
     let steps = rows::steps(&embeddings);
@@ -287,7 +287,7 @@ pub(super) async fn score_route(State(app): State<Arc<App>>, Body(request): Body
     score_inner(&app, request).await.unwrap_or_else(|e| e.answer(Dialect::OpenAi))
 }
 
-/// Tokens of queries and, behind them, of documents, each with the prompt of its side.
+/// Tokens of queries and, after them, of documents, each with the prompt of its side.
 pub(super) async fn both_sides(
     app: &App,
     model: &Arc<Model>,
@@ -348,7 +348,7 @@ async fn score_inner(app: &App, request: ScoreRequest) -> Result<Response> {
     for (pair, scores) in scores.iter().enumerate() {
         check_scores(scores, || if of_pairs { format!("pairs[{pair}]") } else { format!("documents[{pair}]") })?;
     }
-    let end = Behind { usage: usage(&tokenized), timing: timing_of(timing, tokenize_time, begin) };
+    let end = Tail { usage: usage(&tokenized), timing: timing_of(timing, tokenize_time, begin) };
     let head = json!({"model": app.names.first()});
     let write = move |pair: usize, out: &mut Vec<u8>| {
         if pair == pairs {

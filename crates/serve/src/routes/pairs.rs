@@ -74,7 +74,7 @@ struct PartOfPairs {
     pairs: Range<usize>,
     /// Texts that no part before it has.
     new: Vec<usize>,
-    /// Texts that no part behind it has.
+    /// Texts that no part after it has.
     last: Vec<usize>,
 }
 
@@ -132,7 +132,7 @@ mod tests {
         let parts = parts_of(&pairs, |text| tokens[text]);
         let expected = [part(0..2, &[0, 1, 2], &[1, 2]), part(2..3, &[3], &[3]), part(3..6, &[4, 5, 6], &[0, 4, 5, 6])];
         assert_eq!(parts, expected);
-        // The query, the long document, and those behind it.
+        // The query, the long document, and those after it.
         assert_eq!(most_held(&parts, |text| tokens[text] as u64), 4000 + 4097 + 4096);
         // A pair of a text with itself; texts that come again.
         let parts = parts_of(&[(0, 0), (1, 2), (0, 2)], |_| 3000);

@@ -12,7 +12,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::native::{Behind, begin_list, timing_of};
+use super::native::{Tail, begin_list, timing_of};
 use crate::answer::{self, JSON, Step, Steps};
 use crate::app::App;
 use crate::body::Body;
@@ -181,7 +181,7 @@ async fn documents(app: &App, mut request: RerankRequest, version: Version) -> R
     let tokens: usize = ranked.iter().map(|r| r.tokens).sum();
     let best = best(ranked, asked.top);
     let of = move |r: &Reranked| if raw { r.logit } else { r.score };
-    let end = Behind {
+    let end = Tail {
         usage: json!({"prompt_tokens": tokens, "total_tokens": tokens}),
         timing: timing_of(timing, Duration::ZERO, begin),
     };

@@ -269,9 +269,9 @@ fn answer(app: &App, mut hits: Hits) -> Result<Response> {
     json(&mut around, &hits);
     // `hits` is the first field, so the text before and after the list is that of an answer with an empty one.
     const BEGIN: &[u8] = b"{\"hits\":[";
-    let behind = around.strip_prefix(BEGIN).ok_or_else(ApiError::internal)?.to_vec();
+    let rest = around.strip_prefix(BEGIN).ok_or_else(ApiError::internal)?.to_vec();
     let write = move |at: usize, out: &mut Vec<u8>| match list.get(at) {
-        None => out.extend_from_slice(&behind),
+        None => out.extend_from_slice(&rest),
         Some(hit) => {
             if at > 0 {
                 out.push(b',');

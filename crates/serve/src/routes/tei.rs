@@ -58,7 +58,7 @@ fn input(index: usize) -> String {
     format!("inputs[{index}]")
 }
 
-/// The inputs' tokens, behind the model's default prompt or the one that is named; with `truncate: false` a text that is too long is refused.
+/// The inputs' tokens, after the model's default prompt or the one that is named; with `truncate: false` a text that is too long is refused.
 async fn tokens(
     app: &App,
     model: &Arc<Model>,

@@ -93,7 +93,7 @@ impl Arm {
     /// The map to be stored, computed in f64.
     pub(crate) fn map(&self) -> Map {
         let wide = |values: &[f32]| -> Vec<f64> { values.iter().map(|&x| f64::from(x)).collect() };
-        self.base.behind(&wide(&self.a), &wide(&self.a_bias))
+        self.base.then(&wide(&self.a), &wide(&self.a_bias))
     }
 
     /// How far `A` is from the identity, or from 0 if it is no square: the root of the mean square.

@@ -26,8 +26,8 @@ impl Map {
         Map { weight: wide(&map.weight), bias: wide(&map.bias), outputs: map.outputs, inputs: map.inputs }
     }
 
-    /// `(A W) x + (A b + a)`: this map behind `a`, `[outputs, self.outputs]`.
-    pub(crate) fn behind(&self, a: &[f64], a_bias: &[f64]) -> Map {
+    /// This map and then the map `a`, `[outputs, self.outputs]`, with `a_bias`: `(A W) x + (A b + a_bias)`.
+    pub(crate) fn then(&self, a: &[f64], a_bias: &[f64]) -> Map {
         let outputs = a_bias.len();
         let mut bias = algebra::product(a, &self.bias, [outputs, self.outputs, 1]);
         bias.iter_mut().zip(a_bias).for_each(|(bias, a)| *bias += a);

@@ -87,7 +87,7 @@ pub(crate) fn normalize_rows(rows: &mut [f32], cols: usize) -> Vec<f32> {
         .collect()
 }
 
-/// The gradient before [`normalize_rows`] from that behind it, in place: `(∂n - n (n·∂n)) / ‖r‖`.
+/// The gradient before [`normalize_rows`] from that after it, in place: `(∂n - n (n·∂n)) / ‖r‖`.
 pub(crate) fn normalize_backward(gradient: &mut [f32], normalized: &[f32], norms: &[f32], cols: usize) {
     gradient.par_chunks_mut(cols).zip(normalized.par_chunks(cols)).zip(norms.par_iter()).for_each(
         |((gradient, row), norm)| {

@@ -70,7 +70,7 @@ fn starter(threads: usize) -> Model {
     Model::starter_with(&LoadOptions { threads: Some(threads), ..LoadOptions::default() }).unwrap()
 }
 
-/// A run that is ended behind so many steps, if a number is given.
+/// A run that is ended after so many steps, if a number is given.
 fn run(model: &Model, inputs: Inputs, options: &TrainOptions, work: &Path, until: Option<usize>) -> Result<Trained> {
     let mut observer = |event: Event<'_>| match event {
         Event::Step(done, _, _) if Some(done) == until => ControlFlow::Break(()),

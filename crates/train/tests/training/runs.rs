@@ -30,7 +30,7 @@ fn a_run_has_the_same_bytes_for_one_and_two_threads_and_after_every_interruption
         let error = run(&starter(2), inputs(), &options, &work, Some(until)).unwrap_err();
         assert!(matches!(error, Error::Stopped { .. }), "{error}");
         let trained = run(&starter(2), inputs(), &options, &work, None).unwrap();
-        assert_eq!(bits(&trained), bits(&expected), "ended behind step {until}");
+        assert_eq!(bits(&trained), bits(&expected), "ended after step {until}");
         assert_eq!(trained.metadata, expected.metadata);
         assert_eq!(trained.report.states.computed.0, 0, "the states were there");
     }
@@ -151,7 +151,7 @@ fn a_loss_that_is_no_number_stops_the_run_and_names_the_step() {
 #[test]
 fn a_score_that_is_no_number_is_not_ranked() {
     let directory = tempfile::tempdir().unwrap();
-    // The only step is so wide that the heads behind it overflow, and no other step would tell.
+    // The only step is so wide that the heads after it overflow, and no other step would tell.
     let wild =
         TrainOptions { rate: 1e38, heads: [true, false, false], warm_up: 0.0, batch: 20, epochs: 1, ..options() };
     let error = run(&starter(2), inputs(), &wild, directory.path(), None).unwrap_err();

@@ -94,7 +94,7 @@ fn end_records_that_lie_are_refused() {
     assert!(refusal(&many).contains("cannot hold 65535 entries"));
     let mut one = good.clone();
     one[end + 8..end + 12].copy_from_slice(&[1, 0, 1, 0]);
-    assert!(refusal(&one).contains("behind its 1 entries"));
+    assert!(refusal(&one).contains("after its 1 entries"));
 
     let wide = archive(&two(), true);
     let locator = wide.len() - 22 - 20;

@@ -105,7 +105,7 @@ class Tokenizer:
         self.vocab_size = len(self)
 
     def __len__(self) -> int:
-        # Ids of the tokenizer: rows of the table behind them have no piece.
+        # Ids of the tokenizer: rows of the table after them have no piece.
         size = self._model.info["vocabulary"]
         while size > 0 and self._model.piece(size - 1) is None:
             size -= 1
