@@ -74,7 +74,10 @@ impl Kernels {
         BEST.get_or_init(|| Isa::ALL.iter().rev().find_map(|&isa| Self::for_isa(isa)).unwrap_or(&SCALAR))
     }
 
-    /// The table of the set called `name`, if this CPU runs it.
+    /// The kernels of the instruction set called `name`.
+    ///
+    /// # Errors
+    /// [`UnknownIsa`] if no instruction set has this name, or this CPU does not run it.
     pub fn by_name(name: &str) -> Result<&'static Kernels, UnknownIsa> {
         let isa = Isa::ALL.into_iter().find(|isa| isa.name() == name);
         isa.and_then(Self::for_isa).ok_or_else(|| UnknownIsa { name: name.to_owned() })
@@ -101,7 +104,7 @@ impl Kernels {
         Isa::ALL.into_iter().filter_map(Self::for_isa).collect()
     }
 
-    /// The table's instruction set.
+    /// The instruction set that these kernels are compiled for.
     pub fn isa(&self) -> Isa {
         self.isa
     }
@@ -343,7 +346,7 @@ impl Kernels {
     /// 1/508 of the largest weight among its tile of 64 tokens.
     ///
     /// # Panics
-    /// If the shapes do not fit each other, or `packed` was made by [`Isa::Amx`], of more than a few keys, and this is another set.
+    /// If the shapes do not fit each other, or if `packed` holds more than a few keys and was made with [`Isa::Amx`] while this is another ISA.
     pub fn attend_int(
         &self,
         scale: f32,
@@ -359,7 +362,7 @@ impl Kernels {
         (self.attend_int)(scale, queries, packed, scratch, out)
     }
 
-    /// Runs `rounds` of a loop over registers with the set's fastest products of a kind, and returns its operations (a multiply-add counts
+    /// Runs `rounds` of a loop over registers with the ISA's fastest products of a kind, and returns its operations (a multiply-add counts
     /// as two). It measures the peak that a product of this instruction set could reach. (For int8 without VNNI the loop includes applying
     /// the weights' signs and adding pairs.)
     pub fn probe(&self, probe: probe::Probe, rounds: usize) -> f64 {
@@ -399,14 +402,14 @@ macro_rules! compiled {
             $path(token, $($arg),+)
         }
         |$($arg: $type),+| {
-            // SAFETY: this function is reachable through the set's table alone, which `for_isa` hands out only after `detect`
+            // SAFETY: this function is reachable through the ISA's table alone, which `for_isa` hands out only after `detect`
             // has found all of its features.
             unsafe { $name(<$token>::assume_detected(), $($arg),+) }
         }
     }};
 }
 
-/// Makes `operation!(name, token, features)` of the list of operations: the function that a set's table has for one.
+/// Makes `operation!(name, token, features)` of the list of operations: the function that an ISA's table has for one.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! define_operation {
     ($d:tt $($kind:ident $name:ident($($arg:ident: $type:ty),+) $(-> $ret:ty)? => $path:path;)+) => {
@@ -420,7 +423,7 @@ macro_rules! define_operation {
     };
 }
 
-/// An operation's function in a set's table.
+/// An operation's function in an ISA's table.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! in_set {
     (generic $($operation:tt)+) => { compiled!($($operation)+) };
@@ -429,7 +432,7 @@ macro_rules! in_set {
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 for_each_operation!(define_operation, $);
 
-/// A set's table: the operations that are compiled for it, and those of the set that it extends.
+/// An ISA's table: the operations that are compiled for it, and those of the ISA that it extends.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! table {
     ($table:ident, $isa:ident, $token:ty, $features:tt, [$($operation:ident),+] $(, extends $base:ident)?) => {
@@ -441,7 +444,7 @@ macro_rules! table {
     };
 }
 
-/// Which operations are compiled for a set. A set that extends another compiles only the operations that use its additional instructions;
+/// Which operations are compiled for an ISA. An ISA that extends another compiles only the operations that use its additional instructions;
 /// for the rest it takes the other's functions, because the code would be the same.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! define_table {

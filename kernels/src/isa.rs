@@ -1,7 +1,7 @@
 //! Instruction sets, and the tokens that prove that this CPU has one.
 //!
 //! A token (`Avx2<VNNI>`, `Avx512<LEVEL>`) comes from its `detect()`, which asks the CPU; whoever holds one may run the code that is
-//! compiled for it. The feature list of each set is written once (`for_each_simd`); the check here and the attributes in
+//! compiled for it. The feature list of each ISA is written once (`for_each_simd`); the check here and the attributes in
 //! `dispatch.rs` are made from it.
 
 #[cfg(target_arch = "aarch64")]
@@ -35,7 +35,7 @@ pub enum Isa {
     Amx,
 }
 
-/// What is said of a set: one row each, slowest first.
+/// What the table of ISAs says of one of them. It has one row for each, slowest first.
 struct Row {
     isa: Isa,
     name: &'static str,
@@ -57,13 +57,13 @@ const ROWS: [Row; 10] = [
 ];
 
 impl Isa {
-    /// All sets, slowest first.
+    /// All instruction sets, slowest first.
     pub const ALL: [Isa; ROWS.len()] = {
         let mut all = [Isa::Scalar; ROWS.len()];
         let mut index = 0;
         while index < all.len() {
-            // A set's row is found by its place.
-            assert!(ROWS[index].isa as usize == index, "rows in the order of the sets");
+            // An ISA's row is found by its place.
+            assert!(ROWS[index].isa as usize == index, "rows in the order of the ISAs");
             all[index] = ROWS[index].isa;
             index += 1;
         }
@@ -75,7 +75,7 @@ impl Isa {
         ROWS[self as usize].name
     }
 
-    /// Whether the set has registers that hold matrices: with them, products of many rows take an eighth of the time of dot products.
+    /// Whether the ISA has registers that hold matrices: with them, products of many rows take an eighth of the time of dot products.
     pub fn has_matrix_registers(self) -> bool {
         ROWS[self as usize].matrix_registers
     }
@@ -173,7 +173,7 @@ pub(crate) use for_each_simd;
 macro_rules! define_token {
     ($table:ident, $isa:ident, $token:ty, [$($feature:tt),+] $(, $and:path)?) => {
         impl $token {
-            /// The token, if this CPU (and operating system) has every feature of the set.
+            /// The token, if this CPU (and operating system) has every feature of the ISA.
             pub(crate) fn detect() -> Option<Self> {
                 ($(is_detected!($feature))&&+ $(&& $and())?).then_some(Self { _proof: () })
             }

@@ -5,10 +5,11 @@
 //! vector of sixteen `f32` that everything is written over), `gemm` (the matrix product), `elementwise` (layer norm, GELU,
 //! normalisation), `attention`, and [`Kernels`] (the table a caller picks once).
 //!
-//! # Numeric contract Every kernel is one algorithm over sixteen lanes with fused multiply-add, written once and compiled for each
-//! instruction set. An element's value depends only on its own inputs: not on its tile, its neighbours or the thread that computed it. It
-//! has the same bits on every instruction set, except in bf16 products: sets with bf16 instructions round as those do. The tests check both
-//! statements.
+//! # Numeric contract
+//!
+//! Every kernel is one algorithm over sixteen lanes with fused multiply-add, written once and compiled for each instruction set. An element's
+//! value depends only on its own inputs: not on its tile, its neighbours or the thread that computed it. It has the same bits on every
+//! instruction set, except in bf16 products: instruction sets with bf16 instructions round as those do. The tests check both statements.
 
 mod attention;
 mod attention_int;

@@ -1,7 +1,7 @@
 //! The operations that every instruction set has, each said once.
 
 /// Calls `$callback` with `$args` and all operations: name, arguments, result, and the function that does it. A `generic` function takes the
-/// token of a set before the arguments and is compiled for each set that needs code of its own; a `portable` one is the same for all.
+/// token of an ISA before the arguments and is compiled for each ISA that needs code of its own; a `portable` one is the same for all.
 macro_rules! for_each_operation {
     ($callback:ident $(, $args:tt)*) => {
         $callback! {

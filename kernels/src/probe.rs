@@ -18,7 +18,7 @@ pub enum Probe {
     F32,
 }
 
-/// Most independent accumulators of a set.
+/// Most independent accumulators of an ISA.
 const MAX_CHAINS: usize = 12;
 
 /// See [`crate::Kernels::probe`].
@@ -52,7 +52,7 @@ fn int8<S: SimdInt>(s: S, rounds: usize) -> f64 {
     for _ in 0..rounds {
         let bytes = black_box(&bytes);
         for (chain, sum) in sums.iter_mut().enumerate() {
-            // A constant of the set, so the loop is unrolled and the accumulators stay in registers.
+            // A constant of the ISA, so the loop is unrolled and the accumulators stay in registers.
             if chain >= S::INT8_PROBE_CHAINS {
                 break;
             }

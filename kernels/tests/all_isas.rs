@@ -1,5 +1,5 @@
 //! One body per operation, run on every instruction set this CPU has: equal to the bit among them, and within a bound of an
-//! f64 reference. A set that cannot run here is printed; `TRIVEC_REQUIRE_ISA=avx512` (a comma-separated list) makes it a
+//! f64 reference. An ISA that cannot run here is printed; `TRIVEC_REQUIRE_ISA=avx512` (a comma-separated list) makes it a
 //! failure.
 
 use trivec_kernels::{AttentionShape, DEPTH_BLOCK, Isa, KEY_TILE, Kernels, LANES, MatMut, MatRef, QUERY_BLOCK};
@@ -296,7 +296,7 @@ fn attention_over_tile_edges() {
     }
 }
 
-/// The other tests compare the sets of one CPU. This one compares CPUs: the number was computed on x86-64.
+/// The other tests compare the ISAs of one CPU. This one compares CPUs: the number was computed on x86-64.
 #[test]
 fn bits_are_the_same_on_every_architecture() {
     let mut random = Random(6);

@@ -76,7 +76,7 @@ fn values(len: usize) -> Vec<f32> {
     (0..len).map(|i| ((i as u32).wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 24) as f32 - 0.5).collect()
 }
 
-/// Runs `f` for both sides and every set of this CPU.
+/// Runs `f` for both sides and every ISA of this CPU.
 fn everywhere(f: impl Fn(Side, &Kernels)) {
     for side in [Side::After, Side::Before] {
         for kernels in Kernels::all_supported() {

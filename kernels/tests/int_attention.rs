@@ -24,7 +24,7 @@ fn attention(q: &[f32], k: &[f32], v: &[f32], head_dim: usize, scale: f64) -> Ve
     out
 }
 
-/// What a set makes of queries, keys and values, with buffers of its own.
+/// What an ISA makes of queries, keys and values, with buffers of its own.
 fn attend(kernels: &Kernels, scale: f32, [q, k, v]: [&[f32]; 3], head_dim: usize) -> Vec<f32> {
     let (mut scratch, mut packed) = (IntScratch::default(), IntKeyValues::default());
     let view = |x| MatRef::dense(x, head_dim);

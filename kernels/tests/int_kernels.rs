@@ -1,5 +1,5 @@
 //! The kernels of small numbers, run on every instruction set this CPU has: integer products and everything around them equal to the bit
-//! among the sets and to a plain reference; bf16 within a bound. `TRIVEC_REQUIRE_ISA=avx512vnni` (a comma-separated list) makes a set that
+//! among the ISAs and to a plain reference; bf16 within a bound. `TRIVEC_REQUIRE_ISA=avx512vnni` (a comma-separated list) makes an ISA that
 //! cannot run here a failure.
 
 mod common;

@@ -56,7 +56,7 @@ fn every_format_gives_the_same_bits_whatever_runs_beside() {
         for isa in trivec::instruction_sets() {
             let single = load(&path, 1, isa);
             let texts = sequences(single.info().vocabulary as u32);
-            // The bf16 instructions round as they do: those sets agree with themselves alone.
+            // The bf16 instructions round in their own way: those ISAs agree with themselves alone.
             if format == WeightFormat::Bf16 {
                 expected = None;
             }
@@ -290,7 +290,7 @@ fn flipped_bits_never_panic() {
     }
 }
 
-/// Whatever the bytes of int4 panels are, they are weights: a model with any of them runs, and gives the same bits on every set.
+/// Whatever the bytes of int4 panels are, they are weights: a model with any of them runs, and gives the same bits on every ISA.
 #[test]
 fn any_bytes_are_int4_weights() {
     let directory = tempfile::tempdir().unwrap();

@@ -58,7 +58,7 @@ fn a_pair_has_the_same_bits_whatever_runs_beside() {
         let mut expected: Option<Vec<_>> = None;
         for isa in trivec::instruction_sets() {
             let single = load(&path, 1, Some(isa));
-            // The bf16 instructions round as they do: those sets agree with themselves alone.
+            // The bf16 instructions round in their own way: those ISAs agree with themselves alone.
             if format == Some(WeightFormat::Bf16) {
                 expected = None;
             }

@@ -11,7 +11,7 @@ use crate::simd::int::SimdInt;
 use crate::simd::math;
 use crate::view::MatRef;
 
-/// Keys and values of one head of one text, as [`crate::Kernels::attend_int`] reads them; those of [`crate::Isa::Amx`] only by that set.
+/// Keys and values of one head of one text, as [`crate::Kernels::attend_int`] reads them; those that [`crate::Isa::Amx`] made only with that ISA.
 #[derive(Debug, Default)]
 pub struct IntKeyValues {
     tokens: usize,

@@ -5,10 +5,10 @@
 //!   for each 6 rows                    copied side by side: 12 KB that stay in the first-level cache
 //!     for each 4 outputs               their weights stream through, from the second-level cache after the first rows
 //!       acc[6][4] += x[row][d..d+16] * w[output][d..d+16]      24 vectors of 16 partial sums
-//!       out[6][4] += the sums of the 24 vectors                (sets with few registers take smaller tiles)
+//!       out[6][4] += the sums of the 24 vectors                (ISAs with few registers take smaller tiles)
 //! ```
 //! 1. Lanes run along the depth, so `W` is read in place: nothing is packed, and a mapped file is the weight matrix.
-//! 2. Rows of 1,024 or 4,096 values lie a multiple of 4 KB apart, where ten of them compete for the eight ways of one cache set.
+//! 2. Rows of 1,024 or 4,096 values lie a multiple of 4 KB apart, where ten of them compete for the eight ways of one set of the cache.
 //!    Copying the six rows of `X` to a stride that is no such multiple leaves only the four of `W` (EXPERIMENTS.md).
 //! 3. An element's additions are the same in whatever tile it falls, so edges use smaller tiles of the same code.
 //! 4. The lane sums cost about 13 operations for four outputs and 32 steps, and overlap with the multiply-adds.
@@ -26,7 +26,7 @@ const TILE_OUTPUTS: usize = 4;
 /// Most rows of a register tile.
 const MAX_TILE_ROWS: usize = 6;
 
-/// Distance between the copied rows: one vector more than a block, so that equal depths fall into different cache sets.
+/// Distance between the copied rows: one vector more than a block, so that equal depths fall into different sets of the cache.
 const STRIP_STRIDE: usize = DEPTH_BLOCK + LANES;
 
 /// See [`crate::Kernels::linear`], which has checked the shapes.

@@ -1,11 +1,11 @@
-//! The int8 and bf16 products on sets whose registers hold matrices (`SimdInt::MATRICES`).
+//! The int8 and bf16 products on ISAs whose registers hold matrices (`SimdInt::MATRICES`).
 //!
 //! ```text
 //! for each panel of 32 outputs
 //!   for each 32 rows                       two registers of 16; the last one begins 16 rows before the end, and what it has in common with
 //!     for each 64 bytes of depth           the one before is computed twice and finished once
 //!       sums[32][32] += rows · panel       2 + 2 loads, 4 products
-//!     out[32][32] = the sums, finished     as on every other set
+//!     out[32][32] = the sums, finished     as on every other ISA
 //! ```
 //! With 32 rows or fewer, reading the weights from memory decides the speed. int8 then reads the two halves of an even number of steps in
 //! turn, each with its own prefetch (`SimdInt::matrix_halves`), and very few rows are left to dot products (`int8.rs`).

@@ -1,4 +1,4 @@
-//! The product of many rows with a source's own 4-bit blocks on sets whose registers hold matrices: the sums of a block of 32 depths are one step of them.
+//! The product of many rows with a checkpoint's own 4-bit blocks (q4_0) on ISAs whose registers hold matrices: the sums of a block of 32 depths
 //!
 //! ```text
 //! for each panel of 32 outputs

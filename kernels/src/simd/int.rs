@@ -35,7 +35,7 @@ pub(crate) trait SimdInt: Simd {
     /// Register tile of the int8 product with few rows (up to `FEW_I8_ROWS`), where that has another shape.
     const FEW_I8_TILE: TileShape = Self::I8_TILE;
     const FEW_I8_ROWS: usize = 0;
-    /// Whether [`add_quad8`](Self::add_quad8) holds the weights of one vector at a time, because the set has too few registers for more.
+    /// Whether [`add_quad8`](Self::add_quad8) holds the weights of one vector at a time, because the ISA has too few registers for more.
     const ONE_VECTOR_AT_A_TIME: bool = false;
     /// Whether int8 products of more than `FEW_I8_ROWS` rows are those of `gemm::int8_split`, because the set's products of bytes saturate.
     const SPLITS_ROWS: bool = false;
@@ -64,7 +64,7 @@ pub(crate) trait SimdInt: Simd {
     /// Products of a [`fastest8`](Self::fastest8).
     const FASTEST8: usize = 64;
 
-    /// Whether the set has registers that hold matrices: then the int8 and bf16 products are those of `gemm::matrix`.
+    /// Whether the ISA has registers that hold matrices: then the int8 and bf16 products are those of `gemm::matrix`.
     const MATRICES: bool = false;
 
     /// All lanes `x`.
@@ -91,7 +91,7 @@ pub(crate) trait SimdInt: Simd {
     /// # Safety
     /// 64 bytes at `p` are readable.
     unsafe fn load_w8(self, p: *const u8) -> Self::W8;
-    /// What an accumulator of [`dot8`](Self::dot8) begins with, given `-128 · Σ a` over the activations it will see: sets whose
+    /// What an accumulator of [`dot8`](Self::dot8) begins with, given `-128 · Σ a` over the activations it will see: ISAs whose
     /// products take the stored `w + 128` begin with that, the others with 0.
     fn start8(self, minus_128_sum: i32) -> Self::I;
     /// `acc[o] + Σᵢ w[o][i] · a[i]`, after [`start8`](Self::start8).
@@ -213,7 +213,7 @@ pub(crate) trait SimdInt: Simd {
 
     /// Whole sums of a tile by instructions that multiply matrices of bytes, which take weights and rows in shapes of their own:
     /// `sums[r][n][o] = start[r] + Σ_d stored(n, o, d) · x[r][d]` over `4 · quads` depths, weights stored as `w + 128` in
-    /// `[quads][N][16 outputs][4]`, `start[r]` as for [`start8`](Self::start8). `None` where the set has no such instructions or `R` is too
+    /// `[quads][N][16 outputs][4]`, `start[r]` as for [`start8`](Self::start8). `None` where the ISA has no such instructions or `R` is too
     /// few rows to gain by them: then the loop over [`dot8`](Self::dot8) does it.
     ///
     /// # Safety
@@ -266,7 +266,7 @@ pub(crate) trait SimdInt: Simd {
     #[inline(always)]
     unsafe fn matrix_sums<const INT8: bool, const PAIR: bool>(self, operands: Operands, sums: &mut Sums) {
         let _ = (operands, sums);
-        unreachable!("a set without matrix registers")
+        unreachable!("an ISA without matrix registers")
     }
     /// The int8 sums of [`matrix_sums`](Self::matrix_sums), by streams: the two halves of an even number of steps in turn, with requests ahead of both,
     /// and not by `operands.ahead`.
@@ -276,7 +276,7 @@ pub(crate) trait SimdInt: Simd {
     #[inline(always)]
     unsafe fn matrix_halves<const PAIR: bool>(self, operands: Operands, sums: &mut Sums) {
         let _ = (operands, sums);
-        unreachable!("a set without matrix registers")
+        unreachable!("an ISA without matrix registers")
     }
     /// `sums[b][r][o] = Σ w[b][o][d] · x[r][32 b + d]` over the 32 depths of each of four 4-bit blocks, for 16 rows and one vector of weights as
     /// [`unpack_q4_0`](Self::unpack_q4_0) leaves them. Exact. Sets with [`MATRICES`](Self::MATRICES) only.
@@ -287,7 +287,7 @@ pub(crate) trait SimdInt: Simd {
     #[inline(always)]
     unsafe fn matrix_q4_0(self, x: *const i8, ldx: usize, w: *const i8, sums: &mut GroupSums) {
         let _ = (x, ldx, w, sums);
-        unreachable!("a set without matrix registers")
+        unreachable!("an ISA without matrix registers")
     }
     /// The products of 16 rows of bytes with what lies as `[quads][64][4]`, over `64 · steps` bytes: `sums[16][64]`. In attention, of queries with the
     /// 64 keys of a tile, and of weights with 64 dimensions of its values. Sets with [`MATRICES`](Self::MATRICES) only, as
@@ -299,7 +299,7 @@ pub(crate) trait SimdInt: Simd {
     #[inline(always)]
     unsafe fn matrix_scores(self, q: *const i8, stride: usize, keys: *const u8, steps: usize, sums: *mut i32) {
         let _ = (q, stride, keys, steps, sums);
-        unreachable!("a set without matrix registers")
+        unreachable!("an ISA without matrix registers")
     }
     /// The weights of one of the two vectors of a 4-bit block, as `w`: `to[8 quads][2 vectors][16 outputs][4]` from nibbles as
     /// [`load_q4_0`](Self::load_q4_0) reads them. Sets with [`MATRICES`](Self::MATRICES) only.
@@ -309,7 +309,7 @@ pub(crate) trait SimdInt: Simd {
     #[inline(always)]
     unsafe fn unpack_q4_0(self, nibbles: *const u8, vector: usize, to: *mut i8) {
         let _ = (nibbles, vector, to);
-        unreachable!("a set without matrix registers")
+        unreachable!("an ISA without matrix registers")
     }
     /// `rounds` times the fastest products of matrices, for [`crate::probe`]: how many multiply-adds they were, of bytes or of bf16. `None`
     /// where there are none.
@@ -348,8 +348,8 @@ pub(crate) trait SimdInt: Simd {
     /// # Safety
     /// 16 bytes at `p` are writable.
     unsafe fn store_i8(self, p: *mut i8, v: Self::V);
-    /// [`store_i8`](Self::store_i8) of four vectors, 64 bytes; what is returned are sixteen parts of their sum (which parts, differs from set to
-    /// set), exact if the values are in the range of `i8`.
+    /// [`store_i8`](Self::store_i8) of four vectors, 64 bytes; what is returned are sixteen parts of their sum (which parts, differs from ISA to
+    /// ISA), exact if the values are in the range of `i8`.
     ///
     /// # Safety
     /// 64 bytes at `p` are writable.

@@ -1,4 +1,4 @@
-//! Every operation on small numbers of every set against the plain meaning in `scalar_int.rs`: all bytes, all half-precision numbers, the ends
+//! Every operation on small numbers of every ISA against the plain meaning in `scalar_int.rs`: all bytes, all half-precision numbers, the ends
 //! of the ranges, and every shape of a tile's sums.
 
 use super::int::SimdInt;
@@ -55,7 +55,7 @@ fn dot_products<S: SimdInt>(s: S) {
     }
 }
 
-/// Sums of whole tiles by a set's products of matrices, if it has them for `R` rows: against sums one by one.
+/// Sums of whole tiles by an ISA's products of matrices, if it has them for `R` rows: against sums one by one.
 fn tiles<S: SimdInt, const R: usize, const N: usize>(s: S) {
     for quads in [0, 1, 2, 3, 4, 7, 16] {
         // Rows lie further apart than needed, with no bytes after the last.
@@ -227,7 +227,7 @@ fn has_the_meaning_of_scalar<S: SimdInt>(s: S) {
     tiles::<S, 5, 4>(s);
 }
 
-/// Runs the check on a set, if this CPU has it.
+/// Runs the check on an ISA, if this CPU has it.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! check_set {
     ($table:ident, $isa:ident, $token:ty, $features:tt $(, $and:path)?) => {

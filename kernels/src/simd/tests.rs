@@ -1,4 +1,4 @@
-//! Every operation of every set against the plain meaning in `scalar.rs`, on values that kernels meet rarely: NaN, infinities,
+//! Every operation of every ISA against the plain meaning in `scalar.rs`, on values that kernels meet rarely: NaN, infinities,
 //! zeros of both signs, halves, the ends of the range. Sets that this CPU lacks are printed; `tests/all_isas.rs` can require one.
 
 use super::Simd;
@@ -166,7 +166,7 @@ fn scalar_has_the_documented_meaning() {
     has_the_meaning_of_scalar(Scalar);
 }
 
-/// Runs the check on a set, if this CPU has it.
+/// Runs the check on an ISA, if this CPU has it.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! check_set {
     ($table:ident, $isa:ident, $token:ty, $features:tt $(, $and:path)?) => {

@@ -38,7 +38,7 @@ impl Random {
     }
 }
 
-/// Every set that this CPU has. Each call turns over in how many streams weights are read, which no result may show.
+/// Every ISA that this CPU has. Each call changes in how many streams weights are read, which no result may show.
 pub fn tables() -> Vec<&'static Kernels> {
     static TWO: AtomicBool = AtomicBool::new(false);
     if TWO.fetch_not(Ordering::Relaxed) {

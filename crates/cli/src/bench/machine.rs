@@ -70,7 +70,7 @@ pub(super) fn measure(args: &ModelArgs) -> Result<Machine> {
 
 /// Operations a second: the best of many short measurements, each on all threads at once.
 fn arithmetic(kernels: &Kernels, team: &Team, probe: Probe) -> f64 {
-    // As many rounds as take about a millisecond on any set.
+    // As many rounds as take about a millisecond on any ISA.
     let mut rounds = ROUNDS;
     let mut best = 0.0f64;
     let begin = Instant::now();
