@@ -16,6 +16,9 @@ pub struct LockFile {
 impl LockFile {
     /// Takes the lock, or returns `None` if another [`LockFile`] of this path exists, in this or in another process. The file's directory
     /// must exist.
+    ///
+    /// # Errors
+    /// Those of the file system.
     pub fn take(path: &Path) -> io::Result<Option<LockFile>> {
         loop {
             let file = open(path)?;
@@ -32,6 +35,9 @@ impl LockFile {
 
     /// Waits, without a limit, until no other [`LockFile`] of this path exists in this or another process, and takes the lock. A thread that
     /// holds the lock itself would wait for ever. The file's directory must exist.
+    ///
+    /// # Errors
+    /// Those of the file system.
     pub fn wait(path: &Path) -> io::Result<LockFile> {
         loop {
             let file = open(path)?;

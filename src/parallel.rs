@@ -14,7 +14,10 @@ pub struct Team {
 }
 
 impl Team {
-    /// `threads`, or as many as CPUs this process may use (its affinity and its cgroup's quota count).
+    /// Starts `threads` threads, or as many as CPUs this process may use (its affinity and its cgroup's quota count).
+    ///
+    /// # Errors
+    /// That of the operating system if it starts no more threads.
     pub fn new(threads: Option<usize>) -> io::Result<Team> {
         let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
         Ok(Team { team: trivec_team::Team::new(threads)? })

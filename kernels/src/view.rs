@@ -55,6 +55,9 @@ impl<'a> MatRef<'a> {
     }
 
     /// Row `row`.
+    ///
+    /// # Panics
+    /// If the matrix has no such row.
     pub fn row(&self, row: usize) -> &'a [f32] {
         assert!(row < self.rows, "row {row} of {}", self.rows);
         if self.cols == 0 {
@@ -63,7 +66,10 @@ impl<'a> MatRef<'a> {
         &self.data[row * self.stride..][..self.cols]
     }
 
-    /// Rows `start .. start + rows`.
+    /// A view of the rows `start .. start + rows`.
+    ///
+    /// # Panics
+    /// If the matrix has fewer than `start + rows` rows.
     pub fn rows_from(&self, start: usize, rows: usize) -> MatRef<'a> {
         assert!(start <= self.rows && rows <= self.rows - start, "rows {start} + {rows} of {}", self.rows);
         let data = if rows == 0 || self.cols == 0 { &[] } else { &self.data[start * self.stride..] };
@@ -122,6 +128,9 @@ impl<'a> MatMut<'a> {
     }
 
     /// Row `row`.
+    ///
+    /// # Panics
+    /// If the matrix has no such row.
     pub fn row_mut(&mut self, row: usize) -> &mut [f32] {
         assert!(row < self.rows, "row {row} of {}", self.rows);
         // A row without elements may be at any address: the constructor checked no extent.
@@ -137,6 +146,9 @@ impl<'a> MatMut<'a> {
     }
 
     /// Cuts into rows `.. at` and rows `at ..`.
+    ///
+    /// # Panics
+    /// If the matrix has fewer than `at` rows.
     pub fn split_rows(self, at: usize) -> (MatMut<'a>, MatMut<'a>) {
         assert!(at <= self.rows, "row {at} of {}", self.rows);
         let offset = if at == self.rows || self.cols == 0 { 0 } else { at * self.stride };
@@ -146,6 +158,9 @@ impl<'a> MatMut<'a> {
     }
 
     /// Cuts into columns `.. at` and columns `at ..`.
+    ///
+    /// # Panics
+    /// If the matrix has fewer than `at` columns.
     pub fn split_cols(self, at: usize) -> (MatMut<'a>, MatMut<'a>) {
         assert!(at <= self.cols, "column {at} of {}", self.cols);
         let part = |data, cols| MatMut { data, rows: self.rows, cols, stride: self.stride, _elements: PhantomData };
@@ -154,7 +169,10 @@ impl<'a> MatMut<'a> {
         (part(self.data, at), part(unsafe { self.data.add(offset) }, self.cols - at))
     }
 
-    /// Cuts into blocks of at most `rows` rows and `cols` columns, row blocks outermost.
+    /// Cuts into blocks of at most `rows` rows and `cols` columns. The blocks of the first rows come first.
+    ///
+    /// # Panics
+    /// If `rows` or `cols` is 0.
     pub fn into_blocks(self, rows: usize, cols: usize) -> Vec<Block<'a>> {
         assert!(rows > 0 && cols > 0, "blocks of [{rows}, {cols}]");
         let mut blocks = Vec::with_capacity(self.rows.div_ceil(rows) * self.cols.div_ceil(cols));

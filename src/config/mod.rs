@@ -152,7 +152,10 @@ fn default_act() -> String {
     "gelu".into()
 }
 
-/// Whether `bytes` are the `config.json` of a model that can be loaded; `path` names the file in errors.
+/// Checks that `bytes` are the `config.json` of a model that can be loaded; `path` names the file in errors.
+///
+/// # Errors
+/// [`ErrorKind::Model`](crate::ErrorKind::Model) if they are not.
 pub fn check_config(bytes: &[u8], path: &Path) -> Result<()> {
     ModelConfig::from_json(bytes, path).map(|_| ())
 }

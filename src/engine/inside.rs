@@ -188,6 +188,9 @@ impl Model {
     }
 
     /// Tokens of many texts, as [`Model::token_ids`] makes those of one; on all threads.
+    ///
+    /// # Errors
+    /// As [`Model::token_ids`].
     #[doc(hidden)]
     pub fn token_ids_of<S: AsRef<str> + Sync>(
         &self,
@@ -207,6 +210,9 @@ impl Model {
 
     /// As [`Model::encode_ids`]. If lexical weights are asked for, each text also gets a list with one weight for each of its tokens, in their order:
     /// special tokens are in it, and a piece that occurs twice has two weights.
+    ///
+    /// # Errors
+    /// As [`Model::encode_ids`].
     #[doc(hidden)]
     pub fn encode_ids_weighted<S: AsRef<[u32]> + Sync>(
         &self,

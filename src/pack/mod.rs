@@ -165,6 +165,9 @@ pub fn advised_format(model: &Model) -> WeightFormat {
 }
 
 /// Estimates the size of `model` packed to `weights`, without calibration (which adds a few hundredths of a per cent).
+///
+/// # Errors
+/// As [`pack`].
 pub fn estimated_bytes(model: &Model, weights: WeightFormat) -> Result<u64> {
     writer(model, &PackOptions::new(weights), &Plan::uncalibrated(model, weights), None)?.bytes()
 }

@@ -123,12 +123,18 @@ fn matrices(config: &ModelConfig) -> Matrices {
     }
 }
 
-/// Writes the model as a packed file.
+/// Writes the model as a packed file; `path` only names it in errors. Returns the file's length.
+///
+/// # Errors
+/// [`ErrorKind::Io`](crate::ErrorKind::Io) if `out` refuses.
 pub fn write_packed(format: WeightFormat, team: &Team, path: &Path, out: &mut dyn Write) -> Result<u64> {
     write_packed_as(&bge_m3(), format, team, path, out)
 }
 
 /// A packed model of one layer of BGE-M3's shape, for `benches/`.
+///
+/// # Errors
+/// [`ErrorKind::Io`](crate::ErrorKind::Io) if no thread can be started.
 pub fn packed_layer(format: WeightFormat) -> Result<Vec<u8>> {
     let path = Path::new("one layer");
     let team = Team::new(Some(1)).map_err(|e| Error::io(path, e))?;
@@ -189,7 +195,10 @@ fn write_packed_as(
     writer.write(team, path, out, 0, &|_, _| ())
 }
 
-/// Writes the model's f32 weights as a checkpoint's `model.safetensors`.
+/// Writes the model's f32 weights as a checkpoint's `model.safetensors`; `path` only names it in errors. Returns the file's length.
+///
+/// # Errors
+/// [`ErrorKind::Io`](crate::ErrorKind::Io) if `out` refuses.
 pub fn write_checkpoint(team: &Team, path: &Path, out: &mut dyn Write) -> Result<u64> {
     let config = bge_m3();
     let all = matrices(&config);

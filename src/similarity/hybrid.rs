@@ -54,6 +54,9 @@ pub const MOST_WEIGHT: f64 = 1e30;
 
 impl ScoreWeights {
     /// Checks and takes the weights in FlagEmbedding's order: dense, sparse, ColBERT.
+    ///
+    /// # Errors
+    /// [`WeightsError::Value`] for a weight that is not a number from 0 to [`MOST_WEIGHT`]; [`WeightsError::AllZero`].
     pub fn new(dense: f32, sparse: f32, colbert: f32) -> Result<Self, WeightsError> {
         for (mode, found) in [("dense", dense), ("sparse", sparse), ("colbert", colbert)] {
             if !(0.0..=MOST_WEIGHT).contains(&f64::from(found)) {
@@ -66,7 +69,10 @@ impl ScoreWeights {
         Ok(ScoreWeights { dense, sparse, colbert })
     }
 
-    /// Reads a list of exactly three.
+    /// Checks and takes a list of exactly three weights, in the same order.
+    ///
+    /// # Errors
+    /// [`WeightsError::Count`] for a list of another length; otherwise as [`ScoreWeights::new`].
     pub fn from_slice(weights: &[f32]) -> Result<Self, WeightsError> {
         match *weights {
             [dense, sparse, colbert] => Self::new(dense, sparse, colbert),

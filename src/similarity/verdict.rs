@@ -68,6 +68,9 @@ impl std::error::Error for ThresholdsError {}
 
 impl Thresholds {
     /// Checks and takes the three bounds: `1 >= near_identical >= related >= unrelated >= -1`.
+    ///
+    /// # Errors
+    /// [`ThresholdsError`] if they are not in this order.
     pub fn new(near_identical: f32, related: f32, unrelated: f32) -> Result<Self, ThresholdsError> {
         let descending = [1.0, near_identical, related, unrelated, -1.0].windows(2).all(|pair| pair[0] >= pair[1]);
         if descending {

@@ -137,7 +137,11 @@ impl Tokenizer {
         self.decode_part(ids, skip_special, &mut true)
     }
 
-    /// As [`Tokenizer::decode`], for tokens that follow others. `first` says whether the text is still empty, and is updated.
+    /// As [`Tokenizer::decode`], for tokens that follow others. `first` is true until a token has been decoded that is not skipped, also one
+    /// without text, and is updated. On an error it may have been updated.
+    ///
+    /// # Errors
+    /// The first id that no token has.
     pub(crate) fn decode_part(
         &self,
         ids: &[u32],

@@ -59,6 +59,9 @@ impl Content {
 
 impl Stamp {
     /// The stamp of a file as it is now; `None` where the system has no such thing.
+    ///
+    /// # Errors
+    /// That of the operating system if it does not tell the file's metadata.
     pub fn of(file: &File) -> io::Result<Option<Stamp>> {
         Ok(Stamp::of_metadata(&file.metadata()?))
     }
@@ -91,7 +94,11 @@ impl Stamp {
     }
 }
 
-/// Calls `each` with the file's bytes, some at a time. The file's own position is neither read nor moved.
+/// Calls `each` with the file's bytes from the first to the last, at most 1 MiB at a time, and returns how many there were. The file's position
+/// does not matter. On Unix it stays where it is; on Windows this moves it.
+///
+/// # Errors
+/// That of the first read that fails.
 pub fn read_through(file: &File, mut each: impl FnMut(&[u8])) -> io::Result<u64> {
     let mut buffer = vec![0; 1 << 20];
     let mut at = 0;

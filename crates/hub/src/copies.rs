@@ -107,12 +107,19 @@ impl Copies {
         (record.format == FORMAT && is_key(&record.key)).then_some(record)
     }
 
-    /// Takes the lock for making the copy of this key. If another process holds it, calls `waiting` and waits.
+    /// Takes the lock for making the copy of this key. If another process holds it, this calls `waiting` with a sentence for the user, in which
+    /// `what` names the work, and waits.
+    ///
+    /// # Errors
+    /// [`HubErrorKind::Io`](crate::HubErrorKind::Io).
     pub fn lock(&self, key: &str, what: &str, waiting: &dyn Fn(&str)) -> Result<Lock, HubError> {
         Lock::acquire(&self.directory.join("locks").join(format!("{key}.lock")), what, true, waiting)
     }
 
     /// Makes a copy visible, whose file is in place. Copies of what `source` held before are removed, unless others hold it still.
+    ///
+    /// # Errors
+    /// [`HubErrorKind::Io`](crate::HubErrorKind::Io) if the file is not there, or its record cannot be written.
     pub fn add(&self, key: &str, source: &Path, weights: WeightFormat, fidelity: Option<f64>) -> Result<(), HubError> {
         let path = self.path(key);
         let bytes = fs::metadata(&path).map_err(|e| HubError::io(&path, &e))?.len();
@@ -163,7 +170,10 @@ impl Copies {
         copies
     }
 
-    /// Removes a copy, its record first.
+    /// Removes a copy, its record first. A copy that is not there is no error.
+    ///
+    /// # Errors
+    /// [`HubErrorKind::Io`](crate::HubErrorKind::Io).
     pub fn remove(&self, copy: &PackedCopy) -> Result<(), HubError> {
         for path in [self.record_path(&copy.key), self.path(&copy.key)] {
             match fs::remove_file(&path) {
@@ -175,6 +185,9 @@ impl Copies {
     }
 
     /// Removes everything in the directory, also files that are not copies. Returns the bytes that were freed.
+    ///
+    /// # Errors
+    /// [`HubErrorKind::Io`](crate::HubErrorKind::Io).
     pub fn remove_all(&self) -> Result<u64, HubError> {
         let bytes = super::store::size_of(&self.directory);
         match fs::remove_dir_all(&self.directory) {

@@ -74,6 +74,12 @@ pub struct Fetched {
 }
 
 /// Fetches the files of the model that `spec` names. A hub that cannot be reached is skipped if there is another.
+///
+/// # Errors
+/// [`HubErrorKind::Network`] if no hub can be reached; otherwise that of the first hub which answered:
+/// [`HubErrorKind::NotFound`] if it does not have the model, [`HubErrorKind::Model`] if a file is not what was promised,
+/// [`HubErrorKind::Usage`] for an address that cannot be one, [`HubErrorKind::Io`] of the file system, and [`HubErrorKind::Busy`] if another
+/// process is fetching the same and [`FetchOptions::wait`] is false.
 pub fn fetch(spec: &Spec, options: &FetchOptions, store: &Store, progress: &dyn Progress) -> Result<Fetched, HubError> {
     let mut failures: Vec<HubError> = Vec::new();
     for (index, &hub) in options.hubs.iter().enumerate() {

@@ -137,7 +137,10 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// Reads a name.
+    /// Reads a name: a known short name or `ORG/REPO`, each with `@` and a revision after it or without.
+    ///
+    /// # Errors
+    /// [`HubErrorKind::Usage`](crate::HubErrorKind::Usage) if `text` is no such name, or that of a model which cannot be used.
     pub fn parse(text: &str) -> Result<Spec, HubError> {
         let (name, revision) = match text.split_once('@') {
             Some((name, revision)) => (name, Some(revision)),
@@ -186,7 +189,10 @@ pub fn is_commit(text: &str) -> bool {
     text.len() == 40 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
-/// Whether `name` can be a model's name: `NAME` or `ORG/REPO` of letters, digits, `.`, `_` and `-`. Names become file names.
+/// Checks that `name` can be a model's name: `NAME` or `ORG/REPO` of letters, digits, `.`, `_` and `-`. Names become file names.
+///
+/// # Errors
+/// [`HubErrorKind::Usage`](crate::HubErrorKind::Usage) if it cannot; the starter's name is one of these.
 pub fn check_name(name: &str) -> Result<(), HubError> {
     let part = |part: &str| {
         (1..=96).contains(&part.len())

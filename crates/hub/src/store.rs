@@ -101,6 +101,9 @@ impl Store {
     }
 
     /// The store that the environment names. Nothing is made yet.
+    ///
+    /// # Errors
+    /// [`HubErrorKind::Usage`](crate::HubErrorKind::Usage) if no variable names a directory.
     pub fn from_env() -> Result<Store, HubError> {
         home(&|name| std::env::var_os(name).filter(|value| !value.is_empty())).map(|home| Store { home }).ok_or_else(
             || HubError::usage("there is no home directory to keep models in: set TRIVEC_HOME to a directory"),
@@ -164,7 +167,10 @@ impl Store {
         self.home.join("locks").join(format!("{}.lock", file_name(name)))
     }
 
-    /// All installed models by name, and what is damaged.
+    /// Lists all installed models by name, and those that are damaged.
+    ///
+    /// # Errors
+    /// [`HubErrorKind::Io`](crate::HubErrorKind::Io) if the directory cannot be read.
     pub fn list(&self) -> Result<(Vec<Record>, Vec<Damaged>), HubError> {
         let (mut records, mut damaged) = (Vec::new(), Vec::new());
         let models = self.models();
@@ -190,7 +196,10 @@ impl Store {
         Ok((records, damaged))
     }
 
-    /// The installed model called `name`, if there is one.
+    /// Finds the installed model called `name`, if there is one.
+    ///
+    /// # Errors
+    /// [`HubErrorKind::Model`](crate::HubErrorKind::Model) if it is damaged.
     pub fn find(&self, name: &str) -> Result<Option<Record>, HubError> {
         if check_name(name).is_err() {
             return Ok(None);
@@ -233,7 +242,11 @@ impl Store {
         }
     }
 
-    /// The model to use when none is asked for.
+    /// Finds the model to use when none is asked for: the one that was chosen, else the one that was installed last, else the starter.
+    ///
+    /// # Errors
+    /// [`HubErrorKind::Model`](crate::HubErrorKind::Model) if the chosen one is damaged or not installed;
+    /// [`HubErrorKind::Io`](crate::HubErrorKind::Io).
     pub fn default_model(&self) -> Result<Choice, HubError> {
         let path = self.home.join("default");
         match read_small(&path) {
@@ -264,6 +277,9 @@ impl Store {
     }
 
     /// Makes `name` the model in use; `None` forgets the choice.
+    ///
+    /// # Errors
+    /// [`HubErrorKind::Io`](crate::HubErrorKind::Io).
     pub fn set_default(&self, name: Option<&str>) -> Result<(), HubError> {
         let path = self.home.join("default");
         match name {
@@ -276,6 +292,9 @@ impl Store {
     }
 
     /// Makes a model visible: its packed file is in place, the record makes it count. Then it is the one in use.
+    ///
+    /// # Errors
+    /// [`HubErrorKind::Io`](crate::HubErrorKind::Io) if the record, or the choice of the model in use, cannot be written.
     #[cfg_attr(not(feature = "fetch"), allow(dead_code))]
     pub fn install(&self, mut record: Record) -> Result<Record, HubError> {
         record.format = RECORD_FORMAT;

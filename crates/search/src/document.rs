@@ -177,7 +177,10 @@ impl Stored {
         serde_json::to_vec(self).map_err(|e| Error::document(&self.document.key, e.to_string()))
     }
 
-    /// Reads the document that must have the number `docno`.
+    /// Parses a stored document, which must have the number `docno`.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], which names `path`, if `bytes` are no document or one with another number.
     pub fn read(bytes: &[u8], docno: u64, path: &Path) -> Result<Stored> {
         let stored: Stored = serde_json::from_slice(bytes).map_err(|e| Error::damaged(path, e.to_string()))?;
         match stored.docno == docno {

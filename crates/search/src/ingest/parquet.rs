@@ -17,8 +17,11 @@ use super::jsonl::document_of;
 use crate::document::Document;
 use crate::error::{Error, Result, guarded};
 
-/// The documents of a file. [`Error::Columns`] if it has not the columns that are named. A row that cannot be taken is an error with its number, from 1 on, and the next one follows; what cannot be
-/// decoded ends the file.
+/// The documents of a file. A row that cannot be taken is an error with its number, from 1 on, and the next one follows; what cannot be decoded
+/// ends the file.
+///
+/// # Errors
+/// [`Error::Columns`] if the file lacks columns that are named; [`Error::Line`] if it is no Parquet file.
 pub fn read(file: File, path: &Path, columns: &Columns) -> Result<impl Iterator<Item = Result<Document>> + use<>> {
     let wrong = |what: String| Error::Line { path: path.to_path_buf(), line: 0, what };
     let rows = guarded(path, || {

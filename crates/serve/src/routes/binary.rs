@@ -22,7 +22,11 @@ pub(super) enum Form {
 }
 
 impl Form {
-    /// The one that `Accept` prefers to JSON, which is `None`.
+    /// Reads from `Accept` the form that the client prefers. `None` stands for JSON, which is also the answer to a client that names none of
+    /// the types on offer.
+    ///
+    /// # Errors
+    /// Status 406 if `Accept` excludes JSON (`q=0`) and accepts none of the other types.
     pub(super) fn of(headers: &HeaderMap) -> Result<Option<Form>> {
         let offers = [
             ("application/json", None),
