@@ -12,7 +12,7 @@ pub(crate) struct Compute<'a> {
 }
 
 impl<'a> Compute<'a> {
-    /// The same kernels on the calling thread alone.
+    /// These kernels on the calling thread alone.
     pub(crate) fn alone(self) -> Compute<'a> {
         Compute { team: Team::alone(), ..self }
     }

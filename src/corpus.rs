@@ -68,9 +68,9 @@ impl Counts {
 /// How much there is of what was sampled.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Whole {
-    /// So many bytes, of which the sample's parts took [`Counts::bytes`].
+    /// The whole has this many bytes, of which the sample's parts took [`Counts::bytes`].
     Bytes(u64),
-    /// So many records.
+    /// The whole has this many records.
     Records(u64),
 }
 
@@ -123,7 +123,7 @@ impl Estimate {
         })
     }
 
-    /// Two corpora as one.
+    /// Joins the estimates of two corpora.
     pub fn and(self, other: Estimate) -> Estimate {
         Estimate {
             records: self.records + other.records,
@@ -221,9 +221,9 @@ impl Default for Job {
 /// What a job takes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Plan {
-    /// Hours of work on one machine.
+    /// Hours of work, if one machine does it all.
     pub machine_hours: f64,
-    /// Machines.
+    /// How many machines share the work.
     pub machines: u32,
     /// Hours from start to end.
     pub hours: f64,
@@ -292,7 +292,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Bytes for a corpus, of whose distinct ids the share `weighted` gets a lexical weight.
+    /// Returns the bytes that the output of a corpus takes. `weighted` is the share of a text's distinct token ids that get a lexical weight.
     pub fn bytes(&self, corpus: &Estimate, weighted: f64) -> f64 {
         let rows = (corpus.tokens - corpus.records).max(0.0);
         self.file + self.record * corpus.records + self.weight * weighted * corpus.ids + self.row * rows

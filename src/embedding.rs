@@ -181,7 +181,7 @@ pub struct Inspection {
 #[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Reranked {
-    /// Place of the document (or pair) in the call.
+    /// Place of the document (or pair) in the call, from 0 on.
     pub index: usize,
     /// The model's raw output: any number, the larger the better. Its scale is the model's own.
     pub logit: f32,

@@ -156,7 +156,8 @@ impl Error {
         }
     }
 
-    /// The same error where the inputs of the call were a part of a longer list: `place` says which of that list an input of the part is.
+    /// Makes the error count its input in a longer list, of which the call's inputs were a part: `place` gives the place in that list for a
+    /// place in the part.
     #[doc(hidden)]
     pub fn at_input(mut self, place: impl Fn(usize) -> usize) -> Error {
         if let Error::Input { index, .. } | Error::NotFinite { index, .. } = &mut self {

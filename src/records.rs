@@ -10,7 +10,7 @@ use crate::decode::{Decoded, NotText};
 /// A record, and the line in which it begins, from 1 on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// The line.
+    /// Number of the line in which the record begins, from 1 on.
     pub line: u64,
     /// A line without its end, or a value of JSON.
     pub text: String,
@@ -23,7 +23,7 @@ pub enum Problem {
     Io(io::Error),
     /// What is wrong with the record that begins in a line; the next one follows, unless the file cannot be read on.
     Record {
-        /// The line.
+        /// Number of the line in which the record begins, from 1 on.
         line: u64,
         /// What was found and expected.
         what: String,

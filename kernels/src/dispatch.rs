@@ -68,7 +68,7 @@ impl fmt::Display for UnknownIsa {
 impl std::error::Error for UnknownIsa {}
 
 impl Kernels {
-    /// The fastest table this CPU runs.
+    /// The kernels of the fastest instruction set that this CPU runs.
     pub fn best() -> &'static Kernels {
         static BEST: OnceLock<&'static Kernels> = OnceLock::new();
         BEST.get_or_init(|| Isa::ALL.iter().rev().find_map(|&isa| Self::for_isa(isa)).unwrap_or(&SCALAR))
@@ -83,7 +83,7 @@ impl Kernels {
         isa.and_then(Self::for_isa).ok_or_else(|| UnknownIsa { name: name.to_owned() })
     }
 
-    /// The table of `isa`, if this CPU runs it.
+    /// The kernels of `isa`, if this CPU runs it.
     pub fn for_isa(isa: Isa) -> Option<&'static Kernels> {
         #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
         macro_rules! look_at {
@@ -95,11 +95,11 @@ impl Kernels {
         }
         #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
         for_each_simd!(look_at);
-        // Sets of other architectures are not supported.
+        // Instruction sets of other architectures are not supported.
         (isa == Isa::Scalar).then_some(&SCALAR)
     }
 
-    /// The tables this CPU runs, slowest first.
+    /// The kernels of every instruction set that this CPU runs, slowest first.
     pub fn all_supported() -> Vec<&'static Kernels> {
         Isa::ALL.into_iter().filter_map(Self::for_isa).collect()
     }
@@ -112,8 +112,11 @@ impl Kernels {
     /// `out[i, o] = Σ_d x[i, d] · weight[o, d] + bias[o]`: PyTorch's `Linear`, `x` `[rows, depth]`, `weight` `[outputs, depth]`,
     /// `out` `[rows, outputs]`.
     ///
-    /// Lane `d mod 16` gathers a depth block of [`DEPTH_BLOCK`](crate::DEPTH_BLOCK) with fused multiply-adds, lanes are added by
-    /// halves, blocks in ascending order, the bias last. No overflow handling beyond IEEE.
+    /// The order of additions is fixed, so every instruction set gives the same bits. The depth is cut into blocks of
+    /// [`DEPTH_BLOCK`](crate::DEPTH_BLOCK) values. Within a block, sixteen partial sums are kept: sum `d mod 16` takes the products of
+    /// depth `d` in ascending order, by fused multiply-add. Then the upper eight sums are added to the lower eight, the upper four of those
+    /// to the lower four, and so on until one is left. The blocks' sums are added in ascending order, and the bias comes last. Whatever `out`
+    /// held before is overwritten. Overflow gives infinity and NaN, as IEEE 754 says.
     ///
     /// ```
     /// use trivec_kernels::{Kernels, MatMut, MatRef};
@@ -236,8 +239,10 @@ impl Kernels {
         (self.quantize_row)(kind, prepare, row, scratch, out, scales, offsets)
     }
 
-    /// The first half of [`Kernels::quantize_row`]: `out = H ((row - centre) ∘ inverse_smoothing)`. `H` is symmetric and `H H = rotation`: weights
-    /// whose rows are multiplied by the smoothing, transformed likewise and divided by the rotation give the same products.
+    /// The first half of [`Kernels::quantize_row`]: `out = H ((row - centre) ∘ inverse_smoothing)`; `row` and `out` have `depth` values. `H` is
+    /// the unscaled Walsh-Hadamard transform of each block of `prepare.rotation` values. It is symmetric, and `H H` is the identity times
+    /// `prepare.rotation`. So the product `W · row` stays what it is if each row of `W` is multiplied by the smoothing, transformed by `H`
+    /// and divided by `prepare.rotation`, and `W · centre` is added to the bias.
     ///
     /// # Panics
     /// If the lengths do not fit each other.

@@ -3,8 +3,8 @@
 use crate::layout::LANES;
 use crate::simd::Simd;
 
-/// `Σ a[i]·b[i]`: lane `i mod 16` gathers its products in ascending order, lanes are added by halves. Slices of unequal
-/// length are a caller's error: asserted.
+/// `Σ a[i]·b[i]`. Lane `i mod 16` sums its products in ascending order; then the upper half of the lanes is added to the lower half until one
+/// is left. The slices must have one length, which is asserted.
 #[inline(always)]
 pub(crate) fn dot<S: Simd>(s: S, a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len(), "dot product of unequal lengths");

@@ -6,22 +6,25 @@ pub const LANES: usize = 16;
 /// Outputs of a panel: two vectors.
 pub const PANEL: usize = 32;
 
-/// Depth of a block of 4-bit weights that share a scale or a grid.
+/// Depth of a block of 4-bit weights that share a scale (a checkpoint's own blocks, q4_0) or a grid (int4). A grid is one byte: the step `m`
+/// in its low four bits, the zero point `z` in its high four; a nibble `u` stands for the integer `(u - z) · m`.
 pub const I4_BLOCK: usize = 32;
 
-/// Bytes of a block of a source's own 4-bit weights of one panel: 32 scales in f16, then 512 bytes of nibbles.
+/// Bytes of one panel's block of a checkpoint's own 4-bit weights (q4_0): 32 scales in f16, then 512 bytes of nibbles.
 pub const Q4_0_BLOCK_BYTES: usize = PANEL * 2 + PANEL * I4_BLOCK / 2;
 
-/// Depth of a group of int4 weights: as many blocks as have a cache line of grids.
+/// Depth of a group of int4 weights: two blocks, because one panel's grids of two blocks fill a cache line.
 pub const I4_GROUP: usize = 2 * I4_BLOCK;
 
-/// Bytes of a group of int4 weights of one panel: 2 x 32 bytes of grids, then 2 x 512 bytes of nibbles. Seventeen cache lines.
+/// Bytes of one panel's group of int4 weights: 32 grids for each of its two blocks, then 512 bytes of nibbles for each. Seventeen cache
+/// lines.
 pub const I4_GROUP_BYTES: usize = PANEL * (2 + I4_GROUP / 2);
 
 /// Bytes of the int8 weights that a group of int4 weights of one panel is unpacked to.
 pub(crate) const I4_GROUP_UNPACKED: usize = PANEL * I4_GROUP;
 
-/// Largest depth of an integer product: `depth · 255 · 128` stays below 2^31.
+/// Largest depth of an integer product. A sum of so many products of a stored weight byte (at most 255) and an activation (of magnitude at
+/// most 127) stays below 2^31, so an i32 accumulator cannot overflow. The kernels panic on deeper rows.
 pub const MAX_INT_DEPTH: usize = 1 << 16;
 
 /// The register tile of a product: so many rows by so many vectors of outputs (or keys, or dimensions).

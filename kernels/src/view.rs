@@ -26,7 +26,7 @@ impl<'a> MatRef<'a> {
     /// A view of `rows` rows of `cols` values that lie `stride` apart in `data`.
     ///
     /// # Panics
-    /// If `stride < cols` or `data` is too short.
+    /// If `data` is too short, or if there is more than one row and `stride < cols`.
     pub fn new(data: &'a [f32], rows: usize, cols: usize, stride: usize) -> Self {
         assert!(rows <= 1 || stride >= cols, "rows of {cols} overlap at a stride of {stride}");
         let needed = extent(rows, cols, stride);
@@ -34,7 +34,7 @@ impl<'a> MatRef<'a> {
         MatRef { data, rows, cols, stride }
     }
 
-    /// A dense view: `data` is `[data.len() / cols, cols]`.
+    /// A view of rows without gaps: `data` is `[data.len() / cols, cols]`. Values that are left over after the last whole row are not in it.
     pub fn dense(data: &'a [f32], cols: usize) -> Self {
         Self::new(data, data.len().checked_div(cols).unwrap_or(0), cols, cols)
     }
@@ -100,13 +100,13 @@ impl<'a> MatMut<'a> {
     /// A view of `rows` rows of `cols` values that lie `stride` apart in `data`.
     ///
     /// # Panics
-    /// If `stride < cols` or `data` is too short.
+    /// If `data` is too short, or if there is more than one row and `stride < cols`.
     pub fn new(data: &'a mut [f32], rows: usize, cols: usize, stride: usize) -> Self {
         MatRef::new(data, rows, cols, stride);
         MatMut { data: data.as_mut_ptr(), rows, cols, stride, _elements: PhantomData }
     }
 
-    /// A dense view: `data` is `[data.len() / cols, cols]`.
+    /// A view of rows without gaps: `data` is `[data.len() / cols, cols]`. Values that are left over after the last whole row are not in it.
     pub fn dense(data: &'a mut [f32], cols: usize) -> Self {
         let rows = data.len().checked_div(cols).unwrap_or(0);
         Self::new(data, rows, cols, cols)

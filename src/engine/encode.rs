@@ -156,7 +156,7 @@ impl Model {
     /// Returns the text of tokens that follow others: see [`Tokenizer::decode_part`](crate::text::Tokenizer::decode_part).
     ///
     /// # Errors
-    /// The first id that there is no token of.
+    /// The first id that no token has.
     #[doc(hidden)]
     pub fn decode_part(&self, ids: &[u32], skip_special: bool, first: &mut bool) -> std::result::Result<String, u32> {
         match &self.tokenizer {

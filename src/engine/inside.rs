@@ -170,7 +170,7 @@ impl Model {
         self.packed.as_ref().map(|packed| packed.source.as_str())
     }
 
-    /// The same model under another name than that of the file it was read from.
+    /// Gives the model another name than that of the file it was read from.
     #[doc(hidden)]
     pub fn called(mut self, name: String) -> Model {
         self.info.name = name;

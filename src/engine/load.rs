@@ -35,14 +35,22 @@ struct Parts {
 impl Model {
     /// Loads a directory in Hugging Face layout, or a packed file, with default options.
     ///
-    /// Read are `config.json`, `model.safetensors` (or the shards of `model.safetensors.index.json`) or without it PyTorch's own
-    /// `pytorch_model.bin` (or its shards), `tokenizer.json` or without it `sentencepiece.bpe.model`, the heads `colbert_linear` and
-    /// `sparse_linear` (in the main file or in `.safetensors` or `.pt` files of their own) and sentence-transformers' `modules.json` with
-    /// the folders it names. Of PyTorch's files only numbers are taken: no code in them runs. Weights are mapped: keep the files in place
-    /// and unchanged while the model lives.
+    /// Of a directory, this reads:
+    ///
+    /// * `config.json`;
+    /// * the weights: `model.safetensors` or the shards that `model.safetensors.index.json` names, else PyTorch's `pytorch_model.bin` or its
+    ///   shards. Of PyTorch's files only numbers are taken: no code in them runs;
+    /// * the heads `colbert_linear` and `sparse_linear`, among the weights or in `.safetensors` or `.pt` files of their own;
+    /// * the tokenizer: `tokenizer.json`, else `sentencepiece.bpe.model`;
+    /// * the settings that are there: `modules.json` with the folders that it names, `config_sentence_transformers.json`,
+    ///   `sentence_bert_config.json` (or the same file of another architecture), `tokenizer_config.json`, `special_tokens_map.json` and
+    ///   `added_tokens.json`.
+    ///
+    /// A directory with `adapter_config.json` is refused. The weights are mapped: keep the files in place and unchanged while the model lives.
     ///
     /// # Errors
-    /// [`ErrorKind::Model`](crate::ErrorKind::Model) names the file, the tensor, what was found and what was expected.
+    /// [`ErrorKind::Model`](crate::ErrorKind::Model) names the file, the tensor, what was found and what was expected;
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) if the operating system refuses to read or map a file, or to start a thread.
     pub fn load(path: impl AsRef<Path>) -> Result<Model> {
         Self::load_with(path, &LoadOptions::default())
     }

@@ -164,13 +164,15 @@ impl std::fmt::Debug for Flag {
 }
 
 impl Cancel {
-    /// A flag that is not set.
+    /// Creates a flag that is not set.
     pub fn new() -> Cancel {
         Cancel::default()
     }
 
-    /// A flag that sets itself when `ask` returns true. `ask` is called on the calling thread wherever the flag is read, so it must be
-    /// quick. It serves sources of cancellation that only that thread can see, such as an interpreter's signals.
+    /// Creates a flag that sets itself when `ask` returns true. [`is_cancelled`](Self::is_cancelled) calls `ask` on its own thread until `ask`
+    /// has once returned true; [`is_set`](Self::is_set) never calls it. A call of the engine that carries the flag looks at it between layers,
+    /// only on the thread that made the call, and waits for `ask` to return, so `ask` must be quick. This serves sources of cancellation that
+    /// only that thread can see, such as an interpreter's signals.
     pub fn asking(ask: impl Fn() -> bool + Send + Sync + 'static) -> Cancel {
         Cancel(Arc::new(Flag { set: AtomicBool::new(false), asked: Some(Box::new(ask)) }))
     }
@@ -180,12 +182,14 @@ impl Cancel {
         self.0.set.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the flag is set, as [`is_cancelled`](Self::is_cancelled), without asking: for threads other than the calling one.
+    /// Returns whether the flag is set already. Unlike [`is_cancelled`](Self::is_cancelled) this never calls the function that
+    /// [`asking`](Self::asking) was given, so any thread may use it; what that function would say shows only after `is_cancelled` was called.
     pub fn is_set(&self) -> bool {
         self.0.set.load(Ordering::Relaxed)
     }
 
-    /// Whether the flag is set.
+    /// Returns whether the flag is set. A flag that [`asking`](Self::asking) made first calls its function, on this thread, and sets itself if
+    /// that returns true.
     pub fn is_cancelled(&self) -> bool {
         if !self.0.set.load(Ordering::Relaxed) && self.0.asked.as_ref().is_some_and(|ask| ask()) {
             self.cancel();

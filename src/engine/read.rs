@@ -15,8 +15,9 @@ use crate::weights::{Checkpoint, Mapped, Source};
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub pipeline: DensePipeline,
-    /// Longest input in tokens, and the field that sets it.
+    /// Longest input in tokens.
     pub max_length: usize,
+    /// The field that sets the longest input, and its file.
     pub max_length_from: String,
     pub prompts: Prompts,
     /// How sentence-transformers compares the vectors.

@@ -72,7 +72,7 @@ pub(super) fn settle(tune: Tune, kept: Option<&Path>, compute: Compute<'_>, enco
     settle_from(MIN_BYTES, tune, kept, compute, encoder)
 }
 
-/// The same with another lower limit of the weights' size.
+/// As [`settle`], with `min_bytes` as the lower limit of the weights' size.
 fn settle_from(min_bytes: f64, tune: Tune, kept: Option<&Path>, compute: Compute<'_>, encoder: &Encoder) -> String {
     let unmeasured = |why: &str| {
         let count = if Streams::current() == Streams::One { "one stream" } else { "two streams" };

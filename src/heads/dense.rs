@@ -10,9 +10,9 @@ pub(crate) struct DenseHead<'a> {
     pub pipeline: &'a DensePipeline,
     /// sentence-transformers' `Dense` modules, in order.
     pub modules: &'a [FloatLinear],
-    /// Leading values to keep.
+    /// How many of the vector's first values to keep; `None`: all.
     pub dimensions: Option<usize>,
-    /// Whether to give it length 1; `None`: as the pipeline says.
+    /// Whether to give the vector length 1; `None`: as the pipeline says.
     pub normalize: Option<bool>,
     /// Tokens at the start that are a prompt's and do not count.
     pub skipped: usize,

@@ -132,7 +132,7 @@ fn of_texts(seen: &Seen) -> (Vec<f32>, Vec<f32>) {
     seen.channels.iter().map(of).unzip()
 }
 
-/// The same for the output of a layer norm, whose bias is the mean because the normalised values have the mean 0.
+/// Centres and widths of a layer norm's outputs. The norm's bias is their mean, because the normalised values have the mean 0.
 fn of_norm(norm: &Norm) -> (Vec<f32>, Vec<f32>) {
     let of = |(gain, bias): (&f32, &f32)| (rounded(*bias), NORM_WIDTHS * gain.abs() + bias.abs());
     norm.gain().iter().zip(norm.bias()).map(of).unzip()

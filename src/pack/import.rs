@@ -48,13 +48,13 @@ pub struct ImportOptions {
 }
 
 impl ImportOptions {
-    /// The same with `force`.
+    /// Sets [`force`](Self::force).
     pub fn force(mut self, force: bool) -> ImportOptions {
         self.force = force;
         self
     }
 
-    /// The same with `without_heads`.
+    /// Sets [`without_heads`](Self::without_heads).
     pub fn without_heads(mut self, heads: Vec<&'static str>) -> ImportOptions {
         self.without_heads = heads;
         self

@@ -11,7 +11,7 @@ pub enum Calibration {
     /// The texts that come with the library.
     #[default]
     Bundled,
-    /// These texts.
+    /// The texts that are given here.
     Texts(Vec<String>),
     /// No texts: ranges are derived from the gains and biases of the layer norms, and inputs that follow no layer norm are not smoothed.
     None,

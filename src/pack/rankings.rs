@@ -20,7 +20,7 @@ pub struct Ranking {
     pub by: &'static str,
     /// nDCG at 10 of the candidate, mean over the questions.
     pub ndcg10: f64,
-    /// That of the reference.
+    /// nDCG@10 of the reference.
     pub ndcg10_reference: f64,
     /// Kendall's τ-b between the two orders of all passages, mean over the questions.
     pub kendall_tau: f64,
@@ -65,7 +65,7 @@ pub(super) fn texts() -> usize {
     set.passages.len() + set.questions.len()
 }
 
-/// Ranks the set by every score that both models have; `progress` hears of texts done.
+/// Ranks the set by every score that both models have. `progress` is called with the number of texts that are done.
 pub(super) fn compare(
     reference: &Model,
     candidate: &Model,

@@ -235,7 +235,7 @@ fn add_norms(writer: &mut PackedWriter<'_>, names: &[String], hidden: usize) {
     }
 }
 
-/// Random weights, to be packed as they are.
+/// Wraps random rows as a layer that is packed without calibration: no centre, no smoothing, and each weight rounded by itself.
 fn as_layer(rows: &RandomRows) -> Layer<'_, RandomRows> {
     Layer {
         kernels: Kernels::best(),

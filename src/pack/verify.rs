@@ -44,7 +44,8 @@ pub struct LexicalDifference {
     pub mean_relative_error: f64,
     /// Share of the texts whose five heaviest ids are the same.
     pub same_top5: f64,
-    /// The same where an id may take the place of another whose weight in the reference is within 2 %.
+    /// Share of the texts whose five heaviest ids are the same, if an id may take the place of another whose weight in the reference is within
+    /// 2 %.
     pub same_top5_or_tied: f64,
 }
 
@@ -95,8 +96,9 @@ pub struct Promise {
 }
 
 impl Promise {
-    /// The promise of a format. That of int4 is for weights that were rounded to four bits by us; a source's own 4-bit blocks keep that of
-    /// int8.
+    /// Returns the least fidelity that a packed file in `format` must have. The bounds for int4 are made for weights that trivec rounded to
+    /// four bits. A checkpoint's own 4-bit blocks, which trivec copies unchanged, are `WeightFormat::Int4` too and get the same bounds,
+    /// although the tests find them as close to their source as int8.
     pub fn of(format: WeightFormat) -> Promise {
         let promise = |dense_mean, dense_min, colbert_p5, lexical_error, published| Promise {
             dense_mean,
@@ -149,11 +151,12 @@ const MOST_CHANGE: f64 = 0.4;
 pub struct Kept {
     /// `dense vectors`, `ColBERT rows` or `lexical weights`.
     pub part: &'static str,
-    /// What is not kept: one line each with what was found and expected; empty if all is kept.
+    /// The bounds that are not kept, one line each with what was found and expected; empty if all are kept.
     pub broken: Vec<String>,
 }
 
-/// Compares what `candidate` and `reference` make of `texts`; `progress` hears of texts done and of all texts.
+/// Compares what `candidate` and `reference` make of `texts`. `progress` is called with the number of texts that are done and that of all
+/// texts.
 ///
 /// # Errors
 /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) if there are no texts, or the models cannot be compared (dense vectors of different

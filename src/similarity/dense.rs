@@ -17,7 +17,7 @@ pub fn cosine(a: &[f32], b: &[f32]) -> f32 {
     if product.is_finite() && norms.is_finite() { product / norms } else { cosine_of_large(a, b) }
 }
 
-/// The same where f32 overflows: squares and sums of finite f32 values are finite in f64.
+/// The [`cosine`] of vectors for which f32 overflows: squares and sums of finite f32 values are finite in f64.
 fn cosine_of_large(a: &[f32], b: &[f32]) -> f32 {
     if a.len() != b.len() {
         return f32::NAN;

@@ -140,7 +140,7 @@ impl NormalizerSpec {
         NormalizerSpec::Sequence { normalizers }
     }
 
-    /// The same steps without the character map, which is stored beside them.
+    /// These steps without the character map, which is stored beside them.
     pub(super) fn without_map(&self) -> NormalizerSpec {
         match self {
             NormalizerSpec::Sequence { normalizers } => {

@@ -129,10 +129,11 @@ impl Tokenizer {
         self.added.is_special(id)
     }
 
-    /// The text of tokens, as the `tokenizers` library's `decode` gives it: `▁` is a space, and none in the first token.
+    /// Returns the text of tokens as the `tokenizers` library's `decode` gives it: `▁` becomes a space, and is left out in the first token that
+    /// is not skipped.
     ///
     /// # Errors
-    /// The first id that there is no token of.
+    /// The first id that no token has.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> std::result::Result<String, u32> {
         self.decode_part(ids, skip_special, &mut true)
     }

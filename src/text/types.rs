@@ -6,10 +6,10 @@ pub(crate) type Numbers<T> = std::sync::Arc<dyn AsRef<[T]> + Send + Sync>;
 /// How `<s>`, `</s>`, `<mask>` … written out in a text are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SpecialTokens {
-    /// They become the special token itself, as in the reference.
+    /// Text such as `<mask>` becomes the special token, as in the reference.
     #[default]
     Parse,
-    /// They are plain text, cut into ordinary pieces.
+    /// Text such as `<mask>` is plain text, cut into ordinary pieces.
     Literal,
 }
 

@@ -21,8 +21,7 @@ pub enum Content {
     Memory,
 }
 
-/// What changes when a file's content changes: device, inode, length, and the times of the last change of its content and of itself, in
-/// nanoseconds. Programs cannot set the last one.
+/// Facts about a file that change when its content changes. Times are in nanoseconds since 1970; programs cannot set the last one, `changed`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Stamp {
     /// The file system's device.
@@ -33,7 +32,7 @@ pub struct Stamp {
     pub bytes: u64,
     /// When its content was changed last.
     pub modified: i128,
-    /// When the content or what the system knows of the file was changed last.
+    /// When the content or the metadata was changed last.
     pub changed: i128,
 }
 

@@ -94,7 +94,7 @@ impl LayerWeights {
         [&self.query, &self.key, &self.value, &self.attention_output, &self.ffn_in, &self.ffn_out]
     }
 
-    /// Those that take the input of a site.
+    /// The linear layers that take the input of a site.
     pub(crate) fn linears_at(&self, site: Site) -> Vec<&Linear> {
         match site {
             Site::Attention => vec![&self.query, &self.key, &self.value],

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class Impossible(Exception):
-    """An instruction set that this processor does not have, or that nobody knows."""
+    """An instruction set that this processor does not have, or that this module does not know."""
 
 
 X86, ARM = "x86_64", "aarch64"

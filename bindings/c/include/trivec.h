@@ -41,7 +41,7 @@ enum trivec_status
   : int32_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
-    // It did what it was asked.
+    // The call did what it was asked.
     TRIVEC_OK = 0,
     // An option makes no sense, or a buffer is too small.
     TRIVEC_USAGE = 1,
@@ -105,8 +105,8 @@ typedef struct trivec_model trivec_model;
 // What was computed of some texts. It never changes, and any number of threads may read it. Pointers into it are valid until it is freed.
 typedef struct trivec_result trivec_result;
 
-// Is told what happens: `level` is 0 for an error, 1 for information; `message` is UTF-8 that ends with a NUL, and is valid during the call. Any
-// thread may call it, several at a time. It must return: no exception, no longjmp.
+// A function that the library calls with messages: `level` is 0 for an error, 1 for information; `message` is UTF-8 that ends with a NUL, and is
+// valid during the call. Any thread may call it, several at a time. It must return: no exception, no longjmp.
 typedef void (*trivec_log)(void *user, int32_t level, const char *message);
 
 // How to load a model.
@@ -163,8 +163,8 @@ typedef struct {
     size_t size;
 } trivec_text;
 
-// Is told how many of a call's texts are done, on the thread of the call; what it returns, if it is not 0, ends the call with TRIVEC_CANCELLED. It
-// must return: no exception, no longjmp.
+// A function that the library calls, on the thread of the call, with the number of texts that are done and the number of all. If it returns
+// anything but 0, the call ends with TRIVEC_CANCELLED. It must return: no exception, no longjmp.
 typedef int32_t (*trivec_progress)(void *user, size_t done, size_t total);
 
 // What to compute of each text.
@@ -189,14 +189,14 @@ typedef struct {
     trivec_text prompt;
     // Ends the call early; may be NULL.
     const trivec_cancel *cancel;
-    // Is told how far the call is; may be NULL. If it ends the call, it sets `cancel`, where there is one.
+    // The library calls it to tell how far the call is; may be NULL. If it ends the call, `cancel` is set too, where there is one.
     trivec_progress progress;
     // What `progress` is given.
     void *progress_user;
 } trivec_encode_options;
 
-// Is handed the results of one text: `one` has the length 1 and is valid during the call. What it returns, if it is not 0, ends the call with
-// TRIVEC_CANCELLED. It must return: no exception, no longjmp.
+// A function that the library calls with the result of one text: `one` has the length 1 and is valid during the call. If the function returns
+// anything but 0, the call ends with TRIVEC_CANCELLED. It must return: no exception, no longjmp.
 typedef int32_t (*trivec_each)(void *user, size_t index, const trivec_result *one);
 
 // How to rerank.
@@ -217,7 +217,7 @@ typedef struct {
     trivec_text prompt;
     // Ends the call early; may be NULL.
     const trivec_cancel *cancel;
-    // Is told how far the call is; may be NULL. If it ends the call, it sets `cancel`, where there is one.
+    // The library calls it to tell how far the call is; may be NULL. If it ends the call, `cancel` is set too, where there is one.
     trivec_progress progress;
     // What `progress` is given.
     void *progress_user;
@@ -246,17 +246,17 @@ const char *trivec_error_message(const trivec_error *error);
 // Which of a call's texts the error is about; SIZE_MAX if it is about none.
 size_t trivec_error_index(const trivec_error *error);
 
-// Frees an error. NULL is none.
+// Frees an error. NULL is allowed and does nothing.
 void trivec_error_free(trivec_error *error);
 
 // A handle that is not set.
 trivec_cancel *trivec_cancel_new(void);
 
 // Ends every call that was given this handle, and every later one, with TRIVEC_CANCELLED: within the time of one layer. Any thread may call it,
-// and a signal handler. NULL is none.
+// and a signal handler. NULL is allowed and does nothing.
 void trivec_cancel_set(const trivec_cancel *cancel);
 
-// Frees a handle. Calls that have it go on, as if it was never set. NULL is none.
+// Frees a handle. Calls that were given it go on as if it was never set. NULL is allowed and does nothing.
 void trivec_cancel_free(trivec_cancel *cancel);
 
 // From now on tells `function` what happens: models that were loaded, and mistakes inside the library, which otherwise appear on stderr. NULL ends
@@ -287,7 +287,7 @@ trivec_status trivec_model_starter(const trivec_load_options *options,
                                    trivec_model **out,
                                    trivec_error **error);
 
-// Frees a model. No other thread may be using it; results that it gave stay. NULL is none.
+// Frees a model. No other thread may be using it; results that it gave stay. NULL is allowed and does nothing.
 void trivec_model_free(trivec_model *model);
 
 // Says what a model is: fills the first struct_size bytes of `info`. Bytes after the fields that this library knows become 0.
@@ -328,7 +328,7 @@ size_t trivec_result_tokens(const trivec_result *result, size_t index);
 // Whether a text was longer and was cut: 1, or 0.
 int32_t trivec_result_truncated(const trivec_result *result, size_t index);
 
-// Frees a result. NULL is none.
+// Frees a result. NULL is allowed and does nothing.
 void trivec_result_free(trivec_result *result);
 
 // Fills the options with their defaults.

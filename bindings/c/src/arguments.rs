@@ -33,7 +33,8 @@ pub(crate) unsafe fn place<'a, T>(pointer: *mut T, name: &str) -> Result<&'a mut
     unsafe { pointer.cast::<MaybeUninit<T>>().as_mut() }.ok_or_else(|| Failure::null(name))
 }
 
-/// An array. NULL is one of no elements, and of no others.
+/// Returns the array of `len` elements at `pointer`. If `len` is 0 the array is empty, whatever `pointer` is. Fails if `pointer` is NULL and
+/// `len` is not 0, or if so many elements cannot be in memory; `name` is the argument's name in the message.
 ///
 /// # Safety
 /// `pointer` is NULL or points to `len` elements that live, unchanged, for as long as they are used.
@@ -45,11 +46,11 @@ pub(crate) unsafe fn array<'a, T>(pointer: *const T, len: usize, name: &str) -> 
         return Err(Failure::null(name));
     }
     check_len::<T>(len, name)?;
-    // SAFETY: the caller's promise; it is not NULL and no object is larger than half of the address space.
+    // SAFETY: the caller's promise; the pointer is not NULL, and `check_len` has made sure that the array's size fits `isize`.
     Ok(unsafe { std::slice::from_raw_parts(pointer, len) })
 }
 
-/// A buffer for results. NULL is one of no elements, and of no others.
+/// Returns the buffer of `len` elements at `pointer`, to be filled with results. An empty one, NULL and `name` are treated as in [`array`].
 ///
 /// # Safety
 /// `pointer` is NULL or points to `len` elements which this call alone may write.
@@ -65,7 +66,7 @@ pub(crate) unsafe fn buffer<'a, T: Copy>(
         return Err(Failure::null(name));
     }
     check_len::<T>(len, name)?;
-    // SAFETY: the caller's promise; it is not NULL, nothing is read, and no object is larger than half of the address space.
+    // SAFETY: the caller's promise; the pointer is not NULL, nothing is read, and `check_len` has made sure that the size fits `isize`.
     Ok(unsafe { std::slice::from_raw_parts_mut(pointer.cast(), len) })
 }
 
@@ -83,7 +84,7 @@ pub(crate) fn fill<T: Copy>(buffer: &mut [MaybeUninit<T>], values: impl IntoIter
     }
 }
 
-/// A string that ends with a NUL; NULL is none.
+/// Returns the string at `pointer`, which ends with a NUL; a `pointer` that is NULL counts as no string. Fails if it is not UTF-8.
 ///
 /// # Safety
 /// `pointer` is NULL or points to such a string that lives, unchanged, for as long as it is used.

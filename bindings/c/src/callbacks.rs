@@ -5,12 +5,12 @@ use std::sync::{Mutex, Once, PoisonError};
 
 use trivec::{Cancel, Progress};
 
-/// Is told how many of a call's texts are done, on the thread of the call; what it returns, if it is not 0, ends the call with TRIVEC_CANCELLED. It
-/// must return: no exception, no longjmp.
+/// A function that the library calls, on the thread of the call, with the number of texts that are done and the number of all. If it returns
+/// anything but 0, the call ends with TRIVEC_CANCELLED. It must return: no exception, no longjmp.
 pub type trivec_progress = Option<unsafe extern "C" fn(user: *mut c_void, done: usize, total: usize) -> i32>;
 
-/// Is told what happens: `level` is 0 for an error, 1 for information; `message` is UTF-8 that ends with a NUL, and is valid during the call. Any
-/// thread may call it, several at a time. It must return: no exception, no longjmp.
+/// A function that the library calls with messages: `level` is 0 for an error, 1 for information; `message` is UTF-8 that ends with a NUL, and is
+/// valid during the call. Any thread may call it, several at a time. It must return: no exception, no longjmp.
 pub type trivec_log = Option<unsafe extern "C" fn(user: *mut c_void, level: i32, message: *const c_char)>;
 
 /// What a call's function is given.

@@ -12,7 +12,7 @@ pub extern "C" fn trivec_cancel_new() -> *mut trivec_cancel {
 }
 
 /// Ends every call that was given this handle, and every later one, with TRIVEC_CANCELLED: within the time of one layer. Any thread may call it,
-/// and a signal handler. NULL is none.
+/// and a signal handler. NULL is allowed and does nothing.
 ///
 /// # Safety
 /// `cancel` is NULL or a handle that was not freed.
@@ -24,7 +24,7 @@ pub unsafe extern "C" fn trivec_cancel_set(cancel: *const trivec_cancel) {
     }
 }
 
-/// Frees a handle. Calls that have it go on, as if it was never set. NULL is none.
+/// Frees a handle. Calls that were given it go on as if it was never set. NULL is allowed and does nothing.
 ///
 /// # Safety
 /// `cancel` is NULL or a handle that was not freed.

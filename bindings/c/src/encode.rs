@@ -37,7 +37,7 @@ pub struct trivec_encode_options {
     pub prompt: trivec_text,
     /// Ends the call early; may be NULL.
     pub cancel: *const trivec_cancel,
-    /// Is told how far the call is; may be NULL. If it ends the call, it sets `cancel`, where there is one.
+    /// The library calls it to tell how far the call is; may be NULL. If it ends the call, `cancel` is set too, where there is one.
     pub progress: trivec_progress,
     /// What `progress` is given.
     pub progress_user: *mut c_void,
@@ -268,8 +268,8 @@ fn write_dense(
     Ok(())
 }
 
-/// Is handed the results of one text: `one` has the length 1 and is valid during the call. What it returns, if it is not 0, ends the call with
-/// TRIVEC_CANCELLED. It must return: no exception, no longjmp.
+/// A function that the library calls with the result of one text: `one` has the length 1 and is valid during the call. If the function returns
+/// anything but 0, the call ends with TRIVEC_CANCELLED. It must return: no exception, no longjmp.
 pub type trivec_each = Option<unsafe extern "C" fn(user: *mut c_void, index: usize, one: *const trivec_result) -> i32>;
 
 /// Embeds `count` texts and hands each over as soon as it and those before it are done: in their order, on the thread of the call. No more than

@@ -8,7 +8,7 @@ use std::ptr;
 #[repr(i32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum trivec_status {
-    /// It did what it was asked.
+    /// The call did what it was asked.
     TRIVEC_OK = 0,
     /// An option makes no sense, or a buffer is too small.
     TRIVEC_USAGE = 1,
@@ -143,7 +143,7 @@ pub unsafe extern "C" fn trivec_error_index(error: *const trivec_error) -> usize
     unsafe { error.as_ref() }.and_then(|error| error.index).unwrap_or(usize::MAX)
 }
 
-/// Frees an error. NULL is none.
+/// Frees an error. NULL is allowed and does nothing.
 ///
 /// # Safety
 /// `error` is NULL or an error that was not freed.

@@ -172,7 +172,7 @@ fn starter(_: &mut MaybeUninit<*mut trivec_model>, _: &LoadOptions) -> Result<()
     Err(Failure::new(trivec_status::TRIVEC_UNAVAILABLE, "this library was built without the starter model"))
 }
 
-/// Frees a model. No other thread may be using it; results that it gave stay. NULL is none.
+/// Frees a model. No other thread may be using it; results that it gave stay. NULL is allowed and does nothing.
 ///
 /// # Safety
 /// `model` is NULL or a model that was not freed.

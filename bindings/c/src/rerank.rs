@@ -33,7 +33,7 @@ pub struct trivec_rerank_options {
     pub prompt: trivec_text,
     /// Ends the call early; may be NULL.
     pub cancel: *const trivec_cancel,
-    /// Is told how far the call is; may be NULL. If it ends the call, it sets `cancel`, where there is one.
+    /// The library calls it to tell how far the call is; may be NULL. If it ends the call, `cancel` is set too, where there is one.
     pub progress: trivec_progress,
     /// What `progress` is given.
     pub progress_user: *mut c_void,

@@ -126,7 +126,7 @@ pub unsafe extern "C" fn trivec_result_truncated(result: *const trivec_result, i
     unsafe { entry(result, index) }.is_some_and(|entry| entry.truncated).into()
 }
 
-/// Frees a result. NULL is none.
+/// Frees a result. NULL is allowed and does nothing.
 ///
 /// # Safety
 /// `result` is NULL or a result of trivec_encode or trivec_encode_ids that was not freed.

@@ -14,7 +14,8 @@ use crate::errors;
 use crate::inputs;
 use crate::signals::Watch;
 
-/// Texts of one call of the engine: more are cut into pieces, between which results become Python's. Results have the same bits however they are cut.
+/// Texts that `encode` gives to one call of the engine: more are cut into pieces, between which results become Python's. Results have the same
+/// bits however the texts are cut.
 const PIECE: usize = 2048;
 
 #[pyclass(frozen, module = "trivec._trivec")]
@@ -201,7 +202,7 @@ impl Engine {
         Ok(facts)
     }
 
-    /// Embeds a list of texts; see `Collected::finish` for what comes back.
+    /// Embeds a list of texts. `modes` are dense, sparse and colbert, in this order; see `Collected::finish` for what comes back.
     #[pyo3(signature = (texts, modes, *, max_length=None, dimensions=None, normalize=None, colbert_dimensions=None, colbert_raw=false,
                         literal_specials=false, prompt_text=None, prompt_name=None, in_order=false, progress=None))]
     #[allow(clippy::too_many_arguments, reason = "they are the keywords of a Python call")]
@@ -256,7 +257,8 @@ impl Engine {
         collected.finish(modes, dim)
     }
 
-    /// Embeds sequences of token ids.
+    /// Embeds sequences of token ids, each with its special tokens. A sequence that is empty or too long is refused and never cut. `modes` and
+    /// the result are those of `encode`.
     #[pyo3(signature = (ids, modes, *, dimensions=None, normalize=None))]
     fn encode_ids<'py>(
         &self,

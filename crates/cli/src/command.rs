@@ -103,7 +103,7 @@ pub(super) fn command() -> clap::Command {
     command_without(None)
 }
 
-/// The same without the variable of one option.
+/// As [`command`], but one option does not read its environment variable.
 fn command_without(variable: Option<&OsStr>) -> clap::Command {
     let adapt = |arg: clap::Arg| {
         let is_key = arg.get_id() == "api_key";
@@ -146,7 +146,7 @@ pub(super) fn parse() -> Result<(Cli, Sources), clap::Error> {
     Ok((cli, sources))
 }
 
-/// Has an error about an option's value name the variable, if one gave it.
+/// Makes an error about an option's value name the environment variable, if one gave the value.
 fn name_variable(mut error: clap::Error) -> clap::Error {
     use clap::error::{ContextKind, ContextValue};
     let argument = |error: &clap::Error| match error.get(ContextKind::InvalidArg) {

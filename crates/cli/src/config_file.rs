@@ -82,7 +82,7 @@ pub(super) fn print(all: &ServeArgs, command: &Command) -> Result<String> {
     Ok(text)
 }
 
-/// The same options, each in its line, with TOML's own escapes in place of what would act on a terminal.
+/// Writes the options of `text` anew, one a line, with TOML's own escapes in place of characters that would act on a terminal.
 fn escaped(text: &str) -> Result<String> {
     if text.lines().all(|line| !is_needed(line)) {
         return Ok(text.to_owned());

@@ -216,7 +216,7 @@ fn of_bench(sources: &Sources) -> Vec<Idle> {
     idle
 }
 
-/// The same for `serve`, with what its file says. `is_quiet`: the log does not hold requests.
+/// Refuses options of `serve` that have no effect, those of its file included. `is_quiet`: the log does not hold requests.
 #[cfg(feature = "serve")]
 pub(super) fn check_serve(sources: &Sources, is_quiet: bool) -> Result<()> {
     let mut idle: Vec<Idle> = vec![

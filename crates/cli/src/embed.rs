@@ -87,7 +87,8 @@ pub(super) fn run(args: &EmbedArgs, model_args: &ModelArgs) -> Result<()> {
     job.writer.finish()
 }
 
-/// The input's path, or `None` for texts on the command line.
+/// Returns the path to read texts from, with `-` for standard input, or `None` if the texts are on the command line. Fails if both are given,
+/// or if neither is and standard input is a terminal.
 fn input_path(args: &EmbedArgs) -> Result<Option<&Path>> {
     match (&args.input, args.texts.is_empty()) {
         (Some(_), false) => Err(Failure::usage("give texts or --input, not both")),

@@ -113,7 +113,8 @@ pub(super) fn run(args: &RerankArgs, model_args: &ModelArgs) -> Result<()> {
     write(&mut out, &scored, args).and_then(|()| out.flush()).map_err(|e| Failure::stdout(&e))
 }
 
-/// The input's path, or `None` for documents on the command line.
+/// Returns the path to read documents from, with `-` for standard input, or `None` if the documents are on the command line. Fails if both are
+/// given, or if neither is and standard input is a terminal.
 fn input_path(args: &RerankArgs) -> Result<Option<&Path>> {
     match (&args.input, args.documents.is_empty()) {
         (Some(_), false) => Err(Failure::usage("give documents or --input, not both")),

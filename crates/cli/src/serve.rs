@@ -25,7 +25,7 @@ impl ServeArgs {
         ServeArgs { model, threads, isa, tune, no_check, preload, ..self.clone() }
     }
 
-    /// These options over those of a file.
+    /// Joins these options with those of a file: what is given here counts, and what is not comes from `file`.
     fn over(&self, file: ServeArgs) -> ServeArgs {
         let list = |own: &[String], other: Vec<String>| if own.is_empty() { other } else { own.to_vec() };
         ServeArgs {

@@ -22,7 +22,7 @@ pub(super) enum Source {
 pub(super) struct Sources(BTreeMap<String, Source>);
 
 impl Sources {
-    /// Those of the subcommand that was chosen. `command` is the one that `matches` are of.
+    /// Finds where the options of the chosen subcommand have their values from. `command` is the one that made `matches`.
     pub(super) fn of(matches: &ArgMatches, command: &Command) -> Sources {
         let Some((name, matches)) = matches.subcommand() else { return Sources::default() };
         let args = command.find_subcommand(name).into_iter().flat_map(Command::get_arguments);

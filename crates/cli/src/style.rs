@@ -85,7 +85,7 @@ pub(super) fn percent(part: f64) -> String {
     format!("{:.1}", unsigned_zero(part * 100.0))
 }
 
-/// The same with a plus or minus sign.
+/// A fraction in percent with one decimal and a plus or minus sign.
 #[cfg(any(feature = "search", feature = "train"))]
 pub(super) fn signed_percent(part: f64) -> String {
     format!("{:+.1}", unsigned_zero(part * 100.0))

@@ -70,7 +70,7 @@ pub(super) fn endpoint_at(base: &str) -> Endpoint {
     Endpoint { base: base.trim_end_matches('/').to_owned(), token: token() }
 }
 
-/// Whether Hugging Face's address, as the environment gives it, is this machine's.
+/// Whether the environment gives Hugging Face a loopback address, so that the hub is on this machine.
 pub fn endpoint_is_loopback() -> bool {
     is_loopback(&endpoint(Hub::HuggingFace).base)
 }

@@ -238,7 +238,8 @@ impl Client {
         Ok(Answer { status: head.status, headers: head.headers, body: body.into_reader() })
     }
 
-    /// Calls `attempt` until it succeeds, fails permanently, or the attempts are used up. `note` is called before every wait.
+    /// Calls `attempt` until it succeeds, fails permanently, has failed once more than [`Patience::retries`], or the server asks for a wait
+    /// longer than [`MAX_RETRY_AFTER`]. Before every wait, `note` gets a sentence that says what failed and how long the wait is.
     pub(super) fn retry<T>(
         &self,
         note: &dyn Fn(&str),

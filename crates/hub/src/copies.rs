@@ -55,7 +55,7 @@ struct Seen {
     key: String,
 }
 
-/// The packed copies of a store.
+/// The directory in a store that holds packed copies of checkpoints which lie elsewhere.
 #[derive(Debug, Clone)]
 pub struct Copies {
     directory: PathBuf,
@@ -66,7 +66,7 @@ fn hex(digest: impl AsRef<[u8]>) -> String {
 }
 
 impl Copies {
-    /// The packed copies of a store.
+    /// Names the directory of packed copies in `store`. Nothing is read or made yet.
     pub fn of(store: &Store) -> Copies {
         Copies { directory: store.home().join("packed") }
     }
@@ -95,7 +95,7 @@ impl Copies {
         self.directory.join(format!("{key}.json"))
     }
 
-    /// The copy of this key whose file is there in its length.
+    /// Finds the copy with this key, if its file exists and has the length that its record says.
     pub fn find(&self, key: &str) -> Option<PackedCopy> {
         let record = self.read(&self.record_path(key)).filter(|record| record.key == key)?;
         let metadata = fs::metadata(self.path(key)).ok()?;

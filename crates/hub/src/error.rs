@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-/// What a caller can do about it.
+/// The cause of an error, by which a caller decides what to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HubErrorKind {
     /// The name or an option makes no sense.
@@ -25,11 +25,11 @@ pub enum HubErrorKind {
 /// An error of the store or of a hub: a kind, and a text that names what was wrong, found and expected.
 #[derive(Debug, Clone)]
 pub struct HubError {
-    /// What a caller can do about it.
+    /// The cause, by which a caller decides what to do.
     pub kind: HubErrorKind,
     /// What was wrong, found and expected.
     pub message: String,
-    /// The engine's error, if it was one of its.
+    /// The engine's error, if the failure came from the engine.
     pub cause: Option<std::sync::Arc<trivec::Error>>,
 }
 

@@ -27,15 +27,15 @@ const SPARE_BYTES: u64 = 64 << 20;
 pub struct FetchOptions {
     /// Address of Hugging Face's API, or of a mirror; `None`: that of `HF_ENDPOINT`, or the usual one.
     pub endpoint: Option<String>,
-    /// In the order of preference.
+    /// The hubs to ask, the preferred one first.
     pub hubs: Vec<Hub>,
     /// Whether known models are taken at their known revision and with their known hashes.
     pub pinned: bool,
     /// How long to wait, and how often to try again.
     pub patience: Patience,
-    /// Files at a time.
+    /// How many files are fetched at a time.
     pub parallel: usize,
-    /// Wait for another process that fetches the same.
+    /// Whether to wait for another process that fetches the same, instead of failing.
     pub wait: bool,
     /// What the packed file takes, as a share of the weights' bytes.
     pub packed_share: f64,

@@ -75,7 +75,8 @@ pub struct Made {
 }
 
 /// Fetches the model that `spec` names, packs it, compares the result with its source, installs it in `store` and makes it the one that is
-/// used without a name. Steps that an earlier call has completed are not repeated.
+/// used without a name. A call goes on from what an earlier call has downloaded or packed, unless `options.force` is set; the comparison is
+/// made again. After the installation the downloaded files are removed, unless `options.keep_source` is set.
 ///
 /// ```no_run
 /// # use trivec_hub::{PullOptions, Store, names::Spec, pull};
@@ -89,8 +90,9 @@ pub struct Made {
 /// ```
 ///
 /// # Errors
-/// [`HubErrorKind`](crate::HubErrorKind) says what a caller can do: the name, the network, a file that is not what was promised, a packed
-/// model that is not faithful enough, the file system, another process that pulls the same model.
+/// [`HubErrorKind`](crate::HubErrorKind) tells the causes apart: a name or an option that makes no sense, a hub that cannot be reached or does
+/// not have the model, a file that is not what was promised, a packed model that is not faithful enough, the file system, and another process
+/// that is pulling the same model.
 pub fn pull(
     spec: &Spec,
     options: &PullOptions,

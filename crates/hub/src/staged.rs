@@ -76,7 +76,7 @@ pub fn pack(
     packed
 }
 
-/// The same in `directory`, which is locked.
+/// Packs to `target` by way of `directory`, which the caller has locked.
 fn pack_in(
     directory: &Path,
     target: &Path,

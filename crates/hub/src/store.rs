@@ -55,9 +55,9 @@ pub struct Record {
     /// Whether the downloaded files are to stay.
     #[serde(default)]
     pub keep_source: bool,
-    /// Seconds since 1970.
+    /// When the model was installed, in seconds since 1970.
     pub installed: u64,
-    /// Orders installations of one second.
+    /// The nanoseconds of that time: they order installations within one second.
     #[serde(default)]
     pub installed_nanos: u32,
 }
@@ -65,16 +65,18 @@ pub struct Record {
 /// A model whose record or file is not what it should be.
 #[derive(Debug, Clone)]
 pub struct Damaged {
+    /// The model's name, as its record's file name has it.
     pub name: String,
+    /// What is wrong.
     pub what: String,
 }
 
 /// The model that is used when none is asked for.
 #[derive(Debug)]
 pub enum Choice {
-    /// The one inside the binary.
+    /// The model inside the binary.
     Starter,
-    /// This one.
+    /// The installed model with this record.
     Installed(Box<Record>),
 }
 
@@ -216,7 +218,7 @@ impl Store {
         })
     }
 
-    /// A record whose file is there in its length.
+    /// Reads a record, and checks that its packed file exists and has the length that the record says.
     fn read(&self, path: &Path) -> Result<Record, String> {
         let text = read_small(path).map_err(|e| format!("{}: {e}", path.display()))?;
         let record: Record =

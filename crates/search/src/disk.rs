@@ -14,7 +14,7 @@ const BUFFER: usize = 1 << 16;
 pub(crate) trait Disk: std::fmt::Debug + Send + Sync {
     /// Creates a file, or empties an existing one.
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
-    /// Gives a file its name, replacing what has it.
+    /// Renames a file, and replaces the file that has the new name, if there is one.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Brings a directory's names to the disk.
     fn sync_directory(&self, path: &Path) -> io::Result<()>;

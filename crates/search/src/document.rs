@@ -62,19 +62,19 @@ impl Document {
         Document { key, text, title: None, lang: None, document: None, metadata: Map::new() }
     }
 
-    /// The same with a title.
+    /// Sets the document's title.
     pub fn with_title(mut self, title: impl Into<String>) -> Document {
         self.title = Some(title.into());
         self
     }
 
-    /// The same in a language.
+    /// Sets the language of the document's text.
     pub fn with_lang(mut self, lang: impl Into<String>) -> Document {
         self.lang = Some(lang.into());
         self
     }
 
-    /// The same with a value in its metadata.
+    /// Adds a value to the document's metadata.
     pub fn with_field(mut self, name: impl Into<String>, value: impl Into<Value>) -> Document {
         self.metadata.insert(name.into(), value.into());
         self

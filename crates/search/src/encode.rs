@@ -112,7 +112,7 @@ impl<'m> Encoder<'m> {
         self.queries_until(texts, None)
     }
 
-    /// The same until `cancel` is set.
+    /// As [`Encoder::queries`], but the call ends early when `cancel` is set.
     pub(crate) fn queries_until<S: AsRef<str> + Sync>(
         &self,
         texts: &[S],

@@ -68,9 +68,9 @@ pub struct AlignedToken {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mark {
-    /// It is a word of the query, in one of its forms.
+    /// The part is a word of the query, in one of the word's forms.
     Word,
-    /// A token of the query is near it.
+    /// The part's meaning is near to that of a token of the query.
     Meaning,
 }
 

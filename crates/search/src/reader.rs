@@ -34,9 +34,9 @@ pub(crate) struct View {
     pub commit: Commit,
     searcher: SearcherBox,
     pub segments: Vec<Arc<Segment>>,
-    /// The first row of each segment among those of all, and at last how many there are.
+    /// The number of each segment's first row, if the rows of all segments are counted through from 0. The last value is the number of all rows.
     pub bases: Vec<usize>,
-    /// The rows whose documents live.
+    /// The rows whose documents are not deleted.
     pub alive: Bits,
     living: usize,
     /// How many documents in a language have a term, of some that were asked for.
@@ -311,7 +311,7 @@ impl Reader {
         self.selected_until(filter, &Stop::of([]))
     }
 
-    /// The same until a flag is set.
+    /// As [`Reader::selected`], but the call ends early when the flag of `stop` is set.
     pub(crate) fn selected_until(&self, filter: Option<&Filter>, stop: &Stop<'_>) -> Result<Bits> {
         let Some(filter) = filter else { return Ok(self.view.alive.clone()) };
         let path = &self.index.text.path;

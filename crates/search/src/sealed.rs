@@ -71,7 +71,7 @@ impl Meta {
                 Some(rest) if rest.ends_with("del") => {
                     segment.deletes.as_ref().is_some_and(|deletes| rest == format!("{}.del", deletes.opstamp))
                 }
-                // Such a file may go at any time.
+                // A temporary file may vanish at any time.
                 Some(rest) => !rest.ends_with("temp"),
                 None => false,
             }
@@ -121,7 +121,7 @@ pub(crate) struct SealedDirectory {
 struct State {
     /// Files that were written and are not there for good yet.
     written: BTreeMap<String, Sum>,
-    /// The last failure, because tantivy does not report all of them.
+    /// The last failure to create, write, sync or replace a file. It is kept because tantivy does not report every failure.
     failure: Option<(PathBuf, io::ErrorKind, String)>,
 }
 
@@ -154,7 +154,8 @@ impl SealedDirectory {
         }
     }
 
-    /// What failed since the last time this was asked: the place and the reason.
+    /// Returns the last failure to create, write, sync or replace a file since the previous call of this function, and forgets it: the path,
+    /// and the error of the operating system. A later failure overwrites an earlier one; failures to read or to delete are not recorded.
     pub fn take_failure(&self) -> Option<(PathBuf, io::Error)> {
         self.state().failure.take().map(|(path, kind, what)| (path, io::Error::new(kind, what)))
     }

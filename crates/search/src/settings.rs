@@ -21,7 +21,7 @@ pub(crate) const SETTINGS_FILE: &str = "trivec-index.json";
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ColbertBits {
-    /// They are not stored: no reranking by them, and no alignment in explanations.
+    /// ColBERT vectors are not stored: the index does not rerank by them, and explanations have no alignment.
     Off,
     /// 132 bytes a token at 1,024 dimensions.
     One,
@@ -160,10 +160,11 @@ pub struct IndexOptions {
 }
 
 impl IndexOptions {
-    /// Whether a model can do what the options ask for.
+    /// Checks that a model can do what the options ask for.
     ///
     /// # Errors
-    /// [`Error::Option`] for a language that nobody knows; [`Error::Engine`] for a length or a prompt that the model does not take.
+    /// [`Error::Option`] for a code that is no language's or, in `languages`, that of a language which is never detected; [`Error::Engine`] for
+    /// a length or a prompt that the model does not take.
     pub fn check(&self, model: &Model) -> Result<()> {
         self.check_languages()?;
         for prompt in [&self.document_prompt, &self.query_prompt] {
@@ -174,20 +175,20 @@ impl IndexOptions {
     }
 
     fn check_languages(&self) -> Result<()> {
-        let unheard = |option, code: &str| {
+        let unknown = |option, code: &str| {
             let what = format!("found `{}`, expected the code of a language, as de, en or zh", code.escape_debug());
             Err(Error::option(option, what))
         };
         if let Some(code) = self.language.as_deref().filter(|code| !is_language(&normalize_code(code))) {
             // Texts of which the language is not known keep their words as they are.
             if code != UNKNOWN {
-                return unheard("language", code);
+                return unknown("language", code);
             }
         }
         for code in &self.languages {
             let kept = normalize_code(code);
             if !is_language(&kept) {
-                return unheard("languages", code);
+                return unknown("languages", code);
             }
             if !is_detected(&kept) {
                 let what = format!(

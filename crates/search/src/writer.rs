@@ -29,7 +29,7 @@ const MAX_SEGMENT_ROWS: u64 = 1 << 18;
 /// How often tantivy's segments are merged again that it merges itself.
 const MERGE_ATTEMPTS: usize = 10;
 
-/// So many segments of a size that follow each other at the end are made one by the commit that adds the last of them.
+/// When this many segments of about one size follow each other at the end, the commit that adds the last of them joins them.
 const JOINED: usize = 8;
 
 /// Largest segment that a commit makes of others, in rows: so large that few are left, and so small that the commit takes little longer.
@@ -356,8 +356,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Commits, and waits until tantivy has merged what it wants to merge: for a writer that ends here. One that is dropped leaves that to
-    /// the next.
+    /// Commits, waits until tantivy has merged the files that it wants to merge, and ends the writer. A writer that is dropped instead leaves
+    /// the merging to the next one.
     ///
     /// # Errors
     /// As [`commit`](Self::commit).

@@ -224,7 +224,7 @@ impl App {
         self.tokenize_as(model, texts, options, counted).await
     }
 
-    /// The same with all that `options` say of tokens.
+    /// As [`App::tokenize_beside`], with everything that `options` say of tokens.
     pub(super) async fn tokenize_as(
         &self,
         model: &Arc<Model>,
@@ -341,8 +341,8 @@ impl App {
         self.encode_part(model, &texts.iter().collect::<Vec<_>>(), wanted, None).await
     }
 
-    /// The same for texts whose cost was checked and whose results were counted: a whole request, or a part of a request that has reserved
-    /// `room` for all of it.
+    /// Computes the embeddings of texts whose cost was checked and whose results were counted: those of a whole request, or of a part of a
+    /// request that has reserved `room` for all of it.
     pub(super) async fn encode_part(
         &self,
         model: &Arc<Model>,

@@ -22,7 +22,7 @@ use super::memory::{self, Held, Part};
 /// A JSON body as a value of type `T`.
 pub(super) struct Body<T>(pub T);
 
-/// The same for a request whose fields are all optional: an empty body means `{}`.
+/// A JSON body as a value of type `T`, for a request whose fields are all optional: an empty body means `{}`.
 pub(super) struct OptionalBody<T>(pub T);
 
 /// The fields of a request that has none.

@@ -64,7 +64,8 @@ impl ApiError {
         Self::new(StatusCode::UNAUTHORIZED, "invalid_api_key", what)
     }
 
-    /// The same, where the texts were a part of a longer list: `place` says which of that list a text of the part is.
+    /// Makes the error count its text in a longer list, of which the call's texts were a part: `place` gives the place in that list for a place
+    /// in the part.
     pub(super) fn at_text(mut self, place: impl Fn(usize) -> usize) -> ApiError {
         self.text = self.text.map(|(index, what)| (place(index), what));
         self.named(input)

@@ -82,7 +82,7 @@ pub struct Options {
     pub reload: Option<Reload>,
     /// Whether the log holds the texts of requests.
     pub log_texts: bool,
-    /// Is called after every request.
+    /// The service calls it once for every request: see [`Observer`].
     pub observer: Option<Arc<dyn Observer>>,
 }
 

@@ -17,7 +17,7 @@ pub struct Limits {
     pub memory: u64,
 }
 
-/// What connections may take their time for.
+/// How long a connection may take: for its head, without progress, and when the service ends.
 #[derive(Debug, Clone, Copy)]
 pub struct Timeouts {
     /// To send a whole head, from the connection's opening or the last answer on.

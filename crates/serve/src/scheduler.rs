@@ -149,7 +149,8 @@ impl Queue {
         self.cost + self.reserved
     }
 
-    /// Refuses a cost that does not fit into the queue. A cost above the queue's limit is accepted if nothing else is waiting.
+    /// Refuses a cost that does not fit into the queue beside what waits and what is reserved. If both are nothing, any cost fits, also one
+    /// above `limit`. Where room is missing, this first drops the items whose clients have disconnected.
     fn check_room(&mut self, cost: u64, limit: u64, counters: &Counters) -> Result<(), Refused> {
         let is_full = |queue: &Queue| queue.promised() > 0 && queue.promised() + cost > limit;
         if is_full(self) {

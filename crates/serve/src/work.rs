@@ -31,7 +31,7 @@ pub struct Answered<'a> {
     pub method: &'a str,
     /// The route that took it, as `/v1/models/{*id}`; `other` if none did.
     pub route: &'a str,
-    /// Status of the answer; 499 if the client went away before it.
+    /// Status of the answer; 499 if the client disconnected before the answer began.
     pub status: u16,
     /// The request's id, from its client or from us.
     pub id: &'a str,
@@ -39,15 +39,17 @@ pub struct Answered<'a> {
     pub traceparent: Option<&'a str>,
     /// When its head had been read.
     pub begin: SystemTime,
-    /// How long the answer took.
+    /// Time from the request's head to the beginning of the answer: its head, and its body up to the first 64 KiB. Sending is not in it.
     pub took: Duration,
     /// What was done for it.
     pub work: &'a Work,
 }
 
-/// Is called after every request. It must not block.
+/// Observes requests, as for statistics of one's own.
 pub trait Observer: Send + Sync {
-    /// A request was answered, or given up by its client.
+    /// The service calls this once for every request that it counts: when the answer's head and its first 64 KiB are made, or when the client
+    /// has disconnected before that. The rest of a longer answer is made and sent afterwards. The call comes on a thread of the runtime, so
+    /// it must not block.
     fn answered(&self, request: &Answered<'_>);
 }
 

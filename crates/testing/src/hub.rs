@@ -45,7 +45,7 @@ pub enum Fault {
 pub enum Api {
     #[default]
     All,
-    /// Its answer about a revision names the files; there is no tree.
+    /// The answer about a revision names the files; there is no tree.
     Revision,
     /// The files' names alone, and of the usual revision only.
     Names,
@@ -138,7 +138,7 @@ impl Hub {
         self
     }
 
-    /// Entries that the listing has beside the files.
+    /// Adds an entry to the listing beside the files.
     pub fn list_also(&self, entry: Value) {
         self.shared.state.lock().unwrap().extra.push(entry);
     }
@@ -148,12 +148,12 @@ impl Hub {
         self.shared.state.lock().unwrap().hashes.insert(path.to_owned(), hash.to_owned());
     }
 
-    /// Entries of a page of the listing.
+    /// Sets how many entries a page of the listing has.
     pub fn pages_of(&self, entries: usize) {
         self.shared.state.lock().unwrap().page_size = Some(entries);
     }
 
-    /// Has only a part of the API.
+    /// Takes away all of the API but `api`.
     pub fn knows(&self, api: Api) -> &Hub {
         self.shared.state.lock().unwrap().api = api;
         self
@@ -164,7 +164,7 @@ impl Hub {
         self.shared.state.lock().unwrap().secretive = true;
     }
 
-    /// Refuses every HEAD.
+    /// Refuses every request with the method HEAD from now on.
     pub fn know_get_alone(&self) {
         self.shared.state.lock().unwrap().gets_only = true;
     }

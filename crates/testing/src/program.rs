@@ -17,7 +17,7 @@ pub fn path() -> PathBuf {
     path
 }
 
-/// The environment of `command` without trivec's own variables, and with a home in which no model is installed.
+/// Removes trivec's own variables from the environment of `command`, and sets a `TRIVEC_HOME` in which no model is installed.
 pub fn clean(command: &mut Command) -> &mut Command {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TRIVEC_")) {
         command.env_remove(name);
@@ -25,14 +25,15 @@ pub fn clean(command: &mut Command) -> &mut Command {
     command.env("TRIVEC_HOME", empty_home())
 }
 
-/// `trivec` in such an environment.
+/// A command that runs `trivec` in the environment that [`clean`] makes.
 pub fn trivec() -> Command {
     let mut command = Command::new(path());
     clean(&mut command);
     command
 }
 
-/// A home that does not exist yet. No two calls get the same, so that no test can find what another one has put there.
+/// Returns a path for `TRIVEC_HOME` at which nothing exists yet; the directory is not made. No two calls return the same path, so that no
+/// test can find what another one has put there.
 pub fn empty_home() -> PathBuf {
     static CALLS: AtomicUsize = AtomicUsize::new(0);
     let call = CALLS.fetch_add(1, Ordering::Relaxed);

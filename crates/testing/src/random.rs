@@ -1,6 +1,6 @@
 //! Random texts that meet at every kind of border.
 
-/// Small generator with good bits (xorshift64*).
+/// Small generator with good bits (xorshift64*). Its state must not be 0, which would stay 0.
 pub struct Random(pub u64);
 
 impl Random {
@@ -48,7 +48,8 @@ impl Random {
         }
     }
 
-    /// Up to 40 such characters, words and special tokens.
+    /// Returns a text of 0 to 39 random parts. A part is a character as [`char`](Self::char) makes it, up to seven letters, or a special token,
+    /// a line end, a combining mark or a word that tokenizers treat specially.
     pub fn text(&mut self) -> String {
         const PARTS: [&str; 14] = [
             "<s>", "</s>", "<mask>", "<pad>", "<unk>", "<", "  ", "\r\n", "\u{200d}", "\u{301}", "\u{3099}", "ﾊﾟ",

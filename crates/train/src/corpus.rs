@@ -93,7 +93,8 @@ impl Corpus {
         texts.iter().flat_map(row).copied().collect()
     }
 
-    /// About `most` token states, without `<s>`, of texts spread over all of `texts`; with their ids.
+    /// Returns about `most` token states, `[tokens, hidden]`, and the token id of each. They are all tokens but `<s>` of every n-th of `texts`,
+    /// with n so large that texts of the average length give no more than `most`; longer ones may give more.
     pub(crate) fn sample(&self, texts: &[usize], most: usize) -> (Vec<f32>, Vec<u32>) {
         let total: usize = texts.iter().map(|&text| self.ids[text].len()).sum();
         let step = total.div_ceil(most.max(1)).max(1);

@@ -31,7 +31,7 @@ pub struct PerQuery {
     pub ndcg10: Vec<f64>,
     /// The part of the right passages among the first hundred.
     pub recall100: Vec<f64>,
-    /// 1 where the first passage is right.
+    /// For each query 1 if the first passage of the ranking is right, else 0.
     pub first: Vec<f64>,
 }
 
@@ -42,7 +42,7 @@ pub struct Evaluation {
     pub ways: [Option<PerQuery>; 5],
 }
 
-/// What a way reached before and after.
+/// What one way of ranking reached before and after the training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Change {
     /// One of [`WAYS`].
@@ -51,7 +51,7 @@ pub struct Change {
     pub before: Option<f64>,
     /// nDCG@10 of the trained model.
     pub after: f64,
-    /// After less before, with the interval of 95 % over resampled queries.
+    /// nDCG@10 after the training minus that before it, with the interval of 95 % over resampled queries.
     pub difference: Option<Interval>,
     /// Recall@100 before and after.
     pub recall100: (Option<f64>, f64),
@@ -100,7 +100,7 @@ impl Evaluation {
         mean(&all)
     }
 
-    /// These figures compared with those of `before`.
+    /// Compares these figures with those of `before`.
     pub(crate) fn changes(&self, before: &Evaluation) -> Vec<Change> {
         let of = |way: usize| {
             let after = self.ways[way].as_ref()?;

@@ -49,7 +49,8 @@ pub struct Losses {
     pub distilled: [f64; 3],
 }
 
-/// A teacher from outside: of some rows, which passages it has judged, and with what probabilities.
+/// What another model has judged. For each query of a batch: the places of the passages that it has judged, with their probabilities; `None` if
+/// it has judged none.
 pub(crate) type Teacher = Vec<Option<Vec<(usize, f32)>>>;
 
 /// What a batch's losses are computed from.

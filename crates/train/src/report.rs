@@ -90,9 +90,9 @@ pub struct SparseScale {
 pub struct Sample {
     /// The text.
     pub text: String,
-    /// The heaviest pieces, with their weights.
+    /// The heaviest pieces before training, with their weights.
     pub before: Vec<(String, f32)>,
-    /// The same after training.
+    /// The heaviest pieces after training, with their weights.
     pub after: Vec<(String, f32)>,
 }
 
@@ -103,21 +103,21 @@ pub struct Report {
     pub data: DataReport,
     /// The states.
     pub states: StatesReport,
-    /// Steps of the run and of an epoch.
+    /// How many steps the run has, and how many an epoch.
     pub steps: (usize, usize),
-    /// Losses on the way.
+    /// The losses in the course of the training.
     pub curve: Vec<CurvePoint>,
-    /// The dev set before the first epoch and after each.
+    /// What the heads reach on the dev set before the first epoch and after each.
     pub epochs: Vec<EpochPoint>,
     /// The epoch whose heads were kept; 0: those of the start were the best.
     pub kept: usize,
-    /// The dev set before and after.
+    /// What the heads reach on the dev set before and after the training.
     pub dev: Option<Compared>,
     /// Further sets before and after.
     pub evals: Vec<Compared>,
     /// The sparse head before and after.
     pub sparse: (Option<SparseScale>, Option<SparseScale>),
-    /// How far dense and ColBERT went from where they began.
+    /// How far the maps of the dense and the ColBERT head moved from where they began.
     pub distance: [Option<f64>; 3],
     /// Sample sentences.
     pub samples: Vec<Sample>,

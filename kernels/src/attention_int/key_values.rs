@@ -11,7 +11,8 @@ use crate::simd::int::SimdInt;
 use crate::simd::math;
 use crate::view::MatRef;
 
-/// Keys and values of one head of one text, as [`crate::Kernels::attend_int`] reads them; those that [`crate::Isa::Amx`] made only with that ISA.
+/// Keys and values of one head of one text, as [`crate::Kernels::attend_int`] reads them. Only [`crate::Isa::Amx`] reads more than a few keys
+/// that it laid out itself.
 #[derive(Debug, Default)]
 pub struct IntKeyValues {
     tokens: usize,

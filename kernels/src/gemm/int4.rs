@@ -74,7 +74,7 @@ struct FewRows<'a> {
 const STEPS: usize = I4_GROUP / 4;
 /// How many groups ahead of a stream's current group the prefetch goes: as many bytes as int8 in two streams, rounded up.
 const GROUPS_AHEAD: usize = PREFETCH_BYTES.div_ceil(I4_GROUP_BYTES);
-/// The same for the prefetch into the second-level cache.
+/// How many groups ahead the prefetch into the second-level cache goes.
 const GROUPS_FAR_AHEAD: usize = 12;
 /// Bytes of a cache line.
 const LINE: usize = 64;

@@ -33,7 +33,7 @@ pub(crate) mod tiles;
 /// memory.
 const PREFETCH_BYTES: usize = 4096;
 
-/// The same where a core reads a single stream (EXPERIMENTS.md compares other distances).
+/// How far ahead the prefetch goes where a core reads a single stream, in bytes (EXPERIMENTS.md compares other distances).
 pub(crate) const ONE_STREAM_BYTES: usize = 6144;
 
 /// What a tile prefetches while it is computed: a panel's only tile as many cache lines as its panel has, other tiles their share of the

@@ -59,7 +59,7 @@ pub(crate) trait SimdInt: Simd {
 
     /// Independent accumulators of [`crate::probe`]: enough to hide the latency of a product, few enough to stay in registers.
     const PROBE_CHAINS: usize;
-    /// The same of products of bytes.
+    /// Independent accumulators of [`crate::probe`] for products of bytes.
     const INT8_PROBE_CHAINS: usize = Self::PROBE_CHAINS;
     /// Products of a [`fastest8`](Self::fastest8).
     const FASTEST8: usize = 64;
@@ -230,8 +230,8 @@ pub(crate) trait SimdInt: Simd {
         let _ = (x, ldx, w, quads, start);
         None
     }
-    /// The same over the 32 depths of a 4-bit block and the 32 outputs of a panel: `nibbles` as [`load_q4_0`](Self::load_q4_0) reads them,
-    /// `[4][2][64]`, `start[r]` is `-8 Σ a`. `None` too where `N` is not a panel's two vectors.
+    /// As [`matrix8`](Self::matrix8), over the 32 depths of a 4-bit block and the 32 outputs of a panel: `nibbles` as
+    /// [`load_q4_0`](Self::load_q4_0) reads them, `[4][2][64]`, `start[r]` is `-8 Σ a`. `None` too where `N` is not a panel's two vectors.
     ///
     /// # Safety
     /// 32 activations are readable at `x + r · ldx` for `r < R`, 512 bytes at `nibbles`.

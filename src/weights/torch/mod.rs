@@ -35,7 +35,7 @@ pub(super) struct TorchFile {
     /// All tensors. The range of those that are `strided` counts in their gathered bytes, the others' in the file.
     pub header: Header,
     pub strided: BTreeMap<String, Strided>,
-    /// The zip entries that tensors are in: what a checksum is worth checking of.
+    /// The zip entries that hold tensors: only their checksums are compared.
     pub storages: BTreeMap<String, (Range<usize>, u32)>,
 }
 

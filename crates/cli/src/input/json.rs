@@ -325,7 +325,7 @@ pub(super) fn lone_surrogates(text: &str) -> impl Iterator<Item = usize> + '_ {
     })
 }
 
-/// The same text with U+FFFD for each half of a character.
+/// Returns JSON `text` with the escape of U+FFFD in place of each escape that is half of a surrogate pair.
 pub(super) fn repaired(text: &str) -> Cow<'_, str> {
     let mut lone = lone_surrogates(text).peekable();
     if lone.peek().is_none() {

@@ -324,7 +324,8 @@ pub(super) fn write_explanation(out: &mut impl Write, why: &Explanation) -> io::
     Ok(())
 }
 
-/// Refuses a file with a question whose language nobody knows.
+/// Refuses a file in which a question gives a `lang` that is no language's code and that no document of the index has. Questions without a
+/// `lang` are accepted. The error names the file and the question's id.
 pub(super) fn check_questions(path: &Path, questions: &[Question], reader: &Reader) -> Result<()> {
     for question in questions {
         let Some(code) = &question.lang else { continue };

@@ -40,7 +40,8 @@ impl Rest {
         match sequence {
             ['O'] | ['[', '['] => Rest::Letter,
             ['[', rest @ ..] if !rest.iter().any(|c| ('@'..='~').contains(c)) => Rest::Parameters,
-            // Bytes arrive as characters; a character's first byte says how many follow.
+            // The `console` crate returns each byte of a character that was typed with Alt as a `char` of its own. The first byte says how
+            // many follow.
             ['\u{c2}'..='\u{df}'] => Rest::Bytes(1),
             ['\u{e0}'..='\u{ef}'] => Rest::Bytes(2),
             ['\u{f0}'..='\u{f4}'] => Rest::Bytes(3),

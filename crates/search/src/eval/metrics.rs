@@ -12,7 +12,7 @@ pub struct Metrics {
     pub ndcg10: f64,
     /// The part of the relevant documents among the first ten.
     pub recall10: f64,
-    /// The same of the first hundred.
+    /// The part of the relevant documents among the first hundred.
     pub recall100: f64,
     /// One divided by the rank of the first relevant document; 0 if there is none.
     pub mrr: f64,

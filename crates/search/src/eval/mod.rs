@@ -54,26 +54,26 @@ impl Default for EvalOptions {
 pub struct Ranked {
     /// `dense`, `bm25`, `sparse`, `share`, `rrf`, `rrf-textbook`, `weighted`; with `+colbert` after it if it was reranked.
     pub name: String,
-    /// Means over the queries, each with its interval of 95 %.
+    /// The mean nDCG@10 of the queries, with its interval of 95 %.
     pub ndcg10: Interval,
-    /// Likewise.
+    /// The mean recall@10 of the queries, with its interval of 95 %.
     pub recall10: Interval,
-    /// Likewise.
+    /// The mean recall@100 of the queries, with its interval of 95 %.
     pub recall100: Interval,
-    /// Likewise: the mean reciprocal rank of the first document that is judged relevant.
+    /// The mean reciprocal rank of the first document that is judged relevant, with its interval of 95 %.
     pub mrr: Interval,
-    /// Of each query, in the order of [`EvalReport::queries`].
+    /// The figures of each query, in the order of [`EvalReport::queries`].
     pub per_query: Vec<Metrics>,
 }
 
 /// The difference of two ways on the same queries.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Paired {
-    /// The way that is compared.
+    /// The way that is compared with another.
     pub name: String,
-    /// With this one.
+    /// The other way, that it is compared with.
     pub with: String,
-    /// nDCG@10 of the first less that of the second, with the interval of 95 % over resampled queries.
+    /// nDCG@10 of `name` minus that of `with`, with the interval of 95 % over resampled queries.
     pub ndcg10: Interval,
 }
 
@@ -82,13 +82,13 @@ pub struct Paired {
 pub struct Tuned {
     /// The weight.
     pub weight: f32,
-    /// Queries that it was chosen on.
+    /// How many queries it was chosen on.
     pub tuned_on: usize,
-    /// Queries that the figures below are of.
+    /// How many queries are in the other half, on which the figures below were measured.
     pub reported_on: usize,
-    /// nDCG@10 of this weight on them.
+    /// nDCG@10 of this weight on the other half.
     pub ndcg10: f64,
-    /// nDCG@10 of the default weight on them.
+    /// nDCG@10 of the default weight on the other half.
     pub ndcg10_default: f64,
     /// The difference, with its interval.
     pub difference: Interval,
@@ -99,15 +99,15 @@ pub struct Tuned {
 pub struct EvalReport {
     /// The queries with a relevant document; only these are counted.
     pub queries: Vec<String>,
-    /// Queries without one, which were left out.
+    /// How many queries have no relevant document and were left out.
     pub unjudged: usize,
-    /// Relevant documents, over all queries.
+    /// How many relevant documents all queries have together.
     pub relevant: usize,
-    /// Relevant documents that are not in the index, so that they cannot be found.
+    /// How many relevant documents are not in the index, so that they cannot be found.
     pub missing: usize,
-    /// Every arm, every fusion, the rerank.
+    /// What every arm, every fusion and the rerank reached.
     pub rankings: Vec<Ranked>,
-    /// Every fusion and rerank with the best arm.
+    /// Every fusion, and the rerank, compared with the best arm.
     pub paired: Vec<Paired>,
     /// A weight for the share; `None` with fewer than 20 queries.
     pub tuned: Option<Tuned>,

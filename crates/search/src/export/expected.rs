@@ -21,23 +21,23 @@ const QUERY_ROWS: usize = 32;
 /// A query: the vectors of a document, and what is nearest to them among all documents of the export.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Expected {
-    /// The document whose vectors ask.
+    /// Key of the document whose vectors are the query.
     pub key: String,
     /// Keys by the product of dense vectors, the nearest first.
     pub dense: Vec<String>,
-    /// Their products.
+    /// The products of `dense`.
     pub dense_scores: Vec<f32>,
-    /// Keys by the product of lexical weights.
+    /// Keys by the product of lexical weights, the largest first.
     pub sparse: Vec<String>,
-    /// Their products.
+    /// The products of `sparse`.
     pub sparse_scores: Vec<f32>,
-    /// The documents that are put in order by ColBERT rows: the nearest by dense vectors.
+    /// Keys of the documents that ColBERT rows put in order: the nearest by dense vectors.
     pub colbert_of: Vec<String>,
-    /// ColBERT rows of the asking document that ask: its first.
+    /// How many ColBERT rows of the document `key` are the query: its first ones.
     pub colbert_rows: usize,
-    /// Keys by the mean over those rows of the largest product with a row of the document.
+    /// Keys by the mean, over the query's rows, of the largest product with a row of the document.
     pub colbert: Vec<String>,
-    /// Their means.
+    /// The means of `colbert`.
     pub colbert_scores: Vec<f32>,
 }
 

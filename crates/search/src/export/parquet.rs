@@ -58,13 +58,13 @@ impl<T> Column<T> {
         Column { values: Vec::new(), definitions: Vec::new(), repetitions: Vec::new() }
     }
 
-    /// A value of a row, or that it has none.
+    /// Adds a row's value, or that the row has none.
     fn one(&mut self, value: Option<T>) {
         self.definitions.push(i16::from(value.is_some()));
         self.values.extend(value);
     }
 
-    /// A row's list of values.
+    /// Adds a row's list of values, which may be empty.
     fn list(&mut self, values: impl IntoIterator<Item = T>) {
         let before = self.values.len();
         for value in values {
@@ -76,7 +76,7 @@ impl<T> Column<T> {
         }
     }
 
-    /// A row's list of lists of values, none of them empty.
+    /// Adds a row's list of lists of values. The outer list may be empty; an inner list must not be, because it would be left out.
     fn lists(&mut self, lists: Vec<Vec<T>>) {
         if lists.is_empty() {
             self.level(0, 0);

@@ -20,9 +20,9 @@ pub enum Target {
     Vespa,
     /// Arrays for NumPy, DuckDB, sqlite-vec and others.
     Npy,
-    /// The same with a script for FAISS.
+    /// The arrays of [`Target::Npy`] with a script for FAISS.
     Faiss,
-    /// The same with a script for LanceDB.
+    /// The arrays of [`Target::Npy`] with a script for LanceDB.
     Lancedb,
     /// Parquet, if this program was built with it.
     Parquet,

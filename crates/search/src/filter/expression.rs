@@ -52,10 +52,10 @@ pub(super) enum Literal {
 pub(super) trait Columns {
     /// Documents, living or not.
     fn len(&self) -> usize;
-    /// Those of which a value of `name` is one of `values`.
+    /// The documents in which a value of the column `name` is one of `values`.
     fn any_of(&self, name: &Name, values: &[Literal]) -> Result<Bits>;
-    /// Those of which a value of `name` compares so.
+    /// The documents in which a value of the column `name` stands in the relation `comparison` to `value`.
     fn compare(&self, name: &Name, comparison: Comparison, value: &Literal) -> Result<Bits>;
-    /// Those that have a value of `name`.
+    /// The documents that have a value in the column `name`.
     fn exists(&self, name: &Name) -> Result<Bits>;
 }

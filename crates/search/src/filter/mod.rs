@@ -46,7 +46,7 @@ impl Filter {
         Self::equal("key", key)
     }
 
-    /// It was not written by anybody, so that [`as_str`](Self::as_str) is empty.
+    /// Builds a filter that the program itself needs. Nobody has written it down, so its [`as_str`](Self::as_str) is empty.
     fn equal(name: &str, value: &str) -> Filter {
         let expression = Expression::In(vec![name.to_owned()], vec![Literal::Text(value.to_owned())]);
         Filter { expression, text: String::new() }

@@ -24,7 +24,7 @@ pub enum Format {
     Jsonl,
     /// Comma-separated values with a line of names first.
     Csv,
-    /// The same with tabs.
+    /// Values separated by tabs, with a line of names first.
     Tsv,
     /// Parquet, if this program was built with it.
     Parquet,
@@ -76,7 +76,7 @@ pub struct Columns {
     pub title: Option<String>,
     /// The language, which a document need not have; `None`: `lang`, if the input has it.
     pub lang: Option<String>,
-    /// What becomes metadata; `None`: every other column.
+    /// The columns that become metadata; `None`: every column that is not named above.
     pub fields: Option<Vec<String>>,
 }
 

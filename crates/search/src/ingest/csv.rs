@@ -14,7 +14,7 @@ use super::jsonl::document_of;
 use crate::document::Document;
 use crate::error::{Error, Result};
 
-/// The documents of a file whose values are separated so. A record that has more or fewer values than there are names is an error with its
+/// Reads the documents of a file whose values are separated by `separator`. A record that has more or fewer values than there are names is an error with its
 /// line, and the next one follows.
 ///
 /// # Errors

@@ -18,7 +18,7 @@ pub fn read<R: Read>(input: R, path: &Path, columns: &Columns) -> impl Iterator<
     Documents::new(input, path, columns, Absent::new(columns))
 }
 
-/// The same of a file in which, or beside which in a directory, [`look_for`] has found the fields.
+/// As [`read`], for a file after [`look_for`] has found the named fields in it or in another file of its directory.
 pub(super) fn read_checked<R: Read>(
     input: R,
     path: &Path,

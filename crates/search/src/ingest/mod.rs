@@ -43,9 +43,9 @@ const MOST_REFUSED: usize = 100;
 pub struct IngestOptions {
     /// Cut into chunks of so many tokens; `None`: a document is one entry, cut at the index's maximum length.
     pub chunk: Option<Chunking>,
-    /// Commit when so many entries are pending.
+    /// Number of pending entries at which they are committed.
     pub commit_every: u64,
-    /// Commit when the last commit is so long ago.
+    /// Time after the last commit at which what is pending is committed.
     pub commit_after: Duration,
 }
 

@@ -15,7 +15,7 @@ pub struct Timings {
     pub filter_ms: f64,
     /// The dense arm.
     pub dense_ms: f64,
-    /// The words' arm.
+    /// The BM25 arm.
     pub bm25_ms: f64,
     /// The lexical arm.
     pub sparse_ms: f64,
@@ -32,7 +32,7 @@ pub struct Timings {
 /// A document that was found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Hit {
-    /// Place, from 1 on.
+    /// The hit's place, from 1 on.
     pub rank: u32,
     /// 0 to 1: the score that decided the hit's place, divided by the largest possible score. If dense vectors alone were searched, without
     /// a rerank, it is the cosine.
@@ -66,7 +66,7 @@ pub struct ArmScores {
     pub share: f32,
     /// The fused score before the rerank, as [`Hit::score`].
     pub fused: f32,
-    /// The place by it, from 1 on.
+    /// The place by the fused score, from 1 on.
     pub fused_rank: u32,
 }
 

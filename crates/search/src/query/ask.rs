@@ -113,7 +113,7 @@ impl Query {
         Ok(())
     }
 
-    /// The same for a query whose vectors are given: its text is needed for its words alone.
+    /// Checks a query whose vectors are given, so that its text is needed only for its words.
     pub(crate) fn check_with_vectors(&self) -> Result<()> {
         if self.arms.bm25 || self.explains() {
             self.check_text()?;

@@ -96,7 +96,8 @@ impl Reader {
     /// Searches: embeds the query, and finds documents by all arms.
     ///
     /// # Errors
-    /// [`Error::Option`] for an empty question, numbers out of range, a language that nobody knows, or an arm that the index does not have;
+    /// [`Error::Option`] for an empty question, numbers out of range, a `lang` that is no language's code and that no document of the index
+    /// has, or an arm that the index does not have;
     /// [`Error::Engine`], for one that [`Query::cancel`] was set; [`Error::Damaged`] if a file that is read is not what it should be;
     /// [`Error::Io`].
     pub fn search(&self, encoder: &Encoder<'_>, query: &Query) -> Result<Hits> {
@@ -112,7 +113,8 @@ impl Reader {
         Ok(hits)
     }
 
-    /// The same for several queries: they are embedded together, and those without a filter read the dense vectors together.
+    /// Searches for several queries. They are embedded together, and those without a filter read the dense vectors together. Each gets what
+    /// [`search`](Self::search) gives it.
     ///
     /// # Errors
     /// As [`search`](Self::search).
@@ -126,7 +128,7 @@ impl Reader {
         with.map(|((query, embedding), ranking)| self.hits(Some(encoder), query, embedding, ranking)).collect()
     }
 
-    /// The same for a query that was embedded before, by [`Encoder::query`] or with [`Encoder::query_options`].
+    /// As [`search`](Self::search), for a query that was embedded before, by [`Encoder::query`] or with [`Encoder::query_options`].
     ///
     /// # Errors
     /// As [`search`](Self::search).
@@ -147,7 +149,7 @@ impl Reader {
         Ok(Best { reader: self, query, embedding, ranking, took: begin.elapsed() })
     }
 
-    /// The same without a model: hits are not explained. Without the words' arm the query needs no text.
+    /// Searches with a query's vectors and without a model: hits are not explained. Without the BM25 arm the query needs no text.
     ///
     /// # Errors
     /// As [`search`](Self::search); [`Error::Option`] if an explanation is asked for, or the vectors do not fit the index.
@@ -164,7 +166,7 @@ impl Reader {
         Ok(hits)
     }
 
-    /// The same for several queries: those without a filter read the dense vectors together.
+    /// As [`search_vectors`](Self::search_vectors), for several queries: those without a filter read the dense vectors together.
     ///
     /// # Errors
     /// As [`search_vectors`](Self::search_vectors).

@@ -47,7 +47,8 @@ impl TopK {
         self.bar = self.kept.iter().copied().max_by(order).filter(|_| self.kept.len() == self.k);
     }
 
-    /// Adds the scores of rows `first ..`, of which the `selected` ones count. Most parts are skipped after comparing their largest score.
+    /// Adds the scores of the rows from `first` on; only rows for which `selected` returns true count. Most parts of 32 rows are skipped after
+    /// a look at their largest score.
     pub fn push_all(&mut self, scores: &[f32], first: usize, selected: impl Fn(usize) -> bool) {
         for (part, scores) in scores.chunks(32).enumerate() {
             let threshold = self.threshold();

@@ -190,7 +190,7 @@ impl SegmentFile {
         Self::of_bytes(path, bytes, record.kind, Some(record.crc))
     }
 
-    /// The same of bytes in memory; without a record, whose checksum it must have, any sound file of the kind will do.
+    /// Opens a file whose bytes are in memory. It must have the checksum `crc`; without one, any sound file of the kind will do.
     pub fn of_bytes(path: &Path, bytes: OwnedBytes, kind: Kind, crc: Option<u32>) -> Result<SegmentFile> {
         let wrong = |what: String| Err(Error::damaged(path, what));
         let Some(header) = bytes.first_chunk::<HEADER>() else {
@@ -319,11 +319,11 @@ fn map(path: &Path) -> Result<OwnedBytes> {
 pub(crate) struct SegmentRecord {
     /// Its files are `seg/NNNNNN.*`.
     pub id: u32,
-    /// Documents.
+    /// How many documents the segment holds.
     pub rows: u64,
-    /// Number of the first document.
+    /// The index's number of the segment's first document. The index numbers documents in the order in which they were added.
     pub first: u64,
-    /// Number of the last document.
+    /// The index's number of the segment's last document.
     pub last: u64,
     /// Its files: what they must be.
     pub files: Vec<FileRecord>,

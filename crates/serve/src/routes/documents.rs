@@ -33,7 +33,7 @@ pub(super) struct WhichIndex {
     pub index: Option<String>,
 }
 
-/// The same of a request that writes.
+/// The index that a request writes to, and how.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct HowToWrite {
@@ -154,7 +154,7 @@ struct Upserted {
 /// A document that was not taken.
 #[derive(Debug, Clone, Serialize)]
 struct Refused {
-    /// Its place in the batch, from 0 on; of lines those that are not blank count.
+    /// The document's place in the batch, from 0 on; blank lines do not count.
     index: usize,
     message: String,
 }

@@ -92,6 +92,7 @@ async fn explain_inner(app: &App, request: ExplainRequest) -> Result<Response> {
     let (both, timing) = both.map_err(|e| ApiError::from(e).named(|index| ["a", "b"][index % 2].to_owned()))?;
     let both: Vec<Inspection> = both.into_iter().flatten().collect();
     let [mut a, mut b]: [Inspection; 2] = both.try_into().map_err(|_| ApiError::internal())?;
+    // Embeddings that were computed from token ids do not know whether their texts were cut.
     (a.embedding.truncated, b.embedding.truncated) = (of_a.truncated, of_b.truncated);
     app.computed(tokenized.iter().map(|text| text.ids.len()).sum(), timing);
     let of = move || {
@@ -105,7 +106,8 @@ async fn explain_inner(app: &App, request: ExplainRequest) -> Result<Response> {
     answer_explained(app, app.names.first(), (a, b), (scores, alignment), end)
 }
 
-/// Writes an explanation: the matrix row by row.
+/// Answers with an explanation as JSON. The alignment's matrix, up to [`MOST_CELLS`] numbers, is written one row in each step; all else is
+/// written at once. Without an alignment there is only the last step, which writes `null` in its place.
 fn answer_explained(
     app: &App,
     model: String,

@@ -80,7 +80,7 @@ pub(super) fn router(app: Arc<App>, guard: Arc<Guard>) -> Router {
     cors(router, &guard.origins).with_state(app)
 }
 
-/// Those of indexes.
+/// The routes that search and change indexes.
 #[cfg(feature = "search")]
 fn search_routes() -> Router<Arc<App>> {
     use axum::routing::delete;
@@ -114,7 +114,7 @@ impl Way {
         }
     }
 
-    /// Has every request to `routes` pass the checks, be counted, and know its dialect.
+    /// Wraps `routes` so that every request to them passes the checks, is counted, and carries its dialect.
     fn to(self, routes: Router<Arc<App>>) -> Router<Arc<App>> {
         let (app, dialect) = (Arc::clone(&self.app), self.dialect);
         routes
@@ -213,7 +213,8 @@ async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> R
 /// The status that is logged when the client has disconnected, as proxies do.
 const CLIENT_GONE: u16 = 499;
 
-/// Counts and logs a request when it ends, by its answer or because its client has disconnected.
+/// Counts and logs a request when it is dropped: when the answer's head and its first 64 KiB are made, or when the client has disconnected
+/// before that.
 struct Record {
     app: Arc<App>,
     route: String,

@@ -103,6 +103,7 @@ struct Encoded<'a> {
 }
 
 impl<'a> Encoded<'a> {
+    /// `truncated` comes from the tokenizer: an embedding that was computed from token ids does not know whether its text was cut.
     fn new(index: usize, truncated: bool, embedding: &'a Embedding, encoding: Encoding) -> Encoded<'a> {
         Encoded {
             index,
@@ -170,16 +171,16 @@ impl Tail {
         self.append_fields(out);
     }
 
-    /// Ends the object.
+    /// Appends the fields `usage` and `timing` to an object that has been begun, and ends the object.
     pub(super) fn append_fields(&self, out: &mut Vec<u8>) {
         let from = out.len();
         json(out, self);
-        // They are more fields of the object that has been begun.
+        // The fields were written as an object of their own, so its `{` becomes the comma before them.
         out[from] = b',';
     }
 }
 
-/// What every answer ends with.
+/// The times of a request in milliseconds, with which every answer of these routes ends.
 pub(super) fn timing_of(timing: Timing, tokenized: std::time::Duration, begin: Instant) -> Value {
     json!({
         "queue_ms": ms(timing.queued),

@@ -200,10 +200,10 @@ async fn search_inner(app: &Arc<App>, request: SearchRequest) -> Result<Response
     answer(app, hits)
 }
 
-/// Refuses the code of a language that nobody knows, before anything is computed.
+/// Refuses a code that is no language's and that no document of the index has, before anything is computed.
 async fn check_lang(app: &App, served: &Arc<Served>, code: Option<&str>) -> Result<()> {
-    let unheard = |code: &&str| !analyze::is_language(&analyze::normalize_code(code));
-    let Some(code) = code.filter(unheard).map(str::to_owned) else { return Ok(()) };
+    let is_unknown = |code: &&str| !analyze::is_language(&analyze::normalize_code(code));
+    let Some(code) = code.filter(is_unknown).map(str::to_owned) else { return Ok(()) };
     // Documents of the index may have it.
     let served = Arc::clone(served);
     Ok(app.beside(move || served.reader()?.check_lang(&code)).await??)
@@ -218,6 +218,7 @@ async fn embed(app: &App, model: &Arc<Model>, served: &Served, query: &Query) ->
     let tokenized = app.tokenize_as(model, &texts, options, 0).await.map_err(named)?;
     app.held().free(Part::Body);
     let (mut embeddings, _) = app.encode(model, &tokenized, wanted).await.map_err(named)?;
+    // The embedding was computed from token ids and does not know whether the text was cut.
     let truncated = tokenized.iter().any(|text| text.truncated);
     embeddings.pop().map(|own| Embedding { truncated, ..own }).ok_or_else(ApiError::internal)
 }

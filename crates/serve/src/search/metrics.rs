@@ -86,7 +86,7 @@ impl SearchMetrics {
         self.commit.observe(took.as_secs_f64());
     }
 
-    /// So many documents of an index were `what`.
+    /// Counts `documents` documents of `index` that were `what`, such as added or deleted.
     pub fn count(&self, index: &str, what: &'static str, documents: u64) {
         if documents > 0 {
             self.added.get_or_create(&Counted { index: index.to_owned(), what }).inc_by(documents);

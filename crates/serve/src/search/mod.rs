@@ -147,7 +147,7 @@ impl Indexes {
         Ok(Indexes { served, write, snapshots, ..Indexes::default() })
     }
 
-    /// The same with a cross-encoder that reorders the best documents of searches that ask for it.
+    /// Adds a cross-encoder, which reorders the best documents of searches that ask for it.
     ///
     /// # Errors
     /// [`Error::Option`] if the model has no reranking head.

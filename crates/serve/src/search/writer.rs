@@ -82,7 +82,7 @@ impl Turn {
         self.writer.as_mut().ok_or_else(|| Error::WriterFailed { what: "it was closed".to_owned() })
     }
 
-    /// Makes all that is pending visible and safe, and ends the writer.
+    /// Commits all pending changes, so that searches see them and a crash does not lose them, and ends the writer.
     pub async fn commit(self, app: &App) -> Result<Committed> {
         let begin = Instant::now();
         let commit = |turn: &mut Turn| {

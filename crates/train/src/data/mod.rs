@@ -30,9 +30,9 @@ pub struct Pair {
     pub negatives: Vec<u32>,
     /// Its group.
     pub group: u32,
-    /// What another model thinks of the passage.
+    /// The score that another model gives the passage.
     pub score: Option<f32>,
-    /// And of each negative, if it has one for each.
+    /// The scores that the other model gives the negatives; empty, or one for each.
     pub negative_scores: Vec<f32>,
 }
 
@@ -76,7 +76,7 @@ pub struct PairSet {
     pub left_out: LeftOut,
     /// Pairs that were made of documents without labels.
     pub unlabelled: usize,
-    /// SHA-256 of what it was made of.
+    /// SHA-256 of what the pairs were read from: see [`RawPairs::digest`].
     pub digest: String,
 }
 
@@ -266,10 +266,11 @@ impl PairSet {
         [&self.queries[pair.query as usize], &self.passages[pair.passage as usize]]
     }
 
-    /// Moves `percent` of the groups into a dev set, but at least [`FEW_JUDGED`] and at most half. A hash of its first query decides for each group.
+    /// Moves `percent` of the groups into a dev set, but at least [`FEW_JUDGED`] and at most half. A hash of each group's first query decides
+    /// whether the group is moved. Returns the groups that stay, and the dev set.
     ///
     /// # Errors
-    /// [`Error::Data`] if there are too few to judge by some and to train on others.
+    /// [`Error::Data`] if there are too few groups to judge by some and to train on others.
     pub fn split_dev(mut self, percent: u64) -> Result<(PairSet, PairSet)> {
         if self.groups < 2 * FEW_JUDGED {
             return Err(Error::data(format!(

@@ -13,9 +13,9 @@ pub struct RawPair {
     pub negatives: Vec<String>,
     /// A name that pairs about the same thing share.
     pub group: Option<String>,
-    /// What another model thinks of the passage.
+    /// The score that another model gives the passage.
     pub score: Option<f32>,
-    /// And of each negative; empty or one for each.
+    /// The scores that the other model gives the negatives; empty, or one for each.
     pub negative_scores: Vec<f32>,
 }
 

@@ -87,7 +87,7 @@ pub(super) fn records(path: &Path, each: impl FnMut(u64, &str) -> Result<()>) ->
     records_of(path, open(path)?, each)
 }
 
-/// The same of what `inner` gives; errors call it `path`.
+/// As [`records`], for the bytes that `inner` gives; errors call them `path`.
 fn records_of(path: &Path, inner: impl Read, mut each: impl FnMut(u64, &str) -> Result<()>) -> Result<[u8; 32]> {
     let mut file = Digested { inner, hash: Sha256::new() };
     for record in Records::new(BufReader::with_capacity(1 << 20, &mut file), MAX_RECORD) {

@@ -168,7 +168,7 @@ class Common:
     kwargs: dict[str, Any]
 
     if TYPE_CHECKING:
-        # Options are attributes, and so are keywords that nobody knows.
+        # Options become attributes, and so do keywords that this class does not know.
         def __getattr__(self, name: str) -> Any: ...
 
     def _common(self, engine: Model, devices: Any, kwargs: dict[str, Any]) -> None:
