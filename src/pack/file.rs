@@ -101,8 +101,9 @@ impl<'a> PackedWriter<'a> {
         Ok(boundary)
     }
 
-    /// Writes everything after the first `from` bytes, which must be a boundary. `progress` is called with the bytes written so far and the
-    /// file's length. Returns the length.
+    /// Writes everything after the file's first `from` bytes to `out`, which appends. `from` is 0 or a place that [`Self::last_boundary`]
+    /// gave; others are refused. `progress` is called with the bytes that the file has so far, the first `from` included, and with its
+    /// length. Returns the length.
     pub(super) fn write(
         &self,
         team: &Team,
@@ -112,6 +113,11 @@ impl<'a> PackedWriter<'a> {
         progress: &dyn Fn(u64, u64),
     ) -> Result<u64> {
         let io = |e| Error::io(path, e);
+        let boundary = self.last_boundary(from)?;
+        if boundary != from {
+            let what = format!("found {from}, expected a place at which a part of the file ends, as {boundary}");
+            return Err(Error::Option { option: "from", what });
+        }
         let (beginning, total) = (self.beginning()?, self.bytes()?);
         if from == 0 {
             out.write_all(&beginning).map_err(io)?;

@@ -133,7 +133,7 @@ impl<'a> Writing<'a> {
         self.writer.beginning()
     }
 
-    /// The last place in the file's first `len` bytes from which [`Writing::write`] can go on.
+    /// Returns the last place in the file's first `len` bytes from which [`Writing::write`] can go on: 0 if not even the header is complete.
     ///
     /// # Errors
     /// As [`pack`].
@@ -141,11 +141,13 @@ impl<'a> Writing<'a> {
         self.writer.last_boundary(len)
     }
 
-    /// Writes everything after the file's first `from` bytes, a place that [`Writing::last_boundary`] gave. `progress` is called with the
-    /// bytes written so far and the file's length.
+    /// Writes everything after the file's first `from` bytes to `out`. `from` is 0 for a whole file, or a place that
+    /// [`Writing::last_boundary`] gave. `out` appends: the caller has cut the unfinished file to `from` bytes and moved to its end.
+    /// `progress` is called with the bytes that the file has so far, the first `from` included, and with the bytes that it will have. The
+    /// report's `bytes` are those of the whole file. `path` only names the file in errors.
     ///
     /// # Errors
-    /// As [`pack`].
+    /// As [`pack`]; [`ErrorKind::Usage`](crate::ErrorKind::Usage) if nothing can go on at `from`.
     pub fn write(
         &self,
         path: &Path,

@@ -339,6 +339,32 @@ fn a_packed_model_is_not_packed_again() {
 }
 
 #[test]
+fn a_file_goes_on_only_where_a_part_of_it_ends() {
+    let model = Model::load(data("models/bf16-h60")).unwrap();
+    let options = PackOptions { calibration: Calibration::None, ..PackOptions::new(WeightFormat::Int8) };
+    let plan = trivec::pack::plan(&model, &options, &|_, _, _| ()).unwrap();
+    let writing = Writing::new(&model, &options, &plan, &|_, _, _| ()).unwrap();
+    let mut whole = Vec::new();
+    let report = writing.write(Path::new("x"), &mut whole, 0, &|_, _| ()).unwrap();
+    assert_eq!(report.bytes, whole.len() as u64);
+    let boundary = writing.last_boundary(report.bytes / 2).unwrap();
+    let told = std::cell::RefCell::new(Vec::new());
+    let mut rest = Vec::new();
+    let tell = |done, total| told.borrow_mut().push((done, total));
+    let resumed = writing.write(Path::new("x"), &mut rest, boundary, &tell).unwrap();
+    assert!(boundary > 0 && rest == whole[boundary as usize..], "from {boundary}");
+    // Progress and report count from the file's beginning.
+    assert_eq!((told.borrow()[0], resumed.bytes), ((boundary, report.bytes), report.bytes));
+    for from in [1, boundary - 1, boundary + 1, report.bytes + 1] {
+        let mut out = Vec::new();
+        let error = writing.write(Path::new("x"), &mut out, from, &|_, _| ()).unwrap_err();
+        let shown = error.to_string();
+        assert!(error.kind() == ErrorKind::Usage && shown.contains(&format!("from: found {from}")), "{shown}");
+        assert!(out.is_empty(), "nothing is written");
+    }
+}
+
+#[test]
 fn a_file_replaced_under_a_model_does_not_change_it() {
     let directory = tempfile::tempdir().unwrap();
     let path = pack_small(WeightFormat::Int8, directory.path());
