@@ -48,13 +48,13 @@ pub struct ImportOptions {
 }
 
 impl ImportOptions {
-    /// Sets [`force`](Self::force).
+    /// Sets whether an existing model directory is replaced.
     pub fn force(mut self, force: bool) -> ImportOptions {
         self.force = force;
         self
     }
 
-    /// Sets [`without_heads`](Self::without_heads).
+    /// Sets the heads that are not written.
     pub fn without_heads(mut self, heads: Vec<&'static str>) -> ImportOptions {
         self.without_heads = heads;
         self
