@@ -1,5 +1,6 @@
 //! The compute kernels of trivec: pure functions over memory that the caller owns. They do no I/O and start no threads. They allocate
-//! nothing, with one exception: each thread keeps one panel to unpack int4 weights into (`gemm/int4.rs`).
+//! nothing, with two exceptions: each thread keeps one panel to unpack int4 weights into (`gemm/int4.rs`) and, on AVX2, the rows that the int8
+//! product splits (`gemm/int8_split.rs`).
 //!
 //! Read in this order: `layout` (how numbers lie), [`isa`](crate::Isa) (which instruction sets there are, and the tokens that prove one), `simd` (the
 //! vector of sixteen `f32` that everything is written over), `gemm` (the matrix product), `elementwise` (layer norm, GELU,

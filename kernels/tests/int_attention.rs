@@ -1,4 +1,4 @@
-//! Attention in integers, run on every instruction set this CPU has: equal to the bit among the sets, and close to attention in f64; and the
+//! Attention in integers, run on every instruction set this CPU has: equal to the bit among the ISAs, and close to attention in f64; and the
 //! memory that the probes read. `TRIVEC_REQUIRE_ISA` as in `int_kernels.rs`.
 
 mod common;

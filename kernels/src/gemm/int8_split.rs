@@ -1,4 +1,4 @@
-//! The int8 product of sets whose products of bytes saturate: AVX2 without VNNI.
+//! The int8 product of ISAs whose products of bytes saturate: AVX2 without VNNI.
 //!
 //! ```text
 //! vpmaddubsw: pair = w0 · a0 + w1 · a1 in 16 bits        w: the stored bytes, 0 ..= 255

@@ -37,7 +37,7 @@ pub(crate) trait SimdInt: Simd {
     const FEW_I8_ROWS: usize = 0;
     /// Whether [`add_quad8`](Self::add_quad8) holds the weights of one vector at a time, because the ISA has too few registers for more.
     const ONE_VECTOR_AT_A_TIME: bool = false;
-    /// Whether int8 products of more than `FEW_I8_ROWS` rows are those of `gemm::int8_split`, because the set's products of bytes saturate.
+    /// Whether int8 products of more than `FEW_I8_ROWS` rows are those of `gemm::int8_split`, because the ISA's products of bytes saturate.
     const SPLITS_ROWS: bool = false;
     /// Register tile of those products.
     const SPLIT_I8_TILE: TileShape = Self::I8_TILE;
@@ -185,7 +185,7 @@ pub(crate) trait SimdInt: Simd {
     }
 
     /// [`add_quad8`](Self::add_quad8) with the stored weights, `w + 128`, and activations whose products fit: in each of the two pairs of four
-    /// the positive ones sum to at most 128, and the negative ones too. For sets with [`SPLITS_ROWS`](Self::SPLITS_ROWS).
+    /// the positive ones sum to at most 128, and the negative ones too. For ISAs with [`SPLITS_ROWS`](Self::SPLITS_ROWS).
     ///
     /// # Safety
     /// As for [`add_quad8`](Self::add_quad8).
@@ -198,7 +198,7 @@ pub(crate) trait SimdInt: Simd {
         w: *const u8,
     ) {
         let _ = (acc, x, ldx, w);
-        unreachable!("only sets that split rows");
+        unreachable!("only ISAs that split rows");
     }
     /// Splits a row for [`add_split_quad8`](Self::add_split_quad8): writes its quads to `to`, and half of those whose products may not fit,
     /// whose other half is added to `rests`, in their order.
@@ -208,7 +208,7 @@ pub(crate) trait SimdInt: Simd {
     #[inline(always)]
     unsafe fn split_row8(self, row: *const i8, quads: usize, to: *mut i8, rests: &mut Vec<Rest>) {
         let _ = (row, quads, to, rests);
-        unreachable!("only sets that split rows");
+        unreachable!("only ISAs that split rows");
     }
 
     /// Whole sums of a tile by instructions that multiply matrices of bytes, which take weights and rows in shapes of their own:
@@ -257,7 +257,7 @@ pub(crate) trait SimdInt: Simd {
     #[inline(always)]
     fn end_matrices(self) {}
     /// `sums[r][o] = Σ stored(o, d) · x[r][d]` over the operands' steps, for the rows of one register or of a `PAIR`. `INT8`: exact, weights
-    /// stored as `w + 128` and multiplied so. Else bf16, in an order that depends on the steps alone. Sets with [`MATRICES`](Self::MATRICES)
+    /// stored as `w + 128` and multiplied so. Else bf16, in an order that depends on the steps alone. ISAs with [`MATRICES`](Self::MATRICES)
     /// only.
     ///
     /// # Safety
@@ -279,7 +279,7 @@ pub(crate) trait SimdInt: Simd {
         unreachable!("an ISA without matrix registers")
     }
     /// `sums[b][r][o] = Σ w[b][o][d] · x[r][32 b + d]` over the 32 depths of each of four 4-bit blocks, for 16 rows and one vector of weights as
-    /// [`unpack_q4_0`](Self::unpack_q4_0) leaves them. Exact. Sets with [`MATRICES`](Self::MATRICES) only.
+    /// [`unpack_q4_0`](Self::unpack_q4_0) leaves them. Exact. ISAs with [`MATRICES`](Self::MATRICES) only.
     ///
     /// # Safety
     /// [`begin_matrices`](Self::begin_matrices) has prepared registers for 16 rows and 32 bytes; 128 bytes of each row are readable, `ldx` apart;
@@ -290,7 +290,7 @@ pub(crate) trait SimdInt: Simd {
         unreachable!("an ISA without matrix registers")
     }
     /// The products of 16 rows of bytes with what lies as `[quads][64][4]`, over `64 · steps` bytes: `sums[16][64]`. In attention, of queries with the
-    /// 64 keys of a tile, and of weights with 64 dimensions of its values. Sets with [`MATRICES`](Self::MATRICES) only, as
+    /// 64 keys of a tile, and of weights with 64 dimensions of its values. ISAs with [`MATRICES`](Self::MATRICES) only, as
     /// [`unpack_q4_0`](Self::unpack_q4_0).
     ///
     /// # Safety
@@ -302,7 +302,7 @@ pub(crate) trait SimdInt: Simd {
         unreachable!("an ISA without matrix registers")
     }
     /// The weights of one of the two vectors of a 4-bit block, as `w`: `to[8 quads][2 vectors][16 outputs][4]` from nibbles as
-    /// [`load_q4_0`](Self::load_q4_0) reads them. Sets with [`MATRICES`](Self::MATRICES) only.
+    /// [`load_q4_0`](Self::load_q4_0) reads them. ISAs with [`MATRICES`](Self::MATRICES) only.
     ///
     /// # Safety
     /// 512 bytes at `nibbles` are readable, 1,024 at `to` writable; `vector` is 0 or 1.

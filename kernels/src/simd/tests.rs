@@ -1,5 +1,5 @@
 //! Every operation of every ISA against the plain meaning in `scalar.rs`, on values that kernels meet rarely: NaN, infinities,
-//! zeros of both signs, halves, the ends of the range. Sets that this CPU lacks are printed; `tests/all_isas.rs` can require one.
+//! zeros of both signs, halves, the ends of the range. ISAs that this CPU lacks are printed; `tests/all_isas.rs` can require one.
 
 use super::Simd;
 #[cfg(target_arch = "aarch64")]
