@@ -45,7 +45,7 @@ pub(super) enum Part {
 }
 
 impl From<Modes> for Wanted {
-    /// These representations in their full length.
+    /// Wants these representations in their full length.
     fn from(modes: Modes) -> Wanted {
         Wanted { modes, dimensions: None, normalize: None, prompt_tokens: 0 }
     }

@@ -82,7 +82,8 @@ impl Cache {
     /// megabytes while it is in use.
     ///
     /// # Errors
-    /// [`CacheError`]. The existing file has not been changed then.
+    /// [`CacheError`]. A file that is not a cache, or that turns out to be damaged, has not been changed then. If the operating system
+    /// refused, a file that was larger than `size` may already have lost its oldest entries.
     pub fn open(path: &Path, size: u64, warn: Warn) -> Result<Cache, CacheError> {
         let failed = |e: rusqlite::Error| CacheError::of(path, &e);
         let store = Store::open(path, size)?;
@@ -137,7 +138,8 @@ impl Cache {
         Plan::of(self.lookup(identity, wanted, ids))
     }
 
-    /// The same on several threads, this one among them: for many texts whose embeddings are large. Each reads with a connection of its own.
+    /// As [`Cache::plan`], on `threads` threads, of which the calling one is one: for many texts whose embeddings are large. Each thread reads
+    /// with a connection of its own.
     pub fn plan_on<I: AsRef<[u32]> + Sync>(
         &self,
         threads: usize,

@@ -19,11 +19,11 @@ pub struct Stats {
     pub hits: u64,
     /// Texts for which something was missing.
     pub misses: u64,
-    /// Representations in the file.
+    /// Entries in the file. An entry is one representation of one text: its dense vector, its lexical weights or its ColBERT vectors.
     pub entries: u64,
     /// Bytes of the entries.
     pub bytes: u64,
-    /// Representations that made room for others.
+    /// Entries that were removed to make room for others.
     pub evictions: u64,
     /// Damaged entries, failed reads and failed writes.
     pub errors: u64,

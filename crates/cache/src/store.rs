@@ -24,7 +24,8 @@ const FORMAT: i32 = 1;
 const PAGE_BYTES: u64 = 4096;
 
 /// `used` is the newest id at the time of the last use: with it entries are ordered by use. Values have a table of their own, so that a use
-/// rewrites a few bytes and not the vectors.
+/// rewrites a few bytes and not the vectors. The statements stand in the order of their text, in which SQLite returns them when a file is
+/// checked. The index comes first in it, so they are executed from the last to the first.
 const TABLES: [&str; 4] = [
     "CREATE INDEX by_use ON entries(used)",
     "CREATE TABLE digests(stamp BLOB PRIMARY KEY, digest BLOB NOT NULL) WITHOUT ROWID",
@@ -206,7 +207,8 @@ impl Store {
                 for table in TABLES.iter().rev() {
                     new.execute_batch(table)?;
                 }
-                // The file's header is written in the same transaction as the tables, before WAL mode begins.
+                // The application's number is written in the same transaction as the tables, and before WAL mode begins: so it stands in
+                // the file itself, where `refuse_others` looks, and not only in the log.
                 new.pragma_update(None, "user_version", FORMAT)?;
                 new.pragma_update(None, "application_id", APPLICATION)?;
             }
@@ -235,6 +237,8 @@ impl Store {
         if number(&self.db, "page_count")? as u64 <= pages {
             return Ok(());
         }
+        // Reads what is counted after the cut too, so that damage there is found while the file is whole.
+        self.extent()?;
         let target = self.target_pages;
         let transaction = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         evict(&transaction, target)?;

@@ -362,6 +362,46 @@ fn damage_is_a_refusal_or_a_miss_and_never_another_vector() {
 }
 
 #[test]
+fn a_damaged_file_that_is_too_large_is_refused_before_it_is_cut() {
+    let directory = tempfile::tempdir().unwrap();
+    let model = model("f32-h64");
+    let wanted = Wanted { modes: Modes::DENSE, ..ALL };
+    // So many that every index has pages which making room does not read.
+    let ids: Vec<Vec<u32>> = (0..4000).map(|n| vec![0, 4 + n / 100, 4 + n % 100, 2]).collect();
+    let computed = vec![compute(&model, &wanted, &ids[..1]).remove(0); ids.len()];
+    let (path, cache) = fresh(&directory, 16 * MB);
+    let own = identity(&cache, &model);
+    fill(&cache, &own, &wanted, &ids, &computed);
+    cache.close();
+    drop(cache);
+    let sound = std::fs::read(&path).unwrap();
+    let victim = directory.path().join("victim");
+    let (mut refused, mut cut) = (0, 0);
+    for page in 0..sound.len() / 4096 {
+        let mut bytes = sound.clone();
+        // The first byte says what kind of page it is; on the first page, it follows the file's header.
+        bytes[page * 4096 + if page == 0 { 100 } else { 0 }] ^= 0xff;
+        for end in ["victim-wal", "victim-shm"] {
+            let _ = std::fs::remove_file(directory.path().join(end));
+        }
+        std::fs::write(&victim, &bytes).unwrap();
+        let opened = open(&victim, sound.len() as u64 * 7 / 8).0;
+        match opened {
+            Err(error) => {
+                assert!(matches!(error, CacheError::Damaged { .. }), "page {page}: {error}");
+                assert_eq!(std::fs::read(&victim).unwrap(), bytes, "page {page}: what is refused is left as it is");
+                refused += 1;
+            }
+            Ok(cache) => {
+                drop(cache);
+                cut += usize::from(std::fs::metadata(&victim).unwrap().len() < sound.len() as u64);
+            }
+        }
+    }
+    assert!(refused > 5 && cut > 5, "{refused} refused, {cut} cut");
+}
+
+#[test]
 fn a_damaged_entry_is_counted_removed_and_computed_anew() {
     let directory = tempfile::tempdir().unwrap();
     let model = model("f32-h64");
