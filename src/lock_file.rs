@@ -48,7 +48,7 @@ impl LockFile {
         }
     }
 
-    /// The open file, in which the holder may write something about itself.
+    /// The open file, in which the holder may write something about itself. It may still have what an earlier holder wrote.
     pub fn file(&mut self) -> &mut File {
         &mut self.file
     }

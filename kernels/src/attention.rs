@@ -23,7 +23,7 @@ use crate::view::{MatMut, MatRef};
 /// Keys of a tile. Part of the numeric contract: the softmax is rescaled once a tile.
 pub const KEY_TILE: usize = 64;
 
-/// Queries that [`crate::Kernels::attend`] takes at once: eight register tiles.
+/// The most queries that a call of [`crate::Kernels::attend`] or [`crate::Kernels::attend_int`] takes: in f32, eight register tiles.
 pub const QUERY_BLOCK: usize = 48;
 
 /// Rows of a register tile on every instruction set.

@@ -129,7 +129,8 @@ fn refuse(target: &Path, what: &str) -> Error {
     Error::Option { option: "output", what: format!("{} {what}", target.display()) }
 }
 
-/// Whether `target` may be (re)placed: nothing is there, or an empty directory, or with `force` a model directory.
+/// Refuses a `target` that may not be placed or replaced. It may be where nothing is, or an empty directory, or with `force` a directory that has a
+/// `config.json`.
 fn check_target(target: &Path, force: bool) -> Result<()> {
     let metadata = match fs::symlink_metadata(target) {
         Ok(metadata) => metadata,

@@ -72,14 +72,15 @@ pub struct VerifyReport {
     pub colbert: Option<Cosines>,
     /// How the two rank a small retrieval set.
     pub rankings: Vec<Ranking>,
-    /// For BGE-M3: how far the candidate is from values that were published of it.
+    /// For models of BGE-M3's shape with all three outputs: how far the candidate is from values that were published of BGE-M3.
     pub published: Option<Published>,
     /// The dense cosine of every text, in their order.
     #[serde(skip)]
     pub dense_cosines: Vec<f64>,
 }
 
-/// The fidelity that a packed file of a format must have. [`VerifyReport::failures`] compares.
+/// The fidelity that a packed file of a format must have. [`VerifyReport::failures`] compares all
+/// but `published`, which [`VerifyReport::published_failure`] does.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct Promise {
@@ -319,7 +320,8 @@ impl VerifyReport {
         all
     }
 
-    /// How a model that should be BGE-M3 misses the values published of it; `None` if it meets them, or has another shape.
+    /// Says by how much a model that should be BGE-M3 misses the published score that it misses most. `None` if it meets all of them within
+    /// `promise`, and for a model that was not compared: one of another shape, or without all three outputs.
     pub fn published_failure(&self, promise: &Promise) -> Option<String> {
         let published = self.published.as_ref()?;
         let failure = at_most("the distance from a published score", published.largest_difference, promise.published)?;

@@ -212,7 +212,9 @@ impl Copies {
         same.then_some(seen.key)
     }
 
-    /// Records a key. If it cannot be written, the files are read completely again next time.
+    /// Records that the checkpoint in `source`, packed to `weights`, has the copy `key` while its files look as `listing` says:
+    /// [`seen`](Copies::seen) then finds the copy without reading the checkpoint. An error of writing is ignored; the checkpoint is read
+    /// completely again next time.
     pub fn remember(&self, source: &Path, weights: WeightFormat, listing: &Listing, key: &str) {
         let seen = Seen { format: FORMAT, listing: listing.0.clone(), key: key.to_owned() };
         if let Ok(text) = serde_json::to_vec(&seen) {

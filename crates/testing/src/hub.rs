@@ -306,6 +306,7 @@ fn siblings(shared: &Shared, query: &str, out: &mut TcpStream) -> std::io::Resul
     json_answer(out, &answer, &[])
 }
 
+/// The next fault of those that a path with this name is to meet, which is then one fewer.
 fn take_fault(shared: &Shared, path: &str) -> Option<Fault> {
     let mut state = shared.state.lock().unwrap();
     let (_, faults) =

@@ -53,7 +53,7 @@ pub(super) fn attend<S: SimdInt>(s: S, packed: &IntKeyValues, block: Block<'_>, 
     }
 }
 
-/// Rows of bytes of a register tile: queries, or weights.
+/// Rows of bytes of a register tile: queries, or weights of the softmax.
 #[derive(Clone, Copy)]
 struct Rows<'a> {
     data: &'a [i8],

@@ -128,7 +128,7 @@ impl<T> Source<T> for Panels<'_, T> {
     }
 }
 
-/// Weights in panels of [`PANEL`] outputs: `T` is `u8` (int8 and int4) or `u16` (f16 and bf16).
+/// Weights in panels of [`PANEL`] outputs: `T` is `u8` (int8, int4 and 4-bit blocks) or `u16` (f16 and bf16).
 #[derive(Debug, Clone, Copy)]
 pub struct Panels<'a, T> {
     data: &'a [T],
@@ -137,10 +137,10 @@ pub struct Panels<'a, T> {
 }
 
 impl<'a, T> Panels<'a, T> {
-    /// Panels of `panel_len` elements each, the last one padded to a whole panel.
+    /// Takes `data` as panels of `panel_len` elements, one for every 32 `outputs`; the last one is padded to a whole panel.
     ///
     /// # Panics
-    /// If `data` is not as long as they are.
+    /// If `data` does not have exactly as many elements.
     pub fn new(data: &'a [T], outputs: usize, panel_len: usize) -> Self {
         let panels = outputs.div_ceil(PANEL);
         assert_eq!(Some(data.len()), panels.checked_mul(panel_len), "{panels} panels of {panel_len}");

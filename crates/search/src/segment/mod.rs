@@ -1,12 +1,12 @@
 //! Segments: the documents of one commit and their vectors, in files that never change once they are named.
 //!
 //! ```text
-//! NNNNNN.rows      the documents' numbers, ascending, and where each text's tokens lie    u64 a document
+//! NNNNNN.rows      the documents' numbers, ascending, u64 each
 //! NNNNNN.docs      the documents as they were given, JSON
 //! NNNNNN.dense8    int8 rows with a scale each, in panels of 32: what a query scans
 //! NNNNNN.dense16   f16 rows: what the best are scored by, and exports
 //! NNNNNN.lex       lexical weights: lists a token id (for queries) and lists a document (for explaining), in f16
-//! NNNNNN.colbert   token rows of 8, 4, 2 or 1 bits with a scale each, in panels of 32
+//! NNNNNN.colbert   token rows of 8, 4, 2 or 1 bits with a scale each, in panels of 32, and where those of each document begin
 //! ```
 //! `file.rs` has the frame that all share: header, content, a checksum for every MiB.
 

@@ -72,7 +72,8 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
     .into_response()
 }
 
-/// The indexes that are served: names and how many documents they have. Without the feature there are none.
+/// The indexes that are served: their names, how many documents each has, and whether requests may change them. Without the feature `search`
+/// there are none.
 fn indexes(app: &App) -> serde_json::Value {
     #[cfg(feature = "search")]
     let all: Vec<serde_json::Value> = app

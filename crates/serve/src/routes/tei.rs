@@ -320,7 +320,7 @@ fn decode_inner(app: &App, request: DecodeRequest) -> Result<Response> {
     let IdLists(lists) = request.ids;
     not_empty(lists.len())?;
     app.check_count(lists.len(), "ids")?;
-    // Refused here; from here on it cannot fail.
+    // Unknown ids are refused here, before anything is written: decoding cannot fail after this.
     if let Some(id) = lists.iter().flatten().find(|&&id| model.piece(id).is_none()) {
         let unknown = tokenizer(format!("there is no token id {id}"));
         return Err(ApiError { param: Some("ids".to_owned()), ..unknown });

@@ -1,4 +1,4 @@
-//! Groups pairs about the same thing: union-find over the texts that they share.
+//! Groups pairs about the same thing: union-find over the texts and the names of groups that they share.
 
 use std::collections::HashMap;
 
@@ -32,7 +32,7 @@ impl Groups {
         self.parent[a.max(b) as usize] = a.min(b);
     }
 
-    /// The number of each item's set, counted from 0 in the order of their first items, and how many there are.
+    /// The number of each item's set, counted from 0 in the order of their first items, and how many sets there are.
     pub(crate) fn numbered(mut self) -> (Vec<u32>, usize) {
         let mut numbers: HashMap<u32, u32> = HashMap::new();
         let items = self.parent.len() as u32;

@@ -60,9 +60,9 @@ pub(crate) fn moments(rows: &[f32], d: usize) -> (Vec<f64>, Vec<f64>) {
 /// The inverse square root of a symmetric matrix whose eigenvalues are all positive, by the coupled Newton-Schulz iteration
 /// (N. Higham, Functions of Matrices, 6.7): products alone, so that it is the same on every machine.
 pub(crate) fn inverse_root(matrix: &[f64], d: usize) -> Vec<f64> {
-    /// Far more than needed: an eigenvalue's root grows by half each time, 30 times cover a ratio of 1e-10.
+    /// Most steps, far more than needed: the root of a small eigenvalue grows by half each time, so 30 steps reach one that is 1e-10 of the bound.
     const MOST: usize = 60;
-    // An upper bound of the eigenvalues: of the sum over any row.
+    // An upper bound of the eigenvalues: the largest sum of magnitudes in a row.
     let bound =
         matrix.chunks_exact(d).map(|row| row.iter().map(|x| x.abs()).sum::<f64>()).fold(0.0, f64::max).max(1e-300);
     let mut root: Vec<f64> = matrix.iter().map(|x| x / bound).collect();
