@@ -92,6 +92,9 @@ impl<'a> Rows8<'a> {
     }
 
     /// Rows `first .. first + rows`.
+    ///
+    /// # Panics
+    /// If there are not so many.
     pub fn rows_from(&self, first: usize, rows: usize) -> Rows8<'a> {
         assert!(first + rows <= self.rows, "rows {first} + {rows} of {}", self.rows);
         let (stride, scales, offsets) =
@@ -147,7 +150,7 @@ pub struct Prepare<'a> {
     pub rotation: usize,
 }
 
-/// The longest rotation that suits rows of `depth`.
+/// The longest rotation that suits rows of `depth` values: the largest power of two that divides it, up to [`MAX_ROTATION`].
 pub fn rotation_for(depth: usize) -> usize {
     1 << depth.trailing_zeros().min(MAX_ROTATION.trailing_zeros())
 }

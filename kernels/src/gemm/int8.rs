@@ -8,17 +8,17 @@
 //!     out[R][16 N] = acc · row scale · output scale + bias
 //! ```
 //! 1. Few rows (up to a tile): every weight byte is read once: memory speed. The two halves of a panel's depth are read in turn
-//!    ([`add_dots_of_halves`]), each with its own prefetch; also on sets with matrix registers, whose loads of whole blocks wait
+//!    ([`add_dots_of_halves`]), each with its own prefetch; also on ISAs with matrix registers, whose loads of whole blocks wait
 //!    longer. CPUs that read one stream faster than two ([`reads_one_stream`]) read the panel front to back and prefetch into the
 //!    second-level cache, up to [`FAR_ROWS`].
 //! 2. Many rows: a panel is read from the second-level cache once a tile, 128 bytes for 24 dot products (with 12 rows): arithmetic
 //!    speed. Each tile prefetches its share of the next panel, so that the first tile of that panel does not wait for all of it
 //!    (EXPERIMENTS.md).
-//! 3. A set whose instructions multiply small matrices of bytes (`SimdInt::matrix8`) takes a tile's whole sums in its own order. They
+//! 3. An ISA whose instructions multiply small matrices of bytes (`SimdInt::matrix8`) takes a tile's whole sums in its own order. They
 //!    are the same integers, and what follows them is the same code.
 //! 4. AVX2 without VNNI multiplies more than two rows by other instructions: see `int8_split.rs`.
 //! 5. Accumulators are exact: `|acc| <= depth · 255 · 127` (the stored `w + 128` against `|a| <= 127`) is below 2^31 up to a depth of
-//!    65,536. The sets that multiply the stored bytes begin with `-128 Σ a`, which the rows carry.
+//!    65,536. The ISAs that multiply the stored bytes begin with `-128 Σ a`, which the rows carry.
 
 use std::sync::atomic::{Ordering, compiler_fence};
 
@@ -204,7 +204,7 @@ unsafe fn add_dots_of_halves<S: SimdInt, const R: usize, const N: usize>(
     }
 }
 
-/// Adds the dot products over twice four activations of each row; the second weights lie `apart` behind the first. The lines `ahead` of
+/// Adds the dot products over twice four activations of each row; the second weights lie `apart` bytes after the first. The lines `ahead` of
 /// both are prefetched one at a time, between the rows. Several prefetches in a row, as the compiler would order them, fill the core's line
 /// buffers, and its loads wait (EXPERIMENTS.md).
 ///
