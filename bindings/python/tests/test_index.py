@@ -22,6 +22,8 @@ def test_found_with_a_reason(index):
     hits = index.search("cat", explain=True)
     assert hits[0]["document"]["key"] == "cat" and hits[0]["rank"] == 1 and hits[0]["explanation"]["snippet"]
     assert [hit["document"]["key"] for hit in index.search("cat", filter="year > 2021")] == ["dog"]
+    with pytest.raises(trivec.OptionError, match="no document has a field `yaer`, only .*year"):
+        index.search("cat", filter="yaer > 2021")
     chunks = [{"key": f"long#{n}", "text": f"part {n}", "document": "long"} for n in range(2)]
     index.add(chunks)
     assert index.get("long") == {"key": "long", "chunks": chunks} and index.get("long#1") == chunks[1]

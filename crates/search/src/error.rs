@@ -130,6 +130,14 @@ pub enum Error {
         /// What was found and expected.
         what: String,
     },
+    /// A filter compares a field that no document has.
+    #[error("filter: no document has a field `{}`, only {}", shown(name), all_shown(fields))]
+    NoField {
+        /// The field.
+        name: String,
+        /// Those that documents have in their metadata.
+        fields: Vec<String>,
+    },
     /// An option's value cannot be used.
     #[error("{option}: {what}")]
     Option {
@@ -162,13 +170,26 @@ fn shown(key: &str) -> String {
     format!("{}{dots}", short.escape_debug())
 }
 
+/// Most names that a message lists.
+const MOST_SHOWN: usize = 20;
+
+/// The fields that a filter can compare, as a message has them.
+fn all_shown(fields: &[String]) -> String {
+    let own = ["key", "document", "lang"].map(String::from);
+    let more = if fields.len() > MOST_SHOWN { " …" } else { "" };
+    let names = fields.iter().take(MOST_SHOWN).chain(&own).map(|name| shown(name));
+    names.collect::<Vec<_>>().join(", ") + more
+}
+
 impl Error {
     /// Sorts the error by what a caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Io { .. } | Error::WriterFailed { .. } => ErrorKind::Io,
             Error::NotAnIndex { .. } | Error::NoDocument { .. } => ErrorKind::NotFound,
-            Error::Exists { .. } | Error::Filter { .. } | Error::Option { .. } => ErrorKind::Usage,
+            Error::Exists { .. } | Error::Filter { .. } | Error::NoField { .. } | Error::Option { .. } => {
+                ErrorKind::Usage
+            }
             Error::Damaged { .. } => ErrorKind::Damaged,
             Error::Mismatch { .. } => ErrorKind::Mismatch,
             Error::Locked { .. } | Error::Changing { .. } => ErrorKind::Locked,

@@ -222,7 +222,7 @@ impl Reader {
     /// How many documents fulfil a filter.
     ///
     /// # Errors
-    /// [`Error::Damaged`].
+    /// [`Error::NoField`]; [`Error::Damaged`].
     pub fn count(&self, filter: &Filter) -> Result<usize> {
         Ok(self.selected(Some(filter))?.count())
     }
@@ -230,7 +230,7 @@ impl Reader {
     /// All living documents in the order they were added, to `each`, which may end it with an error of its own.
     ///
     /// # Errors
-    /// [`Error::Damaged`], and those of `each`.
+    /// [`Error::NoField`]; [`Error::Damaged`], and those of `each`.
     pub fn for_each(&self, filter: Option<&Filter>, mut each: impl FnMut(Document) -> Result<()>) -> Result<()> {
         for row in self.selected(filter)?.iter() {
             each(self.stored(row)?.document)?;
@@ -306,6 +306,18 @@ impl Reader {
         Stored::read(segment.documents.row(local)?, segment.rows.docno(local)?, segment.documents.path())
     }
 
+    /// Refuses a filter that compares a field which no document has. Whatever takes a filter does so; an index without documents refuses none.
+    ///
+    /// # Errors
+    /// [`Error::NoField`] has the field, and those that there are; [`Error::Damaged`].
+    pub fn check_filter(&self, filter: &Filter) -> Result<()> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        let path = &self.index.text.path;
+        guarded(path, || filter.check_names(self.searcher().segment_readers(), path))
+    }
+
     /// The living rows that fulfil a filter.
     pub(crate) fn selected(&self, filter: Option<&Filter>) -> Result<Bits> {
         self.selected_until(filter, &Stop::of([]))
@@ -314,6 +326,7 @@ impl Reader {
     /// As [`Reader::selected`], but the call ends early when the flag of `stop` is set.
     pub(crate) fn selected_until(&self, filter: Option<&Filter>, stop: &Stop<'_>) -> Result<Bits> {
         let Some(filter) = filter else { return Ok(self.view.alive.clone()) };
+        self.check_filter(filter)?;
         let path = &self.index.text.path;
         guarded(path, || {
             let mut rows = Bits::none(self.rows());

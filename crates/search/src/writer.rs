@@ -295,10 +295,11 @@ impl Writer {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Damaged`]; [`Error::WriterFailed`].
+    /// [`Error::NoField`], after which the writer is as it was; [`Error::Damaged`]; [`Error::WriterFailed`].
     pub fn delete_where(&mut self, filter: &Filter) -> Result<u64> {
+        let reader = self.guarded(|writer| writer.index.reader())?;
+        reader.check_filter(filter)?;
         self.guarded(|writer| {
-            let reader = writer.index.reader()?;
             let rows = reader.selected(Some(filter))?;
             for row in rows.iter() {
                 let (segment, local) = reader.place(row)?;

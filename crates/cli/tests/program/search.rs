@@ -197,6 +197,22 @@ fn what_is_wrong_is_said_and_the_rest_is_done() {
     assert!(Path::new(&fixture.path("notes/trivec-index.json")).is_file());
 }
 
+#[test]
+fn a_misspelt_field_of_a_filter_is_refused_with_those_there_are() {
+    let fixture = Fixture::new();
+    let filter = ["--filter", "yaer >= 2020"];
+    for command in [
+        vec!["search", "INDEX", "soup"],
+        vec!["get", "INDEX"],
+        vec!["delete", "INDEX"],
+        vec!["export", "INDEX", "--to", "npy", "--output", "out"],
+    ] {
+        let said = fixture.fails(2, &[&command[..], &filter].concat());
+        assert!(said.contains("no document has a field `yaer`, only ") && said.contains("year"), "{said}");
+    }
+    assert!(!Path::new(&fixture.path("out")).exists());
+}
+
 /// Lines of JSON.
 fn lines(printed: &[u8]) -> Vec<Value> {
     String::from_utf8_lossy(printed).lines().map(|line| serde_json::from_str(line).unwrap()).collect()

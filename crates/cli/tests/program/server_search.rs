@@ -322,6 +322,18 @@ fn documents_are_added_read_and_deleted() {
     assert_eq!(done(post("/v1/documents", JSON, &bee.to_string()))["added"], 1);
     assert_eq!(fixture.json(&["get", "notes", "bee"]), bee, "other processes see it");
     assert_eq!(done(post("/v1/documents", JSON, "[]"))["added"], 0);
+    // A filter with a field that no document has, and nothing that is pending is lost by it.
+    assert_eq!(done(post("/v1/documents?commit=false", JSON, r#"{"id": "ant", "text": "An ant."}"#))["added"], 1);
+    for answer in [
+        post("/v1/search", JSON, r#"{"query": "bees", "filter": "yaer > 2000"}"#),
+        send(&server, "DELETE", "/v1/documents?filter=yaer%20%3E%202000", JSON, ""),
+    ] {
+        let message = answer.json()["error"]["message"].to_string();
+        assert_eq!((refused(&answer).0, refused(&answer).2.as_str()), (422, "filter"), "{answer:?}");
+        assert!(message.contains("`yaer`") && message.contains("year") && !message.contains("lost"), "{message}");
+    }
+    assert_eq!(done(post("/v1/index/commit", JSON, ""))["added"], 1);
+    assert_eq!(delete("/v1/documents/ant")["deleted"], 1);
     // The key of a document in chunks gives them, in the service as on the command line.
     let chunk = |n: usize| json!({"key": format!("long#{n}"), "text": format!("part {n}"), "document": "long"});
     assert_eq!(done(post("/v1/documents", JSON, &json!([chunk(0), chunk(1)]).to_string()))["added"], 2);
@@ -337,7 +349,7 @@ fn documents_are_added_read_and_deleted() {
     assert_eq!(refused(&send(&server, "DELETE", "/v1/documents", JSON, "")).2, "filter");
     assert_eq!(refused(&send(&server, "DELETE", "/v1/documents?filter=year%20%3E", JSON, "")).2, "filter");
     assert_eq!(keys(&search("phone soup train Buch")).len(), 3, "bee, cat and dog are left");
-    assert_eq!(done(post("/v1/index/compact", JSON, r#"{"all": true}"#))["rewritten_segments"].as_u64(), Some(5));
+    assert_eq!(done(post("/v1/index/compact", JSON, r#"{"all": true}"#))["rewritten_segments"].as_u64(), Some(6));
     assert_eq!(done(send(&server, "GET", "/v1/index", JSON, ""))["deleted"], 0);
     // Nothing has to be said.
     let form = ("content-type", "application/x-www-form-urlencoded");
@@ -365,7 +377,7 @@ fn documents_are_added_read_and_deleted() {
     assert_eq!(fixture.json(&["index", "notes", "--check", "--json"])["sound"], true);
     let count =
         |what: &str| server_metric(&server, &format!("trivec_documents_total{{index=\"notes\",what=\"{what}\"}}"));
-    assert_eq!((count("added"), count("refused"), count("deleted")), (Some(7.0), Some(2.0), Some(6.0)));
+    assert_eq!((count("added"), count("refused"), count("deleted")), (Some(8.0), Some(2.0), Some(7.0)));
     // What cannot be read, or is all bad.
     assert_eq!(refused(&post("/v1/documents", JSON, "[{\"id\": \"x\"")).1, "invalid_json");
     assert_eq!(refused(&post("/v1/documents", JSON, "[{\"id\": \"x\"}]")).2, "documents[0]");

@@ -1,11 +1,12 @@
 //! The values that filters look at: tantivy's fast fields, a column a name and type.
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::{Map, Value};
 use tantivy::SegmentReader;
-use tantivy::columnar::{DynamicColumn, TermOrdHit};
+use tantivy::columnar::{DynamicColumn, DynamicColumnHandle, TermOrdHit};
 
 use super::expression::{Columns, Comparison, Literal, Name};
 use crate::bits::Bits;
@@ -82,20 +83,56 @@ fn collect_numbers(value: &Value, path: &[String], numbers: &mut Vec<Number>) {
     }
 }
 
+/// Whether a name is a document's own field.
+pub(super) fn is_own(name: &Name) -> bool {
+    matches!(name.as_slice(), [one] if [KEY, "id", GROUP, LANG].contains(&one.as_str()))
+}
+
+/// The columns of a name.
+fn handles(name: &Name, segment: &SegmentReader, path: &Path) -> Result<Vec<DynamicColumnHandle>> {
+    let field = match name.as_slice() {
+        [one] if one == "id" => KEY.to_owned(),
+        [one] if is_own(name) => one.clone(),
+        parts => parts.iter().fold(METADATA.to_owned(), |path, part| path + "." + &escaped(part)),
+    };
+    segment.fast_fields().dynamic_column_handles(&field).map_err(|e| Error::text(path, e))
+}
+
+/// Whether a document has a value of this name, or had one and is deleted since.
+pub(super) fn is_there(name: &Name, segments: &[SegmentReader], path: &Path) -> Result<bool> {
+    for segment in segments {
+        if !handles(name, segment, path)?.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The names of the metadata as a filter has them, in their order.
+pub(super) fn names(segments: &[SegmentReader], path: &Path) -> Result<Vec<String>> {
+    let mut names = BTreeSet::new();
+    for segment in segments {
+        let fields = segment.fields_metadata().map_err(|e| Error::text(path, e))?;
+        for field in fields {
+            let Some(name) = field.field_name.strip_prefix(METADATA).and_then(|rest| rest.strip_prefix('.')) else {
+                continue;
+            };
+            // tantivy joins the parts of a name by dots, which a part may have too: then it is a name in backquotes.
+            let is_one = name.contains('.') && is_there(&vec![name.to_owned()], segments, path)?;
+            names.insert(if is_one { format!("`{name}`") } else { name.to_owned() });
+        }
+    }
+    Ok(names.into_iter().collect())
+}
+
 impl<'a> SegmentColumns<'a> {
     pub fn new(segment: &'a SegmentReader, path: &'a Path, metadata: &'a Metadata<'a>) -> SegmentColumns<'a> {
         SegmentColumns { segment, path, metadata }
     }
 
     fn columns(&self, name: &Name) -> Result<Vec<DynamicColumn>> {
-        let field = match name.as_slice() {
-            [one] if [KEY, GROUP, LANG].contains(&one.as_str()) => one.clone(),
-            [one] if one == "id" => KEY.to_owned(),
-            parts => parts.iter().fold(METADATA.to_owned(), |path, part| path + "." + &escaped(part)),
-        };
-        let fail = |e: tantivy::TantivyError| Error::text(self.path, e);
-        let handles = self.segment.fast_fields().dynamic_column_handles(&field).map_err(fail)?;
-        handles.into_iter().map(|handle| handle.open().map_err(|e| fail(e.into()))).collect()
+        let fail = |e: std::io::Error| Error::text(self.path, e.into());
+        handles(name, self.segment, self.path)?.into_iter().map(|handle| handle.open().map_err(fail)).collect()
     }
 
     /// The documents of which `holds` is true of a value.

@@ -21,6 +21,20 @@ pub(super) enum Expression {
 /// The parts of a name.
 pub(super) type Name = Vec<String>;
 
+impl Expression {
+    /// Puts the names that are compared into one list, and those that `exists` asks for into another.
+    pub(super) fn names<'e>(&'e self, compared: &mut Vec<&'e Name>, asked: &mut Vec<&'e Name>) {
+        match self {
+            Expression::And(parts) | Expression::Or(parts) => {
+                parts.iter().for_each(|part| part.names(compared, asked));
+            }
+            Expression::Not(part) => part.names(compared, asked),
+            Expression::In(name, _) | Expression::Compare(name, ..) => compared.push(name),
+            Expression::Exists(name) => asked.push(name),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Comparison {
     Less,

@@ -7,13 +7,16 @@
 //! A name is one of `key`, `document` (of a chunk), `lang`, or a value of the metadata, whose parts are joined by dots; a name with other
 //! characters stands in backquotes. Values are strings in single or double quotes, numbers, `true` and `false`. A list in the metadata
 //! fulfils a comparison if one of its values does. A document without the name fulfils no comparison, so `x != 1` (which is `not x = 1`)
-//! holds for it. `exists(name)` asks whether there is a value.
+//! holds for it. `exists(name)` asks whether there is a value. A filter that compares a name which no document has is refused, because it is
+//! likely misspelt; one that asks by `exists` for the same name too is not.
 //!
 //! A filter becomes one set of rows, which every arm of a search applies before it cuts its list.
 
 mod columns;
 mod expression;
 mod parse;
+
+use std::path::Path;
 
 use self::expression::{Columns, Expression, Literal};
 use crate::bits::Bits;
@@ -99,12 +102,26 @@ fn evaluate(expression: &Expression, columns: &dyn Columns) -> Result<Bits> {
 }
 
 impl Filter {
+    /// Refuses a name that is compared, is not asked for by `exists`, and has no value in any of the segments.
+    pub(crate) fn check_names(&self, segments: &[tantivy::SegmentReader], path: &Path) -> Result<()> {
+        let (mut compared, mut asked) = (Vec::new(), Vec::new());
+        self.expression.names(&mut compared, &mut asked);
+        for name in compared {
+            if columns::is_own(name) || asked.contains(&name) || columns::is_there(name, segments, path)? {
+                continue;
+            }
+            let fields = columns::names(segments, path)?;
+            return Err(Error::NoField { name: name.join("."), fields });
+        }
+        Ok(())
+    }
+
     /// The documents of a segment of tantivy's that fulfil the filter, by their places in it. `metadata` reads what is stored of one: for
     /// integers that its column may have rounded.
     pub(crate) fn of_segment(
         &self,
         segment: &tantivy::SegmentReader,
-        path: &std::path::Path,
+        path: &Path,
         metadata: &columns::Metadata<'_>,
     ) -> Result<Bits> {
         evaluate(&self.expression, &columns::SegmentColumns::new(segment, path, metadata))

@@ -98,6 +98,7 @@ impl Reader {
     /// # Errors
     /// [`Error::Option`] for an empty question, numbers out of range, a `lang` that is no language's code and that no document of the index
     /// has, or an arm that the index does not have;
+    /// [`Error::NoField`] for a filter that compares a field which no document has;
     /// [`Error::Engine`], for one that [`Query::cancel`] was set; [`Error::Damaged`] if a file that is read is not what it should be;
     /// [`Error::Io`].
     pub fn search(&self, encoder: &Encoder<'_>, query: &Query) -> Result<Hits> {
@@ -338,7 +339,7 @@ impl Reader {
         if !self.index.settings.lexical && query.arms == (Arms { dense: false, bm25: false, sparse: true }) {
             return Err(Error::option("arms", "found sparse alone, but the index has no lexical weights"));
         }
-        Ok(())
+        query.filter.as_ref().map_or(Ok(()), |filter| self.check_filter(filter))
     }
 
     /// Whether a code is that of a language, or one that documents of the index have.

@@ -13,7 +13,7 @@ impl From<Error> for ApiError {
         match error {
             Error::Engine(error) => error.into(),
             Error::Option { option, what } => ApiError::invalid(option, format!("{option}: {what}")),
-            Error::Filter { .. } => ApiError::invalid("filter", error.to_string()),
+            Error::Filter { .. } | Error::NoField { .. } => ApiError::invalid("filter", error.to_string()),
             Error::Document { .. } | Error::Line { .. } | Error::Columns { .. } => {
                 ApiError::invalid("documents", error.to_string())
             }
@@ -84,6 +84,7 @@ mod tests {
             (Error::Changing { path: path(), what: "copied", attempts: 20 }, 503, "index_busy"),
             (Error::NoDocument { key: "k".into() }, 404, "document_not_found"),
             (Error::Filter { at: 3, what: "bad".into() }, 422, "invalid_value"),
+            (Error::NoField { name: "a".into(), fields: vec!["b".into()] }, 422, "invalid_value"),
             (Error::Option { option: "top", what: "found 5".into() }, 422, "invalid_value"),
         ] {
             let answer = ApiError::from(error);
