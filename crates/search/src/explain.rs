@@ -52,11 +52,14 @@ pub(crate) fn explain(
         None => Vec::new(),
     };
     let borders = sentences(&text);
-    let (alignment, nearest) = alignment(reader, encoder, query_text, query, candidate.row, &text, &borders)?;
+    let Aligned { alignment, nearest, is_cut } =
+        alignment(reader, encoder, query_text, query, candidate.row, &text, &borders)?;
     let query_words: Vec<analyze::QueryWord> = found.words.iter().map(|word| word.word.clone()).collect();
-    let best = best_sentence(&text, &stored.analyzed, &query_words, &borders, &nearest);
+    let idf: Vec<f32> = found.words.iter().map(|word| word.idf).collect();
+    let occurrences = analyze::occurrences(&text, &stored.analyzed, &query_words);
+    let best = best_sentence(&borders, &nearest, &information(&borders, &occurrences, &idf), is_cut);
     let mut explanation = Explanation { words, pieces, alignment, ..Explanation::default() };
-    mark(&mut explanation, &text, best, &analyze::find_words(&text, &stored.analyzed, &query_words), &nearest);
+    mark(&mut explanation, &text, best, &analyze::joined(&occurrences), &nearest);
     Ok(explanation)
 }
 
@@ -80,6 +83,15 @@ fn pieces(
     Ok(pieces)
 }
 
+/// What the ColBERT vectors say of a hit.
+#[derive(Default)]
+struct Aligned {
+    alignment: Vec<AlignedToken>,
+    nearest: Vec<Nearest>,
+    /// Whether the text is longer than the model has read, so that the vectors know nothing of its end.
+    is_cut: bool,
+}
+
 /// The nearest token of the document for every token of the query.
 fn alignment(
     reader: &Reader,
@@ -89,13 +101,13 @@ fn alignment(
     row: usize,
     text: &str,
     borders: &[Range<usize>],
-) -> Result<(Vec<AlignedToken>, Vec<Nearest>)> {
+) -> Result<Aligned> {
     let rows = crate::query::query_rows(reader, query.colbert.as_ref())?;
     let (segment, local) = reader.place(row)?;
     let (Some(rows), Some(colbert)) = (rows, &segment.colbert) else { return Ok(Default::default()) };
     let best = colbert.align(&rows, local, &mut Scratch::default())?;
-    let asked = tokens_of(encoder, query_text, &encoder.query_options())?.0;
-    let (tokens, spans) = tokens_of(encoder, text, &encoder.document_options())?;
+    let asked = tokens_of(encoder, query_text, &encoder.query_options())?.tokens;
+    let Read { tokens, spans, is_cut } = tokens_of(encoder, text, &encoder.document_options())?;
     let (mut aligned, mut nearest) = (Vec::new(), Vec::new());
     // Row `i` belongs to token `i + 1`.
     for (asked, best) in asked.iter().skip(1).zip(best).take(MOST) {
@@ -107,21 +119,26 @@ fn alignment(
         let (query, document) = (asked.piece.clone(), token.piece.clone());
         aligned.push(AlignedToken { query, document, similarity: best.similarity, sentence });
     }
-    Ok((aligned, nearest))
+    Ok(Aligned { alignment: aligned, nearest, is_cut })
 }
 
-/// The tokens of a text as the model sees them, and their positions in it. Tokens of a prompt have none.
-fn tokens_of(
-    encoder: &Encoder<'_>,
-    text: &str,
-    options: &trivec::EncodeOptions,
-) -> Result<(Vec<Token>, Vec<Range<usize>>)> {
+/// A text as the model sees it.
+struct Read {
+    tokens: Vec<Token>,
+    /// Where each token stands in the text. Tokens of a prompt stand nowhere.
+    spans: Vec<Range<usize>>,
+    /// Whether the model has not read all of it.
+    is_cut: bool,
+}
+
+fn tokens_of(encoder: &Encoder<'_>, text: &str, options: &trivec::EncodeOptions) -> Result<Read> {
     let model = encoder.model();
-    let tokens = model.tokenize(text, options)?.tokens;
+    let trivec::Tokens { tokens, truncated } = model.tokenize(text, options)?;
     let prompt = model.prompt_text(&options.prompt)?;
     let spans = token_spans(&format!("{prompt}{text}"), &tokens);
     let in_text = |span: Range<usize>| span.start.saturating_sub(prompt.len())..span.end.saturating_sub(prompt.len());
-    Ok((tokens, spans.into_iter().map(in_text).collect()))
+    let spans = spans.into_iter().map(in_text).collect();
+    Ok(Read { tokens, spans, is_cut: truncated })
 }
 
 fn sentence_of(borders: &[Range<usize>], at: usize) -> Option<usize> {
@@ -129,33 +146,46 @@ fn sentence_of(borders: &[Range<usize>], at: usize) -> Option<usize> {
     borders.get(index).filter(|range| range.start <= at).map(|_| index)
 }
 
-/// The sentence that carried the hit: the one whose tokens are nearest to most of the query's, or has most of its words.
-fn best_sentence(
-    text: &str,
-    lang: &str,
-    words: &[analyze::QueryWord],
-    borders: &[Range<usize>],
-    nearest: &[Nearest],
-) -> Range<usize> {
-    let mut weights = vec![0.0; borders.len()];
-    for token in nearest {
-        if let Some(index) = sentence_of(borders, token.span.start) {
-            weights[index] += token.similarity.max(0.0);
-        }
-    }
-    if nearest.is_empty() {
-        for found in analyze::find_words(text, lang, words) {
-            if let Some(index) = sentence_of(borders, found.start) {
-                weights[index] += 1.0;
+/// Of every sentence, the sum of the inverse document frequencies of the query's words that stand in it, each counted once.
+fn information(borders: &[Range<usize>], occurrences: &[analyze::Occurrence], idf: &[f32]) -> Vec<f32> {
+    let mut sums = vec![0.0; borders.len()];
+    let mut seen = BTreeSet::new();
+    for occurrence in occurrences {
+        let Some(sentence) = sentence_of(borders, occurrence.range.start) else { continue };
+        for &word in &occurrence.words {
+            if seen.insert((sentence, word)) {
+                sums[sentence] += idf.get(word).copied().unwrap_or(0.0);
             }
         }
     }
-    // The first of equals.
-    let best = weights
-        .iter()
-        .enumerate()
-        .fold((0, f32::NEG_INFINITY), |best, (index, &weight)| if weight > best.1 { (index, weight) } else { best });
-    borders.get(best.0).cloned().unwrap_or(0..0)
+    sums
+}
+
+/// The sentence that carried the hit: the one whose tokens are nearest to most of the query's; without ColBERT vectors, the one that has most of
+/// its words. Of a text whose end the model has not read (`is_cut`) the vectors know too little: there a sentence that has far more of the
+/// words comes first.
+fn best_sentence(borders: &[Range<usize>], nearest: &[Nearest], words: &[f32], is_cut: bool) -> Range<usize> {
+    let mut meaning = vec![0.0; borders.len()];
+    for token in nearest {
+        if let Some(index) = sentence_of(borders, token.span.start) {
+            meaning[index] += token.similarity.max(0.0);
+        }
+    }
+    let by_words = first_of_largest(words);
+    let best = match nearest.is_empty() {
+        true => by_words,
+        false => first_of_largest(&meaning),
+    };
+    let of = |index: usize| words.get(index).copied().unwrap_or(0.0);
+    let best = if is_cut && of(best) * 2.0 < of(by_words) { by_words } else { best };
+    borders.get(best).cloned().unwrap_or(0..0)
+}
+
+/// The place of the largest number; the first of equals.
+fn first_of_largest(numbers: &[f32]) -> usize {
+    let largest =
+        |best: (usize, f32), (place, &number): (usize, &f32)| if number > best.1 { (place, number) } else { best };
+    numbers.iter().enumerate().fold((0, f32::NEG_INFINITY), largest).0
 }
 
 /// Cuts the snippet out of the text and marks it.
@@ -172,7 +202,15 @@ fn mark(
     marks.extend(near.map(|token| (token.span.clone(), Mark::Meaning)));
     // At the same position, marks of words come before marks of meaning.
     marks.sort_by_key(|(range, mark)| (range.start, *mark == Mark::Meaning));
-    let window = window(text, sentence, marks.iter().map(|(range, _)| range.start));
+    let starts = |wanted: Option<Mark>| {
+        let own = marks.iter().filter(move |(_, mark)| wanted.is_none_or(|wanted| *mark == wanted));
+        own.map(|(range, _)| range.start)
+    };
+    let mut window = window(text, sentence.clone(), starts(None));
+    // Of a long sentence that has words of the query, the part with the first of them is shown, if no other word is seen.
+    if !starts(Some(Mark::Word)).any(|at| window.contains(&at)) {
+        window = self::window(text, sentence, starts(Some(Mark::Word)).chain(starts(None)));
+    }
     let mut at = window.start;
     let mut push = |range: Range<usize>, mark: Option<Mark>| {
         if !range.is_empty() {
@@ -232,6 +270,31 @@ mod tests {
         assert!(explanation.more_before && explanation.more_after);
         let whole: String = explanation.snippet.iter().map(|part| part.text.as_str()).collect();
         assert_eq!(whole, text[sentence]);
+    }
+
+    #[test]
+    fn of_a_text_that_was_cut_the_sentence_with_the_words_is_shown() {
+        let borders = [0..10, 10..20, 20..30];
+        let nearest = [Nearest { span: 2..4, similarity: 0.9 }, Nearest { span: 12..14, similarity: 0.8 }];
+        let best = |words: [f32; 3], is_cut| best_sentence(&borders, &nearest, &words, is_cut);
+        assert_eq!(best([0.0, 0.0, 3.0], true), borders[2]);
+        assert_eq!(best([0.0, 0.0, 3.0], false), borders[0], "the model has read all of it");
+        assert_eq!(best([1.0, 0.0, 3.0], true), borders[2], "a common word is there as well");
+        assert_eq!(best([2.0, 0.0, 3.0], true), borders[0]);
+        assert_eq!(best([0.0; 3], true), borders[0], "in another language");
+        assert_eq!(best_sentence(&borders, &[], &[0.0, 1.0, 1.0], false), borders[1]);
+        assert_eq!(best_sentence(&[], &[], &[], true), 0..0);
+    }
+
+    #[test]
+    fn the_part_of_a_long_sentence_has_the_words() {
+        let text = format!("near {}word", "x ".repeat(1_000));
+        let (near, word) = (0..4, text.len() - 4..text.len());
+        let mut explanation = Explanation::default();
+        let nearest = [Nearest { span: near, similarity: 0.9 }];
+        mark(&mut explanation, &text, 0..text.len(), std::slice::from_ref(&word), &nearest);
+        assert!(explanation.snippet.iter().any(|part| part.mark == Some(Mark::Word)), "{explanation:?}");
+        assert!(explanation.more_before && !explanation.more_after);
     }
 
     #[test]

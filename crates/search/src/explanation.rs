@@ -12,7 +12,8 @@ pub struct Explanation {
     /// Of every token of the query, the token of the document that is nearest: the mean of the similarities is the ColBERT score. Empty
     /// without stored ColBERT vectors.
     pub alignment: Vec<AlignedToken>,
-    /// The sentence of the document that carried the hit, with what matched in it marked.
+    /// The sentence of the document that carried the hit, with what matched in it marked: the one that the ColBERT vectors are nearest to; of a
+    /// text that is longer than the index's maximum length, one that has far more of the query's words instead, if there is one.
     pub snippet: Vec<SnippetPart>,
     /// Whether text was left out before the snippet.
     pub more_before: bool,

@@ -113,6 +113,29 @@ fn the_sentence_that_carried_the_hit_is_shown() {
 }
 
 #[test]
+fn the_snippet_of_a_text_that_was_cut_has_the_words() {
+    let directory = tempfile::tempdir().unwrap();
+    let (model, id) = model();
+    let options = IndexOptions { max_length: Some(32), ..IndexOptions::default() };
+    let index = Index::create(directory.path(), id, &options).unwrap();
+    let encoder = index.encoder(model, id).unwrap();
+    let mut writer = index.writer().unwrap();
+    let lead: String = (0..8).map(|n| format!("Chapter {n} is about animals of the sea and of the ice. ")).collect();
+    let text = format!("{lead}The penguin colony of Halley was abandoned in winter. {lead}");
+    writer.upsert(&encoder, &[Document::new("long", text).with_lang("en")]).unwrap();
+    writer.upsert(&encoder, &documents()).unwrap();
+    writer.commit().unwrap();
+    let reader = index.reader().unwrap();
+    let query = Query { snippets: true, ..Query::new("abandoned colony of penguins") };
+    let hits = reader.search(&encoder, &query).unwrap();
+    let hit = hits.hits.iter().find(|hit| hit.document.key == "long").unwrap();
+    let explanation = hit.explanation.as_ref().unwrap();
+    let snippet: String = explanation.snippet.iter().map(|part| part.text.as_str()).collect();
+    assert_eq!(snippet, "The penguin colony of Halley was abandoned in winter.");
+    assert!(explanation.more_before && explanation.more_after);
+}
+
+#[test]
 fn filters_hold_in_every_arm_before_the_cut() {
     let directory = tempfile::tempdir().unwrap();
     let index = indexed(directory.path(), &IndexOptions::default());

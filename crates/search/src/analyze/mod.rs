@@ -14,7 +14,7 @@ mod blank;
 mod language;
 mod script;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use frostem::{Algorithm, Stemmer};
@@ -86,23 +86,48 @@ pub fn query_words(text: &str, langs: &[String]) -> Vec<QueryWord> {
 
 /// Where the words of a query stand in a text: byte ranges, ascending, that may touch. For highlighting.
 pub fn find_words(text: &str, lang: &str, words: &[QueryWord]) -> Vec<Range<usize>> {
-    let wanted: BTreeSet<&str> = words.iter().flat_map(|word| word.terms.iter().map(String::as_str)).collect();
-    let stemmer = stemmer_of(lang);
+    joined(&occurrences(text, lang, words))
+}
+
+/// The ranges of occurrences, those that touch as one.
+pub(crate) fn joined(occurrences: &[Occurrence]) -> Vec<Range<usize>> {
     let mut found: Vec<Range<usize>> = Vec::new();
+    for Occurrence { range, .. } in occurrences {
+        match found.last_mut() {
+            Some(last) if last.end == range.start => last.end = range.end,
+            _ => found.push(range.clone()),
+        }
+    }
+    found
+}
+
+/// A place of a text with words of a query.
+pub(crate) struct Occurrence {
+    pub range: Range<usize>,
+    /// Which words of the query stand there, by their places among them.
+    pub words: Vec<usize>,
+}
+
+/// The places of a text that have words of a query, in their order.
+pub(crate) fn occurrences(text: &str, lang: &str, words: &[QueryWord]) -> Vec<Occurrence> {
+    let mut wanted: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (place, word) in words.iter().enumerate() {
+        word.terms.iter().for_each(|term| wanted.entry(term.as_str()).or_default().push(place));
+    }
+    let stemmer = stemmer_of(lang);
+    let mut found = Vec::new();
     // Word by word, because positions in the normalised text differ from positions in the text.
     for (at, piece) in text.split_word_bound_indices() {
-        let mut hit = false;
+        let mut here = Vec::new();
         for_each_unit(piece, &mut |unit| {
-            hit |= match unit {
-                Unit::Word(word) => wanted.contains(stem(stemmer, &word).as_str()),
-                Unit::Gram(gram) => wanted.contains(gram.as_str()),
+            let places = match unit {
+                Unit::Word(word) => wanted.get(stem(stemmer, &word).as_str()),
+                Unit::Gram(gram) => wanted.get(gram.as_str()),
             };
+            here.extend(places.into_iter().flatten());
         });
-        if hit {
-            match found.last_mut() {
-                Some(last) if last.end == at => last.end = at + piece.len(),
-                _ => found.push(at..at + piece.len()),
-            }
+        if !here.is_empty() {
+            found.push(Occurrence { range: at..at + piece.len(), words: here });
         }
     }
     found
