@@ -61,6 +61,8 @@ pub mod escape;
 #[doc(hidden)]
 pub mod fuzzing;
 mod heads;
+#[doc(hidden)]
+pub mod json;
 mod linear;
 #[doc(hidden)]
 pub mod lock_file;

@@ -90,7 +90,8 @@ pub fn read_queries(path: &Path) -> Result<Vec<Question>> {
     for Record { line, text: content } in records(path)? {
         let wrong = |what: String| Error::Line { path: path.to_path_buf(), line, what };
         let question = if content.trim_start().starts_with('{') {
-            let object: Value = serde_json::from_str(&content).map_err(|e| wrong(e.to_string()))?;
+            let object: Value =
+                serde_json::from_str(&content).map_err(|e| wrong(trivec::json::fault_in_line(&content, &e)))?;
             let named = |names: &[&str]| {
                 names.iter().find_map(|name| match object.get(name)? {
                     Value::String(text) => Some(text.clone()),

@@ -108,7 +108,8 @@ impl<R: Read> Documents<R> {
 
     fn document(&mut self, record: &Record) -> Result<Document> {
         let wrong = |what: String| Error::Line { path: self.path.clone(), line: record.line, what };
-        let value: Value = serde_json::from_str(&record.text).map_err(|e| wrong(e.to_string()))?;
+        let value: Value =
+            serde_json::from_str(&record.text).map_err(|e| wrong(trivec::json::fault_in_line(&record.text, &e)))?;
         let Value::Object(object) = value else { return Err(wrong("it is no JSON object".to_owned())) };
         self.absent.look(&object);
         let document = document_of(object, &self.columns).map_err(&wrong)?;
