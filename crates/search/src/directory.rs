@@ -51,7 +51,7 @@ impl Index {
     /// Creates an index for the vectors of a model. The directory must be empty or not exist.
     ///
     /// # Errors
-    /// [`Error::Exists`] if something else is in the directory, an index too; [`Error::Io`]; [`Error::Option`].
+    /// [`Error::Exists`] if something else is in the directory, an index too, or a file is in its place; [`Error::Io`]; [`Error::Option`].
     pub fn create(directory: impl AsRef<Path>, model: &ModelId, options: &IndexOptions) -> Result<Index> {
         Self::create_on(Arc::new(RealDisk), directory.as_ref(), model, options)
     }
@@ -63,6 +63,10 @@ impl Index {
         options: &IndexOptions,
     ) -> Result<Index> {
         let settings = Settings::new(model, options)?;
+        if fs::metadata(directory).is_ok_and(|metadata| !metadata.is_dir()) {
+            let what = "it is a file, expected the directory of an index, or a name that is free for one".to_owned();
+            return Err(Error::Exists { path: directory.to_path_buf(), what });
+        }
         let fail = |path: &Path| {
             let path = path.to_path_buf();
             move |e: std::io::Error| Error::io(&path, e)
@@ -138,6 +142,17 @@ impl Index {
     /// [`Error::Option`] names the first that differs, what was found and what the index has.
     pub fn check_options(&self, options: &IndexOptions) -> Result<()> {
         self.settings.check_options(&self.directory, options)
+    }
+
+    /// What an error is if the whole index is gone since it was opened: then nothing is damaged.
+    pub(crate) fn unless_gone<T>(&self, result: Result<T>) -> Result<T> {
+        result.map_err(|error| match error {
+            Error::Damaged { .. } | Error::Io { .. } if !self.directory.join(SETTINGS_FILE).exists() => {
+                let what = "it was removed, or moved, since it was opened".to_owned();
+                Error::NotAnIndex { path: self.directory.clone(), what }
+            }
+            other => other,
+        })
     }
 
     /// Where it is.

@@ -122,6 +122,14 @@ pub enum Error {
         /// Which is missing, and which are there.
         what: String,
     },
+    /// A directory has no file that would be read.
+    #[error("{}: {what}", path.display())]
+    NothingToRead {
+        /// The directory.
+        path: PathBuf,
+        /// Which files would be.
+        what: String,
+    },
     /// A filter cannot be read.
     #[error("filter, at character {at}: {what}")]
     Filter {
@@ -193,7 +201,9 @@ impl Error {
             Error::Damaged { .. } => ErrorKind::Damaged,
             Error::Mismatch { .. } => ErrorKind::Mismatch,
             Error::Locked { .. } | Error::Changing { .. } => ErrorKind::Locked,
-            Error::Document { .. } | Error::Line { .. } | Error::Columns { .. } => ErrorKind::Input,
+            Error::Document { .. } | Error::Line { .. } | Error::Columns { .. } | Error::NothingToRead { .. } => {
+                ErrorKind::Input
+            }
             Error::Engine(error) => match error.kind() {
                 trivec::ErrorKind::Usage => ErrorKind::Usage,
                 trivec::ErrorKind::Input => ErrorKind::Input,

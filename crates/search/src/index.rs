@@ -51,17 +51,18 @@ impl Index {
     /// A view of the last commit.
     ///
     /// # Errors
-    /// [`Error::Damaged`] if a file is not what the commit says; [`Error::Io`].
+    /// [`Error::NotAnIndex`] if it is not there any more; [`Error::Damaged`] if a file is not what the commit says; [`Error::Io`].
     pub fn reader(&self) -> Result<Reader> {
-        Reader::open(self)
+        self.unless_gone(Reader::open(self))
     }
 
     /// The writer: there is one at a time.
     ///
     /// # Errors
-    /// [`Error::Locked`] if there is another one, of this process or another; [`Error::Damaged`]; [`Error::Io`].
+    /// [`Error::Locked`] if there is another one, of this process or another; [`Error::NotAnIndex`] if it is not there any more;
+    /// [`Error::Damaged`]; [`Error::Io`].
     pub fn writer(&self) -> Result<Writer> {
-        Writer::open(self)
+        self.unless_gone(Writer::open(self))
     }
 
     /// What the index is and how large.
@@ -72,7 +73,7 @@ impl Index {
         let reader = self.reader()?;
         let commit = reader.commit();
         let mut bytes = std::collections::BTreeMap::new();
-        bytes.insert(TEXT.to_owned(), directory_bytes(&self.text.path)?);
+        bytes.insert(TEXT.to_owned(), self.unless_gone(directory_bytes(&self.text.path))?);
         for kind in Kind::ALL {
             let files = commit.segments.iter().flat_map(|segment| &segment.files);
             let sum: u64 = files.filter(|file| file.kind == kind).map(|file| file.bytes).sum();

@@ -101,6 +101,10 @@ impl Reader {
     /// # Errors
     /// As [`Index::reader`].
     pub fn refresh(&self) -> Result<Reader> {
+        self.index.unless_gone(self.refreshed())
+    }
+
+    fn refreshed(&self) -> Result<Reader> {
         let payload = self.index.text.payload()?;
         let commit = Commit::read(&self.index.text.path, payload.as_deref(), &self.index.settings.uuid)?;
         if commit == self.view.commit {

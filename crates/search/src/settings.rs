@@ -269,7 +269,11 @@ impl Settings {
         let text = match std::fs::read(&path) {
             Ok(text) => text,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound || e.kind() == std::io::ErrorKind::NotADirectory => {
-                let what = format!("it has no `{SETTINGS_FILE}`");
+                let what = match std::fs::metadata(directory) {
+                    Ok(metadata) if metadata.is_dir() => format!("it has no `{SETTINGS_FILE}`"),
+                    Ok(_) => "it is a file, expected a directory".to_owned(),
+                    Err(_) => "nothing is there".to_owned(),
+                };
                 return Err(Error::NotAnIndex { path: directory.to_path_buf(), what });
             }
             Err(e) => return Err(Error::io(&path, e)),

@@ -162,6 +162,12 @@ pub(crate) fn run(args: &IndexArgs, model_args: &ModelArgs, sources: &Sources) -
             print(&format!("copied to {}", Escaped(to.display())))
         };
     }
+    if args.directory.is_file() {
+        let place = args.directory.display();
+        let what =
+            format!("{place}: it is a file, expected the directory of the index; --input takes what is to be read");
+        return Err(Failure::usage(what));
+    }
     if args.input.is_empty() {
         return Err(Failure::usage("nothing to do: give --input, --stats, --check, --compact or --snapshot"));
     }

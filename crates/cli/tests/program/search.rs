@@ -198,6 +198,25 @@ fn what_is_wrong_is_said_and_the_rest_is_done() {
 }
 
 #[test]
+fn what_is_no_index_and_what_has_nothing_to_read_is_said() {
+    let fixture = Fixture::new();
+    let said = fixture.fails(2, &["index", "docs.jsonl"]);
+    assert!(said.contains("docs.jsonl: it is a file, expected the directory") && said.contains("--input"), "{said}");
+    let said = fixture.fails(2, &["index", "docs.jsonl", "--input", "docs.jsonl"]);
+    assert!(said.contains("it is a file, expected the directory"), "{said}");
+    assert!(fixture.fails(3, &["search", "docs.jsonl", "soup"]).contains("it is a file, expected a directory"));
+    assert!(fixture.fails(3, &["search", "nowhere", "soup"]).contains("nothing is there"));
+    fs::create_dir(fixture.path("pictures")).unwrap();
+    fs::write(fixture.path("pictures/cat.png"), "not a text").unwrap();
+    let said = fixture.fails(3, &["index", "new", "--input", "pictures"]);
+    assert!(said.contains("pictures: no file in it is read: expected names that end in txt"), "{said}");
+    assert!(!Path::new(&fixture.path("new")).exists(), "nothing was begun");
+    fs::write(fixture.path("bad.jsonl"), "{\"id\": \"a\", \"text\": nope}\n").unwrap();
+    let said = fixture.fails(3, &["index", "INDEX", "--input", "bad.jsonl"]);
+    assert!(said.contains("line 1: it is no JSON: at character 22: expected a value of JSON"), "{said}");
+}
+
+#[test]
 fn a_misspelt_field_of_a_filter_is_refused_with_those_there_are() {
     let fixture = Fixture::new();
     let filter = ["--filter", "yaer >= 2020"];

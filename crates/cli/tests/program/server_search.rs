@@ -542,6 +542,23 @@ fn a_damaged_index_is_told_and_nothing_else_fails() {
 }
 
 #[test]
+fn an_index_that_was_removed_is_gone_and_not_damaged() {
+    let fixture = Fixture::new();
+    let server = fixture.writing(&[]);
+    done(send(&server, "POST", "/v1/search", JSON, r#"{"query": "carrots"}"#));
+    fs::remove_dir_all(fixture.path("notes")).unwrap();
+    for answer in [
+        send(&server, "POST", "/v1/search", JSON, r#"{"query": "carrots"}"#),
+        send(&server, "GET", "/v1/documents/soup", JSON, ""),
+        send(&server, "GET", "/v1/index", JSON, ""),
+        send(&server, "POST", "/v1/documents", JSON, r#"{"id": "a", "text": "b"}"#),
+    ] {
+        assert_eq!((answer.status, refused(&answer).1.as_str()), (500, "index_gone"), "{answer:?}");
+    }
+    assert_eq!(server.get("/health").status, 200);
+}
+
+#[test]
 fn a_model_of_other_vectors_is_not_loaded() {
     use std::os::unix::fs::symlink;
     let fixture = Fixture(tempfile::tempdir().unwrap());

@@ -62,7 +62,7 @@ impl Iterator for Source {
 /// directory. [`STANDARD_INPUT`] is read as JSON Lines unless the format is given; its length is unknown.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::Columns`] if a table, or every document of JSON, lacks a column that was named; [`Error::Option`] for a format that
+/// [`Error::Io`]; [`Error::NothingToRead`] for a directory without such files; [`Error::Columns`] if a table, or every document of JSON, lacks a column that was named; [`Error::Option`] for a format that
 /// cannot be read from standard input.
 pub fn open(path: &Path, format: Option<Format>, columns: &Columns) -> Result<Source> {
     let read = Arc::new(AtomicU64::new(0));
@@ -74,6 +74,9 @@ pub fn open(path: &Path, format: Option<Format>, columns: &Columns) -> Result<So
     let mut files = Vec::new();
     if metadata.is_dir() {
         walk(path, 0, &mut files)?;
+        if files.is_empty() {
+            return Err(Error::NothingToRead { path: path.to_path_buf(), what: nothing_in_it() });
+        }
         files.sort();
     } else {
         files.push(path.to_path_buf());
@@ -113,6 +116,15 @@ pub fn open(path: &Path, format: Option<Format>, columns: &Columns) -> Result<So
         })),
     };
     Ok(Source { documents, read, total })
+}
+
+/// Why a directory has no documents.
+fn nothing_in_it() -> String {
+    let tables =
+        ["jsonl", "ndjson", "json", "csv", "tsv"].into_iter().chain(cfg!(feature = "parquet").then_some("parquet"));
+    let endings: Vec<&str> = TEXT_ENDINGS.into_iter().chain(tables).collect();
+    let endings = endings.join(", ");
+    format!("no file in it is read: expected names that end in {endings}; names that begin with a dot are passed over")
 }
 
 /// Whether a file can be read twice.
