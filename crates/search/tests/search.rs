@@ -183,6 +183,27 @@ fn filters_hold_in_every_arm_before_the_cut() {
 }
 
 #[test]
+fn words_count_as_found_in_documents_that_were_searched() {
+    let directory = tempfile::tempdir().unwrap();
+    let index = indexed(directory.path(), &IndexOptions::default());
+    let (model, id) = model();
+    let encoder = index.encoder(model, id).unwrap();
+    let found = |filter: Option<&str>| -> Vec<bool> {
+        let filter = filter.map(|text| text.parse().unwrap());
+        let query = Query { filter, lang: Some("en".to_owned()), ..Query::new("carrots mountains submarine") };
+        let hits = index.reader().unwrap().search(&encoder, &query).unwrap();
+        hits.words.iter().map(|word| word.found).collect()
+    };
+    assert_eq!(found(None), [true, true, false]);
+    assert_eq!(found(Some("topic = 'soup'")), [true, false, false]);
+    assert_eq!(found(Some("lang = 'th'")), [false; 3]);
+    let mut writer = index.writer().unwrap();
+    writer.delete("soup-en").unwrap();
+    writer.commit().unwrap();
+    assert_eq!(found(None), [false, true, false], "the one with carrots is deleted");
+}
+
+#[test]
 fn a_filter_of_a_field_that_no_document_has_is_refused_everywhere() {
     let directory = tempfile::tempdir().unwrap();
     let index = indexed(directory.path(), &IndexOptions::default());

@@ -243,10 +243,10 @@ fn write_hits(out: &mut impl Write, hits: &Hits) -> io::Result<()> {
         }
     }
     let timings = &hits.timings;
-    let found = hits.words.iter().filter(|word| word.documents > 0).count();
+    let found = hits.words.iter().filter(|word| word.found).count();
     let words = match hits.words.len() {
         0 => String::new(),
-        all => format!("; the documents have {found} of the query's {all} words"),
+        all => format!("; they have {found} of the query's {all} words"),
     };
     writeln!(
         out,

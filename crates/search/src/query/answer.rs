@@ -99,8 +99,12 @@ pub struct Hits {
 pub struct WordInfo {
     /// In lower case; in languages that do not separate words, one or two characters.
     pub word: String,
-    /// How many documents have it, in the form that most tells documents apart.
+    /// How many documents of the index have it, in the form that most tells documents apart; those that a filter leaves out count too, and
+    /// deleted ones until their files are merged.
     pub documents: u64,
+    /// Whether a document has it that was searched: neither deleted nor left out by a filter.
+    #[serde(default)]
+    pub found: bool,
     /// Its inverse document frequency, in natural logarithms.
     pub idf: f32,
 }

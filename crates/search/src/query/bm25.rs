@@ -39,6 +39,8 @@ pub(crate) struct Weighed {
     pub idf: f32,
     /// How many documents have it (the rarest of its terms; those not yet removed by a merge count).
     pub documents: u64,
+    /// Whether a document that may be found has it.
+    pub found: bool,
 }
 
 /// What the words' arm found.
@@ -123,9 +125,49 @@ fn weigh(
             }
         }
         let documents = least.unwrap_or(0);
-        Ok(Weighed { word, idf: idf(documents, all), documents })
+        Ok(Weighed { word, idf: idf(documents, all), documents, found: documents > 0 })
     };
     words.into_iter().map(weigh).collect()
+}
+
+/// Finds out which words a selected document has: where documents are deleted or filtered out, all that have a word may be.
+fn mark_found(reader: &Reader, words: &mut [Weighed], selected: &Bits, stop: &Stop<'_>) -> Result<()> {
+    let text = &reader.index.text;
+    let segments = reader.searcher().segment_readers();
+    let is_filtered = selected.count() < reader.len();
+    if !is_filtered && !segments.iter().any(|segment| segment.has_deletes()) {
+        return Ok(());
+    }
+    let fail = |e: tantivy::TantivyError| Error::text(&text.path, e);
+    let has = |term: &str| -> Result<bool> {
+        let term = Term::from_field_text(text.fields.words, term);
+        for segment in segments {
+            stop.check()?;
+            let index = segment.inverted_index(term.field()).map_err(fail)?;
+            let postings = index.read_postings(&term, IndexRecordOption::Basic).map_err(|e| fail(e.into()))?;
+            let Some(mut postings) = postings else { continue };
+            let docnos = segment.fast_fields().u64(DOCNO).map_err(fail)?;
+            let mut doc = postings.doc();
+            while doc != TERMINATED {
+                if !segment.is_deleted(doc) {
+                    let row = || docnos.first(doc).map(|docno| reader.row_of(docno)).transpose();
+                    if !is_filtered || row()?.flatten().is_some_and(|row| selected.get(row)) {
+                        return Ok(true);
+                    }
+                }
+                doc = postings.advance();
+            }
+        }
+        Ok(false)
+    };
+    for word in words.iter_mut().filter(|word| word.found) {
+        let mut found = false;
+        for term in &word.word.terms {
+            found = found || has(term)?;
+        }
+        word.found = found;
+    }
+    Ok(())
 }
 
 /// The `k` best of the selected rows that have a word of the query, which is in `lang` for sure, if that is known.
@@ -147,6 +189,7 @@ pub(crate) fn search(
         if let Some(lang) = lang {
             pass_over_common(reader, lang, &mut words, all).map_err(fail)?;
         }
+        mark_found(reader, &mut words, selected, stop)?;
         let most = words.iter().map(|word| word.idf).sum::<f32>() * (K1 + 1.0);
         let mut wanted: Vec<&Weighed> = words.iter().filter(|word| word.documents > 0 && word.idf > 0.0).collect();
         wanted.sort_by(|a, b| b.idf.total_cmp(&a.idf));

@@ -409,8 +409,12 @@ impl Reader {
             hits.push(Hit { rank: place as u32 + 1, score, document, lang, arms, explanation });
         }
         timings.documents_ms = ms(begin);
-        let info =
-            |word: &bm25::Weighed| WordInfo { word: word.word.word.clone(), documents: word.documents, idf: word.idf };
+        let info = |word: &bm25::Weighed| WordInfo {
+            word: word.word.word.clone(),
+            documents: word.documents,
+            found: word.found,
+            idf: word.idf,
+        };
         Ok(Hits {
             hits,
             searched,
