@@ -15,9 +15,11 @@ use crate::writer::Writer;
 /// What an index is and how large.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stats {
-    /// Documents that are not deleted (each chunk counts).
+    /// Documents that are not deleted; one that was cut into chunks counts once.
     pub documents: u64,
-    /// Documents that are deleted or replaced, and take space until the index is compacted.
+    /// What is stored of them: documents, and each chunk of those that were cut.
+    pub entries: u64,
+    /// Entries that are deleted or replaced, and take space until the index is compacted.
     pub deleted: u64,
     /// Segments of vectors.
     pub segments: usize,
@@ -36,8 +38,10 @@ pub struct Stats {
 /// What [`Index::check`] has read and found intact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checked {
-    /// Documents that are not deleted (each chunk counts).
+    /// Documents that are not deleted; one that was cut into chunks counts once.
     pub documents: u64,
+    /// What is stored of them: documents, and each chunk of those that were cut.
+    pub entries: u64,
     /// Files.
     pub files: u64,
     /// Bytes of the files that the commit names.
@@ -80,7 +84,8 @@ impl Index {
             bytes.insert(kind.extension().to_owned(), sum);
         }
         Ok(Stats {
-            documents: reader.len() as u64,
+            documents: reader.documents()? as u64,
+            entries: reader.len() as u64,
             deleted: (reader.rows() - reader.len()) as u64,
             segments: commit.segments.len(),
             commits: commit.generation,
@@ -105,7 +110,8 @@ impl Index {
         reader.check()?;
         let files: Vec<_> = reader.commit().segments.iter().flat_map(|segment| &segment.files).collect();
         Ok(Checked {
-            documents: reader.len() as u64,
+            documents: reader.documents()? as u64,
+            entries: reader.len() as u64,
             files: text_files + files.len() as u64 + UNNAMED_FILES,
             bytes: text_bytes + files.iter().map(|file| file.bytes).sum::<u64>(),
         })

@@ -114,7 +114,52 @@ impl Reader {
         Self::open_with(&self.index, &known)
     }
 
-    /// Living documents (chunks count each).
+    /// How many documents live; one that was cut into chunks counts once.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn documents(&self) -> Result<usize> {
+        let path = &self.index.text.path;
+        let fail = |e| Error::text(path, e);
+        guarded(path, || {
+            let mut lists = Vec::new();
+            for segment in self.searcher().segment_readers() {
+                let Some(column) = segment.fast_fields().str(GROUP).map_err(fail)? else { continue };
+                let mut living = Bits::none(column.dictionary().num_terms());
+                for doc in segment.doc_ids_alive() {
+                    column.ords().first(doc).into_iter().for_each(|ord| living.set(ord as usize));
+                }
+                lists.push((column, living));
+            }
+            let mut streams: Vec<Box<dyn FnMut() -> Option<Vec<u8>> + '_>> = Vec::new();
+            for (column, living) in &lists {
+                let mut stream = column.dictionary().stream().map_err(|e| Error::io(path, e))?;
+                streams.push(Box::new(move || {
+                    while stream.advance() {
+                        if living.get(stream.term_ord() as usize) {
+                            return Some(stream.key().to_vec());
+                        }
+                    }
+                    None
+                }));
+            }
+            // The dictionaries are in order. A document may have chunks in several: the smallest key of all is counted, and passed over in
+            // each of them.
+            let mut keys: Vec<Option<Vec<u8>>> = streams.iter_mut().map(|next| next()).collect();
+            let mut count = 0;
+            while let Some(least) = keys.iter().flatten().min().cloned() {
+                count += 1;
+                for (key, next) in keys.iter_mut().zip(&mut streams) {
+                    if key.as_ref() == Some(&least) {
+                        *key = next();
+                    }
+                }
+            }
+            Ok(count)
+        })
+    }
+
+    /// Living entries: documents, and each chunk of those that were cut.
     pub fn len(&self) -> usize {
         self.view.living
     }

@@ -117,10 +117,14 @@ fn chunks_go_with_their_document() {
         assert!(matches!(reader.get(wrong), Err(Error::NoDocument { .. })), "{wrong}");
         assert!(matches!(reader.bytes_of_key(wrong), Err(Error::NoDocument { .. })), "{wrong}");
     }
+    let stats = index.stats().unwrap();
+    assert_eq!((stats.documents, stats.entries, reader.len()), (2, 4, 4));
     // One that is replaced alone keeps its place.
     writer.upsert(&encoder, &[chunk(0)]).unwrap();
     writer.commit().unwrap();
     assert_eq!(index.reader().unwrap().get("long").unwrap(), all);
+    let checked = index.check().unwrap();
+    assert_eq!((checked.documents, checked.entries), (2, 4), "chunks in two segments are of one document");
     writer.delete("long#1").unwrap();
     writer.commit().unwrap();
     assert_eq!(all_keys(&index), ["long#2", "other", "long#0"]);

@@ -12,7 +12,7 @@ use trivec::escape::Escaped;
 use trivec::{Model, Prompt};
 use trivec_search::analyze::normalize_code;
 use trivec_search::ingest::{Chunking, Columns, Format, IngestOptions, Ingested, STANDARD_INPUT, ingest, open};
-use trivec_search::{ColbertBits, Error, Index, IndexOptions, ModelId};
+use trivec_search::{Checked, ColbertBits, Error, Index, IndexOptions, ModelId};
 
 use super::common::{bar, language_name, print, print_json};
 use crate::args::ModelArgs;
@@ -134,12 +134,14 @@ pub(crate) fn run(args: &IndexArgs, model_args: &ModelArgs, sources: &Sources) -
     if args.check {
         let checked = Index::open(&args.directory)?.check()?;
         return if args.json {
-            let (documents, files, bytes) = (checked.documents, checked.files, checked.bytes);
-            print_json(&json!({"sound": true, "documents": documents, "files": files, "bytes": bytes}))
+            let Checked { documents, entries, files, bytes, .. } = checked;
+            let sound =
+                json!({"sound": true, "documents": documents, "entries": entries, "files": files, "bytes": bytes});
+            print_json(&sound)
         } else {
             print(&format!(
-                "{} documents in {} files, {:.1} MB: every byte was read and is as it was written",
-                checked.documents,
+                "{} in {} files, {:.1} MB: every byte was read and is as it was written",
+                documents_and_entries(checked.documents, checked.entries),
                 checked.files,
                 checked.bytes as f64 / 1e6
             ))
@@ -174,14 +176,20 @@ pub(crate) fn run(args: &IndexArgs, model_args: &ModelArgs, sources: &Sources) -
     take_in(args, model_args, sources)
 }
 
+/// How many documents an index has, and where it has some in chunks, as how many entries.
+fn documents_and_entries(documents: u64, entries: u64) -> String {
+    let documents_said = counted(documents as usize, "document");
+    if documents == entries { documents_said } else { format!("{documents_said} as {entries} entries") }
+}
+
 fn stats(args: &IndexArgs) -> Result<()> {
     let stats = Index::open(&args.directory)?.stats()?;
     if args.json {
         return print_json(&stats);
     }
     let mut text = format!(
-        "{} documents, {} deleted ones still in {} segments\nmodel {} ({:.12}), ColBERT in {} bits\nlanguages {}\n",
-        stats.documents,
+        "{}, {} deleted ones still in {} segments\nmodel {} ({:.12}), ColBERT in {} bits\nlanguages {}\n",
+        documents_and_entries(stats.documents, stats.entries),
         stats.deleted,
         stats.segments,
         Escaped(&stats.model.name),

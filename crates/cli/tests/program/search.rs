@@ -250,6 +250,11 @@ fn a_key_names_a_document_or_its_chunks_and_missing_ones_are_told() {
         assert_eq!((&chunk["key"], &chunk["document"]), (&format!("d#{n}").into(), &"d".into()));
     }
     assert_eq!(fixture.json(&["get", "INDEX", "d#1", "--json"]), chunks[1]);
+    let said = format!("5 documents as {} entries", 4 + chunks.len());
+    for what in ["--stats", "--check"] {
+        assert!(fixture.ok(&["index", "INDEX", what]).starts_with(&said), "{what}");
+        assert_eq!(fixture.json(&["index", "INDEX", what, "--json"])["documents"], 5);
+    }
     // Every key is looked up, whatever became of the others.
     let said = fixture.run(&["get", "INDEX", "no", "soup", "nor this", "d"]);
     let found = lines(&said.stdout);
