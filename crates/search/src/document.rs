@@ -37,7 +37,8 @@ pub const RESERVED_NAMES: [&str; 6] = ["key", "id", "document", "lang", "text", 
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Document {
-    /// The unique key: 1 to [`MAX_KEY_BYTES`] bytes, without control characters. A second document with the same key replaces the first.
+    /// The unique key: 1 to [`MAX_KEY_BYTES`] bytes, without control characters. A second document with the same key replaces
+    /// the first; a key that a chunk of another document has, or a chunk's that another document has, is refused.
     pub key: String,
     /// The text that is searched.
     pub text: String,

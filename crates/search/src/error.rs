@@ -172,7 +172,7 @@ pub enum Error {
 }
 
 /// A key as it is shown in a message: short, on one line.
-fn shown(key: &str) -> String {
+pub(crate) fn shown(key: &str) -> String {
     let short: String = key.chars().take(80).collect();
     let dots = if short.len() < key.len() { "…" } else { "" };
     format!("{}{dots}", short.escape_debug())

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use tantivy::directory::OwnedBytes;
+use trivec::Embedding;
 
 use crate::segment::SegmentRecord;
 use crate::segment::colbert::{ColbertReader, Scratch};
@@ -13,7 +14,7 @@ use crate::segment::lexical::LexicalReader;
 use crate::segment::panels::QueryRows;
 use crate::segment::rows::RowsReader;
 use crate::settings::ColbertBits;
-use crate::{Document, Filter, Result};
+use crate::{Document, Filter, Result, Writer};
 
 /// Largest vectors and lists that are worked with: a hostile file may describe a sound and large one.
 const SMALL: u64 = 1 << 12;
@@ -31,6 +32,15 @@ pub fn filter(bytes: &[u8]) -> bool {
             false
         }
     }
+}
+
+/// Adds an entry even if an entry of another document has its key, as earlier versions did.
+///
+/// # Errors
+/// As [`Writer::upsert_embedded`].
+pub fn add_unchecked(writer: &mut Writer, document: &Document, embedding: &Embedding) -> Result<()> {
+    document.validate()?;
+    writer.put(document, embedding)
 }
 
 /// Whether every document of a source was taken, and there is one.

@@ -78,6 +78,7 @@ pub mod fuzzing;
 mod index;
 pub mod ingest;
 mod kept;
+mod keys;
 mod query;
 mod reader;
 mod sealed;

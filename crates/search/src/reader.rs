@@ -217,6 +217,11 @@ impl Reader {
         }
     }
 
+    /// The rows of the living entries of a key, which are more than one only in indexes of earlier versions.
+    pub(crate) fn rows_of_key(&self, key: &str) -> Result<Vec<usize>> {
+        self.rows_of(self.index.text.fields.key, key)
+    }
+
     /// The rows that a key names.
     fn rows_under(&self, key: &str) -> Result<Under> {
         let fields = &self.index.text.fields;
@@ -231,7 +236,7 @@ impl Reader {
     }
 
     /// The rows of the living entries that have a key in a field, in their order.
-    pub(crate) fn rows_of(&self, field: Field, key: &str) -> Result<Vec<usize>> {
+    fn rows_of(&self, field: Field, key: &str) -> Result<Vec<usize>> {
         if key.len() > crate::document::MAX_KEY_BYTES {
             return Ok(Vec::new());
         }

@@ -16,6 +16,7 @@ use crate::document::{Document, MAX_KEY_BYTES, Stored};
 use crate::encode::{Encoder, batch_len};
 use crate::error::{Error, Result, guarded};
 use crate::filter::Filter;
+use crate::keys::Keys;
 use crate::reader::Reader;
 use crate::segment::file::Kind;
 use crate::segment::{SegmentRecord, SegmentWriter, path_of};
@@ -69,8 +70,8 @@ pub struct Writer {
     text: IndexWriter,
     commit: Commit,
     segment: Option<SegmentWriter>,
-    /// Documents of which entries were added since the last commit.
-    groups: BTreeSet<String>,
+    /// What was added and deleted since the last commit.
+    keys: Keys,
     /// The last commit, once something had to be looked up in it.
     last: Option<Reader>,
     added: u64,
@@ -101,7 +102,7 @@ impl Writer {
             text,
             commit,
             segment: None,
-            groups: BTreeSet::new(),
+            keys: Keys::default(),
             last: None,
             added: 0,
             truncated: 0,
@@ -153,13 +154,15 @@ impl Writer {
     /// [`Error::Document`] for one that cannot be taken: then none of the call is. Other errors end the writer.
     pub fn upsert(&mut self, encoder: &Encoder<'_>, documents: &[Document]) -> Result<()> {
         documents.iter().try_for_each(Document::validate)?;
+        let last = self.guarded(Self::last_commit)?;
+        self.keys.check_all(documents, &last)?;
         let mut rest = documents;
         while !rest.is_empty() {
             let (batch, others) = rest.split_at(batch_len(rest));
             rest = others;
             let embeddings = encoder.documents(batch)?;
             for (document, embedding) in batch.iter().zip(&embeddings) {
-                self.upsert_embedded(document, embedding)?;
+                self.put(document, embedding)?;
             }
         }
         Ok(())
@@ -169,18 +172,44 @@ impl Writer {
     /// [`searched_text`](Document::searched_text) made by the index's model with [`Encoder::document_options`].
     ///
     /// # Errors
-    /// [`Error::Document`] if it cannot be taken; other errors end the writer.
+    /// [`Error::Document`] if it cannot be taken, or an entry of another document has its key; other errors end the writer.
     pub fn upsert_embedded(&mut self, document: &Document, embedding: &Embedding) -> Result<()> {
         document.validate()?;
+        self.check_key(document)?;
+        self.put(document, embedding)
+    }
+
+    /// Whether the key of an entry is free for it, or its own.
+    ///
+    /// # Errors
+    /// [`Error::Document`] if an entry of another document has it, after which the writer is as it was; [`Error::Damaged`];
+    /// [`Error::WriterFailed`].
+    pub(crate) fn check_key(&mut self, entry: &Document) -> Result<()> {
+        let last = self.guarded(Self::last_commit)?;
+        self.keys.check(entry, &last)
+    }
+
+    /// A view of the last commit.
+    fn last_commit(&mut self) -> Result<Reader> {
+        let view = match self.last.take() {
+            Some(view) => view,
+            None => self.index.reader()?,
+        };
+        self.last = Some(view.clone());
+        Ok(view)
+    }
+
+    /// Adds an entry, whatever entries of other documents have its key.
+    pub(crate) fn put(&mut self, document: &Document, embedding: &Embedding) -> Result<()> {
         self.guarded(|writer| {
             let fields = &writer.index.text.fields;
             match &document.document {
                 None => writer.delete_term(fields.group, &document.key),
-                // Of a chunk only the chunk itself goes: the others of its document may be new already. A document of its own may have
-                // the chunk's key, and so may a chunk of another document.
+                // Of a chunk only the chunk itself goes: the others of its document may be new already. In an index of an earlier version
+                // an entry of another document may have the chunk's key.
                 Some(group) => writer.delete_chunk(group, &document.key)?,
             }
-            writer.groups.insert(document.group().to_owned());
+            writer.keys.add(document);
             writer.add(document, embedding)
         })
     }
@@ -231,17 +260,13 @@ impl Writer {
         self.guarded(|writer| {
             let fields = &writer.index.text.fields;
             let (document, entry) = (fields.group, fields.key);
-            if writer.groups.contains(key) {
+            if writer.keys.has_added(key) || writer.last_commit()?.has_document(key)? {
+                writer.keys.delete_document(key);
                 writer.delete_term(document, key);
-                return Ok(());
+            } else {
+                writer.keys.delete_entry(key);
+                writer.delete_term(entry, key);
             }
-            let view = match writer.last.take() {
-                Some(view) => view,
-                None => writer.index.reader()?,
-            };
-            let field = if view.has_document(key)? { document } else { entry };
-            writer.last = Some(view);
-            writer.delete_term(field, key);
             Ok(())
         })
     }
@@ -249,6 +274,7 @@ impl Writer {
     /// Deletes a document and its chunks, and no chunk of another document that has the same key.
     pub(crate) fn delete_document(&mut self, key: &str) -> Result<()> {
         self.guarded(|writer| {
+            writer.keys.delete_document(key);
             writer.delete_term(writer.index.text.fields.group, key);
             Ok(())
         })
@@ -304,6 +330,7 @@ impl Writer {
             for row in rows.iter() {
                 let (segment, local) = reader.place(row)?;
                 let docno = segment.rows.docno(local)?;
+                writer.keys.delete_number(docno);
                 writer.text.delete_term(Term::from_field_u64(writer.index.text.fields.docno, docno));
             }
             Ok(rows.count() as u64)
@@ -338,7 +365,7 @@ impl Writer {
             let done =
                 Committed { generation: writer.commit.generation, added: writer.added, truncated: writer.truncated };
             (writer.added, writer.truncated) = (0, 0);
-            writer.groups.clear();
+            writer.keys = Keys::default();
             writer.last = None;
             writer.join_small()?;
             Ok(Committed { generation: writer.commit.generation, ..done })

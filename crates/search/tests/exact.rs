@@ -4,7 +4,7 @@ mod common;
 
 use common::model;
 use serde_json::json;
-use trivec_search::{Document, Error, Fusion, Index, IndexOptions, Kept, Query};
+use trivec_search::{Document, Encoder, Error, Fusion, Index, IndexOptions, Kept, Query, Writer};
 
 const BIG: i64 = 9_007_199_254_740_992; // 2^53: from here on, f64 has not every integer
 
@@ -82,8 +82,102 @@ fn chunk(document: &str, n: usize) -> Document {
     Document { document: Some(document.to_owned()), ..Document::new(format!("{document}#{n}"), format!("part {n}")) }
 }
 
+/// As versions did that let a document have the key of another one's chunk.
+fn add(writer: &mut Writer, encoder: &Encoder<'_>, documents: &[Document]) {
+    for (document, embedding) in documents.iter().zip(encoder.documents(documents).unwrap()) {
+        trivec_search::fuzzing::add_unchecked(writer, document, &embedding).unwrap();
+    }
+}
+
 #[test]
-fn a_document_whose_key_is_that_of_a_chunk_leaves_the_chunk_alone() {
+fn a_key_that_an_entry_of_another_document_has_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let (model, id) = model();
+    let index = Index::create(directory.path(), id, &IndexOptions::default()).unwrap();
+    let encoder = index.encoder(model, id).unwrap();
+    let own = Document::new("d#0", "a document of its own");
+    let mine = |document: &str| Document { document: Some(document.to_owned()), ..Document::new("mine", "a chunk") };
+    let refused = "delete that one, or give one of them another key";
+    let mut writer = index.writer().unwrap();
+    // In every order, in one commit and in several.
+    for commits in [false, true] {
+        for (first, second, whose) in [
+            (chunk("d", 0), own.clone(), "document `d#0`: a chunk of the document `d` has this key already"),
+            (own.clone(), chunk("d", 0), "`d#0`: a chunk of `d` would have this key, which a document has already"),
+            (mine("a"), mine("b"), "a chunk of `b` would have this key, which a chunk of the document `a` has already"),
+        ] {
+            let put =
+                |document: &Document, writer: &mut Writer| writer.upsert(&encoder, std::slice::from_ref(document));
+            put(&first, &mut writer).unwrap();
+            if commits {
+                writer.commit().unwrap();
+            }
+            let error = put(&second, &mut writer).unwrap_err();
+            assert!(matches!(error, Error::Document { .. }), "{error:?}");
+            let said = error.to_string();
+            assert!(said.contains(whose) && said.contains(refused), "{said}");
+            // It is replaced by itself; the writer goes on; and once it is deleted, in the same commit too, the key is free.
+            put(&first, &mut writer).unwrap();
+            assert!(put(&second, &mut writer).is_err());
+            writer.delete(first.group()).unwrap();
+            put(&second, &mut writer).unwrap();
+            assert!(put(&first, &mut writer).is_err());
+            writer.commit().unwrap();
+            let reader = index.reader().unwrap();
+            assert_eq!((reader.len(), reader.get(&second.key).unwrap()), (1, Kept::Document(second.clone())));
+            // Deleted by a filter, or by the key of the chunk.
+            if commits {
+                let filter = format!("key = \"{}\"", second.key).parse().unwrap();
+                assert_eq!(writer.delete_where(&filter).unwrap(), 1);
+            } else {
+                writer.delete(&second.key).unwrap();
+            }
+            put(&first, &mut writer).unwrap();
+            writer.delete(first.group()).unwrap();
+            writer.commit().unwrap();
+            assert!(index.reader().unwrap().is_empty());
+        }
+    }
+    // One that is refused among others: none of them is added, except where an earlier one makes room for it.
+    writer.upsert(&encoder, &[chunk("d", 0)]).unwrap();
+    assert!(writer.upsert(&encoder, &[Document::new("x", "x"), own.clone()]).is_err());
+    assert!(writer.upsert(&encoder, &[Document::new("y#0", "x"), chunk("y", 0)]).is_err());
+    writer.upsert(&encoder, &[Document::new("d", "whole"), own.clone()]).unwrap();
+    assert_eq!((writer.commit().unwrap().added, index.reader().unwrap().len()), (3, 2));
+    writer.delete("d#0").unwrap();
+    writer.delete("d").unwrap();
+    // A document takes the place of its own chunks, and chunks may stand beside their document.
+    writer.upsert(&encoder, &[chunk("d", 0), chunk("d", 1), Document::new("d", "whole"), own.clone()]).unwrap();
+    writer.commit().unwrap();
+    assert_eq!(index.reader().unwrap().len(), 2);
+}
+
+#[test]
+fn a_run_refuses_the_document_whose_chunk_has_a_taken_key() {
+    use trivec_search::ingest::{Chunking, IngestOptions, ingest};
+    let directory = tempfile::tempdir().unwrap();
+    let (model, id) = model();
+    let index = Index::create(directory.path(), id, &IndexOptions::default()).unwrap();
+    let encoder = index.encoder(model, id).unwrap();
+    let mut writer = index.writer().unwrap();
+    let mut run = |keys: &[&str], chunk: Option<Chunking>| {
+        let documents = keys.iter().map(|key| Ok(Document::new(*key, format!("the text of {key}"))));
+        let options = IngestOptions { chunk, ..IngestOptions::default() };
+        ingest(&mut writer, &encoder, documents, &options, |_| std::ops::ControlFlow::Continue(())).unwrap()
+    };
+    let chunked = Some(Chunking { tokens: 32, overlap: 0 });
+    assert_eq!(run(&["d#0", "e"], None).added, 2);
+    let done = run(&["a", "d", "e", "f"], chunked);
+    assert_eq!((done.read, done.added, done.refused), (4, 3, 1));
+    assert!(done.errors[0].contains("document `d#0`: a chunk of `d` would have this key"), "{:?}", done.errors);
+    // Two of one run: a document comes behind the chunk of another one, which still waits for the model.
+    let done = run(&["f#0", "g"], None);
+    assert_eq!((done.added, done.refused), (1, 1), "{done:?}");
+    assert_eq!(run(&["d#0", "d", "e"], None).added, 2, "without chunks there is no such key");
+}
+
+#[test]
+fn in_an_older_index_a_document_with_the_key_of_a_chunk_leaves_the_chunk_alone() {
     let directory = tempfile::tempdir().unwrap();
     let (model, id) = model();
     let index = Index::create(directory.path(), id, &IndexOptions::default()).unwrap();
@@ -99,7 +193,7 @@ fn a_document_whose_key_is_that_of_a_chunk_leaves_the_chunk_alone() {
                 (vec![chunk("d", 0), chunk("d", 1)], vec![own.clone()])
             };
             for part in [first, second] {
-                writer.upsert(&encoder, &part).unwrap();
+                add(&mut writer, &encoder, &part);
                 if commits {
                     writer.commit().unwrap();
                 }
@@ -111,7 +205,7 @@ fn a_document_whose_key_is_that_of_a_chunk_leaves_the_chunk_alone() {
             assert_eq!(reader.count_of_key("d#0").unwrap(), 1);
             assert_eq!(reader.count_of_key("d").unwrap(), 2);
             // Each is replaced by its own kind alone.
-            writer.upsert(&encoder, &[chunk("d", 0), own.clone()]).unwrap();
+            add(&mut writer, &encoder, &[chunk("d", 0), own.clone()]);
             writer.commit().unwrap();
             assert_eq!(index.reader().unwrap().len(), 3);
             // The document goes, and the chunk stays; then the key is the chunk's.
@@ -131,13 +225,13 @@ fn a_document_whose_key_is_that_of_a_chunk_leaves_the_chunk_alone() {
 }
 
 #[test]
-fn a_document_added_and_deleted_in_one_commit_leaves_the_chunk_of_its_key() {
+fn in_an_older_index_a_document_added_and_deleted_in_one_commit_leaves_the_chunk_of_its_key() {
     let directory = tempfile::tempdir().unwrap();
     let (model, id) = model();
     let index = Index::create(directory.path(), id, &IndexOptions::default()).unwrap();
     let encoder = index.encoder(model, id).unwrap();
     let mut writer = index.writer().unwrap();
-    writer.upsert(&encoder, &[chunk("d", 0), Document::new("d#0", "its own")]).unwrap();
+    add(&mut writer, &encoder, &[chunk("d", 0), Document::new("d#0", "its own")]);
     writer.delete("d#0").unwrap();
     writer.commit().unwrap();
     assert_eq!(index.reader().unwrap().get("d#0").unwrap(), Kept::Document(chunk("d", 0)));

@@ -65,7 +65,8 @@ pub(crate) struct IndexArgs {
     /// Fields or columns to keep for filters [default: all others]
     #[arg(long, value_name = "A,B", env = "TRIVEC_FIELDS", value_delimiter = ',')]
     pub fields: Option<Vec<String>>,
-    /// Cut documents at sentences into chunks of at most TOKENS tokens, each of which repeats up to OVERLAP tokens of the one before
+    /// Cut documents at sentences into chunks of at most TOKENS tokens, each of which repeats up to OVERLAP tokens of the one before; their keys
+    /// are KEY#0, KEY#1 …
     #[arg(long, value_name = "TOKENS/OVERLAP", env = "TRIVEC_CHUNK", value_parser = parse_chunk)]
     pub chunk: Option<Chunking>,
     /// Language of documents without one, such as `de` [default: detected from each text]

@@ -171,7 +171,8 @@ impl Run {
             writer.delete_document(entry.group())?;
             self.putting = Some(entry.group().to_owned());
         }
-        writer.upsert_embedded(entry, embedding)
+        // Its key was looked at when it was taken.
+        writer.put(entry, embedding)
     }
 
     /// Puts a document's entries into the list of those that wait, unless the index has them.
@@ -200,6 +201,13 @@ impl Run {
             // The earlier entries are added first, so that these replace them.
             self.flush(writer, encoder)?;
         }
+        let clash =
+            |waiting: &Document| entries.iter().any(|own| own.key == waiting.key && own.group() != waiting.group());
+        if !again && self.waiting.iter().any(clash) {
+            // The writer does not know the keys of those that wait.
+            self.flush(writer, encoder)?;
+        }
+        entries.iter().try_for_each(|entry| writer.check_key(entry))?;
         self.keys.insert(key);
         self.done.added += 1;
         self.done.entries += entries.len() as u64;

@@ -1,0 +1,146 @@
+//! The keys of entries that wait for a writer's commit. An entry's key is its own among all entries: with it, what a search has found can be
+//! got, deleted, judged and handed over. A document and a chunk of another one could have the same key, as `d#0`; the later one is refused.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::document::Document;
+use crate::error::{Error, Result};
+use crate::reader::Reader;
+
+/// What was added and deleted since the last commit.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Keys {
+    /// The documents of which entries were added, those that are deleted again too.
+    documents: BTreeMap<String, Entries>,
+    /// The chunks that were added: to their keys, the keys of their documents.
+    chunks: BTreeMap<String, String>,
+    /// Documents of the last commit that are deleted or replaced.
+    gone: BTreeSet<String>,
+    /// Entries of the last commit that are deleted by their keys, and by their numbers.
+    gone_keys: BTreeSet<String>,
+    gone_numbers: BTreeSet<u64>,
+}
+
+/// The entries of a document.
+#[derive(Debug, Default, Clone)]
+struct Entries {
+    /// Whether the document itself is one.
+    own: bool,
+    chunks: Vec<String>,
+}
+
+impl Keys {
+    /// Whether an entry of the document was added, even if it is deleted again.
+    pub fn has_added(&self, document: &str) -> bool {
+        self.documents.contains_key(document)
+    }
+
+    /// Refuses an entry whose key another one has, added or in `last`, the view of the last commit.
+    ///
+    /// # Errors
+    /// [`Error::Document`] names both.
+    pub fn check(&self, entry: &Document, last: &Reader) -> Result<()> {
+        self.check_added(entry)?;
+        let (key, group) = (entry.key.as_str(), entry.group());
+        if last.is_empty() || self.gone_keys.contains(key) {
+            return Ok(());
+        }
+        for row in last.rows_of_key(key)? {
+            let stored = last.stored(row)?;
+            let other = stored.document.group();
+            if other != group && !self.gone.contains(other) && !self.gone_numbers.contains(&stored.docno) {
+                return Err(taken(entry, other));
+            }
+        }
+        Ok(())
+    }
+
+    /// The same for entries that are added one after the other.
+    ///
+    /// # Errors
+    /// [`Error::Document`] names the first that cannot be, and the one whose key it has.
+    pub fn check_all(&self, entries: &[Document], last: &Reader) -> Result<()> {
+        let mut added = Keys::default();
+        let mut is_free = |entry: &Document| {
+            let free = added.check_added(entry).is_ok() && self.check(entry, last).is_ok();
+            added.add(entry);
+            free
+        };
+        if entries.iter().all(&mut is_free) {
+            return Ok(());
+        }
+        // An earlier entry of the list may take the place of the one whose key a later one has.
+        let mut keys = self.clone();
+        entries.iter().try_for_each(|entry| {
+            keys.check(entry, last)?;
+            keys.add(entry);
+            Ok(())
+        })
+    }
+
+    /// Refuses an entry whose key another one has that was added.
+    fn check_added(&self, entry: &Document) -> Result<()> {
+        let (key, group) = (entry.key.as_str(), entry.group());
+        if let Some(other) = self.chunks.get(key).filter(|other| *other != group) {
+            return Err(taken(entry, other));
+        }
+        match self.documents.get(key) {
+            Some(entries) if entries.own && group != key => Err(taken(entry, key)),
+            _ => Ok(()),
+        }
+    }
+
+    /// An entry is added. A document takes the place of all entries that it had, a chunk of itself alone.
+    pub fn add(&mut self, entry: &Document) {
+        let group = entry.group();
+        if entry.document.is_none() {
+            self.delete_document(group);
+        }
+        let entries = self.documents.entry(group.to_owned()).or_default();
+        if entry.key == group {
+            entries.own = true;
+        } else if self.chunks.insert(entry.key.clone(), group.to_owned()).is_none() {
+            entries.chunks.push(entry.key.clone());
+        }
+    }
+
+    /// A document is deleted, with all its chunks.
+    pub fn delete_document(&mut self, key: &str) {
+        if let Some(entries) = self.documents.get_mut(key) {
+            entries.own = false;
+            for chunk in entries.chunks.drain(..) {
+                self.chunks.remove(&chunk);
+            }
+        }
+        self.gone.insert(key.to_owned());
+    }
+
+    /// The entries of this key are deleted.
+    pub fn delete_entry(&mut self, key: &str) {
+        if let Some(entries) = self.chunks.remove(key).and_then(|group| self.documents.get_mut(&group)) {
+            entries.chunks.retain(|chunk| chunk != key);
+        }
+        if let Some(entries) = self.documents.get_mut(key) {
+            entries.own = false;
+        }
+        self.gone_keys.insert(key.to_owned());
+    }
+
+    /// An entry of the last commit is deleted.
+    pub fn delete_number(&mut self, number: u64) {
+        self.gone_numbers.insert(number);
+    }
+}
+
+/// The refusal of an entry whose key an entry of the document `other` has.
+fn taken(entry: &Document, other: &str) -> Error {
+    let whose = if other == entry.key { "a document" } else { "a chunk of the document" };
+    let of = if other == entry.key { String::new() } else { format!(" `{}`", crate::error::shown(other)) };
+    let what = match &entry.document {
+        Some(own) if *own != entry.key => {
+            format!("a chunk of `{}` would have this key, which {whose}{of} has already", crate::error::shown(own))
+        }
+        _ => format!("{whose}{of} has this key already"),
+    };
+    Error::document(&entry.key, format!("{what}: delete that one, or give one of them another key"))
+}
