@@ -4,6 +4,7 @@
 //! index commits every so many documents or seconds. A run that was killed and is started again reads everything, and embeds only what was
 //! not committed: a document whose content is the same as the index's is passed over.
 
+mod beside;
 mod chunk;
 mod columns;
 mod csv;
@@ -12,12 +13,14 @@ mod jsonl;
 #[cfg(feature = "parquet")]
 mod parquet;
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use trivec::Embedding;
 
+use self::beside::{Embedded, Embedder};
 use crate::document::Document;
 use crate::encode::{BATCH, BATCH_BYTES, Encoder, batch_len};
 use crate::error::{Error, ErrorKind, Result};
@@ -91,54 +94,66 @@ pub fn ingest(
     if let Some(chunking) = &options.chunk {
         chunking.check(encoder)?;
     }
-    let mut run = Run {
-        reader: writer.view()?,
-        done: Ingested::default(),
-        waiting: Vec::new(),
-        bytes: 0,
-        keys: Default::default(),
-        putting: None,
-        refusing: None,
-    };
-    let mut committed = Instant::now();
-    for document in documents {
-        run.done.read += 1;
-        let taken = document.and_then(|document| run.take(writer, encoder, document, options));
-        match taken {
-            Ok(()) => {}
-            // Not of a document alone: what is pending would have to be taken again.
-            Err(e @ Error::Columns { .. }) => return Err(e),
-            Err(e) if e.kind() == ErrorKind::Input => run.refuse(&e),
-            Err(e) => return Err(e),
-        }
-        if run.waiting.len() >= BATCH || run.bytes >= BATCH_BYTES {
-            run.flush(writer, encoder)?;
-            if progress(&run.done).is_break() {
-                break;
+    std::thread::scope(|scope| {
+        let mut run = Run {
+            reader: writer.view()?,
+            encoder,
+            embedder: Embedder::begin(scope, encoder),
+            done: Ingested::default(),
+            waiting: Vec::new(),
+            bytes: 0,
+            outside: 0,
+            coming: BTreeMap::new(),
+            keys: Default::default(),
+            putting: None,
+            refusing: None,
+        };
+        let mut committed = Instant::now();
+        for document in documents {
+            run.done.read += 1;
+            let taken = document.and_then(|document| run.take(writer, document, options));
+            match taken {
+                Ok(()) => {}
+                // Not of a document alone: what is pending would have to be taken again.
+                Err(e @ Error::Columns { .. }) => return Err(e),
+                Err(e) if e.kind() == ErrorKind::Input => run.refuse(&e),
+                Err(e) => return Err(e),
+            }
+            if run.waiting.len() >= BATCH || run.bytes >= BATCH_BYTES {
+                run.pass_on(writer)?;
+                if progress(&run.done).is_break() {
+                    break;
+                }
+            }
+            if writer.pending() + run.outside >= options.commit_every
+                || (writer.pending() > 0 && committed.elapsed() >= options.commit_after)
+            {
+                run.flush(writer)?;
+                run.done.truncated += writer.commit()?.truncated;
+                run.reader = run.reader.refresh()?;
+                run.keys.clear();
+                committed = Instant::now();
             }
         }
-        if writer.pending() >= options.commit_every
-            || (writer.pending() > 0 && committed.elapsed() >= options.commit_after)
-        {
-            run.flush(writer, encoder)?;
-            run.done.truncated += writer.commit()?.truncated;
-            run.reader = run.reader.refresh()?;
-            run.keys.clear();
-            committed = Instant::now();
-        }
-    }
-    run.flush(writer, encoder)?;
-    run.done.truncated += writer.commit()?.truncated;
-    let _ = progress(&run.done);
-    Ok(run.done)
+        run.flush(writer)?;
+        run.done.truncated += writer.commit()?.truncated;
+        let _ = progress(&run.done);
+        Ok(run.done)
+    })
 }
 
-struct Run {
+struct Run<'e, 'm> {
     reader: Reader,
+    encoder: &'e Encoder<'m>,
+    embedder: Embedder<'e, 'm>,
     done: Ingested,
-    /// Entries that wait for the model.
+    /// Entries that are not given to the embedder yet.
     waiting: Vec<Document>,
     bytes: usize,
+    /// Entries that the embedder has.
+    outside: u64,
+    /// Of entries that were taken since all were added: to their keys, the keys of their documents.
+    coming: BTreeMap<String, String>,
     /// Keys of documents that were added since the last commit.
     keys: std::collections::BTreeSet<String>,
     /// The document whose entries are being added, and the last one of which an entry was refused: its entries follow each other.
@@ -146,7 +161,7 @@ struct Run {
     refusing: Option<String>,
 }
 
-impl Run {
+impl Run<'_, '_> {
     fn refuse(&mut self, error: &Error) {
         self.done.refused += 1;
         if self.done.errors.len() < MOST_REFUSED {
@@ -176,19 +191,13 @@ impl Run {
     }
 
     /// Puts a document's entries into the list of those that wait, unless the index has them.
-    fn take(
-        &mut self,
-        writer: &mut Writer,
-        encoder: &Encoder<'_>,
-        document: Document,
-        options: &IngestOptions,
-    ) -> Result<()> {
+    fn take(&mut self, writer: &mut Writer, document: Document, options: &IngestOptions) -> Result<()> {
         document.validate()?;
         let key = document.key.clone();
         let again = self.keys.contains(&key);
         let chunked = options.chunk.is_some();
         let entries = match &options.chunk {
-            Some(chunking) => chunks(encoder, &document, chunking)?,
+            Some(chunking) => chunks(self.encoder, &document, chunking)?,
             None => vec![document],
         };
         entries.iter().try_for_each(Document::validate)?;
@@ -199,19 +208,19 @@ impl Run {
         if again {
             self.done.duplicates += 1;
             // The earlier entries are added first, so that these replace them.
-            self.flush(writer, encoder)?;
+            self.flush(writer)?;
         }
-        let clash =
-            |waiting: &Document| entries.iter().any(|own| own.key == waiting.key && own.group() != waiting.group());
-        if !again && self.waiting.iter().any(clash) {
-            // The writer does not know the keys of those that wait.
-            self.flush(writer, encoder)?;
+        if !again && entries.iter().any(|entry| self.coming.get(&entry.key).is_some_and(|group| group != entry.group()))
+        {
+            // The writer does not know the keys of those that are not added yet.
+            self.flush(writer)?;
         }
         entries.iter().try_for_each(|entry| writer.check_key(entry))?;
         self.keys.insert(key);
         self.done.added += 1;
         self.done.entries += entries.len() as u64;
         self.bytes += entries.iter().map(|entry| entry.text.len()).sum::<usize>();
+        self.coming.extend(entries.iter().map(|entry| (entry.key.clone(), entry.group().to_owned())));
         self.waiting.extend(entries);
         Ok(())
     }
@@ -229,32 +238,39 @@ impl Run {
             && (!chunked || self.reader.content_hash(key, key)?.is_none()))
     }
 
-    /// Embeds what waits. A text that the model cannot embed is refused alone, and what the index has of its document stays.
-    fn flush(&mut self, writer: &mut Writer, encoder: &Encoder<'_>) -> Result<()> {
-        let waiting = std::mem::take(&mut self.waiting);
+    /// Gives what waits to the embedder, and adds what it gives back, but for its last batch.
+    fn pass_on(&mut self, writer: &mut Writer) -> Result<()> {
+        let mut waiting = std::mem::take(&mut self.waiting);
         self.bytes = 0;
+        while !waiting.is_empty() {
+            let others = waiting.split_off(batch_len(&waiting));
+            self.outside += waiting.len() as u64;
+            self.embedder.give(std::mem::replace(&mut waiting, others))?;
+            self.take_back(writer, 1)?;
+        }
+        Ok(())
+    }
+
+    /// Adds everything that was taken.
+    fn flush(&mut self, writer: &mut Writer) -> Result<()> {
+        self.pass_on(writer)?;
+        self.take_back(writer, 0)?;
         (self.putting, self.refusing) = (None, None);
-        let mut rest = waiting.as_slice();
-        while !rest.is_empty() {
-            let (batch, others) = rest.split_at(batch_len(rest));
-            match encoder.documents(batch) {
-                Ok(embeddings) => {
-                    for (document, embedding) in batch.iter().zip(&embeddings) {
-                        self.put(writer, document, embedding)?;
-                    }
+        self.coming.clear();
+        Ok(())
+    }
+
+    /// Adds the batches that are embedded, until at most `left` are not. A text that the model cannot embed is refused alone, and what the
+    /// index has of its document stays.
+    fn take_back(&mut self, writer: &mut Writer, left: usize) -> Result<()> {
+        while let Some(Embedded { entries, vectors }) = self.embedder.take(left)? {
+            self.outside -= entries.len() as u64;
+            for (entry, vectors) in entries.iter().zip(vectors?) {
+                match vectors {
+                    Ok(embedding) => self.put(writer, entry, &embedding)?,
+                    Err(e) => self.refuse_entry(entry, &e),
                 }
-                Err(e) if e.kind() == ErrorKind::Input => {
-                    for document in batch {
-                        match encoder.documents(std::slice::from_ref(document)) {
-                            Ok(embeddings) => self.put(writer, document, &embeddings[0])?,
-                            Err(e) if e.kind() == ErrorKind::Input => self.refuse_entry(document, &e),
-                            Err(e) => return Err(e),
-                        }
-                    }
-                }
-                Err(e) => return Err(e),
             }
-            rest = others;
         }
         Ok(())
     }
