@@ -8,7 +8,7 @@ use trivec::TokenVectors;
 use trivec_kernels::{Epilogue, Kernels, MatMut, PANEL, Panels};
 
 use super::file::{FileRecord, FileWriter, SegmentFile, Shape, aligned};
-use super::panels::{QueryRows, copy_row, decode, empty_panel, panel_bytes, put_row, unpack};
+use super::panels::{QueryRows, are_finite, copy_row, decode, empty_panel, panel_bytes, put_row, unpack};
 use crate::error::{Error, Result};
 use crate::settings::ColbertBits;
 
@@ -32,7 +32,7 @@ impl ColbertWriter {
     }
 
     pub fn push(&mut self, vectors: &TokenVectors) -> Result<()> {
-        if vectors.dim() != self.dim || !vectors.as_slice().iter().all(|x| x.is_finite()) {
+        if vectors.dim() != self.dim || !are_finite(vectors.as_slice()) {
             let what = format!("ColBERT vectors of {} values, expected {} finite ones", vectors.dim(), self.dim);
             return Err(Error::option("embedding", what));
         }

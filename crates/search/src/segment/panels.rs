@@ -56,10 +56,35 @@ fn prepare<'a>(bits: ColbertBits, dim: usize) -> Prepare<'a> {
     Prepare { centre: None, inverse_smoothing: None, rotation: rotation(bits, dim) }
 }
 
-/// To the nearest integer, halves to even, for magnitudes below 2^22: adding and taking away this number does it without a call.
+/// Adding it to a magnitude below 2^22 rounds to the nearest integer, halves to even, which the last bits of the sum then are.
+const ROUND: f32 = 12_582_912.0; // 3 · 2^22
+
+/// To the nearest integer, halves to even, for magnitudes below 2^22: without a call.
 fn round(x: f32) -> f32 {
-    const ROUND: f32 = 12_582_912.0;
     (x + ROUND) - ROUND
+}
+
+/// The largest integer that is not above `x`, which is neither negative nor beyond i32: without a call.
+fn floor(x: f32) -> f32 {
+    x as i32 as f32
+}
+
+/// The largest magnitude of a row, in lanes, so that they are compared side by side.
+fn widest(row: &[f32]) -> f32 {
+    let mut largest = [0.0f32; 8];
+    let (eights, rest) = row.as_chunks::<8>();
+    for eight in eights {
+        for i in 0..8 {
+            let x = eight[i].abs();
+            largest[i] = if x > largest[i] { x } else { largest[i] };
+        }
+    }
+    rest.iter().chain(&largest).fold(0.0, |widest, x| widest.max(x.abs()))
+}
+
+/// Whether all values are finite. Sixteen are looked at side by side, and none is left out for what another was.
+pub(crate) fn are_finite(values: &[f32]) -> bool {
+    values.chunks(16).all(|values| values.iter().fold(true, |finite, x| finite & x.is_finite()))
 }
 
 /// Writes a row to its place in a panel and returns its scale. `scratch` takes the rotated row.
@@ -73,13 +98,7 @@ pub(crate) fn put_row(panel: &mut [u8], lane: usize, bits: ColbertBits, row: &[f
     }
     // The query is rotated too: products are `rotation` times as large.
     let undo = 1.0 / rotation as f32;
-    let mut largest = [0.0f32; 8];
-    for eight in scratch.chunks(8) {
-        for (largest, x) in largest.iter_mut().zip(eight) {
-            *largest = if x.abs() > *largest { x.abs() } else { *largest };
-        }
-    }
-    let widest = largest.into_iter().fold(0.0, f32::max);
+    let widest = widest(scratch);
     if widest < SMALLEST {
         return 0.0;
     }
@@ -134,24 +153,31 @@ fn place4(lane: usize, d: usize) -> (usize, u32) {
 fn put4(panel: &mut [u8], lane: usize, row: &[f32], inverse: f32) {
     for (block, own) in row.chunks(32).enumerate() {
         // What fills the block up is 0 on its grid; the query has zeros there as well.
-        let mut values = [0.0; 32];
-        values[..own.len()].copy_from_slice(own);
-        let (low, high) = range(&values, inverse);
-        let m = ((high - low) / 15.0).ceil().clamp(1.0, 15.0);
+        let mut filled = [0.0; 32];
+        let values: &[f32; 32] = own.try_into().unwrap_or_else(|_| {
+            filled[..own.len()].copy_from_slice(own);
+            &filled
+        });
+        let (low, high) = range(values, inverse);
+        let steps = (high - low) / 15.0;
+        let m = (floor(steps) + if steps > floor(steps) { 1.0 } else { 0.0 }).clamp(1.0, 15.0);
         // The far end of the grid must fit a signed byte.
-        let room = (127.0 / m).floor().min(15.0);
+        let room = floor(127.0 / m).min(15.0);
         let z = round(7.5 - (low + high) / (2.0 * m)).clamp(15.0 - room, room);
         panel[block / 2 * I4_GROUP_BYTES + block % 2 * PANEL + lane] = m as u8 | (z as u8) << 4;
         let per_step = inverse / m;
-        let mut codes = [0u8; 32];
+        let mut codes = [0u32; 32];
         for (code, x) in codes.iter_mut().zip(values) {
-            *code = (round(x * per_step) + z).clamp(0.0, 15.0) as i32 as u8;
+            let x = round(x * per_step) + z;
+            let x = if x > 0.0 { x } else { 0.0 };
+            let x = if x < 15.0 { x } else { 15.0 };
+            *code = (x + ROUND).to_bits() & 15;
         }
-        for (quad, (low, high)) in codes[..16].chunks_exact(4).zip(codes[16..].chunks_exact(4)).enumerate() {
-            let (at, _) = place4(lane, block * 32 + quad * 4);
-            for (byte, (low, high)) in panel[at..at + 4].iter_mut().zip(low.iter().zip(high)) {
-                *byte = low | high << 4;
-            }
+        for quad in (0..16).step_by(4) {
+            let byte = |i: usize| codes[quad + i] | codes[quad + i + 16] << 4;
+            let four = byte(0) | byte(1) << 8 | byte(2) << 16 | byte(3) << 24;
+            let (at, _) = place4(lane, block * 32 + quad);
+            panel[at..at + 4].copy_from_slice(&four.to_le_bytes());
         }
     }
 }
@@ -412,6 +438,53 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// `put4` as it would be written without a thought for speed.
+    fn put4_plain(panel: &mut [u8], lane: usize, row: &[f32], inverse: f32) {
+        for (block, own) in row.chunks(32).enumerate() {
+            let scaled = || own.iter().map(|x| x * inverse);
+            let (low, high) = (scaled().fold(0.0, f32::min), scaled().fold(0.0, f32::max));
+            let m = ((high - low) / 15.0).ceil().clamp(1.0, 15.0);
+            let room = (127.0 / m).floor().min(15.0);
+            let z = (7.5 - (low + high) / (2.0 * m)).round_ties_even().clamp(15.0 - room, room);
+            panel[block / 2 * I4_GROUP_BYTES + block % 2 * PANEL + lane] = m as u8 | (z as u8) << 4;
+            for d in 0..32 {
+                let x = own.get(d).copied().unwrap_or(0.0);
+                let code = ((x * (inverse / m)).round_ties_even() + z).clamp(0.0, 15.0) as u8;
+                let (at, shift) = place4(lane, block * 32 + d);
+                panel[at] = panel[at] & !(15 << shift) | code << shift;
+            }
+        }
+    }
+
+    #[test]
+    fn four_bits_are_those_of_plain_rounding() {
+        for dim in [1, 31, 32, 33, 64, 100, 384, 1024] {
+            let ones = |sign: f32| (0..dim).map(|d| if d % 3 == 0 { sign } else { sign * 1e-3 }).collect::<Vec<f32>>();
+            let steps = (0..dim).map(|d| (d % 61) as f32 / 4.0 - 7.5).collect();
+            for (lane, row) in (1..29).map(|i| row(i, dim)).chain([ones(1.0), ones(-1.0), steps]).enumerate() {
+                let widest = row.iter().fold(0.0f32, |widest, x| widest.max(x.abs()));
+                assert_eq!(widest.to_bits(), super::widest(&row).to_bits());
+                let (mut fast, mut plain) = (empty_panel(ColbertBits::Four, dim), empty_panel(ColbertBits::Four, dim));
+                put4(&mut fast, lane, &row, WIDEST_STEPS / widest);
+                put4_plain(&mut plain, lane, &row, WIDEST_STEPS / widest);
+                assert_eq!(fast, plain, "{dim} {lane}");
+            }
+        }
+    }
+
+    #[test]
+    fn one_value_that_is_not_finite_is_found_wherever_it_is() {
+        for at in 0..40 {
+            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                let mut values = vec![f32::MAX; 40];
+                assert!(are_finite(&values));
+                values[at] = bad;
+                assert!(!are_finite(&values), "{at} {bad}");
+            }
+        }
+        assert!(are_finite(&[]));
     }
 
     #[test]
