@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_with_its_character() {
         for (text, expected) in [
-            ("{\"ä\": nope}", "at character 7: expected a value of JSON"),
+            ("{\"ä\": nope}", "at character 8: expected a value of JSON"),
             ("{\"a\": 1", "at character 8: it ends before it is complete"),
             ("{\"a\": \"x", "at character 9: it ends inside a string"),
             ("{\"a\": 1} {", "at character 10: expected nothing more after the value"),
