@@ -311,7 +311,7 @@ pub(super) struct PackArgs {
     #[arg(long, short, value_name = "FORMAT", env = "TRIVEC_PACK_WEIGHTS", default_value = "int8", value_parser = parse_weights)]
     pub weights: WeightFormat,
     /// File to write
-    #[arg(long, short, value_name = "FILE", env = "TRIVEC_OUTPUT")]
+    #[arg(long, short, value_name = "FILE", env = "TRIVEC_PACK_OUTPUT")]
     pub output: PathBuf,
     /// Texts to calibrate on: bundled, none, or a file of texts
     #[arg(long, value_name = "TEXTS", env = "TRIVEC_CALIBRATION", default_value = "bundled")]
@@ -345,7 +345,7 @@ pub(super) struct BenchArgs {
     #[arg(long, value_name = "SHAPE", env = "TRIVEC_SYNTHETIC", value_parser = ["bge-m3"])]
     pub synthetic: Option<String>,
     /// Weights of a synthetic model, or of --model or the starter, packed for the run: int8, int4, f16, bf16 or f32
-    #[arg(long, short, value_name = "FORMAT", env = "TRIVEC_PACK_WEIGHTS", value_parser = parse_weights)]
+    #[arg(long, short, value_name = "FORMAT", env = "TRIVEC_BENCH_WEIGHTS", value_parser = parse_weights)]
     pub weights: Option<WeightFormat>,
     /// Shapes to measure; none only makes the model. Of the default ones, those that the model takes
     #[arg(

@@ -175,6 +175,8 @@ fn name_variable(mut error: clap::Error) -> clap::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]
@@ -194,9 +196,21 @@ mod tests {
                     // `score --weights` mixes scores; the weights a model is packed to, and those it is used in, are others.
                     let prefix = match (long, command.get_name()) {
                         ("weights", "embed" | "plan" | "rerank" | "serve" | "train") => "TRIVEC_MODEL",
-                        ("weights", "pack" | "pull" | "bench") => "TRIVEC_PACK",
+                        ("weights", "pack" | "pull") => "TRIVEC_PACK",
                         // Those of other commands mean something else.
-                        ("pairs" | "batch", "train") => "TRIVEC_TRAIN",
+                        ("weights", "bench") => "TRIVEC_BENCH",
+                        ("pairs" | "batch" | "output" | "force", "train") => "TRIVEC_TRAIN",
+                        ("output", "pack") => "TRIVEC_PACK",
+                        ("output" | "filter", "export") => "TRIVEC_EXPORT",
+                        ("output" | "force", "import") => "TRIVEC_IMPORT",
+                        ("filter", "get") => "TRIVEC_GET",
+                        ("filter", "delete") => "TRIVEC_DELETE",
+                        ("seed", "eval") => "TRIVEC_EVAL",
+                        ("check", "verify") => "TRIVEC_VERIFY",
+                        ("input" | "top" | "max-length" | "prompt", "rerank") => "TRIVEC_RERANK",
+                        ("input" | "format" | "max-length" | "query-prompt" | "document-prompt", "index") => {
+                            "TRIVEC_INDEX"
+                        }
                         _ => "TRIVEC",
                     };
                     let variable = format!("{prefix}_{}", long.to_uppercase().replace('-', "_"));
@@ -206,5 +220,60 @@ mod tests {
             }
         }
         assert!(seen > 25, "{seen} options");
+    }
+
+    /// The variables that several commands read, because they mean the same to all of them. Any other belongs to one command alone, so that
+    /// what was set for one never changes what another reads, writes or deletes.
+    const SHARED: [&str; 23] = [
+        "TRIVEC_CACHE",
+        "TRIVEC_CACHE_SIZE",
+        "TRIVEC_COLUMN",
+        "TRIVEC_DIMENSIONS",
+        "TRIVEC_DOCUMENT_PROMPT",
+        "TRIVEC_FORMAT",
+        "TRIVEC_INPUT_FORMAT",
+        "TRIVEC_JSON",
+        "TRIVEC_LOSSY",
+        "TRIVEC_MAX_LENGTH",
+        "TRIVEC_MODEL",
+        "TRIVEC_MODEL_WEIGHTS",
+        "TRIVEC_MODES",
+        "TRIVEC_PACK_WEIGHTS",
+        "TRIVEC_PROMPT",
+        "TRIVEC_QUERIES",
+        "TRIVEC_QUERY_PROMPT",
+        "TRIVEC_RERANK",
+        "TRIVEC_RERANKER",
+        "TRIVEC_SECONDS",
+        "TRIVEC_SPECIAL_TOKENS",
+        "TRIVEC_THRESHOLDS",
+        "TRIVEC_WEIGHTS",
+    ];
+
+    #[test]
+    fn a_variable_means_the_same_to_every_command_that_reads_it() {
+        let command = Cli::command();
+        let mut readers: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
+        for subcommand in command.get_subcommands() {
+            for arg in subcommand.get_arguments() {
+                let Some(variable) = arg.get_env() else { continue };
+                let values: Vec<String> =
+                    arg.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect();
+                let meaning = format!(
+                    "--{} {:?} {:?} {values:?} {:?}",
+                    arg.get_long().unwrap_or_default(),
+                    arg.get_value_names(),
+                    arg.get_default_values(),
+                    arg.get_action()
+                );
+                let readers = readers.entry(variable.to_string_lossy().into_owned()).or_default();
+                readers.push((subcommand.get_name().to_owned(), meaning));
+            }
+        }
+        for (variable, readers) in readers.iter().filter(|(_, readers)| readers.len() > 1) {
+            assert!(SHARED.contains(&variable.as_str()), "{variable}: {readers:?}");
+            let meanings: BTreeSet<&str> = readers.iter().map(|(_, meaning)| meaning.as_str()).collect();
+            assert_eq!(meanings.len(), 1, "{variable}: {readers:?}");
+        }
     }
 }

@@ -32,10 +32,10 @@ pub(super) struct ImportArgs {
     #[arg(value_name = "DIR")]
     pub source: Option<PathBuf>,
     /// Directory to write
-    #[arg(long, short, value_name = "DIR", env = "TRIVEC_OUTPUT")]
+    #[arg(long, short, value_name = "DIR", env = "TRIVEC_IMPORT_OUTPUT")]
     pub output: PathBuf,
     /// Replace a model directory that is there already
-    #[arg(long, env = "TRIVEC_FORCE")]
+    #[arg(long, env = "TRIVEC_IMPORT_FORCE")]
     pub force: bool,
     /// Print JSON on standard output
     #[arg(long, env = "TRIVEC_JSON")]

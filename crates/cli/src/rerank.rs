@@ -42,12 +42,12 @@ pub(super) struct RerankArgs {
     #[arg(value_name = "DOC")]
     pub documents: Vec<String>,
     /// File of documents, - for standard input [default: standard input]
-    #[arg(long, short, value_name = "FILE", env = "TRIVEC_INPUT")]
+    #[arg(long, short, value_name = "FILE", env = "TRIVEC_RERANK_INPUT")]
     pub input: Option<PathBuf>,
     #[command(flatten)]
     pub form: InputArgs,
     /// How many of the best to print [default: all]
-    #[arg(long, value_name = "N", env = "TRIVEC_TOP", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", env = "TRIVEC_RERANK_TOP", value_parser = clap::value_parser!(u32).range(1..))]
     pub top: Option<u32>,
     /// Show the model's raw output instead of the score, its sigmoid for most models (--json has both)
     #[arg(long, env = "TRIVEC_RAW")]
@@ -57,14 +57,14 @@ pub(super) struct RerankArgs {
     pub json: bool,
     /// Tokens kept of each pair, special ones included, 17 or more; three quarters of them at most for the query [default: 512, or the
     /// model's maximum if that is less]
-    #[arg(long, value_name = "N", env = "TRIVEC_MAX_LENGTH")]
+    #[arg(long, value_name = "N", env = "TRIVEC_RERANK_MAX_LENGTH")]
     pub max_length: Option<usize>,
     /// Whether `<s>`, `</s>`, `<mask>` … in a text are special tokens (as the reference does) or plain text
     #[arg(long, value_name = "HOW", env = "TRIVEC_SPECIAL_TOKENS", default_value = "parse")]
     pub special_tokens: Special,
     /// What is put before the query: the name of one of the model's prompts, or a text; "" for none [default: the model's default prompt,
     /// if it has one]
-    #[arg(long, value_name = "NAME|TEXT", env = "TRIVEC_PROMPT")]
+    #[arg(long, value_name = "NAME|TEXT", env = "TRIVEC_RERANK_PROMPT")]
     pub prompt: Option<String>,
     #[command(flatten)]
     pub packed: WeightsArgs,

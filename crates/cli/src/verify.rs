@@ -45,7 +45,7 @@ pub(super) struct VerifyArgs {
     #[arg(long, value_name = "FILE", env = "TRIVEC_PLOT")]
     pub plot: Option<PathBuf>,
     /// What is done without it too; scripts may have it
-    #[arg(long, env = "TRIVEC_CHECK", hide = true)]
+    #[arg(long, env = "TRIVEC_VERIFY_CHECK", hide = true)]
     pub check: bool,
     /// Print JSON
     #[arg(long, env = "TRIVEC_JSON")]

@@ -23,7 +23,7 @@ pub(crate) struct GetArgs {
     #[arg(value_name = "KEY", required_unless_present = "filter")]
     pub keys: Vec<String>,
     /// Documents that match this filter instead
-    #[arg(long, value_name = "FILTER", env = "TRIVEC_FILTER", value_parser = parse_filter)]
+    #[arg(long, value_name = "FILTER", env = "TRIVEC_GET_FILTER", value_parser = parse_filter)]
     pub filter: Option<Filter>,
     /// Print JSON, as without it: documents are always printed so
     #[arg(long, env = "TRIVEC_JSON")]
@@ -79,7 +79,7 @@ pub(crate) struct DeleteArgs {
     #[arg(value_name = "KEY", required_unless_present = "filter")]
     pub keys: Vec<String>,
     /// Documents that match this filter instead
-    #[arg(long, value_name = "FILTER", env = "TRIVEC_FILTER", value_parser = parse_filter)]
+    #[arg(long, value_name = "FILTER", env = "TRIVEC_DELETE_FILTER", value_parser = parse_filter)]
     pub filter: Option<Filter>,
     /// Print JSON
     #[arg(long, env = "TRIVEC_JSON")]
@@ -112,10 +112,10 @@ pub(crate) struct ExportArgs {
     #[arg(long, value_name = "ENGINE", env = "TRIVEC_TO", value_parser = parse_target, help = ENGINES)]
     pub to: Target,
     /// Directory to write to, which must not be there yet
-    #[arg(long, short, value_name = "DIR", env = "TRIVEC_OUTPUT")]
+    #[arg(long, short, value_name = "DIR", env = "TRIVEC_EXPORT_OUTPUT")]
     pub output: PathBuf,
     /// Only documents that match this filter
-    #[arg(long, value_name = "FILTER", env = "TRIVEC_FILTER", value_parser = parse_filter)]
+    #[arg(long, value_name = "FILTER", env = "TRIVEC_EXPORT_FILTER", value_parser = parse_filter)]
     pub filter: Option<Filter>,
     /// Print JSON
     #[arg(long, env = "TRIVEC_JSON")]

@@ -41,7 +41,7 @@ pub(crate) struct EvalArgs {
     #[arg(long, value_name = "N", env = "TRIVEC_RERANK", default_value = "200")]
     pub rerank: usize,
     /// Seed of the resampling
-    #[arg(long, value_name = "N", env = "TRIVEC_SEED", default_value = "1")]
+    #[arg(long, value_name = "N", env = "TRIVEC_EVAL_SEED", default_value = "1")]
     pub seed: u64,
     /// File to draw the table's nDCG@10 to, as SVG
     #[arg(long, value_name = "FILE", env = "TRIVEC_SVG")]

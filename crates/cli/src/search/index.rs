@@ -46,9 +46,9 @@ pub(crate) struct IndexArgs {
     #[arg(value_name = "DIR")]
     pub directory: PathBuf,
     /// File to read, a directory of files, or - for standard input (JSONL, unless --format says otherwise); may be given several times
-    #[arg(long, short, value_name = "PATH", env = "TRIVEC_INPUT")]
+    #[arg(long, short, value_name = "PATH", env = "TRIVEC_INDEX_INPUT")]
     pub input: Vec<PathBuf>,
-    #[arg(long, value_name = "FORM", env = "TRIVEC_FORMAT", value_parser = parse_format, help = FORMATS)]
+    #[arg(long, value_name = "FORM", env = "TRIVEC_INDEX_FORMAT", value_parser = parse_format, help = FORMATS)]
     pub format: Option<Format>,
     /// Field or column of the key
     #[arg(long, value_name = "NAME", env = "TRIVEC_KEY", default_value = "id")]
@@ -79,13 +79,13 @@ pub(crate) struct IndexArgs {
     #[arg(long, value_name = "BITS", env = "TRIVEC_COLBERT", value_parser = parse_colbert)]
     pub colbert: Option<ColbertBits>,
     /// Tokens kept of each text [default: the model's maximum]
-    #[arg(long, value_name = "N", env = "TRIVEC_MAX_LENGTH")]
+    #[arg(long, value_name = "N", env = "TRIVEC_INDEX_MAX_LENGTH")]
     pub max_length: Option<usize>,
     /// What is put before documents when they are embedded [default: the model's default prompt]
-    #[arg(long, value_name = "TEXT", env = "TRIVEC_DOCUMENT_PROMPT")]
+    #[arg(long, value_name = "TEXT", env = "TRIVEC_INDEX_DOCUMENT_PROMPT")]
     pub document_prompt: Option<String>,
     /// What is put before queries when they are embedded [default: the model's default prompt]
-    #[arg(long, value_name = "TEXT", env = "TRIVEC_QUERY_PROMPT")]
+    #[arg(long, value_name = "TEXT", env = "TRIVEC_INDEX_QUERY_PROMPT")]
     pub query_prompt: Option<String>,
     #[command(flatten)]
     pub cache: CacheArgs,

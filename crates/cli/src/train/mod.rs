@@ -52,10 +52,10 @@ pub(crate) struct TrainArgs {
     #[arg(long, value_name = "NAME=PATH", env = "TRIVEC_EVAL", value_parser = parse_eval)]
     pub eval: Vec<(String, PathBuf)>,
     /// Where the model goes: a directory if the model is one, else a packed file
-    #[arg(long, short, value_name = "PATH", env = "TRIVEC_OUTPUT", required_unless_present = "ablation")]
+    #[arg(long, short, value_name = "PATH", env = "TRIVEC_TRAIN_OUTPUT", required_unless_present = "ablation")]
     pub output: Option<PathBuf>,
     /// Replace a model that is there already
-    #[arg(long, env = "TRIVEC_FORCE")]
+    #[arg(long, env = "TRIVEC_TRAIN_FORCE")]
     pub force: bool,
     /// Print how start, distillation and the weight of the sparse loss affect the sparse head on this data, and write no model
     #[arg(long, env = "TRIVEC_ABLATION")]

@@ -111,7 +111,7 @@ fn the_table_shows_scores_or_logits() {
     let long = "panda\n".repeat(100);
     assert_eq!(stdout(&run(&["rerank", QUERY, &long])).lines().count(), 2);
     let help = stdout(&run(&["rerank", "--help"]));
-    assert!(help.contains("Examples:") && help.contains("TRIVEC_TOP"), "{help}");
+    assert!(help.contains("Examples:") && help.contains("TRIVEC_RERANK_TOP"), "{help}");
 }
 
 #[test]

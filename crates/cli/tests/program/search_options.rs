@@ -73,14 +73,36 @@ fn options_without_effect_are_refused_by_name() {
         (&[("TRIVEC_QUERIES", "nowhere"), ("TRIVEC_RUN", "r")][..], &["search", "INDEX", "soup"][..]),
         (&[("TRIVEC_RUN", "r")], &["search", "INDEX", "soup"]),
         (&[("TRIVEC_JSON", "1")], &["search", "INDEX", "--queries", "queries.jsonl", "--run", "run"]),
-        (&[("TRIVEC_FILTER", "year > 3000")], &["get", "INDEX", "soup"]),
-        (&[("TRIVEC_INPUT", "nowhere"), ("TRIVEC_COLBERT", "8")], &["index", "INDEX", "--stats"]),
+        (&[("TRIVEC_GET_FILTER", "year > 3000")], &["get", "INDEX", "soup"]),
+        (&[("TRIVEC_INDEX_INPUT", "nowhere"), ("TRIVEC_COLBERT", "8")], &["index", "INDEX", "--stats"]),
         (&[("TRIVEC_COLBERT", "8")], &["index", "INDEX", "--input", "docs.jsonl"]),
+        // What `embed`, `score`, `pull` and `search` read is another variable where it would mean something else here.
+        (
+            &[("TRIVEC_FORMAT", "npy"), ("TRIVEC_INPUT", "nowhere"), ("TRIVEC_MAX_LENGTH", "9"), ("TRIVEC_FORCE", "1")],
+            &["index", "INDEX", "--input", "docs.jsonl"],
+        ),
+        (
+            &[("TRIVEC_QUERY_PROMPT", "none such"), ("TRIVEC_DOCUMENT_PROMPT", "none such")],
+            &["index", "INDEX", "--input", "docs.jsonl"],
+        ),
+        (
+            &[("TRIVEC_FILTER", "year > 3000"), ("TRIVEC_OUTPUT", "vectors.jsonl")],
+            &["export", "INDEX", "--to", "npy", "-o", "exported"],
+        ),
     ] {
         let output = fixture.command(args).arg("-q").envs(variables.iter().copied()).output().unwrap();
         assert!(output.status.success(), "{variables:?} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
     assert!(fixture.path("run").exists() && !fixture.path("r").exists());
+    let manifest = fs::read_to_string(fixture.path("exported").join("manifest.json")).unwrap();
+    assert!(!manifest.contains("\"documents\": 0") && !manifest.contains("\"documents\":0"), "{manifest}");
+    // A filter for searches deletes nothing, and an output of vectors is no output of another command.
+    let before = fixture.ok(&["get", "INDEX", "--filter", "year > 0"]);
+    for args in [&["delete", "INDEX"][..], &["get", "INDEX"], &["export", "INDEX", "--to", "npy"], &["pack"]] {
+        let output = fixture.command(args).env("TRIVEC_FILTER", "year > 0").env("TRIVEC_OUTPUT", "o").output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert!(!before.is_empty() && fixture.ok(&["get", "INDEX", "--filter", "year > 0"]) == before);
 }
 
 #[test]

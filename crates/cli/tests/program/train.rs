@@ -230,7 +230,11 @@ fn a_reader_that_goes_away_leaves_nothing_behind() {
     for args in [[&TRAIN[..], &["my-model", "--epochs", "1"]].concat(), ablation.to_vec()] {
         let mut command = trivec();
         // The ablation passes over where a model would go.
-        command.current_dir(fixture.0.path()).env("TRIVEC_OUTPUT", "elsewhere").args(&args).stdout(Stdio::piped());
+        command
+            .current_dir(fixture.0.path())
+            .env("TRIVEC_TRAIN_OUTPUT", "elsewhere")
+            .args(&args)
+            .stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         drop(child.stdout.take());
         assert_eq!(child.wait().unwrap().code(), Some(0), "{args:?}");
