@@ -193,7 +193,7 @@ fn tables_with_quotes_ragged_lines_and_bad_bytes() {
     let first = documents[0].as_ref().unwrap();
     assert_eq!(first.text, "a, \"quoted\"\ntext");
     assert_eq!(first.metadata, serde_json::json!({"year": 2020}).as_object().unwrap().clone());
-    assert!(documents[1].as_ref().unwrap_err().to_string().contains("2 values, expected 5"));
+    assert!(documents[1].as_ref().unwrap_err().to_string().contains("values: found 2, expected 5"));
     assert!(documents[2].as_ref().unwrap_err().to_string().contains("not UTF-8"));
     assert_eq!((line_of(&documents[1]), line_of(&documents[2])), (4, 5));
     assert_eq!(documents[3].as_ref().unwrap().metadata["note"], "007");

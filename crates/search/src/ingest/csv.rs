@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -14,8 +14,9 @@ use super::jsonl::document_of;
 use crate::document::Document;
 use crate::error::{Error, Result};
 
-/// Reads the documents of a file whose values are separated by `separator`. A record that has more or fewer values than there are names is an error with its
-/// line, and the next one follows.
+/// Reads the documents of a file whose values are separated by `separator`. Where the line of names has semicolons and no comma, semicolons stand in a comma's
+/// place, as spreadsheets of many countries write them. A record that has more or fewer values than there are names is an error with its line,
+/// and the next one follows.
 ///
 /// # Errors
 /// [`Error::Line`] if the names cannot be read; [`Error::Columns`] if a column that is needed is not among them.
@@ -25,14 +26,17 @@ pub fn read<R: Read>(
     path: &Path,
     columns: &Columns,
 ) -> Result<impl Iterator<Item = Result<Document>> + use<R>> {
+    let wrong = |line: u64, what: String| Error::Line { path: path.to_path_buf(), line, what };
+    let mut input = BufReader::new(input);
+    let head = first_record(&mut input, separator).map_err(|e| wrong(1, e.to_string()))?;
+    let separator = if separator == b',' { comma_or_semicolon(&head) } else { separator };
     let progress =
         Rc::new(Progress { budget: Cell::new(MAX_RECORD_BYTES), read: Cell::new(0), at: Cell::new(At::Begin) });
-    let input = Bounded { input, separator, progress: Rc::clone(&progress) };
+    let input = Bounded { input: Cursor::new(head).chain(input), separator, progress: Rc::clone(&progress) };
     // `flexible`: the records' lengths are compared below, so that an error has a line and the reader goes on after it. Records end with a
     // line feed and not with the carriage return before it, which would make lines count one too few; it is taken off below.
     let mut reader =
         ReaderBuilder::new().delimiter(separator).flexible(true).terminator(Terminator::Any(b'\n')).from_reader(input);
-    let wrong = |line: u64, what: String| Error::Line { path: path.to_path_buf(), line, what };
     let names = reader.byte_headers().map_err(|e| wrong(1, e.to_string()))?.clone();
     if names.len() > MAX_COLUMNS {
         return Err(wrong(1, format!("{} columns, expected at most {MAX_COLUMNS}", names.len())));
@@ -52,6 +56,52 @@ pub fn read<R: Read>(
     columns.check(path, |name| found.iter().any(|own| own == name), &found)?;
     let (path, columns) = (path.to_path_buf(), columns.clone());
     Ok(Records { reader, progress, names: found, path, columns, ended: false })
+}
+
+/// The bytes of the first record that is not an empty line, or as many of them as a record may have.
+fn first_record(input: &mut impl BufRead, separator: u8) -> io::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    let mut at = At::Begin;
+    let mut any = false;
+    while head.len() <= MAX_RECORD_BYTES {
+        let read = match input.fill_buf() {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            read => read?,
+        };
+        if read.is_empty() {
+            break;
+        }
+        let end = read.iter().position(|&byte| {
+            let in_quotes = at == At::Quoted;
+            at = at.after(byte, separator);
+            let ended = byte == b'\n' && !in_quotes && any;
+            any |= !byte.is_ascii_whitespace();
+            ended
+        });
+        let taken = end.map_or(read.len(), |end| end + 1);
+        head.extend_from_slice(&read[..taken]);
+        input.consume(taken);
+        if end.is_some() {
+            break;
+        }
+    }
+    Ok(head)
+}
+
+/// The separator of a table whose line of names is this: a comma, unless there is none outside quotes and a semicolon is.
+fn comma_or_semicolon(names: &[u8]) -> u8 {
+    let mut at = At::Begin;
+    let mut semicolon = false;
+    for &byte in names {
+        // Either of them ends a value here, so that a quote after it opens.
+        at = at.after(if byte == b';' { b',' } else { byte }, b',');
+        match byte {
+            b',' if at == At::Begin => return b',',
+            b';' if at == At::Begin => semicolon = true,
+            _ => {}
+        }
+    }
+    if semicolon { b';' } else { b',' }
 }
 
 /// What the reader of records and its input know together.
@@ -166,7 +216,7 @@ impl<R: Read> Iterator for Records<R> {
 impl<R: Read> Records<R> {
     fn document(&self, record: &ByteRecord) -> Result<Document, String> {
         if record.len() != self.names.len() {
-            return Err(format!("{} values, expected {} as there are names", record.len(), self.names.len()));
+            return Err(format!("values: found {}, expected {} as there are names", record.len(), self.names.len()));
         }
         let mut object = Map::new();
         for (index, (name, value)) in self.names.iter().zip(record).enumerate() {
@@ -218,6 +268,36 @@ fn typed(value: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn semicolons_separate_where_the_names_have_no_comma() {
+        for (text, expected) in [
+            ("id;text\n1;a, b\n", "a, b"),
+            ("\n\nid;text\r\n1;\"a;\nb\"\r\n", "a;\nb"),
+            ("\"id\";\"te,xt\";text\n1;2;a\n", "a"),
+            ("id,text\n1,a;b\n", "a;b"),
+            ("id,\"x;y\",text\n1,2,a;b\n", "a;b"),
+            ("id,text;x,text\n1,2,a\n", "a"),
+            ("id;text\n1;a", "a"),
+        ] {
+            let read = read(text.as_bytes(), b',', Path::new("t.csv"), &Columns::default()).unwrap();
+            let documents: Vec<Document> = read.map(Result::unwrap).collect();
+            assert_eq!(
+                (documents.len(), documents[0].key.as_str(), documents[0].text.as_str()),
+                (1, "1", expected),
+                "{text:?}"
+            );
+        }
+        // Of tabs and semicolons, tabs separate a file of tabs.
+        let read =
+            read("id\ttext;x\ttext\n1\t2\ta\n".as_bytes(), b'\t', Path::new("t.tsv"), &Columns::default()).unwrap();
+        assert_eq!(read.map(|document| document.unwrap().text).collect::<Vec<_>>(), ["a"]);
+        // Such a table is refused as any other: by its line.
+        let read =
+            super::read("id;text\n1;a\n2;b;c\n".as_bytes(), b',', Path::new("t.csv"), &Columns::default()).unwrap();
+        let wrong = read.filter_map(Result::err).map(|e| e.to_string()).collect::<Vec<_>>();
+        assert!(wrong.len() == 1 && wrong[0].contains("values: found 3, expected 2"), "{wrong:?}");
+    }
 
     #[test]
     fn values_have_the_types_they_are_written_in() {
