@@ -1,12 +1,12 @@
 //! Measurements that need a fresh process: starts this program again.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use super::super::args::ModelArgs;
-use super::super::exit::{Failure, Result};
+use super::super::exit::{BUSY, Failure, INPUT, MODEL, Result, USAGE};
 use super::machine::Machine;
 
 /// Cold starts; the median counts.
@@ -45,11 +45,21 @@ fn failed(e: impl std::fmt::Display) -> Failure {
     Failure::io("a process of the bench", &std::io::Error::other(e.to_string()))
 }
 
+/// A process that ended too soon. It said why on stderr, and its exit code is this program's too.
+fn ended(status: std::process::ExitStatus) -> Failure {
+    match status.code().and_then(|code| u8::try_from(code).ok()) {
+        Some(code @ (USAGE | INPUT | MODEL | BUSY)) => {
+            Failure::Message { code, message: "a process of the bench ended for the reason above".to_owned() }
+        }
+        _ => failed(format!("it ended with {status}")),
+    }
+}
+
 /// The machine's limits.
 pub(super) fn probe(args: &ModelArgs) -> Result<Machine> {
     let output = program(args)?.args(["bench", "--probe"]).output().map_err(failed)?;
     if !output.status.success() {
-        return Err(failed(format!("--probe ended with {}", output.status)));
+        return Err(ended(output.status));
     }
     serde_json::from_slice(&output.stdout).map_err(failed)
 }
@@ -69,11 +79,18 @@ impl Pipes {
 
     fn ask(&mut self, request: &str) -> Result<()> {
         let stdin = self.child.stdin.as_mut().ok_or_else(|| failed("no pipe"))?;
-        stdin.write_all(request.as_bytes()).and_then(|()| stdin.flush()).map_err(failed)
+        match stdin.write_all(request.as_bytes()).and_then(|()| stdin.flush()) {
+            // It has ended, and its answer says how.
+            Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(()),
+            written => written.map_err(failed),
+        }
     }
 
     fn answer(&mut self) -> Result<String> {
-        self.answers.next().ok_or_else(|| failed("it ended without an answer"))?.map_err(failed)
+        match self.answers.next() {
+            Some(answer) => answer.map_err(failed),
+            None => Err(ended(self.child.wait().map_err(failed)?)),
+        }
     }
 
     fn close(mut self) -> Result<()> {

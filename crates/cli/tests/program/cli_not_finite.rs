@@ -137,6 +137,24 @@ fn every_command_names_the_text_and_ends_with_4() {
     assert_eq!(fixture.run(&["score", a, b]).status.code(), Some(0));
 }
 
+/// `bench` embeds in processes of its own, whose reason and exit code are its own too.
+#[test]
+fn a_bench_ends_with_4_whichever_process_embeds() {
+    // A token of the text of the cold start, and the first token of every text.
+    for token in [10, 0] {
+        let directory = TempDir::new().unwrap();
+        with_broken(token, directory.path());
+        let output = trivec()
+            .args(["bench", "--shapes", "1x8", "--seconds", "0", "-q", "--model"])
+            .arg(directory.path())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(4), 0), "{token}: {said}");
+        assert!(said.contains("not a finite number") && said.contains("for the reason above"), "{token}: {said}");
+    }
+}
+
 #[cfg(feature = "serve")]
 mod service {
     use serde_json::json;
