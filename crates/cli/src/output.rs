@@ -1,6 +1,5 @@
 //! Where embeddings go: JSONL, npy or safetensors, to standard output or to a file that appears whole or not at all.
 
-use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -8,6 +7,7 @@ use std::rc::Rc;
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use tempfile::SpooledTempFile;
 
 use super::args::OutputFormat;
 use super::exit::{Failure, Result};
@@ -76,22 +76,31 @@ impl Target {
     }
 }
 
-/// Bytes put aside until it is known how many there are, in a file without a name: it is gone when the program ends, however it ends.
+/// Bytes of a part of the output that memory holds where the output is a pipe, which has no directory of its own for a file. There are eight
+/// parts at most.
+const IN_MEMORY: usize = 8 << 20;
+
+/// Bytes put aside until it is known how many there are, in memory as far as they are few, and in a file without a name: it is gone when the
+/// program ends, however it ends.
 struct Spool {
-    file: BufWriter<File>,
+    file: BufWriter<SpooledTempFile>,
     bytes: u64,
     aside: Rc<Aside>,
 }
 
 impl Spool {
     fn new(aside: &Rc<Aside>) -> Result<Spool> {
-        let file = tempfile::tempfile_in(&aside.directory).map_err(|e| aside.failure(&of_system(e)))?;
+        let mut file = tempfile::spooled_tempfile_in(IN_MEMORY, &aside.directory);
+        // Beside an output that is a file there is room for the parts, or there is none for the output.
+        if !aside.system {
+            file.roll().map_err(|e| aside.failure(&of_system(e)))?;
+        }
         Ok(Spool { file: BufWriter::with_capacity(1 << 16, file), bytes: 0, aside: Rc::clone(aside) })
     }
 
     fn push(&mut self, bytes: &[u8]) -> Result<()> {
         self.bytes += bytes.len() as u64;
-        self.file.write_all(bytes).map_err(|e| self.aside.failure(&e))
+        self.file.write_all(bytes).map_err(|e| self.aside.failure(&of_system(e)))
     }
 
     fn push_floats(&mut self, values: &[f32]) -> Result<()> {
@@ -99,7 +108,7 @@ impl Spool {
     }
 
     fn drain_into(self, target: &mut Target) -> Result<()> {
-        let fail = |e: io::Error| self.aside.failure(&e);
+        let fail = |e: io::Error| self.aside.failure(&of_system(e));
         let mut file = self.file.into_inner().map_err(|e| fail(e.into_error()))?;
         file.seek(SeekFrom::Start(0)).map_err(fail)?;
         let mut buffer = vec![0; 1 << 16];

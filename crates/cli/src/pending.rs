@@ -84,7 +84,7 @@ pub(super) fn is_special(path: &Path) -> bool {
 pub(super) struct Aside {
     pub directory: PathBuf,
     /// Whether it is the system's directory for temporary files, since there is nothing that it could lie beside.
-    system: bool,
+    pub system: bool,
 }
 
 impl Aside {
@@ -101,8 +101,8 @@ impl Aside {
         if !self.system {
             return Failure::io(format!("{directory}: a temporary file for the output"), error);
         }
-        let advice = "what goes into a pipe is kept in a file until it is complete: set TMPDIR to a directory with room for it, \
-                      or write to a file";
+        let advice = "more than some megabytes of what goes into a pipe are kept in a file until they are complete: set TMPDIR to a \
+                      directory with room for it, or write to a file";
         Failure::io(
             format!("{directory}: a temporary file for the output"),
             &io::Error::new(error.kind(), format!("{error}; {advice}")),

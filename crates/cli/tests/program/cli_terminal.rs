@@ -248,7 +248,7 @@ fn arguments_and_variables() {
         ("TRIVEC_MODEL", &["info", "--help"]),
         ("TRIVEC_OUTPUT", &["embed", "--help"]),
         ("TRIVEC_HOME", &["models", "use", "x"]),
-        ("TMPDIR", &["embed", "a", "--format", "npy"]),
+        ("TMPDIR", &["bench", "--weights", "f16", "--shapes", "none"]),
     ] {
         let output = small().args(["--color", "always"]).args(args).env(variable, HOSTILE).output().unwrap();
         harmless(&output, &format!("{variable} {args:?}"));
