@@ -225,6 +225,17 @@ pub(crate) fn string(text: &str) -> Result<String, Fault> {
 }
 
 /// The token ids that `value`, a part of `whole`, is.
+/// The id that `value`, a part of `whole`, is. It is kept as it is written, so that what no other reader would take is refused here.
+pub(super) fn id_of(value: &RawValue, whole: &str) -> Result<Box<RawValue>, Fault> {
+    match lone_surrogates(value.get()).next() {
+        Some(at) => {
+            let what = format!("`{}` is half of a character", &value.get()[at..at + 6]);
+            Err(Fault::new(position(value, whole) + at, what))
+        }
+        None => Ok(value.to_owned()),
+    }
+}
+
 pub(super) fn ids_of(value: &RawValue, whole_text: &str, name: &str) -> Result<Vec<u32>, Fault> {
     let at = position(value, whole_text);
     if kind(value.get()) != "a list" {

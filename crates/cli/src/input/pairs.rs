@@ -127,7 +127,8 @@ fn parse(text: &str, [a_name, b_name]: [&str; 2]) -> Result<Pair, Fault> {
             let missing = |name: &str| Fault::new(0, format!("the pair has no `{name}`"));
             let a = json::text_of(a.ok_or_else(|| missing(a_name))?, text, a_name)?;
             let b = json::text_of(b.ok_or_else(|| missing(b_name))?, text, b_name)?;
-            Ok(Pair { id: id.map(RawValue::to_owned), a, b })
+            let id = id.map(|id| json::id_of(id, text)).transpose()?;
+            Ok(Pair { id, a, b })
         }
         found => {
             Err(Fault::new(0, format!("found {found}, expected a pair, as {{\"a\": …, \"b\": …}} or [\"a\", \"b\"]")))
@@ -248,6 +249,10 @@ mod tests {
             ("[\"x\"]", "in: line 1, column 1: a list of 1 element, expected one of two texts"),
             ("[\"x\",2]", "in: line 1, column 6: `[1]` is a number, expected a string"),
             ("[\"x\",\"y\"]\n[\"x\"", "in: line 2, column 5: it ends before it is complete"),
+            (
+                "{\"id\":\"n\\udc00\",\"a\":\"x\",\"b\":\"y\"}",
+                "in: line 1, column 9: `\\udc00` is half of a character (--lossy puts U+FFFD in its place)",
+            ),
         ] {
             let Err(Failure::Message { code: 3, message: found }) =
                 pairs(text.as_bytes(), InputFormat::Auto, None, false)

@@ -51,7 +51,7 @@ fn parse<R: BufRead>(
     }
     let name = column.unwrap_or(TEXT);
     let json::Fields { found: [id, value, ids], others } = json::fields(text, ["id", name, "input_ids"])?;
-    let id = id.map(RawValue::to_owned);
+    let id = id.map(|id| json::id_of(id, text)).transpose()?;
     // Where the text's field is named, that is what is asked for.
     let ids = ids.filter(|_| column.is_none());
     match (value, ids) {

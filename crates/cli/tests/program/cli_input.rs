@@ -183,6 +183,17 @@ fn halves_of_characters_end_nothing_with_lossy() {
     assert_eq!((found.len(), &found[1]["dense"], &found[2]["id"]), (3, &replaced[0]["dense"], &"\u{fffd}".into()));
     let (code, said) = failure(&with_stdin(&["embed"], input));
     assert!(code == 3 && said.contains("line 2, column 14: `\\ud83d` is half of a character (--lossy puts"), "{said}");
+    // An id is written as it was read: one that is no text would make the output unreadable for others.
+    let reranker = reranker();
+    let rerank = ["rerank", "--model", reranker.to_str().unwrap(), "q"];
+    for id in ["\"\\udc4d\"", "[\"a\", \"\\ud83d.\"]", "{\"\\udc4d\": 1}"] {
+        let input = format!("{{\"id\": {id}, \"text\": \"fine\"}}\n");
+        for args in [&["embed"][..], &rerank] {
+            let (code, said) = failure(&with_stdin(args, input.as_bytes()));
+            assert!(code == 3 && said.contains("is half of a character (--lossy puts"), "{args:?}: {said}");
+        }
+        assert_eq!(records(&with_stdin(&["embed", "--lossy"], input.as_bytes())).len(), 1);
+    }
 }
 
 fn names(directory: &Path) -> Vec<String> {
@@ -208,17 +219,6 @@ fn what_is_not_complete_lies_beside_the_output() {
         assert_eq!(failure(&output).0, 0, "{format}: {}", failure(&output).1);
         assert_eq!(output.stdout, fs::read(at(format)).unwrap(), "{format}");
     }
-    let jsonl = trivec(&["embed", "a"]).env("TMPDIR", "/nonexistent").output().unwrap();
-    assert_eq!(records(&jsonl).len(), 1);
-    // The others that write a file, and one that needs none.
-    let packed = at("packed.safetensors");
-    for args in [
-        &["pack", "--weights", "f16", "-o", &packed][..],
-        &["verify", &packed, MODEL, "--texts", &at("texts.txt"), "--plot", &at("plot.svg")],
-        &["bench", "--model", &packed, "--shapes", "none"],
-        &["import", data("models/f32-h64").to_str().unwrap(), "-o", &at("imported")],
-        &["embed", "a", "--cache", &at("cache")],
-    ] {
     // What is more goes into a file: what for is said, and which variable moves it.
     let lines = format!("{}\n", "a b c d e f g h ".repeat(20)).repeat(400);
     fs::write(at("texts.txt"), lines).unwrap();
@@ -230,6 +230,17 @@ fn what_is_not_complete_lies_beside_the_output() {
     let filed = run(&[&much[..], &["-o", &at("much")]].concat());
     assert_eq!((failure(&piped).0, failure(&filed).0), (0, 0));
     assert!(piped.stdout.len() > 8 << 20 && piped.stdout == fs::read(at("much")).unwrap());
+    let jsonl = trivec(&["embed", "a"]).env("TMPDIR", "/nonexistent").output().unwrap();
+    assert_eq!(records(&jsonl).len(), 1);
+    // The others that write a file, and one that needs none.
+    let packed = at("packed.safetensors");
+    for args in [
+        &["pack", "--weights", "f16", "-o", &packed][..],
+        &["verify", &packed, MODEL, "--texts", &at("texts.txt"), "--plot", &at("plot.svg")],
+        &["bench", "--model", &packed, "--shapes", "none"],
+        &["import", data("models/f32-h64").to_str().unwrap(), "-o", &at("imported")],
+        &["embed", "a", "--cache", &at("cache")],
+    ] {
         fs::write(at("texts.txt"), "a text\n").unwrap();
         let output = trivec(args).env("TMPDIR", "/nonexistent").output().unwrap();
         assert_eq!(failure(&output).0, 0, "{args:?}: {}", failure(&output).1);
