@@ -67,6 +67,10 @@ pub(super) fn read(file: &[u8], path: &Path) -> Result<TorchFile> {
     Ok(read)
 }
 
+/// What makes a file of the present format of one in an older.
+const AGAIN: &str = "load it with `torch.load(FILE, map_location=\"cpu\", weights_only=True)` in a PyTorch that you have and write what it \
+                     gives by `torch.save(…, FILE)`, without `_use_new_zipfile_serialization=False`";
+
 /// What a file is that is not an archive of `torch.save`, if its first bytes tell.
 fn foreign(file: &[u8]) -> Option<String> {
     /// The first pickle of the format before PyTorch 1.6: a magic number.
@@ -79,7 +83,7 @@ fn foreign(file: &[u8]) -> Option<String> {
     let what = if file.is_empty() {
         "the file is empty".to_owned()
     } else if file.starts_with(&LEGACY) {
-        "PyTorch's old format, from before 1.6: load it with a later PyTorch and torch.save it again".to_owned()
+        format!("PyTorch's old format, from before 1.6: {AGAIN}")
     } else if file.starts_with(b"GGUF") {
         "a GGUF file, expected PyTorch's zip archive (or safetensors)".to_owned()
     } else if begins("<!doctype") || begins("<html") {
@@ -88,8 +92,10 @@ fn foreign(file: &[u8]) -> Option<String> {
         "a Git LFS pointer, not the weights themselves: fetch them with `git lfs pull`".to_owned()
     } else if file.get(8) == Some(&b'{') {
         "a safetensors file by its content: rename it to .safetensors".to_owned()
+    } else if file.get(257..262) == Some(b"ustar") {
+        "a tar archive, expected the zip archive that torch.save writes: unpack it, and give the files in it".to_owned()
     } else if file.starts_with(&[0x80]) {
-        "a bare pickle, expected the zip archive that torch.save writes".to_owned()
+        format!("a bare pickle, expected the zip archive that torch.save writes: if it is from PyTorch, {AGAIN}")
     } else {
         "not a PyTorch file: it does not begin as a zip archive".to_owned()
     };

@@ -97,13 +97,20 @@ fn storages_that_are_missing_or_of_another_length_are_refused() {
 
 #[test]
 fn what_is_no_archive_of_torch_save_is_named() {
-    let cases: [(&[u8], &str); 9] = [
+    let tar = [&[b'a'; 257][..], b"ustar\x0000"].concat();
+    let cases: [(&[u8], &str); 12] = [
         (b"", "empty"),
         (b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02", "old format, from before 1.6"),
         (b"GGUF\x03\0\0\0", "GGUF"),
         (b"\n <!DOCTYPE HTML><html>", "HTML page"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        (
+            b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02",
+            "weights_only=True)` in a PyTorch that you have",
+        ),
         (b"\x80\x02}.", "bare pickle"),
+        (b"\x80\x02}.", "write what it gives by `torch.save("),
+        (&tar, "a tar archive"),
         (b"\x10\0\0\0\0\0\0\0{\"w\":{}}", "safetensors"),
         (b"something else", "not a PyTorch file"),
         (b"PK\x03\x04 and no more", "no zip directory"),
