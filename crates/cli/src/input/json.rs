@@ -8,6 +8,7 @@ use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::source::{MAX_RECORD_BYTES, Place, Source};
+use super::table::MAX_NAMES;
 use crate::exit::Result;
 use trivec::json::lone_surrogates;
 use trivec::records::Cut;
@@ -153,8 +154,8 @@ pub(crate) struct Fields<'t, const N: usize> {
     pub others: Vec<String>,
 }
 
-/// Names of other fields that are kept for a message.
-const MAX_OTHERS: usize = 12;
+/// Names of other fields that are kept for a message: one more than it lists, so that it can say that there are more.
+const MAX_OTHERS: usize = MAX_NAMES + 1;
 
 /// The fields of the object that `text` is.
 pub(crate) fn fields<'t, const N: usize>(text: &'t str, names: [&str; N]) -> Result<Fields<'t, N>, Fault> {
@@ -224,7 +225,6 @@ pub(crate) fn string(text: &str) -> Result<String, Fault> {
     whole(text, |json| de::Deserialize::deserialize(json))
 }
 
-/// The token ids that `value`, a part of `whole`, is.
 /// The id that `value`, a part of `whole`, is. It is kept as it is written, so that what no other reader would take is refused here.
 pub(super) fn id_of(value: &RawValue, whole: &str) -> Result<Box<RawValue>, Fault> {
     match lone_surrogates(value.get()).next() {
@@ -236,6 +236,7 @@ pub(super) fn id_of(value: &RawValue, whole: &str) -> Result<Box<RawValue>, Faul
     }
 }
 
+/// The token ids that `value`, a part of `whole`, is.
 pub(super) fn ids_of(value: &RawValue, whole_text: &str, name: &str) -> Result<Vec<u32>, Fault> {
     let at = position(value, whole_text);
     if kind(value.get()) != "a list" {

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::json::{self, Fault};
 use super::source::{Place, Source};
-use super::table::Table;
+use super::table::{Table, listed};
 use super::types::{Content, Record};
 use crate::exit::{Failure, Result};
 
@@ -63,9 +63,8 @@ fn parse<R: BufRead>(
                 Some(column) => format!("the record has no `{column}`"),
                 None => "the record has neither `text` nor `input_ids`".to_owned(),
             };
-            let others: Vec<String> = others.iter().map(|name| format!("`{name}`")).collect();
             let advice = source.advice("--column names the field that holds the text");
-            let found = if others.is_empty() { String::new() } else { format!(", but {}{advice}", others.join(", ")) };
+            let found = if others.is_empty() { String::new() } else { format!(", but {}{advice}", listed(&others)) };
             Err(Fault::new(0, format!("{missing}{found}")))
         }
     }

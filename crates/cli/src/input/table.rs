@@ -5,8 +5,20 @@ use std::io::BufRead;
 use super::source::{MAX_RECORD_BYTES, Source};
 use crate::exit::{Failure, Result};
 
-/// Names of columns that a message lists.
-const MAX_NAMES: usize = 12;
+/// Names of columns or fields that a message lists, and characters of each.
+pub(super) const MAX_NAMES: usize = 12;
+const MAX_NAME: usize = 40;
+
+/// Names as a message lists them: the first ones, the beginning of each.
+pub(super) fn listed(names: &[String]) -> String {
+    let shown = names.iter().take(MAX_NAMES).map(|name| match name.char_indices().nth(MAX_NAME) {
+        Some((end, _)) => format!("`{}…`", &name[..end]),
+        None => format!("`{name}`"),
+    });
+    let shown: Vec<String> = shown.collect();
+    let more = if names.len() > MAX_NAMES { ", …" } else { "" };
+    format!("{}{more}", shown.join(", "))
+}
 
 /// A table's rows.
 pub(super) struct Table<R> {
@@ -46,9 +58,7 @@ impl<R: BufRead> Table<R> {
 
     /// The columns' names, for a message.
     pub(super) fn names(&self) -> String {
-        let shown: Vec<_> = self.header.iter().take(MAX_NAMES).map(|name| format!("`{name}`")).collect();
-        let more = if self.header.len() > MAX_NAMES { ", …" } else { "" };
-        format!("{}{more}", shown.join(", "))
+        listed(&self.header)
     }
 
     /// The next row under the header.

@@ -238,6 +238,15 @@ fn tables_have_a_header() {
     assert_eq!(contents(rows), ["x;y"]);
     let found = message(read(b"name,body\na,b\n", InputFormat::Auto, "x.csv", false, None));
     assert!(found.contains("`text`") && found.contains("`name`, `body`") && found.contains("--column"), "{found}");
+    // Of a header of many and long names the beginning is shown, and of a record's fields.
+    let names: Vec<String> = (0..100).map(|n| format!("{n:0>300}")).collect();
+    let header = format!("{}\n{}\n", names.join(","), "x,".repeat(99));
+    let fields: Vec<String> = names.iter().map(|name| format!("\"{name}\":1")).collect();
+    let record = format!("{{{}}}\n", fields.join(","));
+    for (text, path) in [(header, "x.csv"), (record, "x.jsonl")] {
+        let found = message(read(text.as_bytes(), InputFormat::Auto, path, false, None));
+        assert!(found.len() < 900 && found.contains("0000…`, ") && found.contains("`, … (--column"), "{found}");
+    }
     let found = message(read(b"id,text\n1,a\n2,b,c\n", InputFormat::Csv, "-", false, None));
     assert!(found.starts_with("in: line 3: 3 fields, but the header has 2"), "{found}");
     let found = message(read(b"id,text\n1,a\n2,\"b\nc\n", InputFormat::Csv, "-", false, None));

@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 pub const MAX_RECORD_BYTES: usize = 32 << 20;
 
 /// Names, and characters of each, that an error lists.
-pub(super) const MOST_LISTED: usize = 20;
-const MOST_CHARS: usize = 80;
+pub(super) const MOST_LISTED: usize = 12;
+const MOST_CHARS: usize = 40;
 
 /// Most columns of a CSV file.
 pub const MAX_COLUMNS: usize = 10_000;
@@ -114,12 +114,38 @@ impl Columns {
     }
 }
 
-/// Names as an error lists them: the first ones.
+/// Names as an error lists them: the first ones, the beginning of each.
 pub(super) fn listed<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> String {
-    let quoted = names.into_iter().take(MOST_LISTED).map(|name| {
-        let short: String = name.as_ref().chars().take(MOST_CHARS).collect();
-        format!("`{}`", short.escape_debug())
+    let mut names = names.into_iter();
+    let quoted = names.by_ref().take(MOST_LISTED).map(|name| {
+        let name = name.as_ref();
+        let short: String = name.chars().take(MOST_CHARS).collect();
+        let more = if short.len() < name.len() { "…" } else { "" };
+        format!("`{}{more}`", short.escape_debug())
     });
     let list = quoted.collect::<Vec<_>>().join(", ");
-    if list.is_empty() { "none".to_owned() } else { list }
+    match (list.is_empty(), names.next().is_some()) {
+        (true, _) => "none".to_owned(),
+        (false, true) => format!("{list}, …"),
+        (false, false) => list,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_header_is_cut_in_a_message() {
+        let columns = |count: usize, length: usize| (0..count).map(|n| format!("{n:0>length$}")).collect::<Vec<_>>();
+        let said =
+            |names: &[String]| Columns::default().check(Path::new("t.csv"), |_| false, names).unwrap_err().to_string();
+        let long = said(&columns(200, 5_000));
+        assert!(
+            long.len() < 900 && long.ends_with(", …") && long.contains(&format!("`{}…`", "0".repeat(40))),
+            "{long}"
+        );
+        let few = said(&columns(2, 3));
+        assert!(few.ends_with("only `000`, `001`"), "{few}");
+    }
 }

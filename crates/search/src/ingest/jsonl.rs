@@ -78,7 +78,8 @@ impl Absent {
         self.any = true;
         self.names.retain(|name| !has(object, name));
         for name in object.keys() {
-            if self.there.len() < MOST_LISTED && !self.there.contains(name) {
+            // One more than an error lists, so that it can say that there are more.
+            if self.there.len() <= MOST_LISTED && !self.there.contains(name) {
                 self.there.insert(name.clone());
             }
         }
