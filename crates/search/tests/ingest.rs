@@ -251,9 +251,13 @@ fn a_line_that_is_too_long_is_passed_over() {
 fn directories_are_walked_in_order() {
     let directory = tempfile::tempdir().unwrap();
     fs::create_dir_all(directory.path().join("b/c")).unwrap();
-    for (name, text) in
-        [("a.txt", "one"), ("b/c/d.md", "two"), ("b/x.bin", "no"), (".hidden.txt", "no"), ("e.txt", " ")]
-    {
+    for (name, text) in [
+        ("a.txt", "one\n"),
+        ("b/c/d.md", "two\n\nthree \r\n"),
+        ("b/x.bin", "no"),
+        (".hidden.txt", "no"),
+        ("e.txt", " "),
+    ] {
         fs::write(directory.path().join(name), text).unwrap();
     }
     fs::write(directory.path().join("f.jsonl"), "{\"id\": \"k\", \"text\": \"three\"}").unwrap();
@@ -264,6 +268,9 @@ fn directories_are_walked_in_order() {
     assert_eq!(counter.load(std::sync::atomic::Ordering::Relaxed), total);
     let keys: Vec<&str> = documents.iter().flatten().map(|d| d.key.as_str()).collect();
     assert_eq!(keys, ["a.txt", "b/c/d.md", "k"]);
+    // The line end at a file's end is not of its text.
+    let texts: Vec<&str> = documents.iter().flatten().map(|d| d.text.as_str()).collect();
+    assert_eq!(texts, ["one", "two\n\nthree ", "three"]);
     assert_eq!(documents.iter().filter(|d| d.is_err()).count(), 2);
 }
 

@@ -206,7 +206,7 @@ fn decoded<R: Read>(input: R) -> Decoded<BufReader<R>> {
     Decoded::new(BufReader::new(input), false)
 }
 
-/// A text file as a document.
+/// A text file as a document. The line end at its end belongs to the file, not to the text.
 fn text(input: impl Read, path: &Path, key: String) -> Result<Document> {
     let mut bytes = Vec::new();
     let wrong = |what: String| Error::Line { path: path.to_path_buf(), line: 1, what };
@@ -218,8 +218,9 @@ fn text(input: impl Read, path: &Path, key: String) -> Result<Document> {
     if bytes.len() > MAX_TEXT_BYTES {
         return Err(wrong(format!("a text of more than {MAX_TEXT_BYTES} bytes")));
     }
-    let text = String::from_utf8(bytes)
+    let mut text = String::from_utf8(bytes)
         .map_err(|e| wrong(format!("it is not UTF-8 at byte {}", e.utf8_error().valid_up_to())))?;
+    text.truncate(text.trim_end_matches(['\n', '\r']).len());
     let document = Document::new(key, text);
     document.validate().map_err(|e| wrong(e.to_string()))?;
     Ok(document)
