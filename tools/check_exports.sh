@@ -102,5 +102,24 @@ for engine in "${engines[@]}"; do
         *) packages "$engine" ;;
     esac
 done
+# A file, a package or a service that is missing is said in a line, without a traceback.
+missing() { # directory words command…
+    local directory=$1 words=$2
+    shift 2
+    if (cd "$directory" && "$@") >"$work/missing.log" 2>&1 || grep -q Traceback "$work/missing.log" || ! grep -q "$words" "$work/missing.log"; then
+        say missing "FAILED: expected \`$words\`, found: $(cat "$work/missing.log")"
+        failed=$((failed + 1))
+    else
+        passed=$((passed + 1))
+    fi
+}
+export_to npy && export_to elasticsearch
+mkdir "$work/scripts"
+cp "$work"/npy/*.py "$work/scripts"
+missing "$work/scripts" "manifest.json" "$python" -S load.py
+cp "$work/npy/manifest.json" "$work/scripts"
+missing "$work/scripts" "No module named" "$python" -S load.py
+missing "$work/scripts" "No such file" "$python" -S -c "import trivec_export; trivec_export.verify()"
+missing "$work/elasticsearch" "refused" "$python" load.py http://127.0.0.1:9
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]

@@ -4,10 +4,15 @@ Kill any of its processes, or all: started again it goes on, and each row is wri
 """
 
 import argparse
+import os
+import sys
 
-import ray
+try:
+    import ray
 
-import trivec.ray
+    import trivec.ray
+except ImportError as error:
+    sys.exit(f"{sys.argv[0]}: {error} (it needs the packages `trivec` and `ray[data]`)")
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--model")
@@ -17,6 +22,9 @@ parser.add_argument("--block-rows", type=int, default=5_000)
 parser.add_argument("inputs", nargs="+")
 parser.add_argument("out")
 given = parser.parse_args()
+missing = [path for path in given.inputs if "://" not in path and not os.path.exists(path)]
+if missing:
+    sys.exit(f"{sys.argv[0]}: {missing[0]}: there is no such file")
 ray.init()
 trivec.ray.embed_files(
     given.inputs,

@@ -4,11 +4,11 @@
 """
 import sys
 
+import trivec_export as export  # before the packages: it says in a line which of them is missing
+
 import duckdb
 import numpy
 import pyarrow
-
-import trivec_export as export
 
 if len(sys.argv) != 2:
     sys.exit(__doc__)

@@ -5,10 +5,10 @@ in the export's order: `documents.jsonl` has the keys.
 """
 import sys
 
+import trivec_export as export  # before the packages: it says in a line which of them is missing
+
 import faiss
 import numpy
-
-import trivec_export as export
 
 if len(sys.argv) != 2:
     sys.exit(__doc__)

@@ -6,11 +6,11 @@ rows; lexical weights have no type there.
 import json
 import sys
 
+import trivec_export as export  # before the packages: it says in a line which of them is missing
+
 import lancedb
 import numpy
 import pyarrow
-
-import trivec_export as export
 
 if len(sys.argv) != 2:
     sys.exit(__doc__)

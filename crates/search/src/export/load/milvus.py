@@ -5,9 +5,9 @@
 """
 import sys
 
-from pymilvus import DataType, MilvusClient
+import trivec_export as export  # before the packages: it says in a line which of them is missing
 
-import trivec_export as export
+from pymilvus import DataType, MilvusClient
 
 # Milvus takes no empty sparse vector: documents without lexical weights have this one, which no query asks for.
 NOTHING = {4_000_000_000: 1e-6}

@@ -2,9 +2,9 @@
 
     python load.py    (pip install numpy)
 """
-import numpy
+import trivec_export as export  # before the packages: it says in a line which of them is missing
 
-import trivec_export as export
+import numpy
 
 export.verify()
 keys = [document["key"] for document in export.documents()]

@@ -2,10 +2,10 @@
 
     python load.py    (pip install pyarrow numpy)
 """
+import trivec_export as export  # before the packages: it says in a line which of them is missing
+
 import numpy
 import pyarrow.parquet
-
-import trivec_export as export
 
 export.verify()
 table = pyarrow.parquet.read_table(export.HERE / "documents.parquet")

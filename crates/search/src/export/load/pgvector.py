@@ -4,9 +4,9 @@
 """
 import sys
 
-import psycopg
+import trivec_export as export  # before the packages: it says in a line which of them is missing
 
-import trivec_export as export
+import psycopg
 
 if len(sys.argv) != 2:
     sys.exit(__doc__)

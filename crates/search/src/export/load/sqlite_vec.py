@@ -5,10 +5,10 @@
 import sqlite3
 import sys
 
+import trivec_export as export  # before the packages: it says in a line which of them is missing
+
 import numpy
 import sqlite_vec
-
-import trivec_export as export
 
 if len(sys.argv) != 2:
     sys.exit(__doc__)

@@ -6,6 +6,22 @@ import pathlib
 import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
+
+# What the engines' packages raise where a service is not there or refuses: its class, or one that it derives from.
+OF_SERVICES = {"OperationalError", "MilvusException", "IOException"}
+
+
+def in_a_line(kind, error, trace):
+    """Says in a line that a file, a package or a service is missing. Anything else is a mistake, and keeps its traceback."""
+    if issubclass(kind, ImportError):
+        print(f"{sys.argv[0]}: {error} (the head of this script says what to install)", file=sys.stderr)
+    elif issubclass(kind, OSError) or OF_SERVICES & {base.__name__ for base in kind.__mro__}:
+        print(f"{sys.argv[0]}: {error}", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = in_a_line
 MANIFEST = json.loads((HERE / "manifest.json").read_text("utf-8"))
 
 
