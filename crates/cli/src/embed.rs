@@ -16,6 +16,7 @@ use super::input::{self, Content, Reading, Record, Records};
 use super::output::Writer;
 use super::pending::{refuse_input, refuse_model_file, resolve_output};
 use super::prompt;
+use super::style::{counted, grouped};
 use trivec::{Embedding, EncodeOptions, Error, Model};
 use trivec_cache::{Wanted, WhenBehind};
 
@@ -253,10 +254,10 @@ impl Progress {
             self.bar.enable_steady_tick(Duration::from_millis(200));
         }
         self.bar.set_position(self.read.load(Ordering::Relaxed));
-        let rate = |count: u64| (count as f64 / seconds.max(1e-3)).round();
+        let rate = |count: u64| grouped((count as f64 / seconds.max(1e-3)).round() as u64);
         self.bar.set_message(format!(
-            "{} records, {}/s, {} tokens/s",
-            self.records,
+            "{}, {}/s, {} tokens/s",
+            counted(self.records, "record"),
             rate(self.records),
             rate(self.tokens)
         ));

@@ -12,6 +12,7 @@ use super::copies::{self, Advice};
 use super::exit::{Failure, Result};
 use super::loading;
 use super::pending::check_directory;
+use super::style::counted;
 use trivec::pack::{ImportOptions, ImportReport, import};
 use trivec::{LoadOptions, Model};
 
@@ -64,10 +65,10 @@ pub(super) fn run(args: &ImportArgs, model: &ModelArgs) -> Result<()> {
     }
     if !model.quiet {
         say!(
-            "{}: {:.1} MB in {} tensors{}; {}",
+            "{}: {:.1} MB in {}{}; {}",
             args.output.display(),
             report.bytes as f64 / 1e6,
-            report.tensors,
+            counted(report.tensors, "tensor"),
             if report.left_out > 0 {
                 format!(" ({} without weights left out)", report.left_out)
             } else {

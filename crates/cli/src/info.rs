@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::args::{InfoArgs, ModelArgs};
 use super::exit::{Failure, Result};
 use super::loading;
-use super::style;
+use super::style::{self, counted};
 use trivec::escape::Escaped;
 use trivec::{ModelInfo, instruction_sets};
 
@@ -84,7 +84,16 @@ fn write(out: &mut impl Write, info: &ModelInfo, json: bool) -> io::Result<()> {
     let rows = [
         ("trivec", env!("CARGO_PKG_VERSION").to_owned()),
         ("model", info.name.clone()),
-        ("encoder", format!("{} layers, hidden {}, {} heads, ffn {}", info.layers, info.hidden, info.heads, info.ffn)),
+        (
+            "encoder",
+            format!(
+                "{}, hidden {}, {}, ffn {}",
+                counted(info.layers, "layer"),
+                info.hidden,
+                counted(info.heads, "head"),
+                info.ffn
+            ),
+        ),
         ("vocabulary", info.vocabulary.to_string()),
         ("parameters", format!("{millions:.1} M, stored as {}", info.weights)),
         ("max length", format!("{} tokens, by {}", info.max_length, info.max_length_from)),

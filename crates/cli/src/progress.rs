@@ -8,7 +8,7 @@ use trivec_hub::staged::Watcher;
 pub(super) fn bar(quiet: bool) -> ProgressBar {
     let bar = ProgressBar::new(0);
     bar.set_draw_target(if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() });
-    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} texts · {eta} left") {
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {human_pos}/{human_len} texts · {eta} left") {
         bar.set_style(style);
     }
     bar

@@ -97,9 +97,22 @@ fn unsigned_zero(value: f64) -> f64 {
     if value.abs() < 0.05 { 0.0 } else { value }
 }
 
-/// `1 layer`, `3 layers`.
-pub(super) fn counted(n: usize, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+/// `1 layer`, `3 entries`, `27,978 passages`.
+pub(super) fn counted(n: impl TryInto<u64>, what: &str) -> String {
+    let n = n.try_into().unwrap_or(u64::MAX);
+    let what = match (n, what.strip_suffix('y')) {
+        (1, _) => what.to_owned(),
+        (_, Some(stem)) => format!("{stem}ies"),
+        (_, None) => format!("{what}s"),
+    };
+    format!("{} {what}", grouped(n))
+}
+
+/// A count as all commands print it: `27,978`.
+pub(super) fn grouped(n: impl TryInto<u64>) -> String {
+    let digits = n.try_into().unwrap_or(u64::MAX).to_string();
+    let comma = |at: usize| at > 0 && (digits.len() - at).is_multiple_of(3);
+    digits.chars().enumerate().flat_map(|(at, digit)| comma(at).then_some(',').into_iter().chain([digit])).collect()
 }
 
 /// The beginning of a text, on one line of `columns` columns or so.
@@ -134,7 +147,11 @@ mod tests {
 
     #[test]
     fn counts_are_words() {
-        assert_eq!((counted(1, "layer"), counted(0, "text")), ("1 layer".into(), "0 texts".into()));
+        assert_eq!((counted(1_usize, "layer"), counted(0_u64, "text")), ("1 layer".into(), "0 texts".into()));
+        assert_eq!((counted(1_u32, "entry"), counted(2_usize, "query")), ("1 entry".into(), "2 queries".into()));
+        for (n, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (27_978, "27,978"), (1_234_567, "1,234,567")] {
+            assert_eq!(grouped(n as u64), text);
+        }
     }
 
     #[test]

@@ -90,7 +90,8 @@ impl Names<'_> {
             .partition(|file| file.hash != Hash::Unknown);
         listing.files = known;
         if unknown.len() > MAX_ASKED {
-            let what = format!("{}: {} files of {} without a hash", self.endpoint.base, unknown.len(), self.repository);
+            let what =
+                format!("{}: files of {} without a hash: {}", self.endpoint.base, self.repository, unknown.len());
             return Err(HubError::new(HubErrorKind::Network, what));
         }
         for file in unknown {

@@ -4,6 +4,7 @@ use std::io::BufRead;
 
 use super::source::{MAX_RECORD_BYTES, Source};
 use crate::exit::{Failure, Result};
+use crate::style::counted;
 
 /// Names of columns or fields that a message lists, and characters of each.
 pub(super) const MAX_NAMES: usize = 12;
@@ -67,7 +68,9 @@ impl<R: BufRead> Table<R> {
         if row.len() != self.header.len() {
             let (found, expected) = (row.len(), self.header.len());
             let advice = self.source.advice("a field with a separator or a line end in it stands in quotes");
-            return Err(self.source.refuse(line, format!("{found} fields, but the header has {expected}{advice}")));
+            return Err(self
+                .source
+                .refuse(line, format!("{}, but the header has {expected}{advice}", counted(found, "field"))));
         }
         Ok(Some((line, row)))
     }

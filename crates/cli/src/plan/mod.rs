@@ -16,7 +16,7 @@ use super::bench;
 use super::exit::{Failure, Result};
 use super::input::{Content, Record};
 use super::output::{check_format, json_line};
-use super::style::{self, counted};
+use super::style::{self, counted, grouped};
 use trivec::corpus::{Counts, Estimate, Job, Layout, Plan};
 use trivec::escape::Escaped;
 use trivec::{Embedding, EncodeOptions, Model, Modes};
@@ -358,16 +358,16 @@ impl<'a> Report<'a> {
         let m = self.machine;
         let mut lines = vec![
             format!(
-                "corpus    {}, {} records ({} looked at)",
+                "corpus    {}, {} ({} looked at)",
                 counted(self.inputs, "input"),
-                short(self.records),
-                self.sampled
+                plural(self.records, "record"),
+                grouped(self.sampled)
             ),
             format!(
-                "tokens    {} ({off}); {:.1} a record, the longest seen {}, {} records cut",
+                "tokens    {} ({off}); {:.1} a record, the longest seen {}, {} cut",
                 short(self.tokens),
                 self.tokens_a_record,
-                self.longest,
+                grouped(self.longest),
                 short(self.truncated)
             ),
             format!("speed     {} tokens/s a machine in the job ({})", short(self.tokens_s), self.from),
@@ -400,6 +400,11 @@ fn name(format: OutputFormat) -> &'static str {
         OutputFormat::Npy => "npy",
         OutputFormat::Safetensors => "safetensors",
     }
+}
+
+/// So many of something: `1 record`, `25.6 billion records`.
+fn plural(x: f64, what: &str) -> String {
+    format!("{} {what}{}", short(x), if x == 1.0 { "" } else { "s" })
 }
 
 /// Three digits and a word: `25.6 billion`.

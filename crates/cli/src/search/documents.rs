@@ -10,6 +10,7 @@ use trivec_search::{Error, Filter, Index};
 
 use super::common::{parse_filter, print, print_json};
 use crate::exit::{Failure, Result};
+use crate::style::{counted, grouped};
 
 #[derive(Args, Debug)]
 #[command(
@@ -98,7 +99,11 @@ pub(crate) fn delete(args: &DeleteArgs) -> Result<()> {
     }
     writer.commit()?;
     let deleted = before.saturating_sub(index.reader()?.len());
-    if args.json { print_json(&json!({"deleted": deleted})) } else { print(&format!("{deleted} entries deleted")) }
+    if args.json {
+        print_json(&json!({"deleted": deleted}))
+    } else {
+        print(&format!("{} deleted", counted(deleted, "entry")))
+    }
 }
 
 #[derive(Args, Debug)]
@@ -139,7 +144,11 @@ pub(crate) fn export(args: &ExportArgs) -> Result<()> {
     if args.json {
         return print_json(&manifest);
     }
-    let mut text = format!("{} documents, {} with lexical weights\n", manifest.documents, manifest.with_sparse);
+    let mut text = format!(
+        "{}, {} with lexical weights\n",
+        counted(manifest.documents, "document"),
+        grouped(manifest.with_sparse)
+    );
     if manifest.cut_colbert > 0 {
         text.push_str(&format!("{} had more ColBERT rows than the engine takes and were cut\n", manifest.cut_colbert));
     }

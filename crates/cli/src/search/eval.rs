@@ -13,7 +13,7 @@ use crate::exit::{Failure, Result};
 use crate::pending::{create_beside, move_into_place, refuse_input, resolve_output};
 use crate::plot::{self, Bar};
 use crate::sources::Sources;
-use crate::style::{counted, percent, signed_percent};
+use crate::style::{counted, grouped, percent, signed_percent};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -62,7 +62,7 @@ pub(crate) fn run(args: &EvalArgs, model_args: &ModelArgs, sources: &Sources) ->
     let (encoder, reader) = (opened.encoder()?, opened.index.reader()?);
     check_questions(&args.queries, &questions, &reader)?;
     let options = EvalOptions { rerank: args.rerank, seed: args.seed, ..EvalOptions::default() };
-    let bar = bar(model_args.quiet, questions.len() as u64, "{bar:30} {pos}/{len} questions · {eta} left");
+    let bar = bar(model_args.quiet, questions.len() as u64, "{bar:30} {human_pos}/{human_len} questions · {eta} left");
     let report = evaluate(&reader, &encoder, &questions, &judgements, &options, |done, total| {
         bar.set_length(total as u64);
         bar.set_position(done as u64);
@@ -88,19 +88,19 @@ fn chart(report: &EvalReport) -> std::result::Result<String, String> {
             (ranked.name.as_str(), ndcg.mean * 100.0, ndcg.low * 100.0, ndcg.high * 100.0)
         })
         .collect();
-    plot::bars(&format!("{} questions", report.queries.len()), "nDCG@10, intervals of 95 %", &bars)
+    plot::bars(&counted(report.queries.len(), "question"), "nDCG@10, intervals of 95 %", &bars)
 }
 
 fn table(report: &EvalReport) -> String {
     let mut text = format!(
-        "{}{}; {} relevant documents, {} of them not in the index\n\n{:<20} {:>8} {:>17} {:>8} {:>8} {:>8}\n",
+        "{}{}; {}, {} of them not in the index\n\n{:<20} {:>8} {:>17} {:>8} {:>8} {:>8}\n",
         counted(report.queries.len(), "question"),
         match report.unjudged {
             0 => String::new(),
-            unjudged => format!(" ({unjudged} more have no relevant document and are left out)"),
+            unjudged => format!(" ({} more without a relevant document left out)", grouped(unjudged)),
         },
-        report.relevant,
-        report.missing,
+        counted(report.relevant, "relevant document"),
+        grouped(report.missing),
         "",
         "nDCG@10",
         "95 %",
@@ -134,10 +134,10 @@ fn table(report: &EvalReport) -> String {
     }
     if let Some(tuned) = &report.tuned {
         text.push_str(&format!(
-            "\nweight of the words' share: {} was best on {} questions; on {} others it has {} for {} with the usual weight ({} to {})\n",
+            "\nweight of the words' share: {} was best on {}; on {} it has {} for {} with the usual weight ({} to {})\n",
             tuned.weight,
-            tuned.tuned_on,
-            tuned.reported_on,
+            counted(tuned.tuned_on, "question"),
+            counted(tuned.reported_on, "other"),
             percent(tuned.ndcg10),
             percent(tuned.ndcg10_default),
             signed_percent(tuned.difference.low),

@@ -19,7 +19,7 @@ use crate::args::ModelArgs;
 use crate::cache::{CacheArgs, Kept};
 use crate::exit::{Failure, Result, refuse_idle};
 use crate::sources::Sources;
-use crate::style::counted;
+use crate::style::{counted, grouped};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -141,9 +141,9 @@ pub(crate) fn run(args: &IndexArgs, model_args: &ModelArgs, sources: &Sources) -
             print_json(&sound)
         } else {
             print(&format!(
-                "{} in {} files, {:.1} MB: every byte was read and is as it was written",
+                "{} in {}, {:.1} MB: every byte was read and is as it was written",
                 documents_and_entries(checked.documents, checked.entries),
-                checked.files,
+                counted(checked.files, "file"),
                 checked.bytes as f64 / 1e6
             ))
         };
@@ -154,7 +154,7 @@ pub(crate) fn run(args: &IndexArgs, model_args: &ModelArgs, sources: &Sources) -
         return if args.json {
             print_json(&json!({"rewritten_segments": rewritten}))
         } else {
-            print(&format!("{rewritten} segments written anew"))
+            print(&format!("{} written anew", counted(rewritten, "segment")))
         };
     }
     if let Some(to) = &args.snapshot {
@@ -179,8 +179,8 @@ pub(crate) fn run(args: &IndexArgs, model_args: &ModelArgs, sources: &Sources) -
 
 /// How many documents an index has, and where it has some in chunks, as how many entries.
 fn documents_and_entries(documents: u64, entries: u64) -> String {
-    let documents_said = counted(documents as usize, "document");
-    if documents == entries { documents_said } else { format!("{documents_said} as {entries} entries") }
+    let documents_said = counted(documents, "document");
+    if documents == entries { documents_said } else { format!("{documents_said} as {}", counted(entries, "entry")) }
 }
 
 fn stats(args: &IndexArgs) -> Result<()> {
@@ -189,13 +189,13 @@ fn stats(args: &IndexArgs) -> Result<()> {
         return print_json(&stats);
     }
     let mut text = format!(
-        "{}, {} deleted ones still in {} segments\nmodel {} ({:.12}), ColBERT in {} bits\nlanguages {}\n",
+        "{}, {} deleted still in {}\nmodel {} ({:.12}), ColBERT in {}\nlanguages {}\n",
         documents_and_entries(stats.documents, stats.entries),
-        stats.deleted,
-        stats.segments,
+        grouped(stats.deleted),
+        counted(stats.segments, "segment"),
         Escaped(&stats.model.name),
         stats.model.digest,
-        stats.colbert.number(),
+        counted(stats.colbert.number(), "bit"),
         stats.languages.iter().map(|code| language_name(code)).collect::<Vec<_>>().join(", "),
     );
     for (part, bytes) in &stats.bytes {
@@ -307,7 +307,7 @@ fn take_in(args: &IndexArgs, model_args: &ModelArgs, given: &Sources) -> Result<
         refused.clone_from(&done.errors);
         bar.set_position(counters.iter().map(|counter| counter.load(Ordering::Relaxed)).sum());
         let rate = done.read as f64 / begin.elapsed().as_secs_f64().max(1e-3);
-        bar.set_message(format!("{} documents, {rate:.0}/s", done.read));
+        bar.set_message(format!("{}, {}/s", counted(done.read, "document"), grouped(rate as u64)));
         ControlFlow::Continue(())
     };
     let options = IngestOptions { chunk: args.chunk, ..IngestOptions::default() };
@@ -339,20 +339,24 @@ fn refusal(done: &Ingested) -> String {
     let others = match done.read.saturating_sub(done.refused) {
         0 => "none is indexed".to_owned(),
         1 => "the other one is indexed".to_owned(),
-        others => format!("the {others} others are indexed"),
+        others => format!("the {} others are indexed", grouped(others)),
     };
     format!("{} refused; {others}", were(done.refused))
 }
 
 fn summary(done: &Ingested, seconds: f64) -> String {
     let mut text = format!(
-        "{} documents read, {} added as {} entries, {} unchanged, {} refused, in {seconds:.1} s",
-        done.read, done.added, done.entries, done.unchanged, done.refused
+        "{} read, {} added as {}, {} unchanged, {} refused, in {seconds:.1} s",
+        counted(done.read, "document"),
+        grouped(done.added),
+        counted(done.entries, "entry"),
+        grouped(done.unchanged),
+        grouped(done.refused)
     );
     if done.truncated > 0 {
         text.push_str(&format!(
-            "; {} entries were cut to the maximum length (--chunk keeps all of a text)",
-            done.truncated
+            "; {} cut to the maximum length (--chunk keeps all of a text)",
+            counted(done.truncated, "entry")
         ));
     }
     if done.duplicates > 0 {
@@ -368,6 +372,9 @@ mod tests {
     #[test]
     fn what_became_of_the_others_is_said_as_it_is() {
         let said = |read, refused| refusal(&Ingested { read, refused, ..Ingested::default() });
+        let one = summary(&Ingested { read: 1, added: 1, entries: 1, truncated: 1, ..Ingested::default() }, 0.0);
+        let expected = "1 document read, 1 added as 1 entry, 0 unchanged, 0 refused, in 0.0 s; 1 entry cut to";
+        assert!(one.starts_with(expected), "{one}");
         assert_eq!(said(8, 8), "8 documents were refused; none is indexed");
         assert_eq!(said(2, 1), "1 document was refused; the other one is indexed");
         assert_eq!(said(9, 2), "2 documents were refused; the 7 others are indexed");

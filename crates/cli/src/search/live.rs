@@ -10,7 +10,7 @@ use trivec_search::{Hit, Hits, Query};
 use super::query::{CUT, Search, arms, excerpt_of, write_explanation};
 use super::terminal::{Held, Rest};
 use crate::exit::{Failure, Result};
-use crate::style::{BOLD, DIM, ERROR, readable};
+use crate::style::{BOLD, DIM, ERROR, counted, readable};
 
 /// What a key asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -106,9 +106,9 @@ impl View {
         lines.extend(blocks.into_iter().skip(first).flatten().take(room));
         lines.push(match &self.found {
             Some(found) => format!(
-                "{DIM}{} of {} documents in {:.1} ms · ↑↓ select · Enter why · Esc clear, end{DIM:#}",
+                "{DIM}{} of {} in {:.1} ms · ↑↓ select · Enter why · Esc clear, end{DIM:#}",
                 found.hits.len(),
-                found.searched,
+                counted(found.searched, "document"),
                 found.timings.total_ms
             ),
             None => format!("{DIM}type a question · Esc ends{DIM:#}"),

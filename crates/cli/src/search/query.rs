@@ -160,7 +160,8 @@ impl Search<'_> {
         let questions = read_queries(path)?;
         check_questions(path, &questions, &self.reader)?;
         let mut cut = 0;
-        let bar = bar(model_args.quiet, questions.len() as u64, "{bar:30} {pos}/{len} questions · {eta} left");
+        let bar =
+            bar(model_args.quiet, questions.len() as u64, "{bar:30} {human_pos}/{human_len} questions · {eta} left");
         let mut file = args.run.as_ref().map(|path| create_beside(path, "--run")).transpose()?;
         for part in questions.chunks(TOGETHER) {
             let queries: Vec<Query> = part.iter().map(|q| args.query(&q.text, q.lang.clone())).collect();
@@ -246,13 +247,13 @@ fn write_hits(out: &mut impl Write, hits: &Hits) -> io::Result<()> {
     let found = hits.words.iter().filter(|word| word.found).count();
     let words = match hits.words.len() {
         0 => String::new(),
-        all => format!("; they have {found} of the query's {all} words"),
+        all => format!("; they have {found} of the query's {}", counted(all, "word")),
     };
     writeln!(
         out,
-        "{DIM}{} of {} documents in {:.1} ms (query {:.1}, rerank {:.1}){words}{DIM:#}",
+        "{DIM}{} of {} in {:.1} ms (query {:.1}, rerank {:.1}){words}{DIM:#}",
         hits.hits.len(),
-        hits.searched,
+        counted(hits.searched, "document"),
         timings.total_ms,
         timings.encode_ms,
         timings.rerank_ms

@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use trivec_train::{ARMS, CurvePoint, DataReport, EpochPoint, Event, FEW_JUDGED, StatesReport, WAYS};
 
 use super::table::few_judged;
+use crate::style::{counted, grouped};
 
 /// Listens to a run.
 pub(super) struct Progress {
@@ -44,7 +45,7 @@ impl Progress {
         match event {
             Event::Data(data) => self.lines(&of_data(data)),
             Event::States(done, total) if total > 0 => {
-                self.bar(done, total, "states    {bar:30} {pos}/{len} tokens · {eta} left")
+                self.bar(done, total, "states    {bar:30} {human_pos}/{human_len} tokens · {eta} left")
             }
             Event::StatesDone(states) => self.lines(&of_states(states)),
             Event::Negatives(None) => self.lines(
@@ -111,36 +112,36 @@ impl Progress {
 
 fn of_data(data: &DataReport) -> String {
     let mut text = format!(
-        "data      {} pairs, {} queries, {} passages; {} groups, {} after those with a common query or passage were joined\n          {:.0} % of \
+        "data      {}, {}, {}; {}, {} after those with a common query or passage were joined\n          {:.0} % of \
          the pairs share a piece: the sparse head's own losses are of those",
-        data.pairs,
-        data.queries,
-        data.passages,
-        data.groups.0,
-        data.groups.1,
+        counted(data.pairs, "pair"),
+        counted(data.queries, "query"),
+        counted(data.passages, "passage"),
+        counted(data.groups.0, "group"),
+        grouped(data.groups.1),
         data.sharing * 100.0
     );
     let left_out = &data.left_out;
-    for (count, what) in [
-        (left_out.duplicates, "pairs were there before"),
-        (left_out.empty, "pairs have a side without text"),
-        (left_out.contradictions, "negatives are right answers by another line"),
+    for (count, what, why) in [
+        (left_out.duplicates, "pair", "there before"),
+        (left_out.empty, "pair", "with a side without text"),
+        (left_out.contradictions, "negative", "among the right answers by another line"),
     ] {
         if count > 0 {
-            text.push_str(&format!("\n          left out: {count} {what}"));
+            text.push_str(&format!("\n          left out: {} {why}", counted(count, what)));
         }
     }
     if data.cut > 0 {
-        text.push_str(&format!("\n          {} texts were cut to the maximum length", data.cut));
+        text.push_str(&format!("\n          {} cut to the maximum length", counted(data.cut, "text")));
     }
     if data.unlabelled > 0 {
         text.push_str(&format!(
-            "\n          {} pairs are of documents without labels: they teach less than questions that people asked",
-            data.unlabelled
+            "\n          {} of documents without labels: such pairs teach less than questions that people asked",
+            counted(data.unlabelled, "pair")
         ));
     }
     let from = if data.dev_split { ", put aside from the pairs" } else { "" };
-    text.push_str(&format!("\ndev       {} pairs{from}", data.dev_pairs));
+    text.push_str(&format!("\ndev       {}{from}", counted(data.dev_pairs, "pair")));
     if data.dev_groups < FEW_JUDGED {
         text.push_str(&format!("\n          {}", few_judged(data)));
     }
@@ -151,12 +152,14 @@ fn of_states(states: &StatesReport) -> String {
     let rate = states.computed.1 as f64 / states.seconds.max(1e-9);
     let computed = match states.computed.0 {
         0 => "all were there".to_owned(),
-        texts => format!("{texts} texts computed in {:.1} s, {:.1} k tokens/s", states.seconds, rate / 1e3),
+        texts => {
+            format!("{} computed in {:.1} s, {:.1} k tokens/s", counted(texts, "text"), states.seconds, rate / 1e3)
+        }
     };
     format!(
-        "states    {} texts, {} tokens, {:.0} MB; {computed}",
-        states.texts,
-        states.tokens,
+        "states    {}, {}, {:.0} MB; {computed}",
+        counted(states.texts, "text"),
+        counted(states.tokens, "token"),
         states.bytes as f64 / 1e6
     )
 }

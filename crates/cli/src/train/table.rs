@@ -3,7 +3,7 @@
 use trivec::escape::Escaped;
 use trivec_train::{AblationRow, Compared, DataReport, FEW_JUDGED, Report, Sample, SparseScale};
 
-use crate::style::{pad, percent, readable, signed_percent};
+use crate::style::{counted, pad, percent, readable, signed_percent};
 
 /// Tables of a run; `recipe`: with the losses' weights of the recipe.
 pub(super) fn report(report: &Report, recipe: bool) -> String {
@@ -30,8 +30,8 @@ pub(super) fn report(report: &Report, recipe: bool) -> String {
     }
     let took = report.states.seconds + report.seconds;
     text.push_str(&format!(
-        "\n{} steps, {:.0} k tokens/s; {took:.0} s in all, {:.0} s of them for the states\n",
-        report.steps.0,
+        "\n{}, {:.0} k tokens/s; {took:.0} s in all, {:.0} s of them for the states\n",
+        counted(report.steps.0, "step"),
         report.tokens_per_second / 1e3,
         report.states.seconds
     ));
@@ -47,14 +47,18 @@ pub(super) fn report(report: &Report, recipe: bool) -> String {
 /// That a dev set is too small to say whether training helped.
 pub(super) fn few_judged(data: &DataReport) -> String {
     format!(
-        "{} groups of pairs in the dev set are no judgement ({FEW_JUDGED} at least are): whether training helped is not known",
-        data.dev_groups
+        "{} of pairs in the dev set: too few to judge by ({FEW_JUDGED} at least are needed), so whether training helped is not known",
+        counted(data.dev_groups, "group")
     )
 }
 
 fn set(compared: &Compared) -> String {
-    let mut text =
-        format!("{} ({} queries, {} passages)", Escaped(&compared.name), compared.queries, compared.passages);
+    let mut text = format!(
+        "{} ({}, {})",
+        Escaped(&compared.name),
+        counted(compared.queries, "query"),
+        counted(compared.passages, "passage")
+    );
     if compared.overlap > 0 {
         text.push_str(&format!("; {} of its pairs have a text that was trained on", compared.overlap));
     }
@@ -179,6 +183,6 @@ mod tests {
         assert!(report(&with(None, 0.3), false).contains("with itself - → 0.30"));
         let few =
             Report { data: DataReport { dev_groups: FEW_JUDGED - 1, ..DataReport::default() }, ..Report::default() };
-        assert!(warnings(&few)[0].contains("no judgement") && report(&few, false).contains(&warnings(&few)[0]));
+        assert!(warnings(&few)[0].contains("too few to judge by") && report(&few, false).contains(&warnings(&few)[0]));
     }
 }

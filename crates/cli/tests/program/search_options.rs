@@ -289,7 +289,7 @@ fn what_is_shown_is_for_people() {
     assert!(said.contains("--qrels: no query has a document that is judged relevant"), "{said}");
     fs::write(fixture.path("qrels"), "q 0 soup 1\n").unwrap();
     let table = fixture.ok(&[&eval[..], &["qrels"]].concat());
-    assert!(!table.contains("-0.0") && table.contains("1 question (1 more have no relevant document"), "{table}");
+    assert!(!table.contains("-0.0") && table.contains("1 question (1 more without a relevant document"), "{table}");
     let help = fixture.ok(&["export", "--help"]);
     assert!(help.contains("opensearch") && help.contains("parquet") == cfg!(feature = "parquet"), "{help}");
     let said = fixture.fails(2, &["export", "INDEX", "--to", "nowhere", "-o", "out"]);

@@ -178,7 +178,7 @@ fn too_few_pairs_are_no_judgement() {
     // A dev set of one's own may be small: it is said what it is worth. One on which nothing can be wrong is refused.
     fs::write(fixture.path("dev.jsonl"), lines(60, 64)).unwrap();
     let said = fixture.ok(&[&TRAIN[..], &["small"]].concat());
-    assert!(said.contains("4 groups of pairs in the dev set are no judgement (10 at least are)"), "{said}");
+    assert!(said.contains("4 groups of pairs in the dev set: too few to judge by (10 at least"), "{said}");
     assert!(!said.contains("training did not help"), "{said}");
     fs::write(fixture.path("dev.jsonl"), lines(60, 61)).unwrap();
     let said = fixture.fails(3, &[&TRAIN[..], &["none"]].concat());

@@ -132,8 +132,10 @@ pub fn read_judgements(path: &Path) -> Result<Judgements> {
         let (query, document, gain) = match fields.as_slice() {
             [query, document, gain] | [query, _, document, gain] => (*query, *document, *gain),
             _ => {
-                let what =
-                    format!("{} fields, expected `query 0 document gain` or `query document gain`", fields.len());
+                let what = format!(
+                    "fields: found {}, expected `query 0 document gain` or `query document gain`",
+                    fields.len()
+                );
                 return Err(Error::Line { path: path.to_path_buf(), line, what });
             }
         };

@@ -266,7 +266,7 @@ fn read_beir(directory: &Path, split: Split) -> Result<RawPairs> {
         };
         let (query, document, gain) = match fields.as_slice() {
             [query, document, gain] | [query, _, document, gain] => (*query, *document, *gain),
-            _ => return Err(wrong(format!("{} fields, expected query, document and gain", fields.len()))),
+            _ => return Err(wrong(format!("fields: found {}, expected query, document and gain", fields.len()))),
         };
         let Some(gain) = gain.parse::<f64>().ok().filter(|gain| gain.is_finite()) else {
             // The first line names the columns.
