@@ -368,8 +368,8 @@ impl Kernels {
     }
 
     /// Runs `rounds` of a loop over registers with the ISA's fastest products of a kind, and returns its operations (a multiply-add counts
-    /// as two). It measures the peak that a product of this instruction set could reach. (For int8 without VNNI the loop includes applying
-    /// the weights' signs and adding pairs.)
+    /// as two). It measures the peak that a product of this instruction set could reach. (For int8 without VNNI the loop includes adding
+    /// pairs, on AVX-512 also applying the weights' signs.)
     pub fn probe(&self, probe: probe::Probe, rounds: usize) -> f64 {
         (self.probe)(probe, rounds)
     }

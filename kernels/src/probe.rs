@@ -24,8 +24,8 @@ const MAX_CHAINS: usize = 12;
 /// See [`crate::Kernels::probe`].
 ///
 /// The limit counts all work that a product does for each row, and leaves out the work it does once for many rows (loading and preparing
-/// weights). The weights are hidden from the compiler: with known weights and without VNNI, it would drop the instructions that apply the
-/// weights' signs, and the measured peak would be higher than any real product can reach.
+/// weights). The weights are hidden from the compiler: with known weights it could drop instructions that every real product needs, and the
+/// measured peak would be higher than any of them can reach.
 #[inline(always)]
 pub(crate) fn run<S: SimdInt>(s: S, probe: Probe, rounds: usize) -> f64 {
     if matches!(probe, Probe::Int8 | Probe::Bf16)

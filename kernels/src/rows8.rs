@@ -65,7 +65,8 @@ pub struct Rows8<'a> {
 
 impl<'a> Rows8<'a> {
     /// Wraps rows that [`crate::Kernels::quantize_row`] has filled. Each has `row8_stride(depth)` bytes, and as many scales and corrections
-    /// as the kind has.
+    /// as the kind has. Products of other rows are as those rows say only if all bytes are -127 ..= 127, those from `depth` up to the
+    /// [padded depth](Rows8Kind::padded_depth) are 0, and each correction is that multiple of the sum of its bytes.
     ///
     /// # Panics
     /// If the slices are not as long as `rows` say, or a row is empty or longer than [`MAX_INT_DEPTH`](crate::MAX_INT_DEPTH).

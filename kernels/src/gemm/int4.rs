@@ -55,11 +55,12 @@ pub(crate) fn linear<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, epilogue
         // SAFETY: rows, panels and outputs of the same shape, as checked.
         return unsafe { by_tiles(s, w, FewRows { x, panels: w, epilogue, unpacked }, out) };
     }
-    // Taken out of the cell instead of borrowed in a closure, because closures are compiled without the instruction set's features.
-    let mut bytes = PANEL_OF_BYTES.take();
+    // Taken out of the cell instead of borrowed in a closure, because closures are compiled without the instruction set's features. A thread
+    // that ends may have let go of it before.
+    let mut bytes = PANEL_OF_BYTES.try_with(Cell::take).unwrap_or_default();
     bytes.grow(w.panel_len() / I4_GROUP_BYTES * I4_GROUP_UNPACKED);
     int8::linear(s, x, Packed { panels: w, bytes: &mut bytes, depth: x.depth() }, epilogue, out);
-    PANEL_OF_BYTES.set(bytes);
+    let _ = PANEL_OF_BYTES.try_with(|kept| kept.set(bytes));
 }
 
 /// The product of few rows: every tile unpacks the weights it needs.

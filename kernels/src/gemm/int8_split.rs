@@ -12,7 +12,7 @@
 //! 1. The sums are the same integers as those of `int8.rs`. Its loop multiplies `|w|` by `a` with the sign of `w`, which takes one instruction
 //!    more for every 32 products and two registers more for the weights.
 //! 2. Activations are near to normally distributed, because rows are rotated before they are rounded (`rows8.rs`): of rows of 1,024, some 3 % of the
-//!    quads have a rest, of rows of 4,096 1.5 %. A row where every quad has one takes twice as long.
+//!    quads have a rest, of rows of 4,096 1.5 %. A tile with a row where every quad has one takes twice as long.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -28,6 +28,9 @@ use crate::view::MatMut;
 
 /// Most rows that are split at a time, so that a caller's many rows do not take memory of their own.
 const ROWS: usize = 192;
+
+/// Most rests for which a thread keeps memory: 1 MB. Only rows that are far from normally distributed have more.
+const MOST_KEPT: usize = 1 << 17;
 
 /// What is left of the four activations of a quad.
 #[derive(Debug, Clone, Copy, Default)]
@@ -51,15 +54,17 @@ struct Split {
 }
 
 thread_local! {
-    /// Memory for the rows, which a thread keeps from one product to the next: 192 rows are 800 KB at a depth of 4,096.
+    /// Memory for the split rows, which a thread keeps from one product to the next: 192 rows are 800 KB at a depth of 4,096, and their rests
+    /// some 50 KB. It is let go where the rests took more than [`MOST_KEPT`].
     static SPLIT: Cell<Split> = Cell::default();
 }
 
 /// See [`crate::Kernels::linear_i8`], which has checked the shapes.
 #[inline(always)]
 pub(super) fn linear<S: SimdInt, W: Source<u8>>(s: S, x: Rows8<'_>, mut w: W, epilogue: Epilogue<'_>, out: MatMut<'_>) {
-    // Taken out of the cell instead of borrowed in a closure, because closures are compiled without the instruction set's features.
-    let mut split = SPLIT.take();
+    // Taken out of the cell instead of borrowed in a closure, because closures are compiled without the instruction set's features. A thread
+    // that ends may have let go of it before.
+    let mut split = SPLIT.try_with(Cell::take).unwrap_or_default();
     let outputs = w.outputs();
     let (mut first, mut left) = (0, out);
     while first < x.rows() {
@@ -71,7 +76,9 @@ pub(super) fn linear<S: SimdInt, W: Source<u8>>(s: S, x: Rows8<'_>, mut w: W, ep
         unsafe { by_tiles(s, &mut w, Product { x, split: &split, epilogue, outputs }, out) };
         (first, left) = (first + rows, rest);
     }
-    SPLIT.set(split);
+    if split.rests.capacity() + split.in_order.capacity() <= MOST_KEPT {
+        let _ = SPLIT.try_with(|kept| kept.set(split));
+    }
 }
 
 impl Split {

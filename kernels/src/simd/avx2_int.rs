@@ -307,7 +307,7 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
                 let negative = _mm256_sub_epi16(all, positive);
                 let too_large = _mm256_cmpgt_epi16(_mm256_max_epi16(positive, negative), most);
                 let fits = _mm256_cmpeq_epi32(too_large, zero);
-                // Half of the magnitudes, rounded down, with the sign of `a`: at most 63, and the other half at most 64.
+                // Half of the magnitudes, rounded down, with the sign of `a`: at most 63 of 127, and the other half at most 64.
                 let halves = _mm256_and_si256(_mm256_srli_epi16::<1>(magnitudes), _mm256_set1_epi8(0x7f));
                 let kept = _mm256_blendv_epi8(_mm256_sign_epi8(halves, a), a, fits);
                 _mm256_storeu_si256(to.add(4 * from).cast(), kept);
