@@ -87,3 +87,10 @@ pub(crate) const BLOCK_GROUP: usize = 4;
 /// Sums of each block of a group: 16 rows by 16 outputs.
 #[repr(C, align(64))]
 pub(crate) struct GroupSums(pub [[i32; MATRIX_TILE * LANES]; BLOCK_GROUP]);
+
+/// What `gemm::int8_split` has taken from the four activations of a quad, the `quad`-th of its row, to multiply it apart.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Rest {
+    pub quad: u32,
+    pub bytes: [i8; 4],
+}

@@ -21,7 +21,7 @@ use super::epilogue::finish_tile;
 use super::tiles::{MOST_TILE_ROWS, Place, TileProduct, by_tiles, of_this_tile, tile_rows};
 use super::{Epilogue, Prefetch, Source};
 use crate::buffer::Buffer;
-use crate::layout::{LANES, PANEL, TileShape};
+use crate::layout::{LANES, PANEL, Rest, TileShape};
 use crate::rows8::Rows8;
 use crate::simd::int::SimdInt;
 use crate::view::MatMut;
@@ -31,13 +31,6 @@ const ROWS: usize = 192;
 
 /// Most rests for which a thread keeps memory: 1 MB. Only rows that are far from normally distributed have more.
 const MOST_KEPT: usize = 1 << 17;
-
-/// What is left of the four activations of a quad.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Rest {
-    pub quad: u32,
-    pub bytes: [i8; 4],
-}
 
 /// Rows after the split.
 #[derive(Default)]

@@ -5,9 +5,8 @@
 
 use super::Simd;
 use super::int::{SimdInt, butterfly_signs};
-use crate::gemm::int8_split::Rest;
 use crate::isa::Avx2;
-use crate::layout::{LANES, TileShape};
+use crate::layout::{LANES, Rest, TileShape};
 use std::arch::asm;
 use std::arch::x86_64::*;
 

@@ -7,8 +7,7 @@
 //! As for [`Simd`]: the bytes that a pointer operation touches are readable (writable); no alignment is needed.
 
 use super::Simd;
-use crate::gemm::int8_split::Rest;
-use crate::layout::{GroupSums, LANES, Operands, PANEL, Sums, TileShape};
+use crate::layout::{GroupSums, LANES, Operands, PANEL, Rest, Sums, TileShape};
 
 /// Operations on vectors of small numbers.
 pub(crate) trait SimdInt: Simd {
