@@ -59,7 +59,8 @@ pub(crate) fn explain(
     let occurrences = analyze::occurrences(&text, &stored.analyzed, &query_words);
     let best = best_sentence(&borders, &nearest, &information(&borders, &occurrences, &idf), is_cut);
     let mut explanation = Explanation { words, pieces, alignment, ..Explanation::default() };
-    mark(&mut explanation, &text, best, &analyze::joined(&occurrences), &nearest);
+    let rarest = rarest_word(&text, &best, &occurrences, &idf);
+    mark(&mut explanation, &text, best, &analyze::joined(&occurrences), &rarest, &nearest);
     Ok(explanation)
 }
 
@@ -188,12 +189,44 @@ fn first_of_largest(numbers: &[f32]) -> usize {
     numbers.iter().enumerate().fold((0, f32::NEG_INFINITY), largest).0
 }
 
-/// Cuts the snippet out of the text and marks it.
+/// Where the query's rarest word of those that are in a sentence stands in it; first the place that has most information around it. Nowhere
+/// if the sentence is shown whole.
+fn rarest_word(text: &str, sentence: &Range<usize>, occurrences: &[analyze::Occurrence], idf: &[f32]) -> Vec<usize> {
+    if text[sentence.clone()].chars().count() <= SNIPPET_CHARS {
+        return Vec::new();
+    }
+    let of = |word: usize| idf.get(word).copied().unwrap_or(0.0);
+    let inside: Vec<&analyze::Occurrence> =
+        occurrences.iter().filter(|occurrence| sentence.contains(&occurrence.range.start)).collect();
+    let words: BTreeSet<usize> = inside.iter().flat_map(|occurrence| occurrence.words.iter().copied()).collect();
+    let Some(rarest) = words.into_iter().max_by(|&a, &b| of(a).total_cmp(&of(b)).then(b.cmp(&a))) else {
+        return Vec::new();
+    };
+    let own = inside.iter().filter(|occurrence| occurrence.words.contains(&rarest));
+    let mut places: Vec<usize> = own.map(|occurrence| occurrence.range.start).take(MOST_PLACES).collect();
+    let around = |at: usize| -> f32 {
+        let shown = window(text, sentence.clone(), std::iter::once(at));
+        let seen = inside.iter().filter(|occurrence| shown.contains(&occurrence.range.start));
+        let words: BTreeSet<usize> = seen.flat_map(|occurrence| occurrence.words.iter().copied()).collect();
+        words.into_iter().map(of).sum()
+    };
+    let best = first_of_largest(&places.iter().map(|&at| around(at)).collect::<Vec<f32>>());
+    if best < places.len() {
+        places[..=best].rotate_right(1);
+    }
+    places
+}
+
+/// Most places of a word that are compared.
+const MOST_PLACES: usize = 100;
+
+/// Cuts the snippet out of the text and marks it. `rarest` is what [`rarest_word`] gives.
 fn mark(
     explanation: &mut Explanation,
     text: &str,
     sentence: Range<usize>,
     words: &[Range<usize>],
+    rarest: &[usize],
     nearest: &[Nearest],
 ) {
     let mean = nearest.iter().map(|token| token.similarity).sum::<f32>() / nearest.len().max(1) as f32;
@@ -207,9 +240,11 @@ fn mark(
         own.map(|(range, _)| range.start)
     };
     let mut window = window(text, sentence.clone(), starts(None));
-    // Of a long sentence that has words of the query, the part with the first of them is shown, if no other word is seen.
-    if !starts(Some(Mark::Word)).any(|at| window.contains(&at)) {
-        window = self::window(text, sentence, starts(Some(Mark::Word)).chain(starts(None)));
+    // Of a long sentence that has words of the query, the part with the rarest of them is shown.
+    if let Some(&first) = rarest.first()
+        && !rarest.iter().any(|at| window.contains(at))
+    {
+        window = self::window(text, sentence, std::iter::once(first));
     }
     let mut at = window.start;
     let mut push = |range: Range<usize>, mark: Option<Mark>| {
@@ -254,7 +289,7 @@ mod tests {
         let sentence = 16..39;
         let mut explanation = Explanation::default();
         let nearest = [Nearest { span: 24..29, similarity: 0.9 }, Nearest { span: 20..23, similarity: 0.1 }];
-        mark(&mut explanation, text, sentence.clone(), std::slice::from_ref(&(20..23)), &nearest);
+        mark(&mut explanation, text, sentence.clone(), std::slice::from_ref(&(20..23)), &[], &nearest);
         let parts: Vec<(&str, Option<Mark>)> =
             explanation.snippet.iter().map(|part| (part.text.as_str(), part.mark)).collect();
         assert_eq!(
@@ -290,11 +325,30 @@ mod tests {
     fn the_part_of_a_long_sentence_has_the_words() {
         let text = format!("near {}word", "x ".repeat(1_000));
         let (near, word) = (0..4, text.len() - 4..text.len());
+        let rarest = [word.start];
         let mut explanation = Explanation::default();
         let nearest = [Nearest { span: near, similarity: 0.9 }];
-        mark(&mut explanation, &text, 0..text.len(), std::slice::from_ref(&word), &nearest);
+        mark(&mut explanation, &text, 0..text.len(), std::slice::from_ref(&word), &rarest, &nearest);
         assert!(explanation.snippet.iter().any(|part| part.mark == Some(Mark::Word)), "{explanation:?}");
         assert!(explanation.more_before && !explanation.more_after);
+    }
+
+    #[test]
+    fn a_long_sentence_is_cut_around_the_rarest_word() {
+        let text = format!("the cat {}the quarantine {}the worker quarantine", "x ".repeat(1_000), "y ".repeat(1_000));
+        let mut found: Vec<(Range<usize>, usize)> = Vec::new();
+        for (word, of) in ["the", "worker", "quarantine"].into_iter().enumerate() {
+            found.extend(text.match_indices(of).map(|(at, of)| (at..at + of.len(), word)));
+        }
+        found.sort_by_key(|(range, _)| range.start);
+        let occurrences: Vec<analyze::Occurrence> =
+            found.into_iter().map(|(range, word)| analyze::Occurrence { range, words: vec![word] }).collect();
+        let places = |idf: [f32; 3]| rarest_word(&text, &(0..text.len()), &occurrences, &idf);
+        let all: Vec<usize> = text.match_indices("quarantine").map(|(at, _)| at).collect();
+        assert_eq!(places([0.1, 2.0, 5.0]), [all[1], all[0]], "beside another word first");
+        assert_eq!(places([0.1, 0.0, 5.0]), all);
+        assert!(rarest_word(&text, &(0..7), &occurrences, &[1.0; 3]).is_empty(), "shown whole");
+        assert!(rarest_word(&text, &(0..text.len()), &[], &[]).is_empty());
     }
 
     #[test]
