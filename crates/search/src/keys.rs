@@ -1,5 +1,6 @@
-//! The keys of entries that wait for a writer's commit. An entry's key is its own among all entries: with it, what a search has found can be
-//! got, deleted, judged and handed over. A document and a chunk of another one could have the same key, as `d#0`; the later one is refused.
+//! The keys of entries that wait for a writer's commit. A key names one document, or one chunk: with it, what a search has found can
+//! be got, deleted, judged and handed over. A document, in chunks or not, and a chunk of another one could have the same key, as `d#0`; the later one is
+//! refused.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,22 +36,34 @@ impl Keys {
         self.documents.contains_key(document)
     }
 
-    /// Refuses an entry whose key another one has, added or in `last`, the view of the last commit.
+    /// Refuses an entry if an entry of another document has its key or that of its document, or is a chunk of a document that has its key: one
+    /// that was added, or is in `last`, the view of the last commit.
     ///
     /// # Errors
     /// [`Error::Document`] names both.
     pub fn check(&self, entry: &Document, last: &Reader) -> Result<()> {
         self.check_added(entry)?;
         let (key, group) = (entry.key.as_str(), entry.group());
-        if last.is_empty() || self.gone_keys.contains(key) {
+        if last.is_empty() {
             return Ok(());
         }
-        for row in last.rows_of_key(key)? {
-            let stored = last.stored(row)?;
-            let other = stored.document.group();
-            if other != group && !self.gone.contains(other) && !self.gone_numbers.contains(&stored.docno) {
-                return Err(taken(entry, other));
+        let check = |name: &str, rows: Vec<usize>| {
+            for row in rows {
+                let stored = last.stored(row)?;
+                let (own, other) = (&stored.document.key, stored.document.group());
+                let gone = self.gone.contains(other)
+                    || self.gone_keys.contains(own)
+                    || self.gone_numbers.contains(&stored.docno);
+                if other != group && !gone {
+                    return Err(taken(entry, name, other));
+                }
             }
+            Ok(())
+        };
+        check(key, last.rows_of_key(key)?)?;
+        if group != key {
+            check(group, last.rows_of_key(group)?)?;
+            check(key, last.rows_of_document(key)?)?;
         }
         Ok(())
     }
@@ -78,14 +91,16 @@ impl Keys {
         })
     }
 
-    /// Refuses an entry whose key another one has that was added.
+    /// [`check`](Self::check) among those that were added.
     fn check_added(&self, entry: &Document) -> Result<()> {
         let (key, group) = (entry.key.as_str(), entry.group());
-        if let Some(other) = self.chunks.get(key).filter(|other| *other != group) {
-            return Err(taken(entry, other));
+        for name in [key, group] {
+            if let Some(other) = self.chunks.get(name).filter(|other| *other != group) {
+                return Err(taken(entry, name, other));
+            }
         }
         match self.documents.get(key) {
-            Some(entries) if entries.own && group != key => Err(taken(entry, key)),
+            Some(entries) if (entries.own || !entries.chunks.is_empty()) && group != key => Err(taken(entry, key, key)),
             _ => Ok(()),
         }
     }
@@ -132,11 +147,14 @@ impl Keys {
     }
 }
 
-/// The refusal of an entry whose key an entry of the document `other` has.
-fn taken(entry: &Document, other: &str) -> Error {
-    let whose = if other == entry.key { "a document" } else { "a chunk of the document" };
-    let of = if other == entry.key { String::new() } else { format!(" `{}`", crate::error::shown(other)) };
+/// The refusal of an entry of which `name`, its key or that of its document, is the key of the document `other` or of a chunk of that.
+fn taken(entry: &Document, name: &str, other: &str) -> Error {
+    let whose = if other == name { "a document" } else { "a chunk of the document" };
+    let of = if other == name { String::new() } else { format!(" `{}`", crate::error::shown(other)) };
     let what = match &entry.document {
+        Some(own) if own == name && *own != entry.key => {
+            format!("it would be a chunk of `{}`, a key that {whose}{of} has already", crate::error::shown(own))
+        }
         Some(own) if *own != entry.key => {
             format!("a chunk of `{}` would have this key, which {whose}{of} has already", crate::error::shown(own))
         }

@@ -222,6 +222,11 @@ impl Reader {
         self.rows_of(self.index.text.fields.key, key)
     }
 
+    /// The rows of the living entries of a document.
+    pub(crate) fn rows_of_document(&self, key: &str) -> Result<Vec<usize>> {
+        self.rows_of(self.index.text.fields.group, key)
+    }
+
     /// The rows that a key names.
     fn rows_under(&self, key: &str) -> Result<Under> {
         let fields = &self.index.text.fields;

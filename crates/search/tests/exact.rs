@@ -104,6 +104,12 @@ fn a_key_that_an_entry_of_another_document_has_is_refused() {
         for (first, second, whose) in [
             (chunk("d", 0), own.clone(), "document `d#0`: a chunk of the document `d` has this key already"),
             (own.clone(), chunk("d", 0), "`d#0`: a chunk of `d` would have this key, which a document has already"),
+            (
+                chunk("d", 0),
+                chunk("d#0", 0),
+                "it would be a chunk of `d#0`, a key that a chunk of the document `d` has already",
+            ),
+            (chunk("d#0", 0), chunk("d", 0), "`d#0`: a chunk of `d` would have this key, which a document has already"),
             (mine("a"), mine("b"), "a chunk of `b` would have this key, which a chunk of the document `a` has already"),
         ] {
             let put =
@@ -174,6 +180,11 @@ fn a_run_refuses_the_document_whose_chunk_has_a_taken_key() {
     let done = run(&["f#0", "g"], None);
     assert_eq!((done.added, done.refused), (1, 1), "{done:?}");
     assert_eq!(run(&["d#0", "d", "e"], None).added, 2, "without chunks there is no such key");
+    // Two in chunks of one run, in either order.
+    for keys in [["h", "h#0"], ["i#0", "i"]] {
+        let done = run(&keys, chunked);
+        assert_eq!((done.added, done.refused), (1, 1), "{done:?}");
+    }
 }
 
 #[test]

@@ -341,6 +341,13 @@ fn documents_are_added_read_and_deleted() {
     assert_eq!(long, json!({"key": "long", "chunks": [chunk(0), chunk(1)]}));
     assert_eq!(fixture.json(&["get", "notes", "long"]), long);
     assert_eq!(done(send(&server, "GET", "/v1/documents/long%231", JSON, "")), chunk(1));
+    // A document whose key is taken is refused alone; a request with nothing else is refused as a whole.
+    let clash = r#"{"id": "long#1", "text": "its own"}"#;
+    let batch = done(post("/v1/documents", JSON, &format!(r#"[{{"id": "ant", "text": "An ant."}}, {clash}]"#)));
+    assert_eq!((&batch["added"], &batch["refused"], &batch["errors"][0]["index"]), (&json!(1), &json!(1), &json!(1)));
+    assert!(batch["errors"][0]["message"].as_str().unwrap().contains("has this key already"), "{batch}");
+    assert_eq!(refused(&post("/v1/documents", JSON, clash)).2, "documents[0]");
+    assert_eq!(delete("/v1/documents/ant")["deleted"], 1);
     assert_eq!(delete("/v1/documents/long")["deleted"], 2);
     // Deleting: by key, of which there may be none; by filter, which has to be there.
     assert_eq!(delete("/v1/documents/a%2Fbuch%3F")["deleted"], 1);
@@ -349,7 +356,7 @@ fn documents_are_added_read_and_deleted() {
     assert_eq!(refused(&send(&server, "DELETE", "/v1/documents", JSON, "")).2, "filter");
     assert_eq!(refused(&send(&server, "DELETE", "/v1/documents?filter=year%20%3E", JSON, "")).2, "filter");
     assert_eq!(keys(&search("phone soup train Buch")).len(), 3, "bee, cat and dog are left");
-    assert_eq!(done(post("/v1/index/compact", JSON, r#"{"all": true}"#))["rewritten_segments"].as_u64(), Some(6));
+    assert_eq!(done(post("/v1/index/compact", JSON, r#"{"all": true}"#))["rewritten_segments"].as_u64(), Some(7));
     assert_eq!(done(send(&server, "GET", "/v1/index", JSON, ""))["deleted"], 0);
     // Nothing has to be said.
     let form = ("content-type", "application/x-www-form-urlencoded");
@@ -377,7 +384,7 @@ fn documents_are_added_read_and_deleted() {
     assert_eq!(fixture.json(&["index", "notes", "--check", "--json"])["sound"], true);
     let count =
         |what: &str| server_metric(&server, &format!("trivec_documents_total{{index=\"notes\",what=\"{what}\"}}"));
-    assert_eq!((count("added"), count("refused"), count("deleted")), (Some(8.0), Some(2.0), Some(7.0)));
+    assert_eq!((count("added"), count("refused"), count("deleted")), (Some(9.0), Some(3.0), Some(8.0)));
     // What cannot be read, or is all bad.
     assert_eq!(refused(&post("/v1/documents", JSON, "[{\"id\": \"x\"")).1, "invalid_json");
     assert_eq!(refused(&post("/v1/documents", JSON, "[{\"id\": \"x\"}]")).2, "documents[0]");

@@ -210,8 +210,8 @@ impl Run<'_, '_> {
             // The earlier entries are added first, so that these replace them.
             self.flush(writer)?;
         }
-        if !again && entries.iter().any(|entry| self.coming.get(&entry.key).is_some_and(|group| group != entry.group()))
-        {
+        let others = |name: &str| self.coming.get(name).is_some_and(|document| *document != key);
+        if !again && (others(&key) || entries.iter().any(|entry| others(&entry.key))) {
             // The writer does not know the keys of those that are not added yet.
             self.flush(writer)?;
         }
@@ -221,6 +221,7 @@ impl Run<'_, '_> {
         self.done.entries += entries.len() as u64;
         self.bytes += entries.iter().map(|entry| entry.text.len()).sum::<usize>();
         self.coming.extend(entries.iter().map(|entry| (entry.key.clone(), entry.group().to_owned())));
+        self.coming.extend(entries.iter().map(|entry| (entry.group().to_owned(), entry.group().to_owned())));
         self.waiting.extend(entries);
         Ok(())
     }

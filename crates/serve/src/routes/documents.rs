@@ -21,7 +21,7 @@ use crate::search::Served;
 use crate::search::writer::{MOST_PENDING, Turn};
 use trivec::Embedding;
 use trivec_cache::Wanted;
-use trivec_search::{Document, Filter, Kept};
+use trivec_search::{Document, Error, Filter, Kept};
 
 /// Most refused documents that are reported one by one.
 const MOST_TOLD: usize = 100;
@@ -184,15 +184,37 @@ async fn upsert_inner(app: &Arc<App>, how: HowToWrite, request: Request) -> Resu
     let batch = if at_once { parse()? } else { app.beside(parse).await?? };
     app.check_count(batch.documents.len() + batch.refused.len(), "documents")?;
     if let (true, Some(first)) = (batch.documents.is_empty(), batch.refused.first()) {
-        let what = format!("documents[{}]: {}; nothing else is in the request to be taken", first.index, first.message);
-        return Err(ApiError::invalid(format!("documents[{}]", first.index), what));
+        return Err(nothing_taken(first));
     }
-    let (added, truncated) = add(app, &served, batch.documents, how.commit).await?;
-    let refused = batch.refused.len() as u64;
+    let Added { added, truncated, refused } = add(app, &served, batch.documents, how.commit).await?;
+    let mut errors = batch.refused;
+    errors.extend(refused);
+    errors.sort_by_key(|refused| refused.index);
+    if let (0, Some(first)) = (added, errors.first()) {
+        return Err(nothing_taken(first));
+    }
+    let refused = errors.len() as u64;
     app.search.metrics.count(&served.name, "added", added);
     app.search.metrics.count(&served.name, "refused", refused);
-    let errors = batch.refused.into_iter().take(MOST_TOLD).collect();
+    errors.truncate(MOST_TOLD);
     Ok(Json(Upserted { added, refused, truncated, committed: how.commit, errors }).into_response())
+}
+
+/// The refusal of a request none of whose documents can be taken, of which this is the first.
+fn nothing_taken(first: &Refused) -> ApiError {
+    let what = format!("documents[{}]: {}; nothing else is in the request to be taken", first.index, first.message);
+    ApiError::invalid(format!("documents[{}]", first.index), what)
+}
+
+/// What became of the documents that a request has.
+#[derive(Debug, Default)]
+struct Added {
+    /// How many were added.
+    added: u64,
+    /// How many of those were cut to the index's maximum length.
+    truncated: u64,
+    /// Those whose keys were taken.
+    refused: Vec<Refused>,
 }
 
 /// The documents of a request, each with its place, and those that cannot be taken.
@@ -241,8 +263,8 @@ fn not_json(error: &serde_json::Error) -> ApiError {
     ApiError::new(StatusCode::BAD_REQUEST, "invalid_json", format!("the body is not JSON: {error}"))
 }
 
-/// Embeds documents through the queue, a part at a time, and adds them. Returns how many, and how many of them were cut.
-async fn add(app: &Arc<App>, served: &Arc<Served>, batch: Vec<(usize, Document)>, commit: bool) -> Result<(u64, u64)> {
+/// Embeds documents through the queue, a part at a time, and adds those whose keys are free.
+async fn add(app: &Arc<App>, served: &Arc<Served>, batch: Vec<(usize, Document)>, commit: bool) -> Result<Added> {
     let model = app.model();
     let options = served.encoder(&model)?.document_options();
     let wanted = Wanted { normalize: options.normalize, ..options.modes.into() };
@@ -264,25 +286,36 @@ async fn add(app: &Arc<App>, served: &Arc<Served>, batch: Vec<(usize, Document)>
     // The writer's turn is taken first, so that a request that waits for it takes no room in the queue.
     let mut turn = Turn::take(app, served).await?;
     let room = app.scheduler.reserve(total)?;
-    let (mut documents, mut truncated) = (documents.into_iter(), 0);
+    let (mut documents, mut done) = (documents.into_iter().zip(places.iter().copied()), Added::default());
     for part in parts {
         let texts: Vec<&Tokenized> = tokenized[part.clone()].iter().collect();
         let encoded = app.encode_part(&model, &texts, wanted, Some(&room)).await;
         let (mut embeddings, _) = encoded.map_err(|e| named(e, part.start))?;
         for (embedding, text) in embeddings.iter_mut().zip(&texts) {
             embedding.truncated = text.truncated;
-            truncated += u64::from(text.truncated);
         }
-        let own: Vec<(Document, Embedding)> = documents.by_ref().take(part.len()).zip(embeddings).collect();
+        let own: Vec<((Document, usize), Embedding)> = documents.by_ref().take(part.len()).zip(embeddings).collect();
         let work = move |turn: &mut Turn| {
             let writer = turn.writer()?;
-            own.iter().try_for_each(|(document, embedding)| writer.upsert_embedded(document, embedding))
+            for ((document, index), embedding) in &own {
+                match writer.upsert_embedded(document, embedding) {
+                    Ok(()) => {
+                        done.added += 1;
+                        done.truncated += u64::from(embedding.truncated);
+                    }
+                    Err(e @ Error::Document { .. }) => {
+                        done.refused.push(Refused { index: *index, message: e.to_string() });
+                    }
+                    Err(e) => return Err(e),
+                }
+            }
+            Ok(done)
         };
-        (turn, ()) = turn.run(app, work).await?;
+        (turn, done) = turn.run(app, work).await?;
     }
     drop(room);
     finish(app, turn, commit).await?;
-    Ok((tokenized.len() as u64, truncated))
+    Ok(done)
 }
 
 /// Texts that are embedded together: no more tokens than a batch, or one text.
