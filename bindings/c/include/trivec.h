@@ -164,7 +164,7 @@ typedef struct {
 } trivec_text;
 
 // A function that the library calls, on the thread of the call, with the number of texts that are done and the number of all. If it returns
-// anything but 0, the call ends with TRIVEC_CANCELLED, also if all texts are done. It must return: no exception, no longjmp.
+// anything but 0, the call ends with TRIVEC_CANCELLED. It must return: no exception, no longjmp.
 typedef int32_t (*trivec_progress)(void *user, size_t done, size_t total);
 
 // What to compute of each text.

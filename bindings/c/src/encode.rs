@@ -119,18 +119,6 @@ pub(crate) unsafe fn cancel(handle: *const trivec_cancel, progress: trivec_progr
     own.or_else(|| progress.map(|_| Cancel::new()))
 }
 
-/// What a call gives, unless its cancel flag was set before it ended: also by `progress` when it was told of the last text, and also when all was
-/// computed by then. So a call that was ended never looks like one that was not.
-pub(crate) fn unless_cancelled<T>(
-    given: Result<T, trivec::Error>,
-    cancel: Option<&Cancel>,
-) -> Result<T, trivec::Error> {
-    match (given, cancel) {
-        (Ok(_), Some(cancel)) if cancel.is_cancelled() => Err(trivec::Error::Cancelled),
-        (given, _) => given,
-    }
-}
-
 /// # Safety
 /// As [`structure`], and everything that it points to lives during the call.
 pub(crate) unsafe fn encode_options(options: *const trivec_encode_options) -> Result<EncodeOptions, Failure> {
@@ -164,11 +152,6 @@ pub(crate) unsafe fn encode_options(options: *const trivec_encode_options) -> Re
     })
 }
 
-/// The texts' embeddings, unless the call was ended.
-fn encode(model: &Model, texts: &[&str], options: &EncodeOptions) -> Result<Vec<Embedding>, trivec::Error> {
-    unless_cancelled(model.encode(texts, options), options.cancel.as_ref())
-}
-
 /// Embeds `count` texts: one entry a text in the result, in their order, with the same bits whatever its neighbours and however many threads.
 /// `options` may be NULL.
 ///
@@ -191,7 +174,7 @@ pub unsafe extern "C" fn trivec_encode(
             let model = object(model, "model")?;
             let options = encode_options(options)?;
             let texts = crate::arguments::texts(texts, count, "texts")?;
-            out.write(trivec_result::boxed(encode(&model.model, &texts, &options)?));
+            out.write(trivec_result::boxed(model.model.encode(&texts, &options)?));
             Ok(())
         })
     }
@@ -223,8 +206,7 @@ pub unsafe extern "C" fn trivec_encode_ids(
                 array(ids, length, "ids").map_err(|failure| Failure { index: Some(index), ..failure })
             };
             let sequences: Vec<&[u32]> = ids.iter().zip(lengths).enumerate().map(sequence).collect::<Result<_, _>>()?;
-            let embeddings = model.model.encode_ids(&sequences, &options);
-            out.write(trivec_result::boxed(unless_cancelled(embeddings, options.cancel.as_ref())?));
+            out.write(trivec_result::boxed(model.model.encode_ids(&sequences, &options)?));
             Ok(())
         })
     }
@@ -279,7 +261,7 @@ fn write_dense(
     out: &mut [MaybeUninit<f32>],
     dim: usize,
 ) -> Result<(), Failure> {
-    let embeddings = encode(model, texts, options)?;
+    let embeddings = model.encode(texts, options)?;
     for (row, embedding) in out.chunks_exact_mut(dim.max(1)).zip(embeddings) {
         fill(row, embedding.dense.unwrap_or_default());
     }
@@ -316,7 +298,7 @@ pub unsafe extern "C" fn trivec_encode_each(
             model.encode::<&str>(&[], &options)?;
             for (window, texts) in all.chunks(WINDOW).enumerate() {
                 let first = window * WINDOW;
-                let results = encode(model, texts, &options).map_err(|error| shifted(error, first))?;
+                let results = model.encode(texts, &options).map_err(|error| shifted(error, first))?;
                 for (at, embedding) in results.into_iter().enumerate() {
                     hand_over(each, user, first + at, embedding)?;
                 }
@@ -324,9 +306,6 @@ pub unsafe extern "C" fn trivec_encode_each(
                 if let Some(progress) = raw.progress
                     && progress(raw.progress_user, done, count) != 0
                 {
-                    if let Some(cancel) = &options.cancel {
-                        cancel.cancel();
-                    }
                     return Err(trivec::Error::Cancelled.into());
                 }
             }

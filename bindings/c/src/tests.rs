@@ -313,9 +313,6 @@ fn a_panic_is_a_status_and_the_model_stays_usable() {
     }
 }
 
-/// A sequence of ids.
-const IDS: [u32; 4] = [0, 10, 11, 2];
-
 unsafe extern "C" fn count_and_stop_at(user: *mut c_void, done: usize, _: usize) -> i32 {
     // SAFETY: the tests pass a counter of calls and where to stop.
     let (calls, stop) = unsafe { &*user.cast::<(AtomicUsize, usize)>() };
@@ -354,36 +351,6 @@ fn calls_are_watched_and_ended() {
         });
         assert_eq!(user.0.load(Ordering::Relaxed), 1);
 
-        // Who is told of the last text may end the call as well, whatever call it is; its flag is set then.
-        let user = (AtomicUsize::new(0), 600);
-        let pointer = (&raw const user).cast_mut().cast();
-        let cancel = trivec_cancel_new();
-        let last = trivec_encode_options { cancel, progress_user: pointer, ..watched };
-        let ids: Vec<*const u32> = vec![IDS.as_ptr(); 600];
-        let lengths = vec![IDS.len(); 600];
-        let mut rows = vec![0.0; 600 * 64];
-        let (texts, count, out) = (many.as_ptr(), many.len(), rows.as_mut_ptr());
-        refused(TRIVEC_CANCELLED, "cancelled", |e| trivec_encode(model.0, texts, count, &last, &mut result, e));
-        assert!(result.is_null());
-        let again = || trivec_encode_options { cancel: trivec_cancel_new(), ..last };
-        let options = [again(), again(), again(), again()];
-        refused(TRIVEC_CANCELLED, "cancelled", |e| {
-            trivec_encode_ids(model.0, ids.as_ptr(), lengths.as_ptr(), count, &options[0], &mut result, e)
-        });
-        refused(TRIVEC_CANCELLED, "cancelled", |e| {
-            trivec_encode_dense(model.0, texts, count, &options[1], out, rows.len(), e)
-        });
-        let free = (AtomicUsize::new(0), usize::MAX);
-        let each_user = (&raw const free).cast_mut().cast();
-        refused(TRIVEC_CANCELLED, "cancelled", |e| {
-            trivec_encode_each(model.0, texts, count, &options[2], Some(each), each_user, e)
-        });
-        // What was handed over stays.
-        assert_eq!(free.0.load(Ordering::Relaxed), 600);
-        refused(TRIVEC_CANCELLED, "cancelled", |e| trivec_encode(model.0, texts, 1, &options[2], &mut result, e));
-        trivec_cancel_free(cancel);
-        options.iter().for_each(|options| trivec_cancel_free(options.cancel.cast_mut()));
-
         let user = (AtomicUsize::new(0), usize::MAX);
         let pointer = (&raw const user).cast_mut().cast();
         assert_eq!(trivec_encode_each(model.0, many.as_ptr(), 600, null(), Some(each), pointer, null_mut()), TRIVEC_OK);
@@ -404,29 +371,6 @@ fn calls_are_watched_and_ended() {
         trivec_cancel_free(cancel);
         trivec_cancel_free(null_mut());
         trivec_cancel_set(null());
-    }
-}
-
-#[test]
-fn whoever_is_told_of_the_last_document_may_end_the_call() {
-    let model = load("rerankers/reranker-h48");
-    let documents = texts();
-    // SAFETY: all pointers are good; the user is what its function takes it for.
-    unsafe {
-        for (stop, status) in [(documents.len() + 1, TRIVEC_OK), (documents.len(), TRIVEC_CANCELLED)] {
-            let user = (AtomicUsize::new(0), stop);
-            let mut options = MaybeUninit::uninit();
-            trivec_rerank_options_init(options.as_mut_ptr());
-            let options = trivec_rerank_options {
-                progress: Some(count_and_stop_at),
-                progress_user: (&raw const user).cast_mut().cast(),
-                ..options.assume_init()
-            };
-            let (mut logits, count) = ([0.0; 3], documents.len());
-            let (documents, logits) = (documents.as_ptr(), logits.as_mut_ptr());
-            let given = trivec_rerank(model.0, text("q"), documents, count, &options, logits, null_mut(), null_mut());
-            assert!(given == status && user.0.load(Ordering::Relaxed) > 0, "{given:?}, expected {status:?}");
-        }
     }
 }
 
