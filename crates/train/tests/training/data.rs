@@ -63,7 +63,7 @@ fn beir_directories_are_read() {
     assert!(matches!(&error, Error::Io { path, .. } if path.ends_with("train.tsv")), "{error}");
     for (content, expected) in [
         ("q1\tunheard\t1\n", "there is no document with the id `unheard`"),
-        ("head\n", "1 fields"),
+        ("head\n", "fields: found 1, expected query, document and gain"),
         ("a\tb\tc\nq1\td1\tx\n", "the gain is `x`"),
         ("q1\td1\tNaN\n", "line 1: the gain is `NaN`, expected a finite number"),
         ("a\tb\tc\nq1\td1\tinf\n", "line 2: the gain is `inf`, expected a finite number"),
