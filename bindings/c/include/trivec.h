@@ -164,7 +164,7 @@ typedef struct {
 } trivec_text;
 
 // A function that the library calls, on the thread of the call, with the number of texts that are done and the number of all. If it returns
-// anything but 0, the call ends with TRIVEC_CANCELLED. It must return: no exception, no longjmp.
+// anything but 0, the call ends with TRIVEC_CANCELLED, also if that was the last text. It must return: no exception, no longjmp.
 typedef int32_t (*trivec_progress)(void *user, size_t done, size_t total);
 
 // What to compute of each text.
@@ -196,7 +196,7 @@ typedef struct {
 } trivec_encode_options;
 
 // A function that the library calls with the result of one text: `one` has the length 1 and is valid during the call. If the function returns
-// anything but 0, the call ends with TRIVEC_CANCELLED. It must return: no exception, no longjmp.
+// anything but 0, the call ends with TRIVEC_CANCELLED, also if that was the last text. It must return: no exception, no longjmp.
 typedef int32_t (*trivec_each)(void *user, size_t index, const trivec_result *one);
 
 // How to rerank.
@@ -252,11 +252,12 @@ void trivec_error_free(trivec_error *error);
 // A handle that is not set.
 trivec_cancel *trivec_cancel_new(void);
 
-// Ends every call that was given this handle, and every later one, with TRIVEC_CANCELLED: within the time of one layer. Any thread may call it,
-// and a signal handler. NULL is allowed and does nothing.
+// Ends every call that was given this handle, and every later one, with TRIVEC_CANCELLED: within the time of one layer, and also if all is computed
+// by then and the call has only to return. Any thread may call it, and a signal handler. NULL is allowed and does nothing.
 void trivec_cancel_set(const trivec_cancel *cancel);
 
-// Frees a handle. Calls that were given it go on as if it was never set. NULL is allowed and does nothing.
+// Frees a handle. A call that is going on with it is not disturbed: it ends if the handle was set before, and otherwise can no longer be ended by
+// it. NULL is allowed and does nothing.
 void trivec_cancel_free(trivec_cancel *cancel);
 
 // From now on tells `function` what happens: models that were loaded, and mistakes inside the library, which otherwise appear on stderr. NULL ends

@@ -6,7 +6,7 @@ use std::sync::{Mutex, Once, PoisonError};
 use trivec::{Cancel, Progress};
 
 /// A function that the library calls, on the thread of the call, with the number of texts that are done and the number of all. If it returns
-/// anything but 0, the call ends with TRIVEC_CANCELLED. It must return: no exception, no longjmp.
+/// anything but 0, the call ends with TRIVEC_CANCELLED, also if that was the last text. It must return: no exception, no longjmp.
 pub type trivec_progress = Option<unsafe extern "C" fn(user: *mut c_void, done: usize, total: usize) -> i32>;
 
 /// A function that the library calls with messages: `level` is 0 for an error, 1 for information; `message` is UTF-8 that ends with a NUL, and is

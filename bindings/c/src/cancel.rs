@@ -11,8 +11,8 @@ pub extern "C" fn trivec_cancel_new() -> *mut trivec_cancel {
     Box::into_raw(Box::new(trivec_cancel(Cancel::new())))
 }
 
-/// Ends every call that was given this handle, and every later one, with TRIVEC_CANCELLED: within the time of one layer. Any thread may call it,
-/// and a signal handler. NULL is allowed and does nothing.
+/// Ends every call that was given this handle, and every later one, with TRIVEC_CANCELLED: within the time of one layer, and also if all is computed
+/// by then and the call has only to return. Any thread may call it, and a signal handler. NULL is allowed and does nothing.
 ///
 /// # Safety
 /// `cancel` is NULL or a handle that was not freed.
@@ -24,7 +24,8 @@ pub unsafe extern "C" fn trivec_cancel_set(cancel: *const trivec_cancel) {
     }
 }
 
-/// Frees a handle. Calls that were given it go on as if it was never set. NULL is allowed and does nothing.
+/// Frees a handle. A call that is going on with it is not disturbed: it ends if the handle was set before, and otherwise can no longer be ended by
+/// it. NULL is allowed and does nothing.
 ///
 /// # Safety
 /// `cancel` is NULL or a handle that was not freed.

@@ -119,6 +119,18 @@ pub(crate) unsafe fn cancel(handle: *const trivec_cancel, progress: trivec_progr
     own.or_else(|| progress.map(|_| Cancel::new()))
 }
 
+/// What a call gives, unless its cancel flag was set before it ended: also by `progress` when it was told of the last text, and also when all was
+/// computed by then. So a call that was ended never looks like one that was not.
+pub(crate) fn unless_cancelled<T>(
+    given: Result<T, trivec::Error>,
+    cancel: Option<&Cancel>,
+) -> Result<T, trivec::Error> {
+    match (given, cancel) {
+        (Ok(_), Some(cancel)) if cancel.is_cancelled() => Err(trivec::Error::Cancelled),
+        (given, _) => given,
+    }
+}
+
 /// # Safety
 /// As [`structure`], and everything that it points to lives during the call.
 pub(crate) unsafe fn encode_options(options: *const trivec_encode_options) -> Result<EncodeOptions, Failure> {
@@ -152,6 +164,15 @@ pub(crate) unsafe fn encode_options(options: *const trivec_encode_options) -> Re
     })
 }
 
+/// The texts' embeddings, unless the call was ended.
+fn encode<T: AsRef<str> + Sync>(
+    model: &Model,
+    texts: &[T],
+    options: &EncodeOptions,
+) -> Result<Vec<Embedding>, trivec::Error> {
+    unless_cancelled(model.encode(texts, options), options.cancel.as_ref())
+}
+
 /// Embeds `count` texts: one entry a text in the result, in their order, with the same bits whatever its neighbours and however many threads.
 /// `options` may be NULL.
 ///
@@ -174,7 +195,7 @@ pub unsafe extern "C" fn trivec_encode(
             let model = object(model, "model")?;
             let options = encode_options(options)?;
             let texts = crate::arguments::texts(texts, count, "texts")?;
-            out.write(trivec_result::boxed(model.model.encode(&texts, &options)?));
+            out.write(trivec_result::boxed(encode(&model.model, &texts, &options)?));
             Ok(())
         })
     }
@@ -206,7 +227,8 @@ pub unsafe extern "C" fn trivec_encode_ids(
                 array(ids, length, "ids").map_err(|failure| Failure { index: Some(index), ..failure })
             };
             let sequences: Vec<&[u32]> = ids.iter().zip(lengths).enumerate().map(sequence).collect::<Result<_, _>>()?;
-            out.write(trivec_result::boxed(model.model.encode_ids(&sequences, &options)?));
+            let embeddings = model.model.encode_ids(&sequences, &options);
+            out.write(trivec_result::boxed(unless_cancelled(embeddings, options.cancel.as_ref())?));
             Ok(())
         })
     }
@@ -261,7 +283,7 @@ fn write_dense(
     out: &mut [MaybeUninit<f32>],
     dim: usize,
 ) -> Result<(), Failure> {
-    let embeddings = model.encode(texts, options)?;
+    let embeddings = encode(model, texts, options)?;
     for (row, embedding) in out.chunks_exact_mut(dim.max(1)).zip(embeddings) {
         fill(row, embedding.dense.unwrap_or_default());
     }
@@ -269,7 +291,7 @@ fn write_dense(
 }
 
 /// A function that the library calls with the result of one text: `one` has the length 1 and is valid during the call. If the function returns
-/// anything but 0, the call ends with TRIVEC_CANCELLED. It must return: no exception, no longjmp.
+/// anything but 0, the call ends with TRIVEC_CANCELLED, also if that was the last text. It must return: no exception, no longjmp.
 pub type trivec_each = Option<unsafe extern "C" fn(user: *mut c_void, index: usize, one: *const trivec_result) -> i32>;
 
 /// Embeds `count` texts and hands each over as soon as it and those before it are done: in their order, on the thread of the call. No more than
@@ -295,17 +317,21 @@ pub unsafe extern "C" fn trivec_encode_each(
             let each = each.ok_or_else(|| Failure::null("each"))?;
             let options = EncodeOptions { progress: None, ..encode_options(options)? };
             let all = crate::arguments::texts(texts, count, "texts")?;
-            model.encode::<&str>(&[], &options)?;
+            encode::<&str>(model, &[], &options)?;
             for (window, texts) in all.chunks(WINDOW).enumerate() {
                 let first = window * WINDOW;
-                let results = model.encode(texts, &options).map_err(|error| shifted(error, first))?;
+                let results = encode(model, texts, &options).map_err(|error| shifted(error, first))?;
                 for (at, embedding) in results.into_iter().enumerate() {
                     hand_over(each, user, first + at, embedding)?;
+                    unless_cancelled(Ok(()), options.cancel.as_ref())?;
                 }
                 let done = first + texts.len();
                 if let Some(progress) = raw.progress
                     && progress(raw.progress_user, done, count) != 0
                 {
+                    if let Some(cancel) = &options.cancel {
+                        cancel.cancel();
+                    }
                     return Err(trivec::Error::Cancelled.into());
                 }
             }

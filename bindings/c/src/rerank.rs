@@ -9,7 +9,7 @@ use trivec::RerankOptions;
 use crate::arguments::{Versioned, buffer, fill, object, structure, text, texts, trivec_text};
 use crate::callbacks::{self, trivec_progress};
 use crate::cancel::trivec_cancel;
-use crate::encode::{cancel, given, prompt, special_tokens};
+use crate::encode::{cancel, given, prompt, special_tokens, unless_cancelled};
 use crate::error::{Failure, guard, trivec_error, trivec_status};
 use crate::load::trivec_model;
 
@@ -119,7 +119,8 @@ pub unsafe extern "C" fn trivec_rerank(
             })?;
             let documents = texts(documents, count, "documents")?;
             let logits = buffer(logits, count, "logits")?;
-            let results = model.model.rerank(query, &documents, &options)?;
+            let results = model.model.rerank(query, &documents, &options);
+            let results = unless_cancelled(results, options.cancel.as_ref())?;
             fill(logits, results.iter().map(|result| result.logit));
             if !scores.is_null() {
                 fill(buffer(scores, count, "scores")?, results.iter().map(|result| result.score));

@@ -313,19 +313,42 @@ fn a_panic_is_a_status_and_the_model_stays_usable() {
     }
 }
 
+/// A sequence of ids.
+const IDS: [u32; 4] = [0, 10, 11, 2];
+
+/// What the tests' functions are given: how often they were called, and where they end the call.
+struct Watch {
+    calls: AtomicUsize,
+    stop: usize,
+}
+
+impl Watch {
+    fn until(stop: usize) -> Watch {
+        Watch { calls: AtomicUsize::new(0), stop }
+    }
+
+    fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    fn user(&self) -> *mut c_void {
+        (&raw const *self).cast_mut().cast()
+    }
+}
+
 unsafe extern "C" fn count_and_stop_at(user: *mut c_void, done: usize, _: usize) -> i32 {
-    // SAFETY: the tests pass a counter of calls and where to stop.
-    let (calls, stop) = unsafe { &*user.cast::<(AtomicUsize, usize)>() };
-    calls.fetch_add(1, Ordering::Relaxed);
-    i32::from(done >= *stop)
+    // SAFETY: the tests pass what `Watch::user` gives.
+    let watch = unsafe { &*user.cast::<Watch>() };
+    watch.calls.fetch_add(1, Ordering::Relaxed);
+    i32::from(done >= watch.stop)
 }
 
 unsafe extern "C" fn each(user: *mut c_void, index: usize, one: *const trivec_result) -> i32 {
     // SAFETY: as above; the result is good during the call.
     unsafe {
-        let (calls, stop) = &*user.cast::<(AtomicUsize, usize)>();
-        assert_eq!((calls.fetch_add(1, Ordering::Relaxed), trivec_result_len(one)), (index, 1));
-        i32::from(index + 1 >= *stop)
+        let watch = &*user.cast::<Watch>();
+        assert_eq!((watch.calls.fetch_add(1, Ordering::Relaxed), trivec_result_len(one)), (index, 1));
+        i32::from(index + 1 >= watch.stop)
     }
 }
 
@@ -335,32 +358,28 @@ fn calls_are_watched_and_ended() {
     let many: Vec<trivec_text> = (0..600).map(|_| text("the cat sat on the mat")).collect();
     // SAFETY: all pointers are good; users are what their functions take them for.
     unsafe {
-        let user = (AtomicUsize::new(0), usize::MAX);
+        let user = Watch::until(usize::MAX);
         let watched = trivec_encode_options {
             progress: Some(count_and_stop_at),
-            progress_user: (&raw const user).cast_mut().cast(),
+            progress_user: user.user(),
             ..encode_defaults()
         };
         assert_eq!(trivec_encode(model.0, many.as_ptr(), 600, &watched, &mut result, null_mut()), TRIVEC_OK);
-        assert!(user.0.load(Ordering::Relaxed) >= 2);
+        assert!(user.calls() >= 2);
         trivec_result_free(result);
-        let user = (AtomicUsize::new(0), 1);
-        let watched = trivec_encode_options { progress_user: (&raw const user).cast_mut().cast(), ..watched };
+        let user = Watch::until(1);
+        let watched = trivec_encode_options { progress_user: user.user(), ..watched };
         refused(TRIVEC_CANCELLED, "cancelled", |e| {
             trivec_encode(model.0, many.as_ptr(), 600, &watched, &mut result, e)
         });
-        assert_eq!(user.0.load(Ordering::Relaxed), 1);
+        assert_eq!(user.calls(), 1);
 
-        let user = (AtomicUsize::new(0), usize::MAX);
-        let pointer = (&raw const user).cast_mut().cast();
-        assert_eq!(trivec_encode_each(model.0, many.as_ptr(), 600, null(), Some(each), pointer, null_mut()), TRIVEC_OK);
-        assert_eq!(user.0.load(Ordering::Relaxed), 600);
-        let user = (AtomicUsize::new(0), 300);
-        let pointer = (&raw const user).cast_mut().cast();
-        refused(TRIVEC_CANCELLED, "", |e| {
-            trivec_encode_each(model.0, many.as_ptr(), 600, null(), Some(each), pointer, e)
-        });
-        assert_eq!(user.0.load(Ordering::Relaxed), 300);
+        let user = Watch::until(usize::MAX);
+        assert_eq!(
+            trivec_encode_each(model.0, many.as_ptr(), 600, null(), Some(each), user.user(), null_mut()),
+            TRIVEC_OK
+        );
+        assert_eq!(user.calls(), 600);
 
         let cancel = trivec_cancel_new();
         let options = trivec_encode_options { cancel, ..encode_defaults() };
@@ -371,6 +390,105 @@ fn calls_are_watched_and_ended() {
         trivec_cancel_free(cancel);
         trivec_cancel_free(null_mut());
         trivec_cancel_set(null());
+    }
+}
+
+/// A function that is handed each text sets the handle that it is given, and lets the call go on.
+unsafe extern "C" fn set_at_the_last(user: *mut c_void, index: usize, _: *const trivec_result) -> i32 {
+    if index + 1 == 3 {
+        // SAFETY: the test passes a handle.
+        unsafe { trivec_cancel_set(user.cast()) };
+    }
+    0
+}
+
+#[test]
+fn a_call_that_was_ended_is_cancelled_also_when_all_was_computed() {
+    let (model, mut result) = (embedder(), null_mut());
+    let many: Vec<trivec_text> = (0..600).map(|_| text("the cat sat on the mat")).collect();
+    let ids: Vec<*const u32> = vec![IDS.as_ptr(); 600];
+    let (lengths, mut rows) = (vec![IDS.len(); 600], vec![0.0; 600 * 64]);
+    let (texts, ids, lengths, out) = (many.as_ptr(), ids.as_ptr(), lengths.as_ptr(), rows.as_mut_ptr());
+    // SAFETY: all pointers are good; users are what their functions take them for.
+    unsafe {
+        // Whoever is told of the last text may end the call, whatever call it is, with a handle or without.
+        for cancel in [null(), trivec_cancel_new().cast_const()] {
+            let user = Watch::until(600);
+            let watched = trivec_encode_options {
+                cancel,
+                progress: Some(count_and_stop_at),
+                progress_user: user.user(),
+                ..encode_defaults()
+            };
+            refused(TRIVEC_CANCELLED, "cancelled", |e| trivec_encode(model.0, texts, 600, &watched, &mut result, e));
+            assert!(result.is_null() && user.calls() >= 2);
+            if !cancel.is_null() {
+                // Their flag is set then, so later calls end as well, those without any text too.
+                let later = trivec_encode_options { cancel, ..encode_defaults() };
+                for count in [0, 1] {
+                    refused(TRIVEC_CANCELLED, "", |e| trivec_encode(model.0, texts, count, &later, &mut result, e));
+                    refused(TRIVEC_CANCELLED, "", |e| {
+                        trivec_encode_each(model.0, texts, count, &later, Some(each), Watch::until(0).user(), e)
+                    });
+                }
+                trivec_cancel_free(cancel.cast_mut());
+            }
+        }
+        let user = Watch::until(600);
+        let watched = trivec_encode_options {
+            progress: Some(count_and_stop_at),
+            progress_user: user.user(),
+            ..encode_defaults()
+        };
+        refused(TRIVEC_CANCELLED, "cancelled", |e| {
+            trivec_encode_ids(model.0, ids, lengths, 600, &watched, &mut result, e)
+        });
+        assert!(result.is_null());
+        refused(TRIVEC_CANCELLED, "cancelled", |e| {
+            trivec_encode_dense(model.0, texts, 600, &watched, out, 600 * 64, e)
+        });
+        let all = Watch::until(usize::MAX);
+        refused(TRIVEC_CANCELLED, "cancelled", |e| {
+            trivec_encode_each(model.0, texts, 600, &watched, Some(each), all.user(), e)
+        });
+        assert_eq!(all.calls(), 600);
+        // Or whoever is handed the last one.
+        for stop in [300, 600] {
+            let user = Watch::until(stop);
+            refused(TRIVEC_CANCELLED, "", |e| {
+                trivec_encode_each(model.0, texts, 600, null(), Some(each), user.user(), e)
+            });
+            assert_eq!(user.calls(), stop);
+        }
+        let cancel = trivec_cancel_new();
+        let options = trivec_encode_options { cancel, ..encode_defaults() };
+        refused(TRIVEC_CANCELLED, "cancelled", |e| {
+            trivec_encode_each(model.0, texts, 3, &options, Some(set_at_the_last), cancel.cast(), e)
+        });
+        trivec_cancel_free(cancel);
+    }
+}
+
+#[test]
+fn whoever_is_told_of_the_last_document_may_end_the_call() {
+    let model = load("rerankers/reranker-h48");
+    let documents = texts();
+    // SAFETY: all pointers are good; the user is what its function takes it for.
+    unsafe {
+        for (stop, status) in [(documents.len() + 1, TRIVEC_OK), (documents.len(), TRIVEC_CANCELLED)] {
+            let user = Watch::until(stop);
+            let mut options = MaybeUninit::uninit();
+            trivec_rerank_options_init(options.as_mut_ptr());
+            let options = trivec_rerank_options {
+                progress: Some(count_and_stop_at),
+                progress_user: user.user(),
+                ..options.assume_init()
+            };
+            let (mut logits, count) = ([0.0; 3], documents.len());
+            let (documents, logits) = (documents.as_ptr(), logits.as_mut_ptr());
+            let given = trivec_rerank(model.0, text("q"), documents, count, &options, logits, null_mut(), null_mut());
+            assert!(given == status && user.calls() > 0, "{given:?}, expected {status:?}");
+        }
     }
 }
 
