@@ -57,6 +57,13 @@ sed -i '7s/cat/dog/' "$work/c.jsonl"
 job "$work/whole" 4 "${inputs[@]}"
 [ "$(calls)" = 4 ] || fail "a changed input makes $(calls) parts be done again, not its 4"
 
+# Lines without anything are no records, also where a part has no other.
+printf '{"text": "a"}\n\n \t\r\n{"text": "b"}\r\n\n' >"$work/gaps.jsonl"
+job "$work/gaps" 5 "$work/gaps.jsonl"
+[ "$(calls)" = 5 ] && [ "$(cat "$work"/gaps/*.jsonl | wc -l)" = 2 ] || fail "lines without anything are not passed over"
+job "$work/gaps" 5 "$work/gaps.jsonl"
+[ "$(calls)" = 0 ] || fail "parts without records are done again"
+
 # A damaged input fails alone; a full disk leaves no part behind; so does a model that is not there.
 printf '{"text": \n' >"$work/bad.jsonl"
 if job "$work/bad" 1 "$work/bad.jsonl" "$work/a.jsonl" 2>/dev/null; then fail "a damaged input is not told of"; fi
@@ -64,4 +71,6 @@ if job "$work/bad" 1 "$work/bad.jsonl" "$work/a.jsonl" 2>/dev/null; then fail "a
 if AT=1 DO=full job "$work/full" 1 "$work/a.jsonl" 2>/dev/null; then fail "a full disk is not told of"; fi
 [ -z "$(ls -A "$work/full")" ] || fail "a full disk leaves files behind"
 if bash examples/corpus/shards.sh "$work/no-model" "$work/none" 1 "$work/a.jsonl" 2>/dev/null; then fail "a model that is not there is not told of"; fi
+said=$(bash examples/corpus/shards.sh starter "$work/none" 1 "$work/a.jsonl" 2>&1 || true)
+[[ "$said" == *"a packed file"*"not a name"* ]] || fail "a model's name is not told apart: $said"
 echo "shards are good"

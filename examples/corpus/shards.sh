@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # shards.sh MODEL OUT SHARDS INPUT...: embeds JSON Lines on any number of machines that share a file system, without a scheduler of its own.
 #
+# MODEL is a packed file or a model's directory, which all machines can read; lines without anything are passed over.
 # Each input is cut into SHARDS parts of lines. A part is done when its file is in OUT: its name is a digest of the input's content, the range of lines,
 # the model's content and the options, so that a job that is started again does what is missing, and an input or a model that has changed is embedded
 # anew. Parts are written aside and renamed. A part may be done twice, by two machines at a time: with the same bits.
@@ -16,8 +17,11 @@ read -r -a options <<<"${TRIVEC_OPTIONS:-}"
 mkdir -p "$out"
 if [ -d "$model" ]; then
   model_digest=$(cd "$model" && find . -type f | LC_ALL=C sort | while read -r file; do sha256sum "$file"; done | sha256sum)
-else
+elif [ -e "$model" ]; then
   model_digest=$(sha256sum <"$model")
+else
+  echo "$model: there is no such file or directory; expected a packed file (\`trivec pack\` makes one) or a model's directory, not a name" >&2
+  exit 2
 fi
 part=0 failed=0
 for input in "$@"; do
@@ -32,9 +36,11 @@ for input in "$@"; do
     target=$out/${key%% *}.jsonl
     [ ! -e "$target" ] || continue
     aside=$target.$$.$(hostname).part
+    part_of() { tail -n +$((first + 1)) "$input" | head -n $((end - first)); }
+    records=$(part_of | grep -c '[^[:space:]]' || true)
     # One part that fails, for its input is damaged, does not hold up the others.
-    if tail -n +$((first + 1)) "$input" | head -n $((end - first)) | $trivec embed --model "$model" --input - --input-format jsonl "${options[@]}" >"$aside" &&
-      [ "$(wc -l <"$aside")" = $((end - first)) ] && sync "$aside"; then
+    if part_of | $trivec embed --model "$model" --input - --input-format jsonl "${options[@]}" >"$aside" &&
+      [ "$(wc -l <"$aside")" = "$records" ] && sync "$aside"; then
       mv "$aside" "$target"
     else
       echo "$input, lines $((first + 1)) to $end: failed" >&2
