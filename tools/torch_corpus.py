@@ -100,6 +100,17 @@ def from_training():
         "model": {"module": linear.state_dict()},
     }
     yield "unsigned", {"weight": tensor, "ids": torch.tensor([0, 1, 2], dtype=torch.uint16)}
+    yield "plain", {
+        "seen": {1, 2}, "none": set(), "hash": b"bytes", "buffer": bytearray(b"bytes"), "phase": 1j, "seed": 2**80, "less": -(2**70),
+        "layout": torch.strided, "counts": collections.Counter("aab"), "state_dict": {"weight": tensor},
+    }
+
+
+def of_other_kinds():
+    """Tensors that torch.load(weights_only=True) reads, and that hold no plain numbers."""
+    yield "sparse", {"weight": torch.eye(2).to_sparse()}
+    yield "quantized", {"weight": torch.quantize_per_tensor(torch.ones(2), 0.5, 0, torch.qint8)}
+    yield "on-meta", {"weight": torch.ones(2, device="meta")}
 
 
 def hooked():
@@ -156,11 +167,12 @@ def deflated(raw):
     return out.getvalue()
 
 
-def script():
+def script(how=zipfile.ZIP_STORED):
+    """What torch.jit.save writes; it deflates the code."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as file:
         file.writestr(zipfile.ZipInfo("m/data.pkl"), b"\x80\x02}.")
-        file.writestr(zipfile.ZipInfo("m/code/__torch__.py"), b"class M(Module):\n")
+        file.writestr(zipfile.ZipInfo("m/code/__torch__.py"), b"class M(Module):\n", how)
     return out.getvalue()
 
 
@@ -176,7 +188,7 @@ def main():
     linear = torch.nn.Linear(3, 2).half().state_dict()
     odd = {"t": torch.arange(6.0).view(2, 3).t(), "ids": torch.arange(3), "e": torch.ones(1).expand(4)}
     head = {"weight": torch.nn.Parameter(torch.zeros(1, 24)), "bias": torch.nn.Parameter(torch.full((1,), 0.5))}
-    pickles = {f"bad-{name}": saved(value)[1] for name, value in malicious()}
+    pickles = {f"bad-{name}": saved(value)[1] for name, value in [*malicious(), *of_other_kinds()]}
     pickles |= {f"bad-{name}": content for name, content in by_hand()}
     pickles |= {f"good-linear-{protocol}": saved(linear, protocol)[1] for protocol in (2, 3, 4, 5)}
     pickles["good-odd"] = saved(odd)[1]
@@ -186,7 +198,8 @@ def main():
     good = saved(linear)[0]
     write("torch_file", {
         "good-linear": good, "good-odd": saved(odd)[0], "good-parameters": saved(head)[0], "bad-cut": good[: len(good) // 2], "bad-legacy": legacy(linear),
-        "bad-deflated": deflated(good), "bad-script": script(), "bad-gguf": b"GGUF\x03\0\0\0" + bytes(24),
+        "bad-deflated": deflated(good), "bad-script": script(), "bad-script-deflated": script(zipfile.ZIP_DEFLATED),
+        "bad-gguf": b"GGUF\x03\0\0\0" + bytes(24),
         "bad-html": b"<!DOCTYPE html>\n<html><body>404</body></html>\n",
         "bad-lfs": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n",
         "bad-checksum": good.replace(b"_metadata", b"-metadata"), "bad-empty": b"",

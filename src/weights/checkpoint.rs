@@ -179,7 +179,12 @@ impl Checkpoint {
             }
         }
         let [(main, index), (torch, torch_index)] = MAIN;
-        let what = format!("there is neither {main} nor {torch} (nor {index}, nor {torch_index})");
+        let mut what = format!("there is neither {main} nor {torch} (nor {index}, nor {torch_index})");
+        if let Some(other) = checkpoint.source.other_weights() {
+            let usual = if other.ends_with(".safetensors") { main } else { torch };
+            let other = other.escape_debug();
+            what.push_str(&format!("; if the model's weights are in `{other}`, call that file {usual}"));
+        }
         Err(Error::format(&checkpoint.source.path(""), what))
     }
 

@@ -106,8 +106,14 @@ fn something_else(file: &[u8]) -> Option<&'static str> {
         Some("a zip archive") => {
             return Some("a zip archive (PyTorch's own files are such: give the directory they are in)");
         }
+        Some("a pickle of Python") => {
+            return Some("a pickle of Python (PyTorch's old files are such: give the directory they are in)");
+        }
         Some("GGUF") => return Some("a GGUF file, which trivec does not read"),
         Some(kind) => return Some(kind),
+        None if file.get(257..262) == Some(b"ustar") => {
+            return Some("a tar archive (unpack it, and give the directory of the model that was in it)");
+        }
         None => {}
     }
     // The last byte of a header's length is always 0, so text cannot be mistaken for it.

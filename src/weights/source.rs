@@ -91,6 +91,20 @@ impl Source {
         self.open(file)?.ok_or_else(|| Error::format(&self.path(file), "the file is missing"))
     }
 
+    /// The only file of a directory that may hold a model's weights by the end of its name, for a message that they are missing under their own.
+    pub(crate) fn other_weights(&self) -> Option<String> {
+        /// What lies beside the weights: heads, and what training scripts save.
+        const BESIDE: [&str; 6] =
+            ["sparse_linear", "colbert_linear", "optimizer", "scheduler", "rng_state", "training_args"];
+        let Source::Directory(directory, _) = self else { return None };
+        let files = std::fs::read_dir(directory).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let mut found = files.filter(|name| {
+            let (stem, end) = name.rsplit_once('.').unwrap_or_default();
+            ["safetensors", "bin", "pt", "pth", "ckpt"].contains(&end) && !BESIDE.contains(&stem)
+        });
+        found.next().filter(|_| found.next().is_none())
+    }
+
     /// Everything that was read from the source so far, ordered by name. Equal contents make equal models.
     pub(crate) fn contents(&self) -> Vec<(String, Content)> {
         let mut all = match self {

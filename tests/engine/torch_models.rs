@@ -180,6 +180,7 @@ fn foreign_files_under_this_name_are_told_apart() {
         ("bad-legacy", "old format, from before 1.6"),
         ("bad-deflated", "deflated"),
         ("bad-script", "TorchScript"),
+        ("bad-script-deflated", "TorchScript program: save the model's state_dict()"),
         ("bad-gguf", "GGUF"),
         ("bad-html", "HTML page"),
         ("bad-lfs", "git lfs pull"),
@@ -209,7 +210,25 @@ fn safetensors_win_where_both_are_there() {
     fs::remove_file(model.path().join(BIN)).unwrap();
     assert!(refusal(model.path()).contains("pytorch_model.bin.index.json"));
     fs::remove_file(model.path().join("pytorch_model.bin.index.json")).unwrap();
-    assert!(refusal(model.path()).contains("neither model.safetensors nor pytorch_model.bin"));
+    let missing = |expected: &str| {
+        let message = refusal(model.path());
+        assert!(message.contains("neither model.safetensors nor pytorch_model.bin"), "{message}");
+        assert!(message.ends_with(expected), "{message}");
+    };
+    missing("pytorch_model.bin.index.json)");
+    // A file under another name is pointed to, if it is the only one; heads and what training scripts save are none.
+    for beside in ["colbert_linear.pt", "optimizer.pt", "training_args.bin", "notes.txt"] {
+        fs::write(model.path().join(beside), "").unwrap();
+    }
+    missing("pytorch_model.bin.index.json)");
+    for (name, usual) in [("model.pt", BIN), ("last.ckpt", BIN), ("weights.safetensors", "model.safetensors")] {
+        fs::write(model.path().join(name), "").unwrap();
+        missing(&format!("if the model's weights are in `{name}`, call that file {usual}"));
+        fs::remove_file(model.path().join(name)).unwrap();
+    }
+    fs::write(model.path().join("a.pth"), "").unwrap();
+    fs::write(model.path().join("b.pth"), "").unwrap();
+    missing("pytorch_model.bin.index.json)");
 }
 
 #[test]

@@ -68,8 +68,7 @@ pub(super) fn read(file: &[u8], path: &Path) -> Result<TorchFile> {
 }
 
 /// What makes a file of the present format of one in an older.
-const AGAIN: &str = "load it with `torch.load(FILE, map_location=\"cpu\", weights_only=True)` in a PyTorch that you have and write what it \
-                     gives by `torch.save(…, FILE)`, without `_use_new_zipfile_serialization=False`";
+const AGAIN: &str = "PyTorch 1.13 or a later one writes it anew: `torch.save(torch.load(FILE, map_location=\"cpu\", weights_only=True), FILE)`";
 
 /// What a file is that is not an archive of `torch.save`, if its first bytes tell.
 fn foreign(file: &[u8]) -> Option<String> {

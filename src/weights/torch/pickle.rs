@@ -108,7 +108,7 @@ impl<'a> Machine<'a> {
             b'J' => self.int(|machine| Ok(i32::from_le_bytes(machine.take()?).into()))?,
             b'K' => self.int(|machine| Ok(u8::from_le_bytes(machine.take()?).into()))?,
             b'M' => self.int(|machine| Ok(u16::from_le_bytes(machine.take()?).into()))?,
-            0x8a => self.int(Self::long)?,
+            0x8a => self.long()?,
             b'G' => self.take::<8>().and_then(|_| self.push(Value::Float))?,
             b'X' => self.text(|machine| Ok(u32::from_le_bytes(machine.take()?).into()))?,
             0x8c => self.text(|machine| Ok(u8::from_le_bytes(machine.take()?).into()))?,
@@ -206,16 +206,16 @@ impl<'a> Machine<'a> {
         self.push(Value::Int(value))
     }
 
-    /// A little-endian two's complement integer of up to 8 bytes.
-    fn long(&mut self) -> Step<i64> {
+    /// A little-endian two's complement integer. One of more than 8 bytes is no number of a tensor, and its value is not kept.
+    fn long(&mut self) -> Step<()> {
         let [len] = self.take()?;
-        if len > 8 {
-            return Err(format!("an integer of {len} bytes, expected at most 8"));
-        }
         let bytes = self.bytes(len.into())?;
+        if len > 8 {
+            return self.push(Value::Plain);
+        }
         let mut wide = [if bytes.last().is_some_and(|&byte| byte >= 0x80) { 0xff } else { 0 }; 8];
         wide[..bytes.len()].copy_from_slice(bytes);
-        Ok(i64::from_le_bytes(wide))
+        self.push(Value::Int(i64::from_le_bytes(wide)))
     }
 
     fn text(&mut self, read: impl FnOnce(&mut Self) -> Step<u64>) -> Step<()> {

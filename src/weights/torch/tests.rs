@@ -106,10 +106,10 @@ fn what_is_no_archive_of_torch_save_is_named() {
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         (
             b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02",
-            "weights_only=True)` in a PyTorch that you have",
+            "`torch.save(torch.load(FILE, map_location=\"cpu\", weights_only=True), FILE)`",
         ),
         (b"\x80\x02}.", "bare pickle"),
-        (b"\x80\x02}.", "write what it gives by `torch.save("),
+        (b"\x80\x02}.", "writes it anew: `torch.save("),
         (&tar, "a tar archive"),
         (b"\x10\0\0\0\0\0\0\0{\"w\":{}}", "safetensors"),
         (b"something else", "not a PyTorch file"),

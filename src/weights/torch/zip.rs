@@ -256,6 +256,12 @@ impl Central {
             return Err("it is encrypted".into());
         }
         if self.method != 0 {
+            if self.name.split('/').any(|part| part == "code") {
+                return Err(
+                    "it is the code of a TorchScript program: save the model's state_dict() with torch.save instead"
+                        .into(),
+                );
+            }
             let how = if self.method == 8 { "deflated".into() } else { format!("compressed (method {})", self.method) };
             return Err(format!("it is {how}: torch.save stores, it does not compress"));
         }

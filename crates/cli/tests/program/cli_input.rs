@@ -282,6 +282,7 @@ fn a_missing_directory_is_said_in_one_way() {
 #[test]
 fn a_file_that_is_no_model_is_named() {
     let directory = TempDir::new().unwrap();
+    let tar = [&[b'a'; 257][..], b"ustar\x0000"].concat();
     for (text, what) in [
         (&b"just some words of text\n"[..], "this is text, expected a safetensors file"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "this is a pointer of Git LFS"),
@@ -291,6 +292,11 @@ fn a_file_that_is_no_model_is_named() {
             b"PK\x03\x04\0\0\x08\x08\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x10\0\0\0archive/data.pkl",
             "this is a zip archive",
         ),
+        (
+            b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.",
+            "this is a pickle of Python (PyTorch's old files are such: give the directory",
+        ),
+        (&tar, "this is a tar archive (unpack it"),
         (b"GGUF\x03\0\0\0\x01\0\0\0\0\0\0\0", "this is a GGUF file"),
     ] {
         let path = directory.path().join("model");

@@ -49,6 +49,9 @@ fn known(module: &str, name: &str) -> Option<Global> {
         }
         ("torch", "Size") => Some(Global::Size),
         ("torch", "device") => Some(Global::Device),
+        ("builtins" | "__builtin__", "set" | "bytearray" | "complex")
+        | ("_codecs", "encode")
+        | ("torch.serialization", "_get_layout") => Some(Global::Plain),
         ("torch" | "torch.storage", "UntypedStorage") => {
             Some(Global::Storage { element: Element { dtype: "U8", bytes: 1 }, untyped: true })
         }
@@ -61,13 +64,29 @@ fn known(module: &str, name: &str) -> Option<Global> {
     }
 }
 
+/// Why a name is refused, and what its file's owner can do.
+fn unknown(module: &str, name: &str) -> String {
+    let kind = match (module, name) {
+        ("torch._utils", "_rebuild_sparse_tensor") => Some(("sparse", "make its tensors dense (`tensor.to_dense()`)")),
+        ("torch._utils", "_rebuild_qtensor") => Some(("quantized", "make its tensors floats (`tensor.dequantize()`)")),
+        ("torch._utils", "_rebuild_meta_tensor_no_storage") => {
+            Some(("on the device `meta`, without values", "load the model onto a device that holds values"))
+        }
+        _ => None,
+    };
+    if let Some((what, before)) = kind {
+        return format!("a tensor is {what}: {before} and save the model's state_dict() again");
+    }
+    let (module, name) = (module.escape_debug(), name.escape_debug());
+    format!(
+        "it refers to `{module}.{name}`, which no weights need; nothing was run: save the model's state_dict() alone"
+    )
+}
+
 impl<'a> Machine<'a> {
     /// The allow-list.
     pub(super) fn push_global(&mut self, module: &str, name: &str) -> Step<()> {
-        let global = known(module, name).ok_or_else(|| {
-            let (module, name) = (module.escape_debug(), name.escape_debug());
-            format!("it refers to `{module}.{name}`, which no weights need; nothing was run")
-        })?;
+        let global = known(module, name).ok_or_else(|| unknown(module, name))?;
         self.push(Value::Global(global))
     }
 
@@ -93,6 +112,7 @@ impl<'a> Machine<'a> {
             },
             // The device of a tensor does not affect its values.
             Value::Global(Global::Device) => self.push(Value::None),
+            Value::Global(Global::Plain) => self.push(Value::Plain),
             Value::Global(Global::Storage { .. }) => Err("a storage class is called, which no weights need".into()),
             other => Err(format!("{} is called, which no weights need", other.kind())),
         }

@@ -35,6 +35,8 @@ pub(super) enum Value<'a> {
     Int(i64),
     Float,
     Text(&'a str),
+    /// A set, bytes, a complex or a large number: nothing asks for its content.
+    Plain,
     Global(Global),
     Tuple(usize),
     List,
@@ -51,6 +53,7 @@ impl Value<'_> {
             Value::Int(_) => "an int",
             Value::Float => "a float",
             Value::Text(_) => "a string",
+            Value::Plain => "a plain value",
             Value::Global(_) => "a global",
             Value::Tuple(_) => "a tuple",
             Value::List => "a list",
@@ -79,6 +82,8 @@ pub(super) enum Global {
     Size,
     /// `torch.device`, of a name and an index.
     Device,
+    /// What makes plain values of Python, or names a layout: `set`, `bytearray`, `complex`, `_codecs.encode` (which makes bytes).
+    Plain,
 }
 
 /// The functions that make a tensor, by how they take their arguments.
