@@ -15,6 +15,7 @@ import io
 import json
 import lzma
 import re
+import struct
 import subprocess
 import sys
 import tarfile
@@ -25,6 +26,10 @@ from pathlib import Path
 PASSAGE = 600
 TRAINED_MODULES = ("scalc", "shared", "sbasic")
 LANGUAGES = {"en-US": "en", "de": "de", "ja": "ja", "zh-CN": "zh", "fr": "fr", "es": "es", "ru": "ru", "ko": "ko", "hi": "hi", "it": "it", "pt-BR": "pt"}
+# Languages of the dialogues by their names there.
+SPOKEN = {name: name for name in ("ar", "bg", "cs", "de", "es", "fi", "fr", "hu", "id", "it", "ja", "ko", "nl", "pl", "ru", "sv", "tr", "uk", "vi")}
+SPOKEN |= {"pt_BR": "pt", "zh_CN": "zh"}
+MARKUP = re.compile(r"[$<>|{}\\_%=\n\0]")
 DEV_PERCENT = 6
 
 
@@ -46,20 +51,21 @@ def without(title, text):
     return re.sub(r"\s+", " ", text.replace(title, " ")).strip()
 
 
-def members(deb):
-    """Names and bytes of a package's files."""
+def members(deb, ending):
+    """Names and bytes of a package's files whose names end so."""
     data = subprocess.run(["dpkg-deb", "--fsys-tarfile", str(deb)], check=True, capture_output=True).stdout
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         for member in sorted(archive.getmembers(), key=lambda m: m.name):
-            if member.isfile() and member.name.endswith(".html"):
-                yield member.name, archive.extractfile(member).read().decode("utf-8", "replace")
+            if member.isfile() and member.name.endswith(ending):
+                yield member.name, archive.extractfile(member).read()
 
 
 def office_pages(debs):
     """{page: {language: (title, text)}} of LibreOffice's help."""
     pages = defaultdict(dict)
     for deb in sorted(debs.glob("libreoffice-help-*.deb")):
-        for name, text in members(deb):
+        for name, data in members(deb, ".html"):
+            text = data.decode("utf-8", "replace")
             found = re.search(r"/help/([^/]+)/text/(.+)\.html$", name)
             if not found or found[1] not in LANGUAGES:
                 continue
@@ -74,7 +80,8 @@ def reference_sections(debs):
     """{chapter and number of the section: {language: (title, text)}} of the Debian Reference."""
     sections = defaultdict(dict)
     for deb in sorted(debs.glob("debian-reference-*.deb")):
-        for name, text in members(deb):
+        for name, data in members(deb, ".html"):
+            text = data.decode("utf-8", "replace")
             found = re.search(r"/(ch\d+)\.([a-z-]+)\.html$", name)
             if not found:
                 continue
@@ -134,6 +141,44 @@ def applications(lists):
                 languages["en"] = languages.pop("C")
                 found[name[1]] = languages
     return found
+
+
+def messages(data):
+    """The messages of a compiled gettext catalogue: what is translated, and into what."""
+    order = "<" if data[:4] == b"\xde\x12\x04\x95" else ">"
+    _, count, originals, translations = struct.unpack(order + "4I", data[4:20])
+    for number in range(count):
+        texts = []
+        for table in (originals, translations):
+            length, at = struct.unpack(order + "2I", data[table + 8 * number : table + 8 * number + 8])
+            texts.append(data[at : at + length].decode("utf-8", "replace"))
+        yield tuple(texts)
+
+
+def dialogues(debs):
+    """{English line: {language: line}} of what people say to each other in a game's stories: short sentences and questions of no special domain."""
+    found = defaultdict(dict)
+    for deb in sorted(debs.glob("wesnoth-*.deb")):
+        for name, data in members(deb, ".mo"):
+            language = re.search(r"/([^/]+)/LC_MESSAGES/", name)[1]
+            for original, text in messages(data) if language in SPOKEN else ():
+                # A context stands before the text, with a character between them.
+                original = re.split(r"[\x04^]", original)[-1]
+                sentence = 20 <= len(original) <= 160 and len(original.split()) >= 4 and re.search(r"[.!?…]$", original)
+                if sentence and 6 <= len(text) <= 160 and text != original and not MARKUP.search(original + text):
+                    found[original]["en"] = original
+                    found[original][SPOKEN[language]] = text
+    return found
+
+
+def dialogue_pair(line, languages):
+    """A pair of a line: mostly a translation with the English one, sometimes the other way round, or two translations."""
+    others = sorted(language for language in languages if language != "en")
+    language = pick(f"{line} 0", others)
+    second = pick(f"{line} 0 second", [other for other in others if other != language] or ["en"])
+    kind = hashed(f"{line} 0 kind") % 5
+    query, passage = {0: ("en", language), 1: (language, second)}.get(kind, (language, "en"))
+    return {"query": languages[query], "passage": languages[passage], "group": f"dialogue {line}"}
 
 
 def verses(directory):
@@ -207,6 +252,10 @@ def main():
     for name, languages in sorted(apps.items()):
         if len(languages) > 1:
             rows += pairs_of("application", name, languages, 3)
+    spoken = dialogues(debs)
+    print(f"{len(spoken)} lines of dialogue")
+    pairs = [dialogue_pair(line, languages) for line, languages in sorted(spoken.items())]
+    rows += [pair for pair in pairs if pair["query"] != pair["passage"]]
     titles = {row["query"] for row in rows} | {row["passage"] for row in rows}
     dev = [row for row in rows if hashed(row["group"] + " dev") % 100 < DEV_PERCENT]
     train = [row for row in rows if hashed(row["group"] + " dev") % 100 >= DEV_PERCENT]

@@ -22,6 +22,7 @@ export APT_CONFIG="$dir/apt.conf"
 apt-get update
 cd "$dir/deb"
 apt-get download libreoffice-help-{en-us,de,ja,zh-cn,fr,es,ru,ko,hi,it,pt-br} debian-reference-{en,de,ja,zh-cn,fr,es}
+apt-get download wesnoth-1.16-{did,dm,dw,ei,httt,l,low,nr,sof,sota,sotbe,thot,trow,tsg,ttb,utbs}
 cd "$dir/npm"
 npm pack --silent quran-json@3.1.2
 tar xzf quran-json-3.1.2.tgz
