@@ -17,6 +17,10 @@ EMBEDDER = str(DATA / "models" / "f32-h64")
 RERANKER = str(DATA / "rerankers" / "reranker-h48")
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "database: needs a vector database's packages, which are large")
+
+
 @pytest.fixture(autouse=True)
 def no_models_of_this_user(monkeypatch, tmp_path):
     """Nothing that is installed or cached for the user who runs the tests is found."""

