@@ -50,8 +50,11 @@ impl<'de, T: TryFrom<u64>> Deserialize<'de> for Whole<T> {
             }
 
             fn visit_f64<E: de::Error>(self, number: f64) -> Result<Whole<T>, E> {
+                let wrong = |_| E::invalid_value(Unexpected::Float(number), &"a whole number, not negative");
                 match whole_of(number) {
                     Some(number) => self.visit_u64(number),
+                    // More than u64 holds, or too near to it to tell: a limit of so many is none.
+                    None if number.fract() == 0.0 && number > 0.0 => T::try_from(u64::MAX).map(Whole).map_err(wrong),
                     None => Err(E::invalid_value(Unexpected::Float(number), &self)),
                 }
             }
@@ -68,6 +71,41 @@ pub(super) fn whole_of(number: f64) -> Option<u64> {
 /// A field that is a [`Whole`] number, `null` or absent.
 pub(super) fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
     Ok(Option::<Whole<usize>>::deserialize(deserializer)?.map(|Whole(number)| number))
+}
+
+/// [`prompt_tokens`]' number as it is written: also `17.0`, and more than an integer holds, which is then the largest.
+pub(super) fn number_or_less<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    struct Number(i64);
+
+    impl<'de> Deserialize<'de> for Number {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            struct Expected;
+            impl Visitor<'_> for Expected {
+                type Value = Number;
+
+                fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    f.write_str("-1 or a number of tokens")
+                }
+
+                fn visit_i64<E: de::Error>(self, number: i64) -> Result<Number, E> {
+                    Ok(Number(number))
+                }
+
+                fn visit_u64<E: de::Error>(self, number: u64) -> Result<Number, E> {
+                    Ok(Number(i64::try_from(number).unwrap_or(i64::MAX)))
+                }
+
+                fn visit_f64<E: de::Error>(self, number: f64) -> Result<Number, E> {
+                    if number.fract() == 0.0 {
+                        return Ok(Number(number as i64));
+                    }
+                    Err(E::invalid_value(Unexpected::Float(number), &self))
+                }
+            }
+            deserializer.deserialize_any(Expected)
+        }
+    }
+    Ok(Option::<Number>::deserialize(deserializer)?.map(|Number(number)| number))
 }
 
 /// The value of fields that mean the same, as different services call it: all that are given must agree.
@@ -229,6 +267,10 @@ mod tests {
         );
         assert_eq!(read(r#"{"ids":[],"most":null}"#).unwrap(), (vec![], None));
         assert_eq!(read(r#"{"ids":[]}"#).unwrap(), (vec![], None));
+        // A limit that no integer holds is the largest.
+        for huge in ["18446744073709551615", "18446744073709551616", "9007199254740994.0", "8e22", "1e300"] {
+            assert_eq!(read(&format!(r#"{{"ids":[],"most":{huge}}}"#)).unwrap(), (vec![], Some(usize::MAX)), "{huge}");
+        }
         for bad in
             ["-1", "-0.5", "1.5", "4294967296", "4294967296.0", "1e300", "\"1\"", "null", "true", "-1e9", "1e999"]
         {

@@ -246,7 +246,10 @@ fn what_cannot_be_obeyed_is_refused() {
         ("/v1/embeddings", "truncation_side", json!("left")),
         ("/v1/embeddings", "truncate_prompt_tokens", json!(-2)),
         ("/v1/embeddings", "truncate_prompt_tokens", json!(1)),
+        ("/v1/embeddings", "truncate_prompt_tokens", json!(4.5)),
+        ("/v1/embeddings", "truncate_prompt_tokens", json!(1e22)),
         ("/v1/embeddings", "max_length", json!(100_000)),
+        ("/v1/embeddings", "max_length", json!(1e22)),
         ("/embed", "truncation_direction", json!("left")),
         ("/embed", "truncation_direction", json!("middle")),
         ("/embed", "dimensions", json!(1_000_000)),
@@ -257,6 +260,8 @@ fn what_cannot_be_obeyed_is_refused() {
         ("/v1/rerank", "max_length", json!(100_000)),
         ("/v2/rerank", "max_tokens_per_doc", json!(0)),
         ("/v2/rerank", "top_n", json!(-1)),
+        ("/v2/rerank", "top_n", json!(-1e22)),
+        ("/v2/rerank", "top_n", json!(1.5)),
         ("/rerank", "truncation_direction", json!("Left")),
     ] {
         let (_, mut body) = least().into_iter().find(|(of, _)| *of == path).unwrap();
@@ -379,6 +384,9 @@ fn rerankers_answer_as_clients_ask_them() {
         (json!({"max_tokens_per_doc": 4096, "priority": 1}), 3, false),
         (json!({"truncate_prompt_tokens": -1, "top_n": 3.0}), 3, false),
         (json!({"query": {"text": query}, "raw_scores": false}), 3, false),
+        // Whole numbers of JSON Schema: with a point, and more than 64 bits hold.
+        (json!({"truncate_prompt_tokens": -1.0, "top_n": 1e300, "max_tokens_per_query": 8e22}), 3, false),
+        (json!({"max_tokens_per_doc": u64::MAX, "top_k": 9_007_199_254_740_994.0}), 3, false),
     ] {
         for path in ["/v1/rerank", "/v2/rerank", "/rerank"] {
             let body = all(more.clone());
@@ -424,7 +432,8 @@ fn rerankers_answer_as_clients_ask_them() {
     assert_eq!(cut(json!({"max_tokens_per_query": 1})), expected(limits));
     let limits = RerankOptions { max_length: Some(17), ..Default::default() };
     assert_eq!(cut(json!({"max_length": 17})), expected(limits.clone()));
-    assert_eq!(cut(json!({"truncate_prompt_tokens": 17})), expected(limits));
+    assert_eq!(cut(json!({"truncate_prompt_tokens": 17})), expected(limits.clone()));
+    assert_eq!(cut(json!({"truncate_prompt_tokens": 17.0})), expected(limits));
 
     // text-embeddings-inference's own body gets its own answer.
     let body = json!({"query": query, "texts": documents, "raw_scores": true, "return_text": true, "top_n": 2});

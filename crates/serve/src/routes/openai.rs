@@ -14,7 +14,7 @@ use crate::answer::{JSON, Steps, json};
 use crate::app::App;
 use crate::body::{Body, PathPart};
 use crate::error::{ApiError, Dialect, Result};
-use crate::fields::{Direction, Listed, Truncate, Word, Words, agreed, prompt_tokens, whole};
+use crate::fields::{Direction, Listed, Truncate, Word, Words, agreed, number_or_less, prompt_tokens, whole};
 use crate::inputs::Inputs;
 use crate::work::note;
 use trivec::{Embedding, Modes};
@@ -48,6 +48,7 @@ pub(super) struct EmbeddingsRequest {
     #[serde(default, deserialize_with = "whole")]
     max_length: Option<usize>,
     /// `max_length` as vLLM calls it; -1 is the model's own.
+    #[serde(default, deserialize_with = "number_or_less")]
     truncate_prompt_tokens: Option<i64>,
     truncate: Option<Truncate>,
     /// `truncate` as Voyage calls it.

@@ -17,7 +17,7 @@ use crate::answer::{self, JSON, Step, Steps};
 use crate::app::App;
 use crate::body::Body;
 use crate::error::{ApiError, Dialect, Result};
-use crate::fields::{Direction, Truncate, Word, agreed, prompt_tokens, whole};
+use crate::fields::{Direction, Truncate, Word, agreed, number_or_less, prompt_tokens, whole};
 use crate::inputs::Document;
 use crate::memory::{self, Part};
 use crate::scheduler::{BATCH_TOKENS, Timing, cost};
@@ -45,6 +45,7 @@ pub(super) struct RerankRequest {
     #[serde(default, deserialize_with = "whole")]
     max_length: Option<usize>,
     /// `max_length` as vLLM calls it; -1 is the model's own.
+    #[serde(default, deserialize_with = "number_or_less")]
     truncate_prompt_tokens: Option<i64>,
     #[serde(default, deserialize_with = "whole")]
     max_tokens_per_doc: Option<usize>,
