@@ -1,6 +1,8 @@
 """asyncio, and the classes with other libraries' calls."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -87,3 +89,21 @@ def test_fastembed(model, reranker):
     late = list(fastembed.LateInteractionTextEmbedding(model).passage_embed(TEXTS))
     assert [rows.shape[1] for rows in late] == [64] * 3
     assert list(fastembed.TextCrossEncoder(reranker).rerank("q", TEXTS)) == reranker.score([("q", t) for t in TEXTS])[0].tolist()
+
+
+def test_modules_are_there_when_they_are_named():
+    """As `docs/python.md` names them: after `import trivec` alone, in a process that has imported nothing else."""
+    code = """
+import sys, trivec
+assert not any(name in sys.modules for name in ("trivec.aio", "trivec.batch", "trivec.flag", "numpy"))
+assert trivec.aio.Model and trivec.encoders.SentenceEncoder and trivec.fastembed.TextEmbedding and trivec.flag.BGEM3FlagModel
+assert {"aio", "batch", "ray", "spark", "st", "Model"} <= set(dir(trivec))
+assert trivec.aio is sys.modules["trivec.aio"]
+try:
+    trivec.nothing
+except AttributeError as error:
+    assert "'nothing'" in str(error), error
+else:
+    raise AssertionError("there is such a module")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

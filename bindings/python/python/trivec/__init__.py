@@ -52,3 +52,22 @@ __all__ = [
     "instruction_sets",
     "train",
 ]
+
+_MODULES = ("aio", "batch", "encoders", "fastembed", "flag", "integrations", "ray", "spark", "st")
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from . import aio, batch, encoders, fastembed, flag, integrations, ray, spark, st
+else:
+
+    def __getattr__(name):
+        """Modules of the package are imported when they are first named: `import trivec` alone must be quick, and some need other packages."""
+        if name in _MODULES:
+            import importlib
+
+            return importlib.import_module(f"{__name__}.{name}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_MODULES])
