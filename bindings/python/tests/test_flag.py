@@ -249,3 +249,11 @@ def test_a_progress_bar_where_the_reference_has_one(m3, capsys):
 def test_other_pooling_is_the_models_own():
     model = flag.FlagModel(str(DATA / "models" / "mean-dense-h64"), pooling_method="mean")
     assert model.encode(["a"]).ndim == 2
+
+
+def test_the_refusal_of_another_pooling_says_what_to_pass():
+    """FlagEmbedding's default is 'cls', which its callers do not write."""
+    mean = str(DATA / "models" / "mean-dense-h64")
+    with pytest.raises(trivec.OptionError, match="pass pooling_method='mean'"):
+        flag.FlagModel(mean)
+    assert flag.FlagModel(mean, pooling_method="mean").pooling_method == "mean"

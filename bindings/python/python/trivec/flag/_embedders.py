@@ -37,7 +37,8 @@ class _Embedder(AbsEmbedder):
         own = engine.info["pooling"]
         if pooling_method != own:
             raise OptionError(
-                f"pooling_method: found {pooling_method!r}, but by its files (modules.json) the model {model_name_or_path} pools by {own!r}"
+                f"pooling_method: found {pooling_method!r}, but by its files (modules.json) the model {model_name_or_path} pools by {own!r}: "
+                f"pass pooling_method={own!r}"
             )
         if truncate_dim is not None and truncate_dim < 1:
             raise OptionError(f"truncate_dim: found {truncate_dim}, expected 1 or more")
