@@ -146,6 +146,16 @@ pub enum Error {
         /// Those that documents have in their metadata.
         fields: Vec<String>,
     },
+    /// A filter compares a field with a value of a type that the field has in no document.
+    #[error("filter: the field `{}` has {has}, and was compared with {value}", shown(name))]
+    FieldType {
+        /// The field.
+        name: String,
+        /// What it has: `text`, `numbers`, `true and false`, or several of them.
+        has: String,
+        /// The value, with its type.
+        value: String,
+    },
     /// An option's value cannot be used.
     #[error("{option}: {what}")]
     Option {
@@ -195,9 +205,11 @@ impl Error {
         match self {
             Error::Io { .. } | Error::WriterFailed { .. } => ErrorKind::Io,
             Error::NotAnIndex { .. } | Error::NoDocument { .. } => ErrorKind::NotFound,
-            Error::Exists { .. } | Error::Filter { .. } | Error::NoField { .. } | Error::Option { .. } => {
-                ErrorKind::Usage
-            }
+            Error::Exists { .. }
+            | Error::Filter { .. }
+            | Error::NoField { .. }
+            | Error::FieldType { .. }
+            | Error::Option { .. } => ErrorKind::Usage,
             Error::Damaged { .. } => ErrorKind::Damaged,
             Error::Mismatch { .. } => ErrorKind::Mismatch,
             Error::Locked { .. } | Error::Changing { .. } => ErrorKind::Locked,

@@ -281,7 +281,7 @@ impl Reader {
     /// How many documents fulfil a filter.
     ///
     /// # Errors
-    /// [`Error::NoField`]; [`Error::Damaged`].
+    /// As [`check_filter`](Self::check_filter).
     pub fn count(&self, filter: &Filter) -> Result<usize> {
         Ok(self.selected(Some(filter))?.count())
     }
@@ -289,7 +289,7 @@ impl Reader {
     /// All living documents in the order they were added, to `each`, which may end it with an error of its own.
     ///
     /// # Errors
-    /// [`Error::NoField`]; [`Error::Damaged`], and those of `each`.
+    /// As [`check_filter`](Self::check_filter), and those of `each`.
     pub fn for_each(&self, filter: Option<&Filter>, mut each: impl FnMut(Document) -> Result<()>) -> Result<()> {
         for row in self.selected(filter)?.iter() {
             each(self.stored(row)?.document)?;
@@ -365,10 +365,11 @@ impl Reader {
         Stored::read(segment.documents.row(local)?, segment.rows.docno(local)?, segment.documents.path())
     }
 
-    /// Refuses a filter that compares a field which no document has. Whatever takes a filter does so; an index without documents refuses none.
+    /// Refuses a filter that compares a field which no document has, or with a value of a type that the field has in no document. Whatever takes
+    /// a filter does so; an index without documents refuses none.
     ///
     /// # Errors
-    /// [`Error::NoField`] has the field, and those that there are; [`Error::Damaged`].
+    /// [`Error::NoField`] has the field, and those that there are; [`Error::FieldType`] has its type and the value; [`Error::Damaged`].
     pub fn check_filter(&self, filter: &Filter) -> Result<()> {
         if self.is_empty() {
             return Ok(());

@@ -321,7 +321,7 @@ impl Writer {
     /// ```
     ///
     /// # Errors
-    /// [`Error::NoField`], after which the writer is as it was; [`Error::Damaged`]; [`Error::WriterFailed`].
+    /// [`Error::NoField`] and [`Error::FieldType`], after which the writer is as it was; [`Error::Damaged`]; [`Error::WriterFailed`].
     pub fn delete_where(&mut self, filter: &Filter) -> Result<u64> {
         let reader = self.guarded(|writer| writer.index.reader())?;
         reader.check_filter(filter)?;

@@ -217,17 +217,18 @@ fn what_is_no_index_and_what_has_nothing_to_read_is_said() {
 }
 
 #[test]
-fn a_misspelt_field_of_a_filter_is_refused_with_those_there_are() {
+fn a_filter_with_a_misspelt_field_or_a_value_of_another_type_is_refused() {
     let fixture = Fixture::new();
-    let filter = ["--filter", "yaer >= 2020"];
     for command in [
         vec!["search", "INDEX", "soup"],
         vec!["get", "INDEX"],
         vec!["delete", "INDEX"],
         vec!["export", "INDEX", "--to", "npy", "--output", "out"],
     ] {
-        let said = fixture.fails(2, &[&command[..], &filter].concat());
+        let said = fixture.fails(2, &[&command[..], &["--filter", "yaer >= 2020"]].concat());
         assert!(said.contains("no document has a field `yaer`, only ") && said.contains("year"), "{said}");
+        let said = fixture.fails(2, &[&command[..], &["--filter", "year >= '2020'"]].concat());
+        assert!(said.contains("the field `year` has numbers, and was compared with the text \"2020\""), "{said}");
     }
     assert!(!Path::new(&fixture.path("out")).exists());
 }

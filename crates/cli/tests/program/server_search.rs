@@ -332,6 +332,15 @@ fn documents_are_added_read_and_deleted() {
         assert_eq!((refused(&answer).0, refused(&answer).2.as_str()), (422, "filter"), "{answer:?}");
         assert!(message.contains("`yaer`") && message.contains("year") && !message.contains("lost"), "{message}");
     }
+    // Nor by one that compares a number with text.
+    for answer in [
+        post("/v1/search", JSON, r#"{"query": "bees", "filter": "year = '2021'"}"#),
+        send(&server, "DELETE", "/v1/documents?filter=year%20%3D%20%272021%27", JSON, ""),
+    ] {
+        let message = answer.json()["error"]["message"].to_string();
+        assert_eq!((refused(&answer).0, refused(&answer).2.as_str()), (422, "filter"), "{answer:?}");
+        assert!(message.contains("`year` has numbers") && !message.contains("lost"), "{message}");
+    }
     assert_eq!(done(post("/v1/index/commit", JSON, ""))["added"], 1);
     assert_eq!(delete("/v1/documents/ant")["deleted"], 1);
     // The key of a document in chunks gives them, in the service as on the command line.

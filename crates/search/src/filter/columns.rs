@@ -6,9 +6,9 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 use tantivy::SegmentReader;
-use tantivy::columnar::{DynamicColumn, DynamicColumnHandle, TermOrdHit};
+use tantivy::columnar::{ColumnType, DynamicColumn, DynamicColumnHandle, TermOrdHit};
 
-use super::expression::{Columns, Comparison, Literal, Name};
+use super::expression::{Columns, Comparison, Kind, Literal, Name};
 use crate::bits::Bits;
 use crate::error::{Error, Result};
 use crate::text::{GROUP, KEY, LANG, METADATA};
@@ -98,17 +98,32 @@ fn handles(name: &Name, segment: &SegmentReader, path: &Path) -> Result<Vec<Dyna
     segment.fast_fields().dynamic_column_handles(&field).map_err(|e| Error::text(path, e))
 }
 
-/// Whether a document has a value of this name, or had one and is deleted since.
-pub(super) fn is_there(name: &Name, segments: &[SegmentReader], path: &Path) -> Result<bool> {
+/// The types of the values that living documents have under a name: none where no living document has one. What deleted documents had is
+/// in the columns until tantivy merges them, and does not count.
+pub(super) fn kinds(name: &Name, segments: &[SegmentReader], path: &Path) -> Result<BTreeSet<Kind>> {
+    let mut kinds = BTreeSet::new();
     for segment in segments {
-        if !handles(name, segment, path)?.is_empty() {
-            return Ok(true);
+        for handle in handles(name, segment, path)? {
+            let kind = match handle.column_type() {
+                ColumnType::Str => Kind::Text,
+                ColumnType::Bool => Kind::Boolean,
+                ColumnType::I64 | ColumnType::U64 | ColumnType::F64 => Kind::Number,
+                // The index writes no others.
+                _ => continue,
+            };
+            if kinds.contains(&kind) {
+                continue;
+            }
+            let column = handle.open_u64_lenient().map_err(|e| Error::text(path, e.into()))?;
+            if column.is_some_and(|column| segment.doc_ids_alive().any(|doc| column.index.has_value(doc))) {
+                kinds.insert(kind);
+            }
         }
     }
-    Ok(false)
+    Ok(kinds)
 }
 
-/// The names of the metadata as a filter has them, in their order.
+/// The names that living documents have in their metadata, as a filter has them, in their order.
 pub(super) fn names(segments: &[SegmentReader], path: &Path) -> Result<Vec<String>> {
     let mut names = BTreeSet::new();
     for segment in segments {
@@ -118,8 +133,12 @@ pub(super) fn names(segments: &[SegmentReader], path: &Path) -> Result<Vec<Strin
                 continue;
             };
             // tantivy joins the parts of a name by dots, which a part may have too: then it is a name in backquotes.
-            let is_one = name.contains('.') && is_there(&vec![name.to_owned()], segments, path)?;
-            names.insert(if is_one { format!("`{name}`") } else { name.to_owned() });
+            let lives = |name: &Name| Ok::<bool, Error>(!kinds(name, segments, path)?.is_empty());
+            if name.contains('.') && lives(&vec![name.to_owned()])? {
+                names.insert(format!("`{name}`"));
+            } else if lives(&name.split('.').map(str::to_owned).collect())? {
+                names.insert(name.to_owned());
+            }
         }
     }
     Ok(names.into_iter().collect())

@@ -8,7 +8,9 @@
 //! characters stands in backquotes. Values are strings in single or double quotes, numbers, `true` and `false`. A list in the metadata
 //! fulfils a comparison if one of its values does. A document without the name fulfils no comparison, so `x != 1` (which is `not x = 1`)
 //! holds for it. `exists(name)` asks whether there is a value. A filter that compares a name which no document has is refused, because it is
-//! likely misspelt; one that asks by `exists` for the same name too is not.
+//! likely misspelt; one that asks by `exists` for the same name too is not. A deleted document counts no more: when the last one with a name
+//! goes, the name goes. A filter that compares a name with a value of a type which none of its values has is refused as well: `year = "2020"`
+//! where years are numbers would find nothing, and `year != "2020"` everything.
 //!
 //! A filter becomes one set of rows, which every arm of a search applies before it cuts its list.
 
@@ -16,9 +18,11 @@ mod columns;
 mod expression;
 mod parse;
 
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use self::expression::{Columns, Expression, Literal};
+use self::expression::{Columns, Expression, Kind, Literal, Name};
 use crate::bits::Bits;
 use crate::error::{Error, Result};
 
@@ -102,16 +106,27 @@ fn evaluate(expression: &Expression, columns: &dyn Columns) -> Result<Bits> {
 }
 
 impl Filter {
-    /// Refuses a name that is compared, is not asked for by `exists`, and has no value in any of the segments.
+    /// Refuses a name that is compared, is not asked for by `exists`, and has no value in any living document; and a name that is compared with
+    /// a value of a type that none of its own has.
     pub(crate) fn check_names(&self, segments: &[tantivy::SegmentReader], path: &Path) -> Result<()> {
         let (mut compared, mut asked) = (Vec::new(), Vec::new());
         self.expression.names(&mut compared, &mut asked);
-        for name in compared {
-            if columns::is_own(name) || asked.contains(&name) || columns::is_there(name, segments, path)? {
-                continue;
+        let mut known: BTreeMap<&Name, BTreeSet<Kind>> = BTreeMap::new();
+        for (name, values) in compared {
+            let kinds = match known.entry(name) {
+                Entry::Occupied(kinds) => kinds.into_mut(),
+                // The document's own fields.
+                Entry::Vacant(place) if columns::is_own(name) => place.insert(BTreeSet::from([Kind::Text])),
+                Entry::Vacant(place) => place.insert(columns::kinds(name, segments, path)?),
+            };
+            if kinds.is_empty() && !asked.contains(&name) {
+                let fields = columns::names(segments, path)?;
+                return Err(Error::NoField { name: name.join("."), fields });
             }
-            let fields = columns::names(segments, path)?;
-            return Err(Error::NoField { name: name.join("."), fields });
+            if let Some(other) = values.iter().find(|value| !kinds.is_empty() && !kinds.contains(&value.kind())) {
+                let has = kinds.iter().map(|kind| kind.of_field()).collect::<Vec<_>>().join(" and ");
+                return Err(Error::FieldType { name: name.join("."), has, value: other.said() });
+            }
         }
         Ok(())
     }

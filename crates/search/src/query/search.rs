@@ -98,7 +98,7 @@ impl Reader {
     /// # Errors
     /// [`Error::Option`] for an empty question, numbers out of range, a `lang` that is no language's code and that no document of the index
     /// has, or an arm that the index does not have;
-    /// [`Error::NoField`] for a filter that compares a field which no document has;
+    /// [`Error::NoField`] and [`Error::FieldType`] for a filter that compares a field which no document has, or not with values of this type;
     /// [`Error::Engine`], for one that [`Query::cancel`] was set; [`Error::Damaged`] if a file that is read is not what it should be;
     /// [`Error::Io`].
     pub fn search(&self, encoder: &Encoder<'_>, query: &Query) -> Result<Hits> {

@@ -13,7 +13,9 @@ impl From<Error> for ApiError {
         match error {
             Error::Engine(error) => error.into(),
             Error::Option { option, what } => ApiError::invalid(option, format!("{option}: {what}")),
-            Error::Filter { .. } | Error::NoField { .. } => ApiError::invalid("filter", error.to_string()),
+            Error::Filter { .. } | Error::NoField { .. } | Error::FieldType { .. } => {
+                ApiError::invalid("filter", error.to_string())
+            }
             Error::Document { .. } | Error::Line { .. } | Error::Columns { .. } => {
                 ApiError::invalid("documents", error.to_string())
             }
@@ -85,6 +87,11 @@ mod tests {
             (Error::NoDocument { key: "k".into() }, 404, "document_not_found"),
             (Error::Filter { at: 3, what: "bad".into() }, 422, "invalid_value"),
             (Error::NoField { name: "a".into(), fields: vec!["b".into()] }, 422, "invalid_value"),
+            (
+                Error::FieldType { name: "a".into(), has: "text".into(), value: "the number 1".into() },
+                422,
+                "invalid_value",
+            ),
             (Error::Option { option: "top", what: "found 5".into() }, 422, "invalid_value"),
         ] {
             let answer = ApiError::from(error);

@@ -65,7 +65,7 @@ impl Turn {
         let (mut turn, result) = tokio::task::spawn_blocking(job).await.map_err(|_| ApiError::internal())?;
         match result {
             Ok(value) => Ok((turn, value)),
-            Err(e @ (Error::Document { .. } | Error::NoField { .. })) => Err(e.into()),
+            Err(e @ (Error::Document { .. } | Error::NoField { .. } | Error::FieldType { .. })) => Err(e.into()),
             Err(e) => {
                 let lost = std::mem::take(&mut turn.others);
                 let mut error = ApiError::from(e);
