@@ -139,7 +139,7 @@ pub enum Error {
         what: String,
     },
     /// A filter compares a field that no document has.
-    #[error("filter: no document has a field `{}`, only {}", shown(name), all_shown(fields))]
+    #[error("filter: no document has a field `{}`, only {}{}", shown(name), all_shown(fields), suggested(name, fields))]
     NoField {
         /// The field.
         name: String,
@@ -197,6 +197,44 @@ fn all_shown(fields: &[String]) -> String {
     let more = if fields.len() > MOST_SHOWN { " …" } else { "" };
     let names = fields.iter().take(MOST_SHOWN).chain(&own).map(|name| shown(name));
     names.collect::<Vec<_>>().join(", ") + more
+}
+
+/// Longest name, in bytes, that others are compared with: a part of a name in the metadata has 256 at most.
+const LONGEST_COMPARED: usize = 512;
+
+/// The question whether another name was meant, if one is near.
+fn suggested(name: &str, fields: &[String]) -> String {
+    if name.len() > LONGEST_COMPARED {
+        return String::new();
+    }
+    let near = |field: &&String| {
+        let distance = distance(&name.to_lowercase(), &field.trim_matches('`').to_lowercase());
+        // Of a short name one letter may be wrong, of longer ones a third.
+        (distance <= (name.chars().count() / 3).max(1)).then_some(distance)
+    };
+    let own = ["key", "document", "lang"].map(String::from);
+    let nearest = fields.iter().chain(&own).filter_map(|field| Some((near(&field)?, field))).min_by_key(|own| own.0);
+    nearest.map_or(String::new(), |(_, field)| format!(": did you mean `{}`?", shown(field.trim_matches('`'))))
+}
+
+/// How many characters have to be put in, left out, replaced, or exchanged with the next one to make one text of another.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    // The rows of the table for two characters of `a` before, one before, and this one.
+    let (mut second, mut last): (Vec<usize>, Vec<usize>) = (Vec::new(), (0..=b.len()).collect());
+    for i in 0..a.len() {
+        let mut row = vec![i + 1];
+        for j in 0..b.len() {
+            let replaced = last[j] + usize::from(a[i] != b[j]);
+            let mut least = replaced.min(last[j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && a[i] == b[j - 1] && a[i - 1] == b[j] {
+                least = least.min(second[j - 1] + 1);
+            }
+            row.push(least);
+        }
+        second = std::mem::replace(&mut last, row);
+    }
+    last[b.len()]
 }
 
 impl Error {
@@ -278,6 +316,39 @@ mod tests {
             "{error}"
         );
         assert_eq!(guarded(Path::new("x"), || Ok(3)).unwrap(), 3);
+    }
+
+    #[test]
+    fn a_misspelt_field_has_the_nearest_name_beside_it_if_one_is_near() {
+        let many: Vec<String> = (0..100).map(|n| format!("field-{n:02}")).chain(["year".to_owned()]).collect();
+        let said = |name: &str, fields: &[String]| {
+            Error::NoField { name: name.to_owned(), fields: fields.to_vec() }.to_string()
+        };
+        for (name, nearest) in [
+            ("yaer", "year"),
+            ("Year", "year"),
+            ("yeear", "year"),
+            ("yer", "year"),
+            ("field-100", "field-00"),
+            ("lnag", "lang"),
+            ("kye", "key"),
+        ] {
+            assert!(
+                said(name, &many).ends_with(&format!(", lang …: did you mean `{nearest}`?")),
+                "{}",
+                said(name, &many)
+            );
+        }
+        for far in ["when", "y", "published", "日", &"x".repeat(10_000)] {
+            assert!(said(far, &many).ends_with(", lang …"), "{}", said(far, &many));
+        }
+        let dotted = ["`a.b`".to_owned(), "author.name".to_owned()];
+        assert!(said("author.nmae", &dotted).ends_with("did you mean `author.name`?"));
+        assert!(said("a-b", &dotted).ends_with("did you mean `a.b`?"));
+        for (a, b, expected) in [("", "", 0), ("", "abc", 3), ("kitten", "sitting", 3), ("ab", "ba", 1), ("ä", "a", 1)]
+        {
+            assert_eq!((distance(a, b), distance(b, a)), (expected, expected), "{a} {b}");
+        }
     }
 
     #[test]
