@@ -53,7 +53,7 @@ def qdrant(rules):
             rules.hold(1 <= len(vector["colbert"]) <= 1023, "a multivector has 1 to 1,023 rows")
             for values in vector["colbert"]:
                 rules.vector(values, rules.manifest["colbert_dim"])
-    rules.hold(len(seen) == rules.manifest["documents"], "every document is there once")
+    rules.hold(len(seen) == rules.manifest["entries"], "every document is there once")
 
 
 def elasticsearch(rules):
@@ -86,7 +86,7 @@ def elasticsearch(rules):
             elif kind == "sparse_vector":
                 rules.hold(value and all("." not in token and token for token in value), "names of a sparse_vector have no dots")
                 rules.hold(all(math.isfinite(weight) and weight > 0 for weight in value.values()), "weights are positive")
-    rules.hold(len(set(ids)) == len(ids) == rules.manifest["documents"], "every document is there once")
+    rules.hold(len(set(ids)) == len(ids) == rules.manifest["entries"], "every document is there once")
 
 
 def vespa(rules):
@@ -115,7 +115,7 @@ def vespa(rules):
             else:
                 for block in value["blocks"].values():
                     rules.vector(block, size[name])
-    rules.hold(len(ids) == rules.manifest["documents"], "every document is there once")
+    rules.hold(len(ids) == rules.manifest["entries"], "every document is there once")
 
 
 if len(sys.argv) != 3 or sys.argv[1] not in ("qdrant", "elasticsearch", "vespa"):

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use serde_json::Map;
 use tantivy::schema::Field;
@@ -17,7 +17,7 @@ use crate::filter::Filter;
 use crate::kept::Kept;
 use crate::query::Stop;
 use crate::segment::Segment;
-use crate::text::{DOCNO, GROUP, HASH};
+use crate::text::{DOCNO, GROUP, HASH, KEY};
 
 /// Most attempts to open an index that changes meanwhile.
 const ATTEMPTS: usize = 20;
@@ -39,6 +39,8 @@ pub(crate) struct View {
     /// The rows whose documents are not deleted.
     pub alive: Bits,
     living: usize,
+    /// How many documents live, once that was asked for.
+    documents: OnceLock<usize>,
     /// How many documents in a language have a term, of some that were asked for.
     counts: Mutex<BTreeMap<(String, String), u64>>,
 }
@@ -114,11 +116,21 @@ impl Reader {
         Self::open_with(&self.index, &known)
     }
 
-    /// How many documents live; one that was cut into chunks counts once.
+    /// How many documents live; one that was cut into chunks counts once. The first call goes through all keys, and its answer is kept.
     ///
     /// # Errors
     /// [`Error::Damaged`].
     pub fn documents(&self) -> Result<usize> {
+        match self.view.documents.get() {
+            Some(&known) => Ok(known),
+            None => {
+                let count = self.count_documents()?;
+                Ok(*self.view.documents.get_or_init(|| count))
+            }
+        }
+    }
+
+    fn count_documents(&self) -> Result<usize> {
         let path = &self.index.text.path;
         let fail = |e| Error::text(path, e);
         guarded(path, || {
@@ -156,6 +168,28 @@ impl Reader {
                 }
             }
             Ok(count)
+        })
+    }
+
+    /// Whether documents were cut into chunks, so that there are more entries than documents; until compaction, whether some were that are
+    /// deleted since. It is known without looking at all keys.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn has_chunks(&self) -> Result<bool> {
+        let path = &self.index.text.path;
+        guarded(path, || {
+            for segment in self.searcher().segment_readers() {
+                let keys = |field: &str| -> Result<usize> {
+                    let column = segment.fast_fields().str(field).map_err(|e| Error::text(path, e))?;
+                    Ok(column.map_or(0, |column| column.num_terms()))
+                };
+                // The chunks of a document have a key each, and one document.
+                if keys(KEY)? > keys(GROUP)? {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
         })
     }
 
@@ -278,7 +312,7 @@ impl Reader {
         guarded(&text.path, || Ok(!text.addresses(self.searcher(), &term)?.is_empty()))
     }
 
-    /// How many documents fulfil a filter.
+    /// How many entries fulfil a filter.
     ///
     /// # Errors
     /// As [`check_filter`](Self::check_filter).
@@ -286,7 +320,7 @@ impl Reader {
         Ok(self.selected(Some(filter))?.count())
     }
 
-    /// All living documents in the order they were added, to `each`, which may end it with an error of its own.
+    /// All living entries in the order they were added, to `each`, which may end it with an error of its own.
     ///
     /// # Errors
     /// As [`check_filter`](Self::check_filter), and those of `each`.
@@ -488,6 +522,7 @@ impl View {
             bases,
             alive,
             living: 0,
+            documents: OnceLock::new(),
             counts: Mutex::default(),
         };
         view.alive = guarded(&index.text.path, || view.living_rows(&index.text.path))?;

@@ -41,12 +41,13 @@ class Hits(list):
     """What a search found: a list of dicts, best first, with what is said of the search as a whole.
 
     query_truncated: whether the question is longer than the index's maximum length, so that its vectors are of its beginning alone. searched:
-    documents that the filter let through. candidates: documents that an arm gave. best_share: the largest share of the highest BM25 score
-    there can be, near 0 where the documents are in another language. words: the question's words and how many documents have each;
+    entries (documents, and each chunk of those that were cut) that the filter let through. in_chunks: whether the index has documents in
+    chunks; if not, an entry is a document. candidates: entries that an arm gave. best_share: the largest share of the highest BM25 score
+    there can be, near 0 where the documents are in another language. words: the question's words and how many entries have each;
     words_dropped: how many more were not looked up. languages: those that the question may be in. timings: in milliseconds.
     """
 
-    __slots__ = ("query_truncated", "searched", "candidates", "best_share", "words", "words_dropped", "languages", "timings")
+    __slots__ = ("query_truncated", "searched", "in_chunks", "candidates", "best_share", "words", "words_dropped", "languages", "timings")
 
     def __init__(self, found: Mapping[str, Any]):
         super().__init__(found["hits"])

@@ -10,7 +10,7 @@ use trivec_search::{Encoder, Error, Filter, Index, ModelId, analyze};
 use crate::args::ModelArgs;
 use crate::exit::{Failure, Result};
 use crate::loading;
-use crate::style;
+use crate::style::{self, counted};
 
 /// An index with the model that made its vectors.
 pub(super) struct Opened {
@@ -64,4 +64,10 @@ pub(super) fn print_json(value: &impl serde::Serialize) -> Result<()> {
 pub(super) fn print(text: &str) -> Result<()> {
     let mut out = anstream::stdout().lock();
     writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()).map_err(|e| Failure::stdout(&e))
+}
+
+/// How many documents an index has, and where it has some in chunks, as how many entries.
+pub(super) fn documents_and_entries(documents: u64, entries: u64) -> String {
+    let documents_said = counted(documents, "document");
+    if documents == entries { documents_said } else { format!("{documents_said} as {}", counted(entries, "entry")) }
 }

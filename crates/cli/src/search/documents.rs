@@ -8,7 +8,7 @@ use trivec::escape::Escaped;
 use trivec_search::export::Target;
 use trivec_search::{Error, Filter, Index};
 
-use super::common::{parse_filter, print, print_json};
+use super::common::{documents_and_entries, parse_filter, print, print_json};
 use crate::exit::{Failure, Result};
 use crate::style::{counted, grouped};
 
@@ -146,19 +146,25 @@ pub(crate) fn export(args: &ExportArgs) -> Result<()> {
     }
     let mut text = format!(
         "{}, {} with lexical weights\n",
-        counted(manifest.documents, "document"),
+        documents_and_entries(manifest.documents, manifest.entries),
         grouped(manifest.with_sparse)
     );
     if manifest.cut_colbert > 0 {
-        text.push_str(&format!("{} had more ColBERT rows than the engine takes and were cut\n", manifest.cut_colbert));
+        text.push_str(&format!(
+            "{} had more ColBERT rows than the engine takes and were cut\n",
+            grouped(manifest.cut_colbert)
+        ));
     }
     if manifest.cut_texts > 0 {
-        text.push_str(&format!("{} had longer texts than the engine takes and were cut\n", manifest.cut_texts));
+        text.push_str(&format!(
+            "{} had longer texts than the engine takes and were cut\n",
+            grouped(manifest.cut_texts)
+        ));
     }
     if manifest.replaced_characters > 0 {
         text.push_str(&format!(
             "{} had characters that the engine does not take: U+FFFD stands in their place\n",
-            manifest.replaced_characters
+            grouped(manifest.replaced_characters)
         ));
     }
     for file in &manifest.files {

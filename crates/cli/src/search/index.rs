@@ -14,7 +14,7 @@ use trivec_search::analyze::normalize_code;
 use trivec_search::ingest::{Chunking, Columns, Format, IngestOptions, Ingested, STANDARD_INPUT, ingest, open};
 use trivec_search::{Checked, ColbertBits, Error, Index, IndexOptions, ModelId};
 
-use super::common::{bar, language_name, print, print_json};
+use super::common::{bar, documents_and_entries, language_name, print, print_json};
 use crate::args::ModelArgs;
 use crate::cache::{CacheArgs, Kept};
 use crate::exit::{Failure, Result, refuse_idle};
@@ -175,12 +175,6 @@ pub(crate) fn run(args: &IndexArgs, model_args: &ModelArgs, sources: &Sources) -
         return Err(Failure::usage("nothing to do: give --input, --stats, --check, --compact or --snapshot"));
     }
     take_in(args, model_args, sources)
-}
-
-/// How many documents an index has, and where it has some in chunks, as how many entries.
-fn documents_and_entries(documents: u64, entries: u64) -> String {
-    let documents_said = counted(documents, "document");
-    if documents == entries { documents_said } else { format!("{documents_said} as {}", counted(entries, "entry")) }
 }
 
 fn stats(args: &IndexArgs) -> Result<()> {

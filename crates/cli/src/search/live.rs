@@ -7,7 +7,7 @@ use console::{Key, Term};
 use trivec_search::analyze::is_blank;
 use trivec_search::{Hit, Hits, Query};
 
-use super::query::{CUT, Search, arms, excerpt_of, write_explanation};
+use super::query::{CUT, Search, arms, excerpt_of, word_of_entries, write_explanation};
 use super::terminal::{Held, Rest};
 use crate::exit::{Failure, Result};
 use crate::style::{BOLD, DIM, ERROR, counted, readable};
@@ -108,7 +108,7 @@ impl View {
             Some(found) => format!(
                 "{DIM}{} of {} in {:.1} ms · ↑↓ select · Enter why · Esc clear, end{DIM:#}",
                 found.hits.len(),
-                counted(found.searched, "document"),
+                counted(found.searched, word_of_entries(found)),
                 found.timings.total_ms
             ),
             None => format!("{DIM}type a question · Esc ends{DIM:#}"),

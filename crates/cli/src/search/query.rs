@@ -253,11 +253,16 @@ fn write_hits(out: &mut impl Write, hits: &Hits) -> io::Result<()> {
         out,
         "{DIM}{} of {} in {:.1} ms (query {:.1}, rerank {:.1}){words}{DIM:#}",
         hits.hits.len(),
-        counted(hits.searched, "document"),
+        counted(hits.searched, word_of_entries(hits)),
         timings.total_ms,
         timings.encode_ms,
         timings.rerank_ms
     )
+}
+
+/// What the entries that were searched are called: documents, unless some were cut into chunks.
+pub(super) fn word_of_entries(hits: &Hits) -> &'static str {
+    if hits.in_chunks { "entry" } else { "document" }
 }
 
 /// The beginning of a hit's text.

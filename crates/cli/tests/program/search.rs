@@ -245,6 +245,7 @@ fn a_key_names_a_document_or_its_chunks_and_missing_ones_are_told() {
     fs::write(fixture.path("long.jsonl"), serde_json::json!({"id": "d", "text": text}).to_string()).unwrap();
     fixture.ok(&["index", "INDEX", "--input", "long.jsonl", "--chunk", "16"]);
     let whole = fixture.json(&["get", "INDEX", "d"]);
+    assert!(Fixture::new().ok(&["search", "INDEX", "soup"]).contains("of 4 documents in "));
     let chunks = whole["chunks"].as_array().unwrap();
     assert!(whole["key"] == "d" && chunks.len() > 2, "{whole}");
     for (n, chunk) in chunks.iter().enumerate() {
@@ -256,6 +257,16 @@ fn a_key_names_a_document_or_its_chunks_and_missing_ones_are_told() {
         assert!(fixture.ok(&["index", "INDEX", what]).starts_with(&said), "{what}");
         assert_eq!(fixture.json(&["index", "INDEX", what, "--json"])["documents"], 5);
     }
+    // The same count and the same word where something is done with all of them, and of a search, which goes through entries.
+    let entries = 4 + chunks.len();
+    let exported = fixture.ok(&["export", "INDEX", "--to", "npy", "--output", "out"]);
+    assert!(exported.starts_with(&format!("{said}, {entries} with lexical weights")), "{exported}");
+    let manifest: Value = serde_json::from_slice(&fs::read(fixture.path("out/manifest.json")).unwrap()).unwrap();
+    assert_eq!((&manifest["documents"], &manifest["entries"]), (&5.into(), &entries.into()));
+    assert!(fixture.ok(&["search", "INDEX", "soup"]).contains(&format!("of {entries} entries in ")));
+    let one = ["export", "INDEX", "--to", "npy", "--output", "one", "--filter", "document = 'd'", "--json"];
+    let manifest = fixture.json(&one);
+    assert_eq!((&manifest["documents"], &manifest["entries"]), (&1.into(), &chunks.len().into()));
     // Every key is looked up, whatever became of the others.
     let said = fixture.run(&["get", "INDEX", "no", "soup", "nor this", "d"]);
     let found = lines(&said.stdout);

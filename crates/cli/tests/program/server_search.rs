@@ -134,9 +134,10 @@ fn the_route_says_what_the_command_line_says() {
     }
     assert_eq!((&stats["index"], &stats["write"]), (&json!("notes"), &json!(false)));
     let indexes = &server.get("/v1/status").json()["indexes"];
-    assert_eq!(*indexes, json!([{"name": "notes", "documents": 4, "write": false}]));
+    assert_eq!(*indexes, json!([{"name": "notes", "documents": 4, "entries": 4, "write": false}]));
     let metric = |name: &str| server.metric(name).unwrap_or_else(|| panic!("{name}"));
     assert_eq!(metric("trivec_index_documents{index=\"notes\"}"), 4.0);
+    assert_eq!(metric("trivec_index_entries{index=\"notes\"}"), 4.0);
     assert_eq!(metric("trivec_search_phase_seconds_count{phase=\"total\"}"), 10.0);
     assert_eq!(metric("trivec_search_arm_seconds_count{arm=\"dense\"}"), 10.0);
     assert_eq!(metric("trivec_search_arm_seconds_count{arm=\"bm25\"}"), 9.0);
@@ -350,6 +351,16 @@ fn documents_are_added_read_and_deleted() {
     assert_eq!(long, json!({"key": "long", "chunks": [chunk(0), chunk(1)]}));
     assert_eq!(fixture.json(&["get", "notes", "long"]), long);
     assert_eq!(done(send(&server, "GET", "/v1/documents/long%231", JSON, "")), chunk(1));
+    // One document in two chunks is one everywhere, and two entries.
+    let counts = |said: &Value| [said["documents"].as_u64().unwrap(), said["entries"].as_u64().unwrap()];
+    let all = counts(&done(server.get("/v1/index")));
+    assert_eq!(all[1], all[0] + 1);
+    assert_eq!(counts(&server.get("/v1/status").json()["indexes"][0]), all);
+    let metric = |what: &str| server.metric(&format!("trivec_index_{what}{{index=\"notes\"}}")).unwrap();
+    assert_eq!([metric("documents"), metric("entries")], all.map(|count| count as f64));
+    assert_eq!(counts(&fixture.json(&["index", "notes", "--stats", "--json"])), all);
+    let found = search("bees");
+    assert_eq!((&found["searched"], &found["in_chunks"]), (&json!(all[1]), &json!(true)));
     // A document whose key is taken is refused alone; a request with nothing else is refused as a whole.
     let clash = r#"{"id": "long#1", "text": "its own"}"#;
     let batch = done(post("/v1/documents", JSON, &format!(r#"[{{"id": "ant", "text": "An ant."}}, {clash}]"#)));
@@ -436,7 +447,7 @@ fn what_is_pending_becomes_visible_with_a_commit() {
     // Copies: into the one directory, under plain names, once each.
     assert_eq!(
         done(post("/v1/index/snapshot", r#"{"name": "monday"}"#)),
-        json!({"snapshot": "monday", "documents": 6})
+        json!({"snapshot": "monday", "documents": 6, "entries": 6})
     );
     assert_eq!(keys(&fixture.json(&["search", "copies/monday", "the text of y", "--json", "--top", "1"])), ["y"]);
     assert_eq!(refused(&post("/v1/index/snapshot", r#"{"name": "monday"}"#)).1, "exists");

@@ -18,15 +18,17 @@ pub struct Manifest {
     pub dense_dim: usize,
     /// Values of a ColBERT row, if the export has them.
     pub colbert_dim: Option<usize>,
-    /// Documents (chunks count each).
+    /// Documents; one that was cut into chunks counts once.
     pub documents: u64,
-    /// Documents with lexical weights.
+    /// What was written of them: documents, and each chunk of those that were cut.
+    pub entries: u64,
+    /// Entries with lexical weights.
     pub with_sparse: u64,
-    /// Documents whose ColBERT rows were cut to the target's limit.
+    /// Entries whose ColBERT rows were cut to the target's limit.
     pub cut_colbert: u64,
-    /// Documents whose text or title was cut to the target's limit.
+    /// Entries whose text or title was cut to the target's limit.
     pub cut_texts: u64,
-    /// Documents in which characters that the target refuses were replaced by `U+FFFD`.
+    /// Entries in which characters that the target refuses were replaced by `U+FFFD`.
     pub replaced_characters: u64,
     /// The files.
     pub files: Vec<ExportedFile>,

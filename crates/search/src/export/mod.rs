@@ -26,6 +26,7 @@ mod scripts;
 mod source;
 mod target;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -39,7 +40,7 @@ use self::source::Source;
 use crate::error::{Error, Result};
 use crate::filter::Filter;
 use crate::reader::Reader;
-use crate::text::KEY;
+use crate::text::{GROUP, KEY};
 
 /// Writes an export to a new directory. The manifest is written last; a directory without it is incomplete.
 ///
@@ -65,13 +66,17 @@ pub fn export(reader: &Reader, to: &Path, target: Target, filter: Option<&Filter
         return Err(Error::Exists { path: to.to_path_buf(), what: "there is something already".to_owned() });
     }
     fs::create_dir_all(to).map_err(|e| Error::io(to, e))?;
+    let groups = reader.strings(GROUP)?;
+    let documents = order.iter().map(|&row| groups[row].as_str()).collect::<BTreeSet<&str>>().len();
+    drop(groups);
     let source = Source { reader, target };
     let mut manifest = Manifest {
         target,
         model: reader.index.model().clone(),
         dense_dim: reader.index.settings.dense_dim,
         colbert_dim: source.takes_colbert().then_some(reader.index.settings.colbert_dim).flatten(),
-        documents: order.len() as u64,
+        documents: documents as u64,
+        entries: order.len() as u64,
         with_sparse: 0,
         cut_colbert: 0,
         cut_texts: 0,

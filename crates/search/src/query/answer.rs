@@ -75,16 +75,19 @@ pub struct ArmScores {
 pub struct Hits {
     /// The documents, best first.
     pub hits: Vec<Hit>,
-    /// Documents that the filter let through, of all that live.
+    /// Entries (documents, and each chunk of those that were cut) that the filter let through, of all that live.
     pub searched: usize,
-    /// Documents that an arm gave as candidates.
+    /// Whether documents were cut into chunks, as [`Reader::has_chunks`](crate::Reader::has_chunks) knows it; if not, an entry is a document.
+    #[serde(default)]
+    pub in_chunks: bool,
+    /// Entries that an arm gave as candidates.
     pub candidates: usize,
     /// Whether the query is longer than the index's maximum length, so that the vectors are of its beginning alone.
     #[serde(default)]
     pub query_truncated: bool,
     /// The largest [share](ArmScores::share) of a document: near 0 where the documents are in another language.
     pub best_share: f32,
-    /// The query's words, and how many documents have each.
+    /// The query's words, and how many entries have each.
     pub words: Vec<WordInfo>,
     /// Words that were not looked up because the query has too many: the most frequent ones.
     pub words_dropped: usize,
@@ -99,7 +102,7 @@ pub struct Hits {
 pub struct WordInfo {
     /// In lower case; in languages that do not separate words, one or two characters.
     pub word: String,
-    /// How many documents of the index have it, in the form that most tells documents apart; those that a filter leaves out count too, and
+    /// How many entries of the index have it, in the form that most tells entries apart; those that a filter leaves out count too, and
     /// deleted ones until their files are merged.
     pub documents: u64,
     /// Whether a document has it that was searched: neither deleted nor left out by a filter.

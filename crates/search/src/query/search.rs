@@ -418,6 +418,7 @@ impl Reader {
         Ok(Hits {
             hits,
             searched,
+            in_chunks: self.has_chunks()?,
             candidates: candidates.len(),
             query_truncated: embedding.truncated,
             best_share,

@@ -152,7 +152,7 @@ export const firstHit = () => $("hits").firstElementChild;
 export function summary(answer) {
   const { timings } = answer;
   const parts = [
-    t("search.summary", { n: int(answer.hits.length), all: int(answer.searched), ms: timings.total_ms.toFixed(1) }),
+    t(answer.in_chunks ? "search.summary.entries" : "search.summary", { n: int(answer.hits.length), all: int(answer.searched), ms: timings.total_ms.toFixed(1) }),
     answer.best_share < 0.05 ? t("search.by.meaning") : t("search.share", { percent: Math.round(answer.best_share * 100) }),
     answer.query_truncated ? t("search.truncated") : "",
   ];

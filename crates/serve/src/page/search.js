@@ -281,7 +281,7 @@ function show(mine) {
   const next = TOPS[TOPS.indexOf(top) + 1];
   const more = next && answer.hits.length === top ? () => { top = next; start(); } : null;
   showHits(answer, { query, more, compareIn });
-  say(answer.hits.length ? summary(answer) : t("search.nothing", { all: int(answer.searched) }));
+  say(answer.hits.length ? summary(answer) : t(answer.in_chunks ? "search.nothing.entries" : "search.nothing", { all: int(answer.searched) }));
 }
 
 function progress() {

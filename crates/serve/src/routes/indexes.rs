@@ -129,13 +129,13 @@ async fn snapshot_inner(app: &Arc<App>, which: WhichIndex, request: SnapshotRequ
     // One copy at a time, because two with the same target would collide.
     let turn = Arc::clone(&app.search.copying).lock_owned().await;
     let held = app.held();
-    let copy = move || -> std::result::Result<usize, Error> {
+    let copy = move || -> std::result::Result<(usize, usize), Error> {
         let result = served.index.snapshot(&to).and_then(|()| trivec_search::Index::open(&to)?.reader());
         drop((turn, held));
-        result.map(|reader| reader.len())
+        result.and_then(|reader| Ok((reader.documents()?, reader.len())))
     };
-    let documents = tokio::task::spawn_blocking(copy).await.map_err(|_| ApiError::internal())??;
-    Ok(Json(json!({"snapshot": request.name, "documents": documents})).into_response())
+    let (documents, entries) = tokio::task::spawn_blocking(copy).await.map_err(|_| ApiError::internal())??;
+    Ok(Json(json!({"snapshot": request.name, "documents": documents, "entries": entries})).into_response())
 }
 
 #[cfg(test)]

@@ -16,6 +16,8 @@ use crate::body::{NoFields, OptionalBody, PathPart};
 use crate::error::{ApiError, Dialect};
 use crate::header_fields;
 use crate::kept::Kept;
+#[cfg(feature = "search")]
+use crate::search::Counts;
 
 pub(super) async fn health() -> Response {
     Json(json!({"status": "ok"})).into_response()
@@ -31,10 +33,12 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
 
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     let kept = app.kept.as_ref().map(Kept::stats);
+    #[cfg(feature = "search")]
+    let counts = app.search.counts().await;
     let more = |registry: &mut prometheus_client::registry::Registry| {
         let _ = registry;
         #[cfg(feature = "search")]
-        app.search.metrics.register(registry, app.search.all().iter().map(AsRef::as_ref));
+        app.search.metrics.register(registry, &counts);
     };
     let text = app.metrics.text(&app.scheduler, &app.budget, app.model().info(), kept, more);
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
@@ -45,6 +49,7 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
     let info = model.info();
     let (depth, cost) = app.scheduler.depth();
     let recent = app.metrics.recent();
+    let indexes = indexes(&app).await;
     Json(json!({
         "model": {
             "name": app.names.first(),
@@ -66,22 +71,21 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
         "latency": {"p50_ms": recent.p50_ms, "p95_ms": recent.p95_ms, "count": recent.count},
         "tokens_s": recent.tokens_s,
         "cache": app.kept.as_ref().map(Kept::describe),
-        "indexes": indexes(&app),
+        "indexes": indexes,
         "reranker": has_reranker(&app),
     }))
     .into_response()
 }
 
-/// The indexes that are served: their names, how many documents each has, and whether requests may change them. Without the feature `search`
-/// there are none.
-fn indexes(app: &App) -> serde_json::Value {
+/// The indexes that are served: their names, how many documents and entries each has, and whether requests may change them. Without the
+/// feature `search` there are none.
+async fn indexes(app: &App) -> serde_json::Value {
     #[cfg(feature = "search")]
-    let all: Vec<serde_json::Value> = app
-        .search
-        .all()
-        .iter()
-        .map(|served| json!({"name": served.name, "documents": served.documents(), "write": app.search.is_writable()}))
-        .collect();
+    let all: Vec<serde_json::Value> = {
+        let write = app.search.is_writable();
+        let said = |own: &Counts| json!({"name": own.name, "documents": own.documents, "entries": own.entries, "write": write});
+        app.search.counts().await.iter().map(said).collect()
+    };
     #[cfg(not(feature = "search"))]
     let (all, _) = (Vec::<serde_json::Value>::new(), app);
     all.into()

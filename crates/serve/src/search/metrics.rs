@@ -10,7 +10,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use trivec_search::{Arms, Timings};
 
-use super::served::Served;
+use super::Counts;
 use crate::metrics::seconds;
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -93,13 +93,20 @@ impl SearchMetrics {
         }
     }
 
-    pub fn register<'a>(&self, registry: &mut Registry, served: impl Iterator<Item = &'a Served>) {
-        let documents: Family<Name, Gauge> = Family::default();
-        for served in served {
-            documents.get_or_create(&Name { index: served.name.clone() }).set(served.documents() as i64);
+    pub fn register(&self, registry: &mut Registry, counts: &[Counts]) {
+        let (documents, entries) = (Family::<Name, Gauge>::default(), Family::<Name, Gauge>::default());
+        for counts in counts {
+            let name = Name { index: counts.name.clone() };
+            if let Some(count) = counts.documents {
+                documents.get_or_create(&name).set(count as i64);
+            }
+            entries.get_or_create(&name).set(counts.entries as i64);
         }
-        registry.register("index_documents", "Documents of an index, in the view that was opened last", documents);
-        registry.register("documents", "Documents that were added, refused or deleted by requests", self.added.clone());
+        let what = "Documents of an index, in the view that was opened last: one in chunks counts once";
+        registry.register("index_documents", what, documents);
+        registry.register("index_entries", "Documents of an index, and each chunk of those in chunks", entries);
+        let what = "Documents and chunks that were added, refused or deleted by requests";
+        registry.register("documents", what, self.added.clone());
         let what = "Searches that ended early because their client had disconnected";
         registry.register("searches_cancelled", what, self.cancelled.clone());
         registry.register_with_unit("search_arm", "Time of a search's arm", Unit::Seconds, self.arms.clone());

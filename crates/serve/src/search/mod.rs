@@ -14,7 +14,6 @@ pub(crate) mod wanted;
 pub(crate) mod writer;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 
 use axum::http::StatusCode;
@@ -23,8 +22,8 @@ use trivec_search::{Error, Index, ModelId};
 
 use crate::error::{ApiError, Result};
 use metrics::SearchMetrics;
-pub(crate) use served::Served;
 use served::Slot;
+pub(crate) use served::{Counts, Served};
 
 /// Longest name of an index, in bytes.
 const MAX_NAME_BYTES: usize = 128;
@@ -141,8 +140,8 @@ impl Indexes {
         for (name, index) in opened {
             index.encoder(model, &id)?;
             let reader = index.reader()?;
-            let (documents, reader) = (AtomicUsize::new(reader.len()), Mutex::new(reader));
-            served.push(Arc::new(Served { name, index, id: id.clone(), reader, documents, slot: Slot::default() }));
+            let (last, reader) = (Mutex::new(reader.clone()), Mutex::new(reader));
+            served.push(Arc::new(Served { name, index, id: id.clone(), reader, last, slot: Slot::default() }));
         }
         Ok(Indexes { served, write, snapshots, ..Indexes::default() })
     }
@@ -204,8 +203,11 @@ impl Indexes {
         self.served.iter().map(|served| served.name.as_str())
     }
 
-    pub(crate) fn all(&self) -> &[Arc<Served>] {
-        &self.served
+    /// How much each index has.
+    pub(crate) async fn counts(&self) -> Vec<Counts> {
+        let served = self.served.clone();
+        let count = move || served.iter().map(|served| served.counts()).collect();
+        tokio::task::spawn_blocking(count).await.unwrap_or_default()
     }
 
     /// Whether requests may change the indexes, as the service was started.

@@ -1,6 +1,5 @@
 //! An index that is served, and the place of its writer.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use trivec::Model;
@@ -13,8 +12,8 @@ pub(crate) struct Served {
     pub id: ModelId,
     /// The view that was opened last.
     pub(super) reader: Mutex<Reader>,
-    /// Of the view that was opened last: asked without waiting for one that is being opened.
-    pub(super) documents: AtomicUsize,
+    /// The same one, for those who do not wait while a newer one is opened.
+    pub(super) last: Mutex<Reader>,
     pub slot: Slot,
 }
 
@@ -24,18 +23,28 @@ impl Served {
         let mut last = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         let now = last.refresh()?;
         *last = now.clone();
-        self.documents.store(now.len(), Ordering::Relaxed);
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = now.clone();
         Ok(now)
     }
 
-    /// Documents of the view that was opened last.
-    pub fn documents(&self) -> usize {
-        self.documents.load(Ordering::Relaxed)
+    /// How much there is in the view that was opened last. The first call for a view goes through its keys, so it must not run on the
+    /// runtime's threads.
+    pub fn counts(&self) -> Counts {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Counts { name: self.name.clone(), documents: last.documents().ok(), entries: last.len() }
     }
 
     pub fn encoder<'m>(&self, model: &'m Model) -> Result<Encoder<'m>, Error> {
         self.index.encoder(model, &self.id)
     }
+}
+
+/// How much an index has, as `/v1/status` and the metrics say it.
+pub(crate) struct Counts {
+    pub name: String,
+    /// Unknown where the keys cannot be read.
+    pub documents: Option<usize>,
+    pub entries: usize,
 }
 
 /// The place of an index's writer between requests.

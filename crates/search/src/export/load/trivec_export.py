@@ -54,10 +54,10 @@ def asking():
 
 
 def loaded(count):
-    """Compares the number of documents."""
-    if count != MANIFEST["documents"]:
-        sys.exit(f"{count} documents are there, {MANIFEST['documents']} were exported")
-    print(f"{count} documents loaded")
+    """Compares the number of entries: documents, and each chunk of those that were cut."""
+    if count != MANIFEST["entries"]:
+        sys.exit(f"{count} entries are there, {MANIFEST['entries']} were exported")
+    print(f"{count} entries loaded")
 
 
 def same(query, arm, found, tolerance):
