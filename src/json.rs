@@ -1,4 +1,96 @@
-//! What is wrong with a text that is no JSON, in words for people.
+//! JSON of people: what is wrong with a text that is none, in words for them, and objects that have no field twice.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+/// Reads a value. Where an object in it has a field twice, most readers take the last and drop the others without a word: this one refuses it.
+///
+/// # Errors
+/// The parser's error, for [`fault`] and [`fault_in_line`].
+pub fn read(text: &str) -> serde_json::Result<Value> {
+    let mut json = serde_json::Deserializer::from_str(text);
+    let value = Once.deserialize(&mut json)?;
+    json.end().map(|()| value)
+}
+
+/// Builds a value whose objects have each field once.
+struct Once;
+
+impl<'de> DeserializeSeed<'de> for Once {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Value, D::Error> {
+        json.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Once {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value of JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::from(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::from(value))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(Number::from_f64(value).map_or(Value::Null, Value::Number))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::from(value))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(Value::String(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
+        let mut values = Vec::new();
+        while let Some(value) = list.next_element_seed(Once)? {
+            values.push(value);
+        }
+        Ok(Value::Array(values))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut fields = Map::new();
+        while let Some(name) = map.next_key::<String>()? {
+            if fields.contains_key(&name) {
+                return Err(A::Error::custom(twice(&name)));
+            }
+            let value = map.next_value_seed(Once)?;
+            fields.insert(name, value);
+        }
+        Ok(Value::Object(fields))
+    }
+}
+
+/// Characters of a name that a message shows.
+const MOST_OF_A_NAME: usize = 40;
+
+/// What is said of a field that an object has twice.
+pub fn twice(name: &str) -> String {
+    let short: String = name.chars().take(MOST_OF_A_NAME).collect();
+    let more = if short.len() < name.len() { "…" } else { "" };
+    format!("the field `{}{more}` is there twice", short.escape_debug())
+}
 
 /// An error of the parser of `text` in words that name no type of a program, and the byte that it is about.
 pub fn fault(text: &str, error: &serde_json::Error) -> (usize, String) {
@@ -14,7 +106,7 @@ pub fn fault(text: &str, error: &serde_json::Error) -> (usize, String) {
     if let Some(escape) = lone_surrogates(text).next().filter(|escape| *escape <= at) {
         return (escape, format!("`{}` is half of a character", &text[escape..escape + 6]));
     }
-    let message = message.split(" at line ").next().unwrap_or_default();
+    let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(what, _)| what);
     let what = match message {
         "EOF while parsing a string" => "it ends inside a string",
         _ if error.is_eof() => "it ends before it is complete",
@@ -36,7 +128,8 @@ pub fn fault(text: &str, error: &serde_json::Error) -> (usize, String) {
 pub fn fault_in_line(text: &str, error: &serde_json::Error) -> String {
     let (at, what) = fault(text, error);
     let character = text.get(..at).unwrap_or(text).chars().count() + 1;
-    format!("it is no JSON: at character {character}: {what}")
+    let is_json = what.ends_with("` is there twice");
+    format!("{}at character {character}: {what}", if is_json { "" } else { "it is no JSON: " })
 }
 
 /// Places of escapes that are one half of a character without the other, as `\ud83d`.
@@ -70,6 +163,38 @@ mod tests {
     use super::*;
 
     #[test]
+    fn values_are_read_as_they_are_and_no_object_has_a_field_twice() {
+        for text in [
+            "null",
+            "[true, -5, 18446744073709551615, 1e300, 123456789012345678901234567890, \"\\n\\u00e4\", [], {}]",
+            r#" {"a": {"b": [1, {"c": 2}]}, "A": 1, "": null} "#,
+            r#"[{"a": 1}, {"a": 2}]"#,
+            r#"{"a": {"a": {"a": 1}}}"#,
+        ] {
+            assert_eq!(read(text).unwrap(), serde_json::from_str::<Value>(text).unwrap(), "{text}");
+        }
+        for (text, place, name) in [
+            (r#"{"a": 1, "a": 1}"#, 12, "a"),
+            (r#"{"a": null, "b": 2, "a": 1}"#, 23, "a"),
+            (r#"{"x": [{"ä at line b": 1, "ä at line b": 2}]}"#, 39, "ä at line b"),
+            (r#"{"a": 1, "\u0061": 2}"#, 17, "a"),
+        ] {
+            let error = read(text).unwrap_err();
+            assert_eq!(
+                fault_in_line(text, &error),
+                format!("at character {place}: the field `{name}` is there twice"),
+                "{text}"
+            );
+        }
+        for bad in ["", "[", "{\"a\": 1} 2", "{\"a\" 1}", "[1,]", &"[".repeat(1_000), "\"\\ud83d\""] {
+            let plain = serde_json::from_str::<Value>(bad).unwrap_err();
+            assert_eq!(fault_in_line(bad, &read(bad).unwrap_err()), fault_in_line(bad, &plain), "{bad}");
+        }
+        let long = "x".repeat(5_000);
+        assert!(twice(&long).len() < 100);
+    }
+
+    #[test]
     fn what_is_wrong_is_said_with_its_character() {
         for (text, expected) in [
             ("{\"ä\": nope}", "at character 8: expected a value of JSON"),
@@ -79,7 +204,7 @@ mod tests {
             ("{a: 1}", "at character 2: expected the name of a field, in double quotes"),
             ("{\"a\": \"\\ud83d\"}", "`\\ud83d` is half of a character"),
         ] {
-            let error = serde_json::from_str::<serde_json::Value>(text).unwrap_err();
+            let error = serde_json::from_str::<Value>(text).unwrap_err();
             let said = fault_in_line(text, &error);
             assert!(said.starts_with("it is no JSON: ") && said.contains(expected), "{text}: {said}");
         }

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::source::{MAX_RECORD_BYTES, Place, Source};
 use super::table::MAX_NAMES;
 use crate::exit::Result;
-use trivec::json::lone_surrogates;
+use trivec::json::{lone_surrogates, twice};
 use trivec::records::Cut;
 
 /// What is wrong with a text of JSON, and at which of its bytes.
@@ -198,7 +198,7 @@ impl<'t, const N: usize> Visitor<'t> for Names<'_, N> {
         while let Some(name) = map.next_key::<String>()? {
             let value = map.next_value::<&RawValue>()?;
             match self.0.iter().position(|wanted| *wanted == name) {
-                Some(at) if seen[at] => return Err(de::Error::custom(format!("the field `{name}` is there twice"))),
+                Some(at) if seen[at] => return Err(de::Error::custom(twice(&name))),
                 Some(at) => {
                     seen[at] = true;
                     fields.found[at] = Some(value).filter(|value| value.get() != "null");

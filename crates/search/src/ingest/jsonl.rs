@@ -42,7 +42,7 @@ pub(super) fn look_for<'f>(path: &Path, files: impl Iterator<Item = &'f Path>, c
         for record in Records::new(BufReader::new(input), MAX_RECORD_BYTES) {
             match record {
                 Ok(record) => {
-                    if let Ok(Value::Object(object)) = serde_json::from_str(&record.text) {
+                    if let Ok(Value::Object(object)) = trivec::json::read(&record.text) {
                         absent.look(&object);
                     }
                 }
@@ -110,7 +110,7 @@ impl<R: Read> Documents<R> {
     fn document(&mut self, record: &Record) -> Result<Document> {
         let wrong = |what: String| Error::Line { path: self.path.clone(), line: record.line, what };
         let value: Value =
-            serde_json::from_str(&record.text).map_err(|e| wrong(trivec::json::fault_in_line(&record.text, &e)))?;
+            trivec::json::read(&record.text).map_err(|e| wrong(trivec::json::fault_in_line(&record.text, &e)))?;
         let Value::Object(object) = value else { return Err(wrong("it is no JSON object".to_owned())) };
         self.absent.look(&object);
         let document = document_of(object, &self.columns).map_err(&wrong)?;

@@ -251,7 +251,7 @@ impl Batch {
     }
 
     fn take(&mut self, index: usize, text: &str) {
-        let value = serde_json::from_str(text).map_err(|e| trivec::json::fault_in_line(text, &e));
+        let value = trivec::json::read(text).map_err(|e| trivec::json::fault_in_line(text, &e));
         match value.and_then(trivec_search::ingest::from_json) {
             Ok(document) => self.documents.push((index, document)),
             Err(message) => self.refused.push(Refused { index, message }),
