@@ -34,7 +34,7 @@ Examples:
   trivec index notes/ --snapshot backup/
 
 Documents are JSONL or a JSON list, CSV, TSV or what else --format takes, with a name for each column (`id`, `text`, and if they are there `title` and `lang`; every other column can be \
-filtered by), or text files, each a document whose key is its path. A document whose key is there already replaces it; one with the same \
+filtered by; in CSV with semicolons, `1,5` is a number), or text files, each a document whose key is its path. A document whose key is there already replaces it; one with the same \
 content is passed over, so that a run that was interrupted goes on where it was. A document that cannot be taken is refused by its line, and \
 the others are indexed: the exit code is 3 then. An index belongs to the model that made it, and keeps what it was made with: --colbert, \
 --max-length, --language, --languages and the prompts are of the first run; another one may repeat them, not change them.";
