@@ -56,7 +56,8 @@ pub(crate) fn run(args: &EvalArgs, model_args: &ModelArgs, sources: &Sources) ->
         refuse_input(svg, "svg", [(&*args.queries, "the file of --queries"), (&*args.qrels, "the file of --qrels")])?;
         resolve_output(svg, "--svg")?;
     }
-    let (questions, judgements) = (read_queries(&args.queries)?, read_judgements(&args.qrels)?);
+    let questions = read_queries(&args.queries)?;
+    let judgements = read_judgements(&args.qrels, &questions)?;
     let opened = Opened::new(&args.directory, model_args)?;
     check_fits(&opened.index, args.rerank, sources)?;
     let (encoder, reader) = (opened.encoder()?, opened.index.reader()?);

@@ -91,7 +91,7 @@ pub fn read_queries(path: &Path) -> Result<Vec<Question>> {
         let wrong = |what: String| Error::Line { path: path.to_path_buf(), line, what };
         let question = if content.trim_start().starts_with('{') {
             let object: Value =
-                serde_json::from_str(&content).map_err(|e| wrong(trivec::json::fault_in_line(&content, &e)))?;
+                trivec::json::read(&content).map_err(|e| wrong(trivec::json::fault_in_line(&content, &e)))?;
             let named = |names: &[&str]| {
                 names.iter().find_map(|name| match object.get(name)? {
                     Value::String(text) => Some(text.clone()),
@@ -115,14 +115,14 @@ pub fn read_queries(path: &Path) -> Result<Vec<Question>> {
     Ok(questions)
 }
 
-/// Reads judgements: `query 0 document gain` (TREC, MIRACL; a line of names is passed over), or `query document gain` (BEIR), separated by
-/// tabs or spaces.
+/// Reads judgements: `query 0 document gain` (TREC, MIRACL), or `query document gain` (BEIR), separated by tabs or spaces. The first line may
+/// have the names of the columns instead, whatever they are: its last field is no number then, and its first is no query of `questions`.
 ///
 /// # Errors
 /// [`Error::Line`] names the line that is neither; [`Error::Io`].
-pub fn read_judgements(path: &Path) -> Result<Judgements> {
+pub fn read_judgements(path: &Path, questions: &[Question]) -> Result<Judgements> {
     let mut judgements = Judgements::default();
-    for Record { line, text: content } in records(path)? {
+    for (place, Record { line, text: content }) in records(path)?.into_iter().enumerate() {
         // Keys may have spaces where tabs separate.
         let fields: Vec<&str> = if content.contains('\t') {
             content.split('\t').map(str::trim).collect()
@@ -142,7 +142,7 @@ pub fn read_judgements(path: &Path) -> Result<Judgements> {
         // Gains are whole numbers; some files write them as `1.0`.
         match gain.parse::<f64>() {
             Ok(gain) if gain.fract() == 0.0 && gain.abs() < 1e6 => judgements.insert(query, document, gain as i32),
-            _ if line == 1 => {}
+            Err(_) if place == 0 && !gain.is_empty() && questions.iter().all(|question| question.id != query) => {}
             _ => {
                 let what = format!("the gain is `{}`, expected a whole number", gain.escape_debug());
                 return Err(Error::Line { path: path.to_path_buf(), line, what });
@@ -177,15 +177,52 @@ mod tests {
             "query-id\tcorpus-id\tscore\nq1\td1\t1\nq1\td2\t0\nq2\td3\t2.0\n".to_owned(),
         ] {
             let (_directory, path) = file(&content);
-            let judgements = read_judgements(&path).unwrap();
+            let judgements = read_judgements(&path, &[]).unwrap();
             assert_eq!((judgements.len(), judgements.of("q1", "d1"), judgements.of("q2", "d3")), (2, 1, 2));
             assert_eq!(judgements.relevant("q1").collect::<Vec<_>>(), ["d1"]);
             assert_eq!(judgements.gains("q1").count(), 2);
         }
         let (_directory, path) = file("query-id\tcorpus-id\tscore\nq1\td 1\tx\n");
-        assert!(read_judgements(&path).unwrap_err().to_string().contains("line 2: the gain is `x`"));
+        assert!(read_judgements(&path, &[]).unwrap_err().to_string().contains("line 2: the gain is `x`"));
         let (_directory, path) = file("q1 d1\n");
-        assert!(read_judgements(&path).is_err());
+        assert!(read_judgements(&path, &[]).is_err());
+    }
+
+    #[test]
+    fn a_first_line_is_one_of_names_or_a_judgement() {
+        let questions = ["q1", "qid"].map(|id| Question { id: id.into(), text: "was".into(), lang: None });
+        let read = |first: &str| {
+            let (_directory, path) = file(format!("{first}\nq1\td2\t2\n"));
+            let judgements = read_judgements(&path, &questions);
+            judgements.map(|own| (own.len(), own.gains("q1").count())).map_err(|e| e.to_string())
+        };
+        for names in [
+            "query-id\tcorpus-id\tscore",
+            "query_id corpus_id score",
+            "query-id 0 doc-id rel",
+            "topic\titeration\tdocument\trelevance",
+            "Frage\tDokument\tWert",
+            "\n\nquery-id\tcorpus-id\tscore",
+        ] {
+            assert_eq!(read(names), Ok((1, 1)), "{names}");
+        }
+        for (bad, gain) in [
+            ("q1\td1\thigh", "high"),
+            ("q1 0 d1 x", "x"),
+            ("q1\td1\t", ""),
+            ("q1\td1\t1,0", "1,0"),
+            ("q9\td1\t", ""),
+            // A question may be called as columns often are.
+            ("qid\tdocid\tscore", "score"),
+            // A number, though none that a gain may be.
+            ("q9 0 d1 1.5", "1.5"),
+            ("q9 0 d1 nan", "nan"),
+            ("q9 0 d1 1e9", "1e9"),
+        ] {
+            let expected = format!("line 1: the gain is `{gain}`, expected a whole number");
+            assert!(read(bad).unwrap_err().ends_with(&expected), "{bad}: {:?}", read(bad));
+        }
+        assert_eq!(read("q1\td1\t1.0"), Ok((1, 2)));
     }
 
     #[test]
@@ -212,6 +249,7 @@ mod tests {
             "{\"id\": 1, \"text\": \" \\n\"}",
             "{\"id\": 1, \"text\": \"\\u0000\\u200b\"}",
             "1\ta\n1\tb\n",
+            "{\"id\": 1, \"text\": \"a\", \"text\": \"b\"}",
             "{bad}",
         ] {
             let (_directory, path) = file(bad);

@@ -257,7 +257,9 @@ fn read_beir(directory: &Path, split: Split) -> Result<RawPairs> {
     let qrels = qrels_path(directory, split)?;
     let mut pairs = Vec::new();
     let mut paired = BTreeSet::new();
+    let mut first = true;
     let digest = records(&qrels, |number, line| {
+        let may_be_names = std::mem::take(&mut first);
         let wrong = |what: String| Error::line(&qrels, number, what);
         // With tabs, an id may have spaces.
         let fields: Vec<&str> = match line.contains('\t') {
@@ -269,8 +271,9 @@ fn read_beir(directory: &Path, split: Split) -> Result<RawPairs> {
             _ => return Err(wrong(format!("fields: found {}, expected query, document and gain", fields.len()))),
         };
         let Some(gain) = gain.parse::<f64>().ok().filter(|gain| gain.is_finite()) else {
-            // The first line names the columns.
-            return match number == 1 && gain.parse::<f64>().is_err() {
+            // The first line may have the names of the columns, whatever they are. One that names a query or a document is a judgement.
+            let is_known = query_ids.contains_key(query) || corpus_ids.contains_key(document);
+            return match may_be_names && !is_known && !gain.is_empty() && gain.parse::<f64>().is_err() {
                 true => Ok(()),
                 false => Err(wrong(format!("the gain is `{}`, expected a finite number", shown(gain)))),
             };

@@ -59,12 +59,23 @@ fn beir_directories_are_read() {
     assert_eq!(raw.others, ["two"]);
     let set = PairSet::new(raw).unwrap();
     assert_eq!((set.passages.len(), set.passage_groups.clone()), (2, vec![Some(0), None]));
+    for names in
+        ["query_id corpus_id score", "topic\titer\tdoc\trel", "Frage\tDokument\tWert", "\nquery-id\tcorpus-id\tscore"]
+    {
+        file(&directory, "qrels/test.tsv", &format!("{names}\nq1\td1\t1\nq1\t2\t0\n"));
+        assert_eq!(read_pairs(directory.path(), Split::Dev).unwrap().pairs, [pair("which", "T one")], "{names}");
+    }
     let error = read_pairs(directory.path(), Split::Train).unwrap_err();
     assert!(matches!(&error, Error::Io { path, .. } if path.ends_with("train.tsv")), "{error}");
     for (content, expected) in [
         ("q1\tunheard\t1\n", "there is no document with the id `unheard`"),
         ("head\n", "fields: found 1, expected query, document and gain"),
         ("a\tb\tc\nq1\td1\tx\n", "the gain is `x`"),
+        // A first line that names a query or a document has no names of columns.
+        ("q1\td1\thigh\nq1\td1\t1\n", "line 1: the gain is `high`, expected a finite number"),
+        ("q1 0 other x\nq1 0 d1 1\n", "line 1: the gain is `x`"),
+        ("q7 0 d1 1,5\nq1 0 d1 1\n", "line 1: the gain is `1,5`"),
+        ("a\tb\tc\nd\te\tf\n", "line 2: the gain is `f`"),
         ("q1\td1\tNaN\n", "line 1: the gain is `NaN`, expected a finite number"),
         ("a\tb\tc\nq1\td1\tinf\n", "line 2: the gain is `inf`, expected a finite number"),
         ("q1 d1\td1\t1\n", "there is no query with the id `q1 d1`"),
