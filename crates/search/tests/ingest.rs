@@ -354,13 +354,83 @@ fn long_documents_are_cut_on_sentence_borders() {
     // Every sentence is somewhere, and neighbours share one.
     assert!((0..40).all(|i| parts.iter().any(|part| part.text.contains(&sentence(i)))));
     assert!(parts.windows(2).all(|pair| (0..40).any(|i| pair.iter().all(|part| part.text.contains(&sentence(i))))));
-    // A sentence that is longer than a chunk is cut between tokens; nothing is lost.
+    // A word that is longer than a chunk is cut between tokens; nothing is lost.
     let endless = Document::new("e", "слово".repeat(3_000));
     let parts = chunks(&encoder, &endless, &Chunking { tokens: 64, overlap: 0 }).unwrap();
     assert_eq!(parts.iter().map(|part| part.text.as_str()).collect::<String>(), endless.text);
     assert!(parts.iter().all(|part| model.tokenize(&part.text, &options).unwrap().tokens.len() <= 64 + 2));
     for bad in ["", "x", "1/2/3", "64/x"] {
         assert!(bad.parse::<Chunking>().is_err(), "{bad}");
+    }
+    let most = model.info().max_length - 2;
+    for (bad, said) in [
+        ("0", format!("found 0 tokens, expected 8 to {}", counted(most))),
+        ("2/0", format!("found 2 tokens, expected 8 to {}", counted(most))),
+        ("7/3", format!("found 7 tokens, expected 8 to {}", counted(most))),
+        ("1000000", format!("found 1,000,000 tokens, expected 8 to {}", counted(most))),
+        ("8/5", "found an overlap of 5, expected at most half of 8 tokens".to_owned()),
+    ] {
+        let error = bad.parse::<Chunking>().unwrap().check(model).unwrap_err().to_string();
+        assert!(error.ends_with(&said), "{bad}: {error}");
+    }
+    Chunking { tokens: 8, overlap: 4 }.check(model).unwrap();
+}
+
+/// A number as people write it.
+fn counted(number: usize) -> String {
+    let digits = number.to_string();
+    if number < 1_000 { digits } else { format!("{},{}", &digits[..digits.len() - 3], &digits[digits.len() - 3..]) }
+}
+
+#[test]
+fn chunks_of_few_tokens_have_whole_words() {
+    let directory = tempfile::tempdir().unwrap();
+    let (model, id) = model();
+    let index = Index::create(directory.path(), id, &IndexOptions::default()).unwrap();
+    let encoder = index.encoder(model, id).unwrap();
+    for (text, whole) in [
+        (
+            "An extraordinarily incomprehensible representation of unquestionably characteristic responsibilities, \
+             internationalization notwithstanding, was disproportionately misunderstood by counterrevolutionaries",
+            true,
+        ),
+        (
+            "Ein außerordentlich unverständliches Rechtsschutzversicherungsbeispiel und noch mehr Donaudampfschifffahrt",
+            true,
+        ),
+        ("необыкновенно непонятное представление о несомненно характерных обязанностях и противоречиях", true),
+        // Each character is a word to the rules of Unicode.
+        ("苹果公司发布了配备更好相机的新手机而且价格不变所有人都非常高兴地排队购买它们", false),
+    ] {
+        for tokens in [8, 9, 12] {
+            let parts = chunks(&encoder, &Document::new("d", text), &Chunking { tokens, overlap: 0 }).unwrap();
+            assert!(parts.len() > 1, "{tokens}: {text}");
+            assert_eq!(parts.iter().map(|part| part.text.as_str()).collect::<String>(), text);
+            for part in &parts {
+                assert!(model.tokenize(&part.text, &encoder.document_options()).unwrap().tokens.len() <= tokens + 2);
+            }
+            // A part ends where a word of the text ends, unless the word alone is longer than a chunk.
+            let words: Vec<&str> = text.split_whitespace().collect();
+            let longer = words
+                .iter()
+                .any(|word| model.tokenize(word, &encoder.document_options()).unwrap().tokens.len() > tokens + 2);
+            if whole && !longer {
+                let found: Vec<&str> = parts.iter().flat_map(|part| part.text.split_whitespace()).collect();
+                assert_eq!(found, words, "{tokens}");
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_is_lost_of_what_cannot_be_cut_at_words() {
+    let directory = tempfile::tempdir().unwrap();
+    let (model, id) = model();
+    let index = Index::create(directory.path(), id, &IndexOptions::default()).unwrap();
+    let encoder = index.encoder(model, id).unwrap();
+    for text in ["a".repeat(500), "!?".repeat(300), "ก็".repeat(300), "\u{1F469}\u{200D}\u{1F680}".repeat(100)] {
+        let parts = chunks(&encoder, &Document::new("d", text.clone()), &Chunking { tokens: 8, overlap: 0 }).unwrap();
+        assert_eq!(parts.iter().map(|part| part.text.as_str()).collect::<String>(), text);
     }
 }
 

@@ -210,6 +210,7 @@ fn options(args: &IndexArgs, model: &Model) -> Result<IndexOptions> {
     };
     // Before anything is created.
     options.check(model)?;
+    args.chunk.as_ref().map_or(Ok(()), |chunking| chunking.check(model))?;
     Ok(options)
 }
 

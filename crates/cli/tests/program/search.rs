@@ -211,6 +211,11 @@ fn what_is_no_index_and_what_has_nothing_to_read_is_said() {
     let said = fixture.fails(3, &["index", "new", "--input", "pictures"]);
     assert!(said.contains("pictures: no file in it is read: expected names that end in txt"), "{said}");
     assert!(!Path::new(&fixture.path("new")).exists(), "nothing was begun");
+    for chunk in ["2/0", "0", "64/33", "1000000"] {
+        let said = fixture.fails(2, &["index", "new", "--input", "docs.jsonl", "--chunk", chunk]);
+        assert!(said.contains("--chunk: found ") && said.contains("expected "), "{said}");
+        assert!(!Path::new(&fixture.path("new")).exists(), "nothing was begun: {chunk}");
+    }
     fs::write(fixture.path("bad.jsonl"), "{\"id\": \"a\", \"text\": nope}\n").unwrap();
     let said = fixture.fails(3, &["index", "INDEX", "--input", "bad.jsonl"]);
     assert!(said.contains("line 1: it is no JSON: at character 22: expected a value of JSON"), "{said}");

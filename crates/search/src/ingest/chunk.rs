@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
-use trivec::{EncodeOptions, Prompt, Token};
+use trivec::{EncodeOptions, Model, Prompt, Token};
 use unicode_segmentation::UnicodeSegmentation;
 
 use crate::document::Document;
@@ -27,8 +27,12 @@ pub struct Chunking {
 }
 
 impl Chunking {
-    pub(super) fn check(&self, encoder: &Encoder<'_>) -> Result<()> {
-        let most = encoder.model().info().max_length - 2;
+    /// Refuses a size that no text fits in, one that is more than the model reads, and an overlap of more than half of it.
+    ///
+    /// # Errors
+    /// [`Error::Option`] says what was found, and the least and the most.
+    pub fn check(&self, model: &Model) -> Result<()> {
+        let most = model.info().max_length - 2;
         if !(LEAST_TOKENS..=most).contains(&self.tokens) {
             return Err(Error::option(
                 "chunk",
@@ -131,6 +135,8 @@ fn parts(encoder: &Encoder<'_>, text: &str, most: usize) -> Result<Vec<(Range<us
                 let mut count = most;
                 loop {
                     let at = from + spans[count].start;
+                    // A word is kept whole, unless it is longer than a chunk.
+                    let at = last_word_start(text, from..piece.end, at).unwrap_or(at);
                     if at <= from {
                         // Not even a token fits: take one character, so that the loop makes progress.
                         let end = text[from..].chars().next().map_or(piece.end, |c| from + c.len_utf8());
@@ -150,6 +156,13 @@ fn parts(encoder: &Encoder<'_>, text: &str, most: usize) -> Result<Vec<(Range<us
         }
     }
     Ok(parts)
+}
+
+/// The last place in a part of a text, after its beginning and up to `most`, at which a word begins.
+fn last_word_start(text: &str, part: Range<usize>, most: usize) -> Option<usize> {
+    let words = text[part.clone()].split_word_bound_indices();
+    let starts = words.filter(|(_, word)| word.starts_with(char::is_alphanumeric)).map(|(at, _)| part.start + at);
+    starts.take_while(|at| *at <= most).filter(|at| *at > part.start).last()
 }
 
 /// A sentence in pieces of a length that the model's tokeniser takes whole: cut at words.

@@ -92,7 +92,7 @@ pub fn ingest(
     mut progress: impl FnMut(&Ingested) -> ControlFlow<()>,
 ) -> Result<Ingested> {
     if let Some(chunking) = &options.chunk {
-        chunking.check(encoder)?;
+        chunking.check(encoder.model())?;
     }
     std::thread::scope(|scope| {
         let mut run = Run {
