@@ -144,13 +144,32 @@ impl Index {
         self.settings.check_options(&self.directory, options)
     }
 
-    /// What an error is if the whole index is gone since it was opened: then nothing is damaged.
+    /// Whether the index is still where it was when it was opened.
+    ///
+    /// # Errors
+    /// [`Error::NotAnIndex`] if it was removed or moved; [`Error::Replaced`] if another index is in its place; [`Error::Damaged`] and
+    /// [`Error::Io`] if its settings cannot be read.
+    pub fn check_place(&self) -> Result<()> {
+        let path = || self.directory.clone();
+        match Settings::read(&self.directory) {
+            Ok(found) if found.uuid == self.settings.uuid => Ok(()),
+            // Of this format, or of another.
+            Ok(_) | Err(Error::Mismatch { .. }) => Err(Error::Replaced { path: path() }),
+            Err(Error::NotAnIndex { .. }) => {
+                let what = "it was removed, or moved, since it was opened".to_owned();
+                Err(Error::NotAnIndex { path: path(), what })
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    /// What an error is if the whole index is gone since it was opened, or another is in its place: then nothing is damaged.
     pub(crate) fn unless_gone<T>(&self, result: Result<T>) -> Result<T> {
         result.map_err(|error| match error {
-            Error::Damaged { .. } | Error::Io { .. } if !self.directory.join(SETTINGS_FILE).exists() => {
-                let what = "it was removed, or moved, since it was opened".to_owned();
-                Error::NotAnIndex { path: self.directory.clone(), what }
-            }
+            Error::Damaged { .. } | Error::Io { .. } => match self.check_place() {
+                Err(gone @ (Error::NotAnIndex { .. } | Error::Replaced { .. })) => gone,
+                _ => error,
+            },
             other => other,
         })
     }

@@ -16,7 +16,7 @@ pub enum ErrorKind {
     Usage,
     /// A document, or a line of an input file, cannot be taken.
     Input,
-    /// There is no index at the path, or no document of the key.
+    /// There is no index at the path, or another than the one that was opened; or no document of the key.
     NotFound,
     /// A file of the index is damaged, or of another format.
     Damaged,
@@ -51,6 +51,12 @@ pub enum Error {
         path: PathBuf,
         /// What is missing.
         what: String,
+    },
+    /// Another index is where the one was that was opened.
+    #[error("{}: another index is in the place of the one that was opened: open it anew", path.display())]
+    Replaced {
+        /// The directory.
+        path: PathBuf,
     },
     /// The directory has something in it, where a new index was to be made.
     #[error("{}: {what}", path.display())]
@@ -242,7 +248,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Io { .. } | Error::WriterFailed { .. } => ErrorKind::Io,
-            Error::NotAnIndex { .. } | Error::NoDocument { .. } => ErrorKind::NotFound,
+            Error::NotAnIndex { .. } | Error::Replaced { .. } | Error::NoDocument { .. } => ErrorKind::NotFound,
             Error::Exists { .. }
             | Error::Filter { .. }
             | Error::NoField { .. }

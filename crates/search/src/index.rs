@@ -55,7 +55,7 @@ impl Index {
     /// A view of the last commit.
     ///
     /// # Errors
-    /// [`Error::NotAnIndex`] if it is not there any more; [`Error::Damaged`] if a file is not what the commit says; [`Error::Io`].
+    /// As [`check_place`](Self::check_place); [`Error::Damaged`] if a file is not what the commit says; [`Error::Io`].
     pub fn reader(&self) -> Result<Reader> {
         self.unless_gone(Reader::open(self))
     }
@@ -63,8 +63,8 @@ impl Index {
     /// The writer: there is one at a time.
     ///
     /// # Errors
-    /// [`Error::Locked`] if there is another one, of this process or another; [`Error::NotAnIndex`] if it is not there any more;
-    /// [`Error::Damaged`]; [`Error::Io`].
+    /// [`Error::Locked`] if there is another one, of this process or another; as [`check_place`](Self::check_place); [`Error::Damaged`];
+    /// [`Error::Io`].
     pub fn writer(&self) -> Result<Writer> {
         self.unless_gone(Writer::open(self))
     }
@@ -99,13 +99,14 @@ impl Index {
     /// Reads every byte of every file, and compares it with its checksum, the lists with each other, and the documents with the vectors.
     ///
     /// # Errors
-    /// [`Error::Damaged`] names the first file that is not what it should be.
+    /// [`Error::Damaged`] names the first file that is not what it should be; as [`check_place`](Self::check_place).
     pub fn check(&self) -> Result<Checked> {
+        self.check_place()?;
         // The settings are read again, because they may have changed since the index was opened.
         if Settings::read(&self.directory)? != *self.settings {
             return Err(Error::damaged(&self.directory.join(SETTINGS_FILE), "it has changed since it was opened"));
         }
-        let (text_files, text_bytes) = self.text.check()?;
+        let (text_files, text_bytes) = self.unless_gone(self.text.check())?;
         let reader = self.reader()?;
         reader.check()?;
         let files: Vec<_> = reader.commit().segments.iter().flat_map(|segment| &segment.files).collect();
@@ -121,9 +122,9 @@ impl Index {
     /// not at all.
     ///
     /// # Errors
-    /// [`Error::Exists`] if something is at `to`; [`Error::Io`]; [`Error::Damaged`] if the index is.
+    /// [`Error::Exists`] if something is at `to`; [`Error::Io`]; [`Error::Damaged`] if the index is; as [`check_place`](Self::check_place).
     pub fn snapshot(&self, to: impl AsRef<Path>) -> Result<()> {
-        crate::snapshot::copy(self, to.as_ref())
+        self.unless_gone(crate::snapshot::copy(self, to.as_ref()))
     }
 }
 

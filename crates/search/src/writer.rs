@@ -142,6 +142,7 @@ impl Writer {
         }
         let path = self.index.directory.clone();
         let result = guarded(&path, || f(self)).map_err(|e| self.index.text.failure().unwrap_or(e));
+        let result = self.index.unless_gone(result);
         if let Err(e) = &result {
             self.failed = Some(e.to_string());
         }
@@ -221,6 +222,8 @@ impl Writer {
         let entry = self.index.text.entry(document, docno, &lang, terms);
         let body = Stored { docno, document: document.clone(), analyzed: lang.clone() }.to_bytes()?;
         if self.segment.is_none() {
+            // In another index's directory the segment's files would take the place of its own.
+            self.index.check_place()?;
             let (id, settings) = (self.commit.next_segment, &self.index.settings);
             self.segment = Some(SegmentWriter::create(&self.index.disk, &self.segments(), id, settings)?);
         }
@@ -407,6 +410,8 @@ impl Writer {
 
     /// The one commit point: the segments' files are on the disk and named; tantivy's commit names them, and is brought to the disk.
     fn publish(&mut self, segments: Vec<SegmentRecord>) -> Result<()> {
+        // Another index's list would be lost by it.
+        self.index.check_place()?;
         let commit = Commit { segments, generation: self.commit.generation + 1, ..self.commit.clone() };
         let path = &self.index.text.path;
         let fail = |e| Error::text(path, e);

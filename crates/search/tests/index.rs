@@ -335,3 +335,72 @@ fn many_small_commits_leave_few_segments_and_the_same_answers() {
         assert_eq!(keys(&few), keys(&one), "{query}");
     }
 }
+
+/// What was opened is told from what is there now, and nothing of the other index is touched.
+#[test]
+fn an_index_that_was_removed_or_replaced_is_neither_damaged_nor_written_to() {
+    let (model, id) = model();
+    for replaced in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let (own, other) = (directory.path().join("own"), directory.path().join("other"));
+        let index = indexed(&own, &IndexOptions::default());
+        let encoder = index.encoder(model, id).unwrap();
+        let reader = index.reader().unwrap();
+        // With something pending, with nothing pending, and with a segment begun.
+        let mut writer = index.writer().unwrap();
+        writer.upsert(&encoder, &[Document::new("pending", "text")]).unwrap();
+        let documents: Vec<Document> = (0..5).map(|n| Document::new(format!("{n}"), "of the other index")).collect();
+        if replaced {
+            let second = Index::create(&other, id, &IndexOptions::default()).unwrap();
+            let mut writer = second.writer().unwrap();
+            writer.upsert(&second.encoder(model, id).unwrap(), &documents).unwrap();
+            writer.commit().unwrap();
+        }
+        std::fs::rename(&own, directory.path().join("away")).unwrap();
+        if replaced {
+            std::fs::rename(&other, &own).unwrap();
+        }
+        let errors = [
+            reader.refresh().map(drop),
+            index.reader().map(drop),
+            index.stats().map(drop),
+            index.check().map(drop),
+            index.snapshot(directory.path().join("copy")),
+            index.check_place(),
+            writer.commit().map(drop),
+        ];
+        for (place, error) in errors.into_iter().enumerate() {
+            let error = error.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NotFound, "{place}: {error}");
+            assert_eq!(matches!(error, Error::Replaced { .. }), replaced, "{place}: {error}");
+            assert_eq!(error.to_string().contains("another index is in the place"), replaced, "{place}: {error}");
+        }
+        assert!(matches!(writer.commit(), Err(Error::WriterFailed { .. })));
+        drop(writer);
+        let error = index.writer().unwrap_err();
+        assert_eq!(matches!(error, Error::Replaced { .. }), replaced, "{error}");
+        assert!(!directory.path().join("copy").exists());
+        // The view that was opened still reads what it has.
+        assert_eq!((reader.len(), reader.documents().unwrap()), (30, 30));
+        if replaced {
+            let there = Index::open(&own).unwrap();
+            assert_eq!(there.check().unwrap().documents, 5);
+            assert!(there.reader().unwrap().get("pending").is_err());
+            // One that is begun after the change makes no file there either.
+            drop(there);
+        }
+        assert_eq!(Index::open(directory.path().join("away")).unwrap().check().unwrap().documents, 30);
+    }
+    // A writer that was open, with nothing pending when its index went.
+    let directory = tempfile::tempdir().unwrap();
+    let own = directory.path().join("own");
+    let index = indexed(&own, &IndexOptions::default());
+    let encoder = index.encoder(model, id).unwrap();
+    let mut writer = index.writer().unwrap();
+    std::fs::rename(&own, directory.path().join("away")).unwrap();
+    indexed(&own, &IndexOptions::default());
+    let error = writer.upsert(&encoder, &[Document::new("x", "text")]).unwrap_err();
+    assert!(matches!(error, Error::Replaced { .. }), "{error}");
+    drop(writer);
+    assert_eq!(Index::open(&own).unwrap().check().unwrap().documents, 30);
+}

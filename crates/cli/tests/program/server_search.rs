@@ -353,11 +353,13 @@ fn documents_are_added_read_and_deleted() {
     assert_eq!(done(send(&server, "GET", "/v1/documents/long%231", JSON, "")), chunk(1));
     // One document in two chunks is one everywhere, and two entries.
     let counts = |said: &Value| [said["documents"].as_u64().unwrap(), said["entries"].as_u64().unwrap()];
-    let all = counts(&done(server.get("/v1/index")));
+    let all = counts(&done(send(&server, "GET", "/v1/index", JSON, "")));
     assert_eq!(all[1], all[0] + 1);
-    assert_eq!(counts(&server.get("/v1/status").json()["indexes"][0]), all);
-    let metric = |what: &str| server.metric(&format!("trivec_index_{what}{{index=\"notes\"}}")).unwrap();
-    assert_eq!([metric("documents"), metric("entries")], all.map(|count| count as f64));
+    assert_eq!(counts(&done(send(&server, "GET", "/v1/status", JSON, ""))["indexes"][0]), all);
+    let metrics = String::from_utf8(send(&server, "GET", "/metrics", JSON, "").body).unwrap();
+    for (what, count) in [("documents", all[0]), ("entries", all[1])] {
+        assert!(metrics.contains(&format!("trivec_index_{what}{{index=\"notes\"}} {count}\n")), "{metrics}");
+    }
     assert_eq!(counts(&fixture.json(&["index", "notes", "--stats", "--json"])), all);
     let found = search("bees");
     assert_eq!((&found["searched"], &found["in_chunks"]), (&json!(all[1]), &json!(true)));
@@ -583,6 +585,38 @@ fn an_index_that_was_removed_is_gone_and_not_damaged() {
         assert_eq!((answer.status, refused(&answer).1.as_str()), (500, "index_gone"), "{answer:?}");
     }
     assert_eq!(server.get("/health").status, 200);
+    let ready = server.get("/ready");
+    assert_eq!((ready.status, refused(&ready).1.as_str()), (503, "index_gone"), "{ready:?}");
+}
+
+#[test]
+fn another_index_in_the_place_of_a_served_one_is_said_to_be_so() {
+    let (fixture, other) = (Fixture::new(), Fixture::new());
+    let server = fixture.writing(&[]);
+    let post = |path: &str, body: &str| send(&server, "POST", path, JSON, body);
+    assert_eq!(server.get("/ready").status, 200);
+    assert_eq!(done(post("/v1/documents?commit=false", r#"{"id": "a", "text": "b"}"#))["added"], 1);
+    fs::rename(fixture.path("notes"), fixture.path("away")).unwrap();
+    fs::rename(other.path("notes"), fixture.path("notes")).unwrap();
+    for answer in [
+        post("/v1/search", r#"{"query": "carrots"}"#),
+        send(&server, "GET", "/v1/documents/soup", JSON, ""),
+        send(&server, "GET", "/v1/index", JSON, ""),
+        // What was pending was for the index that is gone.
+        post("/v1/index/commit", ""),
+        post("/v1/documents", r#"{"id": "c", "text": "d"}"#),
+        post("/v1/index/compact", ""),
+    ] {
+        assert_eq!((answer.status, refused(&answer).1.as_str()), (500, "index_gone"), "{answer:?}");
+        assert!(answer.json()["error"]["message"].to_string().contains("another index is in the place"), "{answer:?}");
+    }
+    let ready = server.get("/ready");
+    assert_eq!((ready.status, refused(&ready).1.as_str()), (503, "index_gone"), "{ready:?}");
+    // The one that is served comes back.
+    fs::rename(fixture.path("notes"), other.path("notes")).unwrap();
+    fs::rename(fixture.path("away"), fixture.path("notes")).unwrap();
+    assert_eq!(server.get("/ready").status, 200);
+    assert_eq!(keys(&done(post("/v1/search", r#"{"query": "carrots"}"#)))[0], "soup");
 }
 
 #[test]

@@ -28,6 +28,9 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
         let what = "the service is shutting down";
         return ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "shutting_down", what).answer(Dialect::OpenAi);
     }
+    if let Some(error) = index_missing(&app).await {
+        return error.answer(Dialect::OpenAi);
+    }
     Json(json!({"status": "ready", "model": app.names.first()})).into_response()
 }
 
@@ -89,6 +92,18 @@ async fn indexes(app: &App) -> serde_json::Value {
     #[cfg(not(feature = "search"))]
     let (all, _) = (Vec::<serde_json::Value>::new(), app);
     all.into()
+}
+
+/// Why requests for an index cannot be taken, if one that is served is not in its place any more. Without the feature `search` there are none.
+async fn index_missing(app: &App) -> Option<ApiError> {
+    #[cfg(feature = "search")]
+    let missing = app.search.missing().await.map(|name| {
+        let what = format!("the index `{name}` is not there any more, or another is in its place");
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "index_gone", what)
+    });
+    #[cfg(not(feature = "search"))]
+    let (missing, _) = (None, app);
+    missing
 }
 
 /// Whether searches may ask for a cross-encoder.

@@ -58,6 +58,9 @@ fn logged(error: &Error) -> ApiError {
         (ErrorKind::Mismatch, _) => {
             internal("index_mismatch", "the index is of another model: the service's log names both")
         }
+        (_, Error::Replaced { .. }) => {
+            internal("index_gone", "another index is in the place of the one that is served: start the service anew")
+        }
         (ErrorKind::NotFound, _) => {
             internal("index_gone", "the index is not there any more: the service's log says what is missing")
         }
@@ -81,6 +84,7 @@ mod tests {
             (io(io::ErrorKind::PermissionDenied), 500, "index_io"),
             (Error::Damaged { path: path(), what: "bad".into() }, 500, "index_damaged"),
             (Error::NotAnIndex { path: path(), what: "gone".into() }, 500, "index_gone"),
+            (Error::Replaced { path: path() }, 500, "index_gone"),
             (Error::Exists { path: path(), what: "there".into() }, 409, "exists"),
             (Error::Locked { path: path() }, 409, "index_locked"),
             (Error::Changing { path: path(), what: "copied", attempts: 20 }, 503, "index_busy"),

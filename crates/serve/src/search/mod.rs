@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::http::StatusCode;
 use trivec::Model;
-use trivec_search::{Error, Index, ModelId};
+use trivec_search::{Error, ErrorKind, Index, ModelId};
 
 use crate::error::{ApiError, Result};
 use metrics::SearchMetrics;
@@ -201,6 +201,14 @@ impl Indexes {
     /// The names, the first being that of the index which requests without a name mean.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.served.iter().map(|served| served.name.as_str())
+    }
+
+    /// The name of the first index that is not in its place any more.
+    pub(crate) async fn missing(&self) -> Option<String> {
+        let served = self.served.clone();
+        let is_gone = |own: &Served| own.index.check_place().is_err_and(|e| e.kind() == ErrorKind::NotFound);
+        let look = move || served.iter().find(|own| is_gone(own)).map(|own| own.name.clone());
+        tokio::task::spawn_blocking(look).await.ok().flatten()
     }
 
     /// How much each index has.
