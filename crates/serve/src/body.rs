@@ -176,30 +176,42 @@ pub(super) async fn read(
 /// order mark before it, as some clients write one, is passed over (RFC 8259, 8.1).
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    if let Err(e) = std::str::from_utf8(bytes) {
+    let text = std::str::from_utf8(bytes).map_err(|e| {
         let what = format!("the body is not UTF-8 at byte {}", e.valid_up_to());
-        return Err(ApiError::new(StatusCode::BAD_REQUEST, "invalid_json", what));
-    }
+        ApiError::new(StatusCode::BAD_REQUEST, "invalid_json", what)
+    })?;
     // The parser's own limit of 128 levels keeps deep nesting off the stack.
     let mut parser = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut parser).map_err(|e| {
         let place = e.path().to_string();
         let found = e.into_inner();
-        syntax_error(bytes).unwrap_or_else(|| invalid_value(&place, &found))
+        syntax_error(text).unwrap_or_else(|| invalid_value(&place, &found))
     })?;
-    parser.end().map_err(|e| not_json(&e))?;
+    parser.end().map_err(|e| not_json(text, &e))?;
     let Object(value) = value;
     Ok(value)
 }
 
-fn not_json(error: &serde_json::Error) -> ApiError {
-    ApiError::new(StatusCode::BAD_REQUEST, "invalid_json", format!("the body is not JSON: {error}"))
+/// The error of a body that is not JSON, in words that name no parser, with the place.
+pub(super) fn not_json(body: &str, error: &serde_json::Error) -> ApiError {
+    let (at, what) = trivec::json::fault(body, error);
+    let before = body.get(..at).unwrap_or(body);
+    let (above, line) = before.rsplit_once('\n').unwrap_or(("", before));
+    let character = line.chars().count() + 1;
+    let place = match body.trim_end().contains('\n') {
+        true => {
+            let lines = above.matches('\n').count() + usize::from(above.len() + line.len() < before.len()) + 1;
+            format!("line {lines}, character {character}")
+        }
+        false => format!("character {character}"),
+    };
+    ApiError::new(StatusCode::BAD_REQUEST, "invalid_json", format!("the body is not JSON: at {place}: {what}"))
 }
 
 /// The error of a body that is not JSON; `None` if its syntax is right. The parser's own error category does not tell: it calls a number in
 /// the place of an enum, numbers beyond f64 and lone surrogates syntax errors too.
-fn syntax_error(bytes: &[u8]) -> Option<ApiError> {
-    serde_json::from_slice::<IgnoredAny>(bytes).err().map(|e| not_json(&e))
+fn syntax_error(body: &str) -> Option<ApiError> {
+    serde_json::from_str::<IgnoredAny>(body).err().map(|e| not_json(body, &e))
 }
 
 /// Characters of an error's message that are answered: it quotes values, which may be long.
@@ -253,6 +265,24 @@ mod tests {
     use super::*;
     use crate::fields::{Word, Words};
     use crate::inputs::Pair;
+
+    #[test]
+    fn what_is_no_json_is_said_in_plain_words_with_its_place() {
+        for (body, expected) in [
+            ("", "character 1: it ends before it is complete"),
+            ("{\"a\": [1", "character 9: it ends before it is complete"),
+            ("{\"ä\": nope}", "character 8: expected a value of JSON"),
+            ("{\"ä\": [1]} x\n", "character 12: expected nothing more after the value"),
+            ("{\n \"a\": [1],\n}\n", "line 3, character 1: expected the name of a field, in double quotes"),
+            ("{\n\n\"a\" [1]}", "line 3, character 5: expected `:`"),
+            ("\n{a: 1}", "line 2, character 2: expected the name of a field, in double quotes"),
+            (&"[".repeat(1_000), "character 1001: it ends before it is complete"),
+        ] {
+            let error = parse::<std::collections::BTreeMap<String, Vec<u8>>>(body.as_bytes()).unwrap_err();
+            assert_eq!((error.status.as_u16(), error.code), (400, "invalid_json"), "{body}: {error:?}");
+            assert_eq!(error.message, format!("the body is not JSON: at {expected}"), "{body}");
+        }
+    }
 
     #[test]
     fn kinds_of_values_have_the_words_of_json() {

@@ -166,7 +166,7 @@ pub fn from_json(value: Value) -> std::result::Result<Document, String> {
                     FIELDS.join(", ")
                 ));
             }
-            serde_json::from_value(Value::Object(object)).map_err(|e| e.to_string())?
+            of_fields(object)?
         }
     };
     document.validate().map_err(|e| match e {
@@ -174,6 +174,24 @@ pub fn from_json(value: Value) -> std::result::Result<Document, String> {
         other => other.to_string(),
     })?;
     Ok(document)
+}
+
+/// Makes a document of an object with the fields of a [`Document`].
+fn of_fields(mut object: Map<String, Value>) -> Result<Document, String> {
+    let mut text = |name: &str| match object.remove(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(format!("`{name}` is no string")),
+    };
+    let key = text("key")?.ok_or("`key` is no string")?;
+    let body = text("text")?.ok_or("it has no `text`")?;
+    let (title, lang, document) = (text("title")?, text("lang")?, text("document")?);
+    let metadata = match object.remove("metadata") {
+        None | Some(Value::Null) => Map::new(),
+        Some(Value::Object(metadata)) => metadata,
+        Some(_) => return Err("`metadata` is no object".to_owned()),
+    };
+    Ok(Document { key, text: body, title, lang, document, metadata })
 }
 
 /// Makes a document of an object.
@@ -257,10 +275,15 @@ mod tests {
             ("{}", "no `id`"),
             (r#"{"id": "a"}"#, "no `text`"),
             (r#"{"id": 12345678901234567890123, "text": "b"}"#, "more digits than are kept"),
-            (r#"{"key": "a"}"#, "missing field `text`"),
+            (r#"{"key": "a"}"#, "no `text`"),
+            (r#"{"key": 5, "text": "b"}"#, "`key` is no string"),
+            (r#"{"key": null, "text": "b"}"#, "`key` is no string"),
+            (r#"{"key": "a", "text": "b", "title": []}"#, "`title` is no string"),
+            (r#"{"key": "a", "text": "b", "document": 1}"#, "`document` is no string"),
+            (r#"{"key": "a", "text": "b", "metadata": [1]}"#, "`metadata` is no object"),
             (r#"{"key": "a", "id": "b", "text": "c"}"#, "both"),
             (r#"{"key": "a", "text": "b", "year": 5}"#, "a field `year`"),
-            (r#"{"key": "a", "text": 5}"#, "invalid type"),
+            (r#"{"key": "a", "text": 5}"#, "`text` is no string"),
             (r#"{"key": "", "text": "b"}"#, "0 bytes"),
             (r#"{"id": "a", "text": " "}"#, "no text"),
             (r#"{"key": "a", "text": "b", "metadata": {"lang": 1}}"#, "document's own"),

@@ -12,7 +12,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::app::{App, Tokenized};
-use crate::body::{PARSED_AT_ONCE, PathPart, QueryPart, read};
+use crate::body::{PARSED_AT_ONCE, PathPart, QueryPart, not_json, read};
 use crate::error::{ApiError, Dialect, Result};
 use crate::header_fields::{self, Documents};
 use crate::memory::{self, Part};
@@ -239,11 +239,11 @@ impl Batch {
                 lines.enumerate().for_each(|(index, line)| batch.take(index, line));
             }
             Documents::Json if text.trim_start().starts_with('[') => {
-                let list: Vec<&RawValue> = serde_json::from_str(text).map_err(|e| not_json(&e))?;
+                let list: Vec<&RawValue> = serde_json::from_str(text).map_err(|e| not_json(text, &e))?;
                 list.into_iter().enumerate().for_each(|(index, value)| batch.take(index, value.get()));
             }
             Documents::Json => {
-                let one: &RawValue = serde_json::from_str(text).map_err(|e| not_json(&e))?;
+                let one: &RawValue = serde_json::from_str(text).map_err(|e| not_json(text, &e))?;
                 batch.take(0, one.get());
             }
         }
@@ -257,10 +257,6 @@ impl Batch {
             Err(message) => self.refused.push(Refused { index, message }),
         }
     }
-}
-
-fn not_json(error: &serde_json::Error) -> ApiError {
-    ApiError::new(StatusCode::BAD_REQUEST, "invalid_json", format!("the body is not JSON: {error}"))
 }
 
 /// Embeds documents through the queue, a part at a time, and adds those whose keys are free.
@@ -358,8 +354,17 @@ mod tests {
         assert_eq!((taken, refused[0].0), (vec![(0, "1".to_owned())], 1));
         assert_eq!(read(r#" {"key": "one", "text": "x"}"#, Documents::Json).0, [(0, "one".to_owned())]);
         assert_eq!(read("[]", Documents::Json), (Vec::new(), Vec::new()));
-        for bad in ["[", "", "[{}", "[{}] x"] {
-            assert_eq!(Batch::parse(bad.as_bytes(), Documents::Json).unwrap_err().code, "invalid_json", "{bad}");
+        for (bad, expected) in [
+            ("[", "character 2: it ends before it is complete"),
+            ("", "character 1: it ends before it is complete"),
+            ("[{}", "character 4: it ends before it is complete"),
+            ("[{}] x", "character 6: expected nothing more after the value"),
+            ("[\n{\"id\": 1},\n]", "line 3, character 1: expected something after the comma"),
+            ("{\"id\": nope}", "character 9: expected a value of JSON"),
+        ] {
+            let error = Batch::parse(bad.as_bytes(), Documents::Json).unwrap_err();
+            let said = format!("the body is not JSON: at {expected}");
+            assert_eq!((error.code, error.message), ("invalid_json", said), "{bad}");
         }
         assert_eq!(Batch::parse(b"[\xff]", Documents::Json).unwrap_err().status, 400);
     }
