@@ -272,11 +272,13 @@ fn window(text: &str, sentence: Range<usize>, mut marks: impl Iterator<Item = us
         return sentence;
     }
     let first = marks.find(|at| sentence.contains(at)).unwrap_or(sentence.start);
-    // A quarter before the mark, at a character's border.
+    // A quarter before the mark, at the border of a character with its marks.
     let before = text[sentence.start..first].char_indices().rev().nth(SNIPPET_CHARS / 4);
-    let start = before.map_or(sentence.start, |(at, _)| sentence.start + at);
+    let start = before.map_or(sentence.start, |(at, _)| analyze::character_start(text, sentence.start + at));
     let end = text[start..sentence.end].char_indices().nth(SNIPPET_CHARS).map_or(sentence.end, |(at, _)| start + at);
-    start..end
+    // A character of more marks than a snippet has room for is cut.
+    let whole = analyze::character_start(text, end);
+    start..if whole > start { whole } else { end }
 }
 
 #[cfg(test)]
@@ -357,5 +359,18 @@ mod tests {
         let at = text.find('ж').unwrap();
         let window = window(&text, 0..text.len(), [at].into_iter());
         assert!(text[window.clone()].contains('ж') && text[window].chars().count() <= SNIPPET_CHARS);
+        // At borders of characters as people see them, whatever they are made of; and within the bound where one is too long.
+        for character in
+            ["น้ำ", "e\u{301}\u{302}", "\u{1F469}\u{200D}\u{1F680}", "한", "क्षि", &format!("x{}", "\u{301}".repeat(900))]
+        {
+            let text = format!("{}ж{}", character.repeat(700), character.repeat(700));
+            let at = text.find('ж').unwrap();
+            let window = self::window(&text, 0..text.len(), [at].into_iter());
+            let whole = |at: usize| analyze::character_start(&text, at) == at;
+            assert!(!window.is_empty() && text[window.clone()].chars().count() <= SNIPPET_CHARS, "{character}");
+            if character.chars().count() < 100 {
+                assert!(text[window.clone()].contains('ж') && whole(window.start) && whole(window.end), "{character}");
+            }
+        }
     }
 }

@@ -3,7 +3,8 @@
 mod common;
 
 use common::{documents, indexed, model};
-use trivec_search::{Arms, ColbertBits, Document, Error, ErrorKind, Fusion, Index, IndexOptions, Query, Reader};
+use trivec_search::{Arms, ColbertBits, Document, Error, ErrorKind, Fusion, Index, IndexOptions, Mark, Query, Reader};
+use unicode_segmentation::UnicodeSegmentation;
 
 fn keys(reader: &Reader, index: &Index, query: &Query) -> Vec<String> {
     let (model, id) = model();
@@ -176,6 +177,51 @@ fn filters_hold_in_every_arm_before_the_cut() {
             for arm in [Arms { dense: true, bm25: false, sparse: false }, Arms::ALL] {
                 let one = Query { top: 1, candidates: 1, arms: arm, ..query.clone() };
                 assert_eq!(keys(&reader, &index, &one).len(), 1, "{text}");
+            }
+        }
+    }
+}
+
+/// Thai has no spaces between words, and each line is a sentence to the rules of Unicode.
+#[test]
+fn the_snippet_of_lines_without_spaces_is_the_one_with_the_words() {
+    let (model, id) = model();
+    let lines = [
+        "รายงานประจำปีของบริษัทเกี่ยวกับการขายสินค้าและการตลาดในต่างประเทศทั้งหมด",
+        "ฉันดื่มกาแฟร้อนทุกเช้าก่อนไปทำงาน",
+        "นักเรียนอ่านหนังสือในห้องสมุดของโรงเรียนทุกวันหลังเลิกเรียนจนถึงเย็น",
+    ];
+    for colbert in [ColbertBits::Off, ColbertBits::Four] {
+        for before in 0..3 {
+            let directory = tempfile::tempdir().unwrap();
+            let index =
+                Index::create(directory.path(), id, &IndexOptions { colbert, ..IndexOptions::default() }).unwrap();
+            let encoder = index.encoder(model, id).unwrap();
+            let mut writer = index.writer().unwrap();
+            // The line with the words first, in the middle, last.
+            let mut order = lines.to_vec();
+            order.swap(1, before);
+            let others =
+                (0..20).map(|n| Document::new(format!("{n}"), lines[if n % 2 == 0 { 0 } else { 2 }]).with_lang("th"));
+            let documents: Vec<Document> =
+                others.chain([Document::new("all", order.join("\n")).with_lang("th")]).collect();
+            writer.upsert(&encoder, &documents).unwrap();
+            writer.commit().unwrap();
+            for query in ["กาแฟร้อนทุกเช้า", "กาแฟ", "ดื่มกาแฟ"] {
+                let query = Query { explain: true, filter: Some("key = 'all'".parse().unwrap()), ..Query::new(query) };
+                let hits = index.reader().unwrap().search(&encoder, &query).unwrap();
+                let why = hits.hits[0].explanation.as_ref().unwrap();
+                let snippet: String = why.snippet.iter().map(|part| part.text.as_str()).collect();
+                assert_eq!(snippet, lines[1], "{colbert:?}, {before}: {}", query.text);
+                let marked = why.snippet.iter().filter(|part| part.mark == Some(Mark::Word));
+                assert!(marked.map(|part| part.text.as_str()).any(|text| text.contains("กาแฟ")), "{:?}", why.snippet);
+                // No part begins with a mark of the part before.
+                let borders: Vec<usize> = snippet.grapheme_indices(true).map(|(at, _)| at).collect();
+                let mut at = 0;
+                for part in &why.snippet {
+                    assert!(borders.contains(&at), "{:?}", why.snippet);
+                    at += part.text.len();
+                }
             }
         }
     }

@@ -19,7 +19,7 @@ use std::ops::Range;
 
 use frostem::{Algorithm, Stemmer};
 use unicode_normalization::UnicodeNormalization;
-use unicode_segmentation::UnicodeSegmentation;
+use unicode_segmentation::{GraphemeCursor, UnicodeSegmentation};
 
 pub use blank::is_blank;
 pub use language::{detect, is_detected, is_language, normalize_code};
@@ -89,19 +89,19 @@ pub fn find_words(text: &str, lang: &str, words: &[QueryWord]) -> Vec<Range<usiz
     joined(&occurrences(text, lang, words))
 }
 
-/// The ranges of occurrences, those that touch as one.
+/// The ranges of occurrences, those that touch or overlap as one.
 pub(crate) fn joined(occurrences: &[Occurrence]) -> Vec<Range<usize>> {
     let mut found: Vec<Range<usize>> = Vec::new();
     for Occurrence { range, .. } in occurrences {
         match found.last_mut() {
-            Some(last) if last.end == range.start => last.end = range.end,
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
             _ => found.push(range.clone()),
         }
     }
     found
 }
 
-/// A place of a text with words of a query.
+/// A place of a text with words of a query: whole characters as people see them, with their marks.
 pub(crate) struct Occurrence {
     pub range: Range<usize>,
     /// Which words of the query stand there, by their places among them.
@@ -111,13 +111,23 @@ pub(crate) struct Occurrence {
 /// The places of a text that have words of a query, in their order.
 pub(crate) fn occurrences(text: &str, lang: &str, words: &[QueryWord]) -> Vec<Occurrence> {
     let mut wanted: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    let letters = letters_of_pairs(words);
+    let is_letter_alone = |term: &str| {
+        let mut characters = term.chars();
+        characters.next().is_some_and(|letter| letters.contains(&letter)) && characters.next().is_none()
+    };
     for (place, word) in words.iter().enumerate() {
-        word.terms.iter().for_each(|term| wanted.entry(term.as_str()).or_default().push(place));
+        for term in word.terms.iter().filter(|term| !is_letter_alone(term)) {
+            wanted.entry(term.as_str()).or_default().push(place);
+        }
     }
     let stemmer = stemmer_of(lang);
     let mut found = Vec::new();
+    // The last character of the piece before after NFKC, if it is of a script without spaces, and where it stands.
+    let mut before: Option<(char, usize)> = None;
     // Word by word, because positions in the normalised text differ from positions in the text.
     for (at, piece) in text.split_word_bound_indices() {
+        let end = at + piece.len();
         let mut here = Vec::new();
         for_each_unit(piece, &mut |unit| {
             let places = match unit {
@@ -126,11 +136,47 @@ pub(crate) fn occurrences(text: &str, lang: &str, words: &[QueryWord]) -> Vec<Oc
             };
             here.extend(places.into_iter().flatten());
         });
+        // Two characters of which each is in a piece of its own.
+        let normal = || piece.nfkc().flat_map(char::to_lowercase);
+        let is_unspaced = |c: &char| script::kind(*c) == Kind::Unspaced;
+        if let (Some((last, start)), Some(first)) = (before, normal().next().filter(is_unspaced))
+            && let Some(places) = wanted.get([last, first].iter().collect::<String>().as_str())
+        {
+            let end = at + piece.chars().next().map_or(0, char::len_utf8);
+            found.push(Occurrence { range: whole_characters(text, start..end), words: places.clone() });
+        }
+        let last = piece.char_indices().last().map_or(at, |(start, _)| at + start);
+        before = normal().last().filter(is_unspaced).map(|c| (c, last));
         if !here.is_empty() {
-            found.push(Occurrence { range: at..at + piece.len(), words: here });
+            found.push(Occurrence { range: whole_characters(text, at..end), words: here });
         }
     }
+    found.sort_by_key(|occurrence| occurrence.range.start);
     found
+}
+
+/// Letters of which a query has pairs, of scripts that are written without spaces and have few letters (Thai, Lao, Khmer, Burmese): almost every
+/// text has each letter, and only the pairs say something of a place.
+fn letters_of_pairs(words: &[QueryWord]) -> BTreeSet<char> {
+    let pairs = words.iter().flat_map(|word| &word.terms).filter(|term| term.chars().nth(1).is_some());
+    pairs.flat_map(|term| term.chars()).filter(|letter| script::has_few_letters(*letter)).collect()
+}
+
+/// A range of a text that begins before and ends after characters as people see them, which have marks of their own.
+fn whole_characters(text: &str, range: Range<usize>) -> Range<usize> {
+    let next = |at: usize| match GraphemeCursor::new(at, text.len(), true).is_boundary(text, 0) {
+        Ok(false) => GraphemeCursor::new(at, text.len(), true).next_boundary(text, 0).ok().flatten().unwrap_or(at),
+        _ => at,
+    };
+    character_start(text, range.start)..next(range.end)
+}
+
+/// Where the character as people see it begins that has the place `at` inside it: `at` itself where one begins there.
+pub(crate) fn character_start(text: &str, at: usize) -> usize {
+    match GraphemeCursor::new(at, text.len(), true).is_boundary(text, 0) {
+        Ok(false) => GraphemeCursor::new(at, text.len(), true).prev_boundary(text, 0).ok().flatten().unwrap_or(at),
+        _ => at,
+    }
 }
 
 /// What a text is cut into.
@@ -263,5 +309,36 @@ mod tests {
         let words = query_words("公司", &["zh".to_owned()]);
         let found: Vec<&str> = find_words(text, "zh", &words).into_iter().map(|range| &text[range]).collect();
         assert_eq!(found, ["公司"]);
+        // Each letter is in the first word too; a pair is not.
+        let text = "กินมากทุกเช้า ดื่มกาแฟเช้านี้";
+        let found = |query: &str| {
+            let ranges = find_words(text, "th", &query_words(query, &["th".to_owned()]));
+            ranges.into_iter().map(|range| &text[range]).collect::<Vec<_>>()
+        };
+        assert_eq!(found("กาแฟ"), ["กาแฟ"]);
+        assert_eq!(found("เช้า"), ["เช้า", "เช้า"]);
+        assert_eq!(found("ฟ"), ["ฟ"], "alone it is the whole query");
+    }
+
+    #[test]
+    fn what_is_found_has_whole_characters() {
+        for (text, query, lang) in [
+            ("ดื่มน้ำเย็น", "น้ำ", "th"),
+            ("ดื่มน้ำเย็น", "ำ", "th"),
+            ("ນ້ຳເຢັນ", "ນ້ຳ", "lo"),
+            ("ខ្មែរនិងខ្ញុំ", "ខ្ញុំ", "km"),
+            ("မြန်မာဘာသာ", "မြန်", "my"),
+            ("か\u{3099}っこうとガラス", "がっこう", "ja"),
+            ("한국어 문법", "문법", "ko"),
+            ("हिन्दी में किताब", "किताब", "hi"),
+            ("cafe\u{301} noir", "café", "fr"),
+        ] {
+            let borders: Vec<usize> = text.grapheme_indices(true).map(|(at, _)| at).chain([text.len()]).collect();
+            let found = find_words(text, lang, &query_words(query, &[lang.to_owned()]));
+            assert!(!found.is_empty(), "{query} in {text}");
+            for range in found {
+                assert!(borders.contains(&range.start) && borders.contains(&range.end), "{query} in {text}: {range:?}");
+            }
+        }
     }
 }

@@ -35,6 +35,13 @@ pub(super) fn kind(c: char) -> Kind {
     }
 }
 
+/// Whether a character without spaces beside it is of a script of few letters: not Han, of which a character says much, nor kana.
+pub(super) fn has_few_letters(c: char) -> bool {
+    let is_southeast_asian =
+        matches!(u32::from(c), 0x0E01..=0x0EDF | 0x1000..=0x109F | 0x1780..=0x17DD | 0xA9E0..=0xA9FE | 0xAA60..=0xAA7F);
+    is_southeast_asian && kind(c) == Kind::Unspaced
+}
+
 /// Whether a character that is of no script belongs to the run it stands in: voicing marks that NFKC leaves apart, joiners.
 pub(super) fn joins(c: char, kind: Kind) -> bool {
     kind == Kind::Unspaced
