@@ -70,6 +70,8 @@ pub mod lock_file;
 pub mod magic;
 mod model;
 #[doc(hidden)]
+pub mod numbers;
+#[doc(hidden)]
 pub mod output_path;
 pub mod pack;
 #[doc(hidden)]

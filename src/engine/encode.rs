@@ -6,6 +6,7 @@ use super::model::{Model, ModelInfo};
 use super::options::EncodeOptions;
 use crate::embedding::{Embedding, Inspection, Token, Tokens};
 use crate::error::{Error, Result};
+use crate::numbers::grouped;
 use crate::text::{TokenIds, Tokenizer};
 
 impl Model {
@@ -87,7 +88,7 @@ impl Model {
             let what = if ids.is_empty() {
                 "no token ids: expected at least one".to_owned()
             } else if ids.len() > max_length {
-                format!("{} token ids, expected at most {max_length}", ids.len())
+                format!("{} token ids, expected at most {}", grouped(ids.len()), grouped(max_length))
             } else if let Some(id) = ids.iter().find(|&&id| id as usize >= vocabulary) {
                 format!("token id {id}, expected one below {vocabulary}")
             } else {
@@ -276,9 +277,10 @@ impl Model {
 /// Whether an option's value, if there is one, lies in `from ..= to`.
 pub(super) fn check_range(option: &'static str, value: Option<usize>, from: usize, to: usize) -> Result<()> {
     match value {
-        Some(value) if !(from..=to).contains(&value) => {
-            Err(Error::Option { option, what: format!("found {value}, expected {from} to {to}") })
-        }
+        Some(value) if !(from..=to).contains(&value) => Err(Error::Option {
+            option,
+            what: format!("found {}, expected {} to {}", grouped(value), grouped(from), grouped(to)),
+        }),
         _ => Ok(()),
     }
 }

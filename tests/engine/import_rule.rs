@@ -9,14 +9,15 @@ use super::source_tree::{SourceTree, circles};
 /// Module → what it may import of this crate; `kernels` is the crate `trivec-kernels`.
 ///
 /// `compute` (the chosen kernels and the threads) and `linear` (the matrix product) are what `model` and `heads` share.
-const TABLE: [(&str, &[&str]); 26] = [
+const TABLE: [(&str, &[&str]); 27] = [
     ("error", &[]),
-    // Leaves that know nothing of models: intervals of means, text made safe to print, what is wrong with a text that is no JSON, what a file's
-    // first bytes are, lock files, places of output.
+    // Leaves that know nothing of models: intervals of means, text made safe to print, JSON and what is wrong with a text that is none, what a file's
+    // first bytes are, numbers as messages write them, lock files, places of output.
     ("bootstrap", &[]),
     ("escape", &[]),
     ("json", &[]),
     ("magic", &[]),
+    ("numbers", &[]),
     // Text and records of other crates' input files.
     ("decode", &["magic"]),
     ("records", &["decode"]),
@@ -47,6 +48,7 @@ const TABLE: [(&str, &[&str]); 26] = [
             "parallel",
             "starter",
             "kernels",
+            "numbers",
             "error",
         ],
     ),

@@ -9,6 +9,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use trivec::Model;
+use trivec::numbers::grouped;
 #[cfg(feature = "search")]
 use trivec::{Embedding, EncodeOptions};
 use trivec_cache::{Cache, DEFAULT_BYTES, Identity, LEAST_BYTES};
@@ -162,7 +163,12 @@ impl FromStr for ByteSize {
         // SQLite counts pages in 32 bits: 2^32 of them have 16 TiB.
         let most = 1 << 43;
         if !(LEAST_BYTES..=most).contains(&bytes) {
-            return Err(format!("found {bytes} bytes, expected {LEAST_BYTES} to {most}"));
+            return Err(format!(
+                "found {} bytes, expected {} to {}",
+                grouped(bytes),
+                grouped(LEAST_BYTES),
+                grouped(most)
+            ));
         }
         Ok(ByteSize(bytes))
     }

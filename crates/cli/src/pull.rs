@@ -112,7 +112,7 @@ pub(super) enum From {
 fn parse_seconds(text: &str) -> std::result::Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "expected seconds".to_owned())?;
     if !(0.001..=3600.0).contains(&seconds) {
-        return Err("expected 0.001 to 3600 seconds".to_owned());
+        return Err("expected 0.001 to 3,600 seconds".to_owned());
     }
     Ok(Duration::from_secs_f64(seconds))
 }

@@ -16,6 +16,7 @@ use super::loading;
 use super::process;
 use super::serve_args::{LogFormat, LogLevel, ServeArgs};
 use super::sources::Sources;
+use super::style::grouped;
 use trivec_serve::{AllowedHosts, AllowedOrigins, Options, Server, memory, runtime};
 
 impl ServeArgs {
@@ -119,7 +120,10 @@ impl ServeArgs {
         ];
         for (option, value, most) in limits {
             if let Some(value) = value.filter(|value| !(1..=most).contains(value)) {
-                return Err(Failure::option(option, format!("found {value}, expected 1 to {most}")));
+                return Err(Failure::option(
+                    option,
+                    format!("found {}, expected 1 to {}", grouped(value), grouped(most)),
+                ));
             }
         }
         if let (Some(ByteSize(memory)), Some(body)) = (self.max_memory, self.max_body)

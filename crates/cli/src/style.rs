@@ -109,11 +109,7 @@ pub(super) fn counted(n: impl TryInto<u64>, what: &str) -> String {
 }
 
 /// A count as all commands print it: `27,978`.
-pub(super) fn grouped(n: impl TryInto<u64>) -> String {
-    let digits = n.try_into().unwrap_or(u64::MAX).to_string();
-    let comma = |at: usize| at > 0 && (digits.len() - at).is_multiple_of(3);
-    digits.chars().enumerate().flat_map(|(at, digit)| comma(at).then_some(',').into_iter().chain([digit])).collect()
-}
+pub(super) use trivec::numbers::grouped;
 
 /// The beginning of a text, on one line of `columns` columns or so.
 pub(super) fn excerpt(text: &str, columns: usize) -> String {

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
+use trivec::numbers::grouped;
 
 use crate::analyze::is_blank;
 use crate::error::{Error, Result};
@@ -124,7 +125,11 @@ impl Document {
         for (name, key) in [("key", Some(self.key.as_str())), ("document", self.document.as_deref())] {
             let Some(key) = key else { continue };
             if key.is_empty() || key.len() > MAX_KEY_BYTES {
-                return wrong(format!("a {name} of {} bytes, expected 1 to {MAX_KEY_BYTES}", key.len()));
+                return wrong(format!(
+                    "a {name} of {} bytes, expected 1 to {}",
+                    grouped(key.len()),
+                    grouped(MAX_KEY_BYTES)
+                ));
             }
             if key.chars().any(char::is_control) {
                 return wrong(format!("the {name} has a control character in it"));
@@ -134,11 +139,19 @@ impl Document {
             return wrong("it has no text".to_owned());
         }
         if self.text.len() > MAX_TEXT_BYTES {
-            return wrong(format!("a text of {} bytes, expected at most {MAX_TEXT_BYTES}", self.text.len()));
+            return wrong(format!(
+                "a text of {} bytes, expected at most {}",
+                grouped(self.text.len()),
+                grouped(MAX_TEXT_BYTES)
+            ));
         }
         let title = self.title.as_deref().unwrap_or_default();
         if title.len() > MAX_TITLE_BYTES {
-            return wrong(format!("a title of {} bytes, expected at most {MAX_TITLE_BYTES}", title.len()));
+            return wrong(format!(
+                "a title of {} bytes, expected at most {}",
+                grouped(title.len()),
+                grouped(MAX_TITLE_BYTES)
+            ));
         }
         if let Some(lang) = &self.lang {
             let fits = (2..=32).contains(&lang.len())
@@ -158,7 +171,11 @@ impl Document {
         }
         let bytes = Value::Object(self.metadata.clone()).to_string().len();
         if bytes > MAX_METADATA_BYTES {
-            return wrong(format!("metadata of {bytes} bytes, expected at most {MAX_METADATA_BYTES}"));
+            return wrong(format!(
+                "metadata of {} bytes, expected at most {}",
+                grouped(bytes),
+                grouped(MAX_METADATA_BYTES)
+            ));
         }
         Ok(())
     }
@@ -201,13 +218,16 @@ fn unfit(name: &str, value: &Value, depth: usize, values: &mut usize) -> Option<
     }
     if depth > MAX_METADATA_DEPTH || *values > MAX_METADATA_VALUES {
         return Some(format!(
-            "its metadata is too large: expected at most {MAX_METADATA_VALUES} values, nested at most {MAX_METADATA_DEPTH} deep"
+            "its metadata is too large: expected at most {} values, nested at most {MAX_METADATA_DEPTH} deep",
+            grouped(MAX_METADATA_VALUES)
         ));
     }
     match value {
-        Value::String(text) if text.len() > MAX_METADATA_STRING => {
-            Some(format!("`{name}` has {} bytes, expected at most {MAX_METADATA_STRING}", text.len()))
-        }
+        Value::String(text) if text.len() > MAX_METADATA_STRING => Some(format!(
+            "`{name}` has {} bytes, expected at most {}",
+            grouped(text.len()),
+            grouped(MAX_METADATA_STRING)
+        )),
         Value::Array(list) => list.iter().find_map(|value| unfit(name, value, depth + 1, values)),
         Value::Object(map) => map.iter().find_map(|(name, value)| unfit(name, value, depth + 1, values)),
         _ => None,
@@ -223,13 +243,16 @@ mod tests {
         let deep = (0..20).fold(Value::from(1), |value, _| serde_json::json!([value]));
         let bad = [
             (Document::new("", "text"), "0 bytes"),
-            (Document::new("k".repeat(MAX_KEY_BYTES + 1), "text"), "4097 bytes"),
+            (Document::new("k".repeat(MAX_KEY_BYTES + 1), "text"), "4,097 bytes, expected 1 to 4,096"),
             (Document::new("a\0b", "text"), "control character"),
             (Document::new("a", " \n\t "), "no text"),
             (Document::new("a", "\u{0}\u{200b}\u{feff}").with_title("\u{2060}"), "no text"),
             (Document::new("a", "t").with_lang("de utsch"), "expected a code"),
             (Document::new("a", "t").with_field("lang", "en"), "document's own"),
-            (Document::new("a", "t").with_field("x", "y".repeat(MAX_METADATA_STRING + 1)), "expected at most 16384"),
+            (
+                Document::new("a", "t").with_field("x", "y".repeat(MAX_METADATA_STRING + 1)),
+                "16,385 bytes, expected at most 16,384",
+            ),
             (Document::new("a", "t").with_field("x", deep), "too large"),
             (Document::new("a", "t").with_field("", 1), "is empty"),
         ];

@@ -8,6 +8,7 @@ use tantivy::query::{BooleanQuery, Query, TermQuery};
 use tantivy::schema::{Field, IndexRecordOption};
 use tantivy::{IndexWriter, Term};
 use trivec::Embedding;
+use trivec::numbers::grouped;
 
 use crate::analyze::{self, UNKNOWN};
 use crate::commit::Commit;
@@ -258,7 +259,10 @@ impl Writer {
     /// [`Error::Document`] for what cannot be a key; [`Error::Damaged`]; [`Error::WriterFailed`].
     pub fn delete(&mut self, key: &str) -> Result<()> {
         if key.is_empty() || key.len() > MAX_KEY_BYTES {
-            return Err(Error::document(key, format!("a key of {} bytes, expected 1 to {MAX_KEY_BYTES}", key.len())));
+            return Err(Error::document(
+                key,
+                format!("a key of {} bytes, expected 1 to {}", grouped(key.len()), grouped(MAX_KEY_BYTES)),
+            ));
         }
         self.guarded(|writer| {
             let fields = &writer.index.text.fields;

@@ -226,7 +226,7 @@ fn tables_without_the_columns_are_refused_with_those_that_are_there() {
     let error = open(&path, Some(Format::Csv), &Columns::default()).unwrap_err().to_string();
     assert!(error.contains("there is no column `id`, only `key`, `body`"), "{error}");
     fs::write(&path, "a,".repeat(20_000)).unwrap();
-    assert!(open(&path, None, &Columns::default()).unwrap_err().to_string().contains("20001 columns"));
+    assert!(open(&path, None, &Columns::default()).unwrap_err().to_string().contains("20,001 columns"));
     // A quote that is never closed does not take the memory of the whole file.
     let mut long = "id,text\n1,\"".to_owned();
     long.push_str(&"x".repeat(trivec_search::ingest::MAX_RECORD_BYTES + (1 << 20)));

@@ -17,6 +17,7 @@ use super::names::Names;
 use super::options::{Limits, Timeouts};
 use super::scheduler::{Room, Scheduler, Timing, cost};
 use super::work::{Observer, note};
+use trivec::numbers::grouped;
 use trivec::{Embedding, Modes};
 use trivec::{EncodeOptions, Model, Prompt};
 use trivec_cache::{Wanted, WhenBehind};
@@ -160,7 +161,7 @@ impl App {
         if texts <= self.limits.texts {
             return Ok(());
         }
-        let what = format!("{texts} texts, expected at most {}", self.limits.texts);
+        let what = format!("{} texts, expected at most {}", grouped(texts), grouped(self.limits.texts));
         Err(ApiError {
             param: Some(param.to_owned()),
             ..ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_many_inputs", what)
@@ -173,8 +174,9 @@ impl App {
             return Ok(());
         }
         let what = format!(
-            "the texts cost {total} (tokens, and for long texts their squares), expected at most {}: send fewer at a time",
-            self.limits.queue_cost
+            "the texts cost {} (tokens, and for long texts their squares), expected at most {}: send fewer at a time",
+            grouped(total),
+            grouped(self.limits.queue_cost)
         );
         Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", what))
     }
@@ -423,7 +425,10 @@ impl App {
 /// Checks ids from a request: they must be in the vocabulary and not too many. `place` names them in errors.
 fn check_ids(ids: Vec<u32>, vocabulary: usize, most: usize, place: &str) -> Result<Tokenized> {
     if ids.is_empty() || ids.len() > most {
-        return Err(ApiError::invalid(place, format!("{} token ids, expected 1 to {most}", ids.len())));
+        return Err(ApiError::invalid(
+            place,
+            format!("{} token ids, expected 1 to {}", grouped(ids.len()), grouped(most)),
+        ));
     }
     match ids.iter().find(|&&id| id as usize >= vocabulary) {
         Some(id) => Err(ApiError::invalid(place, format!("token id {id}, expected one below {vocabulary}"))),

@@ -23,7 +23,7 @@ use super::args::{BenchArgs, DEFAULT_SHAPES, ModelArgs};
 use super::exit::{Failure, Result};
 use super::loading;
 use super::pending::{check_directory, create_beside, move_into_place, move_model_into_place, of_system};
-use super::style::counted;
+use super::style::{counted, grouped};
 use trivec::escape::Escaped;
 use trivec::pack::{PackOptions, synthetic};
 use trivec::parallel::Team;
@@ -124,7 +124,7 @@ pub(super) fn lengths(shape: &str) -> std::result::Result<Vec<usize>, String> {
 pub(super) fn check_seconds(seconds: f64) -> Result<()> {
     match (0.0..=3600.0).contains(&seconds) {
         true => Ok(()),
-        false => Err(Failure::option("seconds", format!("found {seconds}, expected 0 to 3600"))),
+        false => Err(Failure::option("seconds", format!("found {seconds}, expected 0 to 3,600"))),
     }
 }
 
@@ -144,9 +144,10 @@ fn fit(shapes: &mut Vec<Shape>, args: &BenchArgs, model: &Model) -> Result<()> {
         shapes.retain(|shape| longest(shape) <= most);
     }
     match shapes.iter().map(longest).find(|&longest| longest > most) {
-        Some(longest) => {
-            Err(Failure::option("shapes", format!("{longest} tokens, but the model takes at most {most}")))
-        }
+        Some(longest) => Err(Failure::option(
+            "shapes",
+            format!("{} tokens, but the model takes at most {}", grouped(longest), grouped(most)),
+        )),
         None => Ok(()),
     }
 }

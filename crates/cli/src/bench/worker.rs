@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::super::exit::{Failure, Result};
+use super::super::style::grouped;
 use super::shapes;
 use trivec::{EncodeOptions, Model};
 
@@ -51,7 +52,11 @@ pub(super) fn run(model: &Model) -> Result<()> {
             _ => return Err(bad("expected `shape`, `lengths` or `ids`".to_owned())),
         };
         if let Some(length) = lengths.iter().find(|&&length| !(1..=model.info().max_length).contains(&length)) {
-            return Err(bad(format!("{length} tokens, expected 1 to {}", model.info().max_length)));
+            return Err(bad(format!(
+                "{} tokens, expected 1 to {}",
+                grouped(*length),
+                grouped(model.info().max_length)
+            )));
         }
         let ids = shapes::ids(&lengths, model.info().vocabulary);
         let mut times = Vec::new();

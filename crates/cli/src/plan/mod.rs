@@ -95,7 +95,7 @@ pub(super) fn run(args: &PlanArgs, model_args: &ModelArgs) -> Result<()> {
     bench::check_seconds(args.seconds)?;
     check_format(args.format, args.modes)?;
     if !(0.001..=100_000.0).contains(&args.sample_mb) {
-        return Err(Failure::option("sample-mb", format!("found {}, expected 0.001 to 100000", args.sample_mb)));
+        return Err(Failure::option("sample-mb", format!("found {}, expected 0.001 to 100,000", args.sample_mb)));
     }
     let strata = sample::take(&args.inputs, &args.form, (args.sample_mb * 1e6) as u64)?;
     let model = super::copies::load_as(args.packed.weights, model_args)?;
@@ -136,7 +136,7 @@ fn count(strata: &[Stratum], model: &Model, options: &EncodeOptions) -> Result<E
             for records in part.records.chunks(CHUNK) {
                 for (record, ids) in records.iter().zip(tokens(records, model, options)?) {
                     if matches!(record.content, Content::Ids(_)) && !(1..=most).contains(&ids.0.len()) {
-                        let found = format!("{} token ids, expected 1 to {most}", ids.0.len());
+                        let found = format!("{} token ids, expected 1 to {}", grouped(ids.0.len()), grouped(most));
                         return Err(Failure::input(format!("{}: line {}: {found}", part.name, record.line)));
                     }
                     own.add(&ids.0, ids.1);

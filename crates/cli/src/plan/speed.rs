@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::super::bench;
 use super::super::exit::{Failure, Result};
 use super::super::input;
+use super::super::style::grouped;
 use trivec::Model;
 use trivec::corpus::{Estimate, Speed};
 
@@ -66,7 +67,11 @@ pub(super) fn of_report(path: &Path, model: &Model) -> Result<Measured> {
         return Err(Failure::option("bench", what));
     }
     if report.results.len() > MOST_SHAPES {
-        return Err(bad(format!("found {} results, expected at most {MOST_SHAPES}", report.results.len())));
+        return Err(bad(format!(
+            "found {} results, expected at most {}",
+            grouped(report.results.len()),
+            grouped(MOST_SHAPES)
+        )));
     }
     let mut batches = Vec::new();
     for Shape { shape, median_ms, weight_bytes } in report.results {

@@ -14,10 +14,11 @@ use crate::args::ModelArgs;
 use crate::exit::{Failure, Result};
 use crate::loading;
 use crate::sources::Sources;
+use crate::style::grouped;
 
 pub(crate) fn run(args: &SearchArgs, model_args: &ModelArgs, sources: &Sources) -> Result<()> {
     if args.reranker.is_some() && !(1..=MAX_TOP).contains(&args.reranker_top) {
-        let what = format!("found {}, expected 1 to {MAX_TOP}", args.reranker_top);
+        let what = format!("found {}, expected 1 to {}", grouped(args.reranker_top), grouped(MAX_TOP));
         return Err(Failure::option("reranker-top", what));
     }
     if args.query.as_deref().is_some_and(is_blank) {

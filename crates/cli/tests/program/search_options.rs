@@ -33,11 +33,11 @@ fn options_without_effect_are_refused_by_name() {
         (&["search", "INDEX", "x", "--arms", "dense", "--lang", "en"], "--lang has no effect with --arms without bm25"),
         (
             &["search", "INDEX", "x", "--reranker", "m", "--reranker-top", "0"],
-            "--reranker-top: found 0, expected 1 to 10000",
+            "--reranker-top: found 0, expected 1 to 10,000",
         ),
         (
             &["search", "INDEX", "x", "--reranker", "m", "--reranker-top", "10001"],
-            "--reranker-top: found 10001, expected 1",
+            "--reranker-top: found 10,001, expected 1 to 10,000",
         ),
         (&["index", "INDEX", "--stats", "--input", "docs.jsonl"], "--input has no effect beside --stats"),
         (&["index", "INDEX", "--stats", "--check"], "--check has no effect beside --stats"),

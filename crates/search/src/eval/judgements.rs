@@ -6,6 +6,7 @@ use std::io::{BufReader, Read};
 use std::path::Path;
 
 use serde_json::Value;
+use trivec::numbers::grouped;
 use trivec::records::{Record, Records};
 
 use crate::analyze::is_blank;
@@ -72,7 +73,7 @@ fn records(path: &Path) -> Result<Vec<Record>> {
         return Err(Error::Line {
             path: path.to_path_buf(),
             line: 1,
-            what: format!("{bytes} bytes, expected at most {MAX_BYTES}"),
+            what: format!("{} bytes, expected at most {}", grouped(bytes), grouped(MAX_BYTES)),
         });
     }
     let records = Records::new(BufReader::new(file.take(MAX_BYTES)), MAX_RECORD_BYTES);

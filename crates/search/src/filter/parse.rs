@@ -1,5 +1,7 @@
 //! Reads filters: by recursive descent, with limits on length, depth and size.
 
+use trivec::numbers::grouped;
+
 use super::expression::{Comparison, Expression, Literal, Name};
 use crate::analyze::normalize_code;
 use crate::document::RESERVED_NAMES;
@@ -45,7 +47,10 @@ struct Parser {
 
 pub(super) fn parse(text: &str) -> Result<Expression> {
     if text.len() > MAX_BYTES {
-        return Err(Error::Filter { at: 1, what: format!("{} bytes, expected at most {MAX_BYTES}", text.len()) });
+        return Err(Error::Filter {
+            at: 1,
+            what: format!("{} bytes, expected at most {}", grouped(text.len()), grouped(MAX_BYTES)),
+        });
     }
     let mut parser = Parser { words: words(text)?, at: 0, values: 0 };
     let expression = parser.or(0)?;
@@ -251,7 +256,7 @@ impl Parser {
     fn value(&mut self, name: &Name) -> Result<Literal> {
         self.values += 1;
         if self.values > MAX_VALUES {
-            return self.unexpected(&format!("at most {MAX_VALUES} values"));
+            return self.unexpected(&format!("at most {} values", grouped(MAX_VALUES)));
         }
         let value = match self.peek() {
             Word::Literal(literal) => literal.clone(),
@@ -348,7 +353,7 @@ mod tests {
         assert!(error(&"x".repeat(MAX_BYTES + 1)).contains("expected at most"));
         assert!(error(&format!("{}a=1{}", "(".repeat(10_000), ")".repeat(10_000))).contains("nested"));
         assert!(error(&format!("{}a=1", "not ".repeat(10_000))).contains("nested"));
-        assert!(error(&format!("a in (1{})", ",1".repeat(2_000))).contains("at most 1000 values"));
+        assert!(error(&format!("a in (1{})", ",1".repeat(2_000))).contains("at most 1,000 values"));
         assert!(parse(&format!("{}a=1{}", "(".repeat(60), ")".repeat(60))).is_ok());
     }
 }

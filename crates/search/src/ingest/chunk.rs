@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
+use trivec::numbers::grouped;
 use trivec::{EncodeOptions, Model, Prompt, Token};
 use unicode_segmentation::UnicodeSegmentation;
 
@@ -36,11 +37,15 @@ impl Chunking {
         if !(LEAST_TOKENS..=most).contains(&self.tokens) {
             return Err(Error::option(
                 "chunk",
-                format!("found {} tokens, expected {LEAST_TOKENS} to {most}", self.tokens),
+                format!("found {} tokens, expected {LEAST_TOKENS} to {}", grouped(self.tokens), grouped(most)),
             ));
         }
         if self.overlap * 2 > self.tokens {
-            let what = format!("found an overlap of {}, expected at most half of {} tokens", self.overlap, self.tokens);
+            let what = format!(
+                "found an overlap of {}, expected at most half of {} tokens",
+                grouped(self.overlap),
+                grouped(self.tokens)
+            );
             return Err(Error::option("chunk", what));
         }
         Ok(())

@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use csv::{ByteRecord, Position, ReaderBuilder, Terminator};
 use serde_json::{Map, Number, Value};
+use trivec::numbers::grouped;
 
 use super::columns::{Columns, MAX_COLUMNS, MAX_RECORD_BYTES};
 use super::jsonl::document_of;
@@ -48,7 +49,7 @@ pub fn read<R: Read>(
         ReaderBuilder::new().delimiter(separator).flexible(true).terminator(Terminator::Any(b'\n')).from_reader(input);
     let names = reader.byte_headers().map_err(|e| wrong(1, e.to_string()))?.clone();
     if names.len() > MAX_COLUMNS {
-        return Err(wrong(1, format!("{} columns, expected at most {MAX_COLUMNS}", names.len())));
+        return Err(wrong(1, format!("{} columns, expected at most {}", grouped(names.len()), grouped(MAX_COLUMNS))));
     }
     let mut found = Vec::new();
     for (index, name) in names.iter().enumerate() {
@@ -224,7 +225,8 @@ impl<R: Read> Read for Bounded<R> {
             let left = self.progress.budget.get();
             if left == 0 {
                 return Err(io::Error::other(format!(
-                    "a record is longer than {MAX_RECORD_BYTES} bytes (a quote that is not closed?)"
+                    "a record is longer than {} bytes (a quote that is not closed?)",
+                    grouped(MAX_RECORD_BYTES)
                 )));
             }
             let n = buffer.len().min(left);

@@ -1,6 +1,7 @@
 //! What a search is asked.
 
 use trivec::Cancel;
+use trivec::numbers::grouped;
 
 use super::arms::Arms;
 use super::fusion::Fusion;
@@ -107,7 +108,7 @@ impl Query {
         if self.text.len() > MAX_QUERY_BYTES {
             return Err(Error::option(
                 "query",
-                format!("{} bytes, expected at most {MAX_QUERY_BYTES}", self.text.len()),
+                format!("{} bytes, expected at most {}", grouped(self.text.len()), grouped(MAX_QUERY_BYTES)),
             ));
         }
         Ok(())
@@ -128,11 +129,14 @@ impl Query {
     pub fn check_options(&self) -> Result<()> {
         for (option, found) in [("top", self.top), ("rerank", self.rerank), ("candidates", self.candidates)] {
             if found > MAX_TOP {
-                return Err(Error::option(option, format!("found {found}, expected 0 to {MAX_TOP}")));
+                return Err(Error::option(
+                    option,
+                    format!("found {}, expected 0 to {}", grouped(found), grouped(MAX_TOP)),
+                ));
             }
         }
         if !(0.0..=1e6).contains(&self.rerank_share) {
-            return Err(Error::option("rerank_share", format!("found {}, expected 0 to 1000000", self.rerank_share)));
+            return Err(Error::option("rerank_share", format!("found {}, expected 0 to 1,000,000", self.rerank_share)));
         }
         if self.arms == (Arms { dense: false, bm25: false, sparse: false }) {
             return Err(Error::option("arms", "none is asked for, expected one of dense, bm25, sparse at least"));

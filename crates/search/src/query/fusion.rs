@@ -121,7 +121,7 @@ impl Fusion {
             _ => numbers.clone(),
         };
         match numbers.iter().find(|x| !(0.0..=1e6).contains(*x)) {
-            Some(x) => Err(Error::option("fusion", format!("found the number {x}, expected 0 to 1000000"))),
+            Some(x) => Err(Error::option("fusion", format!("found the number {x}, expected 0 to 1,000,000"))),
             None if matches!(self, Fusion::Weighted { .. } | Fusion::Rrf { .. })
                 && weights.iter().all(|x| *x == 0.0) =>
             {

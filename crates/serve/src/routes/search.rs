@@ -18,6 +18,7 @@ use crate::fields::whole;
 use crate::memory::Part;
 use crate::search::Served;
 use crate::search::wanted::beside_while_wanted;
+use trivec::numbers::grouped;
 use trivec::{Cancel, Embedding, Model};
 use trivec_cache::Wanted;
 use trivec_search::{Arms, Fusion, Hits, MAX_TOP, Query, analyze};
@@ -128,7 +129,10 @@ impl SearchRequest {
     fn reordered(&self, app: &App) -> Result<Option<Reordered>> {
         let Some(count) = self.reranker_top.filter(|&count| count > 0) else { return Ok(None) };
         if count > MAX_TOP {
-            return Err(ApiError::invalid("reranker_top", format!("found {count}, expected 0 to {MAX_TOP}")));
+            return Err(ApiError::invalid(
+                "reranker_top",
+                format!("found {}, expected 0 to {}", grouped(count), grouped(MAX_TOP)),
+            ));
         }
         let Some(by) = app.search.reranker().map(Arc::clone) else {
             let what = "this service has no cross-encoder: start it with `--reranker MODEL`";
@@ -162,7 +166,7 @@ impl SearchRequest {
             let option = if self.reranker_top == Some(query.top) { "reranker_top" } else { "top" };
             let what = format!(
                 "{option}: found {}, expected at most {MOST_EXPLAINED} with `explain` or `snippets`",
-                query.top
+                grouped(query.top)
             );
             return Err(ApiError::invalid(option, what));
         }
