@@ -181,7 +181,17 @@ impl SealedDirectory {
         Ok(Seal { uuid: self.uuid.to_string(), files })
     }
 
+    /// An error if the files that are there are another index's, whose own would be overwritten. `meta.json` says whose they are; a new index
+    /// has none yet.
+    fn check_owner(&self) -> io::Result<()> {
+        match self.path.join(META).exists() {
+            true => self.named().map(drop),
+            false => Ok(()),
+        }
+    }
+
     fn replace(&self, name: &Path, text: &[u8]) -> io::Result<()> {
+        self.check_owner()?;
         let is_meta = name == Path::new(META);
         let own = if is_meta { self.seal_of(text)? } else { Seal { uuid: self.uuid.to_string(), ..Seal::default() } };
         let path = self.path.join(name);
@@ -220,6 +230,7 @@ impl Directory for SealedDirectory {
         let whole = self.path.join(path);
         // A writer that was killed may have left a file of this name: the next one counts on from the same commit. No commit names it.
         let create = || {
+            self.check_owner()?;
             if whole.exists() {
                 self.disk.remove(&whole)?;
             }
@@ -311,6 +322,31 @@ mod tests {
         for length in 0..good.len() {
             assert!(unseal(good[..length].to_vec(), "abc").is_err(), "cut at {length}");
         }
+    }
+
+    #[test]
+    fn nothing_is_written_among_the_files_of_another_index() {
+        let place = tempfile::tempdir().unwrap();
+        let disk: Arc<dyn Disk> = Arc::new(crate::disk::RealDisk);
+        let own = SealedDirectory::open(place.path(), "own", &disk).unwrap();
+        own.atomic_write(Path::new(META), b"{\"segments\": []}").unwrap();
+        own.atomic_write(Path::new(".managed.json"), b"[]").unwrap();
+        own.open_write(Path::new("a.idx")).unwrap().terminate().unwrap();
+        let listed = || {
+            let mut files: Vec<_> = std::fs::read_dir(place.path()).unwrap().map(|file| file.unwrap().path()).collect();
+            files.sort();
+            files.into_iter().map(|path| (std::fs::read(&path).unwrap(), path)).collect::<Vec<_>>()
+        };
+        let before = listed();
+        let other = SealedDirectory::open(place.path(), "other", &disk).unwrap();
+        for name in [META, ".managed.json"] {
+            let error = other.atomic_write(Path::new(name), b"{\"segments\": []}").unwrap_err();
+            assert!(error.to_string().contains("it belongs to index own, this is other"), "{name}: {error}");
+        }
+        for name in ["a.idx", "b.idx"] {
+            assert!(other.open_write(Path::new(name)).is_err(), "{name}");
+        }
+        assert_eq!(listed(), before);
     }
 
     #[test]

@@ -612,6 +612,8 @@ fn another_index_in_the_place_of_a_served_one_is_said_to_be_so() {
     }
     let ready = server.get("/ready");
     assert_eq!((ready.status, refused(&ready).1.as_str()), (503, "index_gone"), "{ready:?}");
+    // The other one has what it had.
+    assert_eq!(fixture.json(&["index", "notes", "--check", "--json"])["sound"], true);
     // The one that is served comes back.
     fs::rename(fixture.path("notes"), other.path("notes")).unwrap();
     fs::rename(fixture.path("away"), fixture.path("notes")).unwrap();
