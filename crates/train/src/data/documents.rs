@@ -2,10 +2,8 @@
 
 use std::path::Path;
 
-use serde_json::{Map, Value};
-
 use super::raw::{RawPair, RawPairs, hex};
-use super::read::{records, text, title};
+use super::read::{object, records, text, title};
 use crate::error::{Error, Result};
 
 /// Fewest characters of the rest. A text of one sentence gives no pair.
@@ -25,8 +23,7 @@ pub fn read_documents(path: &Path) -> Result<RawPairs> {
     let digest = records(path, |number, line| {
         let (heading, body) = if line.starts_with('{') {
             let wrong = |what: String| Error::line(path, number, what);
-            let object: Map<String, Value> =
-                serde_json::from_str(line).map_err(|e| wrong(format!("expected a JSON object: {e}")))?;
+            let object = object(line).map_err(wrong)?;
             let body = text(&object, "text").map_err(wrong)?.ok_or_else(|| wrong("it has no `text`".to_owned()))?;
             let title = title(&object).map_err(wrong)?;
             (title.map(|title| title.trim().to_owned()), body.trim().to_owned())

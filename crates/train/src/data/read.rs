@@ -100,12 +100,20 @@ fn records_of(path: &Path, inner: impl Read, mut each: impl FnMut(u64, &str) -> 
     Ok(file.hash.finalize().into())
 }
 
+/// The object of a line. Each of its fields is there once: which of two is meant, nobody knows.
+pub(super) fn object(line: &str) -> Result<Map<String, Value>, String> {
+    match trivec::json::read(line) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) => Err("expected a JSON object".to_owned()),
+        Err(e) => Err(format!("expected a JSON object: {}", trivec::json::fault_in_line(line, &e))),
+    }
+}
+
 fn jsonl(path: &Path, inner: impl Read) -> Result<RawPairs> {
     let mut pairs = Vec::new();
     let digest = records_of(path, inner, |number, text| {
         let wrong = |what: String| Error::line(path, number, what);
-        let object: Map<String, Value> =
-            serde_json::from_str(text).map_err(|e| wrong(format!("expected a JSON object: {e}")))?;
+        let object = object(text).map_err(wrong)?;
         pairs.extend(pairs_of(&object).map_err(wrong)?);
         Ok(())
     })?;
@@ -233,8 +241,7 @@ fn beir_texts(path: &Path, with_title: bool) -> Result<BeirTexts> {
     let (mut places, mut all) = (BTreeMap::new(), Vec::new());
     let digest = records(path, |number, line| {
         let wrong = |what: String| Error::line(path, number, what);
-        let object: Map<String, Value> =
-            serde_json::from_str(line).map_err(|e| wrong(format!("expected a JSON object: {e}")))?;
+        let object = object(line).map_err(wrong)?;
         let id = id(&object).map_err(wrong)?;
         let body = text(&object, "text").map_err(wrong)?.ok_or_else(|| wrong("it has no `text`".to_owned()))?;
         let title = if with_title { title(&object).map_err(wrong)? } else { None };

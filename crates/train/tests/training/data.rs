@@ -118,6 +118,7 @@ fn documents_ask_for_themselves() {
     assert!(error.to_string().contains("line 1: it has no `text`"), "{error}");
     for (line, expected) in [
         ("{\"text\": 5}", "line 1: `text` is a number, expected a text"),
+        ("{\"text\": \"a\", \"text\": \"b\"}", "the field `text` is there twice"),
         ("{\"title\": [\"a\"], \"text\": \"b\"}", "line 1: `title` is a list, expected a text"),
     ] {
         let error = read_documents(&file(&directory, "bad.jsonl", line)).unwrap_err();
@@ -130,6 +131,10 @@ fn lines_that_are_wrong_are_named() {
     for (content, expected) in [
         ("{\"query\": \"q\", \"passage\": \"p\"}\nnonsense", "line 2: expected a JSON object"),
         ("[1]", "line 1: expected a JSON object"),
+        (
+            "{\"query\": \"q\", \"passage\": \"p\", \"query\": \"r\"}",
+            "line 1: expected a JSON object: at character 34: the field `query` is there twice",
+        ),
         ("{\"passage\": \"p\"}", "it has no `query`"),
         ("{\"query\": \"q\"}", "neither a `passage` nor"),
         ("{\"query\": 5, \"passage\": \"p\"}", "`query` is a number, expected a text"),
