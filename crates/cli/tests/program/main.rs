@@ -34,6 +34,8 @@ mod server;
 mod server_guard;
 #[cfg(all(feature = "serve", target_os = "linux"))]
 mod server_limits;
+#[cfg(all(feature = "search", feature = "serve", unix))]
+mod server_lost_index;
 #[cfg(all(feature = "serve", target_os = "linux"))]
 mod server_memory;
 #[cfg(all(feature = "otel", unix))]

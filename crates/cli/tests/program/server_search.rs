@@ -1,5 +1,5 @@
 //! `trivec serve --index`: searches, documents and whole indexes over HTTP, beside the command line; who may write; every bad input with its
-//! status; clients that vanish.
+//! status; clients that vanish. `server_lost_index` has what happens to the index itself.
 
 use std::fs;
 use std::io::Write;
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use trivec_search::{Index, IndexOptions, ModelId};
+use trivec_search::Index;
 use trivec_testing::http::{Answer, Server};
 use trivec_testing::program::trivec;
 
@@ -18,25 +18,25 @@ const DOCUMENTS: &str = r#"{"id": "phone", "text": "Apple has launched a new iPh
 "#;
 
 const KEY: &str = "the-key";
-const JSON: (&str, &str) = ("content-type", "application/json");
+pub(super) const JSON: (&str, &str) = ("content-type", "application/json");
 const LINES: (&str, &str) = ("content-type", "application/x-ndjson");
 
-struct Fixture(TempDir);
+pub(super) struct Fixture(pub(super) TempDir);
 
 impl Fixture {
     /// An index `notes` of the documents.
-    fn new() -> Fixture {
+    pub(super) fn new() -> Fixture {
         let fixture = Fixture(tempfile::tempdir().unwrap());
         fs::write(fixture.path("docs.jsonl"), DOCUMENTS).unwrap();
         fixture.ok(&["index", "notes", "--input", "docs.jsonl"]);
         fixture
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    fn shown(&self, name: &str) -> String {
+    pub(super) fn shown(&self, name: &str) -> String {
         self.path(name).to_str().unwrap().to_owned()
     }
 
@@ -46,43 +46,43 @@ impl Fixture {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    fn json(&self, args: &[&str]) -> Value {
+    pub(super) fn json(&self, args: &[&str]) -> Value {
         serde_json::from_str(&self.ok(args)).unwrap()
     }
 
     /// A service that searches.
-    fn reading(&self) -> Server {
+    pub(super) fn reading(&self) -> Server {
         Server::start(&["--index", &self.shown("notes")])
     }
 
     /// One that writes for who has the key.
-    fn writing(&self, more: &[&str]) -> Server {
+    pub(super) fn writing(&self, more: &[&str]) -> Server {
         let index = self.shown("notes");
         Server::start(&[&["--index", index.as_str(), "--index-write", "--api-key", KEY], more].concat())
     }
 }
 
 /// A request with the key.
-fn send(server: &Server, method: &str, path: &str, kind: (&str, &str), body: &str) -> Answer {
+pub(super) fn send(server: &Server, method: &str, path: &str, kind: (&str, &str), body: &str) -> Answer {
     server.request(method, path, &[("authorization", &format!("Bearer {KEY}")), kind], body.as_bytes())
 }
 
 #[track_caller]
-fn done(answer: Answer) -> Value {
+pub(super) fn done(answer: Answer) -> Value {
     assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
     answer.json()
 }
 
 /// The status, the code and the parameter of an error in the shape that all routes have.
 #[track_caller]
-fn refused(answer: &Answer) -> (u16, String, String) {
+pub(super) fn refused(answer: &Answer) -> (u16, String, String) {
     let error = &answer.json()["error"];
     assert!(error["message"].is_string() && error["type"].is_string(), "{answer:?}");
     let text = |name: &str| error[name].as_str().unwrap_or_default().to_owned();
     (answer.status, text("code"), text("param"))
 }
 
-fn keys(found: &Value) -> Vec<&str> {
+pub(super) fn keys(found: &Value) -> Vec<&str> {
     found["hits"].as_array().unwrap().iter().map(|hit| hit["document"]["key"].as_str().unwrap()).collect()
 }
 
@@ -544,98 +544,4 @@ fn documents_are_counted_before_they_are_read() {
     assert!(all.json()["error"]["message"].as_str().unwrap().contains("--max-memory"), "{all:?}");
     // Without its document, which is of no use here, the question is answered.
     assert_eq!(done(server.post("/v1/search", &json!({"query": "carrots", "top": 0})))["hits"], json!([]));
-}
-
-#[test]
-fn a_damaged_index_is_told_and_nothing_else_fails() {
-    let fixture = Fixture::new();
-    let server = fixture.reading();
-    let segments = fixture.path("notes/seg");
-    for entry in fs::read_dir(&segments).unwrap().map(Result::unwrap) {
-        let name = entry.file_name().into_string().unwrap();
-        if name.ends_with(".docs") {
-            let mut bytes = fs::read(entry.path()).unwrap();
-            // After the header: a letter of a document. In place, for the service has the file mapped.
-            bytes[100] ^= 1;
-            let mut file = fs::OpenOptions::new().write(true).open(entry.path()).unwrap();
-            file.write_all(&bytes).unwrap();
-        }
-    }
-    for answer in [server.post("/v1/search", &json!({"query": "carrots"})), server.get("/v1/documents/soup")] {
-        assert_eq!((answer.status, refused(&answer).1.as_str()), (500, "index_damaged"), "{answer:?}");
-        assert!(!String::from_utf8_lossy(&answer.body).contains(fixture.0.path().to_str().unwrap()), "{answer:?}");
-    }
-    assert!(server.log_with("an index failed").contains(segments.to_str().unwrap()), "the log names the file");
-    assert_eq!(server.post("/v1/encode", &json!({"input": "a"})).status, 200);
-    assert_eq!(server.get("/health").status, 200);
-}
-
-#[test]
-fn an_index_that_was_removed_is_gone_and_not_damaged() {
-    let fixture = Fixture::new();
-    let server = fixture.writing(&[]);
-    done(send(&server, "POST", "/v1/search", JSON, r#"{"query": "carrots"}"#));
-    fs::remove_dir_all(fixture.path("notes")).unwrap();
-    for answer in [
-        send(&server, "POST", "/v1/search", JSON, r#"{"query": "carrots"}"#),
-        send(&server, "GET", "/v1/documents/soup", JSON, ""),
-        send(&server, "GET", "/v1/index", JSON, ""),
-        send(&server, "POST", "/v1/documents", JSON, r#"{"id": "a", "text": "b"}"#),
-    ] {
-        assert_eq!((answer.status, refused(&answer).1.as_str()), (500, "index_gone"), "{answer:?}");
-    }
-    assert_eq!(server.get("/health").status, 200);
-    let ready = server.get("/ready");
-    assert_eq!((ready.status, refused(&ready).1.as_str()), (503, "index_gone"), "{ready:?}");
-}
-
-#[test]
-fn another_index_in_the_place_of_a_served_one_is_said_to_be_so() {
-    let (fixture, other) = (Fixture::new(), Fixture::new());
-    let server = fixture.writing(&[]);
-    let post = |path: &str, body: &str| send(&server, "POST", path, JSON, body);
-    assert_eq!(server.get("/ready").status, 200);
-    assert_eq!(done(post("/v1/documents?commit=false", r#"{"id": "a", "text": "b"}"#))["added"], 1);
-    fs::rename(fixture.path("notes"), fixture.path("away")).unwrap();
-    fs::rename(other.path("notes"), fixture.path("notes")).unwrap();
-    for answer in [
-        post("/v1/search", r#"{"query": "carrots"}"#),
-        send(&server, "GET", "/v1/documents/soup", JSON, ""),
-        send(&server, "GET", "/v1/index", JSON, ""),
-        // What was pending was for the index that is gone.
-        post("/v1/index/commit", ""),
-        post("/v1/documents", r#"{"id": "c", "text": "d"}"#),
-        post("/v1/index/compact", ""),
-    ] {
-        assert_eq!((answer.status, refused(&answer).1.as_str()), (500, "index_gone"), "{answer:?}");
-        assert!(answer.json()["error"]["message"].to_string().contains("another index is in the place"), "{answer:?}");
-    }
-    let ready = server.get("/ready");
-    assert_eq!((ready.status, refused(&ready).1.as_str()), (503, "index_gone"), "{ready:?}");
-    // The other one has what it had.
-    assert_eq!(fixture.json(&["index", "notes", "--check", "--json"])["sound"], true);
-    // The one that is served comes back.
-    fs::rename(fixture.path("notes"), other.path("notes")).unwrap();
-    fs::rename(fixture.path("away"), fixture.path("notes")).unwrap();
-    assert_eq!(server.get("/ready").status, 200);
-    assert_eq!(keys(&done(post("/v1/search", r#"{"query": "carrots"}"#)))[0], "soup");
-}
-
-#[test]
-fn a_model_of_other_vectors_is_not_loaded() {
-    use std::os::unix::fs::symlink;
-    let fixture = Fixture(tempfile::tempdir().unwrap());
-    // A model by a link, which is turned to another one.
-    let link = fixture.path("model");
-    symlink(trivec_testing::data("models/f32-h64"), &link).unwrap();
-    let model = trivec::Model::load(&link).unwrap();
-    let id = ModelId::of(&model).unwrap();
-    Index::create(fixture.path("notes"), &id, &IndexOptions::default()).unwrap();
-    let server = Server::start(&["--model", link.to_str().unwrap(), "--index", &fixture.shown("notes")]);
-    fs::remove_file(&link).unwrap();
-    symlink(trivec_testing::data("models/bf16-h60"), &link).unwrap();
-    server.signal("HUP");
-    let log = server.log_with("the old one stays");
-    assert!(log.contains("has the model"), "{log}");
-    assert_eq!(keys(&done(server.post("/v1/search", &json!({"query": "x"})))), Vec::<&str>::new());
 }
