@@ -411,7 +411,7 @@ fn a_call_that_was_ended_is_cancelled_also_when_all_was_computed() {
     let (texts, ids, lengths, out) = (many.as_ptr(), ids.as_ptr(), lengths.as_ptr(), rows.as_mut_ptr());
     // SAFETY: all pointers are good; users are what their functions take them for.
     unsafe {
-        // Whoever is told of the last text may end the call, whatever call it is, with a handle or without.
+        // A function that is called for the last text may still end the call, whichever call it is, with a handle or without.
         for cancel in [null(), trivec_cancel_new().cast_const()] {
             let user = Watch::until(600);
             let watched = trivec_encode_options {

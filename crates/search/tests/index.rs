@@ -336,7 +336,7 @@ fn many_small_commits_leave_few_segments_and_the_same_answers() {
     }
 }
 
-/// What was opened is told from what is there now, and nothing of the other index is touched.
+/// An index that was opened is not confused with what is at its path now, and nothing of another index changes.
 #[test]
 fn an_index_that_was_removed_or_replaced_is_neither_damaged_nor_written_to() {
     let (model, id) = model();
