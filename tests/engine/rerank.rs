@@ -225,7 +225,8 @@ fn lengths_out_of_range_are_named() {
         let options = RerankOptions { max_length: Some(max_length), ..Default::default() };
         let error = model.rerank("a", &["b"], &options).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Usage);
-        assert!(error.to_string().contains(&format!("found {max_length}, expected 17 to 520")), "{error}");
+        let found = trivec::numbers::grouped(max_length);
+        assert!(error.to_string().contains(&format!("found {found}, expected 17 to 520")), "{error}");
     }
     for max_length in [17, 520] {
         let options = RerankOptions { max_length: Some(max_length), ..Default::default() };
