@@ -51,7 +51,8 @@ pub(crate) const MATRIX_TILE: usize = 16;
 /// Bytes of a row that one product of matrix registers takes: a step of the depth.
 pub(crate) const MATRIX_STEP: usize = 64;
 
-/// The operands of a block of sums in matrix registers.
+/// The operands of a block of sums in matrix registers. Only AMX, of x86-64, reads them.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Operands {
     /// The first row of each register of rows; the second is not read if there is but one.
@@ -62,11 +63,9 @@ pub(crate) struct Operands {
     pub weights: *const u8,
     /// Steps of 64 bytes of a row and 16 lines.
     pub steps: usize,
-    /// Where to prefetch: any address is allowed. Only AMX, of x86-64, reads this and `lines`.
-    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+    /// Where to prefetch: any address is allowed.
     pub ahead: *const u8,
     /// Cache lines to prefetch with every step, at least one.
-    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     pub lines: usize,
 }
 
