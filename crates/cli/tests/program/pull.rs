@@ -223,7 +223,7 @@ fn refusals_say_what_to_do() {
         (vec!["pull", "../x"], ["model's name", "ORG/REPO"]),
         (vec!["pull", "multilingual-e5-small"], ["BERT", "multilingual-e5-base"]),
         (vec!["pull", "bge-m3", "--weights", "int3"], ["int8", "int4"]),
-        (vec!["pull", "bge-m3", "--stall-timeout", "0"], ["0.001", "3600"]),
+        (vec!["pull", "bge-m3", "--stall-timeout", "0"], ["0.001", "3,600"]),
         (vec!["pull"], ["NAME", "Usage"]),
     ] {
         assert_fails(&world.run(&args), 2, &parts);
