@@ -133,7 +133,7 @@ fn lines_that_are_wrong_are_named() {
         ("[1]", "line 1: expected a JSON object"),
         (
             "{\"query\": \"q\", \"passage\": \"p\", \"query\": \"r\"}",
-            "line 1: expected a JSON object: at character 34: the field `query` is there twice",
+            "line 1: expected a JSON object: at character 38: the field `query` is there twice",
         ),
         ("{\"passage\": \"p\"}", "it has no `query`"),
         ("{\"query\": \"q\"}", "neither a `passage` nor"),
