@@ -10,7 +10,9 @@ fn main() {
         return;
     }
     let named = std::env::var_os("TRIVEC_STARTER_FILE").map(PathBuf::from);
-    let file = named.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("models/starter.safetensors"));
+    // Read when this program runs, not when it is compiled: a target folder that was moved or copied has a compiled one from elsewhere.
+    let here = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default();
+    let file = named.unwrap_or_else(|| Path::new(&here).join("models/starter.safetensors"));
     if !file.is_file() {
         eprintln!(
             "the feature `starter` of trivec puts {} into the program, and it is not there: set TRIVEC_STARTER_FILE to a packed model",
