@@ -292,11 +292,19 @@ impl DensePipeline {
                 other => return Err(Error::format(path, format!("module type `{other}` is not supported"))),
             };
             if next < stage || (next == stage && kind != "Dense") || next > stage + 1 && stage < 2 {
-                return Err(Error::format(path, format!("module `{kind}` stands where it cannot")));
+                return Err(Error::format(
+                    path,
+                    format!(
+                        "module `{kind}` is out of order, expected Transformer, Pooling, any number of Dense, then at most one Normalize"
+                    ),
+                ));
             }
             stage = next;
             if next > 1 && next < 4 && !is_plain_relative(&module.path) {
-                return Err(Error::format(path, format!("module path `{}` leaves the directory", module.path)));
+                return Err(Error::format(
+                    path,
+                    format!("module path `{}` is not a folder inside the model's directory", module.path),
+                ));
             }
             let file = format!("{}/config.json", module.path);
             let file_path = path.with_file_name(&file);
@@ -392,7 +400,7 @@ mod tests {
         assert!(!pipeline(&short, r#"{"pooling_mode":"cls"}"#).unwrap().normalize);
 
         let message = |modules: &[String]| pipeline(&list(modules), mean).unwrap_err().to_string();
-        assert!(message(&[transformer.clone(), norm, pool.clone()]).contains("stands where it cannot"));
+        assert!(message(&[transformer.clone(), norm, pool.clone()]).contains("is out of order"));
         assert!(message(std::slice::from_ref(&transformer)).contains("no Pooling"));
         assert!(
             message(&[transformer.clone(), module("../x", "sentence_transformers.models.Pooling")]).contains("leaves")

@@ -116,7 +116,7 @@ fn special_tokens(fields: &Map<String, Value>, path: &Path) -> Result<Vec<AddedT
     Ok(found)
 }
 
-/// A token that is written as a string, or with its properties.
+/// Reads a token: a string, or an object with `content` and flags. `special` makes it special whatever its flag says.
 fn added_token(token: &Value, special: bool) -> std::result::Result<AddedTokenSpec, String> {
     let flag = |name: &str, default: bool| match token.get(name) {
         None | Some(Value::Null) => Ok(default),
@@ -124,9 +124,11 @@ fn added_token(token: &Value, special: bool) -> std::result::Result<AddedTokenSp
         Some(other) => Err(format!("`{name}` is {other}, expected true or false")),
     };
     let content = token.as_str().or_else(|| token.get("content")?.as_str());
-    let content = content.ok_or_else(|| format!("it is {token}, expected a token"))?.to_owned();
+    let content =
+        content.ok_or_else(|| format!("it is {token}, expected a string or an object with `content`"))?.to_owned();
     let special = special || flag("special", false)?;
     Ok(AddedTokenSpec {
+        // Numbered later, by `added::number`.
         id: 0,
         content,
         single_word: flag("single_word", false)?,

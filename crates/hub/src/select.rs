@@ -174,7 +174,10 @@ pub(super) fn needed(
                 continue;
             }
             if !is_safe(&module.path) {
-                return Err(bad(MODULES, format!("module path `{}` leaves the directory", module.path)));
+                return Err(bad(
+                    MODULES,
+                    format!("module path `{}` is not a folder inside the model's directory", module.path),
+                ));
             }
             let file = |name: &str| format!("{}/{name}", module.path);
             paths.extend(one_of(&[&file("config.json")]));
@@ -282,7 +285,7 @@ mod tests {
         let missing = |name: &str| read(name).replace("a.safe", "b.safe");
         assert!(paths(&listing(&names), missing).unwrap_err().contains("does not have"));
         let hostile = |name: &str| read(name).replace("2_Dense", "../../x");
-        assert!(paths(&listing(&names), hostile).unwrap_err().contains("leaves the directory"));
+        assert!(paths(&listing(&names), hostile).unwrap_err().contains("is not a folder inside"));
     }
 
     #[test]

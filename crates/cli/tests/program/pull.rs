@@ -350,11 +350,11 @@ fn hostile_listings_do_no_harm() {
         assert!(contents.map(|request| request.path).all(|path| path.ends_with("/config.json")));
         world.assert_clean();
     }
-    // A module that leaves the directory.
+    // A module whose path leaves the directory.
     fs::copy(small_model().join("model.safetensors"), served.path().join("model.safetensors")).unwrap();
     fs::write(served.path().join("modules.json"), r#"[{"path":"../../x","type":"m.Pooling"}]"#).unwrap();
     let world = World::serving(served.path());
-    assert_fails(&world.pull(&[]), 4, &["../../x", "leaves the directory"]);
+    assert_fails(&world.pull(&[]), 4, &["../../x", "is not a folder inside"]);
     fs::write(served.path().join("modules.json"), "{").unwrap();
     assert_fails(&World::serving(served.path()).pull(&[]), 4, &["modules.json"]);
     // Nothing that this program could load.
