@@ -70,7 +70,7 @@ pub(crate) fn engine(py: Python<'_>, error: &trivec::Error) -> PyErr {
     }
 }
 
-/// What the index says.
+/// An error of an index as Python's exception.
 pub(crate) fn search(py: Python<'_>, error: &trivec_search::Error) -> PyErr {
     use trivec_search::{Error, ErrorKind};
     let message = error.to_string();
@@ -87,14 +87,15 @@ pub(crate) fn search(py: Python<'_>, error: &trivec_search::Error) -> PyErr {
                 ErrorKind::Usage => "OptionError",
                 ErrorKind::Input => "InputError",
                 ErrorKind::Locked => "IndexLocked",
-                _ => "IndexDamaged",
+                ErrorKind::Damaged | ErrorKind::Mismatch => "IndexDamaged",
+                _ => "Error",
             };
             make(py, class, (message,))
         }
     }
 }
 
-/// What training says.
+/// An error of training as Python's exception.
 pub(crate) fn train(py: Python<'_>, error: &trivec_train::Error) -> PyErr {
     use trivec_train::{Error, ErrorKind};
     let message = error.to_string();
@@ -104,6 +105,7 @@ pub(crate) fn train(py: Python<'_>, error: &trivec_train::Error) -> PyErr {
             let path = path.to_string_lossy().into_owned();
             make(py, "os_error", (source.raw_os_error(), source.to_string(), path))
         }
+        // `index` counts from 0, lines from 1.
         Error::Line { line, .. } => make(py, "InputError", (message, line.saturating_sub(1))),
         Error::Overlap { .. } => {
             make(py, "InputError", (format!("{message}; allow_overlap=True takes it all the same"),))

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use pyo3::prelude::*;
 use trivec::{Cancel, Progress};
 
-/// How long a call computes between two looks at Python's signals: a call can be ended so much later, and one layer of the model.
+/// The time between two checks of Python's signals. A call ends at most this long, and the time of one layer, after Ctrl-C.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(30);
 
 /// What ends a call of the engine: a signal whose handler raises (`KeyboardInterrupt`), or an exception of the function that is told of its progress.
@@ -26,7 +26,7 @@ impl Watch {
         Watch { raised, cancel }
     }
 
-    /// Tells `function`, if there is one, of what is done besides `before`, of `total`.
+    /// A progress that calls `function(before + done, total)`; `None` without a function.
     pub(crate) fn progress(&self, function: Option<&Py<PyAny>>, before: usize, total: usize) -> Option<Progress> {
         let function = function?;
         let function = Python::attach(|py| function.clone_ref(py));
@@ -52,6 +52,7 @@ fn keep(raised: &Mutex<Option<PyErr>>, error: PyErr) {
     raised.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
 }
 
+/// A cancel flag that asks Python for a raised signal, at most once in [`BETWEEN_LOOKS`].
 fn asking(raised: Arc<Mutex<Option<PyErr>>>) -> Cancel {
     let next = Mutex::new(Instant::now() + BETWEEN_LOOKS);
     Cancel::asking(move || {

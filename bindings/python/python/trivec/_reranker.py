@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Reranked:
-    """A document's place in the call, its score of 0 to 1 and its logit."""
+    """A document's place in the call, its score (the logit's sigmoid, or the logit where the model's files say Identity) and its logit."""
 
     __slots__ = ("index", "score", "logit", "document")
 

@@ -80,8 +80,8 @@ def train(
     threads: int | None = None,
     progress: Callable[[str, int, int], object] | None = None,
 ) -> dict[str, Any]:
-    """Adapts a model's dense, sparse and ColBERT head to pairs of texts, writes the model to `output`, and returns the report: what
-    `trivec train --json` prints, with `dev` and `evals` as they were before and after. See docs/training.md for the method and the options.
+    """Adapts a model's dense, sparse and ColBERT head to pairs of texts, writes the model to `output`, and returns the report,
+    which is `report` of what `trivec train --json` prints, with `dev` and `evals` as they were before and after. See docs/training.md for the method and the options.
 
     pairs: a file or a directory as `trivec train --pairs` takes them, or dicts with `query`, `passage` and, if there are any, `negatives`, `group`,
     `score`, or (query, passage) tuples. documents: files of documents without labels. dev: pairs by which the best epoch is chosen; None: a part of

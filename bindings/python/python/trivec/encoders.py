@@ -106,7 +106,8 @@ class CrossEncoder:
         self.max_length = max_length or self.model.info["max_length"]
 
     def predict(self, inputs: Any, batch_size: int = 32, activation_fn: Any = None, convert_to_numpy: bool = True, **unsupported: Any) -> Any:
-        """Scores of 0 to 1, float32, of (query, document) pairs; one of one pair. `activation_fn`, if there is one, is applied to the logits."""
+        """Scores, float32, of (query, document) pairs: sigmoids of the logits, or the logits where the model's files say Identity; one of one pair.
+        `activation_fn`, if there is one, is applied to the logits."""
         for name, value in unsupported.items():
             if value not in (None, False) and name not in ("show_progress_bar",):
                 raise OptionError(f"{name}={value!r} is not taken")
