@@ -161,7 +161,7 @@ impl From<Refused> for ApiError {
                 ..ApiError::new(
                     StatusCode::TOO_MANY_REQUESTS,
                     "queue_full",
-                    format!("the queue is full: {queued} of {limit} tokens are waiting; try again"),
+                    format!("the queue is full: texts that cost {queued} of {limit} are waiting; try again"),
                 )
             },
             Refused::Ending => {

@@ -155,7 +155,7 @@ fn check_type(headers: &HeaderMap, fits: impl Fn(&str) -> bool, expected: &str) 
         (Some(_), Some(_)) => return refused("`Content-Type` is there more than once".to_owned()),
     };
     let Some((kind, subtype, parameters)) = media_type(&line) else {
-        return refused(format!("the body's type `{}` is none", line.escape_debug()));
+        return refused(format!("`Content-Type: {}` is not a media type", line.escape_debug()));
     };
     let (kind, subtype) = (kind.to_ascii_lowercase(), subtype.to_ascii_lowercase());
     if kind != "application" || !fits(&subtype) {

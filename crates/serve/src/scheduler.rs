@@ -29,7 +29,7 @@ pub(super) const BATCH_TOKENS: usize = 4096;
 /// How long shorter texts may delay a long one.
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
-/// The cost of a text, in tokens of a short one: attention's share grows with the square.
+/// The cost of a text. A token of a short text costs 1; the second term is attention, which grows with the square of the length.
 pub(super) fn cost(tokens: usize) -> u64 {
     let tokens = tokens as u64;
     tokens + tokens * tokens / 4096
@@ -38,7 +38,7 @@ pub(super) fn cost(tokens: usize) -> u64 {
 /// Why there is no result.
 #[derive(Debug)]
 pub(super) enum Refused {
-    /// The queue is full. Holds its cost, the limit, and the estimated time until it is empty.
+    /// The queue is full. `queued` is the cost of what waits. Holds the limit too, and the estimated time until it is empty.
     Full { queued: u64, limit: u64, busy: Duration },
     /// The service is ending.
     Ending,
