@@ -38,8 +38,9 @@ impl Model {
     ///
     /// # Errors
     /// [`ErrorKind::ModeUnavailable`](crate::ErrorKind::ModeUnavailable) if a mode's head is missing, or the model is a reranker;
-    /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) for options out of range; [`Error::NotFinite`] names the first text of which the model
-    /// computes NaN or infinity.
+    /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) for options out of range; [`ErrorKind::Model`](crate::ErrorKind::Model) if the model has no
+    /// tokenizer; [`Error::NotFinite`] names the first text of which the model computes NaN or infinity; [`Error::Cancelled`] if
+    /// [`EncodeOptions::cancel`] was set.
     pub fn encode<S: AsRef<str> + Sync>(&self, texts: &[S], options: &EncodeOptions) -> Result<Vec<Embedding>> {
         let max_length = self.check(options)?;
         if texts.is_empty() {

@@ -17,7 +17,7 @@ use crate::weights::{HeadWeights, Source};
 #[non_exhaustive]
 #[derive(Debug, Clone)]
 pub struct ModelInfo {
-    /// Where it came from: the directory, or `starter`.
+    /// Where it came from: the path of the directory or packed file, `starter`, or `packed bytes`.
     pub name: String,
     /// Encoder layers.
     pub layers: usize,
@@ -53,7 +53,8 @@ pub struct ModelInfo {
     pub colbert_dim: Option<usize>,
     /// `cls`, `mean`, or another of sentence-transformers' modes; several are joined by `+`.
     pub pooling: String,
-    /// Types of the stored weights (`F32`, `F16`, `BF16`, `Q4_0`), comma-separated.
+    /// Of a checkpoint the types of the stored weights (`F32`, `F16`, `BF16`, `Q4_0`), comma-separated; of a packed model its format (`int8`),
+    /// or each with its number of layers.
     pub weights: String,
     /// Instruction set the kernels use.
     pub isa: &'static str,

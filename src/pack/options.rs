@@ -22,7 +22,7 @@ pub enum Calibration {
 pub struct PackOptions {
     /// How the layers' weights are stored.
     pub weights: WeightFormat,
-    /// For int8 and int4; the others need none.
+    /// For int8, int4 and bf16; f16 and f32 need none, nor do a checkpoint's own 4-bit blocks.
     pub calibration: Calibration,
     /// Where the model comes from, to be recorded in the file; by convention a digest of its weights.
     pub source: Option<String>,

@@ -1,5 +1,5 @@
-//! Weights in memory: read in place from the map where the file has them as aligned `f32`, converted once otherwise. Every
-//! conversion here is exact: `f16`, `bf16` and 4-bit blocks all widen to `f32` without rounding.
+//! Weights in memory: read in place from the map where the file has them as aligned `f32`, converted once otherwise.
+//! `f16`, `bf16` and 4-bit blocks widen to `f32` exactly; only `f64` is rounded.
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
@@ -51,7 +51,7 @@ impl Format {
     }
 
     /// Widens `bytes` into `out`, whose length says how many values there are.
-    fn widen(self, bytes: &[u8], out: &mut [f32]) {
+    fn to_f32(self, bytes: &[u8], out: &mut [f32]) {
         match self {
             Format::F64 => {
                 let (values, _) = bytes.as_chunks::<8>();
@@ -189,7 +189,7 @@ impl FloatTensor {
     fn to_vec(&self) -> Vec<f32> {
         let rows: usize = self.stored.bytes().len() / self.format.row_bytes(self.cols).max(1);
         let mut values = vec![0.0; rows * self.cols];
-        self.format.widen(self.stored.bytes(), &mut values);
+        self.format.to_f32(self.stored.bytes(), &mut values);
         values
     }
 }
@@ -321,7 +321,7 @@ impl Table {
             Rows::Floats(tensor) => {
                 let mut bytes = vec![0; tensor.format.row_bytes(tensor.cols)];
                 tensor.stored.copy_to(row * bytes.len(), &mut bytes);
-                tensor.format.widen(&bytes, out);
+                tensor.format.to_f32(&bytes, out);
             }
             Rows::Int8 { stored, scales } => {
                 let mut bytes = vec![0; self.cols];
@@ -356,22 +356,22 @@ mod tests {
         let values = [0.0f32, 1.0, -0.333_251_95, 65504.0, 5.960_464_5e-8];
         let f16_bytes: Vec<u8> = values.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect();
         let mut out = [0.0; 5];
-        Format::F16.widen(&f16_bytes, &mut out);
+        Format::F16.to_f32(&f16_bytes, &mut out);
         assert_eq!(out, values);
         let bf16_bytes: Vec<u8> = [1.5f32, -3.0e38].iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes()).collect();
         let mut out = [0.0; 2];
-        Format::Bf16.widen(&bf16_bytes, &mut out);
+        Format::Bf16.to_f32(&bf16_bytes, &mut out);
         assert_eq!(out, [1.5, bf16::from_f32(-3.0e38).to_f32()]);
 
         let wide: Vec<u8> = [1.5f64, -0.1, 1e-50].iter().flat_map(|x| x.to_le_bytes()).collect();
         let mut out = [0.0; 3];
-        Format::F64.widen(&wide, &mut out);
+        Format::F64.to_f32(&wide, &mut out);
         assert_eq!(out, [1.5, -0.1, 0.0], "as f32 rounds them");
 
         let mut block = f16::from_f32(0.5).to_le_bytes().to_vec();
         block.extend((0..16u8).map(|j| j | (15 - j) << 4));
         let mut out = [0.0; 32];
-        Format::Q4.widen(&block, &mut out);
+        Format::Q4.to_f32(&block, &mut out);
         for j in 0..16 {
             assert_eq!((out[j], out[j + 16]), ((j as f32 - 8.0) * 0.5, (7.0 - j as f32) * 0.5));
         }

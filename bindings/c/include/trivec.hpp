@@ -158,7 +158,7 @@ struct RerankOptions : trivec_rerank_options {
     RerankOptions() noexcept { trivec_rerank_options_init(this); }
 };
 
-// A document's logit, and the same as a number of 0 to 1.
+// A document's logit and its score: the logit's sigmoid, or the logit itself where the model's files say Identity.
 struct Score {
     float logit;
     float score;

@@ -1,4 +1,4 @@
-//! A cache of embeddings on disk, for `trivec serve --cache` and `trivec embed --cache`.
+//! A cache of embeddings on disk, for `--cache` of `trivec serve`, `embed` and `index`.
 //!
 //! ```text
 //! lookup ─▶ readers ─▶ the file (SQLite, WAL) ◀─ one writer thread ◀─ queue ◀─ insert
@@ -138,7 +138,7 @@ impl Cache {
         Plan::of(self.lookup(identity, wanted, ids))
     }
 
-    /// As [`Cache::plan`], on `threads` threads, of which the calling one is one: for many texts whose embeddings are large. Each thread reads
+    /// As [`Cache::plan`], on `threads` threads, the calling one among them: for many texts whose embeddings are large. Each thread reads
     /// with a connection of its own.
     pub fn plan_on<I: AsRef<[u32]> + Sync>(
         &self,
@@ -151,7 +151,7 @@ impl Cache {
         let (first, others) = ids.split_at(part.min(ids.len()));
         let found = std::thread::scope(|scope| {
             let look = |ids| move || self.lookup(identity, wanted, ids);
-            // Where the system gives no thread, this one looks.
+            // Where a thread could not be started, or panicked, this one looks.
             let begun: Vec<_> = others
                 .chunks(part)
                 .map(|ids| (ids, std::thread::Builder::new().spawn_scoped(scope, look(ids)).ok()))

@@ -44,7 +44,7 @@ pub(super) struct Cli {
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Command {
-    /// Embed texts: lines or JSONL in, JSONL, npy or safetensors out
+    /// Embed texts: lines, JSONL, JSON, CSV or TSV in, JSONL, npy or safetensors out
     Embed(EmbedArgs),
     /// Score the similarity of two texts, or of many pairs
     Score(ScoreArgs),

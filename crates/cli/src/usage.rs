@@ -37,9 +37,9 @@ pub(super) fn print(error: clap::Error, command: &mut clap::Command) -> io::Resu
     Ok(ExitCode::from(exit::USAGE))
 }
 
-/// An error's text, with clap's colours and nobody else's.
+/// An error's text: clap's colours stay, and control characters that came from the user are escaped.
 fn message(mut error: clap::Error, command: &mut clap::Command) -> String {
-    // The usage of an error names every option that was given, those of variables too, as if they were required.
+    // clap's usage line names every option that was given, also those set by environment variables, as if they were required.
     if let Some(ContextValue::StyledStr(usage)) = error.get(ContextKind::Usage) {
         let plain = plain_usage(command, &usage.to_string());
         error.insert(ContextKind::Usage, ContextValue::StyledStr(plain));
@@ -61,7 +61,7 @@ fn message(mut error: clap::Error, command: &mut clap::Command) -> String {
     for (kind, value) in untrusted {
         error.insert(kind, value);
     }
-    // What a check of ours says of the value is not among the parts above.
+    // The message of our own value parsers is not part of clap's context, so it is escaped here.
     let reason = error.source().map(ToString::to_string).filter(|reason| is_needed(reason));
     let text = error.render().ansi().to_string();
     let text = match reason {

@@ -38,7 +38,7 @@ pub(super) struct VerifyArgs {
     /// The reference model [default: the built-in starter, if MODEL was packed from it]
     #[arg(value_name = "REFERENCE")]
     pub reference: Option<PathBuf>,
-    /// Texts to compare on, one a line [default: 300 that come with trivec, in some 80 languages]
+    /// File of texts to compare on: lines, JSONL, JSON, CSV or TSV, as for embed [default: 300 that come with trivec, in some 80 languages]
     #[arg(long, value_name = "FILE", env = "TRIVEC_TEXTS")]
     pub texts: Option<PathBuf>,
     /// Write a histogram of the dense cosines as SVG

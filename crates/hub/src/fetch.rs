@@ -42,7 +42,7 @@ pub struct FetchOptions {
 }
 
 impl Default for FetchOptions {
-    /// Hugging Face and, where that cannot be reached, ModelScope; known models as they are known; four files at a time.
+    /// Hugging Face and, where that cannot be reached, ModelScope; known models at their known revision and hashes; four files at a time.
     fn default() -> Self {
         FetchOptions {
             endpoint: None,
@@ -73,12 +73,13 @@ pub struct Fetched {
     _lock: Lock,
 }
 
-/// Fetches the files of the model that `spec` names. A hub that cannot be reached is skipped if there is another.
+/// Fetches the files of the model that `spec` names. A hub that cannot be reached is skipped if there is another. With
+/// `HF_HUB_OFFLINE` only the first hub's files on this machine are looked at.
 ///
 /// # Errors
 /// [`HubErrorKind::Network`] if no hub can be reached; otherwise that of the first hub which answered:
 /// [`HubErrorKind::NotFound`] if it does not have the model, [`HubErrorKind::Model`] if a file is not what was promised,
-/// [`HubErrorKind::Usage`] for an address that cannot be one, [`HubErrorKind::Io`] of the file system, and [`HubErrorKind::Busy`] if another
+/// [`HubErrorKind::Usage`] for a malformed address, [`HubErrorKind::Io`] of the file system, and [`HubErrorKind::Busy`] if another
 /// process is fetching the same and [`FetchOptions::wait`] is false.
 pub fn fetch(spec: &Spec, options: &FetchOptions, store: &Store, progress: &dyn Progress) -> Result<Fetched, HubError> {
     let mut failures: Vec<HubError> = Vec::new();

@@ -47,9 +47,9 @@ struct Key<'a> {
     source: &'a Option<String>,
     weights: &'static str,
     mixed_budget: Option<u64>,
-    /// `None`: not calibrated; else the texts given, or none for the bundled.
+    /// `None`: not calibrated. An empty list: the bundled texts. Otherwise the given texts.
     calibration: Option<&'a [String]>,
-    /// Sums are the same on every instruction set; the choice of layers is measured, so the set is part of the key.
+    /// With a budget, which layers get the better format is decided by measuring, on this instruction set.
     isa: &'static str,
 }
 

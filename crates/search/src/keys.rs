@@ -71,7 +71,7 @@ impl Keys {
     /// The same for entries that are added one after the other.
     ///
     /// # Errors
-    /// [`Error::Document`] names the first that cannot be, and the one whose key it has.
+    /// [`Error::Document`] names the first entry whose key is taken, and the document that has this key.
     pub fn check_all(&self, entries: &[Document], last: &Reader) -> Result<()> {
         let mut added = Keys::default();
         let mut is_free = |entry: &Document| {
@@ -82,7 +82,8 @@ impl Keys {
         if entries.iter().all(&mut is_free) {
             return Ok(());
         }
-        // An earlier entry of the list may take the place of the one whose key a later one has.
+        // An entry may be free only because an earlier one of the list replaces the document that had its key. So the entries are tried again,
+        // each after the ones before it were added.
         let mut keys = self.clone();
         entries.iter().try_for_each(|entry| {
             keys.check(entry, last)?;

@@ -465,7 +465,7 @@ impl Reader {
         })
     }
 
-    /// Of every row, what a field of one string has; empty where it does not live.
+    /// The value of a field that holds one string, for every row; an empty string for rows of deleted documents and rows without the field.
     pub(crate) fn strings(&self, field: &str) -> Result<Vec<String>> {
         let path = &self.index.text.path;
         let mut strings = vec![String::new(); self.rows()];

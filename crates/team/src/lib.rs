@@ -5,7 +5,7 @@
 //! joining a section costs a few cache-line transfers; the caller does not wait for a helper that has not joined in time; an idle team uses
 //! no CPU. A helper that keeps losing its CPU to other processes is left out for a while (`worth.rs`).
 //!
-//! This is the only crate beside the kernels with `unsafe`: the function that is run borrows from the caller's stack, which the type
+//! Beside the kernels, `src/weights/mmap.rs` of the engine and the borders of the bindings, only this crate has `unsafe`: the function that is run borrows from the caller's stack, which the type
 //! system cannot follow into threads that outlive the call. [`Team::run`] does not return before all of them have left it. And
 //! [`allocator`] calls into C.
 //!

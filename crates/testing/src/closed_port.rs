@@ -2,7 +2,8 @@
 
 use std::net::{TcpListener, TcpStream};
 
-/// The near end of an open connection: its port is taken, and refuses whoever connects to it.
+/// A local port that is bound by an outgoing connection: nobody can listen on it, and connecting to it is refused. The listener at the other end is
+/// held only so that the connection stays open.
 pub struct ClosedPort {
     pub port: u16,
     _ends: (TcpListener, TcpStream),

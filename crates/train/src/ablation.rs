@@ -48,7 +48,7 @@ impl AblationRow {
     }
 }
 
-/// The rows of the table, untrained ones first.
+/// The rows of the table, the untrained one first.
 fn plan() -> Vec<AblationRow> {
     let row = |start, trained, distill, lambda, only_sharing| AblationRow {
         start,

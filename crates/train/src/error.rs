@@ -14,7 +14,7 @@ pub enum ErrorKind {
     Usage,
     /// The data cannot be trained on.
     Input,
-    /// The operating system refused to read, map or write.
+    /// A file could not be read, mapped or written, or is damaged; or the caller stopped the run.
     Io,
     /// Another run has the working directory.
     Locked,

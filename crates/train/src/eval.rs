@@ -223,7 +223,7 @@ fn scores(
     out
 }
 
-/// Scores of every way from those of the arms.
+/// The scores of each of [`WAYS`], computed from the scores of the three arms.
 fn ways(arms: [Option<Vec<f32>>; 3], weights: [f32; 3]) -> [Option<Vec<f32>>; 5] {
     let sum = |wanted: &[usize]| {
         let mut total = vec![0.0; arms[wanted[0]].as_ref()?.len()];

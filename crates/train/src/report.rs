@@ -31,7 +31,7 @@ pub struct EpochPoint {
 pub struct DataReport {
     /// SHA-256 of what was read.
     pub digest: String,
-    /// Pairs that were trained on, and their texts.
+    /// Pairs that were trained on.
     pub pairs: usize,
     /// Queries among the texts.
     pub queries: usize,
@@ -117,7 +117,8 @@ pub struct Report {
     pub evals: Vec<Compared>,
     /// The sparse head before and after.
     pub sparse: (Option<SparseScale>, Option<SparseScale>),
-    /// How far the maps of the dense and the ColBERT head moved from where they began.
+    /// How far the map of each trained arm (in the order of `ARMS`: dense, sparse, ColBERT) moved from where it began: the root of the mean square of
+    /// `A` less the identity, or of `A` itself where that is not square; `None` of an arm that was not trained.
     pub distance: [Option<f64>; 3],
     /// Sample sentences.
     pub samples: Vec<Sample>,

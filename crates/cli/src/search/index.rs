@@ -95,7 +95,7 @@ pub(crate) struct IndexArgs {
     /// Read every byte of every file and compare it with its checksum, the lists with each other and documents with vectors, and do nothing else
     #[arg(long, env = "TRIVEC_CHECK")]
     pub check: bool,
-    /// Rewrite segments without deleted documents, and do nothing else
+    /// Rewrite the segments that hold deleted documents, leaving those out, merge small ones, and do nothing else
     #[arg(long, env = "TRIVEC_COMPACT")]
     pub compact: bool,
     /// Copy the last commit to a new directory, and do nothing else

@@ -82,7 +82,7 @@ pub(crate) struct TrainArgs {
     /// Learning rate of the sparse head
     #[arg(long, value_name = "RATE", env = "TRIVEC_LR_SPARSE", default_value = "3e-3", allow_hyphen_values = true)]
     pub lr_sparse: f32,
-    /// Weights of dense, sparse and ColBERT in the ensemble, which teaches
+    /// Weights of dense, sparse and ColBERT in the sum of scores that the heads are distilled from
     #[arg(
         long,
         value_name = "D,S,C",
@@ -104,7 +104,7 @@ pub(crate) struct TrainArgs {
     /// The step at which distillation begins
     #[arg(long, value_name = "STEP", env = "TRIVEC_DISTILL_FROM", default_value = "0")]
     pub distill_from: usize,
-    /// Initial values of the heads: current (closed where the model has none), closed or random
+    /// Initial values of the heads: current (closed where the model has none), closed (computed in closed form from the training data) or random
     #[arg(long, value_name = "START", env = "TRIVEC_START", default_value = "current", value_parser = parse_start)]
     pub start: Start,
     /// Seed of the order, the negatives and a random start

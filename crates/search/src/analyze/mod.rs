@@ -159,7 +159,7 @@ pub(crate) fn occurrences(text: &str, lang: &str, words: &[QueryWord]) -> Vec<Oc
 /// text has each letter, and only the pairs say something of a place.
 fn letters_of_pairs(words: &[QueryWord]) -> BTreeSet<char> {
     let pairs = words.iter().flat_map(|word| &word.terms).filter(|term| term.chars().nth(1).is_some());
-    pairs.flat_map(|term| term.chars()).filter(|letter| script::has_few_letters(*letter)).collect()
+    pairs.flat_map(|term| term.chars()).filter(|letter| script::is_southeast_asian(*letter)).collect()
 }
 
 /// A range of a text that begins before and ends after characters as people see them, which have marks of their own.

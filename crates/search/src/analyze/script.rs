@@ -35,11 +35,11 @@ pub(super) fn kind(c: char) -> Kind {
     }
 }
 
-/// Whether a character without spaces beside it is of a script of few letters: not Han, of which a character says much, nor kana.
-pub(super) fn has_few_letters(c: char) -> bool {
-    let is_southeast_asian =
+/// Whether a character is a letter of Thai, Lao, Burmese or Khmer: scripts without spaces, whose few letters stand in almost every text.
+pub(super) fn is_southeast_asian(c: char) -> bool {
+    let is_in_a_block =
         matches!(u32::from(c), 0x0E01..=0x0EDF | 0x1000..=0x109F | 0x1780..=0x17DD | 0xA9E0..=0xA9FE | 0xAA60..=0xAA7F);
-    is_southeast_asian && kind(c) == Kind::Unspaced
+    is_in_a_block && kind(c) == Kind::Unspaced
 }
 
 /// Whether a character that is of no script belongs to the run it stands in: voicing marks that NFKC leaves apart, joiners.

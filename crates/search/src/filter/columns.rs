@@ -123,7 +123,7 @@ pub(super) fn kinds(name: &Name, segments: &[SegmentReader], path: &Path) -> Res
     Ok(kinds)
 }
 
-/// The names that living documents have in their metadata, as a filter has them, in their order.
+/// The names of the metadata fields that living documents have, sorted, as they are written in a filter.
 pub(super) fn names(segments: &[SegmentReader], path: &Path) -> Result<Vec<String>> {
     let mut names = BTreeSet::new();
     for segment in segments {
@@ -132,7 +132,8 @@ pub(super) fn names(segments: &[SegmentReader], path: &Path) -> Result<Vec<Strin
             let Some(name) = field.field_name.strip_prefix(METADATA).and_then(|rest| rest.strip_prefix('.')) else {
                 continue;
             };
-            // tantivy joins the parts of a name by dots, which a part may have too: then it is a name in backquotes.
+            // tantivy joins the parts of a name with dots, and a part may itself have dots. Tried are: one part with all the dots (written in
+            // backquotes), then a part between every two dots. Mixed names are left out.
             let lives = |name: &Name| Ok::<bool, Error>(!kinds(name, segments, path)?.is_empty());
             if name.contains('.') && lives(&vec![name.to_owned()])? {
                 names.insert(format!("`{name}`"));

@@ -177,8 +177,8 @@ impl At {
     }
 }
 
-/// Ends lines by a line feed; ends the input when a record exceeds the limit, which an unclosed quote in a large file would make it do; and
-/// notices a quote that the end of the input leaves open.
+/// Ends every line outside quotes with a line feed. Fails when a record exceeds the limit, as an unclosed quote in a large file would make one.
+/// Notices a quote that is still open at the end of the input.
 struct Bounded<R> {
     input: R,
     separator: u8,
@@ -188,7 +188,7 @@ struct Bounded<R> {
 }
 
 impl<R> Bounded<R> {
-    /// Puts line feeds in place of what else ends a line. Between quotes all stays as it is. How many bytes there are then.
+    /// Replaces the other line ends by line feeds outside quotes, and returns the new number of bytes.
     fn end_lines(&mut self, bytes: &mut [u8]) -> usize {
         let progress = &self.progress;
         let (mut at, begin, mut kept) = (progress.at.get(), progress.read.get(), 0);
@@ -198,7 +198,7 @@ impl<R> Bounded<R> {
             let after_return = std::mem::replace(&mut self.after_return, byte == b'\r');
             let second = byte == b'\n' && after_return;
             if at == At::Quoted {
-                // One that a line feed follows is counted by it.
+                // A carriage return before a line feed is not counted: the line feed is.
                 returns.of_this -= u64::from(second);
                 returns.of_this += u64::from(byte == b'\r');
             } else if second {

@@ -229,14 +229,14 @@ fn id(object: &Map<String, Value>) -> Result<String, String> {
     }
 }
 
-/// A file of BEIR's texts, with the digest of the file.
+/// What is in BEIR's `corpus.jsonl` or `queries.jsonl`.
 struct BeirTexts {
     places: BTreeMap<String, usize>,
     all: Vec<String>,
     digest: [u8; 32],
 }
 
-/// A file of BEIR's texts by their identifiers, in order.
+/// Reads BEIR's `corpus.jsonl` or `queries.jsonl`: the texts in the file's order, the place of each identifier, and the file's digest.
 fn beir_texts(path: &Path, with_title: bool) -> Result<BeirTexts> {
     let (mut places, mut all) = (BTreeMap::new(), Vec::new());
     let digest = records(path, |number, line| {
