@@ -64,6 +64,24 @@ impl Kept {
         }
     }
 
+    /// Writes what is still to be written. Says so if the texts of this run, with `kinds` entries each, do not fit into the cache: it then keeps the
+    /// last of them, and the next run over the same texts, which begins with the first, finds none.
+    pub(super) fn close(&self, kinds: u64) {
+        self.cache.close();
+        let stats = self.cache.stats();
+        let inserted = stats.misses.saturating_mul(kinds);
+        if stats.evictions == 0 || inserted <= stats.entries {
+            return;
+        }
+        let needed = u128::from(stats.bytes) * u128::from(inserted) / u128::from(stats.entries.max(1));
+        warn(&format!(
+            "the cache holds {} of the {} entries of this run, and a repetition would compute them all again; --cache-size {}MB has room for them",
+            grouped(stats.entries),
+            grouped(inserted),
+            (needed + needed / 4).div_ceil(1_000_000)
+        ));
+    }
+
     /// The embeddings of texts, of which those that the cache has are not computed.
     #[cfg(feature = "search")]
     pub(super) fn texts(

@@ -17,7 +17,7 @@ use super::output::Writer;
 use super::pending::{refuse_input, refuse_model_file, resolve_output};
 use super::prompt;
 use super::style::{counted, grouped};
-use trivec::{Embedding, EncodeOptions, Error, Model};
+use trivec::{Embedding, EncodeOptions, Error, Model, Modes};
 use trivec_cache::{Wanted, WhenBehind};
 
 /// Bytes of text that are read ahead, whatever the batch size.
@@ -85,6 +85,10 @@ pub(super) fn run(args: &EmbedArgs, model_args: &ModelArgs) -> Result<()> {
         }
     }
     job.progress.bar.finish_and_clear();
+    if let Some(kept) = &job.kept {
+        let Modes { dense, sparse, colbert } = args.modes;
+        kept.close([dense, sparse, colbert].into_iter().filter(|&wanted| wanted).count() as u64);
+    }
     job.writer.finish()
 }
 

@@ -287,6 +287,8 @@ fn take_in(args: &IndexArgs, model_args: &ModelArgs, given: &Sources) -> Result<
         other => other?,
     };
     let kept = Kept::open(&args.cache, &model);
+    // Dense vector and lexical weights, and ColBERT vectors.
+    let kinds = if options.colbert == ColbertBits::Off { 2 } else { 3 };
     let mut encoder = index.encoder(&model, &id)?;
     check_recorded(args, given, &index, &model, &options)?;
     if let Some(kept) = &kept {
@@ -308,6 +310,9 @@ fn take_in(args: &IndexArgs, model_args: &ModelArgs, given: &Sources) -> Result<
     let options = IngestOptions { chunk: args.chunk, ..IngestOptions::default() };
     let done = ingest(&mut writer, &encoder, sources.into_iter().flatten(), &options, progress);
     bar.finish_and_clear();
+    if let Some(kept) = &kept {
+        kept.close(kinds);
+    }
     // Also with `--quiet`: what was refused, and why, is an error and no note.
     let tell = |errors: &[String]| errors.iter().for_each(|error| say!("trivec: refused: {error}"));
     let done = done.inspect_err(|_| tell(&refused))?;

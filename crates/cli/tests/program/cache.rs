@@ -156,6 +156,23 @@ fn a_cache_that_cannot_be_used_is_a_warning() {
     assert!(from_environment.stdout == plain && files.path("e").exists());
 }
 
+#[test]
+fn a_cache_that_is_too_small_for_the_run_is_said_to_be() {
+    let files = Files::new();
+    let texts = many(&files, 400);
+    let call = |size: &str| {
+        run(&["embed", "--modes", "all", "-i", &texts, "--cache", &files.name(size), "--cache-size", size])
+    };
+    let (small, large) = (call("1MiB"), call("64MiB"));
+    let said = String::from_utf8_lossy(&small.stderr);
+    assert!(small.status.success() && small.stdout == large.stdout);
+    assert!(said.contains("of the 1,200 entries of this run") && said.contains("; --cache-size "), "{said}");
+    assert_eq!(String::from_utf8_lossy(&large.stderr), "");
+    // The size that it names is enough.
+    let named = said.split("; --cache-size ").nth(1).unwrap().split(' ').next().unwrap();
+    assert_eq!(String::from_utf8_lossy(&call(named).stderr), "", "{named}");
+}
+
 /// Many texts, a line each.
 fn many(files: &Files, count: usize) -> String {
     let path = files.name("texts.txt");
