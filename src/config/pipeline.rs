@@ -402,9 +402,10 @@ mod tests {
         let message = |modules: &[String]| pipeline(&list(modules), mean).unwrap_err().to_string();
         assert!(message(&[transformer.clone(), norm, pool.clone()]).contains("is out of order"));
         assert!(message(std::slice::from_ref(&transformer)).contains("no Pooling"));
-        assert!(
-            message(&[transformer.clone(), module("../x", "sentence_transformers.models.Pooling")]).contains("leaves")
-        );
+        for folder in ["../x", ""] {
+            let message = message(&[transformer.clone(), module(folder, "sentence_transformers.models.Pooling")]);
+            assert!(message.contains(&format!("`{folder}` is not a folder inside")), "{message}");
+        }
         assert!(message(&[transformer.clone(), module("1", "sentence_transformers.models.LSTM")]).contains("LSTM"));
         assert!(message(&[transformer.clone(), module("1", "custom.Pooling")]).contains("its code is not run"));
         let older = module("0_Transformer", "sentence_transformers.models.Transformer");
