@@ -1,6 +1,6 @@
 //! Options of the command line that several files read, each with its environment variable.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
@@ -114,9 +114,9 @@ pub(super) struct EmbedArgs {
     pub no_normalize: bool,
     #[command(flatten)]
     pub text: TextArgs,
-    /// Form of the output; npy holds dense vectors alone
-    #[arg(long, short, value_name = "FORM", env = "TRIVEC_FORMAT", default_value = "jsonl")]
-    pub format: OutputFormat,
+    /// Form of the output; npy holds dense vectors alone [default: npy or safetensors for a name that ends so, else jsonl]
+    #[arg(long, short, value_name = "FORM", env = "TRIVEC_FORMAT")]
+    pub format: Option<OutputFormat>,
     /// File to write, - for standard output [default: standard output]
     #[arg(long, short, value_name = "PATH", env = "TRIVEC_OUTPUT")]
     pub output: Option<PathBuf>,
@@ -164,6 +164,18 @@ pub(super) enum OutputFormat {
     Jsonl,
     Npy,
     Safetensors,
+}
+
+impl OutputFormat {
+    /// The form that a file's name asks for by its ending.
+    pub(super) fn of_path(path: Option<&Path>) -> OutputFormat {
+        let ending = path.and_then(Path::extension).map(|ending| ending.to_string_lossy().to_ascii_lowercase());
+        match ending.as_deref() {
+            Some("npy") => OutputFormat::Npy,
+            Some("safetensors") => OutputFormat::Safetensors,
+            _ => OutputFormat::Jsonl,
+        }
+    }
 }
 
 const SCORE_EXAMPLES: &str = "\

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::args::{EmbedArgs, InputArgs, ModelArgs, TextArgs};
+use super::args::{EmbedArgs, InputArgs, ModelArgs, OutputFormat, TextArgs};
 use super::cache::Kept;
 use super::copies;
 use super::exit::{Failure, Result};
 use super::input::{self, Content, Reading, Record, Records};
 use super::output::Writer;
-use super::pending::{refuse_input, refuse_model_file, resolve_output};
+use super::pending::{cache_files, refuse_input, refuse_model_file, resolve_output};
 use super::prompt;
 use super::style::{counted, grouped};
 use trivec::{Embedding, EncodeOptions, Error, Model, Modes};
@@ -46,7 +46,8 @@ pub(super) fn run(args: &EmbedArgs, model_args: &ModelArgs) -> Result<()> {
     let input = input_path(args)?;
     let output = args.output.as_deref().filter(|path| path.as_os_str() != "-");
     if let Some(output) = output {
-        let cache = args.cache.cache.as_deref().map(|cache| (cache, "the cache"));
+        let cache = args.cache.cache.as_deref().map(cache_files).unwrap_or_default();
+        let cache = cache.iter().map(|file| (file.as_path(), "the cache"));
         refuse_input(output, "output", input.map(|input| (input, "the input file")).into_iter().chain(cache))?;
         resolve_output(output, "--output")?;
     }
@@ -62,8 +63,9 @@ pub(super) fn run(args: &EmbedArgs, model_args: &ModelArgs) -> Result<()> {
     // Options are checked before a file is made.
     model.encode::<&str>(&[], &options)?;
     let dense_dim = args.dimensions.unwrap_or(model.info().dense_dim);
+    let format = args.format.unwrap_or_else(|| OutputFormat::of_path(args.output.as_deref()));
     let writer =
-        Writer::new(args.output.as_deref(), args.format, args.modes, dense_dim, model.info().colbert_dim.unwrap_or(0))?;
+        Writer::new(args.output.as_deref(), format, args.modes, dense_dim, model.info().colbert_dim.unwrap_or(0))?;
     let kept = Kept::open(&args.cache, &model);
     let mut job = Job { model, options, kept, writer, progress: Progress::hidden() };
     match opened {

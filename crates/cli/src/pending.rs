@@ -56,6 +56,34 @@ pub(super) fn refuse_input<'a>(
     }
 }
 
+/// The path without links and dots of a file that may not be there yet; `None` if its directory is not there.
+fn whole_path(path: &Path) -> Option<PathBuf> {
+    if is_special(path) {
+        return None;
+    }
+    let path = followed(path).ok()?;
+    Some(std::fs::canonicalize(directory_of(&path)).ok()?.join(path.file_name()?))
+}
+
+/// Refuses an output that would lie among the files of a directory that is read, such as an index.
+pub(super) fn refuse_inside(output: &Path, option: &str, directory: &Path, what: &str) -> Result<()> {
+    let inside = |(path, directory): (PathBuf, PathBuf)| path.starts_with(directory);
+    match whole_path(output).zip(std::fs::canonicalize(directory).ok()).is_some_and(inside) {
+        true => Err(Failure::option(option, format!("{} is among the files of {what}", output.display()))),
+        false => Ok(()),
+    }
+}
+
+/// The files that a cache at `path` has: the database, and what SQLite and the cache's lock keep beside it.
+pub(super) fn cache_files(path: &Path) -> Vec<PathBuf> {
+    let beside = |ending: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(ending);
+        PathBuf::from(name)
+    };
+    ["", "-wal", "-shm", "-journal", ".lock"].into_iter().map(beside).collect()
+}
+
 /// Refuses an output that would replace a file of the model.
 pub(super) fn refuse_model_file(output: &Path, option: &str, model: &Model) -> Result<()> {
     let place = Path::new(&model.info().name);
@@ -260,6 +288,12 @@ fn directory_of(path: &Path) -> &Path {
 
 /// Whether both paths are the same file, whatever they are called.
 pub(super) fn same_file(a: &Path, b: &Path) -> bool {
+    // Where one is not there yet, the names decide: it may be made before the other is written.
+    if let (Some(a), Some(b)) = (whole_path(a), whole_path(b))
+        && a == b
+    {
+        return true;
+    }
     #[cfg(unix)]
     {
         use std::os::unix::fs::MetadataExt;

@@ -17,6 +17,7 @@ use super::style::harmless;
 use trivec::WeightFormat;
 use trivec::escape::Escaped;
 use trivec::pack::verify::{Kept, Promise, VerifyReport, bundled_texts, verify};
+use trivec_hub::Located;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -63,6 +64,8 @@ pub(super) fn run(args: &VerifyArgs, model_args: &ModelArgs) -> Result<()> {
     let load = |path: &Path| loading::load_located(trivec_hub::locate(path)?, model_args);
     let candidate = load(&args.candidate)?;
     let reference = match &args.reference {
+        // As without a name: what the starter's weights give exactly, not what it computes by bytes.
+        Some(path) if matches!(trivec_hub::locate(path)?, Located::Starter) => loading::exact_starter(model_args)?,
         Some(path) => load(path)?,
         None if candidate.packed_source() == Some("starter") => loading::exact_starter(model_args)?,
         None => {

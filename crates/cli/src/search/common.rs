@@ -10,6 +10,7 @@ use trivec_search::{Encoder, Error, Filter, Index, ModelId, analyze};
 use crate::args::ModelArgs;
 use crate::exit::{Failure, Result};
 use crate::loading;
+use crate::pending::{refuse_inside, refuse_model_file};
 use crate::style::{self, counted};
 
 /// An index with the model that made its vectors.
@@ -26,6 +27,12 @@ impl Opened {
         let model = loading::load(model_args)?;
         let id = ModelId::of(&model)?;
         Ok(Opened { index, model, id })
+    }
+
+    /// Refuses an output that would replace a file of the index or of the model.
+    pub(super) fn refuse_output(&self, output: &Path, option: &str, directory: &Path) -> Result<()> {
+        refuse_inside(output, option, directory, "the index")?;
+        refuse_model_file(output, option, &self.model)
     }
 
     pub(super) fn encoder(&self) -> Result<Encoder<'_>> {

@@ -53,12 +53,18 @@ pub(crate) struct EvalArgs {
 
 pub(crate) fn run(args: &EvalArgs, model_args: &ModelArgs, sources: &Sources) -> Result<()> {
     if let Some(svg) = &args.svg {
+        if svg.as_os_str() == "-" {
+            return Err(Failure::option("svg", "a picture is a file, not standard output"));
+        }
         refuse_input(svg, "svg", [(&*args.queries, "the file of --queries"), (&*args.qrels, "the file of --qrels")])?;
         resolve_output(svg, "--svg")?;
     }
     let questions = read_queries(&args.queries)?;
     let judgements = read_judgements(&args.qrels, &questions)?;
     let opened = Opened::new(&args.directory, model_args)?;
+    if let Some(svg) = &args.svg {
+        opened.refuse_output(svg, "svg", &args.directory)?;
+    }
     check_fits(&opened.index, args.rerank, sources)?;
     let (encoder, reader) = (opened.encoder()?, opened.index.reader()?);
     check_questions(&args.queries, &questions, &reader)?;

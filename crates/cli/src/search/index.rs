@@ -210,7 +210,17 @@ fn options(args: &IndexArgs, model: &Model) -> Result<IndexOptions> {
     };
     // Before anything is created.
     options.check(model)?;
-    args.chunk.as_ref().map_or(Ok(()), |chunking| chunking.check(model))?;
+    if let Some(chunking) = &args.chunk {
+        chunking.check(model)?;
+        if let Some(most) = args.max_length.filter(|most| chunking.tokens + 2 > *most) {
+            let what = format!(
+                "found {} tokens, of which --max-length {most} has room for {}",
+                chunking.tokens,
+                most.saturating_sub(2)
+            );
+            return Err(Failure::option("chunk", what));
+        }
+    }
     Ok(options)
 }
 
@@ -325,7 +335,7 @@ fn take_in(args: &IndexArgs, model_args: &ModelArgs, given: &Sources) -> Result<
     if args.json {
         print_json(&done)?;
     } else {
-        print(&summary(&done, seconds))?;
+        print(&summary(&done, seconds, args.chunk.is_some()))?;
     }
     match done.refused {
         0 => Ok(()),
@@ -344,7 +354,7 @@ fn refusal(done: &Ingested) -> String {
     format!("{} refused; {others}", were(done.refused))
 }
 
-fn summary(done: &Ingested, seconds: f64) -> String {
+fn summary(done: &Ingested, seconds: f64, chunked: bool) -> String {
     let mut text = format!(
         "{} read, {} added as {}, {} unchanged, {} refused, in {seconds:.1} s",
         counted(done.read, "document"),
@@ -355,8 +365,13 @@ fn summary(done: &Ingested, seconds: f64) -> String {
     );
     if done.truncated > 0 {
         text.push_str(&format!(
-            "; {} cut to the maximum length (--chunk keeps all of a text)",
-            counted(done.truncated, "entry")
+            "; {} cut to the maximum length ({})",
+            counted(done.truncated, "entry"),
+            if chunked {
+                "with their titles chunks are longer than that: make them smaller"
+            } else {
+                "--chunk keeps all of a text"
+            }
         ));
     }
     if done.duplicates > 0 {
@@ -372,7 +387,7 @@ mod tests {
     #[test]
     fn what_became_of_the_others_is_said_as_it_is() {
         let said = |read, refused| refusal(&Ingested { read, refused, ..Ingested::default() });
-        let one = summary(&Ingested { read: 1, added: 1, entries: 1, truncated: 1, ..Ingested::default() }, 0.0);
+        let one = summary(&Ingested { read: 1, added: 1, entries: 1, truncated: 1, ..Ingested::default() }, 0.0, false);
         let expected = "1 document read, 1 added as 1 entry, 0 unchanged, 0 refused, in 0.0 s; 1 entry cut to";
         assert!(one.starts_with(expected), "{one}");
         assert_eq!(said(8, 8), "8 documents were refused; none is indexed");

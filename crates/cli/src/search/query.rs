@@ -1,5 +1,6 @@
 //! `trivec search`: one question, a file of questions, or one after another from a terminal.
 
+use std::collections::BTreeSet;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
@@ -30,7 +31,7 @@ Examples:
 Three lists (dense vectors, words by BM25, lexical weights) become one: `share` adds to the dense score what BM25 gives a document, as a part \
 of the most that a document could get, `share=W` with another weight than 1; `rrf` is reciprocal rank fusion, which leaves the words' list out where it found next \
 to nothing, `rrf-textbook` does not; `weighted` is the mix of the model's own scores. The best are put in the order of their ColBERT \
-scores. Queries are JSONL with `id` and `text`, or a name, a tab and the text a line; a run is in TREC's format.";
+scores, to which `share` adds 0.3 of the words' share. The list of lexical weights is made for `rrf`, `weighted` and --explain. Queries are JSONL with `id` and `text`, or a name, a tab and the text a line; a run is in TREC's format, where a document in chunks stands once.";
 
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
@@ -44,7 +45,7 @@ pub(crate) struct SearchArgs {
     /// File of questions
     #[arg(long, value_name = "FILE", env = "TRIVEC_QUERIES")]
     pub queries: Option<PathBuf>,
-    /// File to write what --queries find to, in TREC's format [default: standard output]
+    /// File to write what --queries find to, in TREC's format, - for standard output [default: standard output]
     #[arg(long, value_name = "FILE", env = "TRIVEC_RUN")]
     pub run: Option<PathBuf>,
     /// Documents to find
@@ -91,6 +92,11 @@ fn parse_fusion(text: &str) -> std::result::Result<Fusion, String> {
 }
 
 impl SearchArgs {
+    /// The file of `--run`, if it is one.
+    pub(super) fn run_file(&self) -> Option<&Path> {
+        self.run.as_deref().filter(|path| path.as_os_str() != "-")
+    }
+
     pub(super) fn query(&self, text: &str, lang: Option<String>) -> Query {
         Query {
             lang: lang.or_else(|| self.lang.clone()),
@@ -154,7 +160,7 @@ impl Search<'_> {
     pub(super) fn file(&self, model_args: &ModelArgs) -> Result<()> {
         let args = self.args;
         let Some(path) = &args.queries else { return Ok(()) };
-        if let Some(run) = &args.run {
+        if let Some(run) = args.run_file() {
             refuse_input(run, "run", [(path.as_path(), "the file of --queries")])?;
         }
         let questions = read_queries(path)?;
@@ -162,7 +168,7 @@ impl Search<'_> {
         let mut cut = 0;
         let bar =
             bar(model_args.quiet, questions.len() as u64, "{bar:30} {human_pos}/{human_len} questions · {eta} left");
-        let mut file = args.run.as_ref().map(|path| create_beside(path, "--run")).transpose()?;
+        let mut file = args.run_file().map(|path| create_beside(path, "--run")).transpose()?;
         for part in questions.chunks(TOGETHER) {
             let queries: Vec<Query> = part.iter().map(|q| args.query(&q.text, q.lang.clone())).collect();
             let found = self.reader.search_all(&self.encoder, &queries)?;
@@ -173,11 +179,16 @@ impl Search<'_> {
                     show(&hits, args, Some(&question.id))?;
                     continue;
                 }
-                let lines: String = hits
-                    .hits
-                    .iter()
-                    .map(|hit| run_line(&question.id, &hit.document.key, hit.rank, hit.score, "trivec") + "\n")
-                    .collect();
+                // Judgements are of documents: one that is there as chunks stands where its best chunk does, once.
+                let mut seen = BTreeSet::new();
+                let once = hits.hits.iter().filter(|hit| seen.insert(hit.document.group()));
+                // Programs that read runs sort by the score. What the rerank left alone has scores of another scale: they are lowered to fall too.
+                let mut above = f32::INFINITY;
+                let mut lines = String::new();
+                for (rank, hit) in (1..).zip(once) {
+                    above = hit.score.min(above.next_down());
+                    lines += &(run_line(&question.id, hit.document.group(), rank, above, "trivec") + "\n");
+                }
                 match &mut file {
                     Some((path, file)) => file.write_all(lines.as_bytes()).map_err(|e| Failure::io_path(path, &e))?,
                     None if io::stdout().is_terminal() => {

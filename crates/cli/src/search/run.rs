@@ -13,6 +13,7 @@ use super::query::{Search, SearchArgs, check_fits, show};
 use crate::args::ModelArgs;
 use crate::exit::{Failure, Result};
 use crate::loading;
+use crate::pending::refuse_model_file;
 use crate::sources::Sources;
 use crate::style::grouped;
 
@@ -31,6 +32,10 @@ pub(crate) fn run(args: &SearchArgs, model_args: &ModelArgs, sources: &Sources) 
     // Before the questions are read.
     args.lang.as_deref().map(|code| reader.check_lang(code)).transpose()?;
     let reranker = args.reranker.as_ref().map(|model| load_reranker(model, model_args)).transpose()?;
+    if let Some(run) = args.run_file() {
+        opened.refuse_output(run, "run", &args.directory)?;
+        reranker.as_ref().map(|model| refuse_model_file(run, "run", model)).transpose()?;
+    }
     let quiet = model_args.quiet;
     let search = Search { args, reader, encoder: opened.encoder()?, reranker, quiet };
     match (&args.query, &args.queries) {

@@ -255,12 +255,26 @@ impl TrainArgs {
     }
 }
 
+/// Whether two paths, of which either may not be there yet, are one directory.
+fn same_place(a: &Path, b: &Path) -> bool {
+    let whole = |path: &Path| std::fs::canonicalize(path).or_else(|_| std::path::absolute(path)).ok();
+    whole(a).is_some_and(|a| whole(b) == Some(a))
+}
+
 pub(crate) fn run(args: &TrainArgs, model_args: &ModelArgs) -> Result<()> {
     let options = args.options(model_args)?;
     options.check()?;
     let plots = args.plots.as_ref().filter(|_| !args.ablation);
     for path in args.output().into_iter().chain(&args.work).chain(plots) {
         check_directory(path)?;
+    }
+    if let (Some(output), Some(work)) = (args.output(), &args.work)
+        && same_place(output, work)
+    {
+        return Err(Failure::option(
+            "work",
+            format!("{} is the output too, expected another directory", work.display()),
+        ));
     }
     let inputs = args.inputs()?;
     inputs.train.check()?;

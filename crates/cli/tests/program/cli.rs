@@ -172,7 +172,8 @@ fn binary_forms_hold_the_same_numbers() {
     let expected = records(&run(&["embed", "--input", input, "--modes", "all"]));
 
     let npy = directory.path().join("out.npy");
-    run(&["embed", "--input", input, "--format", "npy", "--output", npy.to_str().unwrap()]);
+    // The name says the form.
+    run(&["embed", "--input", input, "--output", npy.to_str().unwrap()]);
     let bytes = fs::read(&npy).unwrap();
     assert!(bytes.starts_with(b"\x93NUMPY\x01\x00"));
     let data = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));

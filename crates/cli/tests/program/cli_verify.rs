@@ -31,6 +31,10 @@ fn a_packed_starter_is_compared_with_the_starter() {
     let svg = std::fs::read_to_string(at.join("p.svg")).unwrap();
     assert!(svg.contains("<svg") && svg.contains("cosines of 3 dense vectors"), "{svg}");
 
+    // By its name too the starter is what its weights give exactly.
+    let named = stdout(&trivec(&["verify", "int8.safetensors", "starter", "--texts", "texts.txt"], at));
+    assert_eq!(named, table);
+
     // A place that cannot be written to is told before anything is measured, by its own name.
     let nowhere = trivec(&["verify", "int8.safetensors", "--texts", "texts.txt", "--plot", "none/p.svg"], at);
     assert_eq!((nowhere.status.code(), nowhere.stdout.len()), (Some(5), 0));

@@ -144,6 +144,98 @@ fn a_cache_gives_an_index_the_same_vectors() {
 }
 
 #[test]
+fn a_run_is_what_its_readers_expect() {
+    let fixture = Fixture::new();
+    fs::write(
+        fixture.path("long.jsonl"),
+        DOCUMENTS.replace("Apple has", "Soup is good. Carrots are red. Leek is green. Apple has"),
+    )
+    .unwrap();
+    fixture.ok(&["index", "chunks", "--input", "long.jsonl", "--chunk", "8"]);
+    fs::write(fixture.path("queries.tsv"), "q1\tcarrots and a night train\nq2\tApple\n").unwrap();
+    for (index, more) in [("INDEX", ["--rerank", "1"]), ("INDEX", ["--rerank", "0"]), ("chunks", ["--rerank", "2"])] {
+        let run = fixture
+            .ok(&[&["search", index, "--queries", "queries.tsv", "--run", "-", "--top", "50"][..], &more].concat());
+        for query in ["q1", "q2"] {
+            let lines: Vec<Vec<&str>> =
+                run.lines().map(|line| line.split(' ').collect()).filter(|line: &Vec<&str>| line[0] == query).collect();
+            let mut documents: Vec<&str> = lines.iter().map(|line| line[2]).collect();
+            let scores: Vec<f32> = lines.iter().map(|line| line[4].parse().unwrap()).collect();
+            assert!(scores.windows(2).all(|pair| pair[0] > pair[1]), "{index} {more:?}: {run}");
+            assert!(lines.iter().zip(1..).all(|(line, rank)| line[3] == rank.to_string()), "{run}");
+            documents.sort_unstable();
+            assert_eq!(documents, ["buch", "phone", "soup", "train"], "{index} {more:?}: {run}");
+        }
+    }
+}
+
+#[test]
+fn an_output_is_no_file_that_is_read() {
+    let fixture = Fixture::new();
+    fs::write(fixture.path("queries.tsv"), "q1\tcarrots\n").unwrap();
+    fs::write(fixture.path("qrels"), "q1 0 soup 1\n").unwrap();
+    let search = ["search", "INDEX", "--queries", "queries.tsv", "--run"];
+    let eval = ["eval", "INDEX", "--queries", "queries.tsv", "--qrels", "qrels", "--svg"];
+    for output in ["notes/trivec-index.json", "notes/text/meta.json", "notes/../notes/new.txt"] {
+        for command in [&search[..], &eval] {
+            let said = fixture.fails(2, &[command, &[output]].concat());
+            assert!(said.contains("is among the files of the index"), "{said}");
+        }
+    }
+    assert!(fixture.fails(2, &[&eval[..], &["-"]].concat()).contains("a picture is a file"));
+    let reranker = trivec_testing::data("rerankers/reranker-h48").join("config.json");
+    let before = fs::read(&reranker).unwrap();
+    let (directory, file) = (reranker.parent().unwrap().to_str().unwrap(), reranker.to_str().unwrap());
+    let said = fixture.fails(2, &[&search[..], &[file, "--reranker", directory]].concat());
+    assert!(said.contains("is a file of the model") && fs::read(&reranker).unwrap() == before, "{said}");
+    assert_eq!(fixture.json(&["search", "INDEX", "soup", "--json"])["hits"].as_array().unwrap().len(), 4);
+    // A cache that is not there yet, and what lies beside it.
+    for output in ["new.cache", "./new.cache", "new.cache-wal", "new.cache.lock"] {
+        let said = fixture.fails(2, &["embed", "a", "--cache", "new.cache", "--output", output]);
+        assert!(said.contains("is the cache"), "{said}");
+    }
+}
+
+#[test]
+fn short_documents_of_no_known_language_are_found_by_a_question_in_one() {
+    let fixture = Fixture::new();
+    fs::write(
+        fixture.path("titles.jsonl"),
+        "{\"id\": \"t1\", \"text\": \"soups\"}\n{\"id\": \"t2\", \"text\": \"Soup\"}\n",
+    )
+    .unwrap();
+    fixture.ok(&["index", "INDEX", "--input", "titles.jsonl"]);
+    assert_eq!(fixture.json(&["get", "INDEX", "t2"])["lang"], Value::Null);
+    let found = fixture.json(&["search", "INDEX", "soup", "--lang", "en", "--arms", "bm25", "--rerank", "0", "--json"]);
+    let mut keys = keys(&found);
+    keys.sort_unstable();
+    assert_eq!(keys, ["soup", "t2"], "{found}");
+    // A fusion that listens to none of the arms would give every document the score 0.
+    let said = fixture.fails(2, &["search", "INDEX", "soup", "--arms", "bm25", "--fusion", "weighted"]);
+    assert!(said.contains("none of the arms that are asked for a say"), "{said}");
+}
+
+#[test]
+fn numbers_of_documents_keep_their_digits() {
+    let fixture = Fixture::new();
+    let numbers = ["31.245270191439438", "449.49106478873813", "9007199254740993.0", "0.1", "1e-300"];
+    let lines: String = numbers
+        .iter()
+        .zip(0..)
+        .map(|(x, n)| format!("{{\"id\": \"n{n}\", \"text\": \"number\", \"v\": {x}}}\n"))
+        .collect();
+    fs::write(fixture.path("numbers.jsonl"), lines).unwrap();
+    fixture.ok(&["index", "numbers", "--input", "numbers.jsonl"]);
+    for (x, n) in numbers.iter().zip(0..) {
+        let found = fixture.json(&["search", "numbers", "number", "--filter", &format!("v = {x}"), "--json"]);
+        assert_eq!(keys(&found), [format!("n{n}")], "{x}");
+        let kept = fixture.ok(&["get", "numbers", &format!("n{n}")]);
+        let shown = kept.split("\"v\":").nth(1).unwrap().split('}').next().unwrap();
+        assert_eq!(shown.parse::<f64>().unwrap().to_bits(), x.parse::<f64>().unwrap().to_bits(), "{kept}");
+    }
+}
+
+#[test]
 fn a_cross_encoder_has_the_last_word() {
     let fixture = Fixture::new();
     let reranker = trivec_testing::data("rerankers/reranker-h48");

@@ -287,6 +287,11 @@ fn what_makes_no_sense_is_refused_with_its_place() {
     }
     assert_eq!(refused(&server.get("/v1/documents/none")).1, "document_not_found");
     assert_eq!(refused(&server.get("/v1/index?index=none")).1, "index_not_found");
+    let asked = json!({"query": "soup", "index": "n"});
+    assert_eq!(refused(&server.post("/v1/search?index=none", &json!({"query": "soup"}))).1, "index_not_found");
+    assert_eq!(refused(&server.post("/v1/search?index=notes", &asked)).0, 422);
+    assert_eq!(refused(&server.post("/v1/search?indx=n", &json!({"query": "soup"}))).0, 422);
+    assert_eq!(done(server.post("/v1/search?index=n", &json!({"query": "soup"})))["index"], "n");
     assert_eq!(refused(&server.get("/v1/index?what=none")).0, 422);
     assert_eq!(done(server.get("/v1/documents/a%2Fbuch%3F?index=n"))["lang"], "de");
     let none = Server::start(&[]);

@@ -144,6 +144,7 @@ fn what_makes_no_sense_is_refused_by_the_option() {
     assert!(with(&["--lambda", "1,1"]).contains("2 numbers, expected 3"));
     assert!(with(&["--teacher-weights", "0,0,0"]).contains("--teacher-weights: all are 0"));
     assert!(with(&["--eval", "nameless"]).contains("NAME=PATH"));
+    assert!(with(&["--work", "m"]).contains("--work: m is the output too"));
     assert!(with(&["--start", "nowhere"]).contains("expected current, closed or random"));
     fs::write(fixture.path("empty.jsonl"), "").unwrap();
     let said = fixture.fails(3, &["-q", "train", "--pairs", "empty.jsonl", "-o", "m"]);

@@ -146,6 +146,12 @@ impl Query {
                         for dense and sparse, or bm25 among the arms";
             return Err(Error::option("fusion", what));
         }
-        self.fusion.check()
+        self.fusion.check()?;
+        if !self.fusion.hears(self.arms) {
+            let what =
+                "its weights give none of the arms that are asked for a say, so every document would have the score 0";
+            return Err(Error::option("fusion", what));
+        }
+        Ok(())
     }
 }

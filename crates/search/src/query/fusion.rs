@@ -131,6 +131,20 @@ impl Fusion {
         }
     }
 
+    /// Whether one of the arms that are searched has a say.
+    pub(crate) fn hears(&self, arms: Arms) -> bool {
+        let Arms { dense, bm25, sparse } = arms;
+        match *self {
+            Fusion::Share { weight } => dense || sparse || weight > 0.0,
+            Fusion::Rrf { weights, .. } => {
+                [dense, bm25, sparse].iter().zip(weights).any(|(&on, weight)| on && weight > 0.0)
+            }
+            Fusion::Weighted { dense: of_dense, sparse: of_sparse, .. } => {
+                dense && of_dense > 0.0 || sparse && of_sparse > 0.0
+            }
+        }
+    }
+
     /// Whether the lexical arm's list has a say.
     pub(crate) fn uses_sparse(&self) -> bool {
         match self {

@@ -215,7 +215,11 @@ impl Reader {
         let searched = selected.count();
         timings.filter_ms = ms(begin);
         let languages = self.query_languages(query);
-        let words = if query.arms.bm25 { analyze::query_words(&query.text, &languages) } else { Vec::new() };
+        let words = if query.arms.bm25 {
+            analyze::query_words(&query.text, &self.with_unknown(&languages))
+        } else {
+            Vec::new()
+        };
         let sure = if let [lang] = languages.as_slice() { Some(lang.as_str()) } else { None };
         let want_sparse = query.arms.sparse
             && self.index.settings.lexical
@@ -371,6 +375,16 @@ impl Reader {
             Some((code, true)) => vec![code],
             _ => all,
         }
+    }
+
+    /// The languages in whose forms a query's words are looked up. Short documents whose language was not detected are of any: their words have
+    /// the plain form.
+    fn with_unknown(&self, languages: &[String]) -> Vec<String> {
+        let mut all = languages.to_vec();
+        if self.languages().any(|own| own == analyze::UNKNOWN) && !all.iter().any(|own| own == analyze::UNKNOWN) {
+            all.push(analyze::UNKNOWN.to_owned());
+        }
+        all
     }
 
     /// Reads the documents of the first candidates, and explains them if asked.

@@ -172,7 +172,7 @@ async fn documents(app: &App, mut request: RerankRequest, version: Version) -> R
     let model = app.model();
     let documents = request.documents.take().ok_or_else(|| missing("documents"))?;
     if !model.info().rerank {
-        let what = "the model is no reranker: it has no classification head";
+        let what = "the model is no reranker: it has no classification head; start the service with `--model` and a cross-encoder, such as bge-reranker-v2-m3";
         return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "mode_unavailable", what));
     }
     let raw = request.raw_scores.unwrap_or(false);

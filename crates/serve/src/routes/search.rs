@@ -10,9 +10,10 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use super::documents::WhichIndex;
 use crate::answer::{JSON, Steps, json};
 use crate::app::{App, ms};
-use crate::body::Body;
+use crate::body::{Body, QueryPart};
 use crate::error::{ApiError, Dialect, Result};
 use crate::fields::whole;
 use crate::memory::Part;
@@ -125,6 +126,18 @@ struct Reordered {
 }
 
 impl SearchRequest {
+    /// The request, of the index that its address names if the body does not.
+    fn of_index(mut self, WhichIndex { index }: WhichIndex) -> Result<SearchRequest> {
+        if let (Some(address), Some(body)) = (&index, &self.index)
+            && address != body
+        {
+            let what = "the request's address and its body name two indexes, expected one";
+            return Err(ApiError::invalid("index", what));
+        }
+        self.index = self.index.or(index);
+        Ok(self)
+    }
+
     /// Whether the service's cross-encoder is asked for.
     fn reordered(&self, app: &App) -> Result<Option<Reordered>> {
         let Some(count) = self.reranker_top.filter(|&count| count > 0) else { return Ok(None) };
@@ -174,8 +187,16 @@ impl SearchRequest {
     }
 }
 
-pub(super) async fn search(State(app): State<Arc<App>>, Body(request): Body<SearchRequest>) -> Response {
-    search_inner(&app, request).await.unwrap_or_else(|e| e.answer(Dialect::OpenAi))
+pub(super) async fn search(
+    State(app): State<Arc<App>>,
+    QueryPart(which): QueryPart<WhichIndex>,
+    Body(request): Body<SearchRequest>,
+) -> Response {
+    let found = match request.of_index(which) {
+        Ok(request) => search_inner(&app, request).await,
+        Err(e) => Err(e),
+    };
+    found.unwrap_or_else(|e| e.answer(Dialect::OpenAi))
 }
 
 async fn search_inner(app: &Arc<App>, request: SearchRequest) -> Result<Response> {

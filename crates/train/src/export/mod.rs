@@ -45,8 +45,7 @@ pub fn check_output(model: &Model, output: &Path, options: ExportOptions) -> Res
     hidden_beside(output, "")?;
     match is_packed(model) {
         true if output.is_dir() || (output.exists() && !options.force) => {
-            let what =
-                format!("{} is there already: give another name, or say `force` to replace it", output.display());
+            let what = format!("{} is there already: give another name, or force its replacement", output.display());
             Err(Error::option("output", what))
         }
         true => Ok(()),
@@ -219,7 +218,7 @@ fn check_target(source: &Path, output: &Path, options: ExportOptions) -> Result<
     let is_empty = fs::read_dir(output).map_err(|e| Error::io(output, e))?.next().is_none();
     match (is_empty, options.force, output.join("config.json").is_file()) {
         (true, _, _) | (_, true, true) => Ok(()),
-        (_, false, _) => refuse("is there already: give another name, or say `force` to replace it"),
+        (_, false, _) => refuse("is there already: give another name, or force its replacement"),
         (_, true, false) => refuse("is no model directory (it has no config.json): it is not replaced"),
     }
 }
