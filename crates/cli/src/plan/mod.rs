@@ -57,9 +57,9 @@ pub(super) struct PlanArgs {
     pub dimensions: Option<usize>,
     #[command(flatten)]
     pub text: TextArgs,
-    /// Form of its output; npy holds dense vectors alone
-    #[arg(long, short, value_name = "FORM", env = "TRIVEC_FORMAT", default_value = "jsonl")]
-    pub format: OutputFormat,
+    /// Form of its output; npy holds dense vectors alone [default: jsonl]
+    #[arg(long, short, value_name = "FORM", env = "TRIVEC_FORMAT")]
+    pub format: Option<OutputFormat>,
     /// What `trivec bench --json` said on a machine of the job, with this model [default: this machine is measured]
     #[arg(long, value_name = "FILE", env = "TRIVEC_BENCH")]
     pub bench: Option<PathBuf>,
@@ -88,12 +88,18 @@ pub(super) struct PlanArgs {
     pub packed: WeightsArgs,
 }
 
+impl PlanArgs {
+    fn form(&self) -> OutputFormat {
+        self.format.unwrap_or(OutputFormat::Jsonl)
+    }
+}
+
 pub(super) fn run(args: &PlanArgs, model_args: &ModelArgs) -> Result<()> {
     let job = Job { machines: args.machines, hours: args.hours, efficiency: args.efficiency, price: args.price };
     // What makes no sense is said before anything is read.
     job.plan(&Estimate::default(), &trivec::corpus::Speed { per_token: 0.0, per_square: 0.0 })?;
     bench::check_seconds(args.seconds)?;
-    check_format(args.format, args.modes)?;
+    check_format(args.form(), args.modes)?;
     if !(0.001..=100_000.0).contains(&args.sample_mb) {
         return Err(Failure::option("sample-mb", format!("found {}, expected 0.001 to 100,000", args.sample_mb)));
     }
@@ -180,7 +186,7 @@ struct Probes<'a> {
 impl<'a> Probes<'a> {
     fn of(records: &[&'a Record], args: &PlanArgs, model: &Model, options: &EncodeOptions) -> Result<Probes<'a>> {
         // Of the other forms, only how many lexical weights there are is not known beforehand.
-        let modes = match args.format {
+        let modes = match args.form() {
             OutputFormat::Jsonl => args.modes,
             _ if args.modes.sparse => Modes::SPARSE,
             _ => return Ok(Probes { embedded: Vec::new(), weighted: 0.0 }),
@@ -209,7 +215,7 @@ impl<'a> Probes<'a> {
         let colbert = 4.0 * info.colbert_dim.unwrap_or(0) as f64;
         let if_asked = |asked: bool, bytes: f64| if asked { bytes } else { 0.0 };
         let Modes { dense: has_dense, sparse, colbert: has_colbert } = args.modes;
-        Ok(match args.format {
+        Ok(match args.form() {
             OutputFormat::Jsonl => self.of_lines((records / 2.0) as u64)?,
             OutputFormat::Npy => Layout { file: NPY_HEADER, record: dense, ..Layout::default() },
             // Counts and offsets are i64, whether a text was cut is a byte, ids and weights have four.
@@ -340,7 +346,7 @@ impl<'a> Report<'a> {
             hours: plan.hours,
             price: args.price,
             cost: plan.cost,
-            output: Output { format: name(args.format), modes: args.modes.to_string(), bytes: bytes.round() },
+            output: Output { format: name(args.form()), modes: args.modes.to_string(), bytes: bytes.round() },
             assumptions,
             from: match &args.bench {
                 Some(path) => format!("{} weights, from {}", info.weights, path.display()),
