@@ -287,11 +287,6 @@ fn what_makes_no_sense_is_refused_with_its_place() {
     }
     assert_eq!(refused(&server.get("/v1/documents/none")).1, "document_not_found");
     assert_eq!(refused(&server.get("/v1/index?index=none")).1, "index_not_found");
-    let asked = json!({"query": "soup", "index": "n"});
-    assert_eq!(refused(&server.post("/v1/search?index=none", &json!({"query": "soup"}))).1, "index_not_found");
-    assert_eq!(refused(&server.post("/v1/search?index=notes", &asked)).0, 422);
-    assert_eq!(refused(&server.post("/v1/search?indx=n", &json!({"query": "soup"}))).0, 422);
-    assert_eq!(done(server.post("/v1/search?index=n", &json!({"query": "soup"})))["index"], "n");
     assert_eq!(refused(&server.get("/v1/index?what=none")).0, 422);
     assert_eq!(done(server.get("/v1/documents/a%2Fbuch%3F?index=n"))["lang"], "de");
     let none = Server::start(&[]);
@@ -549,4 +544,28 @@ fn documents_are_counted_before_they_are_read() {
     assert!(all.json()["error"]["message"].as_str().unwrap().contains("--max-memory"), "{all:?}");
     // Without its document, which is of no use here, the question is answered.
     assert_eq!(done(server.post("/v1/search", &json!({"query": "carrots", "top": 0})))["hits"], json!([]));
+}
+
+#[test]
+fn the_address_or_the_body_names_the_index() {
+    let fixture = Fixture::new();
+    fs::write(fixture.path("one.jsonl"), "{\"id\": \"other\", \"text\": \"Another soup.\"}\n").unwrap();
+    fixture.ok(&["index", "second", "--input", "one.jsonl"]);
+    let indexes =
+        ["a", "b"].iter().zip(["notes", "second"]).map(|(name, path)| format!("{name}={}", fixture.shown(path)));
+    let indexes: Vec<String> = indexes.collect();
+    let server = Server::start(&["--index", &indexes[0], "--index", &indexes[1]]);
+    let (plain, of_b) = (json!({"query": "soup"}), json!({"query": "soup", "index": "b"}));
+    for (path, body, count) in [
+        ("/v1/search", &plain, 4),
+        ("/v1/search?index=a", &plain, 4),
+        ("/v1/search?index=b", &plain, 1),
+        ("/v1/search?index=b", &of_b, 1),
+        ("/v1/search", &of_b, 1),
+    ] {
+        assert_eq!(keys(&done(server.post(path, body))).len(), count, "{path} {body}");
+    }
+    assert_eq!(refused(&server.post("/v1/search?index=none", &plain)).1, "index_not_found");
+    assert_eq!(refused(&server.post("/v1/search?index=a", &of_b)), (422, "invalid_value".into(), "index".into()));
+    assert_eq!(refused(&server.post("/v1/search?indx=b", &plain)).0, 422);
 }
