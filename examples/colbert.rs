@@ -1,10 +1,10 @@
 //! Aligns the tokens of a question with those of a text by their ColBERT vectors: `cargo run --release --example colbert`.
 //!
 //! ```text
-//! ▁new     is nearest to 新      0.60
-//! ▁phone   is nearest to 手机     0.69
-//! </s>     is nearest to 公司     0.36
-//! ColBERT score: 0.549, the mean of these
+//! ▁new     is nearest to 新      0.59
+//! ▁phone   is nearest to 手机     0.71
+//! </s>     is nearest to ▁      0.42
+//! ColBERT score: 0.574, the mean of these
 //! ```
 
 use trivec::{EncodeOptions, Model, similarity};

@@ -2,18 +2,18 @@
 //!
 //! ```text
 //! Apple launched a new iPhone: 384 numbers, 8 lexical weights, 9 ColBERT rows
-//! 苹果公司发布新手机: dense 0.70, related
-//!     colbert              0.648
+//! 苹果公司发布新手机: dense 0.74, related
+//!     colbert              0.702
 //!     sparse               0.000
-//!     dense                0.699
-//!     sparse+dense         0.349
-//!     colbert+sparse+dense 0.449
-//! the soup is cooked with leek: dense 0.11, unrelated
-//!     colbert              0.187
-//!     sparse               0.010
-//!     dense                0.108
-//!     sparse+dense         0.059
-//!     colbert+sparse+dense 0.102
+//!     dense                0.743
+//!     sparse+dense         0.372
+//!     colbert+sparse+dense 0.482
+//! the soup is cooked with leek: dense 0.12, unrelated
+//!     colbert              0.236
+//!     sparse               0.012
+//!     dense                0.125
+//!     sparse+dense         0.068
+//!     colbert+sparse+dense 0.124
 //! ```
 
 use trivec::similarity::{ScoreWeights, Thresholds, score};

@@ -1,22 +1,22 @@
 //! Makes an index, asks it across languages, and says why each document was found: `cargo run --release --example search`.
 //!
 //! ```text
-//! 1. phone 0.496
+//! 1. phone 0.542
 //!    [Apple] has presented a [new] [phone].
-//!    ▁ → d 0.39
-//!    苹果 → ▁Apple 0.82
-//!    公司 → ▁Apple 0.52
-//!    发布 → d 0.50
-//!    新 → ▁new 0.74
-//!    手机 → ▁phone 0.79
-//! 2. soup 0.078
-//!    The soup [is] cook[ed] with carrots and leek[.]
-//!    ▁ → . 0.11
-//!    苹果 → . 0.05
-//!    公司 → ▁carro 0.01
-//!    发布 → ed 0.07
-//!    新 → ▁is 0.08
-//!    手机 → . 0.06
+//!    ▁ → d 0.49
+//!    苹果 → ▁Apple 0.85
+//!    公司 → ▁Apple 0.56
+//!    发布 → d 0.57
+//!    新 → ▁new 0.77
+//!    手机 → ▁phone 0.83
+//! 2. soup 0.153
+//!    The soup is cook[ed] with carrots and leek[.]
+//!    ▁ → . 0.22
+//!    苹果 → . 0.12
+//!    公司 → . 0.08
+//!    发布 → ed 0.14
+//!    新 → ▁is 0.12
+//!    手机 → . 0.11
 //! with a filter: train
 //! ```
 

@@ -3,7 +3,7 @@
 //! The service answers one request, which this program sends itself, and ends.
 //!
 //! ```text
-//! dense 0.589, "unclear"
+//! dense 0.609, "related"
 //! all requests were answered in time: true
 //! ```
 
