@@ -376,8 +376,9 @@ trivec_status trivec_encode_each(const trivec_model *model,
 // Fills the options with their defaults.
 void trivec_rerank_options_init(trivec_rerank_options *options);
 
-// How well each of `count` documents answers the query: their logits at `logits`, and at `scores`, which may be NULL, the same as numbers of 0 to
-// 1, in the order of the documents. Both have room for `count` floats. `options` may be NULL. An error's index is a document's.
+// How well each of `count` documents answers the query: their logits at `logits`, and at `scores`, which may be NULL, the model's scores: the
+// logits' sigmoids, 0 to 1, or the logits themselves where the model's files say Identity, in the order of the documents. Both have room for
+// `count` floats. `options` may be NULL. An error's index is a document's.
 trivec_status trivec_rerank(const trivec_model *model,
                             trivec_text query,
                             const trivec_text *documents,

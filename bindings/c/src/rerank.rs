@@ -93,7 +93,8 @@ unsafe fn rerank_options(options: *const trivec_rerank_options) -> Result<Rerank
 }
 
 /// How well each of `count` documents answers the query: their logits at `logits`, and at `scores`, which may be NULL, the model's scores: the
-/// logits' sigmoids, 0 to 1, or the logits themselves where the model's files say Identity, in the order of the documents. Both have room for `count` floats. `options` may be NULL. An error's index is a document's.
+/// logits' sigmoids, 0 to 1, or the logits themselves where the model's files say Identity, in the order of the documents. Both have room for
+/// `count` floats. `options` may be NULL. An error's index is a document's.
 ///
 /// # Safety
 /// See the header's first words.
