@@ -1,5 +1,5 @@
-//! Finds the file of the feature `starter`: `models/starter.safetensors` of this repository, or the one that `TRIVEC_STARTER_FILE` names, for
-//! a package without it (it is four times the size that a package may have).
+//! Finds the packed model that the feature `starter` puts into the binary: `models/starter.safetensors` of this repository, or the file that
+//! `TRIVEC_STARTER_FILE` names. A package from crates.io needs the latter, because it may have only a quarter of the model's size.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,8 @@ fn main() {
         return;
     }
     let named = std::env::var_os("TRIVEC_STARTER_FILE").map(PathBuf::from);
-    // Read when this program runs, not when it is compiled: a target folder that was moved or copied has a compiled one from elsewhere.
+    // Read when this program runs (not by `env!`), because a target folder that was moved or copied holds a build program that was compiled
+    // elsewhere.
     let here = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default();
     let file = named.unwrap_or_else(|| Path::new(&here).join("models/starter.safetensors"));
     if !file.is_file() {

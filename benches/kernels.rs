@@ -1,16 +1,17 @@
-//! The kernels on one thread, by instruction set. Throughput is in multiply-adds, counted twice ("elements" are FLOP), to hold
-//! against the machine's fp32 peak.
+//! Times the f32 kernels on one thread, for each instruction set of this CPU. The "elements" of `linear` and `attention` are floating-point
+//! operations, two for a multiply-add, to compare with the machine's f32 peak; those of `rows` are values.
 
 mod workloads;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use trivec_kernels::{AttentionShape, Kernels, MatMut, MatRef, QUERY_BLOCK};
 
-/// Deterministic values around zero.
+/// `len` values in -0.5 .. 0.5, the same in every run.
 fn values(len: usize) -> Vec<f32> {
     (0..len).map(|i| ((i as u32).wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 24) as f32 - 0.5).collect()
 }
 
+/// The f32 product of one block of outputs.
 fn linear(c: &mut Criterion) {
     let mut group = c.benchmark_group("linear");
     for [rows, outputs, depth] in workloads::sizes("f32_products") {
@@ -30,6 +31,7 @@ fn linear(c: &mut Criterion) {
     group.finish();
 }
 
+/// f32 attention of one head: a whole block of queries over various numbers of keys.
 fn attention(c: &mut Criterion) {
     let mut group = c.benchmark_group("attention");
     let head_dim = 64;
@@ -52,12 +54,13 @@ fn attention(c: &mut Criterion) {
     group.finish();
 }
 
+/// GELU of a row of 4,096 values, and layer norm of a row of 1,024.
 fn rows(c: &mut Criterion) {
     let mut group = c.benchmark_group("rows");
     let (gain, bias) = (values(1024), values(1024));
     for kernels in Kernels::all_supported() {
         let isa = kernels.isa().name();
-        // A fresh row each time: repeated GELU drives values into the subnormal range, which is slow.
+        // The row is copied anew each time, because repeated GELU would drive its values into the subnormal range, which is slow.
         let (source, mut row) = (values(4096), values(4096));
         group.throughput(Throughput::Elements(4096));
         group.bench_function(BenchmarkId::new("gelu", isa), |b| {

@@ -1,6 +1,6 @@
-//! The integer and 16-bit kernels on one thread, by instruction set, a layer's row operations, one layer of BGE-M3's shape, and the
-//! starter packed in each format end to end. "Elements" are operations, two a multiply-add, to hold against the peaks that
-//! `trivec bench --probe` prints; tokens where a model runs.
+//! Times the integer and 16-bit kernels and a layer's row operations on one thread, for each instruction set of this CPU; then one layer of
+//! BGE-M3's shape, the starter packed in each format, and the tokenizer. "Elements" are operations, two for a multiply-add, to compare with
+//! the peaks that `trivec bench --probe` prints; where a model runs, they are tokens.
 
 mod workloads;
 
@@ -12,11 +12,12 @@ use trivec_kernels::{
     Prepare, Q4_0_BLOCK_BYTES, QUERY_BLOCK, Rows8, Rows8Kind, rotation_for, row8_stride,
 };
 
-/// Deterministic values around zero.
+/// `len` values in -0.5 .. 0.5, the same in every run.
 fn values(len: usize) -> Vec<f32> {
     (0..len).map(|i| ((i as u32).wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 24) as f32 - 0.5).collect()
 }
 
+/// The products of one block of outputs with weights of each format.
 fn products(c: &mut Criterion) {
     let mut group = c.benchmark_group("products");
     for [rows, outputs, depth] in workloads::sizes("products") {
@@ -74,6 +75,7 @@ fn products(c: &mut Criterion) {
     group.finish();
 }
 
+/// Integer attention of one head: a whole block of queries over various numbers of keys.
 fn attention(c: &mut Criterion) {
     let mut group = c.benchmark_group("integer attention");
     let head_dim = 64;
@@ -93,6 +95,7 @@ fn attention(c: &mut Criterion) {
     group.finish();
 }
 
+/// Preparing and rounding a row of activations to int8, and layer norm of the sum of two rows.
 fn rows(c: &mut Criterion) {
     let mut group = c.benchmark_group("rows");
     let (x, ones) = (values(4096), vec![1.0; 1024]);
@@ -126,10 +129,10 @@ fn rows(c: &mut Criterion) {
     group.finish();
 }
 
-/// One layer of BGE-M3's shape (hidden 1024, 16 heads of 64, feed-forward 4096) on all threads: few tokens, a text, a batch.
+/// One layer of BGE-M3's shape (hidden 1024, 16 heads of 64, feed-forward 4096) on all threads, over few tokens, one text and a batch.
 fn layer(c: &mut Criterion) {
     let mut group = c.benchmark_group("one layer");
-    // Lexical weights ask for every row of the layer's output (a dense vector for the first alone) and cost one product a row.
+    // Lexical weights need every row of the layer's output, where a dense vector would need only the first; their head costs one dot product a row.
     let options = EncodeOptions { modes: Modes::SPARSE, ..Default::default() };
     for format in [WeightFormat::Int8, WeightFormat::Int4, WeightFormat::Bf16] {
         let bytes = packed_layer(format).expect("a layer is made");
@@ -146,7 +149,7 @@ fn layer(c: &mut Criterion) {
     group.finish();
 }
 
-/// The starter: 12 layers, hidden 384.
+/// The starter (12 layers, hidden 384) packed in each format: one text of various lengths, on all threads.
 fn end_to_end(c: &mut Criterion) {
     let mut group = c.benchmark_group("starter");
     let starter = Model::load("models/starter").expect("the starter's checkpoint loads");
@@ -166,7 +169,7 @@ fn end_to_end(c: &mut Criterion) {
     group.finish();
 }
 
-/// Texts to ids, and how the tokenizer is loaded.
+/// Loading a model with its tokenizer, and turning texts into ids.
 fn tokenizer(c: &mut Criterion) {
     let mut group = c.benchmark_group("tokenizer");
     let starter = Model::load("models/starter").expect("the starter's checkpoint loads");

@@ -1,19 +1,19 @@
-//! Attention of one head without ever holding its score matrix.
+//! f32 attention of one head, without its whole score matrix ever being in memory.
 //!
 //! ```text
 //! m = -inf, l = 0, O = 0                               for each query of a block
 //! for each tile of 64 keys:
-//!   S = scale · q Kᵀ                                   [6 queries, 64] at a time, broadcast q, lanes along the keys
+//!   S = scale · q Kᵀ                                   up to 6 queries at a time, broadcast q, lanes along the keys
 //!   m' = max(m, max S);  P = e^(S - m');  c = e^(m - m')
 //!   l = l·c + Σ P;  O = O·c + P V                      lanes along the head's dimensions
 //! out = O / l
 //! ```
 //! (Milakov & Gimelshein 2018, "Online normalizer calculation for softmax"; Dao et al. 2022, FlashAttention.)
 //!
-//! 1. Keys are transposed once a head into tiles `[head_dim, 64]`, so that both products have the same shape: a broadcast
-//!    operand times a row panel.
-//! 2. A block of 48 queries shares each tile: its scores (12 KB) stay in the first-level cache, keys and values (16 KB each at 64
-//!    dimensions) in the second, read once for 8 register tiles.
+//! 1. Keys are transposed once a head into tiles `[head_dim, 64]`, so that both products have the same shape: elements of one
+//!    operand are broadcast and multiplied with rows of the other.
+//! 2. A block of 48 queries shares each tile. The block's scores (12 KB) stay in the first-level cache, the tile's keys and values (16 KB each
+//!    at 64 dimensions) in the second, where each of the block's 8 register tiles reads them.
 //! 3. Tiles begin at the text's first key, whichever block a query is in: a query's bits do not depend on its neighbours.
 
 use crate::layout::LANES;
@@ -23,7 +23,7 @@ use crate::view::{MatMut, MatRef};
 /// Keys of a tile. Part of the numeric contract: the softmax is rescaled once a tile.
 pub const KEY_TILE: usize = 64;
 
-/// The most queries that a call of [`crate::Kernels::attend`] or [`crate::Kernels::attend_int`] takes: in f32, eight register tiles.
+/// The largest number of queries in a call of [`crate::Kernels::attend`] (where they make eight register tiles) or [`crate::Kernels::attend_int`].
 pub const QUERY_BLOCK: usize = 48;
 
 /// Rows of a register tile on every instruction set.
@@ -36,27 +36,28 @@ pub struct AttentionShape {
     pub tokens: usize,
     /// Dimensions of the head.
     pub head_dim: usize,
-    /// What the scores are multiplied by, `1/√head_dim`.
+    /// What the products of queries and keys are multiplied by: usually `1/√head_dim`.
     pub scale: f32,
 }
 
 impl AttentionShape {
-    /// Values that the packed keys take: whole tiles.
+    /// Number of values of the packed keys: whole tiles.
     pub fn packed_keys_len(&self) -> usize {
         self.tokens.div_ceil(KEY_TILE) * KEY_TILE * self.head_dim
     }
 
-    /// Values of scratch: scores, output and the softmax state of a query block.
+    /// Number of values of scratch memory: scores, output and softmax state of a block of queries.
     pub fn scratch_len(&self) -> usize {
         QUERY_BLOCK * (KEY_TILE + self.padded_dim() + 3)
     }
 
+    /// Dimensions of a row of the output in scratch: whole vectors.
     fn padded_dim(&self) -> usize {
         self.head_dim.next_multiple_of(LANES)
     }
 }
 
-/// See [`crate::Kernels::pack_keys`]. Plain code is enough: each key is packed once and read `tokens` times.
+/// See [`crate::Kernels::pack_keys`]. Portable code is fast enough, because each key is packed once and read `tokens` times.
 #[inline(always)]
 pub(crate) fn pack_keys(keys: MatRef<'_>, packed: &mut [f32]) {
     let head_dim = keys.cols();
@@ -72,7 +73,7 @@ pub(crate) fn pack_keys(keys: MatRef<'_>, packed: &mut [f32]) {
     }
 }
 
-/// The parts of the scratch.
+/// The parts of the scratch memory, for one block of queries.
 struct State<'a> {
     /// `[queries, KEY_TILE]`
     scores: &'a mut [f32],
@@ -87,6 +88,7 @@ struct State<'a> {
 }
 
 impl<'a> State<'a> {
+    /// Cuts `scratch` into its parts, and resets all but scores and factors for the first tile of keys.
     fn cut(scratch: &'a mut [f32], padded_dim: usize) -> Self {
         let (scores, rest) = scratch.split_at_mut(QUERY_BLOCK * KEY_TILE);
         let (output, rest) = rest.split_at_mut(QUERY_BLOCK * padded_dim);
@@ -141,7 +143,7 @@ pub(crate) fn attend<S: Simd>(
     }
 }
 
-/// Turns a query's scores of one tile into exponentials and brings its maximum and sum up to date.
+/// Scales a query's products with one tile of keys, turns them into exponentials in place, and updates the query's maximum, sum and `rescale`.
 #[inline(always)]
 fn softmax_step<S: Simd>(s: S, state: &mut State<'_>, query: usize, present: usize, scale: f32) {
     const VECTORS: usize = KEY_TILE / LANES;
@@ -184,7 +186,7 @@ fn softmax_step<S: Simd>(s: S, state: &mut State<'_>, query: usize, present: usi
     state.sum[query] = state.sum[query].mul_add(state.rescale[query], tile_sum);
 }
 
-/// The operand whose elements are broadcast: `[rows, depth]`.
+/// The operand `[rows, depth]` of a [`product`] whose elements are broadcast.
 #[derive(Clone, Copy)]
 struct Broadcast {
     data: *const f32,
@@ -192,7 +194,7 @@ struct Broadcast {
     rows: usize,
 }
 
-/// The operand that is read by rows: `[depth, cols]`.
+/// The operand `[depth, cols]` of a [`product`] that is read by rows. (It is no panel of weights; its `rows` are the depth.)
 #[derive(Clone, Copy)]
 struct Panel {
     rows: usize,
@@ -201,7 +203,7 @@ struct Panel {
     cols: usize,
 }
 
-/// `out[r] = a[r] · b`, or `out[r] · factor[r] + a[r] · b` with factors.
+/// `out[r] = a[r] · b`, or with factors `out[r] = out[r] · factor[r] + a[r] · b`.
 ///
 /// # Safety
 /// `a` is readable as `[a.rows, b.rows]`, `b` as `[b.rows, b.cols]`, and `out` is writable as `[a.rows, b.cols rounded up to 16]`
@@ -214,7 +216,7 @@ unsafe fn product<S: Simd>(s: S, a: Broadcast, b: Panel, out: *mut f32, ldo: usi
         let vectors = whole_vectors.clamp(1, S::PANEL_VECTORS);
         let mut row = 0;
         while row < a.rows {
-            // SAFETY: by the caller's word, for rows below `a.rows` and columns below `b.cols`.
+            // SAFETY: guaranteed by the caller, for rows below `a.rows` and columns below `b.cols`.
             unsafe {
                 match vectors {
                     4 => panel_rows::<S, 4>(s, a, row, b, col, out, ldo, factor),
@@ -228,10 +230,10 @@ unsafe fn product<S: Simd>(s: S, a: Broadcast, b: Panel, out: *mut f32, ldo: usi
     }
 }
 
-/// Up to six rows from `row`, `N` vectors from column `col`.
+/// [`product`] for up to six rows from `row` on, and `N` vectors from column `col` on.
 ///
 /// # Safety
-/// As for [`product`]; the vectors are whole ones, or `N` is 1.
+/// As for [`product`]; `b` has all columns of the `N` vectors, or `N` is 1.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)] // the two operands, the place, the result: a struct would only rename them
 unsafe fn panel_rows<S: Simd, const N: usize>(
@@ -245,7 +247,7 @@ unsafe fn panel_rows<S: Simd, const N: usize>(
     factor: Option<&[f32]>,
 ) {
     let lanes = (b.cols - col).min(LANES);
-    // SAFETY: by the caller's word.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let a_at = a.data.add(row * a.stride);
         let b_at = b.data.add(col);
@@ -262,7 +264,7 @@ unsafe fn panel_rows<S: Simd, const N: usize>(
     }
 }
 
-/// The register tile: `R` rows by `N` vectors. `b` has `lanes` elements of each vector: 16, or fewer where `N` is 1.
+/// [`product`] for one register tile of `R` rows by `N` vectors. `lanes` columns of each vector are in `b`: 16, or fewer if `N` is 1.
 ///
 /// # Safety
 /// As for [`product`], from the rows and columns that the pointers are at.
@@ -283,7 +285,7 @@ unsafe fn panel_tile<S: Simd, const R: usize, const N: usize>(
     for k in 0..panel.rows {
         let mut bv = [s.splat(0.0); N];
         for (n, bv) in bv.iter_mut().enumerate() {
-            // SAFETY: row k < panel.rows, whole vectors (or `lanes` elements) of which exist by the caller's word.
+            // SAFETY: row k < panel.rows, of which the caller guarantees whole vectors (or `lanes` elements).
             *bv = unsafe {
                 let p = b.add(k * panel.stride + n * LANES);
                 if lanes == LANES { s.load(p) } else { s.load_first(p, lanes) }

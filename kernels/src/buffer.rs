@@ -1,21 +1,22 @@
-//! Memory for operands.
+//! A growing buffer that begins at a cache line, for operands of the kernels.
 
 use std::ops::{Deref, DerefMut};
 
 /// Bytes of a cache line, and of the widest register.
 const LINE: usize = 64;
 
-/// A growing buffer whose first element is at the beginning of a cache line: reading a vector that crosses two lines costs two loads
+/// A growing buffer whose first element is at the beginning of a cache line, because reading a vector that crosses two lines takes two loads
 /// (EXPERIMENTS.md has the gain).
 #[derive(Debug, Default)]
 pub struct Buffer<T> {
-    /// The elements, preceded by padding up to the first cache line.
+    /// Padding up to the first cache line, then the elements.
     data: Vec<T>,
+    /// Where the elements begin in `data`.
     start: usize,
 }
 
 impl<T: Copy + Default> Buffer<T> {
-    /// Makes the buffer at least `len` long. The elements afterwards are initialised, but their values are unspecified.
+    /// Makes the buffer at least `len` long. All its elements are then initialised, but their values are unspecified.
     pub fn grow(&mut self, len: usize) {
         if self.len() < len {
             // Grows by at least a quarter, so that a length that rises a little at a time does not allocate every time.
@@ -27,7 +28,7 @@ impl<T: Copy + Default> Buffer<T> {
         }
     }
 
-    /// Bytes held.
+    /// Bytes of memory that the buffer has allocated.
     pub fn bytes(&self) -> usize {
         self.data.capacity() * size_of::<T>()
     }
@@ -47,7 +48,7 @@ impl<T> DerefMut for Buffer<T> {
 }
 
 impl<T: Copy + Default> Clone for Buffer<T> {
-    /// A copy begins a line of its own.
+    /// The copy begins at a cache line too.
     fn clone(&self) -> Self {
         let mut copy = Buffer::default();
         copy.grow(self.len());
@@ -60,12 +61,13 @@ impl<T: Copy + Default> Clone for Buffer<T> {
 mod tests {
     use super::*;
 
+    /// Whether the first element is at the beginning of a cache line.
     fn begins_a_line<T>(buffer: &Buffer<T>) -> bool {
         buffer.as_ptr().addr().is_multiple_of(LINE)
     }
 
     #[test]
-    fn elements_begin_a_line_and_are_as_many_as_asked() {
+    fn buffers_begin_at_a_cache_line_and_are_at_least_as_long_as_asked() {
         let (mut bytes, mut floats) = (Buffer::<i8>::default(), Buffer::<f32>::default());
         assert!(bytes.is_empty() && floats.is_empty());
         for len in [1, 3, 64, 1000, 500, 70_000] {

@@ -20,10 +20,10 @@ use crate::rows8::{self, MAX_ROTATION, Prepare, Rows8, Rows8Kind, row8_stride};
 use crate::view::{MatMut, MatRef};
 use crate::{dot, elementwise, probe};
 
-/// Makes [`Kernels`] of the list of operations, and the table of portable code.
+/// Defines [`Kernels`], with a function pointer for each operation of the list, and the table of portable code.
 macro_rules! define_kernels {
     ($($kind:ident $name:ident($($arg:ident: $type:ty),+) $(-> $ret:ty)? => $path:path;)+) => {
-        /// The kernels of one instruction set. To hold a `&'static Kernels` is to know that this CPU can run them.
+        /// The kernels of one instruction set. Whoever holds a `&'static Kernels` knows that this CPU can run them.
         #[allow(clippy::type_complexity)] // the signatures of the methods below, each once
         pub struct Kernels {
             isa: Isa,
@@ -50,7 +50,7 @@ impl fmt::Debug for Kernels {
     }
 }
 
-/// Names the instruction set that was asked for and those that could be had.
+/// The error for an instruction set that does not exist or that this CPU does not run. Its message names those that this CPU runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownIsa {
     name: String,
@@ -175,7 +175,7 @@ impl Kernels {
     }
 
     /// `out = softmax(scale · Q Kᵀ) V` for one head and up to [`QUERY_BLOCK`](crate::QUERY_BLOCK) queries, by tiles of keys with
-    /// an online softmax: never more than a tile of scores exists. Each query's result depends on its own text alone.
+    /// an online softmax, so that the whole score matrix is never in memory. A query's result does not depend on the other queries.
     ///
     /// `queries` and `out` `[queries, head_dim]`, `values` `[tokens, head_dim]`; `scratch` of [`AttentionShape::scratch_len`].
     ///
@@ -209,14 +209,15 @@ impl Kernels {
         (self.add_layer_norm)(row, branch, gain, bias, epsilon)
     }
 
-    /// GELU by one polynomial: for what is rounded to 8 or 16 bits next. Error at most `8e-5 + 1e-5·max(x, 0)`.
+    /// GELU by one polynomial, for values that are then rounded to 8 or 16 bits. Error at most `8e-5 + 1e-5·max(x, 0)`.
     pub fn gelu_fast(&self, values: &mut [f32]) {
         (self.gelu_fast)(values)
     }
 
-    /// Quantises a row for the integer products: `y = H ((row - centre) ∘ inverse_smoothing)`, `scale = max |y| / 127` (of the row or a
-    /// block), `out = round(y / scale)`, halves to even. A group whose largest magnitude is below 1e-35 gets the scale 0 and zeros; a group
-    /// with a NaN or an infinity gets the scale NaN. `scratch` has room for a row.
+    /// Quantises a row for the integer products: `y = H ((row - centre) ∘ inverse_smoothing)` (see [`Kernels::prepare_row`]); for each group
+    /// (the row or, for q4_0, a block of 32) `scale = max |y| / 127`; `out = round(y / scale)`, halves to even. `offsets` get the groups'
+    /// corrections (see [`Rows8Kind`]). A group whose largest magnitude is below 1e-35 gets the scale 0, a group with a NaN or an infinity the
+    /// scale NaN, and both get zeros in `out`. `scratch` has room for a row.
     ///
     /// # Panics
     /// If the lengths do not fit each other or the kind.
@@ -262,7 +263,7 @@ impl Kernels {
     }
 
     /// `out[r, o] = (Σ_d a[r, d] · w[o, d]) · row_scale[r] · output_scale[o] + bias[o]` with exact integer sums: the same bits on every
-    /// instruction set. Weights are stored as the table in `gemm` says, each as the byte `w + 128`.
+    /// instruction set. Weights lie in panels, `[depth/4][32 outputs][4]` bytes `w + 128`. If `epilogue` asks for GELU, it follows.
     ///
     /// # Panics
     /// If the shapes do not fit each other.
@@ -272,8 +273,8 @@ impl Kernels {
         (self.linear_i8)(x, weight, epilogue, out)
     }
 
-    /// [`linear_i8`](Self::linear_i8) with weights of four bits, which `gemm`'s int4 panels are unpacked to: the same bits as with those
-    /// integers in int8.
+    /// [`linear_i8`](Self::linear_i8) with int4 weights: compressed panels in groups of [`I4_GROUP_BYTES`](crate::I4_GROUP_BYTES), which are
+    /// unpacked to int8 panels. The result has the same bits as that of `linear_i8` with the unpacked panels.
     ///
     /// # Panics
     /// If the shapes do not fit each other.
@@ -283,8 +284,9 @@ impl Kernels {
         (self.linear_i4)(x, weight, epilogue, out)
     }
 
-    /// `out[r, o] = Σ_blocks (Σ_d a · w) · activation_scale[r] · block_scale[o] + bias[o]` with 4-bit blocks as `gemm`'s table says, in
-    /// ascending order with fused multiply-adds: the same bits on every instruction set. `epilogue.scales` is not used.
+    /// `out[r, o] = Σ_blocks (Σ_d a · w) · activation_scale[r, block] · block_scale[o, block] + bias[o]` with a checkpoint's own 4-bit blocks
+    /// (q4_0, of [`Q4_0_BLOCK_BYTES`](crate::Q4_0_BLOCK_BYTES)). The sums of blocks are exact, and are added in ascending order by fused
+    /// multiply-adds: the same bits on every instruction set. If `epilogue` asks for GELU, it follows; `epilogue.scales` is not used.
     ///
     /// # Panics
     /// If the shapes do not fit each other.
@@ -320,8 +322,8 @@ impl Kernels {
         (self.linear_bf16)(x, depth, weight, epilogue, out)
     }
 
-    /// Most rows of `row_bytes` that a product should get at once: so many stay in the second-level cache while all weights are read once
-    /// for them.
+    /// The largest number of rows of `row_bytes` bytes that a caller should give to one product: that many stay in the second-level cache while
+    /// all weights are read once for them.
     pub fn product_rows(&self, row_bytes: usize) -> usize {
         // 192 rows of 4 KB stay in a cache of 1 MB (32 register tiles of f32, 16 of int8); fewer rows would read the weights more often.
         // Matrix registers multiply so fast that the weights must be read less often; CPUs with AMX have caches of 2 MB (EXPERIMENTS.md).
@@ -344,14 +346,14 @@ impl Kernels {
 
     /// `out = softmax(scale · Q Kᵀ) V` for one head and up to [`QUERY_BLOCK`](crate::QUERY_BLOCK) queries, with integer products and an
     /// online softmax in f32: the same bits on every instruction set (but which NaN a NaN is), and independent of the other queries. Scores
-    /// that overflow f32 give NaN. Rows of which the largest magnitude is below 1e-35 count as zeros, as do keys and values that are 2^80
-    /// times as small as the text's largest.
+    /// that overflow f32 give NaN. Queries whose largest magnitude is below 1e-35 count as zeros. Keys and values count as the text's mean if
+    /// their distance to it is below 1e-35, or below 2^-80 of the text's largest magnitude.
     ///
-    /// Rounding error: of a token's value at most 1/254 of its largest distance to the text's mean value, of an attention weight at most
-    /// 1/508 of the largest weight among its tile of 64 tokens.
+    /// Rounding errors: a token's value is off by at most 1/254 of its largest distance to the text's mean value, and an attention weight by at
+    /// most 1/508 of the largest weight in its tile of 64 tokens.
     ///
     /// # Panics
-    /// If the shapes do not fit each other, or if `packed` holds more than a few keys and was made with [`Isa::Amx`] while this is another ISA.
+    /// If the shapes do not fit each other, or if `packed` was made with [`Isa::Amx`] of more than 16 keys and this is another ISA.
     pub fn attend_int(
         &self,
         scale: f32,
@@ -367,20 +369,21 @@ impl Kernels {
         (self.attend_int)(scale, queries, packed, scratch, out)
     }
 
-    /// Runs `rounds` of a loop over registers with the ISA's fastest products of a kind, and returns its operations (a multiply-add counts
-    /// as two). It measures the peak that a product of this instruction set could reach. (For int8 without VNNI the loop includes adding
-    /// pairs, on AVX-512 also applying the weights' signs.)
+    /// Runs `rounds` of a loop over registers with the ISA's fastest products of a kind, and returns its operations (a multiply-add counts as
+    /// two). Callers measure with it the peak that a product of this instruction set could reach. (For int8 without VNNI the loop includes
+    /// adding pairs, on AVX-512 also applying the weights' signs.)
     pub fn probe(&self, probe: probe::Probe, rounds: usize) -> f64 {
         (self.probe)(probe, rounds)
     }
 
-    /// Reads the bytes with vector loads (except a few at the end of each stream) and returns a checksum. It measures how fast memory is
-    /// read in one stream or in two.
+    /// Reads the bytes with vector loads, except a few at the ends, and returns the bits of the largest f32 among them, so that the reads cannot be
+    /// optimised away. Callers measure with it how fast memory is read in one stream or in two.
     pub fn read_memory(&self, bytes: &[u8], streams: Streams) -> u64 {
         (self.read_memory)(bytes, streams)
     }
 }
 
+/// Panics if the preparation does not fit rows of `depth` values.
 fn check_prepare(prepare: Prepare<'_>, depth: usize) {
     let Prepare { centre, inverse_smoothing, rotation } = prepare;
     assert!(centre.is_none_or(|centre| centre.len() == depth), "length of the centre");
@@ -389,19 +392,20 @@ fn check_prepare(prepare: Prepare<'_>, depth: usize) {
     assert!(fits, "a rotation of {rotation} over {depth} values");
 }
 
+/// Panics if the weights' panels do not have `panel_len` elements, or the epilogue or the shape of `out` do not fit.
 fn check_product<T>(rows: usize, panel_len: usize, weight: &Panels<'_, T>, epilogue: Epilogue<'_>, out: &MatMut<'_>) {
     assert_eq!(weight.panel_len(), panel_len, "depth of x and of the weight");
     assert_eq!((out.rows(), out.cols()), (rows, weight.outputs()), "shape of out");
     epilogue.check(weight.outputs());
 }
 
-/// Compiles the generic kernel `$path` for an ISA's features, behind a function pointer's signature. The function is called `$name` inside its
-/// table, where `tools/check_spills` looks for it.
+/// Compiles the generic kernel `$path` for an ISA's features, and wraps it in a function without the token, which fits into an ISA's table.
+/// `tools/check_spills` finds the compiled function by `$name` inside the table.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! compiled {
     ($name:ident, $token:ty, [$($feature:tt),+], $path:path, ($($arg:ident: $type:ty),+) $(-> $ret:ty)?) => {{
         $(#[target_feature(enable = $feature)])+
-        #[inline(never)] // NEON's features are those of every function: it would be a part of the closure below
+        #[inline(never)] // on AArch64 every function has NEON's features, so this one would be inlined into the closure below
         #[allow(clippy::too_many_arguments)] // the token and the kernel's own
         fn $name(token: $token, $($arg: $type),+) $(-> $ret)? {
             $path(token, $($arg),+)
@@ -414,7 +418,7 @@ macro_rules! compiled {
     }};
 }
 
-/// Makes `operation!(name, token, features)` of the list of operations: the function that an ISA's table has for one.
+/// Defines the macro `operation!(name, token, features)`, which gives the function that an ISA's table holds for the operation `name`.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! define_operation {
     ($d:tt $($kind:ident $name:ident($($arg:ident: $type:ty),+) $(-> $ret:ty)? => $path:path;)+) => {
@@ -428,7 +432,7 @@ macro_rules! define_operation {
     };
 }
 
-/// An operation's function in an ISA's table.
+/// What `operation!` expands to: a function that is compiled for the ISA, or a portable one.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! in_set {
     (generic $($operation:tt)+) => { compiled!($($operation)+) };
@@ -437,7 +441,7 @@ macro_rules! in_set {
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 for_each_operation!(define_operation, $);
 
-/// An ISA's table: the operations that are compiled for it, and those of the ISA that it extends.
+/// Defines an ISA's table: the operations that are compiled for it, and for all others the functions of the ISA that it extends.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! table {
     ($table:ident, $isa:ident, $token:ty, $features:tt, [$($operation:ident),+] $(, extends $base:ident)?) => {
@@ -449,8 +453,8 @@ macro_rules! table {
     };
 }
 
-/// Which operations are compiled for an ISA. An ISA that extends another compiles only the operations that use its additional instructions;
-/// for the rest it takes the other's functions, because the code would be the same.
+/// Says which operations are compiled for each ISA. Of an ISA that extends another, only the operations that use its additional instructions are
+/// compiled; for the rest its table has the other's functions, because the code would be the same.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! define_table {
     (AVX_VNNI, $($row:tt)+) => { define_table!(dots AVX2, AVX_VNNI, $($row)+); };
@@ -464,7 +468,7 @@ macro_rules! define_table {
         table!(AMX, $isa, $token, $features,
             [linear_i8, linear_i4, linear_q4_0, linear_bf16, pack_int, attend_int, probe], extends AVX512_BF16);
     };
-    // Products of bytes.
+    // An ISA that adds dot products of bytes to `$base`.
     (dots $base:ident, $table:ident, $isa:ident, $token:ty, $features:tt) => {
         table!($table, $isa, $token, $features,
             [quantize_row, linear_i8, linear_i4, linear_q4_0, pack_int, attend_int, probe], extends $base);

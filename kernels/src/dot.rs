@@ -1,10 +1,10 @@
-//! The dot product of two vectors, and the sum it defines.
+//! The dot product of two vectors of f32.
 
 use crate::layout::LANES;
 use crate::simd::Simd;
 
-/// `Σ a[i]·b[i]`. Lane `i mod 16` sums its products in ascending order; then the upper half of the lanes is added to the lower half until one
-/// is left. The slices must have one length, which is asserted.
+/// `Σ a[i]·b[i]`. Lane `i mod 16` sums its products in ascending order; then the upper half of the lanes is added to the lower half, until one
+/// lane is left. Panics if the slices have different lengths.
 #[inline(always)]
 pub(crate) fn dot<S: Simd>(s: S, a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len(), "dot product of unequal lengths");

@@ -1,9 +1,9 @@
-//! Operations on rows: layer norm and GELU, written once over the vector vocabulary.
+//! Operations on rows: layer norm and GELU, written once for all instruction sets over the operations of `simd`.
 
 use crate::layout::LANES;
 use crate::simd::{Simd, math};
 
-/// The lanes of `row` from `at` on: sixteen, or as many as are left and zeros.
+/// Loads sixteen elements of `row` from `at` on, or as many as are left and zeros after them.
 ///
 /// # Safety
 /// `at < row.len()`.
@@ -17,7 +17,7 @@ pub(crate) unsafe fn load<S: Simd>(s: S, row: &[f32], at: usize) -> S::V {
     }
 }
 
-/// Writes the lanes of `row` from `at` on, as many as are left.
+/// Writes sixteen lanes to `row` from `at` on, or as many as there are elements left.
 ///
 /// # Safety
 /// `at < row.len()`.
@@ -56,16 +56,16 @@ pub(crate) fn gelu_fast<S: Simd>(s: S, values: &mut [f32]) {
     }
 }
 
-/// Independent sums: a single sum would wait three or four cycles for each of its own additions.
+/// How many sums run side by side: a single one would wait three or four cycles for each of its own additions.
 const CHAINS: usize = 4;
 
 /// Four vectors of `row` from `at` on.
 ///
 /// # Safety
-/// There are as many.
+/// `at + 64 <= row.len()`.
 #[inline(always)]
 unsafe fn load4<S: Simd>(s: S, row: &[f32], at: usize) -> [S::V; CHAINS] {
-    // SAFETY: by the caller's word.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let p = row.as_ptr().add(at);
         [s.load(p), s.load(p.add(LANES)), s.load(p.add(2 * LANES)), s.load(p.add(3 * LANES))]
@@ -78,7 +78,7 @@ fn reduce_chains<S: Simd>(s: S, sums: [S::V; CHAINS]) -> f32 {
     s.reduce(s.add(s.add(sums[0], sums[1]), s.add(sums[2], sums[3])))
 }
 
-/// Where the whole groups of four vectors of a row end.
+/// How many of a row's `len` elements belong to whole groups of four vectors.
 #[inline(always)]
 fn grouped(len: usize) -> usize {
     len - len % (CHAINS * LANES)
@@ -102,7 +102,7 @@ fn sum<S: Simd>(s: S, row: &[f32]) -> f32 {
     reduce_chains(s, sums)
 }
 
-/// The sum of the squares of the values' differences to `mean`, in the order of [`sum`].
+/// The sum of the squared differences between the values and `mean`, added in the order of [`sum`].
 #[inline(always)]
 fn sum_of_squares<S: Simd>(s: S, row: &[f32], mean: S::V) -> f32 {
     let mut sums = [s.splat(0.0); CHAINS];
@@ -143,7 +143,7 @@ pub(crate) fn add_layer_norm<S: Simd>(s: S, row: &mut [f32], branch: &[f32], gai
         let (x, added) = unsafe { (load4(s, row, at), load4(s, branch, at)) };
         for chain in 0..CHAINS {
             let at = at + chain * LANES;
-            // The next call mostly takes the row below, which another thread may have written: it is prefetched here.
+            // The next call is usually for the row below, which another thread may have written, so it is prefetched.
             prefetch_below(s, row, at);
             prefetch_below(s, branch, at);
             let x = s.add(x[chain], added[chain]);
@@ -185,7 +185,7 @@ fn norm_of_sum<S: Simd>(s: S, row: &mut [f32], total: f32, gain: &[f32], bias: &
     let variance = sum_of_squares(s, row, mean) / n;
     let scale = s.splat(1.0 / (variance + epsilon).sqrt());
     for at in (0..row.len()).step_by(LANES) {
-        // SAFETY: `at` is below the length, which `Kernels::layer_norm` compared with the other two.
+        // SAFETY: `at` is below the length, which the methods of `Kernels` compared with the other two.
         unsafe {
             let normed = s.mul(s.sub(load(s, row, at), mean), scale);
             store(s, row, at, s.mul_add(normed, load(s, gain, at), load(s, bias, at)));

@@ -1,25 +1,25 @@
 //! Instruction sets, and the tokens that prove that this CPU has one.
 //!
-//! A token (`Avx2<VNNI>`, `Avx512<LEVEL>`) comes from its `detect()`, which asks the CPU; whoever holds one may run the code that is
-//! compiled for it. The feature list of each ISA is written once (`for_each_simd`); the check here and the attributes in
-//! `dispatch.rs` are made from it.
+//! A token (`Avx2<VNNI>`, `Avx512<LEVEL>`, `Neon<LEVEL>`) comes from its `detect()`, which asks the CPU; whoever holds one may run the code that is
+//! compiled for it. The feature list of each ISA is written once, in `for_each_simd`, from which the check here and the
+//! `#[target_feature]` attributes in `dispatch.rs` are generated.
 
 #[cfg(target_arch = "aarch64")]
 use std::arch::is_aarch64_feature_detected as is_detected;
 #[cfg(target_arch = "x86_64")]
 use std::arch::is_x86_feature_detected as is_detected;
 
-/// An instruction set that kernels are compiled for. A name means that set and no more: `neon` forces NEON without the byte products of
-/// `neondot` and `neoni8mm`, on a CPU that has them too.
+/// An instruction set (ISA) that kernels are compiled for. Each means the instructions that it names and no more: who asks for `neon` gets NEON
+/// without the byte products of `neondot` and `neoni8mm`, even on a CPU that has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Isa {
     /// Portable code for any CPU.
     Scalar,
-    /// AArch64 with NEON (Advanced SIMD), which every such CPU with an operating system has.
+    /// AArch64 with NEON (Advanced SIMD), which every AArch64 CPU that runs an operating system has.
     Neon,
     /// NEON and its dot products of bytes (`SDOT`).
     NeonDot,
-    /// NEON with `SDOT` and the products of matrices of bytes (`SMMLA` and its kin, the i8mm extension).
+    /// NEON with `SDOT` and products of small matrices of bytes (the i8mm extension).
     NeonI8mm,
     /// x86-64 with AVX2, FMA and F16C.
     Avx2,
@@ -31,11 +31,11 @@ pub enum Isa {
     Avx512Vnni,
     /// AVX-512 with VNNI and the dot products of bf16.
     Avx512Bf16,
-    /// These, and the matrix registers of AMX for int8 and bf16, where the operating system allows them (Linux from 5.16 on).
+    /// All of `Avx512Bf16`, and the matrix registers of AMX for int8 and bf16, where the operating system allows them (Linux from 5.16 on).
     Amx,
 }
 
-/// What the table of ISAs says of one of them. It has one row for each, slowest first.
+/// A row of the table of ISAs, which has one for each of them, slowest first.
 struct Row {
     isa: Isa,
     name: &'static str,
@@ -62,7 +62,7 @@ impl Isa {
         let mut all = [Isa::Scalar; ROWS.len()];
         let mut index = 0;
         while index < all.len() {
-            // An ISA's row is found by its place.
+            // `name` and `has_matrix_registers` use the ISA's number as the index of its row.
             assert!(ROWS[index].isa as usize == index, "rows in the order of the ISAs");
             all[index] = ROWS[index].isa;
             index += 1;
@@ -70,17 +70,17 @@ impl Isa {
         all
     };
 
-    /// The name users write.
+    /// The name by which users choose this instruction set, such as `avx2`.
     pub fn name(self) -> &'static str {
         ROWS[self as usize].name
     }
 
-    /// Whether the ISA has registers that hold matrices: with them, products of many rows take an eighth of the time of dot products.
+    /// Whether the ISA has registers that hold matrices (AMX). With them, products of many rows take at best an eighth of the time of dot products.
     pub fn has_matrix_registers(self) -> bool {
         ROWS[self as usize].matrix_registers
     }
 
-    /// Whether this CPU (and operating system) runs it.
+    /// Whether this CPU (and its operating system) can run the instruction set.
     pub fn is_supported(self) -> bool {
         #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
         macro_rules! look_at {
@@ -92,7 +92,7 @@ impl Isa {
         }
         #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
         for_each_simd!(look_at);
-        // Sets of other architectures are not supported.
+        // Instruction sets of other architectures are not supported.
         self == Isa::Scalar
     }
 }
@@ -101,30 +101,30 @@ impl Isa {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Scalar;
 
-/// Proof of AVX2, FMA and F16C, with `VNNI` of AVX-VNNI too.
+/// Proves that the CPU has AVX2, FMA and F16C; with `VNNI`, also AVX-VNNI.
 #[cfg(target_arch = "x86_64")]
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Avx2<const VNNI: bool> {
     _proof: (),
 }
 
-/// Proof of AVX-512 F, BW, DQ and VL; from `LEVEL` 1 on of VNNI, from 2 on of BF16, at 3 of AMX and the operating system's permission to
-/// use it.
+/// Proves that the CPU has AVX-512 F, BW, DQ and VL; from `LEVEL` 1 on also VNNI, from 2 on also BF16, and at 3 also AMX with the operating
+/// system's permission to use it.
 #[cfg(target_arch = "x86_64")]
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Avx512<const LEVEL: u8> {
     _proof: (),
 }
 
-/// Proof of NEON; from `LEVEL` 1 on of its dot products of bytes, at 2 of its products of matrices of bytes.
+/// Proves that the CPU has NEON; from `LEVEL` 1 on also its dot products of bytes, and at 2 also its products of matrices of bytes.
 #[cfg(target_arch = "aarch64")]
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Neon<const LEVEL: u8> {
     _proof: (),
 }
 
-/// Calls a macro once for each ISA with the name of its table, its [`Isa`], its token and its list of features: the one place where the
-/// lists are written. After a list may stand a function that must return true as well.
+/// Calls a macro once for each ISA of this architecture (except portable code) with the name of its table, its [`Isa`], its token and its list of
+/// CPU features. These lists are written nowhere else. A list may be followed by a function that must return true as well.
 #[cfg(target_arch = "x86_64")]
 macro_rules! for_each_simd {
     ($callback:ident) => {
@@ -169,6 +169,7 @@ macro_rules! for_each_simd {
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(crate) use for_each_simd;
 
+/// Implements `detect` and `assume_detected` for an ISA's token.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! define_token {
     ($table:ident, $isa:ident, $token:ty, [$($feature:tt),+] $(, $and:path)?) => {
@@ -178,7 +179,7 @@ macro_rules! define_token {
                 ($(is_detected!($feature))&&+ $(&& $and())?).then_some(Self { _proof: () })
             }
 
-            /// The token without asking.
+            /// The token, without asking the CPU.
             ///
             /// # Safety
             /// `detect` has returned `Some` in this process.

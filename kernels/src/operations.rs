@@ -1,7 +1,7 @@
-//! The operations that every instruction set has, each said once.
+//! The list of operations that every instruction set has. Other files generate tables and functions from it.
 
-/// Calls `$callback` with `$args` and all operations: name, arguments, result, and the function that does it. A `generic` function takes the
-/// token of an ISA before the arguments and is compiled for each ISA that needs code of its own; a `portable` one is the same for all.
+/// Calls `$callback` with `$args` and all operations: name, arguments, result, and the function that computes it. A `generic` function takes an
+/// ISA's token before these arguments, and is compiled for each ISA that needs its own code. A `portable` one is the same for all ISAs.
 macro_rules! for_each_operation {
     ($callback:ident $(, $args:tt)*) => {
         $callback! {

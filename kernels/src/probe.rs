@@ -7,7 +7,7 @@ use crate::gemm::ONE_STREAM_BYTES;
 use crate::layout::LANES;
 use crate::simd::int::SimdInt;
 
-/// A kind of arithmetic.
+/// The kind of arithmetic whose peak is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Probe {
     /// Products of bytes, as the int8 product of many rows uses them.
@@ -18,14 +18,14 @@ pub enum Probe {
     F32,
 }
 
-/// Most independent accumulators of an ISA.
+/// The largest number of independent accumulators that any ISA uses here.
 const MAX_CHAINS: usize = 12;
 
 /// See [`crate::Kernels::probe`].
 ///
-/// The limit counts all work that a product does for each row, and leaves out the work it does once for many rows (loading and preparing
-/// weights). The weights are hidden from the compiler: with known weights it could drop instructions that every real product needs, and the
-/// measured peak would be higher than any of them can reach.
+/// The loops do all the work that a product does for each row, and leave out the work that it does once for many rows (loading and preparing
+/// weights). The weights of bytes are hidden from the compiler: with known weights it could drop instructions that every real product needs,
+/// and the measured peak would be higher than any product can reach.
 #[inline(always)]
 pub(crate) fn run<S: SimdInt>(s: S, probe: Probe, rounds: usize) -> f64 {
     if matches!(probe, Probe::Int8 | Probe::Bf16)
@@ -40,8 +40,8 @@ pub(crate) fn run<S: SimdInt>(s: S, probe: Probe, rounds: usize) -> f64 {
     }
 }
 
-/// Products of bytes. Every product has its own operand, loaded from memory that the compiler cannot see through: otherwise it would
-/// compute equal products once and move constant ones out of the loop.
+/// Runs products of bytes. Each loads its activations from memory whose content is hidden from the compiler, which otherwise would compute equal
+/// products once and move constant ones out of the loop.
 #[inline(always)]
 fn int8<S: SimdInt>(s: S, rounds: usize) -> f64 {
     const { assert!(S::INT8_PROBE_CHAINS <= MAX_CHAINS) };
@@ -52,7 +52,7 @@ fn int8<S: SimdInt>(s: S, rounds: usize) -> f64 {
     for _ in 0..rounds {
         let bytes = black_box(&bytes);
         for (chain, sum) in sums.iter_mut().enumerate() {
-            // A constant of the ISA, so the loop is unrolled and the accumulators stay in registers.
+            // The limit is a constant of the ISA, so the compiler unrolls the loop and keeps the accumulators in registers.
             if chain >= S::INT8_PROBE_CHAINS {
                 break;
             }
@@ -60,7 +60,7 @@ fn int8<S: SimdInt>(s: S, rounds: usize) -> f64 {
             *sum = s.fastest8(*sum, w, unsafe { s.broadcast_a8(bytes.as_ptr().add(4 * chain)) });
         }
     }
-    // The accumulators are used, so that the loop stays.
+    // The sums are used, so that the compiler does not remove the loop.
     let mut total = s.splat(0.0);
     for sum in sums {
         total = s.add(total, s.to_f32(sum));
@@ -69,7 +69,7 @@ fn int8<S: SimdInt>(s: S, rounds: usize) -> f64 {
     (rounds * S::INT8_PROBE_CHAINS * S::FASTEST8 * 2) as f64
 }
 
-/// Dot products of `BF16`, or multiply-adds of f32; as for [`int8`].
+/// Runs dot products of bf16 (`BF16`), or else multiply-adds of f32, in the manner of [`int8`].
 #[inline(always)]
 fn floats<S: SimdInt, const BF16: bool>(s: S, rounds: usize) -> f64 {
     const { assert!(S::PROBE_CHAINS <= MAX_CHAINS) };
@@ -84,7 +84,7 @@ fn floats<S: SimdInt, const BF16: bool>(s: S, rounds: usize) -> f64 {
                 break;
             }
             if BF16 {
-                // SAFETY: two words of the chain.
+                // SAFETY: two elements of the chain.
                 *sum = s.dot_bf16(*sum, w, unsafe { s.broadcast_ab(words.as_ptr().add(2 * chain).cast()) });
             } else {
                 let a = s.splat(ones[chain]);
@@ -100,7 +100,7 @@ fn floats<S: SimdInt, const BF16: bool>(s: S, rounds: usize) -> f64 {
     (rounds * S::PROBE_CHAINS * if BF16 { 32 } else { 16 } * 2) as f64
 }
 
-/// See [`crate::Kernels::read_memory`]: as the bytes lie, or their two halves in turn.
+/// See [`crate::Kernels::read_memory`]. One stream reads the bytes from front to back, two streams read their two halves in turn.
 #[inline(always)]
 pub(crate) fn read_memory<S: SimdInt>(s: S, bytes: &[u8], streams: Streams) -> u64 {
     const AHEAD: usize = 4096;

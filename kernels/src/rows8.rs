@@ -1,11 +1,11 @@
-//! Rows of int8 activations, and how they are made: smoothed, rotated, rounded.
+//! Rows of activations in int8, and how f32 rows become them: centred, smoothed, rotated, rounded.
 //!
 //! ```text
-//! y = H ((x - centre) ∘ inverse_smoothing)   blocks of 128: a Walsh-Hadamard transform spreads what a few channels hold
+//! y = H ((x - centre) ∘ inverse_smoothing)   H: a Walsh-Hadamard transform of blocks of up to 128, which spreads large values
 //! scale = max |y| / 127,  a = round(y / scale)
 //! ```
 //! `pack` applies the inverse of the smoothing and the same rotation to each row of the weights, and adds `W centre` to the bias, so the
-//! products are unchanged. What all tokens have in common (the centre) is thus never rounded. After the rotation a row's values are close
+//! products are unchanged. So the part that all tokens have in common (the centre) is never rounded. After the rotation a row's values are close
 //! to normally distributed, which suits 127 equal steps: on the starter's weights, one scale a row with rotation is more precise than one
 //! scale for every 64 values without it. Rotations for quantisation: Ashkboos et al. 2024, "QuaRot"; smoothing: Xiao et al. 2023,
 //! "SmoothQuant".
@@ -18,35 +18,37 @@ use crate::simd::int::SimdInt;
 /// Largest block of the rotation: eight vectors.
 pub const MAX_ROTATION: usize = 8 * LANES;
 
-/// A group whose largest magnitude is below this counts as zero, because `127 / max` would overflow.
+/// A group whose largest magnitude is below this counts as zero, because for even smaller ones `127 / max` would overflow.
 const SMALLEST_MAX: f32 = 1e-35;
 
-/// Bytes between two rows of `depth` activations: whole cache lines, and one more so that rows do not fall into the same cache sets.
+/// Bytes from one row of `depth` activations to the next: whole cache lines, and one more, so that rows do not fall into the same sets of the
+/// cache.
 pub fn row8_stride(depth: usize) -> usize {
     depth.next_multiple_of(64) + 64
 }
 
-/// Which weights the rows will be multiplied with. It decides which corrections the accumulators need.
+/// The kind of weights that the rows will be multiplied with. It decides how many scales a row has, and which corrections sums need because
+/// weights are stored with an offset (128 or 8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rows8Kind {
     /// int8 and int4 weights: one scale and one correction (`-128 Σ a`) a row.
     Int8,
-    /// A source's own 4-bit blocks: a scale and a correction (`-8 Σ a`) for every block of 32.
+    /// A checkpoint's own 4-bit blocks (q4_0): a scale and a correction (`-8 Σ a`) for every block of 32.
     Q4_0,
 }
 
 impl Rows8Kind {
-    /// Scales of a row of `depth` activations.
+    /// Number of scales of a row of `depth` activations.
     pub fn scales(self, depth: usize) -> usize {
         if self == Rows8Kind::Int8 { 1 } else { depth.div_ceil(I4_BLOCK) }
     }
 
-    /// Corrections of a row of `depth` activations.
+    /// Number of corrections of a row of `depth` activations.
     pub fn offsets(self, depth: usize) -> usize {
         self.scales(depth)
     }
 
-    /// The depth that products run over: padded with zeros.
+    /// The depth that products of such rows run over: `depth`, padded with zeros.
     pub fn padded_depth(self, depth: usize) -> usize {
         depth.next_multiple_of(if self == Rows8Kind::Int8 { 4 } else { I4_BLOCK })
     }
@@ -65,11 +67,11 @@ pub struct Rows8<'a> {
 
 impl<'a> Rows8<'a> {
     /// Wraps rows that [`crate::Kernels::quantize_row`] has filled. Each has `row8_stride(depth)` bytes, and as many scales and corrections
-    /// as the kind has. Products of other rows are as those rows say only if all bytes are -127 ..= 127, those from `depth` up to the
-    /// [padded depth](Rows8Kind::padded_depth) are 0, and each correction is that multiple of the sum of its bytes.
+    /// as the kind says. Rows that were filled otherwise give right products only if all bytes are -127 ..= 127, those from `depth` up to the
+    /// [padded depth](Rows8Kind::padded_depth) are 0, and each correction is -128 (for q4_0, -8) times the sum of the bytes that it is for.
     ///
     /// # Panics
-    /// If the slices are not as long as `rows` say, or a row is empty or longer than [`MAX_INT_DEPTH`](crate::MAX_INT_DEPTH).
+    /// If the lengths of the slices do not fit `rows` rows, or a row is empty or longer than [`MAX_INT_DEPTH`](crate::MAX_INT_DEPTH).
     pub fn new(
         kind: Rows8Kind,
         rows: usize,
@@ -95,7 +97,7 @@ impl<'a> Rows8<'a> {
     /// Rows `first .. first + rows`.
     ///
     /// # Panics
-    /// If there are not so many.
+    /// If there are fewer rows.
     pub fn rows_from(&self, first: usize, rows: usize) -> Rows8<'a> {
         assert!(first + rows <= self.rows, "rows {first} + {rows} of {}", self.rows);
         let (stride, scales, offsets) =
@@ -109,12 +111,12 @@ impl<'a> Rows8<'a> {
         }
     }
 
-    /// What the rows are for.
+    /// The kind of weights that the rows are for.
     pub fn kind(&self) -> Rows8Kind {
         self.kind
     }
 
-    /// The depth that products run over.
+    /// The depth that products run over, zeros at its end included.
     pub fn depth(&self) -> usize {
         self.kind.padded_depth(self.depth)
     }
@@ -123,14 +125,17 @@ impl<'a> Rows8<'a> {
         row8_stride(self.depth)
     }
 
+    /// The scales of all rows, one row after the other.
     pub(crate) fn scales(&self) -> &'a [f32] {
         self.scales
     }
 
+    /// Number of scales of a row.
     pub(crate) fn scale_groups(&self) -> usize {
         self.kind.scales(self.depth)
     }
 
+    /// The corrections of all rows, one row after the other.
     pub(crate) fn offsets(&self) -> &'a [i32] {
         self.offsets
     }
@@ -143,9 +148,9 @@ impl<'a> Rows8<'a> {
 /// How a row is prepared before it is rounded.
 #[derive(Debug, Clone, Copy)]
 pub struct Prepare<'a> {
-    /// `[depth]`: what is taken from each value first.
+    /// `[depth]`: what is subtracted from each value first.
     pub centre: Option<&'a [f32]>,
-    /// `[depth]`: what each value is multiplied by.
+    /// `[depth]`: what each value is multiplied by next.
     pub inverse_smoothing: Option<&'a [f32]>,
     /// Length of the blocks that are rotated: a power of two up to [`MAX_ROTATION`] that divides the depth; 1 for none.
     pub rotation: usize,
@@ -162,7 +167,8 @@ pub(crate) fn prepare_row<S: SimdInt>(s: S, prepare: Prepare<'_>, row: &[f32], o
     let _ = prepare_and_measure(s, prepare, row, out);
 }
 
-/// `out = H ((row - centre) ∘ inverse_smoothing)`, `H` unscaled; returns the largest magnitudes, by bits.
+/// `out = H ((row - centre) ∘ inverse_smoothing)`, `H` unscaled. Each lane of the result is the largest magnitude that `out` has in that lane,
+/// compared by its bits, so that NaN is the largest.
 #[inline(always)]
 fn prepare_and_measure<S: SimdInt>(s: S, prepare: Prepare<'_>, row: &[f32], out: &mut [f32]) -> S::V {
     let mut seen = s.splat(0.0);
@@ -179,8 +185,8 @@ fn prepare_and_measure<S: SimdInt>(s: S, prepare: Prepare<'_>, row: &[f32], out:
     seen
 }
 
-/// One block of [`MAX_ROTATION`] values, or what is left of the row; `WHOLE` says that it is all there and rotated as one, so that it
-/// stays in registers.
+/// [`prepare_and_measure`] for one block of [`MAX_ROTATION`] values from `from` on, or for what is left of the row. `WHOLE`: the block is complete
+/// and rotated as one, so its size is known to the compiler and it stays in registers.
 #[inline(always)]
 fn prepare_block<S: SimdInt, const WHOLE: bool>(
     s: S,
@@ -192,7 +198,7 @@ fn prepare_block<S: SimdInt, const WHOLE: bool>(
 ) {
     let len = if WHOLE { MAX_ROTATION } else { (row.len() - from).min(MAX_ROTATION) };
     let rotation = if WHOLE { MAX_ROTATION } else { prepare.rotation };
-    // The next row, which another thread may have written, is prefetched (see `prefetch_below`).
+    // Prefetches the next row, which another thread may have written (see `elementwise::prefetch_below`).
     let below = row.as_ptr().wrapping_add(row.len() + LANES + from);
     let (row, out) = (&row[from..][..len], &mut out[from..][..len]);
     let centre = prepare.centre.map(|values| &values[from..][..len]);
@@ -231,7 +237,7 @@ fn prepare_block<S: SimdInt, const WHOLE: bool>(
     }
 }
 
-/// The largest magnitudes of some values, by bits.
+/// The largest magnitude of the values in each lane, compared by its bits, so that NaN is the largest.
 #[inline(always)]
 fn widest<S: SimdInt>(s: S, values: &[f32]) -> S::V {
     let mut seen = s.splat(0.0);
@@ -254,7 +260,8 @@ pub(crate) fn byte_scales(largest: f32, smallest: f32) -> Option<(f32, f32)> {
     largest.is_finite().then_some((127.0 / largest, largest / 127.0))
 }
 
-/// The butterflies of eight vectors in blocks of `rotation`: strides 1 to 8 inside vectors, then 16 to 64 between them.
+/// The Walsh-Hadamard transform of each block of `rotation` values in eight vectors: butterflies at distances of 1 to 8 inside vectors, then of 16
+/// to 64 between vectors.
 #[inline(always)]
 fn rotate<S: SimdInt>(s: S, v: &mut [S::V; 8], rotation: usize) {
     for v in v.iter_mut() {
@@ -280,7 +287,7 @@ fn rotate<S: SimdInt>(s: S, v: &mut [S::V; 8], rotation: usize) {
     }
 }
 
-/// Sums and differences of vectors `STEP` apart.
+/// Replaces each two vectors that are `STEP` vectors apart by their sum and their difference.
 #[inline(always)]
 fn stage<S: Simd, const STEP: usize>(s: S, v: &mut [S::V; 8]) {
     for i in 0..8 {
@@ -316,7 +323,7 @@ pub(crate) fn quantize_row<S: SimdInt>(
         let zero = s.splat(0.0);
         let largest = s.reduce_magnitude4([seen, zero, zero, zero])[0];
         let Some((inverse, of_bytes)) = byte_scales(largest, SMALLEST_MAX) else {
-            // NaN → i8 conversion differs between instruction sets, so rows with a NaN are stored as zeros.
+            // Instruction sets convert NaN to different i8, so groups with a NaN or an infinity are stored as zeros.
             out[from..to.next_multiple_of(LANES)].fill(0);
             (*scale, *offset) = (f32::NAN, 0);
             continue;

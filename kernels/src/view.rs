@@ -1,7 +1,7 @@
 //! Two-dimensional views of `f32` memory: rows of `cols` values, `stride` apart.
 //!
-//! A mutable view can be cut by rows *and by columns* into views that share no element, which slices cannot express: it is
-//! what lets threads write column blocks of one matrix.
+//! A mutable view can be cut by rows *and by columns* into views that share no element, so that threads can write column blocks of one
+//! matrix. Slices cannot express this.
 
 use std::marker::PhantomData;
 
@@ -14,7 +14,7 @@ pub struct MatRef<'a> {
     stride: usize,
 }
 
-/// Elements from the first to one past the last of such a matrix, if that can be counted.
+/// The length of the memory from the first element of such a matrix to its last, gaps between the rows included; `None` if it overflows.
 fn extent(rows: usize, cols: usize, stride: usize) -> Option<usize> {
     if rows == 0 || cols == 0 {
         return Some(0);
@@ -200,7 +200,7 @@ impl<'a> MatMut<'a> {
     }
 }
 
-/// A block of a matrix, with where it lies.
+/// A block of a matrix, and where in the matrix it lies.
 #[derive(Debug)]
 pub struct Block<'a> {
     /// First row of the block in the matrix.
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_without_columns_lie_nowhere() {
+    fn rows_without_columns_are_empty() {
         let empty = MatRef::new(&[], 3, 0, 5);
         assert!(empty.row(2).is_empty() && empty.rows_from(1, 2).row(1).is_empty());
         let mut below = MatMut::new(&mut [], 3, 0, 5).split_rows(2).1;

@@ -1,6 +1,6 @@
-//! One body per operation, run on every instruction set this CPU has: equal to the bit among them, and within a bound of an
-//! f64 reference. An ISA that cannot run here is printed; `TRIVEC_REQUIRE_ISA=avx512` (a comma-separated list) makes it a
-//! failure.
+//! Runs each f32 operation on every instruction set that this CPU has. Results must have the same bits on all of them, and be within a
+//! bound of an f64 reference. ISAs that cannot run here are printed; `TRIVEC_REQUIRE_ISA=avx512` (a comma-separated list) makes the
+//! tests fail if one of the list is among them.
 
 use trivec_kernels::{AttentionShape, DEPTH_BLOCK, Isa, KEY_TILE, Kernels, LANES, MatMut, MatRef, QUERY_BLOCK};
 
@@ -25,6 +25,7 @@ impl Random {
     }
 }
 
+/// The kernels of every ISA that this CPU has. Prints the others, and fails if one of these is required.
 fn tables() -> Vec<&'static Kernels> {
     let required = std::env::var("TRIVEC_REQUIRE_ISA").unwrap_or_default();
     for name in required.split(',').filter(|name| !name.is_empty()) {
@@ -41,7 +42,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|x| x.to_bits()).collect()
 }
 
-/// Runs `f` on every table; all results must have the same bits. Returns them.
+/// Runs `f` with the kernels of every ISA, asserts that all results have the same bits, and returns these.
 fn same_on_all(what: &str, f: impl Fn(&Kernels) -> Vec<f32>) -> Vec<f32> {
     let tables = tables();
     let expected = f(tables[0]);
@@ -101,7 +102,7 @@ fn dot_over_all_lengths_and_alignments() {
             let found = same_on_all("dot", |k| vec![k.dot(a, b)]);
             let expected: f64 = a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
             let size: f64 = a.iter().zip(b).map(|(&a, &b)| f64::from(a * b).abs()).sum();
-            // len/16 + 4 roundings, each of half an ulp of at most `size`.
+            // len/16 + 4 roundings (and two to spare), each of half an ulp of at most `size`.
             let bound = size * (len as f64 / 16.0 + 6.0) * f64::from(f32::EPSILON) / 2.0;
             assert_close(&format!("dot of {len}"), &found, &[expected], |_| bound);
         }
@@ -119,6 +120,7 @@ fn linear_over_tile_edges() {
                 let (x, w, bias) = (random.vec(rows * ldx), random.vec(outputs * ldw), random.vec(outputs));
                 let (x, w) = (MatRef::new(&x, rows, depth, ldx), MatRef::new(&w, outputs, depth, ldw));
                 for bias in [None, Some(bias.as_slice())] {
+                    // Whatever `out` held (7) is overwritten, and the gaps between its rows keep it.
                     let what = format!("linear [{rows}, {depth}] x [{outputs}, {depth}]");
                     let found = same_on_all(&what, |k| {
                         let mut out = vec![7.0; rows * ldo];
@@ -136,6 +138,7 @@ fn linear_over_tile_edges() {
                                 || x.row(row).iter().zip(w.row(output)).map(|(&a, &b)| f64::from(a) * f64::from(b));
                             let b = bias.map_or(0.0, |bias| f64::from(bias[output]));
                             let size = products().map(f64::abs).sum::<f64>() + b.abs();
+                            // A block of the depth has depth/16 + 4 roundings; those of adding blocks and bias are fewer than six.
                             let bound =
                                 size * (depth.min(DEPTH_BLOCK) as f64 / 16.0 + 10.0) * f64::from(f32::EPSILON) / 2.0;
                             assert_close(&what, &[value], &[products().sum::<f64>() + b], |_| bound);
@@ -186,7 +189,7 @@ fn layer_norm_over_all_lengths() {
         let expected: Vec<f64> = (0..len)
             .map(|i| (f64::from(x[i]) - mean) / (variance + 1e-5).sqrt() * f64::from(gain[i]) + f64::from(bias[i]))
             .collect();
-        // A difference to the mean loses what the mean has too much; dividing by a small deviation enlarges it.
+        // The rounding error of the mean is in every difference to it, and dividing by a small deviation enlarges it.
         let loss = 1e-6 * (1.0 + 1.0 / (variance + 1e-5).sqrt());
         assert_close(&format!("layer_norm of {len}"), &found, &expected, |i| {
             loss * (1.0 + f64::from(gain[i]).abs() * 4.0)
@@ -252,7 +255,7 @@ fn attention(kernels: &Kernels, shape: AttentionShape, q: &[f32], k: &[f32], v: 
     let AttentionShape { tokens, head_dim, .. } = shape;
     let mut packed = vec![f32::NAN; shape.packed_keys_len()];
     kernels.pack_keys(MatRef::dense(k, head_dim), &mut packed);
-    // NaN scratch: nothing may be read before it is written.
+    // Scratch and outputs begin as NaN, which would show if they were read before they are written.
     let mut scratch = vec![f32::NAN; shape.scratch_len()];
     let mut out = vec![f32::NAN; tokens * head_dim];
     for from in (0..tokens).step_by(QUERY_BLOCK) {
@@ -296,7 +299,7 @@ fn attention_over_tile_edges() {
     }
 }
 
-/// The other tests compare the ISAs of one CPU. This one compares CPUs: the number was computed on x86-64.
+/// The other tests compare the ISAs of one CPU. This one compares architectures: the expected hash was computed on x86-64.
 #[test]
 fn bits_are_the_same_on_every_architecture() {
     let mut random = Random(6);
@@ -320,7 +323,7 @@ fn bits_are_the_same_on_every_architecture() {
         all.extend(attention(kernels, shape, &q, &k, &v));
         all
     });
-    // FNV-1a.
+    // The FNV-1a hash of all bits.
     let hash = values.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, value| {
         value.to_le_bytes().iter().fold(hash, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
     });
@@ -340,7 +343,7 @@ fn attention_survives_extreme_scores() {
 }
 
 #[test]
-fn impossible_sets_are_named() {
+fn the_error_names_an_isa_that_is_unknown_or_not_supported() {
     let error = Kernels::by_name("mmx").unwrap_err().to_string();
     assert!(error.contains("`mmx` is unknown") && error.contains("scalar"), "{error}");
     assert_eq!(Kernels::by_name("scalar").unwrap().isa(), Isa::Scalar);

@@ -1,5 +1,5 @@
-//! No kernel touches memory outside its slices: every slice lies against a page that may not be touched, after its last element and then
-//! before its first. A kernel that reads or writes a byte too much ends this process by a signal.
+//! Checks that no kernel touches memory outside its slices. Every slice lies directly before a page that may not be touched, and in a second run
+//! directly after one. A kernel that reads or writes a byte too much ends this process by a signal.
 #![cfg(unix)]
 
 use std::ffi::c_void;
@@ -11,16 +11,17 @@ use trivec_kernels::{
     PANEL, Panels, Prepare, Q4_0_BLOCK_BYTES, Rows8, Rows8Kind, Streams, rotation_for, row8_stride,
 };
 
-/// A multiple of the pages of every system.
+/// Bytes of a guard: a multiple of the page size of every system.
 const PAGE: usize = 1 << 16;
 
+/// On which side of a slice the page lies that may not be touched.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Side {
     After,
     Before,
 }
 
-/// Elements between two pages that may not be touched, against one of them.
+/// A slice between two pages that may not be touched, without a gap to one of them.
 struct Guarded<T> {
     base: *mut c_void,
     bytes: usize,
@@ -29,6 +30,7 @@ struct Guarded<T> {
 }
 
 impl<T: Copy> Guarded<T> {
+    /// A copy of `values` with a page that may not be touched directly on this side.
     fn new(side: Side, values: &[T]) -> Self {
         let size = size_of_val(values);
         let room = size.next_multiple_of(PAGE);
@@ -53,7 +55,7 @@ impl<T: Copy> Guarded<T> {
 impl<T> Deref for Guarded<T> {
     type Target = [T];
     fn deref(&self) -> &[T] {
-        // SAFETY: so many elements were written there, and live as long as this value.
+        // SAFETY: `new` wrote that many elements there, which live as long as this value.
         unsafe { std::slice::from_raw_parts(self.first, self.len) }
     }
 }
@@ -72,6 +74,7 @@ impl<T> Drop for Guarded<T> {
     }
 }
 
+/// `len` values in -0.5 .. 0.5, the same in every run.
 fn values(len: usize) -> Vec<f32> {
     (0..len).map(|i| ((i as u32).wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 24) as f32 - 0.5).collect()
 }
@@ -97,7 +100,7 @@ fn the_guard_is_there() {
             let number = |hex: &str| usize::from_str_radix(hex, 16).unwrap_or(0);
             (number(from)..number(to)).contains(&(page as usize))
         };
-        // The list is not read at one moment: while other tests map and unmap, a part of it can be missing.
+        // The file is not read at one moment, so while other tests map and unmap memory, a line can be missing.
         let read = || std::fs::read_to_string("/proc/self/maps").unwrap().lines().find(holds).map(str::to_owned);
         let line = (0..1000).find_map(|_| read()).expect("the page is mapped");
         assert!(line.contains(" ---p "), "{side:?}: {line}");
@@ -132,22 +135,22 @@ fn rows() {
     });
 }
 
-/// Shapes of products: every remainder of a panel, tiles of one row to more than the largest.
+/// Rows and outputs of products: one panel cut short, whole, and a part of a second; fewer and more rows than tiles of every ISA have.
 fn shapes() -> impl Iterator<Item = (usize, usize)> {
-    // From 17 rows on matrix registers take them in pairs, from 33 on they take int4; the last of them begins 16 rows before the end.
+    // From 17 rows on, matrix registers are used in pairs, and from 33 on for q4_0; the last one begins 16 rows before the end.
     [1, 2, 3, 4, 6, 7, 13, 17, 33, 34].into_iter().flat_map(|rows| [1, 31, 32, 33].map(|outputs| (rows, outputs)))
 }
 
 #[test]
 fn integer_products() {
     everywhere(|side, kernels| {
-        // More rows than AVX2 splits at a time.
+        // 193 rows are more than AVX2 splits at a time (`int8_split.rs`).
         for (rows, outputs) in shapes().chain([(193, 33)]) {
             let of_outputs = || Guarded::new(side, &values(outputs));
             let (scales, bias) = (of_outputs(), of_outputs());
             let mut numbers = Guarded::new(side, &vec![0.0; rows * outputs]);
             for depth in [1, 3, 4, 5, 8, 12, 31, 32, 33, 64, 96, 128, 129, 193, 1056] {
-                // Of the largest values AVX2 multiplies a half apart, in every quad.
+                // With 127 in all places, AVX2 splits every quad (`int8_split.rs`); with 3, none.
                 for (kind, value) in [(Rows8Kind::Int8, 3i8), (Rows8Kind::Int8, 127), (Rows8Kind::Q4_0, 3)] {
                     let data = Guarded::new(side, &vec![value; rows * row8_stride(depth)]);
                     let row_scales = Guarded::new(side, &vec![0.5; rows * kind.scales(depth)]);

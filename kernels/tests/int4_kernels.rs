@@ -1,5 +1,5 @@
-//! Products with weights of four bits on every instruction set this CPU has: int4, which are int8 products of other panels to the bit, and a
-//! source's own blocks, equal to a plain reference.
+//! Runs products with weights of four bits on every instruction set that this CPU has. With int4 they must have the bits of int8 products with the
+//! same integers; with a checkpoint's own blocks (q4_0), those of a plain reference.
 
 mod common;
 
@@ -10,7 +10,7 @@ use trivec_kernels::{
     Rows8Kind,
 };
 
-/// Panels of any bytes, and the integers that they hold by the layout's description: `[outputs, depth]`.
+/// Int4 panels of random bytes, and the integers `[outputs, depth]` that these stand for, by the description of the layout in `gemm/int4.rs`.
 fn int4_panels(random: &mut Random, outputs: usize, depth: usize) -> (Vec<u8>, Vec<i8>) {
     let groups = depth.div_ceil(I4_GROUP);
     let panels: Vec<u8> =
@@ -23,7 +23,7 @@ fn int4_panels(random: &mut Random, outputs: usize, depth: usize) -> (Vec<u8>, V
             let grid = i32::from(group[block * PANEL + o % PANEL]);
             let pair = group[2 * PANEL + block * 512 + (inside % 16 / 4 * PANEL + o % PANEL) * 4 + inside % 4];
             let u = i32::from(if inside < 16 { pair & 15 } else { pair >> 4 });
-            // What goes beyond a byte comes round.
+            // Weights beyond the range of a byte wrap around.
             weights.push(((u - (grid >> 4)) * (grid & 15)) as i8);
         }
     }
@@ -44,7 +44,7 @@ fn int4_products_are_those_of_the_integers_in_int8() {
                 for kernels in tables() {
                     let x = Rows::quantize(kernels, Rows8Kind::Int8, PLAIN, &values[..rows * depth], depth);
                     let finish = Epilogue { scales: Some(&scales), bias: Some(&bias), gelu: rows % 3 == 2 };
-                    // Rows lie one value further apart than needed: what is between them must stay.
+                    // Rows of `out` lie one value further apart than needed; the -7 between them must stay.
                     let mut out = [vec![-7.0; rows * (outputs + 1)], vec![-7.0; rows * (outputs + 1)]];
                     let [found, expected] = out.each_mut().map(|out| MatMut::new(out, rows, outputs, outputs + 1));
                     let w = Panels::new(&panels, outputs, depth.div_ceil(I4_GROUP) * I4_GROUP_BYTES);
@@ -67,7 +67,8 @@ fn int4_products_are_those_of_the_integers_in_int8() {
     }
 }
 
-/// A thread's panel is as large as the largest product so far: what a deeper one left there must not show in one that is less deep.
+/// A thread's memory for an unpacked panel keeps the size of the deepest product so far. What that product left there must not change the result
+/// of one that is less deep.
 #[test]
 fn products_do_not_see_each_others_panels() {
     let mut random = Random(22);
@@ -104,12 +105,13 @@ fn products_do_not_see_each_others_panels() {
     }
 }
 
-/// The widest weights against the largest activations, to the largest depth.
+/// The largest weights and activations, up to the largest depth.
 #[test]
 fn int4_products_of_extremes_do_not_overflow() {
     let outputs = 32;
     for depth in [64, 4096, MAX_INT_DEPTH] {
-        // The ends of what is packed, and grids that are never packed: 15 · 15 and -15 · 15 come round.
+        // Each is a grid (`m | z << 4`), a nibble `u` and their weight `(u - z) · m`. `pack` writes no grid whose weights go beyond a byte, as
+        // those of 0xff and 0x0f do: -225 and 225 wrap around to 31 and -31.
         for (grid, u, weight) in
             [(0x8f, 0, -120), (0x08, 15, 120), (0xf1, 15, 0), (0xff, 0, 31), (0x0f, 15, -31), (0x80, 0, 0)]
         {
@@ -131,12 +133,12 @@ fn int4_products_of_extremes_do_not_overflow() {
 }
 
 #[test]
-fn outputs_of_an_int4_panel_can_be_asked_alone() {
+fn a_part_of_the_rows_and_of_the_int4_panels_gives_the_same_outputs() {
     let (depth, outputs) = (100, 100);
     let mut random = Random(23);
     let (panels, _) = int4_panels(&mut random, outputs, depth);
     let values = random.vec(50 * depth);
-    // The last rows of many, by themselves few or many.
+    // All rows, and the row from which on they are multiplied again: few of few, few of many, and many of many.
     for (rows, first) in [(5, 3), (50, 48), (50, 10)] {
         for kernels in tables() {
             let x = Rows::quantize(kernels, Rows8Kind::Int8, PLAIN, &values[..rows * depth], depth);
@@ -162,14 +164,14 @@ fn an_int4_weight_of_another_depth_is_refused() {
 
 #[test]
 #[should_panic(expected = "rows for int4 weights")]
-fn rows_for_blocks_are_refused_by_int4() {
+fn rows_for_q4_0_are_refused_by_int4() {
     let x = Rows::quantize(Kernels::best(), Rows8Kind::Q4_0, PLAIN, &[1.0; 64], 64);
     let w = Panels::new(&[8u8; I4_GROUP_BYTES], 32, I4_GROUP_BYTES);
     Kernels::best().linear_i4(x.view(), w, Epilogue::default(), MatMut::dense(&mut [0.0; 32], 32));
 }
 
 #[test]
-fn products_with_blocks_are_exact_on_every_set() {
+fn products_with_q4_0_blocks_are_exact_on_every_isa() {
     let mut random = Random(13);
     for blocks in [1, 2, 5, 32, 37] {
         let depth = blocks * I4_BLOCK;
@@ -217,9 +219,9 @@ fn products_with_blocks_are_exact_on_every_set() {
     }
 }
 
-/// A block of the largest nibbles and activations: what sums in 16 bits have to hold.
+/// Blocks of the largest nibbles and activations, which sums in 16 bits must be able to hold.
 #[test]
-fn products_with_blocks_of_extremes_do_not_overflow() {
+fn products_with_q4_0_blocks_of_extremes_do_not_overflow() {
     let (blocks, outputs) = (3, PANEL);
     let depth = blocks * I4_BLOCK;
     for nibble in [0u8, 15] {

@@ -1,12 +1,12 @@
-//! Attention in integers, run on every instruction set this CPU has: equal to the bit among the ISAs, and close to attention in f64; and the
-//! memory that the probes read. `TRIVEC_REQUIRE_ISA` as in `int_kernels.rs`.
+//! Runs integer attention on every instruction set that this CPU has. Results must have the same bits on all of them, and be close to attention in
+//! f64. A last test is for `read_memory`. `TRIVEC_REQUIRE_ISA` makes a test fail if an ISA that it lists cannot run here.
 
 mod common;
 
 use common::{Random, assert_same, tables};
 use trivec_kernels::{IntKeyValues, IntScratch, Isa, Kernels, MatMut, MatRef, QUERY_BLOCK, Streams};
 
-/// Attention in f64.
+/// The reference: attention in f64.
 fn attention(q: &[f32], k: &[f32], v: &[f32], head_dim: usize, scale: f64) -> Vec<f64> {
     let tokens = k.len() / head_dim;
     let mut out = Vec::new();
@@ -24,7 +24,7 @@ fn attention(q: &[f32], k: &[f32], v: &[f32], head_dim: usize, scale: f64) -> Ve
     out
 }
 
-/// What an ISA makes of queries, keys and values, with buffers of its own.
+/// Integer attention with the kernels of an ISA, in new buffers.
 fn attend(kernels: &Kernels, scale: f32, [q, k, v]: [&[f32]; 3], head_dim: usize) -> Vec<f32> {
     let (mut scratch, mut packed) = (IntScratch::default(), IntKeyValues::default());
     let view = |x| MatRef::dense(x, head_dim);
@@ -35,16 +35,17 @@ fn attend(kernels: &Kernels, scale: f32, [q, k, v]: [&[f32]; 3], head_dim: usize
 }
 
 #[test]
-fn integer_attention_is_the_same_on_every_set_and_close() {
+fn integer_attention_is_the_same_on_every_isa_and_close_to_f64() {
     let mut random = Random(19);
     let mut buffers: Vec<(IntKeyValues, IntScratch)> = Vec::new();
     buffers.resize_with(Isa::ALL.len(), Default::default);
-    // Wide before narrow and back, long before short: what another head or a longer text left in the buffers must not show.
+    // The buffers are used again and again, by wide heads before narrow ones and back, and by long texts before short ones, because nothing that
+    // an earlier use left in them may change a result.
     for head_dim in [128, 80, 64, 32, 24, 16, 4, 1, 24, 80] {
         let scale = 1.0 / (head_dim as f32).sqrt();
         for tokens in [150, 1, 2, 63, 64, 65, 129] {
             let queries = tokens.min(QUERY_BLOCK);
-            // All keys share a large part, as those of trained models do.
+            // All keys have a large part in common, as those of trained models have.
             let shared = random.vec(head_dim);
             let mut k = random.vec(tokens * head_dim);
             k.chunks_exact_mut(head_dim).for_each(|k| k.iter_mut().zip(&shared).for_each(|(k, s)| *k += 8.0 * s));
@@ -58,7 +59,7 @@ fn integer_attention_is_the_same_on_every_set_and_close() {
                 kernels.attend_int(scale, view(&q), packed, scratch, MatMut::dense(&mut out, head_dim));
                 let what = format!("attention {tokens} x {head_dim}");
                 assert_same(&what, kernels.isa().name(), &out, first.get_or_insert_with(|| out.clone()));
-                // A query alone gives what it gives among others.
+                // A query alone has the same result as among others.
                 let mut alone = vec![0.0; head_dim];
                 let last = &q[(queries - 1) * head_dim..];
                 kernels.attend_int(scale, view(last), packed, scratch, MatMut::dense(&mut alone, head_dim));
@@ -72,19 +73,20 @@ fn integer_attention_is_the_same_on_every_set_and_close() {
     }
 }
 
-/// One key far above all others, as the first or last token of a trained model can be: many small weights together still count.
+/// One key has a score far above all others, as that of the first or last token of a trained model can be. The many small weights of the others
+/// must still count together.
 #[test]
-fn many_small_weights_beside_a_large_one_are_kept() {
+fn many_small_weights_count_next_to_a_large_one() {
     let (head_dim, queries) = (64, 2);
     let mut random = Random(23);
     for (tokens, place) in [(512, 0), (2048, 2047), (8192, 0)] {
         for gap in [8.0, 10.4, 11.0, 13.0] {
-            // The first dimension makes the gap, the others do nothing to the scores.
+            // Only the first dimension contributes to the scores: 0 for all keys but one, `gap` for that one.
             let mut k = vec![0.0; tokens * head_dim];
             k[place * head_dim] = gap;
             let mut q = vec![0.0; queries * head_dim];
             q.chunks_exact_mut(head_dim).for_each(|q| q[0] = 1.0);
-            // Values that agree in the many, so that their sum does not vanish.
+            // The values of the many keys are all near 1, so that their weighted sum is not near 0.
             let mut v = random.vec(tokens * head_dim);
             v.iter_mut().for_each(|v| *v = 0.25 * *v + 1.0);
             v[place * head_dim..][..head_dim].fill(0.0);
@@ -93,7 +95,8 @@ fn many_small_weights_beside_a_large_one_are_kept() {
                 let out = attend(kernels, 1.0, [&q, &k, &v], head_dim);
                 for (found, expected) in out.iter().zip(&expected) {
                     let error = (f64::from(*found) - expected).abs();
-                    // The bytes of the large one's values, which are 1 and a quarter away from the mean: half of a step of 1.25 / 127.
+                    // 3 % for the small weights. Then the rounding of the large one's value, which is about 1.25 away from the mean: half of a
+                    // step of 1.25 / 127.
                     let most = 0.03 * expected + 1.25 / 254.0;
                     assert!(error < most, "{tokens} tokens, gap {gap}, {}: {found}, {expected}", kernels.isa().name());
                 }
@@ -102,19 +105,20 @@ fn many_small_weights_beside_a_large_one_are_kept() {
     }
 }
 
-/// Each value is rounded by its own size, and a weight by that of its value: a few wide ones cost the others little, and none nothing.
+/// Each token's value has its own scale, so that a few large values cost the others little precision, and zeros cost nothing.
 #[test]
-fn values_of_all_sizes_are_weighed() {
+fn values_of_very_different_sizes_keep_their_precision() {
     let (head_dim, queries) = (64, 7);
     let mut random = Random(31);
     for tokens in [1, 5, 64, 70, 300] {
         for spread in [0, 1, 4, 9] {
             let (mut q, k) = (random.vec(queries * head_dim), random.vec(tokens * head_dim));
-            // A query to which all keys are alike: what is left are the values' roundings, and those of the weights.
+            // To the first query all keys are alike, so that its only errors are the rounding of values and of weights. It has a tighter bound.
             q[..head_dim].fill(0.0);
             let mut v = random.vec(tokens * head_dim);
             for (token, v) in v.chunks_exact_mut(head_dim).enumerate() {
-                // Ten times as small from one key to the next, `spread` times; of 9 the last but one is zeros, the last denormal.
+                // In each ten tokens, values get ten times smaller from one to the next, `spread` times. With a spread of 9, the last but one
+                // is zero and the last subnormal.
                 let size = match token % 10 {
                     8 if spread == 9 => 0.0,
                     9 if spread == 9 => 1e-40,
@@ -141,9 +145,9 @@ fn values_of_all_sizes_are_weighed() {
     }
 }
 
-/// What a query does not attend to must not cost what it attends to its digits, however large.
+/// However large the values are that a query does not attend to, they must not take precision from those that it attends to.
 #[test]
-fn values_without_weight_have_none() {
+fn values_without_weight_do_not_spoil_the_others() {
     let head_dim = 32;
     let value = |token: usize| (1 + token % 7) as f32;
     for tokens in [3, 64, 70] {
@@ -163,7 +167,8 @@ fn values_without_weight_have_none() {
                     let out = attend(kernels, 1.0, [&q, &k, &v], head_dim);
                     for found in out {
                         let isa = kernels.isa().name();
-                        // Beyond 2^80 times as large, the others are taken for what they are in the mean.
+                        // A value that is more than 2^80 (1.2e24) times larger makes all others count as the mean, so only their range, 1 to 7,
+                        // is left.
                         let most = if big < 1e24 { 0.1 } else { 7.0 };
                         assert!(
                             (found - expected).abs() < most,
@@ -176,9 +181,9 @@ fn values_without_weight_have_none() {
     }
 }
 
-/// Values that are all alike come out as they went in: the mean is not rounded.
+/// If all values are the same, the output is that value, because the mean is not rounded to bytes.
 #[test]
-fn equal_values_are_kept() {
+fn equal_values_come_out_unchanged() {
     let head_dim = 32;
     let mut random = Random(37);
     let one = random.vec(head_dim);
@@ -193,9 +198,9 @@ fn equal_values_are_kept() {
     }
 }
 
-/// The key that a query is nearest to, however large the scores.
+/// The key with the largest score gets all the weight, however large the scores are. The query equals key 3, whose value is 4.
 #[test]
-fn huge_scores_leave_the_largest() {
+fn the_key_with_the_largest_of_huge_scores_gets_all_the_weight() {
     let (tokens, head_dim) = (70, 64);
     for magnitude in [1.0, 1e3, 3e3, 1e6, 1e12, 1e15] {
         let mut random = Random(29);
@@ -203,7 +208,7 @@ fn huge_scores_leave_the_largest() {
         let v: Vec<f32> = (0..tokens * head_dim).map(|i| (i / head_dim + 1) as f32).collect();
         let q = &k[3 * head_dim..][..head_dim];
         for kernels in tables() {
-            // Ten times as large where they are small: one key has all the weight.
+            // Keys of the usual size need a large factor, so that one key gets all the weight.
             let scale = if magnitude == 1.0 { 10.0 } else { 0.125 };
             let out = attend(kernels, scale, [q, &k, &v], head_dim);
             let (least, most) = out.iter().fold((f32::MAX, f32::MIN), |(a, b), &x| (a.min(x), b.max(x)));
@@ -213,7 +218,7 @@ fn huge_scores_leave_the_largest() {
 }
 
 #[test]
-fn a_negative_factor_is_that_of_the_queries() {
+fn a_negative_scale_is_the_same_as_negated_queries() {
     let (tokens, head_dim) = (70, 32);
     let mut random = Random(41);
     let (q, kv) = (random.vec(4 * head_dim), random.vec(tokens * head_dim));
@@ -231,7 +236,7 @@ fn a_negative_factor_is_that_of_the_queries() {
 }
 
 #[test]
-fn a_factor_that_is_nan_gives_nan() {
+fn a_scale_of_nan_gives_nan() {
     let x = Random(43).vec(3 * 64);
     for kernels in tables() {
         for bits in [0x7fc0_0000, 0x7fc0_01ff, 0xffff_ffff] {
@@ -265,8 +270,8 @@ fn integer_attention_passes_nan_on() {
 }
 
 #[test]
-fn heads_of_any_width_are_taken() {
-    // Wider than the scores of a block of queries: no buffer may stand in for another.
+fn a_head_wider_than_a_block_of_scores_works() {
+    // A head wider than the buffer of a block's scores (48 x 64), in case a buffer of that size is used for a row.
     let (tokens, head_dim) = (3, 64 * QUERY_BLOCK + 20);
     let mut random = Random(20);
     let (k, v) = (random.vec(tokens * head_dim), random.vec(tokens * head_dim));
@@ -287,7 +292,7 @@ fn memory_is_read_at_any_address() {
     let bytes = vec![1u8; 5000];
     for kernels in tables() {
         for from in 0..8 {
-            // Four bytes of 1 are a small positive number.
+            // Four bytes of 1 are a small positive f32 at any alignment, so it is the largest of all.
             for streams in [Streams::One, Streams::Two] {
                 let max = kernels.read_memory(&bytes[from..], streams);
                 assert_eq!(max, 0x0101_0101, "{} from {from}", kernels.isa().name());

@@ -1,6 +1,6 @@
-//! The kernels of small numbers, run on every instruction set this CPU has: integer products and everything around them equal to the bit
-//! among the ISAs and to a plain reference; bf16 within a bound. `TRIVEC_REQUIRE_ISA=avx512vnni` (a comma-separated list) makes an ISA that
-//! cannot run here a failure.
+//! Runs the integer and 16-bit kernels on every instruction set that this CPU has. Integer products, and what prepares and finishes them, must have
+//! the same bits on all ISAs and as a plain reference; bf16 products must be within a bound. `TRIVEC_REQUIRE_ISA=avx512vnni` (a comma-separated
+//! list) makes the tests fail if an ISA of the list cannot run here.
 
 mod common;
 
@@ -12,7 +12,7 @@ use trivec_kernels::{
 };
 
 #[test]
-fn int8_products_are_exact_on_every_set() {
+fn int8_products_are_exact_on_every_isa() {
     let mut random = Random(11);
     for depth in [1, 3, 4, 5, 16, 63, 64, 100, 128, 260, 384, 1024] {
         for outputs in [1, 16, 31, 32, 33, 64, 70] {
@@ -34,7 +34,7 @@ fn int8_products_are_exact_on_every_set() {
                                     scaled.mul_add(scales.map_or(1.0, |s| s[o]), bias.map_or(0.0, |b| b[o]));
                             }
                         }
-                        // Rows lie one value further apart than needed: what is between them must stay.
+                        // Rows of `out` lie one value further apart than needed; the -7 between them must stay.
                         let mut out = vec![-7.0; take * (outputs + 1)];
                         let view = MatMut::new(&mut out, take, outputs, outputs + 1);
                         let w = Panels::new(&panels, outputs, depth.next_multiple_of(4) * PANEL);
@@ -70,15 +70,15 @@ fn int8_products_of_extremes_do_not_saturate() {
     }
 }
 
-/// All bytes that weights can be stored as, -128 (a byte of 0) too, against rows of the largest activations, to the largest depth; rows
-/// one to seven, so that every shape of tile meets them.
+/// The ends and the middle of the bytes that weights can be stored as, also 0 (the weight -128), with activations of ±127, up to the largest
+/// depth. One to seven rows give tiles of several shapes.
 #[test]
-fn int8_products_of_all_bytes_are_exact() {
+fn int8_products_of_extreme_stored_bytes_are_exact() {
     let outputs = 32;
     for depth in [4, 8, 12, 36, 4100, MAX_INT_DEPTH] {
         let rows = if depth == MAX_INT_DEPTH { 2 } else { 7 };
         let stride = row8_stride(depth);
-        // What lies between rows must not count.
+        // The bytes between rows (99) must not be multiplied.
         let mut data = vec![99i8; rows * stride];
         for (r, row) in data.chunks_exact_mut(stride).enumerate() {
             let sign = |d: usize| if r % 2 == 0 || d.is_multiple_of(3) { 127 } else { -127 };
@@ -87,7 +87,7 @@ fn int8_products_of_all_bytes_are_exact() {
         let sum = |row: &[i8]| row[..depth].iter().map(|&a| i32::from(a)).sum::<i32>();
         let offsets: Vec<i32> = data.chunks_exact(stride).map(|row| -128 * sum(row)).collect();
         let scales = vec![1.0; rows];
-        // Outputs of one weight each: the ends first.
+        // All weights of an output are the same byte.
         let weight = |o: usize| [0u8, 255, 1, 128, 127, 129][o % 6];
         let panel: Vec<u8> = (0..depth * outputs).map(|i| weight(i / 4 % outputs)).collect();
         for take in 1..=rows {
@@ -107,15 +107,15 @@ fn int8_products_of_all_bytes_are_exact() {
     }
 }
 
-/// Pairs of activations around the 128 beyond which a product of two stored bytes saturates 16 bits, among pairs that are far from it: rows
-/// without one, with one at either end, and of nothing else, in one tile; more rows than are split at a time.
+/// Activations whose pairs sum to about 128, beyond which two products with stored bytes can saturate 16 bits (see `gemm/int8_split.rs`). In one
+/// tile, rows have such activations nowhere, at both ends, everywhere, or in random places. 200 rows are more than are split at a time.
 #[test]
 fn int8_products_of_pairs_at_the_limit_of_16_bits_are_exact() {
     let mut random = Random(23);
     let outputs: usize = 40;
     for (rows, depth) in [(1, 4), (6, 8), (7, 36), (13, 100), (11, 1028), (200, 64)] {
         let stride = row8_stride(depth);
-        // What lies between rows must not count.
+        // The bytes between rows (99) must not be multiplied.
         let mut data = vec![99i8; rows * stride];
         for (r, row) in data.chunks_exact_mut(stride).enumerate() {
             for (d, a) in row[..depth].iter_mut().enumerate() {
@@ -161,7 +161,7 @@ fn int8_products_of_pairs_at_the_limit_of_16_bits_are_exact() {
 }
 
 #[test]
-fn outputs_of_a_panel_can_be_asked_alone() {
+fn a_part_of_the_rows_and_of_the_panels_gives_the_same_outputs() {
     let (depth, outputs) = (24, 100);
     let mut random = Random(12);
     let weights: Vec<i8> = (0..outputs * depth).map(|_| random.i8()).collect();
@@ -181,7 +181,7 @@ fn outputs_of_a_panel_can_be_asked_alone() {
 }
 
 #[test]
-fn quantised_rows_are_the_same_on_every_set_and_near_the_values() {
+fn quantised_rows_are_the_same_on_every_isa_and_near_the_values() {
     let mut random = Random(14);
     for depth in [1, 8, 15, 16, 17, 32, 48, 64, 96, 128, 130, 384, 640, 1024] {
         let rotation = rotation_for(depth);
@@ -221,7 +221,7 @@ fn quantised_rows_are_the_same_on_every_set_and_near_the_values() {
 }
 
 #[test]
-fn rows_without_a_scale_say_so() {
+fn rows_of_zeros_have_scale_0_and_rows_that_are_not_finite_scale_nan() {
     for kernels in tables() {
         let zeros = Rows::quantize(kernels, Rows8Kind::Int8, PLAIN, &[0.0; 40], 40);
         assert!(zeros.scales == [0.0] && zeros.offsets == [0] && zeros.data.iter().all(|&byte| byte == 0));
@@ -236,7 +236,8 @@ fn rows_without_a_scale_say_so() {
                     "{bad} at {at}"
                 );
             }
-            // One scale for what is not finite, and no bytes, which instruction sets would make differently.
+            // A group that is not finite always has the same NaN as its scale, and bytes of zero, because instruction sets round NaN to
+            // different bytes.
             for depth in [1, 31, 64, 96, 130] {
                 for kind in [Rows8Kind::Int8, Rows8Kind::Q4_0] {
                     let mut values = vec![1.0; depth];
@@ -254,7 +255,7 @@ fn rows_without_a_scale_say_so() {
 }
 
 #[test]
-fn the_rotation_undoes_itself() {
+fn the_rotation_is_its_own_inverse_up_to_a_factor() {
     let mut random = Random(15);
     for depth in [2, 4, 8, 16, 32, 64, 128, 384, 1536] {
         let prepare = Prepare { centre: None, inverse_smoothing: None, rotation: rotation_for(depth) };
@@ -318,7 +319,7 @@ fn gelu_fast_keeps_its_bound_and_layer_norm_its_bits() {
 }
 
 #[test]
-fn half_products_are_close() {
+fn f16_products_have_the_bits_of_a_plain_reference_and_bf16_products_are_close() {
     let mut random = Random(18);
     for depth in [1, 2, 7, 64, 130] {
         for outputs in [1, 32, 50] {
@@ -377,7 +378,8 @@ fn half_products_are_close() {
                                     (sum + p, size + p.abs())
                                 });
                             let error = (f64::from(found[r * outputs + o]) - sum).abs();
-                            // Each of `depth` additions rounds to 2^-24 of a partial sum; twice that, for pairs.
+                            // Each of `depth` additions rounds by up to 2^-24 of a partial sum. Instructions for bf16 add pairs; they are allowed
+                            // twice as much.
                             assert!(
                                 error <= size * (depth as f64 + 2.0) * 2.0f64.powi(-23),
                                 "bf16 error {error:e} of {size}"
@@ -394,7 +396,7 @@ fn half_products_are_close() {
 #[should_panic(expected = "rows of 576460752303423492 values")]
 #[cfg(target_pointer_width = "64")]
 fn a_depth_that_wraps_round_is_refused() {
-    // 32 rows of 2^59 + 4 would be 4,096 bytes modulo 2^64.
+    // 32 rows, each with a stride of 2^59 + 128 bytes, are 4,096 bytes modulo 2^64.
     Rows8::new(Rows8Kind::Int8, 32, (1 << 59) + 4, &[0; 4096], &[0.0; 32], &[0; 32]);
 }
 
@@ -415,7 +417,7 @@ fn rows_of_another_kind_are_refused() {
 }
 
 #[test]
-fn a_nan_stays_one_in_bf16() {
+fn a_nan_stays_nan_in_bf16() {
     let bits =
         [0x7fff_ffffu32, 0xffff_ffff, 0x7f80_0001, 0xff80_0001, 0x7fc0_0000, 0x7f80_0000, 0xff80_0000, 0x7f7f_ffff, 1];
     let row: Vec<f32> = bits.iter().cycle().take(37).map(|&bits| f32::from_bits(bits)).collect();

@@ -1,10 +1,11 @@
-//! A call into the system's allocator. It is in this crate because calling C is `unsafe`, which the engine and the service do not use.
+//! A call into the system's allocator. It is in this crate because calling C is `unsafe`: the service has no `unsafe`, and the engine has it only
+//! where it maps files into memory.
 
 /// Returns freed memory from the allocator to the operating system.
 ///
 /// glibc keeps freed memory between blocks that are still in use, and at the end of each thread's arena. After requests of hundreds of
-/// megabytes that is most of them, and only this call returns it. It takes some milliseconds, during which other threads may have to wait
-/// for the allocator. Other allocators return memory by themselves; with them this does nothing.
+/// megabytes, most of that memory stays with glibc, and only this call returns it. It takes some milliseconds, during which other threads may
+/// have to wait for the allocator. Other allocators return memory by themselves; with them this does nothing.
 pub fn give_back() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
@@ -21,6 +22,7 @@ pub fn give_back() {
 
 #[cfg(all(test, target_os = "linux", target_env = "gnu"))]
 mod tests {
+    /// The bytes of this process's memory that are in RAM.
     fn resident() -> usize {
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
@@ -28,7 +30,8 @@ mod tests {
     }
 
     #[test]
-    fn memory_between_pieces_in_use_is_given_back() {
+    fn memory_between_blocks_in_use_is_given_back() {
+        // 100 MB in blocks that are too small to be mapped by themselves; half of that is enough to show that memory was returned.
         let pieces: Vec<Vec<u8>> = (0..10_000).map(|_| vec![1; 10_000]).collect();
         // Keeps one block in a hundred, so that no region becomes free as a whole.
         let kept: Vec<Vec<u8>> = pieces.into_iter().step_by(100).collect();

@@ -1,17 +1,17 @@
 //! The number of CPUs that this thread, and threads it starts, may run on.
 
-/// The CPUs of this thread's affinity mask, if the system reports it. A quota of CPU time does not count, because more threads may use it
-/// up faster within its period.
+/// The number of CPUs in this thread's affinity mask, if the system reports it. A quota of CPU time (of a control group) is not looked at: until it
+/// is used up, all CPUs of the mask can work at once, so more threads are still faster.
 pub(crate) fn in_affinity_mask() -> Option<usize> {
     #[cfg(target_os = "linux")]
     {
-        /// As many words as the kernel can need: it has at most 8,192 CPUs.
+        /// The length of a mask of 8,192 CPUs, the most that Linux supports.
         const WORDS: usize = 1024 / size_of::<std::ffi::c_ulong>();
         unsafe extern "C" {
             fn sched_getaffinity(pid: std::ffi::c_int, size: usize, mask: *mut std::ffi::c_ulong) -> std::ffi::c_int;
         }
         let mut mask: [std::ffi::c_ulong; WORDS] = [0; WORDS];
-        // SAFETY: the declaration is that of <sched.h>; 0 is the calling thread, and `mask` has room for the bytes that are said.
+        // SAFETY: the declaration is that of <sched.h>; 0 is the calling thread, and `mask` has room for as many bytes as the call names.
         let failed = unsafe { sched_getaffinity(0, size_of_val(&mask), mask.as_mut_ptr()) } != 0;
         let cpus = mask.iter().map(|word| word.count_ones() as usize).sum();
         (!failed && cpus > 0).then_some(cpus)

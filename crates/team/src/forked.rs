@@ -6,9 +6,10 @@
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
-/// How many forks lie between the first process and this one.
+/// How many forks lie between this process and the one that called [`watch`] first.
 static GENERATION: AtomicU64 = AtomicU64::new(0);
 
+/// The handler that the system calls in the child of every `fork`.
 #[cfg(unix)]
 extern "C" fn in_child() {
     GENERATION.fetch_add(1, Ordering::Relaxed);
@@ -34,8 +35,8 @@ pub(crate) fn watch() -> std::io::Result<()> {
         if WATCHED.swap(true, Ordering::SeqCst) {
             return Ok(());
         }
-        // SAFETY: the declaration is that of <pthread.h>; the function it is given lives as long as this library, and adds to a number, which is
-        // allowed in the child of any fork.
+        // SAFETY: the declaration is that of <pthread.h>; `in_child` lives as long as this library, and only adds to an atomic number, which
+        // is allowed in the child of any fork.
         let failed = unsafe { pthread_atfork(None, None, Some(in_child)) };
         if failed != 0 {
             WATCHED.store(false, Ordering::SeqCst);
@@ -45,23 +46,25 @@ pub(crate) fn watch() -> std::io::Result<()> {
     Ok(())
 }
 
-/// Identifies a process among those forked from it since [`watch`].
+/// Tells a process from the processes that were forked from it, or from their children, since [`watch`] was called: holds its [`GENERATION`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Process(u64);
 
 impl Process {
+    /// The process that runs this call.
     pub(crate) fn this() -> Process {
         Process(GENERATION.load(Ordering::Relaxed))
     }
 
+    /// Whether this process is the one in which the value was made, and not a child that inherited it.
     #[inline]
     pub(crate) fn is_this(self) -> bool {
         self.0 == GENERATION.load(Ordering::Relaxed)
     }
 }
 
-/// A value that is created at first use. Two threads may both create one; the first is kept. No thread waits for another, which may not
-/// exist after a fork.
+/// A value that is created at first use. If two threads create it at a time, the value that is stored first is used by both. No thread waits
+/// for another, because after a fork the other may not exist.
 #[derive(Debug)]
 pub(crate) struct Once<T>(AtomicPtr<T>, PhantomData<Box<T>>);
 
@@ -72,6 +75,7 @@ impl<T> Default for Once<T> {
 }
 
 impl<T> Once<T> {
+    /// The value, which `make` creates if there is none yet.
     pub(crate) fn get_or_make(&self, make: impl FnOnce() -> T) -> &T
     where
         T: Send + Sync,

@@ -5,11 +5,11 @@
 //! joining a section costs a few cache-line transfers; the caller does not wait for a helper that has not joined in time; an idle team uses
 //! no CPU. A helper that keeps losing its CPU to other processes is left out for a while (`worth.rs`).
 //!
-//! Beside the kernels, `src/weights/mmap.rs` of the engine and the borders of the bindings, only this crate has `unsafe`: the function that is run borrows from the caller's stack, which the type
-//! system cannot follow into threads that outlive the call. [`Team::run`] does not return before all of them have left it. And
-//! [`allocator`] calls into C.
+//! Apart from the kernels, the engine's `src/weights/mmap.rs` and the C and Python borders of the bindings, only this crate has `unsafe`. The
+//! function of a section borrows from the caller's stack, and the type system cannot follow that borrow into threads that outlive the call;
+//! so [`Team::run`] does not return before all helpers have left the function. And `allocator`, `cpus` and `forked` call C functions.
 //!
-//! After `fork` the child process has only the thread that called it. A team that the child inherited starts new helpers at its next call
+//! After `fork` the child process has only the thread that called `fork`. A team that the child inherited starts new helpers at its next call
 //! (`forked.rs`).
 
 pub mod allocator;
@@ -31,36 +31,36 @@ use worth::{Worth, is_late};
 /// idle team does not show in `top`.
 pub const SPIN: Duration = Duration::from_micros(60);
 
-/// Spins between two looks at the clock.
+/// How many times a waiting helper spins between two looks at the clock.
 const SPINS_PER_LOOK: usize = 64;
 
 /// The function of a section, with its lifetime erased.
 type Job = *const (dyn Fn(usize) + Sync);
 
-/// In [`Shared::state`]: the section's number is above, the numbers of helpers below.
+/// In [`Shared::state`]: adds one to the section's number, which has the upper 32 bits. The lower 32 bits hold the flag and the counts below.
 const SECTION: u64 = 1 << 32;
-/// In [`Shared::state`]: set when no helper may enter the section any more.
+/// In [`Shared::state`]: the flag which says that no helper may enter the section any more.
 const CLOSED: u64 = 1 << 31;
 /// In [`Shared::state`]: adds one to the number of helpers that have entered, including those that have left.
 const CAME: u64 = 1 << 16;
 /// In [`Shared::state`]: the bits that count the helpers inside.
 const INSIDE: u64 = CAME - 1;
-/// The largest number of helpers, which is what these bits can count.
+/// The largest number of helpers that the bits between [`CAME`] and [`CLOSED`] can count.
 const MOST: usize = (CLOSED / CAME) as usize - 1;
 
 /// What a helper shares with the caller, in cache lines of its own.
 #[repr(align(128))]
 #[derive(Default)]
 struct Place {
-    /// Whether it sleeps, or is about to.
+    /// Whether the helper sleeps, or is about to.
     asleep: AtomicBool,
-    /// Whether it is in a section. The caller looks when it has waited for long.
+    /// Whether the helper is in a section. The caller looks at this only after it has waited for long.
     inside: AtomicBool,
     /// Whether the helper is left out: it then sleeps and joins no section. Only the caller sets this.
     rests: AtomicBool,
 }
 
-/// What all threads see.
+/// What the caller and all helpers share.
 struct Shared {
     /// The section's number, whether it is closed, how many helpers have entered it, and how many of them are inside. A helper enters by counting
     /// itself while the section is open; the caller closes it when its own call has returned and then waits only for those inside. So a helper
@@ -69,10 +69,11 @@ struct Shared {
     /// The function of the current section. Written by the caller while the section is closed and no helper is inside; read by helpers
     /// inside.
     job: UnsafeCell<Option<Job>>,
+    /// Set when the team is dropped: the helpers end.
     stop: AtomicBool,
     /// Whether there is a CPU for every thread. Otherwise spinning would take CPU time from threads that work.
     spin: bool,
-    /// By helper.
+    /// One for each helper.
     places: Vec<Place>,
     /// Whether the caller has recorded which helpers are late in this section.
     #[cfg(test)]
@@ -94,9 +95,9 @@ pub struct Team {
     shared: Arc<Shared>,
     helpers: Vec<JoinHandle<()>>,
     handles: Vec<Thread>,
-    /// By helper; held during a section.
+    /// What is known of each helper. The caller holds the lock during its section, so that other callers find the team busy.
     caller: Mutex<Vec<Worth>>,
-    /// How many helpers are not left out.
+    /// How many helpers take part in sections, because they are not left out.
     asked: AtomicUsize,
     /// The clock: time since an arbitrary moment.
     clock: fn() -> Duration,
@@ -113,8 +114,8 @@ impl std::fmt::Debug for Team {
 }
 
 impl Team {
-    /// A team of `threads` (at least 1) threads, the caller's included. It starts at most as many as this thread may use CPUs; more would
-    /// take CPUs from each other and make sections slower.
+    /// A team of `threads` (at least 1) threads, the caller's included. It has at most one thread for each CPU that the calling thread may run
+    /// on, because more would take CPUs from each other and make sections slower.
     ///
     /// # Errors
     /// The operating system's error if it cannot create the threads.
@@ -122,6 +123,7 @@ impl Team {
         Self::on_cpus(threads, cpus::in_affinity_mask().unwrap_or(usize::MAX), since_start)
     }
 
+    /// [`Team::new`] for a given number of CPUs and a given clock.
     fn on_cpus(threads: usize, cpus: usize, clock: fn() -> Duration) -> std::io::Result<Team> {
         let helpers = (threads.min(cpus).max(1) - 1).min(MOST);
         forked::watch()?;
@@ -139,12 +141,12 @@ impl Team {
         Ok(team)
     }
 
-    /// The caller's thread alone.
+    /// A team without helpers: the caller's thread runs every section alone.
     pub fn alone() -> Team {
         Team::for_helpers(0)
     }
 
-    /// A team that its helpers have yet to join.
+    /// A team with all that `helpers` helpers need, but without their threads, which the caller of this function starts.
     fn for_helpers(helpers: usize) -> Team {
         let shared = Arc::new(Shared {
             state: AtomicU64::new(CLOSED),
@@ -169,8 +171,8 @@ impl Team {
         }
     }
 
-    /// The team whose helpers run in this process: this one, or in a process that has inherited it another, which is made once. If the
-    /// system gives no threads, it has no helpers.
+    /// The team whose helpers run in this process: this one, or, in a child of `fork` that inherited it, a replacement that is made at its first
+    /// use. If the system cannot create threads, the replacement has no helpers.
     fn here(&self) -> &Team {
         if self.helpers.is_empty() || self.process.is_this() {
             return self;
@@ -191,7 +193,8 @@ impl Team {
         self.threads
     }
 
-    /// Whether a section that begins now can have helpers. There are none on a single CPU, or while other processes have the rest of them.
+    /// Whether a section that begins now can have helpers. A team on a single CPU never has any, and none can join while all of them are left out
+    /// because other processes use their CPUs.
     pub fn has_help(&self) -> bool {
         self.here().asked.load(Ordering::Relaxed) > 0
     }
@@ -201,7 +204,7 @@ impl Team {
     /// Any number of calls, even one, must complete the work, because helpers may be busy with another caller's section.
     ///
     /// # Panics
-    /// If a call panics, with its panic, after all have returned.
+    /// If a call of `f` panics, with the same panic, after all calls have returned.
     pub fn run(&self, f: &(dyn Fn(usize) + Sync)) {
         if self.helpers.is_empty() {
             return f(0);
@@ -238,7 +241,7 @@ impl Team {
         let took = done.saturating_sub(begin);
         #[cfg(test)]
         shared.noted.store(false, Ordering::SeqCst);
-        // Whatever happened, no helper may be left inside `f`.
+        // Also after a panic, no helper may be left inside `f`.
         let came = (shared.state.fetch_or(CLOSED, Ordering::SeqCst) & !CLOSED) % SECTION / CAME;
         self.wait_for_helpers(&mut worth, took, done, came as u32);
         if asked < self.helpers.len() {
@@ -268,11 +271,11 @@ impl Team {
                 #[cfg(test)]
                 shared.noted.store(true, Ordering::SeqCst);
             }
-            // Even with a CPU for every thread, another process may have taken one: let the helper run.
+            // Even with a CPU for every thread, another process may have taken the helper's: yielding lets the helper run on this one.
             if !shared.spin || spins.is_multiple_of(1024) { std::thread::yield_now() } else { std::hint::spin_loop() }
         }
         let asked = self.asked.load(Ordering::Relaxed);
-        // The state says how many helpers came, but not which.
+        // The state says how many helpers came, but not which, so each is credited with an equal share.
         let share = own * came / asked as u32;
         let now = if any_late { (self.clock)() } else { done };
         for (index, (worth, place)) in worth.iter_mut().zip(&shared.places).enumerate() {
@@ -290,13 +293,14 @@ impl Team {
         }
     }
 
-    /// Records that a section ended at `now`, in which the caller computed for `own`; readmits helpers whose pause is over.
+    /// Records for the helpers that are left out that a section ended at `now`, in which the caller computed for `own`. Readmits those whose time
+    /// is over.
     fn went_without(&self, worth: &mut [Worth], own: Duration, now: Duration) {
         for ((worth, place), helper) in worth.iter_mut().zip(&self.shared.places).zip(&self.handles) {
             if worth.went_without(own, now) {
                 place.rests.store(false, Ordering::SeqCst);
                 self.asked.fetch_add(1, Ordering::Relaxed);
-                // A helper that is left out sleeps until its pause is over; sections do not wake it.
+                // A helper that is left out sleeps, and sections do not wake it.
                 helper.unpark();
             }
         }
@@ -320,7 +324,7 @@ impl Drop for Team {
         self.shared.state.fetch_add(SECTION, Ordering::SeqCst);
         self.handles.iter().for_each(Thread::unpark);
         for helper in self.helpers.drain(..) {
-            // A helper catches every panic; there is nothing to hear.
+            // A helper catches every panic, so the result says nothing.
             let _ = helper.join();
         }
     }
@@ -339,10 +343,10 @@ fn help(shared: &Shared, index: usize) {
             continue;
         }
         place.inside.store(true, Ordering::Relaxed);
-        // SAFETY: this helper is inside an open section: the cell was written before and is not written now.
+        // SAFETY: this helper entered while the section was open and has not left it: the cell was written before and is not written now.
         let job = unsafe { *shared.job.get() };
         if let Some(job) = job {
-            // SAFETY: the caller waits inside the borrow that the pointer was made of until this helper has left.
+            // SAFETY: the pointer was made of a borrow, inside which the caller waits until this helper has left.
             let f = unsafe { &*job };
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| f(index + 1))) {
                 let mut first = shared.panic.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -358,7 +362,7 @@ fn help(shared: &Shared, index: usize) {
     }
 }
 
-/// Counts this helper into section `number`; `false` if it is closed or over.
+/// Counts this helper into section `number`, and returns whether it may take part: not if the section is closed or over.
 fn enter(shared: &Shared, number: u64) -> bool {
     let mut state = shared.state.load(Ordering::Relaxed);
     while state / SECTION == number && state & CLOSED == 0 {
@@ -370,10 +374,10 @@ fn enter(shared: &Shared, number: u64) -> bool {
     false
 }
 
-/// Waits until the section's number is not `seen`; returns it. A helper that is left out sleeps until it is called back.
+/// Waits until the section's number is no longer `seen`, and returns the new one. A helper that is left out sleeps until it is readmitted.
 fn wait_for_section(shared: &Shared, index: usize, seen: u64) -> u64 {
     let (place, begin) = (&shared.places[index], Instant::now());
-    // Without a CPU for every thread, spinning would take one from a thread that works: then only one look.
+    // Without a CPU for every thread, a spinning helper would take one from a thread that works, so it spins for one round only.
     loop {
         for _ in 0..SPINS_PER_LOOK {
             let now = shared.state.load(Ordering::Acquire) / SECTION;

@@ -1,6 +1,6 @@
 use super::*;
 
-/// A team of so many threads whatever CPUs there are, for which no time passes: nobody is late.
+/// A team of `threads` threads, however few CPUs there are. Its clock stands still, so that no helper ever counts as late.
 pub(crate) fn team_of(threads: usize) -> Team {
     Team::on_cpus(threads, usize::MAX, || Duration::ZERO).unwrap()
 }
@@ -64,7 +64,7 @@ fn all_work_is_done_whoever_comes() {
 fn helpers_wake_from_sleep() {
     let team = team_of(3);
     for _ in 0..3 {
-        // All helpers have told that they sleep: not a matter of time, only of their getting there.
+        // Waits until all helpers have said that they sleep. However long that takes, they get there.
         while !team.shared.places.iter().all(|place| place.asleep.load(Ordering::SeqCst)) {
             std::thread::yield_now();
         }
@@ -81,7 +81,7 @@ fn a_busy_team_leaves_the_work_to_the_caller() {
             inner.fetch_add(1, Ordering::Relaxed);
         });
     });
-    // One call inside each call: nobody else was free.
+    // Each outer call made one inner call, by itself, because the team was busy; the helper may not have made an outer call.
     assert!((1..=2).contains(&inner.load(Ordering::Relaxed)));
 }
 
@@ -107,14 +107,15 @@ fn panics_come_back_and_leave_the_team_usable() {
     meet(&team);
 }
 
-/// The time of the tests below, each of which has one of its own.
+/// A clock that stands still until [`pass`] moves it: milliseconds. Each test below has its own.
 type Clock = AtomicU64;
 
+/// Lets `ms` milliseconds pass.
 fn pass(clock: &Clock, ms: u64) {
     clock.fetch_add(ms, Ordering::SeqCst);
 }
 
-/// A section in which the helper of the number `late` is still busy `ms` after the caller.
+/// A section in which helper `late` is still busy `ms` milliseconds after the caller has finished.
 fn section_with_a_stall(team: &Team, clock: &Clock, late: usize, ms: u64) {
     let came = AtomicBool::new(false);
     team.run(&|number| {
@@ -124,12 +125,12 @@ fn section_with_a_stall(team: &Team, clock: &Clock, late: usize, ms: u64) {
             }
         } else if number == late {
             came.store(true, Ordering::SeqCst);
-            // It is the last one inside a closed section.
+            // Waits until the caller has closed the section and this helper is the only one inside.
             while team.shared.state.load(Ordering::SeqCst) & (CLOSED | INSIDE) != CLOSED + 1 {
                 std::thread::yield_now();
             }
             pass(clock, ms);
-            // The caller looks at the clock now and then: it has seen the time when it has noted who is inside.
+            // Waits until the caller has looked at the clock again and noted which helpers are late.
             while !team.shared.noted.load(Ordering::SeqCst) {
                 std::thread::yield_now();
             }
@@ -137,7 +138,7 @@ fn section_with_a_stall(team: &Team, clock: &Clock, late: usize, ms: u64) {
     });
 }
 
-/// Who took part in a section of many tasks, each of which must be done once.
+/// Runs a section of fifty tasks, each of which must be done once. Returns the numbers of the threads that did some.
 fn who_works(team: &Team) -> Vec<usize> {
     let (next, who) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let tasks: Vec<AtomicUsize> = (0..50).map(|_| AtomicUsize::new(0)).collect();
@@ -159,7 +160,7 @@ fn a_helper_that_stalls_is_left_out_for_a_while_and_used_again() {
     static CLOCK: Clock = Clock::new(0);
     let team = Team::on_cpus(2, 2, || Duration::from_millis(CLOCK.load(Ordering::SeqCst))).unwrap();
     assert!(team.has_help());
-    // A rest, then, for it has brought nothing yet, a pause.
+    // The first stall costs a rest of 1 ms, the second a pause of 8 ms, because the helper has saved no time in between.
     for pause in [1, 8] {
         section_with_a_stall(&team, &CLOCK, 1, 4);
         assert!(!team.has_help());
@@ -198,7 +199,7 @@ fn the_others_go_on_helping() {
 }
 
 #[test]
-fn a_team_on_one_cpu_has_no_helpers_but_its_shares() {
+fn a_team_on_one_cpu_has_no_helpers_but_reports_all_its_threads() {
     let team = Team::on_cpus(4, 1, || Duration::ZERO).unwrap();
     assert_eq!((team.threads(), team.has_help()), (4, false));
     assert_eq!(who_works(&team), [0]);

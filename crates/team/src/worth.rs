@@ -1,8 +1,9 @@
 //! Decides whether a helper is worth using, by comparing the time that it saves with the time that the caller waits for it.
 //!
-//! If another process takes a helper's CPU in the middle of a piece of work, the section waits until the helper gets a CPU again. That takes some
-//! milliseconds, the time of a hundred sections, so beside such a process two threads are slower than one. Therefore the caller adds up, for each
-//! helper, the time that it saved and the time that the caller waited for it. If a helper costs more than half of what it saves, the caller acts:
+//! If another process takes a helper's CPU in the middle of a piece of work, the section waits until the helper gets a CPU again. That takes
+//! some milliseconds, the time of a hundred sections, so in competition with such a process two threads are slower than one. Therefore the
+//! caller adds up, for each helper, the time that it saved and the time that the caller waited for it. If a helper costs more than half of what
+//! it saves, the caller acts:
 //! 1. The helper works in short shifts and rests as long between them. A thread that sleeps now and then has scheduler time left: the system
 //!    gives it a CPU as soon as it wakes, and seldom takes it away during a short shift (kernels/EXPERIMENTS.md has figures).
 //! 2. Shifts become longer while none is interrupted, and finally unlimited, because the other process may have gone. The first interruption
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 /// A shorter wait does not indicate a lost CPU, because interrupts and unequal pieces take as long.
 const SHORT_WAIT: Duration = Duration::from_micros(150);
-/// The first shift, and the longest rest after any shift.
+/// The length of the first shift after an interruption, and of the rest before it unless the helper is paused.
 const SHIFT: Duration = Duration::from_millis(1);
 /// The factor by which shifts grow.
 const GROWTH: u32 = 4;
@@ -27,9 +28,9 @@ const LONG_SECTION: Duration = Duration::from_millis(4);
 const PAUSE: (Duration, Duration) = (Duration::from_millis(8), Duration::from_millis(512));
 /// A pause also ends when this multiple of its length has passed by the clock, so that a team with little work tries its helpers again.
 const IDLE_TIMES: u32 = 8;
-/// When a helper has saved this much time without a pause, its next pause is the shortest again.
+/// When a helper has saved more time than this since its last pause, its next pause is the shortest again.
 const PROOF: Duration = Duration::from_millis(40);
-/// When an account exceeds this, it is halved, so that old observations fade.
+/// When the times that a helper saved and cost exceed this together, both are halved, so that old observations fade.
 const MEMORY: Duration = Duration::from_millis(80);
 
 /// Whether the caller, which finished its own part after `own`, has waited so long that the helper must have lost its CPU. With large pieces of work,
@@ -68,12 +69,13 @@ impl Worth {
         rest: None,
     };
 
-    /// Whether it is left out.
+    /// Whether the helper is left out.
     pub(crate) fn rests(&self) -> bool {
         self.rest.is_some()
     }
 
-    /// Records a section that ended at `now` and in which the caller computed for `own`. Returns whether the helper, which was left out, may work again.
+    /// Records a section that ended at `now` and in which the caller computed for `own`. Does nothing unless the helper is left out; returns
+    /// whether it may now work again.
     pub(crate) fn went_without(&mut self, own: Duration, now: Duration) -> bool {
         let Some((left, until)) = self.rest else { return false };
         let left = left.saturating_sub(own);
@@ -82,8 +84,8 @@ impl Worth {
         is_over
     }
 
-    /// Records that the helper took part in a section that ended at `now`, and saved the caller up to `own`. Returns whether its shift is over, after which
-    /// it is left out.
+    /// Records that the helper took part in a section that ended at `now`, and saved the caller up to `own`. Returns whether its shift is over,
+    /// so that it is left out from now on.
     pub(crate) fn helped(&mut self, own: Duration, now: Duration) -> bool {
         self.brought += own;
         self.proof += own;
@@ -141,6 +143,7 @@ impl Worth {
         true
     }
 
+    /// Leaves the helper out until the caller has computed for `rest`, or [`IDLE_TIMES`] that has passed by the clock.
     fn leave_out(&mut self, rest: Duration, now: Duration) {
         self.rest = Some((rest, now + rest * IDLE_TIMES));
     }
@@ -154,7 +157,7 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    /// Lets the caller compute alone until the helper is called back. Returns for how many milliseconds.
+    /// Lets the caller compute alone until the helper may work again. Returns how many milliseconds that took.
     fn rest_of(worth: &mut Worth) -> u64 {
         assert!(worth.rests());
         let mut rest = 1;
@@ -165,7 +168,7 @@ mod tests {
         rest
     }
 
-    /// Interrupts a helper that has saved nothing since its last interruption.
+    /// Interrupts a helper, so that the caller waits for 4 ms. Returns how many milliseconds the helper is then left out.
     fn interrupt(worth: &mut Worth) -> u64 {
         assert!(worth.was_late(Duration::ZERO, ms(4), Duration::ZERO));
         rest_of(worth)
@@ -221,7 +224,7 @@ mod tests {
                 assert_eq!(rest_of(&mut worth), 1);
             }
             assert_eq!(worth.shift, Some((ms(4), Duration::ZERO)));
-            // It has saved enough time that this is no reason for a pause.
+            // The helper has saved so much time that the next interruption is followed by a rest, not a pause.
             worth.brought = ms(50);
             assert_eq!(interrupt(&mut worth), 1);
         }
@@ -240,7 +243,7 @@ mod tests {
         let mut worth = Worth::NEW;
         let pauses: Vec<u64> = (0..9).map(|_| interrupt(&mut worth)).collect();
         assert_eq!(pauses, [1, 8, 16, 32, 64, 128, 256, 512, 512]);
-        // Below the limit `PROOF`, then above it.
+        // The helper saves less than `PROOF`, so the next pause is still the longest; then more, and it is the shortest again.
         worth.helped(ms(3), Duration::ZERO);
         assert_eq!(rest_of(&mut worth), 1);
         assert_eq!(interrupt(&mut worth), 512);

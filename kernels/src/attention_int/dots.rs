@@ -1,5 +1,5 @@
-//! The two products of integer attention, computed with dot-product instructions. All queries of a block are multiplied together, so that
-//! register tiles are full.
+//! Integer attention whose two products are computed with dot-product instructions. All queries of a block are multiplied with one tile of keys
+//! before the next, so that register tiles are full.
 
 use super::block::{Block, GROUP, Steps, TILE_VECTORS};
 use super::key_values::{IntKeyValues, Tile};
@@ -9,7 +9,7 @@ use crate::gemm::tiles::{of_this_tile, tile_rows, with_tile};
 use crate::layout::LANES;
 use crate::simd::int::SimdInt;
 
-/// Adds up the outputs of all tiles of keys.
+/// Attends with all queries of the block to all tiles of keys, and sums the outputs up in `block`.
 #[inline(always)]
 pub(super) fn attend<S: SimdInt>(s: S, packed: &IntKeyValues, block: Block<'_>, steps: Steps<'_>) {
     let Block { queries, stride, offsets, scales, output, rows, dims, max, sum } = block;
@@ -53,17 +53,16 @@ pub(super) fn attend<S: SimdInt>(s: S, packed: &IntKeyValues, block: Block<'_>, 
     }
 }
 
-/// Rows of bytes of a register tile: queries, or weights of the softmax.
+/// Rows of bytes that a register tile multiplies: queries, or weights of the softmax (`P - 127`).
 #[derive(Clone, Copy)]
 struct Rows<'a> {
     data: &'a [i8],
     stride: usize,
-    /// -128 times the sum of each.
+    /// -128 times the sum of each row.
     offsets: &'a [i32],
 }
 
-/// Computes exponents `[R][64]` from the products of `R` queries with the keys of a tile: those of the `N` vectors of keys that begin at
-/// vector `from`.
+/// Multiplies `R` queries with `N` vectors of a tile's keys, those from vector `from` on, and writes their part of the exponents `[R][64]`.
 #[inline(always)]
 fn scores_tile<S: SimdInt, const R: usize, const N: usize>(
     s: S,
@@ -88,7 +87,8 @@ fn scores_tile<S: SimdInt, const R: usize, const N: usize>(
     }
 }
 
-/// The dot products `[R][16 N]` of `R` rows with `N` of the four vectors of `[quads][64][4]`, beginning at vector `from`.
+/// The products `[R][16 N]` of `R` rows with keys or values that are laid out as `[quads][64][4]`: with `N` of their four vectors, from vector
+/// `from` on.
 #[inline(always)]
 fn products<S: SimdInt, const R: usize, const N: usize>(
     s: S,
@@ -112,7 +112,7 @@ fn products<S: SimdInt, const R: usize, const N: usize>(
     }
 }
 
-/// The sums of [`products`] by dot products.
+/// The sums of [`products`], computed by dot products.
 ///
 /// # Safety
 /// `stored` are whole quads; there are `R` rows of as many bytes; `from + N <= 4`.
@@ -136,17 +136,18 @@ unsafe fn dot_products<S: SimdInt, const R: usize, const N: usize>(
     acc
 }
 
-/// The weights of a register tile's queries.
+/// The softmax weights of a register tile's queries.
 #[derive(Clone, Copy)]
 struct Weights<'a> {
     /// `P - 127`, `[R][64]`
     p: Rows<'a>,
+    /// The factor of each query's output so far.
     rescale: &'a [f32],
-    /// Of the products, `2^(m_t - m) / 254`.
+    /// The factor of each query's products, `2^(m_t - m) / 254`.
     scales: &'a [f32],
 }
 
-/// `output[R][dims] = output · rescale + (P · V) · scales`, `N` vectors at a time as long as there are so many.
+/// `output[R][dims] = output · rescale + (P · V) · scales`, `N` vectors at a time as long as that many are left.
 #[inline(always)]
 fn values_tile<S: SimdInt, const R: usize, const N: usize>(
     s: S,
@@ -170,7 +171,7 @@ fn values_tile<S: SimdInt, const R: usize, const N: usize>(
     }
 }
 
-/// `N` vectors of the outputs from column `col` on: of one group.
+/// [`values_tile`] for the `N` vectors of outputs from column `col` on, all of them in one group.
 #[inline(always)]
 fn values_columns<S: SimdInt, const R: usize, const N: usize>(
     s: S,

@@ -11,8 +11,8 @@ use crate::simd::int::SimdInt;
 use crate::simd::math;
 use crate::view::MatRef;
 
-/// Keys and values of one head of one text, as [`crate::Kernels::attend_int`] reads them. Only [`crate::Isa::Amx`] reads more than a few keys
-/// that it laid out itself.
+/// Keys and values of one head of one text, as [`crate::Kernels::attend_int`] reads them. If [`crate::Isa::Amx`] laid out more than 16 keys,
+/// only it can read them.
 #[derive(Debug, Default)]
 pub struct IntKeyValues {
     tokens: usize,
@@ -21,29 +21,29 @@ pub struct IntKeyValues {
     matrices: bool,
     /// `[tiles][quads][64 keys][4 dimensions]`: `k + 128`, or `k` for matrix registers.
     keys: Buffer<u8>,
-    /// `[tiles · 64]`, 0 beyond the last token.
+    /// `[tiles · 64]`: the scale of each key; 0 beyond the last token.
     key_scales: Vec<f32>,
     /// `[tiles][groups][16 quads][64 dimensions][4 keys]`: `v + 128`, or `v` for matrix registers.
     values: Buffer<u8>,
-    /// `[tiles][groups][64]`: 127 times the sum of the tile's values.
+    /// `[tiles][groups][64]`: 127 times the sum of the tile's values in each dimension.
     value_sums: Vec<i32>,
     /// `[tiles · 64]`: log₂ of each value's scale divided by the largest scale; -∞ beyond the last token.
     value_logs: Vec<f32>,
     /// `[tiles · 64]`: the largest scale divided by each value's scale; 0 beyond the last token.
     value_inverses: Vec<f32>,
-    /// The mean of the values, which was subtracted from each.
+    /// The mean of the values (see [`mean_row`]), which was subtracted from each.
     value_mean: Vec<f32>,
     /// The largest scale of a value; NaN if one is not finite.
     value_scale: f32,
 }
 
-/// Texts with fewer keys are faster by dot products than by matrix registers (EXPERIMENTS.md).
+/// With fewer keys, dot products are faster than matrix registers (EXPERIMENTS.md).
 const FEWEST_FOR_MATRICES: usize = 17;
 
 /// Vectors of a mean that are summed side by side.
 const MEAN_VECTORS: usize = 4;
 
-/// The keys and values of one tile of 64 tokens.
+/// The part of [`IntKeyValues`] for one tile of 64 tokens.
 #[derive(Clone, Copy)]
 pub(super) struct Tile<'a> {
     pub keys: &'a [u8],
@@ -54,7 +54,7 @@ pub(super) struct Tile<'a> {
     pub value_sums: &'a [i32],
     pub value_logs: &'a [f32],
     pub value_inverses: &'a [f32],
-    /// Tokens that exist.
+    /// How many of the tile's 64 tokens exist.
     pub present: usize,
 }
 
@@ -68,7 +68,7 @@ impl IntKeyValues {
         self.matrices
     }
 
-    /// Quads of dimensions that the product of queries and keys runs over.
+    /// Number of quads of dimensions that the product of queries and keys runs over, padding included.
     pub(super) fn quads(&self) -> usize {
         match self.matrices {
             true => self.head_dim.div_ceil(MATRIX_STEP) * (MATRIX_STEP / 4),
@@ -76,12 +76,12 @@ impl IntKeyValues {
         }
     }
 
-    /// Dimensions of values and outputs: whole vectors.
+    /// Number of dimensions of values and outputs, padded to whole vectors.
     pub(super) fn dims(&self) -> usize {
         self.head_dim.next_multiple_of(LANES)
     }
 
-    /// Groups of [`GROUP`] dimensions of the values.
+    /// Number of groups of [`GROUP`] dimensions of the values.
     pub(super) fn groups(&self) -> usize {
         self.head_dim.div_ceil(GROUP)
     }
@@ -112,6 +112,7 @@ impl IntKeyValues {
         (0..self.tokens.div_ceil(KEY_TILE)).map(|tile| self.tile(tile))
     }
 
+    /// Makes room for `tokens` keys and values of `head_dim` dimensions, laid out for matrix registers or not.
     fn resize(&mut self, tokens: usize, head_dim: usize, matrices: bool) {
         (self.tokens, self.head_dim, self.matrices) = (tokens, head_dim, matrices);
         let tiles = tokens.div_ceil(KEY_TILE);
@@ -128,7 +129,7 @@ impl IntKeyValues {
         self.value_sums.resize(tiles * values / KEY_TILE, 0);
         let last = tiles - usize::from(!tokens.is_multiple_of(KEY_TILE));
         let first = if self.quads() > head_dim.div_ceil(4) { 0 } else { last };
-        // A key and a value of 0.
+        // The byte that stands for 0.
         let zero = if matrices { 0 } else { 128 };
         self.keys[first * keys..tiles * keys].fill(zero);
         self.key_scales[last * KEY_TILE..].fill(0.0);
@@ -152,13 +153,13 @@ pub(crate) fn pack<S: SimdInt>(
     let (quads, dims, groups) = (packed.quads(), packed.dims(), packed.groups());
     scratch.resize(head_dim, 4 * quads);
     let IntScratch { output, row, row8, shares, .. } = scratch;
-    // Stored as `+ 128`, but for matrix registers, which multiply signed bytes.
+    // Bytes are stored as `+ 128`, which flips their highest bit; for matrix registers, which multiply signed bytes, as they are.
     let sign = if matrices { 0 } else { 0x8080_8080 };
 
     let mean = &mut output[..dims];
     let smallest = mean_row(s, keys, shares, mean);
     for first in (0..tokens).step_by(ROWS) {
-        let scales = quantize_less(s, keys, first, (mean, smallest), row, row8);
+        let scales = quantize_minus_mean(s, keys, first, (mean, smallest), row, row8);
         packed.key_scales[first..first + ROWS].copy_from_slice(&scales);
         let tile = &mut packed.keys[first / KEY_TILE * quads * 4 * KEY_TILE..][..quads * 4 * KEY_TILE];
         // The four keys' bytes of a quad lie side by side.
@@ -176,7 +177,7 @@ pub(crate) fn pack<S: SimdInt>(
     let mut mean = std::mem::take(&mut packed.value_mean);
     let smallest = mean_row(s, values, shares, &mut mean);
     for first in (0..tokens).step_by(ROWS) {
-        let scales = quantize_less(s, values, first, (&mean, smallest), row, row8);
+        let scales = quantize_minus_mean(s, values, first, (&mean, smallest), row, row8);
         packed.value_logs[first..first + ROWS].copy_from_slice(&scales);
         let tile = first / KEY_TILE * groups;
         for (group, from) in (0..dims).step_by(GROUP).enumerate() {
@@ -226,10 +227,10 @@ fn relate_scales(packed: &mut IntKeyValues) {
     }
 }
 
-/// Subtracts `mean` from four rows, beginning at `first`, and quantises them to bytes in `row8`; returns their scales. Rows beyond the last
-/// one, and rows closer to the mean than `smallest`, become zeros.
+/// Subtracts `mean` from four rows, beginning at `first`, and quantises the differences to bytes in `row8`; returns their scales. `rows` is
+/// scratch. Rows beyond the last one, and rows closer to the mean than `smallest`, become zeros.
 #[inline(always)]
-fn quantize_less<S: SimdInt>(
+fn quantize_minus_mean<S: SimdInt>(
     s: S,
     matrix: MatRef<'_>,
     first: usize,
@@ -257,18 +258,18 @@ fn quantize_less<S: SimdInt>(
     quantize(s, four_rows(rows, dims), smallest, row8, dims).0
 }
 
-/// A row that is smaller than the text's largest row by this factor is treated as zeros.
+/// A row whose distance to the mean is less than this part of the text's largest magnitude is treated as equal to the mean.
 const SMALLEST_PART: f32 = 1.0 / (1u128 << 80) as f32;
 
-/// Computes the row that is subtracted from all rows: a mean in which large rows are weighted down to the usual size. (Subtracting any row
-/// is exact; a plain mean would be dominated by the few large rows, and the other rows, which get the attention, would lose precision.)
-/// `mean` holds whole vectors. Returns the magnitude below which a row is treated as zeros.
+/// Computes the row that is subtracted from all rows: a mean in which large rows are weighted down to the usual size. (Attention stays the same
+/// whichever row is subtracted. A plain mean would be dominated by the few large rows, and the other rows, which get most of the attention,
+/// would lose precision.) `mean` holds whole vectors. Returns the distance below which a row is treated as equal to the mean.
 #[inline(always)]
 fn mean_row<S: SimdInt>(s: S, rows: MatRef<'_>, shares: &mut Vec<f32>, mean: &mut [f32]) -> f32 {
     let largest = shares_of_rows(s, rows, shares);
     let mut at = 0;
     while at < rows.cols() {
-        // Several sums side by side: a single sum would wait for its own last addition.
+        // Several vectors are summed side by side, because a single sum would wait for its own last addition.
         if at + MEAN_VECTORS * LANES <= rows.cols() {
             mean_of::<S, MEAN_VECTORS>(s, rows, shares, at, mean);
             at += MEAN_VECTORS * LANES;
@@ -284,7 +285,7 @@ fn mean_row<S: SimdInt>(s: S, rows: MatRef<'_>, shares: &mut Vec<f32>, mean: &mu
 /// magnitude and `h` the harmonic mean of all `a`. Returns the largest magnitude of all rows.
 #[inline(always)]
 fn shares_of_rows<S: SimdInt>(s: S, rows: MatRef<'_>, shares: &mut Vec<f32>) -> f32 {
-    /// Limit of a ratio between two rows' magnitudes: the sum of such ratios over all tokens stays finite.
+    /// The limit of a ratio between two rows' magnitudes, so that the sum of such ratios over all tokens stays finite.
     const MOST: f32 = (1u128 << 100) as f32;
     let tokens = rows.rows();
     shares.clear();
@@ -319,7 +320,7 @@ fn shares_of_rows<S: SimdInt>(s: S, rows: MatRef<'_>, shares: &mut Vec<f32>) -> 
     largest
 }
 
-/// The sum of whole vectors.
+/// The sum of all values, which are whole vectors.
 #[inline(always)]
 fn sum_of<S: SimdInt>(s: S, values: &[f32]) -> f32 {
     let mut sum = s.splat(0.0);
@@ -330,7 +331,7 @@ fn sum_of<S: SimdInt>(s: S, values: &[f32]) -> f32 {
     s.reduce(sum)
 }
 
-/// `mean[at ..]`, `N` vectors: the sum of the rows' shares in ascending order.
+/// Computes `N` vectors of the mean from `at` on: the sum of the rows, each times its share, in ascending order.
 #[inline(always)]
 fn mean_of<S: SimdInt, const N: usize>(s: S, rows: MatRef<'_>, shares: &[f32], at: usize, mean: &mut [f32]) {
     let mut sums = [s.splat(0.0); N];

@@ -1,12 +1,12 @@
-//! Integer attention with matrix registers: a step multiplies sixteen queries with a tile of 64 keys.
+//! Integer attention with matrix registers. Each step multiplies sixteen queries with a tile of 64 keys.
 //!
-//! Steps are pipelined, so that none waits for its own products. The products with the keys are started while the previous step computes
-//! its exponentials; the products with the values are added while the next step computes its own.
+//! Steps are pipelined, so that none waits for its own products: a step's products with the keys are computed while the previous step computes
+//! its exponentials, and its products with the values while the next step computes its own exponentials.
 //!
 //! ```text
 //! for each tile of keys, for each sixteen queries of the block
-//!   P V of the step before; Q Kᵀ of the step after       matrix registers
-//!   P of this step                                       vectors from here on
+//!   P V of the step before; Q Kᵀ of the step after       by matrix registers
+//!   P of this step                                       by vector registers, like all that follows
 //!   output += P V of the step before
 //!   the exponents of the step after, and their largest
 //! ```
@@ -19,13 +19,13 @@ use crate::gemm::matrix::Registers;
 use crate::layout::{LANES, MATRIX_STEP, MATRIX_TILE};
 use crate::simd::int::SimdInt;
 
-/// Elements of a step's scores, of its weights, and of its products with a group of values.
+/// Number of elements of a step's scores, of its `P`, and of its products with a group of values.
 pub(super) const STEP_SCORES: usize = MATRIX_TILE * KEY_TILE;
-// Steps go by vectors of queries, and two are at work at a time; the keys of a tile are the depth of a register.
+// A step has a vector of queries, and the buffers hold two steps at a time; the keys of a tile are the depth of a matrix register.
 const _: () =
     assert!(MATRIX_TILE == LANES && 2 * MATRIX_TILE <= QUERY_BLOCK && MATRIX_STEP == KEY_TILE && GROUP == KEY_TILE);
 
-/// Adds up the outputs of all tiles of keys.
+/// Attends with all queries of the block to all tiles of keys, and sums the outputs up in `block`.
 #[inline(always)]
 pub(super) fn attend<S: SimdInt>(s: S, packed: &IntKeyValues, block: Block<'_>, at_work: Steps<'_>) {
     let Block { queries, stride, scales, output, rows, dims, max, sum, .. } = block;
@@ -82,7 +82,7 @@ pub(super) fn attend<S: SimdInt>(s: S, packed: &IntKeyValues, block: Block<'_>, 
     }
 }
 
-/// A step: a tile of keys, and its queries.
+/// A step: a tile of keys, and `queries` queries of the block from `first` on.
 #[derive(Clone, Copy)]
 struct Place<'a> {
     tile: Tile<'a>,
@@ -90,7 +90,7 @@ struct Place<'a> {
     queries: usize,
 }
 
-/// The products of 16 rows of bytes, `stride` apart, with what lies as the weights of an int8 product, `[quads][64][4]`: `sums[16][64]`.
+/// Multiplies 16 rows of bytes, `stride` apart, with keys or values that are laid out as `[quads][64][4]`, and writes `sums[16][64]`.
 #[inline(always)]
 fn products<S: SimdInt>(s: S, rows: &[i8], stride: usize, stored: &[u8], sums: &mut [i32]) {
     let depth = stored.len() / KEY_TILE;
@@ -100,7 +100,7 @@ fn products<S: SimdInt>(s: S, rows: &[i8], stride: usize, stored: &[u8], sums: &
     unsafe { s.matrix_scores(rows.as_ptr(), stride, stored.as_ptr(), depth / MATRIX_STEP, sums.as_mut_ptr()) }
 }
 
-/// The exponents `[16][64]` of the products of as many queries with the keys of a tile.
+/// Turns the products of up to 16 queries with the keys of a tile into exponents `[16][64]`.
 #[inline(always)]
 fn to_exponents<S: SimdInt>(
     s: S,
@@ -124,7 +124,7 @@ fn to_exponents<S: SimdInt>(
     }
 }
 
-/// `output[n][dims] = output · rescale + (P · V) · scales`, of the products `[groups][16][64]` with `P - 127`.
+/// `output[n][dims] = output · rescale + (P · V) · scales`; `products` are `[groups][16][64]`, those of `P - 127` with the values.
 #[inline(always)]
 fn add_values<S: SimdInt>(
     s: S,

@@ -1,19 +1,20 @@
-//! Attention of one head with integer products: the loop of `attention.rs`, whose two products are exact sums of products of bytes.
+//! Attention of one head with integer products: the algorithm of `attention.rs`, but both of its products are exact sums of products of bytes.
 //!
 //! ```text
-//! k ← k - mean(k)                       softmax does not see it; what all keys share would waste the range of a byte
-//! v ← v - mean(v)                       weights sum to 1, so the mean is added to the output; weights that are rounded off take nothing of it away
-//!                                       (both means: any row will do; one in which large rows count no more than others)
+//! k ← k - mean(k)                       does not change the softmax; the part that all keys share would waste the range of a byte
+//! v ← v - mean(v)                       weights sum to 1, so the whole mean is added to the output, even if small weights are rounded to 0
+//!                                       (any row could be subtracted; in this mean, large rows count no more than others)
 //! q, k, v → int8, a scale a row         y = acc · scale_q · scale_k · log₂ e + log₂ (scale_v / max scale_v)
-//! P = 2^(y - m_t) → 0 ..= 254           8 bits below the maximum of the tile of keys, a value's scale being in its weight; attention may rest on
-//!                                       many small weights far below one large one in another tile. In its own, those below 1/508 of it
-//!                                       count as the mean
-//! O = O·c + acc · 2^(m_t - m) / 254     sum = sum·c + Σ P / (scale_v / max scale_v) · 2^(m_t - m), of P before it is rounded
+//! P = 2^(y - m_t) → 0 ..= 254           m_t: the tile's largest y. A key's weight contains the scale of its value. Each tile has its own
+//!                                       m_t, because many small weights may together count as much as one large weight in another tile.
+//!                                       Weights below 1/508 of the tile's largest become 0, so that their values count as the mean
+//! O = O·c + acc · 2^(m_t - m) / 254     sum = sum·c + Σ P / (scale_v / max scale_v) · 2^(m_t - m), with P before it is rounded;
+//!                                       m: the largest y so far; c = 2^(m before - m)
 //! out = O · max scale_v / sum + mean(v)
 //! ```
-//! Keys and values both lie as the weights of an int8 product (`[quads][64][4]`, stored as `+ 128`): keys in quads of dimensions, values in quads of
-//! keys for 64 dimensions. So both products are that of [`dots`] or of the registers that hold matrices. `P` takes part as `P - 127`, a signed
-//! byte; `127 Σ v` of a tile is added.
+//! Keys and values are laid out like the weights of an int8 product (`[quads][64][4]`; for dot products as bytes `+ 128`): keys in quads of
+//! dimensions, values in quads of keys for 64 dimensions. So both products are computed by the same code, dot products in [`dots`] or matrix
+//! registers in [`matrices`]. `P` is multiplied as `P - 127`, a signed byte, and `127 Σ v` of the tile is added.
 //! Bounds: `|q·k| <= head_dim · 127 · 255 < 2^31` up to a `head_dim` of 65,536; `|P·V| <= 64 · 254 · 127`.
 
 mod block;
@@ -36,7 +37,7 @@ use crate::layout::LANES;
 use crate::simd::int::SimdInt;
 use crate::view::{MatMut, MatRef};
 
-// The softmax of a block takes four queries, or sixteen, at a time.
+// The softmax of a block of queries is computed for four queries, or for sixteen, at a time.
 const _: () = assert!(QUERY_BLOCK.is_multiple_of(LANES));
 
 /// See [`crate::Kernels::attend_int`], which has checked the shapes.
@@ -51,7 +52,7 @@ pub(crate) fn attend<S: SimdInt>(
 ) {
     let (head_dim, dims, depth, rows) = (packed.head_dim(), packed.dims(), 4 * packed.quads(), queries.rows());
     let stride = query_stride(dims, depth);
-    // One NaN for all, as in `quantize`.
+    // Every NaN becomes the same NaN, for the reason that `quantize` gives.
     let scale = if scale.is_nan() { f32::NAN } else { scale };
     scratch.resize(head_dim, depth);
     let matrices = S::MATRICES && packed.for_matrices();
@@ -64,7 +65,7 @@ pub(crate) fn attend<S: SimdInt>(
     for first in (0..rows).step_by(ROWS) {
         let present = (rows - first).min(ROWS);
         for query in first..first + present {
-            // The rows of one head are far apart in memory, so the CPU's own prefetchers do not predict them.
+            // The rows of one head are far apart in memory, so the CPU's own prefetchers do not find them.
             let (next, out) = (queries.row((query + ROWS_AHEAD).min(rows - 1)), out.row_mut(query));
             for at in (0..head_dim).step_by(LANES) {
                 s.prefetch(next.as_ptr().wrapping_add(at).cast());

@@ -1,4 +1,4 @@
-//! Rows of f32 made bytes: a scale a row, four rows at a time.
+//! Quantises rows of f32 to bytes, with a scale for each row, four rows at a time.
 
 use crate::layout::LANES;
 use crate::rows8::byte_scales;
@@ -13,8 +13,9 @@ pub(super) const ROWS: usize = 4;
 /// How many rows ahead of the current one the prefetch goes.
 pub(super) const ROWS_AHEAD: usize = 8;
 
-/// `out = round(row / scale)` with `scale = max |row| / 127`, or zeros where that maximum is below `smallest`, `stride` apart; the scales and the sums
-/// of `out`. The rows hold whole vectors, zero beyond their end.
+/// Writes `round(row / scale)` with `scale = max |row| / 127` for each of the rows to `out`, `stride` apart, and returns the scales and the
+/// sums of the bytes. A row whose maximum is below `smallest` becomes zeros with the scale 0, one with a NaN or an infinity zeros with the
+/// scale NaN. The rows are whole vectors, padded with zeros.
 #[inline(always)]
 pub(super) fn quantize<S: SimdInt>(
     s: S,
@@ -72,7 +73,7 @@ pub(super) fn quantize<S: SimdInt>(
     (scales, totals)
 }
 
-/// Four rows of `dims` values.
+/// Cuts `rows` into four rows of `dims` values.
 #[inline(always)]
 pub(super) fn four_rows<T>(rows: &[T], dims: usize) -> [&[T]; ROWS] {
     let (first, second) = rows.split_at(2 * dims);

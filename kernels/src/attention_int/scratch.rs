@@ -1,4 +1,4 @@
-//! The buffers of a thread.
+//! The buffers that a thread needs for integer attention.
 
 use super::quantize::ROWS;
 use crate::attention::{KEY_TILE, QUERY_BLOCK};
@@ -12,13 +12,15 @@ pub struct IntScratch {
     pub(super) exponents: Buffer<f32>,
     /// `[48][64]`: `P - 127`
     pub(super) p: Buffer<i8>,
-    /// `[48][dims]`
+    /// `[48][dims]`: the weighted sums of values so far.
     pub(super) output: Buffer<f32>,
-    /// `[48][query_stride]`
+    /// `[48][query_stride]`: the quantised queries.
     pub(super) queries: Buffer<i8>,
     /// With matrix registers, products with the keys, `[16 queries][64]`, and with the values, `[groups][16 queries][64]`.
     pub(super) products: Buffer<i32>,
+    // From here to `rescale`: an element for each of the 48 queries.
     pub(super) query_scales: Vec<f32>,
+    /// `-128 Σ q`
     pub(super) offsets: Vec<i32>,
     /// `-128 Σ (P - 127)`
     pub(super) p_offsets: Vec<i32>,
@@ -27,15 +29,16 @@ pub struct IntScratch {
     pub(super) tile_sum: Vec<f32>,
     pub(super) tile_scale: Vec<f32>,
     pub(super) rescale: Vec<f32>,
-    /// Four rows in f32, then in i8: whole vectors.
+    /// Four rows in f32, padded to whole vectors.
     pub(super) row: Vec<f32>,
+    /// Four rows after they have been quantised.
     pub(super) row8: Vec<i8>,
-    /// Each token's share in a mean: whole vectors.
+    /// Each token's share in a mean; padded to whole vectors.
     pub(super) shares: Vec<f32>,
 }
 
 impl IntScratch {
-    /// For heads of `head_dim` dimensions, of which a query's product runs over `depth`.
+    /// Makes the buffers large enough for heads of `head_dim` dimensions. `depth` is what products with a query run over: `head_dim`, padded.
     pub(super) fn resize(&mut self, head_dim: usize, depth: usize) {
         let dims = head_dim.next_multiple_of(LANES);
         self.exponents.grow(QUERY_BLOCK * KEY_TILE);
@@ -53,7 +56,7 @@ impl IntScratch {
     }
 }
 
-/// Bytes from a query to the next: whole vectors, and all that its product runs over.
+/// Bytes from one quantised query to the next: room for whole vectors of its `dims` and for the `depth` of its products.
 pub(super) fn query_stride(dims: usize, depth: usize) -> usize {
     dims.max(depth)
 }

@@ -7,11 +7,12 @@ use crate::layout::LANES;
 use crate::simd::int::SimdInt;
 use crate::simd::math;
 
-/// The factors that turn integer products into exponents: those of the 64 keys of a tile, and of one query.
+/// What turns a query's integer products with the 64 keys of a tile into exponents: factors of the keys and of the query, and an addend for
+/// each key.
 #[derive(Clone, Copy)]
 pub(super) struct Scales<'a> {
     pub keys: &'a [f32],
-    /// -∞ for keys that do not exist.
+    /// Added to the exponents; -∞ for keys beyond the last token.
     pub value_logs: &'a [f32],
     pub query: f32,
 }
@@ -37,7 +38,7 @@ impl<'a> Scales<'a> {
 
 /// The largest of the exponents `[rows][64]` of each query.
 ///
-/// It is a pass of its own, because the chain from a row's values to its maximum is long: inside the next step it would delay that step's
+/// This is done apart from [`weights`], because the chain of operations from a row's values to its maximum is long: there it would delay the
 /// exponentials.
 #[inline(always)]
 pub(super) fn maxima<S: SimdInt>(s: S, exponents: &[f32], rows: usize, largest: &mut [f32]) {
@@ -58,8 +59,9 @@ pub(super) fn maxima<S: SimdInt>(s: S, exponents: &[f32], rows: usize, largest: 
     }
 }
 
-/// Turns the exponents of four queries into `P - 127` in units of `1 / 254` of the largest; `sums` become those of the weights
-/// without the values' scales, `offsets` -128 times the sums of `P - 127` (`OFFSETS`; else they stay).
+/// Turns the exponents of four queries into weights `P` in units of 1/254 of the tile's largest, and writes `P - 127` to `p`. `sums` become the
+/// queries' sums of weights before rounding, with the values' scales divided out. With `OFFSETS`, `offsets` become -128 times the sums of
+/// `P - 127`, else they stay.
 #[inline(always)]
 pub(super) fn weights<S: SimdInt, const OFFSETS: bool>(
     s: S,
@@ -98,7 +100,8 @@ pub(super) fn weights<S: SimdInt, const OFFSETS: bool>(
     }
     sums.copy_from_slice(&s.reduce4(totals));
     if OFFSETS {
-        // Keys beyond the last quad take no part in the product.
+        // The product with the values ends at the last quad that has a token. The keys beyond it have `P - 127 = -127`, which the sum must not
+        // contain.
         let beyond = (KEY_TILE - tile.present.next_multiple_of(4)) as f32 * P_MIDDLE;
         for (offset, sum) in offsets.iter_mut().zip(s.reduce4(bytes)) {
             *offset = -128 * (sum + beyond) as i32;
@@ -106,7 +109,7 @@ pub(super) fn weights<S: SimdInt, const OFFSETS: bool>(
     }
 }
 
-/// What a query block carries from tile to tile, and what a tile adds: `[queries]`, whole vectors of them.
+/// The softmax state of a block of queries, and what one tile of keys adds to it: an element for each query, whole vectors.
 pub(super) struct State<'a> {
     /// The largest exponent so far. Exponents include the scale of the key's value.
     pub max: &'a mut [f32],
@@ -114,12 +117,14 @@ pub(super) struct State<'a> {
     pub sum: &'a mut [f32],
     /// Becomes `2^(max before - max)`, by which earlier sums and outputs are multiplied.
     pub rescale: &'a mut [f32],
-    /// The tile's largest; becomes `2^(largest - max) / 254`, by which the tile's products are multiplied.
+    /// The tile's largest exponent; becomes `2^(largest - max) / 254`, by which the tile's products are multiplied.
     pub tile: &'a mut [f32],
+    /// The sum of the tile's weights relative to its own largest, without the values' scales.
     pub tile_sum: &'a [f32],
 }
 
-/// `max` takes in the tile's, and `sum ← sum · rescale + tile_sum · 2^(largest - max)`.
+/// Updates the state after a tile: `max` becomes the larger of itself and the tile's largest exponent, `sum` becomes
+/// `sum · rescale + tile_sum · 2^(largest - max)`.
 #[inline(always)]
 pub(super) fn rescale<S: SimdInt>(s: S, state: State<'_>) {
     let State { max, sum, rescale, tile, tile_sum } = state;

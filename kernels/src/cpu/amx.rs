@@ -4,10 +4,10 @@ use std::arch::asm;
 use std::arch::x86_64::__cpuid_count;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Whether this CPU has AMX for int8 and bf16, and Linux lets this process use it. Asking makes the request; once granted it holds for all threads
-/// of the process and for its children. From then on the state that a signal saves is 8 KB larger: Linux refuses alternate signal stacks that
-/// could not hold it (and the request, as long as a thread has such a one), and on a thread that has used the registers the standard library's
-/// own stack is too small for its report of a stack overflow: such a process ends by SIGSEGV without the message.
+/// Whether this CPU has AMX for int8 and bf16, and Linux lets this process use it. The call requests the permission; once granted it holds for
+/// all threads of the process and for its children. From then on the state that a signal saves is 8 KB larger. Linux refuses alternate signal
+/// stacks that cannot hold it, and refuses the request while a thread has such a stack. On a thread that has used the registers, the signal
+/// stack that the standard library sets up is too small to report a stack overflow: the process then ends by SIGSEGV without a message.
 pub(crate) fn permitted() -> bool {
     static GRANTED: AtomicBool = AtomicBool::new(false);
     // A refusal is not remembered, because its reason may be temporary.
@@ -20,14 +20,15 @@ pub(crate) fn permitted() -> bool {
     granted
 }
 
+/// Whether the CPU has AMX for int8 and bf16, whatever the operating system allows.
 fn has_amx() -> bool {
     const BF16_TILE_INT8: u32 = 1 << 22 | 1 << 24 | 1 << 25;
-    // Leaves are asked for only where the CPU has them.
+    // Leaf 7 of `cpuid` is read only if leaf 0 says that the CPU has it.
     __cpuid_count(0, 0).eax >= 7 && __cpuid_count(7, 0).edx & BF16_TILE_INT8 == BF16_TILE_INT8
 }
 
-/// Asks Linux for the registers' state (`ARCH_REQ_XCOMP_PERM` of `XFEATURE_XTILEDATA`). It refuses where the CPU's registers are not enabled, so XCR0
-/// need not be read.
+/// Asks Linux for permission to use the matrix registers (`ARCH_REQ_XCOMP_PERM` of `XFEATURE_XTILEDATA`), and returns whether it is granted. Linux
+/// refuses if it has not enabled the registers, so XCR0 need not be read.
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 fn request() -> bool {
     const ARCH_PRCTL: i64 = 158;

@@ -1,10 +1,10 @@
-//! From sums to outputs: what the products in integers do with a row's, or a tile's, sums.
+//! The epilogue of the products of integers: turns the sums of a row or of a register tile into outputs, by scales, bias and GELU.
 
 use super::{Epilogue, load_vectors, store_vectors};
 use crate::simd::int::SimdInt;
 use crate::simd::math;
 
-/// A tile's outputs from its sums: those from `at` on, of `outputs`.
+/// Turns a register tile's sums into outputs and writes them: those from output `at` on, of `outputs` in all.
 ///
 /// # Safety
 /// `R` rows, `ldo` elements apart, are writable at `out`: `16 N` elements of each, or as many as outputs are left from `at` on.
@@ -22,12 +22,12 @@ pub(super) unsafe fn finish_tile<S: SimdInt, const R: usize, const N: usize>(
     let bias = load_vectors::<S, N>(s, epilogue.bias, at, 0.0);
     for (r, acc) in acc.into_iter().enumerate() {
         let values = finish_row(s, acc, row_scales[r], scales, bias, epilogue.gelu);
-        // SAFETY: by the caller's word.
+        // SAFETY: guaranteed by the caller.
         unsafe { store_vectors(s, out.add(r * ldo), outputs - at, values) };
     }
 }
 
-/// A row's outputs from its sums.
+/// Turns a row's integer sums into outputs.
 #[inline(always)]
 pub(super) fn finish_row<S: SimdInt, const N: usize>(
     s: S,
@@ -48,7 +48,7 @@ pub(super) fn finish_row<S: SimdInt, const N: usize>(
     values
 }
 
-/// A row's outputs from sums that have their scales already.
+/// Turns a row's sums that are already scaled into outputs.
 #[inline(always)]
 pub(super) fn finish_scaled_row<S: SimdInt, const N: usize>(
     s: S,

@@ -1,26 +1,26 @@
-//! The f32 matrix product, `X · Wᵀ`, both operands as they lie in a checkpoint.
+//! The f32 matrix product, `X · Wᵀ`, with both operands row-major, as in a checkpoint.
 //!
 //! ```text
 //! for each depth block of 512
-//!   for each 6 rows                    copied side by side: 12 KB that stay in the first-level cache
-//!     for each 4 outputs               their weights stream through, from the second-level cache after the first rows
+//!   for each 6 rows                    copied next to each other: 12 KB that stay in the first-level cache
+//!     for each 4 outputs               their weights come from memory for the first 6 rows, then from the second-level cache
 //!       acc[6][4] += x[row][d..d+16] * w[output][d..d+16]      24 vectors of 16 partial sums
-//!       out[6][4] += the sums of the 24 vectors                (ISAs with few registers take smaller tiles)
+//!       out[6][4] += the sums of the 24 vectors                (ISAs with few registers use smaller tiles)
 //! ```
-//! 1. Lanes run along the depth, so `W` is read in place: nothing is packed, and a mapped file is the weight matrix.
+//! 1. Lanes run along the depth, so `W` needs no packing: it is read in place from a mapped file.
 //! 2. Rows of 1,024 or 4,096 values lie a multiple of 4 KB apart, where ten of them compete for the eight ways of one set of the cache.
 //!    Copying the six rows of `X` to a stride that is no such multiple leaves only the four of `W` (EXPERIMENTS.md).
-//! 3. An element's additions are the same in whatever tile it falls, so edges use smaller tiles of the same code.
-//! 4. The lane sums cost about 13 operations for four outputs and 32 steps, and overlap with the multiply-adds.
+//! 3. An element of `out` is the result of the same additions in a tile of any size, so the edges use smaller tiles of the same code.
+//! 4. Adding up the lanes costs about 13 operations for four outputs in every 32 steps of 16 depths, and overlaps with the multiply-adds.
 
 use crate::layout::LANES;
 use crate::simd::Simd;
 use crate::view::{MatMut, MatRef};
 
-/// Depth summed in registers before the lanes are added. Part of the numeric contract: another value gives other bits.
+/// Depth of a block, which is summed in registers before the lanes are added. Part of the numeric contract: another value gives other bits.
 pub const DEPTH_BLOCK: usize = 512;
 
-/// Most outputs of a register tile: what `reduce4` takes at once.
+/// Most outputs of a register tile: as many vectors as `reduce4` adds up at once.
 const TILE_OUTPUTS: usize = 4;
 
 /// Most rows of a register tile.
@@ -68,13 +68,15 @@ pub(crate) fn linear<S: Simd>(s: S, x: MatRef<'_>, weight: MatRef<'_>, bias: Opt
     }
 }
 
-/// Where a register tile lies.
+/// One depth block of a register tile: its operands, and where it lies.
 struct Tile<'a> {
     /// The tile's rows of `x`, this depth block of them, `STRIP_STRIDE` apart.
     strip: &'a [f32; MAX_TILE_ROWS * STRIP_STRIDE],
     weight: MatRef<'a>,
+    /// Where the depth block begins, and its length.
     from: usize,
     block: usize,
+    /// The tile's first row and first output.
     row: usize,
     output: usize,
     /// Whether this is the first depth block, which overwrites `out`.
@@ -90,7 +92,7 @@ impl Tile<'_> {
     /// As there, with `R` = `rows`.
     #[inline(always)]
     unsafe fn rows<S: Simd, const C: usize>(&self, s: S, rows: usize, out: &mut MatMut<'_>) {
-        // SAFETY: by the caller's word.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             match rows {
                 6 if S::DOT_TILE.rows >= 6 => self.run::<S, 6, C>(s, out),
@@ -111,7 +113,7 @@ impl Tile<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd, const R: usize, const C: usize>(&self, s: S, out: &mut MatMut<'_>) {
         let x = self.strip.as_ptr();
-        // SAFETY: C rows of the weight have `block` elements left from `from` on, by the caller's word; the strip has R rows.
+        // SAFETY: C rows of the weight have `block` elements left from `from` on, guaranteed by the caller; the strip has R rows.
         let acc = unsafe {
             // `wrapping_add`, because with a depth of 0 there is no element to point to.
             let w = self.weight.as_ptr().wrapping_add(self.output * self.weight.stride() + self.from);
@@ -123,7 +125,7 @@ impl Tile<'_> {
             padded[..C].copy_from_slice(&acc);
             let sums = s.reduce4(padded);
             for (c, sum) in sums.into_iter().enumerate().take(C) {
-                // SAFETY: element [row + r, output + c] of `out`, by the caller's word.
+                // SAFETY: element [row + r, output + c] of `out`, guaranteed by the caller.
                 let element = unsafe { &mut *out.as_mut_ptr().add((self.row + r) * stride + self.output + c) };
                 let mut value = if self.first { sum } else { *element + sum };
                 if let Some(bias) = self.bias {
@@ -135,10 +137,11 @@ impl Tile<'_> {
     }
 }
 
-/// `acc[r][c]` lane `l` = Σ over `d ≡ l mod 16`, `d < depth`, of `x[r, d] · w[c, d]`.
+/// Lane `l` of `acc[r][c]` becomes the sum of `x[r, d] · w[c, d]` over all `d ≡ l mod 16`, `d < depth`.
 ///
-/// A vector's registers are summed one after another: no lane meets another before `reduce4`, so the bits are those of whole vectors,
-/// and a tile needs no more accumulators than it has registers. The depth block is in the first-level cache after the first.
+/// Where several registers make up a vector, the sums are computed for one of these registers after the other, so that a tile needs no more
+/// accumulators than there are registers. Lanes are not added to each other before `reduce4`, so the bits are the same. After the first of
+/// these runs, the depth block is in the first-level cache.
 ///
 /// # Safety
 /// `depth` elements are readable at `x + r·ldx` for `r < R` and at `w + c·ldw` for `c < C`.
@@ -154,7 +157,7 @@ unsafe fn partial_sums<S: Simd, const R: usize, const C: usize>(
     let mut lanes = [[[0.0f32; LANES]; C]; R];
     let mut from = 0;
     while from < LANES {
-        // SAFETY: by the caller's word.
+        // SAFETY: guaranteed by the caller.
         let acc = unsafe { sums_of_part::<S, R, C>(s, x, ldx, w, ldw, depth, from) };
         for (lanes, acc) in lanes.iter_mut().zip(acc) {
             for (lanes, acc) in lanes.iter_mut().zip(acc) {
@@ -189,7 +192,7 @@ unsafe fn sums_of_part<S: Simd, const R: usize, const C: usize>(
     from: usize,
 ) -> [[S::P; C]; R] {
     let mut acc = [[s.zero_part(); C]; R];
-    // The last step may begin beyond the end of the rows; then it reads no lane.
+    // In the last step these pointers may lie beyond the ends of the rows; then no lane is read.
     let (x, w) = (x.wrapping_add(from), w.wrapping_add(from));
     let mut d = 0;
     while d + LANES <= depth {
@@ -205,7 +208,7 @@ unsafe fn sums_of_part<S: Simd, const R: usize, const C: usize>(
     acc
 }
 
-/// `acc[r][c] += x[r] · w[c]` for a register of lanes, of which `lanes` are there and the others 0.
+/// `acc[r][c] += x[r] · w[c]` for one register of lanes, of which the first `lanes` are read and the others are 0.
 ///
 /// # Safety
 /// `lanes`, or `PART_LANES` if that is less, elements are readable at `x + r·ldx` and `w + c·ldw`.
@@ -223,11 +226,11 @@ unsafe fn add_step<S: Simd, const R: usize, const C: usize>(
     if R < C {
         let mut rows = [s.zero_part(); R];
         for (r, row) in rows.iter_mut().enumerate() {
-            // SAFETY: by the caller's word.
+            // SAFETY: guaranteed by the caller.
             *row = unsafe { s.load_part(x.wrapping_add(r * ldx), lanes) };
         }
         for c in 0..C {
-            // SAFETY: by the caller's word.
+            // SAFETY: guaranteed by the caller.
             let weight = unsafe { s.load_part(w.wrapping_add(c * ldw), lanes) };
             for (acc, row) in acc.iter_mut().zip(rows) {
                 acc[c] = s.mul_add_part(row, weight, acc[c]);
@@ -236,11 +239,11 @@ unsafe fn add_step<S: Simd, const R: usize, const C: usize>(
     } else {
         let mut weights = [s.zero_part(); C];
         for (c, weight) in weights.iter_mut().enumerate() {
-            // SAFETY: by the caller's word.
+            // SAFETY: guaranteed by the caller.
             *weight = unsafe { s.load_part(w.wrapping_add(c * ldw), lanes) };
         }
         for (r, acc) in acc.iter_mut().enumerate() {
-            // SAFETY: by the caller's word.
+            // SAFETY: guaranteed by the caller.
             let row = unsafe { s.load_part(x.wrapping_add(r * ldx), lanes) };
             for (acc, weight) in acc.iter_mut().zip(weights) {
                 *acc = s.mul_add_part(row, weight, *acc);

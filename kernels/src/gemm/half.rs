@@ -1,7 +1,8 @@
-//! Matrix products of 16-bit weights: f16 (f32 rows, widened weights, fused multiply-adds) and bf16 (bf16 rows, pairs of products).
+//! Matrix products with 16-bit weights: f16 (rows of f32, weights widened to f32, fused multiply-adds) and bf16 (rows of bf16, dot products of
+//! pairs).
 //!
-//! A sum runs over the whole depth in one f32 accumulator an output, in ascending order: its rounding error is at most `depth · 2^-24` of
-//! the sum of magnitudes.
+//! Each output has one f32 accumulator, to which products are added in ascending order of the depth. Its rounding error is at most `depth · 2^-24`
+//! of the sum of the products' magnitudes; where the CPU has instructions for bf16, these round pairs in their own way, with at most twice that.
 
 use super::tiles::{Place, TileProduct, by_tiles, of_this_tile};
 use super::{Epilogue, Panels, load_vectors, matrix, store_vectors};
@@ -58,7 +59,7 @@ impl<S: SimdInt> TileProduct<S, u16> for F16<'_> {
         let mut acc = [[s.splat(0.0); N]; R];
         for (d, w) in panel.chunks_exact(PANEL).enumerate() {
             ahead.fetch(s, d * ahead.step);
-            // SAFETY: 32 weights; one value of every row.
+            // SAFETY: 32 weights, and one value of every row.
             unsafe {
                 let w = w.as_ptr().add(place.vector * LANES);
                 let mut wv = [s.load_f16(w); N];
@@ -73,7 +74,7 @@ impl<S: SimdInt> TileProduct<S, u16> for F16<'_> {
                 }
             }
         }
-        // SAFETY: by the caller's word.
+        // SAFETY: guaranteed by the caller.
         unsafe { finish_tile(s, acc, self.epilogue, (place.at, self.outputs), out, ldo) };
     }
 }
@@ -121,12 +122,12 @@ impl<S: SimdInt> TileProduct<S, u16> for Bf16<'_> {
                 }
             }
         }
-        // SAFETY: by the caller's word.
+        // SAFETY: guaranteed by the caller.
         unsafe { finish_tile(s, acc, self.epilogue, (place.at, self.outputs), out, ldo) };
     }
 }
 
-/// Adds the bias to a tile's sums and writes its outputs: those from `at` on, of `outputs`.
+/// Adds the bias to a register tile's sums and writes them: the outputs from `at` on, of `outputs` in all.
 ///
 /// # Safety
 /// `R` rows, `ldo` elements apart, are writable at `out`: `16 N` elements of each, or as many as outputs are left from `at` on.
@@ -145,7 +146,7 @@ unsafe fn finish_tile<S: SimdInt, const R: usize, const N: usize>(
         for n in 0..N {
             values[n] = s.add(sums[n], bias[n]);
         }
-        // SAFETY: by the caller's word.
+        // SAFETY: guaranteed by the caller.
         unsafe { store_vectors(s, out.add(r * ldo), outputs - at, values) };
     }
 }

@@ -6,17 +6,17 @@
 //! a group of a panel, 64 depths by 32 outputs:       17 cache lines, 4.25 bits a weight
 //!     64 bytes       [2 blocks][32 outputs]          m | z << 4
 //!     2 x 512 bytes  [4 steps][32 outputs][4]        low nibbles: depths 0 .. 16 of the block, high nibbles: 16 .. 32
-//! unpacked           [16 quads][32 outputs][4]       (u - z) · m + 128 modulo 256: what `int8.rs` and `matrix.rs` take
+//! unpacked           [16 quads][32 outputs][4]       (u - z) · m + 128 modulo 256: what `int8.rs` and `matrix.rs` multiply
 //! ```
-//! 1. Results have the same bits as int8 weights with the same integers, on every instruction set.
-//! 2. Few rows (a tile or a few): each tile group by group, 2 KB that stay in the first-level cache, the sums in registers. With
-//!    AVX-512 groups are unpacked beside dot products, by units that these leave idle: tiles of up to 8 rows leave registers for what
-//!    was unpacked ([`dots_of_registers`]); larger ones multiply a group that was unpacked to memory and unpack the next one meanwhile
-//!    ([`dots_and_unpack`]). Many rows: the whole panel is unpacked first, and then all tiles are multiplied with it. Unpacking takes
-//!    some four instructions for 64 weights, but an unpacked panel does not stay in the first-level cache. EXPERIMENTS.md has the gain
-//!    of each way.
-//! 3. Any bytes are valid weights: `pack` keeps `|w| <= 127`, and other nibbles wrap around modulo 256. Padding beyond the last depth
-//!    is unpacked, but not multiplied.
+//! 1. Results have the same bits as those of int8 weights with the same integers, on every instruction set.
+//! 2. With few rows (a tile or a few), each tile unpacks and multiplies the panel group by group: an unpacked group is 2 KB, which stay in
+//!    the first-level cache, and the sums stay in registers. AVX-512 unpacks on execution units that dot products leave idle: tiles of up
+//!    to 8 rows leave registers for the unpacked weights ([`dots_of_registers`]); larger ones multiply a group that was unpacked to
+//!    memory and meanwhile unpack the next one ([`dots_and_unpack`]). With many rows, the whole panel is unpacked first, and then all
+//!    tiles are multiplied with it. Unpacking takes some four instructions for 64 weights, but an unpacked panel does not stay in the
+//!    first-level cache. EXPERIMENTS.md has the gain of each way.
+//! 3. Any bytes are valid weights: `pack` writes only weights with `|w| <= 127`, and what other bytes stand for wraps around modulo 256.
+//!    Padding beyond the last depth is unpacked, but not multiplied.
 
 use std::cell::Cell;
 use std::mem::MaybeUninit;
@@ -30,13 +30,13 @@ use crate::rows8::Rows8;
 use crate::simd::int::SimdInt;
 use crate::view::MatMut;
 
-/// With fewer rows, dot products are faster than matrix registers. From here up to one register of rows, unpacking a panel piece by piece
-/// is faster than unpacking it whole (EXPERIMENTS.md).
+/// With fewer rows, dot products are faster than matrix registers. With this many rows, up to one matrix register of them, unpacking a panel piece
+/// by piece is faster than unpacking it whole (EXPERIMENTS.md).
 const FEWEST_FOR_MATRICES: usize = 9;
 
 thread_local! {
     /// An unpacked panel: 32 bytes for each depth, 128 KB for BGE-M3's largest layer. This and the split rows of `int8_split.rs` are the
-    /// only memory that the kernels own. It is thread-local because a caller does not know how many threads will run a product, and it
+    /// only memory that the kernels themselves keep. It is thread-local because a caller does not know how many threads will run a product, and it
     /// carries no data from one product to the next.
     static PANEL_OF_BYTES: Cell<Buffer<u8>> = Cell::default();
 }
@@ -55,8 +55,8 @@ pub(crate) fn linear<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, epilogue
         // SAFETY: rows, panels and outputs of the same shape, as checked.
         return unsafe { by_tiles(s, w, FewRows { x, panels: w, epilogue, unpacked }, out) };
     }
-    // Taken out of the cell instead of borrowed in a closure, because closures are compiled without the instruction set's features. A thread
-    // that ends may have let go of it before.
+    // The memory is taken out of the cell instead of borrowed in a closure, because closures are compiled without the ISA's features. On a
+    // thread that is ending, the cell may already be destroyed.
     let mut bytes = PANEL_OF_BYTES.try_with(Cell::take).unwrap_or_default();
     bytes.grow(w.panel_len() / I4_GROUP_BYTES * I4_GROUP_UNPACKED);
     int8::linear(s, x, Packed { panels: w, bytes: &mut bytes, depth: x.depth() }, epilogue, out);
@@ -71,15 +71,15 @@ struct FewRows<'a> {
     unpacked: Unpacked,
 }
 
-/// Steps of a group's dot products.
+/// Steps of the dot products over a group: 4 depths each.
 const STEPS: usize = I4_GROUP / 4;
-/// How many groups ahead of a stream's current group the prefetch goes: as many bytes as int8 in two streams, rounded up.
+/// How many groups ahead of its current group a stream prefetches: as many bytes as int8 in two streams, rounded up.
 const GROUPS_AHEAD: usize = PREFETCH_BYTES.div_ceil(I4_GROUP_BYTES);
-/// How many groups ahead the prefetch into the second-level cache goes.
+/// How many groups ahead a single stream also prefetches into the second-level cache.
 const GROUPS_FAR_AHEAD: usize = 12;
 /// Bytes of a cache line.
 const LINE: usize = 64;
-/// Most rows whose sums leave registers for a step of weights, both vectors and both halves, and its grids: 16 + 4 + 4 of 32, and three more.
+/// Most rows whose sums leave registers for a step of weights (both vectors, both halves) and their grids: 16 + 4 + 4 of 32, and three more.
 const REGISTER_ROWS: usize = 8;
 
 /// Two unpacked groups: the current one and the next one. They are uninitialised until a group is unpacked there, because tiles of up to 8
@@ -96,7 +96,7 @@ struct Unpacked {
 impl<S: SimdInt> TileProduct<S, u8> for FewRows<'_> {
     const TILE: TileShape = S::FEW_I4_TILE;
 
-    // Where `unpacked.ready`, its `own` is this panel's first group: it comes from the tile before, whose next panel this one was.
+    // If `unpacked.ready` is set when a tile begins, the current group is its first one: the tile before has unpacked it.
     #[inline(always)]
     unsafe fn tile<const R: usize, const N: usize>(
         &mut self,
@@ -111,7 +111,7 @@ impl<S: SimdInt> TileProduct<S, u8> for FewRows<'_> {
         let (ldx, outputs) = (of_this_tile(x.stride()), panels.outputs());
         let ahead = place.prefetch(panel.len() / I4_GROUP_BYTES);
         let only = place.tiles == 1;
-        // The weights of the next tile.
+        // The panel that the next tile multiplies.
         let next = match row + R < x.rows() {
             true => Some(panel),
             false if at + PANEL < outputs => Some(panels.panel(at / PANEL + 1)),
@@ -121,8 +121,8 @@ impl<S: SimdInt> TileProduct<S, u8> for FewRows<'_> {
         epilogue.prefetch::<S, N>(s, at);
         let mut acc = int8::begin_sums::<S, R, N>(s, &x.offsets()[row..][..R]);
         let groups = panel.len() / I4_GROUP_BYTES;
-        // Two streams are the two halves in turn, as in `int8.rs`; the first of an odd number has one group more. Unlike there, a single stream
-        // is prefetched into the first-level cache too: arithmetic takes longer than memory here (EXPERIMENTS.md).
+        // Two streams read the two halves of the groups in turn, as in `int8.rs`; of an odd number, the first half has one more. Unlike there, a
+        // single stream is prefetched into the first-level cache too, because arithmetic takes longer than memory here (EXPERIMENTS.md).
         let half = if streams { groups.div_ceil(2) } else { groups };
         for turn in 0..groups {
             let group = in_turn(turn, half, streams);
@@ -130,7 +130,7 @@ impl<S: SimdInt> TileProduct<S, u8> for FewRows<'_> {
             let mut ahead =
                 Prefetch { first: ahead.first.wrapping_add(group * ahead.step), step: ahead.step / STEPS, far: false };
             if streams {
-                // After its half, a stream goes on with that half of the next panel.
+                // After the end of its half, a stream continues with the same half of the next panel.
                 let skip = if group % half + GROUPS_AHEAD < half { 0 } else { groups - half };
                 ahead = Prefetch {
                     first: from.wrapping_add((GROUPS_AHEAD + skip) * I4_GROUP_BYTES),
@@ -152,7 +152,7 @@ impl<S: SimdInt> TileProduct<S, u8> for FewRows<'_> {
                 let x = x.row_ptr(row).add(first);
                 if S::UNPACKS_BETWEEN && R <= REGISTER_ROWS && depth == I4_GROUP {
                     dots_of_registers::<S, R, N>(s, &mut acc, x, ldx, from, ahead, only && !streams);
-                    // A tile with more rows may have left another group there than the one this tile continues with.
+                    // This group was multiplied without `unpacked`, so what is there is not the group that comes next.
                     unpacked.ready = false;
                     continue;
                 }
@@ -171,19 +171,19 @@ impl<S: SimdInt> TileProduct<S, u8> for FewRows<'_> {
                 }
             }
         }
-        // SAFETY: by the caller's word.
+        // SAFETY: guaranteed by the caller.
         unsafe { epilogue::finish_tile(s, acc, &x.scales()[row..], epilogue, (at, outputs), out, ldo) };
     }
 }
 
-/// The group that is multiplied in this turn: with two streams, the groups of both halves alternate.
+/// The group that is multiplied in turn `turn`. With two streams, the groups of both halves alternate.
 #[inline(always)]
 fn in_turn(turn: usize, half: usize, streams: bool) -> usize {
     if streams { turn / 2 + turn % 2 * half } else { turn }
 }
 
 /// Adds the dot products of a group, whose weights are unpacked to registers. The CPU executes out of order, so it unpacks a step while it
-/// still multiplies the steps before. With `far`, groups farther ahead are prefetched into the second-level cache.
+/// still multiplies the steps before. With `far`, it also prefetches a group farther ahead into the second-level cache.
 ///
 /// # Safety
 /// 64 activations are readable at `x + r · ldx` for `r < R`, a group at `group`.
@@ -201,7 +201,7 @@ unsafe fn dots_of_registers<S: SimdInt, const R: usize, const N: usize>(
     let step = ahead.step.min(LINE);
     ahead.fetch(s, STEPS * step);
     for block in 0..2 {
-        // SAFETY: by the caller's word: both blocks' grids, and four steps of both vectors; 32 activations of each row for each block.
+        // SAFETY: guaranteed by the caller: both blocks' grids, and four steps of both vectors; 32 activations of each row for each block.
         unsafe {
             let mut grids = [s.load_grids(group.add(block * PANEL)); N];
             for (n, grids) in grids.iter_mut().enumerate().skip(1) {
@@ -239,7 +239,8 @@ unsafe fn dots_of_registers<S: SimdInt, const R: usize, const N: usize>(
 /// Adds the dot products of a group, and unpacks the next group between them.
 ///
 /// # Safety
-/// 64 activations are readable at `x + r · ldx` for `r < R`, an unpacked group at `w`, a group to unpack at `next_group`; `to` takes it.
+/// 64 activations are readable at `x + r · ldx` for `r < R`, an unpacked group at `w`, a group to unpack at `next_group`; 2 KB are writable at
+/// `to`.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 unsafe fn dots_and_unpack<S: SimdInt, const R: usize, const N: usize>(
@@ -254,7 +255,7 @@ unsafe fn dots_and_unpack<S: SimdInt, const R: usize, const N: usize>(
 ) {
     let mut quad = 0;
     for (block, vector) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
-        // SAFETY: by the caller's word: both blocks' grids, four steps of both vectors, and sixteen quads.
+        // SAFETY: guaranteed by the caller: both blocks' grids, four steps of both vectors, and sixteen quads.
         unsafe {
             let grids = s.load_grids(next_group.add(block * PANEL + vector * LANES));
             // `black_box` hides the number of iterations: the compiler would unroll the loop, do all unpacking first, and run out of

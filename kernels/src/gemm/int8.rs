@@ -1,4 +1,4 @@
-//! The int8 matrix product: rows with a scale each times weights with a scale an output.
+//! The int8 matrix product: rows with a scale each, times weights with a scale for each output.
 //!
 //! ```text
 //! a panel of 32 outputs is 32 KB at a depth of 1,024: it stays in the second-level cache, also at 4,096
@@ -7,18 +7,18 @@
 //!       acc[R][N] += w[16 N][4] · x[R][4]
 //!     out[R][16 N] = acc · row scale · output scale + bias
 //! ```
-//! 1. Few rows (up to a tile): every weight byte is read once: memory speed. The two halves of a panel's depth are read in turn
-//!    ([`add_dots_of_halves`]), each with its own prefetch; also on ISAs with matrix registers, whose loads of whole blocks wait
-//!    longer. CPUs that read one stream faster than two ([`reads_one_stream`]) read the panel front to back and prefetch into the
-//!    second-level cache, up to [`FAR_ROWS`].
-//! 2. Many rows: a panel is read from the second-level cache once a tile, 128 bytes for 24 dot products (with 12 rows): arithmetic
-//!    speed. Each tile prefetches its share of the next panel, so that the first tile of that panel does not wait for all of it
-//!    (EXPERIMENTS.md).
-//! 3. An ISA whose instructions multiply small matrices of bytes (`SimdInt::matrix8`) takes a tile's whole sums in its own order. They
-//!    are the same integers, and what follows them is the same code.
-//! 4. AVX2 without VNNI multiplies more than two rows by other instructions: see `int8_split.rs`.
+//! 1. With few rows (up to one tile), every weight byte is used once, and memory limits the speed. The two halves of a panel's depth are
+//!    read in turn ([`add_dots_of_halves`]), each with its own prefetch. ISAs with matrix registers do so too, because their loads of
+//!    whole blocks would wait longer for memory. CPUs that read one stream faster than two ([`reads_one_stream`]) read the panel front to
+//!    back; with up to [`FAR_ROWS`] rows they prefetch into the second-level cache.
+//! 2. With many rows, each tile reads the panel from the second-level cache, 128 bytes for 24 dot products (with 12 rows), and arithmetic
+//!    limits the speed. Each tile prefetches its share of the next panel, so that the first tile of that panel does not wait for all of
+//!    it (EXPERIMENTS.md).
+//! 3. An ISA whose instructions multiply small matrices of bytes (`SimdInt::matrix8`) computes the whole sums of a tile in an order of its
+//!    own. They are the same integers, and the same epilogue follows.
+//! 4. AVX2 without VNNI multiplies more than two rows in another way: see `int8_split.rs`.
 //! 5. Accumulators are exact: `|acc| <= depth · 255 · 127` (the stored `w + 128` against `|a| <= 127`) is below 2^31 up to a depth of
-//!    65,536. The ISAs that multiply the stored bytes begin with `-128 Σ a`, which the rows carry.
+//!    65,536. ISAs that multiply the stored bytes begin the sums with `-128 Σ a`, which `Rows8` has.
 
 use std::sync::atomic::{Ordering, compiler_fence};
 
@@ -32,11 +32,12 @@ use crate::rows8::Rows8;
 use crate::simd::int::SimdInt;
 use crate::view::MatMut;
 
-/// Up to this many rows, in two tiles, a CPU that reads one stream prefetches weights into the second-level cache. With more rows
+/// Up to this many rows, in at most two tiles, a CPU that reads one stream prefetches weights into the second-level cache. With more rows
 /// arithmetic takes longer than memory, and a prefetch into the first-level cache is better (EXPERIMENTS.md).
 const FAR_ROWS: usize = 16;
 
-/// See [`crate::Kernels::linear_i8`], which has checked the shapes. `w` is int8 panels in place, or int4 panels that it unpacks one by one.
+/// See [`crate::Kernels::linear_i8`], which has checked the shapes. `w` are int8 panels that are read in place, or int4 panels that are
+/// unpacked one by one.
 #[inline(always)]
 pub(crate) fn linear<S: SimdInt, W: Source<u8>>(s: S, x: Rows8<'_>, w: W, epilogue: Epilogue<'_>, out: MatMut<'_>) {
     if x.rows() == 0 {
@@ -59,18 +60,19 @@ pub(crate) fn linear<S: SimdInt, W: Source<u8>>(s: S, x: Rows8<'_>, w: W, epilog
     }
 }
 
-/// The product's rows, what its sums become, and how its panels are read. `FEW`: in the tile for few rows.
+/// The product's rows, the epilogue that turns sums into outputs, and how panels are read. `FEW`: with the register tile for few rows.
 struct Product<'a, const FEW: bool> {
     x: Rows8<'a>,
     epilogue: Epilogue<'a>,
     outputs: usize,
-    /// Whether each panel comes from memory for one tile alone, in two streams.
+    /// Whether a single tile reads each panel, from memory, in two streams.
     streams: bool,
     /// Whether the next panel is prefetched into the second-level cache.
     far: bool,
 }
 
 impl<'a, const FEW: bool> Product<'a, FEW> {
+    /// Decides, by the number of rows and by [`reads_one_stream`], in how many streams panels are read and how they are prefetched.
     #[inline(always)]
     fn new<S: SimdInt, W: Source<u8>>(x: Rows8<'a>, epilogue: Epilogue<'a>, outputs: usize) -> Self {
         let shape = tile_shape::<S, FEW>();
@@ -99,14 +101,14 @@ impl<S: SimdInt, const FEW: bool> TileProduct<S, u8> for Product<'_, FEW> {
         ahead.far |= self.far;
         self.epilogue.prefetch::<S, N>(s, at);
         if !self.streams && !ahead.far {
-            // Prefetches the cache lines that many rows' results are stored to: the stores at the end would wait for them (EXPERIMENTS.md).
+            // With many rows, prefetches the cache lines of `out`, because the stores at the end would wait for them (EXPERIMENTS.md).
             for r in 0..R {
                 for n in 0..N {
                     s.prefetch_to_write(out.wrapping_add(r * ldo + n * LANES).cast());
                 }
             }
         }
-        // SAFETY: by the caller's word; with all of a panel's vectors, the tile begins where the panel does.
+        // SAFETY: guaranteed by the caller; with all of a panel's vectors, the tile begins where the panel does.
         unsafe {
             let whole = match N * LANES {
                 PANEL => s.matrix8(x, ldx, panel.as_ptr(), panel.len() / (4 * PANEL), offsets),
@@ -129,12 +131,12 @@ impl<S: SimdInt, const FEW: bool> TileProduct<S, u8> for Product<'_, FEW> {
     }
 }
 
-/// The register tile for few rows, or for many.
+/// The register tile for few rows (`FEW`), or for many.
 const fn tile_shape<S: SimdInt, const FEW: bool>() -> TileShape {
     if FEW { S::FEW_I8_TILE } else { S::I8_TILE }
 }
 
-/// The accumulators that dot products begin with.
+/// The accumulators that dot products begin with: the rows' corrections where the ISA needs them, else 0.
 #[inline(always)]
 pub(super) fn begin_sums<S: SimdInt, const R: usize, const N: usize>(s: S, offsets: &[i32]) -> [[S::I; N]; R] {
     let mut acc = [[s.splat_i32(0); N]; R];
@@ -144,10 +146,10 @@ pub(super) fn begin_sums<S: SimdInt, const R: usize, const N: usize>(s: S, offse
     acc
 }
 
-/// Adds the dot products over `depth` activations of each row, a multiple of 4. Each step prefetches `LINES` cache lines of `ahead`.
+/// Adds the dot products over `depth` activations of each row, a multiple of 4. Each step of 4 prefetches `LINES` cache lines of `ahead`.
 ///
 /// # Safety
-/// As many are readable at `x + r · ldx` for `r < R`; `w` has 128 bytes for every 4 of them, of which the first `64 N` are readable.
+/// `depth` activations are readable at `x + r · ldx` for `r < R`; `w` has 128 bytes for every 4 of them, of which the first `64 N` are readable.
 #[inline(always)]
 pub(super) unsafe fn add_dots<S: SimdInt, const R: usize, const N: usize, const LINES: usize>(
     s: S,
@@ -165,15 +167,15 @@ pub(super) unsafe fn add_dots<S: SimdInt, const R: usize, const N: usize, const 
             ahead.fetch(s, from + 64 * line);
         }
         from += ahead.step;
-        // SAFETY: by the caller's word.
+        // SAFETY: guaranteed by the caller.
         unsafe { s.add_quad8(acc, x.add(d), ldx, w) };
         w = w.wrapping_add(4 * PANEL);
         d += 4;
     }
 }
 
-/// [`add_dots`] for weights that come from memory: the two halves of the depth are read in turn. Some cores' prefetchers follow both halves
-/// and read more bytes a second than from one stream (EXPERIMENTS.md).
+/// [`add_dots`] for weights that come from memory: reads the two halves of the depth in turn. The prefetchers of some CPUs follow both halves
+/// and bring more bytes a second than from one stream (EXPERIMENTS.md).
 ///
 /// # Safety
 /// As for [`add_dots`].
@@ -193,7 +195,7 @@ unsafe fn add_dots_of_halves<S: SimdInt, const R: usize, const N: usize>(
     for (until, skip) in [(near, 0), (half, bytes)] {
         ahead += skip;
         while d < until {
-            // SAFETY: by the caller's word: `d < half` and `2 half <= depth`.
+            // SAFETY: guaranteed by the caller: `d < half` and `2 half <= depth`.
             unsafe { add_quads(s, acc, [x.add(d), x.add(d + half)], ldx, w.add(d * PANEL), half * PANEL, ahead) };
             d += 4;
         }
@@ -204,9 +206,9 @@ unsafe fn add_dots_of_halves<S: SimdInt, const R: usize, const N: usize>(
     }
 }
 
-/// Adds the dot products over twice four activations of each row; the second weights lie `apart` bytes after the first. The lines `ahead` of
-/// both are prefetched one at a time, between the rows. Several prefetches in a row, as the compiler would order them, fill the core's line
-/// buffers, and its loads wait (EXPERIMENTS.md).
+/// Adds the dot products over four activations of each row in either half of the depth; the weights of the second four lie `apart` bytes after
+/// those of the first. The cache lines `ahead` bytes after both are prefetched one at a time, between the rows: several prefetches in a row,
+/// as the compiler would order them, fill the core's line buffers, so that its loads wait (EXPERIMENTS.md).
 ///
 /// # Safety
 /// As for [`add_dots`], with a depth of 4, for both.
@@ -225,12 +227,12 @@ unsafe fn add_quads<S: SimdInt, const R: usize, const N: usize>(
             for line in 0..N {
                 s.prefetch(w.wrapping_add(ahead + 64 * line));
             }
-            // SAFETY: by the caller's word.
+            // SAFETY: guaranteed by the caller.
             unsafe { s.add_quad8(acc, x, ldx, w) };
         }
         return;
     }
-    // SAFETY: by the caller's word.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let second = w.add(apart);
         let (mut first_w, mut second_w) = ([s.load_w8(w); N], [s.load_w8(second); N]);
@@ -258,7 +260,7 @@ unsafe fn add_quads<S: SimdInt, const R: usize, const N: usize>(
     }
 }
 
-/// [`SimdInt::sums_in_order`] for tiles whose sums take almost all registers.
+/// [`SimdInt::sums_in_order`], but only for tiles with so many rows that their sums fill almost all registers.
 #[inline(always)]
 fn in_order<S: SimdInt, const R: usize>(s: S, sums: S::I) -> S::I {
     if R > 8 { s.sums_in_order(sums) } else { sums }

@@ -1,18 +1,18 @@
-//! The int8 product of ISAs whose products of bytes saturate: AVX2 without VNNI.
+//! The int8 product of more than two rows on ISAs whose products of bytes saturate: AVX2 without VNNI.
 //!
 //! ```text
 //! vpmaddubsw: pair = w0 · a0 + w1 · a1 in 16 bits        w: the stored bytes, 0 ..= 255
-//! no pair saturates where the positive activations of the pair sum to at most 128, and the negative ones too: 255 · 128 < 2^15
+//! a pair does not saturate if its positive activations sum to at most 128, and its negative ones to at least -128: 255 · 128 < 2^15
 //!
-//! a = a' + rest      split once for all outputs: rest = 0 in quads whose pairs keep to that, else a' is half of a, and the rest the other half
+//! a = a' + rest      split once for all outputs: rest = 0 in quads whose two pairs do not saturate, else a' is half of a, rest the other half
 //!   for each tile of rows           see `tiles.rs`
 //!     acc += w · a'                 every quad: vpmaddubsw, vpmaddwd, vpaddd
 //!     acc += w · rest               the few quads that have one
 //! ```
-//! 1. The sums are the same integers as those of `int8.rs`. Its loop multiplies `|w|` by `a` with the sign of `w`, which takes one instruction
-//!    more for every 32 products and two registers more for the weights.
-//! 2. Activations are near to normally distributed, because rows are rotated before they are rounded (`rows8.rs`): of rows of 1,024, some 3 % of the
-//!    quads have a rest, of rows of 4,096 1.5 %. A tile with a row where every quad has one takes twice as long.
+//! 1. The sums are the same integers as those of `int8.rs`. Its loop would multiply `|w|` by `a` with the sign of `w`, which takes one instruction
+//!    more for every 32 products, and two more registers for the weights.
+//! 2. Activations are close to normally distributed, because rows are rotated before they are rounded (`rows8.rs`). So some 3 % of the quads of
+//!    rows of 1,024 have a rest, and 1.5 % of those of rows of 4,096. A tile with a row in which every quad has one takes twice as long.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -26,37 +26,37 @@ use crate::rows8::Rows8;
 use crate::simd::int::SimdInt;
 use crate::view::MatMut;
 
-/// Most rows that are split at a time, so that a caller's many rows do not take memory of their own.
+/// Most rows that are split at a time, which limits the memory that split rows take.
 const ROWS: usize = 192;
 
-/// Most rests for which a thread keeps memory: 1 MB. Only rows that are far from normally distributed have more.
+/// Most rests for which a thread keeps memory after a product: 1 MB. Only rows that are far from normally distributed have more.
 const MOST_KEPT: usize = 1 << 17;
 
-/// Rows after the split.
+/// Rows that have been split into `a'` and rests.
 #[derive(Default)]
 struct Split {
     /// `a'`, with the stride of the rows.
     rows: Buffer<i8>,
-    /// The rests, tile by tile: the first rest of each of its rows, the second of each, and so on. A row with fewer than another has zeros
-    /// in their place, so that one loop goes through the rests of all rows of a tile.
+    /// The rests, tile by tile: the first rest of each row of the tile, then the second of each, and so on. A row with fewer rests than another has
+    /// zeros instead, so that one loop goes through the rests of all rows of a tile.
     rests: Vec<Rest>,
-    /// Where the rests of each row's tile begin and end.
+    /// For each row, where the rests of its tile begin and end in `rests`.
     of_tile: Vec<Range<usize>>,
-    /// The rests of the rows of one tile, row by row.
+    /// The rests of the tile that is being split, row by row.
     in_order: Vec<Rest>,
 }
 
 thread_local! {
     /// Memory for the split rows, which a thread keeps from one product to the next: 192 rows are 800 KB at a depth of 4,096, and their rests
-    /// some 50 KB. It is let go where the rests took more than [`MOST_KEPT`].
+    /// some 50 KB. It is freed if there were more than [`MOST_KEPT`] rests.
     static SPLIT: Cell<Split> = Cell::default();
 }
 
 /// See [`crate::Kernels::linear_i8`], which has checked the shapes.
 #[inline(always)]
 pub(super) fn linear<S: SimdInt, W: Source<u8>>(s: S, x: Rows8<'_>, mut w: W, epilogue: Epilogue<'_>, out: MatMut<'_>) {
-    // Taken out of the cell instead of borrowed in a closure, because closures are compiled without the instruction set's features. A thread
-    // that ends may have let go of it before.
+    // The memory is taken out of the cell instead of borrowed in a closure, because closures are compiled without the ISA's features. On a
+    // thread that is ending, the cell may already be destroyed.
     let mut split = SPLIT.try_with(Cell::take).unwrap_or_default();
     let outputs = w.outputs();
     let (mut first, mut left) = (0, out);
@@ -75,7 +75,7 @@ pub(super) fn linear<S: SimdInt, W: Source<u8>>(s: S, x: Rows8<'_>, mut w: W, ep
 }
 
 impl Split {
-    /// Splits the rows.
+    /// Splits the rows `x`, in place of the rows that were split before.
     #[inline(always)]
     fn fill<S: SimdInt>(&mut self, s: S, x: Rows8<'_>) {
         let (stride, quads) = (x.stride(), x.depth() / 4);
@@ -107,7 +107,7 @@ impl Split {
 
 /// The product of rows that have been split.
 struct Product<'a> {
-    /// The rows, for their scales and corrections.
+    /// The rows before the split, for their scales and corrections.
     x: Rows8<'a>,
     split: &'a Split,
     epilogue: Epilogue<'a>,
@@ -132,7 +132,7 @@ impl<S: SimdInt> TileProduct<S, u8> for Product<'_> {
         let (offsets, scales) = (&self.x.offsets()[row..][..R], &self.x.scales()[row..][..R]);
         let ahead = place.prefetch(panel.len() / (4 * PANEL));
         self.epilogue.prefetch::<S, N>(s, at);
-        // Prefetches the cache lines that the results are stored to: the stores at the end would wait for them (EXPERIMENTS.md).
+        // Prefetches the cache lines of `out`, because the stores at the end would wait for them (EXPERIMENTS.md).
         for r in 0..R {
             for n in 0..N {
                 s.prefetch_to_write(out.wrapping_add(r * ldo + n * LANES).cast());
@@ -142,7 +142,7 @@ impl<S: SimdInt> TileProduct<S, u8> for Product<'_> {
         for (sums, &offset) in sums.iter_mut().zip(offsets) {
             *sums = [s.splat_i32(offset); N];
         }
-        // SAFETY: by the caller's word; the split has as many rows, as far apart, and its rests lie within their depth.
+        // SAFETY: guaranteed by the caller; the split has as many rows, as far apart, and its rests lie within their depth.
         unsafe {
             let w = panel.as_ptr().add(vector * 4 * LANES);
             add_dots(s, &mut sums, x, ldx, w, panel.len() / PANEL, ahead);
@@ -168,17 +168,17 @@ impl Product<'_> {
         for round in self.split.rests[self.split.of_tile[row].clone()].chunks_exact(R) {
             for (sums, rest) in sums.iter_mut().zip(round) {
                 let w = w.wrapping_add(rest.quad as usize * 4 * PANEL);
-                // SAFETY: by the caller's word.
+                // SAFETY: guaranteed by the caller.
                 unsafe { s.add_split_quad8(std::array::from_mut(sums), rest.bytes.as_ptr(), 0, w) };
             }
         }
     }
 }
 
-/// Adds the dot products of rows `a'` over `depth` activations of each row, a multiple of 4. Each step prefetches `N` cache lines of `ahead`.
+/// Adds the dot products of rows `a'` over `depth` activations of each row, a multiple of 4. Each step of 4 prefetches `N` cache lines of `ahead`.
 ///
 /// # Safety
-/// As many are readable at `x + r · ldx` for `r < R`; `w` has 128 bytes for every 4 of them, of which the first `64 N` are readable.
+/// `depth` activations are readable at `x + r · ldx` for `r < R`; `w` has 128 bytes for every 4 of them, of which the first `64 N` are readable.
 #[inline(always)]
 unsafe fn add_dots<S: SimdInt, const R: usize, const N: usize>(
     s: S,
@@ -195,7 +195,7 @@ unsafe fn add_dots<S: SimdInt, const R: usize, const N: usize>(
             ahead.fetch(s, from + 64 * line);
         }
         from += ahead.step;
-        // SAFETY: by the caller's word.
+        // SAFETY: guaranteed by the caller.
         unsafe { s.add_split_quad8(sums, x.add(d), ldx, w) };
         w = w.wrapping_add(4 * PANEL);
         d += 4;

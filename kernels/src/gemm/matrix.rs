@@ -2,16 +2,16 @@
 //!
 //! ```text
 //! for each panel of 32 outputs
-//!   for each 32 rows                       two registers of 16; the last one begins 16 rows before the end, and what it has in common with
-//!     for each 64 bytes of depth           the one before is computed twice and finished once
+//!   for each 32 rows                       two registers of 16; the last one begins 16 rows before the end: rows that it shares with the one
+//!     for each 64 bytes of depth           before are computed twice and stored once
 //!       sums[32][32] += rows · panel       2 + 2 loads, 4 products
-//!     out[32][32] = the sums, finished     as on every other ISA
+//!     out[32][32] = epilogue(sums)         as on every other ISA
 //! ```
-//! With 32 rows or fewer, reading the weights from memory decides the speed. int8 then reads the two halves of an even number of steps in
-//! turn, each with its own prefetch (`SimdInt::matrix_halves`), and very few rows are left to dot products (`int8.rs`).
+//! With 32 rows or fewer, reading the weights from memory limits the speed. If the number of steps is even, int8 then reads the two halves of the
+//! depth in turn, each with its own prefetch (`SimdInt::matrix_halves`). Up to 12 rows of int8 are left to dot products (`int8.rs`).
 //!
-//! A depth that is no multiple of 64 bytes ends in a step over copies that are padded with zeros. Its products are added last, by vector
-//! code (which, unlike the instruction, does not treat bf16 subnormals as zero).
+//! A depth that is no multiple of 64 bytes ends in a step over copies that are padded with zeros. The sums of this step are added last, by
+//! ordinary code (which, unlike the instruction, does not treat subnormal sums as zero).
 
 use super::epilogue::finish_row;
 use super::{Epilogue, Panels, Prefetch, Source, load_vectors, store_vectors};
@@ -20,15 +20,16 @@ use crate::rows8::Rows8;
 use crate::simd::int::SimdInt;
 use crate::view::MatMut;
 
-/// Bytes of a line of a panel: 32 outputs by 4 bytes of depth.
+/// Bytes of a line of a panel (no cache line): 32 outputs by 4 bytes of depth.
 const LINE: usize = 4 * PANEL;
-/// Bytes of a panel in a step.
+/// Bytes of a panel that a step multiplies.
 const PANEL_STEP: usize = MATRIX_STEP / 4 * LINE;
 
-/// The registers, configured for as many rows as a register of a product has, and bytes of depth.
+/// This thread's matrix registers, configured for a product until this value is dropped.
 pub(crate) struct Registers<S: SimdInt>(S);
 
 impl<S: SimdInt> Registers<S> {
+    /// Configures them for sums of `rows` rows each and steps of `depth_bytes` bytes.
     pub(crate) fn configure(s: S, rows: usize, depth_bytes: usize) -> Self {
         s.begin_matrices(rows, depth_bytes);
         Registers(s)
@@ -50,7 +51,7 @@ struct Rows<'a> {
     rows: usize,
     /// Bytes of a row.
     bytes: usize,
-    /// int8: `-128 Σ a` and the scale of each row.
+    /// For int8, `-128 Σ a` of each row, and its scale; for bf16 empty.
     offsets: &'a [i32],
     scales: &'a [f32],
 }
@@ -80,8 +81,10 @@ pub(crate) fn linear_bf16<S: SimdInt>(
     unsafe { linear::<S, false, u16, _>(s, rows, w, epilogue, out) }
 }
 
+/// The product of int8 (`INT8`) or of bf16.
+///
 /// # Safety
-/// `x` are as many rows as `out` has, of `x.bytes`, with scales and offsets if `INT8`; a panel has 32 times as many bytes.
+/// `x` has as many rows as `out`, each of `x.bytes`, and scales and offsets if `INT8`; a panel has 32 times as many bytes as a row.
 #[inline(always)]
 unsafe fn linear<S: SimdInt, const INT8: bool, T, W: Source<T>>(
     s: S,
@@ -123,24 +126,24 @@ unsafe fn linear<S: SimdInt, const INT8: bool, T, W: Source<T>>(
     }
 }
 
-/// Sums of some rows.
+/// The sums of one or two registers of rows.
 #[derive(Clone, Copy)]
 struct Block<'a> {
     sums: &'a Sums,
     /// Where each register's rows begin.
     first: [usize; 2],
-    /// Whether there are two.
+    /// Whether there are two registers.
     pair: bool,
-    /// Rows of a register.
+    /// Number of rows of a register.
     height: usize,
-    /// The first row that no other block has.
+    /// The first row that the block before does not have.
     row: usize,
 }
 
-/// Writes the outputs of a block's rows.
+/// Turns the sums of a block's rows from `block.row` on into outputs, and writes them.
 ///
 /// # Safety
-/// `out` takes all rows of `x`, `stride` apart, with 32 outputs or as many as are `left`.
+/// All rows of `x` are writable at `out`, `stride` apart, each with 32 outputs or as many as are `left`.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)] // the sums, what finishes them, and where to
 unsafe fn finish_block<S: SimdInt, const INT8: bool>(
@@ -170,19 +173,19 @@ unsafe fn finish_block<S: SimdInt, const INT8: bool>(
                 let [low, high] = unsafe { [s.load(values), s.load(values.add(LANES))] };
                 [s.add(low, bias[0]), s.add(high, bias[1])]
             };
-            // SAFETY: by the caller's word.
+            // SAFETY: guaranteed by the caller.
             unsafe { store_vectors(s, out.add(row * stride), left, values) };
             row += 1;
         }
     }
 }
 
-/// Groups of an int4 panel that are unpacked together: 16 KB, which stay in the first-level cache beside what they come from.
+/// Groups of an int4 panel that are unpacked together: 16 KB, which stay in the first-level cache together with the packed groups.
 const GROUPS: usize = 8;
-/// Cache lines that are half of a group.
+/// Cache lines of half of a packed group.
 const LINES: usize = (I4_GROUP_BYTES / 2).div_ceil(64);
 
-/// The product of up to 16 rows with int4 weights: each piece of a panel is unpacked and multiplied at once.
+/// The product of up to 16 rows with int4 weights: unpacks each piece of a panel and multiplies it before the next one.
 #[inline(always)]
 pub(crate) fn linear_few_i4<S: SimdInt>(
     s: S,
@@ -241,10 +244,10 @@ pub(crate) fn linear_few_i4<S: SimdInt>(
     }
 }
 
-/// The sums of one register of rows, or of two. `ONLY`: these rows are the only ones that read the panel, so it comes from memory.
+/// Computes the sums of one register of rows, or of two (`pair`). `ONLY`: these are the product's only rows, so the panel comes from memory.
 ///
 /// # Safety
-/// The registers are configured for `height` rows; so many of `x` begin at each of `first`; the panel is as deep as they.
+/// The registers are configured for `height` rows; `x` has `height` rows from each of `first` on; the panel is as deep as they.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)] // the two operands, which part of each, where to, and what comes next
 unsafe fn sums_of_block<S: SimdInt, const INT8: bool, const ONLY: bool, T>(
@@ -262,7 +265,7 @@ unsafe fn sums_of_block<S: SimdInt, const INT8: bool, const ONLY: bool, T>(
         *sums = Sums::default();
         return;
     }
-    // SAFETY: by the caller's word. The last step's copies hold whole steps; their ends stay zero.
+    // SAFETY: guaranteed by the caller. The last step's copies hold whole steps; their ends stay zero.
     unsafe {
         let rows = first.map(|row| x.data.add(row * x.stride));
         let weights = panel.as_ptr().cast::<u8>();
@@ -306,19 +309,21 @@ unsafe fn sums_of_block<S: SimdInt, const INT8: bool, const ONLY: bool, T>(
     }
 }
 
-/// Of two registers of rows, the block `index` of them: where each begins, and whether the second is needed. The last register begins 16 rows
-/// before the end.
+/// The two registers of rows of block `index`: where the rows of each begin, and whether there is a second one. The last register of all begins 16
+/// rows before the end.
 #[inline(always)]
 fn registers_of(index: usize, rows: usize) -> ([usize; 2], bool) {
     let (row, last) = (index * 2 * MATRIX_TILE, rows - rows.min(MATRIX_TILE));
     ([row.min(last), (row + MATRIX_TILE).min(last)], row + MATRIX_TILE < rows)
 }
 
+/// [`SimdInt::matrix_sums`] for one register of rows, or for two (`pair`).
+///
 /// # Safety
-/// As for [`SimdInt::matrix_sums`].
+/// As there.
 #[inline(always)]
 unsafe fn multiply<S: SimdInt, const INT8: bool>(s: S, operands: Operands, pair: bool, sums: &mut Sums) {
-    // SAFETY: by the caller's word.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         match pair {
             true => s.matrix_sums::<INT8, true>(operands, sums),
@@ -327,6 +332,6 @@ unsafe fn multiply<S: SimdInt, const INT8: bool>(s: S, operands: Operands, pair:
     }
 }
 
-/// Of whole cache lines.
+/// Memory that begins at a cache line.
 #[repr(C, align(64))]
 struct Aligned<T>(T);

@@ -1,15 +1,16 @@
-//! The product of many rows with a checkpoint's own 4-bit blocks (q4_0) on ISAs whose registers hold matrices: the sums of a block of 32 depths
+//! The product of many rows with a checkpoint's own 4-bit blocks (q4_0) on ISAs whose registers hold matrices. Matrix registers compute the
+//! integer sums of each block of 32 depths, vector registers scale and add them.
 //!
 //! ```text
 //! for each panel of 32 outputs
-//!   for each 1,024 depths                          unpacked to bytes once for all rows
+//!   for each piece of 1,024 depths                 unpacked to bytes once for all rows
 //!     for each 16 rows by 16 outputs
-//!       for each 4 blocks of 32 depths             4 x 2 loads, 4 products, 4 stores: each waits for nothing but its own loads
+//!       for each 4 blocks of 32 depths             4 x 2 loads, 4 products, 4 stores: a product waits for its own loads alone
 //!         sum[16] += acc · activation scale · block scale
 //! ```
-//! What a block adds goes through memory, from matrix to vector registers, so 16 sums of 16 outputs stay in registers from one block to the
-//! next, and in `out` from one piece of the depth to the next. Weights are unpacked to signed `w`, so the rows need no correction. The sums
-//! are the same integers, added in the same order, as in `q4_0.rs`.
+//! A block's integer sums go from matrix to vector registers through memory. The scaled sums, 16 rows of 16 outputs, stay in vector registers
+//! from one block to the next, and in `out` from one piece of the depth to the next. Weights are unpacked to signed `w`, so the rows need no
+//! correction. The sums are the same integers, added in the same order, as in `q4_0.rs`.
 
 use super::epilogue::finish_scaled_row;
 use super::matrix::Registers;
@@ -19,13 +20,13 @@ use crate::rows8::Rows8;
 use crate::simd::int::SimdInt;
 use crate::view::MatMut;
 
-/// Bytes of a block of one panel, unpacked: `[8 quads][32 outputs][4]`.
+/// Bytes of a panel's block after it has been unpacked: `[8 quads][32 outputs][4]`.
 const UNPACKED: usize = PANEL * I4_BLOCK;
-/// Blocks that are unpacked at once: 32 KB, a depth of 1,024.
+/// Blocks in a piece, which is unpacked at once: 32 KB, a depth of 1,024.
 const PIECE: usize = 32;
 const _: () = assert!(PIECE.is_multiple_of(BLOCK_GROUP));
 
-/// Unpacked blocks.
+/// The unpacked blocks of a piece.
 #[repr(C, align(64))]
 struct Weights8([[i8; UNPACKED]; PIECE]);
 
@@ -87,26 +88,27 @@ pub(crate) fn linear<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, epilogue
 #[derive(Clone, Copy)]
 struct Tile<'a> {
     x: Rows8<'a>,
-    /// The first row.
+    /// The first of the sixteen rows.
     row: usize,
-    /// Rows that another tile has written.
+    /// How many of the rows another tile writes.
     skip: usize,
     epilogue: Epilogue<'a>,
-    /// All outputs.
+    /// Number of all outputs.
     outputs: usize,
     /// The first block of the piece.
     first: usize,
-    /// The piece, for its scales.
+    /// The piece as it is stored, for its scales.
     blocks: &'a [u8],
-    /// Whether earlier pieces are summed in `out`.
+    /// Whether `out` holds the sums of earlier pieces.
     again: bool,
 }
 
-/// One vector of a panel's outputs, `vector`, which begins at output `at`; the sums of a depth's `LAST` piece are finished.
+/// Multiplies the tile's rows with one piece of vector `vector` of the panel's outputs, which begins at output `at`. After the `LAST` piece,
+/// bias and GELU follow.
 ///
 /// # Safety
 /// The registers are configured for 16 rows and 32 bytes of depth; 16 rows of `tile.x`, from `tile.row` on, have the panel's depth; `weights` are the
-/// piece's blocks, unpacked, of this vector; `out` takes the rows.
+/// piece's blocks, unpacked, of this vector; the rows are writable at `out`, `stride` apart.
 #[inline(always)]
 unsafe fn tile_product<S: SimdInt, const LAST: bool>(
     s: S,
@@ -154,7 +156,7 @@ unsafe fn tile_product<S: SimdInt, const LAST: bool>(
             true => finish_scaled_row(s, [sum], bias, epilogue.gelu),
             false => [sum],
         };
-        // SAFETY: by the caller's word.
+        // SAFETY: guaranteed by the caller.
         unsafe { store_vectors(s, out.wrapping_add(r * stride), outputs - at, values) };
     }
 }

@@ -1,17 +1,17 @@
-//! Matrix products, `X · Wᵀ`, one file a kind of weight, and the layouts they read.
+//! Matrix products, `X · Wᵀ`, with one file for each kind of weight, and the layouts that they read.
 //!
 //! | weights | activations | layout of the weights | file |
 //! |---|---|---|---|
 //! | f32 | f32 | row-major, as in a checkpoint | `f32.rs` |
 //! | int8 | int8, a scale a row | panels of 32 outputs: `[depth/4][32 outputs][4]` bytes `w + 128` | `int8.rs`; AVX2: `int8_split.rs` |
 //! | int4 | int8, a scale a row | int8 panels, compressed: `[depth/64]` groups of 64 bytes of grids and 1,024 bytes of nibbles | `int4.rs` |
-//! | 4-bit blocks | int8, a scale for 32 values | panels of 32 outputs: `[depth/32]` blocks of 32 f16 scales and 512 bytes of nibbles | `q4_0.rs` |
+//! | q4_0 (4-bit blocks) | int8, a scale for 32 values | panels of 32 outputs: `[depth/32]` blocks of 32 f16 scales and 512 bytes of nibbles | `q4_0.rs` |
 //! | f16 | f32 | panels of 32 outputs: `[depth][32 outputs]` | `half.rs` |
 //! | bf16 | bf16 | panels of 32 outputs: `[depth/2][32 outputs][2]` | `half.rs` |
 //!
-//! A panel is one stream through memory: a thread that works on consecutive panels reads consecutive bytes, each once for the rows of
-//! a register tile. Blocks of 16 outputs x 4 depths (64 bytes) suit every instruction set: one register of AVX-512, two of
-//! AVX2, four of NEON.
+//! The 4-bit blocks are those that a checkpoint may have itself. A panel is read from front to back: a thread that works on consecutive panels
+//! reads consecutive bytes, each once for the rows of a register tile. Blocks of 16 outputs x 4 depths (64 bytes) suit every instruction set:
+//! one register of AVX-512, two of AVX2, four of NEON.
 
 use crate::cpu::reads_one_stream;
 use crate::layout::{LANES, PANEL};
@@ -29,17 +29,17 @@ pub(crate) mod matrix_q4_0;
 pub(crate) mod q4_0;
 pub(crate) mod tiles;
 
-/// How far ahead of the weights in use the prefetch goes, in bytes: the time to read them at one core's speed is about the latency of
-/// memory.
+/// How many bytes ahead of the weights in use the prefetch goes: a core takes about the latency of memory to read as many.
 const PREFETCH_BYTES: usize = 4096;
 
-/// How far ahead the prefetch goes where a core reads a single stream, in bytes (EXPERIMENTS.md compares other distances).
+/// How many bytes ahead the prefetch goes where a core reads in a single stream (EXPERIMENTS.md compares other distances).
 pub(crate) const ONE_STREAM_BYTES: usize = 6144;
 
-/// What a tile prefetches while it is computed: a panel's only tile as many cache lines as its panel has, other tiles their share of the
-/// next panel. The addresses may lie beyond the weights.
+/// What a register tile prefetches while it is computed. A panel's only tile prefetches as many bytes as its panel has, a fixed distance ahead;
+/// of several tiles over a panel, each prefetches its share of the next one. The addresses may lie beyond the weights.
 #[derive(Clone, Copy)]
 pub(crate) struct Prefetch {
+    /// Where the tile's first step prefetches.
     pub first: *const u8,
     /// How far the address moves with every step of the tile, in bytes.
     pub step: usize,
@@ -48,12 +48,12 @@ pub(crate) struct Prefetch {
 }
 
 impl Prefetch {
-    /// The prefetch of tile `index` of `tiles`, over a panel that is read `step` bytes at a time.
+    /// What tile `index` of the `tiles` over a panel prefetches, if each reads the panel `step` bytes at a time.
     pub fn of<T>(panel: &[T], step: usize, index: usize, tiles: usize) -> Prefetch {
         NextPanel::after(panel, tiles).share(size_of_val(panel) / step, index, tiles)
     }
 
-    /// Prefetches the cache line `at` bytes after the first.
+    /// Prefetches the cache line `at` bytes after `first`.
     #[inline(always)]
     pub fn fetch<S: Simd>(self, s: S, at: usize) {
         let line = self.first.wrapping_add(at);
@@ -64,7 +64,7 @@ impl Prefetch {
     }
 }
 
-/// The bytes that are needed next: all tiles over a panel prefetch them together.
+/// The bytes that are needed after a panel, which all tiles over this panel prefetch together.
 #[derive(Clone, Copy)]
 pub(crate) struct NextPanel {
     first: *const u8,
@@ -73,7 +73,7 @@ pub(crate) struct NextPanel {
 }
 
 impl NextPanel {
-    /// The next panel, where panels are read in place.
+    /// What to prefetch where panels are read in place: for one tile, the bytes a fixed distance ahead; for several, the next panel.
     fn after<T>(panel: &[T], tiles: usize) -> NextPanel {
         let bytes = size_of_val(panel);
         let one_stream = reads_one_stream();
@@ -85,7 +85,7 @@ impl NextPanel {
         NextPanel { first: panel.as_ptr().cast::<u8>().wrapping_add(ahead), bytes, far: one_stream && tiles <= 1 }
     }
 
-    /// The share of the tile `index` of `tiles`, each of `steps`.
+    /// The share of tile `index` of `tiles`, which it prefetches in `steps` steps.
     fn share(self, steps: usize, index: usize, tiles: usize) -> Prefetch {
         let of_tile = self.bytes / tiles.max(1);
         Prefetch { first: self.first.wrapping_add(index * of_tile), step: of_tile / steps.max(1), far: self.far }
@@ -94,11 +94,11 @@ impl NextPanel {
 
 /// Weights that a product takes panel by panel: read in place, or unpacked first.
 pub(crate) trait Source<T> {
-    /// Whether panels are read in place.
+    /// Whether panels are read in place, not unpacked to other memory.
     const IN_PLACE: bool;
     /// Number of outputs.
     fn outputs(&self) -> usize;
-    /// Panel `index`, and what its `tiles` should prefetch.
+    /// Panel `index`, ready to be multiplied, and what the `tiles` over it should prefetch.
     fn ready<S: SimdInt>(&mut self, s: S, index: usize, tiles: usize) -> (&[T], NextPanel);
 }
 
@@ -128,7 +128,7 @@ impl<T> Source<T> for Panels<'_, T> {
     }
 }
 
-/// Weights in panels of [`PANEL`] outputs: `T` is `u8` (int8, int4 and 4-bit blocks) or `u16` (f16 and bf16).
+/// Weights in panels of [`PANEL`] outputs: `T` is `u8` (int8, int4 and q4_0) or `u16` (f16 and bf16).
 #[derive(Debug, Clone, Copy)]
 pub struct Panels<'a, T> {
     data: &'a [T],
@@ -137,10 +137,10 @@ pub struct Panels<'a, T> {
 }
 
 impl<'a, T> Panels<'a, T> {
-    /// Takes `data` as panels of `panel_len` elements, one for every 32 `outputs`; the last one is padded to a whole panel.
+    /// Views `data` as panels of `panel_len` elements, one for every 32 outputs; the last one is padded to a whole panel.
     ///
     /// # Panics
-    /// If `data` does not have exactly as many elements.
+    /// If `data` does not have exactly that many elements.
     pub fn new(data: &'a [T], outputs: usize, panel_len: usize) -> Self {
         let panels = outputs.div_ceil(PANEL);
         assert_eq!(Some(data.len()), panels.checked_mul(panel_len), "{panels} panels of {panel_len}");
@@ -152,10 +152,10 @@ impl<'a, T> Panels<'a, T> {
         self.outputs
     }
 
-    /// Outputs `first .. first + outputs`; `first` begins a panel.
+    /// Outputs `first .. first + outputs`, where `first` begins a panel.
     ///
     /// # Panics
-    /// If there are not so many.
+    /// If `first` is no multiple of 32, or if there are fewer outputs.
     pub fn outputs_from(&self, first: usize, outputs: usize) -> Self {
         assert!(
             first.is_multiple_of(PANEL) && first + outputs <= self.outputs,
@@ -175,25 +175,26 @@ impl<'a, T> Panels<'a, T> {
     }
 }
 
-/// The epilogue, which turns accumulators into outputs: `out[r, o] = acc · row_scale[r] · output_scale[o] + bias[o]`, then GELU if asked.
+/// The epilogue of a product, which turns sums into outputs: `out[r, o] = acc · row_scale[r] · output_scale[o] + bias[o]`, then GELU if asked.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Epilogue<'a> {
-    /// `[outputs]`; `None` is 1. Not for f16 and bf16 weights.
+    /// The scale of each output; `None` is 1. For int8 and int4 weights alone.
     pub scales: Option<&'a [f32]>,
-    /// `[outputs]`; `None` is 0.
+    /// The bias of each output; `None` is 0.
     pub bias: Option<&'a [f32]>,
-    /// Whether outputs go through [`crate::Kernels::gelu_fast`], while they are in registers. For int8 and int4 weights.
+    /// Whether [`crate::Kernels::gelu_fast`] is applied to the outputs, while they are in registers. Has no effect with f16 and bf16 weights.
     pub gelu: bool,
 }
 
 impl Epilogue<'_> {
+    /// Panics unless there are as many scales and biases as `outputs`.
     pub(crate) fn check(&self, outputs: usize) {
         assert!(self.scales.is_none_or(|scales| scales.len() == outputs), "length of the scales");
         assert!(self.bias.is_none_or(|bias| bias.len() == outputs), "length of the bias");
     }
 
-    /// Prefetches the scales and biases of `N` vectors of outputs from `at` on, so that they have arrived when the sums are complete. Like
-    /// the weights, each is read from memory once a pass.
+    /// Prefetches the scales and biases of `N` vectors of outputs from `at` on, so that they have arrived when the sums are complete:
+    /// like the weights, each is read from memory once in a forward pass.
     #[inline(always)]
     pub(crate) fn prefetch<S: Simd, const N: usize>(&self, s: S, at: usize) {
         for values in [self.scales, self.bias].into_iter().flatten() {
@@ -204,7 +205,8 @@ impl Epilogue<'_> {
     }
 }
 
-/// Loads of `N` vectors of per-output numbers from `at` on; beyond their end, `default`.
+/// Loads `N` vectors of `values`, of which each output has one, from output `at` on; without `values`, all lanes are `default`. Lanes beyond
+/// the last output are 0 or `default`, and nobody stores what is computed from them.
 #[inline(always)]
 pub(crate) fn load_vectors<S: Simd, const N: usize>(
     s: S,
@@ -225,15 +227,15 @@ pub(crate) fn load_vectors<S: Simd, const N: usize>(
     vectors
 }
 
-/// Writes the first `cols` of `N` vectors.
+/// Writes the first `cols` elements of `N` vectors, or all if there are fewer.
 ///
 /// # Safety
-/// `cols <= 16 N` elements at `p` are writable.
+/// `cols` elements at `p` are writable, or `16 N` if that is fewer.
 #[inline(always)]
 pub(crate) unsafe fn store_vectors<S: Simd, const N: usize>(s: S, p: *mut f32, cols: usize, vectors: [S::V; N]) {
     for (n, v) in vectors.into_iter().enumerate() {
         let at = n * LANES;
-        // SAFETY: by the caller's word.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             if cols >= at + LANES {
                 s.store(p.add(at), v);

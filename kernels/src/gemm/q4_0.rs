@@ -1,16 +1,16 @@
-//! The product with a source's own 4-bit blocks (`Q4_0`): rows of bytes with a scale for every 32 values times blocks of 32 weights of 4
+//! The product with a checkpoint's own 4-bit blocks (q4_0): rows of bytes with a scale for every 32 values, times blocks of 32 weights of 4
 //! bits with an f16 scale each.
 //!
 //! ```text
 //! for each panel of 32 outputs
 //!   for each N of its 2 vectors             both at once, if there are registers for them
 //!     for each tile of up to 8 rows
-//!       for each block of 32 depths         576 bytes: 32 scales, 512 bytes of nibbles
+//!       for each block of 32 depths         576 bytes of the panel: 32 scales, 512 bytes of nibbles
 //!         for each 8 depths                 N loads, 2 N vectors of weights, 2 R broadcasts, 2 N R dot products
 //!           acc[R][N] = Σ (w + 8) · a - 8 Σ a
 //!         sum[R][N] += acc · activation scale · block scale
 //! ```
-//! Nibbles are stored as `w + 8`, unsigned, and multiplied as such; the rows carry `-8 Σ a` of each block, exact.
+//! Nibbles are stored as `w + 8`, unsigned, and multiplied as stored; `-8 Σ a` of each block, which `Rows8` has, makes up for the 8.
 //! `|acc| <= 32 · 15 · 127 · 2`: far from overflow.
 
 use super::epilogue::finish_scaled_row;
@@ -31,10 +31,10 @@ pub(crate) fn linear<S: SimdInt>(s: S, x: Rows8<'_>, w: Panels<'_, u8>, epilogue
     unsafe { by_tiles(s, w, Product { x, blocks: x.depth() / I4_BLOCK, epilogue, outputs: w.outputs() }, out) }
 }
 
-/// The product's rows, and what its sums become.
+/// The product's rows, and the epilogue that turns sums into outputs.
 struct Product<'a> {
     x: Rows8<'a>,
-    /// Blocks of a row: as many offsets (`-8 Σ a`) and scales.
+    /// Number of blocks of a row. Each has a correction (`-8 Σ a`) and a scale.
     blocks: usize,
     epilogue: Epilogue<'a>,
     outputs: usize,
@@ -97,16 +97,16 @@ impl<S: SimdInt> TileProduct<S, u8> for Product<'_> {
         let bias = load_vectors::<S, N>(s, epilogue.bias, at, 0.0);
         for (r, sums) in sums.into_iter().enumerate() {
             let values = finish_scaled_row(s, sums, bias, epilogue.gelu);
-            // SAFETY: by the caller's word.
+            // SAFETY: guaranteed by the caller.
             unsafe { store_vectors(s, out.add(r * ldo), outputs - at, values) };
         }
     }
 }
 
-/// Sums of a block by dot products.
+/// The integer sums of a block, computed by dot products.
 ///
 /// # Safety
-/// `x` has `R` rows of 32 activations; at `nibbles` are `64 N` bytes, 128 apart four times.
+/// `x` has `R` rows of 32 activations; at `nibbles` begin four runs of `64 N` bytes, 128 bytes apart.
 #[inline(always)]
 unsafe fn dot_sums<S: SimdInt, const R: usize, const N: usize>(
     s: S,
@@ -120,7 +120,7 @@ unsafe fn dot_sums<S: SimdInt, const R: usize, const N: usize>(
         *acc = [s.start_q4_0(sum); N];
     }
     for step in 0..4 {
-        // SAFETY: by the caller's word.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let nibbles = nibbles.add(step * 128);
             let mut wv = [s.load_q4_0(nibbles); N];

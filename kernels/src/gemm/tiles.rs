@@ -1,9 +1,9 @@
-//! The loop that the products by register tiles share: panels of outputs, and in each of them tiles of rows.
+//! The loop that all products by register tiles share: over panels of outputs, and in each of them over tiles of rows.
 //!
 //! ```text
-//! for each panel of 32 outputs                 one stream of memory, which stays in a near cache for the tiles that follow
+//! for each panel of 32 outputs                 read from memory by the first tile, from a cache by those that follow
 //!   for each N of its 2 vectors                both at once, if there are registers for them
-//!     for each tile of up to TILE.rows rows    as equal as they can be
+//!     for each tile of up to TILE.rows rows    tiles as equal in size as possible
 //! ```
 
 use super::{NextPanel, Prefetch, Source};
@@ -14,16 +14,16 @@ use crate::view::MatMut;
 /// Most rows of a register tile, on any instruction set.
 pub(super) const MOST_TILE_ROWS: usize = 12;
 
-/// A product by register tiles: how large they are, and how one is computed.
+/// A product that is computed in register tiles: how large they are, and how one is computed.
 pub(super) trait TileProduct<S: SimdInt, T> {
-    /// The largest tile.
+    /// The shape of the largest tile.
     const TILE: TileShape;
 
     /// Computes the outputs of one tile, `R` rows by `16 N` outputs, and writes them to `out`, whose rows are `ldo` elements apart.
     ///
     /// # Safety
-    /// The product has `R` rows from `place.row` on, as deep as `panel`; `out` takes `R` rows of the outputs from `place.at` on, `16 N` or as
-    /// many as there are; `place.vector + N <= 2`.
+    /// The product has `R` rows from `place.row` on, as deep as `panel`. `R` rows are writable at `out`: the outputs from `place.at` on, `16 N`
+    /// or as many as there are. `place.vector + N <= 2`.
     unsafe fn tile<const R: usize, const N: usize>(
         &mut self,
         s: S,
@@ -41,9 +41,9 @@ pub(super) struct Place {
     pub row: usize,
     /// Its first output.
     pub at: usize,
-    /// Which of the panel's vectors is its first.
+    /// Which of the panel's two vectors of outputs is the tile's first.
     pub vector: usize,
-    /// How many tiles read the panel.
+    /// How many tiles read the same panel.
     pub tiles: usize,
     /// Which of them this is.
     index: usize,
@@ -51,7 +51,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// What a tile of so many steps along the depth prefetches.
+    /// What the tile prefetches, if it goes along the depth in `steps` steps.
     #[inline(always)]
     pub fn prefetch(&self, steps: usize) -> Prefetch {
         self.next.share(steps, self.index, self.tiles)
@@ -64,7 +64,7 @@ pub(super) const fn tiles_of_a_panel(shape: TileShape, rows: usize) -> usize {
     rows.div_ceil(shape.rows) * (PANEL / LANES / shape.vectors)
 }
 
-/// Computes all of `out`, whose columns are the outputs of `w`.
+/// Computes all of `out`, whose columns are the outputs of `w`, tile by tile.
 ///
 /// # Safety
 /// The product has as many rows as `out`, as deep as the panels of `w`.
@@ -86,8 +86,8 @@ pub(super) unsafe fn by_tiles<S: SimdInt, T, W: Source<T>, P: TileProduct<S, T>>
                 let height = tile_rows(rows - row, P::TILE.rows);
                 let place = Place { row, at, vector: at % PANEL / LANES, tiles, index, next };
                 let stride = of_this_tile(stride);
-                // SAFETY: by the caller's word; `height` rows and the outputs from `at` on are in `out`, and a tile of one vector begins at either
-                // vector of its panel, a tile of two at the first.
+                // SAFETY: guaranteed by the caller; `height` rows and the outputs from `at` on are in `out`, and a tile of one vector begins at
+                // either vector of its panel, a tile of two at the first.
                 unsafe {
                     let out = out.as_mut_ptr().add(row * stride + at);
                     with_tile!(height, P::TILE, |R, N| product.tile::<R, N>(s, panel, place, out, stride));
@@ -99,8 +99,8 @@ pub(super) unsafe fn by_tiles<S: SimdInt, T, W: Source<T>, P: TileProduct<S, T>>
     }
 }
 
-/// Evaluates the body with constants `R` = `$rows`, which is 1 ..= `$shape.rows`, and `N` = `$shape.vectors`. The compiler drops the bodies
-/// of other shapes.
+/// Evaluates the body with the constants `R` = `$rows`, which is 1 ..= `$shape.rows`, and `N` = `$shape.vectors`. The compiler generates no
+/// code for other shapes.
 macro_rules! with_tile {
     ($rows:expr, $shape:expr, |$R:ident, $N:ident| $body:expr) => {
         match const { $shape.vectors } {
@@ -135,8 +135,8 @@ pub(crate) fn of_this_tile(stride: usize) -> usize {
     std::hint::black_box(stride)
 }
 
-/// Rows of the next tile when `left` remain and a tile has at most `max`. Tiles are made as equal as possible, because a small tile takes
-/// as long to load its weights as a full one.
+/// How many rows the next tile should have if `left` rows remain and a tile has at most `max`. Tiles are made as equal as possible, because a
+/// small tile takes as long to load its weights as a full one.
 pub(crate) fn tile_rows(left: usize, max: usize) -> usize {
     left.div_ceil(left.div_ceil(max))
 }

@@ -1,26 +1,26 @@
-//! Sums of products by AMX: eight registers that hold matrices of 16 rows x 64 bytes, and one instruction that adds to 16 x 16 sums the
+//! Sums of products by AMX. It has eight registers that hold matrices of 16 rows x 64 bytes, and one instruction adds to 16 x 16 sums the
 //! products of 16 rows by 16 outputs over 64 bytes of depth (64 activations of int8, 32 of bf16).
 //!
 //! ```text
 //! tmm0 tmm1      sums of rows 0 .. 16 by the panel's outputs 0 .. 16 and 16 .. 32       4 x 16 cycles of products for
 //! tmm2 tmm3      sums of rows 16 .. 32                                                  4 x 8 cycles of loads; a sum waits 52
 //! tmm4 tmm5      weights: 16 lines of the panel, 128 bytes apart                        cycles for the one before, so four sums
-//! tmm6 tmm7      rows, as they lie                                                      in turn keep the multiplier busy
+//! tmm6 tmm7      rows, read in place                                                    in turn keep the multiplier busy
 //! ```
-//! The panels are what the instruction takes: a line of 64 bytes is 16 outputs x 4 depths of int8 or 2 of bf16. Nothing is laid out anew.
+//! Panels already have the layout that the instruction needs: 64 bytes are 16 outputs x 4 depths of int8 or 2 of bf16. Nothing is rearranged.
 //!
-//! int8 sums are exact. Those of bf16 are added as the instruction does (even and odd depths of a step apart, then to the sum; subnormals
-//! are zero; sums that overflow both ways become NaN), in the same order whatever the number of rows.
+//! int8 sums are exact. For bf16 the instruction adds up the even and the odd depths of a step separately, and then adds both to the sum. It treats
+//! subnormals as zero, and sums that overflow in both directions become NaN. The order is the same for any number of rows.
 //!
-//! Functions here are unsafe for want of a token: the CPU must have AMX, and the system have allowed it (`cpu::amx::permitted`). Each block of
-//! assembly begins with sums of zero and names all matrix registers as overwritten; only their configuration (how many rows they have),
-//! which no compiled code touches, stays from [`configure`] to [`release`].
+//! Functions here are unsafe because they take no token: the CPU must have AMX, and the system must have allowed it (`cpu::amx::permitted`). Each
+//! block of assembly begins with sums of zero and declares that it overwrites all matrix registers. Only their configuration (how many rows they
+//! have), which no compiled code touches, stays from [`configure`] to [`release`].
 
 use std::arch::asm;
 
 use crate::layout::{GroupSums, MATRIX_STEP, MATRIX_TILE, Operands, PANEL, Sums};
 
-/// What `ldtilecfg` reads.
+/// The configuration that `ldtilecfg` reads.
 #[repr(C, align(64))]
 struct Configuration {
     palette: u8,
@@ -30,7 +30,8 @@ struct Configuration {
     rows: [u8; 16],
 }
 
-/// Gives this thread's matrix registers their shapes: sums and activations of `rows` rows, 1 ..= 16, of `depth_bytes`, a multiple of 4 up to 64.
+/// Gives this thread's matrix registers their shapes: `rows` rows of sums and of activations, 1 ..= 16, and `depth_bytes` bytes of depth in a
+/// step, a multiple of 4 up to 64.
 ///
 /// # Safety
 /// `cpu::amx::permitted()` has returned true. [`release`] follows.
@@ -50,7 +51,7 @@ pub(crate) unsafe fn configure(rows: usize, depth_bytes: usize) {
         configuration.rows[register] = rows as u8;
         configuration.bytes_of_row[register] = bytes as u16;
     }
-    // SAFETY: by the caller's word; it reads the 64 bytes.
+    // SAFETY: guaranteed by the caller; it reads the 64 bytes.
     unsafe {
         asm!(
             "ldtilecfg [{}]",
@@ -62,13 +63,13 @@ pub(crate) unsafe fn configure(rows: usize, depth_bytes: usize) {
     }
 }
 
-/// Releases the matrix registers, so that the kernel need not save them when it switches threads.
+/// Releases the matrix registers, so that the operating system need not save them when it switches threads.
 ///
 /// # Safety
 /// `cpu::amx::permitted()` has returned true.
 #[inline(always)]
 pub(crate) unsafe fn release() {
-    // SAFETY: by the caller's word.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         asm!(
             "tilerelease",
@@ -79,15 +80,15 @@ pub(crate) unsafe fn release() {
     }
 }
 
-/// The sums of one register of rows or of two: zeros, the steps, and they are stored.
+/// Sets the sums of one register of rows (`SINGLE`) or of two (`PAIR`) to zero, adds the products of all steps, and stores them.
 macro_rules! multiply {
     ($dot:literal, $o:expr, $sums:expr, PAIR) => {
         asm!(
             "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
             "2:",
             "tileloadd tmm4, [{w} + {line}*1]",
-            // The rows are read once a panel from the second-level cache. The non-temporal hint keeps them from evicting the panel from the
-            // first.
+            // The rows are read from the second-level cache, once for each panel. The non-temporal hint (`t1`) keeps them from evicting the panel
+            // from the first-level cache.
             "tileloaddt1 tmm6, [{x} + {stride}*1]",
             concat!($dot, " tmm0, tmm6, tmm4"),
             "tileloadd tmm5, [{w} + {line}*1 + 64]",
@@ -179,7 +180,8 @@ macro_rules! lines {
 /// How far ahead of a stream's weights the prefetch into the second-level cache goes: one step.
 const STREAM_AHEAD: usize = MATRIX_STEP / 4 * 4 * PANEL;
 
-/// The sums of one register of rows or of two, exact, over two halves of the depth in turn.
+/// As `multiply`, for int8: goes through the two halves of the depth in turn. The lists in brackets are the instructions for a second register
+/// of rows.
 macro_rules! multiply_halves {
     ($o:expr, $sums:expr, [$($pair:literal),*], [$($next:literal),*], [$($back:literal),*], [$($store:literal),*]) => {
         asm!(
@@ -237,7 +239,7 @@ macro_rules! multiply_halves {
 pub(crate) unsafe fn halves<const PAIR: bool>(o: Operands, sums: &mut Sums) {
     debug_assert!(o.steps >= 2 && o.steps.is_multiple_of(2));
     let out = sums.0.as_mut_ptr();
-    // SAFETY: by the caller's word; prefetches may have any address; the sums are 4,096 bytes. The stack is not used.
+    // SAFETY: guaranteed by the caller; prefetches may have any address; the sums are 4,096 bytes. The stack is not used.
     unsafe {
         match PAIR {
             true => multiply_halves!(
@@ -261,7 +263,7 @@ pub(crate) unsafe fn halves<const PAIR: bool>(o: Operands, sums: &mut Sums) {
 pub(crate) unsafe fn sums<const INT8: bool, const PAIR: bool>(o: Operands, sums: &mut Sums) {
     debug_assert!(o.steps > 0 && o.lines > 0);
     let out = sums.0.as_mut_ptr();
-    // SAFETY: by the caller's word; prefetches may have any address; the sums are 4,096 bytes. The stack is not used.
+    // SAFETY: guaranteed by the caller; prefetches may have any address; the sums are 4,096 bytes. The stack is not used.
     unsafe {
         match (INT8, PAIR) {
             (true, true) => multiply!("tdpbsud", o, out, PAIR),
@@ -278,7 +280,7 @@ pub(crate) unsafe fn sums<const INT8: bool, const PAIR: bool>(o: Operands, sums:
 /// As there; `permitted()` has returned true.
 #[inline(always)]
 pub(crate) unsafe fn q4_0(x: *const i8, ldx: usize, w: *const i8, sums: &mut GroupSums) {
-    // SAFETY: by the caller's word; the sums of a block are 1,024 bytes.
+    // SAFETY: guaranteed by the caller; the sums of a block are 1,024 bytes.
     unsafe {
         asm!(
             "tileloadd tmm6, [{x} + {ldx}*1]",
@@ -317,7 +319,7 @@ pub(crate) unsafe fn q4_0(x: *const i8, ldx: usize, w: *const i8, sums: &mut Gro
 #[inline(always)]
 pub(crate) unsafe fn scores(q: *const i8, stride: usize, keys: *const u8, steps: usize, sums: *mut i32) {
     debug_assert!(steps > 0);
-    // SAFETY: by the caller's word.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         asm!(
             "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
@@ -347,7 +349,7 @@ pub(crate) unsafe fn scores(q: *const i8, stride: usize, keys: *const u8, steps:
     }
 }
 
-/// `rounds` times four products on registers alone; returns the multiply-adds. For [`crate::probe`].
+/// For [`crate::probe`]: does four products on registers alone `rounds` times, and returns how many multiply-adds they were.
 ///
 /// # Safety
 /// `cpu::amx::permitted()` has returned true.
@@ -371,7 +373,7 @@ pub(crate) unsafe fn probe<const INT8: bool>(rounds: usize) -> usize {
             )
         };
     }
-    // SAFETY: by the caller's word; registers alone.
+    // SAFETY: guaranteed by the caller; registers alone.
     unsafe {
         configure(MATRIX_TILE, MATRIX_STEP);
         match INT8 {

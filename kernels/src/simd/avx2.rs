@@ -1,4 +1,4 @@
-//! The vocabulary over two AVX2 registers: lanes 0..8 and 8..16.
+//! The operations of [`Simd`] over two AVX2 registers: lanes 0..8 and 8..16.
 //!
 //! Safety in this file: every method takes `self`, an `Avx2`, which exists only where the CPU has the features (`isa.rs`);
 //! "token" below cites that.
@@ -8,7 +8,7 @@ use crate::isa::Avx2;
 use crate::layout::DotTile;
 use std::arch::x86_64::*;
 
-/// Wraps an intrinsic that touches no memory: the token is all its safety.
+/// Wraps intrinsics that touch no memory: the token alone makes them safe to call.
 macro_rules! token {
     ($e:expr) => {
         // SAFETY: token; the intrinsic works on registers alone.
@@ -18,14 +18,14 @@ macro_rules! token {
 
 type V = [__m256; 2];
 
-/// All-ones in the first `n` of eight lanes (any `n`: more than eight is eight).
+/// A mask with all bits set in the first `n` of eight lanes, or in all eight if `n` is larger.
 #[inline(always)]
 fn first<const VNNI: bool>(_token: Avx2<VNNI>, n: usize) -> __m256i {
     let lanes = i32::try_from(n).unwrap_or(8);
     token!(_mm256_cmpgt_epi32(_mm256_set1_epi32(lanes), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)))
 }
 
-/// One intrinsic on both registers. A macro, not a closure: a closure is compiled without the features.
+/// Applies an intrinsic to both registers. It is a macro because a closure would be compiled without the CPU features.
 macro_rules! both {
     ($f:expr, $a:expr) => {
         token!([$f($a[0]), $f($a[1])])
@@ -179,7 +179,7 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
                 *quarter = _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps::<1>(halves));
             }
             let [a, b, c, d] = quarters;
-            // Lanes [a0+a2, a1+a3, b0+b2, b1+b3], and so for c and d; then the two lanes of each are added.
+            // [a0+a2, a1+a3, b0+b2, b1+b3], and the same for c and d; then the two sums of each are added.
             let ab = _mm_add_ps(_mm_movelh_ps(a, b), _mm_movehl_ps(b, a));
             let cd = _mm_add_ps(_mm_movelh_ps(c, d), _mm_movehl_ps(d, c));
             let sums = _mm_add_ps(_mm_shuffle_ps::<0b10_00_10_00>(ab, cd), _mm_shuffle_ps::<0b11_01_11_01>(ab, cd));

@@ -1,4 +1,4 @@
-//! The vocabulary of small numbers over pairs of AVX2 registers: lanes 0..8 and 8..16.
+//! The operations on small numbers over pairs of AVX2 registers: lanes 0..8 and 8..16.
 //!
 //! Safety in this file: every method takes `self`, an `Avx2<VNNI>`, which exists only where the CPU has the features
 //! (`isa.rs`); "token" below cites that.
@@ -10,7 +10,7 @@ use crate::layout::{LANES, Rest, TileShape};
 use std::arch::asm;
 use std::arch::x86_64::*;
 
-/// Wraps an intrinsic that touches no memory: the token is all its safety.
+/// Wraps intrinsics that touch no memory: the token alone makes them safe to call.
 macro_rules! token {
     ($e:expr) => {
         // SAFETY: token; the intrinsic works on registers alone.
@@ -20,7 +20,7 @@ macro_rules! token {
 
 type I = [__m256i; 2];
 
-/// 64 signed weights, as multiplying unsigned by signed bytes needs them.
+/// 64 weights, prepared for instructions that multiply unsigned by signed bytes.
 #[derive(Clone, Copy)]
 pub(crate) struct W8 {
     /// As stored (`w + 128`) with VNNI, else `|w|`.
@@ -29,7 +29,7 @@ pub(crate) struct W8 {
     signed: I,
 }
 
-/// One intrinsic on both registers. A macro, not a closure: a closure is compiled without the features.
+/// Applies an intrinsic to both registers. It is a macro because a closure would be compiled without the CPU features.
 macro_rules! both {
     ($f:expr, $a:expr) => {
         [$f($a[0]), $f($a[1])]
@@ -39,7 +39,7 @@ macro_rules! both {
     };
 }
 
-/// `acc + Σ u·s` over four unsigned and signed bytes, where two products fit into 16 bits.
+/// `acc + Σ u·s` over four unsigned bytes `u` and signed bytes `s`. The sum of two products must fit into 16 bits.
 macro_rules! dot_bytes {
     ($acc:expr, $unsigned:expr, $signed:expr) => {
         _mm256_add_epi32($acc, _mm256_madd_epi16(_mm256_maddubs_epi16($unsigned, $signed), _mm256_set1_epi16(1)))
@@ -52,7 +52,7 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
     type Q4Weights = I;
     type A8 = __m256i;
     type Q4Sums = I;
-    /// Of eight outputs each: `m` of each byte's output in words, and `128 - z · m` in bytes.
+    /// For each eight outputs: `m` in 16-bit lanes and `128 - z · m` in bytes, repeated for the four weights of each output.
     type Grids = [[__m256i; 2]; 2];
     type WB = [[__m256; 2]; 2];
     type AB = [__m256; 2];
@@ -60,28 +60,30 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
     // One vector is two registers. With VNNI: 6 x 1 vectors are 12 accumulators, 2 for a vector's weights, 1 broadcast. Without: 5 x 1 are 10, 2 for
     // a register's weights (|w| and w), 1 broadcast, 1 of ones.
     const I8_TILE: TileShape = TileShape { rows: if VNNI { 6 } else { 5 }, vectors: 1 };
-    // Two vectors: a panel is read as it lies. With VNNI, 3 x 2 are 12 accumulators; fewer than ten wait for each other (latency 5, two a cycle on
-    // Golden Cove): 3 + 3 + 2 rows of two vectors are 17 cycles a step of depth, 4 + 4 rows of one vector twice 20. Without: 2 x 2 are 8.
+    // With two vectors, a panel is read front to back. With VNNI, 3 x 2 are 12 accumulators; fewer than ten would wait for each other (latency
+    // 5, two a cycle on Golden Cove). So 8 rows as tiles of 3 + 3 + 2 rows of two vectors take 17 cycles for a step of the depth, and as tiles
+    // of 4 + 4 rows of one vector, done twice, 20. Without VNNI: 2 x 2 vectors are 8 accumulators.
     const FEW_I8_TILE: TileShape = TileShape { rows: if VNNI { 3 } else { 2 }, vectors: 2 };
     const FEW_I8_ROWS: usize = if VNNI { 9 } else { 2 };
     const ONE_VECTOR_AT_A_TIME: bool = true;
     const SPLITS_ROWS: bool = !VNNI;
-    // 5 x 1 vectors are 10 accumulators, 2 of a vector's weights, 1 broadcast, 1 of products, 1 of ones.
+    // 5 x 1 vectors are 10 accumulators, 2 for a vector's weights, 1 broadcast, 1 for products, 1 of ones.
     const SPLIT_I8_TILE: TileShape = TileShape { rows: 5, vectors: 1 };
-    // 4 x 1 accumulators: 8 registers, 4 of weights, 1 broadcast. The sums go through the stack once a block.
+    // 4 x 1 accumulators: 8 registers, 4 for weights, 1 broadcast. The scaled sums go through the stack once a block.
     const Q4_0_TILE: TileShape = TileShape { rows: 4, vectors: 1 };
-    // 2 x 2 registers of sums for a row, 8 for the weights without VNNI, 4 with it.
+    // Each row has 2 x 2 registers of sums; the weights take 8 registers without VNNI, 4 with it.
     const FEW_I4_TILE: TileShape = TileShape { rows: if VNNI { 3 } else { 1 }, vectors: 2 };
     const FEW_I4_ROWS: usize = Self::FEW_I4_TILE.rows;
-    // 2 x 2 accumulators: 8 registers, as many chains as multiply-adds are on their way (latency 4, two a cycle), even of one row half of
-    // them; 2 of a vector's weights, 1 broadcast.
+    // 2 x 2 accumulators: 8 registers, as many as multiply-adds can be in flight (latency 4, two a cycle); even one row alone has half of that.
+    // 2 for a vector's weights, 1 broadcast.
     const F16_TILE: TileShape = TileShape { rows: 2, vectors: 2 };
-    // 4 x 1 accumulators: 8 registers, 4 of weights (even and odd depths), 2 broadcasts.
+    // 4 x 1 accumulators: 8 registers, 4 for weights (even and odd depths), 2 broadcasts.
     const BF16_TILE: TileShape = TileShape { rows: 4, vectors: 1 };
-    // 4 x 1 accumulators: 8 registers, 4 of keys or values, 1 broadcast.
+    // 4 x 1 accumulators: 8 registers, 4 for keys or values, 1 broadcast.
     const SCORE_TILE: TileShape = TileShape { rows: 4, vectors: 1 };
-    // 4 x 2 registers: latency of a multiply-add 4, two a cycle; the rest is for operands and what stands between. Products of bytes: of a latency of 5
-    // with VNNI, with two registers of weights and one of activations.
+    // 4 vectors are 8 registers, because a multiply-add has a latency of 4 and a core starts two a cycle; the others are for operands and
+    // intermediate values. Dot products of bytes with VNNI have a latency of 5, so 6 vectors; two registers of weights and one of activations
+    // still fit in.
     const PROBE_CHAINS: usize = 4;
     const INT8_PROBE_CHAINS: usize = if VNNI { 6 } else { 4 };
 
@@ -163,7 +165,7 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
                 let sums = [_mm256_dpbusd_avx_epi32(acc[0], w[0], a), _mm256_dpbusd_avx_epi32(acc[1], w[1], a)];
                 return self.sums_in_order(sums);
             }
-            // Sums of pairs in 16 bits: two products are at most 2 · 15 · 127, eight times that is 30,480.
+            // The sums stay in 16 bits, one for each pair: two products are at most 2 · 15 · 127, and eight times that is 30,480.
             [
                 _mm256_add_epi16(acc[0], _mm256_maddubs_epi16(w[0], a)),
                 _mm256_add_epi16(acc[1], _mm256_maddubs_epi16(w[1], a)),
@@ -225,8 +227,8 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
         unsafe { _mm256_set1_epi32(p.cast::<i32>().read_unaligned()) }
     }
 
-    /// The weights of one vector at a time, or of one register where each takes two, and the activations once for each of them: sixteen
-    /// registers do not hold a tile's sums and all of its weights.
+    /// Sixteen registers do not hold a tile's sums and all of its weights. So this loads the weights of one vector at a time (without VNNI, of one
+    /// register, for whose weights it needs two, `|w|` and `w`), and broadcasts the activations again for each.
     #[inline(always)]
     unsafe fn add_quad8<const R: usize, const N: usize>(
         self,
@@ -237,7 +239,7 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
     ) {
         for n in 0..N {
             if VNNI {
-                // SAFETY: token; by the caller's word.
+                // SAFETY: token; guaranteed by the caller.
                 unsafe {
                     let wv = self.load_w8(w.add(64 * n));
                     for (r, acc) in acc.iter_mut().enumerate() {
@@ -247,7 +249,7 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
                 continue;
             }
             for half in 0..2 {
-                // SAFETY: token; by the caller's word.
+                // SAFETY: token; guaranteed by the caller.
                 unsafe {
                     let stored = _mm256_loadu_si256(w.add(64 * n + 32 * half).cast());
                     let signed = _mm256_xor_si256(stored, _mm256_set1_epi8(-128));
@@ -263,7 +265,7 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
         }
     }
 
-    /// Without VNNI as [`add_split_quad8`](SimdInt::add_split_quad8) multiplies.
+    /// Without VNNI: the instructions of [`add_split_quad8`](SimdInt::add_split_quad8).
     #[inline(always)]
     fn fastest8(self, acc: I, w: W8, a: __m256i) -> I {
         if VNNI {
@@ -280,7 +282,7 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
         w: *const u8,
     ) {
         for n in 0..N {
-            // SAFETY: token; by the caller's word.
+            // SAFETY: token; guaranteed by the caller.
             unsafe {
                 let stored = [_mm256_loadu_si256(w.add(64 * n).cast()), _mm256_loadu_si256(w.add(64 * n + 32).cast())];
                 for (r, acc) in acc.iter_mut().enumerate() {
@@ -310,7 +312,7 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
                 let halves = _mm256_and_si256(_mm256_srli_epi16::<1>(magnitudes), _mm256_set1_epi8(0x7f));
                 let kept = _mm256_blendv_epi8(_mm256_sign_epi8(halves, a), a, fits);
                 _mm256_storeu_si256(to.add(4 * from).cast(), kept);
-                // What lies beyond the depth is no quad of the row.
+                // The last 32 bytes may reach beyond the row's quads: only those before its end count.
                 let own = (1u32 << (quads - from).min(8)) - 1;
                 let mut left = !_mm256_movemask_ps(_mm256_castsi256_ps(fits)) as u32 & own;
                 while left != 0 {
@@ -344,7 +346,7 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
     unsafe fn broadcast_ab(self, p: *const u16) -> [__m256; 2] {
         // SAFETY: token; the caller vouches for 2 readable elements.
         unsafe {
-            // A broadcasting load is used, because a scalar would have to be moved from the integer registers.
+            // The pair is broadcast by a load, because a scalar would have to be moved from an integer register.
             let pairs = _mm256_set1_epi32(p.cast::<i32>().read_unaligned());
             let high = _mm256_set1_epi32(0xffff_0000_u32 as i32);
             [_mm256_castsi256_ps(_mm256_slli_epi32::<16>(pairs)), _mm256_castsi256_ps(_mm256_and_si256(pairs, high))]
@@ -374,7 +376,7 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
             let mut sums = [_mm256_setzero_si256(); 2];
             for (half, sums) in sums.iter_mut().enumerate() {
                 let [a, b] = [v[2 * half], v[2 * half + 1]];
-                // Packing goes by halves of a register: half j becomes lanes 4j .. 4j+4 of each of the four registers.
+                // The instructions pack each half of a register by itself: half j of `bytes` gets lanes 4j .. 4j+4 of each of the four registers.
                 let a = _mm256_packs_epi32(_mm256_cvtps_epi32(a[0]), _mm256_cvtps_epi32(a[1]));
                 let b = _mm256_packs_epi32(_mm256_cvtps_epi32(b[0]), _mm256_cvtps_epi32(b[1]));
                 let bytes = _mm256_packs_epi16(a, b);
@@ -399,7 +401,7 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
                 let is_nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(v, v));
                 *rounded = _mm256_srli_epi32::<16>(_mm256_blendv_epi8(sum, quiet, is_nan));
             }
-            // The pack works by 128-bit halves: put its quarters in order.
+            // The instruction packs each 128-bit half by itself, so the quarters of the result must be put in order.
             let packed = _mm256_packus_epi32(rounded[0], rounded[1]);
             _mm256_storeu_si256(p.cast(), _mm256_permute4x64_epi64::<0b11_01_10_00>(packed))
         }
@@ -422,7 +424,7 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
     }
 }
 
-/// The register as it is, in the order of the code: see [`SimdInt::sums_in_order`].
+/// Returns the register unchanged, but keeps the compiler from moving code across this point: see [`SimdInt::sums_in_order`].
 ///
 /// # Safety
 /// The CPU has AVX2.
@@ -430,21 +432,21 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
 #[target_feature(enable = "avx2")]
 unsafe fn in_order(register: __m256i) -> __m256i {
     let mut register = register;
-    // SAFETY: a comment, no instruction. To the compiler it may read memory, so that loads stay in order too.
+    // SAFETY: the assembly is a comment, no instruction. The compiler must assume that it reads memory, so that loads stay in order too.
     unsafe { asm!("/* {0} */", inout(ymm_reg) register, options(nostack, preserves_flags)) };
     register
 }
 
-/// Sixteen values rounded to `i16`, in order.
+/// Sixteen values rounded to `i16`, in the order of their lanes.
 ///
 /// # Safety
 /// The CPU has AVX2.
 #[inline(always)]
 unsafe fn pack_i16(v: [__m256; 2]) -> __m256i {
-    // SAFETY: by the caller's word; registers alone.
+    // SAFETY: guaranteed by the caller; registers alone.
     unsafe {
         let packed = _mm256_packs_epi32(_mm256_cvtps_epi32(v[0]), _mm256_cvtps_epi32(v[1]));
-        // The pack works by 128-bit halves: put its quarters in order.
+        // The instruction packs each 128-bit half by itself, so the quarters of the result must be put in order.
         _mm256_permute4x64_epi64::<0b11_01_10_00>(packed)
     }
 }

@@ -1,4 +1,4 @@
-//! The vocabulary over one AVX-512 register.
+//! The operations of [`Simd`] over one AVX-512 register.
 //!
 //! Safety in this file: every method takes `self`, an `Avx512`, which exists only where the CPU has the features (`isa.rs`);
 //! "token" below cites that.
@@ -15,7 +15,7 @@ fn first(n: usize) -> __mmask16 {
     ((1u32 << n) - 1) as __mmask16
 }
 
-/// Wraps an intrinsic that touches no memory: the token is all its safety.
+/// Wraps intrinsics that touch no memory: the token alone makes them safe to call.
 macro_rules! token {
     ($e:expr) => {
         // SAFETY: token; the intrinsic works on registers alone.
@@ -23,17 +23,17 @@ macro_rules! token {
     };
 }
 
-/// The larger of two numbers without sign bits, by their bits.
+/// In each lane the larger of two numbers without sign bits, compared by their bits.
 ///
 /// # Safety
 /// The CPU has AVX-512.
 #[inline(always)]
 unsafe fn max_of_bits(a: __m512, b: __m512) -> __m512 {
-    // SAFETY: by the caller's word.
+    // SAFETY: guaranteed by the caller.
     unsafe { _mm512_castsi512_ps(_mm512_max_epi32(_mm512_castps_si512(a), _mm512_castps_si512(b))) }
 }
 
-/// Halves four vectors until one value of each is left.
+/// Combines the lanes of each of four vectors with `$two`, upper half with lower half, until one value of each is left.
 macro_rules! reduce4 {
     ($v:expr, $two:ident) => {{
         const LOW_HALVES: i32 = 0b01_00_01_00;
@@ -100,12 +100,12 @@ impl<const LEVEL: u8> Simd for Avx512<LEVEL> {
     }
     #[inline(always)]
     unsafe fn load_part(self, p: *const f32, n: usize) -> __m512 {
-        // SAFETY: by the caller's word.
+        // SAFETY: guaranteed by the caller.
         unsafe { if n >= LANES { self.load(p) } else { self.load_first(p, n) } }
     }
     #[inline(always)]
     unsafe fn store_part(self, p: *mut f32, v: __m512) {
-        // SAFETY: by the caller's word.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.store(p, v) }
     }
     #[inline(always)]

@@ -1,4 +1,4 @@
-//! The vocabulary of small numbers over AVX-512 registers.
+//! The operations on small numbers over one AVX-512 register.
 //!
 //! Safety in this file: every method takes `self`, an `Avx512<LEVEL>`, which exists only where the CPU has the features of its
 //! level (`isa.rs`); "token" below cites that.
@@ -10,7 +10,7 @@ use crate::layout::{GroupSums, LANES, Operands, Sums, TileShape};
 use std::arch::asm;
 use std::arch::x86_64::*;
 
-/// Wraps an intrinsic that touches no memory: the token is all its safety.
+/// Wraps intrinsics that touch no memory: the token alone makes them safe to call.
 macro_rules! token {
     ($e:expr) => {
         // SAFETY: token; the intrinsic works on registers alone.
@@ -18,12 +18,14 @@ macro_rules! token {
     };
 }
 
-/// Which levels have the dot products of bytes and words, and of bf16, and matrix registers.
+/// The lowest `LEVEL` that has dot products of bytes.
 const VNNI: u8 = 1;
+/// The lowest `LEVEL` that has dot products of bf16.
 const BF16: u8 = 2;
+/// The lowest `LEVEL` that has matrix registers.
 const AMX: u8 = 3;
 
-/// 64 signed weights, and what multiplying unsigned by signed bytes needs without VNNI.
+/// 64 weights, prepared for instructions that multiply unsigned by signed bytes.
 #[derive(Clone, Copy)]
 pub(crate) struct W8 {
     /// As stored (`w + 128`) with VNNI, else `|w|`.
@@ -33,7 +35,7 @@ pub(crate) struct W8 {
 }
 
 impl<const LEVEL: u8> Avx512<LEVEL> {
-    /// Weights `w + 128`.
+    /// Prepares 64 weights that are stored as `w + 128`.
     #[inline(always)]
     fn weights(self, stored: __m512i) -> W8 {
         if LEVEL >= VNNI {
@@ -52,19 +54,19 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
     type Q4Weights = __m512i;
     type A8 = __m512i;
     type Q4Sums = __m512i;
-    /// `m` of each byte's output in words, and `128 - z · m` in bytes.
+    /// `m` in 16-bit lanes and `128 - z · m` in bytes, repeated for the four weights of each output.
     type Grids = [__m512i; 2];
     type WB = [__m512i; 2];
     type AB = [__m512i; 2];
 
-    // 12 x 2 accumulators, 2 weight vectors, 1 broadcast: 27 of 32 registers. A step of 4 along the depth is 14 loads for 24 dot
-    // products of one a cycle (Zen 4).
+    // 12 x 2 accumulators, 2 weight vectors, 1 broadcast: 27 of 32 registers. A step of 4 along the depth has 14 loads for 24 dot
+    // products, of which Zen 4 does one a cycle.
     const I8_TILE: TileShape = TileShape { rows: 12, vectors: 2 };
-    // 8 x 2 accumulators, 4 weight vectors, 1 broadcast. The 8 x 2 sums go through the stack once a block; 6 rows would not need the stack,
-    // but are no faster.
+    // 8 x 2 accumulators, 4 weight vectors, 1 broadcast. The 8 x 2 scaled sums go through the stack once a block; 6 rows would not need the
+    // stack, but are no faster.
     const Q4_0_TILE: TileShape = TileShape { rows: 8, vectors: 2 };
-    // As for int8; a step of unpacking needs six registers beside the sums. Up to three tiles of few rows are faster than unpacking whole
-    // panels, with matrix registers up to two (EXPERIMENTS.md).
+    // As for int8; a step of unpacking needs six registers besides the sums. Up to three such tiles (with matrix registers, up to two) are faster
+    // than unpacking whole panels first (EXPERIMENTS.md).
     const FEW_I4_TILE: TileShape = TileShape { rows: 12, vectors: 2 };
     const FEW_I4_ROWS: usize = if LEVEL >= AMX { 24 } else { 36 };
     const UNPACKS_BETWEEN: bool = true;
@@ -73,7 +75,7 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
     const BF16_TILE: TileShape = TileShape { rows: 12, vectors: 2 };
     // 6 x 4 accumulators, 4 vectors of keys or values, 1 broadcast: 29 registers.
     const SCORE_TILE: TileShape = TileShape { rows: 6, vectors: 4 };
-    // More than latency times throughput.
+    // More than the latency of a product in cycles times the products that start in a cycle.
     const PROBE_CHAINS: usize = 12;
     const MATRICES: bool = LEVEL >= AMX;
 
@@ -97,14 +99,14 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
 
     #[inline(always)]
     fn sums_in_order(self, sums: __m512i) -> __m512i {
-        // Without VNNI a product needs more registers, and keeping the order would need still more (EXPERIMENTS.md).
+        // Without VNNI a product needs more registers, and keeping the order would take even more (EXPERIMENTS.md).
         if LEVEL >= VNNI { token!(in_order(sums)) } else { sums }
     }
 
     #[inline(always)]
     fn begin_matrices(self, rows: usize, depth_bytes: usize) {
         if LEVEL >= AMX {
-            // SAFETY: token, which is only there where `permitted` has returned true.
+            // SAFETY: the token of this level exists only after `permitted` has returned true.
             unsafe { amx::configure(rows, depth_bytes) }
         }
     }
@@ -117,7 +119,7 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
     }
     #[inline(always)]
     unsafe fn matrix_sums<const INT8: bool, const PAIR: bool>(self, operands: Operands, sums: &mut Sums) {
-        // SAFETY: token, as above: none below that level has MATRICES; the caller vouches for the operands.
+        // SAFETY: token, as above: kernels call this only if `MATRICES`, which no lower level has; the caller vouches for the operands.
         unsafe { amx::sums::<INT8, PAIR>(operands, sums) }
     }
     #[inline(always)]
@@ -293,7 +295,7 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
     unsafe fn store_i8x64(self, p: *mut i8, v: [Self::V; 4]) -> Self::V {
         // SAFETY: token; the caller vouches for 64 writable bytes.
         unsafe {
-            // Packing goes by quarters of a register: quarter j becomes lanes 4j .. 4j+4 of each of the four vectors.
+            // The instructions pack each quarter of a register by itself: quarter j of `bytes` gets lanes 4j .. 4j+4 of each of the four vectors.
             let ab = _mm512_packs_epi32(_mm512_cvtps_epi32(v[0]), _mm512_cvtps_epi32(v[1]));
             let cd = _mm512_packs_epi32(_mm512_cvtps_epi32(v[2]), _mm512_cvtps_epi32(v[3]));
             let bytes = _mm512_packs_epi16(ab, cd);
@@ -309,7 +311,7 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
     }
     #[inline(always)]
     unsafe fn store_bf16(self, p: *mut u16, v: Self::V) {
-        // Integer rounding rather than the bf16 instruction, which flushes subnormals: the same bits as elsewhere.
+        // Rounds with integer instructions, so that the bits are those of other ISAs: the bf16 instruction flushes subnormals to zero.
         // SAFETY: token; the caller vouches for 32 writable bytes.
         unsafe {
             let bits = _mm512_castps_si512(v);
@@ -339,7 +341,7 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
     }
 }
 
-/// The register as it is, in the order of the code: see [`SimdInt::sums_in_order`].
+/// Returns the register unchanged, but keeps the compiler from moving code across this point: see [`SimdInt::sums_in_order`].
 ///
 /// # Safety
 /// The CPU has AVX-512 F.
@@ -347,7 +349,7 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
 #[target_feature(enable = "avx512f")]
 unsafe fn in_order(register: __m512i) -> __m512i {
     let mut register = register;
-    // SAFETY: a comment, no instruction. To the compiler it may read memory, so that loads stay in order too.
+    // SAFETY: the assembly is a comment, no instruction. The compiler must assume that it reads memory, so that loads stay in order too.
     unsafe { asm!("/* {0} */", inout(zmm_reg) register, options(nostack, preserves_flags)) };
     register
 }

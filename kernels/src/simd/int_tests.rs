@@ -1,5 +1,5 @@
-//! Every operation on small numbers of every ISA against the plain meaning in `scalar_int.rs`: all bytes, all half-precision numbers, the ends
-//! of the ranges, and every shape of a tile's sums.
+//! Compares every operation on small numbers of every ISA with its definition in `scalar_int.rs`, or with plain sums: on all grids, all f16,
+//! the ends of the ranges, and tiles of one to six rows.
 
 use super::int::SimdInt;
 use super::tests::{assert_same, lanes, vector};
@@ -10,7 +10,7 @@ use crate::isa::Scalar;
 use crate::isa::{Avx2, Avx512};
 use crate::layout::{I4_GROUP, I4_GROUP_BYTES, LANES, PANEL};
 
-/// Bytes that look random; the ends of the range more often than their share.
+/// Pseudo-random bytes, among which 0 and 255 are more frequent than the others.
 fn bytes(seed: u32, len: usize) -> Vec<u8> {
     let byte = |i: u32| {
         let bits =
@@ -24,16 +24,17 @@ fn bytes(seed: u32, len: usize) -> Vec<u8> {
     (0..len as u32).map(byte).collect()
 }
 
-/// Activations: -127 ..= 127.
+/// Pseudo-random activations, -127 ..= 127.
 fn activations(seed: u32, len: usize) -> Vec<i8> {
     bytes(seed, len).into_iter().map(|byte| (byte as i8).max(-127)).collect()
 }
 
-/// Sixteen sums, which small inputs keep exact in f32.
+/// Sixteen sums as f32, which is exact for the small inputs of these tests.
 fn sums<S: SimdInt>(s: S, x: S::I) -> [f32; LANES] {
     lanes(s, s.to_f32(x))
 }
 
+/// Compares dot products of random weights with those of the scalar ISA.
 fn dot_products<S: SimdInt>(s: S) {
     for seed in 0..200 {
         let (w, a) = (bytes(seed, 64), activations(seed + 500, 4));
@@ -55,10 +56,10 @@ fn dot_products<S: SimdInt>(s: S) {
     }
 }
 
-/// Sums of whole tiles by an ISA's products of matrices, if it has them for `R` rows: against sums one by one.
+/// Compares the sums of whole tiles by products of matrices, if the ISA has them for `R` rows, with sums that are computed one by one.
 fn tiles<S: SimdInt, const R: usize, const N: usize>(s: S) {
     for quads in [0, 1, 2, 3, 4, 7, 16] {
-        // Rows lie further apart than needed, with no bytes after the last.
+        // Rows lie further apart than needed, and the memory ends with the last one.
         let (depth, ldx) = (4 * quads, 4 * quads + 3);
         let x = activations(quads as u32, (R - 1) * ldx + depth);
         let w = bytes(quads as u32 + 900, 64 * N * quads);
@@ -93,13 +94,13 @@ fn tiles<S: SimdInt, const R: usize, const N: usize>(s: S) {
     }
 }
 
-/// Every byte of a grid with every nibble, into memory without alignment.
+/// Unpacks every byte of a grid with every nibble, from and to unaligned memory.
 fn unpacking<S: SimdInt>(s: S) {
     for first in (0..=255u8).step_by(2 * PANEL) {
         let mut group = bytes(u32::from(first) + 40, I4_GROUP_BYTES + 1);
         let group = &mut group[1..];
         (0..2 * PANEL).for_each(|i| group[i] = first + i as u8);
-        // Sixteen depths in a row of an output are sixteen nibbles, from another one on in each block.
+        // Sixteen consecutive depths of an output have all sixteen nibbles; in each block and output they begin with another one.
         let u = |o: usize, d: usize| ((d + o + d / 32 * 5) % 16) as u8;
         for o in 0..PANEL {
             for d in (0..I4_GROUP).filter(|d| d % 32 < 16) {
@@ -123,7 +124,7 @@ fn unpacking<S: SimdInt>(s: S) {
     }
 }
 
-/// Steps that are unpacked to registers are those that were unpacked to memory.
+/// Asserts that steps unpacked to registers are the weights that were unpacked to memory.
 fn in_registers<S: SimdInt>(s: S, group: &[u8], unpacked: &[u8]) {
     for (block, vector) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
         for step in 0..4 {
@@ -134,6 +135,7 @@ fn in_registers<S: SimdInt>(s: S, group: &[u8], unpacked: &[u8]) {
             };
             for (half, w) in halves.into_iter().enumerate() {
                 for depth in 0..4 {
+                    // An activation of 1 at one depth alone picks the weights of this depth.
                     let mut one = [0i8; 4];
                     one[depth] = 1;
                     // SAFETY: four activations.
@@ -149,8 +151,9 @@ fn in_registers<S: SimdInt>(s: S, group: &[u8], unpacked: &[u8]) {
     }
 }
 
+/// Compares the widening of f16 with the crate `half`, and rounding to bf16 with the scalar ISA.
 fn halves<S: SimdInt>(s: S) {
-    // All 65,536, through memory without alignment.
+    // All 65,536 f16, from unaligned memory.
     let mut stored = [0u8; 2 * LANES + 1];
     for first in (0..=u16::MAX).step_by(LANES) {
         let bits: [u16; LANES] = std::array::from_fn(|i| first + i as u16);
@@ -179,6 +182,7 @@ fn halves<S: SimdInt>(s: S) {
     }
 }
 
+/// Compares rounding to bytes, the sums that it returns, and butterflies with the scalar ISA.
 fn rounding<S: SimdInt>(s: S) {
     let ends =
         [-127.0, 127.0, 126.5, -126.5, 0.5, -0.5, 1.5, 2.5, -0.0, 0.49999997, 3.0, -3.0, 63.5, 64.5, 1e-40, -1.0];
@@ -212,6 +216,7 @@ fn rounding<S: SimdInt>(s: S) {
     }
 }
 
+/// Runs all checks of this file on one ISA.
 fn has_the_meaning_of_scalar<S: SimdInt>(s: S) {
     dot_products(s);
     unpacking(s);
@@ -239,18 +244,18 @@ macro_rules! check_set {
 }
 
 #[test]
-fn every_set_has_the_meaning_of_scalar() {
+fn every_isa_has_the_meaning_of_scalar() {
     has_the_meaning_of_scalar(Scalar);
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     crate::isa::for_each_simd!(check_set);
 }
 
-/// Only one level of NEON multiplies matrices, and that one does: the sums above were not passed over.
+/// Of the levels of NEON, only the one with i8mm multiplies matrices. That this one does shows that `tiles` did not return before it compared.
 #[cfg(target_arch = "aarch64")]
 #[test]
-fn products_of_matrices_are_there() {
+fn neon_with_i8mm_has_products_of_matrices() {
     fn has<S: SimdInt, const R: usize>(s: S) -> bool {
-        // SAFETY: no depth, so no memory is touched.
+        // SAFETY: the depth is 0, so no memory is touched.
         unsafe { s.matrix8::<R, 2>([].as_ptr(), 0, [].as_ptr(), 0, &[0; R]).is_some() }
     }
     if let Some(token) = Neon::<2>::detect() {

@@ -1,6 +1,6 @@
 //! Functions of one variable over vectors. Coefficients were fitted for this project: weighted least squares on Chebyshev
-//! nodes, reweighted until the error is level, then rounded to f32. The bounds below are those of the tests, which
-//! compare with f64 over a dense sweep.
+//! nodes, reweighted until the error is equal everywhere, then rounded to f32. Tests compare `exp2_fast`, `log2` and
+//! GELU (which uses `erf`) with f64 over dense sweeps, and `gelu_fast` with GELU.
 
 use super::Simd;
 
@@ -42,10 +42,11 @@ pub(crate) fn exp2_fast<S: Simd>(s: S, x: S::V) -> S::V {
     s.mul(p, s.exp2_int(n))
 }
 
-/// [`exp2_fast`] of each vector, with slightly different bits: the number that rounds `x` to an integer also supplies the exponent bits. A NaN must
-/// have its low nine bits clear.
+/// [`exp2_fast`] of each vector, with the same bits by fewer operations: the sum that rounds `x` to an integer also supplies the exponent bits.
+/// A NaN must have its low nine bits clear.
 ///
-/// All vectors go through each step together, because a single chain of steps is longer than a CPU's out-of-order window.
+/// Each step is done for all vectors before the next step, because the steps of one vector fill a CPU's out-of-order window with operations that
+/// wait for each other.
 #[inline(always)]
 pub(crate) fn exp2_fast_each<S: Simd, const N: usize>(s: S, mut x: [S::V; N]) -> [S::V; N] {
     let magic = s.splat((3 << 22) as f32);
@@ -70,12 +71,12 @@ pub(crate) fn exp2_fast_each<S: Simd, const N: usize>(s: S, mut x: [S::V; N]) ->
     p
 }
 
-/// `log₂ x` of a normal number, absolute error at most 1e-7 and the rounding of the result: `x = 2^e m`, `m` in `1/√2 .. √2`, and `log₂ m =
-/// 2 / ln 2 · artanh((m - 1) / (m + 1))` by four terms of its series. It uses plain operations only, so it has the same bits everywhere.
+/// `log₂ x` of a normal number; its absolute error is at most 1e-7 plus the rounding of the result. `x = 2^e m` with `m` in `1/√2 .. √2`, and
+/// `log₂ m = 2 / ln 2 · artanh((m - 1) / (m + 1))` by four terms of its series. It uses plain operations only, so it has the same bits everywhere.
 #[inline(always)]
 pub(crate) fn log2(x: f32) -> f32 {
     let bits = x.to_bits();
-    // How far above 1/√2: whole steps of the exponent.
+    // How many whole powers of two `x` is above 1/√2.
     let exponent = bits.wrapping_sub(std::f32::consts::FRAC_1_SQRT_2.to_bits()) as i32 >> 23;
     let m = f32::from_bits(bits.wrapping_sub((exponent << 23) as u32));
     let t = (m - 1.0) / (m + 1.0);
@@ -114,7 +115,7 @@ pub(crate) fn erf<S: Simd>(s: S, x: S::V) -> S::V {
     s.select_lt(magnitude, s.splat(0.9277), near, far)
 }
 
-/// Coefficients of `P`, highest first: least squares on Chebyshev nodes, reweighted until the error of `x · Φ(x)` is level, with
+/// Coefficients of `P`, highest first: least squares on Chebyshev nodes, reweighted until the error of `x · Φ(x)` is equal everywhere, with
 /// `P(4.25²) · 4.25 = ½`.
 const GELU_FAST: [f32; 9] = [
     6.703_146e-11,

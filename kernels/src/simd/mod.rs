@@ -1,7 +1,7 @@
-//! The portable vector vocabulary: a vector of sixteen `f32`, whatever registers hold it.
+//! The portable vector operations that kernels are written in: on vectors of sixteen `f32`, whatever registers hold them.
 //!
 //! Sixteen lanes on every instruction set (one AVX-512 register, two of AVX2, four of NEON, an array): the lane that an element falls into
-//! decides in which order it is added, so equal lanes give equal bits. Operations are added when a kernel needs them. All are
+//! decides in which order it is added, so equal lanes give equal bits. The traits have only the operations that kernels need. All are
 //! `#[inline(always)]`: they are compiled with the features of the function that they are inlined into (see `dispatch.rs`).
 
 #[cfg(target_arch = "x86_64")]
@@ -31,22 +31,22 @@ mod tests;
 
 use crate::layout::{DotTile, LANES};
 
-/// Operations on vectors of sixteen `f32`. The implementing value is the proof that the CPU can run them.
+/// Operations on vectors of sixteen `f32`. They are methods of an ISA's token (see `isa`), which proves that the CPU can run them.
 ///
 /// # Safety of loads and stores
-/// The four pointer operations demand that the lanes they touch are valid for reads (writes) of `f32`. No alignment beyond
+/// The operations that take a pointer demand that the lanes they touch are valid for reads (writes) of `f32`. No alignment beyond
 /// that of `f32` is needed.
 pub(crate) trait Simd: Copy {
-    /// Sixteen lanes.
+    /// A vector of sixteen lanes.
     type V: Copy;
-    /// One register of those that make a vector.
+    /// One of the registers that make up a vector. The operations called `_part` work on one.
     type P: Copy;
     /// Lanes of a register.
     const PART_LANES: usize;
 
-    /// Register tile of the matrix product whose both sides run along the depth (`gemm::f32`).
+    /// Register tile of the f32 matrix product (`gemm::f32`).
     const DOT_TILE: DotTile;
-    /// Vectors in a row of the register tile of the products of attention (six rows, each `PANEL_VECTORS` wide).
+    /// Width, in vectors, of the register tile of six rows that f32 attention uses for both of its products.
     const PANEL_VECTORS: usize;
 
     /// All lanes `x`.
@@ -90,7 +90,7 @@ pub(crate) trait Simd: Copy {
     fn with_sign_of(self, a: Self::V, sign: Self::V) -> Self::V;
     /// `if a < b { then } else { otherwise }`
     fn select_lt(self, a: Self::V, b: Self::V, then: Self::V, otherwise: Self::V) -> Self::V;
-    /// To the nearest integer, halves to even.
+    /// Rounds to the nearest integer, halves to even.
     fn round(self, a: Self::V) -> Self::V;
     /// `2^n` for integers `n` in -126 ..= 127.
     fn exp2_int(self, n: Self::V) -> Self::V;
@@ -98,7 +98,7 @@ pub(crate) trait Simd: Copy {
     fn scale_exp2(self, v: Self::V, magic: Self::V) -> Self::V;
     /// The sum of each of four vectors. Lanes are halved: `i + (i+8)`, then `i + (i+4)`, `i + (i+2)`, `i + (i+1)`.
     fn reduce4(self, v: [Self::V; 4]) -> [f32; 4];
-    /// All lanes 0.
+    /// A register whose lanes are all 0.
     fn zero_part(self) -> Self::P;
     /// Lanes `p[0..n]`, then zeros; beyond `PART_LANES` nothing is read.
     ///
@@ -123,7 +123,7 @@ pub(crate) trait Simd: Copy {
 
     /// The larger of two magnitudes (no sign bits) by their bits: infinity is larger than any number, NaN than infinity.
     fn max_magnitude(self, a: Self::V, b: Self::V) -> Self::V;
-    /// The largest lane of each of four vectors of magnitudes, as [`max_magnitude`](Self::max_magnitude) has it.
+    /// The largest lane of each of four vectors of magnitudes, compared as by [`max_magnitude`](Self::max_magnitude).
     #[inline(always)]
     fn reduce_magnitude4(self, v: [Self::V; 4]) -> [f32; 4] {
         let mut largest = [0.0; 4];
@@ -139,17 +139,17 @@ pub(crate) trait Simd: Copy {
         largest
     }
 
-    /// Asks for the cache line at `p`, which need not be readable.
+    /// Prefetches the cache line at `p`, which need not be readable. ISAs that do not implement this and the next two do nothing.
     #[inline(always)]
     fn prefetch(self, p: *const u8) {
         let _ = p;
     }
-    /// Asks for the cache line at `p`, to be written.
+    /// Prefetches the cache line at `p`, in order to write to it.
     #[inline(always)]
     fn prefetch_to_write(self, p: *mut u8) {
         let _ = p;
     }
-    /// Asks for the cache line at `p` in the second-level cache.
+    /// Prefetches the cache line at `p` into the second-level cache.
     #[inline(always)]
     fn prefetch_far(self, p: *const u8) {
         let _ = p;

@@ -1,19 +1,19 @@
-//! The vocabulary over four NEON registers: lanes 0..4, 4..8, 8..12 and 12..16.
+//! The operations of [`Simd`] over four NEON registers: lanes 0..4, 4..8, 8..12 and 12..16.
 //!
-//! Safety in this file: every method takes `self`, a `Neon`, which exists only where the CPU has the feature (`isa.rs`); so do the
-//! free functions. "token" below cites that.
+//! Safety in this file: every method takes `self`, a `Neon`, which exists only where the CPU has the feature (`isa.rs`), and the free
+//! functions take one as an argument. "token" below cites that.
 
 use super::Simd;
 use crate::isa::Neon;
 use crate::layout::DotTile;
 use std::arch::aarch64::*;
 
-/// Lanes of a register.
+/// Number of lanes of a register.
 const WIDTH: usize = 4;
 
 type V = [float32x4_t; 4];
 
-/// Wraps an intrinsic that touches no memory: the token is all its safety.
+/// Wraps intrinsics that touch no memory: the token alone makes them safe to call.
 macro_rules! token {
     ($e:expr) => {
         // SAFETY: token; the intrinsic works on registers alone.
@@ -21,7 +21,7 @@ macro_rules! token {
     };
 }
 
-/// One intrinsic on all four registers. A macro, not a closure: a closure is compiled without the features.
+/// Applies an intrinsic to all four registers. It is a macro because a closure would be compiled without the CPU features.
 macro_rules! each {
     ($f:expr, $a:expr) => {
         token!([$f($a[0]), $f($a[1]), $f($a[2]), $f($a[3])])
@@ -34,10 +34,10 @@ macro_rules! each {
     };
 }
 
-/// Lanes `p[0..n]`, then zeros; any `n`, more than four is four. NEON has no masked load, so the end is read lane by lane.
+/// Lanes `p[0..n]`, then zeros; all four lanes if `n` is larger. NEON has no masked load, so fewer lanes are read one or two at a time.
 ///
 /// # Safety
-/// The first `n` (or four) elements at `p` are readable.
+/// The first `n` elements at `p` (four if `n` is larger) are readable.
 #[inline(always)]
 unsafe fn load_part<const LEVEL: u8>(_token: Neon<LEVEL>, p: *const f32, n: usize) -> float32x4_t {
     // SAFETY: token; each arm reads no lane beyond the first `n`, for which the caller vouches.
@@ -52,10 +52,10 @@ unsafe fn load_part<const LEVEL: u8>(_token: Neon<LEVEL>, p: *const f32, n: usiz
     }
 }
 
-/// Writes the first `n` lanes; any `n`, more than four is four.
+/// Writes the first `n` lanes, or all four if `n` is larger.
 ///
 /// # Safety
-/// The first `n` (or four) elements at `p` are writable.
+/// The first `n` elements at `p` (four if `n` is larger) are writable.
 #[inline(always)]
 unsafe fn store_part<const LEVEL: u8>(_token: Neon<LEVEL>, p: *mut f32, n: usize, v: float32x4_t) {
     // SAFETY: token; each arm writes no lane beyond the first `n`, for which the caller vouches.
@@ -73,12 +73,14 @@ unsafe fn store_part<const LEVEL: u8>(_token: Neon<LEVEL>, p: *mut f32, n: usize
     }
 }
 
-// `FMAX`, `FMIN` and their `NM` kin treat NaN and zeros of unlike sign in ways of their own; a comparison and a selection are
-// what the vocabulary defines.
+// `max` and `min` of `Simd` are defined by a comparison and a selection. `FMAX`, `FMIN` and their `NM` variants treat NaN and zeros of different
+// signs in other ways.
+/// In each lane `a` if it is greater than `b`, else `b`.
 #[inline(always)]
 fn greater<const LEVEL: u8>(_token: Neon<LEVEL>, a: float32x4_t, b: float32x4_t) -> float32x4_t {
     token!(vbslq_f32(vcgtq_f32(a, b), a, b))
 }
+/// In each lane `a` if it is less than `b`, else `b`.
 #[inline(always)]
 fn less<const LEVEL: u8>(_token: Neon<LEVEL>, a: float32x4_t, b: float32x4_t) -> float32x4_t {
     token!(vbslq_f32(vcltq_f32(a, b), a, b))
@@ -235,7 +237,7 @@ impl<const LEVEL: u8> Simd for Neon<LEVEL> {
                 *quarter = vaddq_f32(vaddq_f32(v[0], v[2]), vaddq_f32(v[1], v[3]));
             }
             let [a, b, c, d] = quarters;
-            // Lanes [a0+a2, a1+a3, b0+b2, b1+b3], and so for c and d; then neighbours are added.
+            // [a0+a2, a1+a3, b0+b2, b1+b3], and the same for c and d; then neighbours are added.
             let ab = vaddq_f32(low_pairs(self, a, b), high_pairs(self, a, b));
             let cd = vaddq_f32(low_pairs(self, c, d), high_pairs(self, c, d));
             let mut out = [0.0; 4];

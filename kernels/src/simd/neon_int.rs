@@ -1,4 +1,4 @@
-//! The vocabulary of small numbers over four NEON registers: lanes 0..4, 4..8, 8..12 and 12..16.
+//! The operations on small numbers over four NEON registers: lanes 0..4, 4..8, 8..12 and 12..16.
 //!
 //! Safety in this file: every method takes `self`, a `Neon<LEVEL>`, which exists only where the CPU has the features (`isa.rs`); "token"
 //! below cites that.
@@ -10,7 +10,7 @@ use crate::layout::{LANES, TileShape};
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-/// Wraps an intrinsic that touches no memory: the token is all its safety.
+/// Wraps intrinsics that touch no memory: the token alone makes them safe to call.
 macro_rules! token {
     ($e:expr) => {
         // SAFETY: token; the intrinsic works on registers alone.
@@ -18,8 +18,9 @@ macro_rules! token {
     };
 }
 
-/// The levels that have `SDOT`, and `USDOT` and the products of matrices.
+/// The lowest `LEVEL` that has `SDOT`.
 const DOT: u8 = 1;
+/// The lowest `LEVEL` that has `USDOT` and products of matrices of bytes.
 const I8MM: u8 = 2;
 
 type I = [int32x4_t; 4];
@@ -27,9 +28,9 @@ type Bytes = [int8x16_t; 4];
 
 /// `acc[o] + Σ a[4 o + i] · b[4 o + i]` over four bytes.
 ///
-/// `SDOT`'s intrinsic is not stable at this crate's minimum Rust, hence assembly; `.arch_extension` lets the assembler take it whatever the
-/// function around it is compiled for. Without it: exact as well, for two products of bytes of at most 128 and 127 fit into 16 bits each
-/// and are added in 32.
+/// `SDOT`'s intrinsic is not stable in this crate's minimum Rust version, hence the assembly; `.arch_extension` makes the assembler accept it
+/// whatever features the function around it is compiled for. Without `SDOT` the sum is exact too: a product of bytes of at most 128 and 127 fits
+/// into 16 bits, and products are added in 32 bits.
 #[inline(always)]
 fn dot_bytes<const LEVEL: u8>(_token: Neon<LEVEL>, acc: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
     if LEVEL >= DOT {
@@ -54,14 +55,14 @@ fn dot_bytes<const LEVEL: u8>(_token: Neon<LEVEL>, acc: int32x4_t, a: int8x16_t,
     })
 }
 
-/// `acc[o] + Σ w[4 o + i] · a[4 o + i]` over four bytes, `w` unsigned. As for `dot_bytes`, by assembly.
+/// `acc[o] + Σ w[4 o + i] · a[4 o + i]` over four bytes, `w` unsigned: `USDOT`, by assembly for the same reason as in [`dot_bytes`].
 ///
 /// # Safety
 /// The CPU has i8mm.
 #[inline(always)]
 unsafe fn dot_stored(acc: int32x4_t, w: int8x16_t, a: int8x16_t) -> int32x4_t {
     let mut acc = acc;
-    // SAFETY: by the caller's word; the instruction reads and writes its three registers alone.
+    // SAFETY: guaranteed by the caller; the instruction reads and writes its three registers alone.
     unsafe {
         asm!(
             ".arch_extension i8mm",
@@ -75,7 +76,7 @@ unsafe fn dot_stored(acc: int32x4_t, w: int8x16_t, a: int8x16_t) -> int32x4_t {
     acc
 }
 
-/// Sixteen bits a lane of four values, rounded to the nearest, halves to even.
+/// Sixteen values rounded to the nearest `i16`, halves to even.
 #[inline(always)]
 fn round_i16<const LEVEL: u8>(_token: Neon<LEVEL>, v: [float32x4_t; 4]) -> [int16x8_t; 2] {
     token!([
@@ -90,7 +91,7 @@ impl<const LEVEL: u8> SimdInt for Neon<LEVEL> {
     type Q4Weights = Bytes;
     type A8 = int8x16_t;
     type Q4Sums = I;
-    /// Of four outputs each: `m`, and `128 - z · m`, of each byte's output.
+    /// For each four outputs: `m` and `128 - z · m` in bytes, repeated for the four weights of each output.
     type Grids = [[uint8x16_t; 2]; 4];
     type WB = [[float32x4_t; 4]; 2];
     type AB = [float32x4_t; 2];
@@ -98,18 +99,18 @@ impl<const LEVEL: u8> SimdInt for Neon<LEVEL> {
     // By dot products: 2 x 2 vectors of four registers: 16 accumulators, 8 for the weights, 1 for the broadcast: 25 of 32. By products of
     // matrices: see `neon_matrix.rs`.
     const I8_TILE: TileShape = TileShape { rows: if LEVEL >= I8MM { neon_matrix::ROWS } else { 2 }, vectors: 2 };
-    // By dot products: 1 x 2 sums and accumulators: 16, 16 for the four vectors of weights on their way. By products of matrices the
-    // sums go through the stack once a block, as with AVX-512.
+    // By dot products: 1 x 2 vectors of accumulators and as many of scaled sums are 16 registers; the four vectors of weights of a step take the
+    // other 16. By products of matrices, the scaled sums go through the stack once a block, as with AVX-512.
     const Q4_0_TILE: TileShape = TileShape { rows: if LEVEL >= I8MM { neon_matrix::ROWS } else { 1 }, vectors: 2 };
-    // By dot products, as for int8; products of matrices take more than one row.
+    // By dot products as for int8; with products of matrices only a single row, because these take more than one.
     const FEW_I4_TILE: TileShape = TileShape { rows: if LEVEL >= I8MM { 1 } else { 2 }, vectors: 2 };
     const FEW_I4_ROWS: usize = Self::FEW_I4_TILE.rows;
-    // 2 x 2 accumulators: 16, and the weights of a vector.
+    // 2 x 2 vectors of accumulators are 16 registers; then there are the weights.
     const F16_TILE: TileShape = TileShape { rows: 2, vectors: 2 };
     const BF16_TILE: TileShape = TileShape { rows: 2, vectors: 2 };
-    // By dot products 1 x 4 vectors: 16 accumulators.
+    // By dot products: 1 x 4 vectors are 16 accumulators.
     const SCORE_TILE: TileShape = TileShape { rows: if LEVEL >= I8MM { neon_matrix::ROWS } else { 1 }, vectors: 4 };
-    // 5 x 4 registers: latency 4, up to four a cycle; 12 are left for the operands.
+    // 5 vectors are 20 registers, because a multiply-add has a latency of 4 and up to four start in a cycle; 12 registers are left for operands.
     const PROBE_CHAINS: usize = 5;
     const FASTEST8: usize = if LEVEL >= I8MM { 128 } else { 64 };
 
@@ -197,7 +198,7 @@ impl<const LEVEL: u8> SimdInt for Neon<LEVEL> {
     }
     #[inline(always)]
     unsafe fn load_grids(self, p: *const u8) -> [[uint8x16_t; 2]; 4] {
-        // Where the grids of four outputs are taken from: each for the four weights of its output.
+        // Repeats each of four grids for the four weights of its output.
         const FOUR_EACH: [u8; 16] = [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3];
         // SAFETY: token; the caller vouches for 16 readable bytes.
         unsafe {
@@ -280,7 +281,7 @@ impl<const LEVEL: u8> SimdInt for Neon<LEVEL> {
     unsafe fn load_f16(self, p: *const u16) -> Self::V {
         let mut values = self.splat(0.0);
         for (i, value) in values.iter_mut().enumerate() {
-            // `FCVTL` belongs to every NEON; its intrinsic is not stable at this crate's minimum Rust, hence assembly.
+            // Every CPU with NEON has `FCVTL`; its intrinsic is not stable in this crate's minimum Rust version, hence the assembly.
             // SAFETY: token; the caller vouches for 16 readable elements; the instruction reads and writes its two registers alone.
             unsafe {
                 let halves = vld1_u16(p.add(4 * i));

@@ -1,4 +1,4 @@
-//! The vocabulary over an array: the plain meaning of every operation, and the code of CPUs without AVX2.
+//! The operations of [`Simd`] over an array. They define what each operation means, and are the code for CPUs without AVX2 or NEON.
 
 use super::Simd;
 use crate::isa::Scalar;
@@ -6,11 +6,13 @@ use crate::layout::{DotTile, LANES};
 
 type V = [f32; LANES];
 
+/// Combines two vectors lane by lane.
 #[inline(always)]
 fn zip(a: V, b: V, f: impl Fn(f32, f32) -> f32) -> V {
     std::array::from_fn(|i| f(a[i], b[i]))
 }
 
+/// Combines the upper half of the lanes with the lower half until one lane is left.
 #[inline(always)]
 fn halve(mut v: V, f: impl Fn(f32, f32) -> f32) -> f32 {
     for half in [8, 4, 2, 1] {
@@ -26,7 +28,7 @@ impl Simd for Scalar {
     type P = V;
     const PART_LANES: usize = LANES;
 
-    // Small, as those of `scalar_int.rs`.
+    // Small shapes, for the reason that `scalar_int.rs` gives.
     const DOT_TILE: DotTile = DotTile { rows: 2, outputs: 4 };
     const PANEL_VECTORS: usize = 1;
 
@@ -63,12 +65,12 @@ impl Simd for Scalar {
     }
     #[inline(always)]
     unsafe fn load_part(self, p: *const f32, n: usize) -> V {
-        // SAFETY: by the caller's word.
+        // SAFETY: guaranteed by the caller.
         unsafe { if n >= LANES { self.load(p) } else { self.load_first(p, n) } }
     }
     #[inline(always)]
     unsafe fn store_part(self, p: *mut f32, v: V) {
-        // SAFETY: by the caller's word.
+        // SAFETY: guaranteed by the caller.
         unsafe { self.store(p, v) }
     }
     #[inline(always)]

@@ -1,4 +1,4 @@
-//! The vocabulary of small numbers over arrays: the plain meaning of every operation.
+//! The operations on small numbers over arrays. They define what each operation means.
 
 use super::int::SimdInt;
 use crate::isa::Scalar;
@@ -14,8 +14,8 @@ impl SimdInt for Scalar {
     type WB = [[f32; 2]; LANES];
     type AB = [f32; 2];
 
-    // Small ones: there are no registers to fill, every number of rows is compiled for itself, and of AVX-512's shapes this set would have more code than
-    // all others together. Results do not depend on the shape.
+    // Small shapes: there are no registers to fill, and code is compiled for each number of rows. With AVX-512's shapes this ISA would have
+    // more code than all others together. Results do not depend on the shape.
     const I8_TILE: TileShape = TileShape { rows: 2, vectors: 2 };
     const Q4_0_TILE: TileShape = TileShape { rows: 2, vectors: 2 };
     const FEW_I4_TILE: TileShape = TileShape { rows: 2, vectors: 2 };

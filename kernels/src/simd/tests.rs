@@ -1,5 +1,5 @@
-//! Every operation of every ISA against the plain meaning in `scalar.rs`, on values that kernels meet rarely: NaN, infinities,
-//! zeros of both signs, halves, the ends of the range. ISAs that this CPU lacks are printed; `tests/all_isas.rs` can require one.
+//! Compares every operation of every ISA with its definition in `scalar.rs`, on values that kernels meet rarely: NaN, infinities,
+//! zeros of both signs, halves, the ends of the range. Prints the ISAs that this CPU lacks; `tests/all_isas.rs` can require one.
 
 use super::Simd;
 #[cfg(target_arch = "aarch64")]
@@ -32,6 +32,7 @@ const SPECIAL: [f32; 20] = [
     std::f32::consts::PI,
 ];
 
+/// The lanes of a vector as an array.
 pub(super) fn lanes<S: Simd>(s: S, v: S::V) -> [f32; LANES] {
     let mut out = [0.0; LANES];
     // SAFETY: sixteen elements.
@@ -39,12 +40,14 @@ pub(super) fn lanes<S: Simd>(s: S, v: S::V) -> [f32; LANES] {
     out
 }
 
+/// The vector with these lanes.
 pub(super) fn vector<S: Simd>(s: S, lanes: [f32; LANES]) -> S::V {
     // SAFETY: sixteen elements.
     unsafe { s.load(lanes.as_ptr()) }
 }
 
-/// Compares bits; where the operation computes a NaN, any NaN is accepted (the CPU chooses its payload, and no kernel looks at it).
+/// Compares bits. Without `nan_bits`, any NaN counts as equal to any other: the CPU chooses the payload of a NaN that it computes, and no kernel
+/// looks at it.
 pub(super) fn assert_same(what: &str, found: &[f32], expected: &[f32], nan_bits: bool) {
     assert_eq!(found.len(), expected.len(), "{what}");
     for (lane, (found, expected)) in found.iter().zip(expected).enumerate() {
@@ -60,7 +63,7 @@ pub(super) fn assert_same(what: &str, found: &[f32], expected: &[f32], nan_bits:
 
 #[test]
 fn log2_is_close_to_its_definition() {
-    // All sizes, and more closely what attention takes it of: 2^-40 ..= 1.
+    // Numbers of every size, and more closely those from 2^-40 to 1, of which integer attention usually takes the logarithm.
     let sizes = (8..2040).map(|eighths| f32::from_bits(eighths << 20));
     let parts = (0..400_000).map(|step| f32::from_bits(0x2b80_0000 + step * 839));
     for x in sizes.chain(parts) {
@@ -71,7 +74,7 @@ fn log2_is_close_to_its_definition() {
     assert_eq!(super::math::log2(1.0), 0.0);
 }
 
-/// Sixteen lanes of values whose sum depends on the order of addition.
+/// Sixteen values whose sum depends on the order of addition.
 fn uneven(seed: u32) -> [f32; LANES] {
     std::array::from_fn(|i| {
         let bits = (seed * 16 + i as u32 + 1).wrapping_mul(0x9E37_79B1);
@@ -79,8 +82,9 @@ fn uneven(seed: u32) -> [f32; LANES] {
     })
 }
 
+/// Fails if an operation of the ISA gives other bits than the scalar one.
 fn has_the_meaning_of_scalar<S: Simd>(s: S) {
-    // Every pair of special values, the second operand going round.
+    // Every pair of special values: each turn pairs the first operand with values further on in the list.
     for turn in 0..SPECIAL.len() {
         for from in [0, SPECIAL.len() - LANES] {
             let a: [f32; LANES] = std::array::from_fn(|i| SPECIAL[from + i]);
@@ -100,7 +104,7 @@ fn has_the_meaning_of_scalar<S: Simd>(s: S) {
             check("abs", s.abs(va), Scalar.abs(a), true);
             check("with_sign_of", s.with_sign_of(s.abs(va), vb), Scalar.with_sign_of(Scalar.abs(a), b), true);
             check("select_lt", s.select_lt(va, vb, vc, va), Scalar.select_lt(a, b, c, a), true);
-            // Magnitudes have no sign bits; NaN is the largest, its bits are kept.
+            // Magnitudes have no sign bits. NaN is the largest, and keeps its bits.
             let (ma, mb) = (Scalar.abs(a), Scalar.abs(b));
             check("max_magnitude", s.max_magnitude(s.abs(va), s.abs(vb)), Scalar.max_magnitude(ma, mb), true);
             let largest = s.reduce_magnitude4([s.abs(va), s.abs(vb), s.abs(vc), s.splat(0.0)]);
@@ -117,7 +121,7 @@ fn has_the_meaning_of_scalar<S: Simd>(s: S) {
         assert_same("reduce4", &s.reduce4(vectors), &Scalar.reduce4([a, b, c, d]), true);
         assert_same("reduce", &[s.reduce(vectors[0])], &[Scalar.reduce(a)], true);
         assert_same("reduce_max", &[s.reduce_max(vectors[0])], &[Scalar.reduce_max(a)], true);
-        // One rounding: a product and a sum would give other bits in most of these lanes.
+        // Rounded once: a rounded product and then a sum would give other bits in most of these lanes.
         let fused = s.mul_add(vectors[0], vectors[1], vectors[2]);
         assert_same("mul_add", &lanes(s, fused), &Scalar.mul_add(a, b, c), true);
     }
@@ -158,7 +162,7 @@ fn has_the_meaning_of_scalar<S: Simd>(s: S) {
 fn scalar_has_the_documented_meaning() {
     let at = |v: [f32; LANES]| v[0];
     let of = |x: f32| [x; LANES];
-    // The second operand where either is NaN, and where they are equal.
+    // `max` and `min` give the second operand if either is NaN, and if both are equal.
     assert_eq!(at(Scalar.max(of(f32::NAN), of(1.0))), 1.0);
     assert!(at(Scalar.max(of(1.0), of(f32::NAN))).is_nan());
     assert!(at(Scalar.min(of(0.0), of(-0.0))).is_sign_negative());
@@ -179,6 +183,6 @@ macro_rules! check_set {
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[test]
-fn every_set_has_the_meaning_of_scalar() {
+fn every_isa_has_the_meaning_of_scalar() {
     crate::isa::for_each_simd!(check_set);
 }

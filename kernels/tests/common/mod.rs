@@ -1,11 +1,11 @@
-//! What the tests of small numbers share.
+//! What the tests of integer and 16-bit kernels share.
 #![allow(dead_code)] // every test crate compiles this file and uses a part of it
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use trivec_kernels::{Isa, Kernels, PANEL, Prepare, Rows8, Rows8Kind, Streams, row8_stride};
 
-/// xorshift64*.
+/// A small random generator (xorshift64*), so that tests need no dependency.
 pub struct Random(pub u64);
 
 impl Random {
@@ -16,10 +16,12 @@ impl Random {
         self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
     }
 
+    /// A number from 0 to `n - 1`.
     pub fn below(&mut self, n: u64) -> u64 {
         (self.next() >> 16) % n
     }
 
+    /// Roughly normal: the sum of four uniform numbers.
     pub fn normal(&mut self) -> f32 {
         (0..4).map(|_| (self.next() >> 40) as f32 / (1u64 << 24) as f32 - 0.5).sum::<f32>() * 1.7
     }
@@ -28,7 +30,7 @@ impl Random {
         (0..len).map(|_| self.normal()).collect()
     }
 
-    /// -127 ..= 127, the ends more often than their share.
+    /// -127 ..= 127, both ends more often than the others.
     pub fn i8(&mut self) -> i8 {
         match self.below(8) {
             0 => 127,
@@ -38,7 +40,7 @@ impl Random {
     }
 }
 
-/// Every ISA that this CPU has. Each call changes in how many streams weights are read, which no result may show.
+/// The kernels of every ISA that this CPU has. Each call changes in how many streams weights are read, on which no result may depend.
 pub fn tables() -> Vec<&'static Kernels> {
     static TWO: AtomicBool = AtomicBool::new(false);
     if TWO.fetch_not(Ordering::Relaxed) {
@@ -54,6 +56,7 @@ pub fn tables() -> Vec<&'static Kernels> {
     Kernels::all_supported()
 }
 
+/// Asserts that all values have the bits that were expected.
 pub fn assert_same(what: &str, isa: &str, found: &[f32], expected: &[f32]) {
     assert_eq!(found.len(), expected.len(), "{what}: lengths");
     for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
@@ -61,7 +64,7 @@ pub fn assert_same(what: &str, isa: &str, found: &[f32], expected: &[f32]) {
     }
 }
 
-/// Quantised rows with their buffers.
+/// Quantised rows that own their memory.
 pub struct Rows {
     pub kind: Rows8Kind,
     pub rows: usize,
@@ -72,10 +75,11 @@ pub struct Rows {
 }
 
 impl Rows {
+    /// Quantises `values`, rows of `depth` values.
     pub fn quantize(kernels: &Kernels, kind: Rows8Kind, prepare: Prepare<'_>, values: &[f32], depth: usize) -> Rows {
         let rows = values.len() / depth;
         let (stride, n, m) = (row8_stride(depth), kind.scales(depth), kind.offsets(depth));
-        // What an earlier use of the buffers left must not show.
+        // The buffers are not zero at first, because nothing of what is in them may stay.
         let mut all = Rows {
             kind,
             rows,
@@ -97,14 +101,16 @@ impl Rows {
         Rows8::new(self.kind, self.rows, self.depth, &self.data, &self.scales, &self.offsets)
     }
 
+    /// The byte of a row at depth `d`.
     pub fn at(&self, row: usize, d: usize) -> i32 {
         i32::from(self.data[row * row8_stride(self.depth) + d])
     }
 }
 
+/// No preparation: rows are only rounded.
 pub const PLAIN: Prepare<'static> = Prepare { centre: None, inverse_smoothing: None, rotation: 1 };
 
-/// Weights `[outputs, depth]` in panels.
+/// Lays weights `[outputs, depth]` out in int8 panels.
 pub fn int8_panels(weights: &[i8], outputs: usize, depth: usize) -> Vec<u8> {
     let padded = depth.next_multiple_of(4);
     let mut panels = vec![128u8; outputs.div_ceil(PANEL) * PANEL * padded];

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::*;
 
 #[test]
-fn a_value_is_made_once_and_dropped_with_its_place() {
+fn a_value_is_made_once_and_dropped_with_its_once() {
     let value = Arc::new(7);
     let once = Once::default();
     assert_eq!(**once.get_or_make(|| Arc::clone(&value)), 7);
@@ -14,8 +14,9 @@ fn a_value_is_made_once_and_dropped_with_its_place() {
 }
 
 #[test]
-fn of_two_that_are_made_at_a_time_one_is_used() {
+fn of_two_values_made_at_a_time_the_one_stored_first_is_used() {
     let once = Once::default();
+    // The inner call stores its value while the outer one still makes its own.
     let outer = once.get_or_make(|| {
         assert_eq!(*once.get_or_make(|| 1), 1);
         2
@@ -31,29 +32,30 @@ mod children {
     use crate::Team;
     use crate::tests::{meet, team_of};
 
-    /// Runs `f` in a child, which ends when it returns or, without having passed, when a minute is over.
+    /// Forks a child that runs `f`. The child ends with status 0 if `f` returns and 1 if it panics, or is killed by SIGALRM after a minute.
     fn in_child(f: impl FnOnce()) -> libc::pid_t {
-        // SAFETY: the child has a copy of this thread, runs `f`, and ends without returning to the test's harness.
+        // SAFETY: the child has a copy of this thread, runs `f`, and ends without returning to the test harness.
         let pid = unsafe { libc::fork() };
         assert!(pid >= 0, "{}", std::io::Error::last_os_error());
         if pid == 0 {
-            // SAFETY: it takes a number; SIGALRM ends the process.
+            // SAFETY: the call takes only a number; SIGALRM ends the process.
             unsafe { libc::alarm(60) };
             let failed = catch_unwind(AssertUnwindSafe(f)).is_err();
-            // SAFETY: it takes a number, and nothing of this process is needed any more.
+            // SAFETY: the call takes only a number, and nothing of this process is needed any more.
             unsafe { libc::_exit(i32::from(failed)) }
         }
         pid
     }
 
+    /// Waits for a child of [`in_child`] and asserts that its `f` returned.
     fn passes(pid: libc::pid_t) {
         let mut status = 0;
-        // SAFETY: `pid` is a child of this process that nobody else waits for, and `status` has room for what it ended with.
+        // SAFETY: `pid` is a child of this process that nobody else waits for, and `status` has room for its status.
         let ended = unsafe { libc::waitpid(pid, &mut status, 0) };
         assert_eq!((ended, status), (pid, 0));
     }
 
-    /// A section of many tasks, each of which is done once, by whoever comes.
+    /// A section of a hundred tasks, each of which is done once, by any of the threads. Asserts that all were done.
     fn section(team: &Team) {
         let (next, sum) = (AtomicUsize::new(0), AtomicUsize::new(0));
         team.run(&|_| {
@@ -79,13 +81,13 @@ mod children {
             passes(in_child(|| meet(&team)));
             meet(&team);
         }));
-        // One of a process that has not used the team.
+        // The child of a child that has not used the team itself.
         passes(in_child(|| passes(in_child(|| meet(&team)))));
         meet(&team);
     }
 
     #[test]
-    fn a_team_ends_in_a_child_without_those_who_are_not_there() {
+    fn a_team_can_be_dropped_in_a_child_that_has_none_of_its_helpers() {
         for use_it in [false, true] {
             let mut team = Some(team_of(3));
             passes(in_child(|| {
@@ -109,7 +111,7 @@ mod children {
                     }
                 });
             }
-            // A panic here would leave the threads running.
+            // Caught, because a panic here would leave the threads above running, and the scope would wait for them for ever.
             let all = catch_unwind(AssertUnwindSafe(|| {
                 for _ in 0..50 {
                     passes(in_child(|| {
