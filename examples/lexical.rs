@@ -1,4 +1,4 @@
-//! Shows a text's lexical weights in words, and which words two texts share: `cargo run --release --example lexical`.
+//! Prints the lexical weight of each token of a text, and the tokens that two texts share: `cargo run --release --example lexical`.
 //!
 //! ```text
 //! weights of the question's tokens:

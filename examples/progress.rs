@@ -1,4 +1,4 @@
-//! Embeds many texts in one call, reports the progress, and ends a call early: `cargo run --release --example progress`.
+//! Embeds many texts in one call, reports its progress, and ends a second call early: `cargo run --release --example progress`.
 //!
 //! ```text
 //! 500 of 500 texts are embedded

@@ -1,7 +1,7 @@
 //! Orders documents by how well they answer a question, with a cross-encoder:
 //! `cargo run --release --example rerank -- path/to/bge-reranker-v2-m3`.
 //!
-//! Without a path it takes the tiny reranker of the tests, whose weights are random: it shows the calls, not a good order.
+//! Without a path it uses the tiny reranker of the tests, whose weights are random: the output then shows the calls, not a good order.
 //!
 //! ```text
 //! 0.550 (logit +0.202, 58 tokens)  Soup is cooked with leek.

@@ -1,4 +1,4 @@
-//! Bootstrap confidence intervals of a mean, by resampling the queries.
+//! Bootstrap confidence intervals of a mean over queries, which are resampled.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,7 @@ pub struct Interval {
 struct Random(u64);
 
 impl Random {
+    /// An index below `count`, each equally likely.
     fn below(&mut self, count: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
@@ -27,7 +28,7 @@ impl Random {
     }
 }
 
-/// The mean of values and its interval; the same seed gives the same interval.
+/// The mean of `values` and its interval from `resamples` resampled means. The same seed gives the same interval.
 pub fn interval(values: &[f64], resamples: usize, seed: u64) -> Interval {
     if values.is_empty() {
         return Interval::default();
@@ -43,7 +44,8 @@ pub fn interval(values: &[f64], resamples: usize, seed: u64) -> Interval {
     Interval { mean: own, low: at(0.025), high: at(0.975) }
 }
 
-/// The mean difference of two lists of values of the same queries, and its interval: queries are drawn in pairs.
+/// The mean of `a - b` over queries of which both lists have a value, in the same order, and its interval. A query that is drawn counts
+/// with both of its values.
 pub fn difference(a: &[f64], b: &[f64], resamples: usize, seed: u64) -> Interval {
     let pairs: Vec<f64> = a.iter().zip(b).map(|(a, b)| a - b).collect();
     interval(&pairs, resamples, seed)
@@ -55,7 +57,7 @@ mod tests {
 
     #[test]
     fn intervals_are_as_wide_as_the_theory_says() {
-        // 400 values of 0 and 1: the mean's deviation is 0.025, the interval ± 1.96 of it.
+        // 400 values, half of them 0 and half 1: the standard error of their mean is 0.5 / √400 = 0.025, the interval 0.5 ± 1.96 · 0.025.
         let values: Vec<f64> = (0..400).map(|i| f64::from(u8::from(i % 2 == 0))).collect();
         let found = interval(&values, 4_000, 7);
         assert_eq!(found.mean, 0.5);
@@ -65,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn pairs_see_what_is_hidden_between_queries() {
+    fn a_difference_that_is_small_beside_the_spread_of_queries_is_found_in_pairs() {
         let hard: Vec<f64> = (0..100).map(|i| f64::from(i) / 100.0).collect();
         let better: Vec<f64> = hard.iter().map(|x| x + 0.01).collect();
         let found = difference(&better, &hard, 1_000, 1);

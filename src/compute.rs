@@ -12,14 +12,14 @@ pub(crate) struct Compute<'a> {
 }
 
 impl<'a> Compute<'a> {
-    /// These kernels on the calling thread alone.
+    /// The same kernels, to be run on the calling thread alone.
     pub(crate) fn alone(self) -> Compute<'a> {
         Compute { team: Team::alone(), ..self }
     }
 }
 
-/// With at least this many rows for each thread, times the number of threads, it pays that every thread reads all weights: the products
-/// take longer than memory needs to deliver the weights to all threads.
+/// Rows are divided among `t` threads from this number times `t²` on. Each thread then has at least this number times `t` rows, so its
+/// products take longer than memory needs to deliver all weights to each of the `t` threads.
 const ROWS_A_THREAD: usize = 16;
 
 /// Whether the rows are divided among the threads in all linear layers. Then a thread's results stay in its own caches until the next
@@ -32,7 +32,7 @@ pub(crate) fn rows_are_shared(compute: Compute<'_>, rows: usize) -> bool {
     threads > 1 && rows >= ROWS_A_THREAD * threads * threads && !compute.kernels.isa().has_matrix_registers()
 }
 
-/// Rows of a task that works row by row: a share for every thread, in equal parts of at most 32.
+/// The number of rows of one task, for work that is done row by row. Each thread's share of the rows is cut into equal tasks of at most 32.
 pub(crate) fn rows_of_a_task(compute: Compute<'_>, rows: usize) -> usize {
     let share = rows.div_ceil(compute.team.threads());
     share.div_ceil(share.div_ceil(32).max(1)).max(1)

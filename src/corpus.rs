@@ -1,4 +1,4 @@
-//! What embedding a corpus takes: from counts of a sample and a measured speed follow tokens, hours, machines, cost and bytes.
+//! Estimates what it takes to embed a corpus: the counts of a sample and a measured speed give tokens, hours, machines, cost and bytes.
 //!
 //! ```
 //! use trivec::corpus::{Counts, Estimate, Job, Layout, Speed, Whole};
@@ -25,27 +25,27 @@
 
 use crate::error::{Error, Result};
 
-/// Ids of an XLM-RoBERTa vocabulary that never have a lexical weight: `<s>`, `<pad>`, `</s>`, `<unk>`.
+/// The ids below this number are those of an XLM-RoBERTa vocabulary that never have a lexical weight: `<s>`, `<pad>`, `</s>`, `<unk>`.
 const SPECIAL_IDS: u32 = 4;
-/// How many standard errors on both sides hold 95 of 100 samples.
+/// 95 of 100 samples lie within this many standard errors of the true value.
 const SPREAD: f64 = 1.96;
 
 /// What was counted in one part of a corpus, or in one of its records.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Counts {
-    /// Bytes that the part takes where it was read; not looked at where the whole is known in records.
+    /// Bytes that the part takes in the file from which it was read. Only [`Whole::Bytes`] needs them.
     pub bytes: u64,
-    /// Texts in it.
+    /// Texts in the part.
     pub records: u64,
-    /// Their tokens, `<s>` and `</s>` included, cut as the model cuts them.
+    /// Tokens of these texts, `<s>` and `</s>` included, at most as many of each as the model keeps.
     pub tokens: u64,
-    /// The sum of their squared token counts, which is what attention takes.
+    /// The sum of their squared token counts, to which the time of attention is proportional.
     pub squares: f64,
-    /// Distinct ids of each, without the special ones: as many lexical weights as a text can have.
+    /// The number of distinct ids of each text without the special ones, summed over the texts: the most lexical weights they can have.
     pub ids: u64,
-    /// How many were cut.
+    /// How many texts were cut.
     pub truncated: u64,
-    /// Tokens of the longest.
+    /// Tokens of the longest text.
     pub longest: u64,
 }
 
@@ -65,16 +65,16 @@ impl Counts {
     }
 }
 
-/// How much there is of what was sampled.
+/// The size of the corpus from which a sample was taken.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Whole {
-    /// The whole has this many bytes, of which the sample's parts took [`Counts::bytes`].
+    /// The corpus has this many bytes. A part of the sample has [`Counts::bytes`] of them.
     Bytes(u64),
-    /// The whole has this many records.
+    /// The corpus has this many records. A part of the sample has [`Counts::records`] of them.
     Records(u64),
 }
 
-/// A corpus, as a sample shows it.
+/// The counts of a whole corpus, estimated from a sample.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Estimate {
     /// Texts.
@@ -83,21 +83,22 @@ pub struct Estimate {
     pub tokens: f64,
     /// Sum of the squared token counts.
     pub squares: f64,
-    /// Distinct ids of every text, added up.
+    /// The number of distinct ids of each text without the special ones, summed over the texts.
     pub ids: f64,
     /// Texts that the model cuts.
     pub truncated: f64,
     /// Tokens of the longest text of the sample.
     pub longest: u64,
-    /// Tokens by which `tokens` may be off, upwards or downwards, in 95 of 100 samples; 0 if all was counted, infinite if one part alone was.
+    /// In 95 of 100 samples the true number of tokens is at most this far above or below `tokens`. 0 if the whole corpus was counted,
+    /// infinite if the sample has a single part.
     pub tokens_off: f64,
 }
 
 impl Estimate {
-    /// The whole, from parts that were taken evenly from all of it.
+    /// Estimates the counts of the whole corpus from parts that were taken evenly from all of it.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) if the parts hold no record, or more than the whole.
+    /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) if the parts hold no records or bytes, or more of them than the whole.
     pub fn of(parts: &[Counts], whole: Whole) -> Result<Estimate> {
         let (unit, whole): (fn(&Counts) -> u64, u64) = match whole {
             Whole::Bytes(bytes) => (|part| part.bytes, bytes),
@@ -123,7 +124,7 @@ impl Estimate {
         })
     }
 
-    /// Joins the estimates of two corpora.
+    /// The estimate of two corpora together.
     pub fn and(self, other: Estimate) -> Estimate {
         Estimate {
             records: self.records + other.records,
@@ -136,13 +137,14 @@ impl Estimate {
         }
     }
 
-    /// Seconds on one machine of that speed.
+    /// The seconds in which one machine of that speed embeds the corpus.
     pub fn seconds(&self, speed: &Speed) -> f64 {
         speed.per_token * self.tokens + speed.per_square * self.squares
     }
 }
 
-/// By how much the sample's tokens may be off: the error of a ratio between parts, of which a share was taken.
+/// By how many tokens the sample's count may be off in 95 of 100 samples: the standard error of a ratio estimator over the parts. `ratio` is
+/// the sample's tokens per `unit`. `taken` is the share of the whole that was sampled: the more it is, the smaller the error.
 fn off(parts: &[Counts], unit: fn(&Counts) -> u64, ratio: f64, taken: f64) -> f64 {
     let count = parts.len() as f64;
     if taken >= 1.0 {
@@ -155,7 +157,7 @@ fn off(parts: &[Counts], unit: fn(&Counts) -> u64, ratio: f64, taken: f64) -> f6
     SPREAD * (count * squares / (count - 1.0) * (1.0 - taken)).sqrt()
 }
 
-/// How long a machine takes: the sum over texts of `per_token` × tokens + `per_square` × tokens².
+/// How fast a machine is: it takes `per_token` × tokens + `per_square` × tokens² seconds for each text.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Speed {
     /// Seconds for a token, whatever text it is in.
@@ -165,17 +167,17 @@ pub struct Speed {
 }
 
 impl Speed {
-    /// From batches, each by the tokens of its texts and the seconds that it took. Batches that fill a machine are wanted: of one short text,
-    /// most of the time is spent on reading the weights.
+    /// Fits the speed to measured batches, each given as the token counts of its texts and the seconds that it took. The batches should be
+    /// large enough to keep a machine busy: for a single short text, most of the time goes into reading the weights.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) for no batch, one without tokens, or seconds that are not above 0.
+    /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) if there is no batch, or if one has no tokens, or seconds that are not finite and above 0.
     pub fn fit(batches: &[(Vec<usize>, f64)]) -> Result<Speed> {
         let refuse = |what: String| Err(Error::Option { option: "batches", what });
         if batches.is_empty() {
             return refuse("found none, expected at least one".to_owned());
         }
-        // Relative errors count: a short batch as much as a long one.
+        // Least squares of relative errors, so that a short batch counts as much as a long one.
         let mut rows = Vec::new();
         for (index, (lengths, seconds)) in batches.iter().enumerate() {
             let tokens: f64 = lengths.iter().map(|&length| length as f64).sum();
@@ -195,6 +197,7 @@ impl Speed {
                 return Ok(Speed { per_token, per_square });
             }
         }
+        // The batches do not tell the two apart, or fit only with a negative one: all time is put down to tokens.
         Ok(Speed { per_token: a / aa, per_square: 0.0 })
     }
 }
@@ -202,13 +205,13 @@ impl Speed {
 /// How a corpus is to be embedded.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Job {
-    /// Machines, all as fast as the one that was measured. `None` with `hours`: as many as it takes; else one.
+    /// Machines, all as fast as the one that was measured. `None`: as many as `hours` needs, or one if `hours` is `None` too.
     pub machines: Option<u32>,
     /// Hours in which it must be done.
     pub hours: Option<f64>,
-    /// The share of the measured speed that a job keeps, above 0 and up to 1.
+    /// The share of the measured speed that a machine reaches during the job, above 0 and up to 1.
     pub efficiency: f64,
-    /// What a machine costs an hour, in any currency.
+    /// What one machine costs per hour, in any currency.
     pub price: Option<f64>,
 }
 
@@ -227,18 +230,18 @@ pub struct Plan {
     pub machines: u32,
     /// Hours from start to end.
     pub hours: f64,
-    /// `machine_hours` × price, if there is one.
+    /// `machine_hours` × price, if a price was given.
     pub cost: Option<f64>,
-    /// Tokens that one machine does in a second of the job.
+    /// Tokens that one machine embeds per second, with the job's efficiency.
     pub tokens_s: f64,
 }
 
 impl Job {
-    /// What it takes.
+    /// Computes what the job takes for that corpus on machines of that speed.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) names the field that makes no sense: 0 machines, hours, price or efficiency out of range, machines and
-    /// hours together, or so few hours that more machines would be needed than can be counted.
+    /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) names the field that makes no sense: 0 machines, hours, price or efficiency out of range,
+    /// machines and hours together, or so few hours that more machines would be needed than can be counted.
     pub fn plan(&self, corpus: &Estimate, speed: &Speed) -> Result<Plan> {
         let refuse = |option: &'static str, what: String| Err(Error::Option { option, what });
         if !(self.efficiency > 0.0 && self.efficiency <= 1.0) {
@@ -278,16 +281,16 @@ impl Job {
     }
 }
 
-/// How many bytes an output takes for what is in it.
+/// How many bytes each part of an output takes.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Layout {
-    /// For the output itself.
+    /// Bytes that the output takes however many texts it has: its header.
     pub file: f64,
-    /// For each text, its dense vector included.
+    /// Bytes of each text, its dense vector included.
     pub record: f64,
-    /// For each lexical weight.
+    /// Bytes of each lexical weight.
     pub weight: f64,
-    /// For each ColBERT row, of which a text has one for every token after `<s>`.
+    /// Bytes of each ColBERT row, of which a text has one for every token after `<s>`.
     pub row: f64,
 }
 
@@ -303,6 +306,7 @@ impl Layout {
 mod tests {
     use super::*;
 
+    /// A part with texts of these numbers of tokens. Those of more than 4 tokens count as cut.
     fn part(bytes: u64, lengths: &[u32]) -> Counts {
         let mut counts = Counts { bytes, ..Counts::default() };
         lengths.iter().for_each(|&length| counts.add(&(0..length).collect::<Vec<_>>(), length > 4));
@@ -322,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_counted_to_the_end_is_not_off() {
+    fn a_corpus_that_was_counted_whole_has_no_error() {
         let parts = [part(10, &[3, 5]), part(30, &[4])];
         for whole in [Whole::Bytes(40), Whole::Records(3)] {
             let all = Estimate::of(&parts, whole).unwrap();
@@ -331,13 +335,14 @@ mod tests {
         }
     }
 
-    /// Parts of 100 bytes with so many tokens each: the error of their mean is that of any sample's mean.
+    /// The parts have equal sizes, so the error of the estimate is that of a sample's mean, times the number of parts in the whole.
     #[test]
     fn the_error_is_that_of_a_mean() {
         let parts: Vec<Counts> = [2, 4, 4, 6].iter().map(|&tokens| part(100, &[tokens])).collect();
         let whole = Estimate::of(&parts, Whole::Bytes(4_000_000)).unwrap();
         assert_eq!(whole.tokens, 160_000.0);
-        // Standard deviation √(8/3), of the mean of four √(2/3), for 40,000 parts; nearly nothing was taken.
+        // The sample's standard deviation is √(8/3) and the standard error of a mean of four √(2/3). The whole has 40,000 parts, and the
+        // share that was sampled is too small to count.
         let expected = 1.96 * (2.0f64 / 3.0).sqrt() * 40_000.0;
         assert!((whole.tokens_off / expected - 1.0).abs() < 1e-3, "{} {expected}", whole.tokens_off);
         let alike = Estimate::of(&[part(10, &[4]), part(20, &[4, 4])], Whole::Bytes(3000)).unwrap();
@@ -348,14 +353,14 @@ mod tests {
     }
 
     #[test]
-    fn samples_that_are_none_are_refused() {
+    fn empty_samples_and_samples_larger_than_the_whole_are_refused() {
         for parts in [&[][..], &[Counts::default()], &[part(50, &[3])], &[Counts { bytes: 5, ..Counts::default() }]] {
             assert!(refused(Estimate::of(parts, Whole::Bytes(20))).contains("of 20"), "{parts:?}");
         }
     }
 
     #[test]
-    fn a_speed_is_found_again() {
+    fn a_known_speed_is_fitted_from_its_batches() {
         let known = Speed { per_token: 1e-3, per_square: 2e-6 };
         let batch = |lengths: &[usize]| {
             let seconds = |&n: &usize| known.per_token * n as f64 + known.per_square * (n * n) as f64;
@@ -364,7 +369,8 @@ mod tests {
         let found = Speed::fit(&[batch(&[128; 8]), batch(&[512]), batch(&[10, 20, 900])]).unwrap();
         assert!((found.per_token / known.per_token - 1.0).abs() < 1e-6, "{found:?}");
         assert!((found.per_square / known.per_square - 1.0).abs() < 1e-6, "{found:?}");
-        // One batch, or several of texts of one length, tell nothing of squares; long texts that are faster than short ones, neither.
+        // One batch, or several whose texts all have one length, tell nothing of squares. Nor do long texts that take less time per token
+        // than short ones.
         for batches in [
             vec![(vec![4; 8], 0.5)],
             vec![(vec![4; 8], 0.5), (vec![4; 16], 1.0)],

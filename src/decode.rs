@@ -1,29 +1,29 @@
-//! Decodes bytes to UTF-8. A byte order mark selects UTF-8, UTF-16 or UTF-32 and is dropped. Files that are not text are refused by the
-//! name of their type, and UTF-16 and UTF-32 without a mark by the name of the encoding.
+//! Decodes bytes to UTF-8. A byte order mark selects UTF-8, UTF-16 or UTF-32 and is dropped. A file that is recognised as something else
+//! than text is refused with an error that names its type; UTF-16 or UTF-32 without a mark, with one that names the encoding.
 
 use std::fmt;
 use std::io::{self, BufRead, Read};
 
 use crate::magic;
 
-/// Bytes that are decoded at a time.
+/// The most bytes that are decoded at a time.
 const CHUNK: usize = 1 << 15;
 
-/// Bytes of the beginning that tell UTF-16 and UTF-32 without a mark.
+/// The most bytes of the beginning in which UTF-16 and UTF-32 without a mark are looked for.
 const SAMPLE: usize = 4096;
 
 /// Why bytes are not text. It is wrapped in an [`io::Error`], because `BufRead` returns those.
 #[derive(Debug, Clone)]
 pub enum NotText {
-    /// Another kind of file.
+    /// The bytes are a file of this kind.
     Other(&'static str),
-    /// Text in an encoding that needs a byte order mark to be known, and has none.
+    /// The bytes are text in this encoding, which has to begin with a byte order mark and does not.
     Unmarked(&'static str),
-    /// A unit that is no character.
+    /// The text has a unit that is no character.
     Invalid {
-        /// What the mark says.
+        /// The encoding that the byte order mark selected.
         encoding: &'static str,
-        /// The byte of the file at which it begins.
+        /// The byte of the file at which the unit begins.
         at: u64,
     },
 }
@@ -43,7 +43,7 @@ impl fmt::Display for NotText {
 impl std::error::Error for NotText {}
 
 impl NotText {
-    /// What an error of a [`Decoded`] stream says, if it is one of its own and not the system's.
+    /// The [`NotText`] inside an error of a [`Decoded`] stream; `None` if the error is the operating system's.
     pub fn of(error: &io::Error) -> Option<&NotText> {
         error.get_ref().and_then(|error| error.downcast_ref())
     }
@@ -62,7 +62,7 @@ enum Encoding {
     Utf32 { big: bool },
 }
 
-/// Byte order marks. That of UTF-32 begins as that of UTF-16 and is longer, so it comes first.
+/// Byte order marks. That of little-endian UTF-32 begins with that of little-endian UTF-16, so it comes first.
 const MARKS: [(&[u8], Encoding); 5] = [
     (b"\xff\xfe\0\0", Encoding::Utf32 { big: false }),
     (b"\0\0\xfe\xff", Encoding::Utf32 { big: true }),
@@ -80,7 +80,8 @@ impl Encoding {
         }
     }
 
-    /// The next character and its bytes; `Ok(None)` where more bytes are needed; the bytes to pass over where there is none.
+    /// Decodes the next character of UTF-16 or UTF-32 and returns it with its length in bytes. `Ok(None)` means that more bytes are needed, or
+    /// that none are left; `Err`, that this many bytes are no character. `ended` says that no bytes follow.
     fn next(self, bytes: &[u8], ended: bool) -> Result<Option<(char, usize)>, usize> {
         let unit = |at: usize| {
             let pair = bytes.get(at..at + 2)?.try_into().ok()?;
@@ -98,7 +99,7 @@ impl Encoding {
         }
         let Some(first) = unit(0) else { return missing(2) };
         let second = match (first, unit(2)) {
-            // The first half of a pair, and nothing after it yet.
+            // The first half of a surrogate pair, and nothing after it yet.
             (0xd800..=0xdbff, None) if !ended => return Ok(None),
             (0xd800..=0xdbff, second) => second,
             _ => None,
@@ -110,7 +111,7 @@ impl Encoding {
     }
 }
 
-/// Whether bytes are UTF-8 without control characters, but for a NUL here and there.
+/// Whether bytes are UTF-8 without control characters other than white space and NUL. At most a quarter of the bytes may be NUL.
 fn is_text(sample: &[u8]) -> bool {
     let is_odd = |byte: &&u8| **byte < b' ' && !matches!(**byte, 0 | b'\t' | b'\n' | b'\r' | b'\x0c');
     let nuls = sample.iter().filter(|byte| **byte == 0).count();
@@ -120,7 +121,8 @@ fn is_text(sample: &[u8]) -> bool {
         && !sample.iter().any(|byte| is_odd(&byte))
 }
 
-/// Whether bytes are UTF-8 with a NUL here and there, or begin with a line of UTF-8, to which something else was appended.
+/// Whether bytes are text as [`is_text`] defines it, or begin with a line of such text, whatever follows. A NUL after the line feed would be
+/// the second byte of a line feed in UTF-16, so such a line does not count.
 fn begins_as_text(sample: &[u8]) -> bool {
     let end = sample.iter().position(|byte| *byte == b'\n').unwrap_or(0);
     let first = &sample[..end];
@@ -128,9 +130,9 @@ fn begins_as_text(sample: &[u8]) -> bool {
     is_line || is_text(sample)
 }
 
-/// The encoding of wide characters that the beginning of a file without a mark is in, if it is in one: all of it are characters then, none of
-/// them a control character but white space, and some of them ASCII. Read in the wrong order of bytes, ASCII is something else: a line feed
-/// would be U+0A00, which stands for nothing.
+/// The name of the UTF-16 or UTF-32 encoding that the beginning of a file without a mark is in, if any. In that encoding the whole sample has to
+/// decode, without control characters other than white space, and to contain ASCII; the encoding that gives the most ASCII is chosen. With the
+/// wrong byte order ASCII becomes other characters: a line feed would be U+0A00, which is unassigned.
 fn unmarked(sample: &[u8]) -> Option<&'static str> {
     let ascii = |encoding: Encoding| {
         let (mut at, mut ascii) = (0, 0);
@@ -144,7 +146,7 @@ fn unmarked(sample: &[u8]) -> Option<&'static str> {
         }
         Some(ascii).filter(|&ascii| ascii > 0)
     };
-    // Text in UTF-32 is none in UTF-16, because every other unit is a NUL.
+    // Text in UTF-32 never passes as UTF-16, because the upper half of most of its characters would be a NUL.
     let wide = [
         (Encoding::Utf32 { big: false }, "UTF-32LE"),
         (Encoding::Utf32 { big: true }, "UTF-32BE"),
@@ -155,21 +157,23 @@ fn unmarked(sample: &[u8]) -> Option<&'static str> {
     found.max_by_key(|(ascii, _)| *ascii).map(|(_, name)| name)
 }
 
-/// A stream as UTF-8. Input without a byte order mark passes unchanged, valid or not, because the parser reports the line of an invalid byte.
+/// A stream whose bytes are decoded to UTF-8 as they are read. UTF-8 passes through unchanged, valid or not, because its reader can report the
+/// line of an invalid byte.
 pub struct Decoded<R> {
     inner: R,
     /// Known once the first bytes have been looked at.
     encoding: Option<Encoding>,
     lossy: bool,
-    /// Bytes that were read and are not decoded: the beginning of the stream, or of a character.
+    /// Bytes that were read and are not decoded yet: the beginning of the stream, or of a character.
     raw: Vec<u8>,
     /// The place of `raw` in the stream.
     offset: u64,
+    /// Decoded bytes, of which the reader has consumed the first `taken`.
     ready: Vec<u8>,
     taken: usize,
-    /// Bytes of the mark.
+    /// The length of the byte order mark in bytes; 0 without one.
     mark: u64,
-    /// What is to be said when `ready` has been taken.
+    /// The error to return when the reader has consumed all of `ready`.
     failed: Option<NotText>,
 }
 
@@ -189,7 +193,8 @@ impl<R: BufRead> Decoded<R> {
         }
     }
 
-    /// Bytes of a byte order mark of UTF-8, which come before the first that is read here.
+    /// The length of the dropped byte order mark if the input is UTF-8: the place in the input of the first byte that is read here. 0 for other
+    /// encodings, and before anything was read.
     pub fn skipped(&self) -> u64 {
         if self.encoding == Some(Encoding::Utf8) { self.mark } else { 0 }
     }
@@ -200,7 +205,7 @@ impl<R: BufRead> Decoded<R> {
             let marks = MARKS.iter().any(|(mark, _)| mark.len() > head.len() && mark.starts_with(head));
             head.len() < magic::HEAD && (head.is_empty() || marks || magic::is_undecided(head))
         };
-        // Of what has come without waiting for more.
+        // The sample is what the first read returns: more bytes may never come.
         let sample = self.inner.fill_buf()?;
         let sample = &sample[..sample.len().min(SAMPLE)];
         let wide = if sample.contains(&0) && !begins_as_text(sample) { unmarked(sample) } else { None };
@@ -223,7 +228,7 @@ impl<R: BufRead> Decoded<R> {
         Ok(encoding)
     }
 
-    /// Takes bytes of the stream to `raw`, `most` at most.
+    /// Moves up to `most` bytes from the stream to `raw` and returns how many. 0 means that the stream has ended.
     fn read_raw(&mut self, most: usize) -> io::Result<usize> {
         let bytes = self.inner.fill_buf()?;
         let taken = bytes.len().min(most);
@@ -232,7 +237,7 @@ impl<R: BufRead> Decoded<R> {
         Ok(taken)
     }
 
-    /// Decodes until something is ready, or nothing more comes.
+    /// Decodes until `ready` has bytes or the stream has ended.
     fn decode(&mut self, encoding: Encoding) -> io::Result<()> {
         self.ready.clear();
         self.taken = 0;
@@ -311,7 +316,7 @@ mod tests {
 
     const TEXT: &str = "hello\nмир 苹果\r\n𝄞👍\u{0}z";
 
-    /// `text` with a mark, in the encoding of that name.
+    /// `text` with a byte order mark, in the encoding of that name.
     fn encoded(text: &str, name: &str) -> Vec<u8> {
         let text = format!("\u{feff}{text}");
         let units = || text.encode_utf16();
@@ -324,6 +329,7 @@ mod tests {
         }
     }
 
+    /// All that a [`Decoded`] stream gives of `bytes`, which it reads in pieces of up to `capacity` bytes.
     fn decoded(bytes: &[u8], capacity: usize, lossy: bool) -> io::Result<Vec<u8>> {
         let mut all = Vec::new();
         Decoded::new(BufReader::with_capacity(capacity, bytes), lossy).read_to_end(&mut all).map(|_| all)
@@ -346,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_units_are_placed_or_replaced() {
+    fn the_place_of_an_invalid_unit_is_said_or_the_unit_replaced() {
         for (bytes, encoding, at, replaced) in [
             (&b"\xff\xfea\0\x3d\xd8b\0"[..], "UTF-16", 4, "a\u{fffd}b"),
             (b"\xff\xfea\0\x3d\xd8", "UTF-16", 4, "a\u{fffd}"),
@@ -364,13 +370,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_is_named() {
+    fn a_file_that_is_not_text_is_named() {
         let error = decoded(b"\x1f\x8b\x08\0\0\0\0\0", 1, true).unwrap_err();
         assert_eq!(error.to_string(), "this is gzip, not text");
     }
 
     #[test]
-    fn wide_characters_without_a_mark_are_named() {
+    fn utf_16_and_utf_32_without_a_mark_are_named() {
         let name = |bytes: &[u8], lossy| match NotText::of(&decoded(bytes, 4096, lossy).unwrap_err()) {
             Some(NotText::Unmarked(encoding)) => (*encoding).to_owned(),
             other => panic!("{other:?}"),
@@ -390,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn a_nul_among_other_bytes_is_left_to_the_reader() {
+    fn bytes_with_nul_that_are_not_utf_16_or_32_pass_unchanged() {
         for bytes in [&b"a\0b\n"[..], b"\0\0\0\0", b"\0", b"plain text\0", b"\x01\0\x02\0", "мир\0\n".as_bytes()] {
             assert_eq!(decoded(bytes, 4096, false).unwrap(), bytes, "{bytes:?}");
         }

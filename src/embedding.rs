@@ -1,4 +1,5 @@
-//! The output types: one [`Embedding`] a text, holding the parts that were asked for; a reranker's [`Reranked`], one a pair.
+//! The output types: an [`Embedding`] for each text, with the parts that were asked for, and a [`Reranked`] for each pair that a reranker
+//! scored.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,7 +17,7 @@ use std::str::FromStr;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Modes {
-    /// One vector a text, pooled and normalised.
+    /// One vector per text, pooled and normalised.
     pub dense: bool,
     /// One weight per distinct token id (FlagEmbedding's `lexical_weights`).
     pub sparse: bool,
@@ -39,32 +40,32 @@ impl Modes {
     /// No representation.
     pub const NONE: Modes = Modes { dense: false, sparse: false, colbert: false };
 
-    /// Each single one with its name, in the order of `iter`.
+    /// Each mode alone, with its name, in the order of [`Modes::iter`].
     const SINGLE: [(Modes, &'static str); 3] =
         [(Modes::DENSE, "dense"), (Modes::SPARSE, "sparse"), (Modes::COLBERT, "colbert")];
 
-    /// Whether all of `other` are among these.
+    /// Whether every mode of `other` is set in `self`.
     pub fn contains(self, other: Modes) -> bool {
         self | other == self
     }
 
-    /// Whether there is none.
+    /// Whether no mode is set.
     pub fn is_empty(self) -> bool {
         self == Modes::NONE
     }
 
-    /// One by one: dense, sparse, ColBERT.
+    /// The modes that are set, each alone, in the order dense, sparse, ColBERT.
     pub fn iter(self) -> impl Iterator<Item = Modes> {
         Self::SINGLE.into_iter().map(|(mode, _)| mode).filter(move |&mode| self.contains(mode))
     }
 
-    /// Their names, in the same order.
+    /// The names of the modes that are set, in the order of [`Modes::iter`].
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         Self::SINGLE.into_iter().filter(move |&(mode, _)| self.contains(mode)).map(|(_, name)| name)
     }
 }
 
-/// The modes of both.
+/// The modes that are set in either of the two.
 impl std::ops::BitOr for Modes {
     type Output = Modes;
 
@@ -101,7 +102,7 @@ impl fmt::Display for Modes {
     }
 }
 
-/// A list of modes could not be read.
+/// The error for a list of modes that names an unknown mode.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParseModesError(String);
 
@@ -134,11 +135,12 @@ impl FromStr for Modes {
 /// Everything computed for one text. A part that was not asked for is `None`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Embedding {
-    /// `[dim]`: the pooled vector, sliced to `dimensions` if asked, then L2-normalised.
+    /// `[dim]`: the pooled vector, cut to its first `dimensions` values if asked, then L2-normalised unless the options or the model's files
+    /// say otherwise.
     pub dense: Option<Vec<f32>>,
-    /// Weight per token id.
+    /// The weight of each token id that has one above zero.
     pub lexical: Option<LexicalWeights>,
-    /// `[tokens - 1, dim]`: one L2-normalised row for every token after `<s>`, `</s>` included.
+    /// `[tokens - 1, dim]`: one row for every token after `<s>`, `</s>` included, L2-normalised unless `colbert_raw` was asked for.
     pub colbert: Option<TokenVectors>,
     /// Tokens that went through the model, `<s>` and `</s>` included.
     pub tokens: usize,
@@ -166,7 +168,7 @@ pub struct Tokens {
     pub truncated: bool,
 }
 
-/// An embedding with what explains it.
+/// An embedding with the tokens and the token weights that explain it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Inspection {
     /// The tokens, `<s>` and `</s>` included. Row `i` of the ColBERT vectors belongs to token `i + 1`.
@@ -185,7 +187,8 @@ pub struct Reranked {
     pub index: usize,
     /// The model's raw output: any number, the larger the better. Its scale is the model's own.
     pub logit: f32,
-    /// The logit's sigmoid, 0 to 1, in the same order; or the logit itself, where the model's files say so (`activation_fn`).
+    /// The logit's sigmoid, from 0 to 1, which ranks documents as the logit does; or the logit itself, where the model's files say so
+    /// (`activation_fn`).
     pub score: f32,
     /// Tokens of the pair that went through the model, the four special ones included.
     pub tokens: usize,
@@ -193,7 +196,7 @@ pub struct Reranked {
     pub truncated: bool,
 }
 
-/// Sparse weights: token ids in ascending order, each once, each with a weight above zero.
+/// Lexical (sparse) weights: token ids in ascending order, each once, each with a weight above zero (or NaN).
 ///
 /// ```
 /// use trivec::LexicalWeights;
@@ -209,9 +212,9 @@ pub struct LexicalWeights {
 }
 
 impl LexicalWeights {
-    /// Builds the vector from `(id, weight)` pairs in any order: repeated ids keep their largest weight
-    /// (the reference's `scatter_reduce(amax)`), weights that are not above zero are dropped. A NaN stays, and counts as the largest: what
-    /// went wrong must show.
+    /// Builds the weights from `(id, weight)` pairs in any order: repeated ids keep their largest weight
+    /// (the reference's `scatter_reduce(amax)`), weights that are not above zero are dropped. A NaN is kept and counts as the largest
+    /// weight, so that the fault that caused it shows.
     pub fn from_pairs(mut pairs: Vec<(u32, f32)>) -> Self {
         pairs.retain(|&(_, weight)| weight > 0.0 || weight.is_nan());
         pairs.iter_mut().filter(|(_, weight)| weight.is_nan()).for_each(|(_, weight)| *weight = f32::NAN);
@@ -236,7 +239,7 @@ impl LexicalWeights {
         self.ids.len()
     }
 
-    /// Whether no id has a weight (an empty text, for one).
+    /// Whether no id has a weight, as for an empty text.
     pub fn is_empty(&self) -> bool {
         self.ids.is_empty()
     }
@@ -276,7 +279,7 @@ impl TokenVectors {
         TokenVectors { data, dim }
     }
 
-    /// Number of vectors: the text's tokens less `<s>`.
+    /// Number of vectors: one for each token of the text but `<s>`.
     pub fn rows(&self) -> usize {
         self.data.len() / self.dim
     }
@@ -301,7 +304,7 @@ impl TokenVectors {
         &self.data
     }
 
-    /// All rows, one after another, without a copy.
+    /// Returns all values, row by row, without copying them.
     pub fn into_values(self) -> Vec<f32> {
         self.data
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 /// The result of every fallible call of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What kind of thing went wrong; decides how a program reacts (and the exit code of the command line).
+/// What kind of thing went wrong. A program can decide by it how to react; the command line's exit code depends on it.
 #[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
@@ -13,11 +13,11 @@ pub enum ErrorKind {
     Usage,
     /// A text or token sequence cannot be processed.
     Input,
-    /// The call was ended by whoever made it.
+    /// The caller ended the call early.
     Cancelled,
     /// A model file is damaged, incomplete, or of a kind this engine does not run; or the model's results are not finite numbers.
     Model,
-    /// The model is sound but has no head for the mode that was asked.
+    /// The model is sound but has no head for the mode that was asked for.
     ModeUnavailable,
     /// The operating system refused to read, map or write.
     Io,
@@ -79,7 +79,7 @@ pub enum Error {
         /// The head's tensor prefix.
         head: &'static str,
     },
-    /// An embedding was asked of a reranker, which gives scores of pairs alone.
+    /// An embedding was asked of a reranker, which only scores pairs of texts.
     #[error(
         "mode unavailable: {mode} was asked, but the model is a reranker: it scores a query's documents (`trivec rerank`)"
     )]
@@ -106,15 +106,15 @@ pub enum Error {
     /// The call was ended by its [`Cancel`](crate::Cancel).
     #[error("the call was cancelled")]
     Cancelled,
-    /// What the model computed of one input is NaN or infinite: its weights are damaged (finite, and so large that a layer overflows), or
-    /// they were loaded unchecked.
+    /// The model's result for one input is NaN or infinite: the weights are damaged (finite, but so large that a layer overflows), or they were
+    /// loaded without a check.
     #[error("input {index}: {}", not_finite(mode, *at))]
     NotFinite {
         /// Position in the list that was passed.
         index: usize,
-        /// `dense`, `sparse`, `colbert` or `rerank`; `state` of a text that a model is measured with before it is packed.
+        /// `dense`, `sparse`, `colbert` or `rerank`; `state` for the token states of a text on which a model is measured before it is packed.
         mode: &'static str,
-        /// Where: of a dense vector the first such value, of the others the first such token; 0 for a logit.
+        /// The place of the first value of a dense vector that is not finite; the first such token for the other results; 0 for a logit.
         at: usize,
     },
 }
@@ -146,7 +146,7 @@ impl Error {
         }
     }
 
-    /// Of an error of one input of a call: which input, and what is wrong with it.
+    /// If the error is about one input of a call: the position of the input, and what is wrong with it.
     #[doc(hidden)]
     pub fn of_input(&self) -> Option<(usize, String)> {
         match self {
@@ -156,8 +156,8 @@ impl Error {
         }
     }
 
-    /// Makes the error count its input in a longer list, of which the call's inputs were a part: `place` gives the place in that list for a
-    /// place in the part.
+    /// Changes the position of the error's input, for a caller that passed a part of a longer list to the call: `place` maps a position in
+    /// the part to the position in the list.
     #[doc(hidden)]
     pub fn at_input(mut self, place: impl Fn(usize) -> usize) -> Error {
         if let Error::Input { index, .. } | Error::NotFinite { index, .. } = &mut self {

@@ -4,8 +4,8 @@
 use std::fmt::{self, Display, Write};
 
 /// Shows a value and escapes every character that controls the terminal instead of appearing on it: control characters including line ends,
-/// format characters (bidi controls, tags) and invisible characters. The two joiners stay where they shape the letter before them, as in
-/// words of Persian and Hindi, and in emoji.
+/// format characters (bidi controls, tags) and invisible characters. The zero-width joiner and non-joiner stay where they shape the letter
+/// before them, as in words of Persian and Hindi, and in emoji.
 pub struct Escaped<T>(pub T);
 
 impl<T: Display> Display for Escaped<T> {
@@ -40,7 +40,7 @@ pub fn is_needed(text: &str) -> bool {
     active(text).next().is_some()
 }
 
-/// The characters of a text that are escaped, with their places.
+/// The characters of a text that are to be escaped, with their byte offsets.
 fn active(text: &str) -> impl Iterator<Item = (usize, char)> + '_ {
     let mut before = None;
     text.char_indices().filter(move |&(_, c)| {
@@ -53,8 +53,8 @@ fn active(text: &str) -> impl Iterator<Item = (usize, char)> + '_ {
 /// Whether a joiner after this character changes how the character is drawn. This is so for letters and marks of scripts that join or stack
 /// letters, and for emoji. After other characters, and after another joiner, it would be invisible.
 fn is_shaped(c: char) -> bool {
-    // Unicode's blocks from Arabic to Sinhala, Tibetan and Burmese, Khmer and Mongolian, those around Tai Tham and Balinese, Arabic's
-    // forms; signs and emoji with their selector; the Indic scripts beyond the first plane.
+    // Unicode's blocks of scripts: Arabic to Sinhala, Tibetan and Burmese, Khmer and Mongolian, those around Tai Tham and Balinese, more Indic
+    // ones, Arabic's presentation forms, the Indic scripts beyond the first plane. Between them symbols and emoji, and the emoji selector.
     let shaped = [
         0x600..=0xdff,
         0xf00..=0x109f,
@@ -73,7 +73,8 @@ fn is_shaped(c: char) -> bool {
     shaped.iter().any(|range| range.contains(&u32::from(c))) && !is_active(c)
 }
 
-/// Whether a character by itself is escaped: every character that is not meant to be read. Spaces of any width and combining marks stay.
+/// Whether a character is escaped wherever it stands (joiners are the exception): every character that is not meant to be read. Spaces of any
+/// width and combining marks are not.
 pub fn is_active(c: char) -> bool {
     if c.is_ascii() || c.is_control() {
         return c.is_control();
@@ -84,16 +85,16 @@ pub fn is_active(c: char) -> bool {
     is_invisible(c) || is_unprintable(c)
 }
 
-/// Letters and marks that show nothing: fillers, and selectors of variants that no font has. The ones that choose between text and
-/// emoji (U+FE0F) stay.
+/// Whether a letter or mark shows nothing: a filler, or a selector of rare variants. The selector that turns text into emoji (U+FE0F) is not
+/// one of them.
 fn is_invisible(c: char) -> bool {
     let invisible =
         [0x34f..=0x34f, 0x115f..=0x1160, 0x17b4..=0x17b5, 0x180b..=0x180f, 0x3164..=0x3164, 0xffa0..=0xffa0];
     invisible.iter().any(|range| range.contains(&u32::from(c))) || (0xe0100..=0xe01ef).contains(&u32::from(c))
 }
 
-/// Format characters, private ones and those that are not assigned, by the table in the standard library. After another character, since
-/// combining marks count as unprintable only at the beginning of a text.
+/// Whether a character is a format character, a private one or unassigned, by the standard library's table. It is tested after another
+/// character, since combining marks count as unprintable only at the beginning of a text.
 fn is_unprintable(c: char) -> bool {
     let mut bytes = *b"a\0\0\0\0";
     let length = c.encode_utf8(&mut bytes[1..]).len();
@@ -106,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_acts_on_a_terminal_is_escaped() {
+    fn controls_and_characters_that_show_nothing_are_escaped() {
         for (text, shown) in [
             ("\u{1b}]0;title\u{7}", "\\u{1b}]0;title\\u{7}"),
             ("a\nb\r\tc", "a\\nb\\r\\tc"),
@@ -120,7 +121,7 @@ mod tests {
         }
     }
 
-    /// Every assigned character of the category Cf, as Unicode 16 lists them.
+    /// The ranges are all characters of the category Cf (format) in Unicode 16.
     #[test]
     fn format_characters_are_escaped() {
         let ranges = [
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn joiners_that_shape_nothing_are_escaped() {
+    fn joiners_that_shape_nothing_and_bidi_controls_are_escaped() {
         for (text, shown) in [
             ("pay\u{200d}pal", "pay\\u{200d}pal"),
             ("\u{200c}می", "\\u{200c}می"),
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_for_reading_stays() {
+    fn readable_text_stays_as_it_is() {
         for text in [
             "plain ASCII ~",
             "苹果\u{3000}公司",

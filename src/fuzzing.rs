@@ -1,4 +1,5 @@
-//! Entrances to the parsers for `fuzz/` and for the replay of its corpus; not part of the API.
+//! Entry points to the parsers, for the fuzz targets in `fuzz/` and for the test that replays their corpus; not part of the API. Each
+//! returns whether it accepted the bytes, and panics if a result is wrong.
 
 use std::path::Path;
 
@@ -10,7 +11,7 @@ pub fn safetensors_header(bytes: &[u8]) -> bool {
     crate::weights::header_is_valid(bytes)
 }
 
-/// Reads `bytes` as `config.json`, and as `modules.json` whose pooling module they also are.
+/// Reads `bytes` as `config.json`, and as `modules.json`, for which the same bytes are the content of every file that it names.
 pub fn config(bytes: &[u8]) -> bool {
     let path = Path::new("fuzz");
     let modules = DensePipeline::from_modules(bytes, path, |_| Ok(Some(bytes.into())));
@@ -27,6 +28,7 @@ pub fn sentencepiece(bytes: &[u8]) -> bool {
     tokenises(Tokenizer::from_sentencepiece(bytes, Path::new("fuzz")))
 }
 
+/// Tokenises some texts and checks the number and the range of their ids. Returns false if there is no tokenizer.
 fn tokenises(tokenizer: crate::Result<Tokenizer>) -> bool {
     let Ok(tokenizer) = tokenizer else { return false };
     for text in ["", "a  b <mask> </s>c", "\u{30cf}\u{3099}e\u{301}\r\n\u{0}", "苹果公司 ｶﾞ"] {
@@ -53,7 +55,7 @@ pub fn packed(bytes: &[u8]) -> bool {
     let options = crate::LoadOptions { threads: Some(1), ..Default::default() };
     let Ok(model) = crate::Model::from_packed_bytes(bytes, &options) else { return false };
     let info = model.info();
-    // A hostile file may describe a model that is sound and large: only small ones are run.
+    // A file from the fuzzer may describe a model that is sound but large. Only small ones are run.
     if info.parameters > 1 << 20 || info.layers > 4 {
         return true;
     }
@@ -82,7 +84,7 @@ pub fn packed(bytes: &[u8]) -> bool {
     true
 }
 
-/// Whether a sound model answers so: with a result, or, where its weights are large, with the error that it is not finite.
+/// Whether a sound model may return this: a result, or the error that the result is not finite, which large weights cause.
 fn works<T>(result: &crate::Result<T>) -> bool {
     matches!(result, Ok(_) | Err(crate::Error::NotFinite { .. }))
 }

@@ -1,21 +1,22 @@
-//! JSON of people: what is wrong with a text that is none, in words for them, and objects that have no field twice.
+//! Reads JSON that people have written: refuses objects that have a field twice, and says in plain words what is wrong with a text that is
+//! not JSON.
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-/// Reads a value. Where an object in it has a field twice, most readers take the last and drop the others without a word: this one refuses it.
+/// Reads a JSON value. An object that has a field twice is an error; most other readers keep the last value and silently drop the others.
 ///
 /// # Errors
-/// The parser's error, for [`fault`] and [`fault_in_line`].
+/// The parser's error. [`fault`] and [`fault_in_line`] say in plain words what is wrong.
 pub fn read(text: &str) -> serde_json::Result<Value> {
     let mut json = serde_json::Deserializer::from_str(text);
     let value = Once.deserialize(&mut json)?;
     json.end().map(|()| value)
 }
 
-/// Builds a value whose objects have each field once.
+/// Makes the parser build a [`Value`], and refuse an object that has a field twice.
 struct Once;
 
 impl<'de> DeserializeSeed<'de> for Once {
@@ -82,21 +83,22 @@ impl<'de> Visitor<'de> for Once {
     }
 }
 
-/// Characters of a name that a message shows.
+/// The most characters of a field's name that a message shows.
 const MOST_OF_A_NAME: usize = 40;
 
-/// What is said of a field that an object has twice.
+/// The message for a field that an object has twice.
 pub fn twice(name: &str) -> String {
     let short: String = name.chars().take(MOST_OF_A_NAME).collect();
     let more = if short.len() < name.len() { "…" } else { "" };
     format!("the field `{}{more}` is there twice", short.escape_debug())
 }
 
-/// An error of the parser of `text` in words that name no type of a program, and the byte that it is about.
+/// Returns the byte of `text` that the parser's error is about, and what is wrong, in words that name no type of Rust.
 pub fn fault(text: &str, error: &serde_json::Error) -> (usize, String) {
     let line_start = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum::<usize>();
     let message = error.to_string();
-    // The parser counts the character that it has read last; of one that it only looked at, and of the end, it counts what is before.
+    // The parser's column counts the bytes of the line up to and with the one that the error is about. For a control character in a string that
+    // the parser skips it counts only the bytes before it.
     let before = usize::from(!message.starts_with("control character"));
     let mut at =
         if error.is_eof() { text.len() } else { line_start + error.column().saturating_sub(before) }.min(text.len());
@@ -124,7 +126,7 @@ pub fn fault(text: &str, error: &serde_json::Error) -> (usize, String) {
     (at, what.to_owned())
 }
 
-/// The same in a line, with the character that it is about.
+/// What [`fault`] says, in one line with the number of the character that the error is about, from 1 on. `text` is one line too.
 pub fn fault_in_line(text: &str, error: &serde_json::Error) -> String {
     let (at, what) = fault(text, error);
     let character = text.get(..at).unwrap_or(text).chars().count() + 1;
@@ -132,7 +134,7 @@ pub fn fault_in_line(text: &str, error: &serde_json::Error) -> String {
     format!("{}at character {character}: {what}", if is_json { "" } else { "it is no JSON: " })
 }
 
-/// Places of escapes that are one half of a character without the other, as `\ud83d`.
+/// The byte offsets of escapes that are one half of a surrogate pair without the other, as `\ud83d`.
 pub fn lone_surrogates(text: &str) -> impl Iterator<Item = usize> + '_ {
     let bytes = text.as_bytes();
     let unit = |at: usize| {
@@ -151,7 +153,7 @@ pub fn lone_surrogates(text: &str) -> impl Iterator<Item = usize> + '_ {
                     at += 6;
                     return Some(escape);
                 }
-                // Another escape, of which the second character is no backslash that begins one.
+                // Another escape. Its second character is skipped too, because it may be a backslash that begins no escape of its own.
                 _ => at += 2,
             }
         }

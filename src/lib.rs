@@ -85,7 +85,7 @@ mod tensor;
 pub mod text;
 mod weights;
 
-/// What the other crates of this workspace share with the engine and nobody else should build on: it changes without notice.
+/// Items of the engine for the other crates of this workspace. Nobody else should build on them, because they change without notice.
 #[doc(hidden)]
 pub mod internal {
     pub use crate::config::{MIN_PAIR_TOKENS, check_config, is_plain_relative};

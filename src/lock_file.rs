@@ -1,6 +1,6 @@
-//! A lock file, which one holder at a time has, among all threads of all processes. The operating system releases the lock when the process
-//! ends, however it ends. On Unix the file is removed with the lock; a file that a killed process has left does not block anyone, and the
-//! next holder removes it. Elsewhere the file stays, unlocked, for the next holder.
+//! A lock file, which at most one thread of all processes holds at a time. The operating system releases the lock when the process ends,
+//! however it ends. On Unix the holder removes the file when it releases the lock; a file that a killed process has left does not block
+//! anyone, and the next holder removes it. On other systems the file stays, unlocked, for the next holder.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -34,7 +34,7 @@ impl LockFile {
     }
 
     /// Waits, without a limit, until no other [`LockFile`] of this path exists in this or another process, and takes the lock. A thread that
-    /// holds the lock itself would wait for ever. The file's directory must exist.
+    /// already holds this lock would wait for ever. The file's directory must exist.
     ///
     /// # Errors
     /// Those of the file system.
@@ -56,7 +56,7 @@ impl LockFile {
 
 impl Drop for LockFile {
     fn drop(&mut self) {
-        // The file is removed while it is still locked, so no other process can hold it. A failure to remove it does no harm.
+        // The file is removed before its lock is released, so it is not another holder's file by now. A failure to remove it does no harm.
         if cfg!(unix) {
             let _ = fs::remove_file(&self.path);
         }
@@ -67,7 +67,7 @@ fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
 }
 
-/// Whether `path` is (still) this file.
+/// Whether `path` still names this open file.
 fn is_at(file: &File, path: &Path) -> bool {
     #[cfg(unix)]
     {
@@ -77,7 +77,7 @@ fn is_at(file: &File, path: &Path) -> bool {
             _ => false,
         }
     }
-    // Elsewhere nobody removes the file, because there is no stable way to see that a path names another file by now.
+    // On other systems no holder removes the file, because the standard library cannot tell there whether two open files are the same.
     #[cfg(not(unix))]
     {
         let _ = (file, path);
@@ -90,10 +90,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_holds_it_at_a_time_and_nothing_stays() {
+    fn a_lock_has_one_holder_at_a_time_and_leaves_no_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("lock");
-        // Left by a process that was killed.
+        // A file that a killed process has left.
         fs::write(&path, "12345").unwrap();
         let held = LockFile::take(&path).unwrap().unwrap();
         assert!(LockFile::take(&path).unwrap().is_none());
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn many_that_take_and_remove_it_never_hold_it_together() {
+    fn threads_that_wait_for_the_lock_never_hold_it_together() {
         use std::sync::atomic::{AtomicU32, Ordering};
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("lock");

@@ -1,9 +1,9 @@
-//! Recognises a file by its first bytes, so that an error can say what was found in the place of a model.
+//! Recognises a file by its first bytes, so that an error can say what was found in place of a model or a text.
 
 /// A signature, its place in the file, and the kind of file that has it.
 type Signature = (usize, &'static [u8], &'static str);
 
-/// Signatures that no text begins with.
+/// The signatures that are recognised. A text may begin with those that are letters alone, so [`kind`] also looks at what follows them.
 const SIGNATURES: [Signature; 29] = [
     (0, b"\x1f\x8b", "gzip"),
     (0, b"\x28\xb5\x2f\xfd", "Zstandard"),
@@ -36,7 +36,7 @@ const SIGNATURES: [Signature; 29] = [
     (8, b"{\"", "safetensors"),
 ];
 
-/// Bytes that [`kind`] looks at, at most.
+/// The most bytes that [`kind`] needs.
 pub const HEAD: usize = 64;
 
 /// The kind of a file that begins with `head`, if it is recognised. `head` should have [`HEAD`] bytes if the file is long enough.
@@ -45,9 +45,9 @@ pub fn kind(head: &[u8]) -> Option<&'static str> {
     let (_, signature, name) = found?;
     Some(match *name {
         "a zip archive" => zip(head),
-        // A header begins with its length of 8 bytes, of which the last are always 0.
+        // A safetensors file begins with the length of its header, in 8 bytes. No header has 4 GiB, so the upper four are 0.
         "safetensors" if head[4..8] != [0; 4] => return None,
-        // A text may begin with the same letters, so they only count if the bytes after them cannot be text.
+        // A text may begin with the same letters, so these signatures only count if the bytes after them cannot be text.
         "Parquet" | "GIF8" | "an MP3 recording" | "an Ogg recording" | "GGUF" | "a GIF image" | "ORC"
             if !goes_on_binary(&head[signature.len()..]) =>
         {
@@ -63,7 +63,7 @@ fn goes_on_binary(rest: &[u8]) -> bool {
     rest.iter().take(16).any(control) || std::str::from_utf8(rest).is_err_and(|e| e.error_len().is_some())
 }
 
-/// What a zip archive is, by the name of its first file.
+/// The kind of a zip archive, by the name of its first file.
 fn zip(head: &[u8]) -> &'static str {
     let name = head.get(30..).unwrap_or_default();
     if name.starts_with(b"[Content_Types].xml") || name.starts_with(b"_rels/") || name.starts_with(b"docProps/") {
@@ -75,10 +75,10 @@ fn zip(head: &[u8]) -> &'static str {
     "a zip archive"
 }
 
-/// Whether recognising a file that begins with `head` needs more bytes.
+/// Whether more bytes are needed to recognise a file that begins with `head`.
 pub fn is_undecided(head: &[u8]) -> bool {
     let begins = |signature: &[u8]| signature.len() > head.len() && signature.starts_with(head);
-    // A zip archive's first name, and what follows letters, decide more than the signature.
+    // The signature does not decide alone: [`kind`] also reads the first name of a zip archive and the bytes after a signature of letters.
     let wants_more = |signature: &[u8]| head.starts_with(signature) && head.len() < HEAD && !head.contains(&b'\n');
     SIGNATURES.iter().filter(|(at, ..)| *at == 0).any(|(_, signature, _)| begins(signature) || wants_more(signature))
 }
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_nothing_else() {
+    fn texts_are_not_mistaken_for_other_files() {
         for text in [
             "",
             "P",

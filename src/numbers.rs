@@ -1,6 +1,6 @@
-//! Counts and limits as messages write them.
+//! Writes counts and limits for messages.
 
-/// A number with a comma before every three digits: `27,978`.
+/// The number in decimal, with a comma between groups of three digits: `27,978`.
 pub fn grouped(number: impl TryInto<u64>) -> String {
     let digits = number.try_into().unwrap_or(u64::MAX).to_string();
     let comma = |at: usize| at > 0 && (digits.len() - at).is_multiple_of(3);
@@ -12,7 +12,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn three_digits_stand_together() {
+    fn commas_separate_groups_of_three_digits() {
         for (number, expected) in [
             (0, "0"),
             (999, "999"),

@@ -1,9 +1,9 @@
-//! Checks of a path that is going to be written.
+//! Checks a path before a file is written there.
 
 use std::io::ErrorKind;
 use std::path::Path;
 
-/// Fails if the directory of `path` does not exist, and names it.
+/// Returns what is wrong if the directory in which `path` lies does not exist or is not a directory; `None` if nothing is known to be wrong.
 pub fn missing_directory(path: &Path) -> Option<String> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty())?;
     let shown = directory.display();

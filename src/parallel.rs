@@ -14,16 +14,17 @@ pub struct Team {
 }
 
 impl Team {
-    /// Starts `threads` threads, or as many as CPUs this process may use (its affinity and its cgroup's quota count).
+    /// Makes a team of `threads` threads, the caller's included. `None` means as many as CPUs this process may use, as its affinity and its
+    /// cgroup's quota say.
     ///
     /// # Errors
-    /// That of the operating system if it starts no more threads.
+    /// The operating system's error if it cannot start the threads.
     pub fn new(threads: Option<usize>) -> io::Result<Team> {
         let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
         Ok(Team { team: trivec_team::Team::new(threads)? })
     }
 
-    /// The calling thread and no other.
+    /// The team of the calling thread alone.
     pub fn alone() -> &'static Team {
         static ALONE: OnceLock<Team> = OnceLock::new();
         ALONE.get_or_init(|| Team { team: trivec_team::Team::alone() })
@@ -40,15 +41,15 @@ impl Team {
     }
 
     /// Runs `f` on every task, each exactly once. `scratch` gets a thread's number and makes the value that the thread keeps between its
-    /// tasks. Consecutive tasks are mostly run by one thread, in order, so that it reads memory in sequence. The first share belongs to the
-    /// calling thread, and so on, so that lists of the same length reuse what the previous list has left in each thread's caches.
+    /// tasks. A thread mostly runs consecutive tasks, in order, so that it reads memory in sequence. The calling thread gets the first share of
+    /// the tasks and each other thread always the same share, so that lists of the same length reuse what the previous list left in its caches.
     pub fn for_each<T: Send, S>(
         &self,
         tasks: Vec<T>,
         scratch: impl Fn(usize) -> S + Sync + Send,
         f: impl Fn(&mut S, T) + Sync + Send,
     ) {
-        // Without helpers the team is still called, because it counts the time until it tries its helpers again.
+        // While its helpers are left out, the team is called even for one task, because it counts the time until it tries them again.
         if self.threads() == 1 || (tasks.len() <= 1 && self.team.has_help()) {
             let mut own = None;
             tasks.into_iter().for_each(|task| f(own.get_or_insert_with(|| scratch(0)), task));
@@ -69,7 +70,7 @@ impl Team {
         });
     }
 
-    /// `f` of every item, in order.
+    /// Calls `f` on every item and returns the results in the order of the items.
     pub fn map<T: Sync, R: Send>(&self, items: &[T], f: impl Fn(&T) -> R + Sync + Send) -> Vec<R> {
         let mut results: Vec<Option<R>> = items.iter().map(|_| None).collect();
         let tasks = items.iter().zip(&mut results).collect();
@@ -78,13 +79,13 @@ impl Team {
     }
 }
 
-/// Scratch values that threads borrow in one section after another. As many are made as are borrowed at the same time.
+/// Scratch values that threads borrow and return. No more are made than are borrowed at the same time.
 #[derive(Debug, Default)]
 pub struct Pool<T>(Mutex<Vec<(usize, T)>>);
 
 impl<T: Default> Pool<T> {
-    /// Borrows a free value, preferably the one that the thread of this number had last, because it may be in its caches. It is returned
-    /// when it is dropped.
+    /// Borrows a free value, preferably one that the thread of this number had last, because it may be in that thread's caches. Makes a new
+    /// value if none is free. The value goes back to the pool when the result is dropped.
     pub fn take(&self, thread: usize) -> Pooled<'_, T> {
         let mut free = self.free();
         let own = free.iter().position(|&(had, _)| had == thread);
@@ -145,6 +146,7 @@ impl Runs {
         Runs { left: (0..threads).map(|run| AtomicU64::new(bound(run) << 32 | bound(run + 1))).collect() }
     }
 
+    /// The index of the next task for the thread whose run is `own`; `None` when no task is left.
     fn next(&self, own: usize) -> Option<usize> {
         let split = |run: u64| (run >> 32, run & u64::from(u32::MAX));
         let take = |run: &AtomicU64, front: bool| {
@@ -179,11 +181,11 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     #[test]
-    fn a_run_is_gone_through_in_order_then_the_longest_is_taken_from_behind() {
+    fn a_thread_takes_its_own_run_in_order_then_from_the_back_of_the_longest() {
         let runs = Runs::new(10, 3);
         assert_eq!([0, 1, 2].map(|run| runs.next(run)), [Some(0), Some(3), Some(6)]);
         assert_eq!([runs.next(0), runs.next(0)], [Some(1), Some(2)]);
-        // Two are left of the second run, three of the third.
+        // Two tasks are left in the second run, three in the third.
         assert_eq!([runs.next(0), runs.next(1), runs.next(0)], [Some(9), Some(4), Some(8)]);
         // A thread without a run of its own takes from the others.
         let mut rest = [runs.next(7), runs.next(7)];
@@ -209,7 +211,7 @@ mod tests {
             assert_eq!((&*first, &*second), (&vec![7], &vec![8, 9]));
             assert!(pool.take(1).is_empty());
         }
-        // A thread that had none takes another's.
+        // A thread that had no value before gets one that another thread returned.
         let taken = [pool.take(5), pool.take(5), pool.take(5)];
         assert_eq!(taken.iter().map(|item| item.len()).sum::<usize>(), 3);
         assert!(pool.take(0).is_empty());

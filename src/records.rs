@@ -1,5 +1,5 @@
-//! The records of a file of text, one at a time: its lines; or, in a file of JSON whose first value does not end in its line or is a list of
-//! records, the values. So a list, and objects over several lines, are read as what they are. Memory is bounded by the longest record.
+//! Reads the records of a text file, one at a time. A record is a line of the file. If the file begins with a JSON value that goes on over
+//! several lines, or with a list of records, a record is a JSON value. Memory is bounded by the longest record that is allowed.
 
 use std::io::{self, BufRead};
 
@@ -16,27 +16,27 @@ pub struct Record {
     pub text: String,
 }
 
-/// Why there is no record.
+/// Why a record cannot be returned.
 #[derive(Debug)]
 pub enum Problem {
-    /// The system's error: nothing more comes.
+    /// The operating system's error. No record follows.
     Io(io::Error),
-    /// What is wrong with the record that begins in a line; the next one follows, unless the file cannot be read on.
+    /// A record cannot be used. The next record follows, unless the reader cannot go on after this one.
     Record {
         /// Number of the line in which the record begins, from 1 on.
         line: u64,
-        /// What was found and expected.
+        /// What is wrong with the record.
         what: String,
     },
 }
 
-/// What is read.
+/// What the next record is read as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
-    /// Not known before the first line.
+    /// Nothing was read yet; the first line decides.
     Begin,
     Lines,
-    /// Values, outside of a list.
+    /// JSON values outside of a list.
     Values,
     /// Elements of the list that began in this line. `element_ended`: one has just ended, so a comma or the end of the list comes next.
     List {
@@ -46,28 +46,29 @@ enum Mode {
     End,
 }
 
-/// The records of a stream. LF, CR LF and CR end lines; blank ones are passed over.
+/// The records of a stream. LF, CR LF and CR end lines; blank lines are skipped.
 pub struct Records<R> {
     input: Decoded<R>,
-    /// Bytes of the longest record.
+    /// The most bytes that a record may have.
     most: usize,
-    /// What was read, and how much of it was taken.
+    /// Bytes that were read. The first `taken` of them have been consumed.
     chunk: Vec<u8>,
     taken: usize,
-    /// Lines that have ended.
+    /// How many lines have ended.
     ended: u64,
+    /// Whether the last byte that was consumed is CR: an LF after it ends no other line.
     after_cr: bool,
     mode: Mode,
 }
 
 impl<R: BufRead> Records<R> {
-    /// The records of `input`, none longer than `most` bytes.
+    /// The records of `input`. One that is longer than `most` bytes is a problem.
     pub fn new(input: R, most: usize) -> Records<R> {
         let input = Decoded::new(input, false);
         Records { input, most, chunk: Vec::new(), taken: 0, ended: 0, after_cr: false, mode: Mode::Begin }
     }
 
-    /// Reads more bytes and appends them to those that were not taken. Returns false at the end of the input.
+    /// Reads more bytes and appends them to those that were not consumed. Returns false at the end of the input.
     fn read(&mut self) -> Result<bool, Problem> {
         self.chunk.drain(..self.taken);
         self.taken = 0;
@@ -91,7 +92,7 @@ impl<R: BufRead> Records<R> {
         }
     }
 
-    /// The bytes that were read and not taken: none at the end alone.
+    /// The bytes that were read and not consumed. They are empty only at the end of the input.
     fn available(&mut self) -> Result<&[u8], Problem> {
         if self.taken == self.chunk.len() {
             self.read()?;
@@ -99,6 +100,7 @@ impl<R: BufRead> Records<R> {
         Ok(&self.chunk[self.taken..])
     }
 
+    /// Consumes `bytes` of the available bytes and counts the lines that end in them.
     fn take(&mut self, bytes: usize) {
         for &byte in &self.chunk[self.taken..self.taken + bytes] {
             self.ended += u64::from(byte == b'\r' || byte == b'\n' && !self.after_cr);
@@ -107,10 +109,12 @@ impl<R: BufRead> Records<R> {
         self.taken += bytes;
     }
 
+    /// A problem in the current line.
     fn problem(&self, what: impl Into<String>) -> Problem {
         Problem::Record { line: self.ended + 1, what: what.into() }
     }
 
+    /// The record of these bytes, or a problem if they are not UTF-8.
     fn text(&self, bytes: Vec<u8>, line: u64) -> Result<Record, Problem> {
         match String::from_utf8(bytes) {
             Ok(text) => Ok(Record { line, text }),
@@ -121,7 +125,7 @@ impl<R: BufRead> Records<R> {
         }
     }
 
-    /// Passes over white space and, in a list, nothing more: what follows is its.
+    /// Skips white space and returns the byte after it, which is not consumed; `None` at the end of the input.
     fn skip_blank(&mut self) -> Result<Option<u8>, Problem> {
         loop {
             let available = self.available()?;
@@ -135,7 +139,7 @@ impl<R: BufRead> Records<R> {
         }
     }
 
-    /// The next line that is not blank, without its end.
+    /// The next line that is not blank, without its end. White space at its beginning is skipped.
     fn line(&mut self) -> Result<Option<Record>, Problem> {
         let Some(_) = self.skip_blank()? else { return Ok(None) };
         let line = self.ended + 1;
@@ -161,7 +165,7 @@ impl<R: BufRead> Records<R> {
         self.text(bytes, line).map(Some)
     }
 
-    /// Whether the first line is not a value of JSON alone: it is a list of records, or its value does not end in it.
+    /// Whether the records are JSON values instead of lines: the first line begins a list of records, or a value that goes on in the next line.
     fn begins_with_values(&mut self) -> Result<bool, Problem> {
         let Some(first @ (b'{' | b'[')) = self.skip_blank()? else { return Ok(false) };
         let mut from = 0;
@@ -178,18 +182,18 @@ impl<R: BufRead> Records<R> {
         let line = &self.chunk[self.taken..self.taken + end];
         let mut values = serde_json::Deserializer::from_slice(line).into_iter::<IgnoredAny>();
         Ok(match values.next() {
-            // A list of texts may be a record; a list of anything else holds records.
+            // A list of objects or of lists holds records, and an empty one has none. A list of anything else, as of texts, may be a record.
             Some(Ok(_)) => {
                 let inner = line[1..].iter().find(|byte| !byte.is_ascii_whitespace());
                 first == b'[' && matches!(inner, Some(b'{' | b'[' | b']'))
             }
-            // Of a value over several lines, a line breaks off where something has to follow; a line that was cut does rarely.
+            // A value over several lines breaks its first line after a bracket or a comma. A line that was cut by mistake rarely ends there.
             Some(Err(error)) => error.is_eof() && matches!(line.trim_ascii_end().last(), Some(b'{' | b'[' | b',')),
             None => false,
         })
     }
 
-    /// The value that begins here, up to its end as brackets and quotes tell it.
+    /// The JSON value that begins here. Brackets and quotes tell where it ends; it is not parsed.
     fn value(&mut self) -> Result<Record, Problem> {
         let line = self.ended + 1;
         let (mut bytes, mut cut) = (Vec::new(), Cut::default());
@@ -210,7 +214,7 @@ impl<R: BufRead> Records<R> {
         }
     }
 
-    /// The next value: the elements of lists at the top, and what stands beside lists.
+    /// The next JSON value: an element of a list at the top level, or a value outside of such lists.
     fn values(&mut self) -> Result<Option<Record>, Problem> {
         loop {
             let byte = self.skip_blank()?;
@@ -266,18 +270,19 @@ impl<R: BufRead> Iterator for Records<R> {
     }
 }
 
-/// Finds the end of a value of JSON in pieces of it, by its brackets and quotes.
+/// Finds the end of a JSON value that comes in pieces, by its brackets and quotes.
 #[derive(Debug, Default)]
 pub struct Cut {
     depth: usize,
     in_text: bool,
     escaped: bool,
-    /// Something of a value without brackets and quotes was there.
+    /// A value without brackets and quotes has begun, as a number.
     bare: bool,
 }
 
 impl Cut {
-    /// Bytes of `piece` up to the value's end, if it is in it.
+    /// The number of bytes of `piece` up to the end of the value; `None` if the value does not end in this piece. A separator where a value
+    /// should begin counts as a value of one byte.
     pub fn end(&mut self, piece: &[u8]) -> Option<usize> {
         for (at, &byte) in piece.iter().enumerate() {
             if self.in_text {
@@ -320,7 +325,7 @@ mod tests {
 
     use super::*;
 
-    /// Lines and texts, and of problems the line and what is said, however the bytes come.
+    /// Each record as its line and text, each problem as its line and message. They must be the same however many bytes a read returns.
     fn read(bytes: &[u8], most: usize) -> Vec<String> {
         let with = |capacity| -> Vec<String> {
             let records = Records::new(BufReader::with_capacity(capacity, bytes), most);
@@ -370,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn wide_characters_are_decoded_or_named() {
+    fn other_encodings_and_files_are_decoded_or_named() {
         let wide: Vec<u8> = "\u{feff}{\"a\":\"мир\"}\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
         assert_eq!(read(&wide, 100), ["1 {\"a\":\"мир\"}"]);
         let found: Vec<_> = Records::new(&wide[2..], 100).collect();

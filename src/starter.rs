@@ -1,9 +1,9 @@
-//! The starter model, inside the binary: a packed file that is read in place from the executable's map. What the model is and how the
-//! file is made: `models/starter/README.md`. `build.rs` finds it.
+//! The starter model, inside the binary: a packed file that is read in place from the executable's memory map. `models/starter/README.md`
+//! says what the model is and how the file is made. `build.rs` finds the file.
 
 use crate::weights::Source;
 
-/// Bytes aligned for every tensor, so that weights are read in place.
+/// Bytes with an alignment that suits every tensor, so that weights are read in place.
 #[repr(C, align(64))]
 struct Aligned<T: ?Sized>(T);
 

@@ -1,19 +1,19 @@
-//! Two-dimensional views and the owned matrix behind them. Two dimensions, no broadcasting.
+//! The owned f32 matrix of the forward pass and views of it. There are two dimensions only, and no broadcasting.
 
 use trivec_kernels::Buffer;
 pub(crate) use trivec_kernels::{MatMut, MatRef};
 
-/// A row-major matrix `[rows, cols]` whose shape can change; it keeps its memory.
+/// A row-major matrix `[rows, cols]` whose shape can change. When it becomes smaller, it keeps its memory.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Matrix {
-    /// At least `rows · stride`.
+    /// At least `rows · stride` values.
     data: Buffer<f32>,
     rows: usize,
     cols: usize,
 }
 
-/// Values between the beginnings of two rows: whole cache lines, an odd number of them. Rows of 1,024 or 4,096 values would lie a
-/// multiple of 4 KB apart, and a block of their columns would compete for a few cache sets.
+/// Values from the beginning of a row to that of the next: an odd number of whole cache lines. Without this padding, rows of 1,024 or 4,096
+/// values would begin a multiple of 4 KB apart, and a block of their columns would compete for a few cache sets.
 fn stride_of(cols: usize) -> usize {
     let lines = cols.div_ceil(16);
     16 * (lines + 1 - lines % 2)
@@ -34,12 +34,12 @@ impl Matrix {
         self.cols
     }
 
-    /// Bytes held.
+    /// Bytes of memory that the matrix holds.
     pub(crate) fn bytes(&self) -> usize {
         self.data.bytes()
     }
 
-    /// Values between the beginnings of two rows.
+    /// Values from the beginning of a row to that of the next.
     pub(crate) fn stride(&self) -> usize {
         stride_of(self.cols)
     }
@@ -61,7 +61,7 @@ impl Matrix {
         &self.data[row * self.stride()..][..self.cols]
     }
 
-    /// Keeps only these rows, whose numbers ascend.
+    /// Keeps only these rows, whose numbers must ascend, and moves them together.
     pub(crate) fn keep_rows(&mut self, rows: impl Iterator<Item = usize>) {
         let (cols, stride) = (self.cols, self.stride());
         let mut kept = 0;
@@ -73,7 +73,7 @@ impl Matrix {
         self.rows = kept;
     }
 
-    /// All rows.
+    /// All rows, to be read, written and cut into blocks.
     pub(crate) fn rows_mut(&mut self) -> RowsMut<'_> {
         let (rows, cols, stride) = (self.rows, self.cols, self.stride());
         RowsMut { data: &mut self.data[..rows * stride], rows, cols, stride }
@@ -102,7 +102,7 @@ impl<'a> RowsMut<'a> {
         MatMut::new(self.data, self.rows, self.cols, self.stride)
     }
 
-    /// Blocks of at most `rows` rows, each with its first row.
+    /// Cuts the rows into blocks of at most `rows` rows. Each block comes with the number of its first row.
     pub(crate) fn into_blocks(self, rows: usize) -> impl Iterator<Item = (usize, RowsMut<'a>)> {
         let (cols, stride) = (self.cols, self.stride);
         let blocks = self.data.chunks_mut(rows * stride).enumerate();
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_are_kept_and_cut() {
+    fn rows_are_kept_and_cut_into_blocks() {
         let mut matrix = Matrix::default();
         matrix.reshape(7, 3);
         for row in 0..7 {

@@ -1,4 +1,4 @@
-//! What a model is for, and what becomes of its scores.
+//! What a model is for, and how a reranker's logits become scores.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum ModelKind {
-    /// Texts in, vectors out: `XLMRobertaModel` and every architecture that is not named here.
+    /// Texts in, vectors out: `XLMRobertaModel`, and every other architecture but the reranker's.
     #[default]
     Embedder,
     /// Pairs of texts in, one score a pair out: `XLMRobertaForSequenceClassification` with one label.
@@ -28,7 +28,7 @@ pub(crate) enum ScoreActivation {
 }
 
 impl ScoreActivation {
-    /// The activation of the class that a file names.
+    /// The activation for the torch class `class`, which `field` of the file `path` names; an error if it is another class.
     pub(crate) fn by_class(class: &str, field: &str, path: &Path) -> Result<ScoreActivation> {
         match torch_class(class) {
             Some("Sigmoid") => Ok(ScoreActivation::Sigmoid),

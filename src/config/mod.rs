@@ -1,5 +1,5 @@
-//! `config.json` and the files around it: every size and switch of a model, read and checked once. `docs/model-files.md` lists what becomes
-//! of each field.
+//! Reads `config.json` and the other settings files of a model, and checks every size and switch once. `docs/model-files.md` lists what
+//! becomes of each field.
 
 mod json;
 mod kind;
@@ -22,14 +22,14 @@ pub(crate) use self::sentence::{ModelSettings, Prompts, SENTENCE_FILES, Sentence
 pub(crate) use self::tokenizer::{Length, TokenizerSettings};
 use crate::error::{Error, Result};
 
-/// The architecture that `config.json` of a reranker names.
+/// The architecture that a reranker's `config.json` names.
 const RERANKER: &str = "XLMRobertaForSequenceClassification";
 
-/// Fewest tokens that a reranker must be able to take: three quarters of them for the query and four special tokens leave one for
-/// the document.
+/// The smallest limit on a pair's tokens that a reranker can work with: after a query of three quarters of them (12) and four special
+/// tokens, one is left for the document.
 pub const MIN_PAIR_TOKENS: usize = 17;
 
-/// The sizes of an XLM-RoBERTa encoder, from `config.json`.
+/// The sizes and switches of an XLM-RoBERTa encoder, from `config.json` or a packed file.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ModelConfig {
     pub kind: ModelKind,
@@ -43,11 +43,11 @@ pub(crate) struct ModelConfig {
     pub token_types: usize,
     pub layer_norm_eps: f32,
     pub pad_id: u32,
-    /// Of a reranker.
+    /// How a reranker's logit becomes its score.
     pub activation: ScoreActivation,
 }
 
-/// `config.json` as it is written. Sizes have no defaults: a file without them is not a model's.
+/// `config.json` as it is written. Sizes have no defaults: without them the file is refused.
 #[derive(Deserialize)]
 struct RawConfig {
     model_type: Option<String>,
@@ -70,12 +70,12 @@ struct RawConfig {
     add_cross_attention: Option<bool>,
     quantization_config: Option<Value>,
     pruned_heads: Option<Value>,
-    // What sentence-transformers' `CrossEncoder` keeps here, and kept before its release 4.
+    // The activation of a reranker: where sentence-transformers' `CrossEncoder` stores it, and where it did before its release 4.
     sentence_transformers: Option<OfSentenceTransformers>,
     sbert_ce_default_activation_function: Option<String>,
     #[serde(default)]
     architectures: Option<Vec<String>>,
-    // How many labels a classifier has: `transformers` writes their names, and reads either.
+    // How many labels a classifier has. `transformers` writes `id2label`, the labels' names, and reads either field.
     num_labels: Option<usize>,
     id2label: Option<serde_json::Map<String, Value>>,
 }
@@ -86,7 +86,7 @@ struct OfSentenceTransformers {
 }
 
 impl RawConfig {
-    /// Refuses settings that describe another encoder than the one implemented here.
+    /// Refuses switches that describe another encoder than the one implemented here.
     fn check_switches(&self, path: &Path) -> Result<()> {
         let expect = |field: &str, found: &str, expected: &str| {
             if found == expected {
@@ -114,6 +114,7 @@ impl RawConfig {
         Ok(())
     }
 
+    /// How a reranker's logit becomes its score; the newer of the two fields counts.
     fn activation(&self, path: &Path) -> Result<ScoreActivation> {
         let newer = self.sentence_transformers.as_ref().and_then(|of| of.activation_fn.as_ref());
         let named = [
@@ -126,6 +127,7 @@ impl RawConfig {
         }
     }
 
+    /// Whether the model is a reranker; an error if it is one with several labels.
     fn kind(&self, path: &Path) -> Result<ModelKind> {
         if !self.architectures.as_ref().is_some_and(|names| names.iter().any(|name| name == RERANKER)) {
             return Ok(ModelKind::Embedder);
@@ -161,6 +163,7 @@ pub fn check_config(bytes: &[u8], path: &Path) -> Result<()> {
 }
 
 impl ModelConfig {
+    /// Reads and checks `config.json`. `path` names the file in errors.
     pub(crate) fn from_json(bytes: &[u8], path: &Path) -> Result<Self> {
         let raw: RawConfig = parse_json(bytes, path)?;
         raw.check_switches(path)?;
@@ -190,7 +193,7 @@ impl ModelConfig {
         Ok(config)
     }
 
-    /// Whether the sizes fit each other.
+    /// Checks that the sizes are in range and fit each other. `path` names the file in errors.
     pub(crate) fn check(&self, path: &Path) -> Result<()> {
         let sizes = [
             ("layers", self.layers),
@@ -234,7 +237,7 @@ impl ModelConfig {
         self.hidden / self.heads
     }
 
-    /// Longest input that the position table serves: rows `pad_id + 1 ..`.
+    /// The most tokens of an input: as many as the position table has rows after `pad_id`.
     pub(crate) fn max_tokens(&self) -> usize {
         self.positions.saturating_sub(self.pad_id as usize + 1)
     }
@@ -255,14 +258,14 @@ mod tests {
     }
 
     #[test]
-    fn reads_sizes_and_fills_switches_only() {
+    fn reads_sizes_and_fills_absent_switches_with_defaults() {
         let config = ModelConfig::from_json(json("").as_bytes(), Path::new("config.json")).unwrap();
         assert_eq!((config.head_dim(), config.max_tokens(), config.pad_id), (32, 512, 1));
         assert_eq!(config.layer_norm_eps, 1e-12);
     }
 
     #[test]
-    fn refuses_what_it_does_not_run() {
+    fn missing_or_wrong_settings_and_damaged_json_are_refused() {
         assert!(error(&json("").replace("xlm-roberta", "bert")).contains("`model_type` is \"bert\""));
         assert!(error(&json("").replace("\"hidden_size\":64,", "")).contains("`hidden_size` is missing"));
         assert!(error(&json("").replace("\"hidden_size\":64", "\"hidden_size\":65")).contains("multiple"));
@@ -275,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reranker_has_one_label() {
+    fn a_reranker_has_one_label_and_room_for_a_pair() {
         let kind = |text: &str| ModelConfig::from_json(json(text).as_bytes(), Path::new("config.json")).map(|c| c.kind);
         let names = r#","architectures":["XLMRobertaForSequenceClassification"]"#;
         assert_eq!(kind("").unwrap(), ModelKind::Embedder);
@@ -292,6 +295,7 @@ mod tests {
             let message = kind(&format!("{names}{other}")).unwrap_err().to_string();
             assert!(message.contains(count) && message.contains("expected 1"), "{message}");
         }
+        // 18 positions less `pad_id` + 1.
         let short = json(names).replace("514", "18");
         assert!(error(&short).contains("16 tokens, expected 17 or more"), "{}", error(&short));
     }

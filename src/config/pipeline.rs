@@ -1,4 +1,4 @@
-//! sentence-transformers' `modules.json` and the folders it names: what follows the encoder on the way to the dense vector.
+//! Reads sentence-transformers' `modules.json` and the folders that it names: the steps from the encoder's states to the dense vector.
 
 use std::path::Path;
 
@@ -8,25 +8,25 @@ use serde_json::Value;
 use super::json::{parse_json, torch_class};
 use crate::error::{Error, Result};
 
-/// How token states become one vector.
+/// A way to make one vector of the token states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PoolingMode {
     /// The first token's state.
     Cls,
-    /// The largest of each value.
+    /// For each dimension the largest value of all tokens.
     Max,
     Mean,
-    /// The sum divided by the root of the number of tokens.
+    /// The sum of the states divided by the square root of the number of tokens.
     MeanSqrtLen,
-    /// The mean with the weights 1, 2, 3, … by position.
+    /// The mean in which the token at position 1, 2, 3, … has the weight 1, 2, 3, …
     WeightedMean,
     /// The last token's state.
     LastToken,
 }
 
 impl PoolingMode {
-    /// Every mode with the name of its older switch and sentence-transformers' name of it. The order is that in which older files join the
-    /// modes.
+    /// Every mode, with the field that switches it on in older files and with sentence-transformers' name for it. If older files switch
+    /// several on, their vectors are joined in this order.
     const ALL: [(PoolingMode, &str, &str); 6] = [
         (PoolingMode::Cls, "pooling_mode_cls_token", "cls"),
         (PoolingMode::Max, "pooling_mode_max_tokens", "max"),
@@ -48,9 +48,9 @@ impl PoolingMode {
 /// sentence-transformers' `Pooling` module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Pooling {
-    /// At least one; the vectors of several are joined in this order.
+    /// One mode or more; the vectors of several are joined in this order.
     pub modes: Vec<PoolingMode>,
-    /// Whether the tokens of a prompt count.
+    /// Whether the tokens of a prompt are pooled with the others.
     pub include_prompt: bool,
 }
 
@@ -61,21 +61,22 @@ impl Default for Pooling {
 }
 
 impl Pooling {
-    /// The name users read: `cls`, `mean`, `cls+mean`.
+    /// The modes' names, joined, as users see them and packed files store them: `cls`, `mean`, `cls+mean`.
     pub(crate) fn name(&self) -> String {
         self.modes.iter().map(|mode| mode.name()).collect::<Vec<_>>().join("+")
     }
 
-    /// The modes of a name that [`Pooling::name`] gives.
+    /// The modes from a name as [`Pooling::name`] gives it; `None` if one is not known.
     pub(crate) fn modes_of(name: &str) -> Option<Vec<PoolingMode>> {
         name.split('+').map(PoolingMode::by_name).collect()
     }
 
-    /// Whether the first token's state is all that is read.
+    /// Whether pooling reads only the first token's state.
     pub(crate) fn is_first_token(&self) -> bool {
         self.modes == [PoolingMode::Cls] && self.include_prompt
     }
 
+    /// Reads the `config.json` of a `Pooling` module; an error if it has a field or a mode that is not known.
     fn from_json(bytes: &[u8], path: &Path) -> Result<Pooling> {
         let raw: serde_json::Map<String, Value> = parse_json(bytes, path)?;
         let refuse = |what: String| Err(Error::format(path, what));
@@ -101,7 +102,7 @@ impl Pooling {
                     .filter(|(_, switch, _)| is_on(switch))
                     .map(|(mode, ..)| mode)
                     .collect();
-                // sentence-transformers takes the mean where no switch is on.
+                // If no switch is on, sentence-transformers uses the mean.
                 if modes.is_empty() {
                     modes.push(PoolingMode::Mean);
                 }
@@ -119,7 +120,7 @@ impl Pooling {
     }
 }
 
-/// What a `Dense` module does to each value.
+/// The function that a `Dense` module applies to each value of its output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Activation {
     #[default]
@@ -130,6 +131,7 @@ pub(crate) enum Activation {
 }
 
 impl Activation {
+    /// Every activation with the name of its class in `torch.nn`.
     const ALL: [(Activation, &str); 4] = [
         (Activation::Identity, "Identity"),
         (Activation::Tanh, "Tanh"),
@@ -146,7 +148,7 @@ impl Activation {
     }
 }
 
-/// A `Dense` module: where its weights are, and what follows them.
+/// A `Dense` module of the pipeline: where its weights are, and its activation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DenseModule {
     /// Its folder, or its name in a packed file.
@@ -154,17 +156,18 @@ pub(crate) struct DenseModule {
     pub activation: Activation,
 }
 
-/// What follows the encoder on the way to the dense vector.
+/// The steps from the encoder's states to the dense vector: pooling, `Dense` modules, L2 normalisation, cutting.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct DensePipeline {
     pub pooling: Pooling,
     /// `Dense` modules, in order.
     pub dense: Vec<DenseModule>,
     pub normalize: bool,
-    /// How many leading values are kept of the vector at the end, whose length is then left as it is.
+    /// How many of the finished vector's first values are kept, without normalising it again; `None`: all.
     pub truncate_dim: Option<usize>,
 }
 
+/// An entry of `modules.json`.
 #[derive(Deserialize)]
 struct RawModule {
     path: String,
@@ -173,7 +176,7 @@ struct RawModule {
 }
 
 impl RawModule {
-    /// The name of the class, if it is one of sentence-transformers' own.
+    /// The bare name of the module's class; an error if the class is not one of sentence-transformers' own.
     fn kind(&self, path: &Path) -> Result<&str> {
         match self.class.rsplit_once('.') {
             Some((package, kind))
@@ -192,7 +195,7 @@ impl RawModule {
     }
 }
 
-/// `2_Dense/config.json`.
+/// The `config.json` of a `Dense` module.
 #[derive(Debug)]
 pub(crate) struct DenseModuleConfig {
     pub in_features: usize,
@@ -201,13 +204,14 @@ pub(crate) struct DenseModuleConfig {
     pub activation: Activation,
 }
 
+/// The `config.json` of a `Dense` module as it is written.
 #[derive(Deserialize)]
 struct RawDense {
     in_features: usize,
     out_features: usize,
     #[serde(default = "default_true")]
     bias: bool,
-    // Where it is left out, it is `Tanh`.
+    // The default is `Tanh`.
     activation_function: Option<String>,
     module_input_name: Option<String>,
     module_output_name: Option<String>,
@@ -218,10 +222,11 @@ fn default_true() -> bool {
     true
 }
 
-/// Modules that read one vector of a text and put another in its place.
+/// sentence-transformers' name for the vector of a text. The modules after pooling must read it and write it.
 const VECTOR: &str = "sentence_embedding";
 
 impl DenseModuleConfig {
+    /// Reads and checks the file. `path` names it in errors.
     pub(crate) fn from_json(bytes: &[u8], path: &Path) -> Result<DenseModuleConfig> {
         let raw: RawDense = parse_json(bytes, path)?;
         check_vector([&raw.module_input_name, &raw.module_output_name], path)?;
@@ -239,14 +244,14 @@ impl DenseModuleConfig {
     }
 }
 
-/// A folder named by a model's file must lie inside the model's directory.
+/// Whether `path`, which a model's file names, is a relative path to something inside the model's directory: without `..`, `\` or a root.
 pub fn is_plain_relative(path: &str) -> bool {
     !path.is_empty()
         && !path.contains('\\')
         && Path::new(path).components().all(|part| matches!(part, std::path::Component::Normal(_)))
 }
 
-/// Checks that a reranker's `modules.json` has nothing after the encoder.
+/// Checks that a reranker's `modules.json` names the encoder and no other module.
 pub(crate) fn only_transformer(bytes: &[u8], path: &Path) -> Result<()> {
     for module in parse_json::<Vec<RawModule>>(bytes, path)? {
         let kind = module.kind(path)?;
@@ -258,17 +263,18 @@ pub(crate) fn only_transformer(bytes: &[u8], path: &Path) -> Result<()> {
 }
 
 impl DensePipeline {
-    /// BGE-M3's own way, for a directory without `modules.json`: CLS, then L2.
+    /// The pipeline of BGE-M3, for a directory without `modules.json`: CLS pooling, then L2 normalisation.
     pub(crate) fn of_bge_m3() -> DensePipeline {
         DensePipeline { normalize: true, ..DensePipeline::default() }
     }
 
-    /// Length of the pooled vector of states of `hidden` values.
+    /// The number of values in the pooled vector, for states of `hidden` values.
     pub(crate) fn pooled(&self, hidden: usize) -> usize {
         self.pooling.modes.len() * hidden
     }
 
-    /// Reads `modules.json`; `read` fetches a file of a module by its relative path, `None` if it is not there.
+    /// Reads `modules.json`. `read` is called with the relative path of a module's file, and returns its bytes or `None` if there is no
+    /// such file.
     pub(crate) fn from_modules(
         bytes: &[u8],
         path: &Path,
@@ -278,8 +284,8 @@ impl DensePipeline {
         let mut pipeline = DensePipeline::default();
         let require =
             |file: &str| read(file)?.ok_or_else(|| Error::format(&path.with_file_name(file), "the file is missing"));
-        // The order is fixed: Transformer, Pooling, any number of Dense, at most one Normalize at the end. Dropout does nothing outside
-        // training.
+        // The order is fixed: Transformer, Pooling, any number of Dense, at most one Normalize at the end. `stage` is the last of these
+        // four steps that was read. Dropout does nothing outside training, so it is passed over after Pooling.
         let mut stage = 0;
         for module in modules {
             let kind = module.kind(path)?;
@@ -339,6 +345,7 @@ impl DensePipeline {
     }
 }
 
+/// Checks the `config.json` of a `Normalize` module, which need not have one.
 fn check_normalize(bytes: &[u8], path: &Path) -> Result<()> {
     #[derive(Deserialize)]
     struct Raw {
@@ -349,7 +356,7 @@ fn check_normalize(bytes: &[u8], path: &Path) -> Result<()> {
     check_vector([&raw.module_input_name, &raw.module_output_name], path)
 }
 
-/// Checks that a module reads a text's vector and writes one in its place.
+/// Checks that a module reads and writes the vector of a text: `names` are its input's and its output's name, which may be absent.
 fn check_vector(names: [&Option<String>; 2], path: &Path) -> Result<()> {
     for (field, name) in ["module_input_name", "module_output_name"].into_iter().zip(names) {
         if let Some(name) = name.as_ref().filter(|name| *name != VECTOR) {

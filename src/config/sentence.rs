@@ -1,5 +1,5 @@
-//! What sentence-transformers keeps of a model: how its texts are cut (`sentence_bert_config.json` and its older names), and the prompts
-//! and the length of its vectors (`config_sentence_transformers.json`).
+//! Reads the settings that sentence-transformers stores with a model: how its texts are cut (`sentence_bert_config.json`, which has older
+//! names too), its prompts, and how many values of its vectors are kept (`config_sentence_transformers.json`).
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,7 +12,8 @@ use super::kind::{ModelKind, ScoreActivation};
 use super::tokenizer::{Length, check_truncation_side, length};
 use crate::error::{Error, Result};
 
-/// The names of the encoder's own settings, in the order in which they are looked for; the first that is not empty counts.
+/// The names that the file with the encoder's settings may have, in the order in which they are looked for. The first one that has any
+/// field counts.
 pub(crate) const SENTENCE_FILES: [&str; 7] = [
     "sentence_bert_config.json",
     "sentence_roberta_config.json",
@@ -23,7 +24,8 @@ pub(crate) const SENTENCE_FILES: [&str; 7] = [
     "sentence_xlnet_config.json",
 ];
 
-/// The arguments of loading that change nothing about the numbers of this engine, which computes in floats of 32 bits.
+/// The arguments that sentence-transformers passes on when it loads a model, and that cannot change this engine's results.
+/// (`dtype` and `torch_dtype` do not choose this engine's arithmetic.)
 const HARMLESS_ARGUMENTS: [&str; 20] = [
     "add_pooling_layer",
     "attn_implementation",
@@ -50,14 +52,14 @@ const HARMLESS_ARGUMENTS: [&str; 20] = [
 /// `sentence_bert_config.json`, or one of its older names.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct SentenceSettings {
-    /// The field that sets the maximum length, and what it sets.
+    /// The maximum length, and the name of the field that sets it, for errors.
     pub max_length: Option<(&'static str, Length)>,
-    /// Whether texts are made lower case first.
+    /// Whether texts are converted to lower case first.
     pub lower_case: bool,
 }
 
 impl SentenceSettings {
-    /// Reads the file; `None` if it is empty, so that the next name counts.
+    /// Reads the file; `None` if it has no fields, so that the next of [`SENTENCE_FILES`] counts.
     pub(crate) fn from_json(bytes: &[u8], path: &Path, kind: ModelKind) -> Result<Option<SentenceSettings>> {
         let fields: Map<String, Value> = parse_json(bytes, path)?;
         if fields.is_empty() {
@@ -69,7 +71,7 @@ impl SentenceSettings {
         };
         let refuse = |what: String| Error::format(path, what);
         let mut settings = SentenceSettings::default();
-        // Each overrules the one before it.
+        // The three places for a maximum length. Each overrules those before it.
         let (mut of_field, mut of_arguments, mut of_calls) = (None, None, None);
         for (field, value) in &fields {
             let expect = |expected: &str| match value {
@@ -103,7 +105,7 @@ impl SentenceSettings {
                     })?
                 }
                 "processing_kwargs" => of_calls = processing(value, path)?,
-                // Padding is never computed here.
+                // This engine has no padding at all.
                 "unpad_inputs" => {}
                 "query_length" | "document_length" | "query_expansion" | "tokenizer_name_or_path" => {
                     if !value.is_null() {
@@ -118,7 +120,7 @@ impl SentenceSettings {
     }
 }
 
-/// Arguments that loading is given: harmless ones, and those that `own` knows.
+/// Checks that the object `value` of `field` has no arguments but [`HARMLESS_ARGUMENTS`] and those for which `own` returns `true`.
 fn check_arguments(
     field: &str,
     value: &Value,
@@ -141,7 +143,8 @@ fn check_arguments(
     Ok(())
 }
 
-/// The arguments of every call of the tokenizer: reads the maximum length, if they set it.
+/// Reads `processing_kwargs`, the arguments for every call of the tokenizer: returns the maximum length, if they set one, and refuses
+/// arguments that are not known.
 fn processing(value: &Value, path: &Path) -> Result<Option<(&'static str, Length)>> {
     let refuse = |what: String| Err(Error::format(path, what));
     let mut found = None;
@@ -164,6 +167,7 @@ fn processing(value: &Value, path: &Path) -> Result<Option<(&'static str, Length
     Ok(found)
 }
 
+/// Checks `modality_config`: it must say that texts go through `forward`, whose result is `output`.
 fn check_modalities(value: &Value, output: &str, path: &Path) -> Result<()> {
     if value.is_null() {
         return Ok(());
@@ -178,11 +182,12 @@ fn check_modalities(value: &Value, output: &str, path: &Path) -> Result<()> {
     Err(Error::format(path, what))
 }
 
-/// What a model puts before texts.
+/// The prompts of a model: texts that it puts before queries or documents.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Prompts {
+    /// The prompts by name.
     pub named: BTreeMap<String, String>,
-    /// The name of the one that every text gets unless another is asked for.
+    /// The name of the prompt that every text gets unless the caller asks for another.
     pub default: Option<String>,
 }
 
@@ -192,10 +197,11 @@ pub(crate) struct ModelSettings {
     pub prompts: Prompts,
     pub truncate_dim: Option<usize>,
     pub similarity: Option<String>,
-    /// Of a reranker; comes before what `config.json` says.
+    /// How a reranker's logit becomes its score; it overrules what `config.json` says.
     pub activation: Option<ScoreActivation>,
 }
 
+/// `config_sentence_transformers.json` as it is written.
 #[derive(Deserialize)]
 struct RawModelSettings {
     model_type: Option<String>,
@@ -206,10 +212,11 @@ struct RawModelSettings {
     activation_fn: Option<String>,
 }
 
-/// sentence-transformers gives every model these prompt names. Without a text of their own they mean no prompt.
+/// The prompt names that sentence-transformers gives every model. Where the model has no text for one, it stands for no prompt.
 const KNOWN_PROMPTS: [&str; 2] = ["query", "document"];
 
 impl ModelSettings {
+    /// Reads and checks the file. `path` names it in errors.
     pub(crate) fn from_json(bytes: &[u8], path: &Path, kind: ModelKind) -> Result<ModelSettings> {
         let raw: RawModelSettings = parse_json(bytes, path)?;
         let refuse = |what: String| Err(Error::format(path, what));
@@ -240,7 +247,7 @@ impl ModelSettings {
         Ok(ModelSettings { prompts, truncate_dim, similarity: raw.similarity_fn_name, activation })
     }
 
-    /// Whether the default prompt is one of the prompts.
+    /// Checks that the default prompt is one of the model's prompts or of [`KNOWN_PROMPTS`].
     pub(crate) fn check_prompts(prompts: &Prompts, path: &Path) -> Result<()> {
         match &prompts.default {
             Some(name) if !prompts.named.contains_key(name) && !KNOWN_PROMPTS.contains(&name.as_str()) => {
@@ -263,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_lengths_the_nearest_to_the_call_counts() {
+    fn of_several_maximum_lengths_that_nearest_to_the_tokenizers_call_counts() {
         let all = r#"{"max_seq_length":16,"processor_kwargs":{"model_max_length":32},
             "processing_kwargs":{"text":{"max_length":64,"truncation":true}}}"#;
         let length = |json: &str| sentence(json).unwrap().unwrap().max_length;
@@ -277,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_refused_by_name() {
+    fn settings_that_are_not_supported_are_refused_by_name() {
         for (json, expected) in [
             (r#"{"max_seq_length":1}"#, "`max_seq_length` is 1, expected 2 or more"),
             (r#"{"max_len":16}"#, "no field `max_len`"),
@@ -292,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn prompts_and_their_default() {
+    fn prompts_are_read_and_an_unknown_default_is_refused() {
         let read = |json: &str| ModelSettings::from_json(json.as_bytes(), Path::new("c.json"), ModelKind::Embedder);
         let settings =
             read(r#"{"prompts":{"query":"q: ","document":null},"default_prompt_name":"query","truncate_dim":4}"#)

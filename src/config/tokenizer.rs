@@ -1,4 +1,4 @@
-//! `tokenizer_config.json`: how the tokenizer is used. The tokens that it adds are read by `text`.
+//! Reads the settings in `tokenizer_config.json`. The tokens that this file adds are read by `src/text/extra.rs`.
 
 use std::path::Path;
 
@@ -11,14 +11,14 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Length {
     Tokens(usize),
-    /// A number that stands for no limit: 10^30 is what `transformers` writes.
+    /// No limit, for which a file has a huge number: `transformers` writes 10^30.
     Unlimited,
 }
 
-/// Lengths from here on stand for no limit.
+/// Lengths of this and more stand for no limit.
 const UNLIMITED: f64 = 1e15;
 
-/// The maximum length that `value` sets; `None` if it is null.
+/// The maximum length that `value`, the value of `field`, sets; `None` if it is null.
 pub(super) fn length(value: &Value, field: &str, path: &Path) -> Result<Option<Length>> {
     let number = match value {
         Value::Null => return Ok(None),
@@ -31,7 +31,7 @@ pub(super) fn length(value: &Value, field: &str, path: &Path) -> Result<Option<L
     }
 }
 
-/// Texts are cut at their end alone.
+/// Refuses a `truncation_side` other than "right", because texts are only ever cut at their end.
 pub(super) fn check_truncation_side(value: &Value, path: &Path) -> Result<()> {
     match value.as_str() {
         None if value.is_null() => Ok(()),
@@ -43,20 +43,21 @@ pub(super) fn check_truncation_side(value: &Value, path: &Path) -> Result<()> {
     }
 }
 
-/// The classes that read `tokenizer.json` as it is written, or build the same of XLM-RoBERTa's vocabulary.
+/// The tokenizer classes of `transformers` that use `tokenizer.json` as it is, or build the same tokenizer from XLM-RoBERTa's vocabulary.
 const CLASSES: [&str; 4] =
     ["XLMRobertaTokenizer", "XLMRobertaTokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend"];
 
-/// `tokenizer_config.json`.
+/// The settings in `tokenizer_config.json`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct TokenizerSettings {
-    /// `model_max_length`.
+    /// `model_max_length`, or its older name `max_len`.
     pub max_length: Option<Length>,
-    /// Whether the file says on which side a text is cut, whatever `tokenizer.json` says.
+    /// Whether the file says that texts are cut at their end, which overrules `tokenizer.json`.
     pub cuts_right: bool,
 }
 
 impl TokenizerSettings {
+    /// Reads and checks the file. `path` names it in errors.
     pub(crate) fn from_json(bytes: &[u8], path: &Path) -> Result<TokenizerSettings> {
         let fields: Map<String, Value> = parse_json(bytes, path)?;
         let get = |field: &str| fields.get(field).filter(|value| !value.is_null());
@@ -91,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_in_every_form_that_is_written() {
+    fn maximum_lengths_are_read_in_every_form_that_files_have() {
         for (json, expected) in [
             (r#"{"model_max_length":16}"#, Some(Length::Tokens(16))),
             (r#"{"model_max_length":512.0}"#, Some(Length::Tokens(512))),
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn switches_that_change_ids_are_refused() {
+    fn settings_that_change_ids_are_refused_and_others_ignored() {
         for (json, expected) in [
             (r#"{"truncation_side":"left"}"#, "texts are cut at their end"),
             (r#"{"add_prefix_space":false}"#, "`add_prefix_space` is false"),

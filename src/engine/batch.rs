@@ -12,14 +12,15 @@ use crate::heads::{self, ColbertHead, DenseHead, NotFinite};
 use crate::model::{TextBatch, Wanted, Workspace};
 use crate::text::TokenIds;
 
-/// Tokens of a batch, counted in whole key tiles; a longer text is a batch of its own. Enough rows for the matrix products to run
-/// at full speed, little enough to keep the buffers of short texts small.
+/// The most tokens of a batch, each text's rounded up to whole key tiles; a longer text is a batch of its own. These are enough rows for the
+/// matrix products to run at full speed, and few enough to keep the buffers for short texts small.
 const BATCH_TOKENS: usize = 4096;
 
-/// Largest workspace that is kept between calls: that of some 1,000 tokens of BGE-M3.
+/// The size in bytes of the largest workspace that is kept between calls: that of some 1,000 tokens of BGE-M3.
 const IDLE_BYTES: usize = 64 << 20;
 
 impl Model {
+    /// Embeds texts that were tokenised and checked. Their dense vectors leave out the first `skipped` tokens of each text.
     pub(super) fn encode_checked(
         &self,
         texts: &[TokenIds],
@@ -31,8 +32,8 @@ impl Model {
         results.into_iter().enumerate().map(|(index, result)| result.map_err(|bad| bad.of_input(index))).collect()
     }
 
-    /// Packs texts into batches, longest first, runs them, and puts the results, one a text, back in the texts' order. `run` gets the texts
-    /// of a batch and their places; `progress` is called after each batch.
+    /// Divides texts into batches, longest first, calls `run` on each batch, and returns the results, one per text, in the order of `texts`.
+    /// `run` gets the texts of a batch and their places in `texts`; `progress` is called after each batch.
     pub(super) fn in_batches<R>(
         &self,
         texts: &[TokenIds],
@@ -62,8 +63,8 @@ impl Model {
         Ok(results.into_iter().flatten().collect())
     }
 
-    /// One forward pass. The first `skipped` tokens of each text are left out of its dense vector. `weights` sees the lexical weight of
-    /// every token of every text, if they were asked for.
+    /// Embeds one batch in one forward pass. The first `skipped` tokens of each text are left out of its dense vector. `weights` is given the
+    /// lexical weight of every token of every text, or `None` if lexical weights were not asked for.
     fn run_batch(
         &self,
         texts: &[&TokenIds],
@@ -76,7 +77,7 @@ impl Model {
         texts.iter().for_each(|text| batch.push(&text.ids));
         let ranges: Vec<_> = batch.ranges().collect();
         let mut ws = self.take_workspace();
-        // CLS pooling alone reads one state a text.
+        // CLS pooling reads one state per text. If nothing else is wanted, the last layer computes only these states.
         let first_pooled = self.pipeline.pooling.modes == [PoolingMode::Cls] && skipped == 0;
         let first_only = !options.modes.sparse && !options.modes.colbert && first_pooled;
         let wanted = if first_only { Wanted::FirstTokens } else { Wanted::AllTokens };
@@ -128,6 +129,7 @@ impl Model {
         Ok(embeddings)
     }
 
+    /// A workspace that an earlier call has put back, or an empty one.
     pub(super) fn take_workspace(&self) -> Workspace {
         self.idle().and_then(|mut idle| idle.pop()).unwrap_or_default()
     }
@@ -142,7 +144,7 @@ impl Model {
         }
     }
 
-    /// Keeps a workspace for the next call, unless it is large: memory beyond what short texts need is given back.
+    /// Keeps a workspace for the next call. A large one is freed, and so is one that comes while another thread holds the lock.
     pub(super) fn put_back(&self, ws: Workspace) {
         if ws.bytes() <= IDLE_BYTES
             && let Some(mut idle) = self.idle()
@@ -167,7 +169,7 @@ impl Model {
         Ok(results.into_iter().zip(&texts).map(inspection).collect())
     }
 
-    /// Embeddings, each with its tokens' lexical weights if they were asked for.
+    /// Embeds texts that were tokenised and checked. If lexical weights were asked for, each embedding comes with the weight of every token.
     pub(super) fn with_token_weights(
         &self,
         texts: &[TokenIds],
@@ -188,9 +190,10 @@ impl Model {
         results.into_iter().enumerate().map(|(index, result)| result.map_err(|bad| bad.of_input(index))).collect()
     }
 
-    /// The last hidden states of token ids, each sequence complete with `<s>` and `</s>`: for training heads, or for poolings that are not
-    /// here. `each` is called once for every sequence, with its place in `ids` and its states, `[tokens, hidden]` row by row. The longest
-    /// come first; never more than one batch of states is held. The states have the bits that [`Model::encode_ids`] computes with.
+    /// Computes the last hidden states of token ids, each sequence complete with `<s>` and `</s>`: for training heads, or for poolings that the
+    /// engine does not have. `each` is called once for every sequence, with its place in `ids` and its states, `[tokens, hidden]` row by row. The
+    /// longest sequences come first; never more than one batch of states is held. The states have the bits that [`Model::encode_ids`] computes
+    /// with.
     ///
     /// ```
     /// # #[cfg(feature = "starter")]
@@ -207,7 +210,7 @@ impl Model {
     /// ```
     ///
     /// # Errors
-    /// As [`Model::encode_ids`]; of a reranker too, there are states. They are not checked for NaN and infinity.
+    /// As [`Model::encode_ids`], except that a reranker has states too. States are not checked for NaN and infinity.
     pub fn hidden_states<S: AsRef<[u32]>>(
         &self,
         ids: &[S],
@@ -235,7 +238,7 @@ impl Model {
         self.in_batches(&ids, options.progress.as_ref(), run).map(|_: Vec<()>| ())
     }
 
-    /// One forward pass, unless the call is cancelled before its end.
+    /// Runs one forward pass, or returns [`Error::Cancelled`] if the call is cancelled before its end.
     fn forward(
         &self,
         compute: Compute<'_>,

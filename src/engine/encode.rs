@@ -1,4 +1,4 @@
-//! Texts and token ids into embeddings: what a call asks is checked here, and computed in `batch.rs`.
+//! Turns texts and token ids into embeddings: checks here what a call asks for, and has `batch.rs` compute it.
 
 use std::path::Path;
 
@@ -10,12 +10,12 @@ use crate::numbers::grouped;
 use crate::text::{TokenIds, Tokenizer};
 
 impl Model {
-    /// What the model is.
+    /// Facts about the model: its sizes, limits, modes and prompts.
     pub fn info(&self) -> &ModelInfo {
         &self.info
     }
 
-    /// One embedding a text, in the order of `texts`; an empty list gives an empty list.
+    /// One embedding per text, in the order of `texts`; an empty list gives an empty list.
     ///
     /// A text's result has the same bits whatever its neighbours, their order and the number of threads. An empty text is `<s></s>`,
     /// as for the reference.
@@ -51,7 +51,8 @@ impl Model {
         self.encode_checked(&ids, options, applied.skipped)
     }
 
-    /// One embedding a sequence of token ids, each complete with `<s>`, `</s>` and its prompt: for texts that were tokenised elsewhere.
+    /// One embedding per sequence of token ids, for texts that were tokenised elsewhere. Each sequence must be complete with `<s>`, `</s>` and
+    /// its prompt.
     ///
     /// ```
     /// # #[cfg(feature = "starter")]
@@ -76,12 +77,12 @@ impl Model {
         self.encode_checked(&ids, options, self.skipped(options))
     }
 
-    /// Of sequences of ids, the tokens that the dense vector leaves out.
+    /// How many tokens at the start of each sequence of ids are left out of its dense vector.
     pub(super) fn skipped(&self, options: &EncodeOptions) -> usize {
         if self.pipeline.pooling.include_prompt { 0 } else { options.prompt_tokens }
     }
 
-    /// Token ids that were made elsewhere, checked.
+    /// Checks token ids that were made elsewhere: their number and their range.
     pub(super) fn checked_ids<S: AsRef<[u32]>>(&self, ids: &[S], max_length: usize) -> Result<Vec<TokenIds>> {
         let vocabulary = self.info.vocabulary;
         let check = |(index, ids): (usize, &S)| {
@@ -100,7 +101,7 @@ impl Model {
         ids.iter().enumerate().map(check).collect()
     }
 
-    /// A text's tokens, as [`Model::encode`] cuts them.
+    /// A text's tokens, truncated as by [`Model::encode`].
     ///
     /// ```
     /// # #[cfg(feature = "starter")]
@@ -125,7 +126,7 @@ impl Model {
         Ok(Tokens { tokens: self.pieces(&ids), truncated })
     }
 
-    /// A text's token ids, as [`Model::encode`] cuts them, and whether it was cut.
+    /// A text's token ids, truncated as by [`Model::encode`], and whether it was truncated.
     ///
     /// # Errors
     /// As [`Model::tokenize`].
@@ -197,10 +198,11 @@ impl Model {
         }
     }
 
-    /// [`Model::inspect`] of two texts, each with its own options, in one forward pass where the options differ in their prompts alone.
+    /// [`Model::inspect`] of two texts, each with its own options. Both texts share a forward pass if their options ask for the same kind of
+    /// vectors.
     ///
     /// # Errors
-    /// As [`Model::inspect`]; an error of a text has its place, 0 or 1.
+    /// As [`Model::inspect`]; an error about one text has its place, 0 or 1.
     pub fn inspect_pair(&self, a: &str, b: &str, options: [&EncodeOptions; 2]) -> Result<[Inspection; 2]> {
         let options = options.map(|options| EncodeOptions { modes: self.info.modes, ..options.clone() });
         let mut tokens = Vec::with_capacity(2);
@@ -227,8 +229,8 @@ impl Model {
         inspections.try_into().map_err(|_| Error::Input { index: 0, what: "no embedding".to_owned() })
     }
 
-    /// Embeddings of token ids with what explains them, in every mode the model has, in the order of `ids`: [`Model::inspect`] of texts that
-    /// were tokenised elsewhere, in shared forward passes.
+    /// [`Model::inspect`] for texts that were tokenised elsewhere: their embeddings in every mode the model has, with tokens and token weights,
+    /// in the order of `ids`. The texts share forward passes.
     ///
     /// # Errors
     /// As [`Model::encode_ids`].
@@ -239,6 +241,7 @@ impl Model {
         self.inspect_checked(ids, &options, self.skipped(&options))
     }
 
+    /// The model's tokenizer, or an error that names the missing file.
     pub(super) fn tokenizer(&self) -> Result<&Tokenizer> {
         let missing = || {
             Error::format(
@@ -249,7 +252,7 @@ impl Model {
         self.tokenizer.as_ref().ok_or_else(missing)
     }
 
-    /// Checks what a call asks against what the model has; returns the maximum length.
+    /// Checks that the model has the modes that a call asks for, and checks the options' numbers. Returns the maximum length.
     pub(super) fn check(&self, options: &EncodeOptions) -> Result<usize> {
         let info = &self.info;
         if info.rerank {
@@ -269,13 +272,13 @@ impl Model {
         let info = &self.info;
         check_range("max_length", options.max_length, 2, info.max_length)?;
         check_range("dimensions", options.dimensions, 1, info.dense_dim)?;
-        // Without the head, asking for the mode is the error.
+        // Without a ColBERT head any number passes here: asking for its mode is the error.
         check_range("colbert_dimensions", options.colbert_dimensions, 1, info.colbert_dim.unwrap_or(usize::MAX))?;
         Ok(options.max_length.unwrap_or(info.max_length))
     }
 }
 
-/// Whether an option's value, if there is one, lies in `from ..= to`.
+/// Refuses an option's value, if there is one, that does not lie in `from ..= to`.
 pub(super) fn check_range(option: &'static str, value: Option<usize>, from: usize, to: usize) -> Result<()> {
     match value {
         Some(value) if !(from..=to).contains(&value) => Err(Error::Option {

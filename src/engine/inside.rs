@@ -31,9 +31,9 @@ pub struct HeadMap {
     pub weight: Vec<f32>,
     /// `[outputs]`; zeros where the head has none.
     pub bias: Vec<f32>,
-    /// Length of what it makes.
+    /// Length of its output vectors.
     pub outputs: usize,
-    /// Length of what it reads.
+    /// Length of its input vectors.
     pub inputs: usize,
 }
 
@@ -50,12 +50,12 @@ impl HeadMap {
     }
 }
 
-/// The maps of a model's heads.
+/// The linear maps of a model's heads.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HeadMaps {
-    /// sentence-transformers' `Dense` module; `None` without one.
+    /// sentence-transformers' `Dense` module; `None` without one, or if `dense_is_more`.
     pub dense: Option<HeadMap>,
-    /// Why the dense vector is more than a pooled state and one map, if it is.
+    /// Why the dense vector is more than a pooled state and at most one linear map, if it is.
     pub dense_is_more: Option<String>,
     /// `[1, hidden]`
     pub sparse: Option<HeadMap>,
@@ -150,27 +150,28 @@ impl Model {
         &self.team
     }
 
-    /// Puts `other`'s layer in the place of its own, which it returns: models of the same shape.
+    /// Replaces one of the model's layers by `other`'s and returns the replaced layer. Both models must have the same shape.
     pub(crate) fn exchange_layer(&mut self, layer: usize, other: &Model) -> Arc<LayerWeights> {
         std::mem::replace(&mut self.encoder.weights.layers[layer], Arc::clone(&other.encoder.weights.layers[layer]))
     }
 
-    /// Puts a layer back.
+    /// Sets one of the model's layers, as to put back one that [`Model::exchange_layer`] returned.
     pub(crate) fn put_layer(&mut self, layer: usize, weights: Arc<LayerWeights>) {
         self.encoder.weights.layers[layer] = weights;
     }
 
-    /// Of a packed file, how its layers' weights are stored.
+    /// The format in which a packed file was packed; some of its layers may have another. `None` for a checkpoint, and for a file that is
+    /// computed exactly ([`LoadOptions::exact`](crate::LoadOptions::exact)).
     pub fn packed_format(&self) -> Option<WeightFormat> {
         self.packed.as_ref().map(|packed| packed.format)
     }
 
-    /// Of a packed file, what it was packed from: a digest of the weights, `starter`, or `unknown`.
+    /// What a packed file was packed from: a digest of the weights, `starter`, or `unknown`. `None` where [`Model::packed_format`] is `None`.
     pub fn packed_source(&self) -> Option<&str> {
         self.packed.as_ref().map(|packed| packed.source.as_str())
     }
 
-    /// Gives the model another name than that of the file it was read from.
+    /// Gives the model a name other than that of the file from which it was read.
     #[doc(hidden)]
     pub fn called(mut self, name: String) -> Model {
         self.info.name = name;
@@ -181,13 +182,13 @@ impl Model {
         &self.source
     }
 
-    /// Everything the model was read from, by name. A packed file, wherever it lies, has the name "".
+    /// The contents of all files that the model was read from, with the files' names. A packed file, wherever it lies, has the name "".
     #[doc(hidden)]
     pub fn contents(&self) -> Vec<(String, Content)> {
         self.source.contents()
     }
 
-    /// Tokens of many texts, as [`Model::token_ids`] makes those of one; on all threads.
+    /// The token ids of many texts, as [`Model::token_ids`] returns them for one. All threads tokenise.
     ///
     /// # Errors
     /// As [`Model::token_ids`].
@@ -228,8 +229,8 @@ impl Model {
         self.tokenizer.as_ref()
     }
 
-    /// Runs the encoder over `texts` and shows `observer` what the inputs of its layers are. A text whose states are NaN or infinite is an
-    /// error: nothing measured of it means anything.
+    /// Runs the encoder over `texts` and shows `observer` the inputs of its layers. `progress` is told how many texts are done. A text whose
+    /// states are NaN or infinite is an error, because its measurements mean nothing.
     pub(crate) fn observe(
         &self,
         texts: &[&str],

@@ -1,4 +1,4 @@
-//! From files to a [`Model`].
+//! Loads a [`Model`] from its files.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -20,10 +20,10 @@ use crate::text::Tokenizer;
 use crate::weights::packed::{self, MetaParts, PackedModel};
 use crate::weights::{Checkpoint, EncoderWeights, HeadWeights, Source};
 
-/// Most threads that can be asked for.
+/// The most threads that can be asked for.
 const MAX_THREADS: usize = 1024;
 
-/// What a model is assembled from.
+/// What was read of a model, from which it is assembled.
 struct Parts {
     config: ModelConfig,
     settings: Settings,
@@ -35,11 +35,11 @@ struct Parts {
 impl Model {
     /// Loads a directory in Hugging Face layout, or a packed file, with default options.
     ///
-    /// Of a directory, this reads:
+    /// In a directory it reads:
     ///
     /// * `config.json`;
     /// * the weights: `model.safetensors` or the shards that `model.safetensors.index.json` names, else PyTorch's `pytorch_model.bin` or its
-    ///   shards. Of PyTorch's files only numbers are taken: no code in them runs;
+    ///   shards. Only the numbers in PyTorch's files are read: no code in them runs;
     /// * the heads `colbert_linear` and `sparse_linear`, among the weights or in `.safetensors` or `.pt` files of their own;
     /// * the tokenizer: `tokenizer.json`, else `sentencepiece.bpe.model`;
     /// * the settings that are there: `modules.json` with the folders that it names, `config_sentence_transformers.json`,
@@ -101,12 +101,12 @@ impl Model {
     /// As [`Model::load_with`].
     #[cfg(feature = "starter")]
     pub fn starter_with(options: &LoadOptions) -> Result<Model> {
-        // The file is a part of this program, whose tests compare every byte of it: a scan would find what it found then.
+        // The file is a part of this program, and tests have compared every byte of it. A scan could find nothing that they did not.
         let options = LoadOptions { check_finite: false, ..options.clone() };
         Self::from_packed(crate::starter::source(), "starter".to_owned(), &options)
     }
 
-    /// Loads a packed file's content, of which it keeps a copy: for a model that comes from elsewhere than a file.
+    /// Loads the content of a packed file from memory and keeps a copy of it: for a model that is not in a file.
     ///
     /// # Errors
     /// As [`Model::load_with`].
@@ -114,14 +114,16 @@ impl Model {
         Self::from_packed(Source::packed_bytes(bytes, "packed bytes"), "packed bytes".to_owned(), options)
     }
 
+    /// Loads a directory in Hugging Face layout, which `source` stands for. The settings files also say something about the tokenizer.
     fn from_source(source: Source, name: String, options: &LoadOptions) -> Result<Model> {
         let mut config = ModelConfig::from_json(&source.require("config.json")?, &source.path("config.json"))?;
-        let (settings, beside) = read_settings(&source, &mut config)?;
-        let tokenizer = read_tokenizer(&source, &beside, &config)?;
+        let (settings, about_tokenizer) = read_settings(&source, &mut config)?;
+        let tokenizer = read_tokenizer(&source, &about_tokenizer, &config)?;
         let checkpoint = Checkpoint::open(source, options.check_finite)?;
         Self::assemble(name, Parts { config, settings, tokenizer, checkpoint, packed: None }, options)
     }
 
+    /// Loads a packed file, whose metadata holds all settings.
     fn from_packed(source: Source, name: String, options: &LoadOptions) -> Result<Model> {
         let PackedModel { parts, format, layers, packed_from, checkpoint } =
             packed::open(source, options.check_finite, options.exact)?;
@@ -139,13 +141,14 @@ impl Model {
                 settings,
                 tokenizer,
                 checkpoint,
-                // Computed exactly, it is what the checkpoint is.
+                // With `exact` the model computes what its checkpoint computes, so it is described as a checkpoint.
                 packed: (!options.exact).then_some(Packed { format, layers, source: packed_from }),
             },
             options,
         )
     }
 
+    /// Makes the model: chooses the kernels, starts the threads, finds the weights, and measures how to read them.
     fn assemble(name: String, parts: Parts, options: &LoadOptions) -> Result<Model> {
         let Parts { config, settings, tokenizer, checkpoint, packed } = parts;
         let Settings { pipeline, max_length, max_length_from, prompts, similarity } = settings;

@@ -1,4 +1,4 @@
-//! The library's front door: [`Model`] turns texts into [`Embedding`](crate::Embedding)s, or pairs of texts into scores (`rerank`).
+//! The library's main type: [`Model`] turns texts into [`Embedding`](crate::Embedding)s, or pairs of texts into scores (`rerank`).
 
 mod batch;
 mod encode;

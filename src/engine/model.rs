@@ -1,4 +1,4 @@
-//! A loaded model, and what it says of itself.
+//! A loaded model, and the facts about it.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -13,11 +13,11 @@ use crate::parallel::Team;
 use crate::text::Tokenizer;
 use crate::weights::{HeadWeights, Source};
 
-/// What a loaded model is.
+/// Facts about a loaded model.
 #[non_exhaustive]
 #[derive(Debug, Clone)]
 pub struct ModelInfo {
-    /// Where it came from: the path of the directory or packed file, `starter`, or `packed bytes`.
+    /// Where the model came from: the path of the directory or packed file, `starter`, or `packed bytes`.
     pub name: String,
     /// Encoder layers.
     pub layers: usize,
@@ -29,7 +29,7 @@ pub struct ModelInfo {
     pub ffn: usize,
     /// Rows of the token table.
     pub vocabulary: usize,
-    /// Weights of the encoder and its heads.
+    /// Number of weights of the encoder and its heads.
     pub parameters: usize,
     /// Longest input in tokens.
     pub max_length: usize,
@@ -41,7 +41,7 @@ pub struct ModelInfo {
     pub default_prompt: Option<String>,
     /// How sentence-transformers compares the model's vectors (`cosine`, `dot`, …), if its files say; nothing here depends on it.
     pub similarity: Option<String>,
-    /// Which modes the model has: none, if it is a reranker.
+    /// Which modes the model has; none if it is a reranker.
     pub modes: Modes,
     /// Whether the model is a reranker: it scores pairs of texts ([`Model::rerank`]) and embeds nothing.
     pub rerank: bool,
@@ -53,8 +53,8 @@ pub struct ModelInfo {
     pub colbert_dim: Option<usize>,
     /// `cls`, `mean`, or another of sentence-transformers' modes; several are joined by `+`.
     pub pooling: String,
-    /// Of a checkpoint the types of the stored weights (`F32`, `F16`, `BF16`, `Q4_0`), comma-separated; of a packed model its format (`int8`),
-    /// or each with its number of layers.
+    /// For a checkpoint, the types of the stored weights (`F32`, `F16`, `BF16`, `Q4_0`), comma-separated. For a packed model, the format of its
+    /// layers (`int8`), or each of several formats with its number of layers.
     pub weights: String,
     /// Instruction set the kernels use.
     pub isa: &'static str,
@@ -64,7 +64,7 @@ pub struct ModelInfo {
     pub reading: String,
 }
 
-/// A loaded model. Shared between threads freely; each call works on its own buffers.
+/// A loaded model. Threads can share it freely, because each call works on its own buffers.
 #[derive(Debug)]
 pub struct Model {
     pub(super) encoder: Encoder,
@@ -76,10 +76,10 @@ pub struct Model {
     pub(super) kernels: &'static Kernels,
     pub(super) team: Team,
     pub(super) info: ModelInfo,
-    /// `None` for a checkpoint.
+    /// `None` for a checkpoint, and for a packed file that is computed exactly.
     pub(super) packed: Option<Packed>,
-    /// What it was read from.
+    /// The files that the model was read from.
     pub(super) source: Source,
-    /// Workspaces between calls.
+    /// Workspaces that no call is using.
     pub(super) idle: Mutex<Vec<Workspace>>,
 }

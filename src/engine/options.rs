@@ -27,9 +27,8 @@ pub struct LoadOptions {
     pub threads: Option<usize>,
     /// Instruction set by name, see [`instruction_sets`](super::instruction_sets); `None`: the best this CPU has.
     pub isa: Option<String>,
-    /// Whether to scan every weight for NaN and infinities and refuse the model if there is one (default: yes). The f16 scales between a
-    /// packed file's 4-bit weights are not scanned, because that would read the whole file. In any case, a result that is not finite is an
-    /// error of its text ([`Error::NotFinite`](crate::Error::NotFinite)).
+    /// Whether to scan every weight (of int8 and int4 weights the scales) for NaN and infinities and refuse the model if there is one (default:
+    /// yes). In any case, a result that is not finite is an error about its text ([`Error::NotFinite`](crate::Error::NotFinite)).
     pub check_finite: bool,
     /// Whether to bring a packed file's pages into memory while it is loaded, instead of as they are touched (default: no).
     pub preload: bool,
@@ -79,16 +78,17 @@ pub struct EncodeOptions {
     pub special_tokens: SpecialTokens,
     /// What is put before each text: the model's default prompt, unless another is named or given. Token ids get none.
     pub prompt: Prompt,
-    /// For [`Model::encode_ids`](super::Model::encode_ids) alone: how many ids at the start of each sequence are a prompt's, `<s>` among them. A model whose pooling
-    /// leaves prompts out does not count them; see [`Model::prompt_tokens`](super::Model::prompt_tokens).
+    /// For calls with token ids, as [`Model::encode_ids`](super::Model::encode_ids): how many ids at the start of each sequence are a prompt's,
+    /// `<s>` among them. A model whose pooling leaves prompts out does not pool them; see
+    /// [`Model::prompt_tokens`](super::Model::prompt_tokens).
     pub prompt_tokens: usize,
     /// A flag by which another thread can end the call early.
     pub cancel: Option<Cancel>,
-    /// A function that the call reports its progress to.
+    /// A function to which the call reports its progress.
     pub progress: Option<Progress>,
 }
 
-/// A function that a call reports its progress to: it gets the number of texts (or pairs) that are done, and the number of all. It runs on
+/// A function to which a call reports its progress: it gets the number of texts (or pairs) that are done, and the number of all. It runs on
 /// the calling thread after every batch and delays the call by as long as it takes. Texts are not finished in their order.
 ///
 /// ```
@@ -116,7 +116,7 @@ pub struct EncodeOptions {
 pub struct Progress(Arc<dyn Fn(usize, usize) + Send + Sync>);
 
 impl Progress {
-    /// Calls `told(done, total)`.
+    /// Makes calls report their progress to `told(done, total)`.
     pub fn new(told: impl Fn(usize, usize) + Send + Sync + 'static) -> Progress {
         Progress(Arc::new(told))
     }
@@ -211,7 +211,7 @@ pub enum Prompt {
     /// The model's default prompt, if it has one ([`ModelInfo::default_prompt`](crate::ModelInfo::default_prompt)).
     #[default]
     Default,
-    /// The prompt that the model's files call so ([`ModelInfo::prompts`](crate::ModelInfo::prompts)).
+    /// The prompt of this name in the model's files ([`ModelInfo::prompts`](crate::ModelInfo::prompts)).
     Name(String),
     /// This text, as it stands. An empty text is no prompt.
     Text(String),

@@ -2,16 +2,19 @@
 
 use crate::weights::WeightFormat;
 
-/// How a packed file stores its layers, all and each, and what it was packed from.
+/// How a packed file stores its layers, and what it was packed from.
 #[derive(Debug)]
 pub(super) struct Packed {
+    /// The format that was asked for when the file was packed.
     pub format: WeightFormat,
+    /// The format of each layer.
     pub layers: Vec<WeightFormat>,
+    /// A digest of the weights that were packed, `starter`, or `unknown`.
     pub source: String,
 }
 
 impl Packed {
-    /// `int8`; or `int4 (3 layers), int8 (21 layers)`.
+    /// The formats of the layers in words: `int8`, if all have the same, or `int4 (3 layers), int8 (21 layers)`.
     pub(super) fn describe(&self) -> String {
         if let Some(first) = self.layers.first().filter(|first| self.layers.iter().all(|format| format == *first)) {
             return first.name().to_owned();

@@ -1,4 +1,4 @@
-//! Prompts: what a model wants before its texts, as `query: `.
+//! Prompts: text that a model wants before its inputs, as `query: `.
 
 use std::borrow::Cow;
 
@@ -18,6 +18,7 @@ pub(super) struct Applied<'a> {
 }
 
 impl Applied<'_> {
+    /// The token ids of the prompt and the text.
     pub(super) fn encode(&self, text: &str) -> TokenIds {
         self.tokenizer.encode(&before(self.prompt, text), self.max_length, self.special)
     }

@@ -29,8 +29,8 @@ const MODEL_SETTINGS: &str = "config_sentence_transformers.json";
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const ADAPTER: &str = "adapter_config.json";
 
-/// Reads the files beside `config.json`. `config` is that file's content, to which a reranker's score function is added. Also returns what
-/// the files say about the tokenizer.
+/// Reads the settings in the model's files other than `config.json`. `config` is the content of that file; a reranker's score function is
+/// added to it. Also returns what the files say about the tokenizer.
 pub(crate) fn read_settings(source: &Source, config: &mut ModelConfig) -> Result<(Settings, Beside)> {
     if source.open(ADAPTER)?.is_some() {
         let what =
@@ -70,6 +70,7 @@ pub(crate) fn read_settings(source: &Source, config: &mut ModelConfig) -> Result
 /// The field that sets the maximum length if no other field does.
 const OF_POSITIONS: &str = "max_position_embeddings of config.json";
 
+/// The steps from token states to the dense vector: those of `modules.json`, or BGE-M3's if there is no such file.
 fn read_pipeline(source: &Source, kind: ModelKind) -> Result<DensePipeline> {
     let modules = source.open(MODULES)?;
     let path = source.path(MODULES);
@@ -78,7 +79,7 @@ fn read_pipeline(source: &Source, kind: ModelKind) -> Result<DensePipeline> {
         (ModelKind::Embedder, Some(modules)) => DensePipeline::from_modules(&modules, &path, |file| {
             Ok(source.open(file)?.map(|bytes| Box::from(&bytes[..])))
         }),
-        // The classifier reads the first token's state.
+        // A reranker has no dense vector: its classifier reads the first token's state.
         (ModelKind::Reranker, modules) => {
             modules.map_or(Ok(()), |modules| only_transformer(&modules, &path))?;
             Ok(DensePipeline::default())
@@ -86,7 +87,7 @@ fn read_pipeline(source: &Source, kind: ModelKind) -> Result<DensePipeline> {
     }
 }
 
-/// The settings in the first of the files that has any, with its name.
+/// The settings in the first of the [`SENTENCE_FILES`] that has any, with the file's name.
 fn read_sentence_settings(source: &Source, kind: ModelKind) -> Result<Option<(&'static str, SentenceSettings)>> {
     for file in SENTENCE_FILES {
         if let Some(bytes) = source.open(file)?
@@ -112,6 +113,7 @@ fn within(length: Length, field: &str, file: &str, source: &Source, config: &Mod
     }
 }
 
+/// Reads the files that name tokens besides those of the tokenizer's own file.
 fn read_extra_tokens(source: &Source) -> Result<ExtraTokens> {
     let names = [TOKENIZER_CONFIG, "special_tokens_map.json", "added_tokens.json"];
     let mut files = Vec::new();
@@ -125,6 +127,7 @@ fn read_extra_tokens(source: &Source) -> Result<ExtraTokens> {
     ExtraTokens::read(file(0), file(1), file(2))
 }
 
+/// The compiled tokenizer in a packed file; `None` if the file has none.
 pub(super) fn read_packed_tokenizer(checkpoint: &Checkpoint, config: &ModelConfig) -> Result<Option<Tokenizer>> {
     let Some(spec) = checkpoint.find(&["tokenizer.spec"]) else { return Ok(None) };
     let path = spec.file.clone();
@@ -148,7 +151,7 @@ pub(super) fn read_packed_tokenizer(checkpoint: &Checkpoint, config: &ModelConfi
     Ok(Some(tokenizer))
 }
 
-/// `tokenizer.json`, or without it `sentencepiece.bpe.model`.
+/// Reads the tokenizer from `tokenizer.json`, or else from `sentencepiece.bpe.model`; `None` if neither is there.
 pub(crate) fn read_tokenizer(source: &Source, beside: &Beside, config: &ModelConfig) -> Result<Option<Tokenizer>> {
     let (json, model) = ("tokenizer.json", "sentencepiece.bpe.model");
     let (name, tokenizer) = if let Some(bytes) = source.open(json)? {
@@ -162,7 +165,8 @@ pub(crate) fn read_tokenizer(source: &Source, beside: &Beside, config: &ModelCon
     Ok(Some(tokenizer))
 }
 
-/// Every id must have its row. Rows without an id are harmless: tables are padded to round numbers, and nothing leads to such a row.
+/// Checks that the token table has a row for every id of the tokenizer. Rows without an id are harmless: tables are padded to round numbers,
+/// and no text leads to such a row.
 fn check_vocabulary(tokenizer: &Tokenizer, config: &ModelConfig, path: &Path) -> Result<()> {
     let (ids, rows) = (tokenizer.vocab_size(), config.vocabulary);
     if ids <= rows {

@@ -14,7 +14,7 @@ use crate::model::{TextBatch, Wanted};
 use crate::text::{SpecialTokens, TokenIds, Tokenizer};
 use crate::weights::Classifier;
 
-/// Tokens of a pair unless others are asked for: FlagReranker's default.
+/// The most tokens of a pair if the options do not say: FlagReranker's default.
 const DEFAULT_MAX_LENGTH: usize = 512;
 
 // The tokenizer cuts pairs by the same number that options and files are checked against.
@@ -28,9 +28,9 @@ pub struct RerankOptions {
     ///
     /// The query keeps at most three quarters of them, the document what then fits.
     pub max_length: Option<usize>,
-    /// Tokens kept of the query at most, beside what `max_length` leaves it.
+    /// The most tokens kept of the query; `max_length` may leave it fewer.
     pub max_query: Option<usize>,
-    /// Tokens kept of each document at most, beside what `max_length` leaves it.
+    /// The most tokens kept of each document; `max_length` may leave it fewer.
     pub max_document: Option<usize>,
     /// How special tokens that are written out in a text are read.
     pub special_tokens: SpecialTokens,
@@ -38,12 +38,12 @@ pub struct RerankOptions {
     pub prompt: Prompt,
     /// A flag by which another thread can end the call early.
     pub cancel: Option<Cancel>,
-    /// A function that the call reports its progress to.
+    /// A function to which the call reports its progress.
     pub progress: Option<Progress>,
 }
 
 impl Model {
-    /// How well each document answers the query: one result a document, in the order of `documents`; an empty list gives an empty list.
+    /// How well each document answers the query: one result per document, in the order of `documents`; an empty list gives an empty list.
     ///
     /// A pair is `<s> query </s></s> document </s>`, cut as FlagEmbedding's `FlagReranker` cuts it: see [`RerankOptions::max_length`].
     /// A pair's result has the same bits whatever its neighbours, their order and the number of threads.
@@ -81,7 +81,7 @@ impl Model {
         self.rerank_pairs(&pairs, options)
     }
 
-    /// As [`Model::rerank`], of `(query, document)` pairs.
+    /// As [`Model::rerank`], for `(query, document)` pairs that may have different queries.
     ///
     /// # Errors
     /// As [`Model::rerank`].
@@ -110,7 +110,7 @@ impl Model {
         pairs.iter().zip(logits).enumerate().map(result).collect()
     }
 
-    /// A pair's tokens, as [`Model::rerank`] cuts them.
+    /// A pair's tokens, truncated as by [`Model::rerank`].
     ///
     /// # Errors
     /// As [`Model::rerank`].
@@ -121,12 +121,12 @@ impl Model {
         Ok(Tokens { tokens: self.pieces(&ids), truncated })
     }
 
-    /// Tokens kept of a pair under `options`: those asked for, or the reference's 512, or the model's maximum where that is less.
+    /// The most tokens kept of a pair under `options`: as many as they ask for, or the reference's 512, but never more than the model's maximum.
     pub fn pair_length(&self, options: &RerankOptions) -> usize {
         options.max_length.unwrap_or(DEFAULT_MAX_LENGTH).min(self.info.max_length)
     }
 
-    /// Checks what is asked against what the model has.
+    /// Checks that the model can rerank under these options. Returns its classifier, its tokenizer and the maximum length of a pair.
     fn check_rerank(&self, options: &RerankOptions) -> Result<(&Classifier, &Tokenizer, usize)> {
         let missing = Error::ModeUnavailable { mode: "rerank", head: "classifier" };
         let classifier = self.heads.classifier.as_ref().ok_or(missing)?;
@@ -135,13 +135,13 @@ impl Model {
         Ok((classifier, self.tokenizer()?, self.pair_length(options)))
     }
 
-    /// One forward pass.
+    /// The logits of a batch of pairs, from one forward pass.
     fn logits(&self, classifier: &Classifier, pairs: &[&TokenIds], cancel: Option<&Cancel>) -> Result<Vec<f32>> {
         let compute = Compute { kernels: self.kernels, team: &self.team };
         let mut batch = TextBatch::default();
         pairs.iter().for_each(|pair| batch.push(&pair.ids));
         let mut ws = self.take_workspace();
-        // The classifier reads one state a pair.
+        // The classifier reads only the first token's state of each pair.
         if !self.encoder.forward(compute, &batch, Wanted::FirstTokens, &mut ws, &|| is_cancelled(cancel)) {
             return Err(Error::Cancelled);
         }
@@ -152,7 +152,7 @@ impl Model {
     }
 }
 
-/// A pair's tokens, of which `max_length` are kept.
+/// A pair's token ids, cut to `max_length` and to the limits of `options`.
 fn encode_pair(
     tokenizer: &Tokenizer,
     query: &str,

@@ -54,6 +54,7 @@ impl Measured {
         if self.one_stream_gb_s > CLEARLY * self.two_streams_gb_s { Streams::One } else { Streams::Two }
     }
 
+    /// The choice and both speeds in words; `how` says where the measurement comes from.
     fn describe(&self, how: &str) -> String {
         let count = match self.streams() {
             Streams::One => "one stream",
@@ -67,7 +68,7 @@ impl Measured {
     }
 }
 
-/// Sets how the process reads weights, and says what was chosen and why. `kept` is a directory.
+/// Sets how the process reads weights, and says what was chosen and why. `kept` is the directory in which measurements are stored.
 pub(super) fn settle(tune: Tune, kept: Option<&Path>, compute: Compute<'_>, encoder: &Encoder) -> String {
     settle_from(MIN_BYTES, tune, kept, compute, encoder)
 }
@@ -93,7 +94,7 @@ fn settle_from(min_bytes: f64, tune: Tune, kept: Option<&Path>, compute: Compute
         known.streams().set();
         return known.describe("measured by an earlier process");
     }
-    // It never waits for the lock: in the child of a `fork` its holder may not exist.
+    // The load never waits for the lock: in the child of a `fork` the lock's holder may not exist.
     let mut last = match LAST.try_lock() {
         Ok(last) => last,
         Err(TryLockError::Poisoned(last)) => last.into_inner(),
@@ -138,7 +139,7 @@ fn cpu_identity(threads: usize) -> String {
     format!("{name}, {threads} threads")
 }
 
-/// The file of a CPU and instruction set: a name that any file system takes.
+/// The file that stores the measurement of a CPU and an instruction set. Its name is a hash, which any file system accepts.
 fn file_of(directory: &Path, cpu: &str, isa: &str) -> PathBuf {
     // FNV-1a.
     let hash = cpu
@@ -149,7 +150,8 @@ fn file_of(directory: &Path, cpu: &str, isa: &str) -> PathBuf {
     directory.join(format!("{hash:016x}.json"))
 }
 
-/// The stored measurement, if it is of this CPU and instruction set. Any other file is ignored and replaced.
+/// The measurement stored in `file`, if it is of this CPU and instruction set. Any other content is ignored, and replaced when the next
+/// measurement is stored.
 fn read(file: &Path, cpu: &str, isa: &str) -> Option<Measured> {
     if fs::metadata(file).ok()?.len() > MAX_FILE_BYTES {
         return None;
@@ -158,7 +160,7 @@ fn read(file: &Path, cpu: &str, isa: &str) -> Option<Measured> {
     (kept.cpu == cpu && kept.isa == isa && kept.is_plausible()).then_some(kept)
 }
 
-/// Replaces the file by a rename, so that readers always find a complete one.
+/// Stores a measurement. The file is replaced by a rename, so that readers always find a complete one. `None` if it cannot be written.
 fn write(file: &Path, found: &Measured) -> Option<()> {
     let directory = file.parent()?;
     fs::create_dir_all(directory).ok()?;
@@ -186,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_comes_back_and_anything_else_does_not() {
+    fn a_stored_measurement_is_read_back_and_other_files_are_ignored() {
         let directory = tempfile::tempdir().unwrap();
         let directory = directory.path().join("not there yet");
         let file = file_of(&directory, "a cpu", "avx2");
@@ -209,7 +211,7 @@ mod tests {
 
     #[cfg(feature = "starter")]
     #[test]
-    fn a_measurement_is_kept_and_used_until_it_is_forced() {
+    fn a_stored_measurement_is_used_unless_a_new_one_is_forced() {
         let model = crate::Model::starter().unwrap();
         let compute = Compute { kernels: model.kernels, team: &model.team };
         let directory = tempfile::tempdir().unwrap();
@@ -221,7 +223,7 @@ mod tests {
 
         let (cpu, isa) = (cpu_identity(model.team.threads()), model.kernels.isa().name());
         let file = file_of(directory.path(), &cpu, isa);
-        // Where the machine is too busy for a measurement within its limit, nothing is kept and the message says so.
+        // If the machine is too busy for a measurement within its limit, nothing is stored and the message says so.
         let said = settle(0.0, Tune::Force);
         assert_eq!(file.exists(), said.ends_with("measured now and kept"), "{said}");
         let own = Measured { cpu, isa: isa.to_owned(), one_stream_gb_s: 3.0, two_streams_gb_s: 1.0 };

@@ -14,16 +14,16 @@ use crate::weights::FloatLinear;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ColbertHead<'a> {
     pub linear: &'a FloatLinear,
-    /// Leading values to keep, at most those that `linear` gives; `None`: all.
+    /// How many of each vector's first values to keep, at most as many as `linear` gives; `None`: all.
     pub dimensions: Option<usize>,
-    /// Whether they stay as long as they are, instead of being normalised.
+    /// Whether the vectors are left as they are, instead of being L2-normalised.
     pub raw: bool,
 }
 
-/// ColBERT vectors of every text (its rows in `texts`, at least one), from the states `[tokens, hidden]`: `W_c h + b_c` of all tokens but `<s>`, each row
-/// sliced, then L2-normalised.
+/// The ColBERT vectors of every text from the states `[tokens, hidden]`, in which `texts` says where each text's rows are (at least one).
+/// They are `W_c h + b_c` of all tokens but `<s>`; each vector is cut to [`ColbertHead::dimensions`], then L2-normalised.
 ///
-/// Source: FlagEmbedding `_colbert_embedding` and its loss of row 0; `</s>` is kept.
+/// Source: FlagEmbedding `_colbert_embedding`, which also leaves out row 0 (`<s>`) and keeps `</s>`.
 pub(crate) fn colbert(
     compute: Compute<'_>,
     head: &ColbertHead<'_>,
@@ -39,7 +39,7 @@ pub(crate) fn colbert(
         tasks.extend(LinearTask::cut(compute, Product::of_head(head.linear, rows), MatMut::dense(out, dim)));
     }
     run_linear(compute, tasks, false);
-    // Of each text, the first row that is not finite.
+    // For each text, the first row that is not finite; `usize::MAX` if all are finite.
     let broken: Vec<AtomicUsize> = texts.iter().map(|_| AtomicUsize::new(usize::MAX)).collect();
     let mut rows: Vec<(Block<'_>, &AtomicUsize)> = Vec::new();
     for (text, broken) in vectors.iter_mut().zip(&broken) {
@@ -61,7 +61,7 @@ pub(crate) fn colbert(
             }
         },
     );
-    // Row i belongs to token i + 1.
+    // Row i is the vector of token i + 1, because `<s>` has none.
     let result = |(data, broken): (Vec<f32>, AtomicUsize)| match broken.into_inner() {
         usize::MAX => Ok(TokenVectors::new(leading(data, dim, kept), kept)),
         row => Err(NotFinite { mode: "colbert", at: row + 1 }),
@@ -69,7 +69,7 @@ pub(crate) fn colbert(
     vectors.into_iter().zip(broken).map(result).collect()
 }
 
-/// The first `kept` values of every row of `dim`.
+/// Cuts every row of `dim` values to its first `kept`.
 fn leading(mut rows: Vec<f32>, dim: usize, kept: usize) -> Vec<f32> {
     if kept < dim {
         let count = rows.len() / dim;

@@ -14,14 +14,15 @@ pub(crate) struct DenseHead<'a> {
     pub dimensions: Option<usize>,
     /// Whether to give the vector length 1; `None`: as the pipeline says.
     pub normalize: Option<bool>,
-    /// Tokens at the start that are a prompt's and do not count.
+    /// How many tokens at the start belong to a prompt that pooling leaves out, `<s>` among them; 0 if all tokens count.
     pub skipped: usize,
 }
 
-/// Dense vector of one text from its states `[tokens, hidden]`: pool, map, slice, normalise.
+/// The dense vector of one text from its states `[tokens, hidden]`: pooled, mapped by the `Dense` modules, cut to its first values,
+/// normalised.
 ///
-/// `dimensions` slices before the vector is normalised, as FlagEmbedding does; the pipeline's own `truncate_dim` slices what is finished, as
-/// sentence-transformers does, whose `normalize_embeddings` then comes last.
+/// `dimensions` cuts the vector before it is normalised, as FlagEmbedding does. The pipeline's own `truncate_dim` cuts the finished vector,
+/// as sentence-transformers does; but if the caller sets `normalize`, normalising comes last, as with its `normalize_embeddings`.
 ///
 /// Source: FlagEmbedding `_dense_embedding`, sentence-transformers `Pooling`, `Dense` and `SentenceTransformer.encode`.
 pub(crate) fn dense(kernels: &Kernels, head: &DenseHead<'_>, states: MatRef<'_>) -> Result<Vec<f32>, NotFinite> {
@@ -35,7 +36,7 @@ pub(crate) fn dense(kernels: &Kernels, head: &DenseHead<'_>, states: MatRef<'_>)
     }
     match (head.dimensions, head.normalize) {
         (Some(dimensions), _) => vector.truncate(dimensions),
-        // Normalised at the end, a prefix is the same whatever its length was before.
+        // A vector that is normalised at the end is the same whether or not it was normalised before it was cut.
         (None, Some(_)) => vector.truncate(head.pipeline.truncate_dim.unwrap_or(usize::MAX)),
         (None, None) => {}
     }
@@ -51,13 +52,14 @@ pub(crate) fn dense(kernels: &Kernels, head: &DenseHead<'_>, states: MatRef<'_>)
     Ok(vector)
 }
 
-/// Computed in f64: platforms' functions differ only in digits that f32 does not hold.
+/// The activation of one value. It is computed in f64, because the platforms' `tanh` and `exp` differ only in digits that f32 does not
+/// hold.
 fn activate(activation: Activation, x: f32) -> f32 {
     match activation {
         Activation::Identity => x,
         Activation::Tanh => f64::from(x).tanh() as f32,
         Activation::Sigmoid => (1.0 / (1.0 + (-f64::from(x)).exp())) as f32,
-        // Not `max`, which would make 0 of NaN.
+        // `max` would turn NaN into 0.
         Activation::Relu => {
             if x < 0.0 {
                 0.0
@@ -68,13 +70,13 @@ fn activate(activation: Activation, x: f32) -> f32 {
     }
 }
 
-/// One vector of each mode, joined. The first `skipped` tokens do not count, `<s>` among them.
+/// Pools the states by each of `modes`, and joins the resulting vectors. The first `skipped` tokens, `<s>` among them, are left out.
 pub(crate) fn pool(modes: &[PoolingMode], states: MatRef<'_>, skipped: usize) -> Vec<f32> {
     let mut pooled = Vec::with_capacity(modes.len() * states.cols());
     let counted = skipped..states.rows();
     for mode in modes {
         match mode {
-            // If all tokens are left out, sentence-transformers takes the first token in this mode, and no token in those below.
+            // If all tokens are left out, sentence-transformers uses the first token in this mode, and no token in the modes below.
             PoolingMode::Cls => pooled.extend_from_slice(states.row(if counted.is_empty() { 0 } else { skipped })),
             PoolingMode::LastToken if counted.is_empty() => pooled.resize(pooled.len() + states.cols(), 0.0),
             PoolingMode::LastToken => pooled.extend_from_slice(states.row(states.rows() - 1)),
@@ -84,7 +86,7 @@ pub(crate) fn pool(modes: &[PoolingMode], states: MatRef<'_>, skipped: usize) ->
             }
             PoolingMode::Mean => pooled.extend(weighted(states, counted.clone(), |_| 1.0, |count| count)),
             PoolingMode::MeanSqrtLen => pooled.extend(weighted(states, counted.clone(), |_| 1.0, f64::sqrt)),
-            // A prompt that is left out still counts in the positions.
+            // The tokens of a prompt that is left out still count in the positions, which are the weights.
             PoolingMode::WeightedMean => {
                 pooled.extend(weighted(states, counted.clone(), |row| (row + 1) as f64, |sum| sum));
             }
@@ -93,13 +95,13 @@ pub(crate) fn pool(modes: &[PoolingMode], states: MatRef<'_>, skipped: usize) ->
     pooled
 }
 
-/// Unlike `f32::max`, NaN if one of them is.
+/// The larger of two values or, unlike `f32::max`, NaN if one of them is NaN.
 fn larger(a: f32, b: f32) -> f32 {
     if b > a || b.is_nan() { b } else { a }
 }
 
-/// The weighted sum of rows over what their weights add up to, of which `divisor` makes the divisor; summed in f64, as thousands of rows
-/// would otherwise lose digits.
+/// The sum of `weight(row)` times each row, divided by `divisor` of the sum of the weights. The sums are in f64, because sums over
+/// thousands of rows would lose digits in f32.
 fn weighted(
     states: MatRef<'_>,
     rows: std::ops::Range<usize>,

@@ -1,10 +1,10 @@
-//! What a result may not be: NaN or infinite.
+//! Results that are NaN or infinite, which become errors.
 
 use trivec_kernels::Kernels;
 
 use crate::error::Error;
 
-/// Which of a text's results is NaN or infinite, as [`Error::NotFinite`] has it.
+/// The result of a text that is NaN or infinite: which representation, and which value or token of it, as in [`Error::NotFinite`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NotFinite {
     pub mode: &'static str,
@@ -12,13 +12,14 @@ pub(crate) struct NotFinite {
 }
 
 impl NotFinite {
-    /// The error of the input at `index`.
+    /// The error that says that this is a result of the input number `index`.
     pub(crate) fn of_input(self, index: usize) -> Error {
         Error::NotFinite { index, mode: self.mode, at: self.at }
     }
 }
 
-/// Gives a vector the length 1 (zeros stay zeros); whether it is finite then. Values whose squares overflow are not: they would become zeros.
+/// Scales a vector to L2 norm 1; zeros stay zeros. Returns `false` if a value is NaN or infinite, or so large that the sum of squares
+/// overflows (it would then have been scaled to zeros).
 pub(super) fn normalize(kernels: &Kernels, vector: &mut [f32]) -> bool {
     let finite = kernels.dot(vector, vector).is_finite();
     kernels.l2_normalize(vector);

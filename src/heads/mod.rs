@@ -1,6 +1,6 @@
-//! The heads: token states in, one representation (or a reranker's score) out. One formula a file.
+//! The heads: token states in, one representation (or a reranker's score) out. Each head has a file of its own.
 //!
-//! A result that is not finite becomes [`NotFinite`], an error of its text.
+//! A result that is NaN or infinite becomes [`NotFinite`], an error for the text that it belongs to.
 
 mod colbert;
 mod dense;

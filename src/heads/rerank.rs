@@ -5,7 +5,7 @@ use crate::weights::Classifier;
 
 /// How well a document answers a query, from the state of the pair's first token `[hidden]`: `W_o tanh(W_d h + b_d) + b_o`.
 ///
-/// Source: transformers `XLMRobertaClassificationHead`, whose dropout rests outside training. There is no pooler before it.
+/// Source: transformers `XLMRobertaClassificationHead`, whose dropout does nothing outside training. There is no pooler before it.
 pub(crate) fn logit(kernels: &Kernels, head: &Classifier, state: &[f32]) -> f32 {
     let (dense, out_proj) = (&head.dense, &head.out_proj);
     let mut inner = vec![0.0; dense.outputs];
@@ -16,12 +16,12 @@ pub(crate) fn logit(kernels: &Kernels, head: &Classifier, state: &[f32]) -> f32 
     kernels.dot(&inner, out_proj.weight().row(0)) + out_proj.bias().map_or(0.0, |bias| bias[0])
 }
 
-/// Computed in f64: platforms' functions differ only in digits that f32 does not hold.
+/// `tanh`, computed in f64, because the platforms' functions differ only in digits that f32 does not hold.
 fn tanh(x: f32) -> f32 {
     f64::from(x).tanh() as f32
 }
 
-/// A logit as a score: of 0 to 1, unless the model's files say that the logit itself is the score.
+/// The score of a pair from its logit: between 0 and 1 by the sigmoid, unless the model's files say that the logit itself is the score.
 ///
 /// Source: FlagEmbedding `FlagReranker.compute_score(normalize=True)`, sentence-transformers `CrossEncoder.activation_fn`.
 pub(crate) fn score(activation: ScoreActivation, logit: f32) -> f32 {
@@ -42,7 +42,7 @@ mod tests {
 
     #[test]
     fn the_sigmoid_keeps_small_scores_and_ends_at_0_and_1() {
-        // The last two: logits and scores that BAAI publishes for bge-reranker-v2-m3.
+        // The last two are logits and scores that BAAI publishes for bge-reranker-v2-m3.
         for (x, expected) in
             [(0.0, 0.5), (-20.0, 2.061_153_6e-9), (-8.1875, 0.000_278_030_97), (5.261_718_8, 0.994_840_4)]
         {

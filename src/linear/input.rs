@@ -1,4 +1,4 @@
-//! Rows of states on their way into a linear layer, in the form its weights take.
+//! Converts rows of states to the form in which a linear layer's weights are multiplied with them.
 
 use trivec_kernels::{Buffer, Rows8, Rows8Kind, row8_stride};
 
@@ -7,19 +7,21 @@ use crate::compute::{Compute, rows_of_a_task};
 use crate::tensor::MatRef;
 use crate::weights::{InputForm, Linear, WeightsRef};
 
-/// Buffers for the input rows of one linear layer after another; they grow to the largest and stay.
+/// Buffers for converted input rows, used by one linear layer after another. They grow to the largest input and keep that size.
 #[derive(Debug, Default)]
 pub(crate) struct Activations {
+    /// The three parts of rows rounded to bytes (`Rows8`).
     bytes: Buffer<i8>,
     scales: Buffer<f32>,
     offsets: Buffer<i32>,
+    /// Rows rounded to bfloat16.
     halves: Buffer<u16>,
 }
 
-/// Rows that one task writes.
+/// The block of converted rows that one task writes.
 #[derive(Debug)]
 pub(crate) enum InputRows<'a> {
-    /// The states are taken as they are.
+    /// Nothing is written: the product reads the f32 states.
     F32,
     Bf16 {
         data: &'a mut [u16],
@@ -34,7 +36,7 @@ pub(crate) enum InputRows<'a> {
 }
 
 impl InputRows<'_> {
-    /// Writes row `row` of these rows from `values`; `scratch` is as long as they.
+    /// Converts `values` to `form` as row `row` of this block. `scratch` must be as long as `values`.
     pub(crate) fn write(
         &mut self,
         compute: Compute<'_>,
@@ -70,7 +72,7 @@ impl InputRows<'_> {
 }
 
 impl Activations {
-    /// Makes room for `[rows, depth]` in `form`, and hands it out in blocks of `block` rows.
+    /// Makes room for input rows `[rows, depth]` in `form`, and returns it as blocks of `block` rows to be written.
     pub(crate) fn blocks_mut(
         &mut self,
         form: &InputForm,
@@ -101,8 +103,8 @@ impl Activations {
         }
     }
 
-    /// The product of `linear` with the rows that were written in its form; with f32 and f16 weights, with `states` themselves, which are
-    /// `[rows, depth]`.
+    /// The product of `linear` with the rows that were written last, which must be `states` `[rows, depth]` in the layer's form. With f32
+    /// and f16 weights it is the product with `states` themselves.
     pub(crate) fn product<'a>(&'a self, linear: &'a Linear, states: MatRef<'a>) -> Product<'a> {
         let (rows, depth) = (states.rows(), states.cols());
         let even = depth.next_multiple_of(2);
@@ -120,6 +122,7 @@ impl Activations {
         })
     }
 
+    /// The rows that were written last, `[rows, depth]` rounded to bytes.
     fn rows8(&self, kind: Rows8Kind, rows: usize, depth: usize) -> Rows8<'_> {
         Rows8::new(
             kind,
@@ -131,7 +134,7 @@ impl Activations {
         )
     }
 
-    /// Writes all rows of `states` in the form that a layer takes.
+    /// Converts all rows of `states` to `form`, on all threads.
     pub(crate) fn fill(&mut self, compute: Compute<'_>, form: &InputForm, states: MatRef<'_>) {
         if matches!(form, InputForm::F32) {
             return;

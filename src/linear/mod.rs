@@ -1,5 +1,5 @@
-//! Linear layers at work: rows in the form that a layer's weights take ([`input`]), the product with them ([`product`]), and its tasks for the
-//! threads ([`task`]). What a layer is made of is in `weights`.
+//! Computes linear layers: converts rows to the form that a layer's weights need ([`input`]), multiplies them with the weights
+//! ([`product`]), and cuts the product into tasks for the threads ([`task`]). The weights themselves are in `weights`.
 
 mod input;
 mod product;

@@ -1,11 +1,12 @@
-//! The product of a linear layer with rows in the form that its weights take.
+//! The product of a linear layer's weights with input rows that have been converted to the form that these weights need.
 
 use trivec_kernels::{Epilogue, I4_BLOCK, I4_GROUP, I4_GROUP_BYTES, Kernels, PANEL, Panels, Q4_0_BLOCK_BYTES, Rows8};
 
 use crate::tensor::{MatMut, MatRef};
 use crate::weights::{FloatLinear, Linear, WeightsRef};
 
-/// Rows, `[rows, inputs]`, and the weights that are multiplied with them: only forms that fit each other.
+/// The two operands of a product: input rows `x`, `[rows, inputs]`, and the weights. Each variant pairs a form of weights with the form of
+/// rows that it needs.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Operands<'a> {
     F32 {
@@ -16,7 +17,7 @@ pub(super) enum Operands<'a> {
         x: MatRef<'a>,
         panels: &'a [u16],
     },
-    /// `x` is `[rows, depth]`, `depth` even.
+    /// `x` is `[rows, depth]`: `depth` is `inputs` rounded up to an even number.
     Bf16 {
         x: &'a [u16],
         depth: usize,
@@ -38,7 +39,7 @@ pub(super) enum Operands<'a> {
     },
 }
 
-/// `x Wᵀ + b`, to be computed in any parts.
+/// A product `x Wᵀ + b` that is still to be computed, by rows and outputs in any order.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Product<'a> {
     operands: Operands<'a>,
@@ -47,18 +48,18 @@ pub(crate) struct Product<'a> {
 }
 
 impl<'a> Product<'a> {
-    /// The product of a layer with the rows that `with` finds for its weights.
+    /// The product of `linear`; `with` adds the rows to the layer's weights.
     pub(super) fn new(linear: &'a Linear, with: impl FnOnce(WeightsRef<'a>) -> Operands<'a>) -> Product<'a> {
         Product { operands: with(linear.weights()), bias: linear.bias(), outputs: linear.outputs }
     }
 
-    /// The product of a head with rows `x`, `[rows, inputs]`.
+    /// The product of a head's linear layer with rows `x`, `[rows, inputs]`.
     pub(crate) fn of_head(linear: &'a FloatLinear, x: MatRef<'a>) -> Product<'a> {
         let operands = Operands::F32 { x, weight: linear.weight() };
         Product { operands, bias: linear.bias(), outputs: linear.outputs }
     }
 
-    /// Rows `first .. first + rows` of the product.
+    /// The part of the product for the rows `first .. first + rows`.
     pub(crate) fn rows_from(&self, first: usize, rows: usize) -> Product<'a> {
         let mut part = *self;
         match &mut part.operands {
@@ -71,7 +72,7 @@ impl<'a> Product<'a> {
         part
     }
 
-    /// Bytes of a row of `x`.
+    /// Bytes of the values of one row of `x`, without scales.
     pub(super) fn row_bytes(&self) -> usize {
         match &self.operands {
             Operands::F32 { x, .. } | Operands::F16 { x, .. } => x.cols() * size_of::<f32>(),
@@ -80,12 +81,14 @@ impl<'a> Product<'a> {
         }
     }
 
-    /// Computes outputs `first ..`, as many as `out` has columns, or their GELU. `first` begins a panel.
+    /// Computes the outputs `first .. first + out.cols()` of all rows into `out`, with `gelu` their GELU. `first` must be the first output
+    /// of a panel.
     pub(super) fn compute(&self, kernels: &Kernels, first: usize, gelu: bool, mut out: MatMut<'_>) {
         let outputs = out.cols();
         let part = |values: &'a [f32]| &values[first..first + outputs];
         let bias = self.bias.map(part);
-        // The integer products apply GELU in registers, by a polynomial whose error is below that of their rounding.
+        // The kernels of integer products apply GELU themselves while sums are in registers, by a polynomial whose error is below that of
+        // their rounding. For the others it is applied below.
         match self.operands {
             Operands::F32 { x, weight } => {
                 kernels.linear(x, weight.rows_from(first, outputs), bias, out.reborrow());

@@ -1,4 +1,4 @@
-//! How a product is cut into tasks for the threads.
+//! Cuts a product into tasks for the threads.
 
 use trivec_kernels::{Block, PANEL};
 
@@ -6,15 +6,15 @@ use super::product::Product;
 use crate::compute::{Compute, rows_are_shared};
 use crate::tensor::MatMut;
 
-/// `out = x Wᵀ + b` for some rows and outputs.
+/// The part of a product `out = x Wᵀ + b` that one thread computes at a time: some rows and some outputs.
 pub(crate) struct LinearTask<'a> {
-    /// Of these rows.
+    /// The product for the task's rows, with all outputs.
     product: Product<'a>,
-    /// First output.
+    /// The first of the task's outputs.
     first: usize,
-    /// Identifies the thread's share that the task belongs to. Tasks of several layers with the same turn should run on the same thread.
+    /// The number of the share that the task belongs to. Tasks of several layers with the same number should run on the same thread.
     turn: usize,
-    /// `[rows, outputs]`
+    /// Where the results go: `[rows, outputs]` of this task alone.
     out: MatMut<'a>,
 }
 
@@ -29,7 +29,7 @@ impl<'a> LinearTask<'a> {
         Self::of_blocks(product, cut_shares(out, blocks, 1), |block| block.row)
     }
 
-    /// Cuts the product by outputs, listed thread by thread, however many rows there are.
+    /// Cuts the product into tasks, listed thread by thread: each thread gets a share of the outputs, however many rows there are.
     pub(crate) fn cut_outputs(compute: Compute<'_>, product: Product<'a>, out: MatMut<'a>) -> Vec<LinearTask<'a>> {
         let (blocks, threads) = (row_blocks(compute, &product, &out), compute.team.shares());
         let (rows, cols) = (out.rows().div_ceil(blocks).max(1), out.cols());
@@ -37,19 +37,20 @@ impl<'a> LinearTask<'a> {
             return Self::of_blocks(product, out.into_blocks(rows, cols.max(1)), |_| 0);
         }
         if blocks > 1 && !rows_are_shared(compute, out.rows()) {
-            // There are enough tasks for all threads, and each is small enough to balance the load.
+            // With so many rows there are enough tasks of a fixed size for all threads, and each is small enough to balance the load.
             return Self::of_blocks(product, out.into_blocks(rows, TASK_OUTPUTS), |block| block.row);
         }
         let share = share_of_outputs(&out, threads);
         Self::of_blocks(product, cut_shares(out, blocks, threads), |block| block.col / share)
     }
 
-    /// Reorders the tasks of several layers over the same rows, so that those of the same turn follow each other.
+    /// Reorders the tasks of several layers over the same rows, so that the tasks of one turn follow each other.
     pub(crate) fn in_turns(mut tasks: Vec<LinearTask<'a>>) -> Vec<LinearTask<'a>> {
         tasks.sort_by_key(|task| task.turn);
         tasks
     }
 
+    /// A task for each block of `out`; `turn` gives the number of its share.
     fn of_blocks(
         product: Product<'a>,
         blocks: Vec<Block<'a>>,
@@ -65,23 +66,23 @@ impl<'a> LinearTask<'a> {
     }
 }
 
-/// Fewest blocks of rows that a product is cut into, so that each block stays in a cache.
+/// How many blocks of rows a product must be cut into at least, so that the input rows of a block stay in a cache.
 fn row_blocks(compute: Compute<'_>, product: &Product<'_>, out: &MatMut<'_>) -> usize {
     out.rows().div_ceil(compute.kernels.product_rows(product.row_bytes())).max(1)
 }
 
-/// Outputs in a thread's share: whole panels.
+/// The number of outputs in each of `shares` shares: whole panels.
 fn share_of_outputs(out: &MatMut<'_>, shares: usize) -> usize {
     out.cols().div_ceil(shares).next_multiple_of(PANEL)
 }
 
-/// Outputs of a task of many rows that all threads share: enough work (25 MFLOP at 96 rows and a depth of 1,024) to hide the cost of handing it out,
-/// little enough to share.
+/// Outputs of a task when all threads work on the same rows and there are many rows: enough work (25 MFLOP at 96 rows and a depth of 1,024)
+/// to hide the cost of handing the task out, little enough to balance the load.
 const TASK_OUTPUTS: usize = 128;
 
-/// Cuts the outputs into equal shares, each share into `blocks` blocks of rows of nearly equal size (512 rows become three blocks of 171),
-/// and each block into pieces that halve what remains of it. So a thread reads one stream of memory and takes few tasks; the last pieces
-/// are small, so that all threads finish together.
+/// Cuts the outputs into `shares` equal shares, each share into `blocks` blocks of nearly as many rows each (512 rows in three blocks: 171,
+/// 171 and 170), and each block by outputs into pieces, each of which is half of what remains of it. So a thread reads one stream of memory
+/// in few tasks, and the last pieces are small, so that all threads finish together.
 fn cut_shares(out: MatMut<'_>, blocks: usize, shares: usize) -> Vec<Block<'_>> {
     let (rows, share) = (out.rows().div_ceil(blocks).max(1), share_of_outputs(&out, shares));
     let (mut cut, mut all, mut from) = (Vec::new(), out, 0);
@@ -137,10 +138,10 @@ mod tests {
     }
 
     #[test]
-    fn each_thread_has_its_own() {
+    fn blocks_are_listed_share_by_share() {
         let mut out = Matrix::default();
         out.reshape(65, 1024);
-        // A thread takes an equal number of tasks.
+        // One share in two blocks of rows: 33 and 32 rows, cut into equally many pieces. Then two shares of 512 outputs.
         let rows: Vec<usize> = cut_shares(out.view_mut(), 2, 1).iter().map(|block| block.row).collect();
         let (first, second) = rows.split_at(rows.len() / 2);
         assert!(first.iter().all(|&row| row == 0) && second.iter().all(|&row| row == 33), "{rows:?}");

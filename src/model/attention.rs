@@ -14,11 +14,11 @@ use crate::linear::{LinearTask, run_linear};
 use crate::tensor::{MatMut, MatRef, Matrix};
 use crate::weights::{LayerWeights, Linear, Site};
 
-/// `context ← Concat(softmax(Q Kᵀ / √head_dim) V)` (Vaswani et al. 2017, §3.2), text by text. `ws.input` holds the states as the projections
-/// take them.
+/// `context ← Concat(softmax(Q Kᵀ / √head_dim) V)` (Vaswani et al. 2017, §3.2), for each text by itself. `ws.input` must hold the states in
+/// the form that the projections need.
 ///
-/// If only each text's first token is wanted, the states become those tokens' alone and nothing is computed for the others but their
-/// keys and values.
+/// If only each text's first token is wanted, `ws.states` is cut to these tokens' rows, and only keys and values are computed for the other
+/// tokens.
 pub(crate) fn attention(
     compute: Compute<'_>,
     config: &ModelConfig,
@@ -48,9 +48,10 @@ pub(super) fn project_context(share: &mut Share<'_>, output: &Linear) {
     run_linear(compute, LinearTask::cut(compute, product, branch.view_mut()), false);
 }
 
-/// Queries, keys and values of all heads.
+/// Computes the queries, keys and values of all heads. If only first tokens are wanted, cuts `ws.states` to their rows before the queries.
 fn project(compute: Compute<'_>, weights: &LayerWeights, batch: &TextBatch, wanted: Wanted, ws: &mut Workspace) {
-    // A thread computes the projections of the texts, or heads, whose attention it will compute.
+    // Each thread should project what it will need for attention. That is whole texts (a share of the rows) if there are enough texts for
+    // all threads, else whole heads (a share of the outputs).
     let cut = match batch.ranges().count() >= compute.team.threads() {
         true => LinearTask::cut,
         false => LinearTask::cut_outputs,
@@ -75,18 +76,19 @@ fn project(compute: Compute<'_>, weights: &LayerWeights, batch: &TextBatch, want
     }
 }
 
-/// A head's columns of some rows of `[tokens, hidden]`.
+/// The columns of head `head` in the rows `rows` of a matrix `[tokens, hidden]`.
 fn head_of(matrix: &Matrix, head: usize, head_dim: usize, rows: Range<usize>) -> MatRef<'_> {
     let stride = matrix.stride();
     MatRef::new(&matrix.as_slice()[rows.start * stride + head * head_dim..], rows.len(), head_dim, stride)
 }
 
-/// A text, and the rows of the queries (and of the context) that are its own.
+/// Where a text's rows are: `tokens` in keys and values, `queries` in queries and context.
 struct TextRows {
     tokens: Range<usize>,
     queries: Range<usize>,
 }
 
+/// The rows of every text of the batch.
 fn texts(batch: &TextBatch, wanted: Wanted) -> Vec<TextRows> {
     let rows = |(text, tokens): (usize, Range<usize>)| match wanted {
         Wanted::AllTokens => TextRows { queries: tokens.clone(), tokens },
@@ -95,7 +97,7 @@ fn texts(batch: &TextBatch, wanted: Wanted) -> Vec<TextRows> {
     batch.ranges().enumerate().map(rows).collect()
 }
 
-/// Cuts the context into a block for every text and head, `rows` of a text at a time.
+/// Cuts the context into blocks of at most `rows` rows of one text and one head. Returns each with the number of its text.
 fn context_blocks<'a>(
     texts: &[TextRows],
     head_dim: usize,
@@ -112,10 +114,10 @@ fn context_blocks<'a>(
     blocks
 }
 
-/// Longest text whose heads are each the work of one task.
+/// The most tokens of a text for which one task computes the whole attention of a head.
 const SHORT_TEXT: usize = 1024;
 
-/// Attention with integer products.
+/// Attention with integer products, for layers with int8 and int4 weights.
 fn attend_int(compute: Compute<'_>, config: &ModelConfig, batch: &TextBatch, wanted: Wanted, ws: &mut Workspace) {
     let (head_dim, texts) = (config.head_dim(), texts(batch, wanted));
     let longest = texts.iter().map(|text| text.tokens.len()).max().unwrap_or(0);
@@ -137,7 +139,7 @@ fn attend_int(compute: Compute<'_>, config: &ModelConfig, batch: &TextBatch, wan
         );
         return;
     }
-    // Text by text, so that a head's keys are packed once for all its blocks of queries.
+    // One text after another. Each head's keys and values are packed once, then used by the tasks of all its blocks of queries.
     let Workspace { queries, keys, values, context, key_values, heads, .. } = ws;
     key_values.resize_with(config.heads, Default::default);
     let mut below = context.view_mut();
@@ -153,7 +155,7 @@ fn attend_int(compute: Compute<'_>, config: &ModelConfig, batch: &TextBatch, wan
             },
         );
         let (own, others) = below.split_rows(rows.len());
-        // Head by head: one head's keys and values fit the second-level cache, those of all do not.
+        // Tasks are listed head by head: the keys and values of one head fit the second-level cache, those of all heads do not.
         let columns = own.into_blocks(rows.len().max(1), head_dim).into_iter();
         let blocks = columns.flat_map(|head| {
             head.view.into_blocks(QUERY_BLOCK, head_dim).into_iter().map(move |block| (head.col / head_dim, block))
@@ -172,7 +174,7 @@ fn attend_int(compute: Compute<'_>, config: &ModelConfig, batch: &TextBatch, wan
     }
 }
 
-/// Some queries of one head, in the kernel's blocks.
+/// Computes integer attention for some queries of one head, in blocks as large as the kernel allows.
 fn attend_rows(
     compute: Compute<'_>,
     config: &ModelConfig,
@@ -188,12 +190,12 @@ fn attend_rows(
     }
 }
 
-/// Values of f32 that a head's packed keys and values take.
+/// How many f32 values the packed keys and values of one head take.
 fn packed_len(shape: AttentionShape) -> usize {
     shape.packed_keys_len() + shape.tokens * shape.head_dim
 }
 
-/// Attention in f32.
+/// Attention in f32, for layers with float weights.
 fn attend(compute: Compute<'_>, config: &ModelConfig, batch: &TextBatch, wanted: Wanted, ws: &mut Workspace) {
     let (head_dim, texts) = (config.head_dim(), texts(batch, wanted));
     let shape = |text: usize| attention_shape(config, texts[text].tokens.len());
@@ -223,7 +225,8 @@ fn attend(compute: Compute<'_>, config: &ModelConfig, batch: &TextBatch, wanted:
             let tokens = &texts[text].tokens;
             let (packed_keys, packed_values) = own.split_at_mut(shape(text).packed_keys_len());
             compute.kernels.pack_keys(head_of(keys, head, head_dim, tokens.clone()), packed_keys);
-            // A head's values side by side: rows a whole state apart would fall into a few cache sets.
+            // The rows of a head's values are copied next to each other. In `values` they lie a whole state apart, so they would all fall
+            // into a few cache sets.
             let values = head_of(values, head, head_dim, tokens.clone());
             for (row, packed) in packed_values.chunks_exact_mut(head_dim).enumerate() {
                 packed.copy_from_slice(values.row(row));

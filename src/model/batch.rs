@@ -1,4 +1,4 @@
-//! The texts of a forward pass, and whose states are wanted of it.
+//! The texts of a forward pass, and for which of their tokens the last states are wanted.
 
 use std::ops::Range;
 
@@ -17,33 +17,33 @@ impl TextBatch {
         self.ends.push(self.ids.len());
     }
 
-    /// All ids.
+    /// The ids of all texts.
     pub(crate) fn ids(&self) -> &[u32] {
         &self.ids
     }
 
-    /// Tokens of all texts.
+    /// The number of tokens in all texts.
     pub(crate) fn tokens(&self) -> usize {
         self.ids.len()
     }
 
-    /// Each text's tokens in the batch, in order.
+    /// Where each text's tokens are in the batch, text by text.
     pub(crate) fn ranges(&self) -> impl Iterator<Item = Range<usize>> + '_ {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         starts.zip(&self.ends).map(|(start, &end)| start..end)
     }
 
-    /// Each text's ids.
+    /// The ids of each text.
     pub(crate) fn texts(&self) -> impl Iterator<Item = &[u32]> + '_ {
         self.ranges().map(|range| &self.ids[range])
     }
 }
 
-/// Whose last hidden states are asked for.
+/// For which tokens the last hidden states are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wanted {
     AllTokens,
-    /// Each text's first token: what CLS pooling reads. Everything before the last layer needs all tokens; in it, the others' queries,
-    /// attention outputs and feed-forward are left out. The bits of what is computed are the same.
+    /// Each text's first token, which is all that CLS pooling reads. The layers before the last need all tokens; the last computes only
+    /// keys and values for the others. The states of the first tokens are the same, to the bit.
     FirstTokens,
 }

@@ -1,4 +1,4 @@
-//! The first states: word + token type + position, normalised.
+//! Computes the first states: the sum of the word, token type and position embeddings, layer-normalised.
 
 use super::batch::TextBatch;
 use crate::compute::Compute;
@@ -6,8 +6,8 @@ use crate::config::ModelConfig;
 use crate::tensor::MatMut;
 use crate::weights::EncoderWeights;
 
-/// Position rows of a text's tokens, as `XLMRobertaEmbeddings` numbers them: token `i` has `i + pad_id + 1`, but a literal `<pad>`
-/// in a text keeps `pad_id` and is not counted. Integers, so exact at any length.
+/// The row of the position table for each token of a text, as `XLMRobertaEmbeddings` numbers them: token `i` has row `i + pad_id + 1`, but
+/// a literal `<pad>` in a text has row `pad_id` and is not counted.
 pub(crate) fn position_ids(ids: &[u32], pad_id: u32) -> impl Iterator<Item = u32> + '_ {
     let mut last = pad_id;
     ids.iter().map(move |&id| {
@@ -19,7 +19,7 @@ pub(crate) fn position_ids(ids: &[u32], pad_id: u32) -> impl Iterator<Item = u32
     })
 }
 
-/// Fills `states` `[tokens, hidden]`. Ids and lengths have been checked against the tables.
+/// Fills `states` `[tokens, hidden]` with the first states. The caller must have checked ids and lengths against the tables' sizes.
 pub(crate) fn embed(
     compute: Compute<'_>,
     config: &ModelConfig,
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn positions_begin_behind_the_pad_row_and_skip_literal_pads() {
+    fn positions_begin_after_the_pad_row_and_skip_literal_pads() {
         let positions = |ids: &[u32]| position_ids(ids, 1).collect::<Vec<_>>();
         assert_eq!(positions(&[0, 9, 9, 2]), [2, 3, 4, 5]);
         assert_eq!(positions(&[0, 1, 9, 1, 2]), [2, 1, 3, 1, 4]);

@@ -16,8 +16,8 @@ pub(crate) struct Encoder {
 }
 
 impl Encoder {
-    /// Leaves the last hidden states in `states` of the workspace: of every token, or `[texts, hidden]` of each text's first. Asks before every
-    /// layer whether the call is `cancelled`, and then returns `false` at once.
+    /// Computes the last hidden states into `ws.states`: `[tokens, hidden]` of all tokens, or `[texts, hidden]` of each text's first token.
+    /// Asks `cancelled` before every layer, and returns `false` at once if it says so; otherwise returns `true`.
     pub(crate) fn forward(
         &self,
         compute: Compute<'_>,

@@ -6,8 +6,8 @@ use super::workspace::{FFN_ROWS, RowScratch};
 use crate::linear::{LinearTask, run_linear};
 use crate::weights::{LayerWeights, Site};
 
-/// `branch ← GELU(states W₁ + b₁) W₂ + b₂` (Vaswani et al. 2017, §3.3), `FFN_ROWS` tokens at a time. The scratch's `input` holds the states
-/// as the first layer takes them.
+/// `branch ← GELU(states W₁ + b₁) W₂ + b₂` (Vaswani et al. 2017, §3.3, with GELU for ReLU), `FFN_ROWS` tokens at a time. The scratch's
+/// `input` must hold the states in the form that the first linear layer needs.
 pub(super) fn feed_forward(share: &mut Share<'_>, (index, weights): (usize, &LayerWeights)) {
     let Share { compute, states, scratch, observer, .. } = share;
     let (compute, states) = (*compute, states.view());

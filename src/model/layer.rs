@@ -10,8 +10,8 @@ use crate::compute::Compute;
 use crate::config::ModelConfig;
 use crate::weights::{InputForm, LayerWeights};
 
-/// `states ← Norm(states + Attention(states))`, then `states ← Norm(states + FeedForward(states))`; `next` is the form in which the
-/// following layer takes them.
+/// `states ← Norm(states + Attention(states))`, then `states ← Norm(states + FeedForward(states))`; `next` is the
+/// form in which the following layer needs the states; they are left in `ws.input` in this form too.
 pub(crate) fn layer(
     compute: Compute<'_>,
     config: &ModelConfig,

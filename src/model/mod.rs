@@ -1,8 +1,8 @@
 //! The encoder of XLM-RoBERTa: token ids in, token states out.
 //!
-//! Start at [`layer`], which reads beside the paper; [`encoder`] stacks layers on [`embeddings`]; [`attention`], [`norm`] and
-//! [`feed_forward`] are the parts of a layer; [`schedule`] decides which threads take which rows; [`workspace`] has every buffer with its
-//! shape.
+//! Start at [`layer`], whose steps are those of the paper; [`encoder`] stacks layers on [`embeddings`]; [`attention`], [`norm`] and
+//! [`feed_forward`] are the parts of a layer; [`schedule`] decides which threads compute which rows; [`workspace`] has every buffer with
+//! its shape. [`observe`] records the inputs of linear layers for calibration, and [`reading`] times products.
 
 mod attention;
 mod batch;

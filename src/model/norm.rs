@@ -6,16 +6,16 @@ use crate::compute::rows_of_a_task;
 use crate::linear::InputRows;
 use crate::weights::{InputForm, Norm};
 
-/// Who reads the normalised states next, and so in which form they are written beside.
+/// Which layer reads the normalised states next. It decides in which form they are written a second time, next to the f32 states.
 pub(super) enum Reader<'a> {
-    /// The next step of this layer.
+    /// The next step of this encoder layer, in this form.
     ThisLayer(&'a InputForm),
-    /// The following layer, in the form that the share knows.
+    /// The following encoder layer, in the form of [`Share::next`].
     NextLayer,
 }
 
-/// `states ← LayerNorm(states + branch)` (Vaswani et al. 2017, §3.1), and the same rows in the form of their `reader`, while they are in
-/// the cache.
+/// `states ← LayerNorm(states + branch)` (Vaswani et al. 2017, §3.1). Also writes each row in the form that the `reader` needs, while the
+/// row is still in the cache.
 pub(super) fn add_and_norm(share: &mut Share<'_>, norm: &Norm, eps: f32, reader: Reader<'_>) {
     let Share { compute, states, scratch, next, .. } = share;
     let (compute, states) = (*compute, states.view_mut());

@@ -1,4 +1,4 @@
-//! Records, for calibration, the range and the mean of every input channel of every linear layer.
+//! Records, for calibration, the range and the sum of every input channel of every linear layer.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -6,23 +6,24 @@ use crate::parallel::Team;
 use crate::tensor::MatRef;
 use crate::weights::Site;
 
-/// Observes the inputs of the linear layers while a model runs.
+/// Something that is shown the inputs of the linear layers while a model runs.
 pub(crate) trait Observe: std::fmt::Debug + Send {
-    /// Takes the rows that enter a layer. The threads of `team` are idle meanwhile and may be used.
+    /// Is shown the input `rows` of the linear layers at `site` of encoder layer `layer`. The threads of `team` are idle meanwhile and may
+    /// be used.
     fn see(&mut self, team: &Team, layer: usize, site: Site, rows: MatRef<'_>);
 }
 
-/// The observer, if there is one.
+/// The observer of a forward pass, if there is one.
 pub(crate) type Watch = Option<Arc<Mutex<dyn Observe>>>;
 
-/// Passes a layer's input to the observer, if there is one.
+/// Shows the observer, if there is one, the input of the linear layers at a site.
 pub(super) fn show(observer: &Watch, team: &Team, (layer, site): (usize, Site), rows: MatRef<'_>) {
     if let Some(observer) = observer {
         observer.lock().unwrap_or_else(PoisonError::into_inner).see(team, layer, site, rows);
     }
 }
 
-/// The statistics of a channel.
+/// The statistics of one input channel.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Channel {
     pub least: f32,
@@ -32,20 +33,21 @@ pub(crate) struct Channel {
 }
 
 impl Channel {
+    /// The statistics before the first row.
     const NOTHING: Channel = Channel { least: f32::INFINITY, greatest: f32::NEG_INFINITY, sum: 0.0 };
 }
 
-/// The channels of one site, after `rows` rows.
+/// The statistics of all channels of one site, and the number of rows that were seen there.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Seen {
     pub channels: Vec<Channel>,
     pub rows: usize,
 }
 
-/// The statistics so far.
+/// The observer that calibration uses: keeps the statistics of all channels of all sites.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Observer {
-    /// By layer, by site.
+    /// For each encoder layer, the statistics of each [`Site`], in the order of the enum.
     layers: Vec<[Seen; 4]>,
 }
 
@@ -68,7 +70,7 @@ impl Observe for Observer {
 }
 
 impl Observer {
-    /// The statistics of a site; `None` if it has had no input.
+    /// The statistics of a site of encoder layer `layer`; `None` if no rows were seen there.
     pub(crate) fn at(&self, layer: usize, site: Site) -> Option<&Seen> {
         self.layers.get(layer).map(|sites| &sites[site as usize]).filter(|seen| seen.rows > 0)
     }

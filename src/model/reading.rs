@@ -1,4 +1,4 @@
-//! Measures how long products of a few rows take when the weights come from memory.
+//! Measures how long products of a few rows take when their weights have to be read from memory.
 
 use std::time::{Duration, Instant};
 
@@ -8,23 +8,23 @@ use crate::linear::{Activations, LinearTask, run_linear};
 use crate::tensor::Matrix;
 use crate::weights::Linear;
 
-/// Tokens of a short query: its products wait for memory, not for the multiplier.
+/// As many rows as a short query has tokens: such products wait for memory, not for arithmetic.
 const ROWS: usize = 4;
 
 impl Encoder {
-    /// The larger linear layers, whose weights are read once a pass.
+    /// The two feed-forward layers of every encoder layer: the largest linear layers, of which a pass reads all weights once.
     fn feed_forward_layers(&self) -> impl Iterator<Item = &Linear> {
         self.weights.layers.iter().flat_map(|own| [&own.ffn_in, &own.ffn_out])
     }
 
-    /// Bytes of their weights.
+    /// Bytes of the weights of the feed-forward layers.
     pub(crate) fn feed_forward_bytes(&self) -> f64 {
         self.feed_forward_layers().map(|own| own.bytes_per_weight() * (own.outputs * own.inputs) as f64).sum()
     }
 
-    /// Times the products of the feed-forward layers in two ways; `choose` switches between them. Each way reads each layer's weights once,
-    /// with all other layers' in between, so that they come from memory. Returns the seconds of one pass over all layers for each way, or
-    /// `None` if loading the weights into memory took longer than `limit`.
+    /// Times the products of the feed-forward layers in two ways, 0 and 1; `choose` is called to switch to one of them. Each way computes
+    /// each layer once, with all other layers in between, so that the weights come from memory. Returns for each way the seconds of one
+    /// pass over all these layers, as a median; `None` if the first pass, which is not counted, took longer than `limit`.
     pub(crate) fn time_products(
         &self,
         compute: Compute<'_>,
@@ -58,11 +58,12 @@ impl Encoder {
                 all[way].push(product(linear));
             }
         }
-        // A product that another process has interrupted takes several times as long as others of its shape. Medians ignore it.
+        // A product that another process interrupts takes several times as long as others. The median ignores it.
         Some(all.map(|mut seconds| median(&mut seconds) * linears.len() as f64))
     }
 }
 
+/// The median, by sorting; the upper one of an even number of values, 0 of none.
 fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(0.0)

@@ -1,4 +1,4 @@
-//! Which threads take which rows through the steps of a layer that treat each token by itself: all that follows attention.
+//! Decides which threads compute which rows in the steps of a layer that treat each token by itself: all steps after attention.
 
 use super::observe::Watch;
 use super::workspace::{RowScratch, Workspace};
@@ -7,32 +7,32 @@ use crate::linear::InputRows;
 use crate::tensor::{MatRef, RowsMut};
 use crate::weights::InputForm;
 
-/// Most rows that a thread takes through all steps after attention at a time: as many as a product takes at once. So the buffers between
-/// the steps (16 KB a row between the feed-forward layers of BGE-M3) stay bounded, and no step waits for another thread
-/// (kernels/EXPERIMENTS.md).
+/// The most rows that a thread takes through all steps after attention at a time: as many as a product without matrix registers computes at
+/// once. So the buffers between the steps (16 KB a row between the feed-forward layers of BGE-M3) stay bounded, and no step waits for
+/// another thread (kernels/EXPERIMENTS.md).
 const ROWS_AT_ONCE: usize = 192;
 
-/// Rows that go through the steps together: all of them, by all threads, or one thread's.
+/// Rows that go through the steps after attention together: all rows, computed by all threads, or a block of rows, computed by one thread.
 pub(super) struct Share<'a> {
-    /// The threads that work on them.
+    /// The threads that compute these rows.
     pub compute: Compute<'a>,
-    /// `[rows, hidden]`: the heads' outputs.
+    /// `[rows, hidden]`: the outputs of the attention heads.
     pub context: MatRef<'a>,
-    /// `[rows, hidden]`
+    /// `[rows, hidden]`: the layer's input states, which its output states replace.
     pub states: RowsMut<'a>,
     pub scratch: &'a mut RowScratch,
     pub next: NextInput<'a>,
     pub observer: &'a Watch,
 }
 
-/// Where the finished states go in the form in which the following layer takes them: in blocks of `block` rows.
+/// Where the finished states are written in the form that the following layer needs: in blocks of `block` rows.
 pub(super) struct NextInput<'a> {
     pub form: &'a InputForm,
     pub rows: Vec<InputRows<'a>>,
     pub block: usize,
 }
 
-/// Takes the rows of the workspace through `steps`; `next` is the form in which the following layer takes them.
+/// Takes all rows of the workspace's states through `steps`, share by share; `next` is the form in which the following layer needs them.
 pub(super) fn for_each_share(
     compute: Compute<'_>,
     next: &InputForm,
@@ -42,13 +42,13 @@ pub(super) fn for_each_share(
     let Workspace { states, input, context, together, scratch, observer, .. } = ws;
     let (rows, hidden, threads) = (states.rows(), states.cols(), compute.team.threads());
     let (context, observer) = (context.view(), &*observer);
-    // An observer sees all tokens in their order, so the rows are not divided.
+    // An observer has to be shown all tokens in order, so the rows are not divided then.
     if observer.is_some() || !rows_are_shared(compute, rows) {
         let block = rows_of_a_task(compute, rows);
         let next = NextInput { form: next, rows: input.blocks_mut(next, rows, hidden, block), block };
         return steps(&mut Share { compute, context, states: states.rows_mut(), scratch: together, next, observer });
     }
-    // Each thread goes through all steps with rows of its own.
+    // Each task takes a block of rows through all steps on one thread.
     let share = rows.div_ceil(threads);
     let block = share.div_ceil(share.div_ceil(ROWS_AT_ONCE));
     let inputs = input.blocks_mut(next, rows, hidden, block);

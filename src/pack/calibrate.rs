@@ -1,4 +1,5 @@
-//! Prepares a layer's inputs for rounding: subtracts their centre, and moves a part of their range into the weights.
+//! Measures how a layer's inputs are to be prepared for rounding: which centre is subtracted from them, and how much of their range moves into
+//! the weights.
 //!
 //! `c_j` is the mean of `x_j`: what all tokens have in common goes into the bias (`W c`) and is never rounded.
 //! `s_j = max|x_j|^α / max|w_:j|^(1-α)`; the layer takes `(x_j - c_j) / s_j` and weights `w_:j · s_j` (Xiao et al. 2023,
@@ -18,14 +19,14 @@ use crate::weights::{LayerWeights, Linear, Norm, Site};
 /// rotation); the larger one copes better with outliers.
 const ALPHA: f32 = 0.5;
 
-/// Limit of the smoothing factors that come from texts, relative to their median. A channel that is narrow in a hundred texts may be wide
-/// in the next, and would then decide the scale of its whole row (kernels/EXPERIMENTS.md).
+/// Limit of the smoothing factors of inputs that follow no layer norm, relative to their median: only the texts tell how wide they are. A
+/// channel that is narrow in a hundred texts may be wide in the next, and would then decide the scale of its row (kernels/EXPERIMENTS.md).
 const MOST_BY_TEXTS: f32 = 4.0;
 
-/// Tokens kept of a calibration text.
+/// The most tokens of a calibration text.
 const MAX_TOKENS: usize = 512;
 
-/// Without texts, a layer norm's output is taken to be this many standard deviations wide.
+/// Without texts, a layer norm's output is assumed to be this many standard deviations wide.
 const NORM_WIDTHS: f32 = 4.0;
 
 /// The centre and the smoothing of every layer's four inputs. Numbers have at most eight bits of mantissa, so that their decimal form is
@@ -35,7 +36,7 @@ pub(super) struct Inputs {
     layers: Vec<[Prepared; 4]>,
 }
 
-/// Of one site: `[inputs]` each.
+/// The centre and the smoothing factors of one site's inputs, `[inputs]` each.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Prepared {
@@ -74,12 +75,12 @@ impl Inputs {
                     Site::FfnIn => Some(&layer.attention_norm),
                     Site::AttentionOutput | Site::FfnOut => None,
                 };
-                let narrowed = match (&observer, norm) {
+                let measured = match (&observer, norm) {
                     (Some(observer), _) => observer.at(index, site).map(of_texts),
                     (None, Some(norm)) => Some(of_norm(norm)),
                     (None, None) => None,
                 };
-                let Some((centre, widths)) = narrowed else { return Prepared::default() };
+                let Some((centre, widths)) = measured else { return Prepared::default() };
                 let most = if norm.is_some() { f32::INFINITY } else { MOST_BY_TEXTS };
                 let factors = smooth.then(|| smoothing(&widths, layer, site, most));
                 Prepared { centre: Some(centre), factors }
@@ -89,7 +90,7 @@ impl Inputs {
         Ok(Inputs { layers })
     }
 
-    /// Whether the factors fit layers of these shapes. Plain inputs fit any.
+    /// Whether the centres and factors are valid numbers and fit layers of these shapes. Plain inputs fit any layers.
     pub(super) fn fits(&self, layers: &[Arc<LayerWeights>]) -> bool {
         let sites = [Site::Attention, Site::AttentionOutput, Site::FfnIn, Site::FfnOut];
         let fits = |(own, layer): (&[Prepared; 4], &Arc<LayerWeights>)| {

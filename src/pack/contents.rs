@@ -1,4 +1,4 @@
-//! A packed file of a model: what its header says, and its tensors.
+//! Puts together a packed file: the metadata in its header, and its tensors.
 
 use super::file::PackedWriter;
 use super::layout;
@@ -9,7 +9,7 @@ use crate::engine::Model;
 use crate::error::{Error, Result};
 use crate::weights::packed::{FORMAT_VERSION, MetaModel, MetaParts, keys};
 
-/// The file of `model` as `plan` says, not yet written.
+/// Prepares the packed file of `model` that `plan` describes. Nothing is written yet.
 pub(super) fn writer<'a>(
     model: &'a Model,
     options: &PackOptions,

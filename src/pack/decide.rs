@@ -1,4 +1,4 @@
-//! From a model, options and texts to a [`Plan`]: what its inputs are is measured, and every layer's format chosen.
+//! Makes a [`Plan`] for a model: measures the inputs of its layers on texts, and chooses every layer's format by the options.
 
 use super::calibrate::Inputs;
 use super::mixed;

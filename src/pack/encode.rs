@@ -1,4 +1,4 @@
-//! Embeddings for whoever compares models.
+//! Embeds the texts on which models are compared.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use crate::embedding::Embedding;
 use crate::engine::{EncodeOptions, Model};
 use crate::error::{Error, Result};
 
-/// Embeddings of texts. An error of one of them says which model's it is, and which text `name` says it is.
+/// Embeds texts. An error about one text says which model made it, and calls the text by what `name` returns for its index.
 pub(super) fn embeddings<S: AsRef<str> + Sync>(
     model: &Model,
     texts: &[S],

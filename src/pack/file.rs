@@ -1,4 +1,4 @@
-//! Writing a safetensors file whose tensors all begin at multiples of 64 bytes.
+//! Writes a safetensors file whose tensors all begin at multiples of 64 bytes.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::error::{Error, Result};
 use crate::parallel::Team;
 
-/// Where tensors begin.
+/// Every tensor begins at a multiple of this many bytes.
 const ALIGNMENT: usize = 64;
 
 /// Computes a tensor's bytes at the moment they are written.
@@ -24,6 +24,7 @@ struct Tensor<'a> {
 }
 
 impl Tensor<'_> {
+    /// The tensor's bytes with the padding up to the next tensor.
     fn padded(&self) -> u64 {
         self.bytes.next_multiple_of(ALIGNMENT) as u64
     }
@@ -40,6 +41,7 @@ impl<'a> PackedWriter<'a> {
         PackedWriter { metadata: BTreeMap::new(), tensors: Vec::new() }
     }
 
+    /// Adds an entry to the header's metadata, or replaces it.
     pub(super) fn meta(&mut self, key: &str, value: String) {
         self.metadata.insert(key.to_owned(), value);
     }
@@ -49,7 +51,7 @@ impl<'a> PackedWriter<'a> {
         self.tensors.push(Tensor { name, dtype, shape, bytes, fill });
     }
 
-    /// The header and where the data ends: tensors in the order they were added, with padding tensors between them where needed.
+    /// The header as JSON: the tensors in the order in which they were added, with padding tensors between them where needed.
     fn header(&self) -> Result<Vec<u8>> {
         let mut entries = serde_json::Map::new();
         entries.insert("__metadata__".to_owned(), json!(self.metadata));

@@ -1,4 +1,4 @@
-//! A packed file with other heads: everything else is copied, byte for byte.
+//! Writes a packed file with new heads in place of its own. All other tensors are copied byte for byte.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::weights::packed::{MetaModel, MetaParts, keys};
 use crate::weights::{TensorEntry, read_header};
 
-/// Tensor types that a packed file has.
+/// The types that a packed file's tensors can have.
 const DTYPES: [&str; 8] = ["F32", "F16", "BF16", "F64", "U8", "I8", "U32", "I64"];
 
 /// A head that takes the place of a packed model's own.
@@ -19,12 +19,12 @@ const DTYPES: [&str; 8] = ["F32", "F16", "BF16", "F64", "U8", "I8", "U32", "I64"
 pub struct NewHead {
     /// `dense`, `sparse_linear` or `colbert_linear`.
     pub name: &'static str,
-    /// The map.
+    /// The head's linear map.
     pub map: HeadMap,
 }
 
-/// Writes the file of the packed `model` with these heads instead of its own of their names, and with `metadata` besides its own. `path`
-/// only names the output in errors. Returns the file's length.
+/// Writes the file of the packed `model` again, with `heads` in place of its own heads of the same names, and with `metadata` added to its own.
+/// `path` only names the output in errors. Returns the new file's length.
 ///
 /// # Errors
 /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) if the model is not packed, or a head does not fit it; [`ErrorKind::Io`](crate::ErrorKind::Io)
@@ -71,12 +71,13 @@ pub fn write_with_heads(
     writer.write(model.team(), path, out, 0, &|_, _| ())
 }
 
+/// The names that a head's weight and bias have in a packed file.
 fn tensor_names(head: &NewHead) -> [String; 2] {
     let name = if head.name == "dense" { "dense.0" } else { head.name };
     ["weight", "bias"].map(|part| format!("{name}.{part}"))
 }
 
-/// Whether the heads have shapes that the model can use.
+/// Refuses heads with shapes that the model cannot use.
 fn check(model: &Model, heads: &[NewHead]) -> Result<()> {
     for NewHead { name, map } in heads {
         let refuse = |what: String| Err(Error::Option { option: "heads", what: format!("`{name}`: {what}") });
@@ -95,7 +96,7 @@ fn check(model: &Model, heads: &[NewHead]) -> Result<()> {
     Ok(())
 }
 
-/// The sizes and switches, with a `Dense` module if the model gets its first.
+/// The model's settings as JSON for the metadata, with a `Dense` module added if the model gets its first.
 fn meta_of(model: &Model, heads: &[NewHead]) -> Result<String> {
     let info = model.info();
     let mut pipeline: DensePipeline = model.pipeline().clone();

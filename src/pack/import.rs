@@ -1,5 +1,5 @@
-//! A checkpoint of any form that can be loaded, written as a directory of safetensors: one `model.safetensors` with the heads in it, the
-//! names without prefixes, and the small files beside it as they were.
+//! Converts a checkpoint of any form that the engine loads to a directory of safetensors: one `model.safetensors` with the heads in it and
+//! names without prefixes, a file for each `Dense` module, and the small files as they were.
 //!
 //! Tensors go from file to file through one buffer, so memory does not grow with the model; every number is the same as before, in the
 //! same type. The same source gives the same bytes.
@@ -18,7 +18,7 @@ use crate::weights::{
     Checkpoint, HeadWeights, Q4_0_KEY, Source, UnreadTensor, dense_module_tensors, encoder_shapes, head_tensors,
 };
 
-/// Files that are copied if they exist, as are the folders that `modules.json` names.
+/// Files that are copied if they exist, besides [`SENTENCE_FILES`] and the `config.json` in each folder that `modules.json` names.
 const COPIED: [&str; 10] = [
     "config.json",
     "tokenizer.json",
@@ -91,8 +91,8 @@ pub fn import(
     refuse_inside(source, target)?;
     let files = Source::directory(source)?;
     let mut config = ModelConfig::from_json(&files.require("config.json")?, &files.path("config.json"))?;
-    let (settings, beside) = read_settings(&files, &mut config)?;
-    read_tokenizer(&files, &beside, &config)?;
+    let (settings, about_tokenizer) = read_settings(&files, &mut config)?;
+    read_tokenizer(&files, &about_tokenizer, &config)?;
     let pipeline = settings.pipeline;
     let checkpoint = Checkpoint::open(files.clone(), true)?;
     // The heads are small. Reading them checks them.
@@ -126,7 +126,7 @@ pub fn import(
     Ok(report)
 }
 
-/// Refuses to replace a directory that the source is in.
+/// Refuses a target directory that is or contains the source, which would be removed with it.
 fn refuse_inside(source: &Path, target: &Path) -> Result<()> {
     match (std::fs::canonicalize(source), std::fs::canonicalize(target)) {
         (Ok(from), Ok(to)) if from.starts_with(&to) => {
@@ -156,7 +156,7 @@ fn small_files(source: &Source) -> Result<Vec<String>> {
 struct Planned {
     name: String,
     tensor: UnreadTensor,
-    /// What its shape must be, where that is known.
+    /// The shape that it must have, if the configuration says.
     expected: Option<Vec<usize>>,
 }
 
@@ -167,7 +167,7 @@ struct Output {
 }
 
 impl Output {
-    /// `model.safetensors`: everything of the main files that holds weights, and the heads. Also tells how many tensors hold none.
+    /// Plans `model.safetensors`: all tensors of the main files that hold weights, and the heads. Also returns how many tensors hold none.
     fn main(checkpoint: &Checkpoint, config: &ModelConfig, without_heads: &[&str]) -> Result<(Output, usize)> {
         let mut expected: BTreeMap<String, Vec<usize>> = encoder_shapes(config).into_iter().collect();
         let mut tensors: BTreeMap<String, Planned> = BTreeMap::new();
@@ -201,7 +201,7 @@ impl Output {
         Ok((Output::new("model.safetensors".to_owned(), tensors.into_values().collect()), left_out))
     }
 
-    /// A `Dense` module's file.
+    /// Plans the file of a `Dense` module.
     fn dense_module(checkpoint: &Checkpoint, folder: &str) -> Result<Output> {
         let tensors = dense_module_tensors(checkpoint, folder)?.into_iter();
         let planned =
@@ -209,7 +209,7 @@ impl Output {
         Ok(Output::new(format!("{folder}/model.safetensors"), planned.collect()))
     }
 
-    /// Tensors of wide elements come first, so that all are aligned without gaps.
+    /// A file with these tensors. Those with wide elements come first, so that all are aligned without gaps.
     fn new(name: String, mut tensors: Vec<Planned>) -> Output {
         let width = |planned: &Planned| match planned.tensor.stored.entry.dtype.as_str() {
             "F64" => 8,
@@ -226,6 +226,7 @@ impl Output {
         self.tensors.iter().map(|planned| planned.tensor.stored.entry.range.len() as u64).sum()
     }
 
+    /// The header as JSON, padded with spaces so that the data begins at a multiple of [`ALIGNMENT`].
     fn header(&self) -> Vec<u8> {
         let q4_0 = self.tensors.iter().any(|planned| planned.tensor.stored.q4_0);
         let metadata = if q4_0 { json!({Q4_0_KEY: "1"}) } else { json!({"format": "pt"}) };
@@ -244,7 +245,7 @@ impl Output {
         json
     }
 
-    /// Writes the file; returns its length. `count` is told the bytes of each step.
+    /// Writes the file and returns its length. `count` is called with the number of bytes of weights of each write.
     fn write(&self, out: &mut dyn Write, path: &Path, count: &mut dyn FnMut(u64)) -> Result<u64> {
         let io = |e| Error::io(path, e);
         let header = self.header();

@@ -1,21 +1,22 @@
-//! int4: the weights of an output share one scale, and each block of 32 weights has its own grid of sixteen values (step `m` and zero point
-//! `z`).
+//! Rounds weights to int4: the weights of an output share one scale, and each block of 32 weights has its own grid of sixteen values (step `m`
+//! and zero point `z`).
 //!
 //! ```text
 //! weight = (u - z) · m · scale          u: 0 ..= 15, of the weight
 //!                                       m: 1 ..= 15, z: 0 ..= 15, of the block; |(u - z) · m| <= 127
 //! ```
-//! The scale puts the output's widest weight at the end of the widest grid, 8 · 15. A block that is half as wide gets a grid twice as fine.
+//! The scale puts the output's widest weight (that of the largest magnitude) at the end of the widest grid, 8 · 15. A block that is half as
+//! wide gets a grid twice as fine.
 //! Compared with a symmetric f16 scale for every block (the best of thirty, 4.5 bits a weight instead of 4.25), the mean square error of
 //! normally distributed weights is 5 % lower, because the zero point fits both sides of a block. Trying four scales with all their grids
 //! would save another 1 %.
 
 use trivec_kernels::{I4_BLOCK, I4_GROUP, I4_GROUP_BYTES, PANEL};
 
-/// Scales to the output's widest weight.
+/// The magnitude of an output's widest weight in units of its scale.
 const WIDEST_STEPS: f32 = 120.0;
 
-/// Padding of a panel: grids with `m = z = 8` and nibbles of 8, which stand for the weight 0.
+/// The byte that pads a panel: a grid with `m = z = 8`, or two nibbles of 8, which stand for the weight 0.
 pub(super) const NO_WEIGHTS: u8 = 0x88;
 
 /// A block's grid.
@@ -37,7 +38,7 @@ impl Grid {
         (f32::from(nibble) - f32::from(self.z)) * f32::from(self.m)
     }
 
-    /// Squared error over a block.
+    /// The squared error of rounding a block to this grid, in units of the scale.
     fn error(self, block: &[f32; I4_BLOCK]) -> f32 {
         // Adding and subtracting this number rounds to whole numbers, halves to even. Every weight of a model is rounded twelve times here,
         // and the standard function is a call on machines without an instruction for it.
@@ -86,7 +87,7 @@ pub(super) fn scale(widest: f32) -> f32 {
     widest / WIDEST_STEPS
 }
 
-/// The grids of an output.
+/// The grids of an output's blocks.
 #[derive(Debug)]
 pub(super) struct Grids {
     scale: f32,
@@ -96,7 +97,7 @@ pub(super) struct Grids {
 }
 
 impl Grids {
-    /// For the weights of an output, of which `widest` is the widest.
+    /// Chooses grids for the weights of an output, the widest of which has the magnitude `widest`.
     pub(super) fn of(weights: &[f32], widest: f32) -> Grids {
         let inverse = if widest > 1e-35 { WIDEST_STEPS / widest } else { 0.0 };
         let grid = |weights: &[f32]| {
@@ -117,7 +118,7 @@ impl Grids {
         }
     }
 
-    /// Rounds weight `d`, which should be near `target`, to its place, and returns what it became.
+    /// Rounds `target` to the grid of weight `d`, writes it to that weight's place in the panel, and returns the rounded value.
     pub(super) fn put(&self, panel: &mut [u8], lane: usize, d: usize, target: f32) -> f32 {
         let grid = self.grids[d / I4_BLOCK];
         let nibble = grid.nibble(target * self.inverse);
@@ -127,7 +128,7 @@ impl Grids {
     }
 }
 
-/// Where the nibble of weight `d` is: with that of the weight 16 before or after.
+/// The place in a panel of the byte that holds the nibble of weight `d`, and that of the weight 16 before or after it.
 fn place(lane: usize, d: usize) -> usize {
     let (group, block, pair) = (d / I4_GROUP, d / I4_BLOCK % 2, d % 16);
     group * I4_GROUP_BYTES + 2 * PANEL + block * (PANEL * I4_BLOCK / 2) + (pair / 4 * PANEL + lane) * 4 + pair % 4
@@ -137,7 +138,7 @@ fn place(lane: usize, d: usize) -> usize {
 mod tests {
     use super::*;
 
-    /// Roughly normal, with a standard deviation of 1.
+    /// Roughly normal weights with a standard deviation of 1.
     fn normal(len: usize) -> Vec<f32> {
         let mut state = 77u64;
         let mut next = || {
@@ -151,7 +152,7 @@ mod tests {
         weights.iter().fold(0.0, |widest, w| w.abs().max(widest))
     }
 
-    /// Packs one output to a lane of a panel; returns the panel and what the weights became.
+    /// Packs one output to a lane of a panel; returns the panel and the rounded weights.
     fn pack(weights: &[f32], lane: usize) -> (Vec<u8>, Vec<f32>) {
         let grids = Grids::of(weights, widest(weights));
         let mut panel = vec![NO_WEIGHTS; weights.len().div_ceil(I4_GROUP) * I4_GROUP_BYTES];
@@ -160,7 +161,7 @@ mod tests {
         (panel, became)
     }
 
-    /// The integers of a panel `[depth][32 outputs]`, by the layout's description.
+    /// The integers of a panel `[depth][32 outputs]`, read independently of [`place`].
     fn unpack(panel: &[u8]) -> Vec<[i32; PANEL]> {
         let weight = |d: usize, o: usize| {
             let group = &panel[d / 64 * I4_GROUP_BYTES..][..I4_GROUP_BYTES];
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panel_holds_what_was_rounded_and_zeros_beside_it() {
+    fn a_panel_holds_the_rounded_weights_and_zeros_elsewhere() {
         for (len, lane) in [(1, 0), (31, 5), (32, 31), (33, 7), (64, 1), (65, 30), (100, 16), (384, 2)] {
             let mut weights = normal(len);
             // A block of one sign, whose zero point is at an end.
@@ -193,22 +194,23 @@ mod tests {
     }
 
     #[test]
-    fn grids_are_fine_for_narrow_blocks_and_stay_within_bytes() {
+    fn rounding_errors_are_small_for_even_uneven_and_one_sided_blocks() {
         let error = |weights: &[f32]| {
             let (_, became) = pack(weights, 3);
             let square = |(w, q): (&f32, &f32)| f64::from(w - q).powi(2);
             weights.iter().zip(&became).map(square).sum::<f64>()
                 / weights.iter().map(|&w| f64::from(w).powi(2)).sum::<f64>()
         };
-        // A scale for every block (the best of thirty, in f16) loses 0.0067.
+        // A symmetric scale for every block (the best of thirty, in f16) would have an error of 0.0067.
         let normal = normal(4096);
         assert!((0.005..0.0065).contains(&error(&normal)), "{}", error(&normal));
-        // Blocks of widths that differ eight times, and blocks of one sign.
+        // Blocks with widths that differ by a factor of eight, and blocks of one sign.
         let uneven: Vec<f32> = normal.iter().enumerate().map(|(d, w)| w * [1.0, 0.125][d / 32 % 2]).collect();
         assert!(error(&uneven) < 0.0075, "{}", error(&uneven));
         let one_sign: Vec<f32> = normal.iter().map(|w| w.abs()).collect();
         assert!(error(&one_sign) < 0.003, "{}", error(&one_sign));
-        // A weight a hundred times as wide as the others is kept, and the others as well as its scale allows: to half a step.
+        // A weight a hundred times as wide as the others stays exact. The others are rounded to multiples of its scale, 400 / 120, and so by at
+        // most half of that.
         let mut huge = normal[..256].to_vec();
         huge[40] = 400.0;
         let (_, became) = pack(&huge, 0);
@@ -219,14 +221,14 @@ mod tests {
     }
 
     #[test]
-    fn every_grid_that_can_be_chosen_stays_within_bytes() {
+    fn values_of_every_grid_that_can_be_chosen_fit_into_int8() {
         for low in 0..=120 {
             for high in 0..=120 {
                 let mut block = [0.0; I4_BLOCK];
                 (block[3], block[20]) = (-(low as f32), high as f32);
                 let Grid { m, z } = Grid::best(&block);
                 assert!((1..=15).contains(&m) && z <= 15 && u32::from(m) * u32::from(z.max(15 - z)) <= 127, "{m} {z}");
-                // The step is at most a little more than a fifteenth of the width, so the ends are not far.
+                // The step is at most a little more than a fifteenth of the width, so both ends of the block are near a value of the grid.
                 let error = Grid { m, z }.error(&block);
                 assert!(
                     error <= 2.0 * (1.5 * (low + high) as f32 / 15.0 + 1.0).powi(2),
@@ -237,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_are_those_of_the_nibbles() {
+    fn the_error_of_a_grid_is_that_of_its_nibbles() {
         for (index, block) in normal(3200).as_chunks::<I4_BLOCK>().0.iter().enumerate() {
             let block = block.map(|w| w * 40.0);
             let grid = Grid { m: 1 + index as u8 % 15, z: index as u8 % 16 };
@@ -248,13 +250,13 @@ mod tests {
     }
 
     #[test]
-    fn outputs_of_zeros_and_of_what_is_not_a_number() {
+    fn outputs_of_zeros_stay_zero_and_those_with_nan_or_infinity_fit_into_int8() {
         for zeros in [vec![0.0; 70], vec![1e-38; 70]] {
             let (panel, became) = pack(&zeros, 9);
             assert!(became.iter().all(|&w| w == 0.0));
             assert!(unpack(&panel).iter().flatten().all(|&w| w == 0));
         }
-        // A file is refused for a scale that is not finite; here nothing panics, and weights stay within bytes.
+        // Loading refuses a file with a scale that is not finite. Packing does not panic, and its integers fit into int8.
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let mut weights = normal(70);
             weights[33] = bad;

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::text::Tokenizer;
 use crate::weights::{Classifier, HeadWeights, Linear, Norm, Site, Table, WeightFormat, panel_shape};
 
-/// Bytes of a 4-bit block of a checkpoint.
+/// Bytes of a checkpoint's own 4-bit block: an f16 scale and 32 nibbles.
 const STORED_BLOCK_BYTES: usize = 18;
 
 fn f32_bytes(values: impl IntoIterator<Item = f32>) -> Vec<u8> {
@@ -33,7 +33,7 @@ pub(super) fn add_tensors<'a>(
     let kernels = model.kernels();
     let (encoder, heads) = (model.encoder(), model.heads());
     let weights = &encoder.weights;
-    // Small and always needed first, so that the first pages of the file hold them.
+    // The layers come first in the file, in the order in which a pass reads them.
     add_norm(writer, "embeddings.LayerNorm", &weights.embedding_norm);
     for (index, layer) in weights.layers.iter().enumerate() {
         let name = |part: &str| format!("encoder.layer.{index}.{part}");
@@ -106,7 +106,7 @@ fn add_norm<'a>(writer: &mut PackedWriter<'a>, name: &str, norm: &'a Norm) {
     add_floats(writer, format!("{name}.bias"), vec![norm.bias().len()], norm.bias());
 }
 
-/// The compiled tokenizer's arrays.
+/// Adds the arrays of the compiled tokenizer.
 fn add_tokenizer<'a>(writer: &mut PackedWriter<'a>, tokenizer: &'a Tokenizer) -> Result<()> {
     let parts = tokenizer.compile().map_err(|what| Error::Option { option: "model", what })?;
     let mut add = |name: &str, dtype, len: usize, bytes: usize, fill: Fill<'a>| {
@@ -127,7 +127,7 @@ fn add_tokenizer<'a>(writer: &mut PackedWriter<'a>, tokenizer: &'a Tokenizer) ->
     Ok(())
 }
 
-/// The heads stay in f32: they are a thousandth of the work, and their rounding error would show in every result.
+/// Adds the heads in f32: they are a thousandth of the work, and their rounding error would show in every result.
 fn add_heads<'a>(writer: &mut PackedWriter<'a>, heads: &'a HeadWeights) {
     let dense = heads.dense.iter().enumerate().map(|(index, linear)| (format!("dense.{index}"), linear));
     let sparse = heads.sparse.iter().map(|linear| ("sparse_linear".to_owned(), linear));
@@ -217,6 +217,7 @@ pub(super) fn add_table<'a, R: RowSource + ?Sized>(
     writer.add(full_name, dtype, vec![rows, cols], rows * cols * size, fill);
 }
 
+/// The largest magnitude in a row.
 fn widest(row: &[f32]) -> f32 {
     row.iter().fold(0.0, |widest, x| x.abs().max(widest))
 }
@@ -230,6 +231,7 @@ fn to_i8(x: f32, inverse: f32) -> i8 {
     (x * inverse).round_ties_even().clamp(-127.0, 127.0) as i8
 }
 
+/// Rounds to f16, and refuses a value that is too large for it.
 fn to_f16(x: f32, tensor: &str) -> Result<f16> {
     let half = f16::from_f32(x);
     if half.is_finite() {
@@ -241,14 +243,14 @@ fn to_f16(x: f32, tensor: &str) -> Result<f16> {
     })
 }
 
-/// Where a layer's weights come from.
+/// A matrix whose rows can be read one at a time: the weights of a layer to be packed, or a table.
 pub(super) trait RowSource: Sync {
     /// `[outputs, inputs]`
     fn shape(&self) -> [usize; 2];
-    /// Writes the weights of one output.
+    /// Copies the weights of one output (or a row of a table) to `out`.
     fn row(&self, output: usize, out: &mut [f32]);
     fn bias(&self) -> Option<&[f32]>;
-    /// 4-bit blocks that are to be taken as they are.
+    /// The matrix's own 4-bit blocks, if it has any.
     fn q4_0_bytes(&self) -> Option<&[u8]> {
         None
     }
@@ -286,6 +288,7 @@ pub(super) struct Layer<'a, R: ?Sized> {
     pub factors: Option<&'a [f32]>,
     /// How int8 and int4 weights are rounded; `None` rounds each by itself.
     pub rounding: Option<Arc<Rounding>>,
+    /// Whether the source's own 4-bit blocks are copied unchanged if the format is int4.
     pub q4_0: bool,
 }
 
@@ -296,6 +299,7 @@ impl<R: ?Sized> Clone for Layer<'_, R> {
 }
 
 impl<'a, R: RowSource + ?Sized> Layer<'a, R> {
+    /// Adds the layer's bias, scales and weights to the file.
     pub(super) fn add(self, writer: &mut PackedWriter<'a>, format: WeightFormat) {
         let [outputs, inputs] = self.rows.shape();
         self.add_bias(writer);
@@ -326,7 +330,7 @@ impl<'a, R: RowSource + ?Sized> Layer<'a, R> {
             writer.add(format!("{}.weight_scale", self.name), "F32", vec![outputs], outputs * 4, fill);
         }
         let shape = panel_shape(format, blocks, outputs, inputs);
-        // Padding beyond the last weights is 0.
+        // The byte that stands for the weight 0, for the padding beyond the last weights.
         let no_weights = match format {
             WeightFormat::Int8 => 128,
             WeightFormat::Int4 if !blocks => int4::NO_WEIGHTS,
@@ -345,7 +349,7 @@ impl<'a, R: RowSource + ?Sized> Layer<'a, R> {
         writer.add(weight_name, dtype, shape.to_vec(), shape[0] * shape[1] * size, fill);
     }
 
-    /// `b + W c`, with the weights as they were before they are rounded.
+    /// Adds the bias `b + W c`, with `W` not yet rounded; without a centre `c`, the layer's own bias, if it has one.
     fn add_bias(&self, writer: &mut PackedWriter<'a>) {
         let [outputs, inputs] = self.rows.shape();
         let name = format!("{}.bias", self.name);
@@ -375,12 +379,12 @@ impl<'a, R: RowSource + ?Sized> Layer<'a, R> {
         row.iter_mut().for_each(|w| *w /= rotation);
     }
 
-    /// The source's 4-bit blocks, if they are to be taken as they are.
+    /// The source's 4-bit blocks, if they are to be copied unchanged.
     fn q4_0(&self) -> Option<&[u8]> {
         self.rows.q4_0_bytes().filter(|_| self.q4_0)
     }
 
-    /// See [`Rounding::each`].
+    /// Calls `round(d, target)` for every weight of an output, as [`Rounding::each`] does. Without a rounding each weight is its own target.
     fn round_each(&self, row: &[f32], errors: &mut [f32], mut round: impl FnMut(usize, f32) -> f32) {
         match &self.rounding {
             Some(rounding) => rounding.each(self.kernels, row, errors, round),
@@ -390,7 +394,7 @@ impl<'a, R: RowSource + ?Sized> Layer<'a, R> {
         }
     }
 
-    /// Writes one output's weights to their places in its panel.
+    /// Rounds one output's weights to `format` and writes them to their places in its panel.
     fn fill_output(
         &self,
         format: WeightFormat,

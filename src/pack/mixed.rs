@@ -16,7 +16,7 @@ use crate::weights::WeightFormat;
 /// Texts on which the harm is measured, spread evenly over the calibration texts.
 const TEXTS: usize = 32;
 
-/// Tokens of each.
+/// The most tokens of each of these texts.
 const MAX_TOKENS: usize = 128;
 
 /// The next better format, for layers that may be larger.
@@ -78,7 +78,7 @@ fn harms(model: &Model, options: &PackOptions, plan: &Plan, texts: &[&str], step
     };
     let mut rounded = {
         let mut bytes = Vec::new();
-        // Rounded as in the file, because the way of rounding changes which layer hurts most.
+        // The weights are rounded as they will be in the file, because the way of rounding changes which layer hurts most.
         let rounding = moments::rounding(plan, model, options, step)?;
         writer(model, options, plan, rounding.as_ref())?.write(
             model.team(),
@@ -108,7 +108,7 @@ fn harms(model: &Model, options: &PackOptions, plan: &Plan, texts: &[&str], step
     Ok(harms)
 }
 
-/// Mean distance of the dense vectors, and of the ColBERT rows if there are any: `1 - cos`.
+/// The mean of `1 - cos` over the texts' dense vectors and, if there are any, the means over each text's ColBERT rows.
 fn error(expected: &[Embedding], found: &[Embedding]) -> f64 {
     let (mut sum, mut count) = (0.0, 0.0);
     for (a, b) in expected.iter().zip(found) {

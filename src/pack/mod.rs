@@ -50,7 +50,7 @@ use crate::error::Result;
 use contents::writer;
 use file::PackedWriter;
 
-/// What was packed.
+/// Facts about the file that was packed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PackReport {
@@ -58,9 +58,9 @@ pub struct PackReport {
     pub bytes: u64,
     /// Texts that were used to calibrate.
     pub calibration_texts: usize,
-    /// Whether the source's own 4-bit blocks were taken as they are.
+    /// Whether the source's own 4-bit blocks were copied unchanged.
     pub q4_0: bool,
-    /// How each layer is stored.
+    /// The format of each layer.
     pub layers: Vec<WeightFormat>,
 }
 

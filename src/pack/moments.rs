@@ -1,13 +1,13 @@
-//! Rounds weights so that the error of the outputs is small for the inputs that occur (by the inputs' second moments).
+//! Rounds weights so that the error of the outputs is small for the inputs that occur, as their second moments tell.
 //!
 //! The error of an output is `(w - q) · x`; over many inputs its mean square is `(w - q)ᵀ M (w - q)` with the second moments `M = mean(x xᵀ)` of the
-//! prepared inputs. With `M = Rᵀ R`, `R` upper triangular, that is `‖R (w - q)‖²`, and from the last weight to the first each is rounded so
-//! that its term is as near 0 as it can be, given those after it:
+//! prepared inputs. With `M = Rᵀ R`, `R` upper triangular, that is `‖R (w - q)‖²`. The weights are rounded from the last to the first, each so
+//! that its term is as near 0 as it can be, given the weights after it:
 //!
 //! ```text
 //! q_d = round(w_d + Σ_{j>d} R_dj / R_dd · (w_j - q_j))
 //! ```
-//! That is Babai's nearest plane (1986), and GPTQ (Frantar et al. 2022) in another order. Moments are taken in blocks of 512 inputs: those
+//! That is Babai's nearest plane (1986), and GPTQ (Frantar et al. 2022) in another order. Moments are computed in blocks of 512 inputs: those
 //! of all 4,096 would need more memory than the packed model, and more calibration tokens than there are to estimate them.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,7 +38,7 @@ const DAMPING: f32 = 0.05;
 struct Sums {
     /// `[rows, inputs]`: prepared rows whose products have not been added yet.
     waiting: Vec<f32>,
-    /// `[len, len]` each.
+    /// For each block of inputs the sums of the products of any two, `[len, len]`.
     blocks: Vec<Vec<f32>>,
 }
 
@@ -47,11 +47,12 @@ struct Sums {
 struct Moments {
     kernels: &'static Kernels,
     inputs: Inputs,
-    /// By layer, by site.
+    /// For each layer the sums of its four sites.
     layers: Vec<[Sums; 4]>,
 }
 
 impl Observe for Moments {
+    /// Prepares the rows as they are prepared for the product, and adds up their products as soon as enough rows are waiting.
     fn see(&mut self, team: &Team, layer: usize, site: Site, rows: MatRef<'_>) {
         if self.layers.len() <= layer {
             self.layers.resize_with(layer + 1, Default::default);
@@ -109,10 +110,11 @@ pub(super) struct Rounding {
     blocks: Vec<Vec<f32>>,
 }
 
-/// Of every layer's four sites.
+/// The rounding of every layer's four sites.
 pub(super) type Roundings = Vec<[Arc<Rounding>; 4]>;
 
-/// How the weights are rounded, by what their inputs have in common; `None` where each is rounded by itself.
+/// Measures how the weights of int8 and int4 layers are to be rounded. `None` if there are no such layers, no calibration texts, or if the
+/// source's own 4-bit blocks are copied.
 pub(super) fn rounding(plan: &Plan, model: &Model, options: &PackOptions, step: Step<'_>) -> Result<Option<Roundings>> {
     if plan.q4_0 || plan.calibration_texts == 0 || !plan.layers.iter().any(|format| format.is_int()) {
         return Ok(None);
@@ -120,7 +122,7 @@ pub(super) fn rounding(plan: &Plan, model: &Model, options: &PackOptions, step: 
     measure(model, &plan.inputs, &given_texts(options), step).map(Some)
 }
 
-/// Runs `model` over `texts`, inputs prepared as `inputs` says.
+/// Runs `model` over `texts`, adds up the moments of its layers' inputs, prepared as `inputs` says, and factors them.
 fn measure(model: &Model, inputs: &Inputs, texts: &[&str], step: Step<'_>) -> Result<Roundings> {
     let moments =
         Arc::new(Mutex::new(Moments { kernels: model.kernels(), inputs: inputs.clone(), layers: Vec::new() }));
@@ -141,7 +143,8 @@ fn measure(model: &Model, inputs: &Inputs, texts: &[&str], step: Step<'_>) -> Re
     Ok(moments.layers.iter_mut().map(|sites| sites.each_mut().map(rounding)).collect())
 }
 
-/// Replaces moments by `R_dj / R_dd`; by zeros, which round every weight by itself, where nothing was seen or they have no factor.
+/// Replaces the moments of a block by `R_dj / R_dd`; or by zeros, with which every weight is rounded by itself, if no input was seen or the
+/// moments have no Cholesky factor.
 fn factor(kernels: &Kernels, block: &mut [f32]) {
     let len = block.len().isqrt();
     let mean = (0..len).map(|i| block[i * len + i]).sum::<f32>() / len as f32;
@@ -170,8 +173,8 @@ fn factor(kernels: &Kernels, block: &mut [f32]) {
 }
 
 impl Rounding {
-    /// Calls `round(d, target)` for every weight, each block's from the last to the first, with what it should be near, given what was lost after
-    /// it; `round` returns what it became. `errors` takes a row.
+    /// Calls `round(d, target)` for every weight of a row, in each block from the last to the first. `target` is the weight with a correction
+    /// for the rounding errors of those after it, and `round` returns the rounded weight. `errors` is scratch memory, as long as the row.
     pub(super) fn each(
         &self,
         kernels: &Kernels,
@@ -195,7 +198,7 @@ impl Rounding {
 mod tests {
     use super::*;
 
-    /// Inputs of `len` that have much in common, and their moments.
+    /// `rows` rows of `len` inputs that are strongly correlated, and the sums of their products, block after block.
     fn inputs(len: usize, rows: usize) -> (Vec<f32>, Vec<f32>) {
         let mut state = 7u32;
         let mut next = || {
@@ -223,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_inputs_have_in_common_makes_outputs_nearer() {
+    fn rounding_by_moments_makes_outputs_more_exact() {
         let (len, rows) = (96, 400);
         let (x, mut block) = inputs(len, rows);
         factor(Kernels::best(), &mut block);

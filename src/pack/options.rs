@@ -1,4 +1,4 @@
-//! How to pack, and what is told while packing.
+//! Options of packing, and the stages of which progress is reported.
 
 use crate::weights::WeightFormat;
 
@@ -22,7 +22,7 @@ pub enum Calibration {
 pub struct PackOptions {
     /// How the layers' weights are stored.
     pub weights: WeightFormat,
-    /// For int8, int4 and bf16; f16 and f32 need none, nor do a checkpoint's own 4-bit blocks.
+    /// The texts for calibration. int8, int4 and bf16 use them; f16 and f32 need none, nor do a checkpoint's own 4-bit blocks.
     pub calibration: Calibration,
     /// Where the model comes from, to be recorded in the file; by convention a digest of its weights.
     pub source: Option<String>,
@@ -55,10 +55,11 @@ pub(super) fn bundled_texts() -> impl Iterator<Item = &'static str> {
     BUNDLED.lines()
 }
 
-/// A function that progress is reported to: the stage, the units of it that are done, and their number.
+/// A function to which progress is reported: the stage, the units of it that are done, and their number.
 pub(super) type Step<'a> = &'a dyn Fn(Stage, usize, usize);
 
-/// The texts that the options give for measuring.
+/// The texts on which a model is measured: those of the options, or else the bundled ones. `Calibration::None` has the bundled ones too, because
+/// mixed precision needs texts in any case.
 pub(super) fn given_texts(options: &PackOptions) -> Vec<&str> {
     match &options.calibration {
         Calibration::Bundled | Calibration::None => bundled_texts().collect(),

@@ -9,22 +9,24 @@ use crate::engine::Model;
 use crate::error::{Error, Result};
 use crate::weights::WeightFormat;
 
-/// How a model is going to be packed: made by [`plan`](super::plan()), taken by [`Writing::new`](super::Writing::new). Serialises exactly.
+/// How a model is going to be packed. [`plan`](super::plan()) makes it and [`Writing::new`](super::Writing::new) needs it. No number changes
+/// when it is serialised.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
     pub(super) inputs: Inputs,
+    /// The format of each layer.
     #[serde(with = "names")]
     pub(super) layers: Vec<WeightFormat>,
-    /// Whether the source's own 4-bit blocks are taken as they are.
+    /// Whether the source's own 4-bit blocks are copied unchanged.
     pub(super) q4_0: bool,
-    /// What the file says of its calibration.
+    /// What the packed file's metadata says about its calibration.
     pub(super) calibration: String,
     pub(super) calibration_texts: usize,
 }
 
 impl Plan {
-    /// All layers in one format, with nothing measured.
+    /// A plan that stores all layers in one format, for which nothing is measured.
     pub(super) fn uncalibrated(model: &Model, weights: WeightFormat) -> Plan {
         Plan {
             inputs: Inputs::plain(),
@@ -35,12 +37,12 @@ impl Plan {
         }
     }
 
-    /// Whether the plan was made for this model and these options. One that was read from a file may not be.
+    /// Whether the plan can be used for this model and these options. A plan that was read from a file may have been made for others.
     pub fn fits(&self, model: &Model, options: &PackOptions) -> bool {
         self.check(model, options).is_ok()
     }
 
-    /// Refuses a plan that was made for another model.
+    /// Refuses a plan that does not fit the model's layers or the options' format.
     pub(super) fn check(&self, model: &Model, options: &PackOptions) -> Result<()> {
         let layers = &model.encoder().weights.layers;
         let fits = self.layers.len() == layers.len()
@@ -68,7 +70,7 @@ pub(super) fn has_blocks(model: &Model) -> bool {
     layers.iter().all(|layer| layer.linears().iter().all(|linear| linear.q4_0_bytes().is_some()))
 }
 
-/// Formats by their names.
+/// Serialises formats by their names.
 mod names {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 

@@ -1,6 +1,6 @@
-//! Values that were published of BGE-M3, for a model that says by its shape that it may be it.
+//! Compares the scores of a model that, by its shape, may be BGE-M3 with scores that were published for BGE-M3.
 //!
-//! Sources: fp32 values of FlagEmbedding's tutorial 1.2.4_BGE-M3.ipynb; the scores of the second query's pairs, fp16, of its README.
+//! Sources: FlagEmbedding's tutorial 1.2.4_BGE-M3.ipynb (fp32) and, for the pairs of the second query, FlagEmbedding's README (fp16).
 
 use serde::Serialize;
 
@@ -25,18 +25,18 @@ const SCORES: [(usize, usize, [f32; 3]); 4] = [
     (1, 1, [0.678_246_2, 0.18030, 0.78986]),
 ];
 
-/// How far a model is from what was published of BGE-M3.
+/// How far a model's scores are from those that were published for BGE-M3.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Published {
     /// Scores that were compared.
     pub values: usize,
     /// The largest absolute difference.
     pub largest_difference: f64,
-    /// Where that is.
+    /// The score that differs most, in words.
     pub worst: String,
 }
 
-/// Whether a model has BGE-M3's shape and heads. A model trained on from it has them too, and other values.
+/// Whether a model has BGE-M3's shape and heads. A model that was fine-tuned from BGE-M3 has them too, but gives other scores.
 fn has_its_shape(info: &ModelInfo) -> bool {
     (info.layers, info.hidden, info.vocabulary) == (24, 1024, 250_002) && info.modes == Modes::ALL
 }
@@ -52,6 +52,7 @@ pub(super) fn compare(model: &Model) -> Result<Option<Published>> {
     Ok(Some(largest(|query, passage| scores(&queries[query], &passages[passage]))))
 }
 
+/// The dense, lexical and ColBERT scores of a pair.
 fn scores(query: &Embedding, passage: &Embedding) -> [f32; 3] {
     let scores = similarity::score(query, passage, &similarity::ScoreWeights::default());
     [scores.dense, scores.sparse, scores.colbert].map(|score| score.unwrap_or(f32::NAN))

@@ -1,5 +1,5 @@
-//! How two models rank a small retrieval set: 42 questions and as many passages in some 15 languages, three passages to a theme, written for
-//! this project (`retrieval.tsv`).
+//! Compares how two models rank a small retrieval set (`retrieval.tsv`): 42 questions and as many passages in eleven languages, written for this
+//! project. The passages come in threes, about one subject or about different meanings of one word.
 
 use serde::Serialize;
 
@@ -10,7 +10,7 @@ use crate::engine::{EncodeOptions, Model};
 use crate::error::Result;
 use crate::similarity::{ScoreWeights, Scores, score};
 
-/// `D`, id, passage; or `Q`, ids of the relevant passages, question; tabs between them.
+/// One row per line, of three columns with tabs between them: `D`, an id and a passage; or `Q`, the ids of the relevant passages and a question.
 const SET: &str = include_str!("retrieval.tsv");
 
 /// How two models rank the passages by one score.
@@ -26,7 +26,7 @@ pub struct Ranking {
     pub kendall_tau: f64,
 }
 
-/// The scores that passages are ranked by.
+/// A score by which passages are ranked: its name, and how to get it.
 type By = (&'static str, fn(&Scores) -> Option<f32>);
 
 const BY: [By; 4] = [
@@ -39,11 +39,12 @@ const BY: [By; 4] = [
 struct Set {
     passages: Vec<&'static str>,
     questions: Vec<&'static str>,
-    /// Of each question, the passages that answer it.
+    /// For each question, the places of the passages that answer it.
     relevant: Vec<Vec<usize>>,
 }
 
 impl Set {
+    /// Reads the set from [`SET`].
     fn read() -> Set {
         let rows: Vec<[&str; 3]> =
             SET.lines().filter_map(|line| line.split('\t').collect::<Vec<_>>().try_into().ok()).collect();
@@ -107,7 +108,7 @@ pub(super) fn compare(
     Ok(rankings)
 }
 
-/// The scores of all passages; `None` where the models do not have them.
+/// The scores of all passages for a question; `None` if the model does not have that score.
 fn scores(question: &Embedding, passages: &[Embedding], value: fn(&Scores) -> Option<f32>) -> Option<Vec<f64>> {
     let weights = ScoreWeights::default();
     passages.iter().map(|passage| value(&score(question, passage, &weights)).map(f64::from)).collect()
@@ -118,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_question_of_the_set_has_its_passages() {
+    fn every_question_of_the_set_has_a_relevant_passage() {
         let set = Set::read();
         assert_eq!((set.passages.len(), set.questions.len()), (42, 42));
         assert_eq!(SET.lines().count(), 84, "every line is read");

@@ -1,4 +1,5 @@
-//! Writes a directory that appears complete or not at all: it has a hidden name beside its place while it is written, and is then renamed.
+//! Writes a directory that appears complete or not at all: while it is written it has a hidden name in the same parent directory, and then it is
+//! renamed.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -16,7 +17,7 @@ pub(super) struct Staging {
     /// The path of the previous content of the target, while the two are exchanged.
     old: PathBuf,
     force: bool,
-    /// A file beside them, locked while a process writes here.
+    /// A file in the same parent directory, which is locked while a process writes the target.
     lock_path: PathBuf,
     lock: Option<LockFile>,
 }
@@ -48,7 +49,7 @@ impl Staging {
         fs::create_dir_all(parent).map_err(|e| Error::io(parent, e))?;
         staging.lock = Some(staging.take_lock()?);
         staging.clean().map_err(|e| Error::io(&staging.hidden, e))?;
-        // The content from before a killed run is back in its place.
+        // Cleaning up may have moved the content from before a killed run back to its place.
         check_target(target, force)?;
         Ok(staging)
     }
@@ -59,7 +60,7 @@ impl Staging {
         taken.ok_or_else(|| Error::io(&self.target, busy()))
     }
 
-    /// Removes what a killed run has left, and moves the previous content back.
+    /// Removes what a killed run has left, moves the previous content back, and creates the hidden directory.
     fn clean(&self) -> io::Result<()> {
         match fs::remove_dir_all(&self.hidden) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
@@ -72,7 +73,7 @@ impl Staging {
         }
     }
 
-    /// Writes a file of the directory; `write` returns what it has made. The bytes are on the disk when this returns.
+    /// Writes a file of the directory and returns what `write` returned. The bytes are on the disk when this returns.
     pub(super) fn file<T>(&self, name: &str, write: impl FnOnce(&mut dyn Write, &Path) -> Result<T>) -> Result<T> {
         let path = self.hidden.join(name);
         let io = |e| Error::io(&path, e);
@@ -85,7 +86,7 @@ impl Staging {
         Ok(made)
     }
 
-    /// Makes the directory visible.
+    /// Gives the directory its final name, and with `force` removes the directory that it replaces.
     pub(super) fn finish(mut self) -> Result<()> {
         // Another program may have created something there in the meantime.
         check_target(&self.target, self.force)?;
@@ -93,6 +94,7 @@ impl Staging {
         moved.map_err(|e| Error::io(&self.target, e))
     }
 
+    /// Renames the hidden directory to the target and removes the directory that it replaces. If the rename fails, the old one is put back.
     fn exchange(&mut self) -> io::Result<()> {
         // Removes an empty directory. A directory with content stays, and without `force` the rename below then fails.
         let _ = fs::remove_dir(&self.target);
@@ -114,7 +116,7 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        // Without the lock the directory belongs to another process. The lock is released after it is removed.
+        // Without the lock the directory belongs to another process. The lock is released after the directory is removed.
         if self.lock.is_some() {
             let _ = fs::remove_dir_all(&self.hidden);
         }
@@ -129,8 +131,8 @@ fn refuse(target: &Path, what: &str) -> Error {
     Error::Option { option: "output", what: format!("{} {what}", target.display()) }
 }
 
-/// Refuses a `target` that may not be placed or replaced. It may be where nothing is, or an empty directory, or with `force` a directory that has a
-/// `config.json`.
+/// Refuses a `target` at which no directory may be written. Allowed are a path where nothing is, an empty directory, and with `force` a
+/// directory that has a `config.json`.
 fn check_target(target: &Path, force: bool) -> Result<()> {
     let metadata = match fs::symlink_metadata(target) {
         Ok(metadata) => metadata,

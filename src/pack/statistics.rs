@@ -14,7 +14,7 @@ pub struct Cosines {
 }
 
 impl Cosines {
-    /// Of at least one cosine; of none, NaN. A NaN among them makes all three NaN.
+    /// The distribution of these cosines. All three values are NaN if there are no cosines or one of them is NaN.
     pub(super) fn of(cosines: &[f64]) -> Cosines {
         let mut sorted = cosines.to_vec();
         sorted.sort_by(f64::total_cmp);
@@ -46,7 +46,7 @@ pub(super) fn ndcg10(scores: &[f64], relevant: &[usize]) -> f64 {
 }
 
 /// Kendall's τ-b of two lists of scores: 1 where they order all pairs alike, -1 where they order all pairs the other way round; ties count
-/// as in Kendall 1945. Two lists without any order agree.
+/// as in Kendall 1945. The result is 1 if both lists are all ties, and 0 if only one is.
 pub(super) fn kendall_tau(a: &[f64], b: &[f64]) -> f64 {
     let (mut agreement, mut pairs_a, mut pairs_b) = (0i64, 0i64, 0i64);
     let sign = |x: f64, y: f64| i64::from(x > y) - i64::from(x < y);
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cosines_are_summed_up() {
+    fn cosines_have_a_mean_a_percentile_and_a_least() {
         let values: Vec<f64> = (0..100).map(|i| 1.0 - f64::from(i) / 1000.0).collect();
         let c = Cosines::of(&values);
         assert!((c.mean - 0.9505).abs() < 1e-12);

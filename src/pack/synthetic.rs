@@ -1,8 +1,8 @@
 //! A model of BGE-M3's shape, or of one of its layers, with deterministic random weights: for measuring speed and memory where the real
 //! weights are not needed.
 //!
-//! Weights are roughly normal with a standard deviation of 0.03, biases and layer norms are 0 and 1. Every row is a function of its
-//! tensor's name and its number, so no more than a row is ever held, and the packed file and the exported checkpoint agree.
+//! Weights are roughly normal with a standard deviation of 0.03; biases are 0 and the gains of layer norms 1. Every row is a function of its
+//! tensor's name and the row's number, so no matrix has to be stored, and the packed file and the exported checkpoint agree.
 
 use std::io::Write;
 use std::path::Path;
@@ -37,19 +37,19 @@ pub(crate) fn bge_m3() -> ModelConfig {
     }
 }
 
-/// One layer of BGE-M3's shape with few words and positions, to time the layer alone.
+/// One layer of BGE-M3's shape with a small vocabulary and few positions, to time the layer alone.
 fn one_layer() -> ModelConfig {
     ModelConfig { layers: 1, vocabulary: 1000, positions: 514, ..bge_m3() }
 }
 
-/// A random matrix with its name.
+/// A random matrix. Its name is the seed of its values.
 struct RandomRows {
     name: String,
     shape: [usize; 2],
     bias: Option<Vec<f32>>,
 }
 
-/// FNV-1a.
+/// The FNV-1a hash of a text.
 fn hash(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
@@ -78,15 +78,16 @@ impl RowSource for RandomRows {
     }
 }
 
-/// The matrices of a model, in a checkpoint's order and names: those with a bias are layers, the others tables.
+/// The matrices of a model, under a checkpoint's names. Layers and heads have a bias, tables have none.
 struct Matrices {
     tables: Vec<RandomRows>,
     layers: Vec<RandomRows>,
     heads: Vec<RandomRows>,
-    /// Layer norms' names.
+    /// Names of the layer norms.
     norms: Vec<String>,
 }
 
+/// The matrices and layer norms of a model of these sizes.
 fn matrices(config: &ModelConfig) -> Matrices {
     let hidden = config.hidden;
     let table = |part: &str, rows: usize| RandomRows {
@@ -143,6 +144,7 @@ pub fn packed_layer(format: WeightFormat) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Writes a packed file of a random model of these sizes.
 fn write_packed_as(
     config: &ModelConfig,
     format: WeightFormat,
@@ -226,6 +228,7 @@ pub fn config_json() -> String {
     format!("{json:#}\n")
 }
 
+/// Adds layer norms with gains of 1 and biases of 0.
 fn add_norms(writer: &mut PackedWriter<'_>, names: &[String], hidden: usize) {
     for name in names {
         for (part, value) in [("weight", 1.0f32), ("bias", 0.0)] {
@@ -248,6 +251,7 @@ fn as_layer(rows: &RandomRows) -> Layer<'_, RandomRows> {
     }
 }
 
+/// Adds matrices with their biases in f32.
 fn add_plain<'a>(writer: &mut PackedWriter<'a>, all: &'a [RandomRows]) {
     for rows in all {
         as_layer(rows).add(writer, WeightFormat::F32);

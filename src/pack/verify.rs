@@ -1,4 +1,4 @@
-//! How close one model's outputs are to another's: a packed file against its source, or any two.
+//! Measures how close one model's outputs are to another's: a packed file's to those of its source, or those of any two models.
 //!
 //! Texts are encoded by both models, each with its own tokenizer, and compared part by part; a small retrieval set tells whether the
 //! differences matter to a ranking; for BGE-M3 the published values are compared as well.
@@ -17,17 +17,17 @@ use crate::error::{Error, Result};
 use crate::escape::Escaped;
 use crate::weights::WeightFormat;
 
-/// The texts that models are compared over unless others are given: 300 in some 80 languages, written for this project; nothing was fitted
+/// The texts on which models are compared unless others are given: 300 in some 80 languages, written for this project; nothing was fitted
 /// to them.
 const BUNDLED: &str = include_str!("verification.txt");
 
-/// Tokens kept of a text.
+/// The most tokens of a text.
 const MAX_TOKENS: usize = 512;
 
 /// Texts encoded at a time, between two reports of progress.
 const CHUNK: usize = 16;
 
-/// The texts that models are compared over unless others are given.
+/// The texts on which models are compared unless others are given.
 pub fn bundled_texts() -> Vec<String> {
     BUNDLED.lines().map(str::to_owned).collect()
 }
@@ -35,8 +35,8 @@ pub fn bundled_texts() -> Vec<String> {
 /// How much the lexical weights of the two models differ.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LexicalDifference {
-    /// What the differences change of the lexical scores of the texts with themselves: `Σ max(a, b) |a - b| / Σ a²` over the token ids of
-    /// either, over all texts. So a weight counts by its share of the score that it makes, and one near zero hardly counts.
+    /// By what share the differences change the texts' lexical scores with themselves: `Σ max(a, b) |a - b| / Σ a²`, both sums over the token
+    /// ids of either model and over all texts. A weight counts by its share of the score, so one near zero hardly counts.
     pub score_error: f64,
     /// The mean lexical score of a text with itself in the reference, `Σ a²`: how large the weights are.
     pub self_score: f64,
@@ -53,7 +53,7 @@ pub struct LexicalDifference {
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct VerifyReport {
-    /// The model that is taken for right.
+    /// The model whose outputs count as right.
     pub reference: String,
     /// The model that was compared with it.
     pub candidate: String,
@@ -66,13 +66,13 @@ pub struct VerifyReport {
     pub texts: usize,
     /// Cosines of the dense vectors.
     pub dense: Cosines,
-    /// `None` where either model has no sparse head.
+    /// How the lexical weights differ; `None` if either model has no sparse head.
     pub lexical: Option<LexicalDifference>,
-    /// Cosines of ColBERT rows; `None` where either model has no such head.
+    /// Cosines of ColBERT rows; `None` if either model has no such head, or their rows have different lengths.
     pub colbert: Option<Cosines>,
     /// How the two rank a small retrieval set.
     pub rankings: Vec<Ranking>,
-    /// For models of BGE-M3's shape with all three outputs: how far the candidate is from values that were published of BGE-M3.
+    /// For a candidate of BGE-M3's shape with all three outputs: how far its scores are from those that were published for BGE-M3.
     pub published: Option<Published>,
     /// The dense cosine of every text, in their order.
     #[serde(skip)]
@@ -133,8 +133,8 @@ impl Promise {
     }
 
     /// How much the lexical scores may change. Weights near zero are small differences of large numbers, which rounding changes by a larger
-    /// share, and they add next to nothing to a score: below a mean score of [`SMALL_SCORE`] the change is held against that score instead
-    /// of their own. A head that is not the model's own is found whatever its weights are: it changes scores by more than [`MOST_CHANGE`].
+    /// share, and they add next to nothing to a score. So below a mean score of [`SMALL_SCORE`] the limit grows as the score shrinks, up to ten
+    /// times. A head that is not the model's own is found whatever its weights are: it changes scores by more than [`MOST_CHANGE`].
     fn lexical_limit(&self, self_score: f64) -> f64 {
         let wider = (SMALL_SCORE / self_score).clamp(1.0, 10.0);
         (self.lexical_error * wider).min(MOST_CHANGE.max(self.lexical_error))
@@ -156,8 +156,8 @@ pub struct Kept {
     pub broken: Vec<String>,
 }
 
-/// Compares what `candidate` and `reference` make of `texts`. `progress` is called with the number of texts that are done and that of all
-/// texts.
+/// Compares the outputs of `candidate` and `reference` for `texts` and a small retrieval set. `progress` is called with the number of texts that
+/// are done and the number of all texts, those of the retrieval set included.
 ///
 /// # Errors
 /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) if there are no texts, or the models cannot be compared (dense vectors of different
@@ -231,21 +231,23 @@ fn dense_cosine(a: &Embedding, b: &Embedding) -> Option<f64> {
     Some(statistics::cosine(a.dense.as_ref()?, b.dense.as_ref()?))
 }
 
-/// Sums over texts.
+/// Sums over texts, from which a [`LexicalDifference`] is computed.
 #[derive(Default)]
 struct LexicalSums {
     texts: usize,
     /// Texts with any weight: the others have no relative error.
     weighted: usize,
     error: f64,
-    /// `Σ a²`, and what the differences change of it.
+    /// `Σ a²`, and `Σ max(a, b) |a - b|`.
     score: f64,
     change: f64,
+    /// Texts whose five heaviest ids are the same, and those for which that is so up to ties.
     same: usize,
     tied: usize,
 }
 
 impl LexicalSums {
+    /// Adds a text that has the weights `a` in the reference and `b` in the candidate.
     fn add(&mut self, a: &LexicalWeights, b: &LexicalWeights) {
         self.texts += 1;
         let size: f64 = a.weights().iter().map(|&w| f64::from(w)).sum();
@@ -272,7 +274,7 @@ impl LexicalSums {
     fn mean(&self) -> LexicalDifference {
         let share = |count: usize| count as f64 / self.texts as f64;
         LexicalDifference {
-            // If the reference has no weights and the candidate has some, the error is as large as it can be.
+            // The error is at most 1,000: that of a candidate with weights where the reference has none.
             score_error: if self.change == 0.0 { 0.0 } else { self.change / self.score.max(self.change * 1e-3) },
             self_score: self.score / self.texts as f64,
             mean_relative_error: if self.weighted == 0 { 0.0 } else { self.error / self.weighted as f64 },
@@ -292,14 +294,14 @@ fn top5(weights: &LexicalWeights) -> Vec<u32> {
 }
 
 impl VerifyReport {
-    /// What of `promise` is not kept, a line each, which begins with the part of the outputs that it is about; empty if all is kept. The
-    /// published values are judged by [`VerifyReport::published_failure`] alone, for a model may have BGE-M3's shape and not be it.
+    /// The bounds of `promise` that are not kept, one line each, which begins with the part of the outputs that it is about; empty if all are
+    /// kept. Only [`VerifyReport::published_failure`] judges the published values, because a model may have BGE-M3's shape and not be BGE-M3.
     pub fn failures(&self, promise: &Promise) -> Vec<String> {
         let lines = |kept: Kept| kept.broken.into_iter().map(move |what| format!("{}: {what}", kept.part));
         self.judge(promise).into_iter().flat_map(lines).collect()
     }
 
-    /// Which parts of `promise` are kept.
+    /// Says of each part of `promise` whether it is kept.
     pub fn judge(&self, promise: &Promise) -> Vec<Kept> {
         let kept = |part, broken: Vec<Option<String>>| Kept { part, broken: broken.into_iter().flatten().collect() };
         let mut all = vec![kept(
@@ -329,11 +331,12 @@ impl VerifyReport {
     }
 }
 
-/// NaN is not at least anything.
+/// A line that says that `found` is below `least` or NaN; `None` if it is neither.
 fn at_least(what: &str, found: f64, least: f64) -> Option<String> {
     (found.is_nan() || found < least).then(|| format!("{what} is {found:.6}, expected at least {least}"))
 }
 
+/// A line that says that `found` is above `most` or NaN; `None` if it is neither.
 fn at_most(what: &str, found: f64, most: f64) -> Option<String> {
     (found.is_nan() || found > most).then(|| format!("{what} is {found:.6}, expected at most {most}"))
 }
@@ -397,7 +400,7 @@ mod tests {
         let a = weights(&[(5, 1.0), (6, 0.5), (7, 0.5)]);
         sums.add(&a, &a);
         sums.add(&a, &weights(&[(5, 1.0), (6, 0.25), (8, 0.25)]));
-        // A text without weights has no relative error, and the same (no) ids.
+        // A text without weights in both models has no relative error, and its five heaviest ids are the same: none.
         sums.add(&weights(&[]), &weights(&[]));
         let found = sums.mean();
         // 0.25 of id 6, 0.5 of id 7, 0.25 of id 8, over 2.
@@ -437,7 +440,7 @@ mod tests {
             let found = change(&scaled(&of_a, by), &scaled(&of_b, by));
             assert!((found / change(&weights(&of_a), &weights(&of_b)) - 1.0).abs() < 1e-3, "{by}: {found}");
         }
-        // What is not the model's own: other ids, all weights halved, none, or some where there were none.
+        // Weights that are not the model's own: other ids, all weights halved, none, or some where there were none.
         assert!(change(&a, &weights(&[(40, 0.3)])) > 1.9);
         assert!((change(&weights(&of_a), &scaled(&of_a, 0.5)) - 0.5).abs() < 1e-3);
         assert!((change(&a, &weights(&[])) - 1.0).abs() < 1e-9);
@@ -446,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_near_zero_may_change_by_more_but_not_be_others() {
+    fn weights_near_zero_may_change_by_more_but_not_become_anothers() {
         for (promise, most) in [
             (Promise::of(WeightFormat::Int8), 0.2),
             (Promise::of(WeightFormat::Int4), 0.4),

@@ -13,12 +13,12 @@ pub fn score(query: &TokenVectors, document: &TokenVectors) -> f32 {
     (best.iter().map(|alignment| f64::from(alignment.similarity)).sum::<f64>() / best.len() as f64) as f32
 }
 
-/// A query row's best match.
+/// The document row that matches a query row best.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Alignment {
-    /// Row of the document with the largest similarity; the first of equals.
+    /// Row of the document with the largest dot product; the first one if several have it.
     pub document_row: usize,
-    /// Their dot product (the cosine, as rows are normalised).
+    /// The dot product of the two rows (their cosine, if they are normalised).
     pub similarity: f32,
 }
 
@@ -45,7 +45,7 @@ pub fn align(query: &TokenVectors, document: &TokenVectors) -> Vec<Alignment> {
             let mut best = Alignment { document_row: 0, similarity: f32::NEG_INFINITY };
             for (document_row, p) in document.iter().enumerate() {
                 let similarity = kernels.dot(q, p);
-                // A NaN is kept: a score of what is broken must not look like one.
+                // A NaN is kept as the best, so that broken vectors have the score NaN and not one that looks sound.
                 if similarity > best.similarity || similarity.is_nan() {
                     best = Alignment { document_row, similarity };
                 }
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_broken_has_no_score() {
+    fn the_score_of_vectors_with_nan_is_nan() {
         let good = TokenVectors::new(vec![1.0, 0.0, 0.0, 1.0], 2);
         for broken in [vec![f32::NAN, 0.0, 0.0, 1.0], vec![0.0, 1.0, f32::NAN, 0.0], vec![f32::NAN; 4]] {
             let broken = TokenVectors::new(broken, 2);

@@ -9,15 +9,15 @@ pub fn score(a: &[f32], b: &[f32]) -> f32 {
     trivec_kernels::Kernels::best().dot(a, b)
 }
 
-/// The cosine of two vectors of any length, for models whose dense vectors are not normalised: `a·b / (max(‖a‖, 1e-12) · max(‖b‖,
-/// 1e-12))`. `NaN` if they differ in length or a value is not finite.
+/// The cosine of two vectors of any norm, for models whose dense vectors are not normalised: `a·b / (max(‖a‖, 1e-12) · max(‖b‖, 1e-12))`.
+/// `NaN` if the vectors have different numbers of values or a value is not finite.
 pub fn cosine(a: &[f32], b: &[f32]) -> f32 {
     let norm = |v: &[f32]| score(v, v).sqrt().max(1e-12);
     let (product, norms) = (score(a, b), norm(a) * norm(b));
     if product.is_finite() && norms.is_finite() { product / norms } else { cosine_of_large(a, b) }
 }
 
-/// The [`cosine`] of vectors for which f32 overflows: squares and sums of finite f32 values are finite in f64.
+/// The [`cosine`] of vectors whose products overflow in f32. In f64 the squares of finite f32 values and their sums are finite.
 fn cosine_of_large(a: &[f32], b: &[f32]) -> f32 {
     if a.len() != b.len() {
         return f32::NAN;
@@ -41,7 +41,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cosine_of_large_vectors_is_that_of_their_directions_and_of_broken_ones_is_none() {
+    fn the_cosine_of_large_vectors_is_right_and_that_of_vectors_with_nan_or_infinity_is_nan() {
         for (scale_a, scale_b) in [(1e20, 1e20), (1e30, 1.0), (8e37, 1e-3), (1e15, 1e25)] {
             let (a, b) = ([3.0 * scale_a, 4.0 * scale_a, 0.0], [4.0 * scale_b, 3.0 * scale_b, 0.0]);
             assert!((cosine(&a, &b) - 0.96).abs() < 1e-6, "{scale_a:e}, {scale_b:e}: {}", cosine(&a, &b));

@@ -4,7 +4,7 @@ use serde::ser::{SerializeMap, Serializer};
 use super::{ScoreWeights, Scores, Thresholds, Verdict, score, shared, similarities};
 use crate::embedding::Inspection;
 
-/// Most numbers of an alignment matrix: 1,024 tokens by 1,024. Larger alignments are left out.
+/// The most numbers of an alignment matrix: 1,024 × 1,024 pairs of tokens. Larger alignments are left out.
 pub const MOST_CELLS: usize = 1 << 20;
 
 /// What makes two texts similar. As JSON it has the fields of `/v1/explain`, of `trivec explain --json` and of the page.
@@ -14,7 +14,7 @@ pub struct Explanation<'a> {
     pub scores: Scores,
     /// The dense cosine in percent.
     pub percent: Option<f64>,
-    /// The word for it.
+    /// The verdict on the dense cosine, as a word in JSON; unclear if there is no dense score.
     #[serde(serialize_with = "as_word")]
     pub verdict: Verdict,
     /// The first text.
@@ -67,15 +67,15 @@ pub struct SharedPiece<'a> {
 /// The alignment of two texts' ColBERT rows. Row `i` belongs to token `i + 1`, because `<s>` has no row.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RowAlignment {
-    /// `[rows of the first text][rows of the second]`: their dot products.
+    /// The dot product of each row of the first text with each row of the second: `[rows of the first][rows of the second]`.
     pub matrix: Vec<Vec<f32>>,
-    /// For each row of the first text the row of the second with the largest similarity, the first of equals.
+    /// For each row of the first text the row of the second with the largest dot product; the first one if several have it.
     pub best: Vec<usize>,
     /// The ColBERT score: the mean of the best similarities.
     pub score: Option<f32>,
 }
 
-/// Explains the similarity of two texts of which [`Model::inspect`](crate::Model::inspect) has seen the tokens.
+/// Explains the similarity of two texts, each given as what [`Model::inspect`](crate::Model::inspect) returned.
 ///
 /// ```
 /// # #[cfg(feature = "starter")]
@@ -112,7 +112,7 @@ pub fn explain<'a>(
 }
 
 impl<'a> ExplainedText<'a> {
-    /// The tokens of a text.
+    /// The tokens of an inspected text with their lexical weights.
     pub fn of(text: &'a Inspection) -> ExplainedText<'a> {
         let weights = text.token_weights.as_ref();
         let token = |(at, token): (usize, &'a crate::embedding::Token)| ExplainedToken {
@@ -149,7 +149,8 @@ pub fn shared_pieces<'a>(a: &'a Inspection, b: &Inspection) -> Vec<SharedPiece<'
     tokens
 }
 
-/// All similarities of the texts' ColBERT rows, if they are not too many.
+/// The alignment of the texts' ColBERT rows, with the ColBERT score of `scores`. `None` if a text has no ColBERT rows, or if there are more
+/// than [`MOST_CELLS`] pairs of rows.
 pub fn row_alignment(a: &Inspection, b: &Inspection, scores: &Scores) -> Option<RowAlignment> {
     let (a, b) = (a.embedding.colbert.as_ref()?, b.embedding.colbert.as_ref()?);
     if a.rows().checked_mul(b.rows())? > MOST_CELLS {
@@ -161,7 +162,7 @@ pub fn row_alignment(a: &Inspection, b: &Inspection, scores: &Scores) -> Option<
     Some(RowAlignment { matrix, best, score: scores.colbert })
 }
 
-/// The scores under FlagEmbedding's names; what is not there is `null`.
+/// Writes the scores under FlagEmbedding's names; a score that is `None` is written as `null`.
 impl Serialize for Scores {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let named = self.named();
@@ -182,6 +183,7 @@ mod tests {
     use super::*;
     use crate::embedding::{Embedding, LexicalWeights, Token, TokenVectors};
 
+    /// An inspected text with these token ids, a lexical weight for each, and these ColBERT rows of two values.
     fn text(ids: &[u32], weights: &[f32], rows: Vec<f32>) -> Inspection {
         let tokens = ids.iter().map(|&id| Token { id, piece: format!("p{id}"), special: id < 3 }).collect();
         let pairs = ids.iter().copied().zip(weights.iter().copied()).collect();
@@ -196,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn shared_tokens_come_by_what_they_add() {
+    fn shared_tokens_are_ordered_by_what_they_add() {
         let a = text(&[0, 7, 9, 2], &[0.0, 0.25, 0.5, 0.0], vec![1.0, 0.0, 0.0, 1.0, 1.0, 0.0]);
         let b = text(&[0, 9, 7, 2], &[0.0, 1.0, 0.25, 0.0], vec![0.0, 1.0, 1.0, 0.0, 0.0, 1.0]);
         let why = explain(&a, &b, &ScoreWeights::default(), &Thresholds::default());

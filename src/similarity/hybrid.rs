@@ -22,9 +22,9 @@ pub struct ScoreWeights {
 /// Why three numbers cannot be weights.
 #[derive(Debug, Clone, PartialEq)]
 pub enum WeightsError {
-    /// There must be three: dense, sparse, ColBERT.
+    /// This many weights were given; there must be three: dense, sparse, ColBERT.
     Count(usize),
-    /// A weight is not a finite number of at least 0.
+    /// A weight is not a number from 0 to [`MOST_WEIGHT`].
     Value {
         /// `dense`, `sparse` or `colbert`.
         mode: &'static str,
@@ -49,14 +49,14 @@ impl fmt::Display for WeightsError {
 
 impl std::error::Error for WeightsError {}
 
-/// The largest weight: the sums of all three with their scores stay finite in f32.
+/// The largest weight that is allowed. With it, the weighted sum of three scores of up to 1e8 is still finite in f32.
 pub const MOST_WEIGHT: f64 = 1e30;
 
 impl ScoreWeights {
-    /// Checks and takes the weights in FlagEmbedding's order: dense, sparse, ColBERT.
+    /// Checks weights that are given in FlagEmbedding's order: dense, sparse, ColBERT.
     ///
     /// # Errors
-    /// [`WeightsError::Value`] for a weight that is not a number from 0 to [`MOST_WEIGHT`]; [`WeightsError::AllZero`].
+    /// [`WeightsError::Value`] for a weight that is not a number from 0 to [`MOST_WEIGHT`]; [`WeightsError::AllZero`] if all three are 0.
     pub fn new(dense: f32, sparse: f32, colbert: f32) -> Result<Self, WeightsError> {
         for (mode, found) in [("dense", dense), ("sparse", sparse), ("colbert", colbert)] {
             if !(0.0..=MOST_WEIGHT).contains(&f64::from(found)) {
@@ -69,7 +69,7 @@ impl ScoreWeights {
         Ok(ScoreWeights { dense, sparse, colbert })
     }
 
-    /// Checks and takes a list of exactly three weights, in the same order.
+    /// Checks a list of exactly three weights, in the order of [`ScoreWeights::new`].
     ///
     /// # Errors
     /// [`WeightsError::Count`] for a list of another length; otherwise as [`ScoreWeights::new`].
@@ -88,8 +88,8 @@ impl Default for ScoreWeights {
     }
 }
 
-/// The five numbers of FlagEmbedding's `compute_score`. `None` where an embedding lacks the part, or the mix is
-/// undefined because the weights of its parts add up to 0.
+/// The five scores of FlagEmbedding's `compute_score`. A score is `None` if an embedding lacks a part that it needs, or if it is a mix and the
+/// weights of its parts add up to 0.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Scores {
     /// ColBERT MaxSim.
@@ -122,7 +122,7 @@ impl Scores {
     }
 
     /// The name of the first score that is NaN or infinite. Embeddings that hold such values, sums that overflow, and vectors of different
-    /// lengths give such scores. `None` if all that are defined are finite.
+    /// lengths give such scores. `None` if all scores that are defined are finite.
     pub fn not_finite(&self) -> Option<&'static str> {
         self.named().into_iter().find(|(_, score)| score.is_some_and(|score| !score.is_finite())).map(|(name, _)| name)
     }
@@ -195,11 +195,11 @@ mod tests {
     }
 
     #[test]
-    fn a_score_of_what_is_broken_is_found() {
+    fn the_first_score_that_is_not_finite_is_named() {
         let good = embedding([1.0, 0.0], &[(7, 0.5)], &[1.0, 0.0]);
         let zero_weights = [ScoreWeights::default(), ScoreWeights::new(1.0, 0.0, 0.0).unwrap()];
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-            // A weight of minus infinity is none: weights are above zero.
+            // A lexical weight of minus infinity would be dropped, because weights are above zero.
             let sparse = if bad == f32::NEG_INFINITY { f32::INFINITY } else { bad };
             for (name, broken) in [
                 ("dense", embedding([bad, 0.0], &[(7, 0.5)], &[1.0, 0.0])),

@@ -43,7 +43,7 @@ pub fn shared(a: &LexicalWeights, b: &LexicalWeights) -> Vec<SharedToken> {
     merge(a, b).collect()
 }
 
-/// Walks both ascending id lists once.
+/// The ids that both texts have, ascending, with their weights. Walks both id lists once.
 fn merge<'a>(a: &'a LexicalWeights, b: &'a LexicalWeights) -> impl Iterator<Item = SharedToken> + 'a {
     let mut right = b.iter().peekable();
     a.iter().filter_map(move |(id, left)| {

@@ -1,13 +1,13 @@
 use std::fmt;
 
-/// What a dense cosine says in a word. The bounds are strict and are compared with the unrounded value.
+/// What a dense cosine says, in a word. A cosine has to be above or below a threshold, not on it, and is compared unrounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Verdict {
     /// Above the upper threshold (85 %): the same text or a paraphrase of it.
     NearIdentical,
-    /// Above the middle threshold (60 %).
+    /// Above the middle threshold (60 %), and not above the upper one.
     Related,
-    /// Between the thresholds, on one of them, or not a number.
+    /// From the lower to the middle threshold, both included; or not a number.
     Unclear,
     /// Below the lower threshold (30 %).
     Unrelated,
@@ -31,7 +31,7 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Where the verdicts begin, as cosines. Absolute cosines differ between models: choose them on your own data.
+/// The cosines at which the verdict changes. Absolute cosines differ between models, so choose the thresholds on your own data.
 ///
 /// ```
 /// use trivec::similarity::{Thresholds, Verdict};
@@ -48,7 +48,7 @@ pub struct Thresholds {
     unrelated: f32,
 }
 
-/// Three numbers are not descending thresholds between -1 and 1.
+/// The error for three numbers that are not thresholds: they must descend and lie between 1 and -1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ThresholdsError {
     found: [f32; 3],
@@ -67,7 +67,7 @@ impl fmt::Display for ThresholdsError {
 impl std::error::Error for ThresholdsError {}
 
 impl Thresholds {
-    /// Checks and takes the three bounds: `1 >= near_identical >= related >= unrelated >= -1`.
+    /// Checks the three thresholds: `1 >= near_identical >= related >= unrelated >= -1`.
     ///
     /// # Errors
     /// [`ThresholdsError`] if they are not in this order.

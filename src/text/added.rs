@@ -1,4 +1,4 @@
-//! Added tokens: strings that are one token wherever they stand in a text, whatever surrounds them.
+//! Added tokens: strings, such as `<mask>`, that are one token wherever they occur in a text.
 
 use std::collections::HashSet;
 use std::ops::{ControlFlow, Range};
@@ -9,40 +9,43 @@ use super::types::SpecialTokens;
 
 /// A part of a text.
 pub(super) enum Part {
-    /// An added token.
+    /// An added token, by its id.
     Token(u32),
-    /// Ordinary text, by its bytes.
+    /// Ordinary text, by its byte range.
     Text(Range<usize>),
 }
 
+/// An added token, as it is looked for.
 #[derive(Debug)]
 struct AddedToken {
     id: u32,
     content: String,
-    /// White space before (after) the token belongs to it.
+    /// Whether white space before the token belongs to it, and (`rstrip`) white space after it.
     lstrip: bool,
     rstrip: bool,
     special: bool,
 }
 
-/// Tokens that are looked for together, longest first.
+/// Finds any of several tokens in a text; `tokens` are sorted by length, the longest first.
 #[derive(Debug, Default)]
 struct Matcher {
     tokens: Vec<AddedToken>,
-    /// By first byte: where a token can begin.
+    /// For each of the 256 bytes, whether a token begins with it.
     begins: Vec<bool>,
 }
 
-/// The added tokens of a tokenizer: those found in the text as it is, and those found after normalisation.
+/// The added tokens of a tokenizer: those that are looked for in the text as it is, and those that are looked for in the normalised text.
 #[derive(Debug)]
 pub(super) struct AddedTokens {
     raw: Matcher,
     normalized: Matcher,
-    /// Ids of the special ones, ascending.
+    /// The ids of the special tokens among them, ascending.
     special_ids: Vec<u32>,
 }
 
 impl AddedTokens {
+    /// The tokens that `specs` describe, which must have their ids. The contents of those that are looked for in normalised text are
+    /// normalised. An error if one is empty, the same as another, or has `single_word`.
     pub(super) fn new(specs: &[AddedTokenSpec], normalizer: &Normalizer) -> Result<AddedTokens, String> {
         let (mut raw, mut normalized) = (Vec::new(), Vec::new());
         for spec in specs {
@@ -80,12 +83,13 @@ impl AddedTokens {
         self.special_ids.binary_search(&id).is_ok()
     }
 
+    /// The text of the token `id`, normalised if it is looked for in normalised text.
     pub(super) fn content(&self, id: u32) -> Option<&str> {
         let mut tokens = self.raw.tokens.iter().chain(&self.normalized.tokens);
         tokens.find(|token| token.id == id).map(|token| token.content.as_str())
     }
 
-    /// Cuts the tokens out of the text as it is.
+    /// Calls `f` with the parts of a text as it is, tokens and the text between them, until `f` breaks.
     pub(super) fn split_raw(
         &self,
         text: &str,
@@ -95,7 +99,7 @@ impl AddedTokens {
         self.raw.split(text, special, f)
     }
 
-    /// Cuts the tokens out of normalised text.
+    /// Calls `f` with the parts of a normalised text, tokens and the text between them, until `f` breaks.
     pub(super) fn split_normalized(
         &self,
         text: &str,
@@ -124,7 +128,8 @@ impl Matcher {
         self.tokens.iter().find(|token| text[at..].starts_with(token.content.as_bytes()))
     }
 
-    /// Leftmost-longest matches; what lies between them is text. Empty parts are left out.
+    /// Calls `f` with the parts of `text` in order: the leftmost-longest matches of tokens, and the text between them if it is not empty.
+    /// With [`SpecialTokens::Literal`] special tokens are text. Ends early if `f` breaks.
     fn split(&self, text: &str, special: SpecialTokens, mut f: impl FnMut(Part) -> ControlFlow<()>) -> ControlFlow<()> {
         let mut from = 0;
         let mut at = 0;

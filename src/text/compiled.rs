@@ -1,29 +1,31 @@
-//! The compiled tokenizer: everything that `tokenizer.json` says, as flat arrays in a packed file, which are used in place, and a few
-//! hundred bytes of JSON, which are the only part that is parsed.
+//! The compiled tokenizer: everything that decides ids in `tokenizer.json`, as a packed file holds it. Most of it is flat arrays, which are
+//! used in place; the rest is a few hundred bytes of JSON, the only part that is parsed.
 
 use serde::{Deserialize, Serialize};
 
 use super::spec::{AddedTokenSpec, NormalizerSpec, PreTokenizerSpec};
 
-/// The version of the arrays and of [`CompiledSpec`].
+/// The version of the format of the arrays and of [`CompiledSpec`].
 const VERSION: u32 = 1;
 
-/// What decides ids beside the arrays.
+/// What decides ids and is not in the arrays; a packed file has it as JSON.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CompiledSpec {
     version: u32,
     pub(super) added_tokens: Vec<AddedTokenSpec>,
-    /// With an empty character map, which is an array.
+    /// The normaliser, without its character map, which is in the arrays.
     pub(super) normalizer: Option<NormalizerSpec>,
     pub(super) pre_tokenizer: PreTokenizerSpec,
     pub(super) bos: u32,
     pub(super) eos: u32,
+    /// The id and the score of an unknown character.
     pub(super) unknown: u32,
     pub(super) unknown_score: f64,
 }
 
 impl CompiledSpec {
+    /// Takes the settings of a tokenizer: `added_tokens` with their ids, and the `normalizer` with or without its character map.
     pub(super) fn new(
         added_tokens: Vec<AddedTokenSpec>,
         normalizer: Option<&NormalizerSpec>,
@@ -35,9 +37,9 @@ impl CompiledSpec {
         CompiledSpec { version: VERSION, added_tokens, normalizer, pre_tokenizer, bos, eos, unknown, unknown_score }
     }
 
-    /// Reads what [`CompiledParts::spec`] holds.
+    /// Reads the JSON of [`CompiledParts::spec`]; an error if it is damaged or of another version.
     pub(super) fn from_json(json: &str) -> Result<CompiledSpec, String> {
-        // A later version may have other fields: its number is looked at first.
+        // Another version may have other fields, so the version is read first.
         #[derive(Deserialize)]
         struct Version {
             version: u32,
@@ -50,7 +52,7 @@ impl CompiledSpec {
     }
 }
 
-/// The arrays' content, to be written.
+/// The content of a compiled tokenizer, to be written: `spec` is [`CompiledSpec`] as JSON, the others are the arrays of `CompiledArrays`.
 #[derive(Debug)]
 pub(crate) struct CompiledParts<'a> {
     pub spec: String,

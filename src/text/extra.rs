@@ -1,7 +1,7 @@
-//! Tokens that the files beside `tokenizer.json` add to it: `tokenizer_config.json`, and in older models `special_tokens_map.json` and
-//! `added_tokens.json`.
+//! Reads the tokens that other files add to those of `tokenizer.json`: `tokenizer_config.json`, and in older models
+//! `special_tokens_map.json` and `added_tokens.json`.
 //!
-//! Source: transformers 5 `PreTrainedTokenizerBase._from_pretrained` and `TokenizersBackend.__init__`. The older two files count where
+//! Source: transformers 5 `PreTrainedTokenizerBase._from_pretrained` and `TokenizersBackend.__init__`. The older two files only count if
 //! `tokenizer_config.json` has no `added_tokens_decoder`.
 
 use std::collections::BTreeMap;
@@ -12,23 +12,23 @@ use serde_json::{Map, Value};
 use super::spec::AddedTokenSpec;
 use crate::error::{Error, Result};
 
-/// A file with its path for errors.
+/// A file's bytes, and its path for errors.
 pub(crate) type File<'a> = (&'a [u8], &'a Path);
 
-/// The named special tokens, in the order in which new ones are added.
+/// The fields for the special tokens of every tokenizer, in the order in which tokens that are new are added.
 const NAMED: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
-/// Tokens that files beside the tokenizer's own add.
+/// The tokens that other files add to those of the tokenizer's own file.
 #[derive(Debug, Default)]
 pub(crate) struct ExtraTokens {
-    /// Tokens with all properties: they also change the properties of a token that exists already.
+    /// Tokens with all their properties. If a token exists already, they replace its properties.
     described: Vec<AddedTokenSpec>,
     /// Tokens that are added only if they do not exist yet.
     special: Vec<AddedTokenSpec>,
 }
 
 impl ExtraTokens {
-    /// Reads the files that are there.
+    /// Reads those of the three files that exist.
     pub(crate) fn read(
         tokenizer_config: Option<File<'_>>,
         special_tokens_map: Option<File<'_>>,
@@ -42,7 +42,7 @@ impl ExtraTokens {
         let config_path = tokenizer_config.map_or(Path::new("tokenizer_config.json"), |(_, path)| path);
         let mut fields = object(tokenizer_config)?;
         let mut described = BTreeMap::new();
-        // What each field is read from.
+        // The file that errors about `fields` name.
         let mut path = config_path;
         if let Some(decoder) = fields.get("added_tokens_decoder").filter(|decoder| !decoder.is_null()) {
             let refuse = |what: String| Error::format(config_path, format!("`added_tokens_decoder`: {what}"));
@@ -71,7 +71,7 @@ impl ExtraTokens {
         Ok(ExtraTokens { described: described.into_values().collect(), special: special_tokens(&fields, path)? })
     }
 
-    /// Appends them to the tokenizer's own tokens.
+    /// Appends these tokens to the tokenizer's `own`; a token with the content of an earlier one changes its properties (`numbering.rs`).
     pub(super) fn add_to(&self, own: &mut Vec<AddedTokenSpec>) {
         own.extend(self.described.iter().cloned());
         for token in &self.special {
@@ -82,7 +82,8 @@ impl ExtraTokens {
     }
 }
 
-/// The special tokens that `fields` name: the seven of every tokenizer, a model's own (`*_token`), and further ones.
+/// The special tokens in `fields`: those of [`NAMED`], those in other fields whose names end with `_token`, and those in the first of
+/// `extra_special_tokens` and `additional_special_tokens` that is not empty. `path` names the file in errors.
 fn special_tokens(fields: &Map<String, Value>, path: &Path) -> Result<Vec<AddedTokenSpec>> {
     let mut found = Vec::new();
     let mut push = |field: &str, token: &Value| -> Result<()> {
@@ -116,7 +117,7 @@ fn special_tokens(fields: &Map<String, Value>, path: &Path) -> Result<Vec<AddedT
     Ok(found)
 }
 
-/// Reads a token: a string, or an object with `content` and flags. `special` makes it special whatever its flag says.
+/// Reads a token: a string, or an object with `content` and flags. If `special` is true the token is special whatever its flag says.
 fn added_token(token: &Value, special: bool) -> std::result::Result<AddedTokenSpec, String> {
     let flag = |name: &str, default: bool| match token.get(name) {
         None | Some(Value::Null) => Ok(default),
@@ -128,7 +129,7 @@ fn added_token(token: &Value, special: bool) -> std::result::Result<AddedTokenSp
         content.ok_or_else(|| format!("it is {token}, expected a string or an object with `content`"))?.to_owned();
     let special = special || flag("special", false)?;
     Ok(AddedTokenSpec {
-        // Numbered later, by `added::number`.
+        // Set later, by `numbering::number`.
         id: 0,
         content,
         single_word: flag("single_word", false)?,

@@ -5,7 +5,7 @@
 //!         added.rs                             normalizer.rs  words.rs      unigram.rs
 //! ```
 //! The ids are those of the `tokenizers` library for the same file (`oracle/tests/tokenizer.rs` compares the two). The time is linear in
-//! the length of the text, and the work ends early once the tokens that are kept are certain.
+//! the length of the text, and the work ends early once all tokens that will be kept are certain.
 
 mod added;
 mod compiled;

@@ -8,16 +8,17 @@ use unicode_segmentation::UnicodeSegmentation;
 use super::spec::{NormalizerSpec, PatternSpec};
 use super::types::{CompiledArrays, Numbers};
 
-/// The steps, in order.
+/// The steps of a tokenizer's normaliser, in order.
 #[derive(Debug)]
 pub(super) struct Normalizer {
     steps: Vec<Step>,
 }
 
+/// A step of a normaliser.
 #[derive(Debug)]
 enum Step {
     CharsMap(Box<CharsMap>),
-    /// Runs of two or more spaces become the content.
+    /// Replaces each run of two or more spaces by this text.
     SpaceRuns(String),
     Replace {
         pattern: String,
@@ -27,11 +28,12 @@ enum Step {
         left: bool,
         right: bool,
     },
-    /// Each character by itself: a sigma at the end of a word is one like any other, as for the library.
+    /// Converts each character by itself, as the library does: a capital sigma at the end of a word becomes `σ` and not `ς`.
     Lowercase,
 }
 
 impl Normalizer {
+    /// The steps of `spec`, whose character maps are in it as base64. An error if a step is not supported.
     pub(super) fn new(spec: &Option<NormalizerSpec>) -> Result<Normalizer, String> {
         let mut steps = Vec::new();
         if let Some(spec) = spec {
@@ -40,7 +42,7 @@ impl Normalizer {
         Ok(Normalizer { steps })
     }
 
-    /// The steps of `spec`, whose one character map lies in these arrays.
+    /// The steps of `spec`, whose only character map is in the arrays `parts`.
     pub(super) fn in_place(spec: &Option<NormalizerSpec>, parts: &CompiledArrays) -> Result<Normalizer, String> {
         let mut steps = Vec::new();
         if let Some(spec) = spec {
@@ -49,7 +51,7 @@ impl Normalizer {
         Ok(Normalizer { steps })
     }
 
-    /// The arrays of the character map: empty without one.
+    /// The two arrays of the character map; empty if there is no map.
     ///
     /// # Errors
     /// If there are several.
@@ -81,6 +83,7 @@ impl Normalizer {
     }
 }
 
+/// Appends the steps of `spec` to `steps`. The character map is that of `parts` if they are given, else the one in `spec`.
 fn collect(spec: &NormalizerSpec, parts: Option<&CompiledArrays>, steps: &mut Vec<Step>) -> Result<(), String> {
     match spec {
         NormalizerSpec::Sequence { normalizers } => {
@@ -114,6 +117,7 @@ fn collect(spec: &NormalizerSpec, parts: Option<&CompiledArrays>, steps: &mut Ve
 }
 
 impl Step {
+    /// Appends `text` to `out`, changed as the step says.
     fn apply(&self, text: &str, out: &mut String) {
         match self {
             Step::CharsMap(map) => map.apply(text, out),
@@ -136,6 +140,7 @@ impl Step {
     }
 }
 
+/// Appends `text` to `out`, with `content` in place of each run of two or more spaces.
 fn collapse_spaces(text: &str, content: &str, out: &mut String) {
     let mut rest = text;
     while let Some(at) = rest.find("  ") {
@@ -149,14 +154,15 @@ fn collapse_spaces(text: &str, content: &str, out: &mut String) {
 /// SentencePiece's character map: a double-array trie over bytes (darts-clone), whose values are offsets into a text of
 /// replacements that end with NUL.
 ///
-/// The library does not apply it as SentencePiece does (longest match anywhere): it looks up each grapheme cluster of fewer than six
-/// bytes, else each character, and takes the *shortest* entry that is a prefix of it for the whole. XLM-RoBERTa's users have the
-/// library's ids, so that is the rule here.
+/// The `tokenizers` library does not apply the map as SentencePiece does (longest match anywhere). It looks up each grapheme cluster of
+/// fewer than six bytes; a longer cluster, and one that is not found, it looks up character by character. The replacement of the *shortest*
+/// entry that is a prefix of it stands for the whole cluster or character. XLM-RoBERTa's users have the library's ids, so that is the rule
+/// here.
 struct CharsMap {
     units: Numbers<u32>,
-    /// UTF-8.
+    /// The replacements, UTF-8, each followed by NUL.
     replacements: Numbers<u8>,
-    /// `lookup` of every ASCII character, as a range of `replacements`.
+    /// The result of `lookup` for every ASCII character: a range of `replacements`, if it has one.
     ascii: Vec<Option<(u32, u32)>>,
 }
 
@@ -170,6 +176,7 @@ impl std::fmt::Debug for CharsMap {
 const LONG_CLUSTER: usize = 6;
 
 impl CharsMap {
+    /// Reads the map as `tokenizer.json` has it: base64 of the trie's length in bytes, the trie, and the replacements.
     fn from_base64(text: &str) -> Result<CharsMap, String> {
         let bytes = base64::engine::general_purpose::STANDARD
             .decode(text)
@@ -185,15 +192,17 @@ impl CharsMap {
         Ok(CharsMap::in_place(Arc::new(units), Arc::new(replacements.into_bytes())))
     }
 
+    /// The map in these two arrays.
     fn in_place(units: Numbers<u32>, replacements: Numbers<u8>) -> CharsMap {
         let mut map = CharsMap { units, replacements, ascii: Vec::new() };
         map.ascii = (0..128u8).map(|byte| map.lookup(&[byte])).collect();
         map
     }
 
-    /// The replacement for the shortest prefix of `key` that has one. Every index is checked: a damaged trie finds nothing.
+    /// The replacement for the shortest prefix of `key` that has one, as a range of `replacements`. Every index is checked, so a damaged
+    /// trie finds nothing or something wrong, but never panics.
     fn lookup(&self, key: &[u8]) -> Option<(u32, u32)> {
-        // Darts-clone's unit: offset in the upper bits (scaled by 256 if bit 9 is set), bit 8 "has a leaf", label below.
+        // A unit of darts-clone: the offset in the bits from 10 on (times 256 if bit 9 is set), bit 8 for "has a leaf", the label below it.
         let (units, replacements) = ((*self.units).as_ref(), (*self.replacements).as_ref());
         let offset = |unit: u32| ((unit >> 10) << ((unit & (1 << 9)) >> 6)) as usize;
         let mut node = offset(*units.first()?);
@@ -211,7 +220,7 @@ impl CharsMap {
                 let start = (*units.get(node)? & !(1 << 31)) as usize;
                 let rest = replacements.get(start..)?;
                 let end = start + rest.iter().position(|&byte| byte == 0).unwrap_or(rest.len());
-                // A range that is no text comes from a damaged map.
+                // In a damaged map the range may not be UTF-8.
                 std::str::from_utf8(&replacements[start..end]).ok()?;
                 return Some((u32::try_from(start).ok()?, u32::try_from(end).ok()?));
             }
@@ -219,18 +228,21 @@ impl CharsMap {
         None
     }
 
+    /// Appends the replacement at a range that `lookup` gave.
     fn push_replacement(&self, (start, end): (u32, u32), out: &mut String) {
         let bytes = &(*self.replacements).as_ref()[start as usize..end as usize];
-        // `lookup` has seen that it is text; a file that changes under its map must still not panic.
+        // `lookup` has checked that it is UTF-8. But if the mapped file is changed afterwards, that must not cause a panic.
         out.push_str(std::str::from_utf8(bytes).unwrap_or_default());
     }
 
+    /// Appends `text` to `out`, cluster by cluster, with the replacements.
     fn apply(&self, text: &str, out: &mut String) {
         let bytes = text.as_bytes();
         let is_ascii = |at: usize| bytes.get(at).is_none_or(u8::is_ascii);
         let mut at = 0;
         while at < bytes.len() {
-            // At a cluster's start, an ASCII character that another one follows is a cluster of its own; only CR LF is not.
+            // An ASCII character that begins a cluster and is followed by another one, or by nothing, is the whole cluster; only CR LF is
+            // one cluster of two.
             let byte = bytes[at];
             if byte.is_ascii() && is_ascii(at + 1) && !(byte == b'\r' && bytes.get(at + 1) == Some(&b'\n')) {
                 match self.ascii[usize::from(byte)] {
@@ -246,6 +258,7 @@ impl CharsMap {
         }
     }
 
+    /// Appends one grapheme cluster to `out`: its replacement, or that of each character that has one.
     fn apply_cluster(&self, cluster: &str, out: &mut String) {
         if cluster.len() < LONG_CLUSTER
             && let Some(range) = self.lookup(cluster.as_bytes())

@@ -1,20 +1,20 @@
-//! The ids of added tokens.
+//! Gives added tokens their ids.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::spec::AddedTokenSpec;
 use super::unigram::Unigram;
 
-/// Gives the tokens of a file the ids that the library gives them, in ascending order: a token that is a piece has the piece's id, the others
-/// follow the pieces in the order of the file. The ids that the file has are not read, and a token that comes twice has the properties of
-/// its last place; but once special, it stays so.
+/// Returns the added tokens with the ids that the `tokenizers` library gives them, by ascending id. A token that is also a piece has the
+/// piece's id; the others get the ids after the pieces, in the order of `tokens`. The ids that `tokens` have are ignored. A token that
+/// comes twice has the properties of its last occurrence, but is special if any occurrence is. Empty tokens are dropped.
 ///
 /// Source: tokenizers `AddedVocabulary::add_tokens`.
 pub(super) fn number(tokens: Vec<AddedTokenSpec>, pieces: &Unigram) -> Vec<AddedTokenSpec> {
     let mut ids: HashMap<String, Option<u32>> =
         tokens.iter().filter(|token| !token.content.is_empty()).map(|token| (token.content.clone(), None)).collect();
     if !ids.is_empty() {
-        // Of a piece that comes twice the last one counts.
+        // If a piece comes twice, the last one counts.
         for id in 0..pieces.len() as u32 {
             if let Some(found) = pieces.piece(id).and_then(|piece| ids.get_mut(piece)) {
                 *found = Some(id);

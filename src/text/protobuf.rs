@@ -1,6 +1,6 @@
 //! The little of protobuf's wire format that a SentencePiece model needs: fields of a message, one after another.
 
-/// A field's value. Groups, which protobuf gave up long ago, are refused.
+/// The value of a field, by its wire type. Groups, which protobuf gave up long ago, are refused.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Value<'a> {
     Varint(u64),
@@ -40,7 +40,7 @@ impl<'a> Value<'a> {
     }
 }
 
-/// Calls `f` with the number and value of each field of a message.
+/// Calls `f` with the number and the value of each field of a message. An error if the message is damaged, or if `f` returns one.
 pub(super) fn fields<'a>(
     mut message: &'a [u8],
     mut f: impl FnMut(u64, Value<'a>) -> Result<(), String>,
@@ -75,7 +75,7 @@ pub(super) fn fields<'a>(
     Ok(())
 }
 
-/// Base 128, the lowest seven bits first, in at most ten bytes.
+/// Reads an integer off the front of `message`: in base 128, the lowest seven bits first, in at most ten bytes.
 fn varint(message: &mut &[u8]) -> Result<u64, String> {
     let mut value = 0u64;
     for shift in (0..70).step_by(7) {

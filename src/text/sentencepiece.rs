@@ -1,14 +1,14 @@
-//! `sentencepiece.bpe.model`: a SentencePiece unigram model (its name notwithstanding), as XLM-RoBERTa's is, turned into the tokenizer
-//! that `transformers` builds of it.
+//! Reads `sentencepiece.bpe.model`, which is a SentencePiece unigram model in spite of its name, and turns it into the tokenizer that
+//! `transformers` builds from it.
 //!
 //! The reference is `XLMRobertaTokenizer` of transformers 5 (`XLMRobertaTokenizerFast` before), not SentencePiece itself:
 //!
-//! * Ids are fairseq's: `<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, then the pieces after the model's own first three, then `<mask>`.
+//! * The ids are fairseq's: `<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, then the model's pieces without its first three, then `<mask>`.
 //! * The character map is applied as the `tokenizers` library does (`normalizer.rs`).
-//! * Words are cut at white space and each begins with `▁`. So white space at the end of a text gives no token. The `tokenizer.json` beside
-//!   such a model may say otherwise: BGE-M3's own has no `WhitespaceSplit`, and a text that ends with a space gets a last `▁`. Where both
-//!   files are there, `tokenizer.json` counts, as it does for the library. (transformers 4 built the same of the model, but for characters
-//!   that are white space and that the map leaves alone, as U+0085: those did not end a word.)
+//! * Words are cut at white space and each begins with `▁`. So white space at the end of a text gives no token. A `tokenizer.json` in
+//!   the same directory may differ: BGE-M3's own has no `WhitespaceSplit`, and a text that ends with a space gets a last `▁`. If both
+//!   files exist, `tokenizer.json` counts, as it does for the library. (transformers 4 built the same tokenizer, except that white space
+//!   which the character map does not replace, such as U+0085, did not end a word.)
 
 use std::collections::HashSet;
 
@@ -19,15 +19,15 @@ use super::spec::{
     AddedTokenSpec, ModelSpec, NormalizerSpec, PostProcessorSpec, PreTokenizerSpec, PrependScheme, Spec,
 };
 
-/// More pieces than any vocabulary has.
+/// The most pieces that are read, which is more than any vocabulary has.
 const MAX_PIECES: usize = 1 << 20;
-/// The ids before the pieces, with their tokens.
+/// The tokens with the ids 0 to 3, before the model's pieces.
 const SPECIALS: [&str; 4] = ["<s>", "<pad>", "</s>", "<unk>"];
 const MASK: &str = "<mask>";
-/// What the model's own first pieces are.
+/// What the model's first three pieces must be: text and type.
 const FIRST: [(&str, u64); 3] = [("<unk>", kind::UNKNOWN), ("<s>", kind::CONTROL), ("</s>", kind::CONTROL)];
 
-/// `ModelProto.SentencePiece.Type`
+/// The types of pieces: `ModelProto.SentencePiece.Type`.
 mod kind {
     pub(super) const NORMAL: u64 = 1;
     pub(super) const UNKNOWN: u64 = 2;
@@ -37,16 +37,18 @@ mod kind {
     pub(super) const BYTE: u64 = 6;
 }
 
+/// `ModelProto.SentencePiece`, a piece of the vocabulary.
 struct Piece<'a> {
     text: &'a str,
     score: Option<f32>,
     kind: u64,
 }
 
-/// `ModelProto`, with the format's defaults.
+/// The fields of `ModelProto` that are used or checked; absent ones have the format's defaults.
 struct Model<'a> {
     pieces: Vec<Piece<'a>>,
-    /// Whether the specs of trainer and normaliser are there. They follow the pieces: a file cut between two fields has lost them.
+    /// Whether the file has the specs of the trainer and the normaliser. They follow the pieces, so a file that was cut between two fields
+    /// has lost them.
     has_trainer: bool,
     has_normalizer: bool,
     /// 1 is unigram.
@@ -59,7 +61,7 @@ struct Model<'a> {
     escape_whitespaces: bool,
 }
 
-/// Reads a model's file.
+/// Reads a model's file as the tokenizer's description. The error says what is wrong or not supported.
 pub(super) fn parse(bytes: &[u8]) -> Result<Spec, String> {
     let model = Model::read(bytes).map_err(|what| format!("not a SentencePiece model: {what}"))?;
     model.check()?;
@@ -67,6 +69,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Spec, String> {
 }
 
 impl<'a> Model<'a> {
+    /// Reads the fields; an error if the file is damaged or cut.
     fn read(bytes: &'a [u8]) -> Result<Model<'a>, String> {
         let mut model = Model {
             pieces: Vec::new(),
@@ -109,7 +112,7 @@ impl<'a> Model<'a> {
         Ok(model)
     }
 
-    /// A field of `TrainerSpec`.
+    /// Stores a field of `TrainerSpec`.
     fn read_trainer(&mut self, field: u64, value: Value<'a>) -> Result<(), String> {
         match field {
             3 => self.model_type = value.varint()?,
@@ -120,7 +123,7 @@ impl<'a> Model<'a> {
         Ok(())
     }
 
-    /// A field of `NormalizerSpec`.
+    /// Stores a field of `NormalizerSpec`.
     fn read_normalizer(&mut self, field: u64, value: Value<'a>) -> Result<(), String> {
         match field {
             2 => self.charsmap = value.bytes()?,
@@ -132,7 +135,7 @@ impl<'a> Model<'a> {
         Ok(())
     }
 
-    /// Refuses what the tokenizer made of the model would not do.
+    /// Refuses settings and pieces that the tokenizer of [`Model::into_spec`] would not follow.
     fn check(&self) -> Result<(), String> {
         if self.model_type != 1 {
             let name = ["?", "unigram", "BPE", "word", "char"].get(self.model_type as usize).unwrap_or(&"?");
@@ -181,6 +184,7 @@ impl<'a> Model<'a> {
         Ok(())
     }
 
+    /// The description of the tokenizer that `transformers` builds from the model.
     fn into_spec(self) -> Result<Spec, String> {
         let mut vocab: Vec<(String, f64)> = SPECIALS.iter().map(|&special| (special.to_owned(), 0.0)).collect();
         let mut added: Vec<AddedTokenSpec> =

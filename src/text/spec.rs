@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The parts of the file that decide ids. `padding` and `decoder` do not; of `truncation` only the side does, because the reference's
-/// caller gives the length.
+/// The parts of the file that decide ids. `padding` and `decoder` do not; of `truncation` only the side does, because in the reference too
+/// the caller sets the length.
 #[derive(Deserialize)]
 pub(super) struct Spec {
     #[serde(default)]
@@ -20,6 +20,7 @@ pub(super) struct Spec {
     pub model: ModelSpec,
 }
 
+/// How the file says that texts are cut.
 #[derive(Deserialize)]
 pub(super) struct TruncationSpec {
     #[serde(default)]
@@ -33,10 +34,11 @@ impl TruncationSpec {
     }
 }
 
-/// Fields that the library demands have a default here: a file written by hand without them can mean nothing else.
+/// An added token. The library demands all fields; here flags that are left out are false, which is all that a file written by hand can
+/// mean.
 #[derive(Debug, Deserialize, Serialize, Clone)]
 pub(super) struct AddedTokenSpec {
-    /// As the file has it; the library numbers anew, see `added::number`.
+    /// The id in the file, which is replaced: see `numbering::number`.
     pub id: u32,
     pub content: String,
     #[serde(default)]
@@ -51,6 +53,7 @@ pub(super) struct AddedTokenSpec {
     pub special: bool,
 }
 
+/// A normaliser of the `tokenizers` library.
 #[derive(Debug, Deserialize, Serialize, Clone)]
 #[serde(tag = "type")]
 pub(super) enum NormalizerSpec {
@@ -61,12 +64,14 @@ pub(super) enum NormalizerSpec {
     Lowercase,
 }
 
+/// What a `Replace` normaliser replaces.
 #[derive(Debug, Deserialize, Serialize, Clone)]
 pub(super) enum PatternSpec {
     String(String),
     Regex(String),
 }
 
+/// A pre-tokenizer of the `tokenizers` library.
 #[derive(Debug, Deserialize, Serialize, Clone)]
 #[serde(tag = "type")]
 pub(super) enum PreTokenizerSpec {
@@ -82,6 +87,8 @@ pub(super) enum PreTokenizerSpec {
     },
 }
 
+/// Whether `Metaspace` puts `▁` before a text that does not begin with it: only before the first part of a text, never, or before each
+/// part.
 #[derive(Deserialize, Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum PrependScheme {
@@ -90,6 +97,7 @@ pub(super) enum PrependScheme {
     Always,
 }
 
+/// A post-processor of the `tokenizers` library, which adds special tokens to a text.
 #[derive(Deserialize, Default)]
 #[serde(tag = "type")]
 pub(super) enum PostProcessorSpec {
@@ -107,7 +115,7 @@ pub(super) enum PostProcessorSpec {
         sep: (String, u32),
         cls: (String, u32),
     },
-    /// Of several, none is ignored.
+    /// Several post-processors. Only a sequence of exactly one is accepted, so that none is ignored.
     Sequence {
         processors: Vec<PostProcessorSpec>,
     },
@@ -125,7 +133,7 @@ pub(super) struct TemplateToken {
 }
 
 impl AddedTokenSpec {
-    /// A token that is taken as it stands.
+    /// A token that is looked for in the text as it is, without the white space around it.
     pub(super) fn plain(id: u32, content: &str, special: bool) -> AddedTokenSpec {
         let content = content.to_owned();
         AddedTokenSpec { id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special }
@@ -133,14 +141,14 @@ impl AddedTokenSpec {
 }
 
 impl NormalizerSpec {
-    /// The steps of `spec` on text in lower case.
+    /// The normaliser that converts to lower case, then does the steps of `spec`.
     pub(super) fn lower_cased(spec: Option<NormalizerSpec>) -> NormalizerSpec {
         let mut normalizers = vec![NormalizerSpec::Lowercase];
         normalizers.extend(spec);
         NormalizerSpec::Sequence { normalizers }
     }
 
-    /// These steps without the character map, which is stored beside them.
+    /// These steps with empty character maps, because a compiled tokenizer stores the map in arrays.
     pub(super) fn without_map(&self) -> NormalizerSpec {
         match self {
             NormalizerSpec::Sequence { normalizers } => {
@@ -153,7 +161,7 @@ impl NormalizerSpec {
 }
 
 impl PostProcessorSpec {
-    /// The ids before and after a text.
+    /// The ids that are put before and after a text. An error if the post-processor does anything else for one text.
     pub(super) fn bos_eos(&self) -> Result<(u32, u32), String> {
         match self {
             PostProcessorSpec::Absent => Err("there is no post-processor that adds <s> and </s>".to_owned()),
@@ -201,7 +209,8 @@ impl ModelSpec {
     }
 }
 
-/// Read first, so that a file of another model fails because of its type, not because of its vocabulary's form.
+/// The type of a file's model. It is read if the whole file cannot be, so that the error for a model of another type names this type and
+/// not the form of its vocabulary.
 #[derive(Deserialize)]
 struct Kind {
     model: ModelKind,
@@ -213,6 +222,7 @@ struct ModelKind {
     kind: Option<String>,
 }
 
+/// Reads `tokenizer.json`; an error if it is damaged, or is not a Unigram tokenizer that is supported.
 pub(super) fn parse(bytes: &[u8]) -> Result<Spec, String> {
     let spec = serde_json::from_slice::<Spec>(bytes).map_err(|error| {
         let kind = serde_json::from_slice::<Kind>(bytes).ok().and_then(|kind| kind.model.kind);

@@ -1,4 +1,4 @@
-//! The tokenizer: built from a file's description, or from a packed file's arrays, and used.
+//! The tokenizer: how it is built, from a file's description or from a packed file's arrays, and how it encodes and decodes.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -15,13 +15,13 @@ use super::unigram::Unigram;
 use super::words::WordSplitter;
 use crate::error::{Error, Result};
 
-/// What other files than the tokenizer's own say about it.
+/// What a model's other files say about its tokenizer.
 #[derive(Debug, Default)]
 pub(crate) struct Beside {
     pub tokens: ExtraTokens,
-    /// Whether texts are made lower case before all else.
+    /// Whether texts are converted to lower case before any other step.
     pub lower_case: bool,
-    /// Whether another file says that texts are cut at their end, which overrules the tokenizer's file.
+    /// Whether another file says that texts are cut at their end. This overrules the tokenizer's own file.
     pub cuts_right: bool,
 }
 
@@ -35,7 +35,7 @@ pub struct Tokenizer {
     bos: u32,
     eos: u32,
     vocab_size: usize,
-    /// The settings that decide ids, beside the arrays.
+    /// What decides ids and is not in the arrays; needed to compile the tokenizer.
     spec: CompiledSpec,
 }
 
@@ -48,14 +48,14 @@ impl Tokenizer {
         Self::from_spec(spec::parse(bytes), &Beside::default(), path)
     }
 
-    /// As [`Tokenizer::from_json`], with what the files beside it say.
+    /// As [`Tokenizer::from_json`], with what the model's other files say.
     pub(crate) fn from_json_beside(bytes: &[u8], beside: &Beside, path: &Path) -> Result<Tokenizer> {
         Self::from_spec(spec::parse(bytes), beside, path)
     }
 
     /// Reads a SentencePiece unigram model of XLM-RoBERTa's kind (`sentencepiece.bpe.model`): the ids are those of the tokenizer that
-    /// `transformers` 5 builds of it (`XLMRobertaTokenizer`), in which white space at the end of a text is no token. `path` only names the
-    /// file in errors.
+    /// `transformers` 5 builds from it (`XLMRobertaTokenizer`), in which white space at the end of a text is no token. `path` only names
+    /// the file in errors.
     ///
     /// # Errors
     /// [`Error::Format`] if the file is damaged, or is a model of another kind.
@@ -63,11 +63,12 @@ impl Tokenizer {
         Self::from_spec(sentencepiece::parse(bytes), &Beside::default(), path)
     }
 
-    /// As [`Tokenizer::from_sentencepiece`], with what the files beside it say.
+    /// As [`Tokenizer::from_sentencepiece`], with what the model's other files say.
     pub(crate) fn from_sentencepiece_beside(bytes: &[u8], beside: &Beside, path: &Path) -> Result<Tokenizer> {
         Self::from_spec(sentencepiece::parse(bytes), beside, path)
     }
 
+    /// Builds the tokenizer of a description that was read from the file `path`.
     fn from_spec(spec: std::result::Result<spec::Spec, String>, beside: &Beside, path: &Path) -> Result<Tokenizer> {
         let refuse = |what: String| Error::format(path, what);
         let mut spec = spec.map_err(refuse)?;
@@ -94,6 +95,7 @@ impl Tokenizer {
         Self::assemble(compiled, normalizer, words, unigram).map_err(refuse)
     }
 
+    /// Puts the parts of a tokenizer together; an error if they do not fit each other.
     fn assemble(
         spec: CompiledSpec,
         normalizer: Normalizer,
@@ -114,7 +116,7 @@ impl Tokenizer {
         Ok(Tokenizer { added, normalizer, words, unigram, bos, eos, vocab_size, spec })
     }
 
-    /// Number of ids: the largest, plus one. Added tokens count.
+    /// The number of ids, which is the largest id plus one, added tokens included.
     pub fn vocab_size(&self) -> usize {
         self.vocab_size
     }
@@ -124,13 +126,13 @@ impl Tokenizer {
         self.unigram.piece(id).or_else(|| self.added.content(id))
     }
 
-    /// Whether `id` is an added token that is special: `<s>`, `<mask>`, and those that a model brings besides.
+    /// Whether `id` is an added token that is special: `<s>`, `<mask>`, and special tokens that the model has added.
     pub fn is_special(&self, id: u32) -> bool {
         self.added.is_special(id)
     }
 
-    /// Returns the text of tokens as the `tokenizers` library's `decode` gives it: `▁` becomes a space, and is left out in the first token that
-    /// is not skipped.
+    /// Returns the text of tokens as the `tokenizers` library's `decode` gives it: `▁` becomes a space, but is left out in the first token
+    /// that is not skipped. With `skip_special` special tokens are skipped.
     ///
     /// # Errors
     /// The first id that no token has.
@@ -138,8 +140,9 @@ impl Tokenizer {
         self.decode_part(ids, skip_special, &mut true)
     }
 
-    /// As [`Tokenizer::decode`], for tokens that follow others. `first` is true until a token has been decoded that is not skipped, also one
-    /// without text, and is updated. On an error it may have been updated.
+    /// As [`Tokenizer::decode`], for a part of a sequence of tokens. `first` must be true for the first part and is then updated from part
+    /// to part: it becomes false once a token has been decoded that is not skipped, even one without text. On an error it may have been
+    /// updated.
     ///
     /// # Errors
     /// The first id that no token has.
@@ -165,23 +168,25 @@ impl Tokenizer {
         Ok(text)
     }
 
-    /// `<s> text </s>`. A text of more than `max_tokens` keeps its first `max_tokens - 2` and `</s>`; below 2 counts as 2.
+    /// The ids of `<s> text </s>`, at most `max_tokens`: of a longer text, the first `max_tokens - 2` tokens are kept. A `max_tokens` below
+    /// 2 counts as 2.
     pub fn encode(&self, text: &str, max_tokens: usize, special: SpecialTokens) -> TokenIds {
         let TokenIds { mut ids, truncated } = self.begin(text, max_tokens.saturating_sub(2), special);
         ids.push(self.eos);
         TokenIds { ids, truncated }
     }
 
-    /// `<s> query </s></s> document </s>`: a pair, as rerankers take it. The query keeps its first `max_tokens · 3 / 4` tokens at most,
-    /// the document as many of its first as then fit; below 17, which leave room for one, `max_tokens` counts as 17.
+    /// The ids of a pair as rerankers need it, `<s> query </s></s> document </s>`, at most `max_tokens`: at most the first
+    /// `max_tokens · 3 / 4` tokens of the query are kept, and as many of the document's first as then fit. A `max_tokens` below 17 counts
+    /// as 17, which always leaves room for one token of the document.
     ///
-    /// Source: FlagEmbedding `FlagReranker.compute_score_single_gpu`. It also leaves a pair uncut where a query of that length and the
-    /// special tokens leave the document nothing, which needs a `max_tokens` below 17.
+    /// Source: FlagEmbedding `FlagReranker.compute_score_single_gpu`. Unlike this engine, it leaves a pair uncut if a query of that length
+    /// and the special tokens leave no room for the document, which can only happen with a `max_tokens` below 17.
     pub fn encode_pair(&self, query: &str, document: &str, max_tokens: usize, special: SpecialTokens) -> TokenIds {
         self.encode_pair_within(query, document, max_tokens, (usize::MAX, usize::MAX), special)
     }
 
-    /// As [`Tokenizer::encode_pair`], with no more than so many tokens of the query and of the document.
+    /// As [`Tokenizer::encode_pair`], but with at most `max_query` tokens of the query and `max_document` of the document.
     pub(crate) fn encode_pair_within(
         &self,
         query: &str,
@@ -191,7 +196,7 @@ impl Tokenizer {
         special: SpecialTokens,
     ) -> TokenIds {
         let max_tokens = max_tokens.max(MIN_PAIR_TOKENS);
-        // Three quarters without a product that could overflow.
+        // Three quarters of `max_tokens`, computed without a product that could overflow.
         let most = max_tokens / 4 * 3 + max_tokens % 4 * 3 / 4;
         let mut pair = self.begin(query, most.min(max_query), special);
         pair.ids.extend([self.eos, self.eos]);
@@ -203,10 +208,10 @@ impl Tokenizer {
         TokenIds { ids: pair.ids, truncated: pair.truncated || document.truncated }
     }
 
-    /// `<s>` and the text's own tokens, `kept` of them at most.
+    /// `<s>` and then at most `kept` of the text's own tokens, without `</s>`.
     fn begin(&self, text: &str, kept: usize, special: SpecialTokens) -> TokenIds {
         let mut ids = vec![self.bos];
-        // One token more than is kept tells that the text was longer.
+        // One token more than will be kept, which shows whether the text is longer.
         let wanted = kept.saturating_add(1);
         let _ = self.content(text, special, wanted, &mut ids);
         let truncated = ids.len() - 1 > kept;
@@ -214,7 +219,7 @@ impl Tokenizer {
         TokenIds { ids, truncated }
     }
 
-    /// Appends the text's own tokens to `ids`, which holds `<s>`: at least `wanted` of them if there are so many.
+    /// Appends the text's own tokens to `ids`, which holds only `<s>`: all of them, or at least the first `wanted`, after which it breaks.
     fn content(&self, text: &str, special: SpecialTokens, wanted: usize, ids: &mut Vec<u32>) -> ControlFlow<()> {
         let mut normalized = String::new();
         self.added.split_raw(text, special, |part| {
@@ -238,7 +243,7 @@ impl Tokenizer {
         })
     }
 
-    /// The parts of this tokenizer, as [`Tokenizer::from_compiled`] takes them.
+    /// The parts of this tokenizer, from which [`Tokenizer::from_compiled`] makes it again. An error if it cannot be compiled.
     pub(crate) fn compile(&self) -> Result<CompiledParts<'_>, String> {
         let (text, ends, scores, units) = self.unigram.arrays();
         let (charsmap_units, charsmap_text) = self.normalizer.arrays()?;
@@ -246,8 +251,8 @@ impl Tokenizer {
         Ok(CompiledParts { spec, units, scores, text, ends, charsmap_units, charsmap_text })
     }
 
-    /// Makes a tokenizer of these parts; `path` only names the file in errors. The arrays' lengths are checked here and their content when
-    /// it is used: damaged arrays give wrong pieces, never a panic.
+    /// Makes a tokenizer from these parts; `path` only names the file in errors. The arrays' lengths are checked here and their content
+    /// when it is used: damaged arrays give wrong pieces, never a panic.
     pub(crate) fn from_compiled(spec: &str, arrays: &CompiledArrays, path: &Path) -> Result<Tokenizer> {
         let refuse = |what: String| Error::format(path, format!("the compiled tokenizer: {what}"));
         let spec = CompiledSpec::from_json(spec).map_err(refuse)?;
@@ -258,12 +263,13 @@ impl Tokenizer {
     }
 }
 
+/// Appends an id, then does what [`enough`] does.
 fn push(ids: &mut Vec<u32>, id: u32, wanted: usize) -> ControlFlow<()> {
     ids.push(id);
     enough(ids, wanted)
 }
 
-/// Breaks once `wanted` tokens follow `<s>`.
+/// Breaks if at least `wanted` tokens follow the `<s>` in `ids`.
 fn enough(ids: &[u32], wanted: usize) -> ControlFlow<()> {
     if ids.len() > wanted { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }

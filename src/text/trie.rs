@@ -1,25 +1,25 @@
 //! A double-array trie over the bytes of the vocabulary's pieces: one flat array, used in place wherever it lies.
 //!
-//! Unit `n` is two words: `base << 8 | label`, and the id of the piece that ends there. The child of a node with base `b` by byte `c` is
+//! Unit `n` is two `u32`: `base << 8 | label`, and the id of the piece that ends there. The child of a node with base `b` by byte `c` is
 //! unit `b ^ c`, and is there if that unit's label is `c`: no two nodes have the same base, so the label is enough to identify the parent.
 //! (The root is no node's child; its label is that of a free unit.) (Aoe 1989; the exclusive-or form is that of darts-clone.) Every index
 //! is checked when it is used: a damaged array gives wrong pieces or none.
 
 use super::types::Numbers;
 
-/// No piece ends here.
+/// The id in a unit at which no piece ends.
 const NONE: u32 = u32::MAX;
-/// A unit that nobody uses. Its label is no byte of UTF-8.
+/// The first number of a unit that is no node. Its label is no byte of UTF-8.
 const FREE: u32 = NO_BASE << 8 | NO_BYTE;
 /// The label of a unit that is no node's child.
 const NO_BYTE: u32 = 0xff;
-/// The base of a node without children: its "children" lie beyond every array.
+/// The base of a node without children: with any byte it gives a unit beyond the largest array.
 const NO_BASE: u32 = 0xff_ffff;
-/// Most units of an array.
+/// The most units of an array.
 const MAX_UNITS: usize = NO_BASE as usize - 255;
-/// A byte's children fall into one block of this many units.
+/// All children of a node lie in one block of this many units.
 const BLOCK: usize = 256;
-/// A block that had no room this many times is not tried again.
+/// A block that had no room for a node's children this many times is not tried again.
 const MISSES: usize = 64;
 
 /// A trie; its root is unit 0.
@@ -34,17 +34,17 @@ impl std::fmt::Debug for Trie {
 }
 
 impl Trie {
-    /// A trie in place.
+    /// The trie in an array that [`Trie::units`] gave, which is used in place.
     pub(super) fn from_units(units: Numbers<u32>) -> Trie {
         Trie { units }
     }
 
-    /// The array, as it may be stored.
+    /// The array, to be stored: two numbers for each unit.
     pub(super) fn units(&self) -> &[u32] {
         (*self.units).as_ref()
     }
 
-    /// Builds the trie of the pieces whose ids are their positions. Of equal pieces the last counts; the empty one is never found.
+    /// Builds the trie of `pieces`, whose ids are their positions. Of equal pieces the last counts; an empty piece is never found.
     pub(super) fn new<'a>(pieces: impl Iterator<Item = &'a str>) -> Result<Trie, String> {
         let mut sorted: Vec<(&[u8], u32)> = pieces.zip(0..).map(|(piece, id)| (piece.as_bytes(), id)).collect();
         sorted.sort_unstable();
@@ -52,7 +52,7 @@ impl Trie {
         builder.grow()?;
         builder.free[0][0] = false;
         builder.units[0] = [NO_BASE << 8 | NO_BYTE, NONE];
-        // Depth first over ranges of the sorted pieces that share a prefix of `depth` bytes.
+        // Depth first: each entry is a node, the range of the sorted pieces that begin with the node's `depth` bytes, and `depth`.
         let mut open = vec![(0usize, 0usize..sorted.len(), 0usize)];
         let mut children: Vec<(u8, std::ops::Range<usize>)> = Vec::new();
         while let Some((node, mut range, depth)) = open.pop() {
@@ -103,14 +103,14 @@ impl Trie {
     }
 }
 
-/// The array in the making.
+/// The array while it is built.
 #[derive(Default)]
 struct Builder {
     units: Vec<[u32; 2]>,
-    /// By block, by unit: whether it is free, and whether a node has it as its base.
+    /// For each unit, block by block: whether it is free, and (`based`) whether its index is the base of a node.
     free: Vec<[bool; BLOCK]>,
     based: Vec<[bool; BLOCK]>,
-    /// Blocks that may have room, oldest first, each with the number of times it had none.
+    /// The blocks that may have room, oldest first, each with the number of times that it had none.
     open: Vec<(usize, usize)>,
 }
 
@@ -128,14 +128,15 @@ impl Builder {
         Ok(())
     }
 
-    /// Finds a base whose units for all children are free, and takes them.
+    /// Finds a base that no node has and whose units for all children are free. Marks the base and these units as used, and returns the
+    /// base.
     fn place(&mut self, children: &[(u8, std::ops::Range<usize>)]) -> Result<u32, String> {
         let labels: Vec<usize> = children.iter().map(|(byte, _)| usize::from(*byte)).collect();
         loop {
             for index in 0..self.open.len() {
                 let block = self.open[index].0;
                 let (free, based) = (&mut self.free[block], &mut self.based[block]);
-                // A base differs from its children's units in the last eight bits alone: all are in one block.
+                // A base and the units of its children differ in the last eight bits only, so all are in one block.
                 let fits = |unit: &usize| {
                     let base = unit ^ labels[0];
                     free[*unit] && !based[base] && labels.iter().all(|label| free[base ^ label])
@@ -179,11 +180,11 @@ mod tests {
 
     #[test]
     fn a_nul_does_not_lead_back_to_the_root() {
-        // The node of "a" gets the base 0: its child by 2 takes unit 2.
+        // The node of "a" gets the base 0, because its child for the byte 2 gets unit 2. So its child for NUL would be unit 0, the root.
         let trie = Trie::new(["\0", "a\u{2}"].into_iter()).unwrap();
         assert_eq!(found(&trie, "a\0\0"), []);
         assert_eq!(found(&trie, "a\u{2}"), [(2, 1)]);
-        // Nor to a piece that has no NUL: the same with unit 3, which "b" leaves.
+        // The same with byte and unit 3, with the piece "b" at the root: "a\0b" must not find it.
         let trie = Trie::new(["b", "a\u{3}"].into_iter()).unwrap();
         assert_eq!(found(&trie, "a\0b"), []);
     }
@@ -201,7 +202,7 @@ mod tests {
         }
 
         #[test]
-        fn any_array_is_harmless(units in prop::collection::vec(any::<u32>(), 0..600), text in ".{0,20}") {
+        fn a_damaged_array_never_panics(units in prop::collection::vec(any::<u32>(), 0..600), text in ".{0,20}") {
             let trie = Trie::from_units(std::sync::Arc::new(units));
             prop_assert!(found(&trie, &text).len() <= text.len());
         }

@@ -7,14 +7,14 @@ use super::spec::ModelSpec;
 use super::trie::Trie;
 use super::types::{CompiledArrays, Numbers, SpecialTokens};
 
-/// The score of an unknown character, below that of the rarest piece.
+/// How far the score of an unknown character is below the lowest score of a piece.
 const UNKNOWN_PENALTY: f64 = 10.0;
 
-/// Bytes of a word after which the first check is made whether the wanted tokens are certain. The distance doubles each time, so that all
-/// checks together take linear time.
+/// After this many bytes of a word, it is first checked whether the wanted tokens are certain. Each later check is at twice the bytes of
+/// the last, so that all checks together take linear time.
 const FIRST_CHECK: usize = 64 << 10;
 
-/// A vocabulary with log-probabilities, in flat arrays that may lie in a mapped file. What is read of them is checked when it is used.
+/// A vocabulary with log-probabilities, in flat arrays that may be in a mapped file. The arrays' content is checked when it is used.
 pub(super) struct Unigram {
     /// Pieces one after another, UTF-8; piece `i` ends at `ends[i]`.
     text: Numbers<u8>,
@@ -35,15 +35,18 @@ impl std::fmt::Debug for Unigram {
 #[derive(Clone, Copy)]
 struct Best {
     score: f64,
-    /// Where its last piece begins; `UNREACHED` if nothing ends here.
+    /// Where the last piece of this way begins; [`UNREACHED`] if no piece ends at this byte.
     from: u32,
+    /// The id of that piece.
     id: u32,
 }
 
+/// The [`Best::from`] of a byte that no piece has reached.
 const UNREACHED: u32 = u32::MAX;
 const NOTHING: Best = Best { score: 0.0, from: UNREACHED, id: 0 };
 
 impl Unigram {
+    /// The vocabulary of `tokenizer.json`'s model; an error if it has no valid unknown piece, a score that is not finite, or too much text.
     pub(super) fn new(spec: ModelSpec) -> Result<Unigram, String> {
         let pieces = spec.vocab.len();
         let unknown = spec.unk_id.ok_or("the model has no `unk_id`")?;
@@ -76,7 +79,7 @@ impl Unigram {
         })
     }
 
-    /// A vocabulary in place. The arrays' lengths are compared; their content is checked as it is used.
+    /// The vocabulary in the arrays `parts`. Their lengths are compared here; their content is checked when it is used.
     pub(super) fn in_place(parts: &CompiledArrays, unknown: u32, unknown_score: f64) -> Result<Unigram, String> {
         let (pieces, scores) = ((*parts.ends).as_ref().len(), (*parts.scores).as_ref().len());
         if scores != pieces || unknown as usize >= pieces {
@@ -101,20 +104,22 @@ impl Unigram {
         })
     }
 
-    /// What [`in_place`](Self::in_place) takes.
+    /// The arrays that [`in_place`](Self::in_place) needs: the pieces' text, their ends, their scores, and the trie's units.
     pub(super) fn arrays(&self) -> (&[u8], &[u32], &[f64], &[u32]) {
         ((*self.text).as_ref(), (*self.ends).as_ref(), (*self.scores).as_ref(), self.trie.units())
     }
 
-    /// The unknown piece's id, and what it costs.
+    /// The id of the unknown piece, and the score of an unknown character.
     pub(super) fn unknown(&self) -> (u32, f64) {
         (self.unknown, self.unknown_score)
     }
 
+    /// The number of pieces.
     pub(super) fn len(&self) -> usize {
         (*self.ends).as_ref().len()
     }
 
+    /// The text of the piece `id`, if there is one.
     pub(super) fn piece(&self, id: u32) -> Option<&str> {
         let ends = (*self.ends).as_ref();
         let end = *ends.get(id as usize)? as usize;
@@ -122,8 +127,8 @@ impl Unigram {
         std::str::from_utf8((*self.text).as_ref().get(start..end)?).ok()
     }
 
-    /// Appends the ids of a word's pieces: all of them, or at least the first `wanted` of a long word. Neighbouring unknown
-    /// characters are one token. With [`SpecialTokens::Literal`] the pieces of special tokens are never taken.
+    /// Appends the ids of the most probable pieces of a word: all of them, or of a long word at least the first `wanted`. Unknown
+    /// characters next to each other become one token. With [`SpecialTokens::Literal`] the pieces of special tokens are not used.
     pub(super) fn encode(
         &self,
         word: &str,
@@ -132,7 +137,8 @@ impl Unigram {
         ids: &mut Vec<u32>,
         added: &AddedTokens,
     ) {
-        // Positions are kept in 32 bits; a longer word cannot be certain to fit and is far beyond any limit on tokens.
+        // Positions have 32 bits. Of a longer word only the first 2 GiB are read (nothing, if that cuts a character), which is far more
+        // than any limit on tokens.
         let word = if word.len() < UNREACHED as usize { word } else { word.get(..1 << 31).unwrap_or_default() };
         let bytes = word.as_bytes();
         let scores = (*self.scores).as_ref();
@@ -194,11 +200,11 @@ impl Unigram {
         ids[first..].reverse();
     }
 
-    /// A byte before `at` through which every continuation goes, with at least `wanted` tokens before it; all pieces that begin
-    /// before `at` have been offered.
+    /// A byte, at most `at`, through which the best path goes whatever follows, if there are at least `wanted` tokens before it. All pieces
+    /// that begin before `at` must have been offered.
     ///
-    /// Every continuation passes through one of the reached bytes from `at` on. The best paths to these bytes are walked back, the latest
-    /// first, until they meet.
+    /// Whatever follows, the best path passes through one of the bytes from `at` on that have been reached. The best paths to these bytes
+    /// are walked back, always from the latest byte, until they meet.
     fn certain(&self, best: &[Best], at: usize, wanted: usize) -> Option<usize> {
         let mut open: Vec<usize> = (at..best.len()).filter(|&end| best[end].from != UNREACHED).collect();
         while open.len() > 1 {

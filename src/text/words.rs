@@ -1,22 +1,24 @@
-//! The pre-tokenizer: spaces become `▁`, and each word begins at its `▁`.
+//! The pre-tokenizer: it turns spaces into `▁` and cuts the text into words, each of which begins with its `▁`.
 
 use std::borrow::Cow;
 use std::ops::ControlFlow;
 
 use super::spec::{PreTokenizerSpec, PrependScheme};
 
-/// `Metaspace`, alone or after `WhitespaceSplit`.
+/// The pre-tokenizer `Metaspace`, alone or after `WhitespaceSplit`.
 #[derive(Debug)]
 pub(super) struct WordSplitter {
-    /// Whether white space of any kind ends a word and is dropped first.
+    /// Whether the text is first cut at white space of any kind, which is dropped.
     whitespace_split: bool,
+    /// The character that spaces become: `▁`.
     replacement: char,
     prepend: PrependScheme,
-    /// Whether words are cut at the replacement.
+    /// Whether the text is cut before each replacement character.
     split: bool,
 }
 
 impl WordSplitter {
+    /// The pre-tokenizer of `spec`; an error if it is another than these two.
     pub(super) fn new(spec: &PreTokenizerSpec) -> Result<WordSplitter, String> {
         let metaspace = |spec: &PreTokenizerSpec, whitespace_split| match spec {
             PreTokenizerSpec::Metaspace { replacement, add_prefix_space, prepend_scheme, split } => {
@@ -41,7 +43,7 @@ impl WordSplitter {
         }
     }
 
-    /// Returns the words of `text` one by one; `first` says that it begins the whole text.
+    /// Calls `f` with the words of `text` one by one, until `f` breaks. `first` says whether `text` is the beginning of the whole text.
     pub(super) fn split(&self, text: &str, first: bool, mut f: impl FnMut(&str) -> ControlFlow<()>) -> ControlFlow<()> {
         if !self.whitespace_split {
             return self.metaspace(text, first, &mut f);
@@ -53,6 +55,7 @@ impl WordSplitter {
         ControlFlow::Continue(())
     }
 
+    /// Does what `Metaspace` does with `text`, and calls `f` with each word.
     fn metaspace(&self, text: &str, first: bool, f: &mut impl FnMut(&str) -> ControlFlow<()>) -> ControlFlow<()> {
         let mark = self.replacement;
         let mut buffer = [0; 4];
@@ -67,14 +70,14 @@ impl WordSplitter {
             let text = text.replace(' ', mark_str);
             return f(&if prepend { Cow::from(format!("{mark}{text}")) } else { text.into() });
         }
-        // Lazily, so that a caller that stops early does not pay for the rest.
+        // Words are cut one at a time, so that a caller that stops early does not pay for the rest.
         let mut word = String::new();
         if prepend {
             word.push(mark);
         }
         let mut rest = text;
         while !rest.is_empty() {
-            // The mark (or space) that begins this word, then everything up to the next.
+            // A word is the mark (or space) at its beginning, if there is one, and everything up to the next.
             let body_from = rest.chars().next().filter(|&c| c == ' ' || c == mark).map_or(0, char::len_utf8);
             if body_from > 0 {
                 word.push(mark);

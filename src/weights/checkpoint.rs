@@ -1,4 +1,4 @@
-//! The tensors of a checkpoint by name, over one file or several.
+//! The tensors of a checkpoint by name, whether they are in one file or several.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,30 +18,31 @@ use crate::error::{Error, Result};
 const MAIN: [(&str, &str); 2] =
     [("model.safetensors", "model.safetensors.index.json"), ("pytorch_model.bin", "pytorch_model.bin.index.json")];
 
-/// Metadata key of a file whose `U8` tensors `[rows, cols/32, 18]` are 4-bit blocks.
+/// The metadata key that is "1" in files whose `U8` tensors `[rows, cols/32, 18]` are q4_0 blocks.
 pub(crate) const Q4_0_KEY: &str = "trivec.q4_0";
 
-/// One file, with its checked header.
+/// One open file with its header, which has been checked.
 #[derive(Debug)]
 struct TensorFile {
     name: String,
     bytes: Arc<Bytes>,
     header: Header,
-    /// Tensors that have to be gathered; their ranges in the header count in what is gathered.
+    /// The tensors of a PyTorch file whose elements have to be gathered, by name. Their ranges in `header` are ranges of the gathered
+    /// bytes, not of the file.
     strided: BTreeMap<String, Strided>,
 }
 
-/// A tensor as a file holds it.
+/// A tensor as a file holds it, with its type, its shape and its bytes.
 #[derive(Debug, Clone)]
 pub(crate) struct StoredTensor {
-    /// The file, for errors.
+    /// The path of its file, for errors.
     pub file: std::path::PathBuf,
     /// The name in the file.
     pub name: String,
     pub entry: TensorEntry,
-    /// Whether the file's `U8` tensors are 4-bit blocks.
+    /// Whether the `U8` tensors of its file are q4_0 blocks.
     pub q4_0: bool,
-    /// Whether every value is to be checked for NaN and infinities.
+    /// Whether the values are to be checked for NaN and infinities when they are read.
     pub check_finite: bool,
     bytes: Arc<Bytes>,
 }
@@ -51,18 +52,19 @@ impl StoredTensor {
         &self.bytes[self.entry.range.clone()]
     }
 
-    /// The tensor's numbers, read in place; `None` if they are not aligned or not a whole number of them.
+    /// The tensor's bytes as numbers of type `T`, in place; `None` if they are not aligned for `T` or not a whole number of `T`.
     pub(super) fn in_place<T: Plain>(&self) -> Option<InPlace<T>> {
         InPlace::new(Arc::clone(&self.bytes), self.entry.range.clone())
     }
 
-    /// Copies bytes of the tensor, from `from` on, into `out`; see [`Bytes::copy_to`].
+    /// Fills `out` with the tensor's bytes from byte `from` on; see [`Bytes::copy_to`].
     pub(crate) fn copy_to(&self, from: usize, out: &mut [u8]) {
         debug_assert!(from + out.len() <= self.entry.range.len());
         self.bytes.copy_to(self.entry.range.start + from, out);
     }
 
-    /// Reshapes a tensor that is a single row or column of numbers.
+    /// Gives a tensor that is a single row, column or list of numbers the shape `shape`; leaves all others, and those of another length, as
+    /// they are.
     pub(crate) fn reshape_line(&mut self, shape: &[usize]) {
         let found = &self.entry.shape;
         let is_line = !self.q4_0 && found.iter().filter(|&&size| size != 1).count() <= 1;
@@ -71,21 +73,22 @@ impl StoredTensor {
         }
     }
 
+    /// The error that names this tensor and its file, and says `what` is wrong.
     pub(crate) fn refuse(&self, what: impl Into<String>) -> Error {
         Error::tensor(&self.file, &self.name, what)
     }
 }
 
-/// A tensor whose bytes have not been gathered yet, if they have to be.
+/// A tensor of a checkpoint that has not been read. If its elements have to be gathered, [`UnreadTensor::read`] does it.
 #[derive(Debug, Clone)]
 pub(crate) struct UnreadTensor {
-    /// All but the bytes, if there is something to gather.
+    /// The tensor; but if its elements have to be gathered, its bytes are still those of the whole file.
     pub stored: StoredTensor,
     strided: Option<Strided>,
 }
 
 impl UnreadTensor {
-    /// The tensor with its bytes.
+    /// The tensor with its own bytes.
     pub(crate) fn read(&self) -> StoredTensor {
         let mut stored = self.stored.clone();
         if let Some(strided) = &self.strided {
@@ -94,7 +97,7 @@ impl UnreadTensor {
         stored
     }
 
-    /// Whether its type is one of those that weights have.
+    /// Whether the tensor has one of the types in which a checkpoint stores weights.
     pub(crate) fn holds_weights(&self) -> bool {
         let dtype = self.stored.entry.dtype.as_str();
         matches!(dtype, "F64" | "F32" | "F16" | "BF16") || (dtype == "U8" && self.stored.q4_0)
@@ -102,7 +105,7 @@ impl UnreadTensor {
 }
 
 impl StoredTensor {
-    /// A tensor of 4-bit blocks, `bytes` in `shape`, which were made of this one's.
+    /// The q4_0 blocks `bytes` as a tensor of shape `shape`, with this tensor's name and file. They were made from this tensor's bytes.
     pub(crate) fn as_blocks(&self, shape: Vec<usize>, bytes: &[u8]) -> StoredTensor {
         let entry = TensorEntry { dtype: "U8".to_owned(), shape, range: 0..bytes.len() };
         StoredTensor { entry, q4_0: true, bytes: Arc::new(Bytes::Owned(AlignedBytes::new(bytes))), ..self.clone() }
@@ -115,12 +118,12 @@ impl From<StoredTensor> for UnreadTensor {
     }
 }
 
-/// A tensor's numbers, in place.
+/// A tensor's numbers of type `T`, read in place.
 #[derive(Debug)]
 pub(crate) struct Mapped<T>(InPlace<T>);
 
 impl<T: Plain> Mapped<T> {
-    /// The numbers of a tensor of type `dtype`.
+    /// The numbers of a tensor, which must be of type `dtype`; an error if it is of another, or not aligned.
     pub(crate) fn new(stored: StoredTensor, dtype: &str) -> Result<Mapped<T>> {
         if stored.entry.dtype != dtype {
             return Err(stored.refuse(format!("its type is {}, expected {dtype}", stored.entry.dtype)));
@@ -136,7 +139,7 @@ impl<T: Plain> AsRef<[T]> for Mapped<T> {
     }
 }
 
-/// All tensors of a model's main files.
+/// All tensors of a model's main files, or of one further file (see [`Checkpoint::sibling`]).
 #[derive(Debug)]
 pub(crate) struct Checkpoint {
     source: Source,
@@ -148,26 +151,27 @@ pub(crate) struct Checkpoint {
     packed: Option<PackedScheme>,
 }
 
-/// How the layers of a packed file are stored.
+/// How the weights of a packed file's linear layers are stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PackedScheme {
-    /// How the weights of each layer are stored.
+    /// The format of each encoder layer.
     pub layers: Vec<WeightFormat>,
-    /// Whether integer weights carry the rotation.
+    /// Whether integer weights were rotated, so that their inputs must be rotated too.
     pub rotated: bool,
-    /// Whether int4 layers are 4-bit blocks with a scale each, and their activations too.
+    /// Whether int4 layers are the checkpoint's own q4_0 blocks, so that activations get a scale for every 32 values.
     pub q4_0: bool,
-    /// Whether those blocks are widened to f32 and multiplied as such: the source's own arithmetic.
+    /// Whether q4_0 blocks are widened to f32 when they are read, so that the arithmetic is that of the model that was packed.
     pub exact: bool,
 }
 
+/// The index of a checkpoint in several files: which shard has which tensor.
 #[derive(Deserialize)]
 struct ShardIndex {
     weight_map: BTreeMap<String, String>,
 }
 
 impl Checkpoint {
-    /// Opens the main file, or every file that its index names.
+    /// Opens the model's main file, or every shard that the index names.
     pub(crate) fn open(source: Source, check_finite: bool) -> Result<Checkpoint> {
         let mut checkpoint = Checkpoint::empty(source, check_finite);
         for (main, index) in MAIN {
@@ -188,11 +192,12 @@ impl Checkpoint {
         Err(Error::format(&checkpoint.source.path(""), what))
     }
 
+    /// A checkpoint without any file yet.
     fn empty(source: Source, check_finite: bool) -> Checkpoint {
         Checkpoint { source, files: Vec::new(), prefix: String::new(), check_finite, packed: None }
     }
 
-    /// The file that the tensors are in, or the directory of several.
+    /// The path for errors about the whole: the file if there is only one, else the directory.
     fn path(&self) -> std::path::PathBuf {
         match &self.files[..] {
             [only] => self.source.path(&only.name),
@@ -205,7 +210,7 @@ impl Checkpoint {
         prefix::without(name, &self.prefix)
     }
 
-    /// Adds the files that `index` names; `false` if there is no such index.
+    /// Adds the tensors of all shards that the file `index` names; `false` if there is no such file.
     fn add_shards(&mut self, index: &str) -> Result<bool> {
         let Some(bytes) = self.source.open(index)? else { return Ok(false) };
         let index_path = self.source.path(index);
@@ -232,7 +237,7 @@ impl Checkpoint {
         Ok(true)
     }
 
-    /// The tensors of a packed file, whose header has been read.
+    /// The checkpoint of a packed file that has been opened and whose header has been read.
     pub(crate) fn of_packed(
         source: Source,
         bytes: Arc<Bytes>,
@@ -252,12 +257,12 @@ impl Checkpoint {
         }
     }
 
-    /// How a packed file's layers are stored.
+    /// How a packed file's layers are stored; `None` for checkpoints of floats.
     pub(crate) fn packed(&self) -> Option<&PackedScheme> {
         self.packed.as_ref()
     }
 
-    /// The tensors of another file of the same model, if there is one.
+    /// The tensors of the file `name` of the same model, alone; `None` if there is no such file.
     pub(crate) fn sibling(&self, name: &str) -> Result<Option<Checkpoint>> {
         let mut own = Checkpoint::empty(self.source.clone(), self.check_finite);
         Ok(own.add(name)?.then_some(own))
@@ -284,14 +289,15 @@ impl Checkpoint {
         &self.source
     }
 
-    /// The tensor called one of `names`, in that order of preference.
+    /// The tensor with the first of `names` that a tensor has; names must match whole.
     pub(crate) fn find(&self, names: &[&str]) -> Option<StoredTensor> {
         names.iter().find_map(|&name| {
             self.files.iter().find_map(|file| Some(self.unread(file, name, file.header.tensors.get(name)?).read()))
         })
     }
 
-    /// The tensor called one of `names` in a head's own file, ignoring prefixes that training scripts add.
+    /// As [`Checkpoint::find`], for heads' own files: if no name matches whole, the prefixes of `DataParallel` and `torch.compile` are
+    /// ignored.
     pub(crate) fn find_unwrapped(&self, names: &[&str]) -> Option<StoredTensor> {
         self.find(names).or_else(|| {
             let tensors = || self.files.iter().flat_map(|file| file.header.tensors.keys());
@@ -306,6 +312,7 @@ impl Checkpoint {
             .flat_map(move |file| file.header.tensors.iter().map(move |(name, entry)| self.unread(file, name, entry)))
     }
 
+    /// The tensor `name` of `file`, whose entry in the header is `entry`.
     fn unread(&self, file: &TensorFile, name: &str, entry: &TensorEntry) -> UnreadTensor {
         let stored = StoredTensor {
             file: self.source.path(&file.name),
@@ -318,7 +325,8 @@ impl Checkpoint {
         UnreadTensor { stored, strided: file.strided.get(name).cloned() }
     }
 
-    /// The tensor `name` of the encoder, or of a model around it.
+    /// The tensor `name` under the encoder's prefix or, failing that, under the prefix of a model around it; a layer norm's also under the
+    /// name that TensorFlow gave it.
     pub(crate) fn within(&self, name: &str) -> Option<StoredTensor> {
         let found = prefix::around(&self.prefix).find_map(|prefix| self.find(&[&format!("{prefix}{name}")]));
         found.or_else(|| self.find(&[&format!("{}{}", self.prefix, prefix::of_tensorflow(name)?)]))
@@ -329,12 +337,12 @@ impl Checkpoint {
         self.within(name).ok_or_else(|| Error::tensor(&self.path(), name, "it is missing"))
     }
 
-    /// The types of all tensors that carry weights, in the words users know, without repeats.
+    /// The types of all tensors that hold weights, each once: the safetensors names, and `Q4_0` for 4-bit blocks.
     pub(crate) fn dtypes(&self) -> Vec<String> {
         let mut names = BTreeSet::new();
         for file in &self.files {
             let q4_0 = file.header.metadata.contains_key(Q4_0_KEY);
-            // A packed file's tokenizer and padding are no weights.
+            // The tensors of a packed file's tokenizer and padding hold no weights. Those of type I64, left out below, are position ids.
             let is_weight = |name: &&String| !name.starts_with("tokenizer.") && !name.starts_with("pad.");
             for (_, entry) in file.header.tensors.iter().filter(|(name, _)| is_weight(name)) {
                 names.insert(if q4_0 && entry.dtype == "U8" { "Q4_0" } else { entry.dtype.as_str() });

@@ -1,4 +1,4 @@
-//! Identifies what a model was read from, so that callers can tell whether two models are the same.
+//! Identifies the files that a model was read from, so that callers can tell whether two models are the same.
 
 use std::fs::{File, Metadata};
 use std::io;
@@ -10,34 +10,35 @@ use super::mmap::Bytes;
 /// A file changed less than this many nanoseconds ago could change again within the same tick of the file system's clock.
 const SETTLED_NS: i128 = 2_000_000_000;
 
-/// The content of a model's file.
+/// A handle to the content of one file of a model.
 #[derive(Debug, Clone)]
 pub enum Content {
-    /// The file itself: not the path, which may lead to another one by now. `None` if the system gave no second handle.
+    /// The open file itself, because its path may lead to another file by now. `None` if the system gave no second handle.
     File(Option<Arc<File>>),
-    /// Part of the binary.
+    /// Bytes that are part of the binary.
     Static(&'static [u8]),
     /// A copy in memory, whose origin is unknown.
     Memory,
 }
 
-/// Facts about a file that change when its content changes. Times are in nanoseconds since 1970; programs cannot set the last one, `changed`.
+/// Facts about a file that change when its content changes. Times are in nanoseconds since 1970. Programs can set `modified` as they like,
+/// but not `changed`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Stamp {
     /// The file system's device.
     pub device: u64,
-    /// The file's number on it.
+    /// The file's number in that file system.
     pub inode: u64,
-    /// Its length.
+    /// The file's length.
     pub bytes: u64,
-    /// When its content was changed last.
+    /// When the file's content was changed last.
     pub modified: i128,
     /// When the content or the metadata was changed last.
     pub changed: i128,
 }
 
 impl Content {
-    /// Its length; 0 where that is not known.
+    /// The content's length in bytes; 0 where it is not known.
     pub fn bytes(&self) -> u64 {
         match self {
             Content::File(Some(file)) => file.metadata().map_or(0, |metadata| metadata.len()),
@@ -46,6 +47,7 @@ impl Content {
         }
     }
 
+    /// A handle to the content that `bytes` are.
     pub(super) fn of(bytes: &Bytes) -> Content {
         match bytes {
             // Keeps the handle and not the map, because a map counts as memory of this process.
@@ -57,15 +59,15 @@ impl Content {
 }
 
 impl Stamp {
-    /// The stamp of a file as it is now; `None` where the system has no such thing.
+    /// The stamp of a file as it is now; `None` on systems other than Unix.
     ///
     /// # Errors
-    /// That of the operating system if it does not tell the file's metadata.
+    /// The operating system's error if it does not give the file's metadata.
     pub fn of(file: &File) -> io::Result<Option<Stamp>> {
         Ok(Stamp::of_metadata(&file.metadata()?))
     }
 
-    /// The stamp of a file of which this is known; `None` where the system has no such thing.
+    /// The stamp of the file that this metadata describes; `None` on systems other than Unix.
     pub fn of_metadata(metadata: &Metadata) -> Option<Stamp> {
         #[cfg(unix)]
         {
@@ -86,7 +88,7 @@ impl Stamp {
         }
     }
 
-    /// Whether a change after `now` would show in the stamp.
+    /// Whether the file's last change lies so far before `now` that any change after `now` would get another time, and so another stamp.
     pub fn is_settled(&self, now: SystemTime) -> bool {
         let now = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_nanos() as i128);
         self.changed.max(self.modified) + SETTLED_NS < now
@@ -97,7 +99,7 @@ impl Stamp {
 /// does not matter. On Unix it stays where it is; on Windows this moves it.
 ///
 /// # Errors
-/// That of the first read that fails.
+/// The error of the first read that fails.
 pub fn read_through(file: &File, mut each: impl FnMut(&[u8])) -> io::Result<u64> {
     let mut buffer = vec![0; 1 << 20];
     let mut at = 0;

@@ -1,31 +1,32 @@
-//! The formats that weights are stored in, and how long their panels are.
+//! The formats that a layer's weights are stored in, and how long their panels are.
 
 use trivec_kernels::{I4_BLOCK, I4_GROUP, I4_GROUP_BYTES, PANEL, Q4_0_BLOCK_BYTES};
 
-/// How weights are stored; the name in a packed file's metadata and on the command line.
+/// How the weights of the linear layers are stored. Packed files' metadata and the command line name a format by its [`name`](Self::name).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum WeightFormat {
     /// 32-bit floats, as trained: the reference.
     F32,
-    /// 16-bit floats (5 bits of exponent); products in f32.
+    /// 16-bit floats (5 bits of exponent), widened to f32 before they are multiplied.
     F16,
-    /// bfloat16; products of bfloat16 with f32 sums.
+    /// bfloat16; activations are rounded to bfloat16 too, and the products are summed in f32.
     Bf16,
-    /// Bytes with a scale for every output; activations in bytes with a scale for every token.
+    /// Bytes with a scale for every output; activations are rounded to bytes with a scale for every token.
     Int8,
-    /// 4 bits on a grid for every 32 weights and a scale for every output, or a source's own 4-bit blocks; activations in bytes.
+    /// 4 bits on a grid for every 32 weights and a scale for every output, or a checkpoint's own q4_0 blocks; activations are rounded to
+    /// bytes.
     Int4,
 }
 
-/// What is said of a format: one row each, in the order of the formats.
+/// The facts about one format. [`ROWS`] has one for each, in the order of the enum.
 struct Row {
     format: WeightFormat,
     name: &'static str,
     bits: usize,
     /// See [`WeightFormat::activations`].
     activations: WeightFormat,
-    /// How a file spells the type of a panel's elements, and their bytes.
+    /// See [`WeightFormat::element`].
     element: (&'static str, usize),
 }
 
@@ -46,7 +47,7 @@ impl WeightFormat {
         let mut all = [WeightFormat::F32; ROWS.len()];
         let mut index = 0;
         while index < all.len() {
-            // A format's row is found by its place.
+            // `row` finds a format's row by the format's discriminant.
             assert!(ROWS[index].format as usize == index, "rows in the order of the formats");
             all[index] = ROWS[index].format;
             index += 1;
@@ -63,12 +64,12 @@ impl WeightFormat {
         self.row().name
     }
 
-    /// The format of that name.
+    /// The format called `name`, if there is one.
     pub fn by_name(name: &str) -> Option<WeightFormat> {
         Self::ALL.into_iter().find(|format| format.name() == name)
     }
 
-    /// Bits of a weight, without scales and grids.
+    /// Bits of one weight, without scales and grids.
     pub fn bits(self) -> usize {
         self.row().bits
     }
@@ -78,17 +79,18 @@ impl WeightFormat {
         self.row().activations
     }
 
-    /// Whether products are those of integers: activations are rounded to bytes.
+    /// Whether the products are integer products, for which activations are rounded to bytes.
     pub fn is_int(self) -> bool {
         self.activations() == WeightFormat::Int8
     }
 
-    /// How a file spells the type of a panel's elements, and their bytes.
+    /// The safetensors dtype of a panel's elements, and the bytes of one element.
     pub(crate) fn element(self) -> (&'static str, usize) {
         self.row().element
     }
 
-    /// Bytes that a layer streams for a weight, grids included (of a source's own 4-bit blocks some more).
+    /// Bytes that a product reads for each weight, with int4's grids and without the scales of outputs. (A checkpoint's own q4_0 blocks,
+    /// which hold their scales, take a little more than this value for int4.)
     pub fn bytes_per_weight(self) -> f64 {
         match self {
             WeightFormat::F32 => 4.0,
@@ -99,7 +101,8 @@ impl WeightFormat {
     }
 }
 
-/// The panels' shape in a file, `[panels, bytes or elements of a panel]`, for a format; of int4, for the source's own `blocks` or not.
+/// The shape of a layer's panels in a packed file: `[panels, elements of a panel]`. Elements are floats for the float formats and bytes for
+/// int8 and int4. `blocks` says that int4 weights are the checkpoint's own q4_0 blocks.
 pub(crate) fn panel_shape(format: WeightFormat, blocks: bool, outputs: usize, inputs: usize) -> [usize; 2] {
     let panel = match format {
         WeightFormat::F32 => inputs * PANEL,

@@ -1,4 +1,4 @@
-//! A linear layer, `y = W x + b`, in whatever form its weights are stored, read in place from the map.
+//! A linear layer, `y = W x + b`, whose weights are read in place from the mapped file where their format allows it.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::mmap::InPlace;
 use super::store::{FloatTensor, Floats, refuse_not_finite};
 use crate::error::Result;
 
-/// A linear layer's weights.
+/// A linear layer's weights as they are stored.
 #[derive(Debug)]
 enum Weight {
     F32(Floats),
@@ -21,12 +21,12 @@ enum Weight {
     Q4_0(StoredTensor),
 }
 
-/// A linear layer's weights as a product reads them. Panels are those of `trivec_kernels` ("Matrix products").
+/// A linear layer's weights as a product reads them. `trivec_kernels` describes the layout of the panels (`kernels/src/gemm/mod.rs`).
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum WeightsRef<'a> {
     /// `[outputs, inputs]`, row-major.
     F32(MatRef<'a>),
-    /// Panels of 16-bit numbers.
+    /// Panels of 16-bit floats, as their bits.
     F16(&'a [u16]),
     Bf16(&'a [u16]),
     /// Panels of bytes, and `[outputs]` scales.
@@ -34,15 +34,16 @@ pub(crate) enum WeightsRef<'a> {
         panels: &'a [u8],
         scales: &'a [f32],
     },
+    /// Panels of 4-bit weights with their grids, and `[outputs]` scales.
     Int4 {
         panels: &'a [u8],
         scales: &'a [f32],
     },
-    /// Panels of a source's own 4-bit blocks.
+    /// Panels of a checkpoint's own q4_0 blocks, which hold their scales.
     Q4_0(&'a [u8]),
 }
 
-/// `y = W x + b` of a head, whose weights are floats in every model: `W` `[outputs, inputs]`.
+/// A linear layer `y = W x + b` of a head, `W` `[outputs, inputs]`. The weights of heads are floats in every model, packed ones included.
 #[derive(Debug)]
 pub(crate) struct FloatLinear {
     weight: Floats,
@@ -79,7 +80,7 @@ impl FloatLinear {
     }
 }
 
-/// `y = W x + b` of an encoder layer, `W` `[outputs, inputs]`.
+/// A linear layer `y = W x + b` of the encoder, `W` `[outputs, inputs]`.
 #[derive(Debug)]
 pub(crate) struct Linear {
     weight: Weight,
@@ -89,26 +90,30 @@ pub(crate) struct Linear {
     input: InputForm,
 }
 
-/// The form in which a linear layer takes its input rows.
+/// The form to which a linear layer's input rows are converted before they are multiplied.
 #[derive(Debug, Clone)]
 pub(crate) enum InputForm {
+    /// The f32 states themselves.
     F32,
+    /// Rounded to bfloat16.
     Bf16 {
-        /// As of `Rows8`.
+        /// `[inputs]`: what is subtracted from each value before it is rounded.
         centre: Option<Arc<Vec<f32>>>,
     },
+    /// Rounded to bytes with scales.
     Rows8 {
         kind: Rows8Kind,
-        /// `[inputs]`: what is taken from each value first.
+        /// `[inputs]`: what is subtracted from each value first.
         centre: Option<Arc<Vec<f32>>>,
-        /// `[inputs]`: what each value is multiplied by before it is rotated and rounded.
+        /// `[inputs]`: what each value is multiplied by next, before it is rotated and rounded.
         inverse_smoothing: Option<Arc<Vec<f32>>>,
+        /// Length of the blocks that are rotated; 1 for no rotation.
         rotation: usize,
     },
 }
 
 impl InputForm {
-    /// How rows are prepared before they are rounded.
+    /// The steps that prepare a row before it is rounded.
     pub(crate) fn prepare(&self) -> Prepare<'_> {
         match self {
             InputForm::Rows8 { centre, inverse_smoothing, rotation, .. } => Prepare {
@@ -126,14 +131,16 @@ impl InputForm {
     }
 }
 
-/// How a packed file's integer layers take their inputs.
+/// How the inputs of a packed file's linear layers at one site are prepared and rounded.
 #[derive(Debug, Clone)]
 pub(crate) struct PackedInput {
-    /// Whether the weights carry the rotation.
+    /// Whether the weights were rotated when they were packed, so that the inputs must be rotated too.
     pub rotated: bool,
-    /// Whether int4 weights are 4-bit blocks with a scale each, and activations have one for every 32.
+    /// Whether int4 weights are the checkpoint's own q4_0 blocks; then activations get a scale for every 32 values instead of one a row.
     pub q4_0: bool,
+    /// `[inputs]`, as in [`InputForm::Rows8`].
     pub centre: Option<Arc<Vec<f32>>>,
+    /// `[inputs]`, as in [`InputForm::Rows8`].
     pub inverse_smoothing: Option<Arc<Vec<f32>>>,
 }
 
@@ -149,7 +156,7 @@ impl Linear {
         Ok(Linear { weight: Weight::F32(weight), bias, outputs, inputs, input: InputForm::F32 })
     }
 
-    /// Reads panels in `format` (not f32) as a packed file holds them, with their `scales` `[outputs]` (int8 and int4).
+    /// Reads panels in `format` (not f32) from a packed file, with their `scales` `[outputs]` (int8 and int4, but not q4_0 blocks).
     pub(crate) fn read_packed(
         format: WeightFormat,
         panels: StoredTensor,
@@ -185,7 +192,7 @@ impl Linear {
             WeightFormat::F16 => (Weight::F16(halves()?), InputForm::F32),
             WeightFormat::Bf16 => (Weight::Bf16(halves()?), InputForm::Bf16 { centre: input.centre.clone() }),
             WeightFormat::Int4 if input.q4_0 => {
-                // At some depths both forms of int4 have the same length, so the scales tell them apart.
+                // With some numbers of inputs both forms of int4 panels have the same length, so only the scales tell them apart.
                 if scales.is_some() {
                     return Err(panels.refuse("it has scales for outputs, but is told to be of 4-bit blocks"));
                 }
@@ -204,7 +211,7 @@ impl Linear {
         Ok(Linear { weight, bias, outputs, inputs, input: form })
     }
 
-    /// The form in which the layer takes its input rows.
+    /// The form to which the layer's input rows are converted.
     pub(crate) fn input(&self) -> &InputForm {
         &self.input
     }
@@ -220,7 +227,7 @@ impl Linear {
         }
     }
 
-    /// Bytes that the layer streams for a weight.
+    /// Bytes that a product reads for each weight of the layer, without the scales of its outputs.
     pub(crate) fn bytes_per_weight(&self) -> f64 {
         match self.weight {
             Weight::Q4_0(_) => Q4_0_BLOCK_BYTES as f64 / (PANEL * I4_BLOCK) as f64,
@@ -254,7 +261,8 @@ impl Linear {
         self.bias.as_ref().map(Floats::as_slice)
     }
 
-    /// The source's 4-bit blocks, if the weights are stored so: `[outputs, inputs/32]` blocks of 18 bytes.
+    /// If the weights are f32 that were widened from a checkpoint's own q4_0 blocks, those blocks: `[outputs, inputs/32]` of 18 bytes each.
+    /// `None` for all other weights, also for panels of such blocks.
     pub(crate) fn q4_0_bytes(&self) -> Option<&[u8]> {
         match &self.weight {
             Weight::F32(values) => values.q4_0_bytes(),

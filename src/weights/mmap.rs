@@ -1,4 +1,4 @@
-//! Bytes of a file, mapped, and the one place in `src/` with `unsafe`.
+//! The bytes of a file, mapped into memory. This is the only file in `src/` with `unsafe`.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 #[cfg(target_endian = "big")]
 compile_error!("checkpoints are little-endian and are read in place: big-endian targets are not supported");
 
-/// The content of a model file.
+/// The bytes of a model file, wherever they are.
 #[derive(Debug)]
 pub(crate) enum Bytes {
     /// Mapped read-only: pages come from the file as they are touched.
@@ -22,7 +22,7 @@ pub(crate) enum Bytes {
     /// Replacing the file by a rename leaves a map valid. Truncating a mapped file in place makes reads beyond its new end
     /// raise SIGBUS, as for any program that maps files (it ends as SIGSEGV on a thread that has used AMX: `kernels/src/simd/amx.rs`).
     Mapped(Mmap, File),
-    /// Part of the binary.
+    /// Bytes that are part of the binary.
     Static(&'static [u8]),
     /// A copy in memory.
     Owned(AlignedBytes),
@@ -53,7 +53,7 @@ impl AlignedBytes {
         AlignedBytes { lines, len: bytes.len() }
     }
 
-    /// `len` bytes that `fill` writes in order, 64 at a time and at last what is left.
+    /// `len` bytes, which `fill` writes in order: it is called for every 64 bytes, and once more for the rest.
     pub(crate) fn filled(len: usize, mut fill: impl FnMut(&mut [u8])) -> AlignedBytes {
         let mut lines = vec![Line([0; 64]); len.div_ceil(64)];
         for (index, line) in lines.iter_mut().enumerate() {
@@ -76,7 +76,7 @@ impl AlignedBytes {
 pub struct MappedFile(Bytes);
 
 impl MappedFile {
-    /// Maps a file as long as it is now.
+    /// Maps the whole file; what is appended to it later is not seen.
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Format`] if it is no regular file.
@@ -94,7 +94,7 @@ impl Deref for MappedFile {
 }
 
 impl Bytes {
-    /// Maps a file.
+    /// Maps the whole file. An error if it is no regular file.
     pub(crate) fn map(path: &Path) -> Result<Bytes> {
         let file = File::open(path).map_err(|e| Error::io(path, e))?;
         let metadata = file.metadata().map_err(|e| Error::io(path, e))?;
@@ -125,10 +125,10 @@ impl Deref for Bytes {
 }
 
 impl Bytes {
-    /// Copies the bytes from `from` on into `out`.
+    /// Fills `out` with the bytes from `from` on.
     ///
-    /// A file is read with `read_at` instead of through the map: touching a page of the map can count megabytes around it as this process's
-    /// memory (Linux 6.18 maps whole large folios), and the rows read from a table are few and scattered.
+    /// On Unix a mapped file is read with `read_at` instead of through the map: touching a page of the map can count megabytes around it as
+    /// this process's memory (Linux 6.18 maps whole large folios), and the rows read from a table are few and scattered.
     pub(crate) fn copy_to(&self, from: usize, out: &mut [u8]) {
         #[cfg(unix)]
         if let Bytes::Mapped(_, file) = self
@@ -139,8 +139,8 @@ impl Bytes {
         out.copy_from_slice(&self[from..][..out.len()]);
     }
 
-    /// Asks for huge pages. The map is read from end to end for every text; with huge pages the TLB misses once in 2 MB instead of once in
-    /// 4 KB (kernels/EXPERIMENTS.md). Linux uses them if the file's pages are not in memory yet, or were loaded by such a map.
+    /// Asks Linux for huge pages. Every text reads the map from end to end; with huge pages the TLB misses once in 2 MB instead of
+    /// once in 4 KB (kernels/EXPERIMENTS.md). Linux grants them if the file's pages are not in memory yet, or were loaded by such a map.
     pub(crate) fn prefer_huge_pages(&self) {
         #[cfg(target_os = "linux")]
         if let Bytes::Mapped(map, _) = self {
@@ -149,7 +149,7 @@ impl Bytes {
         }
     }
 
-    /// Brings all pages of a map into memory. `false` if the system does not do it (nothing is lost: they come when touched).
+    /// Brings all pages of a map into memory. Returns `false` if the system does not do it; then each page is loaded when it is touched.
     pub(crate) fn preload(&self) -> bool {
         match self {
             #[cfg(target_os = "linux")]
@@ -161,7 +161,7 @@ impl Bytes {
     }
 }
 
-/// Numbers whose every bit pattern is a value.
+/// Types of numbers for which every bit pattern is a valid value.
 pub(crate) trait Plain: sealed::Sealed + Copy + Send + Sync + 'static {}
 
 mod sealed {
@@ -176,14 +176,14 @@ macro_rules! plain {
 }
 plain!(u8, i8, u16, i32, u32, f32, f64);
 
-/// The bytes as numbers, if they are aligned for them and a whole number of them.
+/// `bytes` as numbers of type `T`; `None` if they are not aligned for `T` or not a whole number of `T`.
 fn as_numbers<T: Plain>(bytes: &[u8]) -> Option<&[T]> {
     // SAFETY: every bit pattern is a `Plain` value, and the target is little-endian as the file is (checked above).
     let (before, numbers, after) = unsafe { bytes.align_to::<T>() };
     (before.is_empty() && after.is_empty()).then_some(numbers)
 }
 
-/// Numbers in a file's bytes, read in place.
+/// Numbers of type `T` at a range of a file's bytes, read in place.
 #[derive(Debug)]
 pub(crate) struct InPlace<T> {
     bytes: Arc<Bytes>,
@@ -192,7 +192,7 @@ pub(crate) struct InPlace<T> {
 }
 
 impl<T: Plain> InPlace<T> {
-    /// The numbers at `range` of `bytes`; `None` if they are not aligned or not a whole number of them.
+    /// The numbers at `range` of `bytes`; `None` if the range is not inside `bytes`, not aligned for `T`, or not a whole number of `T`.
     pub(crate) fn new(bytes: Arc<Bytes>, range: Range<usize>) -> Option<InPlace<T>> {
         as_numbers::<T>(bytes.get(range.clone())?)?;
         Some(InPlace { bytes, range, kind: PhantomData })
@@ -214,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn floats_are_seen_only_where_they_are_aligned() {
+    fn bytes_are_floats_only_if_aligned_and_whole() {
         let floats = [1.0f32, -2.5, 3.0];
         let bytes: Vec<u8> = floats.iter().flat_map(|x| x.to_le_bytes()).collect();
         let mut shifted = vec![0u8; bytes.len() + 8];

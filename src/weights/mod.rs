@@ -27,17 +27,17 @@ pub(crate) use safetensors::{TensorEntry, read_header};
 pub(crate) use source::Source;
 pub(crate) use store::{Norm, Table};
 
-/// Whether `bytes` are a safetensors file that this engine would read.
+/// Whether `bytes` begin with a safetensors header that this engine accepts for a file of this length; for fuzzing.
 pub(crate) fn header_is_valid(bytes: &[u8]) -> bool {
     read_header(bytes, std::path::Path::new("fuzz")).is_ok()
 }
 
-/// Whether `pickle` is a state dict's.
+/// Whether `pickle` describes a state dict that this engine would read; for fuzzing.
 pub(crate) fn pickle_is_valid(pickle: &[u8]) -> bool {
     torch::pickle_is_valid(pickle)
 }
 
-/// Whether `bytes` are a file of `torch.save` that this engine would read.
+/// Whether `bytes` are a file of `torch.save` that this engine would read; for fuzzing.
 pub(crate) fn torch_is_valid(bytes: &[u8]) -> bool {
     torch::is_valid(bytes)
 }

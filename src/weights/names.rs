@@ -1,4 +1,4 @@
-//! Tensor name → field and shape: the one place that knows how checkpoints spell their weights.
+//! Reads a model's weights by the names of their tensors: the one place that knows how checkpoints name them, and with which shapes.
 
 use super::checkpoint::Checkpoint;
 use std::path::PathBuf;
@@ -12,31 +12,31 @@ use super::store::{Norm, Table, floats};
 use crate::config::{DenseModuleConfig, DensePipeline, ModelConfig, ModelKind};
 use crate::error::{Error, Result};
 
-/// Everything the encoder multiplies by.
+/// All weights of the encoder.
 #[derive(Debug)]
 pub(crate) struct EncoderWeights {
-    /// `[vocabulary, hidden]`
+    /// The word embeddings, `[vocabulary, hidden]`.
     pub words: Table,
-    /// `[positions, hidden]`
+    /// The position embeddings, `[positions, hidden]`.
     pub positions: Table,
-    /// `[token_types, hidden]`, of which row 0 is used.
+    /// The token type embeddings, `[token_types, hidden]`. Only row 0 is used.
     pub token_types: Table,
     pub embedding_norm: Norm,
-    /// Shared, so that one model's layer can stand in another.
+    /// Behind `Arc`, so that two models can share a layer.
     pub layers: Vec<Arc<LayerWeights>>,
 }
 
-/// Which linear layer's input.
+/// A place in an encoder layer where states enter linear layers. All linear layers at one site have the same input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Site {
-    /// Queries, keys and values.
+    /// The projections to queries, keys and values.
     Attention,
     AttentionOutput,
     FfnIn,
     FfnOut,
 }
 
-/// One encoder layer; every matrix `[outputs, inputs]`.
+/// The weights of one encoder layer; every matrix is `[outputs, inputs]`.
 #[derive(Debug)]
 pub(crate) struct LayerWeights {
     /// `[hidden, hidden]` each.
@@ -52,7 +52,7 @@ pub(crate) struct LayerWeights {
     pub ffn_norm: Norm,
 }
 
-/// The linear layer `name` of encoder layer `layer`, which takes its input as `input` says.
+/// Reads the linear layer `name` of encoder layer `layer`; `input` says how a packed file's layer takes its input.
 fn linear(
     checkpoint: &Checkpoint,
     (layer, name): (usize, &str),
@@ -74,8 +74,8 @@ fn linear(
     }
 }
 
-/// How the linear layers at `site`, with `inputs` inputs, take them (a packed file has their centre as `{site}.input_centre` and
-/// their smoothing as `{site}.input_scale`).
+/// How the linear layers at `site` take their `inputs` inputs. A packed file has the centre as the tensor `{site}.input_centre` and the
+/// inverse smoothing as `{site}.input_scale`, where the layers have them; a checkpoint has neither.
 fn packed_input(checkpoint: &Checkpoint, site: &str, inputs: usize) -> Result<PackedInput> {
     let Some(scheme) = checkpoint.packed() else {
         return Ok(PackedInput { rotated: false, q4_0: false, centre: None, inverse_smoothing: None });
@@ -94,7 +94,7 @@ impl LayerWeights {
         [&self.query, &self.key, &self.value, &self.attention_output, &self.ffn_in, &self.ffn_out]
     }
 
-    /// The linear layers that take the input of a site.
+    /// The linear layers at a site, all of which take the same input.
     pub(crate) fn linears_at(&self, site: Site) -> Vec<&Linear> {
         match site {
             Site::Attention => vec![&self.query, &self.key, &self.value],
@@ -105,12 +105,14 @@ impl LayerWeights {
     }
 }
 
+/// Reads the layer norm `name`.
 fn norm(checkpoint: &Checkpoint, name: &str, hidden: usize) -> Result<Norm> {
     let gain = checkpoint.require(&format!("{name}.weight"))?;
     let bias = checkpoint.require(&format!("{name}.bias"))?;
     Norm::read(gain, bias, hidden)
 }
 
+/// Reads the embedding table `name`, `[rows, cols]`: floats, or in a packed file also int8 with a scale for each row.
 fn table(checkpoint: &Checkpoint, name: &str, rows: usize, cols: usize) -> Result<Table> {
     let weight = checkpoint.require(&format!("{name}.weight"))?;
     match checkpoint.packed() {
@@ -123,7 +125,7 @@ fn table(checkpoint: &Checkpoint, name: &str, rows: usize, cols: usize) -> Resul
 }
 
 impl EncoderWeights {
-    /// Reads an `XLMRobertaModel`. Further tensors (the pooler, stored position ids) are left alone.
+    /// Reads the encoder, an `XLMRobertaModel`. Its tensors that this engine does not need (the pooler, stored position ids) are ignored.
     pub(crate) fn read(checkpoint: &Checkpoint, config: &ModelConfig) -> Result<EncoderWeights> {
         let hidden = config.hidden;
         let mut layers = Vec::new();
@@ -155,7 +157,7 @@ impl EncoderWeights {
         })
     }
 
-    /// Number of weights.
+    /// The number of weights, biases included.
     pub(crate) fn parameters(&self) -> usize {
         let norms = |norm: &Norm| norm.gain().len() + norm.bias().len();
         let layer = |l: &Arc<LayerWeights>| {
@@ -169,7 +171,7 @@ impl EncoderWeights {
     }
 }
 
-/// The tensors that [`EncoderWeights::read`] reads of a checkpoint of floats, with their shapes.
+/// The names of the tensors that [`EncoderWeights::read`] reads from a checkpoint of floats, with their shapes.
 pub(crate) fn encoder_shapes(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
     let hidden = config.hidden;
     let mut shapes = Vec::new();
@@ -226,7 +228,7 @@ impl Classifier {
     }
 
     fn read(checkpoint: &Checkpoint, hidden: usize) -> Result<Classifier> {
-        // Floats in packed files too.
+        // The classifier's weights are floats in packed files too.
         let layer = |name: &str, outputs: usize| {
             let weight = checkpoint.require(&format!("{name}.weight"))?;
             let bias = checkpoint.require(&format!("{name}.bias"))?;
@@ -236,10 +238,10 @@ impl Classifier {
     }
 }
 
-/// How a head's own file may end: BAAI's are `.pt`.
+/// The extensions that a head's own file may have: BAAI's files end in `.pt`.
 const HEAD_FILES: [&str; 2] = ["safetensors", "pt"];
 
-/// The first of these files that is there.
+/// The first of `files` that exists, with its tensors; `None` if none exists.
 fn first_sibling<const N: usize>(checkpoint: &Checkpoint, files: [String; N]) -> Result<Option<(String, Checkpoint)>> {
     for file in files {
         if let Some(own) = checkpoint.sibling(&file)? {
@@ -249,8 +251,8 @@ fn first_sibling<const N: usize>(checkpoint: &Checkpoint, files: [String; N]) ->
     Ok(None)
 }
 
-/// A head's weight and bias, if the model has it: in the main files under its name, or in a file of its own, there also as bare
-/// `weight` and `bias`.
+/// The weight and the bias of the head `name`, or `None` if the model does not have it. They are in the main files as `{name}.weight` and
+/// `{name}.bias`, or in a file of their own under these names or as `weight` and `bias`.
 pub(crate) fn head_tensors(checkpoint: &Checkpoint, name: &str) -> Result<Option<[StoredTensor; 2]>> {
     let (weight_name, bias_name) = (format!("{name}.weight"), format!("{name}.bias"));
     let (weight, bias) = match checkpoint.within(&weight_name) {
@@ -268,11 +270,11 @@ pub(crate) fn head_tensors(checkpoint: &Checkpoint, name: &str) -> Result<Option
     Ok(Some([weight, bias]))
 }
 
-/// A head `[outputs, hidden]`, with `None` for as many outputs as it has.
+/// Reads the head `name`, `[outputs, hidden]`, if the model has it. `None` as `outputs` accepts any number of them.
 fn head(checkpoint: &Checkpoint, name: &str, outputs: Option<usize>, hidden: usize) -> Result<Option<FloatLinear>> {
     let Some([mut weight, mut bias]) = head_tensors(checkpoint, name)? else { return Ok(None) };
     if outputs == Some(1) {
-        // One output: its numbers are the same as a row, a column or a list.
+        // The weights of one output are the same numbers whether they are stored as a row, a column or a list.
         weight.reshape_line(&[1, hidden]);
         bias.reshape_line(&[1]);
     }
@@ -282,6 +284,7 @@ fn head(checkpoint: &Checkpoint, name: &str, outputs: Option<usize>, hidden: usi
     FloatLinear::read(weight, Some(bias), outputs, hidden).map(Some)
 }
 
+/// Reads `config.json` of the `Dense` module in `folder`; returns it with its path, for errors.
 fn dense_module_config(checkpoint: &Checkpoint, folder: &str) -> Result<(DenseModuleConfig, PathBuf)> {
     let source = checkpoint.source();
     let name = format!("{folder}/config.json");
@@ -308,7 +311,7 @@ pub(crate) fn dense_module_tensors(checkpoint: &Checkpoint, folder: &str) -> Res
     names.iter().map(require).collect()
 }
 
-/// sentence-transformers' `Dense` module in `folder`, which takes `inputs` values.
+/// Reads sentence-transformers' `Dense` module in `folder`, which must take `inputs` values.
 fn dense_module(checkpoint: &Checkpoint, folder: &str, inputs: usize) -> Result<FloatLinear> {
     let (config, config_path) = dense_module_config(checkpoint, folder)?;
     if config.in_features != inputs || config.out_features == 0 {
@@ -323,7 +326,7 @@ fn dense_module(checkpoint: &Checkpoint, folder: &str, inputs: usize) -> Result<
     FloatLinear::read(weight, tensors.next(), config.out_features, inputs)
 }
 
-/// A packed file's `Dense` module number `index`.
+/// Reads the `Dense` module number `index` of a packed file, which must take `inputs` values.
 fn packed_dense_module(checkpoint: &Checkpoint, index: usize, inputs: usize) -> Result<FloatLinear> {
     let weight = checkpoint.require(&format!("dense.{index}.weight"))?;
     let bias = checkpoint.find(&[&format!("dense.{index}.bias")]);
@@ -334,7 +337,7 @@ fn packed_dense_module(checkpoint: &Checkpoint, index: usize, inputs: usize) -> 
 }
 
 impl HeadWeights {
-    /// Reads the heads that are there, and the `Dense` modules of the pipeline. A reranker has its classifier alone.
+    /// Reads the heads that the model has, and the `Dense` modules of `pipeline`. A reranker has only its classifier.
     pub(crate) fn read(checkpoint: &Checkpoint, config: &ModelConfig, pipeline: &DensePipeline) -> Result<HeadWeights> {
         if config.kind == ModelKind::Reranker {
             let classifier = Some(Classifier::read(checkpoint, config.hidden)?);
@@ -357,7 +360,7 @@ impl HeadWeights {
         })
     }
 
-    /// Number of weights.
+    /// The number of weights, biases included.
     pub(crate) fn parameters(&self) -> usize {
         let classifier = self.classifier.iter().flat_map(Classifier::named).map(|(_, linear)| linear);
         self.dense.iter().chain(&self.sparse).chain(&self.colbert).chain(classifier).map(FloatLinear::parameters).sum()

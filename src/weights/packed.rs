@@ -1,9 +1,10 @@
 //! Reading a packed file: one safetensors file with everything a model needs, used in place.
 //!
-//! Metadata, all text: the keys below. Tensors: the checkpoint's names; a layer's `weight` holds panels (`trivec_kernels`, "Matrix
-//! products"), beside it `weight_scale` (int8 and int4) and the site's `input_centre` and `input_scale`; `dense.N`, `sparse_linear` and `colbert_linear` are the heads,
-//! `classifier.dense` and `classifier.out_proj` a reranker's;
-//! `tokenizer.*` the compiled tokenizer; `pad.*` only fill up to multiples of 64 bytes.
+//! The metadata has the keys of [`keys`]; all its values are text. The encoder's tensors have the checkpoint's names. A linear layer's
+//! `weight` holds panels (`kernels/src/gemm/mod.rs` describes them) unless it is f32, and its `weight_scale` the scales of int8 and int4
+//! weights; `input_centre` and `input_scale` belong to all layers of a site. The heads are `dense.N`, `sparse_linear` and `colbert_linear`,
+//! or a reranker's `classifier.dense` and `classifier.out_proj`. The tensors `tokenizer.*` are the compiled tokenizer; `pad.*` only fill up
+//! to multiples of 64 bytes.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,30 +24,33 @@ use crate::error::{Error, Result};
 /// The version of the layout that this engine writes and reads.
 pub(crate) const FORMAT_VERSION: &str = "3";
 
-/// The version before. It differs only in the panels of int4 weights that trivec rounded itself.
+/// The previous version. It differs only in the panels of int4 weights that trivec rounded itself, so files without such weights are still
+/// read.
 const BEFORE_INT4: &str = "2";
 
 /// Metadata keys.
 pub(crate) mod keys {
     /// [`super::FORMAT_VERSION`]; its presence makes a safetensors file a packed one.
     pub(crate) const VERSION: &str = "trivec.packed";
-    /// A [`super::WeightFormat`]'s name.
+    /// The name of the layers' [`super::WeightFormat`].
     pub(crate) const WEIGHTS: &str = "trivec.weights";
-    /// Names for every layer, comma-separated, where they are not all stored alike.
+    /// The name of each encoder layer's format, comma-separated; left out if all have the format under [`WEIGHTS`].
     pub(crate) const LAYERS: &str = "trivec.layers";
+    /// Whether the integer weights were rotated, and their inputs have to be: `true` or `false`.
     pub(crate) const ROTATED: &str = "trivec.rotated";
-    /// Whether int4 layers are the source's own 4-bit blocks, which have a scale each, and take rows with as many.
+    /// Whether int4 layers are the checkpoint's own q4_0 blocks, so that activations get a scale for every 32 values: `true` or `false`.
     pub(crate) const LAYERS_IN_Q4_0: &str = "trivec.grouped";
+    /// What the layers' inputs were measured on; for information only.
     pub(crate) const CALIBRATION: &str = "trivec.calibration";
-    /// Where the model comes from: a digest of its weights.
+    /// What the file was packed from: see [`super::PackedModel::packed_from`].
     pub(crate) const SOURCE: &str = "trivec.source";
     /// [`super::MetaModel`] as JSON.
     pub(crate) const MODEL: &str = "trivec.model";
-    /// Tables of 4-bit blocks, as in `checkpoint.rs`.
+    /// `1` if embedding tables of type `U8` are the checkpoint's own q4_0 blocks: [`super::super::Q4_0_KEY`].
     pub(crate) const Q4_0: &str = "trivec.q4_0";
 }
 
-/// The sizes and switches of a packed model.
+/// The sizes and switches of a packed model, as the metadata key [`keys::MODEL`] has them.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct MetaModel {
@@ -66,11 +70,11 @@ pub(crate) struct MetaModel {
     dense_modules: usize,
     normalize: bool,
     max_length: usize,
-    // The following fields are left out where they have their default, for the same reason: an engine that does not know a field refuses
-    // the file.
+    // The following fields are left out where they have their default, for the same reason as `kind`: an engine that does not know a field
+    // refuses the file.
     #[serde(default = "yes", skip_serializing_if = "is_true")]
     include_prompt: bool,
-    /// Of the `Dense` modules; none: all are identities.
+    /// The activation of each `Dense` module; an empty list means that all are identities.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     dense_activations: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -85,6 +89,7 @@ pub(crate) struct MetaModel {
     activation: ScoreActivation,
 }
 
+// The next four functions tell serde which fields are left out, and what an absent field means.
 fn is_embedder(kind: &ModelKind) -> bool {
     *kind == ModelKind::Embedder
 }
@@ -98,7 +103,7 @@ fn is_sigmoid(activation: &ScoreActivation) -> bool {
     *activation == ScoreActivation::Sigmoid
 }
 
-/// What a packed file says beside its tensors.
+/// What [`MetaModel`] describes, in the engine's types.
 #[derive(Debug)]
 pub(crate) struct MetaParts {
     pub config: ModelConfig,
@@ -109,6 +114,7 @@ pub(crate) struct MetaParts {
 }
 
 impl MetaModel {
+    /// The description of `parts` that a packed file stores.
     pub(crate) fn of(parts: &MetaParts) -> MetaModel {
         let MetaParts { config, pipeline, max_length, prompts, similarity } = parts;
         let is_identity = pipeline.dense.iter().all(|module| module.activation == Activation::Identity);
@@ -139,7 +145,8 @@ impl MetaModel {
         }
     }
 
-    /// Checks the values as those of a `config.json` are.
+    /// Converts the description, and checks its values as those of a checkpoint's `config.json` are checked. `path` names the file in
+    /// errors.
     fn into_parts(self, path: &Path) -> Result<MetaParts> {
         let config = ModelConfig {
             kind: self.kind,
@@ -199,17 +206,18 @@ impl MetaModel {
     }
 }
 
-/// More `Dense` modules than any model has.
+/// The most `Dense` modules that a packed file may have: more than any known model has.
 const MAX_DENSE_MODULES: usize = 16;
 
-/// What a packed file holds beside its tensors.
+/// A packed file that has been opened: its metadata, and its tensors as a checkpoint.
 #[derive(Debug)]
 pub(crate) struct PackedModel {
     pub parts: MetaParts,
+    /// The format that the file was packed in. Some of `layers` may have another.
     pub format: WeightFormat,
     /// How the weights of each layer are stored.
     pub layers: Vec<WeightFormat>,
-    /// A digest of the weights it was packed from, or `starter`, or `unknown`.
+    /// What the file was packed from: a digest of those weights, `starter`, or `unknown`.
     pub packed_from: String,
     pub checkpoint: Checkpoint,
 }
@@ -225,7 +233,8 @@ fn of_version(found: &str) -> String {
     format!("a packed file of format version `{found}`, expected {FORMAT_VERSION}: {what_to_do}")
 }
 
-/// Opens a packed file. `exact` asks for the arithmetic of the model it was packed from, which only weights that were not rounded have.
+/// Opens a packed file. `exact` asks for the arithmetic of the model it was packed from; it is an error if packing rounded the weights of
+/// any layer. `check_finite` asks that weights are checked for NaN and infinities when they are read.
 pub(crate) fn open(source: Source, check_finite: bool, exact: bool) -> Result<PackedModel> {
     let bytes = source.require("")?;
     let path = source.path("");

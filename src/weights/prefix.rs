@@ -1,28 +1,30 @@
-//! Prefixes of tensor names: models that contain the encoder, and the wrappers of training scripts, put their own names before its.
-//! `roberta.` is that of `XLMRobertaForSequenceClassification`, `module.` that of `DataParallel`, `_orig_mod.` that of `torch.compile`,
-//! `0.auto_model.` that of a `SentenceTransformer`; they can be nested in any order, so the prefix is found by a tensor that every encoder
-//! has.
+//! Prefixes of tensor names: models that contain the encoder, and the wrappers of training scripts, put their own names before the names of
+//! its tensors. `roberta.` is the prefix of `XLMRobertaForSequenceClassification`, `module.` that of `DataParallel`, `_orig_mod.` that of
+//! `torch.compile`, `0.auto_model.` that of a `SentenceTransformer`. They can be nested in any order, so the prefix is found by a tensor
+//! that every encoder has.
 
 use std::collections::BTreeSet;
 
 /// The tensor that every encoder has, by which the prefix is found.
 const MARK: &str = "embeddings.word_embeddings.weight";
 
-/// How the names of the encoder's own tensors begin, and of those that belong to models around it.
+/// How the names of the encoder's own tensors begin after the prefix.
 const OF_ENCODER: [&str; 3] = ["embeddings.", "encoder.", "pooler."];
+/// How the names of the heads' tensors begin. They belong to a model around the encoder, so they come after a shorter prefix.
 const AROUND_ENCODER: [&str; 3] = ["classifier.", "sparse_linear.", "colbert_linear."];
 
 /// Names that wrappers give to what they contain.
 const WRAPPERS: [&str; 9] =
     ["module", "_orig_mod", "_fsdp_wrapped_module", "roberta", "xlm_roberta", "auto_model", "model", "encoder", "0"];
 
-/// What the names of the encoder's tensors begin with: "", or something that ends with a dot.
+/// The prefix of the encoder's tensor names, which is "" or ends with a dot, found among the `names` of all tensors. An error if several
+/// prefixes are possible.
 pub(super) fn of_encoder<'n>(names: impl Iterator<Item = &'n str>) -> Result<String, String> {
     let prefixes: BTreeSet<&str> = names
         .filter_map(|name| name.strip_suffix(MARK))
         .filter(|prefix| prefix.is_empty() || prefix.ends_with('.'))
         .collect();
-    // If none is found, the error will name the word table as missing. An empty prefix sorts before all others.
+    // If none is found, "" is returned, and reading the weights fails because the word table is missing. "" sorts before all others.
     let first = prefixes.first().copied().unwrap_or_default();
     if prefixes.len() <= 1 || first.is_empty() {
         return Ok(first.to_owned());
@@ -39,7 +41,7 @@ pub(super) fn of_encoder<'n>(names: impl Iterator<Item = &'n str>) -> Result<Str
     ))
 }
 
-/// `prefix` and what is left of it without its last parts: where the tensors of models around the encoder are.
+/// `prefix`, then `prefix` without its last part, and so on to "": the prefixes of the models around the encoder.
 pub(super) fn around(prefix: &str) -> impl Iterator<Item = &str> {
     let shorter = |prefix: &&'_ str| -> Option<usize> {
         let inner = prefix.strip_suffix('.')?;
@@ -48,7 +50,8 @@ pub(super) fn around(prefix: &str) -> impl Iterator<Item = &str> {
     std::iter::successors(Some(prefix), move |prefix| shorter(prefix).map(|len| &prefix[..len]))
 }
 
-/// `name` without the prefix, if it is a tensor of the encoder or of a model around it, and with PyTorch's name for it.
+/// `name` without `prefix`, or without the shorter prefix of a model around the encoder if it is a head's tensor; any other name is
+/// unchanged. TensorFlow's names of layer norms become PyTorch's.
 pub(super) fn without(name: &str, prefix: &str) -> String {
     let begins = |bare: &str, parts: &[&str]| parts.iter().any(|part| bare.starts_with(part));
     if let Some(bare) = name.strip_prefix(prefix).filter(|bare| begins(bare, &OF_ENCODER)) {
@@ -59,16 +62,16 @@ pub(super) fn without(name: &str, prefix: &str) -> String {
     bare.find(|bare| begins(bare, &AROUND_ENCODER)).unwrap_or(name).to_owned()
 }
 
-/// TensorFlow's names of a layer norm's weights, which old checkpoints have, and PyTorch's.
+/// The names of a layer norm's tensors: TensorFlow's, which old checkpoints have, and PyTorch's.
 const OF_TENSORFLOW: [(&str, &str); 2] =
     [("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias")];
 
-/// The older name of a tensor of a layer norm.
+/// TensorFlow's name of a layer norm's tensor, from PyTorch's; `None` for other tensors.
 pub(super) fn of_tensorflow(name: &str) -> Option<String> {
     OF_TENSORFLOW.iter().find_map(|(old, new)| Some(format!("{}{old}", name.strip_suffix(new)?)))
 }
 
-/// A name of a small file of its own without the wrappers that change nothing.
+/// `name`, of a tensor in a head's own file, without the prefixes of `DataParallel` and `torch.compile`.
 pub(super) fn without_wrappers(mut name: &str) -> &str {
     while let Some(bare) = ["module.", "_orig_mod."].iter().find_map(|wrapper| name.strip_prefix(wrapper)) {
         name = bare;

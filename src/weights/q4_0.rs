@@ -1,4 +1,4 @@
-//! A packed file's panels of a source's own 4-bit blocks, laid out as the checkpoint has them: the inverse of what packing does.
+//! Turns a packed file's panels of q4_0 blocks back into the order that the checkpoint had: the inverse of what packing does.
 
 use trivec_kernels::{I4_BLOCK, PANEL, Q4_0_BLOCK_BYTES};
 
@@ -7,7 +7,7 @@ use super::format::{WeightFormat, panel_shape};
 use super::store::STORED_BLOCK_BYTES;
 use crate::error::Result;
 
-/// The blocks `[outputs, inputs/32, 18]` of a layer whose `panels` a packed file holds.
+/// The q4_0 blocks `[outputs, inputs/32, 18]` of a layer, copied out of the `panels` of a packed file.
 pub(super) fn unpack_blocks(panels: &StoredTensor, outputs: usize, inputs: usize) -> Result<StoredTensor> {
     let shape = panel_shape(WeightFormat::Int4, true, outputs, inputs);
     if panels.entry.dtype != "U8" || panels.entry.shape != shape || !inputs.is_multiple_of(I4_BLOCK) {

@@ -1,8 +1,8 @@
 //! The safetensors header: which tensors a file holds, checked against the file's real length before anything is trusted.
 //!
 //! Layout: `u64` header length, JSON `{name: {dtype, shape, data_offsets}, "__metadata__": {…}}`, data. The `safetensors`
-//! crate reads the same (the tests compare with it); here each refusal also names the tensor and the lengths, and duplicate
-//! names are refused, which a map in JSON hides.
+//! crate reads the same layout (the tests compare with it). Here each error also names the tensor and the lengths, and a name that comes
+//! twice is an error, where a JSON parser would silently keep one of the two.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,16 +15,16 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use crate::error::{Error, Result};
 use crate::magic;
 
-/// Longest header that is read, the format's own limit.
+/// The longest header that is read: the format's own limit.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
 
-/// A tensor's entry: checked to lie inside the file and to be as long as its shape says.
+/// A tensor's entry in the header. It has been checked that the range lies inside the file and is as long as the shape says.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct TensorEntry {
     /// `F32`, `F16`, `BF16`, `U8`, …
     pub dtype: String,
     pub shape: Vec<usize>,
-    /// Bytes from the start of the file.
+    /// Where the tensor's bytes are, counted from the start of the file.
     pub range: Range<usize>,
 }
 
@@ -35,6 +35,7 @@ pub(crate) struct Header {
     pub metadata: BTreeMap<String, String>,
 }
 
+/// A tensor's entry as the header has it, not checked yet.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawTensor {
@@ -43,13 +44,14 @@ struct RawTensor {
     data_offsets: [u64; 2],
 }
 
+/// The header as the file has it, not checked yet.
 #[derive(Default)]
 struct RawHeader {
     tensors: BTreeMap<String, RawTensor>,
     metadata: BTreeMap<String, String>,
 }
 
-/// Reads the map entry by entry, to see a name that comes twice.
+/// Reads the JSON object entry by entry, so that a name that comes twice is noticed.
 impl<'de> Deserialize<'de> for RawHeader {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Entries;
@@ -81,7 +83,7 @@ impl<'de> Deserialize<'de> for RawHeader {
     }
 }
 
-/// Bytes of one element, for the types of the format.
+/// The bytes of one element of this type; `None` for a type that is not read.
 fn element_bytes(dtype: &str) -> Option<u64> {
     Some(match dtype {
         "BOOL" | "U8" | "I8" | "F8_E5M2" | "F8_E4M3" | "F8_E8M0" | "F8_E4M3FNUZ" | "F8_E5M2FNUZ" => 1,
@@ -92,12 +94,12 @@ fn element_bytes(dtype: &str) -> Option<u64> {
     })
 }
 
-/// Bytes of a file that are read to recognise text.
+/// How many of a file's first bytes are looked at to recognise text.
 const LOOKED_AT: usize = 256;
 
-/// What the file is instead, if it is recognisable and not a safetensors file.
+/// What the file is, if it is recognisably something else than a safetensors file; `None` if it may be one.
 fn something_else(file: &[u8]) -> Option<&'static str> {
-    // A length and a header's beginning.
+    // A header length below 2^32 and the beginning of a header: this is meant to be a safetensors file.
     if file.get(4..9) == Some(b"\0\0\0\0{") {
         return None;
     }
@@ -116,10 +118,10 @@ fn something_else(file: &[u8]) -> Option<&'static str> {
         }
         None => {}
     }
-    // The last byte of a header's length is always 0, so text cannot be mistaken for it.
+    // The last byte of a valid header length is always 0, which text does not have, so no safetensors file is taken for text.
     let text = match std::str::from_utf8(head) {
         Ok(text) => text,
-        // The last character may be cut.
+        // The end of `head` may cut a character.
         Err(e) if e.error_len().is_none() => std::str::from_utf8(&head[..e.valid_up_to()]).unwrap_or_default(),
         Err(_) => return None,
     };
@@ -189,7 +191,7 @@ pub(crate) fn read_header(file: &[u8], path: &Path) -> Result<Header> {
             )));
         }
         end_of_last = end;
-        // `end` may lie beyond the file; sums that overflow certainly do.
+        // Whether `end` lies inside the file is checked below, for the last tensor. Sums that overflow certainly do not.
         let range = data_start.checked_add(begin).zip(data_start.checked_add(end));
         let range = range.and_then(|(begin, end)| Some(usize::try_from(begin).ok()?..usize::try_from(end).ok()?));
         let range = range.ok_or_else(|| refuse(format!("its end {end} overflows")))?;
@@ -254,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn header_lengths_are_checked_before_use() {
+    fn wrong_header_lengths_are_refused() {
         for length in [0, 1, 7, 100_000_001, 1 << 63, u64::MAX] {
             let mut bytes = file(GOOD, 32);
             bytes[..8].copy_from_slice(&length.to_le_bytes());
@@ -263,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn lying_entries_are_named() {
+    fn contradictory_entries_are_refused_by_name() {
         let tensor = |shape: &str, offsets: &str| {
             format!(
                 r#"{{"x":{{"dtype":"F32","shape":[2],"data_offsets":[0,8]}},"t":{{"dtype":"F32","shape":{shape},"data_offsets":{offsets}}}}}"#

@@ -7,14 +7,14 @@ use super::content::Content;
 use super::mmap::{AlignedBytes, Bytes};
 use crate::error::{Error, Result};
 
-/// The files of a directory that have been opened, by name; copies of a source share them.
+/// The files of a directory that have been opened, each with its name; all clones of a source share this list.
 pub(crate) type Opened = Arc<Mutex<Vec<(String, Content)>>>;
 
-/// A set of files by relative name.
+/// Where a model's files are read from. Each file is asked for by its name relative to the model's directory.
 #[derive(Debug, Clone)]
 pub(crate) enum Source {
     Directory(PathBuf, Opened),
-    /// One file, which has the name "".
+    /// One packed file. It is asked for by the name "", and there is no other.
     Packed {
         path: PathBuf,
         bytes: Arc<Bytes>,
@@ -22,7 +22,7 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// A directory that exists.
+    /// The source for the directory `path`; an error if there is no such directory.
     pub(crate) fn directory(path: &Path) -> Result<Source> {
         let metadata = std::fs::metadata(path).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => Error::format(path, "there is no such model file or directory"),
@@ -34,7 +34,7 @@ impl Source {
         Ok(Source::Directory(path.to_path_buf(), Opened::default()))
     }
 
-    /// A packed file.
+    /// The source for the packed file `path`, which is mapped; an error if there is no such file.
     pub(crate) fn packed(path: &Path) -> Result<Source> {
         let bytes = Bytes::map(path).map_err(|e| match e {
             Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
@@ -46,18 +46,18 @@ impl Source {
         Ok(Source::Packed { path: path.to_path_buf(), bytes: Arc::new(bytes) })
     }
 
-    /// A packed file's content; `name` names it in errors.
+    /// The source for a packed file whose content is `bytes`, which are copied; `name` names it in errors.
     pub(crate) fn packed_bytes(bytes: &[u8], name: &str) -> Source {
         Source::Packed { path: PathBuf::from(name), bytes: Arc::new(Bytes::Owned(AlignedBytes::new(bytes))) }
     }
 
-    /// A packed file that is part of the binary; `name` names it in errors.
+    /// The source for a packed file that is part of the binary; `name` names it in errors.
     #[cfg(feature = "starter")]
     pub(crate) fn embedded(bytes: &'static [u8], name: &str) -> Source {
         Source::Packed { path: PathBuf::from(name), bytes: Arc::new(Bytes::Static(bytes)) }
     }
 
-    /// The path that errors name.
+    /// The path by which errors name `file`.
     pub(crate) fn path(&self, file: &str) -> PathBuf {
         match self {
             Source::Directory(directory, _) => directory.join(file),
@@ -91,9 +91,10 @@ impl Source {
         self.open(file)?.ok_or_else(|| Error::format(&self.path(file), "the file is missing"))
     }
 
-    /// The only file of a directory that may hold a model's weights by the end of its name, for a message that they are missing under their own.
+    /// The name of the one file in the directory whose extension says that it may hold the model's weights; `None` if there are none or
+    /// several. It is for an error that says that no file has one of the usual names.
     pub(crate) fn other_weights(&self) -> Option<String> {
-        /// What lies beside the weights: heads, and what training scripts save.
+        /// The stems of files with such extensions that do not hold the encoder: heads, and what training scripts save.
         const BESIDE: [&str; 6] =
             ["sparse_linear", "colbert_linear", "optimizer", "scheduler", "rng_state", "training_args"];
         let Source::Directory(directory, _) = self else { return None };
@@ -105,7 +106,7 @@ impl Source {
         found.next().filter(|_| found.next().is_none())
     }
 
-    /// Everything that was read from the source so far, ordered by name. Equal contents make equal models.
+    /// Every file that has been opened so far, ordered by name. Two models that were read from files of equal content are equal.
     pub(crate) fn contents(&self) -> Vec<(String, Content)> {
         let mut all = match self {
             Source::Directory(_, opened) => opened.lock().unwrap_or_else(PoisonError::into_inner).clone(),

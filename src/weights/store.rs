@@ -1,5 +1,5 @@
-//! Weights in memory: read in place from the map where the file has them as aligned `f32`, converted once otherwise.
-//! `f16`, `bf16` and 4-bit blocks widen to `f32` exactly; only `f64` is rounded.
+//! Weights as `f32`: read in place from the map where the file has them as aligned `f32`, converted once otherwise (embedding tables row by
+//! row, at each use). `f16` and `bf16` widen to `f32` exactly, 4-bit blocks too; only `f64` is rounded.
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
@@ -15,7 +15,7 @@ const Q4_BLOCK: usize = 32;
 /// Bytes of a 4-bit block: an f16 scale, then 32 nibbles.
 pub(super) const STORED_BLOCK_BYTES: usize = 18;
 
-/// How a tensor's values are stored.
+/// How a tensor stores its values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Format {
     /// Rounded to f32 when it is read.
@@ -23,12 +23,13 @@ enum Format {
     F32,
     F16,
     Bf16,
-    /// Blocks of 32 weights: `(nibble - 8) · scale`; byte `j` holds weight `j` in its low nibble, `j + 16` in its high one.
+    /// q4_0 blocks of 32 weights `(nibble - 8) · scale`. Byte `j` after the scale holds weight `j` in its low nibble and weight `j + 16` in
+    /// its high one.
     Q4,
 }
 
 impl Format {
-    /// How a tensor's values are stored, if they are weights.
+    /// How a tensor stores its values; `None` if its type is not one that weights have.
     fn of(stored: &StoredTensor) -> Option<Format> {
         match stored.entry.dtype.as_str() {
             "F64" => Some(Format::F64),
@@ -40,7 +41,7 @@ impl Format {
         }
     }
 
-    /// Bytes of a row of `cols` values. For Q4 `cols` is a multiple of 32.
+    /// The bytes of a row of `cols` values. For Q4 `cols` must be a multiple of 32.
     fn row_bytes(self, cols: usize) -> usize {
         match self {
             Format::F64 => cols * 8,
@@ -50,7 +51,7 @@ impl Format {
         }
     }
 
-    /// Widens `bytes` into `out`, whose length says how many values there are.
+    /// Converts the stored values `bytes` to f32 and writes them to `out`, whose length says how many there are.
     fn to_f32(self, bytes: &[u8], out: &mut [f32]) {
         match self {
             Format::F64 => {
@@ -63,7 +64,7 @@ impl Format {
                 }
             }
             Format::F16 => {
-                // By runs through a small buffer: the bytes may lie at an odd address, and runs convert with F16C.
+                // The values go through a small buffer: the bytes may lie at an odd address, and a slice of halves is converted with F16C.
                 let mut run = [f16::ZERO; 256];
                 for (out, bytes) in out.chunks_mut(run.len()).zip(bytes.chunks(2 * run.len())) {
                     for (half, bytes) in run.iter_mut().zip(bytes.chunks_exact(2)) {
@@ -90,9 +91,10 @@ impl Format {
         }
     }
 
-    /// Index of the first value (for Q4: of the first value of the block) that is NaN or infinite.
+    /// The index of the first value that is NaN or infinite as f32. For Q4 that of the first value of the block whose scale is.
     fn first_not_finite(self, bytes: &[u8]) -> Option<usize> {
-        // Exponent bits all ones. Blocks without a hit are passed over in a form the compiler vectorises.
+        // The first value of `N` bytes that is not finite, as `exponent` says (by exponent bits that are all ones). Runs of values without
+        // one are scanned by a fold that the compiler vectorises.
         fn find<const N: usize>(bytes: &[u8], exponent: impl Fn([u8; N]) -> bool) -> Option<usize> {
             const RUN: usize = 4096;
             bytes.chunks(RUN * N).enumerate().find_map(|(run, chunk)| {
@@ -106,7 +108,7 @@ impl Format {
         const F16_EXPONENT: u16 = 0x7c00;
         const BF16_EXPONENT: u16 = 0x7f80;
         match self {
-            // A value that is finite may be too large for f32.
+            // A finite f64 may be too large for f32.
             Format::F64 => find(bytes, |b: [u8; 8]| !(f64::from_le_bytes(b) as f32).is_finite()),
             Format::F32 => find(bytes, |b: [u8; 4]| u32::from_le_bytes(b) & F32_EXPONENT == F32_EXPONENT),
             Format::F16 => find(bytes, |b: [u8; 2]| u16::from_le_bytes(b) & F16_EXPONENT == F16_EXPONENT),
@@ -120,7 +122,7 @@ impl Format {
     }
 }
 
-/// A tensor that has been found to be a float matrix `[rows, cols]` of the expected shape.
+/// A tensor whose type and shape have been checked: floats or q4_0 blocks, rows of `cols` values.
 #[derive(Debug, Clone)]
 pub(super) struct FloatTensor {
     stored: StoredTensor,
@@ -129,18 +131,19 @@ pub(super) struct FloatTensor {
 }
 
 impl StoredTensor {
-    /// Checks type and shape, not the values.
+    /// Checks that the tensor is of floats or q4_0 blocks and has the shape `shape`; does not look at its values.
     pub(crate) fn check_shape(&self, shape: &[usize]) -> Result<()> {
         let mut unscanned = self.clone();
         unscanned.check_finite = false;
         FloatTensor::check(unscanned, shape).map(drop)
     }
 
-    /// Checks that the values of a part of the tensor, `bytes` from `from` on, are finite. Both are whole numbers of elements.
+    /// Checks that `bytes`, which are the tensor's bytes from byte `from` on, hold finite values; an error names the first that is not.
+    /// `from` and the length of `bytes` must be whole numbers of elements (of blocks for Q4). Tensors that hold no weights pass.
     pub(crate) fn check_part(&self, from: usize, bytes: &[u8]) -> Result<()> {
         let Some(format) = Format::of(self) else { return Ok(()) };
         let Some(at) = format.first_not_finite(bytes) else { return Ok(()) };
-        // Values before `from`: whole blocks of 32 and, where values have bytes of their own, those of the last block.
+        // The values before `from`: those in whole blocks of 32, then (only if values have bytes of their own) those in a part of a block.
         let block = format.row_bytes(Q4_BLOCK);
         let at = from / block * Q4_BLOCK + from % block * Q4_BLOCK / block + at;
         let cols = match self.entry.shape[..] {
@@ -151,13 +154,13 @@ impl StoredTensor {
     }
 }
 
-/// Says where in a matrix of `cols` columns the value number `at` is.
+/// The message that value number `at` of a matrix of `cols` columns is not finite.
 fn not_finite(at: usize, cols: usize) -> String {
     format!("its value at {at} (row {}, column {}) is not finite", at / cols, at % cols)
 }
 
 impl FloatTensor {
-    /// Checks type, shape and (if the checkpoint is to be scanned) values. A vector is a matrix of one row.
+    /// Checks the type, that the values have the shape `shape` and, if `check_finite` asks for it, that they are finite.
     pub(super) fn check(stored: StoredTensor, shape: &[usize]) -> Result<FloatTensor> {
         let Some(format) = Format::of(&stored) else {
             return Err(stored.refuse(format!("its type is {}, expected F32, F16, BF16 or F64", stored.entry.dtype)));
@@ -181,11 +184,12 @@ impl FloatTensor {
         Ok(tensor)
     }
 
-    /// The 4-bit blocks, if the tensor is stored so.
+    /// The tensor's bytes if it is stored in q4_0 blocks.
     pub(super) fn q4_0_bytes(&self) -> Option<&[u8]> {
         (self.format == Format::Q4).then(|| self.stored.bytes())
     }
 
+    /// All values as f32.
     fn to_vec(&self) -> Vec<f32> {
         let rows: usize = self.stored.bytes().len() / self.format.row_bytes(self.cols).max(1);
         let mut values = vec![0.0; rows * self.cols];
@@ -194,16 +198,17 @@ impl FloatTensor {
     }
 }
 
-/// Values of a whole tensor.
+/// The values of a whole tensor as f32.
 #[derive(Debug)]
 pub(super) enum Floats {
-    /// In the map, aligned.
+    /// Read in place, because the file has them as aligned f32.
     Mapped(InPlace<f32>),
-    /// Widened, with what they were widened from.
+    /// Converted to f32, with the tensor that they were converted from.
     Owned(Vec<f32>, FloatTensor),
 }
 
 impl Floats {
+    /// Reads the values in place if they are aligned f32; else converts them.
     pub(super) fn new(tensor: FloatTensor) -> Floats {
         match tensor.stored.in_place() {
             Some(values) if tensor.format == Format::F32 => Floats::Mapped(values),
@@ -218,7 +223,7 @@ impl Floats {
         }
     }
 
-    /// The 4-bit blocks that the values were widened from.
+    /// The q4_0 blocks that the values were widened from, if they were.
     pub(super) fn q4_0_bytes(&self) -> Option<&[u8]> {
         match self {
             Floats::Owned(_, tensor) => tensor.q4_0_bytes(),
@@ -227,7 +232,8 @@ impl Floats {
     }
 }
 
-/// Scans panels of 16-bit floats, if the checkpoint is to be scanned.
+/// Refuses panels with a float that is NaN or infinite, if `check_finite` asks for it: a weight of f16 and bf16 panels, a scale of q4_0
+/// `blocks`. Panels of int8 and int4 hold no floats.
 pub(super) fn refuse_not_finite(panels: &StoredTensor, format: WeightFormat, blocks: bool) -> Result<()> {
     if !panels.check_finite {
         return Ok(());
@@ -251,12 +257,12 @@ pub(super) fn refuse_not_finite(panels: &StoredTensor, format: WeightFormat, blo
     }
 }
 
-/// The values of a float tensor `[len]`.
+/// The values of a float tensor of shape `[len]`; an error if it has another.
 pub(super) fn floats(tensor: StoredTensor, len: usize) -> Result<Vec<f32>> {
     Ok(FloatTensor::check(tensor, &[len])?.to_vec())
 }
 
-/// Gain and bias of a layer norm, `[hidden]` each.
+/// The gain and the bias of a layer norm, `[hidden]` each.
 #[derive(Debug)]
 pub(crate) struct Norm {
     gain: Floats,
@@ -264,6 +270,7 @@ pub(crate) struct Norm {
 }
 
 impl Norm {
+    /// Checks that `gain` and `bias` are floats of shape `[hidden]`, and reads them.
     pub(crate) fn read(gain: StoredTensor, bias: StoredTensor, hidden: usize) -> Result<Norm> {
         let read = |tensor| Ok::<_, Error>(Floats::new(FloatTensor::check(tensor, &[hidden])?));
         Ok(Norm { gain: read(gain)?, bias: read(bias)? })
@@ -278,7 +285,7 @@ impl Norm {
     }
 }
 
-/// A table of rows `[rows, cols]`, read row by row: only touched rows become resident, and those only while they are used.
+/// An embedding table `[rows, cols]`. A row is read and converted each time it is used, so a mapped table is never in memory as a whole.
 #[derive(Debug)]
 pub(crate) struct Table {
     rows: Rows,
@@ -286,10 +293,11 @@ pub(crate) struct Table {
     pub len: usize,
 }
 
+/// The rows of an embedding table, as they are stored.
 #[derive(Debug)]
 enum Rows {
     Floats(FloatTensor),
-    /// Bytes of -127 ..= 127 and a scale a row.
+    /// Signed bytes, and a scale for each row.
     Int8 {
         stored: StoredTensor,
         scales: Floats,
@@ -297,11 +305,12 @@ enum Rows {
 }
 
 impl Table {
+    /// A table of floats or q4_0 blocks.
     pub(crate) fn read(tensor: StoredTensor, rows: usize, cols: usize) -> Result<Table> {
         Ok(Table { rows: Rows::Floats(FloatTensor::check(tensor, &[rows, cols])?), cols, len: rows })
     }
 
-    /// A table of type `I8` with its `scales` `[rows]`.
+    /// A table of type `I8` with `scales` `[rows]`.
     pub(crate) fn read_int8(tensor: StoredTensor, scales: StoredTensor, rows: usize, cols: usize) -> Result<Table> {
         if tensor.entry.dtype != "I8" || tensor.entry.shape != [rows, cols] {
             let (dtype, shape) = (&tensor.entry.dtype, &tensor.entry.shape);
@@ -315,7 +324,7 @@ impl Table {
         self.cols
     }
 
-    /// Writes row `row` into `out`. The caller has checked `row < len`.
+    /// Writes row `row` into `out` as f32. The caller must have checked that `row < len`.
     pub(crate) fn copy_row(&self, row: usize, out: &mut [f32]) {
         match &self.rows {
             Rows::Floats(tensor) => {
@@ -334,7 +343,7 @@ impl Table {
         }
     }
 
-    /// The 4-bit blocks of the whole table, if it is stored so.
+    /// The q4_0 blocks of the whole table, if it is stored in them.
     pub(crate) fn q4_0_bytes(&self) -> Option<&[u8]> {
         match &self.rows {
             Rows::Floats(tensor) => tensor.q4_0_bytes(),
@@ -352,7 +361,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn widening_is_exact() {
+    fn f16_bf16_and_q4_0_widen_exactly_and_f64_is_rounded() {
         let values = [0.0f32, 1.0, -0.333_251_95, 65504.0, 5.960_464_5e-8];
         let f16_bytes: Vec<u8> = values.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect();
         let mut out = [0.0; 5];
@@ -379,6 +388,7 @@ mod tests {
 
     #[test]
     fn finds_the_first_value_that_is_not_finite() {
+        // `find` scans runs of 4,096 values: both ends of a run, the start of the next, and the last value.
         for at in [0, 1, 4095, 4096, 9_000] {
             let mut values = vec![1.0f32; 9_001];
             assert_eq!(

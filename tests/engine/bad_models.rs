@@ -1,5 +1,5 @@
 //! Damaged, incomplete and foreign model directories: each is refused with a typed error that names the file, the tensor, what was
-//! found and what was expected. Rows of the project's list of faults are in the names.
+//! found and what was expected. `row_N` in a test's name is the number of the fault in the list from which these tests were made.
 
 use trivec_testing as common;
 
@@ -27,7 +27,7 @@ fn copy_of(model: &str) -> TempDir {
     copy
 }
 
-/// What loading says, which must not be success.
+/// The kind and the message of the error with which loading must fail.
 fn refusal(directory: &Path) -> (ErrorKind, String) {
     match Model::load(directory) {
         Ok(_) => panic!("{} was loaded", directory.display()),
@@ -35,7 +35,7 @@ fn refusal(directory: &Path) -> (ErrorKind, String) {
     }
 }
 
-/// A tensor to be changed: its type, shape and bytes.
+/// Tensors that a test may change, by name: the type, shape and bytes of each.
 type Tensors = HashMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
 
 /// Rewrites the weights of `directory` through `change`.
@@ -134,7 +134,7 @@ fn row_6_other_types_are_refused() {
     }
 }
 
-/// PyTorch's `.double()`, and what was made of NumPy's arrays; `transformers` takes them too.
+/// Models have such weights after PyTorch's `.double()`, or if they were made from NumPy's arrays. `transformers` loads them too.
 #[test]
 fn weights_of_64_bits_are_rounded_to_f32() {
     let wide = |values: &[u8]| -> Vec<u8> {
@@ -250,7 +250,7 @@ fn dense(directory: &Path) -> Vec<f32> {
 }
 
 #[test]
-fn an_encoder_is_found_in_whatever_contains_it() {
+fn an_encoder_is_found_under_any_prefix_unless_there_are_several() {
     let expected = dense(&common::data("models/f32-h64"));
     for prefix in [
         "roberta.",
@@ -267,7 +267,7 @@ fn an_encoder_is_found_in_whatever_contains_it() {
         rewrite(model.path(), |tensors| {
             let renamed = tensors.drain().map(|(name, tensor)| (format!("{prefix}{name}"), tensor)).collect();
             *tensors = renamed;
-            // What nobody needs.
+            // Tensors that no model needs.
             for extra in ["lm_head.bias", "optimizer.step", "pooler.dense.weight", "embeddings.position_ids"] {
                 tensors.insert(format!("{prefix}{extra}x"), (Dtype::I64, vec![1], vec![0; 8]));
             }
@@ -288,7 +288,7 @@ fn an_encoder_is_found_in_whatever_contains_it() {
 }
 
 #[test]
-fn layer_norms_have_tensorflow_s_names_too() {
+fn layer_norms_may_have_tensorflow_s_names() {
     let model = copy_of("f32-h64");
     rewrite(model.path(), |tensors| {
         let old = |name: String| {
@@ -311,14 +311,14 @@ fn a_table_may_have_more_rows_than_there_are_ids() {
     });
     let path = model.path().join("config.json");
     let config = fs::read_to_string(&path).unwrap();
-    // The table's size is what config.json says.
+    // The table must have the size that config.json says.
     assert!(refusal(model.path()).1.contains("its shape is [364, 64], expected [300, 64]"));
     fs::write(&path, config.replace("\"vocab_size\": 300", "\"vocab_size\": 364")).unwrap();
     assert_eq!(dense(model.path()), dense(&common::data("models/f32-h64")));
     let loaded = Model::load(model.path()).unwrap();
     assert_eq!(loaded.info().vocabulary, 364);
     assert_eq!(loaded.encode(&["a text"], &EncodeOptions::default()).unwrap().len(), 1);
-    // Packed, too.
+    // The packed model has as many rows.
     let packed = model.path().join("packed.safetensors");
     let options = trivec::pack::PackOptions {
         calibration: trivec::pack::Calibration::None,
@@ -348,7 +348,7 @@ fn without_a_tokenizer_only_ids_are_encoded() {
 }
 
 #[test]
-fn directories_that_are_no_models() {
+fn paths_that_are_no_models_are_refused() {
     let empty = TempDir::new().unwrap();
     assert!(refusal(empty.path()).1.contains("config.json"));
     let (kind, message) = refusal(&empty.path().join("nowhere"));

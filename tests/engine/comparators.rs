@@ -1,4 +1,4 @@
-//! The judges are judged: each comparator must refuse what is wrong, or the golden tests prove nothing.
+//! Tests of the comparators that other tests use: each must refuse wrong results, or the golden tests prove nothing.
 
 use trivec_testing as common;
 
@@ -38,7 +38,7 @@ fn close_refuses_what_is_wrong() {
 }
 
 #[test]
-fn lexical_accepts_ids_at_the_edge_of_zero() {
+fn lexical_accepts_missing_and_extra_ids_with_weights_below_the_bound() {
     let found = weights(&[(7, 0.5), (9, 5e-6)]);
     assert!(lexical(&found, &[7, 9], &[0.5, 5e-6], 1e-5).is_ok());
     assert!(lexical(&found, &[7], &[0.5], 1e-5).is_ok());

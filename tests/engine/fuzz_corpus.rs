@@ -1,5 +1,6 @@
-//! Replays the corpus of `fuzz/` through the parsers: none may panic, and the files named `good-*` must be accepted.
+//! Replays the corpus of `fuzz/` through the parsers: none may panic, and of all files exactly those named `good-*` must be accepted.
 
+/// Runs `parse` on every file of a fuzz target's corpus.
 fn replay(target: &str, parse: impl Fn(&[u8]) -> bool) {
     let directory = trivec_testing::root("fuzz/corpus").join(target);
     let mut files: Vec<_> = std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()).collect();

@@ -1,4 +1,5 @@
-//! BGE-M3's published values. Runs where the environment variable TRIVEC_BGE_M3 names a checkpoint directory.
+//! Compares BGE-M3 with values that were published for it. The tests only run if the environment variable TRIVEC_BGE_M3 names a checkpoint
+//! directory.
 //!
 //! Sources: fp32 values of FlagEmbedding's tutorial 1.2.4_BGE-M3.ipynb; fp16 values of its README; lexical weights by
 //! FlagEmbedding in fastembed-rs, tests/bgem3_comparison.rs.
@@ -16,12 +17,12 @@ const PASSAGES: [&str; 2] = [
     "BM25 is a bag-of-words retrieval function that ranks a set of documents based on the query terms appearing in \
      each document",
 ];
-/// Scores were published as fp32 with 7 or more digits, from another machine; each sums hundreds of products.
+/// The tolerance for scores in fp32. They were published with 7 or more digits, from another machine, and each sums hundreds of products.
 const SCORE: f32 = 5e-6;
-/// fp16 arithmetic: its own published runs differ by 6e-4.
+/// The tolerance for scores of fp16 arithmetic, whose own published runs differ by 6e-4.
 const HALF: f32 = 1e-3;
 
-/// The model, or `None` with a notice.
+/// The model; or `None`, with a notice that the test is skipped.
 fn model(test: &str) -> Option<Model> {
     let Some(directory) = std::env::var_os("TRIVEC_BGE_M3") else {
         // Not eprintln!, whose output the test runner hides when a test passes.
@@ -36,7 +37,7 @@ fn encode(model: &Model, texts: &[&str]) -> Vec<Embedding> {
     model.encode(texts, &EncodeOptions { modes: Modes::ALL, ..Default::default() }).unwrap()
 }
 
-/// `found` for all four pairs, queries outside.
+/// The scores of all four pairs of a query `q` and a passage `p`: first those of the first query.
 fn pairs(score: impl Fn(&Embedding, &Embedding) -> f32, q: &[Embedding], p: &[Embedding]) -> [f32; 4] {
     [score(&q[0], &p[0]), score(&q[0], &p[1]), score(&q[1], &p[0]), score(&q[1], &p[1])]
 }
@@ -116,7 +117,7 @@ fn tutorial_lexical_weights() {
 #[test]
 fn lexical_weights_of_two_more_texts() {
     let Some(model) = model("lexical_weights_of_two_more_texts") else { return };
-    // Two spaces before 2.0: they test the normaliser.
+    // The two spaces before 2.0 test the normaliser.
     let texts = ["fastembed-rs is licensed under Apache  2.0", "Superman is the best superhero of all time"];
     let expected = [
         (

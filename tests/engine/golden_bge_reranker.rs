@@ -1,4 +1,5 @@
-//! The published values of bge-reranker-v2-m3. Runs where the environment variable TRIVEC_BGE_RERANKER names a checkpoint directory.
+//! Compares bge-reranker-v2-m3 with values that were published for it. The test only runs if the environment variable TRIVEC_BGE_RERANKER
+//! names a checkpoint directory.
 //!
 //! Source: the model card of BAAI/bge-reranker-v2-m3, `FlagReranker(…, use_fp16=True).compute_score`.
 
@@ -11,7 +12,7 @@ use trivec::{Model, RerankOptions};
 
 const PANDA: &str = "The giant panda (Ailuropoda melanoleuca), sometimes called a panda bear or simply panda, is a bear species \
                      endemic to China.";
-/// fp16 arithmetic: neighbours of 8 are 0.008 apart, and 24 layers round.
+/// The tolerance for logits of fp16 arithmetic: fp16 numbers near 8 are 0.008 apart, and 24 layers round.
 const HALF: f32 = 0.05;
 
 #[test]

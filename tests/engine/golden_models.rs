@@ -1,4 +1,4 @@
-//! Tiny random checkpoints against PyTorch, from token ids to all three outputs, on every instruction set of this CPU.
+//! Compares tiny random checkpoints with PyTorch, from token ids to all three outputs, on every instruction set of this CPU.
 
 use trivec_testing as common;
 
@@ -18,16 +18,16 @@ const MODELS: [&str; 11] = [
     "torch-h24",
     "mean-torch-h16",
 ];
-/// Longer cases have a test of their own: quadratic attention in plain scalar code takes too long.
+/// Cases of more tokens are tested separately, on the best instruction set only: quadratic attention in scalar code takes too long.
 const LONG: usize = 1000;
 
-/// The modes for which the reference found heads.
+/// The modes for which the reference has values.
 fn modes(golden: &Golden) -> Modes {
     Modes { dense: true, sparse: golden.sparse("n2").is_some(), colbert: golden.colbert("n2").is_some() }
 }
 
-/// The bound on the dense vector is meant for length 1. Without a Normalize module the vector keeps its length, and the
-/// rounding errors their share of it, so the bound grows with the length: the same demand as after normalising.
+/// The factor for the bound on a dense vector's error. The bound is meant for vectors of norm 1. Without a Normalize module the vector keeps
+/// its norm and the rounding errors grow with it, so the factor is the norm.
 fn dense_scale(name: &str, expected: &[f32]) -> f32 {
     if name.starts_with("unnormalized") {
         return norm(expected);
@@ -36,6 +36,7 @@ fn dense_scale(name: &str, expected: &[f32]) -> f32 {
     1.0
 }
 
+/// Encodes the cases whose number of tokens is `wanted`, and returns how the results differ from the golden values.
 fn run(name: &str, model: &Model, golden: &Golden, wanted: impl Fn(usize) -> bool) -> Vec<String> {
     let cases: Vec<&str> = golden.cases().filter(|case| wanted(golden.ids(case).len())).collect();
     assert!(!cases.is_empty(), "{name}: no cases");

@@ -1,4 +1,4 @@
-//! Rerankers against PyTorch, from pairs of texts to logits, on every instruction set of this CPU.
+//! Compares rerankers with PyTorch, from pairs of texts to logits, on every instruction set of this CPU.
 
 use trivec_testing as common;
 
@@ -87,7 +87,7 @@ fn logits_agree_with_pytorch() {
                 assert_eq!((found.len(), found[0].index), (1, 0));
                 failures.extend(check(&found[0], case).into_iter().map(|what| format!("{name} on {isa}: {what}")));
             }
-            // The same as pairs of one call.
+            // The same pairs in one call.
             let plain: Vec<&Case> = cases.iter().filter(|case| case.max_length.is_none()).collect();
             let pairs: Vec<(&str, &str)> = plain.iter().map(|case| (&*case.query, &*case.document)).collect();
             let found = model.rerank_pairs(&pairs, &RerankOptions::default()).unwrap();
@@ -102,15 +102,15 @@ fn logits_agree_with_pytorch() {
 }
 
 #[test]
-fn the_cases_hold_what_they_are_for() {
+fn the_golden_cases_have_the_edges_that_they_are_to_test() {
     for name in RERANKERS {
         let (info, cases) = (load(name, None).info().clone(), golden(name));
         assert!(cases.iter().any(|case| case.logit < -2.0) && cases.iter().any(|case| case.logit > 2.0));
         let at = |name: &str| cases.iter().find(|case| case.name == name).unwrap();
-        // <s> q </s></s> d </s>, whatever is empty.
+        // `<s> query </s></s> document </s>`, even if the query or the document is empty.
         assert_eq!(at("empty-both").ids, [0, 2, 2, 2]);
         assert!(at("empty-query").ids.starts_with(&[0, 2, 2]) && at("empty-document").ids.ends_with(&[2, 2, 2]));
-        // Exactly as many tokens as fit are not cut.
+        // The pair has 43 tokens, so it is cut to 42 and not cut where 43 are allowed.
         assert_eq!((at("cut-42").truncated, at("cut-43").truncated, at("cut-43").ids.len()), (true, false, 43));
         // A query that is too long keeps three quarters, 384 of 512.
         assert_eq!(&at("long-query").ids[384..387].iter().filter(|&&id| id == 2).count(), &2);
@@ -122,7 +122,7 @@ fn the_cases_hold_what_they_are_for() {
 }
 
 #[test]
-fn the_judge_sees_a_difference() {
+fn the_comparator_sees_a_difference() {
     let (model, cases) = (load(RERANKERS[0], None), golden(RERANKERS[0]));
     let (case, other) = (&cases[0], &cases[1]);
     let found = model.rerank(&case.query, &[&case.document], &options(case)).unwrap()[0];

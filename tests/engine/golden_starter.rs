@@ -1,4 +1,4 @@
-//! The starter: its checkpoint against PyTorch, from text to all three outputs, and the file in the binary against its checkpoint.
+//! Compares the starter's checkpoint with PyTorch, from text to all three outputs, and the file in the binary with that checkpoint.
 
 use trivec_testing as common;
 
@@ -21,7 +21,7 @@ fn starter_agrees_with_pytorch() {
         let tokens = model.tokenize(&text.text, &options).unwrap();
         let ids: Vec<u32> = tokens.tokens.iter().map(|token| token.id).collect();
         if ids != golden.ids(&text.id) {
-            // Wrong ids make every value wrong: say only this.
+            // Wrong ids make every value wrong, so only the ids are reported.
             failures.push(format!("{}: ids {ids:?}, expected {:?}", text.id, golden.ids(&text.id)));
             continue;
         }
@@ -44,7 +44,7 @@ fn the_file_in_the_binary_is_the_checkpoint_packed() {
 }
 
 #[test]
-fn computed_exactly_it_has_the_bits_of_the_checkpoint() {
+fn the_file_in_the_binary_computed_exactly_gives_the_bits_of_the_checkpoint() {
     let exact = Model::starter_with(&LoadOptions { exact: true, ..LoadOptions::default() }).unwrap();
     let checkpoint = starter_checkpoint();
     // The file has the position table in f16, which holds the checkpoint's values exactly.
@@ -63,7 +63,7 @@ fn the_file_in_the_binary_keeps_the_promise_of_its_format() {
 }
 
 #[test]
-fn rounded_weights_cannot_be_computed_exactly() {
+fn exact_is_refused_for_a_file_with_rounded_weights() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("int8.safetensors");
     let options = PackOptions { calibration: trivec::pack::Calibration::None, ..PackOptions::new(WeightFormat::Int8) };

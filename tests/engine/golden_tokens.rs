@@ -1,4 +1,4 @@
-//! Token ids of the full XLM-RoBERTa vocabulary against the `tokenizers` library.
+//! Compares token ids of the full XLM-RoBERTa vocabulary with those of the `tokenizers` library.
 
 use trivec_testing as common;
 
@@ -21,13 +21,13 @@ struct Golden {
 /// Another tokenizer.json of the family: what changes, and the texts that then have other ids.
 #[derive(serde::Deserialize)]
 struct Variant {
-    /// JSON pointer to new value, or to the pointer of the value to copy if `copy`.
+    /// For each JSON pointer the value to put there; with `copy`, the pointer to the value to put there.
     change: BTreeMap<String, Value>,
     copy: bool,
     ids: BTreeMap<String, Vec<u32>>,
 }
 
-/// `unit` repeated, then `tail`: `tokens` tokens, of which `kept` are left.
+/// A long text: `unit` repeated, then `tail`. It has `tokens` tokens, of which `kept` are left after cutting.
 #[derive(serde::Deserialize)]
 struct Cut {
     unit: String,
@@ -48,6 +48,7 @@ fn tokenizer(json: &[u8]) -> Tokenizer {
     Tokenizer::from_json(json, &data("xlmr-tokenizer.json.gz")).unwrap()
 }
 
+/// The texts for which the ids of `tokenizer` are not the expected ones of the text's name, and those said to be cut.
 fn mismatches(tokenizer: &Tokenizer, expected: impl Fn(&str) -> Vec<u32>) -> Vec<String> {
     let mut failures = Vec::new();
     for text in texts() {

@@ -1,4 +1,4 @@
-//! Importing checkpoints: the same numbers in safetensors, whole or not at all.
+//! Tests of importing checkpoints: the result has the same numbers in safetensors, and is there whole or not at all.
 
 use trivec_testing as common;
 
@@ -34,7 +34,7 @@ fn import_to(source: &Path, target: &Path, force: bool) -> trivec::Result<Import
     import(source, target, &ImportOptions::default().force(force), &mut |_, _| {})
 }
 
-/// What a directory holds, hidden files too.
+/// The names of all entries of a directory, hidden ones included.
 fn listing(directory: &Path) -> BTreeSet<String> {
     fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
@@ -120,7 +120,7 @@ fn progress_ends_at_the_total() {
 }
 
 #[test]
-fn what_is_there_is_replaced_only_if_it_is_a_model_and_force_is_given() {
+fn a_target_is_replaced_only_if_it_is_a_model_and_force_is_given() {
     let directory = TempDir::new().unwrap();
     let target = directory.path().join("model");
     let refusal = |force| {
@@ -128,7 +128,7 @@ fn what_is_there_is_replaced_only_if_it_is_a_model_and_force_is_given() {
         assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
         error.to_string()
     };
-    // An empty directory is as good as none.
+    // An empty directory may be replaced without force.
     fs::create_dir(&target).unwrap();
     import_to(&fixture("f32-h64"), &target, false).unwrap();
     assert!(refusal(false).contains("there already"));
@@ -156,7 +156,7 @@ fn a_model_is_not_replaced_by_itself_or_by_what_is_in_it() {
         let error = import_to(&source, &outer, true).unwrap_err();
         assert!(error.kind() == ErrorKind::Usage && error.to_string().contains("holds the model"), "{error}");
     }
-    // The other way round is fine.
+    // The target may lie inside the source.
     import_to(&outer, &outer.join("imported"), false).unwrap();
 }
 
@@ -200,7 +200,7 @@ fn edit_config(directory: &Path, from: &str, to: &str) {
 }
 
 #[test]
-fn what_is_found_while_writing_leaves_nothing_either() {
+fn an_error_found_while_writing_leaves_nothing_either() {
     let directory = TempDir::new().unwrap();
     let source = directory.path().join("source");
     copy(&fixture("torch-h24"), &source);
@@ -226,19 +226,19 @@ fn what_is_found_while_writing_leaves_nothing_either() {
 fn what_a_killed_run_left_is_cleaned_up() {
     let directory = TempDir::new().unwrap();
     let at = |name: &str| directory.path().join(name);
-    // Killed while writing.
+    // The run was killed while it wrote.
     fs::create_dir_all(at(".model.trivec-new/folder")).unwrap();
     fs::write(at(".model.trivec-new/junk"), "half").unwrap();
     fs::write(at(".model.trivec-lock"), "").unwrap();
     import_to(&fixture("torch-h24"), &at("model"), false).unwrap();
     assert_eq!(listing(directory.path()), ["model".to_owned()].into());
     assert!(!at("model/junk").exists());
-    // Killed between the two moves: the old model is put back, and replaced only with force.
+    // It was killed between the two renames: the old model is put back, and replaced only with force.
     fs::rename(at("model"), at(".model.trivec-old")).unwrap();
     let error = import_to(&fixture("f32-h64"), &at("model"), false).unwrap_err();
     assert!(error.to_string().contains("there already"), "{error}");
     assert_eq!(listing(directory.path()), ["model".to_owned()].into());
-    // Killed after them.
+    // It was killed after the renames, before it removed the old model.
     copy(&at("model"), &at(".model.trivec-old"));
     import_to(&fixture("f32-h64"), &at("model"), true).unwrap();
     assert_eq!(listing(directory.path()), ["model".to_owned()].into());
@@ -246,7 +246,7 @@ fn what_a_killed_run_left_is_cleaned_up() {
 }
 
 #[test]
-fn two_at_once_do_not_meet() {
+fn an_import_is_refused_while_another_process_writes_the_target() {
     let directory = TempDir::new().unwrap();
     let target = directory.path().join("model");
     let lock = fs::File::create(directory.path().join(".model.trivec-lock")).unwrap();

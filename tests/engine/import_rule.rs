@@ -1,24 +1,24 @@
-//! Who may import whom: the table of the design, held against every file of `src/`, and against the manifests of the other crates; and that
-//! no files of a crate import each other in a circle.
+//! Checks who imports whom: every file of `src/` and the manifests of all crates against tables of what is allowed, and that no files of a
+//! crate import each other in a circle.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::source_tree::{SourceTree, circles};
 
-/// Module → what it may import of this crate; `kernels` is the crate `trivec-kernels`.
+/// For each module of the crate `trivec` the other modules that it may import; `kernels` is the crate `trivec-kernels`.
 ///
-/// `compute` (the chosen kernels and the threads) and `linear` (the matrix product) are what `model` and `heads` share.
+/// `model` and `heads` share `compute` (the chosen kernels and the threads) and `linear` (the matrix product).
 const TABLE: [(&str, &[&str]); 27] = [
     ("error", &[]),
-    // Leaves that know nothing of models: intervals of means, text made safe to print, JSON and what is wrong with a text that is none, what a file's
-    // first bytes are, numbers as messages write them, lock files, places of output.
+    // Modules that import nothing and know nothing of models: confidence intervals, escaping for terminals, reading JSON, recognising files by
+    // their first bytes, and numbers in messages. Lock files and output paths follow below.
     ("bootstrap", &[]),
     ("escape", &[]),
     ("json", &[]),
     ("magic", &[]),
     ("numbers", &[]),
-    // Text and records of other crates' input files.
+    // These two read the input files of other crates: text, and records.
     ("decode", &["magic"]),
     ("records", &["decode"]),
     ("lock_file", &[]),
@@ -53,7 +53,7 @@ const TABLE: [(&str, &[&str]); 27] = [
         ],
     ),
     ("similarity", &["embedding", "kernels", "parallel", "error"]),
-    // `similarity` because `verify` compares rankings.
+    // `pack` needs `similarity` because `verify` compares rankings.
     (
         "pack",
         &[
@@ -72,17 +72,17 @@ const TABLE: [(&str, &[&str]); 27] = [
             "error",
         ],
     ),
-    // The crate root and the fuzz entrances see everything.
+    // The crate root and the entry points for fuzzing may import everything.
     ("lib", &["*"]),
     ("fuzzing", &["*"]),
 ];
 
-/// The module of the table that a file of `src/` belongs to.
+/// The module in the table to which a file of `src/` belongs.
 fn module_of(file: &str) -> &str {
     file.trim_start_matches("src/").split('/').next().unwrap().trim_end_matches(".rs")
 }
 
-/// What files of `src/` import against the table.
+/// The imports in files of `src/` that the table does not allow, and the files whose module is not in it.
 fn violations(tree: &SourceTree) -> Vec<String> {
     let table: BTreeMap<_, _> = TABLE.into_iter().collect();
     let mut wrong = Vec::new();
@@ -110,7 +110,7 @@ fn violations(tree: &SourceTree) -> Vec<String> {
     wrong
 }
 
-/// A crate of these files: names below its root, and texts.
+/// A crate made of these files, each given by its name below `src/` and its text.
 fn made_of(files: &[(&str, &str)]) -> SourceTree {
     let file = |&(name, text): &(&str, &str)| {
         let path = name.trim_end_matches(".rs").split('/').map(str::to_owned).collect();
@@ -125,12 +125,12 @@ fn imports_follow_the_table() {
     let tree = SourceTree::read(&root, &root.join("src"));
     let wrong = violations(&tree);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    // The judge has read something.
+    // The check has read the files and found an import that is there.
     assert!(tree.arrows()["src/engine/load.rs"].contains_key("src/text/tokenizer.rs"));
 }
 
 #[test]
-fn the_judge_sees_a_violation() {
+fn the_check_of_imports_sees_a_violation() {
     let engine = ("engine/mod.rs", "mod model;\npub use model::Model;\n");
     let model = ("engine/model.rs", "pub struct Model;");
     let root = ("lib.rs", "mod config; mod engine; mod text;\npub use engine::Model;");
@@ -154,7 +154,7 @@ fn the_judge_sees_a_violation() {
     assert_eq!(of("unheard_of.rs", "").len(), 1);
 }
 
-/// The sources of every crate of the workspace, by the manifest's list of members.
+/// The `src` folder of every crate of the workspace, by the list of members in the manifest.
 fn crates() -> Vec<PathBuf> {
     let manifest = std::fs::read_to_string(trivec_testing::root("Cargo.toml")).unwrap();
     let list = manifest.split_once("members = [").unwrap().1.split_once(']').unwrap().0;
@@ -176,7 +176,7 @@ fn no_files_import_each_other_in_a_circle() {
 }
 
 #[test]
-fn the_judge_of_circles_sees_them() {
+fn the_check_of_circles_sees_them() {
     let in_circles = |files: &[(&str, &str)]| {
         let circles = circles(&made_of(files).arrows());
         circles.iter().map(Vec::len).collect::<Vec<_>>()
@@ -195,7 +195,7 @@ fn the_judge_of_circles_sees_them() {
         "tests"
     );
     assert_eq!(in_circles(&[root, a, ("b.rs", "/// [`A`](crate::a::A)\npub struct B;")]), [0; 0], "comments");
-    // A child that uses what its parent defines, while the parent uses the child, or hands it on.
+    // A child module uses what its parent defines, while the parent uses or re-exports what the child defines.
     let child = ("a/child.rs", "use super::Word;\npub fn read(word: Word) {}");
     for parent in
         ["mod child; pub struct Word; fn f() { child::read(Word) }", "mod child; pub struct Word; pub use child::read;"]
@@ -212,7 +212,7 @@ fn the_judge_of_circles_sees_them() {
         ("a/word.rs", "pub struct Word;"),
     ];
     assert_eq!(in_circles(&[root, leaf[0], leaf[1], child]), [0; 0], "a word in a leaf, by the parent's hand");
-    // Three files, and two circles beside each other.
+    // A circle of three files, and two separate circles.
     let three = [
         ("a.rs", "use crate::b::B; pub struct A;"),
         ("b.rs", "use crate::c::C; pub struct B;"),
@@ -228,20 +228,20 @@ fn the_judge_of_circles_sees_them() {
     assert_eq!(in_circles(&[root, two[0], two[1], two[2], beside[0], beside[1]]), [2, 2]);
 }
 
-/// Crate → the crates of this repository that it may depend on (tests aside).
+/// For each crate the crates of this repository on which it may depend, except in tests.
 const CRATES: [(&str, &[&str]); 12] = [
     ("trivec", &["trivec-kernels", "trivec-team"]),
     ("trivec-kernels", &[]),
     ("trivec-team", &[]),
     ("trivec-hub", &["trivec"]),
     ("trivec-cache", &["trivec"]),
-    // The kernels, for the scans.
+    // It needs the kernels for its scans.
     ("trivec-search", &["trivec", "trivec-kernels"]),
-    // The kernels, for the products.
+    // It needs the kernels for its matrix products.
     ("trivec-train", &["trivec", "trivec-kernels"]),
-    // The team's crate, for its call of the allocator.
+    // It needs the crate of the team for a call of the memory allocator.
     ("trivec-serve", &["trivec", "trivec-cache", "trivec-search", "trivec-team"]),
-    // The kernels, for the bench, which measures what they can do.
+    // It needs the kernels for `trivec bench`, which measures what they can do.
     (
         "trivec-cli",
         &["trivec", "trivec-cache", "trivec-hub", "trivec-kernels", "trivec-search", "trivec-serve", "trivec-train"],
@@ -251,10 +251,10 @@ const CRATES: [(&str, &[&str]); 12] = [
     ("trivec-python", &["trivec", "trivec-hub", "trivec-search", "trivec-train"]),
 ];
 
-/// Packages of the command line, which no other crate may know.
+/// Packages on which no crate but `trivec-cli` may depend.
 const COMMAND_LINE: [&str; 4] = ["clap", "indicatif", "plotters", "anstream"];
 
-/// Names of the packages in a manifest's tables of dependencies, those of tests aside.
+/// Names of the packages in a manifest's tables of dependencies, except those for tests.
 fn dependencies(manifest: &str) -> Vec<&str> {
     let mut counts = false;
     let mut names = Vec::new();
@@ -270,6 +270,7 @@ fn dependencies(manifest: &str) -> Vec<&str> {
     names
 }
 
+/// The dependencies in the manifest of crate `name` that [`CRATES`] and [`COMMAND_LINE`] do not allow.
 fn manifest_violations(name: &str, manifest: &str) -> Vec<String> {
     let Some((_, allowed)) = CRATES.iter().find(|(known, _)| *known == name) else {
         return vec![format!("crate `{name}` is not in the table")];
@@ -301,7 +302,7 @@ fn crates_depend_on_those_below_them() {
 }
 
 #[test]
-fn the_judge_of_manifests_sees_a_violation() {
+fn the_check_of_manifests_sees_a_violation() {
     let manifest =
         "[dependencies]\ntrivec.workspace = true\n\n[dev-dependencies]\ntrivec-cli = { path = \"../cli\" }\n";
     assert_eq!(manifest_violations("trivec-hub", manifest), Vec::<String>::new());

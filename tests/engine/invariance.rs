@@ -25,7 +25,7 @@ fn options(threads: usize, isa: Option<&str>) -> LoadOptions {
     LoadOptions { threads: Some(threads), isa: isa.map(str::to_owned), ..Default::default() }
 }
 
-/// Differences between `alone[i]` and what `encode` gives for text `i` as a member of `order`.
+/// Encodes the texts whose numbers are in `order` in one call, and returns how the result of each text `i` differs from `alone[i]`.
 fn compare(
     what: &str,
     alone: &[Embedding],
@@ -40,7 +40,7 @@ fn compare(
     differ.collect()
 }
 
-/// Text `text` at `place` among the next 64 texts, of `count` in all.
+/// The numbers of the 64 texts that follow `text` (the first of all `count` texts follows the last), with `text` itself put in at `place`.
 fn among_neighbours(text: usize, place: usize, count: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (1..=NEIGHBOURS).map(|i| (text + i) % count).collect();
     order.insert(place, text);
@@ -62,7 +62,7 @@ fn sequences(vocabulary: u32) -> Vec<Vec<u32>> {
 fn odd_sizes_give_the_same_bits_on_every_instruction_set() {
     let directory = data("models/bf16-h60");
     let mut failures = Vec::new();
-    // One thread, the plainest code: what every other way must give, to the bit.
+    // One thread and scalar code give the results that all others must have, to the bit.
     let single = Model::load_with(&directory, &options(1, Some("scalar"))).unwrap();
     let texts = sequences(single.info().vocabulary as u32);
     let alone: Vec<Embedding> =
@@ -72,7 +72,7 @@ fn odd_sizes_give_the_same_bits_on_every_instruction_set() {
         let count = texts.len();
         let forward: Vec<usize> = (0..count).collect();
         let backward: Vec<usize> = forward.iter().rev().copied().collect();
-        // 31 shares no factor with the 73 texts: every text once, long beside short.
+        // 31 shares no factor with the 73 texts, so every text comes once, and long ones beside short ones.
         let mixed: Vec<usize> = forward.iter().map(|i| (i * 31 + 5) % count).collect();
         for threads in THREADS {
             let model = load(threads);
@@ -95,7 +95,8 @@ fn odd_sizes_give_the_same_bits_on_every_instruction_set() {
     report(failures);
 }
 
-/// A batch of so many texts that the first tokens alone are enough for two threads to have rows of their own.
+/// If only dense vectors are asked for, the last layer computes only the first token of each text. From 64 texts on, these are enough rows to
+/// be divided among two threads (`rows_are_shared` in `src/compute.rs`).
 #[test]
 fn many_first_tokens_have_the_bits_of_one() {
     let (single, two) = (options(1, None), options(2, None));

@@ -1,4 +1,4 @@
-//! The tests of the engine, one file a subject, in one program: a program for each would link the engine that often.
+//! The tests of the engine, one file for each subject. They are one program, because each program would have to be linked with the engine.
 
 mod bad_models;
 mod comparators;

@@ -1,5 +1,5 @@
-//! Weights that are finite and so large that a layer overflows, and weights that are not finite and were loaded unchecked: NaN and infinity
-//! never leave the library. The text of which they would come is named, and no other text is affected.
+//! Models whose weights are finite but so large that a layer overflows, or are not finite and were loaded without a check. NaN and infinity
+//! never leave the library: the error names the text that would give them, and no other text is affected.
 
 use trivec_testing as common;
 
@@ -12,10 +12,10 @@ use tempfile::TempDir;
 use trivec::pack::{Calibration, PackOptions, pack};
 use trivec::{EncodeOptions, Error, ErrorKind, LoadOptions, Model, Modes, RerankOptions, WeightFormat};
 
-/// Makes a value anew from its place and what it was.
+/// Returns the new value for a place in a tensor and its old value.
 type Change<'a> = &'a dyn Fn(usize, f32) -> f32;
 
-/// A copy of a fixture in which the values of some tensors, f32 from now on, were changed by their place.
+/// A copy of a fixture in which each value of some tensors was replaced by what its `Change` returns. f16 tensors become f32.
 fn changed(fixture: &str, changes: &[(&str, Change<'_>)]) -> TempDir {
     let copy = TempDir::new().unwrap();
     for entry in fs::read_dir(common::data(fixture)).unwrap() {
@@ -49,7 +49,7 @@ fn changed(fixture: &str, changes: &[(&str, Change<'_>)]) -> TempDir {
     copy
 }
 
-/// Large and finite, with the sign of what was there.
+/// A large finite value with the sign of the old one.
 fn huge(_: usize, x: f32) -> f32 {
     3e38f32.copysign(x)
 }
@@ -68,7 +68,7 @@ fn broken_token() -> TempDir {
     changed("models/f32-h64", &[(WORDS, &|at, x| if at / 64 == BROKEN as usize { 3e38 } else { x })])
 }
 
-/// The input, the mode and the place of an error that must be of this kind.
+/// The input, the mode and the place in a result that must be [`Error::NotFinite`].
 fn place<T: std::fmt::Debug>(result: trivec::Result<T>) -> (usize, &'static str, usize) {
     let error = result.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Model);
@@ -89,7 +89,7 @@ fn the_text_is_named_and_its_neighbours_are_not_affected() {
     for modes in [Modes::DENSE, Modes::SPARSE, Modes::COLBERT, Modes::ALL] {
         let options = EncodeOptions { modes, ..EncodeOptions::default() };
         for at in 0..=good.len() {
-            // The longest comes first in a batch, and is not the first that is named.
+            // The longest text is computed first, but the error names the first text in the order of the call.
             let long: Vec<u32> = [0].into_iter().chain(vec![BROKEN; 20]).chain([2]).collect();
             let mut texts = good.to_vec();
             texts.insert(at, &[0, 5, BROKEN, 2]);
@@ -117,7 +117,7 @@ fn texts_and_inspections_are_checked_as_ids_are() {
 }
 
 #[test]
-fn wherever_an_overflow_begins_it_is_found() {
+fn an_overflow_is_found_whichever_weights_cause_it() {
     let layer = |what: &str| format!("encoder.layer.1.{what}");
     let everywhere = [
         "attention.self.query.weight",
@@ -148,7 +148,7 @@ fn a_head_that_overflows_breaks_its_own_mode_alone() {
     let ids = [[0, 9, 10, 11, 2]];
     let sound = Model::load(common::data("models/f32-h64")).unwrap().encode_ids(&ids, &all()).unwrap();
     let weight = |mode: &'static str| format!("{mode}_linear.weight");
-    // Minus infinity is below zero, and no weight of zero; values whose squares overflow are no vector of zeros.
+    // An output of minus infinity must not become a lexical weight of 0, and a vector whose squares overflow must not become zeros.
     let minus = |_: usize, _: f32| -3e38f32;
     let large = |_: usize, x: f32| x * 1e25;
     let cases: [(&'static str, String, Change<'_>); 4] = [
@@ -174,8 +174,8 @@ fn a_head_that_overflows_breaks_its_own_mode_alone() {
 }
 
 #[test]
-fn a_dense_vector_whose_length_overflows_is_none_of_zeros() {
-    // Finite values whose squares are not: normalised, they would be a vector of zeros.
+fn normalising_a_dense_vector_whose_norm_overflows_is_an_error() {
+    // The values are finite and their squares are not. Divided by their norm they would all become 0.
     let large = |_: usize, x: f32| if x == 0.0 { 1e25 } else { x * 1e25 };
     let name = "encoder.layer.1.output.LayerNorm.weight";
     let directory = changed("models/f32-h64", &[(name, &large)]);
@@ -193,7 +193,7 @@ fn a_reranker_names_the_document() {
     let model = Model::load(directory.path()).unwrap();
     let result = model.rerank("a", &["b", "c"], &RerankOptions::default());
     assert_eq!(place(result), (0, "rerank", 0));
-    // One token that overflows: of a document that has it alone.
+    // The embedding of one token overflows. Only one of the documents has that token.
     let sound = Model::load(common::data("rerankers/reranker-h48")).unwrap();
     let ids = |text: &str| -> Vec<u32> {
         let tokens = sound.tokenize_pair("", text, &RerankOptions::default()).unwrap();
@@ -214,7 +214,7 @@ fn a_reranker_names_the_document() {
     assert_eq!(place(model.rerank("a", &["a", bad.as_str(), ""], &RerankOptions::default())).0, 1);
 }
 
-/// Writes over the beginning of a tensor of a packed file.
+/// Overwrites the beginning of a tensor of a packed file with `with`.
 fn overwrite(file: &mut [u8], tensor: &str, with: &[u8]) {
     let length = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
     let header: serde_json::Value = serde_json::from_slice(&file[8..8 + length]).unwrap();
@@ -252,7 +252,7 @@ fn packed_files_that_were_not_scanned_give_errors_and_no_numbers() {
         (small, WeightFormat::Bf16, weight, &[0xc0, 0x7f]),
         (small, WeightFormat::Bf16, weight, &[0x80, 0x7f]),
         (small, WeightFormat::F32, weight, &nan),
-        // States that overflow on their way into a layer, where int8 rounds them to bytes.
+        // States that overflow before they enter a layer. int8 and int4 round them to bytes there.
         (small, WeightFormat::Int8, norm, &huge),
         (small, WeightFormat::Int4, norm, &huge),
         (small, WeightFormat::F16, norm, &huge),

@@ -1,4 +1,5 @@
-//! Texts at the edges of what texts are: empty, endless repetition, unknown scripts, special tokens written out.
+//! Unusual texts: empty ones, one token repeated thousands of times, unknown scripts, and special tokens that are written out. `row_N` in a
+//! test's name is the number of the case in the list from which these tests were made.
 
 use trivec_testing as common;
 

@@ -1,5 +1,5 @@
-//! Packed files: the same bits whatever neighbours, order, threads and instruction set; the same tokens as the checkpoint; and damaged
-//! ones refused by name, without a panic.
+//! Tests of packed files: their embeddings have the same bits whatever the neighbours, the order, the threads and (except for bf16) the
+//! instruction set; their tokens are those of the checkpoint; and damaged files are refused by name, without a panic.
 
 use trivec_testing as common;
 
@@ -23,7 +23,7 @@ const ALL: EncodeOptions = EncodeOptions {
     colbert_raw: false,
 };
 
-/// A packed file of a small model of odd sizes (hidden 60).
+/// Packs a small model of odd sizes (hidden size 60) into a file and returns its path.
 fn pack_small(format: WeightFormat, directory: &Path) -> PathBuf {
     let model = Model::load(data("models/bf16-h60")).unwrap();
     let path = directory.join(format!("{}.safetensors", format.name()));
@@ -47,7 +47,7 @@ fn sequences(vocabulary: u32) -> Vec<Vec<u32>> {
 }
 
 #[test]
-fn every_format_gives_the_same_bits_whatever_runs_beside() {
+fn every_format_gives_the_same_bits_whatever_the_neighbours_order_and_threads() {
     let directory = tempfile::tempdir().unwrap();
     let mut failures = Vec::new();
     for format in WeightFormat::ALL {
@@ -56,7 +56,7 @@ fn every_format_gives_the_same_bits_whatever_runs_beside() {
         for isa in trivec::instruction_sets() {
             let single = load(&path, 1, isa);
             let texts = sequences(single.info().vocabulary as u32);
-            // The bf16 instructions round in their own way: those ISAs agree with themselves alone.
+            // The bf16 instructions round in their own way, so bf16 results are only compared on the same instruction set.
             if format == WeightFormat::Bf16 {
                 expected = None;
             }
@@ -75,7 +75,7 @@ fn every_format_gives_the_same_bits_whatever_runs_beside() {
                         }
                     }
                 }
-                // Dense alone leaves out what it does not need of the last layer.
+                // For dense vectors alone the last layer computes only what they need.
                 let dense = model.encode_ids(&texts, &EncodeOptions::default()).unwrap();
                 for (text, found) in dense.iter().enumerate() {
                     if found.dense != expected[text].dense {
@@ -129,7 +129,7 @@ fn refusal(path: &Path, bytes: &[u8]) -> Error {
     Model::load(path).expect_err("the file was taken")
 }
 
-/// A file whose header has been changed as text; the data stay.
+/// The file with its header changed as text, and the same data.
 fn with_header(bytes: &[u8], change: impl Fn(&str) -> String) -> Vec<u8> {
     let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let header = change(std::str::from_utf8(&bytes[8..8 + length]).unwrap());
@@ -173,7 +173,7 @@ fn damaged_packed_files_are_refused_by_name() {
         assert_eq!(error.kind(), ErrorKind::Model, "{error}");
         assert!(error.to_string().contains(expected) && error.to_string().contains("bad.safetensors"), "{error}");
     }
-    // int4 has been laid out anew since version 2: such a file says what to do, whatever its tensors are. All else is as it was.
+    // Since version 2 only the layout of int4 weights has changed: the error for such a file says what to do, and other files still load.
     std::fs::write(
         &path,
         with_header(&good, |header| header.replacen(r#""trivec.packed":"3""#, r#""trivec.packed":"2""#, 1)),
@@ -211,7 +211,7 @@ fn damaged_packed_files_are_refused_by_name() {
     assert!(Model::load(directory.path().join("absent.safetensors")).unwrap_err().to_string().contains("no such"));
 }
 
-/// Writes over the beginning of a tensor.
+/// Overwrites the beginning of a tensor with `with`.
 fn overwrite(file: &mut [u8], tensor: &str, with: &[u8]) {
     let length = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
     let header: serde_json::Value = serde_json::from_slice(&file[8..8 + length]).unwrap();
@@ -236,7 +236,7 @@ fn values_that_are_not_finite_are_refused_by_name() {
         let error = refusal(&path, &bytes);
         assert!(error.to_string().contains(tensor) && error.to_string().contains("not finite"), "{error}");
     }
-    // A scale of a source's own 4-bit blocks.
+    // The scales in a source's own 4-bit blocks are scanned too.
     let mut bytes = Vec::new();
     let model = Model::load(data("models/q4-h64")).unwrap();
     pack(&model, &PackOptions::new(WeightFormat::Int4), &path, &mut bytes).unwrap();
@@ -271,7 +271,7 @@ fn flipped_bits_never_panic() {
         .collect();
     for round in 0..60 {
         let mut bad = good.clone();
-        // The header, then each part of the tokenizer, most of its bytes.
+        // Flips one bit of the header, or in one part of the tokenizer half as many bits as the part has bytes.
         let (from, to) = match round % 8 {
             0 => (8, 8 + length),
             part => (places[part - 1].0 + 8 + length, places[part - 1].1 + 8 + length),
@@ -329,7 +329,7 @@ fn a_packed_model_is_not_packed_again() {
     let model = Model::load(pack_small(WeightFormat::F32, directory.path())).unwrap();
     let error = pack(&model, &PackOptions::new(WeightFormat::Int8), Path::new("x"), &mut Vec::new()).unwrap_err();
     assert!(error.kind() == ErrorKind::Usage && error.to_string().contains("packed already"), "{error}");
-    // Nor with a plan that was made for the original, which fits its shape.
+    // Nor is it with a plan that was made for the original, although that plan fits its shape.
     let original = Model::load(data("models/bf16-h60")).unwrap();
     let options = PackOptions { calibration: Calibration::None, ..PackOptions::new(WeightFormat::Int8) };
     let plan = trivec::pack::plan(&original, &options, &|_, _, _| ()).unwrap();
@@ -339,7 +339,7 @@ fn a_packed_model_is_not_packed_again() {
 }
 
 #[test]
-fn a_file_goes_on_only_where_a_part_of_it_ends() {
+fn writing_goes_on_only_where_a_part_of_the_file_ends() {
     let model = Model::load(data("models/bf16-h60")).unwrap();
     let options = PackOptions { calibration: Calibration::None, ..PackOptions::new(WeightFormat::Int8) };
     let plan = trivec::pack::plan(&model, &options, &|_, _, _| ()).unwrap();

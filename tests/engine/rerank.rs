@@ -1,4 +1,4 @@
-//! Rerankers: the same bits whatever runs beside, packed files of every format, and what is refused.
+//! Tests of rerankers: the same bits whatever the neighbours, packed files of every format, and what is refused.
 
 use trivec_testing as common;
 
@@ -34,7 +34,7 @@ fn bits(results: &[Reranked]) -> Vec<(u32, u32, usize, bool)> {
     results.iter().map(|r| (r.logit.to_bits(), r.score.to_bits(), r.tokens, r.truncated)).collect()
 }
 
-/// A packed file of the reranker.
+/// Packs the reranker into a file and returns its path.
 fn packed(format: WeightFormat, calibration: Calibration, directory: &Path) -> PathBuf {
     let model = load(&data(RERANKER), 2, None);
     let path = directory.join(format!("{}.safetensors", format.name()));
@@ -44,9 +44,9 @@ fn packed(format: WeightFormat, calibration: Calibration, directory: &Path) -> P
 }
 
 #[test]
-fn a_pair_has_the_same_bits_whatever_runs_beside() {
+fn a_pair_has_the_same_bits_whatever_the_neighbours_order_and_threads() {
     let directory = TempDir::new().unwrap();
-    // Lengths around the edges of tiles, and one document that the default cuts; the last costs more than all others.
+    // Documents of lengths around the edges of tiles, and one of 400 words, which `max_length` cuts.
     let all = documents();
     let documents: Vec<&String> = (0..20).chain([30, 31, 45, 60, 62]).map(|words| &all[words]).collect();
     let options = RerankOptions { max_length: Some(200), ..Default::default() };
@@ -58,7 +58,7 @@ fn a_pair_has_the_same_bits_whatever_runs_beside() {
         let mut expected: Option<Vec<_>> = None;
         for isa in trivec::instruction_sets() {
             let single = load(&path, 1, Some(isa));
-            // The bf16 instructions round in their own way: those ISAs agree with themselves alone.
+            // The bf16 instructions round in their own way, so bf16 results are only compared on the same instruction set.
             if format == Some(WeightFormat::Bf16) {
                 expected = None;
             }
@@ -103,7 +103,7 @@ fn rerank_is_rerank_pairs_with_one_query() {
     assert!(model.rerank::<&str>(QUERY, &[], &options).unwrap().is_empty());
 }
 
-/// Share of the pairs of documents that both lists put in the same order.
+/// The share of all pairs of documents that both lists put in the same order.
 fn same_order(a: &[Reranked], b: &[Reranked]) -> f64 {
     let (mut same, mut all) = (0, 0);
     for i in 0..a.len() {
@@ -121,8 +121,8 @@ fn packed_rerankers_keep_scores_and_order() {
     let (source, documents) = (load(&data(RERANKER), 2, None), documents());
     let options = RerankOptions::default();
     let expected = source.rerank(QUERY, &documents, &options).unwrap();
-    // The random head multiplies what it reads by 11 (the length of its last row), so that logits spread over 7: half a percent of
-    // error in the encoder's state is 0.2 of a logit and 0.05 of a score here.
+    // The random head multiplies its input by 11 (the norm of its last row), so that the logits spread over a range of 7. So an error of
+    // half a per cent in the encoder's state changes a logit by 0.2 and a score by 0.05.
     for (format, most, least_order) in [
         (WeightFormat::F32, 0.0, 1.0),
         (WeightFormat::F16, 1e-5, 0.999),
@@ -178,7 +178,7 @@ fn a_packed_file_says_what_it_is() {
         let error = Model::load(&path).expect_err("the file was taken");
         assert!(error.kind() == ErrorKind::Model && error.to_string().contains(expected), "{error}");
     }
-    // An embedder's file is as it was before there were rerankers.
+    // The file of an embedder has no such entry.
     let embedder = Model::load(data("models/bf16-h60")).unwrap();
     let mut bytes = Vec::new();
     pack(&embedder, &PackOptions::new(WeightFormat::F16), &path, &mut bytes).unwrap();
@@ -187,7 +187,7 @@ fn a_packed_file_says_what_it_is() {
 }
 
 #[test]
-fn what_a_reranker_and_an_embedder_cannot_do() {
+fn a_reranker_does_not_embed_and_an_embedder_does_not_rerank() {
     let (reranker, embedder) = (load(&data(RERANKER), 1, None), load(&data("models/f32-h64"), 1, None));
     for (modes, name) in [(Modes::DENSE, "dense"), (Modes::SPARSE, "sparse"), (Modes::COLBERT, "colbert")] {
         let options = EncodeOptions { modes, ..Default::default() };
@@ -202,7 +202,7 @@ fn what_a_reranker_and_an_embedder_cannot_do() {
         }
     }
     assert_eq!(reranker.inspect("text", &EncodeOptions::default()).unwrap_err().kind(), ErrorKind::ModeUnavailable);
-    // A text's own tokens can be shown.
+    // A reranker can tokenise a single text.
     assert_eq!(reranker.tokenize("", &EncodeOptions::default()).unwrap().tokens.len(), 2);
 
     assert!(!embedder.info().rerank);
@@ -245,6 +245,7 @@ fn copy() -> TempDir {
     copy
 }
 
+/// The message of the model error with which loading must fail.
 fn refusal(directory: &Path) -> String {
     let error = Model::load(directory).expect_err("the model was loaded");
     assert_eq!(error.kind(), ErrorKind::Model, "{error}");
@@ -320,7 +321,7 @@ fn other_counts_of_labels_are_refused() {
     json["num_labels"] = 1.into();
     fs::write(&path, json.to_string()).unwrap();
     assert!(Model::load(model.path()).unwrap().info().rerank);
-    // Without the architecture, the same files are an embedder whose classifier nobody reads.
+    // Under another architecture the same files are an embedder, whose classifier is not read.
     json["architectures"] = serde_json::json!(["XLMRobertaModel"]);
     fs::write(&path, json.to_string()).unwrap();
     let info = Model::load(model.path()).unwrap().info().clone();

@@ -1,7 +1,7 @@
-//! Every setting of the files around a model's weights, against sentence-transformers: obeyed, without effect, or refused by name.
+//! Compares every setting in the files around a model's weights with sentence-transformers: it is obeyed, has no effect, or is refused by name.
 //!
-//! `tests/data/settings/cases.jsonl` is the table; `tools/settings.py golden` asked the reference. `docs/model-files.md` is made of the same
-//! facts for people.
+//! `tests/data/settings/cases.jsonl` is the table of cases; `tools/settings.py golden` computed the expected values with the reference.
+//! `docs/model-files.md` describes the same settings for people.
 
 use trivec_testing as common;
 
@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use trivec::pack::{Calibration, PackOptions, pack};
 use trivec::{EncodeOptions, ErrorKind, Model, Prompt, RerankOptions, WeightFormat};
 
-/// Values are of length 1 or less: the bound of `common::DENSE`, but for pooled vectors that are longer, whose bound grows with them.
+/// The bound on the error of vectors with a norm of 1 or less. For vectors that are longer it grows with the norm.
 const TOLERANCE: f32 = common::DENSE;
 
 #[derive(Deserialize)]
@@ -25,13 +25,14 @@ struct Case {
     name: String,
     #[serde(default)]
     base: Base,
+    /// The files that are changed, by name; `None` removes a file.
     #[serde(default)]
     files: BTreeMap<String, Option<Changes>>,
     prompt: Option<CasePrompt>,
-    /// The reference gives what it gives for the base.
+    /// Whether the setting has no effect: the reference gives the values of the unchanged base.
     #[serde(default)]
     harmless: bool,
-    /// A part of the message.
+    /// A part of the message with which loading fails; `None` if the model loads.
     refused: Option<String>,
 }
 
@@ -43,6 +44,7 @@ enum Base {
     Reranker,
 }
 
+/// How a JSON file is changed: replaced by `whole`, if there is one, then values are set and removed at JSON pointers.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Changes {
@@ -96,6 +98,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 impl Changes {
+    /// Changes the file, or creates it from `whole`.
     fn apply(&self, path: &Path) {
         let mut value = match &self.whole {
             Some(whole) => whole.clone(),
@@ -124,7 +127,7 @@ impl Changes {
 }
 
 impl Case {
-    /// The changed directory.
+    /// A copy of the base model's directory with the changes of this case.
     fn directory(&self) -> TempDir {
         let directory = TempDir::new().unwrap();
         let base = match self.base {
@@ -165,7 +168,7 @@ impl Case {
         };
         assert_eq!(found.len(), expected.len());
         let compare = |(at, (found, expected)): (usize, (&Vec<f32>, &Vec<f32>))| {
-            // Logits are up to 4, and within 2e-5 (tests/data/README.md).
+            // Scores of a reranker may be logits of up to 4, whose bound is 2e-5 (tests/data/README.md).
             let bound = if self.base == Base::Reranker { 2e-5 } else { TOLERANCE * common::norm(expected).max(1.0) };
             close(found, expected, bound).err().map(|what| format!("{}: text {at}: {what}", self.name))
         };
@@ -193,7 +196,7 @@ fn every_setting_is_obeyed_or_refused_by_name() {
     report(failures);
 }
 
-/// Packs in f32, so that the values are the checkpoint's.
+/// Packs a model in f32, so that its values are the checkpoint's, and returns the file's path.
 fn packed(model: &Model, directory: &Path) -> PathBuf {
     let path = directory.join("packed.safetensors");
     let options = PackOptions { calibration: Calibration::None, ..PackOptions::new(WeightFormat::F32) };
@@ -234,7 +237,7 @@ fn the_table_and_the_golden_values_name_the_same_cases() {
         golden.cases.keys().filter(|name| *name != "origin" && !asked.contains(&name.as_str())).collect();
     assert!(unused.is_empty(), "{unused:?}");
     assert!(asked.iter().all(|name| golden.cases.contains_key(*name)));
-    // The judge would see a case that is not obeyed: whatever is not harmless has other values than the base.
+    // A case that is not obeyed would be seen, because every case that is not harmless has other values than the base.
     let base = &golden.cases["as it is"];
     let model_cases = cases.iter().filter(|case| case.base == Base::Model && !case.harmless && case.refused.is_none());
     assert!(model_cases.clone().all(|case| golden.cases[&case.name] != *base));
@@ -263,7 +266,7 @@ fn info_says_what_sets_the_length_and_which_prompts_there_are() {
 }
 
 #[test]
-fn a_prompt_that_the_model_does_not_have_is_refused_with_those_it_has() {
+fn an_unknown_prompt_is_refused_and_the_known_ones_are_named() {
     let case = cases().into_iter().find(|case| case.name == "default_prompt_name").unwrap();
     let directory = case.directory();
     let model = Model::load(directory.path()).unwrap();
@@ -275,7 +278,7 @@ fn a_prompt_that_the_model_does_not_have_is_refused_with_those_it_has() {
 }
 
 #[test]
-fn ids_whose_prompt_does_not_count_give_the_vector_of_the_text() {
+fn ids_with_prompt_tokens_give_the_dense_vector_of_the_text() {
     for name in
         ["include_prompt false, mean", "include_prompt false, cls", "default_prompt_name", "include_prompt false, cut"]
     {

@@ -1,13 +1,14 @@
-//! Rust source as far as imports go: what each file of a crate defines, which other files' definitions it names, and the circles of that.
+//! Finds the imports in Rust source: what each file of a crate defines, which definitions of other files it names, and the circles of files that
+//! name each other.
 //!
-//! It reads tokens, not meaning. A name is followed through modules, `use` (with nested braces, renames and `*`) and what is handed on by
-//! `pub use`, to the file that defines it. Methods are not seen: a file that calls one has the type from somewhere. Code under `cfg(test)`
-//! does not count.
+//! It reads tokens and does not compile. A name is followed through modules, `use` (with nested braces, renames and `*`) and `pub use` to the
+//! file that defines it. Calls of methods are not followed: a file that calls one has the type from an import. Code under `cfg(test)` does not
+//! count.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
 
-/// What follows `use`: a path and the name it has here.
+/// One import of a `use`: a path, and the name that it has in the importing module.
 struct Import {
     path: Vec<String>,
     /// `None` for `*`.
@@ -21,13 +22,13 @@ struct Module {
     definitions: BTreeSet<String>,
     children: BTreeSet<String>,
     imports: Vec<Import>,
-    /// Paths in the code, of two names at least.
+    /// Paths of at least two names in the code.
     paths: Vec<Vec<String>>,
-    /// Names that stand alone: only what comes by `*` is looked for among them.
+    /// Single names in the code. They are only looked up in modules that are imported by `*`.
     words: BTreeSet<String>,
 }
 
-/// Words, `::` and single characters, without comments and what is in quotes.
+/// Splits source into words, `::` and single characters, without comments, strings and characters in quotes.
 fn tokens(text: &str) -> Vec<&str> {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     let mut found = Vec::new();
@@ -55,7 +56,7 @@ fn tokens(text: &str) -> Vec<&str> {
     found
 }
 
-/// Length of a block comment, which may have others inside.
+/// Length of the block comment that `text` begins with. It may have others inside.
 fn comment_length(text: &str) -> usize {
     let (mut depth, mut at) = (0, 0);
     loop {
@@ -73,7 +74,7 @@ fn comment_length(text: &str) -> usize {
     }
 }
 
-/// Length of the string, raw string, character or lifetime that `text` begins with, if it does.
+/// Length of the string, raw string or character that `text` begins with, if any; for a lifetime, the length of its quote.
 fn quoted_length(text: &str) -> Option<usize> {
     let prefix = ["br", "cr", "r", "b", "c", ""].into_iter().find(|prefix| {
         let rest = text.strip_prefix(prefix);
@@ -108,16 +109,16 @@ fn quoted_length(text: &str) -> Option<usize> {
     Some(prefix.len() + end.map_or(rest.len(), |end| end + 2))
 }
 
-/// More names than any path has: what is longer has been followed in a ring.
+/// The most names of a path. One that has become longer follows imports in a circle.
 const LONGEST_PATH: usize = 32;
 
-/// A crate's modules, by the names that lead to them.
+/// A crate's modules, by their paths from the crate's root.
 #[derive(Default)]
 pub struct SourceTree {
     modules: BTreeMap<Vec<String>, Module>,
 }
 
-/// From file to file, by what of it is named.
+/// For each file the other files of which it names something, with the names.
 pub type Arrows = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
 
 struct Parser<'t> {
@@ -126,11 +127,12 @@ struct Parser<'t> {
 }
 
 impl<'t> Parser<'t> {
+    /// The token `ahead` places after the current one; empty after the end.
     fn peek(&self, ahead: usize) -> &'t str {
         self.tokens.get(self.at + ahead).copied().unwrap_or_default()
     }
 
-    /// Passes over what is between brackets, the token at hand being the first of them.
+    /// Skips a pair of brackets, of which the current token is the opening one, and returns the tokens from bracket to bracket.
     fn skip_brackets(&mut self) -> &'t [&'t str] {
         let (from, mut depth) = (self.at, 0);
         while self.at < self.tokens.len() {
@@ -147,7 +149,7 @@ impl<'t> Parser<'t> {
         &self.tokens[from..self.at]
     }
 
-    /// Passes over an item: to its `;`, or the end of its braces. Attributes and visibility are its own.
+    /// Skips an item with its attributes and its visibility, to its `;` or the end of its braces.
     fn skip_item(&mut self) {
         while self.at < self.tokens.len() {
             match self.peek(0) {
@@ -165,7 +167,7 @@ impl<'t> Parser<'t> {
         }
     }
 
-    /// What a `use` brings, to its `;`.
+    /// Reads the imports of a `use`, up to its `;`.
     fn imports(&mut self) -> Vec<Import> {
         let mut found = Vec::new();
         self.import_tree(&mut Vec::new(), &mut found);
@@ -173,6 +175,7 @@ impl<'t> Parser<'t> {
         found
     }
 
+    /// Reads one path of a `use`, with the braces that may follow it, and adds its imports to `found`. `prefix` is the path before the braces.
     fn import_tree(&mut self, prefix: &mut Vec<String>, found: &mut Vec<Import>) {
         let outer = prefix.len();
         loop {
@@ -197,7 +200,7 @@ impl<'t> Parser<'t> {
                 word => {
                     self.at += 1;
                     if word == "self" && !prefix.is_empty() {
-                        // `a::{self}` is `a`.
+                        // `a::{self}` imports `a`.
                     } else {
                         prefix.push(word.to_owned());
                     }
@@ -223,7 +226,7 @@ fn is_name(token: &str) -> bool {
 }
 
 impl SourceTree {
-    /// The tree of the sources below `directory`; files are called by their paths from `root` on.
+    /// Reads all Rust files below `directory`. Their names are their paths relative to `root`.
     pub fn read(root: &Path, directory: &Path) -> SourceTree {
         let mut files = Vec::new();
         rust_files(directory, &mut files);
@@ -236,7 +239,7 @@ impl SourceTree {
         SourceTree::of(texts.collect())
     }
 
-    /// The tree of files: of each its name, its path from the crate's root on without an ending, and its text.
+    /// Parses files, each given by its name, its module path (with `mod`, `lib` or `main` as the last part of such a file) and its text.
     pub fn of(files: Vec<(String, Vec<String>, String)>) -> SourceTree {
         let mut tree = SourceTree::default();
         let mut of_tests = Vec::new();
@@ -251,12 +254,12 @@ impl SourceTree {
         tree
     }
 
-    /// Files that are not tests.
+    /// The names of all files that are not tests.
     pub fn files(&self) -> BTreeSet<&str> {
         self.modules.values().map(|module| module.file.as_str()).collect()
     }
 
-    /// Files that name a crate.
+    /// The names of the files that use another crate by name.
     pub fn files_that_name(&self, other_crate: &str) -> BTreeSet<&str> {
         let names = |module: &&Module| {
             let imports = module.imports.iter().map(|import| &import.path);
@@ -265,6 +268,7 @@ impl SourceTree {
         self.modules.values().filter(names).map(|module| module.file.as_str()).collect()
     }
 
+    /// Adds the module `path`, which `parser` reads from `file`, and the modules in braces inside it. Paths of test modules go to `of_tests`.
     fn add(&mut self, file: &str, path: &[String], parser: &mut Parser<'_>, of_tests: &mut Vec<Vec<String>>) {
         let mut module = Module { file: file.to_owned(), ..Module::default() };
         let below = |name: &str| [path, &[name.to_owned()]].concat();
@@ -337,11 +341,12 @@ impl SourceTree {
         assert!(other.is_none(), "{file}: two files are the module {}", path.join("::"));
     }
 
-    /// The file that defines what `path` leads to, and its name there, seen from the module `from`. Names of other crates lead nowhere.
+    /// The file that defines the item to which `path` leads from the module `from`, and the item's name there. `None` for names of other crates.
     fn definition(&self, from: &[String], path: &[String]) -> Option<(&str, &str)> {
         self.look_up(from, path, true, &mut HashSet::new())
     }
 
+    /// Does the work of [`SourceTree::definition`]. `seen` holds what is being looked up, so that names that lead to each other end the search.
     fn look_up(
         &self,
         from: &[String],
@@ -357,7 +362,7 @@ impl SourceTree {
             "super" => return self.look_up(&from[..from.len().checked_sub(1)?], rest, through_globs, seen),
             _ => {}
         }
-        // A name that leads to itself leads nowhere.
+        // A name that leads back to itself has no definition.
         if path.len() > LONGEST_PATH || !seen.insert((from.to_vec(), path.to_vec(), through_globs)) {
             return None;
         }
@@ -376,7 +381,7 @@ impl SourceTree {
             }
         }
         for import in module.imports.iter().filter(|import| import.name.is_none() && through_globs) {
-            // The path of a `*` is not itself looked for after a `*`.
+            // The path of an import by `*` is not itself looked up through imports by `*`.
             let found = self.look_up(from, &[&import.path[..], path].concat(), false, seen);
             if found.is_some() {
                 return found;
@@ -385,7 +390,7 @@ impl SourceTree {
         None
     }
 
-    /// Which file names what of which.
+    /// For each file, which names of which other files it uses.
     pub fn arrows(&self) -> Arrows {
         let mut arrows = Arrows::new();
         for (from, module) in &self.modules {
@@ -421,7 +426,7 @@ fn rust_files(directory: &Path, files: &mut Vec<std::path::PathBuf>) {
     }
 }
 
-/// The circles among files, each as the arrows in it: from file to file and by which names.
+/// The groups of files that import each other in a circle. Each is given as its imports, one line for each pair of files, with the names.
 pub fn circles(arrows: &Arrows) -> Vec<Vec<String>> {
     let reached = |from: &str| {
         let (mut reached, mut left) = (BTreeSet::new(), vec![from]);

@@ -1,5 +1,5 @@
-//! Calls on token ids: inspections of several texts in shared passes, hidden states, calls that are
-//! ended early or watched, and ColBERT vectors that are cut.
+//! Tests of inspections of several texts in shared passes, hidden states, calls that are cancelled or report their progress, and ColBERT
+//! vectors that are cut.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -31,7 +31,7 @@ fn inspections_in_one_pass_are_those_of_each_text() {
     let [a, b] = model.inspect_pair(TEXTS[0], TEXTS[3], [&options, &options]).unwrap();
     assert_alike(&a, &each[0]);
     assert_alike(&b, &each[3]);
-    // Sides with prompts of their own.
+    // The two texts have different prompts.
     let query = EncodeOptions { prompt: Prompt::Text("cat: ".to_owned()), ..EncodeOptions::default() };
     let [a, b] = model.inspect_pair(TEXTS[0], TEXTS[3], [&query, &options]).unwrap();
     assert_alike(&a, &model.inspect(TEXTS[0], &query).unwrap());
@@ -66,7 +66,7 @@ fn a_cancelled_call_ends_before_its_next_layer() {
     let cancel = Cancel::new();
     let options = EncodeOptions { cancel: Some(cancel.clone()), modes: Modes::ALL, ..EncodeOptions::default() };
     assert_eq!(model.encode(&TEXTS, &options).unwrap().len(), TEXTS.len());
-    // More texts than fit into one batch: the flag is set while the first is handed over.
+    // There are more texts than fit into one batch. The flag is set while the states of the first batch are handed over.
     let ids = vec![vec![5; model.info().max_length]; 400];
     let mut seen = 0;
     let ended = model.hidden_states(&ids, &options, |_, _| {
@@ -78,12 +78,12 @@ fn a_cancelled_call_ends_before_its_next_layer() {
     for refused in [model.encode(&TEXTS, &options).map(|_| ()), model.inspect(TEXTS[0], &options).map(|_| ())] {
         assert!(matches!(refused, Err(Error::Cancelled)), "{refused:?}");
     }
-    // The model is as good as before.
+    // The model still works.
     model.encode(&TEXTS, &EncodeOptions::default()).unwrap();
 }
 
 #[test]
-fn a_call_tells_how_far_it_is_and_can_be_ended_there() {
+fn a_call_reports_its_progress_and_can_be_cancelled_then() {
     let model = model();
     let (told, cancel) = (Arc::new(Mutex::new(Vec::new())), Cancel::new());
     let progress = Progress::new({
@@ -96,7 +96,7 @@ fn a_call_tells_how_far_it_is_and_can_be_ended_there() {
         }
     });
     let options = EncodeOptions { progress: Some(progress), cancel: Some(cancel), ..EncodeOptions::default() };
-    // A batch has 4,096 tokens.
+    // A batch has at most 4,096 tokens: 64 texts of 64.
     let ids = vec![vec![5; 64]; 200];
     model.encode_ids(&ids, &options).unwrap();
     assert_eq!(std::mem::take(&mut *told.lock().unwrap()), [(64, 200), (128, 200), (192, 200), (200, 200)]);
@@ -110,6 +110,7 @@ fn a_call_tells_how_far_it_is_and_can_be_ended_there() {
 #[test]
 fn a_flag_that_asks_is_set_by_the_answer() {
     let (model, asked) = (model(), Arc::new(AtomicUsize::new(0)));
+    // The function returns true when it is called for the fourth time.
     let ask = {
         let asked = Arc::clone(&asked);
         move || asked.fetch_add(1, Ordering::Relaxed) == 3
@@ -117,14 +118,14 @@ fn a_flag_that_asks_is_set_by_the_answer() {
     let options = EncodeOptions { cancel: Some(Cancel::asking(ask)), ..EncodeOptions::default() };
     let layers = model.info().layers;
     let ended = (0..4).find(|_| matches!(model.encode(&TEXTS, &options), Err(Error::Cancelled)));
-    // It is asked before every layer, and not once it is set.
+    // The function is called before every layer, and never again once the flag is set.
     assert_eq!((ended, asked.load(Ordering::Relaxed)), (Some(3 / layers), 4));
     assert!(matches!(model.encode(&TEXTS, &options), Err(Error::Cancelled)));
     assert_eq!(asked.load(Ordering::Relaxed), 4);
 }
 
 #[test]
-fn a_reranker_tells_and_ends_too() {
+fn reranking_reports_its_progress_and_can_be_cancelled() {
     let model =
         Model::load_with(data("rerankers/reranker-h48"), &LoadOptions { threads: Some(2), ..Default::default() });
     let (model, cancel, told) = (model.unwrap(), Cancel::new(), Arc::new(Mutex::new(Vec::new())));

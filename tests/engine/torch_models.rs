@@ -1,4 +1,5 @@
-//! Model directories in BAAI's own layout: PyTorch's files and a SentencePiece model, sound and damaged.
+//! Model directories in BAAI's own layout: PyTorch's files and a SentencePiece model, sound and damaged. `row_N` in a test's name is the number
+//! of the fault in the list from which these tests were made.
 
 use trivec_testing as common;
 
@@ -29,21 +30,24 @@ fn copy_of(model: &str) -> TempDir {
     directory
 }
 
+/// The message of the model error with which loading must fail.
 fn refusal(directory: &Path) -> String {
     let Err(error) = Model::load(directory) else { panic!("{} was loaded", directory.display()) };
     assert_eq!(error.kind(), ErrorKind::Model, "{error}");
     error.to_string()
 }
 
+/// Loads a model without scanning its weights.
 fn unscanned(directory: &Path) -> trivec::Result<Model> {
     Model::load_with(directory, &LoadOptions { check_finite: false, ..Default::default() })
 }
 
+/// A file of the fuzzing corpus for PyTorch's files.
 fn corpus(name: &str) -> Vec<u8> {
     fs::read(trivec_testing::root("fuzz/corpus/torch_file").join(name)).unwrap()
 }
 
-/// Puts `new` in the place of the only `old` in a file.
+/// Replaces the only occurrence of `old` in a file by `new`, which has the same length.
 fn replace_once(bytes: &mut [u8], old: &[u8], new: &[u8]) {
     assert_eq!(old.len(), new.len());
     let places: Vec<usize> = (0..=bytes.len() - old.len()).filter(|&at| bytes[at..].starts_with(old)).collect();
@@ -99,7 +103,7 @@ fn rows_7_and_10_a_damaged_value_is_found_by_its_checksum_and_one_that_is_not_fi
     let sound = fs::read(&path).unwrap();
     let options = EncodeOptions::default();
     let before = Model::load(model.path()).unwrap().encode_ids(&[[0, 5, 2]], &options).unwrap();
-    // The bias, 8 floats.
+    // Damages the bias, whose 8 floats are the 32 bytes of this entry.
     let bias = entry(&sound, "data/1");
     let mut bytes = sound.clone();
     bytes[bias.start] ^= 1;
@@ -109,7 +113,7 @@ fn rows_7_and_10_a_damaged_value_is_found_by_its_checksum_and_one_that_is_not_fi
     let after = unscanned(model.path()).unwrap().encode_ids(&[[0, 5, 2]], &options).unwrap();
     assert_ne!(before[0].dense, after[0].dense, "without the scan the damaged value is used");
 
-    // The same with a sound checksum.
+    // Puts a NaN into the bias and corrects the checksum.
     let mut bytes = sound.clone();
     let old = crc32fast::hash(&bytes[bias.clone()]);
     bytes[bias.start + 8..][..4].copy_from_slice(&f32::NAN.to_le_bytes());
@@ -122,7 +126,8 @@ fn rows_7_and_10_a_damaged_value_is_found_by_its_checksum_and_one_that_is_not_fi
     assert!(message.contains("linear.bias") && message.contains("its value at 2 (row 0, column 2)"), "{message}");
 }
 
-/// Where the entry whose name ends so has its bytes: after the local header, as torch.save aligns it to 64 bytes.
+/// The first 32 bytes of the content of the zip entry whose name ends with `name`, as a range of the file. The content follows the entry's local
+/// header, its name and its extra field.
 fn entry(file: &[u8], name: &str) -> std::ops::Range<usize> {
     let at = (0..file.len()).find(|&at| {
         file[at..].starts_with(b"PK\x03\x04") && {
@@ -143,7 +148,7 @@ fn row_8_heads_in_pt_files_come_and_go_by_themselves() {
     fs::remove_file(model.path().join("sparse_linear.pt")).unwrap();
     let modes = Model::load(model.path()).unwrap().info().modes;
     assert!(modes.dense && modes.colbert && !modes.sparse);
-    // A head of another width, under the right names.
+    // The file of a head of another width has the right name and the right tensor names.
     fs::copy(model.path().join("colbert_linear.pt"), model.path().join("sparse_linear.pt")).unwrap();
     let message = refusal(model.path());
     assert!(message.contains("sparse_linear.pt") && message.contains("expected [1, 24]"), "{message}");
@@ -175,7 +180,7 @@ fn row_9_a_malicious_pickle_is_refused_as_a_model_and_as_a_head() {
 }
 
 #[test]
-fn foreign_files_under_this_name_are_told_apart() {
+fn foreign_files_in_place_of_the_weights_are_named_by_their_kind() {
     for (name, expected) in [
         ("bad-legacy", "old format, from before 1.6"),
         ("bad-deflated", "deflated"),
@@ -216,7 +221,7 @@ fn safetensors_win_where_both_are_there() {
         assert!(message.ends_with(expected), "{message}");
     };
     missing("pytorch_model.bin.index.json)");
-    // A file under another name is pointed to, if it is the only one; heads and what training scripts save are none.
+    // The message names a file that may hold the weights, if it is the only one. Heads and what training scripts save do not count.
     for beside in ["colbert_linear.pt", "optimizer.pt", "training_args.bin", "notes.txt"] {
         fs::write(model.path().join(beside), "").unwrap();
     }
@@ -295,7 +300,7 @@ fn a_flipped_bit_in_a_small_file_never_panics() {
 }
 
 #[test]
-fn a_name_is_not_another_tensor_s() {
+fn a_tensor_with_a_similar_name_is_not_used() {
     let model = copy_of(PLAIN);
     let path = model.path().join(BIN);
     let mut bytes = fs::read(&path).unwrap();
@@ -314,7 +319,7 @@ fn a_name_is_not_another_tensor_s() {
     assert!(message.contains(QUERY) && message.contains("it is missing"), "{message}");
 }
 
-/// Where the pickle is: between its local header and its descriptor.
+/// The range of the pickle in the file: from the end of its local header to its data descriptor.
 fn pickle(file: &[u8]) -> std::ops::Range<usize> {
     let start = entry(file, "data.pkl").start;
     let end = (start..file.len()).find(|&at| file[at..].starts_with(b"PK\x07\x08")).unwrap();

@@ -1,5 +1,5 @@
-//! PyTorch's own files (`torch.save`: `.bin`, `.pt`), read where they lie: the zip directory, the pickle, and each tensor checked
-//! against the bytes that its storage really has. No code of the file runs (`pickle.rs`).
+//! Reads PyTorch's own files (`torch.save`: `.bin`, `.pt`) in place: the zip directory, then the pickle that describes the tensors. Each
+//! tensor is checked against the bytes that its storage has in the file. No code of the file runs (`pickle.rs`).
 
 mod pickle;
 mod zip;
@@ -13,33 +13,34 @@ use super::safetensors::{Header, TensorEntry};
 use crate::error::{Error, Result};
 use zip::{Entries, Entry};
 
-/// A file's tensors together may be at most this many times as long as the file. Views that share a storage are legal, but rare.
+/// A file's tensors together may be at most this many times as long as the file. They can be longer than the file because views may share a
+/// storage, which is legal, but rare.
 const MAX_SHARING: u64 = 4;
-/// Every file may have tensors of this length together, because the views of small files are large in proportion.
+/// Up to this many bytes of tensors are accepted whatever the length of the file, because views can be large in proportion to a small file.
 const MIN_TOTAL: u64 = 1 << 20;
 
-/// A tensor whose elements do not lie one after another.
+/// A tensor whose elements do not lie one after another in the file, so that they have to be gathered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Strided {
-    /// Bytes of the file from the tensor's first element to the end of its storage.
+    /// Where in the file the tensor's first element begins, and where its storage ends.
     range: Range<usize>,
     element_bytes: usize,
     shape: Vec<usize>,
-    /// In elements.
+    /// One for each dimension, counted in elements.
     strides: Vec<usize>,
 }
 
-/// What a file holds.
+/// What was read from a file.
 #[derive(Debug, Default)]
 pub(super) struct TorchFile {
-    /// All tensors. The range of those that are `strided` counts in their gathered bytes, the others' in the file.
+    /// All tensors. The range of a tensor that is in `strided` is one of its gathered bytes; all other ranges are in the file.
     pub header: Header,
     pub strided: BTreeMap<String, Strided>,
-    /// The zip entries that hold tensors: only their checksums are compared.
+    /// The zip entries that hold tensors, by name: each with its range in the file and its CRC-32, for [`check_checksums`].
     pub storages: BTreeMap<String, (Range<usize>, u32)>,
 }
 
-/// Reads and checks a file's directory and pickle. `path` names the file in errors.
+/// Reads and checks a file's directory and pickle, but not the checksums of its tensors. `path` names the file in errors.
 pub(super) fn read(file: &[u8], path: &Path) -> Result<TorchFile> {
     if let Some(what) = foreign(file) {
         return Err(Error::format(path, what));
@@ -67,10 +68,10 @@ pub(super) fn read(file: &[u8], path: &Path) -> Result<TorchFile> {
     Ok(read)
 }
 
-/// What makes a file of the present format of one in an older.
+/// The part of an error message that says how to convert a file of an older format to the present one.
 const AGAIN: &str = "PyTorch 1.13 or a later one writes it anew: `torch.save(torch.load(FILE, map_location=\"cpu\", weights_only=True), FILE)`";
 
-/// What a file is that is not an archive of `torch.save`, if its first bytes tell.
+/// The error message for a file that does not begin as a zip archive, which says what it is if that can be seen; `None` for a zip archive.
 fn foreign(file: &[u8]) -> Option<String> {
     /// The first pickle of the format before PyTorch 1.6: a magic number.
     const LEGACY: [u8; 14] = *b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
@@ -101,7 +102,8 @@ fn foreign(file: &[u8]) -> Option<String> {
     Some(what)
 }
 
-/// The folder that everything in the archive is in, with its slash.
+/// The folder of the archive's `data.pkl`, with its slash; "" if that is in no folder. An error if there is not exactly one `data.pkl`, or
+/// if the archive is a TorchScript program.
 fn prefix(entries: &Entries, path: &Path) -> Result<String> {
     let mut pickles = entries.keys().filter(|name| name.as_str() == "data.pkl" || name.ends_with("/data.pkl"));
     let (Some(pickle), None) = (pickles.next(), pickles.next()) else {
@@ -127,6 +129,7 @@ fn bad_checksum(path: &Path, entry: &str) -> Error {
     Error::format(path, format!("zip entry `{entry}`: its checksum is wrong, the file is damaged"))
 }
 
+/// An archive whose zip directory has been read.
 struct Archive<'a> {
     file: &'a [u8],
     path: &'a Path,
@@ -135,6 +138,7 @@ struct Archive<'a> {
 }
 
 impl Archive<'_> {
+    /// The entry `name` of that folder, and its full name; an error if it is missing.
     fn entry(&self, name: &str) -> Result<(String, &Entry)> {
         let name = format!("{}{name}", self.prefix);
         match self.entries.get(&name) {
@@ -143,6 +147,7 @@ impl Archive<'_> {
         }
     }
 
+    /// Refuses a file that names another byte order than little-endian.
     fn check_byte_order(&self) -> Result<()> {
         // Files from before PyTorch 2.1 do not name the byte order; nearly all are little-endian.
         let Ok((_, entry)) = self.entry("byteorder") else { return Ok(()) };
@@ -152,7 +157,7 @@ impl Archive<'_> {
         }
     }
 
-    /// Checks a tensor and adds it; returns its bytes.
+    /// Checks a tensor against its storage and adds it to `read`. Returns the tensor's length in bytes.
     fn add(&self, name: &str, tensor: &pickle::Tensor<'_>, read: &mut TorchFile) -> Result<u64> {
         let refuse = |what: String| Error::tensor(self.path, name, what);
         let pickle::Storage { key, element, elements, .. } = tensor.storage;
@@ -165,7 +170,8 @@ impl Archive<'_> {
             return Err(refuse(what));
         }
         let layout = Layout::check(tensor).map_err(refuse)?;
-        // In the storage's bytes, so these products fit.
+        // The offset is limited, because that of a tensor without elements may lie beyond its storage. The storage's bytes are in the file,
+        // so the product fits.
         let begin = storage.start + tensor.offset.min(elements) as usize * element.bytes;
         let bytes = layout.elements.checked_mul(width).and_then(|bytes| usize::try_from(bytes).ok());
         let bytes = bytes.ok_or_else(|| refuse(format!("the size of shape {:?} overflows", tensor.shape)))?;
@@ -189,7 +195,7 @@ impl Archive<'_> {
     }
 }
 
-/// What a tensor's sizes and strides come to.
+/// What a tensor's shape and strides say together.
 struct Layout {
     elements: u64,
     /// Whether the elements lie one after another in row-major order.
@@ -197,7 +203,7 @@ struct Layout {
 }
 
 impl Layout {
-    /// Checks that every element that the tensor reaches is in its storage.
+    /// Checks that every element of the tensor is inside its storage.
     fn check(tensor: &pickle::Tensor<'_>) -> std::result::Result<Layout, String> {
         let pickle::Tensor { storage, offset, shape, strides } = tensor;
         let overflow = || format!("the size of shape {shape:?} overflows");
@@ -227,7 +233,7 @@ impl Layout {
 }
 
 impl Strided {
-    /// The elements in row-major order, from the whole `file`.
+    /// Copies the elements out of `file`, which is the whole file, in row-major order.
     pub(super) fn gather(&self, file: &[u8]) -> AlignedBytes {
         let source = &file[self.range.clone()];
         let len = self.shape.iter().product::<usize>() * self.element_bytes;
@@ -236,7 +242,7 @@ impl Strided {
         AlignedBytes::filled(len, |line| {
             for out in line.chunks_exact_mut(self.element_bytes) {
                 out.copy_from_slice(&source[at * self.element_bytes..][..self.element_bytes]);
-                // On to the next element: the last dimension that is not at its end.
+                // Step to the next element: advance the last dimension that is not at its end, and reset those after it.
                 for dim in (0..index.len()).rev() {
                     index[dim] += 1;
                     at += self.strides[dim];
@@ -251,7 +257,7 @@ impl Strided {
     }
 }
 
-/// Compares the checksum of everything that tensors are in, a buffer at a time.
+/// Compares the checksums of all zip entries that hold tensors; an error names the first that is wrong. The file is read 1 MiB at a time.
 pub(super) fn check_checksums(file: &Bytes, torch: &TorchFile, path: &Path) -> Result<()> {
     let mut buffer = vec![0; 1 << 20];
     for (name, (range, expected)) in &torch.storages {
@@ -268,12 +274,12 @@ pub(super) fn check_checksums(file: &Bytes, torch: &TorchFile, path: &Path) -> R
     Ok(())
 }
 
-/// Whether `pickle` is a state dict's; for fuzzing.
+/// Whether `pickle` describes a state dict; for fuzzing.
 pub(super) fn pickle_is_valid(pickle: &[u8]) -> bool {
     pickle::read(pickle).is_ok()
 }
 
-/// Whether a file is sound, its tensors included; for fuzzing.
+/// Whether a file can be read, gathers all its strided tensors and has the right checksums; for fuzzing.
 pub(super) fn is_valid(file: &[u8]) -> bool {
     let path = Path::new("fuzz");
     let Ok(torch) = read(file, path) else { return false };

@@ -1,13 +1,14 @@
-//! The pickle inside a `torch.save` archive, read as data: a pickle is a program for a small machine, of which this reader only implements
-//! the steps that lists of tensors need. The names it may refer to are listed in `globals.rs`; those that can be called only describe a
-//! tensor or a container. Anything else is refused by its name before it has an effect.
+//! Reads the pickle inside a `torch.save` archive as data. A pickle is a program for a small stack machine; this reader only implements the
+//! opcodes that dictionaries of tensors need. The names that it may refer to are listed in `globals.rs`; those that can be called only
+//! describe a tensor or a container. Any other opcode or name is refused with an error that names it, before it has an effect.
 //!
 //! The opcodes are those that `torch.save` writes with protocols 2 to 5 for a `state_dict`, its `_metadata` attribute included (a
 //! `BUILD` on the dictionary, whose content is read and dropped). A state dict may lie in a training script's checkpoint
 //! (`{"state_dict": …, "epoch": 3}`): `choose.rs` finds it.
 //!
-//! Values are plain copies; lists, tuples and dictionaries are numbers of places in one arena. So nothing here recurses, and a value
-//! that contains itself is only a number that comes twice.
+//! Values are small copies. A tuple or a dictionary is an index into a vector of them, and the items of a list are dropped. So no
+//! step of the machine descends into nested values, and a value that contains itself is only an index that comes twice. (Afterwards
+//! `choose.rs` follows dictionaries to a fixed depth.)
 
 mod choose;
 mod globals;
@@ -18,23 +19,24 @@ use std::collections::{BTreeMap, HashMap};
 use values::{Global, Value};
 pub(super) use values::{Storage, Tensor};
 
-/// Bytes of a pickle; that of BGE-M3 has about 60,000. Memory is a small multiple of it: each opcode makes one value at most.
+/// The most bytes of a pickle; that of BGE-M3 has about 60,000. Memory stays in proportion to the bytes, because each opcode makes one
+/// value at most.
 const MAX_BYTES: usize = 4 << 20;
-/// Values on the stack, in the memo, and containers of a kind.
+/// The most values on the stack; also the most in the memo, and the most tuples, dictionaries and storages.
 const MAX_VALUES: usize = 1 << 19;
-/// Tensors.
+/// The most tensors.
 const MAX_TENSORS: usize = 1 << 17;
-/// Open marks: how deep values are nested.
+/// The most marks that are open at a time, which limits how deep values are nested.
 const MAX_DEPTH: usize = 64;
-/// Bytes of a string, and of a global's name.
+/// The most bytes of a string; a line with a part of a global's name is limited to as many, its line feed included.
 const MAX_TEXT: usize = 4096;
-/// Dimensions of a tensor.
+/// The most dimensions of a tensor.
 const MAX_RANK: usize = 8;
 
 /// Reads the tensors of a state dict, by name.
 ///
 /// # Errors
-/// What is wrong or refused, in words.
+/// A message that says what is wrong or refused.
 pub(super) fn read(pickle: &[u8]) -> Result<BTreeMap<String, Tensor<'_>>, String> {
     if pickle.len() > MAX_BYTES {
         return Err(format!("the pickle has {} bytes, expected at most {MAX_BYTES}", pickle.len()));
@@ -50,17 +52,18 @@ pub(super) fn read(pickle: &[u8]) -> Result<BTreeMap<String, Tensor<'_>>, String
     machine.state_dict(result)
 }
 
-/// Entries of a dictionary. Values that are neither tensors nor dictionaries are not kept: nothing asks for them.
+/// The entries of a dictionary that can matter: tensors and dictionaries under names. Other entries are only counted.
 #[derive(Debug, Default)]
 struct Dict<'a> {
+    /// Tensors by name, as indices into [`Machine::tensors`].
     tensors: Vec<(&'a str, usize)>,
-    /// Dictionaries by name, as places in the arena.
+    /// Dictionaries by name, as indices into [`Machine::dicts`].
     dicts: Vec<(&'a str, usize)>,
-    /// Number of values that are not tensors.
+    /// The number of entries whose value is not a tensor, the dictionaries included.
     others: usize,
-    /// The kind of a tensor's key that is not a string.
+    /// Set if a tensor has a key that is not a string: what the key is instead, for the error.
     odd_key: Option<&'static str>,
-    /// Whether one of the others is called `_metadata`: see [`Machine::build`].
+    /// Whether one of those `others` has the key `_metadata`: see [`Machine::build`].
     is_metadata: bool,
 }
 
@@ -69,17 +72,20 @@ impl Dict<'_> {
         self.tensors.is_empty() && self.others == 0 && self.odd_key.is_none()
     }
 
+    /// Whether the only entry is `_metadata`, which is no tensor.
     fn is_only_metadata(&self) -> bool {
         self.is_metadata && self.others == 1 && self.tensors.is_empty()
     }
 }
 
+/// The state of the stack machine: what it has read so far, and all values that it has made.
 #[derive(Default)]
 struct Machine<'a> {
     pickle: &'a [u8],
+    /// Where the next opcode or argument begins.
     at: usize,
     stack: Vec<Value<'a>>,
-    /// Heights of the stack at the open marks.
+    /// The height of the stack at each open mark.
     marks: Vec<usize>,
     memo: HashMap<u32, Value<'a>>,
     tuples: Vec<Vec<Value<'a>>>,
@@ -88,15 +94,16 @@ struct Machine<'a> {
     tensors: Vec<Tensor<'a>>,
 }
 
+/// The result of a step, with an error message that says what is wrong.
 type Step<T> = Result<T, String>;
 
-/// Whether there may be one more than `len`.
+/// An error unless `len`, the number of `what` so far, is below the limit `most`.
 fn room(len: usize, most: usize, what: &str) -> Step<()> {
     if len < most { Ok(()) } else { Err(format!("more than {most} {what}")) }
 }
 
 impl<'a> Machine<'a> {
-    /// Does one opcode; the value at the end.
+    /// Executes the next opcode. Returns the pickle's value if that opcode is `STOP`, else `None`.
     fn step(&mut self) -> Step<Option<Value<'a>>> {
         let [opcode] = self.take()?;
         match opcode {
@@ -138,12 +145,14 @@ impl<'a> Machine<'a> {
         Ok(None)
     }
 
+    /// The next `N` bytes.
     fn take<const N: usize>(&mut self) -> Step<[u8; N]> {
         let bytes = self.pickle[self.at..].first_chunk::<N>().ok_or("it is cut")?;
         self.at += N;
         Ok(*bytes)
     }
 
+    /// The next `len` bytes.
     fn bytes(&mut self, len: u64) -> Step<&'a [u8]> {
         let rest = &self.pickle[self.at..];
         let bytes = usize::try_from(len).ok().and_then(|len| rest.get(..len)).ok_or("it is cut")?;
@@ -157,7 +166,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// Takes the top value, which lies above the last mark.
+    /// Removes and returns the top value; an error if there is none above the last mark.
     fn pop(&mut self) -> Step<Value<'a>> {
         let floor = self.marks.last().copied().unwrap_or(0);
         if self.stack.len() <= floor {
@@ -166,6 +175,7 @@ impl<'a> Machine<'a> {
         self.stack.pop().ok_or_else(|| "the stack is empty".into())
     }
 
+    /// A copy of the top value; an error if there is none above the last mark.
     fn top(&self) -> Step<Value<'a>> {
         let floor = self.marks.last().copied().unwrap_or(0);
         self.stack.get(floor..).and_then(|values| values.last()).copied().ok_or_else(|| "the stack is empty".into())
@@ -179,12 +189,13 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// Everything above the last mark, which is taken away.
+    /// Removes the last mark and all values above it, and returns these values.
     fn pop_to_mark(&mut self) -> Step<Vec<Value<'a>>> {
         let height = self.marks.pop().ok_or("there is no mark")?;
         Ok(self.stack.split_off(height))
     }
 
+    /// `PROTO`: checks the version, and that this is the first opcode.
     fn protocol(&mut self) -> Step<()> {
         let [version] = self.take()?;
         if self.at != 2 || !(2..=5).contains(&version) {
@@ -193,6 +204,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
+    /// `FRAME`: only checks that the frame is not cut; its opcodes are executed like any others.
     fn frame(&mut self) -> Step<()> {
         let len = u64::from_le_bytes(self.take()?);
         if len > (self.pickle.len() - self.at) as u64 {
@@ -201,12 +213,14 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
+    /// Pushes the integer that `read` reads.
     fn int(&mut self, read: impl FnOnce(&mut Self) -> Step<i64>) -> Step<()> {
         let value = read(self)?;
         self.push(Value::Int(value))
     }
 
-    /// A little-endian two's complement integer. One of more than 8 bytes is no number of a tensor, and its value is not kept.
+    /// `LONG1`: a little-endian two's complement integer. No number of a tensor has more than 8 bytes, so the value of a longer one is
+    /// dropped.
     fn long(&mut self) -> Step<()> {
         let [len] = self.take()?;
         let bytes = self.bytes(len.into())?;
@@ -218,6 +232,7 @@ impl<'a> Machine<'a> {
         self.push(Value::Int(i64::from_le_bytes(wide)))
     }
 
+    /// Pushes a string, whose length `read` reads first.
     fn text(&mut self, read: impl FnOnce(&mut Self) -> Step<u64>) -> Step<()> {
         let len = read(self)?;
         if len > MAX_TEXT as u64 {
@@ -227,6 +242,7 @@ impl<'a> Machine<'a> {
         self.push(Value::Text(text))
     }
 
+    /// Stores the top value in the memo.
     fn put(&mut self, key: u32) -> Step<()> {
         let value = self.top()?;
         room(self.memo.len(), MAX_VALUES, "values in the memo")?;
@@ -234,11 +250,13 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
+    /// Pushes the value that the memo has under `key`.
     fn get(&mut self, key: u32) -> Step<()> {
         let value = *self.memo.get(&key).ok_or_else(|| format!("there is nothing in the memo at {key}"))?;
         self.push(value)
     }
 
+    /// Replaces the top `len` values by a tuple of them.
     fn tuple(&mut self, len: usize) -> Step<()> {
         let mut items = Vec::with_capacity(len);
         for _ in 0..len {
@@ -260,6 +278,7 @@ impl<'a> Machine<'a> {
         self.push(Value::Dict(self.dicts.len() - 1))
     }
 
+    /// An error unless the top value is a list. Items that are appended to it have been removed from the stack, and are dropped.
     fn expect_list(&self) -> Step<()> {
         match self.top()? {
             Value::List => Ok(()),
@@ -267,17 +286,20 @@ impl<'a> Machine<'a> {
         }
     }
 
+    /// `APPEND`: removes an item, which is dropped, from above a list.
     fn append(&mut self) -> Step<()> {
         self.pop()?;
         self.expect_list()
     }
 
+    /// `SETITEM`: moves a key and a value into the dictionary below them.
     fn set_item(&mut self) -> Step<()> {
         let value = self.pop()?;
         let key = self.pop()?;
         self.insert(key, value)
     }
 
+    /// `SETITEMS`: moves all keys and values above the last mark into the dictionary below it.
     fn set_items(&mut self) -> Step<()> {
         let items = self.pop_to_mark()?;
         if items.len() % 2 != 0 {
@@ -286,7 +308,7 @@ impl<'a> Machine<'a> {
         items.chunks_exact(2).try_for_each(|pair| self.insert(pair[0], pair[1]))
     }
 
-    /// Puts an entry into the dictionary on the top of the stack.
+    /// Adds an entry to the dictionary on top of the stack.
     fn insert(&mut self, key: Value<'a>, value: Value<'a>) -> Step<()> {
         let Value::Dict(dict) = self.top()? else {
             return Err(format!("an entry is put into {}", self.top()?.kind()));
@@ -308,7 +330,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// Up to and including the next line feed.
+    /// The text up to the next line feed, which is read too.
     fn line(&mut self) -> Step<&'a str> {
         let rest = &self.pickle[self.at..];
         let end = rest.iter().take(MAX_TEXT).position(|&byte| byte == b'\n');
@@ -317,11 +339,13 @@ impl<'a> Machine<'a> {
         Ok(line)
     }
 
+    /// `GLOBAL`: pushes the global whose module and name are the next two lines.
     fn global(&mut self) -> Step<()> {
         let (module, name) = (self.line()?, self.line()?);
         self.push_global(module, name)
     }
 
+    /// `STACK_GLOBAL`: replaces two strings, a module and a name, by that global.
     fn stack_global(&mut self) -> Step<()> {
         match (self.pop()?, self.pop()?) {
             (Value::Text(name), Value::Text(module)) => self.push_global(module, name),
@@ -329,7 +353,8 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// State for an object: only that of a state dict, `{"_metadata": …}`, which is dropped.
+    /// `BUILD`, which sets the state of an object. Only a dictionary's state `{"_metadata": …}` is accepted, as state dicts have it; it is
+    /// dropped.
     fn build(&mut self) -> Step<()> {
         let state = self.pop()?;
         let target = self.top()?;
@@ -341,7 +366,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// `("storage", class, key, location, elements)`: where the archive has the elements.
+    /// `BINPERSID`: replaces the tuple `("storage", class, key, location, elements)` by the storage that it describes.
     fn persistent(&mut self) -> Step<()> {
         let Value::Tuple(id) = self.pop()? else { return Err("a persistent id that is no tuple".into()) };
         let storage = match self.tuples[id][..] {
@@ -362,6 +387,7 @@ impl<'a> Machine<'a> {
         self.push(Value::Storage(self.storages.len() - 1))
     }
 
+    /// `STOP`: the pickle's value, which must be the only one on the stack, at the end of the bytes.
     fn stop(&mut self) -> Step<Value<'a>> {
         let value = self.pop()?;
         if !self.stack.is_empty() || !self.marks.is_empty() || self.at != self.pickle.len() {
@@ -371,7 +397,7 @@ impl<'a> Machine<'a> {
     }
 }
 
-/// The name of an opcode that is not one of ours, for errors.
+/// The name of an opcode that this reader does not implement, for errors.
 fn opcode_name(opcode: u8) -> String {
     let name = match opcode {
         b'0' => "POP",

@@ -1,20 +1,23 @@
-//! Archives and pickles made by hand, sound and lying.
+//! Builds archives and pickles for the tests byte by byte: sound ones, and ones with false fields.
 
-/// An entry; what is `None` is true.
+/// An entry of an archive. The fields that are `None` are written with their true values.
 pub(super) struct Entry {
     pub name: String,
     pub data: Vec<u8>,
     pub method: u16,
     pub flags: u16,
-    /// The central directory's name, if it is another.
+    /// The name in the central directory, if it shall differ from that in the local header.
     pub central_name: Option<String>,
-    /// The unpacked size in both places.
+    /// A false unpacked size, in the local header and in the central directory.
     pub size: Option<u32>,
-    /// Both sizes in both places.
+    /// False packed and unpacked sizes, in the local header and in the central directory.
     pub sizes: Option<(u32, u32)>,
+    /// A false CRC-32, in the local header and in the central directory.
     pub crc: Option<u32>,
+    /// A false CRC-32 and false sizes, in the local header alone.
     pub local_crc: Option<u32>,
     pub local_sizes: Option<(u32, u32)>,
+    /// A false place of the local header, in the central directory.
     pub header: Option<u32>,
 }
 
@@ -44,7 +47,7 @@ impl Entry {
         self.crc.unwrap_or_else(|| crc32fast::hash(&self.data))
     }
 
-    /// What both headers begin with, after signature and versions.
+    /// The fields that the local header and the central directory's entry have in common, after signature and versions.
     fn fields(&self, crc: u32, sizes: (u32, u32), name: &str) -> Vec<u8> {
         let mut out = Vec::new();
         out.extend(self.flags.to_le_bytes());
@@ -59,7 +62,7 @@ impl Entry {
     }
 }
 
-/// The archive, with 64-bit end records if `wide`.
+/// The bytes of an archive, with 64-bit end records too if `wide`.
 pub(super) fn archive(entries: &[Entry], wide: bool) -> Vec<u8> {
     let (mut out, mut directory) = (Vec::new(), Vec::new());
     for entry in entries {
@@ -100,7 +103,7 @@ pub(super) fn archive(entries: &[Entry], wide: bool) -> Vec<u8> {
     out
 }
 
-/// `value` as the pickle's shortest integer that holds it.
+/// The opcode that pushes `value`: `BININT1` if one unsigned byte holds it, else `LONG1` with eight bytes.
 pub(super) fn int(value: i64) -> Vec<u8> {
     match value {
         0..=0xff => vec![b'K', value as u8],
@@ -108,16 +111,18 @@ pub(super) fn int(value: i64) -> Vec<u8> {
     }
 }
 
+/// The opcode that pushes a string.
 fn text(text: &str) -> Vec<u8> {
     [b"X", &(text.len() as u32).to_le_bytes()[..], text.as_bytes()].concat()
 }
 
+/// The opcodes that push a tuple of integers.
 fn ints(values: &[i64]) -> Vec<u8> {
     let items = values.iter().flat_map(|&value| int(value));
     [b'('].into_iter().chain(items).chain([b't']).collect()
 }
 
-/// A tensor as a pickle says it.
+/// The facts about a tensor that a pickle states, true or false.
 pub(super) struct Tensor<'a> {
     pub class: &'a str,
     pub key: &'a str,
@@ -128,7 +133,7 @@ pub(super) struct Tensor<'a> {
 }
 
 impl Tensor<'_> {
-    /// The opcodes that make it.
+    /// The opcodes that push the tensor.
     pub(super) fn opcodes(&self) -> Vec<u8> {
         let class = format!("ctorch\n{}\n", self.class);
         let storage =
@@ -146,13 +151,13 @@ impl Tensor<'_> {
     }
 }
 
-/// A state dict of named tensors.
+/// The pickle of a state dict with these tensors.
 pub(super) fn state_dict(tensors: &[(&str, Tensor<'_>)]) -> Vec<u8> {
     let items: Vec<u8> = tensors.iter().flat_map(|(name, tensor)| [text(name), tensor.opcodes()].concat()).collect();
     [&b"\x80\x02ccollections\nOrderedDict\n)R("[..], &items, b"u."].concat()
 }
 
-/// A file with these tensors and storages.
+/// A file of `torch.save` with these tensors and, by key, these storages.
 pub(super) fn file(tensors: &[(&str, Tensor<'_>)], storages: &[(&str, &[u8])]) -> Vec<u8> {
     let mut entries = vec![Entry::new("a/data.pkl", &state_dict(tensors)), Entry::new("a/byteorder", b"little")];
     entries.extend(storages.iter().map(|(key, data)| Entry::new(&format!("a/data/{key}"), data)));

@@ -15,16 +15,17 @@ fn f32s(values: impl IntoIterator<Item = f32>) -> Vec<u8> {
     values.into_iter().flat_map(f32::to_le_bytes).collect()
 }
 
-/// Twelve elements, 0 to 11, seen as `shape` with `strides` from `offset` on.
+/// A tensor of shape `shape` with `strides` that begins at element `offset` of a storage of twelve f32.
 fn view<'a>(offset: i64, shape: &'a [i64], strides: &'a [i64]) -> Tensor<'a> {
     Tensor { class: "FloatStorage", key: "0", elements: 12, offset, shape, strides }
 }
 
+/// The bytes of that storage: the numbers 0 to 11.
 fn twelve() -> Vec<u8> {
     f32s((0..12).map(|i| i as f32))
 }
 
-/// The values of `w`, and whether they were gathered.
+/// The values of `tensor` as they are read from a file, and whether they had to be gathered.
 fn values(tensor: Tensor<'_>) -> (Vec<f32>, bool) {
     let bytes = file(&[("w", tensor)], &[("0", &twelve())]);
     let torch = read_it(&bytes).unwrap();
@@ -40,7 +41,7 @@ fn contiguous_tensors_are_seen_in_place_and_others_are_gathered() {
     let all: Vec<f32> = (0..12).map(|i| i as f32).collect();
     assert_eq!(values(view(0, &[3, 4], &[4, 1])), (all.clone(), false));
     assert_eq!(values(view(4, &[2, 4], &[4, 1])), (all[4..].to_vec(), false));
-    // Strides of dimensions of one element say nothing.
+    // The stride of a dimension of size 1 does not matter.
     assert_eq!(values(view(0, &[1, 12], &[999, 1])), (all.clone(), false));
     assert_eq!(values(view(11, &[], &[])), (vec![11.0], false));
     assert_eq!(values(view(12, &[0, 4], &[4, 1])), (vec![], false));
@@ -49,7 +50,7 @@ fn contiguous_tensors_are_seen_in_place_and_others_are_gathered() {
     assert_eq!(values(view(1, &[2, 2], &[6, 2])), (vec![1.0, 3.0, 7.0, 9.0], true));
     assert_eq!(values(view(5, &[2, 3], &[0, 0])), (vec![5.0; 6], true));
     assert_eq!(values(view(0, &[2, 2, 2], &[1, 4, 2])), (vec![0.0, 2.0, 4.0, 6.0, 1.0, 3.0, 5.0, 7.0], true));
-    // Longer than one line of gathered memory.
+    // More than one cache line of `AlignedBytes`.
     let (long, gathered) = values(view(0, &[12, 12], &[0, 1]));
     assert!(gathered && long.len() == 144 && long[143] == 11.0 && long[132] == 0.0);
 }
@@ -73,7 +74,7 @@ fn tensors_that_reach_beyond_their_storage_are_refused() {
         let message = refusal(&file(&[("w", view(0, shape, &[0, 0, 0][..shape.len()]))], &[("0", &twelve())]));
         assert!(message.contains("`w`") && message.contains("overflows"), "{message}");
     }
-    // An expansion of four bytes to four gigabytes is legal for PyTorch.
+    // PyTorch accepts a view that repeats four bytes 2^30 times. Here its 4 GB are too many for so small a file.
     let message = refusal(&file(&[("w", view(0, &[1 << 30], &[0]))], &[("0", &twelve())]));
     assert!(message.contains("`w`") && message.contains("the tensors have 4294967296 bytes"), "{message}");
 }
@@ -89,7 +90,7 @@ fn storages_that_are_missing_or_of_another_length_are_refused() {
     let mut endless = tensor();
     endless.elements = i64::MAX;
     assert!(refusal(&file(&[("w", endless)], &[("0", &twelve())])).contains("9223372036854775807 F32"));
-    // A key that would lead elsewhere names no entry.
+    // A key with `..` does not lead to another entry: it is only a name that no entry has.
     let mut outside = tensor();
     outside.key = "../data.pkl";
     assert!(refusal(&file(&[("w", outside)], &[("0", &twelve())])).contains("is missing"));
@@ -153,7 +154,7 @@ fn checksums_are_compared() {
 }
 
 #[test]
-fn cut_at_any_byte_or_flipped_it_never_panics() {
+fn a_cut_file_is_refused_and_a_flipped_bit_in_the_weights_is_found() {
     let odd = view(1, &[2, 2], &[6, 2]);
     let good = file(&[("w", view(0, &[3, 4], &[4, 1])), ("odd", odd)], &[("0", &twelve())]);
     assert_eq!(read_it(&good).unwrap().header.tensors.len(), 2);
@@ -171,7 +172,7 @@ fn cut_at_any_byte_or_flipped_it_never_panics() {
         let whole = check_checksums(&owned, &torch, Path::new("m.bin")).is_ok();
         let ranges = torch.header.tensors.iter().filter(|(name, _)| !torch.strided.contains_key(*name));
         assert!(ranges.clone().all(|(_, entry)| entry.range.end <= bytes.len()));
-        // A flip in the weights is seen; one in what nobody reads (times, the byte order's own entry) is not.
+        // A flipped bit in the weights must be found. One in bytes that nothing reads, such as an entry's time, need not be.
         let in_data = torch.storages.values().any(|(range, _)| range.contains(&(bit / 8)));
         assert!(!in_data || !whole, "bit {bit}");
     }

@@ -1,5 +1,5 @@
-//! The zip archive that `torch.save` writes: its directory, checked against the file's real length. Entries are stored, never
-//! compressed, so their bytes are used where they lie.
+//! Reads the directory of a zip archive that `torch.save` wrote, and checks it against the file's real length. Entries are stored, never
+//! compressed, so their bytes can be used in place.
 //!
 //! Layout (PKWARE's APPNOTE): for each entry a local header and its bytes; then the central directory, which describes them again; then
 //! where that directory is. An entry whose two descriptions disagree is refused.
@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+/// The signatures with which the records begin.
 const LOCAL: u32 = 0x0403_4b50;
 const CENTRAL: u32 = 0x0201_4b50;
 const END: u32 = 0x0605_4b50;
@@ -14,26 +15,27 @@ const END64: u32 = 0x0606_4b50;
 const END64_LOCATOR: u32 = 0x0706_4b50;
 const DESCRIPTOR: u32 = 0x0807_4b50;
 
+/// The lengths of the records without their parts of variable length.
 const LOCAL_BYTES: u64 = 30;
 const CENTRAL_BYTES: usize = 46;
 const END_BYTES: usize = 22;
 const END64_BYTES: usize = 56;
 const LOCATOR_BYTES: usize = 20;
 
-/// A field of 32 bits that says "see the 64-bit one".
+/// The value of a 32-bit field whose true value is in a 64-bit field elsewhere.
 const SEE_64: u64 = 0xffff_ffff;
-/// The extra field with 64-bit sizes.
+/// The id of the extra field that holds 64-bit values.
 const ZIP64_EXTRA: u16 = 1;
-/// Flag: encrypted (bit 0), strongly (6), or with an encrypted directory (13).
+/// Flags of an entry that is encrypted (bit 0), strongly encrypted (6), or has an encrypted directory (13).
 const ENCRYPTED: u16 = 1 | 1 << 6 | 1 << 13;
-/// Flag: the local header may leave sizes and checksum to a descriptor after the data.
+/// Flag of an entry whose local header may leave sizes and checksum 0, because a descriptor after the entry's bytes has them.
 const HAS_DESCRIPTOR: u16 = 1 << 3;
 
-/// More entries, or longer names, than any checkpoint has.
+/// The most entries, and the most bytes of a name: more than any checkpoint has.
 const MAX_ENTRIES: u64 = 1 << 20;
 const MAX_NAME: usize = 1024;
 
-/// An entry's bytes in the file, and their checksum.
+/// Where an entry's bytes are in the file, and their checksum.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
     pub range: Range<usize>,
@@ -43,16 +45,18 @@ pub(super) struct Entry {
 /// Entries by name.
 pub(super) type Entries = BTreeMap<String, Entry>;
 
-/// Little-endian numbers from checked places.
+/// Reads little-endian numbers and runs of bytes from a slice, one after another; `None` if the slice is too short.
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
+    /// The next `N` bytes.
     fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (head, rest) = self.0.split_first_chunk::<N>()?;
         self.0 = rest;
         Some(*head)
     }
 
+    /// The next `len` bytes.
     fn bytes(&mut self, len: usize) -> Option<&'a [u8]> {
         let (head, rest) = self.0.split_at_checked(len)?;
         self.0 = rest;
@@ -72,19 +76,19 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The central directory, as the end record describes it.
+/// Where the central directory is and how many entries it has, as the end record says.
 struct Directory {
     entries: u64,
     size: u64,
     offset: u64,
-    /// Where the end records begin: the directory must end here.
+    /// Where the end records begin, which is where the directory must end.
     end: u64,
 }
 
 /// Reads and checks the directory of `file`.
 ///
 /// # Errors
-/// What is wrong, in words, with the entry's name where there is one.
+/// A message that says what is wrong, with the entry's name if it is about one.
 pub(super) fn read(file: &[u8]) -> Result<Entries, String> {
     let directory = find_directory(file)?;
     let Directory { entries: count, size, offset, end } = directory;
@@ -96,7 +100,7 @@ pub(super) fn read(file: &[u8]) -> Result<Entries, String> {
     if count > MAX_ENTRIES || count.saturating_mul(CENTRAL_BYTES as u64) > size {
         return Err(format!("its zip directory of {size} bytes cannot hold {count} entries"));
     }
-    // `end` lies in the file, so these fit.
+    // `end` lies in the file, so `offset` and `end` fit a `usize`.
     let mut fields = Fields(&file[offset as usize..end as usize]);
     let mut entries = Entries::new();
     let mut places: Vec<(u64, u64, String)> = Vec::new();
@@ -123,6 +127,7 @@ pub(super) fn read(file: &[u8]) -> Result<Entries, String> {
     Ok(entries)
 }
 
+/// Finds the central directory by the end record at the end of the file, or by the 64-bit end record before it if there is one.
 fn find_directory(file: &[u8]) -> Result<Directory, String> {
     let missing = || {
         format!(
@@ -157,6 +162,7 @@ fn find_directory(file: &[u8]) -> Result<Directory, String> {
     Ok(directory)
 }
 
+/// Reads the end record, but leaves [`Directory::end`] at 0; `None` if it is cut or the archive is spread over several disks.
 fn read_end(record: &[u8]) -> Option<Directory> {
     let mut fields = Fields(record);
     fields.u32()?;
@@ -167,11 +173,12 @@ fn read_end(record: &[u8]) -> Option<Directory> {
     one_disk.then_some(Directory { entries: entries.into(), size: size.into(), offset: offset.into(), end: 0 })
 }
 
+/// Reads the 64-bit end record by its locator, which is at `locator`.
 fn read_end64(file: &[u8], locator: usize) -> Result<Directory, String> {
     let damaged = || "its 64-bit zip end record is damaged".to_owned();
     let mut fields = Fields(&file[locator + 8..]);
     let at = fields.u64().ok_or_else(damaged)?;
-    // It ends where its locator begins; no program writes a longer form of it.
+    // The record must end where its locator begins. The format allows a longer record, but no program writes one.
     if at.checked_add(END64_BYTES as u64) != Some(locator as u64) {
         return Err(damaged());
     }
@@ -196,12 +203,12 @@ struct Central {
     crc32: u32,
     packed_size: u64,
     size: u64,
-    /// Where the local header is.
+    /// Where the entry's local header is.
     header: u64,
 }
 
 impl Central {
-    /// `None` if the directory ends within the entry.
+    /// Reads the next entry of the central directory; `None` if the directory ends within it.
     fn read(fields: &mut Fields<'_>) -> Option<Result<Central, String>> {
         if fields.u32()? != CENTRAL {
             return Some(Err("its zip directory has an entry without signature".into()));
@@ -236,7 +243,7 @@ impl Central {
         Some(Ok(central))
     }
 
-    /// Takes the 64-bit values of those fields that point to them.
+    /// Replaces each field that is [`SEE_64`] by its 64-bit value in the extra field; `None` if that is missing or too short.
     fn widen(&mut self, extra: &[u8]) -> Option<()> {
         if [self.size, self.packed_size, self.header].iter().all(|&value| value != SEE_64) {
             return Some(());
@@ -250,7 +257,8 @@ impl Central {
         Some(())
     }
 
-    /// Compares the entry with its local header and the space before the directory, at `directory`; returns where its bytes begin.
+    /// Checks that the entry is plain and stored, that its local header says the same, and that both it and the entry's bytes end before
+    /// `directory`, where the central directory begins. Returns where the entry's bytes begin.
     fn check(&self, file: &[u8], directory: u64) -> Result<u64, String> {
         if self.flags & ENCRYPTED != 0 {
             return Err("it is encrypted".into());
@@ -293,7 +301,7 @@ impl Central {
         Ok(start)
     }
 
-    /// Whether the descriptor at the start of `rest`, with sizes of 32 or 64 bits, says what the directory says.
+    /// Whether `rest` begins with a descriptor, with sizes of 32 or 64 bits, that says what the central directory says.
     fn has_descriptor(&self, rest: &[u8]) -> bool {
         let mut fields = Fields(rest);
         if fields.u32() != Some(DESCRIPTOR) || fields.u32() != Some(self.crc32) {
@@ -305,7 +313,7 @@ impl Central {
     }
 }
 
-/// A local header, without name and extra field.
+/// A local header, without its name and extra field, which follow it.
 struct Local {
     flags: u16,
     method: u16,
@@ -317,6 +325,7 @@ struct Local {
 }
 
 impl Local {
+    /// Reads the header's fields before the name; `None` if they are cut or have another signature.
     fn read(fields: &mut Fields<'_>) -> Option<Local> {
         let signature = fields.u32()?;
         fields.u16()?; // version
@@ -330,7 +339,7 @@ impl Local {
     }
 }
 
-/// A relative path that stays where it is.
+/// An entry's name as text; an error unless it is a plain relative path, without `..`, empty parts or the characters of other systems.
 fn check_name(name: &[u8]) -> Result<&str, String> {
     let text = std::str::from_utf8(name).map_err(|_| "its zip directory has a name that is not UTF-8".to_owned())?;
     let sound = (1..=MAX_NAME).contains(&name.len())
@@ -343,6 +352,7 @@ fn check_name(name: &[u8]) -> Result<&str, String> {
     }
 }
 
+/// The content of the extra field with the id `wanted`; `None` if there is none.
 fn find_extra(extra: &[u8], wanted: u16) -> Option<&[u8]> {
     let mut fields = Fields(extra);
     loop {

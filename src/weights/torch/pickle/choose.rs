@@ -1,4 +1,4 @@
-//! Chooses the dictionary of a pickle that holds the weights.
+//! Finds the dictionary in a pickle that holds the weights.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,11 @@ use super::{Machine, Step};
 /// The keys under which training scripts save a state dict beside other data.
 const WRAPPERS: [&str; 4] = ["state_dict", "model_state_dict", "model", "module"];
 
-/// How many such dictionaries may lie in each other.
+/// How many such dictionaries may be nested.
 const MAX_WRAPPERS: usize = 4;
 
 impl<'a> Machine<'a> {
-    /// The tensors of the value at the end of the pickle: a state dict, or a dict that has one under a key of [`WRAPPERS`].
+    /// The tensors of the pickle's value, which is a state dict, or a dict that has one under a key of [`WRAPPERS`] (perhaps nested).
     pub(super) fn state_dict(self, value: Value<'a>) -> Step<BTreeMap<String, Tensor<'a>>> {
         let Value::Dict(outermost) = value else {
             return Err(format!("the pickle holds {}, expected a dict of tensors (a state_dict)", value.kind()));
@@ -36,11 +36,13 @@ impl<'a> Machine<'a> {
         Ok(tensors)
     }
 
-    /// The dictionary of tensors in `dict`, or `dict` itself; `None` if there is none within `depth` steps.
+    /// The dictionary with tensors to which the keys of [`WRAPPERS`] lead from `dict`, in at most `depth` steps. If none of them leads to
+    /// one, `dict` itself if it has tensors. An error if several keys of one dictionary lead to one.
     fn choose(&self, dict: usize, depth: usize) -> Step<Option<usize>> {
         if depth > 0 {
             let mut found = Vec::new();
-            // Of a key that comes twice the last value counts, as in Python: a few steps each, however often a dict is in itself.
+            // If a key comes twice, its last value counts, as in Python. So each dictionary leads to four others at most, and the search
+            // ends soon even in a dictionary that contains itself.
             for wrapper in WRAPPERS {
                 let inner = self.dicts[dict].dicts.iter().rev().find(|(name, _)| *name == wrapper);
                 if let Some(&(name, inner)) = inner

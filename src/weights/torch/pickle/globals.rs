@@ -1,9 +1,10 @@
-//! The names that a pickle may refer to, and what their calls describe. The list is that of `torch.load(weights_only=True)` as far as
-//! lists of tensors need it.
+//! The names (globals) that a pickle may refer to, and what calls of them describe. They are those that `torch.load(weights_only=True)`
+//! allows, as far as dictionaries of tensors need them.
 
 use super::values::{Element, Global, Rebuild, Tensor, Value};
 use super::{MAX_RANK, MAX_TENSORS, Machine, Step, room};
 
+/// The functions that make a tensor, by module and name.
 const REBUILDS: [(&str, &str, Rebuild); 6] = [
     ("torch._utils", "_rebuild_tensor", Rebuild::V1),
     ("torch._utils", "_rebuild_tensor_v2", Rebuild::V2),
@@ -13,8 +14,9 @@ const REBUILDS: [(&str, &str, Rebuild); 6] = [
     ("torch._tensor", "_rebuild_from_type_v2", Rebuild::FromType),
 ];
 
-/// Types by the storage class that names them, and by their own names. Those that hold no weights are known too: old checkpoints carry
-/// `position_ids` of 64-bit integers, which are recorded under their type and not used.
+/// The types of elements: the storage class in `torch` that stands for the type, the type's own names in `torch`, its name in safetensors,
+/// and its bytes. Types that hold no weights are known too: old checkpoints have `position_ids` of 64-bit integers, which are read and not
+/// used.
 const TYPES: [(&str, &[&str], &str, usize); 15] = [
     ("FloatStorage", &["float32", "float"], "F32", 4),
     ("HalfStorage", &["float16", "half"], "F16", 2),
@@ -34,7 +36,7 @@ const TYPES: [(&str, &[&str], &str, usize); 15] = [
     ("", &["float8_e5m2"], "F8_E5M2", 1),
 ];
 
-/// What a name stands for, if it is known.
+/// What the global `module.name` stands for; `None` if it is not allowed.
 fn known(module: &str, name: &str) -> Option<Global> {
     let rebuild = REBUILDS.iter().find(|(of, called, _)| (*of, *called) == (module, name));
     if let Some((_, _, rebuild)) = rebuild {
@@ -64,7 +66,7 @@ fn known(module: &str, name: &str) -> Option<Global> {
     }
 }
 
-/// Why a name is refused, and what its file's owner can do.
+/// The error message for a global that is not allowed: why it is refused, and what the owner of the file can do.
 fn unknown(module: &str, name: &str) -> String {
     let kind = match (module, name) {
         ("torch._utils", "_rebuild_sparse_tensor") => Some(("sparse", "make its tensors dense (`tensor.to_dense()`)")),
@@ -84,12 +86,13 @@ fn unknown(module: &str, name: &str) -> String {
 }
 
 impl<'a> Machine<'a> {
-    /// The allow-list.
+    /// Pushes the global `module.name`; an error if it is not allowed.
     pub(super) fn push_global(&mut self, module: &str, name: &str) -> Step<()> {
         let global = known(module, name).ok_or_else(|| unknown(module, name))?;
         self.push(Value::Global(global))
     }
 
+    /// `REDUCE`: replaces a callable and the tuple of its arguments by the value that the call describes. Nothing is called.
     pub(super) fn reduce(&mut self) -> Step<()> {
         let (arguments, callable) = (self.pop()?, self.pop()?);
         let Value::Tuple(arguments) = arguments else {
@@ -110,7 +113,7 @@ impl<'a> Machine<'a> {
                 [counts @ Value::Dict(_)] => self.push(counts),
                 _ => Err("collections.Counter is called without a dict".into()),
             },
-            // The device of a tensor does not affect its values.
+            // The device of a tensor does not affect its values, so it becomes `None`.
             Value::Global(Global::Device) => self.push(Value::None),
             Value::Global(Global::Plain) => self.push(Value::Plain),
             Value::Global(Global::Storage { .. }) => Err("a storage class is called, which no weights need".into()),
@@ -118,7 +121,8 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// The place of the tensor that a call describes.
+    /// The index in `tensors` of the tensor that a call of `rebuild` with the tuple `arguments` describes. A parameter is the tensor that
+    /// it was made of.
     fn rebuild(&mut self, rebuild: Rebuild, arguments: usize) -> Step<usize> {
         match (rebuild, &self.tuples[arguments][..]) {
             (Rebuild::Parameter, &[Value::Tensor(tensor), Value::Bool, Value::Dict(hooks)])
@@ -144,7 +148,7 @@ impl<'a> Machine<'a> {
         Ok(self.tensors.len() - 1)
     }
 
-    /// The tensor of a storage.
+    /// The tensor that a call describes as a part of a storage.
     fn tensor(&self, rebuild: Rebuild, arguments: usize) -> Step<Tensor<'a>> {
         let refuse = || {
             let kinds: Vec<_> = self.tuples[arguments].iter().take(9).map(|value| value.kind()).collect();
@@ -153,7 +157,7 @@ impl<'a> Machine<'a> {
             format!("{module}.{name} is called with ({})", kinds.join(", "))
         };
         let no_hooks = |hooks: &Value<'_>| matches!(*hooks, Value::Dict(hooks) if self.dicts[hooks].is_empty());
-        // Metadata would say that the values are to be negated or conjugated.
+        // Metadata that is not empty would say that the values are to be negated or conjugated.
         let no_metadata = |rest: &[Value<'_>]| match rest {
             [] | [Value::None] => true,
             [Value::Dict(metadata)] => self.dicts[*metadata].is_empty(),
@@ -192,6 +196,7 @@ impl<'a> Machine<'a> {
         Ok(Tensor { storage, offset, shape, strides })
     }
 
+    /// The integers of a tuple, which are the sizes or strides of a tensor, as `what` says in errors.
     fn sizes(&self, tuple: usize, what: &str) -> Step<Vec<u64>> {
         let items = &self.tuples[tuple];
         if items.len() > MAX_RANK {

@@ -5,12 +5,13 @@ fn refusal(pickle: &[u8]) -> String {
     read(pickle).expect_err("it was read")
 }
 
-/// A file of the fuzz corpus, made by Python's pickle (`tools/torch_corpus.py`).
+/// A pickle of the fuzz corpus, which `tools/torch_corpus.py` made with Python's pickle and PyTorch.
 fn corpus(name: &str) -> Vec<u8> {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/torch_pickle").join(name);
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
+/// A tensor that is read without an error.
 fn sound() -> Made<'static> {
     Made { class: "FloatStorage", key: "0", elements: 6, offset: 0, shape: &[2, 3], strides: &[3, 1] }
 }
@@ -33,19 +34,19 @@ fn a_state_dict_of_a_module_is_read_in_every_protocol() {
 }
 
 #[test]
-fn what_training_scripts_save_is_read_as_far_as_it_is_tensors() {
+fn the_models_tensors_are_read_from_what_training_scripts_save() {
     let names = |name: &str| {
         let pickle = corpus(name);
         let tensors = read(&pickle).unwrap_or_else(|what| panic!("{name}: {what}"));
         tensors.into_iter().map(|(name, tensor)| (name, tensor.shape.clone())).collect::<Vec<_>>()
     };
     let two = |name: &str| (name.to_owned(), vec![2]);
-    // A parameter, one with an attribute, and a tensor with one.
+    // A parameter, a parameter with an attribute, and a tensor with an attribute.
     assert_eq!(names("good-parameter"), [two("bias"), two("other"), two("weight")]);
     assert_eq!(names("good-nested"), [two("weight")]);
-    // Sets, bytes, complex and large numbers.
+    // Next to the state dict this file has sets, bytes, complex and large numbers.
     assert_eq!(names("good-plain"), [two("weight")]);
-    // The random state and the optimizer's tensors stand beside the model's.
+    // The random state and the optimizer's tensors, which the checkpoint has too, are left out.
     assert_eq!(names("good-checkpoint"), [two("bias"), ("weight".to_owned(), vec![2, 3])]);
     let pickle = corpus("good-unsigned");
     let tensors = read(&pickle).unwrap();
@@ -53,8 +54,8 @@ fn what_training_scripts_save_is_read_as_far_as_it_is_tensors() {
 }
 
 #[test]
-fn a_dict_in_itself_is_looked_through_a_few_times() {
-    // {"model": itself, "state_dict": itself, "weight": tensor}
+fn the_search_for_a_state_dict_ends_in_a_dict_that_contains_itself() {
+    // First {"model": itself, "state_dict": itself, "weight": tensor}, then the same without "state_dict".
     let entry = |name: &str| [b"X", &(name.len() as u32).to_le_bytes()[..], name.as_bytes(), b"h\0s"].concat();
     let tensor = [b"X\x06\0\0\0weight".to_vec(), sound().opcodes(), b"s".to_vec()].concat();
     let pickle = [&b"\x80\x02}q\0"[..], &entry("model"), &entry("state_dict"), &tensor, b"."].concat();
@@ -64,7 +65,7 @@ fn a_dict_in_itself_is_looked_through_a_few_times() {
 }
 
 #[test]
-fn malicious_pickles_are_refused_by_name() {
+fn malicious_and_malformed_pickles_are_refused_with_the_reason() {
     for (name, expected) in [
         ("bad-os-system", "`posix.system`, which no weights need; nothing was run"),
         ("bad-eval", "`__builtin__.eval`"),
@@ -116,14 +117,14 @@ fn malicious_pickles_are_refused_by_name() {
 }
 
 #[test]
-fn an_object_that_is_built_by_newobj_or_called_by_a_string_is_refused() {
+fn calls_states_and_names_that_no_weights_need_are_refused() {
     assert!(refusal(b"\x80\x02ccollections\nOrderedDict\n)\x81.").contains("NEWOBJ (0x81)"));
     assert!(refusal(b"\x80\x02X\x01\x00\x00\x00x)R.").contains("a string is called"));
     assert!(refusal(b"\x80\x02ctorch\nFloatStorage\n)R.").contains("a storage class is called"));
     assert!(refusal(b"\x80\x02ccollections\nOrderedDict\nNR.").contains("arguments are None"));
-    // A dictionary whose state is itself.
+    // BUILD with a dictionary as its own state.
     assert!(refusal(b"\x80\x02}q\0X\x09\x00\x00\x00_metadataNsh\0b.").contains("BUILD"));
-    // A name with a line feed's worth of trouble, and one without an end.
+    // An empty module and name, a module without a line feed, and a module that is longer than `MAX_TEXT`.
     assert!(refusal(b"\x80\x02c\n\n.").contains("`.`"));
     assert!(refusal(b"\x80\x02ccollections").contains("name is damaged"));
     assert!(refusal(&[b"\x80\x02c", &[b'x'; 10_000][..], b"\ny\n."].concat()).contains("name is damaged"));
@@ -149,7 +150,7 @@ fn hostile_numbers_are_refused() {
         assert!(message.contains(expected), "{expected}: {message}");
     }
     assert!(refusal(&state_dict(&[("w", sound()), ("w", sound())])).contains("`w` comes twice"));
-    // An integer of nine bytes is no size.
+    // A storage's number of elements in nine bytes: its value is dropped, so it is no integer.
     let (pickle, size) = (state_dict(&[("w", sound())]), int(6));
     let at = pickle.windows(size.len()).position(|bytes| bytes == size).unwrap();
     let large = [&pickle[..at], b"\x8a\x09123456789", &pickle[at + size.len()..]].concat();
@@ -157,7 +158,7 @@ fn hostile_numbers_are_refused() {
 }
 
 #[test]
-fn memory_is_bounded() {
+fn counts_beyond_the_limits_are_refused() {
     let many = |start: &[u8], step: &[u8], times: usize| {
         let mut pickle = start.to_vec();
         (0..times).for_each(|_| pickle.extend_from_slice(step));
@@ -173,7 +174,7 @@ fn memory_is_bounded() {
 }
 
 #[test]
-fn cut_or_flipped_it_never_panics() {
+fn a_cut_pickle_is_refused_and_a_flipped_bit_never_panics() {
     let mut pickles: Vec<Vec<u8>> = ["good-linear-2", "good-linear-4", "good-odd"].map(corpus).to_vec();
     pickles.push(state_dict(&[("w", sound())]));
     for pickle in pickles {
@@ -190,7 +191,8 @@ fn cut_or_flipped_it_never_panics() {
 }
 
 #[test]
-fn integers_are_two_s_complement() {
+fn integers_of_one_and_of_eight_bytes_keep_their_value() {
+    // On both sides of where one byte, its sign bit, or two bytes end. `int` writes one byte up to 255 and eight from 256 on.
     for value in [0i64, 1, 127, 128, 255, 256, 65_535, 65_536, i64::MAX] {
         let mut tensor = sound();
         tensor.elements = value;

@@ -1,24 +1,26 @@
-//! What a pickle's machine computes with: tensors as they are described, and the names that it may refer to.
+//! The values of the machine that reads pickles: tensors as the pickle describes them, and the globals that it may refer to.
 
 /// The type of a storage's elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::weights::torch) struct Element {
-    /// As safetensors spells it.
+    /// The type's name in safetensors.
     pub dtype: &'static str,
+    /// The bytes of one element.
     pub bytes: usize,
 }
 
-/// A run of elements in the entry `data/{key}` of the archive.
+/// A storage: the elements of type `element` that the archive's entry `data/{key}` holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::weights::torch) struct Storage<'a> {
     pub key: &'a str,
     pub element: Element,
+    /// The number of elements.
     pub elements: u64,
-    /// Whether the elements are plain bytes, whose type the tensor gives.
+    /// Whether the elements are plain bytes, whose type is given by the call that makes the tensor.
     pub untyped: bool,
 }
 
-/// A tensor as the pickle describes it: nothing of it is compared with the file yet. Numbers count elements.
+/// A tensor as the pickle describes it: nothing of it has been compared with the file yet. The offset and the strides count elements.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::weights::torch) struct Tensor<'a> {
     pub storage: Storage<'a>,
@@ -27,7 +29,7 @@ pub(in crate::weights::torch) struct Tensor<'a> {
     pub strides: Vec<u64>,
 }
 
-/// A value; containers are places in the arena.
+/// A value of the pickle. Tuples, dictionaries, storages and tensors are indices into the machine's vectors of them.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Value<'a> {
     None,
@@ -35,7 +37,7 @@ pub(super) enum Value<'a> {
     Int(i64),
     Float,
     Text(&'a str),
-    /// A set, bytes, a complex or a large number: nothing asks for its content.
+    /// A set, bytes, a complex number or an integer of more than 8 bytes. Its content is dropped, because no tensor needs it.
     Plain,
     Global(Global),
     Tuple(usize),
@@ -46,6 +48,7 @@ pub(super) enum Value<'a> {
 }
 
 impl Value<'_> {
+    /// What the value is, for errors.
     pub(super) fn kind(self) -> &'static str {
         match self {
             Value::None => "None",
@@ -64,29 +67,32 @@ impl Value<'_> {
     }
 }
 
-/// What a name stands for.
+/// What a global, a name that the pickle refers to, stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Global {
     OrderedDict,
-    /// `collections.Counter`, of a dictionary: schedules of learning rates have it.
+    /// `collections.Counter`, which is called with a dictionary: the states of learning rate schedulers have it.
     Counter,
-    /// A class of tensors, which is named and never called.
+    /// A class of tensors, which is only ever an argument: it is never called.
     TensorClass,
     Rebuild(Rebuild),
+    /// A storage class, which gives the type of a storage's elements.
     Storage {
         element: Element,
         untyped: bool,
     },
+    /// A type such as `torch.float16`.
     Dtype(Element),
-    /// `torch.Size`, of a tuple.
+    /// `torch.Size`, which is called with a tuple.
     Size,
-    /// `torch.device`, of a name and an index.
+    /// `torch.device`, which is called with a name and perhaps an index.
     Device,
-    /// What makes plain values of Python, or names a layout: `set`, `bytearray`, `complex`, `_codecs.encode` (which makes bytes).
+    /// A function whose result is a [`Value::Plain`]: `set`, `bytearray`, `complex`, `_codecs.encode` (which makes bytes), `_get_layout`
+    /// (which gives a tensor's layout).
     Plain,
 }
 
-/// The functions that make a tensor, by how they take their arguments.
+/// The functions that make a tensor, told apart by their arguments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rebuild {
     /// `(storage, offset, size, stride)`
@@ -99,6 +105,6 @@ pub(super) enum Rebuild {
     Parameter,
     /// `(tensor, requires_grad, backward_hooks, state)`
     ParameterWithState,
-    /// `(function, class, arguments, state)`: a tensor with attributes.
+    /// `(function, class, arguments, state)`: a tensor with attributes, which `function` makes of `arguments`.
     FromType,
 }

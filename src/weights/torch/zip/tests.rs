@@ -36,7 +36,7 @@ fn a_file_cut_anywhere_is_refused() {
 }
 
 #[test]
-fn lying_entries_are_named() {
+fn false_entries_are_refused_by_name() {
     type Change = fn(&mut Made);
     let changes: [(Change, &str); 13] = [
         (|e| e.method = 8, "deflated"),
@@ -66,7 +66,7 @@ fn names_that_come_twice_and_entries_that_overlap_are_refused() {
     let mut entries = two();
     entries.push(Made::new("a/data/0", b"other"));
     assert!(refusal(&archive(&entries, false)).contains("`a/data/0`: the name comes twice"));
-    // A second entry whose local header lies in the bytes of the first.
+    // A second entry whose local header lies in the bytes of the first: after the first's own header of 30 bytes and its name of 1.
     let inner = archive(&[Made::new("b", b"inner")], false);
     let mut entries = vec![Made::new("a", &inner), Made::new("b", b"inner")];
     entries[1].header = Some(30 + 1);
@@ -74,14 +74,14 @@ fn names_that_come_twice_and_entries_that_overlap_are_refused() {
 }
 
 #[test]
-fn end_records_that_lie_are_refused() {
+fn false_end_records_are_refused() {
     let good = archive(&two(), false);
     let end = good.len() - 22;
     for (at, value, expected) in [
-        (end + 8, 3u16, "no zip directory"), // entries on this disk and in all differ
-        (end + 12, 9, "does not end at"),    // size
-        (end + 16, 9, "does not end at"),    // offset
-        (end + 4, 1, "no zip directory"),    // another disk
+        (end + 8, 3u16, "no zip directory"), // 3 entries on this disk, but 2 in all
+        (end + 12, 9, "does not end at"),    // the directory's size
+        (end + 16, 9, "does not end at"),    // the directory's offset
+        (end + 4, 1, "no zip directory"),    // the number of this disk
         (end + 20, 1, "no zip directory"),   // a comment that is not there
     ] {
         let mut bytes = good.clone();
@@ -98,6 +98,7 @@ fn end_records_that_lie_are_refused() {
 
     let wide = archive(&two(), true);
     let locator = wide.len() - 22 - 20;
+    // The locator's offset; then of the 64-bit record its size, disk, and entries on this disk.
     for at in [locator + 8, locator - 56 + 4, locator - 56 + 16, locator - 56 + 24] {
         let mut bytes = wide.clone();
         bytes[at] ^= 1;
