@@ -1,4 +1,4 @@
-//! A set of rows.
+//! A set of rows, as a bit vector.
 
 /// A bit for every row of an index, or of a segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -8,10 +8,12 @@ pub(crate) struct Bits {
 }
 
 impl Bits {
+    /// The empty set, of rows below `len`.
     pub fn none(len: usize) -> Bits {
         Bits { words: vec![0; len.div_ceil(64)], len }
     }
 
+    /// The set of all rows below `len`.
     pub fn all(len: usize) -> Bits {
         let mut bits = Bits { words: vec![u64::MAX; len.div_ceil(64)], len };
         bits.trim();
@@ -25,6 +27,7 @@ impl Bits {
         }
     }
 
+    /// Adds a row to the set. A row that is not below the length is ignored.
     pub fn set(&mut self, at: usize) {
         if at < self.len {
             self.words[at / 64] |= 1 << (at % 64);
@@ -47,6 +50,7 @@ impl Bits {
         self.words.iter_mut().zip(&other.words).for_each(|(a, b)| *a |= b);
     }
 
+    /// Replaces the set by its complement.
     pub fn not(&mut self) {
         self.words.iter_mut().for_each(|word| *word = !*word);
         self.trim();

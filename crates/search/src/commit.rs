@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::segment::SegmentRecord;
 
-/// Most segments that a valid commit has.
+/// The largest number of segments that a valid commit has.
 const MAX_SEGMENTS: usize = 1 << 16;
 
 /// The payload of a commit.
@@ -18,13 +18,13 @@ const MAX_SEGMENTS: usize = 1 << 16;
 pub(crate) struct Commit {
     /// The index it belongs to.
     pub uuid: String,
-    /// Counts the commits.
+    /// How many commits the index has had, this one included.
     pub generation: u64,
-    /// Number of the next document. Numbers are never used twice.
+    /// The number that the next document gets. No number is used twice.
     pub next_docno: u64,
-    /// Name of the next segment.
+    /// The id that the next segment gets.
     pub next_segment: u32,
-    /// The languages that documents were analysed in.
+    /// The languages by whose rules the words of documents were stemmed. Deleted documents keep theirs in the list.
     pub languages: BTreeSet<String>,
     pub segments: Vec<SegmentRecord>,
 }

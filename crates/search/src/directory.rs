@@ -10,11 +10,11 @@ use crate::error::{Error, Result};
 use crate::settings::{ColbertBits, IndexOptions, ModelId, SETTINGS_FILE, Settings};
 use crate::text::TextIndex;
 
-/// The directory of the text index, inside that of the index.
+/// The name of the text index's directory, inside the index's directory.
 pub(crate) const TEXT: &str = "text";
-/// The directory of the segments.
+/// The name of the directory of the segments.
 pub(crate) const SEGMENTS: &str = "seg";
-/// The file that a writer holds.
+/// The name of the file that a writer locks.
 const LOCK: &str = "lock";
 
 /// An index on disk. Any number of readers, of any processes, may use it while one writer changes it.
@@ -35,6 +35,7 @@ pub(crate) struct Lock {
 }
 
 impl Lock {
+    /// Locks the index in `directory`, or fails at once if another writer has locked it.
     pub fn take(directory: &Path) -> Result<Lock> {
         let path = directory.join(LOCK);
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
@@ -51,11 +52,13 @@ impl Index {
     /// Creates an index for the vectors of a model. The directory must be empty or not exist.
     ///
     /// # Errors
-    /// [`Error::Exists`] if something else is in the directory, an index too, or a file is in its place; [`Error::Io`]; [`Error::Option`].
+    /// [`Error::Exists`] if the directory has something in it (an index or other files) or `directory` is a file; [`Error::Locked`] if
+    /// another call creates an index there; [`Error::Option`] for an option that cannot be used; [`Error::Io`].
     pub fn create(directory: impl AsRef<Path>, model: &ModelId, options: &IndexOptions) -> Result<Index> {
         Self::create_on(Arc::new(RealDisk), directory.as_ref(), model, options)
     }
 
+    /// [`create`](Self::create) on a disk, which a test can let fail.
     pub(crate) fn create_on(
         disk: Arc<dyn Disk>,
         directory: &Path,
@@ -88,7 +91,8 @@ impl Index {
             }
             Ok(())
         };
-        // Before the lock, which is a file: nothing is left in a directory that has other files. And with it, against a second process.
+        // Checked before the lock is taken, because the lock is a file, which must not be left in a directory with other files; and again
+        // with the lock, because another process may have created an index in between.
         is_free()?;
         let _lock = Lock::take(directory)?;
         is_free()?;
@@ -108,23 +112,24 @@ impl Index {
     /// Opens an index.
     ///
     /// # Errors
-    /// [`Error::NotAnIndex`]; [`Error::Mismatch`] for one of another format or analyzer; [`Error::Damaged`]; [`Error::Io`].
+    /// [`Error::NotAnIndex`]; [`Error::Mismatch`] for an index of another format or analyzer; [`Error::Damaged`]; [`Error::Io`].
     pub fn open(directory: impl AsRef<Path>) -> Result<Index> {
         Self::open_on(Arc::new(RealDisk), directory.as_ref())
     }
 
+    /// [`open`](Self::open) on a disk, which a test can let fail.
     pub(crate) fn open_on(disk: Arc<dyn Disk>, directory: &Path) -> Result<Index> {
         let settings = Settings::read(directory)?;
         let text = TextIndex::open(&directory.join(TEXT), &settings.uuid, &disk)?;
         Ok(Index { directory: directory.to_path_buf(), settings: Arc::new(settings), text, disk })
     }
 
-    /// Opens the existing index, which must belong to this model and have these options, or creates one with them. Who takes an index with
-    /// whatever options it was created calls [`open`](Self::open).
+    /// Opens the existing index, which must belong to this model and have these options, or creates one with them. Callers to whom any
+    /// options are right call [`open`](Self::open) for an existing index.
     ///
     /// # Errors
-    /// As [`create`](Self::create) and [`open`](Self::open); [`Error::Mismatch`] if the index that is there is another model's; [`Error::Option`]
-    /// if it was created with other options, of which it names the first.
+    /// As [`create`](Self::create) and [`open`](Self::open); [`Error::Mismatch`] if the existing index belongs to another model;
+    /// [`Error::Option`] names the first option that the index was created with another value of.
     pub fn open_or_create(directory: impl AsRef<Path>, model: &ModelId, options: &IndexOptions) -> Result<Index> {
         let directory = directory.as_ref();
         if !directory.join(SETTINGS_FILE).exists() {
@@ -136,15 +141,15 @@ impl Index {
         Ok(index)
     }
 
-    /// Refuses options that the index was not created with.
+    /// Refuses options that differ from those that the index was created with.
     ///
     /// # Errors
-    /// [`Error::Option`] names the first that differs, what was found and what the index has.
+    /// [`Error::Option`] names the first that differs, its value in `options` and its value in the index.
     pub fn check_options(&self, options: &IndexOptions) -> Result<()> {
         self.settings.check_options(&self.directory, options)
     }
 
-    /// Whether the index is still where it was when it was opened.
+    /// Checks that the index is still where it was when it was opened.
     ///
     /// # Errors
     /// [`Error::NotAnIndex`] if it was removed or moved; [`Error::Replaced`] if another index is in its place; [`Error::Damaged`] and
@@ -153,7 +158,7 @@ impl Index {
         let path = || self.directory.clone();
         match Settings::read(&self.directory) {
             Ok(found) if found.uuid == self.settings.uuid => Ok(()),
-            // Of this format, or of another.
+            // Another index is there: one of this format, or of another.
             Ok(_) | Err(Error::Mismatch { .. }) => Err(Error::Replaced { path: path() }),
             Err(Error::NotAnIndex { .. }) => {
                 let what = "it was removed, or moved, since it was opened".to_owned();
@@ -163,7 +168,8 @@ impl Index {
         }
     }
 
-    /// What an error is if the whole index is gone since it was opened, or another is in its place: then nothing is damaged.
+    /// Replaces an error of damage or of the disk if its cause is that the index was removed or replaced by another since it was opened:
+    /// then the error says so, because nothing is damaged.
     pub(crate) fn unless_gone<T>(&self, result: Result<T>) -> Result<T> {
         result.map_err(|error| match error {
             Error::Damaged { .. } | Error::Io { .. } => match self.check_place() {
@@ -174,7 +180,7 @@ impl Index {
         })
     }
 
-    /// Where it is.
+    /// The directory of the index.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
@@ -194,10 +200,10 @@ impl Index {
         self.settings.colbert_bits
     }
 
-    /// The encoder that turns texts into the index's vectors. The identity `id` of `model` is compared with the index's.
+    /// The encoder that embeds texts for this index by `model`, whose identity `id` must be that of the index's model.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] names both models, if it is another.
+    /// [`Error::Mismatch`] names both models if they differ.
     pub fn encoder<'m>(&self, model: &'m trivec::Model, id: &ModelId) -> Result<Encoder<'m>> {
         self.settings.check_model(&self.directory, id)?;
         Ok(Encoder::new(model, Arc::clone(&self.settings)))

@@ -7,16 +7,16 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 
-/// Buffer of a file that is written: large enough that calls do not count.
+/// Bytes that are buffered before they are written to a file: so many that the time of the system calls does not matter.
 const BUFFER: usize = 1 << 16;
 
-/// A place for files.
+/// The operations by which files are created, renamed and removed.
 pub(crate) trait Disk: std::fmt::Debug + Send + Sync {
     /// Creates a file, or empties an existing one.
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
     /// Renames a file, and replaces the file that has the new name, if there is one.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Brings a directory's names to the disk.
+    /// Syncs a directory, so that files which were created, renamed or removed in it are so after a crash too.
     fn sync_directory(&self, path: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
@@ -28,7 +28,7 @@ pub(crate) trait DiskFile: Send {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
     /// Overwrites the file's first bytes.
     fn overwrite_start(&mut self, bytes: &[u8]) -> io::Result<()>;
-    /// Brings the content to the disk.
+    /// Syncs the file: its content is on the disk when this returns.
     fn sync(&mut self) -> io::Result<()>;
 }
 
@@ -49,7 +49,7 @@ impl Disk for RealDisk {
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         #[cfg(unix)]
         return File::open(path)?.sync_all();
-        // Elsewhere a directory cannot be opened as a file; renames are the system's business.
+        // Elsewhere a directory cannot be opened as a file: when a rename reaches the disk is left to the system.
         #[cfg(not(unix))]
         {
             let _ = path;
@@ -83,7 +83,8 @@ impl DiskFile for RealFile {
     }
 }
 
-/// Writes a small file as a whole: under another name first, then renamed, each step brought to the disk.
+/// Writes a small file so that it is there as a whole or not at all: writes and syncs it under another name, renames it, and syncs its
+/// directory.
 pub(crate) fn write_whole(disk: &Arc<dyn Disk>, path: &Path, bytes: &[u8]) -> Result<()> {
     let fail = |e| Error::io(path, e);
     let partial = path.with_extension("partial");

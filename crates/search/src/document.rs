@@ -10,7 +10,7 @@ use trivec::numbers::grouped;
 use crate::analyze::is_blank;
 use crate::error::{Error, Result};
 
-/// Longest key, in bytes. (tantivy drops terms beyond 65,530 bytes without a word.)
+/// Longest key, in bytes. (tantivy drops terms of more than 65,530 bytes without an error.)
 pub const MAX_KEY_BYTES: usize = 4096;
 /// Longest text, in bytes.
 pub const MAX_TEXT_BYTES: usize = 16 << 20;
@@ -39,17 +39,18 @@ pub const RESERVED_NAMES: [&str; 6] = ["key", "id", "document", "lang", "text", 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Document {
     /// The unique key: 1 to [`MAX_KEY_BYTES`] bytes, without control characters. A second document with the same key replaces
-    /// the first; a key that a chunk of another document has, or a chunk's that another document has, is refused.
+    /// the first. An index refuses a document whose key a chunk of another document has, and a chunk whose key another document has.
     pub key: String,
     /// The text that is searched.
     pub text: String,
-    /// A title, which is searched as if it stood before the text.
+    /// A title, which is embedded and searched as a line before the text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
     /// The language, such as `en` or `zh-CN`; `None`: it is detected from the text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lang: Option<String>,
-    /// Of a chunk, the key of the document it is a part of. Deleting or replacing that key takes all its chunks.
+    /// For a chunk, the key of the document that it is a part of: deleting or replacing that document deletes all its chunks. `None` for a
+    /// whole document.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub document: Option<String>,
     /// Values that filters can compare: numbers, strings, booleans, lists of them, objects.
@@ -82,12 +83,12 @@ impl Document {
         self
     }
 
-    /// The key that the document is deleted by: of a chunk, that of its document.
+    /// The key of the whole document: for a chunk, that of the document it is a part of, else the own key.
     pub fn group(&self) -> &str {
         self.document.as_deref().unwrap_or(&self.key)
     }
 
-    /// What is embedded and searched: title and text on lines of their own.
+    /// The text that is embedded and searched: a line with the title, if there is one, then the text.
     pub fn searched_text(&self) -> String {
         match &self.title {
             Some(title) if !title.is_empty() => format!("{title}\n{}", self.text),
@@ -95,7 +96,8 @@ impl Document {
         }
     }
 
-    /// A digest of everything that the index stores of the document. Equal digests mean equal entries.
+    /// The first 64 bits of a SHA-256 of everything that the index stores of the document: two documents with the same hash are held to be
+    /// equal.
     pub fn content_hash(&self) -> u64 {
         let mut hash = Sha256::new();
         let metadata = Value::Object(self.metadata.clone()).to_string();
@@ -186,7 +188,7 @@ impl Document {
 pub(crate) struct Stored {
     pub docno: u64,
     pub document: Document,
-    /// The language that its words were stemmed by.
+    /// The code of the language by whose rules its words were stemmed.
     pub analyzed: String,
 }
 
@@ -208,7 +210,7 @@ impl Stored {
     }
 }
 
-/// Describes what is wrong with a value of the metadata, if anything.
+/// Describes what is wrong with a value of the metadata, if anything is. `values` counts the values that were looked at so far.
 fn unfit(name: &str, value: &Value, depth: usize, values: &mut usize) -> Option<String> {
     *values += 1;
     if name.is_empty() || name.len() > 256 || name.chars().any(char::is_control) {

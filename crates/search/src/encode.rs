@@ -1,4 +1,4 @@
-//! From texts to the vectors of an index.
+//! Embeds documents and queries as an index wants them: with its prompts, its longest length and the representations that it stores.
 
 use std::sync::Arc;
 
@@ -8,14 +8,15 @@ use crate::document::Document;
 use crate::error::{Error, Result};
 use crate::settings::Settings;
 
-/// Limits of a batch that is embedded together: entries, and bytes of text. Their vectors take memory too.
+/// Limits of a batch of entries that are embedded together: their number and their bytes of text. They bound the memory for the vectors
+/// too.
 pub(crate) const BATCH: usize = 64;
 pub(crate) const BATCH_BYTES: usize = 64 << 10;
 
-/// Embeds texts with a model, or looks up what it made of them before.
+/// A function that embeds texts with a model, or takes their embeddings from a cache.
 type Embed<'m> = dyn Fn(&[String], &trivec::EncodeOptions) -> trivec::Result<Vec<Embedding>> + Send + Sync + 'm;
 
-/// A model that has been compared with an index, and how the index embeds texts.
+/// A model that was found to be the one of an index, and the settings by which that index embeds texts.
 pub struct Encoder<'m> {
     model: &'m Model,
     settings: Arc<Settings>,
@@ -33,8 +34,8 @@ impl<'m> Encoder<'m> {
         Encoder { model, settings, embed: None }
     }
 
-    /// Replaces the model by `embed` for documents. `embed` must return what the model would compute of the texts with the options, one
-    /// embedding a text; it may take them from a cache.
+    /// Calls `embed` instead of the model for documents; queries are still embedded by the model. `embed` must return, for each text, the
+    /// embedding that the model would compute with the options; it may take embeddings from a cache.
     #[must_use]
     pub fn with_embed(
         self,
@@ -48,13 +49,13 @@ impl<'m> Encoder<'m> {
         self.model
     }
 
-    /// The options that documents are embedded with: for callers that embed by themselves and use
+    /// The options with which documents are embedded: for callers that embed by themselves and use
     /// [`Writer::upsert_embedded`](crate::Writer::upsert_embedded).
     pub fn document_options(&self) -> trivec::EncodeOptions {
         self.settings.encode_options(&self.settings.document_prompt)
     }
 
-    /// The options that queries are embedded with.
+    /// The options with which queries are embedded.
     pub fn query_options(&self) -> trivec::EncodeOptions {
         self.settings.encode_options(&self.settings.query_prompt)
     }
@@ -62,7 +63,8 @@ impl<'m> Encoder<'m> {
     /// The vectors of documents, in order.
     ///
     /// # Errors
-    /// [`Error::Engine`]; [`Error::Document`] names the document that the model cannot embed.
+    /// [`Error::Document`] names the document that the model cannot embed; [`Error::Engine`] for other failures of the model;
+    /// [`Error::Option`] if the function of [`with_embed`](Self::with_embed) returned another number of embeddings.
     pub fn documents(&self, documents: &[Document]) -> Result<Vec<Embedding>> {
         let texts: Vec<String> = documents.iter().map(Document::searched_text).collect();
         let options = self.document_options();
@@ -96,6 +98,7 @@ impl<'m> Encoder<'m> {
         self.one_query(self.queries(&[text])?)
     }
 
+    /// As [`Encoder::query`], but the call fails with [`trivec::Error::Cancelled`] once `cancel` is set.
     pub(crate) fn query_until(&self, text: &str, cancel: Option<Cancel>) -> Result<Embedding> {
         self.one_query(self.queries_until(&[text], cancel)?)
     }
@@ -112,7 +115,7 @@ impl<'m> Encoder<'m> {
         self.queries_until(texts, None)
     }
 
-    /// As [`Encoder::queries`], but the call ends early when `cancel` is set.
+    /// As [`Encoder::queries`], but the call fails with [`trivec::Error::Cancelled`] once `cancel` is set.
     pub(crate) fn queries_until<S: AsRef<str> + Sync>(
         &self,
         texts: &[S],
@@ -122,7 +125,7 @@ impl<'m> Encoder<'m> {
     }
 }
 
-/// How many of the first documents are embedded in one batch: at least one.
+/// How many of the first documents fit into one batch: at least one, so that a document longer than a batch is a batch by itself.
 pub(crate) fn batch_len(documents: &[Document]) -> usize {
     let mut bytes = 0;
     let fits = documents.iter().take(BATCH).take_while(|document| {

@@ -1,4 +1,4 @@
-//! What can go wrong in an index, with the facts a caller needs: file, place, what was found and what was expected.
+//! The errors of the crate, with the facts that a caller needs: the file, the place in it, what was found and what was expected.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,23 +8,23 @@ use tantivy::TantivyError;
 /// The result of every fallible call of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What kind of thing went wrong; decides how a program reacts (and the exit code of the command line).
+/// The kinds of errors, by which a program decides how to react. (The command line has an exit code for each.)
 #[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
-    /// An option, a query or a filter makes no sense.
+    /// An option, a query or a filter cannot be used, or something is already at the path where something new was to be made.
     Usage,
-    /// A document, or a line of an input file, cannot be taken.
+    /// A document, a line of an input file, or a whole input cannot be used.
     Input,
-    /// There is no index at the path, or another than the one that was opened; or no document of the key.
+    /// There is no index at the path, or another index than the one that was opened; or no document has the key.
     NotFound,
     /// A file of the index is damaged, or of another format.
     Damaged,
     /// The index was built by another model, precision, analyzer or format.
     Mismatch,
-    /// Another writer has the index, or changes it all the time.
+    /// Another writer has locked the index, or changed it during every attempt to open or copy it.
     Locked,
-    /// The operating system refused to read, map or write.
+    /// The operating system failed to read, map or write; or an earlier failure has ended the writer.
     Io,
     /// The model failed, or cannot do what was asked.
     Model,
@@ -52,16 +52,16 @@ pub enum Error {
         /// What is missing.
         what: String,
     },
-    /// Another index is where the one was that was opened.
+    /// Another index is now at the path of the index that was opened.
     #[error("{}: another index is in the place of the one that was opened: open it anew", path.display())]
     Replaced {
         /// The directory.
         path: PathBuf,
     },
-    /// The directory has something in it, where a new index was to be made.
+    /// Something is already at the path where a new index, a copy or an export was to be made.
     #[error("{}: {what}", path.display())]
     Exists {
-        /// The directory.
+        /// The path.
         path: PathBuf,
         /// What is there.
         what: String,
@@ -74,7 +74,7 @@ pub enum Error {
         /// What was found and expected.
         what: String,
     },
-    /// The index belongs to something else than what it was opened with.
+    /// The index has another model, format or analyzer than it was opened with.
     #[error("{}: the index has the {what} {index}, but it was opened with {found}", path.display())]
     Mismatch {
         /// The index.
@@ -96,13 +96,13 @@ pub enum Error {
         /// How often it was tried.
         attempts: usize,
     },
-    /// Another writer, of this process or another, has the index.
+    /// Another writer, of this process or another, has locked the index.
     #[error("{}: another writer has the index: there can be one at a time", path.display())]
     Locked {
         /// The lock file.
         path: PathBuf,
     },
-    /// A document cannot be taken.
+    /// A document cannot be accepted.
     #[error("document `{}`: {what}", shown(key))]
     Document {
         /// Its key.
@@ -110,33 +110,33 @@ pub enum Error {
         /// What was found and what is allowed.
         what: String,
     },
-    /// A line of an input file cannot be taken.
+    /// A line of an input file cannot be used.
     #[error("{}, line {line}: {what}", path.display())]
     Line {
         /// The file.
         path: PathBuf,
-        /// The line, from 1 on.
+        /// The line, from 1 on; in a Parquet file the row, or 0 for the whole file.
         line: u64,
         /// What was found and what is allowed.
         what: String,
     },
-    /// An input has not the columns, or fields, that were named.
+    /// An input lacks a column, or a field, that was named; or has a column twice.
     #[error("{}: {what}", path.display())]
     Columns {
         /// The file or directory.
         path: PathBuf,
-        /// Which is missing, and which are there.
+        /// Which column is missing, and which are there; or which is there twice.
         what: String,
     },
-    /// A directory has no file that would be read.
+    /// A directory has no file of a kind that is read.
     #[error("{}: {what}", path.display())]
     NothingToRead {
         /// The directory.
         path: PathBuf,
-        /// Which files would be.
+        /// Which files would be read.
         what: String,
     },
-    /// A filter cannot be read.
+    /// A filter cannot be parsed.
     #[error("filter, at character {at}: {what}")]
     Filter {
         /// The character, from 1 on.
@@ -149,7 +149,7 @@ pub enum Error {
     NoField {
         /// The field.
         name: String,
-        /// Those that documents have in their metadata.
+        /// The fields that documents have in their metadata.
         fields: Vec<String>,
     },
     /// A filter compares a field with a value of a type that the field has in no document.
@@ -157,9 +157,9 @@ pub enum Error {
     FieldType {
         /// The field.
         name: String,
-        /// What it has: `text`, `numbers`, `true and false`, or several of them.
+        /// The types of its values: `text`, `numbers`, `true and false`, or several of them.
         has: String,
-        /// The value, with its type.
+        /// The value that it was compared with, after its type: `the text "x"`, `the number 5`.
         value: String,
     },
     /// An option's value cannot be used.
@@ -187,17 +187,17 @@ pub enum Error {
     Engine(#[from] trivec::Error),
 }
 
-/// A key as it is shown in a message: short, on one line.
+/// A string as a message shows it: its first 80 characters, escaped so that they stand on one line.
 pub(crate) fn shown(key: &str) -> String {
     let short: String = key.chars().take(80).collect();
     let dots = if short.len() < key.len() { "…" } else { "" };
     format!("{}{dots}", short.escape_debug())
 }
 
-/// Most names that a message lists.
+/// The largest number of field names that a message lists.
 const MOST_SHOWN: usize = 20;
 
-/// The fields that a filter can compare, as a message has them.
+/// The list, for a message, of the fields that a filter can compare: `fields` of the metadata, and the document's own.
 fn all_shown(fields: &[String]) -> String {
     let own = ["key", "document", "lang"].map(String::from);
     let more = if fields.len() > MOST_SHOWN { " …" } else { "" };
@@ -205,17 +205,17 @@ fn all_shown(fields: &[String]) -> String {
     names.collect::<Vec<_>>().join(", ") + more
 }
 
-/// Longest name, in bytes, that others are compared with: a part of a name in the metadata has 256 at most.
+/// Longest name, in bytes, for which a similar one is looked for. A part of a name in the metadata has at most 256.
 const LONGEST_COMPARED: usize = 512;
 
-/// The question whether another name was meant, if one is near.
+/// The end of a message that asks whether the most similar of the names was meant: empty if none is similar enough.
 fn suggested(name: &str, fields: &[String]) -> String {
     if name.len() > LONGEST_COMPARED {
         return String::new();
     }
     let near = |field: &&String| {
         let distance = distance(&name.to_lowercase(), &field.trim_matches('`').to_lowercase());
-        // Of a short name one letter may be wrong, of longer ones a third.
+        // In a short name one letter may be wrong, in a longer one a third of them.
         (distance <= (name.chars().count() / 3).max(1)).then_some(distance)
     };
     let own = ["key", "document", "lang"].map(String::from);
@@ -223,10 +223,11 @@ fn suggested(name: &str, fields: &[String]) -> String {
     nearest.map_or(String::new(), |(_, field)| format!(": did you mean `{}`?", shown(field.trim_matches('`'))))
 }
 
-/// How many characters have to be put in, left out, replaced, or exchanged with the next one to make one text of another.
+/// The edit distance of two texts: how many characters must be inserted, deleted, replaced, or exchanged with the next one to make `b` of
+/// `a`.
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    // The rows of the table for two characters of `a` before, one before, and this one.
+    // The rows of the table of distances for the character of `a` two before this one, and for the one before.
     let (mut second, mut last): (Vec<usize>, Vec<usize>) = (Vec::new(), (0..=b.len()).collect());
     for i in 0..a.len() {
         let mut row = vec![i + 1];
@@ -296,7 +297,7 @@ impl Error {
     }
 }
 
-/// Calls what may panic on damaged files (tantivy's readers do), and makes a panic an error.
+/// Calls a function that may panic on damaged files, as tantivy's readers do, and turns a panic into [`Error::Damaged`].
 pub(crate) fn guarded<T>(path: &Path, call: impl FnOnce() -> Result<T>) -> Result<T> {
     // After a panic the values that the call used are dropped, or they were only read.
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).unwrap_or_else(|panic| {
@@ -325,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_field_has_the_nearest_name_beside_it_if_one_is_near() {
+    fn the_message_for_a_misspelt_field_suggests_the_most_similar_name_if_one_is_similar_enough() {
         let many: Vec<String> = (0..100).map(|n| format!("field-{n:02}")).chain(["year".to_owned()]).collect();
         let said = |name: &str, fields: &[String]| {
             Error::NoField { name: name.to_owned(), fields: fields.to_vec() }.to_string()

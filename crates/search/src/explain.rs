@@ -1,4 +1,4 @@
-//! Explains why a hit was found. The library, the command line, the service and its page use the same structure.
+//! Explains why a hit was found. The library, the command line, the service and its page all show the [`Explanation`] that is made here.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -20,10 +20,10 @@ use crate::sentences::{sentences, token_spans};
 /// Longest snippet, in characters.
 const SNIPPET_CHARS: usize = 320;
 
-/// Most pieces and aligned tokens that are listed.
+/// The largest number of shared pieces, and of aligned tokens, that an explanation lists.
 const MOST: usize = 512;
 
-/// A token of the document that is nearest to one of the query.
+/// The token of the document that is nearest to a token of the query: where it stands in the document's text, and how similar it is.
 struct Nearest {
     span: Range<usize>,
     similarity: f32,
@@ -64,7 +64,7 @@ pub(crate) fn explain(
     Ok(explanation)
 }
 
-/// The shared pieces of the vocabulary.
+/// The pieces of the vocabulary for which both the query and the document in `row` have a lexical weight: the [`MOST`] largest products.
 fn pieces(
     reader: &Reader,
     encoder: &Encoder<'_>,
@@ -84,16 +84,16 @@ fn pieces(
     Ok(pieces)
 }
 
-/// What the ColBERT vectors say of a hit.
+/// What the ColBERT vectors tell about a hit; empty if none are stored.
 #[derive(Default)]
 struct Aligned {
     alignment: Vec<AlignedToken>,
     nearest: Vec<Nearest>,
-    /// Whether the text is longer than the model has read, so that the vectors know nothing of its end.
+    /// Whether the model has read only the beginning of the document, so that no vector is of its end.
     is_cut: bool,
 }
 
-/// The nearest token of the document for every token of the query.
+/// Finds the nearest token of the document in `row` for each of the query's first [`MOST`] tokens.
 fn alignment(
     reader: &Reader,
     encoder: &Encoder<'_>,
@@ -110,7 +110,7 @@ fn alignment(
     let asked = tokens_of(encoder, query_text, &encoder.query_options())?.tokens;
     let Read { tokens, spans, is_cut } = tokens_of(encoder, text, &encoder.document_options())?;
     let (mut aligned, mut nearest) = (Vec::new(), Vec::new());
-    // Row `i` belongs to token `i + 1`.
+    // The first token, `<s>`, has no ColBERT vector: vector `i` is that of token `i + 1`.
     for (asked, best) in asked.iter().skip(1).zip(best).take(MOST) {
         let Some((token, span)) = tokens.get(best.row + 1).zip(spans.get(best.row + 1)) else { continue };
         let sentence = (!span.is_empty()).then(|| sentence_of(borders, span.start)).flatten();
@@ -123,15 +123,16 @@ fn alignment(
     Ok(Aligned { alignment: aligned, nearest, is_cut })
 }
 
-/// A text as the model sees it.
+/// The tokens of a text as the model reads it.
 struct Read {
     tokens: Vec<Token>,
-    /// Where each token stands in the text. Tokens of a prompt stand nowhere.
+    /// Where each token stands in the text: byte ranges, empty for special tokens and for tokens of the prompt.
     spans: Vec<Range<usize>>,
-    /// Whether the model has not read all of it.
+    /// Whether the model reads only the beginning of the text.
     is_cut: bool,
 }
 
+/// Tokenizes a text with its prompt, as the model does before it embeds it with these options.
 fn tokens_of(encoder: &Encoder<'_>, text: &str, options: &trivec::EncodeOptions) -> Result<Read> {
     let model = encoder.model();
     let trivec::Tokens { tokens, truncated } = model.tokenize(text, options)?;
@@ -142,12 +143,13 @@ fn tokens_of(encoder: &Encoder<'_>, text: &str, options: &trivec::EncodeOptions)
     Ok(Read { tokens, spans, is_cut: truncated })
 }
 
+/// The number of the sentence that byte `at` is in; `None` if it is between sentences.
 fn sentence_of(borders: &[Range<usize>], at: usize) -> Option<usize> {
     let index = borders.partition_point(|range| range.end <= at);
     borders.get(index).filter(|range| range.start <= at).map(|_| index)
 }
 
-/// Of every sentence, the sum of the inverse document frequencies of the query's words that stand in it, each counted once.
+/// For every sentence, the sum of the inverse document frequencies of the query's words that it has, each word counted once.
 fn information(borders: &[Range<usize>], occurrences: &[analyze::Occurrence], idf: &[f32]) -> Vec<f32> {
     let mut sums = vec![0.0; borders.len()];
     let mut seen = BTreeSet::new();
@@ -162,9 +164,10 @@ fn information(borders: &[Range<usize>], occurrences: &[analyze::Occurrence], id
     sums
 }
 
-/// The sentence that carried the hit: the one whose tokens are nearest to most of the query's; without ColBERT vectors, the one that has most of
-/// its words. Of a text whose end the model has not read (`is_cut`) the vectors know too little: there a sentence that has far more of the
-/// words comes first.
+/// The sentence that is shown for a hit: the one with the largest sum of similarities over `nearest`, the tokens nearest to the query's;
+/// without ColBERT vectors, the one with the largest number in `words`, which [`information`] gives. If the model has not read the end of
+/// the text (`is_cut`), no vector is of the end; so the sentence with the largest number is shown instead of the nearest one if its number
+/// is more than twice as large.
 fn best_sentence(borders: &[Range<usize>], nearest: &[Nearest], words: &[f32], is_cut: bool) -> Range<usize> {
     let mut meaning = vec![0.0; borders.len()];
     for token in nearest {
@@ -182,15 +185,15 @@ fn best_sentence(borders: &[Range<usize>], nearest: &[Nearest], words: &[f32], i
     borders.get(best).cloned().unwrap_or(0..0)
 }
 
-/// The place of the largest number; the first of equals.
+/// The index of the largest number; of equal ones the first.
 fn first_of_largest(numbers: &[f32]) -> usize {
     let largest =
         |best: (usize, f32), (place, &number): (usize, &f32)| if number > best.1 { (place, number) } else { best };
     numbers.iter().enumerate().fold((0, f32::NEG_INFINITY), largest).0
 }
 
-/// Where the query's rarest word of those that are in a sentence stands in it; first the place that has most information around it. Nowhere
-/// if the sentence is shown whole.
+/// Where the rarest of the query's words in a sentence stands in it: byte positions, first the one around which a snippet has the largest
+/// sum of inverse document frequencies. Empty if the sentence is so short that it is shown whole.
 fn rarest_word(text: &str, sentence: &Range<usize>, occurrences: &[analyze::Occurrence], idf: &[f32]) -> Vec<usize> {
     if text[sentence.clone()].chars().count() <= SNIPPET_CHARS {
         return Vec::new();
@@ -217,10 +220,11 @@ fn rarest_word(text: &str, sentence: &Range<usize>, occurrences: &[analyze::Occu
     places
 }
 
-/// Most places of a word that are compared.
+/// The largest number of a word's positions that are compared.
 const MOST_PLACES: usize = 100;
 
-/// Cuts the snippet out of the text and marks it. `rarest` is what [`rarest_word`] gives.
+/// Cuts the snippet out of the sentence and marks in it the query's words, and the tokens whose similarity is not below the mean of
+/// `nearest`. `rarest` is what [`rarest_word`] gives.
 fn mark(
     explanation: &mut Explanation,
     text: &str,
@@ -240,7 +244,7 @@ fn mark(
         own.map(|(range, _)| range.start)
     };
     let mut window = window(text, sentence.clone(), starts(None));
-    // Of a long sentence that has words of the query, the part with the rarest of them is shown.
+    // If the sentence is cut and has words of the query, the part with the rarest of them is shown.
     if let Some(&first) = rarest.first()
         && !rarest.iter().any(|at| window.contains(at))
     {
@@ -265,18 +269,18 @@ fn mark(
     explanation.more_after = !text[window.end..].trim().is_empty();
 }
 
-/// The part of a sentence that is shown: all of it, or as much as fits around its first mark.
+/// The part of a sentence that is shown: all of it, or [`SNIPPET_CHARS`] characters, of which a quarter stand before its first mark.
 fn window(text: &str, sentence: Range<usize>, mut marks: impl Iterator<Item = usize>) -> Range<usize> {
     let within = &text[sentence.clone()];
     if within.chars().count() <= SNIPPET_CHARS {
         return sentence;
     }
     let first = marks.find(|at| sentence.contains(at)).unwrap_or(sentence.start);
-    // A quarter before the mark, at the border of a character with its marks.
+    // The part begins at a border of grapheme clusters, so that no accent is cut off its letter.
     let before = text[sentence.start..first].char_indices().rev().nth(SNIPPET_CHARS / 4);
     let start = before.map_or(sentence.start, |(at, _)| analyze::character_start(text, sentence.start + at));
     let end = text[start..sentence.end].char_indices().nth(SNIPPET_CHARS).map_or(sentence.end, |(at, _)| start + at);
-    // A character of more marks than a snippet has room for is cut.
+    // A grapheme cluster that is longer than a snippet is cut.
     let whole = analyze::character_start(text, end);
     start..if whole > start { whole } else { end }
 }
@@ -310,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_text_that_was_cut_the_sentence_with_the_words_is_shown() {
+    fn a_sentence_with_far_more_of_the_words_is_shown_if_the_model_has_not_read_the_end() {
         let borders = [0..10, 10..20, 20..30];
         let nearest = [Nearest { span: 2..4, similarity: 0.9 }, Nearest { span: 12..14, similarity: 0.8 }];
         let best = |words: [f32; 3], is_cut| best_sentence(&borders, &nearest, &words, is_cut);
@@ -324,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn the_part_of_a_long_sentence_has_the_words() {
+    fn a_long_sentence_is_cut_around_its_word_and_not_around_its_nearest_token() {
         let text = format!("near {}word", "x ".repeat(1_000));
         let (near, word) = (0..4, text.len() - 4..text.len());
         let rarest = [word.start];
@@ -359,7 +363,8 @@ mod tests {
         let at = text.find('ж').unwrap();
         let window = window(&text, 0..text.len(), [at].into_iter());
         assert!(text[window.clone()].contains('ж') && text[window].chars().count() <= SNIPPET_CHARS);
-        // At borders of characters as people see them, whatever they are made of; and within the bound where one is too long.
+        // The part begins and ends between grapheme clusters, of whatever characters they are; a cluster that is too long is cut at the
+        // limit.
         for character in
             ["น้ำ", "e\u{301}\u{302}", "\u{1F469}\u{200D}\u{1F680}", "한", "क्षि", &format!("x{}", "\u{301}".repeat(900))]
         {

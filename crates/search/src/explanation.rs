@@ -1,19 +1,22 @@
-//! What explains a hit.
+//! The types that explain a hit: `explain.rs` makes them.
 
 use serde::{Deserialize, Serialize};
 
-/// What explains a hit, beside its ranks and scores ([`ArmScores`](crate::ArmScores)).
+/// What explains a hit, in addition to its ranks and scores ([`ArmScores`](crate::ArmScores)).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Explanation {
-    /// The query's words, and whether the document has each. The share is computed from them.
+    /// The query's words, and whether the document has each. The largest possible BM25 score, of which the
+    /// [share](crate::ArmScores::share) is a part, is made of their `idf`s.
     pub words: Vec<WordMatch>,
-    /// Pieces of the vocabulary that both have, the largest product first: their products add up to the lexical score.
+    /// Pieces of the vocabulary that both have, the largest product first, at most 512: the products of all of them add up to the lexical
+    /// score.
     pub pieces: Vec<PieceMatch>,
-    /// Of every token of the query, the token of the document that is nearest: the mean of the similarities is the ColBERT score. Empty
-    /// without stored ColBERT vectors.
+    /// For each token of the query (of the first 512) the token of the document that is nearest: the mean of the similarities of all tokens
+    /// is the ColBERT score. Empty without stored ColBERT vectors.
     pub alignment: Vec<AlignedToken>,
-    /// The sentence of the document that carried the hit, with what matched in it marked: the one that the ColBERT vectors are nearest to; of a
-    /// text that is longer than the index's maximum length, one that has far more of the query's words instead, if there is one.
+    /// The sentence of the document that matches the query best, with what matched in it marked: the one with the tokens nearest to the
+    /// query's by ColBERT vectors, or without these the one with most of the query's words. In a text that is longer than the index's
+    /// maximum length, a sentence that has far more of the words is shown instead, if there is one.
     pub snippet: Vec<SnippetPart>,
     /// Whether text was left out before the snippet.
     pub more_before: bool,
@@ -31,7 +34,7 @@ impl Explanation {
 /// A word of the query.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WordMatch {
-    /// In lower case.
+    /// The word in lower case.
     pub word: String,
     /// Whether the document has it, in one of its forms.
     pub found: bool,
@@ -61,7 +64,8 @@ pub struct AlignedToken {
     pub document: String,
     /// The product of their vectors.
     pub similarity: f32,
-    /// The sentence of the document that it stands in, from 0 on; `None` for special tokens.
+    /// The number of the document's sentence that the document's piece stands in, from 0 on; `None` if it is in no sentence, as a special
+    /// token.
     pub sentence: Option<usize>,
 }
 
@@ -75,7 +79,7 @@ pub enum Mark {
     Meaning,
 }
 
-/// A part of a snippet: the parts one after another are its text.
+/// A part of a snippet. The parts, one after another, are the snippet's text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnippetPart {
     /// The text.

@@ -1,4 +1,5 @@
-//! What is left when a call fails: every call by which the index or tantivy writes is made to fail once, and everything after it.
+//! Tests what is left of an index when writing fails. For every call by which the index or tantivy writes, one run lets this call and all
+//! later ones fail.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -11,7 +12,8 @@ use trivec::{Embedding, LexicalWeights, TokenVectors};
 use crate::disk::{Disk, DiskFile, RealDisk};
 use crate::{ColbertBits, Document, Error, Index, IndexOptions, ModelId, Result, Writer};
 
-/// A disk whose calls from number `fails_at` on fail, as after a crash or on a full disk. Half of what is written then gets through.
+/// A disk whose calls from number `fails_at` on fail, as after a crash or on a full disk. An append that fails still writes half of its
+/// bytes.
 #[derive(Debug)]
 struct FaultyDisk {
     real: RealDisk,
@@ -20,12 +22,14 @@ struct FaultyDisk {
 }
 
 impl FaultyDisk {
+    /// The disk, and the counter of its calls.
     fn counted(fails_at: usize) -> (Arc<dyn Disk>, Arc<AtomicUsize>) {
         let calls = Arc::new(AtomicUsize::new(0));
         (Arc::new(FaultyDisk { real: RealDisk, calls: Arc::clone(&calls), fails_at }), calls)
     }
 }
 
+/// Counts a call, and fails if its number is `fails_at` or larger.
 fn call(calls: &AtomicUsize, fails_at: usize) -> io::Result<()> {
     match calls.fetch_add(1, Ordering::Relaxed) >= fails_at {
         true => Err(io::Error::new(io::ErrorKind::StorageFull, "the disk is full (a test)")),
@@ -84,11 +88,13 @@ impl DiskFile for FaultyFile {
 
 const DIM: usize = 16;
 
+/// The identity of a model that does not exist.
 pub(crate) fn model() -> ModelId {
     ModelId { name: "test".into(), digest: "1".repeat(64), dense_dim: DIM, colbert_dim: Some(DIM), lexical: true }
 }
 
-/// Vectors that depend on the key alone.
+/// Pseudorandom vectors of length 1 that depend on the key alone: one dense vector, three token vectors, a lexical weight for each byte of
+/// the key.
 pub(crate) fn embedding(key: &str) -> Embedding {
     let mut state = key.bytes().fold(7u64, |state, byte| state.wrapping_mul(31).wrapping_add(u64::from(byte))) | 1;
     let mut row = || -> Vec<f32> {
@@ -115,11 +121,12 @@ fn document(key: &str, version: usize) -> Document {
     Document::new(key, format!("text of {key} in version {version}")).with_lang("en")
 }
 
+/// Adds a version of the document `key`, or replaces an earlier one.
 fn put(writer: &mut Writer, key: &str, version: usize) -> Result<()> {
     writer.upsert_embedded(&document(key, version), &embedding(key))
 }
 
-/// What an index has: texts by key.
+/// The texts of all documents of an index, each of which names its key and version.
 fn content(index: &Index) -> BTreeSet<String> {
     let mut texts = BTreeSet::new();
     let each = |document: Document| {
@@ -130,7 +137,7 @@ fn content(index: &Index) -> BTreeSet<String> {
     texts
 }
 
-/// The steps of the test from number `begin` on. After each step, `acknowledged` gets the number of finished steps.
+/// Runs the steps of the test from number `begin` on. After each step, `acknowledged` is called with the number of finished steps.
 fn steps(index: &Index, begin: usize, mut acknowledged: impl FnMut(usize)) -> Result<()> {
     let mut writer = index.writer()?;
     for step in begin..STEPS {
@@ -163,7 +170,7 @@ fn steps(index: &Index, begin: usize, mut acknowledged: impl FnMut(usize)) -> Re
 
 const STEPS: usize = 5;
 
-/// What the index has after each commit that `steps` acknowledges.
+/// The texts that the index has after each number of finished [`steps`], from 0 on.
 fn states() -> Vec<BTreeSet<String>> {
     let texts = |list: &[(&str, usize)]| list.iter().map(|(key, version)| document(key, *version).text).collect();
     let last: BTreeSet<String> = texts(&[("b", 2), ("d", 2)]);
@@ -180,7 +187,7 @@ fn states() -> Vec<BTreeSet<String>> {
 #[test]
 fn whichever_call_fails_the_next_open_finds_a_commit_that_was_asked_for() {
     let states = states();
-    // How many calls there are.
+    // Counts the calls of a run without failures.
     let directory = tempfile::tempdir().unwrap();
     let (disk, calls) = FaultyDisk::counted(usize::MAX);
     let index = Index::create_on(disk, &directory.path().join("index"), &model(), &IndexOptions::default()).unwrap();
@@ -197,7 +204,8 @@ fn whichever_call_fails_the_next_open_finds_a_commit_that_was_asked_for() {
             Ok(index) => index,
             Err(e) => {
                 assert!(fails_at < made && matches!(e, Error::Io { .. }), "{fails_at}: {e}");
-                // What is left is no hindrance.
+                // What the failed creation has left does not stop another one. If only the last call failed, the index may be there
+                // already.
                 let whole =
                     Index::create(&path, &model(), &IndexOptions::default()).or_else(|_| Index::open(&path)).unwrap();
                 assert_eq!(content(&whole), states[0]);
@@ -207,7 +215,7 @@ fn whichever_call_fails_the_next_open_finds_a_commit_that_was_asked_for() {
         let mut acknowledged = 0;
         match steps(&index, 0, |step| acknowledged = step) {
             Err(error) => assert!(matches!(error, Error::Io { .. }), "call {fails_at}: {error}"),
-            // tantivy removes files behind the writer's back, a few calls sooner or later.
+            // tantivy removes files on a thread of its own, so that a run may have a few calls fewer than another.
             Ok(()) => assert!(fails_at + LATE_CALLS > all, "call {fails_at} of {all} failed without a word"),
         }
 
@@ -219,7 +227,7 @@ fn whichever_call_fails_the_next_open_finds_a_commit_that_was_asked_for() {
             "call {fails_at}, after commit {acknowledged}: {found:?}"
         );
         index.check().unwrap();
-        // The next writer clears up.
+        // The next writer removes the files that no commit names.
         drop(index.writer().unwrap());
         let named: usize = index.reader().unwrap().commit().segments.iter().map(|segment| segment.files.len()).sum();
         assert_eq!(std::fs::read_dir(path.join("seg")).unwrap().count(), named, "call {fails_at}");
@@ -232,7 +240,7 @@ fn whichever_call_fails_the_next_open_finds_a_commit_that_was_asked_for() {
             );
             std::fs::remove_dir_all(&copy).unwrap();
         }
-        // What was not acknowledged can be asked for again, word for word: what the failed attempt has left is no hindrance.
+        // The steps that were not acknowledged can be run again as they are: what the failed attempt has left does not stop them.
         steps(&index, acknowledged, |_| ()).unwrap_or_else(|e| panic!("after call {fails_at}: {e}"));
         assert_eq!(content(&index), states[STEPS], "call {fails_at}");
         index.check().unwrap();
@@ -243,11 +251,11 @@ fn whichever_call_fails_the_next_open_finds_a_commit_that_was_asked_for() {
     }
 }
 
-/// How many calls may come later in one run than in another.
+/// By how many calls runs of the same steps may differ.
 const LATE_CALLS: usize = 20;
 
 #[test]
-fn a_writer_that_failed_takes_nothing_more() {
+fn a_writer_that_failed_refuses_every_later_call() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("index");
     Index::create(&path, &model(), &IndexOptions::default()).unwrap();
@@ -284,7 +292,7 @@ fn bad_vectors_are_refused() {
     }
 }
 
-/// An index with documents in two segments, of which one is deleted.
+/// An intact index: a document for each key, three in a segment, of which the second document is deleted.
 fn sound(path: &Path, bits: ColbertBits, keys: &[&str]) -> Index {
     let index = Index::create(path, &model(), &IndexOptions { colbert: bits, ..IndexOptions::default() }).unwrap();
     let mut writer = index.writer().unwrap();
@@ -297,8 +305,8 @@ fn sound(path: &Path, bits: ColbertBits, keys: &[&str]) -> Index {
     index
 }
 
-/// The sound files of the fuzz targets' corpus are what is written today: the format has not changed without a new version of it.
-/// (With `TRIVEC_WRITE_CORPUS` set, they are written.)
+/// The files `good-*` of the fuzz corpus are equal to those that are written today, which shows that the format has not changed without a
+/// new version. (With `TRIVEC_WRITE_CORPUS` set, the test writes them first.)
 #[test]
 fn segment_files_are_those_of_the_corpus() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/search_segment");

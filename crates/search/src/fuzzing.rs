@@ -1,4 +1,5 @@
-//! Entrances to the parsers for `fuzz/` and for the replay of its corpus; not part of the API.
+//! Entry points to the parsers for `fuzz/` and for the replay of its corpus, and one for tests of older indexes; not part of the API. Each
+//! parser's function returns whether it accepted the bytes, and panics only if something is wrong with the parser.
 
 use std::path::Path;
 
@@ -16,10 +17,10 @@ use crate::segment::rows::RowsReader;
 use crate::settings::ColbertBits;
 use crate::{Document, Filter, Result, Writer};
 
-/// Largest vectors and lists that are worked with: a hostile file may describe a sound and large one.
+/// Longest vectors, and most rows, that [`segment`] works with: a hostile file may describe more, which would only take time.
 const SMALL: u64 = 1 << 12;
 
-/// Reads `bytes` as a filter; what was read reads the same again.
+/// Parses `bytes` as a filter. Parsing the accepted text again must give the same filter.
 pub fn filter(bytes: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(bytes) else { return false };
     match text.parse::<Filter>() {
@@ -34,7 +35,7 @@ pub fn filter(bytes: &[u8]) -> bool {
     }
 }
 
-/// Adds an entry even if an entry of another document has its key, as earlier versions did.
+/// Adds an entry even if an entry of another document has its key, as earlier versions did: for tests with indexes that they made.
 ///
 /// # Errors
 /// As [`Writer::upsert_embedded`].
@@ -43,7 +44,7 @@ pub fn add_unchecked(writer: &mut Writer, document: &Document, embedding: &Embed
     writer.put(document, embedding)
 }
 
-/// Whether every document of a source was taken, and there is one.
+/// Whether a source has documents, and none of them was refused.
 fn all_good(documents: impl Iterator<Item = Result<Document>>) -> bool {
     let mut count = 0;
     let mut good = true;
@@ -65,7 +66,7 @@ pub fn jsonl(bytes: &[u8]) -> bool {
     all_good(crate::ingest::read_jsonl(bytes, Path::new("fuzz"), &Default::default()))
 }
 
-/// Reads `bytes` as CSV, and as TSV.
+/// Reads `bytes` as CSV and as TSV: accepted if they are accepted as one of them.
 pub fn csv(bytes: &[u8]) -> bool {
     let read = |separator| {
         crate::ingest::read_csv(bytes, separator, Path::new("fuzz"), &Default::default()).is_ok_and(all_good)
@@ -73,7 +74,7 @@ pub fn csv(bytes: &[u8]) -> bool {
     read(b',') | read(b'\t')
 }
 
-/// Reads `bytes` as a segment's file of any kind and works with it.
+/// Opens `bytes` as a segment's file of each kind, and reads rows, scores and lists from it: accepted if all of this works for a kind.
 pub fn segment(bytes: &[u8]) -> bool {
     let path = Path::new("fuzz");
     let mut accepted = false;
@@ -134,7 +135,7 @@ pub fn segment(bytes: &[u8]) -> bool {
                         let mut scratch = Scratch::default();
                         let mut good = true;
                         for row in some_rows.take(16) {
-                            // A document of no tokens has no score.
+                            // For a document without tokens an error is accepted too.
                             let empty = reader.tokens(row).is_ok_and(|(from, to)| from == to);
                             good &= reader.score(&query, row, &mut scratch).is_ok() || empty;
                         }

@@ -1,4 +1,5 @@
-//! Operations of an index that need neither a model nor a writer. `directory.rs` creates and opens it.
+//! Opens the readers and the writer of an index, and counts, checks and copies what it has: operations that need no model. `directory.rs`
+//! creates and opens the index itself.
 
 use std::fs;
 use std::path::Path;
@@ -17,15 +18,15 @@ use crate::writer::Writer;
 pub struct Stats {
     /// Documents that are not deleted; one that was cut into chunks counts once.
     pub documents: u64,
-    /// What is stored of them: documents, and each chunk of those that were cut.
+    /// Entries that are not deleted: documents that are stored whole, and each chunk of the others.
     pub entries: u64,
     /// Entries that are deleted or replaced, and take space until the index is compacted.
     pub deleted: u64,
     /// Segments of vectors.
     pub segments: usize,
-    /// How often it was committed.
+    /// How many commits it has had.
     pub commits: u64,
-    /// The languages of its documents.
+    /// The languages of all documents that it ever had, also of those that are deleted.
     pub languages: Vec<String>,
     /// The model that made its vectors.
     pub model: ModelId,
@@ -40,15 +41,15 @@ pub struct Stats {
 pub struct Checked {
     /// Documents that are not deleted; one that was cut into chunks counts once.
     pub documents: u64,
-    /// What is stored of them: documents, and each chunk of those that were cut.
+    /// Entries that are not deleted: documents that are stored whole, and each chunk of the others.
     pub entries: u64,
-    /// Files.
+    /// Files that were read: those that the commit names, and the three that no commit names.
     pub files: u64,
     /// Bytes of the files that the commit names.
     pub bytes: u64,
 }
 
-/// The settings, and tantivy's two lists: files that no commit names.
+/// Files that are read but that no commit names: the settings, and tantivy's two lists of files.
 const UNNAMED_FILES: u64 = 3;
 
 impl Index {
@@ -96,7 +97,8 @@ impl Index {
         })
     }
 
-    /// Reads every byte of every file, and compares it with its checksum, the lists with each other, and the documents with the vectors.
+    /// Reads every byte of every file and compares it with its checksum. Checks too that the lists in the files agree with each other, and
+    /// that every document can be read and is valid.
     ///
     /// # Errors
     /// [`Error::Damaged`] names the first file that is not what it should be; as [`check_place`](Self::check_place).
@@ -122,7 +124,8 @@ impl Index {
     /// not at all.
     ///
     /// # Errors
-    /// [`Error::Exists`] if something is at `to`; [`Error::Io`]; [`Error::Damaged`] if the index is; as [`check_place`](Self::check_place).
+    /// [`Error::Exists`] if something is at `to`; [`Error::Changing`] if the index was changed during every attempt; [`Error::Io`];
+    /// [`Error::Damaged`] if the index is damaged; as [`check_place`](Self::check_place).
     pub fn snapshot(&self, to: impl AsRef<Path>) -> Result<()> {
         self.unless_gone(crate::snapshot::copy(self, to.as_ref()))
     }

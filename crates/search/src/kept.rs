@@ -1,4 +1,4 @@
-//! What an index has under a key.
+//! The type of what an index has under a key: a whole document, or chunks.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,10 +8,10 @@ use crate::document::Document;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Kept {
-    /// A document as it was given, or a chunk.
+    /// A whole document as it was given, or one chunk, whose own key was asked for.
     Document(Document),
-    /// A document that is there as chunks. The index does not have its text in one piece: chunks may repeat sentences of each other, and
-    /// the white space between them is not kept.
+    /// A document that was cut into chunks. The index does not have its text in one piece: chunks may repeat sentences of each other, and
+    /// the white space between them is not stored.
     Chunks {
         /// The document's key.
         key: String,
@@ -21,8 +21,8 @@ pub enum Kept {
 }
 
 impl Kept {
-    /// A document in chunks, which are in the order that they were added in. One that was replaced alone came later than the others: the
-    /// numbers that end their keys say where each belongs.
+    /// Puts the chunks of the document `key` in the order of their text. They come in the order in which they were added, in which a chunk
+    /// that was replaced by itself comes last; so they are sorted by the numbers at the end of their keys.
     pub(crate) fn chunks(key: &str, mut chunks: Vec<Document>) -> Kept {
         chunks.sort_by_key(|chunk| number_of(&chunk.key, key));
         Kept::Chunks { key: key.to_owned(), chunks }
@@ -37,7 +37,7 @@ impl Kept {
     }
 }
 
-/// The number of a chunk by its key, `KEY#NUMBER`; those with other keys come last.
+/// The number in a chunk's key, `KEY#NUMBER`; for other keys the largest number, so that they come last.
 fn number_of(chunk: &str, key: &str) -> u64 {
     let number = chunk.strip_prefix(key).and_then(|rest| rest.strip_prefix('#')).map(str::parse);
     number.and_then(Result::ok).unwrap_or(u64::MAX)

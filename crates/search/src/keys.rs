@@ -1,5 +1,6 @@
-//! The keys of entries that wait for a writer's commit. A key names one document, or one chunk: with it, what a search has found can
-//! be got, deleted, judged and handed over. A document, in chunks or not, and a chunk of another one could have the same key, as `d#0`; the later one is
+//! Refuses an entry whose key belongs to another document already, among the entries that wait for the writer's commit and those of the
+//! last commit. A key names one document, or one chunk: by it, what a search has found can be read, deleted, judged and exported. Without
+//! the refusal a document `d#0` and the first chunk of a document `d` could both have the key `d#0`; the one that is added later is
 //! refused.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,39 +9,39 @@ use crate::document::Document;
 use crate::error::{Error, Result};
 use crate::reader::Reader;
 
-/// What was added and deleted since the last commit.
+/// The keys that were added and deleted since the last commit.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Keys {
-    /// The documents of which entries were added, those that are deleted again too.
+    /// By the key of a document, its entries that were added and not deleted since. A document stays here when all of them are deleted.
     documents: BTreeMap<String, Entries>,
-    /// The chunks that were added: to their keys, the keys of their documents.
+    /// By the key of a chunk that was added, the key of its document.
     chunks: BTreeMap<String, String>,
-    /// Documents of the last commit that are deleted or replaced.
+    /// Keys of documents that were deleted or replaced: their entries in the last commit do not count.
     gone: BTreeSet<String>,
-    /// Entries of the last commit that are deleted by their keys, and by their numbers.
+    /// Keys and numbers of single entries that were deleted: their entries in the last commit do not count either.
     gone_keys: BTreeSet<String>,
     gone_numbers: BTreeSet<u64>,
 }
 
-/// The entries of a document.
+/// The entries of one document that were added since the last commit.
 #[derive(Debug, Default, Clone)]
 struct Entries {
-    /// Whether the document itself is one.
+    /// Whether the whole document is an entry.
     own: bool,
     chunks: Vec<String>,
 }
 
 impl Keys {
-    /// Whether an entry of the document was added, even if it is deleted again.
+    /// Whether an entry of the document was added since the last commit, even if it was deleted again.
     pub fn has_added(&self, document: &str) -> bool {
         self.documents.contains_key(document)
     }
 
-    /// Refuses an entry if an entry of another document has its key or that of its document, or is a chunk of a document that has its key: one
-    /// that was added, or is in `last`, the view of the last commit.
+    /// Refuses an entry if an entry of another document has its key or the key of its document, or if it is a chunk and its key is that of
+    /// a document in chunks. Entries that were added since the last commit count, and those in `last`, the view of the last commit.
     ///
     /// # Errors
-    /// [`Error::Document`] names both.
+    /// [`Error::Document`] names the entry, and the document that has the key already.
     pub fn check(&self, entry: &Document, last: &Reader) -> Result<()> {
         self.check_added(entry)?;
         let (key, group) = (entry.key.as_str(), entry.group());
@@ -68,7 +69,7 @@ impl Keys {
         Ok(())
     }
 
-    /// The same for entries that are added one after the other.
+    /// [`check`](Self::check) for entries that are to be added one after the other.
     ///
     /// # Errors
     /// [`Error::Document`] names the first entry whose key is taken, and the document that has this key.
@@ -82,8 +83,8 @@ impl Keys {
         if entries.iter().all(&mut is_free) {
             return Ok(());
         }
-        // An entry may be free only because an earlier one of the list replaces the document that had its key. So the entries are tried again,
-        // each after the ones before it were added.
+        // An entry's key may be free only because an earlier entry of the list replaces the document that had it. So the entries are
+        // checked again, each after the ones before it were added.
         let mut keys = self.clone();
         entries.iter().try_for_each(|entry| {
             keys.check(entry, last)?;
@@ -92,7 +93,7 @@ impl Keys {
         })
     }
 
-    /// [`check`](Self::check) among those that were added.
+    /// [`check`](Self::check) against the entries that were added since the last commit.
     fn check_added(&self, entry: &Document) -> Result<()> {
         let (key, group) = (entry.key.as_str(), entry.group());
         for name in [key, group] {
@@ -106,7 +107,8 @@ impl Keys {
         }
     }
 
-    /// An entry is added. A document takes the place of all entries that it had, a chunk of itself alone.
+    /// Notes that an entry is added. A whole document replaces all entries that the document had; a chunk replaces only the chunk of its
+    /// key.
     pub fn add(&mut self, entry: &Document) {
         let group = entry.group();
         if entry.document.is_none() {
@@ -120,7 +122,7 @@ impl Keys {
         }
     }
 
-    /// A document is deleted, with all its chunks.
+    /// Notes that a document is deleted, with all its chunks.
     pub fn delete_document(&mut self, key: &str) {
         if let Some(entries) = self.documents.get_mut(key) {
             entries.own = false;
@@ -131,7 +133,7 @@ impl Keys {
         self.gone.insert(key.to_owned());
     }
 
-    /// The entries of this key are deleted.
+    /// Notes that the entries with this key are deleted: a chunk, or a whole document.
     pub fn delete_entry(&mut self, key: &str) {
         if let Some(entries) = self.chunks.remove(key).and_then(|group| self.documents.get_mut(&group)) {
             entries.chunks.retain(|chunk| chunk != key);
@@ -142,13 +144,14 @@ impl Keys {
         self.gone_keys.insert(key.to_owned());
     }
 
-    /// An entry of the last commit is deleted.
+    /// Notes that the entry of the last commit that has this number is deleted.
     pub fn delete_number(&mut self, number: u64) {
         self.gone_numbers.insert(number);
     }
 }
 
-/// The refusal of an entry of which `name`, its key or that of its document, is the key of the document `other` or of a chunk of that.
+/// The error for an entry that is refused. `name`, its key or the key of its document, is already the key of the document `other`, or of a
+/// chunk of `other`.
 fn taken(entry: &Document, name: &str, other: &str) -> Error {
     let whose = if other == name { "a document" } else { "a chunk of the document" };
     let of = if other == name { String::new() } else { format!(" `{}`", crate::error::shown(other)) };

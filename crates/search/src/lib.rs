@@ -51,8 +51,9 @@
 //! become visible together or not at all, and a crash leaves the last commit.
 //!
 //! Every byte of every file is covered by a checksum, and the files that name others (the commit's list of segments, tantivy's `meta.json`)
-//! carry the checksums of those they name: a flipped bit, a cut, or a sound file in the place of another is an error, found before tantivy or
-//! a search works with it. What cannot be told is a whole index, or all files of its last commit together, put back to an older state.
+//! carry the checksums of those they name: a flipped bit, a cut, or an intact file in the place of another is an error, found before
+//! tantivy or a search works with it. What is not noticed: a whole index, or all files of its last commit together, put back to an older
+//! state.
 //!
 //! # What it must not know
 //! The network, threads beyond those of a call, the command line. Nothing here prints, panics on bad input or ends the process.

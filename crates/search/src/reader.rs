@@ -19,44 +19,47 @@ use crate::query::Stop;
 use crate::segment::Segment;
 use crate::text::{DOCNO, GROUP, HASH, KEY};
 
-/// Most attempts to open an index that changes meanwhile.
+/// How often opening an index is tried if it changes meanwhile.
 const ATTEMPTS: usize = 20;
 
-/// A view of an index as it was when this was opened; later commits do not change it. Cheap to clone, shared between threads freely.
+/// A view of an index as it was when this was opened; later commits do not change it. It is cheap to clone, and threads may share it.
 #[derive(Debug, Clone)]
 pub struct Reader {
     pub(crate) index: Index,
     view: Arc<View>,
 }
 
+/// The data of a [`Reader`], which its clones share.
 #[derive(Debug)]
 pub(crate) struct View {
     pub commit: Commit,
     searcher: SearcherBox,
     pub segments: Vec<Arc<Segment>>,
-    /// The number of each segment's first row, if the rows of all segments are counted through from 0. The last value is the number of all rows.
+    /// The number of each segment's first row, where the rows of all segments are numbered from 0 on. The last value is the number of all
+    /// rows.
     pub bases: Vec<usize>,
-    /// The rows whose documents are not deleted.
+    /// The rows whose entries are not deleted.
     pub alive: Bits,
+    /// How many rows are in `alive`.
     living: usize,
-    /// How many documents live, once that was asked for.
+    /// How many documents are not deleted, once [`Reader::documents`] has counted them.
     documents: OnceLock<usize>,
-    /// How many documents in a language have a term, of some that were asked for.
+    /// By language and term, how many documents in the language have the term: the counts that queries needed so far.
     counts: Mutex<BTreeMap<(String, String), u64>>,
 }
 
-/// Most counts that are remembered.
+/// The largest number of counts that a view remembers.
 const MOST_COUNTS: usize = 4_096;
 
-/// The rows that a key names.
+/// The rows that a key leads to.
 enum Under {
-    /// A document's, or a chunk's.
+    /// The row of a whole document, or of a chunk that has this key itself.
     Entry(usize),
-    /// Those of a document's chunks.
+    /// The rows of the chunks of the document that has this key.
     Chunks(Vec<usize>),
 }
 
-/// tantivy's searcher, which shows little of itself.
+/// tantivy's searcher, which has no `Debug` of its own.
 struct SearcherBox(Searcher);
 
 impl std::fmt::Debug for SearcherBox {
@@ -66,11 +69,12 @@ impl std::fmt::Debug for SearcherBox {
 }
 
 impl Reader {
+    /// Opens the last commit.
     pub(crate) fn open(index: &Index) -> Result<Reader> {
         Self::open_with(index, &BTreeMap::new())
     }
 
-    /// Opens the last commit; segments that `known` has are not mapped again.
+    /// Opens the last commit. Segments that are in `known`, by id, are not mapped again.
     fn open_with(index: &Index, known: &BTreeMap<u32, Arc<Segment>>) -> Result<Reader> {
         let text = &index.text;
         let changing = || Error::Changing { path: index.directory.clone(), what: "opened", attempts: ATTEMPTS };
@@ -80,7 +84,7 @@ impl Reader {
             let list = text.list()?;
             let searcher = match text.validate().and_then(|()| text.searcher()) {
                 Ok(searcher) => searcher,
-                // A merge has removed a file in between, or it is damaged.
+                // If tantivy's list of files is another one now, a merge has removed a file in between; else the file is damaged.
                 Err(_) if text.list()? != list => continue,
                 Err(e) => return Err(e),
             };
@@ -90,7 +94,7 @@ impl Reader {
             let commit = Commit::read(&text.path, before.as_deref(), &index.settings.uuid)?;
             match View::open(index, commit, searcher, known) {
                 Ok(view) => return Ok(Reader { index: index.clone(), view: Arc::new(view) }),
-                // Compaction may have removed files of that commit; if there was none, they are damaged.
+                // Compaction may have removed files of that commit; if no commit came in between, they are damaged.
                 Err(e) if text.payload()? == before => return Err(e),
                 Err(_) => {}
             }
@@ -98,7 +102,7 @@ impl Reader {
         Err(changing())
     }
 
-    /// A view of the last commit, if there has been one since this view; else this one.
+    /// A view of the last commit; this view itself if there has been no commit since.
     ///
     /// # Errors
     /// As [`Index::reader`].
@@ -116,7 +120,8 @@ impl Reader {
         Self::open_with(&self.index, &known)
     }
 
-    /// How many documents live; one that was cut into chunks counts once. The first call goes through all keys, and its answer is kept.
+    /// How many documents are not deleted; one that was cut into chunks counts once. The first call goes through all keys; later calls
+    /// return the number that it found.
     ///
     /// # Errors
     /// [`Error::Damaged`].
@@ -155,8 +160,8 @@ impl Reader {
                     None
                 }));
             }
-            // The dictionaries are in order. A document may have chunks in several: the smallest key of all is counted, and passed over in
-            // each of them.
+            // The dictionaries are sorted, and a document may have chunks in several: in each step the smallest key of all is counted once,
+            // and every dictionary that has it moves on.
             let mut keys: Vec<Option<Vec<u8>>> = streams.iter_mut().map(|next| next()).collect();
             let mut count = 0;
             while let Some(least) = keys.iter().flatten().min().cloned() {
@@ -171,8 +176,8 @@ impl Reader {
         })
     }
 
-    /// Whether documents were cut into chunks, so that there are more entries than documents; until compaction, whether some were that are
-    /// deleted since. It is known without looking at all keys.
+    /// Whether documents were cut into chunks: whether one of tantivy's segments has more keys of entries than keys of documents. Deleted
+    /// chunks count until compaction. Unlike [`documents`](Self::documents), this does not go through all keys.
     ///
     /// # Errors
     /// [`Error::Damaged`].
@@ -184,7 +189,7 @@ impl Reader {
                     let column = segment.fast_fields().str(field).map_err(|e| Error::text(path, e))?;
                     Ok(column.map_or(0, |column| column.num_terms()))
                 };
-                // The chunks of a document have a key each, and one document.
+                // Each chunk has a key of its own; all chunks of a document have the same document's key.
                 if keys(KEY)? > keys(GROUP)? {
                     return Ok(true);
                 }
@@ -193,28 +198,28 @@ impl Reader {
         })
     }
 
-    /// Living entries: documents, and each chunk of those that were cut.
+    /// How many entries are not deleted: documents that are stored whole, and each chunk of the others.
     pub fn len(&self) -> usize {
         self.view.living
     }
 
-    /// Whether it has no documents.
+    /// Whether the index has no entries that are not deleted.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Counts the commits of the index.
+    /// The number of the commit that this view is of: how many commits the index has had until then.
     pub fn generation(&self) -> u64 {
         self.view.commit.generation
     }
 
-    /// The languages of the documents.
+    /// The languages of all documents that the index ever had, also of those that are deleted.
     pub fn languages(&self) -> impl Iterator<Item = &str> {
         self.view.commit.languages.iter().map(String::as_str)
     }
 
-    /// What the index has under a key: the document, as it was given; the chunks that it was cut into, if it was; or else the chunk that has
-    /// this key.
+    /// What the index has under a key: the document with this key, whole or as the chunks that it was cut into; or, if there is no such
+    /// document, the chunk with this key.
     ///
     /// # Errors
     /// [`Error::NoDocument`]; [`Error::Damaged`].
@@ -236,7 +241,7 @@ impl Reader {
         }
     }
 
-    /// Bytes that [`get`](Self::get) reads: known before it does.
+    /// How many bytes [`get`](Self::get) of this key reads, as the documents are stored. This does not parse them.
     ///
     /// # Errors
     /// As [`get`](Self::get).
@@ -251,17 +256,17 @@ impl Reader {
         }
     }
 
-    /// The rows of the living entries of a key, which are more than one only in indexes of earlier versions.
+    /// The rows of the entries with this key that are not deleted: more than one only in indexes that an earlier version wrote.
     pub(crate) fn rows_of_key(&self, key: &str) -> Result<Vec<usize>> {
         self.rows_of(self.index.text.fields.key, key)
     }
 
-    /// The rows of the living entries of a document.
+    /// The rows of the entries of a document that are not deleted: its own row, or those of its chunks.
     pub(crate) fn rows_of_document(&self, key: &str) -> Result<Vec<usize>> {
         self.rows_of(self.index.text.fields.group, key)
     }
 
-    /// The rows that a key names.
+    /// The rows that a key leads to: those of the document with this key, else the row of the chunk with this key.
     fn rows_under(&self, key: &str) -> Result<Under> {
         let fields = &self.index.text.fields;
         let (entries, parts) = (self.rows_of(fields.key, key)?, self.rows_of(fields.group, key)?);
@@ -274,7 +279,7 @@ impl Reader {
         }
     }
 
-    /// The rows of the living entries that have a key in a field, in their order.
+    /// The rows, ascending, of the entries that have the value `key` in `field` and are not deleted.
     fn rows_of(&self, field: Field, key: &str) -> Result<Vec<usize>> {
         if key.len() > crate::document::MAX_KEY_BYTES {
             return Ok(Vec::new());
@@ -294,7 +299,8 @@ impl Reader {
         })
     }
 
-    /// How many entries [`Writer::delete`](crate::Writer::delete) of this key takes away: a document and its chunks, or else one chunk.
+    /// How many entries [`Writer::delete`](crate::Writer::delete) would delete for this key: those of the document, or if there is no such
+    /// document, the chunk.
     ///
     /// # Errors
     /// [`Error::Damaged`].
@@ -305,14 +311,14 @@ impl Reader {
         }
     }
 
-    /// Whether a document of this key lives, itself or as chunks.
+    /// Whether the index has a document with this key, whole or as chunks, that is not deleted.
     pub(crate) fn has_document(&self, key: &str) -> Result<bool> {
         let text = &self.index.text;
         let term = Term::from_field_text(text.fields.group, key);
         guarded(&text.path, || Ok(!text.addresses(self.searcher(), &term)?.is_empty()))
     }
 
-    /// How many entries fulfil a filter.
+    /// How many entries that are not deleted fulfil a filter.
     ///
     /// # Errors
     /// As [`check_filter`](Self::check_filter).
@@ -320,7 +326,8 @@ impl Reader {
         Ok(self.selected(Some(filter))?.count())
     }
 
-    /// All living entries in the order they were added, to `each`, which may end it with an error of its own.
+    /// Calls `each` with every entry that is not deleted and fulfils the filter, in the order in which they were added. An error of `each`
+    /// ends the call.
     ///
     /// # Errors
     /// As [`check_filter`](Self::check_filter), and those of `each`.
@@ -331,7 +338,8 @@ impl Reader {
         Ok(())
     }
 
-    /// How many documents in a language have a term: what was counted before, or what `count` gives.
+    /// How many documents in a language have a term: the number that is remembered, or else the one that `count` returns, which is
+    /// remembered then.
     pub(crate) fn remembered<E>(
         &self,
         lang: &str,
@@ -370,7 +378,7 @@ impl Reader {
         &self.view.bases
     }
 
-    /// Rows of the index's files: those of living documents, and of deleted ones until compaction takes them away.
+    /// How many rows the segments have: one for each entry, and one for each deleted entry until compaction removes it.
     pub fn rows(&self) -> usize {
         self.view.bases.last().copied().unwrap_or_default()
     }
@@ -379,7 +387,7 @@ impl Reader {
         self.view.alive.get(row)
     }
 
-    /// The segment and its row that a row of all is.
+    /// The segment that a row of the index lies in, and the row's number in that segment.
     pub(crate) fn place(&self, row: usize) -> Result<(&Segment, usize)> {
         let index = self.view.bases.partition_point(|&base| base <= row).wrapping_sub(1);
         match self.view.segments.get(index) {
@@ -388,7 +396,7 @@ impl Reader {
         }
     }
 
-    /// The row of a document's number.
+    /// The row of the document with this number; `None` if no segment has it.
     pub(crate) fn row_of(&self, docno: u64) -> Result<Option<usize>> {
         self.view.row_of(docno)
     }
@@ -399,11 +407,12 @@ impl Reader {
         Stored::read(segment.documents.row(local)?, segment.rows.docno(local)?, segment.documents.path())
     }
 
-    /// Refuses a filter that compares a field which no document has, or with a value of a type that the field has in no document. Whatever takes
-    /// a filter does so; an index without documents refuses none.
+    /// Refuses a filter that compares a field which no document has, or that compares a field with a value of a type which the field has in
+    /// no document. Every method that is given a filter refuses the same ones. An index without documents refuses none.
     ///
     /// # Errors
-    /// [`Error::NoField`] has the field, and those that there are; [`Error::FieldType`] has its type and the value; [`Error::Damaged`].
+    /// [`Error::NoField`] names the field and the fields that exist; [`Error::FieldType`] names the field, its types and the value;
+    /// [`Error::Damaged`].
     pub fn check_filter(&self, filter: &Filter) -> Result<()> {
         if self.is_empty() {
             return Ok(());
@@ -412,12 +421,12 @@ impl Reader {
         guarded(path, || filter.check_names(self.searcher().segment_readers(), path))
     }
 
-    /// The living rows that fulfil a filter.
+    /// The rows of entries that are not deleted and fulfil the filter; without a filter, of all that are not deleted.
     pub(crate) fn selected(&self, filter: Option<&Filter>) -> Result<Bits> {
         self.selected_until(filter, &Stop::of([]))
     }
 
-    /// As [`Reader::selected`], but the call ends early when the flag of `stop` is set.
+    /// As [`Reader::selected`], but the call fails with [`trivec::Error::Cancelled`] once a flag of `stop` is set.
     pub(crate) fn selected_until(&self, filter: Option<&Filter>, stop: &Stop<'_>) -> Result<Bits> {
         let Some(filter) = filter else { return Ok(self.view.alive.clone()) };
         self.check_filter(filter)?;
@@ -430,7 +439,8 @@ impl Reader {
                 let metadata = |doc| {
                     stop.check()?;
                     let row = docnos.first(doc).map(|docno| self.row_of(docno)).transpose()?.flatten();
-                    // A deleted document's row may be gone: it is none that a filter is asked for.
+                    // Compaction may have removed a deleted document's row. Its metadata does not matter, since deleted rows are dropped
+                    // below.
                     row.map_or_else(|| Ok(Map::new()), |row| Ok(self.stored(row)?.document.metadata))
                 };
                 let found = filter.of_segment(segment, path, &metadata)?;
@@ -445,7 +455,8 @@ impl Reader {
         })
     }
 
-    /// The hash of the content of a living entry: of the document `document` itself where `key` is the same, else of its chunk `key`.
+    /// The [content hash](Document::content_hash) of an entry of the document `document` that is not deleted: of the whole document if
+    /// `key` is `document`, else of its chunk `key`. `None` if there is no such entry.
     pub(crate) fn content_hash(&self, document: &str, key: &str) -> Result<Option<u64>> {
         let text = &self.index.text;
         let fail = |e| Error::text(&text.path, e);
@@ -465,7 +476,7 @@ impl Reader {
         })
     }
 
-    /// The value of a field that holds one string, for every row; an empty string for rows of deleted documents and rows without the field.
+    /// For every row, the value of a field that holds one string; empty for rows of deleted documents and for rows without the field.
     pub(crate) fn strings(&self, field: &str) -> Result<Vec<String>> {
         let path = &self.index.text.path;
         let mut strings = vec![String::new(); self.rows()];
@@ -487,7 +498,8 @@ impl Reader {
         Ok(strings)
     }
 
-    /// Compares all files with their checksums, and documents with vectors.
+    /// Compares the segments' files with their checksums and their lists with each other, and checks that every document can be read and is
+    /// valid.
     pub(crate) fn check(&self) -> Result<()> {
         for segment in self.segments() {
             segment.check()?;
@@ -501,6 +513,8 @@ impl Reader {
 }
 
 impl View {
+    /// Opens the segments of a commit, except those in `known`, and finds the rows that are not deleted. `searcher` must be of the same
+    /// commit.
     fn open(index: &Index, commit: Commit, searcher: Searcher, known: &BTreeMap<u32, Arc<Segment>>) -> Result<View> {
         let directory = index.directory.join(SEGMENTS);
         let mut segments = Vec::new();
@@ -534,7 +548,7 @@ impl View {
         Ok(view)
     }
 
-    /// The rows whose documents exist in the text index, which alone decides what is deleted.
+    /// The rows whose documents the text index has and has not deleted: it alone decides what is deleted.
     fn living_rows(&self, path: &Path) -> Result<Bits> {
         let mut alive = Bits::none(self.bases.last().copied().unwrap_or_default());
         for segment in self.searcher.0.segment_readers() {

@@ -1,16 +1,17 @@
-//! The files of the text index. tantivy gives each of its files a checksum but the one that names them, `meta.json`, and its list of files
-//! to remove, `.managed.json`; and no file says which other file belongs to it. So both are sealed here:
+//! The files of the text index. tantivy gives each of its files a checksum, except `meta.json`, which names the others, and
+//! `.managed.json`, the list of the files that it may remove; and no file says which other file belongs to it. So these two get a seal
+//! here:
 //!
 //! ```text
 //! what tantivy wrote
-//! {"uuid": the index, "files": {name: [bytes, CRC-32], …}}     of meta.json: every file of the segments that it names
-//! CRC-32 of all that stands before, eight digits
+//! {"uuid": the index, "files": {name: [bytes, CRC-32], …}}     in meta.json: every file of the segments that it names; else none
+//! CRC-32 of everything before, eight hexadecimal digits
 //! ```
-//! A bit that flips in any of them is found, and so is a sound file in the place of another: of another index, or of an older commit. Reading
-//! begins with that comparison, so tantivy, which trusts its files, sees none that is not as it was written.
+//! A bit that flips in any of the files is found, and so is an intact file in the place of another: of another index, or of an older
+//! commit. The files are compared before they are read, so tantivy, which trusts its files, sees only files that are as they were written.
 //!
 //! Everything is written by [`Disk`], and `meta.json` is on the disk under its name before a commit returns. (tantivy's own directory syncs
-//! before the rename alone.)
+//! the file before it is renamed, but not the directory after that.)
 
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
@@ -26,16 +27,16 @@ use tantivy::directory::{
 
 use crate::disk::{Disk, DiskFile};
 
-/// The file that names the others.
+/// tantivy's file that names the others.
 const META: &str = "meta.json";
-/// Digits of the checksum and the end of the line.
+/// Bytes of the checksum's line: eight digits and the line end.
 const CHECKSUM: usize = 9;
 
-/// What a file of tantivy's must be: its length and the checksum of all of it.
+/// The length in bytes and the CRC-32 that one of tantivy's files must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Sum(pub u64, pub u32);
 
-/// What is written below tantivy's own text.
+/// What is written after tantivy's own text in a sealed file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Seal {
@@ -45,7 +46,7 @@ struct Seal {
     files: BTreeMap<String, Sum>,
 }
 
-/// What is read of `meta.json` to know the files that it names.
+/// The parts of `meta.json` that say which files it names.
 #[derive(Deserialize)]
 struct Meta {
     segments: Vec<MetaSegment>,
@@ -63,11 +64,12 @@ struct Deletes {
 }
 
 impl Meta {
+    /// Whether the file `name` belongs to one of the segments.
     fn names(&self, name: &str) -> bool {
         self.segments.iter().any(|segment| {
             let id = segment.segment_id.replace('-', "");
             match name.strip_prefix(&id).and_then(|rest| rest.strip_prefix('.')) {
-                // Which documents are deleted: a file for every commit that deleted some, of which the last one holds.
+                // The lists of deleted documents: a file for every commit that deleted some, of which only the last one counts.
                 Some(rest) if rest.ends_with("del") => {
                     segment.deletes.as_ref().is_some_and(|deletes| rest == format!("{}.del", deletes.opstamp))
                 }
@@ -79,7 +81,7 @@ impl Meta {
     }
 }
 
-/// Text and seal of a file, as they are written.
+/// The bytes of a sealed file: the text, the seal and their checksum.
 fn seal(text: &[u8], seal: &Seal) -> io::Result<Vec<u8>> {
     let mut bytes = text.to_vec();
     bytes.push(b'\n');
@@ -90,7 +92,7 @@ fn seal(text: &[u8], seal: &Seal) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Takes text and seal of a file apart, which must be one of the index `uuid`.
+/// Splits a sealed file into its text and its seal. Fails if the checksum is wrong, or if the file is not one of the index `uuid`.
 fn unseal(mut bytes: Vec<u8>, uuid: &str) -> io::Result<(Vec<u8>, Seal)> {
     let wrong = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
     let end = bytes.len().saturating_sub(CHECKSUM);
@@ -107,7 +109,8 @@ fn unseal(mut bytes: Vec<u8>, uuid: &str) -> io::Result<(Vec<u8>, Seal)> {
     Ok((bytes, seal))
 }
 
-/// tantivy's directory of one index.
+/// The directory in which tantivy keeps the files of one index: reads by mapping them, writes by [`Disk`], and seals and checks the two
+/// lists.
 #[derive(Debug, Clone)]
 pub(crate) struct SealedDirectory {
     inner: MmapDirectory,
@@ -119,13 +122,14 @@ pub(crate) struct SealedDirectory {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Files that were written and are not there for good yet.
+    /// Files that were written and that the `meta.json` on the disk does not name yet.
     written: BTreeMap<String, Sum>,
     /// The last failure to create, write, sync or replace a file. It is kept because tantivy does not report every failure.
     failure: Option<(PathBuf, io::ErrorKind, String)>,
 }
 
 impl SealedDirectory {
+    /// Opens the directory at `path` for the files of the index `uuid`. They may not exist yet.
     pub fn open(path: &Path, uuid: &str, disk: &Arc<dyn Disk>) -> Result<SealedDirectory, OpenDirectoryError> {
         let inner = MmapDirectory::open(path)?;
         Ok(SealedDirectory {
@@ -137,12 +141,12 @@ impl SealedDirectory {
         })
     }
 
-    /// The files that the last commit (or merge) names, and what they must be.
+    /// The files that the last commit (or merge) names, with the length and checksum that each must have.
     pub fn named(&self) -> io::Result<BTreeMap<String, Sum>> {
         Ok(unseal(std::fs::read(self.path.join(META))?, &self.uuid)?.1.files)
     }
 
-    /// What a file is; `None` if there is none.
+    /// The length and checksum that a file has now; `None` if it does not exist.
     pub fn sum_of(&self, name: &str) -> io::Result<Option<Sum>> {
         match self.inner.open_read(Path::new(name)) {
             Ok(file) => {
@@ -164,6 +168,7 @@ impl SealedDirectory {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Returns `result`, and records its error for [`take_failure`](Self::take_failure) if it is one.
     fn remember<T>(&self, name: &Path, result: io::Result<T>) -> io::Result<T> {
         if let Err(e) = &result {
             self.state().failure = Some((self.path.join(name), e.kind(), e.to_string()));
@@ -171,18 +176,18 @@ impl SealedDirectory {
         result
     }
 
-    /// The seal of `meta.json` that is to be written.
+    /// The seal for a new `meta.json` with this text.
     fn seal_of(&self, text: &[u8]) -> io::Result<Seal> {
         let meta: Meta = serde_json::from_slice(text)?;
-        // Of files that an earlier writer has made, the file that is to be replaced knows what they are.
+        // The lengths and checksums of files that an earlier writer made are in the seal of the `meta.json` that is to be replaced.
         let mut files = if self.path.join(META).exists() { self.named()? } else { BTreeMap::new() };
         files.extend(self.state().written.iter().map(|(name, sum)| (name.clone(), *sum)));
         files.retain(|name, _| meta.names(name));
         Ok(Seal { uuid: self.uuid.to_string(), files })
     }
 
-    /// An error if the files that are there are another index's, whose own would be overwritten. `meta.json` says whose they are; a new index
-    /// has none yet.
+    /// Fails if the files in the directory belong to another index, so that writing would overwrite its files. The seal of `meta.json` says
+    /// to which index they belong; a new index has no `meta.json` yet.
     fn check_owner(&self) -> io::Result<()> {
         match self.path.join(META).exists() {
             true => self.named().map(drop),
@@ -190,6 +195,7 @@ impl SealedDirectory {
         }
     }
 
+    /// Writes a sealed file so that it is there as a whole or not at all.
     fn replace(&self, name: &Path, text: &[u8]) -> io::Result<()> {
         self.check_owner()?;
         let is_meta = name == Path::new(META);
@@ -228,7 +234,8 @@ impl Directory for SealedDirectory {
 
     fn open_write(&self, path: &Path) -> Result<WritePtr, OpenWriteError> {
         let whole = self.path.join(path);
-        // A writer that was killed may have left a file of this name: the next one counts on from the same commit. No commit names it.
+        // A writer that was killed may have left a file of this name, because the next writer numbers its files from the same commit on. No
+        // commit names that file, so it is removed.
         let create = || {
             self.check_owner()?;
             if whole.exists() {
@@ -265,17 +272,18 @@ impl Directory for SealedDirectory {
     }
 }
 
-/// A file that tantivy writes; what it is becomes known when it is whole.
+/// A file that tantivy writes. Its length and checksum are counted on the way, and recorded in [`State`] when it is complete.
 struct SummedFile {
     directory: SealedDirectory,
     name: PathBuf,
-    /// Only ever used by one thread; tantivy wants it to be `Sync`.
+    /// In a mutex only because tantivy wants the writer to be `Sync`: one thread uses it.
     file: Mutex<Box<dyn DiskFile>>,
     length: u64,
     sum: crc32fast::Hasher,
 }
 
 impl SummedFile {
+    /// Calls `call` on the file, and records its failure.
     fn with<T>(&mut self, call: impl FnOnce(&mut dyn DiskFile) -> io::Result<T>) -> io::Result<T> {
         let result = call(&mut **self.file.get_mut().unwrap_or_else(PoisonError::into_inner));
         self.directory.remember(&self.name, result)
@@ -350,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_segment_its_files_are_named_and_the_last_deletes() {
+    fn a_meta_file_names_the_files_of_its_segments_and_their_last_lists_of_deletes() {
         let text = r#"{"segments": [{"segment_id": "01-ab", "max_doc": 3, "deletes": {"num_deleted_docs": 1, "opstamp": 7}}]}"#;
         let meta: Meta = serde_json::from_str(text).unwrap();
         assert!(["01ab.idx", "01ab.7.del", "01ab.store"].iter().all(|name| meta.names(name)));

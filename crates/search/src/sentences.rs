@@ -6,10 +6,10 @@ use trivec::Token;
 use unicode_normalization::UnicodeNormalization;
 use unicode_segmentation::UnicodeSegmentation;
 
-/// How many characters ahead a piece that does not match is searched for.
+/// How many characters ahead in the text a character of a piece is looked for.
 const LOOK_AHEAD: usize = 16;
 
-/// The sentences of a text (UAX #29), without the white space around them. A line is a sentence at least.
+/// The byte ranges of a text's sentences (UAX #29), without the white space around them. A line break always ends a sentence.
 pub(crate) fn sentences(text: &str) -> Vec<Range<usize>> {
     let mut ranges = Vec::new();
     for (at, sentence) in text.split_sentence_bound_indices() {
@@ -22,8 +22,9 @@ pub(crate) fn sentences(text: &str) -> Vec<Range<usize>> {
     ranges
 }
 
-/// Where each token stands in the text it was made of: byte ranges, empty for special tokens. The pieces of the vocabulary are compared
-/// with the text after NFKC; where they do not fit (unknown characters, ones that the model's own rules replace), the walk goes on after them.
+/// Where each token stands in the text it was made of: byte ranges, empty for special tokens. The characters of the pieces are looked for,
+/// one after another, in the text after NFKC. One that is not among the next [`LOOK_AHEAD`] characters (because the model's own rules have
+/// replaced it) is held to be the next character of the text.
 pub(crate) fn token_spans(text: &str, tokens: &[Token]) -> Vec<Range<usize>> {
     let mut normal: Vec<(char, Range<usize>)> = Vec::new();
     for (at, grapheme) in text.grapheme_indices(true) {

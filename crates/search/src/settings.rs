@@ -12,9 +12,9 @@ use crate::analyze::{ANALYZER_VERSION, UNKNOWN, is_detected, is_language, normal
 use crate::disk::{Disk, write_whole};
 use crate::error::{Error, Result};
 
-/// The format of the files: an index of another is refused.
+/// The version of the files' format: an index of another version is refused.
 pub(crate) const FORMAT: u32 = 2;
-/// The file of the settings.
+/// The name of the file of the settings.
 pub(crate) const SETTINGS_FILE: &str = "trivec-index.json";
 
 /// How many bits the values of stored ColBERT vectors have.
@@ -35,7 +35,7 @@ pub enum ColbertBits {
 }
 
 impl ColbertBits {
-    /// The number: 0, 1, 2, 4 or 8.
+    /// The number of bits: 0, 1, 2, 4 or 8.
     pub fn number(self) -> u32 {
         match self {
             ColbertBits::Off => 0,
@@ -67,8 +67,8 @@ impl std::str::FromStr for ColbertBits {
     }
 }
 
-/// Identifies the model that made an index's vectors: a digest of its outputs for fixed texts and tokens, and of its vocabulary. Two models
-/// with the same digest give the same vectors.
+/// Identifies the model that made an index's vectors, by a digest of its outputs for fixed texts and tokens, and of its vocabulary. Two
+/// models with the same digest are held to be the same model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelId {
     /// Where the model came from, for messages; not compared.
@@ -83,7 +83,7 @@ pub struct ModelId {
     pub lexical: bool,
 }
 
-/// Texts of several scripts, which the digest of a model is made of.
+/// Texts in several scripts: the digest of a model is made of its outputs for them.
 const PROBES: [&str; 4] = [
     "The quick brown fox jumps over the lazy dog.",
     "苹果公司发布新手机",
@@ -92,7 +92,7 @@ const PROBES: [&str; 4] = [
 ];
 
 impl ModelId {
-    /// The identity of a model; it encodes some hundred tokens for it.
+    /// Computes the identity of a model, for which the model encodes up to about two hundred tokens.
     ///
     /// # Errors
     /// [`Error::Engine`] if the model is a reranker or fails.
@@ -113,7 +113,7 @@ impl ModelId {
             EncodeOptions { modes: info.modes, prompt: Prompt::Text(String::new()), ..EncodeOptions::default() };
         let count = info.max_length.min(128);
         let spread: Vec<u32> = (0..count).map(|i| (i * info.vocabulary / count) as u32).collect();
-        // These texts are the program's own, so it is the model that an error is about.
+        // These texts are the program's own, so an error about an input is the model's fault.
         let of_model = |e: trivec::Error| match e.of_input() {
             Some((_, what)) => trivec::Error::Format {
                 path: PathBuf::from(&info.name),
@@ -149,9 +149,9 @@ pub struct IndexOptions {
     pub colbert: ColbertBits,
     /// The language of documents without one; `None`: it is detected from each text.
     pub language: Option<String>,
-    /// The languages that detection chooses from; empty: any.
+    /// The languages from which detection chooses; empty: from all that it knows.
     pub languages: Vec<String>,
-    /// Tokens kept of each text; `None`: as many as the model reads.
+    /// The largest number of tokens that are read of each text; `None`: as many as the model can read.
     pub max_length: Option<usize>,
     /// What is put before documents when they are embedded; `None`: the model's default prompt.
     pub document_prompt: Option<String>,
@@ -163,8 +163,8 @@ impl IndexOptions {
     /// Checks that a model can do what the options ask for.
     ///
     /// # Errors
-    /// [`Error::Option`] for a code that is no language's or, in `languages`, that of a language which is never detected; [`Error::Engine`] for
-    /// a length or a prompt that the model does not take.
+    /// [`Error::Option`] for a code that names no language or, in `languages`, one that names a language which is never detected;
+    /// [`Error::Engine`] for a length or a prompt that the model does not accept.
     pub fn check(&self, model: &Model) -> Result<()> {
         self.check_languages()?;
         for prompt in [&self.document_prompt, &self.query_prompt] {
@@ -174,13 +174,14 @@ impl IndexOptions {
         Ok(())
     }
 
+    /// Checks that `language` and `languages` are codes that [`check`](Self::check) allows.
     fn check_languages(&self) -> Result<()> {
         let unknown = |option, code: &str| {
             let what = format!("found `{}`, expected the code of a language, as de, en or zh", code.escape_debug());
             Err(Error::option(option, what))
         };
         if let Some(code) = self.language.as_deref().filter(|code| !is_language(&normalize_code(code))) {
-            // Texts of which the language is not known keep their words as they are.
+            // `und` is allowed: the words of such texts are not stemmed.
             if code != UNKNOWN {
                 return unknown("language", code);
             }
@@ -201,7 +202,7 @@ impl IndexOptions {
     }
 }
 
-/// What is written to [`SETTINGS_FILE`].
+/// The settings of an index: the content of [`SETTINGS_FILE`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Settings {
@@ -219,11 +220,12 @@ pub(crate) struct Settings {
     pub languages: Vec<String>,
     pub document_prompt: Option<String>,
     pub query_prompt: Option<String>,
-    /// CRC-32 of all of it with this empty, eight digits.
+    /// CRC-32 of the settings with an empty checksum, as eight hexadecimal digits.
     checksum: String,
 }
 
 impl Settings {
+    /// The settings of a new index, with a `uuid` of its own.
     pub fn new(model: &ModelId, options: &IndexOptions) -> Result<Settings> {
         if model.dense_dim == 0 || model.dense_dim > trivec_kernels::MAX_INT_DEPTH {
             return Err(Error::option(
@@ -252,18 +254,25 @@ impl Settings {
         Ok(settings)
     }
 
+    /// What [`checksum`](Self::checksum) must be.
     fn sum(&self) -> Result<String> {
         let bare = Settings { checksum: String::new(), ..self.clone() };
         let bytes = serde_json::to_vec(&bare).map_err(|e| Error::option("settings", e.to_string()))?;
         Ok(format!("{:08x}", crc32fast::hash(&bytes)))
     }
 
+    /// Writes the settings of the index in `directory`.
     pub fn write(&self, disk: &Arc<dyn Disk>, directory: &Path) -> Result<()> {
         let path = directory.join(SETTINGS_FILE);
         let text = serde_json::to_vec_pretty(self).map_err(|e| Error::io(&path, e.into()))?;
         write_whole(disk, &path, &text)
     }
 
+    /// Reads and checks the settings of the index in `directory`.
+    ///
+    /// # Errors
+    /// [`Error::NotAnIndex`] without a file of settings; [`Error::Mismatch`] for another format or analyzer; [`Error::Damaged`];
+    /// [`Error::Io`].
     pub fn read(directory: &Path) -> Result<Settings> {
         let path = directory.join(SETTINGS_FILE);
         let text = match std::fs::read(&path) {
@@ -278,7 +287,7 @@ impl Settings {
             }
             Err(e) => return Err(Error::io(&path, e)),
         };
-        // The format first: another one may have other fields.
+        // The format is read first and alone, because another format may have other fields.
         #[derive(Deserialize)]
         struct Format {
             format: u32,
@@ -317,9 +326,9 @@ impl Settings {
         Err(Error::Mismatch { path: directory.to_path_buf(), what: "model", index, found })
     }
 
-    /// Refuses options that the index was not created with.
+    /// Refuses options that differ from those that the index was created with.
     pub fn check_options(&self, directory: &Path, asked: &IndexOptions) -> Result<()> {
-        // As they would be written.
+        // The options as a new index would store them, so that two spellings of one language are equal.
         let asked = Settings::new(&self.model, asked)?;
         let bits = |own: &Settings| match own.colbert_bits {
             ColbertBits::Off => "off".to_owned(),
@@ -370,6 +379,7 @@ impl Settings {
         Modes { dense: true, sparse: self.lexical, colbert: self.colbert_bits != ColbertBits::Off }
     }
 
+    /// The options with which texts are embedded after `prompt`; `None`: the model's default prompt.
     pub fn encode_options(&self, prompt: &Option<String>) -> EncodeOptions {
         EncodeOptions {
             modes: self.modes(),
@@ -377,18 +387,18 @@ impl Settings {
             prompt: prompt.clone().map_or(Prompt::Default, Prompt::Text),
             // Text in documents that looks like a special token is ordinary text.
             special_tokens: trivec::SpecialTokens::Literal,
-            // Products are cosines, also of models that do not normalise by themselves.
+            // With vectors of length 1 dot products are cosines, also for models that do not normalise by themselves.
             normalize: Some(true),
             ..EncodeOptions::default()
         }
     }
 }
 
-/// Sixteen bytes that no other index has, in hexadecimal digits.
+/// Sixteen random bytes, which no other index has, in hexadecimal digits.
 fn unique() -> String {
     use std::hash::{BuildHasher, Hasher, RandomState};
     let mut hash = Sha256::new();
-    // The standard library's keys of hash maps are random.
+    // The keys of the standard library's hash maps are random.
     (0..2).for_each(|_| hash.update(RandomState::new().build_hasher().finish().to_le_bytes()));
     hash.update(std::process::id().to_le_bytes());
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();

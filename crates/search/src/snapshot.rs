@@ -10,18 +10,18 @@ use crate::error::{Error, Result};
 use crate::segment::path_of;
 use crate::settings::SETTINGS_FILE;
 
-/// Most attempts to copy an index that changes meanwhile.
+/// How often copying an index is tried if it changes meanwhile.
 const ATTEMPTS: usize = 20;
 
 /// tantivy's own two lists of files.
 const LISTS: [&str; 2] = ["meta.json", ".managed.json"];
 
-/// Copies the last commit of `index` to `to`: to another name first, which becomes `to` when all of it is on the disk.
+/// Copies the last commit of `index` to `to`: first to a directory of another name, which is renamed to `to` when all of it is on the disk.
 pub(crate) fn copy(index: &Index, to: &Path) -> Result<()> {
     if to.exists() {
         return Err(Error::Exists { path: to.to_path_buf(), what: "there is something already".to_owned() });
     }
-    // Without a separator at the end, after which the name would begin.
+    // `components` drops a separator at the end of `to`, so that `.partial` is appended to the name and is not a name inside of `to`.
     let mut partial = to.components().as_path().as_os_str().to_owned();
     partial.push(".partial");
     let partial = PathBuf::from(partial);
@@ -36,9 +36,9 @@ pub(crate) fn copy(index: &Index, to: &Path) -> Result<()> {
     result
 }
 
-/// A copy of one moment. Files of an index are never changed, but compaction and merges remove them: so each is first given a second name in
-/// the copy, which takes no time and keeps its content, and read in peace afterwards. Where the file system has no second names, the file is
-/// copied at once.
+/// Copies the files that the index has at one moment. Files of an index are never changed, but compaction and merges remove them. So each
+/// file is first given a hard link in the copy, which takes almost no time and keeps the content even if the original is removed; its bytes
+/// are copied afterwards. Where the file system has no hard links, a file is copied at once.
 fn copy_to(index: &Index, to: &Path) -> Result<()> {
     let (text, segments) = (to.join(TEXT), to.join(SEGMENTS));
     let mut linked = None;
@@ -51,7 +51,8 @@ fn copy_to(index: &Index, to: &Path) -> Result<()> {
         }
         let before = lists(index)?;
         let result = link_all(index, &before, &text, &segments);
-        // With other lists afterwards it is a copy of no moment, and a file that was not there any more is no fault.
+        // If the lists have changed meanwhile, the links are not of one moment, and a file that was missing is no error: the attempt is
+        // repeated.
         if lists(index)? == before {
             linked = Some(result?);
             break;
@@ -60,7 +61,7 @@ fn copy_to(index: &Index, to: &Path) -> Result<()> {
     let linked =
         linked.ok_or_else(|| Error::Changing { path: index.directory.clone(), what: "copied", attempts: ATTEMPTS })?;
     for path in &linked {
-        // The copy must not share its bytes with the index: what befalls one of them on the disk leaves the other as it is.
+        // The copy must not share its bytes with the index, so that damage to one on the disk leaves the other intact.
         let mut own = path.clone().into_os_string();
         own.push(".own");
         let own = PathBuf::from(own);
@@ -76,7 +77,7 @@ fn copy_to(index: &Index, to: &Path) -> Result<()> {
     Index::open(to)?.reader().map(drop)
 }
 
-/// tantivy's lists: the first names the files of the last commit, or of the merge after it.
+/// Reads tantivy's two lists. The first names the files of the last commit, or of a merge after it.
 fn lists(index: &Index) -> Result<Vec<Vec<u8>>> {
     let read = |name: &&str| {
         let path = index.text.path.join(name);
@@ -85,7 +86,7 @@ fn lists(index: &Index) -> Result<Vec<Vec<u8>>> {
     LISTS.iter().map(read).collect()
 }
 
-/// Gives the files that the last commit names a second name in the copy. Returns those that have one; the others were copied.
+/// Gives the files that the last commit names hard links in the copy. Returns the links; files that could not be linked were copied.
 fn link_all(index: &Index, lists: &[Vec<u8>], text: &Path, segments: &Path) -> Result<Vec<PathBuf>> {
     let files = crate::error::guarded(&index.text.path, || {
         let metas = index.text.index.load_metas().map_err(|e| Error::text(&index.text.path, e))?;
@@ -94,7 +95,7 @@ fn link_all(index: &Index, lists: &[Vec<u8>], text: &Path, segments: &Path) -> R
     let mut linked = Vec::new();
     for name in files {
         let from = index.text.path.join(&name);
-        // A segment has only some of the possible files.
+        // tantivy lists every file that a segment may have, and a segment has only some of them.
         if from.exists() {
             link(index, &from, &text.join(&name), &mut linked)?;
         }
@@ -114,6 +115,7 @@ fn link_all(index: &Index, lists: &[Vec<u8>], text: &Path, segments: &Path) -> R
     Ok(linked)
 }
 
+/// Makes `to` a hard link to `from` and adds it to `linked`; copies the file if that fails.
 fn link(index: &Index, from: &Path, to: &Path, linked: &mut Vec<PathBuf>) -> Result<()> {
     match fs::hard_link(from, to) {
         Ok(()) => linked.push(to.to_path_buf()),
@@ -122,6 +124,7 @@ fn link(index: &Index, from: &Path, to: &Path, linked: &mut Vec<PathBuf>) -> Res
     Ok(())
 }
 
+/// Creates a file with this content and syncs it.
 fn write(index: &Index, path: &Path, bytes: &[u8]) -> Result<()> {
     let fail = |e| Error::io(path, e);
     let mut file = index.disk.create(path).map_err(fail)?;
@@ -129,7 +132,7 @@ fn write(index: &Index, path: &Path, bytes: &[u8]) -> Result<()> {
     file.sync().map_err(fail)
 }
 
-/// Copies a file, a part at a time.
+/// Copies a file, a MiB at a time, and syncs the copy.
 fn copy_file(index: &Index, from: &Path, to: &Path) -> Result<()> {
     use std::io::Read;
     let fail = |path: &Path| {

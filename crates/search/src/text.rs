@@ -1,6 +1,6 @@
 //! The part of an index that tantivy stores: words for BM25, fields for filters, and which documents are deleted.
 //!
-//! No text of a user reaches tantivy's query parser: terms are made by [`crate::analyze`] and put into queries one by one.
+//! No text of a user reaches tantivy's query parser: [`crate::analyze`] makes the terms, and they are put into queries one by one.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,14 +19,14 @@ use crate::document::Document;
 use crate::error::{Error, Result, guarded};
 use crate::sealed::{SealedDirectory, Sum};
 
-/// Memory that tantivy collects documents in before it writes them out.
+/// Bytes of memory in which tantivy gathers documents before it writes a segment.
 const WRITER_MEMORY: usize = 64 << 20;
 
 /// The fields of the text index.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Fields {
     pub key: Field,
-    /// Of a chunk, the key of its document; else the key.
+    /// The key of the whole document: for a chunk, that of the document it is a part of, else the own key.
     pub group: Field,
     pub docno: Field,
     pub hash: Field,
@@ -35,7 +35,7 @@ pub(crate) struct Fields {
     pub metadata: Field,
 }
 
-/// Names of the fields that filters read.
+/// Names of the fields whose columns are read by name.
 pub(crate) const KEY: &str = "key";
 pub(crate) const GROUP: &str = "document";
 pub(crate) const LANG: &str = "lang";
@@ -43,9 +43,10 @@ pub(crate) const METADATA: &str = "metadata";
 pub(crate) const DOCNO: &str = "docno";
 pub(crate) const HASH: &str = "hash";
 
+/// tantivy's schema of the text index, and the fields in it.
 fn schema() -> (Schema, Fields) {
     let mut schema = Schema::builder();
-    // "raw" is what is named for words as well: they come as terms, and nothing is left to cut.
+    // The field needs a tokenizer by name, but never uses it: its words are added as terms that are cut and stemmed already.
     let words = TextFieldIndexing::default().set_tokenizer("raw").set_index_option(IndexRecordOption::WithFreqs);
     let fields = Fields {
         key: schema.add_text_field(KEY, STRING | FAST),
@@ -59,19 +60,19 @@ fn schema() -> (Schema, Fields) {
     (schema.build(), fields)
 }
 
-/// The text index.
+/// The text index: tantivy's index in the directory `text/`, and the fields that documents have in it.
 #[derive(Debug, Clone)]
 pub(crate) struct TextIndex {
     pub index: tantivy::Index,
     pub fields: Fields,
     pub path: PathBuf,
     files: SealedDirectory,
-    /// Files that were compared, and what they are.
+    /// The files that were found to be as the commit says, with their lengths and checksums.
     sound: Arc<Mutex<BTreeMap<String, Sum>>>,
 }
 
 impl TextIndex {
-    /// Makes the text index of the index `uuid` in an empty directory.
+    /// Creates the text index of the index `uuid` in an empty directory.
     pub fn create(path: &Path, uuid: &str, disk: &Arc<dyn Disk>) -> Result<TextIndex> {
         let (schema, fields) = schema();
         let files = SealedDirectory::open(path, uuid, disk)
@@ -90,7 +91,7 @@ impl TextIndex {
         let (index, files) = guarded(path, || {
             let files = SealedDirectory::open(path, uuid, disk).map_err(|e| Error::damaged(path, e.to_string()))?;
             let index = tantivy::Index::open(files.clone()).map_err(|e| match Error::text(path, e) {
-                // A file of tantivy's that is missing.
+                // One of tantivy's files is missing.
                 Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
                     Error::damaged(path, source.to_string())
                 }
@@ -104,24 +105,27 @@ impl TextIndex {
         Ok(TextIndex { index, fields, path: path.to_path_buf(), files, sound: Arc::default() })
     }
 
+    /// tantivy's writer.
     pub fn writer(&self) -> Result<IndexWriter> {
-        // One thread: documents keep their order.
+        // It has one thread, so that documents keep their order.
         guarded(&self.path, || {
             self.index.writer_with_num_threads(1, WRITER_MEMORY).map_err(|e| Error::text(&self.path, e))
         })
     }
 
-    /// What the last commit carries.
+    /// The payload of the last commit: the list of segments, which [`Commit::read`](crate::commit::Commit::read) parses. `None` for a new
+    /// index.
     pub fn payload(&self) -> Result<Option<String>> {
         guarded(&self.path, || Ok(self.index.load_metas().map_err(|e| Error::text(&self.path, e))?.payload))
     }
 
-    /// tantivy's own list of the files of its last commit or merge (`meta.json`), byte by byte. Two equal lists name the same files, so whoever
-    /// copies an index reads the list before and after, and sees by it whether the files changed meanwhile.
+    /// The bytes of `meta.json`, tantivy's own list of the files of its last commit or merge. Two equal lists name the same files: a caller
+    /// that reads the list before and after it opens files sees whether the files were replaced meanwhile.
     pub fn list(&self) -> Result<Vec<u8>> {
         std::fs::read(self.path.join("meta.json")).map_err(|e| self.damaged_meta(e))
     }
 
+    /// tantivy's view of its last commit or merge.
     pub fn searcher(&self) -> Result<Searcher> {
         guarded(&self.path, || {
             let reader = self.index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into();
@@ -129,7 +133,7 @@ impl TextIndex {
         })
     }
 
-    /// What tantivy is handed of a document.
+    /// Makes the entry that tantivy indexes for a document: its fields for filters, and `terms`, which are its words in order.
     pub fn entry(&self, document: &Document, docno: u64, lang: &str, terms: Vec<String>) -> TantivyDocument {
         let fields = &self.fields;
         let mut entry = TantivyDocument::default();
@@ -148,8 +152,8 @@ impl TextIndex {
         entry
     }
 
-    /// Compares the files of the last commit with their checksums, except those compared before. tantivy trusts the lengths in its files
-    /// and would allocate as much memory as a damaged one says.
+    /// Compares the files of the last commit with their checksums, except those that were compared before. tantivy trusts the lengths in
+    /// its files, and would allocate as much memory as a damaged file says.
     pub fn validate(&self) -> Result<()> {
         let named = self.files.named().map_err(|e| self.damaged_meta(e))?;
         for (name, expected) in &named {
@@ -170,19 +174,20 @@ impl TextIndex {
         Ok(())
     }
 
-    /// Compares all of them, those that were compared before too. Returns how many files there are and their bytes.
+    /// Compares all files of the last commit with their checksums, also those that were compared before. Returns how many they are, and how
+    /// many bytes they have.
     pub fn check(&self) -> Result<(u64, u64)> {
         self.sound().clear();
         self.validate()?;
         guarded(&self.path, || {
-            // Its list of files to remove is read whenever an index is opened.
+            // Opening an index reads `.managed.json`, tantivy's list of the files that it may remove, and so compares its checksum.
             tantivy::Index::open(self.files.clone()).map(drop).map_err(|e| Error::text(&self.path, e))
         })?;
         let named = self.files.named().map_err(|e| self.damaged_meta(e))?;
         Ok((named.len() as u64, named.values().map(|sum| sum.0).sum()))
     }
 
-    /// The disk's own error, to be returned instead of what tantivy made of it.
+    /// The last error of the disk itself since the previous call of this function, to be returned instead of what tantivy made of it.
     pub fn failure(&self) -> Option<Error> {
         self.files.take_failure().map(|(path, source)| Error::io(&path, source))
     }
@@ -191,6 +196,7 @@ impl TextIndex {
         self.sound.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The error for a `meta.json` that cannot be read: damage if it is missing or its content is wrong, else the error of the disk.
     fn damaged_meta(&self, e: std::io::Error) -> Error {
         let path = self.path.join("meta.json");
         match e.kind() {
@@ -201,7 +207,7 @@ impl TextIndex {
         }
     }
 
-    /// Where the living documents stand that have a term.
+    /// The addresses, in tantivy's segments, of the documents that have a term and are not deleted.
     pub fn addresses(&self, searcher: &Searcher, term: &Term) -> Result<Vec<DocAddress>> {
         let mut addresses = Vec::new();
         let fail = |e: tantivy::TantivyError| Error::text(&self.path, e);
@@ -222,7 +228,7 @@ impl TextIndex {
     }
 }
 
-/// Metadata as tantivy takes it. (Its own conversion makes dates of strings that look like some.)
+/// Converts metadata to tantivy's values. (tantivy's own conversion would turn strings that look like dates into dates.)
 fn object(map: &Map<String, Value>) -> OwnedValue {
     OwnedValue::Object(map.iter().map(|(name, value)| (name.clone(), owned(value))).collect())
 }

@@ -25,20 +25,24 @@ use crate::segment::{SegmentRecord, SegmentWriter, path_of};
 /// With more segments than this, compaction merges them.
 const MANY_SEGMENTS: usize = 16;
 
-/// Largest segment that compaction makes: what it holds in memory of the lexical weights is some 250 MB.
+/// Largest segment that compaction makes, in rows: the lexical weights of that many rows, which are in memory until the segment is
+/// complete, take some 250 MB.
 const MAX_SEGMENT_ROWS: u64 = 1 << 18;
 
-/// How often tantivy's segments are merged again that it merges itself.
+/// How often merging all of tantivy's segments is tried if a merge of tantivy's own takes some of them away meanwhile.
 const MERGE_ATTEMPTS: usize = 10;
 
-/// When this many segments of about one size follow each other at the end, the commit that adds the last of them joins them.
+/// When this many small segments of about one size are the last ones of an index, the commit that adds the last of them joins them into
+/// one.
 const JOINED: usize = 8;
 
-/// Largest segment that a commit makes of others, in rows: so large that few are left, and so small that the commit takes little longer.
+/// Largest segment that a commit makes by joining others, in rows: so large that few segments remain, and so small that the commit takes
+/// little longer.
 const MAX_JOINED_ROWS: u64 = 1 << 14;
 
-/// Where the segments begin that the next commit would better find as one: at least [`JOINED`] at the end that are smaller than a power of
-/// [`JOINED`], of the largest power for which that holds. So a row is copied once for each power.
+/// The index of the first segment of the tail that is to be joined into one, if there is a tail. It has all last segments that each have
+/// fewer rows than a power of [`JOINED`], for the largest power for which they are at least [`JOINED`] segments and have at most
+/// [`MAX_JOINED_ROWS`] rows together. So each row is copied about once for each power.
 fn small_tail(segments: &[SegmentRecord]) -> Option<usize> {
     let mut found = None;
     let mut below = JOINED as u64;
@@ -56,29 +60,29 @@ fn small_tail(segments: &[SegmentRecord]) -> Option<usize> {
 /// What a commit did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Committed {
-    /// Counts the commits of the index.
+    /// The number of the commit: how many commits the index has had.
     pub generation: u64,
-    /// Documents added since the commit before.
+    /// Entries that were added since the commit before: documents, and chunks of documents.
     pub added: u64,
-    /// Of them, cut to the index's maximum length.
+    /// How many of the added entries were cut to the index's maximum length.
     pub truncated: u64,
 }
 
-/// The writer of an index. What it did becomes visible, and safe from a crash, with [`commit`](Writer::commit); dropping it, or a crash,
-/// leaves the last commit.
+/// The writer of an index. Its changes become visible, and safe from a crash, with [`commit`](Writer::commit); if it is dropped, or the
+/// process crashes, the index stays as of the last commit.
 pub struct Writer {
     index: Index,
     text: IndexWriter,
     commit: Commit,
     segment: Option<SegmentWriter>,
-    /// What was added and deleted since the last commit.
+    /// The keys that were added and deleted since the last commit.
     keys: Keys,
-    /// The last commit, once something had to be looked up in it.
+    /// A view of the last commit, once something had to be looked up in it.
     last: Option<Reader>,
     added: u64,
     truncated: u64,
     failed: Option<String>,
-    /// Dropped last.
+    /// The last field, so that it is dropped last: the index is locked until tantivy's writer is gone.
     _lock: Lock,
 }
 
@@ -92,6 +96,7 @@ impl std::fmt::Debug for Writer {
 }
 
 impl Writer {
+    /// Locks the index, checks the files of the text index, and removes what an earlier writer has left.
     pub(crate) fn open(index: &Index) -> Result<Writer> {
         let lock = Lock::take(&index.directory)?;
         index.text.validate()?;
@@ -132,11 +137,13 @@ impl Writer {
         Ok(())
     }
 
+    /// The directory of the segments.
     fn segments(&self) -> PathBuf {
         self.index.directory.join(SEGMENTS)
     }
 
-    /// Calls `f`, unless an earlier call failed; remembers a failure.
+    /// Calls `f`, and turns a panic in it into an error. After an error the writer has ended: every later call of this fails with
+    /// [`Error::WriterFailed`] without calling `f`.
     fn guarded<T>(&mut self, f: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         if let Some(what) = &self.failed {
             return Err(Error::WriterFailed { what: what.clone() });
@@ -150,10 +157,12 @@ impl Writer {
         result
     }
 
-    /// Adds documents, each in the place of the one that has its key, embedded by `encoder`.
+    /// Embeds documents by `encoder` and adds them. A document replaces the one that has the same key.
     ///
     /// # Errors
-    /// [`Error::Document`] for one that cannot be taken: then none of the call is. Other errors end the writer.
+    /// [`Error::Document`] for one that is not valid, or whose key another document's entry has: then none of the call is added. If the
+    /// model fails, or cannot embed a document, the documents of the batches before are added, and the writer goes on. Other errors end the
+    /// writer.
     pub fn upsert(&mut self, encoder: &Encoder<'_>, documents: &[Document]) -> Result<()> {
         documents.iter().try_for_each(Document::validate)?;
         let last = self.guarded(Self::last_commit)?;
@@ -170,28 +179,27 @@ impl Writer {
         Ok(())
     }
 
-    /// Adds a document, in the place of the one that has its key, with the vectors of its
-    /// [`searched_text`](Document::searched_text) made by the index's model with [`Encoder::document_options`].
+    /// Adds a document that is embedded already; it replaces the one that has the same key. `embedding` must be what the index's model
+    /// makes of its [`searched_text`](Document::searched_text) with [`Encoder::document_options`].
     ///
     /// # Errors
-    /// [`Error::Document`] if it cannot be taken, or an entry of another document has its key; other errors end the writer.
+    /// [`Error::Document`] if it is not valid, or an entry of another document has its key; other errors end the writer.
     pub fn upsert_embedded(&mut self, document: &Document, embedding: &Embedding) -> Result<()> {
         document.validate()?;
         self.check_key(document)?;
         self.put(document, embedding)
     }
 
-    /// Whether the key of an entry is free for it, or its own.
+    /// Checks that no entry of another document has the key of this entry.
     ///
     /// # Errors
-    /// [`Error::Document`] if an entry of another document has it, after which the writer is as it was; [`Error::Damaged`];
-    /// [`Error::WriterFailed`].
+    /// [`Error::Document`] if one has it, after which the writer is as it was; [`Error::Damaged`]; [`Error::WriterFailed`].
     pub(crate) fn check_key(&mut self, entry: &Document) -> Result<()> {
         let last = self.guarded(Self::last_commit)?;
         self.keys.check(entry, &last)
     }
 
-    /// A view of the last commit.
+    /// A view of the last commit, which is opened once for each commit.
     fn last_commit(&mut self) -> Result<Reader> {
         let view = match self.last.take() {
             Some(view) => view,
@@ -201,14 +209,15 @@ impl Writer {
         Ok(view)
     }
 
-    /// Adds an entry, whatever entries of other documents have its key.
+    /// Adds an entry, which replaces the one of the same document with the same key, without a check whether entries of other documents
+    /// have its key.
     pub(crate) fn put(&mut self, document: &Document, embedding: &Embedding) -> Result<()> {
         self.guarded(|writer| {
             let fields = &writer.index.text.fields;
             match &document.document {
                 None => writer.delete_term(fields.group, &document.key),
-                // Of a chunk only the chunk itself goes: the others of its document may be new already. In an index of an earlier version
-                // an entry of another document may have the chunk's key.
+                // A chunk replaces only the chunk of its key: the other chunks of its document may be new already. In an index of an
+                // earlier version an entry of another document may have the same key, which stays.
                 Some(group) => writer.delete_chunk(group, &document.key)?,
             }
             writer.keys.add(document);
@@ -216,6 +225,7 @@ impl Writer {
         })
     }
 
+    /// Appends an entry to the segment that is being written, and to the text index.
     fn add(&mut self, document: &Document, embedding: &Embedding) -> Result<()> {
         let docno = self.commit.next_docno;
         let lang = self.language(document);
@@ -223,7 +233,7 @@ impl Writer {
         let entry = self.index.text.entry(document, docno, &lang, terms);
         let body = Stored { docno, document: document.clone(), analyzed: lang.clone() }.to_bytes()?;
         if self.segment.is_none() {
-            // In another index's directory the segment's files would take the place of its own.
+            // If another index were in the directory now, the new segment's files would overwrite its files.
             self.index.check_place()?;
             let (id, settings) = (self.commit.next_segment, &self.index.settings);
             self.segment = Some(SegmentWriter::create(&self.index.disk, &self.segments(), id, settings)?);
@@ -239,7 +249,8 @@ impl Writer {
         Ok(())
     }
 
-    /// The language that a document's words are stemmed by.
+    /// The code of the language by whose rules a document's words are stemmed: the document's own, the index's, or the one that is
+    /// detected; [`UNKNOWN`] if none is known.
     fn language(&self, document: &Document) -> String {
         let settings = &self.index.settings;
         let told = document.lang.as_deref().map(analyze::normalize_code).or_else(|| settings.language.clone());
@@ -252,11 +263,11 @@ impl Writer {
         told.or_else(found).unwrap_or_else(|| UNKNOWN.to_owned())
     }
 
-    /// Deletes the document of a key, and all its chunks; where there is no document of this key, the chunk that has it. That there is
-    /// neither is no error.
+    /// Deletes the document with this key, and all its chunks; if there is no such document, the chunk with this key. If there is no such
+    /// chunk either, nothing happens.
     ///
     /// # Errors
-    /// [`Error::Document`] for what cannot be a key; [`Error::Damaged`]; [`Error::WriterFailed`].
+    /// [`Error::Document`] for a key that is empty or too long; [`Error::Damaged`]; [`Error::WriterFailed`].
     pub fn delete(&mut self, key: &str) -> Result<()> {
         if key.is_empty() || key.len() > MAX_KEY_BYTES {
             return Err(Error::document(
@@ -278,7 +289,7 @@ impl Writer {
         })
     }
 
-    /// Deletes a document and its chunks, and no chunk of another document that has the same key.
+    /// Deletes a document and its chunks. A chunk of another document that has the same key stays.
     pub(crate) fn delete_document(&mut self, key: &str) -> Result<()> {
         self.guarded(|writer| {
             writer.keys.delete_document(key);
@@ -287,10 +298,12 @@ impl Writer {
         })
     }
 
+    /// Deletes all entries that have `value` in `field`.
     fn delete_term(&mut self, field: Field, value: &str) {
         self.text.delete_term(Term::from_field_text(field, value));
     }
 
+    /// Deletes the chunk of `document` that has this key.
     fn delete_chunk(&mut self, document: &str, key: &str) -> Result<()> {
         let fields = &self.index.text.fields;
         let has = |field, value| -> Box<dyn Query> {
@@ -302,7 +315,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Deletes the committed documents that fulfil a filter; those that were added since the last commit stay. Returns how many.
+    /// Deletes the committed entries that fulfil a filter; those that were added since the last commit stay. Returns how many were deleted.
     ///
     /// ```
     /// use trivec::Model;
@@ -352,15 +365,17 @@ impl Writer {
         self.index.reader()
     }
 
-    /// Documents added since the last commit.
+    /// How many entries were added since the last commit.
     pub fn pending(&self) -> u64 {
         self.added
     }
 
-    /// Makes everything since the last commit visible and safe: when it returns, a crash or a power cut takes nothing of it away.
+    /// Makes all changes since the last commit visible and durable: after it has returned, neither a crash nor a power cut undoes them. May
+    /// then join small segments into one, in a commit of its own.
     ///
     /// # Errors
-    /// [`Error::Io`], for one that the disk is full: the last commit stays, and the writer is at its end.
+    /// [`Error::Io`], for example because the disk is full. The index is as of its last commit, which is this one if only joining segments
+    /// has failed, and the writer has ended.
     pub fn commit(&mut self) -> Result<Committed> {
         self.guarded(|writer| {
             let mut segments = writer.commit.segments.clone();
@@ -379,7 +394,8 @@ impl Writer {
         })
     }
 
-    /// Makes one segment of the last ones where many commits of few documents have left as many small ones: a search looks into every one.
+    /// Joins the last segments into one where many commits of few documents have left many small ones, because a search reads every
+    /// segment.
     fn join_small(&mut self) -> Result<()> {
         while let Some(first) = small_tail(&self.commit.segments) {
             let reader = self.index.reader()?;
@@ -391,8 +407,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Commits, waits until tantivy has merged the files that it wants to merge, and ends the writer. A writer that is dropped instead leaves
-    /// the merging to the next one.
+    /// Commits, waits until tantivy has finished the merges of its files that it has begun, and ends the writer. A writer that is dropped
+    /// instead leaves merging to the next one.
     ///
     /// # Errors
     /// As [`commit`](Self::commit).
@@ -402,25 +418,26 @@ impl Writer {
         Ok(done)
     }
 
-    /// Waits until tantivy has merged what it wants to merge, and ends. What is not committed is lost.
+    /// Waits until tantivy has finished the merges that it has begun, and ends the writer. Changes that are not committed are lost.
     ///
     /// # Errors
-    /// [`Error::Damaged`]; [`Error::Io`]. What was committed stays.
+    /// [`Error::Damaged`]; [`Error::Io`]. Earlier commits stay.
     pub fn end(self) -> Result<()> {
         let (index, text) = (self.index, self.text);
         let path = &index.text.path;
         guarded(path, || text.wait_merging_threads().map_err(|e| Error::text(path, e)))
     }
 
-    /// The one commit point: the segments' files are on the disk and named; tantivy's commit names them, and is brought to the disk.
+    /// Commits `segments` as the new list of segments, whose files must be on the disk under their names. This is the only place that
+    /// commits: tantivy's commit carries the list, and is on the disk when this returns.
     fn publish(&mut self, segments: Vec<SegmentRecord>) -> Result<()> {
-        // Another index's list would be lost by it.
+        // If another index were in the directory now, its list of segments would be overwritten.
         self.index.check_place()?;
         let commit = Commit { segments, generation: self.commit.generation + 1, ..self.commit.clone() };
         let path = &self.index.text.path;
         let fail = |e| Error::text(path, e);
         let payload = commit.to_payload()?;
-        // Every commit sets the payload: one without takes it away.
+        // Every commit must set the payload: a commit without one would drop the list of segments.
         let mut prepared = self.text.prepare_commit().map_err(fail)?;
         prepared.set_payload(&payload);
         prepared.commit().map_err(fail)?;
@@ -428,9 +445,10 @@ impl Writer {
         Ok(())
     }
 
-    /// Rewrites segments of which more than a fifth is dead, and merges small ones if there are more than 16 (`all`: every segment that
-    /// has a dead row, and as many small ones as fit), in a commit of its own. Commits what is pending first. Returns how many segments
-    /// were rewritten.
+    /// Commits what is pending, and then, in a commit of its own, rewrites the segments of which more than a fifth of the rows are deleted,
+    /// without these rows, and merges small segments if the index has more than 16 segments. With `all` it rewrites every segment that has
+    /// a deleted row, merges small segments however many there are, and makes one of tantivy's segments too. Returns how many segments of
+    /// vectors were rewritten.
     ///
     /// # Errors
     /// As [`commit`](Self::commit).
@@ -445,8 +463,8 @@ impl Writer {
         })
     }
 
-    /// Makes one segment of tantivy's of all, without what is deleted. A merge that tantivy has begun by itself may take some of them away
-    /// meanwhile: then those that are there are merged.
+    /// Merges all segments of tantivy's into one without the deleted documents. A merge that tantivy has begun by itself may take some of
+    /// them away meanwhile: then the segments that exist after that are merged.
     fn merge_text(&mut self) -> Result<()> {
         let path = &self.index.text.path;
         let fail = |e| Error::text(path, e);
@@ -465,6 +483,7 @@ impl Writer {
         Ok(())
     }
 
+    /// Compacts the segments of vectors, as [`compact`](Self::compact) says. Nothing may be pending.
     fn compact_committed(&mut self, all: bool) -> Result<usize> {
         let reader = self.index.reader()?;
         let dead = |index: usize| {
@@ -494,13 +513,13 @@ impl Writer {
                 group.push(index);
             }
         }
-        // A segment alone that lost nothing stays as it is.
+        // A group of one segment without deleted rows is left as it is.
         groups.retain(|group| group.len() > 1 || group.iter().any(|&index| dead(index) > 0));
         self.rewrite(&reader, &groups)
     }
 
-    /// Makes one segment of each group, without dead rows, in a commit of its own. Segments of a group follow each other. Returns how many
-    /// segments were rewritten.
+    /// Makes one segment of each group of segments, given by their indices, without deleted rows, in a commit of its own. The segments of a
+    /// group follow each other. Returns how many segments were rewritten.
     fn rewrite(&mut self, reader: &Reader, groups: &[Vec<usize>]) -> Result<usize> {
         if groups.is_empty() {
             return Ok(0);
@@ -509,7 +528,8 @@ impl Writer {
         self.replace(reader, groups, records)
     }
 
-    /// Writes the segments that are made of the groups. No commit names them yet.
+    /// Writes, for each group of segments, a segment with the rows that are not deleted; none if all are. No commit names the new segments
+    /// yet.
     fn copy_living(&mut self, reader: &Reader, groups: &[Vec<usize>]) -> Result<Vec<SegmentRecord>> {
         let directory = self.segments();
         let mut records: Vec<SegmentRecord> = Vec::new();
@@ -538,7 +558,8 @@ impl Writer {
         Ok(records)
     }
 
-    /// Commits `records` in the place of the groups that they were made of, and removes the files of these. Returns how many they were.
+    /// Commits the segments `records` in the place of the groups that they were made of, and removes the files of the replaced segments.
+    /// Returns how many segments were replaced.
     fn replace(&mut self, reader: &Reader, groups: &[Vec<usize>], records: Vec<SegmentRecord>) -> Result<usize> {
         let directory = self.segments();
         let rewritten: Vec<usize> = groups.concat();
@@ -547,7 +568,8 @@ impl Writer {
         let mut segments: Vec<SegmentRecord> = kept.map(|(_, segment)| segment.record.clone()).chain(records).collect();
         segments.sort_by_key(|segment| segment.first);
         self.publish(segments)?;
-        // Readers that have them open can still read them. Files that cannot be removed are left to the next writer.
+        // Readers that have the files open can still read them. If one cannot be removed, this call fails although the commit is made; the
+        // next writer removes what is left.
         for segment in &old {
             for kind in Kind::ALL {
                 let path = path_of(&directory, segment.id, kind);

@@ -1,5 +1,5 @@
-//! Damaged files: whatever bit of whatever file flips, wherever a file is cut, and whichever file stands in the place of another, the index
-//! says so or answers as before. tantivy, which panics on damaged files, sees none: the test has a process of its own and counts panics.
+//! Tests of damaged files: if a bit of a file flips, a file is cut, or another file stands in its place, the index reports damage or
+//! answers as before. tantivy, which panics on damaged files, must never read one: the test has a process of its own, and counts panics.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,8 @@ fn model() -> ModelId {
     ModelId { name: "test".into(), digest: "1".repeat(64), dense_dim: DIM, colbert_dim: Some(DIM), lexical: true }
 }
 
-/// Vectors that depend on the key alone.
+/// Pseudorandom vectors of length 1 that depend on the key alone: one dense vector, three token vectors, a lexical weight for each byte of
+/// the key.
 fn embedding(key: &str) -> Embedding {
     let mut state = key.bytes().fold(7u64, |state, byte| state.wrapping_mul(31).wrapping_add(u64::from(byte))) | 1;
     let mut row = || -> Vec<f32> {
@@ -39,7 +40,7 @@ fn embedding(key: &str) -> Embedding {
 
 const KEYS: [&str; 7] = ["apple", "pear", "plum", "cherry", "quince", "medlar", "rowan"];
 
-/// Documents in three segments, of which some were replaced and deleted, the last one by a commit of its own.
+/// An index of documents in three segments, of which one was replaced and two were deleted, the second by a commit without new documents.
 fn build(path: &Path) -> Index {
     let index = Index::create(path, &model(), &IndexOptions::default()).unwrap();
     let mut writer = index.writer().unwrap();
@@ -59,7 +60,7 @@ fn build(path: &Path) -> Index {
     index
 }
 
-/// All that the index has and finds, to the bit.
+/// A text of everything that the index has, and of what it finds with which scores, to the bit.
 fn answers(path: &Path) -> Result<String> {
     let reader = Index::open(path)?.reader()?;
     let mut said = format!("{} {}\n", reader.len(), reader.generation());
@@ -83,7 +84,7 @@ fn answers(path: &Path) -> Result<String> {
     Ok(said)
 }
 
-/// The files of an index that have a content.
+/// The files of an index that are not empty, by their paths in it.
 fn files(path: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     for part in ["", "text", "seg"] {
@@ -98,18 +99,24 @@ fn files(path: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
+/// Damages one file after another, and counts how often that is reported when the index answers.
 struct Judge<'a> {
+    /// The index.
     path: &'a Path,
+    /// The answers of the intact index.
     expected: &'a str,
+    /// How often the answers ended with an error.
     errors: usize,
+    /// How often the answers were those of the intact index, because the damage was in a part that they do not read.
     unchanged: usize,
 }
 
 impl Judge<'_> {
-    /// Answers, with `content` in the place of a file: an error that says what is wrong, or what they were. Whole reading finds it.
+    /// Replaces the content of a file by `content` and asserts that asking the index ends with an error of damage, or gives the expected
+    /// answers, and that `Index::check` reports the damage. Then restores the content `good`.
     fn judge(&mut self, name: &Path, good: &[u8], content: &[u8], what: &str) {
         let file = self.path.join(name);
-        // A new file, as a copy gives: one that is changed in place is another's business.
+        // Written as a new file, because mapped files must not be changed in place.
         std::fs::remove_file(&file).unwrap();
         std::fs::write(&file, content).unwrap();
         let damaged = |e: &Error| matches!(e.kind(), ErrorKind::Damaged | ErrorKind::Mismatch);
@@ -131,7 +138,7 @@ impl Judge<'_> {
 }
 
 #[test]
-fn whatever_is_damaged_it_is_said_or_the_answers_are_the_same() {
+fn damage_is_reported_or_the_answers_are_the_same() {
     static PANICS: AtomicUsize = AtomicUsize::new(0);
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
@@ -151,7 +158,7 @@ fn whatever_is_damaged_it_is_said_or_the_answers_are_the_same() {
     let mut judge = Judge { path: &path, expected: &expected, errors: 0, unchanged: 0 };
     let mut bits = 0;
     for (name, good) in &all {
-        // Every bit of what names other files, some of each of the others.
+        // All bits of the files that name others, and some bits of each other file.
         let every = [Path::new("trivec-index.json"), Path::new("text/meta.json")].contains(&name.as_path());
         let step = if every { 1 } else { (good.len() * 8 / 48).max(1) | 1 };
         for bit in (0..good.len() * 8).step_by(step) {
@@ -173,7 +180,7 @@ fn whatever_is_damaged_it_is_said_or_the_answers_are_the_same() {
         judge.unchanged
     );
 
-    // Sound files in the place of another of their sort: of the same index and of one that was built in the same way.
+    // Intact files in the place of another of the same kind: from the same index, and from another one that was built in the same way.
     let sort = |name: &Path| name.extension().map(|end| end.to_os_string());
     let strangers = files(&other);
     for (name, good) in &all {

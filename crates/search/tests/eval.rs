@@ -1,4 +1,4 @@
-//! Evaluation on the small collection, where what is relevant is known.
+//! Tests the evaluation on the small collection, for which the relevant documents are known.
 
 mod common;
 
@@ -7,13 +7,13 @@ use trivec_search::IndexOptions;
 use trivec_search::eval::{EvalOptions, Judgements, Question, evaluate};
 
 #[test]
-fn figures_are_those_of_what_is_known_and_seeds_repeat() {
+fn metrics_fit_the_known_judgements_and_repeat_with_the_same_seed() {
     let directory = tempfile::tempdir().unwrap();
     let index = indexed(directory.path(), &IndexOptions::default());
     let (model, id) = model();
     let encoder = index.encoder(model, id).unwrap();
     let reader = index.reader().unwrap();
-    // Every sentence asks for itself and its translations.
+    // Each sentence is a question, whose relevant documents are itself, with gain 2, and its translations, with gain 1.
     let topic = |key: &str| key.split('-').next().unwrap().to_owned();
     let mut questions: Vec<Question> = documents()
         .iter()
@@ -32,7 +32,7 @@ fn figures_are_those_of_what_is_known_and_seeds_repeat() {
     let report = evaluate(&reader, &encoder, &questions, &judgements, &options, |done, _| seen = done).unwrap();
     assert_eq!((report.queries.len(), report.unjudged, report.missing, seen), (30, 1, 1, 30));
     let of = |name: &str| report.rankings.iter().find(|ranking| ranking.name == name).unwrap();
-    // The words of a sentence find itself alone: the ideal of one relevant document of four with gain 2.
+    // By its words the Chinese sentence finds only itself of its four relevant documents: nDCG is its gain 2 divided by the ideal.
     let log = |x: f64| x.log2();
     let ideal = 2.0 + 1.0 / log(3.0) + 1.0 / log(4.0) + 1.0 / log(5.0);
     let words = of("bm25").per_query[report.queries.iter().position(|id| id == "rain-zh").unwrap()];

@@ -1,4 +1,5 @@
-//! What must never be taken for something else: integers that floats cannot tell apart, and keys of documents that look like those of chunks.
+//! Tests that different things are not confused: integers that are equal as floats, keys of documents that look like keys of chunks, and
+//! scores of one arm with those of several; and that a copy is of one moment.
 
 mod common;
 
@@ -6,13 +7,13 @@ use common::model;
 use serde_json::json;
 use trivec_search::{Document, Encoder, Error, Fusion, Index, IndexOptions, Kept, Query, Writer};
 
-const BIG: i64 = 9_007_199_254_740_992; // 2^53: from here on, f64 has not every integer
+const BIG: i64 = 9_007_199_254_740_992; // 2^53: from here on, not every integer is an f64
 
 fn count(index: &Index, filter: &str) -> usize {
     index.reader().unwrap().count(&filter.parse().unwrap()).unwrap()
 }
 
-/// Large integers beside floats, and beside negative ones; in lists and objects.
+/// Documents with large integers in the field `n`, together with floats and negative integers, also in lists and objects.
 fn numbers() -> Vec<Document> {
     let document = |key: &str, value: serde_json::Value| Document::new(key, "text").with_field("n", value);
     vec![
@@ -57,7 +58,7 @@ fn assert_exact(index: &Index) {
 #[test]
 fn integers_are_compared_exactly_beside_floats() {
     let (model, id) = model();
-    // In one commit, and one commit a document, which compaction makes one of.
+    // All documents in one commit, and each in a commit of its own, which compaction then merges.
     for at_once in [numbers().len(), 1] {
         let directory = tempfile::tempdir().unwrap();
         let index = Index::create(directory.path(), id, &IndexOptions::default()).unwrap();
@@ -82,7 +83,7 @@ fn chunk(document: &str, n: usize) -> Document {
     Document { document: Some(document.to_owned()), ..Document::new(format!("{document}#{n}"), format!("part {n}")) }
 }
 
-/// As versions did that let a document have the key of another one's chunk.
+/// Adds entries as earlier versions did, which let a document have the key of another document's chunk.
 fn add(writer: &mut Writer, encoder: &Encoder<'_>, documents: &[Document]) {
     for (document, embedding) in documents.iter().zip(encoder.documents(documents).unwrap()) {
         trivec_search::fuzzing::add_unchecked(writer, document, &embedding).unwrap();
@@ -99,7 +100,7 @@ fn a_key_that_an_entry_of_another_document_has_is_refused() {
     let mine = |document: &str| Document { document: Some(document.to_owned()), ..Document::new("mine", "a chunk") };
     let refused = "delete that one, or give one of them another key";
     let mut writer = index.writer().unwrap();
-    // In every order, in one commit and in several.
+    // In both orders, in one commit and in two.
     for commits in [false, true] {
         for (first, second, whose) in [
             (chunk("d", 0), own.clone(), "document `d#0`: a chunk of the document `d` has this key already"),
@@ -122,7 +123,8 @@ fn a_key_that_an_entry_of_another_document_has_is_refused() {
             assert!(matches!(error, Error::Document { .. }), "{error:?}");
             let said = error.to_string();
             assert!(said.contains(whose) && said.contains(refused), "{said}");
-            // It is replaced by itself; the writer goes on; and once it is deleted, in the same commit too, the key is free.
+            // An entry may replace itself, the writer goes on after the refusal, and once the entry is deleted, also in the same commit,
+            // its key is free.
             put(&first, &mut writer).unwrap();
             assert!(put(&second, &mut writer).is_err());
             writer.delete(first.group()).unwrap();
@@ -131,7 +133,7 @@ fn a_key_that_an_entry_of_another_document_has_is_refused() {
             writer.commit().unwrap();
             let reader = index.reader().unwrap();
             assert_eq!((reader.len(), reader.get(&second.key).unwrap()), (1, Kept::Document(second.clone())));
-            // Deleted by a filter, or by the key of the chunk.
+            // The key is free too after a delete by a filter, or by the key of the entry.
             if commits {
                 let filter = format!("key = \"{}\"", second.key).parse().unwrap();
                 assert_eq!(writer.delete_where(&filter).unwrap(), 1);
@@ -144,7 +146,7 @@ fn a_key_that_an_entry_of_another_document_has_is_refused() {
             assert!(index.reader().unwrap().is_empty());
         }
     }
-    // One that is refused among others: none of them is added, except where an earlier one makes room for it.
+    // If one of several entries is refused, none is added. None is refused if an earlier one of them replaces the entry that had the key.
     writer.upsert(&encoder, &[chunk("d", 0)]).unwrap();
     assert!(writer.upsert(&encoder, &[Document::new("x", "x"), own.clone()]).is_err());
     assert!(writer.upsert(&encoder, &[Document::new("y#0", "x"), chunk("y", 0)]).is_err());
@@ -152,7 +154,7 @@ fn a_key_that_an_entry_of_another_document_has_is_refused() {
     assert_eq!((writer.commit().unwrap().added, index.reader().unwrap().len()), (3, 2));
     writer.delete("d#0").unwrap();
     writer.delete("d").unwrap();
-    // A document takes the place of its own chunks, and chunks may stand beside their document.
+    // A whole document replaces its own chunks, so that another document can have the key of one of them in the same call.
     writer.upsert(&encoder, &[chunk("d", 0), chunk("d", 1), Document::new("d", "whole"), own.clone()]).unwrap();
     writer.commit().unwrap();
     assert_eq!(index.reader().unwrap().len(), 2);
@@ -176,11 +178,11 @@ fn a_run_refuses_the_document_whose_chunk_has_a_taken_key() {
     let done = run(&["a", "d", "e", "f"], chunked);
     assert_eq!((done.read, done.added, done.refused), (4, 3, 1));
     assert!(done.errors[0].contains("document `d#0`: a chunk of `d` would have this key"), "{:?}", done.errors);
-    // Two of one run: a document comes behind the chunk of another one, which still waits for the model.
+    // A run without chunks refuses a document whose key is that of a chunk in the index.
     let done = run(&["f#0", "g"], None);
     assert_eq!((done.added, done.refused), (1, 1), "{done:?}");
     assert_eq!(run(&["d#0", "d", "e"], None).added, 2, "without chunks there is no such key");
-    // Two in chunks of one run, in either order.
+    // Two documents of one run, of which the first still waits for the model when the second is read, in either order.
     for keys in [["h", "h#0"], ["i#0", "i"]] {
         let done = run(&keys, chunked);
         assert_eq!((done.added, done.refused), (1, 1), "{done:?}");
@@ -195,7 +197,7 @@ fn in_an_older_index_a_document_with_the_key_of_a_chunk_leaves_the_chunk_alone()
     let encoder = index.encoder(model, id).unwrap();
     let mut writer = index.writer().unwrap();
     let own = Document::new("d#0", "a document of its own");
-    // In every order, in one commit and in several.
+    // In both orders, in one commit and in two.
     for commits in [false, true] {
         for document_first in [false, true] {
             let (first, second) = if document_first {
@@ -215,11 +217,11 @@ fn in_an_older_index_a_document_with_the_key_of_a_chunk_leaves_the_chunk_alone()
             assert_eq!(reader.get("d#0").unwrap(), Kept::Document(own.clone()), "a document before a chunk");
             assert_eq!(reader.count_of_key("d#0").unwrap(), 1);
             assert_eq!(reader.count_of_key("d").unwrap(), 2);
-            // Each is replaced by its own kind alone.
+            // The chunk replaces only the chunk, and the document only the document.
             add(&mut writer, &encoder, &[chunk("d", 0), own.clone()]);
             writer.commit().unwrap();
             assert_eq!(index.reader().unwrap().len(), 3);
-            // The document goes, and the chunk stays; then the key is the chunk's.
+            // Deleting the key deletes the document; the chunk stays, and then the key leads to it.
             writer.delete("d#0").unwrap();
             writer.commit().unwrap();
             let reader = index.reader().unwrap();
@@ -249,7 +251,7 @@ fn in_an_older_index_a_document_added_and_deleted_in_one_commit_leaves_the_chunk
 }
 
 #[test]
-fn arms_that_would_have_no_say_are_refused_and_one_arm_keeps_its_scores() {
+fn arms_that_the_fusion_would_not_use_are_refused_and_the_dense_arm_alone_keeps_its_scores() {
     let directory = tempfile::tempdir().unwrap();
     let (model, id) = model();
     let index = Index::create(directory.path(), id, &IndexOptions::default()).unwrap();
@@ -293,7 +295,7 @@ fn a_copy_is_made_while_commits_follow_each_other() {
                 begun.store(true, Ordering::Release);
             }
         });
-        // Also where an assertion fails.
+        // Ends the other thread also if an assertion fails.
         let _end = AtEnd(|| done.store(true, Ordering::Release));
         while !begun.load(Ordering::Acquire) && !commits.is_finished() {
             std::thread::yield_now();
@@ -306,7 +308,7 @@ fn a_copy_is_made_while_commits_follow_each_other() {
                     copy.check().unwrap();
                     assert!(!copy.reader().unwrap().is_empty());
                 }
-                // On a machine so busy that every try met a commit: nothing is left of it.
+                // On a busy machine every attempt may meet a commit; then nothing may be left of the copy.
                 Err(Error::Changing { .. }) => assert!(!to.exists() && !to.with_extension("partial").exists()),
                 Err(e) => panic!("{e}"),
             }
@@ -314,6 +316,7 @@ fn a_copy_is_made_while_commits_follow_each_other() {
     });
 }
 
+/// Calls a function when it is dropped.
 struct AtEnd<F: Fn()>(F);
 
 impl<F: Fn()> Drop for AtEnd<F> {

@@ -1,4 +1,4 @@
-//! What an export has is what the index has.
+//! Tests that an export has what the index has.
 
 mod common;
 
@@ -96,7 +96,7 @@ fn every_target_gets_every_document_once_and_in_order() {
     }
 }
 
-/// In indexes of earlier versions a chunk may have the key of another document: an engine would keep one of them.
+/// In an index of an earlier version a chunk may have the key of another document, and an engine with ids would keep only one of the two.
 #[test]
 fn entries_of_one_key_are_refused_where_an_engine_keeps_one() {
     let directory = tempfile::tempdir().unwrap();
@@ -126,7 +126,7 @@ fn entries_of_one_key_are_refused_where_an_engine_keeps_one() {
     }
 }
 
-/// What Parquet hands over can be taken in again, as it was.
+/// An exported Parquet file can be read as an input, and gives the same documents.
 #[cfg(feature = "parquet")]
 #[test]
 fn a_parquet_file_is_read_as_it_was_written() {
@@ -151,7 +151,7 @@ fn a_parquet_file_is_read_as_it_was_written() {
         phone.metadata["sparse_ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap()).collect();
     assert!(!ids.is_empty() && ids.is_sorted());
 
-    // Names that it has not, also inside a column that has no parts.
+    // Names that the file does not have are refused, also a name inside a column without nested ones.
     for (wrong, name) in [
         (Columns { key: "id".into(), ..columns.clone() }, "id"),
         (Columns { title: Some("titel".into()), ..columns.clone() }, "titel"),
@@ -164,7 +164,8 @@ fn a_parquet_file_is_read_as_it_was_written() {
         assert!(told.contains(&format!("there is no column `{name}`, only `key`, ")), "{told}");
     }
 
-    // Cut anywhere, or with a byte changed anywhere: an answer for every row, no panic that gets out, and an end.
+    // If the file is cut, or a byte is changed, opening it fails or reading it ends after at most one item more than it has rows, without a
+    // panic.
     let good = std::fs::read(&file).unwrap();
     let bad = directory.path().join("bad.parquet");
     for at in (0..good.len()).step_by(good.len() / 60).chain(good.len() - 400..good.len()) {

@@ -1,4 +1,5 @@
-//! Filters that cannot mean what they say: names that no document has, and values of types that a name has nowhere.
+//! Tests that filters are refused which are likely mistakes: with names that no document has, and with values of types that a name has
+//! nowhere.
 
 mod common;
 
@@ -6,11 +7,12 @@ use common::{indexed, model};
 use serde_json::json;
 use trivec_search::{Document, Error, ErrorKind, Filter, Index, IndexOptions, Query, Reader};
 
+/// The error with which a filter is refused.
 fn refused(reader: &Reader, filter: &str) -> Error {
     reader.count(&filter.parse().unwrap()).unwrap_err()
 }
 
-/// An index of such documents, each in a commit of its own or all in one.
+/// Creates an index of these documents, with `at_once` of them in each commit.
 fn index_of(directory: &std::path::Path, documents: &[Document], at_once: usize) -> Index {
     let (model, id) = model();
     let index = Index::create(directory, id, &IndexOptions::default()).unwrap();
@@ -109,7 +111,7 @@ fn a_field_is_compared_with_values_of_a_type_that_it_has() {
         ("author.born = '1950'", "author.born", "numbers", "the text \"1950\""),
         ("size = true", "size", "text and numbers", "true"),
         ("year > 2000 or not (topic = 'soup' and draft = 'no')", "draft", "true and false", "the text \"no\""),
-        // There is the field, whether it is asked for or not.
+        // `exists` does not excuse a value of a wrong type.
         ("exists(year) and year = '2020'", "year", "numbers", "the text \"2020\""),
         ("key = 5", "key", "text", "the number 5"),
         ("id in ('a', 5)", "id", "text", "the number 5"),
@@ -140,7 +142,7 @@ fn a_field_is_compared_with_values_of_a_type_that_it_has() {
     }
 }
 
-/// Whether the field lives is known by the documents that live, not by what tantivy still has of deleted ones.
+/// Whether a field exists depends on the documents that are not deleted, not on what tantivy's segments still have of deleted ones.
 #[test]
 fn what_deleted_documents_had_does_not_count_before_compaction_or_after() {
     let documents = [
@@ -155,7 +157,7 @@ fn what_deleted_documents_had_does_not_count_before_compaction_or_after() {
         let mut writer = index.writer().unwrap();
         writer.delete("a").unwrap();
         writer.delete("c").unwrap();
-        // What is not committed is not seen.
+        // A delete that is not committed changes nothing.
         assert_eq!(index.reader().unwrap().count(&"old = 1".parse().unwrap()).unwrap(), 1);
         writer.commit().unwrap();
         for compacted in [false, true] {

@@ -1,4 +1,4 @@
-//! Replays the corpus of `fuzz/` through this crate's parsers: none may panic, and the files named `good-*` must be accepted.
+//! Replays the corpus of `fuzz/` through this crate's parsers: none may panic, and exactly the files named `good-*` must be accepted.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ fn replay(target: &str, parse: impl Fn(&[u8]) -> bool) {
         let accepted = parse(&bytes);
         let good = file.file_name().unwrap().to_string_lossy().starts_with("good-");
         assert_eq!(accepted, good, "{}", file.display());
-        // And what becomes of it with a byte changed or its end cut off: an answer, no panic.
+        // With a byte changed or the end cut off it may be accepted or not, without a panic.
         for at in (0..bytes.len()).step_by((bytes.len() / 64).max(1)) {
             let mut changed = bytes.clone();
             changed[at] ^= 0x41;
@@ -23,21 +23,21 @@ fn replay(target: &str, parse: impl Fn(&[u8]) -> bool) {
 }
 
 #[test]
-fn segment() {
+fn segment_files_of_the_corpus() {
     replay("search_segment", trivec_search::fuzzing::segment);
 }
 
 #[test]
-fn filter() {
+fn filters_of_the_corpus() {
     replay("search_filter", trivec_search::fuzzing::filter);
 }
 
 #[test]
-fn jsonl() {
+fn jsonl_of_the_corpus() {
     replay("search_jsonl", trivec_search::fuzzing::jsonl);
 }
 
 #[test]
-fn csv() {
+fn csv_of_the_corpus() {
     replay("search_csv", trivec_search::fuzzing::csv);
 }

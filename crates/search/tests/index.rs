@@ -1,4 +1,4 @@
-//! Writing: what commits, deletes, replaces, compacts and copies do, and what is refused.
+//! Tests of writing: commits, deletes, replacements, compaction and copies, and what is refused.
 
 mod common;
 
@@ -30,7 +30,7 @@ fn nothing_is_seen_before_the_commit_and_all_of_it_after() {
     assert_eq!(index.reader().unwrap().len(), 10);
     assert!(empty.is_empty(), "a view does not change");
     assert_eq!(empty.refresh().unwrap().len(), 10);
-    // What is not committed goes with its writer.
+    // What is not committed is lost with its writer.
     writer.upsert(&encoder, &documents()[10..20]).unwrap();
     drop(writer);
     assert_eq!(index.reader().unwrap().len(), 10);
@@ -48,7 +48,7 @@ fn documents_are_replaced_and_deleted_by_key_and_filter() {
     let encoder = index.encoder(model, id).unwrap();
     let mut writer = index.writer().unwrap();
     let replaced = Document::new("rain-en", "An entirely new text about chess.").with_lang("en");
-    // Twice in one batch: the last one holds.
+    // Of two documents with the same key in one batch the last one counts.
     writer.upsert(&encoder, &[Document::new("rain-en", "first"), replaced.clone()]).unwrap();
     writer.delete("soup-en").unwrap();
     writer.delete("was never there").unwrap();
@@ -119,7 +119,7 @@ fn chunks_go_with_their_document() {
     }
     let stats = index.stats().unwrap();
     assert_eq!((stats.documents, stats.entries, reader.len()), (2, 4, 4));
-    // One that is replaced alone keeps its place.
+    // A chunk that is replaced alone keeps its place among the chunks.
     writer.upsert(&encoder, &[chunk(0)]).unwrap();
     writer.commit().unwrap();
     assert_eq!(index.reader().unwrap().get("long").unwrap(), all);
@@ -148,8 +148,8 @@ fn compaction_changes_nothing_but_the_files() {
     writer.delete_where(&r#"topic = "rain" or key = "train-en""#.parse().unwrap()).unwrap();
     writer.commit().unwrap();
     let before = index.reader().unwrap();
-    // BM25 counts deleted documents until a compaction, which then reorders hits that are nearly equal: with words all hits are compared by their
-    // keys, without them in their order.
+    // BM25 counts deleted documents until a compaction, so that its scores change then, and with them the order of hits that are nearly
+    // equal. So hits of searches with BM25 are compared by their keys, and those without it in their order.
     let with_words = |text: String| Query { explain: true, top: 100, ..Query::new(text) };
     let arms = Arms { bm25: false, ..Arms::ALL };
     let without = |text: String| Query { explain: true, arms, fusion: Fusion::WEIGHTED, ..Query::new(text) };
@@ -165,7 +165,7 @@ fn compaction_changes_nothing_but_the_files() {
     assert_eq!(index.check().unwrap().documents, 25);
     for reader in [before, after] {
         for (expected, found) in expected.iter().zip(reader.search_all(&encoder, &queries).unwrap()) {
-            // To the bit.
+            // The scores must be equal to the bit.
             let arms = |hits: &trivec_search::Hits| {
                 let of = |hit: &trivec_search::Hit| {
                     (hit.document.key.clone(), hit.arms.dense, hit.arms.sparse, hit.arms.colbert)
@@ -254,7 +254,7 @@ fn what_does_not_fit_is_refused_by_name() {
         let Error::Option { option: named, what } = &error else { panic!("{error}") };
         assert_eq!((*named, error.kind()), (option, ErrorKind::Usage));
         assert!(what.contains(&format!("found {found}, but")) && what.contains(kept), "{what}");
-        // The same options again are the index's own.
+        // An index that was created with these options is opened with them.
         let other = directory.path().join(option);
         assert_eq!(
             Index::open_or_create(&other, id, &options).unwrap().options(),
@@ -305,7 +305,7 @@ fn one_bad_document_is_refused_and_the_writer_goes_on() {
 }
 
 #[test]
-fn many_small_commits_leave_few_segments_and_the_same_answers() {
+fn many_small_commits_leave_few_segments_and_the_same_hits() {
     let (model, id) = model();
     let directories = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let make = |directory: &std::path::Path| Index::create(directory, id, &IndexOptions::default()).unwrap();
@@ -324,11 +324,13 @@ fn many_small_commits_leave_few_segments_and_the_same_answers() {
         assert!(done.generation > generation && done.added == 1);
         generation = done.generation;
         assert_eq!(one_by_one.reader().unwrap().generation(), generation);
+        // Commits join eight small segments into one: without that, 80 segments would be left.
         assert!(one_by_one.stats().unwrap().segments <= 24, "after {n}");
     }
     drop(writer);
     one_by_one.check().unwrap();
     let mut writer = at_once.writer().unwrap();
+    // Deleted were the numbers 4, 13, …, 67, the last one after number 71 was added.
     let left: Vec<Document> =
         all.iter().enumerate().filter(|(n, _)| (n + 5) % 9 != 0 || *n > 75).map(|(_, d)| d.clone()).collect();
     writer.upsert(&encoder, &left).unwrap();
@@ -345,7 +347,7 @@ fn many_small_commits_leave_few_segments_and_the_same_answers() {
     }
 }
 
-/// An index that was opened is not confused with what is at its path now, and nothing of another index changes.
+/// If an opened index is removed, or another index is put in its place, every call says so, and the other index is not changed.
 #[test]
 fn an_index_that_was_removed_or_replaced_is_neither_damaged_nor_written_to() {
     let (model, id) = model();
@@ -355,7 +357,7 @@ fn an_index_that_was_removed_or_replaced_is_neither_damaged_nor_written_to() {
         let index = indexed(&own, &IndexOptions::default());
         let encoder = index.encoder(model, id).unwrap();
         let reader = index.reader().unwrap();
-        // With something pending, with nothing pending, and with a segment begun.
+        // This writer has a document that is not committed, and has begun a segment. One without comes below.
         let mut writer = index.writer().unwrap();
         writer.upsert(&encoder, &[Document::new("pending", "text")]).unwrap();
         let documents: Vec<Document> = (0..5).map(|n| Document::new(format!("{n}"), "of the other index")).collect();
@@ -395,12 +397,11 @@ fn an_index_that_was_removed_or_replaced_is_neither_damaged_nor_written_to() {
             let there = Index::open(&own).unwrap();
             assert_eq!(there.check().unwrap().documents, 5);
             assert!(there.reader().unwrap().get("pending").is_err());
-            // One that is begun after the change makes no file there either.
             drop(there);
         }
         assert_eq!(Index::open(directory.path().join("away")).unwrap().check().unwrap().documents, 30);
     }
-    // A writer that was open, with nothing pending when its index went.
+    // A writer that has begun no segment when its index is replaced makes no file in the other index either.
     let directory = tempfile::tempdir().unwrap();
     let own = directory.path().join("own");
     let index = indexed(&own, &IndexOptions::default());

@@ -1,4 +1,4 @@
-//! Files to documents, documents to an index: formats, bad lines, chunks, runs that go on.
+//! Tests of reading files and adding their documents to an index: formats, bad lines, chunks, and runs that are continued.
 
 mod common;
 
@@ -45,7 +45,7 @@ fn bad_lines_are_refused_by_number_and_the_rest_is_read() {
 }
 
 #[test]
-fn lists_pretty_json_and_wide_characters_are_read() {
+fn json_lists_json_over_several_lines_and_utf_16_are_read() {
     let keys = |name: &str, content: &[u8]| -> Vec<String> {
         read(name, content, &Columns::default()).into_iter().map(|d| d.unwrap().key).collect()
     };
@@ -97,7 +97,7 @@ fn columns_are_chosen_by_name_and_by_path() {
     assert_eq!(*document, Document::new("k", "text").with_field("kind", "note"));
 }
 
-/// Columns of an input that has `id`, `text`, `title`, `lang` and `more.inner`, of which one name is wrong each time.
+/// Names of columns, of which one in each case is missing in an input with `id`, `text`, `title` and `lang`; and that name.
 fn mistyped() -> Vec<(Columns, &'static str)> {
     let own = Columns { title: Some("title".into()), lang: Some("lang".into()), ..Columns::default() };
     vec![
@@ -132,14 +132,14 @@ fn a_column_that_is_there_twice_is_refused() {
     fs::write(&path, "id,text,year,text,,\n1,a,2,b,,\n").unwrap();
     let error = open(&path, None, &Columns::default()).unwrap_err().to_string();
     assert!(error.contains("the column `text` is there twice"), "{error}");
-    // Columns without a name are nothing.
+    // Columns without a name are left out, and may be several.
     fs::write(&path, "id,text,,\n1,a,x,y\n").unwrap();
     let read: Vec<_> = open(&path, None, &Columns::default()).unwrap().collect::<Result<_>>().unwrap();
     assert_eq!(read, [Document::new("1", "a")]);
 }
 
 #[test]
-fn a_field_that_no_line_has_is_refused_before_the_first_is_read() {
+fn a_named_field_that_no_document_has_is_refused_before_the_first_document_is_read() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.jsonl");
     fs::write(
@@ -152,7 +152,7 @@ fn a_field_that_no_line_has_is_refused_before_the_first_is_read() {
         assert!(matches!(error, Error::Columns { .. }), "{error}");
         let expected = format!("no document has the field `{name}`, only `id`, `lang`, `text`, `title`");
         assert!(error.to_string().contains(&expected), "{error}");
-        // A stream is known when it ends.
+        // In a stream, which cannot be read twice, the error comes at the end.
         let bytes = fs::read(&path).unwrap();
         let read: Vec<_> = trivec_search::ingest::read_jsonl(bytes.as_slice(), &path, &columns).collect();
         assert!(read.len() == 4 && matches!(read[3], Err(Error::Columns { .. })), "{read:?}");
@@ -164,7 +164,7 @@ fn a_field_that_no_line_has_is_refused_before_the_first_is_read() {
     assert_eq!(open(directory.path(), None, &columns).unwrap().filter(Result::is_ok).count(), 3);
     let columns = Columns { title: Some("titel".into()), ..Columns::default() };
     assert!(matches!(open(directory.path(), None, &columns).unwrap_err(), Error::Columns { .. }));
-    // An input without a document says nothing.
+    // An input without documents is no error.
     fs::write(&path, "").unwrap();
     assert_eq!(open(&path, None, &columns).unwrap().count(), 0);
 }
@@ -185,7 +185,7 @@ fn a_stream_without_a_named_field_ends_the_run() {
 }
 
 #[test]
-fn tables_with_quotes_ragged_lines_and_bad_bytes() {
+fn tables_have_quotes_and_their_ragged_or_undecodable_records_are_refused_by_line() {
     let mut content = b"id,text,lang,year,note\r\n1,\"a, \"\"quoted\"\"\ntext\",en,2020,\r\n2,short\r\n3,".to_vec();
     content.extend(b"\xff\xfe,en,1,x\r\n4,good,,7.5,007\r\n");
     let documents = read("a.csv", content, &Columns::default());
@@ -202,7 +202,7 @@ fn tables_with_quotes_ragged_lines_and_bad_bytes() {
 }
 
 #[test]
-fn a_quote_that_is_never_closed_takes_no_later_rows_with_it() {
+fn a_record_whose_quote_is_never_closed_is_refused() {
     for content in ["id,text\n1,\"open\n2,x\n", "id,text\n0,fine\n1,\"open\n2,x", "id,text\r\n1,\"a \"\" b\r\n"] {
         let documents = read("a.csv", content, &Columns::default());
         let last = documents.last().unwrap().as_ref().unwrap_err().to_string();
@@ -219,7 +219,7 @@ fn a_quote_that_is_never_closed_takes_no_later_rows_with_it() {
 }
 
 #[test]
-fn tables_without_the_columns_are_refused_with_those_that_are_there() {
+fn tables_without_the_columns_with_too_many_or_with_too_long_a_record_are_refused() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.csv");
     fs::write(&path, "key,body\n1,x\n").unwrap();
@@ -238,7 +238,7 @@ fn tables_without_the_columns_are_refused_with_those_that_are_there() {
 }
 
 #[test]
-fn a_line_that_is_too_long_is_passed_over() {
+fn a_line_that_is_too_long_is_refused_and_the_next_one_is_read() {
     let mut content =
         format!("{{\"id\": \"a\", \"text\": \"{}\"}}\n", "x".repeat(trivec_search::ingest::MAX_RECORD_BYTES));
     content.push_str("{\"id\": \"b\", \"text\": \"next\"}\n");
@@ -268,7 +268,7 @@ fn directories_are_walked_in_order() {
     assert_eq!(counter.load(std::sync::atomic::Ordering::Relaxed), total);
     let keys: Vec<&str> = documents.iter().flatten().map(|d| d.key.as_str()).collect();
     assert_eq!(keys, ["a.txt", "b/c/d.md", "k"]);
-    // The line end at a file's end is not of its text.
+    // Line ends at the end of a file are not part of its text.
     let texts: Vec<&str> = documents.iter().flatten().map(|d| d.text.as_str()).collect();
     assert_eq!(texts, ["one", "two\n\nthree ", "three"]);
     assert_eq!(documents.iter().filter(|d| d.is_err()).count(), 2);
@@ -303,7 +303,7 @@ fn a_run_that_was_ended_goes_on_and_embeds_nothing_twice() {
     let go_on = |_: &trivec_search::ingest::Ingested| ControlFlow::Continue(());
     let second = ingest(&mut writer, &encoder, collection(300), &options, go_on).unwrap();
     assert_eq!((second.read, second.added, second.unchanged), (300, 172, 128));
-    // One changed document among all.
+    // If one document has changed, only this one is embedded.
     let mut changed = collection(300);
     changed[5] = Ok(Document::new("k5", "A new text."));
     let third = ingest(&mut writer, &encoder, changed, &options, go_on).unwrap();
@@ -314,7 +314,7 @@ fn a_run_that_was_ended_goes_on_and_embeds_nothing_twice() {
 }
 
 #[test]
-fn refused_documents_are_counted_and_told_and_the_last_of_a_key_holds() {
+fn refused_documents_are_counted_and_reported_and_of_equal_keys_the_last_document_counts() {
     let directory = tempfile::tempdir().unwrap();
     let (model, id) = model();
     let index = Index::create(directory.path(), id, &IndexOptions::default()).unwrap();
@@ -333,7 +333,7 @@ fn refused_documents_are_counted_and_told_and_the_last_of_a_key_holds() {
 }
 
 #[test]
-fn long_documents_are_cut_on_sentence_borders() {
+fn long_documents_are_cut_between_sentences() {
     let directory = tempfile::tempdir().unwrap();
     let (model, id) = model();
     let index = Index::create(directory.path(), id, &IndexOptions::default()).unwrap();
@@ -351,7 +351,7 @@ fn long_documents_are_cut_on_sentence_borders() {
         assert_eq!((&part.title, &part.lang, &part.metadata), (&document.title, &document.lang, &document.metadata));
         assert!(model.tokenize(&part.text, &options).unwrap().tokens.len() <= 64 + 2);
     }
-    // Every sentence is somewhere, and neighbours share one.
+    // Every sentence is in a chunk, and neighbouring chunks share one.
     assert!((0..40).all(|i| parts.iter().any(|part| part.text.contains(&sentence(i)))));
     assert!(parts.windows(2).all(|pair| (0..40).any(|i| pair.iter().all(|part| part.text.contains(&sentence(i))))));
     // A word that is longer than a chunk is cut between tokens; nothing is lost.
@@ -376,14 +376,14 @@ fn long_documents_are_cut_on_sentence_borders() {
     Chunking { tokens: 8, overlap: 4 }.check(model).unwrap();
 }
 
-/// A number as people write it.
+/// A number below 1,000,000 with a comma between thousands and the rest.
 fn counted(number: usize) -> String {
     let digits = number.to_string();
     if number < 1_000 { digits } else { format!("{},{}", &digits[..digits.len() - 3], &digits[digits.len() - 3..]) }
 }
 
 #[test]
-fn chunks_of_few_tokens_have_whole_words() {
+fn chunks_of_few_tokens_do_not_cut_words() {
     let directory = tempfile::tempdir().unwrap();
     let (model, id) = model();
     let index = Index::create(directory.path(), id, &IndexOptions::default()).unwrap();
@@ -399,7 +399,7 @@ fn chunks_of_few_tokens_have_whole_words() {
             true,
         ),
         ("необыкновенно непонятное представление о несомненно характерных обязанностях и противоречиях", true),
-        // Each character is a word to the rules of Unicode.
+        // By the rules of Unicode each of these characters is a word.
         ("苹果公司发布了配备更好相机的新手机而且价格不变所有人都非常高兴地排队购买它们", false),
     ] {
         for tokens in [8, 9, 12] {
@@ -409,7 +409,7 @@ fn chunks_of_few_tokens_have_whole_words() {
             for part in &parts {
                 assert!(model.tokenize(&part.text, &encoder.document_options()).unwrap().tokens.len() <= tokens + 2);
             }
-            // A part ends where a word of the text ends, unless the word alone is longer than a chunk.
+            // A chunk ends where a word of the text ends, if no word alone is longer than a chunk.
             let words: Vec<&str> = text.split_whitespace().collect();
             let longer = words
                 .iter()
@@ -452,7 +452,7 @@ fn a_document_in_chunks_is_replaced_as_a_whole() {
     assert_eq!(ingest(&mut writer, &encoder, document(20), &options, go_on).unwrap().unchanged, 1);
     let few = ingest(&mut writer, &encoder, document(4), &options, go_on).unwrap();
     assert_eq!(index.reader().unwrap().len() as u64, few.entries);
-    // The same text without chunks takes their place too.
+    // The same text without chunks replaces the chunks.
     let whole = ingest(&mut writer, &encoder, document(4), &IngestOptions::default(), go_on).unwrap();
     assert_eq!((whole.added, index.reader().unwrap().len()), (1, 1));
     let again = ingest(&mut writer, &encoder, document(4), &IngestOptions::default(), go_on).unwrap();
@@ -462,7 +462,7 @@ fn a_document_in_chunks_is_replaced_as_a_whole() {
 }
 
 #[test]
-fn a_document_that_cannot_be_embedded_leaves_what_is_there() {
+fn a_document_that_cannot_be_embedded_does_not_replace_the_one_in_the_index() {
     let directory = tempfile::tempdir().unwrap();
     let (model, id) = model();
     let index = Index::create(directory.path(), id, &IndexOptions::default()).unwrap();
@@ -474,7 +474,7 @@ fn a_document_that_cannot_be_embedded_leaves_what_is_there() {
     let encoder = index.encoder(model, id).unwrap();
     let first = of(&[("a", "the first text"), ("b", "the second text")]);
     ingest(&mut writer, &encoder, first, &IngestOptions::default(), go_on).unwrap();
-    // As a model that cannot embed one of the texts.
+    // Stands for a model that cannot embed texts with the word `bad`.
     let encoder = index.encoder(model, id).unwrap().with_embed(|texts, options| {
         match texts.iter().position(|text| text.contains("bad")) {
             Some(index) => Err(trivec::Error::NotFinite { index, mode: "dense", at: 0 }),

@@ -1,4 +1,4 @@
-//! A writer that is killed between two instructions: what it has acknowledged is there, and the next one goes on.
+//! Tests that what a writer has acknowledged is there after its process was killed at any instruction, and that another writer can go on.
 
 mod common;
 
@@ -10,8 +10,8 @@ use trivec_search::{Document, Index, IndexOptions};
 
 const DIRECTORY: &str = "TRIVEC_TEST_KILLED";
 
-/// The child: commits two documents at a time, replaces and deletes one of those before, compacts now and then, and says each time that it
-/// is done.
+/// Not a test but the child process of the one below: each round commits two documents, of which `same` replaces an earlier one, deletes
+/// the document of two rounds before, and acknowledges the commit on standard error. Every fifth round compacts the index.
 #[test]
 fn child_that_writes_until_it_is_killed() {
     let Some(directory) = std::env::var_os(DIRECTORY) else { return };
@@ -27,7 +27,7 @@ fn child_that_writes_until_it_is_killed() {
             writer.delete(&format!("k{}", round - 2)).unwrap();
         }
         writer.commit().unwrap();
-        // To the standard error, which the test harness does not keep back.
+        // To standard error, which the parent reads.
         eprintln!("acknowledged {round}");
         if round % 5 == 4 {
             writer.compact(true).unwrap();
@@ -64,7 +64,7 @@ fn a_killed_writer_leaves_what_it_has_acknowledged() {
         child.wait().unwrap();
 
         let reader = index.reader().unwrap();
-        // The round that was acknowledged last, or one that came after it.
+        // `same` has the text of the last round that was committed, which may be later than the one that was acknowledged.
         let last: usize =
             reader.get("same").unwrap().entries()[0].text.strip_prefix("round ").unwrap().parse().unwrap();
         assert!(last >= rounds, "{last} of {rounds}");

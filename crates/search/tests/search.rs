@@ -1,4 +1,4 @@
-//! From documents to explained hits, with the starter model.
+//! Tests of searching, from documents to explained hits, with the starter model.
 
 mod common;
 
@@ -24,7 +24,7 @@ fn questions_find_their_answers_in_every_language() {
             documents().into_iter().filter(|document| document.lang.as_deref() == Some(lang)).collect();
         for document in of_lang {
             let topic = document.metadata["topic"].as_str().unwrap();
-            // The same sentence in the three other languages, and the sentence itself.
+            // The four best should be the sentence itself and the same sentence in the three other languages.
             let top = keys(&reader, &index, &Query { top: 4, ..Query::new(document.text.clone()) });
             assert_eq!(top[0], document.key);
             found += top.iter().filter(|key| key.starts_with(topic)).count();
@@ -51,7 +51,7 @@ fn arms_fusions_and_reranks_agree_on_what_is_clear() {
         for arms in arms {
             for rerank in [0, 200] {
                 let query = Query { fusion, arms, rerank, ..base.clone() };
-                // The model's own mix has no place for BM25: it would rank by the order of the index.
+                // The fusion `weighted` does not use BM25: alone, its hits would all have the score 0.
                 if matches!(fusion, Fusion::Weighted { .. }) && !arms.dense && !arms.sparse {
                     assert!(matches!(query.check(), Err(Error::Option { option: "fusion", .. })), "{query:?}");
                     continue;
@@ -78,7 +78,7 @@ fn hits_say_why() {
     assert_eq!(found, [("new", true), ("phones", true), ("and", false), ("cameras", true)]);
     assert!(hit.arms.dense.is_some() && hit.arms.bm25.is_some() && hit.arms.colbert.is_some());
     assert!(hit.arms.share > 0.3 && hit.arms.share <= 1.0 && hits.best_share >= hit.arms.share);
-    // The products are the terms of the lexical score, the similarities those of the ColBERT score.
+    // The products add up to the lexical score, and the mean of the similarities is the ColBERT score.
     let sum: f32 = explanation.pieces.iter().map(|piece| piece.product).sum();
     assert!((sum - hit.arms.sparse.unwrap().score).abs() < 1e-4, "{sum} {:?}", hit.arms.sparse);
     let mean =
@@ -89,7 +89,7 @@ fn hits_say_why() {
     let marked: Vec<&str> =
         explanation.snippet.iter().filter(|part| part.mark.is_some()).map(|part| part.text.as_str()).collect();
     assert!(marked.contains(&"phone") && marked.contains(&"camera"), "{marked:?}");
-    // A structure that travels: as JSON and back.
+    // Hits can be written as JSON and read again.
     let json = serde_json::to_string(&hits).unwrap();
     assert_eq!(serde_json::from_str::<trivec_search::Hits>(&json).unwrap().hits.len(), hits.hits.len());
 }
@@ -115,7 +115,7 @@ fn the_sentence_that_carried_the_hit_is_shown() {
 }
 
 #[test]
-fn the_snippet_of_a_text_that_was_cut_has_the_words() {
+fn the_snippet_of_a_text_longer_than_the_maximum_length_has_the_words() {
     let directory = tempfile::tempdir().unwrap();
     let (model, id) = model();
     let options = IndexOptions { max_length: Some(32), ..IndexOptions::default() };
@@ -138,7 +138,7 @@ fn the_snippet_of_a_text_that_was_cut_has_the_words() {
 }
 
 #[test]
-fn filters_hold_in_every_arm_before_the_cut() {
+fn filters_are_applied_in_every_arm_before_its_list_is_cut() {
     let directory = tempfile::tempdir().unwrap();
     let index = indexed(directory.path(), &IndexOptions::default());
     let reader = index.reader().unwrap();
@@ -163,7 +163,6 @@ fn filters_hold_in_every_arm_before_the_cut() {
         let filter = text.parse().unwrap();
         let mut expected: Vec<String> = all.iter().filter(|d| holds(d)).map(|d| d.key.clone()).collect();
         assert_eq!(reader.count(&filter).unwrap(), expected.len(), "{text}");
-        // One candidate an arm: a filter that came after the cut would leave nothing.
         let query = Query {
             filter: Some(filter.clone()),
             top: 100,
@@ -175,6 +174,7 @@ fn filters_hold_in_every_arm_before_the_cut() {
         expected.sort();
         assert_eq!(found, expected, "{text}");
         if !expected.is_empty() {
+            // With one candidate per arm, a filter that was applied after the list was cut would mostly leave none.
             for arm in [Arms { dense: true, bm25: false, sparse: false }, Arms::ALL] {
                 let one = Query { top: 1, candidates: 1, arms: arm, ..query.clone() };
                 assert_eq!(keys(&reader, &index, &one).len(), 1, "{text}");
@@ -183,7 +183,7 @@ fn filters_hold_in_every_arm_before_the_cut() {
     }
 }
 
-/// Thai has no spaces between words, and each line is a sentence to the rules of Unicode.
+/// Thai has no spaces between words, and by the rules of Unicode each line is one sentence.
 #[test]
 fn the_snippet_of_lines_without_spaces_is_the_one_with_the_words() {
     let (model, id) = model();
@@ -216,7 +216,7 @@ fn the_snippet_of_lines_without_spaces_is_the_one_with_the_words() {
                 assert_eq!(snippet, lines[1], "{colbert:?}, {before}: {}", query.text);
                 let marked = why.snippet.iter().filter(|part| part.mark == Some(Mark::Word));
                 assert!(marked.map(|part| part.text.as_str()).any(|text| text.contains("กาแฟ")), "{:?}", why.snippet);
-                // No part begins with a mark of the part before.
+                // Every part begins between grapheme clusters: no vowel sign is cut off its letter.
                 let borders: Vec<usize> = snippet.grapheme_indices(true).map(|(at, _)| at).collect();
                 let mut at = 0;
                 for part in &why.snippet {
@@ -229,7 +229,7 @@ fn the_snippet_of_lines_without_spaces_is_the_one_with_the_words() {
 }
 
 #[test]
-fn words_count_as_found_in_documents_that_were_searched() {
+fn words_count_as_found_only_if_a_document_that_was_searched_has_them() {
     let directory = tempfile::tempdir().unwrap();
     let index = indexed(directory.path(), &IndexOptions::default());
     let (model, id) = model();
@@ -250,7 +250,7 @@ fn words_count_as_found_in_documents_that_were_searched() {
 }
 
 #[test]
-fn every_precision_finds_the_same_and_off_has_no_rerank() {
+fn the_best_hit_is_right_with_every_precision_and_off_has_no_rerank() {
     for bits in [ColbertBits::Eight, ColbertBits::Four, ColbertBits::Two, ColbertBits::One, ColbertBits::Off] {
         let directory = tempfile::tempdir().unwrap();
         let index = indexed(directory.path(), &IndexOptions { colbert: bits, ..IndexOptions::default() });
@@ -269,7 +269,7 @@ fn every_precision_finds_the_same_and_off_has_no_rerank() {
 }
 
 #[test]
-fn one_query_has_the_same_hits_as_among_others() {
+fn a_query_has_the_same_hits_alone_and_together_with_others() {
     let directory = tempfile::tempdir().unwrap();
     let index = indexed(directory.path(), &IndexOptions::default());
     let (model, id) = model();
@@ -289,7 +289,7 @@ fn one_query_has_the_same_hits_as_among_others() {
 }
 
 #[test]
-fn numbers_out_of_range_and_odd_queries() {
+fn numbers_out_of_range_are_refused_and_odd_texts_are_searched() {
     let directory = tempfile::tempdir().unwrap();
     let index = indexed(directory.path(), &IndexOptions::default());
     let (model, id) = model();
@@ -314,7 +314,7 @@ fn numbers_out_of_range_and_odd_queries() {
     assert_eq!(hits.words.len(), 2_001);
 }
 
-/// Of an index that is mostly English, `de` and `la` are rare; of its Spanish documents they are all full.
+/// In an index that is mostly English, `de` and `la` are rare, but all of its Spanish documents have them.
 #[test]
 fn words_that_stand_everywhere_in_the_querys_language_count_for_nothing() {
     let directory = tempfile::tempdir().unwrap();
@@ -341,7 +341,7 @@ fn words_that_stand_everywhere_in_the_querys_language_count_for_nothing() {
         let hits = ask("historia de la gata, el gato", Some("es"));
         assert_eq!(["de", "la", "el"].map(|word| idf(&hits, word)), [0.0; 3]);
         assert!(idf(&hits, "gata") > 2.0 && idf(&hits, "historia") > 4.0);
-        // Of the Spanish documents only those of the cat have words of the question that tell something.
+        // Of the Spanish documents only those about the cat have a word of the question that counts.
         let with_words: Vec<&str> = hits
             .hits
             .iter()
@@ -350,13 +350,13 @@ fn words_that_stand_everywhere_in_the_querys_language_count_for_nothing() {
             .collect();
         assert!(with_words.len() >= 9 && with_words.iter().all(|animal| *animal == "gato"), "{with_words:?}");
     }
-    // Where the language is that of most documents, or not sure, the index's own frequencies hold.
+    // If the language is that of most documents, or has too few documents, the frequencies in the whole index count.
     assert!(idf(&ask("the number of the house", Some("en")), "the") > 0.0);
     assert!(idf(&ask("la 7", Some("fr")), "la") > 1.0);
 }
 
 #[test]
-fn a_question_without_a_character_is_refused_however_it_is_asked() {
+fn a_query_without_a_visible_character_and_an_unknown_language_are_refused_by_every_method() {
     let directory = tempfile::tempdir().unwrap();
     let index = indexed(directory.path(), &IndexOptions::default());
     let (model, id) = model();
@@ -374,7 +374,7 @@ fn a_question_without_a_character_is_refused_however_it_is_asked() {
         refused(reader.search_embedded(&encoder, &query, &embedding).unwrap_err(), "query");
         refused(reader.best(&query, &embedding).unwrap_err(), "query");
         refused(reader.search_vectors(&query, &embedding).unwrap_err(), "query");
-        // Vectors alone need no words.
+        // Arms that search by vectors alone need no text.
         let vectors =
             Query { arms: Arms { dense: true, bm25: false, sparse: true }, fusion: Fusion::WEIGHTED, ..query };
         assert!(!reader.search_vectors(&vectors, &embedding).unwrap().hits.is_empty());
@@ -398,7 +398,7 @@ fn a_question_without_a_character_is_refused_however_it_is_asked() {
 }
 
 #[test]
-fn a_question_that_is_cut_is_said_to_be() {
+fn hits_say_whether_the_query_was_longer_than_the_maximum_length() {
     let directory = tempfile::tempdir().unwrap();
     let index = indexed(directory.path(), &IndexOptions { max_length: Some(8), ..IndexOptions::default() });
     let (model, id) = model();
@@ -428,6 +428,8 @@ fn a_search_ends_wherever_its_flag_is_looked_at() {
     let only = |dense, bm25, sparse| Arms { dense, bm25, sparse };
     let base = Query { threads: 1, top: 5, ..Query::new("Der Zug nach Berlin") };
     let filter = Some("year >= 2000".parse().unwrap());
+    // `least`: how often a search must look at its flag, which is before each of the 30 documents that it reranks, before each of the 30
+    // whose missing scores `weighted` computes, before each of the hits that it reads, and once in the arm if only one searches.
     for (query, least) in [
         (Query { explain: true, filter, ..base.clone() }, 5 + 30),
         (Query { arms: only(true, false, false), rerank: 0, ..base.clone() }, 5 + 1),
@@ -439,7 +441,7 @@ fn a_search_ends_wherever_its_flag_is_looked_at() {
         let embedding = encoder.query(&query.text).unwrap();
         let mut looks = 0;
         loop {
-            // A flag that sets itself when it is looked at for the time after so many.
+            // A flag that is not set the first `looks` times that it is looked at, and then sets itself.
             let left = Arc::new(AtomicUsize::new(looks));
             let ask = move || left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_err();
             let query = Query { cancel: Some(Cancel::asking(ask)), ..query.clone() };
@@ -454,7 +456,7 @@ fn a_search_ends_wherever_its_flag_is_looked_at() {
         }
         assert!(looks >= least, "{looks} of {least}: {query:?}");
     }
-    // One that is set before is seen by all threads, and by the forward pass.
+    // A flag that is set before the search ends it on several threads, and in the forward pass.
     let cancel = Cancel::new();
     cancel.cancel();
     let query = Query { threads: 3, cancel: Some(cancel), ..base };

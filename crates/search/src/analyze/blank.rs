@@ -1,6 +1,6 @@
-//! Texts without a character that can be seen.
+//! Recognises texts without a visible character.
 
-/// Whether a text has no character that can be seen, so that there is nothing to search for, or to find.
+/// Whether a text has no visible character, so that there is nothing to search for, or to find.
 ///
 /// ```
 /// use trivec_search::analyze::is_blank;

@@ -2,7 +2,7 @@
 
 use whatlang::{Detector, Lang, Script};
 
-/// The languages that can be detected, with whatlang's codes and the two-letter codes of ISO 639-1.
+/// The languages that can be detected: whatlang's name, and the code of two letters, which is that of ISO 639-1.
 const CODES: [(Lang, &str); 70] = [
     (Lang::Afr, "af"),
     (Lang::Aka, "ak"),
@@ -76,7 +76,7 @@ const CODES: [(Lang, &str); 70] = [
     (Lang::Zul, "zu"),
 ];
 
-/// Codes of three letters, and other names, of languages that have two.
+/// Other codes of languages, mostly of three letters, and the code of two letters that each becomes.
 const ALIASES: [(&str, &str); 14] = [
     ("cmn", "zh"),
     ("zho", "zh"),
@@ -94,7 +94,7 @@ const ALIASES: [(&str, &str); 14] = [
     ("in", "id"),
 ];
 
-/// The two letters of ISO 639-1.
+/// All codes of ISO 639-1, which have two letters.
 const ISO_639_1: &str = "\
     aa ab ae af ak am an ar as av ay az ba be bg bh bi bm bn bo br bs ca ce ch co cr cs cu cv cy da de dv dz ee el en eo es \
     et eu fa ff fi fj fo fr fy ga gd gl gn gu gv ha he hi ho hr ht hu hy hz ia id ie ig ii ik io is it iu ja jv ka kg ki kj \
@@ -143,7 +143,8 @@ pub fn is_language(code: &str) -> bool {
         || is_three && !["und", "mis", "mul", "zxx"].contains(&code)
 }
 
-/// The language of a text and whether that is sure. `among` are the languages it can be (none: any).
+/// The code of a text's language, and whether it is certain; `None` if none is found. `among` has the codes of the languages that it can
+/// be; if it is empty, all that can be detected.
 pub fn detect(text: &str, among: &[String]) -> Option<(String, bool)> {
     let start: String = text.chars().take(LOOKED_AT).collect();
     let allowed: Vec<Lang> =
@@ -155,13 +156,14 @@ pub fn detect(text: &str, among: &[String]) -> Option<(String, bool)> {
     let info = detector.detect(&start)?;
     let code = CODES.iter().find(|(lang, _)| *lang == info.lang()).map(|(_, code)| (*code).to_owned())?;
     let letters = start.chars().filter(|c| c.is_alphabetic()).count();
-    // A script that only one language uses decides it.
+    // If only one language uses the script, the language is certain.
     let only = info.script().langs().len() == 1
         || matches!(info.script(), Script::Mandarin | Script::Hiragana | Script::Katakana);
     Some((code, only || (info.is_reliable() && letters >= FEW_LETTERS)))
 }
 
-/// Whether a word may be of a language, by its script. Of languages that cannot be told apart, any word may be.
+/// Whether a word is in a script in which the language is written. True for languages that cannot be detected, because their scripts are
+/// not known.
 pub(super) fn writes(lang: &str, word: &str) -> bool {
     let Some((lang, _)) = CODES.iter().find(|(_, code)| *code == lang) else { return true };
     whatlang::detect_script(word).is_none_or(|script| script.langs().contains(lang))

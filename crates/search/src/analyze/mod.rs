@@ -1,14 +1,13 @@
-//! From a text to the terms that BM25 counts.
+//! Cuts a text into the terms that BM25 counts.
 //!
 //! ```text
-//! text ─▶ NFKC, lower case ─▶ runs of one kind of script
-//!   Han, kana            each character, and each two that follow one another
-//!   Hangul               each two that follow one another (one alone, if the run has one)
-//!   Thai, Lao, Khmer, Burmese   each character, and each two
-//!   all others           words (UAX #29), and their stems (Snowball) by the text's language
+//! text ─▶ NFKC, lower case ─▶ runs of characters that are cut alike
+//!   Han, kana, Thai, Lao, Khmer, Burmese   each character, and each pair of neighbours
+//!   Hangul                                 each pair of neighbours (the character, if the run has only one)
+//!   all others                             words (UAX #29), stemmed (Snowball) by the text's language
 //! ```
-//! A query whose language is not sure has, for every word, the stems of all the index's languages that are written so: the best of them
-//! counts, once.
+//! If the language of a query is not certain, each of its words is stemmed by all languages of the index that use the word's script. Of
+//! these stems only the one that scores best counts.
 
 mod blank;
 mod language;
@@ -31,22 +30,22 @@ pub const ANALYZER_VERSION: &str = "trivec-words-1";
 /// The language of texts whose language is not known.
 pub const UNKNOWN: &str = "und";
 
-/// Longest term, in bytes: what is longer is cut.
+/// Longest term, in bytes. Longer words are cut before they are stemmed.
 const MAX_TERM_BYTES: usize = 200;
 
-/// Most languages that a word of unknown language is stemmed by.
+/// The largest number of languages by which a word of unknown language is stemmed.
 const MAX_GUESSES: usize = 12;
 
-/// A word of a query (or two characters, where words are not separated), and the terms that stand for it.
+/// A word of a query (or one or two characters, where words are not separated), and the terms that are looked up for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueryWord {
     /// The word in lower case, as it is displayed.
     pub word: String,
-    /// Terms, of which the best one counts.
+    /// The terms; a document's score for the word is that of the best of them.
     pub terms: Vec<String>,
 }
 
-/// The terms of a document in order, with repetitions.
+/// The terms of a document in order, with repetitions. `lang` is the code of its language.
 pub fn document_terms(text: &str, lang: &str) -> Vec<String> {
     let stemmer = stemmer_of(lang);
     let mut terms = Vec::new();
@@ -57,7 +56,8 @@ pub fn document_terms(text: &str, lang: &str) -> Vec<String> {
     terms
 }
 
-/// The distinct words of a query in the order they first stand in it. `langs` are the languages it may be in: one, if that is sure.
+/// The distinct words of a query in the order of their first occurrences. `langs` are the languages that it may be in: one, if that is
+/// certain.
 pub fn query_words(text: &str, langs: &[String]) -> Vec<QueryWord> {
     let stemmers: Vec<(&str, Option<Stemmer>)> =
         langs.iter().map(|lang| (lang.as_str(), stemmer_of(lang))).take(MAX_GUESSES).collect();
@@ -84,12 +84,13 @@ pub fn query_words(text: &str, langs: &[String]) -> Vec<QueryWord> {
     words
 }
 
-/// Where the words of a query stand in a text: byte ranges, ascending, that may touch. For highlighting.
+/// Where the words of a query stand in a text, for highlighting: byte ranges, ascending, that neither overlap nor touch. `lang` is the code
+/// of the text's language.
 pub fn find_words(text: &str, lang: &str, words: &[QueryWord]) -> Vec<Range<usize>> {
     joined(&occurrences(text, lang, words))
 }
 
-/// The ranges of occurrences, those that touch or overlap as one.
+/// The ranges of occurrences, which are sorted by their starts. Ranges that touch or overlap become one.
 pub(crate) fn joined(occurrences: &[Occurrence]) -> Vec<Range<usize>> {
     let mut found: Vec<Range<usize>> = Vec::new();
     for Occurrence { range, .. } in occurrences {
@@ -101,14 +102,15 @@ pub(crate) fn joined(occurrences: &[Occurrence]) -> Vec<Range<usize>> {
     found
 }
 
-/// A place of a text with words of a query: whole characters as people see them, with their marks.
+/// A place in a text where words of a query stand.
 pub(crate) struct Occurrence {
+    /// Whole grapheme clusters, in bytes.
     pub range: Range<usize>,
-    /// Which words of the query stand there, by their places among them.
+    /// Which words of the query stand there, by their indices in the list of words.
     pub words: Vec<usize>,
 }
 
-/// The places of a text that have words of a query, in their order.
+/// The places in a text where words of a query stand, sorted by their starts.
 pub(crate) fn occurrences(text: &str, lang: &str, words: &[QueryWord]) -> Vec<Occurrence> {
     let mut wanted: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     let letters = letters_of_pairs(words);
@@ -123,7 +125,7 @@ pub(crate) fn occurrences(text: &str, lang: &str, words: &[QueryWord]) -> Vec<Oc
     }
     let stemmer = stemmer_of(lang);
     let mut found = Vec::new();
-    // The last character of the piece before after NFKC, if it is of a script without spaces, and where it stands.
+    // If the previous piece ends with a character of a script without spaces: that character after NFKC, and where it begins in the text.
     let mut before: Option<(char, usize)> = None;
     // Word by word, because positions in the normalised text differ from positions in the text.
     for (at, piece) in text.split_word_bound_indices() {
@@ -136,7 +138,7 @@ pub(crate) fn occurrences(text: &str, lang: &str, words: &[QueryWord]) -> Vec<Oc
             };
             here.extend(places.into_iter().flatten());
         });
-        // Two characters of which each is in a piece of its own.
+        // A pair whose first character ends the previous piece and whose second begins this one.
         let normal = || piece.nfkc().flat_map(char::to_lowercase);
         let is_unspaced = |c: &char| script::kind(*c) == Kind::Unspaced;
         if let (Some((last, start)), Some(first)) = (before, normal().next().filter(is_unspaced))
@@ -155,14 +157,14 @@ pub(crate) fn occurrences(text: &str, lang: &str, words: &[QueryWord]) -> Vec<Oc
     found
 }
 
-/// Letters of which a query has pairs, of scripts that are written without spaces and have few letters (Thai, Lao, Khmer, Burmese): almost every
-/// text has each letter, and only the pairs say something of a place.
+/// The letters in a query's pairs of characters that are Thai, Lao, Khmer or Burmese: scripts with so few letters that almost every text
+/// has each of them. A single one of these letters is not an occurrence of the query: only pairs are.
 fn letters_of_pairs(words: &[QueryWord]) -> BTreeSet<char> {
     let pairs = words.iter().flat_map(|word| &word.terms).filter(|term| term.chars().nth(1).is_some());
     pairs.flat_map(|term| term.chars()).filter(|letter| script::is_southeast_asian(*letter)).collect()
 }
 
-/// A range of a text that begins before and ends after characters as people see them, which have marks of their own.
+/// The range, extended at both ends to whole grapheme clusters.
 fn whole_characters(text: &str, range: Range<usize>) -> Range<usize> {
     let next = |at: usize| match GraphemeCursor::new(at, text.len(), true).is_boundary(text, 0) {
         Ok(false) => GraphemeCursor::new(at, text.len(), true).next_boundary(text, 0).ok().flatten().unwrap_or(at),
@@ -171,7 +173,7 @@ fn whole_characters(text: &str, range: Range<usize>) -> Range<usize> {
     character_start(text, range.start)..next(range.end)
 }
 
-/// Where the character as people see it begins that has the place `at` inside it: `at` itself where one begins there.
+/// The start of the grapheme cluster that byte `at` is inside of; `at` itself if one begins there.
 pub(crate) fn character_start(text: &str, at: usize) -> usize {
     match GraphemeCursor::new(at, text.len(), true).is_boundary(text, 0) {
         Ok(false) => GraphemeCursor::new(at, text.len(), true).prev_boundary(text, 0).ok().flatten().unwrap_or(at),
@@ -179,14 +181,15 @@ pub(crate) fn character_start(text: &str, at: usize) -> usize {
     }
 }
 
-/// What a text is cut into.
+/// A part of a normalised text that becomes a term.
 enum Unit {
-    /// A word, to be stemmed.
+    /// A word, which is to be stemmed.
     Word(String),
-    /// A character or two of a script that does not separate words.
+    /// One or two characters of a script that does not separate words; a term as it is.
     Gram(String),
 }
 
+/// Normalises a text, cuts it, and calls `each` with every unit.
 fn for_each_unit(text: &str, each: &mut dyn FnMut(Unit)) {
     let normal: String = text.nfkc().flat_map(char::to_lowercase).collect();
     let mut rest = normal.as_str();
@@ -206,7 +209,8 @@ fn for_each_unit(text: &str, each: &mut dyn FnMut(Unit)) {
     }
 }
 
-/// Each two characters of a run that follow one another; `singles`: and each one.
+/// Calls `each` with every pair of neighbouring characters of a run; with `singles`, or if the run has only one character, also with every
+/// single character, before the pairs.
 fn grams(run: &str, singles: bool, each: &mut dyn FnMut(Unit)) {
     let mut places: Vec<usize> = run.char_indices().map(|(at, _)| at).collect();
     places.push(run.len());
@@ -216,12 +220,14 @@ fn grams(run: &str, singles: bool, each: &mut dyn FnMut(Unit)) {
     places.windows(3).for_each(|three| each(Unit::Gram(run[three[0]..three[2]].to_owned())));
 }
 
+/// The stemmer of a language, if there is one.
 fn stemmer_of(lang: &str) -> Option<Stemmer> {
     let code = normalize_code(lang);
-    // Two letters: names of algorithms that are no languages (`porter`, `lovins`) are not meant.
+    // Codes of languages have two or three letters. Longer names may be those of algorithms (`porter`, `lovins`), which are no languages.
     (code.len() <= 3).then(|| Algorithm::from_name(&code).ok().map(Stemmer::new)).flatten()
 }
 
+/// The term of a word: its stem, or without a stemmer the word itself, cut to [`MAX_TERM_BYTES`].
 fn stem(stemmer: Option<Stemmer>, word: &str) -> String {
     let mut end = word.len().min(MAX_TERM_BYTES);
     while !word.is_char_boundary(end) {
@@ -288,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_of_unknown_language_has_the_stems_of_all_that_are_written_so() {
+    fn a_query_of_unknown_language_has_the_stems_of_all_languages_that_use_its_script() {
         let langs = ["de", "en", "ru"].map(str::to_owned);
         let words = query_words("running running телефоны", &langs);
         assert_eq!(words.len(), 2);
@@ -309,7 +315,7 @@ mod tests {
         let words = query_words("公司", &["zh".to_owned()]);
         let found: Vec<&str> = find_words(text, "zh", &words).into_iter().map(|range| &text[range]).collect();
         assert_eq!(found, ["公司"]);
-        // Each letter is in the first word too; a pair is not.
+        // Single letters of the query are in the other words of the text too, but only its pairs are marked.
         let text = "กินมากทุกเช้า ดื่มกาแฟเช้านี้";
         let found = |query: &str| {
             let ranges = find_words(text, "th", &query_words(query, &["th".to_owned()]));

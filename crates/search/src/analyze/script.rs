@@ -1,20 +1,20 @@
 //! Classifies characters by whether their script puts spaces between words.
 
-/// How a run of characters is cut.
+/// How a run of characters is cut into terms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// By the words of UAX #29.
+    /// Into the words of UAX #29.
     Words,
-    /// Into characters and pairs: Han, kana, Thai, Lao, Khmer, Burmese.
+    /// Into single characters and pairs of neighbours: Han, kana, Thai, Lao, Khmer, Burmese.
     Unspaced,
-    /// Into pairs.
+    /// Into pairs of neighbours: Hangul.
     Hangul,
 }
 
-/// Of a character after NFKC. Source: the blocks of Unicode 16.
+/// How a run of characters such as `c`, which is normalised to NFKC, is cut. Source: the blocks of Unicode 16.
 pub(super) fn kind(c: char) -> Kind {
     match u32::from(c) {
-        // Thai and Lao letters, signs and digits; the baht sign and punctuation are words' business.
+        // Thai and Lao letters and signs; the baht sign, digits and punctuation are cut as words.
         0x0E01..=0x0E3A | 0x0E40..=0x0E4E | 0x0E81..=0x0ECE | 0x0EDC..=0x0EDF => Kind::Unspaced,
         // Burmese letters and signs, without digits and punctuation; Khmer likewise.
         0x1000..=0x103F | 0x1050..=0x108F | 0x109A..=0x109F | 0xA9E0..=0xA9EF | 0xA9FA..=0xA9FE | 0xAA60..=0xAA7F => {
@@ -35,14 +35,16 @@ pub(super) fn kind(c: char) -> Kind {
     }
 }
 
-/// Whether a character is a letter of Thai, Lao, Burmese or Khmer: scripts without spaces, whose few letters stand in almost every text.
+/// Whether a character is a letter or sign of Thai, Lao, Burmese or Khmer: scripts without spaces, whose few letters are in almost every
+/// text.
 pub(super) fn is_southeast_asian(c: char) -> bool {
     let is_in_a_block =
         matches!(u32::from(c), 0x0E01..=0x0EDF | 0x1000..=0x109F | 0x1780..=0x17DD | 0xA9E0..=0xA9FE | 0xAA60..=0xAA7F);
     is_in_a_block && kind(c) == Kind::Unspaced
 }
 
-/// Whether a character that is of no script belongs to the run it stands in: voicing marks that NFKC leaves apart, joiners.
+/// Whether a character without a script of its own continues a run of this kind: joiners, variation selectors, and the voicing marks of
+/// kana that NFKC has not combined.
 pub(super) fn joins(c: char, kind: Kind) -> bool {
     kind == Kind::Unspaced
         && matches!(c, '\u{3099}' | '\u{309A}' | '\u{200B}' | '\u{200C}' | '\u{200D}' | '\u{FE00}'..='\u{FE0F}')

@@ -1,4 +1,4 @@
-//! Queries and judgements from files: TREC, BEIR and MIRACL.
+//! Reads queries and judgements from files in the formats of TREC, BEIR and MIRACL.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,36 +13,36 @@ use crate::analyze::is_blank;
 use crate::error::{Error, Result};
 use crate::ingest::{MAX_RECORD_BYTES, error_of, is_exact};
 
-/// Largest file of queries or judgements.
+/// Largest file of queries or judgements, in bytes.
 const MAX_BYTES: u64 = 1 << 30;
 
-/// A question with its name.
+/// A query of an evaluation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
-    /// What judgements call it.
+    /// The name by which judgements refer to it.
     pub id: String,
-    /// The text.
+    /// Its text.
     pub text: String,
     /// Its language, if the file names it.
     pub lang: Option<String>,
 }
 
-/// Which documents are relevant to which queries, and how much.
+/// Which documents are relevant to which queries, and how much: by query and document, a gain.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Judgements(BTreeMap<String, BTreeMap<String, i32>>);
 
 impl Judgements {
-    /// Adds a judgement: above 0 is relevant.
+    /// Adds a judgement, or replaces the one of the same query and document. A document with a gain above 0 is relevant.
     pub fn insert(&mut self, query: impl Into<String>, document: impl Into<String>, gain: i32) {
         self.0.entry(query.into()).or_default().insert(document.into(), gain);
     }
 
-    /// Of a document; 0 if there is no judgement.
+    /// The gain of a document for a query; 0 if there is no judgement.
     pub fn of(&self, query: &str, document: &str) -> i32 {
         self.0.get(query).and_then(|documents| documents.get(document)).copied().unwrap_or(0)
     }
 
-    /// All of a query.
+    /// The gains of all documents that are judged for a query.
     pub fn gains(&self, query: &str) -> impl Iterator<Item = i32> + '_ {
         self.0.get(query).into_iter().flat_map(|documents| documents.values().copied())
     }
@@ -53,18 +53,18 @@ impl Judgements {
         documents.filter(|(_, gain)| **gain > 0).map(|(document, _)| document.as_str())
     }
 
-    /// Queries with a judgement.
+    /// The number of queries that have a judgement.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is none.
+    /// Whether there is no judgement.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-/// The records of a file: its lines that have something on them, or the objects of a JSON list, each with its line.
+/// The records of a file, each with its line number: the lines that are not blank, or the elements of a JSON list.
 fn records(path: &Path) -> Result<Vec<Record>> {
     let fail = |e| Error::io(path, e);
     let file = File::open(path).map_err(fail)?;
@@ -80,11 +80,11 @@ fn records(path: &Path) -> Result<Vec<Record>> {
     records.map(|record| record.map_err(|problem| error_of(problem, path))).collect()
 }
 
-/// Reads queries: JSON Lines or a JSON list with `_id` or `id` and `text` (BEIR; `lang` if it is there), or a name, a tab and the text a line (MIRACL's
-/// and TREC's topics).
+/// Reads queries. Each is either a JSON object, in JSON Lines or a JSON list, with `_id` or `id`, `text` and perhaps `lang` (BEIR); or a
+/// line with its id, a tab and its text (MIRACL's and TREC's topics).
 ///
 /// # Errors
-/// [`Error::Line`] names the line that is none of these, or whose name was there before; [`Error::Io`].
+/// [`Error::Line`] names the line that is neither, that has a blank text, or whose id an earlier line has; [`Error::Io`].
 pub fn read_queries(path: &Path) -> Result<Vec<Question>> {
     let mut questions: Vec<Question> = Vec::new();
     let mut seen = std::collections::BTreeSet::new();
@@ -116,15 +116,16 @@ pub fn read_queries(path: &Path) -> Result<Vec<Question>> {
     Ok(questions)
 }
 
-/// Reads judgements: `query 0 document gain` (TREC, MIRACL), or `query document gain` (BEIR), separated by tabs or spaces. The first line may
-/// have the names of the columns instead, whatever they are: its last field is no number then, and its first is no query of `questions`.
+/// Reads judgements, one a line: `query 0 document gain` (TREC, MIRACL) or `query document gain` (BEIR), separated by tabs or spaces. The
+/// first line may have the names of the columns instead. It counts as such if its last field is no number and its first is no id in
+/// `questions`.
 ///
 /// # Errors
-/// [`Error::Line`] names the line that is neither; [`Error::Io`].
+/// [`Error::Line`] names a line that is none of these; [`Error::Io`].
 pub fn read_judgements(path: &Path, questions: &[Question]) -> Result<Judgements> {
     let mut judgements = Judgements::default();
     for (place, Record { line, text: content }) in records(path)?.into_iter().enumerate() {
-        // Keys may have spaces where tabs separate.
+        // In a line with tabs only tabs separate the fields, because keys may have spaces.
         let fields: Vec<&str> = if content.contains('\t') {
             content.split('\t').map(str::trim).collect()
         } else {
@@ -153,7 +154,8 @@ pub fn read_judgements(path: &Path, questions: &[Question]) -> Result<Judgements
     Ok(judgements)
 }
 
-/// A line of a run in TREC's format: `query Q0 document rank score tag`. White space in names would make it ambiguous and becomes `_`.
+/// A line of a run in TREC's format: `query Q0 document rank score tag`. White space in the names becomes `_`, because it would separate
+/// fields.
 pub fn run_line(query: &str, document: &str, rank: u32, score: f32, tag: &str) -> String {
     let plain = |name: &str| name.chars().map(|c| if c.is_whitespace() { '_' } else { c }).collect::<String>();
     format!("{} Q0 {} {rank} {score} {}", plain(query), plain(document), plain(tag))
@@ -190,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_first_line_is_one_of_names_or_a_judgement() {
+    fn the_first_line_may_have_the_names_of_the_columns_and_else_must_be_a_judgement() {
         let questions = ["q1", "qid"].map(|id| Question { id: id.into(), text: "was".into(), lang: None });
         let read = |first: &str| {
             let (_directory, path) = file(format!("{first}\nq1\td2\t2\n"));
@@ -213,9 +215,9 @@ mod tests {
             ("q1\td1\t", ""),
             ("q1\td1\t1,0", "1,0"),
             ("q9\td1\t", ""),
-            // A question may be called as columns often are.
+            // A question's id may be what columns are often called: then the line is a judgement.
             ("qid\tdocid\tscore", "score"),
-            // A number, though none that a gain may be.
+            // The last field is a number, but none that a gain may be.
             ("q9 0 d1 1.5", "1.5"),
             ("q9 0 d1 nan", "nan"),
             ("q9 0 d1 1e9", "1e9"),

@@ -1,24 +1,24 @@
-//! Measures of a ranked list against judgements, as trec_eval defines them.
+//! Metrics of a ranked list by judgements, as trec_eval defines them.
 
 use serde::{Deserialize, Serialize};
 
 use super::Judgements;
 
-/// The figures of one query's list.
+/// The metrics of one query's list.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
-    /// Normalised discounted cumulative gain of the first ten: `Σ gain / log2(rank + 1)` by that of the best possible list; the gain is the
-    /// judgement itself (trec_eval's `ndcg_cut`).
+    /// Normalised discounted cumulative gain of the first ten: `Σ gain / log2(rank + 1)`, divided by that of the best possible list. The
+    /// gain is the judgement itself (trec_eval's `ndcg_cut`); below 0 it counts as 0.
     pub ndcg10: f64,
-    /// The part of the relevant documents among the first ten.
+    /// The fraction of the relevant documents that is among the first ten.
     pub recall10: f64,
-    /// The part of the relevant documents among the first hundred.
+    /// The fraction of the relevant documents that is among the first hundred.
     pub recall100: f64,
     /// One divided by the rank of the first relevant document; 0 if there is none.
     pub mrr: f64,
 }
 
-/// Measures a list, best first, of a query.
+/// Computes the metrics of a query's list of keys, the best first. All are 0 if the query has no relevant document.
 ///
 /// ```
 /// use trivec_search::eval::{Judgements, measure};
@@ -54,7 +54,7 @@ pub fn measure<S: AsRef<str>>(list: &[S], judgements: &Judgements, query: &str) 
 mod tests {
     use super::*;
 
-    /// Judged by hand: three relevant documents of gains 3, 2 and 1.
+    /// Three relevant documents with gains 3, 2 and 1; the expected values are written out by the formula.
     #[test]
     fn graded_lists_have_the_figures_of_the_formula() {
         let mut judgements = Judgements::default();

@@ -1,7 +1,7 @@
 //! Evaluates an index on queries with judgements: every arm and fusion, with and without the rerank.
 //!
-//! Every query is embedded and searched once; the fusions are made of the same lists. If documents are cut into chunks, the best chunk
-//! counts for its document, because judgements name documents.
+//! Every query is embedded and searched once; all fusions are made of the same lists. If documents are cut into chunks, a document has the
+//! rank of its best chunk, because judgements name documents.
 
 mod judgements;
 mod metrics;
@@ -21,23 +21,23 @@ pub use judgements::{Judgements, Question, read_judgements, read_queries, run_li
 pub use metrics::{Metrics, measure};
 pub use trivec::bootstrap::{Interval, difference, interval};
 
-/// Queries that are searched together.
+/// The number of queries that are searched together.
 const TOGETHER: usize = 32;
 
-/// Documents of a list that are measured.
+/// The largest number of documents of a list that the metrics see.
 const MEASURED: usize = 1_000;
 
 /// The weights of the share that are tried.
 const WEIGHTS: [f32; 11] = [0.0, 0.1, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0];
 
-/// How to evaluate.
+/// The options of an evaluation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EvalOptions {
-    /// Candidates of each arm: 100 at least, for Recall@100.
+    /// How many candidates each arm gives; fewer than 100 count as 100, which Recall@100 needs.
     pub candidates: usize,
-    /// How many are reranked; 0: none are.
+    /// How many of the best are reranked; 0: no ranking with a rerank is evaluated.
     pub rerank: usize,
-    /// Resamples of the bootstrap.
+    /// The number of resamples of the bootstrap, which gives the intervals.
     pub resamples: usize,
     /// Seed of the resamples.
     pub seed: u64,
@@ -49,7 +49,7 @@ impl Default for EvalOptions {
     }
 }
 
-/// A way of ranking and what it reached.
+/// A way of ranking and its metrics.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ranked {
     /// `dense`, `bm25`, `sparse`, `share`, `rrf`, `rrf-textbook`, `weighted`; with `+colbert` after it if it was reranked.
@@ -62,22 +62,22 @@ pub struct Ranked {
     pub recall100: Interval,
     /// The mean reciprocal rank of the first document that is judged relevant, with its interval of 95 %.
     pub mrr: Interval,
-    /// The figures of each query, in the order of [`EvalReport::queries`].
+    /// The metrics of each query, in the order of [`EvalReport::queries`].
     pub per_query: Vec<Metrics>,
 }
 
-/// The difference of two ways on the same queries.
+/// The difference between two ways of ranking on the same queries.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Paired {
-    /// The way that is compared with another.
+    /// The name of the first way of ranking.
     pub name: String,
-    /// The other way, that it is compared with.
+    /// The name of the second one, with which the first is compared.
     pub with: String,
-    /// nDCG@10 of `name` minus that of `with`, with the interval of 95 % over resampled queries.
+    /// The mean nDCG@10 of `name` minus that of `with`, with its interval of 95 % over resampled queries.
     pub ndcg10: Interval,
 }
 
-/// The weight of the share that did best on one half of the queries, and what it does on the other.
+/// The weight of the fusion `share` that was best on one half of the queries, and its result on the other half.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Tuned {
     /// The weight.
@@ -86,11 +86,11 @@ pub struct Tuned {
     pub tuned_on: usize,
     /// How many queries are in the other half, on which the figures below were measured.
     pub reported_on: usize,
-    /// nDCG@10 of this weight on the other half.
+    /// The mean nDCG@10 of this weight on the other half.
     pub ndcg10: f64,
-    /// nDCG@10 of the default weight on the other half.
+    /// The mean nDCG@10 of the default weight on the other half.
     pub ndcg10_default: f64,
-    /// The difference, with its interval.
+    /// The first minus the second, with its interval of 95 %.
     pub difference: Interval,
 }
 
@@ -105,18 +105,19 @@ pub struct EvalReport {
     pub relevant: usize,
     /// How many relevant documents are not in the index, so that they cannot be found.
     pub missing: usize,
-    /// What every arm, every fusion and the rerank reached.
+    /// The metrics of every arm, every fusion, and the fusions with a rerank.
     pub rankings: Vec<Ranked>,
-    /// Every fusion, and the rerank, compared with the best arm.
+    /// Every fusion, with a rerank and without, compared with the best arm.
     pub paired: Vec<Paired>,
-    /// A weight for the share; `None` with fewer than 20 queries.
+    /// The best weight of the fusion `share`; `None` with fewer than 20 queries.
     pub tuned: Option<Tuned>,
 }
 
-/// Evaluates an index.
+/// Evaluates an index on the questions that have a relevant document. `progress` is called after every batch with the number of questions
+/// that are done and the number of all.
 ///
 /// # Errors
-/// [`Error::Option`] if no query has a relevant document; as [`Reader::search`].
+/// [`Error::Option`] if no question has a relevant document; as [`Reader::search`].
 pub fn evaluate(
     reader: &Reader,
     encoder: &Encoder<'_>,
@@ -192,7 +193,7 @@ pub fn evaluate(
     })
 }
 
-/// A way of ranking.
+/// A way of ranking: the arms whose lists are fused, how they are fused, and how many of the best are reranked.
 struct Way {
     name: String,
     arms: Arms,
@@ -200,7 +201,7 @@ struct Way {
     rerank: usize,
 }
 
-/// The ways that are compared.
+/// The ways of ranking that an index is evaluated with.
 fn ways(reader: &Reader, options: &EvalOptions) -> Vec<Way> {
     let only = |dense, bm25, sparse| Arms { dense, bm25, sparse };
     let textbook = Fusion::Rrf { k: 60.0, weights: [1.0, 1.0, 0.0], gate: 0.0 };
@@ -229,7 +230,7 @@ fn ways(reader: &Reader, options: &EvalOptions) -> Vec<Way> {
 }
 
 impl Way {
-    /// The candidates of a ranking in this way's order.
+    /// Ranks the candidates of one query in this way, from the arms' lists in `ranking`.
     fn rank(&self, reader: &Reader, embedding: &trivec::Embedding, ranking: &Ranking) -> Result<Vec<Candidate>> {
         let lists = Lists {
             dense: self.arms.dense.then_some(ranking.dense.as_slice()),
@@ -244,13 +245,14 @@ impl Way {
     }
 }
 
-/// The documents of candidates in order, each once.
+/// The keys of the candidates' documents in order, each once. `keys` has the document's key for every row.
 fn documents<'k>(candidates: &[Candidate], keys: &'k [String]) -> Vec<&'k str> {
     let mut seen = BTreeSet::new();
     let keys = candidates.iter().filter_map(|candidate| keys.get(candidate.row).map(String::as_str));
     keys.filter(|key| seen.insert(*key)).take(MEASURED).collect()
 }
 
+/// Computes the means and intervals of a way's metrics.
 fn ranked(way: &Way, per_query: Vec<Metrics>, options: &EvalOptions) -> Ranked {
     let mean = |of: fn(&Metrics) -> f64| {
         interval(&per_query.iter().map(of).collect::<Vec<f64>>(), options.resamples, options.seed)
@@ -265,7 +267,8 @@ fn ranked(way: &Way, per_query: Vec<Metrics>, options: &EvalOptions) -> Ranked {
     }
 }
 
-/// Chooses the weight on every other query, and reports it on the rest.
+/// Chooses the weight with the best mean nDCG@10 on every other query, and measures it on the rest. `by_weight` has, for each of
+/// [`WEIGHTS`], the nDCG@10 of every query.
 fn tuned(by_weight: &[Vec<f64>], options: &EvalOptions) -> Option<Tuned> {
     let count = by_weight.first()?.len();
     if count < 20 {

@@ -1,11 +1,11 @@
-//! Arrays in NumPy's format, version 1.0, with the documents beside them:
+//! Writes arrays in NumPy's format, version 1.0, and the documents in a file of their own:
 //!
 //! | file | values |
 //! |---|---|
 //! | `dense.npy` | f32 `[documents, dense_dim]` |
-//! | `sparse_starts.npy`, `sparse_ids.npy`, `sparse_weights.npy` | u64 `[documents + 1]`, u32 and f32 `[weights]`: document i has those from start i to start i + 1 |
-//! | `colbert_starts.npy`, `colbert.npy` | u64 `[documents + 1]`, f16 `[rows, colbert_dim]` |
-//! | `documents.jsonl` | a document a line, in the same order |
+//! | `sparse_starts.npy`, `sparse_ids.npy`, `sparse_weights.npy` | u64 `[documents + 1]`, u32 and f32 `[weights]`: document i has the ids and weights from start i to before start i + 1 |
+//! | `colbert_starts.npy`, `colbert.npy` | u64 `[documents + 1]`, f16 `[rows, colbert_dim]`, in the same way |
+//! | `documents.jsonl` | one document per line, in the same order |
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -16,11 +16,11 @@ use super::manifest::Manifest;
 use super::source::Source;
 use crate::error::{Error, Result};
 
-/// The header of a little-endian array in rows: `<f4` and the like; one or two lengths.
+/// NumPy's header of an array in row-major order. `kind` is NumPy's name of the type, such as `<f4`; `lengths` is the shape.
 fn header(kind: &str, lengths: &[u64]) -> Vec<u8> {
     let shape: String = lengths.iter().map(|length| format!("{length}, ")).collect();
     let mut text = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': ({}), }}", shape.trim_end());
-    // Magic, version, length and text are a multiple of 64 bytes together, the last one a line's end.
+    // Magic, version, length and text together must be a multiple of 64 bytes, of which the last one is a line feed.
     let length = (10 + text.len() + 1).next_multiple_of(64) - 10;
     text.extend(std::iter::repeat_n(' ', length - text.len() - 1));
     text.push('\n');
@@ -30,6 +30,7 @@ fn header(kind: &str, lengths: &[u64]) -> Vec<u8> {
     bytes
 }
 
+/// Writes the arrays and documents of the rows `order`, in this order.
 pub(super) fn write(source: &Source<'_>, order: &[usize], files: &mut Files, manifest: &mut Manifest) -> Result<()> {
     let documents = order.len() as u64;
     files.begin("dense.npy")?;

@@ -7,45 +7,48 @@ use crate::bits::Bits;
 use crate::error::Result;
 use crate::query::{Stop, dense, lexical};
 
-/// Queries that the manifest has.
+/// The largest number of queries in the manifest.
 const QUERIES: usize = 20;
-/// Documents that each of them names.
+/// The largest number of documents that each list of a query names.
 const EXPECTED: usize = 10;
-/// Candidates of the int8 scan that are scored with the exported vectors.
+/// How many of the nearest documents by the index's own dense scores are scored again with the exported vectors.
 const SCANNED: usize = 200;
-/// How many of the candidates are ordered by their ColBERT scores.
+/// How many of these are sorted by their ColBERT scores.
 const RERANKED: usize = 50;
-/// Rows of a document that ask as ColBERT rows: as many as a question has.
+/// How many of a document's first ColBERT rows are used as a query: about as many as a question has.
 const QUERY_ROWS: usize = 32;
 
-/// A query: the vectors of a document, and what is nearest to them among all documents of the export.
+/// A query, which is the vectors of one of the documents, and the documents of the export that are nearest to it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Expected {
-    /// Key of the document whose vectors are the query.
+    /// The key of the document whose vectors are the query.
     pub key: String,
-    /// Keys by the product of dense vectors, the nearest first.
+    /// The keys of the documents with the largest products of dense vectors, the largest first.
     pub dense: Vec<String>,
     /// The products of `dense`.
     pub dense_scores: Vec<f32>,
-    /// Keys by the product of lexical weights, the largest first.
+    /// The keys of the documents with the largest products of lexical weights, the largest first.
     pub sparse: Vec<String>,
     /// The products of `sparse`.
     pub sparse_scores: Vec<f32>,
-    /// Keys of the documents that ColBERT rows put in order: the nearest by dense vectors.
+    /// The keys of the documents among which `colbert` ranks: the nearest by dense vectors.
     pub colbert_of: Vec<String>,
     /// How many ColBERT rows of the document `key` are the query: its first ones.
     pub colbert_rows: usize,
-    /// Keys by the mean, over the query's rows, of the largest product with a row of the document.
+    /// The keys of the documents of `colbert_of` with the largest ColBERT scores, the largest first. The score is the mean, over the
+    /// query's rows, of the largest product with a row of the document.
     pub colbert: Vec<String>,
-    /// The means of `colbert`.
+    /// The scores of `colbert`.
     pub colbert_scores: Vec<f32>,
 }
 
+/// The dot product.
 fn product(a: &[f32], b: &[f32]) -> f32 {
     trivec_kernels::Kernels::best().dot(a, b)
 }
 
-/// What the index has for the vectors of documents that lie evenly among all.
+/// Makes the queries of documents that are evenly spaced in `order`, the export's rows, and finds what each must find. `keys` has the key
+/// of every row, and `selected` the rows of the export.
 pub(super) fn queries(source: &Source<'_>, order: &[usize], keys: &[String], selected: &Bits) -> Result<Vec<Expected>> {
     let count = QUERIES.min(order.len());
     let key = |row: usize| keys.get(row).cloned().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The files of an export, written one after another.
+//! Writes the files of an export, one after another, and records their lengths and hashes.
 
 use std::fs;
 use std::io::{BufWriter, Write};
@@ -9,9 +9,10 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 
-/// Limits of a file that is sent as one request: documents, and bytes.
+/// The largest number of documents of a file that is sent as one request.
 pub(super) const BATCH: usize = 1_000;
 
+/// The largest number of bytes of such a file, unless a single document has more.
 pub(super) const BATCH_BYTES: usize = 30_000_000;
 
 /// A file of an export.
@@ -45,7 +46,7 @@ impl Files {
         Files { directory: directory.to_path_buf(), open: None, done: Vec::new() }
     }
 
-    /// Begins the next file.
+    /// Ends the file that is open, and begins the next.
     pub(super) fn begin(&mut self, name: impl Into<String>) -> Result<()> {
         self.end()?;
         let name = name.into();
@@ -55,6 +56,7 @@ impl Files {
         Ok(())
     }
 
+    /// Appends bytes to the file that is open.
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<()> {
         if let Some(open) = &mut self.open {
             open.file.write_all(bytes).map_err(|e| Error::io(&open.path, e))?;
@@ -64,6 +66,7 @@ impl Files {
         Ok(())
     }
 
+    /// Syncs and closes the file that is open, if one is, and records its length and hash.
     pub(super) fn end(&mut self) -> Result<()> {
         let Some(mut open) = self.open.take() else { return Ok(()) };
         open.file.flush().and_then(|()| open.file.get_ref().sync_all()).map_err(|e| Error::io(&open.path, e))?;
@@ -72,6 +75,7 @@ impl Files {
         Ok(())
     }
 
+    /// Ends the file that is open, and returns the records of all files.
     pub(super) fn finish(mut self) -> Result<Vec<ExportedFile>> {
         self.end()?;
         Ok(self.done)

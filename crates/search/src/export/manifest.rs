@@ -1,4 +1,4 @@
-//! What an export says of itself.
+//! The manifest of an export.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,31 +7,31 @@ use super::files::ExportedFile;
 use super::target::Target;
 use crate::settings::ModelId;
 
-/// What is written to `manifest.json`.
+/// The manifest of an export: the content of `manifest.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// For which engine.
+    /// The engine for which the export was made.
     pub target: Target,
     /// The model that made the vectors.
     pub model: ModelId,
-    /// Values of a dense vector.
+    /// The number of values of a dense vector.
     pub dense_dim: usize,
-    /// Values of a ColBERT row, if the export has them.
+    /// The number of values of a ColBERT row, if the export has ColBERT rows.
     pub colbert_dim: Option<usize>,
-    /// Documents; one that was cut into chunks counts once.
+    /// How many documents were written; one that was cut into chunks counts once.
     pub documents: u64,
-    /// What was written of them: documents, and each chunk of those that were cut.
+    /// How many entries were written: documents that are stored whole, and each chunk of the others.
     pub entries: u64,
-    /// Entries with lexical weights.
+    /// How many entries have lexical weights.
     pub with_sparse: u64,
-    /// Entries whose ColBERT rows were cut to the target's limit.
+    /// How many entries have more ColBERT rows than the target accepts, and lost the last ones.
     pub cut_colbert: u64,
-    /// Entries whose text or title was cut to the target's limit.
+    /// How many entries have a text or title that was cut to the target's limit.
     pub cut_texts: u64,
-    /// Entries in which characters that the target refuses were replaced by `U+FFFD`.
+    /// How many entries had characters that the target refuses, which were replaced by `U+FFFD`.
     pub replaced_characters: u64,
-    /// The files.
+    /// The files, except the manifest itself.
     pub files: Vec<ExportedFile>,
-    /// Queries to compare a load by.
+    /// Queries by which a loaded export can be checked.
     pub queries: Vec<Expected>,
 }

@@ -1,19 +1,20 @@
 //! Exports an index's documents and vectors as files that other engines load.
 //!
-//! | target | files | limits that are kept |
+//! | target | files | limits and rules that the files obey |
 //! |---|---|---|
-//! | `qdrant` | points, a JSON object a line | ids are UUIDs of the keys, 1,023 ColBERT rows, no sparse vector without values |
-//! | `milvus` | rows, a JSON object a line | texts of 65,535 bytes, no sparse vector without values |
+//! | `qdrant` | points, one JSON object per line | ids are UUIDs made of the keys, at most 1,023 ColBERT rows, no sparse vector without values |
+//! | `milvus` | rows, one JSON object per line | texts of at most 65,535 bytes, no sparse vector without values |
 //! | `pgvector` | rows for `COPY … FROM` (tabs), `schema.sql` | sparse ids begin at 1, keys of any length, no NUL |
-//! | `elasticsearch` | lines for `_bulk`, `mapping.json` | ids of 512 bytes, sparse tokens are strings, weights above 0 |
-//! | `vespa` | a JSON feed, an operation a line, `entry.sd` | no characters that Vespa refuses, no empty tensors |
-//! | `parquet` (a feature) | a row a document, vectors as lists | |
-//! | `npy`, `faiss`, `lancedb` | arrays of all three representations, `documents.jsonl` | ids are places in the arrays |
+//! | `elasticsearch` | lines for `_bulk`, `mapping.json` | ids of at most 512 bytes, token ids are strings, weights above 0 |
+//! | `vespa` | a JSON feed, one operation per line, `entry.sd` | no characters that Vespa refuses, no empty tensors |
+//! | `parquet` (a feature) | one row per document, vectors as lists | |
+//! | `npy`, `faiss`, `lancedb` | arrays of all three representations, `documents.jsonl` | ids are indices into the arrays |
 //!
-//! Documents come in the order of their keys, files are cut at 30 MB or 1,000 documents where the target takes requests. Dense vectors are
-//! those of the f16 file, not of the scan's bytes, at length 1; sparse ids ascend, their weights are above 0 and finite. `manifest.json` has
-//! the model's digest, counts, a SHA-256 of every file, and twenty queries with what they must find. Beside it are a Python script for each
-//! engine that reads the files (`load.py`), which loads them and compares what the engine finds, and what the scripts share.
+//! Documents are sorted by their keys. Where a target is sent the files as requests, each file has at most 1,000 documents and about 30 MB.
+//! Dense vectors are those of the f16 file, not the int8 ones, normalised to length 1; sparse ids ascend, and their weights are above 0 and
+//! finite. `manifest.json` has the model's digest, counts, a SHA-256 of every file, and twenty queries with the documents that each must
+//! find. With the files come Python scripts: `load.py` loads them into the engine and compares what it finds with the manifest; others do
+//! so for further engines that read the same files, and `trivec_export.py` is what the scripts share.
 
 mod arrays;
 mod expected;
@@ -45,8 +46,8 @@ use crate::text::{GROUP, KEY};
 /// Writes an export to a new directory. The manifest is written last; a directory without it is incomplete.
 ///
 /// # Errors
-/// [`Error::Exists`] if something is at `to`; [`Error::Document`] if two entries have one key and the target takes one; [`Error::Io`];
-/// [`Error::Damaged`].
+/// [`Error::Exists`] if something is at `to`; [`Error::Document`] if two entries have the same key and the target keeps only one of them;
+/// [`Error::Option`] for Parquet if this program was built without it; as [`Reader::check_filter`]; [`Error::Io`]; [`Error::Damaged`].
 pub fn export(reader: &Reader, to: &Path, target: Target, filter: Option<&Filter>) -> Result<Manifest> {
     if target == Target::Parquet && cfg!(not(feature = "parquet")) {
         return Err(Error::option("to", "this program was built without Parquet (the feature `parquet`)"));

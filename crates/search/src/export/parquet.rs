@@ -1,4 +1,4 @@
-//! Parquet: a row a document, in row groups of a thousand. Vectors are lists, of which every common reader makes its own arrays.
+//! Writes Parquet: one row per entry, in row groups of 1,000 rows. Vectors are lists, which every common reader turns into its own arrays.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -32,7 +32,7 @@ const SCHEMA: &str = "message documents {
     }
 }";
 
-/// Where the writer's bytes go.
+/// Passes the bytes of the Parquet writer on to the open file of the export.
 struct Sink<'a>(&'a mut Files);
 
 impl Write for Sink<'_> {
@@ -46,7 +46,8 @@ impl Write for Sink<'_> {
     }
 }
 
-/// A column's values with the levels that say which of them are one row's.
+/// The values of a column in a row group, with Parquet's definition and repetition levels, which say how the values belong to rows and
+/// lists.
 struct Column<T> {
     values: Vec<T>,
     definitions: Vec<i16>,
@@ -58,7 +59,7 @@ impl<T> Column<T> {
         Column { values: Vec::new(), definitions: Vec::new(), repetitions: Vec::new() }
     }
 
-    /// Adds a row's value, or that the row has none.
+    /// Adds a row's single value; `None` if the row has no value.
     fn one(&mut self, value: Option<T>) {
         self.definitions.push(i16::from(value.is_some()));
         self.values.extend(value);
@@ -83,18 +84,20 @@ impl<T> Column<T> {
         }
         for (outer, list) in lists.into_iter().enumerate() {
             for (inner, value) in list.into_iter().enumerate() {
-                // What begins anew with this value: the row (0), a list of it (1), nothing (2).
+                // The repetition level: this value begins a new row (0), a new inner list of the row (1), or continues an inner list (2).
                 self.level(if inner > 0 { 2 } else { i16::from(outer > 0) }, 2);
                 self.values.push(value);
             }
         }
     }
 
+    /// Adds the levels of a value, or of an empty list.
     fn level(&mut self, repetition: i16, definition: i16) {
         self.repetitions.push(repetition);
         self.definitions.push(definition);
     }
 
+    /// Writes the column as the next one of a row group.
     fn write<D: DataType<T = T>, W: Write + Send>(
         &self,
         group: &mut SerializedRowGroupWriter<'_, W>,
@@ -108,10 +111,12 @@ impl<T> Column<T> {
     }
 }
 
+/// A string as Parquet's bytes.
 fn text(text: &str) -> ByteArray {
     ByteArray::from(text)
 }
 
+/// Writes the documents of the rows `order` with their vectors, in this order.
 pub(super) fn write(source: &Source<'_>, order: &[usize], files: &mut Files, manifest: &mut Manifest) -> Result<()> {
     files.begin(NAME)?;
     let path = files.directory.join(NAME);

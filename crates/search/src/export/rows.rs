@@ -1,4 +1,4 @@
-//! Documents as rows of engines.
+//! Writes documents for engines that load text: for each document a line (two for Elasticsearch) in the engine's own format.
 
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -10,11 +10,11 @@ use super::target::Target;
 use crate::document::Document;
 use crate::error::Result;
 
-/// Longest text of a field of Milvus, in bytes.
+/// Longest text that a field of Milvus can have, in bytes.
 const MILVUS_TEXT: usize = 65_535;
 /// Longest id of Elasticsearch, in bytes.
 const ELASTIC_ID: usize = 512;
-/// XLM-RoBERTa's vocabulary: more than any token id.
+/// The dimension of pgvector's sparse vectors: the size of XLM-RoBERTa's vocabulary, which is larger than every token id.
 const SPARSE_DIMENSIONS: u32 = 250_002;
 
 /// A document with its vectors.
@@ -25,6 +25,7 @@ struct Entry {
     colbert: Vec<Vec<f32>>,
 }
 
+/// Writes the schema, if the target has one, and the documents of the rows `order`, in this order and in files of limited size.
 pub(super) fn write(source: &Source<'_>, order: &[usize], files: &mut Files, manifest: &mut Manifest) -> Result<()> {
     if let Some((name, text)) = schema(source.target, manifest) {
         files.begin(name)?;
@@ -67,7 +68,7 @@ pub(super) fn write(source: &Source<'_>, order: &[usize], files: &mut Files, man
     Ok(())
 }
 
-/// Shortens text and title to `most` bytes, at the end of a character. Whether there was something to shorten.
+/// Cuts text and title to at most `most` bytes, between characters. Returns whether one of them was longer.
 fn cut_texts(document: &mut Document, most: usize) -> bool {
     let cut = |text: &mut String| {
         let longer = text.len() > most;
@@ -78,7 +79,8 @@ fn cut_texts(document: &mut Document, most: usize) -> bool {
     cut(&mut document.text) | document.title.as_mut().is_some_and(cut)
 }
 
-/// Puts `U+FFFD` in the place of characters, in text, title and metadata. (Keys have no control characters.) Whether there were some.
+/// Replaces the characters for which `bad` is true by `U+FFFD` in text, title and metadata. (Keys have no control characters.) Returns
+/// whether there were any.
 fn replace_all(document: &mut Document, bad: impl Fn(char) -> bool + Copy) -> bool {
     fn in_value(value: &mut Value, bad: impl Fn(char) -> bool + Copy) -> bool {
         match value {
@@ -103,6 +105,7 @@ fn replace_all(document: &mut Document, bad: impl Fn(char) -> bool + Copy) -> bo
     texts | in_object(&mut document.metadata, bad)
 }
 
+/// Replaces the characters of a text for which `bad` is true by `U+FFFD`. Returns whether there were any.
 fn replace(text: &mut String, bad: impl Fn(char) -> bool) -> bool {
     let found = text.contains(&bad);
     if found {
@@ -111,7 +114,8 @@ fn replace(text: &mut String, bad: impl Fn(char) -> bool) -> bool {
     found
 }
 
-/// Whether Vespa takes a character in a string: no control characters but tab and line ends, no noncharacters.
+/// Whether Vespa accepts a character in a string: all except noncharacters and control characters other than tab, line feed and carriage
+/// return.
 fn vespa_takes(c: char) -> bool {
     match c {
         '\t' | '\n' | '\r' => true,
@@ -119,7 +123,7 @@ fn vespa_takes(c: char) -> bool {
     }
 }
 
-/// The schema of the fields for the target.
+/// The name and content of the file that declares the fields to the engine, for targets that have one.
 fn schema(target: Target, manifest: &Manifest) -> Option<(&'static str, String)> {
     let dim = manifest.dense_dim;
     match target {
@@ -155,7 +159,8 @@ fn fields(document: &Document) -> Map<String, Value> {
     fields
 }
 
-/// A UUID made of a key (version 8: by a hash of our own choice), for engines whose ids are numbers, UUIDs or short.
+/// A UUID made of a key, for engines whose ids must be numbers, UUIDs or short. It is of version 8, which leaves the hash to the
+/// application.
 fn uuid(key: &str) -> String {
     let mut bytes: [u8; 16] = [0; 16];
     bytes.iter_mut().zip(Sha256::digest(key.as_bytes())).for_each(|(to, from)| *to = from);
@@ -165,16 +170,17 @@ fn uuid(key: &str) -> String {
     [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }
 
-/// Weights by token, as a string.
+/// A JSON object of weights, whose names are the token ids.
 fn by_token(sparse: &[(u32, f32)]) -> Value {
     sparse.iter().map(|(id, weight)| (id.to_string(), json!(weight))).collect::<Map<_, _>>().into()
 }
 
-/// ColBERT rows with five digits: they were rounded to far fewer values, and text is long.
+/// A ColBERT row with five decimals, because digits take space, and the stored row was rounded far more coarsely than that.
 fn short(row: &[f32]) -> Value {
     row.iter().map(|&x| json!((f64::from(x) * 1e5).round() / 1e5)).collect()
 }
 
+/// A point of Qdrant.
 fn qdrant(entry: &Entry) -> Value {
     let mut vector = Map::new();
     vector.insert("dense".to_owned(), json!(entry.dense));
@@ -185,12 +191,13 @@ fn qdrant(entry: &Entry) -> Value {
     if !entry.colbert.is_empty() {
         vector.insert("colbert".to_owned(), entry.colbert.iter().map(|row| short(row)).collect());
     }
-    // Metadata stand beside the others, where filters find them: they cannot have the same names.
+    // Metadata is on the same level as the document's own fields, where filters find it. It cannot have their names.
     let mut payload = entry.document.metadata.clone();
     payload.extend(fields(&entry.document));
     json!({ "id": uuid(&entry.document.key), "vector": vector, "payload": payload })
 }
 
+/// A row of Milvus.
 fn milvus(entry: &Entry) -> Value {
     let mut row = fields(&entry.document);
     row.insert("metadata".to_owned(), entry.document.metadata.clone().into());
@@ -201,7 +208,7 @@ fn milvus(entry: &Entry) -> Value {
     row.into()
 }
 
-/// A line of `COPY`'s text format: tabs between columns, `\N` for nothing, backslashes before what would be a sign.
+/// A line of `COPY`'s text format: tabs between columns, `\N` for no value, and a backslash escape for backslashes, tabs and line ends.
 fn pgvector(entry: &Entry) -> String {
     let escaped = |text: &str| {
         text.chars().fold(String::new(), |mut out, c| {
@@ -251,6 +258,7 @@ fn elasticsearch(entry: &Entry) -> String {
     format!("{}\n{}", json!({ "index": { "_id": id } }), Value::Object(row))
 }
 
+/// A `put` operation of Vespa's feed.
 fn vespa(entry: &Entry) -> Value {
     let document = &entry.document;
     let mut row = fields(document);
@@ -272,7 +280,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_of_copy_have_no_bare_signs() {
+    fn lines_for_copy_are_escaped_and_weights_that_are_missing_are_left_out() {
         let mut document = Document::new("a\\b", "one\ttwo\nthree\0").with_field("x", "\0");
         assert!(replace_all(&mut document, |c| c == '\0') && !replace_all(&mut document, |c| c == '\0'));
         let entry = Entry { document, dense: vec![0.5, -1.0], sparse: vec![(0, 0.25), (7, 1.0)], colbert: Vec::new() };
@@ -286,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_of_engines_are_kept() {
+    fn texts_ids_and_characters_beyond_the_limits_of_engines_are_cut_or_replaced() {
         let mut document = Document::new("k", "ä".repeat(40_000)).with_field("deep", json!([{ "a": ["\u{b}"] }]));
         assert!(cut_texts(&mut document, MILVUS_TEXT) && document.text.len() == MILVUS_TEXT - 1);
         assert!(!cut_texts(&mut document, MILVUS_TEXT));

@@ -1,4 +1,4 @@
-//! The Python scripts that go with an export: one for every engine that reads its files, and what they share.
+//! Writes the Python scripts that belong to an export: one for every engine that reads its files, and a module that they share.
 
 use super::files::Files;
 use super::target::Target;

@@ -1,10 +1,10 @@
-//! The vectors of an index as an export has them.
+//! Reads the vectors of an index as an export writes them.
 
 use super::target::Target;
 use crate::error::Result;
 use crate::reader::Reader;
 
-/// Most ColBERT rows of a point in Qdrant.
+/// The largest number of ColBERT rows that Qdrant accepts for a point.
 const QDRANT_ROWS: usize = 1_023;
 
 /// The vectors of an index as an export has them.
@@ -14,13 +14,13 @@ pub(super) struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// Whether the target is given ColBERT rows that are stored.
+    /// Whether the export has ColBERT rows: the index must store them, and the target must have a use for them.
     pub(super) fn takes_colbert(&self) -> bool {
         let stored = self.reader.index.settings.modes().colbert;
         stored && !matches!(self.target, Target::Milvus | Target::Pgvector | Target::Elasticsearch)
     }
 
-    /// A dense vector, normalised again, because rounding to f16 has changed its length a little.
+    /// The dense vector of a row from the f16 file, normalised again, because rounding to f16 has changed its length a little.
     pub(super) fn dense(&self, row: usize) -> Result<Vec<f32>> {
         let mut vector = vec![0.0f32; self.reader.index.settings.dense_dim];
         let (segment, local) = self.reader.place(row)?;
@@ -32,7 +32,7 @@ impl Source<'_> {
         Ok(vector)
     }
 
-    /// A document's lexical weights, ids ascending.
+    /// The lexical weights of a row: pairs of token id and weight, ids ascending, weights above 0 and finite.
     pub(super) fn sparse(&self, row: usize) -> Result<Vec<(u32, f32)>> {
         let (segment, local) = self.reader.place(row)?;
         let Some(lexical) = &segment.lexical else { return Ok(Vec::new()) };
@@ -41,7 +41,7 @@ impl Source<'_> {
         Ok(ids.iter().copied().zip(weights).filter(|&(_, weight)| weight > 0.0 && weight.is_finite()).collect())
     }
 
-    /// A document's ColBERT rows, as many as the target takes, and whether there are more.
+    /// The token vectors of a row, at most as many as the target accepts, and whether some were left out.
     pub(super) fn colbert(&self, row: usize) -> Result<(Vec<Vec<f32>>, bool)> {
         let (segment, local) = self.reader.place(row)?;
         let Some(colbert) = segment.colbert.as_ref().filter(|_| self.takes_colbert()) else {

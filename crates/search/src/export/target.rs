@@ -1,10 +1,10 @@
-//! The engines that an index is handed to.
+//! The engines for which an index can be exported.
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// An engine, or a family of tools.
+/// An engine, or a kind of files, for which an index is exported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Target {
@@ -43,7 +43,7 @@ const NAMES: [(&str, Target); 10] = [
 ];
 
 impl Target {
-    /// Whether it keeps one entry of an id, which is made of the key.
+    /// Whether the engine has ids, which are made of the keys, and so keeps only one of several entries with the same key.
     pub(super) fn has_ids(self) -> bool {
         match self {
             Target::Qdrant | Target::Milvus | Target::Pgvector | Target::Elasticsearch | Target::Vespa => true,

@@ -1,4 +1,4 @@
-//! The values that filters look at: tantivy's fast fields, a column a name and type.
+//! The values that filters compare: tantivy's fast fields, which have a column for each name and type.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -13,20 +13,21 @@ use crate::bits::Bits;
 use crate::error::{Error, Result};
 use crate::text::{GROUP, KEY, LANG, METADATA};
 
-/// Reads the stored metadata of a document, by its place in the segment.
+/// A function that reads the stored metadata of a document, given by its number in the segment.
 pub(crate) type Metadata<'a> = dyn Fn(u32) -> Result<Map<String, Value>> + 'a;
 
+/// The columns of one of tantivy's segments.
 pub(super) struct SegmentColumns<'a> {
     segment: &'a SegmentReader,
     path: &'a Path,
     metadata: &'a Metadata<'a>,
 }
 
-/// From here on, f64 has not every integer. tantivy makes one column of floats for a name that has floats and integers, or negative
-/// integers and some beyond i64, in a segment: an integer may be rounded in it.
+/// From this magnitude on, not every integer is an f64. If a name has both floats and integers in a segment, or both negative integers and
+/// some beyond i64, tantivy makes one column of floats for it, in which integers may be rounded.
 const ROUNDED: f64 = 9_007_199_254_740_992.0; // 2^53
 
-/// A number of a column, as it is.
+/// A number of a document, without rounding.
 #[derive(Clone, Copy)]
 enum Number {
     Integer(i128),
@@ -34,7 +35,8 @@ enum Number {
 }
 
 impl Number {
-    /// Exact, whatever the types.
+    /// Compares with a value of a filter, without rounding whatever the types are; `None` if the value is no number or one of the two is
+    /// NaN.
     fn compare(self, value: &Literal) -> Option<Ordering> {
         let value = match value {
             Literal::Integer(n) => Number::Integer(*n),
@@ -50,22 +52,22 @@ impl Number {
     }
 }
 
-/// Compares an integer with a float: by the integer next below the float, then by what is left of it.
+/// Compares an integer with a float: first with the largest integer that is not above the float, then by whether the float has a fraction.
 fn mixed(a: i128, b: f64) -> Option<Ordering> {
     if b.is_nan() {
         return None;
     }
-    // Saturates beyond i128, where every integer of a column is smaller in magnitude.
+    // The conversion saturates for floats beyond i128, which are beyond every integer of a column.
     let below = b.floor();
     Some(a.cmp(&(below as i128)).then(if b > below { Ordering::Less } else { Ordering::Equal }))
 }
 
-/// A part of a name as tantivy wants it in a path, where a dot separates parts and a backslash takes the meaning from what follows it.
+/// Escapes a part of a name for one of tantivy's paths, in which dots separate the parts and a backslash escapes the next character.
 fn escaped(part: &str) -> String {
     part.replace('\\', "\\\\").replace('.', "\\.")
 }
 
-/// The numbers that a filter finds under a path: those of lists as well.
+/// Collects the numbers under a path in a value, those in lists as well.
 fn collect_numbers(value: &Value, path: &[String], numbers: &mut Vec<Number>) {
     match (value, path) {
         (Value::Array(values), _) => values.iter().for_each(|value| collect_numbers(value, path, numbers)),
@@ -83,7 +85,7 @@ fn collect_numbers(value: &Value, path: &[String], numbers: &mut Vec<Number>) {
     }
 }
 
-/// Whether a name is a document's own field.
+/// Whether a name is one of a document's own fields, and not a name of the metadata.
 pub(super) fn is_own(name: &Name) -> bool {
     matches!(name.as_slice(), [one] if [KEY, "id", GROUP, LANG].contains(&one.as_str()))
 }
@@ -98,8 +100,8 @@ fn handles(name: &Name, segment: &SegmentReader, path: &Path) -> Result<Vec<Dyna
     segment.fast_fields().dynamic_column_handles(&field).map_err(|e| Error::text(path, e))
 }
 
-/// The types of the values that living documents have under a name: none where no living document has one. What deleted documents had is
-/// in the columns until tantivy merges them, and does not count.
+/// The types of the values under a name in documents that are not deleted; empty if no such document has one. The columns have values of
+/// deleted documents too, until tantivy merges its segments; these do not count.
 pub(super) fn kinds(name: &Name, segments: &[SegmentReader], path: &Path) -> Result<BTreeSet<Kind>> {
     let mut kinds = BTreeSet::new();
     for segment in segments {
@@ -123,7 +125,7 @@ pub(super) fn kinds(name: &Name, segments: &[SegmentReader], path: &Path) -> Res
     Ok(kinds)
 }
 
-/// The names of the metadata fields that living documents have, sorted, as they are written in a filter.
+/// The names of the metadata in documents that are not deleted, sorted, as they are written in a filter.
 pub(super) fn names(segments: &[SegmentReader], path: &Path) -> Result<Vec<String>> {
     let mut names = BTreeSet::new();
     for segment in segments {
@@ -132,8 +134,9 @@ pub(super) fn names(segments: &[SegmentReader], path: &Path) -> Result<Vec<Strin
             let Some(name) = field.field_name.strip_prefix(METADATA).and_then(|rest| rest.strip_prefix('.')) else {
                 continue;
             };
-            // tantivy joins the parts of a name with dots, and a part may itself have dots. Tried are: one part with all the dots (written in
-            // backquotes), then a part between every two dots. Mixed names are left out.
+            // tantivy joins the parts of a name with dots, and a part may itself have dots. So the name is tried as one part with all the
+            // dots (which a filter writes in backquotes), then with a part between every two dots. Names with both kinds of dots are left
+            // out.
             let lives = |name: &Name| Ok::<bool, Error>(!kinds(name, segments, path)?.is_empty());
             if name.contains('.') && lives(&vec![name.to_owned()])? {
                 names.insert(format!("`{name}`"));
@@ -155,7 +158,7 @@ impl<'a> SegmentColumns<'a> {
         handles(name, self.segment, self.path)?.into_iter().map(|handle| handle.open().map_err(fail)).collect()
     }
 
-    /// The documents of which `holds` is true of a value.
+    /// Sets the bits of the documents that have a value in the column for which `holds` is true.
     fn select<T: PartialOrd + Copy + std::fmt::Debug + Send + Sync + 'static>(
         &self,
         column: &tantivy::columnar::Column<T>,
@@ -169,7 +172,8 @@ impl<'a> SegmentColumns<'a> {
         }
     }
 
-    /// The documents with a number of this name that compares so. A number that the column may have rounded is read from the document.
+    /// Sets the bits of the documents that have a number under this name for which `holds` is true. Where the column may have rounded a
+    /// number, the numbers are read from the stored document.
     fn numbers(
         &self,
         name: &Name,
@@ -239,7 +243,8 @@ impl Columns for SegmentColumns<'_> {
         for column in self.columns(name)? {
             match (&column, value) {
                 (DynamicColumn::Str(column), Literal::Text(text)) => {
-                    // The dictionary is in order: where the value is, or would be.
+                    // The dictionary is sorted: the place of the value in it, or of the next one, decides how every other text compares
+                    // with it.
                     let hit = column.dictionary().term_ord_or_next(text).map_err(|e| Error::io(self.path, e))?;
                     self.select(column.ords(), &mut bits, |ord| {
                         let order = match hit {

@@ -1,28 +1,30 @@
-//! A filter as it was read: comparisons of named values, joined by and, or, not.
+//! The syntax tree of a filter: comparisons of named values, joined by `and`, `or` and `not`.
 
 use std::cmp::Ordering;
 
 use crate::bits::Bits;
 use crate::error::{Result, shown};
 
-/// What a filter asks.
+/// A condition that a document fulfils or not.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Expression {
     And(Vec<Expression>),
     Or(Vec<Expression>),
     Not(Box<Expression>),
-    /// One of the values.
+    /// The document has one of these values under the name.
     In(Name, Vec<Literal>),
-    /// Compared so with the value.
+    /// The document has a value under the name that is less (or greater, …) than this value.
     Compare(Name, Comparison, Literal),
+    /// The document has a value under the name.
     Exists(Name),
 }
 
-/// The parts of a name.
+/// The parts of a name, which dots separate. A name in backquotes is a single part.
 pub(super) type Name = Vec<String>;
 
 impl Expression {
-    /// Puts the names that are compared, with the values they are compared with, into one list, and those that `exists` asks for into another.
+    /// Collects the names that are compared, with the values that each is compared with, in `compared`, and the names that `exists` asks
+    /// for in `asked`.
     pub(super) fn names<'e>(&'e self, compared: &mut Vec<(&'e Name, &'e [Literal])>, asked: &mut Vec<&'e Name>) {
         match self {
             Expression::And(parts) | Expression::Or(parts) => {
@@ -45,6 +47,7 @@ pub(super) enum Comparison {
 }
 
 impl Comparison {
+    /// Whether the comparison is true of two values that are in this order.
     pub(super) fn holds(self, order: Ordering) -> bool {
         match self {
             Comparison::Less => order.is_lt(),
@@ -63,7 +66,7 @@ pub(super) enum Literal {
     Bool(bool),
 }
 
-/// The types of values that a filter tells apart.
+/// The types of values that a filter distinguishes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     Text,
@@ -72,7 +75,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// What a field has whose values are of this type.
+    /// What a message says that a field has if its values are of this type.
     pub(super) fn of_field(self) -> &'static str {
         match self {
             Kind::Text => "text",
@@ -91,7 +94,7 @@ impl Literal {
         }
     }
 
-    /// The value with its type, for a message.
+    /// The value after its type, as a message shows it.
     pub(super) fn said(&self) -> String {
         match self {
             Literal::Text(text) => format!("the text \"{}\"", shown(text)),
@@ -102,9 +105,9 @@ impl Literal {
     }
 }
 
-/// Where a filter finds values: a list of documents with named columns.
+/// A list of documents with named columns, in which a filter is evaluated. The results have a bit for each document.
 pub(super) trait Columns {
-    /// Documents, living or not.
+    /// The number of documents, deleted ones too.
     fn len(&self) -> usize;
     /// The documents in which a value of the column `name` is one of `values`.
     fn any_of(&self, name: &Name, values: &[Literal]) -> Result<Bits>;

@@ -4,15 +4,16 @@
 //! lang = "zh" and year >= 2020 and not tag in ("a", "b")
 //! price < 9.5 or (draft = false and author.name = 'Ann')
 //! ```
-//! A name is one of `key`, `document` (of a chunk), `lang`, or a value of the metadata, whose parts are joined by dots; a name with other
-//! characters stands in backquotes. Values are strings in single or double quotes, numbers, `true` and `false`. A list in the metadata
-//! fulfils a comparison if one of its values does. A document without the name fulfils no comparison, so `x != 1` (which is `not x = 1`)
-//! holds for it. `exists(name)` asks whether there is a value. A filter that compares a name which no document has is refused, because it is
-//! likely misspelt; one that asks by `exists` for the same name too is not. A deleted document counts no more: when the last one with a name
-//! goes, the name goes. A filter that compares a name with a value of a type which none of its values has is refused as well: `year = "2020"`
-//! where years are numbers would find nothing, and `year != "2020"` everything.
+//! A name is `key` (or `id`), `document` (the key of the whole document), `lang`, or the name of a value of the metadata: names of nested
+//! values are joined by dots, and a name with other characters stands in backquotes. Values are strings in single or double quotes,
+//! numbers, `true` and `false`. A list in the metadata fulfils a comparison if one of its values does. A document without the name fulfils
+//! no comparison, so `x != 1` (which is `not x = 1`) holds for it. `exists(name)` holds for documents with a value of this name.
 //!
-//! A filter becomes one set of rows, which every arm of a search applies before it cuts its list.
+//! A filter that compares a name which no document has is refused, because the name is likely misspelt, except if the filter asks for it by
+//! `exists` as well. Deleted documents do not count. A filter that compares a name with a value of a type that none of the name's values
+//! has is refused too: `year = "2020"` where years are numbers would find nothing, and `year != "2020"` everything.
+//!
+//! A filter becomes one set of rows, which every arm of a search applies before it cuts its list to the best.
 
 mod columns;
 mod expression;
@@ -26,7 +27,7 @@ use self::expression::{Columns, Expression, Kind, Literal, Name};
 use crate::bits::Bits;
 use crate::error::{Error, Result};
 
-/// A filter that has been read.
+/// A filter, parsed from its text.
 ///
 /// ```
 /// use trivec_search::Filter;
@@ -43,17 +44,17 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// A document, itself or its chunks.
+    /// A filter for the entries of a document: the whole document, or its chunks.
     pub(crate) fn of_document(key: &str) -> Filter {
         Self::equal("document", key)
     }
 
-    /// The entries that have this key of their own.
+    /// A filter for the entries that have this key themselves.
     pub(crate) fn of_entry(key: &str) -> Filter {
         Self::equal("key", key)
     }
 
-    /// Builds a filter that the program itself needs. Nobody has written it down, so its [`as_str`](Self::as_str) is empty.
+    /// Builds a filter that the program itself needs. It was not parsed from a text, so its [`as_str`](Self::as_str) is empty.
     fn equal(name: &str, value: &str) -> Filter {
         let expression = Expression::In(vec![name.to_owned()], vec![Literal::Text(value.to_owned())]);
         Filter { expression, text: String::new() }
@@ -68,16 +69,17 @@ impl Filter {
 impl std::str::FromStr for Filter {
     type Err = Error;
 
-    /// Reads a filter.
+    /// Parses a filter.
     ///
     /// # Errors
-    /// [`Error::Filter`] says where, what was found and what was expected. Filters beyond 64 KiB, 1,000 comparisons or 64 nested
-    /// parentheses are refused.
+    /// [`Error::Filter`] says where something is wrong, what was found and what was expected. Filters of more than 64 KiB, 1,000 values or
+    /// 64 nested parentheses and `not`s are refused.
     fn from_str(text: &str) -> Result<Filter> {
         Ok(Filter { expression: parse::parse(text)?, text: text.to_owned() })
     }
 }
 
+/// The documents of `columns` that fulfil an expression.
 fn evaluate(expression: &Expression, columns: &dyn Columns) -> Result<Bits> {
     Ok(match expression {
         Expression::And(parts) => {
@@ -106,8 +108,8 @@ fn evaluate(expression: &Expression, columns: &dyn Columns) -> Result<Bits> {
 }
 
 impl Filter {
-    /// Refuses a name that is compared, is not asked for by `exists`, and has no value in any living document; and a name that is compared with
-    /// a value of a type that none of its own has.
+    /// Refuses a filter if it compares a name, without asking for it by `exists`, that has no value in any document that is not deleted; or
+    /// if it compares a name with a value of a type that none of the name's values has.
     pub(crate) fn check_names(&self, segments: &[tantivy::SegmentReader], path: &Path) -> Result<()> {
         let (mut compared, mut asked) = (Vec::new(), Vec::new());
         self.expression.names(&mut compared, &mut asked);
@@ -131,8 +133,8 @@ impl Filter {
         Ok(())
     }
 
-    /// The documents of a segment of tantivy's that fulfil the filter, by their places in it. `metadata` reads what is stored of one: for
-    /// integers that its column may have rounded.
+    /// The documents of one of tantivy's segments that fulfil the filter, by their numbers in that segment, deleted ones too. `metadata`
+    /// reads the stored metadata of a document, which is needed for integers that the segment's column may have rounded.
     pub(crate) fn of_segment(
         &self,
         segment: &tantivy::SegmentReader,

@@ -1,4 +1,4 @@
-//! Reads filters: by recursive descent, with limits on length, depth and size.
+//! Parses filters by recursive descent, with limits on their length, their depth and the number of their values.
 
 use trivec::numbers::grouped;
 
@@ -8,18 +8,19 @@ use crate::document::RESERVED_NAMES;
 use crate::error::{Error, Result};
 use crate::text::LANG;
 
-/// Fields of a document that are searched, and not kept for filters.
+/// The document's fields that are searched but that no filter can compare.
 const UNFILTERED: [&str; 2] = ["text", "title"];
 
 const MAX_BYTES: usize = 64 << 10;
 const MAX_DEPTH: usize = 64;
 const MAX_VALUES: usize = 1_000;
 
+/// A token of a filter's text.
 #[derive(Debug, Clone, PartialEq)]
 enum Word {
     /// A name or a keyword; the parser decides by its position.
     Plain(String),
-    /// A name in backquotes.
+    /// A name in backquotes, without them.
     Quoted(String),
     Literal(Literal),
     Sign(&'static str),
@@ -27,6 +28,7 @@ enum Word {
 }
 
 impl Word {
+    /// The token as an error shows it.
     fn shown(&self) -> String {
         match self {
             Word::Plain(text) | Word::Quoted(text) => format!("`{}`", text.escape_debug()),
@@ -39,12 +41,15 @@ impl Word {
 }
 
 struct Parser {
-    /// Words, and the characters they begin at.
+    /// The tokens, each with the position of its first character in the text, from 1 on.
     words: Vec<(Word, usize)>,
+    /// The index of the next token.
     at: usize,
+    /// How many values were parsed, for the limit.
     values: usize,
 }
 
+/// Parses a whole filter.
 pub(super) fn parse(text: &str) -> Result<Expression> {
     if text.len() > MAX_BYTES {
         return Err(Error::Filter {
@@ -60,12 +65,14 @@ pub(super) fn parse(text: &str) -> Result<Expression> {
     }
 }
 
+/// Signs that are tokens; of two that begin alike, the longer one comes first.
 const SIGNS: [&str; 11] = ["<=", ">=", "!=", "<>", "==", "<", ">", "=", "(", ")", ","];
 
+/// Splits a text into tokens, each with the position of its first character, from 1 on. The last one is [`Word::End`].
 fn words(text: &str) -> Result<Vec<(Word, usize)>> {
     let mut words = Vec::new();
     let mut rest = text;
-    // Characters before what is left.
+    // How many characters are before `rest`.
     let mut passed = 0;
     let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '-' | '@' | '$');
     loop {
@@ -97,7 +104,8 @@ fn words(text: &str) -> Result<Vec<(Word, usize)>> {
     Ok(words)
 }
 
-/// What stands in quotes at the start of `text`, and how long it is with them. A backslash takes the character after it as it is.
+/// The content of the quotes that `text` begins with, and their length in bytes with both quotes; `None` if they are not closed. A
+/// backslash escapes the next character.
 fn quoted(text: &str, quote: char) -> Option<(String, usize)> {
     let mut content = String::new();
     let mut escaped = false;
@@ -115,6 +123,7 @@ fn quoted(text: &str, quote: char) -> Option<(String, usize)> {
     None
 }
 
+/// A token without quotes: a number if it begins like one and is one, else a name or keyword.
 fn plain_word(word: &str) -> Word {
     let numeric = word.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '-' | '.'));
     if !numeric {
@@ -140,24 +149,27 @@ impl Parser {
         word
     }
 
+    /// The error that says which token comes next, where, and what was expected in its place.
     fn unexpected<T>(&self, expected: &str) -> Result<T> {
         let at = self.words.get(self.at).or(self.words.last()).map_or(1, |(_, at)| *at);
         Err(Error::Filter { at, what: format!("found {}, expected {expected}", self.peek().shown()) })
     }
 
-    /// Takes a word of the language, in any case.
+    /// Moves on if the next token is this keyword, in upper or lower case, and returns whether it was.
     fn takes(&mut self, word: &str) -> bool {
         let there = matches!(self.peek(), Word::Plain(text) if text.eq_ignore_ascii_case(word));
         self.at += usize::from(there);
         there
     }
 
+    /// Moves on if the next token is this sign, and returns whether it was.
     fn takes_sign(&mut self, sign: &str) -> bool {
         let there = matches!(self.peek(), Word::Sign(found) if *found == sign);
         self.at += usize::from(there);
         there
     }
 
+    /// Parses one or more [`and`](Self::and) expressions with `or` between them. `depth` counts the parentheses and `not`s around them.
     fn or(&mut self, depth: usize) -> Result<Expression> {
         let mut parts = vec![self.and(depth)?];
         while self.takes("or") {
@@ -166,6 +178,7 @@ impl Parser {
         Ok(if parts.len() == 1 { parts.remove(0) } else { Expression::Or(parts) })
     }
 
+    /// Parses one or more [`unary`](Self::unary) expressions with `and` between them.
     fn and(&mut self, depth: usize) -> Result<Expression> {
         let mut parts = vec![self.unary(depth)?];
         while self.takes("and") {
@@ -174,6 +187,7 @@ impl Parser {
         Ok(if parts.len() == 1 { parts.remove(0) } else { Expression::And(parts) })
     }
 
+    /// Parses a comparison, an expression in parentheses, or `not` and one of these.
     fn unary(&mut self, depth: usize) -> Result<Expression> {
         if depth > MAX_DEPTH {
             return self.unexpected(&format!("at most {MAX_DEPTH} nested parentheses and `not`s"));
@@ -188,6 +202,7 @@ impl Parser {
         self.comparison()
     }
 
+    /// Parses `exists(name)`, or a name with a comparison or `in` and what follows.
     fn comparison(&mut self) -> Result<Expression> {
         if self.takes("exists") {
             if !self.takes_sign("(") {
@@ -233,7 +248,8 @@ impl Parser {
             }
             _ => return self.unexpected("a name"),
         };
-        // The document's own fields, which metadata cannot be called: nothing would ever fulfil the filter.
+        // The document's own fields have no parts, and text and title have no columns. Metadata cannot have these names, so that no
+        // document could ever fulfil the filter.
         let own = parts.first().is_some_and(|first| RESERVED_NAMES.contains(&first.as_str()));
         if own && (parts.len() > 1 || UNFILTERED.contains(&parts[0].as_str())) {
             return self.unexpected("key, document, lang or a name of the metadata");
@@ -242,6 +258,7 @@ impl Parser {
         Ok(parts)
     }
 
+    /// Parses the values in parentheses that `name` is compared with.
     fn list(&mut self, name: &Name) -> Result<Vec<Literal>> {
         if !self.takes_sign("(") {
             return self.unexpected("`(` after `in`");
@@ -253,6 +270,7 @@ impl Parser {
         if self.takes_sign(")") { Ok(values) } else { self.unexpected("`,` or `)`") }
     }
 
+    /// Parses a value that `name` is compared with.
     fn value(&mut self, name: &Name) -> Result<Literal> {
         self.values += 1;
         if self.values > MAX_VALUES {
@@ -265,7 +283,7 @@ impl Parser {
             _ => return self.unexpected("a value: a string in quotes, a number, true or false"),
         };
         self.next();
-        // Language codes are normalised, as in the index.
+        // Codes of languages are normalised, because those in the index are.
         Ok(match value {
             Literal::Text(text) if name.len() == 1 && name[0] == LANG => Literal::Text(normalize_code(&text)),
             value => value,
@@ -335,7 +353,8 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Whatever is written, there is an answer; and a filter in parentheses is the same filter.
+        /// Every text is parsed or refused, without a panic and with a position inside the text; and a filter in parentheses is the same
+        /// filter.
         #[test]
         fn any_text_is_read_or_refused(text in "([a-c\"'`.=<>!(), 0-9-]|and |or |not |in |exists|ä|\\\\){0,40}") {
             match parse(&text) {

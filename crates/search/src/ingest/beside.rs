@@ -1,5 +1,6 @@
-//! Embedding beside the thread that reads and writes: while the vectors of a batch are rounded and written, those of the next are computed, or
-//! read from a cache. Batches come back in the order in which they were given, so that an index has the same bytes.
+//! Embeds on a thread of its own: while one thread rounds and writes the vectors of a batch, the other one computes those of the next, or
+//! reads them from a cache. Batches come back in the order in which they were given, so that the index gets the same bytes as without a
+//! thread.
 
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -11,14 +12,14 @@ use crate::document::Document;
 use crate::encode::Encoder;
 use crate::error::{Error, ErrorKind, Result};
 
-/// Entries, and the vectors of each or why the model cannot embed it.
+/// A batch of entries, and for each its vectors, or the error that says why the model cannot embed it.
 pub(super) struct Embedded {
     pub entries: Vec<Document>,
     pub vectors: Result<Vec<Result<Embedding>>>,
 }
 
 impl Embedded {
-    /// Embeds entries. If one cannot be, each is embedded alone.
+    /// Embeds a batch of entries. If the model cannot embed one of them, each is embedded alone.
     fn of(encoder: &Encoder<'_>, entries: Vec<Document>) -> Embedded {
         let alone = |entry: &Document| match encoder.documents(std::slice::from_ref(entry)) {
             Ok(mut one) => Ok(one.pop().ok_or_else(|| Error::option("embeddings", "none for a document"))),
@@ -40,11 +41,12 @@ pub(super) struct Embedder<'e, 'm> {
     beside: Option<(SyncSender<Vec<Document>>, Receiver<Embedded>)>,
     /// Batches that were embedded on the caller's thread.
     ready: VecDeque<Embedded>,
-    /// Batches that were given to the thread and not taken back.
+    /// How many batches were given to the thread and not taken back yet.
     given: usize,
 }
 
 impl<'e, 'm> Embedder<'e, 'm> {
+    /// Makes an embedder, and starts its thread in `scope` if the model may use several threads.
     pub fn begin<'s>(scope: &'s Scope<'s, '_>, encoder: &'e Encoder<'m>) -> Embedder<'e, 'm>
     where
         'e: 's,
@@ -60,13 +62,13 @@ impl<'e, 'm> Embedder<'e, 'm> {
                     }
                 }
             };
-            // Where the system gives no thread, this one embeds.
+            // If the system cannot create a thread, `give` embeds on the caller's.
             beside = Builder::new().spawn_scoped(scope, work).is_ok().then_some((give, take));
         }
         Embedder { encoder, beside, ready: VecDeque::new(), given: 0 }
     }
 
-    /// Gives a batch. Waits if one is being embedded and another one waits.
+    /// Gives a batch to be embedded. Waits while the thread is embedding one and another one is in the queue.
     pub fn give(&mut self, entries: Vec<Document>) -> Result<()> {
         match &self.beside {
             Some((give, _)) => {
@@ -78,7 +80,8 @@ impl<'e, 'm> Embedder<'e, 'm> {
         Ok(())
     }
 
-    /// The first batch that was given, if more than `left` were.
+    /// Takes back the batch that was given first, and waits until it is embedded; `None` if only `left` batches or fewer are with the
+    /// thread. Without a thread it takes back any batch.
     pub fn take(&mut self, left: usize) -> Result<Option<Embedded>> {
         match &self.beside {
             Some((_, take)) if self.given > left => {
@@ -91,6 +94,7 @@ impl<'e, 'm> Embedder<'e, 'm> {
     }
 }
 
+/// The error for a thread that ended before its work was done.
 fn ended() -> Error {
     Error::option("embeddings", "the thread that embeds has ended")
 }

@@ -1,4 +1,4 @@
-//! Cutting long documents into chunks on sentence borders.
+//! Cuts long documents into chunks between sentences.
 
 use std::ops::Range;
 
@@ -12,26 +12,27 @@ use crate::encode::Encoder;
 use crate::error::{Error, Result};
 use crate::sentences::{sentences, token_spans};
 
-/// Fewest tokens of a chunk.
+/// The smallest [`Chunking::tokens`].
 const LEAST_TOKENS: usize = 8;
 
 /// Sentences of more bytes than this are cut before their tokens are counted.
 const LONG_SENTENCE: usize = 4 << 10;
 
-/// How documents are cut.
+/// How documents are cut into chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chunking {
-    /// Most tokens of a chunk, `<s>` and `</s>` not counted; of a document with a title, the title's are beside them.
+    /// The largest number of tokens of a chunk's text. `<s>`, `</s>` and the tokens of the title, which each chunk has too, are not
+    /// counted.
     pub tokens: usize,
-    /// Tokens of whole sentences that a chunk repeats from the end of the one before: this many at most.
+    /// The largest number of tokens that a chunk repeats from the end of the chunk before, in whole sentences or parts of long ones.
     pub overlap: usize,
 }
 
 impl Chunking {
-    /// Refuses a size that no text fits in, one that is more than the model reads, and an overlap of more than half of it.
+    /// Refuses a size below 8 tokens or above what the model reads, and an overlap of more than half of the size.
     ///
     /// # Errors
-    /// [`Error::Option`] says what was found, and the least and the most.
+    /// [`Error::Option`] says what was found, and what is allowed.
     pub fn check(&self, model: &Model) -> Result<()> {
         let most = model.info().max_length - 2;
         if !(LEAST_TOKENS..=most).contains(&self.tokens) {
@@ -55,7 +56,7 @@ impl Chunking {
 impl std::str::FromStr for Chunking {
     type Err = Error;
 
-    /// `512/64`: tokens and overlap; `512`: no overlap.
+    /// Parses `512/64` as tokens and overlap, and `512` as tokens without overlap. [`check`](Self::check) is not called.
     fn from_str(text: &str) -> Result<Chunking> {
         let (tokens, overlap) = text.split_once('/').unwrap_or((text, "0"));
         match (tokens.trim().parse(), overlap.trim().parse()) {
@@ -68,13 +69,13 @@ impl std::str::FromStr for Chunking {
     }
 }
 
-/// The key of a document's chunk.
+/// The key of the chunk with this number, from 0 on, of the document `key`.
 pub(super) fn chunk_key(key: &str, index: usize) -> String {
     format!("{key}#{index}")
 }
 
-/// A document's chunks, each with the document's title, language and metadata, and its key in [`Document::document`]. A document that fits
-/// is one chunk.
+/// Cuts a document into chunks. Each has the document's title, language and metadata, and the document's key in [`Document::document`]. A
+/// document that fits into one chunk is one chunk.
 ///
 /// # Errors
 /// [`Error::Engine`] if the model cannot tokenise.
@@ -82,7 +83,7 @@ pub fn chunks(encoder: &Encoder<'_>, document: &Document, chunking: &Chunking) -
     let text = &document.text;
     let parts = parts(encoder, text, chunking.tokens)?;
     let mut ranges: Vec<Range<usize>> = Vec::new();
-    // Parts `first ..` are in the chunk that is being made.
+    // The chunk that is being made has the parts from `first` on.
     let (mut first, mut tokens) = (0, 0);
     for (index, (range, count)) in parts.iter().enumerate() {
         if tokens + count > chunking.tokens && index > first {
@@ -115,7 +116,7 @@ pub fn chunks(encoder: &Encoder<'_>, document: &Document, chunking: &Chunking) -
     Ok(ranges.into_iter().enumerate().map(chunk).collect())
 }
 
-/// Sentences, and parts of those that are longer than `most` tokens, with how many tokens each has.
+/// The sentences of a text, and the parts of those that have more than `most` tokens, each with the number of its tokens.
 fn parts(encoder: &Encoder<'_>, text: &str, most: usize) -> Result<Vec<(Range<usize>, usize)>> {
     let options = EncodeOptions { prompt: Prompt::Text(String::new()), max_length: None, ..encoder.document_options() };
     let tokens = |range: Range<usize>| -> Result<Vec<Token>> {
@@ -135,7 +136,7 @@ fn parts(encoder: &Encoder<'_>, text: &str, most: usize) -> Result<Vec<(Range<us
                     parts.push((from..piece.end, own.len()));
                     break;
                 }
-                // Finds the longest start that has few enough tokens by itself: alone it may have other tokens than with the rest after it.
+                // Finds a beginning that has at most `most` tokens by itself: without the text after it, it may be cut into other tokens.
                 let spans = token_spans(&text[from..piece.end], &own);
                 let mut count = most;
                 loop {
@@ -143,7 +144,7 @@ fn parts(encoder: &Encoder<'_>, text: &str, most: usize) -> Result<Vec<(Range<us
                     // A word is kept whole, unless it is longer than a chunk.
                     let at = last_word_start(text, from..piece.end, at).unwrap_or(at);
                     if at <= from {
-                        // Not even a token fits: take one character, so that the loop makes progress.
+                        // No beginning fits: one character is split off, so that the loop makes progress.
                         let end = text[from..].chars().next().map_or(piece.end, |c| from + c.len_utf8());
                         parts.push((from..end, most));
                         from = end;
@@ -163,14 +164,15 @@ fn parts(encoder: &Encoder<'_>, text: &str, most: usize) -> Result<Vec<(Range<us
     Ok(parts)
 }
 
-/// The last place in a part of a text, after its beginning and up to `most`, at which a word begins.
+/// The last byte position in a part of a text, after its beginning and not after `most`, at which a word begins.
 fn last_word_start(text: &str, part: Range<usize>, most: usize) -> Option<usize> {
     let words = text[part.clone()].split_word_bound_indices();
     let starts = words.filter(|(_, word)| word.starts_with(char::is_alphanumeric)).map(|(at, _)| part.start + at);
     starts.take_while(|at| *at <= most).filter(|at| *at > part.start).last()
 }
 
-/// A sentence in pieces of a length that the model's tokeniser takes whole: cut at words.
+/// Cuts a sentence into pieces of at most [`LONG_SENTENCE`] bytes, at words if possible, so that counting the tokens of very long sentences
+/// does not take too much time.
 fn pieces(text: &str, sentence: Range<usize>) -> Vec<Range<usize>> {
     let mut pieces = Vec::new();
     let mut from = sentence.start;

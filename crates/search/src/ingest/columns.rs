@@ -1,4 +1,5 @@
-//! Which columns of an input are what, and the limits of its records.
+//! Which columns of an input have the key, the text and the other fields of documents, in which format it is, and the limits of its
+//! records.
 
 use std::path::Path;
 
@@ -6,21 +7,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// Longest line of an input, or record of a CSV file, in bytes.
+/// Longest line of an input, or longest record of a CSV file, in bytes.
 pub const MAX_RECORD_BYTES: usize = 32 << 20;
 
-/// Names, and characters of each, that an error lists.
+/// The largest number of names that an error lists.
 pub(super) const MOST_LISTED: usize = 12;
+/// The largest number of characters of a name that an error shows.
 const MOST_CHARS: usize = 40;
 
-/// Most columns of a CSV file.
+/// The largest number of columns of a CSV file.
 pub const MAX_COLUMNS: usize = 10_000;
 
-/// How an input is read.
+/// The format in which an input is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
-    /// A JSON object a line.
+    /// JSON: one object per line, objects in a list, or objects over several lines.
     Jsonl,
     /// Comma-separated values with a line of names first.
     Csv,
@@ -28,12 +30,12 @@ pub enum Format {
     Tsv,
     /// Parquet, if this program was built with it.
     Parquet,
-    /// A file is a document, its path the key.
+    /// Text: each file is a document, and its path is the key.
     Text,
 }
 
 impl Format {
-    /// The format of a file by its name's ending; what is not known is text.
+    /// The format of a file by the ending of its name; text if the ending is not known.
     pub fn of_path(path: &Path) -> Format {
         let ending = path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase());
         match ending.as_deref() {
@@ -65,7 +67,8 @@ impl std::str::FromStr for Format {
     }
 }
 
-/// The names of an input's columns. In JSON, dots in a name go into objects.
+/// The names of the columns, or of the fields in JSON, that make a document. In JSON and Parquet, a dot in a name may lead into a nested
+/// object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Columns {
     /// The key.
@@ -95,13 +98,13 @@ impl Columns {
         self.lang.as_deref().unwrap_or("lang")
     }
 
-    /// Names that were given, of columns that a document need not have: somewhere in an input they must be.
+    /// The names that the caller gave of columns that a document need not have. In an input as a whole each of them must occur.
     pub(super) fn given(&self) -> impl Iterator<Item = &str> {
         let fields = self.fields.iter().flatten().map(String::as_str);
         self.title.as_deref().into_iter().chain(self.lang.as_deref()).chain(fields)
     }
 
-    /// Refuses an input that declares its columns and has one of these not.
+    /// Refuses an input that declares its columns `names` if it lacks the key, the text or another column that the caller named.
     pub(super) fn check(&self, path: &Path, has: impl Fn(&str) -> bool, names: &[String]) -> Result<()> {
         let needed = [self.key.as_str(), self.text.as_str()].into_iter().chain(self.given());
         match needed.into_iter().find(|name| !has(name)) {
@@ -114,7 +117,7 @@ impl Columns {
     }
 }
 
-/// Names as an error lists them: the first ones, the beginning of each.
+/// A list of names for an error: the first names, and the beginning of each.
 pub(super) fn listed<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> String {
     let mut names = names.into_iter();
     let quoted = names.by_ref().take(MOST_LISTED).map(|name| {

@@ -1,4 +1,4 @@
-//! CSV and TSV with a line of names first, read by the crate `csv`.
+//! Reads CSV and TSV, whose first line has the names of the columns, by the crate `csv`.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, VecDeque};
@@ -15,12 +15,14 @@ use super::jsonl::document_of;
 use crate::document::Document;
 use crate::error::{Error, Result};
 
-/// Reads the documents of a file whose values are separated by `separator`. Where the line of names has semicolons and no comma, semicolons stand in a comma's
-/// place, as spreadsheets of many countries write them, and numbers may have a comma before their decimals (`1,5`, `1.234,50`). LF, CR LF and CR
-/// all end a line. A record that has more or fewer values than there are names is an error with its line, and the next one follows.
+/// Reads the documents of a file whose values are separated by `separator`. If that is a comma, but the line of names has semicolons and no
+/// comma outside quotes, semicolons separate the values, as in files of spreadsheets in many countries, and numbers may have a comma before
+/// their decimals (`1,5`, `1.234,50`). LF, CR LF and CR all end a line. For a record that cannot be used, because it has more or fewer
+/// values than there are names or is no valid document, the iterator gives an error with its line, and goes on with the next one.
 ///
 /// # Errors
-/// [`Error::Line`] if the names cannot be read; [`Error::Columns`] if a column that is needed is not among them.
+/// [`Error::Line`] if the names cannot be read or are too many; [`Error::Columns`] if a column that is needed is missing, or a name is
+/// there twice.
 pub fn read<R: Read>(
     input: R,
     separator: u8,
@@ -43,8 +45,8 @@ pub fn read<R: Read>(
         after_return: false,
         progress: Rc::clone(&progress),
     };
-    // `flexible`: the records' lengths are compared below, so that an error has a line and the reader goes on after it. The input ends every
-    // line by a line feed: with other ends the reader would count the lines otherwise.
+    // `flexible`, because the numbers of values are compared below, so that an error has a line and the reader goes on after it. `Bounded`
+    // ends every line with a line feed, because the reader counts only these as lines.
     let mut reader =
         ReaderBuilder::new().delimiter(separator).flexible(true).terminator(Terminator::Any(b'\n')).from_reader(input);
     let names = reader.byte_headers().map_err(|e| wrong(1, e.to_string()))?.clone();
@@ -53,7 +55,7 @@ pub fn read<R: Read>(
     }
     let mut found = Vec::new();
     for (index, name) in names.iter().enumerate() {
-        // Callers that have not decoded the input.
+        // A caller may give an input that still has its byte order mark.
         let name = if index == 0 { name.strip_prefix(b"\xef\xbb\xbf").unwrap_or(name) } else { name };
         let name = std::str::from_utf8(name).map_err(|_| wrong(1, "a column's name is not UTF-8".to_owned()))?;
         found.push(name.trim().to_owned());
@@ -69,7 +71,7 @@ pub fn read<R: Read>(
     Ok(Records { reader, progress, names: found, path, columns, decimal_comma, ended: false })
 }
 
-/// The bytes of the first record that is not an empty line, or as many of them as a record may have.
+/// Reads the bytes up to the end of the first record that is not a blank line, or as many of them as a record may have.
 fn first_record(input: &mut impl BufRead, separator: u8) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
     let mut at = At::Begin;
@@ -99,7 +101,7 @@ fn first_record(input: &mut impl BufRead, separator: u8) -> io::Result<Vec<u8>> 
     Ok(head)
 }
 
-/// The separator of a table whose line of names is this: a comma, unless there is none outside quotes and a semicolon is.
+/// The separator of a table with this line of names: a semicolon if there is one outside quotes and no comma outside quotes, else a comma.
 fn comma_or_semicolon(names: &[u8]) -> u8 {
     let mut at = At::Begin;
     let mut semicolon = false;
@@ -115,31 +117,32 @@ fn comma_or_semicolon(names: &[u8]) -> u8 {
     if semicolon { b';' } else { b',' }
 }
 
-/// What the reader of records and its input know together.
+/// What [`Records`] and its input [`Bounded`] share: where the input is, and what is needed for limits and line numbers.
 struct Progress {
-    /// Bytes that the record may still have.
+    /// How many bytes may still be read for the current record.
     budget: Cell<usize>,
-    /// Bytes that were read.
+    /// How many bytes were passed on to the reader of records.
     read: Cell<u64>,
-    /// Where in a value the last of them stands.
+    /// Where in a value the next byte is.
     at: Cell<At>,
-    /// Where values in quotes have a carriage return that ends a line, which the reader of records does not count.
+    /// The carriage returns in quoted values that end a line but that the reader of records does not count as line ends.
     returns: RefCell<Returns>,
 }
 
-/// Carriage returns that end a line of a value.
+/// Carriage returns that end a line inside a quoted value, counted for each record.
 #[derive(Default)]
 struct Returns {
-    /// How many the record has that is being read.
+    /// How many the record that the input is in has so far.
     of_this: u64,
-    /// Ends of records that were read, and how many each of them has, if any.
+    /// For the records with such carriage returns that the input has passed on: where the record ends, and how many it has.
     ahead: VecDeque<(u64, u64)>,
-    /// Those of records before.
+    /// How many there are in the records that the reader of records has returned; those are not in `ahead` any more.
     passed: u64,
 }
 
 impl Progress {
-    /// The line in which a record begins, of which the reader counts the line feeds before.
+    /// The line in which the record at `place` begins: the reader of records has counted the line feeds before it, and the carriage returns
+    /// are added here.
     fn line(&self, place: &Position) -> u64 {
         let mut returns = self.returns.borrow_mut();
         while let Some(&(end, count)) = returns.ahead.front()
@@ -152,20 +155,21 @@ impl Progress {
     }
 }
 
-/// A place in a value.
+/// Where the next byte is in a value, as far as it matters for quotes.
 #[derive(Clone, Copy, PartialEq)]
 enum At {
-    /// The first byte comes next: only there a quote opens.
+    /// At the first byte of a value. Only there a quote opens.
     Begin,
-    /// After the first byte of a value without quotes, or after the quote that closes one.
+    /// After the first byte of a value without quotes, or after something that follows a closing quote.
     Inside,
-    /// Between quotes.
+    /// Inside quotes.
     Quoted,
-    /// After a quote between quotes, which closes the value unless a second one follows.
+    /// After a quote inside quotes, which closes them unless a second one follows.
     Quote,
 }
 
 impl At {
+    /// The state after `byte`.
     fn after(self, byte: u8, separator: u8) -> At {
         match (self, byte) {
             (At::Begin, b'"') | (At::Quote, b'"') => At::Quoted,
@@ -177,18 +181,18 @@ impl At {
     }
 }
 
-/// Ends every line outside quotes with a line feed. Fails when a record exceeds the limit, as an unclosed quote in a large file would make one.
-/// Notices a quote that is still open at the end of the input.
+/// An input that ends every line outside quotes with a line feed. Reading fails if a record exceeds the limit, as it does after an unclosed
+/// quote in a large file. At the end of the input, `progress` tells whether a quote is still open.
 struct Bounded<R> {
     input: R,
     separator: u8,
-    /// Whether the last byte of the input was a carriage return: a line feed after it belongs to it.
+    /// Whether the last byte of the input was a carriage return: a line feed that follows it ends no further line.
     after_return: bool,
     progress: Rc<Progress>,
 }
 
 impl<R> Bounded<R> {
-    /// Replaces the other line ends by line feeds outside quotes, and returns the new number of bytes.
+    /// Replaces CR and CR LF outside quotes by line feeds, and returns how many of the bytes are left.
     fn end_lines(&mut self, bytes: &mut [u8]) -> usize {
         let progress = &self.progress;
         let (mut at, begin, mut kept) = (progress.at.get(), progress.read.get(), 0);
@@ -198,7 +202,7 @@ impl<R> Bounded<R> {
             let after_return = std::mem::replace(&mut self.after_return, byte == b'\r');
             let second = byte == b'\n' && after_return;
             if at == At::Quoted {
-                // A carriage return before a line feed is not counted: the line feed is.
+                // Of CR LF only the line feed counts, which the reader of records counts itself.
                 returns.of_this -= u64::from(second);
                 returns.of_this += u64::from(byte == b'\r');
             } else if second {
@@ -233,7 +237,7 @@ impl<R: Read> Read for Bounded<R> {
             let n = self.input.read(&mut buffer[..n])?;
             self.progress.budget.set(left - n);
             let kept = self.end_lines(&mut buffer[..n]);
-            // No bytes are the end of the input.
+            // Returning 0 would mean the end of the input, so after a lone dropped line feed the next bytes are read.
             if kept > 0 || n == 0 {
                 return Ok(kept);
             }
@@ -241,6 +245,7 @@ impl<R: Read> Read for Bounded<R> {
     }
 }
 
+/// The iterator over the documents of a table.
 struct Records<R> {
     reader: csv::Reader<Bounded<R>>,
     progress: Rc<Progress>,
@@ -266,7 +271,7 @@ impl<R: Read> Iterator for Records<R> {
             let line = self.progress.line(record.position().unwrap_or(self.reader.position()));
             let wrong = |what: String| Some(Err(Error::Line { path: self.path.clone(), line, what }));
             match read {
-                // The reader takes the end of the file for the end of the value.
+                // The reader ends an open quote at the end of the file without an error.
                 Ok(true)
                     if self.progress.at.get() == At::Quoted
                         && self.reader.position().byte() >= self.progress.read.get() =>
@@ -274,7 +279,7 @@ impl<R: Read> Iterator for Records<R> {
                     self.ended = true;
                     return wrong("a quote that opens in this record is never closed".to_owned());
                 }
-                // A line with nothing on it.
+                // Blank lines are skipped.
                 Ok(true) if record.len() == 1 && record[0].trim_ascii().is_empty() => {}
                 Ok(true) => return self.document(&record).map_or_else(wrong, |document| Some(Ok(document))),
                 Ok(false) => {
@@ -291,6 +296,7 @@ impl<R: Read> Iterator for Records<R> {
 }
 
 impl<R: Read> Records<R> {
+    /// Makes a document of a record, or says why it cannot be used.
     fn document(&self, record: &ByteRecord) -> Result<Document, String> {
         if record.len() != self.names.len() {
             return Err(format!("values: found {}, expected {} as there are names", record.len(), self.names.len()));
@@ -313,8 +319,8 @@ impl<R: Read> Records<R> {
     }
 }
 
-/// A value of a table as metadata: a number if it is written as one (without needless zeros) and kept exactly where it is an integer, true or
-/// false, else a string.
+/// A value of a table as metadata: a boolean if it is `true` or `false`; a number if it is written as one without needless leading zeros,
+/// and if an integer fits 64 bits; else a string.
 fn typed(value: &str) -> Value {
     match value {
         "true" => return Value::Bool(true),
@@ -327,7 +333,7 @@ fn typed(value: &str) -> Value {
         }
         return Value::from(value);
     }
-    // Digits that no integer has room for stay as they are written: a float would round them.
+    // Integers beyond 64 bits stay strings, because a float would round them.
     if value.trim_start_matches('-').bytes().all(|b| b.is_ascii_digit()) {
         let integer = value.parse::<u64>().ok().filter(|integer| integer.to_string() == value);
         return integer.map_or_else(|| Value::from(value), Value::from);
@@ -341,8 +347,8 @@ fn typed(value: &str) -> Value {
     }
 }
 
-/// The number that a value is whose decimals stand behind a comma, as in `1,5` and `1.234,50`: points stand before each three digits then, or
-/// nowhere. A value without a comma may have a point in either sense, and is what [`typed`] makes of it.
+/// The number in a value with a decimal comma, as `1,5` or `1.234,50`, in which points may separate groups of three digits; `None` for
+/// other values. Those without a comma are left to [`typed`], for which a point is a decimal point.
 fn with_decimal_comma(value: &str) -> Option<Value> {
     let (whole, decimals) = value.split_once(',')?;
     let groups: Vec<&str> = whole.trim_start_matches('-').split('.').collect();
@@ -392,11 +398,11 @@ mod tests {
         let found = fields("id;text;price;stock\n1,5;2,5;3,5;1.234\n2;b;4;none\n");
         assert_eq!((&found[0]["price"], &found[0]["stock"]), (&3.5.into(), &1.234.into()));
         assert_eq!((&found[1]["price"], &found[1]["stock"]), (&4.into(), &"none".into()));
-        // Where commas separate values, one in quotes is of no number.
+        // Where commas separate values, a quoted value with a comma is no number.
         assert_eq!(fields("id,text,price\n1,a,\"3,5\"\n")[0]["price"], "3,5");
     }
 
-    /// As `embed` and the other commands read them.
+    /// LF, CR LF and CR give the same documents and the same line numbers, as in the other inputs of the commands.
     #[test]
     fn lines_end_with_any_of_the_three_ends() {
         let table = [
@@ -410,12 +416,12 @@ mod tests {
             "6,x",
             "7,g,7",
         ];
-        // Lines of those that are refused: of the quoted ones that came before, the line ends inside count.
+        // For every way of reading, the documents and the lines of refused records. Line ends inside quoted values count as lines too.
         let mut seen = Vec::new();
         for end in ["\n", "\r\n", "\r"] {
             for last in ["", end] {
                 let text = table.join(end) + last;
-                // Whatever the pieces that the input comes in.
+                // The input comes in pieces of any size, so that CR and LF may be in different pieces.
                 for piece in [1, 2, 3, 7, 1_000] {
                     let input = Pieces { bytes: text.as_bytes(), piece };
                     let read = read(input, b',', Path::new("t.csv"), &Columns::default()).unwrap();
@@ -444,7 +450,7 @@ mod tests {
         assert!(matches!(read[3], Err(Error::Line { line: 7, .. })), "{:?}", read[3]);
     }
 
-    /// An input that comes in pieces.
+    /// An input whose reads return at most `piece` bytes.
     struct Pieces<'b> {
         bytes: &'b [u8],
         piece: usize,
@@ -476,11 +482,11 @@ mod tests {
                 "{text:?}"
             );
         }
-        // Of tabs and semicolons, tabs separate a file of tabs.
+        // In TSV, only tabs separate values.
         let read =
             read("id\ttext;x\ttext\n1\t2\ta\n".as_bytes(), b'\t', Path::new("t.tsv"), &Columns::default()).unwrap();
         assert_eq!(read.map(|document| document.unwrap().text).collect::<Vec<_>>(), ["a"]);
-        // Such a table is refused as any other: by its line.
+        // In a table with semicolons too, a refused record has its line.
         let read =
             super::read("id;text\n1;a\n2;b;c\n".as_bytes(), b',', Path::new("t.csv"), &Columns::default()).unwrap();
         let wrong = read.filter_map(Result::err).map(|e| e.to_string()).collect::<Vec<_>>();

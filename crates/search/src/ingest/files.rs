@@ -1,4 +1,4 @@
-//! Files and directories as inputs.
+//! Opens files, directories and standard input as sources of documents.
 
 use std::fs::{self, File};
 use std::io::{BufReader, Read};
@@ -13,18 +13,18 @@ use super::{csv, jsonl};
 use crate::document::{Document, MAX_TEXT_BYTES};
 use crate::error::{Error, Result};
 
-/// Endings of files in a directory that are text.
+/// Endings of the files that are read as text in a directory.
 const TEXT_ENDINGS: [&str; 6] = ["txt", "md", "markdown", "rst", "text", "adoc"];
 
 /// The path that means standard input.
 pub const STANDARD_INPUT: &str = "-";
 
-/// How deep directories are walked.
+/// How deep directories are walked; what is deeper is left out.
 const MAX_DEPTH: usize = 64;
 
 type Documents = Box<dyn Iterator<Item = Result<Document>>>;
 
-/// The documents of an input, with how much of it was read.
+/// An iterator over the documents of an input, with a counter of the bytes that were read.
 pub struct Source {
     documents: Documents,
     read: Arc<AtomicU64>,
@@ -38,12 +38,12 @@ impl std::fmt::Debug for Source {
 }
 
 impl Source {
-    /// Counts the bytes that were read, while the documents are taken elsewhere.
+    /// The counter of the bytes that were read. It can be watched while the documents are read elsewhere.
     pub fn counter(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.read)
     }
 
-    /// Bytes of the whole input, as its files said when it was opened.
+    /// The bytes of the whole input: the sum of its files' lengths when it was opened; 0 for standard input.
     pub fn total_bytes(&self) -> u64 {
         self.total
     }
@@ -57,13 +57,15 @@ impl Iterator for Source {
     }
 }
 
-/// Opens a file, or a directory of text files and files of the other formats. `format`: how files are read; `None`: by their names'
-/// endings. In a directory only files are read whose names end as text or as one of the other formats; a text's key is its path below the
-/// directory. [`STANDARD_INPUT`] is read as JSON Lines unless the format is given; its length is unknown.
+/// Opens a file, or all files of a directory that have the ending of a text or of one of the other formats. Files are read in the format
+/// `format`, or with `None` by the ending of their names. The key of a text file is its path below the directory, or its name if it was
+/// given itself. [`STANDARD_INPUT`] is read as JSON Lines unless a format is given.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::NothingToRead`] for a directory without such files; [`Error::Columns`] if a table, or every document of JSON, lacks a column that was named; [`Error::Option`] for a format that
-/// cannot be read from standard input.
+/// [`Error::Io`]; [`Error::NothingToRead`] for a directory without such files; [`Error::Columns`] if a table lacks a column that was named,
+/// or all documents of JSON Lines lack it (a table in a directory is an [`Error::Line`] of the iterator instead); [`Error::Line`] for a
+/// table whose names cannot be read; [`Error::Option`] for a format that cannot be read from standard input, or for Parquet if this program
+/// was built without it.
 pub fn open(path: &Path, format: Option<Format>, columns: &Columns) -> Result<Source> {
     let read = Arc::new(AtomicU64::new(0));
     if path.as_os_str() == STANDARD_INPUT {
@@ -95,7 +97,7 @@ pub fn open(path: &Path, format: Option<Format>, columns: &Columns) -> Result<So
             Format::Parquet => parquet(input, file, &columns)?,
             Format::Text => {
                 let name = if is_directory { file.strip_prefix(&root).unwrap_or(file) } else { file.as_path() };
-                // One way of writing paths on every system.
+                // Paths are written with `/` on every system, so that keys are the same.
                 let parts: Vec<_> = name.components().map(|part| part.as_os_str().to_string_lossy()).collect();
                 let key = if is_directory {
                     parts.join("/")
@@ -106,7 +108,7 @@ pub fn open(path: &Path, format: Option<Format>, columns: &Columns) -> Result<So
             }
         })
     };
-    // If a single file cannot be opened, the call fails at once; in a directory, only that file is an error.
+    // If a single file cannot be opened, the call fails at once. In a directory the iterator gives an error for that file, and goes on.
     let documents: Documents = match files.as_slice() {
         [file] if !is_directory => of_file(file)?,
         _ => Box::new(files.into_iter().flat_map(move |file| match of_file(&file) {
@@ -118,7 +120,7 @@ pub fn open(path: &Path, format: Option<Format>, columns: &Columns) -> Result<So
     Ok(Source { documents, read, total })
 }
 
-/// Why a directory has no documents.
+/// The message for a directory without files that are read.
 fn nothing_in_it() -> String {
     let tables =
         ["jsonl", "ndjson", "json", "csv", "tsv"].into_iter().chain(cfg!(feature = "parquet").then_some("parquet"));
@@ -127,19 +129,19 @@ fn nothing_in_it() -> String {
     format!("no file in it is read: expected names that end in {endings}; names that begin with a dot are passed over")
 }
 
-/// Whether a file can be read twice.
+/// Whether a file is a regular one, which can be read twice, and not a pipe.
 fn is_regular(file: &Path) -> bool {
     fs::metadata(file).is_ok_and(|metadata| metadata.is_file())
 }
 
-/// Refuses files of JSON Lines of which no line has a field that was named: before anything is done with the others.
+/// Checks, before any document is returned, that every named field is in some document of the files of JSON Lines.
 fn look_for_fields(path: &Path, files: &[PathBuf], format: Option<Format>, columns: &Columns) -> Result<()> {
     let of_lines =
         |file: &&PathBuf| format.unwrap_or_else(|| Format::of_path(file)) == Format::Jsonl && is_regular(file);
     jsonl::look_for(path, files.iter().filter(of_lines).map(PathBuf::as_path), columns)
 }
 
-/// The documents of standard input; errors name it as the file.
+/// Opens standard input; in errors the file's name is `standard input`.
 fn standard_input(format: Format, columns: &Columns, read: Arc<AtomicU64>) -> Result<Documents> {
     let path = Path::new("standard input");
     let input = Counting { input: std::io::stdin(), read };
@@ -177,7 +179,8 @@ fn parquet(_: Counting<File>, path: &Path, _: &Columns) -> Result<Documents> {
     Err(Error::option("format", what))
 }
 
-/// The files below a directory that are read. Links to directories are not followed.
+/// Adds the files below a directory that are read to `files`. Names that begin with a dot are left out; links to directories are not
+/// followed.
 fn walk(directory: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
     if depth > MAX_DEPTH {
         return Ok(());
@@ -201,12 +204,12 @@ fn walk(directory: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> 
     Ok(())
 }
 
-/// An input as UTF-8: a byte order mark says what it is in, and is dropped.
+/// Decodes an input to UTF-8: a byte order mark tells the encoding, and is dropped.
 fn decoded<R: Read>(input: R) -> Decoded<BufReader<R>> {
     Decoded::new(BufReader::new(input), false)
 }
 
-/// A text file as a document. The line end at its end belongs to the file, not to the text.
+/// Reads a text file as a document. Line ends at the end of the file are not part of the text.
 fn text(input: impl Read, path: &Path, key: String) -> Result<Document> {
     let mut bytes = Vec::new();
     let wrong = |what: String| Error::Line { path: path.to_path_buf(), line: 1, what };
@@ -226,6 +229,7 @@ fn text(input: impl Read, path: &Path, key: String) -> Result<Document> {
     Ok(document)
 }
 
+/// An input that adds the number of bytes that are read from it to a counter.
 struct Counting<R> {
     input: R,
     read: Arc<AtomicU64>,

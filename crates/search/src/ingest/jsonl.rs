@@ -1,4 +1,4 @@
-//! JSON: an object a line, or objects in a list or over several lines.
+//! Reads JSON: one object per line, objects in a list, or objects over several lines.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -12,13 +12,13 @@ use super::columns::{Columns, MAX_RECORD_BYTES, MOST_LISTED, listed};
 use crate::document::{Document, RESERVED_NAMES};
 use crate::error::{Error, Result};
 
-/// The documents of a file: a bad one is an error with its line, and the next one follows. White lines are passed over. If no document has a
-/// field that `columns` names beside key and text, the last item is [`Error::Columns`].
+/// Reads the documents of a file. For one that cannot be used the iterator gives an error with its line, and goes on with the next one.
+/// Blank lines are skipped. If `columns` names a field other than key and text that no document has, the last item is [`Error::Columns`].
 pub fn read<R: Read>(input: R, path: &Path, columns: &Columns) -> impl Iterator<Item = Result<Document>> + use<R> {
     Documents::new(input, path, columns, Absent::new(columns))
 }
 
-/// As [`read`], for a file after [`look_for`] has found the named fields in it or in another file of its directory.
+/// As [`read`], but without a check of the named fields: [`look_for`] has found them in the file or in another one of its directory.
 pub(super) fn read_checked<R: Read>(
     input: R,
     path: &Path,
@@ -27,17 +27,18 @@ pub(super) fn read_checked<R: Read>(
     Documents::new(input, path, columns, Absent::default())
 }
 
-/// Reads files up to where they have had every field that `columns` names beside key and text: mostly one document.
+/// Checks that every field that `columns` names, other than key and text, is in some document of the files. Reads only until all were
+/// found, which mostly takes one document.
 ///
 /// # Errors
-/// [`Error::Columns`] of `path`, which has the files, if no document of them has one.
+/// [`Error::Columns`] names a field that no document has, and `path`, the input to which the files belong.
 pub(super) fn look_for<'f>(path: &Path, files: impl Iterator<Item = &'f Path>, columns: &Columns) -> Result<()> {
     let mut absent = Absent::new(columns);
     for file in files {
         if absent.names.is_empty() {
             break;
         }
-        // What cannot be read, or is no document, is said when the file is read.
+        // A file that cannot be opened, and a record that is no document, are reported when the file is read.
         let Ok(input) = File::open(file) else { continue };
         for record in Records::new(BufReader::new(input), MAX_RECORD_BYTES) {
             match record {
@@ -57,12 +58,14 @@ pub(super) fn look_for<'f>(path: &Path, files: impl Iterator<Item = &'f Path>, c
     absent.error(path).map_or(Ok(()), Err)
 }
 
-/// Fields that no object has had so far.
+/// Which of the named fields no object has had so far.
 #[derive(Debug, Default)]
 struct Absent {
+    /// The named fields that were not found yet.
     names: Vec<String>,
-    /// Fields that objects had, and whether there was one.
+    /// Fields that objects have, for the error: not all, but one more than it lists.
     there: BTreeSet<String>,
+    /// Whether there was an object.
     any: bool,
 }
 
@@ -71,6 +74,7 @@ impl Absent {
         Absent { names: columns.given().map(str::to_owned).collect(), ..Absent::default() }
     }
 
+    /// Notes which fields an object has.
     fn look(&mut self, object: &Map<String, Value>) {
         if self.names.is_empty() {
             return;
@@ -85,7 +89,7 @@ impl Absent {
         }
     }
 
-    /// What is missing in the end; nothing is said of an input without objects.
+    /// The error at the end of the input, if a field was not found; none for an input without objects.
     fn error(&self, path: &Path) -> Option<Error> {
         let name = self.names.first().filter(|_| self.any)?;
         let what = format!("no document has the field `{}`, only {}", name.escape_debug(), listed(&self.there));
@@ -107,6 +111,7 @@ impl<R: Read> Documents<R> {
         Documents { records, path: path.to_path_buf(), columns: columns.clone(), absent, ended: false }
     }
 
+    /// Makes a document of a record, and notes which of the named fields it has.
     fn document(&mut self, record: &Record) -> Result<Document> {
         let wrong = |what: String| Error::Line { path: self.path.clone(), line: record.line, what };
         let value: Value =
@@ -145,14 +150,14 @@ pub(crate) fn error_of(problem: Problem, path: &Path) -> Error {
     }
 }
 
-/// Names of a document's own fields, in the form that has a `key`.
+/// The fields of a document in the form of JSON that has a `key`.
 const FIELDS: [&str; 6] = ["key", "text", "title", "lang", "document", "metadata"];
 
-/// A document as JSON: an object with `key`, `text` and what else a [`Document`] has, as documents are given back; or one with `id` and `text`
-/// whose other names are metadata, as a line of an input file.
+/// Makes a document of JSON in one of two forms: an object with `key`, `text` and the other fields of a [`Document`], as documents are
+/// returned; or an object with `id` and `text`, perhaps `title` and `lang`, whose other fields are metadata, as in an input file.
 ///
 /// # Errors
-/// What is wrong with it, and what is allowed.
+/// A text that says what is wrong with it, and what is allowed.
 pub fn from_json(value: Value) -> std::result::Result<Document, String> {
     let Value::Object(object) = value else { return Err("it is no JSON object".to_owned()) };
     let document = match (object.contains_key("key"), object.contains_key("id")) {
@@ -194,7 +199,7 @@ fn of_fields(mut object: Map<String, Value>) -> Result<Document, String> {
     Ok(Document { key, text: body, title, lang, document, metadata })
 }
 
-/// Makes a document of an object.
+/// Makes a document of an object whose fields `columns` names. The document is not checked yet.
 pub(super) fn document_of(mut object: Map<String, Value>, columns: &Columns) -> Result<Document, String> {
     let key = match take(&mut object, &columns.key) {
         Some(Value::String(key)) => key,
@@ -234,7 +239,7 @@ pub(super) fn document_of(mut object: Map<String, Value>, columns: &Columns) -> 
     Ok(Document { key, text, title, lang, document: None, metadata })
 }
 
-/// Whether [`take`] would find a value, of whatever kind.
+/// Whether [`take`] would find a value.
 fn has(object: &Map<String, Value>, name: &str) -> bool {
     object.contains_key(name)
         || name.split_once('.').is_some_and(|(first, rest)| {
@@ -242,13 +247,15 @@ fn has(object: &Map<String, Value>, name: &str) -> bool {
         })
 }
 
-/// Whether a number is what was written. Of an integer beyond 64 bits only the first digits are left, so that two may be the same.
+/// Whether a number is certain to be the one that was written. An integer of more than 64 bits is read as a float, which has only its first
+/// digits, so that two different ones may become equal.
 pub(crate) fn is_exact(number: &serde_json::Number) -> bool {
     const EVERY_INTEGER: f64 = 9_007_199_254_740_992.0; // 2^53
     number.is_i64() || number.is_u64() || number.as_f64().is_some_and(|x| x.abs() < EVERY_INTEGER)
 }
 
-/// Takes a value out: by its name as it stands, or by parts between dots.
+/// Removes a value from an object and returns it: the value of the whole name if there is one, else the nested value whose path is the
+/// parts of the name between dots.
 fn take(object: &mut Map<String, Value>, name: &str) -> Option<Value> {
     if let Some(value) = object.remove(name) {
         return Some(value);

@@ -1,8 +1,9 @@
-//! From files to an index: reading, checking, cutting into chunks, skipping what is there, committing as it goes.
+//! Adds the documents of files to an index: reads and checks them, cuts them into chunks, skips those that the index has already, and
+//! commits from time to time.
 //!
-//! Memory is bounded whatever the input's size: lines are read one at a time, documents are embedded in batches of little text, and the
-//! index commits every so many documents or seconds. A run that was killed and is started again reads everything, and embeds only what was
-//! not committed: a document whose content is the same as the index's is passed over.
+//! Memory is bounded whatever the size of the input: lines are read one at a time, documents are embedded in batches of little text, and
+//! the writer commits after a number of entries or seconds. A run that was killed and is started again reads everything, but embeds only
+//! what was not committed: a document whose content is the same as in the index is skipped.
 
 mod beside;
 mod chunk;
@@ -38,17 +39,17 @@ pub use self::csv::read as read_csv;
 #[doc(hidden)]
 pub use jsonl::read as read_jsonl;
 
-/// Most refused documents that are reported one by one.
+/// The largest number of refused documents whose errors are reported.
 const MOST_REFUSED: usize = 100;
 
-/// How documents are taken in.
+/// The options of adding documents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IngestOptions {
-    /// Cut into chunks of so many tokens; `None`: a document is one entry, cut at the index's maximum length.
+    /// How documents are cut into chunks; `None`: each document is one entry, of which the model reads at most the index's maximum length.
     pub chunk: Option<Chunking>,
-    /// Number of pending entries at which they are committed.
+    /// The number of entries since the last commit at which they are committed.
     pub commit_every: u64,
-    /// Time after the last commit at which what is pending is committed.
+    /// The time since the last commit after which pending entries are committed.
     pub commit_after: Duration,
 }
 
@@ -58,7 +59,7 @@ impl Default for IngestOptions {
     }
 }
 
-/// Progress of a run.
+/// What a run has done so far.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ingested {
     /// Documents that were read, refused ones too.
@@ -69,7 +70,7 @@ pub struct Ingested {
     pub unchanged: u64,
     /// Documents that were refused.
     pub refused: u64,
-    /// Entries made of the added documents: as many, unless they were cut into chunks.
+    /// Entries made of the added documents: as many as these, unless they were cut into chunks.
     pub entries: u64,
     /// Entries that were cut to the maximum length.
     pub truncated: u64,
@@ -79,11 +80,12 @@ pub struct Ingested {
     pub errors: Vec<String>,
 }
 
-/// Adds documents to an index. `progress` is called after every batch and may end the run, whose documents so far are then committed.
+/// Adds documents to an index and commits them. `progress` is called after every batch and may end the run, which then commits the
+/// documents that it has read so far.
 ///
 /// # Errors
-/// A document that cannot be read or accepted is counted and reported in [`Ingested::errors`], and the run goes on. Errors of the
-/// index, the model or the disk end the run, as does an input of which no line has a column that was named; what was committed stays.
+/// A document that cannot be read or accepted is counted and reported in [`Ingested::errors`], and the run goes on. Errors of the index,
+/// the model or the disk end the run, as does an input in which no document has a field that was named; what was committed before stays.
 pub fn ingest(
     writer: &mut Writer,
     encoder: &Encoder<'_>,
@@ -114,7 +116,7 @@ pub fn ingest(
             let taken = document.and_then(|document| run.take(writer, document, options));
             match taken {
                 Ok(()) => {}
-                // Not of a document alone: what is pending would have to be taken again.
+                // This error is about the whole input and not about one document: nothing more of it is committed.
                 Err(e @ Error::Columns { .. }) => return Err(e),
                 Err(e) if e.kind() == ErrorKind::Input => run.refuse(&e),
                 Err(e) => return Err(e),
@@ -142,26 +144,30 @@ pub fn ingest(
     })
 }
 
+/// The state of a call of [`ingest`].
 struct Run<'e, 'm> {
     reader: Reader,
     encoder: &'e Encoder<'m>,
     embedder: Embedder<'e, 'm>,
     done: Ingested,
-    /// Entries that are not given to the embedder yet.
+    /// Entries that were not given to the embedder yet.
     waiting: Vec<Document>,
+    /// The bytes of text in `waiting`.
     bytes: usize,
-    /// Entries that the embedder has.
+    /// How many entries the embedder has.
     outside: u64,
-    /// Of entries that were taken since all were added: to their keys, the keys of their documents.
+    /// For the keys of the entries that the writer may not have yet, and for the keys of their documents: the key of the document.
     coming: BTreeMap<String, String>,
-    /// Keys of documents that were added since the last commit.
+    /// Keys of the documents that were read and not skipped since the last commit.
     keys: std::collections::BTreeSet<String>,
-    /// The document whose entries are being added, and the last one of which an entry was refused: its entries follow each other.
+    /// The key of the document whose entries are being added, and that of the last document of which an entry was refused. The entries of a
+    /// document follow each other.
     putting: Option<String>,
     refusing: Option<String>,
 }
 
 impl Run<'_, '_> {
+    /// Counts a refused document, and reports the error if not too many were reported before.
     fn refuse(&mut self, error: &Error) {
         self.done.refused += 1;
         if self.done.errors.len() < MOST_REFUSED {
@@ -169,7 +175,8 @@ impl Run<'_, '_> {
         }
     }
 
-    /// Refuses an entry of a document that was counted as added.
+    /// Counts a document as refused that was counted as added, because one of its entries cannot be embedded. Further entries of the same
+    /// document only reduce the number of entries.
     fn refuse_entry(&mut self, entry: &Document, error: &Error) {
         self.done.entries -= 1;
         if self.refusing.as_deref() == Some(entry.group()) {
@@ -180,17 +187,18 @@ impl Run<'_, '_> {
         self.refuse(error);
     }
 
-    /// Adds an entry. With the first one of a document, all entries go that were there before: they may have been more.
+    /// Adds an entry. Before the first entry of a document, all entries that the index has of this document are deleted, because they may
+    /// be more than the new ones.
     fn put(&mut self, writer: &mut Writer, entry: &Document, embedding: &Embedding) -> Result<()> {
         if self.putting.as_deref() != Some(entry.group()) {
             writer.delete_document(entry.group())?;
             self.putting = Some(entry.group().to_owned());
         }
-        // Its key was looked at when it was taken.
+        // `take` has checked that the key is free.
         writer.put(entry, embedding)
     }
 
-    /// Puts a document's entries into the list of those that wait, unless the index has them.
+    /// Checks a document, cuts it into entries and puts these into `waiting`, unless the index has exactly these entries already.
     fn take(&mut self, writer: &mut Writer, document: Document, options: &IngestOptions) -> Result<()> {
         document.validate()?;
         let key = document.key.clone();
@@ -207,12 +215,12 @@ impl Run<'_, '_> {
         }
         if again {
             self.done.duplicates += 1;
-            // The earlier entries are added first, so that these replace them.
+            // The earlier document of this key is added first, so that this one replaces it.
             self.flush(writer)?;
         }
         let others = |name: &str| self.coming.get(name).is_some_and(|document| *document != key);
         if !again && (others(&key) || entries.iter().any(|entry| others(&entry.key))) {
-            // The writer does not know the keys of those that are not added yet.
+            // One of the keys is that of another document's entry that the writer may not have yet: with it the writer can check the key.
             self.flush(writer)?;
         }
         entries.iter().try_for_each(|entry| writer.check_key(entry))?;
@@ -233,13 +241,13 @@ impl Run<'_, '_> {
                 return Ok(false);
             }
         }
-        // The index must not have further chunks of the document.
+        // The index must not have further chunks of the document, nor the whole document if it is cut into chunks now.
         let beyond = if chunked { entries.len() } else { 0 };
         Ok(self.reader.content_hash(key, &chunk::chunk_key(key, beyond))?.is_none()
             && (!chunked || self.reader.content_hash(key, key)?.is_none()))
     }
 
-    /// Gives what waits to the embedder, and adds what it gives back, but for its last batch.
+    /// Gives the waiting entries to the embedder, and adds those that it has embedded, except that one batch may stay with it.
     fn pass_on(&mut self, writer: &mut Writer) -> Result<()> {
         let mut waiting = std::mem::take(&mut self.waiting);
         self.bytes = 0;
@@ -252,7 +260,7 @@ impl Run<'_, '_> {
         Ok(())
     }
 
-    /// Adds everything that was taken.
+    /// Adds all entries that are waiting or with the embedder.
     fn flush(&mut self, writer: &mut Writer) -> Result<()> {
         self.pass_on(writer)?;
         self.take_back(writer, 0)?;
@@ -261,8 +269,8 @@ impl Run<'_, '_> {
         Ok(())
     }
 
-    /// Adds the batches that are embedded, until at most `left` are not. A text that the model cannot embed is refused alone, and what the
-    /// index has of its document stays.
+    /// Adds embedded batches until at most `left` are still with the embedder. An entry that the model cannot embed is refused alone.
+    /// Entries that the index has of its document stay, unless another entry of the document can be embedded and replaces them.
     fn take_back(&mut self, writer: &mut Writer, left: usize) -> Result<()> {
         while let Some(Embedded { entries, vectors }) = self.embedder.take(left)? {
             self.outside -= entries.len() as u64;

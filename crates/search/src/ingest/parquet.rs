@@ -1,5 +1,5 @@
-//! Parquet: a row is a document. Columns of any flat type, lists and structs are read as JSON would have them; decimals, dates and times as
-//! the text that shows them.
+//! Reads Parquet, in which each row is a document. Columns of simple types, lists, maps and structs become the same values in JSON;
+//! decimals, dates and times become text.
 
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,11 +17,11 @@ use super::jsonl::document_of;
 use crate::document::Document;
 use crate::error::{Error, Result, guarded};
 
-/// The documents of a file. A row that cannot be taken is an error with its number, from 1 on, and the next one follows; what cannot be decoded
-/// ends the file.
+/// Reads the documents of a file. For a row that cannot be used the iterator gives an error with the row's number, from 1 on, and goes on
+/// with the next one; a row that cannot be decoded is the last.
 ///
 /// # Errors
-/// [`Error::Columns`] if the file lacks columns that are named; [`Error::Line`] if it is no Parquet file.
+/// [`Error::Columns`] if the file lacks a column that is named; [`Error::Line`] if it is no Parquet file.
 pub fn read(file: File, path: &Path, columns: &Columns) -> Result<impl Iterator<Item = Result<Document>> + use<>> {
     let wrong = |what: String| Error::Line { path: path.to_path_buf(), line: 0, what };
     let rows = guarded(path, || {
@@ -36,7 +36,8 @@ pub fn read(file: File, path: &Path, columns: &Columns) -> Result<impl Iterator<
     Ok(Rows { rows: Some(rows), path: path.to_path_buf(), columns: columns.clone(), row: 0 })
 }
 
-/// Whether a group of columns has one of this name, in which dots go into groups. What a map has is known row by row.
+/// Whether a group of columns has a column with this name, in which dots separate a group from the columns in it. Names inside a map are
+/// held to exist, because they differ from row to row.
 fn has(group: &Type, name: &str) -> bool {
     let named = |name: &str| group.get_fields().iter().find(|field| field.name() == name);
     if named(name).is_some() {
@@ -55,7 +56,7 @@ fn has(group: &Type, name: &str) -> bool {
 }
 
 struct Rows {
-    /// `None` after the last row, or one that could not be decoded.
+    /// `None` after the last row, or after one that could not be decoded.
     rows: Option<RowIter<'static>>,
     path: PathBuf,
     columns: Columns,
@@ -77,7 +78,7 @@ impl Iterator for Rows {
     fn next(&mut self) -> Option<Result<Document>> {
         let rows = self.rows.as_mut()?;
         self.row += 1;
-        // The decoder panics on some inconsistent files; it is dropped after that.
+        // The decoder panics on some inconsistent files. After a panic it is dropped.
         let next = catch_unwind(AssertUnwindSafe(|| rows.next())).unwrap_or_else(|_| {
             Some(Err(parquet::errors::ParquetError::General("the file contradicts itself".into())))
         });
@@ -95,12 +96,14 @@ impl Iterator for Rows {
     }
 }
 
+/// A row as a JSON object, or why it cannot be one.
 fn object(row: &Row) -> Result<Map<String, Value>, String> {
     row.get_column_iter()
         .map(|(name, field)| Ok((name.clone(), value(field).map_err(|what| format!("`{name}`: {what}"))?)))
         .collect()
 }
 
+/// A value of Parquet as JSON, or why it cannot be JSON.
 fn value(field: &Field) -> Result<Value, String> {
     let float = |x: f64| Number::from_f64(x).map(Value::Number).ok_or_else(|| format!("found {x}, expected a number"));
     Ok(match field {
@@ -115,7 +118,7 @@ fn value(field: &Field) -> Result<Value, String> {
         Field::UInt(x) => (*x).into(),
         Field::ULong(x) => (*x).into(),
         Field::Float16(x) => float(x.to_f64())?,
-        // As short as it is written: 0.1 stays 0.1.
+        // The f64 with the same short decimal form: 0.1 stays 0.1.
         Field::Float(x) => float(x.to_string().parse().unwrap_or(f64::NAN))?,
         Field::Double(x) => float(*x)?,
         Field::Str(text) => text.clone().into(),

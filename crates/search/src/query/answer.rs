@@ -1,4 +1,4 @@
-//! What a search answers.
+//! The types of a search's result.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,14 +6,14 @@ use super::fusion::Ranked;
 use crate::document::Document;
 use crate::explanation::Explanation;
 
-/// How long the parts of a search took, in milliseconds. The arms run beside each other.
+/// How long the parts of a search took, in milliseconds. The dense arm may run in parallel with the other two.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Timings {
-    /// Embedding the query; 0 if the caller did it.
+    /// Embedding the query; 0 if the caller did it, or if several queries were embedded together.
     pub encode_ms: f64,
     /// Evaluating the filter.
     pub filter_ms: f64,
-    /// The dense arm.
+    /// The dense arm; about 0 if several queries shared it.
     pub dense_ms: f64,
     /// The BM25 arm.
     pub bm25_ms: f64,
@@ -21,11 +21,11 @@ pub struct Timings {
     pub sparse_ms: f64,
     /// Fusing the lists.
     pub fusion_ms: f64,
-    /// ColBERT scores.
+    /// Reranking by ColBERT vectors, and by a cross-encoder if there was one.
     pub rerank_ms: f64,
     /// Reading documents and explaining hits.
     pub documents_ms: f64,
-    /// All of it.
+    /// The whole search; 0 for queries that were searched together.
     pub total_ms: f64,
 }
 
@@ -39,34 +39,35 @@ pub struct Hit {
     pub score: f32,
     /// The document, as it was given.
     pub document: Document,
-    /// The language its words were stemmed by.
+    /// The code of the language by whose rules its words were stemmed.
     pub lang: String,
-    /// Its place and score in each arm.
+    /// Its rank and score in each arm.
     pub arms: ArmScores,
     /// What explains it, if it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub explanation: Option<Explanation>,
 }
 
-/// A hit's places and scores.
+/// A hit's ranks and scores; `None` for an arm that has not scored it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct ArmScores {
-    /// By the dense vectors' product.
+    /// Rank and score by the product of the dense vectors.
     pub dense: Option<Ranked>,
-    /// By BM25.
+    /// Rank and score by BM25.
     pub bm25: Option<Ranked>,
-    /// By the lexical weights' product.
+    /// Rank and score by the product of the lexical weights.
     pub sparse: Option<Ranked>,
-    /// By MaxSim, among the reranked.
+    /// Rank and score by MaxSim, among the hits that were reranked.
     pub colbert: Option<Ranked>,
-    /// By a cross-encoder, among those that it read ([`Hits::rerank_with`]).
+    /// Rank and score by a cross-encoder, among the hits that it read ([`Hits::rerank_with`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reranker: Option<Ranked>,
-    /// The BM25 score as a part of the most that any document could get for this query: 0 to 1. Some 0.4 to 0.5 if it has every word once.
+    /// The BM25 score divided by the largest that any document could get for this query: 0 to 1. About 0.4 to 0.5 if the document has every
+    /// word once.
     pub share: f32,
-    /// The fused score before the rerank, as [`Hit::score`].
+    /// The fused score, by which the hit was ranked before the rerank: 0 to 1, or the cosine, as [`Hit::score`].
     pub fused: f32,
-    /// The place by the fused score, from 1 on.
+    /// The rank by the fused score, from 1 on.
     pub fused_rank: u32,
 }
 
@@ -75,12 +76,12 @@ pub struct ArmScores {
 pub struct Hits {
     /// The documents, best first.
     pub hits: Vec<Hit>,
-    /// Entries (documents, and each chunk of those that were cut) that the filter let through, of all that live.
+    /// How many entries (documents that are stored whole, and each chunk of the others) are not deleted and fulfil the filter.
     pub searched: usize,
-    /// Whether documents were cut into chunks, as [`Reader::has_chunks`](crate::Reader::has_chunks) knows it; if not, an entry is a document.
+    /// Whether documents were cut into chunks, by [`Reader::has_chunks`](crate::Reader::has_chunks); if not, an entry is a document.
     #[serde(default)]
     pub in_chunks: bool,
-    /// Entries that an arm gave as candidates.
+    /// How many entries at least one arm gave as candidates.
     pub candidates: usize,
     /// Whether the query is longer than the index's maximum length, so that the vectors are of its beginning alone.
     #[serde(default)]
@@ -89,9 +90,9 @@ pub struct Hits {
     pub best_share: f32,
     /// The query's words, and how many entries have each.
     pub words: Vec<WordInfo>,
-    /// Words that were not looked up because the query has too many: the most frequent ones.
+    /// How many of the query's words were not looked up because it has too many: the most frequent ones.
     pub words_dropped: usize,
-    /// The languages that the query may be in; one, if that was told or is sure.
+    /// The languages that the query may be in; only one if the query names it or it was detected with certainty.
     pub languages: Vec<String>,
     /// How long it took.
     pub timings: Timings,
@@ -100,14 +101,14 @@ pub struct Hits {
 /// A word of a query.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WordInfo {
-    /// In lower case; in languages that do not separate words, one or two characters.
+    /// The word in lower case; in languages that do not separate words, one or two characters.
     pub word: String,
-    /// How many entries of the index have it, in the form that most tells entries apart; those that a filter leaves out count too, and
-    /// deleted ones until their files are merged.
+    /// How many entries of the index have it: of the forms in which it is looked up, the rarest one counts. Entries that a filter leaves
+    /// out count too, and deleted ones until their files are merged.
     pub documents: u64,
-    /// Whether a document has it that was searched: neither deleted nor left out by a filter.
+    /// Whether an entry has it that is neither deleted nor left out by the filter.
     #[serde(default)]
     pub found: bool,
-    /// Its inverse document frequency, in natural logarithms.
+    /// Its inverse document frequency, a natural logarithm.
     pub idf: f32,
 }

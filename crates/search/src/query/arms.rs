@@ -1,22 +1,22 @@
-//! The lists that a search makes.
+//! The arms of a search: the ways in which it finds documents, each of which gives a list.
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// Which lists a search makes.
+/// Which arms a search uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Arms {
-    /// Of the dense vectors' products.
+    /// Documents with the largest products of dense vectors.
     pub dense: bool,
-    /// Of the words, by BM25.
+    /// Documents with the query's words, by BM25.
     pub bm25: bool,
-    /// Of the lexical weights' products.
+    /// Documents with the largest products of lexical weights.
     pub sparse: bool,
 }
 
 impl Arms {
-    /// All that the index has.
+    /// All arms. In an index without lexical weights the arm `sparse` is left out.
     pub const ALL: Arms = Arms { dense: true, bm25: true, sparse: true };
 
     pub(crate) fn is_dense_alone(self) -> bool {
@@ -33,7 +33,7 @@ impl Default for Arms {
 impl std::str::FromStr for Arms {
     type Err = Error;
 
-    /// A list of `dense`, `bm25` and `sparse`, or `all`.
+    /// Parses names separated by commas: `dense`, `bm25` (or `words`), `sparse` (or `lexical`), or `all`.
     fn from_str(text: &str) -> Result<Arms> {
         let mut arms = Arms { dense: false, bm25: false, sparse: false };
         for name in text.split(',').map(str::trim) {

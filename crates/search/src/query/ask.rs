@@ -1,4 +1,4 @@
-//! What a search is asked.
+//! The type of a search's query, and its checks.
 
 use trivec::Cancel;
 use trivec::numbers::grouped;
@@ -9,7 +9,7 @@ use crate::analyze::is_blank;
 use crate::error::{Error, Result};
 use crate::filter::Filter;
 
-/// Most documents that can be asked for.
+/// The largest `top`, `rerank` and `candidates` of a [`Query`].
 pub const MAX_TOP: usize = 10_000;
 
 /// Longest query, in bytes.
@@ -28,30 +28,31 @@ pub const MAX_QUERY_BYTES: usize = 1 << 20;
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Query {
-    /// The question.
+    /// The text to search for.
     pub text: String,
-    /// Its language, for stemming; `None`: it is detected, among those of the index.
+    /// The code of its language, by whose rules its words are stemmed; `None`: the language is detected among those of the index.
     pub lang: Option<String>,
     /// Which documents may be found.
     pub filter: Option<Filter>,
-    /// How many documents: 0 to [`MAX_TOP`].
+    /// How many hits are wanted: 0 to [`MAX_TOP`].
     pub top: usize,
-    /// Which lists are made.
+    /// Which arms search.
     pub arms: Arms,
-    /// How they become one.
+    /// How the arms' lists become one.
     pub fusion: Fusion,
-    /// How many of the best are put in the order of their ColBERT scores; 0: none. Without stored ColBERT vectors none are.
+    /// How many of the best are reordered by their ColBERT scores, mixed with the share (or by the mix of the fusion `weighted`); 0: none.
+    /// If the index stores no ColBERT vectors, none are.
     pub rerank: usize,
     /// Weight of the [share](crate::ArmScores::share) in the reranked score. Not used by the fusion `weighted`.
     pub rerank_share: f32,
-    /// How many candidates each arm gives, if `top` and `rerank` are fewer.
+    /// How many candidates each arm gives; `top` or `rerank` instead, if one of them is larger.
     pub candidates: usize,
     /// How many threads the search may use, counting the calling one. With 0 it uses as many as the model does, or, without a model, one for
     /// each CPU.
     pub threads: usize,
-    /// Whether hits come with what explains them.
+    /// Whether hits come with their whole explanations.
     pub explain: bool,
-    /// Whether hits come with the snippet of their explanation, where they do not come with all of it.
+    /// Whether hits come with the snippets of their explanations, if not with the whole ones.
     pub snippets: bool,
     /// A flag by which another thread can end the search early, with [`trivec::Error::Cancelled`]. It is looked at in the forward pass, between
     /// blocks of rows in every arm, and before each document that is reranked, read or explained.
@@ -59,7 +60,7 @@ pub struct Query {
 }
 
 impl Query {
-    /// The ten best by all arms, `share` and the rerank of 200.
+    /// A query for the ten best by all arms, the fusion `share` and a rerank of the best 200.
     pub fn new(text: impl Into<String>) -> Query {
         Query {
             text: text.into(),
@@ -91,10 +92,10 @@ impl Query {
         self.explain || self.snippets
     }
 
-    /// Whether there is a question, and the numbers can be used. Whether an index has what the query asks for is seen when it is searched.
+    /// Checks the text and the options, without an index. What an index lacks of what the query asks for is found when it is searched.
     ///
     /// # Errors
-    /// [`Error::Option`] names the first that cannot, what was found and what is allowed.
+    /// [`Error::Option`] names the first option that cannot be used, what was found and what is allowed.
     pub fn check(&self) -> Result<()> {
         self.check_text()?;
         self.check_options()
@@ -114,7 +115,7 @@ impl Query {
         Ok(())
     }
 
-    /// Checks a query whose vectors are given, so that its text is needed only for its words.
+    /// Checks a query whose vectors are given. It needs a text only for the BM25 arm or for explanations.
     pub(crate) fn check_with_vectors(&self) -> Result<()> {
         if self.arms.bm25 || self.explains() {
             self.check_text()?;
@@ -122,7 +123,7 @@ impl Query {
         self.check_options()
     }
 
-    /// Whether everything but the text can be used: for callers that do not have the text yet.
+    /// Checks everything but the text, for callers that do not have the text yet.
     ///
     /// # Errors
     /// As [`check`](Self::check).

@@ -1,4 +1,5 @@
-//! The BM25 arm: scores over stems and character pairs by tantivy's postings, and the share of the query's information that a document has.
+//! The BM25 arm: scores documents by stems and pairs of characters with tantivy's postings, and tells which share of the query's
+//! information a document has.
 
 use tantivy::query::{BooleanQuery, DisjunctionMaxQuery, EnableScoring, Occur, Query, TermQuery};
 use tantivy::schema::IndexRecordOption;
@@ -12,64 +13,66 @@ use crate::error::{Error, Result, guarded};
 use crate::reader::Reader;
 use crate::text::{DOCNO, LANG};
 
-/// Most words that are looked up: the rarest ones of a long query.
+/// The largest number of words that are looked up: of a longer query, its rarest ones.
 const MAX_WORDS: usize = 256;
 
-/// tantivy's constant.
+/// BM25's constant k1, as tantivy has it.
 const K1: f32 = 1.2;
 
-/// A word that at least this share of the documents in the query's language have counts as common in that language.
+/// A word is common in a language if at least this share of the documents in that language have it.
 const COMMON: f64 = 0.25;
 
 /// A language needs this many documents before its word frequencies are used.
 const ENOUGH: u64 = 50;
 
-/// A common word is ignored if the whole index rates its information higher than its own language by more than this.
+/// A common word is ignored if its inverse document frequency in the whole index is larger by more than this than among the documents in
+/// the query's language.
 const OVERRATED: f32 = 0.5;
 
-/// Documents that are scored between two looks at the flag that ends a search.
+/// How many documents are scored between two looks at the flag that ends a search.
 const BETWEEN_LOOKS: usize = 1 << 12;
 
-/// A word of the query, and what the index knows of it.
+/// A word of the query with its frequency in the index.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Weighed {
     pub word: QueryWord,
-    /// The word's inverse document frequency: that of the rarest of its terms in the index, or that of an unknown term if there is none; 0
-    /// for a word that is common in the query's language.
+    /// The word's inverse document frequency: that of the rarest of its terms that the index has, or that of a term without documents if it
+    /// has none; 0 for a word that is ignored because it is common in the query's language.
     pub idf: f32,
-    /// How many documents have it (the rarest of its terms; those not yet removed by a merge count).
+    /// How many documents have the rarest of its terms that the index has; deleted documents count until a merge removes them.
     pub documents: u64,
-    /// Whether a document that may be found has it.
+    /// Whether a document has it that is neither deleted nor left out by the filter.
     pub found: bool,
 }
 
-/// What the words' arm found.
+/// What the BM25 arm found.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
-    /// Best first, by BM25.
+    /// BM25 scores and rows, the best first.
     pub list: Vec<Scored>,
     pub words: Vec<Weighed>,
     /// The largest possible score, `Σ idf · (k1 + 1)` over all words of the query, including words that no document has.
     pub most: f32,
-    /// Words that were not looked up because there were too many.
+    /// How many words were not looked up because the query has too many.
     pub dropped: usize,
 }
 
 impl Found {
-    /// A BM25 score as a share of the query's information, 0 to 1. It is comparable between queries.
+    /// A BM25 score divided by the largest possible one, 0 to 1. Unlike the score, it is comparable between queries.
     pub fn share(&self, score: f32) -> f32 {
         if self.most > 0.0 { (score / self.most).clamp(0.0, 1.0) } else { 0.0 }
     }
 }
 
-/// BM25's inverse document frequency, as tantivy has it.
+/// BM25's inverse document frequency, as tantivy computes it, of a term that `with` of `all` documents have.
 fn idf(with: u64, all: u64) -> f32 {
     let x = (all.saturating_sub(with) as f32 + 0.5) / (with as f32 + 0.5);
     (1.0 + x).ln()
 }
 
-/// Sets the information of common words of the query's language to 0 if other languages make them look rare. In an index with a few Spanish
-/// documents, `de` and `la` would otherwise seem to be what a Spanish question asks for, and every Spanish document would match.
+/// Sets the inverse document frequency of common words of the query's language `lang` to 0 if documents in other languages make them look
+/// rare. In an index with a few Spanish documents, `de` and `la` would otherwise seem to be what a Spanish question asks for, and every
+/// Spanish document would match.
 fn pass_over_common(reader: &Reader, lang: &str, words: &mut [Weighed], all: u64) -> tantivy::Result<()> {
     let (searcher, fields) = (reader.searcher(), &reader.index.text.fields);
     let own = searcher.doc_freq(&Term::from_field_text(fields.lang, lang))?;
@@ -109,7 +112,7 @@ fn in_language(searcher: &Searcher, term: &Term, lang: &str) -> tantivy::Result<
     Ok(count)
 }
 
-/// The words of a query with their frequencies.
+/// Looks up the frequencies of a query's words in an index of `all` documents.
 fn weigh(
     searcher: &Searcher,
     words: Vec<QueryWord>,
@@ -130,7 +133,8 @@ fn weigh(
     words.into_iter().map(weigh).collect()
 }
 
-/// Finds out which words a selected document has: where documents are deleted or filtered out, all that have a word may be.
+/// Corrects `found` of each word to whether a selected document has it. Only where documents are deleted or filtered out can this differ
+/// from whether the index has the word.
 fn mark_found(reader: &Reader, words: &mut [Weighed], selected: &Bits, stop: &Stop<'_>) -> Result<()> {
     let text = &reader.index.text;
     let segments = reader.searcher().segment_readers();
@@ -170,7 +174,7 @@ fn mark_found(reader: &Reader, words: &mut [Weighed], selected: &Bits, stop: &St
     Ok(())
 }
 
-/// The `k` best of the selected rows that have a word of the query, which is in `lang` for sure, if that is known.
+/// The `k` best of the selected rows that have a word of the query, by BM25. `lang` is the query's language if that is certain.
 pub(crate) fn search(
     reader: &Reader,
     words: Vec<QueryWord>,
@@ -213,8 +217,8 @@ pub(crate) fn search(
         for segment in searcher.segment_readers() {
             stop.check()?;
             let docnos = segment.fast_fields().u64(DOCNO).map_err(fail)?;
-            // With `f32::MIN` tantivy skips nothing until the list is full. The filter is applied first, so filtered documents take no
-            // places.
+            // tantivy skips documents whose score is not above the number that this function returns: `f32::MIN` until the list is full.
+            // The filter is applied before a score is pushed, so that documents it leaves out take no places in the list.
             let mut each = |doc: u32, score: f32| {
                 match docnos.first(doc).map(|docno| reader.row_of(docno)).transpose() {
                     Ok(row) => {
@@ -228,7 +232,7 @@ pub(crate) fn search(
                 if scored.is_multiple_of(BETWEEN_LOOKS) && failed.is_none() {
                     failed = stop.check().err();
                 }
-                // No score is above the largest number: what is left of the segment is skipped.
+                // After a failure the largest number is returned, so that tantivy skips the rest of the segment.
                 if failed.is_some() { f32::MAX } else { best.threshold().max(f32::MIN) }
             };
             weight.for_each_pruning(f32::MIN, segment, &mut each).map_err(fail)?;

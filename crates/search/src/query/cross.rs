@@ -9,24 +9,24 @@ use super::fusion::Ranked;
 use crate::error::{Error, Result};
 
 impl Hits {
-    /// Orders the first `count` hits by the scores that `reranker`, a cross-encoder such as bge-reranker-v2-m3, gives them for `query`, and
-    /// shows these scores. The other hits follow in their old order.
+    /// Sorts the first `count` hits by the scores that `reranker`, a cross-encoder such as bge-reranker-v2-m3, gives them for `query`, and
+    /// sets their scores to these. The other hits follow in their old order.
     ///
     /// # Errors
-    /// [`Error::Engine`]: the model is no reranker, or fails, or the call was ended by the options' flag.
+    /// [`Error::Engine`] if the model is no reranker or fails, or if the options' flag ended the call.
     pub fn rerank_with(&mut self, reranker: &Model, query: &str, count: usize, options: &RerankOptions) -> Result<()> {
         let begin = Instant::now();
         let scores = reranker.rerank(query, &self.texts(count), options)?;
         self.rerank_by(&scores, begin.elapsed())
     }
 
-    /// The texts that a cross-encoder reads of the first `count` hits.
+    /// The texts of the first `count` hits, as a cross-encoder reads them.
     pub fn texts(&self, count: usize) -> Vec<String> {
         self.hits.iter().take(count).map(|hit| hit.document.searched_text()).collect()
     }
 
-    /// [`rerank_with`](Self::rerank_with) where the scores were made elsewhere, which took so long: `scores` are those of the first hits'
-    /// [`texts`](Self::texts), in order.
+    /// As [`rerank_with`](Self::rerank_with), but with scores that the caller has computed, in the time `took`: `scores` are those of the
+    /// first hits' [`texts`](Self::texts), in order.
     ///
     /// # Errors
     /// [`Error::Option`] if there are more scores than hits.
@@ -39,7 +39,7 @@ impl Hits {
             hit.score = reranked.score.clamp(0.0, 1.0);
             hit.arms.reranker = Some(Ranked { rank: None, score: reranked.score });
         }
-        // Ordered by the logit, because scores close to 0 or 1 round to the same number.
+        // Sorted by the logits, because scores close to 0 or 1 round to the same number.
         let mut order: Vec<usize> = (0..count).collect();
         order.sort_by(|&a, &b| scores[b].logit.total_cmp(&scores[a].logit).then(a.cmp(&b)));
         let rest = self.hits.split_off(count);

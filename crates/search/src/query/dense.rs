@@ -1,4 +1,4 @@
-//! The dense arm: every selected row's int8 product with the query, then the best by their f16 rows.
+//! The dense arm: multiplies the query with the int8 rows of all selected documents, and then scores the best anew by their f16 rows.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,13 +13,13 @@ use crate::reader::Reader;
 use crate::segment::panels::QueryRows;
 use crate::settings::ColbertBits;
 
-/// Rows that a thread takes at a time: 64 panels, so that products stay in the cache.
+/// Rows that a thread works on at a time: 64 panels, so few that their products stay in the cache.
 const CHUNK: usize = 64 * PANEL;
 
-/// Fewer rows than this are one thread's work.
+/// The arm uses at most one thread per this many rows.
 const ROWS_OF_A_THREAD: usize = 4 * CHUNK;
 
-/// The `k` best of the selected rows for each query: scored in int8, then in f16.
+/// For each query the `k` best of the selected rows: selected by int8 products, then scored and sorted by f16 products.
 pub(crate) fn search(
     reader: &Reader,
     queries: &[&[f32]],
@@ -36,7 +36,7 @@ pub(crate) fn search(
     lists.into_iter().zip(queries).map(rescore).collect()
 }
 
-/// The scan alone.
+/// For each query the `k` best of the selected rows by int8 products, without the scores in f16.
 pub(crate) fn scan(
     reader: &Reader,
     queries: &[&[f32]],
@@ -47,7 +47,7 @@ pub(crate) fn scan(
 ) -> Result<Vec<Vec<Scored>>> {
     let dim = reader.index.settings.dense_dim;
     let rows = QueryRows::new(ColbertBits::Eight, dim, queries.iter().copied())?;
-    // Chunks of whole panels: segment, its first row among its own and among all, rows.
+    // Chunks of whole panels that have a selected row: the segment's index, and the chunk's first and end row in that segment.
     let mut chunks = Vec::new();
     for (index, segment) in reader.segments().iter().enumerate() {
         let (base, count) = (reader.bases()[index], segment.record.rows as usize);
@@ -81,7 +81,7 @@ pub(crate) fn scan(
     Ok(lists)
 }
 
-/// Runs `work` on the given number of threads, the calling one included.
+/// Runs `work` once on each of `threads` threads, of which the calling one is one, and returns what the calls returned, in any order.
 pub(crate) fn on_threads<T: Send>(threads: usize, work: impl Fn() -> Result<T> + Sync) -> Result<Vec<T>> {
     let parts = Mutex::new(Vec::new());
     let run = || {
@@ -90,7 +90,7 @@ pub(crate) fn on_threads<T: Send>(threads: usize, work: impl Fn() -> Result<T> +
     };
     std::thread::scope(|scope| {
         for _ in 1..threads {
-            // If the system cannot create a thread, the calling thread does its share.
+            // If the system cannot create a thread, the threads that exist do its share of the work.
             if std::thread::Builder::new().spawn_scoped(scope, run).is_err() {
                 break;
             }
@@ -100,6 +100,8 @@ pub(crate) fn on_threads<T: Send>(threads: usize, work: impl Fn() -> Result<T> +
     parts.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).into_iter().collect()
 }
 
+/// Multiplies the queries with the rows `first..end` of a segment, except panels without a selected row, and pushes the products of
+/// selected rows into `best`, which has a list for each query. `products` is scratch.
 fn scan_chunk(
     reader: &Reader,
     queries: &QueryRows,
@@ -111,7 +113,7 @@ fn scan_chunk(
     let (segment, base) = (&reader.segments()[index], reader.bases()[index]);
     let mut from = first;
     while from < end {
-        // Runs of panels that have a selected row.
+        // Panels without a selected row are skipped; neighbouring panels that have one are multiplied in a single call.
         if !selected.any(base + from, base + end.min(from + PANEL)) {
             from += PANEL;
             continue;
@@ -135,7 +137,7 @@ fn scan_chunk(
     Ok(())
 }
 
-/// A list in the order of its f16 rows' products with the query.
+/// Replaces the scores of a list by the products with the f16 rows, and sorts it by these.
 fn rescored(reader: &Reader, query: &[f32], list: Vec<Scored>) -> Result<Vec<Scored>> {
     let mut rows = vec![0.0; query.len()];
     let mut list: Vec<Scored> =
@@ -144,7 +146,7 @@ fn rescored(reader: &Reader, query: &[f32], list: Vec<Scored>) -> Result<Vec<Sco
     Ok(list)
 }
 
-/// A row's product with the query, in f16.
+/// The product of the query with a row's f16 vector. `scratch` must have as many values as the vectors.
 pub(crate) fn score(reader: &Reader, query: &[f32], row: usize, scratch: &mut [f32]) -> Result<f32> {
     let (segment, local) = reader.place(row)?;
     segment.dense16.read(local, scratch)?;

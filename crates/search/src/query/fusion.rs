@@ -2,15 +2,15 @@
 //!
 //! | | score of a document | use |
 //! |---|---|---|
-//! | `share` | `minmax(dense) + w · share`; of the dense arm alone its cosine | default: words count as much as they say of the query, so a list of words that found nothing cannot push down what the vectors found |
-//! | `rrf` | `Σ weight / (k + rank)`, ranks from 1 | reciprocal rank fusion; the words' list is left out where its best share is below the gate |
+//! | `share` | `minmax(dense) + w · share`; with the dense arm alone the cosine | default: the BM25 list counts by how much of the query's information its documents have, so that a list which found nothing cannot push down what the vectors found |
+//! | `rrf` | `Σ weight / (k + rank)`, ranks from 1 | reciprocal rank fusion; the BM25 list is left out where its best share is below the gate |
 //! | `weighted` | `(d·dense + s·lexical + c·ColBERT) / (d + s + c)` | FlagEmbedding's mix |
 //!
-//! `share` is the document's BM25 score as a part of the most that any document could get for this query, 0 to 1. Words that no document has
-//! count towards the most, and a word that stands in a document once brings some half of its own most: a document that has every word once
-//! has a share of about 0.4 to 0.5.
-//! Across languages it is near 0 by itself. Reciprocal ranks have no such measure: measured on German questions over English paragraphs, they
-//! took nDCG@10 from 78.7 to 65.2, which is what the gate is for.
+//! The scores of `share` and `rrf` are divided by their largest possible value. In the first formula, `share` is the document's BM25 score
+//! divided by the largest that any document could get for this query, 0 to 1. Words that no document has count for that largest score too,
+//! and a word that a document has once gives about half of what it could give: a document that has every word once has a share of about
+//! 0.4 to 0.5. Across languages the share is near 0 by itself. Reciprocal ranks have no such measure: with German questions over English
+//! paragraphs they lowered nDCG@10 from 78.7 to 65.2, which is why there is the gate.
 
 use serde::{Deserialize, Serialize};
 
@@ -30,13 +30,13 @@ pub enum Fusion {
     },
     /// Reciprocal rank fusion.
     Rrf {
-        /// Added to every rank.
+        /// The constant k, which is added to every rank.
         #[serde(default = "defaults::k")]
         k: f32,
         /// Weights of the dense, BM25 and lexical lists.
         #[serde(default = "defaults::weights")]
         weights: [f32; 3],
-        /// The BM25 list is used if its best share is at least this; 0 is textbook RRF.
+        /// The BM25 list is used if its best share is at least this, or if it is the only list; 0 is textbook RRF.
         #[serde(default = "defaults::gate")]
         gate: f32,
     },
@@ -54,7 +54,7 @@ pub enum Fusion {
     },
 }
 
-/// The usual numbers, for a fusion that is read without them.
+/// The numbers that serde fills in where a fusion is read that does not give them.
 mod defaults {
     pub fn one() -> f32 {
         1.0
@@ -84,8 +84,8 @@ impl Default for Fusion {
 }
 
 impl Fusion {
-    /// The fusion of a search that names its arms and no fusion: the paper's mix for dense vectors with lexical weights, in which `share`
-    /// gives the weights no say; else `share`.
+    /// The fusion of a search that names its arms but no fusion: `share`, except for dense vectors with lexical weights, where `share`
+    /// would not use the lexical weights; for these two the paper's mix.
     ///
     /// ```
     /// use trivec_search::{Arms, Fusion};
@@ -106,10 +106,11 @@ impl Fusion {
     /// The paper's mix for reranking: 1, 0.3, 1.
     pub const WEIGHTED: Fusion = Fusion::Weighted { dense: 1.0, sparse: 0.3, colbert: 1.0 };
 
-    /// Whether the weights can be used.
+    /// Checks that the numbers can be used.
     ///
     /// # Errors
-    /// [`Error::Option`] names the first that is not finite, negative or too large.
+    /// [`Error::Option`] names the first number that is not finite, is negative or is above 1,000,000; or says that all weights of `rrf` or
+    /// `weighted` are 0.
     pub fn check(&self) -> Result<()> {
         let numbers = match *self {
             Fusion::Share { weight } => vec![weight],
@@ -131,7 +132,7 @@ impl Fusion {
         }
     }
 
-    /// Whether one of the arms that are searched has a say.
+    /// Whether the score of a document depends on at least one of these arms: if not, all documents would have the score 0.
     pub(crate) fn hears(&self, arms: Arms) -> bool {
         let Arms { dense, bm25, sparse } = arms;
         match *self {
@@ -145,7 +146,7 @@ impl Fusion {
         }
     }
 
-    /// Whether the lexical arm's list has a say.
+    /// Whether fused scores depend on the lexical arm when there are dense vectors as well.
     pub(crate) fn uses_sparse(&self) -> bool {
         match self {
             Fusion::Share { .. } => false,
@@ -179,7 +180,7 @@ impl std::str::FromStr for Fusion {
     }
 }
 
-/// A place in an arm's list, from 1 on, and the arm's own score.
+/// A document's rank in an arm's list, and its score by that arm.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Ranked {
     /// The rank, from 1 on; `None`: the document is not among the arm's candidates, but was scored afterwards.
@@ -188,7 +189,7 @@ pub struct Ranked {
     pub score: f32,
 }
 
-/// A document that an arm found.
+/// An entry that an arm found, with its scores by the arms.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Candidate {
     pub row: usize,
@@ -197,23 +198,23 @@ pub(crate) struct Candidate {
     pub sparse: Option<Ranked>,
     pub colbert: Option<Ranked>,
     pub share: f32,
-    /// 0 to 1; of the dense arm alone the cosine.
+    /// The fused score, 0 to 1; with the dense arm alone the cosine.
     pub fused: f32,
-    /// Place by `fused` alone, from 1 on.
+    /// The rank by `fused`, before the rerank, from 1 on.
     pub fused_rank: u32,
 }
 
-/// The arms' lists, best first.
+/// The arms' lists, best first; `None` for an arm that is not fused.
 #[derive(Debug, Default)]
 pub(crate) struct Lists<'a> {
     pub dense: Option<&'a [Scored]>,
     pub bm25: Option<&'a [Scored]>,
     pub sparse: Option<&'a [Scored]>,
-    /// The share of the best of `bm25`.
+    /// The share of the first entry of `bm25`.
     pub best_share: f32,
 }
 
-/// All documents of the lists, in no order, without fused scores.
+/// All entries of the lists, each once, in the order of their rows and without fused scores. `share` makes a share of a BM25 score.
 pub(crate) fn union(lists: &Lists<'_>, share: impl Fn(f32) -> f32) -> Vec<Candidate> {
     let mut by_row: std::collections::BTreeMap<usize, Candidate> = std::collections::BTreeMap::new();
     let mut add = |list: Option<&[Scored]>, put: &dyn Fn(&mut Candidate, Ranked)| {
@@ -231,7 +232,8 @@ pub(crate) fn union(lists: &Lists<'_>, share: impl Fn(f32) -> f32) -> Vec<Candid
     by_row.into_values().collect()
 }
 
-/// A score stretched so that the list's best is 1 and its last 0; what is not in the list is 0.
+/// A score mapped linearly so that the best of the list gets 1 and the last 0. An entry that is not in the list gets 0; if all scores are
+/// equal, the entries of the list get 1.
 fn stretched(list: &[Scored], ranked: Option<Ranked>) -> f32 {
     let (Some(best), Some(last)) = (list.first(), list.last()) else { return 0.0 };
     let Some(ranked) = ranked else { return 0.0 };
@@ -245,7 +247,7 @@ fn stretched(list: &[Scored], ranked: Option<Ranked>) -> f32 {
 pub(crate) fn fuse(fusion: Fusion, lists: &Lists<'_>, candidates: &mut [Candidate]) {
     for candidate in candidates.iter_mut() {
         candidate.fused = match fusion {
-            // One list has its own measure.
+            // The scores of a single list need no common scale.
             Fusion::Share { .. } if lists.dense.is_some() && lists.bm25.is_none() => {
                 candidate.dense.map_or(0.0, |ranked| ranked.score)
             }
@@ -288,7 +290,7 @@ pub(crate) fn fuse(fusion: Fusion, lists: &Lists<'_>, candidates: &mut [Candidat
     candidates.iter_mut().enumerate().for_each(|(place, candidate)| candidate.fused_rank = place as u32 + 1);
 }
 
-/// `Σ weight · score / Σ weight` over the scores that are there.
+/// `Σ weight · score / Σ weight` over the scores that are not `None`.
 pub(crate) fn mix<const N: usize>(parts: [(f32, Option<Ranked>); N]) -> f32 {
     let there = parts.iter().filter_map(|(weight, ranked)| ranked.map(|ranked| (weight, ranked.score)));
     let (sum, weights) =
@@ -311,7 +313,7 @@ mod tests {
     #[test]
     fn words_that_say_nothing_do_not_change_the_order_of_the_vectors() {
         let dense = [(0.9, 3), (0.8, 1), (0.5, 2)];
-        // A query of which almost nothing is found: its best share is 0.01.
+        // Almost nothing of the query is found: the best share is 0.1 of 10, or 0.01.
         let bm25 = [(0.1, 2), (0.05, 7)];
         let order: Vec<usize> = fused(Fusion::default(), &dense, &bm25, 10.0).into_iter().map(|(row, _)| row).collect();
         assert_eq!(order, [3, 1, 2, 7]);
@@ -358,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_are_none_are_refused() {
+    fn weights_that_are_nan_negative_or_all_zero_are_refused() {
         assert!(Fusion::Share { weight: f32::NAN }.check().is_err());
         assert!(Fusion::Rrf { k: 60.0, weights: [0.0; 3], gate: 0.5 }.check().is_err());
         assert!(Fusion::Weighted { dense: 0.0, sparse: 0.0, colbert: 0.0 }.check().is_err());

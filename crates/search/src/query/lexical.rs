@@ -1,4 +1,5 @@
-//! The lexical arm: the product of a query's weights with those of every document that shares a token with it, by accumulators.
+//! The lexical arm: the dot product of a query's lexical weights with those of every document that shares a token id with it. The lists of
+//! the query's token ids are added up, one after the other, into a sum for each row.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -13,13 +14,13 @@ use crate::bits::Bits;
 use crate::error::Result;
 use crate::reader::Reader;
 
-/// Rows whose sums are gathered at a time: with the list that is added they stay in the second-level cache.
+/// Rows whose sums are made at a time: so few that the sums, and the part of a list that is added to them, stay in the second-level cache.
 const BLOCK: usize = 1 << 15;
 
-/// Fewer postings than this are one thread's work.
+/// The arm uses at most one thread per this many postings.
 const POSTINGS_OF_A_THREAD: usize = 1 << 17;
 
-/// The documents of a token: rows, ascending, their weights, and the query's.
+/// The list of a token id in a segment: its rows, ascending, their weights as f16 bits, and the query's weight.
 type List<'a> = (&'a [u32], &'a [u16], f32);
 
 /// The `k` best of the selected rows that share a token with the query.
@@ -31,14 +32,15 @@ pub(crate) fn search(
     threads: usize,
     stop: &Stop<'_>,
 ) -> Result<Vec<Scored>> {
-    // Of each segment the lists, then blocks of rows: segment, its first row among its own.
+    // For each segment the lists of the query's token ids; then the blocks of rows: a segment's index, and a block's first row in that
+    // segment.
     let mut lists: Vec<Vec<List<'_>>> = Vec::new();
     let mut blocks = Vec::new();
     let mut postings = 0;
     for (index, segment) in reader.segments().iter().enumerate() {
         let mut of_segment = Vec::new();
         if let Some(lexical) = &segment.lexical {
-            // Ascending ids, so that a document's sum has one order whatever else is there.
+            // The ids ascend, so that a document's products are always added in the same order, whatever else the segment has.
             for (id, weight) in query.iter() {
                 let (rows, weights) = lexical.postings(id)?;
                 if !rows.is_empty() {
@@ -74,7 +76,7 @@ pub(crate) fn search(
     Ok(list)
 }
 
-/// A thread's own memory.
+/// Buffers that a thread uses for one block after another.
 #[derive(Default)]
 struct Scratch {
     sums: Vec<f32>,
@@ -82,7 +84,7 @@ struct Scratch {
 }
 
 impl Scratch {
-    /// The sums of rows `from .. to` of a segment.
+    /// Sets `sums` to the lexical scores of the rows `from..to` of a segment whose lists are `lists`.
     fn add_up(&mut self, lists: &[List<'_>], from: usize, to: usize) {
         let Scratch { sums, widened } = self;
         sums.clear();
@@ -101,7 +103,7 @@ impl Scratch {
     }
 }
 
-/// The weights that a query and a row share: token id, the query's weight, the document's.
+/// For every token id that has a weight in both the query and the document in `row`: the id, the query's weight and the document's.
 pub(crate) fn shared(reader: &Reader, query: &LexicalWeights, row: usize) -> Result<Vec<(u32, f32, f32)>> {
     let (segment, local) = reader.place(row)?;
     let Some(lexical) = &segment.lexical else { return Ok(Vec::new()) };
@@ -110,7 +112,7 @@ pub(crate) fn shared(reader: &Reader, query: &LexicalWeights, row: usize) -> Res
     Ok(query.iter().filter_map(|(id, weight)| of(id).map(|own| (id, weight, own))).collect())
 }
 
-/// The lexical score of a row: the same sum as the arm's.
+/// The lexical score of the document in `row`: equal to the bit to the one that [`search`] gives it.
 pub(crate) fn score(reader: &Reader, query: &LexicalWeights, row: usize) -> Result<f32> {
     Ok(shared(reader, query, row)?.into_iter().fold(0.0, |sum, (_, a, b)| sum + a * b))
 }

@@ -1,5 +1,5 @@
-//! Queries: the query is encoded once; the dense, BM25 and lexical arms run in parallel; their lists are fused; ColBERT reorders the best;
-//! then the documents are read.
+//! Searching: the query is embedded once; the dense arm runs in parallel with the BM25 and lexical arms; their lists are fused; the best
+//! are reordered by ColBERT vectors; then their documents are read.
 
 mod answer;
 mod arms;

@@ -1,4 +1,4 @@
-//! The rerank: MaxSim of the query's token rows with the stored ones of the best candidates.
+//! The rerank by ColBERT vectors: MaxSim of the query's token vectors with the stored ones of the best candidates.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -14,10 +14,10 @@ use crate::reader::Reader;
 use crate::segment::colbert::Scratch;
 use crate::segment::panels::QueryRows;
 
-/// Documents that are worth another thread.
+/// The rerank uses at most one thread per this many documents, because starting a thread takes time too.
 const DOCUMENTS_OF_A_THREAD: usize = 16;
 
-/// The query's rows, as they are multiplied with the stored ones; `None` if none are stored.
+/// The query's token vectors, rounded as products with the stored ones need them; `None` if the index stores none or `vectors` is `None`.
 pub(crate) fn query_rows(reader: &Reader, vectors: Option<&TokenVectors>) -> Result<Option<QueryRows>> {
     let settings = &reader.index.settings;
     let (Some(dim), Some(vectors)) = (settings.colbert_dim, vectors) else { return Ok(None) };
@@ -27,7 +27,7 @@ pub(crate) fn query_rows(reader: &Reader, vectors: Option<&TokenVectors>) -> Res
     }
 }
 
-/// The ColBERT score of each row.
+/// The ColBERT score of each of `rows`, on up to `threads` threads.
 pub(crate) fn scores(
     reader: &Reader,
     query: &QueryRows,
@@ -56,7 +56,9 @@ pub(crate) fn scores(
     Ok(scores)
 }
 
-/// Puts the first `query.rerank` candidates in the order of their ColBERT scores, and gives each candidate the score it is shown with.
+/// Scores the first `query.rerank` candidates by ColBERT vectors, sorts them by a mix of this score with the share (or by the mix of the
+/// fusion `weighted`), and returns the score that each candidate is shown with. Without `rows` the order stays, and the fused scores are
+/// shown.
 pub(crate) fn rerank(
     reader: &Reader,
     query: &Query,

@@ -1,4 +1,4 @@
-//! [`Reader::search`] and what it is made of.
+//! [`Reader::search`] and its steps: making the arms' lists, fusing them, reordering the best, and reading the hits' documents.
 
 use std::time::{Duration, Instant};
 
@@ -18,17 +18,18 @@ use crate::error::{Error, Result};
 use crate::explain;
 use crate::reader::Reader;
 
-/// Queries whose dense products are made together.
+/// The largest number of queries that are multiplied with the dense vectors in one pass over these.
 const TOGETHER: usize = 8;
 
-/// Languages, and characters of a code, that an error shows.
+/// The largest number of languages, and of characters of a code, that an error shows.
 const MOST_SHOWN: usize = 20;
 
+/// The milliseconds since an instant.
 fn ms(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1e3
 }
 
-/// The documents that a search found, in their order, before they are read ([`Reader::best`]).
+/// The entries that a search found, in their final order, before their documents are read ([`Reader::best`]).
 #[derive(Debug)]
 pub struct Best<'a> {
     reader: &'a Reader,
@@ -49,7 +50,7 @@ impl Best<'_> {
         self.len() == 0
     }
 
-    /// Bytes of the documents as they are stored: the sum, and those of the largest.
+    /// How many bytes the documents that will be read have as they are stored: all together, and the largest one.
     ///
     /// # Errors
     /// [`Error::Damaged`]; [`Error::Io`].
@@ -76,31 +77,33 @@ impl Best<'_> {
     }
 }
 
-/// What the arms found, before documents are read.
+/// What a search found, in its final order, before documents are read.
 #[derive(Debug)]
 pub(crate) struct Ranking {
     pub candidates: Vec<Candidate>,
-    /// The score that each is shown with.
+    /// For each candidate, the score that it is shown with.
     pub shown: Vec<f32>,
+    /// What the BM25 arm found.
     pub found: Found,
+    /// How many entries the filter let through.
     pub searched: usize,
     pub best_share: f32,
     pub languages: Vec<String>,
     pub timings: Timings,
-    /// The arms' own lists.
+    /// The lists of the other two arms.
     pub dense: Vec<Scored>,
     pub sparse: Vec<Scored>,
 }
 
 impl Reader {
-    /// Searches: embeds the query, and finds documents by all arms.
+    /// Embeds the query, finds documents by the arms that it names, and reads the best ones.
     ///
     /// # Errors
-    /// [`Error::Option`] for an empty question, numbers out of range, a `lang` that is no language's code and that no document of the index
-    /// has, or an arm that the index does not have;
-    /// [`Error::NoField`] and [`Error::FieldType`] for a filter that compares a field which no document has, or not with values of this type;
-    /// [`Error::Engine`], for one that [`Query::cancel`] was set; [`Error::Damaged`] if a file that is read is not what it should be;
-    /// [`Error::Io`].
+    /// [`Error::Option`] for a query without a visible character, numbers out of range, a `lang` that is neither a language's code nor the
+    /// language of a document of the index, or lexical weights alone if the index has none;
+    /// [`Error::NoField`] and [`Error::FieldType`] for a filter that compares a field which no document has, or a field with a value of a
+    /// type that it has in no document; [`Error::Engine`], for example because [`Query::cancel`] was set; [`Error::Damaged`] if a file that
+    /// is read is not what it should be; [`Error::Io`].
     pub fn search(&self, encoder: &Encoder<'_>, query: &Query) -> Result<Hits> {
         query.check()?;
         self.check_query(query)?;
@@ -114,8 +117,8 @@ impl Reader {
         Ok(hits)
     }
 
-    /// Searches for several queries. They are embedded together, and those without a filter read the dense vectors together. Each gets what
-    /// [`search`](Self::search) gives it.
+    /// Searches for several queries. They are embedded together, and the queries without a filter are multiplied with the dense vectors
+    /// together. Each gets the hits that [`search`](Self::search) would give it.
     ///
     /// # Errors
     /// As [`search`](Self::search).
@@ -137,8 +140,8 @@ impl Reader {
         self.best(&on_threads_of(encoder, query), embedding)?.hits(encoder)
     }
 
-    /// The first half of [`search_embedded`](Self::search_embedded): puts the documents in their order, and reads none of them.
-    /// [`Best::bytes`] says how much reading them takes.
+    /// The first half of [`search_embedded`](Self::search_embedded): finds the hits and their order, but does not read their documents.
+    /// [`Best::bytes`] says how many bytes reading them takes, and [`Best::hits`] reads them.
     ///
     /// # Errors
     /// As [`search`](Self::search).
@@ -150,7 +153,7 @@ impl Reader {
         Ok(Best { reader: self, query, embedding, ranking, took: begin.elapsed() })
     }
 
-    /// Searches with a query's vectors and without a model: hits are not explained. Without the BM25 arm the query needs no text.
+    /// Searches with a query's vectors and without a model, so that hits cannot be explained. Without the BM25 arm the query needs no text.
     ///
     /// # Errors
     /// As [`search`](Self::search); [`Error::Option`] if an explanation is asked for, or the vectors do not fit the index.
@@ -167,7 +170,8 @@ impl Reader {
         Ok(hits)
     }
 
-    /// As [`search_vectors`](Self::search_vectors), for several queries: those without a filter read the dense vectors together.
+    /// As [`search_vectors`](Self::search_vectors), for several queries: those without a filter are multiplied with the dense vectors
+    /// together.
     ///
     /// # Errors
     /// As [`search_vectors`](Self::search_vectors).
@@ -181,7 +185,7 @@ impl Reader {
         with.map(|((query, embedding), ranking)| self.hits(None, query, embedding, ranking)).collect()
     }
 
-    /// The rankings of several queries.
+    /// The rankings of several queries, in their order. Queries without a filter are multiplied with the dense vectors in groups.
     pub(crate) fn rank_all(&self, queries: &[Query], embeddings: &[Embedding]) -> Result<Vec<Ranking>> {
         let together: Vec<usize> =
             (0..queries.len()).filter(|&index| queries[index].filter.is_none() && queries[index].arms.dense).collect();
@@ -201,7 +205,7 @@ impl Reader {
         with.map(|((query, embedding), list)| self.rank(query, embedding, list)).collect()
     }
 
-    /// Candidates in their order. `dense_list`: the dense arm's, if it was made before.
+    /// Finds the candidates of a query and their final order. `dense_list` is the list of the dense arm, if it was made before.
     pub(crate) fn rank(
         &self,
         query: &Query,
@@ -247,7 +251,8 @@ impl Reader {
         Ok(Ranking { candidates, shown, found, searched, best_share, languages, timings, dense, sparse })
     }
 
-    /// The arms' lists, made beside each other.
+    /// Makes the lists of the arms: the dense arm's on this thread, and on another thread, if the query may use one, the BM25 and the
+    /// lexical arm's.
     #[allow(clippy::type_complexity, clippy::too_many_arguments)] // dense; words and lexical
     fn lists(
         &self,
@@ -275,7 +280,7 @@ impl Reader {
             Ok((found, bm25_ms, sparse, ms(begin)))
         };
         let (dense, others) = std::thread::scope(|scope| -> Result<_> {
-            // Where the system gives no thread, or none is to be used, the arms run one after the other.
+            // If the query may use only one thread, or the system cannot create one, the arms run one after the other.
             let beside = match query.threads() {
                 0 | 1 => None,
                 _ => std::thread::Builder::new().spawn_scoped(scope, other_arms).ok(),
@@ -302,7 +307,7 @@ impl Reader {
         Ok((dense, (found, sparse)))
     }
 
-    /// Gives candidates their fused scores and puts them in order.
+    /// Gives candidates their fused scores and sorts them by these.
     pub(crate) fn fuse(
         &self,
         query: &Query,
@@ -317,7 +322,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Gives candidates the scores of arms whose lists they are not in.
+    /// Gives candidates their dense and lexical scores where they are not in that arm's list.
     fn complete(&self, query: &Query, embedding: &Embedding, candidates: &mut [Candidate]) -> Result<()> {
         let mut scratch = vec![0.0; self.index.settings.dense_dim];
         let stop = Stop::of([query]);
@@ -335,7 +340,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Whether the index has what a query asks for.
+    /// Checks that the index has the language, the arm and the fields of the filter that a query asks for.
     pub(crate) fn check_query(&self, query: &Query) -> Result<()> {
         if let Some(code) = &query.lang {
             self.check_lang(code)?;
@@ -346,10 +351,10 @@ impl Reader {
         query.filter.as_ref().map_or(Ok(()), |filter| self.check_filter(filter))
     }
 
-    /// Whether a code is that of a language, or one that documents of the index have.
+    /// Checks that a code names a language, or is the language of documents of the index.
     ///
     /// # Errors
-    /// [`Error::Option`] says what was found, and which languages the index has.
+    /// [`Error::Option`] names the code, and the languages that the index has.
     pub fn check_lang(&self, code: &str) -> Result<()> {
         let kept = analyze::normalize_code(code);
         let own: Vec<&str> = self.languages().filter(|own| *own != analyze::UNKNOWN).collect();
@@ -365,7 +370,7 @@ impl Reader {
         Err(Error::option("lang", what))
     }
 
-    /// The languages that a query may be in: the one that was told, or that is sure, or all of the index.
+    /// The languages that a query may be in: the one that it names, else the one that is detected with certainty, else all of the index.
     fn query_languages(&self, query: &Query) -> Vec<String> {
         if let Some(lang) = &query.lang {
             return vec![analyze::normalize_code(lang)];
@@ -377,8 +382,8 @@ impl Reader {
         }
     }
 
-    /// The languages in whose forms a query's words are looked up. Short documents whose language was not detected are of any: their words have
-    /// the plain form.
+    /// The languages by whose rules a query's words are stemmed and looked up: `languages`, and [`UNKNOWN`](analyze::UNKNOWN) if the index
+    /// has documents of unknown language, whose words are not stemmed. Such a document, as a short one, may be in any language.
     fn with_unknown(&self, languages: &[String]) -> Vec<String> {
         let mut all = languages.to_vec();
         if self.languages().any(|own| own == analyze::UNKNOWN) && !all.iter().any(|own| own == analyze::UNKNOWN) {
@@ -387,7 +392,7 @@ impl Reader {
         all
     }
 
-    /// Reads the documents of the first candidates, and explains them if asked.
+    /// Reads the documents of the first `query.top` candidates, and explains them if the query asks for it and there is an encoder.
     fn hits(
         &self,
         encoder: Option<&Encoder<'_>>,
@@ -444,7 +449,7 @@ impl Reader {
     }
 }
 
-/// The query on as many threads as the model, unless it says how many.
+/// A copy of the query with the model's number of threads if its own is 0.
 fn on_threads_of(encoder: &Encoder<'_>, query: &Query) -> Query {
     let threads = if query.threads == 0 { encoder.model().info().threads } else { query.threads };
     Query { threads, ..query.clone() }
@@ -454,7 +459,7 @@ fn dense_of(embedding: &Embedding) -> Result<&[f32]> {
     embedding.dense.as_deref().ok_or_else(|| Error::option("query", "its embedding has no dense vector"))
 }
 
-/// How many candidates each arm gives.
+/// How many candidates each arm gives at most.
 fn depth(query: &Query) -> usize {
     query.candidates.max(query.top).max(query.rerank)
 }

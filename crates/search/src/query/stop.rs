@@ -1,4 +1,4 @@
-//! The flags that end a search early, as the threads of a search look at them.
+//! The flags that end a search early, and how the threads of a search look at them.
 
 use std::thread::ThreadId;
 
@@ -7,23 +7,23 @@ use trivec::Cancel;
 use super::ask::Query;
 use crate::error::Result;
 
-/// The flags of the queries that are searched together: if one of them is set, all of the call ends.
+/// The flags of the queries that are searched together. If one of them is set, the whole call ends.
 #[derive(Debug)]
 pub(crate) struct Stop<'a> {
     flags: Vec<&'a Cancel>,
-    /// The thread that called: some flags can be asked for on that one alone.
+    /// The thread of the call. A flag made by [`Cancel::asking`] calls its function only on that thread.
     caller: ThreadId,
 }
 
 impl<'a> Stop<'a> {
-    /// The flags of `queries`, which this thread searches.
+    /// The flags of `queries`. This thread is the one that searches for them.
     pub fn of(queries: impl IntoIterator<Item = &'a Query>) -> Stop<'a> {
         let mut flags: Vec<&Cancel> = queries.into_iter().filter_map(|query| query.cancel.as_ref()).collect();
         flags.dedup();
         Stop { flags, caller: std::thread::current().id() }
     }
 
-    /// An error once a flag is set.
+    /// Fails with [`trivec::Error::Cancelled`] if a flag is set.
     pub fn check(&self) -> Result<()> {
         let is_set = |flag: &&Cancel| match std::thread::current().id() == self.caller {
             true => flag.is_cancelled(),
@@ -35,7 +35,7 @@ impl<'a> Stop<'a> {
         }
     }
 
-    /// One flag for all, as the model takes it.
+    /// One flag, which is set when any of these is, because a call of the model has room for one; `None` if there are none.
     pub fn flag(&self) -> Option<Cancel> {
         match self.flags.as_slice() {
             [] => None,

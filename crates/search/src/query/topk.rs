@@ -1,21 +1,21 @@
-//! The best of a stream of scores.
+//! Selects the best of a stream of scores.
 
 use std::cmp::Ordering;
 
-/// A row and its score.
+/// A score and the row that has it.
 pub(crate) type Scored = (f32, usize);
 
-/// Best first; of equal scores the smaller row.
+/// The order of a list of hits: the largest score first; of equal scores the smaller row first.
 pub(crate) fn order(a: &Scored, b: &Scored) -> Ordering {
     b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
 }
 
-/// Keeps the `k` best. The result does not depend on the order in which scores arrive.
+/// Selects the `k` best of the scores that are pushed. The result does not depend on the order in which they arrive.
 #[derive(Debug)]
 pub(crate) struct TopK {
     k: usize,
     kept: Vec<Scored>,
-    /// The worst entry when the list was last full. Anything worse cannot be among the best.
+    /// The worst of the `k` best so far, as of the last [`cut`](Self::cut). Anything worse cannot be among the best.
     bar: Option<Scored>,
 }
 
@@ -24,11 +24,12 @@ impl TopK {
         TopK { k, kept: Vec::new(), bar: None }
     }
 
-    /// A score below this one is not kept.
+    /// A score below this cannot be among the best.
     pub fn threshold(&self) -> f32 {
         self.bar.map_or(f32::NEG_INFINITY, |(score, _)| score)
     }
 
+    /// Adds a score, unless it cannot be among the best.
     pub fn push(&mut self, scored: Scored) {
         if self.k == 0 || self.bar.is_some_and(|bar| order(&scored, &bar).is_gt()) {
             return;
@@ -39,6 +40,7 @@ impl TopK {
         }
     }
 
+    /// Drops all but the `k` best. Called when the list has twice as many, so that a push takes constant time on average.
     fn cut(&mut self) {
         if self.kept.len() > self.k {
             self.kept.select_nth_unstable_by(self.k - 1, order);
@@ -47,8 +49,8 @@ impl TopK {
         self.bar = self.kept.iter().copied().max_by(order).filter(|_| self.kept.len() == self.k);
     }
 
-    /// Adds the scores of the rows from `first` on; only rows for which `selected` returns true count. Most parts of 32 rows are skipped after
-    /// a look at their largest score.
+    /// Pushes the scores of the rows from `first` on for which `selected` returns true. Most groups of 32 rows are skipped because their
+    /// largest score is below the threshold.
     pub fn push_all(&mut self, scores: &[f32], first: usize, selected: impl Fn(usize) -> bool) {
         for (part, scores) in scores.chunks(32).enumerate() {
             let threshold = self.threshold();
@@ -71,7 +73,7 @@ impl TopK {
         }
     }
 
-    /// The best, best first.
+    /// The `k` best, the best first.
     pub fn into_sorted(mut self) -> Vec<Scored> {
         if self.k > 0 {
             self.cut();

@@ -1,4 +1,5 @@
-//! ColBERT vectors: the token rows of all documents one after another, in panels of 32.
+//! The file of ColBERT vectors: the token vectors of all documents one after another, rounded and in panels of 32 (`panels.rs`). A
+//! document's vectors may begin and end in the middle of a panel.
 //!
 //! ```text
 //! panels [tokens / 32]      scales f32 [tokens]      starts of documents u64 [rows + 1]
@@ -12,7 +13,7 @@ use super::panels::{QueryRows, are_finite, copy_row, decode, empty_panel, panel_
 use crate::error::{Error, Result};
 use crate::settings::ColbertBits;
 
-/// Most tokens of a document in a valid file: more than any model reads.
+/// The largest number of token vectors that a document has in a valid file: more tokens than any model reads.
 const MAX_TOKENS: u64 = 1 << 20;
 
 pub(crate) struct ColbertWriter {
@@ -31,6 +32,7 @@ impl ColbertWriter {
         ColbertWriter { file, dim, bits, panel, scales, starts, scratch: Vec::new() }
     }
 
+    /// Adds the token vectors of the next document.
     pub fn push(&mut self, vectors: &TokenVectors) -> Result<()> {
         if vectors.dim() != self.dim || !are_finite(vectors.as_slice()) {
             let what = format!("ColBERT vectors of {} values, expected {} finite ones", vectors.dim(), self.dim);
@@ -45,6 +47,7 @@ impl ColbertWriter {
         Ok(())
     }
 
+    /// Adds the vectors of a document of another segment as they are stored there.
     pub fn copy(&mut self, from: &ColbertReader, row: usize) -> Result<()> {
         let (start, end) = from.tokens(row)?;
         let (panels, scales) = from.panels(start, end)?;
@@ -59,6 +62,7 @@ impl ColbertWriter {
         Ok(())
     }
 
+    /// Adds the scale of the vector that was put into the panel last, and writes the panel if it is full.
     fn next(&mut self, scale: f32) -> Result<()> {
         self.scales.push(scale);
         if self.scales.len().is_multiple_of(PANEL) {
@@ -92,14 +96,14 @@ pub(crate) struct ColbertReader {
     starts: usize,
 }
 
-/// A thread's scratch.
+/// Buffers that a thread uses for one document after another.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     products: Vec<f32>,
     unpacked: Vec<u8>,
 }
 
-/// A query row's best row of a document.
+/// The token vector of a document that is most similar to one of the query's: its place among the document's vectors, and the product.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Best {
     pub row: usize,
@@ -122,7 +126,7 @@ impl ColbertReader {
         Ok(ColbertReader { bits, panel_bytes, tokens: shape.items as usize, rows: rows as usize, scales, starts, file })
     }
 
-    /// The token rows of a document.
+    /// The range of the token vectors of the document in `row`, among those of the whole segment.
     pub fn tokens(&self, row: usize) -> Result<(usize, usize)> {
         let pair = self.file.list::<u64>(self.starts, row..row.saturating_add(2))?;
         let (from, to) = (pair[0], pair[1]);
@@ -132,18 +136,18 @@ impl ColbertReader {
         Ok((from as usize, to as usize))
     }
 
-    /// The panels of the token rows from `start`, and the scales from the first row of its panel on.
+    /// The panels that hold the token vectors `start..end`, and the scales of all vectors in these panels.
     fn panels(&self, start: usize, end: usize) -> Result<(&[u8], &[f32])> {
         let (first, last) = (start / PANEL, end.div_ceil(PANEL));
         let bytes = self.file.bytes(first * self.panel_bytes..last * self.panel_bytes)?;
         Ok((bytes, self.file.list(self.scales, first * PANEL..self.tokens.min(last * PANEL))?))
     }
 
-    /// `1/rows Σ_i max_j q_i · d_j`: MaxSim of a query with a document.
+    /// MaxSim of a query with a document: `1/n Σ_i max_j q_i · d_j` over the query's `n` token vectors. 0 for a document without tokens.
     pub fn score(&self, query: &QueryRows, row: usize, scratch: &mut Scratch) -> Result<f32> {
         let mut sum = 0.0;
         self.for_each_row(query, row, scratch, |_, similarities| {
-            // By sixteen, which the compiler makes vectors of; the largest of all does not depend on the order.
+            // Sixteen maxima side by side, so that the compiler makes vector instructions; the largest of all does not depend on the order.
             let mut best = [f32::NEG_INFINITY; 16];
             let (parts, rest) = similarities.as_chunks::<16>();
             for part in parts {
@@ -159,7 +163,7 @@ impl ColbertReader {
         }
     }
 
-    /// The best row of a document for every row of a query; the first of equals.
+    /// For every token vector of a query, the most similar one of the document; of equally similar ones the first.
     pub fn align(&self, query: &QueryRows, row: usize, scratch: &mut Scratch) -> Result<Vec<Best>> {
         let mut best = vec![Best { row: 0, similarity: f32::NEG_INFINITY }; query.rows()];
         self.for_each_row(query, row, scratch, |q, similarities| {
@@ -172,7 +176,8 @@ impl ColbertReader {
         Ok(best)
     }
 
-    /// Calls `each` with every query row's products with the rows of a document.
+    /// Calls `each`, for every token vector of the query, with its index and its products with all token vectors of the document. Does
+    /// nothing for a document without tokens.
     fn for_each_row(
         &self,
         query: &QueryRows,
@@ -211,12 +216,12 @@ impl ColbertReader {
         Ok(())
     }
 
-    /// How many rows a document has.
+    /// How many token vectors a document has.
     pub fn tokens_of(&self, row: usize) -> Result<usize> {
         self.tokens(row).map(|(start, end)| end - start)
     }
 
-    /// A document's rows in f32, of what they were rounded to.
+    /// A document's token vectors in f32, as the stored rows stand for them.
     pub fn vectors(&self, row: usize) -> Result<Vec<Vec<f32>>> {
         let (start, end) = self.tokens(row)?;
         let (panels, scales) = self.panels(start, end)?;

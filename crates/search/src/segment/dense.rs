@@ -1,4 +1,4 @@
-//! Dense vectors: bytes for the scan, halves for the score.
+//! The two files of dense vectors: in int8, with which a query is multiplied first, and in f16, for the final scores of the best.
 
 use half::f16;
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
@@ -9,9 +9,10 @@ use super::panels::{empty_panel, panel_bytes, put_row, put_row8, row8};
 use crate::error::{Error, Result};
 use crate::settings::ColbertBits;
 
+/// The panels of dense vectors are those of 8-bit ColBERT vectors.
 const BITS: ColbertBits = ColbertBits::Eight;
 
-/// Writes `[panels]`, then `[rows]` scales.
+/// Writes the int8 file: the panels, then a scale for each row.
 pub(crate) struct Dense8Writer {
     file: FileWriter,
     dim: usize,
@@ -32,12 +33,14 @@ impl Dense8Writer {
         self.next(scale)
     }
 
+    /// Adds a row of another segment, unchanged.
     pub fn push_bytes(&mut self, (row, scale): &(Vec<i8>, f32)) -> Result<()> {
         let lane = self.scales.len() % PANEL;
         put_row8(&mut self.panel, lane, row);
         self.next(*scale)
     }
 
+    /// Adds the scale of the row that was put into the panel last, and writes the panel if it is full.
     fn next(&mut self, scale: f32) -> Result<()> {
         self.scales.push(scale);
         if self.scales.len().is_multiple_of(PANEL) {
@@ -57,7 +60,7 @@ impl Dense8Writer {
     }
 }
 
-/// Whether a row can be kept.
+/// Refuses a row that has not `dim` values, or has one that is not finite.
 fn check_row(row: &[f32], dim: usize) -> Result<()> {
     if row.len() == dim && row.iter().all(|x| x.is_finite()) {
         return Ok(());
@@ -71,11 +74,11 @@ pub(crate) struct Dense8Reader {
     rows: usize,
     dim: usize,
     panel_bytes: usize,
-    /// Where the scales begin.
+    /// Where in the content the scales begin.
     scales: usize,
 }
 
-/// Checks what both kinds of dense files say of themselves.
+/// Checks that the header of a dense file has this number of rows, values and bits. Returns the number of rows.
 fn check_shape(file: &SegmentFile, rows: u64, dim: usize, bits: u32) -> Result<usize> {
     let shape = file.shape();
     if (shape.rows, shape.dim as usize, shape.bits) != (rows, dim, bits) {
@@ -99,13 +102,14 @@ impl Dense8Reader {
         self.panel_bytes
     }
 
-    /// The rows from `first` on, which begins a panel, to `end`: their panels and scales.
+    /// The panels and the scales of the rows `first..end`. `first` must be the first row of a panel.
     pub fn rows(&self, first: usize, end: usize) -> Result<(&[u8], &[f32])> {
         let end = end.min(self.rows);
         let bytes = first / PANEL * self.panel_bytes..end.div_ceil(PANEL) * self.panel_bytes;
         Ok((self.file.bytes(bytes)?, self.file.list(self.scales, first..end)?))
     }
 
+    /// The int8 values of a row, and its scale.
     pub fn row(&self, row: usize) -> Result<(Vec<i8>, f32)> {
         let (panel, scales) = self.rows(row / PANEL * PANEL, row + 1)?;
         let scale = scales.last().copied().unwrap_or_default();
@@ -117,7 +121,7 @@ impl Dense8Reader {
     }
 }
 
-/// Writes `[rows][dim]` halves.
+/// Writes the f16 file: `[rows, dim]`.
 pub(crate) struct Dense16Writer {
     file: FileWriter,
     dim: usize,
@@ -137,6 +141,7 @@ impl Dense16Writer {
         self.file.append_all(&self.halves)
     }
 
+    /// Adds a row of another segment, given as f16 bits, unchanged.
     pub fn push_halves(&mut self, row: &[u16]) -> Result<()> {
         self.rows += 1;
         self.file.append_all(row)
@@ -160,12 +165,13 @@ impl Dense16Reader {
         Ok(Dense16Reader { file, dim })
     }
 
+    /// The f16 bits of a row.
     pub fn row(&self, row: usize) -> Result<&[u16]> {
         let from = row.saturating_mul(self.dim);
         self.file.list(0, from..from.saturating_add(self.dim))
     }
 
-    /// A row in f32.
+    /// Writes a row to `to`, converted to f32.
     pub fn read(&self, row: usize, to: &mut [f32]) -> Result<()> {
         self.row(row)?.reinterpret_cast::<f16>().convert_to_f32_slice(to);
         Ok(())

@@ -1,11 +1,11 @@
-//! The documents themselves, as they are given back: JSON, one after another.
+//! The file of the documents themselves, in the form in which they are returned: JSON, one after another.
 //!
 //! ```text
 //! bytes of all documents      starts u64 [rows + 1]
 //! ```
-//! They are kept here and not in tantivy's store. tantivy believes the lengths in its files, so that one flipped bit can make it ask for more
-//! memory than there is, which ends the process; so its files' checksums are compared when an index is opened. They cover a file each: for
-//! the store that would be reading all texts. Here a MiB is compared when it is first touched.
+//! Why not in tantivy's store: tantivy believes the lengths in its files, so that one flipped bit can make it ask for more memory than
+//! there is, which ends the process. Therefore the checksums of its files are compared when an index is opened. Each covers a whole file,
+//! so that for the store all texts would be read then. Here each MiB is compared when it is first read.
 
 use super::file::{FileRecord, FileWriter, SegmentFile, Shape, aligned};
 use crate::error::{Error, Result};
@@ -40,7 +40,7 @@ impl DocumentsWriter {
 pub(crate) struct DocumentsReader {
     file: SegmentFile,
     rows: usize,
-    /// Where the list of starts begins.
+    /// Where in the content the list of starts begins.
     starts: usize,
 }
 
@@ -55,6 +55,7 @@ impl DocumentsReader {
         Ok(DocumentsReader { rows: rows as usize, starts: starts.unwrap_or_default() as usize, file })
     }
 
+    /// The JSON of the document in a row.
     pub fn row(&self, row: usize) -> Result<&[u8]> {
         let pair = self.file.list::<u64>(self.starts, row..row.saturating_add(2))?;
         let (from, to) = (pair[0], pair[1]);

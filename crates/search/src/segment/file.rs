@@ -5,9 +5,10 @@
 //! content    sections that each begin at a multiple of 64 bytes
 //! table      CRC-32 of every MiB of the content, u32 each
 //! ```
-//! All numbers are little-endian. The commit records each file's length and the header's checksum, which depends on every byte of the file:
-//! a file of another segment, or of another commit, is recognised before anything of it is used. The length and the checksums of header and
-//! table are compared before anything is read; a MiB of the content when it is first touched.
+//! All numbers are little-endian. The commit records each file's length and its header's checksum, which depends on every byte of the file
+//! because the header has the checksum of the table. So a file of another segment, or of another commit, is recognised before anything of
+//! it is used. The length and the checksums of header and table are compared when a file is opened; each MiB of the content when it is
+//! first read.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -23,15 +24,15 @@ use crate::error::{Error, Result};
 
 const MAGIC: [u8; 8] = *b"TRVSEG\x00\x01";
 const HEADER: usize = 64;
-/// What one checksum covers.
+/// Bytes of content that one checksum covers.
 const BLOCK: usize = 1 << 20;
-/// Where sections begin.
+/// Sections of the content begin at multiples of this.
 const ALIGN: u64 = 64;
 
 #[cfg(target_endian = "big")]
 compile_error!("segment files are little-endian and are read in place: big-endian targets are not supported");
 
-/// What a file holds.
+/// What a segment's file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Kind {
@@ -57,12 +58,13 @@ impl Kind {
         }
     }
 
+    /// The number by which a file's header says its kind.
     fn number(self) -> u32 {
         self as u32 + 1
     }
 }
 
-/// What a commit knows of a file.
+/// What a commit records of a file: its kind, its length, and the checksum of its header.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct FileRecord {
     pub kind: Kind,
@@ -70,19 +72,19 @@ pub(crate) struct FileRecord {
     pub crc: u32,
 }
 
-/// What the writer of a file says of its content.
+/// What a file's header says of its content; 0 for what its kind does not have.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Shape {
     pub dim: u32,
     pub bits: u32,
     pub rows: u64,
-    /// Kind by kind: token rows, entries.
+    /// The number of token vectors in ColBERT files, of weights in lexical files, of bytes of all documents in files of documents.
     pub items: u64,
-    /// A second number of that sort.
+    /// The number of token ids that occur, in lexical files.
     pub more: u64,
 }
 
-/// Writes a file's frame around what is appended.
+/// Writes a segment's file: header and table around the content that is appended.
 pub(crate) struct FileWriter {
     file: Box<dyn DiskFile>,
     path: PathBuf,
@@ -119,7 +121,7 @@ impl FileWriter {
         self.append(values.as_bytes())
     }
 
-    /// Fills up to where the next section begins, and says where.
+    /// Appends zeros up to where the next section begins, and returns that position in the content.
     pub fn align(&mut self) -> Result<u64> {
         let over = self.length % ALIGN;
         if over > 0 {
@@ -128,7 +130,7 @@ impl FileWriter {
         Ok(self.length)
     }
 
-    /// Writes table and header and brings the file to the disk.
+    /// Writes table and header, syncs the file to the disk, and returns what the commit must record of it.
     pub fn finish(mut self, shape: Shape) -> Result<FileRecord> {
         if !self.length.is_multiple_of(BLOCK as u64) {
             self.table.push(std::mem::take(&mut self.block).finalize());
@@ -144,6 +146,7 @@ impl FileWriter {
     }
 }
 
+/// The header of a file whose content has `length` bytes; its last four bytes are the checksum of those before.
 fn header(kind: Kind, shape: Shape, length: u64, table_crc: u32) -> [u8; HEADER] {
     let mut header = [0; HEADER];
     let mut put = |at: usize, bytes: &[u8]| header[at..at + bytes.len()].copy_from_slice(bytes);
@@ -161,7 +164,7 @@ fn header(kind: Kind, shape: Shape, length: u64, table_crc: u32) -> [u8; HEADER]
     header
 }
 
-/// A mapped file whose frame has been checked.
+/// A segment's file, mapped, whose header and table have been checked.
 pub(crate) struct SegmentFile {
     path: PathBuf,
     bytes: OwnedBytes,
@@ -178,7 +181,7 @@ impl std::fmt::Debug for SegmentFile {
 }
 
 impl SegmentFile {
-    /// Maps a file that must be the one that `record` knows.
+    /// Maps a file, which must be the one that `record` describes.
     pub fn open(path: &Path, record: &FileRecord) -> Result<SegmentFile> {
         let bytes = map(path)?;
         if bytes.len() as u64 != record.bytes {
@@ -190,7 +193,8 @@ impl SegmentFile {
         Self::of_bytes(path, bytes, record.kind, Some(record.crc))
     }
 
-    /// Opens a file whose bytes are in memory. It must have the checksum `crc`; without one, any sound file of the kind will do.
+    /// Opens a file whose bytes are in memory. Its header must have the checksum `crc`; with `None`, any intact file of the kind is
+    /// accepted.
     pub fn of_bytes(path: &Path, bytes: OwnedBytes, kind: Kind, crc: Option<u32>) -> Result<SegmentFile> {
         let wrong = |what: String| Err(Error::damaged(path, what));
         let Some(header) = bytes.first_chunk::<HEADER>() else {
@@ -241,7 +245,7 @@ impl SegmentFile {
         self.shape
     }
 
-    /// Part of the content, after its checksums have been compared.
+    /// A range of the content. The checksums of the blocks that it touches are compared first, each block's once.
     pub fn bytes(&self, range: Range<usize>) -> Result<&[u8]> {
         if range.start > range.end || range.end > self.length {
             return Err(Error::damaged(&self.path, format!("its lists point to bytes {range:?} of {}", self.length)));
@@ -263,7 +267,7 @@ impl SegmentFile {
         Ok(&content[range])
     }
 
-    /// Numbers `range` of a list of `T` that begins at byte `start`.
+    /// Items `range` of the list of `T` that begins at byte `start` of the content.
     pub fn list<T: FromBytes + Immutable + KnownLayout>(&self, start: usize, range: Range<usize>) -> Result<&[T]> {
         let at = |index: usize| index.checked_mul(size_of::<T>()).and_then(|bytes| bytes.checked_add(start));
         let (Some(from), Some(to)) = (at(range.start), at(range.end)) else {
@@ -274,7 +278,7 @@ impl SegmentFile {
             .map_err(|_| Error::damaged(&self.path, format!("its list at byte {start} is not aligned")))
     }
 
-    /// Checks that the content is as long as its parts.
+    /// Checks that the content has exactly `expected` bytes, the sum of its parts. `None` stands for a sum that overflows, and fails.
     pub fn expect_len(&self, expected: Option<u64>) -> Result<()> {
         if expected != Some(self.length as u64) {
             let expected = expected.map_or("more than can be".to_owned(), |n| n.to_string());
@@ -286,19 +290,19 @@ impl SegmentFile {
         Ok(())
     }
 
-    /// Compares every checksum.
+    /// Compares the checksums of all blocks of the content that were not compared before.
     pub fn check(&self) -> Result<()> {
         self.bytes(0..self.length).map(drop)
     }
 }
 
-/// The next multiple of the alignment, if there is one.
+/// The first position from `bytes` on at which a section can begin; `None` if it overflows.
 pub(crate) fn aligned(bytes: u64) -> Option<u64> {
     bytes.checked_next_multiple_of(ALIGN)
 }
 
-/// Maps a file. tantivy's directory does it, so that this crate needs no `unsafe` of its own. A file that is replaced by a rename or removed
-/// stays readable; one that is cut in place while it is mapped ends the process, as it does for every program that maps files.
+/// Maps a file, by tantivy's directory, so that this crate needs no `unsafe` of its own. A file that is replaced by a rename or removed
+/// stays readable; if a file is truncated in place while it is mapped, reading it ends the process, as for every program that maps files.
 fn map(path: &Path) -> Result<OwnedBytes> {
     let fail = |e: std::io::Error| Error::io(path, e);
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
@@ -314,7 +318,7 @@ fn map(path: &Path) -> Result<OwnedBytes> {
     file.read_bytes().map_err(fail)
 }
 
-/// A segment as the commit names it.
+/// What a commit records of a segment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SegmentRecord {
     /// Its files are `seg/NNNNNN.*`.
@@ -325,7 +329,7 @@ pub(crate) struct SegmentRecord {
     pub first: u64,
     /// The index's number of the segment's last document.
     pub last: u64,
-    /// Its files: what they must be.
+    /// The segment's files, each with the length and checksum that it must have.
     pub files: Vec<FileRecord>,
 }
 
@@ -368,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn blocks_are_checked_when_they_are_touched() {
+    fn blocks_are_checked_when_they_are_read() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.rows");
         let content: Vec<u8> = (0..2 * BLOCK + 17).map(|i| (i % 251) as u8).collect();

@@ -1,5 +1,5 @@
-//! Lexical weights: a list a document, and a list a token id. Both hold the same weights in f16, so that a document's score does not depend
-//! on what else is in the segment.
+//! The file of lexical weights: a list for each document, and a list for each token id. Both hold the same weights in f16, so that a
+//! document has the same score by either, whatever else is in the segment.
 //!
 //! ```text
 //! starts of documents  u64 [rows + 1]      token ids  u32 [n]    weights  f16 [n]      ids ascending
@@ -19,7 +19,7 @@ pub(crate) struct LexicalWriter {
     weights: Vec<u16>,
 }
 
-/// A weight as it is kept: above 0 and finite.
+/// The f16 bits of a weight as it is stored: at least the smallest number above 0 and at most the largest finite one.
 fn half(weight: f32) -> u16 {
     let weight = f16::from_f32(weight);
     if weight.is_infinite() || weight.is_nan() { f16::MAX.to_bits() } else { weight.to_bits().max(1) }
@@ -30,7 +30,7 @@ impl LexicalWriter {
         LexicalWriter { file, starts: vec![0], ids: Vec::new(), weights: Vec::new() }
     }
 
-    /// Adds a document; ids ascending.
+    /// Adds the next document's pairs of token id and weight, ids ascending.
     pub fn push(&mut self, weights: impl Iterator<Item = (u32, f32)>) -> Result<()> {
         for (id, weight) in weights {
             if !weight.is_finite() {
@@ -43,6 +43,7 @@ impl LexicalWriter {
         Ok(())
     }
 
+    /// Adds the next document's token ids and weights as another segment stores them.
     pub fn push_halves(&mut self, (ids, weights): &(&[u32], &[u16])) -> Result<()> {
         self.ids.extend_from_slice(ids);
         self.weights.extend_from_slice(weights);
@@ -53,7 +54,7 @@ impl LexicalWriter {
     pub fn finish(mut self) -> Result<FileRecord> {
         let n = self.ids.len();
         let row_of = |starts: &[u64], entry: usize| starts.partition_point(|&start| start <= entry as u64) as u32 - 1;
-        // Entries by id, then by row: entries are in the order of rows, and the sort keeps it.
+        // Sorts the weights by id, and those of one id by row: they are in the order of rows, which a stable sort keeps.
         let mut order: Vec<u32> = (0..n as u32).collect();
         order.sort_by_key(|&entry| self.ids[entry as usize]);
         let (mut terms, mut term_starts) = (Vec::new(), Vec::new());
@@ -92,7 +93,7 @@ pub(crate) struct LexicalReader {
     file: SegmentFile,
     rows: usize,
     terms: usize,
-    /// Where the sections begin.
+    /// Where in the content each of the seven sections begins, in the order of the table above.
     at: [usize; 7],
 }
 
@@ -122,7 +123,8 @@ impl LexicalReader {
         Ok(LexicalReader { file, rows: rows as usize, terms: t as usize, at })
     }
 
-    /// Entries `range` of two lists, checked.
+    /// The list with number `index` of a document or a token id: its ids or rows, and its weights. The numbers of the sections say where
+    /// they are: of the lists' starts, of the ids or rows, and of the weights.
     fn entries(&self, starts: usize, index: usize, ids: usize, weights: usize) -> Result<(&[u32], &[u16])> {
         let pair = self.file.list::<u64>(self.at[starts], index..index.saturating_add(2))?;
         let (from, to) = (pair[0] as usize, pair[1] as usize);
@@ -132,12 +134,12 @@ impl LexicalReader {
         Ok((self.file.list(self.at[ids], from..to)?, self.file.list(self.at[weights], from..to)?))
     }
 
-    /// Token ids, ascending, and weights in f16 of a document.
+    /// The token ids of a document, ascending, and their weights as f16 bits.
     pub fn document(&self, row: usize) -> Result<(&[u32], &[u16])> {
         self.entries(0, row, 1, 2)
     }
 
-    /// Rows, ascending, and weights of a token id.
+    /// The rows that have a weight for a token id, ascending, and these weights as f16 bits.
     pub fn postings(&self, id: u32) -> Result<(&[u32], &[u16])> {
         let terms: &[u32] = self.file.list(self.at[3], 0..self.terms)?;
         match terms.binary_search(&id) {

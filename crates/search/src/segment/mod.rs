@@ -3,12 +3,12 @@
 //! ```text
 //! NNNNNN.rows      the documents' numbers, ascending, u64 each
 //! NNNNNN.docs      the documents as they were given, JSON
-//! NNNNNN.dense8    int8 rows with a scale each, in panels of 32: what a query scans
-//! NNNNNN.dense16   f16 rows: what the best are scored by, and exports
-//! NNNNNN.lex       lexical weights: lists a token id (for queries) and lists a document (for explaining), in f16
+//! NNNNNN.dense8    dense vectors in int8 with a scale each, in panels of 32: a query is multiplied with all of them
+//! NNNNNN.dense16   the same dense vectors in f16: for the final scores of the best, and for exports
+//! NNNNNN.lex       lexical weights in f16: a list for each token id (for queries), and one for each document (for single scores)
 //! NNNNNN.colbert   token rows of 8, 4, 2 or 1 bits with a scale each, in panels of 32, and where those of each document begin
 //! ```
-//! `file.rs` has the frame that all share: header, content, a checksum for every MiB.
+//! `file.rs` has the frame that all files share: header, content, and a checksum for every MiB of it.
 
 pub(crate) mod colbert;
 pub(crate) mod dense;
@@ -33,7 +33,7 @@ use lexical::{LexicalReader, LexicalWriter};
 use rows::{RowsReader, RowsWriter};
 use trivec::Embedding;
 
-/// The place of a segment's file.
+/// The path of a segment's file.
 pub(crate) fn path_of(directory: &Path, id: u32, kind: Kind) -> PathBuf {
     directory.join(format!("{id:06}.{}", kind.extension()))
 }
@@ -51,7 +51,8 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    /// Maps the files of `record` and compares them with it and with the index's settings.
+    /// Maps the files that `record` names, and checks that they fit it and the index's settings. Their contents are compared with the
+    /// checksums when they are first read.
     pub fn open(directory: &Path, record: &SegmentRecord, settings: &Settings) -> Result<Segment> {
         let open = |kind: Kind| -> Result<file::SegmentFile> {
             let path = path_of(directory, record.id, kind);
@@ -71,7 +72,7 @@ impl Segment {
         Ok(Segment { record: record.clone(), rows, documents, dense8, dense16, lexical, colbert })
     }
 
-    /// Reads every byte and compares it with the checksums and the lists with each other.
+    /// Reads every byte, compares it with the checksums, and checks that the lists in the files agree with each other.
     pub fn check(&self) -> Result<()> {
         self.rows.check()?;
         self.documents.check()?;
@@ -95,7 +96,7 @@ pub(crate) struct SegmentWriter {
     colbert: Option<ColbertWriter>,
 }
 
-/// The name of a file before it is whole.
+/// The name that a file has until it is complete.
 pub(crate) fn partial(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".partial");
@@ -103,7 +104,7 @@ pub(crate) fn partial(path: &Path) -> PathBuf {
 }
 
 impl SegmentWriter {
-    /// Begins the files of segment `id`.
+    /// Creates the files of segment `id`, under the names that they have until they are complete.
     pub fn create(disk: &Arc<dyn Disk>, directory: &Path, id: u32, settings: &Settings) -> Result<SegmentWriter> {
         let create = |kind: Kind| file::FileWriter::create(disk, &partial(&path_of(directory, id, kind)), kind);
         let colbert = match (settings.colbert_bits, settings.colbert_dim) {
@@ -123,7 +124,7 @@ impl SegmentWriter {
         })
     }
 
-    /// Adds a document, as it is stored, and its vectors. Its number is larger than those before.
+    /// Adds a document's stored form `body` and its vectors. The number `docno` must be larger than that of the document before.
     pub fn push(&mut self, docno: u64, body: &[u8], embedding: &Embedding) -> Result<()> {
         let missing =
             |what: &'static str| Error::option("embedding", format!("it has no {what}, which the index keeps"));
@@ -143,7 +144,7 @@ impl SegmentWriter {
         Ok(())
     }
 
-    /// Adds a document of another segment, as it is there.
+    /// Adds a document of another segment with its stored form and its rounded vectors, unchanged.
     pub fn copy(&mut self, from: &Segment, row: usize) -> Result<()> {
         self.rows.push(from.rows.docno(row)?)?;
         self.documents.push(from.documents.row(row)?)?;
@@ -158,7 +159,8 @@ impl SegmentWriter {
         Ok(())
     }
 
-    /// Completes the files, brings them to the disk and names them. What is returned belongs into the commit.
+    /// Completes the files, syncs them to the disk and gives them their final names. The record that is returned must be put into the next
+    /// commit.
     pub fn finish(self) -> Result<SegmentRecord> {
         let (rows, first, last) = (self.rows.len(), self.rows.first(), self.rows.last());
         let mut files =

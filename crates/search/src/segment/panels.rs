@@ -1,14 +1,16 @@
-//! Rows of few bits in panels of 32, in the layouts that the kernels' integer products take: a query is multiplied with 32 rows at a time.
+//! Vectors that are rounded to 8, 4, 2 or 1 bits and stored as rows in panels of 32, in the layouts that the kernels' integer products
+//! read: a query is multiplied with the 32 rows of a panel at a time. Every row has a scale, which its stored values are multiplied with.
 //!
 //! ```text
-//! 8 bits   [depth/4][32 rows][4]      w + 128 a byte, scale a row                            `linear_i8`
-//! 4 bits   int4 panels                (u - z) · m, m and z for 32 values, scale a row        `linear_i4`
-//! 2 bits   [depth/4][32 rows]         four codes a byte, levels -90 -27 27 90                unpacked to 8 bits by a table
-//! 1 bit    [depth/4][16 pairs]        four signs of two rows a byte, levels -1 1             unpacked to 8 bits by a table
+//! 8 bits   [dim/4][32 rows][4]   each byte is a value + 128                             multiplied by `linear_i8`
+//! 4 bits   int4 panels           a value is (code - z) · m, m and z for 32 values       multiplied by `linear_i4`
+//! 2 bits   [dim/4][32 rows]      four codes in a byte, for the values -90 -27 27 90     unpacked to 8 bits by a table
+//! 1 bit    [dim/4][16 pairs]     four signs of each of two rows in a byte, for -1 1     unpacked to 8 bits by a table
 //! ```
-//! Below 8 bits rows are rotated first (a Walsh-Hadamard transform in blocks of up to 128), so that their values are close to normally
-//! distributed; the query is rotated alike. The levels of 2 bits are those of Lloyd and Max for a normal distribution (±0.4528, ±1.510).
-//! A row's value depends on the row alone: neither on its neighbours nor on its place.
+//! Rows of fewer than 8 bits are rotated first (a Walsh-Hadamard transform in blocks of up to 128), so that their values are close to
+//! normally distributed; the query is rotated in the same way. The values of 2 bits are the levels of Lloyd and Max for a normal
+//! distribution (±0.4528, ±1.510 standard deviations). What a row is rounded to depends on the row alone: neither on its neighbours nor on
+//! its place in the panel.
 
 use trivec_kernels::{I4_GROUP, I4_GROUP_BYTES, Kernels, PANEL, Prepare, Rows8, Rows8Kind, rotation_for, row8_stride};
 
@@ -17,15 +19,17 @@ use crate::settings::ColbertBits;
 
 /// A row whose largest magnitude is below this is treated as zero.
 const SMALLEST: f32 = 1e-30;
-/// Scales to the widest value of a 4-bit row: 8 · 15.
+/// The largest magnitude in a 4-bit row, counted in the row's scale: 8 steps of the grid, each at most 15 wide.
 const WIDEST_STEPS: f32 = 120.0;
+/// The values of the four codes of 2 bits.
 const LEVELS2: [i8; 4] = [-90, -27, 27, 90];
-/// Between the outer and the inner levels: 0.9816 of the deviation where the outer ones are at 1.510.
+/// The border between an inner and an outer level, 0.9816 standard deviations, in the unit of [`LEVELS2`], in which 1.510 deviations are
+/// 90.
 const BORDER2: f32 = 0.9816 / 1.510 * 90.0;
-/// 1.510 of the deviation is level 90.
+/// One standard deviation in the unit of [`LEVELS2`].
 const LEVEL_OF_DEVIATION: f32 = 90.0 / 1.510;
 
-/// Bytes of a panel of rows of `dim` values.
+/// Bytes of a panel, whose rows have `dim` values.
 pub(crate) fn panel_bytes(bits: ColbertBits, dim: usize) -> usize {
     let quads = dim.div_ceil(4);
     match bits {
@@ -37,7 +41,8 @@ pub(crate) fn panel_bytes(bits: ColbertBits, dim: usize) -> usize {
     }
 }
 
-/// Padding of a panel's places that have no row.
+/// A panel without rows. It is filled with the bytes that stand for 0 where `bits` has a 0; a place without a row has the scale 0 in any
+/// case.
 pub(crate) fn empty_panel(bits: ColbertBits, dim: usize) -> Vec<u8> {
     let fill = match bits {
         ColbertBits::Eight => 0x80,
@@ -47,29 +52,31 @@ pub(crate) fn empty_panel(bits: ColbertBits, dim: usize) -> Vec<u8> {
     vec![fill; panel_bytes(bits, dim)]
 }
 
-/// Whether rows of so many bits are rotated.
+/// The length of the blocks in which rows of so many bits are rotated; 1 if they are not.
 fn rotation(bits: ColbertBits, dim: usize) -> usize {
     if bits == ColbertBits::Eight { 1 } else { rotation_for(dim) }
 }
 
+/// What is done with a row, stored or of a query, before it is rounded: only the rotation.
 fn prepare<'a>(bits: ColbertBits, dim: usize) -> Prepare<'a> {
     Prepare { centre: None, inverse_smoothing: None, rotation: rotation(bits, dim) }
 }
 
-/// Adding it to a magnitude below 2^22 rounds to the nearest integer, halves to even, which the last bits of the sum then are.
+/// Added to a number below 2^22 in magnitude it gives a sum without room for a fraction: the number is rounded to the nearest integer,
+/// halves to even, and the lowest bits of the sum are that integer.
 const ROUND: f32 = 12_582_912.0; // 3 · 2^22
 
-/// To the nearest integer, halves to even, for magnitudes below 2^22: without a call.
+/// Rounds a number below 2^22 in magnitude to the nearest integer, halves to even, without a call of the math library.
 fn round(x: f32) -> f32 {
     (x + ROUND) - ROUND
 }
 
-/// The largest integer that is not above `x`, which is neither negative nor beyond i32: without a call.
+/// The largest integer that is not above `x`, without a call of the math library. `x` must be from 0 to the largest i32.
 fn floor(x: f32) -> f32 {
     x as i32 as f32
 }
 
-/// The largest magnitude of a row, in lanes, so that they are compared side by side.
+/// The largest magnitude in a row. Eight maxima are kept side by side, so that the compiler makes vector instructions of the loop.
 fn widest(row: &[f32]) -> f32 {
     let mut largest = [0.0f32; 8];
     let (eights, rest) = row.as_chunks::<8>();
@@ -82,12 +89,14 @@ fn widest(row: &[f32]) -> f32 {
     rest.iter().chain(&largest).fold(0.0, |widest, x| widest.max(x.abs()))
 }
 
-/// Whether all values are finite. Sixteen are looked at side by side, and none is left out for what another was.
+/// Whether all values are finite. Sixteen at a time are tested without a branch, so that the compiler makes vector instructions of the
+/// test.
 pub(crate) fn are_finite(values: &[f32]) -> bool {
     values.chunks(16).all(|values| values.iter().fold(true, |finite, x| finite & x.is_finite()))
 }
 
-/// Writes a row to its place in a panel and returns its scale. `scratch` takes the rotated row.
+/// Rounds a row to `bits`, writes it to place `lane` of a panel, which must still be empty there, and returns the row's scale. `scratch`
+/// holds the rotated row meanwhile.
 pub(crate) fn put_row(panel: &mut [u8], lane: usize, bits: ColbertBits, row: &[f32], scratch: &mut Vec<f32>) -> f32 {
     let dim = row.len();
     let rotation = rotation(bits, dim);
@@ -96,7 +105,8 @@ pub(crate) fn put_row(panel: &mut [u8], lane: usize, bits: ColbertBits, row: &[f
         1 => scratch.copy_from_slice(row),
         _ => Kernels::best().prepare_row(prepare(bits, dim), row, scratch),
     }
-    // The query is rotated too: products are `rotation` times as large.
+    // The rotation is not normalised, and the query is rotated too, so that products become `rotation` times as large. The scale undoes
+    // this.
     let undo = 1.0 / rotation as f32;
     let widest = widest(scratch);
     if widest < SMALLEST {
@@ -137,22 +147,23 @@ pub(crate) fn put_row(panel: &mut [u8], lane: usize, bits: ColbertBits, row: &[f
     }
 }
 
-/// The byte of value `d` of a row in an 8-bit panel.
+/// Where in an 8-bit panel the byte of value `d` of row `lane` is.
 fn place8(lane: usize, d: usize) -> usize {
     d / 4 * (4 * PANEL) + lane * 4 + d % 4
 }
 
-/// The byte of value `d` of a row in a 4-bit panel, and how far its nibble is shifted.
+/// Where in a 4-bit panel the byte with the code of value `d` of row `lane` is, and by how many bits the code is shifted in it.
 fn place4(lane: usize, d: usize) -> (usize, u32) {
     let (group, block, inside) = (d / I4_GROUP, d % I4_GROUP / 32, d % 32);
     let at = group * I4_GROUP_BYTES + 2 * PANEL + block * 512 + inside % 16 / 4 * 128 + lane * 4 + inside % 4;
     (at, if inside < 16 { 0 } else { 4 })
 }
 
-/// Rounds a row to 4 bits: each 32 values have a grid of sixteen steps, `m` wide, of which `z` is 0.
+/// Rounds a row to 4 bits and writes its codes and grids into a panel. Each block of 32 values, times `inverse`, gets a grid of sixteen
+/// points that are `m` apart, of which point `z` is 0.
 fn put4(panel: &mut [u8], lane: usize, row: &[f32], inverse: f32) {
     for (block, own) in row.chunks(32).enumerate() {
-        // What fills the block up is 0 on its grid; the query has zeros there as well.
+        // A last block of fewer values is filled up with zeros; the query has zeros there as well.
         let mut filled = [0.0; 32];
         let values: &[f32; 32] = own.try_into().unwrap_or_else(|_| {
             filled[..own.len()].copy_from_slice(own);
@@ -182,7 +193,8 @@ fn put4(panel: &mut [u8], lane: usize, row: &[f32], inverse: f32) {
     }
 }
 
-/// The least and the largest of values times `factor`, and of 0. In lanes, so that they are compared side by side.
+/// The smallest and the largest of 0 and the values times `factor`. Eight of each are kept side by side, so that the compiler makes vector
+/// instructions of the loop.
 fn range(values: &[f32; 32], factor: f32) -> (f32, f32) {
     let (mut low, mut high) = ([0.0f32; 8], [0.0f32; 8]);
     for eight in values.as_chunks::<8>().0 {
@@ -195,7 +207,7 @@ fn range(values: &[f32; 32], factor: f32) -> (f32, f32) {
     (low.into_iter().fold(0.0, f32::min), high.into_iter().fold(0.0, f32::max))
 }
 
-/// Copies a row from a place in one panel to a place in another, as it is.
+/// Copies a stored row, unchanged, from place `from_lane` of a panel to place `to_lane` of another, which must still be empty there.
 pub(crate) fn copy_row(from: &[u8], from_lane: usize, to: &mut [u8], to_lane: usize, bits: ColbertBits, dim: usize) {
     match bits {
         ColbertBits::Off => {}
@@ -229,17 +241,17 @@ pub(crate) fn copy_row(from: &[u8], from_lane: usize, to: &mut [u8], to_lane: us
     }
 }
 
-/// A row of an 8-bit panel.
+/// The int8 values of a row of an 8-bit panel.
 pub(crate) fn row8(panel: &[u8], lane: usize, dim: usize) -> Vec<i8> {
     (0..dim).map(|d| (panel[place8(lane, d)] ^ 0x80) as i8).collect()
 }
 
-/// Puts a row of bytes into an 8-bit panel.
+/// Writes int8 values to a row's place in an 8-bit panel.
 pub(crate) fn put_row8(panel: &mut [u8], lane: usize, row: &[i8]) {
     row.iter().enumerate().for_each(|(d, &x)| panel[place8(lane, d)] = x as u8 ^ 0x80);
 }
 
-/// A row in f32, of what it was rounded to.
+/// The vector, in f32, that a stored row stands for: near to the one that was rounded, and rotated back.
 pub(crate) fn decode(panel: &[u8], lane: usize, bits: ColbertBits, dim: usize, scale: f32) -> Vec<f32> {
     let level = |d: usize| match bits {
         ColbertBits::Off => 0.0,
@@ -256,7 +268,7 @@ pub(crate) fn decode(panel: &[u8], lane: usize, bits: ColbertBits, dim: usize, s
         }
     };
     let levels: Vec<f32> = (0..dim).map(level).collect();
-    // The rotation undoes itself but for a factor, which the scale has.
+    // A second rotation undoes the first, except for a factor that the scale contains.
     let mut row = vec![0.0; dim];
     match rotation(bits, dim) {
         1 => row.copy_from_slice(&levels),
@@ -266,7 +278,7 @@ pub(crate) fn decode(panel: &[u8], lane: usize, bits: ColbertBits, dim: usize, s
     row
 }
 
-/// The four values of every byte of 2-bit codes, as an 8-bit panel has them.
+/// For every byte of four 2-bit codes, the four bytes that an 8-bit panel has for their values.
 const TABLE2: [[u8; 4]; 256] = {
     let mut table = [[0; 4]; 256];
     let mut byte = 0;
@@ -281,7 +293,7 @@ const TABLE2: [[u8; 4]; 256] = {
     table
 };
 
-/// The same of the signs of two rows.
+/// For every byte of 1-bit codes, the eight bytes that an 8-bit panel has for their values: four of one row, then four of the next.
 const TABLE1: [[u8; 8]; 256] = {
     let mut table = [[0; 8]; 256];
     let mut byte = 0;
@@ -296,7 +308,7 @@ const TABLE1: [[u8; 8]; 256] = {
     table
 };
 
-/// Makes an 8-bit panel of one of 2 bits or 1.
+/// Unpacks panels of 2 bits or of 1 bit to 8-bit panels, which replace the content of `to`.
 pub(crate) fn unpack(bits: ColbertBits, panel: &[u8], to: &mut Vec<u8>) {
     to.clear();
     match bits {
@@ -305,7 +317,8 @@ pub(crate) fn unpack(bits: ColbertBits, panel: &[u8], to: &mut Vec<u8>) {
     }
 }
 
-/// Rows of a query in bytes, as the products with panels take them.
+/// Vectors to multiply with stored panels, rounded to int8 with a scale each: the token vectors of one query, or the dense vectors of
+/// several queries.
 #[derive(Debug, Clone)]
 pub(crate) struct QueryRows {
     data: Vec<i8>,
@@ -316,7 +329,10 @@ pub(crate) struct QueryRows {
 }
 
 impl QueryRows {
-    /// Rounds a query's `rows`, each of `dim` finite values, to bytes, as the product with ColBERT rows stored in `bits` takes them.
+    /// Rounds vectors to int8, each after the rotation that rows stored in `bits` have had, so that they can be multiplied with such rows.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if a vector has not `dim` values or has one that is not finite.
     pub fn new<'a>(bits: ColbertBits, dim: usize, rows: impl IntoIterator<Item = &'a [f32]>) -> Result<QueryRows> {
         let mut query = QueryRows { data: Vec::new(), scales: Vec::new(), offsets: Vec::new(), rows: 0, dim };
         let mut scratch = vec![0.0; dim];
@@ -344,10 +360,12 @@ impl QueryRows {
         Ok(query)
     }
 
+    /// How many vectors there are.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
+    /// The vectors as the kernels' products read them.
     pub fn as_rows8(&self) -> Rows8<'_> {
         Rows8::new(Rows8Kind::Int8, self.rows, self.dim, &self.data, &self.scales, &self.offsets)
     }
@@ -358,7 +376,7 @@ mod tests {
     use super::*;
     use trivec_kernels::{Epilogue, MatMut, Panels};
 
-    /// A row of normally distributed values of length 1, made of a seed.
+    /// A pseudorandom vector of length 1 whose values are about normally distributed.
     pub(crate) fn row(seed: u64, dim: usize) -> Vec<f32> {
         let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
         let mut uniform = || {
@@ -373,7 +391,7 @@ mod tests {
         row
     }
 
-    /// Products of queries with the rows of a panel.
+    /// The products `[queries, rows]` of queries with the rows of a panel.
     fn products(bits: ColbertBits, dim: usize, queries: &[Vec<f32>], panel: &[u8], scales: &[f32]) -> Vec<f32> {
         let query = QueryRows::new(bits, dim, queries.iter().map(Vec::as_slice)).unwrap();
         let mut out = vec![0.0; queries.len() * scales.len()];
@@ -394,7 +412,7 @@ mod tests {
 
     #[test]
     fn products_are_near_those_of_the_vectors_and_do_not_depend_on_place_or_neighbours() {
-        // Errors of a product of two vectors of length 1, whose values are independent, at 64 dimensions and more.
+        // Bounds of the error of a dot product of two random vectors of length 1, for 64 dimensions and more.
         for (bits, bound) in
             [(ColbertBits::Eight, 0.02), (ColbertBits::Four, 0.05), (ColbertBits::Two, 0.2), (ColbertBits::One, 0.4)]
         {
@@ -415,7 +433,7 @@ mod tests {
                         assert!((found - exact).abs() < bound, "{bits:?} {dim}: {found} for {exact}");
                     }
                 }
-                // Rows that are read back are near what they were.
+                // A row that is decoded is near the one that was rounded: the bounds are of the squared distance.
                 let read = decode(&panels[0], 5, bits, dim, scales[0][5]);
                 let error: f32 = read.iter().zip(&rows[5]).map(|(a, b)| (a - b) * (a - b)).sum();
                 let most = match bits {
@@ -425,7 +443,7 @@ mod tests {
                     _ => 0.8,
                 };
                 assert!(error < most, "{bits:?} {dim}: {error}");
-                // Row 5 in another place, copied and put, with other neighbours.
+                // Row 5 alone in another panel, in place 30: copied there, and rounded there anew, it has the same bytes and products.
                 let mut other = empty_panel(bits, dim);
                 copy_row(&panels[0], 5, &mut other, 30, bits, dim);
                 let mut put = empty_panel(bits, dim);
@@ -440,7 +458,7 @@ mod tests {
         }
     }
 
-    /// `put4` as it would be written without a thought for speed.
+    /// The plain form of `put4`, which is not written for speed.
     fn put4_plain(panel: &mut [u8], lane: usize, row: &[f32], inverse: f32) {
         for (block, own) in row.chunks(32).enumerate() {
             let scaled = || own.iter().map(|x| x * inverse);
@@ -459,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn four_bits_are_those_of_plain_rounding() {
+    fn rounding_to_four_bits_gives_the_bytes_of_the_plain_form() {
         for dim in [1, 31, 32, 33, 64, 100, 384, 1024] {
             let ones = |sign: f32| (0..dim).map(|d| if d % 3 == 0 { sign } else { sign * 1e-3 }).collect::<Vec<f32>>();
             let steps = (0..dim).map(|d| (d % 61) as f32 / 4.0 - 7.5).collect();
@@ -499,7 +517,7 @@ mod tests {
     }
 
     #[test]
-    fn queries_that_are_not_numbers_are_refused() {
+    fn query_vectors_with_nan_or_of_another_length_are_refused() {
         assert!(QueryRows::new(ColbertBits::Eight, 4, [[1.0, f32::NAN, 0.0, 0.0].as_slice()]).is_err());
         assert!(QueryRows::new(ColbertBits::Eight, 4, [[1.0, 0.0].as_slice()]).is_err());
     }

@@ -1,4 +1,4 @@
-//! Which documents a segment has: their numbers, ascending.
+//! The file of the numbers of a segment's documents, ascending. Item `i` is the number of the document in row `i` of the other files.
 
 use super::file::{FileRecord, FileWriter, SegmentFile, SegmentRecord, Shape};
 use crate::error::{Error, Result};
@@ -71,16 +71,17 @@ impl RowsReader {
         Ok(reader)
     }
 
+    /// The number of the document in a row.
     pub fn docno(&self, row: usize) -> Result<u64> {
         Ok(self.file.list::<u64>(0, row..row.saturating_add(1))?[0])
     }
 
-    /// The row of a document, if the segment has it.
+    /// The row of the document with this number, if the segment has it.
     pub fn find(&self, docno: u64) -> Result<Option<usize>> {
         if docno < self.first || docno > self.last {
             return Ok(None);
         }
-        // Without gaps a document's place follows from its number.
+        // If the numbers have no gaps, the row follows from the number.
         if self.last - self.first + 1 == self.rows as u64 {
             return Ok(Some((docno - self.first) as usize));
         }

@@ -17,7 +17,7 @@ pub fn model() -> &'static (Model, ModelId) {
     })
 }
 
-/// Key, language, text. Groups of one number say the same.
+/// Key, language, text. The keys are `TOPIC-LANGUAGE`: texts of one topic say the same.
 pub const TEXTS: [(&str, &str, &str); 30] = [
     ("phone-en", "en", "Apple has presented a new phone with a better camera."),
     ("phone-zh", "zh", "苹果公司发布了配备更好相机的新手机。"),
@@ -66,7 +66,7 @@ pub fn documents() -> Vec<Document> {
     TEXTS.iter().enumerate().map(document).collect()
 }
 
-/// A new index with the collection in one commit.
+/// Creates an index and adds the collection in one commit.
 pub fn indexed(directory: &Path, options: &IndexOptions) -> Index {
     let (model, id) = model();
     let index = Index::create(directory, id, options).unwrap();
