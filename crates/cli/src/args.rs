@@ -167,7 +167,7 @@ pub(super) enum OutputFormat {
 }
 
 impl OutputFormat {
-    /// The form that a file's name asks for by its ending.
+    /// The format that the ending of a file's name asks for: JSONL for any other ending, and for standard output.
     pub(super) fn of_path(path: Option<&Path>) -> OutputFormat {
         let ending = path.and_then(Path::extension).map(|ending| ending.to_string_lossy().to_ascii_lowercase());
         match ending.as_deref() {

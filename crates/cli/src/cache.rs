@@ -28,7 +28,7 @@ pub(super) struct CacheArgs {
 }
 
 impl CacheArgs {
-    /// Opens the cache that was asked for. If that fails, a line on stderr says why, and there is none.
+    /// Opens the cache of `--cache`. Returns `None` without the option, and if opening fails: a warning then says why.
     pub(super) fn open(&self) -> Option<Cache> {
         let path = self.cache.as_deref()?;
         open(path, self.cache_size.unwrap_or_default())
@@ -45,14 +45,14 @@ fn open(path: &Path, size: ByteSize) -> Option<Cache> {
     }
 }
 
-/// The cache, and which model's entries are read and written.
+/// An open cache, and the identity of the model whose entries are read and written.
 pub(super) struct Kept {
     pub cache: Cache,
     pub identity: Arc<Identity>,
 }
 
 impl Kept {
-    /// The cache that was asked for, if it can be used with this model; else a warning says why not.
+    /// Opens the cache of `--cache` for this model. Returns `None` without the option, and if it cannot be used: a warning then says why.
     pub(super) fn open(args: &CacheArgs, model: &Model) -> Option<Kept> {
         let cache = args.open()?;
         match cache.identify(model) {
@@ -64,8 +64,8 @@ impl Kept {
         }
     }
 
-    /// Writes what is still to be written. Says so if the texts of this run, with `kinds` entries each, do not fit into the cache: it then keeps the
-    /// last of them, and the next run over the same texts, which begins with the first, finds none.
+    /// Writes the entries that wait, and ends the cache's writer. Warns if the entries of this run (`kinds` for each text, one a mode) do not
+    /// fit into the cache: it then holds the last texts only, and another run over the same texts, which begins with the first, finds none.
     pub(super) fn close(&self, kinds: u64) {
         self.cache.close();
         let stats = self.cache.stats();
@@ -82,7 +82,7 @@ impl Kept {
         ));
     }
 
-    /// The embeddings of texts, of which those that the cache has are not computed.
+    /// Embeds texts. Embeddings that the cache has are not computed again, and the others are stored in it.
     #[cfg(feature = "search")]
     pub(super) fn texts(
         &self,
@@ -112,7 +112,7 @@ pub(super) fn warn(what: &str) {
     say!("trivec: warning: {what}");
 }
 
-/// A number of bytes as people write it.
+/// A size in bytes, which people write as `512MB`, `2GiB` or a plain number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Written", into = "String")]
 pub(super) struct ByteSize(pub u64);
@@ -123,7 +123,7 @@ impl Default for ByteSize {
     }
 }
 
-/// How a size stands in a file.
+/// A size in a file of options: a number of bytes, or a text such as `512MB`.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Written {
@@ -142,7 +142,7 @@ impl TryFrom<Written> for ByteSize {
     }
 }
 
-/// Units by their names in small letters.
+/// Units by their names in lower case.
 const UNITS: [(&str, u64); 12] = [
     ("", 1),
     ("b", 1),
@@ -178,7 +178,7 @@ impl FromStr for ByteSize {
                 bytes as u64
             }
         };
-        // SQLite counts pages in 32 bits: 2^32 of them have 16 TiB.
+        // 8 TiB, half of what SQLite can address: its page numbers have 32 bits, and a page has 4 KiB.
         let most = 1 << 43;
         if !(LEAST_BYTES..=most).contains(&bytes) {
             return Err(format!(

@@ -11,7 +11,7 @@ pub(super) enum Color {
 }
 
 impl Color {
-    /// Tells `anstream`, which decides "auto" by the terminal, NO_COLOR and CLICOLOR.
+    /// Tells `anstream` whether to write colours. It decides "auto" by the terminal, NO_COLOR and CLICOLOR.
     pub(super) fn apply(self) {
         let choice = match self {
             Color::Auto => anstream::ColorChoice::Auto,

@@ -97,13 +97,14 @@ pub(super) enum Command {
     Train(Box<super::train::TrainArgs>),
 }
 
-/// The command as it is parsed: an empty environment variable counts as unset, but for that of a key, which would leave a service open; so
-/// does one that a container platform has set; a flag's variable says `1`, `yes`, `0`, `no` …, and nothing else.
+/// The definition of the command line, with rules for environment variables that clap does not have. An empty variable counts as unset,
+/// except that of an API key: the user wanted a key, and without one the service would be open. A variable that a container platform has
+/// set counts as unset too. The variable of a flag says `1`, `yes`, `0`, `no` …, and nothing else.
 pub(super) fn command() -> clap::Command {
     command_without(None)
 }
 
-/// As [`command`], but one option does not read its environment variable.
+/// As [`command`], but no option reads the environment variable `variable`.
 fn command_without(variable: Option<&OsStr>) -> clap::Command {
     let adapt = |arg: clap::Arg| {
         let is_key = arg.get_id() == "api_key";
@@ -127,12 +128,12 @@ fn command_without(variable: Option<&OsStr>) -> clap::Command {
             Some(help) => command.after_help(help),
             None => command,
         };
-    // By its own name, whatever name it was started under.
+    // Help and errors call the program `trivec`, whatever name it was started under.
     let command = whole(Cli::command().bin_name("trivec")).mut_args(adapt);
     command.mut_subcommands(|subcommand| whole(subcommand).mut_args(adapt))
 }
 
-/// Parses the arguments of this process.
+/// Parses the arguments of this process. Prints notes about variables that a container platform has set, unless `--quiet`.
 pub(super) fn parse() -> Result<(Cli, Sources), clap::Error> {
     let mut command = command();
     let matches = command.try_get_matches_from_mut(std::env::args_os()).map_err(name_variable)?;
@@ -155,13 +156,13 @@ fn name_variable(mut error: clap::Error) -> clap::Error {
     };
     let Some(option) = argument(&error) else { return error };
     let mut command = command();
-    // Arguments can be shown once they are built.
+    // Only arguments that are built can be shown as text.
     command.build();
     let all = command.get_subcommands().chain([&command]).flat_map(clap::Command::get_arguments);
     let variables: BTreeSet<&OsStr> =
         all.filter(|arg| arg.to_string() == option).filter_map(clap::Arg::get_env).collect();
     let without = |variable: &OsStr| command_without(Some(variable)).try_get_matches();
-    // The value is the variable's if the error goes with it.
+    // The variable gave the value if the error is gone without the variable.
     let is_cause = |variable: &&OsStr| {
         std::env::var_os(variable).is_some()
             && without(variable).err().and_then(|e| argument(&e)) != Some(option.clone())
@@ -180,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_is_sound() {
+    fn the_command_passes_the_checks_of_clap() {
         command().debug_assert();
     }
 
@@ -193,11 +194,11 @@ mod tests {
                 let name = format!("{} {}", command.get_name(), arg.get_id());
                 assert!(arg.get_help().is_some(), "{name} has no help");
                 if let Some(long) = arg.get_long() {
-                    // `score --weights` mixes scores; the weights a model is packed to, and those it is used in, are others.
+                    // `--weights` of `score` are numbers that mix scores; of these commands it is the format of a model's weights.
                     let prefix = match (long, command.get_name()) {
                         ("weights", "embed" | "plan" | "rerank" | "serve" | "train") => "TRIVEC_MODEL",
                         ("weights", "pack" | "pull") => "TRIVEC_PACK",
-                        // Those of other commands mean something else.
+                        // The options of these names mean something else in other commands.
                         ("weights", "bench") => "TRIVEC_BENCH",
                         ("pairs" | "batch" | "output" | "force", "train") => "TRIVEC_TRAIN",
                         ("output", "pack") => "TRIVEC_PACK",

@@ -1,4 +1,4 @@
-//! `trivec serve --config` and `--print-config`: options as TOML. What the file says is never shown: a line of it may hold a key.
+//! `trivec serve --config` and `--print-config`: options as TOML. Errors never quote the file, because any line of it may hold an API key.
 
 use std::ops::Range;
 use std::path::Path;
@@ -10,21 +10,22 @@ use super::exit::{Failure, Result};
 use super::serve_args::ServeArgs;
 use trivec::escape::{is_active, is_needed};
 
-/// The options of a file, and their names in it.
+/// Reads the options of a file. Also returns the names of those that it sets, as the file writes them.
 pub(super) fn read(path: &Path) -> Result<(ServeArgs, Vec<String>)> {
     let text = std::fs::read_to_string(path).map_err(|e| Failure::io_path(path, &e))?;
     parse(&text).map_err(|what| Failure::usage(format!("{}: {what}", path.display())))
 }
 
+/// Parses the options of a file. Also returns the names of those that it sets.
 fn parse(text: &str) -> std::result::Result<(ServeArgs, Vec<String>), String> {
-    // Of the syntax the parser says what it expected, in words of its own.
+    // What the parser says of wrong syntax does not quote the text.
     let table = DeTable::parse(text).map_err(|e| format!("{}: {}", place(text, e.span()), e.message()))?;
     let table = table.get_ref();
     let options = toml::from_str(text).map_err(|e| wrong_value(text, table, &e))?;
     Ok((options, table.keys().map(|key| key.get_ref().to_string()).collect()))
 }
 
-/// What is wrong with a value, or with a name: where it is, and what is expected there.
+/// The message for a value or a name that is wrong: where it is, and what is expected there.
 fn wrong_value(text: &str, table: &DeTable<'_>, error: &toml::de::Error) -> String {
     let at = error.span().unwrap_or_default();
     let is_here = |range: Range<usize>| range.start <= at.start && at.start < range.end.max(range.start + 1);
@@ -46,7 +47,7 @@ fn wrong_value(text: &str, table: &DeTable<'_>, error: &toml::de::Error) -> Stri
     format!("{place}: unknown name, expected {expected}")
 }
 
-/// Line and column, from 1 on, of a place in a text.
+/// The line and the column, both from 1, at which `span` begins in `text`.
 fn place(text: &str, span: Option<Range<usize>>) -> String {
     let before = text.get(..span.map_or(0, |span| span.start)).unwrap_or(text);
     let line = before.matches('\n').count() + 1;
@@ -54,7 +55,7 @@ fn place(text: &str, span: Option<Range<usize>>) -> String {
     format!("line {line}, column {column}")
 }
 
-/// The options as a file would give them; those that are not set are comments with their defaults, and keys are left out.
+/// The options as a file for `--config`. Options that are not set are comments with their defaults, and API keys are left out.
 pub(super) fn print(all: &ServeArgs, command: &Command) -> Result<String> {
     let mut text = escaped(&toml::to_string(all).map_err(|e| Failure::usage(e.to_string()))?)?;
     if !all.api_key.is_empty() {
@@ -82,7 +83,8 @@ pub(super) fn print(all: &ServeArgs, command: &Command) -> Result<String> {
     Ok(text)
 }
 
-/// Writes the options of `text` anew, one a line, with TOML's own escapes in place of characters that would act on a terminal.
+/// Makes TOML text harmless to a terminal. If a line has characters that would act on one, all options are written anew, one a line, with
+/// TOML's own escapes for such characters.
 fn escaped(text: &str) -> Result<String> {
     if text.lines().all(|line| !is_needed(line)) {
         return Ok(text.to_owned());
@@ -91,6 +93,7 @@ fn escaped(text: &str) -> Result<String> {
     Ok(table.iter().map(|(name, value)| format!("{name} = {}\n", escaped_value(value))).collect())
 }
 
+/// A value as TOML, with escapes in place of characters that would act on a terminal.
 fn escaped_value(value: &toml::Value) -> String {
     match value {
         toml::Value::String(text) => {
@@ -178,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn one_string_is_a_list() {
+    fn one_string_is_read_as_a_list() {
         let (options, names) = parse("api_key = \"a\"\ncors_origin = [\"b\", \"c\"]\nallowed_host = \"d\"").unwrap();
         assert_eq!((options.api_key.len(), options.cors_origin.len(), options.allowed_host.len()), (1, 2, 1));
         assert_eq!(names.len(), 3);

@@ -1,4 +1,4 @@
-//! `--weights` for a checkpoint that is not packed: the copy that `trivec_hub` keeps, and what packing would bring.
+//! `--weights` for a checkpoint: loads the packed copy that `trivec_hub` stores. Without the option, a note says what packing would save.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ use trivec::{Model, WeightFormat};
 use trivec_hub::staged::Watcher;
 use trivec_hub::{CopyError, CopyProgress, Located, Store, load_packed};
 
-/// Loads the packed copy of the checkpoint in `directory`. If there is none, it is made first.
+/// Loads the packed copy of the checkpoint in `directory`. If there is no copy yet, the checkpoint is packed first.
 pub(super) fn load(directory: &Path, weights: WeightFormat, args: &ModelArgs) -> Result<Model> {
     let show = Show { bar: Bar::new(args.quiet), texts: progress::bar(args.quiet), quiet: args.quiet };
     let loaded = load_packed(directory, weights, &options(args), &Store::from_env()?, &show);
@@ -37,7 +37,7 @@ pub(super) fn load(directory: &Path, weights: WeightFormat, args: &ModelArgs) ->
     })
 }
 
-/// Progress on stderr.
+/// Shows on stderr how far the packing of a copy is.
 struct Show {
     bar: Bar,
     texts: ProgressBar,
@@ -80,8 +80,8 @@ impl CopyProgress for Show {
     }
 }
 
-/// Loads the model for a command that takes `--weights`: a checkpoint that is not packed in its packed copy, or, without the option, with
-/// a line on stderr that says what that would bring.
+/// Loads the model for a command that has the option `--weights`. With the option, a checkpoint is loaded as its packed copy, and any other
+/// model must have that format. Without it, the model is loaded as it is, and for a checkpoint a line on stderr says what packing would save.
 pub(super) fn load_as(weights: Option<WeightFormat>, args: &ModelArgs) -> Result<Model> {
     let chosen = choose(args)?;
     let directory = match &chosen {
@@ -109,7 +109,7 @@ pub(super) fn load_as(weights: Option<WeightFormat>, args: &ModelArgs) -> Result
     }
 }
 
-/// The command that packs a checkpoint.
+/// The command line that packs the checkpoint in `directory`, for a message.
 fn command(directory: &Path, weights: WeightFormat) -> String {
     let name = fs::canonicalize(directory).unwrap_or_else(|_| directory.to_path_buf());
     let name = name.file_name().map_or("model".into(), |name| name.to_string_lossy().into_owned());
@@ -121,10 +121,11 @@ fn command(directory: &Path, weights: WeightFormat) -> String {
     )
 }
 
-/// How to have a checkpoint packed.
+/// The way of packing a checkpoint that [`advise`] recommends.
 pub(super) enum Advice {
-    /// The command at hand takes `--weights`.
+    /// The option `--weights` of the running command.
     Option,
+    /// `trivec pack`.
     Command,
 }
 

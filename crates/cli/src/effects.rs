@@ -1,5 +1,5 @@
-//! Options that have no effect in combination with others. On the command line such an option is refused by name, because the user expects
-//! an effect. From a variable or a file it is ignored, because other commands may use it.
+//! Finds options that have no effect in a call, such as `--cache-size` without `--cache`. On the command line such an option is refused by
+//! name, because the user expects an effect. From a variable or a file it is ignored, because other commands may use it.
 
 use super::command::{Cli, Command};
 use super::exit::{Result, refuse_idle};
@@ -8,16 +8,21 @@ use trivec::WeightFormat;
 
 /// Why options have no effect.
 enum Why {
+    /// Because this option is given.
     Beside(&'static str),
+    /// Because this option is not given.
     Without(&'static str),
+    /// Because of this fact, which holds.
     With(&'static str),
 }
 
 use Why::{Beside, With, Without};
 
+/// Options (by their long names) that have no effect, and why.
 type Idle = (Why, &'static [&'static str]);
 
-/// Refuses options of the command line without effect, but for `serve`, whose options are not all on the command line.
+/// Fails if the command line gives an option that has no effect in this call. [`check_serve`] does the same for `serve`, whose options may
+/// come from a file too.
 pub(super) fn check(cli: &Cli, sources: &Sources) -> Result<()> {
     for (why, options) in idle(cli, sources) {
         refuse(sources, &why, options)?;
@@ -25,6 +30,7 @@ pub(super) fn check(cli: &Cli, sources: &Sources) -> Result<()> {
     Ok(())
 }
 
+/// Fails if `why` holds and the command line gives one of `options`.
 fn refuse(sources: &Sources, why: &Why, options: &[&str]) -> Result<()> {
     let (holds, because) = match why {
         Beside(option) => (sources.has(option), format!("beside {}", sources.name(option))),
@@ -34,7 +40,7 @@ fn refuse(sources: &Sources, why: &Why, options: &[&str]) -> Result<()> {
     options.iter().filter(|_| holds).try_for_each(|option| refuse_idle(sources, option, &because))
 }
 
-/// What has no effect in a command as it was called.
+/// The options that have no effect in this call. Whether a reason that names an option holds is left to [`refuse`].
 fn idle(cli: &Cli, sources: &Sources) -> Vec<Idle> {
     let mut idle: Vec<Idle> = Vec::new();
     match &cli.command {
@@ -126,13 +132,15 @@ fn idle(cli: &Cli, sources: &Sources) -> Vec<Idle> {
     idle
 }
 
+/// The options of every command that say which model to load and how.
 #[cfg(feature = "search")]
 const NO_MODEL: Idle =
     (With("a command that loads no model"), &["model", "threads", "isa", "tune", "no-check", "preload"]);
 
-/// The options of `index` that say how documents are added. They have no effect beside an option that does something else, such as `--stats`.
+/// The options `$more`, and those of `index` that say how documents are added. They have no effect beside an option that does something else,
+/// such as `--stats`.
 #[cfg(feature = "search")]
-macro_rules! taking_in {
+macro_rules! options_of_adding {
     ($($more:literal),*) => {
         &[
             $($more,)* "input", "format", "key", "text", "title", "lang-field", "fields", "chunk", "language", "languages", "colbert",
@@ -141,13 +149,14 @@ macro_rules! taking_in {
     };
 }
 
+/// The part of [`idle`] for `index`.
 #[cfg(feature = "search")]
 fn of_index(args: &super::search::IndexArgs) -> Vec<Idle> {
     let mut idle: Vec<Idle> = vec![
-        (Beside("stats"), taking_in!("check", "compact", "snapshot")),
-        (Beside("check"), taking_in!("compact", "snapshot")),
-        (Beside("compact"), taking_in!("snapshot")),
-        (Beside("snapshot"), taking_in!()),
+        (Beside("stats"), options_of_adding!("check", "compact", "snapshot")),
+        (Beside("check"), options_of_adding!("compact", "snapshot")),
+        (Beside("compact"), options_of_adding!("snapshot")),
+        (Beside("snapshot"), options_of_adding!()),
         (Without("cache"), &["cache-size"]),
         (Beside("language"), &["languages"]),
     ];
@@ -158,6 +167,7 @@ fn of_index(args: &super::search::IndexArgs) -> Vec<Idle> {
     idle
 }
 
+/// The part of [`idle`] for `search`.
 #[cfg(feature = "search")]
 fn of_search(args: &super::search::SearchArgs) -> Vec<Idle> {
     let mut idle: Vec<Idle> = Vec::new();
@@ -179,6 +189,7 @@ fn of_search(args: &super::search::SearchArgs) -> Vec<Idle> {
     idle
 }
 
+/// The part of [`idle`] for `train`.
 #[cfg(feature = "train")]
 fn of_train(args: &super::train::TrainArgs) -> Vec<Idle> {
     let mut idle: Vec<Idle> = vec![(Beside("ablation"), &["output", "plots", "force"])];
@@ -198,7 +209,7 @@ fn of_train(args: &super::train::TrainArgs) -> Vec<Idle> {
     idle
 }
 
-/// Beside some options of `bench`, others have no effect.
+/// The part of [`idle`] for `bench`.
 fn of_bench(sources: &Sources) -> Vec<Idle> {
     let mut idle: Vec<Idle> = vec![
         (
@@ -216,7 +227,8 @@ fn of_bench(sources: &Sources) -> Vec<Idle> {
     idle
 }
 
-/// Refuses options of `serve` that have no effect, those of its file included. `is_quiet`: the log does not hold requests.
+/// Fails if the command line gives an option of `serve` that has no effect beside the other options, among them those of its file.
+/// `is_quiet`: whether the log leaves requests out.
 #[cfg(feature = "serve")]
 pub(super) fn check_serve(sources: &Sources, is_quiet: bool) -> Result<()> {
     let mut idle: Vec<Idle> = vec![
@@ -240,7 +252,8 @@ pub(super) fn check_serve(sources: &Sources, is_quiet: bool) -> Result<()> {
     idle.iter().try_for_each(|(why, options)| refuse(sources, why, options))
 }
 
-/// Drops an input that a variable names if the command line gives texts, which take precedence.
+/// Drops values that environment variables give where they would contradict what else is given. For example, an input file that a variable
+/// names is dropped if the command line has texts. Called before [`check`].
 pub(super) fn settle(cli: &mut Cli, sources: &Sources) {
     match &mut cli.command {
         Command::Embed(args) if !args.texts.is_empty() && sources.is_variable("input") => args.input = None,
@@ -261,7 +274,7 @@ pub(super) fn settle(cli: &mut Cli, sources: &Sources) {
         Command::Get(args) if !args.keys.is_empty() && sources.is_variable("filter") => args.filter = None,
         #[cfg(feature = "search")]
         Command::Delete(args) if !args.keys.is_empty() && sources.is_variable("filter") => args.filter = None,
-        // One of them follows from the other.
+        // The number of machines and the hours follow from each other.
         Command::Plan(args) if args.machines.is_some() && sources.is_variable("hours") => args.hours = None,
         Command::Plan(args) if args.hours.is_some() && sources.is_variable("machines") => args.machines = None,
         _ => {}

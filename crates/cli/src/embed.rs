@@ -1,4 +1,4 @@
-//! `trivec embed`: a stream of texts to a stream of embeddings.
+//! `trivec embed`: turns a stream of texts into a stream of embeddings.
 
 use std::io::IsTerminal;
 use std::path::Path;
@@ -20,7 +20,7 @@ use super::style::{counted, grouped};
 use trivec::{Embedding, EncodeOptions, Error, Model, Modes};
 use trivec_cache::{Wanted, WhenBehind};
 
-/// Bytes of text that are read ahead, whatever the batch size.
+/// No more records are read into a chunk once it has this many bytes of text, whatever the batch size.
 const CHUNK_BYTES: usize = 4 << 20;
 
 impl InputArgs {
@@ -31,6 +31,7 @@ impl InputArgs {
 }
 
 impl TextArgs {
+    /// The options of [`Model::encode`] that these arguments give; fails if they name a prompt that the model does not have.
     pub(super) fn options(&self, model: &Model) -> Result<EncodeOptions> {
         let prompt = self.prompt.as_ref().map(|given| prompt::parse(given, "--prompt", model)).transpose()?;
         Ok(EncodeOptions {
@@ -108,7 +109,7 @@ fn input_path(args: &EmbedArgs) -> Result<Option<&Path>> {
     }
 }
 
-/// The next records, `most` of them or some MB of text at most.
+/// Reads the next records: at most `most`, and none after [`CHUNK_BYTES`] of text. Returns none at the end of the input.
 pub(super) fn read_chunk<R: std::io::BufRead>(records: &mut Records<R>, most: usize) -> Result<Vec<Record>> {
     let mut chunk = Vec::new();
     let mut bytes = 0;
@@ -123,6 +124,7 @@ pub(super) fn read_chunk<R: std::io::BufRead>(records: &mut Records<R>, most: us
     Ok(chunk)
 }
 
+/// A run of `embed`: the model, its options, and where the embeddings go.
 struct Job {
     model: Model,
     options: EncodeOptions,
@@ -146,6 +148,7 @@ impl Job {
         self.writer.flush()
     }
 
+    /// Computes the embeddings of texts and of token ids, and returns them in the order of the records.
     fn compute(&self, records: &[Record], input: Option<&str>) -> Result<Vec<Embedding>> {
         let with_ids: Vec<&Record> = records.iter().filter(|r| matches!(r.content, Content::Ids(_))).collect();
         let ids: Vec<&[u32]> = with_ids
@@ -166,7 +169,7 @@ impl Job {
         Ok(records.iter().filter_map(next).collect())
     }
 
-    /// As [`Job::compute`], for what the cache does not have.
+    /// As [`Job::compute`], but only for embeddings that the cache does not have; these are stored in it.
     fn look_up_or_compute(&self, kept: &Kept, records: &[Record], input: Option<&str>) -> Result<Vec<Embedding>> {
         let mut of_texts = self.model.token_ids_of(&texts(records), &self.options)?.into_iter();
         let tokens = |record: &Record| match &record.content {
@@ -179,7 +182,7 @@ impl Job {
         let has_texts = records.iter().any(|record| matches!(record.content, Content::Text(_)));
         let prompt_tokens = if has_texts { self.model.prompt_tokens(&self.options)? } else { 0 };
         if prompt_tokens > 0 && records.iter().any(|record| matches!(record.content, Content::Ids(_))) {
-            // Ids have no prompt that could be left out, so they are not cached like texts.
+            // Token ids have no prompt, and `prompt_tokens` is one number for all inputs of a call: such a chunk does not use the cache.
             return self.compute(records, input);
         }
         let wanted = Wanted { modes, dimensions, normalize, prompt_tokens };
@@ -208,7 +211,7 @@ fn texts(records: &[Record]) -> Vec<&str> {
         .collect()
 }
 
-/// The error of a call whose inputs were `records`, with the line of the one it is about.
+/// Makes the error of a call whose inputs were `records` name the line of the record that it is about.
 fn at_line(error: Error, records: &[&Record], input: Option<&str>) -> Failure {
     Failure::of_input(error, |index| {
         let line = records.get(index).map_or(0, |record| record.line);
@@ -216,13 +219,14 @@ fn at_line(error: Error, records: &[&Record], input: Option<&str>) -> Failure {
     })
 }
 
-/// A bar on stderr once the work has lasted a second, if stderr is a terminal.
+/// A progress bar on stderr, if that is a terminal. It appears once the work has lasted a second.
 pub(super) struct Progress {
     pub bar: ProgressBar,
+    /// Bytes of the input that were read.
     read: Arc<AtomicU64>,
     records: u64,
     tokens: u64,
-    /// Whether the bar may be shown and is not yet.
+    /// Whether the bar may be shown but is not shown yet.
     waiting: bool,
 }
 
@@ -252,6 +256,7 @@ impl Progress {
         self.tokens += tokens as u64;
     }
 
+    /// Updates the bar, and shows it once a second has passed.
     pub(super) fn tick(&mut self) {
         let seconds = self.bar.elapsed().as_secs_f64();
         if self.waiting && seconds > 1.0 {

@@ -1,4 +1,4 @@
-//! Exit codes, and the one line that says why.
+//! Exit codes, and the line on stderr that says why the program ends early.
 
 use std::fmt;
 use std::io;
@@ -10,15 +10,15 @@ use trivec::escape::Escaped;
 use trivec::{Error, ErrorKind};
 use trivec_hub::{HubError, HubErrorKind};
 
-/// The command line makes no sense.
+/// Exit code: the command line makes no sense.
 pub(super) const USAGE: u8 = 2;
-/// The input is not what it should be.
+/// Exit code: the input is not what it should be.
 pub(super) const INPUT: u8 = 3;
-/// The model is damaged, or cannot do what was asked.
+/// Exit code: the model is damaged, is not there, or cannot do what was asked.
 pub(super) const MODEL: u8 = 4;
-/// The operating system refused.
+/// Exit code: reading or writing a file, the network or standard output failed.
 pub(super) const IO: u8 = 5;
-/// Another process holds what is needed.
+/// Exit code: another process has locked what is needed.
 pub(super) const BUSY: u8 = 6;
 
 pub(super) type Result<T, E = Failure> = std::result::Result<T, E>;
@@ -44,7 +44,8 @@ impl Failure {
         Failure::Message { code: USAGE, message: message.to_string() }
     }
 
-    /// The value of an option (by its long name) makes no sense. What is said names the variable or the file if one gave it.
+    /// The value of an option (by its long name) makes no sense. The message names the environment variable or the file that gave the
+    /// value, if one did.
     pub(super) fn option(option: &str, what: impl fmt::Display) -> Failure {
         Failure::Option { option: option.to_owned(), what: what.to_string() }
     }
@@ -57,7 +58,7 @@ impl Failure {
         Failure::Message { code: MODEL, message: message.to_string() }
     }
 
-    /// An I/O error that says itself what it is about.
+    /// An I/O error whose message says by itself what it is about.
     #[cfg(feature = "serve")]
     pub(super) fn io_text(message: &str) -> Failure {
         Failure::Message { code: IO, message: message.to_owned() }
@@ -72,7 +73,7 @@ impl Failure {
         Failure::io(path.display(), error)
     }
 
-    /// An error of writing to standard output.
+    /// An error of writing to standard output. A pipe that its reader has closed is [`Failure::ClosedPipe`].
     pub(super) fn stdout(error: &io::Error) -> Failure {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Failure::ClosedPipe,
@@ -80,7 +81,8 @@ impl Failure {
         }
     }
 
-    /// If the error is about one of a call's inputs, `place` says where that input came from.
+    /// Converts the error of a library call. If it is about one of the inputs of the call, the message begins with what `place` makes of that
+    /// input's index: where the input came from.
     pub(super) fn of_input(error: Error, place: impl FnOnce(usize) -> String) -> Failure {
         match error.of_input() {
             Some((index, what)) => {
@@ -90,12 +92,12 @@ impl Failure {
         }
     }
 
-    /// Prints the error to stderr; `sources` know which variable or file gave an option its value.
+    /// Prints the error to stderr and returns the exit code. `sources` tell which variable or file gave an option its value.
     pub(super) fn report(self, sources: &Sources) -> ExitCode {
         let (code, message) = match self {
             Failure::ClosedPipe => return ExitCode::SUCCESS,
             Failure::Message { code, message } => (code, message),
-            // If the model was not given by the option, it is an argument or the model in use.
+            // Without `--model`, the model is an argument or the one in use, so the message does not name the option.
             Failure::Option { option, what } if option == "model" && !sources.has("model") => {
                 (USAGE, format!("the model: {what}"))
             }
@@ -103,13 +105,13 @@ impl Failure {
         };
         use io::Write;
         let error = super::style::ERROR;
-        // As `say!` does it, with a colour. A line that cannot be written is lost.
+        // As `say!` does it, but with a colour. A write error is ignored.
         let _ = writeln!(anstream::stderr(), "trivec: {error}error:{error:#} {}", Escaped(message));
         ExitCode::from(code)
     }
 }
 
-/// Refuses an option if the command line has it: it has no effect, for the reason that is given.
+/// Fails if the command line has the option, which has no effect for the reason `because`.
 pub(super) fn refuse_idle(sources: &Sources, option: &str, because: &str) -> Result<()> {
     match sources.is_on_command_line(option) {
         true => Err(Failure::usage(format!("--{option} has no effect {because}"))),
@@ -133,7 +135,7 @@ fn code(kind: ErrorKind) -> u8 {
         ErrorKind::Usage => USAGE,
         ErrorKind::Input => INPUT,
         ErrorKind::Io => IO,
-        // `Model`, `ModeUnavailable`.
+        // `Model` and `ModeUnavailable`; `Cancelled` does not occur, because no command cancels a call.
         _ => MODEL,
     }
 }
@@ -171,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_has_its_code() {
+    fn every_kind_of_library_error_has_its_exit_code() {
         let kinds = [
             (ErrorKind::Usage, 2),
             (ErrorKind::Input, 3),

@@ -11,7 +11,7 @@ use super::score::{Judge, checked, verdict_line, why_not_available, write_cut};
 use super::style::{self, BOLD, DIM, bar, pad, readable, width};
 use trivec::similarity::{ExplainedText, Explanation, explain};
 
-/// Columns of a full bar.
+/// Terminal columns of a full bar.
 const BAR: usize = 16;
 
 pub(super) fn run(args: &ExplainArgs, model_args: &ModelArgs) -> Result<()> {
@@ -34,7 +34,7 @@ struct Aligned<'a> {
     token: &'a str,
     best: &'a str,
     similarity: f32,
-    /// `</s>`: it counts in the score, and means nothing to a reader.
+    /// Whether the token is `</s>`, which counts in the score but means nothing to a reader.
     end: bool,
 }
 
@@ -55,6 +55,7 @@ impl Printed<'_> {
         inner(&side.tokens).iter().map(|token| Some((token.piece, token.weight?))).collect()
     }
 
+    /// Each token of the first text with its best match, if the model has a ColBERT head.
     fn aligned(&self) -> Option<Vec<Aligned<'_>>> {
         let alignment = self.why.alignment.as_ref()?;
         let (a, b) = (&self.why.a.tokens, &self.why.b.tokens);
@@ -67,6 +68,7 @@ impl Printed<'_> {
         Some(rows.collect())
     }
 
+    /// Writes the explanation for a terminal.
     fn write(&self, out: &mut impl Write, judge: &Judge) -> io::Result<()> {
         writeln!(out, "{}", verdict_line(&self.why.scores, judge))?;
         let numbers = self.why.scores.named().map(|(name, value)| match value {
@@ -80,7 +82,7 @@ impl Printed<'_> {
         write_cut(out, [self.why.a.truncated, self.why.b.truncated])?;
         if let (Some(a), Some(b)) = (Self::weighted(&self.why.a), Self::weighted(&self.why.b)) {
             heading(out, "Lexical weights")?;
-            // One scale and one column for both texts.
+            // Both texts share one scale for the bars and one width for the pieces.
             let pieces = || a.iter().chain(&b).map(|(piece, _)| readable(piece));
             let columns = pieces().map(|piece| width(&piece)).max().unwrap_or(0);
             let largest = a.iter().chain(&b).map(|&(_, weight)| weight).fold(f32::MIN_POSITIVE, f32::max);
@@ -121,7 +123,7 @@ impl Printed<'_> {
         Ok(())
     }
 
-    /// The fields of `/v1/explain`, without those of the service.
+    /// Writes the JSON that the service's `/v1/explain` answers with, without the fields that only the service has.
     fn write_json(&self, out: &mut impl Write) -> io::Result<()> {
         #[derive(Serialize)]
         struct Json<'a> {

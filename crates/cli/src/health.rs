@@ -17,7 +17,7 @@ use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureSch
 use super::exit::{Failure, Result};
 use trivec_serve::Options;
 
-/// A service that takes longer is not ready.
+/// How long connecting, writing and each read may take; a slower service counts as not ready. Over a Unix socket, only reads have this limit.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Fails unless the service that runs with these options says that it is ready.
@@ -50,9 +50,10 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
+/// Sends `GET /ready` and returns the first bytes of the answer.
 fn ask(mut stream: impl Read + Write) -> std::io::Result<String> {
     stream.write_all(b"GET /ready HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
-    // The head's first line is all that counts.
+    // Only the status line is needed, whose code is within the first 64 bytes.
     let mut answer = [0; 64];
     let mut have = 0;
     while have < answer.len() {
@@ -71,6 +72,7 @@ fn ask_unix(path: &Path) -> std::io::Result<String> {
     ask(stream)
 }
 
+/// Asks over TCP, with TLS if the service has a certificate.
 fn ask_tcp(address: SocketAddr, certificate: Option<&Path>) -> std::io::Result<String> {
     let stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
@@ -87,7 +89,8 @@ fn ask_tcp(address: SocketAddr, certificate: Option<&Path>) -> std::io::Result<S
     ask(StreamOwned::new(connection, stream))
 }
 
-/// Takes the service's own certificate and no other: it is at hand, and its names need not hold for a loopback address.
+/// Accepts the certificate of `--tls-cert`, which the service shows, and no other. Its names are not compared, because they need not include
+/// the loopback address that is asked.
 #[derive(Debug)]
 struct Own {
     certificate: CertificateDer<'static>,

@@ -1,4 +1,4 @@
-//! `trivec import`: a checkpoint in any form that can be loaded, out in safetensors.
+//! `trivec import`: reads a checkpoint in any form that can be loaded, and writes it in safetensors.
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -76,7 +76,7 @@ pub(super) fn run(args: &ImportArgs, model: &ModelArgs) -> Result<()> {
             },
             report.files.join(", ")
         );
-        // The weights were not scanned to be written, and need not be for their number.
+        // The model is only loaded to say what packing would save, for which its weights need not be scanned for NaN.
         let options = LoadOptions { check_finite: false, ..loading::options(model) };
         if let Ok(imported) = Model::load_with(&args.output, &options) {
             copies::advise(&imported, &args.output, Advice::Command);

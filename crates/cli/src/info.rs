@@ -1,4 +1,4 @@
-//! `trivec info`: shows the loaded model and what computes it.
+//! `trivec info`: shows the loaded model, and the kernels and threads that compute it.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -18,7 +18,7 @@ pub(super) fn run(args: &InfoArgs, model_args: &ModelArgs) -> Result<()> {
     write(&mut out, model.info(), args.json).and_then(|()| out.flush()).map_err(|e| Failure::stdout(&e))
 }
 
-/// The parts of `info --json`.
+/// What `info --json` prints.
 #[derive(Serialize)]
 struct Json<'a> {
     version: &'static str,
@@ -47,6 +47,7 @@ struct Json<'a> {
     reading: &'a str,
 }
 
+/// Writes what is known of the model, as JSON or as rows for a terminal.
 fn write(out: &mut impl Write, info: &ModelInfo, json: bool) -> io::Result<()> {
     let modes = [("dense", info.modes.dense), ("sparse", info.modes.sparse), ("colbert", info.modes.colbert)];
     if json {

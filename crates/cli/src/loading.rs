@@ -1,4 +1,4 @@
-//! From the options of every command to a loaded model.
+//! Finds and loads the model that the options of every command ask for.
 
 use std::path::PathBuf;
 
@@ -7,12 +7,13 @@ use super::exit::{self, Result};
 use trivec::{LoadOptions, Model, WeightFormat};
 use trivec_hub::{Located, locate, locate_default};
 
-/// Loads the model that was asked for, else the one in use.
+/// Loads the model that `--model` names, else the one in use.
 pub(super) fn load(args: &ModelArgs) -> Result<Model> {
     load_located(choose(args)?, args)
 }
 
-/// A model that is not packed anew must have the format that was asked for.
+/// Fails unless the model is packed in the format that `--weights` asks for. It is called for models that the option does not pack: packed
+/// files and the starter.
 pub(super) fn check_weights(model: &Model, weights: WeightFormat) -> Result<()> {
     let (asked, info) = (weights.name(), model.info());
     let what = match model.packed_format() {
@@ -29,6 +30,7 @@ pub(super) fn check_weights(model: &Model, weights: WeightFormat) -> Result<()> 
     Err(exit::Failure::option("weights", what))
 }
 
+/// Loads a model that was found, and notes on stderr if no vector instructions are used.
 pub(super) fn load_located(chosen: Located, args: &ModelArgs) -> Result<Model> {
     let options = options(args);
     let model = match chosen {
@@ -39,13 +41,14 @@ pub(super) fn load_located(chosen: Located, args: &ModelArgs) -> Result<Model> {
     Ok(model)
 }
 
+/// Notes on stderr, unless `--quiet`, if the model runs without vector instructions.
 pub(super) fn note_scalar(model: &Model, args: &ModelArgs) {
     if !args.quiet && model.info().isa == "scalar" {
         say!("trivec: running without vector instructions, many times slower; `trivec info` lists what this CPU has");
     }
 }
 
-/// Finds the model that was asked for. If none was, it is the one in use, or else the starter, and a line on stderr says which.
+/// Finds the model that `--model` names. Without the option it is the one in use, or else the starter, and a line on stderr says which.
 pub(super) fn choose(args: &ModelArgs) -> Result<Located> {
     if let Some(model) = &args.model {
         return Ok(locate(model)?);
@@ -59,7 +62,7 @@ pub(super) fn choose(args: &ModelArgs) -> Result<Located> {
     })
 }
 
-/// The installed model that is in use, if there is one.
+/// The path of the installed model that is in use, if there is one; a line on stderr names it.
 pub(super) fn installed(args: &ModelArgs) -> Result<Option<PathBuf>> {
     let Some((record, path)) = locate_default()? else { return Ok(None) };
     if !args.quiet {
@@ -74,6 +77,7 @@ pub(super) fn note_starter(args: &ModelArgs) {
     }
 }
 
+/// The options of loading that the command line gives.
 pub(super) fn options(args: &ModelArgs) -> LoadOptions {
     LoadOptions {
         threads: args.threads,
@@ -81,13 +85,13 @@ pub(super) fn options(args: &ModelArgs) -> LoadOptions {
         check_finite: !args.no_check,
         preload: args.preload,
         tune: args.tune.map(trivec::Tune::from).unwrap_or_default(),
-        // Kept beside the models. Without a home directory, every process measures for itself.
+        // What `--tune` measures is stored beside the models. Without a home directory, every process measures for itself.
         tuning: trivec_hub::Store::from_env().ok().map(|store| store.tuning()),
         ..LoadOptions::default()
     }
 }
 
-/// Loads the starter to be packed or compared with: in f32, as the checkpoint computes that it was made of.
+/// Loads the starter for packing it or comparing with it: it then computes in f32, as the checkpoint does that it was made from.
 pub(super) fn exact_starter(args: &ModelArgs) -> Result<Model> {
     starter(&LoadOptions { exact: true, ..options(args) })
 }

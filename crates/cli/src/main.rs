@@ -1,4 +1,4 @@
-//! The command line: one file a subcommand, over the library's public calls.
+//! The command line program. Each subcommand has a file (or folder) of its own, which calls the libraries.
 
 /// Prints one line to stderr, escaped for the terminal. A write error is ignored, where `eprintln!` would end the program.
 macro_rules! say {
@@ -85,6 +85,7 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Runs the subcommand, unless the command line has an option that has no effect in it. `sources` tell where the values of options come from.
 fn run(cli: &Cli, sources: &mut Sources) -> Result<()> {
     effects::check(cli, sources)?;
     match &cli.command {

@@ -76,14 +76,14 @@ fn installed_name(name: &str) -> String {
 #[derive(Serialize)]
 struct Json<'a> {
     home: String,
-    /// `None` if the choice is damaged.
+    /// The name of the model that is used without `--model`; `None` if the file with the choice, or the chosen model, is damaged or missing.
     in_use: Option<&'a str>,
     models: Vec<JsonModel<'a>>,
     damaged: Vec<JsonDamaged<'a>>,
     packed: Vec<JsonPacked<'a>>,
 }
 
-/// A packed copy of checkpoints.
+/// A packed copy, with the directories of the checkpoints that it was made from.
 #[derive(Serialize)]
 struct JsonPacked<'a> {
     sources: Vec<String>,
@@ -113,6 +113,7 @@ struct JsonDamaged<'a> {
     error: &'a str,
 }
 
+/// Prints the installed models and the packed copies of checkpoints. Damaged models are named on stderr.
 fn list(store: &Store, json: bool) -> Result<()> {
     let (records, damaged) = store.list()?;
     let copies = Copies::of(store);
@@ -171,7 +172,7 @@ fn json_packed<'a>(copies: &Copies, copy: &'a PackedCopy) -> JsonPacked<'a> {
     }
 }
 
-/// What `--weights` has packed; nothing if that is nothing.
+/// The packed copies that `--weights` has made, as lines for a terminal; an empty text if there are none.
 fn table_of_copies(copies: &[PackedCopy]) -> String {
     if copies.is_empty() {
         return String::new();
@@ -186,6 +187,7 @@ fn table_of_copies(copies: &[PackedCopy]) -> String {
     text
 }
 
+/// The installed models and the starter as a table, the model in use with a star.
 fn table(records: &[Record], in_use: Option<&str>) -> String {
     let marked = |name: &str| format!("{} {name}", if in_use == Some(name) { "*" } else { " " });
     let header = ["  name", "weights", "size", "fidelity", "from"].map(str::to_owned);
@@ -218,6 +220,7 @@ fn table(records: &[Record], in_use: Option<&str>) -> String {
     text
 }
 
+/// Makes an installed model, or the starter, the one that is used without `--model`.
 fn choose(store: &Store, name: &str, quiet: bool) -> Result<()> {
     if name != STARTER && store.find(name)?.is_none() {
         return Err(not_installed(name));
@@ -245,7 +248,7 @@ fn remove_copies(store: &Store, quiet: bool) -> Result<()> {
     Ok(())
 }
 
-/// Removes the packed copies of the checkpoint in a directory, if there are any; whether there were.
+/// Removes the packed copies of the checkpoint in a directory. Returns whether there were any.
 fn remove_copies_of(store: &Store, directory: &str, quiet: bool) -> Result<bool> {
     let asked = std::path::absolute(directory).unwrap_or_else(|_| directory.into());
     let source = std::fs::canonicalize(directory).unwrap_or(asked);
@@ -259,6 +262,8 @@ fn remove_copies_of(store: &Store, directory: &str, quiet: bool) -> Result<bool>
     Ok(!of_source.is_empty())
 }
 
+/// Removes the packed copies of the checkpoint in the directory `asked`, or, if it has none, the installed model of this name and what was
+/// downloaded for it.
 fn remove(store: &Store, asked: &str, quiet: bool) -> Result<()> {
     if remove_copies_of(store, asked, quiet)? {
         return Ok(());
@@ -269,7 +274,7 @@ fn remove(store: &Store, asked: &str, quiet: bool) -> Result<()> {
         return Err(Failure::usage("the starter is inside the program and cannot be removed"));
     }
     check_name(&name)?;
-    // Nothing is installed, so no directory or lock is created.
+    // Without a home directory nothing is installed, and the lock below would create it.
     if !store.home().exists() {
         return Err(not_installed(&name));
     }

@@ -1,7 +1,7 @@
-//! `trivec serve --otlp-endpoint`: a span of every request to an OpenTelemetry collector, by OTLP over HTTP.
+//! `trivec serve --otlp-endpoint`: sends a span for each request, except probes, to an OpenTelemetry collector, by OTLP over HTTP.
 //!
-//! Without the option, the variables of the OpenTelemetry specification say where to (`OTEL_EXPORTER_OTLP_ENDPOINT` and its siblings);
-//! without those nothing is sent anywhere.
+//! Without the option, `OTEL_EXPORTER_OTLP_ENDPOINT` or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` names the collector, as OpenTelemetry specifies.
+//! If neither is set, or `OTEL_SDK_DISABLED` is `true`, nothing is sent.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,17 +22,17 @@ use trivec_serve::{Answered, Observer};
 /// How long a collector may take for a batch of spans.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the end of the service may take for the last spans.
+/// How long the service waits at its end for the last spans to be sent.
 const LAST: Duration = Duration::from_secs(5);
 
-/// Sends spans.
+/// Sends a span for each answered request.
 pub(super) struct Spans {
     provider: SdkTracerProvider,
     tracer: SdkTracer,
     parents: TraceContextPropagator,
 }
 
-/// A sender of spans, if an option or the environment names a collector.
+/// Starts to send spans, if an option or the environment names a collector.
 pub(super) fn start(endpoint: Option<String>, service: Option<String>) -> Result<Option<Arc<Spans>>> {
     let is_set = |name: &str| std::env::var(name).is_ok_and(|value| !value.is_empty());
     let from_environment = is_set("OTEL_EXPORTER_OTLP_ENDPOINT") || is_set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT");
@@ -64,7 +64,7 @@ pub(super) fn start(endpoint: Option<String>, service: Option<String>) -> Result
 }
 
 impl Spans {
-    /// Sends what is left.
+    /// Sends the spans that are left, and stops.
     pub(super) fn end(&self) {
         if let Err(e) = self.provider.shutdown_with_timeout(LAST) {
             tracing::warn!(error = %e, "the last spans could not be sent");
@@ -74,7 +74,7 @@ impl Spans {
 
 impl Observer for Spans {
     fn answered(&self, request: &Answered<'_>) {
-        // Probes say nothing.
+        // Probes and metrics would only be noise among the spans.
         if matches!(request.route, "/health" | "/ready" | "/metrics") {
             return;
         }
@@ -109,7 +109,7 @@ impl Observer for Spans {
     }
 }
 
-/// The HTTP client of the hub, as the exporter takes one: it blocks, and the exporter has a thread of its own.
+/// An HTTP client with the TLS settings of the hub, in the form that the exporter wants. It blocks; the exporter has a thread of its own.
 #[derive(Debug)]
 struct Client(ureq::Agent);
 

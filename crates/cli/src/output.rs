@@ -1,4 +1,4 @@
-//! Where embeddings go: JSONL, npy or safetensors, to standard output or to a file that appears whole or not at all.
+//! Writes embeddings as JSONL, npy or safetensors, to standard output or to a file that appears whole or not at all.
 
 use std::io::{self, BufWriter, IsTerminal, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -15,10 +15,14 @@ use super::pending::{Aside, Pending, create_beside, move_into_place, of_system};
 use super::style::harmless;
 use trivec::{Embedding, Modes};
 
-/// The end of the road: standard output, a device or a pipe, or a temporary file beside the one that it becomes.
+/// Where the bytes of the output go.
 enum Target {
     Stdout(BufWriter<io::Stdout>),
-    File { path: PathBuf, file: BufWriter<Pending> },
+    /// A temporary file that becomes the file at `path`, or the device or pipe at `path`.
+    File {
+        path: PathBuf,
+        file: BufWriter<Pending>,
+    },
 }
 
 /// Whether a path means standard output.
@@ -35,7 +39,7 @@ impl Target {
         Ok(Target::File { path, file })
     }
 
-    /// Where the parts of the output are kept until it is complete.
+    /// The directory for temporary files with the parts of the output.
     fn aside(&self) -> Aside {
         match self {
             Target::Stdout(_) => Aside::of(None),
@@ -43,10 +47,11 @@ impl Target {
         }
     }
 
+    /// The failure for an error of writing.
     fn failure(&self, error: &io::Error) -> Failure {
         match self {
             Target::Stdout(_) => Failure::stdout(error),
-            // A pipe whose reader has closed it.
+            // The reader of the pipe has closed it.
             Target::File { .. } if error.kind() == io::ErrorKind::BrokenPipe => Failure::ClosedPipe,
             Target::File { path, .. } => Failure::io_path(path, error),
         }
@@ -68,7 +73,7 @@ impl Target {
         flushed.map_err(|e| self.failure(&e))
     }
 
-    /// Makes the file visible, after its bytes have reached the disk.
+    /// Completes the output. A file appears under its name once its bytes have reached the disk.
     fn finish(mut self) -> Result<()> {
         self.flush()?;
         let Target::File { path, file } = self else { return Ok(()) };
@@ -76,12 +81,12 @@ impl Target {
     }
 }
 
-/// Bytes of a part of the output that memory holds where the output is a pipe, which has no directory of its own for a file. There are eight
-/// parts at most.
+/// How many bytes of each part of the output are held in memory before they go to a temporary file, if the output is standard output, a
+/// device or a pipe. There are eight parts at most.
 const IN_MEMORY: usize = 8 << 20;
 
-/// Bytes put aside until it is known how many there are, in memory as far as they are few, and in a file without a name: it is gone when the
-/// program ends, however it ends.
+/// The bytes of one part of the output, stored until the number of records is known, which is written before them. They are in a temporary
+/// file without a name, which is gone when the program ends, however it ends; a few may be in memory instead (see [`IN_MEMORY`]).
 struct Spool {
     file: BufWriter<SpooledTempFile>,
     bytes: u64,
@@ -91,7 +96,7 @@ struct Spool {
 impl Spool {
     fn new(aside: &Rc<Aside>) -> Result<Spool> {
         let mut file = tempfile::spooled_tempfile_in(IN_MEMORY, &aside.directory);
-        // Beside an output that is a file there is room for the parts, or there is none for the output.
+        // For an output file the parts go to disk at once: its directory must have room for as many bytes anyway.
         if !aside.system {
             file.roll().map_err(|e| aside.failure(&of_system(e)))?;
         }
@@ -107,6 +112,7 @@ impl Spool {
         values.iter().try_for_each(|x| self.push(&x.to_le_bytes()))
     }
 
+    /// Copies all bytes to the output.
     fn drain_into(self, target: &mut Target) -> Result<()> {
         let fail = |e: io::Error| self.aside.failure(&of_system(e));
         let mut file = self.file.into_inner().map_err(|e| fail(e.into_error()))?;
@@ -121,7 +127,7 @@ impl Spool {
     }
 }
 
-/// A record of the output.
+/// A record of the JSONL output.
 #[derive(Serialize)]
 struct JsonRecord<'a> {
     index: u64,
@@ -143,7 +149,7 @@ struct JsonSparse<'a> {
     values: &'a [f32],
 }
 
-/// Refuses a form that does not hold what is computed.
+/// Refuses an output format that cannot hold the vectors of these modes.
 pub(super) fn check_format(format: OutputFormat, modes: Modes) -> Result<()> {
     if format == OutputFormat::Npy && modes != Modes::DENSE {
         return Err(Failure::usage(format!(
@@ -153,7 +159,7 @@ pub(super) fn check_format(format: OutputFormat, modes: Modes) -> Result<()> {
     Ok(())
 }
 
-/// A record of the JSONL form, with the end of its line.
+/// A record as a line of JSONL, its line end included.
 pub(super) fn json_line(index: u64, id: Option<&RawValue>, embedding: &Embedding) -> Result<String> {
     let record = JsonRecord {
         index,
@@ -169,7 +175,7 @@ pub(super) fn json_line(index: u64, id: Option<&RawValue>, embedding: &Embedding
     Ok(line)
 }
 
-/// Row offsets and values of a ragged tensor.
+/// The row offsets (`indptr`) of a ragged tensor, and how many rows it has so far.
 struct Ragged {
     indptr: Spool,
     rows: u64,
@@ -182,18 +188,21 @@ impl Ragged {
         Ok(Ragged { indptr, rows: 0 })
     }
 
+    /// Adds a record with so many rows.
     fn push(&mut self, rows: usize) -> Result<()> {
         self.rows += rows as u64;
         self.indptr.push(&(self.rows as i64).to_le_bytes())
     }
 }
 
-/// What the safetensors form holds, each part put aside as it comes.
+/// The tensors of a safetensors output, each in a spool of its own until all records are known.
 struct Columns {
     tokens: Spool,
     truncated: Spool,
     dense: Option<Spool>,
+    /// Offsets, token ids and weights.
     sparse: Option<(Ragged, Spool, Spool)>,
+    /// Offsets and vectors.
     colbert: Option<(Ragged, Spool)>,
 }
 
@@ -204,7 +213,7 @@ enum Form {
     Safetensors(Box<Columns>),
 }
 
-/// Takes embeddings one by one.
+/// Writes embeddings one by one in an output format.
 pub(super) struct Writer {
     target: Target,
     form: Form,
@@ -215,7 +224,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// `dense_dim` and `colbert_dim` are the widths that an output without records still states.
+    /// `dense_dim` and `colbert_dim` are the widths of the vectors, which a header states even if there are no records.
     pub(super) fn new(
         path: Option<&Path>,
         format: OutputFormat,
@@ -245,13 +254,14 @@ impl Writer {
         Ok(Writer { target, form, records: 0, dense_dim, colbert_dim, on_terminal })
     }
 
+    /// Writes a record, or adds it to the parts that wait for the last record.
     pub(super) fn push(&mut self, id: Option<&RawValue>, embedding: &Embedding) -> Result<()> {
         let index = self.records;
         self.records += 1;
         match &mut self.form {
             Form::Jsonl => {
                 let line = json_line(index, id, embedding)?;
-                // Ids are written as the input has them, but for what acts on a terminal.
+                // Ids are written as the input has them; on a terminal, characters that would act on it are escaped.
                 let line = if self.on_terminal { harmless(line) } else { line };
                 self.target.write(line.as_bytes())
             }
@@ -260,7 +270,7 @@ impl Writer {
         }
     }
 
-    /// Hands finished records on, so that a reader of the pipe sees them.
+    /// Hands on the records so far, so that the reader of a pipe sees them. Only JSONL can: other formats begin with the number of records.
     pub(super) fn flush(&mut self) -> Result<()> {
         match self.form {
             Form::Jsonl => self.target.flush(),
@@ -268,6 +278,7 @@ impl Writer {
         }
     }
 
+    /// Writes what had to wait for the last record, and completes the output.
     pub(super) fn finish(mut self) -> Result<()> {
         match self.form {
             Form::Jsonl => {}
@@ -283,7 +294,7 @@ impl Writer {
     }
 }
 
-/// Header of npy 1.0 for `[rows, cols]` little-endian f32; the data begins at a multiple of 64 bytes.
+/// The header of npy 1.0 for `[rows, cols]` little-endian f32; the data begins at a multiple of 64 bytes.
 fn npy_header(rows: u64, cols: usize) -> Vec<u8> {
     let mut dict = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {cols}), }}");
     while !(10 + dict.len() + 1).is_multiple_of(64) {
@@ -297,6 +308,7 @@ fn npy_header(rows: u64, cols: usize) -> Vec<u8> {
 }
 
 impl Columns {
+    /// Adds a record to every tensor.
     fn push(&mut self, embedding: &Embedding) -> Result<()> {
         self.tokens.push(&(embedding.tokens as i64).to_le_bytes())?;
         self.truncated.push(&[u8::from(embedding.truncated)])?;
@@ -315,8 +327,9 @@ impl Columns {
         Ok(())
     }
 
+    /// Writes the header, and then the tensors.
     fn finish(self, records: u64, dense_dim: usize, colbert_dim: usize, target: &mut Target) -> Result<()> {
-        // Wider types first: every tensor is then aligned to its element.
+        // Tensors of wider types come first, so that every tensor is aligned to its type.
         let mut tensors: Vec<(&str, Dtype, Vec<u64>, Spool)> = Vec::new();
         tensors.push(("tokens", Dtype::I64, vec![records], self.tokens));
         let mut after = Vec::new();

@@ -1,4 +1,4 @@
-//! `trivec pack`: a checkpoint in, one packed file out.
+//! `trivec pack`: packs a checkpoint into one file.
 
 use std::fs::File;
 use std::io::Read;
@@ -82,7 +82,7 @@ pub(super) fn run(args: &PackArgs, model_args: &ModelArgs) -> Result<()> {
     Ok(())
 }
 
-/// `int8`, or how many layers have which format.
+/// The format of all layers (`int8`), or how many layers have which format, for a message.
 fn formats(report: &PackReport) -> String {
     let count = |format: WeightFormat| (format, report.layers.iter().filter(|other| **other == format).count());
     let counts: Vec<_> = WeightFormat::ALL.into_iter().map(count).filter(|(_, count)| *count > 0).collect();
@@ -96,6 +96,7 @@ fn formats(report: &PackReport) -> String {
     }
 }
 
+/// How the weights were calibrated, for a message; nothing for formats that never are.
 fn calibrated(weights: WeightFormat, report: &PackReport) -> String {
     match report.calibration_texts {
         _ if matches!(weights, WeightFormat::F16 | WeightFormat::F32) => String::new(),
@@ -105,7 +106,7 @@ fn calibrated(weights: WeightFormat, report: &PackReport) -> String {
     }
 }
 
-/// Megabytes as bytes.
+/// The budget of `--budget-mb` in bytes.
 fn budget(mb: f64) -> Result<u64> {
     if mb.is_finite() && mb > 0.0 {
         Ok((mb * 1e6) as u64)
@@ -114,11 +115,12 @@ fn budget(mb: f64) -> Result<u64> {
     }
 }
 
-/// SHA-256 over the model's weight files, PyTorch's included, in the order of their names.
+/// What the packed file records as its source: the SHA-256 over the weight files of the checkpoint, PyTorch's included, in the order of their
+/// paths. `starter` without a checkpoint.
 fn digest(source: Option<&PathBuf>) -> Result<String> {
     let Some(directory) = source else { return Ok("starter".to_owned()) };
     if directory.is_file() {
-        // A packed file, which `pack` refuses by name.
+        // A packed file: `staged::pack` refuses it later.
         return Ok("unknown".to_owned());
     }
     let failed = |e: std::io::Error| Failure::io_path(directory, &e);

@@ -1,5 +1,5 @@
-//! Output files that appear only when they are complete: their paths, and the temporary files until then. What is not a file is written to as
-//! it comes.
+//! Output files that appear under their names only when they are complete: checks of their paths, and the temporary files that hold them
+//! before. A device or a pipe is written to directly.
 
 use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io::{self, BufWriter, Write};
@@ -12,7 +12,8 @@ use trivec::Model;
 use trivec::output_path::missing_directory;
 use trivec_hub::staged::drop_from_cache;
 
-/// The path of the file to write, which `option` names.
+/// Checks the output path that `option` gives, and returns the path to which symbolic links lead from it. Fails if it names a directory, or
+/// if its parent directory does not exist.
 pub(super) fn resolve_output(path: &Path, option: &str) -> Result<PathBuf> {
     if path.is_dir() {
         return Err(Failure::usage(format!("{option}: {} is a directory, expected a file", path.display())));
@@ -20,7 +21,8 @@ pub(super) fn resolve_output(path: &Path, option: &str) -> Result<PathBuf> {
     if path.as_os_str().as_encoded_bytes().ends_with(std::path::MAIN_SEPARATOR_STR.as_bytes()) {
         return Err(Failure::usage(format!("{option}: {} names a directory, expected a file", path.display())));
     }
-    // A link is followed, so that the file it names is replaced and not the link. The name that a pipe's link has is no path.
+    // A symbolic link is followed, so that the file it leads to is replaced and not the link. But a link such as /dev/stdout may lead to a
+    // pipe, whose name `pipe:[…]` is no path.
     if is_special(path) {
         return Ok(path.to_path_buf());
     }
@@ -32,7 +34,7 @@ pub(super) fn resolve_output(path: &Path, option: &str) -> Result<PathBuf> {
 /// How many symbolic links in a row are followed before the path is refused as a loop: 40, as Linux itself does.
 const MOST_LINKS: usize = 40;
 
-/// The path that a link leads to, also where nothing is there yet.
+/// The path that the symbolic link `path` leads to, even if there is no file yet; `path` itself if it is no link.
 fn followed(path: &Path) -> Result<PathBuf> {
     let mut at = path.to_path_buf();
     for _ in 0..MOST_LINKS {
@@ -44,7 +46,7 @@ fn followed(path: &Path) -> Result<PathBuf> {
     Err(Failure::io_path(path, &io::Error::other("a link that leads to itself, or through too many others")))
 }
 
-/// Refuses an output that would replace one of the files that are read: each with what it is.
+/// Refuses an output that would replace one of `inputs`, which are files that are read, each with what the error calls it.
 pub(super) fn refuse_input<'a>(
     output: &Path,
     option: &str,
@@ -56,7 +58,8 @@ pub(super) fn refuse_input<'a>(
     }
 }
 
-/// The path without links and dots of a file that may not be there yet; `None` if its directory is not there.
+/// The absolute path, without links and dots, of a file that may not exist yet. `None` for a device or a pipe, and if its directory does not
+/// exist.
 fn whole_path(path: &Path) -> Option<PathBuf> {
     if is_special(path) {
         return None;
@@ -74,7 +77,7 @@ pub(super) fn refuse_inside(output: &Path, option: &str, directory: &Path, what:
     }
 }
 
-/// The files that a cache at `path` has: the database, and what SQLite and the cache's lock keep beside it.
+/// The files of a cache at `path`: the database, the files of SQLite beside it, and the lock file.
 pub(super) fn cache_files(path: &Path) -> Vec<PathBuf> {
     let beside = |ending: &str| {
         let mut name = path.as_os_str().to_owned();
@@ -87,15 +90,15 @@ pub(super) fn cache_files(path: &Path) -> Vec<PathBuf> {
 /// Refuses an output that would replace a file of the model.
 pub(super) fn refuse_model_file(output: &Path, option: &str, model: &Model) -> Result<()> {
     let place = Path::new(&model.info().name);
-    // A packed model is one file, without a name.
+    // `contents` has one entry with an empty name for a packed model, which is one file.
     let files =
         model.contents().into_iter().map(|(name, _)| if name.is_empty() { place.into() } else { place.join(name) });
     let files: Vec<PathBuf> = files.collect();
     refuse_input(output, option, files.iter().map(|file| (file.as_path(), "a file of the model")))
 }
 
-/// Refuses a path whose directory is not there. No command makes the directories above its output: a path that was mistyped would be
-/// found nowhere.
+/// Refuses a path whose parent directory does not exist. No command creates it, because an output under a mistyped path would not be found
+/// again.
 pub(super) fn check_directory(path: &Path) -> Result<()> {
     match missing_directory(path) {
         Some(what) => Err(Failure::Message { code: exit::IO, message: format!("{}: {what}", path.display()) }),
@@ -108,15 +111,15 @@ pub(super) fn is_special(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
 }
 
-/// The directory for incomplete output.
+/// The directory for temporary files that hold parts of an incomplete output.
 pub(super) struct Aside {
     pub directory: PathBuf,
-    /// Whether it is the system's directory for temporary files, since there is nothing that it could lie beside.
+    /// Whether it is the system's directory for temporary files, because the output is standard output, a device or a pipe.
     pub system: bool,
 }
 
 impl Aside {
-    /// For an output to `path`: beside it, unless it is a pipe or the like.
+    /// The directory in which the output file `path` is; the system's for standard output (`None`), a device or a pipe.
     pub(super) fn of(path: Option<&Path>) -> Aside {
         match path.filter(|path| !is_special(path)) {
             Some(path) => Aside { directory: directory_of(path).to_path_buf(), system: false },
@@ -124,6 +127,7 @@ impl Aside {
         }
     }
 
+    /// The failure for an error of a temporary file in this directory.
     pub(super) fn failure(&self, error: &io::Error) -> Failure {
         let directory = self.directory.display();
         if !self.system {
@@ -138,19 +142,19 @@ impl Aside {
     }
 }
 
-/// A file that has no name yet where the system has such files, so that nothing is left of it when the program is killed; else a hidden
-/// one beside its place, which is removed when this is dropped. A device or a pipe is written to at once.
+/// An output that is not complete yet.
 pub(super) enum Pending {
+    /// A file without a name (`O_TMPFILE`), of which nothing is left if the program is killed.
     #[cfg(target_os = "linux")]
-    Unnamed {
-        file: File,
-        directory: PathBuf,
-    },
+    Unnamed { file: File, directory: PathBuf },
+    /// A hidden file in the output's directory, where unnamed files cannot be used. It is removed when this is dropped.
     Named(NamedTempFile),
+    /// A device or a pipe, which is written to directly.
     Special(File),
 }
 
 impl Pending {
+    /// Creates a file in the output's directory, with these permissions or the usual ones under the umask.
     fn create(directory: &Path, permissions: Option<Permissions>) -> io::Result<Pending> {
         #[cfg(target_os = "linux")]
         if let Some(file) = unnamed(directory, permissions.clone()) {
@@ -176,13 +180,13 @@ impl Pending {
         }
     }
 
-    /// Gives it its name, whatever had that before.
+    /// Gives the finished file the name `path`, and replaces a file that has this name. Does nothing for a device or a pipe.
     fn persist(self, path: &Path) -> io::Result<()> {
         match self {
             #[cfg(target_os = "linux")]
             Pending::Unnamed { file, directory } => {
                 use rustix::fs::{AtFlags, CWD, linkat};
-                // A name that is taken cannot be given to it at once: it gets a hidden one first.
+                // `linkat` cannot replace a file, but renaming can: the file gets a hidden name first, and is then renamed.
                 let from = of_descriptor(&file);
                 let linked = hidden().make_in(&directory, |hidden| {
                     linkat(CWD, &from, CWD, hidden, AtFlags::SYMLINK_FOLLOW).map_err(io::Error::from)
@@ -205,14 +209,15 @@ impl Write for Pending {
     }
 }
 
-/// Hidden names beside an output.
+/// Makes hidden names for files in an output's directory.
 fn hidden() -> tempfile::Builder<'static, 'static> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".trivec-").suffix(".tmp");
     builder
 }
 
-/// A file without a name, if the file system has such files, and if it can be given one later.
+/// Creates a file without a name. `None` if the file system has no such files, or if /proc does not show the file, which gets its name
+/// through that path later.
 #[cfg(target_os = "linux")]
 fn unnamed(directory: &Path, permissions: Option<Permissions>) -> Option<File> {
     use rustix::fs::{Mode, OFlags, open};
@@ -224,15 +229,15 @@ fn unnamed(directory: &Path, permissions: Option<Permissions>) -> Option<File> {
     std::fs::metadata(of_descriptor(&file)).ok()?.is_file().then_some(file)
 }
 
-/// The path under which the system shows a file that is open.
+/// The path under /proc of a file that is open.
 #[cfg(target_os = "linux")]
 fn of_descriptor(file: &File) -> String {
     use std::os::fd::AsRawFd;
     format!("/proc/self/fd/{}", file.as_raw_fd())
 }
 
-/// A file in the making beside `path`, with the path that it is to take; or what is at `path`, if it is no file. `option` is the one that names
-/// `path`.
+/// Opens the output `path`, which `option` gives: a temporary file in its directory, or the device or pipe that is there. Also returns the
+/// path for [`move_into_place`].
 pub(super) fn create_beside(path: &Path, option: &str) -> Result<(PathBuf, BufWriter<Pending>)> {
     let path = resolve_output(path, option)?;
     let failed = |e: io::Error| Failure::io_path(&path, &of_system(e));
@@ -246,7 +251,7 @@ pub(super) fn create_beside(path: &Path, option: &str) -> Result<(PathBuf, BufWr
     Ok((path, BufWriter::with_capacity(1 << 16, file)))
 }
 
-/// What the system says, without the name of a hidden file that `tempfile` adds.
+/// The error without the path of the hidden file, which `tempfile` adds to what the system says.
 pub(super) fn of_system(error: io::Error) -> io::Error {
     let text = error.to_string();
     match text.split_once(" at path \"") {
@@ -255,7 +260,7 @@ pub(super) fn of_system(error: io::Error) -> io::Error {
     }
 }
 
-/// Makes the file visible under its name, after its bytes have reached the disk.
+/// Gives the complete file its name, after its bytes have reached the disk. Does nothing more for a device or a pipe than to flush it.
 pub(super) fn move_into_place(path: &Path, file: BufWriter<Pending>) -> Result<()> {
     settle(path, file, |_| ())
 }
@@ -266,6 +271,7 @@ pub(super) fn move_model_into_place(path: &Path, file: BufWriter<Pending>) -> Re
     settle(path, file, drop_from_cache)
 }
 
+/// Does what [`move_into_place`] says. `on_disk` gets the file once its bytes have reached the disk, before it has its name.
 fn settle(path: &Path, file: BufWriter<Pending>, on_disk: impl Fn(&File)) -> Result<()> {
     let fail = |e: io::Error| Failure::io_path(path, &e);
     let file = match file.into_inner() {
@@ -282,13 +288,14 @@ fn settle(path: &Path, file: BufWriter<Pending>, on_disk: impl Fn(&File)) -> Res
     file.persist(path).map_err(fail)
 }
 
+/// The directory of a path: its parent, or the current directory.
 fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Whether both paths are the same file, whatever they are called.
+/// Whether both paths lead to the same file.
 pub(super) fn same_file(a: &Path, b: &Path) -> bool {
-    // Where one is not there yet, the names decide: it may be made before the other is written.
+    // Equal paths are the same file even before it exists: it may be created before the other is written.
     if let (Some(a), Some(b)) = (whole_path(a), whole_path(b))
         && a == b
     {

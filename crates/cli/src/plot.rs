@@ -2,13 +2,13 @@
 
 use plotters::prelude::*;
 
-/// Bars of the histogram.
+/// The number of bars of the histogram.
 const BARS: usize = 40;
 
-/// A histogram of `values`, which are cosines: from the least to 1.
+/// A histogram of cosines as SVG, from the least of them to 1. Values that are not finite are left out.
 pub(super) fn histogram(title: &str, values: &[f64]) -> Result<String, String> {
     let least = values.iter().copied().filter(|value| value.is_finite()).fold(1.0f64, f64::min);
-    // All alike, or none: a range that can be drawn.
+    // If all values are 1, or there are none, the range is still wide enough to be drawn.
     let from = if 1.0 - least < 1e-9 { 1.0 - 1e-6 } else { least - (1.0 - least) * 0.02 };
     let width = (1.0 - from) / BARS as f64;
     let mut counts = [0u32; BARS];
@@ -22,6 +22,7 @@ pub(super) fn histogram(title: &str, values: &[f64]) -> Result<String, String> {
     Ok(svg)
 }
 
+/// Draws a histogram whose first bar begins at `from`. Each bar is `width` wide, and the highest has a count of `most`.
 fn draw(
     svg: &mut String,
     title: &str,
@@ -58,6 +59,7 @@ pub(super) fn bars(title: &str, axis: &str, bars: &[Bar<'_>]) -> Result<String, 
     Ok(svg)
 }
 
+/// Draws the chart of [`bars`].
 #[cfg(feature = "search")]
 fn draw_bars(
     svg: &mut String,
@@ -76,7 +78,7 @@ fn draw_bars(
         .y_label_area_size(130)
         .build_cartesian_2d(0.0..most, 0.0..count as f64)?;
     let name = |y: &f64| {
-        // Labels stand in the middle of bars, the first at the top.
+        // The label of a bar is at its middle; the first bar is at the top.
         let place = count as f64 - 0.5 - y;
         let whole = place >= -0.01 && (place - place.round()).abs() < 0.01;
         bars.get(place.round() as usize).filter(|_| whole).map_or(String::new(), |bar| bar.0.to_owned())
@@ -115,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn every_value_is_in_a_bar() {
+    fn any_values_give_a_histogram_with_an_escaped_title() {
         for values in [&[0.99, 0.995, 0.995, 1.0][..], &[1.0, 1.0], &[], &[f64::NAN, 0.5]] {
             let svg = histogram("a < b", values).unwrap();
             assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"), "{svg}");

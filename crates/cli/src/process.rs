@@ -9,7 +9,8 @@ use super::serve_args::LogFormat;
 use trivec::escape::Escaped;
 use trivec_serve::Signal;
 
-/// Passes the process's signals on to the service. A second signal to end stops the process at once.
+/// Returns a channel with what the process's signals ask of the service: to end, or (SIGHUP) to load the model again. A second signal to end
+/// stops the process at once.
 pub(super) fn signals() -> std::io::Result<tokio::sync::mpsc::Receiver<Signal>> {
     let (told, signals) = tokio::sync::mpsc::channel(4);
     #[cfg(unix)]
@@ -47,27 +48,27 @@ pub(super) fn signals() -> std::io::Result<tokio::sync::mpsc::Receiver<Signal>> 
     Ok(signals)
 }
 
-/// A connection is a descriptor, and the customary limit of 1,024 is below what `--max-connections` allows with the model's own files:
-/// the process may raise it to what its administrator set as the highest.
+/// Raises the limit of open files to the highest that the process may set (on Linux). Each connection is a file descriptor, and the usual
+/// limit of 1,024 has no room for `--max-connections` (1,024 by default) beside the model's own files.
 pub(super) fn raise_descriptor_limit() {
     #[cfg(target_os = "linux")]
     {
         use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
         let limit = getrlimit(Resource::Nofile);
-        // Refused, it stays as it is, and the accept loop waits where it does not suffice.
+        // If this fails, the limit stays as it is, and the accept loop waits while there is no free descriptor.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
     }
 }
 
-/// The log on stderr.
+/// Starts the log on stderr.
 pub(super) fn log(format: LogFormat, level: tracing::Level) {
     let builder = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_writer(std::io::stderr)
         .with_target(false)
-        // Its own error messages go to stderr, and it would panic if stderr cannot be written.
+        // The subscriber would print its own errors to stderr, and panic if stderr cannot be written.
         .log_internal_errors(false);
-    // Set once a process; a second call (in a test) keeps the first.
+    // A process has one log; a second call (in a test) keeps the first.
     let _ = match format {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
         LogFormat::Text => {
@@ -77,7 +78,7 @@ pub(super) fn log(format: LogFormat, level: tracing::Level) {
     };
 }
 
-/// A field of a line of text: what requests, files and hubs send is escaped for the terminal.
+/// Writes a field of a log line in text form. The value may come from a request, a file or a hub, so it is escaped for the terminal.
 fn write_field(
     writer: &mut Writer<'_>,
     field: &tracing::field::Field,

@@ -1,10 +1,10 @@
-//! Bars on a terminal.
+//! Progress bars on a terminal.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use trivec::pack::Stage;
 use trivec_hub::staged::Watcher;
 
-/// A bar on a terminal, nothing elsewhere.
+/// A bar on stderr that counts texts. It is not drawn if `quiet`, or if stderr is no terminal.
 pub(super) fn bar(quiet: bool) -> ProgressBar {
     let bar = ProgressBar::new(0);
     bar.set_draw_target(if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() });
@@ -14,7 +14,7 @@ pub(super) fn bar(quiet: bool) -> ProgressBar {
     bar
 }
 
-/// A bar on a terminal for one stage after the other; what was resumed, as a line.
+/// A bar on stderr for one stage of packing after the other. What an interrupted run left is told in a line.
 pub(super) struct Bar {
     bar: ProgressBar,
     quiet: bool,
@@ -33,6 +33,7 @@ impl Bar {
         self.bar.finish_and_clear();
     }
 
+    /// Shows that `done` of `total` of the stage `what` are done. A stage begins with 0.
     pub(super) fn set(&self, what: &'static str, done: u64, total: u64) {
         if done == 0 {
             self.bar.reset();

@@ -17,7 +17,7 @@ pub(super) struct SideArgs {
 }
 
 impl SideArgs {
-    /// The options of both sides, where `options` are those of both.
+    /// The options of each side: `options`, with the side's own prompt if one was given.
     pub(super) fn options(&self, options: EncodeOptions, model: &Model) -> Result<[EncodeOptions; 2]> {
         let side = |given: &Option<String>, option: &str| -> Result<EncodeOptions> {
             let prompt = given.as_ref().map(|given| parse(given, option, model)).transpose()?;
@@ -28,8 +28,8 @@ impl SideArgs {
     }
 }
 
-/// What `given` says: the prompt of that name if the model has one, else the text itself. A single word without punctuation is no text that
-/// anybody puts before others: it is a name that the model does not have, and refused.
+/// The prompt that `given` means: the model's prompt of that name, else the text itself. A text of letters, digits, `_`, `-` and `.` alone is
+/// taken for a mistyped name, and is an error.
 pub(super) fn parse(given: &str, option: &str, model: &Model) -> Result<Prompt> {
     let prompts = &model.info().prompts;
     if prompts.contains_key(given) {

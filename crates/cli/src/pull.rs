@@ -92,7 +92,8 @@ pub(super) enum Pin {
 }
 
 impl Pin {
-    /// A hub on this machine is the user's own, so its files are accepted without pins.
+    /// Whether a known model must have the revision and the hashes that this program knows. With `auto` it need not if the hub is on this
+    /// machine, and so the user's own.
     fn holds(self) -> bool {
         match self {
             Pin::Auto => !endpoint_is_loopback(),
@@ -168,7 +169,7 @@ impl Stages {
         Stages { fetching: Show::new(quiet), packing: Bar::new(quiet), comparing: OnceLock::new() }
     }
 
-    /// Clears what is left on the terminal.
+    /// Clears the bars that are left on the terminal.
     fn finish(&self) {
         self.packing.finish();
         if let Some(bar) = self.comparing.get() {
@@ -219,6 +220,7 @@ impl PullProgress for Stages {
     }
 }
 
+/// The options of fetching that the command line gives.
 fn fetch_options(args: &PullArgs) -> FetchOptions {
     let hubs = match args.from {
         From::Hf => vec![Hub::HuggingFace],
@@ -226,7 +228,7 @@ fn fetch_options(args: &PullArgs) -> FetchOptions {
         From::Auto => vec![Hub::HuggingFace, Hub::ModelScope],
     };
     let packed_share = match args.weights.bits() {
-        // Of f32 weights, as nearly all checkpoints have them, with the tokenizer.
+        // Shares of the size of f32 weights, which nearly all checkpoints have. They include the tokenizer.
         ..=8 => 0.3,
         9..=16 => 0.55,
         _ => 1.05,
@@ -243,6 +245,7 @@ fn fetch_options(args: &PullArgs) -> FetchOptions {
     }
 }
 
+/// Says in a line which model is in use now.
 fn summary(record: &Record) -> String {
     let megabytes = record.bytes as f64 / 1e6;
     let (name, weights) = (&record.name, &record.weights);
@@ -265,6 +268,7 @@ fn json_line(store: &Store, record: &Record, already_installed: bool) -> String 
     harmless(json.to_string())
 }
 
+/// Prints the models that have a short name, and those that cannot be used.
 fn list(as_json: bool) -> Result<()> {
     if as_json {
         let models: Vec<Value> = KNOWN

@@ -10,21 +10,24 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use trivec::escape::Escaped;
 use trivec_hub::Progress;
 
-/// A line is printed each time that much more of a file is there, where there is no terminal.
+/// Without a terminal, a line is printed each time this much more of a file has arrived.
 const STEP_PERCENT: u64 = 20;
 
-/// Files smaller than this get no lines but their last.
+/// Files of fewer bytes get only the line that says they are complete.
 const SMALL: u64 = 1 << 20;
 
-/// What is known of a file in the making.
+/// How far the download of a file is.
 struct FileState {
+    /// Bytes of the whole file.
     bytes: u64,
+    /// Bytes that have arrived.
     have: u64,
+    /// Bytes that had arrived when the last line was printed.
     told: u64,
     bar: Option<ProgressBar>,
 }
 
-/// Shows a pull on stderr.
+/// Shows on stderr how far the downloads of a pull are.
 pub(super) struct Show {
     bars: Option<MultiProgress>,
     quiet: bool,
@@ -38,6 +41,7 @@ impl Show {
         Show { bars, quiet, files: Mutex::default() }
     }
 
+    /// Prints a line above the bars, unless `quiet`.
     fn say(&self, text: &str) {
         match &self.bars {
             _ if self.quiet => {}
@@ -59,6 +63,7 @@ impl Show {
         bar
     }
 
+    /// Calls `act` with the state of a file whose download has begun.
     fn with(&self, path: &str, act: impl FnOnce(&mut FileState)) {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(state) = files.get_mut(path) {

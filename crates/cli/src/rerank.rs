@@ -1,4 +1,4 @@
-//! `trivec rerank`: documents sorted by how well they answer a query.
+//! `trivec rerank`: sorts documents by how well they answer a query.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use trivec::{ErrorKind, Model, RerankOptions, Reranked};
 /// Documents that are read and scored at a time.
 const CHUNK: usize = 64;
 
-/// Columns of a document in the table.
+/// Terminal columns of a document's text in the table.
 const EXCERPT: usize = 72;
 
 const EXAMPLES: &str = "\
@@ -70,7 +70,7 @@ pub(super) struct RerankArgs {
     pub packed: WeightsArgs,
 }
 
-/// A document with what the model says of it.
+/// A document with its scores.
 struct Scored {
     id: Option<Box<RawValue>>,
     text: String,
@@ -106,7 +106,7 @@ pub(super) fn run(args: &RerankArgs, model_args: &ModelArgs) -> Result<()> {
         }
         Some(opened) => score_input(&model, args, &options, opened, model_args.quiet)?,
     };
-    // Stable: equal ones stay in the order of the input.
+    // The sort is stable: documents with equal scores stay in the order of the input.
     scored.sort_by(|a, b| b.result.logit.total_cmp(&a.result.logit));
     scored.truncate(args.top.map_or(usize::MAX, |top| top as usize));
     let mut out = anstream::stdout().lock();
@@ -168,7 +168,7 @@ fn score_input(
     }
 }
 
-/// A document as JSON.
+/// A document as `--json` prints it.
 #[derive(Serialize)]
 struct JsonScored<'a> {
     index: usize,
@@ -181,6 +181,7 @@ struct JsonScored<'a> {
     text: &'a str,
 }
 
+/// Writes the documents as a table, or as JSON, one a line.
 fn write(out: &mut impl Write, scored: &[Scored], args: &RerankArgs) -> io::Result<()> {
     for (rank, Scored { id, text, result }) in scored.iter().enumerate() {
         let &Reranked { index, score, logit, tokens, truncated, .. } = result;

@@ -1,4 +1,4 @@
-//! `trivec score`: the five numbers of a pair, and a verdict.
+//! `trivec score`: the five similarity scores of a pair of texts, and a verdict.
 
 use std::io::{self, BufRead, Write};
 use std::path::Path;
@@ -18,7 +18,7 @@ use trivec::{Embedding, EncodeOptions, Model};
 /// Pairs that are read and scored at a time.
 const CHUNK: usize = 32;
 
-/// Weights and thresholds, checked.
+/// The weights and thresholds of the options, which have been checked.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Judge {
     pub weights: ScoreWeights,
@@ -26,6 +26,7 @@ pub(super) struct Judge {
 }
 
 impl Judge {
+    /// Checks the weights and the thresholds of the options.
     pub(super) fn new(args: &JudgeArgs) -> Result<Judge> {
         let weights = ScoreWeights::from_slice(&args.weights).map_err(|e| Failure::option("weights", e))?;
         let thresholds = match args.thresholds[..] {
@@ -41,8 +42,8 @@ impl Judge {
         Ok(Judge { weights, thresholds })
     }
 
-    /// The verdict on a cosine, and the cosine in percent with as many digits as it takes not to contradict the verdict: 84.999 % is
-    /// "related", and 85.00 % would not be.
+    /// The verdict on a cosine, and the cosine in percent, with two decimals or as many more as it takes not to contradict the verdict: a
+    /// cosine of 0.85001 is near-identical with a threshold of 0.85, and 85.00 % would not be above it, so that it is shown as 85.001.
     pub(super) fn verdict(&self, cosine: f32) -> (Verdict, String) {
         let verdict = self.thresholds.verdict(cosine);
         let percent = f64::from(cosine) * 100.0;
@@ -54,7 +55,7 @@ impl Judge {
     }
 }
 
-/// A result as JSON. Numbers whose head is missing, and mixes whose weights add up to 0, are `null`.
+/// The scores of a pair as JSON. Scores whose head the model lacks, and mixed scores whose weights add up to 0, are `null`.
 #[derive(Serialize)]
 pub(super) struct JsonScores<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,7 +66,7 @@ pub(super) struct JsonScores<'a> {
     scores: Scores,
     verdict: &'static str,
     percent: Option<f64>,
-    /// Whether text A, text B had more tokens than are allowed, and was cut.
+    /// Whether text A and text B had more tokens than are allowed, and were cut.
     truncated: [bool; 2],
 }
 
@@ -118,14 +119,14 @@ pub(super) fn run(args: &ScoreArgs, model_args: &ModelArgs) -> Result<()> {
     }
 }
 
-/// What a pair's texts gave.
+/// The scores of a pair.
 pub(super) struct Scored {
     scores: Scores,
-    /// Whether text A, text B was cut.
+    /// Whether text A and text B were cut.
     truncated: [bool; 2],
 }
 
-/// Scores of each pair, in every mode the model has. What an error says of a pair begins with `place` of it.
+/// Computes the scores of each pair, in every mode that the model has. An error about a pair begins with `place` of its index.
 fn score_pairs(
     model: &Model,
     pairs: &[(&str, &str)],
@@ -140,7 +141,7 @@ fn score_pairs(
         Ok(Scored { scores, truncated: [a.truncated, b.truncated] })
     };
     if left.prompt == right.prompt {
-        // Both sides at once: larger batches.
+        // Texts A and B are embedded together, in larger batches.
         let texts: Vec<&str> = pairs.iter().flat_map(|&(a, b)| [a, b]).collect();
         let side = |index: usize| format!("{}text {}", place(index / 2), ["A", "B"][index % 2]);
         let embeddings = model.encode(&texts, &left).map_err(|e| Failure::of_input(e, side))?;
@@ -154,7 +155,7 @@ fn score_pairs(
     a.iter().zip(&b).enumerate().map(|(index, (a, b))| of_pair(index, a, b)).collect()
 }
 
-/// Scores that are numbers.
+/// Fails if a score is not a finite number; `place` begins the error.
 pub(super) fn checked(scores: Scores, place: impl FnOnce() -> String) -> Result<Scores> {
     match scores.not_finite() {
         Some(name) => Err(Failure::model(format!("{}the {name} score is not a finite number", place()))),
@@ -162,7 +163,7 @@ pub(super) fn checked(scores: Scores, place: impl FnOnce() -> String) -> Result<
     }
 }
 
-/// The line that the verdict takes.
+/// The line with the percentage and the verdict, in the verdict's colour.
 pub(super) fn verdict_line(scores: &Scores, judge: &Judge) -> String {
     let (verdict, percent) = judge.verdict(scores.dense.unwrap_or(f32::NAN));
     let style = style::of_verdict(verdict);
@@ -174,6 +175,7 @@ fn print_one(scored: &Scored, judge: &Judge, json: bool) -> Result<()> {
     write_one(&mut out, scored, judge, json).and_then(|()| out.flush()).map_err(|e| Failure::stdout(&e))
 }
 
+/// Writes the scores of two texts of the command line, as JSON or for a terminal.
 fn write_one(out: &mut impl Write, scored: &Scored, judge: &Judge, json: bool) -> io::Result<()> {
     if json {
         return writeln!(out, "{}", style::json(&JsonScores::new(scored, judge, None, None))?);
@@ -203,7 +205,7 @@ pub(super) fn write_cut(out: &mut impl Write, truncated: [bool; 2]) -> io::Resul
     writeln!(out, "{dim}cut: {which} more tokens than are allowed{dim:#}", dim = style::DIM)
 }
 
-/// Why a score is missing.
+/// Why a score is missing, if one is.
 pub(super) fn why_not_available(scores: &Scores) -> Option<&'static str> {
     match (scores.sparse, scores.colbert) {
         (None, None) => Some("the model has no sparse_linear and no colbert_linear head"),
@@ -214,6 +216,7 @@ pub(super) fn why_not_available(scores: &Scores) -> Option<&'static str> {
     }
 }
 
+/// Scores the pairs of a file, some at a time, and prints the result of each.
 fn run_pairs<R: BufRead>(mut input: Pairs<R>, model: &Model, args: &ScoreArgs, judge: &Judge) -> Result<()> {
     let options = args.sides.options(args.text.options(model)?, model)?;
     let file = args.pairs.as_deref().unwrap_or(Path::new("-")).display();
@@ -240,7 +243,7 @@ fn run_pairs<R: BufRead>(mut input: Pairs<R>, model: &Model, args: &ScoreArgs, j
     }
 }
 
-/// A pair's result in a table.
+/// The result of a pair of a file: a row of a table, or a line of JSON.
 struct Row<'a> {
     index: u64,
     pair: &'a Pair,
@@ -248,6 +251,7 @@ struct Row<'a> {
 }
 
 impl Row<'_> {
+    /// Writes the row, after a header if it is the first one, or the line of JSON.
     fn write(&self, out: &mut impl Write, judge: &Judge, json: bool) -> io::Result<()> {
         if json {
             let scores = JsonScores::new(self.scored, judge, Some(self.index), self.pair.id.as_deref());
@@ -279,7 +283,7 @@ impl Row<'_> {
     }
 }
 
-/// Columns that a table gives to each text of a pair.
+/// Terminal columns of each text of a pair in the table.
 const EXCERPT: usize = 24;
 
 #[cfg(test)]
@@ -303,7 +307,7 @@ mod tests {
         ] {
             assert_eq!(judge().verdict(cosine), (verdict, percent.to_owned()), "{cosine}");
         }
-        // Exactly on a bound: the two-digit text is on the same side.
+        // A cosine that equals a threshold is not above it.
         assert_eq!(judge().verdict(0.85).0, Verdict::Related);
         assert_eq!(judge().verdict(f32::NAN).0, Verdict::Unclear);
     }

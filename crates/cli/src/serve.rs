@@ -20,13 +20,13 @@ use super::style::grouped;
 use trivec_serve::{AllowedHosts, AllowedOrigins, Options, Server, memory, runtime};
 
 impl ServeArgs {
-    /// The options of the command line and the environment, those of the model among them.
+    /// These options, with those of every command that say which model is loaded and how.
     fn with_model(&self, of_model: &ModelArgs) -> ServeArgs {
         let ModelArgs { model, threads, isa, tune, no_check, preload, .. } = of_model.clone();
         ServeArgs { model, threads, isa, tune, no_check, preload, ..self.clone() }
     }
 
-    /// Joins these options with those of a file: what is given here counts, and what is not comes from `file`.
+    /// Joins these options with those of a file: an option that is not given here comes from `file`.
     fn over(&self, file: ServeArgs) -> ServeArgs {
         let list = |own: &[String], other: Vec<String>| if own.is_empty() { other } else { own.to_vec() };
         ServeArgs {
@@ -77,7 +77,8 @@ impl ServeArgs {
         }
     }
 
-    /// With the file's options, and those that a service has where nothing else is said.
+    /// These options, completed by those of the `--config` file and then by defaults. Fails if a value is invalid. Tells `sources` which
+    /// options the file gives.
     fn complete(&self, sources: &mut Sources) -> Result<ServeArgs> {
         let file = match &self.config {
             None => ServeArgs::default(),
@@ -140,7 +141,7 @@ impl ServeArgs {
             ("drain-timeout", self.drain_timeout),
         ];
         for (option, seconds) in timeouts {
-            // NaN is in no range.
+            // NaN is in no range, so it is refused too.
             if let Some(seconds) = seconds.filter(|seconds| !(0.001..=86_400.0).contains(seconds)) {
                 return Err(Failure::option(option, format!("found {seconds}, expected seconds from 0.001 to 86400")));
             }
@@ -176,7 +177,7 @@ impl ServeArgs {
         }
     }
 
-    /// What is said of the model, as commands take it.
+    /// The options of every command: those about the model from here, the others from `own`.
     fn model_args(&self, own: &ModelArgs) -> ModelArgs {
         let ServeArgs { model, threads, isa, tune, no_check, preload, .. } = self.clone();
         ModelArgs { model, threads, isa, tune, no_check, preload, ..own.clone() }
@@ -204,7 +205,7 @@ impl ServeArgs {
         limits.queue_cost = self.max_queue.unwrap_or(limits.queue_cost);
         limits.memory = self.max_memory.map_or(memory::default_budget(limits.body_bytes), |ByteSize(bytes)| bytes);
         *connections = self.max_connections.unwrap_or(*connections);
-        // The indexes are opened after the model is loaded.
+        // `Options::search` is set later, because indexes are opened after the model is loaded.
         Ok(Options {
             unix_socket: self.unix_socket,
             tls: self.tls_cert.zip(self.tls_key),
@@ -231,7 +232,7 @@ fn check_key(key: &str) -> std::result::Result<(), &'static str> {
     }
 }
 
-/// The keys of a file.
+/// Reads a file of API keys, one a line. Blank lines and lines that begin with `#` are left out.
 fn keys(path: &Path) -> Result<Vec<String>> {
     let text = std::fs::read_to_string(path).map_err(|e| Failure::io_path(path, &e))?;
     let lines = text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
@@ -251,7 +252,7 @@ fn keys(path: &Path) -> Result<Vec<String>> {
 pub(super) fn run(args: &ServeArgs, model_args: &ModelArgs, sources: &mut Sources) -> Result<()> {
     let all = args.with_model(model_args).complete(sources)?;
     let model_args = &all.model_args(model_args);
-    // `--quiet` leaves warnings.
+    // With `--quiet`, warnings and errors are still logged.
     let default_level = if model_args.quiet { LogLevel::Warn } else { LogLevel::Info };
     let (format, level) = (all.log_format.unwrap_or(LogFormat::Text), all.log_level.unwrap_or(default_level));
     effects::check_serve(sources, matches!(level, LogLevel::Error | LogLevel::Warn))?;
@@ -304,7 +305,7 @@ pub(super) fn run(args: &ServeArgs, model_args: &ModelArgs, sources: &mut Source
     let finished = runtime.block_on(async {
         let server = Server::bind(model, options).await.map_err(|what| Failure::io_text(&what))?;
         let signals = process::signals().map_err(|e| Failure::io("signals", &e))?;
-        // A port that the system chose is only shown here.
+        // If the system chose the port, this line is the only place that shows it.
         if !model_args.quiet || takes_a_free_port {
             say!("trivec serve: listening on {}", server.address());
         }
@@ -327,7 +328,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_goes_before_the_file() {
+    fn options_of_the_command_line_override_those_of_the_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("trivec.toml");
         let file = "port = 9000\nmax_texts = 7\ncors_origin = [\"https://a.example\"]\ncache = \"c\"\ncache_size = \"64MiB\"\n";

@@ -1,4 +1,4 @@
-//! The options of `trivec serve`, of the command line or of a file.
+//! The options of `trivec serve`, which come from the command line, the environment or a file.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -28,7 +28,7 @@ sites' pages are refused (--cors-origin allows an origin). Bodies have to say th
 SIGTERM or SIGINT: no new connections, what is on its way is finished, exit 0; a second one ends at once. SIGHUP loads the model again.
 Options are read from --config (TOML, the names of the options with _ for -, those of the model too), then the environment, then the command line.";
 
-/// Every option is `None` where it is not given, so that the file can say.
+/// An option that is not given is `None`, empty or false, so that the file can give it.
 #[derive(Args, Debug, Default, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[command(after_help = EXAMPLES)]
@@ -161,7 +161,7 @@ pub(super) struct ServeArgs {
     #[arg(long, env = "TRIVEC_HEALTHCHECK")]
     #[serde(skip)]
     pub healthcheck: bool,
-    // What every command takes, for the file; on the command line they are `ModelArgs`.
+    // Options of every command, which are here so that the file can give them; on the command line they are in `ModelArgs`.
     #[arg(skip)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<PathBuf>,
@@ -223,7 +223,7 @@ impl From<LogLevel> for tracing::Level {
     }
 }
 
-/// A format of weights by its name.
+/// Reads and writes a format of weights by its name.
 mod weights {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
@@ -238,7 +238,7 @@ mod weights {
     }
 }
 
-/// A string, or a list of them.
+/// Reads a string, or a list of strings, as a list.
 fn strings<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     struct Strings;
     impl<'de> Visitor<'de> for Strings {

@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-/// Who gave an option its value.
+/// What gave an option its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Source {
     CommandLine,
@@ -17,12 +17,12 @@ pub(super) enum Source {
     File(String),
 }
 
-/// The source of every option that was given; flags count if they say yes. Options go by their long names.
+/// The source of every option that was given, by the option's long name. A flag that a variable turns off does not count as given.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Sources(BTreeMap<String, Source>);
 
 impl Sources {
-    /// Finds where the options of the chosen subcommand have their values from. `command` is the one that made `matches`.
+    /// Finds where the options of the chosen subcommand have their values from. `command` is the definition that made `matches`.
     pub(super) fn of(matches: &ArgMatches, command: &Command) -> Sources {
         let Some((name, matches)) = matches.subcommand() else { return Sources::default() };
         let args = command.find_subcommand(name).into_iter().flat_map(Command::get_arguments);
@@ -43,7 +43,7 @@ impl Sources {
         Sources(args.filter_map(source).collect())
     }
 
-    /// Adds options that a file gives and nothing else does.
+    /// Adds the options that a file gives, except those that the command line or a variable gives too.
     #[cfg(feature = "serve")]
     pub(super) fn add_file<'a>(&mut self, path: &std::path::Path, keys: impl Iterator<Item = &'a str>) {
         for key in keys {
@@ -52,7 +52,7 @@ impl Sources {
         }
     }
 
-    /// Whether an option was given, by whatever.
+    /// Whether an option was given, by any source.
     pub(super) fn has(&self, option: &str) -> bool {
         self.0.contains_key(option)
     }
@@ -65,7 +65,7 @@ impl Sources {
         matches!(self.0.get(option), Some(Source::Variable(_)))
     }
 
-    /// The option as who gave it knows it: `--port`, `TRIVEC_PORT (--port)` or `trivec.toml: port`.
+    /// The option as its source writes it: `--port`, `TRIVEC_PORT (--port)` or `trivec.toml: port`.
     pub(super) fn name(&self, option: &str) -> String {
         match self.0.get(option) {
             Some(Source::Variable(name)) => format!("{name} (--{option})"),
@@ -89,7 +89,8 @@ pub(super) fn platform_variable(arg: &Arg) -> Option<&str> {
     std::env::var_os(name).is_some_and(|value| is_of_platform(&value)).then(|| name.to_str()).flatten()
 }
 
-/// What is to be said of variables of the chosen subcommand that a platform has set, unless the command line has the option.
+/// Notes for the user on variables of the chosen subcommand that are ignored because a container platform has set them. Options that are
+/// given otherwise get none.
 pub(super) fn notes(command: &Command, chosen: Option<&str>, sources: &Sources) -> Vec<String> {
     let args = chosen.and_then(|name| command.find_subcommand(name)).into_iter().flat_map(Command::get_arguments);
     let args = args.chain(command.get_arguments());

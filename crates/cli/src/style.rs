@@ -11,19 +11,20 @@ pub(super) const ERROR: Style = AnsiColor::Red.on_default().bold();
 pub(super) const DIM: Style = Style::new().dimmed();
 pub(super) const BOLD: Style = Style::new().bold();
 
-/// A value as JSON in one line. What would act on a terminal is written as JSON's own escapes, of which every reader makes the same text.
+/// A value as JSON in one line. Characters that would act on a terminal are written as JSON escapes, which mean the same to every reader.
 pub(super) fn json(value: &impl Serialize) -> serde_json::Result<String> {
     serde_json::to_string(value).map(harmless)
 }
 
-/// Makes a text of JSON harmless to a terminal. Such characters stand inside strings alone, where an escape means the same.
+/// Replaces characters that would act on a terminal by JSON escapes. JSON has such characters only inside strings, where an escape means the
+/// same.
 pub(super) fn harmless(json: String) -> String {
     if !is_needed(&json) {
         return json;
     }
     let mut escaped = String::with_capacity(json.len() + 64);
     for c in json.chars() {
-        // Between values JSON has white space of its own.
+        // These three are JSON's white space between values.
         if is_active(c) && !matches!(c, '\n' | '\r' | '\t') {
             c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| escaped.push_str(&format!("\\u{unit:04x}")));
         } else {
@@ -33,7 +34,7 @@ pub(super) fn harmless(json: String) -> String {
     escaped
 }
 
-/// Green, yellow, red, and nothing for "unclear".
+/// The style of a verdict: bold and green, yellow or red; bold without a colour for "unclear".
 pub(super) fn of_verdict(verdict: Verdict) -> Style {
     match verdict {
         Verdict::NearIdentical => AnsiColor::Green.on_default().bold(),
@@ -43,7 +44,7 @@ pub(super) fn of_verdict(verdict: Verdict) -> Style {
     }
 }
 
-/// Columns that `text` takes on a terminal: two for each CJK character.
+/// The columns that `text` takes on a terminal: two for each CJK character.
 pub(super) fn width(text: &str) -> usize {
     UnicodeWidthStr::width(text)
 }
@@ -62,17 +63,18 @@ pub(super) fn readable(piece: &str) -> String {
     format!("{begin}{text}{end}")
 }
 
-/// What stands before and after `text` so that right-to-left script in it does not turn the rest of its line around: nothing where there is none.
+/// The marks to put before and after `text`, so that right-to-left script in it does not turn the rest of its line around; empty without
+/// such script.
 pub(super) fn isolation(text: &str) -> [&'static str; 2] {
     if text.chars().any(is_right_to_left) { ["\u{2068}", "\u{2069}"] } else { [""; 2] }
 }
 
-/// Hebrew, Arabic and the scripts beside them.
+/// Whether a character is in a block of Unicode for right-to-left scripts: Hebrew, Arabic and others.
 fn is_right_to_left(c: char) -> bool {
     matches!(u32::from(c), 0x590..=0x8ff | 0xfb1d..=0xfdff | 0xfe70..=0xfefe | 0x10800..=0x10fff | 0x1e800..=0x1efff)
 }
 
-/// A bar of `columns` for `fraction` of the whole, in eighths of a column.
+/// A bar that is `columns` long for a `fraction` of 1, and shorter in steps of an eighth of a column for less.
 pub(super) fn bar(fraction: f32, columns: usize) -> String {
     const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
     let eighths = (fraction.clamp(0.0, 1.0) * (columns * 8) as f32).round() as usize;
@@ -97,7 +99,7 @@ fn unsigned_zero(value: f64) -> f64 {
     if value.abs() < 0.05 { 0.0 } else { value }
 }
 
-/// `1 layer`, `3 entries`, `27,978 passages`.
+/// A count with its noun: `1 layer`, `3 entries`, `27,978 passages`.
 pub(super) fn counted(n: impl TryInto<u64>, what: &str) -> String {
     let n = n.try_into().unwrap_or(u64::MAX);
     let what = match (n, what.strip_suffix('y')) {
@@ -108,7 +110,7 @@ pub(super) fn counted(n: impl TryInto<u64>, what: &str) -> String {
     format!("{} {what}", grouped(n))
 }
 
-/// A count as all commands print it: `27,978`.
+/// A number as all commands print it: `27,978`.
 pub(super) use trivec::numbers::grouped;
 
 /// The beginning of a text, on one line of `columns` columns or so.
@@ -142,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_are_words() {
+    fn counts_have_grouped_digits_and_the_right_noun() {
         assert_eq!((counted(1_usize, "layer"), counted(0_u64, "text")), ("1 layer".into(), "0 texts".into()));
         assert_eq!((counted(1_u32, "entry"), counted(2_usize, "query")), ("1 entry".into(), "2 queries".into()));
         for (n, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (27_978, "27,978"), (1_234_567, "1,234,567")] {
@@ -152,7 +154,7 @@ mod tests {
 
     #[test]
     #[cfg(any(feature = "search", feature = "train"))]
-    fn nothing_has_no_sign() {
+    fn zero_is_never_negative() {
         for nothing in [0.0, -0.0, -1e-9, -0.000_499] {
             assert_eq!((percent(nothing), signed_percent(nothing)), ("0.0".into(), "+0.0".into()), "{nothing:e}");
         }

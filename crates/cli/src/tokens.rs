@@ -36,6 +36,7 @@ fn read_stdin() -> Result<String> {
     Ok(text)
 }
 
+/// Writes the tokens as JSON, or as a table with index, id and piece.
 fn write(out: &mut impl Write, tokens: &Tokens, json: bool) -> io::Result<()> {
     #[derive(Serialize)]
     struct Json<'a> {
@@ -54,7 +55,7 @@ fn write(out: &mut impl Write, tokens: &Tokens, json: bool) -> io::Result<()> {
         return writeln!(out, "{}", style::json(&json)?);
     }
     for (index, token) in tokens.tokens.iter().enumerate() {
-        // Escaped, but with its ▁: here the piece itself is what is looked at.
+        // The piece is escaped but keeps its ▁, because this command shows pieces as the model has them.
         writeln!(out, "{DIM}{index:>5}{DIM:#}  {:>6}  {}", token.id, Escaped(&token.piece))?;
     }
     if tokens.truncated {

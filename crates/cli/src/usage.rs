@@ -1,4 +1,4 @@
-//! clap's output: help, the version and usage errors. Arguments and variables that it repeats are escaped for the terminal.
+//! Prints clap's output: help, the version and usage errors. Arguments and variables that it repeats are escaped for the terminal.
 
 use std::error::Error as _;
 use std::io::{self, Write};
@@ -25,7 +25,7 @@ pub(super) fn with_whole_examples(help: &str) -> String {
     text
 }
 
-/// Prints it where it belongs, and returns the exit code.
+/// Prints help and the version to stdout, and an error to stderr. Returns the exit code.
 pub(super) fn print(error: clap::Error, command: &mut clap::Command) -> io::Result<ExitCode> {
     if !error.use_stderr() {
         let mut out = anstream::stdout().lock();
@@ -55,7 +55,7 @@ fn message(mut error: clap::Error, command: &mut clap::Command) -> String {
         })
         .collect();
     if !untrusted.is_empty() {
-        // A tip repeats the argument in the middle of its colours.
+        // clap's suggestions repeat the argument between colours, where it cannot be escaped; they are left out.
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(Vec::new()));
     }
     for (kind, value) in untrusted {
@@ -71,7 +71,7 @@ fn message(mut error: clap::Error, command: &mut clap::Command) -> String {
     text.replace(UNBROKEN, " ")
 }
 
-/// The usage of the subcommand that `usage` (`Usage: trivec pack …`) is of, as its help has it.
+/// The usage line in the help of the subcommand that the usage line `usage` (`Usage: trivec pack …`) names.
 fn plain_usage(command: &mut clap::Command, usage: &str) -> StyledStr {
     command.build();
     let mut current: &clap::Command = command;
@@ -125,14 +125,14 @@ mod tests {
             let text = refused(args);
             let plain = without_colours(&text);
             assert!(plain.contains(&shown), "{args:?}: {text:?}");
-            // Clap's own colours are the only sequences: none is left that is no colour, and nothing is hidden (8).
+            // Colours are the only escape sequences that are left, and none of them hides text (`\x1b[8m`).
             assert!(plain.chars().all(|c| c == '\n' || !trivec::escape::is_active(c)), "{args:?}: {plain:?}");
             assert!(!text.contains("\u{1b}[8m") && !plain.contains("\nforged"), "{args:?}: {text:?}");
         }
     }
 
     #[test]
-    fn the_usage_names_what_is_required_alone() {
+    fn the_usage_line_names_only_required_arguments() {
         for (args, usage) in [
             (&["--threads", "2", "pack"][..], "Usage: trivec pack [OPTIONS] --output <FILE> [MODEL]"),
             (&["explain", "--json", "a"], "Usage: trivec explain [OPTIONS] <A> <B>"),

@@ -1,4 +1,4 @@
-//! `trivec verify`: how close a packed file is to its source, or any model to another.
+//! `trivec verify`: measures how close a packed file is to its source, or any model to another.
 
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -64,7 +64,7 @@ pub(super) fn run(args: &VerifyArgs, model_args: &ModelArgs) -> Result<()> {
     let load = |path: &Path| loading::load_located(trivec_hub::locate(path)?, model_args);
     let candidate = load(&args.candidate)?;
     let reference = match &args.reference {
-        // As without a name: what the starter's weights give exactly, not what it computes by bytes.
+        // `starter` means the same as no name: the starter computed in f32, not with activations that are rounded to bytes.
         Some(path) if matches!(trivec_hub::locate(path)?, Located::Starter) => loading::exact_starter(model_args)?,
         Some(path) => load(path)?,
         None if candidate.packed_source() == Some("starter") => loading::exact_starter(model_args)?,
@@ -105,7 +105,7 @@ pub(super) fn run(args: &VerifyArgs, model_args: &ModelArgs) -> Result<()> {
     }
 }
 
-/// A histogram is a file of SVG, and its name says nothing else.
+/// Refuses standard output for the histogram, and a file whose name ends in something else than .svg.
 fn check_plot(path: &Path) -> Result<()> {
     if path.as_os_str() == "-" {
         return Err(Failure::option("plot", "a histogram is a file, not standard output"));
@@ -155,6 +155,7 @@ fn write_judged(out: &mut impl Write, format: WeightFormat, kept: &[Kept]) -> st
     Ok(())
 }
 
+/// Writes the histogram of the dense cosines, and gives its file its name.
 fn write_plot(path: &Path, target: PathBuf, mut file: BufWriter<Pending>, report: &VerifyReport) -> Result<()> {
     let (candidate, reference) = (Escaped(&report.candidate), Escaped(&report.reference));
     let title = format!("{candidate} against {reference}: cosines of {} dense vectors", report.texts);

@@ -9,16 +9,16 @@ use super::super::args::ModelArgs;
 use super::super::exit::{BUSY, Failure, INPUT, MODEL, Result, USAGE};
 use super::machine::Machine;
 
-/// Cold starts; the median counts.
+/// How many cold starts are timed; their median is reported.
 const STARTS: usize = 7;
 
-/// Measurements of a fresh process.
+/// What is measured in fresh processes: the median cold start, and the peak memory of a process that embeds 1 x 128 tokens.
 pub(super) struct Start {
     pub cold_start_ms: f64,
     pub peak_rss_mb: f64,
 }
 
-/// This program with the options that choose kernels and threads.
+/// A command that runs this program again with the options of `args` for kernels, threads and loading. Its standard output is a pipe.
 fn program(args: &ModelArgs) -> Result<Command> {
     let program = std::env::current_exe().map_err(|e| Failure::io("this program", &e))?;
     let mut command = Command::new(program);
@@ -45,7 +45,8 @@ fn failed(e: impl std::fmt::Display) -> Failure {
     Failure::io("a process of the bench", &std::io::Error::other(e.to_string()))
 }
 
-/// A process that ended too soon. It said why on stderr, and its exit code is this program's too.
+/// The failure for a process that ended too soon. If its exit code is one of this program's, it has said why on stderr, and this program
+/// ends with the same code; any other end is an I/O error.
 fn ended(status: std::process::ExitStatus) -> Failure {
     match status.code().and_then(|code| u8::try_from(code).ok()) {
         Some(code @ (USAGE | INPUT | MODEL | BUSY)) => {
@@ -55,7 +56,7 @@ fn ended(status: std::process::ExitStatus) -> Failure {
     }
 }
 
-/// The machine's limits.
+/// Measures the machine's limits in a process of its own (`bench --probe`).
 pub(super) fn probe(args: &ModelArgs) -> Result<Machine> {
     let output = program(args)?.args(["bench", "--probe"]).output().map_err(failed)?;
     if !output.status.success() {
@@ -64,7 +65,7 @@ pub(super) fn probe(args: &ModelArgs) -> Result<Machine> {
     serde_json::from_slice(&output.stdout).map_err(failed)
 }
 
-/// A process with pipes to it.
+/// A child process with a pipe to its standard input and one from its standard output.
 struct Pipes {
     child: Child,
     answers: std::io::Lines<BufReader<std::process::ChildStdout>>,
@@ -77,15 +78,17 @@ impl Pipes {
         Ok(Pipes { child, answers: BufReader::new(stdout).lines() })
     }
 
+    /// Writes a request to the process.
     fn ask(&mut self, request: &str) -> Result<()> {
         let stdin = self.child.stdin.as_mut().ok_or_else(|| failed("no pipe"))?;
         match stdin.write_all(request.as_bytes()).and_then(|()| stdin.flush()) {
-            // It has ended, and its answer says how.
+            // The process has ended; the next call of `answer` reports how.
             Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(()),
             written => written.map_err(failed),
         }
     }
 
+    /// The next line that the process prints, or the failure for a process that has ended.
     fn answer(&mut self) -> Result<String> {
         match self.answers.next() {
             Some(answer) => answer.map_err(failed),
@@ -100,10 +103,11 @@ impl Pipes {
     }
 }
 
-/// Cold start (the `embed` command, from its start to its first vector) and peak memory (the worker).
+/// Measures the cold start (from the start of an `embed` process to its first vector) and the peak memory (of a `bench --worker` process that
+/// embeds 1 x 128 tokens three times).
 pub(super) fn start(model: &Path, args: &ModelArgs) -> Result<Start> {
     let mut times = Vec::new();
-    // One more start than counts: it warms the page cache.
+    // The first start is not counted: it warms the page cache.
     for run in 0..=STARTS {
         let mut command = program(args)?;
         command.args(["embed", "--input-format", "jsonl", "--batch-size", "1", "--model"]).arg(model);

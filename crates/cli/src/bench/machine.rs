@@ -11,14 +11,14 @@ use super::super::exit::{Failure, Result};
 use trivec::WeightFormat;
 use trivec::parallel::Team;
 
-/// Bytes that are read: far more than any cache.
+/// How many bytes a measurement of the read speed goes through: more than the caches of most processors hold.
 const MEMORY: usize = 512 << 20;
 /// How long each kind of arithmetic is measured.
 const SPAN: Duration = Duration::from_millis(300);
-/// Rounds of a register loop between two looks at the clock: about a millisecond.
+/// Rounds of the register loop in one timed run, which take about a millisecond with a fast instruction set.
 const ROUNDS: usize = 200_000;
 
-/// What a machine can do.
+/// The machine's limits, and what they were measured with.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Machine {
     pub read_gb_s: f64,
@@ -31,7 +31,7 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    /// 10^9 operations a second of the arithmetic that layers with such weights use.
+    /// The peak of the arithmetic that layers with weights in this format use, in 10^9 operations a second.
     pub(super) fn peak(&self, format: WeightFormat) -> f64 {
         match format.activations() {
             WeightFormat::Int8 => self.int8_gop_s,
@@ -40,7 +40,7 @@ impl Machine {
         }
     }
 
-    /// Keeps the better of two measurements of the same machine.
+    /// Replaces each limit by that of `other`, another measurement of the same machine, where that is higher.
     pub(super) fn take_best(&mut self, other: Machine) {
         self.read_gb_s = self.read_gb_s.max(other.read_gb_s);
         self.int8_gop_s = self.int8_gop_s.max(other.int8_gop_s);
@@ -70,7 +70,7 @@ pub(super) fn measure(args: &ModelArgs) -> Result<Machine> {
 
 /// Operations a second: the best of many short measurements, each on all threads at once.
 fn arithmetic(kernels: &Kernels, team: &Team, probe: Probe) -> f64 {
-    // As many rounds as take about a millisecond on any ISA.
+    // After a run of more than 10 ms, on a slower ISA, later runs have fewer rounds.
     let mut rounds = ROUNDS;
     let mut best = 0.0f64;
     let begin = Instant::now();
@@ -98,7 +98,7 @@ fn memory(kernels: &Kernels, team: &Team) -> Result<f64> {
     let parts: Vec<&[u8]> = memory.chunks(MEMORY / team.threads()).collect();
     let mut best = 0.0f64;
     let begin = Instant::now();
-    // The limit is what the better of the two ways of reading gets.
+    // Memory is read in one stream and in two; the faster of both is the limit.
     while begin.elapsed() < SPAN {
         for streams in [Streams::One, Streams::Two] {
             let from = Instant::now();
@@ -109,7 +109,7 @@ fn memory(kernels: &Kernels, team: &Team) -> Result<f64> {
     Ok(best)
 }
 
-/// The processor's name, as the system tells it.
+/// The processor's name in /proc/cpuinfo, or the architecture's name where that file has none.
 pub(in super::super) fn cpu_name() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));

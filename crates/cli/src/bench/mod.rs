@@ -1,7 +1,6 @@
-//! `trivec bench`: how fast a model is, beside what this machine allows.
+//! `trivec bench`: measures how fast a model is, and compares that with the limits of this machine.
 //!
-//! The machine's limits and everything that must not share this process (cold start, peak memory) are measured in processes of their own,
-//! in the same run.
+//! The machine's limits, the cold start and the peak memory are measured in child processes, because they must not share this process.
 
 mod child;
 mod machine;
@@ -29,20 +28,21 @@ use trivec::pack::{PackOptions, synthetic};
 use trivec::parallel::Team;
 use trivec::{Model, WeightFormat};
 
-/// What `--json` prints.
+/// What a run has measured. `--json` prints it as it is, otherwise [`Report::table`] does.
 #[derive(Serialize)]
 struct Report {
     machine: Machine,
     weights: String,
     results: Vec<Measured>,
-    /// From the start of a process to its first vector (1 x 8 tokens), page cache warm.
+    /// Milliseconds from the start of a process to its first vector (of one text of 8 tokens), with the model in the page cache.
     cold_start_ms: f64,
-    /// Loading alone.
+    /// Milliseconds that loading the model takes in a running process.
     load_ms: f64,
-    /// Of a process that loads the model and embeds 1 x 128 tokens.
+    /// Peak memory of a process that loads the model and embeds one text of 128 tokens.
     peak_rss_mb: f64,
 }
 
+/// Runs `trivec bench`: one of the tasks that print or write something else, if an option asks for it, else the measurement.
 pub(super) fn run(args: &BenchArgs, model_args: &ModelArgs) -> Result<()> {
     if args.lengths {
         return print(&serde_json::to_string(&shapes::mixed_lengths()).map_err(Failure::usage)?);
@@ -68,7 +68,7 @@ pub(super) fn run(args: &BenchArgs, model_args: &ModelArgs) -> Result<()> {
         None => asked_path(model_args)?,
         made => made,
     };
-    // Without a path it is the starter, as it lies in this program.
+    // Without a path the model is the starter that is built into this program.
     let path = asked.unwrap_or_else(|| PathBuf::from("starter"));
     let own = ModelArgs { model: Some(path.clone()), ..model_args.clone() };
     let load = || loading::load(&own);
@@ -115,12 +115,12 @@ pub(super) fn run(args: &BenchArgs, model_args: &ModelArgs) -> Result<()> {
     print(&report.table())
 }
 
-/// The token counts of a shape, by its name.
+/// The token count of each text of a shape, which is given by its name (`8x128`, `mixed`).
 pub(super) fn lengths(shape: &str) -> std::result::Result<Vec<usize>, String> {
     Ok(shape.parse::<Shape>()?.lengths())
 }
 
-/// Refuses a time to measure for that makes no sense.
+/// Refuses a value of `--seconds` that is not in 0 to 3,600.
 pub(super) fn check_seconds(seconds: f64) -> Result<()> {
     match (0.0..=3600.0).contains(&seconds) {
         true => Ok(()),
@@ -128,7 +128,7 @@ pub(super) fn check_seconds(seconds: f64) -> Result<()> {
     }
 }
 
-/// Seconds that a shape takes here: the median of runs for so many seconds, at least.
+/// Seconds that a batch of this shape takes on this machine: the median of runs that are timed for about `span` seconds.
 pub(super) fn seconds(model: &Model, shape: &str, span: f64) -> Result<f64> {
     let shape: Shape = shape.parse().map_err(Failure::usage)?;
     let mut times = shapes::measure(model, &shape, span)?;
@@ -136,7 +136,8 @@ pub(super) fn seconds(model: &Model, shape: &str, span: f64) -> Result<f64> {
     Ok(shapes::percentile(&times, 0.5) / 1e3)
 }
 
-/// Refuses shapes that the model does not take, before anything is measured; of those that are measured by default, leaves them out.
+/// Removes default shapes whose texts are longer than the model allows; fails if the user asked for such a shape. Called before anything is
+/// measured.
 fn fit(shapes: &mut Vec<Shape>, args: &BenchArgs, model: &Model) -> Result<()> {
     let most = model.info().max_length;
     let longest = |shape: &Shape| shape.lengths().into_iter().max().unwrap_or(0);
@@ -157,7 +158,7 @@ fn print(text: &str) -> Result<()> {
     writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()).map_err(|e| Failure::stdout(&e))
 }
 
-/// Where the model is that was asked for, unless it is the starter.
+/// The path of the model that `--model` names; `None` without the option, and for the starter.
 fn asked_path(model_args: &ModelArgs) -> Result<Option<PathBuf>> {
     Ok(match model_args.model.as_deref().map(trivec_hub::locate).transpose()? {
         Some(trivec_hub::Located::Path(path)) => Some(path),
@@ -165,12 +166,13 @@ fn asked_path(model_args: &ModelArgs) -> Result<Option<PathBuf>> {
     })
 }
 
-/// A directory for a model that is made for this run: it lives in a file, as any model, so that what is not touched takes no memory. The
-/// directory is made when it is needed, and removed at the end.
+/// A temporary directory for a model that is packed for this run. The model is a file, so that it is mapped like any other and its untouched
+/// parts take no memory. The directory is created on first use and removed at the end.
 #[derive(Default)]
 struct Scratch(OnceCell<TempDir>);
 
 impl Scratch {
+    /// The path of a file of this name in the directory.
     fn file(&self, name: &str) -> Result<PathBuf> {
         if let Some(directory) = self.0.get() {
             return Ok(directory.path().join(name));
@@ -186,7 +188,8 @@ impl Scratch {
     }
 }
 
-/// Packs what is to be measured, if it is not a packed file already; returns where it is. `check` sees a model before it is packed.
+/// Makes the packed file that the options ask for: the synthetic model, or `--model` or the starter in the format of `--weights`. Returns its
+/// path, or `None` if the model is measured as it is. A model that is loaded to be packed is passed to `check` first.
 fn make_model(
     args: &BenchArgs,
     model_args: &ModelArgs,
@@ -251,7 +254,7 @@ fn make_model(
     }
 }
 
-/// Writes the synthetic model as a checkpoint.
+/// Writes the synthetic model to `directory`, as a checkpoint with f32 weights.
 fn export(directory: &Path, team: &Team, quiet: bool) -> Result<()> {
     check_directory(directory)?;
     std::fs::create_dir_all(directory).map_err(|e| Failure::io_path(directory, &e))?;
@@ -268,6 +271,7 @@ fn export(directory: &Path, team: &Team, quiet: bool) -> Result<()> {
 }
 
 impl Report {
+    /// The report as lines for a terminal.
     fn table(&self) -> String {
         let m = &self.machine;
         let mut lines = vec![

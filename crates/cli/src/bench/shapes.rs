@@ -10,19 +10,19 @@ use super::super::exit::{Failure, Result};
 use super::machine::Machine;
 use trivec::{EncodeOptions, Model};
 
-/// Texts of the mixed shape.
+/// The number of texts of the mixed shape.
 const MIXED_TEXTS: usize = 256;
-/// Fewest and most runs of a shape.
+/// The fewest and the most runs of a shape that are timed; after a [`LONG_RUN`], two are enough.
 const RUNS: std::ops::RangeInclusive<usize> = 3..=500;
-/// If the first run takes at least this many seconds, it is counted and only one more follows, because warming up does not show in it.
+/// A first run of at least this many seconds is counted, because warming up does not show in it, and one more run is enough.
 const LONG_RUN: f64 = 5.0;
 
-/// A batch of texts by their lengths.
+/// A batch of texts, described by their token counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Shape {
     /// A number of texts with the same number of tokens.
     Even { texts: usize, tokens: usize },
-    /// [`mixed_lengths`].
+    /// The texts of [`mixed_lengths`].
     Mixed,
 }
 
@@ -52,6 +52,7 @@ impl fmt::Display for Shape {
 }
 
 impl Shape {
+    /// The token count of each text.
     pub(super) fn lengths(&self) -> Vec<usize> {
         match self {
             Shape::Even { texts, tokens } => vec![*tokens; *texts],
@@ -60,14 +61,14 @@ impl Shape {
     }
 }
 
-/// 256 lengths from 8 to 1,024, evenly spread over their logarithm (a median of 90) and shuffled, always the same.
+/// 256 token counts from 8 to 1,024, evenly spaced on a logarithmic scale (with a median of 90), in a shuffled order that is always the same.
 pub(super) fn mixed_lengths() -> Vec<usize> {
     let length = |i: usize| (8.0 * 128.0f64.powf(i as f64 / (MIXED_TEXTS - 1) as f64)).round() as usize;
-    // 97 and 256 have no common factor: a permutation.
+    // 97 and 256 have no common factor, so that this is a permutation.
     (0..MIXED_TEXTS).map(|i| length(i * 97 % MIXED_TEXTS)).collect()
 }
 
-/// Token ids of a text of the given length: `<s>`, ids from the whole vocabulary, `</s>`.
+/// The token ids of a text for each length: `<s>`, pseudorandom ids from the whole vocabulary, `</s>`. The same lengths give the same ids.
 pub(super) fn ids(lengths: &[usize], vocabulary: usize) -> Vec<Vec<u32>> {
     let mut state = 0x9E37_79B9_7F4A_7C15u64;
     let mut next = || {
@@ -88,7 +89,8 @@ pub(super) fn ids(lengths: &[usize], vocabulary: usize) -> Vec<Vec<u32>> {
     lengths.iter().map(text).collect()
 }
 
-/// Milliseconds of each run: at least `seconds` in all, and at least three runs (two, if they are long).
+/// Times runs of the model on texts of a shape, and returns the milliseconds of each. The runs go on until `seconds` have passed, but there
+/// are at least three (two, if they are long) and at most 500.
 pub(super) fn measure(model: &Model, shape: &Shape, seconds: f64) -> Result<Vec<f64>> {
     let ids = ids(&shape.lengths(), model.info().vocabulary);
     let span = Duration::from_secs_f64(seconds);
@@ -113,17 +115,18 @@ pub(super) fn measure(model: &Model, shape: &Shape, seconds: f64) -> Result<Vec<
     Ok(times)
 }
 
-/// A shape's figures.
+/// What was measured for a shape, and the least time that the machine's limits allow.
 #[derive(Debug, Serialize)]
 pub(super) struct Measured {
     pub shape: String,
     pub median_ms: f64,
     pub p95_ms: f64,
     pub tokens_s: f64,
-    /// Bytes of layer weights that are read once.
+    /// Bytes of the layers' weights, which a pass has to read once.
     pub weight_bytes: u64,
+    /// The least time that the machine's limits allow: for reading the weights, or for the multiply-adds, whichever is longer.
     pub limit_ms: f64,
-    /// `memory` or `arithmetic`: which of the two limits is the larger.
+    /// `memory` or `arithmetic`: which of these two times is the longer.
     pub bound: &'static str,
     /// `limit_ms / median_ms`
     pub share: f64,
@@ -131,6 +134,7 @@ pub(super) struct Measured {
 }
 
 impl Measured {
+    /// The figures of a shape from the milliseconds of its runs.
     pub(super) fn new(model: &Model, shape: &Shape, mut times: Vec<f64>, machine: &Machine) -> Measured {
         times.sort_by(f64::total_cmp);
         let median_ms = percentile(&times, 0.5);
@@ -154,7 +158,7 @@ impl Measured {
     }
 }
 
-/// The value below which the share `p` of the sorted values lie (nearest rank).
+/// The smallest of the sorted values for which at least the share `p` of all values is not greater (nearest rank); NaN without values.
 pub(super) fn percentile(sorted: &[f64], p: f64) -> f64 {
     let rank = (p * sorted.len() as f64).ceil() as usize;
     sorted.get(rank.saturating_sub(1).min(sorted.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)

@@ -1,4 +1,4 @@
-//! `trivec bench --worker`: answers a line of JSON with a line of JSON, so that a script can measure this engine and others in turn.
+//! `trivec bench --worker`: answers each line of JSON with a line of JSON, so that a script can measure this engine and others in turn.
 
 use std::io::{BufRead, Write};
 use std::time::Instant;
@@ -11,14 +11,15 @@ use super::super::style::grouped;
 use super::shapes;
 use trivec::{EncodeOptions, Model};
 
-/// A request; exactly one of the first three.
+/// A request. It has one of the first three fields; beside `ids` the others are ignored.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Request {
-    /// Texts and tokens.
+    /// How many texts to embed, and how many tokens each has; answered by the milliseconds of each run.
     shape: Option<(usize, usize)>,
+    /// The token count of each text to embed; answered like `shape`.
     lengths: Option<Vec<usize>>,
-    /// Token ids, answered by their dense vectors.
+    /// The token ids of each text, answered by the dense vectors.
     ids: Option<Vec<Vec<u32>>>,
     #[serde(default = "one")]
     runs: usize,
@@ -28,6 +29,7 @@ fn one() -> usize {
     1
 }
 
+/// Prints a line that says it is ready, and then answers requests until standard input ends.
 pub(super) fn run(model: &Model) -> Result<()> {
     let mut out = std::io::stdout().lock();
     let mut answer =
@@ -70,7 +72,7 @@ pub(super) fn run(model: &Model) -> Result<()> {
     Ok(())
 }
 
-/// The most memory this process has held; 0 where the system does not tell.
+/// The most memory that this process has held (peak resident set), in megabytes; 0 where /proc/self/status does not tell.
 fn peak_rss_mb() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let kb =

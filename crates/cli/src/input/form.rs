@@ -9,16 +9,17 @@ use super::types::{Form, Reading};
 use crate::args::InputFormat;
 use crate::exit::Result;
 
-/// Bytes that are looked at for the first line that is not blank.
+/// How many bytes are searched for the end of the first line that is not blank.
 const LOOKED_AT: usize = 1 << 16;
 
-/// The form of records (texts to embed, documents to sort).
+/// Finds the form of an input of records (texts to embed, documents to sort): the one that the options ask for, else by the file's name and
+/// first line.
 pub(super) fn of_records<R: BufRead>(source: &mut Source<R>, reading: Reading<'_>) -> Result<Form> {
     if let Some(form) = asked(reading.format) {
         return Ok(form);
     }
     Ok(match (extension(reading).as_deref(), beginning(source)?) {
-        // A list, and objects over several lines, are found in files of both names.
+        // A file whose name says JSONL may hold a list all the same, or objects over several lines.
         (Some("jsonl" | "ndjson" | "jsonlines"), Beginning::Open | Beginning::List { .. }) => Form::Json,
         (Some("jsonl" | "ndjson" | "jsonlines"), _) => Form::Jsonl,
         (Some("json"), _) => Form::Json,
@@ -32,9 +33,9 @@ pub(super) fn of_records<R: BufRead>(source: &mut Source<R>, reading: Reading<'_
     })
 }
 
-/// The form of pairs. Those of a file of lines may be JSON each, or two texts with a tab between them.
-/// A first line with the names of the `columns` that are asked for is a header; in a file whose name ends in `.tsv` or `.tab`, so is one with
-/// the names `a` and `b`.
+/// Finds the form of an input of pairs, where [`Form::Lines`] has a pair a line: JSON, or two texts with a tab between them.
+/// A first line that has the names of the `columns` is the header of a table with tabs. Without `columns`, so is one that has the names `a`
+/// and `b`, in a file whose name ends in `.tsv` or `.tab`.
 pub(super) fn of_pairs<R: BufRead>(
     source: &mut Source<R>,
     reading: Reading<'_>,
@@ -58,6 +59,7 @@ pub(super) fn of_pairs<R: BufRead>(
     })
 }
 
+/// The form that the options ask for; `None` for `auto`.
 fn asked(format: InputFormat) -> Option<Form> {
     Some(match format {
         InputFormat::Auto => return None,
@@ -76,11 +78,11 @@ fn extension(reading: Reading<'_>) -> Option<String> {
 /// How the first line that is not blank begins.
 #[derive(Debug, PartialEq)]
 pub(super) enum Beginning {
-    /// An object that ends in the line: alone, or with another after it.
+    /// An object that ends in the line: alone in it, or with another object after it.
     Object {
         alone: bool,
     },
-    /// A list of texts, objects or lists, or of nothing, alone in the line.
+    /// A list that ends in the line and is alone in it. Its first element is a text, or it is an object or a list, or there is none.
     List {
         of_texts: bool,
     },
@@ -110,7 +112,7 @@ fn first_line<R: BufRead>(source: &mut Source<R>) -> Result<String> {
     Ok(String::from_utf8_lossy(line).into_owned())
 }
 
-/// What a first line is.
+/// Tells how a first line begins.
 pub(super) fn of_line(line: &str) -> Beginning {
     let line = line.trim();
     if !line.starts_with(['{', '[']) {
@@ -135,12 +137,13 @@ pub(super) fn of_line(line: &str) -> Beginning {
     }
 }
 
-/// Names of columns that stand beside a column `text`. A first line of such names alone is a header, and no text.
+/// Names of columns that tables have beside a column `text`.
 const BESIDE_TEXT: [&str; 16] = [
     "id", "_id", "doc_id", "docid", "uuid", "index", "label", "title", "url", "lang", "language", "category", "source",
     "score", "date", "author",
 ];
 
+/// A first line is a header if all its fields look like names of columns, one of them is `text`, and another is in [`BESIDE_TEXT`].
 fn header(line: &str) -> Beginning {
     let Some(separator) = [',', '\t', ';'].into_iter().find(|separator| line.contains(*separator)) else {
         return Beginning::Other;
@@ -157,7 +160,7 @@ fn header(line: &str) -> Beginning {
     Beginning::Other
 }
 
-/// Whether it is a name as programs write them: small letters, digits, `_`.
+/// Whether a text is a name as programs write them: lower-case letters, digits and `_`.
 fn is_name(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_') && !text.is_empty()
 }

@@ -1,4 +1,4 @@
-//! JSON values of an input one by one, whether they are the elements of a list, one after another, or a line each.
+//! Reads the JSON values of an input one by one: the elements of a list, or values one after another. Also parses such a value, or a line.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -25,7 +25,7 @@ impl Fault {
         Fault { at, what: what.into() }
     }
 
-    /// Where it is, if `text` begins at `begin`.
+    /// Where the fault is in the input, in which `text` begins at `begin`.
     pub(super) fn place(&self, text: &str, begin: Place) -> Place {
         let before = text.get(..self.at).unwrap_or(text);
         match before.rsplit_once('\n') {
@@ -38,17 +38,17 @@ impl Fault {
     }
 }
 
-/// Values of a stream: the elements of the lists at its top, and what stands beside lists.
+/// The values of a stream: each element of the lists at the top level, and each value at the top level that is no list.
 pub(super) struct Values<R> {
     pub source: Source<R>,
-    /// Whether a list may hold texts that are values each. If not, one that begins with a text is a value itself: a pair.
+    /// Whether a list that begins with a text is a list of values, like any other list. If not, it is a value itself: a pair.
     lists_of_texts: bool,
     state: State,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum State {
-    /// Between values at the top.
+    /// Between values at the top level.
     Top,
     /// In the list that began in this line, with nothing or a comma before the next element.
     Element { list: u64, first: bool },
@@ -101,6 +101,7 @@ impl<R: BufRead> Values<R> {
         }
     }
 
+    /// Consumes the white space before the next value.
     fn skip_blank(&mut self) -> Result<()> {
         loop {
             let available = self.source.available()?;
@@ -113,7 +114,7 @@ impl<R: BufRead> Values<R> {
         }
     }
 
-    /// Whether the list that begins here is one of values.
+    /// Whether the list that begins here is a list of values, and not a value itself.
     fn is_container(&mut self) -> Result<bool> {
         if self.lists_of_texts {
             return Ok(true);
@@ -123,7 +124,7 @@ impl<R: BufRead> Values<R> {
         Ok(after(looked) != Some(b'"'))
     }
 
-    /// The value that begins here, up to its end as brackets and quotes tell it.
+    /// Reads the value that begins here. Its brackets and quotes tell where it ends; it is not parsed.
     fn value(&mut self, begin: Place) -> Result<String> {
         let start = self.source.offset();
         let mut bytes: Vec<u8> = Vec::new();
@@ -150,14 +151,14 @@ impl<R: BufRead> Values<R> {
 pub(crate) struct Fields<'t, const N: usize> {
     /// In the order of the names; `None` too where a field is null.
     pub found: [Option<&'t RawValue>; N],
-    /// Names of some others.
+    /// The names of other fields, [`MAX_OTHERS`] at most.
     pub others: Vec<String>,
 }
 
 /// Names of other fields that are kept for a message: one more than it lists, so that it can say that there are more.
 const MAX_OTHERS: usize = MAX_NAMES + 1;
 
-/// The fields of the object that `text` is.
+/// Parses `text`, which must be an object, for the fields of these names.
 pub(crate) fn fields<'t, const N: usize>(text: &'t str, names: [&str; N]) -> Result<Fields<'t, N>, Fault> {
     match kind(text) {
         "an object" => {}
@@ -175,6 +176,7 @@ fn whole<'t, T>(
     parse(&mut json).and_then(|value| json.end().map(|()| value)).map_err(|e| fault(text, &e))
 }
 
+/// Deserializes an object to the [`Fields`] of these names.
 struct Names<'n, const N: usize>([&'n str; N]);
 
 impl<'t, const N: usize> DeserializeSeed<'t> for Names<'_, N> {
@@ -211,7 +213,7 @@ impl<'t, const N: usize> Visitor<'t> for Names<'_, N> {
     }
 }
 
-/// The text that `value`, a part of `whole`, is; `name` is what errors call it.
+/// The content of the JSON string `value`, which is a part of `whole`. Errors call it `name`.
 pub(crate) fn text_of(value: &RawValue, whole: &str, name: &str) -> Result<String, Fault> {
     let at = position(value, whole);
     match kind(value.get()) {
@@ -220,12 +222,13 @@ pub(crate) fn text_of(value: &RawValue, whole: &str, name: &str) -> Result<Strin
     }
 }
 
-/// The text that a string of JSON is.
+/// The content of a JSON string.
 pub(crate) fn string(text: &str) -> Result<String, Fault> {
     whole(text, |json| de::Deserialize::deserialize(json))
 }
 
-/// The id that `value`, a part of `whole`, is. It is kept as it is written, so that what no other reader would take is refused here.
+/// A copy of the id `value`, which is a part of `whole`. It goes to the output as it was written, so that one with half of a surrogate
+/// pair, which other JSON readers refuse, is an error here.
 pub(super) fn id_of(value: &RawValue, whole: &str) -> Result<Box<RawValue>, Fault> {
     match lone_surrogates(value.get()).next() {
         Some(at) => {
@@ -236,7 +239,7 @@ pub(super) fn id_of(value: &RawValue, whole: &str) -> Result<Box<RawValue>, Faul
     }
 }
 
-/// The token ids that `value`, a part of `whole`, is.
+/// The token ids in the JSON list `value`, which is a part of `whole_text`. Errors call it `name`.
 pub(super) fn ids_of(value: &RawValue, whole_text: &str, name: &str) -> Result<Vec<u32>, Fault> {
     let at = position(value, whole_text);
     if kind(value.get()) != "a list" {
@@ -256,17 +259,17 @@ pub(super) fn ids_of(value: &RawValue, whole_text: &str, name: &str) -> Result<V
     Err(Fault::new(at + position(element, value.get()), what))
 }
 
-/// The elements of a list, parts of `text`.
+/// The elements of the JSON list `text`, as parts of it.
 pub(crate) fn elements(text: &str) -> Result<Vec<&RawValue>, Fault> {
     whole(text, |json| de::Deserialize::deserialize(json))
 }
 
-/// Where a part of a text stands in it.
+/// The byte of `whole` at which `part` begins, which must be a slice of it.
 fn position(part: &RawValue, whole: &str) -> usize {
     (part.get().as_ptr() as usize).saturating_sub(whole.as_ptr() as usize).min(whole.len())
 }
 
-/// What a value is, by its first character.
+/// What kind of JSON value `text` is, by its first character, in the words of error messages.
 pub(crate) fn kind(text: &str) -> &'static str {
     match text.trim_start_matches([' ', '\t', '\n', '\r']).bytes().next() {
         Some(b'{') => "an object",
@@ -280,7 +283,7 @@ pub(crate) fn kind(text: &str) -> &'static str {
     }
 }
 
-/// An error of the parser.
+/// Turns an error of `serde_json` about `text` into a fault in plain words.
 fn fault(text: &str, error: &serde_json::Error) -> Fault {
     let (at, what) = trivec::json::fault(text, error);
     Fault { at, what }

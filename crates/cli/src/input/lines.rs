@@ -23,7 +23,7 @@ impl<R: BufRead> Lines<R> {
         loop {
             let available = self.source.available()?;
             if available.is_empty() {
-                // The file's last bytes, unless the line before them was the last.
+                // The last line may lack a line end; without bytes there is no further line.
                 return if bytes.is_empty() {
                     Ok(None)
                 } else {

@@ -30,7 +30,7 @@ use super::exit::{Failure, INPUT, Result};
 pub(super) struct Records<R> {
     reader: Reader<R>,
     column: Option<String>,
-    /// Whether the form was guessed, and no record has shown yet that it is that.
+    /// Whether the form was guessed, and no record has been read yet. An error in the first record then advises `--input-format lines`.
     guessed: bool,
 }
 
@@ -39,7 +39,7 @@ enum Reader<R> {
     Lines(Lines<R>),
     Jsonl(Lines<R>),
     Json(Values<R>),
-    /// With the columns of the id and of the text; `None` before the header has been read.
+    /// With the indices of the columns of the id and of the text; `None` before the header has been read.
     Table(Table<R>, Option<[Option<usize>; 2]>),
 }
 
@@ -123,7 +123,7 @@ impl<R: BufRead> Records<R> {
 pub(super) fn whole_text<R: BufRead>(opened: R, name: &str) -> Result<String> {
     let mut source = Source::new(opened, name.to_owned(), None);
     let mut bytes = Vec::new();
-    // A byte order mark is passed over when the first bytes are looked at.
+    // This reads the first bytes, so that `start` is the place behind a byte order mark.
     source.peek()?;
     let start = source.offset();
     loop {
@@ -137,7 +137,7 @@ pub(super) fn whole_text<R: BufRead>(opened: R, name: &str) -> Result<String> {
     }
 }
 
-/// The texts of a file, in any of the forms; empty ones are left out.
+/// The texts of a file, in any of the forms. Empty ones are left out; a file without any other is an error.
 pub(super) fn read_texts(path: &Path) -> Result<Vec<String>> {
     let opened = open(path)?;
     let mut records = Records::new(opened.reader, opened.name, Reading::of(path))?;
@@ -174,7 +174,7 @@ impl<R: Read> Read for Counted<R> {
 /// An opened input.
 pub(super) struct Opened {
     pub reader: BufReader<Counted<Box<dyn Read>>>,
-    /// What errors call it.
+    /// What errors call the input.
     pub name: String,
     /// Its length, if it is a file.
     pub length: Option<u64>,

@@ -22,7 +22,7 @@ pub(crate) struct Pair {
     pub b: String,
 }
 
-/// Pairs of a stream.
+/// Reads the pairs of a stream.
 pub(crate) struct Pairs<R> {
     reader: Reader<R>,
     columns: [String; 2],
@@ -31,12 +31,12 @@ pub(crate) struct Pairs<R> {
 }
 
 enum Reader<R> {
-    /// Two texts with a tab between them, or JSON.
+    /// Each line is two texts with a tab between them, or JSON.
     Lines(Lines<R>),
-    /// JSON alone.
+    /// Each line is JSON.
     Jsonl(Lines<R>),
     Json(Values<R>),
-    /// With the columns of the id and of the two texts; `None` before the header has been read.
+    /// With the indices of the columns of the id and of the two texts; `None` before the header has been read.
     Table(Table<R>, Option<[Option<usize>; 3]>),
 }
 
@@ -95,7 +95,7 @@ fn next_line<R: BufRead>(lines: &mut Lines<R>) -> Result<Option<(u64, String)>> 
     }
 }
 
-/// Two texts with a tab between them.
+/// Parses a line of two texts with a tab between them.
 fn of_line(text: &str) -> Result<Pair, String> {
     match text.split('\t').collect::<Vec<_>>()[..] {
         [a, b] => Ok(Pair { id: None, a: a.to_owned(), b: b.to_owned() }),
@@ -105,12 +105,13 @@ fn of_line(text: &str) -> Result<Pair, String> {
     }
 }
 
+/// Parses the JSON `text`, which begins at `place` of the input, as a pair.
 fn of_json<R: BufRead>(source: &Source<R>, place: Place, text: &str, columns: [&str; 2]) -> Result<Pair> {
     let text = repair(source, text);
     parse(&text, columns).map_err(|fault| refusal(source, place, &text, &fault))
 }
 
-/// A pair of JSON: an object, or a list of two texts.
+/// Parses a pair in JSON: an object with the fields of these names, or a list of two texts.
 fn parse(text: &str, [a_name, b_name]: [&str; 2]) -> Result<Pair, Fault> {
     match json::kind(text) {
         "a list" => {
@@ -136,6 +137,7 @@ fn parse(text: &str, [a_name, b_name]: [&str; 2]) -> Result<Pair, Fault> {
     }
 }
 
+/// The next row of a table as a pair. `columns` are those of the id and of the two texts, once the header has been read.
 fn of_row<R: BufRead>(
     table: &mut Table<R>,
     columns: &mut Option<[Option<usize>; 3]>,
@@ -204,7 +206,7 @@ mod tests {
         assert_eq!(pairs(&utf16, InputFormat::Auto, None, false).unwrap(), two);
     }
 
-    /// Inputs that the page's own reader must take alike.
+    /// The inputs of `tests/data/forms.json`, which the tests of the page read too: its own reader must find the same pairs.
     #[test]
     fn pairs_are_read_as_the_page_reads_them() {
         let all = super::super::tests::forms("pairs");
@@ -217,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_that_are_asked_for_are_in_the_input() {
+    fn named_columns_are_found_or_the_input_is_refused() {
         let named = |text: &str, path: Option<&str>| {
             let path = path.map(std::path::Path::new);
             let reading = Reading { format: InputFormat::Auto, path, lossy: Some(false), column: None };
@@ -232,7 +234,7 @@ mod tests {
         ] {
             assert_eq!(named(text, path).unwrap(), [("x".to_owned(), "y".to_owned())], "{text}");
         }
-        // A header of others, and a line that is none, are no pairs of these columns.
+        // A header with other names, and a line that is no header, have no columns of these names.
         for text in ["a\tb\nx\ty\n", "x\ty\n", "q\tother\nx\ty\n"] {
             let Err(Failure::Message { code: 2, message }) = named(text, Some("faq.tsv")) else { panic!("{text}") };
             assert!(message.contains("--columns") && message.contains("--input-format tsv"), "{message}");
@@ -240,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_pair_is_placed() {
+    fn errors_say_where_something_is_no_pair() {
         for (text, message) in [
             ("x", "in: line 1: expected two texts with a tab between them, found 1 field"),
             ("x\ty\n\nx\ty\tz", "in: line 3: expected two texts with a tab between them, found 3 fields"),
@@ -264,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_broken_is_replaced_on_request() {
+    fn invalid_text_is_replaced_if_lossy_and_refused_if_not() {
         for (text, a) in [
             (&b"x\xff\tz"[..], "x\u{fffd}"),
             (b"[\"\\ud83d\",\"z\"]", "\u{fffd}"),

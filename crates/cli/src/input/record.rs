@@ -1,4 +1,4 @@
-//! What one element, line or row says.
+//! Turns a JSON value or a row of a table into a record.
 
 use std::borrow::Cow;
 use std::io::BufRead;
@@ -11,10 +11,10 @@ use super::table::{Table, listed};
 use super::types::{Content, Record};
 use crate::exit::{Failure, Result};
 
-/// The field or column of the text, where no other is named.
+/// The field or column that holds the text, unless `--column` names another.
 const TEXT: &str = "text";
 
-/// A record of JSON: an object with a text or ids, or a text alone. It begins at `place`.
+/// Parses the JSON `text`, which begins at `place` of the input, as a record: an object with a text or token ids, or a string.
 pub(super) fn of_json<R: BufRead>(
     source: &Source<R>,
     place: Place,
@@ -27,18 +27,19 @@ pub(super) fn of_json<R: BufRead>(
     Ok(Record { id, content, line: place.line })
 }
 
-/// A text of JSON with U+FFFD in place of halves of characters, where invalid text is to be replaced.
+/// The JSON `text`; with `--lossy`, each half of a surrogate pair in it is replaced by U+FFFD.
 pub(super) fn repair<'t, R: BufRead>(source: &Source<R>, text: &'t str) -> Cow<'t, str> {
     if source.lossy == Some(true) { json::repaired(text) } else { Cow::Borrowed(text) }
 }
 
-/// The error of a text of JSON that begins at `place`.
+/// The failure for a fault in the JSON `text`, which begins at `place` of the input.
 pub(super) fn refusal<R: BufRead>(source: &Source<R>, place: Place, text: &str, fault: &Fault) -> Failure {
     let half = fault.what.ends_with("is half of a character");
     let advice = if half { source.advice("--lossy puts U+FFFD in its place") } else { String::new() };
     source.refuse_at(fault.place(text, place), format!("{}{advice}", fault.what))
 }
 
+/// Parses the id and the content of a record in JSON.
 fn parse<R: BufRead>(
     source: &Source<R>,
     text: &str,
@@ -52,7 +53,7 @@ fn parse<R: BufRead>(
     let name = column.unwrap_or(TEXT);
     let json::Fields { found: [id, value, ids], others } = json::fields(text, ["id", name, "input_ids"])?;
     let id = id.map(|id| json::id_of(id, text)).transpose()?;
-    // Where the text's field is named, that is what is asked for.
+    // If `--column` names the field of the text, `input_ids` are not looked at.
     let ids = ids.filter(|_| column.is_none());
     match (value, ids) {
         (Some(value), None) => Ok((id, Content::Text(json::text_of(value, text, name)?))),
@@ -70,7 +71,7 @@ fn parse<R: BufRead>(
     }
 }
 
-/// The next row of a table as a record. `columns` are those of the id and of the text, once they are known.
+/// The next row of a table as a record. `columns` are those of the id and of the text, once the header has been read.
 pub(super) fn of_row<R: BufRead>(
     table: &mut Table<R>,
     columns: &mut Option<[Option<usize>; 2]>,

@@ -1,35 +1,37 @@
-//! The bytes of an input with their places, and what is said of those that are no text.
+//! Reads the bytes of an input, knows at which line and column they are, and makes the errors about bytes that are no text.
 
 use std::io::{self, BufRead};
 
 use crate::exit::{Failure, Result};
 use trivec::decode::{Decoded, NotText};
 
-/// Longest line, element or row that is read.
+/// The most bytes of a line, an element of a list or a row.
 pub(super) const MAX_RECORD_BYTES: usize = 64 << 20;
 
-/// A place of the input, for people: line and column (in characters), both from 1.
+/// A place of the input, for people: line and column, both from 1. The column counts characters inside a JSON value, and bytes elsewhere (see
+/// [`Source::place`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
     pub line: u64,
     pub column: u64,
 }
 
-/// A stream of UTF-8 that knows where it is.
+/// An input that is decoded to UTF-8 as it is read, and that knows the place of its next byte.
 pub(crate) struct Source<R> {
     reader: Decoded<R>,
     pub(super) name: String,
     /// Whether invalid text is replaced; `None`: the command does not have the options that say how input is read.
     pub(super) lossy: Option<bool>,
-    /// Bytes that were read, and how many of them were taken.
+    /// Bytes that were read; the first `taken` of them were consumed.
     chunk: Vec<u8>,
     taken: usize,
-    /// Place of the next byte in the stream.
+    /// Place in the stream of the next byte to consume.
     offset: u64,
-    /// Lines that ended before it. LF, CR LF and CR all end one.
+    /// How many lines ended before that byte. LF, CR LF and CR all end one.
     ended: u64,
+    /// Place of the first byte of its line.
     line_start: u64,
-    /// The last byte was CR: a LF that follows belongs to the same line end.
+    /// Whether the last byte consumed was a CR: a LF that follows belongs to the same line end.
     after_cr: bool,
 }
 
@@ -48,7 +50,7 @@ impl<R: BufRead> Source<R> {
         }
     }
 
-    /// Reads more bytes and appends them to those that were not taken yet. Returns false at the end of the input.
+    /// Reads more bytes and appends them to those that were not consumed yet. Returns false at the end of the input.
     fn read(&mut self) -> Result<bool> {
         self.chunk.drain(..self.taken);
         self.taken = 0;
@@ -70,6 +72,7 @@ impl<R: BufRead> Source<R> {
         }
     }
 
+    /// The failure for an error of reading: bytes that are no text, or an I/O error.
     fn failure(&self, error: &io::Error) -> Failure {
         let name = &self.name;
         match NotText::of(error) {
@@ -78,7 +81,7 @@ impl<R: BufRead> Source<R> {
             }
             Some(unmarked @ NotText::Unmarked(_)) => Failure::input(format!("{name}: {unmarked}")),
             Some(invalid) => {
-                // Lines that have not ended in what was read and not taken.
+                // The error is behind all bytes that were read, those that are not consumed yet included.
                 let line = self.ended + 1 + newlines(&self.chunk[self.taken..]);
                 Failure::input(format!("{name}: line {line}, {invalid}{}", self.advice("--lossy replaces it")))
             }
@@ -86,12 +89,12 @@ impl<R: BufRead> Source<R> {
         }
     }
 
-    /// An option's help, in brackets, where the command has it.
+    /// Advice about an option, in brackets; nothing if the command does not have the options for its input.
     pub(super) fn advice(&self, text: &str) -> String {
         if self.lossy.is_some() { format!(" ({text})") } else { String::new() }
     }
 
-    /// The bytes that were read and not taken: none at the end alone.
+    /// The bytes that were read and not consumed. Reads more if there are none, so that only the end of the input gives none.
     pub(super) fn available(&mut self) -> Result<&[u8]> {
         if self.taken == self.chunk.len() {
             self.read()?;
@@ -99,18 +102,18 @@ impl<R: BufRead> Source<R> {
         Ok(&self.chunk[self.taken..])
     }
 
-    /// Reads until `enough` of what was not taken, or the end.
+    /// Reads until `enough` holds for the bytes that are not consumed yet, or until the end, and returns these bytes.
     pub(super) fn look(&mut self, enough: impl Fn(&[u8]) -> bool) -> Result<&[u8]> {
         while !enough(&self.chunk[self.taken..]) && self.read()? {}
         Ok(&self.chunk[self.taken..])
     }
 
-    /// The next byte, without taking it.
+    /// The next byte, which is not consumed.
     pub(super) fn peek(&mut self) -> Result<Option<u8>> {
         Ok(self.available()?.first().copied())
     }
 
-    /// Takes `bytes` of the available ones.
+    /// Consumes `bytes` of the available bytes, and counts the lines that end in them.
     pub(super) fn take(&mut self, bytes: usize) {
         let taken = &self.chunk[self.taken..self.taken + bytes];
         for (at, &byte) in taken.iter().enumerate().filter(|(_, byte)| matches!(byte, b'\n' | b'\r')) {
@@ -123,7 +126,7 @@ impl<R: BufRead> Source<R> {
         self.taken += bytes;
     }
 
-    /// Takes a LF that belongs to the CR before it. True if there was one.
+    /// Consumes the LF of a CR LF whose CR has been consumed. Returns whether there was one.
     pub(super) fn take_second_half(&mut self) -> Result<bool> {
         let there = self.after_cr && self.peek()? == Some(b'\n');
         if there {
@@ -137,19 +140,23 @@ impl<R: BufRead> Source<R> {
         Place { line: self.ended + 1, column: self.offset - self.line_start + 1 }
     }
 
+    /// Place of the next byte in the stream, from 0.
     pub(super) fn offset(&self) -> u64 {
         self.offset
     }
 
+    /// The failure for something wrong in a line.
     pub(super) fn refuse(&self, line: u64, what: impl std::fmt::Display) -> Failure {
         Failure::input(format!("{}: line {line}: {what}", self.name))
     }
 
+    /// The failure for something wrong at a place.
     pub(super) fn refuse_at(&self, place: Place, what: impl std::fmt::Display) -> Failure {
         Failure::input(format!("{}: line {}, column {}: {what}", self.name, place.line, place.column))
     }
 
-    /// Bytes of the input as text: what begins in `line` at the byte `start` of the stream.
+    /// Converts `bytes` of the input, which begin in line `line` at byte `start`, to text. Invalid UTF-8 and NUL are an error that says
+    /// where; with `--lossy` they become U+FFFD.
     pub(super) fn text(&self, bytes: Vec<u8>, line: u64, start: u64) -> Result<String> {
         let place = |at: usize| format!("line {}, byte {}", line + newlines(&bytes[..at]), start + at as u64);
         if let Some(at) = bytes.iter().position(|&byte| byte == 0).filter(|_| self.lossy != Some(true)) {
@@ -175,13 +182,13 @@ impl<R: BufRead> Source<R> {
     }
 }
 
-/// Line ends in `bytes`.
+/// How many line ends are in `bytes`; CR LF is one.
 pub(super) fn newlines(bytes: &[u8]) -> u64 {
     let ends = |at: usize| bytes[at] == b'\r' || bytes[at] == b'\n' && (at == 0 || bytes[at - 1] != b'\r');
     (0..bytes.len()).filter(|&at| ends(at)).count() as u64
 }
 
-/// What to do with a file that is no text.
+/// Advice about a file of another kind than text, such as gzip.
 fn how_to_read(kind: &str) -> String {
     let unpack = |program: &str| format!("decompress it first, as in `{program} FILE | trivec …`");
     match kind {

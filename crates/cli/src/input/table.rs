@@ -6,11 +6,11 @@ use super::source::{MAX_RECORD_BYTES, Source};
 use crate::exit::{Failure, Result};
 use crate::style::counted;
 
-/// Names of columns or fields that a message lists, and characters of each.
+/// How many names of columns or fields a message lists at most, and how many characters of each.
 pub(super) const MAX_NAMES: usize = 12;
 const MAX_NAME: usize = 40;
 
-/// Names as a message lists them: the first ones, the beginning of each.
+/// Names as a message lists them: the first [`MAX_NAMES`], and of each the first [`MAX_NAME`] characters.
 pub(super) fn listed(names: &[String]) -> String {
     let shown = names.iter().take(MAX_NAMES).map(|name| match name.char_indices().nth(MAX_NAME) {
         Some((end, _)) => format!("`{}…`", &name[..end]),
@@ -21,7 +21,7 @@ pub(super) fn listed(names: &[String]) -> String {
     format!("{}{more}", shown.join(", "))
 }
 
-/// A table's rows.
+/// Reads the rows of a table.
 pub(super) struct Table<R> {
     pub source: Source<R>,
     separator: u8,
@@ -29,17 +29,18 @@ pub(super) struct Table<R> {
     header: Vec<String>,
 }
 
-/// A row: its line, and its fields.
+/// A row: the line in which it begins, and its fields.
 type Row = (u64, Vec<String>);
 
 impl<R: BufRead> Table<R> {
-    /// `separator` is a comma or a tab. A header that has semicolons and no comma makes it a semicolon, as spreadsheets of many countries
-    /// write it.
+    /// `separator` is a comma or a tab. Instead of a comma, a semicolon is used if the header has semicolons and no comma: spreadsheets of
+    /// many countries write so.
     pub(super) fn new(source: Source<R>, separator: u8) -> Self {
         Table { source, separator, header: Vec::new() }
     }
 
-    /// Reads the header: where the columns of these names are. `None`: the table is empty.
+    /// Reads the header, and returns the indices of the columns of these names; `None` if the table is empty. A name in other case counts
+    /// if no column has the name itself.
     pub(super) fn columns<const N: usize>(&mut self, names: [&str; N]) -> Result<Option<[Option<usize>; N]>> {
         if self.separator == b',' {
             let looked = self.source.look(|bytes| outside_quotes(bytes).1 || bytes.len() > MAX_RECORD_BYTES)?;
@@ -102,7 +103,7 @@ impl<R: BufRead> Table<R> {
         }
     }
 
-    /// Reads a field up to and with its separator or line end.
+    /// Reads a field of at most `most` bytes and what ends it, and returns which that was.
     fn field(&mut self, field: &mut Vec<u8>, most: usize) -> Result<End> {
         if self.source.peek()? == Some(b'"') {
             self.quoted(field, most)?;
@@ -129,7 +130,7 @@ impl<R: BufRead> Table<R> {
         }
     }
 
-    /// Reads a field in quotes, up to the closing one.
+    /// Reads a field in quotes, up to its closing quote.
     fn quoted(&mut self, field: &mut Vec<u8>, most: usize) -> Result<()> {
         let begin = self.source.place();
         self.source.take(1);
@@ -150,7 +151,7 @@ impl<R: BufRead> Table<R> {
             }
             let place = self.source.place();
             match self.source.peek()? {
-                // Two quotes are one of the text.
+                // Two quotes stand for one quote in the text.
                 Some(b'"') => {
                     field.push(b'"');
                     self.source.take(1);
@@ -169,7 +170,7 @@ impl<R: BufRead> Table<R> {
     }
 }
 
-/// What of the first row stands outside quotes, and whether the row's end is among `bytes`.
+/// The bytes of the first row that are outside quotes, and whether the row ends within `bytes`.
 fn outside_quotes(bytes: &[u8]) -> (Vec<u8>, bool) {
     let mut quoted = false;
     let mut outside = Vec::new();
@@ -184,7 +185,7 @@ fn outside_quotes(bytes: &[u8]) -> (Vec<u8>, bool) {
     (outside, false)
 }
 
-/// What ended a field.
+/// What ended a field: a separator, a line end (and so the row), or the end of the input.
 enum End {
     Field,
     Row,

@@ -20,7 +20,7 @@ fn texts(bytes: &[u8]) -> Vec<String> {
 }
 
 #[test]
-fn row_24_all_line_ends() {
+fn lf_cr_lf_and_cr_end_lines() {
     assert_eq!(texts(b"a\nb\r\nc\rd"), ["a", "b", "c", "d"]);
     assert_eq!(texts(b"a\n\n\nb\n"), ["a", "", "", "b"]);
     assert_eq!(texts(b"\r\n\r\n"), ["", ""]);
@@ -37,7 +37,7 @@ fn message<T: std::fmt::Debug>(result: Result<T>) -> String {
 }
 
 #[test]
-fn row_16_invalid_utf8_is_placed() {
+fn errors_say_where_text_is_invalid() {
     let found = message(lines(b"ab\r\nc\xffd\n", 2, false));
     assert_eq!(found, "in: line 2, byte 5: invalid UTF-8 (--lossy replaces it)");
     let found = message(lines(b"\xef\xbb\xbfab\n\xff", 2, false));
@@ -64,10 +64,9 @@ fn nul_bytes_are_no_text() {
     assert_eq!(texts(b"a word\0another"), ["a word\u{fffd}another"]);
 }
 
-/// What is read from a file of this name.
+/// The records of a file of this name. They must not depend on the pieces in which the bytes come.
 fn read(bytes: &[u8], format: InputFormat, path: &str, lossy: bool, column: Option<&str>) -> Result<Vec<Record>> {
     let mut whole = None;
-    // However the bytes come in.
     for capacity in [1, 7, 1 << 16] {
         let reading = Reading { format, path: Some(Path::new(path)), lossy: Some(lossy), column };
         let input = BufReader::with_capacity(capacity, bytes);
@@ -107,7 +106,7 @@ fn the_first_line_decides() {
     assert_eq!(jsonl[1].content, Content::Ids(vec![0, 2]));
     let plain = records("{\"no\":1}\n{\"text\":\"a\"}", InputFormat::Lines).unwrap();
     assert_eq!(plain[1].content, Content::Text("{\"text\":\"a\"}".into()));
-    // An object without a text is refused, and the message says how it is taken as one.
+    // An object without a text is refused, and the message says how to read it as a line of text.
     let refused = message(records("{\"no\":1}\n{\"text\":\"a\"}", InputFormat::Auto));
     assert!(
         refused.contains("`no`") && refused.contains("--column") && refused.contains("--input-format lines"),
@@ -116,7 +115,7 @@ fn the_first_line_decides() {
 }
 
 #[test]
-fn first_lines_that_are_no_text() {
+fn first_lines_are_told_apart() {
     for line in ["[", "{", "[{", "[[", "[\"a", "{\"text\":", "[{\"text\":\"a\"},", "{\"text\": \"a\","] {
         assert_eq!(of_line(line), Beginning::Open, "{line}");
     }
@@ -167,7 +166,7 @@ fn json_in_any_layout() {
         ("\"a\"\n\"b \\\"c\\\"]\"\n\"苹果\"\n", "x.jsonl"),
     ] {
         assert_eq!(contents(read(text.as_bytes(), InputFormat::Auto, path, false, None)), texts, "{path}: {text}");
-        // PowerShell writes UTF-16, other programs of Windows a mark before UTF-8.
+        // PowerShell writes UTF-16, and other programs on Windows begin UTF-8 with a byte order mark.
         let utf16: Vec<u8> = format!("\u{feff}{text}").encode_utf16().flat_map(u16::to_le_bytes).collect();
         assert_eq!(contents(read(&utf16, InputFormat::Auto, path, false, None)), texts, "{path}: {text}");
         let marked = format!("\u{feff}{text}");
@@ -190,7 +189,7 @@ fn json_in_any_layout() {
     assert_eq!(contents(column), ["a"]);
 }
 
-/// Inputs that the page's own reader must take alike.
+/// The inputs of `tests/data/forms.json`, which the tests of the page read too: its own reader must find the same texts.
 #[test]
 fn documents_are_read_as_the_page_reads_them() {
     let all = forms("documents");
@@ -201,7 +200,7 @@ fn documents_are_read_as_the_page_reads_them() {
     }
 }
 
-/// An input of `tests/data/forms.json`: the file's name (none: standard input), and what is in it.
+/// An input of `tests/data/forms.json`: the file's name (empty for standard input), its content, and the texts in it.
 #[derive(serde::Deserialize)]
 pub(super) struct Shape {
     pub name: String,
@@ -209,6 +208,7 @@ pub(super) struct Shape {
     pub texts: serde_json::Value,
 }
 
+/// The inputs of `tests/data/forms.json` for a mode, `pairs` or `documents`.
 pub(super) fn forms(mode: &str) -> Vec<Shape> {
     let all: Vec<serde_json::Value> = serde_json::from_str(include_str!("../../../../tests/data/forms.json")).unwrap();
     let own = all.into_iter().filter(|form| form["mode"] == mode);
@@ -226,7 +226,7 @@ fn tables_have_a_header() {
         ("text\tid\nplain\t1\n\"two\r\nlines, \"\"quoted\"\"\"\t2\n\t3\n", "-", InputFormat::Tsv),
     ] {
         let found = contents(read(text.as_bytes(), format, path, false, None));
-        // The row of the lone column that is empty is the only one that cannot be told from an empty line.
+        // The table with one column lacks its last, empty row, which cannot be told from an empty line.
         assert_eq!(found[..2], texts[..2], "{text}");
         assert!(found[2..] == texts[2..] || !text.contains(['\t', ';', '1']), "{text}: {found:?}");
     }
@@ -238,7 +238,7 @@ fn tables_have_a_header() {
     assert_eq!(contents(rows), ["x;y"]);
     let found = message(read(b"name,body\na,b\n", InputFormat::Auto, "x.csv", false, None));
     assert!(found.contains("`text`") && found.contains("`name`, `body`") && found.contains("--column"), "{found}");
-    // Of a header of many and long names the beginning is shown, and of a record's fields.
+    // Of many long names of columns, or of a record's fields, a message shows the first, and the beginning of each.
     let names: Vec<String> = (0..100).map(|n| format!("{n:0>300}")).collect();
     let header = format!("{}\n{}\n", names.join(","), "x,".repeat(99));
     let fields: Vec<String> = names.iter().map(|name| format!("\"{name}\":1")).collect();
@@ -292,12 +292,12 @@ fn bad_records_name_their_place_in_plain_words() {
     ] {
         let found = message(records(&format!("{{\"text\":\"\"}}\n\n{line}"), InputFormat::Jsonl));
         assert!(found.starts_with("in: line 3, column ") && found.contains(what), "{line}: {found}");
-        // No word of the program's own types.
+        // Messages do not name types of Rust or of this program.
         for word in ["struct", "u32", "sequence", "map", "JsonRecord", "EOF", "ident", "RawValue"] {
             assert!(!found.contains(word), "{line}: {found}");
         }
     }
-    // In a file of JSON the line is the file's.
+    // In a file of JSON, lines are counted from the beginning of the file.
     for (text, what) in [
         (
             "[\n {\"text\":\"a\"},\n {\"id\":1,\n  \"text\":5}\n]",
@@ -332,7 +332,7 @@ fn halves_of_characters_are_replaced() {
             (format!("[{json}]"), InputFormat::Json),
         ] {
             assert_eq!(contents(read(input.as_bytes(), format, "-", true, None)), [text], "{input}");
-            // Strict, a text that has none stays readable, and one that has is refused.
+            // Without --lossy, a text with half of a character is refused.
             if text.contains('\u{fffd}') {
                 let found = message(read(input.as_bytes(), format, "-", false, None));
                 assert!(found.contains("is half of a character (--lossy puts U+FFFD in its place)"), "{found}");
@@ -342,7 +342,7 @@ fn halves_of_characters_are_replaced() {
     let named =
         read(b"{\"id\":\"\\ud83d\",\"te\\u0078t\":\"a\",\"\\udc00\":1}", InputFormat::Jsonl, "-", true, None).unwrap();
     assert_eq!(named[0].id.as_ref().unwrap().get(), "\"\\ufffd\"");
-    // An escape that is not whole is wrong in any case, as is a byte that is none of UTF-8 without --lossy.
+    // An incomplete escape is an error even with --lossy; invalid UTF-8 is one only without it.
     assert!(read(b"{\"text\":\"\\ud8\"}", InputFormat::Jsonl, "-", true, None).is_err());
     assert_eq!(contents(read(b"{\"text\":\"a\xff\"}", InputFormat::Jsonl, "-", true, None)), ["a\u{fffd}"]);
     let found = message(read(b"{\"text\":\"a\"}\n{\"text\":\"a\xff\"}", InputFormat::Jsonl, "-", false, None));
@@ -350,7 +350,7 @@ fn halves_of_characters_are_replaced() {
 }
 
 #[test]
-fn other_files_are_named() {
+fn binary_files_are_refused_by_their_kind() {
     for (bytes, what) in [
         (&b"\x1f\x8b\x08\0\0\0\0\0\0\0"[..], "in: this is gzip, not text: decompress it first, as in `gzip -dc FILE"),
         (b"\x28\xb5\x2f\xfd\x04\0", "in: this is Zstandard"),
@@ -396,9 +396,9 @@ proptest! {
         prop_assert_eq!(found, expected);
     }
 
-    /// Any texts, written as JSON or CSV by whoever knows how, come back.
+    /// Any texts, written as JSON or as CSV with quotes, are read back as they were.
     #[test]
-    fn what_was_written_is_read(texts in proptest::collection::vec(any::<String>(), 1..5), pretty in any::<bool>()) {
+    fn written_texts_are_read_back(texts in proptest::collection::vec(any::<String>(), 1..5), pretty in any::<bool>()) {
         let json = if pretty { serde_json::to_string_pretty(&texts) } else { serde_json::to_string(&texts) }.unwrap();
         prop_assert_eq!(contents(read(json.as_bytes(), InputFormat::Json, "-", false, None)), texts.clone());
         let quoted = |text: &String| format!("x,\"{}\"\r\n", text.replace('"', "\"\""));

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use crate::args::InputFormat;
 
-/// What a record asks to embed.
+/// What a record gives to embed: a text, or token ids.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Content {
     Text(String),
@@ -19,7 +19,7 @@ pub(crate) struct Record {
     /// The record's `id`, as the input wrote it.
     pub id: Option<Box<RawValue>>,
     pub content: Content,
-    /// Line of the input, from 1; 0 for a text of the command line.
+    /// The line of the input where the record begins; for a text of the command line, its number. Both count from 1.
     pub line: u64,
 }
 
@@ -33,20 +33,20 @@ pub(super) enum Form {
     Tsv,
 }
 
-/// How a command's options say that its input is read.
+/// How an input is read, as the options of a command say.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reading<'a> {
     pub format: InputFormat,
     /// The file's name, which may tell its form.
     pub path: Option<&'a Path>,
-    /// Whether invalid text is replaced; `None`: the command does not have these options.
+    /// Whether invalid text is replaced. `None` if the command has no options for its input: nothing is replaced, and errors name no option.
     pub lossy: Option<bool>,
     /// The field or column that holds the text.
     pub column: Option<&'a str>,
 }
 
 impl<'a> Reading<'a> {
-    /// For a command that has no options for it.
+    /// How the file at `path` is read by a command without such options.
     pub(crate) fn of(path: &'a Path) -> Reading<'a> {
         Reading { format: InputFormat::Auto, path: Some(path), lossy: None, column: None }
     }

@@ -1,4 +1,4 @@
-//! `trivec plan`: what embedding a corpus takes, before anybody pays for it.
+//! `trivec plan`: estimates what embedding a corpus takes (tokens, hours, machines, cost, bytes) from a sample of it.
 
 mod sample;
 mod speed;
@@ -21,12 +21,12 @@ use trivec::corpus::{Counts, Estimate, Job, Layout, Plan};
 use trivec::escape::Escaped;
 use trivec::{Embedding, EncodeOptions, Model, Modes};
 
-/// Texts that are embedded to see what their output takes, and most tokens of each.
+/// How many texts are embedded to see how large their output is, and how many tokens of each at most.
 const PROBES: usize = 32;
 const PROBE_TOKENS: usize = 128;
 /// Texts that are cut into tokens at a time.
 const CHUNK: usize = 1024;
-/// Bytes of the header of an output in npy, and about those of one in safetensors.
+/// Bytes of the header of an npy output, and roughly those of a safetensors output.
 const NPY_HEADER: f64 = 128.0;
 const SAFETENSORS_HEADER: f64 = 600.0;
 
@@ -96,7 +96,7 @@ impl PlanArgs {
 
 pub(super) fn run(args: &PlanArgs, model_args: &ModelArgs) -> Result<()> {
     let job = Job { machines: args.machines, hours: args.hours, efficiency: args.efficiency, price: args.price };
-    // What makes no sense is said before anything is read.
+    // Options that make no sense are refused before anything is read.
     job.plan(&Estimate::default(), &trivec::corpus::Speed { per_token: 0.0, per_square: 0.0 })?;
     bench::check_seconds(args.seconds)?;
     check_format(args.form(), args.modes)?;
@@ -131,7 +131,7 @@ pub(super) fn run(args: &PlanArgs, model_args: &ModelArgs) -> Result<()> {
     writeln!(out, "{text}").and_then(|()| out.flush()).map_err(|e| Failure::stdout(&e))
 }
 
-/// Counts the sample's tokens, and what follows for the whole.
+/// Counts the tokens of the sample, and estimates those of the whole corpus from them.
 fn count(strata: &[Stratum], model: &Model, options: &EncodeOptions) -> Result<Estimate> {
     let most = options.max_length.unwrap_or(model.info().max_length);
     let mut all = Estimate::default();
@@ -157,7 +157,7 @@ fn count(strata: &[Stratum], model: &Model, options: &EncodeOptions) -> Result<E
     Ok(all)
 }
 
-/// The token ids of records, and whether they were cut.
+/// The token ids of each record, and whether its text was cut.
 fn tokens<R: std::borrow::Borrow<Record>>(
     records: &[R],
     model: &Model,
@@ -176,16 +176,17 @@ fn tokens<R: std::borrow::Borrow<Record>>(
     Ok(records.iter().filter_map(next).collect())
 }
 
-/// Some texts of the sample, embedded to see what their output takes.
+/// Some texts of the sample, which are embedded to see how large their output is.
 struct Probes<'a> {
     embedded: Vec<(&'a Record, Embedding)>,
-    /// The share of distinct ids that got a lexical weight.
+    /// Of the distinct token ids of these texts, the share that got a lexical weight.
     weighted: f64,
 }
 
 impl<'a> Probes<'a> {
+    /// Embeds up to [`PROBES`] records from all over the sample, or none if the size of the output does not depend on them.
     fn of(records: &[&'a Record], args: &PlanArgs, model: &Model, options: &EncodeOptions) -> Result<Probes<'a>> {
-        // Of the other forms, only how many lexical weights there are is not known beforehand.
+        // The size of npy and safetensors outputs follows from the counts, except for the number of lexical weights.
         let modes = match args.form() {
             OutputFormat::Jsonl => args.modes,
             _ if args.modes.sparse => Modes::SPARSE,
@@ -208,7 +209,7 @@ impl<'a> Probes<'a> {
         Ok(Probes { embedded: chosen.into_iter().zip(embeddings).collect(), weighted })
     }
 
-    /// What the output takes for its parts.
+    /// The bytes that the output takes for itself, a record, a lexical weight and a ColBERT vector.
     fn layout(&self, args: &PlanArgs, model: &Model, records: f64) -> Result<Layout> {
         let info = model.info();
         let dense = 4.0 * args.dimensions.unwrap_or(info.dense_dim) as f64;
@@ -218,7 +219,8 @@ impl<'a> Probes<'a> {
         Ok(match args.form() {
             OutputFormat::Jsonl => self.of_lines((records / 2.0) as u64)?,
             OutputFormat::Npy => Layout { file: NPY_HEADER, record: dense, ..Layout::default() },
-            // Counts and offsets are i64, whether a text was cut is a byte, ids and weights have four.
+            // A record has a token count (i64), a byte that says whether it was cut, and offsets (i64); a lexical weight is an id and a value
+            // of four bytes each.
             OutputFormat::Safetensors => Layout {
                 file: SAFETENSORS_HEADER,
                 record: 9.0 + if_asked(has_dense, dense) + if_asked(sparse, 8.0) + if_asked(has_colbert, 8.0),
@@ -228,7 +230,7 @@ impl<'a> Probes<'a> {
         })
     }
 
-    /// Of lines of JSON, as those of the probes are.
+    /// The layout of JSONL, from the lines of the probes. `index` is a typical number of a record, whose digits count too.
     fn of_lines(&self, index: u64) -> Result<Layout> {
         let (mut record, mut weights, mut rows) = (0, 0, 0);
         let (mut of_weights, mut of_rows) = (0, 0);
@@ -253,7 +255,7 @@ impl<'a> Probes<'a> {
     }
 }
 
-/// What `--json` prints.
+/// The estimate. `--json` prints it as it is, otherwise [`Report::text`] does.
 #[derive(Serialize)]
 struct Report<'a> {
     inputs: usize,
@@ -261,20 +263,20 @@ struct Report<'a> {
     sampled: usize,
     records: f64,
     tokens: f64,
-    /// By how much `tokens` may be off either way; null if one part alone was seen.
+    /// By how many tokens `tokens` may be too high or too low; null in JSON if only one part was seen.
     tokens_off: f64,
     tokens_a_record: f64,
     /// Tokens of the longest text that was seen.
     longest: u64,
-    /// Records that are cut.
+    /// Records that are cut at the longest length that is allowed.
     truncated: f64,
     machine: &'a Machine,
-    /// The shapes that its speed follows from.
+    /// The measured shapes that the machine's speed follows from.
     shapes: &'a [String],
     seconds_per_token: f64,
     seconds_per_token_squared: f64,
     efficiency: f64,
-    /// Of one machine, in the job.
+    /// Tokens a second of one machine in the job, which is `efficiency` of what was measured.
     tokens_s: f64,
     machine_hours: f64,
     machines: u32,
@@ -283,7 +285,7 @@ struct Report<'a> {
     cost: Option<f64>,
     output: Output,
     assumptions: Vec<String>,
-    /// What is said of where the speed comes from.
+    /// The format of the weights, and where the speed comes from, for people.
     #[serde(skip)]
     from: String,
 }
@@ -355,6 +357,7 @@ impl<'a> Report<'a> {
         }
     }
 
+    /// The estimate as lines for a terminal.
     fn text(&self) -> String {
         let off = match self.tokens_off {
             0.0 => "all counted".to_owned(),
@@ -395,11 +398,12 @@ impl<'a> Report<'a> {
                 .enumerate()
                 .map(|(index, what)| format!("{:<10}{what}", if index == 0 { "assumed" } else { "" })),
         );
-        // Names of CPUs and files are not ours.
+        // The names of CPUs and files may hold characters that act on a terminal.
         lines.iter().map(|line| Escaped(line).to_string()).collect::<Vec<_>>().join("\n")
     }
 }
 
+/// The name of an output format, as `--format` takes it.
 fn name(format: OutputFormat) -> &'static str {
     match format {
         OutputFormat::Jsonl => "jsonl",
@@ -408,12 +412,12 @@ fn name(format: OutputFormat) -> &'static str {
     }
 }
 
-/// So many of something: `1 record`, `25.6 billion records`.
+/// A count with its noun: `1 record`, `25.6 billion records`.
 fn plural(x: f64, what: &str) -> String {
     format!("{} {what}{}", short(x), if x == 1.0 { "" } else { "s" })
 }
 
-/// Three digits and a word: `25.6 billion`.
+/// A count in about three digits and a word: `25.6 billion`.
 fn short(x: f64) -> String {
     scaled(x, &["", " thousand", " million", " billion", " trillion"])
 }
@@ -422,6 +426,7 @@ fn bytes(x: f64) -> String {
     scaled(x, &[" bytes", " kB", " MB", " GB", " TB", " PB"])
 }
 
+/// The number in the unit that leaves about three digits. Each of `units` is 1,000 times the one before.
 fn scaled(mut x: f64, units: &[&str]) -> String {
     let mut unit = 0;
     while x >= 999.5 && unit + 1 < units.len() {
@@ -437,7 +442,7 @@ fn scaled(mut x: f64, units: &[&str]) -> String {
     format!("{x:.digits$}{}", units[unit])
 }
 
-/// A time in hours, in the unit that it is of.
+/// A time that is given in hours, in seconds, minutes or hours, whichever suits it.
 fn span(hours: f64) -> String {
     let seconds = hours * 3600.0;
     match seconds {

@@ -1,5 +1,5 @@
-//! A sample of a corpus. Files whose records are lines are read in blocks from all over them, so that a large corpus need not be read; of other
-//! forms, and of standard input, records are taken evenly while all of it is read.
+//! Takes a sample of a corpus. Files whose records are lines are read in blocks from all over them, so that a large corpus need not be read.
+//! Other inputs, and standard input, are read to their end, and every n-th record is sampled.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
@@ -11,28 +11,29 @@ use super::super::args::{InputArgs, InputFormat};
 use super::super::exit::{Failure, Result};
 use super::super::input::{self, Content, Reading, Record, Records};
 
-/// Blocks of the lines of a corpus.
+/// How many blocks are read of the files whose records are lines.
 const BLOCKS: u64 = 64;
-/// Least bytes that are kept of an input that is read whole.
+/// The sample of an input that is read whole may have at least this many bytes, however many inputs share the budget.
 const LEAST_KEPT: u64 = 1 << 16;
-/// What is read at a time while a line's beginning is looked for.
+/// How many bytes are read at a time to find the beginning of a line.
 const STEP: usize = 1 << 12;
 
-/// Records that were read together, and the bytes that they took.
+/// Records that were read together.
 pub(super) struct Part {
     /// What errors call the place.
     pub name: String,
+    /// Bytes that the records take in their file; 0 if the size of the whole is known in records.
     pub bytes: u64,
     pub records: Vec<Record>,
 }
 
-/// Parts that were taken evenly of a whole.
+/// Parts that were sampled evenly from a whole, and the size of that whole.
 pub(super) struct Stratum {
     pub parts: Vec<Part>,
     pub whole: Whole,
 }
 
-/// Samples the inputs: about `budget` bytes of those in lines, and as many of all others.
+/// Samples the inputs: about `budget` bytes of all files whose records are lines, and as many of all other inputs.
 pub(super) fn take(inputs: &[PathBuf], form: &InputArgs, budget: u64) -> Result<Vec<Stratum>> {
     let (mut lines, mut others) = (Vec::new(), Vec::new());
     for path in inputs {
@@ -55,6 +56,7 @@ pub(super) fn take(inputs: &[PathBuf], form: &InputArgs, budget: u64) -> Result<
     }
 }
 
+/// What an error about all inputs calls them.
 fn name_of(inputs: &[PathBuf]) -> String {
     match inputs {
         [one] if one.as_os_str() == "-" => "standard input".to_owned(),
@@ -63,7 +65,7 @@ fn name_of(inputs: &[PathBuf]) -> String {
     }
 }
 
-/// A file that may be read from any line on.
+/// A file whose records are lines, so that it may be read from any line on.
 struct LineFile<'a> {
     path: &'a Path,
     length: u64,
@@ -71,9 +73,9 @@ struct LineFile<'a> {
     format: InputFormat,
 }
 
-/// The file as one of lines, if it is that.
+/// Looks whether the records of an input are lines of a file; `None` if they are not.
 fn line_file<'a>(path: &'a Path, form: &InputArgs) -> Result<Option<LineFile<'a>>> {
-    // What is no file can be read once.
+    // An input that is no file can be read only once.
     if path.as_os_str() == "-"
         || std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
     {
@@ -82,7 +84,7 @@ fn line_file<'a>(path: &'a Path, form: &InputArgs) -> Result<Option<LineFile<'a>
     let mut opened = input::open(path)?;
     let Some(length) = opened.length else { return Ok(None) };
     let beginning = opened.reader.fill_buf().map_err(|e| Failure::io_path(path, &e))?;
-    // Lines of UTF-16 and UTF-32 do not end in bytes.
+    // In UTF-16 and UTF-32, the end of a line is no single byte.
     if beginning.starts_with(b"\xff\xfe")
         || beginning.starts_with(b"\xfe\xff")
         || beginning.starts_with(b"\0\0\xfe\xff")
@@ -93,7 +95,8 @@ fn line_file<'a>(path: &'a Path, form: &InputArgs) -> Result<Option<LineFile<'a>
     Ok(records.line_format().map(|format| LineFile { path, length, format }))
 }
 
-/// Blocks of lines, each at a place of its own in an equal share of all bytes.
+/// Reads blocks of lines. The bytes of all files are divided into [`BLOCKS`] equal shares, and a block lies at a pseudorandom place in each.
+/// If all files together have no more than `budget` bytes, they are read whole.
 fn blocks(files: &[LineFile<'_>], form: &InputArgs, budget: u64) -> Result<Stratum> {
     let total: u64 = files.iter().map(|file| file.length).sum();
     let length = (budget / BLOCKS).max(1);
@@ -122,13 +125,13 @@ fn blocks(files: &[LineFile<'_>], form: &InputArgs, budget: u64) -> Result<Strat
         parts.push(part);
     }
     if parts.iter().all(|part| part.records.is_empty()) && total > budget {
-        // No line began in any block: they are long.
+        // No line began in any block, because the lines are long: larger blocks find some.
         return blocks(files, form, budget.saturating_mul(16));
     }
     Ok(Stratum { parts, whole: Whole::Bytes(total) })
 }
 
-/// Numbers without an order, always the same.
+/// A pseudorandom number for a block, the same in every run (SplitMix64).
 fn scattered(block: u64) -> u64 {
     let mut x = block.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -136,7 +139,7 @@ fn scattered(block: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// The records of the lines that begin in a range of a file's bytes.
+/// Adds the records of the lines that begin in a range of a file's bytes to `part`.
 fn read_lines(file: &LineFile<'_>, from: u64, to: u64, form: &InputArgs, part: &mut Part) -> Result<()> {
     let failed = |e: std::io::Error| Failure::io_path(file.path, &e);
     let mut opened = File::open(file.path).map_err(failed)?;
@@ -165,7 +168,7 @@ fn line_start(file: &mut File, at: u64, length: u64) -> std::io::Result<u64> {
     if at == 0 || at >= length {
         return Ok(at.min(length));
     }
-    // With the byte before it, which may have ended a line.
+    // Reading begins at the byte before, which may have ended a line.
     let mut place = at - 1;
     file.seek(SeekFrom::Start(place))?;
     let mut before = 0;
@@ -187,7 +190,8 @@ fn line_start(file: &mut File, at: u64, length: u64) -> std::io::Result<u64> {
     }
 }
 
-/// Every n-th record of an input that is read whole, where n is such that they have no more bytes than `budget`; `None` without a record.
+/// Reads an input to its end and keeps every n-th record, where n is a power of two with which they have no more bytes than `budget` (a
+/// single record may have more). `None` if there is no record.
 fn thinned(path: &Path, form: &InputArgs, budget: u64) -> Result<Option<Stratum>> {
     let opened = input::open(path)?;
     let mut records = Records::new(opened.reader, opened.name, form.reading(Some(path)))?;
@@ -213,6 +217,7 @@ fn thinned(path: &Path, form: &InputArgs, budget: u64) -> Result<Option<Stratum>
     Ok((count > 0).then(|| Stratum { parts: kept.into_iter().map(part).collect(), whole: Whole::Records(count) }))
 }
 
+/// Bytes of a record's text or token ids.
 fn size(record: &Record) -> u64 {
     match &record.content {
         Content::Text(text) => text.len() as u64,
@@ -248,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_begin_behind_every_end() {
+    fn the_next_line_is_found_from_any_byte() {
         let mut file = file(b"ab\ncd\r\nef\rgh\n\nij", "").reopen().unwrap();
         let starts: Vec<u64> = (0..18).map(|at| line_start(&mut file, at, 16).unwrap()).collect();
         assert_eq!(starts, [0, 3, 3, 3, 7, 7, 7, 7, 10, 10, 10, 13, 13, 13, 14, 16, 16, 16]);
@@ -275,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_corpus_is_taken_whole_and_of_a_large_one_lines_from_all_over() {
+    fn a_small_corpus_is_read_whole_and_of_a_large_one_lines_from_all_over() {
         let content: String = (0..10_000).map(|i| format!("line {i}\n")).collect();
         let halves = content.split_at(content.find("line 4000").unwrap());
         let files = [file(halves.0.as_bytes(), ".txt"), file(halves.1.as_bytes(), ".txt")];
@@ -293,9 +298,9 @@ mod tests {
         assert_eq!(bytes, texts(some).iter().map(|text| text.len() as u64 + 1).sum::<u64>());
     }
 
-    /// Lines that are longer than the blocks are apart.
+    /// If no line begins in any block, the blocks grow until some line does.
     #[test]
-    fn few_long_lines_are_all_taken() {
+    fn a_line_behind_one_much_longer_than_the_blocks_is_found() {
         let content = format!("{}\nend\n", "x".repeat(100_000));
         let file = file(content.as_bytes(), ".txt");
         let strata = take(&[file.path().to_owned()], &form(), 640).unwrap();
@@ -319,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_refused_by_name() {
+    fn an_input_without_records_is_refused_by_its_name() {
         let (empty, csv) = (file(b"", ".txt"), file(b"id,text\n", ".csv"));
         for paths in [vec![empty.path().to_owned()], vec![csv.path().to_owned()]] {
             let said = take(&paths, &form(), 100).err().unwrap().to_string();

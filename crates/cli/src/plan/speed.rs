@@ -11,15 +11,15 @@ use super::super::style::grouped;
 use trivec::Model;
 use trivec::corpus::{Estimate, Speed};
 
-/// Fewest tokens of a batch that shows what a machine does when it is full.
+/// The fewest tokens of a batch that keeps a machine busy; smaller batches do not show its full speed.
 const FULL: usize = 512;
-/// What is measured here; the second where texts are long enough for attention to show.
+/// The shapes that are measured on this machine; the second only if the corpus has texts that are long enough for attention to count.
 const SHAPES: [&str; 2] = ["8x128", "1x512"];
-/// The longest report that is read, and most shapes in it.
+/// The most bytes of a report that is read, and the most shapes in it.
 const LONGEST: u64 = 1 << 20;
 const MOST_SHAPES: usize = 256;
 
-/// Of a report, what is used here.
+/// The fields of a report of `trivec bench --json` that are used here.
 #[derive(Deserialize)]
 struct Report {
     machine: Machine,
@@ -27,7 +27,7 @@ struct Report {
     results: Vec<Shape>,
 }
 
-/// Where it was measured.
+/// The machine that was measured.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 pub(super) struct Machine {
     pub cpu: String,
@@ -42,17 +42,17 @@ struct Shape {
     weight_bytes: u64,
 }
 
-/// A machine's speed.
+/// A machine and its speed.
 pub(super) struct Measured {
     pub machine: Machine,
     pub speed: Speed,
-    /// The shapes that it follows from.
+    /// The measured shapes that the speed follows from.
     pub shapes: Vec<String>,
-    /// Whether all of them are smaller than what fills a machine.
+    /// Whether all of them have fewer tokens than [`FULL`].
     pub is_small: bool,
 }
 
-/// From a report, which must be of this model.
+/// The speed in a report, which must be of a model with layers of the same format and size.
 pub(super) fn of_report(path: &Path, model: &Model) -> Result<Measured> {
     let opened = input::open(path)?;
     let name = opened.name.clone();
@@ -92,14 +92,14 @@ pub(super) fn of_report(path: &Path, model: &Model) -> Result<Measured> {
     measured(report.machine, batches)
 }
 
-/// Measures this machine, some seconds a shape.
+/// Measures this machine, for about `seconds` with each shape.
 pub(super) fn here(model: &Model, corpus: &Estimate, seconds: f64) -> Result<Measured> {
     let info = model.info();
     let mut batches = Vec::new();
     for shape in SHAPES {
         let lengths = bench::lengths(shape).map_err(Failure::usage)?;
         let longest = lengths.iter().copied().max().unwrap_or(0);
-        // Of a corpus of short texts, attention is no matter.
+        // If all texts of the corpus are short, attention takes next to no time.
         let is_wanted = batches.is_empty() || corpus.longest as usize > longest / 2;
         if longest <= info.max_length && is_wanted {
             let seconds = bench::seconds(model, shape, seconds)?;
@@ -107,7 +107,7 @@ pub(super) fn here(model: &Model, corpus: &Estimate, seconds: f64) -> Result<Mea
         }
     }
     if batches.is_empty() {
-        // A model of very short texts.
+        // The model allows only texts that are shorter than those of all shapes.
         let shape = format!("64x{}", info.max_length.clamp(1, 128));
         let (lengths, seconds) =
             (bench::lengths(&shape).map_err(Failure::usage)?, bench::seconds(model, &shape, seconds)?);
@@ -117,7 +117,7 @@ pub(super) fn here(model: &Model, corpus: &Estimate, seconds: f64) -> Result<Mea
     measured(machine, batches)
 }
 
-/// A speed from batches: from those that fill a machine, or the largest where none does.
+/// Fits a speed to batches (shape, token counts, seconds): to those of at least [`FULL`] tokens, or to the largest where none has as many.
 fn measured(machine: Machine, batches: Vec<(String, Vec<usize>, f64)>) -> Result<Measured> {
     let tokens = |lengths: &[usize]| lengths.iter().sum::<usize>();
     let most = batches.iter().map(|(_, lengths, _)| tokens(lengths)).max().unwrap_or(0);

@@ -13,15 +13,16 @@ use crate::loading;
 use crate::pending::{refuse_inside, refuse_model_file};
 use crate::style::{self, counted};
 
-/// An index with the model that made its vectors.
+/// An open index, and the model that is to embed texts for it.
 pub(super) struct Opened {
     pub(super) index: Index,
     pub(super) model: Model,
+    /// The model's identity, which is compared with that of the model that made the index.
     pub(super) id: ModelId,
 }
 
 impl Opened {
-    /// Opens the index in a directory; the model at hand must be the one that made it.
+    /// Opens the index in `directory`, and loads the model that the options ask for. [`Opened::encoder`] checks that they belong together.
     pub(super) fn new(directory: &Path, model_args: &ModelArgs) -> Result<Opened> {
         let index = Index::open(directory)?;
         let model = loading::load(model_args)?;
@@ -35,12 +36,13 @@ impl Opened {
         refuse_model_file(output, option, &self.model)
     }
 
+    /// The encoder for queries; fails if the model is not the one that made the index.
     pub(super) fn encoder(&self) -> Result<Encoder<'_>> {
         Ok(self.index.encoder(&self.model, &self.id)?)
     }
 }
 
-/// A language's code as people read it: a text whose language is not known has one too.
+/// A language's code for people: the code of texts whose language is not known is put in words.
 pub(super) fn language_name(code: &str) -> &str {
     if code == analyze::UNKNOWN { "not known" } else { code }
 }
@@ -49,7 +51,7 @@ pub(super) fn parse_filter(text: &str) -> std::result::Result<Filter, String> {
     text.parse().map_err(|e: Error| e.to_string())
 }
 
-/// A bar on a terminal, counted in bytes or steps.
+/// A progress bar on stderr for `length` bytes or steps; it is not drawn if `quiet`, or if stderr is no terminal.
 pub(super) fn bar(quiet: bool, length: u64, template: &str) -> ProgressBar {
     if quiet {
         return ProgressBar::hidden();
@@ -67,13 +69,13 @@ pub(super) fn print_json(value: &impl serde::Serialize) -> Result<()> {
     print(&text)
 }
 
-/// Prints lines.
+/// Prints text to standard output, with one line end at its end.
 pub(super) fn print(text: &str) -> Result<()> {
     let mut out = anstream::stdout().lock();
     writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()).map_err(|e| Failure::stdout(&e))
 }
 
-/// How many documents an index has, and where it has some in chunks, as how many entries.
+/// How many documents there are, and, if some are cut into chunks, how many entries they are: `2 documents as 5 entries`.
 pub(super) fn documents_and_entries(documents: u64, entries: u64) -> String {
     let documents_said = counted(documents, "document");
     if documents == entries { documents_said } else { format!("{documents_said} as {}", counted(entries, "entry")) }

@@ -31,6 +31,7 @@ pub(crate) struct GetArgs {
     pub json: bool,
 }
 
+/// Prints documents by key or filter. Keys that no document has are an error at the end.
 pub(crate) fn get(args: &GetArgs) -> Result<()> {
     let reader = Index::open(&args.directory)?.reader()?;
     let mut missing = Vec::new();
@@ -41,7 +42,7 @@ pub(crate) fn get(args: &GetArgs) -> Result<()> {
             Err(e) => return Err(e.into()),
         }
     }
-    // A single key needs no list.
+    // For a single key, the error that is returned says the same.
     if args.keys.len() > 1 {
         missing.iter().for_each(|error| say!("trivec: {error}"));
     }
@@ -87,6 +88,7 @@ pub(crate) struct DeleteArgs {
     pub json: bool,
 }
 
+/// Deletes documents by key or filter, and says how many entries are gone.
 pub(crate) fn delete(args: &DeleteArgs) -> Result<()> {
     let index = Index::open(&args.directory)?;
     let before = index.reader()?.len();
@@ -127,7 +129,7 @@ pub(crate) struct ExportArgs {
     pub json: bool,
 }
 
-/// The values of `--to` in this build of the program.
+/// The help text of `--to`, with the engines that this build of the program can export to.
 const ENGINES: &str = if cfg!(feature = "parquet") {
     "Engine: qdrant, milvus, pgvector, lancedb, elasticsearch, opensearch, vespa, faiss, parquet or npy (NumPy, DuckDB, sqlite-vec)"
 } else {
@@ -138,6 +140,7 @@ fn parse_target(text: &str) -> std::result::Result<Target, String> {
     text.parse().map_err(|e: Error| e.to_string())
 }
 
+/// Writes the files for another engine, and lists them.
 pub(crate) fn export(args: &ExportArgs) -> Result<()> {
     let reader = Index::open(&args.directory)?.reader()?;
     let manifest = trivec_search::export::export(&reader, &args.output, args.to, args.filter.as_ref())?;

@@ -85,7 +85,7 @@ pub(crate) fn run(args: &EvalArgs, model_args: &ModelArgs, sources: &Sources) ->
     if args.json { print_json(&report) } else { print(&table(&report)) }
 }
 
-/// The rankings as bars, in the table's order.
+/// Draws the nDCG@10 of each ranking as a bar, in the order of the table, as SVG.
 fn chart(report: &EvalReport) -> std::result::Result<String, String> {
     let bars: Vec<Bar<'_>> = report
         .rankings
@@ -98,6 +98,7 @@ fn chart(report: &EvalReport) -> std::result::Result<String, String> {
     plot::bars(&counted(report.queries.len(), "question"), "nDCG@10, intervals of 95 %", &bars)
 }
 
+/// The report as a table for a terminal.
 fn table(report: &EvalReport) -> String {
     let mut text = format!(
         "{}{}; {}, {} of them not in the index\n\n{:<20} {:>8} {:>17} {:>8} {:>8} {:>8}\n",

@@ -106,7 +106,7 @@ pub(crate) struct IndexArgs {
     pub json: bool,
 }
 
-/// The values of `--format` in this build of the program.
+/// The help text of `--format`, with the formats that this build of the program can read.
 const FORMATS: &str = if cfg!(feature = "parquet") {
     "How files are read: jsonl, csv, tsv, parquet or txt [default: by their names]"
 } else {
@@ -174,9 +174,10 @@ pub(crate) fn run(args: &IndexArgs, model_args: &ModelArgs, sources: &Sources) -
     if args.input.is_empty() {
         return Err(Failure::usage("nothing to do: give --input, --stats, --check, --compact or --snapshot"));
     }
-    take_in(args, model_args, sources)
+    add_documents(args, model_args, sources)
 }
 
+/// Prints what `--stats` shows of an index.
 fn stats(args: &IndexArgs) -> Result<()> {
     let stats = Index::open(&args.directory)?.stats()?;
     if args.json {
@@ -198,7 +199,7 @@ fn stats(args: &IndexArgs) -> Result<()> {
     print(&text)
 }
 
-/// The options of an index that is made with these arguments.
+/// The options that these arguments give to a new index. Fails if they do not suit the model.
 fn options(args: &IndexArgs, model: &Model) -> Result<IndexOptions> {
     let options = IndexOptions {
         colbert: args.colbert.unwrap_or_default(),
@@ -208,7 +209,7 @@ fn options(args: &IndexArgs, model: &Model) -> Result<IndexOptions> {
         document_prompt: args.document_prompt.clone(),
         query_prompt: args.query_prompt.clone(),
     };
-    // Before anything is created.
+    // Checked before anything is created.
     options.check(model)?;
     if let Some(chunking) = &args.chunk {
         chunking.check(model)?;
@@ -273,7 +274,8 @@ fn check_recorded(
     Ok(())
 }
 
-fn take_in(args: &IndexArgs, model_args: &ModelArgs, given: &Sources) -> Result<()> {
+/// Adds the documents of the inputs to the index, which is created if there is none.
+fn add_documents(args: &IndexArgs, model_args: &ModelArgs, given: &Sources) -> Result<()> {
     let columns = Columns {
         key: args.key.clone(),
         text: args.text.clone(),
@@ -297,7 +299,7 @@ fn take_in(args: &IndexArgs, model_args: &ModelArgs, given: &Sources) -> Result<
         other => other?,
     };
     let kept = Kept::open(&args.cache, &model);
-    // Dense vector and lexical weights, and ColBERT vectors.
+    // Entries of the cache for each text: dense vector, lexical weights, and ColBERT vectors if the index stores them.
     let kinds = if options.colbert == ColbertBits::Off { 2 } else { 3 };
     let mut encoder = index.encoder(&model, &id)?;
     check_recorded(args, given, &index, &model, &options)?;
@@ -323,7 +325,7 @@ fn take_in(args: &IndexArgs, model_args: &ModelArgs, given: &Sources) -> Result<
     if let Some(kept) = &kept {
         kept.close(kinds);
     }
-    // Also with `--quiet`: what was refused, and why, is an error and no note.
+    // Printed with `--quiet` too, because a refused document is an error and no note.
     let tell = |errors: &[String]| errors.iter().for_each(|error| say!("trivec: refused: {error}"));
     let done = done.inspect_err(|_| tell(&refused))?;
     let seconds = begin.elapsed().as_secs_f64();
@@ -354,6 +356,7 @@ fn refusal(done: &Ingested) -> String {
     format!("{} refused; {others}", were(done.refused))
 }
 
+/// Says in a line what became of the documents that were read.
 fn summary(done: &Ingested, seconds: f64, chunked: bool) -> String {
     let mut text = format!(
         "{} read, {} added as {}, {} unchanged, {} refused, in {seconds:.1} s",
@@ -385,7 +388,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_became_of_the_others_is_said_as_it_is() {
+    fn messages_count_refused_and_indexed_documents() {
         let said = |read, refused| refusal(&Ingested { read, refused, ..Ingested::default() });
         let one = summary(&Ingested { read: 1, added: 1, entries: 1, truncated: 1, ..Ingested::default() }, 0.0, false);
         let expected = "1 document read, 1 added as 1 entry, 0 unchanged, 0 refused, in 0.0 s; 1 entry cut to";

@@ -1,4 +1,4 @@
-//! `trivec search DIR` on a terminal: hits follow what is typed, arrows go through them, Enter says why.
+//! `trivec search DIR` on a terminal: a live search. Hits follow what is typed, arrow keys select one, and Enter explains it.
 
 use std::io::{self, Write};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -12,7 +12,7 @@ use super::terminal::{Held, Rest};
 use crate::exit::{Failure, Result};
 use crate::style::{BOLD, DIM, ERROR, counted, readable};
 
-/// What a key asks for.
+/// What a key asks the program to do.
 #[derive(Debug, PartialEq, Eq)]
 enum Wish {
     Nothing,
@@ -21,7 +21,7 @@ enum Wish {
     End,
 }
 
-/// What is on the screen.
+/// The state of the screen.
 #[derive(Default)]
 struct View {
     question: String,
@@ -37,6 +37,7 @@ impl View {
         self.found.as_ref().map_or(&[], |found| &found.hits)
     }
 
+    /// Changes the state as the key says, and returns what is to be done.
     fn key(&mut self, key: Key) -> Wish {
         let last = self.hits().len().saturating_sub(1);
         match key {
@@ -51,7 +52,7 @@ impl View {
             }
             Key::Enter if !self.hits().is_empty() => {
                 self.is_open = !self.is_open;
-                // With what explains them, or without.
+                // The same question is searched for again, with explanations or without.
                 return Wish::Search;
             }
             Key::ArrowDown => {
@@ -76,6 +77,7 @@ impl View {
         Wish::Search
     }
 
+    /// Takes over the hits of a search, or its error.
     fn answered(&mut self, answer: Result<Hits>) {
         match answer {
             Ok(answer) => (self.found, self.problem) = (Some(answer), None),
@@ -84,7 +86,7 @@ impl View {
         self.selected = self.selected.min(self.hits().len().saturating_sub(1));
     }
 
-    /// The lines of a screen of so many; the selected hit is among them.
+    /// The lines to draw, `height` at most; those of the selected hit are among them.
     fn lines(&self, height: usize) -> io::Result<Vec<String>> {
         let mut lines = vec![format!("{DIM}search:{DIM:#} {}{DIM}▏{DIM:#}", readable(&self.question))];
         if let Some(problem) = &self.problem {
@@ -96,7 +98,7 @@ impl View {
         let room = height.saturating_sub(lines.len() + 1);
         let blocks: Vec<Vec<String>> =
             self.hits().iter().enumerate().map(|(at, hit)| self.block(at, hit)).collect::<io::Result<_>>()?;
-        // From as far up as still lets the selected one end on the screen.
+        // The first hit that is shown: as far up as possible while the selected one is still whole on the screen.
         let mut first = self.selected.min(blocks.len());
         let mut used = blocks.get(first).map_or(0, Vec::len);
         while first > 0 && used + blocks[first - 1].len() <= room {
@@ -116,6 +118,7 @@ impl View {
         Ok(lines)
     }
 
+    /// The lines of a hit.
     fn block(&self, at: usize, hit: &Hit) -> io::Result<Vec<String>> {
         let is_selected = at == self.selected;
         let mark = if is_selected { "›" } else { " " };
@@ -140,7 +143,8 @@ impl View {
     }
 }
 
-/// Reads keys until one may end it all: then it waits to be told to go on, so that it does not hold the terminal when the program ends.
+/// Reads keys and sends them on. After a key that may end the program it waits for `go_on`, so that it is not reading from the terminal while
+/// the program ends.
 fn read_keys(keys: &Sender<io::Result<Key>>, go_on: &Receiver<()>) {
     let term = Term::stderr();
     loop {
@@ -152,7 +156,7 @@ fn read_keys(keys: &Sender<io::Result<Key>>, go_on: &Receiver<()>) {
     }
 }
 
-/// Searches as a person types, until they end it.
+/// Searches as a person types, until a key ends it.
 pub(super) fn run(search: &Search<'_>) -> Result<()> {
     let term = Term::stderr();
     let failed = |e: io::Error| Failure::io("the terminal", &e);
@@ -166,7 +170,7 @@ pub(super) fn run(search: &Search<'_>) -> Result<()> {
         let (rows, columns) = term.size();
         let lines = view.lines(usize::from(rows).max(4)).map_err(failed)?;
         drawn = draw(&term, &lines, usize::from(columns), drawn).map_err(failed)?;
-        // All that has been typed meanwhile is one question.
+        // All keys that were typed during the last search are handled before the next one.
         let mut wish = Wish::Nothing;
         let Ok(first) = keys.recv() else { return Ok(()) };
         let mut next = Some(first);
@@ -180,7 +184,7 @@ pub(super) fn run(search: &Search<'_>) -> Result<()> {
                 other => wish = other,
             }
             if may_end {
-                // A reader that has ended sends no more keys.
+                // This fails only if the thread that reads keys has ended.
                 let _ = go_on.send(());
             }
             next = keys.try_recv().ok();

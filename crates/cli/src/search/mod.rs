@@ -29,11 +29,11 @@ use crate::exit::{self, Failure};
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        // The library names its parameters, people type options.
+        // The library's errors name parameters, which are translated to options.
         if let Error::Option { option, what } = &error {
             let option = match *option {
                 "judgements" => "qrels",
-                // Not an option's: a program's own call.
+                // No option of the command line sets these parameters.
                 "commit" | "embedding" | "embeddings" | "query" | "settings" => {
                     return Failure::usage(format!("the {option}: {what}"));
                 }

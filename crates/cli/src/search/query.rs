@@ -1,4 +1,4 @@
-//! `trivec search`: one question, a file of questions, or one after another from a terminal.
+//! The options of `trivec search`, its searches (a question, a file of questions, questions from standard input), and how hits are printed.
 
 use std::collections::BTreeSet;
 use std::io::{self, BufRead, IsTerminal, Write};
@@ -92,16 +92,17 @@ fn parse_fusion(text: &str) -> std::result::Result<Fusion, String> {
 }
 
 impl SearchArgs {
-    /// The file of `--run`, if it is one.
+    /// The file of `--run`, unless it is standard output.
     pub(super) fn run_file(&self) -> Option<&Path> {
         self.run.as_deref().filter(|path| path.as_os_str() != "-")
     }
 
+    /// The query for a question, with these options.
     pub(super) fn query(&self, text: &str, lang: Option<String>) -> Query {
         Query {
             lang: lang.or_else(|| self.lang.clone()),
             filter: self.filter.clone(),
-            // What the cross-encoder reads, and puts before what is asked for.
+            // The cross-encoder reads `--reranker-top` hits, which may be more than `--top` asks for.
             top: if self.reranker.is_some() { self.top.max(self.reranker_top) } else { self.top },
             arms: self.arms,
             fusion: self.fusion.unwrap_or_else(|| Fusion::usual(self.arms)),
@@ -113,7 +114,7 @@ impl SearchArgs {
     }
 }
 
-/// Refuses a rerank of the command line that cannot be made.
+/// Fails if the command line has `--rerank` but the index has no ColBERT vectors to rerank by.
 pub(super) fn check_fits(index: &Index, rerank: usize, sources: &Sources) -> Result<()> {
     match rerank > 0 && index.colbert() == ColbertBits::Off {
         true => refuse_idle(sources, "rerank", "with an index that has no ColBERT vectors"),
@@ -121,7 +122,7 @@ pub(super) fn check_fits(index: &Index, rerank: usize, sources: &Sources) -> Res
     }
 }
 
-/// An index that is asked, and the models that it is asked with.
+/// An index that is searched, and the models that it is searched with.
 pub(super) struct Search<'a> {
     pub args: &'a SearchArgs,
     pub reader: Reader,
@@ -130,10 +131,11 @@ pub(super) struct Search<'a> {
     pub quiet: bool,
 }
 
-/// Questions that are searched together.
+/// How many questions of a file are searched for together.
 const TOGETHER: usize = 16;
 
 impl Search<'_> {
+    /// Searches for one question. A note on stderr says if it was cut.
     pub(super) fn one(&self, text: &str) -> Result<Hits> {
         let hits = self.ask(&self.args.query(text, None))?;
         if hits.query_truncated && !self.quiet {
@@ -142,13 +144,14 @@ impl Search<'_> {
         Ok(hits)
     }
 
+    /// Searches, and reranks the hits with the cross-encoder if there is one.
     pub fn ask(&self, query: &Query) -> Result<Hits> {
         let mut hits = self.reader.search(&self.encoder, query)?;
         self.reranked(&mut hits, &query.text)?;
         Ok(hits)
     }
 
-    /// The cross-encoder's order, if there is one.
+    /// If there is a cross-encoder, puts the hits in its order and keeps the best `--top`.
     fn reranked(&self, hits: &mut Hits, text: &str) -> Result<()> {
         if let Some(reranker) = &self.reranker {
             hits.rerank_with(reranker, text, self.args.reranker_top, &RerankOptions::default())?;
@@ -157,6 +160,7 @@ impl Search<'_> {
         Ok(())
     }
 
+    /// Searches for the questions of the file `--queries`, and writes the hits as a run in TREC's format or as JSON.
     pub(super) fn file(&self, model_args: &ModelArgs) -> Result<()> {
         let args = self.args;
         let Some(path) = &args.queries else { return Ok(()) };
@@ -179,10 +183,11 @@ impl Search<'_> {
                     show(&hits, args, Some(&question.id))?;
                     continue;
                 }
-                // Judgements are of documents: one that is there as chunks stands where its best chunk does, once.
+                // A run lists documents, as judgements do: one that is cut into chunks stands once, where its best chunk does.
                 let mut seen = BTreeSet::new();
                 let once = hits.hits.iter().filter(|hit| seen.insert(hit.document.group()));
-                // Programs that read runs sort by the score. What the rerank left alone has scores of another scale: they are lowered to fall too.
+                // Programs that read runs sort by score. Hits behind the reranked ones have scores on another scale, which are lowered if
+                // they would not fall from rank to rank.
                 let mut above = f32::INFINITY;
                 let mut lines = String::new();
                 for (rank, hit) in (1..).zip(once) {
@@ -209,7 +214,7 @@ impl Search<'_> {
         }
     }
 
-    /// One question a line, each answered at once.
+    /// Takes each line of standard input as a question, and prints its hits at once.
     pub(super) fn converse(&self) -> Result<()> {
         for line in io::stdin().lock().lines() {
             let line = line.map_err(|e| Failure::io("standard input", &e))?;
@@ -221,9 +226,10 @@ impl Search<'_> {
     }
 }
 
-/// What is said of a question that was not read to its end.
+/// The note on a question that was cut.
 pub(super) const CUT: &str = "longer than the maximum length of the index: its vectors are of its beginning alone";
 
+/// Prints the hits of a question, as JSON or for a terminal. `id` is the question's, if it has one.
 pub(super) fn show(hits: &Hits, args: &SearchArgs, id: Option<&str>) -> Result<()> {
     if args.json {
         return match id {
@@ -235,9 +241,10 @@ pub(super) fn show(hits: &Hits, args: &SearchArgs, id: Option<&str>) -> Result<(
     write_hits(&mut out, hits).and_then(|()| out.flush()).map_err(|e| Failure::stdout(&e))
 }
 
-/// Columns of a document's text where it is not explained.
+/// Terminal columns of the text of a hit that is not explained.
 const EXCERPT: usize = 100;
 
+/// Writes the hits for a terminal, and a line about the search.
 fn write_hits(out: &mut impl Write, hits: &Hits) -> io::Result<()> {
     for hit in &hits.hits {
         let title = hit.document.title.as_deref().map(|title| format!("  {}", readable(title))).unwrap_or_default();
@@ -281,7 +288,7 @@ pub(super) fn excerpt_of(hit: &Hit) -> String {
     crate::style::excerpt(&hit.document.text, EXCERPT)
 }
 
-/// A hit's place in each list.
+/// A hit's rank in each list, and its word share.
 pub(super) fn arms(hit: &Hit) -> String {
     let place = |name: &str, ranked: &Option<Ranked>| {
         let ranked = ranked.as_ref()?;
@@ -299,9 +306,10 @@ pub(super) fn arms(hit: &Hit) -> String {
     places.into_iter().flatten().chain([format!("word share {:.2}", arms.share)]).collect::<Vec<_>>().join(" · ")
 }
 
-/// Pairs of tokens and shared pieces that are shown.
+/// How many shared pieces, and how many pairs of nearest tokens, an explanation shows at most.
 const SHOWN: usize = 8;
 
+/// Writes why a hit was found: its snippet with marks, the words and pieces that it shares with the question, and the nearest tokens.
 pub(super) fn write_explanation(out: &mut impl Write, why: &Explanation) -> io::Result<()> {
     // The parts are isolated together: marked words of right-to-left script keep their order among the others.
     let whole: String = why.snippet.iter().map(|part| part.text.as_str()).collect();

@@ -29,7 +29,7 @@ pub(crate) fn run(args: &SearchArgs, model_args: &ModelArgs, sources: &Sources) 
     let opened = Opened::new(&args.directory, model_args)?;
     let reader = opened.index.reader()?;
     check_fits(&opened.index, args.rerank, sources)?;
-    // Before the questions are read.
+    // A wrong `--lang` is an error before any question is read.
     args.lang.as_deref().map(|code| reader.check_lang(code)).transpose()?;
     let reranker = args.reranker.as_ref().map(|model| load_reranker(model, model_args)).transpose()?;
     if let Some(run) = args.run_file() {
@@ -50,7 +50,7 @@ pub(crate) fn run(args: &SearchArgs, model_args: &ModelArgs, sources: &Sources) 
     }
 }
 
-/// The cross-encoder of `--reranker`.
+/// Loads the cross-encoder of `--reranker`; fails if the model is none.
 fn load_reranker(model: &Path, model_args: &ModelArgs) -> Result<Model> {
     let model = loading::load(&ModelArgs { model: Some(model.to_path_buf()), ..model_args.clone() })?;
     match model.info().rerank {

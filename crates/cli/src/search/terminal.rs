@@ -99,7 +99,7 @@ mod unix {
         }
     }
 
-    /// Leaves a terminal alone that is closed or belongs to another job by now: the system would stop the program for changing it.
+    /// Restores the terminal's settings, unless the terminal belongs to another job by now: the system would stop the program for that.
     fn put_back(before: &Termios) {
         let is_own = tcgetpgrp(io::stdin()).map_or(true, |job| job == rustix::process::getpgrp());
         if is_own {

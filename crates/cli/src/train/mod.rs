@@ -134,7 +134,7 @@ pub(crate) struct TrainArgs {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        // The library names its parameters, people type options.
+        // The library's errors name parameters, which are translated to options.
         let (option, what) = match &error {
             Error::Option { option, what } => (*option, what.clone()),
             Error::Overlap { .. } => {
@@ -182,6 +182,7 @@ fn parse_start(text: &str) -> std::result::Result<Start, String> {
     text.parse()
 }
 
+/// The three numbers that an option must have, one a head.
 fn three(option: &str, values: &[f32]) -> Result<[f32; 3]> {
     values
         .try_into()
@@ -189,6 +190,7 @@ fn three(option: &str, values: &[f32]) -> Result<[f32; 3]> {
 }
 
 impl TrainArgs {
+    /// The options of training that these arguments give.
     fn options(&self, model_args: &ModelArgs) -> Result<TrainOptions> {
         let base = TrainOptions::default();
         let base = if self.paper { base.paper() } else { base };
@@ -220,6 +222,7 @@ impl TrainArgs {
         })
     }
 
+    /// Reads the pairs to train on, the dev set and the evaluation sets.
     fn inputs(&self) -> Result<Inputs> {
         let mut train = RawPairs::default();
         for path in &self.pairs {
@@ -255,7 +258,7 @@ impl TrainArgs {
     }
 }
 
-/// Whether two paths, of which either may not be there yet, are one directory.
+/// Whether two paths, either of which may not exist yet, are the same directory.
 fn same_place(a: &Path, b: &Path) -> bool {
     let whole = |path: &Path| std::fs::canonicalize(path).or_else(|_| std::path::absolute(path)).ok();
     whole(a).is_some_and(|a| whole(b) == Some(a))
@@ -285,7 +288,7 @@ pub(crate) fn run(args: &TrainArgs, model_args: &ModelArgs) -> Result<()> {
     let (work, is_temporary) = args.work();
     let progress = Progress::new(model_args.quiet);
     let session = Session::prepare(&model, inputs, &options, &work, &mut |event| progress.event(event))?;
-    // What is shown comes last: a reader that has gone away leaves nothing behind.
+    // The report is printed after this, so that a closed pipe cannot leave a temporary directory behind.
     let tidy = |session: Session<'_>| -> Result<()> {
         drop(session);
         match is_temporary {
@@ -311,7 +314,8 @@ pub(crate) fn run(args: &TrainArgs, model_args: &ModelArgs) -> Result<()> {
     }
 }
 
-/// The model that was asked for, packed: a checkpoint in its packed copy, as its states are computed many times faster by it.
+/// Loads the model that `--model` names, or the one in use. A checkpoint is loaded as its packed copy, which computes states many times
+/// faster; a reranker, which cannot be trained, is not packed for that.
 fn load(weights: Option<WeightFormat>, model_args: &ModelArgs) -> Result<Model> {
     let chosen = crate::loading::choose(model_args)?;
     let model = match &chosen {
@@ -336,6 +340,7 @@ fn load(weights: Option<WeightFormat>, model_args: &ModelArgs) -> Result<Model> 
     Ok(model)
 }
 
+/// Writes the plots, prints the report, and says where the model is.
 fn finish(args: &TrainArgs, model_args: &ModelArgs, trained: &Trained, output: &Path) -> Result<()> {
     if let Some(directory) = &args.plots {
         std::fs::create_dir_all(directory).map_err(|e| Failure::io_path(directory, &e))?;

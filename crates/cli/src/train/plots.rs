@@ -1,4 +1,4 @@
-//! Curves and bars as SVG.
+//! Charts of a training run as SVG: curves by step and epoch, and bars before and after.
 
 use plotters::prelude::*;
 use trivec_train::{ARMS, Report, WAYS};
@@ -14,7 +14,7 @@ const COLOURS: [RGBColor; 5] = [
 /// A line of a chart: its name and its points.
 type Line = (String, Vec<(f64, f64)>);
 
-/// All plots of a run, with their names.
+/// All charts of a run: the name of each file, and its SVG.
 pub(super) fn all(report: &Report) -> Result<Vec<(String, String)>, String> {
     let point = |step: usize, y: f64| (step as f64, y);
     let mut losses: Vec<Line> =
@@ -39,19 +39,20 @@ pub(super) fn all(report: &Report) -> Result<Vec<(String, String)>, String> {
             .iter()
             .map(|change| (change.way.clone(), change.before.unwrap_or(0.0) * 100.0, change.after * 100.0))
             .collect();
-        // A set's name is the user's and no name of a file.
+        // The user's name for a set may be no valid name of a file, so files are numbered.
         plots.push((format!("set-{at}.svg"), before_after(&format!("{}: before and after", compared.name), &bars)?));
     }
     Ok(plots)
 }
 
+/// A chart with lines, as SVG.
 fn lines(title: &str, x: &str, y: &str, lines: &[Line]) -> Result<String, String> {
     let mut svg = String::new();
     draw_lines(&mut svg, title, [x, y], lines).map_err(|e| e.to_string())?;
     Ok(svg)
 }
 
-/// From the least to the most of finite numbers, with some room; a range that can be drawn in any case.
+/// The range from the least to the greatest finite number, with some room; never empty, so that it can be drawn.
 fn range(values: impl Iterator<Item = f64>) -> std::ops::Range<f64> {
     let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
     values.filter(|x| x.is_finite()).for_each(|x| (low, high) = (low.min(x), high.max(x)));
@@ -62,6 +63,7 @@ fn range(values: impl Iterator<Item = f64>) -> std::ops::Range<f64> {
     low - room..high + room
 }
 
+/// Draws the chart of [`lines`].
 fn draw_lines(
     svg: &mut String,
     title: &str,
@@ -90,12 +92,14 @@ fn draw_lines(
     area.present()
 }
 
+/// A chart with two bars a name, for values before and after training, as SVG.
 fn before_after(title: &str, bars: &[(String, f64, f64)]) -> Result<String, String> {
     let mut svg = String::new();
     draw_bars(&mut svg, title, bars).map_err(|e| e.to_string())?;
     Ok(svg)
 }
 
+/// Draws the chart of [`before_after`].
 fn draw_bars(
     svg: &mut String,
     title: &str,
@@ -110,7 +114,7 @@ fn draw_bars(
         .y_label_area_size(48)
         .build_cartesian_2d(0.0..bars.len().max(1) as f64, 0.0..100.0)?;
     let name = |x: &f64| {
-        // Labels in the middle of the bars, which are one wide.
+        // The label of a pair of bars is at its middle; a pair is one unit wide.
         let at = (x - 0.5).round();
         let is_middle = (x - 0.5 - at).abs() < 1e-6 && at >= 0.0;
         bars.get(at as usize).filter(|_| is_middle).map_or(String::new(), |(name, ..)| name.clone())

@@ -11,7 +11,7 @@ use trivec_train::{ARMS, CurvePoint, DataReport, EpochPoint, Event, FEW_JUDGED, 
 use super::table::few_judged;
 use crate::style::{counted, grouped};
 
-/// Listens to a run.
+/// Shows the events of a training run.
 pub(super) struct Progress {
     quiet: bool,
     state: RefCell<State>,
@@ -20,7 +20,7 @@ pub(super) struct Progress {
 struct State {
     bar: ProgressBar,
     begin: Instant,
-    /// Whether the head of the losses' lines was written.
+    /// Whether the header of the lines with losses was printed.
     headed: bool,
 }
 
@@ -30,6 +30,7 @@ impl Progress {
         Progress { quiet, state: RefCell::new(state) }
     }
 
+    /// Shows an event, unless `quiet`, and lets the run continue.
     pub(super) fn event(&self, event: Event<'_>) -> ControlFlow<()> {
         if !self.quiet {
             self.tell(event);
@@ -41,6 +42,7 @@ impl Progress {
         self.state.borrow().bar.finish_and_clear();
     }
 
+    /// Shows an event: as a line, or as progress of the bar.
     fn tell(&self, event: Event<'_>) {
         match event {
             Event::Data(data) => self.lines(&of_data(data)),
@@ -68,11 +70,12 @@ impl Progress {
         }
     }
 
-    /// Lines above the bar.
+    /// Prints lines above the bar.
     fn lines(&self, text: &str) {
         self.state.borrow().bar.suspend(|| text.lines().for_each(|line| say!("{line}")));
     }
 
+    /// Prints the losses of a step in a line.
     fn losses(&self, point: &CurvePoint, total: usize) {
         let seconds = self.state.borrow().begin.elapsed().as_secs_f64();
         let headed = std::mem::replace(&mut self.state.borrow_mut().headed, true);
@@ -90,6 +93,7 @@ impl Progress {
         ));
     }
 
+    /// Moves the bar, if stderr is a terminal. Another total begins a new bar.
     fn bar(&self, done: usize, total: usize, template: &str) {
         let mut state = self.state.borrow_mut();
         if !std::io::stderr().is_terminal() {
@@ -105,11 +109,13 @@ impl Progress {
         state.bar.set_position(done as u64);
     }
 
+    /// Sets the bar's message.
     fn spin(&self, what: &str) {
         self.state.borrow().bar.set_message(what.to_owned());
     }
 }
 
+/// The lines about the data of a run.
 fn of_data(data: &DataReport) -> String {
     let mut text = format!(
         "data      {}, {}, {}; {}, {} after those with a common query or passage were joined\n          {:.0} % of \
@@ -148,6 +154,7 @@ fn of_data(data: &DataReport) -> String {
     text
 }
 
+/// The line about the encoder's states.
 fn of_states(states: &StatesReport) -> String {
     let rate = states.computed.1 as f64 / states.seconds.max(1e-9);
     let computed = match states.computed.0 {
@@ -164,6 +171,7 @@ fn of_states(states: &StatesReport) -> String {
     )
 }
 
+/// The line about the dev set after an epoch, or at the start.
 fn of_epoch(point: &EpochPoint) -> String {
     let ways = WAYS.iter().zip(point.ndcg10);
     let figures: Vec<String> = ways.filter_map(|(way, x)| Some(format!("{way} {:.1}", x? * 100.0))).collect();

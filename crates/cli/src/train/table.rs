@@ -1,11 +1,11 @@
-//! The report as text.
+//! The report of a training run as text.
 
 use trivec::escape::Escaped;
 use trivec_train::{AblationRow, Compared, DataReport, FEW_JUDGED, Report, Sample, SparseScale};
 
 use crate::style::{counted, pad, percent, readable, signed_percent};
 
-/// Tables of a run; `recipe`: with the losses' weights of the recipe.
+/// The report of a run. `recipe`: whether the losses have their default weights, about which a note is then added.
 pub(super) fn report(report: &Report, recipe: bool) -> String {
     let mut text = String::new();
     for compared in report.dev.iter().chain(&report.evals) {
@@ -44,7 +44,7 @@ pub(super) fn report(report: &Report, recipe: bool) -> String {
     text
 }
 
-/// That a dev set is too small to say whether training helped.
+/// The warning that a dev set is too small to say whether training helped.
 pub(super) fn few_judged(data: &DataReport) -> String {
     format!(
         "{} of pairs in the dev set: too few to judge by ({FEW_JUDGED} at least are needed), so whether training helped is not known",
@@ -52,6 +52,7 @@ pub(super) fn few_judged(data: &DataReport) -> String {
     )
 }
 
+/// The table of a dev or evaluation set, before and after training.
 fn set(compared: &Compared) -> String {
     let mut text = format!(
         "{} ({}, {})",
@@ -86,6 +87,7 @@ fn set(compared: &Compared) -> String {
     text
 }
 
+/// The line about the size of the sparse head's scores and weights, before and after.
 fn scale(before: Option<&SparseScale>, after: &SparseScale) -> String {
     let of = |scale: Option<&SparseScale>, shown: fn(&SparseScale) -> String| scale.map_or("-".to_owned(), shown);
     let own = |scale: &SparseScale| format!("{:.2}", scale.self_score);
@@ -99,11 +101,11 @@ fn scale(before: Option<&SparseScale>, after: &SparseScale) -> String {
     )
 }
 
-/// A query's score with itself, divided by its tokens, above which there is a warning. Measured: 0.013 to 0.019 with the starter, 0.03 to
-/// 0.044 after training it, 0.045 to 0.083 with a temperature of 0.05.
+/// A query's sparse score with itself, divided by its tokens, above which there is a warning. Measured values are 0.013 to 0.019 with the
+/// starter, 0.03 to 0.044 after training it, and 0.045 to 0.083 after training it with a temperature of 0.05.
 const LARGE_A_TOKEN: f64 = 0.05;
 
-/// That the sparse head's scores count for more in sums than their weight there says.
+/// The warning that sparse scores have become so large that they count for more in sums with other scores than their weight says.
 fn large_scale(report: &Report) -> Option<String> {
     let after = report.sparse.1.as_ref()?;
     let is_raised = report.sparse.0.as_ref().is_none_or(|before| after.self_score > before.self_score);
@@ -116,12 +118,13 @@ fn large_scale(report: &Report) -> Option<String> {
     })
 }
 
-/// What is to be warned of.
+/// All warnings about a run.
 pub(super) fn warnings(report: &Report) -> Vec<String> {
     let few = (report.data.dev_groups < FEW_JUDGED).then(|| few_judged(&report.data));
     few.into_iter().chain(large_scale(report)).collect()
 }
 
+/// A dev query, with its heaviest pieces before and after training.
 fn sample(sample: &Sample) -> String {
     let pieces = |all: &[(String, f32)]| {
         let one = |(piece, weight): &(String, f32)| format!("{} {weight:.2}", readable(piece));
@@ -170,7 +173,7 @@ mod tests {
             (Some(0.1), 0.6, true),
             (None, 0.6, true),
             (Some(0.1), 0.45, false),
-            // It was larger before.
+            // Above the limit, but it was larger before training.
             (Some(0.7), 0.6, false),
         ] {
             let found = with(before, after);

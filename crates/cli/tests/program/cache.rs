@@ -1,4 +1,4 @@
-//! `--cache` as a person meets it: `embed` and `serve` give the same numbers with and without it, whatever happens to its file.
+//! `--cache`: `embed` and `serve` give the same numbers with and without it, whatever happens to its file.
 
 use trivec_testing::http;
 
@@ -14,6 +14,7 @@ use tempfile::TempDir;
 const TEXTS: [&str; 5] =
     ["苹果公司发布新手机", "Apple launched a new iPhone", "", "a b c d e f g h i j k l", "<s> ok </s>"];
 
+/// A command that runs `trivec -q` without input.
 fn trivec(args: &[&str]) -> Command {
     let mut command = http::trivec();
     command.arg("-q").args(args).stdin(Stdio::null());
@@ -24,7 +25,7 @@ fn run(args: &[&str]) -> Output {
     trivec(args).output().unwrap()
 }
 
-/// Standard output of a run that must succeed, and say `warning` or nothing at all on stderr.
+/// The standard output of a run that must succeed. Its standard error must have a warning that contains `warning`, or, for `None`, be empty.
 fn output(args: &[&str], warning: Option<&str>) -> Vec<u8> {
     let output = run(args);
     let said = String::from_utf8_lossy(&output.stderr);
@@ -36,6 +37,7 @@ fn output(args: &[&str], warning: Option<&str>) -> Vec<u8> {
     output.stdout
 }
 
+/// A directory in which the cache is the file `cache`.
 struct Files(TempDir);
 
 impl Files {
@@ -51,6 +53,7 @@ impl Files {
         self.path(name).display().to_string()
     }
 
+    /// The number of rows of one of the cache's tables.
     fn count(&self, what: &str) -> i64 {
         let db = Connection::open(self.path("cache")).unwrap();
         db.query_row(&format!("SELECT count(*) FROM {what}"), [], |row| row.get(0)).unwrap()
@@ -58,7 +61,7 @@ impl Files {
 }
 
 #[test]
-fn embed_gives_the_same_bytes_with_and_without() {
+fn embed_gives_the_same_bytes_with_and_without_a_cache() {
     let files = Files::new();
     let cache = files.name("cache");
     let packed: Vec<String> = ["int8", "f16", "bf16"]
@@ -90,7 +93,7 @@ fn embed_gives_the_same_bytes_with_and_without() {
         calls.push(vec!["embed", "--model", model, "--modes", "all", "--input", &input]);
     }
     let plain: Vec<Vec<u8>> = calls.iter().map(|call| output(call, None)).collect();
-    // The second round finds all of it there; the first some of it: modes, texts and lengths of other calls.
+    // In the first round a call finds what earlier calls have stored, with other modes, texts or lengths; in the second it finds everything.
     for round in 0..2 {
         let entries = (round > 0).then(|| files.count("entries"));
         for (call, plain) in calls.iter().zip(&plain) {
@@ -111,7 +114,7 @@ fn embed_gives_the_same_bytes_with_and_without() {
 }
 
 #[test]
-fn embed_reads_what_is_there() {
+fn embed_prints_the_vector_that_the_cache_holds() {
     let files = Files::new();
     let cache = files.name("cache");
     output(&["embed", "a text", "--cache", &cache], None);
@@ -157,7 +160,7 @@ fn a_cache_that_cannot_be_used_is_a_warning() {
 }
 
 #[test]
-fn a_cache_that_is_too_small_for_the_run_is_said_to_be() {
+fn the_warning_about_a_small_cache_names_a_size_that_is_enough() {
     let files = Files::new();
     let texts = many(&files, 400);
     let call = |size: &str| {
@@ -168,12 +171,12 @@ fn a_cache_that_is_too_small_for_the_run_is_said_to_be() {
     assert!(small.status.success() && small.stdout == large.stdout);
     assert!(said.contains("of the 1,200 entries of this run") && said.contains("; --cache-size "), "{said}");
     assert_eq!(String::from_utf8_lossy(&large.stderr), "");
-    // The size that it names is enough.
+    // The size that the warning names is enough.
     let named = said.split("; --cache-size ").nth(1).unwrap().split(' ').next().unwrap();
     assert_eq!(String::from_utf8_lossy(&call(named).stderr), "", "{named}");
 }
 
-/// Many texts, a line each.
+/// Writes a file of `count` texts, one a line, and returns its name.
 fn many(files: &Files, count: usize) -> String {
     let path = files.name("texts.txt");
     let lines: String = (0..count).map(|n| format!("text number {n} of {}\n", n * n % 977)).collect();
@@ -187,7 +190,8 @@ fn a_full_disk_is_a_warning() {
     let files = Files::new();
     let texts = many(&files, 150);
     let plain = output(&["embed", "-i", &texts], None);
-    // A limit on files' size, which fails writes as a full disk does, at several places: while the file is made, and later.
+    // A limit on the size of files, in blocks of 512 bytes, makes writes fail as a full disk does. With the small ones creating the cache
+    // fails, with the others filling it.
     for kilobytes in [4, 8, 16, 64, 120] {
         let cache = files.name(&format!("cache-{kilobytes}"));
         let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$@\"", kilobytes * 2);
@@ -200,7 +204,7 @@ fn a_full_disk_is_a_warning() {
         let said = String::from_utf8_lossy(&found.stderr);
         assert!(found.status.success() && said.contains("warning") && said.contains(&cache), "{kilobytes}: {said}");
         assert!(found.stdout == plain, "{kilobytes}");
-        // With room again, it works.
+        // Without the limit, the cache works again.
         assert!(output(&["embed", "-i", &texts, "--cache", &cache], None) == plain, "{kilobytes}");
         assert!(output(&["embed", "-i", &texts, "--cache", &cache], None) == plain, "{kilobytes}");
     }
@@ -213,11 +217,12 @@ fn a_killed_process_leaves_a_sound_file() {
     let cache = files.name("cache");
     let mut seen = vec![0];
     for round in 0..12u64 {
-        // Vectors of another length each time: there is always something to write.
+        // Each round wants vectors of another length, so that there is always something to write.
         let dimensions = (100 + round).to_string();
         let call = ["embed", "-i", &texts, "--dimensions", &dimensions, "--batch-size", "4", "--cache", &cache];
         let mut child = trivec(&call).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        // In the middle of making the file, then ever later in the middle of filling it.
+        // The process is killed once the log has reached a length: in the first round while it creates the file, then later and later while
+        // it fills it.
         let log = files.path("cache-wal");
         while std::fs::metadata(&log).map_or(0, |m| m.len()) < round * 12_000 && child.try_wait().unwrap().is_none() {
             std::thread::yield_now();
@@ -240,21 +245,21 @@ fn a_killed_process_leaves_a_sound_file() {
     }
 }
 
-/// A counter or gauge of `/metrics`.
+/// The value of a counter or gauge of `/metrics`.
 fn metric(server: &Server, name: &str) -> u64 {
     let text = String::from_utf8(server.get("/metrics").body).unwrap();
     let line = text.lines().find(|line| line.split(' ').next() == Some(&format!("trivec_{name}")));
     line.unwrap_or_else(|| panic!("{name}: {text}")).split(' ').nth(1).unwrap().parse().unwrap()
 }
 
-/// A service with the cache, once it is in use.
+/// Starts a service with a cache, and waits until it uses it.
 fn serve(args: &[&str]) -> Server {
     let server = Server::start(args);
     server.wait_for("/v1/status", |status| status["cache"]["state"] == "on");
     server
 }
 
-/// Entries that have been written.
+/// Waits until this many entries have been written.
 fn wait_for_entries(server: &Server, entries: u64) {
     server.wait_for("/v1/status", |status| status["cache"]["entries"].as_u64() == Some(entries));
 }
@@ -281,7 +286,7 @@ fn the_service_answers_from_the_cache_with_the_same_numbers() {
     wait_for_entries(&server, 2);
     assert_eq!(data(&server, &dense), data(&plain, &dense));
     assert_eq!((metric(&server, "cache_hits_total"), metric(&server, "cache_misses_total")), (2, 2));
-    // More modes and texts: what was there is not written again.
+    // More modes and texts: entries that are there are not written again. Five texts in three modes are 15.
     assert_eq!(data(&server, &all), data(&plain, &all));
     wait_for_entries(&server, 15);
     let computed = metric(&server, "tokens_total");
@@ -302,7 +307,7 @@ fn the_service_answers_from_the_cache_with_the_same_numbers() {
     assert_eq!((metric(&server, "cache_errors_total"), metric(&server, "cache_evictions_total")), (0, 0));
     let status = server.get("/v1/status").json();
     assert_eq!(status["cache"]["limit"].as_u64(), Some(32 << 20));
-    // Bad requests stay what they are.
+    // Bad requests are refused as without a cache.
     for body in [json!({"input": TEXTS[0], "dimensions": 0}), json!({"input": TEXTS[0], "dense": false})] {
         assert_eq!(server.post("/v1/encode", &body).status, 422);
     }
@@ -338,7 +343,7 @@ fn a_reload_with_another_model_never_hits_the_old_ones_entries() {
     let f16 = ask();
     assert_ne!(f16, int8);
     server.wait_for("/v1/status", |status| {
-        // Until the new model's file has been read through, nothing is asked of the cache.
+        // Until the new model's file has been read completely, the service does not use the cache.
         assert_eq!(ask(), f16);
         status["cache"]["hits"].as_u64() > Some(1)
     });
@@ -347,7 +352,7 @@ fn a_reload_with_another_model_never_hits_the_old_ones_entries() {
     let floats =
         |value: &Value| -> Vec<f32> { value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect() };
     assert_eq!(floats(&f16), floats(&expected["dense"]));
-    // And back.
+    // Back to the first model.
     std::fs::rename(files.path("int8"), &model).unwrap();
     server.signal("HUP");
     server.wait_for("/v1/status", |status| status["model"]["weights"] == "int8");
@@ -355,7 +360,7 @@ fn a_reload_with_another_model_never_hits_the_old_ones_entries() {
 }
 
 #[test]
-fn two_services_and_a_damaged_file() {
+fn two_services_share_a_cache_and_a_damaged_one_is_given_up() {
     let files = Files::new();
     let cache = files.name("cache");
     let (first, second) = (serve(&["--cache", &cache]), serve(&["--cache", &cache]));
@@ -372,7 +377,7 @@ fn two_services_and_a_damaged_file() {
     assert_eq!(metric(&second, "cache_hits_total"), 5, "one fills it for the other");
     drop((first, second));
 
-    // Pages of noise after a sound first one: requests are answered, and the cache is given up or what is damaged is not used.
+    // Every page but the first is overwritten: requests are answered all the same, and the cache is given up.
     let mut bytes = std::fs::read(&cache).unwrap();
     let _ = std::fs::remove_file(files.path("cache-wal"));
     let _ = std::fs::remove_file(files.path("cache-shm"));

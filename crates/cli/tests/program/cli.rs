@@ -1,4 +1,4 @@
-//! The program as a person meets it: arguments, streams, files, exit codes. Runs the built-in starter.
+//! Arguments, streams, files and exit codes of the program, mostly with the built-in starter.
 
 use trivec_testing as common;
 
@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// The program, in an environment without our variables.
+/// A command that runs `trivec` without input, in an environment without its variables.
 fn trivec(args: &[&str]) -> Command {
     let mut command = common::program::trivec();
     command.args(args).stdin(Stdio::null());
@@ -25,23 +25,25 @@ fn with_stdin(args: &[&str], input: &[u8]) -> Output {
     let mut child = trivec(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_vec();
-    // The program may end before it has read everything: a write error is its right.
+    // The program may end before it has read everything, so an error of writing is ignored.
     let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
     let output = child.wait_with_output().unwrap();
     writer.join().unwrap();
     output
 }
 
+/// The standard output of a run that must succeed.
 fn stdout(output: &Output) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
+/// The lines of JSON that a run printed.
 fn records(output: &Output) -> Vec<Value> {
     stdout(output).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// The exit code and what stderr says.
+/// The exit code and the standard error of a run.
 fn failure(output: &Output) -> (i32, String) {
     (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
@@ -51,7 +53,7 @@ fn floats(value: &Value) -> Vec<f32> {
 }
 
 #[test]
-fn a_text_that_is_cut_is_said_to_be() {
+fn a_text_that_is_cut_is_reported() {
     let long = "word ".repeat(2_000);
     let scored = &records(&run(&["score", &long, "short", "--json"]))[0];
     assert_eq!(scored["truncated"], serde_json::json!([true, false]));
@@ -65,7 +67,7 @@ fn a_text_that_is_cut_is_said_to_be() {
 }
 
 #[test]
-fn help_and_wrong_use() {
+fn help_is_printed_and_wrong_use_ends_with_2() {
     for command in ["embed", "score", "explain", "tokens", "info"] {
         let help = stdout(&run(&[command, "--help"]));
         assert!(help.contains("TRIVEC_MODEL") && help.contains("Usage: trivec"), "{command}");
@@ -118,7 +120,7 @@ fn embeds_arguments_lines_and_jsonl_alike() {
             assert_eq!(a[part], j[part], "{part}");
         }
     }
-    // Row 15: the empty text is `<s></s>`.
+    // The empty text is `<s></s>`: two tokens, one ColBERT vector and no lexical weight.
     assert_eq!((&arguments[1]["tokens"], arguments[1]["colbert"].as_array().unwrap().len()), (&2.into(), 1));
     assert_eq!(arguments[1]["sparse"]["indices"], serde_json::json!([]));
     let dense_only = &records(&run(&["embed", "first text"]))[0];
@@ -132,7 +134,7 @@ fn embeds_arguments_lines_and_jsonl_alike() {
 }
 
 #[test]
-fn dimensions_are_cut_before_the_norm() {
+fn vectors_are_cut_before_they_are_normalised() {
     let whole = floats(&records(&run(&["embed", "a text"]))[0]["dense"]);
     let cut = floats(&records(&run(&["embed", "a text", "--dimensions", "64"]))[0]["dense"]);
     let norm = whole[..64].iter().map(|x| x * x).sum::<f32>().sqrt();
@@ -172,7 +174,7 @@ fn binary_forms_hold_the_same_numbers() {
     let expected = records(&run(&["embed", "--input", input, "--modes", "all"]));
 
     let npy = directory.path().join("out.npy");
-    // The name says the form.
+    // The ending of the output's name chooses the format.
     run(&["embed", "--input", input, "--output", npy.to_str().unwrap()]);
     let bytes = fs::read(&npy).unwrap();
     assert!(bytes.starts_with(b"\x93NUMPY\x01\x00"));
@@ -204,6 +206,7 @@ fn binary_forms_hold_the_same_numbers() {
     assert_eq!(file.tensor("dense").unwrap().shape(), [0, 384]);
 }
 
+/// The sorted names in a directory.
 fn names(directory: &Path) -> Vec<String> {
     let mut names: Vec<_> =
         fs::read_dir(directory).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
@@ -236,7 +239,7 @@ fn a_file_appears_whole_or_not_at_all() {
     }
     assert_eq!(fs::read_to_string(path("in.txt")).unwrap(), "good\n");
 
-    // A link to nothing yet is written through, and one to itself is an error.
+    // An output that is a link to a file that does not exist creates that file; a link to itself is an error.
     #[cfg(unix)]
     {
         std::os::unix::fs::symlink("made.jsonl", path("to come")).unwrap();
@@ -256,7 +259,7 @@ fn a_file_appears_whole_or_not_at_all() {
 }
 
 #[test]
-fn no_output_replaces_what_is_read() {
+fn no_output_replaces_a_file_that_the_command_reads() {
     let directory = TempDir::new().unwrap();
     let path = |name: &str| directory.path().join(name).display().to_string();
     for name in ["config.json", "tokenizer.json", "model.safetensors"] {
@@ -308,8 +311,8 @@ fn a_pipe_is_written_to_and_never_replaced() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn full_disks_and_closed_pipes() {
-    // A device is written to at once: nothing is put aside before.
+fn a_full_disk_ends_with_5_and_a_closed_pipe_with_0() {
+    // A device is written to directly, without a temporary file.
     for (device, expected) in [("/dev/null", 0), ("/dev/full", 5)] {
         let output = trivec(&["embed", "-q", "a", "-o", device]).env("TMPDIR", "/nonexistent").output().unwrap();
         let message = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -341,7 +344,7 @@ fn full_disks_and_closed_pipes() {
 }
 
 #[test]
-fn the_model_that_was_chosen_for_the_user_is_said() {
+fn the_default_model_is_announced_unless_quiet() {
     for command in [&["embed", "a"][..], &["score", "a", "b"], &["explain", "a", "b"], &["tokens", "a"], &["info"]] {
         let stderr = |more: &[&str]| String::from_utf8(run(&[command, more].concat()).stderr).unwrap();
         assert!(stderr(&[]).contains("built-in starter model (not BGE-M3)"), "{command:?}");
@@ -354,7 +357,7 @@ fn the_model_that_was_chosen_for_the_user_is_said() {
 }
 
 #[test]
-fn scores_of_the_seed_pairs() {
+fn translations_score_high_and_unrelated_texts_low() {
     let score = |a: &str, b: &str| records(&run(&["score", "--json", a, b]))[0].clone();
     for (a, b) in [
         ("我喜欢阅读书籍", "I enjoy reading books"),
@@ -382,7 +385,7 @@ fn scores_of_the_seed_pairs() {
 }
 
 #[test]
-fn scores_of_many_pairs() {
+fn pairs_are_scored_from_lines_and_json() {
     let pairs = "a query\ta document\n\n{\"a\":\"x\",\"b\":\"y\",\"id\":\"p\"}\n[\"u\",\"v\"]\n";
     let scores = records(&with_stdin(&["score", "--pairs", "-", "--json"], pairs.as_bytes()));
     assert_eq!(scores.iter().map(|s| s["index"].as_u64().unwrap()).collect::<Vec<_>>(), [0, 1, 2]);
@@ -404,7 +407,7 @@ fn explain_aligns_words_across_languages() {
         arrows.iter().any(|line| line.trim_start().starts_with(left) && line.contains(&format!("→ {right} ")))
     };
     assert!(row("苹果", "Apple") && row("手机", "iPhone"), "{text}");
-    // The arrow stands in one display column, though CJK characters take two.
+    // All arrows stand in the same column of the display, though CJK characters are two columns wide.
     let columns: Vec<usize> = arrows.iter().map(|line| unicode_width(line.split('→').next().unwrap())).collect();
     assert!(columns.windows(2).all(|pair| pair[0] == pair[1]), "{columns:?}\n{text}");
     let json = &records(&run(&["explain", "--json", "new phone", "a new phone"]))[0];
@@ -412,13 +415,13 @@ fn explain_aligns_words_across_languages() {
     assert!((sum - json["scores"]["sparse"].as_f64().unwrap()).abs() < 1e-6);
 }
 
-/// Two columns for Han, one for ASCII: enough for the texts here.
+/// The width of a text on the display: two columns for CJK characters, one for others. That is enough for the texts here.
 fn unicode_width(text: &str) -> usize {
     text.chars().map(|c| if ('\u{2e80}'..'\u{ffff}').contains(&c) { 2 } else { 1 }).sum()
 }
 
 #[test]
-fn tokens_and_info() {
+fn special_tokens_can_be_literal_and_info_shows_the_options() {
     let tokens = &records(&run(&["tokens", "--json", "a </s> b"]))[0];
     assert_eq!(tokens["ids"].as_array().unwrap().iter().filter(|id| **id == 2).count(), 2);
     let masked = &records(&run(&["tokens", "--json", "a<mask>"]))[0];
@@ -445,13 +448,13 @@ fn options_come_from_the_environment_too() {
     let no = trivec(&["info"]).env("TRIVEC_JSON", "off").output().unwrap();
     assert!(stdout(&no).contains("starter") && !stdout(&no).starts_with('{'));
     assert_eq!(failure(&trivec(&["info"]).env("TRIVEC_JSON", "disabled").output().unwrap()).0, 2);
-    // Of a key, empty is not unset: the service would be open.
+    // An empty key does not count as unset, because the service would then be open to everyone.
     let (code, said) = failure(&trivec(&["serve", "--port", "0"]).env("TRIVEC_API_KEY", "").output().unwrap());
     assert!(code == 2 && said.contains("empty key"), "{said}");
 }
 
 #[test]
-fn models_that_lack_something() {
+fn a_missing_model_and_missing_heads_are_named() {
     let (code, message) = failure(&run(&["info", "--model", "no/such/directory"]));
     assert!(code == 4 && message.contains("no/such/directory"), "{message}");
     let no_heads = common::data("models/noheads-h64");
@@ -465,12 +468,12 @@ fn models_that_lack_something() {
     assert!(stdout(&run(&["explain", "a", "b", "--model", no_heads])).contains("not available"));
 }
 
-/// What cannot be said on stderr is lost; the work and the exit code are not.
+/// Messages that cannot be written to stderr are lost; results and exit codes are not.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_full_stderr_ends_nothing() {
+fn a_full_stderr_changes_no_result_and_no_exit_code() {
     let full = || Stdio::from(fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
-    // A note that the starter is used, and a result.
+    // The note that the starter is used is lost, and the result is not.
     let output = trivec(&["embed", "a"]).stderr(full()).output().unwrap();
     assert_eq!((output.status.code(), records(&output).len()), (Some(0), 1));
     let output = trivec(&["embed", "--model", "nowhere", "a"]).stderr(full()).output().unwrap();

@@ -1,4 +1,4 @@
-//! `trivec import` as a person meets it.
+//! `trivec import`: what it writes and prints, and what it refuses.
 
 use trivec_testing::program;
 
@@ -13,11 +13,13 @@ fn run(args: &[&str]) -> Output {
     program::trivec().args(args).stdin(Stdio::null()).output().unwrap()
 }
 
+/// The exit code, standard output and standard error.
 fn parts(output: &Output) -> (i32, String, String) {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
 }
 
+/// The path of a small model.
 fn small(name: &str) -> String {
     trivec_testing::data("models").join(name).display().to_string()
 }
@@ -46,7 +48,7 @@ fn a_model_in_baai_s_layout_is_imported_and_used() {
 }
 
 #[test]
-fn exit_codes_tell_what_was_wrong() {
+fn a_missing_model_and_a_hostile_pickle_are_refused() {
     let directory = tempfile::tempdir().unwrap();
     let target = directory.path().join("model").display().to_string();
     let source = directory.path().join("source");
@@ -56,6 +58,7 @@ fn exit_codes_tell_what_was_wrong() {
     assert!(code == 4 && err.contains("no such model file or directory"), "{err}");
     fs::create_dir(&source).unwrap();
     fs::copy(Path::new(&small("torch-h24")).join("config.json"), source.join("config.json")).unwrap();
+    // A pickle that names `posix.system`, which would run programs.
     fs::write(source.join("pytorch_model.bin"), b"\x80\x02cposix\nsystem\n.").unwrap();
     let (code, _, err) = parts(&run(&["import", &source.display().to_string(), "-o", &target]));
     assert!(code == 4 && err.contains("pytorch_model.bin"), "{err}");

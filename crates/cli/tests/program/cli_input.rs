@@ -1,5 +1,5 @@
-//! Files as people have them: which form they are in is recognised, or refused with the option that reads them; and where an output is
-//! kept until it is complete.
+//! Input files: every format and encoding is recognised, or refused with the option that reads it. Output files: where they lie until they
+//! are complete.
 
 use trivec_testing::http;
 
@@ -16,9 +16,10 @@ fn data(path: &str) -> std::path::PathBuf {
     trivec_testing::data("").join(path)
 }
 
+/// A command that runs `trivec` with the small model and without input.
 fn trivec(args: &[&str]) -> Command {
     let mut command = http::trivec();
-    // A model that is loaded at once: what it finds does not matter here.
+    // A tiny model, which loads at once. Its vectors do not matter here.
     command.env("TRIVEC_MODEL", data("models/f32-h64"));
     command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
@@ -30,11 +31,12 @@ fn run(args: &[&str]) -> Output {
 
 fn with_stdin(args: &[&str], input: &[u8]) -> Output {
     let mut child = trivec(args).stdin(Stdio::piped()).spawn().unwrap();
-    // The program may end before it has read everything.
+    // The program may end before it has read everything, so an error of writing is ignored.
     let _ = child.stdin.take().unwrap().write_all(input);
     child.wait_with_output().unwrap()
 }
 
+/// The standard output of a run that must succeed.
 fn stdout(output: &Output) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout.clone()).unwrap()
@@ -44,14 +46,17 @@ fn records(output: &Output) -> Vec<Value> {
     stdout(output).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
+/// The exit code and the standard error of a run.
 fn failure(output: &Output) -> (i32, String) {
     (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
+/// A text in UTF-16LE with a byte order mark.
 fn utf16(text: &str) -> Vec<u8> {
     format!("\u{feff}{text}").encode_utf16().flat_map(u16::to_le_bytes).collect()
 }
 
+/// The directory of a tiny reranker.
 fn reranker() -> std::path::PathBuf {
     let mut entries = fs::read_dir(data("rerankers")).unwrap().map(|entry| entry.unwrap().path());
     entries.find(|path| path.is_dir()).unwrap()
@@ -66,7 +71,7 @@ fn expected() -> Vec<Value> {
 }
 
 #[test]
-fn files_of_every_form_give_the_same_vectors() {
+fn files_of_every_format_and_encoding_give_the_same_vectors() {
     let directory = TempDir::new().unwrap();
     let expected = expected();
     let array = "[\n  {\"id\": 1, \"text\": \"a text\"},\n  {\"id\": 2, \"text\": \"第二\"}\n]\n";
@@ -108,7 +113,7 @@ fn files_of_every_form_give_the_same_vectors() {
 }
 
 #[test]
-fn every_command_names_what_is_no_text() {
+fn every_command_names_gzip_and_tokens_names_utf16() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("texts.txt.gz");
     fs::write(&path, b"\x1f\x8b\x08\0\0\0\0\0\0\x03\xcbH\xcd\xc9\xc9\xe7\x02\0 0:6\x06\0\0\0").unwrap();
@@ -133,7 +138,7 @@ fn every_command_names_what_is_no_text() {
 }
 
 #[test]
-fn pairs_and_documents_come_in_the_same_forms() {
+fn pairs_and_documents_come_in_the_same_formats() {
     let directory = TempDir::new().unwrap();
     let one = records(&run(&["score", "--json", "a text", "第二"]))[0]["dense"].clone();
     for (name, text, more) in [
@@ -168,7 +173,7 @@ fn pairs_and_documents_come_in_the_same_forms() {
     let mut texts: Vec<_> = found.iter().map(|record| record["text"].as_str().unwrap()).collect();
     texts.sort_unstable();
     assert_eq!(texts, ["one\u{fffd}", "two"]);
-    // Texts to calibrate on and to compare on.
+    // Texts to compare two models on; empty ones do not count.
     let path = directory.path().join("texts.json");
     fs::write(&path, "[\"a text\", \"\", \"another one\"]").unwrap();
     let path = path.to_str().unwrap();
@@ -176,14 +181,14 @@ fn pairs_and_documents_come_in_the_same_forms() {
 }
 
 #[test]
-fn halves_of_characters_end_nothing_with_lossy() {
+fn lone_surrogates_are_refused_and_replaced_with_lossy() {
     let input = b"{\"text\":\"fine\"}\n{\"text\":\"cut \\ud83d\"}\n{\"id\":\"\\udc4d\",\"text\":\"fine too\"}\n";
     let found = records(&with_stdin(&["embed", "--lossy", "--input-format", "jsonl"], input));
     let replaced = records(&run(&["embed", "cut \u{fffd}"]));
     assert_eq!((found.len(), &found[1]["dense"], &found[2]["id"]), (3, &replaced[0]["dense"], &"\u{fffd}".into()));
     let (code, said) = failure(&with_stdin(&["embed"], input));
     assert!(code == 3 && said.contains("line 2, column 14: `\\ud83d` is half of a character (--lossy puts"), "{said}");
-    // An id is written as it was read: one that is no text would make the output unreadable for others.
+    // An id is copied to the output, where a lone surrogate would make the JSON unreadable for other programs.
     let reranker = reranker();
     let rerank = ["rerank", "--model", reranker.to_str().unwrap(), "q"];
     for id in ["\"\\udc4d\"", "[\"a\", \"\\ud83d.\"]", "{\"\\udc4d\": 1}"] {
@@ -196,6 +201,7 @@ fn halves_of_characters_end_nothing_with_lossy() {
     }
 }
 
+/// The sorted names in a directory.
 fn names(directory: &Path) -> Vec<String> {
     let mut names: Vec<_> =
         fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -205,7 +211,7 @@ fn names(directory: &Path) -> Vec<String> {
 
 #[test]
 #[cfg(unix)]
-fn what_is_not_complete_lies_beside_the_output() {
+fn an_unfinished_output_lies_beside_its_place_and_not_in_tmpdir() {
     let directory = TempDir::new().unwrap();
     let at = |name: &str| directory.path().join(name).display().to_string();
     for format in ["jsonl", "npy", "safetensors"] {
@@ -213,13 +219,13 @@ fn what_is_not_complete_lies_beside_the_output() {
         assert_eq!(failure(&output.unwrap()).0, 0, "{format}");
     }
     assert_eq!(names(directory.path()), ["jsonl", "npy", "safetensors"]);
-    // A pipe has nothing beside it: what is not much is kept in memory, and gives the same bytes.
+    // A pipe has no directory: up to some megabytes are kept in memory, and the bytes are the same.
     for format in ["npy", "safetensors"] {
         let output = trivec(&["embed", "a", "-q", "-f", format]).env("TMPDIR", "/nonexistent").output().unwrap();
         assert_eq!(failure(&output).0, 0, "{format}: {}", failure(&output).1);
         assert_eq!(output.stdout, fs::read(at(format)).unwrap(), "{format}");
     }
-    // What is more goes into a file: what for is said, and which variable moves it.
+    // More than that goes into a temporary file. The error says what the file is for, and which variable moves it.
     let lines = format!("{}\n", "a b c d e f g h ".repeat(20)).repeat(400);
     fs::write(at("texts.txt"), lines).unwrap();
     let much = ["embed", "-q", "-i", &at("texts.txt"), "-m", "colbert", "-f", "safetensors"];
@@ -232,7 +238,7 @@ fn what_is_not_complete_lies_beside_the_output() {
     assert!(piped.stdout.len() > 8 << 20 && piped.stdout == fs::read(at("much")).unwrap());
     let jsonl = trivec(&["embed", "a"]).env("TMPDIR", "/nonexistent").output().unwrap();
     assert_eq!(records(&jsonl).len(), 1);
-    // The others that write a file, and one that needs none.
+    // Other commands that write files need no TMPDIR either.
     let packed = at("packed.safetensors");
     for args in [
         &["pack", "--weights", "f16", "-o", &packed][..],
@@ -248,7 +254,7 @@ fn what_is_not_complete_lies_beside_the_output() {
 }
 
 #[test]
-fn a_missing_directory_is_said_in_one_way() {
+fn a_missing_directory_gives_the_same_error_in_every_command() {
     let directory = TempDir::new().unwrap();
     let missing = directory.path().join("no/such");
     let shown = missing.display().to_string();
@@ -280,7 +286,7 @@ fn a_missing_directory_is_said_in_one_way() {
 }
 
 #[test]
-fn a_file_that_is_no_model_is_named() {
+fn a_file_that_is_no_model_is_named_by_its_kind() {
     let directory = TempDir::new().unwrap();
     let tar = [&[b'a'; 257][..], b"ustar\x0000"].concat();
     for (text, what) in [

@@ -1,5 +1,5 @@
-//! A model that overflows on one token, on the command line and in the service: the text that has it is named, exit code 4, HTTP 500; every
-//! other text is answered as by the sound model, and nothing that is not finite is kept in a cache.
+//! A model that overflows on one token, on the command line (exit code 4) and in the service (HTTP 500): the text with this token is named,
+//! every other text is answered as by the sound model, and the cache stores nothing that is not finite.
 
 use trivec_testing::http;
 
@@ -18,7 +18,7 @@ fn data(path: &str) -> PathBuf {
     trivec_testing::data("").join(path)
 }
 
-/// A copy of the small model whose embedding of `token` is so large that the first layer norm overflows.
+/// Copies the small model to `directory`, with an embedding of `token` that is so large that the first layer norm overflows.
 fn with_broken(token: usize, directory: &Path) {
     for entry in fs::read_dir(data("models/f32-h64")).unwrap() {
         let entry = entry.unwrap();
@@ -40,7 +40,7 @@ fn with_broken(token: usize, directory: &Path) {
     fs::write(path, bytes).unwrap();
 }
 
-/// The model, two texts on which it is sound and one on which it is not.
+/// The model, two texts without the broken token, and one with it.
 struct Fixture {
     directory: TempDir,
     good: [String; 2],
@@ -71,17 +71,19 @@ impl Fixture {
         self.directory.path().to_str().unwrap()
     }
 
+    /// Writes a file of these lines, and returns its path.
     fn file(&self, name: &str, lines: &[&str]) -> PathBuf {
         let path = self.directory.path().join(name);
         fs::write(&path, lines.join("\n") + "\n").unwrap();
         path
     }
 
+    /// Runs `trivec -q` with the broken model.
     fn run(&self, args: &[&str]) -> Output {
         trivec().args(args).args(["-q", "--model", self.model()]).output().unwrap()
     }
 
-    /// What a run says that must end with 4 and nothing that is not finite in its output.
+    /// The standard error of a run that must end with 4, and print nothing that is not finite.
     fn refused(&self, args: &[&str]) -> String {
         let output = self.run(args);
         let (said, printed) = (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
@@ -106,13 +108,13 @@ fn every_command_names_the_text_and_ends_with_4() {
         let said = fixture.refused(&["embed", "--modes", modes, "--input", lines, "-o", out]);
         assert!(said.contains("texts.txt: line 3: ") && said.contains("not a finite number"), "{said}");
         assert!(!Path::new(out).exists(), "a file is written whole or not at all");
-        // What the cache has of the others changes nothing; of the one it never has anything.
+        // The cache gives the vectors of the other texts, and never one of the bad text: the second run fails as the first.
         for _ in 0..2 {
             let said = fixture.refused(&["embed", "--modes", modes, "--input", lines, "--cache", cache]);
             assert!(said.contains("texts.txt: line 3: "), "{said}");
         }
     }
-    // Records before the batch with the bad one are there, as for every other bad record.
+    // Records of the batches before the bad one are printed, as with any other bad record.
     let output = fixture.run(&["embed", "--input", lines, "--batch-size", "1"]);
     assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stdout).lines().count()), (Some(4), 2));
 
@@ -127,20 +129,20 @@ fn every_command_names_the_text_and_ends_with_4() {
     assert!(said.contains("pairs.tsv: pair 2: text B: "), "{said}");
     assert!(fixture.refused(&["explain", a, bad]).contains("text B: "));
     assert!(fixture.refused(&["explain", "--json", bad, a]).contains("text A: "));
-    // What a model is measured with before it is packed.
+    // The bad text is among those of the calibration.
     let packed = fixture.directory.path().join("packed");
     let packed = packed.to_str().unwrap();
     let said = fixture.refused(&["pack", "--calibration", lines, "-o", packed]);
     assert!(said.contains("text 3 of the calibration: ") && !Path::new(packed).exists(), "{said}");
-    // The others are answered.
+    // The other texts are answered.
     assert_eq!(fixture.run(&["embed", a, b]).status.code(), Some(0));
     assert_eq!(fixture.run(&["score", a, b]).status.code(), Some(0));
 }
 
-/// `bench` embeds in processes of its own, whose reason and exit code are its own too.
+/// `bench` embeds in child processes. It passes on their error and exit code.
 #[test]
 fn a_bench_ends_with_4_whichever_process_embeds() {
-    // A token of the text of the cold start, and the first token of every text.
+    // 10 is a token of the text that measures the cold start; 0 is the first token of every text.
     for token in [10, 0] {
         let directory = TempDir::new().unwrap();
         with_broken(token, directory.path());
@@ -162,6 +164,7 @@ mod service {
     use super::http::{Answer, Server};
     use super::*;
 
+    /// Asserts that an answer is 500 and names `param` as the text that is not finite.
     fn refused(answer: &Answer, param: &str) {
         let error = answer.json()["error"].clone();
         assert_eq!((answer.status, error["param"].as_str()), (500, Some(param)), "{error}");
@@ -169,13 +172,14 @@ mod service {
         assert!(message.starts_with(&format!("{param}: ")) && message.contains("not a finite number"), "{message}");
     }
 
+    /// As [`refused`], on a route of text-embeddings-inference.
     fn refused_tei(answer: &Answer, name: &str) {
         let error = answer.json()["error"].as_str().unwrap().to_owned();
         assert!(answer.status == 500 && error.starts_with(&format!("{name}: ")), "{} {error}", answer.status);
     }
 
     #[test]
-    fn every_route_answers_500_for_that_text_alone() {
+    fn every_route_answers_500_for_the_bad_text_alone() {
         let fixture = Fixture::new();
         let ([a, b], bad) = (&fixture.good, fixture.bad.as_str());
         let sound = Model::load(data("models/f32-h64")).unwrap();
@@ -217,7 +221,7 @@ mod service {
     }
 
     #[test]
-    fn requests_that_share_its_batch_are_not_affected() {
+    fn requests_in_the_same_batch_as_the_bad_text_are_not_affected() {
         let fixture = Fixture::new();
         let mut command = trivec();
         command.args(["serve", "--port", "0", "--threads", "1", "--model", fixture.model()]);

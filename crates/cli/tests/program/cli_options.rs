@@ -1,4 +1,4 @@
-//! Values that make no sense, variables that are not the user's, options that do nothing: each is refused, or passed over, by name.
+//! Values that make no sense, variables that the user did not set, options without effect: each is refused or ignored, with its name.
 
 use trivec_testing::http;
 
@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use http::{Server, trivec};
 
-/// The exit code and what was said, of a command that ends by itself; one that begins to listen is killed, and has no code.
+/// The exit code and the standard error of a command. A service that begins to listen is killed, and has no exit code.
 fn run(command: &mut Command) -> (Option<i32>, String) {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut said = String::new();
@@ -26,7 +26,7 @@ fn cli(args: &[&str]) -> (Option<i32>, String) {
     run(trivec().args(args))
 }
 
-/// The options of `trivec serve` that have a value, by its help.
+/// The names of the options of `trivec serve` that take a value, read from its help.
 fn options() -> Vec<String> {
     let out = trivec().args(["serve", "--help"]).output().unwrap();
     let help = String::from_utf8(out.stdout).unwrap();
@@ -49,12 +49,13 @@ fn options() -> Vec<String> {
 /// The variable of an option of `trivec serve`.
 fn variable(option: &str) -> String {
     match option {
-        // TRIVEC_WEIGHTS is that of `score`.
+        // TRIVEC_WEIGHTS belongs to `score`.
         "weights" => "TRIVEC_MODEL_WEIGHTS".to_owned(),
         _ => format!("TRIVEC_{}", option.replace('-', "_").to_uppercase()),
     }
 }
 
+/// Values that every option of `trivec serve` is tried with.
 const HOSTILE: [&str; 18] = [
     "",
     " ",
@@ -76,7 +77,7 @@ const HOSTILE: [&str; 18] = [
     "999999999999GiB",
 ];
 
-/// `serve` says which option, variable or key of a file it was, ends with 2 (or 5 for a file that is not there), and does not panic.
+/// Whatever a value is, `serve` ends with 0, 2 or 5 and does not panic. With 2 it names the option, the variable or the file.
 #[test]
 fn no_value_of_any_option_panics() {
     let directory = tempfile::tempdir().unwrap();
@@ -107,7 +108,7 @@ fn no_value_of_any_option_panics() {
 }
 
 #[test]
-fn values_out_of_range_are_refused_and_those_at_its_ends_work() {
+fn values_out_of_range_are_refused_and_the_largest_work() {
     for (option, values) in [
         ("port", &["65536", "-1", "http"][..]),
         ("host", &["localhost", "", "127.1", "[::1]", "127.0.0.1:80"]),
@@ -234,9 +235,9 @@ fn numbers_of_the_other_commands_are_checked_too() {
 }
 
 #[test]
-fn variables_of_a_container_platform_are_passed_over() {
+fn variables_that_kubernetes_sets_are_ignored() {
     let address = "tcp://10.0.0.1:8737";
-    // What Kubernetes sets in every pod beside a service named `trivec`.
+    // Kubernetes sets these in every pod if there is a service named `trivec`.
     let of_a_service = [
         ("TRIVEC_SERVICE_HOST", "10.0.0.1"),
         ("TRIVEC_SERVICE_PORT", "8737"),
@@ -253,7 +254,7 @@ fn variables_of_a_container_platform_are_passed_over() {
     let port = server.port.to_string();
     let (code, said) = run(trivec().args(["serve", "--healthcheck", "--port", &port]).envs(of_a_service));
     assert_eq!((code, said.as_str()), (Some(0), ""), "the command line has the port: nothing is to be said");
-    // Without it the default port is asked, and the variable is named; whether something answers there is not this test's affair.
+    // Without --port the default port is asked, and the variable is named. Something may or may not answer there.
     let (code, said) = run(trivec().args(["serve", "--healthcheck"]).envs(of_a_service));
     assert!(
         code != Some(2) && said.contains(&format!("TRIVEC_PORT={address}")) && said.contains("Kubernetes"),
@@ -265,7 +266,7 @@ fn variables_of_a_container_platform_are_passed_over() {
         let (code, said) = run(trivec().args(["serve", "--print-config"]).env("TRIVEC_PORT", value));
         assert!(code == Some(0) && said.contains("TRIVEC_PORT"), "{value}: {said}");
     }
-    // Whatever the option, in whatever command.
+    // This holds for other options, and for other commands.
     let all = options().into_iter().map(|option| variable(&option));
     let all = all.filter(|name| !["TRIVEC_CORS_ORIGIN", "TRIVEC_OTLP_ENDPOINT"].contains(&name.as_str()));
     let all: Vec<(String, &str)> = all.map(|name| (name, address)).collect();
@@ -297,7 +298,7 @@ fn errors_name_the_variable_or_the_file_that_gave_the_value() {
         let (code, said) = run(trivec().args(args).env(variable, value));
         assert!(code == Some(2) && said.contains(variable), "{variable}={value}: {code:?} {said}");
     }
-    // The command line goes before a variable, and is what is wrong then.
+    // An option on the command line takes precedence over its variable, so the error names the option.
     let (code, said) = run(trivec().args(["serve", "--port", "http"]).env("TRIVEC_PORT", "also-wrong"));
     assert!(code == Some(2) && said.contains("--port") && !said.contains("TRIVEC_PORT ("), "{said}");
     for (line, key) in [
@@ -348,14 +349,14 @@ fn no_message_shows_a_key() {
     }
     let out = trivec().args(["serve", "--help"]).env("TRIVEC_API_KEY", "sk-secret").output().unwrap();
     assert!(!String::from_utf8_lossy(&out.stdout).contains("secret"));
-    // One string is a key.
+    // In a file, a single string is accepted as a key.
     fs::write(&config, "api_key = \"sk-secret\"").unwrap();
     let server = Server::start(&["--config", config.to_str().unwrap()]);
     let ask = |key: &str| server.request("GET", "/v1/status", &[("authorization", key)], b"").status;
     assert_eq!((ask("Bearer sk-secret"), ask("Bearer other")), (200, 401));
 }
 
-/// Names of files that are none, or promise another form than the file has.
+/// Names that cannot be a file's, or that end in another format than the file has.
 #[test]
 fn names_of_files_are_checked_before_anything_is_computed() {
     for (args, said) in [
@@ -374,7 +375,7 @@ fn names_of_files_are_checked_before_anything_is_computed() {
 }
 
 #[test]
-fn options_that_do_nothing_are_refused_on_the_command_line_alone() {
+fn options_without_effect_are_refused_only_on_the_command_line() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("trivec.toml");
     let config = file.to_str().unwrap();
@@ -417,7 +418,7 @@ fn options_that_do_nothing_are_refused_on_the_command_line_alone() {
         let (code, said) = cli(args);
         assert!(code == Some(2) && said.contains(option), "{args:?}: {code:?} {said}");
     }
-    // A variable or a file may be meant for other commands.
+    // A variable or a configuration file may be meant for other commands, so these are accepted.
     let variables = [
         ("TRIVEC_HOST", "0.0.0.0"),
         ("TRIVEC_PORT", "1"),
@@ -450,7 +451,7 @@ fn options_that_do_nothing_are_refused_on_the_command_line_alone() {
 }
 
 #[test]
-fn a_free_port_is_said_though_it_is_quiet() {
+fn the_chosen_free_port_is_printed_even_with_quiet() {
     let server = Server::start(&["-q"]);
     assert_eq!(server.get("/health").status, 200);
 }

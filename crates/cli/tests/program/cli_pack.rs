@@ -1,4 +1,4 @@
-//! `trivec pack` and `trivec bench` as a person meets them.
+//! `trivec pack` and `trivec bench`: what they write and print, and what they refuse.
 
 use trivec_testing::program;
 
@@ -7,16 +7,18 @@ use std::process::{Output, Stdio};
 
 use serde_json::Value;
 
-/// The program, in an environment without our variables.
+/// Runs `trivec` without input, in an environment without its variables.
 fn run(args: &[&str]) -> Output {
     program::trivec().args(args).stdin(Stdio::null()).output().unwrap()
 }
 
+/// The standard output of a run that must succeed.
 fn stdout(output: &Output) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
+/// The exit code and the standard error of a run.
 fn failure(output: &Output) -> (i32, String) {
     (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
@@ -40,7 +42,7 @@ fn a_packed_starter_answers_as_the_starter_does() {
     assert!((found - expected).abs() < 0.02, "{found}, {expected}");
     let info: Value = serde_json::from_str(&stdout(&run(&["info", "--json", "--model", &file, "--preload"]))).unwrap();
     assert_eq!(info["weights"], "int8");
-    // What is packed is not packed again, and a model is not written over.
+    // A packed model is not packed again, and a model is not overwritten.
     let (code, message) = failure(&run(&["pack", &file, "-o", &format!("{file}.2")]));
     assert!(code == 2 && message.contains("packed already"), "{message}");
     let (code, message) = failure(&run(&["pack", "-o", "-"]));
@@ -50,7 +52,7 @@ fn a_packed_starter_answers_as_the_starter_does() {
 }
 
 #[test]
-fn packing_is_the_same_bytes_and_leaves_nothing_behind_when_it_fails() {
+fn packing_gives_the_same_bytes_each_time_and_leaves_nothing_when_it_fails() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name).display().to_string();
     for name in ["a", "b"] {
@@ -99,16 +101,16 @@ fn bench_prints_what_scripts_read() {
     assert!(["cold_start_ms", "load_ms", "peak_rss_mb"].iter().all(|key| json[key].as_f64().unwrap() > 0.0));
 }
 
-/// A model of 512 tokens takes neither texts of 2,048 nor of 1,024: they are measured by default, not by force.
+/// The model takes at most 512 tokens, so the default shapes with longer texts are left out without an error.
 #[test]
-fn bench_measures_by_default_what_the_model_takes() {
+fn bench_leaves_out_default_shapes_that_are_too_long_for_the_model() {
     let output = run(&["bench", "--model", &small("bf16-h60"), "--seconds", "0", "--json", "--quiet"]);
     let json: Value = serde_json::from_str(&stdout(&output)).unwrap();
     let shapes: Vec<&str> = json["results"].as_array().unwrap().iter().map(|r| r["shape"].as_str().unwrap()).collect();
     assert_eq!(shapes, ["1x8", "1x32", "1x128", "1x512", "8x128"]);
 }
 
-/// Each layer's operations count at the peak of its own arithmetic.
+/// The least time counts each layer's operations at the peak rate of the layer's own arithmetic.
 #[test]
 fn the_limit_of_a_mixed_file_is_that_of_its_layers() {
     let directory = tempfile::tempdir().unwrap();
@@ -117,7 +119,7 @@ fn the_limit_of_a_mixed_file_is_that_of_its_layers() {
         stdout(&run(&["pack", &small("f32-h64"), "--weights", weights, "--quiet", "-o", &at(weights)]));
         fs::metadata(at(weights)).unwrap().len()
     };
-    // 32,768 weights a layer: f16 has a byte more of each, and no scales.
+    // A layer has 32,768 weights, which take one byte more each in f16 than in int8. So 34,000 bytes more are enough for one layer in f16.
     let (_, budget) = (bytes("f16"), bytes("int8") + 34_000);
     let budget = (budget as f64 / 1e6).to_string();
     let args = ["pack", &small("f32-h64"), "--weights", "int8", "--mixed", "--budget-mb", &budget, "--quiet"];
@@ -125,7 +127,7 @@ fn the_limit_of_a_mixed_file_is_that_of_its_layers() {
     let info: Value = serde_json::from_str(&stdout(&run(&["info", "--model", &at("mixed"), "--json"]))).unwrap();
     assert_eq!(info["weights"], "f16 (1 layer), int8 (1 layer)");
 
-    // Of the last layer only the first token's query, attention output and feed-forward are computed.
+    // The last layer computes keys and values of all tokens, but query, attention output and feed-forward of the first token only.
     let tokens = 256.0;
     let layer = 2.0 * (tokens * 32_768.0 + 2.0 * tokens * tokens * 64.0);
     let last = 2.0 * (2.0 * tokens * 4096.0 + 32_768.0 - 8192.0 + 2.0 * tokens * 64.0);
@@ -153,12 +155,12 @@ fn bench_refuses_what_it_cannot_measure() {
     }
     let (code, message) = failure(&run(&["bench", "--weights", "int3"]));
     assert!(code == 2 && message.contains("int8"), "{message}");
-    // Without a model it is the starter, by its name too.
+    // Without --model, or with its name, the starter is measured.
     for model in [&[][..], &["--model", "starter"]] {
         let args = [&["bench", "--shapes", "1x9", "--seconds", "0", "--quiet"], model].concat();
         assert!(stdout(&run(&args)).contains("1x9"), "{args:?}");
     }
-    // A file of another model is not measured in place of the synthetic one.
+    // A file of another model is not measured instead of the synthetic one.
     let directory = tempfile::tempdir().unwrap();
     let other = directory.path().join("other.safetensors").to_str().unwrap().to_owned();
     stdout(&run(&["pack", &small("bf16-h60"), "--weights", "int8", "-q", "-o", &other]));
@@ -169,7 +171,7 @@ fn bench_refuses_what_it_cannot_measure() {
 }
 
 #[test]
-fn the_worker_answers_line_by_line() {
+fn the_bench_worker_answers_each_line_and_ends_at_a_bad_one() {
     use std::io::Write;
     let mut command = program::trivec();
     command.args(["bench", "--worker", "--quiet", "--threads", "1", "--weights", "f16", "--model", &small("bf16-h60")]);

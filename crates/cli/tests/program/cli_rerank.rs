@@ -1,4 +1,4 @@
-//! `trivec rerank` as a person meets it.
+//! `trivec rerank`: what it reads and prints, and what it refuses.
 
 use trivec_testing as common;
 
@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-/// The program with the tiny reranker, in an environment without our variables.
+/// A command that runs `trivec` with the tiny reranker and without input, in an environment without its other variables.
 fn trivec(args: &[&str]) -> Command {
     let mut command = common::program::trivec();
     command.env("TRIVEC_MODEL", common::data("rerankers/reranker-h48")).env("TRIVEC_THREADS", "1");
@@ -24,7 +24,7 @@ fn with_stdin(args: &[&str], input: &[u8]) -> Output {
     let mut child = trivec(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_vec();
-    // The program may end before it has read everything: a write error is its right.
+    // The program may end before it has read everything, so an error of writing is ignored.
     let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
     let output = child.wait_with_output().unwrap();
     writer.join().unwrap();
@@ -40,7 +40,7 @@ fn records(output: &Output) -> Vec<Value> {
     stdout(output).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// The exit code and what stderr says.
+/// The exit code and the standard error of a run.
 fn failure(output: &Output) -> (i32, String) {
     (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
@@ -65,7 +65,7 @@ fn documents_come_sorted_best_first() {
     }
     let best = records(&run(&[&["rerank", "--json", "--top", "2", QUERY][..], &DOCUMENTS].concat()));
     assert_eq!(best, all[..2]);
-    // Equal ones stay in the order of the input.
+    // Documents with equal scores stay in the order of the input.
     let equal = records(&run(&["rerank", "--json", QUERY, "hi", "hi", "hi"]));
     assert_eq!(equal.iter().map(|r| r["index"].as_u64().unwrap()).collect::<Vec<_>>(), [0, 1, 2]);
 }
@@ -85,7 +85,7 @@ fn lines_and_jsonl_are_documents_too() {
         assert_eq!(found["id"], format!("d{}", expected["index"]));
         assert_eq!((&found["index"], &found["logit"]), (&expected["index"], &expected["logit"]));
     }
-    // More than are read at a time: places count on.
+    // There are more documents than are read at a time, and their indices count on.
     let many: String = (0..200).map(|i| format!("panda {i}\n")).collect();
     let found = records(&with_stdin(&["rerank", "--json", QUERY, "--input", "-"], many.as_bytes()));
     let mut indices: Vec<u64> = found.iter().map(|r| r["index"].as_u64().unwrap()).collect();
@@ -107,7 +107,7 @@ fn the_table_shows_scores_or_logits() {
     let raw = stdout(&run(&[&args[..], &["--raw"]].concat()));
     assert!(raw.contains("logit") && raw.contains(&format!("{:.4}", best["logit"].as_f64().unwrap())), "{raw}");
     assert!(stdout(&run(&[&args[..], &["--color", "always"]].concat())).contains('\u{1b}'));
-    // A document of many lines takes one.
+    // A document of many lines takes one line of the table.
     let long = "panda\n".repeat(100);
     assert_eq!(stdout(&run(&["rerank", QUERY, &long])).lines().count(), 2);
     let help = stdout(&run(&["rerank", "--help"]));
@@ -115,7 +115,7 @@ fn the_table_shows_scores_or_logits() {
 }
 
 #[test]
-fn long_pairs_are_cut_and_say_so() {
+fn long_pairs_are_cut_and_marked_as_truncated() {
     let long = "panda ".repeat(2000);
     let cut = |args: &[&str]| {
         let record = records(&run(&[&["rerank", "--json", QUERY, &long][..], args].concat())).remove(0);
@@ -130,7 +130,7 @@ fn long_pairs_are_cut_and_say_so() {
 }
 
 #[test]
-fn wrong_use_and_bad_input() {
+fn wrong_use_missing_files_and_bad_input_have_their_exit_codes() {
     for args in [
         &["rerank"][..],
         &["rerank", "q", "d", "--input", "x"],

@@ -1,5 +1,5 @@
 //! Nothing that comes from a file, an argument, a variable, a name or a text acts on the terminal: it is escaped where it is printed for
-//! people. JSON stays exact.
+//! people. JSON has it unchanged.
 
 use trivec_testing::http;
 
@@ -17,7 +17,8 @@ fn data(path: &str) -> PathBuf {
     trivec_testing::data("").join(path)
 }
 
-/// The window's title, hidden text, a C1 sequence, a line that looks like the program's own, and characters that reorder or hide.
+/// A text that would set the window's title, hide text and forge a line of the program's own, with a C1 control, and with characters that
+/// reorder others or are invisible.
 const HOSTILE: &str = "\u{1b}]0;pwned\u{7}\u{1b}[8m\u{9b}31m\nforged: line\r\t\u{7f}\u{202e}\u{2066}\u{200f}\u{200b}\u{2028}\u{61c}\u{feff}\u{e0041}\u{ad}\u{3164}";
 
 /// The colours that the program itself sets.
@@ -33,7 +34,7 @@ const COLOURS: [&str; 9] = [
     "\u{1b}[35m",
 ];
 
-/// What the program printed, which must not act on a terminal.
+/// Asserts that what the program printed does not act on a terminal, and returns it without the program's own colours.
 fn harmless(output: &Output, what: &str) -> String {
     let printed = [&output.stdout[..], &output.stderr].concat();
     let printed = String::from_utf8(printed).unwrap_or_else(|e| panic!("{what}: {e}"));
@@ -51,18 +52,19 @@ fn harmless(output: &Output, what: &str) -> String {
     plain
 }
 
+/// Whether a character of General Punctuation is an invisible one that formats text.
 fn is_format(c: char) -> bool {
     matches!(u32::from(c), 0x200b..=0x200f | 0x2028..=0x202e | 0x2060..=0x206f)
 }
 
-/// The program with a model that is loaded at once.
+/// A command that runs `trivec` with a tiny model, which loads at once.
 fn small() -> Command {
     let mut command = trivec();
     command.env("TRIVEC_MODEL", data("models/f32-h64"));
     command
 }
 
-/// Runs it as a terminal would see it.
+/// Runs `trivec` with the colours that it uses on a terminal.
 fn run(args: &[&str]) -> Output {
     small().args(["--color", "always"]).args(args).stdin(Stdio::null()).output().unwrap()
 }
@@ -71,11 +73,12 @@ fn with_stdin(args: &[&str], input: &[u8]) -> Output {
     let mut command = small();
     command.args(["--color", "always"]).args(args);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // A program that refuses early reads no more.
+    // The program may end before it has read everything, so an error of writing is ignored.
     let _ = child.stdin.take().unwrap().write_all(input);
     child.wait_with_output().unwrap()
 }
 
+/// Copies a directory with all that is below it.
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
@@ -88,7 +91,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Files of JSON below a directory.
+/// Adds the JSON files below a directory to `found`.
 fn json_files(directory: &Path, found: &mut Vec<PathBuf>) {
     for path in fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
         if path.is_dir() {
@@ -132,7 +135,7 @@ fn hostile(value: &Value) -> Vec<Value> {
 }
 
 #[test]
-fn every_field_of_a_model_directory() {
+fn no_field_of_a_model_directory_acts_on_the_terminal() {
     let directory = TempDir::new().unwrap();
     let (mut tried, mut shown) = (0, 0);
     for model in ["mean-dense-h64", "sharded-h96"] {
@@ -156,9 +159,9 @@ fn every_field_of_a_model_directory() {
 }
 
 #[test]
-fn names_of_tensors_and_of_files() {
+fn no_name_of_a_tensor_or_file_acts_on_the_terminal() {
     let directory = TempDir::new().unwrap();
-    // A directory and a file with such a name; the tensors of the file have them, too.
+    // A directory and a packed file have a hostile name. Further down, tensors have one too.
     let model = directory.path().join(HOSTILE);
     copy(&data("models/f32-h64"), &model);
     let path = model.to_str().unwrap();
@@ -171,7 +174,7 @@ fn names_of_tensors_and_of_files() {
         let said = harmless(&run(args), &format!("{args:?}"));
         assert!(said.contains("\\u{1b}]0;pwned"), "{args:?}: {said}");
     }
-    // Exact where a program reads it.
+    // JSON, which programs read, has the hostile text unchanged.
     let json: Value = serde_json::from_slice(&run(&["info", "--json", "--model", path]).stdout).unwrap();
     assert!(json["model"].as_str().unwrap().contains(HOSTILE), "{json}");
 
@@ -191,11 +194,11 @@ fn names_of_tensors_and_of_files() {
 }
 
 #[test]
-fn arguments_and_variables() {
+fn no_argument_or_variable_acts_on_the_terminal() {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("file");
     fs::write(&file, "text\n").unwrap();
-    // Nothing can be made below a file.
+    // Nothing can be created below a file.
     let below = format!("{}/{HOSTILE}/x", file.display());
     let missing = format!("{}/{HOSTILE}", directory.path().display());
     for args in [
@@ -256,8 +259,8 @@ fn arguments_and_variables() {
 }
 
 #[test]
-fn texts_and_what_is_said_of_inputs() {
-    // The small model knows none of these characters, and shows nothing of them.
+fn no_text_and_no_message_about_an_input_acts_on_the_terminal() {
+    // Only the starter's vocabulary has these characters; the small model shows nothing of them.
     let tokens = harmless(&with_stdin(&["--model", "starter", "tokens"], "x\u{202e}y\u{2066}z".as_bytes()), "tokens");
     assert!(tokens.contains("\\u{202e}") || tokens.contains("\\u{2066}"), "{tokens}");
     harmless(&with_stdin(&["tokens"], HOSTILE.as_bytes()), "tokens");
@@ -278,7 +281,7 @@ fn texts_and_what_is_said_of_inputs() {
     let reranked = run(&["--model", reranker.to_str().unwrap(), "rerank", "query", HOSTILE, "plain"]);
     let said = harmless(&reranked, "rerank");
     assert!(reranked.status.success() && said.contains("\\u{1b}]0;pwned"), "{said}");
-    // Exact where a program reads it.
+    // JSON, which programs read, has the hostile text unchanged.
     let json: Value = serde_json::from_slice(
         &run(&["--model", reranker.to_str().unwrap(), "rerank", "--json", "query", HOSTILE]).stdout,
     )
@@ -287,10 +290,10 @@ fn texts_and_what_is_said_of_inputs() {
 }
 
 #[test]
-fn the_log_of_the_service() {
+fn no_request_acts_on_the_terminal_through_the_log() {
     let server = Server::start(&["--log-texts", "--log-level", "debug"]);
     server.post("/v1/embeddings", &json!({"input": [HOSTILE]}));
-    // What a header can carry: all but controls.
+    // A header can carry all bytes but ASCII controls.
     let id = "a\u{202e}b\u{9b}31m";
     server.request("GET", "/v1/status", &[("x-request-id", id)], b"");
     server.get("/\u{202e}%1b%5b8m");

@@ -1,10 +1,11 @@
-//! `trivec verify`: what it prints, what it refuses, what it exits with.
+//! `trivec verify`: what it prints, what it refuses, and its exit codes.
 
 use trivec_testing::program;
 
 use std::path::Path;
 use std::process::Output;
 
+/// Runs `trivec` in a directory, with `--quiet` by its variable.
 fn trivec(args: &[&str], directory: &Path) -> Output {
     program::trivec().args(args).current_dir(directory).env("TRIVEC_QUIET", "1").output().unwrap()
 }
@@ -31,11 +32,11 @@ fn a_packed_starter_is_compared_with_the_starter() {
     let svg = std::fs::read_to_string(at.join("p.svg")).unwrap();
     assert!(svg.contains("<svg") && svg.contains("cosines of 3 dense vectors"), "{svg}");
 
-    // By its name too the starter is what its weights give exactly.
+    // The starter by its name is compared as the starter without a name.
     let named = stdout(&trivec(&["verify", "int8.safetensors", "starter", "--texts", "texts.txt"], at));
     assert_eq!(named, table);
 
-    // A place that cannot be written to is told before anything is measured, by its own name.
+    // An output that cannot be written is refused before anything is measured, and by its own name.
     let nowhere = trivec(&["verify", "int8.safetensors", "--texts", "texts.txt", "--plot", "none/p.svg"], at);
     assert_eq!((nowhere.status.code(), nowhere.stdout.len()), (Some(5), 0));
     let said = stderr(&nowhere);
@@ -48,7 +49,7 @@ fn a_packed_starter_is_compared_with_the_starter() {
     assert_eq!((json["texts"].as_u64(), json["rankings"].as_array().unwrap().len()), (Some(3), 4));
     assert_eq!(json["failures"].as_array().unwrap().len(), 0);
 
-    // A model beside itself.
+    // A model compared with itself.
     let json =
         stdout(&trivec(&["verify", "int8.safetensors", "int8.safetensors", "--texts", "texts.txt", "--json"], at));
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
@@ -60,18 +61,18 @@ fn a_packed_starter_is_compared_with_the_starter() {
 }
 
 #[test]
-fn a_model_that_misses_its_promise_fails() {
+fn a_packed_model_that_misses_its_promise_ends_with_4() {
     let directory = tempfile::tempdir().unwrap();
     let at = directory.path();
     let models = trivec_testing::data("models");
     let [a, b] = ["f32-h64", "unnormalized-h64"].map(|name| models.join(name).to_str().unwrap().to_owned());
     stdout(&trivec(&["pack", &a, "--weights", "int8", "-o", "a.safetensors"], at));
-    // Another model's vectors: nothing like them.
+    // The vectors of another model are nothing like the packed one's.
     for more in [&[][..], &["--check"], &["--json"]] {
         let found = trivec(&[&["verify", "a.safetensors", &b][..], more].concat(), at);
         assert_eq!(found.status.code(), Some(4), "{more:?}: {}", stderr(&found));
         assert!(stderr(&found).contains("the promise of int8 is not kept for dense vectors"), "{}", stderr(&found));
-        // The report is there all the same.
+        // The report is printed all the same.
         let report = String::from_utf8(found.stdout).unwrap();
         match more {
             ["--json"] => assert_eq!(
@@ -81,11 +82,11 @@ fn a_model_that_misses_its_promise_fails() {
             _ => assert!(report.contains("the promise of int8 is not kept for dense vectors"), "{report}"),
         }
     }
-    // Two models of which none promises anything.
+    // Two checkpoints are compared without a promise, so nothing can fail.
     stdout(&trivec(&["verify", &a, &b], at));
 }
 
-/// A copy of the small model in which the weight and the bias of the lexical head are changed.
+/// Copies the small model to `directory`, and changes the weight and the bias of its lexical head.
 fn with_head(directory: &Path, weight: impl Fn(usize, f32) -> f32, bias: impl Fn(f32) -> f32) {
     let from = trivec_testing::data("models/f32-h64");
     std::fs::create_dir(directory).unwrap();
@@ -112,7 +113,8 @@ fn with_head(directory: &Path, weight: impl Fn(usize, f32) -> f32, bias: impl Fn
 fn small_lexical_weights_are_judged_by_the_scores_they_make() {
     let directory = tempfile::tempdir().unwrap();
     let at = directory.path();
-    // Of the same head at every scale, and of heads that are not the packed model's: negated, without weights, of another order.
+    // At both scales the packed model keeps its promise against its own head. It does not against another head: one that is negated, one of
+    // 0.3 times the size, and one with every second weight negated.
     for scale in [1.0, 1e-3] {
         let name = |what: &str| format!("{what}-{scale}");
         with_head(&at.join(name("own")), |_, x| x * scale, |x| x * scale);

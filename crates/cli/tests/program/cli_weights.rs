@@ -1,5 +1,5 @@
-//! `--weights` on a checkpoint that is not packed: it is packed once, and the copy is kept, found again by the
-//! checkpoint's content, listed and removed.
+//! `--weights` with a checkpoint that is not packed: the checkpoint is packed once, and the copy is kept, found again by the checkpoint's
+//! content, listed and removed.
 
 use trivec_testing::program;
 
@@ -8,7 +8,7 @@ use std::process::Output;
 
 use tempfile::TempDir;
 
-/// A copy of the small model, with a home beside it.
+/// A directory with a copy of the small model, `model`, and a home for the store, `home`.
 struct Place(TempDir);
 
 impl Place {
@@ -31,7 +31,7 @@ impl Place {
         self.run_in("home", args)
     }
 
-    /// What a run that succeeds prints, and says on stderr.
+    /// The standard output and standard error of a run that must succeed.
     fn done(&self, args: &[&str]) -> (String, String) {
         let output = self.run(args);
         let said = String::from_utf8(output.stderr).unwrap();
@@ -39,6 +39,7 @@ impl Place {
         (String::from_utf8(output.stdout).unwrap(), said)
     }
 
+    /// The packed copies, as `trivec models --json` lists them.
     fn copies(&self) -> serde_json::Value {
         let list: serde_json::Value = serde_json::from_str(&self.done(&["models", "--json"]).0).unwrap();
         list["packed"].clone()
@@ -53,7 +54,7 @@ fn embed_as(weights: &str) -> Vec<&str> {
 }
 
 #[test]
-fn a_checkpoint_is_packed_once_and_never_taken_for_another() {
+fn a_checkpoint_is_packed_once_and_again_when_it_or_its_copy_changes() {
     let place = Place::new();
     place.done(&["pack", "model", "--weights", "int8", "-o", "own.st", "-q"]);
     let expected = place.done(&["embed", "a small house", "--model", "own.st", "-q"]).0;
@@ -75,7 +76,7 @@ fn a_checkpoint_is_packed_once_and_never_taken_for_another() {
     assert!(said.contains("packing"), "{said}");
     assert_eq!(place.copies().as_array().unwrap().len(), 2);
 
-    // A damaged copy is made anew: overwritten, cut, continued, or with another byte in the description of its tensors.
+    // A damaged copy is made anew: overwritten, cut, longer than it was, or with another byte in its header.
     let (right, _) = place.done(&embed_as("int8"));
     let packed = place.copies();
     let int8 = packed.as_array().unwrap().iter().find(|copy| copy["weights"] == "int8").unwrap();
@@ -107,7 +108,7 @@ fn a_checkpoint_is_packed_once_and_never_taken_for_another() {
 }
 
 #[test]
-fn what_packing_would_bring_is_said_once_and_not_to_the_quiet() {
+fn the_hint_at_packing_is_printed_once_and_not_with_quiet() {
     let place = Place::new();
     let (_, said) = place.done(&EMBED);
     assert!(said.contains("model is not packed: ") && said.contains("`--weights int8`"), "{said}");
@@ -119,7 +120,7 @@ fn what_packing_would_bring_is_said_once_and_not_to_the_quiet() {
 }
 
 #[test]
-fn what_cannot_be_is_refused_by_name() {
+fn another_format_than_the_files_and_an_unusable_home_are_refused() {
     let place = Place::new();
     place.done(&["pack", "model", "--weights", "int8", "-o", "own.st", "-q"]);
     place.done(&["embed", "a", "--model", "own.st", "--weights", "int8"]);
@@ -127,7 +128,7 @@ fn what_cannot_be_is_refused_by_name() {
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(2), "{said}");
     assert!(said.contains("--weights: found int4, but own.st is packed already, as int8"), "{said}");
-    // A home that no directory can be made in.
+    // The home cannot be created, because it lies below a file.
     fs::write(place.0.path().join("file"), "").unwrap();
     let refused = place.run_in("file/home", &embed_as("int8"));
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();

@@ -1,4 +1,4 @@
-//! The tests of the program `trivec`, one file a subject: they run it as a child process.
+//! The tests of the program `trivec`, one file for each subject. They run it as a child process.
 
 #[cfg(feature = "serve")]
 mod cache;

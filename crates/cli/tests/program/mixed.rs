@@ -1,4 +1,5 @@
-//! Mixed precision: the budget is kept, the layers that get more bits are those that need them, and the file is like any other.
+//! Mixed precision: the file stays within its budget, the layers that get more bits are those that need them most, and the file loads like
+//! any other.
 
 use trivec_testing::program;
 
@@ -7,6 +8,7 @@ use std::path::Path;
 use trivec::pack::{Calibration, PackOptions, Writing, pack, plan};
 use trivec::{EncodeOptions, LoadOptions, Model, WeightFormat};
 
+/// Packs a model in memory; returns the file and the format of each layer.
 fn bytes(model: &Model, options: &PackOptions) -> trivec::Result<(Vec<u8>, Vec<WeightFormat>)> {
     let mut bytes = Vec::new();
     let report = pack(model, options, Path::new("out"), &mut bytes)?;
@@ -15,7 +17,7 @@ fn bytes(model: &Model, options: &PackOptions) -> trivec::Result<(Vec<u8>, Vec<W
 }
 
 #[test]
-fn the_budget_buys_the_layer_that_hurts_most() {
+fn a_budget_for_one_layer_goes_to_the_layer_that_loses_most() {
     let source = trivec_testing::data("models/f16-h128");
     let model = Model::load(&source).unwrap();
     let int4 = PackOptions::new(WeightFormat::Int4);
@@ -23,12 +25,13 @@ fn the_budget_buys_the_layer_that_hurts_most() {
     let low = bytes(&model, &int4).unwrap().0.len() as u64;
     let high = bytes(&model, &PackOptions::new(WeightFormat::Int8)).unwrap().0.len() as u64;
     let layers = model.info().layers as u64;
+    // All layers in int4, what one layer in int8 takes more, and room for the header.
     let budget = low + (high - low) / layers + 1024;
     let mixed = PackOptions { mixed_budget: Some(budget), ..int4 };
     let (_, chosen) = bytes(&model, &mixed).unwrap();
     assert_eq!(chosen.iter().filter(|format| **format == WeightFormat::Int8).count(), 1, "{chosen:?}");
 
-    // Every other choice of one layer, through an edited plan, is further from the original on the texts of the calibration.
+    // With any other layer in int8, by an edited plan, the vectors of the calibration's texts are no nearer to the original's.
     let texts: Vec<&str> = include_str!("../../../../src/pack/calibration.txt").lines().step_by(4).collect();
     let options = EncodeOptions { max_length: Some(64), ..EncodeOptions::default() };
     let expected = model.encode(&texts, &options).unwrap();
@@ -53,7 +56,7 @@ fn the_budget_buys_the_layer_that_hurts_most() {
 }
 
 #[test]
-fn a_mixed_file_keeps_its_budget_and_loads() {
+fn a_mixed_file_stays_within_its_budget_and_loads() {
     let directory = tempfile::tempdir().unwrap();
     let at = directory.path();
     let source = trivec_testing::data("models/f32-h64");
@@ -77,7 +80,7 @@ fn a_mixed_file_keeps_its_budget_and_loads() {
     let alone = loaded.encode(&texts[1..], &EncodeOptions::default()).unwrap();
     assert_eq!(together[1], alone[0], "bits do not depend on neighbours");
 
-    // All of a large budget is int8 layers; too small a one is refused with what it would take.
+    // With a large budget all layers are int8; a budget that is too small is refused with the size that is needed.
     let (_, all) = bytes(&model, &PackOptions { mixed_budget: Some(1 << 30), ..int4.clone() }).unwrap();
     assert!(all.iter().all(|format| *format == WeightFormat::Int8));
     let error = bytes(&model, &PackOptions { mixed_budget: Some(1000), ..int4 }).unwrap_err();
@@ -85,7 +88,7 @@ fn a_mixed_file_keeps_its_budget_and_loads() {
     let f32 = PackOptions { mixed_budget: Some(1 << 30), ..PackOptions::new(WeightFormat::F32) };
     assert!(bytes(&model, &f32).unwrap_err().to_string().contains("no mixed form"));
 
-    // The same by the command line.
+    // The command line does the same.
     let out = at.join("mixed.safetensors");
     let mut command = program::trivec();
     command.args(["pack", source.to_str().unwrap(), "--weights", "int4", "--mixed", "-q", "-o", out.to_str().unwrap()]);

@@ -1,4 +1,4 @@
-//! `trivec plan`: what it says of a corpus, held against what `trivec embed` then makes of it.
+//! `trivec plan`: what it predicts for a corpus, compared with what `trivec embed` then makes of it.
 
 use trivec_testing as common;
 
@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 
-/// The program with a small model that has all heads.
+/// A command that runs `trivec` with a small model that has all heads.
 fn trivec(args: &[&str]) -> Command {
     let mut command = common::program::trivec();
     command.args(args).env("TRIVEC_MODEL", common::data("models/f32-h64")).stdin(Stdio::null());
@@ -20,15 +20,18 @@ fn run(args: &[&str]) -> Output {
     trivec(args).output().unwrap()
 }
 
+/// The standard output of a run that must succeed.
 fn stdout(output: &Output) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
+/// The exit code and the standard error of a run.
 fn failure(output: &Output) -> (i32, String) {
     (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
+/// What `trivec plan --json` prints.
 fn plan(args: &[&str]) -> Value {
     serde_json::from_str(&stdout(&run(&[&["plan", "--quiet", "--json"][..], args].concat()))).unwrap()
 }
@@ -45,13 +48,14 @@ fn report() -> Value {
     serde_json::from_str(text).unwrap()
 }
 
+/// Writes a file, and returns its path.
 fn write(directory: &Path, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
     let path = directory.join(name);
     fs::write(&path, content).unwrap();
     path
 }
 
-/// Texts of several languages, of very different lengths, short ones first: what a sample must not be misled by.
+/// 2,000 texts of several languages and of very different lengths, the short ones first, which must not mislead a sample.
 fn texts() -> Vec<String> {
     let words = ["the", "cat", "天気がいい", "Katze", "объект", "numbers 12345", "🙂", "ساعة", "unusual-words", "a"];
     let text = |i: usize| {
@@ -61,16 +65,18 @@ fn texts() -> Vec<String> {
     (0..2000).map(text).collect()
 }
 
+/// The texts as lines of JSON with ids.
 fn jsonl(texts: &[String]) -> String {
     texts.iter().enumerate().map(|(i, text)| format!("{}\n", json!({"id": format!("doc-{i}"), "text": text}))).collect()
 }
 
-/// The tokens of all texts, from what `embed` said of each.
+/// The number of tokens of all texts, from what `embed` prints for each.
 fn tokens_of(path: &Path) -> f64 {
     let lines = stdout(&run(&["embed", "--quiet", "--input", path.to_str().unwrap()]));
     lines.lines().map(|line| number(&serde_json::from_str::<Value>(line).unwrap()["tokens"])).sum()
 }
 
+/// Asserts that a prediction is within 15 % of the true value.
 fn is_near(found: &Value, expected: f64, what: &str) {
     let ratio = number(found) / expected;
     assert!((0.85..1.15).contains(&ratio), "{what}: predicted {found}, there are {expected}");
@@ -96,7 +102,7 @@ fn tokens_and_output_are_within_15_percent_of_what_embed_makes() {
         let embed = ["embed", "--quiet", "--input", input, "--output", output.to_str().unwrap()];
         stdout(&run(&[&embed[..], &options].concat()));
         let bytes = fs::metadata(&output).unwrap().len() as f64;
-        // A sixth of the corpus is looked at.
+        // The sample is about a sixth of the corpus.
         let found = plan(&[&[input, "--seconds", "0", "--sample-mb", "0.06"], &options[..]].concat());
         let what = format!("{modes} as {format}");
         assert!((100..1000).contains(&found["sampled"].as_u64().unwrap()), "{found}");
@@ -104,13 +110,13 @@ fn tokens_and_output_are_within_15_percent_of_what_embed_makes() {
         is_near(&found["tokens"], tokens, &what);
         is_near(&found["output"]["bytes"], bytes, &what);
         assert_eq!((&found["output"]["format"], &found["machines"]), (&json!(format), &json!(1)));
-        // The error that it states is one that it could make.
+        // The error that the prediction states is above 0 and below the whole.
         assert!(number(&found["tokens_off"]) > 0.0 && number(&found["tokens_off"]) < tokens, "{found}");
     }
 }
 
 #[test]
-fn other_forms_and_several_files_are_sampled_as_well() {
+fn other_formats_and_several_files_are_sampled_as_well() {
     let directory = tempfile::tempdir().unwrap();
     let texts = texts();
     let path = write(directory.path(), "corpus.jsonl", jsonl(&texts));
@@ -128,7 +134,7 @@ fn other_forms_and_several_files_are_sampled_as_well() {
     let found = plan(&[&paths[..], &["--seconds", "0", "--sample-mb", "0.06"]].concat());
     assert_eq!(found["inputs"], json!(2));
     is_near(&found["tokens"], tokens, "two files");
-    // Looked at to the end, nothing is left to be guessed.
+    // The default sample is larger than these files, so nothing is estimated.
     let all = plan(&[&paths[..], &["--seconds", "0"]].concat());
     let seen = (&all["tokens"], &all["records"], &all["tokens_off"], &all["sampled"]);
     assert_eq!(seen, (&json!(tokens), &json!(2000.0), &json!(0.0), &json!(2000)));
@@ -137,7 +143,7 @@ fn other_forms_and_several_files_are_sampled_as_well() {
     assert_eq!(both["tokens"], json!(2.0 * tokens));
 }
 
-/// Texts that are cut, and ids.
+/// A record of token ids, and a text that is cut.
 #[test]
 fn tokens_are_counted_as_embed_counts_them() {
     let directory = tempfile::tempdir().unwrap();
@@ -164,7 +170,7 @@ fn hours_and_cost_follow_from_the_report_of_bench() {
     let bench = write(directory.path(), "bench.json", report.to_string());
     let options = [input, "--bench", bench.to_str().unwrap(), "--efficiency", "1", "--price", "3"];
     let found = plan(&options);
-    // Batches that do not fill a machine are passed over.
+    // 1x8 does not fill a machine, so it is not used.
     assert_eq!((&found["machine"]["cpu"], &found["shapes"]), (&json!("Another CPU"), &json!(["8x128", "1x512"])));
     // 8x128 has twice the tokens and half the squares of 1x512, in the same time.
     let hours = number(&found["machine_hours"]);
@@ -173,7 +179,7 @@ fn hours_and_cost_follow_from_the_report_of_bench() {
     assert!((expected - 0.5).abs() < 1e-6, "{expected}");
     assert!((number(&found["cost"]) / (3.0 * hours) - 1.0).abs() < 1e-9);
     assert!((number(&found["tokens_s"]) * hours * 3600.0 / number(&found["tokens"]) - 1.0).abs() < 1e-6);
-    // Twice as slow, half of it kept, four machines: as long.
+    // Twice as slow, at half the efficiency, on four machines: the same hours.
     for result in report["results"].as_array_mut().unwrap() {
         result["median_ms"] = json!(1000.0);
     }
@@ -251,7 +257,7 @@ fn wrong_use_and_bad_input_are_refused_by_name() {
         let (code, said) = failure(&run(&[&["plan"][..], args].concat()));
         assert!(code == expected && said.contains(what), "{args:?}: {code} {said}");
     }
-    // Of two that exclude each other, a variable gives way.
+    // Of two options that exclude each other, one from a variable gives way.
     let mut command = trivec(&["plan", good, "--quiet", "--json", "--seconds", "0", "--machines", "3"]);
     let found: Value = serde_json::from_str(&stdout(&command.env("TRIVEC_HOURS", "7").output().unwrap())).unwrap();
     assert_eq!(found["machines"], json!(3));

@@ -1,5 +1,5 @@
-//! Prompts on the command line and on the routes: the model's default prompt, one of its prompts by name, and a text; on both sides of a
-//! comparison.
+//! Prompts on the command line and on the routes: the model's default prompt, one of its prompts by name, and any text; alike or different
+//! for the two sides of a comparison.
 
 use trivec_testing::http;
 
@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use trivec::{EncodeOptions, Model, Prompt, similarity};
 
-/// The tiny model with two prompts, of which `default` stands before every text.
+/// A tiny model with two prompts, of which the one called `default` is put before every text. With `include_prompt`, its tokens count in
+/// the pooling.
 fn model(default: Option<&str>, include_prompt: bool) -> TempDir {
     let directory = TempDir::new().unwrap();
     let from = trivec_testing::data("settings/model");
@@ -35,6 +36,7 @@ fn model(default: Option<&str>, include_prompt: bool) -> TempDir {
     directory
 }
 
+/// The dense vector that the library gives for a text after this prompt.
 fn dense(model: &Path, text: &str, prompt: &str) -> Vec<f32> {
     let options = EncodeOptions { prompt: Prompt::Text(prompt.to_owned()), ..Default::default() };
     Model::load(model).unwrap().encode(&[text], &options).unwrap().remove(0).dense.unwrap()
@@ -52,7 +54,7 @@ fn json_of(model: &Path, args: &[&str]) -> Value {
 }
 
 #[test]
-fn the_command_line_takes_a_name_a_text_or_the_default() {
+fn the_command_line_takes_a_prompts_name_a_text_or_the_default() {
     let directory = model(Some("query"), true);
     let path = directory.path();
     let embed = |args: &[&str]| floats(&json_of(path, &[&["embed", "-q", "hello"], args].concat())["dense"]);
@@ -77,7 +79,7 @@ fn the_command_line_takes_a_name_a_text_or_the_default() {
 }
 
 #[test]
-fn both_sides_of_a_comparison_have_their_prompts() {
+fn each_side_of_a_comparison_has_its_prompt() {
     let directory = model(None, true);
     let path = directory.path();
     let expected =
@@ -101,14 +103,14 @@ fn both_sides_of_a_comparison_have_their_prompts() {
 }
 
 #[test]
-fn every_route_applies_the_default_and_takes_names() {
+fn every_route_applies_the_default_prompt_and_takes_names() {
     for include_prompt in [true, false] {
         let directory = model(Some("query"), include_prompt);
         let path = directory.path();
         let server = Server::start(&["--model", path.to_str().unwrap(), "--threads", "1"]);
         let close = |found: Vec<f32>, prompt: &str| {
             let expected = dense(path, "hello", prompt);
-            // Not `>`: NaN is no small difference.
+            // NaN does not satisfy `<=`.
             let near = found.iter().zip(&expected).all(|(a, b)| (a - b).abs() <= 1e-6);
             assert!(found.len() == expected.len() && near, "{prompt:?}: {found:?}, expected {expected:?}");
         };

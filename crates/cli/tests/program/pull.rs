@@ -1,4 +1,4 @@
-//! `trivec pull` against a hub on loopback that misbehaves in every way that is known of.
+//! `trivec pull` from a hub on loopback that misbehaves in every way that a hub is known to.
 
 use trivec_testing::hub;
 use trivec_testing::world;
@@ -22,18 +22,18 @@ fn one_command_on_an_empty_home_ends_with_a_model_in_use() {
         "{text}"
     );
     world.assert_installed();
-    // Only what is needed was asked for, and all of it but once.
+    // Only needed files were requested, and each only once.
     for unneeded in ["README.md", "model.onnx", "a.png"] {
         assert_eq!(world.hub.requests_for(unneeded).len(), 0, "{unneeded}");
     }
     for needed in ["config.json", "model.safetensors", "tokenizer.json", "colbert_linear.safetensors"] {
         assert_eq!(world.hub.requests_for(needed).len(), 1, "{needed}");
     }
-    // Which model was chosen for the user is said, unless --quiet.
+    // A command says which model it uses by default, unless --quiet.
     let embed = world.run(&["embed", "a"]);
     assert!(stderr(&embed).contains("using bge-m3 (int8)"), "{}", stderr(&embed));
     assert_eq!(stderr(&world.run(&["embed", "a", "--quiet"])), "");
-    // By name, too, in every spelling.
+    // The model is found by its short name and by its repository.
     for name in ["bge-m3", "BAAI/bge-m3"] {
         let by_name = world.run(&["embed", "a", "--model", name]);
         assert_eq!((stdout(&by_name), stderr(&by_name)), (stdout(&embed), String::new()));
@@ -53,7 +53,7 @@ fn a_second_pull_has_nothing_to_do_and_force_does_it_again() {
     let first: Value = serde_json::from_str(&stdout(&world.pull(&["--json"]))).unwrap();
     assert_eq!((&first["already_installed"], &first["weights"]), (&false.into(), &"int8".into()));
     assert!(first["verification"]["dense"]["mean"].as_f64().unwrap() > 0.99);
-    // A revision that is a commit needs nobody to be asked.
+    // If the revision is a commit, no hub is asked.
     let again =
         world.command(&["pull", &format!("bge-m3@{COMMIT}"), "--json"]).env("HF_ENDPOINT", nowhere()).output().unwrap();
     let again: Value = serde_json::from_str(&stdout(&again)).unwrap();
@@ -64,7 +64,7 @@ fn a_second_pull_has_nothing_to_do_and_force_does_it_again() {
         Path::new(forced["path"].as_str().unwrap()).is_file() && !Path::new(first["path"].as_str().unwrap()).exists()
     );
     assert!(world.source("model.safetensors").is_file());
-    // Kept files make another precision without a download.
+    // Kept files are packed in another format without a download.
     world.hub.forget_requests();
     let other: Value = serde_json::from_str(&stdout(&world.pull(&["--json", "--weights", "f16"]))).unwrap();
     assert_eq!(other["weights"], "f16");
@@ -74,7 +74,7 @@ fn a_second_pull_has_nothing_to_do_and_force_does_it_again() {
 }
 
 #[test]
-fn passing_faults_are_passed_over() {
+fn transient_faults_are_overcome() {
     let world = World::new();
     world
         .hub
@@ -91,7 +91,7 @@ fn passing_faults_are_passed_over() {
     let output = world.pull(&[]);
     stdout(&output);
     world.assert_installed();
-    // What had come was not asked for again.
+    // Bytes that had come were not requested again.
     let ranges: Vec<_> = world
         .hub
         .requests_for("model.safetensors")
@@ -101,7 +101,7 @@ fn passing_faults_are_passed_over() {
         .collect();
     let total = world.hub.file("model.safetensors").len();
     let (first, second) = (total * 90 / 100, total * 90 / 100 + (total - total * 90 / 100) * 50 / 100);
-    // (A closed connection may take bytes along that were on their way.)
+    // (When a connection closes, bytes on their way may be lost. So an attempt may resume earlier.)
     assert_eq!(ranges.len(), 3, "{ranges:?}");
     let starts: Vec<usize> = ranges[1..]
         .iter()
@@ -113,7 +113,7 @@ fn passing_faults_are_passed_over() {
 }
 
 #[test]
-fn retry_after_is_kept_to_and_bounded() {
+fn retry_after_is_obeyed_up_to_a_bound() {
     let world = World::new();
     world.hub.fault("config.json", 1, Fault::Status(429, vec![("Retry-After", "1".into())]));
     let start = Instant::now();
@@ -131,7 +131,7 @@ fn retry_after_is_kept_to_and_bounded() {
 }
 
 #[test]
-fn a_page_for_people_is_no_file() {
+fn an_html_page_is_not_taken_for_a_file() {
     for path in ["/revision/", "/tree/", "tokenizer.json", "/model.safetensors"] {
         let world = World::new();
         world.hub.fault(path, 1, Fault::Html);
@@ -144,7 +144,7 @@ fn a_page_for_people_is_no_file() {
 }
 
 #[test]
-fn a_wrong_hash_is_never_kept() {
+fn a_file_with_a_wrong_hash_is_never_kept() {
     for path in ["model.safetensors", "config.json"] {
         let world = World::new();
         world.hub.fault(&format!("/{path}"), 1, Fault::Flip);
@@ -154,7 +154,7 @@ fn a_wrong_hash_is_never_kept() {
         stdout(&world.pull(&[]));
         world.assert_installed();
     }
-    // A part that was damaged on the disk: found out, and fetched from the start in the same run.
+    // A part that was damaged on disk is noticed, and the file is fetched from the start in the same run.
     let world = World::new();
     world.hub.fault("/model.safetensors", 1, Fault::Cut(90)).fault("/model.safetensors", 1, Fault::Status(404, vec![]));
     assert_fails(&world.pull(&[]), 4, &["404"]);
@@ -166,7 +166,7 @@ fn a_wrong_hash_is_never_kept() {
     stdout(&output);
     assert!(stderr(&output).contains("again from the start"), "{}", stderr(&output));
     world.assert_installed();
-    // The hub's own word counts.
+    // The hub lists another hash than the file has, and then a text that is no hash.
     let world = World::new();
     world.hub.lie_about("model.safetensors", &"ab".repeat(32));
     assert_fails(&world.pull(&[]), 4, &["SHA-256", "abab"]);
@@ -190,7 +190,7 @@ fn ranges_that_do_not_fit_start_again() {
         assert!(stderr(&output).contains(expected), "{fault:?}: {}", stderr(&output));
         world.assert_installed();
     }
-    // A part that is longer than the file.
+    // A part that is longer than the file is discarded.
     let world = World::new();
     world.hub.fault("/model.safetensors", 1, Fault::Cut(60)).fault("/model.safetensors", 1, Fault::Status(404, vec![]));
     assert_fails(&world.pull(&[]), 4, &["404"]);
@@ -245,7 +245,8 @@ fn a_hub_that_hangs_is_given_up() {
         assert_fails(&world.pull(&["--stall-timeout", "1", "--retries", "1"]), 5, &["hf-mirror.com"]);
         world.assert_clean();
     }
-    // In the middle of a file: the next attempt goes on from there. The rest comes at once, if not within a second on a busy machine.
+    // The hub hangs in the middle of a file: the next attempt goes on from there. Five seconds are enough for the other answers on a busy
+    // machine.
     let world = World::new();
     let half = world.hub.file("model.safetensors").len() / 2;
     world.hub.fault("/model.safetensors", 1, Fault::Stall(half));
@@ -256,7 +257,7 @@ fn a_hub_that_hangs_is_given_up() {
 }
 
 #[test]
-fn nobody_there_gives_the_mirror_hint() {
+fn an_unreachable_hub_gives_the_hint_at_mirrors() {
     let world = World::new();
     let output =
         world.command(&["pull", "bge-m3"]).env("HF_ENDPOINT", nowhere()).env("TRIVEC_RETRIES", "1").output().unwrap();
@@ -271,7 +272,7 @@ fn nobody_there_gives_the_mirror_hint() {
 }
 
 #[test]
-fn model_scope_serves_when_asked_and_when_the_other_cannot_be_reached() {
+fn model_scope_serves_when_asked_and_when_hugging_face_cannot_be_reached() {
     for from in ["modelscope", "auto"] {
         let world = World::new();
         let output = world
@@ -305,7 +306,7 @@ fn the_token_goes_to_the_hub_alone() {
     assert!(cdn.requests().iter().all(|request| token(request).is_none()));
     world.assert_installed();
 
-    // From the file that Hugging Face's own tools keep it in.
+    // The token comes from the file in which Hugging Face's own tools keep it.
     let world = World::new();
     let hf = world.directory.path().join("hf");
     fs::create_dir(&hf).unwrap();
@@ -334,7 +335,7 @@ fn hostile_listings_do_no_harm() {
     world.assert_installed();
     assert!(!world.directory.path().join("outside").exists() && !world.home().join("outside").exists());
 
-    // Sizes that cannot be, and that no disk holds: nothing is fetched.
+    // Sizes that no disk holds: nothing but config.json is fetched.
     let served = tempfile::tempdir().unwrap();
     for file in ["config.json", "tokenizer.json"] {
         fs::copy(small_model().join(file), served.path().join(file)).unwrap();
@@ -357,7 +358,7 @@ fn hostile_listings_do_no_harm() {
     assert_fails(&world.pull(&[]), 4, &["../../x", "is not a folder inside"]);
     fs::write(served.path().join("modules.json"), "{").unwrap();
     assert_fails(&World::serving(served.path()).pull(&[]), 4, &["modules.json"]);
-    // Nothing that this program could load.
+    // The only weights are in a format that this program does not load.
     fs::remove_file(served.path().join("model.safetensors")).unwrap();
     assert_fails(&World::serving(served.path()).pull(&[]), 4, &["pytorch_model.bin", "onnx/model.onnx"]);
 }
@@ -385,7 +386,7 @@ fn what_hugging_faces_cache_has_is_not_fetched() {
     assert!(world.hub.requests().iter().all(|request| !request.path.contains("/resolve/")));
     world.assert_installed();
     assert!(snapshot.join("model.safetensors").is_file(), "the cache is not ours to empty");
-    // A damaged file of the cache is fetched.
+    // A damaged file of the cache is fetched from the hub.
     let weights = snapshot.join("model.safetensors");
     let good = fs::read(&weights).unwrap();
     let mut bad = good.clone();
@@ -395,7 +396,7 @@ fn what_hugging_faces_cache_has_is_not_fetched() {
     stdout(&output);
     assert!(stderr(&output).contains("not used"), "{}", stderr(&output));
     assert_eq!(world.hub.requests_for("/model.safetensors").len(), 1);
-    // Offline, nobody is asked.
+    // Offline, no hub is asked.
     fs::write(&weights, good).unwrap();
     world.hub.forget_requests();
     stdout(&pull("1"));
@@ -407,13 +408,13 @@ fn what_hugging_faces_cache_has_is_not_fetched() {
 }
 
 #[test]
-fn pinned_hashes_are_held() {
+fn the_pinned_revision_and_hashes_are_required() {
     let world = World::new();
     let output = world.command(&["pull", "bge-m3"]).env("TRIVEC_PIN", "always").output().unwrap();
     assert_fails(&output, 4, &["tokenizer.json", "21106b6d", "--pin never"]);
     assert!(world.hub.requests()[0].path.contains("5617a9f61b028005a4858fdac845db406aefb181"));
     world.assert_clean();
-    // A revision of one's own is not the pinned one.
+    // For a revision that the user names, the pinned hashes do not count.
     stdout(&world.command(&["pull", "bge-m3@main"]).env("TRIVEC_PIN", "always").output().unwrap());
     world.assert_installed();
 }

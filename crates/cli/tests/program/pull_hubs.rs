@@ -1,4 +1,4 @@
-//! `trivec pull` from hubs that are not as Hugging Face itself: mirrors with a part of its API, with redirects of every kind, without hashes.
+//! `trivec pull` from hubs that differ from Hugging Face itself: mirrors with a part of its API, with other redirects, or without hashes.
 
 use trivec_testing::hub;
 use trivec_testing::world;
@@ -7,7 +7,7 @@ use hub::{Api, COMMIT, Fault, Hub, model_of_pytorch, small_model};
 use serde_json::Value;
 use world::{World, assert_fails, nowhere, stderr, stdout};
 
-/// The issue's own words: a hub with BAAI's layout, an empty home, one command.
+/// A hub with BAAI's layout, an empty home, and one command.
 #[test]
 fn baai_s_layout_ends_as_an_int8_model_in_use() {
     let world = World::serving(&model_of_pytorch());
@@ -33,16 +33,16 @@ fn mirrors_with_a_part_of_the_api_are_asked_for_the_rest() {
             }
             let json: Value = serde_json::from_str(&stdout(&world.pull(&["--json"]))).unwrap();
             assert_eq!(json["revision"], COMMIT, "{api:?}");
-            // What no model needs is not even asked about.
+            // There is not even a HEAD for files that no model needs.
             for unneeded in ["README.md", "model.onnx", "a.png"] {
                 assert_eq!(world.hub.requests_for(unneeded).len(), 0, "{api:?}: {unneeded}");
             }
             world.assert_installed();
         }
-        // Their hashes count as those of any hub.
+        // The hashes of such a hub count as those of any other.
         let world = World::new();
         world.hub.knows(api);
-        // The HEADs before it, of model.safetensors and of its index, get what a HEAD does not see.
+        // Before the GET of the file, HEADs for it and, without a listing, for its index use up faults. `Trickle` has no effect on a HEAD.
         let heads = match api {
             Api::All | Api::Revision => 0,
             Api::Names => 1,
@@ -55,7 +55,7 @@ fn mirrors_with_a_part_of_the_api_are_asked_for_the_rest() {
         assert_fails(&world.pull(&[]), 4, &["model.safetensors", "SHA-256", "not kept"]);
         world.assert_clean();
     }
-    // Another model's name is still not found, and a page for people still is no answer.
+    // A model that the hub does not have is not found, and an HTML page is no answer, as on any hub.
     let world = World::new();
     world.hub.knows(Api::Files).fault("/resolve/", 1, Fault::Status(404, vec![]));
     assert_fails(&world.pull(&[]), 4, &["404", "spelt right"]);
@@ -65,7 +65,7 @@ fn mirrors_with_a_part_of_the_api_are_asked_for_the_rest() {
 }
 
 #[test]
-fn without_hashes_only_a_hub_of_one_s_own_is_believed() {
+fn files_without_hashes_are_refused_when_pinned_and_else_checked_by_length() {
     let world = World::new();
     world.hub.knows(Api::Names).tell_no_hashes();
     let pinned = world.command(&["pull", "some/model"]).env("TRIVEC_PIN", "always").output().unwrap();
@@ -76,7 +76,7 @@ fn without_hashes_only_a_hub_of_one_s_own_is_believed() {
     );
     let world = World::new();
     world.hub.knows(Api::Names).tell_no_hashes();
-    // Nothing tells what a part is a part of: it is not gone on with.
+    // Without a hash and an ETag nothing tells which version a part belongs to, so no download resumes.
     world.hub.fault("/model.safetensors", 1, Fault::Trickle).fault("/model.safetensors", 1, Fault::Cut(70));
     let output = world.pull(&[]);
     stdout(&output);
@@ -117,7 +117,7 @@ fn redirects_may_be_relative_and_lead_elsewhere() {
 }
 
 #[test]
-fn a_proxy_is_not_asked_for_this_machine() {
+fn a_hub_on_loopback_is_reached_without_the_proxy() {
     let world = World::new();
     let mut command = world.command(&["pull", "bge-m3"]);
     stdout(

@@ -1,4 +1,4 @@
-//! `trivec pull` that is killed, meets another or a full disk; what it installs: `trivec models` and `--model NAME`.
+//! `trivec pull` when it is killed, when another one runs, and on a full disk; and what it installs: `trivec models` and `--model NAME`.
 
 use trivec_testing::hub;
 use trivec_testing::world;
@@ -12,7 +12,7 @@ use world::wait::wait_until;
 use world::{World, assert_fails, kill, length, nowhere, spawn, stderr, stdout};
 
 #[test]
-fn two_at_once_are_one_after_the_other() {
+fn a_second_pull_is_refused_or_waits_for_the_first() {
     let world = World::new();
     world.hub.fault("/model.safetensors", 1, Fault::Stall(5000));
     let first = spawn(world.command(&["pull", "bge-m3"]));
@@ -33,7 +33,7 @@ fn two_at_once_are_one_after_the_other() {
 }
 
 #[test]
-fn killed_while_it_asks() {
+fn a_pull_killed_while_it_lists_can_be_run_again() {
     let world = World::new();
     world.hub.fault("/tree/", 1, Fault::Hang);
     let child = spawn(world.command(&["pull", "bge-m3"]));
@@ -47,7 +47,7 @@ fn killed_while_it_asks() {
 }
 
 #[test]
-fn killed_while_it_fetches_it_goes_on_where_it_was() {
+fn a_pull_killed_while_it_downloads_resumes_there() {
     let world = World::new();
     let at = world.hub.file("model.safetensors").len() * 2 / 3;
     world.hub.fault("/model.safetensors", 1, Fault::Stall(at));
@@ -66,7 +66,7 @@ fn killed_while_it_fetches_it_goes_on_where_it_was() {
     world.assert_installed();
 }
 
-/// The packed files of bge-m3 and what is in the making whose names `wanted` takes.
+/// How many entries of bge-m3's directory, packed files and stages of packing, have a name that `wanted` accepts.
 fn packed(world: &World, wanted: impl Fn(&str) -> bool) -> usize {
     let entries = fs::read_dir(world.packed_directory()).into_iter().flatten().flatten();
     entries.filter(|entry| wanted(&entry.file_name().to_string_lossy())).count()
@@ -80,7 +80,7 @@ fn is_packed(name: &str) -> bool {
     name.ends_with(concat!("-int8-", env!("CARGO_PKG_VERSION"), ".safetensors"))
 }
 
-/// `command` with a limit on the size of files, in blocks of 512 bytes; `before` is what the shell does first.
+/// Runs `command` with a limit on the size of files, in blocks of 512 bytes. The shell executes `before` first.
 #[cfg(unix)]
 fn limited(command: &Command, blocks: u32, before: &str) -> Output {
     let mut shell = Command::new("sh");
@@ -97,17 +97,17 @@ fn limited(command: &Command, blocks: u32, before: &str) -> Output {
 
 #[test]
 #[cfg(unix)]
-fn killed_while_it_packs_or_compares() {
+fn a_pull_killed_while_it_packs_or_compares_goes_on() {
     use std::os::unix::process::ExitStatusExt;
     let world = World::new();
-    // Nothing is fetched again; with a commit nobody is even asked.
+    // The downloaded files are kept, and the revision is a commit. So later runs need no hub.
     let commit = format!("bge-m3@{COMMIT}");
     let pull = |source: &str| {
         let mut command = world.command(&["pull", &commit, "--keep-source"]);
         command.env("HF_ENDPOINT", source);
         command
     };
-    // A process can be through before this one is given a processor to see its packed file in: then it is done once more.
+    // The pull may be finished before this test gets a processor and sees the packed file. Then the model is removed, and it starts again.
     let kill_while_it_compares = |source: &str| {
         wait_until("a kill while it compares", || {
             let mut child = spawn(pull(source));
@@ -125,7 +125,7 @@ fn killed_while_it_packs_or_compares() {
     kill_while_it_compares(&world.hub.url);
     fs::remove_dir_all(world.packed_directory()).unwrap();
 
-    // The system kills it at the first byte beyond the limit, which is one of the packed file's.
+    // The system kills the process at the first byte beyond the limit, which is in the packed file.
     let killed = limited(&pull(&nowhere()), 8, "");
     assert!(killed.status.signal().is_some(), "{killed:?}");
     assert_eq!((packed(&world, is_stage), packed(&world, is_packed)), (1, 0));
@@ -135,14 +135,14 @@ fn killed_while_it_packs_or_compares() {
     let output = pull(&nowhere()).output().unwrap();
     stdout(&output);
     assert!(stderr(&output).contains("packed already"), "{}", stderr(&output));
-    // Of all that was begun, only the model is left.
+    // Of everything that was begun, only the packed model is left.
     assert_eq!((packed(&world, |_| true), packed(&world, is_packed)), (1, 1));
     stdout(&world.run(&["pull", "bge-m3", "--force"]));
     world.assert_installed();
 }
 
 #[test]
-fn what_was_begun_in_another_format_goes_when_the_model_is_in_place() {
+fn an_installation_removes_packings_that_were_begun_in_other_formats() {
     let world = World::new();
     let begun = world.packed_directory().join(".0123456789ab-int4-0.0.0.safetensors.packing");
     fs::create_dir_all(&begun).unwrap();
@@ -154,8 +154,8 @@ fn what_was_begun_in_another_format_goes_when_the_model_is_in_place() {
 
 #[test]
 #[cfg(unix)]
-fn a_full_disk_keeps_what_has_come() {
-    // A limit on the size of files is a disk that refuses, at a known byte.
+fn a_full_disk_keeps_the_downloaded_part() {
+    // A limit on the size of files makes writes fail as a full disk does, at a known byte.
     let world = World::new();
     let output = limited(&world.command(&["pull", "bge-m3", "--from", "hf"]), 200, "trap '' XFSZ;");
     assert_fails(&output, 5, &["model.safetensors.part"]);
@@ -168,7 +168,7 @@ fn a_full_disk_keeps_what_has_come() {
 #[test]
 fn a_packed_model_that_is_not_faithful_is_not_installed() {
     let world = World::new();
-    // The model with half of its signs turned, packed, lies where an interrupted run would have left its own.
+    // The model with every second sign flipped is packed to where an interrupted run would have left its own file.
     let other = world.directory.path().join("other");
     fs::create_dir(&other).unwrap();
     for entry in fs::read_dir(small_model()).unwrap() {
@@ -238,7 +238,7 @@ fn models_are_listed_chosen_and_removed() {
     assert!(used(&["tokens", "a"]).contains("starter"));
     stdout(&world.run(&["models", "use", "bge-m3"]));
     assert!(stdout(&world.run(&["info", "--model", "starter"])).contains("starter"));
-    // A model in use that goes leaves the one that was installed last.
+    // When the model in use is removed, the one that was installed last is in use.
     let output = world.command(&["models", "rm", "bge-m3"]).env("TRIVEC_JSON", "1").output().unwrap();
     stdout(&output);
     assert!(stderr(&output).contains("some/other-model is in use now"), "{}", stderr(&output));
@@ -248,7 +248,7 @@ fn models_are_listed_chosen_and_removed() {
 }
 
 #[test]
-fn damage_in_the_store_is_told_and_healed() {
+fn damage_in_the_store_is_named_and_a_pull_repairs_it() {
     let world = World::new();
     stdout(&world.pull(&[]));
     let record = world.home().join("models/bge-m3.json");
@@ -261,7 +261,7 @@ fn damage_in_the_store_is_told_and_healed() {
     ] as [&dyn Fn(); 4]
     {
         damage();
-        // Another model is not used in its place.
+        // No other model is used instead.
         for args in [&["embed", "a"][..], &["embed", "a", "--model", "bge-m3"]] {
             assert_fails(&world.run(args), 4, &["bge-m3", "trivec pull bge-m3 --force"]);
         }

@@ -1,4 +1,4 @@
-//! `trivec index`, `search`, `get`, `delete`, `export`, `eval`: an index from a file to hits with their reasons.
+//! `trivec index`, `search`, `get`, `delete`, `export`, `eval`: from a file of documents to hits and their explanation, also on a terminal.
 
 use std::fs;
 use std::path::Path;
@@ -14,10 +14,11 @@ const DOCUMENTS: &str = r#"{"id": "phone", "text": "Apple has launched a new iPh
 {"id": "buch", "text": "Ich lese abends gern ein gutes Buch.", "lang": "de", "year": 2022}
 "#;
 
+/// A directory with an index, `notes`, of the four documents.
 pub(crate) struct Fixture(TempDir);
 
 impl Fixture {
-    /// An index of the documents.
+    /// Indexes the documents with the starter.
     pub(crate) fn new() -> Fixture {
         let fixture = Fixture(tempfile::tempdir().unwrap());
         fs::write(fixture.path("docs.jsonl"), DOCUMENTS).unwrap();
@@ -30,7 +31,7 @@ impl Fixture {
         self.0.path().join(name)
     }
 
-    /// The program where the documents are; `INDEX` among the arguments is the index.
+    /// A command that runs `trivec` in the fixture's directory; the argument `INDEX` stands for the index.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = trivec();
         command.current_dir(self.0.path()).args(args.iter().map(|arg| if *arg == "INDEX" { "notes" } else { arg }));
@@ -41,6 +42,7 @@ impl Fixture {
         self.command(args).arg("-q").output().unwrap()
     }
 
+    /// The standard output of a run with -q that must succeed.
     pub(crate) fn ok(&self, args: &[&str]) -> String {
         let output = self.run(args);
         let said = String::from_utf8_lossy(&output.stderr);
@@ -52,6 +54,7 @@ impl Fixture {
         serde_json::from_str(&self.ok(args)).unwrap()
     }
 
+    /// The standard error of a run with -q that must end with this exit code.
     pub(crate) fn fails(&self, code: i32, args: &[&str]) -> String {
         let output = self.run(args);
         let said = String::from_utf8(output.stderr).unwrap();
@@ -60,6 +63,7 @@ impl Fixture {
     }
 }
 
+/// The keys of the hits, in their order.
 pub(crate) fn keys(found: &Value) -> Vec<&str> {
     found["hits"].as_array().unwrap().iter().map(|hit| hit["document"]["key"].as_str().unwrap()).collect()
 }
@@ -73,7 +77,7 @@ fn a_question_in_another_language_finds_its_document_and_says_why() {
     assert!(!why["alignment"].as_array().unwrap().is_empty() && !why["snippet"].as_array().unwrap().is_empty());
     let text = fixture.ok(&["search", "INDEX", "苹果公司发布新手机", "--explain"]);
     assert!(text.contains("phone") && text.contains("nearest:") && text.contains("word share 0.0"), "{text}");
-    // Without arguments it answers line by line.
+    // Without a question on the command line, each line of standard input is one.
     let mut command = trivec();
     command.current_dir(fixture.0.path()).args(["-q", "search", "notes", "--top", "1"]);
     let input = fs::File::open({
@@ -86,7 +90,7 @@ fn a_question_in_another_language_finds_its_document_and_says_why() {
 }
 
 #[test]
-fn filters_documents_and_deletes_hold() {
+fn filters_apply_and_deleted_documents_are_gone_until_indexed_again() {
     let fixture = Fixture::new();
     let found = fixture.json(&["search", "INDEX", "soup", "--json", "--filter", "year >= 2021 and lang = \"en\""]);
     assert!(!keys(&found).contains(&"soup") && !keys(&found).contains(&"buch"), "{found}");
@@ -94,7 +98,7 @@ fn filters_documents_and_deletes_hold() {
     assert_eq!(fixture.json(&["delete", "INDEX", "soup", "not-there", "--json"])["deleted"], 1);
     assert!(fixture.fails(3, &["get", "INDEX", "soup"]).contains("soup"));
     assert!(!keys(&fixture.json(&["search", "INDEX", "soup of carrots", "--json"])).contains(&"soup"));
-    // The same file again: what was deleted comes back, the rest is known.
+    // The same file is indexed again: the deleted document comes back, the others are unchanged.
     let again = fixture.json(&["index", "INDEX", "--input", "docs.jsonl", "--json"]);
     assert_eq!((&again["added"], &again["unchanged"]), (&1.into(), &3.into()), "{again}");
     fixture.ok(&["index", "INDEX", "--compact"]);
@@ -144,7 +148,7 @@ fn a_cache_gives_an_index_the_same_vectors() {
 }
 
 #[test]
-fn a_run_is_what_its_readers_expect() {
+fn a_run_has_each_document_once_by_falling_score() {
     let fixture = Fixture::new();
     fs::write(
         fixture.path("long.jsonl"),
@@ -170,7 +174,7 @@ fn a_run_is_what_its_readers_expect() {
 }
 
 #[test]
-fn an_output_is_no_file_that_is_read() {
+fn an_output_cannot_be_a_file_of_the_index_the_model_or_the_cache() {
     let fixture = Fixture::new();
     fs::write(fixture.path("queries.tsv"), "q1\tcarrots\n").unwrap();
     fs::write(fixture.path("qrels"), "q1 0 soup 1\n").unwrap();
@@ -189,7 +193,7 @@ fn an_output_is_no_file_that_is_read() {
     let said = fixture.fails(2, &[&search[..], &[file, "--reranker", directory]].concat());
     assert!(said.contains("is a file of the model") && fs::read(&reranker).unwrap() == before, "{said}");
     assert_eq!(fixture.json(&["search", "INDEX", "soup", "--json"])["hits"].as_array().unwrap().len(), 4);
-    // A cache that is not there yet, and what lies beside it.
+    // This holds for a cache that does not exist yet, and for the files that will lie beside it.
     for output in ["new.cache", "./new.cache", "new.cache-wal", "new.cache.lock"] {
         let said = fixture.fails(2, &["embed", "a", "--cache", "new.cache", "--output", output]);
         assert!(said.contains("is the cache"), "{said}");
@@ -197,7 +201,7 @@ fn an_output_is_no_file_that_is_read() {
 }
 
 #[test]
-fn short_documents_of_no_known_language_are_found_by_a_question_in_one() {
+fn short_documents_of_unknown_language_are_found_by_a_question_with_a_language() {
     let fixture = Fixture::new();
     fs::write(
         fixture.path("titles.jsonl"),
@@ -210,13 +214,13 @@ fn short_documents_of_no_known_language_are_found_by_a_question_in_one() {
     let mut keys = keys(&found);
     keys.sort_unstable();
     assert_eq!(keys, ["soup", "t2"], "{found}");
-    // A fusion that listens to none of the arms would give every document the score 0.
+    // A fusion that gives all requested arms the weight 0 would give every document the score 0, so it is refused.
     let said = fixture.fails(2, &["search", "INDEX", "soup", "--arms", "bm25", "--fusion", "weighted"]);
     assert!(said.contains("none of the arms that are asked for a say"), "{said}");
 }
 
 #[test]
-fn numbers_of_documents_keep_their_digits() {
+fn numbers_in_documents_keep_all_their_digits() {
     let fixture = Fixture::new();
     let numbers = ["31.245270191439438", "449.49106478873813", "9007199254740993.0", "0.1", "1e-300"];
     let lines: String = numbers
@@ -236,7 +240,7 @@ fn numbers_of_documents_keep_their_digits() {
 }
 
 #[test]
-fn a_cross_encoder_has_the_last_word() {
+fn a_cross_encoder_decides_the_final_order() {
     let fixture = Fixture::new();
     let reranker = trivec_testing::data("rerankers/reranker-h48");
     let reranker = reranker.to_str().unwrap();
@@ -254,7 +258,7 @@ fn a_cross_encoder_has_the_last_word() {
         assert_eq!(hit["arms"]["reranker"]["rank"], place as u64 + 1);
         assert_eq!(hit["rank"], place as u64 + 1);
     }
-    // It reads two and puts them before the others; one is asked for.
+    // The cross-encoder scores two documents, but only one is asked for.
     let args = ["search", "INDEX", "soup", "--json", "--reranker", reranker, "--reranker-top", "2", "--top", "1"];
     assert_eq!(fixture.json(&args)["hits"].as_array().unwrap().len(), 1);
     let said = fixture.fails(4, &["search", "INDEX", "soup", "--reranker", "starter"]);
@@ -262,7 +266,7 @@ fn a_cross_encoder_has_the_last_word() {
 }
 
 #[test]
-fn documents_are_handed_over() {
+fn an_export_writes_all_documents_and_a_manifest() {
     let fixture = Fixture::new();
     let manifest = fixture.json(&["export", "INDEX", "--to", "qdrant", "--output", "out", "--json"]);
     assert_eq!(manifest["documents"], 4);
@@ -270,7 +274,7 @@ fn documents_are_handed_over() {
 }
 
 #[test]
-fn what_is_wrong_is_said_and_the_rest_is_done() {
+fn a_bad_document_is_refused_alone_and_wrong_use_is_named() {
     let fixture = Fixture::new();
     fs::write(fixture.path("mixed.jsonl"), "{\"id\": \"new\", \"text\": \"a new text\"}\n{\"id\": \"bad\"}\n").unwrap();
     let said = fixture.run(&["index", "INDEX", "--input", "mixed.jsonl"]);
@@ -281,7 +285,7 @@ fn what_is_wrong_is_said_and_the_rest_is_done() {
     assert!(fixture.fails(2, &["search", "INDEX", "a", "--top", "1000000000"]).contains("top"));
     assert!(fixture.fails(2, &["search", "INDEX", "a", "--filter", "year >"]).contains("filter"));
     assert!(fixture.fails(2, &["index", "INDEX"]).contains("--input"));
-    // Another model's vectors are of no use here.
+    // A question cannot be embedded by another model than the index's.
     let other = trivec_testing::data("models/f32-h64");
     let other = other.to_str().unwrap();
     let said = fixture.fails(4, &["search", "INDEX", "a", "--model", other]);
@@ -290,7 +294,7 @@ fn what_is_wrong_is_said_and_the_rest_is_done() {
 }
 
 #[test]
-fn what_is_no_index_and_what_has_nothing_to_read_is_said() {
+fn paths_without_an_index_and_inputs_without_texts_are_refused() {
     let fixture = Fixture::new();
     let said = fixture.fails(2, &["index", "docs.jsonl"]);
     assert!(said.contains("docs.jsonl: it is a file, expected the directory") && said.contains("--input"), "{said}");
@@ -330,13 +334,13 @@ fn a_filter_with_a_misspelt_field_or_a_value_of_another_type_is_refused() {
     assert!(!Path::new(&fixture.path("out")).exists());
 }
 
-/// Lines of JSON.
+/// The values of printed lines of JSON.
 fn lines(printed: &[u8]) -> Vec<Value> {
     String::from_utf8_lossy(printed).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 #[test]
-fn a_key_names_a_document_or_its_chunks_and_missing_ones_are_told() {
+fn a_key_gets_a_document_or_its_chunks_and_missing_keys_are_named() {
     let fixture = Fixture::new();
     let text: String = (0..6).map(|n| format!("Here is a sentence about the topic number {n}. ")).collect();
     fs::write(fixture.path("long.jsonl"), serde_json::json!({"id": "d", "text": text}).to_string()).unwrap();
@@ -354,7 +358,7 @@ fn a_key_names_a_document_or_its_chunks_and_missing_ones_are_told() {
         assert!(fixture.ok(&["index", "INDEX", what]).starts_with(&said), "{what}");
         assert_eq!(fixture.json(&["index", "INDEX", what, "--json"])["documents"], 5);
     }
-    // The same count and the same word where something is done with all of them, and of a search, which goes through entries.
+    // An export counts documents and entries alike, and a search tells how many entries it went through.
     let entries = 4 + chunks.len();
     let exported = fixture.ok(&["export", "INDEX", "--to", "npy", "--output", "out"]);
     assert!(exported.starts_with(&format!("{said}, {entries} with lexical weights")), "{exported}");
@@ -364,7 +368,7 @@ fn a_key_names_a_document_or_its_chunks_and_missing_ones_are_told() {
     let one = ["export", "INDEX", "--to", "npy", "--output", "one", "--filter", "document = 'd'", "--json"];
     let manifest = fixture.json(&one);
     assert_eq!((&manifest["documents"], &manifest["entries"]), (&1.into(), &chunks.len().into()));
-    // Every key is looked up, whatever became of the others.
+    // Every key is looked up, even if another one is missing.
     let said = fixture.run(&["get", "INDEX", "no", "soup", "nor this", "d"]);
     let found = lines(&said.stdout);
     assert_eq!(said.status.code(), Some(3), "{said:?}");
@@ -374,20 +378,23 @@ fn a_key_names_a_document_or_its_chunks_and_missing_ones_are_told() {
     assert!(told.contains("2 of 4 keys are not in the index"), "{told}");
 }
 
-/// A terminal, and the program on it.
+/// A pseudo-terminal, and the program that runs on it.
 #[cfg(target_os = "linux")]
 struct Terminal {
-    /// The person's side.
+    /// The user's end, to which keys are written.
     keys: fs::File,
+    /// What the program writes.
     screen: std::sync::mpsc::Receiver<Vec<u8>>,
+    /// What was received of it and not yet returned by [`Terminal::shows`].
     seen: String,
-    /// How it treated what is typed before the program was there.
+    /// The terminal's modes before the program began.
     before: [u32; 4],
     child: std::process::Child,
 }
 
 #[cfg(target_os = "linux")]
 impl Terminal {
+    /// Starts a command on a terminal of 40 rows and 100 columns.
     fn new(mut command: Command) -> Terminal {
         use std::io::Read;
         use std::os::fd::OwnedFd;
@@ -408,7 +415,7 @@ impl Terminal {
         let (send, screen) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             let mut part = vec![0; 4096];
-            // The terminal ends with the program.
+            // Reading ends when the program has ended.
             while let Ok(n @ 1..) = reading.read(&mut part) {
                 if send.send(part[..n].to_vec()).is_err() {
                     return;
@@ -423,7 +430,7 @@ impl Terminal {
         self.keys.write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Waits until the screen has shown this since it was last asked.
+    /// Waits until the program has written `expected` since the last call, and returns what it has written.
     fn shows(&mut self, expected: &str) -> String {
         let until = std::time::Instant::now() + trivec_testing::wait::DEADLINE;
         while !self.seen.contains(expected) {
@@ -436,7 +443,7 @@ impl Terminal {
     }
 }
 
-/// How a terminal treats what is typed, by either of its ends.
+/// The modes of a terminal, read at either of its ends.
 #[cfg(target_os = "linux")]
 fn modes(end: &impl std::os::fd::AsFd) -> [u32; 4] {
     let modes = rustix::termios::tcgetattr(end).unwrap();
@@ -467,7 +474,7 @@ fn on_a_terminal_hits_follow_what_is_typed() {
     terminal.shows("›  1  soup");
     terminal.press("\r");
     terminal.shows("nearest:");
-    // Another question takes its place; the first Escape clears it, the second ends.
+    // Ctrl-U clears the question, and another one is typed. The first Escape clears that one, the second ends the program.
     terminal.press("\u{15}苹果公司");
     terminal.shows("›  1  phone");
     terminal.press("\u{1b}");
@@ -497,11 +504,11 @@ fn a_signal_leaves_the_terminal_as_it_was() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn on_a_terminal_keys_that_mean_nothing_are_no_text_and_joiners_are() {
+fn on_a_terminal_unused_keys_insert_nothing_and_joiners_are_kept() {
     let fixture = Fixture::new();
     let mut terminal = Terminal::new(fixture.command(&["-q", "--color", "never", "search", "INDEX"]));
     terminal.shows("type a question");
-    // F1, F5, Shift-F12, Ctrl-Up, Alt-x between letters.
+    // F1, F5, Shift-F12, Ctrl-Up and Alt-x are pressed between letters.
     for (letter, key) in
         [("c", "\u{1b}OP"), ("a", "\u{1b}[15~"), ("r", "\u{1b}[24;2~"), ("r", "\u{1b}[1;5A"), ("o", "\u{1b}x")]
     {
@@ -510,6 +517,7 @@ fn on_a_terminal_keys_that_mean_nothing_are_no_text_and_joiners_are() {
     }
     terminal.press("ts");
     terminal.shows("search: carrots▏");
+    // A zero-width non-joiner is text; a control that reorders text is shown escaped.
     terminal.press("\u{15}می\u{200c}خواهم");
     terminal.shows("search: \u{2068}می\u{200c}خواهم\u{2069}▏");
     terminal.press("\u{15}a\u{202e}");

@@ -1,4 +1,5 @@
-//! Options of `index`, `search`, `get`, `delete` and `eval` that would do nothing, or not what they say: each is refused by name.
+//! Options of `index`, `search`, `get`, `delete`, `export` and `eval`: those without effect and those that cannot be honoured are refused by
+//! name. Input from a pipe, and the wording of what is printed.
 
 use std::fs;
 use std::io::Write;
@@ -68,7 +69,7 @@ fn options_without_effect_are_refused_by_name() {
     }
     assert!(!fixture.path("new").exists() && !fixture.path("copy").exists() && !fixture.path("r").exists());
     fixture.ok(&["get", "INDEX", "soup"]);
-    // Variables may be there for other commands.
+    // Variables may be set for other commands, so these are accepted.
     for (variables, args) in [
         (&[("TRIVEC_QUERIES", "nowhere"), ("TRIVEC_RUN", "r")][..], &["search", "INDEX", "soup"][..]),
         (&[("TRIVEC_RUN", "r")], &["search", "INDEX", "soup"]),
@@ -76,7 +77,7 @@ fn options_without_effect_are_refused_by_name() {
         (&[("TRIVEC_GET_FILTER", "year > 3000")], &["get", "INDEX", "soup"]),
         (&[("TRIVEC_INDEX_INPUT", "nowhere"), ("TRIVEC_COLBERT", "8")], &["index", "INDEX", "--stats"]),
         (&[("TRIVEC_COLBERT", "8")], &["index", "INDEX", "--input", "docs.jsonl"]),
-        // What `embed`, `score`, `pull` and `search` read is another variable where it would mean something else here.
+        // Variables of `embed`, `score`, `pull` and `search` are not read here: the options of these names have other variables.
         (
             &[("TRIVEC_FORMAT", "npy"), ("TRIVEC_INPUT", "nowhere"), ("TRIVEC_MAX_LENGTH", "9"), ("TRIVEC_FORCE", "1")],
             &["index", "INDEX", "--input", "docs.jsonl"],
@@ -96,7 +97,7 @@ fn options_without_effect_are_refused_by_name() {
     assert!(fixture.path("run").exists() && !fixture.path("r").exists());
     let manifest = fs::read_to_string(fixture.path("exported").join("manifest.json")).unwrap();
     assert!(!manifest.contains("\"documents\": 0") && !manifest.contains("\"documents\":0"), "{manifest}");
-    // A filter for searches deletes nothing, and an output of vectors is no output of another command.
+    // The filter of searches is not that of `delete` or `get`, and the output of `embed` is not that of `export` or `pack`.
     let before = fixture.ok(&["get", "INDEX", "--filter", "year > 0"]);
     for args in [&["delete", "INDEX"][..], &["get", "INDEX"], &["export", "INDEX", "--to", "npy"], &["pack"]] {
         let output = fixture.command(args).env("TRIVEC_FILTER", "year > 0").env("TRIVEC_OUTPUT", "o").output().unwrap();
@@ -106,7 +107,7 @@ fn options_without_effect_are_refused_by_name() {
 }
 
 #[test]
-fn an_index_keeps_what_it_was_made_with() {
+fn options_that_differ_from_those_an_index_was_made_with_are_refused() {
     let fixture = Fixture::new();
     fn with<'a>(more: &[&'a str]) -> Vec<&'a str> {
         [&["index", "made", "--input", "docs.jsonl"][..], more].concat()
@@ -117,7 +118,7 @@ fn an_index_keeps_what_it_was_made_with() {
     ]
     .concat();
     fixture.ok(&with(&as_made));
-    // Nothing is said, or the same.
+    // Without these options, or with the same values, documents are added.
     fixture.ok(&with(&[]));
     fixture.ok(&with(&as_made));
     fixture.ok(&with(&["--languages", "EN,de-AT"]));
@@ -133,7 +134,7 @@ fn an_index_keeps_what_it_was_made_with() {
         let said = fixture.fails(2, &with(&[option, value]));
         assert!(said.contains(&format!("{option}: {expected}")), "{option} {value}: {said}");
     }
-    // An index that was made without them: the defaults by name are the same.
+    // An index that was made without these options accepts their default values.
     let defaults = ["index", "INDEX", "--input", "docs.jsonl", "--colbert", "4", "--document-prompt", ""];
     fixture.ok(&defaults);
     assert!(
@@ -142,7 +143,7 @@ fn an_index_keeps_what_it_was_made_with() {
 }
 
 #[test]
-fn what_an_index_could_not_do_is_refused_before_it_is_made() {
+fn options_that_an_index_cannot_have_are_refused_before_it_is_created() {
     let fixture = Fixture::new();
     let dense = trivec_testing::data("models/noheads-h64");
     let dense = dense.to_str().unwrap();
@@ -159,7 +160,7 @@ fn what_an_index_could_not_do_is_refused_before_it_is_made() {
         assert!(said.contains(expected), "{more:?}: {said}");
         assert!(!fixture.path("new").exists(), "{more:?}");
     }
-    // Of such a model, nothing can be reranked, nor be found by lexical weights alone.
+    // With an index of a model without heads, nothing can be reranked by ColBERT or found by lexical weights alone.
     fixture.ok(&["index", "dense", "--input", "docs.jsonl", "--model", dense]);
     let search = |more: &[&str]| fixture.fails(2, &[&["search", "dense", "soup", "--model", dense][..], more].concat());
     assert!(search(&["--rerank", "10"]).contains("--rerank has no effect with an index that has no ColBERT vectors"));
@@ -168,7 +169,7 @@ fn what_an_index_could_not_do_is_refused_before_it_is_made() {
 }
 
 #[test]
-fn questions_without_text_and_languages_that_nobody_knows_are_refused() {
+fn empty_questions_and_impossible_language_codes_are_refused() {
     let fixture = Fixture::new();
     for empty in ["", "  \n"] {
         assert!(fixture.fails(2, &["search", "INDEX", empty]).contains("the question is empty"));
@@ -179,6 +180,7 @@ fn questions_without_text_and_languages_that_nobody_knows_are_refused() {
         let said = fixture.fails(2, &["search", "INDEX", "soup", "--lang", code]);
         assert!(said.contains(&format!("--lang: found `{code}`")) && said.contains("the index has de, en"), "{said}");
     }
+    // Two letters must be a code of ISO 639-1; any three letters are accepted.
     for code in ["en", "de-AT", "lo", "cmn"] {
         fixture.ok(&["search", "INDEX", "soup", "--lang", code]);
     }
@@ -191,7 +193,7 @@ fn questions_without_text_and_languages_that_nobody_knows_are_refused() {
         let said = fixture.fails(3, args);
         assert!(said.contains("odd.jsonl: the language of the question `q7`: found `xx`"), "{said}");
     }
-    // A code of somebody's own, which documents have.
+    // Any other code is accepted if documents of the index have it.
     fs::write(fixture.path("own.jsonl"), "{\"id\": \"own\", \"text\": \"tlhIngan Hol\", \"lang\": \"klingon\"}\n")
         .unwrap();
     fixture.ok(&["index", "INDEX", "--input", "own.jsonl"]);
@@ -199,7 +201,7 @@ fn questions_without_text_and_languages_that_nobody_knows_are_refused() {
 }
 
 #[test]
-fn a_question_that_is_cut_is_said_to_be() {
+fn a_question_that_is_cut_is_reported() {
     let fixture = Fixture::new();
     fixture.ok(&["index", "short", "--input", "docs.jsonl", "--max-length", "8"]);
     let long = "a soup of carrots and leek that is cooked for half an hour";
@@ -231,7 +233,7 @@ fn a_snippet_of_right_to_left_script_is_isolated_as_a_whole() {
 }
 
 #[test]
-fn a_refusal_is_told_with_quiet_too() {
+fn refused_documents_are_reported_even_with_quiet() {
     let fixture = Fixture::new();
     fs::write(fixture.path("bad.jsonl"), "{\"id\": \"a\", \"text\": 1}\n").unwrap();
     let output = fixture.command(&["-q", "index", "bad", "--input", "bad.jsonl"]).output().unwrap();
@@ -245,7 +247,7 @@ fn documents_come_from_standard_input() {
     let index = |args: &[&str], input: &str| {
         let mut command = fixture.command(&[&["-q", "index"], args].concat());
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        // A program that refuses early reads no more.
+        // The program may end before it has read everything, so an error of writing is ignored.
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
         let output = child.wait_with_output().unwrap();
         (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
@@ -275,13 +277,13 @@ fn documents_come_from_standard_input() {
 }
 
 #[test]
-fn what_is_shown_is_for_people() {
+fn stats_eval_and_export_print_readable_words() {
     let fixture = Fixture::new();
     fs::write(fixture.path("odd.jsonl"), "{\"id\": \"odd\", \"text\": \"12 345 !\"}\n").unwrap();
     fixture.ok(&["index", "INDEX", "--input", "odd.jsonl"]);
     let stats = fixture.ok(&["index", "INDEX", "--stats"]);
     assert!(stats.contains("languages de, en, not known"), "{stats}");
-    // The option's own name, and no zeros with a sign.
+    // An error names the option, and no number is printed as -0.0.
     fs::write(fixture.path("queries.tsv"), "q\tsoup of carrots\nr\tunheard of\n").unwrap();
     fs::write(fixture.path("none"), "").unwrap();
     let eval = ["eval", "INDEX", "--queries", "queries.tsv", "--qrels"];

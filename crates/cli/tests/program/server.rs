@@ -1,4 +1,5 @@
-//! `trivec serve` as a client sees it: every route beside the library, every bad input with its status, slow and vanishing clients, the end.
+//! `trivec serve` as a client sees it: every route compared with the library, the status for every bad input, slow clients and clients that
+//! disconnect, and the shutdown.
 
 use trivec_testing::http;
 
@@ -17,6 +18,7 @@ fn floats(value: &Value) -> Vec<f32> {
     value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect()
 }
 
+/// The floats of a vector in base64.
 fn from_base64(value: &Value) -> Vec<f32> {
     let bytes = base64::engine::general_purpose::STANDARD.decode(value.as_str().unwrap()).unwrap();
     bytes.as_chunks::<4>().0.iter().map(|x| f32::from_le_bytes(*x)).collect()
@@ -80,7 +82,8 @@ fn every_route_gives_what_the_library_gives() {
     for route in ["/embed", "/"] {
         assert_eq!(floats(&server.post(route, &json!({"inputs": A})).json()[0]), dense(0));
     }
-    // The vector before its normalisation, in both dialects, and its direction is the normalised one's.
+    // A vector without normalisation, by the route of text-embeddings-inference and by trivec's own; it has the direction of the
+    // normalised one.
     let raw = EncodeOptions { normalize: Some(false), ..EncodeOptions::default() };
     let raw = model.encode(&[A], &raw).unwrap().remove(0).dense.unwrap();
     assert_ne!(raw, dense(0));
@@ -127,7 +130,7 @@ fn binary_answers_hold_the_same_numbers() {
     assert_eq!(ask("application/octet-stream", json!({"input": A, "sparse": true})).status, 422);
 }
 
-/// The answer's status and its error's code, in the shape of its dialect.
+/// The status and the code of an error, which must have the shape of text-embeddings-inference (`tei`) or that of the other routes.
 fn refused(answer: &Answer, tei: bool) -> (u16, String) {
     let json = answer.json();
     if tei {
@@ -207,7 +210,7 @@ fn bad_requests_are_told_what_is_wrong() {
 }
 
 #[test]
-fn bytes_that_are_no_request_are_refused_and_close_the_connection() {
+fn bytes_that_are_no_request_get_an_error_or_no_answer() {
     let server = Server::start(&["--head-timeout", "5", "--idle-timeout", "5", "--max-body", "1000"]);
     let long_header = format!("GET /health HTTP/1.1\r\nhost: localhost\r\nbig: {}\r\n\r\n", "x".repeat(1 << 20));
     let many = format!("GET /health HTTP/1.1\r\nhost: localhost\r\n{}\r\n", "a: b\r\n".repeat(10_000));
@@ -225,20 +228,21 @@ fn bytes_that_are_no_request_are_refused_and_close_the_connection() {
     ] {
         let answer = server.raw(bytes);
         let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(80)]).into_owned();
-        // A connection that is closed without a word is an answer too, for bytes that are no HTTP.
+        // For bytes that are no HTTP, the connection may also be closed without an answer.
         if let Some(answer) = answer {
             assert!(statuses.contains(&answer.status), "{shown}: {answer:?}");
         }
     }
-    // Both a length and chunks: never two requests out of one.
+    // A request with both a length and chunks must not be taken for two requests.
     let smuggled = b"POST /v1/encode HTTP/1.1\r\nhost: localhost\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nGET /health HTTP/1.1\r\nhost: localhost\r\n\r\n";
     assert!(server.raw(smuggled).is_none_or(|answer| answer.status == 400 || answer.status == 422));
     assert_eq!(server.get("/health").status, 200);
 }
 
 #[test]
-fn slow_clients_are_let_go_and_hold_nobody_up() {
-    // Two services, each with one limit that counts: a client that has sent its whole head is not let go because it was slow to.
+fn slow_clients_are_disconnected_and_block_nobody() {
+    // Two services, each with one short limit: for the head, and for the body. So the limit for heads cannot end a client that was slow
+    // to send its whole head.
     let heads = Server::start(&["--head-timeout", "2", "--idle-timeout", "3600"]);
     let bodies = Server::start(&["--head-timeout", "3600", "--idle-timeout", "2"]);
     let connect = |i: usize| {
@@ -252,7 +256,7 @@ fn slow_clients_are_let_go_and_hold_nobody_up() {
         stream
     };
     let mut idle: Vec<_> = (0..400).map(connect).collect();
-    // 400 slow clients do not block it.
+    // 400 slow clients do not block the services.
     for server in [&heads, &bodies] {
         assert_eq!(server.get("/health").status, 200);
     }
@@ -269,12 +273,12 @@ fn slow_clients_are_let_go_and_hold_nobody_up() {
 }
 
 #[test]
-fn a_full_queue_says_when_to_come_again_and_gone_clients_leave_it() {
+fn a_full_queue_says_when_to_retry_and_disconnected_clients_leave_it() {
     let server = Server::start(&["--max-queue", "6000"]);
     let long = "word ".repeat(400);
     let body = json!({"input": vec![long.as_str(); 10]}).to_string();
     let head = format!("POST /v1/encode HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}", body.len());
-    // Six at once are more than the queue takes, unless it is worked off faster than they come: then they come again.
+    // Six requests at once are more than the queue takes, unless the service works it off faster than they come. Then they are sent again.
     let full = wait::wait_for("a full queue", || {
         let mut clients: Vec<_> = (0..6).map(|_| server.connect()).collect();
         clients.iter_mut().for_each(|stream| stream.write_all(head.as_bytes()).unwrap());
@@ -285,11 +289,11 @@ fn a_full_queue_says_when_to_come_again_and_gone_clients_leave_it() {
     });
     assert_eq!(refused(&full, false).1, "queue_full");
     assert!(full.header("retry-after").is_some());
-    // Dearer than any queue.
+    // A request that costs more than the whole queue may hold is refused for good.
     let body = json!({"input": vec![long.as_str(); 20]});
     assert_eq!(refused(&server.post("/v1/encode", &body), false), (413, "request_too_large".to_owned()));
 
-    // Clients that go before their turn leave nothing behind.
+    // Clients that disconnect before their turn leave nothing in the queue.
     let mut clients: Vec<_> = (0..3).map(|_| server.connect()).collect();
     clients.iter_mut().for_each(|stream| stream.write_all(head.as_bytes()).unwrap());
     drop(clients);
@@ -356,7 +360,7 @@ fn answers_carry_their_headers_and_no_cors_unless_asked() {
 }
 
 #[test]
-fn the_description_names_every_route() {
+fn openapi_json_describes_every_route_and_no_other() {
     let server = Server::start(&[]);
     let spec = server.get("/openapi.json").json();
     let source = include_str!("../../../serve/src/routes/mod.rs");
@@ -390,9 +394,9 @@ fn begun(server: &Server, length: usize) -> std::net::TcpStream {
     stream
 }
 
-/// Sends the signal that ends a service, and waits until it is on its way out: then it closes connections that have no request.
+/// Sends the signal that ends a service, and waits until the shutdown has begun: then the service closes connections without a request.
 #[cfg(unix)]
-fn begin_to_end(server: &Server) {
+fn start_shutdown(server: &Server) {
     use std::io::Read;
     let mut idle = server.connect();
     idle.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
@@ -403,16 +407,16 @@ fn begin_to_end(server: &Server) {
 
 #[cfg(unix)]
 #[test]
-fn the_end_is_orderly() {
+fn a_shutdown_finishes_requests_and_a_second_signal_ends_at_once() {
     let mut server = Server::start(&["--drain-timeout", "3600", "--idle-timeout", "3600"]);
     let body = json!({"input": vec!["word ".repeat(100); 8]}).to_string();
-    // One whose texts are in the queue or in the engine, and one that still sends.
+    // Of one request the texts are in the queue or in the engine; the other is still being sent.
     let mut whole = begun(&server, body.len());
     whole.write_all(body.as_bytes()).unwrap();
     let mut part = begun(&server, body.len());
     part.write_all(&body.as_bytes()[..100]).unwrap();
     server.signal("HUP");
-    begin_to_end(&server);
+    start_shutdown(&server);
     part.write_all(&body.as_bytes()[100..]).unwrap();
     for mut stream in [whole, part] {
         let answer = Answer::read(&mut stream).expect("what is on its way is finished");
@@ -420,10 +424,10 @@ fn the_end_is_orderly() {
     }
     assert_eq!(server.exit_code(), Some(0));
 
-    // A second signal does not wait.
+    // A second signal ends the service without waiting.
     let mut server = Server::start(&["--drain-timeout", "3600", "--idle-timeout", "3600"]);
     let stream = begun(&server, 100);
-    begin_to_end(&server);
+    start_shutdown(&server);
     assert_eq!(server.child.try_wait().unwrap(), None, "it waits for the request that has begun");
     server.signal("TERM");
     assert_eq!(server.exit_code(), Some(143));
@@ -432,7 +436,7 @@ fn the_end_is_orderly() {
 
 #[cfg(unix)]
 #[test]
-fn a_unix_socket_and_a_taken_port() {
+fn a_unix_socket_is_served_and_a_taken_port_is_named() {
     use std::os::unix::net::UnixStream;
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("s");
@@ -454,7 +458,7 @@ fn a_unix_socket_and_a_taken_port() {
 }
 
 #[test]
-fn no_bytes_and_no_json_make_it_fail() {
+fn no_body_gives_a_5xx_on_any_route() {
     let server = Server::start(&["--idle-timeout", "60", "--head-timeout", "60"]);
     let routes = [
         "/v1/encode",
@@ -510,8 +514,8 @@ fn no_bytes_and_no_json_make_it_fail() {
     assert_eq!(server.get("/health").status, 200);
 }
 
-/// The service and the command line show the same fields with the same values; what is the service's own is left out. (The page draws what
-/// the route answers.)
+/// The service and the command line give the same fields with the same values, but for two fields of the service alone. (The page draws
+/// what the route answers.)
 #[test]
 fn the_route_and_the_command_explain_alike() {
     let server = Server::start(&[]);

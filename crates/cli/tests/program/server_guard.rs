@@ -1,5 +1,5 @@
-//! Whom `trivec serve` answers: names of this machine and no other, no other site's pages, JSON and nothing that a form could send; and
-//! header fields as RFC 9110 defines them.
+//! Which requests `trivec serve` answers: those to a name of this machine, not from pages of other sites, and with JSON instead of anything
+//! that an HTML form could send; and header fields as RFC 9110 defines them.
 
 use trivec_testing::http;
 
@@ -8,13 +8,13 @@ use std::io::Write;
 use http::{Answer, Server, trivec};
 use serde_json::{Value, json};
 
-/// Sends a head and a body as they are, with what every request here ends in.
+/// Sends a head and a body as they are, with the headers that close the connection and give the body's length.
 fn send(server: &Server, head: &str, body: &str) -> Answer {
     let request = format!("{head}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len());
     server.raw(request.as_bytes()).unwrap_or_else(|| panic!("no answer to {head}"))
 }
 
-/// The code of an error, which has to be in the shape of the route's dialect.
+/// The code of an error, which must have the shape of text-embeddings-inference (`tei`) or that of the other routes.
 fn code(answer: &Answer, tei: bool) -> String {
     let json = answer.json();
     if tei {
@@ -26,7 +26,7 @@ fn code(answer: &Answer, tei: bool) -> String {
     json["error"]["code"].as_str().unwrap().to_owned()
 }
 
-/// Names of this machine, and others, each a `Host`.
+/// Values of `Host` that name this machine.
 const OWN: [&str; 15] = [
     "localhost",
     "localhost:8737",
@@ -44,6 +44,7 @@ const OWN: [&str; 15] = [
     "[0:0:0:0:0:0:0:1]:8737",
     "[::ffff:127.0.0.1]",
 ];
+/// Values of `Host` that name another machine, or may.
 const FOREIGN: [&str; 22] = [
     "evil.test",
     "evil.test:8737",
@@ -61,7 +62,7 @@ const FOREIGN: [&str; 22] = [
     "10.0.0.1",
     "128.0.0.1",
     "169.254.169.254",
-    // Not how an address is written; a resolver may take it for one.
+    // These are not how an address is written, but a resolver may take them for one.
     "127.1",
     "2130706433",
     "0x7f.0.0.1",
@@ -69,6 +70,7 @@ const FOREIGN: [&str; 22] = [
     "127.0.0.1.1",
     "%6cocalhost",
 ];
+/// Values of `Host` that are malformed.
 const MALFORMED: [&str; 12] = [
     "localhost:x",
     "localhost:99999",
@@ -105,7 +107,7 @@ fn only_names_of_this_machine_are_answered() {
         let answer = get("/v1/status", host);
         assert_eq!((answer.status, code(&answer, false).as_str()), (400, "bad_host"), "{host}");
     }
-    // Every route, in its own shape.
+    // Every route refuses, in the shape of its dialect.
     for (method, path, tei) in [
         ("GET", "/", true),
         ("POST", "/", true),
@@ -143,7 +145,7 @@ fn a_request_names_its_host_once_and_its_target_counts() {
         ("GET http://localhost@evil.test/health HTTP/1.1\r\nhost: localhost", 400),
         ("GET http://evil.test@localhost/health HTTP/1.1\r\nhost: localhost", 400),
         ("GET http://localhost/health HTTP/1.1", 400),
-        // Only HTTP/1.0 may leave it out; no browser speaks that.
+        // Only HTTP/1.0 may leave `Host` out; no browser speaks that.
         ("GET /health HTTP/1.0", 200),
         ("GET /health HTTP/1.0\r\nhost: evil.test", 403),
     ] {
@@ -151,7 +153,7 @@ fn a_request_names_its_host_once_and_its_target_counts() {
     }
 }
 
-/// The status of a POST from a page: `Host` is localhost:PORT.
+/// The status of a POST with this `Host` and these headers; a refusal must be one of a cross-site request.
 fn posted(server: &Server, host: &str, headers: &[&str]) -> u16 {
     let lines: String = headers.iter().map(|line| format!("\r\n{line}")).collect();
     let head = format!("POST /v1/embeddings HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json{lines}");
@@ -163,7 +165,7 @@ fn posted(server: &Server, host: &str, headers: &[&str]) -> u16 {
 }
 
 #[test]
-fn pages_of_other_sites_make_it_compute_nothing() {
+fn pages_of_other_sites_cannot_make_the_service_compute() {
     let server = Server::start(&[]);
     let own = format!("localhost:{}", server.port);
     let same = format!("origin: http://{own}");
@@ -192,7 +194,7 @@ fn pages_of_other_sites_make_it_compute_nothing() {
     ] {
         assert_eq!(posted(&server, &own, headers), status, "{headers:?}");
     }
-    // A port that is the scheme's own is left out by browsers.
+    // Browsers leave the default port of a scheme out.
     for (host, origin) in [
         ("localhost", "http://localhost"),
         ("localhost:80", "http://localhost"),
@@ -204,7 +206,7 @@ fn pages_of_other_sites_make_it_compute_nothing() {
         let head = format!("POST {path} HTTP/1.1\r\nhost: {own}\r\norigin: https://evil.test");
         assert_eq!(send(&server, &head, "{}").status, 403, "{path}");
     }
-    // Reading is what browsers prevent themselves, and links and images are no harm.
+    // A GET is answered: browsers themselves keep other sites' pages from reading the answer, and links and images do no harm.
     let head =
         format!("GET /health HTTP/1.1\r\nhost: {own}\r\norigin: https://evil.test\r\nsec-fetch-site: cross-site");
     assert_eq!(send(&server, &head, "").status, 200);
@@ -273,7 +275,7 @@ fn compressed_bodies_are_refused_by_name() {
 }
 
 #[test]
-fn names_and_sites_can_be_allowed() {
+fn hosts_and_origins_can_be_allowed() {
     let server = Server::start(&[
         "--allowed-host",
         "Trivec.lan",
@@ -329,7 +331,7 @@ fn names_and_sites_can_be_allowed() {
 }
 
 #[test]
-fn with_a_key_or_on_all_addresses_names_are_not_asked() {
+fn with_a_key_or_on_all_addresses_the_host_is_not_checked() {
     let evil = "GET /health HTTP/1.1\r\nhost: evil.test";
     let server = Server::start(&["--api-key", "k"]);
     assert_eq!(send(&server, evil, "").status, 200);
@@ -357,7 +359,7 @@ fn with_a_key_or_on_all_addresses_names_are_not_asked() {
 
 #[cfg(unix)]
 #[test]
-fn a_unix_socket_is_reached_by_no_browser() {
+fn on_a_unix_socket_host_and_origin_are_not_checked() {
     use std::io::Read;
     use std::os::unix::net::UnixStream;
     let directory = tempfile::tempdir().unwrap();
@@ -382,7 +384,7 @@ fn a_unix_socket_is_reached_by_no_browser() {
 }
 
 #[test]
-fn the_preferred_form_is_answered() {
+fn the_answer_has_the_preferred_content_type() {
     let server = Server::start(&[]);
     for (accept, status, kind) in [
         ("application/x-npy;q=0", 200, "application/json"),
@@ -405,7 +407,7 @@ fn the_preferred_form_is_answered() {
 }
 
 #[test]
-fn the_frameworks_errors_have_the_shape_of_their_route() {
+fn errors_of_the_http_framework_have_the_shape_of_their_route() {
     let server = Server::start(&[]);
     for (method, path, status, tei, allow) in [
         ("GET", "/v1/models/%ff", 400, false, None),

@@ -1,5 +1,5 @@
-//! `trivec serve` as its operator sees it: what it logs and counts, what it does without descriptors, with clients that trickle or do not
-//! read, behind TLS, asked for its health, with models that cannot do everything.
+//! `trivec serve` as its operator sees it: what it logs and counts; what it does without file descriptors, with clients that send slowly or
+//! do not read, with TLS, with models that lack heads; and its health check.
 
 use trivec_testing::http;
 
@@ -58,7 +58,7 @@ fn the_log_has_numbers_and_no_texts_unless_asked() {
 #[test]
 fn a_client_that_went_away_is_logged_and_counted() {
     let server = Server::start(&["--log-format", "json"]);
-    // So much that the client is gone long before it is done.
+    // So many texts that the client is gone long before they are embedded.
     let body = json!({"input": vec!["word ".repeat(300); 1000]}).to_string();
     let mut stream = server.connect();
     let head = format!("POST /v1/encode HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}", body.len());
@@ -112,11 +112,11 @@ fn metrics_tell_what_the_service_does() {
 }
 
 #[test]
-fn a_body_that_trickles_is_cut() {
+fn a_client_that_sends_its_body_slowly_is_disconnected() {
     let server = Server::start(&["--idle-timeout", "1"]);
     let mut stream = server.connect();
     stream.write_all(b"POST /v1/encode HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100000\r\n\r\n").unwrap();
-    // The read timeout is this client's pace: a byte every 50 ms never stands still for a second.
+    // The read timeout is this client's pace: with a byte every 50 ms, it never sends nothing for a whole second.
     stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
     let mut answer = Vec::new();
     wait_until("an answer or the connection's end", || {
@@ -133,16 +133,16 @@ fn a_body_that_trickles_is_cut() {
 }
 
 #[test]
-fn a_client_that_does_not_read_is_let_go() {
+fn a_client_that_does_not_read_is_disconnected() {
     let server = Server::start(&["--idle-timeout", "1"]);
     let body = json!({"input": vec!["word ".repeat(100); 50], "colbert": true}).to_string();
     let mut stream = server.connect();
     let head = format!("POST /v1/encode HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}", body.len());
     stream.write_all(head.as_bytes()).unwrap();
     server.wait_for_metric("trivec_requests_total{route=\"/v1/encode\",status=\"200\"}", 1.0);
-    // The one that asks is open too.
+    // The one connection that is left is the one that asks for the metrics.
     server.wait_for_metric("trivec_connections", 1.0);
-    // More than the system's buffers hold, so that it stood still; what is left of it ends without the last chunk.
+    // The answer is more than the system's buffers hold, so sending it stalled. What they hold of it ends without the last chunk.
     let mut rest = Vec::new();
     let read = stream.read_to_end(&mut rest);
     assert!(read.is_err() || !rest.ends_with(b"0\r\n\r\n"), "{read:?}");
@@ -152,7 +152,7 @@ fn a_client_that_does_not_read_is_let_go() {
 fn a_thousand_slow_sockets_do_not_stop_health() {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, rustix::process::Rlimit { current: limit.maximum, ..limit }).unwrap();
-    // None of them is let go while this test runs: an answer is one beside all of them.
+    // None of them is disconnected while this test runs, so every answer comes while all are open.
     let server = Server::start(&["--head-timeout", "3600"]);
     let slow: Vec<TcpStream> = (0..1000)
         .map(|i| {
@@ -173,7 +173,7 @@ fn a_thousand_slow_sockets_do_not_stop_health() {
 }
 
 #[test]
-fn without_descriptors_it_waits_and_comes_back() {
+fn without_file_descriptors_the_service_waits_and_recovers() {
     let mut command = std::process::Command::new("sh");
     let script = "ulimit -n 40 && exec \"$0\" serve --port 0 --head-timeout 3";
     clean(&mut command).args(["-c", script, trivec_testing::program::path().to_str().unwrap()]);
@@ -181,7 +181,7 @@ fn without_descriptors_it_waits_and_comes_back() {
     let held: Vec<TcpStream> = (0..60).map(|_| server.connect()).collect();
     let log = server.log_with("accept");
     assert!(log.matches("accept").count() < 10, "it does not flood its log: {log}");
-    // As those that say nothing are let go, there is room again.
+    // Once the silent connections are closed, after three seconds, there is room again.
     assert_eq!(server.get("/health").status, 200);
     drop(held);
 }
@@ -221,7 +221,7 @@ fn deep_json_is_refused_on_every_route() {
 }
 
 #[test]
-fn what_a_model_cannot_do_is_said() {
+fn modes_that_the_model_lacks_are_refused() {
     let model = data("models/noheads-h64");
     let server = Server::start(&["--model", &model]);
     let answer = server.post("/v1/encode", &json!({"input": "a", "sparse": true}));
@@ -247,7 +247,7 @@ fn what_a_model_cannot_do_is_said() {
 fn many_documents_are_ranked_in_parts_with_the_same_results() {
     let model = data("rerankers/reranker-h48");
     let server = Server::start(&["--model", &model]);
-    // Enough for several batches.
+    // So many that they make several batches.
     let documents: Vec<String> = (0..300).map(|i| format!("document {i} {}", "word ".repeat(i % 60))).collect();
     let expected = Model::load(&model).unwrap();
     let expected = expected.rerank("which word", &documents, &RerankOptions::default()).unwrap();
@@ -267,20 +267,20 @@ fn many_documents_are_ranked_in_parts_with_the_same_results() {
     assert_eq!(answer[0]["score"].as_f64().map(|x| x as f32), Some(best.logit));
 }
 
-/// The exit code and the message of `trivec serve --healthcheck`.
+/// The exit code and the standard error of `trivec serve --healthcheck`.
 fn health(args: &[&str]) -> (Option<i32>, String) {
     let out = trivec().args(["serve", "--healthcheck"]).args(args).output().unwrap();
     (out.status.code(), String::from_utf8_lossy(&out.stderr).into_owned())
 }
 
 #[test]
-fn it_can_ask_itself_for_its_health() {
+fn healthcheck_asks_the_service_that_runs() {
     let server = Server::start(&[]);
     let port = server.port.to_string();
-    // Two seconds are all that it waits; a busy machine may need more than one try.
+    // It waits for two seconds at most, so a busy machine may need more than one try.
     let healthy = |args: &[&str]| wait_until("it is healthy", || health(args) == (Some(0), String::new()));
     healthy(&["--port", &port]);
-    // What listens everywhere is asked here.
+    // A service on all addresses is asked on loopback.
     healthy(&["--port", &port, "--host", "0.0.0.0"]);
     let nobody = ClosedPort::new();
     let (code, why) = health(&["--port", &nobody.port.to_string()]);
@@ -290,17 +290,17 @@ fn it_can_ask_itself_for_its_health() {
 }
 
 #[test]
-fn tls_with_its_own_certificate() {
+fn tls_is_served_and_plain_http_is_not_answered() {
     let (cert, key) = (data("tls/cert.pem"), data("tls/key.pem"));
     let options = ["--tls-cert", &cert, "--tls-key", &key, "--head-timeout", "2"];
     let server = Server::start(&options);
     let port = server.port.to_string();
-    // A real handshake and a real answer, by a client that takes this certificate alone.
+    // A real handshake and a real answer, by a client that trusts this certificate only.
     let ask = || health(&[&["--port", &port], &options[..]].concat());
     wait_until("it is healthy", || ask() == (Some(0), String::new()));
-    // Plain HTTP is no handshake.
+    // A request in plain HTTP is no handshake.
     assert!(server.raw(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n").is_none());
-    // A client that never begins one is let go.
+    // A client that never begins a handshake is disconnected.
     let mut silent = server.connect();
     assert!(Answer::read(&mut silent).is_none());
     wait_until("it is still healthy", || ask().0 == Some(0));
@@ -309,7 +309,7 @@ fn tls_with_its_own_certificate() {
 }
 
 #[test]
-fn threads_follow_the_cpus_it_may_use() {
+fn the_service_has_as_many_threads_as_it_may_use_cpus() {
     let mut command = std::process::Command::new("taskset");
     let first = rustix::thread::sched_getaffinity(None).unwrap();
     let cpu = (0..1024).find(|&cpu| first.is_set(cpu)).unwrap().to_string();

@@ -10,7 +10,7 @@ use trivec_testing::http::Server;
 use super::server_search::{Fixture, JSON, done, keys, refused, send};
 
 #[test]
-fn a_damaged_index_is_told_and_nothing_else_fails() {
+fn a_damaged_index_is_reported_and_other_routes_still_answer() {
     let fixture = Fixture::new();
     let server = fixture.reading();
     let segments = fixture.path("notes/seg");
@@ -18,7 +18,8 @@ fn a_damaged_index_is_told_and_nothing_else_fails() {
         let name = entry.file_name().into_string().unwrap();
         if name.ends_with(".docs") {
             let mut bytes = fs::read(entry.path()).unwrap();
-            // After the header: a letter of a document. In place, for the service has the file mapped.
+            // Byte 100 lies behind the header, in the text of a document. The file is overwritten in place, because the service has it
+            // mapped.
             bytes[100] ^= 1;
             let mut file = fs::OpenOptions::new().write(true).open(entry.path()).unwrap();
             file.write_all(&bytes).unwrap();
@@ -34,7 +35,7 @@ fn a_damaged_index_is_told_and_nothing_else_fails() {
 }
 
 #[test]
-fn an_index_that_was_removed_is_gone_and_not_damaged() {
+fn a_removed_index_is_reported_as_gone_and_not_as_damaged() {
     let fixture = Fixture::new();
     let server = fixture.writing(&[]);
     done(send(&server, "POST", "/v1/search", JSON, r#"{"query": "carrots"}"#));
@@ -53,7 +54,7 @@ fn an_index_that_was_removed_is_gone_and_not_damaged() {
 }
 
 #[test]
-fn another_index_in_the_place_of_a_served_one_is_said_to_be_so() {
+fn another_index_in_the_place_of_the_served_one_is_reported_as_such() {
     let (fixture, other) = (Fixture::new(), Fixture::new());
     let server = fixture.writing(&[]);
     let post = |path: &str, body: &str| send(&server, "POST", path, JSON, body);
@@ -65,7 +66,7 @@ fn another_index_in_the_place_of_a_served_one_is_said_to_be_so() {
         post("/v1/search", r#"{"query": "carrots"}"#),
         send(&server, "GET", "/v1/documents/soup", JSON, ""),
         send(&server, "GET", "/v1/index", JSON, ""),
-        // What was pending was for the index that is gone.
+        // The pending document belongs to the index that is gone, and must not go into the other one.
         post("/v1/index/commit", ""),
         post("/v1/documents", r#"{"id": "c", "text": "d"}"#),
         post("/v1/index/compact", ""),
@@ -75,9 +76,9 @@ fn another_index_in_the_place_of_a_served_one_is_said_to_be_so() {
     }
     let ready = server.get("/ready");
     assert_eq!((ready.status, refused(&ready).1.as_str()), (503, "index_gone"), "{ready:?}");
-    // The other one has what it had.
+    // The other index is still sound.
     assert_eq!(fixture.json(&["index", "notes", "--check", "--json"])["sound"], true);
-    // The one that is served comes back.
+    // The served index comes back.
     fs::rename(fixture.path("notes"), other.path("notes")).unwrap();
     fs::rename(fixture.path("away"), fixture.path("notes")).unwrap();
     assert_eq!(server.get("/ready").status, 200);
@@ -85,10 +86,10 @@ fn another_index_in_the_place_of_a_served_one_is_said_to_be_so() {
 }
 
 #[test]
-fn a_model_of_other_vectors_is_not_loaded() {
+fn a_reload_refuses_a_model_with_other_vectors_than_the_index() {
     use std::os::unix::fs::symlink;
     let fixture = Fixture(tempfile::tempdir().unwrap());
-    // A model by a link, which is turned to another one.
+    // The service loads its model by a link, which then points to another model.
     let link = fixture.path("model");
     symlink(trivec_testing::data("models/f32-h64"), &link).unwrap();
     let model = trivec::Model::load(&link).unwrap();

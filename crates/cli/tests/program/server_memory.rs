@@ -1,4 +1,5 @@
-//! What requests hold in memory: a bound whatever they ask for, a refusal beyond it, nothing kept by those who read slowly or went away.
+//! The memory that requests hold: it stays within --max-memory, requests that would exceed this are refused, and clients that read slowly or
+//! disconnect do not keep it from others.
 
 use trivec_testing::http;
 
@@ -15,10 +16,12 @@ fn model() -> String {
     trivec_testing::data("models/sharded-h96").to_str().unwrap().to_owned()
 }
 
+/// Starts a service with the small model, and a queue so long that memory is the only limit.
 fn serve(args: &[&str]) -> Server {
     Server::start(&[&["--model", &model(), "--max-queue", "100000000"], args].concat())
 }
 
+/// The metric of the bytes that requests hold.
 const HELD: &str = "trivec_requests_in_flight_bytes";
 
 /// Megabytes of a process: `VmRSS` now, `VmHWM` at its peak.
@@ -28,6 +31,7 @@ fn megabytes(server: &Server, field: &str) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
 }
 
+/// Waits until `done` holds; `what` is the message if that takes more than two minutes.
 fn wait(what: &str, done: impl Fn() -> bool) {
     let begin = Instant::now();
     while !done() {
@@ -45,7 +49,7 @@ fn send(server: &Server, path: &str, body: &Value) -> TcpStream {
     stream
 }
 
-/// Waits until an answer has begun; reads nothing of it.
+/// Waits until an answer has begun, and reads nothing of it.
 fn begun(stream: &TcpStream) {
     assert_eq!(stream.peek(&mut [0]).unwrap(), 1);
 }
@@ -62,7 +66,7 @@ fn code(answer: &Answer) -> String {
 }
 
 #[test]
-fn a_long_answer_is_what_a_short_one_would_be() {
+fn a_long_answer_has_the_values_of_short_ones() {
     let server = serve(&[]);
     let (all, one) =
         (texts(60), |text: &String| json!({"input": text, "dense": true, "sparse": true, "colbert": true}));
@@ -105,7 +109,7 @@ fn f32_of(value: &Value) -> f32 {
 }
 
 #[test]
-fn long_binary_answers_say_their_length() {
+fn long_binary_answers_state_their_length() {
     let server = serve(&[]);
     let all = texts(40);
     let body = json!({"input": all, "dense": false, "colbert": true});
@@ -174,7 +178,7 @@ fn tokens_of_many_texts_are_those_of_each() {
 #[test]
 fn three_large_requests_stay_within_the_bound() {
     let server = serve(&["--max-body", "2000000", "--max-memory", "64MiB"]);
-    // The engine keeps what a batch takes: that is not the requests'.
+    // The first batch allocates the engine's buffers. They stay, and do not count as memory of requests.
     assert_eq!(server.post("/v1/encode", &json!({"input": texts(8), "colbert": true})).status, 200);
     let tokenize = json!({"inputs": vec!["a ".repeat(900); 1000]});
     let colbert = json!({"input": texts(120), "dense": false, "colbert": true});
@@ -201,8 +205,8 @@ fn three_large_requests_stay_within_the_bound() {
             assert_eq!(answer.status, 200, "{path}: {}", String::from_utf8_lossy(&answer.body));
         }
         assert_eq!(server.get("/health").status, 200);
-        // Three answers of /tokenize or of /v1/encode are 90 MB, and trees of their values were many times as much. What the allocator keeps
-        // besides is less than the budget.
+        // Three answers of /tokenize or of /v1/encode are 90 MB, and as trees of values they would be many times as much. What the allocator
+        // keeps besides is less than the budget.
         let peak = megabytes(&server, "VmHWM");
         assert!(peak < before + 64 + 64, "{path}: {before} MB before, {peak} MB at the peak");
     }
@@ -211,8 +215,8 @@ fn three_large_requests_stay_within_the_bound() {
 }
 
 #[test]
-fn what_could_never_fit_is_refused_in_the_routes_own_words() {
-    // 16 MiB for a request: three quarters of what there is.
+fn requests_that_can_never_fit_are_refused_in_the_dialect_of_the_route() {
+    // A request may hold three quarters of the 22 MiB, 16.5 MiB.
     let server = serve(&["--max-body", "2000000", "--max-memory", "22MiB"]);
     let many = texts(400);
     for (path, body, expected) in [
@@ -223,11 +227,11 @@ fn what_could_never_fit_is_refused_in_the_routes_own_words() {
         assert_eq!((answer.status, code(&answer)), (413, expected.to_owned()), "{path}");
         assert!(String::from_utf8_lossy(&answer.body).contains("--max-memory"), "{answer:?}");
     }
-    // The same texts where little is held of them, and fewer where much is.
+    // The same texts fit where little is held of each, and fewer texts where much is.
     assert_eq!(server.post("/embed", &json!({"inputs": many})).status, 200);
     assert_eq!(server.post("/tokenize", &json!({"inputs": many})).status, 200);
     assert_eq!(server.post("/embed_all", &json!({"inputs": &many[..20]})).status, 200);
-    // Small values in a large body take many times its length.
+    // The parsed values of a body with many small ones take many times its length.
     for (path, field) in
         [("/embed", "inputs"), ("/v1/encode", "input"), ("/v1/embeddings", "input"), ("/decode", "ids")]
     {
@@ -239,9 +243,9 @@ fn what_could_never_fit_is_refused_in_the_routes_own_words() {
     wait("something is still held", || server.metric(HELD) == Some(0.0));
 }
 
-/// The ColBERT rows of all texts would be twice what a request may hold.
+/// The ColBERT vectors of all texts would be twice what a request may hold.
 #[test]
-fn pairs_are_scored_a_part_at_a_time() {
+fn pairs_are_scored_part_by_part() {
     let server = serve(&["--max-body", "2000000", "--max-memory", "22MiB"]);
     let (documents, query) = (texts(400), &texts(401)[400]);
     let all = server.post("/v1/score", &json!({"query": query, "documents": documents}));
@@ -262,10 +266,11 @@ fn pairs_are_scored_a_part_at_a_time() {
 }
 
 #[test]
-fn slow_readers_hold_up_nobody_and_are_refused_more() {
+fn slow_readers_block_nobody_and_more_large_requests_are_refused() {
     let server = serve(&["--max-body", "2000000", "--max-memory", "28MiB"]);
     let all = json!({"inputs": texts(100)});
-    // Some 8.5 MB each: two fit into three quarters of 28 MiB. More are not read than there are threads to write answers.
+    // Some 8.5 MB each: two fit into three quarters of 28 MiB. With the others, more answers are left unread than there are threads to
+    // write them.
     let slow: Vec<TcpStream> = (0..2).map(|_| send(&server, "/embed_all", &all)).collect();
     slow.iter().for_each(begun);
     let tokens = json!({"inputs": vec!["a ".repeat(500); 200]});
@@ -277,13 +282,13 @@ fn slow_readers_hold_up_nobody_and_are_refused_more() {
     assert!(refused.header("retry-after").unwrap().parse::<u64>().unwrap() >= 1);
     let refused = server.post("/v1/encode", &json!({"input": texts(100), "colbert": true}));
     assert_eq!((refused.status, code(&refused)), (429, "memory_full".to_owned()));
-    // Others are answered meanwhile, on every thread there is.
+    // Other clients are answered meanwhile.
     assert_eq!(server.get("/health").status, 200);
     for _ in 0..3 {
         assert_eq!(server.post("/v1/encode", &json!({"input": texts(2), "colbert": true})).status, 200);
         assert_eq!(server.post("/tokenize", &tokens).status, 200);
     }
-    // Who goes away leaves nothing behind; who stays gets all.
+    // A client that disconnects frees its memory; one that stays gets its whole answer.
     let [one, mut other] = <[TcpStream; 2]>::try_from(slow).unwrap();
     drop((one, more));
     wait("a client that went away still holds memory", || server.metric(HELD) < Some(12e6));
@@ -296,7 +301,7 @@ fn slow_readers_hold_up_nobody_and_are_refused_more() {
 #[test]
 fn bodies_are_counted_as_they_come() {
     let server = serve(&["--max-body", "2000000", "--max-memory", "17MiB"]);
-    // A million and a half bytes each, all but the last.
+    // Bodies of 1.5 MB.
     let body = json!({"inputs": ["x".repeat(1_500_000)]}).to_string();
     let begin = |length: usize| {
         let mut stream = server.connect();
@@ -305,16 +310,16 @@ fn bodies_are_counted_as_they_come() {
         let _ = stream.write_all(&[head.as_bytes(), &body.as_bytes()[..length]].concat());
         stream
     };
-    // Those that promise much and send little take little.
+    // Bodies that are announced as long, but of which little is sent, take little.
     let idle: Vec<TcpStream> = (0..50).map(|_| begin(10)).collect();
     let large: Vec<TcpStream> = (0..7).map(|_| begin(body.len() - 1)).collect();
     wait("bodies are not counted", || server.metric(HELD) >= Some(10e6));
     assert!(server.metric(HELD) < Some(11e6));
-    // The second after them would take more than three quarters of what there is.
+    // Of more such bodies, the second would take more than three quarters of the 17 MiB.
     let more: Vec<TcpStream> = (0..3).map(|_| begin(body.len() - 1)).collect();
     let route = "trivec_requests_total{route=\"/embed\",status=\"429\"}";
     wait("none was refused", || server.metric(route) >= Some(1.0));
-    // A small one is still taken.
+    // A small request is still accepted.
     assert_eq!(server.post("/embed", &json!({"inputs": "a"})).status, 200);
     drop((idle, large, more));
     wait("something is still held", || server.metric(HELD) == Some(0.0));

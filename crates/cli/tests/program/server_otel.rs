@@ -1,4 +1,4 @@
-//! `trivec serve --otlp-endpoint`: a collector on loopback gets real exports, and a collector that is away harms nobody.
+//! `trivec serve --otlp-endpoint`: a collector on loopback gets real exports, and without its collector the service still answers.
 
 use trivec_testing::http;
 
@@ -11,7 +11,7 @@ use http::closed_port::ClosedPort;
 use http::wait::DEADLINE;
 use serde_json::json;
 
-/// A collector that takes one export, and what it was sent: its request's head and its body, an `ExportTraceServiceRequest` in protobuf.
+/// Starts a collector. Returns its port and what it is sent: each request's head and its body, an `ExportTraceServiceRequest` in protobuf.
 fn collector() -> (u16, mpsc::Receiver<(String, Vec<u8>)>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -42,6 +42,7 @@ fn collector() -> (u16, mpsc::Receiver<(String, Vec<u8>)>) {
     (port, exports)
 }
 
+/// Whether `part` occurs in `body`.
 fn contains(body: &[u8], part: &[u8]) -> bool {
     body.windows(part.len()).any(|window| window == part)
 }
@@ -69,7 +70,7 @@ fn a_collector_gets_the_spans() {
     let tokens: u8 = answer.header("x-compute-tokens").unwrap().parse().unwrap();
     assert_eq!(answer.header("traceparent").as_deref(), Some(trace));
     server.get("/health");
-    // Its end sends what is left.
+    // When the service ends, it sends the spans that are left.
     server.end();
     let (head, body) = exports.recv_timeout(DEADLINE).unwrap();
     assert!(head.starts_with("POST /v1/traces "), "{head}");
@@ -85,7 +86,7 @@ fn a_collector_gets_the_spans() {
         b"trivec.queue_ms".to_vec(),
         b"trivec.tokenize_ms".to_vec(),
         b"trivec.encode_ms".to_vec(),
-        // Of the caller's trace, below the caller's span.
+        // The ids of the caller's trace and of the caller's span, which is the parent.
         0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c_u128.to_be_bytes().to_vec(),
         0xb7ad_6b71_6920_3331_u64.to_be_bytes().to_vec(),
     ] {
@@ -100,7 +101,7 @@ fn a_collector_gets_the_spans() {
 }
 
 #[test]
-fn a_collector_that_is_away_harms_nobody() {
+fn without_its_collector_the_service_answers_and_logs_the_failure() {
     let away = ClosedPort::new();
     let endpoint = format!("http://127.0.0.1:{}", away.port);
     let mut server = Server::start(&["--otlp-endpoint", &endpoint]);
@@ -112,7 +113,7 @@ fn a_collector_that_is_away_harms_nobody() {
 }
 
 #[test]
-fn the_standard_variable_names_a_collector_too() {
+fn the_variable_of_opentelemetry_names_the_collector_too() {
     let (port, exports) = collector();
     let mut command = http::trivec();
     command.args(["serve", "--port", "0"]).env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://127.0.0.1:{port}"));

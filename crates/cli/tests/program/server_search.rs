@@ -1,5 +1,5 @@
-//! `trivec serve --index`: searches, documents and whole indexes over HTTP, beside the command line; who may write; every bad input with its
-//! status; clients that vanish. `server_lost_index` has what happens to the index itself.
+//! `trivec serve --index`: searches, documents and indexes over HTTP, compared with the command line; who may write; the status for every bad
+//! input; clients that disconnect. `server_lost_index` tests what happens to the index itself.
 
 use std::fs;
 use std::io::Write;
@@ -21,10 +21,11 @@ const KEY: &str = "the-key";
 pub(super) const JSON: (&str, &str) = ("content-type", "application/json");
 const LINES: (&str, &str) = ("content-type", "application/x-ndjson");
 
+/// A directory with an index.
 pub(super) struct Fixture(pub(super) TempDir);
 
 impl Fixture {
-    /// An index `notes` of the documents.
+    /// Indexes the four documents as `notes`.
     pub(super) fn new() -> Fixture {
         let fixture = Fixture(tempfile::tempdir().unwrap());
         fs::write(fixture.path("docs.jsonl"), DOCUMENTS).unwrap();
@@ -40,6 +41,7 @@ impl Fixture {
         self.path(name).to_str().unwrap().to_owned()
     }
 
+    /// The standard output of a run of `trivec` that must succeed.
     fn ok(&self, args: &[&str]) -> String {
         let output = trivec().current_dir(self.0.path()).arg("-q").args(args).output().unwrap();
         assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -50,23 +52,24 @@ impl Fixture {
         serde_json::from_str(&self.ok(args)).unwrap()
     }
 
-    /// A service that searches.
+    /// Starts a service that only reads the index.
     pub(super) fn reading(&self) -> Server {
         Server::start(&["--index", &self.shown("notes")])
     }
 
-    /// One that writes for who has the key.
+    /// Starts a service that also writes, for clients with the key.
     pub(super) fn writing(&self, more: &[&str]) -> Server {
         let index = self.shown("notes");
         Server::start(&[&["--index", index.as_str(), "--index-write", "--api-key", KEY], more].concat())
     }
 }
 
-/// A request with the key.
+/// Sends a request with the key; `kind` is one more header.
 pub(super) fn send(server: &Server, method: &str, path: &str, kind: (&str, &str), body: &str) -> Answer {
     server.request(method, path, &[("authorization", &format!("Bearer {KEY}")), kind], body.as_bytes())
 }
 
+/// The JSON of an answer, which must have the status 200.
 #[track_caller]
 pub(super) fn done(answer: Answer) -> Value {
     assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
@@ -82,10 +85,12 @@ pub(super) fn refused(answer: &Answer) -> (u16, String, String) {
     (answer.status, text("code"), text("param"))
 }
 
+/// The keys of the hits, in their order.
 pub(super) fn keys(found: &Value) -> Vec<&str> {
     found["hits"].as_array().unwrap().iter().map(|hit| hit["document"]["key"].as_str().unwrap()).collect()
 }
 
+/// Removes the timings, which must be there, from what was found.
 fn without_timings(mut found: Value) -> Value {
     assert!(found["timings"]["total_ms"].as_f64().unwrap() > 0.0, "{found}");
     found.as_object_mut().unwrap().remove("timings");
@@ -93,7 +98,7 @@ fn without_timings(mut found: Value) -> Value {
 }
 
 #[test]
-fn the_route_says_what_the_command_line_says() {
+fn the_route_finds_what_the_command_line_finds() {
     let fixture = Fixture::new();
     let server = fixture.reading();
     let question = "苹果公司发布新手机";
@@ -126,7 +131,7 @@ fn the_route_says_what_the_command_line_says() {
     let (all, short) = (&found["hits"][0]["explanation"], &short["hits"][0]["explanation"]);
     assert_eq!(short["snippet"], all["snippet"]);
     assert_eq!(short["alignment"], json!([]));
-    // What is served, and what it took.
+    // Statistics of the index, and metrics of the ten searches above.
     let stats = done(server.get("/v1/index"));
     let said = fixture.json(&["index", "notes", "--stats", "--json"]);
     for name in ["documents", "deleted", "segments", "commits", "languages", "colbert", "bytes"] {
@@ -145,7 +150,7 @@ fn the_route_says_what_the_command_line_says() {
 }
 
 #[test]
-fn a_question_that_is_cut_is_said_to_be() {
+fn a_question_that_is_cut_is_reported() {
     let fixture = Fixture::new();
     fixture.ok(&["index", "short", "--input", "docs.jsonl", "--max-length", "8"]);
     let server = Server::start(&["--index", &fixture.shown("short")]);
@@ -186,7 +191,7 @@ fn a_cross_encoder_of_the_service_reorders_the_best() {
     assert_eq!(refused_with(json!({"query": question, "reranker_top": 101, "explain": true})), of("reranker_top"));
     let without = fixture.reading();
     assert_eq!(refused(&without.post("/v1/search", &json!({"query": "x", "reranker_top": 5}))), of("reranker_top"));
-    // Only a cross-encoder is taken.
+    // A model that is no cross-encoder is refused.
     let embedder = trivec_testing::data("models/f32-h64");
     let index = fixture.shown("notes");
     let args = ["serve", "--port", "0", "--index", &index, "--reranker", embedder.to_str().unwrap()];
@@ -219,7 +224,7 @@ fn a_service_without_its_index_does_not_start() {
     let said = fails(2, &[writing.as_slice(), &["--index-snapshots", "no-directory"]].concat());
     assert!(said.contains("--index-snapshots"), "{said}");
     assert!(fails(2, &["--index-write"]).contains("without --index"));
-    // By variables, as the other options.
+    // The index can be named by a variable, as with other options.
     let mut command = trivec();
     command.env("TRIVEC_INDEX", fixture.path("notes")).args(["serve", "--port", "0"]);
     let server = Server::run(command);
@@ -227,7 +232,7 @@ fn a_service_without_its_index_does_not_start() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_with_its_place() {
+fn bad_searches_are_refused_by_the_field_that_is_wrong() {
     let fixture = Fixture::new();
     let server = Server::start(&["--index", &format!("n={}", fixture.shown("notes")), "--max-body", "2000000"]);
     let ask = |body: &str| server.request("POST", "/v1/search", &[JSON], body.as_bytes());
@@ -277,7 +282,7 @@ fn what_makes_no_sense_is_refused_with_its_place() {
     assert_eq!((large.0, large.1.as_str()), (413, "body_too_large"));
     assert_eq!(refused(&server.request("POST", "/v1/search", &[("content-type", "text/plain")], b"{}")).0, 415);
     assert_eq!(refused(&server.get("/v1/search")).0, 405);
-    // A question without a character that can be seen; one of signs, and a long one of many words.
+    // A question without a visible character is refused; one of punctuation and a long one are answered.
     for query in ["", " \n", "\u{0}\u{200b}"] {
         let empty = refused(&server.post("/v1/search", &json!({"query": query})));
         assert_eq!(empty, (422, "invalid_value".to_owned(), "query".to_owned()), "{query:?}");
@@ -304,7 +309,7 @@ fn documents_are_added_read_and_deleted() {
     let post = |path: &str, kind, body: &str| send(&server, "POST", path, kind, body);
     let search = |query: &str| done(post("/v1/search", JSON, &json!({"query": query}).to_string()));
     let delete = |path: &str| done(send(&server, "DELETE", path, JSON, ""));
-    // A list, in which one is bad; lines; one alone, as it is given back.
+    // A list in which two documents are bad; lines of JSON; a single document, in the form in which the service returns it.
     let list = json!([
         {"id": "bee", "text": "Bees make honey in summer.", "year": 2001, "tag": ["animal", "food"]},
         {"id": "bad"},
@@ -323,7 +328,7 @@ fn documents_are_added_read_and_deleted() {
     assert_eq!(done(post("/v1/documents", JSON, &bee.to_string()))["added"], 1);
     assert_eq!(fixture.json(&["get", "notes", "bee"]), bee, "other processes see it");
     assert_eq!(done(post("/v1/documents", JSON, "[]"))["added"], 0);
-    // A filter with a field that no document has, and nothing that is pending is lost by it.
+    // A filter with a field that no document has is refused, and pending documents are not lost by it.
     assert_eq!(done(post("/v1/documents?commit=false", JSON, r#"{"id": "ant", "text": "An ant."}"#))["added"], 1);
     for answer in [
         post("/v1/search", JSON, r#"{"query": "bees", "filter": "yaer > 2000"}"#),
@@ -333,7 +338,7 @@ fn documents_are_added_read_and_deleted() {
         assert_eq!((refused(&answer).0, refused(&answer).2.as_str()), (422, "filter"), "{answer:?}");
         assert!(message.contains("`yaer`") && message.contains("year") && !message.contains("lost"), "{message}");
     }
-    // Nor by one that compares a number with text.
+    // Nor are they lost by a filter that compares a number with text.
     for answer in [
         post("/v1/search", JSON, r#"{"query": "bees", "filter": "year = '2021'"}"#),
         send(&server, "DELETE", "/v1/documents?filter=year%20%3D%20%272021%27", JSON, ""),
@@ -344,14 +349,14 @@ fn documents_are_added_read_and_deleted() {
     }
     assert_eq!(done(post("/v1/index/commit", JSON, ""))["added"], 1);
     assert_eq!(delete("/v1/documents/ant")["deleted"], 1);
-    // The key of a document in chunks gives them, in the service as on the command line.
+    // The key of a document in chunks gives the chunks, in the service as on the command line.
     let chunk = |n: usize| json!({"key": format!("long#{n}"), "text": format!("part {n}"), "document": "long"});
     assert_eq!(done(post("/v1/documents", JSON, &json!([chunk(0), chunk(1)]).to_string()))["added"], 2);
     let long = done(send(&server, "GET", "/v1/documents/long", JSON, ""));
     assert_eq!(long, json!({"key": "long", "chunks": [chunk(0), chunk(1)]}));
     assert_eq!(fixture.json(&["get", "notes", "long"]), long);
     assert_eq!(done(send(&server, "GET", "/v1/documents/long%231", JSON, "")), chunk(1));
-    // One document in two chunks is one everywhere, and two entries.
+    // A document in two chunks counts as one document and two entries everywhere.
     let counts = |said: &Value| [said["documents"].as_u64().unwrap(), said["entries"].as_u64().unwrap()];
     let all = counts(&done(send(&server, "GET", "/v1/index", JSON, "")));
     assert_eq!(all[1], all[0] + 1);
@@ -371,7 +376,7 @@ fn documents_are_added_read_and_deleted() {
     assert_eq!(refused(&post("/v1/documents", JSON, clash)).2, "documents[0]");
     assert_eq!(delete("/v1/documents/ant")["deleted"], 1);
     assert_eq!(delete("/v1/documents/long")["deleted"], 2);
-    // Deleting: by key, of which there may be none; by filter, which has to be there.
+    // Deleting by a key that is not there deletes nothing; deleting without a key needs a filter.
     assert_eq!(delete("/v1/documents/a%2Fbuch%3F")["deleted"], 1);
     assert_eq!(delete("/v1/documents/a%2Fbuch%3F")["deleted"], 0);
     assert_eq!(delete("/v1/documents?filter=year%20%3E%3D%202020%20and%20lang%3D%22en%22")["deleted"], 3);
@@ -380,7 +385,7 @@ fn documents_are_added_read_and_deleted() {
     assert_eq!(keys(&search("phone soup train Buch")).len(), 3, "bee, cat and dog are left");
     assert_eq!(done(post("/v1/index/compact", JSON, r#"{"all": true}"#))["rewritten_segments"].as_u64(), Some(7));
     assert_eq!(done(send(&server, "GET", "/v1/index", JSON, ""))["deleted"], 0);
-    // Nothing has to be said.
+    // The body may be empty.
     let form = ("content-type", "application/x-www-form-urlencoded");
     let none = ("x-nothing", "");
     for (kind, body) in [(JSON, "{}"), (JSON, ""), (none, "")] {
@@ -407,7 +412,7 @@ fn documents_are_added_read_and_deleted() {
     let count =
         |what: &str| server_metric(&server, &format!("trivec_documents_total{{index=\"notes\",what=\"{what}\"}}"));
     assert_eq!((count("added"), count("refused"), count("deleted")), (Some(9.0), Some(3.0), Some(8.0)));
-    // What cannot be read, or is all bad.
+    // A body that cannot be parsed, or in which every document is bad, is refused as a whole.
     assert_eq!(refused(&post("/v1/documents", JSON, "[{\"id\": \"x\"")).1, "invalid_json");
     assert_eq!(refused(&post("/v1/documents", JSON, "[{\"id\": \"x\"}]")).2, "documents[0]");
     assert_eq!(refused(&post("/v1/documents", JSON, "[[], 5, null]")).2, "documents[0]");
@@ -416,6 +421,7 @@ fn documents_are_added_read_and_deleted() {
     assert_eq!(refused(&post("/v1/documents", JSON, &format!("{{\"id\": \"{key}\", \"text\": \"x\"}}"))).0, 422);
 }
 
+/// The number in the line of `/metrics` that begins with `name`, asked for with the key.
 fn server_metric(server: &Server, name: &str) -> Option<f64> {
     let text = String::from_utf8(send(server, "GET", "/metrics", JSON, "").body).unwrap();
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
@@ -433,7 +439,7 @@ fn what_is_pending_becomes_visible_with_a_commit() {
     let answer = done(post("/v1/documents?commit=false", &one("x")));
     assert_eq!((&answer["added"], &answer["committed"]), (&json!(1), &json!(false)));
     assert!(!there("x"));
-    // The index is this service's until then.
+    // Until the commit, the service holds the index's lock.
     let locked = Index::open(fixture.path("notes")).unwrap().writer().unwrap_err();
     assert!(matches!(locked, trivec_search::Error::Locked { .. }), "{locked}");
     assert_eq!(done(send(&server, "DELETE", "/v1/documents/soup?commit=false", JSON, ""))["deleted"], 1);
@@ -442,11 +448,11 @@ fn what_is_pending_becomes_visible_with_a_commit() {
     assert!(there("x") && !there("soup"));
     assert_eq!(done(post("/v1/index/commit", ""))["added"], 0);
     drop(Index::open(fixture.path("notes")).unwrap().writer().expect("nobody writes now"));
-    // What a commit finds pending goes with it.
+    // A request that commits also commits what is pending.
     done(post("/v1/documents?commit=false", &one("y")));
     done(post("/v1/documents", &one("z")));
     assert!(there("y") && there("z"));
-    // Copies: into the one directory, under plain names, once each.
+    // Snapshots go into the one directory, under plain names, and each name only once.
     assert_eq!(
         done(post("/v1/index/snapshot", r#"{"name": "monday"}"#)),
         json!({"snapshot": "monday", "documents": 6, "entries": 6})
@@ -462,7 +468,7 @@ fn what_is_pending_becomes_visible_with_a_commit() {
 }
 
 #[test]
-fn who_may_not_write_does_not() {
+fn writes_need_index_write_and_the_key() {
     let fixture = Fixture::new();
     let writes: [(&str, &str, &str); 6] = [
         ("POST", "/v1/documents", r#"{"id": "x", "text": "y"}"#),
@@ -482,7 +488,7 @@ fn who_may_not_write_does_not() {
             assert_eq!(refused(&answer).1, "forbidden", "{method} {path}");
             assert!(answer.json()["error"]["message"].as_str().unwrap().contains("--index-write"), "{answer:?}");
         }
-        // One that writes asks for the key, and for the right one.
+        // A service that writes wants a key, and the right one.
         for headers in [vec![JSON], vec![JSON, ("authorization", "Bearer other")]] {
             let answer = writing.request(method, path, &headers, body.as_bytes());
             assert_eq!((answer.status, refused(&answer).1.as_str()), (401, "invalid_api_key"), "{method} {path}");
@@ -491,7 +497,7 @@ fn who_may_not_write_does_not() {
     let snapshot = send(&writing, "POST", "/v1/index/snapshot", JSON, r#"{"name": "a"}"#);
     assert!(snapshot.json()["error"]["message"].as_str().unwrap().contains("--index-snapshots"), "{snapshot:?}");
     assert_eq!(writing.post("/v1/search", &json!({"query": "x"})).status, 401, "reading takes the key too");
-    // Another writer, of another process.
+    // Another process holds the index's lock.
     let other = Index::open(&index).unwrap().writer().unwrap();
     let answer = send(&writing, "POST", "/v1/documents", JSON, r#"{"id": "x", "text": "y"}"#);
     assert_eq!((answer.status, refused(&answer).1.as_str()), (409, "index_locked"));
@@ -502,7 +508,7 @@ fn who_may_not_write_does_not() {
 }
 
 #[test]
-fn a_client_that_goes_leaves_nothing_behind() {
+fn a_client_that_disconnects_leaves_no_document_and_no_memory() {
     let fixture = Fixture::new();
     let server = fixture.writing(&["--log-format", "json"]);
     let documents: Vec<Value> =
@@ -517,7 +523,7 @@ fn a_client_that_goes_leaves_nothing_behind() {
     stream.write_all(body.as_bytes()).unwrap();
     drop(stream);
     server.logged("/v1/documents", 499);
-    // The next one writes, and finds nothing of it.
+    // The next client can write, and nothing of the first one's documents is there.
     assert_eq!(done(send(&server, "POST", "/v1/documents", JSON, r#"{"id": "x", "text": "y"}"#))["added"], 1);
     assert_eq!(done(send(&server, "GET", "/v1/index", JSON, ""))["documents"], 5);
     assert_eq!(send(&server, "GET", "/v1/documents/n0", JSON, "").status, 404);
@@ -528,7 +534,7 @@ fn a_client_that_goes_leaves_nothing_behind() {
 }
 
 #[test]
-fn documents_are_counted_before_they_are_read() {
+fn hits_too_large_for_max_memory_are_refused_before_they_are_read() {
     let fixture = Fixture::new();
     let long = json!({"id": "long", "text": "carrots ".repeat(400_000)}).to_string();
     fs::write(fixture.path("long.jsonl"), long).unwrap();
@@ -538,11 +544,12 @@ fn documents_are_counted_before_they_are_read() {
     let ask = |top: usize| {
         server.post("/v1/search", &json!({"query": "carrots", "top": top, "rerank": 0, "filter": "year >= 2000"}))
     };
+    // The filter excludes the long document, which has no year.
     assert_eq!(done(ask(10))["hits"].as_array().unwrap().len(), 4);
     let all = server.post("/v1/search", &json!({"query": "carrots"}));
     assert_eq!((all.status, refused(&all).1.as_str()), (413, "request_too_large"));
     assert!(all.json()["error"]["message"].as_str().unwrap().contains("--max-memory"), "{all:?}");
-    // Without its document, which is of no use here, the question is answered.
+    // With `top` 0 no document is read, and the question is answered.
     assert_eq!(done(server.post("/v1/search", &json!({"query": "carrots", "top": 0})))["hits"], json!([]));
 }
 

@@ -1,5 +1,5 @@
-//! What other services' clients send, on the routes that are theirs: the fields they set, left out or `null`, wrong ones with their place,
-//! and answers in the shape that they read.
+//! Requests as clients of other services send them, on the routes for these clients: optional fields, also as `null`; wrong fields, named
+//! with their place; and answers in the shape that the clients read.
 
 use trivec_testing::http;
 
@@ -9,11 +9,12 @@ use trivec::{EncodeOptions, Model, RerankOptions};
 
 const RERANKER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/rerankers/reranker-h48");
 
+/// Starts a service with a reranker.
 fn reranker(more: &[&str]) -> Server {
     Server::start(&[&["--model", RERANKER], more].concat())
 }
 
-/// The least that each route takes; rerankers' routes are the last three.
+/// Bodies for each route with the required fields, and one with an empty `parameters`. The last four are for a reranker.
 fn least() -> Vec<(&'static str, Value)> {
     vec![
         ("/v1/encode", json!({"input": "a b"})),
@@ -41,14 +42,14 @@ fn is_own(path: &str) -> bool {
     matches!(path, "/v1/encode" | "/v1/score" | "/v1/explain")
 }
 
-/// A service with the starter and one with a reranker, and what they say of themselves.
+/// A service with the starter and one with a reranker, and the OpenAPI description of their routes.
 struct Services {
     starter: Server,
     reranker: Server,
     spec: Value,
 }
 
-/// A field that a route's bodies need not have, or an object in them, and a body without it.
+/// An optional field of a route's body, or of an object in it (`object.field`), with its schema and a body without it.
 struct Case {
     path: &'static str,
     body: Value,
@@ -63,12 +64,13 @@ impl Services {
         Services { starter, reranker: reranker(&[]), spec }
     }
 
-    /// Sends text to a route.
+    /// Sends `body` to a route, of the reranker's service if the route reranks.
     fn send(&self, path: &str, body: &str) -> Answer {
         let server = if path.ends_with("rerank") { &self.reranker } else { &self.starter };
         server.request("POST", path, &[("content-type", "application/json")], body.as_bytes())
     }
 
+    /// The fields of a schema, also of one that is named by reference.
     fn properties(&self, schema: &Value) -> Map<String, Value> {
         let name = schema["$ref"].as_str().map(|name| name.rsplit('/').next().unwrap().to_owned());
         let schema = name.map_or(schema, |name| &self.spec["components"]["schemas"][name]);
@@ -107,13 +109,13 @@ impl Case {
         body.to_string().replace("\"VALUE\"", value)
     }
 
-    /// Whether the field takes any value, for it changes nothing.
+    /// Whether the field accepts any value, because it has no effect.
     fn takes_all(&self) -> bool {
         self.schema.as_object().unwrap().keys().all(|key| key == "description")
     }
 }
 
-/// An answer without what differs from one to the next.
+/// An answer's JSON without the fields that differ from answer to answer.
 fn lasting(answer: &Answer) -> Value {
     let mut json = answer.json();
     if let Some(object) = json.as_object_mut() {
@@ -123,6 +125,7 @@ fn lasting(answer: &Answer) -> Value {
     json
 }
 
+/// The field that an error names, in either shape of errors.
 fn param(answer: &Answer) -> String {
     let json = answer.json();
     let param = if json["error"].is_object() { &json["error"]["param"] } else { &json["param"] };
@@ -144,7 +147,7 @@ fn null_is_as_if_absent_for_every_optional_field() {
 fn wrong_values_are_named_by_their_field() {
     let services = Services::start();
     for case in services.cases() {
-        // A kind that no field has, a number beyond f64, and half a character: JSON, all of them.
+        // All three are JSON: a type that no field has, a number beyond the range of f64, and a lone surrogate.
         for value in ["[{}]", "-1e999", r#""cut \ud83d""#] {
             let body = case.with(value);
             let answer = services.send(case.path, &body);
@@ -161,7 +164,7 @@ fn wrong_values_are_named_by_their_field() {
             assert_eq!((answer.status, param(&answer)), (422, case.field.clone()), "{} {twice}", case.path);
         }
     }
-    // What a body must have, with the place inside.
+    // Required fields, and the place of a wrong value in them.
     for (path, body, field) in [
         ("/v1/encode", r#"{"input":["a","cut \ud83d"]}"#, "input[1]"),
         ("/v1/encode", r#"{"input":["a",5]}"#, "input[1]"),
@@ -207,7 +210,7 @@ fn wrong_values_are_named_by_their_field() {
 }
 
 #[test]
-fn unknown_fields_are_refused_on_own_routes_and_passed_over_on_others() {
+fn unknown_fields_are_refused_on_own_routes_and_ignored_on_others() {
     let services = Services::start();
     for (path, body) in least() {
         let mut more = body.clone();
@@ -223,7 +226,7 @@ fn unknown_fields_are_refused_on_own_routes_and_passed_over_on_others() {
 }
 
 #[test]
-fn what_cannot_be_obeyed_is_refused() {
+fn values_that_cannot_be_honoured_are_refused() {
     let services = Services::start();
     let long = "word ".repeat(9000);
     for (path, field, value) in [
@@ -331,7 +334,7 @@ fn embeddings_as_clients_ask_for_them() {
         ),
         // NVIDIA.
         (json!({"input": [a, b], "input_type": "passage", "truncate": "END"}), [plain(), plain()]),
-        // Texts and token ids beside each other.
+        // Texts and token ids in one list.
         (json!({"input": [a, ids]}), [plain(), plain()]),
     ] {
         let answer = server.post("/v1/embeddings", &body);
@@ -372,7 +375,7 @@ fn rerankers_answer_as_clients_ask_them() {
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         body
     };
-    // The best so many, and whether their texts are wanted.
+    // How many of the best are returned, and whether with their texts.
     for (more, count, texts) in [
         (json!({}), 3, false),
         (json!({"top_n": 2, "return_documents": null}), 2, false),
@@ -384,7 +387,7 @@ fn rerankers_answer_as_clients_ask_them() {
         (json!({"max_tokens_per_doc": 4096, "priority": 1}), 3, false),
         (json!({"truncate_prompt_tokens": -1, "top_n": 3.0}), 3, false),
         (json!({"query": {"text": query}, "raw_scores": false}), 3, false),
-        // Whole numbers of JSON Schema: with a point, and more than 64 bits hold.
+        // Integers as JSON Schema defines them: also with a decimal point, and beyond 64 bits.
         (json!({"truncate_prompt_tokens": -1.0, "top_n": 1e300, "max_tokens_per_query": 8e22}), 3, false),
         (json!({"max_tokens_per_doc": u64::MAX, "top_k": 9_007_199_254_740_994.0}), 3, false),
     ] {
@@ -417,7 +420,7 @@ fn rerankers_answer_as_clients_ask_them() {
     let raw = server.post("/v1/rerank", &all(json!({"raw_scores": true}))).json();
     assert_eq!(raw["results"][0]["relevance_score"].as_f64().map(|x| x as f32), Some(plain[0].2));
 
-    // Limits of each document, of the query, and of both.
+    // Limits for each document, for the query, and for both together.
     let limits =
         RerankOptions { max_document: Some(2), max_length: Some(model.info().max_length), ..Default::default() };
     let cut = |more: Value| {
@@ -435,7 +438,7 @@ fn rerankers_answer_as_clients_ask_them() {
     assert_eq!(cut(json!({"truncate_prompt_tokens": 17})), expected(limits.clone()));
     assert_eq!(cut(json!({"truncate_prompt_tokens": 17.0})), expected(limits));
 
-    // text-embeddings-inference's own body gets its own answer.
+    // A body of text-embeddings-inference gets an answer in its shape.
     let body = json!({"query": query, "texts": documents, "raw_scores": true, "return_text": true, "top_n": 2});
     let answer = server.post("/rerank", &body).json();
     let found: Vec<_> = answer.as_array().unwrap().iter().map(|r| (r["index"].as_u64(), r["text"].as_str())).collect();
@@ -447,7 +450,7 @@ fn rerankers_answer_as_clients_ask_them() {
 }
 
 #[test]
-fn any_model_is_answered_by_the_one_there_is() {
+fn any_model_name_is_accepted_unless_strict_model() {
     let names = |server: &Server| {
         let list = server.get("/v1/models").json();
         list["data"].as_array().unwrap().iter().map(|m| m["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
@@ -487,7 +490,7 @@ fn any_model_is_answered_by_the_one_there_is() {
         }
         assert_eq!(server.post(path, &body).status, 200, "{path}: no model is named");
     }
-    // Without a name of its own, with or without an organisation.
+    // Without --served-model-name the model's own name counts, with or without an organisation.
     let server = reranker(&["--strict-model"]);
     let body = || json!({"query": "a", "documents": ["b"]});
     for (model, expected) in [("reranker-h48", 200), ("org/Reranker-H48", 200), ("reranker", 404)] {

@@ -1,4 +1,4 @@
-//! `trivec train`: from pairs to a model that everything else loads; kill -9 on the way; refusals.
+//! `trivec train`: from pairs to a model that other commands load; a run that is killed; refusals.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -9,7 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use trivec_testing::program::trivec;
 
-/// Queries and passages about things: made of words, so that there are as many as a test wants.
+/// The pairs `from` to `to`, exclusive, of an endless list of made-up queries and passages, as lines of JSON.
 fn lines(from: usize, to: usize) -> String {
     let things = ["cat", "river", "bridge", "teacher", "winter", "bread", "violin", "garden", "doctor", "train"];
     let sayings = ["is seen every day", "was sold at the market", "belongs to the old house", "is louder than before"];
@@ -20,6 +20,7 @@ fn lines(from: usize, to: usize) -> String {
     (from..to).map(line).collect()
 }
 
+/// A directory with 60 pairs to train on and 20 others to judge by.
 struct Fixture(TempDir);
 
 impl Fixture {
@@ -38,6 +39,7 @@ impl Fixture {
         trivec().current_dir(self.0.path()).args(args).output().unwrap()
     }
 
+    /// The standard output of a run that must succeed.
     fn ok(&self, args: &[&str]) -> String {
         let output = self.run(args);
         let said = String::from_utf8_lossy(&output.stderr);
@@ -45,6 +47,7 @@ impl Fixture {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// The standard error of a run that must end with this exit code.
     fn fails(&self, code: i32, args: &[&str]) -> String {
         let output = self.run(args);
         let said = String::from_utf8(output.stderr).unwrap();
@@ -53,13 +56,13 @@ impl Fixture {
     }
 }
 
-/// Everything but the output's name, quick.
+/// The arguments of a short training, up to the output's name, which is missing.
 const TRAIN: [&str; 9] = ["-q", "train", "--pairs", "pairs.jsonl", "--dev", "dev.jsonl", "--batch", "16", "-o"];
 
 #[test]
 fn pairs_become_a_model_that_is_used() {
     let fixture = Fixture::new();
-    // Heads of a closed form of their own: another model than the starter, whichever epoch is kept.
+    // With --start closed, the heads begin with values in closed form. So the model differs from the starter whichever epoch is kept.
     let more = ["my-model", "--start", "closed", "--eval", "dev again=dev.jsonl", "--plots", "plots"];
     let said = fixture.ok(&[&TRAIN[..], &more].concat());
     for expected in ["nDCG@10", "dev (20 queries", "dev again (20 queries", "dense+sparse", "steps"] {
@@ -77,7 +80,7 @@ fn pairs_become_a_model_that_is_used() {
     assert!(embedded.contains("colbert"), "{embedded}");
     let info = fixture.ok(&["info", "--model", "my-model"]);
     assert!(info.contains("384"), "{info}");
-    // It is there: only --force replaces it, and is refused before the work, not after it.
+    // An output that exists is refused without --force, and before the work instead of after it.
     let said = fixture.fails(2, &[&TRAIN[..], &["my-model"]].concat());
     assert!(said.contains("is there already"), "{said}");
 }
@@ -105,7 +108,7 @@ fn a_run_that_was_killed_goes_on_to_the_same_bytes() {
     let args = [&TRAIN[1..], &["whole", "--epochs", "6", "--work", "work-a"]].concat();
     fixture.ok(&args);
     let args = [&TRAIN[1..], &["killed", "--epochs", "6", "--work", "work-b"]].concat();
-    // Killed when it tells of the second epoch: a checkpoint is behind it, or about to be.
+    // The process is killed when it reports the second epoch: a checkpoint has been written, or is about to be.
     let mut child = trivec().current_dir(fixture.0.path()).args(&args).stderr(Stdio::piped()).spawn().unwrap();
     let lines = BufReader::new(child.stderr.take().unwrap()).lines();
     assert!(lines.map_while(Result::ok).any(|line| line.contains("epoch 2")));
@@ -116,7 +119,7 @@ fn a_run_that_was_killed_goes_on_to_the_same_bytes() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.contains("going on after step"), "{said}");
     assert!(fs::read(fixture.path("whole")).unwrap() == fs::read(fixture.path("killed")).unwrap());
-    // The working directory that was named stays, with the states for the next run.
+    // A working directory that was named stays, with the states for the next run.
     assert!(fixture.path("work-b/states.bin").is_file());
 }
 
@@ -136,7 +139,7 @@ fn the_ablation_is_a_table() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_by_the_option() {
+fn bad_values_and_bad_files_are_refused_by_name() {
     let fixture = Fixture::new();
     let with = |more: &[&str]| fixture.fails(2, &[&TRAIN[..], &["m"], more].concat());
     assert!(with(&["--temperature", "0"]).contains("--temperature: found 0"));
@@ -163,7 +166,7 @@ fn what_makes_no_sense_is_refused_by_the_option() {
 }
 
 #[test]
-fn too_few_pairs_are_no_judgement() {
+fn sets_that_are_too_small_to_judge_by_are_refused_or_noted() {
     let fixture = Fixture::new();
     for count in [2, 5, 19] {
         fs::write(fixture.path("few.jsonl"), lines(0, count)).unwrap();
@@ -176,7 +179,8 @@ fn too_few_pairs_are_no_judgement() {
     let report = fixture.ok(&["-q", "train", "--pairs", "few.jsonl", "--batch", "4", "-o", "m", "--json"]);
     let data = &serde_json::from_str::<Value>(&report).unwrap()["report"]["data"];
     assert_eq!((&data["pairs"], &data["dev_pairs"]), (&10.into(), &10.into()), "{data}");
-    // A dev set of one's own may be small: it is said what it is worth. One on which nothing can be wrong is refused.
+    // A dev set that the user gives may be small, with a note that it is too small to judge by. A set in which every passage is a right
+    // answer is refused.
     fs::write(fixture.path("dev.jsonl"), lines(60, 64)).unwrap();
     let said = fixture.ok(&[&TRAIN[..], &["small"]].concat());
     assert!(said.contains("4 groups of pairs in the dev set: too few to judge by (10 at least"), "{said}");
@@ -208,7 +212,7 @@ fn options_without_effect_are_refused_by_name() {
 }
 
 #[test]
-fn without_hard_negatives_it_says_so() {
+fn training_without_hard_negatives_says_so() {
     let fixture = Fixture::new();
     let said = |negatives: &str| {
         let args = [&TRAIN[1..], &[negatives, "--epochs", "1", "--negatives", negatives]].concat();
@@ -225,12 +229,12 @@ fn without_hard_negatives_it_says_so() {
 }
 
 #[test]
-fn a_reader_that_goes_away_leaves_nothing_behind() {
+fn a_closed_standard_output_is_no_error_and_leaves_nothing_behind() {
     let fixture = Fixture::new();
     let ablation = ["-q", "train", "--pairs", "pairs.jsonl", "--dev", "dev.jsonl", "--batch", "16", "--ablation"];
     for args in [[&TRAIN[..], &["my-model", "--epochs", "1"]].concat(), ablation.to_vec()] {
         let mut command = trivec();
-        // The ablation passes over where a model would go.
+        // The ablation ignores the variable that names where a model would go.
         command
             .current_dir(fixture.0.path())
             .env("TRIVEC_TRAIN_OUTPUT", "elsewhere")
