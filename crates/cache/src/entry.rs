@@ -2,14 +2,15 @@
 //!
 //! An entry is one representation of one sequence of token ids: `dense`, `lexical` or `colbert`. So a text that was embedded with `dense`
 //! today and is wanted with `dense,sparse` tomorrow lacks one entry, not two. The ids are those that the encoder saw, after normalisation,
-//! truncation, prompt and special tokens: the key need not hold any of these, except how many of the ids the dense vector leaves out
-//! because they are a prompt's.
+//! truncation, prompt and special tokens, so none of these settings is in the key. One number is: how many ids at the start belong to a
+//! prompt that the dense vector leaves out.
 
 use sha2::{Digest, Sha256};
 
 use trivec::{Embedding, LexicalWeights, Modes, TokenVectors};
 
-/// Bytes of a key: a digest of model and token ids, the representation, the requested length of a dense vector (0: all of it).
+/// Bytes of a key: a digest of model and token ids; the representation and, for a dense vector, whether it is normalised; the requested
+/// length of a dense vector (0: all of it).
 pub(super) const KEY_BYTES: usize = 32 + 1 + 4;
 
 /// Bytes of the checksum before an entry's payload.
@@ -20,11 +21,11 @@ pub(super) type Key = [u8; KEY_BYTES];
 /// What is wanted of each text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wanted {
-    /// Which representations of it.
+    /// The representations.
     pub modes: Modes,
-    /// Leading values of a dense vector; `None`: all.
+    /// How many leading values of the dense vector; `None`: all.
     pub dimensions: Option<usize>,
-    /// Whether a dense vector gets the length 1; `None`: as the model says.
+    /// Whether the dense vector is scaled to length 1; `None`: as the model says.
     pub normalize: Option<bool>,
     /// Tokens at the start of each text that its dense vector leaves out.
     pub prompt_tokens: usize,
@@ -37,6 +38,7 @@ pub(super) struct Widths {
     pub colbert: usize,
 }
 
+/// One of the three representations of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
     Dense,
@@ -71,6 +73,7 @@ pub(super) fn digest_of_ids(model: &[u8; 32], ids: &[u32]) -> [u8; 32] {
     hash.finalize().into()
 }
 
+/// The key of the entry for one representation of a text; `digest` is the text's [`digest_of_ids`].
 pub(super) fn key(digest: &[u8; 32], part: Part, wanted: &Wanted) -> Key {
     let (tag, dimensions) = match part {
         // The length of a vector is far below 2^32.
@@ -95,7 +98,7 @@ pub(super) fn key(digest: &[u8; 32], part: Part, wanted: &Wanted) -> Key {
     key
 }
 
-/// The bytes of a representation, without the checksum; `None` if it was not computed.
+/// The bytes of a representation as they are stored after the checksum; `None` if `embedding` does not have it.
 pub(super) fn payload(embedding: &Embedding, part: Part) -> Option<Vec<u8>> {
     let floats = |values: &[f32]| {
         let mut bytes = Vec::with_capacity(4 * values.len());
@@ -157,7 +160,7 @@ pub(super) fn open(
             let (ids, weights) = words.split_at(words.len() / 2);
             let ids = ids.iter().map(|x| u32::from_le_bytes(*x));
             let lexical = LexicalWeights::from_pairs(ids.zip(floats(weights)?).collect());
-            // Fewer would mean that ids were repeated or weights not above zero, which no embedding has.
+            // Fewer pairs would mean that an id was repeated or a weight was not above zero, which no embedding has.
             (lexical.len() == weights.len()).then_some(())?;
             embedding.lexical = Some(lexical);
         }
@@ -234,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_decides_a_vector_is_in_its_key() {
+    fn keys_differ_by_model_ids_representation_length_and_prompt() {
         let base = digest_of_ids(&[1; 32], &[0, 5, 2]);
         let wanted = |dimensions| Wanted { dimensions, ..ALL };
         let keys = [

@@ -1,9 +1,9 @@
 //! The identity of a model: a digest of everything that decides its vectors.
 //!
-//! The content of every file the model was read from (weights, heads, configuration, tokenizer) goes into it byte for byte. A file's digest
-//! is remembered together with the file's stamp, so that it is computed once, not at every start. The arithmetic decides vectors too, so
-//! the identity also covers this program's version and the bits of a few tokens' embeddings, computed on the spot: a build or an
-//! instruction set that rounds differently has another identity.
+//! The content of every file the model was read from (weights, heads, configuration, tokenizer) goes into it byte for byte. The cache
+//! remembers each file's digest with the file's stamp (device, inode, length and times), so that the digest is computed once, not at every
+//! start. The arithmetic decides vectors too, so the identity also covers this program's version and the bits of the embeddings of a few
+//! tokens, computed on the spot: a build or an instruction set that rounds differently has another identity.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::store::FileDigest;
 use trivec::internal::{Content, Stamp, read_through};
 use trivec::{EncodeOptions, Model};
 
-/// Identifies a model's entries.
+/// The identity of a model, which goes into the key of each of its entries.
 #[derive(Debug)]
 pub struct Identity {
     pub(super) digest: [u8; 32],
@@ -25,7 +25,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Whether the model's files are still those that were digested. (A file that is overwritten in place while it is mapped changes the
+    /// Whether the model's files are unchanged since they were digested. (A file that is overwritten in place while it is mapped changes the
     /// vectors of the model in use.)
     pub(super) fn still_holds(&self) -> bool {
         self.files.iter().all(|(file, stamp)| matches!(Stamp::of(file), Ok(Some(now)) if now == *stamp))
@@ -65,7 +65,8 @@ impl Identity {
     }
 }
 
-/// The digest of a file of the model.
+/// The SHA-256 of one of the model's files: what `known` has for its stamp; else it is computed and, if the stamp is settled, given to
+/// `remember`. Adds the file and its stamp to `files`.
 fn digest_of(
     name: &str,
     content: Content,
@@ -99,7 +100,7 @@ fn digest_of(
     Ok(digest)
 }
 
-/// The bits of some tokens' embeddings, in every mode the model has.
+/// A digest of the bits of one embedding, in every mode that the model has. Its text is eight token ids spread over the vocabulary.
 fn probe(model: &Model) -> Result<[u8; 32], String> {
     let info = model.info();
     let ids: Vec<u32> = (0..8).map(|i| (i * info.vocabulary / 8) as u32).take(info.max_length).collect();

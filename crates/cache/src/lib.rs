@@ -7,8 +7,8 @@
 //! The cache never makes a call fail: any error of the file becomes a warning and a miss. It never returns a wrong vector: an entry's key
 //! holds everything that decides the vector (`identity.rs`, `entry.rs`), and its SHA-256 is checked each time it is read.
 //!
-//! When the file is full, the least recently used entries are removed. A use is recorded only if a sixteenth of the file's entries were
-//! added since the last recorded one. So reading seldom writes, and the order of use is approximate.
+//! When the file is full, the least recently used entries are removed. The use of an entry is recorded only if more than a sixteenth of the
+//! file's entries were added since its last recorded use. So a lookup seldom causes a write, and the order of use is approximate.
 
 mod entry;
 mod identity;
@@ -40,7 +40,7 @@ pub const DEFAULT_BYTES: u64 = 1 << 30;
 /// An open cache.
 pub struct Cache {
     shared: Arc<Shared>,
-    /// Readers between calls.
+    /// Connections for reading that no call is using.
     readers: Mutex<Vec<Reader>>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
@@ -63,7 +63,7 @@ impl Plan {
         &self.missing
     }
 
-    /// The items of `items` (which has the order of the texts) that belong to missing texts.
+    /// Those of `items` (one for each text, in the texts' order) that belong to missing texts.
     pub fn missing_of<'i, T>(&self, items: &'i [T]) -> Vec<&'i T> {
         self.missing.iter().filter_map(|&place| items.get(place)).collect()
     }
@@ -82,8 +82,8 @@ impl Cache {
     /// megabytes while it is in use.
     ///
     /// # Errors
-    /// [`CacheError`]. A file that is not a cache, or that turns out to be damaged, has not been changed then. If the operating system
-    /// refused, a file that was larger than `size` may already have lost its oldest entries.
+    /// [`CacheError`]. A file that is refused because it is not a cache or is damaged has not been changed. After any other error, a file
+    /// that was larger than `size` may already have lost its least recently used entries.
     pub fn open(path: &Path, size: u64, warn: Warn) -> Result<Cache, CacheError> {
         let failed = |e: rusqlite::Error| CacheError::of(path, &e);
         let store = Store::open(path, size)?;
@@ -95,7 +95,7 @@ impl Cache {
         Ok(Cache { shared, readers: Mutex::new(vec![reader]), writer: Mutex::new(Some(writer)) })
     }
 
-    /// Computes the identity of `model`. It reads the model's files if they are not known yet (about a second for a gigabyte).
+    /// Computes the identity of `model`. It reads the model's files unless the cache remembers their digests (about a second for a gigabyte).
     ///
     /// # Errors
     /// A sentence that says why the model cannot be identified, or that it has no embeddings.
@@ -138,8 +138,8 @@ impl Cache {
         Plan::of(self.lookup(identity, wanted, ids))
     }
 
-    /// As [`Cache::plan`], on `threads` threads, the calling one among them: for many texts whose embeddings are large. Each thread reads
-    /// with a connection of its own.
+    /// As [`Cache::plan`], on `threads` threads, one of which is the calling thread: for many texts whose embeddings are large. Each thread
+    /// reads with a connection of its own.
     pub fn plan_on<I: AsRef<[u32]> + Sync>(
         &self,
         threads: usize,
@@ -151,7 +151,7 @@ impl Cache {
         let (first, others) = ids.split_at(part.min(ids.len()));
         let found = std::thread::scope(|scope| {
             let look = |ids| move || self.lookup(identity, wanted, ids);
-            // Where a thread could not be started, or panicked, this one looks.
+            // If a thread could not be started, or panicked, the calling thread looks up its share.
             let begun: Vec<_> = others
                 .chunks(part)
                 .map(|ids| (ids, std::thread::Builder::new().spawn_scoped(scope, look(ids)).ok()))
@@ -166,7 +166,8 @@ impl Cache {
         Plan::of(found)
     }
 
-    /// One result a text: its embedding if the cache has everything that is wanted of it. `truncated` is unknown here and set to `false`.
+    /// For each text its embedding, or `None` if the cache lacks a representation that is wanted. The embedding's `truncated` is always
+    /// `false`, because it is not stored.
     pub fn lookup<S: AsRef<[u32]>>(&self, identity: &Identity, wanted: &Wanted, ids: &[S]) -> Vec<Option<Embedding>> {
         let found =
             self.read(|reader| ids.iter().map(|ids| self.lookup_one(reader, identity, wanted, ids.as_ref())).collect());
@@ -177,6 +178,7 @@ impl Cache {
         found
     }
 
+    /// The embedding of one text, or `None`; notes the use of each entry that was read, and reports a damaged one.
     fn lookup_one(
         &self,
         reader: &Reader,
@@ -211,7 +213,8 @@ impl Cache {
         Ok(complete.then_some(embedding))
     }
 
-    /// Stores embeddings of `ids`, computed by the model of `identity` with the settings in `wanted`. A thread writes them a little later.
+    /// Stores `texts`, each the token ids of a text and their embedding, which the model of `identity` computed with the settings in
+    /// `wanted`. The writer thread writes them a little later, and only if the model's files have not been changed since it was identified.
     pub fn insert<'a, S: AsRef<[u32]>>(
         &self,
         identity: &Arc<Identity>,
@@ -237,12 +240,12 @@ impl Cache {
         self.shared.stats()
     }
 
-    /// Whether the cache was given up because its file is damaged.
+    /// Whether the cache was given up because its file is damaged: then every lookup misses, and nothing is stored.
     pub fn is_broken(&self) -> bool {
         self.shared.is_broken()
     }
 
-    /// Writes everything that is waiting, and ends the writer.
+    /// Writes everything that is waiting, and ends the writer. Lookups still work afterwards; inserts are dropped.
     pub fn close(&self) {
         self.readers.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.shared.end();
@@ -254,7 +257,7 @@ impl Cache {
         }
     }
 
-    /// Reads with one of the readers. An error is a warning and `None`.
+    /// Calls `read` with an idle reader, or a new one. If it fails, warns and returns `None`.
     fn read<R>(&self, read: impl FnOnce(&Reader) -> rusqlite::Result<R>) -> Option<R> {
         if self.shared.is_broken() {
             return None;

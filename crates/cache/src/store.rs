@@ -4,7 +4,7 @@
 //! which can end in an allocation that aborts), the file's size has an exact bound, and several processes share one file.
 //!
 //! Crash safety: `journal_mode=WAL` with `synchronous=NORMAL`. A transaction is in the file whole or not at all, whenever the process is
-//! killed. After a loss of power the last transactions may be missing, and what is there is still sound: right for a cache.
+//! killed. After a loss of power the last transactions may be missing, but what is there is sound, which is enough for a cache.
 
 use std::fs::File;
 use std::io::Read;
@@ -17,15 +17,15 @@ use super::entry::{CHECK_BYTES, KEY_BYTES, Key, seal};
 use trivec::internal::Stamp;
 use trivec::output_path::missing_directory;
 
-/// In the header of every cache: `triv`.
+/// SQLite's `application_id` in the header of every cache: `triv` in ASCII.
 const APPLICATION: i32 = 0x7472_6976;
-/// The version of the tables below. A file with another version is left alone.
+/// The version of the tables below, SQLite's `user_version`. A file with another version is refused and left as it is.
 const FORMAT: i32 = 1;
 const PAGE_BYTES: u64 = 4096;
 
-/// `used` is the newest id at the time of the last use: with it entries are ordered by use. Values have a table of their own, so that a use
-/// rewrites a few bytes and not the vectors. The statements stand in the order of their text, in which SQLite returns them when a file is
-/// checked. The index comes first in it, so they are executed from the last to the first.
+/// `used` is the id of the newest entry at the time of this entry's last recorded use; entries are evicted in its order. Values have a table
+/// of their own (`parts`), so that recording a use rewrites a few bytes and not the vectors. The statements are sorted by their text, as the
+/// query that checks a file returns them. So the index comes before its table, and they are executed from the last to the first.
 const TABLES: [&str; 4] = [
     "CREATE INDEX by_use ON entries(used)",
     "CREATE TABLE digests(stamp BLOB PRIMARY KEY, digest BLOB NOT NULL) WITHOUT ROWID",
@@ -33,7 +33,7 @@ const TABLES: [&str; 4] = [
     "CREATE TABLE parts(id INTEGER PRIMARY KEY, value BLOB NOT NULL)",
 ];
 
-/// Digests of files that are remembered.
+/// How many digests of files are remembered.
 const KEPT_DIGESTS: i64 = 64;
 
 /// Why a cache cannot be opened.
@@ -66,6 +66,7 @@ pub enum CacheError {
 }
 
 impl CacheError {
+    /// The error for the file at `path`: damage, or anything else that SQLite reports.
     pub(super) fn of(path: &Path, error: &rusqlite::Error) -> CacheError {
         let (path, what) = (path.to_path_buf(), error.to_string());
         if is_damage(error) { CacheError::Damaged { path, what } } else { CacheError::Io { path, what } }
@@ -77,7 +78,7 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
     use rusqlite::Error as E;
     match error {
         E::SqliteFailure(error, _) | E::SqlInputError { error, .. } => {
-            // A table or column that is missing is a plain error (`Unknown`): the tables were checked when the file was opened.
+            // SQLite reports a missing table or column as a plain error (`Unknown`). The tables were there when the file was opened.
             matches!(error.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown)
         }
         E::InvalidColumnType(..) | E::FromSqlConversionFailure(..) | E::IntegralValueOutOfRange(..) => true,
@@ -85,13 +86,14 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
     }
 }
 
-/// The digest of a file with the stamp that it was computed under.
+/// The digest of a model's file, and the stamp that the file had when it was computed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FileDigest {
     pub stamp: Stamp,
     pub digest: [u8; 32],
 }
 
+/// The fields of a stamp as bytes, the key of the table `digests`.
 fn stamp_bytes(stamp: &Stamp) -> Vec<u8> {
     let Stamp { device, inode, bytes, modified, changed } = stamp;
     let mut all = Vec::new();
@@ -100,7 +102,7 @@ fn stamp_bytes(stamp: &Stamp) -> Vec<u8> {
     all
 }
 
-/// The key with which a digest's checksum is computed.
+/// The key for the checksum of a remembered digest. No entry has this key: `f` is not the letter of a representation.
 fn digest_key(stamp: &[u8]) -> Key {
     let mut key = [0; KEY_BYTES];
     key[..32].copy_from_slice(&<[u8; 32]>::from(<sha2::Sha256 as sha2::Digest>::digest(stamp)));
@@ -120,10 +122,11 @@ pub(super) struct Batch {
     pub digests: Vec<FileDigest>,
 }
 
-/// The file, for writing.
+/// The cache's file, opened for writing.
 pub(super) struct Store {
     db: Connection,
-    /// Pages up to which entries may fill the file. It is a sixteenth below the file's limit, which leaves room for SQLite's other pages.
+    /// The number of pages up to which entries may fill the file. It is a sixteenth below the file's limit, which leaves room for SQLite's
+    /// other pages.
     target_pages: u64,
 }
 
@@ -137,6 +140,7 @@ pub(super) struct Extent {
     pub newest: i64,
 }
 
+/// Opens the file with SQLite; a call that finds it locked waits up to `wait`.
 fn connect(path: &Path, flags: OpenFlags, wait: Duration) -> rusqlite::Result<Connection> {
     let flags = flags | OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags)?;
@@ -149,7 +153,8 @@ fn connect(path: &Path, flags: OpenFlags, wait: Duration) -> rusqlite::Result<Co
     Ok(db)
 }
 
-/// Reads the first bytes, so that SQLite only opens caches and files that do not exist yet.
+/// Refuses a file that is not a cache, by its first bytes, before SQLite opens it. A file that does not exist, is empty, or may be one
+/// empty page of SQLite passes.
 fn refuse_others(path: &Path) -> Result<(), CacheError> {
     let io = |e: std::io::Error| CacheError::Io { path: path.to_path_buf(), what: e.to_string() };
     let refuse = |what: String| Err(CacheError::NotOurs { path: path.to_path_buf(), what });
@@ -170,7 +175,7 @@ fn refuse_others(path: &Path) -> Result<(), CacheError> {
     let number = |at: usize| head.get(at..at + 4).and_then(|b| b.try_into().ok()).map(i32::from_be_bytes);
     let sqlite = head.starts_with(b"SQLite format 3\0");
     if sqlite && length == PAGE_BYTES && number(68) == Some(0) && number(60) == Some(0) {
-        // It may be an empty page, which is left if the disk was full when a cache was created. SQLite will check it.
+        // It may be an empty page, left behind by a disk that was full when a cache was created. SQLite will check it.
         return Ok(());
     }
     if !sqlite || number(68) != Some(APPLICATION) {
@@ -184,7 +189,7 @@ fn refuse_others(path: &Path) -> Result<(), CacheError> {
 }
 
 impl Store {
-    /// Opens the file, or makes it. It never becomes larger than `size` bytes.
+    /// Opens the file, or creates it. It never becomes larger than `size` bytes.
     pub(super) fn open(path: &Path, size: u64) -> Result<Store, CacheError> {
         refuse_others(path)?;
         if let Some(what) = missing_directory(path) {
@@ -193,13 +198,14 @@ impl Store {
         Self::open_sqlite(path, size).map_err(|e| CacheError::of(path, &e))
     }
 
+    /// Opens the database; creates the tables if it is new, else checks them; and makes it fit into `size` bytes.
     fn open_sqlite(path: &Path, size: u64) -> rusqlite::Result<Store> {
         let mut db = connect(path, OpenFlags::SQLITE_OPEN_CREATE, Duration::from_secs(5))?;
         if number(&db, "application_id")? == 0 {
             // Set before the first table is created: only then can the file be shrunk later.
             db.execute_batch("PRAGMA auto_vacuum=INCREMENTAL")?;
             let new = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            // Two processes may make it at once.
+            // Another process may have created the tables meanwhile.
             if number(&new, "application_id")? == 0 {
                 if new.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))? != 0 {
                     return Err(damage("another program's tables"));
@@ -232,12 +238,12 @@ impl Store {
         Ok(store)
     }
 
-    /// Evicts until the file fits into `pages`, and cuts it.
+    /// If the file has more than `pages` pages, evicts entries until [`Store::target_pages`] are in use, and cuts the free pages off.
     fn shrink(&mut self, pages: u64) -> rusqlite::Result<()> {
         if number(&self.db, "page_count")? as u64 <= pages {
             return Ok(());
         }
-        // Reads what is counted after the cut too, so that damage there is found while the file is whole.
+        // `Cache::open` counts again after the cut. Counting here finds damage in the pages that this reads while the file is still whole.
         self.extent()?;
         let target = self.target_pages;
         let transaction = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -258,19 +264,20 @@ impl Store {
         Ok(Extent { entries: entries.try_into().unwrap_or(0), ..self.quick_extent()? })
     }
 
-    /// As [`Store::extent`], without counting the entries.
+    /// As [`Store::extent`], without counting the entries: their number is 0 in the result.
     pub(super) fn quick_extent(&self) -> rusqlite::Result<Extent> {
         let newest = self.db.prepare_cached("SELECT max(id) FROM entries")?.query_row([], |row| row.get(0));
         let newest: Option<i64> = newest?;
         Ok(Extent { entries: 0, bytes: used_pages(&self.db)? * PAGE_BYTES, newest: newest.unwrap_or(0) })
     }
 
-    /// A number that changes when another process writes.
+    /// A number that changes when another connection writes.
     pub(super) fn version(&self) -> rusqlite::Result<i64> {
         number(&self.db, "data_version")
     }
 
-    /// Writes a batch whole or not at all. Returns how many entries were added, and how many made room for them.
+    /// Writes a batch whole or not at all. Returns how many entries were added, and how many were removed: the damaged ones of the batch,
+    /// and those evicted to make room.
     pub(super) fn write(&mut self, batch: &Batch) -> rusqlite::Result<(u64, u64)> {
         let transaction = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let (mut added, mut removed) = (0, 0);
@@ -309,31 +316,37 @@ impl Store {
     }
 }
 
+/// The error that SQLite has for a corrupt file, for damage that is found here.
 fn damage(what: &str) -> rusqlite::Error {
     rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT), Some(what.to_owned()))
 }
 
+/// The value of a pragma that is a number.
 fn number(db: &Connection, pragma: &str) -> rusqlite::Result<i64> {
     db.prepare_cached(&format!("PRAGMA {pragma}"))?.query_row([], |row| row.get(0))
 }
 
+/// The id of the newest entry; 0 if there is none.
 fn newest(db: &Connection) -> rusqlite::Result<i64> {
     let newest: Option<i64> = db.prepare_cached("SELECT max(id) FROM entries")?.query_row([], |row| row.get(0))?;
     Ok(newest.unwrap_or(0))
 }
 
+/// The number of pages that are not free.
 fn used_pages(db: &Connection) -> rusqlite::Result<u64> {
     Ok((number(db, "page_count")? - number(db, "freelist_count")?).try_into().unwrap_or(0))
 }
 
 /// An upper bound of the bytes that an entry of `payload` bytes takes in the file, with its key and its places in two indices. SQLite puts
-/// as many rows on a page as fit; of a longer row at least an eighth of a page stays there, and the rest goes to overflow pages.
+/// as many rows on a page as fit; of a row that is longer than a page, at least an eighth of a page stays there, and the rest goes to
+/// overflow pages.
 fn bytes_on_disk(payload: usize) -> u64 {
     let row = (payload + CHECK_BYTES) as u64 + 16;
     let value = if row <= PAGE_BYTES - 35 { PAGE_BYTES / (PAGE_BYTES / row) } else { row.next_multiple_of(4092) + 600 };
     value + 200
 }
 
+/// Removes the first entry for which the SQL condition `which`, with `value` as its parameter, holds; returns how many were removed, 0 or 1.
 fn remove(db: &Connection, which: &str, value: impl rusqlite::ToSql) -> rusqlite::Result<u64> {
     let mut find = db.prepare_cached(&format!("SELECT id FROM entries WHERE {which}"))?;
     let id: Option<i64> = find.query_row([value], |row| row.get(0)).optional()?;
@@ -342,11 +355,11 @@ fn remove(db: &Connection, which: &str, value: impl rusqlite::ToSql) -> rusqlite
     Ok(db.prepare_cached("DELETE FROM entries WHERE id = ?1")?.execute([id])? as u64)
 }
 
-/// Removes the entries that were not used for longest until no more than `pages` are in use, or none is left.
+/// Removes the least recently used entries until no more than `pages` pages are in use, or no entry is left; returns how many it removed.
 fn evict(db: &Connection, pages: u64) -> rusqlite::Result<u64> {
     let mut removed = 0;
     while used_pages(db)? > pages {
-        // `by_use` has the ids in its second place.
+        // The index `by_use` holds `used` and, after it, the id, so this order needs no sorting.
         match remove(db, "?1 ORDER BY used, id LIMIT 1", 1)? {
             0 => break,
             n => removed += n,
@@ -355,12 +368,12 @@ fn evict(db: &Connection, pages: u64) -> rusqlite::Result<u64> {
     Ok(removed)
 }
 
-/// The file, for reading. Writers do not stop readers.
+/// The cache's file, opened for reading. Writers do not stop readers.
 pub(super) struct Reader {
     db: Connection,
 }
 
-/// An entry that was found: its id, and `used`.
+/// The id of an entry that was found, and its `used`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
     pub id: i64,
@@ -382,7 +395,8 @@ impl Reader {
         result
     }
 
-    /// Hands the stored bytes of `key` to `see`.
+    /// Calls `see` with the stored bytes of the entry with this key, checksum and payload, and returns its result; `None` if there is no
+    /// such entry.
     pub(super) fn get<R>(&self, key: &Key, see: impl FnOnce(&[u8]) -> R) -> rusqlite::Result<Option<(Place, R)>> {
         let sql = "SELECT e.id, e.used, p.value FROM entries e JOIN parts p ON p.id = e.id WHERE e.key = ?1";
         let mut statement = self.db.prepare_cached(sql)?;
@@ -393,7 +407,7 @@ impl Reader {
         Ok(Some((place, see(value))))
     }
 
-    /// The digest of a file that was digested before.
+    /// The remembered digest of the model's file with this stamp, if its checksum is right.
     pub(super) fn digest(&self, stamp: &Stamp) -> rusqlite::Result<Option<[u8; 32]>> {
         let stamp = stamp_bytes(stamp);
         let mut statement = self.db.prepare_cached("SELECT digest FROM digests WHERE stamp = ?1")?;

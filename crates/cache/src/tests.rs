@@ -1,4 +1,4 @@
-//! The file under everything that can happen to it. Models are the tiny ones of `tests/data/models`.
+//! The cache in use, with its file full, damaged, foreign, or shared with another process. Models are the tiny ones of `tests/data/models`.
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicUsize;
@@ -24,7 +24,7 @@ fn model(name: &str) -> Model {
     Model::load(model_path(name)).unwrap()
 }
 
-/// Copies a model's files into a directory.
+/// Copies the files of the model f32-h64 into a directory.
 fn copy_model(target: &Path) {
     std::fs::create_dir_all(target).unwrap();
     for entry in std::fs::read_dir(model_path("f32-h64")).unwrap() {
@@ -43,12 +43,14 @@ fn open(path: &Path, size: u64) -> (Result<Cache, CacheError>, Arc<AtomicUsize>)
     (Cache::open(path, size, Box::new(warn)), warnings)
 }
 
+/// Creates a cache in `directory`.
 fn fresh(directory: &TempDir, size: u64) -> (PathBuf, Cache) {
     let path = directory.path().join("cache");
     let cache = open(&path, size).0.unwrap();
     (path, cache)
 }
 
+/// The token ids of a text: `<s>`, then 3 to 11 ids that depend on `n`, then `</s>`.
 fn sequence(n: u32) -> Vec<u32> {
     [0].into_iter().chain((0..3 + n % 9).map(|i| 4 + (n * 31 + i * 7) % 200)).chain([2]).collect()
 }
@@ -62,6 +64,7 @@ fn identity(cache: &Cache, model: &Model) -> Arc<Identity> {
     Arc::new(cache.identify(model).unwrap())
 }
 
+/// The bytes of each representation, for comparisons that tell every bit apart.
 fn bits(embedding: &Embedding) -> Vec<Option<Vec<u8>>> {
     ALL.parts().map(|part| payload(embedding, part)).collect()
 }
@@ -73,14 +76,14 @@ fn colbert(rows: usize, value: f32, identity: &Identity) -> Embedding {
     Embedding { dense: None, lexical: None, colbert, tokens: rows + 1, truncated: false }
 }
 
-/// Keeps embeddings of `ids` and waits until they are written.
+/// Inserts the embeddings of `ids` and waits until they are written.
 fn fill(cache: &Cache, identity: &Arc<Identity>, wanted: &Wanted, ids: &[Vec<u32>], computed: &[Embedding]) {
     cache.insert(identity, wanted, ids.iter().zip(computed), WhenBehind::Wait);
     wait_until("entries are written", || cache.lookup(identity, wanted, ids).iter().all(Option::is_some));
 }
 
 #[test]
-fn what_was_computed_comes_back_to_the_bit_and_modes_are_kept_apart() {
+fn lookups_return_the_same_bits_and_each_mode_is_an_entry_of_its_own() {
     let directory = tempfile::tempdir().unwrap();
     let model = model("f32-h64");
     let ids: Vec<Vec<u32>> = (0..40).map(sequence).collect();
@@ -92,7 +95,7 @@ fn what_was_computed_comes_back_to_the_bit_and_modes_are_kept_apart() {
     assert_eq!((cache.stats().hits, cache.stats().misses), (0, 40));
     fill(&cache, &own, &dense, &ids, &compute(&model, &dense, &ids));
     assert!(cache.lookup(&own, &ALL, &ids).iter().all(Option::is_none), "the rest was never computed");
-    // The upgrade brings what was missing.
+    // Embedded again in all modes, each text gains the two entries that were missing.
     fill(&cache, &own, &ALL, &ids, &computed);
     assert_eq!(cache.stats().entries, 120);
     cache.close();
@@ -154,7 +157,7 @@ fn another_model_or_length_never_hits() {
     let ids: Vec<Vec<u32>> = (0..4).map(sequence).collect();
     let names = ["bf16-h60", "f16-h128", "f32-h64", "mean-dense-h64", "noheads-h64", "unnormalized-h64", "q4-h64"];
     let mut models: Vec<Model> = names.iter().map(|name| model(name)).collect();
-    // The same tensors pooled and normalised in another way, and one bit of one weight.
+    // Copies of f32-h64: one unchanged, one with one bit of one weight flipped, and one pooled and normalised in another way.
     let copy = |name: &str, change: &dyn Fn(&Path)| {
         let target = directory.path().join(name);
         copy_model(&target);
@@ -217,14 +220,14 @@ fn a_files_digest_is_remembered_only_once_it_has_settled() {
     if cfg!(unix) {
         assert_eq!(digests(), 0);
         let cache = open(&path, 16 * MB).0.unwrap();
-        // These are as old as the checkout.
+        // These files are as old as the checkout.
         let old = model("f32-h64");
         wait_until("the checkout settles", || {
             identity(&cache, &old);
             digests() > 0
         });
         assert_eq!(identity(&cache, &old).digest, own.digest);
-        // Overwritten in place while it is mapped: nothing that is computed from now on may be kept.
+        // A file of the model is overwritten in place after it was digested: nothing that the model computes from now on may be stored.
         let ids = vec![sequence(1)];
         let computed = compute(&young, &ALL, &ids);
         let bytes = std::fs::read(target.join("config.json")).unwrap();
@@ -237,20 +240,21 @@ fn a_files_digest_is_remembered_only_once_it_has_settled() {
 }
 
 #[test]
-fn the_file_keeps_its_bound_and_the_used_stay() {
+fn the_file_stays_within_its_size_and_used_entries_stay() {
     let directory = tempfile::tempdir().unwrap();
     let (path, cache) = fresh(&directory, MB);
     let own = identity(&cache, &model("f32-h64"));
     let length = || std::fs::metadata(&path).unwrap().len();
     let mut largest = 0;
-    // Sizes around the edges of a page: some fit three to a page, some spill, one takes many.
+    // Sizes around the edges of a page, at 256 bytes a row: some fit three to a page, some need an overflow page, one takes many pages.
     for n in 0..3000u32 {
         let rows = [1, 5, 15, 16, 17, 31, 32, 33, 64, 200][n as usize % 10] + n as usize % 3;
         let ids: Vec<u32> = vec![n; rows + 1];
         cache.insert(&own, &COLBERT, [(&ids, &colbert(rows, n as f32, &own))], WhenBehind::Wait);
-        // The first is used again and again.
+        // The first text is used again and again.
         if n % 10 == 0 {
-            // What is used is told after what waits, and more can wait than this file holds. Evicted, the text would never come back.
+            // A use is queued behind the inserts that wait, and more can wait than this file holds. So this waits for the queue: a text that
+            // is evicted before its use is recorded never comes back.
             wait_until("the queue is empty", || cache.shared.is_idle());
             wait_until("the first text is there", || cache.lookup(&own, &COLBERT, &[vec![0u32; 2]])[0].is_some());
         }
@@ -263,7 +267,7 @@ fn the_file_keeps_its_bound_and_the_used_stay() {
     assert!(stats.evictions > 1000 && stats.entries > 20 && stats.errors == 0, "{stats:?}");
     assert_eq!(stats.entries, open(&path, MB).0.unwrap().stats().entries, "as counted anew");
 
-    // What is larger than a quarter of the file is not taken.
+    // A larger file, which holds all of 60 texts of 96 kB.
     let (path, cache) = (directory.path().join("other"), open(&directory.path().join("other"), 8 * MB).0.unwrap());
     for n in 0..60 {
         let rows = 24_000 / own.widths.colbert;
@@ -272,7 +276,7 @@ fn the_file_keeps_its_bound_and_the_used_stay() {
     cache.close();
     let before = std::fs::metadata(&path).unwrap().len();
     assert!(before > 2 * MB, "{before}");
-    // Opened with a smaller size, it is cut.
+    // Opened with a smaller size, the file is cut.
     let cache = open(&path, MB).0.unwrap();
     assert!(cache.stats().entries > 0);
     cache.close();
@@ -280,7 +284,7 @@ fn the_file_keeps_its_bound_and_the_used_stay() {
 }
 
 #[test]
-fn two_at_once_share_the_file() {
+fn two_caches_at_once_share_one_file() {
     let directory = tempfile::tempdir().unwrap();
     let model = model("f32-h64");
     let (path, first) = fresh(&directory, 16 * MB);
@@ -304,7 +308,7 @@ fn two_at_once_share_the_file() {
 }
 
 #[test]
-fn damage_is_a_refusal_or_a_miss_and_never_another_vector() {
+fn damage_never_gives_another_vector_and_a_refused_file_stays_as_it_is() {
     let directory = tempfile::tempdir().unwrap();
     let model = model("f32-h64");
     let wanted = Wanted { modes: Modes::DENSE, ..ALL };
@@ -339,7 +343,7 @@ fn damage_is_a_refusal_or_a_miss_and_never_another_vector() {
     assert_eq!(check("as it was"), Some((60, 0)));
 
     let (mut refused, mut lost, mut whole) = (0, 0, 0);
-    // Every part of a page's header, and of its cells here and there.
+    // Every third of the first 24 bytes of each page, where its header is, and every 127th byte of the file.
     let offsets = (0..sound.len()).filter(|at| at % 4096 < 24 && at % 3 == 0 || at % 127 == 0);
     for (n, at) in offsets.enumerate() {
         let mut bytes = sound.clone();
@@ -362,11 +366,12 @@ fn damage_is_a_refusal_or_a_miss_and_never_another_vector() {
 }
 
 #[test]
-fn a_damaged_file_that_is_too_large_is_refused_before_it_is_cut() {
+fn a_damaged_file_that_is_too_large_opens_or_is_refused_unchanged() {
     let directory = tempfile::tempdir().unwrap();
     let model = model("f32-h64");
     let wanted = Wanted { modes: Modes::DENSE, ..ALL };
-    // So many that every index has pages which making room does not read.
+    // So many that every index has pages that making room does not read. Damage in a page that opening does not read goes unnoticed: such a
+    // file opens, and is cut.
     let ids: Vec<Vec<u32>> = (0..4000).map(|n| vec![0, 4 + n / 100, 4 + n % 100, 2]).collect();
     let computed = vec![compute(&model, &wanted, &ids[..1]).remove(0); ids.len()];
     let (path, cache) = fresh(&directory, 16 * MB);
@@ -379,7 +384,7 @@ fn a_damaged_file_that_is_too_large_is_refused_before_it_is_cut() {
     let (mut refused, mut cut) = (0, 0);
     for page in 0..sound.len() / 4096 {
         let mut bytes = sound.clone();
-        // The first byte says what kind of page it is; on the first page, it follows the file's header.
+        // The first byte of a page says what kind it is; on the first page, it follows the file's header of 100 bytes.
         bytes[page * 4096 + if page == 0 { 100 } else { 0 }] ^= 0xff;
         for end in ["victim-wal", "victim-shm"] {
             let _ = std::fs::remove_file(directory.path().join(end));
@@ -412,7 +417,8 @@ fn a_damaged_entry_is_counted_removed_and_computed_anew() {
     fill(&cache, &own, &ALL, &ids, &computed);
     cache.close();
     drop(cache);
-    // A row is exchanged for another, sound but under the wrong key; one more is changed.
+    // Entry 4 gets the value of entry 1, which is sound but belongs to another key; the value of entry 7 is overwritten. They belong to the
+    // second and the third text, because each text has three entries.
     let db = Connection::open(&path).unwrap();
     db.execute("UPDATE parts SET value = (SELECT value FROM parts WHERE id = 1) WHERE id = 4", []).unwrap();
     db.execute("UPDATE parts SET value = zeroblob(length(value)) WHERE id = 7", []).unwrap();
@@ -458,12 +464,12 @@ fn what_is_no_cache_is_refused_and_left_as_it_is() {
         assert_eq!(std::fs::read(at(name)).ok(), before, "{name}");
         assert!(!at(&format!("{name}-wal")).exists());
     }
-    // Tables that are not ours under our own number: damage.
+    // Other tables than a cache's, with a cache's application number: damage.
     let db = Connection::open(at("half")).unwrap();
     db.execute_batch("PRAGMA user_version=1; PRAGMA application_id=0x74726976; CREATE TABLE entries(id)").unwrap();
     drop(db);
     assert!(matches!(open(&at("half"), MB).0, Err(CacheError::Damaged { .. })));
-    // A file made and not yet filled is taken: without a byte, or a page with nothing in it (a disk that was full can leave one).
+    // A file that was created and not yet filled is opened: one without a byte, or one empty page (a disk that was full can leave one).
     std::fs::write(at("empty"), "").unwrap();
     open(&at("empty"), MB).0.unwrap();
     let db = Connection::open(at("page")).unwrap();
@@ -474,17 +480,18 @@ fn what_is_no_cache_is_refused_and_left_as_it_is() {
 }
 
 #[test]
-fn a_writer_that_is_behind_drops_and_holds_nobody_up() {
+fn inserts_behind_a_locked_writer_are_dropped_and_nobody_waits() {
     let directory = tempfile::tempdir().unwrap();
     let (path, cache) = fresh(&directory, 512 * MB);
     let own = identity(&cache, &model("f32-h64"));
-    // Another process writes for a while.
+    // Another connection holds the lock for writing.
     let other = Connection::open(&path).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let rows = (8 << 20) / 4 / own.widths.colbert;
     let embedding = colbert(rows, 1.0, &own);
     let ids = |n: u32| vec![n; rows + 1];
-    // The writer takes one now and then and gives it up; the queue is full all the same, and whoever comes then does not wait.
+    // Now and then the writer takes a text, waits five seconds for the lock and drops the text. The queue becomes full all the same, and an
+    // insert that finds it full does not wait.
     for n in 0.. {
         if cache.stats().dropped >= 10 {
             break;
@@ -500,10 +507,10 @@ fn a_writer_that_is_behind_drops_and_holds_nobody_up() {
 }
 
 #[test]
-fn what_is_dropped_does_not_wait_for_a_writer() {
+fn an_insert_that_may_be_dropped_does_not_wait_for_a_writer() {
     let warn: Warn = Box::new(|_| {});
     let shared = Shared::new(Path::new("nowhere"), 512 * MB, store::Extent::default(), warn);
-    // No writer is there: whoever waited for one would wait for ever.
+    // There is no writer, so a call that waited for one would never return. The queue takes 64 MB, eight jobs of 8 MB.
     let taken = (0..20).filter(|&id| shared.push(Job::Used(id), 8 << 20, WhenBehind::Drop)).count();
     assert_eq!(taken, 8, "64 MB");
 }

@@ -1,4 +1,4 @@
-//! The one thread that writes: it takes what is waiting, up to some megabytes, and writes it in one transaction.
+//! The queue and the one thread that writes: it takes the jobs that wait, up to some megabytes, and writes them in one transaction.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -12,21 +12,25 @@ use super::identity::Identity;
 use super::options::{Stats, Warn, WhenBehind};
 use super::store::{Batch, CacheError, Extent, FileDigest, Place, Store, is_damage};
 
-/// Bytes that wait for the writer at most.
+/// The most bytes that wait for the writer. A single larger text may wait if it is alone.
 const QUEUE_BYTES: usize = 64 << 20;
-/// Jobs that wait for the writer at most.
+/// The most jobs that wait for the writer.
 const QUEUE_JOBS: usize = 1 << 16;
-/// Bytes of a transaction at most, a single text's aside: SQLite keeps a transaction's pages in its log.
+/// The most bytes of entries in a transaction, unless a single text has more. SQLite keeps a transaction's pages in its log.
 const BATCH_BYTES: usize = 8 << 20;
 
 /// Shortest time between two warnings.
 const QUIET: Duration = Duration::from_secs(60);
 
+/// What the writer is to record.
 pub(super) enum Job {
-    /// A text's entries.
+    /// A text's entries, computed by the model with this identity.
     Insert(Arc<Identity>, Vec<(Key, Vec<u8>)>),
+    /// The id of an entry that was read.
     Used(i64),
+    /// The key of a damaged entry, to be removed.
     Wrong(Key),
+    /// The digest of a model's file, to be remembered.
     Digest(FileDigest),
 }
 
@@ -55,9 +59,9 @@ pub(super) struct Shared {
     pub size: u64,
     pub counters: Counters,
     queue: Mutex<Queue>,
-    /// There is work, or none will come.
+    /// Wakes the writer: there is work, or no more will come.
     wake: Condvar,
-    /// There is room.
+    /// Wakes callers that wait for room: there is some, or waiting is in vain.
     room: Condvar,
     broken: AtomicBool,
     warn: Warn,
@@ -82,13 +86,15 @@ impl Shared {
         shared
     }
 
+    /// Locks the queue.
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands a job to the writer; `false` if it is not taken.
+    /// Queues a job of `bytes` bytes for the writer. `false` if it was refused: the cache is given up or closed, the job is larger than a
+    /// quarter of the file, or the queue is full and `when_behind` says to drop.
     pub(super) fn push(&self, job: Job, bytes: usize, when_behind: WhenBehind) -> bool {
-        // A text of nearly the file's size would only evict everything else.
+        // A larger text would evict too much of the rest.
         if self.is_broken() || bytes as u64 > self.size / 4 {
             return false;
         }
@@ -109,7 +115,7 @@ impl Shared {
         true
     }
 
-    /// Called when an entry was read. Its use is recorded if it has not been for a while.
+    /// Called when an entry was read. Queues its use if more than a sixteenth of the entries were added since its last recorded use.
     pub(super) fn touch(&self, place: Place) {
         let newest = self.counters.newest.load(Ordering::Relaxed);
         let entries = self.counters.entries.load(Ordering::Relaxed);
@@ -119,14 +125,15 @@ impl Shared {
         }
     }
 
-    /// An entry is not what was stored.
+    /// Called when a damaged entry was read: counts it, warns, and queues its removal.
     pub(super) fn wrong_entry(&self, key: Key) {
         self.count_error();
         self.warn(&format!("{}: an entry of the cache is damaged and is not used", self.path.display()));
         self.push(Job::Wrong(key), 0, WhenBehind::Drop);
     }
 
-    /// Reading or writing failed.
+    /// Called when the file could not be read or written (`what` is that word): counts the error and warns. If the file is damaged, the cache
+    /// is given up.
     pub(super) fn failed(&self, what: &str, error: &rusqlite::Error) {
         self.count_error();
         if is_damage(error) {
@@ -144,6 +151,7 @@ impl Shared {
         self.counters.errors.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Passes a warning on, unless one was passed on within the last minute.
     fn warn(&self, what: &str) {
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
         if warned.is_none_or(|at| at.elapsed() > QUIET) {
@@ -156,19 +164,20 @@ impl Shared {
         self.broken.load(Ordering::Relaxed)
     }
 
-    /// No more jobs are taken; those waiting are still written.
+    /// Refuses jobs from now on; those that wait are still written.
     pub(super) fn end(&self) {
         self.queue().ending = true;
         self.wake.notify_all();
         self.room.notify_all();
     }
 
-    /// Whether nothing waits.
+    /// Whether no job waits in the queue. The writer may still be writing the last ones.
     #[cfg(test)]
     pub(super) fn is_idle(&self) -> bool {
         self.queue().jobs.is_empty()
     }
 
+    /// Sets the counters from `extent`, except that of the entries.
     fn set_extent(&self, extent: Extent) {
         self.counters.bytes.store(extent.bytes, Ordering::Relaxed);
         self.counters.newest.store(extent.newest, Ordering::Relaxed);
@@ -189,10 +198,12 @@ impl Shared {
     }
 }
 
+/// Starts the writer's thread.
 pub(super) fn spawn(shared: Arc<Shared>, store: Store) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("trivec-cache".to_owned()).spawn(move || run(&shared, store))
 }
 
+/// The writer's thread: writes batch after batch until the queue is closed and empty.
 fn run(shared: &Shared, mut store: Store) {
     let mut version = store.version().ok();
     while let Some(batch) = next_batch(shared) {
@@ -208,7 +219,7 @@ fn run(shared: &Shared, mut store: Store) {
             }
             Err(e) => shared.failed("written", &e),
         }
-        // Another process has written: its entries are counted too.
+        // If the version differs, another process has written. Then all entries are counted anew, its own among them.
         let now = store.version().ok();
         let extent = if now == version { store.quick_extent() } else { store.extent() };
         if let Ok(extent) = extent {
@@ -221,7 +232,8 @@ fn run(shared: &Shared, mut store: Store) {
     }
 }
 
-/// Waits for work; `None` when there is none and will be none.
+/// Waits for jobs and takes some from the queue; `None` when it is closed and empty. Leaves out the entries of a model whose files were
+/// changed.
 fn next_batch(shared: &Shared) -> Option<Batch> {
     let mut queue = shared.queue();
     while queue.jobs.is_empty() {

@@ -1,7 +1,7 @@
 //! Fetches a model from a hub, packs it, compares the packed model with its source, installs it and loads it by name:
 //! `cargo run --release --example pull`.
 //!
-//! This one starts a hub on the loopback that serves a tiny model of the tests. With `FetchOptions::default()` the same calls fetch
+//! This example starts a hub on the loopback that serves a tiny model of the tests. With `FetchOptions::default()` the same calls fetch
 //! the real BGE-M3 from Hugging Face.
 //!
 //! ```text

@@ -1,4 +1,4 @@
-//! Addresses: of a hub, and how paths are written in them.
+//! The address of a hub, and how paths are encoded in it.
 
 /// A hub's address, and the token that is sent to this address only.
 #[derive(Debug, Clone)]
@@ -8,7 +8,7 @@ pub(super) struct Endpoint {
     pub token: Option<String>,
 }
 
-/// A path or a query's value as it stands in an address; slashes stay.
+/// Percent-encodes a path or a query's value for an address; slashes stay.
 pub(super) fn encode(text: &str) -> String {
     let mut encoded = String::new();
     for byte in text.bytes() {
@@ -20,7 +20,7 @@ pub(super) fn encode(text: &str) -> String {
     encoded
 }
 
-/// Whether an address, with its scheme or without, is this machine's.
+/// Whether the host of an address, with or without its scheme, is `localhost` or a loopback IP.
 pub(super) fn is_loopback(base: &str) -> bool {
     let authority = base.split_once("://").map_or(base, |(_, rest)| rest).split('/').next().unwrap_or_default();
     // In `user@host`, only the part after the `@` is the host.
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_this_machine_is_this_machine() {
+    fn only_loopback_hosts_are_this_machine() {
         for base in [
             "http://127.0.0.1:8000",
             "http://localhost",
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_encoded() {
+    fn paths_are_percent_encoded() {
         assert_eq!(encode("1_Pooling/a b#?é"), "1_Pooling/a%20b%23%3F%C3%A9");
     }
 }

@@ -8,20 +8,22 @@ use super::hash::Hash;
 use super::listing::{Hub, Listing, RemoteFile, is_safe};
 use super::names::{file_name, is_commit};
 
-/// Reads a variable; an empty one counts as unset.
+/// The trimmed value of a variable of the environment; `None` if it is unset or empty.
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
 }
 
+/// Whether a variable of the environment is switched on.
 fn is_true(name: &str) -> bool {
     variable(name).is_some_and(|value| matches!(value.to_ascii_lowercase().as_str(), "1" | "true" | "yes" | "on"))
 }
 
-/// Whether the network is not to be used.
+/// Whether `HF_HUB_OFFLINE` forbids the network.
 pub(super) fn offline() -> bool {
     is_true("HF_HUB_OFFLINE")
 }
 
+/// The directory of Hugging Face's own tools; `None` if there is no home directory.
 fn hf_home() -> Option<PathBuf> {
     let cache = || match variable("XDG_CACHE_HOME") {
         Some(cache) => Some(PathBuf::from(cache)),
@@ -30,10 +32,12 @@ fn hf_home() -> Option<PathBuf> {
     variable("HF_HOME").map(PathBuf::from).or_else(|| Some(cache()?.join("huggingface")))
 }
 
+/// The directory in which Hugging Face's own tools keep the files of repositories.
 fn hub_cache() -> Option<PathBuf> {
     variable("HF_HUB_CACHE").map(PathBuf::from).or_else(|| Some(hf_home()?.join("hub")))
 }
 
+/// Hugging Face's token: that of the environment, else that of the file in which its own tools keep it.
 fn token() -> Option<String> {
     let from_file = || {
         let path = variable("HF_TOKEN_PATH").map(PathBuf::from).or_else(|| Some(hf_home()?.join("token")))?;
@@ -44,12 +48,12 @@ fn token() -> Option<String> {
     token.filter(|token| is_token(token))
 }
 
-/// Whether a text can be a token: it becomes a header.
+/// Whether a text can be a token, which is sent in a header.
 fn is_token(text: &str) -> bool {
     !text.is_empty() && text.len() < 1000 && text.bytes().all(|b| b.is_ascii_graphic())
 }
 
-/// The address of a hub.
+/// The address of a hub and its token, as the environment says; without a variable, the hub's usual address.
 pub(super) fn endpoint(hub: Hub) -> Endpoint {
     let (base, token) = match hub {
         Hub::HuggingFace => (variable("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".to_owned()), token()),
@@ -65,7 +69,7 @@ pub(super) fn endpoint(hub: Hub) -> Endpoint {
     Endpoint { base: base.trim_end_matches('/').to_owned(), token }
 }
 
-/// Hugging Face's API at another address.
+/// Hugging Face's API at the address `base`, with the environment's token.
 pub(super) fn endpoint_at(base: &str) -> Endpoint {
     Endpoint { base: base.trim_end_matches('/').to_owned(), token: token() }
 }
@@ -75,13 +79,14 @@ pub fn endpoint_is_loopback() -> bool {
     is_loopback(&endpoint(Hub::HuggingFace).base)
 }
 
-/// A repository in Hugging Face's cache.
+/// A repository in the cache of Hugging Face's own tools.
 #[derive(Debug)]
 pub(super) struct CachedRepository {
     root: PathBuf,
 }
 
 impl CachedRepository {
+    /// The repository in the cache that the environment names, if it is there.
     pub(super) fn find(repository: &str) -> Option<CachedRepository> {
         Self::in_cache(&hub_cache()?, repository)
     }
@@ -100,13 +105,13 @@ impl CachedRepository {
         Some(commit.trim().to_owned()).filter(|commit| is_commit(commit))
     }
 
-    /// A file of a commit, if it is there.
+    /// The path of a commit's file, with links resolved; `None` if it is not in the cache.
     pub(super) fn file(&self, commit: &str, path: &str) -> Option<PathBuf> {
         let file = fs::canonicalize(self.root.join("snapshots").join(commit).join(path)).ok()?;
         file.is_file().then_some(file)
     }
 
-    /// The files of a commit that are there. Their hashes are the names of the blobs that they link to.
+    /// The files of a commit that the cache has. A file's hash is the name of the blob that it links to; without a blob it is unknown.
     pub(super) fn listing(&self, repository: &str, commit: &str) -> Listing {
         let mut files = Vec::new();
         self.walk(&self.root.join("snapshots").join(commit), "", 0, &mut files);
@@ -120,6 +125,7 @@ impl CachedRepository {
         }
     }
 
+    /// Adds the files below `directory`, at most two directories deep.
     fn walk(&self, directory: &Path, prefix: &str, depth: usize, files: &mut Vec<RemoteFile>) {
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
             let Ok(name) = entry.file_name().into_string() else { continue };
@@ -146,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cache_is_read() {
+    fn files_and_their_hashes_are_read_from_the_cache() {
         let directory = tempfile::tempdir().unwrap();
         let commit = "a".repeat(40);
         let root = directory.path().join("models--o--r");

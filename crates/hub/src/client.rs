@@ -1,4 +1,4 @@
-//! HTTP: requests with their redirects, and which failures are worth another attempt.
+//! HTTP: sends requests, follows redirects, and decides which failures are worth another attempt.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -15,16 +15,16 @@ use super::error::{HubError, HubErrorKind, without_users};
 use super::hash::Hash;
 use super::names::is_commit;
 
-/// Redirects that are followed.
+/// The most redirects that one request follows.
 const MAX_REDIRECTS: usize = 10;
 
-/// Longest wait that a server may ask for by `Retry-After`.
+/// The longest wait that a server may ask for by `Retry-After`; if it asks for more, the request is given up.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
 /// Longest wait between attempts where the server asks for none.
 const MAX_DELAY: Duration = Duration::from_secs(60);
 
-/// Largest JSON answer.
+/// The largest JSON answer that is read.
 const MAX_JSON_BYTES: u64 = 32 << 20;
 
 /// How long to wait and how often to try again.
@@ -32,9 +32,9 @@ const MAX_JSON_BYTES: u64 = 32 << 20;
 pub struct Patience {
     /// A server that sends nothing for this long has hung.
     pub stall: Duration,
-    /// Further attempts after one that transferred nothing.
+    /// Further attempts after the first failure. In a download, an attempt that transferred something starts the count again.
     pub retries: u32,
-    /// Wait before the second attempt; doubled for each further one.
+    /// Wait before the second attempt; doubled for each further one, up to a minute.
     pub delay: Duration,
 }
 
@@ -46,7 +46,7 @@ impl Default for Patience {
 }
 
 impl Patience {
-    /// The wait before attempt `attempt + 1`, the first being 0.
+    /// The wait after attempt `attempt`, counted from 0. If the server `asked` for a wait, that one, but not less than `delay`.
     pub(super) fn wait(&self, attempt: u32, asked: Option<Duration>) -> Duration {
         let own = self.delay.saturating_mul(1 << attempt.min(16)).min(MAX_DELAY);
         asked.map_or(own, |asked| asked.max(own.min(self.delay)))
@@ -56,7 +56,7 @@ impl Patience {
 /// Why an attempt failed.
 #[derive(Debug)]
 pub(super) enum Fault {
-    /// Another attempt may do better, not before `after`.
+    /// Another attempt may succeed. The server asked to wait for `after`.
     Transient {
         what: String,
         after: Option<Duration>,
@@ -70,7 +70,7 @@ impl Fault {
     }
 }
 
-/// An answer's head, and its body yet to be read.
+/// An HTTP answer: status, headers, and the body, which is still to be read.
 pub(super) struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,
@@ -88,7 +88,7 @@ const LINKED_SIZE: &str = "x-linked-size";
 const LINKED_ETAG: &str = "x-linked-etag";
 const REPO_COMMIT: &str = "x-repo-commit";
 
-/// A file's description by a hub, without its content.
+/// What the headers of a hub's answer say of a file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Head {
     pub commit: Option<String>,
@@ -97,6 +97,7 @@ pub(super) struct Head {
 }
 
 impl Head {
+    /// Reads the headers of an answer. The length of a redirect is not that of the file, so it does not count.
     fn of(answer: &Answer) -> Head {
         let text = |name: &str| answer.headers.get(name).and_then(|value| value.to_str().ok());
         let commit = text(REPO_COMMIT).filter(|commit| is_commit(commit)).map(str::to_owned);
@@ -112,7 +113,7 @@ impl Head {
     }
 }
 
-/// Makes requests. Shared by threads.
+/// Sends requests. Threads share one client.
 #[derive(Debug)]
 pub(super) struct Client {
     agent: Agent,
@@ -120,7 +121,8 @@ pub(super) struct Client {
     pub patience: Patience,
 }
 
-/// TLS by the system's certificates, so that a company's own authority and `SSL_CERT_FILE` count; and whether there are any.
+/// A TLS configuration that trusts the system's certificates, so that a company's own authority and `SSL_CERT_FILE` count; and whether the
+/// system has any certificates.
 pub fn system_tls() -> (TlsConfig, bool) {
     let roots = rustls_native_certs::load_native_certs().certs;
     let has_roots = !roots.is_empty();
@@ -153,7 +155,7 @@ impl Client {
         Client { agent, has_roots, patience }
     }
 
-    /// One GET with its redirects. Every status but the good ones is a fault.
+    /// Sends a GET and follows its redirects. A status other than 2xx and 416 is a fault.
     pub(super) fn get(
         &self,
         endpoint: &Endpoint,
@@ -164,9 +166,10 @@ impl Client {
         check_status(endpoint, &uri, answer)
     }
 
-    /// What the answers to a HEAD with its redirects say of a file. Every status but the good ones is a fault.
+    /// Sends a HEAD, follows its redirects, and returns what the first answer that describes the file, else the last one, says of it. A
+    /// status other than 2xx and 416, and an HTML page, are faults.
     pub(super) fn head(&self, endpoint: &Endpoint, url: &str) -> Result<Head, Fault> {
-        // The hub's own answer describes the file; the storage that it redirects to may say less.
+        // The hub's own answer, a redirect, describes the file; the storage that it redirects to may say less.
         let tells = |answer: &Answer| answer.headers.contains_key(LINKED_SIZE);
         let (mut uri, mut answer) = self.follow(Method::HEAD, endpoint, url, &[], &tells)?;
         if matches!(answer.status.as_u16(), 405 | 501) {
@@ -209,6 +212,7 @@ impl Client {
         Err(refuse(format!("{url}: more than {MAX_REDIRECTS} redirects")))
     }
 
+    /// Sends one request, without following a redirect. The token goes along only where [`may_have_token`] allows it.
     fn send(
         &self,
         method: &Method,
@@ -257,7 +261,8 @@ impl Client {
         }
     }
 
-    /// Waits after failure number `failures` (from 1), or says that it was one too many.
+    /// Waits after failure number `failures`, counted from 1. Returns an error, which says `what` failed, if that is more than
+    /// [`Patience::retries`] or if the server asks for too long a wait (`after`).
     pub(super) fn pause(
         &self,
         what: &str,
@@ -278,7 +283,7 @@ impl Client {
         Ok(())
     }
 
-    /// A JSON answer, with its headers.
+    /// Gets and parses a JSON answer, trying again as [`Client::retry`] does; returns it with its headers.
     pub(super) fn json<T: DeserializeOwned>(
         &self,
         endpoint: &Endpoint,
@@ -300,7 +305,7 @@ impl Client {
     }
 }
 
-/// Refuses an HTML page in the place of a file or JSON: it comes from a captive portal, a proxy or a wrong address.
+/// Refuses an HTML page that came instead of a file or JSON: it comes from a captive portal, a proxy or a wrong address.
 pub(super) fn refuse_html(answer: &Answer, url: &str) -> Result<(), Fault> {
     let kind = answer.header(header::CONTENT_TYPE).unwrap_or_default();
     if kind.to_ascii_lowercase().starts_with("text/html") {
@@ -312,11 +317,12 @@ pub(super) fn refuse_html(answer: &Answer, url: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-/// A server that does not behave as a hub.
+/// The fault of a server that does not behave as a hub: another attempt would not help, but another hub may.
 pub(super) fn refuse(what: String) -> Fault {
     Fault::Fatal(HubError::new(HubErrorKind::Network, what))
 }
 
+/// Returns an answer with the status 2xx, or 416 (the file is shorter than the range that was asked for). Any other status is a fault.
 fn check_status(endpoint: &Endpoint, uri: &Uri, answer: Answer) -> Result<Answer, Fault> {
     let url = shown(uri);
     let fatal = |kind, what: String| Err(Fault::Fatal(HubError::new(kind, what)));
@@ -348,8 +354,9 @@ fn check_status(endpoint: &Endpoint, uri: &Uri, answer: Answer) -> Result<Answer
     }
 }
 
+/// The fault for a request that failed without an HTTP answer.
 fn transport(uri: &Uri, error: &ureq::Error) -> Fault {
-    // Without a user and a password before it.
+    // The host, without the user and the password that may stand before it.
     let host = uri.authority().map_or("", |authority| authority.as_str()).rsplit('@').next().unwrap_or_default();
     let what = match error {
         ureq::Error::HostNotFound => format!("{host} is not known: is there a network?"),
@@ -367,6 +374,7 @@ fn transport(uri: &Uri, error: &ureq::Error) -> Fault {
     }
 }
 
+/// Parses an address with http or https and a host.
 fn parse(url: &str) -> Result<Uri, Fault> {
     let uri = url.parse::<Uri>().ok().filter(|uri| uri.host().is_some());
     match uri {
@@ -375,7 +383,7 @@ fn parse(url: &str) -> Result<Uri, Fault> {
     }
 }
 
-/// Where a `Location` leads from `from` (RFC 3986, 5.2).
+/// Resolves the header `Location` of an answer from `from` (RFC 3986, 5.2); `None` if it leads nowhere or away from http and https.
 fn resolve(from: &Uri, location: &str) -> Option<Uri> {
     let here = || Some(format!("{}://{}", from.scheme_str()?, from.authority()?));
     let has_scheme = location.split(['/', '?', '#']).next().is_some_and(|start| start.contains(':'));
@@ -457,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_grow_and_are_bounded() {
+    fn waits_double_up_to_a_bound_and_follow_the_server() {
         let patience = Patience { stall: Duration::from_secs(1), retries: 9, delay: Duration::from_secs(1) };
         assert_eq!(patience.wait(0, None).as_secs(), 1);
         assert_eq!(patience.wait(3, None).as_secs(), 8);

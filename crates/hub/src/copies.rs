@@ -3,11 +3,12 @@
 //! ```text
 //! $TRIVEC_HOME/packed/
 //!   KEY.safetensors  the packed file. KEY is a digest of the checkpoint's content, the format and this program's version
-//!   KEY.json         of which checkpoint it is. A copy is there when this is
-//!   seen/PATH.json   how a checkpoint's files looked when its content was last read through: while they look the same, KEY is known
+//!   KEY.json         its record: of which checkpoints it is a copy. Without a record a packed file does not count as a copy
+//!   seen/PATH.json   the stamps of a checkpoint's files when its content was last read completely: while they are the same, KEY is known.
+//!                    PATH is a digest of the checkpoint's path, the format and this program's version
 //! ```
-//! A file is taken to be unchanged while its device, inode, length and times of change are the same ([`Stamp`]); the last of these times
-//! cannot be set by a program.
+//! A file counts as unchanged while its device, inode, length, time of modification and time of change are the same ([`Stamp`]); no program
+//! can set the time of change.
 
 use std::fs;
 use std::io;
@@ -26,7 +27,7 @@ use trivec::internal::Stamp;
 /// The layout of the files that this version writes and reads.
 const FORMAT: u32 = 1;
 
-/// Most files, and deepest level, of a checkpoint's directory whose stamps are compared. A directory with more is read completely every
+/// The most files and levels of a checkpoint's directory for which stamps are compared. A checkpoint with more is read completely every
 /// time.
 const MOST_FILES: usize = 4096;
 const MOST_DEPTH: usize = 4;
@@ -35,19 +36,19 @@ const MOST_DEPTH: usize = 4;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PackedCopy {
     format: u32,
-    /// Name of its file, made of what it was packed from and how.
+    /// The name of its file without the ending: a digest of what it was packed from and how.
     pub key: String,
-    /// The checkpoints of this content, by their directories.
+    /// The directories of the checkpoints that have this content.
     pub sources: Vec<PathBuf>,
     /// How the weights are stored: `int8` …
     pub weights: String,
-    /// Its length.
+    /// Length of its file.
     pub bytes: u64,
     /// Mean cosine of dense vectors to those of the checkpoint; `None` for a reranker.
     pub fidelity: Option<f64>,
 }
 
-/// A checkpoint that was read completely, and the stamps of its files.
+/// A checkpoint that was read completely: a digest of its files' stamps, and the key of its copy.
 #[derive(Debug, Serialize, Deserialize)]
 struct Seen {
     format: u32,
@@ -66,17 +67,17 @@ fn hex(digest: impl AsRef<[u8]>) -> String {
 }
 
 impl Copies {
-    /// Names the directory of packed copies in `store`. Nothing is read or made yet.
+    /// The packed copies in `store`. Nothing is read or created yet.
     pub fn of(store: &Store) -> Copies {
         Copies { directory: store.home().join("packed") }
     }
 
-    /// Where they are.
+    /// The directory of the copies.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// The key of the copy of a checkpoint whose files have this digest.
+    /// The key of the copy, packed to `weights`, of a checkpoint whose files have this digest.
     pub fn key(content: &[u8; 32], weights: WeightFormat) -> String {
         let mut hash = Sha256::new();
         for part in [&content[..], weights.name().as_bytes(), env!("CARGO_PKG_VERSION").as_bytes()] {
@@ -102,13 +103,14 @@ impl Copies {
         (metadata.is_file() && metadata.len() == record.bytes).then_some(record)
     }
 
+    /// Reads a record; `None` if there is none, or it is damaged or of another layout.
     fn read(&self, path: &Path) -> Option<PackedCopy> {
         let record: PackedCopy = serde_json::from_slice(&read_small(path).ok()?).ok()?;
         (record.format == FORMAT && is_key(&record.key)).then_some(record)
     }
 
-    /// Takes the lock for making the copy of this key. If another process holds it, this calls `waiting` with a sentence for the user, in which
-    /// `what` names the work, and waits.
+    /// Takes the lock for making the copy of this key. If another process holds it, this calls `waiting` with a sentence for the user, in
+    /// which `what` names the work, and blocks until the lock is free.
     ///
     /// # Errors
     /// [`HubErrorKind::Io`](crate::HubErrorKind::Io).
@@ -116,7 +118,8 @@ impl Copies {
         Lock::acquire(&self.directory.join("locks").join(format!("{key}.lock")), what, true, waiting)
     }
 
-    /// Makes a copy visible, whose file is in place. Copies of what `source` held before are removed, unless others hold it still.
+    /// Writes the record of a copy whose file is in place, so that it counts. A copy of what `source` held before is removed, unless it is
+    /// also a copy of another checkpoint.
     ///
     /// # Errors
     /// [`HubErrorKind::Io`](crate::HubErrorKind::Io) if the file is not there, or its record cannot be written.
@@ -131,8 +134,8 @@ impl Copies {
         Ok(())
     }
 
-    /// Records a further checkpoint with the same content. If that fails, nothing is said: the copy works as before, and only the list of copies
-    /// lacks the second path.
+    /// Records that `copy` is also the copy of the checkpoint in `source`. An error is ignored: the copy works as before, and only the list
+    /// of copies lacks the path.
     pub fn also_of(&self, copy: PackedCopy, source: &Path) {
         if copy.sources.iter().any(|other| other == source) {
             return;
@@ -144,12 +147,14 @@ impl Copies {
         }
     }
 
+    /// Writes the record of a copy.
     fn write(&self, copy: &PackedCopy) -> Result<(), HubError> {
         let text = serde_json::to_vec_pretty(copy).map_err(|e| HubError::model(e.to_string()))?;
         write_whole(&self.record_path(&copy.key), &text)
     }
 
-    /// Removes `source` from earlier copies in the format of `now`, whose content it has now.
+    /// Removes `source`, whose content is now that of the copy `now`, from the other copies in the same format; one that is left without
+    /// a source is removed.
     fn supersede(&self, now: &PackedCopy, source: &Path) {
         for mut copy in self.list() {
             if copy.key == now.key || copy.weights != now.weights || !copy.sources.iter().any(|other| other == source) {
@@ -161,7 +166,7 @@ impl Copies {
         }
     }
 
-    /// All copies, by their sources.
+    /// All copies, sorted by their sources.
     pub fn list(&self) -> Vec<PackedCopy> {
         let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten();
         let stems = entries.filter_map(|entry| Some(entry.file_name().to_str()?.strip_suffix(".json")?.to_owned()));
@@ -196,6 +201,7 @@ impl Copies {
         }
     }
 
+    /// Where it is recorded which copy a checkpoint has in a format.
     fn seen_path(&self, source: &Path, weights: WeightFormat) -> PathBuf {
         let mut hash = Sha256::new();
         hash.update(source.as_os_str().as_encoded_bytes());
@@ -205,14 +211,14 @@ impl Copies {
         self.directory.join("seen").join(format!("{}.json", hex(&hash.finalize()[..16])))
     }
 
-    /// The key of the copy that a checkpoint had when its files looked as `listing` says.
+    /// The key that [`remember`](Copies::remember) has recorded for this checkpoint, format and `listing`.
     pub fn seen(&self, source: &Path, weights: WeightFormat, listing: &Listing) -> Option<String> {
         let seen: Seen = serde_json::from_slice(&read_small(&self.seen_path(source, weights)).ok()?).ok()?;
         let same = seen.format == FORMAT && seen.listing == listing.0 && is_key(&seen.key);
         same.then_some(seen.key)
     }
 
-    /// Records that the checkpoint in `source`, packed to `weights`, has the copy `key` while its files look as `listing` says:
+    /// Records that the checkpoint in `source`, packed to `weights`, has the copy `key` while its files have this `listing`:
     /// [`seen`](Copies::seen) then finds the copy without reading the checkpoint. An error of writing is ignored; the checkpoint is read
     /// completely again next time.
     pub fn remember(&self, source: &Path, weights: WeightFormat, listing: &Listing, key: &str) {
@@ -228,7 +234,7 @@ fn is_key(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
-/// The stamps of a directory's files: equal listings mean equal content.
+/// A digest of the names and stamps of a directory's files: equal listings mean equal content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listing(String);
 
@@ -258,7 +264,8 @@ impl Listing {
     }
 }
 
-/// Adds the files of `directory`, which is `prefix` below where the walk began. Links are followed.
+/// Adds the files below `directory`, which lies at `prefix` below the first directory. Links are followed. `None` if there are too many
+/// levels or files, or one cannot be read.
 fn walk(directory: &Path, prefix: &Path, depth: usize, files: &mut Vec<(PathBuf, Stamp)>) -> Option<()> {
     if depth > MOST_DEPTH {
         return None;
@@ -299,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_is_there_with_its_record_and_its_whole_file_alone() {
+    fn a_copy_counts_only_with_its_record_and_its_whole_file() {
         let (_directory, copies) = copies();
         let key = add(&copies, 1, "/a", WeightFormat::Int8);
         assert_eq!(copies.find(&key).unwrap().bytes, 10);
@@ -317,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_checkpoint_held_before_goes_unless_another_holds_it_still() {
+    fn a_copy_of_earlier_content_goes_unless_another_checkpoint_has_it() {
         let (_directory, copies) = copies();
         let first = add(&copies, 1, "/a", WeightFormat::Int8);
         let other_format = add(&copies, 1, "/a", WeightFormat::Int4);
@@ -334,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_remembered_for_one_look_of_the_files_and_one_format() {
+    fn a_key_is_remembered_for_one_checkpoint_listing_and_format() {
         let (_directory, copies) = copies();
         let (source, looks) = (Path::new("/a"), |text: &str| Listing(text.to_owned()));
         let key = Copies::key(&[1; 32], WeightFormat::Int8);
@@ -350,7 +357,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn every_change_of_a_directory_shows() {
+    fn changes_of_a_directory_change_its_stamps() {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
         fs::create_dir(at("1_Pooling")).unwrap();
@@ -359,7 +366,7 @@ mod tests {
         }
         // Just written: a further change might not show.
         assert_eq!(Listing::of(directory.path()), None);
-        // The stamps of files cannot be made old, so this compares what the listing is made of.
+        // No test can make stamps old, so this compares the stamps that a listing is made of.
         let stamps = || {
             let mut files = Vec::new();
             walk(directory.path(), Path::new(""), 0, &mut files).unwrap();

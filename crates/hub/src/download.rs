@@ -1,5 +1,5 @@
-//! Downloads that resume and are verified. A file gets its name only when its content is verified. Before, it is `NAME.part`, with
-//! `NAME.etag` beside it, which names the version that the part belongs to.
+//! Downloads that resume and are verified. A file gets its name only when its content is verified. Until then it is `NAME.part`, and
+//! `NAME.etag` beside it holds the ETag of the version that the part belongs to.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
@@ -17,16 +17,16 @@ use super::hash::{Hash, check};
 use super::listing::{Listing, RemoteFile};
 use super::store::sync_directory;
 
-/// Most attempts for a file, even if each transfers something.
+/// The most failed attempts for a file, even if each transfers something.
 const MAX_ATTEMPTS: u32 = 200;
 
 /// Progress of downloads. Its functions are called from several threads.
 pub trait Progress: Sync {
     /// `files` are to be fetched, with `bytes` in all.
     fn begin(&self, files: usize, bytes: u64);
-    /// A file of `bytes` begins or goes on at `at`.
+    /// The download of a file of `bytes` bytes begins, or goes on from byte `at`.
     fn start(&self, path: &str, bytes: u64, at: u64);
-    /// More of a file has come.
+    /// `bytes` more bytes of a file have come.
     fn advance(&self, path: &str, bytes: u64);
     /// A file is complete and verified.
     fn done(&self, path: &str);
@@ -46,11 +46,12 @@ impl Progress for () {
     fn note(&self, _: &str) {}
 }
 
-/// The name of a file that is not complete.
+/// The path of a file while it is not complete and verified.
 pub(super) fn part_path(path: &Path) -> PathBuf {
     with_ending(path, ".part")
 }
 
+/// The path of the file that holds the ETag of an incomplete file.
 fn etag_path(path: &Path) -> PathBuf {
     with_ending(path, ".etag")
 }
@@ -61,7 +62,7 @@ fn with_ending(path: &Path, ending: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// The context of a download.
+/// The repository whose files are downloaded, and the directory they go to.
 pub(super) struct Job<'a> {
     pub client: &'a Client,
     pub endpoint: &'a Endpoint,
@@ -71,7 +72,7 @@ pub(super) struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Fetches `files`, at most `parallel` at a time, the largest first. The first error ends all.
+    /// Fetches `files`, at most `parallel` at a time, the largest first. After the first error, which is returned, all downloads end.
     pub(super) fn fetch_all(&self, files: &[&RemoteFile], parallel: usize) -> Result<(), HubError> {
         if files.is_empty() {
             return Ok(());
@@ -100,7 +101,7 @@ impl Job<'_> {
         error.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
     }
 
-    /// Fetches one file to its verified end. `stop` is looked at between pieces.
+    /// Downloads one file, trying again after failures, verifies it and gives it its name. Once `stop` is set, it ends with an error.
     fn fetch(&self, file: &RemoteFile, stop: &AtomicBool) -> Result<(), HubError> {
         let path = self.directory.join(&file.path);
         if let Some(parent) = path.parent() {
@@ -150,7 +151,7 @@ impl Job<'_> {
         self.listing.url(self.endpoint, &file.path)
     }
 
-    /// One request, from where the part ends.
+    /// Sends one request for what the part lacks, and appends the answer to the part.
     fn attempt(&self, file: &RemoteFile, path: &Path, stop: &AtomicBool) -> Result<(), Fault> {
         let part = part_path(path);
         let io = |e: std::io::Error| Fault::Fatal(HubError::io(&part, &e));
@@ -223,6 +224,7 @@ impl Job<'_> {
         }
     }
 
+    /// Appends the answer's body to the part `out`, which ends at byte `at`. A body that ends early, or is longer than the file, is a fault.
     fn copy(
         &self,
         answer: &mut Answer,
@@ -258,16 +260,19 @@ impl Job<'_> {
         Ok(())
     }
 
+    /// Removes the part of the file at `path`, with its ETag.
     fn discard(&self, path: &Path) -> Result<(), HubError> {
         remove(&part_path(path))?;
         remove(&etag_path(path))
     }
 }
 
+/// The length of a file; 0 if there is none.
 fn length(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |metadata| metadata.len())
 }
 
+/// Removes a file; one that is not there is no error.
 fn remove(path: &Path) -> Result<(), HubError> {
     match fs::remove_file(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(HubError::io(path, &e)),
@@ -275,7 +280,7 @@ fn remove(path: &Path) -> Result<(), HubError> {
     }
 }
 
-/// Whether a tag tells versions apart byte by byte, which `If-Range` demands, and is fit for a header.
+/// Whether an ETag is strong, so that it is the same only for the same bytes, as `If-Range` demands, and can be sent in a header.
 fn is_strong_etag(etag: &str) -> bool {
     etag.len() < 500
         && etag.len() >= 2
@@ -289,7 +294,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tags_that_can_be_sent_back() {
+    fn only_strong_etags_are_sent_back() {
         assert!(is_strong_etag("\"abc\""));
         for bad in ["", "\"", "abc", "W/\"abc\"", "\"a\nb\"", "\"a\u{e9}\""] {
             assert!(!is_strong_etag(bad), "{bad:?}");
@@ -297,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn endings_are_added_to_whole_names() {
+    fn endings_are_appended_to_whole_file_names() {
         assert_eq!(part_path(Path::new("a/b.json")), Path::new("a/b.json.part"));
         assert_eq!(etag_path(Path::new("a/b")), Path::new("a/b.etag"));
     }

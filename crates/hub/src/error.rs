@@ -13,7 +13,7 @@ pub enum HubErrorKind {
     /// A hub does not have what was asked for.
     #[cfg_attr(not(feature = "fetch"), allow(dead_code))]
     NotFound,
-    /// The operating system refused.
+    /// The operating system refused, or a hub denied access (HTTP 401 or 403).
     Io,
     /// A hub cannot be reached, or does not answer as a hub does: another one may.
     #[cfg_attr(not(feature = "fetch"), allow(dead_code))]
@@ -34,17 +34,17 @@ pub struct HubError {
 }
 
 impl HubError {
-    /// An error of a kind. Addresses are shown without the user and the password that one may have in it.
+    /// An error of this kind. User and password are removed from the addresses in the message.
     pub fn new(kind: HubErrorKind, message: impl Into<String>) -> HubError {
         HubError { kind, message: without_users(message.into()), cause: None }
     }
 
-    /// A wrong request.
+    /// An error of the kind [`HubErrorKind::Usage`]: the name or an option makes no sense.
     pub fn usage(message: impl Into<String>) -> HubError {
         HubError::new(HubErrorKind::Usage, message)
     }
 
-    /// A model cannot be used: its files are damaged, incomplete or of a kind that is not supported.
+    /// An error of the kind [`HubErrorKind::Model`]: the model's files are damaged, incomplete or of a kind that is not supported.
     pub fn model(message: impl Into<String>) -> HubError {
         HubError::new(HubErrorKind::Model, message)
     }
@@ -52,13 +52,13 @@ impl HubError {
     /// An error of the file system at `path`.
     pub fn io(path: &Path, error: &std::io::Error) -> HubError {
         let text = error.to_string();
-        // `tempfile` adds the name of a hidden file.
+        // The errors of `tempfile` end in the path of its hidden file, which tells the user nothing.
         let what = text.split_once(" at path \"").map_or(text.as_str(), |(what, _)| what);
         HubError::new(HubErrorKind::Io, format!("{}: {what}", path.display()))
     }
 }
 
-/// A message with `https://host` in place of `https://user:password@host`.
+/// Replaces `https://user:password@host` by `https://host` in a message.
 pub(crate) fn without_users(message: String) -> String {
     if !message.contains('@') {
         return message;

@@ -1,4 +1,4 @@
-//! From a name to a directory of verified files.
+//! Fetches the files of a model that a name names: asks the hubs for the listing, and downloads and verifies what is not there yet.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use trivec::internal::check_config;
 /// The list of files that a source directory is to hold, so that an interrupted pull can go on without asking a hub.
 const MANIFEST: &str = ".trivec-files.json";
 
-/// Free disk space that is left for other purposes.
+/// Free disk space that a download must leave for other purposes.
 const SPARE_BYTES: u64 = 64 << 20;
 
 /// How to fetch.
@@ -29,7 +29,7 @@ pub struct FetchOptions {
     pub endpoint: Option<String>,
     /// The hubs to ask, the preferred one first.
     pub hubs: Vec<Hub>,
-    /// Whether known models are taken at their known revision and with their known hashes.
+    /// Whether known models are fetched at their known revision and must have their known hashes.
     pub pinned: bool,
     /// How long to wait, and how often to try again.
     pub patience: Patience,
@@ -37,7 +37,7 @@ pub struct FetchOptions {
     pub parallel: usize,
     /// Whether to wait for another process that fetches the same, instead of failing.
     pub wait: bool,
-    /// What the packed file takes, as a share of the weights' bytes.
+    /// The packed file's expected size as a share of the fetched bytes; the disk must have that much room too.
     pub packed_share: f64,
 }
 
@@ -87,7 +87,7 @@ pub fn fetch(spec: &Spec, options: &FetchOptions, store: &Store, progress: &dyn 
         let others = index + 1 < options.hubs.len();
         let mut patience = options.patience.clone();
         if others {
-            // With another hub left, it gives up sooner.
+            // If another hub is left to try, this one is given up sooner.
             patience.retries = patience.retries.min(2);
         }
         let client = Client::new(patience);
@@ -114,6 +114,8 @@ pub fn fetch(spec: &Spec, options: &FetchOptions, store: &Store, progress: &dyn 
     Err(HubError::new(HubErrorKind::Network, message))
 }
 
+/// Fetches from one hub: gets the listing, decides which files are needed, and downloads those that are neither in place nor in Hugging
+/// Face's cache.
 fn fetch_from(
     hub: Hub,
     client: &Client,
@@ -205,7 +207,7 @@ fn fetch_from(
     })
 }
 
-/// Refuses a listing that contradicts the pinned hashes of a known model. Files without a published hash get the pinned one.
+/// Refuses a listing that contradicts the pinned lengths and hashes of a known model. A file without a published hash gets the pinned one.
 fn hold_pins(known: &KnownModel, listing: &mut Listing) -> Result<(), HubError> {
     for pin in known.pinned {
         let Some(file) = listing.files.iter_mut().find(|file| file.path == pin.path) else { continue };
@@ -226,7 +228,8 @@ fn hold_pins(known: &KnownModel, listing: &mut Listing) -> Result<(), HubError> 
     Ok(())
 }
 
-/// Files without a published hash are checked by length only. That is accepted from a hub that the user has configured, and from the cache.
+/// Refuses files without a published hash, of which only the length can be checked, if models are `pinned` and the network is in use. Else
+/// `note` says which they are.
 fn without_hash(files: &[RemoteFile], pinned: bool, note: &dyn Fn(&str)) -> Result<(), HubError> {
     let names: Vec<&str> =
         files.iter().filter(|file| file.hash == Hash::Unknown).map(|file| file.path.as_str()).collect();
@@ -243,14 +246,14 @@ fn without_hash(files: &[RemoteFile], pinned: bool, note: &dyn Fn(&str)) -> Resu
     Ok(())
 }
 
-/// The listing that an earlier run has stored in a source directory.
+/// The listing that an earlier call has stored in a source directory; `None` if there is none or it is damaged.
 fn manifest(directory: &Path) -> Option<Listing> {
     let listing: Listing = serde_json::from_slice(&fs::read(directory.join(MANIFEST)).ok()?).ok()?;
     let sound = listing.files.iter().all(|file| super::listing::is_safe(&file.path));
     sound.then_some(listing)
 }
 
-/// The listing of files that are on disk already, for offline use.
+/// The listing of the files of a revision that are on disk already, in the store or in Hugging Face's cache, for use without a network.
 fn offline_listing(
     cached: Option<&CachedRepository>,
     home: &Path,
@@ -272,7 +275,8 @@ fn offline_listing(
     })
 }
 
-/// Whether a file is there and verified; if it is not but Hugging Face's cache has it, it is linked there.
+/// Whether a file is in place and verified. A file that is not, but is in Hugging Face's cache and sound, is linked into place first. A
+/// damaged file is removed.
 fn is_in_place(
     directory: &Path,
     file: &RemoteFile,
@@ -288,7 +292,7 @@ fn is_in_place(
             Err(what) => progress.note(&format!("{}: {what}: fetching it again", path.display())),
         }
     }
-    // It is a damaged file or a broken link.
+    // What may still be here is a damaged file or a broken link.
     match fs::remove_file(&path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io(e)),
         _ => {}
@@ -319,7 +323,7 @@ fn link(from: &Path, to: &Path) -> std::io::Result<()> {
     fs::rename(&part, to)
 }
 
-/// Refuses to begin if the disk has too little space.
+/// Refuses to begin a download if the disk has too little space for what is missing and for the packed file.
 fn check_space(directory: &Path, missing: &[RemoteFile], files: &[RemoteFile], share: f64) -> Result<(), HubError> {
     let part = |file: &RemoteFile| fs::metadata(part_path(&directory.join(&file.path))).map_or(0, |part| part.len());
     let download: u64 = missing.iter().map(|file| file.bytes.saturating_sub(part(file))).fold(0, u64::saturating_add);
@@ -332,6 +336,7 @@ fn check_space(directory: &Path, missing: &[RemoteFile], files: &[RemoteFile], s
     })
 }
 
+/// Compares free bytes with the bytes to download, those of the packed file and [`SPARE_BYTES`]; the error is a sentence for the user.
 fn enough_space(free: u64, download: u64, packed: u64) -> Result<(), String> {
     let needed = download.saturating_add(packed).saturating_add(SPARE_BYTES);
     if needed <= free {
@@ -352,7 +357,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn space_is_counted() {
+    fn download_packed_file_and_spare_space_must_fit() {
         assert!(enough_space(SPARE_BYTES + 30, 20, 10).is_ok());
         assert!(enough_space(SPARE_BYTES + 29, 20, 10).unwrap_err().contains("are needed"));
         assert!(enough_space(u64::MAX - 1, u64::MAX, u64::MAX).is_err());

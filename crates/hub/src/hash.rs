@@ -19,7 +19,7 @@ pub(super) enum Hash {
 }
 
 impl Hash {
-    /// A SHA-256 of 64 digits, or a git name of 40.
+    /// Parses 64 hexadecimal digits as a SHA-256, and 40 as the name of a git object; `None` for any other text.
     pub(super) fn parse(text: &str) -> Option<Hash> {
         let text = text.to_ascii_lowercase();
         if !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -32,7 +32,7 @@ impl Hash {
         }
     }
 
-    /// The digits, for what is made from several hashes.
+    /// The digits; empty for an unknown hash.
     pub(super) fn text(&self) -> &str {
         match self {
             Hash::Sha256(text) | Hash::Git(text) => text,
@@ -41,7 +41,7 @@ impl Hash {
     }
 }
 
-/// Compares a file with the length and hash it should have. `Ok(Err)` says in what it differs.
+/// Compares a file with the length and hash it should have. `Ok(Err)` says how it differs. If the hash is unknown, only the length counts.
 pub(super) fn check(path: &Path, bytes: u64, hash: &Hash) -> io::Result<Result<(), String>> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
@@ -60,6 +60,7 @@ pub(super) fn check(path: &Path, bytes: u64, hash: &Hash) -> io::Result<Result<(
     Ok(if found == *expected { Ok(()) } else { Err(format!("its {kind} is {found}, expected {expected}")) })
 }
 
+/// Adds the content of a file to a digest, and returns it in hexadecimal digits.
 fn digest<D: Digest>(mut hasher: D, file: &mut File) -> io::Result<String> {
     let mut buffer = vec![0; 1 << 20];
     loop {
@@ -71,7 +72,7 @@ fn digest<D: Digest>(mut hasher: D, file: &mut File) -> io::Result<String> {
     Ok(hex(&hasher.finalize()))
 }
 
-/// Bytes in small hexadecimal digits.
+/// The bytes in lower-case hexadecimal digits.
 pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -4,7 +4,7 @@
 //! NAME ─▶ files and hashes ─▶ downloads, verified ─▶ load, pack (staged.rs), verify ─▶ store
 //! names.rs   remote.rs          download.rs            pull.rs                           store.rs
 //! ```
-//! The store (names, records, locks) is always there; everything that speaks to a network is behind the feature `fetch`.
+//! The store (names, records, locks) is always compiled; everything that uses a network is behind the feature `fetch`.
 
 #[cfg(feature = "fetch")]
 mod address;

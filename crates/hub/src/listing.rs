@@ -17,7 +17,7 @@ pub enum Hub {
 }
 
 impl Hub {
-    /// As records and paths write it.
+    /// Its name in records, paths and messages.
     pub fn name(self) -> &'static str {
         match self {
             Hub::HuggingFace => "huggingface",
@@ -59,7 +59,7 @@ impl Listing {
         self.files.iter().find(|file| file.path == path)
     }
 
-    /// Where a file's content is.
+    /// The address from which a file's content is downloaded.
     pub(super) fn url(&self, endpoint: &Endpoint, path: &str) -> String {
         let (base, repository) = (&endpoint.base, &self.repository);
         let (revision, path) = (encode(&self.address), encode(path));
@@ -89,7 +89,8 @@ pub(super) fn hash_of(oid: &str) -> Result<Hash, String> {
     }
 }
 
-/// Identifies a repository's files by a digest of their hashes, for hubs that name no commit.
+/// A digest of the paths, lengths and hashes of a repository's files, which stands for the revision on hubs that name no commit. It has 40
+/// digits, as a commit has.
 pub(super) fn digest(files: &[RemoteFile]) -> String {
     let mut digest = Sha256::new();
     for file in files {
@@ -103,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hostile_paths_are_seen() {
+    fn unsafe_paths_are_refused() {
         for good in ["config.json", "1_Pooling/config.json", "model-00001-of-00002.safetensors"] {
             assert!(is_safe(good), "{good}");
         }

@@ -9,14 +9,14 @@ use crate::store::{Choice, Store};
 /// Where a model is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Located {
-    /// A packed file or a directory in Hugging Face layout: `trivec::Model::load` takes it, or says what is wrong with it.
+    /// A packed file or a directory in Hugging Face layout: `trivec::Model::load` loads it, or says what is wrong with it.
     Path(PathBuf),
     /// The small model inside the binary, which `trivec::Model::starter` loads.
     Starter,
 }
 
-/// Finds a model by what a user calls it: a path, `starter`, or the name of an installed model, with or without its organisation. An
-/// existing path takes precedence. Text that is neither is treated as a path.
+/// Finds a model by what a user calls it: a path, `starter`, or the name of an installed model (a known model also by its repository,
+/// `BAAI/bge-m3` for `bge-m3`). An existing path takes precedence. Any other text is treated as a path.
 ///
 /// ```no_run
 /// use trivec_hub::{Located, locate};
@@ -30,8 +30,8 @@ pub enum Located {
 /// ```
 ///
 /// # Errors
-/// [`HubErrorKind::Model`](crate::HubErrorKind::Model) if it is the name of a known model that is not installed, or if the record of an
-/// installed one is damaged.
+/// [`HubErrorKind::Model`](crate::HubErrorKind::Model) if it names a known model that is not installed, or an installed one that is
+/// damaged.
 pub fn locate(model: &Path) -> Result<Located, HubError> {
     let path = || Ok(Located::Path(model.to_path_buf()));
     if model.exists() {
@@ -56,10 +56,11 @@ pub fn locate(model: &Path) -> Result<Located, HubError> {
     }
 }
 
-/// The installed model that is used where none is named, with its record; `None` if none was chosen.
+/// The installed model that is used when none is named, as its record and the path of its packed file. `None` if that is the starter, or if
+/// there is no home directory.
 ///
 /// # Errors
-/// A damaged record.
+/// As [`Store::default_model`].
 pub fn locate_default() -> Result<Option<(crate::Record, PathBuf)>, HubError> {
     let Ok(store) = Store::from_env() else { return Ok(None) };
     Ok(match store.default_model()? {

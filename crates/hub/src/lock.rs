@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::error::{HubError, HubErrorKind};
 use trivec::lock_file::LockFile;
 
-/// Attempts, and the time between them, before a lock counts as held. Processes that clean up after killed ones hold each lock for a
-/// moment.
+/// How often a lock is tried, and the pause between two tries, before it counts as held by a worker. A process that removes left lock files
+/// holds each one for a moment.
 const ATTEMPTS: usize = 5;
 const BETWEEN: Duration = Duration::from_millis(20);
 
@@ -20,8 +20,8 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock at `path` for work on `what`. If another process holds it, this calls `waiting` with a sentence for the user and waits,
-    /// or, without `wait`, fails with [`HubErrorKind::Busy`].
+    /// Takes the lock at `path` for work on `what`, which messages name. If another process holds it: with `wait`, calls `waiting` with a
+    /// sentence for the user and blocks until the lock is free; without, fails with [`HubErrorKind::Busy`].
     pub fn acquire(path: &Path, what: &str, wait: bool, waiting: &dyn Fn(&str)) -> Result<Lock, HubError> {
         let io = |e: std::io::Error| HubError::io(path, &e);
         if let Some(directory) = path.parent() {
@@ -64,7 +64,8 @@ fn holder(path: &Path) -> String {
     }
 }
 
-/// Removes lock files of other models that no process holds; killed processes have left them. Outside Unix they stay: see [`LockFile`].
+/// Removes the other lock files in `directory` that no process holds, which killed processes have left. Outside Unix they stay: see
+/// [`LockFile`].
 fn remove_left(directory: &Path, except: &Path) {
     for path in fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()) {
         if path != except && path.extension().is_some_and(|extension| extension == "lock") {
@@ -92,7 +93,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn nothing_is_left_of_locks() {
+    fn lock_files_that_nobody_holds_are_removed() {
         let directory = tempfile::tempdir().unwrap();
         let locks = directory.path().join("locks");
         let held = Lock::acquire(&locks.join("held.lock"), "held", false, &|_| {}).unwrap();

@@ -2,7 +2,7 @@
 
 use super::error::HubError;
 
-/// A file whose content is known beforehand.
+/// A file of a known model, with the length and the hash that it must have.
 #[derive(Debug)]
 #[cfg_attr(not(feature = "fetch"), allow(dead_code))]
 pub struct Pinned {
@@ -10,7 +10,7 @@ pub struct Pinned {
     pub path: &'static str,
     /// Its length.
     pub bytes: u64,
-    /// Its hash, in hexadecimal.
+    /// Its SHA-256, in hexadecimal.
     pub sha256: &'static str,
 }
 
@@ -22,7 +22,7 @@ pub struct KnownModel {
     pub name: &'static str,
     /// The repository on Hugging Face.
     pub repository: &'static str,
-    /// The commit on Hugging Face that is taken unless another is asked for.
+    /// The commit on Hugging Face that is fetched unless another is asked for.
     pub revision: Option<&'static str>,
     /// Its licence.
     pub licence: &'static str,
@@ -112,7 +112,7 @@ pub const UNSUPPORTED: [(&str, &str, &str); 1] = [(
 /// The name of the model inside the binary.
 pub const STARTER: &str = "starter";
 
-/// What a person wrote: a short name, or `ORG/REPO`, either with `@revision`.
+/// What a user wrote to name a model: a short name or `ORG/REPO`, each with or without `@revision`.
 ///
 /// ```
 /// use trivec_hub::names::Spec;
@@ -137,10 +137,10 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// Reads a name: a known short name or `ORG/REPO`, each with `@` and a revision after it or without.
+    /// Parses a known short name or `ORG/REPO`, each with or without `@revision`.
     ///
     /// # Errors
-    /// [`HubErrorKind::Usage`](crate::HubErrorKind::Usage) if `text` is no such name, or that of a model which cannot be used.
+    /// [`HubErrorKind::Usage`](crate::HubErrorKind::Usage) if `text` is no such name, or names a model that this engine cannot run.
     pub fn parse(text: &str) -> Result<Spec, HubError> {
         let (name, revision) = match text.split_once('@') {
             Some((name, revision)) => (name, Some(revision)),
@@ -183,7 +183,7 @@ fn is_revision(text: &str) -> bool {
         && !text.contains("//")
 }
 
-/// Whether `text` is a full commit.
+/// Whether `text` is a full commit: 40 digits in lower-case hexadecimal.
 #[cfg_attr(not(feature = "fetch"), allow(dead_code))]
 pub fn is_commit(text: &str) -> bool {
     text.len() == 40 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
@@ -192,7 +192,7 @@ pub fn is_commit(text: &str) -> bool {
 /// Checks that `name` can be a model's name: `NAME` or `ORG/REPO` of letters, digits, `.`, `_` and `-`. Names become file names.
 ///
 /// # Errors
-/// [`HubErrorKind::Usage`](crate::HubErrorKind::Usage) if it cannot; the starter's name is one of these.
+/// [`HubErrorKind::Usage`](crate::HubErrorKind::Usage) if it cannot. `starter` cannot either.
 pub fn check_name(name: &str) -> Result<(), HubError> {
     let part = |part: &str| {
         (1..=96).contains(&part.len())
@@ -210,7 +210,7 @@ pub fn check_name(name: &str) -> Result<(), HubError> {
     )))
 }
 
-/// The name of the file that a model's record has: `BAAI/bge-m3` becomes `BAAI--bge-m3`.
+/// A model's or repository's name as it stands in file names: `BAAI/bge-m3` becomes `BAAI--bge-m3`.
 pub fn file_name(name: &str) -> String {
     name.replace('/', "--")
 }
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name_is_refused() {
+    fn malformed_and_unsupported_names_are_refused() {
         for bad in
             ["", "nonsense", "a/b/c", "../x", "a/..", "a/.b", "-a/b", "a/b--c", "a/b@", "a/b@../x", "a b/c", "a\\b/c"]
         {
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn pins_are_digests() {
+    fn pinned_hashes_and_commits_are_well_formed() {
         for pin in KNOWN.iter().flat_map(|known| known.pinned) {
             assert!(pin.sha256.len() == 64 && pin.sha256.bytes().all(|b| b.is_ascii_hexdigit()), "{}", pin.path);
         }

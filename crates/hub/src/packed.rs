@@ -1,4 +1,4 @@
-//! A checkpoint in its packed copy: packed once, compared, kept, and found again by the checkpoint's content.
+//! Loads a checkpoint by its packed copy, which is packed once, compared, kept, and found again by the checkpoint's content.
 //!
 //! ```text
 //! listing of the files, seen before ─▶ the copy
@@ -23,7 +23,7 @@ use trivec::pack::PackOptions;
 use trivec::pack::verify::{Promise, bundled_texts, verify};
 use trivec::{ErrorKind, LoadOptions, Model, RerankOptions, WeightFormat};
 
-/// A packed copy is compared with its checkpoint on every fourth of the bundled texts: enough to find a file that is not the model's.
+/// A packed copy is compared with its checkpoint on every fourth of the bundled texts: enough to notice a file of another model.
 const TEXTS_STEP: usize = 4;
 
 /// Progress of [`load_packed`]. Use `()` to ignore it.
@@ -48,7 +48,7 @@ impl CopyProgress for () {
 /// Why there is no packed copy.
 #[derive(Debug, Clone)]
 pub enum CopyError {
-    /// The checkpoint cannot be read, or not be packed.
+    /// The checkpoint cannot be read or cannot be packed.
     Checkpoint(HubError),
     /// The store cannot keep the copy.
     NotKept(HubError),
@@ -82,11 +82,11 @@ impl From<trivec::Error> for CopyError {
     }
 }
 
-/// Loads the packed copy of the checkpoint in `directory`, under the checkpoint's name. If `store` has none of its content, one is packed to
-/// `weights`, compared with the checkpoint and kept.
+/// Loads the packed copy of the checkpoint in `directory`. The model's name is that of the checkpoint. If `store` has no copy of its content
+/// in the format `weights`, one is packed, compared with the checkpoint and kept.
 ///
 /// # Errors
-/// [`CopyError`] tells what to do something about: the checkpoint, the store, or neither.
+/// [`CopyError`], which tells whether the checkpoint, the store or the copy is at fault.
 pub fn load_packed(
     directory: &Path,
     weights: WeightFormat,
@@ -116,14 +116,14 @@ pub fn load_packed(
         }
         None => job.make(&original, &content, &key, &source)?,
     };
-    // Only if the files looked the same before and after they were read.
+    // The key is remembered only if the files' stamps were the same before and after they were read.
     if let Some(listing) = listing.filter(|before| Listing::of(&source).as_ref() == Some(before)) {
         copies.remember(&source, weights, &listing, &key);
     }
     Ok(model)
 }
 
-/// The checkpoint, and the format it is packed to.
+/// The checkpoint, the format it is packed to, and how it is loaded.
 struct Job<'a> {
     directory: &'a Path,
     weights: WeightFormat,
@@ -133,7 +133,7 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Loads a copy, under the checkpoint's name. One that is damaged is removed: `None`.
+    /// Loads a copy and gives it the checkpoint's name. Removes a damaged copy, and returns `None` for it.
     fn open(&self, copy: &PackedCopy) -> Result<Option<Model>, CopyError> {
         match self.load(&self.copies.path(&copy.key)) {
             Ok(model) => Ok(Some(model)),
@@ -146,6 +146,7 @@ impl Job<'_> {
         }
     }
 
+    /// Loads a packed file and gives the model the checkpoint's name.
     fn load(&self, path: &Path) -> trivec::Result<Model> {
         let model = Model::load_with(path, self.load)?;
         Ok(model.called(self.directory.display().to_string()))
@@ -162,8 +163,8 @@ impl Job<'_> {
             return Ok(model);
         }
         let path = copies.path(key);
-        // A file without a record: an earlier run packed it and was ended before it had compared it. Or one that has no longer the length
-        // that its record names.
+        // A file that does not count as a copy may be there: an earlier run packed it and was ended before it had compared it, or the file no
+        // longer has the length in its record.
         let earlier = match path.exists().then(|| self.load(&path)) {
             Some(Err(error)) => {
                 progress.note(&damaged(&error));
@@ -187,7 +188,7 @@ impl Job<'_> {
             }
         };
         let fidelity = self.compare(original, &model).inspect_err(|_| {
-            // It has no record, so nobody uses it.
+            // The file has no record yet, so no process uses it.
             let _ = fs::remove_file(&path);
         })?;
         content.check_unchanged()?;
@@ -195,7 +196,7 @@ impl Job<'_> {
         Ok(model)
     }
 
-    /// Refuses a copy that is not faithful to the checkpoint; returns the mean cosine of its dense vectors.
+    /// Refuses a copy that is not faithful to the checkpoint. Returns the mean cosine of their dense vectors, or `None` for a reranker.
     fn compare(&self, original: &Model, copy: &Model) -> Result<Option<f64>, CopyError> {
         let texts: Vec<String> = bundled_texts().into_iter().step_by(TEXTS_STEP).collect();
         self.progress.note(&format!("comparing the copy with the checkpoint on {} texts", texts.len()));
@@ -212,7 +213,7 @@ impl Job<'_> {
     }
 }
 
-/// An error of the directory of copies, if it is the file system's.
+/// Blames the store for an error of the file system, and the checkpoint for any other.
 fn not_kept(error: HubError) -> CopyError {
     match error.kind {
         HubErrorKind::Io => CopyError::NotKept(error),
@@ -220,11 +221,13 @@ fn not_kept(error: HubError) -> CopyError {
     }
 }
 
+/// The note about a damaged copy.
 fn damaged(error: &trivec::Error) -> String {
     format!("the packed copy is damaged and is made anew: {error}")
 }
 
-/// How far the scores of two rerankers may lie apart, in the mean over pairs of texts.
+/// What is wrong with a packed reranker: an entry if its scores of pairs of texts differ from the checkpoint's, in the mean, by more than
+/// `promise` allows.
 fn compare_rerankers(
     original: &Model,
     copy: &Model,
@@ -241,14 +244,14 @@ fn compare_rerankers(
     Ok(failed.then_some(what).into_iter().collect())
 }
 
-/// What a checkpoint holds.
+/// The content of a checkpoint: a digest of its files, and their stamps when they were read.
 struct Checkpoint {
     digest: [u8; 32],
     files: Vec<(PathBuf, Arc<File>, Option<Stamp>)>,
 }
 
 impl Checkpoint {
-    /// Reads all files that a model was loaded from.
+    /// Reads and digests all files that a model was loaded from.
     fn read(model: &Model, progress: &dyn CopyProgress) -> Result<Checkpoint, HubError> {
         let mut hash = Sha256::new();
         let mut files = Vec::new();
@@ -280,7 +283,7 @@ impl Checkpoint {
         Ok(content)
     }
 
-    /// Whether the files are still those that were read: what was packed is then what was digested.
+    /// Refuses a checkpoint whose files were changed since they were digested, because then other bytes may have been packed.
     fn check_unchanged(&self) -> Result<(), HubError> {
         for (path, file, stamp) in &self.files {
             if Stamp::of(file).map_err(|e| HubError::io(path, &e))? != *stamp {

@@ -1,5 +1,5 @@
-//! From a name to a model in use: fetch, pack, verify, install. Every completed stage is kept, so that the same call goes on where an
-//! earlier one ended, however it ended.
+//! From a name to a model in use: fetch, pack, verify, install. Every completed stage stays on disk, so that the same call goes on where
+//! an earlier one ended, however it ended.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,16 +23,16 @@ pub struct PullOptions {
     pub fetch: FetchOptions,
     /// How to store the layers' weights.
     pub weights: WeightFormat,
-    /// Fetch, pack and verify again what is installed.
+    /// Whether to pack and verify again a model that is installed or packed already.
     pub force: bool,
-    /// Keep the downloaded files.
+    /// Whether the downloaded files are kept after the installation.
     pub keep_source: bool,
     /// How models are loaded to be packed and compared.
     pub load: LoadOptions,
 }
 
 impl PullOptions {
-    /// Layers in `weights`; all else as `trivec pull` does without options.
+    /// Options that store the layers as `weights`; everything else is as `trivec pull` does it without options.
     pub fn new(weights: WeightFormat) -> PullOptions {
         PullOptions {
             fetch: FetchOptions::default(),
@@ -54,7 +54,7 @@ impl PullProgress for () {
     fn comparing(&self, _: usize, _: usize) {}
 }
 
-/// A model that is installed and used from now on.
+/// A model that is installed and is now the one in use.
 #[derive(Debug)]
 pub struct Pulled {
     /// The store's record of the model.
@@ -66,17 +66,18 @@ pub struct Pulled {
 /// What a pull had to do.
 #[derive(Debug)]
 pub struct Made {
-    /// Length of the files that were needed.
+    /// Bytes of all files that the model needs, newly downloaded or not.
     pub source_bytes: u64,
     /// Where the downloaded files are, if they were to be kept.
     pub source: Option<PathBuf>,
-    /// How the packed model compares with them.
+    /// How the packed model compares with its source.
     pub report: VerifyReport,
 }
 
 /// Fetches the model that `spec` names, packs it, compares the result with its source, installs it in `store` and makes it the one that is
-/// used without a name. A call goes on from what an earlier call has downloaded or packed, unless `options.force` is set; the comparison is
-/// made again. After the installation the downloaded files are removed, unless `options.keep_source` is set.
+/// used without a name. A call reuses the verified files that an earlier call has downloaded and, unless `options.force` is set, the file
+/// that it has packed; the comparison is made again. After the installation the downloaded files are removed, unless `options.keep_source`
+/// is set.
 ///
 /// ```no_run
 /// # use trivec_hub::{PullOptions, Store, names::Spec, pull};
@@ -132,7 +133,7 @@ pub fn pull(
         repository: fetched.repository.clone(),
         revision: fetched.revision.clone(),
         weights: options.weights.name().to_owned(),
-        file: format!("{}/{}", directory_name(&store.model_directory(&spec.name)), directory_name(&path)),
+        file: format!("{}/{}", last_part(&store.model_directory(&spec.name)), last_part(&path)),
         bytes: fs::metadata(&path).map_err(|e| HubError::io(&path, &e))?.len(),
         fidelity: verification.pointer("/dense/mean").and_then(Value::as_f64),
         verification,
@@ -150,16 +151,19 @@ pub fn pull(
     Ok(Pulled { record, made: Some(Made { source_bytes: fetched.bytes, source, report }) })
 }
 
+/// Makes a model that is installed already the one in use.
 fn already(store: &Store, record: &Record) -> Result<Pulled, HubError> {
     store.set_default(Some(&record.name))?;
     Ok(Pulled { record: record.clone(), made: None })
 }
 
-fn directory_name(path: &Path) -> String {
+/// The last part of a path: the name of a file or directory.
+fn last_part(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Packs the fetched files, unless an earlier run has, and compares the result with them.
+/// Packs the fetched files, unless an earlier run has, and compares the result with them. Returns the packed file and the comparison; a
+/// packed model that is not faithful enough is an error.
 fn make(
     spec: &Spec,
     options: &PullOptions,
@@ -174,7 +178,7 @@ fn make(
     remove_temporary(&directory);
     let in_use = installed.map(|record| store.path(record));
     let path = packed_path(&directory, options.weights, fetched, in_use.as_deref());
-    // Without a record the file is not in use; an interrupted run may have packed it.
+    // No record names this file, so it is not in use; an interrupted run may have packed it.
     let earlier = if path.exists() && !options.force { Model::load_with(&path, &options.load).ok() } else { None };
     let candidate = match earlier {
         Some(candidate) => {
@@ -209,7 +213,7 @@ fn make(
     )))
 }
 
-/// The path of the new packed file, which is never that of the one in use.
+/// The path for the new packed file, which is never the path of the file in use.
 fn packed_path(directory: &Path, weights: WeightFormat, fetched: &Fetched, in_use: Option<&Path>) -> PathBuf {
     let version = env!("CARGO_PKG_VERSION");
     let stem = format!("{:.12}-{}-{version}", fetched.revision, weights.name());
@@ -228,11 +232,11 @@ fn remove_temporary(directory: &Path) {
     }
 }
 
-/// Removes downloaded files. The model is in place, whether they go or stay.
+/// Removes downloaded files. Errors are ignored, because the installed model does not need the files.
 fn remove_files(directory: &Path) {
     let _ = fs::remove_dir_all(directory);
     if let Some(parent) = directory.parent() {
-        // Only if nothing else is in it.
+        // This fails, as it should, if anything else is in it.
         let _ = fs::remove_dir(parent);
     }
 }

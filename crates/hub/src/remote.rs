@@ -1,4 +1,4 @@
-//! The listing of a repository on a hub: its revision and its files.
+//! Asks a hub for the listing of a repository: its revision and its files.
 
 use serde::Deserialize;
 use ureq::http::header;
@@ -11,7 +11,7 @@ use super::listing::{Hub, Listing, RemoteFile, digest, hash_of, is_safe};
 use super::names::is_commit;
 use super::siblings::Names;
 
-/// More pages or files than any model's repository has.
+/// The most pages and files of a listing; no model's repository has as many.
 const MAX_PAGES: usize = 50;
 const MAX_FILES: usize = 100_000;
 
@@ -85,6 +85,7 @@ pub(super) fn list(
     Ok(listing)
 }
 
+/// Lists a repository on Hugging Face or on a mirror, which may tell less.
 fn list_hugging_face(
     client: &Client,
     endpoint: &Endpoint,
@@ -94,12 +95,13 @@ fn list_hugging_face(
 ) -> Result<Listing, HubError> {
     let names = Names { client, endpoint, repository, note };
     match list_tree(client, endpoint, repository, revision, note) {
-        // Mirrors implement less of the API than Hugging Face itself.
+        // A mirror may not implement this part of Hugging Face's API.
         Err(error) if error.kind == HubErrorKind::NotFound => names.list(revision)?.ok_or(error),
         listing => names.complete(listing?),
     }
 }
 
+/// Lists a repository by the commit of `revision` and the pages of its tree.
 fn list_tree(
     client: &Client,
     endpoint: &Endpoint,
@@ -149,6 +151,7 @@ fn next_page(link: &str) -> Option<&str> {
     part.split('<').nth(1)?.split('>').next()
 }
 
+/// Lists a repository on ModelScope.
 fn list_model_scope(
     client: &Client,
     endpoint: &Endpoint,
@@ -165,7 +168,7 @@ fn list_model_scope(
     };
     let mut files = Vec::new();
     for file in data.files.into_iter().filter(|file| file.kind != "tree" && is_safe(&file.path)) {
-        // Files without a hash are never among those that are fetched.
+        // A file without a hash could not be checked, so it is left out.
         let Some(hash) = file.sha256.as_deref().and_then(Hash::parse) else { continue };
         files.push(RemoteFile { path: file.path, bytes: file.size, hash });
     }

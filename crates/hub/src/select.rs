@@ -12,7 +12,7 @@ const MODULES: &str = "modules.json";
 const INDEXES: [&str; 2] = ["model.safetensors.index.json", "pytorch_model.bin.index.json"];
 const SINGLES: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
 
-/// Small files beside the weights; taken where they are. sentence-transformers' older names too.
+/// Small files beside the weights, each of which is fetched if the repository has it. The last six are older names of the first.
 const SMALL: [&str; 12] = [
     "sentence_bert_config.json",
     "config_sentence_transformers.json",
@@ -59,7 +59,7 @@ pub(super) const USUAL: [&str; 25] = [
     "1_Pooling/config.json",
 ];
 
-/// Whether a file may be one of those that [`needed`] finds, before the guides are read.
+/// Whether [`needed`] may select a file, as far as its path tells before the guides are read.
 pub(super) fn may_be_needed(path: &str) -> bool {
     let is_shard = |path: &str| path.ends_with(".safetensors") || path.ends_with(".bin");
     let of_module = |name: &str| [CONFIG, SINGLES[0], SINGLES[1]].contains(&name);
@@ -69,7 +69,7 @@ pub(super) fn may_be_needed(path: &str) -> bool {
     }
 }
 
-/// More shards or modules than any model has.
+/// The most shards or modules that a model may name.
 const MAX_NAMED: usize = 1000;
 
 /// Where the weights are: in one file, or in shards that an index names.
@@ -78,6 +78,7 @@ enum Weights {
     Sharded(&'static str),
 }
 
+/// Finds the weights, safetensors before PyTorch's format.
 fn weights(listing: &Listing) -> Result<Weights, HubError> {
     for (single, index) in SINGLES.into_iter().zip(INDEXES) {
         if listing.file(single).is_some() {
@@ -122,7 +123,7 @@ struct Index {
     weight_map: std::collections::BTreeMap<String, String>,
 }
 
-/// All files that are needed. `read` gives the content of a guide.
+/// All files that the model needs. `read` returns the content of a guide (see [`guides`]).
 pub(super) fn needed(
     listing: &Listing,
     read: impl Fn(&str) -> Result<Vec<u8>, HubError>,
@@ -237,7 +238,7 @@ mod tests {
         {"idx":2,"path":"2_Normalize","type":"sentence_transformers.models.Normalize"}]"#;
 
     #[test]
-    fn of_bge_m3_only_what_is_needed() {
+    fn only_what_bge_m3_needs_is_selected() {
         let found = paths(&listing(&BGE_M3), |_| MODULES_TEXT.to_owned()).unwrap();
         assert_eq!(
             found,

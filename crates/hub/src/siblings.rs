@@ -11,7 +11,7 @@ use super::listing::{Hub, Listing, RemoteFile, digest, hash_of, is_safe};
 use super::names::is_commit;
 use super::select::{USUAL, may_be_needed};
 
-/// Most files that are requested one by one.
+/// The most files of one listing that are asked for one by one.
 const MAX_ASKED: usize = 200;
 
 /// What Hugging Face's API says of a repository.
@@ -37,7 +37,7 @@ struct Lfs {
     size: u64,
 }
 
-/// Asks a hub for the files of a repository by their names.
+/// Lists a repository on a hub that does not list all files with their hashes.
 pub(super) struct Names<'a> {
     pub client: &'a Client,
     pub endpoint: &'a Endpoint,
@@ -46,7 +46,7 @@ pub(super) struct Names<'a> {
 }
 
 impl Names<'_> {
-    /// The files at `revision`, or `None` if there are none that a hub of any kind would have.
+    /// The files at `revision`. `None` if the hub neither lists any nor has `config.json`, so that the repository is not there.
     pub(super) fn list(&self, revision: &str) -> Result<Option<Listing>, HubError> {
         let info = self.info(revision)?;
         let listed: Vec<RemoteFile> = match &info {
@@ -69,12 +69,12 @@ impl Names<'_> {
         if !listed.is_empty() {
             return self.complete(listing(listed)).map(Some);
         }
-        // The server has no listing, only files.
+        // The server has no listing, so it is asked for each file that a model may have.
         let mut found = listing(Vec::new());
         for (index, path) in USUAL.iter().enumerate() {
             match self.ask(&found, path)? {
                 Some(head) => self.add(&mut found, path, head)?,
-                // Every model has the first.
+                // Every model has the first of them, `config.json`.
                 None if index == 0 => return Ok(None),
                 None => {}
             }
@@ -82,7 +82,8 @@ impl Names<'_> {
         Ok(Some(named(found)))
     }
 
-    /// The listing with lengths and hashes of all files that may be needed, as far as the hub tells them.
+    /// Asks the hub for the length and hash of each file without a hash that a model may need, and drops the other files without one. A hash
+    /// that the hub does not tell stays unknown.
     pub(super) fn complete(&self, mut listing: Listing) -> Result<Listing, HubError> {
         let (known, unknown): (Vec<_>, Vec<_>) = std::mem::take(&mut listing.files)
             .into_iter()
@@ -105,6 +106,7 @@ impl Names<'_> {
         Ok(named(listing))
     }
 
+    /// What the API says of the repository at `revision`; `None` if the hub has no such answer.
     fn info(&self, revision: &str) -> Result<Option<Info>, HubError> {
         let model = format!("{}/api/models/{}", self.endpoint.base, self.repository);
         let mut urls = vec![format!("{model}/revision/{}?blobs=true", encode(revision).replace('/', "%2F"))];
@@ -121,7 +123,7 @@ impl Names<'_> {
         Ok(None)
     }
 
-    /// What the hub says of a file; `None` if it is not there.
+    /// What the hub's headers say of a file; `None` if it is not there.
     fn ask(&self, listing: &Listing, path: &str) -> Result<Option<Head>, HubError> {
         let url = listing.url(self.endpoint, path);
         match self.client.retry(self.note, || self.client.head(self.endpoint, &url)) {
@@ -131,6 +133,7 @@ impl Names<'_> {
         }
     }
 
+    /// Adds a file with what the hub says of it. If the listing has no commit yet, it gets the one that the hub names.
     fn add(&self, listing: &mut Listing, path: &str, head: Head) -> Result<(), HubError> {
         let bytes = head.bytes.ok_or_else(|| {
             let url = listing.url(self.endpoint, path);
@@ -146,7 +149,7 @@ impl Names<'_> {
 }
 
 impl Sibling {
-    /// `None` for a path that cannot be ours.
+    /// The file as the hub lists it; `None` if its path is not safe to use.
     fn file(&self, base: &str) -> Result<Option<RemoteFile>, HubError> {
         if !is_safe(&self.rfilename) {
             return Ok(None);
@@ -157,13 +160,13 @@ impl Sibling {
         };
         let hash = hash_of(oid)
             .map_err(|what| HubError::new(HubErrorKind::Network, format!("{base}: {}: {what}", self.rfilename)))?;
-        // A hash without a length is asked for as if there were none.
+        // A hash without a length is dropped, so that `complete` asks for both.
         let hash = if bytes.is_some() { hash } else { Hash::Unknown };
         Ok(Some(RemoteFile { path: self.rfilename.clone(), bytes: bytes.unwrap_or(0), hash }))
     }
 }
 
-/// The listing in order, with a revision in any case.
+/// Sorts the files, and gives a listing without a commit a digest as its revision.
 fn named(mut listing: Listing) -> Listing {
     listing.files.sort_by(|a, b| a.path.cmp(&b.path));
     if listing.revision.is_empty() {

@@ -20,7 +20,7 @@ use trivec::Model;
 use trivec::lock_file::LockFile;
 use trivec::pack::{Calibration, PackOptions, PackReport, Plan, Stage, Writing};
 
-/// Bytes between two marks of what has reached the disk.
+/// How many bytes are written between two flushes to disk, each of which is recorded in `synced`.
 const SYNC_EVERY: u64 = 64 << 20;
 
 /// Progress of packing.
@@ -29,7 +29,7 @@ pub trait Watcher {
     fn measuring(&self, stage: Stage, done: usize, total: usize);
     /// `done` of the file's `total` bytes are written.
     fn writing(&self, done: u64, total: u64);
-    /// The results of an interrupted call are reused.
+    /// The results of an interrupted call that `what` names are reused.
     fn resumed(&self, what: &str);
 }
 
@@ -40,7 +40,7 @@ impl Watcher for () {
     fn resumed(&self, _: &str) {}
 }
 
-/// Everything that the packed bytes depend on.
+/// What stages of packing must have in common to be reused. Only `source` tells models of the same shape apart.
 #[derive(Serialize)]
 struct Key<'a> {
     version: &'static str,
@@ -49,12 +49,13 @@ struct Key<'a> {
     mixed_budget: Option<u64>,
     /// `None`: not calibrated. An empty list: the bundled texts. Otherwise the given texts.
     calibration: Option<&'a [String]>,
-    /// With a budget, which layers get the better format is decided by measuring, on this instruction set.
+    /// The instruction set: with a budget, measuring on it decides which layers get the better format.
     isa: &'static str,
 }
 
-/// Packs `model` to the file `target`, going on where an interrupted call with the same model and options stopped. Intermediate results are
-/// kept in a hidden directory beside the target. An existing file is replaced at the end.
+/// Packs `model` to the file `target`, going on where an interrupted call with the same model and options stopped. Models of the same shape
+/// are told apart by `options.source` only. Intermediate results are kept in a hidden directory beside the target. An existing file is
+/// replaced at the end.
 ///
 /// # Errors
 /// The model's, in [`HubError::cause`]; [`HubErrorKind::Busy`] while another process packs to the same file; those of the file system.
@@ -76,7 +77,7 @@ pub fn pack(
     packed
 }
 
-/// Packs to `target` by way of `directory`, which the caller has locked.
+/// Packs to `target`, with the stages in `directory`, which the caller has locked.
 fn pack_in(
     directory: &Path,
     target: &Path,
@@ -107,8 +108,8 @@ fn pack_in(
     Ok(report)
 }
 
-/// Drops a packed file's pages from the page cache, so that the next process that maps the file gets huge pages. (The pages of a file that
-/// was just written are small, and would stay small.)
+/// Drops a packed file's pages from the page cache, so that the next process that maps the file can get huge pages. (The pages of a file
+/// that was just written are small, and would stay small.)
 pub fn drop_from_cache(file: &File) {
     #[cfg(target_os = "linux")]
     {
@@ -119,6 +120,7 @@ pub fn drop_from_cache(file: &File) {
     let _ = file;
 }
 
+/// The hidden directory for the stages of packing to `target`.
 fn directory_of(target: &Path) -> Result<PathBuf, HubError> {
     let name = target.file_name().ok_or_else(|| HubError::usage(format!("{} names no file", target.display())))?;
     let mut hidden = std::ffi::OsString::from(".");
@@ -127,7 +129,8 @@ fn directory_of(target: &Path) -> Result<PathBuf, HubError> {
     Ok(target.with_file_name(hidden))
 }
 
-/// Holds the directory against a second process. The lock lies beside it, because the directory is removed at the end.
+/// Takes the lock for packing to `target`, or fails if another packing holds it. The lock file lies beside the directory of the stages, which
+/// is removed at the end.
 fn lock(directory: &Path, target: &Path) -> Result<LockFile, HubError> {
     let mut path = directory.as_os_str().to_owned();
     path.push(".lock");
@@ -143,6 +146,7 @@ fn lock(directory: &Path, target: &Path) -> Result<LockFile, HubError> {
     }
 }
 
+/// The key of this packing, as text.
 fn key(model: &Model, options: &PackOptions) -> Result<String, HubError> {
     let key = Key {
         version: env!("CARGO_PKG_VERSION"),
@@ -159,6 +163,7 @@ fn key(model: &Model, options: &PackOptions) -> Result<String, HubError> {
     serde_json::to_string(&key).map_err(|e| HubError::model(format!("the key of what is packed: {e}")))
 }
 
+/// Removes a file; one that is not there is no error.
 fn remove(path: &Path) -> Result<(), HubError> {
     match fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(HubError::io(path, &e)),
@@ -176,7 +181,7 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), HubError> {
     written.and_then(|()| fs::rename(&new, path)).map_err(|e| HubError::io(path, &e))
 }
 
-/// The plan that was kept, or one that is made and kept.
+/// Reads the plan that an interrupted call has stored, or measures and stores a new one.
 fn plan(model: &Model, options: &PackOptions, path: &Path, watcher: &dyn Watcher) -> Result<Plan, HubError> {
     // A file that is no valid plan for this model is replaced.
     let kept = fs::read(path).ok().and_then(|bytes| serde_json::from_slice::<Plan>(&bytes).ok());
@@ -194,7 +199,7 @@ fn plan(model: &Model, options: &PackOptions, path: &Path, watcher: &dyn Watcher
     Ok(plan)
 }
 
-/// Writes the file, from where it was left.
+/// Writes the packed file to `data`, from where an interrupted call stopped.
 fn write(writing: &Writing<'_>, data: &Path, synced: &Path, watcher: &dyn Watcher) -> Result<PackReport, HubError> {
     let failed = |e: io::Error| HubError::io(data, &e);
     let mut file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(data).map_err(failed)?;
@@ -224,7 +229,7 @@ fn kept_bytes(writing: &Writing<'_>, file: &mut File, synced: &Path) -> Result<u
     Ok(if begins { marked.min(length) } else { 0 })
 }
 
-/// A file that marks, every now and then, how much of it has reached the disk.
+/// A file that is flushed to disk every [`SYNC_EVERY`] bytes, and the file at `path` that records how much of it is there.
 struct Synced<'a> {
     file: BufWriter<File>,
     at: u64,
@@ -285,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interrupted_file_is_gone_on_with_and_ends_in_the_same_bytes() {
+    fn an_interrupted_packing_resumes_and_gives_the_same_bytes() {
         let directory = tempfile::tempdir().unwrap();
         let (model, options) = (model(), PackOptions::new(WeightFormat::Int8));
         let whole = directory.path().join("whole");
@@ -299,7 +304,7 @@ mod tests {
         assert!(!target.exists(), "nothing is seen of an unfinished file");
         let stages = directory.path().join(".target.packing");
         let kept = fs::metadata(stages.join("data")).unwrap().len();
-        // Nothing of so small a file was marked as on disk; a mark stands for the marks of a large one.
+        // So small a file is not flushed before its end. This records a length as the flushes of a large file do.
         fs::write(stages.join("synced"), kept.to_string()).unwrap();
 
         let script = Script::default();
@@ -311,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_kept_for_something_else_or_damaged_is_not_taken() {
+    fn stages_with_another_key_and_damaged_ones_are_not_reused() {
         let directory = tempfile::tempdir().unwrap();
         let (model, options) = (model(), PackOptions::new(WeightFormat::Int8));
         let whole = directory.path().join("whole");
@@ -336,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_process_is_told() {
+    fn a_second_packing_of_one_file_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let target = directory.path().join("target");
         let stages = directory_of(&target).unwrap();
@@ -348,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn many_at_once_pack_or_are_told_that_another_does() {
+    fn concurrent_packings_of_one_file_succeed_or_are_refused_as_busy() {
         let directory = tempfile::tempdir().unwrap();
         let target = directory.path().join("target");
         let (model, options) = (model(), PackOptions::new(WeightFormat::F16));

@@ -3,14 +3,14 @@
 //! ```text
 //! $TRIVEC_HOME                       else $XDG_DATA_HOME/trivec, else ~/.local/share/trivec (Windows: %LOCALAPPDATA%\trivec)
 //!   default                          the name of the model in use; without it, the one installed last
-//!   models/NAME.json                 a record: what is installed, and which file it is. A model is there when its record is
+//!   models/NAME.json                 a record: what is installed, and in which file. A model is installed if it has a record
 //!   models/NAME/*.safetensors        packed files
 //!   sources/HUB--ORG--REPO/REVISION/ downloaded files, removed when the model is in place
 //!   packed/                          packed copies of checkpoints that lie elsewhere (`copies.rs`)
-//!   tuning/                          how this machine reads weights fastest, a file a kind of CPU (written by the engine)
+//!   tuning/                          how this machine reads weights fastest, one file for each kind of CPU (written by the engine)
 //!   locks/
 //! ```
-//! Records and `default` are replaced by renaming a whole new file over them.
+//! A record or `default` is replaced by renaming a complete new file over it.
 
 use std::ffi::OsString;
 use std::fs;
@@ -26,13 +26,13 @@ use super::names::{STARTER, check_name, file_name};
 /// The layout of records that this version writes and reads.
 const RECORD_FORMAT: u32 = 1;
 
-/// Larger files are not read as records or as `default`.
+/// The largest file that is read as a record or as `default`.
 const MAX_RECORD_BYTES: u64 = 1 << 20;
 
 /// An installed model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// Version of this record's form.
+    /// Version of the record's layout.
     pub format: u32,
     /// The name that users write.
     pub name: String,
@@ -46,13 +46,13 @@ pub struct Record {
     pub weights: String,
     /// The packed file, relative to `models/`.
     pub file: String,
-    /// Length of its file.
+    /// Length of the packed file.
     pub bytes: u64,
     /// Mean cosine of dense vectors to those of the source.
     pub fidelity: Option<f64>,
-    /// The whole report on fidelity.
+    /// The whole report of the comparison with the source.
     pub verification: serde_json::Value,
-    /// Whether the downloaded files are to stay.
+    /// Whether the downloaded files were to be kept.
     #[serde(default)]
     pub keep_source: bool,
     /// When the model was installed, in seconds since 1970.
@@ -97,12 +97,12 @@ pub struct Store {
 }
 
 impl Store {
-    /// The store in the directory `home`. Nothing is made yet.
+    /// The store in the directory `home`. Nothing is created yet.
     pub fn at(home: impl Into<PathBuf>) -> Store {
         Store { home: home.into() }
     }
 
-    /// The store that the environment names. Nothing is made yet.
+    /// The store in the directory that the environment names. Nothing is created yet.
     ///
     /// # Errors
     /// [`HubErrorKind::Usage`](crate::HubErrorKind::Usage) if no variable names a directory.
@@ -130,7 +130,7 @@ impl Store {
         self.models().join(file_name(name))
     }
 
-    /// Where the downloaded files of a repository are, a directory a revision.
+    /// Where the downloaded files of a repository are, in one directory for each revision.
     pub fn source_directory(&self, hub: &str, repository: &str) -> PathBuf {
         self.home.join("sources").join(format!("{hub}--{}", file_name(repository)))
     }
@@ -169,7 +169,7 @@ impl Store {
         self.home.join("locks").join(format!("{}.lock", file_name(name)))
     }
 
-    /// Lists all installed models by name, and those that are damaged.
+    /// Lists the installed models and, apart from them, the damaged ones, both sorted by name.
     ///
     /// # Errors
     /// [`HubErrorKind::Io`](crate::HubErrorKind::Io) if the directory cannot be read.
@@ -293,7 +293,8 @@ impl Store {
         }
     }
 
-    /// Makes a model visible: its packed file is in place, the record makes it count. Then it is the one in use.
+    /// Writes the record of a model whose packed file is in place, which installs it, and makes it the model in use. All other files in its
+    /// directory are removed.
     ///
     /// # Errors
     /// [`HubErrorKind::Io`](crate::HubErrorKind::Io) if the record, or the choice of the model in use, cannot be written.
@@ -305,7 +306,7 @@ impl Store {
         let text = serde_json::to_vec_pretty(&record).map_err(|e| HubError::model(e.to_string()))?;
         write_whole(&self.record_path(&record.name), &text)?;
         self.set_default(Some(&record.name))?;
-        // Removes files of earlier installations. A failure does not affect the new one.
+        // Removes the files of earlier installations. If that fails, the new one works all the same.
         let kept = self.path(&record);
         for path in entries_of(&self.model_directory(&record.name)).into_iter().filter(|path| *path != kept) {
             // A directory belongs to an interrupted packing in another format.
@@ -349,7 +350,7 @@ impl Store {
     }
 }
 
-/// The directory of models, by environment.
+/// The store's directory, from the values that `variable` returns for variables of the environment.
 fn home(variable: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     if let Some(home) = variable("TRIVEC_HOME") {
         return Some(home.into());
@@ -365,6 +366,7 @@ fn home(variable: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     absolute("HOME").map(|home| home.join(".local/share/trivec"))
 }
 
+/// Reads a record or `default`. A file that is larger than either can be, or not a regular one, is an error.
 pub(super) fn read_small(path: &Path) -> io::Result<Vec<u8>> {
     let metadata = fs::metadata(path)?;
     if !metadata.is_file() || metadata.len() > MAX_RECORD_BYTES {
@@ -373,7 +375,7 @@ pub(super) fn read_small(path: &Path) -> io::Result<Vec<u8>> {
     fs::read(path)
 }
 
-/// Replaces the file at `path` by a whole new one.
+/// Replaces the file at `path` in one step, by renaming a complete new file over it.
 pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), HubError> {
     let io = |e: io::Error| HubError::io(path, &e);
     let directory = path.parent().unwrap_or(Path::new("."));
@@ -404,11 +406,12 @@ pub(super) fn sync_directory(directory: &Path) {
     let _ = directory;
 }
 
+/// The paths in a directory; none if it cannot be read.
 fn entries_of(directory: &Path) -> Vec<PathBuf> {
     fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
 
-/// Bytes of the files below `directory`; links count nothing.
+/// Bytes of the files below `directory`, links not counted.
 pub(super) fn size_of(directory: &Path) -> u64 {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     entries
@@ -431,6 +434,7 @@ mod tests {
         (directory, store)
     }
 
+    /// Installs a model whose packed file has these bytes.
     fn install(store: &Store, name: &str, bytes: &[u8]) -> Record {
         let directory = store.model_directory(name);
         fs::create_dir_all(&directory).unwrap();
@@ -453,6 +457,7 @@ mod tests {
         store.install(record).unwrap()
     }
 
+    /// The name of the model in use.
     fn default_name(store: &Store) -> String {
         match store.default_model().unwrap() {
             Choice::Starter => STARTER.to_owned(),
@@ -461,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_installed_is_in_use_until_another_is_chosen_or_it_goes() {
+    fn the_model_in_use_is_the_chosen_one_else_the_last_installed_else_the_starter() {
         let (_directory, store) = store();
         assert_eq!(default_name(&store), "starter");
         install(&store, "a", b"1");
@@ -496,7 +501,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_named_and_never_used() {
+    fn a_damaged_model_is_named_and_never_used() {
         let (_directory, store) = store();
         let record = install(&store, "a", b"content");
         let path = store.record_path("a");
@@ -531,11 +536,11 @@ mod tests {
     }
 
     #[test]
-    fn an_earlier_file_goes_when_another_is_installed() {
+    fn an_installation_removes_the_models_earlier_files() {
         let (_directory, store) = store();
         install(&store, "a", b"1");
         fs::write(store.model_directory("a").join("old.safetensors"), b"old").unwrap();
-        // And what a killed run has begun to pack.
+        // A killed run has left what it had begun to pack.
         let begun = store.model_directory("a").join(".old.safetensors.packing");
         fs::create_dir(&begun).unwrap();
         fs::write(begun.join("data"), b"half").unwrap();
@@ -544,7 +549,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_says_where() {
+    fn the_environment_names_the_directory_of_the_store() {
         let with = |set: &[(&str, &str)]| {
             let set: Vec<(String, OsString)> = set.iter().map(|(n, v)| ((*n).to_owned(), OsString::from(v))).collect();
             home(&move |name| set.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone()))

@@ -1,4 +1,4 @@
-//! A checkpoint is packed once by a library call, without the program.
+//! `load_packed` packs a checkpoint once, called from the library without the program.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use trivec::{EncodeOptions, LoadOptions, Model, WeightFormat};
 use trivec_hub::staged::Watcher;
 use trivec_hub::{Copies, CopyError, CopyProgress, Store, load_packed};
 
-/// Remembers the notes.
+/// Records the notes of `load_packed`, and checks that no progress exceeds its total.
 #[derive(Default)]
 struct Notes(Mutex<Vec<String>>);
 
@@ -33,11 +33,13 @@ impl CopyProgress for Notes {
 }
 
 impl Notes {
+    /// Whether a note says that something was packed.
     fn has_packed(&self) -> bool {
         self.0.lock().unwrap().iter().any(|note| note.starts_with("packing "))
     }
 }
 
+/// Copies a tiny checkpoint to `to`.
 fn checkpoint(to: &Path) {
     fs::create_dir(to).unwrap();
     for entry in fs::read_dir(trivec_testing::data("models/f32-h64")).unwrap().map(Result::unwrap) {
@@ -66,7 +68,7 @@ fn a_checkpoint_is_packed_once_and_known_by_its_content() {
     let (found, expected) = (dense(&first), dense(&Model::load_with(&one, &load).unwrap()));
     let cosine: f32 = found.iter().zip(&expected).map(|(a, b)| a * b).sum();
     assert!(cosine > 0.99, "{cosine}");
-    // Again, and another directory of the same content.
+    // Neither a second call nor another directory with the same content packs again.
     for path in [&one, &two] {
         let notes = Notes::default();
         assert_eq!(dense(&packed(path, &notes)), found);

@@ -1,4 +1,4 @@
-//! A model is pulled by a library call, from a hub on loopback, without the program.
+//! `pull` called from the library, without the program, with a hub on loopback.
 #![cfg(feature = "fetch")]
 
 use std::sync::Mutex;
@@ -12,7 +12,7 @@ use trivec_hub::{FetchOptions, Hub, HubErrorKind, Patience, Progress, PullOption
 use trivec_testing::hub::{Hub as LoopbackHub, small_model};
 use trivec_testing::world::nowhere;
 
-/// Remembers the notes of a pull.
+/// Records the notes of a pull, and the files that were fetched.
 #[derive(Default)]
 struct Notes(Mutex<Vec<String>>);
 
@@ -39,6 +39,7 @@ impl PullProgress for Notes {
     fn comparing(&self, _: usize, _: usize) {}
 }
 
+/// Options to pull an int8 model from Hugging Face's API at `endpoint`, without other attempts and without pinned hashes.
 fn options(endpoint: &str) -> PullOptions {
     let patience = Patience { stall: Duration::from_secs(600), retries: 0, delay: Duration::from_millis(1) };
     let fetch = FetchOptions {
@@ -72,7 +73,7 @@ fn a_library_call_pulls_a_model_and_knows_it_again() {
     let cosine: f32 = found.iter().zip(&expected).map(|(a, b)| a * b).sum();
     assert!(cosine > 0.99, "{cosine}");
 
-    // Again: nothing is to do.
+    // A second call finds the model installed.
     let again = pull(&spec, &options(&hub.url), &store, &Notes::default()).unwrap();
     assert!(again.made.is_none());
     assert_eq!(again.record.file, record.file);

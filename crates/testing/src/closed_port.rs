@@ -1,9 +1,9 @@
-//! A port of loopback where nobody listens, and nobody can begin to while it is held.
+//! A port on loopback on which no process listens, and none can begin to listen while the value exists.
 
 use std::net::{TcpListener, TcpStream};
 
-/// A local port that is bound by an outgoing connection: nobody can listen on it, and connecting to it is refused. The listener at the other end is
-/// held only so that the connection stays open.
+/// The local port of an outgoing connection: no process can listen on it, and connecting to it is refused. The listener at the other end
+/// only keeps the connection open.
 pub struct ClosedPort {
     pub port: u16,
     _ends: (TcpListener, TcpStream),

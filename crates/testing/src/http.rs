@@ -1,4 +1,4 @@
-//! A served binary on loopback, and a client so plain that it can send what no client library would.
+//! `trivec serve` as a child process on loopback, and a client that sends any bytes, also those that no client library would send.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -21,14 +21,14 @@ pub struct Server {
 }
 
 impl Server {
-    /// With the starter and these options.
+    /// Starts `trivec serve` with these options. Without `--model` among them it serves the starter.
     pub fn start(args: &[&str]) -> Server {
         let mut command = trivec();
         command.args(["serve", "--port", "0"]).args(args);
         Server::run(command)
     }
 
-    /// A command that ends in `trivec serve`.
+    /// Runs a command that starts `trivec serve`, and waits until it listens.
     pub fn run(mut command: Command) -> Server {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
@@ -40,7 +40,7 @@ impl Server {
                 break port.trim().parse().unwrap();
             }
         };
-        // The log must be read, or the service would stand still once the pipe is full.
+        // If nothing read the log, the service would block once the pipe is full.
         let log = Arc::new(Mutex::new(String::new()));
         let own = Arc::clone(&log);
         let reader = std::thread::spawn(move || {
@@ -53,7 +53,7 @@ impl Server {
         Server { child, port, log, reader: Some(reader) }
     }
 
-    /// What it has logged, once that contains `expected`.
+    /// Waits until the log contains `expected`, and returns the log.
     #[track_caller]
     pub fn log_with(&self, expected: &str) -> String {
         wait_for(&format!("`{expected}` in the log"), || {
@@ -62,7 +62,7 @@ impl Server {
         })
     }
 
-    /// The line of a JSON log about a request to `route` that ended with `status`, once it is there.
+    /// Waits for the line of a JSON log about a request to `route` that ended with `status`, and returns it.
     #[track_caller]
     pub fn logged(&self, route: &str, status: u16) -> Value {
         wait_for(&format!("a line about {route} with {status} in the log"), || {
@@ -72,30 +72,31 @@ impl Server {
         })
     }
 
-    /// Ends it as an operator does; everything that it has logged.
+    /// Ends the service by SIGTERM, as an operator does, and returns everything that it has logged.
     #[cfg(unix)]
     #[track_caller]
     pub fn end(&mut self) -> String {
         self.signal("TERM");
         assert_eq!(self.exit_code(), Some(0));
-        // The log's end comes with the process's.
+        // The log ends with the process, and so does its reader.
         self.reader.take().unwrap().join().unwrap();
         self.log.lock().unwrap().clone()
     }
 
-    /// Its exit code, once it has ended.
+    /// Waits for the service's end, and returns its exit code.
     #[track_caller]
     pub fn exit_code(&mut self) -> Option<i32> {
         wait_for("the service's end", || self.child.try_wait().unwrap()).code()
     }
 
+    /// Opens a connection to the service.
     pub fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream
     }
 
-    /// Sends bytes as they are, and reads the answer.
+    /// Sends bytes as they are, and reads the answer; `None` if the connection closes without one.
     pub fn raw(&self, bytes: &[u8]) -> Option<Answer> {
         let mut stream = self.connect();
         // A service that refuses early may have closed already.
@@ -103,6 +104,7 @@ impl Server {
         Answer::read(&mut stream)
     }
 
+    /// Sends a request on a connection of its own, and reads the answer.
     pub fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         let mut head = format!(
             "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {}\r\n",
@@ -124,24 +126,25 @@ impl Server {
         self.request("POST", path, &[("content-type", "application/json")], body.to_string().as_bytes())
     }
 
-    /// A number of `/metrics`, by the start of its line.
+    /// The number in the line of `/metrics` that begins with `name`.
     pub fn metric(&self, name: &str) -> Option<f64> {
         let text = String::from_utf8(self.get("/metrics").body).unwrap();
         text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
     }
 
-    /// Asks until `done`; the service's own time is not measured.
+    /// Gets `path` again and again until `done` holds for its JSON.
     #[track_caller]
     pub fn wait_for(&self, path: &str, done: impl Fn(&Value) -> bool) {
         wait_until(path, || done(&self.get(path).json()));
     }
 
-    /// Asks until a number of `/metrics` is `value`: a request is counted when it is over, which its client can see first.
+    /// Waits until a number of `/metrics` is `value`. A request is counted when it is over, which may be after its client has the answer.
     #[track_caller]
     pub fn wait_for_metric(&self, name: &str, value: f64) {
         wait_until(&format!("{name} {value}"), || self.metric(name) == Some(value));
     }
 
+    /// Sends the process the signal of this name, such as `TERM`.
     #[cfg(unix)]
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
@@ -156,6 +159,7 @@ impl Drop for Server {
     }
 }
 
+/// An HTTP answer; `head` is its status line and headers.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -206,11 +210,13 @@ impl Answer {
         Some(Answer { status, head, body })
     }
 
+    /// The body, which must be JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|e| panic!("{e}: {} {}", self.status, String::from_utf8_lossy(&self.body)))
     }
 
+    /// The value of the header of this name, in any case.
     pub fn header(&self, name: &str) -> Option<String> {
         let prefix = format!("{}:", name.to_ascii_lowercase());
         self.head.lines().find_map(|line| {

@@ -1,4 +1,4 @@
-//! A hub of the tests' own on loopback: serves a directory as Hugging Face and ModelScope serve a repository, and misbehaves on demand.
+//! A model hub on loopback for tests: it serves a directory as Hugging Face and ModelScope serve a repository, and misbehaves on demand.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -10,50 +10,51 @@ use serde_json::{Value, json};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
+/// The commit of every repository and revision on the hub.
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// Files from this size on have a SHA-256, as those in LFS; smaller ones the name of their git object.
+/// Files of at least this size are listed with a SHA-256, as files in LFS are; smaller ones with the name of their git object.
 const LFS_BYTES: usize = 4096;
 
 /// What goes wrong with an answer.
 #[derive(Debug, Clone)]
 pub enum Fault {
-    /// 200, and a page for people.
+    /// The status is 200, but the body is an HTML page.
     Html,
     /// The connection ends after this share of the body, in percent.
     Cut(usize),
-    /// One byte is another.
+    /// The lowest bit of the body's middle byte is flipped.
     Flip,
-    /// Only a status, with headers.
+    /// Only this status and these headers come, without a body.
     Status(u16, Vec<(&'static str, String)>),
     /// Nothing comes, not even a status.
     Hang,
     /// After this many bytes of the body nothing more comes, until [`Hub::release`].
     Stall(usize),
-    /// Small pieces.
+    /// The body comes in small pieces.
     Trickle,
-    /// All of it with 200, whatever range was asked for.
+    /// The whole file comes with 200, whatever range was asked for.
     IgnoreRange,
-    /// 206 with another range than was asked for.
+    /// The answer is 206, with another range than was asked for.
     OtherRange,
-    /// Another ETag, and all of it, as for a file that has changed.
+    /// The file has another ETag, as after a change, so a request for a range of the old version gets the whole file.
     Changed,
 }
 
-/// How much of Hugging Face's API a hub has.
+/// How much of Hugging Face's API a hub implements. Every hub serves the files.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Api {
     #[default]
     All,
-    /// The answer about a revision names the files; there is no tree.
+    /// The answer about a revision lists the files, with sizes and hashes on request; there is no tree.
     Revision,
-    /// The files' names alone, and of the usual revision only.
+    /// The answer about the model lists the files' names alone, and only for the default revision.
     Names,
-    /// Only the files.
+    /// No listing at all.
     Files,
 }
 
-/// A request as it came.
+/// A request that came to the hub. Its `path` has the query; the names of its headers are in lower case.
 #[derive(Debug, Clone)]
 pub struct Request {
     pub method: String,
@@ -61,6 +62,7 @@ pub struct Request {
     pub headers: HashMap<String, String>,
 }
 
+/// How the hub behaves, as its methods have set it, and what it has been asked.
 #[derive(Default)]
 struct State {
     faults: HashMap<String, Vec<(usize, Fault)>>,
@@ -78,15 +80,17 @@ struct State {
 struct Shared {
     files: BTreeMap<String, Vec<u8>>,
     state: Mutex<State>,
+    /// Signals that an answer has stalled, or that stalled ones were released.
     changed: Condvar,
 }
 
-/// A hub. Its threads end with the test process.
+/// A running hub. Its threads end with the test process.
 pub struct Hub {
     pub url: String,
     shared: Arc<Shared>,
 }
 
+/// Reads all files below `directory`; their names are relative to `root`.
 fn read_files(directory: &Path, root: &Path, files: &mut BTreeMap<String, Vec<u8>>) {
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
@@ -103,6 +107,7 @@ pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The name of the git object with this content: SHA-1 over `blob LENGTH\0` and the content.
 pub fn git_hash(bytes: &[u8]) -> String {
     let mut hasher = Sha1::new();
     hasher.update(format!("blob {}\0", bytes.len()));
@@ -125,25 +130,25 @@ impl Hub {
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let server = Arc::clone(&server);
-                // A client that goes away is its own affair.
+                // An error means that the client has gone away, which is not the hub's concern.
                 std::thread::spawn(move || drop(serve(&server, stream)));
             }
         });
         Hub { url, shared }
     }
 
-    /// The next `times` answers for `path` (of a file; or a part of an address) go wrong.
+    /// Lets the next `times` answers to requests go wrong whose address contains `path`.
     pub fn fault(&self, path: &str, times: usize, fault: Fault) -> &Hub {
         self.shared.state.lock().unwrap().faults.entry(path.to_owned()).or_default().push((times, fault));
         self
     }
 
-    /// Adds an entry to the listing beside the files.
+    /// Adds an entry to the listing, besides those of the files.
     pub fn list_also(&self, entry: Value) {
         self.shared.state.lock().unwrap().extra.push(entry);
     }
 
-    /// Says another hash of a file.
+    /// Lists a file with another hash than it has.
     pub fn lie_about(&self, path: &str, hash: &str) {
         self.shared.state.lock().unwrap().hashes.insert(path.to_owned(), hash.to_owned());
     }
@@ -153,40 +158,43 @@ impl Hub {
         self.shared.state.lock().unwrap().page_size = Some(entries);
     }
 
-    /// Takes away all of the API but `api`.
+    /// Limits the API to `api`.
     pub fn knows(&self, api: Api) -> &Hub {
         self.shared.state.lock().unwrap().api = api;
         self
     }
 
-    /// Tells no hash, no ETag and no commit of anything.
+    /// Leaves hashes and commit out of the listing that has no tree, and ETag and commit out of the headers of files.
     pub fn tell_no_hashes(&self) {
         self.shared.state.lock().unwrap().secretive = true;
     }
 
-    /// Refuses every request with the method HEAD from now on.
+    /// Answers every HEAD request with 501 from now on.
     pub fn know_get_alone(&self) {
         self.shared.state.lock().unwrap().gets_only = true;
     }
 
+    /// All requests that have come.
     pub fn requests(&self) -> Vec<Request> {
         self.shared.state.lock().unwrap().requests.clone()
     }
 
-    /// Requests for the content of `path`.
+    /// The requests whose address ends in `path`.
     pub fn requests_for(&self, path: &str) -> Vec<Request> {
         self.requests().into_iter().filter(|request| request.path.ends_with(path)).collect()
     }
 
+    /// Empties the list of requests.
     pub fn forget_requests(&self) {
         self.shared.state.lock().unwrap().requests.clear();
     }
 
+    /// The content of a file that the hub serves.
     pub fn file(&self, path: &str) -> &[u8] {
         &self.shared.files[path]
     }
 
-    /// Waits until an answer has stalled.
+    /// Waits until an answer has stalled (see [`Fault::Stall`]).
     pub fn wait_for_stall(&self) {
         let state = self.shared.state.lock().unwrap();
         let (state, timeout) =
@@ -201,6 +209,7 @@ impl Hub {
     }
 }
 
+/// Answers the requests of one connection until it ends.
 fn serve(shared: &Shared, stream: TcpStream) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut out = stream;
@@ -227,7 +236,7 @@ fn serve(shared: &Shared, stream: TcpStream) -> std::io::Result<()> {
     }
 }
 
-/// Answers a request; whether the connection can go on.
+/// Answers a request. Returns whether the connection stays open for another.
 fn answer(shared: &Shared, request: &Request, out: &mut TcpStream) -> std::io::Result<bool> {
     let fault = take_fault(shared, &request.path);
     match &fault {
@@ -284,7 +293,7 @@ fn answer(shared: &Shared, request: &Request, out: &mut TcpStream) -> std::io::R
     }
 }
 
-/// What Hugging Face says of a model: its files by name and, if `blobs` are asked for, their sizes and hashes.
+/// Answers as Hugging Face does about a model: its files by name and, if the query has `blobs=true`, their sizes and hashes.
 fn siblings(shared: &Shared, query: &str, out: &mut TcpStream) -> std::io::Result<bool> {
     let secretive = shared.state.lock().unwrap().secretive;
     let entry = |(path, bytes): (&String, &Vec<u8>)| {
@@ -306,7 +315,7 @@ fn siblings(shared: &Shared, query: &str, out: &mut TcpStream) -> std::io::Resul
     json_answer(out, &answer, &[])
 }
 
-/// The next fault of those that a path with this name is to meet, which is then one fewer.
+/// The fault that is due for a request of this address, if there is one; it is then due one time fewer.
 fn take_fault(shared: &Shared, path: &str) -> Option<Fault> {
     let mut state = shared.state.lock().unwrap();
     let (_, faults) =
@@ -320,6 +329,7 @@ fn take_fault(shared: &Shared, path: &str) -> Option<Fault> {
     Some(fault)
 }
 
+/// Writes the status line and the headers of an answer.
 fn head(out: &mut TcpStream, code: u16, headers: &[(&str, String)], length: usize) -> std::io::Result<()> {
     let mut text = format!("HTTP/1.1 {code} X\r\nContent-Length: {length}\r\n");
     for (name, value) in headers {
@@ -328,6 +338,7 @@ fn head(out: &mut TcpStream, code: u16, headers: &[(&str, String)], length: usiz
     out.write_all(format!("{text}\r\n").as_bytes())
 }
 
+/// Writes an answer with a JSON body.
 fn json_answer(out: &mut TcpStream, value: &Value, headers: &[(&str, String)]) -> std::io::Result<bool> {
     let text = value.to_string();
     let headers = [&[("Content-Type", "application/json".to_owned())], headers].concat();
@@ -335,6 +346,7 @@ fn json_answer(out: &mut TcpStream, value: &Value, headers: &[(&str, String)]) -
     out.write_all(text.as_bytes()).map(|()| true)
 }
 
+/// Answers with a page of Hugging Face's listing of files, which begins with the entry number `from`.
 fn tree(shared: &Shared, path: &str, from: usize, out: &mut TcpStream) -> std::io::Result<bool> {
     let state = shared.state.lock().unwrap();
     let mut entries = vec![json!({ "type": "directory", "path": "onnx", "oid": "0", "size": 0 })];
@@ -358,6 +370,7 @@ fn tree(shared: &Shared, path: &str, from: usize, out: &mut TcpStream) -> std::i
     json_answer(out, &page, &headers)
 }
 
+/// Answers with a file's content, or a range of it, spoilt by `fault`.
 fn content(
     shared: &Shared,
     request: &Request,
@@ -423,12 +436,12 @@ fn content(
     out.write_all(&body).map(|()| true)
 }
 
-/// A small model in BAAI's own layout: pytorch_model.bin, heads in .pt files, sentencepiece.bpe.model.
+/// The directory of a small model in the layout of BAAI's repository: pytorch_model.bin, heads in .pt files, sentencepiece.bpe.model.
 pub fn model_of_pytorch() -> PathBuf {
     crate::data("models/torch-h24")
 }
 
-/// Where the tests' small model with both heads is.
+/// The directory of a small model with heads for lexical weights and ColBERT.
 pub fn small_model() -> PathBuf {
     crate::data("models/f16-h128")
 }

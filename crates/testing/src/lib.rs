@@ -1,5 +1,5 @@
-//! What the tests of all crates share: where the fixtures are, how to read them, and the comparators; the program as a child process
-//! ([`program`], [`http`]) and hubs of models on loopback ([`hub`], [`world`]).
+//! What the tests of all crates share: where the fixtures are, how to read them, and comparisons with them; the program as a child process
+//! ([`program`], [`http`]), model hubs on loopback ([`hub`], [`world`]), waiting, and random texts and models.
 
 pub mod closed_port;
 pub mod http;
@@ -16,11 +16,13 @@ use std::path::{Path, PathBuf};
 use safetensors::{Dtype, SafeTensors};
 use trivec::{Embedding, LexicalWeights, Model, TokenVectors};
 
-/// Largest allowed |difference| from the fp32 reference. tests/data/README.md has the reasons.
+/// Largest allowed |difference| of a value from the fp32 PyTorch reference. tests/data/README.md has the reasons.
 pub const DENSE: f32 = 2e-6;
+/// As [`DENSE`], of a lexical weight.
 pub const LEXICAL: f32 = 1e-5;
+/// As [`DENSE`], of a value of a ColBERT vector.
 pub const COLBERT: f32 = 2e-5;
-/// A lexical weight below this may be there or not: rounding decides on which side of 0 it falls.
+/// A lexical weight below this may be present or missing: rounding decides on which side of 0 it falls.
 pub const LEXICAL_EDGE: f32 = 1e-5;
 
 /// A path below tests/data.
@@ -51,7 +53,7 @@ pub fn texts() -> Vec<Text> {
     file.split_terminator('\n').map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// A golden file: `<case>.<name>` tensors.
+/// The reference's results for some texts (cases), from a file of tensors called `<case>.<name>`.
 pub struct Golden {
     ints: BTreeMap<String, Vec<u32>>,
     floats: BTreeMap<String, Vec<f32>>,
@@ -77,11 +79,12 @@ impl Golden {
         golden
     }
 
-    /// Names of the cases.
+    /// The names of the cases.
     pub fn cases(&self) -> impl Iterator<Item = &str> {
         self.ints.keys().filter_map(|name| name.strip_suffix(".ids"))
     }
 
+    /// The token ids of the case's text.
     pub fn ids(&self, case: &str) -> &[u32] {
         &self.ints[&format!("{case}.ids")]
     }
@@ -95,17 +98,18 @@ impl Golden {
         &self.floats[&format!("{case}.dense")]
     }
 
+    /// The first half of the dense vector, normalised again.
     pub fn dense_sliced(&self, case: &str) -> &[f32] {
         &self.floats[&format!("{case}.dense_sliced")]
     }
 
-    /// Ids and weights, where the model has the head.
+    /// Token ids and lexical weights; `None` if the model lacks the head.
     pub fn sparse(&self, case: &str) -> Option<(&[u32], &[f32])> {
         let ids = self.ints.get(&format!("{case}.sparse_ids"))?;
         Some((ids, &self.floats[&format!("{case}.sparse_weights")]))
     }
 
-    /// The stored rows and which rows they are, where the model has the head.
+    /// Which rows of the ColBERT vectors the file has, and their values; `None` if the model lacks the head.
     pub fn colbert(&self, case: &str) -> Option<(Vec<usize>, &[f32])> {
         let values = self.floats.get(&format!("{case}.colbert"))?;
         let rows = match self.ints.get(&format!("{case}.colbert_rows")) {
@@ -136,6 +140,7 @@ pub fn check(found: &Embedding, golden: &Golden, case: &str, dense_scale: f32) -
     failed.map(|(part, what)| format!("{case}: {part}: {what}")).collect()
 }
 
+/// Compares what may be missing. It must be missing in both or in neither.
 fn optional<F, E>(
     found: &Option<F>,
     expected: Option<E>,
@@ -149,17 +154,17 @@ fn optional<F, E>(
     }
 }
 
-/// Panics with every failure, if there is one.
+/// Panics if there are failures, and lists them all.
 pub fn report(failures: Vec<String>) {
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
 }
 
-/// Whether all values are within `tolerance`; if not, the worst one. NaN is never within.
+/// Checks that each value is within `tolerance` of the expected one; the error names the worst. NaN is never within.
 pub fn close(found: &[f32], expected: &[f32], tolerance: f32) -> Result<(), String> {
     if found.len() != expected.len() {
         return Err(format!("{} values, expected {}", found.len(), expected.len()));
     }
-    // Differences in f64 are exact. total_cmp puts NaN above all, so it is found; then it is within no tolerance.
+    // total_cmp orders NaN above all numbers, so a NaN is the worst value, and it is within no tolerance.
     let Some((at, worst)) =
         (0..found.len()).map(|at| (at, off(found[at], expected[at]))).max_by(|a, b| a.1.total_cmp(&b.1))
     else {
@@ -177,12 +182,12 @@ fn off(found: f32, expected: f32) -> f64 {
     (f64::from(found) - f64::from(expected)).abs()
 }
 
-/// The Euclidean length.
+/// The Euclidean length of a vector.
 pub fn norm(values: &[f32]) -> f32 {
     values.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt() as f32
 }
 
-/// Lexical weights: the same ids (but see [`LEXICAL_EDGE`]), weights within `tolerance`.
+/// Checks that lexical weights have the expected ids (but see [`LEXICAL_EDGE`]) and weights within `tolerance` of the expected ones.
 pub fn lexical(found: &LexicalWeights, ids: &[u32], weights: &[f32], tolerance: f32) -> Result<(), String> {
     let expected: BTreeMap<u32, f32> = ids.iter().copied().zip(weights.iter().copied()).collect();
     if expected.len() != weights.len() || ids.len() != weights.len() {
@@ -207,7 +212,7 @@ pub fn lexical(found: &LexicalWeights, ids: &[u32], weights: &[f32], tolerance: 
     Ok(())
 }
 
-/// ColBERT vectors: `total` rows, of which `rows` hold `expected` within `tolerance`.
+/// Checks that there are `total` ColBERT vectors, and that those in `rows` are within `tolerance` of `expected`.
 pub fn token_rows(
     found: &TokenVectors,
     total: usize,
@@ -225,7 +230,7 @@ pub fn token_rows(
     Ok(())
 }
 
-/// Whether two embeddings are equal to the bit in every part.
+/// Checks that two embeddings are equal to the bit; the error names the parts that are not.
 pub fn same_bits(found: &Embedding, expected: &Embedding) -> Result<(), String> {
     fn bits(values: &[f32]) -> Vec<u32> {
         values.iter().map(|value| value.to_bits()).collect()
@@ -247,7 +252,7 @@ pub fn same_bits(found: &Embedding, expected: &Embedding) -> Result<(), String> 
     if differ.is_empty() { Ok(()) } else { Err(format!("other bits in {}", differ.join(", "))) }
 }
 
-/// The full XLM-R tokenizer.json, 250,002 pieces.
+/// The full tokenizer.json of XLM-RoBERTa, with 250,002 pieces.
 pub fn full_tokenizer() -> Vec<u8> {
     use std::io::Read;
     let packed = std::fs::File::open(data("xlmr-tokenizer.json.gz")).unwrap();

@@ -1,5 +1,5 @@
-//! A random model with the outliers of a real XLM-RoBERTa: a few channels of every layer norm are 20 to 60 times wider than the rest, and
-//! a few rows of every feed-forward layer answer 15 times as strongly.
+//! A random model with the outliers of a real XLM-RoBERTa: six channels of every layer norm but the last are 20 to 60 times wider than the
+//! rest, and three rows of each first feed-forward product give values 15 times as large.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,7 +14,7 @@ const FFN: usize = 2048;
 const VOCABULARY: usize = 2000;
 const POSITIONS: usize = 130;
 
-/// xorshift64*: reproducible everywhere.
+/// xorshift64*, which gives the same numbers on every machine.
 struct Random(u64);
 
 impl Random {
@@ -25,11 +25,12 @@ impl Random {
         self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
     }
 
+    /// A number of at least 0 and below 1.
     fn uniform(&mut self) -> f32 {
         (self.next() >> 40) as f32 / (1u64 << 24) as f32
     }
 
-    /// Normal, by Box and Muller.
+    /// A number of the standard normal distribution, by the method of Box and Muller.
     fn normal(&mut self) -> f32 {
         let radius = (-2.0 * (self.uniform() + 1e-7).ln()).sqrt();
         radius * (std::f32::consts::TAU * self.uniform()).cos()
@@ -40,7 +41,7 @@ impl Random {
     }
 }
 
-/// Writes `config.json` and `model.safetensors`.
+/// Writes the model's `config.json` and `model.safetensors` to `directory`.
 pub fn write(directory: &Path, seed: u64) {
     let config = serde_json::json!({
         "model_type": "xlm-roberta", "num_hidden_layers": LAYERS, "hidden_size": HIDDEN, "num_attention_heads": HEADS,
@@ -108,7 +109,7 @@ pub fn write(directory: &Path, seed: u64) {
             add(format!("{}.bias", name(part)), vec![HIDDEN], normal(&mut random, HIDDEN, 0.05));
         }
     }
-    // A head for lexical weights, as BGE-M3's: half of the tokens weigh something.
+    // A head for lexical weights as BGE-M3 has it. About half of the tokens get a weight above 0.
     add("sparse_linear.weight".into(), vec![1, HIDDEN], normal(&mut random, HIDDEN, 0.1));
     add("sparse_linear.bias".into(), vec![1], vec![0.0]);
     let bytes: BTreeMap<&String, (Vec<usize>, Vec<u8>)> = tensors

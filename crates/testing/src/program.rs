@@ -1,10 +1,10 @@
-//! The binary as someone has it who has installed no model and set no variable.
+//! Runs the binary as for a user who has installed no model and set none of its variables.
 
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Where Cargo builds: the test that runs now lies in `deps` there.
+/// The directory into which Cargo builds. The running test lies in `deps` below it.
 fn directory() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     test.ancestors().nth(2).unwrap().to_owned()
@@ -33,7 +33,7 @@ pub fn trivec() -> Command {
 }
 
 /// Returns a path for `TRIVEC_HOME` at which nothing exists yet; the directory is not made. No two calls return the same path, so that no
-/// test can find what another one has put there.
+/// test finds what another one has stored.
 pub fn empty_home() -> PathBuf {
     static CALLS: AtomicUsize = AtomicUsize::new(0);
     let call = CALLS.fetch_add(1, Ordering::Relaxed);

@@ -1,6 +1,6 @@
-//! Random texts that meet at every kind of border.
+//! Random texts in which characters of all kinds of scripts and symbols stand side by side.
 
-/// Small generator with good bits (xorshift64*). Its state must not be 0, which would stay 0.
+/// A small random number generator (xorshift64*) with the state as its field. The state must not be 0, because 0 would stay 0.
 pub struct Random(pub u64);
 
 impl Random {
@@ -12,7 +12,7 @@ impl Random {
         ((self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize) % n
     }
 
-    /// A character of some block; blocks change often, to meet at every kind of border.
+    /// A character of a random block of Unicode. The blocks are small and mixed, so that neighbouring characters often differ in kind.
     pub fn char(&mut self) -> char {
         const BLOCKS: [(u32, u32); 24] = [
             (0x20, 0x5f),

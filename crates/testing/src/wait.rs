@@ -1,15 +1,15 @@
-//! How tests wait: for the event itself, looked for again and again. The deadline only ends a run that would never end, and is long
-//! enough for a machine with many times more to do than it has processors.
+//! How tests wait for an event: they look for it again and again. The deadline only ends a test that would never end, and is long enough
+//! for a machine that runs many times more threads than it has processors.
 
 use std::time::{Duration, Instant};
 
 /// How long an event may take before its test fails.
 pub const DEADLINE: Duration = Duration::from_secs(300);
 
-/// Between two looks. Shorter ones would take time from what is waited for.
+/// The pause between two looks. With a shorter one, looking would take processor time from what the test waits for.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// The value that `look` finds, once there is one.
+/// Calls `look` until it returns a value, and returns that. Panics after [`DEADLINE`]; `what` names the event.
 #[track_caller]
 pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
@@ -22,7 +22,7 @@ pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Returns once `condition` holds.
+/// Waits until `condition` holds. Panics after [`DEADLINE`]; `what` names the condition.
 #[track_caller]
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     wait_for(what, || condition().then_some(()))

@@ -1,4 +1,4 @@
-//! What the tests of `trivec pull` share: a home of its own for every test, a hub, and how its outcome is read.
+//! What the tests of `trivec pull` share: a home directory for each test, a hub on loopback, and how a run's outcome is checked.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,11 +18,11 @@ pub fn nowhere() -> String {
     format!("http://127.0.0.1:{}", PORT.port)
 }
 
-/// A home of its own for every test, and a hub.
+/// A home directory for one test, and a hub that serves one model.
 pub struct World {
     pub directory: TempDir,
     pub hub: Hub,
-    /// What the hub serves.
+    /// The directory of the model that the hub serves.
     pub model: PathBuf,
 }
 
@@ -33,18 +33,23 @@ impl Default for World {
 }
 
 impl World {
+    /// With a hub that serves the small model.
     pub fn new() -> World {
         World::serving(&small_model())
     }
 
+    /// With a hub that serves the files of the directory `model`.
     pub fn serving(model: &Path) -> World {
         World { directory: tempfile::tempdir().unwrap(), hub: Hub::serve(model), model: model.to_path_buf() }
     }
 
+    /// The directory that `TRIVEC_HOME` names.
     pub fn home(&self) -> PathBuf {
         self.directory.path().join("home")
     }
 
+    /// A command that runs `trivec` with this home, one thread and this hub, and without settings of the caller's environment. ModelScope
+    /// cannot be reached.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(crate::program::path());
         for (name, _) in std::env::vars_os() {
@@ -62,21 +67,24 @@ impl World {
             .env("TRIVEC_HOME", self.home())
             .env("TRIVEC_THREADS", "1")
             .env("TRIVEC_RETRY_DELAY", "0.001")
-            // Whoever wants a stall to be noticed sets less; what merely has to wait for a processor is no stall.
+            // So long that a process that merely waits for a processor does not count as stalled. Tests of stalls set less.
             .env("TRIVEC_STALL_TIMEOUT", "600")
             .env("HF_ENDPOINT", &self.hub.url)
             .env("MODELSCOPE_ENDPOINT", nowhere());
         command
     }
 
+    /// Runs `trivec` with these arguments to its end.
     pub fn run(&self, args: &[&str]) -> Output {
         self.command(args).output().unwrap()
     }
 
+    /// Runs `trivec pull bge-m3` from Hugging Face's side of the hub, with further arguments.
     pub fn pull(&self, args: &[&str]) -> Output {
         self.run(&[&["pull", "bge-m3", "--from", "hf"], args].concat())
     }
 
+    /// What `trivec models --json` prints.
     pub fn models(&self) -> Value {
         serde_json::from_str(&stdout(&self.run(&["models", "--json"]))).unwrap()
     }
@@ -88,7 +96,7 @@ impl World {
         assert_eq!(models["damaged"], serde_json::json!([]));
     }
 
-    /// bge-m3 is in use and answers as its source does.
+    /// Asserts that bge-m3 is in use, that it embeds nearly as its source does, and that no downloaded file is left.
     pub fn assert_installed(&self) {
         let models = self.models();
         assert_eq!((&models["in_use"], &models["models"][0]["name"]), (&"bge-m3".into(), &"bge-m3".into()), "{models}");
@@ -105,15 +113,18 @@ impl World {
         assert!(left.is_empty(), "{left:?}");
     }
 
+    /// Where the pull of bge-m3 downloads the file `path`.
     pub fn source(&self, path: &str) -> PathBuf {
         self.home().join("sources/huggingface--BAAI--bge-m3").join(COMMIT).join(path)
     }
 
+    /// Where the packed file of bge-m3 is.
     pub fn packed_directory(&self) -> PathBuf {
         self.home().join("models/bge-m3")
     }
 }
 
+/// The standard output of a run, which must have succeeded.
 pub fn stdout(output: &Output) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout.clone()).unwrap()
@@ -123,6 +134,7 @@ pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// Asserts that a run ended with this exit code and without a panic, and that its error output contains all `parts`.
 #[track_caller]
 pub fn assert_fails(output: &Output, code: i32, parts: &[&str]) {
     let message = stderr(output);
@@ -133,15 +145,18 @@ pub fn assert_fails(output: &Output, code: i32, parts: &[&str]) {
     assert!(!message.contains("panicked"), "{message}");
 }
 
+/// Kills a process, and waits for its end.
 pub fn kill(mut child: Child) {
     child.kill().unwrap();
     child.wait().unwrap();
 }
 
+/// Starts a command whose output can be read later.
 pub fn spawn(mut command: Command) -> Child {
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
+/// The length of a file; 0 if there is none.
 pub fn length(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |metadata| metadata.len())
 }
