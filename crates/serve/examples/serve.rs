@@ -1,6 +1,6 @@
-//! Runs the HTTP service inside a program of one's own: `cargo run --release --example serve`.
+//! Runs the HTTP service inside another program: `cargo run --release --example serve`.
 //!
-//! The service answers one request, which this program sends itself, and ends.
+//! The service answers one request, which this program sends itself, and then ends.
 //!
 //! ```text
 //! dense 0.609, "related"
@@ -42,7 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     })
 }
 
-/// Asks how similar two texts are, with plain HTTP/1.1; returns the body of the answer.
+/// Sends a request for the similarity of two texts, in plain HTTP/1.1, and returns the body of the answer.
 fn request(address: &str) -> std::io::Result<String> {
     let body = r#"{"pairs": [["a green tea", "ein grüner Tee"]]}"#;
     let mut stream = TcpStream::connect(address)?;

@@ -25,13 +25,13 @@ const CHUNK: usize = 64 << 10;
 
 pub(super) const JSON: &str = "application/json";
 
-/// Writes an answer piece by piece.
+/// An answer that is written piece by piece.
 pub(super) trait Pieces: Send + 'static {
-    /// Appends the next piece, of some kilobytes; `false` if there was none left.
+    /// Appends the next piece, of some kilobytes. Returns `false` if no piece was left.
     fn append(&mut self, out: &mut Vec<u8>) -> bool;
 }
 
-/// Writes the beginning of an answer.
+/// A function that writes the beginning of an answer.
 type Begin = Box<dyn FnOnce(&mut Vec<u8>) + Send>;
 
 /// An answer that consists of a beginning and steps, and the function that writes a step.
@@ -42,10 +42,12 @@ pub(super) struct Steps<I, F> {
 }
 
 impl<I: Iterator, F: FnMut(I::Item, &mut Vec<u8>)> Steps<I, F> {
+    /// An answer of steps alone.
     pub(super) fn new(steps: I, write: F) -> Steps<I, F> {
         Steps { before: None, steps, write }
     }
 
+    /// An answer that begins with what `before` writes.
     pub(super) fn begun_by(before: impl FnOnce(&mut Vec<u8>) + Send + 'static, steps: I, write: F) -> Steps<I, F> {
         Steps { before: Some(Box::new(before)), steps, write }
     }
@@ -73,7 +75,7 @@ pub(super) fn json(out: &mut Vec<u8>, value: &impl Serialize) {
     let _ = serde_json::to_writer(out, value);
 }
 
-/// Appends a text as it stands between the quotes of a JSON string.
+/// Appends a text, escaped for a JSON string, without the quotes around it.
 pub(super) fn inside_string(out: &mut Vec<u8>, text: &str) {
     let from = out.len();
     json(out, &text);
@@ -93,14 +95,16 @@ pub(super) fn list(count: usize, mut write: impl FnMut(usize, &mut Vec<u8>) + Se
     })
 }
 
-/// The steps of an answer that lists texts with rows (vectors or ids), in order.
+/// The steps of an answer that is a list of texts, each with rows (vectors or ids). Texts and rows are given by their indices.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Step {
+    /// The beginning of a text.
     Begin(usize),
     /// Some rows of a text.
     Rows(usize, Range<usize>),
+    /// The end of a text.
     End(usize),
-    /// The end, after all texts.
+    /// The end of the answer, after all texts.
     Last,
 }
 
@@ -115,7 +119,8 @@ pub(super) fn steps(rows: Vec<usize>, together: usize) -> impl Iterator<Item = S
 }
 
 impl App {
-    /// Makes an answer of content type `kind`. If `length` is given, a long answer has it as its `content-length`.
+    /// Makes an answer of content type `kind` from its pieces. `length`, if it is known, becomes the `content-length` of an answer of several
+    /// chunks.
     pub(super) fn answer(&self, kind: &'static str, length: Option<u64>, mut pieces: impl Pieces) -> Result<Response> {
         let begin = Instant::now();
         let (mut chunk, mut more) = (Vec::new(), true);
@@ -146,7 +151,7 @@ impl App {
     }
 }
 
-/// What writing on blocking threads needs.
+/// What is needed to write chunks on blocking threads.
 struct Writers {
     jobs: Arc<Semaphore>,
     held: Arc<Held>,
@@ -157,7 +162,7 @@ type Written = std::io::Result<(Vec<u8>, Option<Rest>)>;
 type Next = Pin<Box<dyn Future<Output = Written> + Send>>;
 
 impl Writers {
-    /// Writes a chunk when it is its turn.
+    /// Writes the next chunk on a blocking thread, when one of the [`App::jobs`] is free.
     fn write(&self, mut pieces: Rest) -> Next {
         let (jobs, held) = (Arc::clone(&self.jobs), Arc::clone(&self.held));
         Box::pin(async move {
@@ -184,18 +189,20 @@ struct Chunks {
     /// The part that is not being written yet.
     rest: Option<Rest>,
     writers: Writers,
-    /// Bytes that were announced and are not sent.
+    /// Bytes of the announced length that are not sent yet.
     left: Option<u64>,
+    /// Bytes that were handed out for sending.
     sent: u64,
-    /// How long the client has kept the answer waiting in all, and since when it does now.
+    /// How long finished chunks have waited for the client in all.
     reader: Duration,
+    /// When the last chunk was handed out, if the client has not asked for another since.
     since: Option<Instant>,
     /// How long the client may take beyond the time at [`SLOWEST`] bytes a second.
     idle: Duration,
 }
 
 impl Chunks {
-    /// Hands a chunk out, and has the next one written.
+    /// Hands out a chunk for sending, and begins to write the next one.
     fn hand_out(&mut self, chunk: Vec<u8>) -> Poll<Option<std::io::Result<Frame<Bytes>>>> {
         self.next = self.rest.take().map(|rest| self.writers.write(rest));
         self.sent += chunk.len() as u64;

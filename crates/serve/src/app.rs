@@ -25,6 +25,7 @@ use trivec_cache::{Wanted, WhenBehind};
 /// Loads the model for a reload.
 pub type Reload = Box<dyn Fn() -> std::result::Result<Model, String> + Send + Sync>;
 
+/// The state that all routes share.
 pub(super) struct App {
     model: RwLock<Arc<Model>>,
     pub names: Names,
@@ -42,7 +43,7 @@ pub(super) struct App {
     #[cfg(feature = "search")]
     pub search: super::search::Indexes,
     pub started: Instant,
-    /// How long a body may pause.
+    /// How long a client may pause in sending a body or in reading an answer.
     pub body_idle: Duration,
     pub log_texts: bool,
     pub observer: Option<Arc<dyn Observer>>,
@@ -50,7 +51,7 @@ pub(super) struct App {
     pub ending: std::sync::atomic::AtomicBool,
 }
 
-/// Blocking jobs at a time: parsing, tokenising, writing answers. It equals the number of the runtime's threads; more jobs would take CPUs
+/// How many blocking jobs (parsing, tokenising, writing answers) run at a time: as many as the runtime has threads. More jobs would take CPUs
 /// from the engine.
 const JOBS: usize = 2;
 
@@ -61,15 +62,16 @@ const TOKENIZED_IN_A_JOB: usize = 256 << 10;
 /// another thread.
 const TOKENIZED_AT_ONCE: usize = 2048;
 
+/// The bytes of all texts together.
 fn bytes_of(texts: &[String]) -> usize {
     texts.iter().map(String::len).sum()
 }
 
-/// A text as tokens.
+/// A text as token ids.
 pub(super) struct Tokenized {
     pub ids: Vec<u32>,
     pub truncated: bool,
-    /// How many of them belong to a prompt that the dense vector leaves out.
+    /// How many of the ids belong to a prompt that the dense vector leaves out.
     pub prompt_tokens: usize,
 }
 
@@ -156,7 +158,7 @@ impl App {
         known.into()
     }
 
-    /// The number of texts must be within the limit.
+    /// Refuses a request with more texts than the limit; `param` is the field that has them.
     pub(super) fn check_count(&self, texts: usize, param: &'static str) -> Result<()> {
         if texts <= self.limits.texts {
             return Ok(());
@@ -186,7 +188,8 @@ impl App {
         HELD.try_with(Arc::clone).unwrap_or_else(|_| Held::new(&self.budget))
     }
 
-    /// Runs a job on a blocking thread, when it is its turn. Its memory counts until it ends, even if the client has gone.
+    /// Runs a job on a blocking thread, when one of the [`JOBS`] is free. The request's memory counts until the job ends, even if the client has
+    /// disconnected.
     pub(super) async fn beside<R: Send + 'static>(&self, job: impl FnOnce() -> R + Send + 'static) -> Result<R> {
         let failed = || ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "engine_error", "the request failed");
         let turn = Arc::clone(&self.jobs).acquire_owned().await.map_err(|_| failed())?;
@@ -199,7 +202,7 @@ impl App {
         tokio::task::spawn_blocking(run).await.map_err(|_| failed())
     }
 
-    /// Tokens of texts after `prompt`; the texts are dropped.
+    /// Tokenises texts, each after `prompt`; then drops the texts, and frees the memory of the body.
     pub(super) async fn tokenize(
         &self,
         model: &Arc<Model>,
@@ -212,8 +215,8 @@ impl App {
         Ok(tokenized)
     }
 
-    /// Tokens of texts after `prompt`, where the request holds `counted` bytes of token ids already; of more than a few lines beside the
-    /// runtime's threads.
+    /// Tokenises texts, each after `prompt`. More than a few lines are tokenised on a blocking thread. `counted` are the bytes of token ids
+    /// that the request holds already.
     pub(super) async fn tokenize_beside(
         &self,
         model: &Arc<Model>,
@@ -226,7 +229,7 @@ impl App {
         self.tokenize_as(model, texts, options, counted).await
     }
 
-    /// As [`App::tokenize_beside`], with everything that `options` say of tokens.
+    /// As [`App::tokenize_beside`], with all options of tokenising.
     pub(super) async fn tokenize_as(
         &self,
         model: &Arc<Model>,
@@ -243,14 +246,14 @@ impl App {
         let mut tokenized = Vec::with_capacity(texts.len());
         let mut at = 0;
         while at < texts.len() {
-            // As many texts as fit into a job, or a single longer one.
+            // A part has as many texts as fit into a job, or a single longer one.
             let mut bytes = texts[at].len();
             let more = texts[at + 1..].iter().take_while(|text| {
                 bytes += text.len();
                 bytes <= TOKENIZED_IN_A_JOB
             });
             let part = at..at + 1 + more.count();
-            // There are at most as many tokens as bytes, and two more.
+            // A text has at most as many tokens as bytes, and `<s>` and `</s>`.
             let most = |text: &String| memory::token_ids((prompt_bytes + text.len() + 2).min(model.info().max_length));
             let ids: u64 = texts[part.clone()].iter().map(most).sum();
             held.set(Part::Tokens, counted + ids + memory::normalized(bytes_of(&texts[part.clone()])))?;
@@ -273,7 +276,8 @@ impl App {
         Ok(tokenized)
     }
 
-    /// Tokens of texts, and of what came as tokens, each at its place of the field `name`.
+    /// Tokenises the inputs that are texts and checks those that are token ids; returns both in the order of the inputs. Errors name them by the
+    /// field `name`.
     pub(super) async fn tokenize_inputs(
         &self,
         model: &Arc<Model>,
@@ -304,7 +308,7 @@ impl App {
         Ok(ids.into_iter().filter_map(|given| given.or_else(|| texts.next())).collect())
     }
 
-    /// Records the texts of a request for the log.
+    /// Counts the texts of a request and their characters for its statistics, and keeps the texts if the log is to have them.
     pub(super) fn note_texts(&self, texts: &[String]) -> Result<()> {
         if self.log_texts {
             // Memory of the copy, and of the log's line.
@@ -320,7 +324,7 @@ impl App {
         Ok(())
     }
 
-    /// Tokens of a request have been computed.
+    /// Records that the engine has computed `tokens` tokens for this request, and how long it took.
     pub(super) fn computed(&self, tokens: usize, timing: Timing) {
         note(|work| {
             work.tokens += tokens;
@@ -330,7 +334,7 @@ impl App {
         self.metrics.encoded(tokens, timing);
     }
 
-    /// Embeddings of tokens, from the cache or through the queue.
+    /// The embeddings of tokenised texts, from the cache or through the queue.
     pub(super) async fn encode(
         &self,
         model: &Arc<Model>,
@@ -355,7 +359,7 @@ impl App {
         let prompts: BTreeSet<usize> = texts.iter().map(|text| text.prompt_tokens).collect();
         let mut embeddings: Vec<Option<Embedding>> = texts.iter().map(|_| None).collect();
         let mut timing = Timing::default();
-        // One round for all texts, or one for each length of a prompt that the dense vector leaves out.
+        // Texts with the same number of prompt tokens that the dense vector leaves out are computed in one round.
         for prompt_tokens in prompts {
             let places: Vec<usize> =
                 (0..texts.len()).filter(|&text| texts[text].prompt_tokens == prompt_tokens).collect();
@@ -373,7 +377,7 @@ impl App {
         Ok((embeddings.into_iter().flatten().collect(), timing))
     }
 
-    /// Embeddings of tokens, through the queue.
+    /// The embeddings of texts given as token ids, through the queue.
     async fn compute(
         &self,
         model: &Arc<Model>,
@@ -387,7 +391,7 @@ impl App {
         Ok((embeddings, timing))
     }
 
-    /// Embeds texts that the cache does not have; the others never enter the queue.
+    /// Looks texts up in the cache, and computes and stores those that it does not have; only these enter the queue.
     async fn look_up_or_compute(
         &self,
         model: &Arc<Model>,
@@ -415,7 +419,7 @@ impl App {
             cache.insert(&identity, &wanted, to_compute.iter().zip(&computed), WhenBehind::Drop);
             computed
         };
-        // Dense vectors are stored at once; the many ColBERT vectors of a long text on a blocking thread.
+        // Dense vectors are few bytes and are handed to the cache here; ColBERT vectors may be megabytes, so this is done on a blocking thread.
         let computed =
             if wanted.modes.colbert { tokio::task::spawn_blocking(keep).await.map_err(failed)? } else { keep() };
         Ok((plan.complete(computed), timing))
@@ -436,7 +440,7 @@ fn check_ids(ids: Vec<u32>, vocabulary: usize, most: usize, place: &str) -> Resu
     }
 }
 
-/// Milliseconds of a duration, to microseconds.
+/// A duration in milliseconds, rounded to microseconds.
 pub(super) fn ms(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }

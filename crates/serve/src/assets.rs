@@ -1,13 +1,13 @@
 //! The page's files, in the binary.
 
-/// Name and content.
+/// A list of files of the page, each with its name and its content.
 macro_rules! files {
     ($($name:literal),+ $(,)?) => {
         &[$(($name, include_bytes!(concat!("page/", $name)))),+]
     };
 }
 
-/// All of them.
+/// All files of the page.
 const FILES: &[(&str, &[u8])] = files![
     "api.js",
     "batch.js",
@@ -42,7 +42,7 @@ const FILES: &[(&str, &[u8])] = files![
     "words.zh.js",
 ];
 
-/// A file's content type and bytes.
+/// The content type and the bytes of a file; `None` if the page has no such file.
 pub(super) fn find(name: &str) -> Option<(&'static str, &'static [u8])> {
     let (_, bytes) = FILES.iter().find(|(own, _)| *own == name)?;
     let kind = match name.rsplit('.').next() {
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_file_of_the_folder_is_served_and_all_are_small() {
+    fn every_file_of_the_folder_is_served_and_together_they_are_small() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/page");
         let mut bytes = 0;
         for entry in std::fs::read_dir(folder).unwrap() {

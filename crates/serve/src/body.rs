@@ -1,4 +1,4 @@
-//! Reading JSON bodies and parts of paths, with errors that say where.
+//! Reads JSON bodies, parameters of paths, and those after the `?`. Errors say which value is wrong.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -84,7 +84,7 @@ impl<S: Send + Sync> FromRequestParts<S> for PathPart {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Unreadable> {
         let dialect = Dialect::of(&parts.extensions);
-        // A route with one parameter: it can fail on bytes that are not UTF-8 alone.
+        // The route has one parameter, so this fails only if the parameter's bytes are not UTF-8.
         let part = Path::<String>::from_request_parts(parts, state).await;
         part.map(|Path(part)| PathPart(part)).map_err(|e| {
             let what = format!("the path `{}` cannot be read: {}", parts.uri.path(), e.body_text());
@@ -108,7 +108,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for QueryPart<T> {
     }
 }
 
-/// A body up to this size is parsed on the runtime's own thread: that takes less time than handing it to another.
+/// A body of at most this many bytes is parsed on the runtime's own thread, which takes less time than handing it to another thread.
 pub(super) const PARSED_AT_ONCE: usize = 16 << 10;
 
 /// Reserves memory for a body and parses it; a large one on a blocking thread.
@@ -125,11 +125,11 @@ async fn counted_and_parsed<T: DeserializeOwned + Send + 'static>(
     if at_once { run() } else { app.beside(run).await? }
 }
 
-/// Bytes a second below which a client is too slow, in sending a body and in reading an answer.
+/// Bytes a second: a client that sends a body or reads an answer more slowly for long is cut off.
 pub(super) const SLOWEST: f64 = 8192.0;
 
-/// Reads a body of at most `most` bytes, which `held` counts as they arrive. The client may pause for `idle`, and in all take no longer
-/// than that beyond the time at [`SLOWEST`], so that a byte now and then does not keep the connection open for ever.
+/// Reads a body of at most `most` bytes, which `held` counts as they arrive. The client may pause for `idle`; in all it may take the time of
+/// [`SLOWEST`] bytes a second and `idle` more, so that a byte now and then does not keep the connection open for ever.
 pub(super) async fn read(
     mut body: axum::body::Body,
     most: usize,
@@ -172,8 +172,8 @@ pub(super) async fn read(
     }
 }
 
-/// A JSON object. What is not well-formed is 400; well-formed JSON with a value that is not what it should be is 422, with its place. A byte
-/// order mark before it, as some clients write one, is passed over (RFC 8259, 8.1).
+/// Parses a JSON object. JSON that is not well-formed is the error 400; well-formed JSON with a wrong value is 422, with the place of the
+/// value. A byte order mark before the object, which some clients write, is ignored (RFC 8259, 8.1).
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let text = std::str::from_utf8(bytes).map_err(|e| {
@@ -192,7 +192,7 @@ pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     Ok(value)
 }
 
-/// The error of a body that is not JSON, in words that name no parser, with the place.
+/// The error of a body that is not JSON: the place, and what is wrong there, in words that do not depend on the parser.
 pub(super) fn not_json(body: &str, error: &serde_json::Error) -> ApiError {
     let (at, what) = trivec::json::fault(body, error);
     let before = body.get(..at).unwrap_or(body);
@@ -208,16 +208,16 @@ pub(super) fn not_json(body: &str, error: &serde_json::Error) -> ApiError {
     ApiError::new(StatusCode::BAD_REQUEST, "invalid_json", format!("the body is not JSON: at {place}: {what}"))
 }
 
-/// The error of a body that is not JSON; `None` if its syntax is right. The parser's own error category does not tell: it calls a number in
-/// the place of an enum, numbers beyond f64 and lone surrogates syntax errors too.
+/// The error of a body that is not JSON; `None` if its syntax is right. The category of the parser's own error cannot tell: the parser also
+/// calls it a syntax error if a number stands in the place of an enum, is beyond f64, or if a string has a lone surrogate.
 fn syntax_error(body: &str) -> Option<ApiError> {
     serde_json::from_str::<IgnoredAny>(body).err().map(|e| not_json(body, &e))
 }
 
-/// Characters of an error's message that are answered: it quotes values, which may be long.
+/// The most characters of an error's message that an answer has: the message quotes values, which may be long.
 const MESSAGE_CHARS: usize = 400;
 
-/// The deserializer's words for JSON's kinds of values, and those of people who write JSON.
+/// The deserializer's words for lists and objects, and the usual words of JSON that replace them.
 const WORDS: [(&str, &str); 4] = [
     ("invalid type: sequence", "invalid type: list"),
     ("invalid type: map", "invalid type: object"),
@@ -267,7 +267,7 @@ mod tests {
     use crate::inputs::Pair;
 
     #[test]
-    fn what_is_no_json_is_said_in_plain_words_with_its_place() {
+    fn errors_of_json_syntax_have_a_place_and_plain_words() {
         for (body, expected) in [
             ("", "character 1: it ends before it is complete"),
             ("{\"a\": [1", "character 9: it ends before it is complete"),
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_of_values_have_the_words_of_json() {
+    fn errors_call_values_lists_and_objects() {
         let message =
             |body: &str| parse::<std::collections::BTreeMap<String, Vec<u8>>>(body.as_bytes()).unwrap_err().message;
         assert!(
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_say_where() {
+    fn errors_of_values_name_their_field() {
         assert_eq!(parse::<Example>(br#"{"input":["a","\u00e9"]}"#).unwrap().input.len(), 2);
         assert_eq!(parse::<Example>("\u{feff}{\"input\":[]}".as_bytes()).unwrap().input.len(), 0);
         let at = |place: &str| (422, Some(place.to_owned()));
@@ -351,17 +351,17 @@ mod tests {
     }
 
     #[test]
-    fn well_formed_json_is_called_json() {
-        // Half a character: the escape is JSON's, the value no string.
+    fn wrong_values_in_well_formed_json_are_422_and_wrong_syntax_is_400() {
+        // A lone surrogate: the escape is right by JSON's grammar, but stands for no character.
         for half in [r"\ud83d", r"\ud83d!", r"\ude00", r"\ud83d\ud83d", r"\ud83d\u0041"] {
             let body = format!(r#"{{"input":["fine","cut {half}"]}}"#);
             assert_eq!(refused(body.as_bytes()), (422, Some("input[1]".to_owned())), "{half}");
         }
-        // A list in the order of the fields is no body, nor is anything but an object.
+        // Only an object is a body, not even a list of the fields' values in their order.
         for body in [r#"[["a"]]"#, "null", "5", r#""a""#, " []"] {
             assert_eq!(refused(body.as_bytes()), (422, None), "{body}");
         }
-        // However deep it is, and wherever the parser gave up.
+        // Nesting deeper than the parser's limit is well-formed too.
         let deep = |before: &str, after: &str| {
             [before.as_bytes(), &[b'['; 100_000], &[b']'; 100_000], after.as_bytes()].concat()
         };

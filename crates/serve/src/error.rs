@@ -1,4 +1,4 @@
-//! Errors as clients expect them: OpenAI's shape, or text-embeddings-inference's on its routes.
+//! Error answers in the shape that clients expect: OpenAI's, or on its own routes that of text-embeddings-inference (TEI).
 
 use axum::Json;
 use axum::http::{Extensions, HeaderValue, StatusCode, header};
@@ -9,7 +9,7 @@ use super::memory::NoMemory;
 use super::scheduler::Refused;
 use trivec::{Error, ErrorKind};
 
-/// The code of the error of a compressed body: its answer also has `Accept-Encoding`.
+/// The error code for a compressed body; an answer with it also has the header `Accept-Encoding`.
 pub(super) const UNSUPPORTED_ENCODING: &str = "unsupported_encoding";
 
 /// The shape of error answers. Every route is declared with one, and its requests carry it as an extension.
@@ -17,7 +17,7 @@ pub(super) const UNSUPPORTED_ENCODING: &str = "unsupported_encoding";
 pub(super) enum Dialect {
     /// `{"error": {"message", "type", "code", "param"}}`
     OpenAi,
-    /// `{"error", "error_type"}`, and the `param` that is wrong
+    /// `{"error", "error_type"}`, and `param` if a field is wrong
     Tei,
 }
 
@@ -35,9 +35,9 @@ pub(super) struct ApiError {
     pub code: &'static str,
     pub message: String,
     pub param: Option<String>,
-    /// Seconds after which it is worth trying again.
+    /// Seconds after which the client should try again.
     pub retry_after: Option<u64>,
-    /// Of an error of one of the request's texts: which text, and what is wrong with it.
+    /// If one of the request's texts is to blame: the text's index, and what is wrong with it.
     pub text: Option<(usize, String)>,
 }
 
@@ -48,12 +48,12 @@ impl ApiError {
         ApiError { status, code, message: message.into(), param: None, retry_after: None, text: None }
     }
 
-    /// A value that is not what it should be.
+    /// The error for a wrong value of the field `param`.
     pub(super) fn invalid(param: impl Into<String>, message: impl Into<String>) -> ApiError {
         ApiError { param: Some(param.into()), ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_value", message) }
     }
 
-    /// A request that failed on the service's own side.
+    /// The error for a failure of the service itself.
     pub(super) fn internal() -> ApiError {
         let what = "the request failed; others are not affected";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "engine_error", what)
@@ -64,14 +64,14 @@ impl ApiError {
         Self::new(StatusCode::UNAUTHORIZED, "invalid_api_key", what)
     }
 
-    /// Makes the error count its text in a longer list, of which the call's texts were a part: `place` gives the place in that list for a place
-    /// in the part.
+    /// Changes the index of the text that is to blame, for a caller that gave only a part of its texts: `place` turns an index in the part
+    /// into that in the caller's list. The message then calls the text `input[INDEX]`.
     pub(super) fn at_text(mut self, place: impl Fn(usize) -> usize) -> ApiError {
         self.text = self.text.map(|(index, what)| (place(index), what));
         self.named(input)
     }
 
-    /// An error of one of the request's texts says which one as `name` has it: a route's own names for its texts.
+    /// Calls the text that is to blame, if there is one, by the route's own name for it: `name` turns the text's index into its name.
     pub(super) fn named(self, name: impl Fn(usize) -> String) -> ApiError {
         match &self.text {
             Some((index, what)) => {
@@ -82,6 +82,7 @@ impl ApiError {
         }
     }
 
+    /// OpenAI's `type` for the status.
     fn kind(&self) -> &'static str {
         match self.status.as_u16() {
             401 => "authentication_error",
@@ -156,7 +157,7 @@ impl From<Refused> for ApiError {
     fn from(refused: Refused) -> ApiError {
         match refused {
             Refused::Full { queued, limit, busy } => ApiError {
-                // When about half of it will be done.
+                // By then about half of the queue will be computed.
                 retry_after: Some((busy.as_secs() / 2).clamp(1, 60)),
                 ..ApiError::new(
                     StatusCode::TOO_MANY_REQUESTS,

@@ -1,4 +1,4 @@
-//! The kinds of values that bodies hold. Each is read with its place, so that an error names `input[3]` and not the whole body.
+//! Types of the values in request bodies. Each is deserialised on its own, so that an error names its place, such as `input[3]`.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::error::ApiError;
 
-/// A JSON object with `T`'s fields. A derived struct alone would also take a list of its fields' values, in their order.
+/// A JSON object with `T`'s fields. A struct with derived `Deserialize` would also accept a list of its fields' values in their order.
 #[derive(Debug, Default)]
 pub(super) struct Object<T>(pub T);
 
@@ -31,7 +31,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// A whole number, also when it is written `301.0`: that is an integer in JSON Schema, and what some clients write.
+/// A whole number, also if it is written `301.0`: JSON Schema counts this as an integer, and some clients write it so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Whole<T>(pub T);
 
@@ -53,7 +53,7 @@ impl<'de, T: TryFrom<u64>> Deserialize<'de> for Whole<T> {
                 let wrong = |_| E::invalid_value(Unexpected::Float(number), &"a whole number, not negative");
                 match whole_of(number) {
                     Some(number) => self.visit_u64(number),
-                    // More than u64 holds, or too near to it to tell: a limit of so many is none.
+                    // A whole number above 2^53, which f64 does not hold exactly: as a limit it limits nothing, so the largest u64 stands for it.
                     None if number.fract() == 0.0 && number > 0.0 => T::try_from(u64::MAX).map(Whole).map_err(wrong),
                     None => Err(E::invalid_value(Unexpected::Float(number), &self)),
                 }
@@ -63,7 +63,7 @@ impl<'de, T: TryFrom<u64>> Deserialize<'de> for Whole<T> {
     }
 }
 
-/// A float that is a whole number, not negative. Above 2^53 neighbouring whole numbers are one f64.
+/// The float as an integer, if it is a whole number from 0 to 2^53. Above that, several whole numbers have the same f64.
 pub(super) fn whole_of(number: f64) -> Option<u64> {
     (number.fract() == 0.0 && (0.0..=9_007_199_254_740_992.0).contains(&number)).then_some(number as u64)
 }
@@ -73,7 +73,7 @@ pub(super) fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option
     Ok(Option::<Whole<usize>>::deserialize(deserializer)?.map(|Whole(number)| number))
 }
 
-/// [`prompt_tokens`]' number as it is written: also `17.0`, and more than an integer holds, which is then the largest.
+/// Reads the field for [`prompt_tokens`]: an integer, negative or not, which may be written `17.0`. A number beyond i64 becomes the nearest i64.
 pub(super) fn number_or_less<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
     struct Number(i64);
 
@@ -108,7 +108,7 @@ pub(super) fn number_or_less<'de, D: Deserializer<'de>>(deserializer: D) -> Resu
     Ok(Option::<Number>::deserialize(deserializer)?.map(|Number(number)| number))
 }
 
-/// The value of fields that mean the same, as different services call it: all that are given must agree.
+/// The value of several fields with one meaning, for which different services have different names. The fields that a request has must be equal.
 pub(super) fn agreed<T: PartialEq + Copy, const N: usize>(
     fields: [(&'static str, Option<T>); N],
 ) -> super::error::Result<Option<T>> {
@@ -122,7 +122,7 @@ pub(super) fn agreed<T: PartialEq + Copy, const N: usize>(
     }
 }
 
-/// vLLM's `truncate_prompt_tokens`: how many tokens are kept, -1 for as many as the model takes.
+/// The value of vLLM's `truncate_prompt_tokens`: the number of tokens that a text is cut to, where -1 means `most`, the model's own limit.
 pub(super) fn prompt_tokens(value: Option<i64>, most: usize) -> super::error::Result<Option<usize>> {
     let wrong =
         |n| ApiError::invalid("truncate_prompt_tokens", format!("found {n}, expected -1 or a number of tokens"));
@@ -133,12 +133,13 @@ pub(super) fn prompt_tokens(value: Option<i64>, most: usize) -> super::error::Re
     }
 }
 
-/// Values that are written as words.
+/// Values that are written as one of a few words.
 pub(super) trait Words: Copy + 'static {
     const WORDS: &'static [(&'static str, Self)];
 }
 
-/// One of a few words. A derived enum would also take `{"word": null}`, and call a number there an error of JSON's syntax.
+/// One of a few words. An enum with derived `Deserialize` would also accept `{"word": null}`, and its error for a number would be one of JSON
+/// syntax.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Word<T>(pub T);
 
@@ -158,6 +159,7 @@ impl<'de, T: Words> Deserialize<'de> for Listed<T> {
     }
 }
 
+/// Reads one of `T`'s words; if `listed`, also a list of one such word.
 struct OneOf<T> {
     listed: bool,
     words: PhantomData<T>,
@@ -188,7 +190,7 @@ impl<'de, T: Words> Visitor<'de> for OneOf<T> {
     }
 }
 
-/// Which end of a text is kept where it is too long: `Right` cuts its right end off.
+/// Which end of a text is cut off if the text is too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Direction {
     Right,
@@ -205,7 +207,7 @@ impl Words for Direction {
 }
 
 impl Direction {
-    /// Texts are cut at their end; a field that asks for their beginning to be cut is refused.
+    /// Refuses the field `name` if it asks to cut the beginning of texts: the service cuts their end.
     pub(super) fn check(name: &'static str, asked: Option<Word<Direction>>) -> super::error::Result<()> {
         match asked {
             Some(Word(Direction::Left)) => {
@@ -216,7 +218,7 @@ impl Direction {
     }
 }
 
-/// Whether texts that are too long are cut: Jina's `true` and `false`, or Cohere's and NVIDIA's words.
+/// Whether texts that are too long are cut: Jina's `true` and `false`, or Cohere's and NVIDIA's words `END` and `NONE`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Truncate(pub bool);
 
@@ -267,7 +269,7 @@ mod tests {
         );
         assert_eq!(read(r#"{"ids":[],"most":null}"#).unwrap(), (vec![], None));
         assert_eq!(read(r#"{"ids":[]}"#).unwrap(), (vec![], None));
-        // A limit that no integer holds is the largest.
+        // A limit that is too large for an integer, or for an exact float, is read as the largest integer.
         for huge in ["18446744073709551615", "18446744073709551616", "9007199254740994.0", "8e22", "1e300"] {
             assert_eq!(read(&format!(r#"{{"ids":[],"most":{huge}}}"#)).unwrap(), (vec![], Some(usize::MAX)), "{huge}");
         }

@@ -41,7 +41,7 @@ fn is_loopback(address: IpAddr) -> bool {
 }
 
 /// Splits `host[:port]` of RFC 3986 without user information. IPv4 addresses are four decimal numbers. The other forms that
-/// `inet_aton` accepts (`127.1`, `0x7f000001`) count as names, and are never allowed.
+/// `inet_aton` accepts (`127.1`, `0x7f000001`) count as names, so they do not count as addresses of the loopback.
 fn authority(text: &str) -> Option<(Host, Option<u16>)> {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
@@ -202,12 +202,12 @@ fn origin(text: &str) -> std::result::Result<HeaderValue, String> {
     }
 }
 
-/// The checks of every request before it reaches its route.
+/// The checks that every request passes before it reaches its route.
 #[derive(Debug)]
 pub(super) struct Guard {
-    /// A browser cannot reach a Unix socket, so nothing is checked there.
+    /// Whether nothing is checked: so on a Unix socket, which a browser cannot reach.
     is_open: bool,
-    /// The names that the service answers to; `None`: all.
+    /// The names that the service answers to, besides those of the loopback; all if `None`.
     hosts: Option<AllowedHosts>,
     /// Whether any IP address is accepted as `Host`: DNS rebinding needs a name.
     addresses: bool,
@@ -217,10 +217,10 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    /// The checks of a service on a Unix socket, or on an address.
+    /// The checks of a service that listens on `address`, or on a Unix socket if that is `None`.
     ///
-    /// Names are checked on a loopback address without keys, and wherever some are allowed by name. Cross-site requests are refused where
-    /// there is no key: a page of another site does not know it.
+    /// Names are checked if the address is a loopback address and there are no keys, and whenever `hosts` has names. Cross-site requests are
+    /// refused if there are no keys: a page of another site does not know a key.
     pub(super) fn new(address: Option<IpAddr>, has_keys: bool, hosts: AllowedHosts, origins: AllowedOrigins) -> Guard {
         let local = address.is_some_and(is_loopback);
         let checked = !hosts.any && (local && !has_keys || !hosts.is_empty());
@@ -233,7 +233,7 @@ impl Guard {
         }
     }
 
-    /// Refuses a request whose `Host` is malformed or not allowed, and one that another site's page has sent.
+    /// Refuses a request whose `Host` is malformed or not allowed, and one that another site's page has sent and that does more than read.
     pub(super) fn check<B>(&self, request: &Request<B>) -> Result<()> {
         if self.is_open {
             return Ok(());
@@ -249,6 +249,7 @@ impl Guard {
         Ok(())
     }
 
+    /// Refuses a host that is neither of the loopback nor allowed.
     fn check_host(&self, allowed: &AllowedHosts, host: &Host) -> Result<()> {
         let is_address = matches!(host, Host::Address(_));
         if host.is_loopback() || (self.addresses && is_address) || allowed.hosts.contains(host) {
@@ -265,6 +266,7 @@ impl Guard {
         Err(ApiError::new(StatusCode::FORBIDDEN, "host_not_allowed", what))
     }
 
+    /// Refuses a request of another site's page, by `Sec-Fetch-Site`, or without this header by comparing `Origin` with the host.
     fn check_site<B>(&self, request: &Request<B>, host: Option<&(Host, Option<u16>)>) -> Result<()> {
         let headers = request.headers();
         let refused = |what: String| {
@@ -277,7 +279,7 @@ impl Guard {
         if is_listed || self.origins.any() {
             return Ok(());
         }
-        // Browsers compare the origins, and a page cannot change this header. It is also right behind a proxy that changes `Host`.
+        // The browser itself has compared the origins, and a page cannot change this header. It is also right behind a proxy that changes `Host`.
         let mut sites = headers.get_all("sec-fetch-site").iter().peekable();
         if sites.peek().is_some() {
             let foreign = sites.find(|site| !matches!(site.as_bytes(), b"same-origin" | b"none"));
@@ -290,11 +292,12 @@ impl Guard {
     }
 }
 
+/// A header's value for a message, quoted and escaped.
 fn shown(value: &HeaderValue) -> String {
     format!("`{}`", String::from_utf8_lossy(value.as_bytes()).escape_debug())
 }
 
-/// Whether an origin is that of a host. The scheme is not compared: a proxy may speak TLS for this service.
+/// Whether an origin has the same host and port as `host`. The scheme is not compared, because a proxy may speak TLS for this service.
 fn is_same(origin: &HeaderValue, (host, port): &(Host, Option<u16>)) -> bool {
     let Some((scheme, rest)) = origin.to_str().ok().and_then(|origin| origin.split_once("://")) else { return false };
     let default = default_port(&scheme.to_ascii_lowercase());

@@ -4,8 +4,8 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::error::{ApiError, Result, UNSUPPORTED_ENCODING};
 
-/// The elements of a list (or the parameters of an element): what is between separators that are not in a quoted string. Empty ones do not
-/// count.
+/// Splits a list into its elements (or an element into its parameters) at separators that are not in a quoted string. Empty elements are left
+/// out.
 fn elements(value: &str, separator: char) -> impl Iterator<Item = &str> {
     let (mut quoted, mut escaped) = (false, false);
     let split = value.split(move |c: char| {
@@ -23,7 +23,7 @@ fn elements(value: &str, separator: char) -> impl Iterator<Item = &str> {
     split.map(str::trim).filter(|element| !element.is_empty())
 }
 
-/// The elements of a field that is a list, whose parts may be on several lines. A line that is not ASCII has none.
+/// The elements of a field that is a list, which may be spread over several lines. Lines that are not ASCII are ignored.
 fn list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     headers.get_all(name).iter().filter_map(|line| line.to_str().ok()).flat_map(|line| elements(line, ','))
 }
@@ -48,7 +48,7 @@ struct Range<'a> {
 }
 
 impl<'a> Range<'a> {
-    /// An element of `Accept`; one whose weight is no number from 0 to 1 does not count.
+    /// Parses an element of `Accept`; `None` if it is no media type, or if its weight is no number from 0 to 1.
     fn parse(element: &'a str) -> Option<Range<'a>> {
         let (kind, subtype, parameters) = media_type(element)?;
         let weight = match parameters.iter().find(|(name, _)| name.eq_ignore_ascii_case("q")) {
@@ -58,7 +58,7 @@ impl<'a> Range<'a> {
         Some(Range { kind, subtype, weight })
     }
 
-    /// How exactly it names a media type: 2 by name, 1 as `type/*`, 0 as `*/*`, or not at all.
+    /// How exactly this range names the media type `name`: 2 in full, 1 as `type/*`, 0 as `*/*`, `None` if it does not cover it.
     fn exactness(&self, name: &str) -> Option<u8> {
         let (kind, subtype) = name.split_once('/')?;
         match (self.kind, self.subtype) {
@@ -70,12 +70,12 @@ impl<'a> Range<'a> {
     }
 }
 
-/// Which of the media types on offer `Accept` prefers: that of the highest weight; of equal weights the one that is named most exactly, then
-/// the one named first, then the one offered first. A client that names none of them gets the first on offer. `None`: it excludes that
-/// (`q=0`) and accepts no other.
+/// Which of the media types on offer `Accept` prefers: the one with the highest weight; among equal weights the one that is named most
+/// exactly, then the one named first, then the one offered first. A client that names none of them gets the first on offer. `None` if the
+/// client excludes the first (`q=0`) and accepts no other.
 pub(super) fn preferred<T: Copy>(headers: &HeaderMap, offers: &[(&str, T)]) -> Option<T> {
     let ranges: Vec<Range> = list(headers, &header::ACCEPT).filter_map(Range::parse).collect();
-    // The most exact range counts, not the one of the highest weight.
+    // The weight of a type is that of the most exact range which covers it, even if another range has a higher weight.
     let range_of = |name: &str| {
         let exactness =
             |(at, range): (usize, &Range)| Some((range.exactness(name)?, std::cmp::Reverse(at), range.weight));
@@ -92,7 +92,7 @@ pub(super) fn preferred<T: Copy>(headers: &HeaderMap, offers: &[(&str, T)]) -> O
     }
 }
 
-/// The key of `Authorization: Bearer KEY`, the scheme in any case. A request with two keys counts as one without.
+/// The key of `Authorization: Bearer KEY`; the scheme may be in upper or lower case. `None` if the request has no such field, or more than one.
 pub(super) fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let mut lines = headers.get_all(header::AUTHORIZATION).iter();
     let (line, None) = (lines.next()?.as_bytes(), lines.next()) else { return None };
@@ -101,31 +101,31 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"bearer").then(|| key.trim_ascii())
 }
 
-/// Whether `If-None-Match` names an entity tag: `*`, or a list of tags, each weak or strong.
+/// Whether `If-None-Match` names the entity tag `tag`, weak or strong, in its list of tags or by `*`.
 pub(super) fn none_match(headers: &HeaderMap, tag: &str) -> bool {
     list(headers, &header::IF_NONE_MATCH).any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag)
 }
 
 /// Refuses a body that is not JSON, or is compressed, by what its header fields say.
 ///
-/// A page of any site can make a browser send a body of `text/plain`, of a form, or of no type without asking; JSON it has to ask for. A
-/// request without a type is taken where no browser has sent it: those name the page's `Origin`.
+/// A page of any site can make a browser send a body of `text/plain`, of a form, or without a type; for JSON the browser first asks the
+/// service whether the page may (a CORS preflight). A request without a type is accepted only if it has no `Origin`, which browsers send.
 pub(super) fn check_json(headers: &HeaderMap) -> Result<()> {
     let expected = "JSON: send `Content-Type: application/json`";
     check_type(headers, is_json, expected).map(drop)
 }
 
-/// How a body of documents is written.
+/// The form of a body of documents.
 #[cfg(feature = "search")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Documents {
-    /// JSON as a whole.
+    /// The whole body is one JSON value.
     Json,
-    /// A JSON value a line.
+    /// Each line is a JSON value.
     Lines,
 }
 
-/// How a body of documents is written, by what its header fields say; others are refused as [`check_json`] does.
+/// The form of a body of documents, by its `Content-Type`. Refuses other bodies as [`check_json`] does.
 #[cfg(feature = "search")]
 pub(super) fn documents(headers: &HeaderMap) -> Result<Documents> {
     let expected = "JSON or JSON Lines: send `Content-Type: application/json` or `application/x-ndjson`";
@@ -138,7 +138,8 @@ fn is_json(subtype: &str) -> bool {
     subtype == "json" || subtype.ends_with("+json")
 }
 
-/// The subtype of a body of `application/…`, in lower case, if it is one that `fits`; `None` for a body without a type.
+/// The subtype of a body whose type is `application/…`, in lower case; `None` for a body without a type. Refuses a subtype that does not fit, a
+/// charset other than UTF-8, and a compressed body.
 fn check_type(headers: &HeaderMap, fits: impl Fn(&str) -> bool, expected: &str) -> Result<Option<String>> {
     check_coding(headers)?;
     let refused = |what: String| {
@@ -175,7 +176,7 @@ fn check_type(headers: &HeaderMap, fits: impl Fn(&str) -> bool, expected: &str) 
     }
 }
 
-/// Refuses a body that is compressed, as content or on its way.
+/// Refuses a body with a content coding or a transfer coding other than `chunked`.
 fn check_coding(headers: &HeaderMap) -> Result<()> {
     let on_the_way = headers.get_all(header::TRANSFER_ENCODING).iter();
     let mut on_the_way = on_the_way.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
@@ -216,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn the_highest_weight_wins() {
+    fn accept_prefers_the_type_of_the_highest_weight() {
         let offers = [("application/json", 'j'), ("application/octet-stream", 'r'), ("application/x-npy", 'n')];
         let of = |lines: &[&str]| {
             let lines: Vec<_> = lines.iter().map(|line| ("accept", *line)).collect();
@@ -243,12 +244,12 @@ mod tests {
             // None of these: the server's own choice.
             ("text/html", Some('j')),
             ("text/html;q=0", Some('j')),
-            // It is said that JSON is not wanted, and nothing else is.
+            // JSON is excluded, and no other type on offer is accepted.
             ("application/json;q=0", None),
             ("*/*;q=0", None),
             ("application/json;q=0.000, text/html", None),
             ("application/json;q=0, */*;q=0.1", Some('r')),
-            // Commas and semicolons in quotes separate nothing; weights that are none do not count.
+            // Commas and semicolons in quotes do not separate; elements with an invalid weight are ignored.
             ("application/x-npy;a=\",application/json;q=1;\\\"\";q=0.5, application/json;q=0.4", Some('n')),
             ("application/x-npy;q=2, application/json;q=0.1", Some('j')),
             ("application/x-npy;q=NaN, application/json;q=0.1", Some('j')),
@@ -260,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn schemes_are_read_in_any_case() {
+    fn the_bearer_scheme_may_be_in_upper_or_lower_case() {
         for (line, key) in [
             ("Bearer k", Some("k")),
             ("bearer k", Some("k")),
@@ -276,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn entity_tags_are_a_list() {
+    fn an_entity_tag_is_found_in_a_list_of_tags() {
         for (line, matches) in [
             ("\"a\"", true),
             ("W/\"a\"", true),

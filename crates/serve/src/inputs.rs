@@ -1,4 +1,4 @@
-//! Texts, documents and token ids, as bodies hold them. Lists are read an element at a time: an error names its place.
+//! Types of the texts, documents and token ids in request bodies. Lists are read element by element, so that an error names its place.
 
 use std::fmt;
 
@@ -50,7 +50,7 @@ impl<'de> Deserialize<'de> for Texts {
     }
 }
 
-/// A string, or an object that holds it as `text`, as Cohere's and Jina's documents may be; its other fields are passed over.
+/// A document: a string, or as in Cohere's and Jina's APIs an object with the string as `text`, whose other fields are ignored.
 #[derive(Debug)]
 pub(super) struct Document(pub String);
 
@@ -82,7 +82,7 @@ impl<'de> Visitor<'de> for DocumentVisitor {
     }
 }
 
-/// Two texts.
+/// A pair of texts, written as a list of two strings.
 #[derive(Debug)]
 pub(super) struct Pair(pub String, pub String);
 
@@ -113,14 +113,14 @@ impl<'de> Deserialize<'de> for Pair {
     }
 }
 
-/// A text to embed, as such or as the ids of its tokens.
+/// A text to embed, given as a string or as the ids of its tokens.
 #[derive(Debug)]
 pub(super) enum Input {
     Text(String),
     Ids(Vec<u32>),
 }
 
-/// What is to be embedded, one text or several.
+/// The texts to embed, one or several.
 #[derive(Debug)]
 pub(super) struct Inputs(pub Vec<Input>);
 
@@ -174,7 +174,7 @@ impl<'de> Deserialize<'de> for IdLists {
     }
 }
 
-/// The elements of a list of inputs. Where the first one is a token id, the list is the ids of one input.
+/// Reads a list of inputs, which may be strings if `texts`. If the first element is a token id, the list is the ids of one input.
 fn inputs<'de, A: SeqAccess<'de>>(mut list: A, texts: bool) -> Result<Vec<Input>, A::Error> {
     let mut inputs = match list.next_element_seed(ElementSeed { texts, id: true })? {
         None => Vec::new(),
@@ -187,7 +187,7 @@ fn inputs<'de, A: SeqAccess<'de>>(mut list: A, texts: bool) -> Result<Vec<Input>
     Ok(inputs)
 }
 
-/// The rest of a list of token ids.
+/// Reads the rest of a list of token ids, of which `ids` have been read.
 fn ids<'de, A: SeqAccess<'de>>(mut list: A, mut ids: Vec<u32>) -> Result<Vec<u32>, A::Error> {
     while let Some(Whole(id)) = list.next_element()? {
         ids.push(id);
@@ -200,7 +200,7 @@ enum Element {
     Id(u32),
 }
 
-/// Reads an element that is a list of token ids, or where those are taken a text or a token id.
+/// Reads an element of a list of inputs: a list of token ids; if `texts`, also a string or a document; if `id`, also a single token id.
 struct ElementSeed {
     texts: bool,
     id: bool,

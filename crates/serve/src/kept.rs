@@ -1,4 +1,4 @@
-//! The service's cache of embeddings: it is opened while the first requests run, belongs to the model in use, and no request waits for it.
+//! The service's cache of embeddings. It is opened while the first requests run, has entries of the model in use, and no request waits for it.
 
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -11,17 +11,20 @@ use trivec_cache::{Cache, Identity, Stats};
 /// A cache and the identity of the model whose entries are read and written.
 pub(super) type Open = (Arc<Cache>, Arc<Identity>);
 
+/// The cache: its file, the most bytes that this may have, and whether it is open.
 pub(super) struct Kept {
     path: PathBuf,
     size: u64,
     state: RwLock<State>,
 }
 
+/// What is known of the cache at present.
 #[derive(Default)]
 struct State {
-    /// Set when the file has been opened or refused.
+    /// Whether opening the file has succeeded or failed already.
     tried: bool,
     cache: Option<Arc<Cache>>,
+    /// The model that the cache is used for, with its identity.
     known: Option<(Arc<Model>, Arc<Identity>)>,
 }
 
@@ -38,7 +41,7 @@ impl Kept {
         change(&mut self.state.write().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Opens the file. It blocks, as [`Kept::follow`] does.
+    /// Opens the file. This blocks, as [`Kept::follow`] does.
     pub(super) fn open(&self) {
         let opened = Cache::open(&self.path, self.size, Box::new(|what| tracing::warn!("{what}")));
         let cache = match opened {
@@ -51,8 +54,8 @@ impl Kept {
         self.change(|state| (state.tried, state.cache) = (true, cache));
     }
 
-    /// Uses the cache for `model` from now on. Until the model's files have been digested (if they are not known yet), the cache is used
-    /// for no model.
+    /// Uses the cache for `model` from now on. This blocks until the model's files have been digested (if they are not known yet); until then,
+    /// requests with this model do not use the cache.
     pub(super) fn follow(&self, model: &Arc<Model>) {
         let Some(cache) = self.state().cache.clone() else { return };
         let known = match cache.identify(model) {
@@ -65,7 +68,7 @@ impl Kept {
         self.change(|state| state.known = known);
     }
 
-    /// The cache, if it is open and is `model`'s. (A request that began before a reload has another.)
+    /// The cache, if it is open and used for `model`. (A request that began before a reload has another model.)
     pub(super) fn of(&self, model: &Arc<Model>) -> Option<Open> {
         let state = self.state();
         let (known, identity) = state.known.as_ref()?;
@@ -73,6 +76,7 @@ impl Kept {
         Some((Arc::clone(cache), Arc::clone(identity)))
     }
 
+    /// The cache's counters; zeros if it is not open.
     pub(super) fn stats(&self) -> Stats {
         self.state().cache.as_ref().map(|cache| cache.stats()).unwrap_or_default()
     }
@@ -94,7 +98,7 @@ impl Kept {
         })
     }
 
-    /// Writes everything that is waiting.
+    /// Writes the entries that wait to be written, and closes the cache.
     pub(super) fn close(&self) {
         let cache = self.state().cache.clone();
         if let Some(cache) = cache {

@@ -51,29 +51,29 @@ use trivec::Model;
 
 /// Where and how to serve.
 pub struct Options {
-    /// Address to listen on; not read where there is a Unix socket.
+    /// Address to listen on; ignored if there is a Unix socket.
     pub address: SocketAddr,
     /// Path of a Unix socket to listen on instead.
     pub unix_socket: Option<PathBuf>,
     /// Certificate and key (PEM): then the service speaks TLS.
     pub tls: Option<(PathBuf, PathBuf)>,
-    /// Keys, one of which every request must show; empty: requests need no key.
+    /// API keys, one of which every request must have; if there are none, requests need no key.
     pub api_keys: Vec<String>,
     /// Host names that requests may use, besides those of the loopback.
     pub allowed_hosts: AllowedHosts,
     /// Origins of other sites whose pages may use the service and read its answers.
     pub cors_origins: AllowedOrigins,
-    /// Names of the model; answers have the first. Empty: a name derived from the model's path.
+    /// Names of the model; answers have the first. If there are none, the service derives a name from the model's path.
     pub model_names: Vec<String>,
     /// Whether a request that names another model is refused.
     pub strict_model: bool,
-    /// Limits of requests.
+    /// How large requests may be.
     pub limits: Limits,
     /// Timeouts of connections.
     pub timeouts: Timeouts,
-    /// Connections at a time.
+    /// The most connections at a time; further ones wait.
     pub connections: usize,
-    /// File to keep embeddings in, and the most bytes it may have.
+    /// File of the cache of embeddings, and the most bytes it may have.
     pub cache: Option<(PathBuf, u64)>,
     /// The indexes that are searched, opened with the model that is served.
     #[cfg(feature = "search")]
@@ -95,7 +95,7 @@ pub enum Signal {
     Reload,
 }
 
-/// A service that listens, but does not answer yet.
+/// A service whose address is bound; it answers once [`Server::run`] is called.
 pub struct Server {
     app: Arc<App>,
     listener: Listener,
@@ -105,7 +105,7 @@ pub struct Server {
     address: String,
 }
 
-/// The runtime of a service. It has two threads, because all computation runs on other threads.
+/// The runtime of a service. It has two threads, because all longer work runs on the engine's threads or on blocking threads.
 ///
 /// # Errors
 /// What the operating system says.
@@ -114,7 +114,7 @@ pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 }
 
 impl Server {
-    /// Binds the address or the socket.
+    /// Binds the address or the socket, and begins to open the cache.
     ///
     /// # Errors
     /// A sentence that names the address, the socket or the file.
@@ -179,9 +179,9 @@ impl Server {
                     Err(_) => tracing::error!("loading the model again failed"),
                 }
             }
-            // The receiver lives as long as the service listens.
+            // This fails only if the service does not listen any more.
             let _ = end.send(true);
-            // The sender is kept alive, because dropping it would look like a closed channel.
+            // The sender lives on, because dropping it would look like a closed channel to the receiver.
             std::future::pending::<()>().await;
             drop(end);
         };
@@ -204,7 +204,7 @@ impl Server {
     }
 }
 
-/// Binds a Unix socket. A socket file without a listener is replaced.
+/// Binds a Unix socket. A socket file at `path` that nobody listens on is replaced.
 #[cfg(unix)]
 fn bind_unix(path: &std::path::Path) -> std::io::Result<tokio::net::UnixListener> {
     use std::os::unix::fs::FileTypeExt;

@@ -1,4 +1,4 @@
-//! Listening: TCP, TLS or a Unix socket, with timeouts that fire, a cap on connections, and an orderly end.
+//! Listens on TCP, TLS or a Unix socket, with timeouts and a limit of connections; at the end it waits for running requests.
 
 use std::io;
 use std::path::PathBuf;
@@ -20,13 +20,13 @@ use tokio_rustls::TlsAcceptor;
 use super::app::App;
 use super::options::Timeouts;
 
-/// Largest head of a request: 64 KB, and 100 headers (hyper's own limit, 431 beyond).
+/// The largest head of a request, in bytes. hyper itself allows 100 headers, and answers 431 to more.
 const HEAD_BYTES: usize = 64 << 10;
 
-/// Shortest time between two log lines about connections that cannot be accepted.
+/// The shortest time between two log lines about connections that cannot be accepted.
 const WARN_EVERY: Duration = Duration::from_secs(5);
 
-/// Where to listen.
+/// A bound socket: TCP, with TLS if there is an acceptor, or a Unix socket and its path.
 pub(super) enum Listener {
     Tcp(TcpListener, Option<TlsAcceptor>),
     #[cfg(unix)]
@@ -37,12 +37,13 @@ impl Drop for Listener {
     fn drop(&mut self) {
         #[cfg(unix)]
         if let Listener::Unix(_, path) = self {
-            // A socket's file outlives its listener; nobody could bind the path again.
+            // The socket's file would outlive the listener, and nobody could bind the path again.
             let _ = std::fs::remove_file(path);
         }
     }
 }
 
+/// A connection that was accepted, before TLS.
 enum Accepted {
     Tcp(TcpStream),
     #[cfg(unix)]
@@ -54,7 +55,7 @@ impl Listener {
         match self {
             Listener::Tcp(listener, _) => {
                 let (stream, _) = listener.accept().await?;
-                // Answers are written whole, so Nagle's algorithm would only delay them.
+                // Answers are written in whole chunks, so Nagle's algorithm would only delay them.
                 let _ = stream.set_nodelay(true);
                 Ok(Accepted::Tcp(stream))
             }
@@ -64,7 +65,7 @@ impl Listener {
     }
 }
 
-/// What connections share.
+/// What all connections share.
 struct Connections {
     app: Arc<App>,
     service: TowerToHyperService<Router>,
@@ -72,7 +73,7 @@ struct Connections {
     graceful: GracefulShutdown,
 }
 
-/// Accepts until `ending` says so; then waits for what is on its way, `timeouts.drain` at most. Returns whether all of it was finished.
+/// Accepts connections until `ending` is true; then waits for running requests, at most `timeouts.drain`. Returns whether all were finished.
 pub(super) async fn serve(
     listener: Listener,
     app: Arc<App>,
@@ -101,8 +102,8 @@ pub(super) async fn serve(
         match accepted {
             (Ok(place), Ok(stream)) => all.spawn(stream, &listener, place),
             (_, Err(e)) => {
-                // No descriptors left, or a connection that was gone at once: the next may do better, a little later. Said once in a while:
-                // without descriptors it would be said fifty times a second.
+                // The process has no descriptors left, or the connection was gone at once: a little later the next may succeed. Without
+                // descriptors there would be fifty warnings a second, so they are logged only now and then.
                 if warned.is_none_or(|last: Instant| last.elapsed() > WARN_EVERY) {
                     warned = Some(Instant::now());
                     tracing::warn!(error = %e, "accept");
@@ -120,6 +121,7 @@ pub(super) async fn serve(
 }
 
 impl Connections {
+    /// Serves a connection in a task of its own, after the TLS handshake if there is one.
     fn spawn(&self, accepted: Accepted, listener: &Listener, place: OwnedSemaphorePermit) {
         match (accepted, listener) {
             (Accepted::Tcp(stream), Listener::Tcp(_, Some(tls))) => {
@@ -133,6 +135,7 @@ impl Connections {
         }
     }
 
+    /// Serves the connection that `stream` gives, if it gives one, in a task of its own; `place` is its place among the allowed connections.
     fn run<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
         &self,
         stream: impl Future<Output = Option<S>> + Send + 'static,
@@ -160,7 +163,7 @@ impl Connections {
     }
 }
 
-/// A server's certificate and key, from PEM files.
+/// An acceptor of TLS connections with the certificate and the key of these PEM files.
 pub(super) fn tls(cert: &std::path::Path, key: &std::path::Path) -> Result<TlsAcceptor, String> {
     use tokio_rustls::rustls::ServerConfig;
     use tokio_rustls::rustls::pki_types::pem::PemObject;

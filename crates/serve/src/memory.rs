@@ -1,12 +1,12 @@
 //! Accounts for the memory of requests before it is allocated: bodies, texts, tokens, results, answers.
 //!
-//! The counts are estimates, never below the real use. A request that does not fit beside the others is refused (429), and so is one that
-//! could never fit (413). So all requests together stay below `--max-memory`.
+//! The counts are estimates that are never below the real use. A request that does not fit with the others at present is refused (429), and so is
+//! one that could never fit (413). So all requests together stay below `--max-memory`.
 //!
 //! ```text
-//! body ─▶ texts ─▶ tokens ─▶ results ─▶ answer, in chunks, each made when the one before it is on its way
+//! body ─▶ texts ─▶ tokens ─▶ results ─▶ answer, in chunks, each made while the one before it is sent
 //! ```
-//! The service never holds an answer's whole text, but holds the data it is made from until the last chunk is sent.
+//! The service never holds the whole text of a long answer, but holds the data that it is made from until the last chunk is sent.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,27 +17,28 @@ use tokio::sync::Notify;
 use trivec::ModelInfo;
 use trivec::Modes;
 
-/// A request that holds no more than this may use all of the budget; larger ones leave it a quarter.
+/// Bytes of a small request: it may use all of the budget. Larger requests must leave a quarter of the budget to small ones.
 const SMALL: u64 = 1 << 20;
 
-/// Bytes that writing an answer takes, besides its data: a chunk that is being sent, one that is ready, and one that is being made.
+/// Bytes that writing an answer takes, besides the data: a chunk that is being sent, one that is ready, and one that is being made.
 pub(super) const ANSWER: u64 = 256 << 10;
 
-/// The least budget with which a body of the largest size can be read, parsed and tokenised.
+/// The least budget with which a body of `body_bytes`, the largest that is allowed, can be read, parsed and tokenised.
 pub fn least(body_bytes: usize) -> u64 {
-    // Three quarters of it are for one request.
+    // One large request may use three quarters of the budget.
     (body_bytes as u64).saturating_mul(6).saturating_add(SMALL).div_ceil(3).saturating_mul(4)
 }
 
-/// The default budget.
+/// The default budget, if bodies may have at most `body_bytes`.
 pub fn default_budget(body_bytes: usize) -> u64 {
     (384 << 20).max(least(body_bytes))
 }
 
-/// Bytes that a JSON body and the value parsed from it take together, at most.
+/// The most bytes that a JSON body and the value parsed from it take together.
 ///
-/// A string or a list takes 32 bytes in its list, which may have just doubled its capacity, and 32 more with its content; a number takes 8.
-/// So a body of empty strings takes thirty times its length, and a body of a few long texts twice its length.
+/// A string or a list takes up to 64 bytes in the list around it (32, but the list may have just doubled its capacity), and 32 for an
+/// allocation of its own; a number takes up to 16. So a body of empty strings takes more than thirty times its length, and a body of a few
+/// long texts twice its length.
 pub(super) fn parsed(body: &[u8]) -> u64 {
     let (mut values, mut numbers) = (0u64, 0u64);
     let mut bytes = body.iter();
@@ -71,16 +72,16 @@ fn skip_string(bytes: &mut std::slice::Iter<'_, u8>) {
 /// Why there is no memory for a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NoMemory {
-    /// Other requests hold the memory at present.
+    /// Other requests hold the memory at present: `in_flight` of `most` bytes.
     Full { in_flight: u64, most: u64 },
-    /// The request would not fit even alone.
+    /// The request would need `needed` bytes, and does not fit into `most` even alone.
     TooMuch { needed: u64, most: u64 },
 }
 
 /// After a peak of at least this many bytes, the service returns freed memory to the system.
 const WORTH_GIVING_BACK: u64 = 16 << 20;
 
-/// How long memory use must stay low before memory is given back, because more requests may follow at once.
+/// How long the service waits before it returns memory: if requests that follow use it again by then, it is not returned.
 const QUIET: Duration = Duration::from_secs(1);
 
 /// The bytes that all requests together may hold.
@@ -108,12 +109,12 @@ impl Budget {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// The most that a request of `total` bytes may bring the budget to.
+    /// How much of the budget may be in use once a request, which then holds `total` bytes, has taken more.
     fn most_for(&self, total: u64) -> u64 {
         if total <= SMALL { self.most } else { self.most - self.most / 4 }
     }
 
-    /// Takes `more` for a request that then holds `total`.
+    /// Takes `more` bytes for a request that then holds `total`, or refuses.
     fn take(&self, more: u64, total: u64) -> Result<(), NoMemory> {
         let most = self.most_for(total);
         if total > most {
@@ -136,34 +137,34 @@ impl Budget {
         }
     }
 
-    /// Whether requests hold far less than they did.
+    /// Whether there was a peak, and requests now hold at most a quarter of it.
     fn has_fallen(&self) -> bool {
         let peak = self.peak.load(Ordering::Relaxed);
         peak >= WORTH_GIVING_BACK && self.in_flight() <= peak / 4
     }
 
-    /// Gives freed memory back to the system after each peak. Does not end.
+    /// Returns freed memory to the system after each peak. Runs until it is aborted.
     pub(super) async fn give_back_after_peaks(&self) {
         loop {
             self.fallen.notified().await;
             tokio::time::sleep(QUIET).await;
             if self.has_fallen() {
                 self.peak.store(self.in_flight(), Ordering::Relaxed);
-                // It fails only if the runtime is ending.
+                // This fails only if the runtime is ending.
                 let _ = tokio::task::spawn_blocking(trivec_team::allocator::give_back).await;
             }
         }
     }
 }
 
-/// The parts of a request's memory.
+/// The parts of a request's memory, which are counted separately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
     /// The body, and the texts or ids that were parsed from it.
     Body,
-    /// Texts that the log is to hold.
+    /// Copies of the texts for the log.
     Log,
-    /// Token ids, and what making them takes.
+    /// Token ids, and what the tokenizer needs to make them.
     Tokens,
     /// Embeddings, scores, alignments.
     Results,
@@ -223,28 +224,28 @@ impl Drop for Held {
 }
 
 tokio::task_local! {
-    /// What the request of this task holds.
+    /// The memory account of this task's request.
     pub(super) static HELD: Arc<Held>;
 }
 
-/// Bytes of the lists that hold `tokens` token ids of a text, as they are made and for the engine.
+/// Bytes of the lists of a text's `tokens` token ids: while the tokenizer makes them, and the copy for the engine.
 pub(super) fn token_ids(tokens: usize) -> u64 {
     64 + 12 * tokens as u64
 }
 
-/// Bytes of texts while tokens are made of them: as the tokenizer reads them, in a buffer that grows.
+/// Bytes that the tokenizer takes besides a text of so many bytes: the text's normal form, in a buffer that grows.
 pub(super) fn normalized(bytes: usize) -> u64 {
     3 * bytes as u64
 }
 
-/// Bytes of a text's embedding, of `tokens`, at most.
+/// The most bytes that the embedding of a text of `tokens` tokens takes.
 pub(super) fn embedding(info: &ModelInfo, modes: Modes, tokens: usize) -> u64 {
     let (f32_bytes, tokens) = (4, tokens as u64);
     let dense = if modes.dense { info.dense_dim as u64 * f32_bytes } else { 0 };
-    // Pairs of id and weight while they are made, then two lists.
+    // Pairs of an id and a weight while they are computed, and then a list of each.
     let sparse = if modes.sparse { tokens * 16 } else { 0 };
     let colbert = if modes.colbert { tokens * info.colbert_dim.unwrap_or(0) as u64 * f32_bytes } else { 0 };
-    // What holds them, and the place for it in two lists.
+    // 512: the structures around these values, and their places in two lists.
     512 + dense + sparse + colbert
 }
 
@@ -269,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_takes_nothing() {
+    fn a_refused_request_takes_nothing_from_the_budget() {
         let budget = Budget::new(100 << 20);
         let (one, other) = (Held::new(&budget), Held::new(&budget));
         one.set(Part::Results, 70 << 20).unwrap();
@@ -296,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_body_can_be_parsed_with_the_default() {
+    fn the_least_and_the_default_budget_have_room_for_the_largest_body() {
         for body in [1, 8 << 20, 64 << 20, 1 << 30] {
             for most in [least(body), default_budget(body)] {
                 Held::new(&Budget::new(most)).set(Part::Body, body as u64 * 6).unwrap();
@@ -307,11 +308,11 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_judged_by_the_values_in_it() {
+    fn the_estimate_for_a_body_covers_its_strings_lists_and_numbers() {
         let long = format!(r#"{{"inputs":["{}"]}}"#, r#"a, [b] \" \\"#.repeat(10_000));
         assert_eq!(parsed(long.as_bytes()), 2 * long.len() as u64 + 4 * 96);
         let empty = format!("[{}\"\"]", "\"\",".repeat(100_000));
-        // 24 bytes each, and room for as many again.
+        // A `String` has 24 bytes, and its list has room for as many again.
         assert!(parsed(empty.as_bytes()) > 48 * 100_000);
         let lists = format!("[{}[0]]", "[0],".repeat(100_000));
         assert!(parsed(lists.as_bytes()) > (48 + 32) * 100_000);

@@ -18,20 +18,24 @@ use super::scheduler::{Scheduler, Timing};
 use trivec::ModelInfo;
 use trivec_cache::Stats;
 
-/// Latencies that are kept for medians.
+/// How many of the last latencies are kept for the percentiles.
 const KEPT: usize = 512;
 
+/// The labels of the counter of requests.
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Route {
     route: String,
     status: u16,
 }
 
+/// The label of the histogram of requests' times.
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Timed {
     route: String,
 }
 
+/// The counters and histograms that the service keeps itself; `recent` has when each of the last latencies was measured, the milliseconds,
+/// and the tokens.
 pub(super) struct Metrics {
     requests: Family<Route, Counter>,
     durations: Family<Timed, Histogram, fn() -> Histogram>,
@@ -44,15 +48,17 @@ pub(super) struct Metrics {
     recent: Mutex<VecDeque<(Instant, f64, usize)>>,
 }
 
-/// Latencies and tokens of the last requests.
+/// Percentiles of the latencies of the last requests that needed embeddings or scores, and how fast tokens were computed.
 pub(super) struct Recent {
     pub p50_ms: Option<f64>,
     pub p95_ms: Option<f64>,
+    /// How many latencies the percentiles are of.
     pub count: usize,
     /// Tokens a second over the last ten seconds.
     pub tokens_s: f64,
 }
 
+/// A histogram of times in seconds.
 pub(super) fn seconds() -> Histogram {
     // 0.1 ms to 100 s, four to a decade.
     Histogram::new((-16..=8).map(|i| 10f64.powf(f64::from(i) / 4.0)))
@@ -73,13 +79,13 @@ impl Metrics {
         }
     }
 
-    /// A request is over.
+    /// Counts a request that is over, and records how long it took.
     pub(super) fn request(&self, route: &str, status: u16, took: Duration) {
         self.requests.get_or_create(&Route { route: route.to_owned(), status }).inc();
         self.durations.get_or_create(&Timed { route: route.to_owned() }).observe(took.as_secs_f64());
     }
 
-    /// A request's texts have been computed.
+    /// Records that the engine has computed texts of a request, of so many tokens.
     pub(super) fn encoded(&self, tokens: usize, timing: Timing) {
         self.tokens.inc_by(tokens as u64);
         self.encode.observe(timing.computed.as_secs_f64());
@@ -87,7 +93,8 @@ impl Metrics {
         self.answered(tokens, timing);
     }
 
-    /// A request has its embeddings, `tokens` of which were computed for it.
+    /// Records the latency of a request's embeddings or scores. `tokens` is the number of tokens that were computed for it, 0 if all came
+    /// from the cache.
     pub(super) fn answered(&self, tokens: usize, timing: Timing) {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         if recent.len() == KEPT {
@@ -97,6 +104,7 @@ impl Metrics {
         recent.push_back((Instant::now(), ms, tokens));
     }
 
+    /// The percentiles of the last latencies, and the tokens a second at present.
     pub(super) fn recent(&self) -> Recent {
         let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         let mut latencies: Vec<f64> = recent.iter().map(|(_, ms, _)| *ms).collect();
@@ -108,7 +116,7 @@ impl Metrics {
         Recent { p50_ms, p95_ms, count: latencies.len(), tokens_s: tokens as f64 / 10.0 }
     }
 
-    /// Everything as Prometheus reads it.
+    /// All metrics in the text format that Prometheus reads; `more` registers further ones.
     pub(super) fn text(
         &self,
         scheduler: &Scheduler,
@@ -190,7 +198,7 @@ impl Metrics {
     }
 }
 
-/// Bytes of this process in memory, where the system tells.
+/// The resident memory of this process in bytes; `None` on systems without `/proc`.
 fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;

@@ -10,20 +10,20 @@ use serde::Deserialize;
 use super::error::{ApiError, Result};
 use trivec::Model;
 
-/// The name if no better one is found.
+/// The model's name if its path gives no better one.
 const FALLBACK: &str = "trivec";
 
-/// Names of directories and files that say where a model is, not which.
+/// Usual names of directories and files that do not say which model they have.
 const PLACES: [&str; 9] =
     ["model", "models", "snapshots", "checkpoint", "pytorch_model", "weights", "data", "tmp", "mnt"];
 
 /// The names that the model answers to.
 pub(super) struct Names {
-    /// As the service was told; the first one stands in answers.
+    /// The names that the service was started with; answers have the first.
     served: Vec<String>,
     /// Whether a request that names another model is refused.
     strict: bool,
-    /// Where `served` is empty: the name of the model in use.
+    /// The name derived from the path of the model in use, which counts if `served` is empty.
     own: RwLock<String>,
 }
 
@@ -32,12 +32,12 @@ impl Names {
         Names { served, strict, own: RwLock::new(name_of(model)) }
     }
 
-    /// `model` is the one in use from now on.
+    /// Derives the name again, from the path of `model`, which is in use from now on.
     pub(super) fn follow(&self, model: &Model) {
         *self.own.write().unwrap_or_else(PoisonError::into_inner) = name_of(model);
     }
 
-    /// The name that stands in answers.
+    /// The name that answers have.
     pub(super) fn first(&self) -> String {
         self.served.first().cloned().unwrap_or_else(|| self.own.read().unwrap_or_else(PoisonError::into_inner).clone())
     }
@@ -46,7 +46,7 @@ impl Names {
         if self.served.is_empty() { vec![self.first()] } else { self.served.clone() }
     }
 
-    /// The model's name that `asked` is. A name that was made here is also known without its organisation, and in any case.
+    /// The name of the model that `asked` means. A derived name is compared without organisations and without regard to upper and lower case.
     pub(super) fn known(&self, asked: &str) -> Result<String> {
         let last = |name: &str| name.rsplit('/').next().unwrap_or_default().to_lowercase();
         let all = self.all();
@@ -70,12 +70,14 @@ impl Names {
     }
 }
 
+/// The name derived from a model's path.
 fn name_of(model: &Model) -> String {
     name_of_path(Path::new(&model.info().name))
 }
 
-/// The name of the model at `path`: what an installation or Hugging Face's cache calls it, else the first that says something of the file's
-/// or directory's own name, what `config.json` says that the model was saved from, and the names of the directories above.
+/// The name of the model at `path`: its name in trivec's own installation or in Hugging Face's cache, if it is there. Else the first of these
+/// that is [`telling`]: the name of the file or directory, the repository that `config.json` says the model was saved from, the names of the
+/// directories above.
 fn name_of_path(path: &Path) -> String {
     let real = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
     let given = path.file_name().and_then(|name| name.to_str());
@@ -93,7 +95,7 @@ fn names_above(path: &Path) -> impl Iterator<Item = &str> {
     })
 }
 
-/// A name that says which model it is: not a hash, and not the name of a place. The ending of a file's name is left off.
+/// The name, without `.safetensors`, if it can say which model it is: `None` for a hash, and for one of [`PLACES`].
 fn telling(name: &str) -> Option<String> {
     let name = name.strip_suffix(".safetensors").unwrap_or(name);
     let is_hash = name.len() >= 12 && name.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
@@ -110,14 +112,14 @@ fn installed(path: &Path) -> Option<String> {
     (path.is_file() && record.is_file()).then(|| name.to_owned())
 }
 
-/// The repository of a directory in Hugging Face's cache: `models--ORG--NAME/snapshots/REVISION`.
+/// The repository, as `ORG/NAME`, of a directory in Hugging Face's cache: `models--ORG--NAME/snapshots/REVISION`.
 fn hub_cache(path: &Path) -> Option<String> {
     let name = names_above(path).find_map(|name| name.strip_prefix("models--"))?;
     let repository = name.replace("--", "/");
     is_repository(&repository).then_some(repository)
 }
 
-/// `_name_or_path` of `config.json`, where it is the name of a repository and not a path.
+/// `_name_or_path` of the directory's `config.json`, if it is the name of a repository and not a path.
 fn saved_from(directory: &Path) -> Option<String> {
     #[derive(Deserialize)]
     struct Config {
@@ -130,7 +132,7 @@ fn saved_from(directory: &Path) -> Option<String> {
     config._name_or_path.filter(|name| is_repository(name) && name.contains('/'))
 }
 
-/// Whether a name is `NAME` or `ORG/NAME` of characters that repositories' names have.
+/// Whether a name is `NAME` or `ORG/NAME`, in the characters that names of repositories have.
 fn is_repository(name: &str) -> bool {
     let is_plain = |part: &str| {
         part.starts_with(|c: char| c.is_ascii_alphanumeric())
@@ -146,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_tells_which_model_it_is() {
+    fn a_directorys_name_is_derived_from_its_path_and_its_config() {
         let root = tempfile::tempdir().unwrap();
         let hash = "5617a9f61b028005a4858fdac845db406aefb181";
         let named = |path: &str, config: &str| {
@@ -172,7 +174,7 @@ mod tests {
             ("starter v2/Models/snapshots", "{}", "starter v2"),
         ] {
             assert_eq!(named(path, config), expected, "{path} {config}");
-            // The same by a path that has no name at its end.
+            // Paths that end in `.` or `..`, and so have no name at their end, give the same.
             let path = root.path().join("home").join(path);
             fs::create_dir_all(path.join("1_Pooling")).unwrap();
             assert_eq!(name_of_path(&path.join(".")), expected);
@@ -198,7 +200,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_link_is_named_by_what_it_is_called() {
+    fn a_link_to_a_model_gives_the_links_own_name() {
         let root = tempfile::tempdir().unwrap();
         let target = root.path().join("0123456789abcdef");
         fs::create_dir(&target).unwrap();

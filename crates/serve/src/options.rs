@@ -1,30 +1,30 @@
-//! Sizes and times that a service keeps to.
+//! The limits of a service: sizes of requests, and timeouts.
 
 use std::time::Duration;
 
 use super::memory;
 
-/// What requests may ask for.
+/// How large requests may be.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Bytes of a body.
+    /// The most bytes of a body.
     pub body_bytes: usize,
-    /// Texts of a request.
+    /// The most texts of a request.
     pub texts: usize,
-    /// Largest cost of all waiting texts, in tokens of short texts.
+    /// The largest cost of all waiting texts. A token of a short text costs 1; the tokens of long texts cost more.
     pub queue_cost: u64,
-    /// Bytes that all requests together hold, from their bodies to the last of their answers.
+    /// The most bytes that all requests together may hold, from the first byte of a body to the last of its answer.
     pub memory: u64,
 }
 
 /// How long a connection may take: for its head, without progress, and when the service ends.
 #[derive(Debug, Clone, Copy)]
 pub struct Timeouts {
-    /// To send a whole head, from the connection's opening or the last answer on.
+    /// Within what time a client must send a request's whole head, from the opening of the connection or the last answer on.
     pub head: Duration,
-    /// Longest time without progress in reading or writing.
+    /// The longest time without progress in reading or writing.
     pub idle: Duration,
-    /// Time to finish running requests when the service ends.
+    /// How long running requests may take to finish when the service ends.
     pub drain: Duration,
 }
 

@@ -5,7 +5,7 @@
 //!                       cost = tokens + tokens²/4096      short before long, none waits for ever
 //! ```
 //! A lone request starts at once: when the engine is free, it takes the texts that wait, and does not wait for more. A request larger than a
-//! batch is computed text by text, and other requests get their turn in between. Texts whose client has disconnected are dropped from the queue.
+//! batch is computed in several batches, and other requests get their turn in between. Texts whose client has disconnected are dropped from the queue.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,13 +23,13 @@ use trivec::{Embedding, Modes};
 use trivec::{EncodeOptions, Model};
 use trivec_cache::Wanted;
 
-/// The number of tokens in a batch; it is the size of the engine's own batches.
+/// The most tokens of a batch, unless it is one longer text; the engine's own batches have this size too.
 pub(super) const BATCH_TOKENS: usize = 4096;
 
-/// How long shorter texts may delay a long one.
+/// How long an item may wait behind cheaper ones; after this time the oldest item is first.
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
-/// The cost of a text. A token of a short text costs 1; the second term is attention, which grows with the square of the length.
+/// The cost of a text of so many tokens. A token of a short text costs 1; the second term is attention, which grows with the square of the length.
 pub(super) fn cost(tokens: usize) -> u64 {
     let tokens = tokens as u64;
     tokens + tokens * tokens / 4096
@@ -38,22 +38,23 @@ pub(super) fn cost(tokens: usize) -> u64 {
 /// Why there is no result.
 #[derive(Debug)]
 pub(super) enum Refused {
-    /// The queue is full. `queued` is the cost of what waits. Holds the limit too, and the estimated time until it is empty.
+    /// The queue is full. `queued` is the cost of what waits and of what is reserved, `limit` the most that it may be, and `busy` the estimated time until
+    /// the engine has computed it.
     Full { queued: u64, limit: u64, busy: Duration },
     /// The service is ending.
     Ending,
-    /// The engine failed on this request alone.
+    /// The engine panicked on this request.
     Panicked,
-    /// The library's own error.
+    /// The engine's own error.
     Engine(Error),
 }
 
 /// How long a request's parts took.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Timing {
-    /// Time until the engine began with its first part.
+    /// Time until the engine began with the request's first part.
     pub queued: Duration,
-    /// Time of all batches and calls that contained a part of it.
+    /// Time of all batches and calls that contained a part of the request.
     pub computed: Duration,
 }
 
@@ -65,7 +66,7 @@ impl Timing {
     }
 }
 
-/// The embeddings of a request's texts, in their order.
+/// The result of a request: the embeddings of its texts, in their order.
 type Encoded = Result<(Vec<Embedding>, Timing), Refused>;
 
 /// A request's texts that are waiting or being computed.
@@ -78,11 +79,12 @@ struct Request {
     _held: Arc<Held>,
 }
 
+/// How far a request is. `left` counts the texts that are not computed yet; `reply` is where the result goes.
 struct Progress {
     results: Vec<Option<Embedding>>,
     left: usize,
     timing: Timing,
-    /// When the last batch began that held one of its texts.
+    /// When the last batch with a text of the request began.
     batch: Option<Instant>,
     reply: Option<oneshot::Sender<Encoded>>,
 }
@@ -92,6 +94,7 @@ impl Request {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Ends the request with an error, so that its other texts are dropped.
     fn fail(&self, refused: Refused) {
         self.cancelled.store(true, Ordering::Relaxed);
         if let Some(reply) = self.progress().reply.take() {
@@ -103,7 +106,7 @@ impl Request {
 
 type Call = Box<dyn FnOnce() + Send>;
 
-/// An item of the queue.
+/// The work of an item of the queue.
 enum Work {
     /// One text of a request.
     Text { request: Arc<Request>, index: usize, ids: Vec<u32> },
@@ -111,6 +114,7 @@ enum Work {
     Call(Call, Arc<AtomicBool>),
 }
 
+/// An item of the queue; it waits since `since`.
 struct Item {
     work: Work,
     cost: u64,
@@ -126,6 +130,7 @@ impl Item {
     }
 }
 
+/// The waiting items, and `cost`, the sum of their costs.
 #[derive(Default)]
 struct Queue {
     items: VecDeque<Item>,
@@ -149,8 +154,8 @@ impl Queue {
         self.cost + self.reserved
     }
 
-    /// Refuses a cost that does not fit into the queue beside what waits and what is reserved. If both are nothing, any cost fits, also one
-    /// above `limit`. Where room is missing, this first drops the items whose clients have disconnected.
+    /// Refuses a cost that, with what waits and what is reserved, would exceed `limit`. If nothing waits or is reserved, any cost fits, even one above
+    /// `limit`. Before it refuses, this drops the items whose clients have disconnected.
     fn check_room(&mut self, cost: u64, limit: u64, counters: &Counters) -> Result<(), Refused> {
         let is_full = |queue: &Queue| queue.promised() > 0 && queue.promised() + cost > limit;
         if is_full(self) {
@@ -165,8 +170,8 @@ impl Queue {
     }
 }
 
-/// Room in the queue for all of a request whose texts come one part after another: once it has begun, no part of it is refused, and a
-/// service that ends waits for the last of them.
+/// Room that is reserved in the queue for a request whose texts are submitted part by part: once the request has begun, no part of it is refused, and a
+/// service that ends waits for the last part.
 pub(super) struct Room<'a> {
     shared: &'a Shared,
     left: AtomicU64,
@@ -179,7 +184,7 @@ impl Drop for Room<'_> {
     }
 }
 
-/// The queue's counters for `/metrics` and `/v1/status`.
+/// The queue's and the engine's counters for `/metrics`.
 #[derive(Debug)]
 pub(super) struct Counters {
     pub batches: AtomicU64,
@@ -208,7 +213,7 @@ impl Default for Counters {
 }
 
 impl Counters {
-    /// Estimates the engine's time for a cost from everything computed so far; zero before the first batch.
+    /// Estimates the time that the engine needs for a cost, from its speed until now; zero before the first batch.
     fn time_for(&self, cost: u64) -> Duration {
         let (tokens, micros) = (self.batch_tokens.load(Ordering::Relaxed), self.busy_micros.load(Ordering::Relaxed));
         Duration::from_micros(
@@ -217,6 +222,7 @@ impl Counters {
     }
 }
 
+/// What the routes and the engine thread share. `limit` is the most cost that may wait.
 struct Shared {
     queue: Mutex<Queue>,
     wake: Condvar,
@@ -236,7 +242,8 @@ pub(super) struct Scheduler {
     engine: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// Removes a request's texts from the queue if it is dropped before its result has arrived, that is, if its client has disconnected.
+/// If this is dropped before the request's result has arrived (its client has disconnected, or one of its calls failed), it removes the request's items
+/// from the queue.
 struct GiveUp<'a, F: Fn()> {
     cancel: F,
     shared: &'a Shared,
@@ -253,7 +260,7 @@ impl<F: Fn()> Drop for GiveUp<'_, F> {
 }
 
 impl Scheduler {
-    /// Creates a queue that holds texts up to a total cost of `limit`.
+    /// Creates a queue in which texts of a total cost of `limit` may wait, and starts the engine thread.
     pub(super) fn new(limit: u64) -> std::io::Result<Scheduler> {
         let shared =
             Arc::new(Shared { queue: Mutex::default(), wake: Condvar::new(), limit, counters: Counters::default() });
@@ -266,7 +273,7 @@ impl Scheduler {
         &self.shared.counters
     }
 
-    /// The waiting items' number and cost.
+    /// The number of waiting items, and their cost.
     pub(super) fn depth(&self) -> (usize, u64) {
         let queue = self.shared.queue();
         (queue.items.len(), queue.cost)
@@ -287,7 +294,7 @@ impl Scheduler {
         Ok(Room { shared: &self.shared, left: AtomicU64::new(cost) })
     }
 
-    /// Embeddings of texts given as token ids, in their order. Texts that are a part of a request have the `room` that it was given.
+    /// The embeddings of texts given as token ids, in their order. `room` is what the request has reserved, if these texts are a part of it.
     pub(super) async fn encode(
         &self,
         model: Arc<Model>,
@@ -329,7 +336,7 @@ impl Scheduler {
         result.unwrap_or(Err(Refused::Ending))
     }
 
-    /// Runs calls on the engine thread, each with its cost; other items get their turn between them. Returns their results in order.
+    /// Runs calls on the engine thread, each with its cost; other items get their turn between them. Returns the calls' results in order.
     pub(super) async fn calls<R: Send + 'static>(
         &self,
         calls: Vec<(u64, impl FnOnce() -> Result<R, Error> + Send + 'static)>,
@@ -376,7 +383,7 @@ impl Scheduler {
         let cost: u64 = items.iter().map(|item| item.cost).sum();
         let mut queue = self.shared.queue();
         if let Some(room) = room {
-            // Only changed while the queue is locked.
+            // This number changes only while the queue is locked.
             let left = room.left.load(Ordering::Relaxed);
             let taken = left.min(cost);
             room.left.store(left - taken, Ordering::Relaxed);
@@ -422,6 +429,7 @@ fn run(shared: &Shared) {
     }
 }
 
+/// A text of a batch: text `index` of its request, which waits since `since`.
 struct Text {
     request: Arc<Request>,
     index: usize,
@@ -429,6 +437,7 @@ struct Text {
     since: Instant,
 }
 
+/// What the engine computes at a time.
 enum Batch {
     Call(Call),
     Texts(Vec<Text>),
@@ -449,7 +458,8 @@ fn next_batch(shared: &Shared) -> Option<Batch> {
     }
 }
 
-/// The cheapest item, or the oldest if it has waited too long; then, cheapest first, those that can be computed with it.
+/// Takes the cheapest item, or the oldest if it has waited longer than [`LONGEST_WAIT`]; and with a text, cheapest first, the texts that can be computed
+/// in the same batch.
 fn take_batch(queue: &mut Queue) -> Option<Batch> {
     let oldest = queue.items.iter().enumerate().min_by_key(|(_, item)| item.since)?;
     let first = if oldest.1.since.elapsed() > LONGEST_WAIT {
@@ -473,7 +483,7 @@ fn take_batch(queue: &mut Queue) -> Option<Batch> {
     for (_, _, at) in order {
         let Work::Text { request, ids, .. } = &queue.items[at].work else { continue };
         let of = &texts[0].request;
-        // One call of the engine has one model and one form of dense vectors.
+        // All texts of a call of the engine have the same model and the same options of dense vectors.
         let form = |wanted: &Wanted| (wanted.dimensions, wanted.normalize, wanted.prompt_tokens);
         if !Arc::ptr_eq(&request.model, &of.model) || form(&request.wanted) != form(&of.wanted) {
             continue;
@@ -512,7 +522,7 @@ fn encode(shared: &Shared, texts: Vec<Text>, begin: Instant) {
     finish(shared, texts, outcome, begin);
 }
 
-/// `None` if the engine panicked.
+/// Computes the texts in one call of the engine; `None` if it panicked.
 fn encode_together(texts: &[Text]) -> Option<Result<Vec<Embedding>, Error>> {
     let union = texts.iter().fold(Modes { dense: false, sparse: false, colbert: false }, |union, text| {
         let modes = text.request.wanted.modes;
@@ -529,6 +539,7 @@ fn encode_together(texts: &[Text]) -> Option<Result<Vec<Embedding>, Error>> {
     catch_unwind(AssertUnwindSafe(|| request.model.encode_ids(&ids, &options))).ok()
 }
 
+/// Gives the results of a batch to the requests of its texts, or fails those requests. A request is answered when its last text is computed.
 fn finish(shared: &Shared, texts: Vec<Text>, outcome: Option<Result<Vec<Embedding>, Error>>, begin: Instant) {
     let counters = &shared.counters;
     let embeddings = match outcome {
@@ -561,7 +572,7 @@ fn finish(shared: &Shared, texts: Vec<Text>, outcome: Option<Result<Vec<Embeddin
         let mut progress = text.request.progress();
         progress.results[text.index] = Some(embedding);
         progress.left -= 1;
-        // Several texts of a request are in a batch, which counts once.
+        // A batch with several texts of the request counts once.
         if progress.batch != Some(begin) {
             let is_first = progress.batch.replace(begin).is_none();
             progress.timing.add(is_first, begin - text.since, computed);

@@ -1,4 +1,4 @@
-//! Statistics of a request: collected while it runs; used at its end by the log, the answer's headers and the observer.
+//! Statistics of a request. They are collected while it runs, and go into the log, the answer's headers and to the observer.
 
 use std::cell::RefCell;
 use std::time::{Duration, SystemTime};
@@ -10,42 +10,44 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 pub struct Work {
     /// Number of texts.
     pub texts: usize,
-    /// Their characters.
+    /// Characters of the texts.
     pub characters: usize,
-    /// Their tokens, after truncation.
+    /// Tokens that the engine computed, after truncation; texts that the cache had do not count.
     pub tokens: usize,
-    /// Time to make tokens of them.
+    /// Time of tokenising the texts.
     pub tokenize: Duration,
-    /// Longest time that one of them waited.
+    /// Time until the engine began with the first of the texts. If the request was computed in several parts, that of the part which waited
+    /// longest.
     pub queue: Duration,
-    /// Longest time of a batch that held one of them.
+    /// Engine time of the batches with the texts. If the request was computed in several parts, that of the part which took longest.
     pub encode: Duration,
-    /// The texts themselves, where the log is to hold them.
+    /// The texts themselves, if the log is to have them.
     pub contents: Vec<String>,
 }
 
 /// A request and its answer.
 #[derive(Debug)]
 pub struct Answered<'a> {
-    /// Method, as `POST`.
+    /// Method, such as `POST`.
     pub method: &'a str,
-    /// The route that took it, as `/v1/models/{*id}`; `other` if none did.
+    /// The route that the request matched, such as `/v1/models/{*id}`; `other` if it matched none.
     pub route: &'a str,
     /// Status of the answer; 499 if the client disconnected before the answer began.
     pub status: u16,
-    /// The request's id, from its client or from us.
+    /// The request's id, from the client or else from the service.
     pub id: &'a str,
-    /// The header `traceparent`, as it came.
+    /// The request's header `traceparent`.
     pub traceparent: Option<&'a str>,
-    /// When its head had been read.
+    /// When the request's head had been read.
     pub begin: SystemTime,
-    /// Time from the request's head to the beginning of the answer: its head, and its body up to the first 64 KiB. Sending is not in it.
+    /// Time from the request's head until the beginning of the answer (its head and the first 64 KiB of its body) was made. Sending does not
+    /// count.
     pub took: Duration,
-    /// What was done for it.
+    /// Statistics of the request.
     pub work: &'a Work,
 }
 
-/// Observes requests, as for statistics of one's own.
+/// Observes requests, for example to collect statistics.
 pub trait Observer: Send + Sync {
     /// The service calls this once for every request that it counts: when the answer's head and its first 64 KiB are made, or when the client
     /// has disconnected before that. The rest of a longer answer is made and sent afterwards. The call comes on a thread of the runtime, so
@@ -64,7 +66,7 @@ pub(super) fn note(write: impl FnOnce(&mut Work)) {
 }
 
 impl Work {
-    /// What text-embeddings-inference says in its answers' headers: whole milliseconds.
+    /// Sets the headers in which text-embeddings-inference gives these statistics, with times in whole milliseconds.
     pub(super) fn headers(&self, took: Duration, headers: &mut HeaderMap) {
         headers.insert(HeaderName::from_static("x-compute-type"), HeaderValue::from_static("cpu"));
         for (name, value) in [

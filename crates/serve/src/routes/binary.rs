@@ -1,4 +1,4 @@
-//! Answers without JSON: raw f32, npy, or safetensors.
+//! Answers in binary forms instead of JSON: raw f32, npy, or safetensors.
 
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
@@ -12,10 +12,10 @@ use crate::error::{ApiError, Result};
 use crate::header_fields;
 use trivec::{Embedding, Modes};
 
-/// What the client accepts instead of JSON.
+/// The binary form that the client accepts instead of JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
-    /// `[texts, dim]` little-endian f32; of ColBERT the rows of all texts, one after another.
+    /// Little-endian f32: dense vectors `[texts, dim]`, or the ColBERT vectors of all texts, one after another.
     Raw,
     Npy,
     Safetensors,
@@ -43,7 +43,7 @@ impl Form {
         })
     }
 
-    /// Refuses what has no such form: lexical weights; and two arrays, but in safetensors.
+    /// Refuses lexical weights, which have no binary form, and dense and ColBERT vectors together, which only safetensors can hold.
     pub(super) fn check(self, modes: Modes) -> Result<()> {
         if modes.sparse {
             return Err(ApiError::invalid("sparse", "lexical weights have no binary form: ask for JSON"));
@@ -55,7 +55,7 @@ impl Form {
         Ok(())
     }
 
-    /// Dense vectors, or ColBERT rows where those alone are asked for; safetensors takes both.
+    /// Answers with dense vectors, or with ColBERT vectors if only those are asked for; in safetensors also with both.
     pub(super) fn answer(self, app: &App, embeddings: Vec<Embedding>, modes: Modes) -> Result<Response> {
         let arrays = Arrays::of(&embeddings, modes);
         let (kind, head) = match self {
@@ -67,7 +67,7 @@ impl Form {
             Form::Safetensors => ("application/x-safetensors", safetensors_head(&embeddings, modes, &arrays)?),
         };
         let length = (head.len() + arrays.bytes()) as u64;
-        // The arrays one after another, each text by text.
+        // The dense array comes first, then the ColBERT array, each text by text.
         let dense = answer::steps(vec![if modes.dense { embeddings.len() } else { 0 }], 1).map(|step| (false, step));
         let steps = dense.chain(rows::steps(&embeddings).map(|step| (true, step)));
         let write = move |(colbert, step): (bool, Step), out: &mut Vec<u8>| match step {
@@ -83,7 +83,7 @@ impl Form {
     }
 }
 
-/// Rows and width of the arrays of an answer; 0 of what is not in it.
+/// The numbers of rows and columns of an answer's arrays; 0 if the answer does not have the array.
 struct Arrays {
     dense: (usize, usize),
     colbert: (usize, usize),
@@ -103,7 +103,7 @@ impl Arrays {
     }
 }
 
-/// The header of format 1.0 of an f32 array `[rows, dim]`.
+/// The header of an f32 array `[rows, dim]` in npy format 1.0.
 fn npy_header(rows: usize, dim: usize) -> Vec<u8> {
     let mut text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {dim}), }}");
     // Spaces and a line end put the data at a multiple of 64.
@@ -116,8 +116,8 @@ fn npy_header(rows: usize, dim: usize) -> Vec<u8> {
     header
 }
 
-/// The head of a safetensors file and what comes before its f32 arrays: `colbert_offsets` `[texts + 1]`, where each text's rows begin, then
-/// `dense` `[texts, dim]` and `colbert` `[rows, dim]`, which are written after it.
+/// The beginning of a safetensors file: its header, and the array `colbert_offsets` `[texts + 1]`, which says at which row each text begins.
+/// The caller writes the f32 arrays after it: `dense` `[texts, dim]`, then `colbert` `[rows, dim]`.
 fn safetensors_head(embeddings: &[Embedding], modes: Modes, arrays: &Arrays) -> Result<Vec<u8>> {
     let mut offsets = vec![0i64];
     if modes.colbert {

@@ -1,4 +1,4 @@
-//! `/v1/documents`: the documents of an index, one by one, in batches, and those that a filter names.
+//! `/v1/documents`: adds documents to an index, gives one by its key, and deletes one by its key or several by a filter.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use trivec::Embedding;
 use trivec_cache::Wanted;
 use trivec_search::{Document, Error, Filter, Kept};
 
-/// Most refused documents that are reported one by one.
+/// The most refused documents that an answer names.
 const MOST_TOLD: usize = 100;
 
 /// The index that a request names.
@@ -41,6 +41,7 @@ pub(super) struct HowToWrite {
     /// Whether to commit before the request is answered.
     #[serde(default = "yes")]
     commit: bool,
+    /// Which documents are deleted; only for `DELETE` without a key.
     filter: Option<String>,
 }
 
@@ -62,6 +63,7 @@ pub(super) fn check_write(app: &App, index: Option<&str>) -> Result<Arc<Served>>
     Ok(served)
 }
 
+/// `GET /v1/documents/{key}`: the document with this key, with all its chunks if it has some.
 pub(super) async fn get(
     State(app): State<Arc<App>>,
     PathPart(key): PathPart,
@@ -81,6 +83,7 @@ pub(super) async fn get(
     of.await.unwrap_or_else(|e: ApiError| e.answer(Dialect::OpenAi))
 }
 
+/// `DELETE /v1/documents/{key}`: deletes one document.
 pub(super) async fn delete(
     State(app): State<Arc<App>>,
     PathPart(key): PathPart,
@@ -95,6 +98,7 @@ pub(super) async fn delete(
     of.await.unwrap_or_else(|e| e.answer(Dialect::OpenAi))
 }
 
+/// `DELETE /v1/documents?filter=…`: deletes the documents that the filter selects.
 pub(super) async fn delete_where(State(app): State<Arc<App>>, QueryPart(how): QueryPart<HowToWrite>) -> Response {
     let of = async {
         // A missing filter would delete everything, so it is refused.
@@ -106,12 +110,13 @@ pub(super) async fn delete_where(State(app): State<Arc<App>>, QueryPart(how): Qu
     of.await.unwrap_or_else(|e| e.answer(Dialect::OpenAi))
 }
 
-/// What is deleted.
+/// Which documents are deleted.
 enum What {
     Key(String),
     Filter(Filter),
 }
 
+/// Deletes documents in a turn of the writer; answers with how many entries (documents and chunks) were deleted.
 async fn delete_entries(app: &App, how: &HowToWrite, what: What) -> Result<Response> {
     let served = check_write(app, how.index.as_deref())?;
     let turn = Turn::take(app, &served).await?;
@@ -130,7 +135,8 @@ async fn delete_entries(app: &App, how: &HowToWrite, what: What) -> Result<Respo
     Ok(Json(json!({"deleted": deleted, "committed": how.commit})).into_response())
 }
 
-/// Commits, or leaves it to who does. Returns the number of the commit.
+/// Commits if `commit`, or if many documents are pending; else leaves the changes to a later commit. Returns the generation of the commit, if
+/// there was one.
 async fn finish(app: &App, mut turn: Turn, commit: bool) -> Result<Option<u64>> {
     let many = turn.writer()?.pending() >= MOST_PENDING;
     if commit || many {
@@ -140,25 +146,26 @@ async fn finish(app: &App, mut turn: Turn, commit: bool) -> Result<Option<u64>> 
     Ok(None)
 }
 
-/// What became of a batch.
+/// The answer to a batch of documents.
 #[derive(Serialize)]
 struct Upserted {
     added: u64,
     refused: u64,
-    /// Of the added ones, those that were cut to the index's maximum length.
+    /// How many of the added ones were cut to the index's maximum length.
     truncated: u64,
     committed: bool,
     errors: Vec<Refused>,
 }
 
-/// A document that was not taken.
+/// A document that was not added, and why.
 #[derive(Debug, Clone, Serialize)]
 struct Refused {
-    /// The document's place in the batch, from 0 on; blank lines do not count.
+    /// The document's index in the batch, from 0 on; blank lines do not count.
     index: usize,
     message: String,
 }
 
+/// `POST /v1/documents`: adds documents; each replaces the one that has its key.
 pub(super) async fn upsert(
     State(app): State<Arc<App>>,
     QueryPart(how): QueryPart<HowToWrite>,
@@ -167,6 +174,8 @@ pub(super) async fn upsert(
     upsert_inner(&app, how, request).await.unwrap_or_else(|e| e.answer(Dialect::OpenAi))
 }
 
+/// Reads, embeds and adds the documents of a request. Documents that cannot be read or added are named in the answer; an error only if none
+/// was added.
 async fn upsert_inner(app: &Arc<App>, how: HowToWrite, request: Request) -> Result<Response> {
     let served = check_write(app, how.index.as_deref())?;
     if how.filter.is_some() {
@@ -177,7 +186,7 @@ async fn upsert_inner(app: &Arc<App>, how: HowToWrite, request: Request) -> Resu
     let bytes = read(request.into_body(), app.limits.body_bytes, app.body_idle, &held).await?;
     let at_once = bytes.len() <= PARSED_AT_ONCE;
     let parse = move || -> Result<Batch> {
-        // Metadata are trees, which take a few times what lists do.
+        // Metadata are trees of values, which take a few times as much memory as lists.
         held.set(Part::Body, 3 * memory::parsed(&bytes))?;
         Batch::parse(&bytes, form)
     };
@@ -200,24 +209,24 @@ async fn upsert_inner(app: &Arc<App>, how: HowToWrite, request: Request) -> Resu
     Ok(Json(Upserted { added, refused, truncated, committed: how.commit, errors }).into_response())
 }
 
-/// The refusal of a request none of whose documents can be taken, of which this is the first.
+/// The error for a request of which no document can be added. `first` is the first refused one.
 fn nothing_taken(first: &Refused) -> ApiError {
     let what = format!("documents[{}]: {}; nothing else is in the request to be taken", first.index, first.message);
     ApiError::invalid(format!("documents[{}]", first.index), what)
 }
 
-/// What became of the documents that a request has.
+/// What [`add`] did with the documents of a request.
 #[derive(Debug, Default)]
 struct Added {
     /// How many were added.
     added: u64,
     /// How many of those were cut to the index's maximum length.
     truncated: u64,
-    /// Those whose keys were taken.
+    /// Documents that the index refused, because they are not valid or an entry of another document has their key.
     refused: Vec<Refused>,
 }
 
-/// The documents of a request, each with its place, and those that cannot be taken.
+/// The documents that were read from a request, each with its index in it, and those that could not be read.
 #[derive(Debug, Default)]
 struct Batch {
     documents: Vec<(usize, Document)>,
@@ -225,7 +234,7 @@ struct Batch {
 }
 
 impl Batch {
-    /// A list of documents, or one; or one a line.
+    /// Reads a body: a JSON list of documents or a single one, or one document on each line.
     fn parse(bytes: &[u8], form: Documents) -> Result<Batch> {
         let text = std::str::from_utf8(bytes).map_err(|e| {
             let what = format!("the body is not UTF-8 at byte {}", e.valid_up_to());
@@ -250,6 +259,7 @@ impl Batch {
         Ok(batch)
     }
 
+    /// Reads the document `text`, and adds it to the documents or to the refused ones.
     fn take(&mut self, index: usize, text: &str) {
         let value = trivec::json::read(text).map_err(|e| trivec::json::fault_in_line(text, &e));
         match value.and_then(trivec_search::ingest::from_json) {
@@ -259,7 +269,7 @@ impl Batch {
     }
 }
 
-/// Embeds documents through the queue, a part at a time, and adds those whose keys are free.
+/// Embeds documents through the queue, a part at a time, and adds them to the index; then commits if `commit`.
 async fn add(app: &Arc<App>, served: &Arc<Served>, batch: Vec<(usize, Document)>, commit: bool) -> Result<Added> {
     let model = app.model();
     let options = served.encoder(&model)?.document_options();
@@ -279,7 +289,7 @@ async fn add(app: &Arc<App>, served: &Arc<Served>, batch: Vec<(usize, Document)>
         tokenized[part.clone()].iter().map(of).sum::<u64>()
     };
     app.held().set(Part::Results, parts.iter().map(bytes).max().unwrap_or(0))?;
-    // The writer's turn is taken first, so that a request that waits for it takes no room in the queue.
+    // The request waits for the writer's turn first, because while it waits it should reserve no room in the queue.
     let mut turn = Turn::take(app, served).await?;
     let room = app.scheduler.reserve(total)?;
     let (mut documents, mut done) = (documents.into_iter().zip(places.iter().copied()), Added::default());
@@ -314,7 +324,7 @@ async fn add(app: &Arc<App>, served: &Arc<Served>, batch: Vec<(usize, Document)>
     Ok(done)
 }
 
-/// Texts that are embedded together: no more tokens than a batch, or one text.
+/// Cuts texts into parts that are embedded together: each has at most [`BATCH_TOKENS`] tokens, or is one longer text.
 fn parts_of(texts: &[Tokenized]) -> Vec<Range<usize>> {
     let mut parts: Vec<Range<usize>> = Vec::new();
     let mut sum = 0;
@@ -339,7 +349,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bad_document_is_named_and_the_others_are_taken() {
+    fn a_bad_document_is_refused_by_its_index_and_the_others_are_read() {
         let read = |text: &str, form| {
             let batch = Batch::parse(text.as_bytes(), form).unwrap();
             let taken: Vec<(usize, String)> = batch.documents.into_iter().map(|(at, own)| (at, own.key)).collect();

@@ -1,4 +1,4 @@
-//! `/v1/explain`: two texts' tokens and weights, and how their ColBERT rows meet.
+//! `/v1/explain`: two texts' scores, their tokens with weights, the pieces that they share, and the alignment of their ColBERT vectors.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,6 +20,7 @@ use trivec::similarity::{
 };
 use trivec::{EncodeOptions, Inspection};
 
+/// The body of `/v1/explain`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ExplainRequest {
@@ -29,17 +30,17 @@ pub(super) struct ExplainRequest {
     #[serde(default, deserialize_with = "whole")]
     max_length: Option<usize>,
     model: Option<String>,
-    // Of `a` and of `b`, as in `ScoreRequest`.
+    // The prompts before `a` (the query) and before `b` (the document), each by its name or as text.
     query_prompt_name: Option<String>,
     query_prompt: Option<String>,
     document_prompt_name: Option<String>,
     document_prompt: Option<String>,
 }
 
-/// Bytes of a token with its piece.
+/// Bytes of a token with its piece in an explanation, for the memory account.
 const TOKEN: u64 = 96;
 
-/// What an explanation begins with.
+/// The fields that an explanation begins with.
 #[derive(Serialize)]
 struct Head {
     model: String,
@@ -48,10 +49,12 @@ struct Head {
     verdict: &'static str,
 }
 
+/// `POST /v1/explain`.
 pub(super) async fn explain(State(app): State<Arc<App>>, Body(request): Body<ExplainRequest>) -> Response {
     explain_inner(&app, request).await.unwrap_or_else(|e| e.answer(Dialect::OpenAi))
 }
 
+/// Tokenises both texts, computes them in the engine, and aligns their ColBERT vectors on a blocking thread.
 async fn explain_inner(app: &App, request: ExplainRequest) -> Result<Response> {
     let begin = Instant::now();
     let model = app.model();
@@ -85,7 +88,7 @@ async fn explain_inner(app: &App, request: ExplainRequest) -> Result<Response> {
         };
         (cost, call)
     };
-    // One forward pass for both, unless their prompts do not count alike.
+    // Both texts are computed in one call, unless dense vectors leave out different numbers of their prompt tokens.
     let calls =
         if of_a.prompt_tokens == of_b.prompt_tokens { vec![inspect(0..2)] } else { vec![inspect(0..1), inspect(1..2)] };
     let both = app.scheduler.calls(calls).await;

@@ -1,4 +1,4 @@
-//! `/v1/index`: what an index is, and what can be done with one as a whole.
+//! `/v1/index`: describes an index, commits to it, compacts it, and makes snapshots of it.
 
 use std::sync::Arc;
 
@@ -16,21 +16,23 @@ use crate::error::{ApiError, Dialect, Result};
 use crate::search::writer::Turn;
 use trivec_search::{Error, Stats};
 
-/// What an index is: its statistics, under the names that the command line has for them.
+/// The description of an index: its statistics, under the same names as on the command line.
 #[derive(Serialize)]
 struct Described {
     index: String,
-    /// All indexes of the service.
+    /// The names of all indexes of the service.
     indexes: Vec<String>,
     write: bool,
     #[serde(flatten)]
     stats: Stats,
 }
 
+/// The answer, or the answer of the error.
 fn or_error(answer: Result<Response>) -> Response {
     answer.unwrap_or_else(|e| e.answer(Dialect::OpenAi))
 }
 
+/// `GET /v1/index`: describes an index.
 pub(super) async fn stats(State(app): State<Arc<App>>, QueryPart(which): QueryPart<WhichIndex>) -> Response {
     or_error(stats_inner(&app, which).await)
 }
@@ -46,6 +48,7 @@ async fn stats_inner(app: &Arc<App>, which: WhichIndex) -> Result<Response> {
     Ok(Json(described).into_response())
 }
 
+/// `POST /v1/index/commit`: commits the changes that earlier requests left pending.
 pub(super) async fn commit(
     State(app): State<Arc<App>>,
     QueryPart(which): QueryPart<WhichIndex>,
@@ -66,12 +69,14 @@ async fn commit_inner(app: &Arc<App>, which: WhichIndex) -> Result<Response> {
     Ok(Json(json!({"generation": done.generation, "added": done.added})).into_response())
 }
 
+/// The body of `/v1/index/compact`; `all` rewrites every segment with a deleted document.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CompactRequest {
     all: Option<bool>,
 }
 
+/// `POST /v1/index/compact`: gives back the space of deleted documents, and merges segments.
 pub(super) async fn compact(
     State(app): State<Arc<App>>,
     QueryPart(which): QueryPart<WhichIndex>,
@@ -93,12 +98,14 @@ async fn compact_inner(app: &Arc<App>, which: WhichIndex, request: CompactReques
     Ok(Json(json!({"rewritten_segments": rewritten})).into_response())
 }
 
+/// The body of `/v1/index/snapshot`: the name of the new directory.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SnapshotRequest {
     name: String,
 }
 
+/// `POST /v1/index/snapshot`: copies the last commit of an index into a new directory.
 pub(super) async fn snapshot(
     State(app): State<Arc<App>>,
     QueryPart(which): QueryPart<WhichIndex>,
@@ -107,7 +114,7 @@ pub(super) async fn snapshot(
     or_error(snapshot_inner(&app, which, request).await)
 }
 
-/// Whether a name is one of a directory, of characters that every file system has.
+/// Whether a snapshot may have this name, which becomes a directory's: only characters that every file system allows, and no path.
 fn is_plain(name: &str) -> bool {
     (1..=64).contains(&name.len())
         && !name.starts_with('.')
@@ -115,6 +122,7 @@ fn is_plain(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
 }
 
+/// Makes the copy in the service's directory for snapshots, and opens it to count what it has.
 async fn snapshot_inner(app: &Arc<App>, which: WhichIndex, request: SnapshotRequest) -> Result<Response> {
     let served = check_write(app, which.index.as_deref())?;
     let Some(directory) = app.search.snapshots() else {
@@ -143,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_snapshot_stays_in_its_directory() {
+    fn only_plain_names_that_are_no_paths_name_a_snapshot() {
         for good in ["a", "2026-11-30", "notes_1.bak", &"x".repeat(64)] {
             assert!(is_plain(good), "{good}");
         }

@@ -1,4 +1,4 @@
-//! The refusals of what is not there.
+//! The errors for paths and methods that do not exist.
 
 use axum::http::{Method, StatusCode};
 

@@ -60,7 +60,7 @@ pub(super) fn router(app: Arc<App>, guard: Arc<Guard>) -> Router {
         .route("/metrics", get(ops::metrics))
         .route("/openapi.json", get(ops::openapi))
         .route("/docs", get(ops::docs))
-        // Of any method: what is not there is 404, and has no methods.
+        // The route has every method, because a file that does not exist is 404 with any of them.
         .route("/{file}", any(ops::asset))
         .fallback(not_found);
     #[cfg(feature = "search")]
@@ -94,7 +94,7 @@ fn search_routes() -> Router<Arc<App>> {
         .route("/v1/index/snapshot", post(indexes::snapshot))
 }
 
-/// What the routes of a dialect share on the way to them.
+/// What requests need on the way to the routes of one dialect.
 #[derive(Clone)]
 struct Way {
     app: Arc<App>,
@@ -103,6 +103,7 @@ struct Way {
 }
 
 impl Way {
+    /// Refuses a request that the guard refuses, or that needs a key and has no valid one.
     fn check(&self, request: &Request) -> Result<()> {
         self.guard.check(request)?;
         if !self.app.needs_key() || is_open(request.method(), request.uri().path()) {
@@ -126,7 +127,7 @@ impl Way {
     }
 }
 
-/// Lets pages of the allowed origins read answers. They may send any headers: keys, and those that their libraries add.
+/// Lets pages of the allowed origins read answers (CORS). They may send any headers, such as keys, and those that their libraries add.
 fn cors(router: Router<Arc<App>>, origins: &AllowedOrigins) -> Router<Arc<App>> {
     let allowed = match origins.list() {
         _ if origins.any() => AllowOrigin::any(),
@@ -141,14 +142,17 @@ fn cors(router: Router<Arc<App>>, origins: &AllowedOrigins) -> Router<Arc<App>> 
     router.layer(cors)
 }
 
+/// Answers requests to paths without a route.
 async fn not_found(request: Request) -> Response {
     nothing_at(request.uri().path()).answer(Dialect::of(request.extensions()))
 }
 
+/// Answers requests with a method that the route does not have.
 async fn method_not_allowed(request: Request) -> Response {
     not_how(request.method(), request.uri().path()).answer(Dialect::of(request.extensions()))
 }
 
+/// The answer to a request whose handler panicked.
 fn panicked(dialect: Dialect) -> Response {
     tracing::error!("a request's handler panicked");
     ApiError::internal().answer(dialect)
@@ -156,7 +160,7 @@ fn panicked(dialect: Dialect) -> Response {
 
 /// Whether a request needs no key: health checks, and the page, which asks for the key itself.
 fn is_open(method: &Method, path: &str) -> bool {
-    // A POST to the page's own address is text-embeddings-inference's.
+    // `POST /`, at the address of the page, is a route of text-embeddings-inference and needs a key.
     if !matches!(*method, Method::GET | Method::HEAD) {
         return false;
     }
@@ -210,7 +214,7 @@ async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> R
     HELD.scope(held, answered).await
 }
 
-/// The status that is logged when the client has disconnected, as proxies do.
+/// The status that is logged when the client has disconnected before the answer began. Proxies such as nginx log the same.
 const CLIENT_GONE: u16 = 499;
 
 /// Counts and logs a request when it is dropped: when the answer's head and its first 64 KiB are made, or when the client has disconnected
@@ -268,7 +272,7 @@ impl Drop for Record {
     }
 }
 
-/// The client's id of a request if it sent a plain one, else one of ours.
+/// The id of a request: the client's, if it sent a plain one, else a new one.
 fn request_id(request: &Request) -> HeaderValue {
     static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
     if let Some(id) = request.headers().get(REQUEST_ID)

@@ -1,4 +1,4 @@
-//! trivec's own routes: all three representations, the five scores, and what explains them.
+//! trivec's own routes `/v1/encode` and `/v1/score`: all three representations, and the five scores of pairs.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,6 +24,7 @@ use trivec::{Embedding, Modes};
 use trivec::{Model, Prompt};
 use trivec_cache::Wanted;
 
+/// How an answer has the numbers of vectors: as JSON numbers, or as base64 of little-endian f32.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Encoding {
     #[default]
@@ -35,6 +36,7 @@ impl Words for Encoding {
     const WORDS: &'static [(&'static str, Encoding)] = &[("float", Encoding::Float), ("base64", Encoding::Base64)];
 }
 
+/// The body of `/v1/encode`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct EncodeRequest {
@@ -49,12 +51,13 @@ pub(super) struct EncodeRequest {
     normalize: Option<bool>,
     encoding_format: Option<Word<Encoding>>,
     model: Option<String>,
-    /// The name of one of the model's prompts, or a prompt as it stands; the model's default prompt without both.
+    /// The name of one of the model's prompts. Without this and without `prompt`, the model's default prompt is used.
     prompt_name: Option<String>,
+    /// The text of a prompt.
     prompt: Option<String>,
 }
 
-/// What a request puts before its texts. `side` begins the names of its two fields.
+/// The prompt that a request asks for, by a name or as a text; both are an error. `side` is the prefix of the two fields' names.
 pub(super) fn prompt_of(side: &str, name: Option<String>, text: Option<String>) -> Result<Prompt> {
     match (name, text) {
         (None, None) => Ok(Prompt::Default),
@@ -67,7 +70,7 @@ pub(super) fn prompt_of(side: &str, name: Option<String>, text: Option<String>) 
     }
 }
 
-/// Numbers of an answer. They are written as f32: through a [`Value`] they would become f64, with twice the digits.
+/// The numbers of an answer. They are written from f32: in a [`Value`] they would be f64, with twice the digits.
 #[derive(Serialize)]
 #[serde(untagged)]
 pub(super) enum Numbers<'a> {
@@ -90,7 +93,7 @@ struct Sparse<'a> {
     values: &'a [f32],
 }
 
-/// What an answer says of a text, but for its ColBERT rows, which are written after it.
+/// The fields of a text in an answer, except its ColBERT vectors, which are written after these.
 #[derive(Serialize)]
 struct Encoded<'a> {
     index: usize,
@@ -118,7 +121,7 @@ impl<'a> Encoded<'a> {
     }
 }
 
-/// Appends a step of the elements of `data`.
+/// Appends one step of the list `data`: the beginning of a text's object, some of its ColBERT vectors, or its end.
 fn append_encoded(step: Step, embeddings: &[Embedding], truncated: &[bool], encoding: Encoding, out: &mut Vec<u8>) {
     let float = encoding == Encoding::Float;
     match step {
@@ -148,7 +151,7 @@ fn append_encoded(step: Step, embeddings: &[Embedding], truncated: &[bool], enco
     }
 }
 
-/// Begins an object with the fields of `head`, and its list `name`.
+/// Appends the beginning of an object: the fields of `head`, which has at least one, and the beginning of a list called `name`.
 pub(super) fn begin_list(head: &Value, name: &str, out: &mut Vec<u8>) {
     json(out, head);
     out.pop();
@@ -157,7 +160,7 @@ pub(super) fn begin_list(head: &Value, name: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b":[");
 }
 
-/// What an answer says after its list: the tokens that were counted, and the times.
+/// The last fields of an answer: the number of tokens, and the times.
 #[derive(Serialize)]
 pub(super) struct Tail {
     pub usage: Value,
@@ -190,11 +193,13 @@ pub(super) fn timing_of(timing: Timing, tokenized: std::time::Duration, begin: I
     })
 }
 
+/// The number of tokens, in the form of OpenAI's `usage`.
 pub(super) fn usage(texts: &[Tokenized]) -> Value {
     let tokens: usize = texts.iter().map(|text| text.ids.len()).sum();
     json!({"prompt_tokens": tokens, "total_tokens": tokens})
 }
 
+/// `POST /v1/encode`.
 pub(super) async fn encode(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
@@ -203,6 +208,7 @@ pub(super) async fn encode(
     encode_inner(&app, &headers, request).await.unwrap_or_else(|e| e.answer(Dialect::OpenAi))
 }
 
+/// Tokenises and embeds the texts of a request, and answers in JSON or in a binary form.
 async fn encode_inner(app: &App, headers: &HeaderMap, request: EncodeRequest) -> Result<Response> {
     let begin = Instant::now();
     let model = app.model();
@@ -239,6 +245,7 @@ async fn encode_inner(app: &App, headers: &HeaderMap, request: EncodeRequest) ->
     app.answer(JSON, None, Steps::begun_by(move |out| begin_list(&head, "data", out), steps, write))
 }
 
+/// The body of `/v1/score`: pairs of texts, or a query and documents.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ScoreRequest {
@@ -250,21 +257,23 @@ pub(super) struct ScoreRequest {
     #[serde(default, deserialize_with = "whole")]
     max_length: Option<usize>,
     model: Option<String>,
-    // Of queries and the first texts of pairs, and of documents and the second ones, as in `EncodeRequest`.
+    // The prompts before queries and the first texts of pairs, and before documents and the second texts, each by its name or as text.
     query_prompt_name: Option<String>,
     query_prompt: Option<String>,
     document_prompt_name: Option<String>,
     document_prompt: Option<String>,
 }
 
+/// The weights of the scores that a request asks for; the default ones without any.
 pub(super) fn weights(weights: Option<&[f64]>) -> Result<ScoreWeights> {
     let Some(weights) = weights else { return Ok(ScoreWeights::default()) };
-    // A number just above the limit would be rounded to it.
+    // A number just above the limit would be rounded to the limit, and accepted.
     let narrow = |&x: &f64| if x > MOST_WEIGHT { f32::INFINITY } else { x as f32 };
     ScoreWeights::from_slice(&weights.iter().map(narrow).collect::<Vec<f32>>())
         .map_err(|e| ApiError::invalid("weights", e.to_string()))
 }
 
+/// The fields of a pair in an answer: the five scores, the percentage and the verdict.
 pub(super) fn scores_of(scores: &Scores, thresholds: &Thresholds) -> serde_json::Map<String, Value> {
     let cosine = scores.dense.unwrap_or(f32::NAN);
     let mut map = serde_json::Map::new();
@@ -276,7 +285,7 @@ pub(super) fn scores_of(scores: &Scores, thresholds: &Thresholds) -> serde_json:
     map
 }
 
-/// Scores must be numbers: JSON has no others. `name` says whose they are.
+/// Refuses scores that are NaN or infinite, which JSON cannot hold. `name` gives the name of their pair for the error.
 pub(super) fn check_scores(scores: &Scores, name: impl FnOnce() -> String) -> Result<()> {
     let Some(score) = scores.not_finite() else { return Ok(()) };
     let name = name();
@@ -284,11 +293,12 @@ pub(super) fn check_scores(scores: &Scores, name: impl FnOnce() -> String) -> Re
     Err(ApiError { param: Some(name), ..ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "not_finite", what) })
 }
 
+/// `POST /v1/score`.
 pub(super) async fn score_route(State(app): State<Arc<App>>, Body(request): Body<ScoreRequest>) -> Response {
     score_inner(&app, request).await.unwrap_or_else(|e| e.answer(Dialect::OpenAi))
 }
 
-/// Tokens of queries and, after them, of documents, each with the prompt of its side.
+/// Tokenises queries and documents, each after the prompt of its side; returns the queries, then the documents.
 pub(super) async fn both_sides(
     app: &App,
     model: &Arc<Model>,
@@ -302,6 +312,7 @@ pub(super) async fn both_sides(
     Ok(tokenized)
 }
 
+/// Tokenises the texts of all pairs, scores the pairs, and answers with their five scores in order.
 async fn score_inner(app: &App, request: ScoreRequest) -> Result<Response> {
     let begin = Instant::now();
     let model = app.model();
@@ -321,7 +332,7 @@ async fn score_inner(app: &App, request: ScoreRequest) -> Result<Response> {
         prompt_of("query_", request.query_prompt_name, request.query_prompt)?,
         prompt_of("document_", request.document_prompt_name, request.document_prompt)?,
     ];
-    // Each text once, queries before documents; a pair is two places in the list.
+    // One list has the queries and then the documents, and a pair is two indices into it. A request with `query` has one query for all pairs.
     let (queries, documents, is_one) = match (request.pairs, request.query, request.documents) {
         (Some(pairs), None, None) => {
             let (queries, documents): (Vec<_>, Vec<_>) = pairs.into_iter().map(|Pair(a, b)| (a, b)).unzip();

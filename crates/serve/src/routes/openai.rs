@@ -1,4 +1,4 @@
-//! OpenAI's embeddings API.
+//! OpenAI's API of embeddings and models: `/v1/embeddings` and `/v1/models`.
 
 use std::sync::Arc;
 
@@ -20,49 +20,53 @@ use crate::work::note;
 use trivec::{Embedding, Modes};
 use trivec_cache::Wanted;
 
-/// OpenAI's fields, and those that Cohere, Jina, Mixedbread, NVIDIA, vLLM and Voyage have beside them on the same route. Fields that would
-/// change the vectors are obeyed or refused. Fields without effect here (`user`, `input_type`, `task`) and unknown fields are ignored.
+/// OpenAI's fields, and those that Cohere, Jina, Mixedbread, NVIDIA, vLLM and Voyage add on the same route. Fields that would change the
+/// vectors are obeyed or refused. Fields without effect here (`user`, `input_type`, `task`) and unknown fields are ignored.
 #[derive(Debug, Deserialize)]
 pub(super) struct EmbeddingsRequest {
     input: Inputs,
     model: Option<String>,
     #[serde(default, deserialize_with = "whole")]
     dimensions: Option<usize>,
-    /// `dimensions` as Voyage calls them.
+    /// Voyage's name of `dimensions`.
     #[serde(default, deserialize_with = "whole")]
     output_dimension: Option<usize>,
     encoding_format: Option<Listed<Encoding>>,
-    /// `encoding_format` as Jina calls it, and Cohere.
+    /// Jina's name of `encoding_format`.
     embedding_type: Option<Listed<Encoding>>,
+    /// Cohere's name of `encoding_format`.
     embedding_types: Option<Listed<Encoding>>,
-    /// The type of the numbers: as Voyage calls it, and vLLM.
+    /// Voyage's name of the type of the numbers.
     #[serde(rename = "output_dtype")]
     _output_dtype: Option<Word<Float>>,
+    /// vLLM's name of the type of the numbers.
     #[serde(rename = "embed_dtype")]
     _embed_dtype: Option<Word<Float>>,
     #[serde(rename = "endianness")]
     _endianness: Option<Word<Endianness>>,
-    /// As vLLM calls it; `normalized` is Jina's and Mixedbread's name.
+    /// vLLM's name.
     normalize: Option<bool>,
+    /// Jina's and Mixedbread's name of `normalize`.
     normalized: Option<bool>,
     #[serde(default, deserialize_with = "whole")]
     max_length: Option<usize>,
-    /// `max_length` as vLLM calls it; -1 is the model's own.
+    /// vLLM's name of `max_length`; -1 is the model's own.
     #[serde(default, deserialize_with = "number_or_less")]
     truncate_prompt_tokens: Option<i64>,
     truncate: Option<Truncate>,
-    /// `truncate` as Voyage calls it.
+    /// Voyage's name of `truncate`.
     truncation: Option<bool>,
     truncation_side: Option<Word<Direction>>,
     add_special_tokens: Option<bool>,
     late_chunking: Option<bool>,
     return_multivector: Option<bool>,
+    /// The text of a prompt. Token ids get no prompt.
     prompt: Option<String>,
-    /// The name of one of the model's prompts; its default prompt without both. Token ids get none.
+    /// The name of one of the model's prompts. Without this and without `prompt`, texts get the model's default prompt.
     prompt_name: Option<String>,
 }
 
-/// The type of an answer's numbers; there is one.
+/// The type of an answer's numbers, of which there is only one.
 #[derive(Debug, Clone, Copy)]
 struct Float;
 
@@ -70,7 +74,7 @@ impl Words for Float {
     const WORDS: &'static [(&'static str, Float)] = &[("float", Float), ("float32", Float)];
 }
 
-/// The order of bytes in base64; there is one.
+/// The order of bytes in base64, of which there is only one.
 #[derive(Debug, Clone, Copy)]
 struct Endianness;
 
@@ -95,10 +99,12 @@ impl EmbeddingsRequest {
     }
 }
 
+/// `POST /v1/embeddings`.
 pub(super) async fn embeddings(State(app): State<Arc<App>>, Body(request): Body<EmbeddingsRequest>) -> Response {
     embeddings_inner(&app, request).await.unwrap_or_else(|e| e.answer(Dialect::OpenAi))
 }
 
+/// Checks the request, embeds its inputs as dense vectors, and answers as OpenAI does.
 async fn embeddings_inner(app: &App, request: EmbeddingsRequest) -> Result<Response> {
     let model = app.model();
     app.names.check(request.model.as_deref())?;
@@ -163,6 +169,7 @@ impl<'a> EmbeddingEntry<'a> {
     }
 }
 
+/// An entry of `/v1/models`, as if the model was created when the service started.
 fn entry(app: &App, id: &str) -> Value {
     let created = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
@@ -170,11 +177,13 @@ fn entry(app: &App, id: &str) -> Value {
     json!({"id": id, "object": "model", "created": created, "owned_by": "trivec"})
 }
 
+/// `GET /v1/models`: an entry for each name of the model.
 pub(super) async fn models(State(app): State<Arc<App>>) -> Response {
     let entries: Vec<Value> = app.names.all().iter().map(|id| entry(&app, id)).collect();
     Json(json!({"object": "list", "data": entries})).into_response()
 }
 
+/// `GET /v1/models/{id}`.
 pub(super) async fn model(State(app): State<Arc<App>>, PathPart(id): PathPart) -> Response {
     match app.names.known(&id) {
         Ok(id) => Json(entry(&app, &id)).into_response(),

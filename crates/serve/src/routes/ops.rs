@@ -19,10 +19,12 @@ use crate::kept::Kept;
 #[cfg(feature = "search")]
 use crate::search::Counts;
 
+/// `GET /health`: the process answers.
 pub(super) async fn health() -> Response {
     Json(json!({"status": "ok"})).into_response()
 }
 
+/// `GET /ready`: whether the service takes requests; 503 while it ends, or if an index is not there any more.
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
     if app.ending.load(Ordering::Relaxed) {
         let what = "the service is shutting down";
@@ -34,6 +36,7 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
     Json(json!({"status": "ready", "model": app.names.first()})).into_response()
 }
 
+/// `GET /metrics`, for Prometheus.
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     let kept = app.kept.as_ref().map(Kept::stats);
     #[cfg(feature = "search")]
@@ -47,6 +50,7 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
 }
 
+/// `GET /v1/status`: the model, the queue, memory, latencies, cache and indexes, as the page shows them.
 pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
     let model = app.model();
     let info = model.info();
@@ -94,7 +98,8 @@ async fn indexes(app: &App) -> serde_json::Value {
     all.into()
 }
 
-/// Why requests for an index cannot be taken, if one that is served is not in its place any more. Without the feature `search` there are none.
+/// The error for an index that is served but is not in its directory any more; `None` if all are there. Without the feature `search` there
+/// are no indexes.
 async fn index_missing(app: &App) -> Option<ApiError> {
     #[cfg(feature = "search")]
     let missing = app.search.missing().await.map(|name| {
@@ -115,7 +120,7 @@ fn has_reranker(app: &App) -> bool {
     has
 }
 
-/// Loads the model again. This needs a key; a service without keys is reloaded by SIGHUP.
+/// `POST /admin/reload`: loads the model again. This needs a key; a service without keys is reloaded by SIGHUP.
 pub(super) async fn reload(State(app): State<Arc<App>>, OptionalBody(NoFields {}): OptionalBody<NoFields>) -> Response {
     if !app.needs_key() {
         let what = "reloading needs an API key, and this service has none: send the process SIGHUP";
@@ -136,15 +141,16 @@ pub(super) async fn reload(State(app): State<Arc<App>>, OptionalBody(NoFields {}
     }
 }
 
-/// The page may load nothing but its own files.
+/// The content security policy of the page: it may load nothing but its own files.
 const POLICY: &str = "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; \
                       frame-ancestors 'none'";
 
+/// A file of the page, or 304 if the client has it already, by its entity tag.
 fn file(name: &str, headers: &HeaderMap) -> Response {
     let Some((kind, bytes)) = assets::find(name) else {
         return nothing_at(&format!("/{name}")).answer(Dialect::OpenAi);
     };
-    // The files change with the program alone.
+    // The files are part of the program, so the version and the content identify them.
     let tag = format!("\"{}-{}\"", env!("CARGO_PKG_VERSION"), fingerprint(bytes));
     let fresh = header_fields::none_match(headers, &tag);
     let mut response = if fresh { StatusCode::NOT_MODIFIED.into_response() } else { bytes.to_vec().into_response() };
@@ -158,20 +164,23 @@ fn file(name: &str, headers: &HeaderMap) -> Response {
     response
 }
 
-/// FNV-1a: tells one version of a file from another.
+/// An FNV-1a hash, which tells one version of a file from another.
 fn fingerprint(bytes: &[u8]) -> String {
     let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3));
     format!("{hash:016x}")
 }
 
+/// `GET /`: the page.
 pub(super) async fn index(headers: HeaderMap) -> Response {
     file("index.html", &headers)
 }
 
+/// `GET /docs`: the page that shows the description of the API.
 pub(super) async fn docs(headers: HeaderMap) -> Response {
     file("docs.html", &headers)
 }
 
+/// `/{file}`: a file of the page. Another method than GET or HEAD is 405 if there is such a file, and else 404.
 pub(super) async fn asset(method: Method, PathPart(name): PathPart, headers: HeaderMap) -> Response {
     if matches!(method, Method::GET | Method::HEAD) || assets::find(&name).is_none() {
         return file(&name, &headers);
@@ -181,12 +190,13 @@ pub(super) async fn asset(method: Method, PathPart(name): PathPart, headers: Hea
     response
 }
 
-/// The description, with what the model in use can take. As text: read and written again, its order would be lost.
+/// `GET /openapi.json`: the description of the API, with the limits of the model in use. They are inserted into the text: parsed and written
+/// again, it would lose the order of its fields.
 pub(super) async fn openapi(State(app): State<Arc<App>>) -> Response {
     let model = app.model();
     let info = model.info();
     let most = |value: usize| format!("\"maximum\": {value}");
-    // The model's own, or none.
+    // A request may name one of the model's prompts, or none (null).
     let prompt_names: Vec<Option<&str>> = info.prompts.keys().map(|name| Some(name.as_str())).chain([None]).collect();
     let of_model = [
         ("TokenId", most(info.vocabulary.saturating_sub(1))),
@@ -203,7 +213,7 @@ pub(super) async fn openapi(State(app): State<Arc<App>>) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], description).into_response()
 }
 
-/// The description with the routes of indexes, which have a file of their own, before the others. As text too.
+/// Inserts the routes of indexes, whose description is a file of its own, before the others. This is done in the text too.
 #[cfg(feature = "search")]
 fn with_search(description: &str) -> String {
     #[derive(serde::Deserialize)]

@@ -1,10 +1,11 @@
-//! Scores many pairs, holding the embeddings of only a part of them at a time.
+//! Scores many pairs, with the embeddings of only a part of them in memory at a time.
 //!
 //! ```text
 //! pairs ─▶ parts of a batch's size ─▶ embeddings of one part ─▶ its scores, while the next part is computed
 //! ```
-//! ColBERT rows are many times the size of what they are computed from: those of all pairs could be more than a service has, those of two
-//! parts are a few megabytes. A text that later pairs need as well, as the query of many documents, is computed once and kept.
+//! ColBERT vectors are many times the size of the tokens that they are computed from: those of all pairs could be more than the memory of a
+//! service, those of two parts are a few megabytes. A text that later pairs need too, such as the query of many documents, is computed once
+//! and kept.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -17,10 +18,10 @@ use crate::scheduler::{BATCH_TOKENS, Timing, cost};
 use trivec::similarity::{ScoreWeights, Scores, score};
 use trivec::{Embedding, Model};
 
-/// Bytes that a pair's places and scores take.
+/// Bytes of a pair's indices and scores.
 const SCORED: u64 = 128;
 
-/// Scores of pairs, each given as the places of its two texts, in their order. An error of a text has its place in `texts`.
+/// The scores of pairs, in their order. A pair is two indices into `texts`. An error that a text is to blame for has the text's index in `texts`.
 pub(super) async fn score_all(
     app: &App,
     model: &Arc<Model>,
@@ -41,7 +42,7 @@ pub(super) async fn score_all(
     for (at, part) in parts.iter().enumerate() {
         let new: Vec<&Tokenized> = part.new.iter().map(|&text| &texts[text]).collect();
         let compute = app.encode_part(model, &new, model.info().modes.into(), room.as_ref());
-        // ColBERT scores of long texts are work: not for the runtime's threads, and meanwhile the engine has the next part.
+        // Scoring ColBERT vectors of long texts takes time, so the part before is scored on a blocking thread while the engine computes this one.
         let (computed, scored) = tokio::join!(compute, score_part(app, before.take()));
         scores.extend(scored?);
         let (computed, took) = computed.map_err(|e| e.at_text(|index| part.new[index]))?;
@@ -72,13 +73,13 @@ async fn score_part(app: &App, job: Option<impl FnOnce() -> Vec<Scores> + Send +
 #[derive(Debug, PartialEq)]
 struct PartOfPairs {
     pairs: Range<usize>,
-    /// Texts that no part before it has.
+    /// Texts that no earlier part has.
     new: Vec<usize>,
-    /// Texts that no part after it has.
+    /// Texts that no later part has.
     last: Vec<usize>,
 }
 
-/// Cuts a list of pairs into parts whose new texts are no more tokens than a batch, or those of one pair.
+/// Cuts a list of pairs into parts. The new texts of a part have at most [`BATCH_TOKENS`] tokens together, or are those of a single pair.
 fn parts_of(pairs: &[(usize, usize)], tokens: impl Fn(usize) -> usize) -> Vec<PartOfPairs> {
     let mut parts: Vec<PartOfPairs> = Vec::new();
     let (mut seen, mut sum) = (HashSet::new(), 0);
@@ -105,7 +106,7 @@ fn parts_of(pairs: &[(usize, usize)], tokens: impl Fn(usize) -> usize) -> Vec<Pa
     parts
 }
 
-/// The most bytes of embeddings that are held at a time: of one part and of the next, and of the texts that others need.
+/// The most bytes of embeddings that are in memory at a time: those of one part and of the next, and of texts that later parts need.
 fn most_held(parts: &[PartOfPairs], bytes: impl Fn(usize) -> u64) -> u64 {
     let (mut before, mut kept, mut most) = (0, 0, 0);
     for part in parts {
@@ -125,16 +126,17 @@ mod tests {
 
     #[test]
     fn parts_hold_a_batch_and_what_others_need() {
-        // A query of 4,000 tokens, and documents of which two are with it, and the third and fourth too long for company.
+        // A query of 4,000 tokens: the first two documents fit into a batch with it, the third is longer than a batch, the last three fill a
+        // batch.
         let tokens = [4000, 50, 46, 4097, 3000, 1000, 96];
         let pairs: Vec<(usize, usize)> = (1..7).map(|document| (0, document)).collect();
         let part = |pairs, new: &[usize], last: &[usize]| PartOfPairs { pairs, new: new.into(), last: last.into() };
         let parts = parts_of(&pairs, |text| tokens[text]);
         let expected = [part(0..2, &[0, 1, 2], &[1, 2]), part(2..3, &[3], &[3]), part(3..6, &[4, 5, 6], &[0, 4, 5, 6])];
         assert_eq!(parts, expected);
-        // The query, the long document, and those after it.
+        // The most is held with the query, the long document, and the three after it.
         assert_eq!(most_held(&parts, |text| tokens[text] as u64), 4000 + 4097 + 4096);
-        // A pair of a text with itself; texts that come again.
+        // A pair of a text with itself, and texts that later pairs have again.
         let parts = parts_of(&[(0, 0), (1, 2), (0, 2)], |_| 3000);
         assert_eq!(parts, [part(0..1, &[0], &[]), part(1..3, &[1, 2], &[1, 2, 0])]);
         assert_eq!(most_held(&parts, |_| 1), 3);

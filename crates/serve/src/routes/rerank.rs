@@ -1,5 +1,5 @@
-//! Reranking, with the names and the answers of those that clients are written for: Cohere (v1 and v2), Jina, Voyage, vLLM, Infinity, and
-//! text-embeddings-inference. A request may have the fields of all of them; fields without effect are ignored.
+//! Reranking, with the field names and the answers of the services that clients are written for: Cohere (v1 and v2), Jina, Voyage, vLLM,
+//! Infinity, and text-embeddings-inference. A request may have the fields of all of them; fields without effect are ignored.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,18 +25,19 @@ use trivec::Model;
 use trivec::internal::MIN_PAIR_TOKENS;
 use trivec::{RerankOptions, Reranked};
 
+/// The body of all rerank routes.
 #[derive(Debug, Deserialize)]
 pub(super) struct RerankRequest {
     query: Document,
-    /// The documents as all call them but text-embeddings-inference.
+    /// The documents.
     documents: Option<Vec<Document>>,
-    /// The documents as text-embeddings-inference calls them.
+    /// text-embeddings-inference's name of `documents`.
     texts: Option<Vec<Document>>,
     model: Option<String>,
-    /// How many of the best are answered; 0 is all, as for vLLM.
+    /// How many of the best documents the answer has; 0 is all, as for vLLM.
     #[serde(default, deserialize_with = "whole")]
     top_n: Option<usize>,
-    /// `top_n` as Voyage calls it.
+    /// Voyage's name of `top_n`.
     #[serde(default, deserialize_with = "whole")]
     top_k: Option<usize>,
     return_documents: Option<bool>,
@@ -44,7 +45,7 @@ pub(super) struct RerankRequest {
     raw_scores: Option<bool>,
     #[serde(default, deserialize_with = "whole")]
     max_length: Option<usize>,
-    /// `max_length` as vLLM calls it; -1 is the model's own.
+    /// vLLM's name of `max_length`; -1 is the model's own.
     #[serde(default, deserialize_with = "number_or_less")]
     truncate_prompt_tokens: Option<i64>,
     #[serde(default, deserialize_with = "whole")]
@@ -52,14 +53,14 @@ pub(super) struct RerankRequest {
     #[serde(default, deserialize_with = "whole")]
     max_tokens_per_query: Option<usize>,
     truncate: Option<Truncate>,
-    /// `truncate` as Voyage calls it.
+    /// Voyage's name of `truncate`.
     truncation: Option<bool>,
     truncation_direction: Option<Word<Direction>>,
-    /// `truncation_direction` as vLLM calls it.
+    /// vLLM's name of `truncation_direction`.
     truncation_side: Option<Word<Direction>>,
     rank_fields: Option<Vec<String>>,
     instruction: Option<String>,
-    /// What Cohere would mark in the documents.
+    /// Cohere's option to mark the relevant spans of documents, which is refused.
     relevant_spans: Option<IgnoredAny>,
 }
 
@@ -76,7 +77,7 @@ struct Asked {
 }
 
 impl RerankRequest {
-    /// What is asked of `documents`, which the request calls `name`.
+    /// Checks the request, and returns what it asks for. `documents` are those of the field `name`.
     fn asked(self, documents: Vec<Document>, name: &'static str, app: &App, model: &Model) -> Result<Asked> {
         app.names.check(self.model.as_deref())?;
         app.check_count(documents.len(), name)?;
@@ -103,7 +104,7 @@ impl RerankRequest {
         })
     }
 
-    /// How many tokens are kept, by a model that takes `most`.
+    /// The limits of tokens that the request asks for; `most` is the model's own limit of a pair.
     fn options(&self, most: usize) -> Result<RerankOptions> {
         let prompt = prompt_tokens(self.truncate_prompt_tokens, most)?;
         let lengths = [("max_length", self.max_length), ("truncate_prompt_tokens", prompt)];
@@ -118,7 +119,7 @@ impl RerankRequest {
             return Err(ApiError::invalid(name, "expected at least 1 token"));
         }
         Ok(RerankOptions {
-            // With a limit of its own for a document, a pair is as long as the model takes, and not cut to the default before.
+            // If documents have a limit of their own, a pair may be as long as the model allows: the default length of pairs could cut it first.
             max_length: agreed(lengths)?.or(self.max_tokens_per_doc.map(|_| most)),
             max_query: self.max_tokens_per_query,
             max_document: self.max_tokens_per_doc,
@@ -127,21 +128,22 @@ impl RerankRequest {
     }
 }
 
-/// Cohere's first version, and what Jina, Voyage, vLLM and Infinity made of it.
+/// `/v1/rerank`: Cohere's first version, which Jina, Voyage, vLLM and Infinity have varied.
 pub(super) async fn v1(State(app): State<Arc<App>>, Body(request): Body<RerankRequest>) -> Response {
     documents(&app, request, Version::One).await.unwrap_or_else(|e| e.answer(Dialect::OpenAi))
 }
 
-/// Cohere's second version.
+/// `/v2/rerank`: Cohere's second version.
 pub(super) async fn v2(State(app): State<Arc<App>>, Body(request): Body<RerankRequest>) -> Response {
     documents(&app, request, Version::Two).await.unwrap_or_else(|e| e.answer(Dialect::OpenAi))
 }
 
-/// The route of text-embeddings-inference with `texts`, and of vLLM, which Dify, RAGFlow and LiteLLM call too, with `documents`.
+/// `/rerank`: with `texts` it is text-embeddings-inference's route; with `documents` it is vLLM's, which Dify, RAGFlow and LiteLLM call too.
 pub(super) async fn tei(State(app): State<Arc<App>>, Body(request): Body<RerankRequest>) -> Response {
     tei_inner(&app, request).await.unwrap_or_else(|e| e.answer(Dialect::Tei))
 }
 
+/// Answers as text-embeddings-inference or as vLLM does, by the field that has the documents.
 async fn tei_inner(app: &App, mut request: RerankRequest) -> Result<Response> {
     if !app.model().info().rerank {
         // TEI's status for a model that cannot do what is asked.
@@ -156,17 +158,19 @@ async fn tei_inner(app: &App, mut request: RerankRequest) -> Result<Response> {
     }
 }
 
+/// The error for a request without this field.
 fn missing(field: &'static str) -> ApiError {
     ApiError::invalid(field, format!("missing field `{field}`"))
 }
 
-/// Which of Cohere's answers is given.
+/// Which version of Cohere's answer is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Version {
     One,
     Two,
 }
 
+/// Answers as Cohere does, and with the fields of the others.
 async fn documents(app: &App, mut request: RerankRequest, version: Version) -> Result<Response> {
     let begin = Instant::now();
     let model = app.model();
@@ -198,7 +202,7 @@ async fn documents(app: &App, mut request: RerankRequest, version: Version) -> R
         });
         move |out: &mut Vec<u8>| begin_list(&head, "results", out)
     };
-    // Voyage's clients look for the results once more, as `data`.
+    // Voyage's clients read the results from the field `data`, so version 1 has them twice.
     let lists = if version == Version::One { vec![best.len(); 2] } else { vec![best.len()] };
     let write = move |step: Step, out: &mut Vec<u8>| match step {
         Step::Begin(0) | Step::End(_) => {}
@@ -226,6 +230,7 @@ async fn documents(app: &App, mut request: RerankRequest, version: Version) -> R
     app.answer(JSON, None, Steps::begun_by(before, answer::steps(lists, 1), write))
 }
 
+/// A result as Cohere writes it, with `logit` and `truncated` added.
 #[derive(Serialize)]
 struct Entry<'a> {
     index: usize,
@@ -236,11 +241,13 @@ struct Entry<'a> {
     document: Option<Text<'a>>,
 }
 
+/// A document in a result of Cohere's form.
 #[derive(Serialize)]
 struct Text<'a> {
     text: &'a str,
 }
 
+/// A result as Voyage writes it.
 #[derive(Serialize)]
 struct VoyageEntry<'a> {
     index: usize,
@@ -249,14 +256,14 @@ struct VoyageEntry<'a> {
     document: Option<&'a str>,
 }
 
-/// A unique id of an answer.
+/// A new id for an answer.
 fn answer_id() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_micros());
     format!("rerank-{now:x}-{:x}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// text-embeddings-inference's answer.
+/// Answers as text-embeddings-inference does: a list, best first.
 async fn texts_in_order(app: &App, request: RerankRequest, texts: Vec<Document>) -> Result<Response> {
     super::tei_refusals::not_empty(texts.len())?;
     let model = app.model();
@@ -274,6 +281,7 @@ async fn texts_in_order(app: &App, request: RerankRequest, texts: Vec<Document>)
     app.answer(JSON, None, answer::list(entries, entry))
 }
 
+/// A result as text-embeddings-inference writes it.
 #[derive(Serialize)]
 struct TeiEntry<'a> {
     index: usize,
@@ -289,7 +297,7 @@ fn best(mut ranked: Vec<Reranked>, top: usize) -> Vec<Reranked> {
     ranked
 }
 
-/// A cross-encoder's scores of documents beside a query, in order, through the queue.
+/// Scores the hits of a search with the cross-encoder `model`, through the queue; the results are in the order of `documents`.
 #[cfg(feature = "search")]
 pub(super) async fn scores(
     app: &App,
@@ -308,12 +316,12 @@ pub(super) async fn scores(
     Ok(rank(app, model, &asked).await?.0)
 }
 
-/// Documents beside a query, through the queue.
+/// Scores each document with the query by the cross-encoder `model`, through the queue; the results are in the order of the documents.
 async fn rank(app: &App, model: &Arc<Model>, asked: &Asked) -> Result<(Vec<Reranked>, Timing)> {
     let Asked { query, documents, options, .. } = asked;
     // The options are checked even if there are no documents.
     model.rerank::<&str>(query, &[], options)?;
-    // Not tokenised yet: bytes are at least as many as tokens.
+    // The texts are not tokenised yet, so bytes stand for tokens: there are at least as many.
     let most = model.pair_length(options);
     // The model's default prompt counts as the query does.
     let query_bytes = model.prompt_text(&options.prompt)?.len() + query.len();
@@ -325,7 +333,8 @@ async fn rank(app: &App, model: &Arc<Model>, asked: &Asked) -> Result<(Vec<Reran
     // A pair has four special tokens.
     let tokens = |document: &String| memory::token_ids((query_bytes + document.len() + 4).min(most));
     held.add(Part::Results, documents.iter().map(tokens).sum())?;
-    // A call holds the engine until it is done: as many documents as a batch has, and others in between. The results are the same.
+    // A call occupies the engine until it ends. So each has about as many documents as a batch, and other requests get their turn in between. The
+    // results are the same as in one call.
     let query: Arc<str> = query.as_str().into();
     let (mut calls, mut from, mut work) = (Vec::new(), 0, 0);
     for (at, cost) in costs.iter().enumerate() {
@@ -356,7 +365,7 @@ async fn rank(app: &App, model: &Arc<Model>, asked: &Asked) -> Result<(Vec<Reran
     }
 }
 
-/// At most what a pair costs: it has as many tokens as bytes, and no more than `most`.
+/// The most that a pair can cost: it has at most as many tokens as bytes, and at most `most`.
 fn pair_cost(query_bytes: usize, document: &str, most: usize) -> u64 {
     cost((document.len() + query_bytes).min(most))
 }

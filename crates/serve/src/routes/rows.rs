@@ -1,4 +1,4 @@
-//! Embeddings as text and bytes, a few rows at a time: what every answer with vectors is written by.
+//! Writes vectors into answers, as JSON, bytes or base64, a few ColBERT vectors at a time.
 
 use std::ops::Range;
 
@@ -7,10 +7,11 @@ use base64::Engine;
 use crate::answer::{self, Step, json};
 use trivec::Embedding;
 
-/// Values of the rows that are written at a time: some tens of kilobytes of JSON.
+/// About how many values of ColBERT vectors are written at a time: some tens of kilobytes of JSON.
 const VALUES_OF_A_PIECE: usize = 4096;
 
-/// The steps that write the embeddings of texts with their ColBERT rows. Whole threes of rows: base64 takes three bytes at a time.
+/// The steps that write texts with their ColBERT vectors (rows). Each step but a text's last has a multiple of three rows, and so of three
+/// bytes, which base64 encodes without padding.
 pub(super) fn steps(embeddings: &[Embedding]) -> impl Iterator<Item = Step> + Send + 'static {
     let rows = |e: &Embedding| e.colbert.as_ref().map_or(0, |rows| rows.rows());
     let dim = embeddings.iter().find_map(|e| e.colbert.as_ref()).map_or(1, |rows| rows.dim());
@@ -18,7 +19,7 @@ pub(super) fn steps(embeddings: &[Embedding]) -> impl Iterator<Item = Step> + Se
     answer::steps(embeddings.iter().map(rows).collect(), together)
 }
 
-/// The values of a range of a text's ColBERT rows.
+/// The values of a range of a text's ColBERT vectors.
 fn values(embedding: &Embedding, range: Range<usize>) -> &[f32] {
     let of = |rows: &trivec::TokenVectors| (range.start * rows.dim(), range.end * rows.dim());
     embedding.colbert.as_ref().map_or(&[], |rows| {
@@ -27,7 +28,7 @@ fn values(embedding: &Embedding, range: Range<usize>) -> &[f32] {
     })
 }
 
-/// ColBERT rows as elements of a JSON list, with the comma before each but the first.
+/// Appends a range of a text's ColBERT vectors as elements of a JSON list, each but the text's first after a comma.
 pub(super) fn append_json(embedding: &Embedding, range: Range<usize>, out: &mut Vec<u8>) {
     let Some(rows) = &embedding.colbert else { return };
     for row in range {
@@ -38,22 +39,23 @@ pub(super) fn append_json(embedding: &Embedding, range: Range<usize>, out: &mut 
     }
 }
 
-/// ColBERT rows as little-endian f32.
+/// Appends a range of a text's ColBERT vectors as little-endian f32.
 pub(super) fn append_bytes(embedding: &Embedding, range: Range<usize>, out: &mut Vec<u8>) {
     append_f32(values(embedding, range), out);
 }
 
-/// Values as little-endian f32.
+/// Appends values as little-endian f32.
 pub(super) fn append_f32(values: &[f32], out: &mut Vec<u8>) {
     out.extend(values.iter().flat_map(|x| x.to_le_bytes()));
 }
 
-/// ColBERT rows as part of one base64 text: with the steps above, all but the last part have whole threes of bytes.
+/// Appends a range of a text's ColBERT vectors as a part of one base64 text. Only the last part may have padding, which the ranges of
+/// [`steps`] ensure.
 pub(super) fn append_base64(embedding: &Embedding, range: Range<usize>, out: &mut Vec<u8>) {
     out.extend_from_slice(base64_of(values(embedding, range)).as_bytes());
 }
 
-/// Little-endian f32 in base64, as OpenAI's clients read it.
+/// Values as little-endian f32 in base64, as OpenAI's clients read them.
 pub(super) fn base64_of(values: &[f32]) -> String {
     let mut bytes = Vec::with_capacity(4 * values.len());
     append_f32(values, &mut bytes);

@@ -1,4 +1,4 @@
-//! `/v1/search`: a question to documents, with what found them.
+//! `/v1/search`: finds the documents of an index for a query, and says how each was found.
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,18 +24,19 @@ use trivec::{Cancel, Embedding, Model};
 use trivec_cache::Wanted;
 use trivec_search::{Arms, Fusion, Hits, MAX_TOP, Query, analyze};
 
-/// Most hits that are explained: each takes about a millisecond and up to a hundred kilobytes.
+/// The most hits that are explained: an explanation takes about a millisecond and up to a hundred kilobytes.
 const MOST_EXPLAINED: usize = 100;
 
-/// Bytes of a candidate in the arms' lists and the fused one.
+/// Bytes of a candidate in the lists of the arms and in the fused list.
 const CANDIDATE: u64 = 512;
 
-/// Bytes of a hit beside its document: ranks, scores, and what holds them.
+/// Bytes of a hit besides its document: ranks, scores, and the structures around them.
 const HIT: u64 = 512;
 
-/// Bytes of an explanation, at most, beside the document's text.
+/// The most bytes of an explanation besides the document's text.
 const EXPLANATION: u64 = 96 << 10;
 
+/// The body of `/v1/search`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SearchRequest {
@@ -58,7 +59,7 @@ pub(super) struct SearchRequest {
     snippets: Option<bool>,
 }
 
-/// Arms as a list of words, or as the command line has them: words between commas.
+/// Arms as a list of names, or as on the command line: names separated by commas.
 #[derive(Debug)]
 struct ArmList(Arms);
 
@@ -91,7 +92,7 @@ impl<'de> Deserialize<'de> for ArmList {
     }
 }
 
-/// A fusion by its name, as the command line has it, or as an object with its numbers.
+/// A fusion by its name, as on the command line, or as an object with its numbers.
 #[derive(Debug)]
 struct FusionField(Fusion);
 
@@ -117,16 +118,18 @@ impl<'de> Deserialize<'de> for FusionField {
     }
 }
 
-/// What a request asks of the service's cross-encoder.
+/// A request to reorder hits by the service's cross-encoder.
 struct Reordered {
+    /// The cross-encoder.
     by: Arc<Model>,
-    /// How many of the best it reads, and how many are answered of all.
+    /// How many of the best hits the cross-encoder scores.
     count: usize,
+    /// How many hits the answer has.
     top: usize,
 }
 
 impl SearchRequest {
-    /// The request, of the index that its address names if the body does not.
+    /// The request with the index that its address names, if its body names none. An error if they name different ones.
     fn of_index(mut self, WhichIndex { index }: WhichIndex) -> Result<SearchRequest> {
         if let (Some(address), Some(body)) = (&index, &self.index)
             && address != body
@@ -138,7 +141,7 @@ impl SearchRequest {
         Ok(self)
     }
 
-    /// Whether the service's cross-encoder is asked for.
+    /// What the request asks of the service's cross-encoder; `None` if it asks for none.
     fn reordered(&self, app: &App) -> Result<Option<Reordered>> {
         let Some(count) = self.reranker_top.filter(|&count| count > 0) else { return Ok(None) };
         if count > MAX_TOP {
@@ -154,7 +157,7 @@ impl SearchRequest {
         Ok(Some(Reordered { by, count, top: self.top.unwrap_or_else(|| Query::new("").top) }))
     }
 
-    /// The query, once its numbers are found to make sense.
+    /// The query; an error if its numbers make no sense.
     fn into_query(self) -> Result<Query> {
         let default = Query::new("");
         let arms = self.arms.map_or(default.arms, |ArmList(arms)| arms);
@@ -162,7 +165,7 @@ impl SearchRequest {
             text: self.query,
             lang: self.lang,
             filter: self.filter.as_deref().map(str::parse).transpose()?,
-            // What the cross-encoder reads, and puts before what is asked for.
+            // The search finds as many hits as the cross-encoder scores, if those are more than the answer has.
             top: self.top.unwrap_or(default.top).max(self.reranker_top.unwrap_or(0)),
             arms,
             fusion: self.fusion.map_or_else(|| Fusion::usual(arms), |FusionField(fusion)| fusion),
@@ -187,6 +190,7 @@ impl SearchRequest {
     }
 }
 
+/// `POST /v1/search`.
 pub(super) async fn search(
     State(app): State<Arc<App>>,
     QueryPart(which): QueryPart<WhichIndex>,
@@ -199,6 +203,7 @@ pub(super) async fn search(
     found.unwrap_or_else(|e| e.answer(Dialect::OpenAi))
 }
 
+/// Checks the request, embeds the query, searches, and reorders the best hits by the cross-encoder if it is asked for.
 async fn search_inner(app: &Arc<App>, request: SearchRequest) -> Result<Response> {
     let served = app.search.get(request.index.as_deref())?;
     let model = app.model();
@@ -225,11 +230,11 @@ async fn search_inner(app: &Arc<App>, request: SearchRequest) -> Result<Response
     answer(app, hits)
 }
 
-/// Refuses a code that is no language's and that no document of the index has, before anything is computed.
+/// Refuses a language code that is unknown and that no document of the index has, before anything is computed.
 async fn check_lang(app: &App, served: &Arc<Served>, code: Option<&str>) -> Result<()> {
     let is_unknown = |code: &&str| !analyze::is_language(&analyze::normalize_code(code));
     let Some(code) = code.filter(is_unknown).map(str::to_owned) else { return Ok(()) };
-    // Documents of the index may have it.
+    // Documents of the index may have the unknown code.
     let served = Arc::clone(served);
     Ok(app.beside(move || served.reader()?.check_lang(&code)).await??)
 }
@@ -248,7 +253,7 @@ async fn embed(app: &App, model: &Arc<Model>, served: &Served, query: &Query) ->
     embeddings.pop().map(|own| Embedding { truncated, ..own }).ok_or_else(ApiError::internal)
 }
 
-/// Searches beside the runtime's threads. What the documents take in memory is known when they are found, before they are read.
+/// Searches on a blocking thread. When the documents are found, and before they are read, it is known how much memory they take.
 async fn find(
     app: &Arc<App>,
     model: &Arc<Model>,
@@ -260,14 +265,14 @@ async fn find(
     let (model, served, own) = (Arc::clone(model), Arc::clone(served), Arc::clone(app));
     let job = move |query: &Query| -> Result<Hits> {
         let reader = served.reader()?;
-        // Sets of documents, and the arms' lists.
+        // The memory of sets of documents, and of the arms' lists.
         let candidates = query.candidates.max(query.top).max(query.rerank).min(reader.len());
         let lists = (64 << 10) + reader.rows() as u64 / 2 + CANDIDATE * candidates as u64;
         held.set(Part::Tokens, lists)?;
         let best = reader.best(query, &embedding)?;
         let (sum, largest) = best.bytes()?;
         let found = best.len() as u64;
-        // As JSON is read: text, names and values of the metadata.
+        // Documents are parsed from JSON: text, names and values of the metadata take up to four times its bytes.
         let mut bytes = 4 * sum + HIT * found;
         if query.explain || query.snippets {
             // One document at a time is cut into words and tokens.
@@ -286,7 +291,7 @@ async fn find(
     beside_while_wanted(app, until_gone).await?
 }
 
-/// Writes what was found as the library does, a hit after another.
+/// Answers with the hits in the same JSON as the library's, written hit by hit.
 fn answer(app: &App, mut hits: Hits) -> Result<Response> {
     app.held().free(Part::Tokens);
     let list = std::mem::take(&mut hits.hits);

@@ -1,4 +1,4 @@
-//! The routes of text-embeddings-inference, with its field names and its limits on what a field may be.
+//! The routes of text-embeddings-inference (TEI), with its field names and its rules for their values.
 
 use std::sync::Arc;
 
@@ -23,10 +23,12 @@ use trivec::{Embedding, Modes};
 use trivec::{EncodeOptions, Model, Prompt};
 use trivec_cache::Wanted;
 
+/// The answer, or the answer of the error in TEI's shape.
 fn respond(result: Result<Response>) -> Response {
     result.unwrap_or_else(|e| e.answer(Dialect::Tei))
 }
 
+/// The body of `/embed`.
 #[derive(Debug, Deserialize)]
 pub(super) struct EmbedRequest {
     inputs: Inputs,
@@ -38,7 +40,8 @@ pub(super) struct EmbedRequest {
     prompt_name: Option<String>,
 }
 
-/// TEI's root, which is where `huggingface_hub` and what is built on it send to: a reranker's is `/rerank`, any other model's `/embed`.
+/// `POST /`, where `huggingface_hub` and libraries built on it send requests: the same as `/rerank` for a reranker, and as `/embed` for any
+/// other model.
 pub(super) async fn root(State(app): State<Arc<App>>, request: Request) -> Response {
     if app.model().info().rerank {
         match Body::from_request(request, &app).await {
@@ -53,12 +56,12 @@ pub(super) async fn root(State(app): State<Arc<App>>, request: Request) -> Respo
     }
 }
 
-/// What these routes call a text.
+/// The name of a text in the errors of these routes.
 fn input(index: usize) -> String {
     format!("inputs[{index}]")
 }
 
-/// The inputs' tokens, after the model's default prompt or the one that is named; with `truncate: false` a text that is too long is refused.
+/// Tokenises the inputs after the named prompt, or after the model's default prompt. With `truncate: false`, refuses a text that is too long.
 async fn tokens(
     app: &App,
     model: &Arc<Model>,
@@ -74,7 +77,7 @@ async fn tokens(
     Ok(tokenized)
 }
 
-/// With `truncate: false`, no text may have had to be cut to `most` tokens.
+/// With `truncate: false`, refuses texts of which one was cut to `most` tokens. `name` is the field of the texts.
 pub(super) fn refuse_cut(tokenized: &[Tokenized], name: &str, truncate: Option<bool>, most: usize) -> Result<()> {
     match tokenized.iter().position(|text| text.truncated).filter(|_| truncate == Some(false)) {
         Some(at) => {
@@ -89,6 +92,7 @@ fn texts(texts: Vec<String>) -> Vec<Input> {
     texts.into_iter().map(Input::Text).collect()
 }
 
+/// `/embed`: dense vectors, which have the length 1 unless `normalize` is false.
 pub(super) async fn embed(State(app): State<Arc<App>>, Body(request): Body<EmbedRequest>) -> Response {
     respond(embed_inner(&app, request).await)
 }
@@ -105,6 +109,7 @@ async fn embed_inner(app: &App, request: EmbedRequest) -> Result<Response> {
     app.answer(answer::JSON, None, answer::list(tokenized.len(), vector))
 }
 
+/// The body of `/embed_all` and `/embed_sparse`.
 #[derive(Debug, Deserialize)]
 pub(super) struct TokenStatesRequest {
     inputs: Inputs,
@@ -113,7 +118,8 @@ pub(super) struct TokenStatesRequest {
     prompt_name: Option<String>,
 }
 
-/// One vector a token. TEI answers raw states here; this gives BGE-M3's ColBERT vectors, which are what late interaction takes.
+/// `/embed_all`: a vector for each token. TEI answers with raw token states; this service answers with ColBERT vectors, which are made for
+/// comparing texts token by token.
 pub(super) async fn embed_all(State(app): State<Arc<App>>, Body(request): Body<TokenStatesRequest>) -> Response {
     let answered = with_modes(&app, request, Modes::COLBERT).await.and_then(|embeddings| {
         let steps = rows::steps(&embeddings);
@@ -135,6 +141,7 @@ struct SparseValue {
     value: f32,
 }
 
+/// `/embed_sparse`: lexical weights, as pairs of a token id (`index`) and a weight (`value`).
 pub(super) async fn embed_sparse(State(app): State<Arc<App>>, Body(request): Body<TokenStatesRequest>) -> Response {
     let answered = with_modes(&app, request, Modes::SPARSE).await.and_then(|embeddings| {
         let texts = embeddings.len();
@@ -147,6 +154,7 @@ pub(super) async fn embed_sparse(State(app): State<Arc<App>>, Body(request): Bod
     respond(answered)
 }
 
+/// The embeddings that a request asks for, of these modes.
 async fn with_modes(app: &App, request: TokenStatesRequest, modes: Modes) -> Result<Vec<Embedding>> {
     let model = app.model();
     let cut = (request.truncate, request.truncation_direction);
@@ -179,6 +187,7 @@ struct SimilarityParameters {
     prompt_name: Option<String>,
 }
 
+/// `/similarity`: the cosines of one sentence with the others.
 pub(super) async fn similarity(State(app): State<Arc<App>>, Body(request): Body<SimilarityRequest>) -> Response {
     respond(similarity_inner(&app, request).await)
 }
@@ -211,6 +220,7 @@ pub(super) struct TokenizeRequest {
     prompt_name: Option<String>,
 }
 
+/// `/tokenize`: the tokens of each text.
 pub(super) async fn tokenize(State(app): State<Arc<App>>, Body(request): Body<TokenizeRequest>) -> Response {
     respond(tokenize_inner(&app, request))
 }
@@ -224,9 +234,9 @@ fn tokenize_inner(app: &App, request: TokenizeRequest) -> Result<Response> {
     let prompt = request.prompt_name.map_or(Prompt::Default, Prompt::Name);
     let prompt_bytes = model.prompt_text(&prompt)?.len();
     let options = EncodeOptions { prompt, ..EncodeOptions::default() };
-    // Refused here if the model has no tokenizer; from here on it cannot fail.
+    // A model without a tokenizer is refused here; after this, tokenising cannot fail.
     model.token_ids("", &options)?;
-    // One text's tokens are made at a time.
+    // Only one text's tokens are in memory at a time.
     let longest = prompt_bytes + texts.iter().map(String::len).max().unwrap_or(0);
     let ids = memory::token_ids((longest + 2).min(model.info().max_length));
     app.held().set(Part::Tokens, ids + memory::normalized(longest))?;
@@ -235,17 +245,17 @@ fn tokenize_inner(app: &App, request: TokenizeRequest) -> Result<Response> {
     app.answer(answer::JSON, None, lists)
 }
 
-/// Tokens of a text that are written at a time.
+/// How many tokens of a text are written at a time.
 const TOKENS_OF_A_PIECE: usize = 512;
 
-/// The texts' tokens as lists, which are made one by one as they are written.
+/// Writes the answer of `/tokenize`, a list of tokens for each text. A text is tokenised only when its list is written.
 struct TokenLists {
     model: Arc<Model>,
     texts: Vec<String>,
     options: EncodeOptions,
     special: bool,
     at: usize,
-    /// The ids of text `at`, and how many of them are written.
+    /// The ids of text `at`, and how many of them have been written.
     now: Option<(Vec<u32>, usize)>,
 }
 
@@ -259,7 +269,7 @@ struct WrittenToken<'a> {
 }
 
 impl TokenLists {
-    /// The ids of text `at` that are shown.
+    /// The ids of text `at`, without `<s>` and `</s>` if those are not asked for.
     fn ids(&self) -> Vec<u32> {
         let mut ids = self.model.token_ids(&self.texts[self.at], &self.options).map(|(ids, _)| ids).unwrap_or_default();
         if !self.special {
@@ -311,6 +321,7 @@ pub(super) struct DecodeRequest {
     skip_special_tokens: Option<bool>,
 }
 
+/// `/decode`: the texts of lists of token ids.
 pub(super) async fn decode(State(app): State<Arc<App>>, Body(request): Body<DecodeRequest>) -> Response {
     respond(decode_inner(&app, request))
 }
@@ -343,6 +354,7 @@ fn decode_inner(app: &App, request: DecodeRequest) -> Result<Response> {
     app.answer(answer::JSON, None, Steps::new(steps, write))
 }
 
+/// `GET /info`: the model and the limits, under TEI's names.
 pub(super) async fn info(State(app): State<Arc<App>>) -> Response {
     let model = app.model();
     let info = model.info();

@@ -7,7 +7,7 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap()
 }
 
-/// A call that holds the engine until the sender lets it go on.
+/// A call that occupies the engine until something is sent through the sender.
 fn hold() -> (mpsc::Sender<()>, impl FnOnce() -> Result<(), Error> + Send) {
     let (go, wait) = mpsc::channel();
     let call = move || {
@@ -18,7 +18,7 @@ fn hold() -> (mpsc::Sender<()>, impl FnOnce() -> Result<(), Error> + Send) {
 }
 
 #[test]
-fn a_failure_is_its_own_requests_alone() {
+fn a_text_that_fails_does_not_fail_the_other_requests_of_its_batch() {
     let scheduler = Scheduler::new(1 << 20).unwrap();
     let model = Arc::new(Model::starter().unwrap());
     let none = model.info().vocabulary as u32 + 5;
@@ -28,7 +28,7 @@ fn a_failure_is_its_own_requests_alone() {
             let held = Held::new(&Budget::new(0));
             scheduler.encode(Arc::clone(&model), vec![ids], Modes::DENSE.into(), held, None)
         };
-        // While the engine is held, both wait, and are one batch after it.
+        // Both texts wait while the engine is occupied, and are then computed in one batch.
         let release = async {
             while scheduler.depth().0 < 2 {
                 tokio::task::yield_now().await;
@@ -64,7 +64,7 @@ fn a_panic_is_counted_and_the_engine_goes_on() {
 }
 
 #[test]
-fn a_request_does_not_wait_for_its_own_batches() {
+fn a_request_waits_until_its_first_batch_and_each_batch_counts_once() {
     let model = Arc::new(Model::starter().unwrap());
     let embeddings = model.encode_ids(&[[0, 5, 2].as_slice(); 3], &EncodeOptions::default()).unwrap();
     let shared = Shared { queue: Mutex::default(), wake: Condvar::new(), limit: 1, counters: Counters::default() };
@@ -78,12 +78,12 @@ fn a_request_does_not_wait_for_its_own_batches() {
     finish(&shared, vec![text(0), text(1)], Some(Ok(embeddings[..2].to_vec())), since + s(100));
     finish(&shared, vec![text(2)], Some(Ok(embeddings[2..].to_vec())), since + s(600));
     let Timing { queued, computed } = result.try_recv().unwrap().unwrap().1;
-    // The batches began 900 and 400 s ago; counted once a text they would be 2,200.
+    // The batches began 900 and 400 s ago. If the first, which has two texts, counted for each of them, the sum would be 2,200 s.
     assert!(queued == s(100) && (s(1300)..s(2100)).contains(&computed), "{queued:?} {computed:?}");
 }
 
 #[test]
-fn the_wait_goes_by_what_was_measured() {
+fn the_estimated_time_follows_from_the_measured_speed() {
     let counters = Counters::default();
     assert_eq!(counters.time_for(1000), Duration::ZERO, "nothing is known yet");
     counters.batch_tokens.store(500, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! Turns errors of an index into answers: with the facts, but without local paths, which only the log gets.
+//! Turns errors of an index into error answers. They have the facts, but no local paths, which only the log gets.
 
 use std::io;
 
@@ -42,7 +42,7 @@ impl From<Error> for ApiError {
     }
 }
 
-/// An internal error: the log gets all of it, the answer only its kind.
+/// Logs an error that the client has not caused, and returns an answer that says only its kind.
 fn logged(error: &Error) -> ApiError {
     tracing::error!(error = %error, "an index failed");
     let internal = |code, what: &str| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, code, what);

@@ -1,4 +1,4 @@
-//! How long the parts of searches take, and what was written.
+//! Metrics of searches and writes: how long the parts of searches take, and how many documents were added, refused or deleted.
 
 use std::time::Duration;
 
@@ -13,16 +13,19 @@ use trivec_search::{Arms, Timings};
 use super::Counts;
 use crate::metrics::seconds;
 
+/// The label of the times of arms.
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Arm {
     arm: &'static str,
 }
 
+/// The label of the times of a search's phases.
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Phase {
     phase: &'static str,
 }
 
+/// The label of an index's numbers: its name.
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Name {
     index: String,
@@ -37,7 +40,7 @@ pub(crate) struct SearchMetrics {
     pub added: Family<Counted, Counter>,
 }
 
-/// What happened to documents.
+/// The labels of the counter of documents: the index, and what happened to them.
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(crate) struct Counted {
     pub index: String,
@@ -56,12 +59,12 @@ impl SearchMetrics {
         }
     }
 
-    /// A search is over.
+    /// Records how long a search's arms and phases took.
     pub fn searched(&self, asked: Arms, with_filter: bool, timings: &Timings) {
         for (arm, ran, ms) in [
             ("dense", asked.dense, timings.dense_ms),
             ("bm25", asked.bm25, timings.bm25_ms),
-            // The lexical arm runs where its scores count.
+            // The sparse arm runs only if its scores count; else its time is 0.
             ("sparse", asked.sparse && timings.sparse_ms > 0.0, timings.sparse_ms),
         ] {
             if ran {
@@ -82,6 +85,7 @@ impl SearchMetrics {
         }
     }
 
+    /// Records how long a commit took.
     pub fn committed(&self, took: Duration) {
         self.commit.observe(took.as_secs_f64());
     }
@@ -93,6 +97,7 @@ impl SearchMetrics {
         }
     }
 
+    /// Registers all metrics of searches and indexes; `counts` are what each index has now.
     pub fn register(&self, registry: &mut Registry, counts: &[Counts]) {
         let (documents, entries) = (Family::<Name, Gauge>::default(), Family::<Name, Gauge>::default());
         for counts in counts {

@@ -1,11 +1,11 @@
 //! The indexes that a service searches and, if allowed, writes.
 //!
 //! ```text
-//! routes/search.rs ─▶ tokens ─▶ scheduler (the query's vectors) ─▶ a job beside the runtime: reader ─▶ hits
+//! routes/search.rs ─▶ tokens ─▶ scheduler (the query's vectors) ─▶ a job on a blocking thread: reader ─▶ hits
 //! routes/documents.rs ─▶ tokens ─▶ scheduler, a part at a time ─▶ writer.rs: one turn at a time ─▶ commit
 //! ```
-//! Every index is of the model that is served. A reader is a view of the last commit; each request looks whether there is a newer one, for
-//! other processes may write too.
+//! The vectors of every index were made by the model that is served. A reader is a view of the last commit; each request looks whether there
+//! is a newer commit, because other processes may write too.
 
 pub(crate) mod errors;
 pub(crate) mod metrics;
@@ -25,7 +25,7 @@ use metrics::SearchMetrics;
 use served::Slot;
 pub(crate) use served::{Counts, Served};
 
-/// Longest name of an index, in bytes.
+/// The longest name of an index, in bytes.
 const MAX_NAME_BYTES: usize = 128;
 
 /// An index to serve: its name and its directory.
@@ -41,16 +41,17 @@ const MAX_NAME_BYTES: usize = 128;
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IndexPlace {
-    /// What requests call it.
+    /// The name that requests have for the index.
     pub name: String,
-    /// Where it is.
+    /// The directory of the index.
     pub directory: PathBuf,
 }
 
 impl std::str::FromStr for IndexPlace {
     type Err = String;
 
-    /// `NAME=DIR`, or `DIR`, whose last part is the name then. A directory whose own first part has an `=` is written `./a=b`.
+    /// Reads `NAME=DIR`, or `DIR`, whose last part is then the name. A relative path whose first part has an `=`, such as `a=b/c`, is written
+    /// `./a=b/c`.
     fn from_str(text: &str) -> std::result::Result<IndexPlace, String> {
         let (name, directory) = match text.split_once('=') {
             Some((name, directory)) if !name.contains(['/', '\\']) => (name.to_owned(), directory),
@@ -73,7 +74,7 @@ impl std::str::FromStr for IndexPlace {
     }
 }
 
-/// The last part of a path, or of what `.` and `..` lead to; of `/` there is none.
+/// The name at the end of a path; if the path ends in `.` or `..`, that of the directory which it means. Empty for `/`.
 fn last_part(path: &Path) -> String {
     let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
     name(path).or_else(|| name(&path.canonicalize().ok()?)).unwrap_or_default()
@@ -105,12 +106,12 @@ impl Default for Indexes {
 }
 
 impl Indexes {
-    /// Opens indexes of `model`. With `write` requests with a key may change them, and copy them into the directory `snapshots`, if there
-    /// is one.
+    /// Opens indexes whose vectors `model` has made. If `write`, requests with an API key may change them, and copy them into the directory
+    /// `snapshots`, if one is given.
     ///
     /// # Errors
-    /// Those of [`Index::open`]; [`Error::Mismatch`] names both models if an index is of another; [`Error::Option`] if two have one name, or
-    /// `snapshots` is no directory.
+    /// Those of [`Index::open`]; [`Error::Mismatch`] names both models if another one has made an index; [`Error::Option`] if two indexes
+    /// have the same name, or `snapshots` is no directory.
     pub fn open(
         model: &Model,
         places: &[IndexPlace],
@@ -124,7 +125,7 @@ impl Indexes {
         if places.is_empty() {
             return Ok(Indexes::default());
         }
-        // All indexes are opened before the model computes their identities, so that errors come early.
+        // All indexes are opened before the model's identity is computed, which takes longer, so that errors come early.
         let mut opened: Vec<(String, Index)> = Vec::new();
         for place in places {
             if opened.iter().any(|(name, _)| *name == place.name) {
@@ -175,7 +176,7 @@ impl Indexes {
         self.served.iter().try_for_each(|served| served.index.encoder(model, &id).map(drop))
     }
 
-    /// The index of a name; without one, the first.
+    /// The index of this name; the first one if no name is given.
     pub(crate) fn get(&self, name: Option<&str>) -> Result<Arc<Served>> {
         let none = |what: String| {
             let error = ApiError::new(StatusCode::NOT_FOUND, "index_not_found", what);
@@ -198,12 +199,12 @@ impl Indexes {
         }
     }
 
-    /// The names, the first being that of the index which requests without a name mean.
+    /// The names of the indexes. A request without a name means the first.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.served.iter().map(|served| served.name.as_str())
     }
 
-    /// The name of the first index that is not in its place any more.
+    /// The name of the first index whose directory does not have it any more; `None` if all are there.
     pub(crate) async fn missing(&self) -> Option<String> {
         let served = self.served.clone();
         let is_gone = |own: &Served| own.index.check_place().is_err_and(|e| e.kind() == ErrorKind::NotFound);
@@ -211,14 +212,14 @@ impl Indexes {
         tokio::task::spawn_blocking(look).await.ok().flatten()
     }
 
-    /// How much each index has.
+    /// How many documents and entries each index has.
     pub(crate) async fn counts(&self) -> Vec<Counts> {
         let served = self.served.clone();
         let count = move || served.iter().map(|served| served.counts()).collect();
         tokio::task::spawn_blocking(count).await.unwrap_or_default()
     }
 
-    /// Whether requests may change the indexes, as the service was started.
+    /// Whether the service was started so that requests may change the indexes.
     pub(crate) fn is_writable(&self) -> bool {
         self.write
     }
@@ -260,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn indexes_are_opened_with_their_model_alone() {
+    fn indexes_are_opened_only_with_the_model_that_made_them() {
         let directory = tempfile::tempdir().unwrap();
         let place = |name: &str, path: &str| IndexPlace { name: name.into(), directory: directory.path().join(path) };
         let model = Model::starter().unwrap();

@@ -1,4 +1,4 @@
-//! An index that is served, and the place of its writer.
+//! An index that is served, and the slot for its writer between requests.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,9 +10,9 @@ pub(crate) struct Served {
     pub name: String,
     pub index: Index,
     pub id: ModelId,
-    /// The view that was opened last.
+    /// The view that was opened last. It is locked while a newer one is opened.
     pub(super) reader: Mutex<Reader>,
-    /// The same one, for those who do not wait while a newer one is opened.
+    /// The same view, for callers that do not wait while a newer one is opened.
     pub(super) last: Mutex<Reader>,
     pub slot: Slot,
 }
@@ -27,7 +27,7 @@ impl Served {
         Ok(now)
     }
 
-    /// How much there is in the view that was opened last. The first call for a view goes through its keys, so it must not run on the
+    /// How many documents and entries the view that was opened last has. The first call for a view reads all its keys, so it must not run on the
     /// runtime's threads.
     pub fn counts(&self) -> Counts {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -39,13 +39,13 @@ impl Served {
     }
 }
 
-/// How much an index has, as `/v1/status` and the metrics say it.
+/// How many documents and entries (documents and their chunks) an index has, for `/v1/status` and the metrics.
 pub(crate) struct Counts {
     pub name: String,
-    /// Unknown where the keys cannot be read.
+    /// `None` if the keys cannot be read.
     pub documents: Option<usize>,
     pub entries: usize,
 }
 
-/// The place of an index's writer between requests.
+/// Where an open writer with pending changes stays between requests; the lock is the turn to write.
 pub(crate) type Slot = Arc<tokio::sync::Mutex<Option<Writer>>>;

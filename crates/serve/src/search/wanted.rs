@@ -1,11 +1,11 @@
-//! Jobs that end early when nobody waits for them any more.
+//! Runs jobs that can end early when their client has disconnected.
 
 use trivec::Cancel;
 
 use crate::app::App;
 use crate::error::Result;
 
-/// Sets its flag when it is dropped.
+/// Sets the cancel flag when it is dropped.
 struct SetWhenDropped(Cancel);
 
 impl Drop for SetWhenDropped {
@@ -14,7 +14,8 @@ impl Drop for SetWhenDropped {
     }
 }
 
-/// Runs a job as [`App::beside`] does. Its flag is set when this is dropped, that is, when the request's client has gone.
+/// Runs a job as [`App::beside`] does. The flag that the job gets is set when the returned future is dropped, which happens when the client
+/// disconnects.
 pub(crate) async fn beside_while_wanted<R: Send + 'static>(
     app: &App,
     job: impl FnOnce(Cancel) -> R + Send + 'static,
@@ -42,7 +43,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_ends_when_its_client_has_gone() {
+    fn a_jobs_flag_is_set_when_its_client_disconnects() {
         let runtime = crate::runtime().unwrap();
         let app = app();
         runtime.block_on(async {
@@ -65,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_is_waited_for_is_left_alone() {
+    fn a_jobs_flag_is_not_set_while_its_client_waits() {
         let runtime = crate::runtime().unwrap();
         let app = app();
         let is_set = runtime.block_on(beside_while_wanted(&app, |cancel| cancel.is_set()));

@@ -1,7 +1,7 @@
-//! Serialises writing requests: the holder of the turn has the index's only writer.
+//! Lets requests write to an index one after another: the request that has the turn has the index's only writer.
 //!
-//! A request that commits opens the writer and ends it again, so that other processes can write between requests. One that does not commit
-//! leaves it open, with what is pending, for the next; the index's lock is held until somebody commits.
+//! A request that commits opens the writer and ends it again, so that other processes can write between requests. A request that does not commit
+//! leaves the writer open for the next one, with its pending changes; the index stays locked for other processes until a request commits.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,10 +13,10 @@ use super::served::Served;
 use crate::app::App;
 use crate::error::{ApiError, Result};
 
-/// Most pending documents. If there are more, they are committed even if no request asks for it.
+/// When so many documents are pending, they are committed even if no request asks for it.
 pub(crate) const MOST_PENDING: u64 = 10_000;
 
-/// A turn to write. When it is dropped before [`Turn::commit`] or [`Turn::keep`] (its client has disconnected, or something failed), its
+/// A request's turn to write. If it is dropped before [`Turn::commit`] or [`Turn::keep`] (the client has disconnected, or something failed), its
 /// changes are discarded, unless changes of other requests are pending too.
 pub(crate) struct Turn {
     slot: Option<OwnedMutexGuard<Option<Writer>>>,
@@ -43,7 +43,7 @@ impl Turn {
         .map(|(turn, ())| turn)
     }
 
-    /// The turn of a request that ends what earlier ones did; `None` if nothing is pending.
+    /// Waits for the turn of a request that commits what earlier ones left pending; `None` if nothing is pending.
     pub async fn pending(served: &Served) -> Option<Turn> {
         let mut slot = Arc::clone(&served.slot).lock_owned().await;
         let writer = slot.take()?;
@@ -77,7 +77,7 @@ impl Turn {
         }
     }
 
-    /// The writer. It is there from [`Turn::take`] on until the turn ends.
+    /// The writer, which is open from [`Turn::take`] on until [`Turn::end`]; an error after that.
     pub fn writer(&mut self) -> std::result::Result<&mut Writer, Error> {
         self.writer.as_mut().ok_or_else(|| Error::WriterFailed { what: "it was closed".to_owned() })
     }
@@ -95,7 +95,7 @@ impl Turn {
         Ok(done)
     }
 
-    /// Ends the writer after a commit. tantivy's remaining merges only save space.
+    /// Ends the writer after a commit. A failure is only logged: what is left to do are merges of tantivy, which save space.
     pub fn end(&mut self) {
         self.others = false;
         if let Some(Err(error)) = self.writer.take().map(Writer::end) {
