@@ -1,4 +1,4 @@
-//! Trains a model's three heads on pairs of texts, and says what that changed: `cargo run --release --example train`.
+//! Trains a model's three heads on pairs of texts, and prints how the figures changed: `cargo run --release --example train`.
 //!
 //! Twelve pairs are far too few to learn anything that holds elsewhere; docs/training.md says how many are enough.
 //!
@@ -41,7 +41,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let inputs = Inputs { train: set(&PAIRS[..8])?, dev: Some(set(&PAIRS[8..])?), evals: Vec::new() };
     let options = TrainOptions { epochs: 2, batch: 4, ..TrainOptions::default() };
 
-    // The observer hears of every step; ControlFlow::Break would end the run, and the next call would go on from there.
+    // The observer is called for every step. If it returned ControlFlow::Break, the run would end, and the same call would resume it.
     let mut observer = |event: Event<'_>| {
         if let Event::Step(done, all, _) = event {
             println!("step {done} of {all}");
@@ -61,7 +61,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Checks pairs of a query and its passage, and puts them in order.
+/// Makes a set of pairs, each of a query and the passage that answers it.
 fn set(pairs: &[(&str, &str)]) -> trivec_train::Result<PairSet> {
     let pairs: Vec<RawPair> = pairs
         .iter()

@@ -1,7 +1,8 @@
-//! The paper's ablation for one's own data: what start, distillation and the weight of the sparse loss do to the sparse head.
+//! The BGE-M3 paper's ablation on the caller's own data: how the start, the distillation and the weight of the sparse loss change the sparse
+//! head.
 //!
-//! Dense and ColBERT are trained once, as the options say. Then every sparse head of the table is trained with those two fixed: all share one
-//! pass over their scores, for the sparse head is a thousandth of the work.
+//! The dense and the ColBERT head are trained once, as the options say. Then they stay fixed, and the sparse heads of all rows are trained
+//! side by side: a batch's dense and ColBERT scores, which are nearly all of the work, are computed once for all rows.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,27 +13,27 @@ use crate::heads::{Adam, Heads, Start, schedule};
 use crate::options::TrainOptions;
 use crate::session::{Event, Observer, Session};
 
-/// One sparse head.
+/// A row of the ablation: how one sparse head was trained, and what it reached.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AblationRow {
-    /// What it began as.
+    /// What the head began as.
     pub start: Start,
     /// Whether it was trained: the first row is not.
     pub trained: bool,
-    /// Whether the ensemble taught it.
+    /// Whether the ensemble of the three arms taught it.
     pub distill: bool,
-    /// The weight of its own losses.
+    /// λ: the weight of the sparse arm's own losses.
     pub lambda: f32,
-    /// Whether those were only on pairs that share a piece.
+    /// Whether its own losses were only on pairs whose query and passage share a piece.
     pub only_sharing: bool,
     /// nDCG@10 of the dev set and of further sets, by name.
     pub ndcg10: Vec<(String, f64)>,
-    /// Mean pieces of a dev passage with a weight.
+    /// How many pieces of a dev passage have a weight above 0, on average.
     pub pieces: f64,
 }
 
 impl AblationRow {
-    /// In words.
+    /// Describes how the head was trained, for example `random, distilled, λ 0.1`.
     pub fn name(&self) -> String {
         let start = match self.start {
             Start::Random => "random",
@@ -109,7 +110,7 @@ impl Session<'_> {
         Ok(rows)
     }
 
-    /// Dense and ColBERT after training, as the options say.
+    /// Trains as the options say, and returns the maps of dense and ColBERT after it; the sparse one is `None`.
     fn trained_others(&self, observer: Observer<'_>) -> Result<[Option<Effective>; 3]> {
         let trained = self.train(observer)?;
         let mut maps = crate::session::own_maps(self.model, self.corpus.pooled_dim);
@@ -125,6 +126,7 @@ impl Session<'_> {
         Ok(maps)
     }
 
+    /// Trains all sparse heads side by side, with the dense and ColBERT maps of `others` fixed.
     fn train_sparse(&self, others: &[Option<Effective>; 3], heads: &mut [Head], observer: Observer<'_>) -> Result<()> {
         let source = self.source();
         let per_epoch = source.steps();
@@ -146,7 +148,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Mean pieces of a dev passage that have a weight.
+    /// How many pieces a dev passage has that this sparse map gives a weight above 0: the mean over the first passages.
     fn pieces(&self, map: &Effective) -> f64 {
         const TEXTS: usize = 300;
         let placed = self.corpus.placed[1];

@@ -1,4 +1,4 @@
-//! Batches: which pairs, which negatives, what is masked; and a step over one.
+//! Chooses the texts of a batch (pairs, negatives, and what is masked), and computes the losses and gradients of a step over it.
 
 use crate::arms::{Effective, Gradient, Tokens, colbert, dense, lexical};
 use crate::corpus::{Corpus, Placed};
@@ -6,16 +6,20 @@ use crate::data::PairSet;
 use crate::loss::{self, LossOptions, Losses, Teacher, teacher_row};
 use crate::random::Random;
 
-/// Texts that are scored against each other.
+/// The texts of a batch: every query is scored against every passage.
 #[derive(Debug)]
 pub(crate) struct Assembled {
-    /// Of each query and passage its place in the corpus.
+    /// Each query's place in the corpus.
     pub queries: Vec<usize>,
+    /// Each passage's place in the corpus: first the right passage of every query, then the negatives.
     pub passages: Vec<usize>,
+    /// The index in `passages` of each query's right passage.
     pub positives: Vec<usize>,
+    /// `[queries, passages]`: whether the passage is another one of the query's own group, which must not count as a negative.
     pub masked: Vec<bool>,
-    /// Rows whose positive shares a piece with the query.
+    /// For each query, whether it shares a piece with its right passage.
     pub sharing: Vec<bool>,
+    /// The judgements of another model, if the data has any for this batch.
     pub teacher: Option<Teacher>,
 }
 
@@ -24,16 +28,16 @@ pub(crate) struct Source<'a> {
     pub set: &'a PairSet,
     pub corpus: &'a Corpus,
     pub placed: Placed,
-    /// Of each query its hard negatives.
+    /// The mined hard negatives of each query of the set.
     pub mined: &'a [Vec<u32>],
-    /// Hard negatives of a query in a batch.
+    /// How many negatives a query brings into a batch: its own first, then mined ones.
     pub negatives: usize,
     pub batch: usize,
     pub seed: u64,
 }
 
 impl Source<'_> {
-    /// Steps of an epoch.
+    /// How many steps an epoch has.
     pub(crate) fn steps(&self) -> usize {
         (self.set.pairs.len() / self.batch).max(1)
     }
@@ -44,12 +48,12 @@ impl Source<'_> {
         Random::new(self.seed, 1 + epoch as u64).shuffle(&mut order);
         let first = step * self.batch;
         let pairs = &order[first..(first + self.batch).min(order.len())];
-        // A generator of each step's own, so that a run can begin at any.
+        // Each step has a random generator of its own, so that a resumed run can begin at any step.
         let purpose = (1 << 32) + (epoch as u64) * (1 << 20) + step as u64;
         self.assemble(pairs, &mut Random::new(self.seed, purpose))
     }
 
-    /// Positives first, then each query's negatives.
+    /// Puts together the batch of these pairs. Its passages are the positives in the order of the pairs, then each query's negatives.
     fn assemble(&self, pairs: &[u32], random: &mut Random) -> Assembled {
         let set = self.set;
         let of = |pair: &u32| &set.pairs[*pair as usize];
@@ -72,7 +76,7 @@ impl Source<'_> {
                     passages.push(mined[random.below(mined.len())]);
                 }
             }
-            // A single judgement has no information for a softmax.
+            // The softmax of a single judgement is always 1, and teaches nothing.
             teacher.push((judged.len() > 1 && pair.score.is_some()).then(|| teacher_row(&judged)));
         }
         let mut masked = vec![false; pairs.len() * passages.len()];
@@ -96,15 +100,17 @@ impl Source<'_> {
     }
 }
 
-/// The scores of a batch, and what the backward pass needs of them.
+/// The dense and ColBERT scores of a batch, and what the backward pass needs of them.
 pub(crate) struct Scored {
     pub dense: Option<(Vec<f32>, dense::Forward)>,
     pub colbert: Option<(Vec<f32>, colbert::Forward)>,
+    /// The token states of the queries, and of the passages.
     pub tokens: [Tokens; 2],
+    /// The pooled states of the queries, and of the passages.
     pub pooled: [Vec<f32>; 2],
 }
 
-/// Dense and ColBERT scores. (The sparse ones are made apart: many sparse heads can share these.)
+/// Computes the dense and ColBERT scores of a batch. The sparse ones are computed in [`step`], so that many sparse heads can share these.
 pub(crate) fn score(corpus: &Corpus, batch: &Assembled, maps: &[Option<Effective>; 3]) -> Scored {
     let tokens = [&batch.queries, &batch.passages].map(|texts| Tokens::load(&corpus.states, &corpus.ids, texts));
     let pooled = [&batch.queries, &batch.passages].map(|texts| corpus.pooled(texts));
@@ -121,18 +127,18 @@ pub(crate) fn score(corpus: &Corpus, batch: &Assembled, maps: &[Option<Effective
 pub(crate) struct StepOptions {
     pub loss: LossOptions,
     pub distill: bool,
-    /// Whether the sparse losses are only on rows that share a piece.
+    /// Whether the sparse losses are only on pairs whose query and passage share a piece.
     pub only_sharing: bool,
 }
 
-/// What a step gives: losses, gradients of the effective maps, scores of the arms.
+/// What [`step`] computes: losses, gradients of the effective maps, scores of the arms.
 pub(crate) struct Stepped {
     pub losses: Losses,
     pub gradients: [Option<Gradient>; 3],
     pub scores: [Option<Vec<f32>>; 3],
 }
 
-/// Losses and the gradients of the effective maps that `trained` names.
+/// Computes the losses of a batch, and the gradients of the effective maps of the arms that are `trained`.
 pub(crate) fn step(
     batch: &Assembled,
     scored: &Scored,

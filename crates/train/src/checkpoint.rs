@@ -12,30 +12,32 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::report::{CurvePoint, EpochPoint};
 
-/// The metadata key of everything that is no tensor.
+/// The metadata key of the file under which the [`State`] is stored, as JSON.
 const KEY: &str = "trivec.train.checkpoint";
 
-/// What is not a tensor.
+/// What a checkpoint has besides its tensors.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct State {
     /// Digest of the model, the data and the options.
     pub key: String,
-    /// Steps that are done.
+    /// How many steps are done.
     pub step: usize,
     pub curve: Vec<CurvePoint>,
     pub epochs: Vec<EpochPoint>,
-    /// The epoch whose heads are kept.
+    /// The epoch whose heads were the best on the dev set; 0 is before the first.
     pub best: usize,
-    /// Losses since the last point of the curve.
+    /// The losses of each step since the last point of the curve.
     pub since: Vec<crate::loss::Losses>,
 }
 
-/// Lists of numbers: parameters, their two moments, and those of the best epoch.
+/// What a checkpoint has as tensors: the parameters, Adam's first and second moments, and the parameters of the best epoch. Each of the
+/// four is a list for every parameter tensor.
 pub(crate) type Numbers = [Vec<Vec<f32>>; 4];
 
+/// The prefixes of the tensors' names, in the order of [`Numbers`].
 const NAMES: [&str; 4] = ["parameter", "first", "second", "best"];
 
-/// A list of numbers as a tensor.
+/// A tensor that is written to a safetensors file: its values as little-endian bytes.
 pub(crate) struct Tensor<'a> {
     pub values: Cow<'a, [u8]>,
     pub shape: Vec<usize>,
@@ -58,14 +60,14 @@ impl View for Tensor<'_> {
 }
 
 impl Tensor<'static> {
-    /// In f32.
+    /// An f32 tensor of this shape that owns its values, as little-endian bytes.
     pub(crate) fn f32(values: &[f32], shape: Vec<usize>) -> Tensor<'static> {
         let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
         Tensor { values: Cow::Owned(bytes), shape, dtype: Dtype::F32 }
     }
 }
 
-/// Writes a file as a whole: under another name first, then renamed, each step brought to the disk.
+/// Writes a file atomically: the bytes are synced to the disk under another name, which is then renamed to `path`.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let partial = path.with_extension("partial");
     let write = || {
@@ -83,7 +85,7 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     write().map_err(|e| Error::io(path, e))
 }
 
-/// Writes where a run is.
+/// Writes the checkpoint of a run, in place of an older one.
 pub(crate) fn write(path: &Path, state: &State, numbers: &Numbers) -> Result<()> {
     let damaged = |e: &dyn std::fmt::Display| Error::damaged(path, e.to_string());
     let text = serde_json::to_string(state).map_err(|e| damaged(&e))?;
@@ -98,8 +100,8 @@ pub(crate) fn write(path: &Path, state: &State, numbers: &Numbers) -> Result<()>
     write_whole(path, &bytes)
 }
 
-/// Reads where the run `key` is; `None` if it has not begun, or if what is there is another run's or no checkpoint: then the run begins
-/// anew.
+/// Reads the checkpoint of the run `key`, whose parameter tensors have these lengths. `None` if the file does not exist, is damaged or belongs to
+/// another run: then the run begins anew.
 pub(crate) fn read(path: &Path, key: &str, lengths: &[usize]) -> Result<Option<(State, Numbers)>> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
@@ -109,6 +111,7 @@ pub(crate) fn read(path: &Path, key: &str, lengths: &[usize]) -> Result<Option<(
     Ok(parse(&bytes, key, lengths))
 }
 
+/// As [`read`], of the file's bytes.
 fn parse(bytes: &[u8], key: &str, lengths: &[usize]) -> Option<(State, Numbers)> {
     let tensors = SafeTensors::deserialize(bytes).ok()?;
     let (_, metadata) = SafeTensors::read_metadata(bytes).ok()?;
@@ -136,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_written_is_read_and_other_runs_are_not() {
+    fn a_checkpoint_is_read_back_but_not_of_another_run_nor_when_cut() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("checkpoint");
         assert!(read(&path, "a", &[2, 1]).unwrap().is_none());

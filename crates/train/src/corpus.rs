@@ -7,7 +7,7 @@ use crate::data::PairSet;
 use crate::error::Result;
 use crate::states::{States, Store};
 
-/// Where a set's texts are among those of all sets.
+/// Where a set's texts are among those of all sets: the index of its first query, and of its first passage.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Placed {
     queries: usize,
@@ -15,10 +15,12 @@ pub(crate) struct Placed {
 }
 
 impl Placed {
+    /// The index, among the texts of all sets, of the set's query number `place`.
     pub(crate) fn query(&self, place: u32) -> usize {
         self.queries + place as usize
     }
 
+    /// The index, among the texts of all sets, of the set's passage number `place`.
     pub(crate) fn passage(&self, place: u32) -> usize {
         self.passages + place as usize
     }
@@ -29,7 +31,7 @@ impl Placed {
 pub(crate) struct Tokenized {
     pub ids: Vec<Vec<u32>>,
     pub placed: Vec<Placed>,
-    /// Texts that were cut to the maximum length.
+    /// How many texts were cut to the maximum length.
     pub cut: usize,
     prompt_tokens: usize,
 }
@@ -72,7 +74,7 @@ pub(crate) fn tokenize(model: &Model, sets: &[&PairSet], max_query: usize, max_p
 }
 
 impl Corpus {
-    /// Reads the pooled states of texts, all of which are in the store.
+    /// Reads the token states of all texts from the store, which has them all, and pools each text's states.
     pub(crate) fn read(model: &Model, tokenized: Tokenized, store: Store) -> Result<Corpus> {
         let Tokenized { ids, placed, prompt_tokens, .. } = tokenized;
         let states = store.states(&ids)?;

@@ -1,4 +1,4 @@
-//! What can go wrong in training, with the facts a caller needs: file, line, what was found and what was expected.
+//! The errors of training, with the facts that a caller needs: file, line, what was found and what was expected.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,19 +6,19 @@ use std::path::{Path, PathBuf};
 /// The result of every fallible call of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What kind of thing went wrong; decides how a program reacts (and the exit code of the command line).
+/// The kind of an error, by which a program decides how to react; the command line takes its exit code from it.
 #[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
-    /// An option's value makes no sense.
+    /// An option's value makes no sense, or the model cannot be trained.
     Usage,
     /// The data cannot be trained on.
     Input,
     /// A file could not be read, mapped or written, or is damaged; or the caller stopped the run.
     Io,
-    /// Another run has the working directory.
+    /// Another process is training in the working directory, or writes to the same output.
     Locked,
-    /// The model failed, cannot be trained, or the loss became NaN or infinite.
+    /// The engine failed, or a loss or a score became NaN or infinite.
     Model,
 }
 
@@ -34,7 +34,7 @@ pub enum Error {
         /// What the operating system said.
         source: io::Error,
     },
-    /// A line of a file of data cannot be taken.
+    /// A line of a data file is not of the expected form, or has values that cannot be used.
     #[error("{}, line {line}: {what}", path.display())]
     Line {
         /// The file.
@@ -50,18 +50,18 @@ pub enum Error {
         /// What was found and what is needed.
         what: String,
     },
-    /// Texts that the model is chosen by are also trained on.
+    /// The dev set, by which the best epoch is chosen, has texts that are also trained on.
     #[error(
         "the dev set overlaps the training data: {count} of its pairs have a query or a passage that is trained on (the first: `{}`)",
         shown(example)
     )]
     Overlap {
-        /// How many pairs of the dev set.
+        /// How many pairs of the dev set have such a text.
         count: usize,
-        /// The first such query.
+        /// The query of the first such pair.
         example: String,
     },
-    /// An option's value cannot be used.
+    /// An option's value cannot be used; `model` and `output` count as options too.
     #[error("{option}: {what}")]
     Option {
         /// The option's name.
@@ -69,7 +69,7 @@ pub enum Error {
         /// What was found and what is allowed.
         what: String,
     },
-    /// A file of the working directory is not what this crate wrote.
+    /// A file of the working directory is not what this crate wrote, or a file of the model cannot be read as what it should be.
     #[error("{}: it is damaged: {what}", path.display())]
     Damaged {
         /// The file.
@@ -77,7 +77,7 @@ pub enum Error {
         /// What was found and expected.
         what: String,
     },
-    /// Another process works in the directory.
+    /// Another process is training in the directory, or writes to the same output.
     #[error("{}: another process is training there", path.display())]
     Locked {
         /// The lock file.
@@ -92,13 +92,13 @@ pub enum Error {
     Diverged {
         /// The step, from 1 on.
         step: usize,
-        /// Which arm's loss.
+        /// The arm whose loss or score is not finite.
         arm: &'static str,
         /// The loss.
         found: f64,
-        /// A query of the batch.
+        /// The query of the first score that is not finite, or the batch's first query.
         query: String,
-        /// Its passage.
+        /// The passage of this score, or the batch's first passage.
         passage: String,
     },
     /// A score is NaN or infinite, so the texts of the set that is evaluated cannot be ranked.
@@ -126,12 +126,12 @@ pub enum Error {
         /// The working directory.
         path: PathBuf,
     },
-    /// The model failed.
+    /// The engine failed.
     #[error(transparent)]
     Engine(#[from] trivec::Error),
 }
 
-/// A text as it is shown in a message: short, on one line.
+/// A text as messages show it: its first 80 characters, escaped so that they stay on one line.
 pub(crate) fn shown(text: &str) -> String {
     let short: String = text.chars().take(80).collect();
     let dots = if short.len() < text.len() { "…" } else { "" };

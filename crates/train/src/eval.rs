@@ -1,4 +1,4 @@
-//! How well heads find the right passages of a set: every way of scoring, query by query.
+//! Measures how well heads find the right passages of a set: for every way of scoring, query by query.
 
 use serde::{Deserialize, Serialize};
 use trivec::bootstrap::{Interval, difference, interval};
@@ -8,46 +8,47 @@ use crate::corpus::{Corpus, Placed};
 use crate::data::PairSet;
 use crate::math::add_scaled;
 
-/// The ways of scoring that are measured.
+/// The names of the ways of scoring that are measured: each arm alone, and two weighted sums of arms.
 pub const WAYS: [&str; 5] = ["dense", "sparse", "colbert", "dense+sparse", "all"];
 
-/// Resamples of the intervals, and their seed.
+/// How many resamples of the queries the bootstrap draws for an interval, and from which seed.
 const RESAMPLES: usize = 1_000;
 const SEED: u64 = 1;
 
-/// Passages whose vectors are held at a time.
+/// How many passages' vectors are in memory at a time.
 const PASSAGES: usize = 256;
-/// Most queries whose scores are held at a time.
+/// The most queries whose scores are in memory at a time.
 const QUERIES: usize = 1_024;
-/// Scores of an arm that are held at a time, unless even [`LEAST_QUERIES`] have more: five such matrices are there at once.
+/// The most scores of one arm that are in memory at a time, unless [`LEAST_QUERIES`] queries have more. Five matrices of this size are in memory
+/// at once, one for each of [`WAYS`].
 const SCORES: usize = 1 << 25;
-/// Passages' vectors are made again for every part of the queries, so that a part may not be too small.
+/// The fewest queries that are measured at a time: the passages' vectors are computed again for each part of the queries.
 const LEAST_QUERIES: usize = 64;
 
-/// Of each query, in the set's order.
+/// The figures of each query, in the order of the set's queries.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct PerQuery {
-    /// nDCG@10: passages of the query's group are right.
+    /// nDCG@10, where the passages of the query's group are the right ones.
     pub ndcg10: Vec<f64>,
-    /// The part of the right passages among the first hundred.
+    /// Recall@100: the part of the right passages that are among the first hundred.
     pub recall100: Vec<f64>,
-    /// For each query 1 if the first passage of the ranking is right, else 0.
+    /// 1 if the first passage of the ranking is right, else 0.
     pub first: Vec<f64>,
 }
 
-/// The scores of heads on a set, for each way of ranking; `None` if the model lacks the arms for it.
+/// What heads reach on a set, for each way of scoring; `None` if the model lacks the arms for it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// In the order of [`WAYS`].
     pub ways: [Option<PerQuery>; 5],
 }
 
-/// What one way of ranking reached before and after the training.
+/// What one way of scoring reached before and after the training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Change {
     /// One of [`WAYS`].
     pub way: String,
-    /// nDCG@10 of the model as it was given; `None` if it had not the arms for it.
+    /// nDCG@10 of the model as it was given; `None` if it lacked the arms for this way.
     pub before: Option<f64>,
     /// nDCG@10 of the trained model.
     pub after: f64,
@@ -59,18 +60,18 @@ pub struct Change {
     pub first: (Option<f64>, f64),
 }
 
-/// A set's figures before and after.
+/// A set's figures before and after the training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Compared {
     /// What the caller calls the set.
     pub name: String,
-    /// Its queries and passages.
+    /// How many queries the set has.
     pub queries: usize,
-    /// Passages that are ranked for each.
+    /// How many passages are ranked for each query: all of the set.
     pub passages: usize,
-    /// Queries or passages of it that were trained on.
+    /// How many pairs of the set have a query or a passage that was also trained on.
     pub overlap: usize,
-    /// Every way that the trained model has.
+    /// The figures of every way of scoring that the trained model has the arms for.
     pub changes: Vec<Change>,
 }
 
@@ -84,17 +85,17 @@ pub(crate) struct NotFinite {
 }
 
 fn mean(values: &[f64]) -> f64 {
-    // An empty sum of floats is -0.0.
+    // The sum of no floats is -0.0 in Rust, and -0.0 + 0.0 is 0.0.
     values.iter().sum::<f64>() / values.len().max(1) as f64 + 0.0
 }
 
 impl Evaluation {
-    /// Mean nDCG@10 of a way.
+    /// Mean nDCG@10 of a way of scoring, which is given by its index in [`WAYS`].
     pub fn ndcg10(&self, way: usize) -> Option<f64> {
         self.ways[way].as_ref().map(|values| mean(&values.ndcg10))
     }
 
-    /// The mean over some of the arms.
+    /// The mean of nDCG@10 over those of the three arms that are marked `true`.
     pub(crate) fn mean_of(&self, arms: [bool; 3]) -> f64 {
         let all: Vec<f64> = (0..3).filter(|&arm| arms[arm]).filter_map(|arm| self.ndcg10(arm)).collect();
         mean(&all)
@@ -117,13 +118,13 @@ impl Evaluation {
         (0..WAYS.len()).filter_map(of).collect()
     }
 
-    /// Mean nDCG@10 of a way with its interval.
+    /// Mean nDCG@10 of a way of scoring (its index in [`WAYS`]), with its interval.
     pub fn interval(&self, way: usize) -> Option<Interval> {
         self.ways[way].as_ref().map(|values| interval(&values.ndcg10, RESAMPLES, SEED))
     }
 }
 
-/// Measures heads on a set. `weights` are those of dense, sparse and ColBERT in the sums.
+/// Measures heads on a set. `weights` are those of dense, sparse and ColBERT in the ways of scoring that are sums.
 ///
 /// # Errors
 /// [`NotFinite`] if a score is NaN or infinite: it has no rank, and every figure of the set would be wrong.
@@ -157,7 +158,7 @@ pub(crate) fn evaluate(
     Ok(found)
 }
 
-/// Queries whose scores with so many passages are held at a time.
+/// How many queries are measured at a time, if each has scores with so many passages.
 fn queries_together(passages: usize) -> usize {
     (SCORES / passages.max(1)).clamp(LEAST_QUERIES, QUERIES)
 }
@@ -173,14 +174,14 @@ fn check_finite(arms: &[Option<Vec<f32>>; 3], queries: &[u32], passages: usize) 
     Ok(())
 }
 
-/// Of each query the group of its pairs.
+/// The group of each query: the one that its pairs belong to.
 fn query_groups(set: &PairSet) -> Vec<Option<u32>> {
     let mut groups = vec![None; set.queries.len()];
     set.pairs.iter().for_each(|pair| groups[pair.query as usize] = Some(pair.group));
     groups
 }
 
-/// `[queries, all passages]` of each arm.
+/// The scores of each arm, `[queries, passages]`, of these queries with all passages of the set.
 fn scores(
     corpus: &Corpus,
     set: &PairSet,
@@ -237,10 +238,10 @@ fn ways(arms: [Option<Vec<f32>>; 3], weights: [f32; 3]) -> [Option<Vec<f32>>; 5]
     [dense, sparse, colbert, both, all]
 }
 
-/// nDCG@10, Recall@100 and whether the first is right, of a row of scores; equal scores in the order of their places. A right passage
-/// gains 1 (trec_eval's `ndcg_cut` with such judgements).
+/// Ranks one query's scores, and returns nDCG@10, Recall@100, and 1 or 0 for whether the first passage is right. Passages with equal scores are
+/// ranked in the order of the set. A right passage has the gain 1, as in trec_eval's `ndcg_cut` when every judgement is 0 or 1.
 fn measure(scores: &[f32], right: impl Fn(usize) -> bool) -> [f64; 3] {
-    /// Deep enough for the recall.
+    /// How many passages are ranked: as many as Recall@100 needs.
     const DEPTH: usize = 100;
     let relevant = (0..scores.len()).filter(|&place| right(place)).count();
     if relevant == 0 {
@@ -268,7 +269,7 @@ mod tests {
     #[test]
     fn figures_are_those_of_the_formula() {
         let scores = [0.1, 0.9, 0.5, 0.9];
-        // The order is 1, 3, 2, 0: right are 3 and 0, at ranks 2 and 4.
+        // The ranking is 1, 3, 2, 0. The right passages 3 and 0 are at ranks 2 and 4.
         let [ndcg, recall, first] = measure(&scores, |place| place == 3 || place == 0);
         let log = |x: f64| x.log2();
         let expected = (1.0 / log(3.0) + 1.0 / log(5.0)) / (1.0 / log(2.0) + 1.0 / log(3.0));
@@ -282,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn large_sets_are_measured_by_fewer_queries_at_a_time() {
+    fn large_sets_are_measured_with_fewer_queries_at_a_time() {
         assert_eq!([0, 1, 20_000, 100_000, 10_000_000].map(queries_together), [1_024, 1_024, 1_024, 335, 64]);
     }
 
@@ -302,12 +303,12 @@ mod tests {
     }
 
     #[test]
-    fn figures_of_nothing_have_no_sign() {
+    fn the_mean_of_no_values_is_not_negative_zero() {
         assert!(mean(&[]).is_sign_positive());
     }
 
     #[test]
-    fn intervals_belong_to_the_difference() {
+    fn the_interval_is_that_of_the_difference() {
         let with = |x: f64| Evaluation {
             ways: [
                 Some(PerQuery { ndcg10: vec![x; 8], recall100: vec![1.0; 8], first: vec![0.0; 8] }),

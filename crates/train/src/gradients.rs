@@ -1,4 +1,4 @@
-//! Losses and gradients against PyTorch's autograd and against finite differences.
+//! Tests that compare losses and gradients with PyTorch's autograd and with finite differences.
 
 use std::collections::BTreeMap;
 
@@ -10,24 +10,27 @@ use crate::heads::Heads;
 use crate::loss::{LossOptions, Losses, teacher_row};
 use crate::math::closed::Map;
 
-/// Values by PyTorch 2.15.0 in f64 (`tools/train_fixtures.py`), rounded to f32.
+/// Inputs and expected values: computed by PyTorch 2.15.0 in f64 (`tools/train_fixtures.py`), and rounded to f32.
 const FIXTURE: &[u8] = include_bytes!("../tests/data/losses.safetensors");
 
 const CASES: [&str; 5] = ["m3", "recipe", "base", "odd", "outside"];
 
-/// Largest difference of a gradient, beside the largest of its tensor; and of a loss, beside itself.
+/// The largest allowed difference: of a gradient relative to the largest value of its tensor, of a loss relative to itself (or to 1 if it is
+/// smaller).
 const TOLERANCE: f64 = 1e-5;
 
-/// A step with the gradients of the parameters.
+/// What a step gives, with the gradients of the parameters.
 struct Found {
     losses: Losses,
     gradients: Vec<Vec<f32>>,
     scores: [Option<Vec<f32>>; 3],
 }
 
+/// The tensors of one case of the fixture: their shapes and values, by name.
 struct Case(BTreeMap<String, (Vec<usize>, Vec<f64>)>);
 
 impl Case {
+    /// Reads a case from the fixture.
     fn read(name: &str) -> Case {
         let file = SafeTensors::deserialize(FIXTURE).unwrap();
         let of = |(full, view): (String, safetensors::tensor::TensorView<'_>)| {
@@ -52,6 +55,7 @@ impl Case {
         self.values(name).iter().map(|&x| x as f32).collect()
     }
 
+    /// The arm of this name, with the base and the trained part that the fixture has.
     fn arm(&self, name: &str) -> Arm {
         let shape = &self.0[&format!("{name}.w0")].0;
         let base = Map {
@@ -92,7 +96,7 @@ impl Case {
     fn batch(&self) -> Assembled {
         let queries = self.0["queries"].0[0];
         let options = self.values("options");
-        // The rows that the script judges, with the scores that it gives them.
+        // The rows for which the script has a teacher, with the teacher's scores there.
         let judged = |row: usize| match row {
             0 => Some(teacher_row(&[(0, 2.0), (queries, -1.0)])),
             3 => Some(teacher_row(&[(3, 0.5), (queries + 3, 0.25)])),
@@ -108,6 +112,7 @@ impl Case {
         }
     }
 
+    /// The step's options, which the fixture has as a list of numbers.
     fn options(&self) -> StepOptions {
         let all = self.f32("options");
         let loss =
@@ -115,7 +120,7 @@ impl Case {
         StepOptions { loss, distill: all[7] != 0.0, only_sharing: all[8] != 0.0 }
     }
 
-    /// A step with other heads.
+    /// Computes a step over the case's batch with these heads.
     fn step(&self, heads: &Heads) -> Found {
         let maps = heads.effective();
         let tokens = self.tokens();
@@ -131,6 +136,7 @@ impl Case {
     }
 }
 
+/// Pooled states of the texts: the mean of each text's token states.
 fn mean(tokens: &Tokens) -> Vec<f32> {
     let of = |text: usize| {
         let range = tokens.range(text);
@@ -144,6 +150,7 @@ fn mean(tokens: &Tokens) -> Vec<f32> {
     (0..tokens.texts()).flat_map(of).collect()
 }
 
+/// Panics unless all values are within [`TOLERANCE`] of the expected ones, relative to the largest of those.
 fn assert_near(found: &[f32], expected: &[f64], what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}");
     let most = expected.iter().fold(0.0f64, |most, x| most.max(x.abs()));
@@ -182,7 +189,7 @@ fn losses_and_gradients_are_pytorchs() {
 
 #[test]
 fn gradients_are_those_of_finite_differences() {
-    // The distillation's teacher is a constant, which differences do not know: the losses without it.
+    // A case without distillation: its teacher is a constant for the gradient, but would move with the parameters here.
     let case = Case::read("base");
     let heads = case.heads();
     let gradients = case.step(&heads).gradients;
@@ -194,7 +201,7 @@ fn gradients_are_those_of_finite_differences() {
                 moved.parameters_mut()[list][at] += by;
                 case.step(&moved).losses.total
             };
-            // Central differences: the error of f32 scores is some 1e-6 of a loss, by 2e-3.
+            // Central differences divide the error that f32 scores make in a loss, some 1e-6, by 2e-3; hence the bound of 2e-2 below.
             let by = 1e-3;
             let found = (loss_at(by) - loss_at(-by)) / f64::from(2.0 * by);
             let off = (found - f64::from(gradient[at])).abs() / f64::from(most);

@@ -1,4 +1,4 @@
-//! The heads of a run: what they begin as, and what of them is trained.
+//! The heads of a run: the values that they begin with, which of their numbers are trained, and the optimiser.
 
 use serde::{Deserialize, Serialize};
 use trivec::Model;
@@ -15,12 +15,13 @@ use crate::random::Random;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Start {
-    /// The model's own heads; in closed form where it has none.
+    /// The model's own heads. Where it has none, dense begins as the identity, and sparse and ColBERT begin in closed form.
     #[default]
     Current,
-    /// In closed form, fitted on the training texts: whitening for dense and ColBERT, a regression to how rare pieces are for sparse.
+    /// In closed form, fitted on the training texts: a whitening map for dense and ColBERT; for sparse a regression from token states to how rare
+    /// their pieces are.
     Closed,
-    /// `Current`, followed by a random map, to see what training alone achieves.
+    /// As `Current`, but the part that is trained begins with random numbers, which shows what training alone achieves.
     Random,
 }
 
@@ -37,7 +38,7 @@ impl std::str::FromStr for Start {
     }
 }
 
-/// The arms of a model, dense, sparse and ColBERT.
+/// The three arms of a model, in the order dense, sparse, ColBERT; `None` if the model lacks one, or if its dense head is more than a linear map.
 #[derive(Debug, Clone)]
 pub(crate) struct Heads {
     pub arms: [Option<Arm>; 3],
@@ -45,13 +46,16 @@ pub(crate) struct Heads {
     pub trained: [bool; 3],
 }
 
-/// Token states that closed forms are fitted on.
+/// About how many token states the closed forms of sparse and ColBERT are fitted on.
 const SAMPLE: usize = 20_000;
-/// Pooled states that the dense closed form is fitted on.
+/// The most pooled states that the closed form of dense is fitted on.
 const POOLED_SAMPLE: usize = 20_000;
 
 impl Heads {
-    /// The heads that a run begins with. `texts` are those of the training set.
+    /// The heads that a run begins with. `texts` are the training texts' indices in the corpus.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if the dense head is to be trained but is more than a linear map.
     pub(crate) fn begin(
         model: &Model,
         corpus: &Corpus,
@@ -107,32 +111,35 @@ impl Heads {
         Ok(heads)
     }
 
+    /// Gives random values to the trained numbers of all arms that are trained.
     fn randomize(&mut self, seed: u64) {
         for (arm, place) in self.arms.iter_mut().zip(0..3).filter(|(_, place)| self.trained[*place]) {
             let Some(arm) = arm else { continue };
             let mut random = Random::new(seed, 100 + place as u64);
-            // torch.nn.Linear's own width.
+            // The range that torch.nn.Linear draws its initial values from.
             let width = 1.0 / ((arm.a.len() / arm.a_bias.len().max(1)).max(1) as f32).sqrt();
             arm.a.iter_mut().chain(&mut arm.a_bias).for_each(|x| *x = random.signed() * width);
         }
     }
 
+    /// The map of each arm as it is now.
     pub(crate) fn effective(&self) -> [Option<Effective>; 3] {
         [0, 1, 2].map(|arm| self.arms[arm].as_ref().map(Arm::effective))
     }
 
-    /// The numbers that are trained, in a fixed order: `A`, then `a`, of each arm.
+    /// The parameters that are trained, in a fixed order: `A`, then `a`, of each trained arm.
     pub(crate) fn parameters(&self) -> Vec<&Vec<f32>> {
         self.trained_arms().flat_map(|(_, arm)| [&arm.a, &arm.a_bias]).collect()
     }
 
+    /// The same parameters in the same order, to be changed.
     pub(crate) fn parameters_mut(&mut self) -> Vec<&mut Vec<f32>> {
         let trained = self.trained;
         let arms = self.arms.iter_mut().zip(trained).filter(|(_, trained)| *trained);
         arms.filter_map(|(arm, _)| arm.as_mut()).flat_map(|arm| [&mut arm.a, &mut arm.a_bias]).collect()
     }
 
-    /// Trained arms with their places.
+    /// The trained arms with their indices: 0 dense, 1 sparse, 2 ColBERT.
     pub(crate) fn trained_arms(&self) -> impl Iterator<Item = (usize, &Arm)> {
         let arms = self.arms.iter().enumerate().filter(|(place, _)| self.trained[*place]);
         arms.filter_map(|(place, arm)| Some((place, arm.as_ref()?)))
@@ -151,7 +158,8 @@ impl Heads {
     }
 }
 
-/// A sparse head `w·h + b` as `v·(B h + b₀) + c`, where Adam's steps mean the same in every direction; `None` if the basis has no inverse.
+/// Rewrites a sparse head `w·h + b` as `v·(B h + b₀) + c`, of which `v` and `c` are trained: the directions of the basis `B h + b₀` are meant
+/// to be about equally wide, so that Adam's steps mean the same in each. `None` if the basis has no inverse.
 fn behind_basis(map: &Map, basis: Map) -> Option<Arm> {
     let v = algebra::solve(&algebra::transposed(&basis.weight, basis.inputs), &map.weight, basis.outputs)?;
     let along: f64 = v.iter().zip(&basis.bias).map(|(v, b)| v * b).sum();
@@ -159,16 +167,16 @@ fn behind_basis(map: &Map, basis: Map) -> Option<Arm> {
     Some(Arm::new(basis, narrow, vec![(map.bias[0] - along) as f32]))
 }
 
-/// A map that is trained directly, without a fixed base.
+/// A sparse head without a change of basis: its map is the base of the arm.
 fn raw(map: &Map) -> Arm {
     Arm::identity(map.clone())
 }
 
-/// AdamW's numbers: PyTorch's defaults.
+/// AdamW's β₁, β₂ and ε: PyTorch's defaults.
 const BETAS: [f32; 2] = [0.9, 0.999];
 const EPSILON: f32 = 1e-8;
 
-/// AdamW (Loshchilov and Hutter): moments of every parameter.
+/// AdamW (Loshchilov and Hutter): the first and second moments of every parameter.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Adam {
     pub first: Vec<Vec<f32>>,
@@ -176,12 +184,13 @@ pub(crate) struct Adam {
 }
 
 impl Adam {
+    /// Moments of 0 for these parameter tensors.
     pub(crate) fn new(parameters: &[&Vec<f32>]) -> Adam {
         let zeros = || parameters.iter().map(|values| vec![0.0; values.len()]).collect();
         Adam { first: zeros(), second: zeros() }
     }
 
-    /// Step number `step`, from 1 on, with a learning rate for each parameter.
+    /// Updates the parameters in step number `step` (from 1 on); each parameter tensor has a gradient and a learning rate.
     pub(crate) fn step(
         &mut self,
         parameters: Vec<&mut Vec<f32>>,
@@ -204,7 +213,7 @@ impl Adam {
     }
 }
 
-/// `m = β₁ m + (1 - β₁) g`, `v = β₂ v + (1 - β₂) g²`, `x = x·keep - size · m / (√v·root + ε)`
+/// Updates one parameter tensor `x` and its moments: `m = β₁ m + (1 - β₁) g`, `v = β₂ v + (1 - β₂) g²`, `x = x·keep - size · m / (√v·root + ε)`.
 fn update(
     values: &mut [f32],
     gradient: &[f32],
@@ -234,7 +243,7 @@ fn update(
     }
 }
 
-/// The part of the learning rate at a step (from 0 on): rises over the first tenth, then falls to 0.
+/// The factor of the learning rate at a step (from 0 on): it rises to 1 over the first `warm_up` part of all steps, then falls linearly to 0.
 pub(crate) fn schedule(step: usize, total: usize, warm_up: f64) -> f32 {
     let warm = (total as f64 * warm_up).ceil();
     let (step, total) = (step as f64, total as f64);

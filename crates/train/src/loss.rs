@@ -1,17 +1,18 @@
-//! M3's losses on the scores of a batch, and their gradients by the scores.
+//! BGE-M3's losses on the scores of a batch, and their gradients with respect to the scores.
 //!
-//! With `s_x = S_x / τ + M` (`M` a large negative number at false negatives), `P_x = softmax(s_x)` by rows, the ensemble
-//! `s_ens = Σ w_x s_x`, `E = softmax(s_ens)`, the right answer of row i at `yᵢ`, and `n` arms:
+//! For each arm x, `S_x` are the scores `[queries, passages]`; `s_x = S_x / τ + M`, with `M` a large negative number at masked passages and
+//! else 0; `P_x = softmax(s_x)` of each row. The ensemble is `s_ens = Σ w_x s_x`, and `E = softmax(s_ens)`. CE is the cross-entropy with the
+//! right passage of each row, B the number of rows, n the number of arms:
 //!
 //! ```text
 //! L  = (Σ_x λ_x CE(s_x) + CE(s_ens)) / (n + 1)
 //! L' = Σ_x λ_x · (−1/B Σ_i Σ_j E_ij log P_x,ij) / n        E as a constant: the teacher
-//! L_final = (L + L') / 2;  without self-distillation, or before its first step, L alone
+//! L_final = (L + L') / 2;  without self-distillation, or before the step that it begins at, L alone
 //! ```
-//! With the three arms these are the paper's fourths and thirds, and FlagEmbedding's (`m3/modeling.py`, which has λ and w fixed).
+//! With three arms the divisors are 4 and 3, as in the paper and in FlagEmbedding (`m3/modeling.py`, which has λ and w fixed).
 //!
-//! Scores of another model (an external teacher) add, to every cross-entropy, the soft-label cross-entropy within the query's own group:
-//! FlagEmbedding's `kl_div`.
+//! If another model (an external teacher) has judged passages of a row, every CE of this row also has the soft-label cross-entropy over the
+//! judged passages: FlagEmbedding's `kl_div`.
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -19,10 +20,10 @@ use serde::{Deserialize, Serialize};
 use crate::math::add_scaled;
 use crate::math::softmax::{log_sum_exp, softmax};
 
-/// Added to the scores of passages that must not count as negatives.
+/// `M`: added to the divided scores of passages that must not count as negatives.
 pub(crate) const MASKED: f32 = -1e4;
 
-/// The arms' names, in the order in which everything is kept.
+/// The arms' names, in the order of every array of three in this crate.
 pub const ARMS: [&str; 3] = ["dense", "sparse", "colbert"];
 
 /// The weights of the losses.
@@ -30,9 +31,9 @@ pub const ARMS: [&str; 3] = ["dense", "sparse", "colbert"];
 pub struct LossOptions {
     /// τ: what scores are divided by.
     pub temperature: f32,
-    /// w: of dense, sparse and ColBERT in the ensemble.
+    /// w: the weights of dense, sparse and ColBERT in the ensemble.
     pub weights: [f32; 3],
-    /// λ: of the arms' own losses.
+    /// λ: the weights of the arms' own losses, in the same order.
     pub lambda: [f32; 3],
 }
 
@@ -45,12 +46,12 @@ pub struct Losses {
     pub ensemble: f64,
     /// `CE(s_x)` of dense, sparse and ColBERT; 0 where the arm is absent.
     pub arms: [f64; 3],
-    /// The distillation's cross-entropies.
+    /// The cross-entropies of each arm with the ensemble as its teacher; 0 without distillation.
     pub distilled: [f64; 3],
 }
 
-/// What another model has judged. For each query of a batch: the places of the passages that it has judged, with their probabilities; `None` if
-/// it has judged none.
+/// The judgements of another model. For each query of a batch: the indices of the passages that it has judged, with the softmax of its scores;
+/// `None` if it has judged none.
 pub(crate) type Teacher = Vec<Option<Vec<(usize, f32)>>>;
 
 /// What a batch's losses are computed from.
@@ -59,19 +60,19 @@ pub(crate) struct Batch<'a> {
     pub scores: [Option<&'a [f32]>; 3],
     pub queries: usize,
     pub passages: usize,
-    /// The right passage of each query.
+    /// The index of each query's right passage.
     pub positives: &'a [usize],
-    /// `[queries, passages]`: whether a passage is no negative of the query.
+    /// `[queries, passages]`: whether the passage must not count as a negative of the query.
     pub masked: &'a [bool],
-    /// Rows that the arm's own losses are computed on; all if `None`.
+    /// Whether the sparse arm's own losses are computed on each row; on all if `None`.
     pub sparse_rows: Option<&'a [bool]>,
-    /// Scores of another model.
+    /// The judgements of another model.
     pub teacher: Option<&'a Teacher>,
-    /// Whether the ensemble teaches.
+    /// Whether the ensemble teaches the arms.
     pub distill: bool,
 }
 
-/// Losses, and `G_x` = ∂L_final/∂S_x `[queries, passages]` of each arm.
+/// Computes the losses of a batch, and for each arm the gradient `G_x` = ∂L_final/∂S_x, `[queries, passages]`.
 pub(crate) fn losses(batch: &Batch<'_>, options: &LossOptions) -> (Losses, [Option<Vec<f32>>; 3]) {
     let (n, columns) = (batch.queries, batch.passages);
     let arms = batch.scores.iter().flatten().count();
@@ -115,7 +116,7 @@ pub(crate) fn losses(batch: &Batch<'_>, options: &LossOptions) -> (Losses, [Opti
     (total, gradients)
 }
 
-/// The factors before the parts of the loss.
+/// The factors of the parts of the loss: `base` of L, `teach` of L', and `whole`, which is 1/2 if both are added.
 #[derive(Clone, Copy)]
 struct Shares {
     base: f64,
@@ -123,17 +124,19 @@ struct Shares {
     whole: f64,
 }
 
+/// One row of a batch: a query with all passages.
 struct Row<'a> {
     batch: &'a Batch<'a>,
     row: usize,
     shares: Shares,
     options: &'a LossOptions,
-    /// Rows that each arm's mean is over.
+    /// Over how many rows each arm's mean is.
     counts: [f64; 3],
 }
 
 impl Row<'_> {
-    /// One row's part of the losses and of the gradients.
+    /// This row's part of the losses, and its row of each arm's gradient. `scaled` are the arms' `s_x` and `ensemble` is `s_ens`;
+    /// `sparse_kept` says whether the sparse arm's own losses are computed on this row.
     fn compute(&self, scaled: &[Vec<f32>; 3], ensemble: &[f32], sparse_kept: bool) -> (Losses, [Vec<f32>; 3]) {
         let (batch, options, Shares { base, teach, whole }) = (self.batch, self.options, self.shares);
         let right = batch.positives[self.row];
@@ -156,7 +159,7 @@ impl Row<'_> {
             let (lambda, weight) = (f64::from(options.lambda[arm]), f64::from(options.weights[arm]));
             let mut gradient = vec![0.0; scores.len()];
             add_scaled(&mut gradient, (whole * base * weight * per_score / n) as f32, &of_ensemble);
-            // Rows left out of the sparse losses have the ensemble's part alone.
+            // A row that is left out of the sparse losses has only the ensemble's part of the gradient.
             if arm != 1 || sparse_kept {
                 let mut p = vec![0.0; scores.len()];
                 let total = softmax(scores, &mut p);
@@ -197,7 +200,7 @@ fn soft(teacher: Option<&[(usize, f32)]>, scores: &[f32]) -> (f64, Vec<f32>) {
     (loss, gradient)
 }
 
-/// Softmax of a teacher's own scores.
+/// The softmax of a teacher's scores, each with the index of its passage.
 pub(crate) fn teacher_row(scores: &[(usize, f32)]) -> Vec<(usize, f32)> {
     let values: Vec<f32> = scores.iter().map(|(_, score)| *score).collect();
     let mut probabilities = vec![0.0; values.len()];

@@ -1,4 +1,4 @@
-//! Hard negatives: the passages of other groups that the model's own dense vectors put nearest.
+//! Mines hard negatives: the passages nearest to a query by the model's own dense vectors that are not of the query's group.
 
 use rayon::prelude::*;
 
@@ -9,13 +9,14 @@ use crate::math::product_into;
 
 /// The three nearest passages of other groups are skipped, because they are often right answers without a label.
 pub(crate) const FIRST_RANK: usize = 3;
-/// Neighbours that are looked at.
+/// The last rank of a negative among the nearest passages of other groups, counted from 1.
 pub(crate) const LAST_RANK: usize = 30;
 
-/// Queries whose scores one task holds.
+/// How many queries one task scores with all passages.
 const TOGETHER: usize = 32;
 
-/// Of each query the passages at ranks 4 to 30 by dense score, those of its own group left out; of equal scores the first passage.
+/// For each query, the indices in the set of the passages at ranks 4 to 30 by dense score among those that are not of the query's group. Passages
+/// with equal scores are ranked in the order of the set.
 pub(crate) fn mine(corpus: &Corpus, set: &PairSet, placed: Placed, map: &Effective) -> Vec<Vec<u32>> {
     let texts: Vec<usize> = (0..set.passages.len() as u32).map(|place| placed.passage(place)).collect();
     let passages = dense::vectors(map, &corpus.pooled(&texts));

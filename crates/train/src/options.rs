@@ -6,16 +6,16 @@ use crate::error::{Error, Result};
 use crate::heads::Start;
 use crate::loss::LossOptions;
 
-/// How to train. The defaults are the recipe that `docs/training.md` gives reasons for.
+/// How to train. `docs/training.md` gives the reasons for the defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainOptions {
     /// Which heads are trained: dense, sparse, ColBERT. The others stay as they are, and still teach.
     pub heads: [bool; 3],
-    /// Times that the data is gone through.
+    /// How many times the training goes through the data.
     pub epochs: usize,
-    /// Queries that are scored together.
+    /// Queries in a batch, which are all scored with all passages of the batch.
     pub batch: usize,
-    /// Hard negatives of a query in a batch.
+    /// How many hard negatives each query brings into a batch.
     pub negatives: usize,
     /// Temperature, weights of the arms in the ensemble, weights of their losses.
     pub loss: LossOptions,
@@ -23,7 +23,7 @@ pub struct TrainOptions {
     pub distill: bool,
     /// The first step with distillation, counted from 0.
     pub distill_from: usize,
-    /// Whether the sparse losses are only on pairs that share a piece.
+    /// Whether the sparse losses are only on pairs whose query and passage share a piece.
     pub sparse_on_sharing: bool,
     /// Learning rate of the dense and the ColBERT map.
     pub rate: f32,
@@ -35,13 +35,13 @@ pub struct TrainOptions {
     pub warm_up: f64,
     /// The values that heads begin with.
     pub start: Start,
-    /// Seed of the order of pairs, the negatives, and a random start.
+    /// The seed by which pairs are ordered, negatives are drawn, and a random start is made.
     pub seed: u64,
-    /// Tokens kept of a query.
+    /// The longest query in tokens; a longer one is cut.
     pub max_query: usize,
-    /// Tokens kept of a passage.
+    /// The longest passage in tokens; a longer one is cut.
     pub max_passage: usize,
-    /// Whether to accept a dev set that overlaps the training data.
+    /// Whether to accept a dev set that has texts of the training data.
     pub allow_overlap: bool,
     /// Steps between two checkpoints.
     pub checkpoint_every: usize,
@@ -76,14 +76,14 @@ impl Default for TrainOptions {
 }
 
 impl TrainOptions {
-    /// The paper's losses: λ (1, 0.1, 1), the sparse losses on every pair.
+    /// These options with the BGE-M3 paper's losses: λ (1, 0.1, 1), and the sparse losses on every pair.
     pub fn paper(mut self) -> TrainOptions {
         self.loss.lambda = [1.0, 0.1, 1.0];
         self.sparse_on_sharing = false;
         self
     }
 
-    /// Checks the options.
+    /// Refuses values that make no sense.
     ///
     /// # Errors
     /// [`Error::Option`] names the option, what was found and what is allowed.

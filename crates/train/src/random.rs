@@ -5,7 +5,7 @@
 pub(crate) struct Random(u64);
 
 impl Random {
-    /// A generator of its own for each `purpose` of a seed.
+    /// The generator for one purpose (a number that the caller chooses): each purpose of a seed has numbers of its own.
     pub(crate) fn new(seed: u64, purpose: u64) -> Random {
         let mut random = Random(seed ^ purpose.wrapping_mul(0xA076_1D64_78BD_642F));
         random.next();
@@ -25,11 +25,12 @@ impl Random {
         ((u128::from(self.next()) * count as u128) >> 64) as usize
     }
 
-    /// A number of -1 to 1.
+    /// A number from -1 to below 1.
     pub(crate) fn signed(&mut self) -> f32 {
         (self.next() >> 40) as f32 / (1 << 23) as f32 - 1.0
     }
 
+    /// Puts the items in a random order (Fisher and Yates).
     pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last + 1));

@@ -18,26 +18,26 @@ pub struct CurvePoint {
 /// The dev set's figures after an epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct EpochPoint {
-    /// 0 is before the first.
+    /// The number of the epoch, from 1 on; 0 for the heads before the first.
     pub epoch: usize,
-    /// nDCG@10 by way, in the order of [`WAYS`](crate::WAYS).
+    /// nDCG@10 of each way of scoring, in the order of [`WAYS`](crate::WAYS).
     pub ndcg10: [Option<f64>; 5],
-    /// The mean over the trained arms, which the epoch is chosen by.
+    /// The mean of nDCG@10 over the trained arms, by which the best epoch is chosen.
     pub mean: f64,
 }
 
 /// Description of the training data.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct DataReport {
-    /// SHA-256 of what was read.
+    /// SHA-256 of the data that was read.
     pub digest: String,
     /// Pairs that were trained on.
     pub pairs: usize,
-    /// Queries among the texts.
+    /// How many different queries the training set has.
     pub queries: usize,
-    /// Passages among the texts.
+    /// How many different passages the training set has, negatives included.
     pub passages: usize,
-    /// Groups by the data's own names, and after those with a common text were joined.
+    /// How many groups there are by the data's own names, and how many after groups with a common text were joined.
     pub groups: (usize, usize),
     /// What was left out.
     pub left_out: LeftOut,
@@ -45,13 +45,13 @@ pub struct DataReport {
     pub cut: usize,
     /// The part of the pairs whose query and passage share a piece.
     pub sharing: f64,
-    /// Pairs that were made of documents without labels.
+    /// Pairs that were made from documents without labels.
     pub unlabelled: usize,
     /// Pairs of the dev set.
     pub dev_pairs: usize,
-    /// The number of their groups. Fewer than [`FEW_JUDGED`](crate::FEW_JUDGED) are too few to judge by.
+    /// Groups of the dev set. Fewer than [`FEW_JUDGED`](crate::FEW_JUDGED) are too few to judge by.
     pub dev_groups: usize,
-    /// Whether it was taken out of the training data.
+    /// Whether the dev set was split off the training data.
     pub dev_split: bool,
 }
 
@@ -62,22 +62,22 @@ pub struct StatesReport {
     pub texts: usize,
     /// Tokens of all sets.
     pub tokens: usize,
-    /// Texts and tokens that were computed; the others were there.
+    /// Texts and tokens whose states this run computed; those of the others were in the file.
     pub computed: (usize, usize),
-    /// Bytes of the file.
+    /// The size of the file of states, in bytes.
     pub bytes: usize,
-    /// How long it took; not part of what is written into models.
+    /// How long reading and computing the states took. This is not written into models.
     pub seconds: f64,
 }
 
 /// Typical weights of the sparse head.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct SparseScale {
-    /// Mean score of a dev query with itself.
+    /// The mean sparse score of a dev query with itself.
     pub self_score: f64,
-    /// Mean tokens of those queries, `<s>` and `</s>` included: the score grows with them.
+    /// The mean number of tokens of those queries, `<s>` and `</s>` included: the score grows with it.
     pub tokens: f64,
-    /// Mean weight of pieces that a tenth of the passages have or more.
+    /// Mean weight, in dev passages, of pieces that a tenth of the training passages or more have.
     pub common: f64,
     /// Mean weight of pieces without a letter or digit.
     pub punctuation: f64,
@@ -85,7 +85,7 @@ pub struct SparseScale {
     pub words: f64,
 }
 
-/// Weights of a sample sentence's pieces before and after.
+/// The heaviest pieces of a sample text before and after the training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     /// The text.
@@ -99,31 +99,31 @@ pub struct Sample {
 /// The report of a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// The data.
+    /// The training data.
     pub data: DataReport,
-    /// The states.
+    /// The token states.
     pub states: StatesReport,
-    /// How many steps the run has, and how many an epoch.
+    /// How many steps the run has, and how many each epoch has.
     pub steps: (usize, usize),
     /// The losses in the course of the training.
     pub curve: Vec<CurvePoint>,
     /// What the heads reach on the dev set before the first epoch and after each.
     pub epochs: Vec<EpochPoint>,
-    /// The epoch whose heads were kept; 0: those of the start were the best.
+    /// The epoch whose heads are the result; 0 if the heads of the start were the best.
     pub kept: usize,
     /// What the heads reach on the dev set before and after the training.
     pub dev: Option<Compared>,
-    /// Further sets before and after.
+    /// What the heads reach on the further sets before and after the training.
     pub evals: Vec<Compared>,
-    /// The sparse head before and after.
+    /// Typical weights of the sparse head before and after the training.
     pub sparse: (Option<SparseScale>, Option<SparseScale>),
-    /// How far the map of each trained arm (in the order of `ARMS`: dense, sparse, ColBERT) moved from where it began: the root of the mean square of
-    /// `A` less the identity, or of `A` itself where that is not square; `None` of an arm that was not trained.
+    /// For each arm (dense, sparse, ColBERT), how far the trained matrix `A` is from the identity, or from 0 if `A` is not square: the root
+    /// of the mean squared difference. `None` of an arm that was not trained.
     pub distance: [Option<f64>; 3],
     /// Sample sentences.
     pub samples: Vec<Sample>,
-    /// Seconds of training, without the states.
+    /// Seconds that training took, without computing the states.
     pub seconds: f64,
-    /// Tokens that went through a step, a second.
+    /// How many tokens of the batches' texts were trained on in a second.
     pub tokens_per_second: f64,
 }

@@ -23,7 +23,7 @@ use crate::session::{Event, Observer, Session, own_maps};
 /// Steps between two points of the curve.
 const CURVE_EVERY: usize = 20;
 
-/// The checkpoint in the working directory.
+/// The name of the checkpoint in the working directory.
 const CHECKPOINT: &str = "checkpoint.safetensors";
 
 /// The result of training.
@@ -33,11 +33,11 @@ pub struct Trained {
     pub heads: Vec<NewHead>,
     /// What the run did and reached.
     pub report: Report,
-    /// What is written into models: data, options, seed, steps and figures, as JSON.
+    /// The description of the training that is written into models, as JSON: data, options, seed, steps and figures.
     pub metadata: String,
 }
 
-/// The state of a run between two steps.
+/// The state of a run between two steps; `best` are the parameters of the best epoch until now.
 struct Progress {
     heads: Heads,
     adam: Adam,
@@ -46,11 +46,12 @@ struct Progress {
 }
 
 impl Session<'_> {
-    /// Trains the heads that the options name. A run of the same model, data and options that was ended goes on where its last checkpoint is, and
-    /// ends with the same bytes.
+    /// Trains the heads that the options name. If a run of the same model, data and options was interrupted, it is resumed at its last
+    /// checkpoint, and gives the same bytes as without the interruption.
     ///
     /// # Errors
-    /// [`Error::Diverged`] if a loss, [`Error::NotFinite`] if a score becomes NaN or infinite; [`Error::Stopped`]; [`Error::Io`].
+    /// [`Error::Diverged`] if the loss of a step, [`Error::NotFinite`] if a score in an evaluation is NaN or infinite; [`Error::Stopped`] if the
+    /// observer ends the run; [`Error::Io`].
     pub fn train(&self, observer: Observer<'_>) -> Result<Trained> {
         let begin = Instant::now();
         let source = self.source();
@@ -102,7 +103,7 @@ impl Session<'_> {
         Ok(Trained { heads: new_heads(&heads), metadata: self.metadata(&report), report })
     }
 
-    /// Removes the checkpoint: the run's result is elsewhere.
+    /// Removes the checkpoint. Call it once the trained model is written.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -118,6 +119,7 @@ impl Session<'_> {
         self.work.join(CHECKPOINT)
     }
 
+    /// What the batches of the training set are made from.
     pub(crate) fn source(&self) -> Source<'_> {
         Source {
             set: &self.train,
@@ -130,6 +132,7 @@ impl Session<'_> {
         }
     }
 
+    /// Turns the observer's wish to end the run into [`Error::Stopped`].
     pub(crate) fn go_on(&self, flow: ControlFlow<()>) -> Result<()> {
         match flow {
             ControlFlow::Continue(()) => Ok(()),
@@ -137,7 +140,7 @@ impl Session<'_> {
         }
     }
 
-    /// The run at its last checkpoint, or at its beginning.
+    /// Resumes the run at its last checkpoint, or begins it with `heads`.
     fn resume(&self, mut heads: Heads) -> Result<Progress> {
         let lengths: Vec<usize> = heads.parameters().iter().map(|values| values.len()).collect();
         let adam = Adam::new(&heads.parameters());
@@ -153,6 +156,7 @@ impl Session<'_> {
         }
     }
 
+    /// Writes the checkpoint.
     fn save(&self, progress: &Progress) -> Result<()> {
         let parameters = progress.heads.parameters().into_iter().cloned().collect();
         let numbers: Numbers =
@@ -160,6 +164,7 @@ impl Session<'_> {
         checkpoint::write(&self.checkpoint_path(), &progress.state, &numbers)
     }
 
+    /// Trains on one batch: `step` counts from 0, `total` is the number of steps of the run.
     fn step(&self, progress: &mut Progress, batch: &Assembled, step: usize, total: usize) -> Result<()> {
         let options = &self.options;
         let how = StepOptions {
@@ -186,7 +191,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// The error that names the arm whose loss is not finite, and the texts.
+    /// The error for a loss that is not finite. It names the first arm with a loss or a score that is not finite, and the texts of that score.
     fn diverged(&self, batch: &Assembled, losses: &Losses, scores: &[Option<Vec<f32>>], step: usize) -> Error {
         let broken = |arm: &usize| {
             let scores = scores[*arm].as_ref();
@@ -209,7 +214,7 @@ impl Session<'_> {
         }
     }
 
-    /// Measures the dev set, and keeps the heads if they are the best until now.
+    /// Measures the heads on the dev set, and remembers them if they are the best until now.
     fn end_epoch(&self, epoch: usize, progress: &mut Progress, observer: Observer<'_>) -> Result<()> {
         self.go_on(observer(Event::Evaluating("dev")))?;
         let maps = self.pool.install(|| progress.heads.effective());
@@ -224,7 +229,7 @@ impl Session<'_> {
         self.go_on(observer(Event::Epoch(&point)))
     }
 
-    /// The figures of all sets and of the sparse head, before and after.
+    /// Measures all sets and the sparse head before (`before`) and after the training (`heads`), and puts the figures into the report.
     fn compare(
         &self,
         heads: &Heads,
@@ -255,10 +260,11 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// Typical weights that this sparse map gives the texts of the dev set.
     fn sparse_scale(&self, map: &Effective) -> SparseScale {
-        /// Texts that the figures are of.
+        /// The most queries, and the most passages, of the dev set that are looked at.
         const TEXTS: usize = 300;
-        /// Pieces in a tenth of the passages are common.
+        /// A piece is common if this part of the training passages, or more, has it.
         const COMMON: f64 = 0.1;
         let placed = self.corpus.placed[1];
         let load = |texts: Vec<usize>| Tokens::load(&self.corpus.states, &self.corpus.ids, &texts);
@@ -295,7 +301,7 @@ impl Session<'_> {
         }
     }
 
-    /// The heaviest pieces of some dev queries.
+    /// The heaviest pieces of some dev queries, by the sparse map before and after the training.
     fn samples(&self, before: &Option<Effective>, after: &Option<Effective>) -> Vec<Sample> {
         const SAMPLES: usize = 3;
         const PIECES: usize = 6;
@@ -321,7 +327,7 @@ impl Session<'_> {
         after.into_iter().enumerate().map(sample).collect()
     }
 
-    /// The description of the training that is written into models. It has nothing that differs between two equal runs.
+    /// The description of the training that is written into models, as JSON. It has nothing that differs between two equal runs, such as times.
     fn metadata(&self, report: &Report) -> String {
         let changes = |compared: &Compared| serde_json::json!({"name": compared.name, "queries": compared.queries, "changes": compared.changes});
         let sets: Vec<_> = report.dev.iter().chain(&report.evals).map(changes).collect();
@@ -339,7 +345,7 @@ impl Session<'_> {
     }
 }
 
-/// The point of the curve that ends here.
+/// Ends a point of the curve: the means of the losses since the last point, which it also adds to the curve.
 fn curve_point(state: &mut State) -> CurvePoint {
     let mut mean = Losses::default();
     let count = state.since.len().max(1) as f64;
@@ -356,12 +362,13 @@ fn curve_point(state: &mut State) -> CurvePoint {
     point
 }
 
-/// The maps as they are stored: in f16, widened again.
+/// A map as models store it: rounded to f16, then widened to f32.
 fn stored(map: &Map) -> HeadMap {
     let round = |values: &[f64]| values.iter().map(|&x| half::f16::from_f64(x).to_f32()).collect();
     HeadMap { weight: round(&map.weight), bias: round(&map.bias), outputs: map.outputs, inputs: map.inputs }
 }
 
+/// The maps of all arms; those of trained arms are rounded as models store them.
 fn stored_maps(heads: &Heads) -> [Option<Effective>; 3] {
     [0, 1, 2].map(|arm| {
         let own = heads.arms[arm].as_ref()?;
@@ -372,6 +379,7 @@ fn stored_maps(heads: &Heads) -> [Option<Effective>; 3] {
     })
 }
 
+/// The trained heads, by the names that models have for them.
 fn new_heads(heads: &Heads) -> Vec<NewHead> {
     let names = ["dense", "sparse_linear", "colbert_linear"];
     heads.trained_arms().map(|(arm, own)| NewHead { name: names[arm], map: stored(&own.map()) }).collect()

@@ -1,4 +1,4 @@
-//! A prepared run: texts are tokenised, states computed, negatives found. Training and ablations share it.
+//! A session prepares a run: it tokenises the texts, computes their states and finds negatives. Training and ablation work on it.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -22,39 +22,39 @@ use crate::options::TrainOptions;
 use crate::report::{CurvePoint, DataReport, EpochPoint, StatesReport};
 use crate::states::{Store, model_digest};
 
-/// The file of states in the working directory.
+/// The name of the file of states in the working directory.
 const STATES: &str = "states.bin";
 
-/// Percent of the groups that become the dev set where none is given.
+/// How many percent of the groups become the dev set if none is given.
 const DEV_PERCENT: u64 = 6;
 
 /// The data of a run.
 #[derive(Debug, Clone, Default)]
 pub struct Inputs {
-    /// What is trained on.
+    /// The pairs that are trained on.
     pub train: PairSet,
-    /// The set by which the best epoch is chosen; without it, a part of the training data is used.
+    /// The set by which the best epoch is chosen; without it, a part of the training data is split off for this.
     pub dev: Option<PairSet>,
-    /// Sets that are measured before and after, with their names.
+    /// Further sets that are measured before and after the training, with their names.
     pub evals: Vec<(String, PairSet)>,
 }
 
-/// Progress of a run. If the observer returns `Break`, the run ends at once; the same call resumes it later.
+/// Progress of a run. If the observer returns `Break`, the run ends with [`Error::Stopped`]; the same call resumes it later.
 #[derive(Debug)]
 pub enum Event<'a> {
     /// The data was checked and grouped.
     Data(&'a DataReport),
-    /// Tokens whose states are computed, and the number of all.
+    /// How many tokens' states have been computed, and how many must be computed in all: those that the working directory did not have.
     States(usize, usize),
-    /// All states are computed.
+    /// All states are there.
     StatesDone(&'a StatesReport),
-    /// The session looks for hard negatives, or, if a reason is given, does not.
+    /// The session will look for hard negatives; or it will not, for the reason that is given.
     Negatives(Option<&'static str>),
-    /// A set is measured.
+    /// The set of this name will be measured.
     Evaluating(&'a str),
-    /// The run was resumed after this step.
+    /// The run is resumed; so many steps were done before.
     Resumed(usize),
-    /// A step of all steps is done; a point of the curve, where it is time for one.
+    /// A step is done: its number, how many steps there are, and a point of the curve if one ends here.
     Step(usize, usize, Option<&'a CurvePoint>),
     /// The dev set's figures after an epoch.
     Epoch(&'a EpochPoint),
@@ -65,7 +65,7 @@ pub enum Event<'a> {
 /// A function that events are reported to.
 pub type Observer<'a> = &'a mut dyn FnMut(Event<'_>) -> ControlFlow<()>;
 
-/// A prepared run.
+/// A prepared run: the data, the token states of all texts, and the lock on the working directory.
 pub struct Session<'m> {
     pub(crate) model: &'m Model,
     pub(crate) options: TrainOptions,
@@ -82,7 +82,8 @@ pub struct Session<'m> {
     _lock: LockFile,
 }
 
-/// The model's own maps; the pooled state itself where it has no dense map. `None`: it has no such arm, or one that is more than a map.
+/// The maps of the model's own heads. A model without a dense head has the identity, as its pooled state itself is the vector. `None` of a
+/// head that the model lacks, or of a dense head that is more than a linear map.
 pub(crate) fn own_maps(model: &Model, pooled_dim: usize) -> [Option<Effective>; 3] {
     let maps = model.head_maps();
     let of = |map: &Option<HeadMap>| map.as_ref().map(|map| Effective::of(&Map::of(map)));
@@ -94,11 +95,13 @@ pub(crate) fn own_maps(model: &Model, pooled_dim: usize) -> [Option<Effective>; 
 }
 
 impl<'m> Session<'m> {
-    /// Prepares a run in the directory `work`, which is created if it does not exist. States that it holds already are not computed again.
+    /// Prepares a run in the directory `work`, which is created if it does not exist. States that the directory has already are not computed
+    /// again.
     ///
     /// # Errors
-    /// [`Error::Option`] for options or a model that cannot be used, [`Error::Data`] and [`Error::Overlap`] for data, [`Error::Locked`],
-    /// [`Error::Io`] (a full disk among them: what was computed until then stays), [`Error::Stopped`].
+    /// [`Error::Option`] for options or a model that cannot be used; [`Error::Data`] and [`Error::Overlap`] for data; [`Error::Locked`] if
+    /// another session has the directory; [`Error::Io`], also if the disk is full (states that were written stay); [`Error::Damaged`];
+    /// [`Error::Stopped`].
     pub fn prepare(
         model: &'m Model,
         inputs: Inputs,
@@ -193,20 +196,20 @@ impl<'m> Session<'m> {
         Ok(Session { model, options, work, train, dev, evals, corpus, mined, data, states, key, pool, _lock: lock })
     }
 
-    /// Places of the training texts.
+    /// The indices of the training texts in the corpus: queries, then passages.
     pub(crate) fn train_texts(&self) -> Vec<usize> {
         let placed = self.corpus.placed[0];
         let queries = (0..self.train.queries.len() as u32).map(|place| placed.query(place));
         queries.chain((0..self.train.passages.len() as u32).map(|place| placed.passage(place))).collect()
     }
 
-    /// Heads as a run begins with them.
+    /// The heads that a run begins with, if those marked in `trained` are trained.
     pub(crate) fn begin(&self, trained: [bool; 3], options: &TrainOptions) -> Result<Heads> {
         let texts = self.train_texts();
         self.pool.install(|| Heads::begin(self.model, &self.corpus, &texts, trained, options.start, options.seed))
     }
 
-    /// Measures maps on the set number `set`: the dev set is 1, those to be measured follow.
+    /// Measures maps on set number `set`: 1 is the dev set, the further sets follow from 2 on (0, the training set, is not measured).
     ///
     /// # Errors
     /// [`Error::NotFinite`] names the texts whose score is NaN or infinite.
@@ -227,7 +230,7 @@ impl<'m> Session<'m> {
     }
 }
 
-/// The part of the pairs whose texts share a piece.
+/// The part of the pairs whose query and passage share a piece.
 fn sharing(set: &PairSet, ids: &[Vec<u32>], placed: Placed) -> f64 {
     let share = |pair: &&crate::data::Pair| {
         lexical::share_a_piece(&ids[placed.query(pair.query)], &ids[placed.passage(pair.passage)])
@@ -235,7 +238,7 @@ fn sharing(set: &PairSet, ids: &[Vec<u32>], placed: Placed) -> f64 {
     set.pairs.iter().filter(share).count() as f64 / set.pairs.len().max(1) as f64
 }
 
-/// Identifies a run: runs with the same key give the same result.
+/// Identifies a run: runs with the same key have the same model, data and options, and give the same result.
 fn run_key(model: &[u8; 32], train: &PairSet, dev: &PairSet, options: &TrainOptions) -> String {
     // Options that do not change the result are left out.
     let options = TrainOptions { threads: None, checkpoint_every: 1, allow_overlap: false, ..options.clone() };

@@ -1,7 +1,7 @@
-//! Token states, computed once by the engine and kept on disk as f16, mapped while they are read.
+//! Token states. The engine computes them once; they are stored on disk as f16, in a file that is mapped for reading.
 //!
-//! One file: a header, then a record for each text, found by a digest of its token ids. A killed run may leave an incomplete record at the
-//! end; the next run cuts it off and continues. Texts that are in the file are not computed again by any run with the same model.
+//! The file has a header, then a record for each text, which is found by a digest of its token ids. A killed run may leave an incomplete
+//! record at the end; the next run cuts it off and continues. No run with the same model computes the texts of the file again.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -17,44 +17,45 @@ use trivec::{EncodeOptions, Model};
 use crate::error::{Error, Result};
 
 const MAGIC: [u8; 16] = *b"trivec states 1\n";
-/// Magic, the model's digest, the width, zeros.
+/// Bytes of the file's header: magic, the model's digest, the width of a state, zeros.
 const HEADER: usize = 64;
-/// Digest of the ids, tokens, checksum of the states, zeros.
+/// Bytes before each text's states: the digest of its token ids, the number of tokens, the checksum of the states, zeros.
 const RECORD: usize = 32;
-/// Texts that are embedded between two flushes.
+/// How many texts the engine is given at a time; their states are flushed before the next are computed.
 const TOGETHER: usize = 512;
 
-/// What identifies a text's states: 16 bytes of the SHA-256 of its ids.
+/// Identifies a text: the first 16 bytes of the SHA-256 of its token ids.
 type Key = [u8; 16];
 
-/// A text's states in the file.
+/// Where a text's states are in the file.
 #[derive(Debug, Clone, Copy)]
 struct Place {
-    /// Of the first value, in bytes.
+    /// The offset of the first value, in bytes.
     at: u64,
     tokens: u32,
 }
 
-/// The states of texts.
+/// The token states of some texts, read from the mapped file.
 #[derive(Debug)]
 pub(crate) struct States {
     map: MappedFile,
     hidden: usize,
-    /// Of each text.
+    /// Where each text's states are.
     places: Vec<Place>,
 }
 
-/// What filling the file took.
+/// What [`Store::fill`] found and computed.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Filled {
-    /// Texts that were there already.
+    /// Texts that were in the file already, or that repeat another text.
     pub found: usize,
-    /// Texts and tokens that were computed.
+    /// Texts whose states were computed.
     pub computed: usize,
+    /// Tokens whose states were computed.
     pub tokens: usize,
 }
 
-/// A file of states that is being filled.
+/// A file of states that is being written. `end` is its length, `known` the texts that it has.
 pub(crate) struct Store {
     path: PathBuf,
     file: BufWriter<File>,
@@ -92,6 +93,7 @@ pub(crate) fn model_digest(model: &Model) -> Result<[u8; 32]> {
     Ok(hash.finalize().into())
 }
 
+/// The key of a text with these token ids.
 fn key(ids: &[u32]) -> Key {
     let mut hash = Sha256::new();
     ids.iter().for_each(|id| hash.update(id.to_le_bytes()));
@@ -99,12 +101,13 @@ fn key(ids: &[u32]) -> Key {
     digest[..16].try_into().unwrap_or_default()
 }
 
+/// The little-endian u32 at `at`; 0 if the bytes end before.
 fn number(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..at + 4).and_then(|bytes| bytes.first_chunk()).map_or(0, |bytes| u32::from_le_bytes(*bytes))
 }
 
 impl Store {
-    /// Opens the file at `path`, or makes it. One of another model or width is emptied; what a killed run left unfinished is cut off.
+    /// Opens the file at `path`, or makes it. A file of another model or width is emptied; an incomplete record at the end is cut off.
     pub(crate) fn open(path: &Path, model: &[u8; 32], hidden: usize) -> Result<Store> {
         let fail = |e| Error::io(path, e);
         let mut file =
@@ -130,14 +133,16 @@ impl Store {
         Ok(store)
     }
 
+    /// Writes bytes at the end of the file.
     fn append(&mut self, bytes: &[u8]) -> Result<()> {
         self.file.write_all(bytes).map_err(|e| Error::io(&self.path, e))?;
         self.end += bytes.len() as u64;
         Ok(())
     }
 
-    /// Computes the states of those of `texts` (token ids) that are not there. `progress` is called with the number of computed tokens and
-    /// of all; if it returns `false`, the work ends.
+    /// Computes and writes the states of those `texts` (token ids) that the file does not have. `progress` is called with the number of
+    /// tokens computed by this call, and the number that it must compute in all; if it returns `false`, the call ends with
+    /// [`Error::Stopped`].
     pub(crate) fn fill(
         &mut self,
         model: &Model,
@@ -181,6 +186,7 @@ impl Store {
         Ok(filled)
     }
 
+    /// Appends a text's record. An error if f16 cannot hold one of its states.
     fn put(&mut self, key: Key, tokens: usize, states: &[f32]) -> Result<()> {
         let halves: Vec<u8> = states.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect();
         if let Some(x) = states.iter().find(|&&x| !f16::from_f32(x).is_finite()) {
@@ -204,7 +210,7 @@ impl Store {
         self.file.flush().map_err(|e| Error::io(&self.path, e))
     }
 
-    /// The states of `texts`, all of which are there; their checksums are compared.
+    /// Maps the file to read the states of `texts`, all of which it must have. Compares their checksums.
     pub(crate) fn states(mut self, texts: &[Vec<u32>]) -> Result<States> {
         self.flush()?;
         let map = MappedFile::open(&self.path)?;
@@ -224,7 +230,7 @@ impl Store {
     }
 }
 
-/// The records of a file, and where the last whole one ends.
+/// The texts of a file, and the offset at which its last complete record ends.
 fn scan(map: &[u8], hidden: usize) -> (HashMap<Key, Place>, u64) {
     let mut known = HashMap::new();
     let mut at = HEADER;
@@ -244,12 +250,12 @@ impl States {
         self.hidden
     }
 
-    /// Tokens of a text.
+    /// The number of tokens of a text.
     pub(crate) fn tokens(&self, text: usize) -> usize {
         self.places[text].tokens as usize
     }
 
-    /// Widens a text's states into `out`, `[tokens, hidden]`.
+    /// Copies a text's states into `out`, `[tokens, hidden]`, widened to f32.
     pub(crate) fn copy(&self, text: usize, out: &mut [f32]) {
         let place = self.places[text];
         let bytes = &self.map[place.at as usize..][..out.len() * 2];
@@ -263,7 +269,7 @@ impl States {
         }
     }
 
-    /// Bytes of the file.
+    /// The size of the file, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.map.len()
     }
@@ -286,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_cut_anywhere_goes_on_to_the_same_bytes() {
+    fn a_file_cut_at_any_byte_is_completed_to_the_same_bytes() {
         let directory = tempfile::tempdir().unwrap();
         let texts: Vec<Vec<u32>> = (0..4).map(|i| (0..3 + i).collect()).collect();
         let whole = directory.path().join("whole");
@@ -305,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn another_model_begins_anew_and_a_flipped_bit_is_found() {
+    fn another_model_empties_the_file_and_a_flipped_bit_is_an_error() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("states");
         let texts = vec![vec![0, 5, 2]];

@@ -1,13 +1,14 @@
-//! ColBERT: every token's state mapped and normalised; a query's token takes its best match among a passage's, the score is the mean of them.
+//! ColBERT: every token's state is mapped and normalised. Each token of the query finds its best match among the passage's tokens; the score is
+//! the mean of the matches' dot products.
 
 use rayon::prelude::*;
 
 use super::{Effective, Gradient, Tokens};
 use crate::math::{add_scaled, largest, normalize_backward, normalize_rows, outer_sums, product_into};
 
-/// Vectors of some texts' tokens, all but `<s>`.
+/// The ColBERT vectors of some texts: a row for every token but `<s>`.
 pub(crate) struct Vectors {
-    /// `[rows, k]`, normalised.
+    /// `[rows, k]`, normalised; `norms` has their lengths before.
     pub rows: Vec<f32>,
     norms: Vec<f32>,
     /// Where each text's rows begin, and where the last ends.
@@ -19,11 +20,12 @@ pub(crate) struct Vectors {
 pub(crate) struct Forward {
     pub queries: Vectors,
     pub passages: Vectors,
-    /// `[passages][query rows]`: the best match, a row among the passage's own.
+    /// `[passages][query rows]`: the passage's row that matches the query's row best, counted from the passage's first row.
     best: Vec<Vec<u32>>,
 }
 
 impl Vectors {
+    /// The ColBERT vectors of the texts' tokens by this map.
     pub(crate) fn of(map: &Effective, tokens: &Tokens) -> Vectors {
         let (k, hidden) = (map.outputs, tokens.hidden);
         // All tokens are mapped, and the rows of `<s>` dropped: what is left is one text after another without gaps.
@@ -44,6 +46,7 @@ impl Vectors {
         self.starts.len() - 1
     }
 
+    /// The rows of one text.
     fn of_text(&self, text: usize) -> &[f32] {
         &self.rows[self.starts[text] * self.k..self.starts[text + 1] * self.k]
     }
@@ -64,7 +67,7 @@ fn states_without_first(tokens: &Tokens) -> Vec<f32> {
 /// Query rows whose similarities one call computes: the block stays in the second-level cache.
 const BLOCK_ROWS: usize = 256;
 
-/// Of every query row its best value and match among the rows of one passage.
+/// For every row of all queries, the largest dot product with a row of one passage, and which row of the passage has it.
 fn best_of(queries: &Vectors, passage: &[f32], k: usize) -> (Vec<f32>, Vec<u32>) {
     let count = passage.len() / k;
     let rows = queries.rows.len() / k;
@@ -82,7 +85,8 @@ fn best_of(queries: &Vectors, passage: &[f32], k: usize) -> (Vec<f32>, Vec<u32>)
     (values, places)
 }
 
-/// `1/N_q Σ_i max_j V_i·V_j`, `[queries, passages]`, and the matches of each passage.
+/// The scores `1/N_q Σ_i max_j V_i·V_j`, `[queries, passages]`, where `N_q` is the number of the query's rows; and the matches as in
+/// [`Forward::best`].
 fn match_all(queries: &Vectors, passages: &Vectors) -> (Vec<f32>, Vec<Vec<u32>>) {
     let of_passage = |passage: usize| {
         let (values, places) = best_of(queries, passages.of_text(passage), passages.k);
@@ -102,19 +106,20 @@ fn match_all(queries: &Vectors, passages: &Vectors) -> (Vec<f32>, Vec<Vec<u32>>)
     (scores, columns.into_iter().map(|(_, places)| places).collect())
 }
 
-/// Scores alone.
+/// Scores `[queries, passages]`, without what a backward pass needs.
 pub(crate) fn scores(queries: &Vectors, passages: &Vectors) -> Vec<f32> {
     match_all(queries, passages).0
 }
 
-/// Scores `[queries, passages]`.
+/// Scores `[queries, passages]`, and what the backward pass needs.
 pub(crate) fn forward(map: &Effective, queries: &Tokens, passages: &Tokens) -> (Vec<f32>, Forward) {
     let (queries, passages) = (Vectors::of(map, queries), Vectors::of(map, passages));
     let (scores, best) = match_all(&queries, &passages);
     (scores, Forward { queries, passages, best })
 }
 
-/// From `G` = ∂L/∂S: `∂V_i = Σ_p G/N_q V_j*`, `∂V_j* += G/N_q V_i`, through the norm, `∂W = Σ ∂r hᵀ`, `∂b = Σ ∂r`.
+/// The gradient of the map from `G` = ∂L/∂S. With `j*` the best match of row i: `∂V_i = Σ_p G/N_q V_j*` and `∂V_j* += G/N_q V_i`; back through
+/// the normalisation to `∂r`; then `∂W = Σ ∂r hᵀ`, `∂b = Σ ∂r`.
 pub(crate) fn backward(map: &Effective, forward: &Forward, g: &[f32], queries: &Tokens, passages: &Tokens) -> Gradient {
     let (q, p, k) = (&forward.queries, &forward.passages, map.outputs);
     let count = p.texts();

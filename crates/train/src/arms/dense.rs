@@ -1,16 +1,17 @@
-//! Dense: the pooled state, mapped and normalised; the score is the cosine.
+//! Dense: a text's pooled state is mapped and normalised; the score of two texts is the dot product, which is their cosine.
 
 use super::{Effective, Gradient};
 use crate::math::{normalize_backward, normalize_rows, outer_sums, product, transposed};
 
 /// What the backward pass needs of the forward pass.
 pub(crate) struct Forward {
-    /// `[queries, k]` and `[passages, k]`, normalised, and their lengths before.
+    /// The normalised vectors of the queries, `[queries, k]`, and the lengths that they had before; of the passages likewise.
     queries: (Vec<f32>, Vec<f32>),
     passages: (Vec<f32>, Vec<f32>),
     k: usize,
 }
 
+/// The normalised vectors of pooled states, `[texts, k]`, and the lengths that they had before.
 fn side(map: &Effective, pooled: &[f32]) -> (Vec<f32>, Vec<f32>) {
     let mut rows = map.apply(pooled);
     let norms = normalize_rows(&mut rows, map.outputs);
@@ -22,14 +23,15 @@ pub(crate) fn vectors(map: &Effective, pooled: &[f32]) -> Vec<f32> {
     side(map, pooled).0
 }
 
-/// Scores `[queries, passages]`.
+/// Scores `[queries, passages]`, and what the backward pass needs.
 pub(crate) fn forward(map: &Effective, queries: &[f32], passages: &[f32]) -> (Vec<f32>, Forward) {
     let (queries, passages) = (side(map, queries), side(map, passages));
     let scores = product(&queries.0, &passages.0, map.outputs, None);
     (scores, Forward { queries, passages, k: map.outputs })
 }
 
-/// From `G` = ∂L/∂S `[queries, passages]`: `∂D_q = G D_p`, `∂D_p = Gᵀ D_q`, through the norm, `∂W = Σ ∂r uᵀ`, `∂b = Σ ∂r`.
+/// The gradient of the map from `G` = ∂L/∂S `[queries, passages]`: `∂D_q = G D_p` and `∂D_p = Gᵀ D_q`; back through the normalisation to `∂r`;
+/// then `∂W = Σ ∂r uᵀ` with the pooled states `u`, `∂b = Σ ∂r`.
 pub(crate) fn backward(map: &Effective, forward: &Forward, g: &[f32], queries: &[f32], passages: &[f32]) -> Gradient {
     let k = forward.k;
     let (q, p) = (&forward.queries, &forward.passages);

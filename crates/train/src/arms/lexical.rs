@@ -1,4 +1,5 @@
-//! Lexical: a weight for every token, the largest of each piece, the score a sum over shared pieces.
+//! Lexical: every token has a weight, and a piece has the largest weight of its tokens. The score of two texts is the sum of the products of the
+//! weights over the pieces that they share.
 
 use rayon::prelude::*;
 
@@ -8,19 +9,19 @@ use crate::math::add_scaled;
 /// Pieces that carry no weight: `<s>`, `<pad>`, `</s>`, `<unk>` of XLM-RoBERTa.
 pub(crate) const UNUSED: std::ops::RangeInclusive<u32> = 0..=3;
 
-/// A piece of a text: its id, its weight, and the first token that has it.
+/// A piece of a text: its id, its weight, and the token that gave it this weight (the first of equals).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Entry {
     pub id: u32,
     pub weight: f32,
-    /// In the tokens of all texts.
+    /// The token's place in [`Tokens`], among the tokens of all texts.
     pub token: u32,
 }
 
-/// The pieces of every text with a weight above 0, ids ascending.
+/// For every text, its pieces that have a weight above 0, ids ascending.
 pub(crate) type Pieces = Vec<Vec<Entry>>;
 
-/// `max(0, w·h + b)` of every token, the largest of each piece.
+/// The pieces of every text; a piece's weight is the largest `max(0, w·h + b)` of its tokens.
 pub(crate) fn pieces(map: &Effective, tokens: &Tokens) -> Pieces {
     let weights = map.apply(&tokens.states);
     let of = |text: usize| {
@@ -41,7 +42,7 @@ fn has_weight(weight: f32) -> bool {
     weight > 0.0 || weight.is_nan()
 }
 
-/// Calls `each` with the places of the pieces that two texts share.
+/// Calls `each` for every piece that two texts share, with its index in `a` and in `b`.
 fn shared(a: &[Entry], b: &[Entry], mut each: impl FnMut(usize, usize)) {
     let (mut i, mut j) = (0, 0);
     while i < a.len() && j < b.len() {
@@ -69,7 +70,8 @@ pub(crate) fn scores(queries: &Pieces, passages: &Pieces) -> Vec<f32> {
     queries.par_iter().flat_map_iter(row).collect()
 }
 
-/// From `G` = ∂L/∂S: `∂X_q = G X_p`, `∂X_p = Gᵀ X_q`; each at the token that had the largest weight, `∂w += ∂X h`, `∂b += ∂X`.
+/// The gradient of the map from `G` = ∂L/∂S, with the weights `X` of the pieces: `∂X_q = G X_p` and `∂X_p = Gᵀ X_q`; then, with the state `h`
+/// of the token that gave the piece its weight, `∂w += ∂X h` and `∂b += ∂X`.
 pub(crate) fn backward(g: &[f32], [queries, passages]: [&Pieces; 2], [q_tokens, p_tokens]: [&Tokens; 2]) -> Gradient {
     let count = passages.len();
     let of_query = |(at, query): (usize, &Vec<Entry>)| {
@@ -94,7 +96,7 @@ pub(crate) fn backward(g: &[f32], [queries, passages]: [&Pieces; 2], [q_tokens, 
     let hidden = q_tokens.hidden;
     let mut gradient = Gradient { weight: vec![0.0; hidden], bias: vec![0.0] };
     for (pieces, tokens, sums) in &parts {
-        // A text at a time, then the texts in order.
+        // Each text is summed by itself and the texts are added in order: the same bits for any number of threads.
         let of_text = |(entries, sums): (&Vec<Entry>, &Vec<f32>)| {
             let mut weight = vec![0.0; hidden];
             for (entry, &sum) in entries.iter().zip(sums) {

@@ -1,7 +1,7 @@
 //! The three ways of scoring a query and a passage, each with its forward and its backward pass, over a batch of texts.
 //!
-//! Every arm is a linear map of token states (or of pooled ones) and what follows it. `S` is `[queries, passages]`, before it is divided by
-//! the temperature.
+//! Every arm begins with a linear map of token states (of pooled states for dense). `S` are an arm's scores, `[queries, passages]`, before they
+//! are divided by the temperature.
 
 pub(crate) mod colbert;
 pub(crate) mod dense;
@@ -13,21 +13,23 @@ use crate::math::closed::Map;
 use crate::math::{add_scaled, product};
 use crate::states::States;
 
-/// An arm's map, `A (W₀ x + b₀) + a`: `W₀` and `b₀` stay, `A` and `a` are trained.
+/// An arm's map, `A (W₀ x + b₀) + a`: the base `W₀` and `b₀` stays as it is, `A` and `a` are trained.
 #[derive(Debug, Clone)]
 pub(crate) struct Arm {
     base: Map,
-    /// `[k, d]`, `[d, k]` and `[k]`: the base in f32.
+    /// `W₀` in f32, `[k, d]`.
     rows: Vec<f32>,
+    /// `W₀` transposed, in f32, `[d, k]`.
     columns: Vec<f32>,
+    /// `b₀` in f32, `[k]`.
     base_bias: Vec<f32>,
-    /// `[m, k]`
+    /// `A`, `[m, k]`.
     pub a: Vec<f32>,
-    /// `[m]`
+    /// `a`, `[m]`.
     pub a_bias: Vec<f32>,
 }
 
-/// A single map, by which a batch is computed.
+/// The one map `W x + b` that an arm's base and its trained part give together, in f32.
 #[derive(Debug, Clone)]
 pub(crate) struct Effective {
     /// `[m, d]`
@@ -39,12 +41,13 @@ pub(crate) struct Effective {
 }
 
 impl Effective {
+    /// An f64 map, rounded to f32.
     pub(crate) fn of(map: &Map) -> Effective {
         let narrow = |values: &[f64]| values.iter().map(|&x| x as f32).collect();
         Effective { weight: narrow(&map.weight), bias: narrow(&map.bias), outputs: map.outputs, inputs: map.inputs }
     }
 
-    /// `W x + b` of rows.
+    /// `W x + b` of each row `x` of `[rows, d]`.
     pub(crate) fn apply(&self, rows: &[f32]) -> Vec<f32> {
         product(rows, &self.weight, self.inputs, Some(&self.bias))
     }
@@ -66,13 +69,14 @@ impl Arm {
         Arm { base, rows, columns, base_bias, a, a_bias }
     }
 
-    /// With `A` the identity.
+    /// An arm that begins as `base` itself: `A` is the identity, `a` is 0.
     pub(crate) fn identity(base: Map) -> Arm {
         let k = base.outputs;
         let a = (0..k * k).map(|at| if at / k == at % k { 1.0 } else { 0.0 }).collect();
         Arm::new(base, a, vec![0.0; k])
     }
 
+    /// The one map `A W₀ x + (A b₀ + a)`, in f32.
     pub(crate) fn effective(&self) -> Effective {
         let (k, outputs) = (self.base.outputs, self.a_bias.len());
         let mut bias = product(&self.a, &self.base_bias, k, None);
@@ -80,7 +84,7 @@ impl Arm {
         Effective { weight: product(&self.a, &self.columns, k, None), bias, outputs, inputs: self.base.inputs }
     }
 
-    /// The gradient of `A` and `a` from that of the effective map: `∂W W₀ᵀ + ∂b b₀ᵀ`, `∂b`.
+    /// The gradient of `A`, `∂W W₀ᵀ + ∂b b₀ᵀ`, and of `a`, `∂b`, from that of the effective map.
     pub(crate) fn gradient(&self, effective: Gradient) -> Gradient {
         let k = self.base.outputs;
         let mut weight = product(&effective.weight, &self.rows, self.base.inputs, None);
@@ -90,13 +94,13 @@ impl Arm {
         Gradient { weight, bias: effective.bias }
     }
 
-    /// The map to be stored, computed in f64.
+    /// The effective map, computed in f64, for the model that is written.
     pub(crate) fn map(&self) -> Map {
         let wide = |values: &[f32]| -> Vec<f64> { values.iter().map(|&x| f64::from(x)).collect() };
         self.base.then(&wide(&self.a), &wide(&self.a_bias))
     }
 
-    /// How far `A` is from the identity, or from 0 if it is no square: the root of the mean square.
+    /// How far `A` is from the identity, or from 0 if `A` is not square: the root of the mean squared difference.
     pub(crate) fn distance(&self) -> f64 {
         let k = self.base.outputs;
         let square = self.a.len() == k * k;
@@ -121,7 +125,7 @@ pub(crate) struct Tokens {
 }
 
 impl Tokens {
-    /// Reads the states of `texts`, places in `states` and `ids`.
+    /// Reads the states and token ids of `texts`, which are indices into `states` and `ids`.
     pub(crate) fn load(states: &States, ids: &[Vec<u32>], texts: &[usize]) -> Tokens {
         let hidden = states.hidden();
         let mut starts = vec![0];
@@ -146,7 +150,7 @@ impl Tokens {
         self.starts.len() - 1
     }
 
-    /// A text's tokens.
+    /// The places of a text's tokens.
     pub(crate) fn range(&self, text: usize) -> std::ops::Range<usize> {
         self.starts[text]..self.starts[text + 1]
     }

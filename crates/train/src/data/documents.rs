@@ -1,4 +1,4 @@
-//! Makes pairs of documents without labels: a document's beginning is the query, and the rest its passage.
+//! Makes pairs from documents without labels: a document's title or first sentence becomes the query, and the rest its passage.
 
 use std::path::Path;
 
@@ -6,15 +6,15 @@ use super::raw::{RawPair, RawPairs, hex};
 use super::read::{object, records, text, title};
 use crate::error::{Error, Result};
 
-/// Fewest characters of the rest. A text of one sentence gives no pair.
+/// The fewest characters of a passage: a document with a shorter one, or of one sentence alone, gives no pair.
 const LEAST_REST: usize = 20;
-/// Longest first sentence, in characters: what is longer is cut at a space.
+/// The longest first sentence, in characters: a longer one ends at its last space, or at this length if it has no space.
 const LONGEST_FIRST: usize = 200;
 
-/// Reads documents: JSON Lines with `text` and, if it is there, `title`; or lines of text, each a document. The query is the title, or
-/// without one the first sentence. Documents with too little text are skipped.
+/// Reads documents and makes a pair from each. The file has JSON objects with `text` and perhaps `title`, or plain lines, each of which is a
+/// document's text. The query is the title, or without one the first sentence. Documents with too little text are skipped.
 ///
-/// Such pairs teach less than questions that people asked; reports name their number.
+/// Such pairs teach less than questions that people asked; reports say how many pairs were made in this way.
 ///
 /// # Errors
 /// [`Error::Line`] names a line that is an object without `text`; [`Error::Io`].
@@ -36,6 +36,7 @@ pub fn read_documents(path: &Path) -> Result<RawPairs> {
     Ok(RawPairs { unlabelled: pairs.len(), pairs, digest: hex(&digest), ..RawPairs::default() })
 }
 
+/// The pair of one document; `None` if the text is too short.
 fn pair(title: Option<String>, text: &str) -> Option<RawPair> {
     let (query, rest) = match title {
         Some(title) => (title, text.to_owned()),
@@ -51,7 +52,7 @@ fn pair(title: Option<String>, text: &str) -> Option<RawPair> {
     })
 }
 
-/// Where the first sentence ends, in bytes.
+/// The byte at which the first sentence ends; `None` if no sentence ends within a text shorter than [`LONGEST_FIRST`].
 fn first_sentence(text: &str) -> Option<usize> {
     let mut last_space = None;
     for (count, (at, c)) in text.char_indices().enumerate() {
@@ -76,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_sentence_asks_for_the_rest() {
+    fn the_query_is_the_title_or_the_first_sentence_and_the_passage_is_the_rest() {
         let found = pair(None, "Version 1.2 came out. It has many new things in it.").unwrap();
         assert_eq!(
             (found.query.as_str(), found.passage.as_str()),

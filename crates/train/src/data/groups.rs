@@ -1,20 +1,20 @@
-//! Groups pairs about the same thing: union-find over the texts and the names of groups that they share.
+//! Union-find over numbered items: the caller joins the pairs that share a text or a group's name, and gets the groups that result.
 
 use std::collections::HashMap;
 
-/// Sets of items that were joined.
+/// Disjoint sets of items; [`Groups::join`] merges two of them.
 #[derive(Debug)]
 pub(crate) struct Groups {
     parent: Vec<u32>,
 }
 
 impl Groups {
-    /// Every item by itself.
+    /// Begins with every item in a set of its own.
     pub(crate) fn new(items: usize) -> Groups {
         Groups { parent: (0..items as u32).collect() }
     }
 
-    /// The least item of the set that `item` is in.
+    /// The smallest item of the set that `item` is in.
     pub(crate) fn root(&mut self, item: u32) -> u32 {
         let mut root = item;
         while self.parent[root as usize] != root {
@@ -27,6 +27,7 @@ impl Groups {
         root
     }
 
+    /// Merges the sets of `a` and `b`.
     pub(crate) fn join(&mut self, a: u32, b: u32) {
         let (a, b) = (self.root(a), self.root(b));
         self.parent[a.max(b) as usize] = a.min(b);

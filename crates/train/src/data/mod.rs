@@ -1,6 +1,6 @@
-//! Pairs of queries and passages: what training reads, checked and put in order.
+//! Pairs of queries and passages: training's data, read, checked and grouped.
 //!
-//! Texts are kept once each. Pairs that share a query, a passage or a group's name belong to one group: a passage of the query's own group
+//! Each text is stored once. Pairs that share a query, a passage or a group's name belong to one group: a passage of the query's own group
 //! is never a negative.
 
 mod documents;
@@ -19,18 +19,18 @@ pub use read::{Split, parse_pairs, read_pairs};
 use crate::error::{Error, Result};
 use groups::Groups;
 
-/// A pair by its texts' places.
+/// A query and the passage that answers it, as indices into a [`PairSet`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pair {
-    /// Place in [`PairSet::queries`].
+    /// Index into [`PairSet::queries`].
     pub query: u32,
-    /// Place in [`PairSet::passages`].
+    /// Index into [`PairSet::passages`].
     pub passage: u32,
-    /// Places of its negatives.
+    /// The query's negatives, as indices into [`PairSet::passages`].
     pub negatives: Vec<u32>,
-    /// Its group.
+    /// The number of the pair's group, from 0 on.
     pub group: u32,
-    /// The score that another model gives the passage.
+    /// The score that another model (a teacher) gives the passage.
     pub score: Option<f32>,
     /// The scores that the other model gives the negatives; empty, or one for each.
     pub negative_scores: Vec<f32>,
@@ -39,11 +39,11 @@ pub struct Pair {
 /// What was left out of the data, and why.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOut {
-    /// Pairs with a side that has no text.
+    /// Pairs whose query or passage is blank.
     pub empty: usize,
     /// Repeated pairs.
     pub duplicates: usize,
-    /// Negatives that are right answers by another line.
+    /// Negatives that are passages of the query's own group: by another line of the data they are right answers.
     pub contradictions: usize,
 }
 
@@ -60,27 +60,27 @@ pub struct LeftOut {
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct PairSet {
-    /// Every query once.
+    /// The texts of the queries, each once.
     pub queries: Vec<String>,
-    /// Every passage once, negatives among them.
+    /// The texts of the passages, negatives included, each once.
     pub passages: Vec<String>,
     /// The pairs.
     pub pairs: Vec<Pair>,
-    /// Of each passage its group; `None` for those that are negatives alone.
+    /// The group of each passage; `None` for a passage that answers no query.
     pub passage_groups: Vec<Option<u32>>,
     /// How many groups there are.
     pub groups: usize,
-    /// How many there were by the data's own names, before those with a common text were joined.
+    /// How many groups there were by the data's own names (a pair without a name counts as one), before groups with a common text were joined.
     pub groups_before: usize,
     /// What was left out.
     pub left_out: LeftOut,
-    /// Pairs that were made of documents without labels.
+    /// How many pairs were made from documents without labels.
     pub unlabelled: usize,
     /// SHA-256 of what the pairs were read from: see [`RawPairs::digest`].
     pub digest: String,
 }
 
-/// Texts kept once each.
+/// A list of texts that has each text once.
 #[derive(Default)]
 struct Texts {
     all: Vec<String>,
@@ -88,6 +88,7 @@ struct Texts {
 }
 
 impl Texts {
+    /// The index of the text, which is added if it is not there.
     fn place(&mut self, text: &str) -> u32 {
         if let Some(&place) = self.places.get(text) {
             return place;
@@ -99,17 +100,18 @@ impl Texts {
     }
 }
 
-/// The smallest number of groups with which a dev set can judge. With fewer questions, chance decides which epoch scores best.
+/// The fewest groups that a dev set should have. With fewer questions, chance decides which epoch scores best.
 pub const FEW_JUDGED: usize = 10;
 
-/// Most texts of a set: places are 32-bit numbers.
+/// The largest number of texts that a set may be made of, repeats included. Indices are u32; half of their range is far more than any data
+/// needs.
 const MAX_TEXTS: usize = u32::MAX as usize / 2;
 
 impl PairSet {
-    /// Puts pairs in order: texts once, groups joined, what cannot be used left out and counted.
+    /// Stores each text once, joins pairs into groups, and leaves out and counts the pairs and negatives that cannot be used.
     ///
     /// # Errors
-    /// [`Error::Data`] if there are too many.
+    /// [`Error::Data`] if there are too many texts.
     pub fn new(raw: RawPairs) -> Result<PairSet> {
         let most = raw.pairs.iter().map(|pair| 2 + pair.negatives.len()).sum::<usize>() + raw.others.len();
         if most > MAX_TEXTS {
@@ -167,7 +169,7 @@ impl PairSet {
         Ok(set)
     }
 
-    /// Joins pairs that share a group's name, a query or a passage, or of which one's query is another's passage.
+    /// Joins pairs into groups if they share a group's name, a query or a passage, or if the query of one is the passage of the other.
     fn join(&mut self, names: &[Option<String>]) {
         let mut groups = Groups::new(self.pairs.len());
         let mut by_name: HashMap<&str, u32> = HashMap::new();
@@ -193,7 +195,7 @@ impl PairSet {
         }
     }
 
-    /// Removes negatives that are of their query's own group.
+    /// Removes and counts negatives that are passages of their query's own group.
     fn drop_contradictions(&mut self) {
         let groups = &self.passage_groups;
         for pair in &mut self.pairs {
@@ -253,7 +255,8 @@ impl PairSet {
         Ok(())
     }
 
-    /// Of the pairs of `dev`, how many have a query or a passage that this set has; and the first such query.
+    /// Counts the pairs of `dev` whose query or passage is also in a pair of this set, and gives the query of the first. `None` if there are
+    /// none.
     pub fn overlap(&self, dev: &PairSet) -> Option<(usize, String)> {
         let own: BTreeSet<&str> = self.pairs.iter().flat_map(|pair| self.texts_of(pair)).collect();
         let common: Vec<&Pair> =
@@ -262,15 +265,16 @@ impl PairSet {
         Some((common.len(), dev.queries[first.query as usize].clone()))
     }
 
+    /// The query and the passage of a pair.
     fn texts_of(&self, pair: &Pair) -> [&str; 2] {
         [&self.queries[pair.query as usize], &self.passages[pair.passage as usize]]
     }
 
-    /// Moves `percent` of the groups into a dev set, but at least [`FEW_JUDGED`] and at most half. A hash of each group's first query decides
-    /// whether the group is moved. Returns the groups that stay, and the dev set.
+    /// Moves about `percent` of the groups into a dev set, but at least [`FEW_JUDGED`] and at most half. A hash of each group's first query
+    /// decides which groups are moved. Passages that belong to no pair are dropped. Returns the groups that stay, and the dev set.
     ///
     /// # Errors
-    /// [`Error::Data`] if there are too few groups to judge by some and to train on others.
+    /// [`Error::Data`] if there are fewer than twice [`FEW_JUDGED`] groups.
     pub fn split_dev(mut self, percent: u64) -> Result<(PairSet, PairSet)> {
         if self.groups < 2 * FEW_JUDGED {
             return Err(Error::data(format!(
@@ -306,6 +310,7 @@ impl PairSet {
         Ok((PairSet { left_out: self.left_out, groups_before: rest.groups_before, ..rest }, dev))
     }
 
+    /// The pair with its texts, as it was read; its group is named by its number.
     fn raw(&self, pair: &Pair) -> RawPair {
         RawPair {
             query: self.queries[pair.query as usize].clone(),
@@ -318,7 +323,7 @@ impl PairSet {
     }
 }
 
-/// FNV-1a with a final mix.
+/// Hashes a text to 32 bits, the same on every machine: FNV-1a and a final mix.
 fn hash(text: &str) -> u64 {
     let fnv = text
         .bytes()

@@ -1,8 +1,8 @@
-//! Pairs as files have them.
+//! Pairs as they were read from files, before they are checked and grouped.
 
 use sha2::{Digest, Sha256};
 
-/// A line of data as it was read.
+/// A query and a passage as they were read, with what the data says about them.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RawPair {
     /// The query.
@@ -19,21 +19,21 @@ pub struct RawPair {
     pub negative_scores: Vec<f32>,
 }
 
-/// What a reader found.
+/// The pairs of one or more files, as they were read.
 #[derive(Debug, Clone, Default)]
 pub struct RawPairs {
     /// The pairs.
     pub pairs: Vec<RawPair>,
-    /// Passages that belong to no pair (a corpus has them): they take part in evaluations.
+    /// Passages that belong to no pair, as a BEIR corpus has them: they are ranked in evaluations, and can be mined as hard negatives.
     pub others: Vec<String>,
     /// SHA-256 of what was read, in hexadecimal digits.
     pub digest: String,
-    /// Pairs that were made of documents without labels.
+    /// How many of the pairs were made from documents without labels.
     pub unlabelled: usize,
 }
 
 impl RawPairs {
-    /// Adds the pairs of another file.
+    /// Adds the pairs of another file, and makes one digest of both digests.
     pub fn extend(&mut self, other: RawPairs) {
         self.digest = match self.digest.is_empty() {
             true => other.digest,
@@ -45,6 +45,7 @@ impl RawPairs {
     }
 }
 
+/// Bytes as hexadecimal digits.
 pub(super) fn hex(digest: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }

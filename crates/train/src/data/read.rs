@@ -1,4 +1,5 @@
-//! Files of pairs: JSON Lines (or a JSON list) of this crate's own or of FlagEmbedding's fine-tuning, and directories in BEIR's layout.
+//! Reads pairs from JSON Lines or a JSON list, in this crate's own form or in that of FlagEmbedding's fine-tuning, and from directories in
+//! BEIR's layout.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -12,10 +13,10 @@ use trivec::records::{Problem, Record, Records};
 use super::raw::{RawPair, RawPairs, hex};
 use crate::error::{Error, Result, shown};
 
-/// Longest line, or object of a list, in bytes.
+/// The longest line, or the longest object of a list, that is read, in bytes.
 const MAX_RECORD: usize = 64 << 20;
 
-/// Which judgements of a BEIR directory are read.
+/// Which file of judgements of a BEIR directory is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Split {
     /// `qrels/train.tsv`
@@ -27,6 +28,7 @@ pub enum Split {
 }
 
 impl Split {
+    /// The names of the files, without `.tsv`, of which the first that exists is read.
     fn names(self) -> &'static [&'static str] {
         match self {
             Split::Train => &["train"],
@@ -36,9 +38,9 @@ impl Split {
     }
 }
 
-/// Reads pairs. A file is JSON Lines, each `{"query", "passage"}` with `negatives`, `group`, `score` and `negative_scores` if they are
-/// there, or FlagEmbedding's `{"query", "pos", "neg"}` with `pos_scores` and `neg_scores`; a directory is BEIR's (`corpus.jsonl`,
-/// `queries.jsonl`, `qrels/*.tsv`).
+/// Reads pairs from a file or a directory. A file has JSON objects, one a line or in a list: each is `{"query", "passage"}` with optional
+/// `negatives`, `group`, `score` and `negative_scores`, or FlagEmbedding's `{"query", "pos", "neg"}` with optional `pos_scores` and
+/// `neg_scores`. A directory has BEIR's layout: `corpus.jsonl`, `queries.jsonl`, and the file in `qrels` that `split` names.
 ///
 /// # Errors
 /// [`Error::Line`] names the line that is none of these, or whose numbers make no sense; [`Error::Io`].
@@ -47,7 +49,7 @@ pub fn read_pairs(path: &Path, split: Split) -> Result<RawPairs> {
     if metadata.is_dir() { read_beir(path, split) } else { jsonl(path, open(path)?) }
 }
 
-/// Reads pairs of JSON Lines that are in memory, as [`read_pairs`] reads a file. Errors call them `name`.
+/// Reads pairs from a text in memory, as [`read_pairs`] reads a file. Errors show `name` where they would show the file's path.
 ///
 /// # Errors
 /// As [`read_pairs`].
@@ -67,7 +69,7 @@ fn open(path: &Path) -> Result<File> {
     File::open(path).map_err(|e| Error::io(path, e))
 }
 
-/// What is digested as it is read.
+/// A reader that hashes all bytes that are read through it.
 struct Digested<R> {
     inner: R,
     hash: Sha256,
@@ -81,13 +83,13 @@ impl<R: Read> Read for Digested<R> {
     }
 }
 
-/// Calls `each` with every line that has something on it, or every object of a JSON list, and its line's number. Returns the digest of the
+/// Calls `each` for every line that is not blank, or for every object of a JSON list, with the number of its line. Returns the SHA-256 of the
 /// whole file.
 pub(super) fn records(path: &Path, each: impl FnMut(u64, &str) -> Result<()>) -> Result<[u8; 32]> {
     records_of(path, open(path)?, each)
 }
 
-/// As [`records`], for the bytes that `inner` gives; errors call them `path`.
+/// As [`records`], for the bytes that `inner` gives; `path` is only for errors.
 fn records_of(path: &Path, inner: impl Read, mut each: impl FnMut(u64, &str) -> Result<()>) -> Result<[u8; 32]> {
     let mut file = Digested { inner, hash: Sha256::new() };
     for record in Records::new(BufReader::with_capacity(1 << 20, &mut file), MAX_RECORD) {
@@ -100,7 +102,7 @@ fn records_of(path: &Path, inner: impl Read, mut each: impl FnMut(u64, &str) -> 
     Ok(file.hash.finalize().into())
 }
 
-/// The object of a line. Each of its fields is there once: which of two is meant, nobody knows.
+/// Parses a line that is a JSON object. A field that is there twice is an error, because nobody knows which of the two is meant.
 pub(super) fn object(line: &str) -> Result<Map<String, Value>, String> {
     match trivec::json::read(line) {
         Ok(Value::Object(object)) => Ok(object),
@@ -109,6 +111,7 @@ pub(super) fn object(line: &str) -> Result<Map<String, Value>, String> {
     }
 }
 
+/// Reads pairs from lines or a list of JSON objects; `path` is only for errors.
 fn jsonl(path: &Path, inner: impl Read) -> Result<RawPairs> {
     let mut pairs = Vec::new();
     let digest = records_of(path, inner, |number, text| {
@@ -120,6 +123,7 @@ fn jsonl(path: &Path, inner: impl Read) -> Result<RawPairs> {
     Ok(RawPairs { pairs, digest: hex(&digest), ..RawPairs::default() })
 }
 
+/// The pairs of one JSON object: one in this crate's own form, or one for each right answer in FlagEmbedding's.
 fn pairs_of(object: &Map<String, Value>) -> Result<Vec<RawPair>, String> {
     let query = text(object, "query")?.ok_or("it has no `query`")?;
     if object.contains_key("pos") {
@@ -141,7 +145,7 @@ fn pairs_of(object: &Map<String, Value>) -> Result<Vec<RawPair>, String> {
     Ok(vec![RawPair { query, passage, negatives, group, score, negative_scores }])
 }
 
-/// One pair for every text in `pos`; the negatives are those of all.
+/// One pair for every text in `pos`, each with all texts in `neg` as its negatives.
 fn of_flag_embedding(object: &Map<String, Value>, query: String) -> Result<Vec<RawPair>, String> {
     let (positives, negatives) = (texts(object, "pos")?, texts(object, "neg")?);
     if positives.is_empty() {
@@ -163,6 +167,7 @@ fn of_flag_embedding(object: &Map<String, Value>, query: String) -> Result<Vec<R
     Ok(positives.into_iter().enumerate().map(pair).collect())
 }
 
+/// The text of a field; `None` if there is no such field.
 pub(super) fn text(object: &Map<String, Value>, name: &str) -> Result<Option<String>, String> {
     match object.get(name) {
         None => Ok(None),
@@ -171,7 +176,7 @@ pub(super) fn text(object: &Map<String, Value>, name: &str) -> Result<Option<Str
     }
 }
 
-/// The title, if there is one with something in it.
+/// The title of a document; `None` if it is missing, null or blank.
 pub(super) fn title(object: &Map<String, Value>) -> Result<Option<String>, String> {
     match object.get("title") {
         Some(Value::Null) => Ok(None),
@@ -179,6 +184,7 @@ pub(super) fn title(object: &Map<String, Value>) -> Result<Option<String>, Strin
     }
 }
 
+/// The list of texts in a field; empty if the field is missing or null.
 fn texts(object: &Map<String, Value>, name: &str) -> Result<Vec<String>, String> {
     match object.get(name) {
         None | Some(Value::Null) => Ok(Vec::new()),
@@ -193,11 +199,13 @@ fn texts(object: &Map<String, Value>, name: &str) -> Result<Vec<String>, String>
     }
 }
 
+/// A finite number; the error names the field `name`.
 fn number(value: &Value, name: &str) -> Result<f32, String> {
     let number = value.as_f64().map(|x| x as f32).filter(|x| x.is_finite());
     number.ok_or_else(|| format!("`{name}` is {}, expected a finite number", kind(value)))
 }
 
+/// The list of `expected` numbers in a field; empty if the field is missing or null.
 fn numbers(object: &Map<String, Value>, name: &str, expected: usize) -> Result<Vec<f32>, String> {
     match object.get(name) {
         None | Some(Value::Null) => Ok(Vec::new()),
@@ -209,6 +217,7 @@ fn numbers(object: &Map<String, Value>, name: &str, expected: usize) -> Result<V
     }
 }
 
+/// What a message calls this kind of JSON value.
 fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -220,7 +229,7 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// An identifier of BEIR's: a text or a number.
+/// The identifier of a document or a query of BEIR, which is a text or a number.
 fn id(object: &Map<String, Value>) -> Result<String, String> {
     match object.get("_id").or(object.get("id")) {
         Some(Value::String(id)) => Ok(id.clone()),
@@ -256,6 +265,7 @@ fn beir_texts(path: &Path, with_title: bool) -> Result<BeirTexts> {
     Ok(BeirTexts { places, all, digest })
 }
 
+/// Reads a directory in BEIR's layout: one pair for every judgement with a gain above 0.
 fn read_beir(directory: &Path, split: Split) -> Result<RawPairs> {
     let BeirTexts { places: corpus_ids, all: corpus, digest: corpus_digest } =
         beir_texts(&directory.join("corpus.jsonl"), true)?;
@@ -278,7 +288,7 @@ fn read_beir(directory: &Path, split: Split) -> Result<RawPairs> {
             _ => return Err(wrong(format!("fields: found {}, expected query, document and gain", fields.len()))),
         };
         let Some(gain) = gain.parse::<f64>().ok().filter(|gain| gain.is_finite()) else {
-            // The first line may have the names of the columns, whatever they are. One that names a query or a document is a judgement.
+            // The first line may have the names of the columns, in any words. A line with the id of a query or a document is a judgement.
             let is_known = query_ids.contains_key(query) || corpus_ids.contains_key(document);
             return match may_be_names && !is_known && !gain.is_empty() && gain.parse::<f64>().is_err() {
                 true => Ok(()),
@@ -304,6 +314,7 @@ fn read_beir(directory: &Path, split: Split) -> Result<RawPairs> {
     Ok(RawPairs { pairs, others, digest: hex(&all), unlabelled: 0 })
 }
 
+/// The first file of judgements that exists among those of the split.
 fn qrels_path(directory: &Path, split: Split) -> Result<PathBuf> {
     let paths: Vec<PathBuf> =
         split.names().iter().map(|name| directory.join("qrels").join(format!("{name}.tsv"))).collect();
@@ -323,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_lists_and_wide_characters_hold_pairs() {
+    fn pairs_are_read_from_lines_from_a_list_and_from_utf16() {
         let pair = |n: u8| format!("{{\"query\": \"q{n}\", \"passage\": \"мир {n}\"}}");
         let lines = format!("{}\r\n\n{}\n", pair(1), pair(2));
         let list = format!("[\n  {},\n  {}\n]\n", pair(1), pair(2));

@@ -1,7 +1,7 @@
-//! Writes trained heads as models that trivec and other libraries load.
+//! Writes a model with its trained heads, so that trivec and other libraries can load it.
 //!
-//! A model that was a directory becomes a directory in sentence-transformers' layout, with `2_Dense` and the heads beside it; one that was a
-//! packed file becomes a packed file.
+//! If the model was a directory, the output is a directory in sentence-transformers' layout: a trained dense head is its `Dense` module, the
+//! sparse and the ColBERT head are files of their own. If the model was a packed file, the output is one too.
 
 mod torch;
 
@@ -22,13 +22,13 @@ use crate::checkpoint::Tensor;
 use crate::error::{Error, Result};
 use crate::run::Trained;
 
-/// The metadata key under which models say how they were trained.
+/// The metadata key under which a safetensors file describes the training of its heads, as JSON.
 pub const METADATA_KEY: &str = "trivec.train";
 
-/// How a directory is written.
+/// How a trained model is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ExportOptions {
-    /// Whether what is there already is replaced.
+    /// Whether a model that the output path has already is replaced.
     pub force: bool,
 }
 
@@ -54,11 +54,12 @@ pub fn check_output(model: &Model, output: &Path, options: ExportOptions) -> Res
 }
 
 impl Trained {
-    /// Writes `model` with the trained heads to `output`, which appears when it is whole: a directory if the model was one, else a packed
-    /// file. A directory has the sparse and the ColBERT head as `.safetensors` and as BAAI's pair of `.pt` files.
+    /// Writes `model` with the trained heads to `output`, which gets its name only when it is complete: a directory if the model was one, else a
+    /// packed file. A directory has the trained sparse and ColBERT heads twice: as `.safetensors`, and as `.pt` files, as BGE-M3 itself has them.
     ///
     /// # Errors
-    /// [`Error::Option`] if something is there that may not be replaced; [`Error::Io`]; [`Error::Engine`].
+    /// [`Error::Option`] if `output` has something that may not be replaced; [`Error::Locked`] if another process writes there;
+    /// [`Error::Damaged`] if the model's `modules.json` cannot be read; [`Error::Io`]; [`Error::Engine`].
     pub fn write(&self, model: &Model, output: &Path, options: ExportOptions) -> Result<()> {
         check_output(model, output, options)?;
         match is_packed(model) {
@@ -67,6 +68,7 @@ impl Trained {
         }
     }
 
+    /// Writes a packed file with the trained heads under a hidden name, and renames it to `output`.
     fn write_packed(&self, model: &Model, output: &Path) -> Result<()> {
         let partial = hidden_beside(output, ".trivec-new")?;
         let _removed = Removed(partial.clone());
@@ -79,6 +81,7 @@ impl Trained {
         fs::rename(&partial, output).map_err(|e| Error::io(output, e))
     }
 
+    /// Copies the model's directory `source` to a hidden directory, writes the trained heads into it, and renames it to `output`.
     fn write_directory(&self, source: &Path, output: &Path, options: ExportOptions) -> Result<()> {
         let lock_path = hidden_beside(output, ".trivec-lock")?;
         let lock = LockFile::take(&lock_path).map_err(|e| Error::io(&lock_path, e))?;
@@ -107,22 +110,23 @@ impl Trained {
         replace(&staging, output, options)
     }
 
+    /// The trained head of this name; `None` if it was not trained.
     fn head(&self, name: &str) -> Option<&NewHead> {
         self.heads.iter().find(|head| head.name == name)
     }
 
-    /// A head's file, in f16.
+    /// A head as the bytes of a safetensors file, in f16: `{prefix}.weight`, `{prefix}.bias`, and the description of the training.
     fn safetensors(&self, prefix: &str, map: &HeadMap) -> Result<Vec<u8>> {
         let tensors = [
             (format!("{prefix}.weight"), half_tensor(&map.weight, vec![map.outputs, map.inputs])),
             (format!("{prefix}.bias"), half_tensor(&map.bias, vec![map.outputs])),
         ];
-        // One key: the order of several would be another in every run.
+        // One key alone: a `HashMap` gives several keys in another order in every run, and the bytes must be the same.
         let metadata = HashMap::from([(METADATA_KEY.to_owned(), self.metadata.clone())]);
         safetensors::serialize(tensors, Some(metadata)).map_err(|e| Error::data(e.to_string()))
     }
 
-    /// The `Dense` module in the model's own folder for it, or a new one after the pooling.
+    /// Writes the dense head as the model's `Dense` module: in the folder of the one that the model has, or as a new module after the pooling.
     fn write_dense(&self, staging: &Path, map: &HeadMap) -> Result<()> {
         let path = staging.join("modules.json");
         let read = |path: &Path| -> Result<Value> {
@@ -131,7 +135,7 @@ impl Trained {
         };
         let mut modules = match path.is_file() {
             true => read(&path)?.as_array().cloned().unwrap_or_default(),
-            // What the engine takes such a model for, written out.
+            // The engine pools a model without `modules.json` by `<s>` and normalises: this is written out.
             false => {
                 let pooling = json!({"word_embedding_dimension": map.inputs, "pooling_mode_cls_token": true, "pooling_mode_mean_tokens": false});
                 write(&staging.join("1_Pooling/config.json"), format!("{pooling:#}\n").as_bytes())?;
@@ -163,6 +167,7 @@ impl Trained {
     }
 }
 
+/// An entry of `modules.json`; the caller sets its index and name.
 fn module(path: &str, kind: &str) -> Value {
     json!({"idx": 0, "name": "0", "path": path, "type": format!("sentence_transformers.models.{kind}")})
 }
@@ -172,6 +177,7 @@ fn half_tensor(values: &[f32], shape: Vec<usize>) -> Tensor<'static> {
     Tensor { values: bytes.into(), shape, dtype: Dtype::F16 }
 }
 
+/// Writes a file and syncs it to the disk; makes its folder if it is not there.
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let fail = |e| Error::io(path, e);
     if let Some(parent) = path.parent() {
@@ -182,7 +188,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     file.sync_all().map_err(fail)
 }
 
-/// Removes what is not finished.
+/// When dropped, removes an unfinished file or directory; after it was renamed there is nothing to remove.
 struct Removed(PathBuf);
 
 impl Drop for Removed {
@@ -192,7 +198,7 @@ impl Drop for Removed {
     }
 }
 
-/// A hidden name beside `output`.
+/// The path of a hidden file in the directory of `output`: a dot, the output's name, and `end`. An error if `output` has no name.
 fn hidden_beside(output: &Path, end: &str) -> Result<PathBuf> {
     let name = output.file_name();
     let name =
@@ -200,6 +206,8 @@ fn hidden_beside(output: &Path, end: &str) -> Result<PathBuf> {
     Ok(output.with_file_name(format!(".{}{end}", name.to_string_lossy())))
 }
 
+/// Refuses an output directory that may not be replaced: a file, the model's own directory or one around it, a directory that is no model, or any
+/// without `force`. An empty directory is allowed.
 fn check_target(source: &Path, output: &Path, options: ExportOptions) -> Result<()> {
     let refuse = |what: &str| Err(Error::option("output", format!("{} {what}", output.display())));
     let metadata = match fs::symlink_metadata(output) {
@@ -223,7 +231,8 @@ fn check_target(source: &Path, output: &Path, options: ExportOptions) -> Result<
     }
 }
 
-/// Gives the finished directory its name.
+/// Renames the finished directory to `output`. A directory that may be replaced is first renamed itself, put back if this fails, and else
+/// removed.
 fn replace(staging: &Path, output: &Path, options: ExportOptions) -> Result<()> {
     let fail = |e| Error::io(output, e);
     let _ = fs::remove_dir(output);

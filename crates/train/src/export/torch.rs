@@ -1,14 +1,14 @@
 //! A linear layer's state dict as `torch.save` writes it: an uncompressed zip of a pickle and of the tensors' bytes.
 //!
-//! What FlagEmbedding's `torch.load` reads of `colbert_linear.pt` and `sparse_linear.pt`: an ordered dict of `weight` and `bias`.
+//! FlagEmbedding reads `colbert_linear.pt` and `sparse_linear.pt` by `torch.load`, and expects an ordered dict of `weight` and `bias`.
 
 use half::f16;
 use trivec::internal::HeadMap;
 
-/// Where the bytes of a tensor begin in the archive, as torch has it.
+/// The content of every file in the archive begins at a multiple of this many bytes, as in torch's archives.
 const ALIGNMENT: usize = 64;
 
-/// The archive, with f16 tensors; its folder is called `name`.
+/// The bytes of the `.pt` file of a linear layer, with f16 tensors. `name` is the folder inside the archive.
 pub(super) fn linear(name: &str, map: &HeadMap) -> Vec<u8> {
     let halves = |values: &[f32]| values.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect::<Vec<u8>>();
     let tensors = [("weight", vec![map.outputs, map.inputs]), ("bias", vec![map.outputs])];
@@ -21,8 +21,8 @@ pub(super) fn linear(name: &str, map: &HeadMap) -> Vec<u8> {
     zip.finish()
 }
 
-/// Protocol 2: `OrderedDict([(name, _rebuild_tensor_v2(storage, 0, shape, strides, False, OrderedDict()))])`. The opcodes' names are those of
-/// Python's `pickletools`.
+/// The pickle, in protocol 2, of `OrderedDict([(name, _rebuild_tensor_v2(storage, 0, shape, strides, False, OrderedDict()))])`. The comments name
+/// the opcodes as Python's `pickletools` does.
 fn pickle(tensors: &[(&str, Vec<usize>)]) -> Vec<u8> {
     let mut out = vec![0x80, 2]; // PROTO 2
     ordered_dict(&mut out);
@@ -49,33 +49,38 @@ fn pickle(tensors: &[(&str, Vec<usize>)]) -> Vec<u8> {
     out
 }
 
+/// Appends the opcodes of an empty `OrderedDict`.
 fn ordered_dict(out: &mut Vec<u8>) {
     global(out, "collections", "OrderedDict");
     out.extend(b")R"); // EMPTY_TUPLE REDUCE
 }
 
+/// Appends the opcode of a class or a function of a module.
 fn global(out: &mut Vec<u8>, module: &str, name: &str) {
     out.extend(format!("c{module}\n{name}\n").as_bytes());
 }
 
+/// Appends the opcode of a string.
 fn text(out: &mut Vec<u8>, text: &str) {
     out.push(b'X'); // BINUNICODE
     out.extend((text.len() as u32).to_le_bytes());
     out.extend(text.as_bytes());
 }
 
+/// Appends the opcode of an integer.
 fn number(out: &mut Vec<u8>, number: usize) {
     out.push(b'J'); // BININT; a head has fewer than 2^31 numbers
     out.extend((number as i32).to_le_bytes());
 }
 
+/// Appends the opcodes of a tuple of integers.
 fn tuple(out: &mut Vec<u8>, numbers: &[usize]) {
     out.push(b'('); // MARK
     numbers.iter().for_each(|&x| number(out, x));
     out.push(b't'); // TUPLE
 }
 
-/// A zip archive in the making: nothing is compressed.
+/// A zip archive that is being built; its files are stored, not compressed.
 #[derive(Default)]
 struct Zip {
     out: Vec<u8>,
@@ -84,14 +89,14 @@ struct Zip {
 }
 
 impl Zip {
-    /// Adds a file whose bytes begin at a multiple of 64: torch fills up with an extra field of the header, as here.
+    /// Adds a file whose content begins at a multiple of [`ALIGNMENT`]: as in torch, an extra field of the header fills the gap.
     fn add(&mut self, name: &str, data: &[u8]) {
         let offset = self.out.len() as u32;
-        // Of an extra field the first four bytes say what it is and how long.
+        // An extra field begins with four bytes: its kind and its length.
         let header = self.out.len() + 30 + name.len() + 4;
         let padding = header.next_multiple_of(ALIGNMENT) - header;
         let mut fields = vec![0; 8]; // flags, method: stored, time, date
-        fields[6..8].copy_from_slice(&0x21u16.to_le_bytes()); // the first day that a date can be
+        fields[6..8].copy_from_slice(&0x21u16.to_le_bytes()); // 1980-01-01, the earliest date of a zip
         fields.extend(crc32fast::hash(data).to_le_bytes());
         fields.extend((data.len() as u32).to_le_bytes());
         fields.extend((data.len() as u32).to_le_bytes());
@@ -112,6 +117,7 @@ impl Zip {
         self.entries += 1;
     }
 
+    /// Appends the central directory, and returns the bytes of the archive.
     fn finish(mut self) -> Vec<u8> {
         let (offset, size) = (self.out.len() as u32, self.directory.len() as u32);
         self.out.append(&mut self.directory);

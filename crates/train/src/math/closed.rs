@@ -21,12 +21,13 @@ impl Map {
         Map { weight, bias: vec![0.0; d], outputs: d, inputs: d }
     }
 
+    /// A head of the engine, widened to f64.
     pub(crate) fn of(map: &trivec::internal::HeadMap) -> Map {
         let wide = |values: &[f32]| values.iter().map(|&x| f64::from(x)).collect();
         Map { weight: wide(&map.weight), bias: wide(&map.bias), outputs: map.outputs, inputs: map.inputs }
     }
 
-    /// This map and then the map `a`, `[outputs, self.outputs]`, with `a_bias`: `(A W) x + (A b + a_bias)`.
+    /// This map followed by the map `A y + a_bias`, with `a` `[outputs, self.outputs]`: `(A W) x + (A b + a_bias)`.
     pub(crate) fn then(&self, a: &[f64], a_bias: &[f64]) -> Map {
         let outputs = a_bias.len();
         let mut bias = algebra::product(a, &self.bias, [outputs, self.outputs, 1]);
@@ -36,7 +37,8 @@ impl Map {
     }
 }
 
-/// The whitening map of rows `[rows, d]`: `(Σ + λI)^(-1/2) (x - μ)`, λ the mean variance. Centred, about equally wide in every direction.
+/// The whitening map of rows `[rows, d]`: `(Σ + λI)^(-1/2) (x - μ)`, λ the mean variance. Its outputs are centred, and about equally wide in
+/// every direction.
 pub(crate) fn whitening(rows: &[f32], d: usize) -> Map {
     let (mean, mut covariance) = algebra::moments(rows, d);
     let ridge = ((0..d).map(|i| covariance[i * d + i]).sum::<f64>() / d as f64).max(1e-12);
@@ -46,9 +48,9 @@ pub(crate) fn whitening(rows: &[f32], d: usize) -> Map {
     Map { weight, bias, outputs: d, inputs: d }
 }
 
-/// The target weight of a token: 0 for pieces in every passage, up to this for rare ones.
+/// The target weight of the rarest pieces; that of pieces in every text is 0.
 const LEXICAL_SCALE: f64 = 0.30;
-/// The target of pieces without a letter or digit: below 0, so that rounding does not give them a weight.
+/// The target weight of pieces without a letter or digit: below 0, so that an error of the regression does not give them a weight.
 const NO_WORD: f64 = -0.05;
 
 /// How rare each piece is: 0 for one in every text, 1 for one in a single text.
@@ -69,7 +71,8 @@ pub(crate) fn rarity<'a>(texts: impl Iterator<Item = &'a [u32]>) -> BTreeMap<u32
         .collect()
 }
 
-/// The sparse head by ridge regression from token states `[rows, d]` to how rare their pieces are; `word` says whether a piece is one.
+/// The sparse head by ridge regression from token states `[rows, d]` to how rare their pieces are. `word` says whether a piece has a letter or a
+/// digit.
 pub(crate) fn lexical(
     rows: &[f32],
     ids: &[u32],
@@ -93,7 +96,7 @@ pub(crate) fn lexical(
     }
     let ridge = (1e-3 * (0..d).map(|i| gram[i * d + i]).sum::<f64>() / d as f64).max(1e-12);
     (0..d).for_each(|i| gram[i * d + i] += ridge);
-    // The ridge makes it regular.
+    // With the ridge the matrix has an inverse.
     let weight = algebra::solve(&gram, &with_target, d).unwrap_or_else(|| vec![0.0; d]);
     let along: f64 = weight.iter().zip(&mean).map(|(w, m)| w * m).sum();
     Map { weight, bias: vec![mean_target - along], outputs: 1, inputs: d }
@@ -105,7 +108,7 @@ mod tests {
     use crate::random::Random;
 
     #[test]
-    fn whitened_rows_are_centred_and_even() {
+    fn whitened_rows_are_centred_and_a_wide_direction_has_a_variance_near_one() {
         let (d, count) = (6, 4000);
         let mut random = Random::new(1, 2);
         let mut rows: Vec<f32> = (0..d * count).map(|_| random.signed()).collect();
@@ -124,12 +127,12 @@ mod tests {
             .collect();
         let (mean, covariance) = algebra::moments(&mapped, d);
         assert!(mean.iter().all(|x| x.abs() < 1e-4), "{mean:?}");
-        // v / (v + λ): near 1 for wide directions, and all of one sign.
+        // A direction of variance v has v / (v + λ) after it: near 1 for the widest, in which most of this first value lies.
         assert!(covariance[0] > 0.4 && covariance[0] < 1.01, "{}", covariance[0]);
     }
 
     #[test]
-    fn the_lexical_head_finds_what_the_states_say() {
+    fn the_lexical_head_gives_rare_pieces_their_target_weights() {
         let (d, count) = (8, 3000);
         let mut random = Random::new(9, 2);
         let ids: Vec<u32> = (0..count).map(|_| 10 + random.below(4) as u32).collect();

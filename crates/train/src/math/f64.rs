@@ -1,8 +1,8 @@
-//! Small dense matrices in f64, row by row: what the closed forms and the export are computed with.
+//! Algebra of small dense f64 matrices, stored row by row. The closed forms and the export are computed with it.
 
 use rayon::prelude::*;
 
-/// `a [n, k] · b [k, m]`, on all threads; each element summed in ascending order.
+/// The product `a [n, k] · b [k, m]`, on all threads. Each element is summed in ascending order of `k`, so that its bits are always the same.
 pub(crate) fn product(a: &[f64], b: &[f64], [n, k, m]: [usize; 3]) -> Vec<f64> {
     let mut out = vec![0.0; n * m];
     out.par_chunks_mut(m.max(1)).enumerate().for_each(|(row, out)| {
@@ -16,13 +16,14 @@ pub(crate) fn product(a: &[f64], b: &[f64], [n, k, m]: [usize; 3]) -> Vec<f64> {
     out
 }
 
-/// `[rows, cols]` as `[cols, rows]`.
+/// The transpose: `[rows, cols]` as `[cols, rows]`.
 pub(crate) fn transposed(x: &[f64], cols: usize) -> Vec<f64> {
     let rows = x.len() / cols.max(1);
     (0..x.len()).map(|at| x[at % rows * cols + at / rows]).collect()
 }
 
-/// Mean `[d]` and covariance `[d, d]` of rows `[rows, d]` of f32, summed in fixed parts.
+/// The mean `[d]` and the covariance `[d, d]` of the f32 rows `[rows, d]`. They are summed in parts of a fixed size, so that the bits do not
+/// depend on the threads.
 pub(crate) fn moments(rows: &[f32], d: usize) -> (Vec<f64>, Vec<f64>) {
     /// Rows of a part.
     const PART: usize = 2048;
@@ -37,7 +38,7 @@ pub(crate) fn moments(rows: &[f32], d: usize) -> (Vec<f64>, Vec<f64>) {
         .collect();
     let mut mean = vec![0.0; d];
     sums.iter().for_each(|part| mean.iter_mut().zip(part).for_each(|(mean, x)| *mean += x / count));
-    // One task a row of the covariance would read all rows d times; parts of rows keep what they read in the cache.
+    // A task for each row of the covariance would read all rows d times; a task for each part of the rows reads its rows once.
     let parts: Vec<Vec<f64>> = rows
         .par_chunks(PART * d)
         .map(|part| {
@@ -58,9 +59,10 @@ pub(crate) fn moments(rows: &[f32], d: usize) -> (Vec<f64>, Vec<f64>) {
 }
 
 /// The inverse square root of a symmetric matrix whose eigenvalues are all positive, by the coupled Newton-Schulz iteration
-/// (N. Higham, Functions of Matrices, 6.7): products alone, so that it is the same on every machine.
+/// (N. Higham, Functions of Matrices, 6.7). It needs products only, so that its bits are the same on every machine.
 pub(crate) fn inverse_root(matrix: &[f64], d: usize) -> Vec<f64> {
-    /// Most steps, far more than needed: the root of a small eigenvalue grows by half each time, so 30 steps reach one that is 1e-10 of the bound.
+    /// The most steps, far more than needed: the root of a small eigenvalue grows by a half in each step, so that 30 steps are enough for an
+    /// eigenvalue of 1e-10 of the bound.
     const MOST: usize = 60;
     // An upper bound of the eigenvalues: the largest sum of magnitudes in a row.
     let bound =
@@ -139,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn solved_equations_hold_and_singular_ones_are_told() {
+    fn solutions_satisfy_their_equations_and_a_singular_matrix_has_none() {
         let n = 17;
         let mut random = Random::new(4, 1);
         let a: Vec<f64> = (0..n * n).map(|_| f64::from(random.signed())).collect();

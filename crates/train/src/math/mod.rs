@@ -1,4 +1,4 @@
-//! Numbers in rows: products in f32 by the engine's kernels, and the f64 algebra of the closed forms.
+//! Matrices as rows of numbers: f32 products by the engine's kernels, and the f64 algebra of the closed forms.
 
 pub(crate) mod closed;
 pub(crate) mod f64;
@@ -8,11 +8,11 @@ use rayon::prelude::*;
 use trivec_kernels::{Kernels, MatMut, MatRef};
 use wide::f32x8;
 
-/// Rows of a product that one task computes. An element has the same bits in whatever task it falls.
+/// How many rows of a product one task computes. An element's bits do not depend on the task.
 const TASK_ROWS: usize = 64;
 
-/// `x · wᵀ + bias`, `x` `[rows, depth]`, `w` `[outputs, depth]`, on all threads of the current pool. The same bits for any number of threads
-/// and on every instruction set.
+/// The product `x · wᵀ + bias` of `x` `[rows, depth]` and `w` `[outputs, depth]`, on all threads of the current pool. Its bits are the same
+/// for any number of threads and on every instruction set.
 pub(crate) fn product(x: &[f32], w: &[f32], depth: usize, bias: Option<&[f32]>) -> Vec<f32> {
     let (rows, outputs) = (x.len() / depth, w.len() / depth);
     let mut out = vec![0.0; rows * outputs];
@@ -24,13 +24,13 @@ pub(crate) fn product(x: &[f32], w: &[f32], depth: usize, bias: Option<&[f32]>) 
     out
 }
 
-/// [`product`] on this thread, into `out` `[rows, outputs]`.
+/// As [`product`], without a bias and on this thread alone, into `out` `[rows, outputs]`.
 pub(crate) fn product_into(x: &[f32], w: &[f32], depth: usize, out: &mut [f32]) {
     let outputs = w.len() / depth;
     Kernels::best().linear(MatRef::dense(x, depth), MatRef::dense(w, depth), None, MatMut::dense(out, outputs));
 }
 
-/// `[rows, cols]` as `[cols, rows]`.
+/// The transpose: `[rows, cols]` as `[cols, rows]`.
 pub(crate) fn transposed(x: &[f32], cols: usize) -> Vec<f32> {
     /// A square block with sides of this many values fits into the first-level cache.
     const SIDE: usize = 32;
@@ -61,7 +61,7 @@ pub(crate) fn add_scaled(out: &mut [f32], factor: f32, x: &[f32]) {
     }
 }
 
-/// The largest value and the first place that has it; of an empty row (0, 0), of one with NaN in it that.
+/// The largest value of a row and the first index that has it: (0, 0) if the row is empty, (NaN, 0) if any of its values is NaN.
 pub(crate) fn largest(row: &[f32]) -> (f32, usize) {
     let (parts, rest) = row.as_chunks::<8>();
     let lanes = parts.iter().fold(f32x8::splat(f32::NEG_INFINITY), |most, part| most.fast_max(f32x8::new(*part)));
@@ -75,7 +75,7 @@ pub(crate) fn largest(row: &[f32]) -> (f32, usize) {
     }
 }
 
-/// Gives every row of `[rows, cols]` the length 1, as the engine does; returns what their lengths were.
+/// Normalises every row of `[rows, cols]` to length 1, as the engine does, and returns the lengths that the rows had (at least 1e-12).
 pub(crate) fn normalize_rows(rows: &mut [f32], cols: usize) -> Vec<f32> {
     let one = |row: &mut [f32]| {
         let norm = Kernels::best().dot(row, row).sqrt().max(1e-12);
@@ -87,7 +87,8 @@ pub(crate) fn normalize_rows(rows: &mut [f32], cols: usize) -> Vec<f32> {
         .collect()
 }
 
-/// The gradient before [`normalize_rows`] from that after it, in place: `(∂n - n (n·∂n)) / ‖r‖`.
+/// The backward pass of [`normalize_rows`]: turns the gradient `∂n` of the normalised rows, in place, into that of the rows before,
+/// `(∂n - n (n·∂n)) / ‖r‖`.
 pub(crate) fn normalize_backward(gradient: &mut [f32], normalized: &[f32], norms: &[f32], cols: usize) {
     gradient.par_chunks_mut(cols).zip(normalized.par_chunks(cols)).zip(norms.par_iter()).for_each(
         |((gradient, row), norm)| {
@@ -99,11 +100,11 @@ pub(crate) fn normalize_backward(gradient: &mut [f32], normalized: &[f32], norms
     );
 }
 
-/// Texts that one task of [`outer_sums`] takes.
+/// How many texts one task of [`outer_sums`] sums.
 const TASK_TEXTS: usize = 16;
 
-/// `Σ rᵢ xᵢᵀ` `[k, d]` and `Σ rᵢ` `[k]` over the rows of `r` `[rows, k]` and `x` `[rows, d]`, whose texts begin at `starts`. Summed text by
-/// text in fixed parts, whatever the number of threads.
+/// `Σ rᵢ xᵢᵀ` `[k, d]` and `Σ rᵢ` `[k]` over the rows of `r` `[rows, k]` and `x` `[rows, d]`. Each text has the rows between two of `starts`.
+/// The sums are made of parts of a fixed number of texts, so that the bits do not depend on the threads.
 pub(crate) fn outer_sums(r: &[f32], x: &[f32], [k, d]: [usize; 2], starts: &[usize]) -> (Vec<f32>, Vec<f32>) {
     let parts: Vec<usize> = (0..starts.len() - 1).step_by(TASK_TEXTS).collect();
     let sums: Vec<(Vec<f32>, Vec<f32>)> = parts
@@ -162,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_of_equals_is_the_largest() {
+    fn largest_gives_the_first_of_equal_values_and_passes_nan_on() {
         let mut row = numbers(37);
         row[11] = 3.0;
         row[35] = 3.0;
@@ -176,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transposed_matrix_is_itself_again() {
+    fn a_matrix_transposed_twice_is_itself() {
         let x = numbers(33 * 65);
         assert_eq!(transposed(&transposed(&x, 65), 33), x);
     }

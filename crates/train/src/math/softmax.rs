@@ -1,13 +1,13 @@
-//! Softmax of rows of scores, and its logarithm.
+//! The softmax of a row of scores, and the logarithm of its denominator.
 
 use wide::f32x8;
 
-/// `log Σ exp(x)` with the maximum taken out first; the scores reach ±100 at the usual temperature.
+/// `log Σ exp(x)`. The maximum is subtracted before `exp`, which would overflow: scores reach ±100 at the usual temperature.
 pub(crate) fn log_sum_exp(row: &[f32]) -> f64 {
     let most = super::largest(row).0;
     let (parts, rest) = row.as_chunks::<8>();
     let by = f32x8::splat(most);
-    // Eight sums in f32 of at most one each, put together in f64: rows are a few hundred long.
+    // Eight f32 sums of terms that are at most 1, added in f64. Rows are a few hundred long, which f32 sums exactly enough.
     let lanes = parts.iter().fold(f32x8::ZERO, |sum, part| sum + (f32x8::new(*part) - by).exp());
     let mut sum: f64 = lanes.to_array().into_iter().map(f64::from).sum();
     sum += rest.iter().map(|&x| f64::from(x - most).exp()).sum::<f64>();

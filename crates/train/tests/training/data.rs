@@ -1,4 +1,4 @@
-//! Files of pairs: every form, and what is wrong with them.
+//! Tests of reading pairs: every form of file, the errors of wrong ones, and the split into training and dev set.
 
 use std::fs;
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ fn read(content: &str) -> Result<RawPairs, Error> {
 }
 
 #[test]
-fn own_lines_and_flag_embeddings_are_read() {
+fn lines_in_this_crates_and_in_flagembeddings_form_are_read() {
     let raw = read(
         "\u{feff}{\"query\": \"q\", \"passage\": \"p\", \"negatives\": [\"n\"], \"group\": 7, \"score\": 0.5, \"negative_scores\": [-1]}\n\n\
          {\"query\": \"fq\", \"pos\": [\"p1\", \"p2\"], \"neg\": [\"n1\"], \"pos_scores\": [1, 2], \"neg_scores\": [0]}\n\
@@ -71,7 +71,7 @@ fn beir_directories_are_read() {
         ("q1\tunheard\t1\n", "there is no document with the id `unheard`"),
         ("head\n", "fields: found 1, expected query, document and gain"),
         ("a\tb\tc\nq1\td1\tx\n", "the gain is `x`"),
-        // A first line that names a query or a document has no names of columns.
+        // A first line with the id of a query or a document is a judgement, not the names of the columns.
         ("q1\td1\thigh\nq1\td1\t1\n", "line 1: the gain is `high`, expected a finite number"),
         ("q1 0 other x\nq1 0 d1 1\n", "line 1: the gain is `x`"),
         ("q7 0 d1 1,5\nq1 0 d1 1\n", "line 1: the gain is `1,5`"),
@@ -101,13 +101,13 @@ fn ids_with_spaces_and_titles_that_are_null_are_read() {
     );
     file(&directory, "qrels/dev.tsv", "query-id\tcorpus-id\tscore\nq 1\td 1\t1\n");
     assert_eq!(read_pairs(directory.path(), Split::Dev).unwrap().pairs, [pair("which", "one")]);
-    // As TREC has them: four fields between spaces.
+    // TREC's form: four fields separated by spaces.
     file(&directory, "qrels/dev.tsv", "q 0 d 1\n");
     assert_eq!(read_pairs(directory.path(), Split::Dev).unwrap().pairs, [pair("that", "two")]);
 }
 
 #[test]
-fn documents_ask_for_themselves() {
+fn documents_give_pairs_of_their_title_or_first_sentence_and_the_rest() {
     let directory = tempfile::tempdir().unwrap();
     let lines = "{\"title\": \"A title\", \"text\": \"A text that is long enough to be asked for.\"}\n\
                  The first sentence. And then what follows it in the text.\n";
@@ -157,14 +157,14 @@ fn lines_that_are_wrong_are_named() {
 }
 
 #[test]
-fn what_cannot_be_trained_on_is_said() {
+fn the_check_says_why_data_cannot_be_trained_on() {
     let said = |set: PairSet| set.check().unwrap_err().to_string();
     assert_eq!(said(set([])), "there are no pairs to train on");
     let empty = set([pair("", ""), pair("q", " "), pair("", "p")]);
     assert_eq!(empty.left_out.empty, 3);
     assert_eq!(said(empty), "there are no pairs to train on (3 were left out, as a side of them has no text)");
     assert!(said(set([pair("q", "p")])).contains("all 1 pairs belong to one group"));
-    // Joined by a passage, by a query, and by a text on both sides.
+    // Pairs are joined by the passage x, by the query b, and by y, which is a passage and a query.
     let joined = set([pair("a", "x"), pair("b", "x"), pair("b", "y"), pair("y", "z")]);
     assert_eq!((joined.groups, joined.groups_before), (1, 4));
     assert!(said(joined).contains("belong to one group"));
@@ -192,7 +192,7 @@ fn negatives_that_another_line_calls_right_are_dropped() {
 }
 
 #[test]
-fn a_dev_set_that_overlaps_is_found_and_refused_unless_told() {
+fn a_dev_set_that_overlaps_the_training_data_is_refused_unless_allowed() {
     let directory = tempfile::tempdir().unwrap();
     let mut data = inputs();
     data.dev = Some(set([pair("a cat", "Something else that is said of it."), pair("new", "A passage of its own.")]));
@@ -203,7 +203,7 @@ fn a_dev_set_that_overlaps_is_found_and_refused_unless_told() {
 }
 
 #[test]
-fn without_a_dev_set_whole_groups_are_put_aside() {
+fn without_a_dev_set_one_is_split_off_the_training_data() {
     let directory = tempfile::tempdir().unwrap();
     let mut data = inputs();
     data.dev = None;
@@ -220,7 +220,7 @@ fn too_few_pairs_to_judge_by_are_refused() {
     data.dev = None;
     let error = run(&starter(1), data.clone(), &options(), directory.path(), None).unwrap_err();
     assert!(matches!(&error, Error::Data { what } if what.contains("19 pairs in 19 groups are too few")), "{error}");
-    // A dev set, or one to be measured, on which nothing can be wrong.
+    // A dev set, or a set to be measured, on which every ranking is right, or that has no pairs.
     let alone = set([pair("new", "A passage of its own.")]);
     data.dev = Some(alone.clone());
     let error = run(&starter(1), data.clone(), &options(), directory.path(), None).unwrap_err();
@@ -228,7 +228,7 @@ fn too_few_pairs_to_judge_by_are_refused() {
     (data.dev, data.evals) = (inputs().dev, vec![("faq".to_owned(), set([]))]);
     let error = run(&starter(1), data.clone(), &options(), directory.path(), None).unwrap_err();
     assert_eq!(error.to_string(), "there are no pairs in the set `faq`");
-    // With other passages beside it, it can be.
+    // With another passage, which is no right answer, the same pair can be measured.
     let raw = RawPairs {
         pairs: vec![pair("new", "A passage of its own.")],
         others: vec!["Another.".to_owned()],
@@ -258,6 +258,7 @@ fn long_texts_are_cut_and_counted() {
     let options = TrainOptions { batch: 4, ..options() };
     let trained = run(&starter(1), data, &options, directory.path(), None).unwrap();
     assert_eq!(trained.report.data.cut, 2);
+    // One query is cut to 48 tokens and one passage to 96; the other texts, fewer than 40, have at most 12 tokens on average.
     let most = trained.report.states.tokens;
     assert!(most <= 48 + 96 + 40 * 12, "{most}");
 }

@@ -1,4 +1,4 @@
-//! Trained models are loaded by the engine, and give what the run says.
+//! Tests that models written after a training are loaded by the engine, and give what the trained heads give.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ fn trained(model: &Model) -> Trained {
     run(model, inputs(), &options(), directory.path(), None).unwrap()
 }
 
-/// The dense vector of a text as the head's map makes it of the pooled state.
+/// The dense vector of a text, computed here from the model's pooled state and the trained head's map.
 fn dense_by_hand(model: &Model, trained: &Trained, text: &str) -> Vec<f32> {
     let ids = model.token_ids(text, &EncodeOptions::default()).unwrap().0;
     let mut pooled = Vec::new();
@@ -26,6 +26,7 @@ fn dense_by_hand(model: &Model, trained: &Trained, text: &str) -> Vec<f32> {
     vector.into_iter().map(|x| x / norm).collect()
 }
 
+/// Panics unless `found` gives the dense vector of the trained head, and lexical weights and ColBERT vectors too.
 fn assert_same(found: &Model, before: &Model, trained: &Trained) {
     let text = "a cat sleeps on the roof";
     let options = EncodeOptions { modes: Modes::ALL, ..EncodeOptions::default() };
@@ -50,7 +51,7 @@ fn a_packed_model_gives_a_packed_file() {
     let loaded = load(&path, 1);
     assert_eq!(loaded.packed_format(), model.packed_format());
     assert_same(&loaded, &model, &first);
-    // What is not a head is as it was.
+    // The encoder, which was not trained, gives the same token states.
     let ids = [model.token_ids("the same states", &EncodeOptions::default()).unwrap().0];
     let states = |model: &Model| {
         let mut all = Vec::new();
@@ -58,7 +59,7 @@ fn a_packed_model_gives_a_packed_file() {
         all
     };
     assert_eq!(states(&loaded), states(&model));
-    // It says how it was made.
+    // The file describes its training.
     let bytes = fs::read(&path).unwrap();
     let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
     assert!(header.metadata().as_ref().unwrap()["trivec.train"].contains("\"kept_epoch\""));
@@ -89,7 +90,7 @@ fn a_directory_gives_a_directory_with_both_kinds_of_heads() {
     ] {
         assert!(path.join(name).is_file(), "{name}");
     }
-    // The heads by BAAI's pair of files alone.
+    // The two `.pt` files alone give the same heads as the `.safetensors` files.
     let both = |path: &Path| {
         let options = EncodeOptions { modes: Modes::ALL, ..EncodeOptions::default() };
         load(path, 1).encode(&["the sun rises"], &options).unwrap()

@@ -10,7 +10,7 @@ use std::path::Path;
 use trivec::{LoadOptions, Model};
 use trivec_train::{Event, Inputs, PairSet, RawPair, RawPairs, Result, Session, TrainOptions, Trained};
 
-/// Things and what is said of them: enough pairs for some steps.
+/// Queries and the passages that answer them: enough pairs for some steps.
 const THINGS: [(&str, &str); 24] = [
     ("a cat", "The small animal sleeps on the roof and catches mice."),
     ("a dog", "It barks when somebody comes to the door."),
@@ -48,7 +48,7 @@ fn set(pairs: impl IntoIterator<Item = RawPair>) -> PairSet {
     PairSet::new(RawPairs { pairs, digest, ..RawPairs::default() }).unwrap()
 }
 
-/// The first twenty things to train on, the others to choose by.
+/// The first twenty pairs are the training set; the other four are the dev set, and once more a set to be measured.
 fn inputs() -> Inputs {
     let all = |things: &[(&str, &str)]| set(things.iter().map(|(query, passage)| pair(query, passage)));
     Inputs {
@@ -70,7 +70,7 @@ fn starter(threads: usize) -> Model {
     Model::starter_with(&LoadOptions { threads: Some(threads), ..LoadOptions::default() }).unwrap()
 }
 
-/// A run that is ended after so many steps, if a number is given.
+/// Prepares and trains a run; with `until`, the observer ends it after the step of this number.
 fn run(model: &Model, inputs: Inputs, options: &TrainOptions, work: &Path, until: Option<usize>) -> Result<Trained> {
     let mut observer = |event: Event<'_>| match event {
         Event::Step(done, _, _) if Some(done) == until => ControlFlow::Break(()),

@@ -1,4 +1,4 @@
-//! The loop: the same bytes whatever the threads and interruptions, and what cannot be trained.
+//! Tests of whole runs: they give the same bytes with any threads and after interruptions, they learn, and they refuse what cannot be trained.
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -8,7 +8,7 @@ use trivec_train::{Error, Event, Inputs, Session, Start, TrainOptions, Trained};
 
 use crate::{THINGS, inputs, load, options, pair, run, set, starter};
 
-/// Every number of the heads, as bits.
+/// The bits of every number of the heads.
 fn bits(trained: &Trained) -> Vec<u32> {
     let heads = trained.heads.iter();
     heads.flat_map(|head| head.map.weight.iter().chain(&head.map.bias)).map(|x| x.to_bits()).collect()
@@ -34,16 +34,16 @@ fn a_run_has_the_same_bytes_for_one_and_two_threads_and_after_every_interruption
         assert_eq!(trained.metadata, expected.metadata);
         assert_eq!(trained.report.states.computed.0, 0, "the states were there");
     }
-    // Another seed goes another way.
+    // Another seed gives other heads.
     let other = TrainOptions { seed: 1, ..options };
     assert_ne!(bits(&run(&starter(2), inputs(), &other, &work("other"), None).unwrap()), bits(&expected));
 }
 
 #[test]
-fn what_was_learned_is_found_again() {
+fn random_heads_learn_the_training_pairs_by_heart() {
     let directory = tempfile::tempdir().unwrap();
     let options = TrainOptions { epochs: 12, batch: 12, start: Start::Random, allow_overlap: true, ..options() };
-    // Chosen by what is trained on: it must be learned by heart from random heads.
+    // The dev set is the training set: what is measured is whether its pairs were learned by heart.
     let train = set(THINGS.iter().map(|(query, passage)| pair(query, passage)));
     let all = Inputs { dev: Some(train.clone()), train, evals: Vec::new() };
     let trained = run(&starter(2), all, &options, directory.path(), None).unwrap();
@@ -60,7 +60,7 @@ fn what_was_learned_is_found_again() {
 }
 
 #[test]
-fn some_heads_can_be_trained_and_the_others_stay() {
+fn heads_that_are_not_trained_keep_their_figures() {
     let directory = tempfile::tempdir().unwrap();
     let options = TrainOptions { heads: [false, true, false], ..options() };
     let trained = run(&starter(2), inputs(), &options, directory.path(), None).unwrap();
@@ -127,12 +127,12 @@ fn options_that_make_no_sense_are_refused_by_name() {
 #[test]
 fn a_loss_that_is_no_number_stops_the_run_and_names_the_step() {
     let directory = tempfile::tempdir().unwrap();
-    // A step so wide that the next one overflows.
+    // A learning rate so large that the step after the first overflows.
     let wild = TrainOptions { rate: 1e38, heads: [true, false, false], warm_up: 0.0, checkpoint_every: 1, ..options() };
     let error = run(&starter(2), inputs(), &wild, directory.path(), None).unwrap_err();
     let Error::Diverged { step, arm, query, passage, .. } = &error else { panic!("{error}") };
     assert!(*step > 1 && *arm == "dense" && !query.is_empty() && !passage.is_empty(), "{error}");
-    // The last good checkpoint is there: the same run goes on from it, and stops where it stopped.
+    // The checkpoint before the failed step is there: the same run resumes from it, and fails at the same step.
     assert!(directory.path().join("checkpoint.safetensors").is_file());
     let mut resumed = None;
     let mut observer = |event: Event<'_>| {
@@ -151,7 +151,7 @@ fn a_loss_that_is_no_number_stops_the_run_and_names_the_step() {
 #[test]
 fn a_score_that_is_no_number_is_not_ranked() {
     let directory = tempfile::tempdir().unwrap();
-    // The only step is so wide that the heads after it overflow, and no other step would tell.
+    // The only step has so large a learning rate that the heads overflow after it; no later step can report a bad loss, so the evaluation must.
     let wild =
         TrainOptions { rate: 1e38, heads: [true, false, false], warm_up: 0.0, batch: 20, epochs: 1, ..options() };
     let error = run(&starter(2), inputs(), &wild, directory.path(), None).unwrap_err();
@@ -161,7 +161,7 @@ fn a_score_that_is_no_number_is_not_ranked() {
 }
 
 #[test]
-fn one_process_works_in_a_directory() {
+fn a_directory_has_one_session_at_a_time() {
     let directory = tempfile::tempdir().unwrap();
     let model = starter(1);
     let mut go_on = |_: Event<'_>| ControlFlow::Continue(());
@@ -179,7 +179,7 @@ fn a_full_disk_is_an_error_that_names_the_file() {
     std::os::unix::fs::symlink("/dev/full", directory.path().join("states.bin")).unwrap();
     let error = run(&starter(1), inputs(), &options(), directory.path(), None).unwrap_err();
     assert!(matches!(&error, Error::Io { path, .. } if path.ends_with("states.bin")), "{error}");
-    // The next run, where there is room, begins anew and ends well.
+    // The next run, whose file is on a disk with room, begins anew and succeeds.
     fs::remove_file(directory.path().join("states.bin")).unwrap();
     run(&starter(1), inputs(), &options(), directory.path(), None).unwrap();
 }
