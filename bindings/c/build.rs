@@ -1,4 +1,4 @@
-//! Gives the shared library its name for the dynamic linker, which changes with what programs were compiled against.
+//! Gives the shared library its soname on Linux. Its number changes with every version of the interface that breaks compiled programs.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

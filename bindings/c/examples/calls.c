@@ -1,7 +1,7 @@
-// calls MODEL THREADS TEXTS: what calls from C take (tools/bindings_cost/).
+// calls MODEL THREADS TEXTS: measures how long calls from C take (for tools/bindings_cost/).
 //
-// Each line "COUNT RUNS" of standard input is answered by the microseconds of RUNS calls, each of which embeds the first COUNT lines of the
-// file TEXTS.
+// For each line "COUNT RUNS" of standard input it makes RUNS calls, each of which embeds the first COUNT lines of the file TEXTS, and prints
+// how many microseconds each took.
 #define _POSIX_C_SOURCE 200809L
 #include <stdio.h>
 #include <stdlib.h>

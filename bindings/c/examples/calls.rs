@@ -1,7 +1,7 @@
-//! calls MODEL THREADS TEXTS: what the engine's own calls take, to hold those of the bindings against (tools/bindings_cost/).
+//! calls MODEL THREADS TEXTS: measures how long the engine's own calls take, for the comparison with the bindings (tools/bindings_cost/).
 //!
-//! Each line `COUNT RUNS` of standard input is answered by the microseconds of RUNS calls, each of which embeds the first COUNT lines of the
-//! file TEXTS.
+//! For each line `COUNT RUNS` of standard input it makes RUNS calls, each of which embeds the first COUNT lines of the file TEXTS, and prints how
+//! many microseconds each took.
 
 use std::error::Error;
 use std::io::BufRead;

@@ -1,11 +1,11 @@
-// embed MODEL TEXT...: the similarity of the first text with each of the others, in all three ways.
+// embed MODEL TEXT...: prints the dense, lexical and ColBERT scores of the first text with every text.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "trivec.h"
 
-// Takes where the error was put: it is not there yet when the arguments are evaluated.
+// Gets the address of the error, not the error: arguments may be evaluated in any order, so the call may not have set it yet.
 static void check(trivec_status status, trivec_error **place) {
     trivec_error *error = *place;
     if (status != TRIVEC_OK) {
@@ -34,7 +34,7 @@ int main(int argc, char **argv) {
     options.modes = TRIVEC_DENSE | TRIVEC_SPARSE | TRIVEC_COLBERT;
     trivec_result *result = NULL;
     check(trivec_encode(model, texts, count, &options, &result, &error), &error);
-    // A result does not need its model.
+    // The result may outlive its model.
     trivec_model_free(model);
 
     for (size_t at = 0; at < count; at++) {

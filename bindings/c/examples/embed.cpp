@@ -1,4 +1,4 @@
-// embed MODEL TEXT...: the similarity of the first text with each of the others, and that a wrong text is an exception.
+// embed MODEL TEXT...: prints the dense score of the first text with every text, and shows that a text which is not UTF-8 is an exception.
 #include <cstdio>
 #include <string_view>
 #include <vector>

@@ -1,6 +1,6 @@
-// embed MODEL TEXT...: the similarity of the first text with each of the others, in all three ways.
+// embed MODEL TEXT...: prints the dense, lexical and ColBERT scores of the first text with every text.
 //
-// c.zig is what Zig makes of C's headers: zig translate-c -lc -I include c.h, where c.h includes stdio.h, string.h and trivec.h.
+// c.zig has C's declarations in Zig. It is made by: zig translate-c -lc -I include c.h, where c.h includes stdio.h, string.h and trivec.h.
 const std = @import("std");
 const c = @import("c.zig");
 

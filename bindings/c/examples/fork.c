@@ -1,4 +1,5 @@
-// fork MODEL: children compute the same bits as their parent, while four threads of the parent encode, and so do their own children. POSIX.
+// fork MODEL: tests that forked children, and their own children, compute the same bits as their parent, whose four threads encode meanwhile.
+// POSIX.
 #define _POSIX_C_SOURCE 200809L
 #include <pthread.h>
 #include <stdatomic.h>
@@ -16,13 +17,14 @@ static trivec_model *model;
 static float vector[FLOATS];
 static atomic_int stop, wrong;
 
-// A text's vector, with zeros after it; whether it could be had.
+// Writes a text's vector to `out`, and zeros after it. Returns whether the call succeeded.
 static int encode(float *out) {
     trivec_text text = {"a text", 6};
     memset(out, 0, FLOATS * sizeof *out);
     return trivec_encode_dense(model, &text, 1, NULL, out, FLOATS, NULL) == TRIVEC_OK;
 }
 
+// Whether the text's vector is now the same as at the beginning.
 static int same(void) {
     float own[FLOATS];
     return encode(own) && memcmp(own, vector, sizeof own) == 0;
@@ -35,7 +37,8 @@ static void *work(void *unused) {
     return unused;
 }
 
-// Whether a child, and its own child down to such a depth, computes the same, twice, and can free the model. One that hangs is ended by its alarm.
+// Whether a child computes the same vector twice and can free the model, and so do its own child and so on, `depth` times. A child that hangs
+// is ended by its alarm.
 static int child(int depth) {
     pid_t pid = fork();
     if (pid == 0) {

@@ -1,4 +1,5 @@
-// misuse MODEL: what a program can get wrong, and what it is told. Prints one line a mistake; ends with 0 if each was refused as it should be.
+// misuse MODEL: makes the mistakes that a program can make, and prints for each the message of its error. Ends with 0 if each was refused as
+// it should be.
 #include <stdio.h>
 #include <string.h>
 
@@ -6,7 +7,8 @@
 
 static int failures;
 
-// Takes where the error was put, not the error: the order in which arguments are evaluated is C's own.
+// Prints and checks the error of a call. It gets the address of the error, not the error: arguments may be evaluated in any order, so the
+// call may not have set it yet.
 static void refused(const char *what, trivec_status expected, trivec_status status, trivec_error **place) {
     trivec_error *error = *place;
     printf("%s: %s\n", what, trivec_error_message(error));
@@ -79,7 +81,7 @@ int main(int argc, char **argv) {
     refused("a call that is ended", TRIVEC_CANCELLED, trivec_encode(model, many, 600, &options, &result, &error), &error);
     if (done == 0 || done == 600) failures++;
 
-    // And the model is as good as before.
+    // After all these mistakes the model is still usable.
     if (trivec_encode(model, texts, 1, NULL, &result, NULL) != TRIVEC_OK || trivec_result_len(result) != 1) failures++;
     trivec_result_free(result);
     trivec_model_free(model);

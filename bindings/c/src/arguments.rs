@@ -1,4 +1,5 @@
-//! Rust values of what callers pass: texts, arrays, structures whose size says which version of the header wrote them.
+//! Makes Rust values of the arguments that C callers pass: texts, arrays, and structures, whose size says which version of the header the
+//! caller has.
 
 use std::ffi::{CStr, c_char};
 use std::mem::MaybeUninit;
@@ -15,7 +16,7 @@ pub struct trivec_text {
     pub size: usize,
 }
 
-/// An object behind a pointer that must not be NULL.
+/// Returns the object at `pointer`. Fails if this is NULL; `name` is the argument's name in the message.
 ///
 /// # Safety
 /// `pointer` is NULL or points to a `T` that lives, unchanged, for as long as it is used.
@@ -24,10 +25,10 @@ pub(crate) unsafe fn object<'a, T>(pointer: *const T, name: &str) -> Result<&'a 
     unsafe { pointer.as_ref() }.ok_or_else(|| Failure::null(name))
 }
 
-/// A place for a result, which must not be NULL.
+/// Returns the place at `pointer` for a result. Fails if this is NULL; `name` is the argument's name in the message.
 ///
 /// # Safety
-/// `pointer` is NULL or points to what may be written by this call alone.
+/// `pointer` is NULL or points to memory for a `T` that only this call may write.
 pub(crate) unsafe fn place<'a, T>(pointer: *mut T, name: &str) -> Result<&'a mut MaybeUninit<T>, Failure> {
     // SAFETY: the caller's promise; what is there need not be a `T` yet.
     unsafe { pointer.cast::<MaybeUninit<T>>().as_mut() }.ok_or_else(|| Failure::null(name))
@@ -70,6 +71,7 @@ pub(crate) unsafe fn buffer<'a, T: Copy>(
     Ok(unsafe { std::slice::from_raw_parts_mut(pointer.cast(), len) })
 }
 
+/// Refuses an array of more bytes than `isize` can count: no such array can be in memory.
 fn check_len<T>(len: usize, name: &str) -> Result<(), Failure> {
     match len.checked_mul(size_of::<T>()) {
         Some(bytes) if isize::try_from(bytes).is_ok() => Ok(()),
@@ -100,7 +102,8 @@ pub(crate) unsafe fn string<'a>(pointer: *const c_char, name: &str) -> Result<Op
 /// The most bytes of a text.
 const MOST_BYTES: usize = i32::MAX as usize;
 
-/// One text; `index` is its place in the call.
+/// Returns a text as a `&str`. Fails if it is not UTF-8, too long, or NULL with a size; `index` is its place among the call's texts, for the
+/// error.
 ///
 /// # Safety
 /// The text's bytes live, unchanged, for as long as they are used.
@@ -120,7 +123,7 @@ pub(crate) unsafe fn text<'a>(text: trivec_text, index: usize) -> Result<&'a str
         .map_err(|error| Failure::input(index, &format!("not UTF-8 from byte {} on", error.valid_up_to())))
 }
 
-/// Texts, in order.
+/// Returns the `len` texts at `pointer`, in order. Fails as [`array`] and [`text`] do.
 ///
 /// # Safety
 /// As [`array`] and [`text`].
@@ -131,21 +134,21 @@ pub(crate) unsafe fn texts<'a>(pointer: *const trivec_text, len: usize, name: &s
     texts.iter().enumerate().map(|(index, &of)| unsafe { text(of, index) }).collect()
 }
 
-/// A structure that begins with the size that its caller knows it by.
+/// A structure whose first field is its size as the caller's header has it, so that later headers can add fields at its end.
 ///
 /// # Safety
-/// Every value of its bytes that a C program can write is one of the type: it has numbers and pointers alone, and no padding is read as anything.
+/// Any bytes that a C program can write are a valid value of the type: it has only numbers and pointers, and its padding is never read.
 pub(crate) unsafe trait Versioned: Copy {
-    /// Its values where a caller says nothing.
+    /// The value that stands for a missing structure, and for fields that an older header does not have.
     const DEFAULT: Self;
-    /// Its size in the first version of the header: no caller has a smaller one.
+    /// The size in the first version of the header: no caller has a smaller one.
     const FIRST_SIZE: usize;
     /// The name of the type.
     const NAME: &'static str;
 }
 
-/// A caller's structure, or the defaults where there is none. What a caller of an older header does not know has its default; what this library does
-/// not know must be 0.
+/// Returns a copy of the caller's structure, or the defaults if `pointer` is NULL. Fields that the caller's older header does not have get their
+/// defaults. Fails if a newer header's additional bytes, which this library does not know, are not all 0, or if the size is impossible.
 ///
 /// # Safety
 /// `pointer` is NULL or points to a `size_t` with the number of bytes, itself included, that can be read there.
@@ -160,7 +163,7 @@ pub(crate) unsafe fn structure<T: Versioned>(pointer: *const T) -> Result<T, Fai
     if size < T::FIRST_SIZE || isize::try_from(size).is_err() {
         return wrong(format!("struct_size is {size}, expected {} or more: see its _init function", T::FIRST_SIZE));
     }
-    // SAFETY: so many bytes can be read, the caller says.
+    // SAFETY: the caller's promise: so many bytes can be read.
     let bytes = unsafe { std::slice::from_raw_parts(pointer.cast::<MaybeUninit<u8>>(), size) };
     let known = size.min(size_of::<T>());
     // SAFETY: `value` has at least `known` bytes, and the trait says that a C program can write no bytes which are not a `T`.

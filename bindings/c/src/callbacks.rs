@@ -1,4 +1,4 @@
-//! Functions of the caller: what is told of a call's progress, and what the library has to say.
+//! Callbacks: functions of the caller for the progress of a call, and for the library's messages.
 
 use std::ffi::{CString, c_char, c_void};
 use std::sync::{Mutex, Once, PoisonError};
@@ -13,7 +13,7 @@ pub type trivec_progress = Option<unsafe extern "C" fn(user: *mut c_void, done: 
 /// valid during the call. Any thread may call it, several at a time. It must return: no exception, no longjmp.
 pub type trivec_log = Option<unsafe extern "C" fn(user: *mut c_void, level: i32, message: *const c_char)>;
 
-/// What a call's function is given.
+/// The pointer that the caller gave together with a callback, and that each call of it gets.
 struct User(*mut c_void);
 
 // SAFETY: the pointer is handed back to the function it came with, on the thread of the call it came with: see `progress`.
@@ -27,7 +27,7 @@ impl User {
     }
 }
 
-/// A call's progress, told to a function of the caller that may end it by `cancel`.
+/// A progress that calls the caller's function, if there is one. If the function returns anything but 0, it sets `cancel`.
 ///
 /// # Safety
 /// The function can be called with `user` until the call ends. The engine calls it on the thread of the call alone.
@@ -42,7 +42,7 @@ pub(crate) unsafe fn progress(function: trivec_progress, user: *mut c_void, canc
     }))
 }
 
-/// Where messages go.
+/// The function that messages go to, if one was set.
 static LOG: Mutex<Option<(unsafe extern "C" fn(*mut c_void, i32, *const c_char), User)>> = Mutex::new(None);
 
 /// From now on tells `function` what happens: models that were loaded, and mistakes inside the library, which otherwise appear on stderr. NULL ends
@@ -64,16 +64,16 @@ pub unsafe extern "C" fn trivec_set_log(function: trivec_log, user: *mut c_void)
     *LOG.lock().unwrap_or_else(PoisonError::into_inner) = function.map(|function| (function, User(user)));
 }
 
-/// Tells whoever listens; whether somebody does.
+/// Calls the function of [`trivec_set_log`] with a message. Returns whether there is such a function.
 pub(crate) fn log(level: i32, message: &str) -> bool {
     let listener = LOG.lock().unwrap_or_else(PoisonError::into_inner);
     let Some((function, user)) = listener.as_ref().map(|(function, user)| (*function, user.pointer())) else {
         return false;
     };
-    // Not while it is called: it may set another function.
+    // The lock is not held during the call, because the function may itself call `trivec_set_log`.
     drop(listener);
     let message = CString::new(message.replace('\0', "\u{fffd}")).unwrap_or_default();
-    // SAFETY: the promise of whoever set it.
+    // SAFETY: the promise of the caller of `trivec_set_log`.
     unsafe { function(user, level, message.as_ptr()) };
     true
 }

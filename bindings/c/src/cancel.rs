@@ -1,4 +1,4 @@
-//! Handles that end calls from other threads.
+//! Cancel handles, by which other threads end a call.
 
 use trivec::Cancel;
 

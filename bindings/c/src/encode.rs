@@ -1,4 +1,4 @@
-//! Texts and token ids into results.
+//! The calls that embed texts and sequences of token ids.
 
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
@@ -75,6 +75,7 @@ pub unsafe extern "C" fn trivec_encode_options_init(options: *mut trivec_encode_
     }
 }
 
+/// The modes that are set in `bits`; fails if other bits are set.
 fn modes(bits: u32) -> Result<Modes, Failure> {
     let all = TRIVEC_DENSE | TRIVEC_SPARSE | TRIVEC_COLBERT;
     if bits & !all != 0 {
@@ -86,7 +87,7 @@ fn modes(bits: u32) -> Result<Modes, Failure> {
     Ok(Modes { dense: has(TRIVEC_DENSE), sparse: has(TRIVEC_SPARSE), colbert: has(TRIVEC_COLBERT) })
 }
 
-/// What to put before a text; `None`: the model's default.
+/// The prompt of a call: a text without data means the model's default prompt.
 ///
 /// # Safety
 /// The text's bytes live, unchanged, during the call.
@@ -101,15 +102,17 @@ pub(crate) unsafe fn prompt(of: trivec_text) -> Result<Prompt, Failure> {
     }
 }
 
+/// How special tokens that are written in a text are read.
 pub(crate) fn special_tokens(literal: i32) -> SpecialTokens {
     if literal != 0 { SpecialTokens::Literal } else { SpecialTokens::Parse }
 }
 
+/// An option's number; `None` for 0, which means that it is not given.
 pub(crate) fn given(number: usize) -> Option<usize> {
     (number != 0).then_some(number)
 }
 
-/// The cancel flag of a call that has a handle, or a function that may end it.
+/// The cancel flag of a call: its handle's, or a new one if only `progress` may end the call; `None` if neither is given.
 ///
 /// # Safety
 /// `handle` is NULL or a handle that lives during the call.
@@ -119,8 +122,8 @@ pub(crate) unsafe fn cancel(handle: *const trivec_cancel, progress: trivec_progr
     own.or_else(|| progress.map(|_| Cancel::new()))
 }
 
-/// What a call gives, unless its cancel flag was set before it ended: also by `progress` when it was told of the last text, and also when all was
-/// computed by then. So a call that was ended never looks like one that was not.
+/// The result of a call; but [`Cancelled`](trivec::Error::Cancelled) if its cancel flag is set, even if everything was computed by then, for
+/// example when `progress` set the flag at the last text. So a call that was cancelled never returns a result.
 pub(crate) fn unless_cancelled<T>(
     given: Result<T, trivec::Error>,
     cancel: Option<&Cancel>,
@@ -131,8 +134,10 @@ pub(crate) fn unless_cancelled<T>(
     }
 }
 
+/// The engine's options from the caller's; fails if one of them makes no sense.
+///
 /// # Safety
-/// As [`structure`], and everything that it points to lives during the call.
+/// As [`structure`], and everything that the options point to lives during the call.
 pub(crate) unsafe fn encode_options(options: *const trivec_encode_options) -> Result<EncodeOptions, Failure> {
     // SAFETY: the caller's promise.
     let options = unsafe { structure(options) }?;
@@ -164,7 +169,7 @@ pub(crate) unsafe fn encode_options(options: *const trivec_encode_options) -> Re
     })
 }
 
-/// The texts' embeddings, unless the call was ended.
+/// The texts' embeddings, unless the call was cancelled.
 fn encode<T: AsRef<str> + Sync>(
     model: &Model,
     texts: &[T],
@@ -234,7 +239,7 @@ pub unsafe extern "C" fn trivec_encode_ids(
     }
 }
 
-/// Texts that are computed before any is handed over: enough of them for full batches.
+/// How many texts [`trivec_encode_each`] computes before it hands over their results: enough for full batches.
 const WINDOW: usize = 256;
 
 /// Writes the dense vectors of `count` texts into `out`, one after another: [count, dense_dim], or [count, options.dimensions]. TRIVEC_USAGE
@@ -276,6 +281,7 @@ pub unsafe extern "C" fn trivec_encode_dense(
     }
 }
 
+/// Embeds the texts and copies their dense vectors into `out`, `dim` values each.
 fn write_dense(
     model: &Model,
     texts: &[&str],
@@ -340,11 +346,13 @@ pub unsafe extern "C" fn trivec_encode_each(
     }
 }
 
-/// An error of a window's text, with its place in the call.
+/// Turns an error of a window into one of the call: a text's index in it counts from the call's first text. `first` is the window's first text.
 fn shifted(error: trivec::Error, first: usize) -> Failure {
     error.at_input(|index| first + index).into()
 }
 
+/// Calls the caller's function with the result of one text. Fails with `Cancelled` if it returns anything but 0.
+///
 /// # Safety
 /// The function can be called with `user`.
 unsafe fn hand_over(

@@ -1,4 +1,4 @@
-//! Statuses and error objects, and the guard that makes them.
+//! Statuses, error objects, and the guard that turns every outcome of a call into them.
 
 use std::ffi::{CString, c_char};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -37,7 +37,7 @@ pub struct trivec_error {
     index: Option<usize>,
 }
 
-/// Why a call failed.
+/// Why a call failed; `index` is the text that is to blame, if one is.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub status: trivec_status,
@@ -54,10 +54,12 @@ impl Failure {
         Self::new(trivec_status::TRIVEC_USAGE, message)
     }
 
+    /// The failure for an argument that must not be NULL.
     pub(crate) fn null(name: &str) -> Failure {
         Self::new(trivec_status::TRIVEC_NULL_ARGUMENT, format!("`{name}` is NULL"))
     }
 
+    /// The failure for a text that cannot be processed.
     pub(crate) fn input(index: usize, what: &str) -> Failure {
         let message = format!("input {index}: {what}");
         Failure { status: trivec_status::TRIVEC_INPUT, message, index: Some(index) }
@@ -83,19 +85,19 @@ impl From<trivec::Error> for Failure {
     }
 }
 
-/// Runs `call`, a panic included, and hands its error to whoever asked for it at `error`.
+/// Runs `call` and returns its status; a panic is a status too. If `error` is not NULL, it is set to an error object, or to NULL after a success.
 ///
 /// # Safety
 /// `error` is NULL, or can be written.
 pub(crate) unsafe fn guard(error: *mut *mut trivec_error, call: impl FnOnce() -> Result<(), Failure>) -> trivec_status {
-    // What the engine works on during a call is thrown away after a panic; a model is never changed.
+    // After a panic the data of the call is dropped, and a model is never changed, so nothing is left in a broken state.
     let failure = match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(())) => None,
         Ok(Err(failure)) => Some(failure),
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref().copied());
             let message = format!("internal error: {}", text.unwrap_or("no reason given"));
-            // Its destructor could panic again.
+            // The destructor of the panic's payload could panic again.
             std::mem::forget(panic);
             Some(Failure::new(trivec_status::TRIVEC_PANIC, message))
         }

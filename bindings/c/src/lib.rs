@@ -1,8 +1,8 @@
-//! The C interface of trivec. What programs see is `include/trivec.h`, which is made of this crate (`tests/header.rs` holds it current);
-//! everything said there about ownership, threads and errors is meant here too.
+//! The C interface of trivec. Programs include `include/trivec.h`, which is generated from this crate (`tests/header.rs` checks that it is
+//! current); what it says about ownership, threads and errors holds here too.
 //!
-//! It knows the engine and nothing else. Pointers are looked at in this crate alone: each function first makes Rust values of its arguments
-//! (`arguments.rs`), then calls the engine inside a guard (`error.rs`), which makes a status of whatever happens.
+//! This crate uses only the engine. It alone dereferences the callers' pointers: inside a guard (`error.rs`), which turns whatever happens into a
+//! status, each function first makes Rust values of its arguments (`arguments.rs`), then calls the engine.
 #![allow(non_camel_case_types, reason = "types have the names that the header gives them")]
 
 mod arguments;

@@ -1,4 +1,4 @@
-//! Models: loaded, described, freed.
+//! Loads, describes and frees models.
 
 use std::ffi::{CString, c_char};
 use std::mem::MaybeUninit;
@@ -61,8 +61,10 @@ pub unsafe extern "C" fn trivec_load_options_init(options: *mut trivec_load_opti
     }
 }
 
+/// The engine's options from the caller's.
+///
 /// # Safety
-/// As [`structure`]; its strings end with a NUL.
+/// As [`structure`]; the options' strings end with a NUL.
 unsafe fn load_options(options: *const trivec_load_options) -> Result<LoadOptions, Failure> {
     // SAFETY: the caller's promise.
     let options = unsafe { structure(options) }?;
@@ -77,7 +79,7 @@ unsafe fn load_options(options: *const trivec_load_options) -> Result<LoadOption
     })
 }
 
-/// Puts the model into `out`, or NULL if there is none.
+/// Loads a model and puts it into `out`; NULL if loading fails.
 fn hand_out(
     out: &mut MaybeUninit<*mut trivec_model>,
     load: impl FnOnce() -> trivec::Result<Model>,
@@ -225,11 +227,13 @@ pub const TRIVEC_SPARSE: u32 = 2;
 /// A vector for every token of a text.
 pub const TRIVEC_COLBERT: u32 = 4;
 
+/// The modes as bits of TRIVEC_DENSE, TRIVEC_SPARSE and TRIVEC_COLBERT.
 pub(crate) fn mode_bits(modes: Modes) -> u32 {
     let bit = |has: bool, bit: u32| if has { bit } else { 0 };
     bit(modes.dense, TRIVEC_DENSE) | bit(modes.sparse, TRIVEC_SPARSE) | bit(modes.colbert, TRIVEC_COLBERT)
 }
 
+/// The description of a model in C's form.
 fn info_of(info: &ModelInfo, struct_size: usize) -> trivec_info {
     trivec_info {
         struct_size,

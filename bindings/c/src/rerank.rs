@@ -1,4 +1,4 @@
-//! Scores of documents for a query, by a reranker.
+//! The call that scores documents for a query by a reranker.
 
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
@@ -69,8 +69,10 @@ pub unsafe extern "C" fn trivec_rerank_options_init(options: *mut trivec_rerank_
     }
 }
 
+/// The engine's options from the caller's.
+///
 /// # Safety
-/// As [`structure`], and everything that it points to lives during the call.
+/// As [`structure`], and everything that the options point to lives during the call.
 unsafe fn rerank_options(options: *const trivec_rerank_options) -> Result<RerankOptions, Failure> {
     // SAFETY: the caller's promise.
     let options = unsafe { structure(options) }?;

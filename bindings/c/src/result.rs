@@ -1,4 +1,4 @@
-//! What a call computed. Results own their memory: they outlive the model.
+//! The results of a call, and the functions that read them. Results own their memory, so they may outlive the model.
 
 use std::ptr;
 
@@ -12,12 +12,13 @@ impl trivec_result {
         trivec_result(embeddings)
     }
 
+    /// A result that belongs to the C caller, who frees it with trivec_result_free.
     pub(crate) fn boxed(embeddings: Vec<Embedding>) -> *mut trivec_result {
         Box::into_raw(Box::new(Self::of(embeddings)))
     }
 }
 
-/// The text at `index`, unless there is none.
+/// The embedding of the text at `index`; `None` if there is no such text.
 ///
 /// # Safety
 /// `result` is NULL or a result that was not freed.
@@ -26,7 +27,7 @@ unsafe fn entry<'a>(result: *const trivec_result, index: usize) -> Option<&'a Em
     unsafe { result.as_ref() }?.0.get(index)
 }
 
-/// Puts a number where it is asked for.
+/// Writes `value` to `place`, unless this is NULL.
 ///
 /// # Safety
 /// `place` is NULL or can be written.

@@ -1,4 +1,5 @@
-//! The scores between two texts, of what was computed of them. NaN is no score: of vectors that differ in length, of nothing, of NULL.
+//! Scores of two texts from their computed vectors and weights. NaN stands for a score that does not exist: of a NULL pointer, of no rows, or
+//! as a mean whose weights add up to 0.
 
 use trivec::similarity;
 use trivec::{LexicalWeights, TokenVectors};

@@ -1,4 +1,4 @@
-//! Calls as C programs make them, good and bad.
+//! Tests of calls as C programs make them, right and wrong ones.
 
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::mem::MaybeUninit;
@@ -21,11 +21,11 @@ fn text(of: &str) -> trivec_text {
     trivec_text { data: of.as_ptr().cast(), size: of.len() }
 }
 
-/// A status with its message and index.
+/// What a call returned: its status, and the message and index of its error.
 #[derive(Debug)]
 struct Outcome(trivec_status, String, usize);
 
-/// Makes a call that may fail, and takes its error apart.
+/// Makes a call that may fail; reads and frees its error.
 fn outcome(call: impl FnOnce(*mut *mut trivec_error) -> trivec_status) -> Outcome {
     let mut error = null_mut();
     let status = call(&mut error);
@@ -40,6 +40,7 @@ fn outcome(call: impl FnOnce(*mut *mut trivec_error) -> trivec_status) -> Outcom
     }
 }
 
+/// Makes a call that must fail with this status and with these words in its message. Returns the index of the error.
 #[track_caller]
 fn refused(expected: trivec_status, words: &str, call: impl FnOnce(*mut *mut trivec_error) -> trivec_status) -> usize {
     let Outcome(status, message, index) = outcome(call);
@@ -48,7 +49,7 @@ fn refused(expected: trivec_status, words: &str, call: impl FnOnce(*mut *mut tri
     index
 }
 
-/// A model that is freed with it.
+/// A model that is freed when this is dropped.
 struct Loaded(*mut trivec_model);
 
 impl Drop for Loaded {
@@ -88,7 +89,7 @@ fn texts() -> [trivec_text; 3] {
 }
 
 #[test]
-fn results_are_the_engines() {
+fn results_equal_those_of_the_engine() {
     let model = embedder();
     let options = trivec_encode_options { modes: 7, ..encode_defaults() };
     let mut result = null_mut();
@@ -129,7 +130,7 @@ fn results_are_the_engines() {
         for (row, expected) in floats.chunks_exact(info.dense_dim).zip(&expected) {
             assert_eq!(row, expected.dense.as_deref().unwrap());
         }
-        // What was computed outlives the model.
+        // The result outlives the model.
         drop(model);
         assert!(!trivec_result_dense(result, 0, null_mut()).is_null());
         trivec_result_free(result);
@@ -139,7 +140,7 @@ fn results_are_the_engines() {
 }
 
 #[test]
-fn ids_and_pieces() {
+fn texts_are_tokenised_and_ids_have_pieces_and_embeddings() {
     let model = embedder();
     // SAFETY: all pointers are good or NULL.
     unsafe {
@@ -178,7 +179,7 @@ fn ids_and_pieces() {
 }
 
 #[test]
-fn what_is_null_or_of_another_size_is_refused() {
+fn null_arguments_and_wrong_struct_sizes_are_refused() {
     let (model, mut result) = (embedder(), null_mut());
     let own = texts();
     // SAFETY: all pointers are good or NULL, or are looked at by their sizes alone.
@@ -197,9 +198,9 @@ fn what_is_null_or_of_another_size_is_refused() {
             trivec_tokenize(model.0, own[0], null(), null_mut(), 0, null_mut(), null_mut(), e)
         });
         null_argument("`info`", &mut |e| trivec_model_info(model.0, null_mut(), e));
-        // Without a place for the error, the status alone.
+        // Without a place for the error, the call only returns the status.
         assert_eq!(trivec_encode(null(), null(), 0, null(), &mut result, null_mut()), TRIVEC_NULL_ARGUMENT);
-        // Nothing to do is no failure.
+        // No texts are no failure.
         assert_eq!(trivec_encode(model.0, null(), 0, null(), &mut result, null_mut()), TRIVEC_OK);
         assert_eq!(trivec_result_len(result), 0);
         trivec_result_free(result);
@@ -212,7 +213,7 @@ fn what_is_null_or_of_another_size_is_refused() {
             let mut info = trivec_info { struct_size: size, ..std::mem::zeroed() };
             refused(TRIVEC_STRUCT_SIZE, "trivec_info", |e| trivec_model_info(model.0, &mut info, e));
         }
-        // That of a later header: what it says beyond this version must be nothing.
+        // A structure of a later header: the fields that this version does not know must be 0.
         #[repr(C)]
         struct Later(trivec_encode_options, u64);
         let later =
@@ -296,7 +297,7 @@ fn a_panic_is_a_status_and_the_model_stays_usable() {
     refused(TRIVEC_PANIC, "internal error: a \u{fffd} mistake", |error| unsafe {
         guard(error, || panic!("a {} mistake", '\0'))
     });
-    // One in the middle of a call, on the model's threads.
+    // A panic in the middle of a call, after the model's threads have begun.
     let progress = trivec::Progress::new(|_, _| panic!("in the middle"));
     // SAFETY: the place of the error and the model are good.
     refused(TRIVEC_PANIC, "in the middle", |error| unsafe {
@@ -316,7 +317,7 @@ fn a_panic_is_a_status_and_the_model_stays_usable() {
 /// A sequence of ids.
 const IDS: [u32; 4] = [0, 10, 11, 2];
 
-/// What the tests' functions are given: how often they were called, and where they end the call.
+/// What the tests' callbacks get as `user`: it counts how often they were called, and says at which text they end the call.
 struct Watch {
     calls: AtomicUsize,
     stop: usize,
@@ -353,7 +354,7 @@ unsafe extern "C" fn each(user: *mut c_void, index: usize, one: *const trivec_re
 }
 
 #[test]
-fn calls_are_watched_and_ended() {
+fn callbacks_are_called_and_end_calls_and_so_do_cancel_handles() {
     let (model, mut result) = (embedder(), null_mut());
     let many: Vec<trivec_text> = (0..600).map(|_| text("the cat sat on the mat")).collect();
     // SAFETY: all pointers are good; users are what their functions take them for.
@@ -393,7 +394,7 @@ fn calls_are_watched_and_ended() {
     }
 }
 
-/// A function that is handed each text sets the handle that it is given, and lets the call go on.
+/// A callback for each text. At the third, the last of the test, it sets the cancel handle that it gets as `user`, and returns 0.
 unsafe extern "C" fn set_at_the_last(user: *mut c_void, index: usize, _: *const trivec_result) -> i32 {
     if index + 1 == 3 {
         // SAFETY: the test passes a handle.
@@ -403,7 +404,7 @@ unsafe extern "C" fn set_at_the_last(user: *mut c_void, index: usize, _: *const 
 }
 
 #[test]
-fn a_call_that_was_ended_is_cancelled_also_when_all_was_computed() {
+fn a_call_that_is_ended_at_its_last_text_is_cancelled_too() {
     let (model, mut result) = (embedder(), null_mut());
     let many: Vec<trivec_text> = (0..600).map(|_| text("the cat sat on the mat")).collect();
     let ids: Vec<*const u32> = vec![IDS.as_ptr(); 600];
@@ -411,7 +412,7 @@ fn a_call_that_was_ended_is_cancelled_also_when_all_was_computed() {
     let (texts, ids, lengths, out) = (many.as_ptr(), ids.as_ptr(), lengths.as_ptr(), rows.as_mut_ptr());
     // SAFETY: all pointers are good; users are what their functions take them for.
     unsafe {
-        // A function that is called for the last text may still end the call, whichever call it is, with a handle or without.
+        // A callback may end any call at the last text, with a cancel handle or without.
         for cancel in [null(), trivec_cancel_new().cast_const()] {
             let user = Watch::until(600);
             let watched = trivec_encode_options {
@@ -423,7 +424,7 @@ fn a_call_that_was_ended_is_cancelled_also_when_all_was_computed() {
             refused(TRIVEC_CANCELLED, "cancelled", |e| trivec_encode(model.0, texts, 600, &watched, &mut result, e));
             assert!(result.is_null() && user.calls() >= 2);
             if !cancel.is_null() {
-                // Their flag is set then, so later calls end as well, those without any text too.
+                // Then the handle is set, so later calls with it are cancelled too, even those without a text.
                 let later = trivec_encode_options { cancel, ..encode_defaults() };
                 for count in [0, 1] {
                     refused(TRIVEC_CANCELLED, "", |e| trivec_encode(model.0, texts, count, &later, &mut result, e));
@@ -452,7 +453,7 @@ fn a_call_that_was_ended_is_cancelled_also_when_all_was_computed() {
             trivec_encode_each(model.0, texts, 600, &watched, Some(each), all.user(), e)
         });
         assert_eq!(all.calls(), 600);
-        // Or whoever is handed the last one.
+        // The callback that gets each result may end the call too, also at the last text.
         for stop in [300, 600] {
             let user = Watch::until(stop);
             refused(TRIVEC_CANCELLED, "", |e| {
@@ -470,7 +471,7 @@ fn a_call_that_was_ended_is_cancelled_also_when_all_was_computed() {
 }
 
 #[test]
-fn whoever_is_told_of_the_last_document_may_end_the_call() {
+fn a_callback_may_end_a_call_of_the_reranker_at_the_last_document() {
     let model = load("rerankers/reranker-h48");
     let documents = texts();
     // SAFETY: all pointers are good; the user is what its function takes it for.
@@ -493,7 +494,7 @@ fn whoever_is_told_of_the_last_document_may_end_the_call() {
 }
 
 #[test]
-fn documents_are_scored() {
+fn documents_are_scored_as_by_the_engine() {
     let model = load("rerankers/reranker-h48");
     // SAFETY: all pointers are good or NULL.
     unsafe {
@@ -528,7 +529,7 @@ fn documents_are_scored() {
 }
 
 #[test]
-fn scores_are_the_engines_and_nan_of_what_is_none() {
+fn scores_have_their_known_values_and_are_nan_without_vectors() {
     let (a, b) = ([3.0f32, 4.0, 0.0, 1.0], [0.6f32, 0.8]);
     // SAFETY: all pointers are good or NULL.
     unsafe {
@@ -550,7 +551,7 @@ fn scores_are_the_engines_and_nan_of_what_is_none() {
 }
 
 #[test]
-fn versions_and_instruction_sets() {
+fn versions_and_instruction_sets_equal_those_of_the_engine() {
     // SAFETY: the strings end with a NUL and the list with NULL.
     unsafe {
         assert_eq!(CStr::from_ptr(trivec_version()).to_str(), Ok(env!("CARGO_PKG_VERSION")));

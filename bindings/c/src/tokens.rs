@@ -1,4 +1,4 @@
-//! Texts into token ids, and ids into their pieces.
+//! The calls that turn texts into token ids, and ids into their pieces.
 
 use std::ffi::c_char;
 use std::ptr;

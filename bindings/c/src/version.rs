@@ -1,4 +1,4 @@
-//! What this library is.
+//! The versions of the library and of its interface, and the instruction sets that it can use on this CPU.
 
 use std::ffi::{CString, c_char};
 use std::sync::OnceLock;
@@ -25,7 +25,7 @@ pub extern "C" fn trivec_instruction_sets() -> *const *const c_char {
         pointers: Vec<*const c_char>,
         _strings: Vec<CString>,
     }
-    // SAFETY: the pointers are to strings that never change, and live as long as they.
+    // SAFETY: the pointers point to strings that never change and that live as long as the pointers.
     unsafe impl Send for Names {}
     // SAFETY: as above.
     unsafe impl Sync for Names {}

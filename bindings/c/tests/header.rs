@@ -1,8 +1,8 @@
-//! `include/trivec.h` is what cbindgen makes of the sources, and has every function that the library exports.
+//! Tests that `include/trivec.h` is what cbindgen generates from the sources, and has every function that the library exports.
 
 use std::path::Path;
 
-/// The header of the sources as they are, without the sections for Rust's readers.
+/// Generates the header from the sources as they are now, without the `# Safety` sections, which are for readers of Rust.
 fn made() -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let config = cbindgen::Config::from_file(root.join("cbindgen.toml")).unwrap();
@@ -13,7 +13,7 @@ fn made() -> String {
     without_safety(&String::from_utf8(text).unwrap())
 }
 
-/// The files with something for the header, in its order.
+/// The source files that have something for the header, in the header's order.
 fn modules(root: &Path) -> Vec<std::path::PathBuf> {
     let names = [
         "version",
@@ -31,6 +31,7 @@ fn modules(root: &Path) -> Vec<std::path::PathBuf> {
     names.map(|name| root.join(format!("src/{name}.rs"))).to_vec()
 }
 
+/// The header without its `# Safety` sections: each ends with its comment.
 fn without_safety(text: &str) -> String {
     let mut kept: Vec<&str> = Vec::new();
     let mut skips = false;

@@ -1,4 +1,4 @@
-//! A model, as Python's `trivec.Model` and `trivec.Reranker` hold it.
+//! The native class behind Python's `trivec.Model` and `trivec.Reranker`: a model, and the calls of it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -14,8 +14,8 @@ use crate::errors;
 use crate::inputs;
 use crate::signals::Watch;
 
-/// Texts that `encode` gives to one call of the engine: more are cut into pieces, between which results become Python's. Results have the same
-/// bits however the texts are cut.
+/// How many texts `encode` gives to one call of the engine. More texts are given part by part, and each part's results become Python objects
+/// before the next. Results have the same bits however the texts are divided.
 const PIECE: usize = 2048;
 
 #[pyclass(frozen, module = "trivec._trivec")]
@@ -23,12 +23,12 @@ pub(crate) struct Engine {
     pub(crate) model: Model,
 }
 
-/// Calls the engine without the interpreter's lock; a panic is an exception like others.
+/// Calls the engine without the interpreter's lock; a panic becomes a Python exception.
 pub(crate) fn detached<T: Send>(py: Python<'_>, call: impl FnOnce() -> T + Send) -> PyResult<T> {
     py.detach(|| catch_unwind(AssertUnwindSafe(call))).map_err(|panic| errors::panicked(py, panic))
 }
 
-/// The engine's answer, or what Python raised: when all was done at the latest, and then the call was not ended by it.
+/// The result of a call of the engine; but the exception that Python raised meanwhile, if it did, even if the call was complete by then.
 fn answer<T>(py: Python<'_>, watch: &Watch, result: trivec::Result<T>) -> PyResult<T> {
     match watch.raised() {
         Some(raised) => Err(raised),
@@ -36,6 +36,7 @@ fn answer<T>(py: Python<'_>, watch: &Watch, result: trivec::Result<T>) -> PyResu
     }
 }
 
+/// Loads a model without the interpreter's lock.
 fn load(
     py: Python<'_>,
     options: LoadOptions,
@@ -45,6 +46,7 @@ fn load(
     Ok(Engine { model })
 }
 
+/// The prompt of a call: a text, else the name of one of the model's prompts, else the model's default.
 fn prompt(text: Option<String>, name: Option<String>) -> Prompt {
     match (text, name) {
         (Some(text), _) => Prompt::Text(text),
@@ -53,11 +55,12 @@ fn prompt(text: Option<String>, name: Option<String>) -> Prompt {
     }
 }
 
+/// Whether special tokens that are written in a text are read as text (`literal`) or as tokens.
 fn special(literal: bool) -> SpecialTokens {
     if literal { SpecialTokens::Literal } else { SpecialTokens::Parse }
 }
 
-/// What comes back of a call, piece by piece: arrays of Python's.
+/// The results of a call, which are collected text by text and become Python's arrays.
 struct Collected<'py> {
     py: Python<'py>,
     dense: Vec<Vec<f32>>,
@@ -73,8 +76,8 @@ impl<'py> Collected<'py> {
         Collected { py, dense: Vec::new(), sparse: Vec::new(), colbert: Vec::new(), tokens, truncated }
     }
 
-    /// Takes the results of a text. Its lexical weights stand in the order of its tokens if `order` has these with their weights, else in that of
-    /// the ids.
+    /// Adds the results of a text. If `order` has the text's token ids and their weights, the lexical weights are put in the order of the
+    /// tokens; else their ids are ascending.
     fn take(&mut self, embedding: Embedding, order: Option<(&[u32], &[f32])>, truncated: bool) -> PyResult<()> {
         let py = self.py;
         self.dense.extend(embedding.dense);
@@ -88,7 +91,7 @@ impl<'py> Collected<'py> {
         }
         if let Some(vectors) = embedding.colbert {
             let shape = [vectors.rows(), vectors.dim()];
-            // The engine's own memory: numpy takes it over.
+            // numpy takes over the engine's own memory, without a copy.
             self.colbert.push(PyArray1::from_vec(py, vectors.into_values()).reshape(shape)?.into_any());
         }
         self.tokens.push(embedding.tokens);
@@ -96,7 +99,7 @@ impl<'py> Collected<'py> {
         Ok(())
     }
 
-    /// (dense | None, [(ids, weights)] | None, [colbert] | None, [tokens], [truncated])
+    /// The results of all texts as a Python tuple: `(dense | None, [(ids, weights)] | None, [colbert] | None, [tokens], [truncated])`.
     fn finish(self, modes: Modes, dim: usize) -> PyResult<Bound<'py, PyTuple>> {
         let py = self.py;
         let none = || py.None().into_bound(py);
@@ -116,7 +119,7 @@ impl<'py> Collected<'py> {
 fn matrix<'py>(py: Python<'py>, mut rows: Vec<Vec<f32>>, dim: usize) -> PyResult<Bound<'py, PyAny>> {
     let count = rows.len();
     let values = match rows.pop() {
-        // The commonest call: of one text, whose values are taken over.
+        // The most usual call has one text, whose values are used without a copy.
         Some(only) if count == 1 => only,
         last => {
             let mut values = Vec::with_capacity(count * dim);
@@ -127,7 +130,7 @@ fn matrix<'py>(py: Python<'py>, mut rows: Vec<Vec<f32>>, dim: usize) -> PyResult
     Ok(PyArray1::from_vec(py, values).reshape([count, dim])?.into_any())
 }
 
-/// Ids and weights in the order in which the ids first come in the text with a weight above zero: that of the reference's dicts.
+/// The lexical weights in the order in which their ids first occur in the text with a weight above 0. FlagEmbedding's dicts have this order.
 fn first_seen(ids: &[u32], token_weights: &[f32], lexical: &LexicalWeights) -> (Vec<u32>, Vec<f32>) {
     let mut left = vec![true; lexical.len()];
     let (mut in_order, mut weights) = (Vec::with_capacity(lexical.len()), Vec::with_capacity(lexical.len()));
@@ -239,7 +242,7 @@ impl Engine {
         };
         let dim = dimensions.unwrap_or(self.model.info().dense_dim);
         if texts.is_empty() {
-            // Refusals come whatever there is to do.
+            // Options that make no sense are refused even if there are no texts.
             answer(py, &watch, self.model.encode::<&str>(&[], &options))?;
         }
         let mut collected = Collected::new(py, texts.len());

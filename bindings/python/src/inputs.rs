@@ -1,4 +1,4 @@
-//! Texts of Python's lists, borrowed.
+//! Reads the texts, pairs and token ids that Python callers pass. Texts are borrowed from Python, not copied.
 
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
@@ -6,7 +6,7 @@ use pyo3::types::{PyString, PyTuple};
 
 use crate::errors;
 
-/// One text; `index` is its place in the call.
+/// The text of a `str`; an exception for another object, or for a lone surrogate. `index` is its place in the call.
 fn text(item: &Bound<'_, PyAny>, index: usize) -> PyResult<PyBackedStr> {
     let py = item.py();
     let Ok(text) = item.cast::<PyString>() else {
@@ -18,7 +18,7 @@ fn text(item: &Bound<'_, PyAny>, index: usize) -> PyResult<PyBackedStr> {
         .map_err(|_: PyErr| errors::input(py, index, "it is not Unicode text: it has a lone surrogate"))
 }
 
-/// The texts of a list or tuple.
+/// The texts of an iterable of `str`.
 pub(crate) fn texts(items: &Bound<'_, PyAny>) -> PyResult<Vec<PyBackedStr>> {
     let mut texts = Vec::with_capacity(items.len().unwrap_or(0));
     for (index, item) in items.try_iter()?.enumerate() {
@@ -27,7 +27,7 @@ pub(crate) fn texts(items: &Bound<'_, PyAny>) -> PyResult<Vec<PyBackedStr>> {
     Ok(texts)
 }
 
-/// Pairs of texts: tuples or lists of two.
+/// Pairs of texts: each a tuple, a list or another iterable of two `str`.
 pub(crate) fn pairs(items: &Bound<'_, PyAny>) -> PyResult<Vec<(PyBackedStr, PyBackedStr)>> {
     let mut pairs = Vec::with_capacity(items.len().unwrap_or(0));
     for (index, item) in items.try_iter()?.enumerate() {
@@ -51,7 +51,7 @@ pub(crate) fn pairs(items: &Bound<'_, PyAny>) -> PyResult<Vec<(PyBackedStr, PyBa
     Ok(pairs)
 }
 
-/// Sequences of token ids.
+/// Sequences of token ids; an exception if an id is no u32.
 pub(crate) fn ids(items: &Bound<'_, PyAny>) -> PyResult<Vec<Vec<u32>>> {
     let mut all = Vec::new();
     for (index, item) in items.try_iter()?.enumerate() {
@@ -62,7 +62,7 @@ pub(crate) fn ids(items: &Bound<'_, PyAny>) -> PyResult<Vec<Vec<u32>>> {
     Ok(all)
 }
 
-/// A tuple of what a call gives.
+/// A Python tuple of these objects.
 pub(crate) fn tuple<'py>(py: Python<'py>, items: Vec<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyTuple>> {
     PyTuple::new(py, items)
 }

@@ -1,5 +1,5 @@
-//! The native part of the Python package: `trivec._trivec`, which the package's own modules wrap. Python's values become Rust's here, calls are
-//! made without the interpreter's lock, and what comes back becomes numpy arrays without a copy where there is a choice.
+//! The native module `trivec._trivec` of the Python package, which the package's Python modules wrap. It turns Python's values into Rust's,
+//! calls the library without the interpreter's lock, and turns the results into numpy arrays, without a copy where this is possible.
 
 mod engine;
 mod errors;

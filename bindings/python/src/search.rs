@@ -1,4 +1,4 @@
-//! An index on disk. Documents, hits and statistics cross the border as JSON: Python's side makes dicts of them.
+//! The native class behind Python's `trivec.Index`. Documents, hits and statistics are passed as JSON, which the Python modules turn into dicts.
 
 use std::path::PathBuf;
 
@@ -18,12 +18,12 @@ pub(crate) struct Index {
     id: ModelId,
 }
 
-/// The index's answer.
+/// The result of a call of the index; its error becomes an exception.
 fn answer<T>(py: Python<'_>, result: trivec_search::Result<T>) -> PyResult<T> {
     result.map_err(|error| errors::search(py, &error))
 }
 
-/// The index's answer, or what ended the call.
+/// As [`answer`], for a call that a signal can end: if the call failed and Python has raised an exception meanwhile, that exception.
 fn watched<T>(py: Python<'_>, watch: &Watch, result: trivec_search::Result<T>) -> PyResult<T> {
     result.map_err(|error| watch.raised().unwrap_or_else(|| errors::search(py, &error)))
 }
@@ -32,6 +32,7 @@ fn json<T: serde::Serialize>(py: Python<'_>, value: &T) -> PyResult<String> {
     serde_json::to_string(value).map_err(|error| errors::value(py, &error.to_string()))
 }
 
+/// Parses a JSON list of documents.
 fn documents(py: Python<'_>, text: &str) -> PyResult<Vec<Document>> {
     serde_json::from_str(text).map_err(|error| errors::value(py, &format!("documents: {error}")))
 }
@@ -70,7 +71,7 @@ impl Index {
             let id = ModelId::of(model)?;
             let index = match trivec_search::Index::open(&directory) {
                 Ok(index) => {
-                    // Another model's index is refused now, not at the first query.
+                    // An index of another model is refused here, and not only at the first query.
                     index.encoder(model, &id)?;
                     index.check_options(&given(index.options()))?;
                     index
@@ -88,7 +89,8 @@ impl Index {
         Ok(Index { index, engine, id })
     }
 
-    /// Adds documents, each in the place of the one that has its key, deletes `keys`, and commits: (added, deleted).
+    /// Deletes the documents with these `keys`, adds documents, each in the place of the one that has its key, and commits: (how many were
+    /// added, how many keys were given).
     #[pyo3(signature = (documents_json, keys=Vec::new()))]
     fn change(&self, py: Python<'_>, documents_json: &str, keys: Vec<String>) -> PyResult<(u64, usize)> {
         let documents = documents(py, documents_json)?;
@@ -149,7 +151,7 @@ impl Index {
         json(py, &answer(py, stats)?)
     }
 
-    /// Drops what was deleted and joins segments: how many there were less.
+    /// Rewrites segments without their deleted rows, and merges small ones: how many segments were rewritten.
     #[pyo3(signature = (all=false))]
     fn compact(&self, py: Python<'_>, all: bool) -> PyResult<usize> {
         let compacted = detached(py, || {

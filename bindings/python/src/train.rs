@@ -1,4 +1,4 @@
-//! Training of a model's heads: `trivec.train`.
+//! The native function behind Python's `trivec.train`, which trains a model's heads.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::engine::{Engine, detached};
 use crate::errors;
 use crate::signals::Watch;
 
-/// Pairs: where they lie, or what they are as JSON Lines with the name that errors call them.
+/// Where a set of pairs comes from: a path, or JSON Lines in memory with the name that errors have for them.
 #[derive(FromPyObject)]
 pub(crate) enum Source {
     Lines((String, String)),
@@ -28,7 +28,7 @@ impl Source {
     }
 }
 
-/// The files of a call.
+/// The data that a call reads, and the paths that it writes to.
 struct Files {
     pairs: Vec<Source>,
     documents: Vec<PathBuf>,
@@ -40,6 +40,7 @@ struct Files {
 }
 
 impl Files {
+    /// Reads all pairs of the call: for training, the dev set, and the sets to be measured.
     fn inputs(&self) -> trivec_train::Result<Inputs> {
         let mut train = RawPairs::default();
         self.pairs.iter().try_for_each(|source| source.read(Split::Train).map(|found| train.extend(found)))?;
@@ -53,7 +54,7 @@ impl Files {
         Ok(Inputs { train: PairSet::new(train)?, dev, evals: evals.collect::<trivec_train::Result<_>>()? })
     }
 
-    /// Where states and checkpoints go: without a directory of the caller's beside the output, for the time of the run.
+    /// The directory for states and checkpoints: the caller's, or one next to the output, which [`Files::run`] removes at the end.
     fn work(&self) -> PathBuf {
         self.work.clone().unwrap_or_else(|| {
             let mut name = self.output.clone().into_os_string();
@@ -62,6 +63,7 @@ impl Files {
         })
     }
 
+    /// Trains, writes the model, and removes the checkpoint.
     fn run(
         &self,
         model: &trivec::Model,
@@ -84,12 +86,14 @@ impl Files {
     }
 }
 
+/// Removes the directory of states and checkpoints.
 fn remove(directory: &Path) -> trivec_train::Result<()> {
     let failed = |source| trivec_train::Error::Io { path: directory.to_path_buf(), source };
     std::fs::remove_dir_all(directory).map_err(failed)
 }
 
-/// What is being done, for a function of Python's: what, how far, of how much.
+/// What Python's progress function is told of an event: what is being done, how much of it is done, and how much there is. `None` for other
+/// events.
 fn told<'a>(event: &'a Event<'_>) -> Option<(&'a str, usize, usize)> {
     match *event {
         Event::States(done, total) => Some(("states", done, total)),

@@ -8,7 +8,7 @@ import pytest
 
 import trivec
 
-# A shell starts what runs in the background with Ctrl-C ignored, and so would be every process that a test starts.
+# A shell starts background jobs with SIGINT ignored, and processes that the tests start would inherit this.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 HERE = pathlib.Path(__file__).parent
@@ -23,7 +23,7 @@ def pytest_configure(config):
 
 @pytest.fixture(autouse=True)
 def no_models_of_this_user(monkeypatch, tmp_path):
-    """Nothing that is installed or cached for the user who runs the tests is found."""
+    """Hides the models that the user who runs the tests has installed or cached."""
     monkeypatch.setenv("TRIVEC_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.delenv("HF_HUB_CACHE", raising=False)

@@ -15,14 +15,14 @@ BLOCK = re.compile(r"```python\n(.*?)```\n(?:\n```text\n.*?```\n)?", re.DOTALL)
 
 
 def with_outputs(page: str, name: str = "page") -> str:
-    """The page with what its blocks print now. They run in the directory that is the current one."""
+    """The page with the output that its blocks print now. The blocks run in the current directory."""
     names = {"__name__": "__main__"}
 
     def run(block: re.Match[str]) -> str:
         code, printed = block.group(1), io.StringIO()
         before = page[: block.start()].count("\n") + 1
         with contextlib.redirect_stdout(printed):
-            # Errors then name the page's own lines.
+            # The empty lines before the code make errors name the page's line numbers.
             exec(compile("\n" * before + code, name, "exec"), names)
         shown = f"\n```text\n{printed.getvalue()}```\n" if printed.getvalue() else ""
         return f"```python\n{code}```\n{shown}"

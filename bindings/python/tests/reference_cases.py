@@ -1,4 +1,4 @@
-"""Calls of FlagEmbedding's classes, and what the real ones answer.
+"""Calls of FlagEmbedding's classes, by which `trivec.flag` is compared with the real ones.
 
 `PYTHON_WITH_FLAGEMBEDDING reference_cases.py` makes the calls with FlagEmbedding itself (1.4.2, transformers 5.10.4, torch on the CPU) on the
 repository's tiny checkpoints and writes `reference.json.gz`; `test_reference.py` makes them with `trivec.flag` and compares.
@@ -37,11 +37,11 @@ TEXTS = [
     "emoji 🎉 and 한국어 and Русский текст",
 ]
 PAIRS = [[TEXTS[0], TEXTS[3]], [TEXTS[0], TEXTS[4]], [TEXTS[5], TEXTS[12]], [TEXTS[2], TEXTS[10]], ["", TEXTS[0]], [TEXTS[10], ""]]
-# With transformers 5 the reference decodes a pair's ids and tokenises that again, which is not the same text for all, and leaves an empty document out:
-# these come back as they were.
+# With transformers 5 the reference decodes a pair's ids and tokenises the result again, which changes some texts, and it leaves out an empty document. These
+# pairs stay as they are.
 WORDS = " ".join(["word"] * 30)
 PLAIN = [[TEXTS[0], TEXTS[3]], [TEXTS[2], TEXTS[0]], [TEXTS[2], WORDS], ["", TEXTS[0]], [WORDS, WORDS]]
-# By default the reference rounds weights to f16, on the CPU as well, where it computes with f32.
+# By default the reference rounds weights to f16, even on the CPU, where it computes in f32.
 F32 = {"use_fp16": False}
 ALL = {"return_dense": True, "return_sparse": True, "return_colbert_vecs": True}
 
@@ -108,10 +108,10 @@ CASES: dict[str, tuple] = {
 
 
 def described(value: Any) -> Any:
-    """A value with its types, for JSON. Dicts keep their order."""
+    """Describes a value and its types as JSON. The order of dicts is part of it."""
     kind = type(value).__name__
     if kind == "Tensor":
-        # A number of numpy's serves where there is no torch.
+        # trivec gives numpy's float32 if torch is not imported.
         return {"type": "float32", "value": float(value)}
     if isinstance(value, np.ndarray):
         flat = [float(f"{x:.7g}") for x in value.ravel().tolist()]
@@ -135,7 +135,7 @@ def _close(found: Any, expected: Any) -> bool:
 
 
 def differences(found: Any, expected: Any, where: str) -> list[str]:
-    """Where two described values differ, in words."""
+    """One line for each place at which two described values differ."""
     if isinstance(found, dict) and isinstance(expected, dict):
         if found.keys() != expected.keys():
             return [f"{where}: {list(found)} for {list(expected)}"]
@@ -148,7 +148,7 @@ def differences(found: Any, expected: Any, where: str) -> list[str]:
 
 
 def answers(module: Any, path: Any) -> dict[str, Any]:
-    """What `module`'s classes answer; `path` says where a model lies."""
+    """Makes all calls with `module`'s classes, and describes the results; `path` gives the path of a model."""
     loaded: dict[str, Any] = {}
     found = {}
     for name, (kind, model, options, method, arguments, keywords) in CASES.items():
@@ -169,7 +169,7 @@ def answers(module: Any, path: Any) -> dict[str, Any]:
 
 
 def for_flagembedding(folder: pathlib.Path) -> Any:
-    """Copies of the checkpoints as FlagEmbedding wants them: heads in files of their own, and the tokenizer's configuration."""
+    """A function that copies a checkpoint into the form that FlagEmbedding needs: heads in files of their own, and a configuration of the tokenizer."""
     import shutil
 
     import torch
@@ -185,7 +185,7 @@ def for_flagembedding(folder: pathlib.Path) -> Any:
                 if own:
                     torch.save(own, to / f"{head}.pt")
             save_file(tensors, to / "model.safetensors", metadata={"format": "pt"})
-            # Else transformers computes in the type that the weights are stored in.
+            # Without this, transformers computes in the type that the weights are stored in.
             settings = json.loads((to / "config.json").read_text())
             (to / "config.json").write_text(json.dumps({**settings, "dtype": "float32"}))
             specials = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "sep_token": "</s>", "pad_token": "<pad>", "cls_token": "<s>"}

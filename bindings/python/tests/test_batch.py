@@ -1,4 +1,4 @@
-"""`trivec.batch`: columns in, columns out."""
+"""Tests of `trivec.batch`: the columns of vectors that it adds, and what it refuses."""
 
 import numpy as np
 import pytest

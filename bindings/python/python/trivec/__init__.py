@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name):
-        """Modules of the package are imported when they are first named: `import trivec` alone must be quick, and some need other packages."""
+        """Imports a module of the package when it is first named: `import trivec` alone must be quick, and some modules need other packages."""
         if name in _MODULES:
             import importlib
 

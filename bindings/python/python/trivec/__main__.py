@@ -1,4 +1,4 @@
-"""`python -m trivec ...`: the program `trivec` of this package, where it has one, or else of the path."""
+"""`python -m trivec ...` runs the program `trivec`: the one that was installed with this package, or else the one on the path."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sysconfig
 
 
 def program() -> str:
-    """The path of the program."""
+    """The path of the program `trivec`."""
     name = "trivec.exe" if os.name == "nt" else "trivec"
     own = os.path.join(sysconfig.get_path("scripts"), name)
     found = own if os.path.isfile(own) else shutil.which(name)

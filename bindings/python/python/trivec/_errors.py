@@ -1,10 +1,10 @@
-"""Exceptions. Each is also the built-in exception that a caller would expect; refusals by the system are `OSError`s."""
+"""trivec's exceptions. Each is also the built-in exception that a caller would expect; errors of the operating system are `OSError`s."""
 
 from __future__ import annotations
 
 
 class Error(Exception):
-    """What trivec refuses or fails at. `index` is the place of the text that it is about, or None."""
+    """The base of trivec's exceptions. `index` is the index of the text that the error is about, or None."""
 
     def __init__(self, message: str, index: int | None = None):
         super().__init__(message)
@@ -35,7 +35,7 @@ class ModeUnavailable(Error, ValueError):
 
 
 class Cancelled(Error):
-    """The call was ended."""
+    """The call was ended before it was complete."""
 
 
 class InternalError(Error, RuntimeError):
@@ -66,6 +66,7 @@ class NoDocument(Error, KeyError):
 
 
 def not_found(message: str, path: str) -> FileNotFoundError:
+    """The exception for a model or an index that does not exist. Called by the native module, as `os_error` is."""
     import errno
 
     error = FileNotFoundError(errno.ENOENT, message, path)
@@ -73,4 +74,5 @@ def not_found(message: str, path: str) -> FileNotFoundError:
 
 
 def os_error(number: int | None, message: str, path: str) -> OSError:
+    """The `OSError` of the operating system's error number, or of the message alone if there is no number."""
     return OSError(number, message, path) if number is not None else OSError(f"{path}: {message}")

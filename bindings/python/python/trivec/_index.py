@@ -1,4 +1,4 @@
-"""`trivec.Index`: documents on disk, found by their words, dense vectors, lexical weights and ColBERT vectors."""
+"""`trivec.Index`: an index of documents on disk, which are found by their words, dense vectors, lexical weights and ColBERT vectors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ._model import Model
 
-# The fields of a document that are no metadata.
+# The fields of a document that are not metadata.
 OWN = ("key", "text", "title", "lang", "document")
 
 
@@ -38,13 +38,13 @@ def _document(document: Mapping[str, Any] | tuple[str, str], place: int) -> dict
 
 
 class Hits(list):
-    """What a search found: a list of dicts, best first, with what is said of the search as a whole.
+    """The hits of a search: a list of dicts, best first. Its attributes describe the search as a whole.
 
-    query_truncated: whether the question is longer than the index's maximum length, so that its vectors are of its beginning alone. searched:
-    entries (documents, and each chunk of those that were cut) that the filter let through. in_chunks: whether the index has documents in
-    chunks; if not, an entry is a document. candidates: entries that an arm gave. best_share: the largest share of the highest BM25 score
-    there can be, near 0 where the documents are in another language. words: the question's words and how many entries have each;
-    words_dropped: how many more were not looked up. languages: those that the question may be in. timings: in milliseconds.
+    query_truncated: whether the query is longer than the index's maximum length, so that its vectors are of its beginning alone. searched: how many
+    entries (documents, and each chunk of those that were cut) the filter let through. in_chunks: whether the index has documents in chunks; if not,
+    every entry is a document. candidates: how many entries the arms gave. best_share: the best BM25 score as a part of the highest that is possible,
+    near 0 if the documents are in another language. words: the query's words and how many entries have each; words_dropped: how many more words were
+    not looked up. languages: those that the query may be in. timings: in milliseconds.
     """
 
     __slots__ = ("query_truncated", "searched", "in_chunks", "candidates", "best_share", "words", "words_dropped", "languages", "timings")
@@ -79,9 +79,9 @@ def _is_unicode(text: str) -> bool:
 class Index:
     """An index on disk with the model that made its vectors. Any number of processes may search it while one changes it.
 
-    With `create`, an index is made where there is none: colbert is how many bits the values of stored ColBERT vectors have ("8", "4", "2", "1",
-    "off"; "4" if it is not given); language that of documents that do not say theirs. An index that is there keeps what it was made with: an
-    option that says otherwise is an OptionError.
+    With `create`, an index is made if there is none. colbert: how many bits the values of stored ColBERT vectors have ("8", "4", "2", "1", "off"; "4"
+    if it is not given). language: the language of documents without one of their own. max_length: the most tokens of a document or a query. An index
+    that exists keeps the options that it was made with: if another value is given here, this is an OptionError.
     """
 
     __slots__ = ("_index", "model")
@@ -103,13 +103,14 @@ class Index:
         )
 
     def add(self, documents: Iterable[Mapping[str, Any] | tuple[str, str]]) -> int:
-        """Adds documents, each in the place of the one that has its key: dicts with `key` and `text`, and `title`, `lang` and anything else, by
-        which they can be filtered; or (key, text). Visible and safe when it returns: all of them, or after an exception none. How many."""
+        """Adds documents; each replaces the one that has its key. A document is a dict with `key` and `text`, and optionally `title`, `lang` and any
+        other fields, by which searches can filter; or a tuple (key, text). When the call returns, all of them are on disk and can be found; after an
+        exception, none is. Returns how many were added."""
         made = [_line(document, place) for place, document in enumerate(documents)]
         return self._index.change("[" + ",".join(made) + "]")[0]
 
     def delete(self, *keys: str) -> None:
-        """Deletes documents by their keys; one that no document has is no error."""
+        """Deletes documents by their keys; a key that no document has is no error."""
         self._index.change("[]", list(keys))
 
     def search(
@@ -123,10 +124,10 @@ class Index:
         rerank: int | None = None,
         explain: bool = False,
     ) -> Hits:
-        """The best documents, best first: dicts with rank, score, document, and with `explain` what explains each.
+        """Finds the `top` best documents, best first: dicts with rank, score and document, and with `explain` an explanation of each.
 
-        filter: as `year < 2022 and lang = "en"`. arms: which lists are made, of dense, bm25, sparse. rerank: how many are put in the order of their
-        ColBERT scores.
+        filter: such as `year < 2022 and lang = "en"`. lang: the language of the query. arms: the lists that are fused, some of dense, bm25, sparse. rerank:
+        how many of the best are reordered by ColBERT.
         """
         if isinstance(query, str) and not _is_unicode(query):
             raise InputError("the query is not Unicode text: it has a lone surrogate")
@@ -134,15 +135,15 @@ class Index:
         return Hits(json.loads(hits))
 
     def get(self, key: str) -> dict[str, Any]:
-        """The document of a key; of one that was cut into chunks, a dict of its `key` and its `chunks`. NoDocument if there is none."""
+        """The document with this key; if it was cut into chunks, a dict with its `key` and its `chunks`. Raises NoDocument if there is none."""
         return json.loads(self._index.get(key))
 
     def stats(self) -> dict[str, Any]:
-        """What the index is and how large."""
+        """Statistics of the index: how it was made, what it has, and how large it is."""
         return json.loads(self._index.stats())
 
     def compact(self, *, all: bool = False) -> int:
-        """Gives back the space of what was deleted."""
+        """Gives back the space of deleted documents; with `all`, of every one. Returns how many segments were rewritten."""
         return self._index.compact(all)
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""From what a user calls a model to where it lies. Nothing is fetched: `trivec pull NAME` does that."""
+"""Finds the path of a model by the name that a user has for it. Nothing is downloaded: `trivec pull NAME` does that."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from ._trivec import locate, locate_default
 
 
 def resolve(name: str | os.PathLike | None, cache_dir: str | os.PathLike | None = None) -> str:
-    """The path of a model: of a path itself, of the name of an installed model (`bge-m3`, `BAAI/bge-m3`), of `starter`, or of a repository in a
-    cache of Hugging Face's layout. None: the model that `trivec use` or the last `trivec pull` chose, else the starter.
+    """The path of the model that `name` means: a path itself, an installed model (`bge-m3`, `BAAI/bge-m3`), `starter`, or a repository in a cache of
+    Hugging Face's layout. None means the model that `trivec use` or the last `trivec pull` chose, else the starter.
 
-    Raises FileNotFoundError, which says where was looked.
+    Raises FileNotFoundError, which says which places were searched.
     """
     if name is None:
         chosen = locate_default()
@@ -26,7 +26,7 @@ def resolve(name: str | os.PathLike | None, cache_dir: str | os.PathLike | None 
     try:
         found = locate(text)
     except FileNotFoundError as error:
-        # A known model that is not installed: it may be in a cache all the same.
+        # A known model that is not installed may still be in a Hugging Face cache.
         found, reason = None, error.strerror
     else:
         reason = "there is no such model file or directory, and no installed model of this name"
@@ -55,7 +55,8 @@ def starter() -> str:
 
 
 def _in_hugging_face_cache(name: str, cache_dir: str | os.PathLike | None, looked: list[str]) -> str | None:
-    """The snapshot of `organisation/model` that a Hugging Face cache has, the one that its `main` names if there are several."""
+    """The directory of the snapshot of `organisation/model` in a Hugging Face cache: the one that `refs/main` names, or the only one. None if there is
+    neither. The directories that were searched are added to `looked`."""
     parts = name.split("/")
     if len(parts) > 2 or not all(parts) or any(part in (".", "..") for part in parts):
         return None

@@ -1,4 +1,4 @@
-"""`trivec.Model`: texts into dense, lexical and ColBERT vectors."""
+"""`trivec.Model`: embeds texts as dense vectors, lexical weights and ColBERT vectors."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def parse_modes(modes: str | Iterable[str]) -> tuple[bool, bool, bool]:
 
 
 class Encoded:
-    """What was computed of some texts; what was not asked for is None.
+    """The embeddings of some texts; an attribute that was not asked for is None.
 
-    Of a list of n texts: `dense` is an array [n, dim] of float32; `sparse` a list of (ids, weights), arrays of uint32 and float32 with ascending ids;
-    `colbert` a list of arrays [tokens - 1, dim]; `tokens` the lengths in tokens; `truncated` whether each text was cut. Of a single str each of
-    them is that text's own, without the list.
+    For a list of n texts, `dense` is an array [n, dim] of float32; `sparse` a list of (ids, weights), arrays of uint32 and float32 with ascending ids;
+    `colbert` a list of arrays [tokens - 1, dim]; `tokens` a list of the texts' lengths in tokens; `truncated` a list of whether each text was cut. For a
+    single str, each attribute is the value of that text, without the list.
     """
 
     __slots__ = ("dense", "sparse", "colbert", "tokens", "truncated", "_single")
@@ -74,7 +74,7 @@ class Encoded:
 
 
 def loaded(model: Any) -> Model:
-    """A model as it is, or of what one is made of."""
+    """`model` itself if it is a Model, else the Model that `Model(model)` loads."""
     return model if isinstance(model, Model) else Model(model)
 
 
@@ -100,7 +100,7 @@ class Model:
         cache_dir: str | os.PathLike | None = None,
     ):
         options = {**counts(threads=threads), "isa": isa, "check_finite": check_finite, "preload": preload}
-        # It is found from there whatever directory is the current one later, as when it is pickled.
+        # An absolute path is found later too, when another directory is the current one, for example after pickling.
         self._open(os.path.abspath(resolve(name, cache_dir)), options)
 
     def _open(self, path: str | None, options: dict, data: bytes | None = None) -> None:
@@ -133,15 +133,15 @@ class Model:
         dtype: str = "float32",
         progress: Progress | None = None,
     ) -> Encoded:
-        """Embeds texts: a str, or any sequence of them. A text's result has the same bits whatever its neighbours and however many threads.
+        """Embeds texts: one str, or any sequence of str. A text's result has the same bits whatever its neighbours and however many threads.
 
-        modes: some of dense, sparse, colbert, or all. max_length: tokens kept of each text. dimensions: leading values of the dense vector to keep.
-        normalize: whether dense vectors get the length 1; None: as the model's files say. prompt: what is put before each text; or the
-        prompt_name of one of the model's own. literal_specials: whether `<s>` in a text is text. dtype: float32 or float16 of dense and ColBERT
-        vectors. progress: called with (done, all) now and then; an exception of it ends the call.
+        modes: some of dense, sparse, colbert, or all. max_length: the most tokens of a text; a longer one is cut. dimensions: how many leading values of the
+        dense vector are kept. normalize: whether dense vectors get the length 1; None: as the model's files say. prompt: what is put before each text;
+        or prompt_name: one of the model's own prompts. literal_specials: whether `<s>` in a text is read as text. dtype: float32 or float16, of dense and
+        ColBERT vectors. progress: is called with (done, all) now and then; an exception that it raises ends the call.
 
-        Raises InputError or InputTypeError with `.index` for a text that cannot be taken, OptionError, ModeUnavailable; KeyboardInterrupt ends it
-        within a layer of the model.
+        Raises InputError or InputTypeError, with `.index`, for a text that cannot be embedded; OptionError; ModeUnavailable. KeyboardInterrupt ends the
+        call within a layer of the model.
         """
         if dtype not in ("float32", "float16"):
             raise OptionError(f"dtype: found {dtype!r}, expected 'float32' or 'float16'")
@@ -176,7 +176,7 @@ class Model:
         return Encoded(*results, False)
 
     def token_ids(self, texts: str | Sequence[str], *, max_length: int | None = None, literal_specials: bool = False) -> list:
-        """The token ids of a text, or of each text: special ones included, cut as `encode` cuts them."""
+        """The token ids of a text, or of each text of a sequence: special tokens included, cut as `encode` cuts texts."""
         items, single = as_list(texts)
         ids, _ = self.engine.token_ids(items, **counts(max_length=max_length), literal_specials=literal_specials)
         return ids[0] if single else ids
@@ -186,7 +186,7 @@ class Model:
         return self.engine.decode(ids, skip_special=skip_special)
 
     def piece(self, id: int) -> str | None:
-        """The piece of the vocabulary of a token id."""
+        """The vocabulary's piece of a token id; None if there is no such id."""
         return self.engine.piece(id)
 
     def __reduce__(self):
@@ -214,7 +214,8 @@ def _restore(cls: type[Model], path: str, options: dict, expected: str) -> Model
 
 
 def fingerprint(path: str) -> str:
-    """A digest of the beginning of a packed file, which names every tensor, and its length; of a directory, of the names and lengths in it."""
+    """Identifies a model's files without reading all of them: for a packed file, a digest of its length and its beginning, which names every tensor; for a
+    directory, a digest of the names and lengths of its files."""
     import hashlib
 
     digest = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""Numbers among the options of a call."""
+"""Checks the options of a call that are whole numbers."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import operator
 
 from ._errors import OptionError
 
-# What Rust's counts hold on every machine that has 64 bits.
+# The largest usize of Rust on a 64-bit machine.
 MOST = 2**64 - 1
 
 
 def counts(**options: object) -> dict[str, int | None]:
-    """The options as Python's ints, numpy's among them; None stays. OptionError names the one that is no number, or a negative one."""
+    """The options as ints; numpy's integers are converted, and None stays None. OptionError names an option that is not a whole number of 0 or more."""
     checked: dict[str, int | None] = {}
     for name, value in options.items():
         if value is None:

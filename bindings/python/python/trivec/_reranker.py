@@ -1,4 +1,4 @@
-"""`trivec.Reranker`: how well documents answer a query."""
+"""`trivec.Reranker`: scores how well documents answer a query."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Reranked:
-    """A document's place in the call, its score (the logit's sigmoid, or the logit where the model's files say Identity) and its logit."""
+    """A document with its index in the call, its logit, and its score: the logit's sigmoid, or the logit itself if the model's files say Identity."""
 
     __slots__ = ("index", "score", "logit", "document")
 
@@ -27,7 +27,7 @@ class Reranked:
 
 
 class Reranker(Model):
-    """A loaded reranker, by whatever `Model` takes."""
+    """A loaded reranker. The arguments are those of `Model`."""
 
     __slots__ = ()
 
@@ -47,7 +47,7 @@ class Reranker(Model):
     ) -> tuple[np.ndarray, np.ndarray]:
         """The logits and the scores of (query, document) pairs, float32, in their order.
 
-        max_length: tokens kept of a pair, 512 unless another is given. max_query, max_document: of each of the two.
+        max_length: the most tokens of a pair, 512 if it is not given. max_query, max_document: the most tokens of each of the two.
         """
         logits, scores, _, _ = self.engine.rerank(
             list(pairs), **counts(max_length=max_length, max_query=max_query, max_document=max_document), progress=progress
@@ -55,7 +55,7 @@ class Reranker(Model):
         return logits, scores
 
     def rerank(self, query: str, documents: Sequence[str], *, top: int | None = None, max_length: int | None = None) -> list[Reranked]:
-        """The documents by how well they answer the query, best first; of equals the first."""
+        """The documents in the order of how well they answer the query, best first; equal ones stay in their order. `top` is how many are returned."""
         documents, top = listed(documents), counts(top=top)["top"]
         logits, scores = self.score([(query, document) for document in documents], max_length=max_length)
         order = sorted(range(len(documents)), key=lambda at: (-float(logits[at]), at))

@@ -1,4 +1,4 @@
-"""What callers pass as texts, as lists."""
+"""Makes lists of what callers pass as texts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def listed(documents: Iterable[str]) -> list[str]:
-    """The documents of a query as a list: a str would be taken for its characters."""
+    """The documents of a query as a list. A single str is refused, because a list of it would be its characters."""
     if isinstance(documents, (str, bytes)):
         raise InputTypeError(f"documents: expected a sequence of str, found {type(documents).__name__}")
     return list(documents)
@@ -22,7 +22,7 @@ def as_list(texts: object) -> tuple[list | tuple, bool]:
         return [texts], True
     if isinstance(texts, (list, tuple)):
         return texts, False
-    # pyarrow first: its columns have `tolist` as well.
+    # `to_pylist` is pyarrow's and comes first, because pyarrow's columns also have `tolist`.
     for name in ("to_pylist", "tolist"):
         convert = getattr(texts, name, None)
         if convert is not None:

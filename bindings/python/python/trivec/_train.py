@@ -1,4 +1,4 @@
-"""`trivec.train`: a model's three heads, adapted to pairs of texts."""
+"""`trivec.train`: adapts a model's three heads to pairs of texts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def _source(pairs: Pairs, name: str) -> Any:
-    """A path as it is; pairs as lines of JSON, with the name that errors call them."""
+    """Pairs for the native function: a path as it is, other pairs as (name, JSON Lines), where errors show the name."""
     import json
 
     if isinstance(pairs, (str, os.PathLike)):
@@ -80,16 +80,16 @@ def train(
     threads: int | None = None,
     progress: Callable[[str, int, int], object] | None = None,
 ) -> dict[str, Any]:
-    """Adapts a model's dense, sparse and ColBERT head to pairs of texts, writes the model to `output`, and returns the report,
-    which is `report` of what `trivec train --json` prints, with `dev` and `evals` as they were before and after. See docs/training.md for the method and the options.
+    """Adapts a model's dense, sparse and ColBERT head to pairs of texts, writes the model to `output`, and returns the report. This is the field `report`
+    of what `trivec train --json` prints; its `dev` and `evals` have the figures before and after. See docs/training.md for the method and the options.
 
-    pairs: a file or a directory as `trivec train --pairs` takes them, or dicts with `query`, `passage` and, if there are any, `negatives`, `group`,
-    `score`, or (query, passage) tuples. documents: files of documents without labels. dev: pairs by which the best epoch is chosen; None: a part of
-    `pairs`. evals: sets by name, measured before and after. output: a packed file if the model is one, else a directory. work: a directory for
-    states and checkpoints, which stays; None: one beside the output, removed at the end. A run that was ended goes on there, with the same bytes.
-    progress: called with ("states" or "steps", done, all); an exception of it, as Ctrl-C, ends the run.
+    pairs: a file or a directory, as for `trivec train --pairs`; or dicts with `query`, `passage` and optionally `negatives`, `group`, `score`; or
+    (query, passage) tuples. documents: files of documents without labels. dev: pairs by which the best epoch is chosen; None: a part of `pairs`. evals:
+    sets by name, which are measured before and after. output: becomes a packed file if the model is one, else a directory. work: a directory for
+    states and checkpoints, which stays; None: one next to the output, which is removed at the end. The same call resumes a run that was ended, and gives
+    the same bytes. progress: is called with ("states" or "steps", done, all); an exception that it raises ends the run, as Ctrl-C does.
 
-    Raises InputError with `.index` for a pair that cannot be taken, OptionError, TrainingLocked, ModelError, OSError.
+    Raises InputError, with `.index`, for a pair that cannot be used; OptionError; TrainingLocked; ModelError; OSError.
     """
     import json
 

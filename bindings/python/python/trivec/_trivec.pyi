@@ -1,4 +1,4 @@
-"""The native part. Use the classes of `trivec`."""
+"""The native module. Programs use the classes of `trivec`, which wrap it."""
 
 import os
 from collections.abc import Callable, Sequence

@@ -1,4 +1,5 @@
-"""Models for asyncio: calls are made one after another on a thread of their own, so that the loop goes on; no more than `queue` wait.
+"""Models for asyncio. Their calls are made one after another on a thread of their own, so that the event loop is not blocked; at most `queue` calls are
+handed to that thread at a time.
 
 >>> async def main():
 ...     async with trivec.aio.Model("starter") as model:
@@ -28,7 +29,7 @@ class _Async:
 
     @property
     def queue_depth(self) -> int:
-        """How many calls wait or compute."""
+        """How many calls wait or are computed."""
         return self._waiting
 
     async def _call(self, function: Any, *arguments: Any, **keywords: Any) -> Any:
@@ -39,7 +40,7 @@ class _Async:
                 ended = asyncio.Event()
 
                 def told(done: int, total: int) -> None:
-                    # Whoever waited is gone: the call ends at its next batch.
+                    # Nobody awaits the call any more, so it ends after this batch.
                     if ended.is_set():
                         raise _model_cancelled()
 
@@ -52,7 +53,7 @@ class _Async:
             self._waiting -= 1
 
     def close(self) -> None:
-        """Ends the thread, once the calls that compute are done."""
+        """Ends the thread when the call that is being computed is done. Calls that have not begun are cancelled."""
         self._worker.shutdown(wait=False, cancel_futures=True)
 
     async def __aenter__(self):
@@ -69,7 +70,7 @@ def _model_cancelled() -> Exception:
 
 
 class Model(_Async):
-    """`trivec.Model`, awaited."""
+    """`trivec.Model` with a call that is awaited."""
 
     _kind = _model.Model
 
@@ -79,7 +80,7 @@ class Model(_Async):
 
 
 class Reranker(_Async):
-    """`trivec.Reranker`, awaited."""
+    """`trivec.Reranker` with a call that is awaited."""
 
     _kind = _reranker.Reranker
 

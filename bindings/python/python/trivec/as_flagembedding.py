@@ -35,7 +35,7 @@ def install() -> None:
 
     for name in MODULES:
         module = ModuleType(name, "FlagEmbedding's names on trivec")
-        # Whoever asks `importlib.util.find_spec` before an import needs one.
+        # Programs that ask `importlib.util.find_spec` before an import need a spec.
         module.__spec__ = ModuleSpec(name, None, is_package=True)
         module.__path__ = []
         module.__all__ = list(flag.__all__)  # type: ignore[attr-defined]
@@ -53,7 +53,7 @@ def main() -> None:
         sys.exit("usage: python -m trivec.as_flagembedding SCRIPT [ARGUMENT...]")
     install()
     sys.argv = sys.argv[1:]
-    # As Python does for a script.
+    # Python also puts a script's directory first on the path.
     sys.path[0] = os.path.dirname(os.path.abspath(sys.argv[0]))
     runpy.run_path(sys.argv[0], run_name="__main__")
 

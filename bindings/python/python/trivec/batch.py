@@ -1,4 +1,4 @@
-"""Columns of texts into columns of vectors: what Ray, Spark and plain pyarrow jobs call.
+"""Embeds a column of texts of a pyarrow batch as columns of vectors. Ray, Spark and plain pyarrow jobs call it.
 
 >>> batch = pyarrow.RecordBatch.from_pydict({"id": [1, 2], "text": ["one", "two"]})
 >>> trivec.batch.embed_table(batch, "starter").schema.names
@@ -22,7 +22,7 @@ _lock = threading.Lock()
 
 
 def _renew_lock() -> None:
-    # In a process that was forked while another thread had it.
+    # In a child that was forked while another thread held the lock, nobody would release it.
     global _lock
     _lock = threading.Lock()
 
@@ -32,7 +32,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def model(name: Any, threads: int | None = None) -> Model:
-    """A model, loaded once in a process."""
+    """The model of this name, which is loaded once in a process; or `name` itself, if it is a model."""
     if isinstance(name, Model):
         return name
     key = (name if name is None else os.fspath(name), threads)
@@ -43,7 +43,7 @@ def model(name: Any, threads: int | None = None) -> Model:
 
 
 def schema(own: pa.Schema, of: Any, *, modes: Any = "dense", dimensions: int | None = None, threads: int | None = None) -> pa.Schema:
-    """The schema that `embed_table` gives a batch of the schema `own`."""
+    """The schema of what `embed_table` returns for a batch with the schema `own`."""
     info, dense_sparse_colbert = model(of, threads).info, parse_modes(modes)
     for name, wanted in zip(("dense", "sparse", "colbert"), dense_sparse_colbert):
         if wanted and name in own.names:
@@ -69,10 +69,11 @@ def embed_table(
     prompt: str | None = None,
     threads: int | None = None,
 ) -> pa.RecordBatch:
-    """The batch with a column for each mode: `dense`, a list of so many float32; `sparse`, a list of (id, weight), ids ascending; `colbert`, a list of
-    such vectors. Where the text is null, they are null. `of` is a model, or what one is made of; that is loaded once in a process.
+    """The batch with one more column for each mode: `dense`, a list of float32 of fixed length; `sparse`, a list of (id, weight) with ascending ids;
+    `colbert`, a list of vectors, each a list of float32 of fixed length. Rows whose text is null have null in them. `of` is a model, or the name or path
+    of one, which is loaded once in a process.
 
-    A text's row has the same bits whatever rows are beside it, so a table may be cut anywhere.
+    A text's row has the same bits whatever other rows the batch has, so a table may be cut into batches anywhere.
     """
     loaded = model(of, threads)
     names = batch.schema.names

@@ -1,6 +1,6 @@
-"""Classes with the calls of sentence-transformers, without torch: `SentenceEncoder` as `SentenceTransformer`, and `CrossEncoder`.
+"""Classes with the methods of sentence-transformers, without torch: `SentenceEncoder` like their `SentenceTransformer`, and `CrossEncoder`.
 
-With torch and sentence-transformers, `trivec.st.TrivecTransformer` is a module for theirs, which gives all of their features.
+With torch and sentence-transformers installed, `trivec.st.TrivecTransformer` is a module for their own classes, with all of their features.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class SentenceEncoder:
         precision: str = "float32",
         **unsupported: Any,
     ) -> Any:
-        """An array [n, dim], or [dim] of a str; a list of arrays with convert_to_numpy=False."""
+        """Embeds texts: returns an array [n, dim], or [dim] for a single str; with convert_to_numpy=False a list of arrays."""
         for name, value in unsupported.items():
             if value not in (None, False) and name not in ("device", "chunk_size"):
                 raise OptionError(f"{name}={value!r}: trivec.st.TrivecTransformer in sentence-transformers' own class has it, this class has not")
@@ -64,7 +64,7 @@ class SentenceEncoder:
         if not len(texts):
             return np.array([])
         dim = truncate_dim or self.truncate_dim
-        # As sentence-transformers: what is cut off was normalised with the rest, unless it is asked for again.
+        # As sentence-transformers do it: a vector that is cut is normalised again only if normalize_embeddings asks for it.
         vectors = self.model.encode(texts, prompt=prompt, normalize=True if normalize_embeddings and not dim else None).dense
         if dim:
             vectors = vectors[:, :dim]
@@ -102,12 +102,12 @@ class CrossEncoder:
 
     def __init__(self, model: str | os.PathLike | Reranker | None = None, *, max_length: int | None = None, **options: Any):
         self.model = model if isinstance(model, Reranker) else Reranker(model, **options)
-        # sentence-transformers cuts to what the model reads.
+        # As in sentence-transformers, the default is the longest input of the model.
         self.max_length = max_length or self.model.info["max_length"]
 
     def predict(self, inputs: Any, batch_size: int = 32, activation_fn: Any = None, convert_to_numpy: bool = True, **unsupported: Any) -> Any:
-        """Scores, float32, of (query, document) pairs: sigmoids of the logits, or the logits where the model's files say Identity; one of one pair.
-        `activation_fn`, if there is one, is applied to the logits."""
+        """Scores (query, document) pairs, in float32: sigmoids of the logits, or the logits if the model's files say Identity; a single number for one
+        pair. `activation_fn`, if it is given, is applied to the logits instead."""
         for name, value in unsupported.items():
             if value not in (None, False) and name not in ("show_progress_bar",):
                 raise OptionError(f"{name}={value!r} is not taken")

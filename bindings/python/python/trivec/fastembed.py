@@ -1,4 +1,4 @@
-"""Classes with fastembed's calls: generators of arrays, in the order of the documents."""
+"""Classes with fastembed's methods, which generate arrays in the order of the documents."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ._texts import listed
 
 
 class SparseEmbedding:
-    """Values by index, ascending."""
+    """Lexical weights as two arrays: ascending token ids (`indices`) and the weights (`values`)."""
 
     __slots__ = ("values", "indices")
 
@@ -35,7 +35,7 @@ class _Embedding:
         self.model = model_name if isinstance(model_name, Model) else Model(model_name, cache_dir=cache_dir, threads=threads)
 
     def embed(self, documents: str | Iterable[str], batch_size: int = 256, parallel: int | None = None, **_: Any) -> Iterator[Any]:
-        """Of one text or of any iterable of texts, of which `batch_size` are held at a time."""
+        """Generates the embeddings of one text or of any iterable of texts, which is read `batch_size` texts at a time."""
         rest = iter([documents] if isinstance(documents, str) else documents)
         while batch := list(islice(rest, batch_size)):
             encoded = self.model.encode(batch, modes=self._mode)
@@ -55,7 +55,7 @@ class _Embedding:
 
 
 class TextEmbedding(_Embedding):
-    """Dense vectors."""
+    """Embeds texts as dense vectors."""
 
     @property
     def embedding_size(self) -> int:
@@ -63,7 +63,7 @@ class TextEmbedding(_Embedding):
 
 
 class SparseTextEmbedding(_Embedding):
-    """Lexical weights."""
+    """Embeds texts as lexical weights."""
 
     _mode = "sparse"
 
@@ -72,7 +72,7 @@ class SparseTextEmbedding(_Embedding):
 
 
 class LateInteractionTextEmbedding(_Embedding):
-    """ColBERT vectors."""
+    """Embeds texts as ColBERT vectors."""
 
     _mode = "colbert"
 
@@ -85,7 +85,7 @@ class LateInteractionTextEmbedding(_Embedding):
 
 
 class TextCrossEncoder:
-    """Logits of documents for a query."""
+    """Gives the logits of documents for a query."""
 
     def __init__(self, model_name: str | Reranker | None = None, cache_dir: str | None = None, threads: int | None = None, **_: Any):
         self.model = model_name if isinstance(model_name, Reranker) else Reranker(model_name, cache_dir=cache_dir, threads=threads)

@@ -1,4 +1,4 @@
-"""Ray Data: actors that keep a model, restarted where they die, and files that are written once however often a job is started again.
+"""Ray Data: embeds with actors that keep a model loaded and are restarted when they die, and writes each row once, however often a job is restarted.
 
     ray.init()
     trivec.ray.embed_files(["docs/*.parquet"], "out/", "bge-m3", id_column="id", workers=4, threads=4)
@@ -19,7 +19,7 @@ from . import batch as _batch
 
 
 class Embedder:
-    """An actor of `Dataset.map_batches(Embedder, batch_format="pyarrow", …)`: its arguments are those of `trivec.batch.embed_table`."""
+    """An actor for `Dataset.map_batches(Embedder, batch_format="pyarrow", …)`. Its arguments are those of `trivec.batch.embed_table`."""
 
     def __init__(self, model: Any = None, **options: Any):
         self.options = options
@@ -44,8 +44,9 @@ def embed(
     restarts: int = 3,
     **options: Any,
 ) -> ray.data.Dataset:
-    """The dataset with the vectors' columns: `workers` actors of `threads` CPUs each. Blocks of `block_rows` are what is lost at most when a worker
-    dies: some minutes of work. A text that ends its worker is tried `restarts` times, and then ends the job: Ray's own default is for ever."""
+    """The dataset with the columns of vectors, computed by `workers` actors of `threads` CPUs each. When a worker dies, at most a block of `block_rows` is
+    lost, some minutes of work. A text that kills its worker is tried again `restarts` times, and then ends the job; by Ray's own default it would be
+    tried for ever."""
     return dataset.repartition(target_num_rows_per_block=block_rows).map_batches(
         Embedder,
         fn_constructor_args=(model,),
@@ -68,8 +69,9 @@ def embed_files(
     checkpoint: str | None = None,
     **options: Any,
 ) -> None:
-    """Parquet files into Parquet files in `output`. Started again after it was killed, it goes on with the rows that no file has: each row, by its
-    64-bit number in `id_column`, is written once. What is done is kept in `checkpoint` (beside `output` unless another place is named)."""
+    """Embeds Parquet files and writes Parquet files into `output`. A job that was killed goes on, when it is started again, with the rows that no file has:
+    each row, identified by its 64-bit number in `id_column`, is written once. `checkpoint` is the directory that records what is done; without it, one
+    next to `output`."""
     from ray.data.checkpoint import CheckpointConfig
 
     checkpoint = checkpoint or output.rstrip("/") + ".checkpoint"

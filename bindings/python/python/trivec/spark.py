@@ -1,5 +1,5 @@
-"""Spark: `trivec.spark.embed(frame, "bge-m3")` has the vectors' columns. Install this package on the executors: the model is loaded once in each of their
-Python workers, as long as they live (`spark.python.worker.reuse`)."""
+"""Spark: `trivec.spark.embed(frame, "bge-m3")` is the frame with columns of vectors. Install this package on the executors: each of their Python workers
+loads the model once, and keeps it as long as it lives (`spark.python.worker.reuse`)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ._model import parse_modes
 
 
 def embed(frame: DataFrame, model: Any = None, *, modes: Any = "dense", threads: int | None = None, **options: Any) -> DataFrame:
-    """The frame with the vectors' columns: arrays of floats, and for `sparse` arrays of (id, weight). `threads` is that of a task, `spark.task.cpus`
-    unless another number is given; other options are those of `trivec.batch.embed_table`."""
+    """The frame with columns of vectors: arrays of floats, and for `sparse` arrays of (id, weight). `threads` is the number of threads of a task, by default
+    `spark.task.cpus`; other options are those of `trivec.batch.embed_table`."""
     if threads is None:
         threads = int(frame.sparkSession.conf.get("spark.task.cpus", "1"))
     dense, sparse, colbert = parse_modes(modes)
@@ -38,7 +38,7 @@ def embed(frame: DataFrame, model: Any = None, *, modes: Any = "dense", threads:
 
 
 def _for_spark(made: pa.RecordBatch) -> pa.RecordBatch:
-    """Spark has neither lists of a fixed size nor unsigned numbers."""
+    """The batch in types that Spark has: it has neither lists of a fixed size nor unsigned numbers."""
 
     def plain(kind: pa.DataType) -> pa.DataType:
         if pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind):

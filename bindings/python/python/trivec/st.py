@@ -1,6 +1,6 @@
-"""A module for sentence-transformers 6: `SentenceTransformer(modules=[TrivecTransformer("bge-m3")])` has all of that class's arguments.
+"""A module for sentence-transformers 6: `SentenceTransformer(modules=[TrivecTransformer("bge-m3")])` embeds with trivec and has all features of that class.
 
-`TrivecTransformer(model, "colbert")` is one for `MultiVectorEncoder`, whose similarity `meanmaxsim` is BGE-M3's own.
+`TrivecTransformer(model, "colbert")` is a module for `MultiVectorEncoder`, whose similarity `meanmaxsim` is that of BGE-M3.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ._model import Model
 
 
 class TrivecTransformer(InputModule):
-    """Texts into `sentence_embedding` (mode dense), or `token_embeddings` with their mask (mode colbert)."""
+    """Turns texts into `sentence_embedding` (mode dense), or into `token_embeddings` with their mask (mode colbert)."""
 
     save_in_root = True
 
@@ -26,7 +26,7 @@ class TrivecTransformer(InputModule):
         self.engine = model if isinstance(model, Model) else Model(model)
         self.mode = mode
         self.max_seq_length = self.engine.info["max_length"]
-        # sentence-transformers asks modules for their device by their parameters.
+        # sentence-transformers finds a module's device by its tensors, so the module has one.
         self.register_buffer("_device", torch.zeros(1), persistent=False)
 
     def preprocess(self, inputs: Any, prompt: str | None = None, **_: Any) -> dict[str, Any]:

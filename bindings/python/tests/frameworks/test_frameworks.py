@@ -1,4 +1,4 @@
-"""The adapters with the real packages, each where it is installed: tools/check_python_frameworks.sh makes an environment for each."""
+"""Tests of the adapters with the real packages. Each runs if its package is installed: tools/check_python_frameworks.sh makes an environment for each."""
 
 import numpy as np
 import pytest
@@ -56,7 +56,7 @@ def test_haystack(reranker, expected):
 
     pipeline = Pipeline()
     pipeline.add_component("embedder", TrivecTextEmbedder(EMBEDDER))
-    # Haystack loads classes of named modules alone.
+    # Haystack loads only classes of modules that the caller names.
     again = Pipeline.loads(pipeline.dumps(), allowed_modules=["trivec.integrations.haystack"])
     assert np.allclose(again.run({"embedder": {"text": TEXTS[0]}})["embedder"]["embedding"], expected[0])
     documents = TrivecDocumentEmbedder(EMBEDDER).run([Document(content=text) for text in TEXTS])["documents"]
@@ -73,7 +73,7 @@ def test_chroma(model, tmp_path):
     collection = client.create_collection("texts", embedding_function=TrivecEmbeddingFunction(EMBEDDER))
     collection.add(ids=["0", "1", "2"], documents=TEXTS)
     assert collection.query(query_texts=[TEXTS[1]], n_results=1)["ids"] == [["1"]]
-    # The collection knows what made it.
+    # The stored collection finds its embedding function again.
     again = chromadb.PersistentClient(str(tmp_path / "chroma")).get_collection("texts")
     assert again.query(query_texts=[TEXTS[2]], n_results=1)["ids"] == [["2"]]
     sparse = TrivecSparseEmbeddingFunction(EMBEDDER)(TEXTS)

@@ -1,4 +1,4 @@
-"""Ray and Spark jobs with the real engines, whose workers are killed: the same rows with the same bits as one process gives, each once."""
+"""Tests of Ray and Spark jobs whose workers are killed: they give each row once, with the same bits as a single process."""
 
 import hashlib
 import os
@@ -30,7 +30,7 @@ def corpus(tmp_path):
 
 
 def digest(table):
-    """How many rows there are, and a digest of their vectors in the order of their ids."""
+    """A digest of the rows' vectors in the order of their ids. Checks that each row is there once."""
     table = table.sort_by("id")
     assert table.column("id").to_pylist() == list(range(ROWS))
     return hashlib.sha256(np.array(table.column("dense").to_pylist(), np.float32).tobytes()).hexdigest()
@@ -42,7 +42,7 @@ def expected(corpus):
     return digest(pa.Table.from_batches([trivec.batch.embed_table(batch, EMBEDDER, threads=1)]))
 
 
-# A worker that comes to one of these rows for the first time ends itself as `kill -9` would; `died` has a file for each.
+# The first worker that gets one of these rows kills itself with SIGKILL. `died` has a file for each row at which this has happened.
 KILL = """
 import os, signal
 def kill(ids):
@@ -63,10 +63,10 @@ def died(tmp_path):
 
 
 def test_ray(corpus, expected, tmp_path, died):
-    """Three workers are killed, and the driver with all that it started; the job is started again until it ends, and once more."""
+    """Three workers kill themselves, and the driver is killed with all processes that it started. The job is then run again to its end, twice."""
     pytest.importorskip("ray")
     script = tmp_path / "job.py"
-    # One CPU more than the actors have: Ray reads and writes, too. Paths of sockets have to be short.
+    # Ray also reads and writes, so it has more CPUs than the actors. Its directory is short, because paths of sockets must be.
     script.write_text(KILL.format(died=died) + f"""
 import ray, tempfile, trivec.ray
 class Mortal(trivec.ray.Embedder):
@@ -80,7 +80,7 @@ trivec.ray.embed_files({corpus!r}, {str(tmp_path / "out")!r}, {EMBEDDER!r}, id_c
 """)
     with open(tmp_path / "log", "w") as log:
         job = subprocess.Popen([sys.executable, script], start_new_session=True, stdout=log, stderr=log)
-        # Killed when the first file is there, or, should all be there by then, not at all.
+        # The driver is killed when the first file is there, unless the job has ended by then.
         while job.poll() is None:
             if os.path.isdir(tmp_path / "out") and any(name.endswith(".parquet") for name in os.listdir(tmp_path / "out")):
                 os.killpg(job.pid, signal.SIGKILL)
@@ -97,7 +97,7 @@ trivec.ray.embed_files({corpus!r}, {str(tmp_path / "out")!r}, {EMBEDDER!r}, id_c
 
 
 def test_spark(corpus, expected, tmp_path, died):
-    """Three Python workers are killed; a task of Spark's may fail four times here."""
+    """Three Python workers kill themselves; Spark tries a task up to four times here."""
     pytest.importorskip("pyspark")
     script = tmp_path / "job.py"
     script.write_text(KILL.format(died=died) + f"""

@@ -1,8 +1,9 @@
 """FlagEmbedding's inference classes on trivec: the same arguments, results, types and key orders, without torch.
 
-`python -m trivec.as_flagembedding script.py` runs a script that imports FlagEmbedding on them. Differences, each on purpose: an empty list gives empty
-results; any sequence of str is taken, and what is no text is a TypeError that names its index; a `max_length` above the model's is the model's, with
-one warning, and one below 2 is refused; `batch_size` changes no result and `devices` nothing but the number of warnings: there is the CPU.
+`python -m trivec.as_flagembedding script.py` runs a script that imports FlagEmbedding with these classes instead. They differ from FlagEmbedding's in a few
+ways, each on purpose: an empty list gives empty results; any sequence of str is accepted, and an item that is no str is a TypeError that names its index; a
+`max_length` above the model's is replaced by the model's, with one warning, and one below 2 is refused; `batch_size` changes no result; `devices` other than
+the CPU are ignored, with one warning.
 """
 
 from ._auto import (

@@ -1,4 +1,4 @@
-"""`FlagAutoModel`, `FlagAutoReranker`, and the classes that are not run here."""
+"""`FlagAutoModel`, `FlagAutoReranker`, and the classes whose models trivec does not run."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ RERANKERS: dict[RerankerModelClass, type] = {
     RerankerModelClass.DECODER_ONLY_LAYERWISE: LayerWiseFlagLLMReranker,
     RerankerModelClass.DECODER_ONLY_LIGHTWEIGHT: LightWeightFlagLLMReranker,
 }
-# Of the names that the reference knows, those of XLM-RoBERTa models: class, pooling, format of instructions.
+# The names known to FlagEmbedding that are XLM-RoBERTa models, with class, pooling, and format of instructions.
 KNOWN_EMBEDDERS: dict[str, tuple[type, str, str]] = {
     "bge-m3": (M3Embedder, "cls", "{}{}"),
     "multilingual-e5-large-instruct": (BaseEmbedder, "mean", "Instruct: {}\nQuery: {}"),
@@ -84,7 +84,7 @@ KNOWN_EMBEDDERS: dict[str, tuple[type, str, str]] = {
     "multilingual-e5-base": (BaseEmbedder, "mean", "{}{}"),
 }
 KNOWN_RERANKERS = ("bge-reranker-base", "bge-reranker-large", "bge-reranker-v2-m3", "bce-reranker-base_v1")
-# Beginnings of the other names that the reference knows.
+# How the other names known to FlagEmbedding begin.
 OTHERS = ("bge-", "e5-", "multilingual-e5-small", "gte-", "Qwen3-", "SFR-", "Linq-", "bce-", "jina-")
 
 

@@ -1,4 +1,4 @@
-"""What the embedders and the reranker have in common."""
+"""What the embedders and the reranker have in common. The reference is FlagEmbedding."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _said: set[str] = set()
 
 
 def warn_once(about: str, message: str) -> None:
-    """Warns of a thing the first time in a process."""
+    """Warns only the first time that it is called with this `about` in a process."""
     if about not in _said:
         _said.add(about)
         warnings.warn(message, UserWarning, stacklevel=4)
 
 
 def devices_of(devices: Any) -> list[str]:
-    """The names that the reference makes of `devices`."""
+    """The list of device names that the reference makes of its argument `devices`."""
     if devices is None:
         return ["cpu"]
     if isinstance(devices, str):
@@ -35,7 +35,7 @@ def devices_of(devices: Any) -> list[str]:
 
 
 def check_devices(*names: Any) -> None:
-    """Says once that there is the CPU and nothing else."""
+    """Warns once if a device other than the CPU is named: it is not used."""
     for name in names:
         for one in name if isinstance(name, list) else [name]:
             if one is not None and str(one) != "cpu":
@@ -43,13 +43,13 @@ def check_devices(*names: Any) -> None:
 
 
 def check_batch_size(batch_size: Any) -> None:
-    # numpy's numbers are numbers as well.
+    # Any integer type is accepted, numpy's too.
     if not hasattr(batch_size, "__index__") or batch_size < 1:
         raise OptionError(f"batch_size: found {batch_size!r}, expected a number above 0")
 
 
 def checked_length(name: str, length: int, model: Model, least: int = 2) -> int:
-    """A maximum length as the model can have it."""
+    """A maximum length, reduced to the model's, with one warning, if it is larger; an OptionError if it is below `least`."""
     if isinstance(length, bool) or not hasattr(length, "__index__") or length < least:
         raise OptionError(f"{name}: found {length!r}, expected {least} or more tokens")
     most = model.info["max_length"]
@@ -70,7 +70,8 @@ def instructed(instruction_format: str, instruction: str, sentence: Any, index: 
 
 
 def bar(total: int, batch_size: int, what: str) -> tuple[Any, Any]:
-    """A bar as the reference shows it, where it does and tqdm is installed: what tells it of progress, and what ends it."""
+    """The progress bar that the reference shows if the texts fill a batch, and if tqdm is installed: a function for the progress (or None), and one that ends
+    the bar."""
     if total >= batch_size:
         try:
             from tqdm import tqdm
@@ -105,7 +106,7 @@ class Tokenizer:
         self.vocab_size = len(self)
 
     def __len__(self) -> int:
-        # Ids of the tokenizer: rows of the table after them have no piece.
+        # The number of ids that the tokenizer has; the embedding table may have further rows, which have no piece.
         size = self._model.info["vocabulary"]
         while size > 0 and self._model.piece(size - 1) is None:
             size -= 1
@@ -136,7 +137,7 @@ class _Namespace:
 
 
 class TorchLike:
-    """The paths into a torch model that third parties read: `model.model.config.hidden_size`, `model.colbert_linear.out_features`."""
+    """Stands for the torch model: it has the attributes that third parties read, such as `model.model.config.hidden_size`."""
 
     def __init__(self, model: Model):
         info = model.info
@@ -162,13 +163,13 @@ class TorchLike:
 
 
 class Common:
-    """Attributes and pools of all the reference's classes."""
+    """The attributes and the process pools that all classes of the reference have."""
 
     pool: Any = None
     kwargs: dict[str, Any]
 
     if TYPE_CHECKING:
-        # Options become attributes, and so do keywords that this class does not know.
+        # Options become attributes, and so do keywords that a class does not know.
         def __getattr__(self, name: str) -> Any: ...
 
     def _common(self, engine: Model, devices: Any, kwargs: dict[str, Any]) -> None:
@@ -190,7 +191,7 @@ class Common:
         return instructed(instruction_format, instruction, sentence)
 
     def start_multi_process_pool(self, process_target_func: Any = None) -> dict[str, Any]:
-        """A pool as the reference's has keys; there are no processes, for a call uses all threads already."""
+        """A dict with the keys of the reference's pool. It has no processes, because every call uses all threads already."""
         return {"input": None, "output": None, "processes": [None] * len(self.target_devices)}
 
     @staticmethod
@@ -201,7 +202,7 @@ class Common:
         self.pool = None
 
     def __reduce__(self):
-        # The model goes by its path.
+        # The engine is pickled by its path, and the other two are made again.
         state = {name: value for name, value in self.__dict__.items() if name not in ("tokenizer", "model", "pool")}
         return (_restore, (type(self), state))
 
@@ -214,8 +215,8 @@ def _restore(cls: type[Common], state: dict[str, Any]) -> Common:
 
 
 class AbsEmbedder(Common):
-    """FlagEmbedding's base of embedders, for `isinstance`."""
+    """FlagEmbedding's base class of embedders, for `isinstance`."""
 
 
 class AbsReranker(Common):
-    """FlagEmbedding's base of rerankers, for `isinstance`."""
+    """FlagEmbedding's base class of rerankers, for `isinstance`."""

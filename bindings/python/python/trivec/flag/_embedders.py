@@ -190,7 +190,7 @@ class M3Embedder(_Embedder):
             end()
         lexical = None
         if sparse is not None:
-            # Keys are text, and values stay numpy's: iterating over an array gives its scalars.
+            # Keys are str; values are numpy's float32, which iterating over the array gives.
             lexical = [defaultdict(int, zip(map(str, ids.tolist()), weights)) for ids, weights in sparse]
         first = (lambda of: None if of is None else of[0]) if single else (lambda of: of)
         return {"dense_vecs": first(dense), "lexical_weights": first(lexical), "colbert_vecs": first(colbert)}
@@ -215,7 +215,7 @@ class M3Embedder(_Embedder):
         raise OptionError("The input format of lexical_weights is not correct.")
 
     def colbert_score(self, q_reps: Any, p_reps: Any) -> Any:
-        """The score as a number of numpy's, or a tensor of torch's where torch is imported already, as the reference's."""
+        """The score as numpy's float32; as the reference's torch tensor if torch is imported already."""
         score = np.float32(_colbert_score(np.asarray(q_reps, dtype=np.float32), np.asarray(p_reps, dtype=np.float32)))
         torch = sys.modules.get("torch")
         return score if torch is None else torch.tensor(score)
@@ -267,7 +267,7 @@ class M3Embedder(_Embedder):
         return {name: values[0] for name, values in mixed.items()} if one_pair else mixed
 
     def _scores(self, pairs: list, max_query_length: int, max_passage_length: int, told: Any) -> tuple[Any, Any, Any]:
-        """The dense, sparse and ColBERT scores, float32."""
+        """The dense, sparse and ColBERT scores of all pairs, in float32."""
 
         def sides(texts: list[str], name: str, length: int) -> Any:
             return self.engine.engine.encode(
@@ -280,7 +280,7 @@ class M3Embedder(_Embedder):
             )
 
         scores = np.empty((3, len(pairs)), dtype=np.float32)
-        # Some pairs at a time: ColBERT vectors are large.
+        # ColBERT vectors are large, so those of only 256 pairs are in memory at a time.
         for first in range(0, len(pairs), 256):
             part = pairs[first : first + 256]
             q_dense, q_sparse, q_colbert, _, _ = sides([pair[0] for pair in part], "max_query_length", max_query_length)
@@ -300,7 +300,7 @@ def _lexical(a: Any, b: Any) -> float:
 
 
 def _weights(weights: Any) -> list[float]:
-    """Those of dense, sparse and ColBERT."""
+    """The weights of dense, sparse and ColBERT, checked; 1 each if none are given."""
     if weights is None:
         return [1.0, 1.0, 1.0]
     try:
@@ -314,7 +314,7 @@ def _weights(weights: Any) -> list[float]:
 
 def _mixed(dense: Any, sparse: Any, colbert: Any, weights: list[float]) -> dict[str, list[float]]:
     d, s, c = (np.float32(weight) for weight in weights)
-    # As the reference: a mean of nothing is NaN.
+    # As in the reference, a mean whose weights are all 0 is NaN.
     with np.errstate(invalid="ignore", divide="ignore"):
         both = (sparse * s + dense * d) / np.float32(weights[1] + weights[0])
         all_three = (colbert * c + sparse * s + dense * d) / np.float32(sum(weights))
@@ -323,7 +323,7 @@ def _mixed(dense: Any, sparse: Any, colbert: Any, weights: list[float]) -> dict[
 
 
 def pairs_of(sentence_pairs: Any) -> tuple[list, bool]:
-    """Pairs of texts, and whether it was one pair: a list or tuple of two texts is one."""
+    """The pairs of texts as a list, and whether the caller passed a single pair: a list or tuple that begins with a str."""
     if isinstance(sentence_pairs, str) or not hasattr(sentence_pairs, "__len__"):
         raise InputTypeError(f"expected a pair of texts or a list of pairs, found {type(sentence_pairs).__name__}")
     pairs = sentence_pairs.tolist() if hasattr(sentence_pairs, "tolist") else list(sentence_pairs)
@@ -342,7 +342,7 @@ def pairs_of(sentence_pairs: Any) -> tuple[list, bool]:
 
 
 class BaseEmbedder(_Embedder):
-    """FlagEmbedding's `FlagModel`: dense vectors alone."""
+    """FlagEmbedding's `FlagModel`, which computes only dense vectors."""
 
     DEFAULT_POOLING_METHOD = "cls"
 

@@ -11,7 +11,7 @@ from .._model import Model
 from ._common import AbsReranker, bar, check_batch_size, check_devices, checked_length, instructed, refuse_unknown
 from ._embedders import pairs_of
 
-# A pair has four special tokens, and the engine keeps some of each text.
+# The least max_length of a pair, the engine's own limit: four special tokens, and some tokens of each text.
 LEAST_TOKENS = 17
 
 
@@ -51,7 +51,7 @@ class BaseReranker(AbsReranker):
         self._common(engine, devices, kwargs)
 
     def get_detailed_inputs(self, sentence_pairs: Any) -> list[list[str]]:
-        """Pairs with their instructions before them."""
+        """The pairs, each text with its instruction before it."""
 
         def side(text: str, form: str, instruction: str | None) -> str:
             return text if instruction is None else instructed(form, instruction, text)
@@ -65,7 +65,7 @@ class BaseReranker(AbsReranker):
         ]
 
     def compute_score(self, sentence_pairs: Any, **kwargs: Any) -> Any:
-        """A list of floats, for one pair as well; an array of numpy's where several devices were named."""
+        """The scores as a list of floats, for a single pair too; as a numpy array if several devices were named."""
         pairs, _ = pairs_of(sentence_pairs)
         scores = self.compute_score_single_gpu(self.get_detailed_inputs(pairs), **kwargs)
         if len(self.target_devices) == 1:
@@ -110,7 +110,7 @@ class BaseReranker(AbsReranker):
 
 
 def sigmoid(x: float) -> float:
-    # Where e^-x is too large for a float, the result is 0.
+    # Below -700, e^-x would overflow a float, and the sigmoid is 0.
     return 1 / (1 + math.exp(-x)) if x > -700 else 0.0
 
 

@@ -24,7 +24,7 @@ class _Function:
 
 @register_embedding_function
 class TrivecEmbeddingFunction(_Function, EmbeddingFunction):
-    """Dense vectors."""
+    """Embeds texts as dense vectors."""
 
     def __call__(self, input: Any) -> list[Any]:
         return list(self._loaded.encode(list(input)).dense)
@@ -39,7 +39,7 @@ class TrivecEmbeddingFunction(_Function, EmbeddingFunction):
 
 @register_sparse_embedding_function
 class TrivecSparseEmbeddingFunction(_Function, SparseEmbeddingFunction):
-    """Lexical weights, by token id."""
+    """Embeds texts as lexical weights by token id."""
 
     def __call__(self, input: Any) -> list[Any]:
         sparse = self._loaded.encode(list(input), modes="sparse").sparse

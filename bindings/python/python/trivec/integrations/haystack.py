@@ -27,7 +27,7 @@ class _Component:
 
 @component
 class TrivecTextEmbedder(_Component):
-    """The dense vector of a text. Options are those of `trivec.Model.encode`."""
+    """Embeds a text as a dense vector. Options are those of `trivec.Model.encode`."""
 
     _kind = Model
 
@@ -39,7 +39,7 @@ class TrivecTextEmbedder(_Component):
 
 @component
 class TrivecDocumentEmbedder(_Component):
-    """Documents with their dense vectors. Options are those of `trivec.Model.encode`."""
+    """Gives documents their dense vectors. Options are those of `trivec.Model.encode`."""
 
     _kind = Model
 
@@ -52,7 +52,7 @@ class TrivecDocumentEmbedder(_Component):
 
 @component
 class TrivecRanker(_Component):
-    """The documents that answer the query best, with their scores. Option: `top_k`."""
+    """Ranks documents by how well they answer a query, and gives them their scores. Option: `top_k`, how many are kept."""
 
     _kind = Reranker
 

@@ -13,7 +13,7 @@ from .. import Model, Reranker
 
 
 class TrivecEmbeddings(Embeddings):
-    """Dense vectors of a `trivec.Model`, or of whatever one is made of. Options are those of `trivec.Model.encode`."""
+    """Embeds texts as dense vectors with a `trivec.Model`, or with the model of a name or path. Options are those of `trivec.Model.encode`."""
 
     def __init__(self, model: Any = None, *, query_prompt: str | None = None, document_prompt: str | None = None, **options: Any):
         self.model = model if isinstance(model, Model) else Model(model)

@@ -45,13 +45,13 @@ class _Holder:
 
 
 class TrivecEmbedding(_Holder, BaseEmbedding):
-    """Dense vectors."""
+    """Embeds texts as dense vectors."""
 
     _model: Model = PrivateAttr()
 
 
 class TrivecSparseEmbedding(_Holder, BaseSparseEmbedding):
-    """Lexical weights, by token id."""
+    """Embeds texts as lexical weights by token id."""
 
     mode: ClassVar[str] = "sparse"
     _model: Model = PrivateAttr()
