@@ -99,7 +99,7 @@ impl<'a> Rows8<'a> {
     /// # Panics
     /// If there are fewer rows.
     pub fn rows_from(&self, first: usize, rows: usize) -> Rows8<'a> {
-        assert!(first + rows <= self.rows, "rows {first} + {rows} of {}", self.rows);
+        assert!(first <= self.rows && rows <= self.rows - first, "rows {first} + {rows} of {}", self.rows);
         let (stride, scales, offsets) =
             (row8_stride(self.depth), self.kind.scales(self.depth), self.kind.offsets(self.depth));
         Rows8 {

@@ -429,3 +429,31 @@ fn a_nan_stays_nan_in_bf16() {
         }
     }
 }
+
+/// Numbers of rows and outputs that are too large are refused also where the sum of the first and the number wraps around.
+#[test]
+fn parts_beyond_the_end_are_refused_whatever_their_numbers() {
+    let (depth, rows, outputs) = (8, 3, 2 * PANEL);
+    let (data, scales, offsets) = (vec![0; rows * row8_stride(depth)], vec![1.0; rows], vec![0; rows]);
+    let rows8 = Rows8::new(Rows8Kind::Int8, rows, depth, &data, &scales, &offsets);
+    let bytes = vec![0u8; outputs * depth];
+    let panels = Panels::new(&bytes, outputs, depth * PANEL);
+    let message = |f: &dyn Fn()| {
+        let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).expect_err("it is refused");
+        panic.downcast_ref::<String>().expect("a formatted message").clone()
+    };
+    let last_panel = usize::MAX / PANEL * PANEL;
+    for (first, number) in [(0, 4), (3, 1), (4, 0), (1, usize::MAX), (usize::MAX, 1), (usize::MAX, 3)] {
+        let said = message(&|| {
+            rows8.rows_from(first, number);
+        });
+        assert_eq!(said, format!("rows {first} + {number} of 3"));
+    }
+    for (first, number) in [(0, 65), (64, 1), (96, 0), (32, usize::MAX), (last_panel, 32), (last_panel, 64)] {
+        let said = message(&|| {
+            panels.outputs_from(first, number);
+        });
+        assert_eq!(said, format!("outputs {first} + {number} of 64"));
+    }
+    assert_eq!((rows8.rows_from(3, 0).rows(), panels.outputs_from(64, 0).outputs()), (0, 0));
+}

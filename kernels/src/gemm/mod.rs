@@ -158,8 +158,8 @@ impl<'a, T> Panels<'a, T> {
     /// If `first` is no multiple of 32, or if there are fewer outputs.
     pub fn outputs_from(&self, first: usize, outputs: usize) -> Self {
         assert!(
-            first.is_multiple_of(PANEL) && first + outputs <= self.outputs,
-            "{first} + {outputs} of {}",
+            first.is_multiple_of(PANEL) && first <= self.outputs && outputs <= self.outputs - first,
+            "outputs {first} + {outputs} of {}",
             self.outputs
         );
         let data = &self.data[first / PANEL * self.panel_len..][..outputs.div_ceil(PANEL) * self.panel_len];
