@@ -1,5 +1,5 @@
-//! `X · Wᵀ` in f32 on one thread by three implementations: trivec's kernel on this CPU's best instruction set, the crate `gemm`, and a loop
-//! without any thought. "Elements" are operations, two a multiply-add.
+//! `X · Wᵀ` in f32 on one thread by three implementations: trivec's kernel on this CPU's best instruction set, the crate `gemm`, and three
+//! plain loops. "Elements" are operations, two a multiply-add.
 //!
 //! Before anything is timed, the results are compared: a product that is fast and wrong is no yardstick.
 

@@ -1,5 +1,5 @@
 //! A forward pass as threads see it: 200 short sections one after another, each cut into tasks. By `trivec_team`, by rayon inside one `install`, and
-//! by rayon called from outside its pool for every section. All threads of this machine.
+//! by rayon called from outside its pool for every section. All three use all threads of this machine.
 //!
 //! A task reads and sums 16 KB. Before anything is timed, the sums are compared.
 

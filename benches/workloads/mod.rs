@@ -3,12 +3,12 @@
 //! | list | what it is | used by |
 //! |---|---|---|
 //! | `passes` | whole forward passes of BGE-M3's shape, texts x tokens | `trivec bench` |
-//! | `passes_beside_peers` | the same beside other engines | `tools/peers` |
+//! | `passes_beside_peers` | the passes that are also timed with other engines | `tools/peers` |
 //! | `layer` | passes of one layer of that shape | `quantised` |
 //! | `starter_tokens` | passes of the starter, one text | `quantised` |
-//! | `f32_products`, `products` | rows x outputs x depth; a block of outputs, as a task takes it | `kernels`, `quantised` |
+//! | `f32_products`, `products` | rows x outputs x depth; a block of outputs, of the size that one task multiplies | `kernels`, `quantised` |
 //! | `whole_products` | rows x outputs x depth of whole layers | `benches/foreign` |
-//! | `attention_tokens`, `integer_attention_tokens` | one head, a block of queries and so many keys | `kernels`, `quantised` |
+//! | `attention_tokens`, `integer_attention_tokens` | numbers of keys, for one head and one block of queries | `kernels`, `quantised` |
 
 use serde_json::Value;
 

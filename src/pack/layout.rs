@@ -288,7 +288,7 @@ pub(super) struct Layer<'a, R: ?Sized> {
     pub factors: Option<&'a [f32]>,
     /// How int8 and int4 weights are rounded; `None` rounds each by itself.
     pub rounding: Option<Arc<Rounding>>,
-    /// Whether the source's own 4-bit blocks are copied unchanged if the format is int4.
+    /// Whether the checkpoint's own q4_0 blocks are copied unchanged if the format is int4.
     pub q4_0: bool,
 }
 

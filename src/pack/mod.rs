@@ -58,7 +58,7 @@ pub struct PackReport {
     pub bytes: u64,
     /// Texts that were used to calibrate.
     pub calibration_texts: usize,
-    /// Whether the source's own 4-bit blocks were copied unchanged.
+    /// Whether the checkpoint's own q4_0 blocks were copied unchanged.
     pub q4_0: bool,
     /// The format of each layer.
     pub layers: Vec<WeightFormat>,

@@ -114,7 +114,7 @@ pub(super) struct Rounding {
 pub(super) type Roundings = Vec<[Arc<Rounding>; 4]>;
 
 /// Measures how the weights of int8 and int4 layers are to be rounded. `None` if there are no such layers, no calibration texts, or if the
-/// source's own 4-bit blocks are copied.
+/// checkpoint's own q4_0 blocks are copied.
 pub(super) fn rounding(plan: &Plan, model: &Model, options: &PackOptions, step: Step<'_>) -> Result<Option<Roundings>> {
     if plan.q4_0 || plan.calibration_texts == 0 || !plan.layers.iter().any(|format| format.is_int()) {
         return Ok(None);

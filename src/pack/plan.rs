@@ -18,7 +18,7 @@ pub struct Plan {
     /// The format of each layer.
     #[serde(with = "names")]
     pub(super) layers: Vec<WeightFormat>,
-    /// Whether the source's own 4-bit blocks are copied unchanged.
+    /// Whether the checkpoint's own q4_0 blocks are copied unchanged.
     pub(super) q4_0: bool,
     /// What the packed file's metadata says about its calibration.
     pub(super) calibration: String,

@@ -1,1 +1,1 @@
-//! Benches alone: see `linear.rs` and `sections.rs`.
+//! This package has only benches: `linear.rs` and `sections.rs`.
