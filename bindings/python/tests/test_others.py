@@ -30,7 +30,49 @@ def test_asyncio(model):
         assert (found.dense == expected.dense).all() and found.lexical == expected.lexical
 
 
-def test_a_call_that_nobody_waits_for_ends(model):
+@pytest.mark.parametrize("watched", [True, False])
+def test_a_call_that_nobody_waits_for_ends_after_its_batch(model, watched):
+    """A call whose task is cancelled while it is being computed ends at the next batch, with a progress callback of its own or without one, and the
+    next call is served."""
+    held, go_on, seen, failed = threading.Event(), threading.Event(), [], []
+
+    def progress(done, total):
+        seen.append((done, total))
+        held.set()
+        assert go_on.wait(60)
+
+    def encode(texts, *, progress, **options):
+        # Stands between the call and the model: it holds the call at its first batch, and keeps the error with which it ends.
+        def told(done, total):
+            result = progress(done, total)
+            if not watched and not held.is_set():
+                held.set()
+                assert go_on.wait(60)
+            return result
+
+        try:
+            return model.encode(texts, progress=told, **options)
+        except trivec.Cancelled as error:
+            failed.append(error)
+            raise
+
+    async def main():
+        async with trivec.aio.Model(model) as own:
+            options = {"progress": progress} if watched else {}
+            call = asyncio.create_task(own._call(encode, ["a b"] * 600, **options))
+            assert await asyncio.get_running_loop().run_in_executor(None, held.wait, 60)
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+            assert not failed
+            go_on.set()
+            return await own.encode(TEXTS)
+
+    assert len(asyncio.run(main())) == 3
+    assert len(failed) == 1 and len(seen) == int(watched)
+
+
+def test_a_call_that_nobody_waits_for_does_not_begin(model):
     """A call whose task is cancelled while another is being computed does not run, and the next call is served."""
     held, go_on = threading.Event(), threading.Event()
 

@@ -38,13 +38,15 @@ class _Async:
             async with self._places:
                 loop = asyncio.get_running_loop()
                 ended = asyncio.Event()
+                progress = keywords.get("progress")
 
-                def told(done: int, total: int) -> None:
+                def told(done: int, total: int) -> Any:
                     # Nobody awaits the call any more, so it ends after this batch.
                     if ended.is_set():
                         raise _model_cancelled()
+                    return None if progress is None else progress(done, total)
 
-                keywords.setdefault("progress", told)
+                keywords["progress"] = told
                 try:
                     return await loop.run_in_executor(self._worker, lambda: function(*arguments, **keywords))
                 finally:
