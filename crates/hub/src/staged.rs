@@ -1,4 +1,4 @@
-//! Packing in stages that survive an interruption. Measurements and the part of the file written so far are kept in a hidden directory
+//! Packing in stages that survive an interruption, if it is known where the model comes from. Measurements and the part of the file written so far are kept in a hidden directory
 //! beside the output, which is removed when the file is complete.
 //!
 //! ```text
@@ -47,15 +47,22 @@ struct Key<'a> {
     source: &'a Option<String>,
     weights: &'static str,
     mixed_budget: Option<u64>,
-    /// `None`: not calibrated. An empty list: the bundled texts. Otherwise the given texts.
-    calibration: Option<&'a [String]>,
+    calibration: CalibrationKey<'a>,
     /// The instruction set: with a budget, measuring on it decides which layers get the better format.
     isa: &'static str,
 }
 
-/// Packs `model` to the file `target`, going on where an interrupted call with the same model and options stopped. Models of the same shape
-/// are told apart by `options.source` only. Intermediate results are kept in a hidden directory beside the target. An existing file is
-/// replaced at the end.
+/// The texts of [`Calibration`], as a [`Key`] has them.
+#[derive(Serialize)]
+enum CalibrationKey<'a> {
+    None,
+    Bundled,
+    Texts(&'a [String]),
+}
+
+/// Packs `model` to the file `target`. If `options.source` says where the model comes from, an interrupted call's work is kept in a hidden
+/// directory beside the target, and a call with the same source and options goes on there. Without a source nothing tells models of the same
+/// shape apart, so that every call begins anew. An existing file is replaced at the end.
 ///
 /// # Errors
 /// The model's, in [`HubError::cause`]; [`HubErrorKind::Busy`] while another process packs to the same file; those of the file system.
@@ -70,8 +77,8 @@ pub fn pack(
     let _lock = lock(&directory, target)?;
     fs::create_dir_all(&directory).map_err(|e| HubError::io(&directory, &e))?;
     let packed = pack_in(&directory, target, &key, (model, options), watcher);
-    if packed.is_err() && !directory.join("plan").exists() {
-        // Nothing was measured that a later call could reuse.
+    if packed.is_err() && (options.source.is_none() || !directory.join("plan").exists()) {
+        // There is nothing that a later call could reuse.
         let _ = fs::remove_dir_all(&directory);
     }
     packed
@@ -86,7 +93,8 @@ fn pack_in(
     watcher: &dyn Watcher,
 ) -> Result<PackReport, HubError> {
     let key_path = directory.join("key");
-    if fs::read(&key_path).ok().as_deref() != Some(key.as_bytes()) {
+    let is_same = options.source.is_some() && fs::read(&key_path).ok().as_deref() == Some(key.as_bytes());
+    if !is_same {
         for part in ["plan", "synced", "data"] {
             remove(&directory.join(part))?;
         }
@@ -154,9 +162,9 @@ fn key(model: &Model, options: &PackOptions) -> Result<String, HubError> {
         weights: options.weights.name(),
         mixed_budget: options.mixed_budget,
         calibration: match &options.calibration {
-            Calibration::Bundled => Some(&[]),
-            Calibration::Texts(texts) => Some(texts),
-            Calibration::None => None,
+            Calibration::Bundled => CalibrationKey::Bundled,
+            Calibration::Texts(texts) => CalibrationKey::Texts(texts),
+            Calibration::None => CalibrationKey::None,
         },
         isa: model.info().isa,
     };
@@ -289,28 +297,79 @@ mod tests {
         Model::load(trivec_testing::data("models/f32-h64")).unwrap()
     }
 
+    /// Options with a source, without which nothing is resumed.
+    fn options() -> PackOptions {
+        PackOptions { source: Some("a test".to_owned()), ..PackOptions::new(WeightFormat::Int8) }
+    }
+
+    /// Packs until the file has `stop_after` bytes, and leaves what a killed process would leave. So small a file is not flushed before its end, so
+    /// that this records a length as the flushes of a large file do.
+    fn interrupted(model: &Model, options: &PackOptions, target: &Path, stop_after: u64) {
+        let script = Script { stop_after: Some(stop_after), ..Script::default() };
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| pack(model, options, target, &script).map(|_| ())))
+            .unwrap_err();
+        assert!(!target.exists(), "nothing is seen of an unfinished file");
+        let stages = directory_of(target).unwrap();
+        let kept = fs::metadata(stages.join("data")).unwrap().len();
+        fs::write(stages.join("synced"), kept.to_string()).unwrap();
+    }
+
+    /// Two models of one shape have plans that fit each other.
+    #[test]
+    fn without_a_source_nothing_of_another_model_is_taken() {
+        let directory = tempfile::tempdir().unwrap();
+        let other = Model::load(trivec_testing::data("models/unnormalized-h64")).unwrap();
+        for weights in [WeightFormat::Int8, WeightFormat::F16] {
+            let options = PackOptions::new(weights);
+            let [whole, target] =
+                ["whole", "target"].map(|name| directory.path().join(format!("{name}-{}", weights.name())));
+            pack(&model(), &options, &whole, &Script::default()).unwrap();
+            let expected = fs::read(&whole).unwrap();
+            interrupted(&other, &options, &target, expected.len() as u64 / 2);
+            let script = Script::default();
+            pack(&model(), &options, &target, &script).unwrap();
+            assert_eq!(fs::read(&target).unwrap(), expected);
+            let heard = script.heard.into_inner();
+            assert!(!heard.iter().any(|what| what.contains("resumed")), "{heard:?}");
+        }
+    }
+
+    #[test]
+    fn every_option_is_in_the_key() {
+        let (model, base) = (model(), options());
+        let calibrated = |calibration| PackOptions { calibration, ..base.clone() };
+        let texts =
+            |texts: &[&str]| calibrated(Calibration::Texts(texts.iter().map(|text| text.to_string()).collect()));
+        let all = [
+            base.clone(),
+            calibrated(Calibration::None),
+            texts(&[]),
+            texts(&[""]),
+            texts(&["a"]),
+            texts(&["a", "b"]),
+            PackOptions { weights: WeightFormat::Int4, ..base.clone() },
+            PackOptions { mixed_budget: Some(1 << 20), ..base.clone() },
+            PackOptions { source: Some("another".to_owned()), ..base.clone() },
+        ];
+        let keys: std::collections::BTreeSet<String> =
+            all.iter().map(|options| key(&model, options).unwrap()).collect();
+        assert_eq!(keys.len(), all.len(), "{keys:?}");
+    }
+
     #[test]
     fn an_interrupted_packing_resumes_and_gives_the_same_bytes() {
         let directory = tempfile::tempdir().unwrap();
-        let (model, options) = (model(), PackOptions::new(WeightFormat::Int8));
+        let (model, options) = (model(), options());
         let whole = directory.path().join("whole");
         pack(&model, &options, &whole, &Script::default()).unwrap();
         let expected = fs::read(&whole).unwrap();
 
         let target = directory.path().join("target");
-        let script = Script { stop_after: Some(expected.len() as u64 / 2), ..Script::default() };
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| pack(&model, &options, &target, &script).map(|_| ())))
-            .unwrap_err();
-        assert!(!target.exists(), "nothing is seen of an unfinished file");
-        let stages = directory.path().join(".target.packing");
-        let kept = fs::metadata(stages.join("data")).unwrap().len();
-        // So small a file is not flushed before its end. This records a length as the flushes of a large file do.
-        fs::write(stages.join("synced"), kept.to_string()).unwrap();
-
+        interrupted(&model, &options, &target, expected.len() as u64 / 2);
         let script = Script::default();
         pack(&model, &options, &target, &script).unwrap();
         assert_eq!(fs::read(&target).unwrap(), expected);
-        assert!(!stages.exists());
+        assert!(!directory.path().join(".target.packing").exists());
         let heard = script.heard.into_inner();
         assert!(heard[..2] == ["resumed: what was measured", "Moments"] && heard[2].contains("MB"), "{heard:?}");
     }
@@ -318,7 +377,7 @@ mod tests {
     #[test]
     fn stages_with_another_key_and_damaged_ones_are_not_reused() {
         let directory = tempfile::tempdir().unwrap();
-        let (model, options) = (model(), PackOptions::new(WeightFormat::Int8));
+        let (model, options) = (model(), options());
         let whole = directory.path().join("whole");
         pack(&model, &options, &whole, &Script::default()).unwrap();
         let expected = fs::read(&whole).unwrap();
