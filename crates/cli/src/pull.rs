@@ -227,12 +227,6 @@ fn fetch_options(args: &PullArgs) -> FetchOptions {
         From::Modelscope => vec![Hub::ModelScope],
         From::Auto => vec![Hub::HuggingFace, Hub::ModelScope],
     };
-    let packed_share = match args.weights.bits() {
-        // Shares of the size of f32 weights, which nearly all checkpoints have. They include the tokenizer.
-        ..=8 => 0.3,
-        9..=16 => 0.55,
-        _ => 1.05,
-    };
     let patience = Patience { stall: args.stall_timeout, retries: args.retries, delay: args.retry_delay };
     FetchOptions {
         endpoint: None,
@@ -241,7 +235,6 @@ fn fetch_options(args: &PullArgs) -> FetchOptions {
         patience,
         parallel: args.parallel.into(),
         wait: args.wait,
-        packed_share,
     }
 }
 

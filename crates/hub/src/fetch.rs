@@ -14,6 +14,7 @@ use super::names::{KnownModel, Spec, is_commit};
 use super::remote::list;
 use super::select::{CONFIG, guides, needed};
 use super::store::{Store, write_whole};
+use trivec::WeightFormat;
 use trivec::internal::check_config;
 
 /// The list of files that a source directory is to hold, so that an interrupted pull can go on without asking a hub.
@@ -37,8 +38,6 @@ pub struct FetchOptions {
     pub parallel: usize,
     /// Whether to wait for another process that fetches the same, instead of failing.
     pub wait: bool,
-    /// The packed file's expected size as a share of the fetched bytes; the disk must have that much room too.
-    pub packed_share: f64,
 }
 
 impl Default for FetchOptions {
@@ -51,7 +50,6 @@ impl Default for FetchOptions {
             patience: Patience::default(),
             parallel: 4,
             wait: false,
-            packed_share: 0.3,
         }
     }
 }
@@ -82,6 +80,17 @@ pub struct Fetched {
 /// [`HubErrorKind::Usage`] for a malformed address, [`HubErrorKind::Io`] of the file system, and [`HubErrorKind::Busy`] if another
 /// process is fetching the same and [`FetchOptions::wait`] is false.
 pub fn fetch(spec: &Spec, options: &FetchOptions, store: &Store, progress: &dyn Progress) -> Result<Fetched, HubError> {
+    fetch_to_pack(spec, options, None, store, progress)
+}
+
+/// As [`fetch`]; the disk must also have room for the model packed to `weights`, if it is to be packed.
+pub(super) fn fetch_to_pack(
+    spec: &Spec,
+    options: &FetchOptions,
+    weights: Option<WeightFormat>,
+    store: &Store,
+    progress: &dyn Progress,
+) -> Result<Fetched, HubError> {
     let mut failures: Vec<HubError> = Vec::new();
     for (index, &hub) in options.hubs.iter().enumerate() {
         let others = index + 1 < options.hubs.len();
@@ -91,7 +100,7 @@ pub fn fetch(spec: &Spec, options: &FetchOptions, store: &Store, progress: &dyn 
             patience.retries = patience.retries.min(2);
         }
         let client = Client::new(patience);
-        match fetch_from(hub, &client, spec, options, store, progress) {
+        match fetch_from(hub, &client, spec, options, weights, store, progress) {
             Err(error) if error.kind == HubErrorKind::Network => {
                 if others && !offline() {
                     progress.note(&format!("{error}; trying {}", options.hubs[index + 1].name()));
@@ -121,6 +130,7 @@ fn fetch_from(
     client: &Client,
     spec: &Spec,
     options: &FetchOptions,
+    weights: Option<WeightFormat>,
     store: &Store,
     progress: &dyn Progress,
 ) -> Result<Fetched, HubError> {
@@ -195,7 +205,7 @@ fn fetch_from(
     write_whole(&directory.join(MANIFEST), &text)?;
 
     let missing = place(&files.iter().collect::<Vec<_>>())?;
-    check_space(&directory, &missing, &files, options.packed_share)?;
+    check_space(&directory, &missing, &files, weights.map_or(0.0, packed_share))?;
     fetch_missing(&missing)?;
     Ok(Fetched {
         hub,
@@ -336,6 +346,16 @@ fn check_space(directory: &Path, missing: &[RemoteFile], files: &[RemoteFile], s
     })
 }
 
+/// The expected size of a model that is packed to `weights`, as a share of its checkpoint's, which nearly always has f32 weights. The
+/// tokenizer is included.
+fn packed_share(weights: WeightFormat) -> f64 {
+    match weights.bits() {
+        ..=8 => 0.3,
+        9..=16 => 0.55,
+        _ => 1.05,
+    }
+}
+
 /// Compares free bytes with the bytes to download, those of the packed file and [`SPARE_BYTES`]; the error is a sentence for the user.
 fn enough_space(free: u64, download: u64, packed: u64) -> Result<(), String> {
     let needed = download.saturating_add(packed).saturating_add(SPARE_BYTES);
@@ -361,5 +381,13 @@ mod tests {
         assert!(enough_space(SPARE_BYTES + 30, 20, 10).is_ok());
         assert!(enough_space(SPARE_BYTES + 29, 20, 10).unwrap_err().contains("are needed"));
         assert!(enough_space(u64::MAX - 1, u64::MAX, u64::MAX).is_err());
+    }
+
+    #[test]
+    fn the_share_of_a_packed_file_is_no_less_than_that_of_its_weights() {
+        for weights in WeightFormat::ALL {
+            let (share, least) = (packed_share(weights), weights.bits() as f64 / 32.0);
+            assert!((least..=1.05).contains(&share), "{}: {share}", weights.name());
+        }
     }
 }

@@ -11,7 +11,7 @@ use trivec::{LoadOptions, Model, WeightFormat};
 
 use crate::download::Progress;
 use crate::error::HubError;
-use crate::fetch::{FetchOptions, Fetched, fetch};
+use crate::fetch::{FetchOptions, Fetched, fetch_to_pack};
 use crate::names::Spec;
 use crate::staged::{self, Watcher};
 use crate::store::{Record, Store};
@@ -115,7 +115,7 @@ pub fn pull(
         }
         return already(store, record);
     }
-    let fetched = fetch(spec, &options.fetch, store, progress)?;
+    let fetched = fetch_to_pack(spec, &options.fetch, Some(options.weights), store, progress)?;
     if let Some(record) = installed.as_ref().filter(same)
         && (record.hub.as_str(), &record.revision) == (fetched.hub.name(), &fetched.revision)
     {
