@@ -48,7 +48,7 @@ pub fn kind(head: &[u8]) -> Option<&'static str> {
         // A safetensors file begins with the length of its header, in 8 bytes. No header has 4 GiB, so the upper four are 0.
         "safetensors" if head[4..8] != [0; 4] => return None,
         // A text may begin with the same letters, so these signatures only count if the bytes after them cannot be text.
-        "Parquet" | "GIF8" | "an MP3 recording" | "an Ogg recording" | "GGUF" | "a GIF image" | "ORC"
+        "Parquet" | "an MP3 recording" | "an Ogg recording" | "GGUF" | "a GIF image" | "ORC"
             if !goes_on_binary(&head[signature.len()..]) =>
         {
             return None;
