@@ -11,6 +11,15 @@ pub(super) enum Color {
 }
 
 impl Color {
+    /// The value of `--color` that means this.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Color::Auto => "auto",
+            Color::Always => "always",
+            Color::Never => "never",
+        }
+    }
+
     /// Tells `anstream` whether to write colours. It decides "auto" by the terminal, NO_COLOR and CLICOLOR.
     pub(super) fn apply(self) {
         let choice = match self {

@@ -18,11 +18,26 @@ pub(super) struct Start {
     pub peak_rss_mb: f64,
 }
 
-/// A command that runs this program again with the options of `args` for kernels, threads and loading. Its standard output is a pipe.
+/// The variable of this program that a child process inherits. All others stand for options, and a child gets its options as arguments.
+const INHERITED: &str = "TRIVEC_HOME";
+
+/// Whether an environment variable gives an option of this program its value, so that no child process may inherit it. Some systems do not
+/// tell upper and lower case apart in such names.
+fn is_option(variable: &str) -> bool {
+    let begins = variable.get(.."TRIVEC_".len()).is_some_and(|start| start.eq_ignore_ascii_case("TRIVEC_"));
+    begins && !variable.eq_ignore_ascii_case(INHERITED)
+}
+
+/// A command that runs this program again with the options of `args` for kernels, threads, loading and colours, and with no others. Its
+/// standard output is a pipe.
 fn program(args: &ModelArgs) -> Result<Command> {
     let program = std::env::current_exe().map_err(|e| Failure::io("this program", &e))?;
     let mut command = Command::new(program);
-    command.arg("--quiet").env_remove("TRIVEC_MODEL").stdout(Stdio::piped()).stderr(Stdio::inherit());
+    command.arg("--quiet").stdout(Stdio::piped()).stderr(Stdio::inherit());
+    for (name, _) in std::env::vars_os().filter(|(name, _)| is_option(&name.to_string_lossy())) {
+        command.env_remove(name);
+    }
+    command.args(["--color", args.color.name()]);
     if let Some(isa) = &args.isa {
         command.args(["--isa", isa]);
     }
@@ -132,4 +147,23 @@ pub(super) fn start(model: &Path, args: &ModelArgs) -> Result<Start> {
         cold_start_ms: super::shapes::percentile(&times, 0.5),
         peak_rss_mb: answer["peak_rss_mb"].as_f64().unwrap_or(0.0),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_inherits_no_variable_of_an_option() {
+        for option in
+            ["TRIVEC_OUTPUT", "TRIVEC_MODEL", "TRIVEC_X", "TRIVEC_", "trivec_output", "TRIVEC_HOME_", "Trivec_ISA"]
+        {
+            assert!(is_option(option), "{option}");
+        }
+        for other in
+            ["TRIVEC_HOME", "trivec_home", "TRIVEC", "PATH", "HF_HOME", "NO_COLOR", "", "XTRIVEC_OUTPUT", "ÄÄÄÄÄÄÄ"]
+        {
+            assert!(!is_option(other), "{other}");
+        }
+    }
 }

@@ -254,15 +254,18 @@ fn make_model(
     }
 }
 
-/// Writes the synthetic model to `directory`, as a checkpoint with f32 weights.
+/// Writes the synthetic model to `directory`, as a checkpoint with f32 weights. Files of another model there are not replaced.
 fn export(directory: &Path, team: &Team, quiet: bool) -> Result<()> {
     check_directory(directory)?;
+    let [path, config] = ["model.safetensors", "config.json"].map(|name| directory.join(name));
+    if let Some(there) = [&path, &config].into_iter().find(|path| path.symlink_metadata().is_ok()) {
+        let what = format!("{} is there already, expected a directory without a model", there.display());
+        return Err(Failure::option("export", what));
+    }
     std::fs::create_dir_all(directory).map_err(|e| Failure::io_path(directory, &e))?;
-    let path = directory.join("model.safetensors");
     let (target, mut out) = create_beside(&path, "--export")?;
     let bytes = synthetic::write_checkpoint(team, &path, &mut out)?;
     move_into_place(&target, out)?;
-    let config = directory.join("config.json");
     std::fs::write(&config, synthetic::config_json()).map_err(|e| Failure::io_path(&config, &e))?;
     if !quiet {
         say!("{}: {:.0} MB of f32 weights", directory.display(), bytes as f64 / 1e6);

@@ -101,6 +101,53 @@ fn bench_prints_what_scripts_read() {
     assert!(["cold_start_ms", "load_ms", "peak_rss_mb"].iter().all(|key| json[key].as_f64().unwrap() > 0.0));
 }
 
+/// Variables for the options of `embed` and `bench` would change or end the processes in which a bench measures.
+#[test]
+fn the_processes_of_a_bench_have_no_options_from_variables() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let mut command = program::trivec();
+    command.args(["bench", "--model", &small("bf16-h60"), "--shapes", "1x8", "--seconds", "0", "--json", "--quiet"]);
+    for (variable, value) in [
+        ("OUTPUT", at("vectors.jsonl").as_str()),
+        ("CACHE", &at("cache")),
+        ("INPUT", &at("nowhere")),
+        ("FORMAT", "npy"),
+        ("INPUT_FORMAT", "csv"),
+        ("MODES", "none"),
+        ("DIMENSIONS", "0"),
+        ("MAX_LENGTH", "1"),
+        ("BATCH_SIZE", "0"),
+        ("MODEL_WEIGHTS", "int8"),
+        ("BENCH_WEIGHTS", "int8"),
+        ("MODEL", &at("nowhere")),
+    ] {
+        command.env(format!("TRIVEC_{variable}"), value);
+    }
+    let json: Value = serde_json::from_str(&stdout(&command.stdin(Stdio::null()).output().unwrap())).unwrap();
+    assert_eq!((&json["weights"], &json["results"][0]["shape"]), (&"int8".into(), &"1x8".into()));
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "no process has written a file");
+}
+
+/// `bench --export` writes two files; either may be of another model.
+#[test]
+fn an_exported_model_replaces_no_other() {
+    for name in ["model.safetensors", "config.json"] {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join(name), "mine").unwrap();
+        let (code, said) = failure(&run(&["bench", "--export", directory.path().to_str().unwrap()]));
+        assert!(
+            code == 2 && said.contains("--export: ") && said.contains(&format!("{name} is there already")),
+            "{said}"
+        );
+        let left: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(
+            (left, fs::read_to_string(directory.path().join(name)).unwrap()),
+            (vec![name.into()], "mine".into())
+        );
+    }
+}
+
 /// The model takes at most 512 tokens, so the default shapes with longer texts are left out without an error.
 #[test]
 fn bench_leaves_out_default_shapes_that_are_too_long_for_the_model() {
