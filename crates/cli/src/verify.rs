@@ -10,7 +10,7 @@ use super::args::ModelArgs;
 use super::exit::{Failure, Result};
 use super::input::read_texts;
 use super::loading;
-use super::pending::{Pending, create_beside, move_into_place};
+use super::pending::{Pending, create_beside, move_into_place, refuse_input, refuse_model_file};
 use super::plot;
 use super::progress::bar;
 use super::style::harmless;
@@ -55,7 +55,10 @@ pub(super) struct VerifyArgs {
 
 pub(super) fn run(args: &VerifyArgs, model_args: &ModelArgs) -> Result<()> {
     // Checked before anything is loaded, so that an output that cannot be written is refused at once.
-    args.plot.as_deref().map_or(Ok(()), check_plot)?;
+    if let Some(plot) = &args.plot {
+        check_plot(plot)?;
+        refuse_input(plot, "plot", args.texts.as_deref().map(|texts| (texts, "the file of --texts")))?;
+    }
     let plot = args.plot.as_deref().map(|path| create_beside(path, "--plot")).transpose()?;
     let texts = match &args.texts {
         Some(path) => read_texts(path)?,
@@ -73,6 +76,10 @@ pub(super) fn run(args: &VerifyArgs, model_args: &ModelArgs) -> Result<()> {
             return Err(Failure::usage(what));
         }
     };
+    if let Some(plot) = &args.plot {
+        refuse_model_file(plot, "plot", &candidate)?;
+        refuse_model_file(plot, "plot", &reference)?;
+    }
     let bar = bar(model_args.quiet);
     let report = verify(&reference, &candidate, &texts, &|done, total| {
         bar.set_length(total as u64);

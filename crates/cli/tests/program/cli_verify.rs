@@ -141,6 +141,40 @@ fn small_lexical_weights_are_judged_by_the_scores_they_make() {
     assert_eq!((kept("dense vectors"), kept("ColBERT rows"), kept("lexical weights")), expected, "{json}");
 }
 
+/// A histogram never replaces a file that is read: the texts, or a file of either model.
+#[test]
+fn a_histogram_replaces_no_input() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    with_head(&at.join("model"), |_, x| x, |x| x);
+    stdout(&trivec(&["pack", "model", "-o", "packed"], at));
+    std::fs::write(at.join("texts"), "one\ntwo\n").unwrap();
+    std::fs::hard_link(at.join("texts"), at.join("same.svg")).unwrap();
+    std::fs::hard_link(at.join("packed"), at.join("packed.svg")).unwrap();
+    std::fs::hard_link(at.join("model/model.safetensors"), at.join("weights.svg")).unwrap();
+    let files = ["texts", "packed", "model/model.safetensors"];
+    let read = || files.map(|file| std::fs::read(at.join(file)).unwrap());
+    let before = read();
+    for (plot, what) in [
+        ("texts", "texts is the file of --texts"),
+        ("./texts", "texts is the file of --texts"),
+        ("same.svg", "same.svg is the file of --texts"),
+        ("packed", "packed is a file of the model"),
+        ("packed.svg", "packed.svg is a file of the model"),
+        ("weights.svg", "weights.svg is a file of the model"),
+    ] {
+        for models in [["packed", "model"], ["model", "packed"]] {
+            let found = trivec(&[&["verify"], &models[..], &["--texts", "texts", "--plot", plot]].concat(), at);
+            let said = stderr(&found);
+            assert_eq!((found.status.code(), found.stdout.len()), (Some(2), 0), "{plot}: {said}");
+            assert!(said.contains("--plot: ") && said.contains(what), "{plot}: {said}");
+        }
+    }
+    assert!(read() == before);
+    stdout(&trivec(&["verify", "packed", "model", "--texts", "texts", "--plot", "new"], at));
+    assert!(std::fs::read_to_string(at.join("new")).unwrap().starts_with("<svg"));
+}
+
 #[test]
 fn what_cannot_be_compared_is_refused() {
     let directory = tempfile::tempdir().unwrap();
