@@ -19,7 +19,7 @@ use trivec_train::{
 use crate::args::{ModelArgs, WeightsArgs};
 use crate::copies;
 use crate::exit::{self, Failure, Result};
-use crate::pending::check_directory;
+use crate::pending::{check_directory, refuse_input};
 use crate::style;
 use progress::Progress;
 
@@ -239,6 +239,20 @@ impl TrainArgs {
         Ok(Inputs { train: PairSet::new(train)?, dev, evals })
     }
 
+    /// Refuses a directory of `--plots` in which a chart would replace a file that is read.
+    fn refuse_plots_over_inputs(&self, directory: &Path) -> Result<()> {
+        let of = |option: &'static str| move |path: &'_ PathBuf| (path.clone(), option);
+        let pairs = self.pairs.iter().map(of("a file of --pairs"));
+        let inputs: Vec<(PathBuf, &str)> = pairs
+            .chain(self.documents.iter().map(of("a file of --documents")))
+            .chain(self.dev.iter().map(of("the file of --dev")))
+            .chain(self.eval.iter().map(|(_, path)| (path.clone(), "a file of --eval")))
+            .collect();
+        plots::names(1 + self.eval.len()).try_for_each(|name| {
+            refuse_input(&directory.join(name), "plots", inputs.iter().map(|(path, what)| (path.as_path(), *what)))
+        })
+    }
+
     /// Where the model goes, if one is made.
     fn output(&self) -> Option<&PathBuf> {
         self.output.as_ref().filter(|_| !self.ablation)
@@ -278,6 +292,9 @@ pub(crate) fn run(args: &TrainArgs, model_args: &ModelArgs) -> Result<()> {
             "work",
             format!("{} is the output too, expected another directory", work.display()),
         ));
+    }
+    if let Some(directory) = plots {
+        args.refuse_plots_over_inputs(directory)?;
     }
     let inputs = args.inputs()?;
     inputs.train.check()?;

@@ -14,6 +14,16 @@ const COLOURS: [RGBColor; 5] = [
 /// A line of a chart: its name and its points.
 type Line = (String, Vec<(f64, f64)>);
 
+/// The names of the files of all charts of a run with `sets` sets that the model is measured on.
+pub(super) fn names(sets: usize) -> impl Iterator<Item = String> {
+    ["losses.svg", "dev.svg"].into_iter().map(str::to_owned).chain((0..sets).map(of_set))
+}
+
+/// The name of the file with the chart of a set. The user's name for the set may be no valid name of a file, so files are numbered.
+fn of_set(at: usize) -> String {
+    format!("set-{at}.svg")
+}
+
 /// All charts of a run: the name of each file, and its SVG.
 pub(super) fn all(report: &Report) -> Result<Vec<(String, String)>, String> {
     let point = |step: usize, y: f64| (step as f64, y);
@@ -39,8 +49,7 @@ pub(super) fn all(report: &Report) -> Result<Vec<(String, String)>, String> {
             .iter()
             .map(|change| (change.way.clone(), change.before.unwrap_or(0.0) * 100.0, change.after * 100.0))
             .collect();
-        // The user's name for a set may be no valid name of a file, so files are numbered.
-        plots.push((format!("set-{at}.svg"), before_after(&format!("{}: before and after", compared.name), &bars)?));
+        plots.push((of_set(at), before_after(&format!("{}: before and after", compared.name), &bars)?));
     }
     Ok(plots)
 }

@@ -86,6 +86,29 @@ fn pairs_become_a_model_that_is_used() {
 }
 
 #[test]
+fn charts_replace_no_file_that_is_read() {
+    let fixture = Fixture::new();
+    fs::create_dir(fixture.path("charts")).unwrap();
+    for name in ["losses.svg", "dev.svg", "set-0.svg", "set-1.svg"] {
+        let own = format!("charts/{name}");
+        fs::rename(fixture.path("pairs.jsonl"), fixture.path(&own)).unwrap();
+        let eval = format!("own={own}");
+        for (inputs, what) in [
+            (&["--pairs", &own, "--eval", "dev=dev.jsonl"][..], "a file of --pairs"),
+            (&["--pairs", "dev.jsonl", "--documents", &own, "--eval", "dev=dev.jsonl"], "a file of --documents"),
+            (&["--pairs", "dev.jsonl", "--dev", &own, "--eval", "dev=dev.jsonl"], "the file of --dev"),
+            (&["--pairs", "dev.jsonl", "--eval", &eval], "a file of --eval"),
+        ] {
+            let args = [&["-q", "train", "--plots", "charts", "-o", "m"], inputs].concat();
+            let said = fixture.fails(2, &args);
+            assert!(said.contains("--plots: ") && said.contains(&format!("{name} is {what}")), "{args:?}: {said}");
+        }
+        fs::rename(fixture.path(&own), fixture.path("pairs.jsonl")).unwrap();
+        assert_eq!(fs::read_to_string(fixture.path("pairs.jsonl")).unwrap(), lines(0, 60));
+    }
+}
+
+#[test]
 fn a_checkpoint_becomes_a_directory_that_can_be_packed() {
     let fixture = Fixture::new();
     let source = trivec_testing::data("models/f32-h64");
