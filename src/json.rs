@@ -97,11 +97,15 @@ pub fn twice(name: &str) -> String {
 pub fn fault(text: &str, error: &serde_json::Error) -> (usize, String) {
     let line_start = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum::<usize>();
     let message = error.to_string();
-    // The parser's column counts the bytes of the line up to and with the one that the error is about. For a control character in a string that
-    // the parser skips it counts only the bytes before it.
-    let before = usize::from(!message.starts_with("control character"));
-    let mut at =
-        if error.is_eof() { text.len() } else { line_start + error.column().saturating_sub(before) }.min(text.len());
+    // The parser's column counts the bytes of the line up to and with the one that the error is about. After a line end it is 0. For a control
+    // character in a string that the parser skips, instead of reading it, it counts only the bytes before it.
+    let end = (line_start + error.column()).min(text.len());
+    let is_control = |at: usize| text.as_bytes().get(at).is_some_and(|&byte| byte < b' ');
+    let mut at = match end.saturating_sub(1) {
+        _ if error.is_eof() => text.len(),
+        last if message.starts_with("control character") && !is_control(last) => end,
+        last => last,
+    };
     while !text.is_char_boundary(at) {
         at -= 1;
     }
@@ -205,10 +209,40 @@ mod tests {
             ("{\"a\": 1} {", "at character 10: expected nothing more after the value"),
             ("{a: 1}", "at character 2: expected the name of a field, in double quotes"),
             ("{\"a\": \"\\ud83d\"}", "`\\ud83d` is half of a character"),
+            ("{\"a\": \"\\x\"}", "at character 9: a backslash that begins no escape"),
         ] {
             let error = serde_json::from_str::<Value>(text).unwrap_err();
             let said = fault_in_line(text, &error);
             assert!(said.starts_with("it is no JSON: ") && said.contains(expected), "{text}: {said}");
+        }
+    }
+    /// The parser reads some strings and skips others, and counts differently in both.
+    #[test]
+    fn a_control_character_is_found_at_its_place_in_every_string() {
+        #[derive(serde::Deserialize)]
+        struct Skipped {}
+        for control in ['\u{0}', '\t', '\n', '\r', '\u{1b}', '\u{1f}'] {
+            for before in ["", "a", "\u{7f}", "é", "\\n", "\\\"x", "\\\\"] {
+                for text in [
+                    format!("{{\"text\":\"{before}{control}b\"}}"),
+                    format!("{{\"{before}{control}\":1}}"),
+                    format!("{{\n \"text\":[\"\", \"{before}{control}{control}\"]}}"),
+                ] {
+                    // The third text has a line end outside strings too, at 1.
+                    let right = (2..text.len()).find(|&at| text.as_bytes()[at] == control as u8);
+                    let read = read(&text).unwrap_err();
+                    let skipped = serde_json::from_str::<Skipped>(&text).err();
+                    let ignored = serde_json::from_str::<serde::de::IgnoredAny>(&text).unwrap_err();
+                    for error in [Some(read), skipped, Some(ignored)].into_iter().flatten() {
+                        let (at, what) = fault(&text, &error);
+                        assert_eq!(
+                            (Some(at), what.contains("a control character inside")),
+                            (right, true),
+                            "{text:?}: {error}"
+                        );
+                    }
+                }
+            }
         }
     }
 }

@@ -8,8 +8,7 @@ use trivec::decode::{Decoded, NotText};
 /// The most bytes of a line, an element of a list or a row.
 pub(super) const MAX_RECORD_BYTES: usize = 64 << 20;
 
-/// A place of the input, for people: line and column, both from 1. The column counts characters inside a JSON value, and bytes elsewhere (see
-/// [`Source::place`]).
+/// A place of the input, for people: line and column, both from 1. The column counts characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
     pub line: u64,
@@ -29,8 +28,8 @@ pub(crate) struct Source<R> {
     offset: u64,
     /// How many lines ended before that byte. LF, CR LF and CR all end one.
     ended: u64,
-    /// Place of the first byte of its line.
-    line_start: u64,
+    /// How many characters of its line come before that byte.
+    characters: u64,
     /// Whether the last byte consumed was a CR: a LF that follows belongs to the same line end.
     after_cr: bool,
 }
@@ -45,7 +44,7 @@ impl<R: BufRead> Source<R> {
             taken: 0,
             offset: 0,
             ended: 0,
-            line_start: 0,
+            characters: 0,
             after_cr: false,
         }
     }
@@ -62,7 +61,6 @@ impl<R: BufRead> Source<R> {
                     self.reader.consume(read);
                     if self.offset == 0 {
                         self.offset = self.reader.skipped();
-                        self.line_start = self.offset;
                     }
                     return Ok(read > 0);
                 }
@@ -116,11 +114,14 @@ impl<R: BufRead> Source<R> {
     /// Consumes `bytes` of the available bytes, and counts the lines that end in them.
     pub(super) fn take(&mut self, bytes: usize) {
         let taken = &self.chunk[self.taken..self.taken + bytes];
+        let mut last = taken;
         for (at, &byte) in taken.iter().enumerate().filter(|(_, byte)| matches!(byte, b'\n' | b'\r')) {
             let second = byte == b'\n' && if at == 0 { self.after_cr } else { taken[at - 1] == b'\r' };
             self.ended += u64::from(!second);
-            self.line_start = self.offset + at as u64 + 1;
+            self.characters = 0;
+            last = &taken[at + 1..];
         }
+        self.characters += characters(last);
         self.after_cr = taken.last().map_or(self.after_cr, |&last| last == b'\r');
         self.offset += bytes as u64;
         self.taken += bytes;
@@ -135,9 +136,9 @@ impl<R: BufRead> Source<R> {
         Ok(there)
     }
 
-    /// Where the next byte is. The column counts bytes.
+    /// Where the next byte is.
     pub(super) fn place(&self) -> Place {
-        Place { line: self.ended + 1, column: self.offset - self.line_start + 1 }
+        Place { line: self.ended + 1, column: self.characters + 1 }
     }
 
     /// Place of the next byte in the stream, from 0.
@@ -180,6 +181,11 @@ impl<R: BufRead> Source<R> {
             }
         }
     }
+}
+
+/// How many characters begin in `bytes`: in UTF-8, all bytes but those of the form `10xxxxxx` begin one.
+fn characters(bytes: &[u8]) -> u64 {
+    bytes.iter().filter(|&&byte| byte & 0xc0 != 0x80).count() as u64
 }
 
 /// How many line ends are in `bytes`; CR LF is one.

@@ -253,6 +253,10 @@ fn tables_have_a_header() {
     assert_eq!(found, "in: line 3, column 3: the quote that opens here is never closed");
     let found = message(read(b"id,text\n1,\"a\" b\n", InputFormat::Csv, "-", false, None));
     assert!(found.starts_with("in: line 2, column 6: text after a closing quote"), "{found}");
+    let found = message(read("id,text\né,\"語\" b\n".as_bytes(), InputFormat::Csv, "-", false, None));
+    assert!(found.starts_with("in: line 2, column 6: text after a closing quote"), "{found}");
+    let found = message(read("id,text\n語,\"b\nc\n".as_bytes(), InputFormat::Csv, "-", false, None));
+    assert_eq!(found, "in: line 2, column 3: the quote that opens here is never closed");
     let found = message(read(b"id,text\n1,a\n2,b\xff\n", InputFormat::Csv, "-", false, None));
     assert_eq!(found, "in: line 3, byte 15: invalid UTF-8 (--lossy replaces it)");
     assert_eq!(contents(read(b"id,text\n2,b\xff\n", InputFormat::Csv, "-", true, None)), ["b\u{fffd}"]);
@@ -304,6 +308,13 @@ fn bad_records_name_their_place_in_plain_words() {
             "in: line 4, column 10: `text` is a number, expected a string",
         ),
         ("[\n {\"text\":\"a\"},\n  7\n]", "in: line 3, column 3: found a number"),
+        // A column counts characters everywhere: before a value, inside it and after it.
+        ("[\"é\", 7]", "in: line 1, column 7: found a number"),
+        ("[\"e\", 7]", "in: line 1, column 7: found a number"),
+        ("[\"é\",\n\"語言\", {\"text\":7}]", "in: line 2, column 15: `text` is a number"),
+        ("[\"🙂é\" 7]", "in: line 1, column 7: expected `,` or `]`"),
+        ("\u{feff}[\"é\", 7]", "in: line 1, column 7: found a number"),
+        ("\"é\"\r\"é\" 7", "in: line 2, column 5: found a number"),
         ("[\n {\"text\":\"a\"}\n {\"text\":\"b\"}]", "in: line 3, column 2: expected `,` or `]`"),
         ("[\n {\"text\":\"a\"},\n]", "in: line 3, column 1: found no JSON"),
         ("\n[\n {\"text\":\"a\"},\n", "in: line 2: the list that begins here has no end"),
