@@ -1,7 +1,6 @@
 //! `trivec score`: the five similarity scores of a pair of texts, and a verdict.
 
 use std::io::{self, BufRead, Write};
-use std::path::Path;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -219,7 +218,7 @@ pub(super) fn why_not_available(scores: &Scores) -> Option<&'static str> {
 /// Scores the pairs of a file, some at a time, and prints the result of each.
 fn run_pairs<R: BufRead>(mut input: Pairs<R>, model: &Model, args: &ScoreArgs, judge: &Judge) -> Result<()> {
     let options = args.sides.options(args.text.options(model)?, model)?;
-    let file = args.pairs.as_deref().unwrap_or(Path::new("-")).display();
+    let file = input.name().to_owned();
     let mut out = anstream::stdout().lock();
     let mut index = 0;
     loop {

@@ -54,6 +54,16 @@ impl<R: BufRead> Pairs<R> {
         Ok(Pairs { reader, columns: columns.unwrap_or(["a", "b"]).map(str::to_owned), is_named: columns.is_some() })
     }
 
+    /// What errors call the input.
+    pub(crate) fn name(&self) -> &str {
+        let source = match &self.reader {
+            Reader::Lines(lines) | Reader::Jsonl(lines) => &lines.source,
+            Reader::Json(values) => &values.source,
+            Reader::Table(table, _) => &table.source,
+        };
+        &source.name
+    }
+
     /// The next pair.
     pub(crate) fn next(&mut self) -> Result<Option<Pair>> {
         let columns = [self.columns[0].as_str(), self.columns[1].as_str()];

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use self::sample::Stratum;
+use self::sample::{Part, Stratum};
 use self::speed::{Machine, Measured};
 use super::args::{InputArgs, ModelArgs, OutputFormat, TextArgs, WeightsArgs};
 use super::bench;
@@ -119,7 +119,9 @@ pub(super) fn run(args: &PlanArgs, model_args: &ModelArgs) -> Result<()> {
         }
     };
     let plan = job.plan(&corpus, &measured.speed)?;
-    let records: Vec<&Record> = strata.iter().flat_map(|s| &s.parts).flat_map(|part| &part.records).collect();
+    let parts = strata.iter().flat_map(|stratum| &stratum.parts);
+    let records: Vec<(&Part, usize)> =
+        parts.flat_map(|part| (0..part.records.len()).map(move |index| (part, index))).collect();
     let probes = Probes::of(&records, args, &model, &options)?;
     let bytes = probes.layout(args, &model, corpus.records)?.bytes(&corpus, probes.weighted);
     let report = Report::new(args, &model, &corpus, &measured, &plan, (records.len(), bytes));
@@ -139,11 +141,12 @@ fn count(strata: &[Stratum], model: &Model, options: &EncodeOptions) -> Result<E
         let mut counts = Vec::new();
         for part in &stratum.parts {
             let mut own = Counts { bytes: part.bytes, ..Counts::default() };
-            for records in part.records.chunks(CHUNK) {
-                for (record, ids) in records.iter().zip(tokens(records, model, options)?) {
+            for (chunk, records) in part.records.chunks(CHUNK).enumerate() {
+                let ids = tokens(records, model, options)?;
+                for (index, (record, ids)) in (chunk * CHUNK..).zip(records.iter().zip(ids)) {
                     if matches!(record.content, Content::Ids(_)) && !(1..=most).contains(&ids.0.len()) {
                         let found = format!("{} token ids, expected 1 to {}", grouped(ids.0.len()), grouped(most));
-                        return Err(Failure::input(format!("{}: line {}: {found}", part.name, record.line)));
+                        return Err(Failure::input(format!("{}: {found}", part.place(index))));
                     }
                     own.add(&ids.0, ids.1);
                 }
@@ -184,8 +187,14 @@ struct Probes<'a> {
 }
 
 impl<'a> Probes<'a> {
-    /// Embeds up to [`PROBES`] records from all over the sample, or none if the size of the output does not depend on them.
-    fn of(records: &[&'a Record], args: &PlanArgs, model: &Model, options: &EncodeOptions) -> Result<Probes<'a>> {
+    /// Embeds up to [`PROBES`] records from all over the sample, or none if the size of the output does not depend on them. Each of `records`
+    /// is given by its part and its index there.
+    fn of(
+        records: &[(&'a Part, usize)],
+        args: &PlanArgs,
+        model: &Model,
+        options: &EncodeOptions,
+    ) -> Result<Probes<'a>> {
         // The size of npy and safetensors outputs follows from the counts, except for the number of lexical weights.
         let modes = match args.form() {
             OutputFormat::Jsonl => args.modes,
@@ -193,13 +202,14 @@ impl<'a> Probes<'a> {
             _ => return Ok(Probes { embedded: Vec::new(), weighted: 0.0 }),
         };
         let count = records.len().min(PROBES);
-        let chosen: Vec<&Record> = (0..count).map(|i| records[i * records.len() / count]).collect();
+        let places: Vec<(&Part, usize)> = (0..count).map(|i| records[i * records.len() / count]).collect();
+        let chosen: Vec<&Record> = places.iter().map(|&(part, index)| &part.records[index]).collect();
         let most = options.max_length.unwrap_or(model.info().max_length).min(PROBE_TOKENS);
         let options = EncodeOptions { modes, max_length: Some(most), ..options.clone() };
         let mut ids: Vec<Vec<u32>> = tokens(&chosen, model, &options)?.into_iter().map(|(ids, _)| ids).collect();
         ids.iter_mut().for_each(|ids| ids.truncate(most));
         let embeddings = model.encode_ids(&ids, &options).map_err(|e| {
-            Failure::of_input(e, |index| format!("line {}", chosen.get(index).map_or(0, |record| record.line)))
+            Failure::of_input(e, |index| places.get(index).map_or_else(String::new, |(part, index)| part.place(*index)))
         })?;
         let mut counts = Counts::default();
         ids.iter().for_each(|ids| counts.add(ids, false));

@@ -20,11 +20,19 @@ const STEP: usize = 1 << 12;
 
 /// Records that were read together.
 pub(super) struct Part {
-    /// What errors call the place.
-    pub name: String,
+    /// The files that the records are of, in order: what errors call each, and how many of the records are of it or of one before it.
+    files: Vec<(String, usize)>,
     /// Bytes that the records take in their file; 0 if the size of the whole is known in records.
     pub bytes: u64,
     pub records: Vec<Record>,
+}
+
+impl Part {
+    /// The file and the line of the record at `index`, for errors.
+    pub(super) fn place(&self, index: usize) -> String {
+        let file = self.files.iter().find(|(_, end)| index < *end).map_or("", |(name, _)| name);
+        format!("{file}: line {}", self.records.get(index).map_or(0, |record| record.line))
+    }
 }
 
 /// Parts that were sampled evenly from a whole, and the size of that whole.
@@ -113,7 +121,7 @@ fn blocks(files: &[LineFile<'_>], form: &InputArgs, budget: u64) -> Result<Strat
     };
     let mut parts = Vec::new();
     for (from, to) in ranges {
-        let mut part = Part { name: String::new(), bytes: 0, records: Vec::new() };
+        let mut part = Part { files: Vec::new(), bytes: 0, records: Vec::new() };
         let mut begin = 0;
         for file in files {
             let end = begin + file.length;
@@ -155,11 +163,11 @@ fn read_lines(file: &LineFile<'_>, from: u64, to: u64, form: &InputArgs, part: &
     };
     let reading = Reading { format: file.format, ..form.reading(Some(file.path)) };
     let mut records = Records::new(BufReader::new(opened.take(end - begin)), name, reading)?;
-    part.name = records.name().to_owned();
     part.bytes += end - begin;
     while let Some(record) = records.next()? {
         part.records.push(record);
     }
+    part.files.push((records.name().to_owned(), part.records.len()));
     Ok(())
 }
 
@@ -213,7 +221,7 @@ fn thinned(path: &Path, form: &InputArgs, budget: u64) -> Result<Option<Stratum>
         }
     }
     let name = records.name().to_owned();
-    let part = |record| Part { name: name.clone(), bytes: 0, records: vec![record] };
+    let part = |record| Part { files: vec![(name.clone(), 1)], bytes: 0, records: vec![record] };
     Ok((count > 0).then(|| Stratum { parts: kept.into_iter().map(part).collect(), whole: Whole::Records(count) }))
 }
 
@@ -269,7 +277,7 @@ mod tests {
         let file = file(content, ".txt");
         let lines = line_file(file.path(), &form()).unwrap().unwrap();
         for step in 1..=content.len() as u64 {
-            let mut part = Part { name: String::new(), bytes: 0, records: Vec::new() };
+            let mut part = Part { files: Vec::new(), bytes: 0, records: Vec::new() };
             for from in (0..lines.length).step_by(step as usize) {
                 read_lines(&lines, from, (from + step).min(lines.length), &form(), &mut part).unwrap();
             }
@@ -287,6 +295,12 @@ mod tests {
         let paths: Vec<PathBuf> = files.iter().map(|file| file.path().to_owned()).collect();
         let [all] = &take(&paths, &form(), 1 << 20).unwrap()[..] else { panic!("one stratum") };
         assert_eq!(texts(all), content.lines().collect::<Vec<_>>());
+        // Errors name the file of each record, and its line there.
+        let [part] = &all.parts[..] else { panic!("one part") };
+        let place = |file: usize, line: usize| format!("{}: line {line}", paths[file].display());
+        for (index, file, line) in [(0, 0, 1), (3999, 0, 4000), (4000, 1, 1), (9999, 1, 6000)] {
+            assert_eq!(part.place(index), place(file, line));
+        }
         let [some] = &take(&paths, &form(), 6400).unwrap()[..] else { panic!("one stratum") };
         assert_eq!(some.whole, Whole::Bytes(content.len() as u64));
         let numbers: Vec<u32> = texts(some).iter().map(|text| text[5..].parse().unwrap()).collect();

@@ -127,6 +127,13 @@ fn every_command_names_the_text_and_ends_with_4() {
     let pairs = fixture.file("pairs.tsv", &[&format!("{a}\t{b}"), "", &format!("{b}\t{bad}")]);
     let said = fixture.refused(&["score", "--json", "--pairs", pairs.to_str().unwrap()]);
     assert!(said.contains("pairs.tsv: pair 2: text B: "), "{said}");
+    let output = trivec()
+        .args(["score", "--pairs", "-", "-q", "--model", fixture.model()])
+        .stdin(fs::File::open(&pairs).unwrap())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(4) && said.contains("standard input: pair 2: text B: "), "{said}");
     assert!(fixture.refused(&["explain", a, bad]).contains("text B: "));
     assert!(fixture.refused(&["explain", "--json", bad, a]).contains("text A: "));
     // The bad text is among those of the calibration.

@@ -257,6 +257,22 @@ fn wrong_use_and_bad_input_are_refused_by_name() {
         let (code, said) = failure(&run(&[&["plan"][..], args].concat()));
         assert!(code == expected && said.contains(what), "{args:?}: {code} {said}");
     }
+    // A token id that the model does not have is found only when some records are embedded, and is named by its file all the same.
+    let ids = write(directory.path(), "ids.jsonl", "{\"text\": \"a\"}\n{\"input_ids\": [0, 99999999, 2]}\n");
+    let long = write(directory.path(), "long.jsonl", format!("{{\"input_ids\": [{}0]}}\n", "0,".repeat(20_000)));
+    let ids = ids.to_str().unwrap();
+    for (inputs, what) in [
+        (&[ids][..], "ids.jsonl: line 2: "),
+        (&[good, ids], "ids.jsonl: line 2: "),
+        (&[ids, good], "ids.jsonl: line 2: "),
+        (&[long.to_str().unwrap(), good], "long.jsonl: line 1: 20,001 token ids"),
+    ] {
+        let (code, said) = failure(&run(&[&["plan", "--quiet", "--seconds", "0"], inputs].concat()));
+        assert!(code == 3 && said.contains(what), "{inputs:?}: {code} {said}");
+    }
+    let output = trivec(&["plan", "-", "--quiet", "--seconds", "0"]).stdin(fs::File::open(ids).unwrap()).output();
+    let (code, said) = failure(&output.unwrap());
+    assert!(code == 3 && said.contains("standard input: line 2: "), "{code} {said}");
     // Of two options that exclude each other, one from a variable gives way.
     let mut command = trivec(&["plan", good, "--quiet", "--json", "--seconds", "0", "--machines", "3"]);
     let found: Value = serde_json::from_str(&stdout(&command.env("TRIVEC_HOURS", "7").output().unwrap())).unwrap();
