@@ -16,7 +16,8 @@ pub(crate) use self::json::parse_json;
 pub(crate) use self::kind::{ModelKind, ScoreActivation};
 pub use self::pipeline::is_plain_relative;
 pub(crate) use self::pipeline::{
-    Activation, DenseModule, DenseModuleConfig, DensePipeline, Pooling, PoolingMode, only_transformer,
+    Activation, DenseModule, DenseModuleConfig, DensePipeline, MAX_DENSE_MODULES, Pooling, PoolingMode,
+    only_transformer,
 };
 pub(crate) use self::sentence::{ModelSettings, Prompts, SENTENCE_FILES, SentenceSettings};
 pub(crate) use self::tokenizer::{Length, TokenizerSettings};

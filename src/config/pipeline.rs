@@ -156,6 +156,9 @@ pub(crate) struct DenseModule {
     pub activation: Activation,
 }
 
+/// The most `Dense` modules that a model may have, as a checkpoint or packed: more than any known model has.
+pub(crate) const MAX_DENSE_MODULES: usize = 16;
+
 /// The steps from the encoder's states to the dense vector: pooling, `Dense` modules, L2 normalisation, cutting.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct DensePipeline {
@@ -323,6 +326,11 @@ impl DensePipeline {
                     return Err(Error::format(path, what));
                 }
                 "Pooling" => pipeline.pooling = Pooling::from_json(&require(&file)?, &file_path)?,
+                "Dense" if pipeline.dense.len() == MAX_DENSE_MODULES => {
+                    let what =
+                        format!("more than {MAX_DENSE_MODULES} Dense modules, expected at most {MAX_DENSE_MODULES}");
+                    return Err(Error::format(path, what));
+                }
                 "Dense" => {
                     let activation = DenseModuleConfig::from_json(&require(&file)?, &file_path)?.activation;
                     pipeline.dense.push(DenseModule { folder: module.path, activation });
@@ -417,6 +425,24 @@ mod tests {
         assert!(message(&[transformer.clone(), module("1", "custom.Pooling")]).contains("its code is not run"));
         let older = module("0_Transformer", "sentence_transformers.models.Transformer");
         assert!(message(&[older, pool]).contains("move its files"));
+    }
+
+    /// A packed file of more `Dense` modules than this is refused when it is opened, so a checkpoint with them is refused before it is packed.
+    #[test]
+    fn a_checkpoint_has_as_many_dense_modules_as_a_packed_file_may_have() {
+        let with = |dense: usize| {
+            let mut modules = vec![
+                module("", "sentence_transformers.models.Transformer"),
+                module("1_Pooling", "sentence_transformers.models.Pooling"),
+            ];
+            modules.extend((0..dense).map(|_| module("2_Dense", "sentence_transformers.models.Dense")));
+            pipeline(&format!("[{}]", modules.join(",")), "{}")
+        };
+        assert_eq!(with(MAX_DENSE_MODULES).unwrap().dense.len(), MAX_DENSE_MODULES);
+        for more in [1, 2, 100] {
+            let refused = with(MAX_DENSE_MODULES + more).unwrap_err().to_string();
+            assert!(refused.contains("modules.json") && refused.contains("at most 16"), "{refused}");
+        }
     }
 
     #[test]

@@ -16,8 +16,8 @@ use super::format::WeightFormat;
 use super::safetensors::read_header;
 use super::source::Source;
 use crate::config::{
-    Activation, DenseModule, DensePipeline, MIN_PAIR_TOKENS, ModelConfig, ModelKind, ModelSettings, Pooling, Prompts,
-    ScoreActivation,
+    Activation, DenseModule, DensePipeline, MAX_DENSE_MODULES, MIN_PAIR_TOKENS, ModelConfig, ModelKind, ModelSettings,
+    Pooling, Prompts, ScoreActivation,
 };
 use crate::error::{Error, Result};
 
@@ -205,9 +205,6 @@ impl MetaModel {
         Ok(MetaParts { config, pipeline, max_length: self.max_length, prompts, similarity: self.similarity })
     }
 }
-
-/// The most `Dense` modules that a packed file may have: more than any known model has.
-const MAX_DENSE_MODULES: usize = 16;
 
 /// A packed file that has been opened: its metadata, and its tensors as a checkpoint.
 #[derive(Debug)]
