@@ -32,6 +32,13 @@ struct TensorFile {
     strided: BTreeMap<String, Strided>,
 }
 
+impl TensorFile {
+    /// Whether the file's `U8` tensors are q4_0 blocks, in the one version of them that there is.
+    fn has_q4_0_blocks(&self) -> bool {
+        self.header.metadata.get(Q4_0_KEY).is_some_and(|version| version == "1")
+    }
+}
+
 /// A tensor as a file holds it, with its type, its shape and its bytes.
 #[derive(Debug, Clone)]
 pub(crate) struct StoredTensor {
@@ -318,7 +325,7 @@ impl Checkpoint {
             file: self.source.path(&file.name),
             name: name.to_owned(),
             entry: entry.clone(),
-            q4_0: file.header.metadata.get(Q4_0_KEY).is_some_and(|version| version == "1"),
+            q4_0: file.has_q4_0_blocks(),
             check_finite: self.check_finite,
             bytes: Arc::clone(&file.bytes),
         };
@@ -341,11 +348,10 @@ impl Checkpoint {
     pub(crate) fn dtypes(&self) -> Vec<String> {
         let mut names = BTreeSet::new();
         for file in &self.files {
-            let q4_0 = file.header.metadata.contains_key(Q4_0_KEY);
             // The tensors of a packed file's tokenizer and padding hold no weights. Those of type I64, left out below, are position ids.
             let is_weight = |name: &&String| !name.starts_with("tokenizer.") && !name.starts_with("pad.");
             for (_, entry) in file.header.tensors.iter().filter(|(name, _)| is_weight(name)) {
-                names.insert(if q4_0 && entry.dtype == "U8" { "Q4_0" } else { entry.dtype.as_str() });
+                names.insert(if file.has_q4_0_blocks() && entry.dtype == "U8" { "Q4_0" } else { entry.dtype.as_str() });
             }
         }
         names.into_iter().filter(|name| *name != "I64").map(str::to_owned).collect()
