@@ -169,7 +169,7 @@ fn user_defined_pieces_are_found_whole() {
 }
 
 #[test]
-fn row_11_damaged_and_foreign_models_are_refused() {
+fn damaged_and_foreign_models_are_refused() {
     let good = model([("▁a", -1.0), ("b", -2.0)], &[]);
     let with = |more: Vec<u8>| [good.clone(), more].concat();
     let with_specs = |pieces: Vec<u8>| [pieces, bytes(2, &number(3, 1)), bytes(3, &[])].concat();

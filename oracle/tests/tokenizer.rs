@@ -316,7 +316,7 @@ fn added_tokens_have_the_ids_that_the_library_gives_them() {
 }
 
 #[test]
-fn row_20_the_cut_is_exact() {
+fn the_cut_is_exact() {
     let tokenizer = &full().ours;
     for words in [8_188, 8_189, 8_190, 8_191, 8_200] {
         let text = " the".repeat(words);
@@ -331,7 +331,7 @@ fn row_20_the_cut_is_exact() {
 }
 
 #[test]
-fn row_19_stopping_early_changes_nothing() {
+fn stopping_early_changes_nothing() {
     let tokenizer = &full().ours;
     let mut random = Random(7);
     let mut texts = vec![
@@ -355,7 +355,7 @@ fn row_19_stopping_early_changes_nothing() {
 }
 
 #[test]
-fn row_21_special_tokens_can_be_plain_text() {
+fn special_tokens_can_be_plain_text() {
     let tokenizer = &full().ours;
     let text = "a <s> b</s> <mask> <pad><unk>";
     let parsed = tokenizer.encode(text, ALL, SpecialTokens::Parse).ids;
@@ -408,7 +408,7 @@ fn special_tokens_and_decoding_are_the_librarys() {
 }
 
 #[test]
-fn row_11_damaged_files_are_refused() {
+fn damaged_files_are_refused() {
     let good = small_json();
     let refuse = |json: &Value| {
         let error = Tokenizer::from_json(&serde_json::to_vec(json).unwrap(), Path::new("tokenizer.json"))

@@ -57,7 +57,7 @@ fn rewrite(directory: &Path, change: impl FnOnce(&mut Tensors)) {
 }
 
 #[test]
-fn row_1_a_cut_file_names_both_lengths() {
+fn a_cut_file_names_both_lengths() {
     let model = copy_of("f32-h64");
     let path = model.path().join(WEIGHTS);
     let whole = fs::read(&path).unwrap();
@@ -74,7 +74,7 @@ fn row_1_a_cut_file_names_both_lengths() {
 }
 
 #[test]
-fn rows_2_and_4_bad_headers_are_model_errors() {
+fn bad_headers_are_model_errors() {
     let model = copy_of("f32-h64");
     let path = model.path().join(WEIGHTS);
     let whole = fs::read(&path).unwrap();
@@ -92,7 +92,7 @@ fn rows_2_and_4_bad_headers_are_model_errors() {
 }
 
 #[test]
-fn row_5_missing_and_misshapen_tensors_are_named_and_extras_are_allowed() {
+fn missing_and_misshapen_tensors_are_named_and_extras_are_allowed() {
     let model = copy_of("f32-h64");
     rewrite(model.path(), |tensors| {
         tensors.insert("another.model.weight".into(), (Dtype::F64, vec![1], vec![0; 8]));
@@ -120,7 +120,7 @@ fn row_5_missing_and_misshapen_tensors_are_named_and_extras_are_allowed() {
 }
 
 #[test]
-fn row_6_other_types_are_refused() {
+fn other_types_are_refused() {
     for dtype in [Dtype::I64, Dtype::I8, Dtype::BOOL, Dtype::U8] {
         let model = copy_of("f32-h64");
         rewrite(model.path(), |tensors| {
@@ -161,7 +161,7 @@ fn weights_of_64_bits_are_rounded_to_f32() {
 }
 
 #[test]
-fn row_7_a_value_that_is_not_finite_is_found_unless_the_scan_is_off() {
+fn a_value_that_is_not_finite_is_found_unless_the_scan_is_off() {
     for (at, bad) in [(0, f32::NAN), (70, f32::INFINITY), (4095, f32::NEG_INFINITY)] {
         let model = copy_of("f32-h64");
         rewrite(model.path(), |tensors| {
@@ -175,7 +175,7 @@ fn row_7_a_value_that_is_not_finite_is_found_unless_the_scan_is_off() {
 }
 
 #[test]
-fn row_8_a_model_without_heads_gives_dense_and_says_what_is_missing() {
+fn a_model_without_heads_gives_dense_and_says_what_is_missing() {
     let model = Model::load(common::data("models/noheads-h64")).unwrap();
     assert_eq!(model.info().modes, Modes::DENSE);
     assert!(model.encode_ids(&[[0, 5, 2]], &EncodeOptions::default()).unwrap()[0].dense.is_some());
@@ -222,7 +222,7 @@ fn a_head_without_bias_or_of_wrong_width_is_refused() {
 }
 
 #[test]
-fn row_11_a_corrupt_tokenizer_is_refused_at_load() {
+fn a_corrupt_tokenizer_is_refused_at_load() {
     let model = copy_of("f32-h64");
     let path = model.path().join("tokenizer.json");
     let whole = fs::read_to_string(&path).unwrap();
@@ -329,7 +329,7 @@ fn a_table_may_have_more_rows_than_there_are_ids() {
 }
 
 #[test]
-fn row_11_a_tokenizer_of_another_vocabulary_is_refused() {
+fn a_tokenizer_of_another_vocabulary_is_refused() {
     let model = copy_of("f16-h128");
     let other = common::data("models/f32-h64/tokenizer.json");
     fs::copy(other, model.path().join("tokenizer.json")).unwrap();

@@ -244,7 +244,7 @@ fn packed_files_that_were_not_scanned_give_errors_and_no_numbers() {
         (small, WeightFormat::Int8, scale, &infinity),
         (small, WeightFormat::Int4, scale, &nan),
         (small, WeightFormat::Int4, scale, &infinity),
-        // The f16 scales between a source's own 4-bit weights.
+        // The f16 scales between a checkpoint's own q4_0 weights.
         ("models/q4-h64", WeightFormat::Int4, weight, &half_nan),
         ("models/q4-h64", WeightFormat::Int4, weight, &half_infinity),
         (small, WeightFormat::F16, weight, &half_nan),

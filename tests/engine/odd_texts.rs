@@ -21,7 +21,7 @@ const ALL: EncodeOptions = EncodeOptions {
 };
 
 #[test]
-fn row_15_empty_texts_are_two_tokens_and_an_empty_list_is_empty() {
+fn empty_texts_are_two_tokens_and_an_empty_list_is_empty() {
     let model = Model::starter().unwrap();
     assert!(model.encode::<&str>(&[], &ALL).unwrap().is_empty());
     let embedding = model.encode(&[""], &ALL).unwrap().remove(0);
@@ -33,7 +33,7 @@ fn row_15_empty_texts_are_two_tokens_and_an_empty_list_is_empty() {
 }
 
 #[test]
-fn row_22_one_token_eight_thousand_times() {
+fn one_token_eight_thousand_times() {
     let model = Model::load(data("models/long-h32")).unwrap();
     let mut ids = vec![9u32; 8002];
     (ids[0], ids[8001]) = (0, 2);
@@ -46,7 +46,7 @@ fn row_22_one_token_eight_thousand_times() {
 }
 
 #[test]
-fn rows_21_and_23_unknown_and_special_tokens_never_reach_the_lexical_weights() {
+fn unknown_and_special_tokens_never_reach_the_lexical_weights() {
     let model = Model::starter().unwrap();
     let texts = ["<s> a </s> <pad> b <unk>", "\u{10fffd}\u{10fffc} \u{378}", "ꯃꯤꯇꯩꯂꯣꯟ ߒߞߏ 𐌰𐌱"];
     for embedding in model.encode(&texts, &ALL).unwrap() {

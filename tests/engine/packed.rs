@@ -236,7 +236,7 @@ fn values_that_are_not_finite_are_refused_by_name() {
         let error = refusal(&path, &bytes);
         assert!(error.to_string().contains(tensor) && error.to_string().contains("not finite"), "{error}");
     }
-    // The scales in a source's own 4-bit blocks are scanned too.
+    // The scales in a checkpoint's own q4_0 blocks are scanned too.
     let mut bytes = Vec::new();
     let model = Model::load(data("models/q4-h64")).unwrap();
     pack(&model, &PackOptions::new(WeightFormat::Int4), &path, &mut bytes).unwrap();

@@ -56,7 +56,7 @@ fn replace_once(bytes: &mut [u8], old: &[u8], new: &[u8]) {
 }
 
 #[test]
-fn row_1_a_cut_file_is_refused_by_name() {
+fn a_cut_file_is_refused_by_name() {
     let model = copy_of(PLAIN);
     let path = model.path().join(BIN);
     let whole = fs::read(&path).unwrap();
@@ -76,7 +76,7 @@ fn row_1_a_cut_file_is_refused_by_name() {
 }
 
 #[test]
-fn row_5_missing_and_misshapen_tensors_are_named() {
+fn missing_and_misshapen_tensors_are_named() {
     let model = copy_of(PLAIN);
     let path = model.path().join("config.json");
     let config = fs::read_to_string(&path).unwrap();
@@ -97,7 +97,7 @@ fn row_5_missing_and_misshapen_tensors_are_named() {
 }
 
 #[test]
-fn rows_7_and_10_a_damaged_value_is_found_by_its_checksum_and_one_that_is_not_finite_by_its_place() {
+fn a_damaged_value_is_found_by_its_checksum_and_one_that_is_not_finite_by_its_place() {
     let model = copy_of(SHARDED);
     let path = model.path().join("2_Dense/pytorch_model.bin");
     let sound = fs::read(&path).unwrap();
@@ -142,7 +142,7 @@ fn entry(file: &[u8], name: &str) -> std::ops::Range<usize> {
 }
 
 #[test]
-fn row_8_heads_in_pt_files_come_and_go_by_themselves() {
+fn heads_in_pt_files_come_and_go_by_themselves() {
     let model = copy_of(PLAIN);
     assert_eq!(Model::load(model.path()).unwrap().info().modes, Modes::ALL);
     fs::remove_file(model.path().join("sparse_linear.pt")).unwrap();
@@ -166,7 +166,7 @@ fn a_head_of_parameters_is_read() {
 }
 
 #[test]
-fn row_9_a_malicious_pickle_is_refused_as_a_model_and_as_a_head() {
+fn a_malicious_pickle_is_refused_as_a_model_and_as_a_head() {
     for file in [BIN, "colbert_linear.pt"] {
         let model = copy_of(PLAIN);
         fs::write(model.path().join(file), corpus("bad-os-system")).unwrap();
@@ -255,7 +255,7 @@ fn shards_are_plain_names_and_hold_what_the_index_says() {
 }
 
 #[test]
-fn row_11_a_sentencepiece_model_of_another_vocabulary_or_damaged_is_refused_and_tokenizer_json_wins() {
+fn a_sentencepiece_model_of_another_vocabulary_or_damaged_is_refused_and_tokenizer_json_wins() {
     let name = "sentencepiece.bpe.model";
     let model = copy_of(PLAIN);
     let path = model.path().join(name);
