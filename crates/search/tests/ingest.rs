@@ -83,6 +83,55 @@ fn json_lists_json_over_several_lines_and_utf_16_are_read() {
 }
 
 #[test]
+fn files_whose_names_do_not_say_what_they_are_are_read_as_they_begin() {
+    let lines = "{\"id\": \"a\", \"text\": \"x\"}\n{\"id\": \"b\", \"text\": \"y\"}\n";
+    let list = "[\n{\"id\": \"a\", \"text\": \"x\"},\n{\"id\": \"b\", \"text\": \"y\"}]";
+    let tables = ["id,text\na,x\nb,y\n", "text;id\nx;a\ny;b\n", "n\tid\ttext\n1\ta\tx\n2\tb\ty\n"];
+    let keys = |name: &str, content: &str, columns: &Columns| -> Vec<String> {
+        let read = read(name, content, columns);
+        read.into_iter().map(|document| document.unwrap().key).collect()
+    };
+    let plain = Columns::default();
+    for name in ["docs.log", "docs", "docs.data.2024", "docs.txt", "docs.md"] {
+        for content in [lines, list, tables[0], tables[1], tables[2]] {
+            assert_eq!(keys(name, content, &plain), ["a", "b"], "{name}: {content}");
+        }
+        for text in ["A line.\n{\"id\": 1, \"text\": 2}\n", "[1] A footnote", "id and text\n", "{x}"] {
+            assert_eq!(keys(name, text, &plain), [name], "{text}");
+        }
+    }
+    // Names that say it have the last word, and the columns are those that were asked for.
+    assert_eq!(line_of(&read("a.jsonl", "id,text\n", &plain)[0]), 1);
+    let own = Columns { key: "sku".into(), text: "name".into(), ..Columns::default() };
+    assert_eq!(keys("docs", "sku,name\n1,a\n", &own), ["1"]);
+    assert_eq!(keys("docs", "id,text\n1,a\n", &own), ["docs"]);
+    // JSON that has other fields is refused, and no text: unless its name says that it is one.
+    let directory = tempfile::tempdir().unwrap();
+    for (name, is_text) in [("docs.log", false), ("docs", false), ("docs.txt", true)] {
+        let path = directory.path().join(name);
+        fs::write(&path, "{\"uid\": 1, \"text\": \"a\"}\n").unwrap();
+        match open(&path, None, &plain) {
+            Ok(documents) => assert!(is_text && documents.count() == 1, "{name}"),
+            Err(error) => {
+                let said = error.to_string();
+                assert!(!is_text && matches!(error, Error::Columns { .. }), "{said}");
+                assert!(said.contains("not both `id` (the key) and `text` (the text), only `text`, `uid`"), "{said}");
+                assert!(said.contains("txt takes the whole file as one text"), "{said}");
+            }
+        }
+        let text = open(&path, Some(Format::Text), &plain).unwrap().next().unwrap().unwrap();
+        assert_eq!(text.key, name);
+    }
+    // Bytes are counted once, though the beginning is read twice.
+    let path = directory.path().join("docs");
+    fs::write(&path, lines).unwrap();
+    let mut source = open(&path, None, &plain).unwrap();
+    assert_eq!(source.by_ref().count(), 2);
+    let read = source.counter().load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!((read, source.total_bytes()), (lines.len() as u64, lines.len() as u64));
+}
+
+#[test]
 fn columns_are_chosen_by_name_and_by_path() {
     let columns = Columns {
         key: "meta.uid".into(),

@@ -45,7 +45,8 @@ pub(crate) struct IndexArgs {
     /// Directory of the index; it is created if it does not exist
     #[arg(value_name = "DIR")]
     pub directory: PathBuf,
-    /// File to read, a directory of files, or - for standard input (JSONL, unless --format says otherwise); may be given several times
+    /// File to read, a directory of files, or - for standard input (JSONL, or a table that begins with its columns' names); may be given
+    /// several times
     #[arg(long, short, value_name = "PATH", env = "TRIVEC_INDEX_INPUT")]
     pub input: Vec<PathBuf>,
     #[arg(long, value_name = "FORM", env = "TRIVEC_INDEX_FORMAT", value_parser = parse_format, help = FORMATS)]
@@ -108,9 +109,9 @@ pub(crate) struct IndexArgs {
 
 /// The help text of `--format`, with the formats that this build of the program can read.
 const FORMATS: &str = if cfg!(feature = "parquet") {
-    "How files are read: jsonl, csv, tsv, parquet or txt [default: by their names]"
+    "How files are read: jsonl, csv, tsv, parquet or txt [default: by their names, or how they begin]"
 } else {
-    "How files are read: jsonl, csv, tsv or txt [default: by their names]"
+    "How files are read: jsonl, csv, tsv or txt [default: by their names, or how they begin]"
 };
 
 fn parse_format(text: &str) -> std::result::Result<Format, String> {

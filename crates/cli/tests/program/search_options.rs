@@ -285,6 +285,21 @@ fn stats_eval_and_export_print_readable_words() {
     assert!(stats.contains("languages de, en, not known"), "{stats}");
     // An error names the option, and no number is printed as -0.0.
     fs::write(fixture.path("queries.tsv"), "q\tsoup of carrots\nr\tunheard of\n").unwrap();
+    // A table is recognised by its columns, in a pipe with a path too.
+    let inputs: &[&str] = if cfg!(unix) { &["-", "/dev/stdin"] } else { &["-"] };
+    for (at, input) in inputs.iter().enumerate() {
+        for (line, content) in [
+            format!("id;text\nt{at};a table\n"),
+            format!("text\tid\na table\tu{at}\n"),
+            format!("[{{\"id\": \"v{at}\", \"text\": \"a list\"}}]"),
+        ]
+        .iter()
+        .enumerate()
+        {
+            let (code, said, wrong) = index(&["INDEX", "--input", input], content);
+            assert!(code == Some(0) && said.contains("1 document read, 1 added"), "{input} {line}: {said}{wrong}");
+        }
+    }
     fs::write(fixture.path("none"), "").unwrap();
     let eval = ["eval", "INDEX", "--queries", "queries.tsv", "--qrels"];
     let said = fixture.fails(2, &[&eval[..], &["none"]].concat());

@@ -39,9 +39,9 @@ impl Format {
     pub fn of_path(path: &Path) -> Format {
         let ending = path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase());
         match ending.as_deref() {
-            Some("jsonl" | "ndjson" | "json") => Format::Jsonl,
+            Some("jsonl" | "ndjson" | "jsonlines" | "json") => Format::Jsonl,
             Some("csv") => Format::Csv,
-            Some("tsv") => Format::Tsv,
+            Some("tsv" | "tab") => Format::Tsv,
             Some("parquet") => Format::Parquet,
             _ => Format::Text,
         }

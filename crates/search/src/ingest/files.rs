@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use trivec::decode::{Decoded, NotText};
 
 use super::columns::{Columns, Format};
+use super::sniff::{self, Beginning};
 use super::{csv, jsonl};
 use crate::document::{Document, MAX_TEXT_BYTES};
 use crate::error::{Error, Result};
@@ -58,18 +59,19 @@ impl Iterator for Source {
 }
 
 /// Opens a file, or all files of a directory that have the ending of a text or of one of the other formats. Files are read in the format
-/// `format`, or with `None` by the ending of their names. The key of a text file is its path below the directory, or its name if it was
-/// given itself. [`STANDARD_INPUT`] is read as JSON Lines unless a format is given.
+/// `format`, or with `None` by the ending of their names; a single file whose ending is not known is read in the format in which it begins.
+/// The key of a text file is its path below the directory, or its name if it was given itself. [`STANDARD_INPUT`] is read as JSON Lines
+/// unless a format is given or it begins with the names of a table's columns.
 ///
 /// # Errors
 /// [`Error::Io`]; [`Error::NothingToRead`] for a directory without such files; [`Error::Columns`] if a table lacks a column that was named,
-/// or all documents of JSON Lines lack it (a table in a directory is an [`Error::Line`] of the iterator instead); [`Error::Line`] for a
-/// table whose names cannot be read; [`Error::Option`] for a format that cannot be read from standard input, or for Parquet if this program
-/// was built without it.
+/// or all documents of JSON Lines lack it (a table in a directory is an [`Error::Line`] of the iterator instead), or if a file without a
+/// known ending begins with JSON objects of which none has both key and text; [`Error::Line`] for a table whose names cannot be read;
+/// [`Error::Option`] for a format that cannot be read from standard input, or for Parquet if this program was built without it.
 pub fn open(path: &Path, format: Option<Format>, columns: &Columns) -> Result<Source> {
     let read = Arc::new(AtomicU64::new(0));
     if path.as_os_str() == STANDARD_INPUT {
-        let documents = standard_input(format.unwrap_or(Format::Jsonl), columns, Arc::clone(&read))?;
+        let documents = standard_input(format, columns, Arc::clone(&read))?;
         return Ok(Source { documents, read, total: 0 });
     }
     let metadata = fs::metadata(path).map_err(|e| Error::io(path, e))?;
@@ -82,6 +84,19 @@ pub fn open(path: &Path, format: Option<Format>, columns: &Columns) -> Result<So
         files.sort();
     } else {
         files.push(path.to_path_buf());
+    }
+    let mut format = format;
+    if format.is_none() && !metadata.is_dir() && Format::of_path(path) == Format::Text {
+        let input = Counting { input: File::open(path).map_err(|e| Error::io(path, e))?, read: Arc::clone(&read) };
+        let (beginning, input) = sniff::look(input, path, columns)?;
+        let found = of_beginning(beginning, path, columns)?;
+        if !metadata.is_file() {
+            // What was read of a pipe does not come again.
+            let documents = of_stream(input, found, path, file_name(path), columns)?;
+            return Ok(Source { documents, read, total: 0 });
+        }
+        read.store(0, Ordering::Relaxed);
+        format = Some(found);
     }
     look_for_fields(path, &files, format, columns)?;
     let total = files.iter().map(|file| fs::metadata(file).map_or(0, |metadata| metadata.len())).sum();
@@ -96,13 +111,14 @@ pub fn open(path: &Path, format: Option<Format>, columns: &Columns) -> Result<So
             Format::Tsv => Box::new(csv::read(decoded(input), b'\t', file, &columns)?),
             Format::Parquet => parquet(input, file, &columns)?,
             Format::Text => {
-                let name = if is_directory { file.strip_prefix(&root).unwrap_or(file) } else { file.as_path() };
                 // Paths are written with `/` on every system, so that keys are the same.
-                let parts: Vec<_> = name.components().map(|part| part.as_os_str().to_string_lossy()).collect();
-                let key = if is_directory {
-                    parts.join("/")
-                } else {
-                    parts.last().map(|part| part.to_string()).unwrap_or_default()
+                let parts = |name: &Path| {
+                    let parts = name.components().map(|part| part.as_os_str().to_string_lossy());
+                    parts.collect::<Vec<_>>().join("/")
+                };
+                let key = match is_directory {
+                    true => parts(file.strip_prefix(&root).unwrap_or(file)),
+                    false => file_name(file),
                 };
                 Box::new(std::iter::once(text(decoded(input), file, key)))
             }
@@ -122,8 +138,9 @@ pub fn open(path: &Path, format: Option<Format>, columns: &Columns) -> Result<So
 
 /// The message for a directory without files that are read.
 fn nothing_in_it() -> String {
-    let tables =
-        ["jsonl", "ndjson", "json", "csv", "tsv"].into_iter().chain(cfg!(feature = "parquet").then_some("parquet"));
+    let tables = ["jsonl", "ndjson", "jsonlines", "json", "csv", "tsv", "tab"]
+        .into_iter()
+        .chain(cfg!(feature = "parquet").then_some("parquet"));
     let endings: Vec<&str> = TEXT_ENDINGS.into_iter().chain(tables).collect();
     let endings = endings.join(", ");
     format!("no file in it is read: expected names that end in {endings}; names that begin with a dot are passed over")
@@ -141,22 +158,63 @@ fn look_for_fields(path: &Path, files: &[PathBuf], format: Option<Format>, colum
     jsonl::look_for(path, files.iter().filter(of_lines).map(PathBuf::as_path), columns)
 }
 
+/// The key of a text that is named alone.
+fn file_name(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// The format of a file that begins so, and whose name does not say what it is.
+fn of_beginning(beginning: Beginning, path: &Path, columns: &Columns) -> Result<Format> {
+    match beginning {
+        Beginning::Documents => Ok(Format::Jsonl),
+        Beginning::Table(format) => Ok(format),
+        Beginning::Objects(fields) if !TEXT_ENDINGS.contains(&ending(path).as_str()) => {
+            let (key, text) = (columns.key.escape_debug(), columns.text.escape_debug());
+            let what = format!(
+                "it begins with JSON that has not both `{key}` (the key) and `{text}` (the text), only {fields}: name the fields, or say \
+                 the format: txt takes the whole file as one text"
+            );
+            Err(Error::Columns { path: path.to_path_buf(), what })
+        }
+        Beginning::Objects(_) | Beginning::Other => Ok(Format::Text),
+    }
+}
+
 /// Opens standard input; in errors the file's name is `standard input`.
-fn standard_input(format: Format, columns: &Columns, read: Arc<AtomicU64>) -> Result<Documents> {
+fn standard_input(format: Option<Format>, columns: &Columns, read: Arc<AtomicU64>) -> Result<Documents> {
     let path = Path::new("standard input");
     let input = Counting { input: std::io::stdin(), read };
+    match format {
+        Some(Format::Text) => {
+            Err(Error::option("format", "a text's key is its file's name, which standard input has not"))
+        }
+        Some(format) => of_stream(input, format, path, String::new(), columns),
+        None => {
+            let (beginning, input) = sniff::look(input, path, columns)?;
+            let format = if let Beginning::Table(format) = beginning { format } else { Format::Jsonl };
+            of_stream(input, format, path, String::new(), columns)
+        }
+    }
+}
+
+/// The documents of what can be read only once; `key` is that of a text.
+fn of_stream(
+    input: impl Read + 'static,
+    format: Format,
+    path: &Path,
+    key: String,
+    columns: &Columns,
+) -> Result<Documents> {
     Ok(match format {
         Format::Jsonl => Box::new(jsonl::read(input, path, columns)),
         Format::Csv => Box::new(csv::read(decoded(input), b',', path, columns)?),
         Format::Tsv => Box::new(csv::read(decoded(input), b'\t', path, columns)?),
+        Format::Text => Box::new(std::iter::once(text(decoded(input), path, key))),
         Format::Parquet => {
             return Err(Error::option(
                 "format",
                 "Parquet begins at its end: it is read from a file, not standard input",
             ));
-        }
-        Format::Text => {
-            return Err(Error::option("format", "a text's key is its file's name, which standard input has not"));
         }
     })
 }
@@ -179,6 +237,11 @@ fn parquet(_: Counting<File>, path: &Path, _: &Columns) -> Result<Documents> {
     Err(Error::option("format", what))
 }
 
+/// The ending of a file's name, in small letters.
+fn ending(path: &Path) -> String {
+    path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase()).unwrap_or_default()
+}
+
 /// Adds the files below a directory that are read to `files`. Names that begin with a dot are left out; links to directories are not
 /// followed.
 fn walk(directory: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
@@ -194,9 +257,7 @@ fn walk(directory: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> 
         if kind.is_dir() {
             walk(&path, depth + 1, files)?;
         } else if path.is_file() {
-            let ending =
-                path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
-            if TEXT_ENDINGS.contains(&ending.as_str()) || Format::of_path(&path) != Format::Text {
+            if TEXT_ENDINGS.contains(&ending(&path).as_str()) || Format::of_path(&path) != Format::Text {
                 files.push(path);
             }
         }

@@ -240,7 +240,7 @@ pub(super) fn document_of(mut object: Map<String, Value>, columns: &Columns) -> 
 }
 
 /// Whether [`take`] would find a value.
-fn has(object: &Map<String, Value>, name: &str) -> bool {
+pub(super) fn has(object: &Map<String, Value>, name: &str) -> bool {
     object.contains_key(name)
         || name.split_once('.').is_some_and(|(first, rest)| {
             object.get(first).and_then(Value::as_object).is_some_and(|inner| has(inner, rest))

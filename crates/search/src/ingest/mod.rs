@@ -14,6 +14,7 @@ mod jsonl;
 #[cfg(feature = "parquet")]
 mod parquet;
 
+mod sniff;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
