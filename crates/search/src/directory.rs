@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::commit::Commit;
 use crate::disk::{Disk, RealDisk};
 use crate::encode::Encoder;
 use crate::error::{Error, Result};
@@ -124,8 +125,9 @@ impl Index {
         Ok(Index { directory: directory.to_path_buf(), settings: Arc::new(settings), text, disk })
     }
 
-    /// Opens the existing index, which must belong to this model and have these options, or creates one with them. Callers to whom any
-    /// options are right call [`open`](Self::open) for an existing index.
+    /// Opens the existing index, which must belong to this model and have these options, or creates one with them. An index to which no
+    /// document was ever added is made anew if its model or options differ. Callers to whom any options are right call
+    /// [`open`](Self::open) for an existing index.
     ///
     /// # Errors
     /// As [`create`](Self::create) and [`open`](Self::open); [`Error::Mismatch`] if the existing index belongs to another model;
@@ -136,9 +138,41 @@ impl Index {
             return Self::create(directory, model, options);
         }
         let index = Self::open(directory)?;
-        index.settings.check_model(directory, model)?;
-        index.check_options(options)?;
-        Ok(index)
+        match index.settings.check_model(directory, model).and_then(|()| index.check_options(options)) {
+            Ok(()) => Ok(index),
+            Err(_) if index.is_unused()? => index.remake(model, options),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Whether no document was ever added to it, so that nothing depends on its model and options.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`]; [`Error::Io`].
+    pub fn is_unused(&self) -> Result<bool> {
+        let payload = self.text.payload()?;
+        Ok(Commit::read(&self.text.path, payload.as_deref(), &self.settings.uuid)?.next_docno == 0)
+    }
+
+    /// Makes an index to which no document was ever added anew, for another model or with other options.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] if a document was added; [`Error::Locked`] if one is being added; those of [`create`](Self::create) and
+    /// [`check_place`](Self::check_place).
+    pub fn remake(&self, model: &ModelId, options: &IndexOptions) -> Result<Index> {
+        // Before anything is removed.
+        Settings::new(model, options)?;
+        {
+            let _lock = Lock::take(&self.directory)?;
+            self.check_place()?;
+            if !self.is_unused()? {
+                let what = "there is an index with documents already".to_owned();
+                return Err(Error::Exists { path: self.directory.clone(), what });
+            }
+            let path = self.directory.join(SETTINGS_FILE);
+            self.disk.remove(&path).map_err(|e| Error::io(&path, e))?;
+        }
+        Self::create_on(Arc::clone(&self.disk), &self.directory, model, options)
     }
 
     /// Refuses options that differ from those that the index was created with.

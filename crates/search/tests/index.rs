@@ -262,6 +262,35 @@ fn what_does_not_fit_is_refused_by_name() {
         );
         Index::open_or_create(&other, id, &options).unwrap();
     }
+    // Of an index that has never had a document nothing is kept: options and model of the next call hold.
+    let unused = directory.path().join("unused");
+    Index::create(&unused, id, &own).unwrap().writer().unwrap().commit().unwrap();
+    let eight = IndexOptions { colbert: ColbertBits::Eight, ..own.clone() };
+    for (id, options) in [(id, &eight), (&other, &eight), (&other, &own), (id, &own)] {
+        let stale = Index::open(&unused).unwrap();
+        assert!(stale.is_unused().unwrap());
+        let made = Index::open_or_create(&unused, id, options).unwrap();
+        assert_eq!((&made.options(), &made.model().digest), (options, &id.digest));
+        assert!(matches!(stale.check_place(), Err(Error::Replaced { .. })));
+        made.check().unwrap();
+    }
+    let made = Index::open(&unused).unwrap();
+    let held = made.writer().unwrap();
+    assert_eq!(Index::open_or_create(&unused, id, &eight).unwrap_err().kind(), ErrorKind::Locked);
+    drop(held);
+    assert!(matches!(
+        made.remake(id, &IndexOptions { language: Some("german".into()), ..own.clone() }),
+        Err(Error::Option { .. })
+    ));
+    assert_eq!(Index::open(&unused).unwrap().options(), own, "what no index can have changes nothing");
+    let mut writer = made.writer().unwrap();
+    writer.upsert(&made.encoder(model, id).unwrap(), &[Document::new("a", "once there")]).unwrap();
+    writer.commit().unwrap();
+    writer.delete("a").unwrap();
+    writer.commit().unwrap();
+    drop(writer);
+    assert!(!made.is_unused().unwrap() && matches!(made.remake(id, &eight), Err(Error::Exists { .. })));
+    assert_eq!(Index::open_or_create(&unused, id, &eight).unwrap_err().kind(), ErrorKind::Usage);
     // Options that no index can have.
     for options in [
         IndexOptions { language: Some("german".into()), ..own.clone() },

@@ -277,6 +277,17 @@ fn check_recorded(
 
 /// Adds the documents of the inputs to the index, which is created if there is none.
 fn add_documents(args: &IndexArgs, model_args: &ModelArgs, given: &Sources) -> Result<()> {
+/// Whether an index is of this model, and has the options that are on the command line.
+fn fits(
+    args: &IndexArgs,
+    sources: &Sources,
+    index: &Index,
+    (model, id): (&Model, &ModelId),
+    asked: &IndexOptions,
+) -> bool {
+    index.model().digest == id.digest && check_recorded(args, sources, index, model, asked).is_ok()
+}
+
     let columns = Columns {
         key: args.key.clone(),
         text: args.text.clone(),
@@ -299,6 +310,10 @@ fn add_documents(args: &IndexArgs, model_args: &ModelArgs, given: &Sources) -> R
         Err(Error::NotAnIndex { .. }) => Index::create(&args.directory, &id, &options)?,
         other => other?,
     };
+        // A run that indexed nothing does not decide what the index is.
+        Ok(index) if index.is_unused()? && !fits(args, given, &index, (&model, &id), &options) => {
+            index.remake(&id, &options)?
+        }
     let kept = Kept::open(&args.cache, &model);
     // Entries of the cache for each text: dense vector, lexical weights, and ColBERT vectors if the index stores them.
     let kinds = if options.colbert == ColbertBits::Off { 2 } else { 3 };

@@ -134,6 +134,32 @@ fn options_that_differ_from_those_an_index_was_made_with_are_refused() {
         let said = fixture.fails(2, &with(&[option, value]));
         assert!(said.contains(&format!("{option}: {expected}")), "{option} {value}: {said}");
     }
+    // A run that indexed nothing, whatever the reason, decides nothing: options and model are the next run's.
+    fs::write(fixture.path("empty.jsonl"), "").unwrap();
+    fs::write(fixture.path("bad.jsonl"), "{\"id\": \"a\"}\n").unwrap();
+    let dense = trivec_testing::data("models/noheads-h64");
+    let dense = dense.to_str().unwrap();
+    for (at, (first, code)) in [("empty.jsonl", 0), ("bad.jsonl", 3)].into_iter().enumerate() {
+        for (more, colbert) in [(&as_made[..], "eight"), (&["--colbert", "2"][..], "two")] {
+            let unused = format!("unused{at}{colbert}");
+            let run = |input: &str, more: &[&str]| {
+                let output = fixture.command(&[&["-q", "index", &unused, "--input", input], more].concat()).output();
+                let output = output.unwrap();
+                let said = String::from_utf8(output.stderr).unwrap();
+                (output.status.code(), said)
+            };
+            assert_eq!(run(first, &["--model", dense, "--colbert", "off"]).0, Some(code));
+            assert_eq!(
+                run(first, &["--max-length", "99", "--language", "fr", "--document-prompt", "x "]).0,
+                Some(code)
+            );
+            let (code, said) = run("docs.jsonl", more);
+            assert_eq!(code, Some(0), "{said}");
+            assert_eq!(fixture.json(&["index", &unused, "--stats", "--json"])["colbert"], colbert);
+            let (code, said) = run(first, &["--max-length", "99"]);
+            assert!(code == Some(2) && said.contains("was made with"), "{said}");
+        }
+    }
     // An index that was made without these options accepts their default values.
     let defaults = ["index", "INDEX", "--input", "docs.jsonl", "--colbert", "4", "--document-prompt", ""];
     fixture.ok(&defaults);
