@@ -128,7 +128,7 @@ pub enum Error {
         /// Which column is missing, and which are there; or which is there twice.
         what: String,
     },
-    /// A directory has no file of a kind that is read.
+    /// A directory has no file of a kind that is read, a file has no query, or no document is to be exported.
     #[error("{}: {what}", path.display())]
     NothingToRead {
         /// The directory.

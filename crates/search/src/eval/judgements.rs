@@ -84,7 +84,8 @@ fn records(path: &Path) -> Result<Vec<Record>> {
 /// line with its id, a tab and its text (MIRACL's and TREC's topics).
 ///
 /// # Errors
-/// [`Error::Line`] names the line that is neither, that has a blank text, or whose id an earlier line has; [`Error::Io`].
+/// [`Error::Line`] names the line that is neither, that has a blank text, or whose id an earlier line has; [`Error::NothingToRead`] for a file
+/// without a query; [`Error::Io`].
 pub fn read_queries(path: &Path) -> Result<Vec<Question>> {
     let mut questions: Vec<Question> = Vec::new();
     let mut seen = std::collections::BTreeSet::new();
@@ -117,6 +118,11 @@ pub fn read_queries(path: &Path) -> Result<Vec<Question>> {
 }
 
 /// Reads judgements, one a line: `query 0 document gain` (TREC, MIRACL) or `query document gain` (BEIR), separated by tabs or spaces. The
+    if questions.is_empty() {
+        let what =
+            "no query in it, expected JSON with `id` and `text`, or a name, a tab and the text a line".to_owned();
+        return Err(Error::NothingToRead { path: path.to_path_buf(), what });
+    }
 /// first line may have the names of the columns instead. It counts as such if its last field is no number and its first is no id in
 /// `questions`.
 ///
@@ -206,6 +212,16 @@ mod tests {
             "topic\titeration\tdocument\trelevance",
             "Frage\tDokument\tWert",
             "\n\nquery-id\tcorpus-id\tscore",
+    #[test]
+    fn a_file_without_queries_is_refused() {
+        for content in ["", "\n \r\n", "\u{feff}", "[]", "[\n]\n"] {
+            let (_directory, path) = file(content);
+            let error = read_queries(&path).unwrap_err();
+            assert!(matches!(error, Error::NothingToRead { .. }), "{content:?}: {error}");
+            assert!(error.to_string().contains("no query in it"), "{error}");
+        }
+    }
+
         ] {
             assert_eq!(read(names), Ok((1, 1)), "{names}");
         }

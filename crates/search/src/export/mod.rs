@@ -46,8 +46,9 @@ use crate::text::{GROUP, KEY};
 /// Writes an export to a new directory. The manifest is written last; a directory without it is incomplete.
 ///
 /// # Errors
-/// [`Error::Exists`] if something is at `to`; [`Error::Document`] if two entries have the same key and the target keeps only one of them;
-/// [`Error::Option`] for Parquet if this program was built without it; as [`Reader::check_filter`]; [`Error::Io`]; [`Error::Damaged`].
+/// [`Error::NothingToRead`] if no document is to be exported; [`Error::Exists`] if something is at `to`; [`Error::Document`] if two entries
+/// have the same key and the target keeps only one of them; [`Error::Option`] for Parquet if this program was built without it; as
+/// [`Reader::check_filter`]; [`Error::Io`]; [`Error::Damaged`].
 pub fn export(reader: &Reader, to: &Path, target: Target, filter: Option<&Filter>) -> Result<Manifest> {
     if target == Target::Parquet && cfg!(not(feature = "parquet")) {
         return Err(Error::option("to", "this program was built without Parquet (the feature `parquet`)"));
@@ -55,6 +56,14 @@ pub fn export(reader: &Reader, to: &Path, target: Target, filter: Option<&Filter
     let keys = reader.strings(KEY)?;
     let selected = reader.selected(filter)?;
     let mut order: Vec<usize> = selected.iter().collect();
+    if order.is_empty() {
+        let what = match filter {
+            Some(_) if !reader.is_empty() => "no document matches the filter",
+            _ => "the index has no documents",
+        };
+        let path = reader.index.directory.clone();
+        return Err(Error::NothingToRead { path, what: format!("{what}, so there is nothing to export") });
+    }
     order.sort_by(|&a, &b| keys[a].cmp(&keys[b]));
     if target.has_ids()
         && let Some(pair) = order.windows(2).find(|pair| keys[pair[0]] == keys[pair[1]])
