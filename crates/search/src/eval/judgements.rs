@@ -39,7 +39,11 @@ impl Judgements {
 
     /// The gain of a document for a query; 0 if there is no judgement.
     pub fn of(&self, query: &str, document: &str) -> i32 {
-        self.0.get(query).and_then(|documents| documents.get(document)).copied().unwrap_or(0)
+        self.given(query, document).unwrap_or(0)
+    }
+
+    fn given(&self, query: &str, document: &str) -> Option<i32> {
+        self.0.get(query)?.get(document).copied()
     }
 
     /// The gains of all documents that are judged for a query.
@@ -114,47 +118,58 @@ pub fn read_queries(path: &Path) -> Result<Vec<Question>> {
         }
         questions.push(question);
     }
-    Ok(questions)
-}
-
-/// Reads judgements, one a line: `query 0 document gain` (TREC, MIRACL) or `query document gain` (BEIR), separated by tabs or spaces. The
     if questions.is_empty() {
         let what =
             "no query in it, expected JSON with `id` and `text`, or a name, a tab and the text a line".to_owned();
         return Err(Error::NothingToRead { path: path.to_path_buf(), what });
     }
+    Ok(questions)
+}
+
+/// The query, document and gain of a line of judgements, or how many fields it has.
+fn fields(content: &str) -> Result<(&str, &str, &str), usize> {
+    // In a line with tabs only tabs separate the fields, because keys may have spaces.
+    let fields: Vec<&str> = if content.contains('\t') {
+        content.split('\t').map(str::trim).collect()
+    } else {
+        content.split_whitespace().collect()
+    };
+    match fields.as_slice() {
+        [query, document, gain] | [query, _, document, gain] => Ok((query, document, gain)),
+        _ => Err(fields.len()),
+    }
+}
+
+/// Reads judgements, one a line: `query 0 document gain` (TREC, MIRACL) or `query document gain` (BEIR), separated by tabs or spaces. The
 /// first line may have the names of the columns instead. It counts as such if its last field is no number and its first is no id in
 /// `questions`.
 ///
 /// # Errors
-/// [`Error::Line`] names a line that is none of these; [`Error::Io`].
+/// [`Error::Line`] names a line that is none of these, or that gives a document another gain than an earlier line; [`Error::Io`].
 pub fn read_judgements(path: &Path, questions: &[Question]) -> Result<Judgements> {
     let mut judgements = Judgements::default();
-    for (place, Record { line, text: content }) in records(path)?.into_iter().enumerate() {
-        // In a line with tabs only tabs separate the fields, because keys may have spaces.
-        let fields: Vec<&str> = if content.contains('\t') {
-            content.split('\t').map(str::trim).collect()
-        } else {
-            content.split_whitespace().collect()
-        };
-        let (query, document, gain) = match fields.as_slice() {
-            [query, document, gain] | [query, _, document, gain] => (*query, *document, *gain),
-            _ => {
-                let what = format!(
-                    "fields: found {}, expected `query 0 document gain` or `query document gain`",
-                    fields.len()
-                );
-                return Err(Error::Line { path: path.to_path_buf(), line, what });
-            }
-        };
+    let records = records(path)?;
+    for (place, Record { line, text: content }) in records.iter().enumerate() {
+        let wrong = |what: String| Error::Line { path: path.to_path_buf(), line: *line, what };
+        let (query, document, gain) = fields(content).map_err(|found| {
+            wrong(format!("fields: found {found}, expected `query 0 document gain` or `query document gain`"))
+        })?;
         // Gains are whole numbers; some files write them as `1.0`.
         match gain.parse::<f64>() {
-            Ok(gain) if gain.fract() == 0.0 && gain.abs() < 1e6 => judgements.insert(query, document, gain as i32),
-            Err(_) if place == 0 && !gain.is_empty() && questions.iter().all(|question| question.id != query) => {}
-            _ => {
-                let what = format!("the gain is `{}`, expected a whole number", gain.escape_debug());
-                return Err(Error::Line { path: path.to_path_buf(), line, what });
+            Ok(gain) if gain.fract() == 0.0 && gain.abs() < 1e6 => {
+                let gain = gain as i32;
+                if let Some(before) = judgements.given(query, document).filter(|before| *before != gain) {
+                    let same = |own: &&Record| fields(&own.text).is_ok_and(|(q, d, _)| (q, d) == (query, document));
+                    let first = records.iter().find(same).map_or(*line, |own| own.line);
+                    let (query, document) = (query.escape_debug(), document.escape_debug());
+                    return Err(wrong(format!(
+                        "the gain of `{document}` for `{query}` is {gain}, and {before} in line {first}: expected one"
+                    )));
+                }
+                judgements.insert(query, document, gain);
             }
+            Err(_) if place == 0 && !gain.is_empty() && questions.iter().all(|question| question.id != query) => {}
+            _ => return Err(wrong(format!("the gain is `{}`, expected a whole number", gain.escape_debug()))),
         }
     }
     Ok(judgements)
@@ -198,6 +213,37 @@ mod tests {
     }
 
     #[test]
+    fn a_document_that_is_judged_twice_has_one_gain() {
+        let read = |content: &str| {
+            let (_directory, path) = file(content);
+            read_judgements(&path, &[]).map(|own| own.of("q 1", "d")).map_err(|e| e.to_string())
+        };
+        for same in ["q 1\td\t2\nq 1\td\t2\n", "q 1\t0\td\t2\nq 1\td\t2.0\n", "q 1\td\t2\nq 2\td\t1\nq 1\te\t1\n"] {
+            assert_eq!(read(same), Ok(2), "{same}");
+        }
+        for (content, line, found, before, first) in [
+            ("q 1\td\t2\nq 1\td\t1\n", 2, 1, 2, 1),
+            ("query\tdocument\tgain\n\nq 1\te\t1\nq 1\td\t0\nq 2\td\t1\n\nq 1\td\t1\n", 7, 1, 0, 4),
+            ("q 1\t0\td\t-1\nq 1\td\t1.0\n", 2, 1, -1, 1),
+            ("q 1\td\t0\nq 1\td\t0\nq 1\tQ0\td\t3\n", 3, 3, 0, 1),
+        ] {
+            let expected = format!("line {line}: the gain of `d` for `q 1` is {found}, and {before} in line {first}");
+            let error = read(content).unwrap_err();
+            assert!(error.contains(&expected), "{content}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_file_without_queries_is_refused() {
+        for content in ["", "\n \r\n", "\u{feff}", "[]", "[\n]\n"] {
+            let (_directory, path) = file(content);
+            let error = read_queries(&path).unwrap_err();
+            assert!(matches!(error, Error::NothingToRead { .. }), "{content:?}: {error}");
+            assert!(error.to_string().contains("no query in it"), "{error}");
+        }
+    }
+
+    #[test]
     fn the_first_line_may_have_the_names_of_the_columns_and_else_must_be_a_judgement() {
         let questions = ["q1", "qid"].map(|id| Question { id: id.into(), text: "was".into(), lang: None });
         let read = |first: &str| {
@@ -212,16 +258,6 @@ mod tests {
             "topic\titeration\tdocument\trelevance",
             "Frage\tDokument\tWert",
             "\n\nquery-id\tcorpus-id\tscore",
-    #[test]
-    fn a_file_without_queries_is_refused() {
-        for content in ["", "\n \r\n", "\u{feff}", "[]", "[\n]\n"] {
-            let (_directory, path) = file(content);
-            let error = read_queries(&path).unwrap_err();
-            assert!(matches!(error, Error::NothingToRead { .. }), "{content:?}: {error}");
-            assert!(error.to_string().contains("no query in it"), "{error}");
-        }
-    }
-
         ] {
             assert_eq!(read(names), Ok((1, 1)), "{names}");
         }
