@@ -40,6 +40,9 @@ impl fmt::Display for WeightsError {
         match self {
             WeightsError::Count(found) => write!(f, "expected three weights (dense, sparse, colbert), found {found}"),
             WeightsError::Value { mode, found } => {
+                // Far from 1, digits and zeros would be counted.
+                let is_plain = !found.is_finite() || *found == 0.0 || (1e-6..1e9).contains(&found.abs());
+                let found = if is_plain { found.to_string() } else { format!("{found:e}") };
                 write!(f, "the weight of {mode} is {found}: expected a number from 0 to {MOST_WEIGHT:e}")
             }
             WeightsError::AllZero => write!(f, "all three weights are 0: at least one must be above"),
@@ -59,7 +62,8 @@ impl ScoreWeights {
     /// [`WeightsError::Value`] for a weight that is not a number from 0 to [`MOST_WEIGHT`]; [`WeightsError::AllZero`] if all three are 0.
     pub fn new(dense: f32, sparse: f32, colbert: f32) -> Result<Self, WeightsError> {
         for (mode, found) in [("dense", dense), ("sparse", sparse), ("colbert", colbert)] {
-            if !(0.0..=MOST_WEIGHT).contains(&f64::from(found)) {
+            // As f32, which has a number a little above 1e30 for it.
+            if !(0.0..=MOST_WEIGHT as f32).contains(&found) {
                 return Err(WeightsError::Value { mode, found });
             }
         }
@@ -233,8 +237,32 @@ mod tests {
 
         assert_eq!(ScoreWeights::new(0.0, 0.0, 0.0), Err(WeightsError::AllZero));
         assert_eq!(ScoreWeights::from_slice(&[1.0, 1.0]), Err(WeightsError::Count(2)));
-        for bad in [-1.0, f32::NAN, f32::INFINITY, 1e39_f64 as f32] {
-            assert!(matches!(ScoreWeights::new(1.0, bad, 1.0), Err(WeightsError::Value { mode: "sparse", .. })));
+        let next = f32::from_bits((MOST_WEIGHT as f32).to_bits() + 1);
+        for (bad, shown) in [
+            (-1.0, "is -1:"),
+            (f32::NAN, "is NaN:"),
+            (f32::INFINITY, "is inf:"),
+            (1e31, "is 1e31:"),
+            (-1e20, "is -1e20:"),
+            (next, "is 1.0000001e30:"),
+            (f32::MAX, "is 3.4028235e38:"),
+            (-f32::MIN_POSITIVE, "is -1.1754944e-38:"),
+        ] {
+            let error = ScoreWeights::new(1.0, bad, 1.0).unwrap_err();
+            assert!(matches!(error, WeightsError::Value { mode: "sparse", .. }));
+            assert!(error.to_string().contains(&format!("sparse {shown} expected a number from 0 to 1e30")), "{error}");
         }
+        // The limit itself and everything below can be computed with.
+        for fine in [MOST_WEIGHT as f32, 1e29, 0.0, -0.0, f32::MIN_POSITIVE, 1e-45] {
+            for weights in [[fine, 1.0, 1.0], [1.0, fine, 1.0], [1.0, 1.0, fine], [1.0, fine, fine]] {
+                assert_eq!(
+                    score(&e, &e, &ScoreWeights::from_slice(&weights).unwrap()).not_finite(),
+                    None,
+                    "{weights:?}"
+                );
+            }
+        }
+        let most = ScoreWeights::from_slice(&[MOST_WEIGHT as f32; 3]).unwrap();
+        assert_eq!(score(&e, &e, &most).not_finite(), None);
     }
 }
