@@ -1,16 +1,41 @@
-//! Writes a safetensors file whose tensors all begin at multiples of 64 bytes.
+//! Writes a safetensors file whose tensors all begin at multiples of 64 bytes, and recognises a packed model.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::parallel::Team;
+use crate::weights::packed::keys;
+use crate::weights::safetensors::MAX_HEADER_BYTES;
 
 /// Every tensor begins at a multiple of this many bytes.
 const ALIGNMENT: usize = 64;
+
+/// Whether a file is a packed model of any format, damaged ones too: by its header alone.
+///
+/// # Errors
+/// That the file cannot be opened or read.
+pub fn is_packed(path: &Path) -> io::Result<bool> {
+    let mut file = File::open(path)?;
+    let all = file.metadata()?.len();
+    let mut length = [0; 8];
+    if all < 8 {
+        return Ok(false);
+    }
+    file.read_exact(&mut length)?;
+    let length = u64::from_le_bytes(length);
+    if length > MAX_HEADER_BYTES.min(all - 8) {
+        return Ok(false);
+    }
+    let mut header = Vec::new();
+    file.take(length).read_to_end(&mut header)?;
+    let header = serde_json::from_slice::<Value>(&header);
+    Ok(header.is_ok_and(|header| header["__metadata__"][keys::VERSION].is_string()))
+}
 
 /// Computes a tensor's bytes at the moment they are written.
 pub(super) type Fill<'a> = Box<dyn Fn() -> Result<Vec<u8>> + Send + Sync + 'a>;

@@ -33,6 +33,7 @@ pub mod verify;
 use std::io::Write;
 use std::path::Path;
 
+pub use self::file::is_packed;
 pub use self::options::{Calibration, PackOptions, Stage};
 pub use self::plan::Plan;
 pub use self::published::Published;

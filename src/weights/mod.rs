@@ -9,7 +9,7 @@ mod names;
 pub(crate) mod packed;
 mod prefix;
 mod q4_0;
-mod safetensors;
+pub(crate) mod safetensors;
 mod source;
 mod store;
 mod torch;

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::magic;
 
 /// The longest header that is read: the format's own limit.
-const MAX_HEADER_BYTES: u64 = 100_000_000;
+pub(crate) const MAX_HEADER_BYTES: u64 = 100_000_000;
 
 /// A tensor's entry in the header. It has been checked that the range lies inside the file and is as long as the shape says.
 #[derive(Debug, Clone, PartialEq)]

@@ -325,6 +325,9 @@ pub(super) struct PackArgs {
     /// File to write
     #[arg(long, short, value_name = "FILE", env = "TRIVEC_PACK_OUTPUT")]
     pub output: PathBuf,
+    /// Replace a file that is no packed model; packed models are replaced without it
+    #[arg(long, env = "TRIVEC_PACK_FORCE")]
+    pub force: bool,
     /// Texts to calibrate on: bundled, none, or a file of texts
     #[arg(long, value_name = "TEXTS", env = "TRIVEC_CALIBRATION", default_value = "bundled")]
     pub calibration: String,

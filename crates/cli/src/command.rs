@@ -201,7 +201,7 @@ mod tests {
                         // The options of these names mean something else in other commands.
                         ("weights", "bench") => "TRIVEC_BENCH",
                         ("pairs" | "batch" | "output" | "force", "train") => "TRIVEC_TRAIN",
-                        ("output", "pack") => "TRIVEC_PACK",
+                        ("output" | "force", "pack") => "TRIVEC_PACK",
                         ("output" | "filter", "export") => "TRIVEC_EXPORT",
                         ("output" | "force", "import") => "TRIVEC_IMPORT",
                         ("filter", "get") => "TRIVEC_GET",

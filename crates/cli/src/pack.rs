@@ -13,7 +13,7 @@ use super::loading;
 use super::pending::{check_directory, is_special, refuse_input, refuse_model_file, resolve_output, same_file};
 use super::progress::Bar;
 use super::style::counted;
-use trivec::pack::{Calibration, PackOptions, PackReport};
+use trivec::pack::{Calibration, PackOptions, PackReport, is_packed};
 use trivec::{Model, WeightFormat};
 use trivec_hub::Located;
 use trivec_hub::staged;
@@ -55,6 +55,7 @@ pub(super) fn run(args: &PackArgs, model_args: &ModelArgs) -> Result<()> {
         }
     };
     refuse_model_file(&args.output, "output", &model)?;
+    refuse_other_file(args)?;
     let options = PackOptions {
         calibration,
         source: Some(digest(source)?),
@@ -80,6 +81,19 @@ pub(super) fn run(args: &PackArgs, model_args: &ModelArgs) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Refuses an output that would replace what is no packed model, such as a file of texts whose name was mistyped. An empty file is no loss.
+fn refuse_other_file(args: &PackArgs) -> Result<()> {
+    let there = std::fs::metadata(&args.output).is_ok_and(|metadata| metadata.is_file() && metadata.len() > 0);
+    if !there || args.force || is_packed(&args.output).map_err(|e| Failure::io_path(&args.output, &e))? {
+        return Ok(());
+    }
+    let what = format!(
+        "{} is there already and is no packed model: give another name, or --force to replace it",
+        args.output.display()
+    );
+    Err(Failure::option("output", what))
 }
 
 /// The format of all layers (`int8`), or how many layers have which format, for a message.

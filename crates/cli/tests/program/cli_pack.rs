@@ -80,6 +80,54 @@ fn packing_gives_the_same_bytes_each_time_and_leaves_nothing_when_it_fails() {
 }
 
 #[test]
+fn only_packed_models_and_empty_files_are_replaced_without_force() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    let pack = |name: &str, more: &[&str]| {
+        run(&[&["pack", &small("bf16-h60"), "--weights", "f16", "-q", "-o", &at(name)], more].concat())
+    };
+    stdout(&pack("packed", &[]));
+    let packed = fs::read(at("packed")).unwrap();
+    let checkpoint = fs::read(trivec_testing::data("models/f32-h64").join("model.safetensors")).unwrap();
+    // Any other file stays as it was, also a checkpoint, and one whose first bytes look like a header's length.
+    for (name, content) in [
+        ("notes.txt", &b"my notes\n"[..]),
+        ("short", b"short"),
+        ("docs.jsonl", b"{\"id\": 1, \"text\": \"a\"}\n"),
+        ("model.safetensors", &checkpoint),
+        ("zeros", &[0; 64]),
+        ("header", &[&2_u64.to_le_bytes()[..], b"{}"].concat()),
+        ("key", &[&48_u64.to_le_bytes()[..], b"{\"__metadata__\":{\"other\":\"trivec.packed\"}}      "].concat()),
+        ("cut", &packed[..100]),
+    ] {
+        fs::write(at(name), content).unwrap();
+        let (code, said) = failure(&pack(name, &[]));
+        assert!(code == 2 && said.contains("--output: ") && said.contains("--force to replace it"), "{name}: {said}");
+        assert!(fs::read(at(name)).unwrap() == content, "{name}");
+        stdout(&pack(name, &["--force"]));
+        assert!(fs::read(at(name)).unwrap() == packed, "{name}");
+    }
+    // A packed model of any format and state is one, and nothing is lost with an empty file.
+    let mut old = packed.clone();
+    let key = b"\"trivec.packed\":\"3\"";
+    let version = old.windows(key.len()).position(|bytes| bytes == key).unwrap() + key.len() - 2;
+    old[version] = b'2';
+    for content in [&packed[..], &packed[..packed.len() - 500], &old, b""] {
+        fs::write(at("out"), content).unwrap();
+        stdout(&pack("out", &[]));
+        assert!(fs::read(at("out")).unwrap() == packed);
+    }
+    #[cfg(unix)]
+    {
+        // What a link leads to counts.
+        std::os::unix::fs::symlink(at("notes.txt"), at("link")).unwrap();
+        fs::write(at("notes.txt"), "my notes").unwrap();
+        assert_eq!(failure(&pack("link", &[])).0, 2);
+        assert_eq!(fs::read(at("notes.txt")).unwrap(), b"my notes");
+    }
+}
+
+#[test]
 fn bench_prints_what_scripts_read() {
     let args = ["bench", "--model", &small("bf16-h60"), "--weights", "int8", "--shapes", "1x8,3x5,2x1"];
     let output = stdout(&run(&[&args[..], &["--seconds", "0", "--json", "--quiet", "--threads", "1"]].concat()));
