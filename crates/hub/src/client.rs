@@ -60,13 +60,18 @@ pub(super) enum Fault {
     Transient {
         what: String,
         after: Option<Duration>,
+        /// The host's name or network is not known. Mostly this machine has no network then, and waiting helps only a download that has begun.
+        no_network: bool,
     },
     Fatal(HubError),
 }
 
+/// Further attempts where there is no network, before anything was fetched.
+const RETRIES_WITHOUT_NETWORK: u32 = 1;
+
 impl Fault {
     pub(super) fn transient(what: impl Into<String>) -> Fault {
-        Fault::Transient { what: what.into(), after: None }
+        Fault::Transient { what: what.into(), after: None, no_network: false }
     }
 }
 
@@ -242,8 +247,8 @@ impl Client {
         Ok(Answer { status: head.status, headers: head.headers, body: body.into_reader() })
     }
 
-    /// Calls `attempt` until it succeeds, fails permanently, has failed once more than [`Patience::retries`], or the server asks for a wait
-    /// longer than [`MAX_RETRY_AFTER`]. Before every wait, `note` gets a sentence that says what failed and how long the wait is.
+    /// Calls `attempt` until it succeeds, fails permanently, has failed once more than [`Patience::retries`] or than
+    /// [`RETRIES_WITHOUT_NETWORK`], or the server asks for a wait longer than [`MAX_RETRY_AFTER`]. Before every wait, `note` gets a sentence that says what failed and how long the wait is.
     pub(super) fn retry<T>(
         &self,
         note: &dyn Fn(&str),
@@ -254,7 +259,10 @@ impl Client {
             let (what, after) = match attempt() {
                 Ok(value) => return Ok(value),
                 Err(Fault::Fatal(error)) => return Err(error),
-                Err(Fault::Transient { what, after }) => (what, after),
+                Err(Fault::Transient { what, no_network: true, .. }) if failures >= RETRIES_WITHOUT_NETWORK => {
+                    return Err(HubError::new(HubErrorKind::Network, what));
+                }
+                Err(Fault::Transient { what, after, .. }) => (what, after),
             };
             failures += 1;
             self.pause(&what, failures, after, note)?;
@@ -348,7 +356,8 @@ fn check_status(endpoint: &Endpoint, uri: &Uri, answer: Answer) -> Result<Answer
             let after = answer.header(header::RETRY_AFTER).and_then(|seconds| seconds.trim().parse().ok());
             let what =
                 if code == 429 { "too many requests (429)".to_owned() } else { format!("the server fails ({code})") };
-            Err(Fault::Transient { what: format!("{url}: {what}"), after: after.map(Duration::from_secs) })
+            let after = after.map(Duration::from_secs);
+            Err(Fault::Transient { what: format!("{url}: {what}"), after, no_network: false })
         }
         code => fatal(HubErrorKind::Network, format!("{url}: an answer that was not expected ({code})")),
     }
@@ -370,8 +379,17 @@ fn transport(uri: &Uri, error: &ureq::Error) -> Fault {
         ureq::Error::Tls(_) | ureq::Error::Rustls(_) | ureq::Error::BadUri(_) | ureq::Error::InvalidProxyUrl => {
             refuse(what)
         }
+        ureq::Error::HostNotFound => Fault::Transient { what, after: None, no_network: true },
+        ureq::Error::Io(e) => Fault::Transient { what, after: None, no_network: is_no_network(e) },
         _ => Fault::transient(what),
     }
+}
+
+/// Whether a name could not be looked up, which the standard library says in words alone, or no route leads to the host.
+fn is_no_network(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{HostUnreachable, NetworkDown, NetworkUnreachable};
+    matches!(error.kind(), HostUnreachable | NetworkDown | NetworkUnreachable)
+        || error.to_string().starts_with("failed to lookup address information")
 }
 
 /// Parses an address with http or https and a host.
@@ -462,6 +480,43 @@ mod tests {
         assert_eq!(to("x?y").as_deref(), Some("https://a:8/b/x?y"));
         assert_eq!(to("?y:z").as_deref(), Some("https://a:8/b/c?y:z"));
         assert_eq!(to("./../../../x/./y").as_deref(), Some("https://a:8/x/y"));
+    }
+
+    #[test]
+    fn without_a_network_it_gives_up_soon() {
+        let io = |kind: std::io::ErrorKind, text: &str| ureq::Error::Io(std::io::Error::new(kind, text.to_owned()));
+        use std::io::ErrorKind::{ConnectionRefused, ConnectionReset, NetworkUnreachable, Other};
+        let patience = Patience { stall: Duration::from_secs(1), retries: 4, delay: Duration::ZERO };
+        let client = Client::new(patience);
+        for (error, attempts) in [
+            (ureq::Error::HostNotFound, 2),
+            (io(Other, "failed to lookup address information: Temporary failure in name resolution"), 2),
+            (io(NetworkUnreachable, "unreachable"), 2),
+            (io(ConnectionRefused, "refused"), 5),
+            (io(ConnectionReset, "reset"), 5),
+            (ureq::Error::ConnectionFailed, 5),
+            (ureq::Error::InvalidProxyUrl, 1),
+        ] {
+            let (made, noted) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
+            let failed = client.retry::<()>(&|_| noted.set(noted.get() + 1), || {
+                made.set(made.get() + 1);
+                Err(transport(&uri("https://hub.example/x"), &error))
+            });
+            let failed = failed.unwrap_err();
+            assert!(failed.kind == HubErrorKind::Network && failed.message.contains("hub.example"), "{failed:?}");
+            assert_eq!((made.get(), noted.get()), (attempts, attempts - 1), "{error:?}");
+        }
+        // What was once there may come back.
+        let made = std::cell::Cell::new(0);
+        let found = client.retry(&|_| {}, || {
+            made.set(made.get() + 1);
+            match made.get() {
+                1 => Err(Fault::Transient { what: "gone".to_owned(), after: None, no_network: true }),
+                2 => Ok(7),
+                _ => unreachable!("it has succeeded"),
+            }
+        });
+        assert_eq!(found.unwrap(), 7);
     }
 
     #[test]

@@ -127,7 +127,8 @@ impl Job<'_> {
                     Err(e) => return Err(HubError::io(&part_path(&path), &e)),
                 },
                 Err(Fault::Fatal(error)) => return Err(error),
-                Err(Fault::Transient { what, after }) => {
+                // Without a network too: it was there for the list of the files.
+                Err(Fault::Transient { what, after, .. }) => {
                     // An attempt that transferred something resets the count, so that an unreliable connection can still complete a large
                     // file.
                     failures = if length(&part_path(&path)) > before { 1 } else { failures + 1 };
@@ -195,7 +196,9 @@ impl Job<'_> {
         // Flushed to disk, so that the part survives a power failure.
         out.sync_all().map_err(io)?;
         copied.map_err(|fault| match fault {
-            Fault::Transient { what, after } => Fault::Transient { what: format!("{url}: {what}"), after },
+            Fault::Transient { what, after, no_network } => {
+                Fault::Transient { what: format!("{url}: {what}"), after, no_network }
+            }
             fatal => fatal,
         })
     }
