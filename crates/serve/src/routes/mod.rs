@@ -32,7 +32,7 @@ use serde_json::json;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
-use self::missing::{not_how, nothing_at};
+use self::missing::{not_how_of, nothing_at};
 use super::app::{App, ms};
 use super::error::{ApiError, Dialect, Result};
 use super::guard::{AllowedOrigins, Guard};
@@ -149,7 +149,7 @@ async fn not_found(request: Request) -> Response {
 
 /// Answers requests with a method that the route does not have.
 async fn method_not_allowed(request: Request) -> Response {
-    not_how(request.method(), request.uri().path()).answer(Dialect::of(request.extensions()))
+    not_how_of(&request).answer(Dialect::of(request.extensions()))
 }
 
 /// The answer to a request whose handler panicked.

@@ -185,7 +185,7 @@ pub(super) async fn asset(method: Method, PathPart(name): PathPart, headers: Hea
     if matches!(method, Method::GET | Method::HEAD) || assets::find(&name).is_none() {
         return file(&name, &headers);
     }
-    let mut response = not_how(&method, &format!("/{name}")).answer(Dialect::OpenAi);
+    let mut response = not_how(&method, &format!("/{name}"), "").answer(Dialect::OpenAi);
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET,HEAD"));
     response
 }
