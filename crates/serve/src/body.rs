@@ -180,6 +180,10 @@ pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         let what = format!("the body is not UTF-8 at byte {}", e.valid_up_to());
         ApiError::new(StatusCode::BAD_REQUEST, "invalid_json", what)
     })?;
+    if text.trim().is_empty() {
+        let what = "the body is empty, expected a JSON object";
+        return Err(ApiError::new(StatusCode::BAD_REQUEST, "invalid_json", what));
+    }
     // The parser's own limit of 128 levels keeps deep nesting off the stack.
     let mut parser = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut parser).map_err(|e| {
@@ -269,7 +273,7 @@ mod tests {
     #[test]
     fn errors_of_json_syntax_have_a_place_and_plain_words() {
         for (body, expected) in [
-            ("", "character 1: it ends before it is complete"),
+            ("{", "character 2: it ends before it is complete"),
             ("{\"a\": [1", "character 9: it ends before it is complete"),
             ("{\"ä\": nope}", "character 8: expected a value of JSON"),
             ("{\"ä\": [1]} x\n", "character 12: expected nothing more after the value"),
@@ -386,6 +390,10 @@ mod tests {
             assert_eq!(refused(body.as_bytes()).0, 400, "{body}");
         }
         assert_eq!(refused(b"\xff").0, 400);
+        for empty in ["", "\u{feff}", " \r\n\t", "\n"] {
+            let message = parse::<Example>(empty.as_bytes()).unwrap_err().message;
+            assert_eq!(message, "the body is empty, expected a JSON object");
+        }
     }
 
     #[test]
