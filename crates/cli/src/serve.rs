@@ -11,6 +11,7 @@ use super::config_file;
 use super::copies;
 use super::effects;
 use super::exit::{Failure, Result};
+use super::input::whole_text;
 #[cfg(feature = "search")]
 use super::loading;
 use super::process;
@@ -232,9 +233,11 @@ fn check_key(key: &str) -> std::result::Result<(), &'static str> {
     }
 }
 
-/// Reads a file of API keys, one a line. Blank lines and lines that begin with `#` are left out.
+/// Reads a file of API keys, one a line, in UTF-8, or in UTF-16 or UTF-32 with a byte order mark, as some editors write it. Blank lines and
+/// lines that begin with `#` are left out.
 fn keys(path: &Path) -> Result<Vec<String>> {
-    let text = std::fs::read_to_string(path).map_err(|e| Failure::io_path(path, &e))?;
+    let file = std::fs::File::open(path).map_err(|e| Failure::io_path(path, &e))?;
+    let text = whole_text(std::io::BufReader::new(file), &path.display().to_string())?;
     let lines = text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
     let mut keys = Vec::new();
     for (number, line) in lines {
@@ -371,6 +374,38 @@ mod tests {
         for seconds in [f64::NAN, f64::INFINITY, -1.0, 0.0, 1e300, 86_401.0] {
             let refused = complete(ServeArgs { drain_timeout: Some(seconds), ..ServeArgs::default() }).unwrap_err();
             assert!(refused.to_string().starts_with("--drain-timeout: found"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_keys_is_read_in_every_encoding_that_has_a_mark() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keys");
+        let read = |content: &[u8]| {
+            std::fs::write(&path, content).unwrap();
+            keys(&path).map_err(|failure| failure.to_string())
+        };
+        let text = "first\r\n# a comment: schlüssel\r\n\r\n  second  \n";
+        let marked = format!("\u{feff}{text}");
+        let wide = |big: bool| -> Vec<u8> {
+            let bytes = |unit: u16| if big { unit.to_be_bytes() } else { unit.to_le_bytes() };
+            marked.encode_utf16().flat_map(bytes).collect()
+        };
+        let wider: Vec<u8> = marked.chars().flat_map(|c| u32::from(c).to_le_bytes()).collect();
+        for content in [text.as_bytes(), marked.as_bytes(), &wide(true), &wide(false), &wider] {
+            assert_eq!(read(content).unwrap(), ["first", "second"]);
+        }
+        // What is no text is said to be so, and no key is shown.
+        for (content, expected) in [
+            (&wide(false)[2..], "UTF-16LE without a byte order mark"),
+            (b"first\n\xff\n", "line 2"),
+            (b"first\nsecond\0\n", "line 2"),
+            (b"\xef\xbb\xbf\n", "no key in"),
+            (b"", "no key in"),
+            (b"a b\n", "line 1: a key that no request can show"),
+        ] {
+            let said = read(content).unwrap_err();
+            assert!(said.contains(expected) && said.contains("keys") && !said.contains("first"), "{said}");
         }
     }
 
