@@ -20,6 +20,9 @@ pub(super) const MODEL: u8 = 4;
 pub(super) const IO: u8 = 5;
 /// Exit code: another process has locked what is needed.
 pub(super) const BUSY: u8 = 6;
+/// The run was interrupted, and has kept what it had done.
+#[cfg(feature = "search")]
+pub(super) const INTERRUPTED: u8 = 130;
 
 pub(super) type Result<T, E = Failure> = std::result::Result<T, E>;
 

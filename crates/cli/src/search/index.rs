@@ -15,9 +15,10 @@ use trivec_search::ingest::{Chunking, Columns, Format, IngestOptions, Ingested, 
 use trivec_search::{Checked, ColbertBits, Error, Index, IndexOptions, ModelId};
 
 use super::common::{bar, documents_and_entries, language_name, print, print_json};
+use super::interrupt::Interrupt;
 use crate::args::ModelArgs;
 use crate::cache::{CacheArgs, Kept};
-use crate::exit::{Failure, Result, refuse_idle};
+use crate::exit::{self, Failure, Result, refuse_idle};
 use crate::sources::Sources;
 use crate::style::{counted, grouped};
 
@@ -36,8 +37,9 @@ Examples:
 Documents are JSONL or a JSON list, CSV, TSV or what else --format takes, with a name for each column (`id`, `text`, and if they are there `title` and `lang`; every other column can be \
 filtered by; in CSV with semicolons, `1,5` is a number), or text files, each a document whose key is its path. A document whose key is there already replaces it; one with the same \
 content is passed over, so that a run that was interrupted goes on where it was. A document that cannot be taken is refused by its line, and \
-the others are indexed: the exit code is 3 then. An index belongs to the model that made it, and keeps what it was made with: --colbert, \
---max-length, --language, --languages and the prompts are of the first run; another one may repeat them, not change them.";
+the others are indexed: the exit code is 3 then. The first Ctrl-C ends the run after what was read is committed, with the exit code 130. An index belongs to the model that made it, and keeps what it was made with: --colbert, \
+--max-length, --language, --languages and the prompts are of the first run that indexed something; another one may repeat them, not change \
+them.";
 
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
@@ -327,16 +329,20 @@ fn fits(
     let counters: Vec<_> = sources.iter().map(|source| source.counter()).collect();
     let bar = bar(model_args.quiet, total, "{bar:30} {bytes}/{total_bytes} · {msg} · {eta} left");
     let begin = Instant::now();
+    let interrupt = Interrupt::listen();
     let mut refused: Vec<String> = Vec::new();
     let progress = |done: &Ingested| {
         refused.clone_from(&done.errors);
         bar.set_position(counters.iter().map(|counter| counter.load(Ordering::Relaxed)).sum());
         let rate = done.read as f64 / begin.elapsed().as_secs_f64().max(1e-3);
         bar.set_message(format!("{}, {}/s", counted(done.read, "document"), grouped(rate as u64)));
-        ControlFlow::Continue(())
+        if interrupt.is_asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     let options = IngestOptions { chunk: args.chunk, ..IngestOptions::default() };
-    let done = ingest(&mut writer, &encoder, sources.into_iter().flatten(), &options, progress);
+    // Documents that the index has already come without progress.
+    let documents = sources.into_iter().flatten().take_while(|_| !interrupt.is_asked());
+    let done = ingest(&mut writer, &encoder, documents, &options, progress);
+    let is_interrupted = interrupt.is_asked();
     bar.finish_and_clear();
     if let Some(kept) = &kept {
         kept.close(kinds);
@@ -356,6 +362,11 @@ fn fits(
         print(&summary(&done, seconds, args.chunk.is_some()))?;
     }
     match done.refused {
+        _ if is_interrupted => {
+            let message =
+                "interrupted: what is added is in the index, and the same command goes on from there".to_owned();
+            Err(Failure::Message { code: exit::INTERRUPTED, message })
+        }
         0 => Ok(()),
         _ => Err(Failure::input(refusal(&done))),
     }

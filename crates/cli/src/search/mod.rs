@@ -4,6 +4,7 @@ mod common;
 mod documents;
 mod eval;
 mod index;
+mod interrupt;
 mod live;
 mod query;
 mod run;

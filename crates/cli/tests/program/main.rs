@@ -26,6 +26,8 @@ mod pull_hubs;
 mod pull_resume;
 #[cfg(feature = "search")]
 mod search;
+#[cfg(all(feature = "search", unix))]
+mod search_interrupt;
 #[cfg(feature = "search")]
 mod search_options;
 #[cfg(feature = "serve")]
