@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use serde_json::json;
 use trivec::escape::Escaped;
 use trivec_search::export::Target;
@@ -14,6 +14,7 @@ use crate::style::{counted, grouped};
 
 #[derive(Args, Debug)]
 #[command(
+    group = ArgGroup::new("which").args(["keys", "filter"]).required(true).multiple(true),
     after_help = "Examples:\n  trivec get notes/ doc-1 doc-2\n  trivec get notes/ --filter 'year < 2000'\n\nPrints what is under each key as a line of JSON: the document; or, of one that was cut into chunks, its key and its `chunks`. With a filter each entry, a document or a chunk, is a line. Keys that no document has are told, the others are printed: the exit code is 3 then."
 )]
 pub(crate) struct GetArgs {
@@ -21,7 +22,7 @@ pub(crate) struct GetArgs {
     #[arg(value_name = "DIR")]
     pub directory: PathBuf,
     /// Keys of the documents
-    #[arg(value_name = "KEY", required_unless_present = "filter")]
+    #[arg(value_name = "KEY")]
     pub keys: Vec<String>,
     /// Documents that match this filter instead
     #[arg(long, value_name = "FILTER", env = "TRIVEC_GET_FILTER", value_parser = parse_filter)]
@@ -71,6 +72,7 @@ pub(crate) fn get(args: &GetArgs) -> Result<()> {
 
 #[derive(Args, Debug)]
 #[command(
+    group = ArgGroup::new("which").args(["keys", "filter"]).required(true).multiple(true),
     after_help = "Examples:\n  trivec delete notes/ doc-1 doc-2\n  trivec delete notes/ --filter 'tag = \"draft\"'\n\nA key that is not there is no error. `trivec index DIR --compact` gives the room back."
 )]
 pub(crate) struct DeleteArgs {
@@ -78,7 +80,7 @@ pub(crate) struct DeleteArgs {
     #[arg(value_name = "DIR")]
     pub directory: PathBuf,
     /// Keys of the documents
-    #[arg(value_name = "KEY", required_unless_present = "filter")]
+    #[arg(value_name = "KEY")]
     pub keys: Vec<String>,
     /// Documents that match this filter instead
     #[arg(long, value_name = "FILTER", env = "TRIVEC_DELETE_FILTER", value_parser = parse_filter)]

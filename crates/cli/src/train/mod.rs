@@ -6,7 +6,7 @@ mod table;
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use serde_json::json;
 use trivec::pack::advised_format;
 use trivec::{Model, Modes, WeightFormat};
@@ -37,10 +37,14 @@ trained). The epoch is kept whose heads find the most on the dev set; without --
 ended goes on where it was, and ends with the same bytes. A directory gives a directory, a packed model a packed file.";
 
 #[derive(Args, Debug)]
-#[command(after_help = EXAMPLES)]
+#[command(
+    group = ArgGroup::new("data").args(["pairs", "documents"]).required(true).multiple(true),
+    group = ArgGroup::new("result").args(["output", "ablation"]).required(true).multiple(true),
+    after_help = EXAMPLES
+)]
 pub(crate) struct TrainArgs {
     /// File of pairs, or directory in BEIR's layout; may be given several times
-    #[arg(long, value_name = "PATH", env = "TRIVEC_TRAIN_PAIRS", required_unless_present = "documents")]
+    #[arg(long, value_name = "PATH", env = "TRIVEC_TRAIN_PAIRS")]
     pub pairs: Vec<PathBuf>,
     /// File of documents without labels: each title, or first sentence, is the query for the rest; may be given several times
     #[arg(long, value_name = "FILE", env = "TRIVEC_DOCUMENTS")]
@@ -52,7 +56,7 @@ pub(crate) struct TrainArgs {
     #[arg(long, value_name = "NAME=PATH", env = "TRIVEC_EVAL", value_parser = parse_eval)]
     pub eval: Vec<(String, PathBuf)>,
     /// Where the model goes: a directory if the model is one, else a packed file
-    #[arg(long, short, value_name = "PATH", env = "TRIVEC_TRAIN_OUTPUT", required_unless_present = "ablation")]
+    #[arg(long, short, value_name = "PATH", env = "TRIVEC_TRAIN_OUTPUT")]
     pub output: Option<PathBuf>,
     /// Replace a model that is there already
     #[arg(long, env = "TRIVEC_TRAIN_FORCE")]
