@@ -110,13 +110,37 @@ pub(super) fn counted(n: impl TryInto<u64>, what: &str) -> String {
     format!("{} {what}", grouped(n))
 }
 
+/// A number of bytes: in megabytes (10^6), or in what shows something of fewer.
+#[cfg(feature = "search")]
+pub(super) fn bytes(n: u64) -> String {
+    match n {
+        0..1_000 => format!("{n} B"),
+        1_000..100_000 => format!("{:.1} kB", n as f64 / 1e3),
+        _ => format!("{:.1} MB", n as f64 / 1e6),
+    }
+}
+
 /// A number as all commands print it: `27,978`.
 pub(super) use trivec::numbers::grouped;
+
+/// A text on one line: each run of line ends and other white space is one space.
+pub(super) fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    let mut in_blank = false;
+    for c in text.chars() {
+        let blank = c.is_whitespace();
+        if !(blank && in_blank) {
+            line.push(if blank { ' ' } else { c });
+        }
+        in_blank = blank;
+    }
+    line
+}
 
 /// The beginning of a text, on one line of `columns` columns or so.
 pub(super) fn excerpt(text: &str, columns: usize) -> String {
     let mut shown = String::new();
-    for c in readable(text).chars() {
+    for c in readable(one_line(text).trim()).chars() {
         if width(&shown) >= columns {
             shown.push('…');
             // A text in right-to-left script was isolated; the isolation is closed again.
@@ -175,6 +199,41 @@ mod tests {
         assert_eq!(readable("a\u{0}\u{202e}"), "a\\u{0}\\u{202e}");
         assert_eq!(readable("שלום"), "\u{2068}שלום\u{2069}");
         assert_eq!(width(&readable("שלום")), 4);
+    }
+
+    #[test]
+    fn an_excerpt_is_one_line_without_escapes_of_line_ends() {
+        for (text, expected) in [
+            ("first\nsecond\r\n\r\n\tthird", "first second third"),
+            ("\n\n  a\u{2028}b\u{a0}c\u{3000}d \n", "a b c d"),
+            ("a\rb\u{b}c\u{85}d", "a b c d"),
+            ("", ""),
+            ("\n", ""),
+            ("\u{1b}[1m\n\u{0}x", "\\u{1b}[1m \\u{0}x"),
+            ("שלום\nעולם", "\u{2068}שלום עולם\u{2069}"),
+        ] {
+            assert_eq!(excerpt(text, 40), expected, "{text:?}");
+        }
+        assert_eq!(excerpt("one\ntwo three", 7), "one two…");
+        assert_eq!(one_line(" a \n b\n"), " a b ");
+    }
+
+    #[test]
+    #[cfg(feature = "search")]
+    fn bytes_have_the_unit_that_shows_them() {
+        for (n, expected) in [
+            (0, "0 B"),
+            (1, "1 B"),
+            (999, "999 B"),
+            (1_000, "1.0 kB"),
+            (49_949, "49.9 kB"),
+            (99_999, "100.0 kB"),
+            (100_000, "0.1 MB"),
+            (123_456_789, "123.5 MB"),
+            (12_345_678_900, "12345.7 MB"),
+        ] {
+            assert_eq!(bytes(n), expected);
+        }
     }
 
     #[test]

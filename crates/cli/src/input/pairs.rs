@@ -9,7 +9,7 @@ use super::json::{self, Fault, Values};
 use super::lines::Lines;
 use super::record::{refusal, repair};
 use super::source::{Place, Source};
-use super::table::Table;
+use super::table::{Table, listed};
 use super::types::{Form, Reading};
 use crate::exit::{Failure, Result};
 use crate::style::counted;
@@ -134,8 +134,15 @@ fn parse(text: &str, [a_name, b_name]: [&str; 2]) -> Result<Pair, Fault> {
             Ok(Pair { id: None, a, b })
         }
         "an object" => {
-            let json::Fields { found: [id, a, b], .. } = json::fields(text, ["id", a_name, b_name])?;
-            let missing = |name: &str| Fault::new(0, format!("the pair has no `{name}`"));
+            let json::Fields { found: [id, a, b], others } = json::fields(text, ["id", a_name, b_name])?;
+            let found = match others.is_empty() {
+                true => String::new(),
+                false => format!(
+                    ", but {} (--columns names the two texts, as in --columns question,answer)",
+                    listed(&others)
+                ),
+            };
+            let missing = |name: &str| Fault::new(0, format!("the pair has no `{name}`{found}"));
             let a = json::text_of(a.ok_or_else(|| missing(a_name))?, text, a_name)?;
             let b = json::text_of(b.ok_or_else(|| missing(b_name))?, text, b_name)?;
             let id = id.map(|id| json::id_of(id, text)).transpose()?;
@@ -257,6 +264,11 @@ mod tests {
             ("x", "in: line 1: expected two texts with a tab between them, found 1 field"),
             ("x\ty\n\nx\ty\tz", "in: line 3: expected two texts with a tab between them, found 3 fields"),
             ("{\"a\":\"x\"}", "in: line 1, column 1: the pair has no `b`"),
+            (
+                "{\"id\":1,\"question\":\"x\",\"answer\":\"y\"}",
+                "in: line 1, column 1: the pair has no `a`, but `question`, `answer` (--columns names the two texts, as in --columns \
+                 question,answer)",
+            ),
             ("{\"a\":\"x\",\"b\":7}", "in: line 1, column 14: `b` is a number, expected a string"),
             ("[\"x\"]", "in: line 1, column 1: a list of 1 element, expected one of two texts"),
             ("[\"x\",2]", "in: line 1, column 6: `[1]` is a number, expected a string"),

@@ -10,7 +10,7 @@ use trivec_search::{Error, Filter, Index};
 
 use super::common::{documents_and_entries, parse_filter, print, print_json};
 use crate::exit::{Failure, Result};
-use crate::style::{counted, grouped};
+use crate::style::{bytes, counted, grouped};
 
 #[derive(Args, Debug)]
 #[command(
@@ -173,7 +173,7 @@ pub(crate) fn export(args: &ExportArgs) -> Result<()> {
         ));
     }
     for file in &manifest.files {
-        text.push_str(&format!("{:<28} {:>10.1} MB\n", Escaped(&file.name), file.bytes as f64 / 1e6));
+        text.push_str(&format!("{:<28} {:>13}\n", Escaped(&file.name), bytes(file.bytes)));
     }
     print(&text)
 }

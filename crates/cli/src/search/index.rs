@@ -20,7 +20,7 @@ use crate::args::ModelArgs;
 use crate::cache::{CacheArgs, Kept};
 use crate::exit::{self, Failure, Result, refuse_idle};
 use crate::sources::Sources;
-use crate::style::{counted, grouped};
+use crate::style::{bytes, counted, grouped};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -144,10 +144,10 @@ pub(crate) fn run(args: &IndexArgs, model_args: &ModelArgs, sources: &Sources) -
             print_json(&sound)
         } else {
             print(&format!(
-                "{} in {}, {:.1} MB: every byte was read and is as it was written",
+                "{} in {}, {}: every byte was read and is as it was written",
                 documents_and_entries(checked.documents, checked.entries),
                 counted(checked.files, "file"),
-                checked.bytes as f64 / 1e6
+                bytes(checked.bytes)
             ))
         };
     }
@@ -196,8 +196,8 @@ fn stats(args: &IndexArgs) -> Result<()> {
         counted(stats.colbert.number(), "bit"),
         stats.languages.iter().map(|code| language_name(code)).collect::<Vec<_>>().join(", "),
     );
-    for (part, bytes) in &stats.bytes {
-        text.push_str(&format!("{part:<12} {:>10.1} MB\n", *bytes as f64 / 1e6));
+    for (part, size) in &stats.bytes {
+        text.push_str(&format!("{part:<12} {:>13}\n", bytes(*size)));
     }
     print(&text)
 }
@@ -277,8 +277,6 @@ fn check_recorded(
     Ok(())
 }
 
-/// Adds the documents of the inputs to the index, which is created if there is none.
-fn add_documents(args: &IndexArgs, model_args: &ModelArgs, given: &Sources) -> Result<()> {
 /// Whether an index is of this model, and has the options that are on the command line.
 fn fits(
     args: &IndexArgs,
@@ -290,6 +288,8 @@ fn fits(
     index.model().digest == id.digest && check_recorded(args, sources, index, model, asked).is_ok()
 }
 
+/// Adds the documents of the inputs to the index, which is created if there is none.
+fn add_documents(args: &IndexArgs, model_args: &ModelArgs, given: &Sources) -> Result<()> {
     let columns = Columns {
         key: args.key.clone(),
         text: args.text.clone(),
@@ -310,12 +310,12 @@ fn fits(
     }
     let index = match Index::open(&args.directory) {
         Err(Error::NotAnIndex { .. }) => Index::create(&args.directory, &id, &options)?,
-        other => other?,
-    };
         // A run that indexed nothing does not decide what the index is.
         Ok(index) if index.is_unused()? && !fits(args, given, &index, (&model, &id), &options) => {
             index.remake(&id, &options)?
         }
+        other => other?,
+    };
     let kept = Kept::open(&args.cache, &model);
     // Entries of the cache for each text: dense vector, lexical weights, and ColBERT vectors if the index stores them.
     let kinds = if options.colbert == ColbertBits::Off { 2 } else { 3 };

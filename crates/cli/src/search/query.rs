@@ -18,7 +18,7 @@ use crate::args::ModelArgs;
 use crate::exit::{Failure, Result, refuse_idle};
 use crate::pending::{create_beside, move_into_place, refuse_input};
 use crate::sources::Sources;
-use crate::style::{BOLD, DIM, counted, isolation, readable};
+use crate::style::{BOLD, DIM, counted, isolation, one_line, readable};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -315,8 +315,13 @@ pub(super) fn write_explanation(out: &mut impl Write, why: &Explanation) -> io::
     let whole: String = why.snippet.iter().map(|part| part.text.as_str()).collect();
     let [begin, end] = isolation(&whole);
     write!(out, "     {}{begin}", if why.more_before { "… " } else { "" })?;
+    let mut ends_blank = false;
     for part in &why.snippet {
-        let text = Escaped(&part.text);
+        // Parts touch: white space at the end of one and the beginning of the next is one space too.
+        let line = one_line(&part.text);
+        let line = if ends_blank { line.trim_start_matches(' ') } else { line.as_str() };
+        ends_blank = line.ends_with(' ') || ends_blank && line.is_empty();
+        let text = Escaped(line);
         match part.mark {
             Some(Mark::Word) => write!(out, "{BOLD}{text}{BOLD:#}")?,
             Some(Mark::Meaning) => {

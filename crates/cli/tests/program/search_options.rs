@@ -285,6 +285,21 @@ fn documents_come_from_standard_input() {
     assert!(code == Some(0) && said.contains("1 added"), "{said}");
     let (code, _, said) = index(&["INDEX", "--input", "-"], "{\"id\": \"a\", \"text\": \"b\"}\nnonsense\n");
     assert!(code == Some(3) && said.contains("1 document was refused; the other one is indexed"), "{said}");
+    // A table is recognised by its columns, in a pipe with a path too.
+    let inputs: &[&str] = if cfg!(unix) { &["-", "/dev/stdin"] } else { &["-"] };
+    for (at, input) in inputs.iter().enumerate() {
+        for (line, content) in [
+            format!("id;text\nt{at};a table\n"),
+            format!("text\tid\na table\tu{at}\n"),
+            format!("[{{\"id\": \"v{at}\", \"text\": \"a list\"}}]"),
+        ]
+        .iter()
+        .enumerate()
+        {
+            let (code, said, wrong) = index(&["INDEX", "--input", input], content);
+            assert!(code == Some(0) && said.contains("1 document read, 1 added"), "{input} {line}: {said}{wrong}");
+        }
+    }
     let mut command = fixture.command(&["index", "INDEX", "--input", "bad.jsonl"]);
     fs::write(fixture.path("bad.jsonl"), "nonsense\n{}\n").unwrap();
     let said = String::from_utf8(command.output().unwrap().stderr).unwrap();
@@ -303,6 +318,73 @@ fn documents_come_from_standard_input() {
 }
 
 #[test]
+fn what_is_missing_is_named_with_all_that_would_do() {
+    let fixture = Fixture::new();
+    for (args, expected) in [
+        (&["get", "INDEX"][..], &["KEY", "--filter <FILTER>"][..]),
+        (&["delete", "INDEX"], &["KEY", "--filter <FILTER>"]),
+        #[cfg(feature = "train")]
+        (&["train", "-o", "m"], &["--pairs <PATH>", "--documents <FILE>"]),
+        #[cfg(feature = "train")]
+        (&["train", "--pairs", "p"], &["--output <PATH>", "--ablation"]),
+    ] {
+        let said = fixture.fails(2, args);
+        let (first, usage) = said.split_once("Usage:").unwrap();
+        assert!(expected.iter().all(|name| first.contains(name) && usage.contains(name)), "{args:?}: {said}");
+    }
+    // Either does, from the environment too.
+    let get =
+        |filter: &str| fixture.command(&["-q", "get", "INDEX"]).env("TRIVEC_GET_FILTER", filter).output().unwrap();
+    assert!(
+        get("year = 2020").status.success() && String::from_utf8_lossy(&get("year = 2020").stdout).contains("soup")
+    );
+    assert!(fixture.ok(&["get", "INDEX", "buch"]).contains("Buch"));
+}
+
+#[test]
+fn what_has_nothing_in_it_is_said_to_be_empty() {
+    let fixture = Fixture::new();
+    fs::write(fixture.path("empty.jsonl"), "\n").unwrap();
+    fixture.ok(&["index", "none", "--input", "empty.jsonl"]);
+    for (args, expected) in [
+        (&["search", "INDEX", "--queries", "empty.jsonl"][..], "empty.jsonl: no query in it"),
+        (&["eval", "INDEX", "--queries", "empty.jsonl", "--qrels", "empty.jsonl"], "empty.jsonl: no query in it"),
+        (
+            &["export", "none", "--to", "qdrant", "-o", "out"],
+            "none: the index has no documents, so there is nothing to export",
+        ),
+        (
+            &["export", "none", "--to", "npy", "-o", "out", "--filter", "not (year = 1)"],
+            "none: the index has no documents",
+        ),
+        (&["export", "INDEX", "--to", "npy", "-o", "out", "--filter", "year = 1"], "no document matches the filter"),
+    ] {
+        let output = fixture.run(args);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(matches!(output.status.code(), Some(2 | 3)) && said.contains(expected), "{args:?}: {said}");
+        assert!(!fixture.path("out").exists(), "{args:?}");
+    }
+}
+
+#[test]
+fn texts_of_several_lines_are_shown_on_one_and_small_files_have_a_size() {
+    let fixture = Fixture::new();
+    let text = "Leeks are\\r\\nwashed.\\n\\n\\tThen the   leeks\\nare cooked.\\n";
+    fs::write(fixture.path("lines.jsonl"), format!("{{\"id\": \"leeks\", \"text\": \"{text}\"}}\n")).unwrap();
+    fixture.ok(&["index", "lines", "--input", "lines.jsonl"]);
+    let plain = fixture.ok(&["search", "lines", "leeks"]);
+    assert!(plain.contains("\n     Leeks are washed. Then the leeks are cooked.\n"), "{plain}");
+    let why = fixture.ok(&["search", "lines", "cooked leeks", "--explain"]);
+    assert!(why.contains("are cooked.") && !why.contains("\\n") && !why.contains("\\t"), "{why}");
+    for said in [fixture.ok(&["index", "lines", "--stats"]), fixture.ok(&["index", "lines", "--check"])] {
+        assert!(said.contains(" B") || said.contains(" kB"), "{said}");
+        assert!(!said.contains(" 0.0 "), "{said}");
+    }
+    let exported = fixture.ok(&["export", "lines", "--to", "npy", "-o", "out"]);
+    assert!(exported.contains(" kB\n") && !exported.contains(" 0.0 "), "{exported}");
+}
+
+#[test]
 fn stats_eval_and_export_print_readable_words() {
     let fixture = Fixture::new();
     fs::write(fixture.path("odd.jsonl"), "{\"id\": \"odd\", \"text\": \"12 345 !\"}\n").unwrap();
@@ -311,21 +393,6 @@ fn stats_eval_and_export_print_readable_words() {
     assert!(stats.contains("languages de, en, not known"), "{stats}");
     // An error names the option, and no number is printed as -0.0.
     fs::write(fixture.path("queries.tsv"), "q\tsoup of carrots\nr\tunheard of\n").unwrap();
-    // A table is recognised by its columns, in a pipe with a path too.
-    let inputs: &[&str] = if cfg!(unix) { &["-", "/dev/stdin"] } else { &["-"] };
-    for (at, input) in inputs.iter().enumerate() {
-        for (line, content) in [
-            format!("id;text\nt{at};a table\n"),
-            format!("text\tid\na table\tu{at}\n"),
-            format!("[{{\"id\": \"v{at}\", \"text\": \"a list\"}}]"),
-        ]
-        .iter()
-        .enumerate()
-        {
-            let (code, said, wrong) = index(&["INDEX", "--input", input], content);
-            assert!(code == Some(0) && said.contains("1 document read, 1 added"), "{input} {line}: {said}{wrong}");
-        }
-    }
     fs::write(fixture.path("none"), "").unwrap();
     let eval = ["eval", "INDEX", "--queries", "queries.tsv", "--qrels"];
     let said = fixture.fails(2, &[&eval[..], &["none"]].concat());
