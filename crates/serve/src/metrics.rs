@@ -170,7 +170,11 @@ impl Metrics {
             ("busy_microseconds", "Time the engine was busy", Some(load(&counters.busy_micros))),
             ("cache_hits", "Cache hits", cached(|c| c.hits)),
             ("cache_misses", "Cache misses", cached(|c| c.misses)),
-            ("cache_evictions", "Representations evicted from the cache", cached(|c| c.evictions)),
+            (
+                "cache_evictions",
+                "Representations removed from the cache, to make room or because they were damaged",
+                cached(|c| c.evictions),
+            ),
             ("cache_errors", "Damaged entries, failed reads and failed writes of the cache", cached(|c| c.errors)),
             ("cache_dropped", "Texts not cached because the cache's writer was behind", cached(|c| c.dropped)),
         ] {
