@@ -68,6 +68,15 @@ pub struct Committed {
     pub truncated: u64,
 }
 
+/// An entry whose vectors are in the segment that is being written, and which the text index does not have yet.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    docno: u64,
+    /// The language by whose rules its words are stemmed.
+    lang: String,
+    truncated: bool,
+}
+
 /// The writer of an index. Its changes become visible, and safe from a crash, with [`commit`](Writer::commit); if it is dropped, or the
 /// process crashes, the index stays as of the last commit.
 pub struct Writer {
@@ -160,23 +169,23 @@ impl Writer {
     /// Embeds documents by `encoder` and adds them. A document replaces the one that has the same key.
     ///
     /// # Errors
-    /// [`Error::Document`] for one that is not valid, or whose key another document's entry has: then none of the call is added. If the
-    /// model fails, or cannot embed a document, the documents of the batches before are added, and the writer goes on. Other errors end the
-    /// writer.
+    /// [`Error::Document`] for one that is not valid, that the model cannot embed, or whose key another document's entry has;
+    /// [`Error::Engine`] if the model fails. Then none of the call is added, none replaces another, and the writer goes on. Other errors
+    /// end the writer.
     pub fn upsert(&mut self, encoder: &Encoder<'_>, documents: &[Document]) -> Result<()> {
         documents.iter().try_for_each(Document::validate)?;
         let last = self.guarded(Self::last_commit)?;
         self.keys.check_all(documents, &last)?;
-        let mut rest = documents;
+        let (mut rest, mut staged) = (documents, Vec::with_capacity(documents.len()));
         while !rest.is_empty() {
             let (batch, others) = rest.split_at(batch_len(rest));
             rest = others;
             let embeddings = encoder.documents(batch)?;
             for (document, embedding) in batch.iter().zip(&embeddings) {
-                self.put(document, embedding)?;
+                staged.push(self.stage(document, embedding)?);
             }
         }
-        Ok(())
+        documents.iter().zip(staged).try_for_each(|(document, staged)| self.admit(document, staged))
     }
 
     /// Adds a document that is embedded already; it replaces the one that has the same key. `embedding` must be what the index's model
@@ -212,41 +221,52 @@ impl Writer {
     /// Adds an entry, which replaces the one of the same document with the same key, without a check whether entries of other documents
     /// have its key.
     pub(crate) fn put(&mut self, document: &Document, embedding: &Embedding) -> Result<()> {
+        let staged = self.stage(document, embedding)?;
+        self.admit(document, staged)
+    }
+
+    /// Appends an entry and its vectors to the segment that is being written, but not to the text index: until [`admit`](Self::admit) it is
+    /// as a deleted one, and replaces none. If it is dropped, its row remains until compaction. No commit may come in between, because it
+    /// may remove the row.
+    pub(crate) fn stage(&mut self, document: &Document, embedding: &Embedding) -> Result<Staged> {
         self.guarded(|writer| {
-            let fields = &writer.index.text.fields;
+            let docno = writer.commit.next_docno;
+            let lang = writer.language(document);
+            let body = Stored { docno, document: document.clone(), analyzed: lang.clone() }.to_bytes()?;
+            if writer.segment.is_none() {
+                // If another index were in the directory now, the new segment's files would overwrite its files.
+                writer.index.check_place()?;
+                let (id, settings) = (writer.commit.next_segment, &writer.index.settings);
+                writer.segment = Some(SegmentWriter::create(&writer.index.disk, &writer.segments(), id, settings)?);
+            }
+            if let Some(segment) = &mut writer.segment {
+                segment.push(docno, &body, embedding)?;
+            }
+            writer.commit.next_docno += 1;
+            Ok(Staged { docno, lang, truncated: embedding.truncated })
+        })
+    }
+
+    /// Appends an entry that was staged to the text index, by which it is an entry of the next commit. It replaces the one of the same
+    /// document with the same key, without a check whether entries of other documents have its key.
+    pub(crate) fn admit(&mut self, document: &Document, staged: Staged) -> Result<()> {
+        self.guarded(|writer| {
+            let text = &writer.index.text;
+            let terms = analyze::document_terms(&document.searched_text(), &staged.lang);
+            let entry = text.entry(document, staged.docno, &staged.lang, terms);
             match &document.document {
-                None => writer.delete_term(fields.group, &document.key),
+                None => writer.delete_term(text.fields.group, &document.key),
                 // A chunk replaces only the chunk of its key: the other chunks of its document may be new already. In an index of an
                 // earlier version an entry of another document may have the same key, which stays.
                 Some(group) => writer.delete_chunk(group, &document.key)?,
             }
             writer.keys.add(document);
-            writer.add(document, embedding)
+            writer.text.add_document(entry).map_err(|e| Error::text(&writer.index.text.path, e))?;
+            writer.commit.languages.insert(staged.lang);
+            writer.added += 1;
+            writer.truncated += u64::from(staged.truncated);
+            Ok(())
         })
-    }
-
-    /// Appends an entry to the segment that is being written, and to the text index.
-    fn add(&mut self, document: &Document, embedding: &Embedding) -> Result<()> {
-        let docno = self.commit.next_docno;
-        let lang = self.language(document);
-        let terms = analyze::document_terms(&document.searched_text(), &lang);
-        let entry = self.index.text.entry(document, docno, &lang, terms);
-        let body = Stored { docno, document: document.clone(), analyzed: lang.clone() }.to_bytes()?;
-        if self.segment.is_none() {
-            // If another index were in the directory now, the new segment's files would overwrite its files.
-            self.index.check_place()?;
-            let (id, settings) = (self.commit.next_segment, &self.index.settings);
-            self.segment = Some(SegmentWriter::create(&self.index.disk, &self.segments(), id, settings)?);
-        }
-        if let Some(segment) = &mut self.segment {
-            segment.push(docno, &body, embedding)?;
-        }
-        self.text.add_document(entry).map_err(|e| Error::text(&self.index.text.path, e))?;
-        self.commit.next_docno += 1;
-        self.commit.languages.insert(lang);
-        self.added += 1;
-        self.truncated += u64::from(embedding.truncated);
-        Ok(())
     }
 
     /// The code of the language by whose rules a document's words are stemmed: the document's own, the index's, or the one that is

@@ -334,6 +334,63 @@ fn one_bad_document_is_refused_and_the_writer_goes_on() {
 }
 
 #[test]
+fn a_call_of_several_batches_that_fails_adds_nothing_and_replaces_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let (model, id) = model();
+    let index = Index::create(directory.path(), id, &IndexOptions::default()).unwrap();
+    let good = index.encoder(model, id).unwrap();
+    let mut writer = index.writer().unwrap();
+    let chunk =
+        |n: usize, text: &str| Document { document: Some("d".to_owned()), ..Document::new(format!("d#{n}"), text) };
+    writer.upsert(&good, &[Document::new("k0", "committed"), chunk(0, "committed")]).unwrap();
+    writer.commit().unwrap();
+    writer.upsert(&good, &[Document::new("k1", "pending"), chunk(1, "pending")]).unwrap();
+    // The failing text is in the second or third batch of 64, and at the beginning or end of one.
+    for (at, failure) in [(64, "bad"), (127, "bad"), (150, "bad"), (64, "gone"), (199, "gone")] {
+        let encoder = index.encoder(model, id).unwrap().with_embed(|texts, options| {
+            match texts.iter().position(|text| text.contains("bad") || text.contains("gone")) {
+                Some(index) if texts[index] == "bad" => Err(trivec::Error::NotFinite { index, mode: "dense", at: 0 }),
+                Some(_) => Err(trivec::Error::Cancelled),
+                None => model.encode(texts, options),
+            }
+        });
+        let mut all: Vec<Document> = (0..200).map(|n| Document::new(format!("k{n}"), format!("new {n}"))).collect();
+        // The whole document would replace the chunks.
+        all[3] = Document::new("d", "new");
+        all[at].text = failure.to_owned();
+        let error = writer.upsert(&encoder, &all).unwrap_err();
+        match failure {
+            "bad" => assert!(error.to_string().contains(&format!("document `k{at}`")), "{error}"),
+            _ => assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}"),
+        }
+        assert_eq!(writer.pending(), 2, "{at}");
+    }
+    // What waits is committed, what failed is not; and a chunk of a document that a failed call would have added is still free.
+    writer.upsert(&good, &[Document { document: Some("k5".to_owned()), ..Document::new("k9", "free") }]).unwrap();
+    let done = writer.commit().unwrap();
+    assert_eq!(done.added, 3);
+    assert_eq!(all_keys(&index), ["k0", "d#0", "k1", "d#1", "k9"]);
+    let checked = index.check().unwrap();
+    assert_eq!((checked.documents, checked.entries), (4, 5));
+    let reader = index.reader().unwrap();
+    assert_eq!(reader.get("k0").unwrap().entries()[0].text, "committed");
+    assert!(reader.rows() > reader.len(), "the vectors of the failed calls wait for compaction");
+    let before = reader.search(&good, &Query::new("pending")).unwrap().hits;
+    writer.compact(true).unwrap();
+    let reader = index.reader().unwrap();
+    assert_eq!(reader.rows(), reader.len());
+    assert_eq!(reader.search(&good, &Query::new("pending")).unwrap().hits, before);
+    // The same call without the bad text adds and replaces all of it.
+    let mut all: Vec<Document> = (0..200).map(|n| Document::new(format!("n{n}"), format!("new {n}"))).collect();
+    all.extend([Document::new("k0", "newer"), Document::new("d", "whole"), Document::new("k0", "newest")]);
+    writer.upsert(&good, &all).unwrap();
+    assert_eq!(writer.commit().unwrap().added, 203);
+    let reader = index.reader().unwrap();
+    assert_eq!((reader.len(), reader.get("k0").unwrap().entries()[0].text.as_str()), (204, "newest"));
+    assert_eq!(reader.get("d").unwrap(), Kept::Document(Document::new("d", "whole")));
+}
+
+#[test]
 fn many_small_commits_leave_few_segments_and_the_same_hits() {
     let (model, id) = model();
     let directories = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];

@@ -538,3 +538,56 @@ fn a_document_that_cannot_be_embedded_does_not_replace_the_one_in_the_index() {
     let text = |key: &str| reader.get(key).unwrap().entries()[0].text.clone();
     assert_eq!((text("a").as_str(), text("b").as_str(), reader.len()), ("the first text", "now it is good", 2));
 }
+
+#[test]
+fn a_document_of_which_one_chunk_cannot_be_embedded_is_refused_as_a_whole() {
+    let (model, id) = model();
+    let go_on = |_: &trivec_search::ingest::Ingested| ControlFlow::Continue(());
+    let options = IngestOptions { chunk: Some(Chunking { tokens: 32, overlap: 0 }), ..IngestOptions::default() };
+    // More sentences than a batch has chunks. Which of them is bad decides how many chunks are embedded before it.
+    let text = |bad: Option<usize>| -> String {
+        let word = |i: usize| if Some(i) == bad { "bad" } else { "number" };
+        (0..300).map(|i| format!("Here is a sentence about the topic {} {i}. ", word(i))).collect()
+    };
+    for bad in [0, 150, 299] {
+        let directory = tempfile::tempdir().unwrap();
+        let index = Index::create(directory.path(), id, &IndexOptions::default()).unwrap();
+        let mut writer = index.writer().unwrap();
+        let encoder = index.encoder(model, id).unwrap();
+        let first = vec![Ok(Document::new("d", text(None))), Ok(Document::new("e", "The text of e."))];
+        let done = ingest(&mut writer, &encoder, first, &options, go_on).unwrap();
+        assert!(done.entries > 65, "{}", done.entries);
+        let before = index.reader().unwrap().get("d").unwrap();
+        let entries = index.reader().unwrap().len();
+        let encoder = encoder.with_embed(|texts, options| match texts.iter().position(|text| text.contains("bad")) {
+            Some(index) => Err(trivec::Error::NotFinite { index, mode: "dense", at: 0 }),
+            None => model.encode(texts, options),
+        });
+        // Refused ones that are in the index, that are new, that follow each other, and good ones between and after them.
+        let second = vec![
+            Ok(Document::new("d", text(Some(bad)))),
+            Ok(Document::new("new", text(Some(bad)))),
+            Ok(Document::new("e", "Another text of e.")),
+            Ok(Document::new("short", "It is bad.")),
+            Ok(Document::new("f", "The text of f.")),
+        ];
+        let done = ingest(&mut writer, &encoder, second, &options, go_on).unwrap();
+        assert_eq!((done.read, done.added, done.entries, done.refused), (5, 2, 2, 3), "{bad}: {:?}", done.errors);
+        for (error, key) in done.errors.iter().zip(["d", "new", "short"]) {
+            assert!(error.contains(&format!("document `{key}#")), "{error}");
+        }
+        let reader = index.reader().unwrap();
+        assert_eq!((reader.get("d").unwrap(), reader.len()), (before, entries + 1), "{bad}");
+        assert!(matches!(reader.get("new"), Err(Error::NoDocument { .. })));
+        assert!(matches!(reader.get("short"), Err(Error::NoDocument { .. })));
+        assert_eq!(reader.get("e").unwrap().entries()[0].text, "Another text of e.");
+        index.check().unwrap();
+        // Without the bad word it is taken, in the place of the old one.
+        let again = vec![Ok(Document::new("d", text(Some(bad)).replace("bad", "good")))];
+        let done = ingest(&mut writer, &encoder, again, &options, go_on).unwrap();
+        assert_eq!((done.added, done.refused), (1, 0));
+        let reader = index.reader().unwrap();
+        let texts: String = reader.get("d").unwrap().entries().iter().map(|entry| entry.text.clone()).collect();
+        assert!(texts.contains("good") && reader.len() as u64 == done.entries + 2);
+    }
+}

@@ -27,7 +27,7 @@ use crate::document::Document;
 use crate::encode::{BATCH, BATCH_BYTES, Encoder, batch_len};
 use crate::error::{Error, ErrorKind, Result};
 use crate::reader::Reader;
-use crate::writer::Writer;
+use crate::writer::{Staged, Writer};
 pub use chunk::{Chunking, chunks};
 pub use columns::{Columns, Format, MAX_COLUMNS, MAX_RECORD_BYTES};
 pub use files::{STANDARD_INPUT, Source, open};
@@ -108,8 +108,7 @@ pub fn ingest(
             outside: 0,
             coming: BTreeMap::new(),
             keys: Default::default(),
-            putting: None,
-            refusing: None,
+            current: None,
         };
         let mut committed = Instant::now();
         for document in documents {
@@ -128,7 +127,7 @@ pub fn ingest(
                     break;
                 }
             }
-            if writer.pending() + run.outside >= options.commit_every
+            if writer.pending() + run.outside + run.staged() >= options.commit_every
                 || (writer.pending() > 0 && committed.elapsed() >= options.commit_after)
             {
                 run.flush(writer)?;
@@ -161,10 +160,16 @@ struct Run<'e, 'm> {
     coming: BTreeMap<String, String>,
     /// Keys of the documents that were read and not skipped since the last commit.
     keys: std::collections::BTreeSet<String>,
-    /// The key of the document whose entries are being added, and that of the last document of which an entry was refused. The entries of a
-    /// document follow each other.
-    putting: Option<String>,
-    refusing: Option<String>,
+    /// The document of the entry that the embedder gave back last. The entries of a document follow each other.
+    current: Option<Current>,
+}
+
+/// A document of which not all entries may have come back from the embedder yet.
+struct Current {
+    key: String,
+    /// The entries that came back, each with what the writer needs to add it; `None` if one of them cannot be embedded: then the index gets
+    /// none of the document, and keeps what it has of it.
+    entries: Option<Vec<(Document, Staged)>>,
 }
 
 impl Run<'_, '_> {
@@ -176,27 +181,42 @@ impl Run<'_, '_> {
         }
     }
 
-    /// Counts a document as refused that was counted as added, because one of its entries cannot be embedded. Further entries of the same
-    /// document only reduce the number of entries.
-    fn refuse_entry(&mut self, entry: &Document, error: &Error) {
-        self.done.entries -= 1;
-        if self.refusing.as_deref() == Some(entry.group()) {
-            return;
-        }
-        self.refusing = Some(entry.group().to_owned());
-        self.done.added -= 1;
-        self.refuse(error);
+    /// How many entries the writer has staged and not added.
+    fn staged(&self) -> u64 {
+        let entries = self.current.as_ref().and_then(|current| current.entries.as_ref());
+        entries.map_or(0, |entries| entries.len() as u64)
     }
 
-    /// Adds an entry. Before the first entry of a document, all entries that the index has of this document are deleted, because they may
-    /// be more than the new ones.
-    fn put(&mut self, writer: &mut Writer, entry: &Document, embedding: &Embedding) -> Result<()> {
-        if self.putting.as_deref() != Some(entry.group()) {
-            writer.delete_document(entry.group())?;
-            self.putting = Some(entry.group().to_owned());
+    /// Adds the document whose entries have all come back, if none of them was refused. First all entries that the index has of this
+    /// document are deleted, because they may be more than the new ones.
+    fn settle(&mut self, writer: &mut Writer) -> Result<()> {
+        let Some(Current { key, entries: Some(entries) }) = self.current.take() else { return Ok(()) };
+        writer.delete_document(&key)?;
+        // `take` has checked that the keys are free.
+        entries.into_iter().try_for_each(|(entry, staged)| writer.admit(&entry, staged))
+    }
+
+    /// Takes an entry that the embedder gave back. If it cannot be embedded, its document, which was counted as added, is refused.
+    fn put(&mut self, writer: &mut Writer, entry: Document, embedding: Result<Embedding>) -> Result<()> {
+        if self.current.as_ref().is_none_or(|current| current.key != entry.group()) {
+            self.settle(writer)?;
         }
-        // `take` has checked that the key is free.
-        writer.put(entry, embedding)
+        let begin = || Current { key: entry.group().to_owned(), entries: Some(Vec::new()) };
+        let current = self.current.get_or_insert_with(begin);
+        match (embedding, &mut current.entries) {
+            (Ok(embedding), Some(entries)) => {
+                let staged = writer.stage(&entry, &embedding)?;
+                entries.push((entry, staged));
+            }
+            (Err(e), Some(entries)) => {
+                self.done.entries -= 1 + entries.len() as u64;
+                current.entries = None;
+                self.done.added -= 1;
+                self.refuse(&e);
+            }
+            (_, None) => self.done.entries -= 1,
+        }
+        Ok(())
     }
 
     /// Checks a document, cuts it into entries and puts these into `waiting`, unless the index has exactly these entries already.
@@ -261,25 +281,22 @@ impl Run<'_, '_> {
         Ok(())
     }
 
-    /// Adds all entries that are waiting or with the embedder.
+    /// Adds all entries that are waiting, with the embedder or staged.
     fn flush(&mut self, writer: &mut Writer) -> Result<()> {
         self.pass_on(writer)?;
         self.take_back(writer, 0)?;
-        (self.putting, self.refusing) = (None, None);
+        self.settle(writer)?;
         self.coming.clear();
         Ok(())
     }
 
-    /// Adds embedded batches until at most `left` are still with the embedder. An entry that the model cannot embed is refused alone.
-    /// Entries that the index has of its document stay, unless another entry of the document can be embedded and replaces them.
+    /// Takes embedded batches until at most `left` are still with the embedder, and adds the documents that are complete. Where the model
+    /// cannot embed an entry, its document is refused, and what the index has of that document stays.
     fn take_back(&mut self, writer: &mut Writer, left: usize) -> Result<()> {
         while let Some(Embedded { entries, vectors }) = self.embedder.take(left)? {
             self.outside -= entries.len() as u64;
-            for (entry, vectors) in entries.iter().zip(vectors?) {
-                match vectors {
-                    Ok(embedding) => self.put(writer, entry, &embedding)?,
-                    Err(e) => self.refuse_entry(entry, &e),
-                }
+            for (entry, embedding) in entries.into_iter().zip(vectors?) {
+                self.put(writer, entry, embedding)?;
             }
         }
         Ok(())
