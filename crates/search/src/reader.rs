@@ -1,12 +1,13 @@
 //! A view of one commit: its segments, the rows that are not deleted, and the mapping between rows and documents.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use serde_json::Map;
+use tantivy::index::SegmentId;
 use tantivy::schema::Field;
-use tantivy::{Searcher, Term};
+use tantivy::{Searcher, SegmentReader, Term};
 
 use crate::bits::Bits;
 use crate::commit::Commit;
@@ -44,6 +45,8 @@ pub(crate) struct View {
     living: usize,
     /// How many documents are not deleted, once [`Reader::documents`] has counted them.
     documents: OnceLock<usize>,
+    /// For tantivy's segments, whether they have chunks, once [`Reader::has_chunks`] had to know: their keys never change.
+    chunks: Mutex<BTreeMap<SegmentId, bool>>,
     /// By language and term, how many documents in the language have the term: the counts that queries needed so far.
     counts: Mutex<BTreeMap<(String, String), u64>>,
 }
@@ -71,16 +74,16 @@ impl std::fmt::Debug for SearcherBox {
 impl Reader {
     /// Opens the last commit.
     pub(crate) fn open(index: &Index) -> Result<Reader> {
-        Self::open_with(index, &BTreeMap::new())
+        Self::open_after(index, None)
     }
 
-    /// Opens the last commit. Segments that are in `known`, by id, are not mapped again.
-    fn open_with(index: &Index, known: &BTreeMap<u32, Arc<Segment>>) -> Result<Reader> {
+    /// Opens the last commit. Segments that the view `before` has are not mapped again.
+    fn open_after(index: &Index, before: Option<&View>) -> Result<Reader> {
         let text = &index.text;
         let changing = || Error::Changing { path: index.directory.clone(), what: "opened", attempts: ATTEMPTS };
         for _ in 0..ATTEMPTS {
             // The payload and the documents are read one after the other: if no commit came between, they belong together.
-            let before = text.payload()?;
+            let payload = text.payload()?;
             let list = text.list()?;
             let searcher = match text.validate().and_then(|()| text.searcher()) {
                 Ok(searcher) => searcher,
@@ -88,14 +91,14 @@ impl Reader {
                 Err(_) if text.list()? != list => continue,
                 Err(e) => return Err(e),
             };
-            if text.payload()? != before {
+            if text.payload()? != payload {
                 continue;
             }
-            let commit = Commit::read(&text.path, before.as_deref(), &index.settings.uuid)?;
-            match View::open(index, commit, searcher, known) {
+            let commit = Commit::read(&text.path, payload.as_deref(), &index.settings.uuid)?;
+            match View::open(index, commit, searcher, before) {
                 Ok(view) => return Ok(Reader { index: index.clone(), view: Arc::new(view) }),
                 // Compaction may have removed files of that commit; if no commit came in between, they are damaged.
-                Err(e) if text.payload()? == before => return Err(e),
+                Err(e) if text.payload()? == payload => return Err(e),
                 Err(_) => {}
             }
         }
@@ -116,8 +119,7 @@ impl Reader {
         if commit == self.view.commit {
             return Ok(self.clone());
         }
-        let known = self.view.segments.iter().map(|segment| (segment.record.id, Arc::clone(segment))).collect();
-        Self::open_with(&self.index, &known)
+        Self::open_after(&self.index, Some(&self.view))
     }
 
     /// How many documents are not deleted; one that was cut into chunks counts once. The first call goes through all keys; later calls
@@ -176,21 +178,24 @@ impl Reader {
         })
     }
 
-    /// Whether documents were cut into chunks: whether one of tantivy's segments has more keys of entries than keys of documents. Deleted
-    /// chunks count until compaction. Unlike [`documents`](Self::documents), this does not go through all keys.
+    /// Whether documents were cut into chunks. Deleted chunks count until compaction. The first call goes through the keys of each of
+    /// tantivy's segments for which no earlier view has done it, until it finds a chunk; later calls return what it found.
     ///
     /// # Errors
     /// [`Error::Damaged`].
     pub fn has_chunks(&self) -> Result<bool> {
         let path = &self.index.text.path;
         guarded(path, || {
+            let known = || self.view.chunks.lock().unwrap_or_else(PoisonError::into_inner);
             for segment in self.searcher().segment_readers() {
-                let keys = |field: &str| -> Result<usize> {
-                    let column = segment.fast_fields().str(field).map_err(|e| Error::text(path, e))?;
-                    Ok(column.map_or(0, |column| column.num_terms()))
+                let id = segment.segment_id();
+                let found = known().get(&id).copied();
+                let has = match found {
+                    Some(has) => has,
+                    None => keys_of_chunks(segment, path)?,
                 };
-                // Each chunk has a key of its own; all chunks of a document have the same document's key.
-                if keys(KEY)? > keys(GROUP)? {
+                known().insert(id, has);
+                if has {
                     return Ok(true);
                 }
             }
@@ -512,16 +517,42 @@ impl Reader {
     }
 }
 
+/// Whether one of tantivy's segments has an entry whose key is not the key of its document: a chunk. Without one, the two columns have the
+/// same keys.
+fn keys_of_chunks(segment: &SegmentReader, path: &Path) -> Result<bool> {
+    let column = |field: &str| segment.fast_fields().str(field).map_err(|e| Error::text(path, e));
+    let (Some(entries), Some(documents)) = (column(KEY)?, column(GROUP)?) else { return Ok(false) };
+    if entries.num_terms() != documents.num_terms() {
+        return Ok(true);
+    }
+    let fail = |e| Error::io(path, e);
+    let mut own = entries.dictionary().stream().map_err(fail)?;
+    let mut others = documents.dictionary().stream().map_err(fail)?;
+    while own.advance() && others.advance() {
+        if own.key() != others.key() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 impl View {
-    /// Opens the segments of a commit, except those in `known`, and finds the rows that are not deleted. `searcher` must be of the same
-    /// commit.
-    fn open(index: &Index, commit: Commit, searcher: Searcher, known: &BTreeMap<u32, Arc<Segment>>) -> Result<View> {
+    /// Opens the segments of a commit, except those that the view `before` has, and finds the rows that are not deleted. `searcher` must be
+    /// of the same commit.
+    fn open(index: &Index, commit: Commit, searcher: Searcher, before: Option<&View>) -> Result<View> {
+        let known: BTreeMap<u32, &Arc<Segment>> = before
+            .map(|view| view.segments.iter().map(|segment| (segment.record.id, segment)).collect())
+            .unwrap_or_default();
+        let mut chunks = before
+            .map_or_else(BTreeMap::new, |view| view.chunks.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        let living: BTreeSet<SegmentId> = searcher.segment_readers().iter().map(SegmentReader::segment_id).collect();
+        chunks.retain(|id, _| living.contains(id));
         let directory = index.directory.join(SEGMENTS);
         let mut segments = Vec::new();
         let mut bases = vec![0];
         for record in &commit.segments {
             let segment = match known.get(&record.id).filter(|segment| segment.record == *record) {
-                Some(segment) => Arc::clone(segment),
+                Some(&segment) => Arc::clone(segment),
                 None => Arc::new(Segment::open(&directory, record, &index.settings)?),
             };
             bases.push(bases[segments.len()] + record.rows as usize);
@@ -537,6 +568,7 @@ impl View {
             alive,
             living: 0,
             documents: OnceLock::new(),
+            chunks: Mutex::new(chunks),
             counts: Mutex::default(),
         };
         view.alive = guarded(&index.text.path, || view.living_rows(&index.text.path))?;

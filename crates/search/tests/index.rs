@@ -391,6 +391,48 @@ fn a_call_of_several_batches_that_fails_adds_nothing_and_replaces_nothing() {
 }
 
 #[test]
+fn chunks_are_seen_wherever_they_lie() {
+    let directory = tempfile::tempdir().unwrap();
+    let (model, id) = model();
+    let index = Index::create(directory.path(), id, &IndexOptions::default()).unwrap();
+    let encoder = index.encoder(model, id).unwrap();
+    let chunk = |key: &str, of: &str| Document { document: Some(of.to_owned()), ..Document::new(key, "a part") };
+    let mut writer = index.writer().unwrap();
+    let mut old = index.reader().unwrap();
+    let mut added = |document: Document, expected: bool| {
+        writer.upsert(&encoder, &[document]).unwrap();
+        writer.commit().unwrap();
+        // By a view that knows earlier segments, and by one that knows none.
+        old = old.refresh().unwrap();
+        for reader in [&old, &index.reader().unwrap()] {
+            assert_eq!(reader.has_chunks().unwrap(), expected);
+            assert_eq!(reader.has_chunks().unwrap(), expected, "asked again");
+            assert_eq!(reader.search(&encoder, &Query::new("part")).unwrap().in_chunks, expected);
+        }
+    };
+    added(Document::new("d#7", "a document with the key of a chunk"), false);
+    added(Document::new("b", "another"), false);
+    // Each in a segment of its own, with as many keys of entries as of documents.
+    added(chunk("d#0", "d"), true);
+    added(chunk("d#1", "d"), true);
+    added(Document::new("c", "one more"), true);
+    // A whole document in the place of the chunks; they count until compaction.
+    writer.upsert(&encoder, &[Document::new("d", "whole")]).unwrap();
+    writer.compact(true).unwrap();
+    assert!(!old.refresh().unwrap().has_chunks().unwrap() && old.has_chunks().unwrap());
+    // The chunk's key sorts before and after the other key of its segment.
+    for (own, of) in [("a", "z"), ("z", "a")] {
+        writer.delete(of).unwrap();
+        writer.upsert(&encoder, &[chunk(own, of), Document::new("m", "whole")]).unwrap();
+        writer.compact(true).unwrap();
+        assert!(index.reader().unwrap().has_chunks().unwrap());
+        writer.delete(of).unwrap();
+        writer.compact(true).unwrap();
+        assert!(!index.reader().unwrap().has_chunks().unwrap());
+    }
+}
+
+#[test]
 fn many_small_commits_leave_few_segments_and_the_same_hits() {
     let (model, id) = model();
     let directories = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
