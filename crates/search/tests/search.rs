@@ -289,6 +289,48 @@ fn a_query_has_the_same_hits_alone_and_together_with_others() {
 }
 
 #[test]
+fn every_way_to_search_says_how_long_it_took() {
+    let directory = tempfile::tempdir().unwrap();
+    let index = indexed(directory.path(), &IndexOptions::default());
+    let (model, id) = model();
+    let encoder = index.encoder(model, id).unwrap();
+    let reader = index.reader().unwrap();
+    // More than are multiplied with the dense vectors together, one with a filter and one without the dense arm.
+    let mut queries: Vec<Query> = (0..10).map(|n| Query::new(format!("soup {n}"))).collect();
+    queries[2].filter = Some("year > 2005".parse().unwrap());
+    queries[4].arms.dense = false;
+    let texts: Vec<&str> = queries.iter().map(|query| query.text.as_str()).collect();
+    let embeddings = encoder.queries(&texts).unwrap();
+    let begin = std::time::Instant::now();
+    let mut ways = vec![
+        (true, reader.search_all(&encoder, &queries).unwrap()),
+        (false, reader.search_all_vectors(&queries, &embeddings).unwrap()),
+    ];
+    for (query, embedding) in queries.iter().zip(&embeddings) {
+        ways.push((true, vec![reader.search(&encoder, query).unwrap()]));
+        ways.push((false, vec![reader.search_embedded(&encoder, query, embedding).unwrap()]));
+        ways.push((false, vec![reader.search_vectors(query, embedding).unwrap()]));
+    }
+    let took = begin.elapsed().as_secs_f64() * 1e3;
+    for (embeds, all) in &ways {
+        for hits in all {
+            let t = &hits.timings;
+            assert_eq!(t.encode_ms > 0.0, *embeds, "{t:?}");
+            // The dense arm may run beside the other two.
+            let least = t.encode_ms + t.filter_ms + t.fusion_ms + t.rerank_ms + t.documents_ms;
+            assert!(t.total_ms > 0.0 && t.total_ms + 1e-6 >= least + t.dense_ms.max(t.bm25_ms + t.sparse_ms), "{t:?}");
+        }
+    }
+    // A part that several queries shared counts once.
+    let sum: f64 = ways.iter().flat_map(|(_, all)| all).map(|hits| hits.timings.total_ms).sum();
+    assert!(sum <= took, "{sum} of {took} ms");
+    assert!(reader.search_all(&encoder, &[]).unwrap().is_empty());
+    for (query, hits) in queries.iter().zip(&ways[1].1) {
+        assert_eq!(hits.timings.dense_ms > 0.0, query.arms.dense, "{:?}", hits.timings);
+    }
+}
+
+#[test]
 fn numbers_out_of_range_are_refused_and_odd_texts_are_searched() {
     let directory = tempfile::tempdir().unwrap();
     let index = indexed(directory.path(), &IndexOptions::default());

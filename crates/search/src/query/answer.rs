@@ -6,14 +6,15 @@ use super::fusion::Ranked;
 use crate::document::Document;
 use crate::explanation::Explanation;
 
-/// How long the parts of a search took, in milliseconds. The dense arm may run in parallel with the other two.
+/// How long the parts of a search took, in milliseconds. The dense arm may run in parallel with the other two. If several queries were
+/// searched together, each has an equal share of the time of what was done for all of them at once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Timings {
-    /// Embedding the query; 0 if the caller did it, or if several queries were embedded together.
+    /// Embedding the query; 0 if the caller did it.
     pub encode_ms: f64,
     /// Evaluating the filter.
     pub filter_ms: f64,
-    /// The dense arm; about 0 if several queries shared it.
+    /// The dense arm.
     pub dense_ms: f64,
     /// The BM25 arm.
     pub bm25_ms: f64,
@@ -25,7 +26,7 @@ pub struct Timings {
     pub rerank_ms: f64,
     /// Reading documents and explaining hits.
     pub documents_ms: f64,
-    /// The whole search; 0 for queries that were searched together.
+    /// The whole search.
     pub total_ms: f64,
 }
 

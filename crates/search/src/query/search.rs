@@ -1,6 +1,6 @@
 //! [`Reader::search`] and its steps: making the arms' lists, fusing them, reordering the best, and reading the hits' documents.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use trivec::Embedding;
 
@@ -29,6 +29,11 @@ fn ms(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1e3
 }
 
+/// The milliseconds since an instant for each of `count` queries that shared them.
+fn share_ms(since: Instant, count: usize) -> f64 {
+    ms(since) / count.max(1) as f64
+}
+
 /// The entries that a search found, in their final order, before their documents are read ([`Reader::best`]).
 #[derive(Debug)]
 pub struct Best<'a> {
@@ -36,7 +41,6 @@ pub struct Best<'a> {
     query: &'a Query,
     embedding: &'a Embedding,
     ranking: Ranking,
-    took: Duration,
 }
 
 impl Best<'_> {
@@ -70,10 +74,7 @@ impl Best<'_> {
     /// # Errors
     /// As [`Reader::search`].
     pub fn hits(self, encoder: &Encoder<'_>) -> Result<Hits> {
-        let begin = Instant::now();
-        let mut hits = self.reader.hits(Some(encoder), self.query, self.embedding, self.ranking)?;
-        hits.timings.total_ms = self.took.as_secs_f64() * 1e3 + ms(begin);
-        Ok(hits)
+        self.reader.hits(Some(encoder), self.query, self.embedding, self.ranking)
     }
 }
 
@@ -126,10 +127,18 @@ impl Reader {
         queries.iter().try_for_each(|query| query.check().and_then(|()| self.check_query(query)))?;
         let queries: &[Query] = &queries.iter().map(|query| on_threads_of(encoder, query)).collect::<Vec<_>>();
         let texts: Vec<&str> = queries.iter().map(|query| query.text.as_str()).collect();
+        let begin = Instant::now();
         let embeddings = encoder.queries_until(&texts, Stop::of(queries).flag())?;
+        let encode_ms = share_ms(begin, queries.len());
         let rankings = self.rank_all(queries, &embeddings)?;
         let with = queries.iter().zip(&embeddings).zip(rankings);
-        with.map(|((query, embedding), ranking)| self.hits(Some(encoder), query, embedding, ranking)).collect()
+        let hits = with.map(|((query, embedding), ranking)| {
+            let mut hits = self.hits(Some(encoder), query, embedding, ranking)?;
+            hits.timings.encode_ms = encode_ms;
+            hits.timings.total_ms += encode_ms;
+            Ok(hits)
+        });
+        hits.collect()
     }
 
     /// As [`search`](Self::search), for a query that was embedded before, by [`Encoder::query`] or with [`Encoder::query_options`].
@@ -148,9 +157,8 @@ impl Reader {
     pub fn best<'a>(&'a self, query: &'a Query, embedding: &'a Embedding) -> Result<Best<'a>> {
         query.check()?;
         self.check_query(query)?;
-        let begin = Instant::now();
         let ranking = self.rank(query, embedding, None)?;
-        Ok(Best { reader: self, query, embedding, ranking, took: begin.elapsed() })
+        Ok(Best { reader: self, query, embedding, ranking })
     }
 
     /// Searches with a query's vectors and without a model, so that hits cannot be explained. Without the BM25 arm the query needs no text.
@@ -163,11 +171,8 @@ impl Reader {
         if query.explains() {
             return Err(Error::option("explain", "without a model, hits cannot be explained"));
         }
-        let begin = Instant::now();
         let ranking = self.rank(query, embedding, None)?;
-        let mut hits = self.hits(None, query, embedding, ranking)?;
-        hits.timings.total_ms = ms(begin);
-        Ok(hits)
+        self.hits(None, query, embedding, ranking)
     }
 
     /// As [`search_vectors`](Self::search_vectors), for several queries: those without a filter are multiplied with the dense vectors
@@ -189,30 +194,36 @@ impl Reader {
     pub(crate) fn rank_all(&self, queries: &[Query], embeddings: &[Embedding]) -> Result<Vec<Ranking>> {
         let together: Vec<usize> =
             (0..queries.len()).filter(|&index| queries[index].filter.is_none() && queries[index].arms.dense).collect();
-        let mut dense_lists: Vec<Option<Vec<Scored>>> = vec![None; queries.len()];
+        let mut dense_lists: Vec<Option<(Vec<Scored>, f64)>> = vec![None; queries.len()];
         let alive = self.selected(None)?;
         for group in together.chunks(TOGETHER) {
+            let begin = Instant::now();
             let vectors = group.iter().map(|&index| dense_of(&embeddings[index])).collect::<Result<Vec<&[f32]>>>()?;
             let most = group.iter().map(|&index| depth(&queries[index])).max().unwrap_or(0);
             let threads = group.iter().map(|&index| queries[index].threads()).max().unwrap_or(1);
             let stop = Stop::of(group.iter().map(|&index| &queries[index]));
-            for (&index, mut list) in group.iter().zip(dense::search(self, &vectors, &alive, most, threads, &stop)?) {
+            let lists = dense::search(self, &vectors, &alive, most, threads, &stop)?;
+            let took = share_ms(begin, group.len());
+            for (&index, mut list) in group.iter().zip(lists) {
                 list.truncate(depth(&queries[index]));
-                dense_lists[index] = Some(list);
+                dense_lists[index] = Some((list, took));
             }
         }
         let with = queries.iter().zip(embeddings).zip(dense_lists);
         with.map(|((query, embedding), list)| self.rank(query, embedding, list)).collect()
     }
 
-    /// Finds the candidates of a query and their final order. `dense_list` is the list of the dense arm, if it was made before.
+    /// Finds the candidates of a query and their final order. `dense_list` is the list of the dense arm, if it was made before, and the
+    /// milliseconds that this took.
     pub(crate) fn rank(
         &self,
         query: &Query,
         embedding: &Embedding,
-        dense_list: Option<Vec<Scored>>,
+        dense_list: Option<(Vec<Scored>, f64)>,
     ) -> Result<Ranking> {
         let mut timings = Timings::default();
+        let whole = Instant::now();
+        let (dense_list, dense_ms) = dense_list.map_or((None, 0.0), |(list, took)| (Some(list), took));
         let begin = Instant::now();
         let stop = Stop::of([query]);
         let selected = self.selected_until(query.filter.as_ref(), &stop)?;
@@ -248,6 +259,8 @@ impl Reader {
         let rows = if query.rerank > 0 { super::query_rows(self, embedding.colbert.as_ref())? } else { None };
         let shown = super::rerank(self, query, rows.as_ref(), &mut candidates)?;
         timings.rerank_ms = ms(begin);
+        timings.dense_ms += dense_ms;
+        timings.total_ms = ms(whole) + dense_ms;
         Ok(Ranking { candidates, shown, found, searched, best_share, languages, timings, dense, sparse })
     }
 
@@ -428,6 +441,8 @@ impl Reader {
             hits.push(Hit { rank: place as u32 + 1, score, document, lang, arms, explanation });
         }
         timings.documents_ms = ms(begin);
+        let in_chunks = self.has_chunks()?;
+        timings.total_ms += ms(begin);
         let info = |word: &bm25::Weighed| WordInfo {
             word: word.word.word.clone(),
             documents: word.documents,
@@ -437,7 +452,7 @@ impl Reader {
         Ok(Hits {
             hits,
             searched,
-            in_chunks: self.has_chunks()?,
+            in_chunks,
             candidates: candidates.len(),
             query_truncated: embedding.truncated,
             best_share,
