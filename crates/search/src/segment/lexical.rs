@@ -8,6 +8,7 @@
 //! ```
 
 use half::f16;
+use trivec::numbers::grouped;
 
 use super::file::{FileRecord, FileWriter, SegmentFile, Shape, aligned};
 use crate::error::{Error, Result};
@@ -25,6 +26,19 @@ fn half(weight: f32) -> u16 {
     if weight.is_infinite() || weight.is_nan() { f16::MAX.to_bits() } else { weight.to_bits().max(1) }
 }
 
+/// Refuses more weights than a segment can have: they are numbered by u32.
+fn check_count(weights: usize) -> Result<()> {
+    if u32::try_from(weights).is_ok() {
+        return Ok(());
+    }
+    let what = format!(
+        "one segment would have {} lexical weights, expected at most {}: commit before so many documents are pending",
+        grouped(weights),
+        grouped(u32::MAX as usize)
+    );
+    Err(Error::option("documents", what))
+}
+
 impl LexicalWriter {
     pub fn new(file: FileWriter) -> LexicalWriter {
         LexicalWriter { file, starts: vec![0], ids: Vec::new(), weights: Vec::new() }
@@ -39,6 +53,7 @@ impl LexicalWriter {
             self.ids.push(id);
             self.weights.push(half(weight));
         }
+        check_count(self.ids.len())?;
         self.starts.push(self.ids.len() as u64);
         Ok(())
     }
@@ -47,6 +62,7 @@ impl LexicalWriter {
     pub fn push_halves(&mut self, (ids, weights): &(&[u32], &[u16])) -> Result<()> {
         self.ids.extend_from_slice(ids);
         self.weights.extend_from_slice(weights);
+        check_count(self.ids.len())?;
         self.starts.push(self.ids.len() as u64);
         Ok(())
     }
@@ -176,5 +192,20 @@ impl LexicalReader {
             return wrong("its two lists have not the same entries");
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_weights_than_can_be_numbered_are_refused() {
+        for fits in [0, 1, u32::MAX as usize] {
+            check_count(fits).unwrap();
+        }
+        let error = check_count(u32::MAX as usize + 1).unwrap_err().to_string();
+        assert!(error.contains("4,294,967,296 lexical weights, expected at most 4,294,967,295"), "{error}");
+        check_count(usize::MAX).unwrap_err();
     }
 }
