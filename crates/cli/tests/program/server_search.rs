@@ -428,6 +428,30 @@ fn server_metric(server: &Server, name: &str) -> Option<f64> {
 }
 
 #[test]
+fn the_answer_says_whether_it_was_committed_also_where_the_service_did_it_by_itself() {
+    let fixture = Fixture::new();
+    let server = fixture.writing(&["--max-texts", "20000"]);
+    let added = |from: usize, count: usize| {
+        let lines: Vec<String> =
+            (from..from + count).map(|n| json!({"id": format!("n{n}"), "text": "x"}).to_string()).collect();
+        let answer = done(send(&server, "POST", "/v1/documents?commit=false", LINES, &lines.join("\n")));
+        assert_eq!(answer["added"], json!(count));
+        answer["committed"].clone()
+    };
+    let there = |key: &str| send(&server, "GET", &format!("/v1/documents/{key}"), JSON, "").status == 200;
+    assert_eq!(added(0, 10), json!(false));
+    assert!(!there("n0"));
+    assert_eq!(added(10, 9_990), json!(true), "10,000 documents were pending");
+    assert!(there("n0") && there("n9999"));
+    assert_eq!(added(10_000, 1), json!(false));
+    let deleted = |path: &str| done(send(&server, "DELETE", path, JSON, ""))["committed"].clone();
+    assert_eq!(deleted("/v1/documents/n0?commit=false"), json!(false));
+    assert!(there("n0") && !there("n10000"));
+    assert_eq!(deleted("/v1/documents/n1"), json!(true));
+    assert!(!there("n0") && !there("n1") && there("n10000"));
+}
+
+#[test]
 fn what_is_pending_becomes_visible_with_a_commit() {
     let fixture = Fixture::new();
     let copies = fixture.shown("copies");

@@ -130,20 +130,20 @@ async fn delete_entries(app: &App, how: &HowToWrite, what: What) -> Result<Respo
         What::Filter(filter) => turn.writer()?.delete_where(&filter),
     };
     let (turn, deleted) = turn.run(app, work).await?;
-    finish(app, turn, how.commit).await?;
+    let committed = finish(app, turn, how.commit).await?;
     app.search.metrics.count(&served.name, "deleted", deleted);
-    Ok(Json(json!({"deleted": deleted, "committed": how.commit})).into_response())
+    Ok(Json(json!({"deleted": deleted, "committed": committed})).into_response())
 }
 
-/// Commits if `commit`, or if many documents are pending; else leaves the changes to a later commit. Returns the generation of the commit, if
-/// there was one.
-async fn finish(app: &App, mut turn: Turn, commit: bool) -> Result<Option<u64>> {
+/// Commits if `commit`, or if many documents are pending; else leaves the changes to a later commit. Returns whether it has committed.
+async fn finish(app: &App, mut turn: Turn, commit: bool) -> Result<bool> {
     let many = turn.writer()?.pending() >= MOST_PENDING;
     if commit || many {
-        return turn.commit(app).await.map(|done| Some(done.generation));
+        turn.commit(app).await?;
+        return Ok(true);
     }
     turn.keep();
-    Ok(None)
+    Ok(false)
 }
 
 /// The answer to a batch of documents.
@@ -153,6 +153,7 @@ struct Upserted {
     refused: u64,
     /// How many of the added ones were cut to the index's maximum length.
     truncated: u64,
+    /// Whether the documents are committed: because the request asked for it, or because many were pending.
     committed: bool,
     errors: Vec<Refused>,
 }
@@ -195,7 +196,7 @@ async fn upsert_inner(app: &Arc<App>, how: HowToWrite, request: Request) -> Resu
     if let (true, Some(first)) = (batch.documents.is_empty(), batch.refused.first()) {
         return Err(nothing_taken(first));
     }
-    let Added { added, truncated, refused } = add(app, &served, batch.documents, how.commit).await?;
+    let Added { added, truncated, refused, committed } = add(app, &served, batch.documents, how.commit).await?;
     let mut errors = batch.refused;
     errors.extend(refused);
     errors.sort_by_key(|refused| refused.index);
@@ -206,7 +207,7 @@ async fn upsert_inner(app: &Arc<App>, how: HowToWrite, request: Request) -> Resu
     app.search.metrics.count(&served.name, "added", added);
     app.search.metrics.count(&served.name, "refused", refused);
     errors.truncate(MOST_TOLD);
-    Ok(Json(Upserted { added, refused, truncated, committed: how.commit, errors }).into_response())
+    Ok(Json(Upserted { added, refused, truncated, committed, errors }).into_response())
 }
 
 /// The error for a request of which no document can be added. `first` is the first refused one.
@@ -224,6 +225,8 @@ struct Added {
     truncated: u64,
     /// Documents that the index refused, because they are not valid or an entry of another document has their key.
     refused: Vec<Refused>,
+    /// Whether they are committed.
+    committed: bool,
 }
 
 /// The documents that were read from a request, each with its index in it, and those that could not be read.
@@ -320,8 +323,8 @@ async fn add(app: &Arc<App>, served: &Arc<Served>, batch: Vec<(usize, Document)>
         (turn, done) = turn.run(app, work).await?;
     }
     drop(room);
-    finish(app, turn, commit).await?;
-    Ok(done)
+    let committed = finish(app, turn, commit).await?;
+    Ok(Added { committed, ..done })
 }
 
 /// Cuts texts into parts that are embedded together: each has at most [`BATCH_TOKENS`] tokens, or is one longer text.
