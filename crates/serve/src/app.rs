@@ -328,10 +328,15 @@ impl App {
     pub(super) fn computed(&self, tokens: usize, timing: Timing) {
         note(|work| {
             work.tokens += tokens;
-            work.queue = work.queue.max(timing.queued);
-            work.encode = work.encode.max(timing.computed);
+            work.took(timing);
         });
         self.metrics.encoded(tokens, timing);
+    }
+
+    /// Records that the cache had all texts of this request, or of a part of it, and how long looking them up took.
+    fn looked_up(&self, timing: Timing) {
+        note(|work| work.took(timing));
+        self.metrics.answered(0, timing);
     }
 
     /// The embeddings of tokenised texts, from the cache or through the queue.
@@ -371,8 +376,7 @@ impl App {
             };
             let (computed, took) = round.map_err(|e| e.at_text(|index| places[index]))?;
             places.into_iter().zip(computed).for_each(|(text, embedding)| embeddings[text] = Some(embedding));
-            timing.queued = timing.queued.max(took.queued);
-            timing.computed += took.computed;
+            timing.then(took);
         }
         Ok((embeddings.into_iter().flatten().collect(), timing))
     }
@@ -409,7 +413,7 @@ impl App {
         let (plan, ids) = tokio::task::spawn_blocking(look_up).await.map_err(failed)?;
         if plan.missing().is_empty() {
             let timing = Timing { computed: begin.elapsed(), ..Timing::default() };
-            self.metrics.answered(0, timing);
+            self.looked_up(timing);
             return Ok((plan.complete(Vec::new()), timing));
         }
         let to_compute: Vec<Vec<u32>> = plan.missing_of(&ids).into_iter().cloned().collect();

@@ -52,15 +52,21 @@ pub(super) enum Refused {
 /// How long a request's parts took.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Timing {
-    /// Time until the engine began with the request's first part.
+    /// Time until the engine began with the request's first part; with [`Timing::then`] the sum of the times that its parts waited.
     pub queued: Duration,
     /// Time of all batches and calls that contained a part of the request.
     pub computed: Duration,
 }
 
 impl Timing {
-    /// Adds a part that waited for `queued` and took `computed`.
-    pub(super) fn add(&mut self, is_first: bool, queued: Duration, computed: Duration) {
+    /// Adds the times of a part that entered the queue after the parts before it were computed.
+    pub(super) fn then(&mut self, next: Timing) {
+        self.queued += next.queued;
+        self.computed += next.computed;
+    }
+
+    /// Adds a part that entered the queue together with the others, waited for `queued` and took `computed`.
+    fn add(&mut self, is_first: bool, queued: Duration, computed: Duration) {
         self.queued = if is_first { queued } else { self.queued.min(queued) };
         self.computed += computed;
     }

@@ -5,6 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::scheduler::Timing;
+
 /// Statistics of a request.
 #[derive(Debug, Clone, Default)]
 pub struct Work {
@@ -16,10 +18,10 @@ pub struct Work {
     pub tokens: usize,
     /// Time of tokenising the texts.
     pub tokenize: Duration,
-    /// Time until the engine began with the first of the texts. If the request was computed in several parts, that of the part which waited
-    /// longest.
+    /// Time until the engine began with the first of the texts. If the request was computed in several parts one after another, the sum of
+    /// the times that they waited.
     pub queue: Duration,
-    /// Engine time of the batches with the texts. If the request was computed in several parts, that of the part which took longest.
+    /// Engine time of the batches with the texts, of all parts together; the time of looking them up if the cache had them all.
     pub encode: Duration,
     /// The texts themselves, if the log is to have them.
     pub contents: Vec<String>,
@@ -66,6 +68,12 @@ pub(super) fn note(write: impl FnOnce(&mut Work)) {
 }
 
 impl Work {
+    /// Adds the times of a part of the request, which was computed or looked up after the parts before it.
+    pub(super) fn took(&mut self, timing: Timing) {
+        self.queue += timing.queued;
+        self.encode += timing.computed;
+    }
+
     /// Sets the headers in which text-embeddings-inference gives these statistics, with times in whole milliseconds.
     pub(super) fn headers(&self, took: Duration, headers: &mut HeaderMap) {
         headers.insert(HeaderName::from_static("x-compute-type"), HeaderValue::from_static("cpu"));

@@ -56,6 +56,21 @@ fn the_log_has_numbers_and_no_texts_unless_asked() {
 }
 
 #[test]
+fn a_request_in_several_parts_has_one_engine_time_in_its_answer_and_in_the_log() {
+    let mut server = Server::start(&["--log-format", "json"]);
+    // Each pair alone has a fourth of the tokens of a batch, so that the pairs are computed in several parts.
+    let text = |n: usize| format!("text {n} ") + &"word ".repeat(500);
+    let pairs: Vec<_> = (0..12).map(|n| json!([text(2 * n), text(2 * n + 1)])).collect();
+    let answer = server.request("POST", "/v1/score", &[], json!({"pairs": pairs}).to_string().as_bytes());
+    assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+    let timing = serde_json::from_slice::<serde_json::Value>(&answer.body).unwrap()["timing"].clone();
+    let line = server.logged("/v1/score", 200);
+    assert_eq!((&line["encode_ms"], &line["queue_ms"]), (&timing["encode_ms"], &timing["queue_ms"]), "{line}");
+    assert!(timing["encode_ms"].as_f64() > Some(0.0), "{timing}");
+    server.end();
+}
+
+#[test]
 fn a_client_that_went_away_is_logged_and_counted() {
     let server = Server::start(&["--log-format", "json"]);
     // So many texts that the client is gone long before they are embedded.

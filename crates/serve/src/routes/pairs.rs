@@ -39,14 +39,14 @@ pub(super) async fn score_all(
     let mut embeddings: Vec<Option<Arc<Embedding>>> = texts.iter().map(|_| None).collect();
     let (mut scores, mut timing) = (Vec::with_capacity(pairs.len()), Timing::default());
     let mut before = None;
-    for (at, part) in parts.iter().enumerate() {
+    for part in &parts {
         let new: Vec<&Tokenized> = part.new.iter().map(|&text| &texts[text]).collect();
         let compute = app.encode_part(model, &new, model.info().modes.into(), room.as_ref());
         // Scoring ColBERT vectors of long texts takes time, so the part before is scored on a blocking thread while the engine computes this one.
         let (computed, scored) = tokio::join!(compute, score_part(app, before.take()));
         scores.extend(scored?);
         let (computed, took) = computed.map_err(|e| e.at_text(|index| part.new[index]))?;
-        timing.add(at == 0, took.queued, took.computed);
+        timing.then(took);
         for (&text, embedding) in part.new.iter().zip(computed) {
             embeddings[text] = Some(Arc::new(embedding));
         }
