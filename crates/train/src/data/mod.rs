@@ -271,7 +271,8 @@ impl PairSet {
     }
 
     /// Moves about `percent` of the groups into a dev set, but at least [`FEW_JUDGED`] and at most half. A hash of each group's first query
-    /// decides which groups are moved. Passages that belong to no pair are dropped. Returns the groups that stay, and the dev set.
+    /// decides which groups are moved. Passages that belong to no pair, as a BEIR corpus has them, are in both sets then: they can be mined
+    /// as negatives and are ranked by dev queries. Returns the groups that stay, and the dev set.
     ///
     /// # Errors
     /// [`Error::Data`] if there are fewer than twice [`FEW_JUDGED`] groups.
@@ -299,8 +300,15 @@ impl PairSet {
         let mut chosen = vec![false; self.groups];
         order.iter().take(count).for_each(|&group| chosen[group] = true);
         let is_wanted = |pair: &&Pair, wanted| chosen[pair.group as usize] == wanted;
+        let mut is_paired = vec![false; self.passages.len()];
+        for pair in &self.pairs {
+            pair.negatives.iter().chain([&pair.passage]).for_each(|&passage| is_paired[passage as usize] = true);
+        }
+        let others = self.passages.iter().zip(&is_paired).filter(|(_, is_paired)| !**is_paired);
+        let others: Vec<String> = others.map(|(text, _)| text.clone()).collect();
         let raw = |set: &PairSet, wanted: bool| RawPairs {
             pairs: set.pairs.iter().filter(|pair| is_wanted(pair, wanted)).map(|pair| set.raw(pair)).collect(),
+            others: others.clone(),
             digest: set.digest.clone(),
             ..RawPairs::default()
         };

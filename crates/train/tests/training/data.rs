@@ -250,6 +250,36 @@ fn of_many_groups_six_percent_are_put_aside_and_of_few_never_more_than_half() {
 }
 
 #[test]
+fn passages_of_no_pair_are_on_both_sides_of_a_split() {
+    let directory = tempfile::tempdir().unwrap();
+    let lines = |of: &str, count: usize| -> String {
+        (0..count).map(|at| format!("{{\"_id\": \"{of}{at}\", \"text\": \"{of} number {at}\"}}\n")).collect()
+    };
+    file(&directory, "corpus.jsonl", &lines("passage", 50));
+    file(&directory, "queries.jsonl", &lines("query", 30));
+    let judged: String = (0..30).map(|at| format!("query{at}\tpassage{at}\t1\n")).collect();
+    file(&directory, "qrels/train.tsv", &judged);
+    let mut raw = read_pairs(directory.path(), Split::Train).unwrap();
+    // A passage that is a negative of one pair stays on the side of this pair.
+    raw.pairs[0].negatives = vec!["passage number 30".to_owned()];
+    let all = PairSet::new(raw).unwrap();
+    let (train, dev) = all.split_dev(6).unwrap();
+    assert_eq!(train.pairs.len() + dev.pairs.len(), 30);
+    for set in [&train, &dev] {
+        let own = |pair: &trivec_train::Pair| pair.passage;
+        let mut expected: Vec<String> = set.pairs.iter().map(|pair| set.passages[own(pair) as usize].clone()).collect();
+        expected.extend((31..50).map(|at| format!("passage number {at}")));
+        expected
+            .extend(set.pairs.iter().any(|pair| !pair.negatives.is_empty()).then(|| "passage number 30".to_owned()));
+        let mut found = set.passages.clone();
+        (expected.sort(), found.sort());
+        assert_eq!(found, expected);
+        assert_eq!(set.passage_groups.iter().filter(|group| group.is_some()).count(), set.pairs.len());
+    }
+    assert_eq!(train.overlap(&dev), None);
+}
+
+#[test]
 fn long_texts_are_cut_and_counted() {
     let directory = tempfile::tempdir().unwrap();
     let mut data = inputs();
