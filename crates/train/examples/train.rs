@@ -67,5 +67,5 @@ fn set(pairs: &[(&str, &str)]) -> trivec_train::Result<PairSet> {
         .iter()
         .map(|&(query, passage)| RawPair { query: query.into(), passage: passage.into(), ..RawPair::default() })
         .collect();
-    PairSet::new(RawPairs { digest: format!("{pairs:?}"), pairs, ..RawPairs::default() })
+    PairSet::new(RawPairs { pairs, ..RawPairs::default() })
 }

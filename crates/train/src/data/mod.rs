@@ -76,7 +76,7 @@ pub struct PairSet {
     pub left_out: LeftOut,
     /// How many pairs were made from documents without labels.
     pub unlabelled: usize,
-    /// SHA-256 of what the pairs were read from: see [`RawPairs::digest`].
+    /// SHA-256 of what the pairs were read from, or of the pairs themselves: see [`RawPairs::digest`].
     pub digest: String,
 }
 
@@ -112,7 +112,8 @@ impl PairSet {
     ///
     /// # Errors
     /// [`Error::Data`] if there are too many texts.
-    pub fn new(raw: RawPairs) -> Result<PairSet> {
+    pub fn new(mut raw: RawPairs) -> Result<PairSet> {
+        raw.complete_digest();
         let most = raw.pairs.iter().map(|pair| 2 + pair.negatives.len()).sum::<usize>() + raw.others.len();
         if most > MAX_TEXTS {
             return Err(Error::data(format!("{most} texts, expected at most {MAX_TEXTS}")));

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use tempfile::TempDir;
-use trivec_train::{Error, FEW_JUDGED, PairSet, RawPairs, Split, TrainOptions, read_documents, read_pairs};
+use trivec_train::{Error, FEW_JUDGED, PairSet, RawPair, RawPairs, Split, TrainOptions, read_documents, read_pairs};
 
 use crate::{inputs, options, pair, run, set, starter};
 
@@ -277,6 +277,61 @@ fn passages_of_no_pair_are_on_both_sides_of_a_split() {
         assert_eq!(set.passage_groups.iter().filter(|group| group.is_some()).count(), set.pairs.len());
     }
     assert_eq!(train.overlap(&dev), None);
+}
+
+#[test]
+fn pairs_without_a_digest_get_one_that_tells_them_apart() {
+    let digest = |raw: RawPairs| PairSet::new(raw).unwrap().digest;
+    let of = |pairs: &[RawPair], others: &[&str]| RawPairs {
+        pairs: pairs.to_vec(),
+        others: others.iter().map(|text| (*text).to_owned()).collect(),
+        ..RawPairs::default()
+    };
+    let with = |change: &dyn Fn(&mut RawPair)| {
+        let mut pair = pair("a query", "a passage");
+        change(&mut pair);
+        of(&[pair], &[])
+    };
+    let mut all = vec![
+        with(&|_| {}),
+        with(&|pair| pair.query = "another".to_owned()),
+        with(&|pair| pair.passage = "another".to_owned()),
+        with(&|pair| (pair.query, pair.passage) = ("a query a".to_owned(), "passage".to_owned())),
+        with(&|pair| pair.negatives = vec!["no".to_owned()]),
+        with(&|pair| pair.negatives = vec!["n".to_owned(), "o".to_owned()]),
+        with(&|pair| pair.group = Some("no".to_owned())),
+        with(&|pair| pair.group = Some(String::new())),
+        with(&|pair| pair.score = Some(0.0)),
+        with(&|pair| pair.score = Some(1.0)),
+        with(&|pair| (pair.negatives, pair.negative_scores) = (vec!["no".to_owned()], vec![0.5])),
+        of(&[pair("a query", "a passage")], &["another"]),
+        of(&[pair("a query", "a passage"), pair("b", "c")], &[]),
+        of(&[pair("b", "c"), pair("a query", "a passage")], &[]),
+    ];
+    // Joined lists: with a digest on one side, on the other, and on none.
+    let known = |digest: &str| RawPairs { digest: digest.to_owned(), ..with(&|_| {}) };
+    for (one, other) in [("", "known"), ("known", ""), ("", "")] {
+        for text in ["x", "y"] {
+            let mut joined = known(one);
+            let mut more = known(other);
+            let own = if one.is_empty() { &mut joined } else { &mut more };
+            own.pairs[0].query = text.to_owned();
+            joined.extend(more);
+            all.push(joined);
+        }
+    }
+    let found: Vec<String> = all.iter().cloned().map(digest).collect();
+    assert!(found.iter().all(|digest| digest.len() == 64), "{found:?}");
+    let different: std::collections::BTreeSet<&String> = found.iter().collect();
+    assert_eq!(different.len(), found.len(), "{found:?}");
+    assert_eq!(all.into_iter().map(digest).collect::<Vec<_>>(), found, "the same pairs have the same digest");
+    // A given digest stays, also where one side of a join is empty.
+    assert_eq!(digest(known("given")), "given");
+    let mut joined = RawPairs::default();
+    joined.extend(known("given"));
+    joined.extend(RawPairs::default());
+    assert_eq!(digest(joined), "given");
+    assert_eq!(digest(RawPairs::default()), "");
 }
 
 #[test]

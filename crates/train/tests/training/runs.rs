@@ -4,7 +4,7 @@ use std::fs;
 use std::ops::ControlFlow;
 
 use trivec_testing::data;
-use trivec_train::{Error, Event, Inputs, Session, Start, TrainOptions, Trained};
+use trivec_train::{Error, Event, Inputs, PairSet, RawPairs, Session, Start, TrainOptions, Trained};
 
 use crate::{THINGS, inputs, load, options, pair, run, set, starter};
 
@@ -37,6 +37,25 @@ fn a_run_has_the_same_bytes_for_one_and_two_threads_and_after_every_interruption
     // Another seed gives other heads.
     let other = TrainOptions { seed: 1, ..options };
     assert_ne!(bits(&run(&starter(2), inputs(), &other, &work("other"), None).unwrap()), bits(&expected));
+}
+
+#[test]
+fn pairs_in_memory_do_not_resume_the_run_of_other_pairs() {
+    let directory = tempfile::tempdir().unwrap();
+    // No digest is given, and the two sets have the same number of pairs.
+    let of = |from: usize| Inputs {
+        train: PairSet::new(RawPairs {
+            pairs: THINGS[from..from + 16].iter().map(|(query, passage)| pair(query, passage)).collect(),
+            ..RawPairs::default()
+        })
+        .unwrap(),
+        ..inputs()
+    };
+    let (options, work) = (options(), |name: &str| directory.path().join(name));
+    let expected = run(&starter(2), of(4), &options, &work("alone"), None).unwrap();
+    let error = run(&starter(2), of(0), &options, &work("shared"), Some(3)).unwrap_err();
+    assert!(matches!(error, Error::Stopped { .. }), "{error}");
+    assert_eq!(bits(&run(&starter(2), of(4), &options, &work("shared"), None).unwrap()), bits(&expected));
 }
 
 #[test]
