@@ -250,6 +250,30 @@ fn of_many_groups_six_percent_are_put_aside_and_of_few_never_more_than_half() {
 }
 
 #[test]
+fn a_first_sentence_that_does_not_end_is_cut_to_two_hundred_characters() {
+    let directory = tempfile::tempdir().unwrap();
+    let pairs = |text: &str| read_documents(&file(&directory, "docs.txt", text)).unwrap().pairs;
+    let spaced = |first: usize| format!("{} {}", "w".repeat(first), "x".repeat(250));
+    for (text, query) in [
+        ("字".repeat(250), "字".repeat(200)),
+        // Cut at the last space, also at one after the two hundredth character, but not at a later one.
+        ("word ".repeat(100), "word ".repeat(40).trim().to_owned()),
+        (spaced(150), "w".repeat(150)),
+        (spaced(200), "w".repeat(200)),
+        (spaced(201), "w".repeat(200)),
+        // An end of a sentence that is the two hundredth character, and one that is the next.
+        (format!("{}。{}", "字".repeat(199), "后".repeat(30)), format!("{}。", "字".repeat(199))),
+        (format!("{}。{}", "字".repeat(200), "后".repeat(30)), "字".repeat(200)),
+    ] {
+        let found = pairs(&text);
+        assert_eq!(found.len(), 1, "{text}");
+        assert_eq!(found[0].query, query, "{text}");
+        assert_eq!(found[0].passage, text.trim()[query.len()..].trim(), "nothing is lost");
+    }
+    assert!(pairs(&"字".repeat(200)).is_empty(), "nothing is left for a passage");
+}
+
+#[test]
 fn passages_of_no_pair_are_on_both_sides_of_a_split() {
     let directory = tempfile::tempdir().unwrap();
     let lines = |of: &str, count: usize| -> String {
