@@ -85,7 +85,7 @@ pub enum Error {
     },
     /// The loss became NaN or infinite.
     #[error(
-        "step {step}: the loss of the {arm} arm is {found}; its first query is `{}`, with the passage `{}`",
+        "step {step}: the loss of the {arm} arm is {found}, in a batch with the query `{}` and the passage `{}`",
         shown(query),
         shown(passage)
     )]

@@ -151,6 +151,10 @@ fn a_loss_that_is_no_number_stops_the_run_and_names_the_step() {
     let error = run(&starter(2), inputs(), &wild, directory.path(), None).unwrap_err();
     let Error::Diverged { step, arm, query, passage, .. } = &error else { panic!("{error}") };
     assert!(*step > 1 && *arm == "dense" && !query.is_empty() && !passage.is_empty(), "{error}");
+    assert!(
+        error.to_string().ends_with(&format!("in a batch with the query `{query}` and the passage `{passage}`")),
+        "{error}"
+    );
     // The checkpoint before the failed step is there: the same run resumes from it, and fails at the same step.
     assert!(directory.path().join("checkpoint.safetensors").is_file());
     let mut resumed = None;
