@@ -44,11 +44,9 @@ pub(crate) struct States {
     places: Vec<Place>,
 }
 
-/// What [`Store::fill`] found and computed.
+/// What [`Store::fill`] computed.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Filled {
-    /// Texts that were in the file already, or that repeat another text.
-    pub found: usize,
     /// Texts whose states were computed.
     pub computed: usize,
     /// Tokens whose states were computed.
@@ -157,8 +155,7 @@ impl Store {
                 missing.push((key, text));
             }
         }
-        let mut filled = Filled { found: asked.len(), ..Filled::default() };
-        filled.found = texts.len() - missing.len();
+        let mut filled = Filled::default();
         // Texts of similar length are computed together, which fills the engine's passes better.
         missing.sort_by_key(|(_, text)| text.len());
         let total: usize = missing.iter().map(|(_, text)| text.len()).sum();
