@@ -354,7 +354,7 @@ trivec_status trivec_encode_ids(const trivec_model *model,
                                 trivec_error **error);
 
 // Writes the dense vectors of `count` texts into `out`, one after another: [count, dense_dim], or [count, options.dimensions]. TRIVEC_USAGE
-// if it has room for fewer floats. Only TRIVEC_DENSE may be asked for. If the call fails, `out` may be written in part.
+// if it has room for fewer floats. Only TRIVEC_DENSE may be asked for. If the call fails, `out` is as it was.
 trivec_status trivec_encode_dense(const trivec_model *model,
                                   const trivec_text *texts,
                                   size_t count,
@@ -363,8 +363,8 @@ trivec_status trivec_encode_dense(const trivec_model *model,
                                   size_t out_floats,
                                   trivec_error **error);
 
-// Embeds `count` texts and hands each over as soon as it and those before it are done: in their order, on the thread of the call. No more than
-// some hundred results are held at a time. Indices in errors, and progress, are those of the whole call.
+// Embeds `count` texts, 256 at a time, and hands each one's result over: in their order, on the thread of the call. After each 256 texts their
+// results are handed over before the next ones are computed, so that no more than 256 results are held at a time. Indices in errors, and progress, are those of the whole call.
 trivec_status trivec_encode_each(const trivec_model *model,
                                  const trivec_text *texts,
                                  size_t count,

@@ -243,7 +243,7 @@ pub unsafe extern "C" fn trivec_encode_ids(
 const WINDOW: usize = 256;
 
 /// Writes the dense vectors of `count` texts into `out`, one after another: [count, dense_dim], or [count, options.dimensions]. TRIVEC_USAGE
-/// if it has room for fewer floats. Only TRIVEC_DENSE may be asked for. If the call fails, `out` may be written in part.
+/// if it has room for fewer floats. Only TRIVEC_DENSE may be asked for. If the call fails, `out` is as it was.
 ///
 /// # Safety
 /// See the header's first words.
@@ -300,8 +300,8 @@ fn write_dense(
 /// anything but 0, the call ends with TRIVEC_CANCELLED, also if that was the last text. It must return: no exception, no longjmp.
 pub type trivec_each = Option<unsafe extern "C" fn(user: *mut c_void, index: usize, one: *const trivec_result) -> i32>;
 
-/// Embeds `count` texts and hands each over as soon as it and those before it are done: in their order, on the thread of the call. No more than
-/// some hundred results are held at a time. Indices in errors, and progress, are those of the whole call.
+/// Embeds `count` texts, 256 at a time, and hands each one's result over: in their order, on the thread of the call. After each 256 texts their
+/// results are handed over before the next ones are computed, so that no more than 256 results are held at a time. Indices in errors, and progress, are those of the whole call.
 ///
 /// # Safety
 /// See the header's first words.

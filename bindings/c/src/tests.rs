@@ -448,6 +448,7 @@ fn a_call_that_is_ended_at_its_last_text_is_cancelled_too() {
         refused(TRIVEC_CANCELLED, "cancelled", |e| {
             trivec_encode_dense(model.0, texts, 600, &watched, out, 600 * 64, e)
         });
+        assert!((0..600 * 64).all(|at| *out.add(at) == 0.0), "a call that fails writes nothing");
         let all = Watch::until(usize::MAX);
         refused(TRIVEC_CANCELLED, "cancelled", |e| {
             trivec_encode_each(model.0, texts, 600, &watched, Some(each), all.user(), e)
