@@ -65,21 +65,23 @@ fn every_format_gives_the_same_bits_whatever_the_neighbours_order_and_threads() 
             });
             for threads in [1, 2, 8] {
                 let model = load(&path, threads, isa);
-                let backward: Vec<usize> = (0..texts.len()).rev().collect();
-                let mixed: Vec<usize> = (0..texts.len()).map(|i| (i * 31 + 5) % texts.len()).collect();
-                for order in [&backward, &mixed] {
-                    let batch: Vec<&[u32]> = order.iter().map(|&text| texts[text].as_slice()).collect();
-                    for (&text, found) in order.iter().zip(model.encode_ids(&batch, &ALL).unwrap()) {
-                        if let Err(what) = same_bits(&found, &expected[text]) {
-                            failures.push(format!("{}, {isa}, {threads} threads, text {text}: {what}", format.name()));
-                        }
+                // Two threads get the texts backward, the others in an order in which long ones come beside short ones.
+                let step = if threads == 2 { texts.len() - 1 } else { 31 };
+                let order: Vec<usize> = (0..texts.len()).map(|i| (i * step + 5) % texts.len()).collect();
+                let batch: Vec<&[u32]> = order.iter().map(|&text| texts[text].as_slice()).collect();
+                for (&text, found) in order.iter().zip(model.encode_ids(&batch, &ALL).unwrap()) {
+                    if let Err(what) = same_bits(&found, &expected[text]) {
+                        failures.push(format!("{}, {isa}, {threads} threads, text {text}: {what}", format.name()));
                     }
+                }
+                if threads == 1 {
+                    continue;
                 }
                 // For dense vectors alone the last layer computes only what they need.
                 let dense = model.encode_ids(&texts, &EncodeOptions::default()).unwrap();
                 for (text, found) in dense.iter().enumerate() {
                     if found.dense != expected[text].dense {
-                        failures.push(format!("{}, {isa}, dense alone, text {text}", format.name()));
+                        failures.push(format!("{}, {isa}, {threads} threads, dense alone, text {text}", format.name()));
                     }
                 }
             }
