@@ -417,7 +417,7 @@ fn rows_of_another_kind_are_refused() {
 }
 
 #[test]
-fn a_nan_stays_nan_in_bf16() {
+fn special_values_become_bf16_as_the_half_crate_rounds_them() {
     let bits =
         [0x7fff_ffffu32, 0xffff_ffff, 0x7f80_0001, 0xff80_0001, 0x7fc0_0000, 0x7f80_0000, 0xff80_0000, 0x7f7f_ffff, 1];
     let row: Vec<f32> = bits.iter().cycle().take(37).map(|&bits| f32::from_bits(bits)).collect();

@@ -89,13 +89,15 @@ impl StoredTensor {
 /// A tensor of a checkpoint that has not been read. If its elements have to be gathered, [`UnreadTensor::read`] does it.
 #[derive(Debug, Clone)]
 pub(crate) struct UnreadTensor {
-    /// The tensor; but if its elements have to be gathered, its bytes are still those of the whole file.
+    /// The tensor in its file. If `strided` is set, `entry.range` is a range of the gathered bytes, which `bytes` is not yet: call
+    /// [`UnreadTensor::read`] before the values are read.
     pub stored: StoredTensor,
     strided: Option<Strided>,
 }
 
 impl UnreadTensor {
-    /// The tensor with its own bytes.
+    /// The tensor, ready to be read. Strided elements are gathered into a buffer of their own; any other tensor stays a range of its file, and
+    /// nothing is copied.
     pub(crate) fn read(&self) -> StoredTensor {
         let mut stored = self.stored.clone();
         if let Some(strided) = &self.strided {

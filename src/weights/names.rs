@@ -318,7 +318,7 @@ fn dense_module(checkpoint: &Checkpoint, folder: &str, inputs: usize) -> Result<
         let found = (config.in_features, config.out_features);
         return Err(Error::format(
             &config_path,
-            format!("maps {} to {} values, expected {inputs} to at least 1", found.0, found.1),
+            format!("takes {} values and gives {}, expected to take {inputs} and give at least 1", found.0, found.1),
         ));
     }
     let mut tensors = dense_module_tensors(checkpoint, folder)?.into_iter();

@@ -106,7 +106,8 @@ impl Source {
         found.next().filter(|_| found.next().is_none())
     }
 
-    /// Every file that has been opened so far, ordered by name. Two models that were read from files of equal content are equal.
+    /// Every file that has been opened so far with its name, ordered by name so that the order of opening does not matter. Callers digest this
+    /// list to tell whether two models were read from the same content. The name of a packed file is "".
     pub(crate) fn contents(&self) -> Vec<(String, Content)> {
         let mut all = match self {
             Source::Directory(_, opened) => opened.lock().unwrap_or_else(PoisonError::into_inner).clone(),

@@ -37,19 +37,20 @@ pub(super) struct PathPart(pub String);
 #[cfg(feature = "search")]
 pub(super) struct QueryPart<T>(pub T);
 
-/// The answer to a request that cannot be read, in the dialect of its route.
-pub(super) struct Unreadable(ApiError, Dialect);
+/// The error of a request that is refused before its handler runs, in the dialect of its route: its body, path or parameters are wrong, too
+/// large or too slow, or there is no memory for it at present.
+pub(super) struct Refused(ApiError, Dialect);
 
-impl IntoResponse for Unreadable {
+impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         self.0.answer(self.1)
     }
 }
 
 impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<App>> for Body<T> {
-    type Rejection = Unreadable;
+    type Rejection = Refused;
 
-    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Unreadable> {
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Refused> {
         let dialect = Dialect::of(request.extensions());
         let held = app.held();
         let read = async {
@@ -57,14 +58,14 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Arc<App>> for Body<T> {
             let bytes = read(request.into_body(), app.limits.body_bytes, app.body_idle, &held).await?;
             counted_and_parsed(app, Arc::clone(&held), bytes).await.map(Body)
         };
-        read.await.map_err(|e| Unreadable(e, dialect))
+        read.await.map_err(|e| Refused(e, dialect))
     }
 }
 
 impl<T: DeserializeOwned + Default + Send + 'static> FromRequest<Arc<App>> for OptionalBody<T> {
-    type Rejection = Unreadable;
+    type Rejection = Refused;
 
-    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Unreadable> {
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Refused> {
         let dialect = Dialect::of(request.extensions());
         let held = app.held();
         let read = async {
@@ -75,34 +76,34 @@ impl<T: DeserializeOwned + Default + Send + 'static> FromRequest<Arc<App>> for O
             }
             counted_and_parsed(app, Arc::clone(&held), bytes).await.map(OptionalBody)
         };
-        read.await.map_err(|e| Unreadable(e, dialect))
+        read.await.map_err(|e| Refused(e, dialect))
     }
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for PathPart {
-    type Rejection = Unreadable;
+    type Rejection = Refused;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Unreadable> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
         let dialect = Dialect::of(&parts.extensions);
         // The route has one parameter, so this fails only if the parameter's bytes are not UTF-8.
         let part = Path::<String>::from_request_parts(parts, state).await;
         part.map(|Path(part)| PathPart(part)).map_err(|e| {
             let what = format!("the path `{}` cannot be read: {}", parts.uri.path(), e.body_text());
-            Unreadable(ApiError::new(StatusCode::BAD_REQUEST, "bad_path", what), dialect)
+            Refused(ApiError::new(StatusCode::BAD_REQUEST, "bad_path", what), dialect)
         })
     }
 }
 
 #[cfg(feature = "search")]
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for QueryPart<T> {
-    type Rejection = Unreadable;
+    type Rejection = Refused;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Unreadable> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
         let dialect = Dialect::of(&parts.extensions);
         axum::extract::Query::<T>::try_from_uri(&parts.uri).map(|axum::extract::Query(value)| QueryPart(value)).map_err(
             |e| {
                 let what = format!("the parameters after the `?` cannot be read: {}", e.body_text());
-                Unreadable(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_value", what), dialect)
+                Refused(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_value", what), dialect)
             },
         )
     }

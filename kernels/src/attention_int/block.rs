@@ -3,8 +3,8 @@
 use crate::attention::KEY_TILE;
 use crate::layout::LANES;
 
-/// Number of vectors of a query's scores in a tile of keys.
-pub(super) const TILE_VECTORS: usize = KEY_TILE / LANES;
+/// How many SIMD vectors the products of one query with the 64 keys of a key tile fill.
+pub(super) const KEY_TILE_VECTORS: usize = KEY_TILE / LANES;
 
 /// The integer that stands for 1 in `P`.
 pub(super) const P_ONE: f32 = 254.0;

@@ -1,7 +1,7 @@
 //! Integer attention whose two products are computed with dot-product instructions. All queries of a block are multiplied with one tile of keys
 //! before the next, so that register tiles are full.
 
-use super::block::{Block, GROUP, Steps, TILE_VECTORS};
+use super::block::{Block, GROUP, KEY_TILE_VECTORS, Steps};
 use super::key_values::{IntKeyValues, Tile};
 use super::softmax;
 use crate::attention::KEY_TILE;
@@ -21,7 +21,7 @@ pub(super) fn attend<S: SimdInt>(s: S, packed: &IntKeyValues, block: Block<'_>, 
             let n = tile_rows(rows - query, S::SCORE_TILE.rows);
             let q = Rows { data: &queries[query * stride..], stride: of_this_tile(stride), offsets: &offsets[query..] };
             let to = &mut exponents[query * KEY_TILE..][..n * KEY_TILE];
-            for from in (0..TILE_VECTORS).step_by(S::SCORE_TILE.vectors) {
+            for from in (0..KEY_TILE_VECTORS).step_by(S::SCORE_TILE.vectors) {
                 with_tile!(n, S::SCORE_TILE, |R, N| scores_tile::<S, R, N>(s, q, tile, &scales[query..], from, to));
             }
             query += n;
@@ -98,11 +98,11 @@ fn products<S: SimdInt, const R: usize, const N: usize>(
 ) -> [[S::I; N]; R] {
     let quads = stored.len() / (4 * KEY_TILE);
     assert!(rows.data.len() >= (R - 1) * rows.stride + 4 * quads && rows.offsets.len() >= R);
-    assert!(from + N <= TILE_VECTORS);
+    assert!(from + N <= KEY_TILE_VECTORS);
     // SAFETY: whole quads; as many bytes of every row (asserted above); with all vectors, the tile begins where the quads do.
     unsafe {
         let whole = match N {
-            TILE_VECTORS => s.matrix8(rows.data.as_ptr(), rows.stride, stored.as_ptr(), quads, rows.offsets),
+            KEY_TILE_VECTORS => s.matrix8(rows.data.as_ptr(), rows.stride, stored.as_ptr(), quads, rows.offsets),
             _ => None,
         };
         match whole {

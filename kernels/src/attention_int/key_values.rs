@@ -23,7 +23,7 @@ pub struct IntKeyValues {
     keys: Buffer<u8>,
     /// `[tiles · 64]`: the scale of each key; 0 beyond the last token.
     key_scales: Vec<f32>,
-    /// `[tiles][groups][16 quads][64 dimensions][4 keys]`: `v + 128`, or `v` for matrix registers.
+    /// `[tiles][groups][16 quads of keys][64 dimensions][4 keys]`: `v + 128`, or `v` for matrix registers.
     values: Buffer<u8>,
     /// `[tiles][groups][64]`: 127 times the sum of the tile's values in each dimension.
     value_sums: Vec<i32>,
@@ -48,7 +48,7 @@ const MEAN_VECTORS: usize = 4;
 pub(super) struct Tile<'a> {
     pub keys: &'a [u8],
     pub key_scales: &'a [f32],
-    /// `[groups][16 quads][64][4]`
+    /// `[groups][16 quads of keys][64 dimensions][4 keys]`
     pub values: &'a [u8],
     /// `[groups][64]`
     pub value_sums: &'a [i32],
@@ -156,13 +156,15 @@ pub(crate) fn pack<S: SimdInt>(
     // Bytes are stored as `+ 128`, which flips their highest bit; for matrix registers, which multiply signed bytes, as they are.
     let sign = if matrices { 0 } else { 0x8080_8080 };
 
+    // `output` is not in use yet. It has room for the keys' mean, which need not be kept: the softmax stays the same if one row is subtracted
+    // from all keys.
     let mean = &mut output[..dims];
     let smallest = mean_row(s, keys, shares, mean);
     for first in (0..tokens).step_by(ROWS) {
         let scales = quantize_minus_mean(s, keys, first, (mean, smallest), row, row8);
         packed.key_scales[first..first + ROWS].copy_from_slice(&scales);
         let tile = &mut packed.keys[first / KEY_TILE * quads * 4 * KEY_TILE..][..quads * 4 * KEY_TILE];
-        // The four keys' bytes of a quad lie side by side.
+        // Of each quad of dimensions come the four bytes of key `a`, then those of `b`, `c` and `d`.
         let at = first % KEY_TILE * 4;
         let [a, b, c, d] = four_rows(row8, dims);
         let (a, b, c, d) = (a.as_chunks::<4>().0, b.as_chunks::<4>().0, c.as_chunks::<4>().0, d.as_chunks::<4>().0);
@@ -178,6 +180,7 @@ pub(crate) fn pack<S: SimdInt>(
     let smallest = mean_row(s, values, shares, &mut mean);
     for first in (0..tokens).step_by(ROWS) {
         let scales = quantize_minus_mean(s, values, first, (&mean, smallest), row, row8);
+        // These are the scales themselves; `relate_scales` turns them into logarithms when the largest is known.
         packed.value_logs[first..first + ROWS].copy_from_slice(&scales);
         let tile = first / KEY_TILE * groups;
         for (group, from) in (0..dims).step_by(GROUP).enumerate() {
@@ -187,7 +190,7 @@ pub(crate) fn pack<S: SimdInt>(
             let own = from..dims.min(from + GROUP);
             let [a, b, c, d] = four_rows(row8, dims);
             let (a, b, c, d) = (&a[own.clone()], &b[own.clone()], &c[own.clone()], &d[own]);
-            // The four keys' bytes of a dimension lie side by side: written as sums of shifted bytes, which compilers turn into vector code.
+            // Of each dimension come one byte of each of the four keys. They are combined by shifts, which compilers turn into vector code.
             for ((((to, a), b), c), d) in to.iter_mut().zip(a).zip(b).zip(c).zip(d) {
                 let [low, high] =
                     [u32::from(*a as u8) | u32::from(*b as u8) << 8, u32::from(*c as u8) | u32::from(*d as u8) << 8];

@@ -11,7 +11,7 @@
 //!   the exponents of the step after, and their largest
 //! ```
 
-use super::block::{Block, GROUP, Steps, TILE_VECTORS};
+use super::block::{Block, GROUP, KEY_TILE_VECTORS, Steps};
 use super::key_values::{IntKeyValues, Tile};
 use super::softmax;
 use crate::attention::{KEY_TILE, QUERY_BLOCK};
@@ -113,7 +113,7 @@ fn to_exponents<S: SimdInt>(
     assert!(products.len() >= STEP_SCORES && exponents.len() == STEP_SCORES && queries <= MATRIX_TILE);
     for (query, scale) in query_scales.iter().enumerate().take(queries) {
         let scales = softmax::Scales::new(tile, *scale);
-        for vector in 0..TILE_VECTORS {
+        for vector in 0..KEY_TILE_VECTORS {
             let at = query * KEY_TILE + vector * LANES;
             // SAFETY: 16 x 64 of both.
             unsafe {

@@ -1,6 +1,6 @@
 //! The online softmax of integer attention.
 
-use super::block::{P_MIDDLE, P_ONE, TILE_VECTORS};
+use super::block::{KEY_TILE_VECTORS, P_MIDDLE, P_ONE};
 use super::key_values::Tile;
 use crate::attention::{KEY_TILE, QUERY_BLOCK};
 use crate::layout::LANES;
@@ -24,10 +24,10 @@ impl<'a> Scales<'a> {
         Scales { keys: tile.key_scales, value_logs: tile.value_logs, query }
     }
 
-    /// The exponents `y` of a query's products with the keys of vector `vector`, below [`TILE_VECTORS`].
+    /// The exponents `y` of a query's products with the keys of vector `vector`, below [`KEY_TILE_VECTORS`].
     #[inline(always)]
     pub(super) fn exponents<S: SimdInt>(self, s: S, products: S::I, vector: usize) -> S::V {
-        debug_assert!(vector < TILE_VECTORS);
+        debug_assert!(vector < KEY_TILE_VECTORS);
         // SAFETY: 64 of each, by `new`.
         unsafe {
             let of_keys = s.mul(s.to_f32(products), s.load(self.keys.as_ptr().add(vector * LANES)));
@@ -48,7 +48,7 @@ pub(super) fn maxima<S: SimdInt>(s: S, exponents: &[f32], rows: usize, largest: 
     for query in (0..rows).step_by(4) {
         let mut widest = [s.splat(0.0); 4];
         for (row, widest) in widest.iter_mut().enumerate() {
-            let mut y = [s.splat(0.0); TILE_VECTORS];
+            let mut y = [s.splat(0.0); KEY_TILE_VECTORS];
             for (i, y) in y.iter_mut().enumerate() {
                 // SAFETY: 64 exponents of a row.
                 *y = unsafe { s.load(exponents.as_ptr().add((query + row) * KEY_TILE + i * LANES)) };
@@ -77,7 +77,7 @@ pub(super) fn weights<S: SimdInt, const OFFSETS: bool>(
     let (one, middle) = (s.splat(P_ONE), s.splat(-P_MIDDLE));
     for (query, (total, bytes)) in totals.iter_mut().zip(&mut bytes).enumerate() {
         let largest = s.splat(largest[query]);
-        let mut x = [s.splat(0.0); TILE_VECTORS];
+        let mut x = [s.splat(0.0); KEY_TILE_VECTORS];
         for (i, x) in x.iter_mut().enumerate() {
             // SAFETY: 4 x 64 exponents.
             let y = unsafe { s.load(exponents.as_ptr().add(query * KEY_TILE + i * LANES)) };

@@ -130,7 +130,8 @@ fn binary_answers_hold_the_same_numbers() {
     assert_eq!(ask("application/octet-stream", json!({"input": A, "sparse": true})).status, 422);
 }
 
-/// The status and the code of an error, which must have the shape of text-embeddings-inference (`tei`) or that of the other routes.
+/// Asserts that an answer is an error in the shape of text-embeddings-inference (`tei`) or in that of the other routes. Returns its status and
+/// its `code`; with `tei`, which has no code, its `error_type`.
 fn refused(answer: &Answer, tei: bool) -> (u16, String) {
     let json = answer.json();
     if tei {

@@ -76,7 +76,7 @@ pub(super) fn done(answer: Answer) -> Value {
     answer.json()
 }
 
-/// The status, the code and the parameter of an error in the shape that all routes have.
+/// The status, the code and the parameter of an error in the shape that all routes but those of text-embeddings-inference have.
 #[track_caller]
 pub(super) fn refused(answer: &Answer) -> (u16, String, String) {
     let error = &answer.json()["error"];
