@@ -281,7 +281,7 @@ impl SegmentFile {
     /// Checks that the content has exactly `expected` bytes, the sum of its parts. `None` stands for a sum that overflows, and fails.
     pub fn expect_len(&self, expected: Option<u64>) -> Result<()> {
         if expected != Some(self.length as u64) {
-            let expected = expected.map_or("more than can be".to_owned(), |n| n.to_string());
+            let expected = expected.map_or("2^64 or more".to_owned(), |n| n.to_string());
             return Err(Error::damaged(
                 &self.path,
                 format!("its content has {} bytes, its parts take {expected}", self.length),
