@@ -102,3 +102,8 @@ pub use engine::{
 pub use error::{Error, ErrorKind, Result};
 pub use text::SpecialTokens;
 pub use weights::WeightFormat;
+
+/// The Rust of the README is a doctest.
+#[cfg(all(doctest, feature = "starter"))]
+#[doc = include_str!("../README.md")]
+mod readme {}

