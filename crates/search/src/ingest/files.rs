@@ -256,10 +256,10 @@ fn walk(directory: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> 
         }
         if kind.is_dir() {
             walk(&path, depth + 1, files)?;
-        } else if path.is_file() {
-            if TEXT_ENDINGS.contains(&ending(&path).as_str()) || Format::of_path(&path) != Format::Text {
-                files.push(path);
-            }
+        } else if path.is_file()
+            && (TEXT_ENDINGS.contains(&ending(&path).as_str()) || Format::of_path(&path) != Format::Text)
+        {
+            files.push(path);
         }
     }
     Ok(())

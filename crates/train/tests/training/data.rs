@@ -296,7 +296,8 @@ fn passages_of_no_pair_are_on_both_sides_of_a_split() {
         expected
             .extend(set.pairs.iter().any(|pair| !pair.negatives.is_empty()).then(|| "passage number 30".to_owned()));
         let mut found = set.passages.clone();
-        (expected.sort(), found.sort());
+        expected.sort();
+        found.sort();
         assert_eq!(found, expected);
         assert_eq!(set.passage_groups.iter().filter(|group| group.is_some()).count(), set.pairs.len());
     }
