@@ -179,8 +179,8 @@ fn tokenizer(c: &mut Criterion) {
     group.bench_function("load the starter, packed", |b| {
         b.iter(|| Model::from_packed_bytes(&bytes, &LoadOptions { threads: Some(1), ..Default::default() }))
     });
-    group.bench_function("load the starter, tokenizer.json", |b| {
-        b.iter(|| Model::starter_with(&LoadOptions { threads: Some(1), ..Default::default() }))
+    group.bench_function("load the starter, a checkpoint with tokenizer.json", |b| {
+        b.iter(|| Model::load_with("models/starter", &LoadOptions { threads: Some(1), ..Default::default() }))
     });
     let options = EncodeOptions::default();
     let short = "The quick brown fox jumps over the lazy dog. 敏捷的棕色狐狸";

@@ -56,16 +56,15 @@ pub(crate) fn get(args: &GetArgs) -> Result<()> {
         }
     }
     if args.keys.is_empty() {
+        // Where a line cannot be printed, as into a closed pipe, nothing more is read: any error of the closure ends the call.
         let mut failed = None;
-        reader.for_each(args.filter.as_ref(), |document| {
-            if failed.is_none() {
-                failed = print_json(&document).err();
-            }
-            Ok(())
-        })?;
-        if let Some(failure) = failed {
-            return Err(failure);
-        }
+        let read = reader.for_each(args.filter.as_ref(), |document| {
+            print_json(&document).map_err(|failure| {
+                failed = Some(failure);
+                Error::Engine(trivec::Error::Cancelled)
+            })
+        });
+        return failed.map_or(read.map_err(Failure::from), Err);
     }
     Ok(())
 }

@@ -239,6 +239,33 @@ fn numbers_in_documents_keep_all_their_digits() {
     }
 }
 
+/// The third document is damaged in the second MiB of the file, which has a checksum of its own, so that only a call that reads it notices.
+#[test]
+fn documents_are_read_only_as_long_as_someone_reads_them() {
+    let fixture = Fixture::new();
+    let long = "word ".repeat(150_000);
+    let line = |key: &str, text: &str| format!("{{\"id\": \"{key}\", \"text\": \"{text}\", \"n\": 1}}\n");
+    let lines = [line("first", "A short text."), line("between", &long), line("bad", &long), line("after", &long)].concat();
+    fs::write(fixture.path("long.jsonl"), lines).unwrap();
+    fixture.ok(&["index", "long", "--input", "long.jsonl"]);
+    let path = fixture.path("long/seg/000000.docs");
+    let mut bytes = fs::read(&path).unwrap();
+    let at = bytes[..1_450_000].windows(5).rposition(|window| window == b"word ").unwrap();
+    bytes[at] = b'W';
+    fs::write(&path, bytes).unwrap();
+
+    let all = ["get", "long", "--filter", "n = 1"];
+    let read = fixture.run(&all);
+    let said = String::from_utf8_lossy(&read.stderr);
+    assert_eq!((read.status.code(), String::from_utf8_lossy(&read.stdout).lines().count()), (Some(4), 2), "{said}");
+    assert!(said.contains("000000.docs"), "{said}");
+    // Nobody reads the other end of this pipe.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let stopped = fixture.command(&all).arg("-q").stdout(writer).output().unwrap();
+    assert_eq!((stopped.status.code(), String::from_utf8_lossy(&stopped.stderr)), (Some(0), "".into()));
+}
+
 #[test]
 fn a_cross_encoder_decides_the_final_order() {
     let fixture = Fixture::new();
