@@ -245,7 +245,8 @@ fn documents_are_read_only_as_long_as_someone_reads_them() {
     let fixture = Fixture::new();
     let long = "word ".repeat(150_000);
     let line = |key: &str, text: &str| format!("{{\"id\": \"{key}\", \"text\": \"{text}\", \"n\": 1}}\n");
-    let lines = [line("first", "A short text."), line("between", &long), line("bad", &long), line("after", &long)].concat();
+    let lines =
+        [line("first", "A short text."), line("between", &long), line("bad", &long), line("after", &long)].concat();
     fs::write(fixture.path("long.jsonl"), lines).unwrap();
     fixture.ok(&["index", "long", "--input", "long.jsonl"]);
     let path = fixture.path("long/seg/000000.docs");
