@@ -397,50 +397,6 @@ fn words_that_stand_everywhere_in_the_querys_language_count_for_nothing() {
     assert!(idf(&ask("la 7", Some("fr")), "la") > 1.0);
 }
 
-/// In English texts `running` counts as `run`, in German ones as it is.
-#[test]
-fn a_word_of_several_forms_weighs_what_all_of_them_do() {
-    let directory = tempfile::tempdir().unwrap();
-    let (model, id) = model();
-    let index = Index::create(directory.path(), id, &IndexOptions::default()).unwrap();
-    let encoder = index.encoder(model, id).unwrap();
-    let of = |lang: &'static str, from: usize, count: usize| {
-        (from..from + count)
-            .map(move |n| Document::new(format!("{lang}-{n}"), format!("running zq {n}")).with_lang(lang))
-    };
-    let others = (0..30).map(|n| Document::new(format!("other-{n}"), format!("something else {n}")).with_lang("en"));
-    let mut documents: Vec<Document> = of("en", 0, 60).chain(of("de", 60, 1)).chain(others).collect();
-    let mut writer = index.writer().unwrap();
-    for (german, all) in [(1, 61), (5, 65)] {
-        documents.extend(of("de", 61, german - 1));
-        writer.upsert(&encoder, &documents).unwrap();
-        writer.commit().unwrap();
-        writer.compact(true).unwrap();
-        let reader = index.reader().unwrap();
-        let ask = |text: &str, lang: Option<&str>| {
-            let arms = "bm25".parse().unwrap();
-            let lang = lang.map(str::to_owned);
-            reader.search(&encoder, &Query { arms, lang, rerank: 0, top: 100, ..Query::new(text) }).unwrap()
-        };
-        let unsure = ask("running zq", None);
-        assert!(unsure.languages.len() > 1, "{:?}", unsure.languages);
-        let [running, zq] = &unsure.words[..] else { panic!("{:?}", unsure.words) };
-        // `zq` has one form, and stands in the same documents.
-        assert_eq!((running.documents, zq.documents, running.idf), (all, all, zq.idf));
-        // So in which form a document has the word makes no difference: all have both words once.
-        let shares: Vec<f32> = unsure.hits.iter().map(|hit| hit.arms.share).collect();
-        assert_eq!(shares.len() as u64, all);
-        assert!(shares.iter().all(|share| (share - shares[0]).abs() < 1e-5), "{shares:?}");
-        assert!(unsure.hits.iter().any(|hit| hit.lang == "de") && unsure.hits.iter().any(|hit| hit.lang == "en"));
-        // Where the language is known, there is one form, with its own weight.
-        let sure = ask("running zq", Some("de"));
-        assert_eq!((sure.words[0].documents, sure.words[1].documents), (german as u64, all));
-        assert!(sure.words[0].idf > sure.words[1].idf + 1.0);
-        let best: Vec<&str> = sure.hits.iter().take(german).map(|hit| hit.lang.as_str()).collect();
-        assert!(best.iter().all(|lang| *lang == "de"), "{best:?}");
-    }
-}
-
 #[test]
 fn a_query_without_a_visible_character_and_an_unknown_language_are_refused_by_every_method() {
     let directory = tempfile::tempdir().unwrap();

@@ -104,8 +104,8 @@ pub struct Hits {
 pub struct WordInfo {
     /// The word in lower case; in languages that do not separate words, one or two characters.
     pub word: String,
-    /// How many entries of the index have it, in one of the forms in which it is looked up; an entry that has two of them counts twice.
-    /// Entries that a filter leaves out count too, and deleted ones until their files are merged.
+    /// How many entries of the index have it: of the forms in which it is looked up, the rarest one counts. Entries that a filter leaves
+    /// out count too, and deleted ones until their files are merged.
     pub documents: u64,
     /// Whether an entry has it that is neither deleted nor left out by the filter.
     #[serde(default)]

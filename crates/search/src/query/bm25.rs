@@ -1,15 +1,8 @@
 //! The BM25 arm: scores documents by stems and pairs of characters with tantivy's postings, and tells which share of the query's
 //! information a document has.
-//!
-//! A word may be looked up in several forms, such as its stems in the languages that the query may be in. All forms of a word have the same
-//! weight, by the number of documents that have any of them: else a form that few documents have would count as a rare word.
 
-use std::collections::BTreeMap;
-
-use tantivy::query::{
-    Bm25StatisticsProvider, BooleanQuery, DisjunctionMaxQuery, EnableScoring, Occur, Query, TermQuery,
-};
-use tantivy::schema::{Field, IndexRecordOption};
+use tantivy::query::{BooleanQuery, DisjunctionMaxQuery, EnableScoring, Occur, Query, TermQuery};
+use tantivy::schema::IndexRecordOption;
 use tantivy::{DocSet, Searcher, TERMINATED, Term};
 
 use super::stop::Stop;
@@ -43,11 +36,10 @@ const BETWEEN_LOOKS: usize = 1 << 12;
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Weighed {
     pub word: QueryWord,
-    /// The word's inverse document frequency, by `documents`: that of a term without documents if the index has none of the word's terms; 0
-    /// for a word that is ignored because it is common in the query's language.
+    /// The word's inverse document frequency: that of the rarest of its terms that the index has, or that of a term without documents if it
+    /// has none; 0 for a word that is ignored because it is common in the query's language.
     pub idf: f32,
-    /// How many documents have one of its terms, at most all; deleted documents count until a merge removes them. A document that has two
-    /// of the terms counts twice, which is rare, because each document has the terms of its own language.
+    /// How many documents have the rarest of its terms that the index has; deleted documents count until a merge removes them.
     pub documents: u64,
     /// Whether a document has it that is neither deleted nor left out by the filter.
     pub found: bool,
@@ -128,51 +120,17 @@ fn weigh(
     all: u64,
 ) -> tantivy::Result<Vec<Weighed>> {
     let weigh = |word: QueryWord| {
-        let mut documents = 0_u64;
+        let mut least: Option<u64> = None;
         for text in &word.terms {
-            documents = documents.saturating_add(searcher.doc_freq(&term(text))?);
+            let with = searcher.doc_freq(&term(text))?;
+            if with > 0 {
+                least = Some(least.map_or(with, |least| least.min(with)));
+            }
         }
-        let documents = documents.min(all);
+        let documents = least.unwrap_or(0);
         Ok(Weighed { word, idf: idf(documents, all), documents, found: documents > 0 })
     };
     words.into_iter().map(weigh).collect()
-}
-
-/// What tantivy weighs terms by: each of a word's terms by the documents that have the word.
-struct Statistics<'a> {
-    searcher: &'a Searcher,
-    documents: BTreeMap<Term, u64>,
-}
-
-impl<'a> Statistics<'a> {
-    fn new(searcher: &'a Searcher, words: &[&Weighed], term: impl Fn(&str) -> Term) -> Statistics<'a> {
-        let mut documents = BTreeMap::new();
-        for word in words {
-            for text in &word.word.terms {
-                // Of two words with one term, the more frequent one has mostly the other's documents.
-                let own = documents.entry(term(text)).or_insert(0);
-                *own = word.documents.max(*own);
-            }
-        }
-        Statistics { searcher, documents }
-    }
-}
-
-impl Bm25StatisticsProvider for Statistics<'_> {
-    fn total_num_tokens(&self, field: Field) -> tantivy::Result<u64> {
-        self.searcher.total_num_tokens(field)
-    }
-
-    fn total_num_docs(&self) -> tantivy::Result<u64> {
-        self.searcher.total_num_docs()
-    }
-
-    fn doc_freq(&self, term: &Term) -> tantivy::Result<u64> {
-        match self.documents.get(term) {
-            Some(&documents) => Ok(documents),
-            None => self.searcher.doc_freq(term),
-        }
-    }
 }
 
 /// Corrects `found` of each word to whether a selected document has it. Only where documents are deleted or filtered out can this differ
@@ -252,9 +210,7 @@ pub(crate) fn search(
             (Occur::Should, query)
         });
         let query = BooleanQuery::new(clauses.collect());
-        let statistics = Statistics::new(searcher, &wanted, term);
-        let scoring = EnableScoring::enabled_from_statistics_provider(&statistics, searcher);
-        let weight = query.weight(scoring).map_err(fail)?;
+        let weight = query.weight(EnableScoring::enabled_from_searcher(searcher)).map_err(fail)?;
         let mut best = TopK::new(k);
         let mut failed = None;
         let mut scored = 0_usize;
