@@ -1,3 +1,5 @@
+//! The ColBERT head: one vector for every token but `<s>`.
+
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,3 +1,5 @@
+//! The dense head: one vector for a text, by pooling its states.
+
 use trivec_kernels::{Kernels, MatMut, MatRef};
 
 use super::finite::{NotFinite, normalize};

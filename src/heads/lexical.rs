@@ -1,3 +1,5 @@
+//! The lexical head: one weight for every token, and the largest one for each token id.
+
 use trivec_kernels::{Kernels, MatRef};
 
 use super::finite::NotFinite;

@@ -1,3 +1,5 @@
+//! A reranker's head: the logit of a query and a document that were read together, and the score that it becomes.
+
 use trivec_kernels::{Kernels, MatMut, MatRef};
 
 use crate::config::ScoreActivation;

@@ -1,3 +1,5 @@
+//! The ColBERT score (MaxSim) of two texts, and which rows make it.
+
 use crate::embedding::TokenVectors;
 
 /// ColBERT score (MaxSim): for every query row its largest dot product over all document rows, averaged over the

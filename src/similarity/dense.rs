@@ -1,3 +1,5 @@
+//! The score of two dense vectors, and the cosine of vectors that are not normalised.
+
 /// Dense score: the dot product of two dense vectors, their cosine when both are L2-normalised.
 ///
 /// Source: FlagEmbedding `compute_dense_score`. Returns `NaN` if the lengths differ (vectors of different models

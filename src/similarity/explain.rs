@@ -1,3 +1,5 @@
+//! The explanation of a score: both texts with their tokens, the pieces that they share, and how their ColBERT rows match.
+
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 

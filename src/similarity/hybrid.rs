@@ -1,3 +1,5 @@
+//! The five scores of two embeddings: one for each representation, and two weighted means of them.
+
 use std::fmt;
 
 use super::{colbert, cosine, lexical};

@@ -1,3 +1,5 @@
+//! The lexical score of two texts, and the token ids that make it.
+
 use crate::embedding::LexicalWeights;
 
 /// Lexical score: the sum over shared ids of the product of their weights. Not divided by anything, so a text's

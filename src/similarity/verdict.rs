@@ -1,3 +1,5 @@
+//! The verdict on a dense cosine, in a word, and the thresholds that it depends on.
+
 use std::fmt;
 
 /// What a dense cosine says, in a word. A cosine has to be above or below a threshold, not on it, and is compared unrounded.
