@@ -80,7 +80,7 @@ impl<'a> Rows8<'a> {
         scales: &'a [f32],
         offsets: &'a [i32],
     ) -> Self {
-        // Checked before any multiplication: with a depth near 2^59 the expected lengths would overflow and could match.
+        // Checked first, because the rounding in `row8_stride` would overflow for a depth near 2^64. The products below are checked.
         assert!((1..=MAX_INT_DEPTH).contains(&depth), "rows of {depth} values");
         let of = |length: usize| rows.checked_mul(length);
         assert_eq!(Some(data.len()), of(row8_stride(depth)), "bytes of {rows} rows of {depth}");

@@ -101,7 +101,8 @@ impl Model {
         ids.iter().enumerate().map(check).collect()
     }
 
-    /// A text's tokens, truncated as by [`Model::encode`].
+    /// The tokens with which [`Model::encode`] computes a text: `<s>`, those of the prompt (if there is one) and the text, `</s>`; truncated to the
+    /// maximum length.
     ///
     /// ```
     /// # #[cfg(feature = "starter")]
@@ -118,7 +119,7 @@ impl Model {
     ///
     /// # Errors
     /// [`ErrorKind::Model`](crate::ErrorKind::Model) if the model has no tokenizer; [`ErrorKind::Usage`](crate::ErrorKind::Usage) for
-    /// options out of range.
+    /// options out of range, or a prompt that the model does not have.
     pub fn tokenize(&self, text: &str, options: &EncodeOptions) -> Result<Tokens> {
         let max_length = self.check_ranges(options)?;
         let applied = self.applied(options, max_length)?;

@@ -1,7 +1,7 @@
 //! A double-array trie over the bytes of the vocabulary's pieces: one flat array, used in place wherever it lies.
 //!
 //! Unit `n` is two `u32`: `base << 8 | label`, and the id of the piece that ends there. The child of a node with base `b` by byte `c` is
-//! unit `b ^ c`, and is there if that unit's label is `c`: no two nodes have the same base, so the label is enough to identify the parent.
+//! unit `b ^ c`, and is there if that unit's label is `c`: no two nodes with children have the same base, so the label is enough to identify the parent.
 //! (The root is no node's child; its label is that of a free unit.) (Aoe 1989; the exclusive-or form is that of darts-clone.) Every index
 //! is checked when it is used: a damaged array gives wrong pieces or none.
 

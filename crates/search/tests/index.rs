@@ -318,18 +318,19 @@ fn what_does_not_fit_is_refused_by_name() {
 }
 
 #[test]
-fn one_bad_document_is_refused_and_the_writer_goes_on() {
+fn a_call_with_a_bad_document_adds_nothing_and_the_writer_goes_on() {
     let directory = tempfile::tempdir().unwrap();
     let (model, id) = model();
     let index = Index::create(directory.path(), id, &IndexOptions::default()).unwrap();
     let encoder = index.encoder(model, id).unwrap();
     let mut writer = index.writer().unwrap();
     let bad = Document::new("bad", " ");
-    let error = writer.upsert(&encoder, &[Document::new("good", "text"), bad]).unwrap_err();
+    let error = writer.upsert(&encoder, &[Document::new("beside", "text"), bad]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Input);
     writer.upsert(&encoder, &[Document::new("good", "text")]).unwrap();
     writer.commit().unwrap();
     assert_eq!(all_keys(&index), ["good"]);
+    // One word is too little to tell a language.
     assert_eq!(index.reader().unwrap().languages().collect::<Vec<_>>(), ["und"]);
 }
 

@@ -73,8 +73,9 @@ pub(super) fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option
     Ok(Option::<Whole<usize>>::deserialize(deserializer)?.map(|Whole(number)| number))
 }
 
-/// Reads the field for [`prompt_tokens`]: an integer, negative or not, which may be written `17.0`. A number beyond i64 becomes the nearest i64.
-pub(super) fn number_or_less<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+/// A field that is an integer, `null` or absent: vLLM's `truncate_prompt_tokens`, which may be -1. `17.0` counts as an integer. A number beyond
+/// i64 becomes the nearest i64; [`truncate_prompt_tokens`] refuses other negative numbers.
+pub(super) fn integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
     struct Number(i64);
 
     impl<'de> Deserialize<'de> for Number {
@@ -123,7 +124,7 @@ pub(super) fn agreed<T: PartialEq + Copy, const N: usize>(
 }
 
 /// The value of vLLM's `truncate_prompt_tokens`: the number of tokens that a text is cut to, where -1 means `most`, the model's own limit.
-pub(super) fn prompt_tokens(value: Option<i64>, most: usize) -> super::error::Result<Option<usize>> {
+pub(super) fn truncate_prompt_tokens(value: Option<i64>, most: usize) -> super::error::Result<Option<usize>> {
     let wrong =
         |n| ApiError::invalid("truncate_prompt_tokens", format!("found {n}, expected -1 or a number of tokens"));
     match value {

@@ -70,7 +70,7 @@ impl Names {
     }
 }
 
-/// The name derived from a model's path.
+/// The name derived from where the model came from (`info().name`): from its path; `starter` and `packed bytes` stay as they are.
 fn name_of(model: &Model) -> String {
     name_of_path(Path::new(&model.info().name))
 }

@@ -1,7 +1,7 @@
 //! The operations of [`Simd`] over two AVX2 registers: lanes 0..8 and 8..16.
 //!
 //! Safety in this file: every method takes `self`, an `Avx2`, which exists only where the CPU has the features (`isa.rs`);
-//! "token" below cites that.
+//! "`self` proves the ISA" below cites that.
 
 use super::Simd;
 use crate::isa::Avx2;
@@ -11,7 +11,7 @@ use std::arch::x86_64::*;
 /// Wraps intrinsics that touch no memory: the token alone makes them safe to call.
 macro_rules! token {
     ($e:expr) => {
-        // SAFETY: token; the intrinsic works on registers alone.
+        // SAFETY: `self` proves the ISA; the intrinsic works on registers alone.
         unsafe { $e }
     };
 }
@@ -51,12 +51,12 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     }
     #[inline(always)]
     unsafe fn load(self, p: *const f32) -> V {
-        // SAFETY: token; the caller vouches for 16 readable elements.
+        // SAFETY: `self` proves the ISA; the caller vouches for 16 readable elements.
         unsafe { [_mm256_loadu_ps(p), _mm256_loadu_ps(p.add(8))] }
     }
     #[inline(always)]
     unsafe fn load_first(self, p: *const f32, n: usize) -> V {
-        // SAFETY: token; masked lanes are not read, the caller vouches for the first `n`. The second pointer may lie beyond
+        // SAFETY: `self` proves the ISA; masked lanes are not read, the caller vouches for the first `n`. The second pointer may lie beyond
         // the allocation when all its lanes are masked, so it is computed with `wrapping_add`.
         unsafe {
             [
@@ -67,7 +67,7 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut f32, v: V) {
-        // SAFETY: token; the caller vouches for 16 writable elements.
+        // SAFETY: `self` proves the ISA; the caller vouches for 16 writable elements.
         unsafe {
             _mm256_storeu_ps(p, v[0]);
             _mm256_storeu_ps(p.add(8), v[1]);
@@ -75,7 +75,7 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     }
     #[inline(always)]
     unsafe fn store_first(self, p: *mut f32, n: usize, v: V) {
-        // SAFETY: token; masked lanes are not written, the caller vouches for the first `n`; `wrapping_add` as in
+        // SAFETY: `self` proves the ISA; masked lanes are not written, the caller vouches for the first `n`; `wrapping_add` as in
         // `load_first`.
         unsafe {
             _mm256_maskstore_ps(p, first(self, n), v[0]);
@@ -89,12 +89,12 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     }
     #[inline(always)]
     unsafe fn load_part(self, p: *const f32, n: usize) -> __m256 {
-        // SAFETY: token; the caller vouches for eight elements, or for the first `n`: masked lanes are not read.
+        // SAFETY: `self` proves the ISA; the caller vouches for eight elements, or for the first `n`: masked lanes are not read.
         unsafe { if n >= 8 { _mm256_loadu_ps(p) } else { _mm256_maskload_ps(p, first(self, n)) } }
     }
     #[inline(always)]
     unsafe fn store_part(self, p: *mut f32, v: __m256) {
-        // SAFETY: token; the caller vouches for eight writable elements.
+        // SAFETY: `self` proves the ISA; the caller vouches for eight writable elements.
         unsafe { _mm256_storeu_ps(p, v) }
     }
     #[inline(always)]

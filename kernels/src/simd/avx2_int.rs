@@ -1,7 +1,7 @@
 //! The operations on small numbers over pairs of AVX2 registers: lanes 0..8 and 8..16.
 //!
 //! Safety in this file: every method takes `self`, an `Avx2<VNNI>`, which exists only where the CPU has the features
-//! (`isa.rs`); "token" below cites that.
+//! (`isa.rs`); "`self` proves the ISA" below cites that.
 
 use super::Simd;
 use super::int::{SimdInt, butterfly_signs};
@@ -13,7 +13,7 @@ use std::arch::x86_64::*;
 /// Wraps intrinsics that touch no memory: the token alone makes them safe to call.
 macro_rules! token {
     ($e:expr) => {
-        // SAFETY: token; the intrinsic works on registers alone.
+        // SAFETY: `self` proves the ISA; the intrinsic works on registers alone.
         unsafe { $e }
     };
 }
@@ -97,7 +97,7 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
     }
     #[inline(always)]
     unsafe fn load_i32(self, p: *const i32) -> I {
-        // SAFETY: token; the caller vouches for 16 readable elements.
+        // SAFETY: `self` proves the ISA; the caller vouches for 16 readable elements.
         unsafe { [_mm256_loadu_si256(p.cast()), _mm256_loadu_si256(p.add(8).cast())] }
     }
     #[inline(always)]
@@ -112,7 +112,7 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
 
     #[inline(always)]
     unsafe fn load_w8(self, p: *const u8) -> W8 {
-        // SAFETY: token; the caller vouches for 64 readable bytes.
+        // SAFETY: `self` proves the ISA; the caller vouches for 64 readable bytes.
         unsafe {
             let stored = [_mm256_loadu_si256(p.cast()), _mm256_loadu_si256(p.add(32).cast())];
             if VNNI {
@@ -146,7 +146,7 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
 
     #[inline(always)]
     unsafe fn load_q4_0(self, p: *const u8) -> [I; 2] {
-        // SAFETY: token; the caller vouches for 64 readable bytes.
+        // SAFETY: `self` proves the ISA; the caller vouches for 64 readable bytes.
         unsafe {
             let bytes = [_mm256_loadu_si256(p.cast()), _mm256_loadu_si256(p.add(32).cast())];
             let low = [_mm256_set1_epi8(15); 2];
@@ -189,7 +189,7 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
 
     #[inline(always)]
     unsafe fn load_grids(self, p: *const u8) -> [[__m256i; 2]; 2] {
-        // SAFETY: token; the caller vouches for 16 readable bytes.
+        // SAFETY: `self` proves the ISA; the caller vouches for 16 readable bytes.
         unsafe {
             let zero = _mm256_setzero_si256();
             let mut halves = [[zero; 2]; 2];
@@ -207,7 +207,7 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
     }
     #[inline(always)]
     unsafe fn unpack_step(self, grids: [[__m256i; 2]; 2], nibbles: *const u8, to: *mut u8) {
-        // SAFETY: token; the caller vouches for 64 bytes to read and twice 64 to write.
+        // SAFETY: `self` proves the ISA; the caller vouches for 64 bytes to read and twice 64 to write.
         unsafe {
             let nibble = _mm256_set1_epi8(15);
             for (part, [m, begin]) in grids.into_iter().enumerate() {
@@ -223,7 +223,7 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
 
     #[inline(always)]
     unsafe fn broadcast_a8(self, p: *const i8) -> __m256i {
-        // SAFETY: token; the caller vouches for 4 readable bytes.
+        // SAFETY: `self` proves the ISA; the caller vouches for 4 readable bytes.
         unsafe { _mm256_set1_epi32(p.cast::<i32>().read_unaligned()) }
     }
 
@@ -239,7 +239,7 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
     ) {
         for n in 0..N {
             if VNNI {
-                // SAFETY: token; guaranteed by the caller.
+                // SAFETY: `self` proves the ISA; guaranteed by the caller.
                 unsafe {
                     let wv = self.load_w8(w.add(64 * n));
                     for (r, acc) in acc.iter_mut().enumerate() {
@@ -249,7 +249,7 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
                 continue;
             }
             for half in 0..2 {
-                // SAFETY: token; guaranteed by the caller.
+                // SAFETY: `self` proves the ISA; guaranteed by the caller.
                 unsafe {
                     let stored = _mm256_loadu_si256(w.add(64 * n + 32 * half).cast());
                     let signed = _mm256_xor_si256(stored, _mm256_set1_epi8(-128));
@@ -282,7 +282,7 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
         w: *const u8,
     ) {
         for n in 0..N {
-            // SAFETY: token; guaranteed by the caller.
+            // SAFETY: `self` proves the ISA; guaranteed by the caller.
             unsafe {
                 let stored = [_mm256_loadu_si256(w.add(64 * n).cast()), _mm256_loadu_si256(w.add(64 * n + 32).cast())];
                 for (r, acc) in acc.iter_mut().enumerate() {
@@ -298,7 +298,7 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
     unsafe fn split_row8(self, row: *const i8, quads: usize, to: *mut i8, rests: &mut Vec<Rest>) {
         let mut from = 0;
         while from < quads {
-            // SAFETY: token; the caller vouches for 32 bytes at a time.
+            // SAFETY: `self` proves the ISA; the caller vouches for 32 bytes at a time.
             unsafe {
                 let a = _mm256_loadu_si256(row.add(4 * from).cast());
                 let (zero, one, most) = (_mm256_setzero_si256(), _mm256_set1_epi8(1), _mm256_set1_epi16(128));
@@ -328,12 +328,12 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
 
     #[inline(always)]
     unsafe fn load_f16(self, p: *const u16) -> Self::V {
-        // SAFETY: token; the caller vouches for 32 readable bytes.
+        // SAFETY: `self` proves the ISA; the caller vouches for 32 readable bytes.
         unsafe { [_mm256_cvtph_ps(_mm_loadu_si128(p.cast())), _mm256_cvtph_ps(_mm_loadu_si128(p.add(8).cast()))] }
     }
     #[inline(always)]
     unsafe fn load_wb(self, p: *const u16) -> [[__m256; 2]; 2] {
-        // SAFETY: token; the caller vouches for 64 readable bytes.
+        // SAFETY: `self` proves the ISA; the caller vouches for 64 readable bytes.
         unsafe {
             let pairs = [_mm256_loadu_si256(p.cast()), _mm256_loadu_si256(p.add(16).cast())];
             let even: I = both!(_mm256_slli_epi32::<16>, pairs);
@@ -344,7 +344,7 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
     }
     #[inline(always)]
     unsafe fn broadcast_ab(self, p: *const u16) -> [__m256; 2] {
-        // SAFETY: token; the caller vouches for 2 readable elements.
+        // SAFETY: `self` proves the ISA; the caller vouches for 2 readable elements.
         unsafe {
             // The pair is broadcast by a load, because a scalar would have to be moved from an integer register.
             let pairs = _mm256_set1_epi32(p.cast::<i32>().read_unaligned());
@@ -362,7 +362,7 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
 
     #[inline(always)]
     unsafe fn store_i8(self, p: *mut i8, v: Self::V) {
-        // SAFETY: token; the caller vouches for 16 writable bytes.
+        // SAFETY: `self` proves the ISA; the caller vouches for 16 writable bytes.
         unsafe {
             let halves_i16 = pack_i16(v);
             let bytes = _mm_packs_epi16(_mm256_castsi256_si128(halves_i16), _mm256_extracti128_si256::<1>(halves_i16));
@@ -371,7 +371,7 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
     }
     #[inline(always)]
     unsafe fn store_i8x64(self, p: *mut i8, v: [Self::V; 4]) -> Self::V {
-        // SAFETY: token; the caller vouches for 64 writable bytes.
+        // SAFETY: `self` proves the ISA; the caller vouches for 64 writable bytes.
         unsafe {
             let mut sums = [_mm256_setzero_si256(); 2];
             for (half, sums) in sums.iter_mut().enumerate() {
@@ -389,7 +389,7 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
     }
     #[inline(always)]
     unsafe fn store_bf16(self, p: *mut u16, v: Self::V) {
-        // SAFETY: token; the caller vouches for 32 writable bytes.
+        // SAFETY: `self` proves the ISA; the caller vouches for 32 writable bytes.
         unsafe {
             let mut rounded = [_mm256_setzero_si256(); 2];
             for (rounded, v) in rounded.iter_mut().zip(v) {
@@ -411,7 +411,7 @@ impl<const VNNI: bool> SimdInt for Avx2<VNNI> {
     fn butterfly<const STEP: usize>(self, v: Self::V) -> Self::V {
         const SIGNS: [[f32; LANES]; 4] =
             [butterfly_signs(1), butterfly_signs(2), butterfly_signs(4), butterfly_signs(8)];
-        // SAFETY: token; the signs are sixteen elements.
+        // SAFETY: `self` proves the ISA; the signs are sixteen elements.
         unsafe {
             let swapped = match STEP {
                 1 => both!(_mm256_permute_ps::<0b10_11_00_01>, v),

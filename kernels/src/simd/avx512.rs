@@ -1,7 +1,7 @@
 //! The operations of [`Simd`] over one AVX-512 register.
 //!
 //! Safety in this file: every method takes `self`, an `Avx512`, which exists only where the CPU has the features (`isa.rs`);
-//! "token" below cites that.
+//! "`self` proves the ISA" below cites that.
 
 use super::Simd;
 use crate::isa::Avx512;
@@ -18,7 +18,7 @@ fn first(n: usize) -> __mmask16 {
 /// Wraps intrinsics that touch no memory: the token alone makes them safe to call.
 macro_rules! token {
     ($e:expr) => {
-        // SAFETY: token; the intrinsic works on registers alone.
+        // SAFETY: `self` proves the ISA; the intrinsic works on registers alone.
         unsafe { $e }
     };
 }
@@ -75,22 +75,22 @@ impl<const LEVEL: u8> Simd for Avx512<LEVEL> {
     }
     #[inline(always)]
     unsafe fn load(self, p: *const f32) -> __m512 {
-        // SAFETY: token; the caller vouches for 16 readable elements.
+        // SAFETY: `self` proves the ISA; the caller vouches for 16 readable elements.
         unsafe { _mm512_loadu_ps(p) }
     }
     #[inline(always)]
     unsafe fn load_first(self, p: *const f32, n: usize) -> __m512 {
-        // SAFETY: token; masked lanes are not read, the caller vouches for the first `n`.
+        // SAFETY: `self` proves the ISA; masked lanes are not read, the caller vouches for the first `n`.
         unsafe { _mm512_maskz_loadu_ps(first(n), p) }
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut f32, v: __m512) {
-        // SAFETY: token; the caller vouches for 16 writable elements.
+        // SAFETY: `self` proves the ISA; the caller vouches for 16 writable elements.
         unsafe { _mm512_storeu_ps(p, v) }
     }
     #[inline(always)]
     unsafe fn store_first(self, p: *mut f32, n: usize, v: __m512) {
-        // SAFETY: token; masked lanes are not written, the caller vouches for the first `n`.
+        // SAFETY: `self` proves the ISA; masked lanes are not written, the caller vouches for the first `n`.
         unsafe { _mm512_mask_storeu_ps(p, first(n), v) }
     }
 

@@ -1,7 +1,7 @@
 //! The operations on small numbers over one AVX-512 register.
 //!
 //! Safety in this file: every method takes `self`, an `Avx512<LEVEL>`, which exists only where the CPU has the features of its
-//! level (`isa.rs`); "token" below cites that.
+//! level (`isa.rs`); "`self` proves the ISA" below cites that.
 
 use super::int::{SimdInt, butterfly_signs};
 use super::{Simd, amx};
@@ -13,7 +13,7 @@ use std::arch::x86_64::*;
 /// Wraps intrinsics that touch no memory: the token alone makes them safe to call.
 macro_rules! token {
     ($e:expr) => {
-        // SAFETY: token; the intrinsic works on registers alone.
+        // SAFETY: `self` proves the ISA; the intrinsic works on registers alone.
         unsafe { $e }
     };
 }
@@ -89,7 +89,7 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
     }
     #[inline(always)]
     unsafe fn load_i32(self, p: *const i32) -> __m512i {
-        // SAFETY: token; the caller vouches for 16 readable elements.
+        // SAFETY: `self` proves the ISA; the caller vouches for 16 readable elements.
         unsafe { _mm512_loadu_si512(p.cast()) }
     }
     #[inline(always)]
@@ -113,13 +113,13 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
     #[inline(always)]
     fn end_matrices(self) {
         if LEVEL >= AMX {
-            // SAFETY: token, as above.
+            // SAFETY: `self` proves the ISA, as above.
             unsafe { amx::release() }
         }
     }
     #[inline(always)]
     unsafe fn matrix_sums<const INT8: bool, const PAIR: bool>(self, operands: Operands, sums: &mut Sums) {
-        // SAFETY: token, as above: kernels call this only if `MATRICES`, which no lower level has; the caller vouches for the operands.
+        // SAFETY: `self` proves the ISA, as above: kernels call this only if `MATRICES`, which no lower level has; the caller vouches for the operands.
         unsafe { amx::sums::<INT8, PAIR>(operands, sums) }
     }
     #[inline(always)]
@@ -129,18 +129,18 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
     }
     #[inline(always)]
     unsafe fn matrix_q4_0(self, x: *const i8, ldx: usize, w: *const i8, sums: &mut GroupSums) {
-        // SAFETY: token, as above; the caller vouches for the operands.
+        // SAFETY: `self` proves the ISA, as above; the caller vouches for the operands.
         unsafe { amx::q4_0(x, ldx, w, sums) }
     }
     #[inline(always)]
     unsafe fn matrix_scores(self, q: *const i8, stride: usize, keys: *const u8, steps: usize, sums: *mut i32) {
-        // SAFETY: token, as above; the caller vouches for the operands.
+        // SAFETY: `self` proves the ISA, as above; the caller vouches for the operands.
         unsafe { amx::scores(q, stride, keys, steps, sums) }
     }
     #[inline(always)]
     unsafe fn unpack_q4_0(self, nibbles: *const u8, vector: usize, to: *mut i8) {
         for quad in 0..4 {
-            // SAFETY: token; the caller vouches for 512 bytes to read and 1,024 to write.
+            // SAFETY: `self` proves the ISA; the caller vouches for 512 bytes to read and 1,024 to write.
             unsafe {
                 let eights = _mm512_set1_epi8(8);
                 let [low, high] = self.load_q4_0(nibbles.add(quad * 128 + vector * 64));
@@ -151,13 +151,13 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
         }
     }
     fn probe_matrices(self, int8: bool, rounds: usize) -> Option<usize> {
-        // SAFETY: token, as above.
+        // SAFETY: `self` proves the ISA, as above.
         (LEVEL >= AMX).then(|| unsafe { if int8 { amx::probe::<true>(rounds) } else { amx::probe::<false>(rounds) } })
     }
 
     #[inline(always)]
     unsafe fn load_w8(self, p: *const u8) -> W8 {
-        // SAFETY: token; the caller vouches for 64 readable bytes.
+        // SAFETY: `self` proves the ISA; the caller vouches for 64 readable bytes.
         self.weights(unsafe { _mm512_loadu_si512(p.cast()) })
     }
     #[inline(always)]
@@ -179,7 +179,7 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
 
     #[inline(always)]
     unsafe fn load_q4_0(self, p: *const u8) -> [__m512i; 2] {
-        // SAFETY: token; the caller vouches for 64 readable bytes.
+        // SAFETY: `self` proves the ISA; the caller vouches for 64 readable bytes.
         unsafe {
             let bytes = _mm512_loadu_si512(p.cast());
             let low = _mm512_set1_epi8(15);
@@ -208,7 +208,7 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
 
     #[inline(always)]
     unsafe fn load_grids(self, p: *const u8) -> [__m512i; 2] {
-        // SAFETY: token; the caller vouches for 16 readable bytes.
+        // SAFETY: `self` proves the ISA; the caller vouches for 16 readable bytes.
         unsafe {
             let grids = _mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast()));
             let (m, z) = (_mm512_and_si512(grids, _mm512_set1_epi8(15)), _mm512_srli_epi32::<4>(grids));
@@ -221,7 +221,7 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
     }
     #[inline(always)]
     unsafe fn unpack_step(self, [m, begin]: [__m512i; 2], nibbles: *const u8, to: *mut u8) {
-        // SAFETY: token; the caller vouches for 64 bytes to read and twice 64 to write.
+        // SAFETY: `self` proves the ISA; the caller vouches for 64 bytes to read and twice 64 to write.
         unsafe {
             let [low, high] = self.load_q4_0(nibbles);
             _mm512_storeu_si512(to.cast(), _mm512_add_epi8(_mm512_mullo_epi16(low, m), begin));
@@ -231,7 +231,7 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
 
     #[inline(always)]
     unsafe fn unpacked_step(self, [m, begin]: [__m512i; 2], nibbles: *const u8) -> [W8; 2] {
-        // SAFETY: token; the caller vouches for 64 readable bytes.
+        // SAFETY: `self` proves the ISA; the caller vouches for 64 readable bytes.
         let [low, high] = unsafe { self.load_q4_0(nibbles) };
         token!([
             self.weights(_mm512_add_epi8(_mm512_mullo_epi16(low, m), begin)),
@@ -241,18 +241,18 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
 
     #[inline(always)]
     unsafe fn broadcast_a8(self, p: *const i8) -> __m512i {
-        // SAFETY: token; the caller vouches for 4 readable bytes.
+        // SAFETY: `self` proves the ISA; the caller vouches for 4 readable bytes.
         unsafe { _mm512_set1_epi32(p.cast::<i32>().read_unaligned()) }
     }
 
     #[inline(always)]
     unsafe fn load_f16(self, p: *const u16) -> Self::V {
-        // SAFETY: token; the caller vouches for 32 readable bytes.
+        // SAFETY: `self` proves the ISA; the caller vouches for 32 readable bytes.
         unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(p.cast())) }
     }
     #[inline(always)]
     unsafe fn load_wb(self, p: *const u16) -> [__m512i; 2] {
-        // SAFETY: token; the caller vouches for 64 readable bytes.
+        // SAFETY: `self` proves the ISA; the caller vouches for 64 readable bytes.
         let pairs = unsafe { _mm512_loadu_si512(p.cast()) };
         if LEVEL >= BF16 {
             return [pairs; 2];
@@ -271,7 +271,7 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
     #[inline(always)]
     fn dot_bf16(self, acc: Self::V, w: [__m512i; 2], a: [__m512i; 2]) -> Self::V {
         if LEVEL >= BF16 {
-            // SAFETY: token; both types are 64 bytes of plain bits.
+            // SAFETY: `self` proves the ISA; both types are 64 bytes of plain bits.
             return unsafe {
                 _mm512_dpbf16_ps(
                     acc,
@@ -288,12 +288,12 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
 
     #[inline(always)]
     unsafe fn store_i8(self, p: *mut i8, v: Self::V) {
-        // SAFETY: token; the caller vouches for 16 writable bytes.
+        // SAFETY: `self` proves the ISA; the caller vouches for 16 writable bytes.
         unsafe { _mm_storeu_si128(p.cast(), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(v))) }
     }
     #[inline(always)]
     unsafe fn store_i8x64(self, p: *mut i8, v: [Self::V; 4]) -> Self::V {
-        // SAFETY: token; the caller vouches for 64 writable bytes.
+        // SAFETY: `self` proves the ISA; the caller vouches for 64 writable bytes.
         unsafe {
             // The instructions pack each quarter of a register by itself: quarter j of `bytes` gets lanes 4j .. 4j+4 of each of the four vectors.
             let ab = _mm512_packs_epi32(_mm512_cvtps_epi32(v[0]), _mm512_cvtps_epi32(v[1]));
@@ -312,7 +312,7 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
     #[inline(always)]
     unsafe fn store_bf16(self, p: *mut u16, v: Self::V) {
         // Rounds with integer instructions, so that the bits are those of other ISAs: the bf16 instruction flushes subnormals to zero.
-        // SAFETY: token; the caller vouches for 32 writable bytes.
+        // SAFETY: `self` proves the ISA; the caller vouches for 32 writable bytes.
         unsafe {
             let bits = _mm512_castps_si512(v);
             let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
@@ -328,7 +328,7 @@ impl<const LEVEL: u8> SimdInt for Avx512<LEVEL> {
     fn butterfly<const STEP: usize>(self, v: Self::V) -> Self::V {
         const SIGNS: [[f32; LANES]; 4] =
             [butterfly_signs(1), butterfly_signs(2), butterfly_signs(4), butterfly_signs(8)];
-        // SAFETY: token; the signs are sixteen elements.
+        // SAFETY: `self` proves the ISA; the signs are sixteen elements.
         unsafe {
             let swapped = match STEP {
                 1 => _mm512_permute_ps::<0b10_11_00_01>(v),

@@ -1,7 +1,7 @@
 //! The operations of [`Simd`] over four NEON registers: lanes 0..4, 4..8, 8..12 and 12..16.
 //!
 //! Safety in this file: every method takes `self`, a `Neon`, which exists only where the CPU has the feature (`isa.rs`), and the free
-//! functions take one as an argument. "token" below cites that.
+//! functions take one as an argument. "`self` proves the ISA" below cites that.
 
 use super::Simd;
 use crate::isa::Neon;
@@ -16,7 +16,7 @@ type V = [float32x4_t; 4];
 /// Wraps intrinsics that touch no memory: the token alone makes them safe to call.
 macro_rules! token {
     ($e:expr) => {
-        // SAFETY: token; the intrinsic works on registers alone.
+        // SAFETY: `self` proves the ISA; the intrinsic works on registers alone.
         unsafe { $e }
     };
 }
@@ -40,7 +40,7 @@ macro_rules! each {
 /// The first `n` elements at `p` (four if `n` is larger) are readable.
 #[inline(always)]
 unsafe fn load_part<const LEVEL: u8>(_token: Neon<LEVEL>, p: *const f32, n: usize) -> float32x4_t {
-    // SAFETY: token; each arm reads no lane beyond the first `n`, for which the caller vouches.
+    // SAFETY: `self` proves the ISA; each arm reads no lane beyond the first `n`, for which the caller vouches.
     unsafe {
         match n {
             0 => vdupq_n_f32(0.0),
@@ -58,7 +58,7 @@ unsafe fn load_part<const LEVEL: u8>(_token: Neon<LEVEL>, p: *const f32, n: usiz
 /// The first `n` elements at `p` (four if `n` is larger) are writable.
 #[inline(always)]
 unsafe fn store_part<const LEVEL: u8>(_token: Neon<LEVEL>, p: *mut f32, n: usize, v: float32x4_t) {
-    // SAFETY: token; each arm writes no lane beyond the first `n`, for which the caller vouches.
+    // SAFETY: `self` proves the ISA; each arm writes no lane beyond the first `n`, for which the caller vouches.
     unsafe {
         match n {
             0 => {}
@@ -114,12 +114,12 @@ impl<const LEVEL: u8> Simd for Neon<LEVEL> {
     }
     #[inline(always)]
     unsafe fn load(self, p: *const f32) -> V {
-        // SAFETY: token; the caller vouches for 16 readable elements.
+        // SAFETY: `self` proves the ISA; the caller vouches for 16 readable elements.
         unsafe { [vld1q_f32(p), vld1q_f32(p.add(WIDTH)), vld1q_f32(p.add(2 * WIDTH)), vld1q_f32(p.add(3 * WIDTH))] }
     }
     #[inline(always)]
     unsafe fn load_first(self, p: *const f32, n: usize) -> V {
-        // SAFETY: token; the caller vouches for the first `n` elements. A register's pointer may lie beyond the allocation when none
+        // SAFETY: `self` proves the ISA; the caller vouches for the first `n` elements. A register's pointer may lie beyond the allocation when none
         // of its lanes is below `n`, so it is computed with `wrapping_add`.
         unsafe {
             [
@@ -132,7 +132,7 @@ impl<const LEVEL: u8> Simd for Neon<LEVEL> {
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut f32, v: V) {
-        // SAFETY: token; the caller vouches for 16 writable elements.
+        // SAFETY: `self` proves the ISA; the caller vouches for 16 writable elements.
         unsafe {
             vst1q_f32(p, v[0]);
             vst1q_f32(p.add(WIDTH), v[1]);
@@ -142,7 +142,7 @@ impl<const LEVEL: u8> Simd for Neon<LEVEL> {
     }
     #[inline(always)]
     unsafe fn store_first(self, p: *mut f32, n: usize, v: V) {
-        // SAFETY: token; the caller vouches for the first `n` elements; `wrapping_add` as in `load_first`.
+        // SAFETY: `self` proves the ISA; the caller vouches for the first `n` elements; `wrapping_add` as in `load_first`.
         unsafe {
             store_part(self, p, n, v[0]);
             store_part(self, p.wrapping_add(WIDTH), n.saturating_sub(WIDTH), v[1]);
@@ -157,12 +157,12 @@ impl<const LEVEL: u8> Simd for Neon<LEVEL> {
     }
     #[inline(always)]
     unsafe fn load_part(self, p: *const f32, n: usize) -> float32x4_t {
-        // SAFETY: token; the caller vouches for a register's lanes, or for the first `n`.
+        // SAFETY: `self` proves the ISA; the caller vouches for a register's lanes, or for the first `n`.
         unsafe { load_part(self, p, n) }
     }
     #[inline(always)]
     unsafe fn store_part(self, p: *mut f32, v: float32x4_t) {
-        // SAFETY: token; the caller vouches for a register's lanes.
+        // SAFETY: `self` proves the ISA; the caller vouches for a register's lanes.
         unsafe { vst1q_f32(p, v) }
     }
     #[inline(always)]

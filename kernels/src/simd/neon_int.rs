@@ -13,7 +13,7 @@ use std::arch::asm;
 /// Wraps intrinsics that touch no memory: the token alone makes them safe to call.
 macro_rules! token {
     ($e:expr) => {
-        // SAFETY: token; the intrinsic works on registers alone.
+        // SAFETY: `self` proves the ISA; the intrinsic works on registers alone.
         unsafe { $e }
     };
 }
@@ -124,7 +124,7 @@ impl<const LEVEL: u8> SimdInt for Neon<LEVEL> {
     }
     #[inline(always)]
     unsafe fn load_i32(self, p: *const i32) -> I {
-        // SAFETY: token; the caller vouches for 16 readable elements.
+        // SAFETY: `self` proves the ISA; the caller vouches for 16 readable elements.
         unsafe { [vld1q_s32(p), vld1q_s32(p.add(4)), vld1q_s32(p.add(8)), vld1q_s32(p.add(12))] }
     }
     #[inline(always)]
@@ -136,7 +136,7 @@ impl<const LEVEL: u8> SimdInt for Neon<LEVEL> {
     unsafe fn load_w8(self, p: *const u8) -> Bytes {
         let mut w = [token!(vdupq_n_s8(0)); 4];
         for (i, w) in w.iter_mut().enumerate() {
-            // SAFETY: token; the caller vouches for 64 readable bytes.
+            // SAFETY: `self` proves the ISA; the caller vouches for 64 readable bytes.
             let stored = unsafe { vld1q_u8(p.add(16 * i)) };
             // `USDOT` takes the stored bytes, `SDOT` the weights: adding 128 to a byte flips its highest bit.
             let flip = if LEVEL >= I8MM { 0 } else { 128 };
@@ -183,7 +183,7 @@ impl<const LEVEL: u8> SimdInt for Neon<LEVEL> {
         let zero = token!(vdupq_n_s8(0));
         let mut w = [[zero; 4]; 2];
         for i in 0..4 {
-            // SAFETY: token; the caller vouches for 64 readable bytes.
+            // SAFETY: `self` proves the ISA; the caller vouches for 64 readable bytes.
             unsafe {
                 let bytes = vld1q_u8(p.add(16 * i));
                 w[0][i] = vreinterpretq_s8_u8(vandq_u8(bytes, vdupq_n_u8(15)));
@@ -200,7 +200,7 @@ impl<const LEVEL: u8> SimdInt for Neon<LEVEL> {
     unsafe fn load_grids(self, p: *const u8) -> [[uint8x16_t; 2]; 4] {
         // Repeats each of four grids for the four weights of its output.
         const FOUR_EACH: [u8; 16] = [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3];
-        // SAFETY: token; the caller vouches for 16 readable bytes.
+        // SAFETY: `self` proves the ISA; the caller vouches for 16 readable bytes.
         unsafe {
             let (all, four_each) = (vld1q_u8(p), vld1q_u8(FOUR_EACH.as_ptr()));
             let mut parts = [[all; 2]; 4];
@@ -214,7 +214,7 @@ impl<const LEVEL: u8> SimdInt for Neon<LEVEL> {
     }
     #[inline(always)]
     unsafe fn unpack_step(self, grids: [[uint8x16_t; 2]; 4], nibbles: *const u8, to: *mut u8) {
-        // SAFETY: token; the caller vouches for 64 bytes to read and twice 64 to write.
+        // SAFETY: `self` proves the ISA; the caller vouches for 64 bytes to read and twice 64 to write.
         unsafe {
             for (part, [m, begin]) in grids.into_iter().enumerate() {
                 let bytes = vld1q_u8(nibbles.add(part * 16));
@@ -226,7 +226,7 @@ impl<const LEVEL: u8> SimdInt for Neon<LEVEL> {
     }
     #[inline(always)]
     unsafe fn broadcast_a8(self, p: *const i8) -> int8x16_t {
-        // SAFETY: token; the caller vouches for 4 readable bytes.
+        // SAFETY: `self` proves the ISA; the caller vouches for 4 readable bytes.
         unsafe { vreinterpretq_s8_s32(vdupq_n_s32(p.cast::<i32>().read_unaligned())) }
     }
 
@@ -282,7 +282,7 @@ impl<const LEVEL: u8> SimdInt for Neon<LEVEL> {
         let mut values = self.splat(0.0);
         for (i, value) in values.iter_mut().enumerate() {
             // Every CPU with NEON has `FCVTL`; its intrinsic is not stable in this crate's minimum Rust version, hence the assembly.
-            // SAFETY: token; the caller vouches for 16 readable elements; the instruction reads and writes its two registers alone.
+            // SAFETY: `self` proves the ISA; the caller vouches for 16 readable elements; the instruction reads and writes its two registers alone.
             unsafe {
                 let halves = vld1_u16(p.add(4 * i));
                 asm!(
@@ -299,7 +299,7 @@ impl<const LEVEL: u8> SimdInt for Neon<LEVEL> {
     unsafe fn load_wb(self, p: *const u16) -> [[float32x4_t; 4]; 2] {
         let mut w = [self.splat(0.0); 2];
         for i in 0..4 {
-            // SAFETY: token; the caller vouches for 32 readable elements.
+            // SAFETY: `self` proves the ISA; the caller vouches for 32 readable elements.
             unsafe {
                 let pairs = vreinterpretq_u32_u16(vld1q_u16(p.add(8 * i)));
                 w[0][i] = vreinterpretq_f32_u32(vshlq_n_u32::<16>(pairs));
@@ -326,13 +326,13 @@ impl<const LEVEL: u8> SimdInt for Neon<LEVEL> {
     #[inline(always)]
     unsafe fn store_i8(self, p: *mut i8, v: Self::V) {
         let [low, high] = round_i16(self, v);
-        // SAFETY: token; the caller vouches for 16 writable bytes.
+        // SAFETY: `self` proves the ISA; the caller vouches for 16 writable bytes.
         unsafe { vst1q_s8(p, vcombine_s8(vqmovn_s16(low), vqmovn_s16(high))) }
     }
     #[inline(always)]
     unsafe fn store_bf16(self, p: *mut u16, v: Self::V) {
         for (i, v) in v.into_iter().enumerate() {
-            // SAFETY: token; the caller vouches for 16 writable elements.
+            // SAFETY: `self` proves the ISA; the caller vouches for 16 writable elements.
             unsafe {
                 let bits = vreinterpretq_u32_f32(v);
                 let odd = vandq_u32(vshrq_n_u32::<16>(bits), vdupq_n_u32(1));

@@ -13,7 +13,7 @@ use trivec::parallel::Team;
 
 /// How many bytes a measurement of the read speed goes through: more than the caches of most processors hold.
 const MEMORY: usize = 512 << 20;
-/// How long each kind of arithmetic is measured.
+/// How long each kind of arithmetic, and the memory, is measured.
 const SPAN: Duration = Duration::from_millis(300);
 /// Rounds of the register loop in one timed run, which take about a millisecond with a fast instruction set.
 const ROUNDS: usize = 200_000;
@@ -87,7 +87,7 @@ fn arithmetic(kernels: &Kernels, team: &Team, probe: Probe) -> f64 {
     best
 }
 
-/// Bytes a second that all threads together read, each its own part in order.
+/// Bytes a second that all threads together read, each thread a part of its own: the best of many runs, in one stream and in two.
 fn memory(kernels: &Kernels, team: &Team) -> Result<f64> {
     let failed = |e: std::io::Error| Failure::io("memory to measure", &e);
     let mut memory = MmapMut::map_anon(MEMORY).map_err(failed)?;

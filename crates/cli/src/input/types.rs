@@ -46,7 +46,7 @@ pub(crate) struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    /// How the file at `path` is read by a command without such options.
+    /// How the file at `path` is read by a command that has no options for its input (`--input-format`, `--lossy`, `--column`).
     pub(crate) fn of(path: &'a Path) -> Reading<'a> {
         Reading { format: InputFormat::Auto, path: Some(path), lossy: None, column: None }
     }

@@ -14,7 +14,7 @@ use crate::answer::{JSON, Steps, json};
 use crate::app::App;
 use crate::body::{Body, PathPart};
 use crate::error::{ApiError, Dialect, Result};
-use crate::fields::{Direction, Listed, Truncate, Word, Words, agreed, number_or_less, prompt_tokens, whole};
+use crate::fields::{Direction, Listed, Truncate, Word, Words, agreed, integer, truncate_prompt_tokens, whole};
 use crate::inputs::Inputs;
 use crate::work::note;
 use trivec::{Embedding, Modes};
@@ -51,7 +51,7 @@ pub(super) struct EmbeddingsRequest {
     #[serde(default, deserialize_with = "whole")]
     max_length: Option<usize>,
     /// vLLM's name of `max_length`; -1 is the model's own.
-    #[serde(default, deserialize_with = "number_or_less")]
+    #[serde(default, deserialize_with = "integer")]
     truncate_prompt_tokens: Option<i64>,
     truncate: Option<Truncate>,
     /// Voyage's name of `truncate`.
@@ -110,7 +110,7 @@ async fn embeddings_inner(app: &App, request: EmbeddingsRequest) -> Result<Respo
     app.names.check(request.model.as_deref())?;
     request.check()?;
     let most = model.info().max_length;
-    let prompt = prompt_tokens(request.truncate_prompt_tokens, most)?;
+    let prompt = truncate_prompt_tokens(request.truncate_prompt_tokens, most)?;
     let lengths = [("max_length", request.max_length), ("truncate_prompt_tokens", prompt)];
     if let Some((name, _)) = lengths.iter().find(|(_, n)| n.is_some_and(|n| !(2..=most).contains(&n))) {
         return Err(ApiError::invalid(*name, format!("expected 2 to {most} tokens")));

@@ -17,7 +17,7 @@ use crate::answer::{self, JSON, Step, Steps};
 use crate::app::App;
 use crate::body::Body;
 use crate::error::{ApiError, Dialect, Result};
-use crate::fields::{Direction, Truncate, Word, agreed, number_or_less, prompt_tokens, whole};
+use crate::fields::{Direction, Truncate, Word, agreed, integer, truncate_prompt_tokens, whole};
 use crate::inputs::Document;
 use crate::memory::{self, Part};
 use crate::scheduler::{BATCH_TOKENS, Timing, cost};
@@ -46,7 +46,7 @@ pub(super) struct RerankRequest {
     #[serde(default, deserialize_with = "whole")]
     max_length: Option<usize>,
     /// vLLM's name of `max_length`; -1 is the model's own.
-    #[serde(default, deserialize_with = "number_or_less")]
+    #[serde(default, deserialize_with = "integer")]
     truncate_prompt_tokens: Option<i64>,
     #[serde(default, deserialize_with = "whole")]
     max_tokens_per_doc: Option<usize>,
@@ -106,7 +106,7 @@ impl RerankRequest {
 
     /// The limits of tokens that the request asks for; `most` is the model's own limit of a pair.
     fn options(&self, most: usize) -> Result<RerankOptions> {
-        let prompt = prompt_tokens(self.truncate_prompt_tokens, most)?;
+        let prompt = truncate_prompt_tokens(self.truncate_prompt_tokens, most)?;
         let lengths = [("max_length", self.max_length), ("truncate_prompt_tokens", prompt)];
         for (name, length) in lengths {
             if length.is_some_and(|length| !(MIN_PAIR_TOKENS..=most).contains(&length)) {

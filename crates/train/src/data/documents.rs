@@ -12,7 +12,7 @@ const LEAST_REST: usize = 20;
 const LONGEST_FIRST: usize = 200;
 
 /// Reads documents and makes a pair from each. The file has JSON objects with `text` and perhaps `title`, or plain lines, each of which is a
-/// document's text. The query is the title, or without one the first sentence. Documents with too little text are skipped.
+/// document's text. The query is the title, or without one the first sentence. Documents of which too little text would be left are skipped.
 ///
 /// Such pairs teach less than questions that people asked; reports say how many pairs were made in this way.
 ///
@@ -36,7 +36,8 @@ pub fn read_documents(path: &Path) -> Result<RawPairs> {
     Ok(RawPairs { unlabelled: pairs.len(), pairs, digest: hex(&digest), ..RawPairs::default() })
 }
 
-/// The pair of one document; `None` if the text is too short.
+/// The pair of one document; `None` if its passage has fewer than [`LEAST_REST`] characters, or if there is no title and no first sentence can be
+/// split off.
 fn pair(title: Option<String>, text: &str) -> Option<RawPair> {
     let (query, rest) = match title {
         Some(title) => (title, text.to_owned()),

@@ -41,7 +41,7 @@ fn the_models_tensors_are_read_from_what_training_scripts_save() {
         tensors.into_iter().map(|(name, tensor)| (name, tensor.shape.clone())).collect::<Vec<_>>()
     };
     let two = |name: &str| (name.to_owned(), vec![2]);
-    // A parameter, a parameter with an attribute, and a tensor with an attribute.
+    // `weight` is a parameter, `bias` a parameter with an attribute, and `other` a tensor with an attribute.
     assert_eq!(names("good-parameter"), [two("bias"), two("other"), two("weight")]);
     assert_eq!(names("good-nested"), [two("weight")]);
     // Next to the state dict this file has sets, bytes, complex and large numbers.
