@@ -306,7 +306,7 @@ impl Reader {
                     .map(|mut lists| lists.pop().unwrap_or_default()),
                 None => Ok(Vec::new()),
             };
-            timings.dense_ms = ms(begin);
+            timings.dense_ms = if query.arms.dense { ms(begin) } else { 0.0 };
             let others = match beside {
                 Some(beside) => beside
                     .join()
