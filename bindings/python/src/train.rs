@@ -92,7 +92,7 @@ fn remove(directory: &Path) -> trivec_train::Result<()> {
     std::fs::remove_dir_all(directory).map_err(failed)
 }
 
-/// What Python's progress function is told of an event: what is being done, how much of it is done, and how much there is. `None` for other
+/// The arguments of Python's progress function for an event: what is being done, how much of it is done, and how much there is. `None` for other
 /// events.
 fn told<'a>(event: &'a Event<'_>) -> Option<(&'a str, usize, usize)> {
     match *event {

@@ -14,7 +14,7 @@ pub(super) fn bar(quiet: bool) -> ProgressBar {
     bar
 }
 
-/// A bar on stderr for one stage of packing after the other. What an interrupted run left is told in a line.
+/// A bar on stderr for one stage of packing after the other. A line says what is reused of a run that was interrupted.
 pub(super) struct Bar {
     bar: ProgressBar,
     quiet: bool,

@@ -15,7 +15,7 @@ const EXPECTED: usize = 10;
 const SCANNED: usize = 200;
 /// How many of these are sorted by their ColBERT scores.
 const RERANKED: usize = 50;
-/// How many of a document's first ColBERT rows are used as a query: about as many as a question has.
+/// How many of a document's first ColBERT rows are used as a query: about the number that a question has.
 const QUERY_ROWS: usize = 32;
 
 /// A query, which is the vectors of one of the documents, and the documents of the export that are nearest to it.
